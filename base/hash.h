@@ -1,0 +1,20 @@
+/* base/hash.h: XXH3 behind two names. hash64: tables and homes (stable across processes and hosts);
+ * hash128: cache and batch keys. */
+#ifndef SLUICE_BASE_HASH_H
+#define SLUICE_BASE_HASH_H
+
+#include "base/view.h"
+#include <stdint.h>
+
+struct hash128 {
+    uint64_t hi, lo;
+};
+
+uint64_t hash64(struct view v, uint64_t seed);
+struct hash128 hash128(struct view v, uint64_t seed);
+static inline bool hash128_eq(struct hash128 a, struct hash128 b)
+{
+    return a.hi == b.hi && a.lo == b.lo;
+}
+
+#endif

@@ -1,0 +1,213 @@
+/* http/http.h: HTTP without sockets. Bytes in -> events, responses in -> bytes out, as server
+ * (HTTP/1.1 and HTTP/2 behind one `exchange`) and as HTTP/2 client (`http_client`, `http_call`).
+ * Thinks: no socket, no clock, no thread; `now` (microseconds, monotonic) is an argument.
+ * Memory: a connection owns its parser and buffers; an exchange owns one arena and its body and is
+ * counted, so that it may outlive its connection (a request's bytes are lent out while a ticket is).
+ * Thread: a connection and all its exchanges belong to one loop. */
+#ifndef SLUICE_HTTP_HTTP_H
+#define SLUICE_HTTP_HTTP_H
+
+#include "base/arena.h"
+#include "base/block.h"
+#include "base/buffer.h"
+#include "base/view.h"
+#include <stdint.h>
+#include <sys/uio.h>
+
+struct http_header {
+    struct view name; // lower case
+    struct view value;
+};
+
+// A run of octets to send. block != NULL: one reference is handed over with the run, given back when the
+// last octet has left (or never will). block == NULL: static memory or the exchange's arena/body.
+struct http_seg {
+    const uint8_t *p;
+    size_t n;
+    struct block *block;
+};
+
+enum http_carrier { HTTP_1_0, HTTP_1_1, HTTP_2 };
+
+struct http_limits { // one struct for all bounds; defaults by http_limits_default
+    uint32_t max_headers;        // 100 fields, cookie crumbs counted
+    uint32_t max_header_bytes;   // 32 KiB: sum of name + value + 32
+    uint32_t max_target;         // 8 KiB
+    size_t max_body;             // 64 MiB
+    uint32_t max_streams;        // 128
+    uint32_t abuse_budget;       // 200 points
+    uint64_t header_timeout_us;  // 10 s from accept / from the first octet of the next request
+    uint64_t body_timeout_us;    // 10 s without data
+    uint32_t body_min_rate;      // 500 octets/s over 20 s
+    uint64_t idle_timeout_us;    // 75 s keep-alive without a request
+    uint64_t send_timeout_us;    // 30 s without progress of a reader; stream held by a zero window 10 s
+    uint64_t stream_stall_us;    // 10 s
+};
+void http_limits_default(struct http_limits *l);
+
+// ---- server ----------------------------------------------------------------------------------------
+
+struct http_conn;
+struct exchange;
+
+// What the rooms above supply; called from inside http_conn_recv/_on_timer/_closed, on the loop's thread.
+struct http_server_ops {
+    // The head is complete. May respond at once (then the body is discarded), may set ex->max_body
+    // (<= limits.max_body; larger bodies are answered 413 by the room). Must not free anything.
+    void (*on_head)(struct exchange *ex, void *ctx);
+    // The body is whole: ex->body. Respond now or later, exactly once, with exchange_respond.
+    void (*on_request)(struct exchange *ex, void *ctx);
+    // The client has gone (reset, closed, timed out) before the response was handed over. Respond no more.
+    // Called at most once and never after the response was complete.
+    void (*on_gone)(struct exchange *ex, void *ctx);
+    // The last octet of the response has been taken by http_conn_sent, or never will be (client gone
+    // mid-answer). Exactly once for each exchange that was responded to. For the access log.
+    void (*on_sent)(struct exchange *ex, bool whole, void *ctx);
+    // A request that never became an exchange was answered by the room itself (400, 408, 414, 431, 501, …).
+    void (*on_refused)(struct http_conn *c, unsigned status, const char *why, void *ctx);
+    // Body octets are about to be charged: false refuses (503 by the room). NULL: unlimited. Every charge
+    // is given back with a negative delta when the exchange is freed.
+    bool (*on_charge)(struct http_conn *c, int64_t delta_bytes, void *ctx);
+};
+
+struct exchange {
+    struct http_conn *conn; // NULL after the connection has gone
+    enum http_carrier carrier;
+    struct view method, scheme, authority;
+    struct view path;  // canonical: dot segments removed, unreserved escapes decoded; starts with '/'
+    struct view query; // without '?', raw
+    struct http_header *headers; // without hop-by-hop fields
+    unsigned n_headers;
+    struct arena arena; // lives as long as the exchange
+    struct buffer body; // de-chunked, still content-encoded
+    size_t max_body;
+    uint64_t started_us; // first octet of the head
+    uint64_t body_us;    // body complete
+    uint16_t status;     // of the response, 0 while none was given
+    uint64_t sent_bytes; // response body octets handed over
+    void *user;          // the room above's
+    // private to http/ from here
+    struct exchange *next, **prev;
+    uint32_t refs;
+    int32_t stream_id;
+    uint32_t state;
+    void *carrier_state;
+};
+
+struct view exchange_header(const struct exchange *ex, const char *lower_name); // .p NULL: absent
+void exchange_ref(struct exchange *ex);
+void exchange_unref(struct exchange *ex); // the connection holds one itself until the end
+
+struct http_response {
+    uint16_t status;
+    const struct http_header *headers; // names lower case; no connection, content-length, transfer-encoding, date
+    unsigned n_headers;
+    const struct http_seg *body; // content-length is the sum
+    unsigned n_body;
+    const struct http_header *trailers; // HTTP/2 only (gRPC); with n_body == 0: Trailers-Only form
+    unsigned n_trailers;
+    bool close; // HTTP/1.1: close after it; HTTP/2: ignored
+};
+// Exactly once for each exchange (invariant). Header and trailer memory may be reused on return; body
+// segments are kept. HEAD: body suppressed by the room. Harmless after on_gone (blocks are given back).
+void exchange_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+
+// secure: came over TLS (scheme). h2: ALPN chose h2; else the first octets decide (preface or HTTP/1).
+struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops, void *ctx,
+                                bool secure, bool h2, uint64_t now_us); // NULL: out of memory
+// Frees the connection; live exchanges are told (on_gone / on_sent(false)) and live on by their refs.
+void http_conn_free(struct http_conn *c, uint64_t now_us);
+// Octets from the peer. The room consumes them all (or buffers within its bounds).
+void http_conn_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
+void http_conn_eof(struct http_conn *c, uint64_t now_us); // peer closed its half: gone (nginx's rule)
+bool http_conn_wants_read(const struct http_conn *c); // false: backpressure (pipelining bound, ACK queue…)
+// What to send now: fills iov, returns how many; 0: nothing. Then say how many octets were taken.
+int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t now_us);
+void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us);
+// True: nothing more will come; close once gather says 0 (a short lingering read is net/'s business).
+bool http_conn_done(const struct http_conn *c);
+uint64_t http_conn_deadline(const struct http_conn *c); // earliest moment on_timer wants to run; UINT64_MAX
+void http_conn_on_timer(struct http_conn *c, uint64_t now_us);
+// Graceful: HTTP/1.1 answers with connection: close; HTTP/2 sends GOAWAY (2^31-1, then the real one).
+void http_conn_drain(struct http_conn *c, uint64_t now_us);
+unsigned http_conn_live(const struct http_conn *c); // exchanges not yet answered whole
+void *http_conn_user(struct http_conn *c);          // net's and gateway's pointer
+void http_conn_set_user(struct http_conn *c, void *user);
+
+// ---- HTTP/2 client (workers) -----------------------------------------------------------------------
+
+struct http_client;
+struct http_call;
+
+enum http_call_end {
+    CALL_ANSWERED,  // whole response, trailers included
+    CALL_REFUSED,   // never processed by the peer: REFUSED_STREAM, GOAWAY below us, no room: safe to repeat
+    CALL_RESET,     // RST_STREAM by the peer
+    CALL_LOST,      // connection gone
+    CALL_TOO_LARGE, // answer over the bound: reset by us
+    CALL_MALFORMED, // broken HTTP or gRPC framing
+    CALL_CANCELLED  // by us, confirmed: no frame refers to the lent octets any more
+};
+
+struct http_client_ops {
+    void (*on_ready)(struct http_client *c, void *ctx); // peer's SETTINGS came
+    // Exactly once for each call, never from inside http_client_call (collect, then call: it fires from
+    // recv, gather, timer or close). After it no frame refers to the request's segments.
+    void (*on_end)(struct http_call *call, enum http_call_end end, void *ctx);
+};
+
+struct http_call {
+    void *user;
+    uint16_t status;        // :status
+    int grpc_status;        // from trailers or Trailers-Only; -1: absent
+    struct view grpc_message;  // percent-decoded, in the call's arena
+    struct block *body;     // the answer's octets after gRPC de-framing: body->data[0 .. body_bytes);
+    size_t body_bytes;      // taken over by on_end's callee with http_call_take_body
+    struct arena arena;
+    uint32_t rst_code;      // CALL_RESET: the peer's code
+    struct http_client *client;
+    // private
+    struct http_call *next, **prev;
+    int32_t stream_id;
+    uint32_t state;
+    void *carrier_state;
+};
+
+struct http_client_limits {
+    size_t max_answer;     // 256 MiB
+    uint32_t frame_bytes;  // 1 MiB: SETTINGS_MAX_FRAME_SIZE we announce and use if the peer allows
+    uint32_t window_bytes; // 16 MiB, connection and stream
+};
+
+struct http_client *http_client_new(const struct http_client_limits *l, const struct http_client_ops *ops,
+                                    void *ctx, struct block_owner *blocks, struct view authority);
+void http_client_free(struct http_client *c); // live calls end CALL_LOST first
+// gRPC unary call: POST path, content-type application/grpc, te: trailers, grpc-timeout from timeout_us
+// (0: none). segs are the message WITHOUT the 5-octet prefix (the room writes it); they are referenced,
+// not copied, until on_end; the array itself is copied. NULL: not possible now (not ready, too many
+// streams, draining, out of memory).
+struct http_call *http_client_call(struct http_client *c, struct view path, const struct http_seg *segs,
+                                   unsigned n, uint64_t timeout_us, void *user);
+void http_call_cancel(struct http_call *call); // RST_STREAM CANCEL; on_end(CALL_CANCELLED) follows
+struct block *http_call_take_body(struct http_call *call); // the reference is yours
+void http_client_recv(struct http_client *c, const uint8_t *p, size_t n, uint64_t now_us);
+int http_client_gather(struct http_client *c, struct iovec *iov, int max);
+void http_client_sent(struct http_client *c, size_t n);
+void http_client_ping(struct http_client *c); // counts unanswered pings
+unsigned http_client_unanswered_pings(const struct http_client *c);
+bool http_client_ready(const struct http_client *c);
+bool http_client_done(const struct http_client *c); // broken or drained: close it
+unsigned http_client_room(const struct http_client *c); // streams that may be opened now
+
+// ---- gRPC helpers (server side) ----------------------------------------------------------------------
+
+// content-type starts with application/grpc?
+bool grpc_is(const struct exchange *ex);
+// Takes the one message out of ex->body (prefix checked against the bytes at hand). Returns 0, or the
+// gRPC status with a constant text. grpc-encoding identity and gzip are understood by the caller's inflate
+// callback; see http/grpc.h.
+// "100m" -> microseconds; false: malformed. Saturates at 10^15.
+bool grpc_timeout_parse(struct view v, uint64_t *us);
+unsigned grpc_timeout_print(char out[16], uint64_t us);
+
+#endif

@@ -1,0 +1,90 @@
+/* infer/request.h: what was asked (a request) and what a worker answered (an answer), free of any
+ * protocol. Everything here is views into the body or memory of the request's arena. Read-only once
+ * decoded: the home loop reads it while the ticket is out. Thinks. */
+#ifndef SLUICE_INFER_REQUEST_H
+#define SLUICE_INFER_REQUEST_H
+
+#include "base/arena.h"
+#include "base/block.h"
+#include "base/hash.h"
+#include "infer/tensor.h"
+
+#define INFER_MAX_TENSORS 256 // inputs or outputs of one request: row 96 of hostile input
+#define INFER_MAX_PARAMS 64
+#define MODEL_NAME_MAX 128 // [A-Za-z0-9._-]{1,128}
+
+bool model_name_ok(struct view name);
+
+enum param_type { PARAM_BOOL, PARAM_INT64, PARAM_UINT64, PARAM_DOUBLE, PARAM_STRING };
+struct param {
+    struct view key;
+    enum param_type type;
+    union {
+        bool b;
+        int64_t i;
+        uint64_t u;
+        double d;
+    };
+    struct view s; // PARAM_STRING
+};
+
+struct requested_output {
+    struct view name;
+    bool binary;             // answer this one in binary (REST)
+    uint32_t classification; // 0: raw tensor
+};
+
+enum infer_format { FORMAT_OIP_JSON, FORMAT_OIP_BINARY, FORMAT_OIP_GRPC }; // how to answer
+
+struct infer_request {
+    struct view model, version; // version empty: the worker's choice
+    struct view id;             // client's OIP id, may be empty
+    struct tensor *inputs;
+    struct requested_output *outputs; // n_outputs == 0: all
+    struct param *params;             // those that are not known below
+    uint16_t n_inputs, n_outputs, n_params;
+    enum infer_format format;
+    bool binary_output; // default of outputs that do not say
+    bool sequence;      // sequence_* parameters came: goes alone
+    uint8_t priority;   // 0: default; 1 highest … 255 lowest
+    uint64_t timeout_us; // 0: none given
+    uint32_t rows;      // first dimension when all inputs share it, else 0 (cannot be batched)
+    size_t bytes;       // sum of input octets: charged to the queue
+    struct hash128 batch_key; // see request_seal
+};
+
+// Called once by each decoder when all is filled: computes rows, bytes and the batch key, the hash of
+// (model, version, names, datatypes, non-batch shapes, requested output names, parameters that matter).
+// Requests that must go alone (sequence, unknown parameters) get sequence = true.
+void request_seal(struct infer_request *r);
+
+// One worker's answer to one batch, reference-counted by its block: `outputs` views point into it.
+// Lives in the block's memory or in memory freed with it (block->on_free).
+struct answer {
+    struct block *block;  // owns all of the octets below; every user holds one reference
+    struct tensor *outputs; // shape[0] is the batch's rows when batched
+    uint16_t n_outputs;
+    struct view model, version; // as the worker says
+    uint64_t queue_us, compute_us; // worker's own figures, 0: not given
+    uint32_t rows;          // rows of the batch, 0 when not batched
+    const uint64_t **row_offsets; // [n_outputs] NULL, or for BYTES outputs [rows + 1] octet offsets
+};
+
+// A request's share of an answer: rows [row, row + rows) of every output; rows == 0: the whole answer.
+struct slice {
+    struct answer *answer;
+    uint32_t row, rows;
+};
+// The slice's view of output k: shape[0] replaced, data narrowed. O(1).
+struct tensor slice_output(const struct slice *s, unsigned k);
+
+// Metadata of a model as OIP gives it.
+struct model_metadata {
+    struct view name, platform;
+    struct view *versions;
+    struct tensor *inputs, *outputs; // shapes with -1 for free dimensions, no data
+    uint16_t n_versions, n_inputs, n_outputs;
+    uint32_t max_batch; // ModelConfig.max_batch_size; 0: never batched
+};
+
+#endif

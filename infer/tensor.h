@@ -1,0 +1,54 @@
+/* infer/tensor.h: a named array as it travels: row-major, little-endian, no strides. The data is a view
+ * (into a body, a worker's answer) at any alignment; read it with load_*. Thinks. Thread: any.
+ * Source of names and sizes: Open Inference Protocol v2, Triton's BF16. */
+#ifndef SLUICE_INFER_TENSOR_H
+#define SLUICE_INFER_TENSOR_H
+
+#include "base/view.h"
+#include "infer/status.h"
+#include <stdint.h>
+#include <string.h>
+
+enum dtype {
+    DT_INVALID,
+    DT_BOOL, DT_UINT8, DT_UINT16, DT_UINT32, DT_UINT64,
+    DT_INT8, DT_INT16, DT_INT32, DT_INT64,
+    DT_FP16, DT_BF16, DT_FP32, DT_FP64,
+    DT_BYTES, // each element: 4-octet little-endian length, then the octets
+    DT_COUNT
+};
+
+struct dtype_info {
+    const char *name; // "FP32"
+    uint8_t bytes;    // of one element; 0 for BYTES
+    bool json;        // has a JSON form (not FP16, BF16)
+    uint8_t config;   // Triton's ModelConfig enum TYPE_*
+};
+extern const struct dtype_info dtype_table[DT_COUNT];
+enum dtype dtype_of(struct view name); // DT_INVALID: unknown
+
+#define TENSOR_MAX_RANK 8
+
+struct tensor {
+    struct view name;
+    enum dtype dtype;
+    uint8_t rank;
+    int64_t shape[TENSOR_MAX_RANK]; // each >= 0 in a request or answer; -1 = free, in metadata only
+    const uint8_t *data;            // any alignment; NULL when bytes == 0
+    size_t bytes;
+};
+
+// Product of shape; false when it wraps or a dimension is negative (no allocation comes before this).
+bool tensor_count(const int64_t *shape, unsigned rank, uint64_t *count);
+// Octets that shape and dtype ask for; false on wrap, or for BYTES (its size is in the data).
+bool tensor_size(enum dtype dtype, const int64_t *shape, unsigned rank, uint64_t *bytes);
+// BYTES data: walks the elements; false when they do not fill `bytes` exactly with `count` elements.
+bool tensor_bytes_check(const uint8_t *data, size_t bytes, uint64_t count);
+
+static inline uint32_t load_u32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+static inline uint64_t load_u64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
+static inline float load_f32(const void *p) { float v; memcpy(&v, p, 4); return v; }
+static inline double load_f64(const void *p) { double v; memcpy(&v, p, 8); return v; }
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors travel little-endian");
+
+#endif
