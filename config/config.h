@@ -1,0 +1,167 @@
+/* config/config.h: the bytes of gateway.conf -> one immutable, reference-counted struct config.
+ * Thinks: opens no file, reads no clock and no environment variable, so equal bytes give an equal
+ * configuration. libConfuse reads the syntax; what a key means, its unit, bounds and default stand
+ * in one table (config/keys.h), from which the reader, the check, the defaults and the
+ * documentation come.
+ *
+ * Memory: everything that a struct config points at lives in its own arena and dies with the last
+ * reference; nothing in it changes after config_parse has returned. Strings end in NUL.
+ * Thread: a struct config may be read from any thread, config_ref/unref called from any.
+ * config_parse itself: one thread of a process at a time (libConfuse's scanner is global). */
+#ifndef SLUICE_CONFIG_CONFIG_H
+#define SLUICE_CONFIG_CONFIG_H
+
+#include "base/arena.h"
+#include "base/view.h"
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONFIG_MAX_BYTES (1u << 20) // a larger file is refused before anything is read
+#define CONFIG_MAX_ERRORS 20
+
+enum config_scheme {
+    CONFIG_TCP,  // "IP:PORT", "[V6]:PORT"; as a worker's address "grpc://HOST:PORT"
+    CONFIG_TLS,  // "grpcs://HOST:PORT" (workers only)
+    CONFIG_UNIX, // "unix:PATH"
+};
+
+struct config_address {
+    const char *text; // as it stands in the file
+    enum config_scheme scheme;
+    const char
+        *host; // CONFIG_TCP, CONFIG_TLS: without brackets; listeners: a numeric address. Else NULL
+    uint16_t port;    // listeners: 0 picks a free one and reports it
+    const char *path; // CONFIG_UNIX; else NULL
+};
+
+struct config_listen {
+    const char *name; // title of the section
+    struct config_address address;
+    const char *certificate, *key; // PEM files; both or neither. NULL: no TLS
+    bool expose;                   // answers carry sluice-* headers and server-timing
+};
+
+struct config_admin {
+    bool on; // a section admin { } stands in the file
+    struct config_address address;
+    const char *token_file; // NULL: only what needs no token is served
+};
+
+struct config_worker {
+    const char *name;
+    // Exactly one of the two: a program that the keeper starts `replicas` times, or addresses.
+    const char *const *command; // [command_count + 1], ends in NULL; command_count == 0: none
+    unsigned command_count;
+    unsigned replicas; // local processes; 0 when `addresses` are given
+    const struct config_address *addresses;
+    unsigned address_count;
+};
+
+enum config_policy { CONFIG_POLICY_FIXED };
+
+struct config_model {
+    const char *name;          // NULL in config.unlisted
+    unsigned worker;           // index into config.workers; CONFIG_ANY_WORKER: whichever serves it
+    unsigned max_rows;         // 0: what the worker allows
+    uint64_t max_wait_us;      // longest wait of the oldest row for company
+    const uint32_t *preferred; // ascending, each <= max_rows where that is given
+    unsigned preferred_count;
+    unsigned pipeline; // batches in flight a replica
+    enum config_policy policy;
+    uint32_t queue_rows; // 0: max(1024, 64 * max_rows) (max_rows as the worker gives it)
+    uint64_t queue_bytes;
+    uint64_t timeout_us; // deadline of a request that names none; <= limits.deadline_max_us
+};
+#define CONFIG_ANY_WORKER (~0u)
+
+struct config_limits { // every row is explained in docs/configuration.md
+    uint32_t max_connections;
+    uint32_t max_connections_per_address;
+    uint32_t max_streams;
+    uint32_t max_headers;
+    uint32_t max_header_bytes;
+    uint32_t max_target;
+    uint64_t max_body;
+    uint64_t max_answer;
+    uint64_t bytes_in_flight; // 0: a quarter of the memory (the cgroup's if smaller)
+    uint32_t abuse_budget;
+    uint64_t header_timeout_us;
+    uint64_t body_timeout_us;
+    uint32_t body_min_rate; // octets a second
+    uint64_t idle_timeout_us;
+    uint64_t send_timeout_us;
+    uint64_t stream_stall_us;
+    uint64_t deadline_default_us;
+    uint64_t deadline_max_us;
+};
+
+struct config_log {
+    const char *access;  // path; NULL: off; "-": standard output
+    uint32_t sample_ppm; // share of requests written, in millionths
+    uint64_t ring_bytes; // of each loop
+};
+
+struct config_health { // probes of a worker
+    uint64_t interval_us;
+    uint64_t timeout_us;
+    uint32_t failures; // so many in a row: the replica is down
+};
+
+struct config {
+    _Atomic uint32_t refs;
+    struct arena arena;
+    const char *path; // of the file, for messages
+
+    unsigned loops;          // 0: one per core
+    bool models_listed_only; // `models = listed`: what is not in the file is not served
+    bool ready_all;          // `ready_when = all`
+    bool core_dumps;         // a crash may write a core although secrets are in memory
+    uint64_t drain_delay_us, drain_timeout_us;
+    uint64_t watchdog_us;    // a loop without a turn for so long: the gateway process is aborted
+    const char *runtime_dir; // NULL: a fresh directory below $XDG_RUNTIME_DIR or /tmp
+
+    struct config_listen *listens;
+    unsigned listen_count; // >= 1
+    struct config_admin admin;
+    struct config_worker *workers;
+    unsigned worker_count;
+    struct config_model *models;
+    unsigned model_count;
+    struct config_model
+        unlisted; // what a model that is not in the file gets (name NULL, any worker)
+    struct config_limits limits;
+    struct config_log log;
+    struct config_health health;
+};
+
+struct config_error {
+    unsigned line;  // 1-based; 0: the file as a whole
+    char text[248]; // key, what was expected, what came; printable, ends in NUL; without file and
+                    // line
+};
+
+struct config_errors {
+    unsigned count;   // kept below
+    unsigned dropped; // found beyond CONFIG_MAX_ERRORS
+    struct config_error error[CONFIG_MAX_ERRORS];
+};
+
+// Reads and checks the whole text. filename is for messages only (copied). NULL: refused, `errors`
+// says why, in the order of the lines (count >= 1). On success errors->count is 0 and the caller
+// holds one reference. Out of memory is one such error, too.
+struct config *config_parse(struct view text, const char *filename, struct config_errors *errors);
+struct config *config_ref(struct config *c);
+void config_unref(struct config *c); // NULL is fine
+
+// "FILE:LINE: TEXT\n" of one error; returns the length that it has (cut to fit size, like
+// snprintf).
+int config_error_print(char *out, size_t size, const char *filename, const struct config_error *e);
+
+// Model and section names: [A-Za-z0-9._-]{1,128}.
+bool config_name_ok(struct view name);
+// The model's row, or NULL when the file does not list it.
+const struct config_model *config_model_find(const struct config *c, struct view name);
+
+#endif

@@ -1,0 +1,78 @@
+/* gateway/boot.h: the one struct that crosses the fork from the keeper to the gateway process, and
+ * the words that the two say to each other over their socketpair. Everything the gateway may use of
+ * its parent is in here; nothing else is inherited on purpose. Thread: written by the keeper before
+ * the fork, read by the gateway's main thread. */
+#ifndef SLUICE_GATEWAY_BOOT_H
+#define SLUICE_GATEWAY_BOOT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define BOOT_MAX_LOOPS 256
+#define BOOT_TICKET_KEY_BYTES                                                                      \
+    80 // as SSL_CTX_set_tlsext_ticket_keys wants them: name 16, HMAC 32, AES 32
+
+// One cache line a loop in memory that keeper and gateway share. A loop stores CLOCK_MONOTONIC
+// microseconds at every turn; 0: no such loop, or it has ended in order. A loop that sleeps must
+// wake at least once a second to store. The keeper aborts the gateway when a line gets older than
+// `watchdog`.
+struct heartbeat {
+    _Alignas(64) _Atomic uint64_t turn_us;
+};
+_Static_assert(sizeof(struct heartbeat) == 64, "one cache line");
+
+struct heartbeat_page {
+    struct heartbeat loop[BOOT_MAX_LOOPS];
+    struct heartbeat main; // the gateway's main thread
+};
+
+struct boot_listener { // one listening socket, non-blocking, close-on-exec, already listening
+    unsigned listen;   // index into config.listens
+    unsigned loop;     // whose socket it is; with `shared` it belongs to all loops
+    bool shared;       // a Unix socket: every loop accepts from the one descriptor
+    int fd;
+    const char *address; // as bound, with the real port: "127.0.0.1:41234", "[::1]:8080", "unix:/x"
+};
+
+struct boot_worker {     // one local worker process that the keeper runs
+    unsigned worker;     // index into config.workers
+    unsigned replica;    // 0 .. replicas - 1
+    const char *address; // "unix:PATH": stable over restarts of the worker
+};
+
+struct gateway_boot {
+    int keeper_fd;   // SOCK_SEQPACKET, non-blocking: struct boot_word both ways. End of file: the
+                     // keeper is gone
+    int liveness_fd; // never readable; end of file: the keeper is gone, end at once
+    int admin_fd;    // listening socket of the admin listener; -1: none
+    const char *admin_address;
+    const uint8_t *config_text; // parsed again by the gateway; the keeper has found it good
+    size_t config_bytes;
+    const char *config_path;
+    unsigned loops; // decided: 1 .. BOOT_MAX_LOOPS
+    const struct boot_listener *listeners;
+    unsigned listener_count;
+    const struct boot_worker *workers;
+    unsigned worker_count;
+    struct heartbeat_page *page;
+    uint8_t ticket_keys[BOOT_TICKET_KEY_BYTES]; // same after every restart: sessions resume
+    unsigned generation;                        // 0: first start; counts restarts of the gateway
+};
+
+enum boot_word_kind {
+    BOOT_READY = 1,   // gateway -> keeper: loops run, listeners accept
+    BOOT_DRAIN,       // keeper -> gateway: as SIGTERM: stop in order, exit 0
+    BOOT_WORKER_UP,   // keeper -> gateway: local worker `worker`/`replica` was (re)started: connect
+                      // now
+    BOOT_WORKER_GONE, // keeper -> gateway: it has ended
+};
+
+struct boot_word {
+    uint32_t kind; // enum boot_word_kind; unknown ones are ignored
+    uint32_t worker, replica;
+    uint32_t pid;
+};
+
+#endif
