@@ -1,0 +1,77 @@
+/* net/server.h: a listener and its connections: accepted descriptors carry an http_conn each. One
+ * struct server is one address on several loops (a part a loop). Does.
+ * A fresh connection may be handed to a less loaded loop (two choices on published counts).
+ *
+ *   server_new -> server_start -> [server_drain -> server_stop_accept -> idle?] -> server_cut ->
+ * server_free
+ *
+ * Who answers later than from inside an http_server_ops callback (that is, nearly everybody) calls
+ * server_touch, or uses server_respond: the socket is then flagged and flushed before the loop
+ * sleeps. */
+#ifndef SLUICE_NET_SERVER_H
+#define SLUICE_NET_SERVER_H
+
+#include "http/http.h"
+#include "net/addr.h"
+#include "net/loop.h"
+#include "net/tls.h"
+
+// Bounds shared by all servers of a process. The count of an address is kept in two rows of
+// counters by keyed hashes (a count-min sketch): never too low; too high only for one who collides
+// in both. IPv6 clients count by /64. Thread: any (atomics).
+struct server_budget;
+// 0: no bound.
+struct server_budget *server_budget_new(unsigned max_conns, unsigned max_per_address,
+                                        uint64_t seed);
+void server_budget_free(struct server_budget *b);
+unsigned server_budget_conns(const struct server_budget *b);
+
+struct server;
+
+struct server_config {
+    const char *name;                  // for logs; copied
+    const struct http_limits *limits;  // stays alive as long as the server
+    const struct http_server_ops *ops; // likewise
+    void *ctx;                         // for ops
+    struct tls_server *tls;            // NULL: plain. Not owned.
+    struct server_budget *budget;      // not owned
+};
+
+struct server_stats { // relaxed atomics summed over the parts
+    uint64_t accepted, refused_address, handed_over, accept_paused, tls_failed;
+    uint64_t bytes_in, bytes_out; // of connections that have ended
+    unsigned conns;
+    bool accepting;
+};
+
+// fds[i] is accepted on loops[i % n_loops]; the descriptors are the server's from now on. NULL: out
+// of memory (the descriptors stay the caller's).
+struct server *server_new(const struct server_config *c, struct loop *const *loops,
+                          unsigned n_loops, const int *fds, unsigned n_fds);
+// Any thread, from the loop's own point of view `from` (NULL when not on a loop). Effects reach
+// each loop by its mailbox.
+void server_start(struct server *s, struct loop *from);
+// Every connection is told to end gracefully, new ones from their start; accepting goes on.
+void server_drain(struct server *s, struct loop *from);
+// Takes what is in the backlog, then closes the listening descriptors.
+void server_stop_accept(struct server *s, struct loop *from);
+void server_cut(struct server *s, struct loop *from); // closes every connection now
+// No listening descriptor and no connection left (any thread).
+bool server_idle(const struct server *s);
+void server_stats(const struct server *s, struct server_stats *out);
+const char *server_name(const struct server *s);
+// After server_idle, or after the loops have stopped (then what is left is closed here).
+void server_free(struct server *s);
+
+// Something changed on this connection outside its own callbacks. c may be NULL (client gone).
+void server_touch(struct http_conn *c);
+// exchange_respond and server_touch; answers of exchanges whose client has gone are harmless.
+void server_respond(struct exchange *ex, const struct http_response *r);
+struct loop *server_conn_loop(struct http_conn *c);
+const struct addr *server_conn_peer(struct http_conn *c); // client's address
+struct server *server_of(struct http_conn *c);
+// The room above's own pointer on a connection (http_conn_user itself is net's).
+void *server_conn_user(struct http_conn *c);
+void server_conn_set_user(struct http_conn *c, void *user);
+
+#endif

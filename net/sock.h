@@ -1,0 +1,72 @@
+/* net/sock.h: a connected stream of octets on a loop, plain or TLS. Nonblocking, edge-triggered:
+ * one libevent event for its whole life. Reads land in the loop's scratch and go to on_data at
+ * once; writes are pulled by gather when the socket was flagged with sock_flush (once before the
+ * loop sleeps). Owner: whoever embeds it. Thread: its loop's. EINTR, EAGAIN and short writes end
+ * here.
+ *
+ *   sock_init(connected fd) ──handshake──► on_open ──► on_data…, gather/sent… ──► on_close (once)
+ * sock_close from anywhere but inside on_data/gather of the same socket: use sock_close_later
+ * there. */
+#ifndef SLUICE_NET_SOCK_H
+#define SLUICE_NET_SOCK_H
+
+#include "net/loop.h"
+#include <sys/uio.h>
+
+struct tls; // net/tls.h
+struct sock;
+
+enum sock_end {
+    SOCK_EOF,   // the peer closed its half (told by on_eof; the socket still writes)
+    SOCK_ERROR, // reset, broken pipe, TLS alert: err says
+};
+
+struct sock_ops {
+    void (*on_open)(struct sock *s); // TLS: the handshake is over; plain: from inside sock_start
+    // Octets, valid during the call only.
+    void (*on_data)(struct sock *s, const uint8_t *p, size_t n);
+    void (*on_eof)(struct sock *s);
+    // The stream is broken: nothing more is read or written. The owner closes it (now or later).
+    void (*on_error)(struct sock *s, const char *why);
+    // What to send: fills iov, 0: nothing. Octets not yet told by sent come first again next time.
+    int (*gather)(struct sock *s, struct iovec *iov, int max);
+    void (*sent)(struct sock *s, size_t n);
+    // After each round of writing that emptied gather or met a full socket: for time-outs and
+    // closing.
+    void (*on_flushed)(struct sock *s, bool drained);
+    bool (*wants_read)(struct sock *s); // NULL: always. False pauses; sock_resume goes on.
+};
+
+struct sock {
+    struct loop *loop;
+    const struct sock_ops *ops;
+    struct tls *tls; // NULL: plain; owned
+    int fd;          // -1: closed
+    bool open;       // handshake done
+    bool readable;   // the edge said so and EAGAIN has not been seen since
+    bool writable;
+    bool hup;    // the peer's FIN is waiting behind the data: read until 0
+    bool eof;    // on_eof was told
+    bool broken; // on_error was told
+    bool busy;   // inside a callback of ours: closing waits
+    uint64_t bytes_in, bytes_out;
+    struct event ev;
+    struct loop_flush flush;
+    struct loop_call more; // reading goes on next turn
+};
+
+// Takes fd (nonblocking, connected) and tls over. 0, or -1 (the event could not be added): fd and
+// tls are closed. Nothing is called before sock_start.
+int sock_init(struct sock *s, struct loop *l, int fd, struct tls *tls, const struct sock_ops *ops);
+void sock_start(struct sock *s);  // handshake and reading begin
+void sock_flush(struct sock *s);  // something may be there to send
+void sock_resume(struct sock *s); // wants_read may be true again
+// Closes at once: no callback any more. Not from inside this socket's own callbacks, but for
+// on_flushed, on_eof and on_error, where it is allowed.
+void sock_close(struct sock *s);
+// Sends FIN (TLS: close_notify first), no more writing. Reading goes on: let the peer read our last
+// words (lingering close is the owner's: a deadline, and data thrown away).
+void sock_shut(struct sock *s);
+int sock_detach(struct sock *s); // gives the descriptor back and forgets it (plain sockets only)
+
+#endif
