@@ -15,15 +15,22 @@ struct block {
     _Atomic uint32_t refs;
     struct block_owner *owner;
     uint8_t *data;
-    size_t bytes;                             // capacity of data
+    size_t bytes;                             // capacity of data (at least what was asked for)
     void (*on_free)(struct block *b, void *); // NULL, or called on the owner's thread just before free
     void *arg;
 };
+
+// Freed blocks of common sizes wait here for the next block_new (not under ASan).
+#define BLOCK_CLASS_MIN 10 // 1 KiB
+#define BLOCK_CLASSES 7    // up to 64 KiB
+#define BLOCK_SPARES 16    // of each class
 
 struct block_owner {
     struct mpsc returns;
     uint64_t thread_tag; // set by block_owner_adopt; compared to know "are we at home?"
     size_t live_blocks, live_bytes; // owner's thread only
+    struct block *spare[BLOCK_CLASSES]; // linked through ->arg
+    uint8_t spares[BLOCK_CLASSES];
 };
 
 void block_owner_init(struct block_owner *o);

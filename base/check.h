@@ -5,6 +5,7 @@
 #define SLUICE_BASE_CHECK_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 _Noreturn void check_failed(const char *file, int line, const char *what);
 

@@ -13,7 +13,7 @@
 
 struct hist {
     _Atomic uint64_t count, sum;
-    _Atomic uint32_t bucket[HIST_BUCKETS];
+    _Atomic uint64_t bucket[HIST_BUCKETS];
 };
 
 void hist_init(struct hist *h);

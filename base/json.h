@@ -34,6 +34,7 @@ struct json_reader {
     size_t error_at;    // octet offset of the error
     struct view text;   // of the last KEY/STRING/NUMBER
     bool escaped;       // text holds backslash escapes
+    size_t token_at;    // octet offset of the last token
     uint8_t depth;
     uint8_t expect;     // internal state
     uint64_t in_object[2]; // bit per depth: 1 = object
@@ -43,7 +44,8 @@ void json_read(struct json_reader *r, struct view text);
 enum json_token json_next(struct json_reader *r);
 // Skips the value whose first token was just returned (for scalars: nothing). False: error.
 bool json_skip(struct json_reader *r, enum json_token first);
-// Puts the last JSON_ERROR into words: caller's own error with the same offset.
+// Puts the last JSON_ERROR into words: caller's own error with the same offset. Without one before, the
+// offset is that of the last token (a wrong type). The reader gives JSON_ERROR from now on.
 enum json_token json_fail(struct json_reader *r, const char *constant_text);
 // The string's octets: a view into the body when nothing is escaped, else decoded into the arena.
 // .p == NULL with n > 0 raw octets: out of memory. Lone surrogates were refused by the reader already.
@@ -57,6 +59,17 @@ enum json_token json_numbers_f32(struct json_reader *r, float *out, size_t max, 
 enum json_token json_numbers_f64(struct json_reader *r, double *out, size_t max, size_t *n);
 enum json_token json_numbers_i64(struct json_reader *r, int64_t *out, size_t max, size_t *n);
 enum json_token json_numbers_u64(struct json_reader *r, uint64_t *out, size_t max, size_t *n);
+
+// Duplicate keys of one object whose keys are not known beforehand. Keys are views that must stay.
+struct json_keyset {
+    struct arena *arena;
+    struct view *slot; // open addressing, .p == NULL: free
+    uint32_t used, cap;
+};
+enum json_seen { JSON_SEEN_ERROR = -1, JSON_SEEN_NEW, JSON_SEEN_BEFORE };
+void json_keyset_init(struct json_keyset *s, struct arena *a); // no allocation
+// JSON_SEEN_ERROR: out of memory. The key is the decoded one (json_unescape).
+enum json_seen json_keyset_add(struct json_keyset *s, struct view key);
 
 struct json_writer {
     struct buffer *out;

@@ -4,6 +4,7 @@
 #ifndef SLUICE_BASE_MEM_H
 #define SLUICE_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -12,14 +13,20 @@ void *mem_alloc(size_t bytes);
 void *mem_zalloc(size_t bytes);
 void *mem_realloc(void *p, size_t bytes);
 void mem_free(void *p);
+// For structs whose members ask for more than malloc's 16 (align: a power of two). NULL when out of
+// memory; goes through the test door like mem_alloc. Free with mem_free.
+void *mem_alloc_aligned(size_t bytes, size_t align);
 
 // Never NULL: aborts with one line. For sizes bounded by our own constants only.
 void *mem_must(size_t bytes);
 void *mem_must_zero(size_t bytes);
+void *mem_must_aligned(size_t bytes, size_t align); // zeroed
 
 // Test door: the n-th call of mem_alloc/mem_zalloc/mem_realloc from now on (1 = the next) by this
 // thread fails once; 0 switches it off. mem_count says how many such calls this thread has made.
 void mem_fail_at(uint64_t n);
 uint64_t mem_count(void);
+// For caches of memory in base/: counts as one call; true when this one has to fail.
+bool mem_door_fails(void);
 
 #endif

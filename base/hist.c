@@ -1,0 +1,89 @@
+#include "base/hist.h"
+
+/* Bucket of v < 16: v itself. Else, with e the place of the highest bit (4..39): the four bits below it
+ * choose one of 16 sub-buckets, each 2^(e-4) wide; the width over the lower edge is at most 1/16. */
+
+unsigned hist_index(uint64_t value)
+{
+    if (value < HIST_SUB)
+        return (unsigned)value;
+    unsigned e = 63 - (unsigned)__builtin_clzll(value);
+    if (e >= 40)
+        return HIST_BUCKETS - 1;
+    return (e - 3) * HIST_SUB + (unsigned)((value >> (e - 4)) & (HIST_SUB - 1));
+}
+
+uint64_t hist_upper(unsigned index)
+{
+    if (index < HIST_SUB)
+        return index;
+    unsigned e = index / HIST_SUB + 3, sub = index % HIST_SUB;
+    return ((uint64_t)(HIST_SUB + sub + 1) << (e - 4)) - 1;
+}
+
+static uint64_t get(const _Atomic uint64_t *p)
+{
+    return atomic_load_explicit(p, memory_order_relaxed);
+}
+
+// One writer: a load and a store, no locked instruction.
+static void add(_Atomic uint64_t *p, uint64_t n)
+{
+    atomic_store_explicit(p, get(p) + n, memory_order_relaxed);
+}
+
+void hist_init(struct hist *h)
+{
+    atomic_init(&h->count, 0);
+    atomic_init(&h->sum, 0);
+    for (unsigned i = 0; i < HIST_BUCKETS; i++)
+        atomic_init(&h->bucket[i], 0);
+}
+
+void hist_add(struct hist *h, uint64_t value)
+{
+    add(&h->bucket[hist_index(value)], 1);
+    add(&h->sum, value);
+    add(&h->count, 1);
+}
+
+void hist_merge(struct hist *into, const struct hist *from)
+{
+    add(&into->count, get(&from->count));
+    add(&into->sum, get(&from->sum));
+    for (unsigned i = 0; i < HIST_BUCKETS; i++) {
+        uint64_t n = get(&from->bucket[i]);
+        if (n)
+            add(&into->bucket[i], n);
+    }
+}
+
+uint64_t hist_quantile(const struct hist *h, double q)
+{
+    uint64_t total = 0; // of the buckets, not ->count: a writer may be between the two
+    for (unsigned i = 0; i < HIST_BUCKETS; i++)
+        total += get(&h->bucket[i]);
+    if (total == 0)
+        return 0;
+    double exact = q * (double)total;
+    uint64_t rank = exact > 0 ? (uint64_t)exact : 0;
+    if ((double)rank < exact)
+        rank++;
+    if (rank == 0)
+        rank = 1;
+    uint64_t seen = 0;
+    for (unsigned i = 0; i < HIST_BUCKETS; i++) {
+        seen += get(&h->bucket[i]);
+        if (seen >= rank)
+            return hist_upper(i);
+    }
+    return hist_upper(HIST_BUCKETS - 1);
+}
+
+uint64_t hist_count_le(const struct hist *h, uint64_t bound)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < HIST_BUCKETS && hist_upper(i) <= bound; i++)
+        n += get(&h->bucket[i]);
+    return n;
+}

@@ -1,0 +1,78 @@
+#include "base/mem.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+// Two words a thread: with the door shut a call costs an increment and a test.
+static _Thread_local uint64_t calls;
+static _Thread_local uint64_t countdown; // 0: off; 1: the next call fails
+
+bool mem_door_fails(void)
+{
+    calls++;
+    return __builtin_expect(countdown != 0, 0) && --countdown == 0;
+}
+
+void mem_fail_at(uint64_t n)
+{
+    countdown = n;
+}
+
+uint64_t mem_count(void)
+{
+    return calls;
+}
+
+void *mem_alloc(size_t bytes)
+{
+    return mem_door_fails() ? NULL : malloc(bytes ? bytes : 1);
+}
+
+void *mem_zalloc(size_t bytes)
+{
+    return mem_door_fails() ? NULL : calloc(1, bytes ? bytes : 1);
+}
+
+void *mem_realloc(void *p, size_t bytes)
+{
+    return mem_door_fails() ? NULL : realloc(p, bytes ? bytes : 1);
+}
+
+void *mem_alloc_aligned(size_t bytes, size_t align)
+{
+    void *p;
+    if (mem_door_fails() || posix_memalign(&p, align < 16 ? 16 : align, bytes ? bytes : 1) != 0)
+        return NULL;
+    return p;
+}
+
+void mem_free(void *p)
+{
+    free(p);
+}
+
+static void *must(void *p, size_t bytes)
+{
+    if (!p) {
+        fprintf(stderr, "sluice: out of memory (%zu bytes)\n", bytes);
+        abort();
+    }
+    return p;
+}
+
+void *mem_must(size_t bytes)
+{
+    return must(malloc(bytes ? bytes : 1), bytes);
+}
+
+void *mem_must_zero(size_t bytes)
+{
+    return must(calloc(1, bytes ? bytes : 1), bytes);
+}
+
+void *mem_must_aligned(size_t bytes, size_t align)
+{
+    void *p;
+    if (posix_memalign(&p, align < 16 ? 16 : align, bytes ? bytes : 1) != 0)
+        p = NULL;
+    return __builtin_memset(must(p, bytes), 0, bytes);
+}
