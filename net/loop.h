@@ -25,6 +25,7 @@
 
 #define LOOPS_MAX 256             // loops in one process, the main thread's among them
 #define LOOP_SCRATCH (256u << 10) // octets one read may bring
+#define LOOP_RECORD (16u << 10)   // a TLS record's plain text
 
 struct loop;
 struct evdns_base;
@@ -57,6 +58,7 @@ struct loop_task {
 struct loop_out { // posts of this turn to one target, gathered
     struct loop *to;
     struct mpsc_node *first, *last;
+    bool dirty; // listed in loop->dirty
 };
 
 struct loop {
@@ -68,7 +70,7 @@ struct loop {
     struct block_owner blocks;
     struct rand rand;
     uint8_t *scratch; // LOOP_SCRATCH octets for whoever reads now
-    uint8_t *record;  // 16 KiB for whoever writes a TLS record now
+    uint8_t *record;  // LOOP_RECORD octets for whoever writes a TLS record now
 
     _Atomic uint32_t conns; // client connections it holds; published for hand-over
     _Atomic uint64_t turns; // relaxed, for metrics
@@ -99,15 +101,20 @@ struct loop {
     } handler[4]; // by kind / 64
     struct loop_task stop;
     _Atomic bool stop_posted;
-    pthread_t thread;
+    pthread_t thread;   // set by the loop itself
+    pthread_t joinable; // set by whoever started it
+    void *raw;          // what loop_free gives back
 };
 
 // Once a process, before any loop: libevent's locks for its resolver, SIGPIPE ignored. Idempotent.
 void net_init(void);
 
-// 0, or -1 with errno (descriptors). seed feeds l->rand.
+// 0, or -1 with errno (descriptors). seed feeds l->rand. l lies on a 64-octet boundary (static memory
+// does; else loop_new). All of it is set here.
 int loop_init(struct loop *l, unsigned index, const char *name, uint64_t seed);
 void loop_deinit(struct loop *l);
+struct loop *loop_new(unsigned index, const char *name, uint64_t seed); // NULL with errno
+void loop_free(struct loop *l);
 void loop_run(struct loop *l);  // the calling thread becomes the loop's until loop_stop
 void loop_stop(struct loop *l); // any thread: a message; the turn it arrives in is the last
 // One turn, for tests and for tools that have no thread to give away. block: may sleep.
