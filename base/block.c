@@ -1,6 +1,7 @@
 #include "base/block.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include <string.h>
 
 // Whom this thread works for. Its address doubles as the thread's tag.
 static _Thread_local struct block_owner *here;
@@ -10,7 +11,7 @@ static _Thread_local struct block_owner *here;
 
 void block_owner_init(struct block_owner *o)
 {
-    *o = (struct block_owner){0};
+    memset(o, 0, sizeof(*o));
     mpsc_init(&o->returns);
 }
 
