@@ -68,7 +68,8 @@ void server_touch(struct http_conn *c);
 // exchange_respond and server_touch; answers of exchanges whose client has gone are harmless.
 void server_respond(struct exchange *ex, const struct http_response *r);
 struct loop *server_conn_loop(struct http_conn *c);
-const struct addr *server_conn_peer(struct http_conn *c); // client's address
+// Client's address without the port, printed: "127.0.0.1", "::1", "unix".
+const char *server_conn_peer(struct http_conn *c, char out[ADDR_TEXT]);
 struct server *server_of(struct http_conn *c);
 // The room above's own pointer on a connection (http_conn_user itself is net's).
 void *server_conn_user(struct http_conn *c);

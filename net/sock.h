@@ -4,9 +4,10 @@
  * loop sleeps). Owner: whoever embeds it. Thread: its loop's. EINTR, EAGAIN and short writes end
  * here.
  *
- *   sock_init(connected fd) ──handshake──► on_open ──► on_data…, gather/sent… ──► on_close (once)
- * sock_close from anywhere but inside on_data/gather of the same socket: use sock_close_later
- * there. */
+ *   sock_init(connected fd) -> sock_start ──handshake──► on_open ──► on_data…, gather/sent…
+ *       ──► on_eof (the peer's FIN; we may still write) or on_error (broken) ──► sock_close
+ * on_eof, on_error and on_flushed are the last thing that happens in their call: there the owner may close
+ * the socket and free itself. In the others it may not: it flags the socket and closes in on_flushed. */
 #ifndef SLUICE_NET_SOCK_H
 #define SLUICE_NET_SOCK_H
 
@@ -15,11 +16,6 @@
 
 struct tls; // net/tls.h
 struct sock;
-
-enum sock_end {
-    SOCK_EOF,   // the peer closed its half (told by on_eof; the socket still writes)
-    SOCK_ERROR, // reset, broken pipe, TLS alert: err says
-};
 
 struct sock_ops {
     void (*on_open)(struct sock *s); // TLS: the handshake is over; plain: from inside sock_start
@@ -45,10 +41,13 @@ struct sock {
     bool open;       // handshake done
     bool readable;   // the edge said so and EAGAIN has not been seen since
     bool writable;
-    bool hup;    // the peer's FIN is waiting behind the data: read until 0
-    bool eof;    // on_eof was told
-    bool broken; // on_error was told
-    bool busy;   // inside a callback of ours: closing waits
+    bool hup;        // the peer's FIN is waiting behind the data: read until 0
+    bool eof;        // on_eof was told
+    bool broken;     // on_error was told
+    bool busy;       // inside a callback of ours: closing waits
+    bool shut;       // our FIN is out
+    bool write_more; // a turn's share was written, more waits
+    const char *why;
     uint64_t bytes_in, bytes_out;
     struct event ev;
     struct loop_flush flush;

@@ -1,0 +1,318 @@
+#include "net/sock.h"
+#include "base/check.h"
+#include "net/tls.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define WRITE_A_TURN (1u << 20) // octets; then the others have their turn
+#define IOV_MAX_GATHER 64
+#define RECORDS_A_TURN 128 // TLS records read, however small (row 127)
+#define DIRECT_BYTES 4096  // a first run this long becomes a TLS record without being copied
+
+static void fail(struct sock *s, const char *why)
+{
+    s->broken = true;
+    s->readable = s->writable = false;
+    s->ops->on_error(s, why);
+}
+
+// ---- reading -------------------------------------------------------------------------------------------
+
+enum outcome { GOT, NOTHING, END, FAILED };
+
+static enum outcome read_plain(struct sock *s, size_t *n, const char **why)
+{
+    ssize_t got;
+    do
+        got = recv(s->fd, s->loop->scratch, LOOP_SCRATCH, 0);
+    while (got < 0 && errno == EINTR);
+    if (got > 0) {
+        *n = (size_t)got;
+        // A short read has emptied the queue: the next octet makes a new edge. Not so the FIN that came
+        // together with this one's edge.
+        if (*n < LOOP_SCRATCH && !s->hup)
+            s->readable = false;
+        return GOT;
+    }
+    s->readable = false;
+    if (got == 0)
+        return END;
+    if (errno == EAGAIN || errno == EWOULDBLOCK)
+        return NOTHING;
+    *why = strerrordesc_np(errno);
+    return FAILED;
+}
+
+// Records are gathered in the scratch, so that the room above sees few large runs.
+static enum outcome read_tls(struct sock *s, size_t *n, const char **why)
+{
+    size_t have = 0;
+    for (int i = 0; i < RECORDS_A_TURN && have < LOOP_SCRATCH; i++) {
+        size_t got = 0;
+        enum tls_io io = tls_read(s->tls, s->loop->scratch + have, LOOP_SCRATCH - have, &got);
+        have += got;
+        if (io == TLS_OK)
+            continue;
+        if (io != TLS_WANT_WRITE)
+            s->readable = false;
+        *n = have;
+        if (have && (io == TLS_EOF || io == TLS_BROKEN)) {
+            s->readable = true; // the end is seen again after what came before it
+            return GOT;
+        }
+        *why = io == TLS_BROKEN ? tls_why(s->tls) : NULL;
+        return io == TLS_BROKEN ? FAILED : io == TLS_EOF ? END : have ? GOT : NOTHING;
+    }
+    *n = have;
+    return GOT;
+}
+
+// May end in on_eof or on_error, after which s is not touched: the owner may have closed it.
+static void pump(struct sock *s)
+{
+    size_t taken = 0;
+    while (s->readable && !s->eof && (!s->ops->wants_read || s->ops->wants_read(s))) {
+        if (taken >= LOOP_SCRATCH) {
+            loop_defer(s->loop, &s->more);
+            return;
+        }
+        size_t n = 0;
+        const char *why = NULL;
+        enum outcome o = s->tls ? read_tls(s, &n, &why) : read_plain(s, &n, &why);
+        if (o == NOTHING)
+            return;
+        if (o == FAILED) {
+            fail(s, why);
+            return;
+        }
+        if (o == END) {
+            s->eof = true;
+            s->ops->on_eof(s);
+            return;
+        }
+        // A run of tiny TLS records counts as a whole turn's reading.
+        taken += s->tls && s->readable ? LOOP_SCRATCH : n;
+        s->bytes_in += n;
+        s->ops->on_data(s, s->loop->scratch, n);
+    }
+}
+
+static void handshake(struct sock *s)
+{
+    enum tls_io io = s->tls ? tls_handshake(s->tls) : TLS_OK;
+    if (io == TLS_WANT_READ || io == TLS_WANT_WRITE)
+        return;
+    if (io != TLS_OK) {
+        fail(s, io == TLS_EOF ? "closed in the TLS handshake" : tls_why(s->tls));
+        return;
+    }
+    s->open = true;
+    s->ops->on_open(s);
+    loop_flush_later(s->loop, &s->flush);
+    pump(s);
+}
+
+static void advance(struct sock *s)
+{
+    if (s->broken)
+        return;
+    if (s->open)
+        pump(s);
+    else
+        handshake(s);
+}
+
+static void on_event(evutil_socket_t fd, short what, void *arg)
+{
+    struct sock *s = arg;
+    loop_now_us(s->loop);
+    if (what & EV_CLOSED)
+        s->hup = true;
+    if (what & (EV_READ | EV_CLOSED))
+        s->readable = true;
+    if ((what & EV_WRITE) && !s->writable && !s->broken) {
+        s->writable = true;
+        loop_flush_later(s->loop, &s->flush);
+    }
+    advance(s);
+}
+
+static void on_more(struct loop *l, struct loop_call *c)
+{
+    struct sock *s = container_of(c, struct sock, more);
+    if (s->write_more) {
+        s->write_more = false;
+        loop_flush_later(l, &s->flush);
+    }
+    advance(s);
+}
+
+// ---- writing -------------------------------------------------------------------------------------------
+
+// Octets taken; 0: the socket is full; -1: broken.
+static long write_plain(struct sock *s, struct iovec *iov, int n)
+{
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n};
+    ssize_t put;
+    do
+        put = sendmsg(s->fd, &msg, MSG_NOSIGNAL);
+    while (put < 0 && errno == EINTR);
+    if (put >= 0)
+        return put;
+    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)
+        return 0;
+    s->why = strerrordesc_np(errno);
+    return -1;
+}
+
+static long write_tls(struct sock *s, struct iovec *iov, int n)
+{
+    const uint8_t *p = iov[0].iov_base;
+    size_t bytes = iov[0].iov_len;
+    if (n > 1 && bytes < DIRECT_BYTES) {
+        p = s->loop->record;
+        bytes = 0;
+        for (int i = 0; i < n && bytes < LOOP_RECORD; i++) {
+            size_t take = LOOP_RECORD - bytes;
+            take = iov[i].iov_len < take ? iov[i].iov_len : take;
+            memcpy(s->loop->record + bytes, iov[i].iov_base, take);
+            bytes += take;
+        }
+    }
+    if (bytes > LOOP_RECORD)
+        bytes = LOOP_RECORD;
+    size_t put = 0;
+    enum tls_io io = tls_write(s->tls, p, bytes, &put);
+    if (io == TLS_OK)
+        return (long)put;
+    s->why = tls_why(s->tls);
+    return io == TLS_BROKEN || io == TLS_EOF ? -1 : 0;
+}
+
+// A record that the socket did not take whole goes first. False: the round is over.
+static bool write_pending(struct sock *s)
+{
+    if (!s->tls || !s->writable || !tls_pending(s->tls))
+        return true;
+    enum tls_io io = tls_flush(s->tls);
+    if (io == TLS_OK)
+        return true;
+    if (io == TLS_BROKEN || io == TLS_EOF) {
+        fail(s, tls_why(s->tls));
+        return false;
+    }
+    s->writable = false;
+    s->ops->on_flushed(s, false);
+    return false;
+}
+
+static void on_flush(struct loop *l, struct loop_flush *f)
+{
+    struct sock *s = container_of(f, struct sock, flush);
+    struct iovec iov[IOV_MAX_GATHER];
+    size_t budget = WRITE_A_TURN;
+    if (!s->open || s->broken || !write_pending(s))
+        return;
+    while (s->writable && !s->shut) {
+        int n = s->ops->gather(s, iov, IOV_MAX_GATHER);
+        if (n == 0) {
+            s->ops->on_flushed(s, true);
+            return;
+        }
+        long put = s->tls ? write_tls(s, iov, n) : write_plain(s, iov, n);
+        if (put < 0) {
+            fail(s, s->why);
+            return;
+        }
+        if (put == 0) {
+            s->writable = false; // the edge comes
+            break;
+        }
+        s->bytes_out += (uint64_t)put;
+        s->ops->sent(s, (size_t)put);
+        if (s->tls && tls_pending(s->tls)) {
+            s->writable = false;
+            break;
+        }
+        if ((size_t)put >= budget) {
+            s->write_more = true;
+            loop_defer(l, &s->more);
+            break;
+        }
+        budget -= (size_t)put;
+    }
+    s->ops->on_flushed(s, false);
+}
+
+// ---- life ----------------------------------------------------------------------------------------------
+
+int sock_init(struct sock *s, struct loop *l, int fd, struct tls *tls, const struct sock_ops *ops)
+{
+    *s = (struct sock){.loop = l, .ops = ops, .tls = tls, .fd = fd, .writable = true};
+    s->flush.fn = on_flush;
+    s->more.fn = on_more;
+    short what = EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST;
+    if (event_assign(&s->ev, l->base, fd, what, on_event, s) == 0 && event_add(&s->ev, NULL) == 0)
+        return 0;
+    s->fd = -1;
+    tls_free(tls);
+    close(fd);
+    return -1;
+}
+
+void sock_start(struct sock *s)
+{
+    s->readable = true; // perhaps: the first read finds out
+    if (s->tls) {
+        handshake(s);
+        return;
+    }
+    s->open = true;
+    s->ops->on_open(s);
+    loop_flush_later(s->loop, &s->flush);
+    pump(s);
+}
+
+void sock_flush(struct sock *s)
+{
+    if (s->fd >= 0 && !s->broken)
+        loop_flush_later(s->loop, &s->flush);
+}
+
+void sock_resume(struct sock *s)
+{
+    if (s->readable && s->fd >= 0)
+        loop_defer(s->loop, &s->more);
+}
+
+void sock_shut(struct sock *s)
+{
+    if (s->shut || s->fd < 0)
+        return;
+    s->shut = true;
+    if (s->tls && s->open && !s->broken)
+        tls_shut(s->tls);
+    shutdown(s->fd, SHUT_WR);
+}
+
+int sock_detach(struct sock *s)
+{
+    int fd = s->fd;
+    loop_flush_cancel(&s->flush);
+    loop_defer_cancel(&s->more);
+    if (fd >= 0)
+        event_del(&s->ev);
+    s->fd = -1;
+    return fd;
+}
+
+void sock_close(struct sock *s)
+{
+    int fd = sock_detach(s);
+    tls_free(s->tls); // before the descriptor goes to somebody else
+    s->tls = NULL;
+    if (fd >= 0)
+        close(fd);
+}
