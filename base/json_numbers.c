@@ -1,0 +1,146 @@
+#include "base/json_inside.h"
+#include "base/num_decimal.h"
+
+/* The lanes for tensors: one loop a type, the number's scan and conversion inlined into it. */
+
+enum lane { LANE_F32, LANE_F64, LANE_I64, LANE_U64 };
+
+// Integers as written: digits only. *p moves past them.
+static inline const char *lane_integer(const char **p, const char *end, bool is_signed, void *out)
+{
+    const char *at = *p;
+    bool negative = *at == '-';
+    at += negative;
+    if (at == end || !num_is_digit(*at))
+        return "not a number";
+    if (*at == '0' && end - at > 1 && num_is_digit(at[1]))
+        return "not a number";
+    const char *range =
+        is_signed ? "number is out of range for INT64" : "number is out of range for UINT64";
+    uint64_t v = 0;
+    bool over = false;
+    for (; at < end && num_is_digit(*at); at++) {
+        over |= __builtin_mul_overflow(v, 10, &v);
+        over |= __builtin_add_overflow(v, (uint64_t)(*at - '0'), &v);
+    }
+    if (at < end && (*at == '.' || (*at | 0x20) == 'e'))
+        return is_signed ? "expected an integer for INT64" : "expected an integer for UINT64";
+    if (over || v > (is_signed ? (uint64_t)INT64_MAX + negative : negative ? 0 : UINT64_MAX))
+        return range;
+    v = negative ? -v : v;
+    memcpy(out, &v, sizeof(v));
+    *p = at;
+    return NULL;
+}
+
+// Reads the number at *p, moves *p past it. Returns what is wrong, or NULL.
+static inline __attribute__((always_inline)) const char *lane_number(enum lane lane, const char **p,
+                                                                     const char *end, void *out)
+{
+    const char *limit = end - *p > JSON_MAX_NUMBER + 1 ? *p + JSON_MAX_NUMBER + 1 : end;
+    const char *begin = *p;
+    if (lane == LANE_I64 || lane == LANE_U64) {
+        const char *what = lane_integer(p, limit, lane == LANE_I64, out);
+        if (what)
+            return what;
+    } else {
+        struct num_decimal d;
+        const char *after = num_scan(begin, limit, &d);
+        if (!after)
+            return "not a number";
+        if (!(lane == LANE_F32 ? num_to_f32(&d, out) : num_to_f64(&d, out)))
+            return lane == LANE_F32 ? "number is out of range for FP32"
+                                    : "number is out of range for FP64";
+        *p = after;
+    }
+    return *p - begin > JSON_MAX_NUMBER ? "number is longer than 400 characters" : NULL;
+}
+
+// A value that is no number: the token that ends the run.
+static enum json_token lane_other(struct json_reader *r)
+{
+    switch (*r->at) {
+    case '[':
+        r->at++;
+        return json_open(r, false);
+    case '"':
+        if (!json_scan_string(r))
+            return JSON_ERROR;
+        r->expect = EXPECT_AFTER;
+        return JSON_STRING;
+    }
+    return json_error(r, r->at, "expected a number");
+}
+
+/* In the middle of the run the reader's state is in p alone; it is written back (leave) at every way out.
+ * The comma is taken only with room for the number behind it, so that "max reached" can be resumed. */
+static inline __attribute__((always_inline)) enum json_token
+run(enum lane lane, struct json_reader *r, void *out, size_t max, size_t *n)
+{
+    const size_t size = lane == LANE_F32 ? sizeof(float) : sizeof(uint64_t);
+    *n = 0;
+    if (r->expect == EXPECT_NOTHING)
+        return JSON_ERROR;
+    if (r->depth == 0 || json_in_object(r))
+        return json_fail(r, "expected an array of numbers");
+    const char *p = r->at, *end = r->end;
+    bool first = r->expect == EXPECT_FIRST_VALUE;
+    for (size_t i = 0;; i++) {
+        p = json_space(p, end);
+        if (p < end && *p == ']') {
+            r->at = p + 1;
+            r->token_at = (size_t)(p - r->start);
+            *n = i;
+            json_close(r);
+            return JSON_ARRAY_END;
+        }
+        if (p < end && !first && *p != ',') {
+            *n = i;
+            return json_error(r, p, "expected ',' or ']'");
+        }
+        if (i == max && p < end) {
+            *n = i;
+            r->at = p;
+            r->expect = first ? EXPECT_FIRST_VALUE : EXPECT_AFTER;
+            return JSON_NULL;
+        }
+        if (p < end && !first)
+            p = json_space(p + 1, end);
+        first = false;
+        if (p == end) {
+            *n = i;
+            return json_error(r, p, "text ends too early");
+        }
+        if (*p != '-' && !num_is_digit(*p)) {
+            *n = i;
+            r->at = p;
+            r->token_at = (size_t)(p - r->start);
+            return lane_other(r);
+        }
+        const char *what = lane_number(lane, &p, end, (char *)out + i * size);
+        if (what) {
+            *n = i;
+            return json_error(r, p, what);
+        }
+    }
+}
+
+enum json_token json_numbers_f32(struct json_reader *r, float *out, size_t max, size_t *n)
+{
+    return run(LANE_F32, r, out, max, n);
+}
+
+enum json_token json_numbers_f64(struct json_reader *r, double *out, size_t max, size_t *n)
+{
+    return run(LANE_F64, r, out, max, n);
+}
+
+enum json_token json_numbers_i64(struct json_reader *r, int64_t *out, size_t max, size_t *n)
+{
+    return run(LANE_I64, r, out, max, n);
+}
+
+enum json_token json_numbers_u64(struct json_reader *r, uint64_t *out, size_t max, size_t *n)
+{
+    return run(LANE_U64, r, out, max, n);
+}

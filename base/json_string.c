@@ -1,0 +1,203 @@
+#include "base/json_inside.h"
+
+/* Strings: eight octets at a time up to the next one that needs a look (a quote, a backslash, a control
+ * octet, the start of a longer UTF-8 sequence), then one at a time. */
+
+#define ONES 0x0101010101010101u
+
+// The high bit of each octet that needs a look; exact for the lowest such octet, which is all we use.
+static uint64_t special(uint64_t x)
+{
+    uint64_t quote = x ^ ONES * '"', backslash = x ^ ONES * '\\';
+    return ((x - ONES * 0x20) | (quote - ONES) | (backslash - ONES) | x) & ONES * 0x80;
+}
+
+static const char *skip_plain(const char *p, const char *end)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    while (end - p >= 8) {
+        uint64_t x;
+        memcpy(&x, p, 8);
+        uint64_t hit = special(x);
+        if (hit)
+            return p + __builtin_ctzll(hit) / 8;
+        p += 8;
+    }
+#endif
+    while (p < end && (unsigned char)*p >= 0x20 && (unsigned char)*p < 0x80 && *p != '"' &&
+           *p != '\\')
+        p++;
+    return p;
+}
+
+static bool is_tail(const char *p, unsigned char low, unsigned char high)
+{
+    return (unsigned char)*p >= low && (unsigned char)*p <= high;
+}
+
+unsigned json_utf8_length(const char *p, const char *end)
+{
+    unsigned char c = (unsigned char)*p;
+    size_t left = (size_t)(end - p);
+    if (c < 0x80)
+        return 1;
+    if (c < 0xc2) // a tail octet, or an overlong form of ASCII
+        return 0;
+    if (c < 0xe0)
+        return left >= 2 && is_tail(p + 1, 0x80, 0xbf) ? 2 : 0;
+    if (c < 0xf0) {
+        unsigned char low = c == 0xe0 ? 0xa0 : 0x80;  // E0: overlong below A0
+        unsigned char high = c == 0xed ? 0x9f : 0xbf; // ED: surrogates from A0
+        return left >= 3 && is_tail(p + 1, low, high) && is_tail(p + 2, 0x80, 0xbf) ? 3 : 0;
+    }
+    if (c > 0xf4)
+        return 0;
+    unsigned char low = c == 0xf0 ? 0x90 : 0x80;  // F0: overlong below 90
+    unsigned char high = c == 0xf4 ? 0x8f : 0xbf; // F4: above U+10FFFF from 90
+    return left >= 4 && is_tail(p + 1, low, high) && is_tail(p + 2, 0x80, 0xbf) &&
+                   is_tail(p + 3, 0x80, 0xbf)
+               ? 4
+               : 0;
+}
+
+// Four hexadecimal digits at p, or -1.
+static int hex4(const char *p, const char *end)
+{
+    if (end - p < 4)
+        return -1;
+    int v = 0;
+    for (int i = 0; i < 4; i++) {
+        char c = p[i];
+        int digit = c >= '0' && c <= '9'   ? c - '0'
+                    : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                    : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                           : -1;
+        if (digit < 0)
+            return -1;
+        v = v * 16 + digit;
+    }
+    return v;
+}
+
+// p stands on a backslash. Sets the character; returns the end of the escape, or NULL with *what.
+static const char *scan_escape(const char *p, const char *end, uint32_t *out, const char **what)
+{
+    static const char letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    *what = "unknown escape in a string";
+    if (end - p < 2)
+        return NULL;
+    const char *known = p[1] ? strchr(letters, p[1]) : NULL;
+    if (known) {
+        *out = (unsigned char)meant[known - letters];
+        return p + 2;
+    }
+    if (p[1] != 'u')
+        return NULL;
+    int code = hex4(p + 2, end);
+    *what = "\\u needs four hexadecimal digits";
+    if (code < 0)
+        return NULL;
+    *what = "\\u0000 is not accepted in a string";
+    if (code == 0)
+        return NULL;
+    p += 6;
+    if (code >= 0xd800 && code <= 0xdfff) {
+        *what = "lone surrogate in a string";
+        if (code > 0xdbff || end - p < 2 || p[0] != '\\' || p[1] != 'u')
+            return NULL;
+        int low = hex4(p + 2, end);
+        if (low < 0xdc00 || low > 0xdfff)
+            return NULL;
+        code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+        p += 6;
+    }
+    *out = (uint32_t)code;
+    return p;
+}
+
+bool json_scan_string(struct json_reader *r)
+{
+    const char *begin = r->at + 1, *p = begin, *what;
+    r->escaped = false;
+    for (;;) {
+        p = skip_plain(p, r->end);
+        if (p == r->end) {
+            json_error(r, p, "text ends inside a string");
+            return false;
+        }
+        if (*p == '"') {
+            r->text = view_of(begin, (size_t)(p - begin));
+            r->at = p + 1;
+            return true;
+        }
+        if (*p == '\\') {
+            uint32_t code;
+            const char *next = scan_escape(p, r->end, &code, &what);
+            if (!next) {
+                json_error(r, p, what);
+                return false;
+            }
+            r->escaped = true;
+            p = next;
+            continue;
+        }
+        if ((unsigned char)*p < 0x20) {
+            json_error(r, p, "control character in a string");
+            return false;
+        }
+        unsigned n = json_utf8_length(p, r->end);
+        if (n == 0) {
+            json_error(r, p, "string is not valid UTF-8");
+            return false;
+        }
+        p += n;
+    }
+}
+
+static char *put_utf8(char *out, uint32_t c)
+{
+    if (c < 0x80) {
+        *out++ = (char)c;
+    } else if (c < 0x800) {
+        *out++ = (char)(0xc0 | c >> 6);
+        *out++ = (char)(0x80 | (c & 0x3f));
+    } else if (c < 0x10000) {
+        *out++ = (char)(0xe0 | c >> 12);
+        *out++ = (char)(0x80 | (c >> 6 & 0x3f));
+        *out++ = (char)(0x80 | (c & 0x3f));
+    } else {
+        *out++ = (char)(0xf0 | c >> 18);
+        *out++ = (char)(0x80 | (c >> 12 & 0x3f));
+        *out++ = (char)(0x80 | (c >> 6 & 0x3f));
+        *out++ = (char)(0x80 | (c & 0x3f));
+    }
+    return out;
+}
+
+bool json_unescape(const struct json_reader *r, struct arena *a, struct view *out)
+{
+    *out = r->text;
+    if (!r->escaped)
+        return true;
+    char *to = arena_alloc_aligned(a, r->text.n, 1); // decoding never lengthens
+    if (!to) {
+        out->p = NULL;
+        return false;
+    }
+    out->p = to;
+    const char *p = r->text.p, *end = p + r->text.n, *what;
+    while (p < end) {
+        const char *slash = memchr(p, '\\', (size_t)(end - p));
+        size_t plain = (size_t)((slash ? slash : end) - p);
+        memcpy(to, p, plain);
+        to += plain;
+        p += plain;
+        if (p == end)
+            break;
+        uint32_t code = 0;
+        p = scan_escape(p, end, &code, &what); // the reader has seen that all of them are right
+        to = put_utf8(to, code);
+    }
+    out->n = (size_t)(to - out->p);
+    return true;
+}
