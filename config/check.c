@@ -1,0 +1,131 @@
+/* What one key alone cannot know: keys that need or exclude each other, and things that must differ. */
+#include "config/read.h"
+
+struct checker {
+    struct config *c;
+    struct config_errors *errors;
+    const struct outline *o;
+};
+
+static const struct config_key *key(enum section_id s, const char *name)
+{
+    return config_key_find(s, view_str(name));
+}
+
+static bool given(const struct outline_section *s, const struct config_key *k)
+{
+    for (const struct outline_mark *m = s->marks; m; m = m->next)
+        if (m->key == k)
+            return true;
+    return false;
+}
+
+static bool same_place(const struct config_address *a, const struct config_address *b)
+{
+    if (a->scheme != b->scheme)
+        return false;
+    if (a->scheme == CONFIG_UNIX)
+        return a->path && b->path && strcmp(a->path, b->path) == 0;
+    return a->port != 0 && a->port == b->port && a->host && b->host &&
+           strcmp(a->host, b->host) == 0;
+}
+
+static void check_listen(struct checker *k, const struct outline_section *s, unsigned index)
+{
+    const struct config_listen *l = &k->c->listens[index];
+    const struct config_key *address = key(SECTION_LISTEN, "address");
+    if (!l->certificate != !l->key)
+        config_error_add(k->errors, s->line, "listen \"%s\": %s needs %s", l->name,
+                         l->key ? "key" : "certificate", l->key ? "certificate" : "key");
+    for (unsigned i = 0; i < index; i++)
+        if (same_place(&l->address, &k->c->listens[i].address))
+            config_error_add(k->errors, outline_line(s, address),
+                             "address: %s is the address of listen \"%s\" already", l->address.text,
+                             k->c->listens[i].name);
+    if (k->c->admin.on && same_place(&l->address, &k->c->admin.address))
+        config_error_add(k->errors, outline_line(s, address),
+                         "address: %s is the address of admin already", l->address.text);
+}
+
+static void check_worker(struct checker *k, const struct outline_section *s, unsigned index)
+{
+    struct config_worker *w = &k->c->workers[index];
+    bool command = given(s, key(SECTION_WORKER, "command"));
+    bool addresses = given(s, key(SECTION_WORKER, "addresses"));
+    const struct config_key *replicas = key(SECTION_WORKER, "replicas");
+    if (command == addresses)
+        config_error_add(k->errors, s->line, "worker \"%s\": expected %s of command and addresses",
+                         w->name, command ? "only one" : "one");
+    if (command && w->command_count && w->command[0] && !w->command[0][0])
+        config_error_add(k->errors, outline_line(s, key(SECTION_WORKER, "command")),
+                         "command: expected a program's name, got \"\"");
+    if (addresses && given(s, replicas))
+        config_error_add(k->errors, outline_line(s, replicas),
+                         "replicas: goes with command; each of addresses is one replica");
+    if (!command)
+        w->replicas = 0;
+}
+
+static void complete_model(struct checker *k, struct config_model *m)
+{
+    if (m->timeout_us == 0)
+        m->timeout_us = k->c->limits.deadline_default_us;
+    if (m->queue_rows == 0 && m->max_rows > 0)
+        m->queue_rows = m->max_rows > 16 ? 64 * m->max_rows : 1024;
+}
+
+static void check_model(struct checker *k, const struct outline_section *s, unsigned index)
+{
+    struct config_model *m = &k->c->models[index];
+    const struct config_key *preferred = key(SECTION_MODEL_BATCH, "preferred");
+    if (m->max_rows && m->preferred_count && m->preferred &&
+        m->preferred[m->preferred_count - 1] > m->max_rows)
+        config_error_add(k->errors, outline_line(s, preferred),
+                         "preferred: %u is more than max_rows (%u)",
+                         m->preferred[m->preferred_count - 1], m->max_rows);
+    if (m->queue_rows && m->queue_rows < m->max_rows)
+        config_error_add(k->errors, outline_line(s, key(SECTION_MODEL_QUEUE, "rows")),
+                         "rows: %u is less than batch.max_rows (%u): no batch could be full",
+                         m->queue_rows, m->max_rows);
+    if (m->timeout_us > k->c->limits.deadline_max_us)
+        config_error_add(k->errors, outline_line(s, key(SECTION_MODEL, "timeout")),
+                         "timeout: is longer than limits.deadline_max");
+    complete_model(k, m);
+}
+
+static void check_limits(struct checker *k, const struct outline_section *s)
+{
+    const struct config_limits *l = &k->c->limits;
+    if (l->deadline_default_us > l->deadline_max_us)
+        config_error_add(k->errors, outline_line(s, key(SECTION_LIMITS, "deadline_default")),
+                         "deadline_default: is longer than deadline_max");
+    if (l->bytes_in_flight && l->bytes_in_flight < l->max_body)
+        config_error_add(k->errors, outline_line(s, key(SECTION_LIMITS, "bytes_in_flight")),
+                         "bytes_in_flight: is less than max_body: the largest request could never "
+                         "be taken");
+}
+
+void config_check(struct config *c, const struct outline *o, struct config_errors *errors)
+{
+    struct checker k = {.c = c, .errors = errors, .o = o};
+    unsigned listens = 0, workers = 0, models = 0;
+    for (const struct outline_section *s = o->top.next; s; s = s->next) {
+        if (s->kind == SECTION_LISTEN)
+            check_listen(&k, s, listens++);
+        else if (s->kind == SECTION_WORKER)
+            check_worker(&k, s, workers++);
+        else if (s->kind == SECTION_MODEL)
+            check_model(&k, s, models++);
+        else if (s->kind == SECTION_LIMITS)
+            check_limits(&k, s);
+    }
+    complete_model(&k, &c->unlisted);
+    if (listens == 0)
+        config_error_add(errors, 0, "no listen section: nobody could reach the gateway");
+    if (workers == 0)
+        config_error_add(errors, 0, "no worker section: nothing could answer");
+    if (c->models_listed_only && models == 0)
+        config_error_add(errors, 0, "models = listed, but no model section");
+    if (c->log.access && strcmp(c->log.access, "off") == 0)
+        c->log.access = NULL;
+}

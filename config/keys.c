@@ -1,0 +1,297 @@
+#include "config/keys.h"
+#include "config/config.h"
+#include "config/value.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+#define MS 1000ull
+#define S 1000000ull
+#define MIN (60 * S)
+#define HOUR (60 * MIN)
+#define KIB 1024ull
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+const struct config_section config_sections[SECTION_KINDS] = {
+    [SECTION_TOP] = {"", SECTION_TOP, false, "Keys that stand outside of any section."},
+    [SECTION_LISTEN] = {"listen", SECTION_TOP, true,
+                        "Where clients are served: HTTP/1.1, HTTP/2 and gRPC on one port, over TLS "
+                        "when a certificate is given. At least one."},
+    [SECTION_ADMIN] = {"admin", SECTION_TOP, false,
+                       "The operators' listener: /metrics, /healthz, /status."},
+    [SECTION_WORKER] = {"worker", SECTION_TOP, true,
+                        "Model servers that speak the Open Inference Protocol over gRPC: a program "
+                        "to start, or addresses of servers that run elsewhere. At least one."},
+    [SECTION_MODEL] = {"model", SECTION_TOP, true,
+                       "How one model is batched, queued and routed; the title is its name."},
+    [SECTION_MODEL_BATCH] = {"batch", SECTION_MODEL, false, "When a batch goes, and how large."},
+    [SECTION_MODEL_QUEUE] = {"queue", SECTION_MODEL, false, "What may wait for the model."},
+    [SECTION_LIMITS] = {"limits", SECTION_TOP, false,
+                        "Bounds and time-outs. Each answers an attack or a fault; each has a "
+                        "default."},
+    [SECTION_LOG] = {"log", SECTION_TOP, false, "The access log: one JSON line a request."},
+    [SECTION_HEALTH] = {"health", SECTION_TOP, false, "How workers are probed."},
+};
+
+#define NUMBER(sec, type_, member, lo, hi, dflt, text)                                             \
+    .section = sec, .type = type_, .min = lo, .max = hi, .standard = dflt, .doc = text,            \
+    .offset = offsetof(struct config, member), .size = sizeof(((struct config *)0)->member)
+#define NUMBER_IN(sec, strukt, type_, member, lo, hi, dflt, text)                                  \
+    .section = sec, .type = type_, .min = lo, .max = hi, .standard = dflt, .doc = text,            \
+    .offset = offsetof(struct strukt, member), .size = sizeof(((struct strukt *)0)->member)
+#define LIST_IN(sec, strukt, type_, member, count, hi, text)                                       \
+    .section = sec, .type = type_, .min = 1, .max = hi, .doc = text,                               \
+    .offset = offsetof(struct strukt, member), .count_offset = offsetof(struct strukt, count)
+#define TEXT_IN(sec, strukt, type_, member, text)                                                  \
+    .section = sec, .type = type_, .doc = text, .offset = offsetof(struct strukt, member)
+#define LIMIT(type_, member, lo, hi, dflt, text)                                                   \
+    NUMBER(SECTION_LIMITS, type_, limits.member, lo, hi, dflt, text)
+
+// clang-format off
+const struct config_key config_keys[] = {
+    {.name = "loops", NUMBER(SECTION_TOP, KEY_COUNT, loops, 0, 256, "0",
+        "Event loops, each a thread. 0: one per core.")},
+    {.name = "models", NUMBER(SECTION_TOP, KEY_CHOICE, models_listed_only, 0, 0, "all",
+        "`all`: every model that a worker has is served, those without a section with the defaults. "
+        "`listed`: only models that have a section."), .choices = "all|listed"},
+    {.name = "ready_when", NUMBER(SECTION_TOP, KEY_CHOICE, ready_all, 0, 0, "any",
+        "`/v2/health/ready` is 200 when `any` model can answer, or only when `all` can."),
+        .choices = "any|all"},
+    {.name = "drain_delay", NUMBER(SECTION_TOP, KEY_DURATION, drain_delay_us, 0, HOUR, "5s",
+        "After SIGTERM: readiness is false, but requests are served for so long, so that load "
+        "balancers can turn away first.")},
+    {.name = "drain_timeout", NUMBER(SECTION_TOP, KEY_DURATION, drain_timeout_us, 0, 24 * HOUR, "60s",
+        "After `drain_delay`: requests that run may finish within this time.")},
+    {.name = "watchdog", NUMBER(SECTION_TOP, KEY_DURATION, watchdog_us, 2 * S, HOUR, "10s",
+        "A loop that makes no turn for so long is stuck: the gateway process is aborted and started "
+        "again.")},
+    {.name = "core_dumps", NUMBER(SECTION_TOP, KEY_BOOL, core_dumps, 0, 1, "false",
+        "Let a crash leave a core file (it holds keys and requests).")},
+    {.name = "runtime_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, runtime_dir,
+        "Directory below which a private one for the sockets of local workers is made. Without it: "
+        "`$XDG_RUNTIME_DIR`, else `/tmp`.")},
+
+    {.name = "address", TEXT_IN(SECTION_LISTEN, config_listen, KEY_LISTEN, address,
+        "Port 0 picks a free one and reports it."), .required = true},
+    {.name = "certificate", TEXT_IN(SECTION_LISTEN, config_listen, KEY_PATH, certificate,
+        "PEM file with the certificate and its chain: this listener speaks TLS. Needs `key`.")},
+    {.name = "key", TEXT_IN(SECTION_LISTEN, config_listen, KEY_PATH, key,
+        "PEM file with the private key of `certificate`.")},
+    {.name = "expose", NUMBER_IN(SECTION_LISTEN, config_listen, KEY_BOOL, expose, 0, 1, "true",
+        "Answers say which model gave them, from where, in which batch and how long each stage took "
+        "(`sluice-*` and `server-timing`).")},
+
+    {.name = "address", TEXT_IN(SECTION_ADMIN, config, KEY_LISTEN, admin.address,
+        "Keep it on loopback or a Unix socket."), .required = true},
+    {.name = "token_file", TEXT_IN(SECTION_ADMIN, config, KEY_PATH, admin.token_file,
+        "File with the bearer token. Without it only `/metrics` and `/healthz` are served.")},
+
+    {.name = "command", LIST_IN(SECTION_WORKER, config_worker, KEY_WORDS, command, command_count, 256,
+        "Program and arguments of a local worker; `--listen` and `--liveness-fd` are added. A name "
+        "without a slash is looked for beside `sluice` first, then in PATH.")},
+    {.name = "replicas", NUMBER_IN(SECTION_WORKER, config_worker, KEY_COUNT, replicas, 1, 64, "1",
+        "How many processes of `command` run.")},
+    {.name = "addresses", LIST_IN(SECTION_WORKER, config_worker, KEY_ADDRESSES, addresses, address_count, 256,
+        "Workers that run elsewhere, each one replica.")},
+
+    {.name = "worker", TEXT_IN(SECTION_MODEL, config_model, KEY_WORKER, worker,
+        "Title of the worker section that serves it. Without it: whichever worker has the model.")},
+    {.name = "timeout", NUMBER_IN(SECTION_MODEL, config_model, KEY_DURATION, timeout_us, 0, 24 * HOUR, "0",
+        "Deadline of a request that names none. 0: `limits.deadline_default`.")},
+    {.name = "max_rows", NUMBER_IN(SECTION_MODEL_BATCH, config_model, KEY_COUNT, max_rows, 0, 65536, "0",
+        "Rows in a batch at most. 0: what the worker allows; more than that is cut to it. 1: no "
+        "batching.")},
+    {.name = "max_wait", NUMBER_IN(SECTION_MODEL_BATCH, config_model, KEY_DURATION, max_wait_us, 0, 10 * S, "2ms",
+        "The oldest row waits no longer than this for company while a replica is free.")},
+    {.name = "preferred", LIST_IN(SECTION_MODEL_BATCH, config_model, KEY_COUNTS, preferred, preferred_count, 32,
+        "Batch sizes to send at once when reached, ascending.")},
+    {.name = "pipeline", NUMBER_IN(SECTION_MODEL_BATCH, config_model, KEY_COUNT, pipeline, 1, 64, "2",
+        "Batches in flight to one replica; further rows wait in the queue, where batches fill.")},
+    {.name = "policy", NUMBER_IN(SECTION_MODEL_BATCH, config_model, KEY_CHOICE, policy, 0, 0, "fixed",
+        "`fixed`: preferred sizes and `max_wait`."), .choices = "fixed"},
+    {.name = "rows", NUMBER_IN(SECTION_MODEL_QUEUE, config_model, KEY_COUNT, queue_rows, 0, 16777216, "0",
+        "Rows that may wait; past it requests are answered 503. 0: max(1024, 64 x max_rows).")},
+    {.name = "bytes", NUMBER_IN(SECTION_MODEL_QUEUE, config_model, KEY_SIZE, queue_bytes, KIB, 1024 * GIB, "256MiB",
+        "Bytes of requests that may wait; past it requests are answered 503.")},
+
+    {.name = "max_connections", LIMIT(KEY_COUNT, max_connections, 1, 1048576, "65536",
+        "Connections of clients. Past it (or when descriptors run out) accepting pauses.")},
+    {.name = "max_connections_per_address", LIMIT(KEY_COUNT, max_connections_per_address, 1, 1048576, "1024",
+        "Connections of one client address; further ones are closed.")},
+    {.name = "max_streams", LIMIT(KEY_COUNT, max_streams, 1, 65536, "128",
+        "HTTP/2 streams a connection; further ones get REFUSED_STREAM.")},
+    {.name = "max_headers", LIMIT(KEY_COUNT, max_headers, 8, 10000, "100",
+        "Header fields of a request; past it 431.")},
+    {.name = "max_header_bytes", LIMIT(KEY_SIZE, max_header_bytes, KIB, MIB, "32KiB",
+        "Names, values and 32 octets a field; past it 431.")},
+    {.name = "max_target", LIMIT(KEY_SIZE, max_target, 64, MIB, "8KiB",
+        "Octets of the request target; past it 414.")},
+    {.name = "max_body", LIMIT(KEY_SIZE, max_body, KIB, 4 * GIB, "64MiB",
+        "Octets of a request's body, also after decompression; past it 413.")},
+    {.name = "max_answer", LIMIT(KEY_SIZE, max_answer, KIB, 4 * GIB, "256MiB",
+        "Octets of a worker's answer; past it 502.")},
+    {.name = "bytes_in_flight", LIMIT(KEY_SIZE, bytes_in_flight, 0, 1ull << 50, "0",
+        "Bytes of all requests at once; past it 503. 0: a quarter of the memory.")},
+    {.name = "abuse_budget", LIMIT(KEY_COUNT, abuse_budget, 10, 1000000, "200",
+        "Points a connection may spend on resets, empty frames, PINGs and malformed streams before "
+        "it is told to go away.")},
+    {.name = "header_timeout", LIMIT(KEY_DURATION, header_timeout_us, 10 * MS, HOUR, "10s",
+        "From accept (TLS handshake included), or from the first octet of a later request, to the "
+        "end of the header.")},
+    {.name = "body_timeout", LIMIT(KEY_DURATION, body_timeout_us, 10 * MS, HOUR, "10s",
+        "Longest gap within a body; past it 408.")},
+    {.name = "body_min_rate", LIMIT(KEY_COUNT, body_min_rate, 0, 1ull << 30, "500",
+        "Octets a second that a body must bring, over 20 s; below it 408. 0: any.")},
+    {.name = "idle_timeout", LIMIT(KEY_DURATION, idle_timeout_us, 10 * MS, 24 * HOUR, "75s",
+        "A connection without a request is closed after this.")},
+    {.name = "send_timeout", LIMIT(KEY_DURATION, send_timeout_us, 10 * MS, HOUR, "30s",
+        "A client that takes nothing of its answer for so long is closed.")},
+    {.name = "stream_stall", LIMIT(KEY_DURATION, stream_stall_us, 10 * MS, HOUR, "10s",
+        "An HTTP/2 stream whose answer is held by a zero window for so long is reset.")},
+    {.name = "deadline_default", LIMIT(KEY_DURATION, deadline_default_us, MS, 24 * HOUR, "30s",
+        "Deadline of a request that names none; past it 504.")},
+    {.name = "deadline_max", LIMIT(KEY_DURATION, deadline_max_us, MS, 24 * HOUR, "10m",
+        "Longest deadline that a request may ask for; more is cut to it.")},
+
+    {.name = "access", TEXT_IN(SECTION_LOG, config, KEY_PATH, log.access,
+        "File of the access log, opened again on SIGUSR1; \"-\" is standard output, \"off\" none (the "
+        "default).")},
+    {.name = "sample", NUMBER(SECTION_LOG, KEY_SHARE, log.sample_ppm, 0, 1000000, "100%",
+        "Share of the requests that are logged. Failed ones always are.")},
+    {.name = "ring", NUMBER(SECTION_LOG, KEY_SIZE, log.ring_bytes, 64 * KIB, GIB, "4MiB",
+        "Log lines of one loop that may wait for the disk; more are dropped and counted.")},
+
+    {.name = "interval", NUMBER(SECTION_HEALTH, KEY_DURATION, health.interval_us, 10 * MS, HOUR, "1s",
+        "Time between two probes of a worker.")},
+    {.name = "timeout", NUMBER(SECTION_HEALTH, KEY_DURATION, health.timeout_us, 10 * MS, HOUR, "2s",
+        "A probe without an answer for so long has failed.")},
+    {.name = "failures", NUMBER(SECTION_HEALTH, KEY_COUNT, health.failures, 1, 100, "3",
+        "Failed probes in a row that take a worker out; one good probe takes it in.")},
+};
+// clang-format on
+const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 50,
+               "count the rows, and their tests");
+
+const struct config_key *config_key_find(enum section_id section, struct view name)
+{
+    for (unsigned i = 0; i < config_key_count; i++)
+        if (config_keys[i].section == section && view_is(name, config_keys[i].name))
+            return &config_keys[i];
+    return NULL;
+}
+
+enum section_id config_section_find(enum section_id parent, struct view name)
+{
+    for (enum section_id s = SECTION_LISTEN; s < SECTION_KINDS; s++)
+        if (config_sections[s].parent == parent && view_is(name, config_sections[s].name))
+            return s;
+    return SECTION_KINDS;
+}
+
+#define NEAR_MAX 40 // longer words are near to nothing
+
+// Optimal string alignment distance (Damerau-Levenshtein without edits of edits): insert, delete,
+// replace, and swap of neighbours cost one each.
+static unsigned distance(const char *a, size_t n, const char *b, size_t m)
+{
+    unsigned row[3][NEAR_MAX + 1];
+    for (size_t j = 0; j <= m; j++)
+        row[0][j] = (unsigned)j;
+    for (size_t i = 1; i <= n; i++) {
+        unsigned *now = row[i % 3], *last = row[(i + 2) % 3], *before = row[(i + 1) % 3];
+        now[0] = (unsigned)i;
+        for (size_t j = 1; j <= m; j++) {
+            unsigned best = last[j - 1] + (a[i - 1] != b[j - 1]);
+            if (last[j] + 1 < best)
+                best = last[j] + 1;
+            if (now[j - 1] + 1 < best)
+                best = now[j - 1] + 1;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] &&
+                before[j - 2] + 1 < best)
+                best = before[j - 2] + 1;
+            now[j] = best;
+        }
+    }
+    return row[n % 3][m];
+}
+
+const char *config_nearest(enum section_id section, struct view came)
+{
+    if (came.n == 0 || came.n > NEAR_MAX)
+        return NULL;
+    const char *best = NULL;
+    unsigned best_distance = 1 + (unsigned)came.n / 3;
+    for (unsigned i = 0; i < config_key_count + SECTION_KINDS; i++) {
+        const char *name;
+        if (i < config_key_count) {
+            if (config_keys[i].section != section)
+                continue;
+            name = config_keys[i].name;
+        } else {
+            enum section_id s = (enum section_id)(i - config_key_count);
+            if (s == SECTION_TOP || config_sections[s].parent != section)
+                continue;
+            name = config_sections[s].name;
+        }
+        unsigned d = distance(came.p, came.n, name, strlen(name));
+        if (came.n >= 3 && strncmp(name, came.p, came.n) == 0 && d > 2)
+            d = 2; // the beginning of a longer name
+        if (d <= best_distance && (!best || d < best_distance)) {
+            best = name;
+            best_distance = d;
+        }
+    }
+    return best;
+}
+
+bool config_key_is_list(const struct config_key *k)
+{
+    return k->type == KEY_WORDS || k->type == KEY_COUNTS || k->type == KEY_ADDRESSES;
+}
+
+static void print_bound(const struct config_key *k, uint64_t v, char out[32])
+{
+    switch (k->type) {
+    case KEY_DURATION:
+        value_print_duration(out, v);
+        break;
+    case KEY_SIZE:
+        value_print_size(out, v);
+        break;
+    case KEY_SHARE:
+        value_print_share(out, v);
+        break;
+    default:
+        snprintf(out, 32, "%" PRIu64, v);
+    }
+}
+
+void config_key_expects(const struct config_key *k, char *out, size_t size)
+{
+    static const char *const kinds[] = {
+        [KEY_COUNT] = "a whole number",
+        [KEY_DURATION] = "a duration such as \"2ms\" or \"5s\"",
+        [KEY_SIZE] = "a size such as \"64MiB\"",
+        [KEY_SHARE] = "a share such as \"12.5%\"",
+        [KEY_BOOL] = "true or false",
+        [KEY_PATH] = "a text that is not empty",
+        [KEY_WORKER] = "the title of a worker section",
+        [KEY_LISTEN] = "\"IP:PORT\", \"[IPV6]:PORT\" or \"unix:PATH\"",
+        [KEY_WORDS] = "a list of texts {\"a\", \"b\"}",
+        [KEY_COUNTS] = "an ascending list of whole numbers {8, 16}",
+        [KEY_ADDRESSES] = "a list of \"grpc://HOST:PORT\", \"grpcs://HOST:PORT\" or \"unix:PATH\"",
+    };
+    char low[32], high[32];
+    if (k->type == KEY_CHOICE) {
+        snprintf(out, size, strchr(k->choices, '|') ? "one of %s" : "%s", k->choices);
+        return;
+    }
+    if (k->type > KEY_SHARE) {
+        snprintf(out, size, "%s", kinds[k->type]);
+        return;
+    }
+    print_bound(k, k->min, low);
+    print_bound(k, k->max, high);
+    snprintf(out, size, "%s from %s to %s", kinds[k->type], low, high);
+}

@@ -1,0 +1,358 @@
+#include "config/read.h"
+#include "base/check.h"
+#include "config/value.h"
+#include <confuse.h>
+
+struct filler {
+    struct config *c;
+    struct config_errors *errors;
+    const struct outline_section *at; // the section that is being read, for lines
+};
+
+// ---- libConfuse ---------------------------------------------------------------------------------------
+
+static void no_message(cfg_t *cfg, const char *format, va_list ap)
+{
+}
+
+// The options of one section: its keys, all as texts, and the sections within it. NULL: no memory.
+static cfg_opt_t *options(struct arena *a, enum section_id id)
+{
+    cfg_opt_t *opts = arena_zalloc(a, (config_key_count + SECTION_KINDS + 1) * sizeof(*opts));
+    unsigned n = 0;
+    if (!opts)
+        return NULL;
+    for (unsigned i = 0; i < config_key_count; i++) {
+        const struct config_key *k = &config_keys[i];
+        if (k->section != id)
+            continue;
+        opts[n].name = k->name;
+        opts[n].type = CFGT_STR;
+        opts[n++].flags = CFGF_NODEFAULT | (config_key_is_list(k) ? CFGF_LIST : CFGF_NONE);
+    }
+    for (enum section_id s = SECTION_LISTEN; s < SECTION_KINDS; s++) {
+        if (config_sections[s].parent != id)
+            continue;
+        opts[n].name = config_sections[s].name;
+        opts[n].type = CFGT_SEC;
+        opts[n].flags = config_sections[s].titled ? CFGF_MULTI | CFGF_TITLE : CFGF_NONE;
+        opts[n].subopts = options(a, s); // depth: the table's, two
+        if (!opts[n++].subopts)
+            return NULL;
+    }
+    return opts; // ends in a zero row
+}
+
+// ---- values -------------------------------------------------------------------------------------------
+
+static void wrong(struct filler *f, const struct config_key *k, const char *came)
+{
+    char expects[200];
+    config_key_expects(k, expects, sizeof(expects));
+    config_error_add(f->errors, outline_line(f->at, k), "%s: expected %s, got \"%.40s\"", k->name,
+                     expects, came);
+}
+
+static void no_memory(struct filler *f)
+{
+    config_error_add(f->errors, 0, "out of memory");
+}
+
+static void put_number(void *at, uint16_t size, uint64_t v)
+{
+    if (size == 1)
+        *(uint8_t *)at = (uint8_t)v; // bool
+    else if (size == 4)
+        *(uint32_t *)at = (uint32_t)v;
+    else
+        *(uint64_t *)at = v;
+}
+
+static enum value_result choice(const char *choices, struct view v, uint64_t *out)
+{
+    for (*out = 0;; ++*out) {
+        size_t n = strcspn(choices, "|");
+        if (view_eq(v, view_of(choices, n)))
+            return VALUE_OK;
+        if (!choices[n])
+            return VALUE_SYNTAX;
+        choices += n + 1;
+    }
+}
+
+static enum value_result number(const struct config_key *k, struct view v, uint64_t *out)
+{
+    switch (k->type) {
+    case KEY_COUNT:
+    case KEY_COUNTS:
+        return value_count(v, out);
+    case KEY_DURATION:
+        return value_duration(v, out);
+    case KEY_SIZE:
+        return value_size(v, out);
+    case KEY_SHARE:
+        return value_share(v, out);
+    case KEY_BOOL:
+        return value_bool(v, out);
+    case KEY_CHOICE:
+        return choice(k->choices, v, out);
+    default:
+        return VALUE_SYNTAX;
+    }
+}
+
+static const char *keep_text(struct filler *f, const char *text)
+{
+    struct view v = arena_copy(&f->c->arena, view_of(text, strlen(text) + 1));
+    if (!v.p)
+        no_memory(f);
+    return v.p;
+}
+
+static void fill_worker_index(struct filler *f, const struct config_key *k, const char *text,
+                              unsigned *out)
+{
+    for (unsigned i = 0; i < f->c->worker_count; i++) {
+        if (strcmp(f->c->workers[i].name, text) == 0) {
+            *out = i;
+            return;
+        }
+    }
+    wrong(f, k, text);
+}
+
+// One value. `base` is the struct that k->offset counts from.
+static void fill(struct filler *f, const struct config_key *k, void *base, const char *text)
+{
+    void *at = (char *)base + k->offset;
+    uint64_t v = 0;
+    switch (k->type) {
+    case KEY_PATH:
+        if (!*text)
+            wrong(f, k, text);
+        *(const char **)at = keep_text(f, text);
+        return;
+    case KEY_WORKER:
+        fill_worker_index(f, k, text, at);
+        return;
+    case KEY_LISTEN: {
+        enum value_result r = value_listen_address(view_str(text), &f->c->arena, at);
+        if (r == VALUE_MEMORY)
+            no_memory(f);
+        else if (r != VALUE_OK)
+            wrong(f, k, text);
+        return;
+    }
+    default: {
+        enum value_result r = number(k, view_str(text), &v);
+        bool bounded = k->type != KEY_BOOL && k->type != KEY_CHOICE;
+        if (r != VALUE_OK || (bounded && (v < k->min || v > k->max)))
+            wrong(f, k, text);
+        else
+            put_number(at, k->size, v);
+    }
+    }
+}
+
+static void fill_words(struct filler *f, const struct config_key *k, cfg_opt_t *opt, unsigned n,
+                       void *at)
+{
+    const char **words = arena_zalloc(&f->c->arena, (n + 1) * sizeof(*words));
+    if (!words) {
+        no_memory(f);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++)
+        words[i] = keep_text(f, cfg_opt_getnstr(opt, i));
+    *(const char *const **)at = words;
+}
+
+static void fill_counts(struct filler *f, const struct config_key *k, cfg_opt_t *opt, unsigned n,
+                        void *at)
+{
+    uint32_t *counts = arena_zalloc(&f->c->arena, n * sizeof(*counts));
+    uint64_t v = 0, last = 0;
+    if (!counts) {
+        no_memory(f);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++, last = v) {
+        const char *text = cfg_opt_getnstr(opt, i);
+        if (value_count(view_str(text), &v) != VALUE_OK || v <= last || v > UINT32_MAX) {
+            wrong(f, k, text);
+            return;
+        }
+        counts[i] = (uint32_t)v;
+    }
+    *(const uint32_t **)at = counts;
+}
+
+static void fill_addresses(struct filler *f, const struct config_key *k, cfg_opt_t *opt, unsigned n,
+                           void *at)
+{
+    struct config_address *list = arena_zalloc(&f->c->arena, n * sizeof(*list));
+    if (!list) {
+        no_memory(f);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        const char *text = cfg_opt_getnstr(opt, i);
+        enum value_result r = value_worker_address(view_str(text), &f->c->arena, &list[i]);
+        if (r == VALUE_MEMORY)
+            no_memory(f);
+        else if (r != VALUE_OK)
+            wrong(f, k, text);
+    }
+    *(const struct config_address **)at = list;
+}
+
+static void fill_list(struct filler *f, const struct config_key *k, void *base, cfg_opt_t *opt)
+{
+    unsigned n = cfg_opt_size(opt);
+    void *at = (char *)base + k->offset;
+    if (n > k->max) {
+        config_error_add(f->errors, outline_line(f->at, k),
+                         "%s: expected at most %u elements, got %u", k->name, (unsigned)k->max, n);
+        return;
+    }
+    if (k->type == KEY_WORDS)
+        fill_words(f, k, opt, n, at);
+    else if (k->type == KEY_COUNTS)
+        fill_counts(f, k, opt, n, at);
+    else
+        fill_addresses(f, k, opt, n, at);
+    *(unsigned *)((char *)base + k->count_offset) = n;
+}
+
+// ---- sections -----------------------------------------------------------------------------------------
+
+// Defaults go through the same readers as what stands in a file.
+static void fill_defaults(struct filler *f, enum section_id id, void *base)
+{
+    for (unsigned i = 0; i < config_key_count; i++)
+        if (config_keys[i].section == id && config_keys[i].standard)
+            fill(f, &config_keys[i], base, config_keys[i].standard);
+}
+
+static void fill_section(struct filler *f, enum section_id id, void *base, cfg_t *cfg)
+{
+    for (unsigned i = 0; i < config_key_count; i++) {
+        const struct config_key *k = &config_keys[i];
+        if (k->section != id)
+            continue;
+        cfg_opt_t *opt = cfg_getopt(cfg, k->name);
+        if (never(!opt))
+            continue;
+        if (cfg_opt_size(opt) == 0) {
+            if (k->required)
+                config_error_add(f->errors, f->at->line, "%s: %s is missing",
+                                 config_sections[id].name, k->name);
+        } else if (config_key_is_list(k)) {
+            fill_list(f, k, base, opt);
+        } else {
+            fill(f, k, base, cfg_opt_getnstr(opt, 0));
+        }
+    }
+}
+
+static void fill_model(struct filler *f, struct config_model *m, cfg_t *cfg)
+{
+    m->worker = CONFIG_ANY_WORKER;
+    fill_defaults(f, SECTION_MODEL, m);
+    fill_defaults(f, SECTION_MODEL_BATCH, m);
+    fill_defaults(f, SECTION_MODEL_QUEUE, m);
+    if (!cfg)
+        return;
+    fill_section(f, SECTION_MODEL, m, cfg);
+    fill_section(f, SECTION_MODEL_BATCH, m, cfg_getsec(cfg, "batch"));
+    fill_section(f, SECTION_MODEL_QUEUE, m, cfg_getsec(cfg, "queue"));
+}
+
+// The i-th section of a titled kind.
+static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_t *cfg)
+{
+    struct config *c = f->c;
+    const char *title = keep_text(f, cfg_title(cfg));
+    switch (kind) {
+    case SECTION_LISTEN:
+        c->listens[i].name = title;
+        fill_defaults(f, kind, &c->listens[i]);
+        fill_section(f, kind, &c->listens[i], cfg);
+        break;
+    case SECTION_WORKER:
+        c->workers[i].name = title;
+        fill_defaults(f, kind, &c->workers[i]);
+        fill_section(f, kind, &c->workers[i], cfg);
+        break;
+    default:
+        c->models[i].name = title;
+        fill_model(f, &c->models[i], cfg);
+    }
+}
+
+// libConfuse keeps the sections of a kind in the order of the file, as the outline does.
+static void fill_kind(struct filler *f, const struct outline *o, enum section_id kind, cfg_t *cfg)
+{
+    unsigned i = 0;
+    for (const struct outline_section *s = o->top.next; s; s = s->next) {
+        if (s->kind != kind)
+            continue;
+        cfg_t *section = cfg_getnsec(cfg, config_sections[kind].name, i);
+        f->at = s;
+        if (never(!section))
+            return;
+        if (config_sections[kind].titled)
+            fill_titled(f, kind, i++, section);
+        else
+            fill_section(f, kind, f->c, section);
+    }
+}
+
+static bool make_room(struct config *c, const struct outline *o)
+{
+    for (const struct outline_section *s = o->top.next; s; s = s->next) {
+        c->listen_count += s->kind == SECTION_LISTEN;
+        c->worker_count += s->kind == SECTION_WORKER;
+        c->model_count += s->kind == SECTION_MODEL;
+        c->admin.on |= s->kind == SECTION_ADMIN;
+    }
+    c->listens = arena_zalloc(&c->arena, c->listen_count * sizeof(*c->listens));
+    c->workers = arena_zalloc(&c->arena, c->worker_count * sizeof(*c->workers));
+    c->models = arena_zalloc(&c->arena, c->model_count * sizeof(*c->models));
+    return (c->listens || !c->listen_count) && (c->workers || !c->worker_count) &&
+           (c->models || !c->model_count);
+}
+
+static void fill_all(struct filler *f, const struct outline *o, cfg_t *cfg)
+{
+    static const enum section_id defaulted[] = {SECTION_TOP, SECTION_LIMITS, SECTION_LOG,
+                                                SECTION_HEALTH};
+    f->at = &o->top;
+    for (unsigned i = 0; i < sizeof(defaulted) / sizeof(*defaulted); i++)
+        fill_defaults(f, defaulted[i], f->c);
+    fill_section(f, SECTION_TOP, f->c, cfg);
+    // In the order of the ids: workers come before the models that name them.
+    for (enum section_id s = SECTION_LISTEN; s < SECTION_KINDS; s++)
+        if (config_sections[s].parent == SECTION_TOP)
+            fill_kind(f, o, s, cfg);
+    f->at = &o->top;
+    fill_model(f, &f->c->unlisted, NULL);
+}
+
+void config_read(struct config *c, const char *text, const struct outline *o, struct arena *scratch,
+                 struct config_errors *errors)
+{
+    struct filler f = {.c = c, .errors = errors};
+    cfg_opt_t *opts = options(scratch, SECTION_TOP);
+    cfg_t *cfg = opts && make_room(c, o) ? cfg_init(opts, CFGF_NONE) : NULL;
+    if (!cfg) {
+        no_memory(&f);
+        return;
+    }
+    cfg_set_error_function(cfg, no_message);
+    if (cfg_parse_buf(cfg, text) == CFG_SUCCESS)
+        fill_all(&f, o, cfg);
+    else // the outline is stricter than libConfuse, so only memory can be the reason
+        config_error_add(errors, cfg->line > 0 ? (unsigned)cfg->line : 0, "cannot be read here");
+    cfg_free(cfg);
+}

@@ -1,0 +1,263 @@
+#include "config/value.h"
+#include <arpa/inet.h>
+#include <inttypes.h>
+#include <stdio.h>
+
+struct unit {
+    const char *name;
+    uint64_t factor;
+};
+
+// From large to small, so that printing finds the largest unit that divides.
+static const struct unit durations[] = {
+    {"d", 86400000000ull}, {"h", 3600000000ull}, {"m", 60000000ull},
+    {"s", 1000000ull},     {"ms", 1000ull},      {"us", 1ull},
+};
+static const struct unit sizes[] = {
+    {"TiB", 1ull << 40},      {"GiB", 1ull << 30},   {"MiB", 1ull << 20}, {"KiB", 1ull << 10},
+    {"TB", 1000000000000ull}, {"GB", 1000000000ull}, {"MB", 1000000ull},  {"kB", 1000ull},
+    {"KB", 1000ull},          {"B", 1ull},           {"", 1ull},
+};
+static const struct unit shares[] = {{"%", 10000ull}};
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+// Digits from v->p on; moves the view behind them.
+static enum value_result take_digits(struct view *v, uint64_t *out)
+{
+    uint64_t sum = 0;
+    size_t i = 0;
+    bool wraps = false;
+    for (; i < v->n && is_digit(v->p[i]); i++) {
+        wraps |= __builtin_mul_overflow(sum, 10u, &sum);
+        wraps |= __builtin_add_overflow(sum, (unsigned)(v->p[i] - '0'), &sum);
+    }
+    if (i == 0)
+        return VALUE_SYNTAX;
+    *v = view_of(v->p + i, v->n - i);
+    *out = sum;
+    return wraps ? VALUE_RANGE : VALUE_OK;
+}
+
+enum value_result value_count(struct view v, uint64_t *out)
+{
+    enum value_result r = take_digits(&v, out);
+    return v.n > 0 ? VALUE_SYNTAX : r;
+}
+
+// NUMBER[.FRACTION]UNIT. A fraction has at most six digits and must come out whole in the smallest unit.
+static enum value_result take_scaled(struct view v, const struct unit *units, size_t n,
+                                     uint64_t *out)
+{
+    uint64_t whole = 0, part = 0, scale = 1;
+    enum value_result r = take_digits(&v, &whole);
+    if (r == VALUE_SYNTAX)
+        return r;
+    if (v.n > 1 && v.p[0] == '.') {
+        v = view_of(v.p + 1, v.n - 1);
+        size_t before = v.n;
+        if (take_digits(&v, &part) != VALUE_OK || before - v.n > 6)
+            return VALUE_SYNTAX;
+        for (size_t i = v.n; i < before; i++)
+            scale *= 10;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!view_is(v, units[i].name))
+            continue;
+        uint64_t fraction = part * (units[i].factor / scale);
+        if (scale > 1 && units[i].factor % scale) {
+            // e.g. KiB / 10: multiply first; part < 10^6 and factor <= 2^40 stay below 2^60
+            fraction = part * units[i].factor;
+            if (fraction % scale)
+                return VALUE_SYNTAX;
+            fraction /= scale;
+        }
+        if (r == VALUE_RANGE || __builtin_mul_overflow(whole, units[i].factor, &whole) ||
+            __builtin_add_overflow(whole, fraction, out))
+            return VALUE_RANGE;
+        return VALUE_OK;
+    }
+    return VALUE_SYNTAX;
+}
+
+enum value_result value_duration(struct view v, uint64_t *us)
+{
+    if (view_is(v, "0")) {
+        *us = 0;
+        return VALUE_OK;
+    }
+    return take_scaled(v, durations, sizeof(durations) / sizeof(*durations), us);
+}
+
+enum value_result value_size(struct view v, uint64_t *bytes)
+{
+    return take_scaled(v, sizes, sizeof(sizes) / sizeof(*sizes), bytes);
+}
+
+enum value_result value_share(struct view v, uint64_t *ppm)
+{
+    enum value_result r = take_scaled(v, shares, 1, ppm);
+    return r == VALUE_OK && *ppm > 1000000 ? VALUE_RANGE : r;
+}
+
+enum value_result value_bool(struct view v, uint64_t *out)
+{
+    static const char *const words[] = {"false", "true", "off", "on", "no", "yes"};
+    for (unsigned i = 0; i < sizeof(words) / sizeof(*words); i++) {
+        if (view_is(v, words[i])) {
+            *out = i & 1;
+            return VALUE_OK;
+        }
+    }
+    return VALUE_SYNTAX;
+}
+
+static bool takes_prefix(struct view *v, const char *prefix)
+{
+    size_t n = strlen(prefix);
+    if (v->n < n || memcmp(v->p, prefix, n) != 0)
+        return false;
+    *v = view_of(v->p + n, v->n - n);
+    return true;
+}
+
+static const char *keep(struct arena *a, struct view v)
+{
+    char *p = arena_alloc(a, v.n + 1);
+    if (!p)
+        return NULL;
+    if (v.n)
+        memcpy(p, v.p, v.n);
+    p[v.n] = '\0';
+    return p;
+}
+
+static enum value_result unix_path(struct view v, struct arena *a, struct config_address *out)
+{
+    // sun_path holds 108 octets with its NUL.
+    if (v.n == 0)
+        return VALUE_SYNTAX;
+    if (v.n > 107)
+        return VALUE_RANGE;
+    out->scheme = CONFIG_UNIX;
+    out->path = keep(a, v);
+    return out->path ? VALUE_OK : VALUE_MEMORY;
+}
+
+// HOST:PORT or [V6]:PORT.
+static enum value_result host_port(struct view v, struct arena *a, struct config_address *out)
+{
+    struct view host, port;
+    bool v6 = v.n > 0 && v.p[0] == '[';
+    const char *cut = v6 ? memchr(v.p, ']', v.n) : (v.n ? memchr(v.p, ':', v.n) : NULL);
+    if (!cut)
+        return VALUE_SYNTAX;
+    host = v6 ? view_of(v.p + 1, (size_t)(cut - v.p) - 1) : view_of(v.p, (size_t)(cut - v.p));
+    port = view_of(cut + 1, v.n - (size_t)(cut - v.p) - 1);
+    if (v6 && !takes_prefix(&port, ":"))
+        return VALUE_SYNTAX;
+    uint64_t number = 0;
+    enum value_result r = value_count(port, &number);
+    if (r != VALUE_OK)
+        return r;
+    if (number > 65535)
+        return VALUE_RANGE;
+    if (host.n == 0 || host.n > 253)
+        return VALUE_SYNTAX;
+    out->host = keep(a, host);
+    if (!out->host)
+        return VALUE_MEMORY;
+    out->port = (uint16_t)number;
+    struct in6_addr six;
+    if (v6 && inet_pton(AF_INET6, out->host, &six) != 1)
+        return VALUE_SYNTAX;
+    return VALUE_OK;
+}
+
+enum value_result value_listen_address(struct view v, struct arena *a, struct config_address *out)
+{
+    memset(out, 0, sizeof(*out));
+    if (!(out->text = keep(a, v)))
+        return VALUE_MEMORY;
+    if (takes_prefix(&v, "unix:"))
+        return unix_path(v, a, out);
+    out->scheme = CONFIG_TCP;
+    enum value_result r = host_port(v, a, out);
+    struct in_addr four;
+    if (r == VALUE_OK && v.p[0] != '[' && inet_pton(AF_INET, out->host, &four) != 1)
+        return VALUE_SYNTAX;
+    return r;
+}
+
+// A host name: letters, digits, '-', '.', '_'; never something that could be read as more than a name.
+static bool host_name_ok(const char *s)
+{
+    for (; *s; s++) {
+        bool letter = (*s >= 'a' && *s <= 'z') || (*s >= 'A' && *s <= 'Z');
+        if (!letter && !is_digit(*s) && *s != '-' && *s != '.' && *s != '_')
+            return false;
+    }
+    return true;
+}
+
+enum value_result value_worker_address(struct view v, struct arena *a, struct config_address *out)
+{
+    memset(out, 0, sizeof(*out));
+    if (!(out->text = keep(a, v)))
+        return VALUE_MEMORY;
+    if (takes_prefix(&v, "unix:"))
+        return unix_path(v, a, out);
+    if (takes_prefix(&v, "grpcs://"))
+        out->scheme = CONFIG_TLS;
+    else if (takes_prefix(&v, "grpc://"))
+        out->scheme = CONFIG_TCP;
+    else
+        return VALUE_SYNTAX;
+    enum value_result r = host_port(v, a, out);
+    if (r != VALUE_OK)
+        return r;
+    if (out->port == 0)
+        return VALUE_RANGE;
+    return v.p[0] == '[' || host_name_ok(out->host) ? VALUE_OK : VALUE_SYNTAX;
+}
+
+static void print_scaled(char out[32], uint64_t v, const struct unit *units, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (v && v % units[i].factor == 0) {
+            snprintf(out, 32, "%" PRIu64 "%s", v / units[i].factor, units[i].name);
+            return;
+        }
+    }
+    snprintf(out, 32, "%" PRIu64, v);
+}
+
+void value_print_duration(char out[32], uint64_t us)
+{
+    print_scaled(out, us, durations, sizeof(durations) / sizeof(*durations));
+}
+
+void value_print_size(char out[32], uint64_t bytes)
+{
+    // Binary units only: the decimal ones are read, not written.
+    if (bytes % 1024)
+        snprintf(out, 32, "%" PRIu64, bytes);
+    else
+        print_scaled(out, bytes, sizes, 4);
+}
+
+void value_print_share(char out[32], uint64_t ppm)
+{
+    if (ppm % 10000 == 0) {
+        snprintf(out, 32, "%" PRIu64 "%%", ppm / 10000);
+        return;
+    }
+    int n = snprintf(out, 32, "%" PRIu64 ".%04" PRIu64, ppm / 10000, ppm % 10000);
+    while (out[n - 1] == '0')
+        n--;
+    out[n] = '%';
+    out[n + 1] = '\0';
+}

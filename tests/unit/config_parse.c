@@ -1,0 +1,353 @@
+// gateway.conf as a whole: the sample, the defaults, and what is refused with which line (row 122).
+#include "base/mem.h"
+#include "config/config.h"
+#include "config/keys.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+// cmocka wants the four above before it
+#include <cmocka.h>
+
+#define SMALL                                                                                      \
+    "listen \"a\" { address = \"127.0.0.1:0\" }\n"                                                 \
+    "worker \"w\" { addresses = {\"grpc://10.0.0.7:8001\"} }\n"
+
+static struct view load(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    static char text[1 << 16];
+    if (!f)
+        fail_msg("%s cannot be opened", path);
+    size_t n = fread(text, 1, sizeof(text), f);
+    fclose(f);
+    return view_of(text, n);
+}
+
+static struct config *good(const char *text)
+{
+    struct config_errors e;
+    struct config *c = config_parse(view_str(text), "t.conf", &e);
+    if (!c)
+        fail_msg("refused, line %u: %s", e.error[0].line, e.error[0].text);
+    assert_int_equal(e.count, 0);
+    return c;
+}
+
+static void sample(void **state)
+{
+    struct config_errors e;
+    struct config *c = config_parse(load("config/gateway.conf"), "config/gateway.conf", &e);
+    if (!c)
+        fail_msg("refused, line %u: %s", e.error[0].line, e.error[0].text);
+    assert_string_equal(c->path, "config/gateway.conf");
+    assert_int_equal(c->listen_count, 1);
+    assert_string_equal(c->listens[0].name, "public");
+    assert_string_equal(c->listens[0].address.host, "127.0.0.1");
+    assert_int_equal(c->listens[0].address.port, 8080);
+    assert_true(c->listens[0].expose);
+    assert_null(c->listens[0].certificate);
+    assert_true(c->admin.on);
+    assert_int_equal(c->admin.address.port, 9090);
+    assert_int_equal(c->drain_delay_us, 0);
+    assert_int_equal(c->worker_count, 1);
+    assert_int_equal(c->workers[0].command_count, 5);
+    assert_string_equal(c->workers[0].command[0], "sluice-worker");
+    assert_null(c->workers[0].command[5]);
+    assert_int_equal(c->workers[0].replicas, 1);
+    assert_int_equal(c->model_count, 2);
+    const struct config_model *m = config_model_find(c, VIEW("digits"));
+    assert_non_null(m);
+    assert_int_equal(m->worker, 0);
+    assert_int_equal(m->max_rows, 64);
+    assert_int_equal(m->max_wait_us, 2000);
+    assert_int_equal(m->preferred_count, 2);
+    assert_int_equal(m->preferred[1], 32);
+    assert_int_equal(m->queue_rows, 4096);
+    assert_int_equal(m->timeout_us, 30000000);
+    m = config_model_find(c, VIEW("digits-small"));
+    assert_int_equal(m->queue_rows, 4096); // max(1024, 64 x 64)
+    assert_int_equal(m->max_wait_us, 1000);
+    assert_null(config_model_find(c, VIEW("digit")));
+    assert_null(c->log.access);
+    config_unref(config_ref(c));
+    config_unref(c);
+}
+
+static void defaults(void **state)
+{
+    struct config *c = good(SMALL);
+    assert_int_equal(c->loops, 0);
+    assert_false(c->models_listed_only);
+    assert_false(c->ready_all);
+    assert_false(c->core_dumps);
+    assert_false(c->admin.on);
+    assert_int_equal(c->drain_delay_us, 5000000);
+    assert_int_equal(c->drain_timeout_us, 60000000);
+    assert_int_equal(c->watchdog_us, 10000000);
+    assert_null(c->runtime_dir);
+    assert_int_equal(c->limits.max_connections, 65536);
+    assert_int_equal(c->limits.max_connections_per_address, 1024);
+    assert_int_equal(c->limits.max_streams, 128);
+    assert_int_equal(c->limits.max_headers, 100);
+    assert_int_equal(c->limits.max_header_bytes, 32 << 10);
+    assert_int_equal(c->limits.max_target, 8 << 10);
+    assert_int_equal(c->limits.max_body, 64 << 20);
+    assert_int_equal(c->limits.max_answer, 256 << 20);
+    assert_int_equal(c->limits.bytes_in_flight, 0);
+    assert_int_equal(c->limits.abuse_budget, 200);
+    assert_int_equal(c->limits.header_timeout_us, 10000000);
+    assert_int_equal(c->limits.body_timeout_us, 10000000);
+    assert_int_equal(c->limits.body_min_rate, 500);
+    assert_int_equal(c->limits.idle_timeout_us, 75000000);
+    assert_int_equal(c->limits.send_timeout_us, 30000000);
+    assert_int_equal(c->limits.stream_stall_us, 10000000);
+    assert_int_equal(c->limits.deadline_default_us, 30000000);
+    assert_int_equal(c->limits.deadline_max_us, 600000000);
+    assert_int_equal(c->log.sample_ppm, 1000000);
+    assert_int_equal(c->log.ring_bytes, 4 << 20);
+    assert_int_equal(c->health.interval_us, 1000000);
+    assert_int_equal(c->health.failures, 3);
+    assert_int_equal(c->unlisted.worker, CONFIG_ANY_WORKER);
+    assert_int_equal(c->unlisted.pipeline, 2);
+    assert_int_equal(c->unlisted.max_wait_us, 2000);
+    assert_int_equal(c->unlisted.queue_bytes, 256 << 20);
+    assert_int_equal(c->unlisted.timeout_us, 30000000);
+    assert_int_equal(c->workers[0].replicas, 0);
+    assert_int_equal(c->workers[0].addresses[0].port, 8001);
+    config_unref(c);
+}
+
+// Comments wherever white space may be, both quotes, bare texts, CRLF, a comma at a list's end.
+static void syntax(void **state)
+{
+    struct config *c =
+        good("/* one\n two */loops=3 models=listed ready_when = all core_dumps = on # x\n"
+             "listen 'a' /* before the brace */ { address = \"[::1]:1\" }\r\n"
+             "worker w // title\n { command = { \"a\\\"b\\\\\", # first\n 'it\\'s', // second\n"
+             "  /* third } */ \"\\t#\", } replicas = 3 }\n"
+             "model m { batch { policy = fixed } worker = w }\n"
+             "log { access = /var/log/a.log sample=12.5% }");
+    assert_int_equal(c->loops, 3);
+    assert_true(c->models_listed_only && c->ready_all && c->core_dumps);
+    assert_string_equal(c->workers[0].command[0], "a\"b\\");
+    assert_string_equal(c->workers[0].command[1], "it's");
+    assert_string_equal(c->workers[0].command[2], "\t#");
+    assert_int_equal(c->workers[0].command_count, 3);
+    assert_int_equal(c->workers[0].replicas, 3);
+    assert_string_equal(c->log.access, "/var/log/a.log");
+    assert_int_equal(c->log.sample_ppm, 125000);
+    config_unref(c);
+}
+
+struct refusal {
+    const char *text;
+    unsigned line;
+    const char *says; // part of the first message
+};
+
+static void refused(const struct refusal *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct config_errors e;
+        struct config *c = config_parse(view_str(rows[i].text), "t.conf", &e);
+        if (c || e.count == 0)
+            fail_msg("accepted: %s", rows[i].text);
+        if (e.error[0].line != rows[i].line || !strstr(e.error[0].text, rows[i].says))
+            fail_msg("%s\n   said line %u: %s\n   wanted line %u: %s", rows[i].text,
+                     e.error[0].line, e.error[0].text, rows[i].line, rows[i].says);
+    }
+}
+#define REFUSED(rows) refused(rows, sizeof(rows) / sizeof(*(rows)))
+
+static void shapes(void **state)
+{
+    static const struct refusal rows[] = {
+        {"\nlopps = 1\n", 2,
+         "unknown key \"lopps\" at the top of the file; did you mean \"loops\"?"},
+        {"zzzzzz = 1\n", 1, "unknown key \"zzzzzz\" at the top of the file"},
+        {"limits {\n max_bdoy = 1 }", 2, "in section limits; did you mean \"max_body\"?"},
+        {"lsten \"a\" { x = 1 }", 1, "did you mean \"listen\"?"},
+        {"loops = 1\nloops = 2\n", 2, "loops stands twice (first on line 1)"},
+        {"limits { }\nlimits { }", 2, "limits stands twice (first on line 1)"},
+        {"model m { batch { } batch { } }", 1, "batch stands twice"},
+        {"model m { }\nmodel n { }\nmodel m { }", 3, "model \"m\" stands twice (first on line 1)"},
+        {"listen { }", 1, "listen: expected a title: listen \"NAME\" {"},
+        {"limits \"x\" { }", 1, "limits: expected no title"},
+        {"model \"a/b\" { }", 1, "expected a name of 1 to 128"},
+        {"model \"..\" { }", 1, "expected a name of 1 to 128"},
+        {"model \"\" { }", 1, "expected a name of 1 to 128"},
+        {"model \"a\\\"\" { }", 1, "expected a name of 1 to 128"},
+        {"loops { }", 1, "expected \"loops = ...\", got a section"},
+        {"limits = 5", 1, "limits is a section: write limits { ... }"},
+        {"loops = {1, 2}", 1, "loops: expected one value, got a list"},
+        {"worker w { command = \"a\" }", 1, "command: expected a list"},
+        {"worker w { command = { } }", 1, "command: an empty list"},
+        {"worker w { command = {\"a\" \"b\"} }", 1, "expected a comma or } in a list, got \"b\""},
+        {"worker w { command = {,} }", 1, "expected a value or } in a list, got ,"},
+        {"worker w { command += {\"a\"} }", 1, "'+=' is not understood"},
+        {"loops\n=\n", 3, "expected a value after '=', got the end of the file"},
+        {"loops 5", 1, "expected { after a section's name, got the end of the file"},
+        {"loops", 1, "expected = or { after a name, got the end of the file"},
+        {"loops = 1 }", 1, "expected a key or a section, got }"},
+        {"\nmodel m {\n batch {\n", 3, "section batch is not closed"},
+        {"x {\n{{{{{{{{{{{{{{{{{{", 1, "did you mean"},
+        {"include(\"other.conf\")", 1, "include"},
+        {"log { access = \"${HOME}/x\" }", 1, "environment variables are not read"},
+        {"log { access = ${HOME} }", 1, "environment variables are not read"},
+        {"log { access = \"a\n\" }", 1, "quote is not closed on its line"},
+        {"log { access = \"a", 1, "quote is not closed"},
+        {"log { access = \"\\x41\" }", 1, "unknown escape"},
+        {"log { access = \"\\101\" }", 1, "unknown escape"},
+        {"log { access = \"a\001b\" }", 1, "control character"},
+        {"loops = *", 1, "a stray '*'"},
+        {"loops = 1*1", 1, "a stray '*'"},
+        {"\xef\xbb\xbfloops = 1", 1, "outside ASCII"},
+        {"\n/* never closed\n\n", 2, "a comment /* that is not closed"},
+        {"\f", 1, "control character"},
+    };
+    struct refusal all[sizeof(rows) / sizeof(*rows)];
+    memcpy(all, rows, sizeof(rows));
+    all[27].says = "unknown key \"x\" at the top of the file"; // one letter is near to nothing
+    REFUSED(all);
+}
+
+static void values(void **state)
+{
+    static const struct refusal rows[] = {
+        {"loops = 257\n" SMALL, 1, "loops: expected a whole number from 0 to 256, got \"257\""},
+        {"loops = many\n" SMALL, 1, "got \"many\""},
+        {"drain_delay = 5\n" SMALL, 1, "drain_delay: expected a duration"},
+        {"watchdog = 1s\n" SMALL, 1, "from 2s to 1h, got \"1s\""},
+        {"ready_when = some\n" SMALL, 1, "ready_when: expected one of any|all, got \"some\""},
+        {"core_dumps = 1\n" SMALL, 1, "core_dumps: expected true or false"},
+        {SMALL "limits {\n max_body = 64 }", 4, "max_body: expected a size"},
+        {SMALL "log { sample = 101% }", 3, "sample: expected a share"},
+        {SMALL "log { access = \"\" }", 3, "access: expected a text that is not empty"},
+        {SMALL "admin { }", 3, "admin: address is missing"},
+        {SMALL "admin { address = localhost:1 }", 3, "address: expected \"IP:PORT\""},
+        {SMALL "model m { worker = x }", 3, "worker: expected the title of a worker section"},
+        {SMALL "model m { batch { preferred = {8, 8} } }", 3, "ascending list"},
+        {SMALL "model m { batch {\n preferred = {8, 65}\n max_rows = 64 } }", 4,
+         "preferred: 65 is more than max_rows (64)"},
+        {SMALL "model m { batch { max_rows = 64 } queue { rows = 63 } }", 3,
+         "no batch could be full"},
+        {SMALL "model m { timeout = 11m }", 3, "longer than limits.deadline_max"},
+        {SMALL "limits { deadline_default = 11m }", 3, "longer than deadline_max"},
+        {SMALL "limits { bytes_in_flight = 1MiB }", 3, "less than max_body"},
+        {SMALL "listen b { address = 1.2.3.4:1 certificate = x }", 3, "certificate needs key"},
+        {SMALL "listen b { address = 1.2.3.4:1 key = x }", 3, "key needs certificate"},
+        {SMALL "listen b { address = 1.2.3.4:1 }\nlisten c { address = 1.2.3.4:1 }", 4,
+         "1.2.3.4:1 is the address of listen \"b\" already"},
+        {SMALL "listen b { address = unix:/a }\nadmin { address = unix:/a }", 3,
+         "is the address of admin already"},
+        {SMALL "worker x { }", 3, "worker \"x\": expected one of command and addresses"},
+        {SMALL "worker x { command = {a} addresses = {grpc://h:1} }", 3, "expected only one of"},
+        {SMALL "worker x { addresses = {grpc://h:1} replicas = 2 }", 3,
+         "replicas: goes with command"},
+        {SMALL "worker x { addresses = {h:1} }", 3, "addresses: expected a list of"},
+        {SMALL "worker x { command = {\"\"} }", 3, "command: expected a program's name"},
+        {SMALL "models = listed", 0, "no model section"},
+        {"", 0, "no listen section"},
+        {"# nothing\n", 0, "no listen section"},
+    };
+    REFUSED(rows);
+}
+
+// All that is wrong is said, in the order of the lines, and at most 20 things.
+static void many_errors(void **state)
+{
+    struct config_errors e;
+    assert_null(config_parse(VIEW("a = 1\nb = 2\nloops = {}\n"), "t", &e));
+    assert_int_equal(e.count, 3);
+    assert_int_equal(e.error[2].line, 3);
+    char text[4096] = "";
+    for (int i = 0; i < 30; i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "key%d = 1\n", i);
+    assert_null(config_parse(view_str(text), "t", &e));
+    assert_int_equal(e.count, CONFIG_MAX_ERRORS);
+    assert_int_equal(e.dropped, 10);
+    char line[300];
+    config_error_print(line, sizeof(line), "x.conf", &e.error[19]);
+    assert_string_equal(line, "x.conf:20: unknown key \"key19\" at the top of the file\n");
+    assert_null(config_parse(VIEW(SMALL "loops = x\nlimits { max_body = y }"), "t", &e));
+    assert_int_equal(e.count, 2);
+}
+
+// Row 122: 10 MB, deep, many sections, NUL: refused in little time and memory.
+static void large(void **state)
+{
+    struct config_errors e;
+    size_t n = 10u << 20;
+    char *text = malloc(n);
+    memset(text, '\n', n);
+    assert_null(config_parse(view_of(text, n), "t", &e));
+    assert_non_null(strstr(e.error[0].text, "larger than 1MiB"));
+    n = CONFIG_MAX_BYTES;
+    memset(text, '{', n);
+    memcpy(text, "x ", 2);
+    assert_null(config_parse(view_of(text, n), "t", &e));
+    size_t at = 0;
+    for (int i = 0; at + 20 < n; i++)
+        at += (size_t)sprintf(text + at, "model m%d{}\n", i);
+    assert_null(config_parse(view_of(text, at), "t", &e));
+    assert_non_null(strstr(e.error[0].text, "more than 4096 sections"));
+    assert_null(config_parse(VIEW("loops = 1\n\0loops = 1\n"), "t", &e));
+    assert_int_equal(e.error[0].line, 2);
+    free(text);
+}
+
+// Every cut of the sample is refused or accepted, never worse; every byte turned into another, too.
+static void torn(void **state)
+{
+    struct view whole = load("config/gateway.conf");
+    struct config_errors e;
+    for (size_t n = 0; n < whole.n; n += 7)
+        config_unref(config_parse(view_of(whole.p, n), "t", &e));
+    char *copy = malloc(whole.n);
+    static const char with[] = "{}\"'=,*$/\\#\0 x";
+    for (size_t i = 0; i < whole.n; i += 3) {
+        memcpy(copy, whole.p, whole.n);
+        copy[i] = with[i % (sizeof(with) - 1)];
+        config_unref(config_parse(view_of(copy, whole.n), "t", &e));
+    }
+    free(copy);
+}
+
+// The n-th allocation of ours fails: an error, no leak (under ASan), until it runs clean.
+static void out_of_memory(void **state)
+{
+    struct view text = load("config/gateway.conf");
+    struct config_errors e;
+    for (uint64_t n = 1;; n++) {
+        mem_fail_at(n);
+        struct config *c = config_parse(text, "t", &e);
+        mem_fail_at(0);
+        if (c) {
+            config_unref(c);
+            assert_true(n > 2);
+            return;
+        }
+        assert_true(e.count >= 1);
+    }
+}
+
+static void nearest(void **state)
+{
+    assert_string_equal(config_nearest(SECTION_LIMITS, VIEW("max_hedaers")), "max_headers");
+    assert_string_equal(config_nearest(SECTION_TOP, VIEW("work")), "worker");
+    assert_string_equal(config_nearest(SECTION_TOP, VIEW("drain_de")), "drain_delay");
+    assert_null(config_nearest(SECTION_TOP, VIEW("fallback")));
+    assert_null(config_nearest(SECTION_TOP, VIEW("")));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sample),  cmocka_unit_test(defaults), cmocka_unit_test(syntax),
+        cmocka_unit_test(shapes),  cmocka_unit_test(values),   cmocka_unit_test(many_errors),
+        cmocka_unit_test(large),   cmocka_unit_test(torn),     cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(nearest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
