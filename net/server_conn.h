@@ -1,0 +1,61 @@
+/* net/server_conn.h: private to server.c (listeners, drain) and server_conn.c (connections). */
+#ifndef SLUICE_NET_SERVER_CONN_H
+#define SLUICE_NET_SERVER_CONN_H
+
+#include "net/budget.h"
+#include "net/server.h"
+#include "net/sock.h"
+
+struct part; // a server on one loop
+struct conn;
+
+enum { OP_START, OP_DRAIN, OP_STOP, OP_CUT, OPS };
+
+struct op { // one step of the server's life on its way to a part's loop
+    struct loop_task task;
+    struct part *part;
+    _Atomic bool posted;
+};
+
+struct listener {
+    struct part *part;
+    int fd; // -1: closed
+    struct event ev;
+};
+
+struct part {
+    struct server *server;
+    struct loop *loop;
+    struct op op[OPS];
+    struct conn *conns;
+    bool draining, stopped, cut;
+    bool paused;              // accept stands still; resume tries again
+    uint64_t paused_since_us; // first pause of a row of them
+    int spare_fd;             // given up for a moment to send a waiting client away
+    struct wheel_timer resume;
+    _Atomic uint32_t open_listeners;
+    // counters, relaxed, one writer (handed_over connections are counted where they were accepted)
+    _Atomic uint64_t accepted, refused_address, handed_over, accept_paused, tls_failed;
+    _Atomic uint64_t bytes_in, bytes_out;
+};
+
+struct server {
+    char name[64];
+    struct server_config c;
+    unsigned n_parts, n_listeners;
+    _Atomic uint32_t conns; // living, on their way between loops included
+    struct listener *listeners;
+    struct part *parts;
+};
+
+// Takes an accepted descriptor over, counted in both budgets by the caller; any part of the same server.
+// from: the accepting loop.
+void server_conn_admit(struct part *to, struct loop *from, int fd, const struct sockaddr *sa,
+                       uint64_t now_us);
+void server_conn_drain(struct part *p);   // every connection of the part
+void server_conn_cut_all(struct part *p); // closes them
+void server_resume(struct part *p);       // a descriptor has become free
+
+#define COUNT(part, what, n) atomic_fetch_add_explicit(&(part)->what, (n), memory_order_relaxed)
+
+#endif
