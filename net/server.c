@@ -159,7 +159,7 @@ static void send_one_away(struct listener *l)
     p->spare_fd = spare_open();
 }
 
-enum accepted { ACCEPTED, NONE_WAITING, AT_BOUND, NO_DESCRIPTOR, TRY_AGAIN };
+enum accepted { ACCEPTED, NONE_WAITING, AT_BOUND, NO_DESCRIPTOR, ACCEPT_AGAIN };
 
 static enum accepted accept_one(struct listener *l)
 {
@@ -177,7 +177,7 @@ static enum accepted accept_one(struct listener *l)
             return NONE_WAITING;
         if (err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM)
             return NO_DESCRIPTOR;
-        return TRY_AGAIN; // EINTR, ECONNABORTED, or a network error that the connection brought along
+        return ACCEPT_AGAIN; // EINTR, ECONNABORTED, or a network error that the connection brought along
     }
     p->paused_since_us = 0;
     if (!budget_reserve_addr(s->c.budget, (struct sockaddr *)&ss)) {

@@ -3,9 +3,9 @@
 #include "base/mem.h"
 #include <unistd.h>
 
-#define LINGER_US                                                                                  \
-    1000000 // what a client still sends is read and thrown away this long, so that no reset       \
-            // destroys our last words on their way
+// What a client still sends is read and thrown away this long, so that no reset destroys our last words
+// on their way.
+#define LINGER_US 1000000
 
 /*   accepted ──sock_start──► HANDSHAKE ──on_open──► OPEN ──http done──► LINGER ──FIN, time──► freed
  *                                └─ error, header_timeout, cut: freed from any of them ─┘          */
