@@ -104,6 +104,13 @@ uint64_t wheel_next_us(const struct wheel *w)
     uint64_t tick, us;
     if (!first_slot(w, &level, &slot, &tick))
         return UINT64_MAX;
+    if (tick == w->now_ms && (tick & SPAN_MASK) == SPAN_MASK) {
+        // On the last tick of a span: are these due, or stand-ins that wait for the next span?
+        const struct wheel_timer *t = w->slot[level][slot];
+        while (t && tick_of(t->at_us) > tick)
+            t = t->next;
+        tick += t == NULL;
+    }
     return __builtin_mul_overflow(tick, 1000, &us) ? UINT64_MAX - 1 : us;
 }
 
@@ -141,6 +148,10 @@ static void collect(struct wheel *w, uint64_t until, struct wheel_timer **tail)
                 t->next = far;
                 far = t;
             }
+        }
+        if (far && tick == until) { // the next span is not ours to enter yet: look again next time
+            place_all(w, far);
+            return;
         }
         if (far) {
             w->now_ms = tick + 1; // where the next span begins
