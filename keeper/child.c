@@ -1,0 +1,74 @@
+#include "keeper/child.h"
+#include "keeper/event.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+// In the child, before anything else.
+static void settle(pid_t keeper)
+{
+    sigset_t none;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != keeper) // it died before the line above
+        _exit(1);
+    setpgid(0, 0);
+    for (int s = 1; s < NSIG; s++)
+        signal(s, SIG_DFL); // not possible for some, harmless
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+bool child_fork(struct child *c, int (*body)(void *arg), void *arg, uint64_t now_us, struct rand *r)
+{
+    pid_t keeper = getpid();
+    pid_t pid = fork();
+    if (pid == 0) {
+        settle(keeper);
+        exit(body(arg));
+    }
+    c->started_us = now_us;
+    if (pid < 0) {
+        EVENT(LOG_ERROR, "fork_failed", LOG_CSTR("why", strerrordesc_np(errno)));
+        child_died(c, true, now_us, r);
+        return false;
+    }
+    c->starts++;
+    c->pid = pid;
+    c->state = CHILD_STARTING;
+    return true;
+}
+
+void child_ready(struct child *c)
+{
+    c->state = CHILD_RUNNING;
+    c->was_ready = true;
+}
+
+void child_died(struct child *c, bool again, uint64_t now_us, struct rand *r)
+{
+    c->pid = 0;
+    c->state = again ? CHILD_WAITING : CHILD_OVER;
+    c->at_us = now_us + backoff_after_death(&c->backoff, now_us - c->started_us, r);
+}
+
+void child_signal(const struct child *c, int signal)
+{
+    if (child_alive(c))
+        kill(c->pid, signal);
+}
+
+int child_exec_worker(const char *program, char *const *words, int liveness_fd, const char *name,
+                      unsigned replica)
+{
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (null >= 0)
+        dup2(null, STDIN_FILENO);
+    fcntl(liveness_fd, F_SETFD, 0); // the one descriptor beside 0, 1, 2 that it inherits
+    execv(program, words);
+    EVENT(LOG_ERROR, "worker_exec_failed", LOG_CSTR("name", name), LOG_I("replica", replica),
+          LOG_CSTR("program", program), LOG_CSTR("why", strerrordesc_np(errno)));
+    _exit(127);
+}

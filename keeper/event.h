@@ -1,0 +1,15 @@
+/* keeper/event.h: what the keeper tells about itself: one JSON line an event on standard error, in the form
+ * of net/log.h, so that keeper, gateway and worker read as one log. A reader that does not read costs
+ * lines, never time: a line is dropped when standard error would block. */
+#ifndef SLUICE_KEEPER_EVENT_H
+#define SLUICE_KEEPER_EVENT_H
+
+#include "net/log.h"
+
+void event_write(enum log_level level, const char *event, const struct log_field *fields,
+                 unsigned n);
+#define EVENT(level, event, ...)                                                                   \
+    event_write(level, event, (const struct log_field[]){__VA_ARGS__},                             \
+                sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
+
+#endif

@@ -1,0 +1,393 @@
+#include "keeper/keeper.h"
+#include "base/mem.h"
+#include "keeper/event.h"
+#include "keeper/state.h"
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static uint64_t now_monotonic_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
+// ---- the gateway process ------------------------------------------------------------------------------
+
+static int gateway_body(void *arg)
+{
+    struct keeper *k = arg;
+    // What is the keeper's alone: above all the end of the liveness pipe whose closing is the message.
+    close(k->liveness_write);
+    close(k->signal_fd);
+    close(k->gateway_fd);
+    signal(SIGPIPE, SIG_IGN);
+    prctl(PR_SET_NAME, "sluice-gateway");
+    return k->gateway_main(&k->boot);
+}
+
+static void start_gateway(struct keeper *k, uint64_t now)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+        EVENT(LOG_ERROR, "fork_failed", LOG_CSTR("why", strerrordesc_np(errno)));
+        k->gateway.started_us = now;
+        child_died(&k->gateway, true, now, &k->rand);
+        return;
+    }
+    memset(k->boot.page, 0, sizeof(*k->boot.page));
+    watchdog_reset(&k->watchdog);
+    k->abort_us = 0;
+    k->gateway_fd = pair[0];
+    k->boot.keeper_fd = pair[1];
+    k->boot.generation = k->gateway.starts;
+    bool forked = child_fork(&k->gateway, gateway_body, k, now, &k->rand);
+    close(pair[1]);
+    k->boot.keeper_fd = -1;
+    if (forked) {
+        EVENT(LOG_INFO, "gateway_started", LOG_I("pid", k->gateway.pid),
+              LOG_I("generation", k->boot.generation), LOG_I("loops", k->boot.loops));
+    } else {
+        close(k->gateway_fd);
+        k->gateway_fd = -1;
+    }
+}
+
+static bool tell_gateway(struct keeper *k, enum boot_word_kind kind, const struct worker *w)
+{
+    struct boot_word word = {.kind = kind};
+    if (k->gateway_fd < 0)
+        return false;
+    if (w)
+        word = (struct boot_word){kind, w->worker, w->replica, (uint32_t)w->child.pid};
+    return send(k->gateway_fd, &word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word);
+}
+
+static void hear_gateway(struct keeper *k)
+{
+    struct boot_word word;
+    for (;;) {
+        ssize_t n = recv(k->gateway_fd, &word, sizeof(word), MSG_DONTWAIT);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            return;
+        if (n <= 0) { // it has gone, or will in a moment: SIGCHLD tells the rest
+            close(k->gateway_fd);
+            k->gateway_fd = -1;
+            return;
+        }
+        if (n == sizeof(word) && word.kind == BOOT_READY && k->gateway.state == CHILD_STARTING) {
+            child_ready(&k->gateway);
+            uint64_t took = now_monotonic_us() - k->gateway.started_us;
+            EVENT(LOG_INFO, "ready", LOG_I("pid", k->gateway.pid),
+                  LOG_I("generation", k->boot.generation), LOG_I("took_us", took));
+        }
+    }
+}
+
+static void abort_gateway(struct keeper *k, uint64_t now)
+{
+    child_signal(&k->gateway, SIGABRT);
+    child_signal(&k->gateway, SIGCONT); // a stopped process does not act on the other
+    k->abort_us = now + KEEPER_ABORT_US;
+}
+
+static void watch_gateway(struct keeper *k, uint64_t now)
+{
+    if (!child_alive(&k->gateway))
+        return;
+    if (k->abort_us) {
+        if (now >= k->abort_us)
+            child_signal(&k->gateway, SIGKILL);
+        return;
+    }
+    if (k->phase != RUNNING || now < k->watchdog.last_look_us + WATCHDOG_TICK_US)
+        return;
+    int stuck =
+        watchdog_look(&k->watchdog, k->boot.page, k->boot.loops, k->config->watchdog_us, now);
+    if (stuck != WATCHDOG_FINE) {
+        bool is_main = stuck == (int)k->boot.loops;
+        EVENT(LOG_ERROR, "gateway_stuck", LOG_I("pid", k->gateway.pid),
+              LOG_CSTR("thread", is_main ? "main" : "loop"), LOG_I("loop", is_main ? -1 : stuck),
+              LOG_I("still_us", k->watchdog.still_us[stuck]));
+        abort_gateway(k, now);
+    } else if (k->gateway.state == CHILD_STARTING &&
+               now - k->gateway.started_us > KEEPER_START_US) {
+        EVENT(LOG_ERROR, "gateway_stuck", LOG_I("pid", k->gateway.pid),
+              LOG_CSTR("thread", "start"));
+        abort_gateway(k, now);
+    }
+}
+
+// ---- workers ------------------------------------------------------------------------------------------
+
+static const char *socket_path(const struct worker *w)
+{
+    return w->address + strlen("unix:");
+}
+
+static int worker_body(void *arg)
+{
+    struct worker *w = arg;
+    return child_exec_worker(w->program, w->words, w->liveness_fd, w->config->name, w->replica);
+}
+
+static void start_worker(struct keeper *k, struct worker *w, uint64_t now)
+{
+    unlink(socket_path(w)); // of its last life; its coming back says that the new one listens
+    if (child_fork(&w->child, worker_body, w, now, &k->rand))
+        EVENT(LOG_INFO, "worker_started", LOG_CSTR("name", w->config->name),
+              LOG_I("replica", w->replica), LOG_I("pid", w->child.pid),
+              LOG_I("start", w->child.starts));
+}
+
+static void watch_worker(struct keeper *k, struct worker *w)
+{
+    struct stat st;
+    if (w->child.state != CHILD_STARTING || stat(socket_path(w), &st) != 0 || !S_ISSOCK(st.st_mode))
+        return;
+    child_ready(&w->child);
+    EVENT(LOG_INFO, "worker_listening", LOG_CSTR("name", w->config->name),
+          LOG_I("replica", w->replica), LOG_I("pid", w->child.pid));
+    tell_gateway(k, BOOT_WORKER_UP, w);
+}
+
+// ---- deaths -------------------------------------------------------------------------------------------
+
+static void begin_stop(struct keeper *k, uint64_t now)
+{
+    k->phase = STOPPING;
+    k->deadline_us = now + KEEPER_WORKER_STOP_US;
+    for (unsigned i = 0; i < k->worker_count; i++) {
+        struct child *c = &k->workers[i].child;
+        if (child_alive(c))
+            child_signal(c, SIGTERM);
+        else
+            c->state = CHILD_OVER;
+    }
+}
+
+static const char *how(int status, int *number)
+{
+    *number = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
+    return WIFSIGNALED(status) ? "signal" : "status";
+}
+
+// The first start failed for a reason that a second will not cure, or too many have failed.
+static bool is_hopeless(const struct keeper *k, int status)
+{
+    return !k->gateway.was_ready && ((WIFEXITED(status) && WEXITSTATUS(status) != 0) ||
+                                     k->gateway.starts >= KEEPER_GATEWAY_STARTS);
+}
+
+static void gateway_died(struct keeper *k, int status, uint64_t now)
+{
+    int number;
+    const char *kind = how(status, &number);
+    bool hopeless = k->phase == RUNNING && is_hopeless(k, status);
+    EVENT(k->phase == RUNNING || number ? LOG_ERROR : LOG_INFO, "gateway_exited",
+          LOG_I("pid", k->gateway.pid), LOG_I(kind, number),
+          LOG_I("lived_us", now - k->gateway.started_us));
+    if (k->gateway_fd >= 0)
+        hear_gateway(k); // a last word, then end of file
+    if (k->gateway_fd >= 0)
+        close(k->gateway_fd);
+    k->gateway_fd = -1;
+    k->abort_us = 0;
+    child_died(&k->gateway, k->phase == RUNNING && !hopeless, now, &k->rand);
+    if (hopeless)
+        EVENT(LOG_ERROR, "giving_up", LOG_I("starts", k->gateway.starts));
+    if (k->phase == DRAINING && number)
+        k->status = 1; // requests were lost
+    if (hopeless)
+        k->status = 1;
+    if (hopeless || k->phase == DRAINING)
+        begin_stop(k, now);
+}
+
+static void worker_died(struct keeper *k, struct worker *w, int status, uint64_t now)
+{
+    int number;
+    const char *kind = how(status, &number);
+    bool again = k->phase == RUNNING || k->phase == DRAINING;
+    pid_t pid = w->child.pid;
+    tell_gateway(k, BOOT_WORKER_GONE, w);
+    child_died(&w->child, again, now, &k->rand);
+    uint64_t pause = again ? w->child.at_us - now : 0;
+    EVENT(again ? LOG_WARN : LOG_INFO, "worker_exited", LOG_CSTR("name", w->config->name),
+          LOG_I("replica", w->replica), LOG_I("pid", pid), LOG_I(kind, number),
+          LOG_I("lived_us", now - w->child.started_us), LOG_I("restart_in_us", pause));
+}
+
+static void reap(struct keeper *k, uint64_t now)
+{
+    int status;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        if (pid == k->gateway.pid)
+            gateway_died(k, status, now);
+        for (unsigned i = 0; i < k->worker_count; i++)
+            if (pid == k->workers[i].child.pid)
+                worker_died(k, &k->workers[i], status, now);
+    }
+}
+
+// ---- signals ------------------------------------------------------------------------------------------
+
+static void kill_all(struct keeper *k)
+{
+    child_signal(&k->gateway, SIGKILL);
+    for (unsigned i = 0; i < k->worker_count; i++)
+        child_signal(&k->workers[i].child, SIGKILL);
+    k->deadline_us = 0;
+}
+
+static void begin_drain(struct keeper *k, uint64_t now)
+{
+    EVENT(LOG_INFO, "draining", LOG_I("delay_us", k->config->drain_delay_us),
+          LOG_I("timeout_us", k->config->drain_timeout_us));
+    k->phase = DRAINING;
+    k->deadline_us =
+        now + k->config->drain_delay_us + k->config->drain_timeout_us + KEEPER_DRAIN_GRACE_US;
+    if (!child_alive(&k->gateway)) {
+        k->gateway.state = CHILD_OVER;
+        begin_stop(k, now);
+    } else if (!tell_gateway(k, BOOT_DRAIN, NULL)) {
+        child_signal(&k->gateway, SIGTERM);
+    }
+}
+
+static void on_signal(struct keeper *k, int number, uint64_t now)
+{
+    switch (number) {
+    case SIGTERM:
+    case SIGINT:
+        if (k->phase == RUNNING) {
+            begin_drain(k, now);
+            break;
+        }
+        EVENT(LOG_WARN, "cut", LOG_I("signal", number));
+        if (k->phase == DRAINING) {
+            k->phase = STOPPING; // the gateway's end by our own hand is no failure
+            for (unsigned i = 0; i < k->worker_count; i++)
+                if (!child_alive(&k->workers[i].child))
+                    k->workers[i].child.state = CHILD_OVER;
+        }
+        kill_all(k);
+        break;
+    case SIGUSR1:
+        child_signal(&k->gateway, SIGUSR1);
+        break;
+    case SIGHUP:
+        EVENT(LOG_WARN, "reload_refused",
+              LOG_CSTR("why", "this version does not reload: restart to take a new configuration"));
+        break;
+    default: // SIGCHLD: reap() looks at every turn
+        break;
+    }
+}
+
+// ---- the turn -----------------------------------------------------------------------------------------
+
+static bool all_over(const struct keeper *k)
+{
+    if (child_alive(&k->gateway))
+        return false;
+    for (unsigned i = 0; i < k->worker_count; i++)
+        if (k->workers[i].child.state != CHILD_OVER)
+            return false;
+    return true;
+}
+
+// What time brings: starts that are due, looks, deadlines.
+static void advance(struct keeper *k, uint64_t now)
+{
+    for (unsigned i = 0; i < k->worker_count; i++) {
+        struct worker *w = &k->workers[i];
+        if (w->child.state == CHILD_WAITING && now >= w->child.at_us)
+            start_worker(k, w, now);
+        watch_worker(k, w);
+    }
+    if (k->gateway.state == CHILD_WAITING && now >= k->gateway.at_us)
+        start_gateway(k, now);
+    watch_gateway(k, now);
+    if (k->phase >= DRAINING && k->deadline_us && now >= k->deadline_us) {
+        EVENT(LOG_ERROR, "drain_timed_out",
+              LOG_CSTR("phase", k->phase == DRAINING ? "gateway" : "workers"));
+        if (k->phase == DRAINING) {
+            child_signal(&k->gateway, SIGKILL);
+            k->deadline_us = 0;
+        } else {
+            kill_all(k);
+        }
+    }
+    if (k->phase == STOPPING && all_over(k))
+        k->phase = OVER;
+}
+
+static uint64_t sooner(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t next_wake(const struct keeper *k, uint64_t now)
+{
+    uint64_t at = now + WATCHDOG_TICK_US;
+    for (unsigned i = 0; i < k->worker_count; i++) {
+        const struct child *c = &k->workers[i].child;
+        if (c->state == CHILD_WAITING)
+            at = sooner(at, c->at_us);
+        else if (c->state == CHILD_STARTING) // often at first; a slow or broken one costs little
+            at = sooner(at, now + (now - c->started_us < 5000000 ? KEEPER_SOCKET_POLL_US : 200000));
+    }
+    if (k->gateway.state == CHILD_WAITING)
+        at = sooner(at, k->gateway.at_us);
+    if (k->deadline_us)
+        at = sooner(at, k->deadline_us);
+    return at;
+}
+
+static void wait_for_news(struct keeper *k, uint64_t until_us)
+{
+    struct pollfd p[2] = {{.fd = k->signal_fd, .events = POLLIN},
+                          {.fd = k->gateway_fd, .events = POLLIN}}; // -1 is skipped
+    uint64_t now = now_monotonic_us();
+    uint64_t wait_us = until_us > now ? until_us - now : 0;
+    struct timespec t = {(time_t)(wait_us / 1000000), (long)(wait_us % 1000000) * 1000};
+    if (ppoll(p, 2, &t, NULL) <= 0)
+        return;
+    if (p[1].revents)
+        hear_gateway(k);
+    struct signalfd_siginfo s;
+    while (read(k->signal_fd, &s, sizeof(s)) == sizeof(s))
+        on_signal(k, (int)s.ssi_signo, now_monotonic_us());
+}
+
+int keeper_run(struct config *config, struct view text,
+               int (*gateway)(const struct gateway_boot *boot))
+{
+    struct keeper *k = mem_must_zero(sizeof(*k));
+    k->gateway_main = gateway;
+    if (keeper_prepare(k, config, text)) {
+        while (k->phase != OVER) {
+            uint64_t now = now_monotonic_us();
+            reap(k, now);
+            advance(k, now);
+            if (k->phase != OVER)
+                wait_for_news(k, next_wake(k, now));
+        }
+        EVENT(LOG_INFO, "stopped", LOG_I("status", k->status));
+    } else {
+        k->status = 1;
+    }
+    keeper_clean_up(k);
+    int status = k->status;
+    mem_free(k);
+    return status;
+}

@@ -1,0 +1,233 @@
+#include "keeper/runtime.h"
+#include "base/mem.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+__attribute__((format(printf, 2, 3))) static bool refuse(char why[RUNTIME_ERROR],
+                                                         const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(why, RUNTIME_ERROR, format, ap);
+    va_end(ap);
+    return false;
+}
+
+// ---- the configuration's file -------------------------------------------------------------------------
+
+static bool read_all(int fd, const char *path, struct buffer *out, char why[RUNTIME_ERROR])
+{
+    while (buffer_len(out) <= CONFIG_MAX_BYTES) {
+        uint8_t *at = buffer_reserve(out, 16384);
+        if (!at)
+            return refuse(why, "%s: out of memory", path);
+        ssize_t n = read(fd, at, 16384);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return refuse(why, "%s: %s", path, strerror(errno));
+        if (n == 0)
+            return true;
+        buffer_commit(out, (size_t)n);
+    }
+    return refuse(why, "%s: larger than 1MiB", path);
+}
+
+bool runtime_read_file(const char *path, struct buffer *out, char why[RUNTIME_ERROR])
+{
+    // O_NONBLOCK: a FIFO in its place must not hold us. The one descriptor is checked and read, so it
+    // does not matter what the name points to afterwards.
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat st;
+    if (fd < 0)
+        return refuse(why, "%s: %s", path, strerror(errno));
+    bool ok = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    if (!ok)
+        refuse(why, "%s: not a regular file", path);
+    ok = ok && read_all(fd, path, out, why);
+    close(fd);
+    return ok;
+}
+
+// ---- the private directory ----------------------------------------------------------------------------
+
+#define DIR_PREFIX "sluice-"
+
+static void remove_tree(const char *path)
+{
+    DIR *d = opendir(path);
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d));)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            unlinkat(dirfd(d), e->d_name, 0); // flat: only sockets and the lock were made there
+    closedir(d);
+    rmdir(path);
+}
+
+static int take_lock(const char *dir, int flags)
+{
+    char path[300];
+    snprintf(path, sizeof(path), "%s/lock", dir);
+    int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+// What keepers that were killed have left: ours by owner, and nobody holds the lock.
+static void remove_leftovers(const char *under)
+{
+    DIR *d = opendir(under);
+    if (!d)
+        return;
+    for (struct dirent *e; (e = readdir(d));) {
+        char path[300];
+        struct stat st;
+        if (strncmp(e->d_name, DIR_PREFIX, strlen(DIR_PREFIX)) != 0 ||
+            strlen(e->d_name) != strlen(DIR_PREFIX) + 6 ||
+            snprintf(path, sizeof(path), "%s/%s", under, e->d_name) >= (int)sizeof(path) ||
+            lstat(path, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
+            continue;
+        int fd = take_lock(path, 0);
+        if (fd < 0)
+            continue;
+        remove_tree(path);
+        close(fd);
+    }
+    closedir(d);
+}
+
+static bool make_and_lock(struct runtime_dir *d, const char *under, char why[RUNTIME_ERROR])
+{
+    // A Unix socket's path holds 107 octets; "/w4095-63.sock" needs 14 of them.
+    if (snprintf(d->path, sizeof(d->path), "%s/" DIR_PREFIX "XXXXXX", under) >=
+        (int)sizeof(d->path)) {
+        d->path[0] = '\0';
+        return refuse(why, "runtime_dir %s: too long for a Unix socket below it", under);
+    }
+    if (!mkdtemp(d->path)) {
+        d->path[0] = '\0';
+        return refuse(why, "runtime_dir %s: %s", under, strerror(errno));
+    }
+    d->lock_fd = take_lock(d->path, O_CREAT | O_EXCL);
+    return d->lock_fd >= 0 || refuse(why, "%s/lock: %s", d->path, strerror(errno));
+}
+
+bool runtime_dir_make(struct runtime_dir *d, const char *under, char why[RUNTIME_ERROR])
+{
+    const char *xdg = getenv("XDG_RUNTIME_DIR");
+    if (!under)
+        under = xdg && xdg[0] == '/' && access(xdg, W_OK | X_OK) == 0 ? xdg : "/tmp";
+    *d = (struct runtime_dir){.lock_fd = -1};
+    remove_leftovers(under);
+    // Another keeper that starts may take our lock file for a leftover in the instant before it is held.
+    for (int attempt = 0; attempt < 3; attempt++) {
+        if (make_and_lock(d, under, why))
+            return true;
+        bool retry = d->path[0] != '\0';
+        runtime_dir_remove(d);
+        if (!retry)
+            return false;
+    }
+    return false;
+}
+
+void runtime_dir_remove(struct runtime_dir *d)
+{
+    if (d->path[0])
+        remove_tree(d->path);
+    if (d->lock_fd >= 0)
+        close(d->lock_fd);
+    *d = (struct runtime_dir){.lock_fd = -1};
+}
+
+// ---- the shared page ----------------------------------------------------------------------------------
+
+struct heartbeat_page *runtime_page_new(void)
+{
+    void *p = mmap(NULL, sizeof(struct heartbeat_page), PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+void runtime_page_free(struct heartbeat_page *p)
+{
+    if (p)
+        munmap(p, sizeof(*p));
+}
+
+// ---- programs and files -------------------------------------------------------------------------------
+
+static bool runnable(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode) && access(path, X_OK) == 0;
+}
+
+bool runtime_find_program(const char *name, char *out, size_t size)
+{
+    if (strchr(name, '/'))
+        return snprintf(out, size, "%s", name) < (int)size && runnable(out);
+    char self[512];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    char *slash = n > 0 ? (self[n] = '\0', strrchr(self, '/')) : NULL;
+    if (slash && snprintf(out, size, "%.*s/%s", (int)(slash - self), self, name) < (int)size &&
+        runnable(out))
+        return true;
+    const char *path = getenv("PATH");
+    for (const char *at = path ? path : "/usr/local/bin:/usr/bin:/bin"; *at;) {
+        size_t length = strcspn(at, ":");
+        if (length && snprintf(out, size, "%.*s/%s", (int)length, at, name) < (int)size &&
+            runnable(out))
+            return true;
+        at += length + (at[length] == ':');
+    }
+    return false;
+}
+
+static unsigned check_file(int err, const char *filename, const char *what, const char *name,
+                           const char *path)
+{
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : 0;
+    if (fd < 0) {
+        dprintf(err, "%s: %s%s%s%s: %s: %s\n", filename, name ? "listen \"" : "", name ? name : "",
+                name ? "\": " : "", what, path, strerror(errno));
+        return 1;
+    }
+    if (path)
+        close(fd);
+    return 0;
+}
+
+unsigned runtime_check_files(const struct config *c, const char *filename, int err_fd)
+{
+    unsigned wrong = 0;
+    char program[600];
+    for (unsigned i = 0; i < c->listen_count; i++) {
+        const struct config_listen *l = &c->listens[i];
+        wrong += check_file(err_fd, filename, "certificate", l->name, l->certificate);
+        wrong += check_file(err_fd, filename, "key", l->name, l->key);
+    }
+    wrong += check_file(err_fd, filename, "admin: token_file", NULL, c->admin.token_file);
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        const struct config_worker *w = &c->workers[i];
+        if (w->command_count == 0 || runtime_find_program(w->command[0], program, sizeof(program)))
+            continue;
+        dprintf(err_fd, "%s: worker \"%s\": program \"%s\" not found%s\n", filename, w->name,
+                w->command[0],
+                strchr(w->command[0], '/') ? " or not executable" : " beside sluice nor in PATH");
+        wrong++;
+    }
+    return wrong;
+}
