@@ -57,6 +57,9 @@ bool log_line(struct log *g, unsigned producer, enum log_level level, uint64_t w
 // The same line straight to a descriptor, for programs without a log thread (the keeper).
 void log_line_fd(int fd, enum log_level level, uint64_t wall_us, const char *event,
                  const struct log_field *fields, unsigned n);
+// The same line into b (emptied first). False: out of memory.
+bool log_format(struct buffer *b, enum log_level level, uint64_t wall_us, const char *event,
+                const struct log_field *fields, unsigned n);
 // Appends v as the inside of a JSON string: control characters, quotes, backslash and DEL escaped,
 // invalid UTF-8 as \ufffd, cut at LOG_FIELD_MAX octets (then "…" follows). False: out of memory.
 bool log_escape(struct buffer *out, struct view v);

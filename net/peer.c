@@ -52,9 +52,10 @@ static void down(struct peer *p, const char *why)
     bool told = p->close_later || free_later; // closed by its owner: nobody waits for on_down
     drop(p);
     free_later |= p->free_later; // from inside an on_end
-    if (free_later)
+    if (free_later) {
+        loop_defer_cancel(&p->later);
         mem_free(p);
-    else if (!told)
+    } else if (!told)
         p->ops.on_down(p, why, p->ctx);
 }
 
