@@ -66,6 +66,7 @@ static int64_t big_digits(struct big *b, const struct num_decimal *d)
 {
     int64_t scale = d->exponent;
     unsigned taken = 0;
+    uint64_t run = 0, power = 1; // digits not yet in b, and 10^(how many)
     bool fraction = false, more = false;
     b->n = 0;
     for (const char *p = d->digits; p < d->digits_end; p++) {
@@ -77,13 +78,20 @@ static int64_t big_digits(struct big *b, const struct num_decimal *d)
         if (taken == 0 && *p == '0')
             continue;
         if (taken < DIGITS) {
-            big_mul_add(b, 10, (uint64_t)(*p - '0'));
+            run = run * 10 + (uint64_t)(*p - '0');
+            power *= 10;
             taken++;
+            if (power == 10000000000000000000u) {
+                big_mul_add(b, power, run);
+                run = 0;
+                power = 1;
+            }
         } else {
             more |= *p != '0';
             scale++;
         }
     }
+    big_mul_add(b, power, run);
     if (more) {
         big_mul_add(b, 10, 1);
         scale--;
