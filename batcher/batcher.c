@@ -1,0 +1,295 @@
+#include "batcher/batcher.h"
+
+#include "base/check.h"
+#include "base/mem.h"
+
+#define SINGLES (BATCHER_GROUPS - 1) // the group of those that go singly
+
+uint8_t batcher_lane_of(uint8_t priority)
+{
+    static const uint8_t lane[] = {1, 0, 1, 2, 2};
+    return priority < sizeof(lane) ? lane[priority] : BATCHER_LANES - 1;
+}
+
+void batcher_init(struct batcher *b, const struct policy *p)
+{
+    *b = (struct batcher){.policy = *p};
+    invariant(p->max_rows >= 1);
+    estimate_init(&b->estimate);
+}
+
+void batcher_deinit(struct batcher *b)
+{
+    invariant(b->count == 0);
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++)
+        mem_free(b->groups[i]);
+}
+
+// ---- groups ------------------------------------------------------------------------------------------
+
+static struct group *open_group(struct batcher *b, unsigned index, struct hash128 key, uint64_t now_us)
+{
+    struct group *g = b->groups[index];
+    if (!g) {
+        g = mem_alloc(sizeof(*g));
+        if (!g)
+            return NULL;
+        b->groups[index] = g;
+        for (unsigned i = 0; i < BATCHER_LANES; i++)
+            lane_init(&g->lane[i], now_us);
+    }
+    g->key = key;
+    g->used = true;
+    g->single = index == SINGLES;
+    g->count = 0;
+    g->rows = 0;
+    g->oldest = g->newest = NULL;
+    return g;
+}
+
+static struct group *group_of(struct batcher *b, const struct ticket *t, uint64_t now_us)
+{
+    unsigned spare = SINGLES;
+    if (ticket_batches(t)) {
+        for (unsigned i = 0; i < SINGLES; i++) {
+            struct group *g = b->groups[i];
+            if (g && g->used && hash128_eq(g->key, t->request->batch_key))
+                return g;
+            if (spare == SINGLES && (!g || !g->used))
+                spare = i;
+        }
+    }
+    if (spare == SINGLES && b->groups[SINGLES] && b->groups[SINGLES]->used)
+        return b->groups[SINGLES];
+    return open_group(b, spare, t->request->batch_key, now_us);
+}
+
+static void arrive(struct group *g, struct ticket *t)
+{
+    // In order of queued_us. Nearly always at the end; a ticket that came back walks to its place among
+    // the others that came back.
+    struct ticket *after = g->newest;
+    while (after && after->queued_us > t->queued_us)
+        after = after->older;
+    t->older = after;
+    t->newer = after ? after->newer : g->oldest;
+    *(t->newer ? &t->newer->older : &g->newest) = t;
+    *(after ? &after->newer : &g->oldest) = t;
+    g->count++;
+    g->rows += ticket_rows(t);
+}
+
+static void depart(struct group *g, struct ticket *t)
+{
+    *(t->newer ? &t->newer->older : &g->newest) = t->older;
+    *(t->older ? &t->older->newer : &g->oldest) = t->newer;
+    t->older = t->newer = NULL;
+    g->count--;
+    g->rows -= ticket_rows(t);
+}
+
+bool batcher_push(struct batcher *b, struct ticket *t, uint64_t now_us)
+{
+    invariant(t->place != PLACE_QUEUED && t->lane < BATCHER_LANES);
+    struct group *g = group_of(b, t, now_us);
+    if (!g)
+        return false;
+    if (t->queued_us == 0)
+        t->queued_us = now_us;
+    t->group = g;
+    t->place = PLACE_QUEUED;
+    arrive(g, t);
+    lane_push(&g->lane[t->lane], t, now_us);
+    b->count++;
+    b->rows += ticket_rows(t);
+    b->bytes += t->request->bytes;
+    return true;
+}
+
+void batcher_remove(struct batcher *b, struct ticket *t)
+{
+    invariant(t->place == PLACE_QUEUED);
+    struct group *g = t->group;
+    lane_remove(&g->lane[t->lane], t);
+    depart(g, t);
+    b->count--;
+    b->rows -= ticket_rows(t);
+    b->bytes -= t->request->bytes;
+    t->group = NULL;
+    t->place = PLACE_NONE;
+    if (g->count == 0)
+        g->used = false;
+}
+
+// ---- choosing ----------------------------------------------------------------------------------------
+
+static uint64_t group_earliest_us(const struct group *g)
+{
+    uint64_t earliest = UINT64_MAX;
+    for (unsigned i = 0; i < BATCHER_LANES; i++) {
+        uint64_t e = lane_earliest_us(&g->lane[i]);
+        earliest = e < earliest ? e : earliest;
+    }
+    return earliest;
+}
+
+static struct verdict decide(const struct batcher *b, const struct group *g, uint32_t cap_rows,
+                             uint64_t now_us)
+{
+    if (g->single)
+        return (struct verdict){.rows = 1, .reason = BATCH_IDLE};
+    struct policy p = b->policy;
+    if (p.max_rows > cap_rows)
+        p.max_rows = cap_rows;
+    while (p.n_preferred > 0 && p.preferred[p.n_preferred - 1] > p.max_rows)
+        p.n_preferred--;
+    uint32_t next = g->rows < p.max_rows ? (uint32_t)g->rows : p.max_rows;
+    struct summary s = {.rows = g->rows,
+                        .oldest_us = g->oldest->queued_us,
+                        .earliest_us = group_earliest_us(g),
+                        .high_us = estimate_high_us(&b->estimate, next)};
+    return policy_decide(&p, &s, now_us);
+}
+
+// Does lane a (of group g) go before the best so far? Who was passed over too often goes first, then the
+// higher lane, then the earlier deadline.
+static bool goes_before(const struct lane *a, unsigned a_lane, const struct lane *best, unsigned best_lane)
+{
+    bool a_due = a->passed >= BATCHER_PASSES, best_due = best->passed >= BATCHER_PASSES;
+    if (a_due != best_due)
+        return a_due;
+    if (a_due && a->passed != best->passed)
+        return a->passed > best->passed;
+    if (a_lane != best_lane)
+        return a_lane < best_lane;
+    return lane_earliest_us(a) < lane_earliest_us(best);
+}
+
+struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t now_us,
+                               bool (*may_send)(const struct group *g, void *ctx), void *ctx)
+{
+    struct batch_plan plan = {.wake_us = UINT64_MAX};
+    for (unsigned i = 0; i < BATCHER_GROUPS && b->count > 0; i++) {
+        struct group *g = b->groups[i];
+        if (!g || !g->used || (may_send && !may_send(g, ctx)))
+            continue;
+        struct verdict v = decide(b, g, cap_rows, now_us);
+        if (v.rows == 0) {
+            plan.wake_us = v.wake_us < plan.wake_us ? v.wake_us : plan.wake_us;
+            continue;
+        }
+        for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
+            if (g->lane[lane].count == 0 ||
+                (plan.group &&
+                 !goes_before(&g->lane[lane], lane, &plan.group->lane[plan.lane], plan.lane)))
+                continue;
+            plan.group = g;
+            plan.lane = (uint8_t)lane;
+            plan.rows = v.rows;
+            plan.reason = v.reason;
+        }
+    }
+    return plan;
+}
+
+// ---- taking ------------------------------------------------------------------------------------------
+
+struct taking {
+    struct batcher *b;
+    struct ticket **out;
+    unsigned n, max;
+    uint32_t rows_left;
+    uint64_t now_us;
+};
+
+// False: the batch is full (or the next ticket does not fit; to look behind it would break the order).
+static bool take_lane(struct taking *k, struct lane *l)
+{
+    struct ticket *t;
+    while (k->n < k->max && (t = lane_first(l, k->now_us)) != NULL) {
+        uint32_t rows = ticket_rows(t);
+        if (rows > k->rows_left && k->n > 0)
+            return false;
+        batcher_remove(k->b, t);
+        t->place = PLACE_ABOARD;
+        k->out[k->n++] = t;
+        k->rows_left = rows < k->rows_left ? k->rows_left - rows : 0;
+        if (k->rows_left == 0)
+            return false;
+    }
+    return k->n < k->max;
+}
+
+// Lanes that had to watch this batch go without a row of theirs.
+static void count_passes(struct batcher *b, const uint32_t before[][BATCHER_LANES])
+{
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
+        struct group *g = b->groups[i];
+        for (unsigned lane = 0; g && g->used && lane < BATCHER_LANES; lane++) {
+            struct lane *l = &g->lane[lane];
+            if (l->count > 0)
+                l->passed = l->count == before[i][lane] ? l->passed + 1 : 0;
+        }
+    }
+}
+
+unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out, unsigned max,
+                      uint64_t now_us)
+{
+    uint32_t before[BATCHER_GROUPS][BATCHER_LANES];
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
+        for (unsigned lane = 0; b->groups[i] && lane < BATCHER_LANES; lane++)
+            before[i][lane] = b->groups[i]->lane[lane].count;
+    }
+    struct group *g = plan->group;
+    struct taking k = {.b = b, .out = out, .max = max, .rows_left = plan->rows, .now_us = now_us};
+    if (g->single)
+        k.max = 1;
+    bool more = take_lane(&k, &g->lane[plan->lane]);
+    for (unsigned lane = 0; more && lane < BATCHER_LANES; lane++) {
+        if (lane != plan->lane)
+            more = take_lane(&k, &g->lane[lane]);
+    }
+    count_passes(b, before);
+    invariant(k.n > 0);
+    return k.n;
+}
+
+// ---- what comes too late -----------------------------------------------------------------------------
+
+struct ticket *batcher_doomed(struct batcher *b, uint64_t now_us)
+{
+    for (unsigned i = 0; i < BATCHER_GROUPS && b->count > 0; i++) {
+        struct group *g = b->groups[i];
+        for (unsigned lane = 0; g && g->used && lane < BATCHER_LANES; lane++) {
+            struct ticket *t = lane_first(&g->lane[lane], now_us);
+            if (t && t->deadline_us <= now_us + estimate_low_us(&b->estimate, ticket_rows(t)))
+                return t;
+        }
+    }
+    return NULL;
+}
+
+uint64_t batcher_doom_us(const struct batcher *b)
+{
+    uint64_t earliest = UINT64_MAX;
+    for (unsigned i = 0; i < BATCHER_GROUPS && b->count > 0; i++) {
+        const struct group *g = b->groups[i];
+        if (!g || !g->used)
+            continue;
+        uint64_t e = group_earliest_us(g);
+        earliest = e < earliest ? e : earliest;
+    }
+    uint64_t low_us = estimate_low_us(&b->estimate, 1);
+    return earliest == UINT64_MAX ? earliest : earliest > low_us ? earliest - low_us : 0;
+}
+
+struct ticket *batcher_any(struct batcher *b)
+{
+    for (unsigned i = 0; i < BATCHER_GROUPS && b->count > 0; i++) {
+        struct group *g = b->groups[i];
+        if (g && g->used)
+            return g->oldest;
+    }
+    return NULL;
+}

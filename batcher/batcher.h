@@ -1,0 +1,71 @@
+/* batcher/batcher.h: a model's queue: who waits, in which order they go, with whom. Tickets with an equal
+ * batch key stand in one group; a group has lanes by priority; within a lane the earliest deadline goes
+ * first. Groups are bounded: keys beyond BATCHER_GROUPS that wait at the same time go singly.
+ * Knows tickets and now; nothing of loops, HTTP or workers, so that it serves the gateway and the worker.
+ * Thinks. Memory: tickets are the caller's; groups are kept and used again. Thread: the home loop's.
+ *
+ * Starvation bound: lanes are strict, but a lane (of any group) that was passed over BATCHER_PASSES
+ * batches in a row goes first. So a lane's head goes after at most BATCHER_PASSES + (lanes that wait)
+ * batches. */
+#ifndef SLUICE_BATCHER_BATCHER_H
+#define SLUICE_BATCHER_BATCHER_H
+
+#include "batcher/estimate.h"
+#include "batcher/lane.h"
+#include "batcher/policy.h"
+
+#define BATCHER_LANES 4
+#define BATCHER_GROUPS 32 // the last one is for those that go singly
+#define BATCHER_PASSES 8
+
+struct group {
+    struct hash128 key;
+    bool used, single; // single: one ticket a batch
+    uint32_t count;
+    uint64_t rows;
+    struct ticket *oldest, *newest; // by arrival
+    struct lane lane[BATCHER_LANES];
+};
+
+struct batcher {
+    struct policy policy;
+    struct estimate estimate;
+    struct group *groups[BATCHER_GROUPS]; // NULL: never needed
+    uint32_t count;
+    uint64_t rows, bytes;
+};
+
+struct batch_plan { // what batcher_plan found
+    struct group *group; // NULL: nothing may go now
+    uint8_t lane;        // the batch starts with this lane
+    uint32_t rows;       // at most so many
+    enum batch_reason reason;
+    uint64_t wake_us; // group == NULL: ask again then; UINT64_MAX: when something changes
+};
+
+// OIP's priority to a lane: 1 -> 0; 0 (none given) and 2 -> 1; 3, 4 -> 2; the rest -> 3.
+uint8_t batcher_lane_of(uint8_t priority);
+
+void batcher_init(struct batcher *b, const struct policy *p);
+void batcher_deinit(struct batcher *b); // empty
+// place becomes QUEUED. queued_us is kept when it is not 0 (a ticket that comes back into the queue keeps
+// its seniority). False: out of memory, nothing changed.
+bool batcher_push(struct batcher *b, struct ticket *t, uint64_t now_us);
+void batcher_remove(struct batcher *b, struct ticket *t); // place becomes NONE
+// Which batch should go now, if any; cap_rows: what the replica at hand takes (>= 1). may_send: NULL, or
+// says whether a group can go to the replica at hand (versions); groups that cannot are passed over.
+struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t now_us,
+                               bool (*may_send)(const struct group *g, void *ctx), void *ctx);
+// Takes the plan's tickets out of the queue, at most max, in the order in which they go; place becomes
+// ABOARD. Counts passes. At least one.
+unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out, unsigned max,
+                      uint64_t now_us);
+// The next queued ticket that cannot be answered in time: its deadline is past, or nearer than the low
+// quantile of t(its rows). NULL: none. Not removed.
+struct ticket *batcher_doomed(struct batcher *b, uint64_t now_us);
+// When batcher_doomed should be asked next; never late by more than 1 ms. UINT64_MAX: empty.
+uint64_t batcher_doom_us(const struct batcher *b);
+// Any queued ticket (to empty the queue); NULL: empty.
+struct ticket *batcher_any(struct batcher *b);
+
+#endif

@@ -1,0 +1,70 @@
+/* infer/ticket.h: one attempt to have an infer answered, lent by its origin loop to the home loop of a
+ * model, and given back exactly once. The rules (docs/ticket.md draws them):
+ *  T1  A ticket that was lent comes back exactly once: answered, refused, failed, expired or cancelled.
+ *  T2  While it is out its origin frees nothing that it lends: the request's views stay.
+ *  T3  A cancel is a message to the home, never a reach into it; it may cross the ticket on its way back.
+ *      It travels in a node of its own, which the home echoes, so that neither is freed under the other.
+ *  T4  The home gives it back only when no frame refers to the lent octets.
+ *  T5  Past its deadline, or cancelled, it is never sent on.
+ * Fields are written by one side at a time, as the headings say; the mailbox carries the hand-over. */
+#ifndef SLUICE_INFER_TICKET_H
+#define SLUICE_INFER_TICKET_H
+
+#include "base/msg.h"
+#include "infer/request.h"
+
+struct group;
+struct batch;
+struct model;
+
+// Where the ticket is as the home sees it.
+enum ticket_place {
+    PLACE_NONE,   // not at any home: at its origin, or on its way
+    PLACE_QUEUED, // in a lane of the batcher
+    PLACE_ABOARD, // in a batch: sent, or about to be sent alone or halved
+};
+
+struct ticket {
+    struct msg lend;   // origin -> home, and home -> origin again
+    struct msg cancel; // origin -> home, echoed home -> origin
+
+    // Written by the origin before it lends; read-only while out.
+    struct model *model; // the destination
+    const struct infer_request *request;
+    uint64_t deadline_us;
+    uint8_t lane; // 0: served first
+
+    // The home's while out.
+    uint8_t deaths;  // workers that died with it aboard
+    bool alone;      // goes without company
+    bool cancelled;  // a cancel came while aboard
+    enum ticket_place place;
+    uint16_t origin;    // loop index, from the message that brought it
+    uint64_t queued_us; // when the home first saw it
+    struct group *group;
+    struct ticket *next, **prev;           // in its lane's slot
+    struct ticket *older, *newer;          // in its group, by arrival
+    struct batch *batch;
+    uint16_t slot;                         // level << 8 | index, for the bitmap
+
+    // The outcome: written by the home before it gives back, read by the origin after.
+    struct error error;     // status STATUS_OK: answered
+    struct slice slice;     // answered: holds one reference on answer->block
+    uint32_t batch_rows;    // 0: it was in no batch that was answered
+    uint8_t batch_reason;   // enum batch_reason
+    uint64_t queue_us;      // from queued to sent (the last sending)
+    uint64_t compute_us;    // the worker's own figure, or the call's time
+};
+
+static inline uint32_t ticket_rows(const struct ticket *t)
+{
+    return t->request->rows ? t->request->rows : 1;
+}
+
+// May share a batch with rows of an equal key.
+static inline bool ticket_batches(const struct ticket *t)
+{
+    return t->request->rows > 0 && !t->request->sequence && !t->alone;
+}
+
+#endif

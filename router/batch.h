@@ -1,0 +1,36 @@
+/* router/batch.h: the tickets that travel to a replica together. Made and freed by its desk; while it is
+ * sent, the doer keeps its message and its call in it. Thread: the home loop's.
+ *
+ *   AGAIN ─room at a replica─► SENT ─answer, failure─► freed
+ *     ▲                          └─deadline of the last, all cancelled─► RECALLED ─its call ends─► freed
+ *     └── half of one that failed whole */
+#ifndef SLUICE_ROUTER_BATCH_H
+#define SLUICE_ROUTER_BATCH_H
+
+#include "base/arena.h"
+#include "batcher/policy.h"
+#include "infer/ticket.h"
+
+enum batch_state { BATCH_AGAIN, BATCH_SENT, BATCH_RECALLED };
+
+struct batch {
+    struct desk *desk;
+    struct model *model;
+    enum batch_state state;
+    uint32_t replica; // id of the replica it was sent to
+    struct ticket **tickets;
+    uint32_t n, cap;
+    uint32_t rows; // sum over the tickets; 0: one ticket whose inputs share no first dimension
+    uint8_t halvings;
+    bool quiet; // nothing else was running at the replica when it was sent: its time is the model's time
+    enum batch_reason reason;
+    uint64_t sent_us, deadline_us; // deadline of the last of its tickets
+    uint32_t cancelled;            // tickets of it
+    struct batch *next, **prev;
+
+    // The doer's, from FX_DISPATCH to the call's end. The arena is reset when the batch is freed.
+    struct arena arena;
+    void *call;
+};
+
+#endif

@@ -1,0 +1,48 @@
+#include "router/effects.h"
+
+#include "base/check.h"
+#include "base/mem.h"
+
+const char *const note_name[NOTE_KINDS] = {
+    [NOTE_BATCH] = "batch",
+    [NOTE_DONE] = "done",
+    [NOTE_SHED] = "shed",
+    [NOTE_EXPIRED] = "expired",
+    [NOTE_HALVED] = "halved",
+    [NOTE_RETRIED] = "retried",
+    [NOTE_POISON] = "poison",
+    [NOTE_WRONG_SHAPE] = "wrong_shape",
+    [NOTE_SUSPECT] = "suspect",
+    [NOTE_REPLICA_UP] = "replica_up",
+    [NOTE_REPLICA_DOWN] = "replica_down",
+    [NOTE_REPLICA_DIFFERS] = "replica_differs",
+    [NOTE_NO_REPLICA] = "no_replica",
+};
+
+void effects_init(struct effects *fx)
+{
+    *fx = (struct effects){0};
+}
+
+void effects_deinit(struct effects *fx)
+{
+    mem_free(fx->at);
+    effects_init(fx);
+}
+
+struct fx *effects_add(struct effects *fx, enum fx_kind kind)
+{
+    if (fx->n == fx->cap) {
+        unsigned cap = fx->cap ? fx->cap * 2 : 256;
+        struct fx *grown = mem_must(cap * sizeof(*grown));
+        if (fx->n > 0)
+            memcpy(grown, fx->at, fx->n * sizeof(*grown));
+        mem_free(fx->at);
+        fx->at = grown;
+        fx->cap = cap;
+    }
+    struct fx *f = &fx->at[fx->n++];
+    memset(f, 0, sizeof(*f));
+    f->kind = kind;
+    return f;
+}

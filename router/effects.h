@@ -1,0 +1,105 @@
+/* router/effects.h: what a thinking object wants done. It writes effects; the doer (gateway/, or the
+ * simulator) runs the list, in order, after the call has returned, so that nothing is re-entered and
+ * nothing is hidden. Thread: the list belongs to the caller, one a loop. */
+#ifndef SLUICE_ROUTER_EFFECTS_H
+#define SLUICE_ROUTER_EFFECTS_H
+
+#include "base/block.h"
+#include "base/msg.h"
+#include "infer/infer.h"
+
+// Messages between loops (base/msg.h): which end of which embedded node arrives.
+enum router_msg {
+    MSG_LEND = MSG_ROUTER, // ticket.lend, to its home: desk_on_ticket
+    MSG_BACK,              // ticket.lend, to its origin: flow_on_back
+    MSG_CANCEL,            // ticket.cancel, to its home: desk_on_cancel
+    MSG_ECHO               // ticket.cancel, to its origin: flow_on_echo
+};
+
+struct desk;
+struct batch;
+
+enum fx_kind {
+    FX_POST,     // msg: give it to loop msg->to
+    FX_DISPATCH, // batch: send it to batch->replica; its end comes as desk_on_answer or desk_on_fail, once
+    FX_CANCEL,   // batch: reset its call; its end still comes
+    FX_SUSPECT,  // desk, replica: it hangs: replace the connection (its other calls end as lost)
+    FX_SETTLE,   // infer: answer the client from infer->error or infer->ticket.slice
+    FX_RELEASE,  // infer: nothing refers to it any more: free it. Follows FX_SETTLE, at once or later
+    FX_UNREF,    // block: give one reference back
+    FX_WAKE,     // desk (or NULL: the flow) wants its on_wake at at_us; replaces its earlier wish
+    FX_NOTE      // note: something for metrics and logs; nothing depends on it
+};
+
+enum note_kind {
+    NOTE_BATCH,           // a, rows; b, reason: a batch was sent
+    NOTE_DONE,            // a, rows; b, microseconds: a batch was answered
+    NOTE_SHED,            // a, rows: refused, the queue is full
+    NOTE_EXPIRED,         // a, rows: given back, its deadline cannot be met
+    NOTE_HALVED,          // a, tickets: a batch failed whole and was halved
+    NOTE_RETRIED,         // a, tickets: back into the queue after a lost or refusing worker
+    NOTE_POISON,          // b, digest of the batch key: two workers died with it
+    NOTE_WRONG_SHAPE,     // a, replica: answered other rows than it was asked for
+    NOTE_SUSPECT,         // a, replica: no answer by the last deadline of its batch
+    NOTE_REPLICA_UP,      // a, replica
+    NOTE_REPLICA_DOWN,    // a, replica
+    NOTE_REPLICA_DIFFERS, // a, replica: its metadata is not that of the others: kept out
+    NOTE_NO_REPLICA,      // a, tickets given back: nobody is left that could answer
+    NOTE_KINDS
+};
+extern const char *const note_name[NOTE_KINDS];
+
+struct note {
+    enum note_kind kind;
+    struct model *model;
+    uint64_t a, b;
+};
+
+struct fx {
+    enum fx_kind kind;
+    uint32_t replica; // FX_SUSPECT
+    union {
+        struct msg *msg;
+        struct batch *batch;
+        struct infer *infer;
+        struct block *block;
+        struct {
+            struct desk *desk; // FX_WAKE, FX_SUSPECT
+            uint64_t at_us;
+        };
+        struct note note;
+    };
+};
+
+struct effects {
+    struct fx *at;
+    unsigned n, cap;
+};
+
+void effects_init(struct effects *fx);
+void effects_deinit(struct effects *fx);
+// Room for one more, zeroed but for its kind. Never fails: the list is bounded by what one call may want
+// (a few for each ticket it touches), so memory for it is a bound of ours.
+struct fx *effects_add(struct effects *fx, enum fx_kind kind);
+
+static inline void fx_post(struct effects *fx, struct msg *m, unsigned kind, unsigned from, unsigned to)
+{
+    m->kind = (uint16_t)kind;
+    m->from = (uint16_t)from;
+    m->to = (uint16_t)to;
+    effects_add(fx, FX_POST)->msg = m;
+}
+
+static inline void fx_note(struct effects *fx, enum note_kind kind, struct model *m, uint64_t a, uint64_t b)
+{
+    effects_add(fx, FX_NOTE)->note = (struct note){.kind = kind, .model = m, .a = a, .b = b};
+}
+
+static inline void fx_wake(struct effects *fx, struct desk *d, uint64_t at_us)
+{
+    struct fx *f = effects_add(fx, FX_WAKE);
+    f->desk = d;
+    f->at_us = at_us;
+}
+
+#endif

@@ -1,0 +1,42 @@
+/* router/flow.h: an infer's life on its origin loop: admission, the deadline, the ticket's way out and
+ * back, and settling exactly once (infer/infer.h draws the states). A chain of steps has length one: the
+ * step is chosen in flow_submit and judged in flow_on_back, which is where the next step will start.
+ * Thinks. Thread: its loop's. Memory: infers are the caller's until FX_RELEASE. */
+#ifndef SLUICE_ROUTER_FLOW_H
+#define SLUICE_ROUTER_FLOW_H
+
+#include "router/effects.h"
+#include "router/table.h"
+
+struct flow_rules {
+    uint64_t deadline_us;     // default, where the model says nothing
+    uint64_t deadline_max_us; // longest that a client may ask for
+    uint32_t retry_after_s;   // told with 503
+};
+
+struct flow {
+    unsigned loop; // whose it is
+    struct table *table;
+    struct flow_rules rules;
+    struct wheel wheel; // deadlines
+    uint64_t wake_us;   // asked for by FX_WAKE; UINT64_MAX: none
+    struct infer *live; // OUT and ZOMBIE
+    uint32_t n_live, n_zombies;
+    struct effects *fx; // while a call runs: the wheel's callbacks write there
+};
+
+void flow_init(struct flow *f, unsigned loop, struct table *t, const struct flow_rules *r,
+               uint64_t now_us);
+void flow_deinit(struct flow *f); // nothing live
+
+// in->request is decoded and sealed, in->arrived_us and in->user set, the rest zero. One of two things
+// follows: the ticket goes out, or FX_SETTLE and FX_RELEASE at once.
+void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx);
+// The client has gone: it settles as STATUS_CLIENT_GONE (FX_SETTLE says so, for the log; there is nobody to
+// answer). Harmless when it has settled already.
+void flow_on_gone(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx);
+void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us, struct effects *fx); // MSG_BACK
+void flow_on_echo(struct flow *f, struct ticket *t, uint64_t now_us, struct effects *fx); // MSG_ECHO
+void flow_on_wake(struct flow *f, uint64_t now_us, struct effects *fx);
+
+#endif
