@@ -1,0 +1,117 @@
+/* api/api.h: an exchange (HTTP) read as a call of the Open Inference Protocol, and answered: REST with
+ * JSON or binary tensors, gRPC, health. Used by gateway and worker alike. Thinks: time, randomness and
+ * model tables are arguments. Thread: the exchange's loop. Memory: the exchange's arena, for as long as
+ * it lives; one struct api a loop holds the scratch.
+ *
+ *   on_head     api_route ──► refuse at once (api_answer_error), or wait for the body
+ *   on_request  API_INFER: api_decode_begin, api_decode_step … ─► infer_request ─► … ─► api_answer_infer
+ *               others:    api_read ─► call.model, .version ─► api_answer_* */
+#ifndef SLUICE_API_API_H
+#define SLUICE_API_API_H
+
+#include "http/http.h"
+#include "infer/oip.h"
+
+struct api { // one a loop
+    struct buffer scratch;
+    bool expose; // metadata headers on answers
+    struct view server_name, server_version;
+};
+void api_init(struct api *a, bool expose, struct view server_name, struct view server_version);
+void api_deinit(struct api *a);
+
+enum api_kind {
+    API_REFUSED, // error: 404, 405, 415, …
+    API_INFER,
+    API_SERVER_LIVE,
+    API_SERVER_READY,
+    API_SERVER_METADATA,
+    API_MODEL_READY,
+    API_MODEL_METADATA,
+    API_MODEL_CONFIG,
+    API_INDEX,
+    API_HEALTH_CHECK, // grpc.health.v1: call.model is the service asked for
+    API_KINDS
+};
+
+struct api_call {
+    enum api_kind kind;
+    bool grpc;                  // how to answer
+    bool ready_only;            // API_INDEX
+    struct view model, version; // gRPC: known after api_read or the decoder
+    const char *allow;          // API_REFUSED with STATUS_METHOD: "GET, HEAD"
+    uint64_t timeout_us;        // grpc-timeout; 0: none
+};
+
+// What the head asks for. API_REFUSED: e says why; answer it with api_answer_error.
+enum api_kind api_route(const struct exchange *ex, struct api_call *out, struct error *e);
+
+// The body of the small calls (not API_INFER): names out of the message, parameters of the index.
+bool api_read(struct exchange *ex, struct api_call *call, struct error *e);
+
+// ---- inference ---------------------------------------------------------------------------------------
+
+struct api_decoder;
+// The body is whole. meta: of the model that the path names, for raw binary requests; NULL: these are
+// refused. call and out stay alive. NULL: out of memory.
+struct api_decoder *api_decode_begin(struct exchange *ex, const struct api_call *call,
+                                     const struct model_metadata *meta, struct infer_request *out);
+// OIP_DONE: out is whole and sealed; its timeout_us is the shortest that the client gave. OIP_ERROR: e.
+enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct error *e);
+// Must be called when the decoder is not needed any more and has not ended (client gone); after the end it
+// is harmless.
+void api_decode_drop(struct api_decoder *d);
+// All at once, for small bodies and tests.
+bool api_decode_infer(struct exchange *ex, const struct api_call *call,
+                      const struct model_metadata *meta, struct infer_request *out,
+                      struct error *e);
+
+// What is said of every answer (response metadata).
+struct answer_meta {
+    struct view model, version;      // that answered; empty: nobody did
+    const char *source;              // "model", "cache", "stale", "default"; NULL: nobody
+    struct view fallback;            // the model asked for, when another answered
+    uint8_t degradation;             // 0..4
+    struct view experiment, variant; // empty: none
+    uint32_t batch_rows;             // 0: was in no batch
+    const char *batch_reason;        // "full", …
+    uint64_t parse_us, queue_us, compute_us, total_us;
+    struct view request_id; // api_request_id; stays until the answer is given
+};
+
+// The client's x-request-id when it is 1..128 visible characters, else 32 hexadecimal digits of random,
+// written to out.
+struct view api_request_id(const struct exchange *ex, const uint64_t random[2], char out[32]);
+
+struct api_answer;
+// Answers an infer. The slice is only read; octets that are referenced take a reference on its block. When
+// the whole answer is small it is given at once (OIP_DONE). OIP_MORE: *more holds what is left to do: call
+// api_answer_step until OIP_DONE, keeping request, slice and meta. OIP_ERROR cannot come back: an answer
+// that cannot be encoded is answered as that error (e tells what was answered, for the log).
+enum oip_step api_answer_infer(struct api *a, struct exchange *ex, const struct api_call *call,
+                               const struct infer_request *r, const struct slice *s,
+                               const struct answer_meta *meta, uint64_t now_us,
+                               struct api_answer **more, struct error *e);
+enum oip_step api_answer_step(struct api_answer *w, uint64_t now_us, struct error *e);
+void api_answer_drop(struct api_answer *w); // the client has gone in the middle
+
+// ---- everything else ---------------------------------------------------------------------------------
+
+// The error's one shape for each protocol. retry_after_s: 0: none. meta: NULL: only x-request-id is missing.
+void api_answer_error(struct api *a, struct exchange *ex, const struct api_call *call,
+                      const struct error *e, uint32_t retry_after_s, const struct answer_meta *meta,
+                      uint64_t now_us);
+void api_answer_live(struct api *a, struct exchange *ex, const struct api_call *call, bool live,
+                     uint64_t now_us);
+// API_SERVER_READY, API_MODEL_READY, API_HEALTH_CHECK: REST says 200 or 503 as well.
+void api_answer_ready(struct api *a, struct exchange *ex, const struct api_call *call, bool ready,
+                      uint64_t now_us);
+void api_answer_server(struct api *a, struct exchange *ex, const struct api_call *call,
+                       uint64_t now_us);
+void api_answer_model(struct api *a, struct exchange *ex, const struct api_call *call,
+                      const struct model_metadata *m,
+                      uint64_t now_us); // API_MODEL_METADATA, _CONFIG
+void api_answer_index(struct api *a, struct exchange *ex, const struct api_call *call,
+                      const struct oip_index *index, uint64_t now_us);
+
+#endif

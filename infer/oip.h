@@ -1,0 +1,68 @@
+/* infer/oip.h: what the codecs of the Open Inference Protocol v2 have in common. Thinks.
+ * A codec that may have much to do works in steps: step(max_bytes) looks at about so many octets of the
+ * body and returns, so that a loop never works for long. All its state is in its struct. */
+#ifndef SLUICE_INFER_OIP_H
+#define SLUICE_INFER_OIP_H
+
+#include "infer/request.h"
+
+#define OIP_STEP_BYTES ((size_t)256 << 10) // what a loop does of one body at a time
+
+enum oip_step { OIP_ERROR = -1, OIP_MORE, OIP_DONE };
+
+// A run of octets to send. Who owns it is said where it is made.
+struct oip_seg {
+    const uint8_t *p;
+    size_t n;
+};
+
+// A message to send, in pieces that lie in an arena or are lent by the tensors.
+struct oip_message {
+    struct oip_seg *segs;
+    unsigned n;
+    size_t bytes; // sum
+};
+
+// What an answer says beside its tensors.
+struct oip_said {
+    struct view model, version, id; // version, id: left out when empty
+    const struct param *params;
+    unsigned n_params;
+};
+
+// One line of RepositoryIndex.
+struct oip_index_model {
+    struct view name, version, state, reason; // state "READY", "UNAVAILABLE", …
+};
+struct oip_index {
+    struct oip_index_model *models;
+    unsigned n;
+};
+#define OIP_MAX_INDEX 65536 // lines of an index that we read
+
+#define OIP_EXTENSIONS 5
+extern const struct view
+    oip_extensions[OIP_EXTENSIONS]; // what our servers say they speak beyond the core
+
+// ---- for the decoders --------------------------------------------------------------------------------
+
+// A request parameter: those with a meaning are noted in r, the others are put into params[r->n_params]
+// (room for INFER_MAX_PARAMS). False: wrong type or value, or too many.
+bool oip_take_param(struct infer_request *r, const struct param *p, struct error *e);
+// "inputs[3].shape" style place for messages: what is "inputs" or "outputs".
+struct oip_place {
+    const char *what;
+    unsigned index;
+    const char *field; // NULL: none
+};
+// Same name twice among the inputs, or among the outputs: false.
+bool oip_check_names(const struct infer_request *r, struct error *e);
+// The message "expected COUNT DTYPE values for shape [..], got GOT"; got UINT64_MAX: "got more".
+bool oip_wrong_count(struct error *e, const struct oip_place *at, const struct tensor *t,
+                     uint64_t got);
+// Shape, datatype and octets of raw data agree: else an error that says all three. BYTES are not walked.
+bool oip_check_raw(struct error *e, const struct oip_place *at, const struct tensor *t);
+// "[1,64]", cut when long. Returns out.
+const char *oip_shape_text(char out[96], const int64_t *shape, unsigned rank);
+
+#endif

@@ -1,0 +1,52 @@
+/* infer/oip_rest.h: answers in REST form: JSON with flat data, or JSON followed by raw tensors (binary
+ * tensor extension); metadata; errors. Everything is appended to a buffer of the caller. Non-finite
+ * floats have no JSON form: they are the strings "NaN", "Infinity", "-Infinity". Thinks. */
+#ifndef SLUICE_INFER_OIP_REST_H
+#define SLUICE_INFER_OIP_REST_H
+
+#include "base/json.h"
+#include "infer/oip.h"
+
+// An answer on its way into JSON. Resumable: a large tensor is written in steps.
+struct oip_rest {
+    const struct infer_request *request;
+    const struct slice *slice;
+    const struct oip_said *said;
+    struct buffer *out;
+    struct oip_seg
+        *binary; // [n_wanted], the outputs that follow the JSON: lent by the answer's block
+    unsigned n_binary;
+    // private
+    struct tensor tensor; // the output that is being written
+    uint64_t i, n;        // its elements
+    size_t at;            // BYTES: octets done
+    unsigned k, n_wanted;
+    uint8_t state;
+};
+
+// binary: room for as many segments as there are outputs (oip_rest_outputs).
+void oip_rest_begin(struct oip_rest *w, const struct infer_request *request,
+                    const struct slice *slice, const struct oip_said *said, struct buffer *out,
+                    struct oip_seg *binary);
+unsigned oip_rest_outputs(const struct infer_request *request, const struct answer *a);
+// OIP_ERROR: an output has no JSON form (400), the worker did not answer one that was asked for (502),
+// BYTES that are not UTF-8 (400, ask for binary), out of memory (503).
+enum oip_step oip_rest_step(struct oip_rest *w, size_t max_bytes, struct error *e);
+
+// The request's k-th wanted output: its index in the answer; UINT32_MAX: the answer has none of that name.
+unsigned oip_wanted_output(const struct infer_request *request, const struct answer *a, unsigned k,
+                           bool *binary);
+
+// Each appends one JSON text; false: out of memory.
+bool oip_rest_error(struct buffer *out, const char *text);
+bool oip_rest_live(struct buffer *out, bool live);
+bool oip_rest_ready(struct buffer *out, bool ready);
+bool oip_rest_model_ready(struct buffer *out, struct view name, bool ready);
+bool oip_rest_server(struct buffer *out, struct view name, struct view version);
+bool oip_rest_model(struct buffer *out, const struct model_metadata *m);
+bool oip_rest_config(struct buffer *out, const struct model_metadata *m);
+bool oip_rest_index(struct buffer *out, const struct oip_index *index);
+// Body of POST /v2/repository/index: "" or {"ready": bool}.
+bool oip_rest_read_index_request(struct view body, bool *ready, struct error *e);
+
+#endif
