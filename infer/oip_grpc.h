@@ -5,6 +5,7 @@
 #ifndef SLUICE_INFER_OIP_GRPC_H
 #define SLUICE_INFER_OIP_GRPC_H
 
+#include "base/buffer.h"
 #include "infer/oip.h"
 
 #define OIP_COPY_BELOW                                                                             \

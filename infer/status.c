@@ -1,58 +1,65 @@
 #include "infer/status.h"
-
 #include <stdarg.h>
 #include <stdio.h>
 
-// name, HTTP, gRPC, retryable, counts against the replica, OpenAI type
-const struct status_info status_table[] = {
-    [STATUS_OK] = {"ok", 200, 0, false, false, ""},
-    [STATUS_BAD_REQUEST] = {"bad_request", 400, 3, false, false, "invalid_request_error"},
-    [STATUS_UNAUTHENTICATED] = {"unauthenticated", 401, 16, false, false, "authentication_error"},
-    [STATUS_NOT_FOUND] = {"not_found", 404, 5, false, false, "not_found_error"},
-    [STATUS_METHOD] = {"method", 405, 12, false, false, "invalid_request_error"},
-    [STATUS_SLOW_CLIENT] = {"slow_client", 408, 4, false, false, "invalid_request_error"},
-    [STATUS_TOO_LARGE] = {"too_large", 413, 8, false, false, "invalid_request_error"},
-    [STATUS_LONG_TARGET] = {"long_target", 414, 3, false, false, "invalid_request_error"},
-    [STATUS_MEDIA_TYPE] = {"media_type", 415, 3, false, false, "invalid_request_error"},
-    [STATUS_EXPECTATION] = {"expectation", 417, 3, false, false, "invalid_request_error"},
-    [STATUS_QUOTA] = {"quota", 429, 8, false, false, "rate_limit_error"},
-    [STATUS_HEADERS] = {"headers", 431, 3, false, false, "invalid_request_error"},
-    [STATUS_CLIENT_GONE] = {"client_gone", 499, 1, false, false, "invalid_request_error"},
-    [STATUS_INTERNAL] = {"internal", 500, 13, true, true, "server_error"},
-    [STATUS_POISON] = {"poison", 500, 13, false, false, "server_error"},
-    [STATUS_UNSUPPORTED] = {"unsupported", 501, 12, false, false, "invalid_request_error"},
-    [STATUS_BAD_ANSWER] = {"bad_answer", 502, 14, true, true, "server_error"},
-    [STATUS_WORKER_LOST] = {"worker_lost", 503, 14, true, true, "server_error"},
-    [STATUS_UNAVAILABLE] = {"unavailable", 503, 14, true, false, "server_error"},
-    [STATUS_DEADLINE] = {"deadline", 504, 4, true, false, "timeout_error"},
-    [STATUS_HTTP_VERSION] = {"http_version", 505, 12, false, false, "invalid_request_error"},
+enum { NO, YES };
+
+// gRPC numbers: grpc/grpc doc/statuscodes.md. OpenAI types: the error objects of its API reference.
+#define ROW(http, grpc, retryable, counts, name, openai)                                           \
+    {                                                                                              \
+        name, http, grpc, retryable, counts, openai                                                \
+    }
+const struct status_info status_table[STATUS_COUNT] = {
+    [STATUS_OK] = ROW(200, 0, NO, NO, "ok", ""),
+    [STATUS_BAD_REQUEST] = ROW(400, 3, NO, NO, "bad_request", "invalid_request_error"),
+    [STATUS_UNAUTHENTICATED] = ROW(401, 16, NO, NO, "unauthenticated", "authentication_error"),
+    [STATUS_NOT_FOUND] = ROW(404, 5, NO, NO, "not_found", "invalid_request_error"),
+    [STATUS_METHOD] = ROW(405, 12, NO, NO, "method", "invalid_request_error"),
+    [STATUS_SLOW_CLIENT] = ROW(408, 4, NO, NO, "slow_client", "invalid_request_error"),
+    [STATUS_TOO_LARGE] = ROW(413, 8, NO, NO, "too_large", "invalid_request_error"),
+    [STATUS_LONG_TARGET] = ROW(414, 3, NO, NO, "long_target", "invalid_request_error"),
+    [STATUS_MEDIA_TYPE] = ROW(415, 3, NO, NO, "media_type", "invalid_request_error"),
+    [STATUS_EXPECTATION] = ROW(417, 3, NO, NO, "expectation", "invalid_request_error"),
+    [STATUS_QUOTA] = ROW(429, 8, NO, NO, "quota", "rate_limit_error"),
+    [STATUS_HEADERS] = ROW(431, 8, NO, NO, "headers", "invalid_request_error"),
+    [STATUS_CLIENT_GONE] = ROW(499, 1, NO, NO, "client_gone", "invalid_request_error"),
+    [STATUS_INTERNAL] = ROW(500, 13, YES, YES, "internal", "server_error"),
+    [STATUS_POISON] = ROW(500, 13, NO, NO, "poison", "server_error"),
+    [STATUS_UNSUPPORTED] = ROW(501, 12, NO, NO, "unsupported", "invalid_request_error"),
+    [STATUS_BAD_ANSWER] = ROW(502, 14, YES, YES, "bad_answer", "server_error"),
+    [STATUS_WORKER_LOST] = ROW(503, 14, YES, YES, "worker_lost", "server_error"),
+    [STATUS_UNAVAILABLE] = ROW(503, 14, YES, NO, "unavailable", "server_error"),
+    [STATUS_DEADLINE] = ROW(504, 4, YES, YES, "deadline", "server_error"),
+    [STATUS_HTTP_VERSION] = ROW(505, 3, NO, NO, "http_version", "invalid_request_error"),
 };
-_Static_assert(sizeof(status_table) / sizeof(status_table[0]) == STATUS_COUNT, "one row a status");
+_Static_assert(STATUS_COUNT == 21, "a new status needs its row above, and its line in the tests");
 
 enum status status_from_grpc(unsigned grpc)
 {
-    static const uint8_t map[] = {
-        [0] = STATUS_OK,           [1] = STATUS_WORKER_LOST,  [2] = STATUS_INTERNAL,
-        [3] = STATUS_BAD_REQUEST,  [4] = STATUS_DEADLINE,     [5] = STATUS_NOT_FOUND,
-        [6] = STATUS_INTERNAL,     [7] = STATUS_INTERNAL,     [8] = STATUS_UNAVAILABLE,
-        [9] = STATUS_BAD_REQUEST,  [10] = STATUS_UNAVAILABLE, [11] = STATUS_BAD_REQUEST,
-        [12] = STATUS_UNSUPPORTED, [13] = STATUS_INTERNAL,    [14] = STATUS_WORKER_LOST,
-        [15] = STATUS_INTERNAL,    [16] = STATUS_INTERNAL,
+    static const uint8_t ours[] = {
+        [0] = STATUS_OK,
+        [1] = STATUS_WORKER_LOST, // CANCELLED, and not by us: it gave the call up
+        [2] = STATUS_INTERNAL,     [3] = STATUS_BAD_REQUEST,  [4] = STATUS_DEADLINE,
+        [5] = STATUS_NOT_FOUND,    [6] = STATUS_INTERNAL,
+        [7] = STATUS_BAD_ANSWER, // it refuses the gateway, not the client
+        [8] = STATUS_UNAVAILABLE,  [9] = STATUS_UNAVAILABLE,  [10] = STATUS_WORKER_LOST,
+        [11] = STATUS_BAD_REQUEST, [12] = STATUS_UNSUPPORTED, [13] = STATUS_INTERNAL,
+        [14] = STATUS_WORKER_LOST, [15] = STATUS_BAD_ANSWER,  [16] = STATUS_BAD_ANSWER,
     };
-    return grpc < sizeof(map) ? (enum status)map[grpc] : STATUS_INTERNAL;
+    return grpc < sizeof(ours) ? (enum status)ours[grpc] : STATUS_INTERNAL;
 }
 
 bool error_set(struct error *e, enum status status, const char *format, ...)
 {
+    e->status = status;
     va_list args;
     va_start(args, format);
-    e->status = status;
-    if (vsnprintf(e->text, sizeof(e->text), format, args) < 0)
-        e->text[0] = '\0';
+    int n = vsnprintf(e->text, sizeof(e->text), format, args);
     va_end(args);
-    for (char *c = e->text; *c; c++) {
-        if (*c < 0x20 || *c > 0x7e)
-            *c = '?';
-    }
+    if (n < 0)
+        e->text[0] = 0;
+    for (char *p = e->text; *p; p++)
+        if (*p < 0x20 || *p > 0x7e)
+            *p = '?';
     return false;
 }
