@@ -1,16 +1,45 @@
-# Sluice. `make help` lists the targets.
+# Sluice. `make help` lists the targets; `make run` and `make test` do all the set-up themselves.
+#
+# B=DIR      where objects and programs go (build)
+# CC= OPT=   compiler and optimisation;  SAN=: sanitizer flags;  CFLAGS=, LDFLAGS=: anything more
+# A change of any of them rebuilds what it touches: the flags are kept in $(B)/flags.
 SHELL := /bin/bash
 B ?= build
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+OPT ?= -O2 -g
+SAN ?=
+PREFIX ?= /usr/local
+SEEDS ?= 1000
+N ?= 100
+FUZZ_SECONDS ?= 60
+
+# All cores, unless the caller said how many.
+ifeq ($(filter -j%,$(MAKEFLAGS))$(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
+endif
+MAKEFLAGS += --no-print-directory
+
 ROOMS := base infer http config engine batcher api router net backends gateway worker keeper
+THINKING := base infer http config engine batcher api router
 PKGS := libevent libevent_pthreads libevent_openssl libnghttp2 openssl jansson libconfuse libxxhash libzstd zlib
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
         -Wwrite-strings -Wvla -Wundef -Wold-style-definition -Wno-unused-parameter -Wimplicit-fallthrough
-OPT ?= -O2 -g
-SAN ?=
-CFLAGS_ALL = -std=gnu17 $(OPT) $(WARN) -fno-strict-aliasing -fno-common -pthread -D_GNU_SOURCE -I. -I$(B)/gen \
-             $(shell pkg-config --cflags $(PKGS) 2>/dev/null) $(SAN) $(CFLAGS)
-LIBS = $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -lm -pthread
+# What distributions harden with. _FORTIFY_SOURCE wants optimisation and quarrels with sanitizers.
+HARDEN := -fPIE -fstack-protector-strong -fstack-clash-protection
+ifneq ($(filter -O1 -O2 -O3 -Os,$(OPT)),)
+ifeq ($(strip $(SAN)),)
+HARDEN += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
+endif
+endif
+# Asked for once, and only by a recipe that compiles: before the set-up there may be no pkg-config.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(PKG_LIBS)
+CFLAGS_ALL = -std=gnu17 $(OPT) $(WARN) $(HARDEN) -fno-strict-aliasing -fno-common -pthread -D_GNU_SOURCE \
+             -I. -I$(B)/gen $(PKG_CFLAGS) $(SAN) $(CFLAGS)
+LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
+LIBS = $(PKG_LIBS) -ldnnl -lm -pthread
 
 # What each room may use: itself and the floors below (the linker sees no more than the rule allows).
 USES_base := base
@@ -32,11 +61,31 @@ MAINS := keeper/main.c worker/main.c
 objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(MAINS),$(call srcs,$(1))))
 lib = $(B)/lib$(1).a
 libs = $(foreach r,$(1),$(call lib,$(r)))
+# link(program's own objects or source, rooms): archives are searched round and round.
+link = $(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(1) -Wl,--start-group $(call libs,$(2)) -Wl,--end-group
+
+UNITS := $(patsubst tests/unit/%.c,$(B)/unit/%,$(foreach r,$(ROOMS),$(wildcard tests/unit/$(r)_*.c)))
+SIM_OBJS := $(patsubst %.c,$(B)/obj/%.o,$(sort $(wildcard tests/sim/*.c)))
+BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(sort $(wildcard bench/*.c)))
+FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(sort $(wildcard tests/fuzz/*.c)))
 
 .PHONY: all
-all: $(B)/sluice $(B)/sluice-worker
+all: $(B)/sluice $(B)/sluice-worker ## build build/sluice and build/sluice-worker
 
-$(B)/obj/%.o: %.c
+.PHONY: help
+help: ## this list
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo "  B=DIR OPT=-O2 SAN=-fsanitize=... CC=gcc as ever; one room's tests: make unit-ROOM"
+
+# ---- compiling -----------------------------------------------------------------------------------
+
+.PHONY: FORCE
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $(LIBS)' >$@.$$$$; \
+	if cmp -s $@.$$$$ $@; then rm -f $@.$$$$; else mv -f $@.$$$$ $@; fi
+
+$(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC $<"
 	@$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
@@ -48,15 +97,124 @@ $(call lib,$(1)): $(call objs,$(1))
 .PHONY: unit-$(1)
 unit-$(1): $(patsubst tests/unit/%.c,$(B)/unit/%,$(wildcard tests/unit/$(1)_*.c))
 	@for t in $$^; do $$$$t || exit 1; done
-$(B)/unit/$(1)_%: tests/unit/$(1)_%.c $(call libs,$(USES_$(1)))
+$(B)/unit/$(1)_%: tests/unit/$(1)_%.c $(B)/flags $(call libs,$(USES_$(1)))
 	@mkdir -p $$(@D)
-	@$(CC) $(CFLAGS_ALL) -MMD -MP -o $$@ $$< -Wl,--start-group $(call libs,$(USES_$(1))) -Wl,--end-group $(LIBS) -lcmocka
+	@echo "  TEST $$<"
+	@$$(call link,-MMD -MP -MF $$@.d $$<,$(USES_$(1))) $$(LIBS) -lcmocka
 endef
 $(foreach r,$(ROOMS),$(eval $(call ROOM,$(r))))
 
-$(B)/sluice: keeper/main.c $(call libs,$(USES_keeper))
-	@$(CC) $(CFLAGS_ALL) -MMD -MP -MF $(B)/sluice.d -o $@ $< -Wl,--start-group $(call libs,$(USES_keeper)) -Wl,--end-group $(LIBS)
-$(B)/sluice-worker: worker/main.c $(call libs,$(USES_worker))
-	@$(CC) $(CFLAGS_ALL) -MMD -MP -MF $(B)/sluice-worker.d -o $@ $< -Wl,--start-group $(call libs,$(USES_worker)) -Wl,--end-group $(LIBS)
+$(B)/sluice: keeper/main.c $(B)/flags $(call libs,$(USES_keeper))
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $<,$(USES_keeper)) $(LIBS)
+$(B)/sluice-worker: worker/main.c $(B)/flags $(call libs,$(USES_worker))
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $<,$(USES_worker)) $(LIBS)
+$(B)/demo: tools/demo.c $(B)/flags
+	@echo "  LINK $@"
+	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< -lm
+$(B)/sim: $(SIM_OBJS) $(B)/flags $(call libs,$(USES_router))
+	@echo "  LINK $@"
+	@$(call link,$(SIM_OBJS),$(USES_router)) -lm -pthread $(LIBS)
+$(B)/bench/%: bench/%.c $(B)/flags $(call libs,net router batcher http infer config base)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $<,net router batcher http infer config base) $(LIBS)
+$(B)/fuzz/%: tests/fuzz/%.c $(B)/flags $(call libs,$(THINKING))
+	@mkdir -p $(@D)
+	@echo "  FUZZ $<"
+	@$(call link,-fsanitize=fuzzer -MMD -MP -MF $@.d $<,$(THINKING)) $(LIBS)
 
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+# ---- running and testing -------------------------------------------------------------------------
+
+.PHONY: run
+run: ## start the gateway with its demo models, show one answer, stay until Ctrl-C
+	@tools/setup.sh run
+	@$(MAKE) all $(B)/demo
+	@exec $(B)/demo $(B)/sluice -c config/gateway.conf
+
+.PHONY: programs
+programs: all $(UNITS) $(if $(SIM_OBJS),$(B)/sim)
+
+.PHONY: unit
+unit: $(UNITS) ## unit tests of every room (one room: make unit-ROOM)
+	@tools/run_tests unit --build $(B)
+
+.PHONY: test
+test: ## everything a machine without a GPU can: unit tests, 1,000 simulator seeds, integration
+	@tools/setup.sh test
+	@$(MAKE) programs
+	@tools/run_tests unit sim integration --build $(B) --seeds $(SEEDS)
+
+.PHONY: sim
+sim: $(B)/sim ## the simulator: SEEDS=N, or SEED=S TRACE=INFER for the story of one
+	@$(B)/sim $(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace $(TRACE)),--seeds $(SEEDS))
+
+ASAN_FLAGS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -DSLUICE_ASAN -DSLUICE_DEBUG
+TSAN_FLAGS := -fsanitize=thread -fno-omit-frame-pointer -DSLUICE_DEBUG
+ASAN_SEEDS ?= 200
+
+.PHONY: asan
+asan: ## unit tests, simulator and fault tests under AddressSanitizer and UBSan
+	@tools/setup.sh test
+	@$(MAKE) B=$(B)/asan OPT="-O1 -g" SAN="$(ASAN_FLAGS)" programs
+	@tools/run_tests unit sim integration --build $(B)/asan --seeds $(ASAN_SEEDS) --marks "not reference"
+
+.PHONY: tsan
+tsan: ## the mailbox stress and a load of two loops under ThreadSanitizer
+	@tools/setup.sh test
+	@$(MAKE) all
+	@$(MAKE) B=$(B)/tsan OPT="-O1 -g" SAN="$(TSAN_FLAGS)" $(B)/tsan/sluice tsan-units
+	@tools/run_tests tsan integration --build $(B)/tsan --worker $(B)/sluice-worker --marks load
+
+.PHONY: tsan-units
+tsan-units: $(filter $(B)/unit/base_mpsc $(B)/unit/base_block% $(B)/unit/base_memory $(B)/unit/net_%,$(UNITS))
+
+.PHONY: fuzz
+fuzz: ## every libFuzzer target of tests/fuzz, FUZZ_SECONDS each, in bounded memory
+	@tools/setup.sh fuzz
+	@$(MAKE) B=$(B)/fuzzing CC=clang OPT="-O1 -g" SAN="-fsanitize=fuzzer-no-link,address,undefined \
+	    -fno-sanitize-recover=all -fno-omit-frame-pointer -DSLUICE_ASAN -DSLUICE_DEBUG" fuzzers
+	@tools/fuzz.sh $(B)/fuzzing/fuzz $(FUZZ_SECONDS)
+
+.PHONY: fuzzers
+fuzzers: $(FUZZERS)
+
+.PHONY: bench
+bench: ## figures: beside nghttpx, the core alone, memory under load (bench/RESULTS.md)
+	@tools/setup.sh bench
+	@$(MAKE) all $(BENCHES)
+	@bench/run.py --build $(B)
+
+.PHONY: mutants
+mutants: ## break router/ and batcher/ N times at random: how many do the tests notice?
+	@tools/setup.sh test
+	@$(MAKE) $(B)/sim
+	@python3 tools/mutants.py $(N)
+
+.PHONY: lint
+lint: ## the house rules: floors, banned calls, formatting, cppcheck, clang-tidy
+	@tools/setup.sh lint
+	@$(MAKE) $(foreach r,$(THINKING),$(call lib,$(r)))
+	@tools/lint --build $(B)
+	@tests/lint_test.sh $(B)
+
+.PHONY: fmt
+fmt: ## clang-format every source file
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs clang-format -i
+
+.PHONY: gpu-test gpu-bench
+gpu-test gpu-bench:
+	@echo "$@: there is no GPU device room (cuda/) yet: nothing was run"
+	@echo "0 passed, 0 failed, 1 skipped"
+
+.PHONY: install
+install: all ## into DESTDIR and PREFIX (/usr/local)
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(B)/sluice $(B)/sluice-worker
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sluice README.md LICENSE docs/*.md config/gateway.conf
+
+.PHONY: clean
+clean: ## remove everything that was built (the Python environment stays)
+	rm -rf $(B)
+
+-include $(shell find $(B)/obj $(B)/unit $(B)/bench $(B)/fuzz -name '*.d' 2>/dev/null) $(wildcard $(B)/*.d)
