@@ -61,6 +61,8 @@ static struct hash128 batch_key(const struct infer_request *r)
 {
     struct key k;
     k.n = 0;
+    uint16_t counts[2] = {r->n_inputs, r->n_outputs};
+    key_put(&k, counts, sizeof(counts));
     key_view(&k, r->model);
     key_view(&k, r->version);
     for (unsigned i = 0; i < r->n_inputs; i++) {
@@ -71,12 +73,10 @@ static struct hash128 batch_key(const struct infer_request *r)
         key_put(&k, kind, sizeof(kind));
         key_put(&k, t->shape + skip, (t->rank - skip) * sizeof(t->shape[0]));
     }
-    key_put(&k, &r->n_inputs, sizeof(r->n_inputs));
     for (unsigned i = 0; i < r->n_outputs; i++) {
         key_view(&k, r->outputs[i].name);
         key_put(&k, &r->outputs[i].classification, sizeof(r->outputs[i].classification));
     }
-    key_put(&k, &r->n_outputs, sizeof(r->n_outputs));
     return hash128(view_of(k.run, k.n), 0);
 }
 

@@ -1,0 +1,173 @@
+#include "infer/oip.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+const struct view oip_extensions[OIP_EXTENSIONS] = {
+    {"binary_tensor_data", 18}, {"model_configuration", 19}, {"model_repository", 16},
+    {"schedule_policy", 15},    {"parameters", 10},
+};
+
+static bool is_unsigned(const struct param *p, uint64_t *out)
+{
+    if (p->type == PARAM_UINT64)
+        *out = p->u;
+    else if (p->type == PARAM_INT64 && p->i >= 0)
+        *out = (uint64_t)p->i;
+    else
+        return false;
+    return true;
+}
+
+static bool keep(struct infer_request *r, const struct param *p, struct error *e)
+{
+    if (r->n_params == INFER_MAX_PARAMS)
+        return error_set(e, STATUS_BAD_REQUEST, "parameters: more than %d", INFER_MAX_PARAMS);
+    r->params[r->n_params++] = *p;
+    return true;
+}
+
+static bool take_timeout(struct infer_request *r, const struct param *p, struct error *e)
+{
+    if (!is_unsigned(p, &r->timeout_us))
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "parameters.timeout: expected microseconds as a non-negative integer");
+    return true;
+}
+
+static bool take_priority(struct infer_request *r, const struct param *p, struct error *e)
+{
+    uint64_t v;
+    if (!is_unsigned(p, &v))
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "parameters.priority: expected a non-negative integer");
+    r->priority = v > 255 ? 255 : (uint8_t)v;
+    return true;
+}
+
+// Zero and the empty string mean "no sequence".
+static bool take_sequence_id(struct infer_request *r, const struct param *p, struct error *e)
+{
+    uint64_t v = 0;
+    if (p->type != PARAM_STRING && !is_unsigned(p, &v))
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "parameters.sequence_id: expected a non-negative integer or a string");
+    return (p->type == PARAM_STRING ? p->s.n == 0 : v == 0) || keep(r, p, e);
+}
+
+static bool take_sequence_flag(struct infer_request *r, const struct param *p, struct error *e)
+{
+    if (p->type != PARAM_BOOL)
+        return error_set(e, STATUS_BAD_REQUEST, "parameters.%s: expected true or false",
+                         p->key.n == 14 ? "sequence_start" : "sequence_end");
+    return !p->b || keep(r, p, e);
+}
+
+static bool take_binary_output(struct infer_request *r, const struct param *p, struct error *e)
+{
+    if (p->type != PARAM_BOOL)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "parameters.binary_data_output: expected true or false");
+    r->binary_output = p->b;
+    return true;
+}
+
+// Of streamed answers: means nothing for a single one.
+static bool take_nothing(struct infer_request *r, const struct param *p, struct error *e)
+{
+    return true;
+}
+
+bool oip_take_param(struct infer_request *r, const struct param *p, struct error *e)
+{
+    static const struct {
+        struct view key;
+        bool (*take)(struct infer_request *, const struct param *, struct error *);
+    } known[] = {
+        {{"timeout", 7}, take_timeout},
+        {{"priority", 8}, take_priority},
+        {{"sequence_id", 11}, take_sequence_id},
+        {{"sequence_start", 14}, take_sequence_flag},
+        {{"sequence_end", 12}, take_sequence_flag},
+        {{"binary_data_output", 18}, take_binary_output},
+        {{"triton_enable_empty_final_response", 34}, take_nothing},
+    };
+    for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (view_eq(p->key, known[i].key))
+            return known[i].take(r, p, e);
+    if (p->key.n >= 7 && memcmp(p->key.p, "triton_", 7) == 0)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "parameters: keys that start with triton_ are reserved");
+    return keep(r, p, e);
+}
+
+const char *oip_shape_text(char out[96], const int64_t *shape, unsigned rank)
+{
+    unsigned n = 0;
+    out[n++] = '[';
+    for (unsigned i = 0; i < rank; i++) {
+        if (n > 70) { // room for one more number of 20 digits and the end
+            n += (unsigned)snprintf(out + n, 96 - n, ",...");
+            break;
+        }
+        n += (unsigned)snprintf(out + n, 96 - n, "%s%" PRId64, i ? "," : "", shape[i]);
+    }
+    out[n++] = ']';
+    out[n] = 0;
+    return out;
+}
+
+bool oip_wrong_count(struct error *e, const struct oip_place *at, const struct tensor *t,
+                     uint64_t got)
+{
+    char shape[96];
+    uint64_t count = 0;
+    tensor_count(t->shape, t->rank, &count);
+    oip_shape_text(shape, t->shape, t->rank);
+    const char *dtype = dtype_table[t->dtype].name;
+    if (got == UINT64_MAX)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "%s[%u].%s: expected %" PRIu64 " %s values for shape %s, got more",
+                         at->what, at->index, at->field, count, dtype, shape);
+    return error_set(e, STATUS_BAD_REQUEST,
+                     "%s[%u].%s: expected %" PRIu64 " %s values for shape %s, got %" PRIu64,
+                     at->what, at->index, at->field, count, dtype, shape, got);
+}
+
+bool oip_check_raw(struct error *e, const struct oip_place *at, const struct tensor *t)
+{
+    char shape[96];
+    uint64_t want;
+    if (t->dtype == DT_BYTES) {
+        uint64_t count;
+        if (tensor_count(t->shape, t->rank, &count) && count <= t->bytes / 4)
+            return true;
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "%s[%u].%s: %zu octets cannot hold BYTES of shape %s", at->what, at->index,
+                         at->field, t->bytes, oip_shape_text(shape, t->shape, t->rank));
+    }
+    if (!tensor_size(t->dtype, t->shape, t->rank, &want))
+        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].shape: the size of %s %s is out of range",
+                         at->what, at->index, dtype_table[t->dtype].name,
+                         oip_shape_text(shape, t->shape, t->rank));
+    if (want != t->bytes)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "%s[%u].%s: expected %" PRIu64 " octets for %s %s, got %zu", at->what,
+                         at->index, at->field, want, dtype_table[t->dtype].name,
+                         oip_shape_text(shape, t->shape, t->rank), t->bytes);
+    return true;
+}
+
+bool oip_check_names(const struct infer_request *r, struct error *e)
+{
+    for (unsigned i = 1; i < r->n_inputs; i++)
+        for (unsigned k = 0; k < i; k++)
+            if (view_eq(r->inputs[i].name, r->inputs[k].name))
+                return error_set(e, STATUS_BAD_REQUEST, "inputs[%u].name: same name as inputs[%u]",
+                                 i, k);
+    for (unsigned i = 1; i < r->n_outputs; i++)
+        for (unsigned k = 0; k < i; k++)
+            if (view_eq(r->outputs[i].name, r->outputs[k].name))
+                return error_set(e, STATUS_BAD_REQUEST,
+                                 "outputs[%u].name: same name as outputs[%u]", i, k);
+    return true;
+}

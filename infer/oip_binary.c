@@ -1,0 +1,79 @@
+#include "infer/oip_json.h"
+
+/* Raw binary requests: nothing but octets came, so names, datatype and shape are the model's.
+ * Source: Triton, docs/protocol/extension_binary_data.md, "Raw Binary Request". */
+
+// BYTES: the body is the one element; the length before it is ours to add.
+static bool one_element(struct arena *a, struct view body, struct tensor *t, struct error *e)
+{
+    uint32_t n = (uint32_t)body.n;
+    uint8_t *p = body.n > UINT32_MAX - 4 ? NULL : arena_alloc(a, 4 + body.n);
+    if (!p)
+        return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+    memcpy(p, &n, sizeof(n));
+    if (n)
+        memcpy(p + 4, body.p, n);
+    t->data = p;
+    t->bytes = 4 + body.n;
+    for (unsigned i = 0; i < t->rank; i++)
+        t->shape[i] = 1;
+    return true;
+}
+
+// Settles the free dimensions: a leading one is the batch, and 1; one more follows from the octets.
+static bool settle_shape(struct tensor *t, bool batched, size_t octets, struct error *e)
+{
+    unsigned free_dims = 0, last = 0;
+    for (unsigned i = 0; i < t->rank; i++) {
+        if (t->shape[i] < 0) {
+            free_dims++;
+            last = i;
+        }
+    }
+    if (free_dims > 1 && batched && t->shape[0] < 0) {
+        t->shape[0] = 1;
+        free_dims--;
+    }
+    if (free_dims > 1)
+        return error_set(
+            e, STATUS_BAD_REQUEST,
+            "body: a raw binary request needs an input with at most one free dimension");
+    if (free_dims == 0)
+        return true;
+    uint64_t rest;
+    t->shape[last] = 1;
+    if (!tensor_size(t->dtype, t->shape, t->rank, &rest) || rest == 0 || octets % rest != 0)
+        return error_set(
+            e, STATUS_BAD_REQUEST,
+            "body: %zu octets do not fill whole elements of the input's free dimension", octets);
+    t->shape[last] = (int64_t)(octets / rest);
+    return true;
+}
+
+bool oip_raw_decode(struct arena *a, struct view body, const struct model_metadata *m,
+                    struct infer_request *out, struct error *e)
+{
+    *out = (struct infer_request){.model = out->model, .version = out->version};
+    if (!m || m->n_inputs != 1)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "body: a raw binary request needs a model with exactly one input");
+    struct tensor *t = arena_alloc(a, sizeof(*t));
+    if (!t)
+        return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+    *t = m->inputs[0];
+    t->data = body.n ? (const uint8_t *)body.p : NULL;
+    t->bytes = body.n;
+    struct oip_place at = {"inputs", 0, "data"};
+    if (t->dtype == DT_BYTES) {
+        if (!one_element(a, body, t, e))
+            return false;
+    } else if (!settle_shape(t, m->max_batch > 0, body.n, e) || !oip_check_raw(e, &at, t)) {
+        return false;
+    }
+    out->inputs = t;
+    out->n_inputs = 1;
+    out->binary_output = true;
+    out->format = FORMAT_OIP_BINARY;
+    request_seal(out);
+    return true;
+}

@@ -1,0 +1,678 @@
+#include "infer/oip_json.h"
+#include "base/num.h"
+#include "infer/oip_data.h"
+#include <inttypes.h>
+
+/* The whole request is one object. Everything that is bounded is read in one go; what a client can make
+ * long (data, skipped values) is read in steps, so the reader's place is kept in a state:
+ *
+ *   TOP ──inputs──► INPUTS ──{──► INPUT ──data──► DATA ─► INPUT …
+ *    ▲▲                ▲            │ └─data before shape and datatype──► SKIP ─► INPUT
+ *    ││                └─────}──────┘─(data was skipped: read it now)──► DATA ─► INPUTS
+ *    │└──outputs──► OUTPUTS ──{──► OUTPUT …
+ *    └──unknown key──► SKIP                       TOP ──}──► END
+ */
+enum place {
+    AT_START,
+    AT_TOP,
+    AT_INPUTS,
+    AT_INPUT,
+    AT_OUTPUTS,
+    AT_OUTPUT,
+    AT_DATA,
+    AT_SKIP,
+    AT_END
+};
+
+#define MAX_KEYS 256 // of one object
+
+// Which of an object's known keys came, and the unknown ones.
+struct keys {
+    uint32_t seen; // bit per known key
+    unsigned unknown;
+    struct json_keyset set;
+};
+
+enum { TOP_ID, TOP_PARAMETERS, TOP_INPUTS, TOP_OUTPUTS };
+enum { IN_NAME, IN_SHAPE, IN_DATATYPE, IN_PARAMETERS, IN_DATA };
+enum { OUT_NAME, OUT_PARAMETERS };
+
+struct oip_json {
+    struct json_reader r;
+    struct arena *arena;
+    struct infer_request *out;
+    struct view binary; // octets behind the JSON
+    size_t binary_at;   // given to inputs so far
+    unsigned cap_inputs, cap_outputs;
+    enum place place, after_skip;
+    uint8_t skip_depth;    // AT_SKIP ends when the reader is back at it
+    struct keys top, keys; // of the request; of the present input or output
+    struct tensor tensor;  // the present input
+    bool has_blob;
+    uint64_t blob; // its binary_data_size
+    bool later;    // its data stood before its shape or datatype: saved
+    bool reading_later;
+    struct json_reader saved, behind; // at the saved data; behind the input
+    struct requested_output output;   // the present one
+    bool output_said;                 // it has binary_data
+    uint64_t said[INFER_MAX_TENSORS / 64];
+    struct oip_data data;
+};
+
+// ---- errors --------------------------------------------------------------------------------------------
+
+static bool no_memory(struct error *e)
+{
+    return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+}
+
+// Not JSON: the reader knows what and where.
+static bool broken(struct oip_json *d, struct error *e)
+{
+    return error_set(e, STATUS_BAD_REQUEST, "body: %s (octet %zu)", d->r.error, d->r.error_at);
+}
+
+static bool in_input(const struct oip_json *d)
+{
+    return d->place == AT_INPUT;
+}
+
+static const char *list(const struct oip_json *d)
+{
+    return in_input(d) ? "inputs" : "outputs";
+}
+
+static unsigned item(const struct oip_json *d)
+{
+    return in_input(d) ? d->out->n_inputs : d->out->n_outputs;
+}
+
+// A token came that the field does not take.
+static bool expected(struct oip_json *d, enum json_token got, struct error *e, const char *field,
+                     const char *what)
+{
+    if (got == JSON_ERROR)
+        return broken(d, e);
+    if (d->place == AT_TOP)
+        return error_set(e, STATUS_BAD_REQUEST, "%s: expected %s (octet %zu)", field, what,
+                         d->r.token_at);
+    return error_set(e, STATUS_BAD_REQUEST, "%s[%u]%s%s: expected %s (octet %zu)", list(d), item(d),
+                     *field ? "." : "", field, what, d->r.token_at);
+}
+
+// ---- keys ----------------------------------------------------------------------------------------------
+
+static void keys_init(struct keys *k, struct arena *a)
+{
+    k->seen = 0;
+    k->unknown = 0;
+    json_keyset_init(&k->set, a);
+}
+
+static bool duplicate(struct oip_json *d, struct error *e)
+{
+    return error_set(e, STATUS_BAD_REQUEST, "body: duplicate key (octet %zu)", d->r.token_at);
+}
+
+static bool add_unknown(struct oip_json *d, struct keys *k, struct view key, struct error *e)
+{
+    if (++k->unknown > MAX_KEYS)
+        return error_set(e, STATUS_BAD_REQUEST, "body: more than %d keys in one object (octet %zu)",
+                         MAX_KEYS, d->r.token_at);
+    switch (json_keyset_add(&k->set, key)) {
+    case JSON_SEEN_NEW:
+        return true;
+    case JSON_SEEN_BEFORE:
+        return duplicate(d, e);
+    default:
+        return no_memory(e);
+    }
+}
+
+static bool text(struct oip_json *d, struct view *out, struct error *e)
+{
+    if (!d->r.escaped) {
+        *out = d->r.text;
+        return true;
+    }
+    return json_unescape(&d->r, d->arena, out) || no_memory(e);
+}
+
+// The key just read: its index in names, or -1 when unknown; -2: e.
+static int which_key(struct oip_json *d, struct keys *k, const struct view *names, int n,
+                     struct error *e)
+{
+    struct view key;
+    if (!text(d, &key, e))
+        return -2;
+    for (int i = 0; i < n; i++) {
+        if (!view_eq(key, names[i]))
+            continue;
+        if (k->seen & 1u << i) {
+            duplicate(d, e);
+            return -2;
+        }
+        k->seen |= 1u << i;
+        return i;
+    }
+    return add_unknown(d, k, key, e) ? -1 : -2;
+}
+
+// The value of a key that we do not know.
+static bool skip(struct oip_json *d, struct error *e)
+{
+    d->skip_depth = d->r.depth;
+    enum json_token token = json_next(&d->r);
+    if (token == JSON_ERROR)
+        return broken(d, e);
+    if (token == JSON_OBJECT || token == JSON_ARRAY) {
+        d->after_skip = d->place;
+        d->place = AT_SKIP;
+    }
+    return true;
+}
+
+// ---- parameters ----------------------------------------------------------------------------------------
+
+// The value behind a parameter's key. false: e.
+static bool read_param_value(struct oip_json *d, struct param *p, const char *field,
+                             struct error *e)
+{
+    enum json_token token = json_next(&d->r);
+    switch (token) {
+    case JSON_TRUE:
+    case JSON_FALSE:
+        p->type = PARAM_BOOL;
+        p->b = token == JSON_TRUE;
+        return true;
+    case JSON_STRING:
+        p->type = PARAM_STRING;
+        return text(d, &p->s, e);
+    case JSON_NUMBER:
+        p->type = PARAM_INT64;
+        if (num_parse_i64(d->r.text, &p->i) == NUM_OK)
+            return true;
+        p->type = PARAM_UINT64;
+        if (num_parse_u64(d->r.text, &p->u) == NUM_OK)
+            return true;
+        p->type = PARAM_DOUBLE;
+        if (num_parse_f64(d->r.text, &p->d) == NUM_OK)
+            return true;
+        return expected(d, token, e, field, "a number in range");
+    default:
+        return expected(d, token, e, field, "a string, a number, true or false as value");
+    }
+}
+
+typedef bool take_param(struct oip_json *d, const struct param *p, struct error *e);
+
+// An object of parameters, given one by one.
+static bool read_params(struct oip_json *d, take_param *take, struct error *e)
+{
+    enum json_token token = json_next(&d->r);
+    if (token != JSON_OBJECT)
+        return expected(d, token, e, "parameters", "an object");
+    struct keys keys;
+    keys_init(&keys, d->arena);
+    while ((token = json_next(&d->r)) == JSON_KEY) {
+        struct param p = {0};
+        if (!text(d, &p.key, e) || !add_unknown(d, &keys, p.key, e))
+            return false;
+        if (!read_param_value(d, &p, "parameters", e) || !take(d, &p, e))
+            return false;
+    }
+    return token == JSON_OBJECT_END || broken(d, e);
+}
+
+static bool take_request_param(struct oip_json *d, const struct param *p, struct error *e)
+{
+    if (!d->out->params) {
+        d->out->params = arena_array(d->arena, INFER_MAX_PARAMS, sizeof(struct param));
+        if (!d->out->params)
+            return no_memory(e);
+    }
+    return oip_take_param(d->out, p, e);
+}
+
+static bool is_shared_memory(struct view key)
+{
+    return key.n >= 14 && memcmp(key.p, "shared_memory_", 14) == 0;
+}
+
+static bool no_shared_memory(struct oip_json *d, struct error *e)
+{
+    return error_set(e, STATUS_BAD_REQUEST,
+                     "%s[%u].parameters: shared memory is not served over a network", list(d),
+                     item(d));
+}
+
+static bool take_input_param(struct oip_json *d, const struct param *p, struct error *e)
+{
+    if (is_shared_memory(p->key))
+        return no_shared_memory(d, e);
+    if (!view_is(p->key, "binary_data_size"))
+        return true;
+    if (p->type != PARAM_INT64 || p->i < 0)
+        return expected(d, JSON_NUMBER, e, "parameters.binary_data_size", "a non-negative integer");
+    d->has_blob = true;
+    d->blob = (uint64_t)p->i;
+    return true;
+}
+
+static bool take_output_param(struct oip_json *d, const struct param *p, struct error *e)
+{
+    if (is_shared_memory(p->key))
+        return no_shared_memory(d, e);
+    if (view_is(p->key, "binary_data")) {
+        if (p->type != PARAM_BOOL)
+            return expected(d, JSON_NUMBER, e, "parameters.binary_data", "true or false");
+        d->output.binary = p->b;
+        d->output_said = true;
+    } else if (view_is(p->key, "classification")) {
+        if (p->type != PARAM_INT64 || p->i < 0 || p->i > UINT32_MAX)
+            return expected(d, JSON_NUMBER, e, "parameters.classification",
+                            "a non-negative integer");
+        d->output.classification = (uint32_t)p->i;
+    }
+    return true;
+}
+
+// ---- an input ------------------------------------------------------------------------------------------
+
+static bool read_name(struct oip_json *d, struct view *name, struct error *e)
+{
+    enum json_token token = json_next(&d->r);
+    if (token != JSON_STRING)
+        return expected(d, token, e, "name", "a string");
+    if (!text(d, name, e))
+        return false;
+    return name->n > 0 || expected(d, token, e, "name", "a name");
+}
+
+static bool read_shape(struct oip_json *d, struct error *e)
+{
+    struct tensor *t = &d->tensor;
+    enum json_token token = json_next(&d->r);
+    if (token != JSON_ARRAY)
+        return expected(d, token, e, "shape", "an array of non-negative integers");
+    while ((token = json_next(&d->r)) == JSON_NUMBER) {
+        if (t->rank == TENSOR_MAX_RANK)
+            return expected(d, token, e, "shape", "at most 8 dimensions");
+        int64_t v;
+        if (num_parse_i64(d->r.text, &v) != NUM_OK || v < 0)
+            return expected(d, token, e, "shape", "non-negative integers");
+        t->shape[t->rank++] = v;
+    }
+    return token == JSON_ARRAY_END || expected(d, token, e, "shape", "non-negative integers");
+}
+
+static bool read_datatype(struct oip_json *d, struct error *e)
+{
+    enum json_token token = json_next(&d->r);
+    if (token != JSON_STRING)
+        return expected(d, token, e, "datatype", "a string");
+    struct view v;
+    if (!text(d, &v, e))
+        return false;
+    d->tensor.dtype = dtype_of(v);
+    return d->tensor.dtype != DT_INVALID || expected(d, token, e, "datatype", "a known datatype");
+}
+
+static bool begin_data(struct oip_json *d, struct error *e)
+{
+    struct oip_place at = {"inputs", d->out->n_inputs, "data"};
+    d->place = AT_DATA;
+    return oip_data_begin(&d->data, &d->r, d->arena, &d->tensor, &at, e);
+}
+
+static bool read_data(struct oip_json *d, struct error *e)
+{
+    const uint32_t needed = 1u << IN_SHAPE | 1u << IN_DATATYPE;
+    struct json_reader before = d->r;
+    enum json_token token = json_next(&d->r);
+    if (token != JSON_ARRAY)
+        return expected(d, token, e, "data", "an array");
+    if ((d->keys.seen & needed) == needed)
+        return begin_data(d, e);
+    d->saved = d->r;
+    d->later = true;
+    d->r = before;
+    return skip(d, e);
+}
+
+static void *grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size)
+{
+    if (n < *cap)
+        return old;
+    unsigned more = *cap ? *cap * 2 : 4;
+    void *p = arena_array(a, more, size);
+    if (!p)
+        return NULL;
+    if (n)
+        memcpy(p, old, n * size);
+    *cap = more;
+    return p;
+}
+
+// The next run of the octets behind the JSON is this input's.
+static bool take_blob(struct oip_json *d, struct error *e)
+{
+    struct oip_place at = {"inputs", d->out->n_inputs, "parameters.binary_data_size"};
+    if (d->keys.seen & 1u << IN_DATA)
+        return error_set(e, STATUS_BAD_REQUEST, "inputs[%u]: has both data and binary_data_size",
+                         at.index);
+    if (d->blob > d->binary.n - d->binary_at)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "inputs[%u].%s: %" PRIu64 " octets, but only %zu are left behind the JSON",
+                         at.index, at.field, d->blob, d->binary.n - d->binary_at);
+    struct tensor *t = &d->tensor;
+    t->bytes = d->blob;
+    t->data = t->bytes ? (const uint8_t *)d->binary.p + d->binary_at : NULL;
+    d->binary_at += d->blob;
+    if (!oip_check_raw(e, &at, t))
+        return false;
+    uint64_t count;
+    if (t->dtype == DT_BYTES && tensor_count(t->shape, t->rank, &count) &&
+        !tensor_bytes_check(t->data, t->bytes, count))
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "inputs[%u]: the binary data is not %" PRIu64 " BYTES elements", at.index,
+                         count);
+    return true;
+}
+
+static bool push_input(struct oip_json *d, struct error *e)
+{
+    struct infer_request *r = d->out;
+    struct tensor *at = grown(d->arena, r->inputs, r->n_inputs, &d->cap_inputs, sizeof(*at));
+    if (!at)
+        return no_memory(e);
+    r->inputs = at;
+    r->inputs[r->n_inputs++] = d->tensor;
+    d->place = AT_INPUTS;
+    return true;
+}
+
+// The input's object is complete.
+static bool input_done(struct oip_json *d, struct error *e)
+{
+    static const char *const names[] = {"name", "shape", "datatype"};
+    for (int i = IN_NAME; i <= IN_DATATYPE; i++)
+        if (!(d->keys.seen & 1u << i))
+            return error_set(e, STATUS_BAD_REQUEST, "inputs[%u].%s: missing", d->out->n_inputs,
+                             names[i]);
+    if (d->has_blob)
+        return take_blob(d, e) && push_input(d, e);
+    if (d->later) {
+        d->behind = d->r;
+        d->r = d->saved;
+        d->reading_later = true;
+        return begin_data(d, e);
+    }
+    if (!(d->keys.seen & 1u << IN_DATA))
+        return error_set(e, STATUS_BAD_REQUEST, "inputs[%u].data: missing", d->out->n_inputs);
+    return push_input(d, e);
+}
+
+static bool step_input(struct oip_json *d, struct error *e)
+{
+    static const struct view names[] = {
+        {"name", 4}, {"shape", 5}, {"datatype", 8}, {"parameters", 10}, {"data", 4}};
+    enum json_token token = json_next(&d->r);
+    if (token == JSON_OBJECT_END)
+        return input_done(d, e);
+    if (token != JSON_KEY)
+        return broken(d, e);
+    switch (which_key(d, &d->keys, names, 5, e)) {
+    case IN_NAME:
+        return read_name(d, &d->tensor.name, e);
+    case IN_SHAPE:
+        return read_shape(d, e);
+    case IN_DATATYPE:
+        return read_datatype(d, e);
+    case IN_PARAMETERS:
+        return read_params(d, take_input_param, e);
+    case IN_DATA:
+        return read_data(d, e);
+    case -1:
+        return skip(d, e);
+    default:
+        return false;
+    }
+}
+
+static bool step_inputs(struct oip_json *d, struct error *e)
+{
+    enum json_token token = json_next(&d->r);
+    if (token == JSON_ARRAY_END) {
+        d->place = AT_TOP;
+        return true;
+    }
+    d->place = AT_INPUT;
+    if (token != JSON_OBJECT)
+        return expected(d, token, e, "", "an object");
+    if (d->out->n_inputs == INFER_MAX_TENSORS)
+        return error_set(e, STATUS_BAD_REQUEST, "inputs: more than %d", INFER_MAX_TENSORS);
+    keys_init(&d->keys, d->arena);
+    memset(&d->tensor, 0, sizeof(d->tensor));
+    d->has_blob = d->later = d->reading_later = false;
+    return true;
+}
+
+// ---- a requested output ----------------------------------------------------------------------------------
+
+static bool output_done(struct oip_json *d, struct error *e)
+{
+    struct infer_request *r = d->out;
+    if (!(d->keys.seen & 1u << OUT_NAME))
+        return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].name: missing", r->n_outputs);
+    struct requested_output *at =
+        grown(d->arena, r->outputs, r->n_outputs, &d->cap_outputs, sizeof(*at));
+    if (!at)
+        return no_memory(e);
+    r->outputs = at;
+    if (d->output_said)
+        d->said[r->n_outputs / 64] |= (uint64_t)1 << (r->n_outputs % 64);
+    r->outputs[r->n_outputs++] = d->output;
+    d->place = AT_OUTPUTS;
+    return true;
+}
+
+static bool step_output(struct oip_json *d, struct error *e)
+{
+    static const struct view names[] = {{"name", 4}, {"parameters", 10}};
+    enum json_token token = json_next(&d->r);
+    if (token == JSON_OBJECT_END)
+        return output_done(d, e);
+    if (token != JSON_KEY)
+        return broken(d, e);
+    switch (which_key(d, &d->keys, names, 2, e)) {
+    case OUT_NAME:
+        return read_name(d, &d->output.name, e);
+    case OUT_PARAMETERS:
+        return read_params(d, take_output_param, e);
+    case -1:
+        return skip(d, e);
+    default:
+        return false;
+    }
+}
+
+static bool step_outputs(struct oip_json *d, struct error *e)
+{
+    enum json_token token = json_next(&d->r);
+    if (token == JSON_ARRAY_END) {
+        d->place = AT_TOP;
+        return true;
+    }
+    d->place = AT_OUTPUT;
+    if (token != JSON_OBJECT)
+        return expected(d, token, e, "", "an object");
+    if (d->out->n_outputs == INFER_MAX_TENSORS)
+        return error_set(e, STATUS_BAD_REQUEST, "outputs: more than %d", INFER_MAX_TENSORS);
+    keys_init(&d->keys, d->arena);
+    memset(&d->output, 0, sizeof(d->output));
+    d->output_said = false;
+    return true;
+}
+
+// ---- the request -----------------------------------------------------------------------------------------
+
+static bool step_top(struct oip_json *d, struct error *e)
+{
+    static const struct view names[] = {
+        {"id", 2}, {"parameters", 10}, {"inputs", 6}, {"outputs", 7}};
+    enum json_token token = json_next(&d->r);
+    if (token == JSON_OBJECT_END) {
+        d->place = AT_END;
+        return true;
+    }
+    if (token != JSON_KEY)
+        return broken(d, e);
+    int key = which_key(d, &d->top, names, 4, e);
+    switch (key) {
+    case TOP_ID:
+        token = json_next(&d->r);
+        return token == JSON_STRING ? text(d, &d->out->id, e)
+                                    : expected(d, token, e, "id", "a string");
+    case TOP_PARAMETERS:
+        return read_params(d, take_request_param, e);
+    case TOP_INPUTS:
+    case TOP_OUTPUTS:
+        token = json_next(&d->r);
+        if (token != JSON_ARRAY)
+            return expected(d, token, e, key == TOP_INPUTS ? "inputs" : "outputs", "an array");
+        d->place = key == TOP_INPUTS ? AT_INPUTS : AT_OUTPUTS;
+        return true;
+    case -1:
+        return skip(d, e);
+    default:
+        return false;
+    }
+}
+
+static bool step_start(struct oip_json *d, struct error *e)
+{
+    enum json_token token = json_next(&d->r);
+    d->place = AT_TOP;
+    return token == JSON_OBJECT || expected(d, token, e, "body", "an object");
+}
+
+// How to answer; what no output said for itself.
+static void settle_format(struct oip_json *d)
+{
+    struct infer_request *r = d->out;
+    bool binary = r->n_outputs == 0 && r->binary_output;
+    for (unsigned i = 0; i < r->n_outputs; i++) {
+        if (!(d->said[i / 64] >> (i % 64) & 1))
+            r->outputs[i].binary = r->binary_output;
+        binary |= r->outputs[i].binary;
+    }
+    r->format = binary ? FORMAT_OIP_BINARY : FORMAT_OIP_JSON;
+}
+
+static bool finish(struct oip_json *d, struct error *e)
+{
+    if (json_next(&d->r) != JSON_END)
+        return broken(d, e);
+    if (d->out->n_inputs == 0)
+        return error_set(e, STATUS_BAD_REQUEST, "inputs: %s",
+                         d->top.seen & 1u << TOP_INPUTS ? "expected at least one" : "missing");
+    if (d->binary_at != d->binary.n)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "body: %zu octets behind the JSON belong to no input",
+                         d->binary.n - d->binary_at);
+    if (!oip_check_names(d->out, e))
+        return false;
+    settle_format(d);
+    request_seal(d->out);
+    return true;
+}
+
+static bool step_data(struct oip_json *d, size_t max, struct error *e)
+{
+    enum oip_step step = oip_data_step(&d->data, max, e);
+    if (step != OIP_DONE)
+        return step == OIP_MORE;
+    d->place = AT_INPUT;
+    if (!d->reading_later)
+        return true;
+    d->r = d->behind;
+    return push_input(d, e);
+}
+
+static bool step_skip(struct oip_json *d, struct error *e)
+{
+    for (int i = 0; i < 64 && d->r.depth > d->skip_depth; i++)
+        if (json_next(&d->r) == JSON_ERROR)
+            return broken(d, e);
+    if (d->r.depth == d->skip_depth)
+        d->place = d->after_skip;
+    return true;
+}
+
+static bool step(struct oip_json *d, size_t max, struct error *e)
+{
+    switch (d->place) {
+    case AT_START:
+        return step_start(d, e);
+    case AT_TOP:
+        return step_top(d, e);
+    case AT_INPUTS:
+        return step_inputs(d, e);
+    case AT_INPUT:
+        return step_input(d, e);
+    case AT_OUTPUTS:
+        return step_outputs(d, e);
+    case AT_OUTPUT:
+        return step_output(d, e);
+    case AT_DATA:
+        return step_data(d, max, e);
+    case AT_SKIP:
+        return step_skip(d, e);
+    case AT_END:
+        break;
+    }
+    return true;
+}
+
+enum oip_step oip_json_step(struct oip_json *d, size_t max_bytes, struct error *e)
+{
+    size_t work = 0;
+    while (d->place != AT_END) {
+        if (work >= max_bytes)
+            return OIP_MORE;
+        const char *before = d->r.at;
+        if (!step(d, max_bytes - work, e))
+            return OIP_ERROR;
+        // The reader goes back once for data that stood too early, and once for BYTES.
+        work += d->r.at > before ? (size_t)(d->r.at - before) : max_bytes - work;
+    }
+    return finish(d, e) ? OIP_DONE : OIP_ERROR;
+}
+
+struct oip_json *oip_json_begin(struct arena *a, struct view json, struct view binary,
+                                struct infer_request *out)
+{
+    struct oip_json *d = arena_zalloc(a, sizeof(*d));
+    if (!d)
+        return NULL;
+    *out = (struct infer_request){.model = out->model, .version = out->version};
+    d->arena = a;
+    d->out = out;
+    d->binary = binary;
+    keys_init(&d->top, a);
+    json_read(&d->r, json);
+    return d;
+}
+
+bool oip_json_decode(struct arena *a, struct view json, struct view binary,
+                     struct infer_request *out, struct error *e)
+{
+    struct oip_json *d = oip_json_begin(a, json, binary, out);
+    if (!d)
+        return no_memory(e);
+    enum oip_step s;
+    while ((s = oip_json_step(d, SIZE_MAX, e)) == OIP_MORE)
+        ;
+    return s == OIP_DONE;
+}
