@@ -58,6 +58,7 @@ struct desk {
     struct batch *spare;
     uint32_t running_rows;
     uint64_t wake_us; // what was asked for; UINT64_MAX: nothing
+    void *user;       // the doer's
 };
 
 // NULL: out of memory. A desk without replicas queues for rules.grace_us, then refuses.

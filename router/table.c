@@ -80,6 +80,7 @@ struct model *table_add(struct table *t, struct view name, const struct model_ru
     for (unsigned i = 0; i < SLOTS; i++) {
         struct model *there = NULL;
         unsigned at = (unsigned)(m->hash + i) % SLOTS;
+        m->index = (uint16_t)at;
         if (atomic_compare_exchange_strong(&t->slot[at], &there, m))
             return m;
         if (there->hash == m->hash && view_eq(there->name, name)) { // another loop was faster

@@ -29,7 +29,8 @@ struct model_rules {
 struct model {
     struct view name; // NUL-terminated, the table's memory
     uint64_t hash;
-    uint16_t home; // asked for by model_home, see there
+    uint16_t home;  // asked for by model_home, see there
+    uint16_t index; // in the table: table_at(t, index) is this model
     struct model_rules rules;
     // The shared words. room: what origins have charged and not yet given back.
     _Atomic int64_t room_rows;
@@ -40,7 +41,7 @@ struct model {
     _Atomic uint32_t waiting;     // rows queued, for metrics
     _Atomic uint32_t running;     // rows dispatched, for metrics
     struct desk *desk; // the home loop's; created there at the first need
-    void *user;                     // the doer's
+    _Atomic(void *) user;           // the doer's
 };
 
 struct table {

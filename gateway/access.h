@@ -1,0 +1,34 @@
+/* gateway/access.h: one JSON line a request for the access log. Formats into a caller's buffer; the
+ * log thread does the writing. Nothing of a body, and no query string (it may carry secrets), is ever
+ * logged; fields from outside are escaped and cut at ACCESS_FIELD_MAX. Thread: any, one buffer each. */
+#ifndef SLUICE_GATEWAY_ACCESS_H
+#define SLUICE_GATEWAY_ACCESS_H
+
+#include "base/buffer.h"
+#include "base/view.h"
+#include <stdint.h>
+
+#define ACCESS_FIELD_MAX 1024 // octets: log injection, row 133
+
+struct access_entry {
+    uint64_t wall_us; // of the end, since 1970
+    struct view request_id, method, path, model, version;
+    const char *protocol; // "http/1.1", "h2", "grpc"
+    const char *source;   // "model", NULL when no model answered
+    const char *reason;   // why the batch went, NULL without one
+    const char *outcome;  // name in the status table
+    uint16_t status;      // HTTP
+    uint16_t loop;
+    bool whole;           // the client got all of the answer
+    uint32_t rows, batch_rows;
+    uint64_t in_bytes, out_bytes;
+    uint64_t parse_us, queue_us, compute_us, total_us;
+};
+
+// Appends one line with its newline; false: out of memory, out unchanged.
+bool access_format(struct buffer *out, const struct access_entry *e);
+
+// "2026-11-24T03:56:30.123456Z", 27 octets, into out (no NUL). The second's part is cached per thread.
+unsigned access_time(char out[32], uint64_t wall_us);
+
+#endif

@@ -1,0 +1,384 @@
+#include "gateway/gateway.h"
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "gateway/metrics.h"
+#include "gateway/part.h"
+#include "gateway/process.h"
+#include "gateway/show.h"
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void say(struct gateway *g, enum boot_word_kind kind)
+{
+    struct boot_word word = {.kind = kind};
+    if (g->boot->keeper_fd >= 0)
+        (void)!send(g->boot->keeper_fd, &word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+// ---- ending ------------------------------------------------------------------------------------------
+
+#define CUT_GRACE_US 1000000 // for what was cut to come home: tickets that workers still hold
+
+static bool all_idle(const struct gateway *g)
+{
+    if (!parts_idle(g))
+        return false;
+    for (unsigned i = 0; i < g->config->listen_count; i++) {
+        if (!server_idle(g->fronts[i].server))
+            return false;
+    }
+    return true;
+}
+
+static void each_server(struct gateway *g, void (*fn)(struct server *s, struct loop *from))
+{
+    for (unsigned i = 0; i < g->config->listen_count; i++)
+        fn(g->fronts[i].server, &g->main);
+}
+
+static void end(struct gateway *g)
+{
+    g->phase = PHASE_OVER;
+    wheel_cancel(loop_wheel(&g->main), &g->drain_timer);
+    loop_stop(&g->main);
+}
+
+static void finish(struct gateway *g, uint64_t now_us)
+{
+    g->phase = PHASE_FINISHING;
+    g->drain_until_us = now_us + g->config->drain_timeout_us;
+    each_server(g, server_stop_accept);
+    wheel_set(loop_wheel(&g->main), &g->drain_timer, now_us + 5000);
+}
+
+static void cut(struct gateway *g, const char *why)
+{
+    if (g->phase == PHASE_CUTTING)
+        return;
+    GATEWAY_EVENT(g, NULL, LOG_WARN, "cut", LOG_CSTR("why", why));
+    if (g->phase != PHASE_FINISHING)
+        each_server(g, server_stop_accept);
+    g->phase = PHASE_CUTTING;
+    g->drain_until_us = loop_now_us(&g->main) + CUT_GRACE_US;
+    each_server(g, server_cut);
+    wheel_set(loop_wheel(&g->main), &g->drain_timer, loop_now_us(&g->main) + 5000);
+}
+
+static void on_drain_timer(struct wheel_timer *t, uint64_t now_us)
+{
+    struct gateway *g = container_of(t, struct gateway, drain_timer);
+    if (g->phase == PHASE_DELAYING) {
+        finish(g, now_us);
+    } else if (all_idle(g)) {
+        end(g);
+    } else if (now_us >= g->drain_until_us && g->phase == PHASE_FINISHING) {
+        cut(g, "drain_timeout has passed");
+    } else if (now_us >= g->drain_until_us) {
+        end(g);
+    } else {
+        wheel_set(loop_wheel(&g->main), t, now_us + 5000);
+    }
+}
+
+static void drain(struct gateway *g, const char *why)
+{
+    uint64_t now_us = loop_now_us(&g->main);
+    if (g->phase == PHASE_OVER)
+        return;
+    if (g->phase != PHASE_RUNNING) {
+        cut(g, "asked twice");
+        return;
+    }
+    g->phase = PHASE_DELAYING;
+    atomic_store(&g->draining, true);
+    GATEWAY_EVENT(g, NULL, LOG_INFO, "draining", LOG_CSTR("why", why),
+                  LOG_I("delay_ms", g->config->drain_delay_us / 1000),
+                  LOG_I("timeout_ms", g->config->drain_timeout_us / 1000));
+    each_server(g, server_drain);
+    wheel_set(loop_wheel(&g->main), &g->drain_timer, now_us + g->config->drain_delay_us);
+}
+
+// ---- signals and the keeper --------------------------------------------------------------------------
+
+static void on_term(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    drain(ctx, "SIGTERM");
+}
+
+static void on_usr1(evutil_socket_t fd, short what, void *ctx)
+{
+    struct gateway *g = ctx;
+    (void)fd;
+    (void)what;
+    log_reopen(g->log);
+}
+
+static void keeper_gone(struct gateway *g)
+{
+    (void)g;
+    _exit(3); // nobody is left to hold the sockets or to start us again: end at once, like our siblings
+}
+
+static void on_liveness(evutil_socket_t fd, short what, void *ctx)
+{
+    char octet;
+    (void)what;
+    ssize_t n = read(fd, &octet, 1);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        keeper_gone(ctx);
+}
+
+static void on_keeper(evutil_socket_t fd, short what, void *ctx)
+{
+    struct gateway *g = ctx;
+    struct boot_word word;
+    (void)what;
+    for (;;) {
+        ssize_t n = recv(fd, &word, sizeof(word), MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno == ECONNRESET))
+            keeper_gone(g);
+        if (n < (ssize_t)sizeof(word))
+            return;
+        if (word.kind == BOOT_DRAIN)
+            drain(g, "the keeper says so");
+        else if (word.kind == BOOT_WORKER_UP)
+            parts_kick_worker(g, word.worker, word.replica);
+    }
+}
+
+static struct event *watch(struct gateway *g, int fd, short what, event_callback_fn fn)
+{
+    struct event *e = event_new(g->main.base, fd, what, fn, g);
+    if (e && event_add(e, NULL) != 0) {
+        event_free(e);
+        e = NULL;
+    }
+    return e;
+}
+
+static bool watch_all(struct gateway *g)
+{
+    signal(SIGINT, SIG_IGN); // Ctrl-C reaches the whole foreground group; the keeper decides
+    signal(SIGHUP, SIG_IGN);
+    g->term_event = watch(g, SIGTERM, EV_SIGNAL | EV_PERSIST, on_term);
+    g->usr1_event = watch(g, SIGUSR1, EV_SIGNAL | EV_PERSIST, on_usr1);
+    if (!g->term_event || !g->usr1_event)
+        return false;
+    if (g->boot->keeper_fd >= 0)
+        g->keeper_event = watch(g, g->boot->keeper_fd, EV_READ | EV_PERSIST, on_keeper);
+    if (g->boot->liveness_fd >= 0)
+        g->liveness_event = watch(g, g->boot->liveness_fd, EV_READ | EV_PERSIST, on_liveness);
+    return (g->boot->keeper_fd < 0 || g->keeper_event) &&
+           (g->boot->liveness_fd < 0 || g->liveness_event);
+}
+
+static void unwatch_all(struct gateway *g)
+{
+    struct event *events[] = {g->term_event, g->usr1_event, g->keeper_event, g->liveness_event};
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        if (events[i])
+            event_free(events[i]);
+    }
+}
+
+// ---- building ----------------------------------------------------------------------------------------
+
+// Says why there will be no gateway, in the form of every other event, and gives false.
+static bool refuse(struct gateway *g, const char *what, const char *why)
+{
+    const struct log_field fields[] = {LOG_CSTR("what", what), LOG_CSTR("why", why)};
+    (void)g;
+    log_line_fd(STDERR_FILENO, LOG_ERROR, log_wall_us(), "gateway_refused", fields, 2);
+    return false;
+}
+
+static void set_limits(struct gateway *g)
+{
+    const struct config_limits *c = &g->config->limits;
+    http_limits_default(&g->limits);
+    g->limits.max_headers = c->max_headers;
+    g->limits.max_header_bytes = c->max_header_bytes;
+    g->limits.max_target = c->max_target;
+    g->limits.max_body = c->max_body;
+    g->limits.max_streams = c->max_streams;
+    g->limits.abuse_budget = c->abuse_budget;
+    g->limits.header_timeout_us = c->header_timeout_us;
+    g->limits.body_timeout_us = c->body_timeout_us;
+    g->limits.body_min_rate = c->body_min_rate;
+    g->limits.idle_timeout_us = c->idle_timeout_us;
+    g->limits.send_timeout_us = c->send_timeout_us;
+    g->limits.stream_stall_us = c->stream_stall_us;
+}
+
+static bool build_log(struct gateway *g)
+{
+    g->log = log_new(g->loops.n + 1, g->config->log.ring_bytes);
+    if (!g->log)
+        return refuse(g, "log", "out of memory");
+    const char *access = g->config->log.access;
+    if (access) {
+        bool standard = strcmp(access, "-") == 0;
+        if (log_open(g->log, SINK_ACCESS, standard ? "/dev/stdout" : access) != 0)
+            return refuse(g, access, strerror(errno));
+    }
+    return log_start(g->log) == 0 || refuse(g, "log thread", strerror(errno));
+}
+
+static bool build_loops(struct gateway *g)
+{
+    uint64_t seed = 0x51a1ce ^ ((uint64_t)getpid() << 20) ^ log_wall_us();
+    net_init();
+    if (loops_init(&g->loops, g->boot->loops, seed) != 0)
+        return refuse(g, "loops", strerror(errno));
+    if (loop_init(&g->main, g->loops.n, "main", seed + 1) != 0)
+        return refuse(g, "main loop", strerror(errno));
+    if (g->boot->page) {
+        for (unsigned i = 0; i < g->loops.n; i++)
+            g->loops.loop[i]->heartbeat = &g->boot->page->loop[i].turn_us;
+        g->main.heartbeat = &g->boot->page->main.turn_us;
+    }
+    g->started_us = loop_now_us(&g->main);
+    return true;
+}
+
+static bool build_front(struct gateway *g, unsigned index)
+{
+    struct front *f = &g->fronts[index];
+    f->gateway = g;
+    f->config = &g->config->listens[index];
+    if (f->config->certificate) {
+        char why[TLS_ERROR];
+        struct tls_ticket_keys keys = {.n = 1};
+        _Static_assert(sizeof(keys.key[0]) == BOOT_TICKET_KEY_BYTES, "the keeper's key fits");
+        memcpy(keys.key[0], g->boot->ticket_keys, BOOT_TICKET_KEY_BYTES);
+        f->tls = tls_server_new(f->config->certificate, f->config->key, &keys, g->loops.n, why);
+        if (!f->tls)
+            return refuse(g, f->config->name, why);
+    }
+    int fds[BOOT_MAX_LOOPS];
+    unsigned n = 0;
+    for (unsigned i = 0; i < g->boot->listener_count; i++) {
+        const struct boot_listener *b = &g->boot->listeners[i];
+        if (b->listen == index && n < BOOT_MAX_LOOPS)
+            fds[n++] = b->fd;
+    }
+    struct server_config c = {.name = f->config->name,
+                              .limits = &g->limits,
+                              .ops = &part_server_ops,
+                              .ctx = f,
+                              .tls = f->tls,
+                              .budget = g->connections};
+    f->server = server_new(&c, g->loops.loop, g->loops.n, fds, n);
+    return f->server != NULL || refuse(g, f->config->name, "out of memory");
+}
+
+static const struct admin_pages admin_pages = {
+    .metrics = metrics_page, .status = show_page, .healthy = show_healthy};
+
+static bool build_admin(struct gateway *g)
+{
+    char token[257] = "";
+    const char *why = NULL;
+    if (g->boot->admin_fd < 0)
+        return true;
+    const char *path = g->config->admin.token_file;
+    if (path && admin_read_token(path, token, &why) != 0)
+        return refuse(g, path, why);
+    g->admin = admin_new(&g->main, g->boot->admin_fd, view_str(token), &g->limits, &admin_pages, g);
+    explicit_bzero(token, sizeof(token));
+    return g->admin != NULL || refuse(g, "admin", "out of memory");
+}
+
+static bool build_config(struct gateway *g)
+{
+    struct config_errors errors;
+    g->config = config_parse(view_of(g->boot->config_text, g->boot->config_bytes),
+                             g->boot->config_path, &errors);
+    if (g->config)
+        return true;
+    return refuse(g, g->boot->config_path, errors.error[0].text);
+}
+
+static bool build(struct gateway *g)
+{
+    if (!build_config(g) || !build_loops(g) || !build_log(g))
+        return false;
+    set_limits(g);
+    g->connections = server_budget_new(g->config->limits.max_connections,
+                                       g->config->limits.max_connections_per_address,
+                                       rand_u64(&g->main.rand));
+    g->fronts = mem_zalloc(g->config->listen_count * sizeof(*g->fronts));
+    if (!g->connections || !g->fronts)
+        return refuse(g, "listeners", "out of memory");
+    if (!parts_build(g))
+        return false;
+    for (unsigned i = 0; i < g->config->listen_count; i++) {
+        if (!build_front(g, i))
+            return false;
+    }
+    g->drain_timer.fn = on_drain_timer;
+    return build_admin(g) && (watch_all(g) || refuse(g, "signals", strerror(errno)));
+}
+
+static void run(struct gateway *g)
+{
+    if (loops_start(&g->loops) != 0) {
+        refuse(g, "threads", strerror(errno));
+        g->exit_status = 1;
+        return;
+    }
+    each_server(g, server_start);
+    if (g->admin)
+        admin_start(g->admin);
+    GATEWAY_EVENT(g, NULL, LOG_INFO, "gateway_started", LOG_I("loops", g->loops.n),
+                  LOG_I("generation", g->boot->generation), LOG_I("pid", getpid()));
+    say(g, BOOT_READY);
+    loop_run(&g->main);
+    loops_stop(&g->loops);
+}
+
+static void tear_down(struct gateway *g)
+{
+    // Clients first, then what answers them: an exchange that dies tells its infer, which needs its part.
+    for (unsigned i = 0; i < g->config->listen_count; i++)
+        server_free(g->fronts[i].server);
+    admin_free(g->admin);
+    parts_free(g);
+    for (unsigned i = 0; i < g->config->listen_count; i++) {
+        if (g->fronts[i].tls)
+            tls_server_free(g->fronts[i].tls);
+    }
+    unwatch_all(g);
+    log_free(g->log);
+    loops_deinit(&g->loops);
+    loop_deinit(&g->main);
+    server_budget_free(g->connections);
+    if (g->tls_client)
+        tls_client_free(g->tls_client);
+    mem_free(g->fronts);
+    config_unref(g->config);
+}
+
+int gateway_main(const struct gateway_boot *boot)
+{
+    struct gateway *g = mem_must_zero(sizeof(*g));
+    g->boot = boot;
+    if (!build(g))
+        return 1; // the process ends: what was built goes with it
+    run(g);
+    int status = g->exit_status;
+    if (!parts_idle(g)) { // a worker still holds what was lent to it, and the time to wait is over
+        log_free(g->log);
+        return status;
+    }
+    tear_down(g);
+    mem_free(g);
+    return status;
+}

@@ -1,0 +1,137 @@
+#include "gateway/homes.h"
+
+#include "base/check.h"
+#include "base/mem.h"
+
+// A desk and what the doer keeps beside it.
+struct home {
+    struct part *part;
+    struct desk *desk;
+    struct wheel_timer timer; // its wish to be woken
+    bool is_dirty;
+    struct home *next;       // of the part
+    struct home *next_dirty; // of those that must decide
+};
+
+static void on_timer(struct wheel_timer *t, uint64_t now_us)
+{
+    struct home *h = container_of(t, struct home, timer);
+    desk_on_wake(h->desk, now_us, &h->part->fx);
+    part_run(h->part);
+}
+
+struct home *home_of(struct part *p, struct model *m)
+{
+    invariant(model_home(m) == p->loop->index);
+    if (m->desk)
+        return m->desk->user;
+    struct home *h = mem_zalloc(sizeof(*h));
+    if (!h)
+        return NULL;
+    h->desk = desk_new(m, p->loop->index, rand_u64(&p->loop->rand), loop_now_us(p->loop));
+    if (!h->desk) {
+        mem_free(h);
+        return NULL;
+    }
+    m->desk = h->desk;
+    h->desk->user = h;
+    h->part = p;
+    h->timer.fn = on_timer;
+    h->next = p->homes;
+    p->homes = h;
+    return h;
+}
+
+struct desk *home_desk(struct home *h)
+{
+    return h->desk;
+}
+
+void home_touch(struct home *h)
+{
+    if (!h->is_dirty) {
+        h->is_dirty = true;
+        h->next_dirty = h->part->dirty;
+        h->part->dirty = h;
+    }
+    loop_flush_later(h->part->loop, &h->part->decide);
+}
+
+// No memory for a desk: the ticket goes straight back, and the client is told.
+static void bounce(struct part *p, struct ticket *t)
+{
+    error_set(&t->error, STATUS_UNAVAILABLE, "out of memory");
+    fx_post(&p->fx, &t->lend, MSG_BACK, p->loop->index, t->lend.from);
+    part_run(p);
+}
+
+static void on_lend(struct part *p, struct ticket *t)
+{
+    struct home *h = home_of(p, t->model);
+    if (!h) {
+        bounce(p, t);
+        return;
+    }
+    desk_on_ticket(h->desk, t, loop_now_us(p->loop), &p->fx);
+    home_touch(h);
+    part_run(p);
+}
+
+static void on_cancel(struct part *p, struct ticket *t)
+{
+    struct home *h = home_of(p, t->model);
+    invariant(h); // it was made when the ticket came
+    desk_on_cancel(h->desk, t, loop_now_us(p->loop), &p->fx);
+    home_touch(h);
+    part_run(p);
+}
+
+void homes_on_msg(struct part *p, struct msg *m)
+{
+    uint64_t now_us = loop_now_us(p->loop);
+    switch (m->kind) {
+    case MSG_LEND:
+        on_lend(p, container_of(m, struct ticket, lend));
+        break;
+    case MSG_CANCEL:
+        on_cancel(p, container_of(m, struct ticket, cancel));
+        break;
+    case MSG_BACK:
+        flow_on_back(&p->flow, container_of(m, struct ticket, lend), now_us, &p->fx);
+        part_run(p);
+        break;
+    case MSG_ECHO:
+        flow_on_echo(&p->flow, container_of(m, struct ticket, cancel), now_us, &p->fx);
+        part_run(p);
+        break;
+    default:
+        invariant(!"a message of the router");
+    }
+}
+
+void homes_wake(struct part *p, struct desk *d, uint64_t at_us)
+{
+    struct home *h = d->user;
+    wheel_set(loop_wheel(p->loop), &h->timer, at_us);
+}
+
+void homes_decide(struct part *p, uint64_t now_us)
+{
+    while (p->dirty) {
+        struct home *h = p->dirty;
+        p->dirty = h->next_dirty;
+        h->is_dirty = false;
+        desk_run(h->desk, now_us, &p->fx);
+    }
+}
+
+void homes_free(struct part *p)
+{
+    while (p->homes) {
+        struct home *h = p->homes;
+        p->homes = h->next;
+        wheel_cancel(loop_wheel(p->loop), &h->timer);
+        desk_free(h->desk);
+        mem_free(h);
+    }
+}

@@ -1,0 +1,19 @@
+/* gateway/homes.h: the desks whose home a loop is: their messages, their timers, their decisions, made once
+ * a turn. Thread: the part's loop. */
+#ifndef SLUICE_GATEWAY_HOMES_H
+#define SLUICE_GATEWAY_HOMES_H
+
+#include "gateway/part.h"
+
+struct home; // a desk and what the doer keeps beside it
+
+// The home of a model of this loop; made at the first need. NULL: out of memory.
+struct home *home_of(struct part *p, struct model *m);
+struct desk *home_desk(struct home *h);
+void home_touch(struct home *h); // its desk had an input: it decides before the loop sleeps
+void homes_decide(struct part *p, uint64_t now_us); // effects are left in p->fx
+void homes_on_msg(struct part *p, struct msg *m);   // MSG_ROUTER
+void homes_wake(struct part *p, struct desk *d, uint64_t at_us);
+void homes_free(struct part *p);
+
+#endif

@@ -1,0 +1,307 @@
+#include "gateway/metrics.h"
+
+#include "base/mem.h"
+#include "gateway/part.h"
+#include "gateway/process.h"
+#include "gateway/prom.h"
+#include "gateway/workers.h"
+
+struct model_metrics *metrics_model(struct metrics *s, const struct model *m)
+{
+    struct model_metrics *mm = atomic_load_explicit(&s->model[m->index], memory_order_relaxed);
+    if (mm || !(mm = mem_zalloc(sizeof(*mm))))
+        return mm;
+    atomic_store_explicit(&s->model[m->index], mm, memory_order_release);
+    return mm;
+}
+
+void metrics_note(struct metrics *s, const struct note *n)
+{
+    struct model_metrics *mm = n->model ? metrics_model(s, n->model) : NULL;
+    if (!mm)
+        return;
+    metrics_inc(&mm->notes[n->kind], 1);
+    if (n->kind == NOTE_BATCH) {
+        metrics_inc(&mm->batches[n->b], 1);
+        hist_add(&mm->batch_rows, n->a);
+    }
+}
+
+void metrics_deinit(struct metrics *s)
+{
+    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++)
+        mem_free(atomic_load(&s->model[i]));
+}
+
+// ---- the page ----------------------------------------------------------------------------------------
+
+static const uint64_t latency_bounds_us[] = {100,    250,    500,     1000,    2500,    5000,    10000,
+                                             25000,  50000,  100000,  250000,  500000,  1000000, 2500000,
+                                             5000000, 10000000, 30000000};
+static const uint64_t rows_bounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
+#define N(array) (sizeof(array) / sizeof((array)[0]))
+
+struct page {
+    struct gateway *g;
+    struct prom prom;
+    struct hist sum; // scratch: the shards of one histogram added up
+};
+
+static uint64_t get(const _Atomic uint64_t *c)
+{
+    return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+static const struct model_metrics *shard_of(const struct page *p, unsigned loop, const struct model *m)
+{
+    return atomic_load_explicit(&p->g->parts[loop]->metrics.model[m->index], memory_order_acquire);
+}
+
+// Runs fn for each model that is known.
+static void each_model(struct page *p, void (*fn)(struct page *p, const struct model *m))
+{
+    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+        const struct model *m = table_at(p->g->table, i);
+        if (m)
+            fn(p, m);
+    }
+}
+
+static void requests_of(struct page *p, const struct model *m)
+{
+    for (unsigned status = 0; status < STATUS_COUNT; status++) {
+        uint64_t n = 0;
+        for (unsigned i = 0; i < p->g->loops.n; i++) {
+            const struct model_metrics *mm = shard_of(p, i, m);
+            n += mm ? get(&mm->requests[status]) : 0;
+        }
+        struct prom_label labels[] = {
+            {"model", m->name},
+            {"status", view_str(status_table[status].name)},
+            {"source", status == STATUS_OK ? VIEW("model") : VIEW("none")},
+        };
+        if (n > 0)
+            prom_count(&p->prom, labels, N(labels), n);
+    }
+}
+
+static void requests(struct page *p)
+{
+    prom_family(&p->prom, "sluice_requests_total", "counter", "Requests by outcome and by what answered.");
+    each_model(p, requests_of);
+    for (unsigned status = 0; status < STATUS_COUNT; status++) {
+        uint64_t n = 0;
+        for (unsigned i = 0; i < p->g->loops.n; i++)
+            n += get(&p->g->parts[i]->metrics.other[status]);
+        struct prom_label labels[] = {{"model", VIEW("")},
+                                      {"status", view_str(status_table[status].name)},
+                                      {"source", VIEW("none")}};
+        if (n > 0)
+            prom_count(&p->prom, labels, N(labels), n);
+    }
+}
+
+static void put_hist(struct page *p, const struct model *m, size_t offset, const struct prom_label *labels,
+                     unsigned n, const uint64_t *bounds, unsigned n_bounds, double scale)
+{
+    hist_init(&p->sum);
+    for (unsigned i = 0; i < p->g->loops.n; i++) {
+        const struct model_metrics *mm = shard_of(p, i, m);
+        if (mm)
+            hist_merge(&p->sum, (const struct hist *)((const char *)mm + offset));
+    }
+    if (atomic_load(&p->sum.count) > 0)
+        prom_hist(&p->prom, labels, n, &p->sum, bounds, n_bounds, scale);
+}
+
+static void stages_of(struct page *p, const struct model *m)
+{
+    static const char *const name[STAGES] = {"total", "parse", "queue", "compute"};
+    for (unsigned stage = 0; stage < STAGES; stage++) {
+        struct prom_label labels[] = {{"model", m->name}, {"stage", view_str(name[stage])}};
+        put_hist(p, m, offsetof(struct model_metrics, stage) + stage * sizeof(struct hist), labels,
+                 N(labels), latency_bounds_us, N(latency_bounds_us), 1e-6);
+    }
+}
+
+static void batch_rows_of(struct page *p, const struct model *m)
+{
+    struct prom_label label = {"model", m->name};
+    put_hist(p, m, offsetof(struct model_metrics, batch_rows), &label, 1, rows_bounds, N(rows_bounds), 1);
+}
+
+static void put_counts(struct page *p, const struct model *m, size_t offset, const char *label,
+                       const char *const *names, unsigned n)
+{
+    for (unsigned k = 0; k < n; k++) {
+        uint64_t sum = 0;
+        for (unsigned i = 0; i < p->g->loops.n; i++) {
+            const struct model_metrics *mm = shard_of(p, i, m);
+            sum += mm ? get((const _Atomic uint64_t *)((const char *)mm + offset) + k) : 0;
+        }
+        struct prom_label labels[] = {{"model", m->name}, {label, view_str(names[k])}};
+        if (sum > 0)
+            prom_count(&p->prom, labels, N(labels), sum);
+    }
+}
+
+static void batches_of(struct page *p, const struct model *m)
+{
+    put_counts(p, m, offsetof(struct model_metrics, batches), "reason", batch_reason_name, BATCH_REASONS);
+}
+
+static void notes_of(struct page *p, const struct model *m)
+{
+    put_counts(p, m, offsetof(struct model_metrics, notes), "event", note_name, NOTE_KINDS);
+}
+
+static void put_gauge(struct page *p, const struct model *m, uint64_t value)
+{
+    struct prom_label label = {"model", m->name};
+    prom_count(&p->prom, &label, 1, value);
+}
+
+static void waiting_of(struct page *p, const struct model *m)
+{
+    put_gauge(p, m, atomic_load(&m->waiting));
+}
+
+static void running_of(struct page *p, const struct model *m)
+{
+    put_gauge(p, m, atomic_load(&m->running));
+}
+
+static void ready_of(struct page *p, const struct model *m)
+{
+    put_gauge(p, m, atomic_load(&m->ready));
+}
+
+static void models(struct page *p)
+{
+    struct prom *o = &p->prom;
+    prom_family(o, "sluice_latency_seconds", "histogram", "Time by stage of requests a model answered.");
+    each_model(p, stages_of);
+    prom_family(o, "sluice_batch_rows", "histogram", "Rows of the batches that were sent.");
+    each_model(p, batch_rows_of);
+    prom_family(o, "sluice_batches_total", "counter", "Batches by the reason why they went.");
+    each_model(p, batches_of);
+    prom_family(o, "sluice_events_total", "counter", "What the router noted, by model.");
+    each_model(p, notes_of);
+    prom_family(o, "sluice_queue_rows", "gauge", "Rows that wait for a batch.");
+    each_model(p, waiting_of);
+    prom_family(o, "sluice_running_rows", "gauge", "Rows that are at a replica.");
+    each_model(p, running_of);
+    prom_family(o, "sluice_ready_replicas", "gauge", "Replicas that can answer.");
+    each_model(p, ready_of);
+}
+
+static void fronts(struct page *p)
+{
+    struct gateway *g = p->g;
+    static const struct {
+        const char *name, *type, *help;
+        size_t offset;
+    } rows[] = {
+        {"sluice_accepted_total", "counter", "Connections accepted.",
+         offsetof(struct server_stats, accepted)},
+        {"sluice_refused_address_total", "counter", "Connections closed: too many of one address.",
+         offsetof(struct server_stats, refused_address)},
+        {"sluice_handed_over_total", "counter", "Connections given to a less loaded loop.",
+         offsetof(struct server_stats, handed_over)},
+        {"sluice_accept_paused_total", "counter", "Times accepting paused for want of descriptors.",
+         offsetof(struct server_stats, accept_paused)},
+        {"sluice_tls_failed_total", "counter", "TLS handshakes that failed.",
+         offsetof(struct server_stats, tls_failed)},
+    };
+    struct server_stats stats;
+    for (unsigned row = 0; row < N(rows); row++) {
+        prom_family(&p->prom, rows[row].name, rows[row].type, rows[row].help);
+        for (unsigned i = 0; i < g->config->listen_count; i++) {
+            struct prom_label label = {"listener", view_str(g->fronts[i].config->name)};
+            server_stats(g->fronts[i].server, &stats);
+            prom_count(&p->prom, &label, 1, *(uint64_t *)((char *)&stats + rows[row].offset));
+        }
+    }
+    prom_family(&p->prom, "sluice_connections", "gauge", "Client connections that are open.");
+    for (unsigned i = 0; i < g->config->listen_count; i++) {
+        struct prom_label label = {"listener", view_str(g->fronts[i].config->name)};
+        server_stats(g->fronts[i].server, &stats);
+        prom_count(&p->prom, &label, 1, stats.conns);
+    }
+}
+
+static void loops(struct page *p)
+{
+    struct gateway *g = p->g;
+    char digits[8];
+    prom_family(&p->prom, "sluice_loop_delay_seconds", "histogram",
+                "How long a loop worked before it could see a new event.");
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        snprintf(digits, sizeof(digits), "%u", i);
+        struct prom_label label = {"loop", view_str(digits)};
+        prom_hist(&p->prom, &label, 1, &g->loops.loop[i]->delay, latency_bounds_us,
+                  N(latency_bounds_us), 1e-6);
+    }
+    prom_family(&p->prom, "sluice_in_flight", "gauge", "Requests whose model has not answered yet.");
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        snprintf(digits, sizeof(digits), "%u", i);
+        struct prom_label label = {"loop", view_str(digits)};
+        prom_count(&p->prom, &label, 1, atomic_load(&g->parts[i]->metrics.live));
+    }
+}
+
+static void process(struct page *p)
+{
+    struct gateway *g = p->g;
+    struct log_stats access, events;
+    uint64_t refused = 0;
+    for (unsigned i = 0; i < g->loops.n; i++)
+        refused += get(&g->parts[i]->metrics.refused);
+    prom_family(&p->prom, "sluice_refused_requests_total", "counter",
+                "Malformed or too slow requests, answered before they had a model.");
+    prom_count(&p->prom, NULL, 0, refused);
+    log_stats(g->log, SINK_ACCESS, &access);
+    log_stats(g->log, LOG_EVENTS, &events);
+    struct prom_label sinks[] = {{"log", VIEW("access")}, {"log", VIEW("events")}};
+    prom_family(&p->prom, "sluice_log_dropped_total", "counter", "Log lines dropped: a full ring.");
+    prom_count(&p->prom, &sinks[0], 1, access.dropped);
+    prom_count(&p->prom, &sinks[1], 1, events.dropped);
+    prom_family(&p->prom, "sluice_log_errors_total", "counter", "Failed writes to a log.");
+    prom_count(&p->prom, &sinks[0], 1, access.write_errors);
+    prom_count(&p->prom, &sinks[1], 1, events.write_errors);
+    prom_family(&p->prom, "sluice_bytes_in_flight", "gauge", "Octets leased to the loops for bodies.");
+    prom_count(&p->prom, NULL, 0, (uint64_t)atomic_load(&g->bytes_in_flight));
+    prom_family(&p->prom, "sluice_gateway_restarts_total", "counter",
+                "Times the keeper had to start the gateway process again.");
+    prom_count(&p->prom, NULL, 0, g->boot->generation);
+    prom_family(&p->prom, "sluice_draining", "gauge", "1 while the gateway is being drained.");
+    prom_count(&p->prom, NULL, 0, atomic_load(&g->draining));
+}
+
+static void workers(struct page *p)
+{
+    static const char *const name[] = {"down", "connecting", "asking", "ready"};
+    prom_family(&p->prom, "sluice_worker_connections", "gauge", "Connections to workers by state.");
+    for (unsigned id = 0; id < p->g->n_replicas; id++) {
+        unsigned count[N(name)] = {0};
+        for (unsigned i = 0; i < p->g->loops.n; i++)
+            count[workers_state(p->g->parts[i], id)]++;
+        for (unsigned state = 0; state < N(name); state++) {
+            struct prom_label labels[] = {{"worker", view_str(p->g->replicas[id].name)},
+                                          {"state", view_str(name[state])}};
+            prom_count(&p->prom, labels, N(labels), count[state]);
+        }
+    }
+}
+
+void metrics_page(struct buffer *out, void *ctx)
+{
+    struct page p = {.g = ctx};
+    prom_init(&p.prom, out);
+    requests(&p);
+    models(&p);
+    workers(&p);
+    fronts(&p);
+    loops(&p);
+    process(&p);
+}

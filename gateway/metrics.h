@@ -1,0 +1,48 @@
+/* gateway/metrics.h: what is counted. One shard a loop, written by that loop only with relaxed atomics,
+ * summed when somebody looks. A model's counts are made on the first request that names it, so labels are
+ * bounded by the model table. Thread: metrics_* writers on the shard's loop; pages on the main thread. */
+#ifndef SLUICE_GATEWAY_METRICS_H
+#define SLUICE_GATEWAY_METRICS_H
+
+#include "base/buffer.h"
+#include "base/hist.h"
+#include "router/effects.h"
+#include "router/table.h"
+#include <stdatomic.h>
+
+struct gateway;
+
+enum metrics_stage { STAGE_TOTAL, STAGE_PARSE, STAGE_QUEUE, STAGE_COMPUTE, STAGES };
+
+struct model_metrics {
+    _Atomic uint64_t requests[STATUS_COUNT]; // by outcome, at the origin
+    struct hist stage[STAGES];               // microseconds, of what was answered by the model
+    _Atomic uint64_t batches[BATCH_REASONS]; // at the home
+    struct hist batch_rows;
+    _Atomic uint64_t notes[NOTE_KINDS];
+};
+
+struct metrics {
+    struct model_metrics *_Atomic model[2 * TABLE_MODELS];
+    _Atomic uint64_t other[STATUS_COUNT];   // answers that belong to no model
+    _Atomic uint64_t refused;               // connections' bad input, answered by the HTTP room
+    _Atomic uint64_t log_lines;             // offered to the access log
+    _Atomic uint32_t live, zombies;         // infers
+    _Atomic int64_t bytes_held;
+};
+
+static inline void metrics_inc(_Atomic uint64_t *c, uint64_t by)
+{
+    // One writer: a load and a store, no locked instruction.
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by, memory_order_relaxed);
+}
+
+// NULL: out of memory (then it is not counted).
+struct model_metrics *metrics_model(struct metrics *s, const struct model *m);
+void metrics_note(struct metrics *s, const struct note *n);
+void metrics_deinit(struct metrics *s);
+
+// The whole page; ctx is the struct gateway.
+void metrics_page(struct buffer *out, void *ctx);
+
+#endif

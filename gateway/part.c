@@ -1,0 +1,324 @@
+#include "gateway/part.h"
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/version.h"
+#include "gateway/card.h"
+#include "gateway/homes.h"
+#include "gateway/workers.h"
+#include <stdio.h>
+#include <unistd.h>
+
+#define GRACE_US 5000000      // how long a queue waits for a first or lost replica
+#define RETRY_AFTER_S 1       // told with 503
+#define QUEUE_BYTES (256 << 20)
+
+// ---- effects -----------------------------------------------------------------------------------------
+
+static void note(struct part *p, const struct note *n)
+{
+    static const enum log_level level[NOTE_KINDS] = {
+        [NOTE_POISON] = LOG_ERROR,          [NOTE_WRONG_SHAPE] = LOG_WARN, [NOTE_SUSPECT] = LOG_WARN,
+        [NOTE_REPLICA_UP] = LOG_INFO,       [NOTE_REPLICA_DOWN] = LOG_WARN,
+        [NOTE_REPLICA_DIFFERS] = LOG_ERROR, [NOTE_NO_REPLICA] = LOG_WARN, [NOTE_HALVED] = LOG_WARN,
+        [NOTE_RETRIED] = LOG_WARN,
+    };
+    metrics_note(&p->metrics, n);
+    if (level[n->kind] == LOG_DEBUG)
+        return; // counted only: it happens for every batch
+    struct view replica = VIEW("");
+    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_DIFFERS &&
+        n->a < p->gateway->n_replicas)
+        replica = view_str(p->gateway->replicas[n->a].name);
+    char digest[17];
+    snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)n->b);
+    GATEWAY_EVENT(p->gateway, p->loop, level[n->kind], note_name[n->kind],
+                  LOG_S("model", n->model ? n->model->name : VIEW("")), LOG_S("replica", replica),
+                  LOG_I("tickets", replica.n ? 0 : n->a),
+                  LOG_CSTR("digest", n->kind == NOTE_POISON ? digest : ""));
+}
+
+static void run_one(struct part *p, const struct fx *f)
+{
+    switch (f->kind) {
+    case FX_POST:
+        loop_post(p->loop, p->gateway->loops.loop[f->msg->to], f->msg);
+        break;
+    case FX_DISPATCH:
+        workers_dispatch(p, f->batch);
+        break;
+    case FX_CANCEL:
+        workers_cancel(p, f->batch);
+        break;
+    case FX_SUSPECT:
+        workers_suspect(p, f->replica);
+        break;
+    case FX_SETTLE:
+        origin_settle(p, f->infer);
+        break;
+    case FX_RELEASE:
+        origin_release(p, f->infer);
+        break;
+    case FX_UNREF:
+        block_unref(f->block);
+        break;
+    case FX_WAKE:
+        if (f->desk)
+            homes_wake(p, f->desk, f->at_us);
+        else
+            wheel_set(loop_wheel(p->loop), &p->flow_timer, f->at_us);
+        break;
+    case FX_NOTE:
+        note(p, &f->note);
+        break;
+    }
+}
+
+void part_run(struct part *p)
+{
+    if (p->running)
+        return; // we are inside an effect: the loop below comes to what was added
+    p->running = true;
+    for (unsigned i = 0; i < p->fx.n; i++) {
+        struct fx f = p->fx.at[i]; // a copy: running it may grow the list
+        run_one(p, &f);
+    }
+    p->fx.n = 0;
+    p->running = false;
+    atomic_store_explicit(&p->metrics.live, p->flow.n_live, memory_order_relaxed);
+    atomic_store_explicit(&p->metrics.zombies, p->flow.n_zombies, memory_order_relaxed);
+}
+
+static void on_flow_timer(struct wheel_timer *t, uint64_t now_us)
+{
+    struct part *p = container_of(t, struct part, flow_timer);
+    flow_on_wake(&p->flow, now_us, &p->fx);
+    part_run(p);
+}
+
+static void on_msg(struct loop *l, struct msg *m, void *ctx)
+{
+    (void)l;
+    homes_on_msg(ctx, m);
+}
+
+// ---- building ----------------------------------------------------------------------------------------
+
+static bool build_endpoint(struct gateway *g, unsigned worker, unsigned replica, const char *address)
+{
+    struct endpoint *e = &g->replicas[g->n_replicas];
+    e->worker = worker;
+    e->replica = replica;
+    snprintf(e->name, sizeof(e->name), "%s/%u", g->config->workers[worker].name, replica);
+    struct view v = view_str(address);
+    if (v.n > 8 && memcmp(v.p, "grpcs://", 8) == 0) {
+        e->tls = true;
+        v = view_of(v.p + 8, v.n - 8);
+    } else if (v.n > 7 && memcmp(v.p, "grpc://", 7) == 0) {
+        v = view_of(v.p + 7, v.n - 7);
+    }
+    const char *why = addr_parse(&e->addr, v, 8001);
+    if (why) {
+        fprintf(stderr, "worker %s: address %s: %s\n", e->name, address, why);
+        return false;
+    }
+    g->n_replicas++;
+    return true;
+}
+
+static bool build_endpoints(struct gateway *g)
+{
+    unsigned n = g->boot->worker_count;
+    for (unsigned i = 0; i < g->config->worker_count; i++)
+        n += g->config->workers[i].address_count;
+    g->replicas = mem_zalloc((n ? n : 1) * sizeof(*g->replicas));
+    if (!g->replicas)
+        return false;
+    for (unsigned i = 0; i < g->boot->worker_count; i++) {
+        const struct boot_worker *b = &g->boot->workers[i];
+        if (!build_endpoint(g, b->worker, b->replica, b->address))
+            return false;
+    }
+    for (unsigned i = 0; i < g->config->worker_count; i++) {
+        const struct config_worker *w = &g->config->workers[i];
+        for (unsigned k = 0; k < w->address_count; k++) {
+            if (!build_endpoint(g, i, k, w->addresses[k].text))
+                return false;
+        }
+    }
+    return true;
+}
+
+void part_rules(const struct config_model *c, struct model_rules *out)
+{
+    *out = (struct model_rules){.max_rows = c->max_rows,
+                                .max_wait_us = c->max_wait_us,
+                                .pipeline = c->pipeline,
+                                .queue_rows = c->queue_rows,
+                                .queue_bytes = c->queue_bytes ? c->queue_bytes : QUEUE_BYTES,
+                                .deadline_us = c->timeout_us,
+                                .grace_us = GRACE_US};
+    for (unsigned i = 0; i < c->preferred_count && i < POLICY_MAX_PREFERRED; i++)
+        out->preferred[out->n_preferred++] = c->preferred[i];
+}
+
+static bool build_table(struct gateway *g)
+{
+    g->table = table_new(g->loops.n);
+    for (unsigned i = 0; g->table && i < g->config->model_count; i++) {
+        struct model_rules rules;
+        part_rules(&g->config->models[i], &rules);
+        if (!table_add(g->table, view_str(g->config->models[i].name), &rules))
+            return false;
+    }
+    return g->table != NULL;
+}
+
+static void decide(struct loop *l, struct loop_flush *f)
+{
+    struct part *p = container_of(f, struct part, decide);
+    homes_decide(p, loop_now_us(l));
+    part_run(p);
+}
+
+static bool build_part(struct gateway *g, unsigned index)
+{
+    struct part *p = mem_zalloc(sizeof(*p));
+    if (!p)
+        return false;
+    g->parts[index] = p;
+    p->gateway = g;
+    p->loop = g->loops.loop[index];
+    struct flow_rules rules = {.deadline_us = g->config->limits.deadline_default_us,
+                               .deadline_max_us = g->config->limits.deadline_max_us,
+                               .retry_after_s = RETRY_AFTER_S};
+    flow_init(&p->flow, index, g->table, &rules, loop_now_us(p->loop));
+    effects_init(&p->fx);
+    buffer_init(&p->line);
+    p->decide.fn = decide;
+    p->flow_timer.fn = on_flow_timer;
+    p->apis = mem_zalloc(g->config->listen_count * sizeof(*p->apis));
+    if (!p->apis)
+        return false;
+    for (unsigned i = 0; i < g->config->listen_count; i++)
+        api_init(&p->apis[i], g->config->listens[i].expose, VIEW("sluice"), VIEW(SLUICE_VERSION));
+    loop_on_msg_range(p->loop, MSG_ROUTER, on_msg, p);
+    return workers_build(p);
+}
+
+static void on_start(struct loop *l, void *ctx)
+{
+    struct gateway *g = ctx;
+    workers_start(g->parts[l->index]);
+}
+
+// On the loop's own thread, when it runs no more: what still lives is taken down where it was made.
+static void on_stop(struct loop *l, void *ctx)
+{
+    struct gateway *g = ctx;
+    workers_free(g->parts[l->index]);
+}
+
+static int64_t default_bytes(void)
+{
+    // A quarter of the memory, the cgroup's if that is smaller.
+    int64_t bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    FILE *f = fopen("/sys/fs/cgroup/memory.max", "re");
+    long long max;
+    if (f) {
+        if (fscanf(f, "%lld", &max) == 1 && max > 0 && max < bytes)
+            bytes = max;
+        fclose(f);
+    }
+    return bytes / 4;
+}
+
+bool parts_build(struct gateway *g)
+{
+    uint64_t limit = g->config->limits.bytes_in_flight;
+    g->bytes_limit = limit ? (int64_t)limit : default_bytes();
+    g->parts = mem_zalloc(g->loops.n * sizeof(*g->parts));
+    if (!g->parts || !build_endpoints(g) || !build_table(g))
+        return false;
+    for (unsigned i = 0; i < g->n_replicas; i++) {
+        char why[TLS_ERROR];
+        if (g->replicas[i].tls && !g->tls_client && !(g->tls_client = tls_client_new(NULL, why))) {
+            fprintf(stderr, "worker %s: %s\n", g->replicas[i].name, why);
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        if (!build_part(g, i))
+            return false;
+    }
+    g->loops.on_start = on_start;
+    g->loops.on_stop = on_stop;
+    g->loops.ctx = g;
+    return true;
+}
+
+// ---- the rest ----------------------------------------------------------------------------------------
+
+void parts_free(struct gateway *g)
+{
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        struct part *p = g->parts[i];
+        homes_free(p);
+        flow_deinit(&p->flow);
+        wheel_cancel(loop_wheel(p->loop), &p->flow_timer);
+        for (unsigned k = 0; k < g->config->listen_count; k++)
+            api_deinit(&p->apis[k]);
+        mem_free(p->apis);
+        mem_free(p->links);
+        effects_deinit(&p->fx);
+        buffer_deinit(&p->line);
+        metrics_deinit(&p->metrics);
+        mem_free(p);
+    }
+    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+        if (table_at(g->table, i))
+            card_free(table_at(g->table, i));
+    }
+    table_free(g->table);
+    mem_free(g->replicas);
+    mem_free(g->known_models);
+    mem_free(g->parts);
+}
+
+bool parts_idle(const struct gateway *g)
+{
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        if (atomic_load(&g->parts[i]->metrics.live) > 0)
+            return false;
+    }
+    return true;
+}
+
+struct kick { // a word of the keeper on its way to one loop
+    struct loop_task task;
+    struct part *part;
+    unsigned id;
+};
+
+static void on_kick(struct loop *l, struct loop_task *t)
+{
+    struct kick *k = container_of(t, struct kick, task);
+    (void)l;
+    workers_kick(k->part, k->id);
+    mem_free(k);
+}
+
+void parts_kick_worker(struct gateway *g, unsigned worker, unsigned replica)
+{
+    for (unsigned id = 0; id < g->n_replicas; id++) {
+        if (g->replicas[id].worker != worker || g->replicas[id].replica != replica)
+            continue;
+        for (unsigned i = 0; i < g->loops.n; i++) {
+            struct kick *k = mem_zalloc(sizeof(*k));
+            if (!k)
+                continue; // its own backoff brings it back, a little later
+            *k = (struct kick){.task.fn = on_kick, .part = g->parts[i], .id = id};
+            loop_post_task(&g->main, g->loops.loop[i], &k->task);
+        }
+    }
+}

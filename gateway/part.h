@@ -1,0 +1,54 @@
+/* gateway/part.h: one loop's part of the gateway: its flow, the desks whose home it is, its connections to
+ * the workers, its counts. Runs the router's effects: the only place where they meet sockets. Does.
+ * Thread: the loop's, but for parts_* (main thread). */
+#ifndef SLUICE_GATEWAY_PART_H
+#define SLUICE_GATEWAY_PART_H
+
+#include "api/api.h"
+#include "gateway/budget.h"
+#include "gateway/metrics.h"
+#include "gateway/process.h"
+#include "router/desk.h"
+#include "router/flow.h"
+
+struct link;
+struct home;
+
+struct part {
+    struct gateway *gateway;
+    struct loop *loop;
+    struct flow flow;
+    struct effects fx;
+    bool running;             // effects are being run: what comes meanwhile joins the list
+    struct home *homes;       // desks that live here
+    struct home *dirty;       // those with inputs since their last decision
+    struct loop_flush decide; // runs the dirty desks before the loop sleeps
+    struct wheel_timer flow_timer;
+    struct link **links;      // [gateway->n_replicas]
+    struct api *apis;         // [config->listen_count]
+    struct metrics metrics;
+    struct budget_lease lease;
+    uint64_t sampled;         // access log: error term of the sampling
+    struct buffer line;       // scratch for a log line
+};
+
+// Builds a part for each loop, the model table and the endpoints. False: refused, and said why.
+bool parts_build(struct gateway *g);
+void parts_free(struct gateway *g); // the loops have stopped
+bool parts_idle(const struct gateway *g);
+// The keeper has (re)started this local worker: connect now.
+void parts_kick_worker(struct gateway *g, unsigned worker, unsigned replica);
+
+// How a model is queued and batched, from its row of the configuration.
+void part_rules(const struct config_model *c, struct model_rules *out);
+
+// Runs what is in part->fx, and what running it adds.
+void part_run(struct part *p);
+
+// ---- origin.c: exchanges -----------------------------------------------------------------------------
+
+extern const struct http_server_ops part_server_ops;
+void origin_settle(struct part *p, struct infer *in);
+void origin_release(struct part *p, struct infer *in);
+
+#endif

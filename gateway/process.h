@@ -1,0 +1,71 @@
+/* gateway/process.h: what the gateway process holds beside its loops' parts. Built by the main thread
+ * before the loops start, read-only for the loops but for the atomics. */
+#ifndef SLUICE_GATEWAY_PROCESS_H
+#define SLUICE_GATEWAY_PROCESS_H
+
+#include "config/config.h"
+#include "gateway/admin.h"
+#include "gateway/boot.h"
+#include "http/http.h"
+#include "net/log.h"
+#include "net/loop.h"
+#include "net/server.h"
+#include "net/tls.h"
+#include "router/table.h"
+#include <stdatomic.h>
+
+struct part;
+
+enum { SINK_ACCESS = LOG_EVENTS + 1 }; // sinks of net/log
+
+enum gateway_phase { PHASE_RUNNING, PHASE_DELAYING, PHASE_FINISHING, PHASE_CUTTING, PHASE_OVER };
+
+struct front { // one `listen` of the configuration
+    struct gateway *gateway;
+    const struct config_listen *config;
+    struct server *server;
+    struct tls_server *tls;
+};
+
+struct endpoint { // one address that serves models: a replica, numbered by its place in the array
+    char name[96]; // "cpu/0"
+    unsigned worker, replica;
+    struct addr addr;
+    bool tls;
+};
+
+struct gateway {
+    const struct gateway_boot *boot;
+    struct config *config;
+    struct http_limits limits;
+    struct loops loops;
+    struct loop main; // index loops.n
+    struct part **parts; // [loops.n]
+    struct endpoint *replicas; // [n_replicas]
+    unsigned n_replicas;
+    struct view *known_models; // names in the configuration, for servers that have no index
+    struct front *fronts; // [config->listen_count]
+    struct server_budget *connections;
+    struct tls_client *tls_client; // NULL: no worker wants TLS
+    struct table *table;
+    struct log *log;
+    struct admin *admin;
+    _Atomic bool draining;
+    _Atomic int64_t bytes_in_flight; // granted to the loops, see gateway/budget.h
+    int64_t bytes_limit;
+    uint64_t started_us;
+
+    // main thread only
+    enum gateway_phase phase;
+    int exit_status;
+    struct wheel_timer drain_timer;
+    uint64_t drain_until_us;
+    struct event *keeper_event, *liveness_event, *term_event, *usr1_event;
+};
+
+// An event line. loop NULL: from the main thread.
+#define GATEWAY_EVENT(g, l, level, event, ...)                                                     \
+    LOG_LINE((g)->log, (l) ? ((struct loop *)(l))->index : (g)->main.index, level,                 \
+             loop_wall_us((l) ? (struct loop *)(l) : &(g)->main), event, __VA_ARGS__)
+
+#endif

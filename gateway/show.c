@@ -1,0 +1,134 @@
+#include "gateway/show.h"
+
+#include "base/json.h"
+#include "base/version.h"
+#include "gateway/part.h"
+#include "gateway/workers.h"
+#include <unistd.h>
+
+static void put(struct json_writer *w, const char *key, uint64_t value)
+{
+    json_w_key(w, view_str(key));
+    json_w_u64(w, value);
+}
+
+static void put_text(struct json_writer *w, const char *key, const char *value)
+{
+    json_w_key(w, view_str(key));
+    json_w_string(w, view_str(value));
+}
+
+static void show_loops(struct json_writer *w, struct gateway *g)
+{
+    json_w_key(w, VIEW("loops"));
+    json_w_array(w);
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        struct loop *l = g->loops.loop[i];
+        json_w_object(w);
+        put(w, "index", i);
+        put(w, "connections", atomic_load(&l->conns));
+        put(w, "turns", loop_turns(l));
+        put(w, "messages", atomic_load(&l->msgs));
+        put(w, "delay_p99_us", hist_quantile(&l->delay, 0.99));
+        put(w, "in_flight", atomic_load(&g->parts[i]->metrics.live));
+        put(w, "zombies", atomic_load(&g->parts[i]->metrics.zombies));
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
+static void show_models(struct json_writer *w, struct gateway *g)
+{
+    json_w_key(w, VIEW("models"));
+    json_w_array(w);
+    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+        struct model *m = table_at(g->table, i);
+        if (!m)
+            continue;
+        json_w_object(w);
+        json_w_key(w, VIEW("name"));
+        json_w_string(w, m->name);
+        put(w, "home", model_home(m));
+        put(w, "ready_replicas", atomic_load(&m->ready));
+        put(w, "max_batch", atomic_load(&m->max_batch));
+        put(w, "waiting_rows", atomic_load(&m->waiting));
+        put(w, "running_rows", atomic_load(&m->running));
+        put(w, "charged_rows", (uint64_t)atomic_load(&m->room_rows));
+        put(w, "charged_bytes", (uint64_t)atomic_load(&m->room_bytes));
+        put(w, "queue_limit_rows", atomic_load(&m->queue_limit));
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
+static void show_workers(struct json_writer *w, struct gateway *g)
+{
+    static const char *const state[] = {"down", "connecting", "asking", "ready"};
+    json_w_key(w, VIEW("workers"));
+    json_w_array(w);
+    for (unsigned id = 0; id < g->n_replicas; id++) {
+        json_w_object(w);
+        put_text(w, "name", g->replicas[id].name);
+        json_w_key(w, VIEW("connections"));
+        json_w_array(w);
+        for (unsigned i = 0; i < g->loops.n; i++)
+            json_w_string(w, view_str(state[workers_state(g->parts[i], id)]));
+        json_w_array_end(w);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
+static void show_fronts(struct json_writer *w, struct gateway *g)
+{
+    json_w_key(w, VIEW("listeners"));
+    json_w_array(w);
+    for (unsigned i = 0; i < g->config->listen_count; i++) {
+        struct server_stats s;
+        server_stats(g->fronts[i].server, &s);
+        json_w_object(w);
+        put_text(w, "name", g->fronts[i].config->name);
+        put(w, "connections", s.conns);
+        put(w, "accepted", s.accepted);
+        put(w, "handed_over", s.handed_over);
+        json_w_key(w, VIEW("accepting"));
+        json_w_bool(w, s.accepting);
+        json_w_key(w, VIEW("tls"));
+        json_w_bool(w, g->fronts[i].tls != NULL);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
+void show_page(struct buffer *out, void *gateway)
+{
+    struct gateway *g = gateway;
+    static const char *const phase[] = {"running", "draining", "finishing", "cutting", "over"};
+    struct json_writer w;
+    json_write(&w, out);
+    json_w_object(&w);
+    put_text(&w, "version", SLUICE_VERSION);
+    put(&w, "pid", (uint64_t)getpid());
+    put(&w, "generation", g->boot->generation);
+    put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
+    put_text(&w, "phase", phase[g->phase]);
+    put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes_in_flight));
+    put(&w, "bytes_limit", (uint64_t)g->bytes_limit);
+    show_fronts(&w, g);
+    show_loops(&w, g);
+    show_models(&w, g);
+    show_workers(&w, g);
+    json_w_object_end(&w);
+}
+
+bool show_healthy(void *gateway)
+{
+    struct gateway *g = gateway;
+    uint64_t now_us = loop_now_us(&g->main);
+    for (unsigned i = 0; g->boot->page && i < g->loops.n; i++) {
+        uint64_t turn_us = atomic_load(&g->boot->page->loop[i].turn_us);
+        if (turn_us > 0 && now_us > turn_us + g->config->watchdog_us)
+            return false;
+    }
+    return !atomic_load(&g->draining);
+}

@@ -1,0 +1,313 @@
+#include "gateway/workers.h"
+
+#include "backends/worker.h"
+#include "infer/oip_grpc.h"
+#include "base/check.h"
+#include "base/mem.h"
+#include "gateway/card.h"
+#include "gateway/homes.h"
+
+struct link { // this loop's connection to one endpoint
+    struct part *part;
+    struct worker *worker;
+    unsigned id;
+    _Atomic unsigned state; // published: enum worker_state
+};
+
+static void publish(struct link *l)
+{
+    atomic_store_explicit(&l->state, worker_state(l->worker), memory_order_relaxed);
+}
+
+// ---- models ------------------------------------------------------------------------------------------
+
+static void hash_tensors(struct hash128 *h, const struct tensor *tensors, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const struct tensor *t = &tensors[i];
+        struct {
+            uint64_t dtype, rank;
+            int64_t shape[TENSOR_MAX_RANK];
+            struct hash128 name, before;
+        } row = {.dtype = t->dtype, .rank = t->rank, .name = hash128(t->name, 1), .before = *h};
+        for (unsigned k = 0; k < t->rank; k++)
+            row.shape[k] = t->shape[k];
+        *h = hash128(view_of(&row, sizeof(row)), 2);
+    }
+}
+
+static struct hash128 metadata_hash(const struct model_metadata *m)
+{
+    struct hash128 h = {m->n_inputs, m->n_outputs};
+    hash_tensors(&h, m->inputs, m->n_inputs);
+    hash_tensors(&h, m->outputs, m->n_outputs);
+    return h;
+}
+
+// The model as this worker may serve it: NULL when the configuration gives it to others.
+static struct model *model_for(struct link *l, struct view name)
+{
+    struct gateway *g = l->part->gateway;
+    const struct config_model *c = config_model_find(g->config, name);
+    if (!c && g->config->models_listed_only)
+        return NULL;
+    if (c && c->worker != CONFIG_ANY_WORKER && c->worker != g->replicas[l->id].worker)
+        return NULL;
+    struct model_rules rules;
+    part_rules(c ? c : &g->config->unlisted, &rules);
+    return table_add(g->table, name, &rules);
+}
+
+static void on_model(struct worker *w, const struct model_metadata *meta, void *ctx)
+{
+    struct link *l = ctx;
+    (void)w;
+    struct model *m = model_for(l, meta->name);
+    if (!m || model_home(m) != l->part->loop->index)
+        return; // the home hears it on its own connection
+    struct home *h = home_of(l->part, m);
+    if (!h)
+        return;
+    struct replica_facts facts = {.max_batch = meta->max_batch, .metadata = metadata_hash(meta)};
+    for (unsigned i = 0; i < meta->n_versions && i < DESK_VERSIONS; i++)
+        facts.versions[facts.n_versions++] = meta->versions[i];
+    if (home_desk(h)->n_up == 0)
+        card_set(m, meta);
+    desk_on_replica_up(home_desk(h), l->id, &facts, loop_now_us(l->part->loop), &l->part->fx);
+    home_touch(h);
+    part_run(l->part);
+}
+
+static void model_down(struct link *l, struct model *m)
+{
+    if (model_home(m) != l->part->loop->index || !m->desk)
+        return;
+    struct home *h = home_of(l->part, m);
+    desk_on_replica_down(home_desk(h), l->id, loop_now_us(l->part->loop), &l->part->fx);
+    home_touch(h);
+    part_run(l->part);
+}
+
+static void on_model_gone(struct worker *w, struct view name, void *ctx)
+{
+    struct link *l = ctx;
+    (void)w;
+    struct model *m = table_find(l->part->gateway->table, name);
+    if (m)
+        model_down(l, m);
+}
+
+static void on_ready(struct worker *w, void *ctx)
+{
+    struct link *l = ctx;
+    publish(l);
+    if (l->part->loop->index == 0) // one line, not one a loop
+        GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_INFO, "worker_ready",
+                      LOG_CSTR("worker", worker_name(w)));
+}
+
+static void on_down(struct worker *w, const char *why, void *ctx)
+{
+    struct link *l = ctx;
+    bool was_up = atomic_load_explicit(&l->state, memory_order_relaxed) == WORKER_READY;
+    publish(l);
+    if (was_up && l->part->loop->index == 0)
+        GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_WARN, "worker_down",
+                      LOG_CSTR("worker", worker_name(w)), LOG_CSTR("why", why));
+    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+        struct model *m = table_at(l->part->gateway->table, i);
+        if (m)
+            model_down(l, m);
+    }
+}
+
+// ---- batches -----------------------------------------------------------------------------------------
+
+static void fail(struct part *p, struct batch *b, enum desk_fail kind, const struct error *e)
+{
+    b->call = NULL;
+    desk_on_fail(b->desk, b, kind, e, loop_now_us(p->loop), &p->fx);
+    home_touch(b->desk->user);
+    part_run(p);
+}
+
+static uint32_t asked_rows(const struct batch *b)
+{
+    return b->n > 1 ? b->rows : 0; // one request goes, and is answered, as it is
+}
+
+void workers_dispatch(struct part *p, struct batch *b)
+{
+    struct link *l = p->links[b->replica];
+    uint64_t now_us = loop_now_us(p->loop);
+    const struct infer_request **members = arena_array(&b->arena, b->n, sizeof(*members));
+    struct oip_message message = {0};
+    for (uint32_t i = 0; members && i < b->n; i++)
+        members[i] = b->tickets[i]->request;
+    uint64_t left_us = b->deadline_us > now_us ? b->deadline_us - now_us : 1;
+    struct http_seg *segs = NULL;
+    if (members && oip_grpc_write_batch(&b->arena, members, b->n, asked_rows(b), left_us, &message))
+        segs = arena_array(&b->arena, message.n, sizeof(*segs));
+    if (!segs) {
+        fail(p, b, FAIL_REFUSED, NULL); // out of memory: a pause may help
+        return;
+    }
+    for (unsigned i = 0; i < message.n; i++)
+        segs[i] = (struct http_seg){message.segs[i].p, message.segs[i].n, NULL};
+    b->call = worker_infer(l->worker, segs, message.n, left_us, b);
+    if (!b->call)
+        fail(p, b, FAIL_REFUSED, NULL);
+}
+
+void workers_cancel(struct part *p, struct batch *b)
+{
+    if (b->call)
+        worker_cancel(p->links[b->replica]->worker, b->call);
+}
+
+void workers_suspect(struct part *p, unsigned id)
+{
+    worker_suspect(p->links[id]->worker, "no answer by the deadline");
+}
+
+static void on_answered(struct part *p, struct batch *b, struct http_call *call)
+{
+    struct error e = {0};
+    struct answer *a;
+    if (call->grpc_status > 0) {
+        error_set(&e, status_from_grpc((unsigned)call->grpc_status), "the worker says: %.*s",
+                  VIEW_ARG(call->grpc_message));
+        fail(p, b, FAIL_ERROR, &e);
+        return;
+    }
+    struct view message = call->body ? view_of(call->body->data, call->body_bytes) : VIEW("");
+    struct block *block = call->grpc_status == 0 ? http_call_take_body(call) : NULL;
+    if (!block) {
+        error_set(&e, STATUS_BAD_ANSWER, "the worker answered without a %s",
+                  call->grpc_status == 0 ? "message" : "gRPC status");
+        fail(p, b, FAIL_MALFORMED, &e);
+    } else if (!oip_grpc_read_answer(block, message, asked_rows(b), &a, &e)) {
+        block_unref(block);
+        e.status = STATUS_BAD_ANSWER;
+        fail(p, b, FAIL_MALFORMED, &e);
+    } else {
+        b->call = NULL;
+        desk_on_answer(b->desk, b, a, loop_now_us(p->loop), &p->fx);
+        home_touch(b->desk->user);
+        part_run(p);
+    }
+}
+
+static void on_infer_end(struct worker *w, struct http_call *call, enum http_call_end end, void *user,
+                         void *ctx)
+{
+    struct link *l = ctx;
+    struct batch *b = user;
+    struct error e = {0};
+    (void)w;
+    switch (end) {
+    case CALL_ANSWERED:
+        on_answered(l->part, b, call);
+        break;
+    case CALL_REFUSED:
+        fail(l->part, b, FAIL_REFUSED, NULL);
+        break;
+    case CALL_RESET:
+        error_set(&e, STATUS_BAD_ANSWER, "the worker reset the call (HTTP/2 code %u)", call->rst_code);
+        fail(l->part, b, FAIL_ERROR, &e);
+        break;
+    case CALL_LOST:
+        fail(l->part, b, FAIL_LOST, NULL);
+        break;
+    case CALL_TOO_LARGE:
+        error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is larger than limits.max_answer");
+        fail(l->part, b, FAIL_MALFORMED, &e);
+        break;
+    case CALL_MALFORMED:
+        error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is not gRPC");
+        fail(l->part, b, FAIL_MALFORMED, &e);
+        break;
+    case CALL_CANCELLED:
+        fail(l->part, b, FAIL_RECALLED, NULL);
+        break;
+    }
+}
+
+static const struct worker_ops worker_ops = {.on_model = on_model,
+                                             .on_model_gone = on_model_gone,
+                                             .on_ready = on_ready,
+                                             .on_down = on_down,
+                                             .on_infer_end = on_infer_end};
+
+// ---- life --------------------------------------------------------------------------------------------
+
+static struct view *known_models(struct gateway *g)
+{
+    struct view *names = mem_zalloc((g->config->model_count + 1) * sizeof(*names));
+    for (unsigned i = 0; names && i < g->config->model_count; i++)
+        names[i] = view_str(g->config->models[i].name);
+    return names;
+}
+
+static struct link *link_new(struct part *p, unsigned id)
+{
+    struct gateway *g = p->gateway;
+    struct link *l = mem_zalloc(sizeof(*l));
+    if (!l)
+        return NULL;
+    l->part = p;
+    l->id = id;
+    struct worker_config c = {.addr = g->replicas[id].addr,
+                              .tls = g->replicas[id].tls ? g->tls_client : NULL,
+                              .name = g->replicas[id].name,
+                              .probe_interval_us = g->config->health.interval_us,
+                              .probe_timeout_us = g->config->health.timeout_us,
+                              .probe_failures = g->config->health.failures,
+                              .max_answer = g->config->limits.max_answer,
+                              .known_models = g->known_models,
+                              .n_known_models = g->config->model_count};
+    l->worker = worker_new(p->loop, &c, &worker_ops, l);
+    if (!l->worker) {
+        mem_free(l);
+        return NULL;
+    }
+    return l;
+}
+
+bool workers_build(struct part *p)
+{
+    struct gateway *g = p->gateway;
+    if (!g->known_models && !(g->known_models = known_models(g)))
+        return false;
+    p->links = mem_zalloc((g->n_replicas ? g->n_replicas : 1) * sizeof(struct link *));
+    for (unsigned id = 0; p->links && id < g->n_replicas; id++) {
+        p->links[id] = link_new(p, id);
+        if (!p->links[id])
+            return false;
+    }
+    return p->links != NULL;
+}
+
+void workers_start(struct part *p)
+{
+    for (unsigned id = 0; id < p->gateway->n_replicas; id++)
+        worker_start(p->links[id]->worker);
+}
+
+void workers_free(struct part *p)
+{
+    for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
+        worker_free(p->links[id]->worker);
+        mem_free(p->links[id]);
+    }
+}
+
+void workers_kick(struct part *p, unsigned id)
+{
+    worker_kick(p->links[id]->worker);
+}
+
+unsigned workers_state(const struct part *p, unsigned id)
+{
+    return atomic_load_explicit(&p->links[id]->state, memory_order_relaxed);
+}

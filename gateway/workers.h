@@ -1,0 +1,18 @@
+/* gateway/workers.h: a loop's connections to the workers, and what a desk wants sent over them.
+ * Thread: the part's loop; workers_state: any (atomic). */
+#ifndef SLUICE_GATEWAY_WORKERS_H
+#define SLUICE_GATEWAY_WORKERS_H
+
+#include "gateway/part.h"
+
+bool workers_build(struct part *p); // before the loop runs
+void workers_start(struct part *p); // on the loop
+void workers_free(struct part *p);
+void workers_kick(struct part *p, unsigned id);
+unsigned workers_state(const struct part *p, unsigned id); // enum worker_state
+
+void workers_dispatch(struct part *p, struct batch *b); // FX_DISPATCH
+void workers_cancel(struct part *p, struct batch *b);   // FX_CANCEL
+void workers_suspect(struct part *p, unsigned id);      // FX_SUSPECT
+
+#endif
