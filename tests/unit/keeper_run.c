@@ -1,0 +1,484 @@
+// The keeper as it lives: real processes, a gateway and workers that play their part (rows 135, 136, 137, 144).
+// This program is the keeper, the gateway (forked) and, with "worker" as its first argument, a worker.
+#include "keeper/keeper.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+// cmocka wants the above before it
+#include <cmocka.h>
+
+static uint64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
+// ---- the actors ---------------------------------------------------------------------------------------
+
+enum play { GOOD, STUCK, FAILS, CRASHES, NEVER_ENDS };
+static enum play play;
+
+static void on_usr1(int number)
+{
+    dprintf(2, "{\"event\":\"play_usr1\"}\n");
+}
+
+static void say_word(int fd)
+{
+    struct boot_word w;
+    if (recv(fd, &w, sizeof(w), 0) != sizeof(w))
+        exit(4);
+    if (w.kind == BOOT_DRAIN && play != NEVER_ENDS)
+        exit(0);
+    dprintf(2, "{\"event\":\"play_word_%u\",\"replica\":%u,\"pid\":%u}\n", w.kind, w.replica,
+            w.pid);
+}
+
+// Answers its process id to whoever connects; beats, unless it plays stuck.
+static int fake_gateway(const struct gateway_boot *b)
+{
+    if (play == FAILS)
+        return 2;
+    if (play == CRASHES) {
+        signal(SIGABRT, SIG_DFL);
+        raise(SIGKILL);
+    }
+    signal(SIGUSR1, on_usr1);
+    struct boot_word ready = {.kind = BOOT_READY};
+    if (send(b->keeper_fd, &ready, sizeof(ready), 0) != sizeof(ready))
+        return 5;
+    for (;;) {
+        if (play != STUCK || b->page->loop[0].turn_us == 0) {
+            atomic_store(&b->page->loop[0].turn_us, now_us());
+            atomic_store(&b->page->main.turn_us, now_us());
+        }
+        struct pollfd p[3] = {{.fd = b->keeper_fd, .events = POLLIN},
+                              {.fd = b->liveness_fd, .events = POLLIN},
+                              {.fd = b->listeners[0].fd, .events = POLLIN}};
+        if (poll(p, 3, 100) <= 0)
+            continue;
+        if (p[1].revents)
+            return 3;
+        if (p[0].revents)
+            say_word(b->keeper_fd);
+        if (p[2].revents) {
+            int fd = accept(b->listeners[0].fd, NULL, NULL);
+            dprintf(fd, "%d", (int)getpid());
+            close(fd);
+        }
+    }
+}
+
+static unsigned open_descriptors(void)
+{
+    unsigned n = 0;
+    for (int fd = 0; fd < 1024; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+// worker KIND --listen unix:PATH --liveness-fd N
+static int worker_main(int argc, char **argv)
+{
+    if (argc != 7 || strcmp(argv[3], "--listen") != 0 || strcmp(argv[5], "--liveness-fd") != 0)
+        return 9;
+    if (strcmp(argv[2], "crash") == 0)
+        return 7;
+    if (strcmp(argv[2], "stubborn") == 0)
+        signal(SIGTERM, SIG_IGN);
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s", argv[4] + strlen("unix:"));
+    dprintf(2, "{\"event\":\"play_worker\",\"descriptors\":%u}\n", open_descriptors());
+    int s = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (bind(s, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(s, 5) != 0)
+        return 8;
+    char octet;
+    return read(atoi(argv[6]), &octet, 1) == 0 ? 0 : 6; // waits for the keeper's end
+}
+
+// ---- the stage ----------------------------------------------------------------------------------------
+
+static struct {
+    pid_t keeper;
+    int events; // its standard error
+    char text[1 << 16];
+    size_t n;
+    char runtime[64];
+} stage;
+
+// Looks for a line with this event that was not returned before: what different processes say has no order.
+static bool find_event(const char *want, char *line, size_t size)
+{
+    for (char *at = stage.text, *eol; (eol = strchr(at, '\n')); at = eol + 1) {
+        snprintf(line, size, "%.*s", (int)(eol - at), at);
+        if (*at == '{' && strstr(line, want)) {
+            *at = '-';
+            return true;
+        }
+    }
+    return false;
+}
+
+// Waits for it, at most 20 s.
+static const char *event(const char *name)
+{
+    static char line[2000];
+    char want[80];
+    snprintf(want, sizeof(want), "\"event\":\"%s\"", name);
+    for (uint64_t end = now_us() + 20000000; now_us() < end;) {
+        if (find_event(want, line, sizeof(line)))
+            return line;
+        struct pollfd p = {.fd = stage.events, .events = POLLIN};
+        poll(&p, 1, 100);
+        ssize_t n = read(stage.events, stage.text + stage.n, sizeof(stage.text) - 1 - stage.n);
+        if (n > 0)
+            stage.n += (size_t)n;
+        stage.text[stage.n] = '\0';
+    }
+    fail_msg("no event %s in:\n%s", name, stage.text);
+    return NULL;
+}
+
+static long field(const char *line, const char *name)
+{
+    char want[80];
+    snprintf(want, sizeof(want), "\"%s\":", name);
+    const char *at = strstr(line, want);
+    if (!at)
+        fail_msg("no \"%s\" in %s", name, line);
+    return strtol(at + strlen(want), NULL, 10);
+}
+
+static void run_keeper(const char *conf, int events)
+{
+    struct config_errors e;
+    dup2(events, 2);
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // a test that is killed leaves nothing behind
+    struct config *c = config_parse(view_str(conf), "play.conf", &e);
+    if (!c) {
+        dprintf(2, "{\"event\":\"bad_config\",\"why\":\"%s\"}\n", e.error[0].text);
+        _exit(77);
+    }
+    int status = keeper_run(c, view_str(conf), fake_gateway);
+    config_unref(c);
+    exit(status);
+}
+
+static void start(enum play p, const char *workers)
+{
+    char conf[1000];
+    int fds[2];
+    play = p;
+    memset(&stage, 0, sizeof(stage));
+    snprintf(stage.runtime, sizeof(stage.runtime), "/tmp/keeper-run-XXXXXX");
+    assert_non_null(mkdtemp(stage.runtime));
+    snprintf(conf, sizeof(conf),
+             "loops = 1 watchdog = 2s drain_delay = 0 drain_timeout = 30s runtime_dir = \"%s\"\n"
+             "listen a { address = \"127.0.0.1:0\" }\n%s",
+             stage.runtime, workers);
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    fcntl(fds[0], F_SETFL, O_NONBLOCK);
+    stage.events = fds[0];
+    fflush(NULL);
+    stage.keeper = fork();
+    if (stage.keeper == 0)
+        run_keeper(conf, fds[1]);
+    close(fds[1]);
+}
+
+#define WORKER(kind)                                                                               \
+    "worker w { command = {\"/proc/self/exe\", \"worker\", \"" kind "\"} replicas = 1 }\n"
+
+static int wait_keeper(void)
+{
+    int status = -1;
+    for (uint64_t end = now_us() + 20000000; now_us() < end; usleep(2000)) {
+        if (waitpid(stage.keeper, &status, WNOHANG) != stage.keeper)
+            continue;
+        close(stage.events);
+        return status;
+    }
+    fail_msg("the keeper goes on:\n%s", stage.text);
+    return -1;
+}
+
+// Nothing is left of it: no process, no directory.
+static void nothing_left(void)
+{
+    int status;
+    for (uint64_t end = now_us() + 5000000; now_us() < end; usleep(2000)) {
+        pid_t pid = waitpid(-1, &status, WNOHANG); // we are the reaper of what the keeper leaves
+        if (pid < 0 && errno == ECHILD) {
+            assert_int_equal(rmdir(stage.runtime), 0);
+            return;
+        }
+    }
+    fail_msg("processes are left");
+}
+
+static int port_of(const char *line)
+{
+    const char *at = strstr(line, "127.0.0.1:");
+    assert_non_null(at);
+    return atoi(at + strlen("127.0.0.1:"));
+}
+
+// The process id that the gateway answers with; waits in the backlog while there is none.
+static long ask(int port)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    char text[32] = "";
+    struct timeval patience = {10, 0};
+    setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+    assert_int_equal(connect(s, (struct sockaddr *)&a, sizeof(a)), 0);
+    assert_true(read(s, text, sizeof(text) - 1) > 0);
+    close(s);
+    return atol(text);
+}
+
+// After a scene that failed: the keeper's death ends the rest.
+static int clear_stage(void **state)
+{
+    int status;
+    if (stage.keeper > 0 && waitpid(stage.keeper, &status, WNOHANG) == 0)
+        kill(stage.keeper, SIGKILL);
+    for (uint64_t end = now_us() + 2000000; now_us() < end; usleep(2000))
+        if (waitpid(-1, &status, WNOHANG) < 0)
+            break;
+    return 0;
+}
+
+// ---- the scenes ---------------------------------------------------------------------------------------
+
+static void starts_and_drains(void **state)
+{
+    start(GOOD, WORKER("good"));
+    int port = port_of(event("listening"));
+    assert_int_equal(field(event("play_worker"), "descriptors"),
+                     4); // 0, 1, 2 and the liveness pipe
+    event("worker_listening");
+    assert_true(ask(port) > 0);
+    kill(stage.keeper, SIGTERM);
+    event("draining");
+    assert_int_equal(field(event("gateway_exited"), "status"), 0);
+    assert_int_equal(field(event("worker_exited"), "signal"), SIGTERM);
+    assert_int_equal(field(event("stopped"), "status"), 0);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void gateway_killed(void **state)
+{
+    start(GOOD, WORKER("good"));
+    int port = port_of(event("listening"));
+    long worker = field(event("worker_listening"), "pid");
+    assert_int_equal(field(event("gateway_started"), "generation"), 0);
+    long first = ask(port);
+    kill((pid_t)first, SIGKILL);
+    uint64_t began = now_us();
+    long second = ask(port);
+    uint64_t took = now_us() - began;
+    assert_int_not_equal(first, second);
+    if (took > 500000)
+        fail_msg("new connections were answered after %llu us", (unsigned long long)took);
+    assert_int_equal(field(event("gateway_exited"), "signal"), SIGKILL);
+    assert_int_equal(field(event("gateway_started"), "generation"), 1);
+    assert_int_equal(kill((pid_t)worker, 0), 0); // the worker is the one it was
+    assert_null(strstr(stage.text, "worker_exited"));
+    kill(stage.keeper, SIGINT);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void worker_killed(void **state)
+{
+    start(GOOD, WORKER("good"));
+    long gateway = field(event("gateway_started"), "pid");
+    long first = field(event("worker_listening"), "pid");
+    assert_int_equal(field(event("play_word_3"), "pid"), first); // BOOT_WORKER_UP
+    kill((pid_t)first, SIGKILL);
+    uint64_t began = now_us();
+    assert_int_equal(field(event("worker_exited"), "signal"), SIGKILL);
+    long second = field(event("worker_listening"), "pid");
+    assert_true(now_us() - began < 1000000); // row 135
+    assert_int_not_equal(first, second);
+    assert_int_equal(field(event("play_word_4"), "pid"), first); // BOOT_WORKER_GONE
+    assert_int_equal(field(event("play_word_3"), "pid"), second);
+    assert_int_equal(kill((pid_t)gateway, 0), 0);
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void keeper_killed(void **state)
+{
+    start(GOOD, WORKER("stubborn"));
+    event("worker_listening");
+    event("ready");
+    kill(stage.keeper, SIGKILL);
+    assert_true(WIFSIGNALED(wait_keeper()));
+    int status;
+    for (uint64_t end = now_us() + 2000000; now_us() < end; usleep(2000))
+        if (waitpid(-1, &status, WNOHANG) < 0)
+            break;
+    assert_int_equal(waitpid(-1, &status, WNOHANG), -1); // all have ended
+    // what it left on disk, the next start removes
+    char command[100];
+    assert_int_not_equal(rmdir(stage.runtime), 0);
+    snprintf(command, sizeof(command), "rm -rf %s", stage.runtime);
+    assert_int_equal(system(command), 0);
+}
+
+static void stuck_gateway_is_aborted(void **state)
+{
+    start(STUCK, WORKER("good"));
+    int port = port_of(event("listening"));
+    long first = ask(port);
+    const char *line = event("gateway_stuck");
+    assert_int_equal(field(line, "pid"), first);
+    assert_int_equal(field(line, "loop"), 0);
+    assert_int_equal(field(event("gateway_exited"), "signal"), SIGABRT);
+    assert_int_not_equal(ask(port), first);
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void stopped_gateway_is_replaced(void **state)
+{
+    start(GOOD, WORKER("good"));
+    int port = port_of(event("listening"));
+    long first = ask(port);
+    kill((pid_t)first, SIGSTOP); // it would not see SIGABRT without SIGCONT
+    event("gateway_stuck");
+    assert_int_equal(field(event("gateway_exited"), "signal"), SIGABRT);
+    assert_int_not_equal(ask(port), first);
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void first_start_fails(void **state)
+{
+    start(FAILS, WORKER("good"));
+    assert_int_equal(field(event("gateway_exited"), "status"), 2);
+    event("giving_up");
+    int status = wait_keeper();
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 1);
+    nothing_left();
+}
+
+static void gateway_crashes_at_every_start(void **state)
+{
+    start(CRASHES, "worker w { addresses = {\"grpc://h:1\"} }\n");
+    for (int i = 0; i < KEEPER_GATEWAY_STARTS; i++)
+        assert_int_equal(field(event("gateway_exited"), "signal"), SIGKILL);
+    assert_int_equal(field(event("giving_up"), "starts"), KEEPER_GATEWAY_STARTS);
+    assert_int_equal(WEXITSTATUS(wait_keeper()), 1);
+    nothing_left();
+}
+
+// Row 136: a worker that dies at once is started ever more slowly; the gateway goes on.
+static void worker_crash_loop(void **state)
+{
+    start(GOOD, WORKER("crash"));
+    int port = port_of(event("listening"));
+    const char *line = event("worker_exited");
+    assert_int_equal(field(line, "status"), 7);
+    assert_int_equal(field(line, "restart_in_us"), 0);
+    long last = 0;
+    for (int i = 0; i < 4; i++) {
+        long pause = field(event("worker_exited"), "restart_in_us");
+        assert_true(pause >= last && pause >= 50000); // doubling, a half at most taken off
+        last = pause / 2;
+    }
+    assert_true(ask(port) > 0);
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void second_signal_cuts(void **state)
+{
+    start(NEVER_ENDS, WORKER("stubborn"));
+    event("worker_listening");
+    kill(stage.keeper, SIGTERM);
+    event("draining");
+    uint64_t began = now_us();
+    kill(stage.keeper, SIGTERM);
+    event("cut");
+    assert_int_equal(wait_keeper(), 0);
+    assert_true(now_us() - began < 1000000);
+    nothing_left();
+}
+
+static void other_signals(void **state)
+{
+    start(GOOD, WORKER("good"));
+    event("ready");
+    kill(stage.keeper, SIGHUP);
+    event("reload_refused");
+    kill(stage.keeper, SIGUSR1);
+    event("play_usr1");
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void port_in_use(void **state)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET};
+    socklen_t n = sizeof(a);
+    inet_pton(AF_INET, "127.0.0.1", &a.sin_addr);
+    int s = socket(AF_INET, SOCK_STREAM, 0);
+    assert_int_equal(bind(s, (struct sockaddr *)&a, n) | listen(s, 1), 0);
+    getsockname(s, (struct sockaddr *)&a, &n);
+    char more[200];
+    snprintf(more, sizeof(more), "listen b { address = \"127.0.0.1:%u\" }\n%s", ntohs(a.sin_port),
+             WORKER("good"));
+    start(GOOD, more);
+    assert_non_null(strstr(event("start_failed"), "in use"));
+    assert_int_equal(WEXITSTATUS(wait_keeper()), 1);
+    close(s);
+    nothing_left();
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && strcmp(argv[1], "worker") == 0)
+        return worker_main(argc, argv);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(starts_and_drains, clear_stage),
+        cmocka_unit_test_teardown(gateway_killed, clear_stage),
+        cmocka_unit_test_teardown(worker_killed, clear_stage),
+        cmocka_unit_test_teardown(keeper_killed, clear_stage),
+        cmocka_unit_test_teardown(stuck_gateway_is_aborted, clear_stage),
+        cmocka_unit_test_teardown(stopped_gateway_is_replaced, clear_stage),
+        cmocka_unit_test_teardown(first_start_fails, clear_stage),
+        cmocka_unit_test_teardown(gateway_crashes_at_every_start, clear_stage),
+        cmocka_unit_test_teardown(worker_crash_loop, clear_stage),
+        cmocka_unit_test_teardown(second_signal_cuts, clear_stage),
+        cmocka_unit_test_teardown(other_signals, clear_stage),
+        cmocka_unit_test_teardown(port_in_use, clear_stage),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,195 @@
+// What the keeper takes from the system: the file, the private directory, sockets, programs (row 122).
+#include "keeper/runtime.h"
+#include "net/listen.h"
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+// cmocka wants the four above before it
+#include <cmocka.h>
+
+static char base[64];
+
+static int enter(void **state)
+{
+    snprintf(base, sizeof(base), "/tmp/keeper-test-XXXXXX");
+    return mkdtemp(base) ? chdir(base) : -1;
+}
+
+static int leave(void **state)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", base);
+    return chdir("/") || system(command);
+}
+
+static void put_file(const char *path, const char *text, size_t n)
+{
+    FILE *f = fopen(path, "wb");
+    assert_non_null(f);
+    assert_int_equal(fwrite(text, 1, n, f), n);
+    fclose(f);
+}
+
+static void files(void **state)
+{
+    struct buffer b;
+    char why[RUNTIME_ERROR];
+    buffer_init(&b);
+    assert_false(runtime_read_file("none.conf", &b, why));
+    assert_string_equal(why, "none.conf: No such file or directory");
+    assert_false(runtime_read_file("/tmp", &b, why));
+    assert_string_equal(why, "/tmp: not a regular file");
+    mkfifo("fifo", 0600);
+    assert_false(runtime_read_file("fifo", &b, why)); // and does not wait for a writer
+    assert_string_equal(why, "fifo: not a regular file");
+    put_file("good", "loops = 1\n", 10);
+    assert_true(runtime_read_file("good", &b, why));
+    assert_int_equal(buffer_len(&b), 10);
+    buffer_reset(&b);
+    char *large = calloc(1, 10 << 20);
+    put_file("large", large, 10 << 20);
+    assert_false(runtime_read_file("large", &b, why));
+    assert_string_equal(why, "large: larger than 1MiB");
+    assert_true(b.cap <= 4u << 20);
+    free(large);
+    if (geteuid() != 0) {
+        chmod("good", 0);
+        assert_false(runtime_read_file("good", &b, why));
+        assert_string_equal(why, "good: Permission denied");
+    }
+    buffer_deinit(&b);
+}
+
+static void private_directory(void **state)
+{
+    struct runtime_dir a, b;
+    struct stat st;
+    char why[RUNTIME_ERROR], path[200];
+    assert_true(runtime_dir_make(&a, base, why));
+    assert_int_equal(stat(a.path, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    snprintf(path, sizeof(path), "%s/w0-0.sock", a.path);
+    put_file(path, "", 0);
+    // another keeper beside it leaves it alone
+    assert_true(runtime_dir_make(&b, base, why));
+    assert_int_equal(access(path, F_OK), 0);
+    assert_string_not_equal(a.path, b.path);
+    // one that was killed holds no lock any more: the next start removes what it left
+    close(b.lock_fd);
+    char left[80];
+    snprintf(left, sizeof(left), "%s", b.path);
+    assert_true(runtime_dir_make(&b, base, why));
+    assert_int_not_equal(access(left, F_OK), 0);
+    assert_int_equal(access(path, F_OK), 0);
+    runtime_dir_remove(&a);
+    assert_int_not_equal(access(path, F_OK), 0);
+    runtime_dir_remove(&b);
+    assert_false(runtime_dir_make(&b, "/nonexistent", why));
+    assert_string_equal(why, "runtime_dir /nonexistent: No such file or directory");
+    char deep[160];
+    memset(deep, 'a', sizeof(deep));
+    deep[0] = '/';
+    deep[159] = '\0';
+    assert_false(runtime_dir_make(&b, deep, why));
+    assert_non_null(strstr(why, "too long for a Unix socket"));
+    runtime_dir_remove(&b); // nothing to remove
+}
+
+static struct config *parse(const char *text)
+{
+    struct config_errors e;
+    struct config *c = config_parse(view_str(text), "t.conf", &e);
+    if (!c)
+        fail_msg("%s", e.error[0].text);
+    return c;
+}
+
+static unsigned open_descriptors(void)
+{
+    unsigned n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+static void sockets(void **state)
+{
+    struct sockets s;
+    char why[RUNTIME_ERROR];
+    unsigned before = open_descriptors();
+    struct config *c = parse("listen a { address = 127.0.0.1:0 }\n"
+                             "listen b { address = unix:b.sock }\n"
+                             "admin { address = 127.0.0.1:0 }\n"
+                             "worker w { addresses = {grpc://h:1} }\n");
+    if (!sockets_open(&s, c, 3, why))
+        fail_msg("%s", why);
+    assert_int_equal(s.count, 3 + 1); // TCP: one a loop; Unix: one shared
+    assert_string_equal(s.listeners[0].address, s.listeners[2].address);
+    assert_true(atoi(strrchr(s.listeners[0].address, ':') + 1) > 0);
+    assert_int_equal(s.listeners[2].loop, 2);
+    assert_false(s.listeners[2].shared);
+    assert_true(s.listeners[3].shared);
+    assert_int_equal(s.listeners[3].listen, 1);
+    assert_true(fcntl(s.listeners[0].fd, F_GETFD) & FD_CLOEXEC);
+    assert_true(s.admin_fd >= 0);
+    // the same port again: refused, and nothing stays open
+    char text[300];
+    struct sockets t;
+    snprintf(text, sizeof(text),
+             "listen x { address = 127.0.0.1:0 }\nlisten y { address = %s }\n"
+             "worker w { addresses = {grpc://h:1} }\n",
+             s.listeners[0].address);
+    struct config *d = parse(text);
+    unsigned middle = open_descriptors();
+    assert_false(sockets_open(&t, d, 2, why));
+    assert_non_null(strstr(why, "listen \"y\""));
+    assert_non_null(strstr(why, "in use"));
+    assert_int_equal(open_descriptors(), middle);
+    sockets_close(&s);
+    assert_int_not_equal(access("b.sock", F_OK), 0);
+    assert_int_equal(open_descriptors(), before);
+    config_unref(c);
+    config_unref(d);
+}
+
+static void programs_and_files(void **state)
+{
+    char path[600];
+    assert_true(runtime_find_program("sh", path, sizeof(path)));
+    assert_true(path[0] == '/');
+    assert_false(runtime_find_program("no-such-program-here", path, sizeof(path)));
+    assert_false(runtime_find_program("./good", path, sizeof(path)));
+    assert_false(runtime_find_program("/tmp", path, sizeof(path))); // a directory is none
+    put_file("cert.pem", "x", 1);
+    struct config *c =
+        parse("listen a { address = 127.0.0.1:0 certificate = cert.pem key = no.pem }\n"
+              "admin { address = 127.0.0.1:0 token_file = no.token }\n"
+              "worker w { command = {no-such-program-here} }\n");
+    int fd = open("said", O_RDWR | O_CREAT | O_TRUNC, 0600);
+    assert_int_equal(runtime_check_files(c, "g.conf", fd), 3);
+    char said[1000] = "";
+    assert_true(pread(fd, said, sizeof(said) - 1, 0) > 0);
+    close(fd);
+    assert_non_null(strstr(said, "g.conf: listen \"a\": key: no.pem: No such file or directory\n"));
+    assert_non_null(
+        strstr(said, "g.conf: admin: token_file: no.token: No such file or directory\n"));
+    assert_non_null(strstr(said, "g.conf: worker \"w\": program \"no-such-program-here\" not found "
+                                 "beside sluice nor in PATH\n"));
+    config_unref(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(files),
+        cmocka_unit_test(private_directory),
+        cmocka_unit_test(sockets),
+        cmocka_unit_test(programs_and_files),
+    };
+    return cmocka_run_group_tests(tests, enter, leave);
+}

@@ -1,0 +1,134 @@
+// The keeper's pure parts: how long to wait after a death, and whether a loop is stuck.
+#include "keeper/backoff.h"
+#include "keeper/watchdog.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+// cmocka wants the four above before it
+#include <cmocka.h>
+
+static void first_death_is_answered_at_once(void **state)
+{
+    struct backoff b = {0};
+    struct rand r;
+    rand_seed(&r, 1);
+    assert_int_equal(backoff_after_death(&b, 5000, &r), 0);
+    assert_true(backoff_after_death(&b, 5000, &r) > 0);
+    // a long life in between forgets
+    assert_int_equal(backoff_after_death(&b, BACKOFF_LONG_LIFE_US, &r), 0);
+    assert_true(backoff_after_death(&b, BACKOFF_LONG_LIFE_US - 1, &r) > 0);
+}
+
+// Row 136: a crash loop slows down to one start in 5 to 10 s and no further, for ever.
+static void crash_loop_slows_down(void **state)
+{
+    struct rand r;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct backoff b = {0};
+        rand_seed(&r, seed);
+        backoff_after_death(&b, 0, &r);
+        uint64_t most = BACKOFF_FIRST_US;
+        for (int i = 0; i < 200; i++) {
+            uint64_t wait = backoff_after_death(&b, 1000, &r);
+            assert_in_range(wait, most / 2, most);
+            most = most * 2 < BACKOFF_MOST_US ? most * 2 : BACKOFF_MOST_US;
+        }
+    }
+}
+
+static void pauses_are_spread(void **state)
+{
+    struct rand r;
+    uint64_t low = UINT64_MAX, high = 0;
+    for (uint64_t seed = 0; seed < 100; seed++) {
+        struct backoff b = {.quick_deaths = 1};
+        rand_seed(&r, seed);
+        uint64_t wait = backoff_after_death(&b, 0, &r);
+        low = wait < low ? wait : low;
+        high = wait > high ? wait : high;
+    }
+    assert_true(low < BACKOFF_FIRST_US * 6 / 10 && high > BACKOFF_FIRST_US * 9 / 10);
+}
+
+static struct heartbeat_page page;
+static struct watchdog dog;
+#define LIMIT (10 * WATCHDOG_TICK_US)
+
+static void beat(unsigned loop, uint64_t value)
+{
+    atomic_store(&page.loop[loop].turn_us, value);
+}
+
+static int look(uint64_t tick)
+{
+    return watchdog_look(&dog, &page, 2, LIMIT, 1000 * WATCHDOG_TICK_US + tick * WATCHDOG_TICK_US);
+}
+
+static void begin(void)
+{
+    memset(&page, 0, sizeof(page));
+    watchdog_reset(&dog);
+}
+
+static void stuck_loop_is_named(void **state)
+{
+    begin();
+    beat(0, 1);
+    beat(1, 1);
+    for (uint64_t t = 0; t < 10; t++) {
+        beat(0, t + 2);
+        assert_int_equal(look(t), WATCHDOG_FINE);
+    }
+    beat(0, 100);
+    assert_int_equal(look(10), 1);
+}
+
+static void main_thread_is_watched(void **state)
+{
+    begin();
+    atomic_store(&page.main.turn_us, 7);
+    for (uint64_t t = 0; t < 10; t++)
+        assert_int_equal(look(t), WATCHDOG_FINE);
+    assert_int_equal(look(10), 2);
+}
+
+static void not_begun_and_ended_are_fine(void **state)
+{
+    begin();
+    for (uint64_t t = 0; t < 100; t++)
+        assert_int_equal(look(t), WATCHDOG_FINE);
+    beat(0, 5);
+    for (uint64_t t = 100; t < 105; t++)
+        assert_int_equal(look(t), WATCHDOG_FINE);
+    beat(0, 0); // ended in order
+    for (uint64_t t = 105; t < 150; t++)
+        assert_int_equal(look(t), WATCHDOG_FINE);
+}
+
+// The machine slept for an hour, or keeper and gateway were stopped together: no verdict at once.
+static void standing_still_together_is_no_fault(void **state)
+{
+    begin();
+    beat(0, 1);
+    assert_int_equal(look(0), WATCHDOG_FINE);
+    assert_int_equal(look(3600), WATCHDOG_FINE);
+    beat(0, 2);
+    for (uint64_t t = 3601; t < 3611; t++)
+        assert_int_equal(look(t), WATCHDOG_FINE);
+    assert_int_equal(look(3611), 0); // but then it counts
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(first_death_is_answered_at_once),
+        cmocka_unit_test(crash_loop_slows_down),
+        cmocka_unit_test(pauses_are_spread),
+        cmocka_unit_test(stuck_loop_is_named),
+        cmocka_unit_test(main_thread_is_watched),
+        cmocka_unit_test(not_begun_and_ended_are_fine),
+        cmocka_unit_test(standing_still_together_is_no_fault),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
