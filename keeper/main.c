@@ -1,4 +1,5 @@
 /* sluice: options, and the file that everything else comes from. */
+#include "base/version.h"
 #include "config/keys.h"
 #include "gateway/gateway.h"
 #include "keeper/keeper.h"
@@ -6,10 +7,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
-
-#ifndef SLUICE_VERSION
-#define SLUICE_VERSION "0.1.0"
-#endif
 
 enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
