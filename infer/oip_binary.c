@@ -61,6 +61,9 @@ bool oip_raw_decode(struct arena *a, struct view body, const struct model_metada
     if (!t)
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
     *t = m->inputs[0];
+    t->name = arena_copy(a, m->inputs[0].name); // the model may be reloaded under the request
+    if (!t->name.n)
+        return error_set(e, STATUS_UNAVAILABLE, "out of memory");
     t->data = body.n ? (const uint8_t *)body.p : NULL;
     t->bytes = body.n;
     struct oip_place at = {"inputs", 0, "data"};

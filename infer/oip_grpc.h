@@ -8,10 +8,10 @@
 #include "base/buffer.h"
 #include "infer/oip.h"
 
-#define OIP_COPY_BELOW                                                                             \
-    ((size_t)4096) // toward a worker: smaller rows are copied (measured: small                    \
-                   // iovecs lose to memcpy)
-#define OIP_PIN_FROM ((size_t)16 << 10) // toward a client: larger rows are referenced
+// Toward a worker smaller rows are copied (measured: small iovecs lose to memcpy); toward a client larger
+// ones are referenced.
+#define OIP_COPY_BELOW ((size_t)4096)
+#define OIP_PIN_FROM ((size_t)16 << 10)
 
 // ---- a request, as a server --------------------------------------------------------------------------
 

@@ -1,0 +1,280 @@
+#include "infer/oip_grpc.h"
+#include "infer/oip_pb.h"
+
+/* ModelInferRequest: first the message's fields, all bounded; then the data of one input after the other,
+ * raw_input_contents as views, typed contents converted in steps. */
+
+struct oip_grpc {
+    struct arena *arena;
+    struct infer_request *out;
+    struct view message;
+    struct view *contents; // [n_inputs], .p NULL: none
+    struct view *raw;      // [n_raw]
+    unsigned n_raw, cap_inputs, cap_contents, cap_outputs, cap_raw;
+    unsigned done; // inputs whose data is there
+    bool fields_read, converting;
+    struct oip_contents converter;
+};
+
+static bool no_memory(struct error *e)
+{
+    return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+}
+
+static bool malformed(const char *why, struct error *e)
+{
+    return error_set(e, STATUS_BAD_REQUEST, "message: %s",
+                     why ? why : "a field has another wire type");
+}
+
+static bool add_param(struct oip_grpc *d, struct view entry, struct error *e)
+{
+    struct infer_request *r = d->out;
+    struct param p;
+    if (!oip_pb_param(entry, &p))
+        return error_set(e, STATUS_BAD_REQUEST, "parameters: an entry cannot be read");
+    for (unsigned i = 0; i < r->n_params; i++)
+        if (view_eq(r->params[i].key, p.key))
+            return error_set(e, STATUS_BAD_REQUEST, "parameters: duplicate key");
+    if (!r->params && !(r->params = arena_array(d->arena, INFER_MAX_PARAMS, sizeof(p))))
+        return no_memory(e);
+    return oip_take_param(r, &p, e);
+}
+
+static bool add_input(struct oip_grpc *d, struct view message, struct error *e)
+{
+    struct infer_request *r = d->out;
+    struct oip_place at = {"inputs", r->n_inputs, "contents"};
+    if (r->n_inputs == INFER_MAX_TENSORS)
+        return error_set(e, STATUS_BAD_REQUEST, "inputs: more than %d", INFER_MAX_TENSORS);
+    struct tensor *t = oip_grown(d->arena, r->inputs, r->n_inputs, &d->cap_inputs, sizeof(*t));
+    struct view *c = oip_grown(d->arena, d->contents, r->n_inputs, &d->cap_contents, sizeof(*c));
+    if (!t || !c)
+        return no_memory(e);
+    r->inputs = t;
+    d->contents = c;
+    if (!oip_pb_tensor(message, &t[r->n_inputs], &c[r->n_inputs], &at, e))
+        return false;
+    r->n_inputs++;
+    return true;
+}
+
+static bool output_param(struct requested_output *o, struct view entry, unsigned index,
+                         struct error *e)
+{
+    struct param p;
+    if (!oip_pb_param(entry, &p))
+        return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].parameters: an entry cannot be read",
+                         index);
+    if (p.key.n >= 14 && memcmp(p.key.p, "shared_memory_", 14) == 0)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "outputs[%u].parameters: shared memory is not served over a network",
+                         index);
+    if (!view_is(p.key, "classification"))
+        return true;
+    bool whole = p.type == PARAM_INT64 || p.type == PARAM_UINT64; // one union
+    if (!whole || p.u > UINT32_MAX)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "outputs[%u].parameters.classification: expected a non-negative integer",
+                         index);
+    o->classification = (uint32_t)p.u;
+    return true;
+}
+
+static bool add_output(struct oip_grpc *d, struct view message, struct error *e)
+{
+    struct infer_request *r = d->out;
+    struct pb_reader fields;
+    struct pb_field f;
+    if (r->n_outputs == INFER_MAX_TENSORS)
+        return error_set(e, STATUS_BAD_REQUEST, "outputs: more than %d", INFER_MAX_TENSORS);
+    struct requested_output *o =
+        oip_grown(d->arena, r->outputs, r->n_outputs, &d->cap_outputs, sizeof(*o));
+    if (!o)
+        return no_memory(e);
+    r->outputs = o;
+    o += r->n_outputs;
+    *o = (struct requested_output){.binary = true};
+    pb_read(&fields, message);
+    for (unsigned n = 0; pb_next(&fields, &f); n++) {
+        if (n == OIP_MAX_FIELDS)
+            return malformed("an output has too many fields", e);
+        if (f.number > 2)
+            continue;
+        if (f.wire != PB_LEN)
+            return malformed(NULL, e);
+        if (f.number == 1)
+            o->name = f.data;
+        else if (!output_param(o, f.data, r->n_outputs, e))
+            return false;
+    }
+    if (fields.error)
+        return malformed(fields.error, e);
+    if (o->name.n == 0 || !oip_utf8(o->name))
+        return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].name: expected a name", r->n_outputs);
+    r->n_outputs++;
+    return true;
+}
+
+static bool add_raw(struct oip_grpc *d, struct view octets, struct error *e)
+{
+    if (d->n_raw == INFER_MAX_TENSORS)
+        return error_set(e, STATUS_BAD_REQUEST, "raw_input_contents: more than %d",
+                         INFER_MAX_TENSORS);
+    struct view *raw = oip_grown(d->arena, d->raw, d->n_raw, &d->cap_raw, sizeof(*raw));
+    if (!raw)
+        return no_memory(e);
+    d->raw = raw;
+    raw[d->n_raw++] = octets;
+    return true;
+}
+
+static bool on_field(struct oip_grpc *d, const struct pb_field *f, struct error *e)
+{
+    struct infer_request *r = d->out;
+    if (f->number > 7)
+        return true;
+    if (f->wire != PB_LEN)
+        return malformed(NULL, e);
+    switch (f->number) {
+    case 1:
+        r->model = f->data;
+        return true;
+    case 2:
+        r->version = f->data;
+        return true;
+    case 3:
+        r->id = f->data;
+        return true;
+    case 4:
+        return add_param(d, f->data, e);
+    case 5:
+        return add_input(d, f->data, e);
+    case 6:
+        return add_output(d, f->data, e);
+    default:
+        return add_raw(d, f->data, e);
+    }
+}
+
+static bool check_fields(struct oip_grpc *d, struct error *e)
+{
+    struct infer_request *r = d->out;
+    if (!model_name_ok(r->model))
+        return error_set(e, STATUS_BAD_REQUEST, "model_name: expected [A-Za-z0-9._-]{1,128}");
+    if (r->version.n && !model_name_ok(r->version))
+        return error_set(e, STATUS_BAD_REQUEST, "model_version: expected [A-Za-z0-9._-]{1,128}");
+    if (!oip_utf8(r->id))
+        return error_set(e, STATUS_BAD_REQUEST, "id: expected UTF-8");
+    if (r->n_inputs == 0)
+        return error_set(e, STATUS_BAD_REQUEST, "inputs: expected at least one");
+    if (!oip_check_names(r, e))
+        return false;
+    if (d->n_raw && d->n_raw != r->n_inputs)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "raw_input_contents: expected %u, one for each input, got %u", r->n_inputs,
+                         d->n_raw);
+    for (unsigned i = 0; d->n_raw && i < r->n_inputs; i++)
+        if (d->contents[i].n)
+            return error_set(e, STATUS_BAD_REQUEST,
+                             "inputs[%u].contents: comes together with raw_input_contents", i);
+    return true;
+}
+
+static bool read_fields(struct oip_grpc *d, struct error *e)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    pb_read(&r, d->message);
+    for (unsigned n = 0; pb_next(&r, &f); n++) {
+        if (n == OIP_MAX_FIELDS)
+            return malformed("too many fields", e);
+        if (!on_field(d, &f, e))
+            return false;
+    }
+    if (r.error)
+        return malformed(r.error, e);
+    d->fields_read = true;
+    return check_fields(d, e);
+}
+
+static bool take_raw(struct oip_grpc *d, struct error *e)
+{
+    struct oip_place at = {"inputs", d->done, "data"};
+    struct tensor *t = &d->out->inputs[d->done];
+    struct view raw = d->raw[d->done];
+    t->data = raw.n ? (const uint8_t *)raw.p : NULL;
+    t->bytes = raw.n;
+    if (!oip_check_raw(e, &at, t))
+        return false;
+    uint64_t count;
+    if (t->dtype == DT_BYTES && tensor_count(t->shape, t->rank, &count) &&
+        !tensor_bytes_check(t->data, t->bytes, count))
+        return error_set(
+            e, STATUS_BAD_REQUEST,
+            "inputs[%u].data: the octets are not as many BYTES elements as the shape says",
+            d->done);
+    d->done++;
+    return true;
+}
+
+static enum oip_step take_contents(struct oip_grpc *d, size_t max, struct error *e)
+{
+    struct oip_place at = {"inputs", d->done, "contents"};
+    if (!d->converting && !oip_contents_begin(&d->converter, d->arena, d->contents[d->done],
+                                              &d->out->inputs[d->done], &at, e))
+        return OIP_ERROR;
+    d->converting = true;
+    enum oip_step step = oip_contents_step(&d->converter, max, e);
+    if (step == OIP_DONE) {
+        d->converting = false;
+        d->done++;
+    }
+    return step;
+}
+
+enum oip_step oip_grpc_step(struct oip_grpc *d, size_t max_bytes, struct error *e)
+{
+    if (!d->fields_read && !read_fields(d, e))
+        return OIP_ERROR;
+    size_t work = 0;
+    while (d->done < d->out->n_inputs) {
+        if (work >= max_bytes)
+            return OIP_MORE;
+        if (d->n_raw) {
+            bool walk = d->out->inputs[d->done].dtype == DT_BYTES;
+            work += walk ? d->raw[d->done].n : 0;
+            if (!take_raw(d, e))
+                return OIP_ERROR;
+            continue;
+        }
+        work += d->contents[d->done].n;
+        enum oip_step step = take_contents(d, max_bytes, e);
+        if (step != OIP_DONE)
+            return step;
+    }
+    request_seal(d->out);
+    return OIP_DONE;
+}
+
+struct oip_grpc *oip_grpc_begin(struct arena *a, struct view message, struct infer_request *out)
+{
+    struct oip_grpc *d = arena_alloc(a, sizeof(*d));
+    if (!d)
+        return NULL;
+    *out = (struct infer_request){.format = FORMAT_OIP_GRPC};
+    *d = (struct oip_grpc){.arena = a, .out = out, .message = message};
+    return d;
+}
+
+bool oip_grpc_decode(struct arena *a, struct view message, struct infer_request *out,
+                     struct error *e)
+{
+    struct oip_grpc *d = oip_grpc_begin(a, message, out);
+    if (!d)
+        return no_memory(e);
+    enum oip_step s;
+    while ((s = oip_grpc_step(d, SIZE_MAX, e)) == OIP_MORE)
+        ;
+    return s == OIP_DONE;
+}

@@ -1,0 +1,268 @@
+#include "infer/oip_pb.h"
+#include "base/json_inside.h" // json_utf8_length
+
+bool oip_utf8(struct view v)
+{
+    for (const char *p = v.p, *end = v.p + v.n; v.n && p < end;) {
+        unsigned n = json_utf8_length(p, end);
+        if (n == 0)
+            return false;
+        p += n;
+    }
+    return true;
+}
+
+void *oip_grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size)
+{
+    if (n < *cap)
+        return old;
+    unsigned more = *cap ? *cap * 2 : 4;
+    void *p = arena_array(a, more, size);
+    if (!p)
+        return NULL;
+    if (n)
+        memcpy(p, old, n * size);
+    *cap = more;
+    return p;
+}
+
+// ---- parameters ----------------------------------------------------------------------------------------
+
+static bool param_value(struct view message, struct param *out)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    bool has = false;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number < 1 || f.number > 5)
+            continue;
+        static const struct {
+            enum pb_wire wire;
+            enum param_type type;
+        } choice[6] = {[1] = {PB_VARINT, PARAM_BOOL},
+                       [2] = {PB_VARINT, PARAM_INT64},
+                       [3] = {PB_LEN, PARAM_STRING},
+                       [4] = {PB_I64, PARAM_DOUBLE},
+                       [5] = {PB_VARINT, PARAM_UINT64}};
+        if (f.wire != choice[f.number].wire)
+            return false;
+        has = true;
+        out->type = choice[f.number].type;
+        out->s = f.data;
+        if (out->type == PARAM_BOOL)
+            out->b = f.value != 0;
+        else
+            memcpy(&out->u, &f.value, sizeof(out->u)); // i, u and d are 8 octets in one union
+    }
+    return !r.error && has && (out->type != PARAM_STRING || oip_utf8(out->s));
+}
+
+bool oip_pb_param(struct view entry, struct param *out)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    struct view value = {0};
+    *out = (struct param){0};
+    pb_read(&r, entry);
+    while (pb_next(&r, &f)) {
+        if (f.number > 2)
+            continue;
+        if (f.wire != PB_LEN)
+            return false;
+        *(f.number == 1 ? &out->key : &value) = f.data;
+    }
+    return !r.error && oip_utf8(out->key) && param_value(value, out);
+}
+
+static size_t value_size(const struct param *p)
+{
+    switch (p->type) {
+    case PARAM_BOOL:
+        return 2;
+    case PARAM_INT64:
+        return pb_uint_size(2, (uint64_t)p->i);
+    case PARAM_STRING:
+        return pb_len_size(3, p->s.n);
+    case PARAM_DOUBLE:
+        return 9;
+    case PARAM_UINT64:
+        return pb_uint_size(5, p->u);
+    }
+    return 0;
+}
+
+static uint8_t *w_value(uint8_t *at, const struct param *p)
+{
+    switch (p->type) {
+    case PARAM_BOOL:
+        return pb_w_uint(at, 1, p->b);
+    case PARAM_INT64:
+        return pb_w_uint(at, 2, (uint64_t)p->i);
+    case PARAM_STRING:
+        return pb_w_bytes(at, 3, p->s);
+    case PARAM_DOUBLE:
+        at = pb_w_tag(at, 4, PB_I64);
+        memcpy(at, &p->d, sizeof(p->d));
+        return at + sizeof(p->d);
+    case PARAM_UINT64:
+        return pb_w_uint(at, 5, p->u);
+    }
+    return at;
+}
+
+static size_t entry_size(const struct param *p)
+{
+    return pb_len_size(1, p->key.n) + pb_len_size(2, value_size(p));
+}
+
+size_t oip_pb_param_size(uint32_t field, const struct param *p)
+{
+    return pb_len_size(field, entry_size(p));
+}
+
+uint8_t *oip_pb_w_param(uint8_t *at, uint32_t field, const struct param *p)
+{
+    at = pb_w_len(at, field, entry_size(p));
+    at = pb_w_bytes(at, 1, p->key);
+    at = pb_w_len(at, 2, value_size(p));
+    return w_value(at, p);
+}
+
+// ---- tensors -------------------------------------------------------------------------------------------
+
+static bool add_dim(struct tensor *t, uint64_t v, const struct oip_place *at, struct error *e)
+{
+    if (t->rank == TENSOR_MAX_RANK)
+        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].shape: expected at most 8 dimensions",
+                         at->what, at->index);
+    if ((int64_t)v < 0)
+        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].shape: expected non-negative integers",
+                         at->what, at->index);
+    t->shape[t->rank++] = (int64_t)v;
+    return true;
+}
+
+static bool malformed(const struct oip_place *at, const char *why, struct error *e)
+{
+    return error_set(e, STATUS_BAD_REQUEST, "%s[%u]: %s", at->what, at->index,
+                     why ? why : "a field has another wire type");
+}
+
+static bool read_dims(const struct pb_field *f, struct tensor *t, const struct oip_place *at,
+                      struct error *e)
+{
+    if (f->wire == PB_VARINT)
+        return add_dim(t, f->value, at, e);
+    if (f->wire != PB_LEN)
+        return malformed(at, NULL, e);
+    struct pb_reader run;
+    uint64_t v;
+    pb_read(&run, f->data);
+    while (pb_packed_varint(&run, &v))
+        if (!add_dim(t, v, at, e))
+            return false;
+    return !run.error || malformed(at, run.error, e);
+}
+
+static bool tensor_param(struct view entry, const struct oip_place *at, struct error *e)
+{
+    struct param p;
+    if (!oip_pb_param(entry, &p))
+        return malformed(at, "a parameter cannot be read", e);
+    if (p.key.n >= 14 && memcmp(p.key.p, "shared_memory_", 14) == 0)
+        return malformed(at, "shared memory is not served over a network", e);
+    return true; // others mean nothing to us
+}
+
+static bool tensor_field(const struct pb_field *f, struct tensor *t, struct view *contents,
+                         const struct oip_place *at, struct error *e)
+{
+    if (f->number > 5)
+        return true;
+    if (f->number == 3)
+        return read_dims(f, t, at, e);
+    if (f->wire != PB_LEN)
+        return malformed(at, NULL, e);
+    switch (f->number) {
+    case 1:
+        t->name = f->data;
+        return true;
+    case 2:
+        t->dtype = dtype_of(f->data);
+        return true;
+    case 4:
+        return tensor_param(f->data, at, e);
+    default:
+        if (contents->p)
+            return malformed(at, "has contents twice", e);
+        *contents = f->data;
+        return true;
+    }
+}
+
+bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
+                   const struct oip_place *at, struct error *e)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    *t = (struct tensor){0};
+    *contents = (struct view){0};
+    pb_read(&r, message);
+    for (unsigned n = 0; pb_next(&r, &f); n++) {
+        if (n == OIP_MAX_FIELDS)
+            return malformed(at, "has too many fields", e);
+        if (!tensor_field(&f, t, contents, at, e))
+            return false;
+    }
+    if (r.error)
+        return malformed(at, r.error, e);
+    if (t->name.n == 0 || !oip_utf8(t->name))
+        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].name: expected a name", at->what,
+                         at->index);
+    if (t->dtype == DT_INVALID)
+        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].datatype: expected a known datatype",
+                         at->what, at->index);
+    return true;
+}
+
+static uint64_t dim(const struct tensor *t, unsigned i, int64_t first)
+{
+    return (uint64_t)(i == 0 && first > 0 ? first : t->shape[i]);
+}
+
+static size_t dims_size(const struct tensor *t, int64_t first)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < t->rank; i++)
+        n += pb_varint_size(dim(t, i, first));
+    return n;
+}
+
+static struct view dtype_name(const struct tensor *t)
+{
+    return view_str(dtype_table[t->dtype].name);
+}
+
+static size_t tensor_body_size(const struct tensor *t, int64_t first)
+{
+    return pb_len_size(1, t->name.n) + pb_len_size(2, dtype_name(t).n) +
+           (t->rank ? pb_len_size(3, dims_size(t, first)) : 0);
+}
+
+size_t oip_pb_tensor_size(uint32_t field, const struct tensor *t, int64_t first)
+{
+    return pb_len_size(field, tensor_body_size(t, first));
+}
+
+uint8_t *oip_pb_w_tensor(uint8_t *at, uint32_t field, const struct tensor *t, int64_t first)
+{
+    at = pb_w_len(at, field, tensor_body_size(t, first));
+    at = pb_w_bytes(at, 1, t->name);
+    at = pb_w_bytes(at, 2, dtype_name(t));
+    if (t->rank)
+        at = pb_w_len(at, 3, dims_size(t, first));
+    for (unsigned i = 0; i < t->rank; i++)
+        at = pb_w_varint(at, dim(t, i, first));
+    return at;
+}

@@ -1,0 +1,51 @@
+/* infer/oip_pb.h: pieces of the protobuf messages that requests and answers share. Used by oip_grpc_*.c.
+ * InferInputTensor and InferOutputTensor have the same numbers; so have both forms of parameters. */
+#ifndef SLUICE_INFER_OIP_PB_H
+#define SLUICE_INFER_OIP_PB_H
+
+#include "base/pb.h"
+#include "infer/oip.h"
+
+#define OIP_MAX_FIELDS 4096 // of one message outside its tensors: none of ours comes near
+
+// The typed `contents` of one tensor on their way into raw form.
+struct oip_contents {
+    struct arena *arena;
+    struct tensor *t;
+    struct oip_place at;
+    struct pb_reader fields, run; // the message's; of the packed field that is open
+    bool in_run;
+    uint64_t count, got;
+    uint8_t *values;
+    size_t bytes, room;
+};
+// t: name, dtype, shape known. False: e.
+bool oip_contents_begin(struct oip_contents *c, struct arena *a, struct view contents,
+                        struct tensor *t, const struct oip_place *at, struct error *e);
+enum oip_step oip_contents_step(struct oip_contents *c, size_t max_bytes, struct error *e);
+
+// One tensor message without its data; *contents: .p NULL when it has none.
+bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
+                   const struct oip_place *at, struct error *e);
+// An entry of map<string, InferParameter>; false: not one.
+bool oip_pb_param(struct view entry, struct param *out);
+bool oip_utf8(struct view v);
+
+// Room in an array of the arena that doubles up to INFER_MAX_TENSORS. NULL: out of memory.
+void *oip_grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size);
+
+// Sizes and writers; first: replaces shape[0] when > 0. Field numbers are the caller's.
+size_t oip_pb_tensor_size(uint32_t field, const struct tensor *t, int64_t first);
+uint8_t *oip_pb_w_tensor(uint8_t *at, uint32_t field, const struct tensor *t, int64_t first);
+size_t oip_pb_param_size(uint32_t field, const struct param *p);
+uint8_t *oip_pb_w_param(uint8_t *at, uint32_t field, const struct param *p);
+static inline size_t oip_pb_text_size(uint32_t field, struct view v)
+{
+    return v.n ? pb_len_size(field, v.n) : 0;
+}
+static inline uint8_t *oip_pb_w_text(uint8_t *at, uint32_t field, struct view v)
+{
+    return v.n ? pb_w_bytes(at, field, v) : at;
+}
+
+#endif
