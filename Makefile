@@ -165,7 +165,7 @@ tsan: ## the mailbox stress and a load of two loops under ThreadSanitizer
 	@tools/setup.sh test
 	@$(MAKE) all
 	@$(MAKE) B=$(B)/tsan OPT="-O1 -g" SAN="$(TSAN_FLAGS)" $(B)/tsan/sluice tsan-units
-	@tools/run_tests tsan integration --build $(B)/tsan --worker $(B)/sluice-worker --marks load
+	@tools/run_tests unit integration --build $(B)/tsan --worker $(B)/sluice-worker --marks load
 
 .PHONY: tsan-units
 tsan-units: $(filter $(B)/unit/base_mpsc $(B)/unit/base_block% $(B)/unit/base_memory $(B)/unit/net_%,$(UNITS))
