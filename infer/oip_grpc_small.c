@@ -1,0 +1,408 @@
+#include "infer/oip_grpc.h"
+#include "infer/oip_pb.h"
+
+/* The small calls of the service: each message is a few fields. Numbers: triton-inference-server/common
+ * protobuf/grpc_service.proto, model_config.proto; grpc/grpc health.proto. */
+
+// ---- reading -------------------------------------------------------------------------------------------
+
+// Walks a message whose fields are told one by one; false: not a message, too many fields, or on_field said so.
+typedef bool on_field(const struct pb_field *f, void *ctx);
+
+static bool walk(struct view message, on_field *f, void *ctx)
+{
+    struct pb_reader r;
+    struct pb_field field;
+    pb_read(&r, message);
+    while (pb_next(&r, &field))
+        if (!f(&field, ctx))
+            return false;
+    return !r.error;
+}
+
+static bool take_text(const struct pb_field *f, struct view *out)
+{
+    *out = f->data;
+    return f->wire == PB_LEN && oip_utf8(f->data);
+}
+
+struct two_texts {
+    struct view *first, *second; // fields 1 and 2
+};
+
+static bool on_two_texts(const struct pb_field *f, void *ctx)
+{
+    struct two_texts *t = ctx;
+    if (f->number == 1)
+        return take_text(f, t->first);
+    return f->number != 2 || take_text(f, t->second);
+}
+
+bool oip_grpc_read_model_request(struct view message, struct view *name, struct view *version)
+{
+    *name = *version = (struct view){0};
+    return walk(message, on_two_texts, &(struct two_texts){name, version});
+}
+
+bool oip_grpc_read_server(struct arena *a, struct view message, struct view *name,
+                          struct view *version)
+{
+    return oip_grpc_read_model_request(message, name, version);
+}
+
+bool oip_grpc_read_health_request(struct view message, struct view *service)
+{
+    struct view nothing;
+    *service = (struct view){0};
+    return walk(message, on_two_texts, &(struct two_texts){service, &nothing});
+}
+
+static bool on_bool_2(const struct pb_field *f, void *ctx)
+{
+    if (f->number != 2)
+        return true;
+    *(bool *)ctx = f->value != 0;
+    return f->wire == PB_VARINT;
+}
+
+bool oip_grpc_read_index_request(struct view message, bool *ready)
+{
+    *ready = false;
+    return walk(message, on_bool_2, ready);
+}
+
+static bool on_bool_1(const struct pb_field *f, void *ctx)
+{
+    if (f->number != 1)
+        return true;
+    *(bool *)ctx = f->value != 0;
+    return f->wire == PB_VARINT;
+}
+
+bool oip_grpc_read_ready(struct view message, bool *ready)
+{
+    *ready = false;
+    return walk(message, on_bool_1, ready);
+}
+
+struct config {
+    uint32_t max_batch;
+};
+
+static bool on_config_field(const struct pb_field *f, void *ctx)
+{
+    struct config *c = ctx;
+    if (f->number != 4) // max_batch_size, int32
+        return true;
+    int32_t v = (int32_t)f->value;
+    c->max_batch = v > 0 ? (uint32_t)v : 0;
+    return f->wire == PB_VARINT;
+}
+
+static bool on_config(const struct pb_field *f, void *ctx)
+{
+    return f->number != 1 || (f->wire == PB_LEN && walk(f->data, on_config_field, ctx));
+}
+
+bool oip_grpc_read_config(struct view message, uint32_t *max_batch)
+{
+    struct config c = {0};
+    bool ok = walk(message, on_config, &c);
+    *max_batch = ok ? c.max_batch : 0;
+    return ok;
+}
+
+// Lists grow in the arena; each entry is backed by its own field.
+struct listing {
+    struct arena *arena;
+    struct oip_index *index;
+    unsigned cap;
+};
+
+static bool on_index_line(const struct pb_field *f, void *ctx)
+{
+    struct oip_index_model *m = ctx;
+    struct view *const at[5] = {NULL, &m->name, &m->version, &m->state, &m->reason};
+    return f->number > 4 || take_text(f, at[f->number]);
+}
+
+static bool on_index(const struct pb_field *f, void *ctx)
+{
+    struct listing *l = ctx;
+    struct oip_index_model m = {0};
+    if (f->number != 1)
+        return true;
+    if (f->wire != PB_LEN || !walk(f->data, on_index_line, &m) || l->index->n == OIP_MAX_INDEX)
+        return false;
+    l->index->models =
+        oip_grown(l->arena, l->index->models, l->index->n, &l->cap, sizeof(*l->index->models));
+    if (!l->index->models)
+        return false;
+    l->index->models[l->index->n++] = m;
+    return true;
+}
+
+bool oip_grpc_read_index(struct arena *a, struct view message, struct oip_index *out)
+{
+    *out = (struct oip_index){0};
+    return walk(message, on_index, &(struct listing){.arena = a, .index = out});
+}
+
+// ---- metadata of a model -------------------------------------------------------------------------------
+
+struct metadata {
+    struct arena *arena;
+    struct model_metadata *m;
+    unsigned cap_versions, cap_inputs, cap_outputs;
+    struct error *e;
+};
+
+static bool bad(struct metadata *d, const char *what)
+{
+    return error_set(d->e, STATUS_BAD_ANSWER, "the worker's metadata: %s", what);
+}
+
+static bool add_dim(struct tensor *t, uint64_t v)
+{
+    if (t->rank == TENSOR_MAX_RANK || (int64_t)v < -1)
+        return false;
+    t->shape[t->rank++] = (int64_t)v;
+    return true;
+}
+
+static bool on_tensor(const struct pb_field *f, void *ctx)
+{
+    struct tensor *t = ctx;
+    struct pb_reader run;
+    uint64_t v;
+    struct view name;
+    switch (f->number) {
+    case 1:
+        return take_text(f, &t->name);
+    case 2:
+        t->dtype = take_text(f, &name) ? dtype_of(name) : DT_INVALID;
+        return true;
+    case 3:
+        if (f->wire == PB_VARINT)
+            return add_dim(t, f->value);
+        pb_read(&run, f->data);
+        while (pb_packed_varint(&run, &v))
+            if (!add_dim(t, v))
+                return false;
+        return f->wire == PB_LEN && !run.error;
+    default:
+        return true;
+    }
+}
+
+static bool add_tensor(struct metadata *d, const struct pb_field *f, struct tensor **list,
+                       uint16_t *n, unsigned *cap)
+{
+    struct tensor t = {0};
+    if (f->wire != PB_LEN || !walk(f->data, on_tensor, &t) || !t.name.n)
+        return bad(d, "a tensor cannot be read");
+    if (t.dtype == DT_INVALID)
+        return bad(d, "a tensor has an unknown datatype");
+    if (*n == INFER_MAX_TENSORS)
+        return bad(d, "more than 256 tensors");
+    struct tensor *at = oip_grown(d->arena, *list, *n, cap, sizeof(t));
+    if (!at)
+        return error_set(d->e, STATUS_UNAVAILABLE, "out of memory");
+    *list = at;
+    at[(*n)++] = t;
+    return true;
+}
+
+static bool add_version(struct metadata *d, const struct pb_field *f)
+{
+    struct view v;
+    if (!take_text(f, &v) || d->m->n_versions == UINT16_MAX)
+        return bad(d, "a version cannot be read");
+    struct view *at =
+        oip_grown(d->arena, d->m->versions, d->m->n_versions, &d->cap_versions, sizeof(v));
+    if (!at)
+        return error_set(d->e, STATUS_UNAVAILABLE, "out of memory");
+    d->m->versions = at;
+    at[d->m->n_versions++] = v;
+    return true;
+}
+
+static bool on_metadata(const struct pb_field *f, void *ctx)
+{
+    struct metadata *d = ctx;
+    struct model_metadata *m = d->m;
+    switch (f->number) {
+    case 1:
+        return take_text(f, &m->name) || bad(d, "its name cannot be read");
+    case 2:
+        return add_version(d, f);
+    case 3:
+        return take_text(f, &m->platform) || bad(d, "its platform cannot be read");
+    case 4:
+        return add_tensor(d, f, &m->inputs, &m->n_inputs, &d->cap_inputs);
+    case 5:
+        return add_tensor(d, f, &m->outputs, &m->n_outputs, &d->cap_outputs);
+    default:
+        return true;
+    }
+}
+
+bool oip_grpc_read_metadata(struct arena *a, struct view message, struct model_metadata *out,
+                            struct error *e)
+{
+    struct metadata d = {.arena = a, .m = out, .e = e};
+    *out = (struct model_metadata){0};
+    *e = (struct error){0};
+    if (!walk(message, on_metadata, &d))
+        return e->status ? false : bad(&d, "the message cannot be read");
+    return model_name_ok(out->name) || bad(&d, "its name is not [A-Za-z0-9._-]{1,128}");
+}
+
+// ---- writing -------------------------------------------------------------------------------------------
+
+struct view oip_grpc_model_request(struct arena *a, struct view name, struct view version)
+{
+    size_t n = oip_pb_text_size(1, name) + oip_pb_text_size(2, version);
+    uint8_t *p = arena_alloc_aligned(a, n, 1);
+    if (!p)
+        return (struct view){0};
+    oip_pb_w_text(oip_pb_w_text(p, 1, name), 2, version);
+    return view_of(p, n);
+}
+
+struct view oip_grpc_index_request(struct arena *a, bool ready)
+{
+    static const uint8_t only_ready[] = {2 << 3 | PB_VARINT, 1};
+    return ready ? view_of(only_ready, sizeof(only_ready)) : (struct view){0};
+}
+
+bool oip_grpc_ready(struct buffer *out, bool ready)
+{
+    static const uint8_t yes[] = {1 << 3 | PB_VARINT, 1};
+    return !ready || buffer_append(out, yes, sizeof(yes)); // proto3: false is left out
+}
+
+// ServingStatus: SERVING = 1, NOT_SERVING = 2.
+bool oip_grpc_health(struct buffer *out, bool serving)
+{
+    uint8_t status[] = {1 << 3 | PB_VARINT, serving ? 1 : 2};
+    return buffer_append(out, status, sizeof(status));
+}
+
+bool oip_grpc_server(struct buffer *out, struct view name, struct view version)
+{
+    size_t n = oip_pb_text_size(1, name) + oip_pb_text_size(2, version);
+    for (unsigned i = 0; i < OIP_EXTENSIONS; i++)
+        n += pb_len_size(3, oip_extensions[i].n);
+    uint8_t *at = buffer_reserve(out, n);
+    if (!at)
+        return false;
+    at = oip_pb_w_text(oip_pb_w_text(at, 1, name), 2, version);
+    for (unsigned i = 0; i < OIP_EXTENSIONS; i++)
+        at = pb_w_bytes(at, 3, oip_extensions[i]);
+    buffer_commit(out, n);
+    return true;
+}
+
+bool oip_grpc_metadata(struct buffer *out, const struct model_metadata *m)
+{
+    size_t n = oip_pb_text_size(1, m->name) + oip_pb_text_size(3, m->platform);
+    for (unsigned i = 0; i < m->n_versions; i++)
+        n += pb_len_size(2, m->versions[i].n);
+    for (unsigned i = 0; i < m->n_inputs; i++)
+        n += oip_pb_tensor_size(4, &m->inputs[i], 0);
+    for (unsigned i = 0; i < m->n_outputs; i++)
+        n += oip_pb_tensor_size(5, &m->outputs[i], 0);
+    uint8_t *at = buffer_reserve(out, n);
+    if (!at)
+        return false;
+    at = oip_pb_w_text(at, 1, m->name);
+    for (unsigned i = 0; i < m->n_versions; i++)
+        at = pb_w_bytes(at, 2, m->versions[i]);
+    at = oip_pb_w_text(at, 3, m->platform);
+    for (unsigned i = 0; i < m->n_inputs; i++)
+        at = oip_pb_w_tensor(at, 4, &m->inputs[i], 0);
+    for (unsigned i = 0; i < m->n_outputs; i++)
+        at = oip_pb_w_tensor(at, 5, &m->outputs[i], 0);
+    buffer_commit(out, n);
+    return true;
+}
+
+// ModelInput and ModelOutput: name 1, data_type 2, dims 4 (of an output 3), without the batch dimension.
+static size_t io_size(const struct tensor *t, unsigned skip, unsigned dims_field)
+{
+    size_t dims = 0;
+    for (unsigned i = skip; i < t->rank; i++)
+        dims += pb_varint_size((uint64_t)t->shape[i]);
+    return pb_len_size(1, t->name.n) + pb_uint_size(2, dtype_table[t->dtype].config) +
+           (dims ? pb_len_size(dims_field, dims) : 0);
+}
+
+static uint8_t *w_io(uint8_t *at, uint32_t field, const struct tensor *t, unsigned skip,
+                     unsigned dims_field)
+{
+    size_t dims = 0;
+    for (unsigned i = skip; i < t->rank; i++)
+        dims += pb_varint_size((uint64_t)t->shape[i]);
+    at = pb_w_len(at, field, io_size(t, skip, dims_field));
+    at = pb_w_bytes(at, 1, t->name);
+    at = pb_w_uint(at, 2, dtype_table[t->dtype].config);
+    if (dims)
+        at = pb_w_len(at, dims_field, dims);
+    for (unsigned i = skip; i < t->rank; i++)
+        at = pb_w_varint(at, (uint64_t)t->shape[i]);
+    return at;
+}
+
+bool oip_grpc_config(struct buffer *out, const struct model_metadata *m)
+{
+    unsigned skip = m->max_batch ? 1 : 0;
+    size_t n = oip_pb_text_size(1, m->name) + oip_pb_text_size(2, m->platform);
+    if (m->max_batch)
+        n += pb_uint_size(4, m->max_batch);
+    for (unsigned i = 0; i < m->n_inputs; i++)
+        n += pb_len_size(5, io_size(&m->inputs[i], skip, 4));
+    for (unsigned i = 0; i < m->n_outputs; i++)
+        n += pb_len_size(6, io_size(&m->outputs[i], skip, 3));
+    size_t total = pb_len_size(1, n);
+    uint8_t *at = buffer_reserve(out, total);
+    if (!at)
+        return false;
+    at = pb_w_len(at, 1, n);
+    at = oip_pb_w_text(at, 1, m->name);
+    at = oip_pb_w_text(at, 2, m->platform);
+    if (m->max_batch)
+        at = pb_w_uint(at, 4, m->max_batch);
+    for (unsigned i = 0; i < m->n_inputs; i++)
+        at = w_io(at, 5, &m->inputs[i], skip, 4);
+    for (unsigned i = 0; i < m->n_outputs; i++)
+        at = w_io(at, 6, &m->outputs[i], skip, 3);
+    buffer_commit(out, total);
+    return true;
+}
+
+static size_t line_size(const struct oip_index_model *m)
+{
+    return oip_pb_text_size(1, m->name) + oip_pb_text_size(2, m->version) +
+           oip_pb_text_size(3, m->state) + oip_pb_text_size(4, m->reason);
+}
+
+bool oip_grpc_index(struct buffer *out, const struct oip_index *index)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < index->n; i++)
+        n += pb_len_size(1, line_size(&index->models[i]));
+    uint8_t *at = buffer_reserve(out, n);
+    if (!at)
+        return false;
+    for (unsigned i = 0; i < index->n; i++) {
+        const struct oip_index_model *m = &index->models[i];
+        at = pb_w_len(at, 1, line_size(m));
+        at = oip_pb_w_text(at, 1, m->name);
+        at = oip_pb_w_text(at, 2, m->version);
+        at = oip_pb_w_text(at, 3, m->state);
+        at = oip_pb_w_text(at, 4, m->reason);
+    }
+    buffer_commit(out, n);
+    return true;
+}

@@ -1,0 +1,337 @@
+#include "infer/oip_rest.h"
+#include "base/json_inside.h" // json_utf8_length
+#include "base/num.h"
+
+/* {"model_name":"digits","model_version":"1","id":"7","parameters":{…},"outputs":[
+ *   {"name":"probs","datatype":"FP32","shape":[1,10],"data":[…]},…]}                                    */
+
+enum state { HEAD, NEXT, VALUES, TAIL, WHOLE };
+
+#define CHUNK 4096 // values written between two looks at the budget
+
+// ---- which outputs -------------------------------------------------------------------------------------
+
+unsigned oip_rest_outputs(const struct infer_request *request, const struct answer *a)
+{
+    return request->n_outputs ? request->n_outputs : a->n_outputs;
+}
+
+unsigned oip_wanted_output(const struct infer_request *request, const struct answer *a, unsigned k,
+                           bool *binary)
+{
+    if (request->n_outputs == 0) {
+        *binary = request->binary_output;
+        return k;
+    }
+    *binary = request->outputs[k].binary;
+    for (unsigned i = 0; i < a->n_outputs; i++)
+        if (view_eq(a->outputs[i].name, request->outputs[k].name))
+            return i;
+    return UINT32_MAX;
+}
+
+// ---- writing -------------------------------------------------------------------------------------------
+
+static bool put(struct buffer *out, struct view v)
+{
+    return buffer_append(out, v.p, v.n);
+}
+
+#define PUT(out, lit) put((out), VIEW(lit))
+
+static bool put_string(struct buffer *out, struct view v)
+{
+    struct json_writer w;
+    json_write(&w, out);
+    json_w_string(&w, v);
+    return !w.failed;
+}
+
+static bool put_i64(struct buffer *out, int64_t v)
+{
+    uint8_t *at = buffer_reserve(out, 32);
+    if (!at)
+        return false;
+    buffer_commit(out, num_print_i64((char *)at, v));
+    return true;
+}
+
+static bool put_shape(struct buffer *out, const struct tensor *t)
+{
+    bool ok = PUT(out, "[");
+    for (unsigned i = 0; ok && i < t->rank; i++)
+        ok = (i == 0 || PUT(out, ",")) && put_i64(out, t->shape[i]);
+    return ok && PUT(out, "]");
+}
+
+static bool put_param(struct buffer *out, const struct param *p)
+{
+    struct json_writer w;
+    json_write(&w, out);
+    json_w_key(&w, p->key);
+    switch (p->type) {
+    case PARAM_BOOL:
+        json_w_bool(&w, p->b);
+        break;
+    case PARAM_INT64:
+        json_w_i64(&w, p->i);
+        break;
+    case PARAM_UINT64:
+        json_w_u64(&w, p->u);
+        break;
+    case PARAM_DOUBLE:
+        json_w_f64(&w, p->d);
+        break;
+    case PARAM_STRING:
+        json_w_string(&w, p->s);
+        break;
+    }
+    return !w.failed;
+}
+
+static bool put_params(struct buffer *out, const struct oip_said *s)
+{
+    bool ok = PUT(out, ",\"parameters\":{");
+    for (unsigned i = 0; ok && i < s->n_params; i++)
+        ok = (i == 0 || PUT(out, ",")) && put_param(out, &s->params[i]);
+    return ok && PUT(out, "}");
+}
+
+static bool put_head(struct buffer *out, const struct oip_said *s)
+{
+    bool ok = PUT(out, "{\"model_name\":") && put_string(out, s->model);
+    if (s->version.n)
+        ok = ok && PUT(out, ",\"model_version\":") && put_string(out, s->version);
+    if (s->id.n)
+        ok = ok && PUT(out, ",\"id\":") && put_string(out, s->id);
+    if (s->n_params)
+        ok = ok && put_params(out, s);
+    return ok && PUT(out, ",\"outputs\":[");
+}
+
+static bool put_tensor_head(struct buffer *out, const struct tensor *t)
+{
+    return PUT(out, "{\"name\":") && put_string(out, t->name) && PUT(out, ",\"datatype\":\"") &&
+           put(out, view_str(dtype_table[t->dtype].name)) && PUT(out, "\",\"shape\":") &&
+           put_shape(out, t);
+}
+
+// ---- values --------------------------------------------------------------------------------------------
+
+static int64_t load_signed(const uint8_t *p, enum dtype dtype)
+{
+    switch (dtype) {
+    case DT_INT8:
+        return (int8_t)*p;
+    case DT_INT16: {
+        int16_t v;
+        memcpy(&v, p, sizeof(v));
+        return v;
+    }
+    case DT_INT32:
+        return (int32_t)load_u32(p);
+    default:
+        return (int64_t)load_u64(p);
+    }
+}
+
+static uint64_t load_unsigned(const uint8_t *p, enum dtype dtype)
+{
+    switch (dtype) {
+    case DT_UINT8:
+        return *p;
+    case DT_UINT16: {
+        uint16_t v;
+        memcpy(&v, p, sizeof(v));
+        return v;
+    }
+    case DT_UINT32:
+        return load_u32(p);
+    default:
+        return load_u64(p);
+    }
+}
+
+// JSON strings are UTF-8; octets that are not would be silently changed.
+static bool plain_text(struct view v)
+{
+    for (size_t i = 0; i < v.n;) {
+        unsigned n = (unsigned char)v.p[i] < 0x80 ? 1 : json_utf8_length(v.p + i, v.p + v.n);
+        if (n == 0)
+            return false;
+        i += n;
+    }
+    return true;
+}
+
+static bool put_element(struct oip_rest *w, struct json_writer *json, struct error *e)
+{
+    const uint8_t *p = w->tensor.data + w->at;
+    struct view v = view_of(p + 4, load_u32(p));
+    if (!plain_text(v))
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "outputs[%u]: its BYTES are not UTF-8, ask for it with binary_data", w->k);
+    json_w_string(json, v);
+    w->at += 4 + v.n;
+    return true;
+}
+
+static bool put_value(struct oip_rest *w, struct json_writer *json, struct error *e)
+{
+    enum dtype dtype = w->tensor.dtype;
+    const uint8_t *p = w->tensor.data + w->i * dtype_table[dtype].bytes;
+    switch (dtype) {
+    case DT_BOOL:
+        json_w_bool(json, *p != 0);
+        return true;
+    case DT_FP64:
+        json_w_f64(json, load_f64(p));
+        return true;
+    case DT_UINT8:
+    case DT_UINT16:
+    case DT_UINT32:
+    case DT_UINT64:
+        json_w_u64(json, load_unsigned(p, dtype));
+        return true;
+    case DT_BYTES:
+        return put_element(w, json, e);
+    default:
+        json_w_i64(json, load_signed(p, dtype));
+        return true;
+    }
+}
+
+static bool no_memory(struct error *e)
+{
+    return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+}
+
+// The array of floats in one call, brackets and all, cut where the chunk ends.
+static bool put_floats(struct oip_rest *w, uint64_t n, struct error *e)
+{
+    struct json_writer json;
+    json_write(&json, w->out);
+    size_t start = buffer_len(w->out);
+    json_w_f32_array(&json, w->tensor.data + w->i * 4, n);
+    if (json.failed)
+        return no_memory(e);
+    uint8_t *at = w->out->data + w->out->at;
+    at[start] = w->i ? ',' : '['; // the chunk's own brackets
+    w->i += n;
+    if (w->i < w->n)
+        w->out->end--;
+    return true;
+}
+
+static bool put_values(struct oip_rest *w, uint64_t n, struct error *e)
+{
+    if (w->tensor.dtype == DT_FP32)
+        return put_floats(w, n, e);
+    struct json_writer json;
+    if (w->i == 0 && !PUT(w->out, "["))
+        return no_memory(e);
+    json_write(&json, w->out);
+    json.comma = w->i > 0;
+    for (uint64_t end = w->i + n; w->i < end; w->i++)
+        if (!put_value(w, &json, e))
+            return false;
+    if (w->i == w->n)
+        json_w_array_end(&json);
+    return !json.failed || no_memory(e);
+}
+
+// ---- steps ---------------------------------------------------------------------------------------------
+
+void oip_rest_begin(struct oip_rest *w, const struct infer_request *request,
+                    const struct slice *slice, const struct oip_said *said, struct buffer *out,
+                    struct oip_seg *binary)
+{
+    *w = (struct oip_rest){.request = request,
+                           .slice = slice,
+                           .said = said,
+                           .out = out,
+                           .binary = binary,
+                           .n_wanted = oip_rest_outputs(request, slice->answer)};
+}
+
+static bool put_blob(struct oip_rest *w, struct error *e)
+{
+    if (!PUT(w->out, ",\"parameters\":{\"binary_data_size\":") ||
+        !put_i64(w->out, (int64_t)w->tensor.bytes) || !PUT(w->out, "}}"))
+        return no_memory(e);
+    if (w->tensor.bytes)
+        w->binary[w->n_binary++] = (struct oip_seg){w->tensor.data, w->tensor.bytes};
+    w->k++;
+    return true;
+}
+
+static bool next_output(struct oip_rest *w, struct error *e)
+{
+    bool binary;
+    if (w->k == w->n_wanted) {
+        w->state = TAIL;
+        return true;
+    }
+    unsigned index = oip_wanted_output(w->request, w->slice->answer, w->k, &binary);
+    if (index == UINT32_MAX)
+        return error_set(e, STATUS_BAD_ANSWER, "outputs[%u]: the worker did not answer it", w->k);
+    w->tensor = slice_output(w->slice, index);
+    struct tensor *t = &w->tensor;
+    if (!binary && !dtype_table[t->dtype].json)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "outputs[%u]: %s has no JSON form, ask for it with binary_data", w->k,
+                         dtype_table[t->dtype].name);
+    if (!tensor_count(t->shape, t->rank, &w->n))
+        return error_set(e, STATUS_BAD_ANSWER, "outputs[%u]: its shape is out of range", w->k);
+    if ((w->k && !PUT(w->out, ",")) || !put_tensor_head(w->out, t))
+        return no_memory(e);
+    if (binary)
+        return put_blob(w, e);
+    w->i = 0;
+    w->at = 0;
+    w->state = VALUES;
+    return PUT(w->out, ",\"data\":") || no_memory(e);
+}
+
+static bool values(struct oip_rest *w, struct error *e)
+{
+    uint64_t left = w->n - w->i;
+    if (!put_values(w, left < CHUNK ? left : CHUNK, e))
+        return false;
+    if (w->i < w->n)
+        return true;
+    w->k++;
+    w->state = NEXT;
+    return PUT(w->out, "}") || no_memory(e);
+}
+
+static bool step(struct oip_rest *w, struct error *e)
+{
+    switch ((enum state)w->state) {
+    case HEAD:
+        w->state = NEXT;
+        return put_head(w->out, w->said) || no_memory(e);
+    case NEXT:
+        return next_output(w, e);
+    case VALUES:
+        return values(w, e);
+    case TAIL:
+        w->state = WHOLE;
+        return PUT(w->out, "]}") || no_memory(e);
+    case WHOLE:
+        break;
+    }
+    return true;
+}
+
+enum oip_step oip_rest_step(struct oip_rest *w, size_t max_bytes, struct error *e)
+{
+    size_t start = buffer_len(w->out);
+    while (w->state != WHOLE) {
+        if (buffer_len(w->out) - start >= max_bytes)
+            return OIP_MORE;
+        if (!step(w, e))
+            return OIP_ERROR;
+    }
+    return OIP_DONE;
+}
