@@ -226,15 +226,15 @@ struct log *log_new(unsigned n_producers, size_t ring_bytes)
 
 static int make_rings(struct log *g, struct sink *s)
 {
-    if (s->rings)
-        return 0;
-    s->raw = mem_zalloc(g->n_producers * sizeof(struct ring) + 64);
-    if (!s->raw)
-        return -1;
-    s->rings = (struct ring *)(((uintptr_t)s->raw + 63) & ~(uintptr_t)63);
+    if (!s->raw) {
+        s->raw = mem_zalloc(g->n_producers * sizeof(struct ring) + 64);
+        if (!s->raw)
+            return -1;
+        s->rings = (struct ring *)(((uintptr_t)s->raw + 63) & ~(uintptr_t)63);
+    }
     for (unsigned i = 0; i < g->n_producers; i++) {
-        s->rings[i].data =
-            mem_alloc(g->ring_bytes); // touched as lines come: address space, not memory
+        if (!s->rings[i].data) // touched as lines come: address space, not memory
+            s->rings[i].data = mem_alloc(g->ring_bytes);
         if (!s->rings[i].data)
             return -1;
     }

@@ -382,6 +382,8 @@ static void run_mailbox(struct loop *l)
 
 void loop_turn(struct loop *l, bool block)
 {
+    if (!l->running) // turned by hand
+        block_owner_adopt(&l->blocks);
     l->asleep = block && may_sleep(l);
     l->stale = true;
     event_base_loop(l->base, EVLOOP_ONCE | (l->asleep ? 0 : EVLOOP_NONBLOCK));
