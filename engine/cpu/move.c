@@ -1,0 +1,94 @@
+// Elements that move and do not change: Concat, Slice, Transpose, Constant. Any datatype: whole elements.
+#include "engine/cpu/cpu.h"
+
+static size_t size_from(const struct array *a, unsigned axis)
+{
+    size_t n = dtype_bytes(a->dtype);
+    for (unsigned i = axis; i < a->rank; i++)
+        n *= (size_t)a->shape[i];
+    return n;
+}
+
+void cpu_constant(const struct job *j)
+{
+    const struct attr *a = node_attr(j->node, "value");
+    memcpy(j->out->data, a->tensor.data, size_from(&a->tensor, 0));
+}
+
+void cpu_concat(const struct job *j)
+{
+    int64_t axis = node_int(j->node, "axis", 0);
+    axis += axis < 0 ? j->out->rank : 0;
+    size_t outer = 1, row = size_from(j->out, (unsigned)axis);
+    for (unsigned i = 0; i < axis; i++)
+        outer *= (size_t)j->out->shape[i];
+    char *to = j->out->data;
+    for (unsigned k = 0; k < j->node->n_inputs; k++) {
+        size_t part = size_from(j->in[k], (unsigned)axis);
+        for (size_t o = 0; o < outer && part > 0; o++)
+            memcpy(to + o * row, (const char *)j->in[k]->data + o * part, part);
+        to += part;
+    }
+}
+
+// Copies along axis `axis` and below, from and to these places.
+struct mover {
+    size_t element;
+    unsigned rank;
+    int64_t length[ENGINE_MAX_RANK], from_step[ENGINE_MAX_RANK]; // steps in octets
+};
+
+static char *move(const struct mover *m, unsigned axis, const char *from, char *to)
+{
+    if (axis == m->rank) {
+        memcpy(to, from, m->element);
+        return to + m->element;
+    }
+    if (axis + 1 == m->rank && m->from_step[axis] == (int64_t)m->element) {
+        size_t n = (size_t)m->length[axis] * m->element;
+        memcpy(to, from, n);
+        return to + n;
+    }
+    if (axis + 1 == m->rank && m->element == 4) {
+        for (int64_t i = 0; i < m->length[axis]; i++, to += 4)
+            memcpy(to, from + i * m->from_step[axis], 4);
+        return to;
+    }
+    for (int64_t i = 0; i < m->length[axis]; i++)
+        to = move(m, axis + 1, from + i * m->from_step[axis], to);
+    return to;
+}
+
+void cpu_slice(const struct job *j)
+{
+    const struct array *a = j->in[0];
+    struct mover m = {.element = dtype_bytes(a->dtype), .rank = a->rank};
+    int64_t start[ENGINE_MAX_RANK], step[ENGINE_MAX_RANK];
+    struct engine_error e;
+    if (!slice_of(j, start, step, m.length, &e))
+        return; // the plan has asked the same and was answered
+    const char *from = a->data;
+    for (unsigned i = 0; i < a->rank; i++) {
+        int64_t size = (int64_t)size_from(a, i + 1);
+        from += start[i] * size;
+        m.from_step[i] = step[i] * size;
+        if (m.length[i] == 0)
+            return;
+    }
+    move(&m, 0, from, j->out->data);
+}
+
+void cpu_transpose(const struct job *j)
+{
+    const struct array *a = j->in[0];
+    const struct attr *perm = node_attr(j->node, "perm");
+    struct mover m = {.element = dtype_bytes(a->dtype), .rank = a->rank};
+    for (unsigned i = 0; i < a->rank; i++) {
+        unsigned axis = perm && perm->kind == ATTR_INTS ? (unsigned)perm->ints[i] : a->rank - 1 - i;
+        m.length[i] = a->shape[axis];
+        m.from_step[i] = (int64_t)size_from(a, axis + 1);
+        if (m.length[i] == 0)
+            return;
+    }
+    move(&m, 0, a->data, j->out->data);
+}

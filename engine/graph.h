@@ -1,0 +1,81 @@
+/* engine/graph.h: a model as a graph: values (inputs, constants, what nodes make) and nodes in an order in
+ * which every value is made before it is read. Built by engine/onnx.c, read by everybody else. Thinks. */
+#ifndef SLUICE_ENGINE_GRAPH_H
+#define SLUICE_ENGINE_GRAPH_H
+
+#include "base/arena.h"
+#include "engine/engine.h"
+
+#define GRAPH_MAX_VALUES 16384
+#define GRAPH_MAX_NODES 4096 // planning looks at every pair
+#define NODE_MAX_INPUTS 64
+#define NODE_MAX_OUTPUTS 8
+
+struct array { // a tensor: what a kernel sees
+    enum engine_dtype dtype;
+    unsigned rank;
+    int64_t shape[ENGINE_MAX_RANK];
+    void *data; // NULL: not known before it runs
+};
+
+struct value {
+    struct view name;
+    struct array array; // shape and data of constants and inputs (-1: free); others: filled by a plan
+    bool constant;
+    int32_t maker; // node index; -1: input or constant
+};
+
+enum attr_kind { ATTR_INT, ATTR_FLOAT, ATTR_STRING, ATTR_INTS, ATTR_FLOATS, ATTR_TENSOR, ATTR_OTHER };
+
+struct attr {
+    struct view name;
+    enum attr_kind kind;
+    int64_t i;
+    float f;
+    struct view s;
+    int64_t *ints;
+    float *floats;
+    unsigned n;
+    struct array tensor;
+};
+
+struct op; // engine/ops.h
+
+struct node {
+    struct view name, type;
+    const struct op *op;
+    int32_t input[NODE_MAX_INPUTS]; // value index; -1: left out
+    int32_t output[NODE_MAX_OUTPUTS];
+    unsigned n_inputs, n_outputs, n_attrs;
+    struct attr *attrs;
+    int64_t opset;
+    void *prepared; // weights as the kernel wants them, made once (packed, transposed)
+    uint8_t relu;   // 1: a Relu was fused into it
+};
+
+struct graph {
+    struct arena arena; // owns everything below
+    struct value *values;
+    unsigned n_values;
+    struct node *nodes;
+    unsigned n_nodes;
+    int32_t inputs[64], outputs[64];
+    unsigned n_inputs, n_outputs;
+    int64_t opset;
+};
+
+bool graph_import(struct graph *g, struct view onnx, struct engine_error *e);
+void graph_free(struct graph *g);
+
+const struct attr *node_attr(const struct node *n, const char *name); // NULL: absent
+int64_t node_int(const struct node *n, const char *name, int64_t otherwise);
+float node_float(const struct node *n, const char *name, float otherwise);
+
+size_t dtype_bytes(enum engine_dtype d);
+// Elements of a shape without free dimensions; false when it wraps or is beyond 2^31 elements.
+bool array_count(const struct array *a, size_t *count);
+__attribute__((format(printf, 2, 3))) bool engine_fail(struct engine_error *e, const char *format, ...);
+// "Conv (node \"n1\")" for messages.
+const char *node_title(const struct node *n, char out[128]);
+
+#endif

@@ -1,0 +1,562 @@
+// ONNX's protobuf (onnx/onnx onnx/onnx.proto) read into a struct graph. Field numbers stand in the enums;
+// what we do not use is skipped. The nesting is fixed by the messages we enter, so depth is bounded by this
+// code; subgraphs (attribute type GRAPH) are refused.
+#include "base/hash.h"
+#include "base/pb.h"
+#include "engine/graph.h"
+#include "engine/ops.h"
+
+enum { MODEL_GRAPH = 7, MODEL_OPSET = 8 };
+enum { OPSET_DOMAIN = 1, OPSET_VERSION = 2 };
+enum { GRAPH_NODE = 1, GRAPH_INITIALIZER = 5, GRAPH_INPUT = 11, GRAPH_OUTPUT = 12 };
+enum { NODE_INPUT = 1, NODE_OUTPUT = 2, NODE_NAME = 3, NODE_TYPE = 4, NODE_ATTRIBUTE = 5, NODE_DOMAIN = 7 };
+enum { ATTRIBUTE_NAME = 1, ATTRIBUTE_F = 2, ATTRIBUTE_I = 3, ATTRIBUTE_S = 4, ATTRIBUTE_T = 5,
+       ATTRIBUTE_G = 6, ATTRIBUTE_FLOATS = 7, ATTRIBUTE_INTS = 8, ATTRIBUTE_GRAPHS = 11,
+       ATTRIBUTE_TYPE = 20 };
+enum { TENSOR_DIMS = 1, TENSOR_TYPE = 2, TENSOR_FLOATS = 4, TENSOR_INT32 = 5, TENSOR_INT64 = 7,
+       TENSOR_NAME = 8, TENSOR_RAW = 9, TENSOR_DOUBLES = 10, TENSOR_EXTERNAL = 13, TENSOR_LOCATION = 14 };
+enum { INFO_NAME = 1, INFO_TYPE = 2 };
+
+struct import {
+    struct graph *g;
+    struct engine_error *e;
+    unsigned cap_values, cap_nodes;
+    int32_t *table; // open addressing: value by name; -1: free
+    unsigned table_size;
+};
+
+static enum engine_dtype dtype_from_onnx(uint64_t type)
+{
+    switch (type) {
+    case 1:
+        return ENGINE_F32;
+    case 2:
+        return ENGINE_U8;
+    case 3:
+        return ENGINE_I8;
+    case 6:
+        return ENGINE_I32;
+    case 7:
+        return ENGINE_I64;
+    case 9:
+        return ENGINE_BOOL;
+    case 11:
+        return ENGINE_F64;
+    default:
+        return ENGINE_NONE;
+    }
+}
+
+// ---- values by name ----------------------------------------------------------------------------------
+
+static int32_t *slot_of(struct import *im, struct view name)
+{
+    unsigned at = (unsigned)hash64(name, 0) & (im->table_size - 1);
+    while (im->table[at] >= 0 && !view_eq(im->g->values[im->table[at]].name, name))
+        at = (at + 1) & (im->table_size - 1);
+    return &im->table[at];
+}
+
+static int32_t find_value(struct import *im, struct view name)
+{
+    return *slot_of(im, name);
+}
+
+// A new value; -1: the name exists, or the bound is reached.
+static int32_t add_value(struct import *im, struct view name)
+{
+    int32_t *slot = slot_of(im, name);
+    if (*slot >= 0 || im->g->n_values == im->cap_values)
+        return -1;
+    struct value *v = &im->g->values[im->g->n_values];
+    *v = (struct value){.name = arena_copy(&im->g->arena, name), .maker = -1};
+    if (name.n > 0 && !v->name.p)
+        return -1;
+    *slot = (int32_t)im->g->n_values++;
+    return *slot;
+}
+
+// ---- tensors -----------------------------------------------------------------------------------------
+
+struct raw_tensor { // as it stands in the file
+    struct array array;
+    struct view name, raw;
+    const struct view *message;
+    bool external, bad_dims;
+};
+
+static bool read_dims(struct raw_tensor *t, const struct pb_field *f)
+{
+    struct pb_reader packed;
+    uint64_t d = f->value;
+    pb_read(&packed, f->data);
+    while (f->wire != PB_LEN || pb_packed_varint(&packed, &d)) {
+        if (t->array.rank == ENGINE_MAX_RANK || (int64_t)d < 0)
+            return false;
+        t->array.shape[t->array.rank++] = (int64_t)d;
+        if (f->wire != PB_LEN)
+            return true;
+    }
+    return packed.error == NULL;
+}
+
+// The typed fields (float_data, …) when there is no raw_data: one pass to copy what is there, counted.
+static bool copy_typed(const struct raw_tensor *t, struct view message, uint8_t *out, size_t count)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    size_t n = 0, size = dtype_bytes(t->array.dtype);
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == TENSOR_FLOATS || f.number == TENSOR_DOUBLES) {
+            size_t wide = f.number == TENSOR_FLOATS ? 4 : 8;
+            if (wide != size)
+                return false;
+            struct view v = f.wire == PB_LEN ? f.data : view_of(&f.value, wide);
+            if (v.n % wide != 0 || v.n / wide > count - n)
+                return false;
+            memcpy(out + n * size, v.p, v.n);
+            n += v.n / wide;
+        } else if (f.number == TENSOR_INT32 || f.number == TENSOR_INT64) {
+            struct pb_reader packed;
+            uint64_t v = f.value;
+            pb_read(&packed, f.data);
+            while (f.wire != PB_LEN || pb_packed_varint(&packed, &v)) {
+                if (n == count)
+                    return false;
+                memcpy(out + n++ * size, &v, size); // little-endian: the low octets
+                if (f.wire != PB_LEN)
+                    break;
+            }
+        }
+    }
+    return n == count;
+}
+
+static bool read_tensor(struct import *im, struct view message, struct raw_tensor *t)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    uint64_t type = 0;
+    bool has_raw = false;
+    *t = (struct raw_tensor){0};
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == TENSOR_DIMS && !read_dims(t, &f))
+            return engine_fail(im->e, "tensor \"%.*s\": dims: expected at most %d, none negative",
+                               VIEW_ARG(t->name), ENGINE_MAX_RANK);
+        else if (f.number == TENSOR_TYPE)
+            type = f.value;
+        else if (f.number == TENSOR_NAME)
+            t->name = f.data;
+        else if (f.number == TENSOR_RAW) {
+            t->raw = f.data;
+            has_raw = true;
+        } else if (f.number == TENSOR_EXTERNAL || (f.number == TENSOR_LOCATION && f.value != 0))
+            t->external = true;
+    }
+    if (r.error)
+        return engine_fail(im->e, "tensor: %s", r.error);
+    size_t count;
+    t->array.dtype = dtype_from_onnx(type);
+    if (t->external)
+        return engine_fail(im->e, "tensor \"%.*s\": external data is not read", VIEW_ARG(t->name));
+    if (t->array.dtype == ENGINE_NONE)
+        return engine_fail(im->e, "tensor \"%.*s\": data type %llu is not supported", VIEW_ARG(t->name),
+                           (unsigned long long)type);
+    if (!array_count(&t->array, &count))
+        return engine_fail(im->e, "tensor \"%.*s\": dims: too many elements", VIEW_ARG(t->name));
+    size_t bytes = count * dtype_bytes(t->array.dtype);
+    // Every element costs at least an octet of the message: nothing is allocated that is not backed.
+    if (has_raw ? t->raw.n != bytes : count > message.n)
+        return engine_fail(im->e, "tensor \"%.*s\": expected %zu octets of data, got %zu",
+                           VIEW_ARG(t->name), bytes, has_raw ? t->raw.n : message.n);
+    uint8_t *data = arena_alloc_aligned(&im->g->arena, bytes ? bytes : 1, 64);
+    if (!data)
+        return engine_fail(im->e, "out of memory");
+    if (has_raw && bytes > 0)
+        memcpy(data, t->raw.p, bytes);
+    else if (!has_raw && !copy_typed(t, message, data, count))
+        return engine_fail(im->e, "tensor \"%.*s\": expected %zu elements of its data type",
+                           VIEW_ARG(t->name), count);
+    t->array.data = data;
+    return true;
+}
+
+static bool read_initializer(struct import *im, struct view message)
+{
+    struct raw_tensor t;
+    if (!read_tensor(im, message, &t))
+        return false;
+    int32_t v = add_value(im, t.name);
+    if (v < 0)
+        return engine_fail(im->e, "initializer \"%.*s\": the name exists twice", VIEW_ARG(t.name));
+    im->g->values[v].array = t.array;
+    im->g->values[v].constant = true;
+    return true;
+}
+
+// ---- inputs and outputs ------------------------------------------------------------------------------
+
+// TypeProto.tensor_type.shape.dim: 1 -> {1 elem_type, 2 shape -> {1 dim -> {1 value, 2 param}}}
+static bool read_shape(struct view message, struct array *a)
+{
+    struct pb_reader r, d;
+    struct pb_field f, g;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number != 1 || f.wire != PB_LEN)
+            continue;
+        if (a->rank == ENGINE_MAX_RANK)
+            return false;
+        int64_t dim = -1;
+        pb_read(&d, f.data);
+        while (pb_next(&d, &g)) {
+            if (g.number == 1)
+                dim = (int64_t)g.value > 0 ? (int64_t)g.value : -1;
+        }
+        if (d.error)
+            return false;
+        a->shape[a->rank++] = dim;
+    }
+    return r.error == NULL;
+}
+
+static bool read_type(struct view message, struct array *a)
+{
+    struct pb_reader r, t;
+    struct pb_field f, g;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number != 1 || f.wire != PB_LEN)
+            continue;
+        pb_read(&t, f.data);
+        while (pb_next(&t, &g)) {
+            if (g.number == 1)
+                a->dtype = dtype_from_onnx(g.value);
+            else if (g.number == 2 && !read_shape(g.data, a))
+                return false;
+        }
+        if (t.error)
+            return false;
+    }
+    return r.error == NULL;
+}
+
+static bool read_info(struct import *im, struct view message, struct view *name, struct array *a)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    *a = (struct array){0};
+    *name = VIEW("");
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == INFO_NAME)
+            *name = f.data;
+        else if (f.number == INFO_TYPE && !read_type(f.data, a))
+            return engine_fail(im->e, "value \"%.*s\": its type cannot be read (rank up to %d)",
+                               VIEW_ARG(*name), ENGINE_MAX_RANK);
+    }
+    return r.error ? engine_fail(im->e, "value info: %s", r.error) : true;
+}
+
+static bool read_input(struct import *im, struct view message)
+{
+    struct view name;
+    struct array a;
+    if (!read_info(im, message, &name, &a))
+        return false;
+    int32_t v = find_value(im, name);
+    if (v >= 0 && im->g->values[v].constant)
+        return true; // IR 3 lists initializers among the inputs
+    if (a.dtype == ENGINE_NONE)
+        return engine_fail(im->e, "input \"%.*s\": its data type is not supported", VIEW_ARG(name));
+    for (unsigned i = 1; i < a.rank; i++) {
+        if (a.shape[i] < 0)
+            return engine_fail(im->e, "input \"%.*s\": dimension %u is free; only the first may be",
+                               VIEW_ARG(name), i);
+    }
+    if (im->g->n_inputs == sizeof(im->g->inputs) / sizeof(im->g->inputs[0]) ||
+        (v = add_value(im, name)) < 0)
+        return engine_fail(im->e, "input \"%.*s\": twice, or too many inputs", VIEW_ARG(name));
+    im->g->values[v].array = a;
+    im->g->inputs[im->g->n_inputs++] = v;
+    return true;
+}
+
+static bool read_output(struct import *im, struct view message)
+{
+    struct view name;
+    struct array a;
+    if (!read_info(im, message, &name, &a))
+        return false;
+    int32_t v = find_value(im, name);
+    if (v < 0)
+        return engine_fail(im->e, "output \"%.*s\": no node makes it", VIEW_ARG(name));
+    if (im->g->n_outputs == sizeof(im->g->outputs) / sizeof(im->g->outputs[0]))
+        return engine_fail(im->e, "output \"%.*s\": too many outputs", VIEW_ARG(name));
+    im->g->outputs[im->g->n_outputs++] = v;
+    return true;
+}
+
+// ---- nodes -------------------------------------------------------------------------------------------
+
+static bool read_int_list(struct import *im, struct attr *a, const struct pb_field *f)
+{
+    size_t room = f->wire == PB_LEN ? f->data.n : 1; // an element is at least an octet
+    int64_t *grown = arena_array(&im->g->arena, a->n + room, sizeof(*grown));
+    if (!grown)
+        return false;
+    if (a->n > 0)
+        memcpy(grown, a->ints, a->n * sizeof(*grown));
+    a->ints = grown;
+    if (f->wire != PB_LEN) {
+        a->ints[a->n++] = (int64_t)f->value;
+        return true;
+    }
+    struct pb_reader packed;
+    uint64_t v;
+    pb_read(&packed, f->data);
+    while (pb_packed_varint(&packed, &v))
+        a->ints[a->n++] = (int64_t)v;
+    return packed.error == NULL;
+}
+
+static bool read_attr(struct import *im, const struct node *n, struct view message, struct attr *a)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    char title[128];
+    unsigned lists = 0;
+    a->kind = ATTR_OTHER;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        switch (f.number) {
+        case ATTRIBUTE_NAME:
+            a->name = arena_copy(&im->g->arena, f.data);
+            break;
+        case ATTRIBUTE_F:
+            a->kind = ATTR_FLOAT;
+            memcpy(&a->f, &f.value, sizeof(a->f));
+            break;
+        case ATTRIBUTE_I:
+            a->kind = ATTR_INT;
+            a->i = (int64_t)f.value;
+            break;
+        case ATTRIBUTE_S:
+            a->kind = ATTR_STRING;
+            a->s = arena_copy(&im->g->arena, f.data);
+            break;
+        case ATTRIBUTE_T: {
+            struct raw_tensor t;
+            if (!read_tensor(im, f.data, &t))
+                return false;
+            a->kind = ATTR_TENSOR;
+            a->tensor = t.array;
+            break;
+        }
+        case ATTRIBUTE_INTS:
+            a->kind = ATTR_INTS;
+            if (++lists > 256 || !read_int_list(im, a, &f))
+                return engine_fail(im->e, "%s: an attribute's list cannot be read", node_title(n, title));
+            break;
+        case ATTRIBUTE_G:
+        case ATTRIBUTE_GRAPHS:
+            return engine_fail(im->e, "%s: subgraphs are not supported", node_title(n, title));
+        default:
+            break;
+        }
+    }
+    return r.error ? engine_fail(im->e, "%s: attribute: %s", node_title(n, title), r.error) : true;
+}
+
+static unsigned count_fields(struct view message, uint32_t number)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    unsigned n = 0;
+    pb_read(&r, message);
+    while (pb_next(&r, &f))
+        n += f.number == number;
+    return n;
+}
+
+static bool read_node_input(struct import *im, struct node *n, struct view name)
+{
+    char title[128];
+    if (n->n_inputs == NODE_MAX_INPUTS)
+        return engine_fail(im->e, "%s: more than %d inputs", node_title(n, title), NODE_MAX_INPUTS);
+    int32_t v = name.n ? find_value(im, name) : -1;
+    if (name.n && v < 0)
+        return engine_fail(im->e, "%s: input \"%.*s\" is made by no earlier node (unknown, or a cycle)",
+                           node_title(n, title), VIEW_ARG(name));
+    n->input[n->n_inputs++] = v;
+    return true;
+}
+
+static bool read_node_output(struct import *im, struct node *n, struct view name)
+{
+    char title[128];
+    if (n->n_outputs == NODE_MAX_OUTPUTS)
+        return engine_fail(im->e, "%s: more than %d outputs", node_title(n, title), NODE_MAX_OUTPUTS);
+    int32_t v = -1;
+    if (name.n) {
+        v = add_value(im, name);
+        if (v < 0)
+            return engine_fail(im->e, "%s: output \"%.*s\" is made twice", node_title(n, title),
+                               VIEW_ARG(name));
+        im->g->values[v].maker = (int32_t)(n - im->g->nodes);
+    }
+    n->output[n->n_outputs++] = v;
+    return true;
+}
+
+static bool read_node(struct import *im, struct view message)
+{
+    struct node *n = &im->g->nodes[im->g->n_nodes];
+    struct pb_reader r;
+    struct pb_field f;
+    struct view domain = VIEW("");
+    char title[128];
+    unsigned attrs = count_fields(message, NODE_ATTRIBUTE);
+    *n = (struct node){.opset = im->g->opset};
+    n->attrs = arena_array(&im->g->arena, attrs ? attrs : 1, sizeof(*n->attrs));
+    if (!n->attrs)
+        return engine_fail(im->e, "out of memory");
+    memset(n->attrs, 0, (attrs ? attrs : 1) * sizeof(*n->attrs));
+    pb_read(&r, message); // first who it is, for the messages
+    while (pb_next(&r, &f)) {
+        if (f.number == NODE_NAME)
+            n->name = arena_copy(&im->g->arena, f.data);
+        else if (f.number == NODE_TYPE)
+            n->type = arena_copy(&im->g->arena, f.data);
+        else if (f.number == NODE_DOMAIN)
+            domain = f.data;
+    }
+    if (r.error)
+        return engine_fail(im->e, "node: %s", r.error);
+    n->op = domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(n->type) : NULL;
+    if (!n->op)
+        return engine_fail(im->e, "op %s is not supported", node_title(n, title));
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == NODE_INPUT && !read_node_input(im, n, f.data))
+            return false;
+        if (f.number == NODE_ATTRIBUTE && !read_attr(im, n, f.data, &n->attrs[n->n_attrs++]))
+            return false;
+    }
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == NODE_OUTPUT && !read_node_output(im, n, f.data))
+            return false;
+    }
+    if (n->n_inputs < n->op->min_inputs || n->n_inputs > n->op->max_inputs || n->n_outputs < 1)
+        return engine_fail(im->e, "%s: expected %u to %u inputs and an output, got %u and %u",
+                           node_title(n, title), n->op->min_inputs, n->op->max_inputs, n->n_inputs,
+                           n->n_outputs);
+    for (unsigned i = 0; i < n->op->min_inputs; i++) {
+        if (n->input[i] < 0)
+            return engine_fail(im->e, "%s: input %u is left out", node_title(n, title), i);
+    }
+    im->g->n_nodes++;
+    return true;
+}
+
+// ---- the model ---------------------------------------------------------------------------------------
+
+static bool read_each(struct import *im, struct view graph, uint32_t number,
+                      bool (*read)(struct import *im, struct view message))
+{
+    struct pb_reader r;
+    struct pb_field f;
+    pb_read(&r, graph);
+    while (pb_next(&r, &f)) {
+        if (f.number != number)
+            continue;
+        if (f.wire != PB_LEN)
+            return engine_fail(im->e, "graph: field %u has a wrong wire type", number);
+        if (!read(im, f.data))
+            return false;
+    }
+    return r.error ? engine_fail(im->e, "graph: %s", r.error) : true;
+}
+
+static bool read_opset(struct view message, int64_t *version)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    struct view domain = VIEW("");
+    uint64_t v = 0;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == OPSET_DOMAIN)
+            domain = f.data;
+        else if (f.number == OPSET_VERSION)
+            v = f.value;
+    }
+    if (r.error)
+        return false;
+    if (domain.n == 0 || view_is(domain, "ai.onnx"))
+        *version = (int64_t)v;
+    return true;
+}
+
+static bool make_room(struct import *im, struct view graph)
+{
+    // Names cost octets, so these counts are backed by the file.
+    uint64_t values = 0, nodes = count_fields(graph, GRAPH_NODE);
+    struct pb_reader r;
+    struct pb_field f;
+    pb_read(&r, graph);
+    while (pb_next(&r, &f)) {
+        if (f.number == GRAPH_NODE && f.wire == PB_LEN)
+            values += count_fields(f.data, NODE_OUTPUT);
+    }
+    values += count_fields(graph, GRAPH_INITIALIZER) + count_fields(graph, GRAPH_INPUT);
+    if (values > GRAPH_MAX_VALUES || nodes > GRAPH_MAX_NODES)
+        return engine_fail(im->e, "graph: expected at most %d values and %d nodes", GRAPH_MAX_VALUES,
+                           GRAPH_MAX_NODES);
+    im->cap_values = (unsigned)values;
+    im->cap_nodes = (unsigned)nodes;
+    im->table_size = 16;
+    while (im->table_size < 2 * values)
+        im->table_size *= 2;
+    im->g->values = arena_array(&im->g->arena, values + 1, sizeof(*im->g->values));
+    im->g->nodes = arena_array(&im->g->arena, nodes + 1, sizeof(*im->g->nodes));
+    im->table = arena_array(&im->g->arena, im->table_size, sizeof(*im->table));
+    if (!im->g->values || !im->g->nodes || !im->table)
+        return engine_fail(im->e, "out of memory");
+    memset(im->table, 0xff, im->table_size * sizeof(*im->table));
+    return true;
+}
+
+bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
+{
+    struct import im = {.g = g, .e = e};
+    struct pb_reader r;
+    struct pb_field f;
+    struct view graph = VIEW("");
+    *g = (struct graph){.opset = 0};
+    arena_init(&g->arena, 64 << 10);
+    pb_read(&r, onnx);
+    while (pb_next(&r, &f)) {
+        if (f.number == MODEL_GRAPH && f.wire == PB_LEN)
+            graph = f.data;
+        else if (f.number == MODEL_OPSET && (f.wire != PB_LEN || !read_opset(f.data, &g->opset)))
+            return engine_fail(e, "opset_import cannot be read");
+    }
+    if (r.error)
+        return engine_fail(e, "not an ONNX file: %s", r.error);
+    if (graph.n == 0)
+        return engine_fail(e, "not an ONNX file: it has no graph");
+    if (g->opset < 1 || g->opset > 26)
+        return engine_fail(e, "opset_import: expected a version of 1 to 26, got %lld", (long long)g->opset);
+    if (!make_room(&im, graph) || !read_each(&im, graph, GRAPH_INITIALIZER, read_initializer) ||
+        !read_each(&im, graph, GRAPH_INPUT, read_input) || !read_each(&im, graph, GRAPH_NODE, read_node) ||
+        !read_each(&im, graph, GRAPH_OUTPUT, read_output))
+        return false;
+    if (g->n_outputs == 0 || g->n_inputs == 0)
+        return engine_fail(e, "graph: expected inputs and outputs, got %u and %u", g->n_inputs,
+                           g->n_outputs);
+    return true;
+}

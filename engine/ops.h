@@ -1,0 +1,59 @@
+/* engine/ops.h: the table of operators: one row an op. Adding one is a row, its shape function, its
+ * kernel and its test. Kernels are the CPU device's (engine/cpu/). Thinks. */
+#ifndef SLUICE_ENGINE_OPS_H
+#define SLUICE_ENGINE_OPS_H
+
+#include "engine/graph.h"
+
+struct job { // one node on its tensors
+    struct node *node;
+    const struct array *in[NODE_MAX_INPUTS]; // NULL: left out
+    struct array *out;                       // the first output; others are not made
+    void *scratch;                           // as many octets as op->scratch said, aligned to 64
+};
+
+struct op {
+    const char *name;
+    uint8_t min_inputs, max_inputs;
+    bool alias; // the output is the first input under another shape: nothing runs
+    // Fills j->out's dtype, rank and shape from the inputs (shapes, and data where constant).
+    bool (*shape)(struct job *j, struct engine_error *e);
+    void (*run)(const struct job *j); // NULL with alias
+    size_t (*scratch)(const struct job *j); // NULL: none
+    // Once a node, at load: weights as the kernel wants them, in the graph's arena. NULL: nothing.
+    bool (*prepare)(struct node *n, const struct array *const *constant, struct arena *a);
+};
+
+extern const struct op op_table[];
+extern const unsigned op_count;
+const struct op *op_find(struct view type); // NULL: not supported
+
+// ---- shape functions (engine/shapes.c) ---------------------------------------------------------------
+bool shape_same(struct job *j, struct engine_error *e);
+bool shape_broadcast(struct job *j, struct engine_error *e);
+bool shape_gemm(struct job *j, struct engine_error *e);
+bool shape_matmul(struct job *j, struct engine_error *e);
+bool shape_conv(struct job *j, struct engine_error *e);
+bool shape_pool(struct job *j, struct engine_error *e);
+bool shape_global_pool(struct job *j, struct engine_error *e);
+bool shape_reshape(struct job *j, struct engine_error *e);
+bool shape_flatten(struct job *j, struct engine_error *e);
+bool shape_squeeze(struct job *j, struct engine_error *e);
+bool shape_unsqueeze(struct job *j, struct engine_error *e);
+bool shape_transpose(struct job *j, struct engine_error *e);
+bool shape_concat(struct job *j, struct engine_error *e);
+bool shape_slice(struct job *j, struct engine_error *e);
+bool shape_softmax(struct job *j, struct engine_error *e);
+bool shape_constant(struct job *j, struct engine_error *e);
+bool shape_batchnorm(struct job *j, struct engine_error *e);
+
+// What a window (convolution, pool) does along its two axes, after auto_pad.
+struct window {
+    int64_t kernel[2], stride[2], dilation[2], pad[2] /* before */, in[2], out[2];
+};
+bool window_of(const struct job *j, const int64_t *kernel, struct window *w, struct engine_error *e);
+// Slice's start and step along each axis of the input.
+bool slice_of(const struct job *j, int64_t *start, int64_t *step, int64_t *length,
+              struct engine_error *e);
+
+#endif
