@@ -15,6 +15,8 @@
 struct api { // one a loop
     struct buffer scratch;
     bool expose; // metadata headers on answers
+    void (*respond)(struct exchange *, const struct http_response *,
+                    uint64_t now_us); // exchange_respond
     struct view server_name, server_version;
 };
 void api_init(struct api *a, bool expose, struct view server_name, struct view server_version);
@@ -41,6 +43,9 @@ struct api_call {
     struct view model, version; // gRPC: known after api_read or the decoder
     const char *allow;          // API_REFUSED with STATUS_METHOD: "GET, HEAD"
     uint64_t timeout_us;        // grpc-timeout; 0: none
+    // What the head says of the body; .p NULL: nothing.
+    struct view content_type, content_encoding, grpc_encoding, infer_header;
+    bool infer_header_twice;
 };
 
 // What the head asks for. API_REFUSED: e says why; answer it with api_answer_error.

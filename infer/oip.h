@@ -14,6 +14,7 @@ enum oip_step { OIP_ERROR = -1, OIP_MORE, OIP_DONE };
 struct oip_seg {
     const uint8_t *p;
     size_t n;
+    bool lent; // not the arena's: a request's or an answer's octets
 };
 
 // A message to send, in pieces that lie in an arena or are lent by the tensors.

@@ -96,7 +96,7 @@ static size_t input_bytes(const struct batch *b, unsigned k, size_t *copied, uns
 static void cut(struct oip_message *m, uint8_t **from, uint8_t *at)
 {
     if (at > *from)
-        m->segs[m->n++] = (struct oip_seg){*from, (size_t)(at - *from)};
+        m->segs[m->n++] = (struct oip_seg){*from, (size_t)(at - *from), false};
     *from = at;
 }
 
@@ -116,7 +116,7 @@ static void w_rows(struct oip_message *m, const struct batch *b, uint8_t *memory
                 continue;
             }
             cut(m, &from, at);
-            m->segs[m->n++] = (struct oip_seg){t->data, t->bytes};
+            m->segs[m->n++] = (struct oip_seg){t->data, t->bytes, true};
         }
     }
     cut(m, &from, at);

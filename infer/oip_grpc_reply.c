@@ -31,10 +31,10 @@ static size_t memory_size(const struct reply *r, unsigned *lent)
     return n;
 }
 
-static void add(struct oip_message *m, const uint8_t *p, size_t n)
+static void add(struct oip_message *m, const uint8_t *p, size_t n, bool lent)
 {
     if (n)
-        m->segs[m->n++] = (struct oip_seg){p, n};
+        m->segs[m->n++] = (struct oip_seg){p, n, lent};
     m->bytes += n;
 }
 
@@ -58,11 +58,11 @@ static void w_reply(struct oip_message *m, const struct reply *r, uint8_t *at)
             at += t->bytes;
             continue;
         }
-        add(m, from, (size_t)(at - from));
-        add(m, t->data, t->bytes);
+        add(m, from, (size_t)(at - from), false);
+        add(m, t->data, t->bytes, true);
         from = at;
     }
-    add(m, from, (size_t)(at - from));
+    add(m, from, (size_t)(at - from), false);
 }
 
 bool oip_grpc_write_answer(struct arena *a, const struct infer_request *request,

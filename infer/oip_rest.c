@@ -260,7 +260,7 @@ static bool put_blob(struct oip_rest *w, struct error *e)
         !put_i64(w->out, (int64_t)w->tensor.bytes) || !PUT(w->out, "}}"))
         return no_memory(e);
     if (w->tensor.bytes)
-        w->binary[w->n_binary++] = (struct oip_seg){w->tensor.data, w->tensor.bytes};
+        w->binary[w->n_binary++] = (struct oip_seg){w->tensor.data, w->tensor.bytes, true};
     w->k++;
     return true;
 }

@@ -1,0 +1,251 @@
+#include "api/meta.h"
+#include "base/num.h"
+#include "infer/oip_grpc.h"
+#include "infer/oip_rest.h"
+
+/* REST: the JSON is written into the loop's scratch and copied, once, at its exact size into the
+ * exchange's arena. What does not fit one step is written on in later ones, each copied as a segment of its
+ * own. gRPC: one message, small rows copied into the arena, large ones lent by the answer's block. */
+
+#define SCRATCH_KEEP ((size_t)1 << 20) // what one large answer may leave behind in a loop's scratch
+
+struct api_answer {
+    struct api *api;
+    struct exchange *ex;
+    const struct api_call *call;
+    const struct answer_meta *meta;
+    const struct slice *slice;
+    struct oip_said said;
+    struct oip_rest rest;
+    struct buffer out; // borrowed from the scratch for the time of one step
+    struct http_seg *segs;
+    unsigned n_segs, cap_segs;
+    size_t json_bytes;
+};
+
+void api_init(struct api *a, bool expose, struct view server_name, struct view server_version)
+{
+    *a = (struct api){.expose = expose,
+                      .respond = exchange_respond,
+                      .server_name = server_name,
+                      .server_version = server_version};
+    buffer_init(&a->scratch);
+}
+
+void api_deinit(struct api *a)
+{
+    buffer_deinit(&a->scratch);
+}
+
+static bool no_memory(struct error *e)
+{
+    return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+}
+
+static bool add_seg(struct api_answer *w, const uint8_t *p, size_t n, struct block *block)
+{
+    if (w->n_segs == w->cap_segs) {
+        unsigned cap = w->cap_segs ? w->cap_segs * 2 : 4;
+        struct http_seg *segs = arena_array(&w->ex->arena, cap, sizeof(*segs));
+        if (!segs)
+            return false;
+        if (w->n_segs)
+            memcpy(segs, w->segs, w->n_segs * sizeof(*segs));
+        w->segs = segs;
+        w->cap_segs = cap;
+    }
+    w->segs[w->n_segs++] = (struct http_seg){p, n, block ? block_ref(block) : NULL};
+    return true;
+}
+
+static void drop_segs(struct api_answer *w)
+{
+    for (unsigned i = 0; i < w->n_segs; i++)
+        if (w->segs[i].block)
+            block_unref(w->segs[i].block);
+    w->n_segs = 0;
+}
+
+static void trim_scratch(struct buffer *b)
+{
+    if (b->cap > SCRATCH_KEEP)
+        buffer_deinit(b);
+    buffer_reset(b);
+}
+
+// What the step wrote becomes a segment.
+static bool keep_json(struct api_answer *w)
+{
+    struct view json = buffer_view(&w->out);
+    if (json.n == 0)
+        return true;
+    struct view copy = arena_copy(&w->ex->arena, json);
+    w->json_bytes += copy.n;
+    return copy.p && add_seg(w, (const uint8_t *)copy.p, copy.n, NULL);
+}
+
+// Raw tensors behind the JSON: small ones are copied, large ones pin the answer's block.
+static bool add_binary(struct api_answer *w)
+{
+    for (unsigned i = 0; i < w->rest.n_binary; i++) {
+        const struct oip_seg *s = &w->rest.binary[i];
+        if (s->n >= OIP_PIN_FROM) {
+            if (!add_seg(w, s->p, s->n, w->slice->answer->block))
+                return false;
+            continue;
+        }
+        struct view copy = arena_copy(&w->ex->arena, view_of(s->p, s->n));
+        if (!copy.p || !add_seg(w, (const uint8_t *)copy.p, copy.n, NULL))
+            return false;
+    }
+    return true;
+}
+
+static void respond_rest(struct api_answer *w, const struct meta_fields *meta, uint64_t now_us)
+{
+    struct http_header headers[META_HEADERS + 2];
+    unsigned n = 0;
+    char length[32];
+    bool binary = w->rest.n_binary || w->rest.request->format == FORMAT_OIP_BINARY;
+    headers[n++] = (struct http_header){
+        VIEW("content-type"), binary ? VIEW("application/octet-stream") : VIEW("application/json")};
+    if (binary)
+        headers[n++] = (struct http_header){VIEW("inference-header-content-length"),
+                                            view_of(length, num_print_u64(length, w->json_bytes))};
+    memcpy(headers + n, meta->headers, meta->n_headers * sizeof(headers[0]));
+    struct http_response r = {.status = 200,
+                              .headers = headers,
+                              .n_headers = n + meta->n_headers,
+                              .body = w->segs,
+                              .n_body = w->n_segs};
+    w->api->respond(w->ex, &r, now_us);
+    w->n_segs = 0; // their references went with them
+}
+
+static void fail(struct api_answer *w, const struct error *e, uint64_t now_us)
+{
+    drop_segs(w);
+    api_answer_error(w->api, w->ex, w->call, e, 0, w->meta, now_us);
+}
+
+// One step of the JSON; meta is written when it is known to be the last, or the first.
+static enum oip_step step_rest(struct api_answer *w, const struct meta_fields *meta,
+                               uint64_t now_us, struct error *e)
+{
+    w->out = w->api->scratch;
+    enum oip_step step = oip_rest_step(&w->rest, OIP_STEP_BYTES, e);
+    if (step != OIP_ERROR && !keep_json(w)) {
+        no_memory(e);
+        step = OIP_ERROR;
+    }
+    trim_scratch(&w->out);
+    w->api->scratch = w->out;
+    if (step == OIP_MORE)
+        return step;
+    if (step == OIP_DONE && !add_binary(w)) {
+        no_memory(e);
+        step = OIP_ERROR;
+    }
+    if (step == OIP_ERROR)
+        fail(w, e, now_us);
+    else
+        respond_rest(w, meta, now_us);
+    return OIP_DONE;
+}
+
+enum oip_step api_answer_step(struct api_answer *w, uint64_t now_us, struct error *e)
+{
+    struct meta_fields meta;
+    meta_write(&meta, w->meta, w->api->expose);
+    return step_rest(w, &meta, now_us, e);
+}
+
+void api_answer_drop(struct api_answer *w)
+{
+    drop_segs(w);
+}
+
+static bool answer_grpc(struct api_answer *w, const struct infer_request *r,
+                        const struct meta_fields *meta, uint64_t now_us, struct error *e)
+{
+    struct arena *a = &w->ex->arena;
+    struct oip_message m;
+    bool pins;
+    if (!oip_grpc_write_answer(a, r, w->slice, &w->said, &m, &pins, e))
+        return false;
+    if (m.bytes > UINT32_MAX)
+        return error_set(e, STATUS_BAD_ANSWER, "the answer is too large for one gRPC message");
+    uint8_t *prefix = arena_alloc_aligned(a, 5, 1);
+    if (!prefix)
+        return no_memory(e);
+    uint32_t n = __builtin_bswap32((uint32_t)m.bytes);
+    prefix[0] = 0;
+    memcpy(prefix + 1, &n, sizeof(n));
+    bool ok = add_seg(w, prefix, 5, NULL);
+    for (unsigned i = 0; ok && i < m.n; i++) {
+        bool lent = m.segs[i].lent;
+        ok = add_seg(w, m.segs[i].p, m.segs[i].n, lent ? w->slice->answer->block : NULL);
+    }
+    if (!ok)
+        return no_memory(e);
+    struct http_header headers[META_HEADERS + 1];
+    headers[0] = (struct http_header){VIEW("content-type"), VIEW("application/grpc")};
+    memcpy(headers + 1, meta->headers, meta->n_headers * sizeof(headers[0]));
+    struct http_header trailer = {VIEW("grpc-status"), VIEW("0")};
+    struct http_response response = {.status = 200,
+                                     .headers = headers,
+                                     .n_headers = 1 + meta->n_headers,
+                                     .body = w->segs,
+                                     .n_body = w->n_segs,
+                                     .trailers = &trailer,
+                                     .n_trailers = 1};
+    w->api->respond(w->ex, &response, now_us);
+    w->n_segs = 0;
+    return true;
+}
+
+static enum oip_step answer_rest(struct api_answer *w, const struct infer_request *r,
+                                 const struct meta_fields *meta, uint64_t now_us, struct error *e)
+{
+    unsigned n = oip_rest_outputs(r, w->slice->answer);
+    struct oip_seg *binary = NULL;
+    if (r->format == FORMAT_OIP_BINARY &&
+        !(binary = arena_array(&w->ex->arena, n, sizeof(*binary)))) {
+        no_memory(e);
+        fail(w, e, now_us);
+        return OIP_DONE;
+    }
+    oip_rest_begin(&w->rest, r, w->slice, &w->said, &w->out, binary);
+    return step_rest(w, meta, now_us, e);
+}
+
+enum oip_step api_answer_infer(struct api *a, struct exchange *ex, const struct api_call *call,
+                               const struct infer_request *r, const struct slice *s,
+                               const struct answer_meta *meta, uint64_t now_us,
+                               struct api_answer **more, struct error *e)
+{
+    struct meta_fields fields;
+    e->status = STATUS_OK;
+    struct api_answer *w = arena_alloc(&ex->arena, sizeof(*w));
+    if (!w) {
+        no_memory(e);
+        api_answer_error(a, ex, call, e, 0, meta, now_us);
+        return OIP_DONE;
+    }
+    meta_write(&fields, meta, a->expose);
+    *w = (struct api_answer){.api = a, .ex = ex, .call = call, .meta = meta, .slice = s};
+    w->said = (struct oip_said){.model = meta->model.n ? meta->model : r->model,
+                                .version = meta->version.n ? meta->version : s->answer->version,
+                                .id = r->id,
+                                .params = fields.params,
+                                .n_params = fields.n_params};
+    if (r->format == FORMAT_OIP_GRPC) {
+        if (!answer_grpc(w, r, &fields, now_us, e))
+            fail(w, e, now_us);
+        return OIP_DONE;
+    }
+    enum oip_step step = answer_rest(w, r, &fields, now_us, e);
+    w->said.n_params = 0; // they were this call's, and are written
+    *more = w;
+    return step;
+}

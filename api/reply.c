@@ -1,0 +1,187 @@
+#include "api/meta.h"
+#include "base/num.h"
+#include "infer/oip_grpc.h"
+#include "infer/oip_rest.h"
+
+/* Answers that are small: errors, health, metadata, index. Each is written into the scratch, copied into the
+ * exchange's arena and given at once. */
+
+#define EXTRA 4 // headers beside the metadata: content-type, retry-after, allow, accept-encoding
+
+static void give(struct api *a, struct exchange *ex, unsigned status,
+                 const struct http_header *headers, unsigned n_headers, struct view body,
+                 const struct http_header *trailers, unsigned n_trailers, uint64_t now_us)
+{
+    struct view copy = arena_copy(&ex->arena, body);
+    struct http_seg seg = {(const uint8_t *)copy.p, copy.n, NULL};
+    struct http_response r = {.status = (uint16_t)status,
+                              .headers = headers,
+                              .n_headers = n_headers,
+                              .body = &seg,
+                              .n_body = copy.n ? 1 : 0, // out of memory: the status says enough
+                              .trailers = trailers,
+                              .n_trailers = n_trailers};
+    a->respond(ex, &r, now_us);
+}
+
+// ---- errors --------------------------------------------------------------------------------------------
+
+// grpc-message is percent-encoded (grpc/grpc doc/PROTOCOL-HTTP2.md); the text is printable ASCII.
+static struct view grpc_message(char *out, const char *text)
+{
+    char *at = out;
+    for (; *text; text++) {
+        if (*text != '%') {
+            *at++ = *text;
+            continue;
+        }
+        memcpy(at, "%25", 3);
+        at += 3;
+    }
+    return view_of(out, (size_t)(at - out));
+}
+
+static void error_grpc(struct api *a, struct exchange *ex, const struct error *e,
+                       uint32_t retry_after_s, const struct meta_fields *meta, uint64_t now_us)
+{
+    struct http_header headers[META_HEADERS + EXTRA], trailers[3];
+    char status[32], text[3 * sizeof(e->text)], pushback[32];
+    unsigned n = 0;
+    headers[0] = (struct http_header){VIEW("content-type"), VIEW("application/grpc")};
+    memcpy(headers + 1, meta->headers, meta->n_headers * sizeof(headers[0]));
+    unsigned n_headers = 1 + meta->n_headers;
+    if (e->status == STATUS_UNSUPPORTED)
+        headers[n_headers++] = (struct http_header){VIEW("grpc-accept-encoding"),
+                                                    VIEW("identity, deflate, gzip, zstd")};
+    struct view code = view_of(status, num_print_u64(status, status_table[e->status].grpc));
+    trailers[n++] = (struct http_header){VIEW("grpc-status"), code};
+    trailers[n++] = (struct http_header){VIEW("grpc-message"), grpc_message(text, e->text)};
+    if (retry_after_s) {
+        struct view v = view_of(pushback, num_print_u64(pushback, (uint64_t)retry_after_s * 1000));
+        trailers[n++] = (struct http_header){VIEW("grpc-retry-pushback-ms"), v};
+    }
+    give(a, ex, 200, headers, n_headers, VIEW(""), trailers, n, now_us);
+}
+
+static void error_rest(struct api *a, struct exchange *ex, const struct api_call *call,
+                       const struct error *e, uint32_t retry_after_s,
+                       const struct meta_fields *meta, uint64_t now_us)
+{
+    struct http_header headers[META_HEADERS + EXTRA];
+    char seconds[32];
+    unsigned n = 0;
+    headers[n++] = (struct http_header){VIEW("content-type"), VIEW("application/json")};
+    if (retry_after_s)
+        headers[n++] = (struct http_header){
+            VIEW("retry-after"), view_of(seconds, num_print_u64(seconds, retry_after_s))};
+    if (call && call->allow)
+        headers[n++] = (struct http_header){VIEW("allow"), view_str(call->allow)};
+    if (e->status == STATUS_MEDIA_TYPE)
+        headers[n++] = (struct http_header){VIEW("accept-encoding"), VIEW("gzip, deflate, zstd")};
+    memcpy(headers + n, meta->headers, meta->n_headers * sizeof(headers[0]));
+    buffer_reset(&a->scratch);
+    if (!oip_rest_error(&a->scratch, e->text))
+        buffer_reset(&a->scratch);
+    give(a, ex, status_table[e->status].http, headers, n + meta->n_headers,
+         buffer_view(&a->scratch), NULL, 0, now_us);
+    buffer_reset(&a->scratch);
+}
+
+void api_answer_error(struct api *a, struct exchange *ex, const struct api_call *call,
+                      const struct error *e, uint32_t retry_after_s, const struct answer_meta *meta,
+                      uint64_t now_us)
+{
+    struct meta_fields fields;
+    meta_write(&fields, meta, a->expose);
+    if (call && call->grpc)
+        error_grpc(a, ex, e, retry_after_s, &fields, now_us);
+    else
+        error_rest(a, ex, call, e, retry_after_s, &fields, now_us);
+}
+
+// ---- the small calls -----------------------------------------------------------------------------------
+
+// The scratch holds the body: JSON, or a message whose frame is ours to write. ok: it was written.
+static void give_scratch(struct api *a, struct exchange *ex, const struct api_call *call, bool ok,
+                         unsigned status, uint64_t now_us)
+{
+    struct error e;
+    struct http_header type = {VIEW("content-type"),
+                               call->grpc ? VIEW("application/grpc") : VIEW("application/json")};
+    struct http_header trailer = {VIEW("grpc-status"), VIEW("0")};
+    struct view body = buffer_view(&a->scratch);
+    if (!ok) {
+        error_set(&e, STATUS_UNAVAILABLE, "out of memory");
+        api_answer_error(a, ex, call, &e, 0, NULL, now_us);
+        return;
+    }
+    if (call->grpc) {
+        uint32_t n = __builtin_bswap32((uint32_t)(body.n - 5));
+        memcpy(a->scratch.data + a->scratch.at + 1, &n, sizeof(n));
+    }
+    give(a, ex, call->grpc ? 200 : status, &type, 1, body, &trailer, call->grpc ? 1 : 0, now_us);
+    buffer_reset(&a->scratch);
+}
+
+// The buffer to write into, with room for the frame.
+static struct buffer *start(struct api *a, const struct api_call *call)
+{
+    static const uint8_t prefix[5];
+    buffer_reset(&a->scratch);
+    if (call->grpc && !buffer_append(&a->scratch, prefix, sizeof(prefix)))
+        return NULL;
+    return &a->scratch;
+}
+
+void api_answer_live(struct api *a, struct exchange *ex, const struct api_call *call, bool live,
+                     uint64_t now_us)
+{
+    struct buffer *b = start(a, call);
+    bool ok = b && (call->grpc ? oip_grpc_ready(b, live) : oip_rest_live(b, live));
+    give_scratch(a, ex, call, ok, live ? 200 : 503, now_us);
+}
+
+void api_answer_ready(struct api *a, struct exchange *ex, const struct api_call *call, bool ready,
+                      uint64_t now_us)
+{
+    struct buffer *b = start(a, call);
+    bool ok = b != NULL;
+    if (ok && call->kind == API_HEALTH_CHECK)
+        ok = oip_grpc_health(b, ready);
+    else if (ok && call->grpc)
+        ok = oip_grpc_ready(b, ready);
+    else if (ok && call->kind == API_MODEL_READY)
+        ok = oip_rest_model_ready(b, call->model, ready);
+    else if (ok)
+        ok = oip_rest_ready(b, ready);
+    give_scratch(a, ex, call, ok, ready ? 200 : 503, now_us);
+}
+
+void api_answer_server(struct api *a, struct exchange *ex, const struct api_call *call,
+                       uint64_t now_us)
+{
+    struct buffer *b = start(a, call);
+    bool ok = b && (call->grpc ? oip_grpc_server(b, a->server_name, a->server_version)
+                               : oip_rest_server(b, a->server_name, a->server_version));
+    give_scratch(a, ex, call, ok, 200, now_us);
+}
+
+void api_answer_model(struct api *a, struct exchange *ex, const struct api_call *call,
+                      const struct model_metadata *m, uint64_t now_us)
+{
+    struct buffer *b = start(a, call);
+    bool config = call->kind == API_MODEL_CONFIG, ok = b != NULL;
+    if (ok && call->grpc)
+        ok = config ? oip_grpc_config(b, m) : oip_grpc_metadata(b, m);
+    else if (ok)
+        ok = config ? oip_rest_config(b, m) : oip_rest_model(b, m);
+    give_scratch(a, ex, call, ok, 200, now_us);
+}
+
+void api_answer_index(struct api *a, struct exchange *ex, const struct api_call *call,
+                      const struct oip_index *index, uint64_t now_us)
+{
+    struct buffer *b = start(a, call);
+    bool ok = b && (call->grpc ? oip_grpc_index(b, index) : oip_rest_index(b, index));
+    give_scratch(a, ex, call, ok, 200, now_us);
+}

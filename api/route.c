@@ -1,0 +1,216 @@
+#include "api/api.h"
+#include <strings.h>
+
+/* One row an endpoint. Paths of models are two tables: what stands before the name, and the verb behind
+ * it, so that the commonest path of all is one prefix and one look-up. */
+
+enum { GET = 1, POST = 2 };
+
+struct row {
+    struct view path;
+    uint8_t methods;
+    enum api_kind kind;
+};
+
+#define ROW(path, methods, kind)                                                                   \
+    {                                                                                              \
+        {path, sizeof(path) - 1}, methods, kind                                                    \
+    }
+
+static const struct row fixed[] = {
+    ROW("/v2", GET, API_SERVER_METADATA),
+    ROW("/v2/health/live", GET, API_SERVER_LIVE),
+    ROW("/v2/health/ready", GET, API_SERVER_READY),
+    ROW("/v2/repository/index", GET | POST, API_INDEX),
+};
+
+// Behind /v2/models/{m} and /v2/models/{m}/versions/{v}.
+static const struct row verbs[] = {
+    ROW("/infer", POST, API_INFER),
+    ROW("", GET, API_MODEL_METADATA),
+    ROW("/ready", GET, API_MODEL_READY),
+    ROW("/config", GET, API_MODEL_CONFIG),
+};
+
+static const struct row grpc_methods[] = {
+    ROW("/inference.GRPCInferenceService/ModelInfer", POST, API_INFER),
+    ROW("/inference.GRPCInferenceService/ServerLive", POST, API_SERVER_LIVE),
+    ROW("/inference.GRPCInferenceService/ServerReady", POST, API_SERVER_READY),
+    ROW("/inference.GRPCInferenceService/ServerMetadata", POST, API_SERVER_METADATA),
+    ROW("/inference.GRPCInferenceService/ModelReady", POST, API_MODEL_READY),
+    ROW("/inference.GRPCInferenceService/ModelMetadata", POST, API_MODEL_METADATA),
+    ROW("/inference.GRPCInferenceService/ModelConfig", POST, API_MODEL_CONFIG),
+    ROW("/inference.GRPCInferenceService/RepositoryIndex", POST, API_INDEX),
+    ROW("/grpc.health.v1.Health/Check", POST, API_HEALTH_CHECK),
+};
+_Static_assert(sizeof(grpc_methods) / sizeof(grpc_methods[0]) == API_KINDS - 1,
+               "each kind has its gRPC method");
+
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
+
+static const struct row *find(const struct row *rows, size_t n, struct view path)
+{
+    for (size_t i = 0; i < n; i++)
+        if (view_eq(rows[i].path, path))
+            return &rows[i];
+    return NULL;
+}
+
+static bool starts(struct view v, struct view prefix)
+{
+    return v.n >= prefix.n && memcmp(v.p, prefix.p, prefix.n) == 0;
+}
+
+// Takes a path's segment off the front of *path, which stands behind a slash.
+static struct view segment(struct view *path)
+{
+    size_t n = 0;
+    while (n < path->n && path->p[n] != '/')
+        n++;
+    struct view v = view_of(path->p, n);
+    *path = view_of(path->p + n, path->n - n);
+    return v;
+}
+
+static const struct row *find_model(struct view path, struct api_call *out)
+{
+    static const struct view versions = {"/versions/", 10};
+    out->model = segment(&path);
+    if (starts(path, versions)) {
+        path = view_of(path.p + versions.n, path.n - versions.n);
+        out->version = segment(&path);
+        if (out->version.n == 0)
+            return NULL;
+    }
+    return out->model.n ? find(verbs, COUNT(verbs), path) : NULL;
+}
+
+static const struct row *find_rest(struct view path, struct api_call *out)
+{
+    static const struct view models = {"/v2/models/", 11};
+    if (path.n > 1 && path.p[path.n - 1] == '/')
+        path.n--;
+    return starts(path, models) ? find_model(view_of(path.p + models.n, path.n - models.n), out)
+                                : find(fixed, COUNT(fixed), path);
+}
+
+static bool refuse(struct api_call *out, struct error *e, enum status status, const char *text)
+{
+    out->kind = API_REFUSED;
+    return error_set(e, status, "%s", text);
+}
+
+// The fields of the head that this room reads, in one pass.
+static void read_head(const struct exchange *ex, struct api_call *out, struct view *timeout)
+{
+    for (unsigned i = 0; i < ex->n_headers; i++) {
+        const struct http_header *h = &ex->headers[i];
+        switch (h->name.n) {
+        case 12:
+            if (memcmp(h->name.p, "content-type", 12) == 0)
+                out->content_type = h->value;
+            else if (memcmp(h->name.p, "grpc-timeout", 12) == 0)
+                *timeout = h->value;
+            break;
+        case 13:
+            if (memcmp(h->name.p, "grpc-encoding", 13) == 0)
+                out->grpc_encoding = h->value;
+            break;
+        case 16:
+            if (memcmp(h->name.p, "content-encoding", 16) == 0)
+                out->content_encoding = h->value;
+            break;
+        case 31:
+            if (memcmp(h->name.p, "inference-header-content-length", 31) == 0) {
+                out->infer_header_twice = out->infer_header.p != NULL;
+                out->infer_header = h->value;
+            }
+            break;
+        }
+    }
+}
+
+static bool route_grpc(const struct exchange *ex, struct api_call *out, struct view timeout,
+                       struct error *e)
+{
+    if (ex->carrier != HTTP_2)
+        return refuse(out, e, STATUS_HTTP_VERSION, "gRPC needs HTTP/2");
+    out->grpc = true;
+    if (!view_is(ex->method, "POST"))
+        return refuse(out, e, STATUS_UNSUPPORTED, "gRPC needs method POST");
+    const struct row *row = find(grpc_methods, COUNT(grpc_methods), ex->path);
+    if (!row)
+        return refuse(out, e, STATUS_UNSUPPORTED, "unknown service or method");
+    out->kind = row->kind;
+    if (!timeout.p)
+        return true;
+    if (!grpc_timeout_parse(timeout, &out->timeout_us))
+        return refuse(out, e, STATUS_BAD_REQUEST,
+                      "grpc-timeout: expected 1 to 8 digits and one of H M S m u n");
+    if (out->timeout_us == 0)
+        out->timeout_us = 1; // less than a microsecond is still a deadline
+    return true;
+}
+
+static bool route_rest(const struct exchange *ex, struct api_call *out, struct error *e)
+{
+    static const char *const allow[] = {
+        [GET] = "GET, HEAD", [POST] = "POST", [GET | POST] = "GET, HEAD, POST"};
+    if (starts(ex->path, VIEW("/inference.GRPCInferenceService/")) ||
+        starts(ex->path, VIEW("/grpc.health.v1.Health/")))
+        return refuse(out, e, STATUS_MEDIA_TYPE, "content-type: expected application/grpc");
+    const struct row *row = find_rest(ex->path, out);
+    if (!row)
+        return refuse(out, e, STATUS_NOT_FOUND, "unknown path");
+    bool get = view_is(ex->method, "GET") || view_is(ex->method, "HEAD");
+    if (!(get && row->methods & GET) && !(row->methods & POST && view_is(ex->method, "POST"))) {
+        out->allow = allow[row->methods];
+        refuse(out, e, STATUS_METHOD, "");
+        return error_set(e, STATUS_METHOD, "method: expected %s", out->allow);
+    }
+    if (out->model.n && !model_name_ok(out->model))
+        return refuse(out, e, STATUS_BAD_REQUEST, "model name: expected [A-Za-z0-9._-]{1,128}");
+    if (out->version.n && !model_name_ok(out->version))
+        return refuse(out, e, STATUS_BAD_REQUEST, "model version: expected [A-Za-z0-9._-]{1,128}");
+    out->kind = row->kind;
+    return true;
+}
+
+// Media types that a body of infer may say: application/x-www-form-urlencoded is what curl -d says.
+static bool media_type_ok(struct view v)
+{
+    static const struct view known[] = {{"application/json", 16},
+                                        {"application/octet-stream", 24},
+                                        {"application/x-www-form-urlencoded", 33}};
+    size_t n = 0;
+    while (n < v.n && v.p[n] != ';' && v.p[n] != ' ' && v.p[n] != '\t')
+        n++;
+    for (unsigned i = 0; i < COUNT(known); i++)
+        if (n == known[i].n && strncasecmp(v.p, known[i].p, n) == 0)
+            return true;
+    return n == 0;
+}
+
+static bool is_grpc(struct view content_type)
+{
+    static const struct view grpc = {"application/grpc", 16};
+    if (!starts(content_type, grpc))
+        return false;
+    char next = content_type.n > grpc.n ? content_type.p[grpc.n] : ';';
+    return next == '+' || next == ';' || next == ' ';
+}
+
+enum api_kind api_route(const struct exchange *ex, struct api_call *out, struct error *e)
+{
+    struct view timeout = {0};
+    *out = (struct api_call){0};
+    read_head(ex, out, &timeout);
+    if (is_grpc(out->content_type))
+        return route_grpc(ex, out, timeout, e) ? out->kind : API_REFUSED;
+    if (!route_rest(ex, out, e))
+        return API_REFUSED;
+    if (out->kind == API_INFER && !media_type_ok(out->content_type))
+        refuse(out, e, STATUS_MEDIA_TYPE,
+               "content-type: expected application/json or application/octet-stream");
+    return out->kind;
+}
