@@ -222,9 +222,10 @@ SSL_CTX *tls_ctx_server(struct view cert_pem, const char *cert_name, struct view
         return fail(NULL, err, "TLS", "context");
     if (!use_chain(ctx, cert_pem))
         return fail(ctx, err, "certificate", cert_name);
-    if (!use_key(ctx, key_pem))
+    bool loaded = use_key(ctx, key_pem);
+    if (!loaded && ERR_GET_REASON(ERR_peek_last_error()) != X509_R_KEY_VALUES_MISMATCH)
         return fail(ctx, err, "key", key_name);
-    if (SSL_CTX_check_private_key(ctx) != 1) {
+    if (!loaded || SSL_CTX_check_private_key(ctx) != 1) {
         snprintf(err, TLS_ERROR, "key %.140s does not fit the certificate %.140s", key_name,
                  cert_name);
         ERR_clear_error();
