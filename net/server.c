@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ACCEPTS_A_TURN 64
@@ -16,6 +17,7 @@
 
 static void on_resume_timer(struct wheel_timer *t, uint64_t now_us);
 static void on_op(struct loop *l, struct loop_task *t);
+static void on_date(struct wheel_timer *t, uint64_t now_us);
 
 static int spare_open(void)
 {
@@ -28,6 +30,7 @@ static void part_init(struct part *p, struct server *s, struct loop *l)
     p->loop = l;
     p->spare_fd = spare_open();
     p->resume.fn = on_resume_timer;
+    p->date.fn = on_date;
     for (int i = 0; i < OPS; i++) {
         p->op[i].part = p;
         p->op[i].task.fn = on_op;
@@ -87,6 +90,7 @@ void server_free(struct server *s)
         p->stopped = true;
         server_conn_cut_all(p);
         wheel_cancel(loop_wheel(p->loop), &p->resume);
+        wheel_cancel(loop_wheel(p->loop), &p->date);
         if (p->spare_fd >= 0)
             close(p->spare_fd);
     }
@@ -224,11 +228,24 @@ static void on_resume_timer(struct wheel_timer *t, uint64_t now_us)
     server_resume(container_of(t, struct part, resume));
 }
 
+static void on_date(struct wheel_timer *t, uint64_t now_us)
+{
+    struct part *p = container_of(t, struct part, date);
+    uint64_t wall_us = loop_wall_us(p->loop);
+    time_t secs = (time_t)(wall_us / 1000000);
+    struct tm tm;
+    char text[32]; // RFC 9110, 5.6.7; the process keeps the C locale
+    http_set_date(view_of(
+        text, strftime(text, sizeof text, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&secs, &tm))));
+    wheel_set(loop_wheel(p->loop), t, now_us + 1000000 - wall_us % 1000000);
+}
+
 // ---- the steps of its life, each on the part's own loop --------------------------------------------------
 
 static void part_start(struct part *p)
 {
     struct server *s = p->server;
+    on_date(&p->date, loop_now_us(p->loop));
     for (unsigned i = 0; i < s->n_listeners; i++) {
         struct listener *l = &s->listeners[i];
         if (l->part != p || l->fd < 0)

@@ -33,6 +33,7 @@ struct part {
     uint64_t paused_since_us; // first pause of a row of them
     int spare_fd;             // given up for a moment to send a waiting client away
     struct wheel_timer resume;
+    struct wheel_timer date; // sets the loop's Date field on every full second
     _Atomic uint32_t open_listeners;
     // counters, relaxed, one writer (handed_over connections are counted where they were accepted)
     _Atomic uint64_t accepted, refused_address, handed_over, accept_paused, tls_failed;

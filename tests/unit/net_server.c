@@ -149,6 +149,18 @@ void exchange_respond(struct exchange *ex, const struct http_response *r, uint64
 {
 }
 
+static _Atomic unsigned dates, wrong_dates;
+
+void http_set_date(struct view date)
+{
+    struct tm tm = {0};
+    char text[32];
+    snprintf(text, sizeof text, "%.*s", VIEW_ARG(date));
+    const char *end = strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    time_t off = end && !*end ? time(NULL) - timegm(&tm) : 99;
+    atomic_fetch_add(off < 0 || off > 2 ? &wrong_dates : &dates, 1);
+}
+
 // ---- a server on two loops ---------------------------------------------------------------------------------
 
 static const struct http_server_ops no_ops;
@@ -287,6 +299,16 @@ static void echoes_over_v4_v6_and_unix(void **state)
     snprintf(path, sizeof path, "unix:/tmp/sluice-server-%d", getpid());
     echoes_on(path);
     unlink(path + 5);
+}
+
+static void date_is_set_every_second_on_each_loop(void **state)
+{
+    begin("127.0.0.1:0", 0, 0);
+    dates = 0;
+    usleep(2200000);
+    assert_in_range(dates, 4, 8);
+    assert_int_equal(wrong_dates, 0);
+    end();
 }
 
 static void octets_may_come_singly(void **state)
@@ -593,6 +615,7 @@ int main(void)
 #define TEST(t) cmocka_unit_test_setup(t, setup)
     const struct CMUnitTest tests[] = {
         TEST(echoes_over_v4_v6_and_unix),
+        TEST(date_is_set_every_second_on_each_loop),
         TEST(octets_may_come_singly),
         TEST(silent_clients_are_timed_out),
         TEST(half_closed_client_gets_its_answer),
