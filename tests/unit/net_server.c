@@ -157,7 +157,9 @@ void http_set_date(struct view date)
     char text[32];
     snprintf(text, sizeof text, "%.*s", VIEW_ARG(date));
     const char *end = strptime(text, "%a, %d %b %Y %H:%M:%S GMT", &tm);
-    time_t off = end && !*end ? time(NULL) - timegm(&tm) : 99;
+    struct timespec now; // time() lags by a tick
+    clock_gettime(CLOCK_REALTIME, &now);
+    time_t off = end && !*end ? now.tv_sec - timegm(&tm) : 99;
     atomic_fetch_add(off < 0 || off > 2 ? &wrong_dates : &dates, 1);
 }
 
