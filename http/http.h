@@ -66,8 +66,9 @@ struct http_server_ops {
     // A request that never became an exchange was answered by the room itself (400, 408, 414, 431, 501, …).
     void (*on_refused)(struct http_conn *c, unsigned status, const char *why, void *ctx);
     // Body octets are about to be charged: false refuses (503 by the room). NULL: unlimited. Every charge
-    // is given back with a negative delta when the exchange is freed.
-    bool (*on_charge)(struct http_conn *c, int64_t delta_bytes, void *ctx);
+    // is given back with a negative delta when the exchange is freed (ex->conn may be NULL by then). Never
+    // before on_head.
+    bool (*on_charge)(struct exchange *ex, int64_t delta_bytes, void *ctx);
 };
 
 struct exchange {
@@ -88,10 +89,22 @@ struct exchange {
     void *user;          // the room above's
     // private to http/ from here
     struct exchange *next, **prev;
+    const struct http_server_ops *ops;
+    void *ctx;
     uint32_t refs;
     int32_t stream_id;
-    uint32_t state;
-    void *carrier_state;
+    uint32_t cap_headers, header_bytes;
+    int64_t charged;       // octets told to on_charge
+    int64_t body_left;     // HTTP/1: octets that are still to come; -1: chunked
+    uint64_t progress_us;  // last octet of the body, or last octet of the answer that a window let go
+    bool told;             // on_head was called
+    bool whole_request;    // the body is complete
+    bool responded, discard, is_head, keep_alive, gone, sent_told;
+    struct http_seg *out;  // HTTP/2: the answer's segments, in the arena
+    uint32_t n_out, out_at;
+    size_t out_off;        // in out[out_at]
+    struct http_header *trailers;
+    uint32_t n_trailers;
 };
 
 struct view exchange_header(const struct exchange *ex, const char *lower_name); // .p NULL: absent
@@ -133,6 +146,9 @@ void http_conn_drain(struct http_conn *c, uint64_t now_us);
 unsigned http_conn_live(const struct http_conn *c); // exchanges not yet answered whole
 void *http_conn_user(struct http_conn *c);          // net's and gateway's pointer
 void http_conn_set_user(struct http_conn *c, void *user);
+// The value of `date` in HTTP/1.1 and HTTP/2 answers given by this thread (29 octets, RFC 9110 5.6.7); set once
+// a second by whoever reads the clock. Not set: no such field.
+void http_set_date(struct view date);
 
 // ---- HTTP/2 client (workers) -----------------------------------------------------------------------
 
@@ -149,7 +165,7 @@ enum http_call_end {
     CALL_CANCELLED  // by us, confirmed: no frame refers to the lent octets any more
 };
 
-struct http_client_ops {
+struct http_client_ops { // all from the client's loop
     void (*on_ready)(struct http_client *c, void *ctx); // peer's SETTINGS came
     // Exactly once for each call, never from inside http_client_call (collect, then call: it fires from
     // recv, gather, timer or close). After it no frame refers to the request's segments.
@@ -169,8 +185,15 @@ struct http_call {
     // private
     struct http_call *next, **prev;
     int32_t stream_id;
-    uint32_t state;
-    void *carrier_state;
+    struct http_seg *segs; // segs[0] is the 5-octet prefix
+    uint32_t n_segs, seg_at;
+    size_t seg_off;
+    uint8_t prefix[5], got_prefix[5];
+    uint8_t n_prefix;
+    uint32_t expect; // octets of the answer's message
+    uint32_t queued; // runs of its octets that wait in the connection's output
+    bool ended, closed, grpc_flagged;
+    enum http_call_end end;
 };
 
 struct http_client_limits {

@@ -1,0 +1,96 @@
+/* http/conn.h: inside of the room: one server connection and what its two carriers share. Thinks. */
+#ifndef SLUICE_HTTP_CONN_H
+#define SLUICE_HTTP_CONN_H
+
+#include "http/abuse.h"
+#include "http/http.h"
+#include "http/out.h"
+#include <nghttp2/nghttp2.h>
+
+enum conn_kind { CONN_FRESH, CONN_H1, CONN_H2 };
+
+enum h1_state { H1_REQUEST_LINE, H1_FIELDS, H1_BODY, H1_CHUNK_SIZE, H1_CHUNK_DATA, H1_CHUNK_END, H1_TRAILERS,
+                H1_WAIT, H1_STOP };
+
+struct h1 {
+    enum h1_state state;
+    struct buffer line;    // of a line that is not whole yet
+    struct buffer pending; // pipelined octets behind the request at hand
+    struct exchange *ex;   // the request at hand; NULL between requests
+    uint64_t chunk_left;
+    uint64_t chunks, overhead; // of this body: framing octets
+    uint32_t trailer_bytes;
+    bool saw_host, saw_length, saw_coding, expect_continue, close_asked, keep_asked;
+    bool parsing;          // we are inside the parser: respond must not go on by itself
+};
+
+struct http_conn {
+    const struct http_limits *limits;
+    const struct http_server_ops *ops;
+    void *ctx, *user;
+    enum conn_kind kind;
+    bool secure, done, draining, freed;
+    struct out out;
+    struct exchange *live; // not yet answered whole
+    unsigned n_live;
+    uint64_t accepted_us;
+    uint64_t head_since_us;  // first octet of the head at hand (or accept); 0: between requests
+    uint64_t idle_since_us;  // since when nothing is live; 0: something is
+    uint64_t sent_us;        // last progress of the output while something waits; 0: nothing waits
+    uint64_t rate_from_us, rate_bytes; // minimum rate of a body: window of 20 s
+    uint64_t tick_us;        // HTTP/2: next look at the streams
+    uint64_t now_us;         // of the call at hand, for callbacks of nghttp2
+    struct h1 h1;
+    nghttp2_session *h2;
+    struct abuse abuse;
+    uint8_t preface[24];
+    unsigned n_preface;
+    bool h2_greeted; // SETTINGS came
+    unsigned empty_data;
+};
+
+// ---- exchange.c
+struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, uint64_t now_us);
+enum field_result { FIELD_OK, FIELD_TOO_MANY, FIELD_NO_MEMORY };
+// Accounts for and copies one field; name is lowered.
+enum field_result exchange_add_field(struct exchange *ex, struct view name, struct view value);
+// Removes hop-by-hop fields and those that Connection nominates. false: the request is malformed.
+void exchange_drop_hops(struct exchange *ex);
+// Body octets: false: too large or refused; *status says 413 or 503.
+bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *status);
+void exchange_tell_head(struct exchange *ex);
+void exchange_tell_request(struct exchange *ex, uint64_t now_us);
+void exchange_tell_gone(struct exchange *ex);           // unless it was answered
+void exchange_tell_sent(struct exchange *ex, bool whole); // once
+void exchange_detach(struct exchange *ex);              // the connection is done with it
+// Content-Length as a number; false: it is none, or too large for 63 bits.
+bool content_length_of(struct view v, int64_t *out);
+
+// ---- h1.c
+void h1_init(struct http_conn *c);
+void h1_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
+void h1_resume(struct http_conn *c, uint64_t now_us); // pipelined requests, after an answer
+void h1_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t now_us);
+void h1_deinit(struct http_conn *c);
+
+// ---- h2_server.c
+bool h2_init(struct http_conn *c, uint64_t now_us);
+void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
+void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+void h2_fill(struct http_conn *c, uint64_t now_us); // frames into c->out
+void h2_drain(struct http_conn *c);
+void h2_tick(struct http_conn *c, uint64_t now_us); // time-outs of streams
+void h2_terminate(struct http_conn *c, uint32_t code);
+void h2_deinit(struct http_conn *c);
+
+// ---- path.c
+// The canonical form of a target's path and query into the arena. Returns NULL, or what is wrong.
+const char *path_canonical(struct arena *a, struct view target, struct view *path, struct view *query);
+bool authority_ok(struct view v);
+
+const char *http_reason(unsigned status);
+extern _Thread_local char http_date[32];
+extern _Thread_local unsigned http_date_n;
+
+#endif

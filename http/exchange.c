@@ -1,0 +1,331 @@
+#include "base/check.h"
+#include "base/mem.h"
+#include "http/conn.h"
+
+_Thread_local char http_date[32];
+_Thread_local unsigned http_date_n;
+
+void http_set_date(struct view date)
+{
+    http_date_n = date.n < sizeof(http_date) ? (unsigned)date.n : 0;
+    memcpy(http_date, date.p, http_date_n);
+}
+
+void http_limits_default(struct http_limits *l)
+{
+    *l = (struct http_limits){
+        .max_headers = 100,
+        .max_header_bytes = 32 << 10,
+        .max_target = 8 << 10,
+        .max_body = 64 << 20,
+        .max_streams = 128,
+        .abuse_budget = 200,
+        .header_timeout_us = 10000000,
+        .body_timeout_us = 10000000,
+        .body_min_rate = 500,
+        .idle_timeout_us = 75000000,
+        .send_timeout_us = 30000000,
+        .stream_stall_us = 10000000,
+    };
+}
+
+const char *http_reason(unsigned status)
+{
+    static const struct {
+        unsigned status;
+        const char *reason;
+    } table[] = {
+        {200, "OK"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
+        {405, "Method Not Allowed"}, {408, "Request Timeout"}, {413, "Content Too Large"},
+        {414, "URI Too Long"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"},
+        {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"}, {501, "Not Implemented"}, {502, "Bad Gateway"},
+        {503, "Service Unavailable"}, {504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"},
+    };
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        if (table[i].status == status)
+            return table[i].reason;
+    }
+    return "Answer";
+}
+
+// ---- life --------------------------------------------------------------------------------------------
+
+struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, uint64_t now_us)
+{
+    struct exchange *ex = mem_alloc(sizeof(*ex));
+    if (!ex)
+        return NULL;
+    memset(ex, 0, sizeof(*ex));
+    arena_init(&ex->arena, 0);
+    buffer_init(&ex->body);
+    ex->conn = c;
+    ex->ops = c->ops;
+    ex->ctx = c->ctx;
+    ex->carrier = carrier;
+    ex->scheme = c->secure ? VIEW("https") : VIEW("http");
+    ex->started_us = ex->progress_us = now_us;
+    ex->max_body = c->limits->max_body;
+    ex->refs = 1;
+    ex->next = c->live;
+    ex->prev = &c->live;
+    if (c->live)
+        c->live->prev = &ex->next;
+    c->live = ex;
+    c->n_live++;
+    c->idle_since_us = 0;
+    return ex;
+}
+
+void exchange_ref(struct exchange *ex)
+{
+    ex->refs++;
+}
+
+void exchange_unref(struct exchange *ex)
+{
+    invariant(ex->refs > 0);
+    if (--ex->refs > 0)
+        return;
+    if (ex->charged > 0 && ex->ops->on_charge)
+        ex->ops->on_charge(ex, -ex->charged, ex->ctx);
+    for (uint32_t i = ex->out_at; i < ex->n_out; i++) { // an answer that never left
+        if (ex->out[i].block)
+            block_unref(ex->out[i].block);
+    }
+    buffer_deinit(&ex->body);
+    arena_deinit(&ex->arena);
+    mem_free(ex);
+}
+
+void exchange_detach(struct exchange *ex)
+{
+    struct http_conn *c = ex->conn;
+    if (!c)
+        return;
+    if (ex->next)
+        ex->next->prev = ex->prev;
+    *ex->prev = ex->next;
+    c->n_live--;
+    if (c->n_live == 0)
+        c->idle_since_us = c->now_us;
+    ex->conn = NULL;
+    exchange_unref(ex);
+}
+
+// ---- telling -----------------------------------------------------------------------------------------
+
+void exchange_tell_head(struct exchange *ex)
+{
+    ex->told = true;
+    ex->ops->on_head(ex, ex->ctx);
+}
+
+void exchange_tell_request(struct exchange *ex, uint64_t now_us)
+{
+    ex->whole_request = true;
+    ex->body_us = now_us;
+    if (!ex->responded && !ex->gone)
+        ex->ops->on_request(ex, ex->ctx);
+}
+
+void exchange_tell_sent(struct exchange *ex, bool whole)
+{
+    if (!ex->responded || ex->sent_told || !ex->told)
+        return;
+    ex->sent_told = true;
+    ex->ops->on_sent(ex, whole, ex->ctx);
+}
+
+void exchange_tell_gone(struct exchange *ex)
+{
+    if (ex->responded) {
+        exchange_tell_sent(ex, false);
+    } else if (ex->told && !ex->gone) {
+        ex->gone = true;
+        ex->ops->on_gone(ex, ex->ctx);
+    }
+    ex->gone = true;
+}
+
+// ---- fields ------------------------------------------------------------------------------------------
+
+struct view exchange_header(const struct exchange *ex, const char *lower_name)
+{
+    size_t n = strlen(lower_name);
+    for (unsigned i = 0; i < ex->n_headers; i++) {
+        const struct http_header *h = &ex->headers[i];
+        if (h->name.n == n && memcmp(h->name.p, lower_name, n) == 0)
+            return h->value;
+    }
+    return view_of(NULL, 0);
+}
+
+enum field_result exchange_add_field(struct exchange *ex, struct view name, struct view value)
+{
+    const struct http_limits *l = ex->conn->limits;
+    // What a peer makes us keep (RFC 9113 6.5.2 counts the same 32), checked in the middle of a block: one
+    // octet of HPACK can stand for thousands (CVE-2026-49975, CVE-2016-6581).
+    size_t cost = name.n + value.n + 32;
+    if (ex->n_headers >= l->max_headers || cost > l->max_header_bytes - ex->header_bytes)
+        return FIELD_TOO_MANY;
+    if (ex->n_headers == ex->cap_headers) {
+        uint32_t cap = ex->cap_headers ? 2 * ex->cap_headers : 16;
+        struct http_header *grown = arena_array(&ex->arena, cap, sizeof(*grown));
+        if (!grown)
+            return FIELD_NO_MEMORY;
+        if (ex->n_headers > 0)
+            memcpy(grown, ex->headers, ex->n_headers * sizeof(*grown));
+        ex->headers = grown;
+        ex->cap_headers = cap;
+    }
+    char *copy = arena_alloc_aligned(&ex->arena, name.n + value.n, 1);
+    if (!copy && name.n + value.n > 0)
+        return FIELD_NO_MEMORY;
+    for (size_t i = 0; i < name.n; i++) {
+        char ch = name.p[i];
+        copy[i] = ch >= 'A' && ch <= 'Z' ? (char)(ch | 0x20) : ch;
+    }
+    if (value.n > 0)
+        memcpy(copy + name.n, value.p, value.n);
+    ex->headers[ex->n_headers++] =
+        (struct http_header){view_of(copy, name.n), view_of(copy + name.n, value.n)};
+    ex->header_bytes += (uint32_t)cost;
+    return FIELD_OK;
+}
+
+static bool same_name(struct view lower, struct view any)
+{
+    return lower.n == any.n && strncasecmp(lower.p, any.p, any.n) == 0;
+}
+
+static bool is_hop(struct view name)
+{
+    static const char *const hops[] = {"connection", "keep-alive", "proxy-connection", "transfer-encoding",
+                                       "upgrade", "te", "trailer", "proxy-authorization", "http2-settings"};
+    for (size_t i = 0; i < sizeof(hops) / sizeof(hops[0]); i++) {
+        if (view_is(name, hops[i]))
+            return true;
+    }
+    return false;
+}
+
+// Is this field nominated by Connection (RFC 9110 7.6.1)? Nobody may drop what guards us that way.
+static bool nominated(const struct exchange *ex, struct view name)
+{
+    static const char *const kept[] = {"authorization", "host", "content-length", "x-request-id"};
+    for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+        if (view_is(name, kept[i]))
+            return false;
+    }
+    if (name.n > 12 && memcmp(name.p, "x-forwarded-", 12) == 0)
+        return false;
+    for (unsigned i = 0; i < ex->n_headers; i++) {
+        if (!view_is(ex->headers[i].name, "connection"))
+            continue;
+        struct view v = ex->headers[i].value;
+        for (size_t at = 0; at < v.n;) {
+            size_t end = at;
+            while (end < v.n && v.p[end] != ',')
+                end++;
+            size_t from = at, to = end;
+            while (from < to && (v.p[from] == ' ' || v.p[from] == '\t'))
+                from++;
+            while (to > from && (v.p[to - 1] == ' ' || v.p[to - 1] == '\t'))
+                to--;
+            if (same_name(name, view_of(v.p + from, to - from)))
+                return true;
+            at = end + 1;
+        }
+    }
+    return false;
+}
+
+void exchange_drop_hops(struct exchange *ex)
+{
+    bool any = false;
+    for (unsigned i = 0; i < ex->n_headers && !any; i++)
+        any = is_hop(ex->headers[i].name);
+    if (!any)
+        return;
+    struct http_header *kept = arena_array(&ex->arena, ex->n_headers, sizeof(*kept));
+    unsigned n = 0;
+    for (unsigned i = 0; kept && i < ex->n_headers; i++) {
+        if (!is_hop(ex->headers[i].name) && !nominated(ex, ex->headers[i].name))
+            kept[n++] = ex->headers[i];
+    }
+    if (!kept)
+        return;
+    ex->headers = kept;
+    ex->n_headers = n;
+    ex->cap_headers = n;
+}
+
+bool content_length_of(struct view v, int64_t *out)
+{
+    uint64_t n = 0;
+    if (v.n == 0 || v.n > 40)
+        return false;
+    for (size_t i = 0; i < v.n; i++) {
+        unsigned d = (unsigned char)v.p[i] - (unsigned)'0';
+        if (d > 9 || __builtin_mul_overflow(n, 10u, &n) || __builtin_add_overflow(n, d, &n))
+            return false;
+    }
+    *out = (int64_t)n;
+    return n <= INT64_MAX;
+}
+
+// ---- body --------------------------------------------------------------------------------------------
+
+bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *status)
+{
+    if (ex->discard || ex->responded || n == 0)
+        return true;
+    *status = 413;
+    if (n > ex->max_body - buffer_len(&ex->body))
+        return false;
+    *status = 503;
+    size_t need = ex->body.end + n;
+    if (need > ex->body.cap) { // charged as it grows: 64 KiB (or what is announced, if less), then doubling
+        size_t cap = ex->body.cap ? 2 * ex->body.cap : n;
+        if (ex->body.cap == 0 && ex->body_left > 0)
+            cap = ex->body_left < (64 << 10) ? (size_t)ex->body_left : 64 << 10;
+        cap = cap < need ? need : cap;
+        int64_t more = (int64_t)cap - ex->charged;
+        if (more > 0 && ex->ops->on_charge) {
+            if (!ex->ops->on_charge(ex, more, ex->ctx))
+                return false;
+            ex->charged += more;
+        }
+        if (!buffer_reserve(&ex->body, cap - ex->body.end))
+            return false;
+    }
+    return buffer_append(&ex->body, p, n);
+}
+
+// ---- answers -----------------------------------------------------------------------------------------
+
+static void drop_segs(const struct http_response *r)
+{
+    for (unsigned i = 0; i < r->n_body; i++) {
+        if (r->body[i].block)
+            block_unref(r->body[i].block);
+    }
+}
+
+void exchange_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
+{
+    if (ex->gone || !ex->conn) {
+        drop_segs(r);
+        return;
+    }
+    invariant(!ex->responded);
+    ex->responded = true;
+    ex->status = r->status;
+    for (unsigned i = 0; i < r->n_body; i++)
+        ex->sent_bytes += r->body[i].n;
+    if (ex->conn->kind == CONN_H2)
+        h2_respond(ex, r, now_us);
+    else
+        h1_respond(ex, r, now_us);
+}

@@ -1,0 +1,569 @@
+// HTTP/2 as a server, on nghttp2's memory interface. Requests become exchanges; answers are pulled frame by
+// frame into the connection's output. nghttp2 checks the protocol (RFC 9113); what it leaves to us, the
+// bounds and the abuse, is here.
+#include "base/check.h"
+#include "base/mem.h"
+#include "http/conn.h"
+#include "http/nghttp2_compat.h"
+#include <stdio.h>
+
+#define STREAM_WINDOW (1 << 20)
+#define CONNECTION_WINDOW (16 << 20)
+#define OUTPUT_HIGH (256u << 10) // stop making frames while so much waits
+#define TICK_US 500000
+
+static struct exchange *stream_of(nghttp2_session *s, int32_t id)
+{
+    return id > 0 ? nghttp2_session_get_stream_user_data(s, id) : NULL;
+}
+
+static void pay(struct http_conn *c, enum abuse_kind kind)
+{
+    if (!abuse_pay(&c->abuse, kind, c->now_us))
+        h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
+}
+
+static void reset(struct http_conn *c, int32_t id, uint32_t code)
+{
+    nghttp2_submit_rst_stream(c->h2, NGHTTP2_FLAG_NONE, id, code);
+}
+
+// ---- requests ----------------------------------------------------------------------------------------
+
+static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *user)
+{
+    struct http_conn *c = user;
+    if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST)
+        return 0;
+    if (c->done)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    struct exchange *ex = exchange_new(c, HTTP_2, c->now_us);
+    if (!ex)
+        return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    ex->stream_id = f->hd.stream_id;
+    ex->body_left = -1;
+    nghttp2_session_set_stream_user_data(s, f->hd.stream_id, ex);
+    if (c->tick_us == UINT64_MAX || c->tick_us < c->now_us)
+        c->tick_us = c->now_us + TICK_US;
+    return 0;
+}
+
+static bool add_pseudo(struct exchange *ex, struct view name, struct view value)
+{
+    struct view copy = arena_copy(&ex->arena, value);
+    size_t cost = name.n + value.n + 32;
+    if ((value.n > 0 && !copy.p) || cost > ex->conn->limits->max_header_bytes - ex->header_bytes)
+        return false;
+    ex->header_bytes += (uint32_t)cost;
+    if (view_is(name, ":method"))
+        ex->method = copy;
+    else if (view_is(name, ":path"))
+        ex->path = copy;
+    else if (view_is(name, ":authority"))
+        ex->authority = copy;
+    return true; // :scheme is what the connection is
+}
+
+static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_n,
+                     const uint8_t *value, size_t value_n, uint8_t flags, void *user)
+{
+    struct exchange *ex = stream_of(s, f->hd.stream_id);
+    (void)flags;
+    (void)user;
+    if (!ex || f->hd.type != NGHTTP2_HEADERS)
+        return 0;
+    struct view n = view_of(name, name_n), v = view_of(value, value_n);
+    if (f->headers.cat != NGHTTP2_HCAT_REQUEST) { // trailers: counted, dropped
+        ex->header_bytes += (uint32_t)(name_n + value_n + 32);
+        return ex->header_bytes > 2 * ex->conn->limits->max_header_bytes
+                   ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
+                   : 0;
+    }
+    bool ok = name_n > 0 && name[0] == ':' ? add_pseudo(ex, n, v)
+                                           : exchange_add_field(ex, n, v) == FIELD_OK;
+    return ok ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // the block is still decoded to its end
+}
+
+static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_n,
+                             const uint8_t *value, size_t value_n, uint8_t flags, void *user)
+{
+    (void)s;
+    (void)f;
+    (void)name;
+    (void)name_n;
+    (void)value;
+    (void)value_n;
+    (void)flags;
+    (void)user;
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // not ignored: the stream is reset
+}
+
+// Answers a request that never reaches the rooms above.
+static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why)
+{
+    struct http_header type = {VIEW("content-type"), VIEW("application/json")};
+    char text[256];
+    int n = snprintf(text, sizeof(text), "{\"error\":\"%s\"}", why);
+    struct view body = arena_copy(&ex->arena, view_of(text, (size_t)n));
+    struct http_seg seg = {(const uint8_t *)body.p, body.n, NULL};
+    struct http_response r = {.status = (uint16_t)status, .headers = &type, .n_headers = 1, .body = &seg,
+                              .n_body = 1};
+    c->ops->on_refused(c, status, why, c->ctx);
+    ex->discard = true;
+    if (ex->told) { // for the rooms above it is over; the client still hears why
+        exchange_tell_gone(ex);
+        ex->gone = false;
+        ex->sent_told = true;
+    }
+    exchange_respond(ex, &r, c->now_us);
+}
+
+// What nghttp2 does not look at. NULL, or what is wrong.
+static const char *check_head(struct exchange *ex, unsigned *status)
+{
+    struct view target = ex->path;
+    *status = 400;
+    if (view_is(ex->method, "CONNECT") || view_is(ex->method, "TRACE")) {
+        *status = 405;
+        return "method: CONNECT and TRACE are not served";
+    }
+    if (target.n > ex->conn->limits->max_target) {
+        *status = 414;
+        return "target: too long";
+    }
+    if (ex->authority.n == 0) {
+        struct view host = exchange_header(ex, "host");
+        ex->authority = host;
+    }
+    if (ex->authority.n > 0 && !authority_ok(ex->authority))
+        return "authority: expected a host name and an optional port";
+    if (view_is(target, "*") && view_is(ex->method, "OPTIONS"))
+        target = VIEW("/*");
+    return path_canonical(&ex->arena, target, &ex->path, &ex->query);
+}
+
+static void on_head(struct http_conn *c, struct exchange *ex, bool last)
+{
+    unsigned status;
+    ex->is_head = view_is(ex->method, "HEAD");
+    const char *why = check_head(ex, &status);
+    struct view length = exchange_header(ex, "content-length");
+    if (!why && length.p && !content_length_of(length, &ex->body_left))
+        why = "content-length: expected one decimal number";
+    if (why) {
+        refuse(c, ex, status, why);
+        return;
+    }
+    exchange_drop_hops(ex);
+    exchange_tell_head(ex);
+    if (!ex->responded && ex->body_left > 0 && (uint64_t)ex->body_left > ex->max_body) {
+        refuse(c, ex, 413, "body: larger than limits.max_body");
+        return;
+    }
+    if (last)
+        exchange_tell_request(ex, c->now_us);
+}
+
+static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
+{
+    struct http_conn *c = user;
+    struct exchange *ex = stream_of(s, f->hd.stream_id);
+    bool last = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    switch (f->hd.type) {
+    case NGHTTP2_HEADERS:
+        if (ex && f->headers.cat == NGHTTP2_HCAT_REQUEST)
+            on_head(c, ex, last);
+        else if (ex && last && !ex->whole_request)
+            exchange_tell_request(ex, c->now_us);
+        break;
+    case NGHTTP2_DATA:
+        if (f->hd.length == 0 && !last) {
+            if (++c->empty_data > 1)
+                pay(c, ABUSE_EMPTY_DATA);
+        } else {
+            c->empty_data = 0;
+        }
+        if (ex && last && !ex->whole_request)
+            exchange_tell_request(ex, c->now_us);
+        break;
+    case NGHTTP2_RST_STREAM:
+        pay(c, ABUSE_RESET);
+        break;
+    case NGHTTP2_PRIORITY:
+        pay(c, ABUSE_PRIORITY);
+        break;
+    case NGHTTP2_PING:
+        if (!(f->hd.flags & NGHTTP2_FLAG_ACK))
+            pay(c, ABUSE_PING);
+        break;
+    case NGHTTP2_SETTINGS:
+        if (!(f->hd.flags & NGHTTP2_FLAG_ACK)) {
+            if (c->h2_greeted)
+                pay(c, ABUSE_SETTINGS);
+            c->h2_greeted = true;
+            c->head_since_us = 0;
+            if (c->n_live == 0)
+                c->idle_since_us = c->now_us;
+        }
+        break;
+    case NGHTTP2_WINDOW_UPDATE:
+        pay(c, ABUSE_WINDOW_UPDATE);
+        break;
+    default:
+        break;
+    }
+    return 0;
+}
+
+static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user)
+{
+    struct http_conn *c = user;
+    struct exchange *ex = stream_of(s, id);
+    unsigned status;
+    (void)flags;
+    // What has come is kept or dropped at once, so its window is given back at once; what bounds memory is
+    // max_body and the process's budget.
+    nghttp2_session_consume(s, id, n);
+    if (!ex)
+        return 0;
+    ex->progress_us = c->now_us;
+    if (!exchange_body(ex, p, n, &status)) {
+        buffer_deinit(&ex->body);
+        buffer_init(&ex->body);
+        refuse(c, ex, status, status == 413 ? "body: larger than limits.max_body" : "no room for the body now");
+    }
+    return 0;
+}
+
+static int on_stream_close(nghttp2_session *s, int32_t id, uint32_t code, void *user)
+{
+    struct http_conn *c = user;
+    struct exchange *ex = stream_of(s, id);
+    (void)code;
+    if (!ex)
+        return 0;
+    nghttp2_session_set_stream_user_data(s, id, NULL);
+    exchange_ref(ex);
+    if (ex->out_at == ex->n_out && ex->responded && (!ex->n_trailers || ex->sent_told))
+        abuse_answered(&c->abuse);
+    exchange_tell_gone(ex); // nothing when its end has been told
+    exchange_detach(ex);
+    exchange_unref(ex);
+    return 0;
+}
+
+static int on_frame_send(nghttp2_session *s, const nghttp2_frame *f, void *user)
+{
+    struct http_conn *c = user;
+    struct exchange *ex = stream_of(s, f->hd.stream_id);
+    if (f->hd.type == NGHTTP2_RST_STREAM && f->rst_stream.error_code != NGHTTP2_NO_ERROR)
+        pay(c, ABUSE_RESET_BY_US);
+    if (ex && f->hd.flags & NGHTTP2_FLAG_END_STREAM &&
+        (f->hd.type == NGHTTP2_HEADERS || f->hd.type == NGHTTP2_DATA)) {
+        exchange_tell_sent(ex, true);
+        if (!ex->whole_request) // answered early: the rest of the body is of no use (RFC 9113 8.1)
+            reset(c, f->hd.stream_id, NGHTTP2_NO_ERROR);
+    }
+    return 0;
+}
+
+static int on_frame_not_sent(nghttp2_session *s, const nghttp2_frame *f, int error, void *user)
+{
+    (void)s;
+    (void)f;
+    (void)error;
+    (void)user;
+    return 0;
+}
+
+// ---- answers -----------------------------------------------------------------------------------------
+
+static size_t left_of(const struct exchange *ex)
+{
+    size_t n = 0;
+    for (uint32_t i = ex->out_at; i < ex->n_out; i++)
+        n += ex->out[i].n;
+    return n - ex->out_off;
+}
+
+static void seg_done(struct exchange *ex)
+{
+    struct http_seg *seg = &ex->out[ex->out_at++];
+    ex->out_off = 0;
+    if (seg->block)
+        block_unref(seg->block);
+}
+
+// Copies up to n octets of the answer.
+static void take_copy(struct exchange *ex, uint8_t *to, size_t n)
+{
+    while (n > 0) {
+        struct http_seg *seg = &ex->out[ex->out_at];
+        size_t part = seg->n - ex->out_off < n ? seg->n - ex->out_off : n;
+        memcpy(to, seg->p + ex->out_off, part);
+        to += part;
+        n -= part;
+        ex->out_off += part;
+        if (ex->out_off == seg->n)
+            seg_done(ex);
+    }
+}
+
+static void ref_done(void *arg)
+{
+    exchange_unref(arg);
+}
+
+// References up to n octets of the answer in the output; false: out of memory.
+static bool take_refs(struct exchange *ex, struct out *out, size_t n)
+{
+    while (n > 0) {
+        struct http_seg *seg = &ex->out[ex->out_at];
+        size_t part = seg->n - ex->out_off < n ? seg->n - ex->out_off : n;
+        exchange_ref(ex);
+        struct block *b = seg->block ? block_ref(seg->block) : NULL;
+        if (!out_refer(out, seg->p + ex->out_off, part, b, ref_done, ex)) {
+            exchange_unref(ex);
+            if (b)
+                block_unref(b);
+            return false;
+        }
+        n -= part;
+        ex->out_off += part;
+        if (ex->out_off == seg->n)
+            seg_done(ex);
+    }
+    return true;
+}
+
+static nghttp2_nv nv_of(const struct http_header *h)
+{
+    return (nghttp2_nv){(uint8_t *)h->name.p, (uint8_t *)h->value.p, h->name.n, h->value.n,
+                        NGHTTP2_NV_FLAG_NONE};
+}
+
+static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t room, uint32_t *flags,
+                         nghttp2_data_source *source, void *user)
+{
+    struct exchange *ex = source->ptr;
+    struct http_conn *c = user;
+    size_t left = left_of(ex), n = left < room ? left : room;
+    ex->progress_us = c->now_us;
+    if (n == left) {
+        *flags |= NGHTTP2_DATA_FLAG_EOF;
+        if (ex->n_trailers > 0) {
+            nghttp2_nv nv[32];
+            for (uint32_t i = 0; i < ex->n_trailers; i++)
+                nv[i] = nv_of(&ex->trailers[i]);
+            *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+            nghttp2_submit_trailer(s, id, nv, ex->n_trailers);
+        }
+    }
+    if (n >= OUT_COPY_BELOW)
+        *flags |= NGHTTP2_DATA_FLAG_NO_COPY; // send_data takes it from the segments
+    else
+        take_copy(ex, buf, n);
+    return (ssize_t)n;
+}
+
+static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *head, size_t n,
+                     nghttp2_data_source *source, void *user)
+{
+    struct http_conn *c = user;
+    (void)s;
+    (void)f; // we pad no frame
+    return out_copy(&c->out, head, 9) && take_refs(source->ptr, &c->out, n)
+               ? 0
+               : NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
+static bool keep_answer(struct exchange *ex, const struct http_response *r)
+{
+    ex->out = arena_array(&ex->arena, r->n_body ? r->n_body : 1, sizeof(*ex->out));
+    ex->trailers = arena_array(&ex->arena, r->n_trailers ? r->n_trailers : 1, sizeof(*ex->trailers));
+    if (!ex->out || !ex->trailers)
+        return false;
+    for (unsigned i = 0; i < r->n_body; i++) {
+        bool empty = r->body[i].n == 0 || ex->is_head;
+        if (!empty)
+            ex->out[ex->n_out++] = r->body[i];
+        else if (r->body[i].block)
+            block_unref(r->body[i].block);
+    }
+    for (unsigned i = 0; i < r->n_trailers && i < 32; i++) {
+        ex->trailers[i].name = arena_copy(&ex->arena, r->trailers[i].name);
+        ex->trailers[i].value = arena_copy(&ex->arena, r->trailers[i].value);
+        ex->n_trailers++;
+    }
+    return true;
+}
+
+static unsigned put_fields(const struct http_response *r, const struct exchange *ex, size_t length,
+                           nghttp2_nv *nv, char *scratch)
+{
+    // :status 200 and content-type are worth a place in the peer's table; the rest changes each time.
+    unsigned n = 0;
+    int status_n = snprintf(scratch, 8, "%u", r->status);
+    nv[n++] = (nghttp2_nv){(uint8_t *)":status", (uint8_t *)scratch, 7, (size_t)status_n,
+                           NGHTTP2_NV_FLAG_NO_COPY_NAME};
+    for (unsigned i = 0; i < r->n_headers; i++)
+        nv[n++] = nv_of(&r->headers[i]);
+    bool trailers_only = r->n_trailers > 0 && ex->n_out == 0;
+    if (trailers_only) {
+        for (uint32_t i = 0; i < ex->n_trailers; i++)
+            nv[n++] = nv_of(&ex->trailers[i]);
+    } else if (r->n_trailers == 0) {
+        int length_n = snprintf(scratch + 8, 24, "%zu", length);
+        nv[n++] = (nghttp2_nv){(uint8_t *)"content-length", (uint8_t *)scratch + 8, 14, (size_t)length_n,
+                               NGHTTP2_NV_FLAG_NO_COPY_NAME};
+    }
+    if (http_date_n > 0)
+        nv[n++] = (nghttp2_nv){(uint8_t *)"date", (uint8_t *)http_date, 4, http_date_n,
+                               NGHTTP2_NV_FLAG_NO_COPY_NAME};
+    return n;
+}
+
+void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
+{
+    struct http_conn *c = ex->conn;
+    nghttp2_nv nv[64];
+    char scratch[40];
+    c->now_us = now_us;
+    invariant(r->n_headers + r->n_trailers + 4 <= 64);
+    size_t length = 0;
+    for (unsigned i = 0; i < r->n_body; i++)
+        length += r->body[i].n;
+    if (!keep_answer(ex, r)) {
+        reset(c, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
+        return;
+    }
+    unsigned n = put_fields(r, ex, length, nv, scratch);
+    bool trailers_only = r->n_trailers > 0 && ex->n_out == 0;
+    if (trailers_only)
+        ex->n_trailers = 0;
+    ex->progress_us = now_us;
+    nghttp2_data_provider body = {.source = {.ptr = ex}, .read_callback = read_body};
+    bool has_body = ex->n_out > 0 && !ex->is_head;
+    if (nghttp2_submit_response(c->h2, ex->stream_id, nv, n, has_body ? &body : NULL) != 0)
+        reset(c, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
+}
+
+void h2_fill(struct http_conn *c, uint64_t now_us)
+{
+    c->now_us = now_us;
+    while (c->h2 && c->out.bytes < OUTPUT_HIGH) {
+        const uint8_t *p;
+        ssize_t n = nghttp2_session_mem_send(c->h2, &p);
+        if (n < 0 || (n > 0 && !out_copy(&c->out, p, (size_t)n))) {
+            c->done = true; // out of memory, or a callback said so: the connection cannot go on
+            return;
+        }
+        if (n == 0)
+            break;
+    }
+    if (!nghttp2_session_want_read(c->h2) && !nghttp2_session_want_write(c->h2))
+        c->done = true;
+}
+
+// ---- life --------------------------------------------------------------------------------------------
+
+static nghttp2_session_callbacks *callbacks(void)
+{
+    nghttp2_session_callbacks *cb;
+    if (nghttp2_session_callbacks_new(&cb) != 0)
+        return NULL;
+    nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
+    nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
+    nghttp2_session_callbacks_set_on_invalid_header_callback(cb, on_invalid_header);
+    nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame_recv);
+    nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
+    nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
+    nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_frame_send);
+    nghttp2_session_callbacks_set_on_frame_not_send_callback(cb, on_frame_not_sent);
+    nghttp2_session_callbacks_set_send_data_callback(cb, send_data);
+    return cb;
+}
+
+static nghttp2_option *options(const struct http_limits *l)
+{
+    nghttp2_option *o;
+    if (nghttp2_option_new(&o) != 0)
+        return NULL;
+    nghttp2_option_set_no_auto_window_update(o, 1);
+    nghttp2_option_set_max_settings(o, 32);                                // SETTINGS of thousands of rows
+    nghttp2_option_set_max_outbound_ack(o, 1000);                          // CVE-2019-9512, -9515
+    nghttp2_option_set_max_send_header_block_length(o, 64 << 10);
+    nghttp2_option_set_max_deflate_dynamic_table_size(o, 4096);
+    nghttp2_option_set_peer_max_concurrent_streams(o, l->max_streams);
+    compat_reset_rate_limit(o, 1000, 33); // CVE-2023-44487; our own purse is smaller
+    compat_max_continuations(o, 8);       // CVE-2024-28182
+    return o;
+}
+
+bool h2_init(struct http_conn *c, uint64_t now_us)
+{
+    nghttp2_session_callbacks *cb = callbacks();
+    nghttp2_option *o = options(c->limits);
+    c->kind = CONN_H2;
+    c->now_us = now_us;
+    c->tick_us = UINT64_MAX;
+    bool ok = cb && o && nghttp2_session_server_new2(&c->h2, cb, c, o) == 0;
+    if (cb)
+        nghttp2_session_callbacks_del(cb);
+    if (o)
+        nghttp2_option_del(o);
+    if (!ok)
+        return false;
+    const nghttp2_settings_entry settings[] = {
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, c->limits->max_streams},
+        {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
+        {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, c->limits->max_header_bytes},
+        {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, 1 << 20},
+    };
+    nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(settings[0]));
+    nghttp2_session_set_local_window_size(c->h2, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW);
+    return true;
+}
+
+void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
+{
+    c->now_us = now_us;
+    ssize_t used = nghttp2_session_mem_recv(c->h2, p, n);
+    if (used < 0) // a bad preface, a flood that nghttp2 counts, out of memory: what it wrote still goes out
+        nghttp2_session_terminate_session(c->h2, used == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM
+                                                                            : NGHTTP2_PROTOCOL_ERROR);
+}
+
+void h2_terminate(struct http_conn *c, uint32_t code)
+{
+    nghttp2_session_terminate_session(c->h2, code);
+}
+
+void h2_drain(struct http_conn *c)
+{
+    // One GOAWAY that names the last stream we took: what comes behind it was not processed, and clients
+    // know that they may repeat it.
+    nghttp2_submit_shutdown_notice(c->h2);
+    nghttp2_submit_goaway(c->h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2),
+                          NGHTTP2_NO_ERROR, NULL, 0);
+}
+
+void h2_tick(struct http_conn *c, uint64_t now_us)
+{
+    const struct http_limits *l = c->limits;
+    c->now_us = now_us;
+    c->tick_us = now_us + TICK_US;
+    for (struct exchange *ex = c->live, *next; ex; ex = next) {
+        next = ex->next;
+        if (!ex->whole_request && !ex->responded && now_us >= ex->progress_us + l->body_timeout_us)
+            refuse(c, ex, 408, "body: it did not come in time");
+        else if (ex->responded && c->out.bytes == 0 && now_us >= ex->progress_us + l->stream_stall_us)
+            reset(c, ex->stream_id, NGHTTP2_CANCEL); // its window stays shut (CVE-2019-9517)
+    }
+}
+
+void h2_deinit(struct http_conn *c)
+{
+    nghttp2_session_del(c->h2); // closes streams without telling: exchanges were told before
+    c->h2 = NULL;
+}

@@ -1,0 +1,275 @@
+// A server connection: which carrier it is, its deadlines, and what both carriers have in common.
+#include "base/check.h"
+#include "base/mem.h"
+#include "http/conn.h"
+
+#define PENDING_MAX (64u << 10)
+#define RATE_WINDOW_US 20000000
+#define DRAIN_IDLE_US 250000 // how long a resting connection stays open while we drain
+
+static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops, void *ctx,
+                                bool secure, bool h2, uint64_t now_us)
+{
+    struct http_conn *c = mem_zalloc(sizeof(*c));
+    if (!c)
+        return NULL;
+    c->limits = l;
+    c->ops = ops;
+    c->ctx = ctx;
+    c->secure = secure;
+    c->accepted_us = c->head_since_us = c->now_us = now_us;
+    out_init(&c->out);
+    abuse_init(&c->abuse, l->abuse_budget, now_us);
+    if (h2 && !h2_init(c, now_us)) {
+        http_conn_free(c, now_us);
+        return NULL;
+    }
+    return c;
+}
+
+// What waits will never leave: its exchanges learn that before their marks are dropped.
+static void drop_output(struct http_conn *c)
+{
+    for (unsigned i = c->out.at; i < c->out.n; i++) {
+        if (c->out.items[i].n == 0 && c->out.items[i].done)
+            exchange_tell_sent(c->out.items[i].arg, false);
+    }
+    out_deinit(&c->out);
+}
+
+void http_conn_free(struct http_conn *c, uint64_t now_us)
+{
+    c->freed = true;
+    c->now_us = now_us;
+    while (c->live) {
+        struct exchange *ex = c->live;
+        exchange_ref(ex);
+        exchange_detach(ex);
+        exchange_tell_gone(ex);
+        exchange_unref(ex);
+    }
+    if (c->kind == CONN_H2)
+        h2_deinit(c);
+    drop_output(c);
+    if (c->kind == CONN_H1)
+        h1_deinit(c);
+    mem_free(c);
+}
+
+// ---- octets in ---------------------------------------------------------------------------------------
+
+// The first octets decide: HTTP/2 by prior knowledge begins with its preface, everything else is HTTP/1.
+static void recv_fresh(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
+{
+    size_t k = 0;
+    while (k < n && c->n_preface < 24 && p[k] == (uint8_t)preface[c->n_preface])
+        c->preface[c->n_preface++] = p[k++];
+    bool whole = c->n_preface == 24;
+    if (!whole && k == n)
+        return; // it may still become one
+    uint8_t head[24];
+    size_t head_n = c->n_preface;
+    memcpy(head, c->preface, head_n);
+    if (whole && !h2_init(c, now_us)) {
+        c->done = true;
+        return;
+    }
+    if (!whole)
+        h1_init(c);
+    http_conn_recv(c, head, head_n, now_us);
+    if (n > k)
+        http_conn_recv(c, p + k, n - k, now_us);
+}
+
+void http_conn_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
+{
+    c->now_us = now_us;
+    if (c->done)
+        return; // thrown away: a lingering close
+    switch (c->kind) {
+    case CONN_FRESH:
+        recv_fresh(c, p, n, now_us);
+        break;
+    case CONN_H1:
+        h1_recv(c, p, n, now_us);
+        break;
+    case CONN_H2:
+        h2_recv(c, p, n, now_us);
+        break;
+    }
+}
+
+void http_conn_eof(struct http_conn *c, uint64_t now_us)
+{
+    c->now_us = now_us;
+    for (struct exchange *ex = c->live, *next; ex; ex = next) {
+        next = ex->next;
+        if (!ex->responded) {
+            exchange_ref(ex);
+            exchange_tell_gone(ex);
+            if (c->h1.ex == ex)
+                c->h1.ex = NULL;
+            if (c->kind == CONN_H2)
+                nghttp2_session_set_stream_user_data(c->h2, ex->stream_id, NULL);
+            exchange_detach(ex);
+            exchange_unref(ex);
+        }
+    }
+    c->done = true;
+}
+
+bool http_conn_wants_read(const struct http_conn *c)
+{
+    if (c->done)
+        return true;
+    if (c->kind == CONN_H1)
+        return buffer_len(&c->h1.pending) < PENDING_MAX;
+    // Acknowledgements and resets that the peer makes us write and does not read (rows 50, 51).
+    return c->kind != CONN_H2 || c->out.bytes < (1 << 20);
+}
+
+// ---- octets out --------------------------------------------------------------------------------------
+
+int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t now_us)
+{
+    c->now_us = now_us;
+    if (c->kind == CONN_H1)
+        h1_resume(c, now_us);
+    else if (c->kind == CONN_H2)
+        h2_fill(c, now_us);
+    if (c->out.bytes == 0 && c->out.at < c->out.n)
+        out_sent(&c->out, 0); // marks behind which nothing waits
+    if (c->out.bytes > 0 && c->sent_us == 0)
+        c->sent_us = now_us;
+    return out_gather(&c->out, iov, max);
+}
+
+void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us)
+{
+    c->now_us = now_us;
+    out_sent(&c->out, n);
+    c->sent_us = c->out.bytes > 0 ? now_us : 0;
+}
+
+bool http_conn_done(const struct http_conn *c)
+{
+    return c->done;
+}
+
+// ---- deadlines ---------------------------------------------------------------------------------------
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static bool reads_body(const struct http_conn *c)
+{
+    return c->kind == CONN_H1 && c->h1.ex && !c->h1.ex->whole_request && c->h1.state >= H1_BODY &&
+           c->h1.state <= H1_TRAILERS;
+}
+
+uint64_t http_conn_deadline(const struct http_conn *c)
+{
+    const struct http_limits *l = c->limits;
+    uint64_t at = UINT64_MAX;
+    if (c->head_since_us > 0)
+        at = earlier(at, c->head_since_us + l->header_timeout_us);
+    if (c->sent_us > 0)
+        at = earlier(at, c->sent_us + l->send_timeout_us);
+    if (reads_body(c)) {
+        at = earlier(at, c->h1.ex->progress_us + l->body_timeout_us);
+        at = earlier(at, c->rate_from_us + RATE_WINDOW_US);
+    }
+    if (c->idle_since_us > 0 && c->head_since_us == 0)
+        at = earlier(at, c->idle_since_us + l->idle_timeout_us);
+    if (c->kind == CONN_H2 && c->n_live > 0)
+        at = earlier(at, c->tick_us);
+    return at;
+}
+
+static void give_up(struct http_conn *c)
+{
+    c->done = true;
+    c->head_since_us = c->idle_since_us = c->sent_us = 0;
+    c->tick_us = UINT64_MAX;
+}
+
+static void on_slow_head(struct http_conn *c, uint64_t now_us)
+{
+    if (c->kind == CONN_H2)
+        h2_terminate(c, NGHTTP2_SETTINGS_TIMEOUT);
+    else if (c->kind == CONN_H1 && (c->h1.state != H1_REQUEST_LINE || buffer_len(&c->h1.line) > 0))
+        h1_refuse(c, 408, "head: it did not come in time", now_us);
+    else
+        give_up(c);
+    c->head_since_us = 0;
+}
+
+// The body's window of 20 s is over: enough of it must have come.
+static bool rate_is_fine(struct http_conn *c, uint64_t now_us)
+{
+    uint64_t want = (uint64_t)c->limits->body_min_rate * (RATE_WINDOW_US / 1000000);
+    if (c->rate_bytes < want)
+        return false;
+    c->rate_from_us = now_us;
+    c->rate_bytes = 0;
+    return true;
+}
+
+void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
+{
+    const struct http_limits *l = c->limits;
+    c->now_us = now_us;
+    if (c->sent_us > 0 && now_us >= c->sent_us + l->send_timeout_us) {
+        give_up(c); // a reader that does not read: what it was owed goes with it
+        drop_output(c);
+        return;
+    }
+    if (c->head_since_us > 0 && now_us >= c->head_since_us + l->header_timeout_us)
+        on_slow_head(c, now_us);
+    if (reads_body(c)) {
+        bool silent = now_us >= c->h1.ex->progress_us + l->body_timeout_us;
+        bool slow = now_us >= c->rate_from_us + RATE_WINDOW_US && !rate_is_fine(c, now_us);
+        if (silent || slow)
+            h1_refuse(c, 408, "body: it did not come in time", now_us);
+    }
+    if (c->idle_since_us > 0 && c->head_since_us == 0 && now_us >= c->idle_since_us + l->idle_timeout_us) {
+        c->idle_since_us = 0;
+        if (c->kind == CONN_H2)
+            h2_terminate(c, NGHTTP2_NO_ERROR);
+        else
+            give_up(c);
+    }
+    if (c->kind == CONN_H2 && now_us >= c->tick_us)
+        h2_tick(c, now_us);
+}
+
+void http_conn_drain(struct http_conn *c, uint64_t now_us)
+{
+    c->now_us = now_us;
+    c->draining = true;
+    if (c->kind == CONN_H2)
+        h2_drain(c);
+    else if (c->idle_since_us > 0 && now_us + DRAIN_IDLE_US < c->idle_since_us + c->limits->idle_timeout_us)
+        c->idle_since_us = now_us + DRAIN_IDLE_US - c->limits->idle_timeout_us; // a request may be on its way
+    else if (c->kind == CONN_H1 && c->h1.ex)
+        c->h1.ex->keep_alive = false;
+}
+
+unsigned http_conn_live(const struct http_conn *c)
+{
+    return c->n_live;
+}
+
+void *http_conn_user(struct http_conn *c)
+{
+    return c->user;
+}
+
+void http_conn_set_user(struct http_conn *c, void *user)
+{
+    c->user = user;
+}
