@@ -1,0 +1,264 @@
+// sluice-worker: a model server for one device.
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/version.h"
+#include "net/listen.h"
+#include "net/log.h"
+#include "worker/serve.h"
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define MAX_LISTEN 8
+#define DRAIN_US 10000000 // how long SIGTERM waits for what runs
+
+static const char usage[] =
+    "usage: sluice-worker --repository DIR --listen ADDR [options]\n"
+    "  --repository DIR   models: DIR/NAME/VERSION/model.onnx\n"
+    "  --listen ADDR      127.0.0.1:8001, [::1]:0 or unix:/path; may be given up to 8 times\n"
+    "  --device cpu       the device to compute on (default cpu)\n"
+    "  --threads N        threads that a kernel may use (default: one for each core)\n"
+    "  --instances N      batches computed at the same time (default 1)\n"
+    "  --max-batch N      rows of a batch where a model's config.json does not say (default 64)\n"
+    "  --liveness-fd N    end when this descriptor reads end of file\n"
+    "  --version, --help\n";
+
+struct options {
+    const char *repository, *listen[MAX_LISTEN];
+    unsigned n_listen, threads, instances, max_batch;
+    int liveness_fd;
+};
+
+struct worker_process {
+    struct options o;
+    struct loop loop;
+    struct repository repository;
+    struct compute *compute;
+    struct serve serve;
+    struct http_limits limits;
+    struct server *servers[MAX_LISTEN];
+    struct event *term, *interrupt, *liveness;
+    struct wheel_timer drain;
+    uint64_t drain_until_us;
+};
+
+static _Noreturn void die(int status, const char *what, const char *why)
+{
+    fprintf(stderr, "sluice-worker: %s: %s\n", what, why);
+    exit(status);
+}
+
+static unsigned number(const char *option, const char *text, unsigned low, unsigned high)
+{
+    char *end, why[128];
+    errno = 0;
+    unsigned long n = strtoul(text, &end, 10);
+    if (errno || *end || end == text || text[0] == '-' || n < low || n > high) {
+        snprintf(why, sizeof(why), "expected a number of %u to %u, got \"%.40s\"", low, high, text);
+        die(2, option, why);
+    }
+    return (unsigned)n;
+}
+
+static void add_listen(struct options *o, const char *address)
+{
+    if (o->n_listen == MAX_LISTEN)
+        die(2, "--listen", "given more than 8 times");
+    o->listen[o->n_listen++] = address;
+}
+
+static void read_options(int argc, char **argv, struct options *o)
+{
+    static const struct option known[] = {
+        {"repository", required_argument, NULL, 'r'}, {"listen", required_argument, NULL, 'l'},
+        {"device", required_argument, NULL, 'd'},     {"threads", required_argument, NULL, 't'},
+        {"instances", required_argument, NULL, 'i'},  {"max-batch", required_argument, NULL, 'b'},
+        {"liveness-fd", required_argument, NULL, 'L'}, {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},             {NULL, 0, NULL, 0},
+    };
+    int c;
+    *o = (struct options){.threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .instances = 1,
+                          .max_batch = 64, .liveness_fd = -1};
+    while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        switch (c) {
+        case 'r':
+            o->repository = optarg;
+            break;
+        case 'l':
+            add_listen(o, optarg);
+            break;
+        case 'd':
+            if (strcmp(optarg, "cpu") != 0)
+                die(2, "--device", "expected cpu: this build has no other device");
+            break;
+        case 't':
+            o->threads = number("--threads", optarg, 1, 1024);
+            break;
+        case 'i':
+            o->instances = number("--instances", optarg, 1, 256);
+            break;
+        case 'b':
+            o->max_batch = number("--max-batch", optarg, 0, 65536);
+            break;
+        case 'L':
+            o->liveness_fd = (int)number("--liveness-fd", optarg, 0, 1 << 20);
+            break;
+        case 'v':
+            puts("sluice-worker " SLUICE_VERSION);
+            exit(0);
+        case 'h':
+            fputs(usage, stdout);
+            exit(0);
+        default:
+            fputs(usage, stderr);
+            exit(2);
+        }
+    }
+    if (!o->repository || o->n_listen == 0 || optind < argc) {
+        fputs(usage, stderr);
+        exit(2);
+    }
+}
+
+// ---- ending ------------------------------------------------------------------------------------------
+
+static bool idle(struct worker_process *w)
+{
+    for (unsigned i = 0; i < w->o.n_listen; i++) {
+        if (!server_idle(w->servers[i]))
+            return false;
+    }
+    return w->serve.waiting == 0 && w->serve.running == 0;
+}
+
+static void on_drain(struct wheel_timer *t, uint64_t now_us)
+{
+    struct worker_process *w = container_of(t, struct worker_process, drain);
+    if (idle(w) || now_us >= w->drain_until_us)
+        loop_stop(&w->loop);
+    else
+        wheel_set(loop_wheel(&w->loop), t, now_us + 5000);
+}
+
+static void on_signal(evutil_socket_t fd, short what, void *ctx)
+{
+    struct worker_process *w = ctx;
+    (void)fd;
+    (void)what;
+    if (w->serve.draining) {
+        loop_stop(&w->loop);
+        return;
+    }
+    w->serve.draining = true;
+    w->drain_until_us = loop_now_us(&w->loop) + DRAIN_US;
+    for (unsigned i = 0; i < w->o.n_listen; i++) {
+        server_drain(w->servers[i], &w->loop);
+        server_stop_accept(w->servers[i], &w->loop);
+    }
+    wheel_set(loop_wheel(&w->loop), &w->drain, loop_now_us(&w->loop) + 5000);
+}
+
+static void on_liveness(evutil_socket_t fd, short what, void *ctx)
+{
+    char octet;
+    (void)what;
+    (void)ctx;
+    ssize_t n = read(fd, &octet, 1);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+        _exit(0); // whoever started us is gone
+}
+
+// ---- starting ----------------------------------------------------------------------------------------
+
+static void listen_on(struct worker_process *w, unsigned i)
+{
+    struct addr a;
+    char err[LISTEN_ERROR], text[ADDR_TEXT];
+    struct loop *loop = &w->loop;
+    int fd;
+    const char *why = addr_parse(&a, view_str(w->o.listen[i]), 0);
+    if (why)
+        die(2, w->o.listen[i], why);
+    if (listen_open(&a, 1, &fd, err) < 0)
+        die(1, "cannot listen", err);
+    struct server_config c = {.name = w->o.listen[i], .limits = &w->limits, .ops = &serve_ops,
+                              .ctx = &w->serve};
+    w->servers[i] = server_new(&c, &loop, 1, &fd, 1);
+    if (!w->servers[i])
+        die(1, w->o.listen[i], "out of memory");
+    server_start(w->servers[i], loop);
+    const struct log_field fields[] = {LOG_CSTR("name", "worker"), LOG_CSTR("address", addr_print(&a, text))};
+    log_line_fd(STDERR_FILENO, LOG_INFO, log_wall_us(), "listening", fields, 2);
+}
+
+static void watch(struct worker_process *w)
+{
+    w->term = event_new(w->loop.base, SIGTERM, EV_SIGNAL | EV_PERSIST, on_signal, w);
+    w->interrupt = event_new(w->loop.base, SIGINT, EV_SIGNAL | EV_PERSIST, on_signal, w);
+    event_add(w->term, NULL);
+    if (w->o.liveness_fd < 0) {
+        event_add(w->interrupt, NULL);
+        return;
+    }
+    signal(SIGINT, SIG_IGN); // whoever started us decides
+    evutil_make_socket_nonblocking(w->o.liveness_fd);
+    w->liveness = event_new(w->loop.base, w->o.liveness_fd, EV_READ | EV_PERSIST, on_liveness, w);
+    event_add(w->liveness, NULL);
+}
+
+static void start(struct worker_process *w)
+{
+    char why[256];
+    net_init();
+    engine_set_threads(w->o.threads);
+    if (loop_init(&w->loop, 0, "worker", (uint64_t)getpid() ^ log_wall_us()) != 0)
+        die(1, "loop", strerror(errno));
+    if (repository_load(&w->repository, w->o.repository, w->o.max_batch, w->o.instances, why) != 0)
+        die(1, "cannot serve", why);
+    w->compute = compute_new(&w->loop, w->o.instances);
+    if (!w->compute)
+        die(1, "compute threads", strerror(errno));
+    serve_init(&w->serve, &w->loop, &w->repository, w->compute);
+    http_limits_default(&w->limits);
+    w->limits.max_streams = 1024; // gateways are few and have much to say
+    w->limits.max_body = (size_t)1 << 30;
+    w->limits.idle_timeout_us = UINT64_C(86400000000);
+    w->limits.abuse_budget = 100000; // a gateway cancels in bursts
+    w->drain.fn = on_drain;
+    for (unsigned i = 0; i < w->o.n_listen; i++)
+        listen_on(w, i);
+    watch(w);
+}
+
+static void stop(struct worker_process *w)
+{
+    for (unsigned i = 0; i < w->o.n_listen; i++)
+        server_free(w->servers[i]);
+    compute_free(w->compute);
+    if (w->serve.waiting == 0 && w->serve.running == 0) { // else what runs still refers to all of it
+        serve_deinit(&w->serve);
+        repository_free(&w->repository);
+    }
+    struct event *events[] = {w->term, w->interrupt, w->liveness};
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        if (events[i])
+            event_free(events[i]);
+    }
+    loop_deinit(&w->loop);
+}
+
+int main(int argc, char **argv)
+{
+    struct worker_process *w = mem_must_aligned(sizeof(*w), 64);
+    struct options o;
+    read_options(argc, argv, &o);
+    w->o = o;
+    start(w);
+    loop_run(&w->loop);
+    stop(w);
+    mem_free(w);
+    return 0;
+}

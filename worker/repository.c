@@ -1,0 +1,353 @@
+#include "worker/repository.h"
+
+#include "base/mem.h"
+#include "net/log.h"
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MODEL_FILE_MAX ((size_t)2 << 30)
+
+enum dtype dtype_of_engine(enum engine_dtype d)
+{
+    static const uint8_t map[] = {[ENGINE_NONE] = DT_INVALID, [ENGINE_F32] = DT_FP32, [ENGINE_F64] = DT_FP64,
+                                  [ENGINE_I32] = DT_INT32,    [ENGINE_I64] = DT_INT64, [ENGINE_BOOL] = DT_BOOL,
+                                  [ENGINE_U8] = DT_UINT8,     [ENGINE_I8] = DT_INT8};
+    return (enum dtype)map[d];
+}
+
+static void say(enum log_level level, const char *event, const char *model, const char *version,
+                const char *why)
+{
+    const struct log_field fields[] = {LOG_CSTR("model", model), LOG_CSTR("version", version),
+                                       LOG_CSTR("why", why)};
+    log_line_fd(STDERR_FILENO, level, log_wall_us(), event, fields, 3);
+}
+
+// ---- files -------------------------------------------------------------------------------------------
+
+// A regular file below `at`, whole; NULL with why.
+static char *read_whole(int at, const char *name, size_t most, size_t *n, char why[256])
+{
+    int fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        snprintf(why, 256, "%s: %s", name, strerror(errno));
+        if (fd >= 0)
+            close(fd);
+        return NULL;
+    }
+    size_t size = (size_t)st.st_size, got = 0;
+    char *data = S_ISREG(st.st_mode) && size <= most ? mem_alloc(size + 1) : NULL;
+    while (data && got < size) {
+        ssize_t k = read(fd, data + got, size - got);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k <= 0)
+            break;
+        got += (size_t)k;
+    }
+    close(fd);
+    if (!data || got < size) { // it became shorter while we read: what we have is no model
+        snprintf(why, 256, "%s: %s", name,
+                 !S_ISREG(st.st_mode) ? "not a regular file"
+                 : size > most        ? "too large"
+                 : data               ? "it changed while it was read"
+                                      : "out of memory");
+        mem_free(data);
+        return NULL;
+    }
+    *n = size;
+    return data;
+}
+
+static uint32_t configured_batch(int model_dir, uint32_t otherwise, const char *name)
+{
+    char why[256];
+    size_t n;
+    if (faccessat(model_dir, "config.json", F_OK, 0) != 0)
+        return otherwise;
+    char *text = read_whole(model_dir, "config.json", 1 << 20, &n, why);
+    json_error_t error;
+    json_t *config = text ? json_loadb(text, n, JSON_REJECT_DUPLICATES, &error) : NULL;
+    json_t *max = json_object_get(config, "max_batch_size");
+    uint32_t rows = otherwise;
+    if (!config)
+        say(LOG_WARN, "model_config_ignored", name, "", text ? error.text : why);
+    else if (max && (!json_is_integer(max) || json_integer_value(max) < 0 || json_integer_value(max) > 65536))
+        say(LOG_WARN, "model_config_ignored", name, "", "max_batch_size: expected 0 to 65536");
+    else if (max)
+        rows = (uint32_t)json_integer_value(max);
+    json_decref(config);
+    mem_free(text);
+    return rows;
+}
+
+// ---- one version -------------------------------------------------------------------------------------
+
+static struct tensor *tensors_of(struct served *s, bool outputs, unsigned n)
+{
+    struct tensor *out = arena_array(&s->arena, n ? n : 1, sizeof(*out));
+    for (unsigned i = 0; out && i < n; i++) {
+        const struct engine_port *p =
+            outputs ? engine_model_output(s->engine, i) : engine_model_input(s->engine, i);
+        out[i] = (struct tensor){.name = view_str(p->name), .dtype = dtype_of_engine(p->dtype),
+                                 .rank = (uint8_t)p->rank};
+        memcpy(out[i].shape, p->shape, sizeof(out[i].shape));
+    }
+    return out;
+}
+
+static bool describe(struct served *s)
+{
+    s->meta = (struct model_metadata){
+        .name = view_str(s->name),
+        .platform = VIEW("onnx_onnxv1"),
+        .n_inputs = (uint16_t)engine_model_inputs(s->engine),
+        .n_outputs = (uint16_t)engine_model_outputs(s->engine),
+        .max_batch = engine_model_max_batch(s->engine),
+    };
+    s->meta.inputs = tensors_of(s, false, s->meta.n_inputs);
+    s->meta.outputs = tensors_of(s, true, s->meta.n_outputs);
+    s->meta.versions = arena_array(&s->arena, REPOSITORY_VERSIONS, sizeof(*s->meta.versions));
+    return s->meta.inputs && s->meta.outputs && s->meta.versions;
+}
+
+static void served_free(struct served *s)
+{
+    for (unsigned i = 0; s->instances && s->instances[i]; i++)
+        engine_instance_free(s->instances[i]);
+    mem_free(s->instances);
+    engine_model_free(s->engine);
+    batcher_deinit(&s->batcher);
+    arena_deinit(&s->arena);
+    mem_free(s);
+}
+
+static bool make_instances(struct served *s, unsigned threads, struct engine_error *e)
+{
+    s->instances = mem_zalloc((threads + 1) * sizeof(*s->instances));
+    for (unsigned i = 0; s->instances && i < threads; i++) {
+        s->instances[i] = engine_instance_new(s->engine, e);
+        if (!s->instances[i])
+            return false;
+    }
+    return s->instances != NULL;
+}
+
+static struct served *load_version(int dir, const char *name, const char *version, uint32_t max_batch,
+                                   unsigned threads)
+{
+    char why[256] = "out of memory";
+    struct engine_error e = {"out of memory"};
+    size_t n;
+    char *onnx = read_whole(dir, "model.onnx", MODEL_FILE_MAX, &n, why);
+    struct served *s = onnx ? mem_zalloc(sizeof(*s)) : NULL;
+    if (!s) {
+        say(LOG_ERROR, "model_refused", name, version, why);
+        mem_free(onnx);
+        return NULL;
+    }
+    snprintf(s->name, sizeof(s->name), "%s", name);
+    snprintf(s->version, sizeof(s->version), "%s", version);
+    arena_init(&s->arena, 1024);
+    s->engine = engine_model_load(view_of(onnx, n), max_batch ? max_batch : 1, &e);
+    mem_free(onnx);
+    struct policy p = {.max_rows = 1};
+    bool ok = s->engine && make_instances(s, threads, &e) && describe(s);
+    if (ok && s->meta.max_batch > 0 && max_batch > 0)
+        p.max_rows = s->meta.max_batch;
+    if (max_batch == 0)
+        s->meta.max_batch = 0;
+    batcher_init(&s->batcher, &p);
+    if (!ok) {
+        say(LOG_ERROR, "model_refused", name, version, e.text);
+        served_free(s);
+        return NULL;
+    }
+    const char *single = engine_model_single_reason(s->engine);
+    char how[200];
+    snprintf(how, sizeof(how), single ? "served singly: %s" : "batched", single);
+    say(LOG_INFO, "model_loaded", name, version, how);
+    return s;
+}
+
+// ---- the directory -----------------------------------------------------------------------------------
+
+static bool is_version(const char *name)
+{
+    size_t n = strlen(name);
+    return n >= 1 && n <= 9 && strspn(name, "0123456789") == n;
+}
+
+static int by_version(const void *a, const void *b)
+{
+    long x = atol(*(char *const *)a), y = atol(*(char *const *)b);
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static int is_model_dir(const struct dirent *d)
+{
+    return model_name_ok(view_str(d->d_name));
+}
+
+static int is_version_dir(const struct dirent *d)
+{
+    return is_version(d->d_name);
+}
+
+// The names of a directory that `keep` wants, sorted as bytes; n, or -1 with errno.
+static int list(int dir, char **out, int most, int (*keep)(const struct dirent *d))
+{
+    struct dirent **entries;
+    int n = scandirat(dir, ".", &entries, keep, alphasort);
+    for (int i = 0; i < n; i++) {
+        if (i < most)
+            out[i] = strdup(entries[i]->d_name);
+        free(entries[i]);
+    }
+    if (n >= 0)
+        free(entries);
+    return n < most ? n : most;
+}
+
+static void append(struct repository *r, struct served *s)
+{
+    struct served **last = &r->models;
+    while (*last)
+        last = &(*last)->next;
+    *last = s;
+    r->n++;
+}
+
+static void load_model(struct repository *r, int root, const char *name, uint32_t max_batch,
+                       unsigned threads)
+{
+    char *versions[REPOSITORY_VERSIONS];
+    struct served *loaded[REPOSITORY_VERSIONS];
+    unsigned n_loaded = 0;
+    int dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return; // a file beside the models
+    int n = list(dir, versions, REPOSITORY_VERSIONS, is_version_dir);
+    if (n > 0)
+        qsort(versions, (size_t)n, sizeof(versions[0]), by_version);
+    max_batch = configured_batch(dir, max_batch, name);
+    for (int i = 0; i < n; i++) {
+        int version = openat(dir, versions[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        struct served *s =
+            version >= 0 ? load_version(version, name, versions[i], max_batch, threads) : NULL;
+        if (s)
+            append(r, loaded[n_loaded++] = s);
+        else
+            r->refused++;
+        if (version >= 0)
+            close(version);
+        free(versions[i]);
+    }
+    for (unsigned i = 0; i < n_loaded; i++) { // each version says which there are
+        for (unsigned k = 0; k < n_loaded; k++)
+            loaded[i]->meta.versions[k] = view_str(loaded[k]->version);
+        loaded[i]->meta.n_versions = (uint16_t)n_loaded;
+    }
+    close(dir);
+}
+
+int repository_load(struct repository *r, const char *dir, uint32_t max_batch, unsigned threads,
+                    char why[256])
+{
+    static char *names[REPOSITORY_MODELS];
+    *r = (struct repository){0};
+    int root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int n = root >= 0 ? list(root, names, REPOSITORY_MODELS, is_model_dir) : -1;
+    if (n < 0) {
+        snprintf(why, 256, "repository %s: %s", dir, strerror(errno));
+        if (root >= 0)
+            close(root);
+        return -1;
+    }
+    for (int i = 0; i < n; i++) {
+        load_model(r, root, names[i], max_batch, threads);
+        free(names[i]);
+    }
+    close(root);
+    return 0;
+}
+
+void repository_free(struct repository *r)
+{
+    while (r->models) {
+        struct served *s = r->models;
+        r->models = s->next;
+        served_free(s);
+    }
+}
+
+struct served *repository_find(const struct repository *r, struct view name, struct view version)
+{
+    for (struct served *s = r->models; s; s = s->next) {
+        if (view_is(name, s->name) && (version.n == 0 || view_is(version, s->version)))
+            return s;
+    }
+    return NULL;
+}
+
+// ---- requests against it -----------------------------------------------------------------------------
+
+static const struct tensor *input_named(const struct infer_request *q, struct view name)
+{
+    for (unsigned i = 0; i < q->n_inputs; i++) {
+        if (view_eq(q->inputs[i].name, name))
+            return &q->inputs[i];
+    }
+    return NULL;
+}
+
+static bool input_fits(const struct tensor *want, const struct tensor *got, struct error *e)
+{
+    char wanted[96], came[96];
+    bool ok = got->rank == want->rank;
+    if (got->dtype != want->dtype)
+        return error_set(e, STATUS_BAD_REQUEST, "input %.*s: datatype: expected %s, got %s",
+                         VIEW_ARG(want->name), dtype_table[want->dtype].name, dtype_table[got->dtype].name);
+    for (unsigned d = 0; ok && d < want->rank; d++)
+        ok = want->shape[d] < 0 ? got->shape[d] > 0 : got->shape[d] == want->shape[d];
+    return ok || error_set(e, STATUS_BAD_REQUEST, "input %.*s: shape: expected %s, got %s",
+                           VIEW_ARG(want->name), oip_shape_text(wanted, want->shape, want->rank),
+                           oip_shape_text(came, got->shape, got->rank));
+}
+
+bool served_inputs(const struct served *s, const struct infer_request *q, const struct tensor **out,
+                   struct error *e)
+{
+    if (q->n_inputs != s->meta.n_inputs)
+        return error_set(e, STATUS_BAD_REQUEST, "inputs: expected %u for model %s, got %u",
+                         s->meta.n_inputs, s->name, q->n_inputs);
+    for (unsigned i = 0; i < s->meta.n_inputs; i++) {
+        const struct tensor *want = &s->meta.inputs[i];
+        out[i] = input_named(q, want->name);
+        if (!out[i])
+            return error_set(e, STATUS_BAD_REQUEST, "inputs: expected one named %.*s for model %s",
+                             VIEW_ARG(want->name), s->name);
+        if (!input_fits(want, out[i], e))
+            return false;
+    }
+    for (unsigned k = 0; k < q->n_outputs; k++) {
+        bool known = false;
+        for (unsigned i = 0; i < s->meta.n_outputs && !known; i++)
+            known = view_eq(q->outputs[k].name, s->meta.outputs[i].name);
+        if (!known)
+            return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].name: model %s has no output %.*s", k,
+                             s->name, VIEW_ARG(q->outputs[k].name));
+    }
+    uint32_t max = s->meta.max_batch;
+    if (max > 0 && q->rows > max)
+        return error_set(e, STATUS_BAD_REQUEST, "inputs: expected at most %u rows for model %s, got %u", max,
+                         s->name, q->rows);
+    return true;
+}

@@ -1,0 +1,46 @@
+/* worker/repository.h: the models of a directory in the layout that Triton's users know:
+ * NAME/VERSION/model.onnx and, beside the versions, an optional NAME/config.json {"max_batch_size": N}.
+ * Files are read into memory whole and checked before they serve; links are not followed. Does.
+ * Thread: built before the loop runs, then the loop's. */
+#ifndef SLUICE_WORKER_REPOSITORY_H
+#define SLUICE_WORKER_REPOSITORY_H
+
+#include "batcher/batcher.h"
+#include "engine/engine.h"
+#include "infer/request.h"
+#include "infer/oip.h"
+
+#define REPOSITORY_MODELS 256
+#define REPOSITORY_VERSIONS 8
+
+struct served { // one version of one model
+    char name[MODEL_NAME_MAX + 1], version[16];
+    struct engine_model *engine;
+    struct engine_instance **instances; // one a compute thread
+    struct model_metadata meta;         // what it says of itself; versions: all of its name
+    struct arena arena;
+    struct batcher batcher;
+    uint64_t inferences, executions;
+    struct served *next;
+};
+
+struct repository {
+    struct served *models; // of one name: the highest version first
+    unsigned n;
+    unsigned refused; // found, but not fit to serve
+};
+
+// Why a model was refused is said on standard error, one event line each; the others go on. 0, or -1 with
+// why when the directory itself cannot be read.
+int repository_load(struct repository *r, const char *dir, uint32_t max_batch, unsigned threads,
+                    char why[256]);
+void repository_free(struct repository *r);
+// version empty: the highest. NULL: not there.
+struct served *repository_find(const struct repository *r, struct view name, struct view version);
+
+// Do these inputs fit the model? Puts them in the model's order into out[n_inputs]. False with e (400).
+bool served_inputs(const struct served *s, const struct infer_request *q, const struct tensor **out,
+                   struct error *e);
+enum dtype dtype_of_engine(enum engine_dtype d);
+
+#endif
