@@ -368,7 +368,7 @@ static void tear_down(struct gateway *g)
 
 int gateway_main(const struct gateway_boot *boot)
 {
-    struct gateway *g = mem_must_zero(sizeof(*g));
+    struct gateway *g = mem_must_aligned(sizeof(*g), 64);
     g->boot = boot;
     if (!build(g))
         return 1; // the process ends: what was built goes with it

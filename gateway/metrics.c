@@ -233,7 +233,7 @@ static void fronts(struct page *p)
 static void loops(struct page *p)
 {
     struct gateway *g = p->g;
-    char digits[8];
+    char digits[16];
     prom_family(&p->prom, "sluice_loop_delay_seconds", "histogram",
                 "How long a loop worked before it could see a new event.");
     for (unsigned i = 0; i < g->loops.n; i++) {

@@ -434,11 +434,11 @@ static void on_refused(struct http_conn *c, unsigned status, const char *why, vo
     metrics_inc(&p->metrics.refused, 1);
 }
 
-static bool on_charge(struct http_conn *c, int64_t delta_bytes, void *ctx)
+static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
 {
     struct front *f = ctx;
     struct gateway *g = f->gateway;
-    struct part *p = g->parts[server_conn_loop(c)->index];
+    struct part *p = request_of(ex)->part; // bodies are read after on_head only
     return budget_charge(&p->lease, &g->bytes_in_flight, g->bytes_limit, delta_bytes);
 }
 
