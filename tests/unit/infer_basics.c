@@ -1,0 +1,198 @@
+// The status table, datatypes, sizes that wrap, names, batch keys, slices.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "infer/request.h"
+#include <stdio.h>
+
+static void status_table_is_whole(void **state)
+{
+    for (int i = 0; i < STATUS_COUNT; i++) {
+        const struct status_info *s = &status_table[i];
+        assert_non_null(s->name);
+        assert_non_null(s->openai);
+        assert_in_range(s->http, 200, 505);
+        assert_in_range(s->grpc, 0, 16);
+        assert_int_equal(s->grpc == 0, i == STATUS_OK);
+        for (int k = 0; k < i; k++)
+            assert_string_not_equal(s->name, status_table[k].name);
+    }
+    assert_int_equal(status_table[STATUS_BAD_ANSWER].grpc, 14);
+    assert_int_equal(status_table[STATUS_QUOTA].grpc, 8);
+    assert_false(status_table[STATUS_BAD_REQUEST].retryable);
+    assert_false(status_table[STATUS_POISON].retryable);
+    assert_true(status_table[STATUS_WORKER_LOST].counts);
+    assert_int_equal(status_from_grpc(0), STATUS_OK);
+    assert_int_equal(status_from_grpc(3), STATUS_BAD_REQUEST);
+    assert_int_equal(status_from_grpc(14), STATUS_WORKER_LOST);
+    assert_int_equal(status_from_grpc(17), STATUS_INTERNAL);
+    for (unsigned i = 1; i < 40; i++)
+        assert_int_not_equal(status_from_grpc(i), STATUS_OK);
+}
+
+static void error_text_is_printable(void **state)
+{
+    struct error e;
+    char longer[600];
+    memset(longer, 'a', sizeof(longer));
+    longer[599] = 0;
+    assert_false(error_set(&e, STATUS_BAD_REQUEST, "a\nb\033\x80%s", "\r"));
+    assert_string_equal(e.text, "a?b???");
+    error_set(&e, STATUS_QUOTA, "%s", longer);
+    assert_int_equal(strlen(e.text), sizeof(e.text) - 1);
+}
+
+static void sizes(void **state)
+{
+    uint64_t n;
+    assert_true(tensor_count(NULL, 0, &n));
+    assert_int_equal(n, 1);
+    assert_true(tensor_count((int64_t[]){2, 0, 3}, 3, &n));
+    assert_int_equal(n, 0);
+    assert_false(tensor_count((int64_t[]){-1}, 1, &n));
+    assert_false(tensor_count((int64_t[]){1LL << 32, 1LL << 32}, 2, &n));
+    assert_false(tensor_count((int64_t[]){1LL << 62, 4}, 2, &n));
+    assert_false(tensor_count((int64_t[]){0, 1LL << 62, 4}, 3, &n));
+    assert_false(tensor_count((int64_t[]){1LL << 62, 4, 0}, 3, &n));
+    assert_true(tensor_count((int64_t[]){1LL << 62}, 1, &n));
+    assert_false(
+        tensor_size(DT_FP32, (int64_t[]){1LL << 62}, 1, &n)); // the count fits, octets do not
+    assert_true(tensor_size(DT_FP64, (int64_t[]){3, 5}, 2, &n));
+    assert_int_equal(n, 120);
+    assert_false(tensor_size(DT_BYTES, (int64_t[]){1}, 1, &n));
+    assert_false(tensor_size(DT_INVALID, (int64_t[]){1}, 1, &n));
+    for (int d = 1; d < DT_COUNT; d++)
+        assert_int_equal(dtype_of(view_str(dtype_table[d].name)), d);
+    assert_int_equal(dtype_of(VIEW("fp32")), DT_INVALID);
+    assert_int_equal(dtype_of(VIEW("")), DT_INVALID);
+    assert_int_equal(dtype_of(VIEW("INVALID")), DT_INVALID);
+    const uint8_t two[] = "\1\0\0\0a\0\0\0\0";
+    assert_true(tensor_bytes_check(two, 9, 2));
+    assert_false(tensor_bytes_check(two, 9, 1));
+    assert_false(tensor_bytes_check(two, 9, 3));
+    assert_false(tensor_bytes_check(two, 8, 2));
+    assert_false(tensor_bytes_check((const uint8_t *)"\xff\xff\xff\xff", 4, 1));
+    assert_true(tensor_bytes_check(NULL, 0, 0));
+    assert_false(tensor_bytes_check(two, 9, UINT64_MAX));
+}
+
+static void names(void **state)
+{
+    char name[130];
+    memset(name, 'n', sizeof(name));
+    assert_true(model_name_ok(VIEW("digits-small_1.2")));
+    assert_true(model_name_ok(view_of(name, 128)));
+    assert_false(model_name_ok(view_of(name, 129)));
+    static const char *const bad[] = {"", ".", "..", "a/b", "a b", "a%2fb", "\xc3\xa9", "a\n"};
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(model_name_ok(view_str(bad[i])));
+    assert_false(model_name_ok(view_of("a\0b", 3)));
+}
+
+static struct infer_request request(struct tensor *in, unsigned n)
+{
+    return (struct infer_request){.model = VIEW("m"), .inputs = in, .n_inputs = (uint16_t)n};
+}
+
+static void batch_keys(void **state)
+{
+    struct tensor a = {
+        .name = VIEW("x"), .dtype = DT_FP32, .rank = 2, .shape = {1, 4}, .bytes = 16};
+    struct infer_request base = request(&a, 1);
+    request_seal(&base);
+    assert_int_equal(base.rows, 1);
+    assert_int_equal(base.bytes, 16);
+    assert_false(base.sequence);
+
+#define SAME(expect, ...)                                                                          \
+    do {                                                                                           \
+        struct tensor t[2] = {a, a};                                                               \
+        struct requested_output o = {.name = VIEW("y")};                                           \
+        struct infer_request r = request(t, 1);                                                    \
+        (void)o;                                                                                   \
+        __VA_ARGS__;                                                                               \
+        request_seal(&r);                                                                          \
+        assert_int_equal(hash128_eq(base.batch_key, r.batch_key), expect);                         \
+    } while (0)
+    SAME(true, (void)0);
+    SAME(true, t[0].shape[0] = 7); // other rows, same company
+    SAME(true, r.id = VIEW("other"));
+    SAME(true, r.timeout_us = 5);
+    SAME(true, r.binary_output = true);
+    SAME(false, r.model = VIEW("n"));
+    SAME(false, r.version = VIEW("1"));
+    SAME(false, (r.model = VIEW("")), (r.version = VIEW("m")));
+    SAME(false, t[0].name = VIEW("z"));
+    SAME(false, t[0].dtype = DT_INT32);
+    SAME(false, t[0].shape[1] = 5);
+    SAME(false, t[0].rank = 1);
+    SAME(false, r.n_inputs = 2);
+    SAME(false, (r.outputs = &o, r.n_outputs = 1));
+    // names longer than the key's run
+    char name[3000];
+    memset(name, 'q', sizeof(name));
+    struct tensor l = a;
+    l.name = view_of(name, sizeof(name));
+    struct infer_request one = request(&l, 1), two = one;
+    request_seal(&one);
+    name[2999] = 'r';
+    request_seal(&two);
+    assert_false(hash128_eq(one.batch_key, two.batch_key));
+    struct param p = {.key = VIEW("p")};
+    one.params = &p;
+    one.n_params = 1;
+    request_seal(&one);
+    assert_true(one.sequence);
+    // no shared first dimension
+    struct tensor t[2] = {a, a};
+    t[1].shape[0] = 2;
+    struct infer_request r = request(t, 2);
+    request_seal(&r);
+    assert_int_equal(r.rows, 0);
+    t[1].shape[0] = t[0].shape[0] = 0;
+    request_seal(&r);
+    assert_int_equal(r.rows, 0);
+    t[1].rank = 0;
+    request_seal(&r);
+    assert_int_equal(r.rows, 0);
+}
+
+static void slices(void **state)
+{
+    static const uint8_t data[] = "\1\0\0\0a\0\0\0\0\2\0\0\0bc";
+    const uint64_t offsets[] = {0, 5, 9, 15};
+    const uint64_t *rows[2] = {NULL, offsets};
+    struct tensor out[2] = {
+        {.dtype = DT_INT8, .rank = 2, .shape = {3, 5}, .data = data, .bytes = 15},
+        {.dtype = DT_BYTES, .rank = 2, .shape = {3, 1}, .data = data, .bytes = 15}};
+    struct answer a = {.outputs = out, .n_outputs = 2, .rows = 3, .row_offsets = rows};
+    struct slice s = {&a, 1, 2};
+    struct tensor t = slice_output(&s, 0);
+    assert_ptr_equal(t.data, data + 5);
+    assert_int_equal(t.bytes, 10);
+    assert_int_equal(t.shape[0], 2);
+    t = slice_output(&s, 1);
+    assert_ptr_equal(t.data, data + 5);
+    assert_int_equal(t.bytes, 10);
+    s = (struct slice){&a, 2, 1};
+    t = slice_output(&s, 1);
+    assert_int_equal(t.bytes, 6);
+    s = (struct slice){&a, 0, 0};
+    assert_int_equal(slice_output(&s, 1).bytes, 15);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(status_table_is_whole),
+        cmocka_unit_test(error_text_is_printable),
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(names),
+        cmocka_unit_test(batch_keys),
+        cmocka_unit_test(slices),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
