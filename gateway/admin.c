@@ -9,9 +9,12 @@
 #include <openssl/crypto.h>
 #include <unistd.h>
 
+#define ADMIN_CONNECTIONS 256 // operators and scrapers are few
+
 struct admin {
     struct loop *loop;
     struct server *server;
+    struct server_budget *budget;
     const struct admin_pages *pages;
     void *ctx;
     char token[257];
@@ -192,9 +195,12 @@ struct admin *admin_new(struct loop *main, int fd, struct view token, const stru
     a->ctx = ctx;
     if (token.n > 0)
         memcpy(a->token, token.p, token.n);
-    struct server_config config = {.name = "admin", .limits = limits, .ops = &admin_ops, .ctx = a};
-    a->server = server_new(&config, &main, 1, &fd, 1);
+    a->budget = server_budget_new(ADMIN_CONNECTIONS, 0, rand_u64(&main->rand));
+    struct server_config config = {
+        .name = "admin", .limits = limits, .ops = &admin_ops, .ctx = a, .budget = a->budget};
+    a->server = a->budget ? server_new(&config, &main, 1, &fd, 1) : NULL;
     if (!a->server) {
+        server_budget_free(a->budget);
         mem_free(a);
         return NULL;
     }
@@ -211,6 +217,7 @@ void admin_free(struct admin *a)
     if (!a)
         return;
     server_free(a->server);
+    server_budget_free(a->budget);
     OPENSSL_cleanse(a->token, sizeof(a->token));
     mem_free(a);
 }

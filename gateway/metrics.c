@@ -102,7 +102,7 @@ static void requests(struct page *p)
 }
 
 static void put_hist(struct page *p, const struct model *m, size_t offset, const struct prom_label *labels,
-                     unsigned n, const uint64_t *bounds, unsigned n_bounds, double scale)
+                     unsigned n, const uint64_t *bounds, unsigned n_bounds, double per_unit)
 {
     hist_init(&p->sum);
     for (unsigned i = 0; i < p->g->loops.n; i++) {
@@ -111,7 +111,7 @@ static void put_hist(struct page *p, const struct model *m, size_t offset, const
             hist_merge(&p->sum, (const struct hist *)((const char *)mm + offset));
     }
     if (atomic_load(&p->sum.count) > 0)
-        prom_hist(&p->prom, labels, n, &p->sum, bounds, n_bounds, scale);
+        prom_hist(&p->prom, labels, n, &p->sum, bounds, n_bounds, per_unit);
 }
 
 static void stages_of(struct page *p, const struct model *m)
@@ -120,7 +120,7 @@ static void stages_of(struct page *p, const struct model *m)
     for (unsigned stage = 0; stage < STAGES; stage++) {
         struct prom_label labels[] = {{"model", m->name}, {"stage", view_str(name[stage])}};
         put_hist(p, m, offsetof(struct model_metrics, stage) + stage * sizeof(struct hist), labels,
-                 N(labels), latency_bounds_us, N(latency_bounds_us), 1e-6);
+                 N(labels), latency_bounds_us, N(latency_bounds_us), 1e6);
     }
 }
 
@@ -240,7 +240,7 @@ static void loops(struct page *p)
         snprintf(digits, sizeof(digits), "%u", i);
         struct prom_label label = {"loop", view_str(digits)};
         prom_hist(&p->prom, &label, 1, &g->loops.loop[i]->delay, latency_bounds_us,
-                  N(latency_bounds_us), 1e-6);
+                  N(latency_bounds_us), 1e6);
     }
     prom_family(&p->prom, "sluice_in_flight", "gauge", "Requests whose model has not answered yet.");
     for (unsigned i = 0; i < g->loops.n; i++) {

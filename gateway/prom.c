@@ -85,7 +85,7 @@ void prom_count(struct prom *p, const struct prom_label *labels, unsigned n, uin
 }
 
 void prom_hist(struct prom *p, const struct prom_label *labels, unsigned n, const struct hist *h,
-               const uint64_t *bounds, unsigned n_bounds, double scale)
+               const uint64_t *bounds, unsigned n_bounds, double per_unit)
 {
     char text[32], edge[33];
     // The writer goes on while we read: clamp so that the buckets never go down.
@@ -93,13 +93,13 @@ void prom_hist(struct prom *p, const struct prom_label *labels, unsigned n, cons
     for (unsigned i = 0; i < n_bounds; i++) {
         uint64_t count = hist_count_le(h, bounds[i]);
         last = count > last ? count : last;
-        edge[num_print_f64(edge, (double)bounds[i] * scale)] = '\0';
+        edge[num_print_f64(edge, (double)bounds[i] / per_unit)] = '\0';
         put_line(p, "_bucket", labels, n, edge, view_of(text, num_print_u64(text, last)));
     }
     uint64_t all = atomic_load_explicit(&h->count, memory_order_relaxed);
     all = all > last ? all : last;
     put_line(p, "_bucket", labels, n, "+Inf", view_of(text, num_print_u64(text, all)));
-    double sum = (double)atomic_load_explicit(&h->sum, memory_order_relaxed) * scale;
+    double sum = (double)atomic_load_explicit(&h->sum, memory_order_relaxed) / per_unit;
     put_line(p, "_sum", labels, n, NULL, view_of(text, num_print_f64(text, sum)));
     put_line(p, "_count", labels, n, NULL, view_of(text, num_print_u64(text, all)));
 }

@@ -26,9 +26,9 @@ void prom_init(struct prom *p, struct buffer *out);
 void prom_family(struct prom *p, const char *name, const char *type, const char *help);
 void prom_sample(struct prom *p, const struct prom_label *labels, unsigned n, double value);
 void prom_count(struct prom *p, const struct prom_label *labels, unsigned n, uint64_t value);
-// Buckets of latencies in seconds from a histogram of microseconds (scale 1e-6), or of rows (scale 1).
+// Buckets of latencies in seconds from a histogram of microseconds (per_unit 1e6), or of rows (1).
 // bounds: ascending upper edges in the histogram's own unit; +Inf is added.
 void prom_hist(struct prom *p, const struct prom_label *labels, unsigned n, const struct hist *h,
-               const uint64_t *bounds, unsigned n_bounds, double scale);
+               const uint64_t *bounds, unsigned n_bounds, double per_unit);
 
 #endif

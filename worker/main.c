@@ -40,6 +40,7 @@ struct worker_process {
     struct serve serve;
     struct http_limits limits;
     struct server *servers[MAX_LISTEN];
+    struct server_budget *budget;
     struct event *term, *interrupt, *liveness;
     struct wheel_timer drain;
     uint64_t drain_until_us;
@@ -185,7 +186,7 @@ static void listen_on(struct worker_process *w, unsigned i)
     if (listen_open(&a, 1, &fd, err) < 0)
         die(1, "cannot listen", err);
     struct server_config c = {.name = w->o.listen[i], .limits = &w->limits, .ops = &serve_ops,
-                              .ctx = &w->serve};
+                              .ctx = &w->serve, .budget = w->budget};
     w->servers[i] = server_new(&c, &loop, 1, &fd, 1);
     if (!w->servers[i])
         die(1, w->o.listen[i], "out of memory");
@@ -228,6 +229,9 @@ static void start(struct worker_process *w)
     w->limits.idle_timeout_us = UINT64_C(86400000000);
     w->limits.abuse_budget = 100000; // a gateway cancels in bursts
     w->drain.fn = on_drain;
+    w->budget = server_budget_new(0, 0, rand_u64(&w->loop.rand));
+    if (!w->budget)
+        die(1, "connections", "out of memory");
     for (unsigned i = 0; i < w->o.n_listen; i++)
         listen_on(w, i);
     watch(w);
@@ -237,6 +241,7 @@ static void stop(struct worker_process *w)
 {
     for (unsigned i = 0; i < w->o.n_listen; i++)
         server_free(w->servers[i]);
+    server_budget_free(w->budget);
     compute_free(w->compute);
     if (w->serve.waiting == 0 && w->serve.running == 0) { // else what runs still refers to all of it
         serve_deinit(&w->serve);
