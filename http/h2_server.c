@@ -11,6 +11,7 @@
 #define CONNECTION_WINDOW (16 << 20)
 #define OUTPUT_HIGH (256u << 10) // stop making frames while so much waits
 #define TICK_US 500000
+#define LAST_CALL_US 1000000 // how long we wait for a peer to see that we drain
 
 static struct exchange *stream_of(nghttp2_session *s, int32_t id)
 {
@@ -22,6 +23,8 @@ static void pay(struct http_conn *c, enum abuse_kind kind)
     if (!abuse_pay(&c->abuse, kind, c->now_us))
         h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
 }
+
+static void last_call(struct http_conn *c);
 
 static void reset(struct http_conn *c, int32_t id, uint32_t code)
 {
@@ -193,7 +196,9 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
         pay(c, ABUSE_PRIORITY);
         break;
     case NGHTTP2_PING:
-        if (!(f->hd.flags & NGHTTP2_FLAG_ACK))
+        if (f->hd.flags & NGHTTP2_FLAG_ACK)
+            last_call(c);
+        else
             pay(c, ABUSE_PING);
         break;
     case NGHTTP2_SETTINGS:
@@ -539,11 +544,21 @@ void h2_terminate(struct http_conn *c, uint32_t code)
     nghttp2_session_terminate_session(c->h2, code);
 }
 
+// Graceful end (RFC 9113 6.8): a notice that takes every stream still on its way, and, when the peer has
+// seen it (it answers our PING), the GOAWAY that names the last one. What comes behind that was not
+// processed, and clients know that they may repeat it.
 void h2_drain(struct http_conn *c)
 {
-    // One GOAWAY that names the last stream we took: what comes behind it was not processed, and clients
-    // know that they may repeat it.
     nghttp2_submit_shutdown_notice(c->h2);
+    nghttp2_submit_ping(c->h2, NGHTTP2_FLAG_NONE, NULL);
+    c->h2_last_call_us = c->now_us + LAST_CALL_US;
+}
+
+static void last_call(struct http_conn *c)
+{
+    if (c->h2_last_call_us == 0)
+        return;
+    c->h2_last_call_us = 0;
     nghttp2_submit_goaway(c->h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2),
                           NGHTTP2_NO_ERROR, NULL, 0);
 }
@@ -553,6 +568,8 @@ void h2_tick(struct http_conn *c, uint64_t now_us)
     const struct http_limits *l = c->limits;
     c->now_us = now_us;
     c->tick_us = now_us + TICK_US;
+    if (c->h2_last_call_us > 0 && now_us >= c->h2_last_call_us)
+        last_call(c);
     for (struct exchange *ex = c->live, *next; ex; ex = next) {
         next = ex->next;
         if (!ex->whole_request && !ex->responded && now_us >= ex->progress_us + l->body_timeout_us)

@@ -187,13 +187,15 @@ uint64_t http_conn_deadline(const struct http_conn *c)
         at = earlier(at, c->idle_since_us + l->idle_timeout_us);
     if (c->kind == CONN_H2 && c->n_live > 0)
         at = earlier(at, c->tick_us);
+    if (c->kind == CONN_H2 && c->h2_last_call_us > 0)
+        at = earlier(at, c->h2_last_call_us);
     return at;
 }
 
 static void give_up(struct http_conn *c)
 {
     c->done = true;
-    c->head_since_us = c->idle_since_us = c->sent_us = 0;
+    c->head_since_us = c->idle_since_us = c->sent_us = c->h2_last_call_us = 0;
     c->tick_us = UINT64_MAX;
 }
 
@@ -243,7 +245,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         else
             give_up(c);
     }
-    if (c->kind == CONN_H2 && now_us >= c->tick_us)
+    if (c->kind == CONN_H2 && (now_us >= c->tick_us || (c->h2_last_call_us > 0 && now_us >= c->h2_last_call_us)))
         h2_tick(c, now_us);
 }
 
