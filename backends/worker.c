@@ -163,9 +163,10 @@ static void ask_index(struct worker *w)
 static void ask_model(struct worker *w, enum ask what)
 {
     arena_reset(&w->ask_arena);
-    struct view message = oip_grpc_model_request(&w->ask_arena, w->models[w->asked]->name, VIEW(""));
-    ask(w, what,
-        what == ASK_METADATA ? VIEW(SERVICE "ModelMetadata") : VIEW(SERVICE "ModelConfig"), message);
+    struct view message =
+        oip_grpc_model_request(&w->ask_arena, w->models[w->asked]->name, VIEW(""));
+    ask(w, what, what == ASK_METADATA ? VIEW(SERVICE "ModelMetadata") : VIEW(SERVICE "ModelConfig"),
+        message);
 }
 
 // The questions are over for now: tell, and set the next probe.
@@ -441,8 +442,8 @@ static void on_reconnect(struct wheel_timer *t, uint64_t now_us)
     peer_connect(w->peer);
 }
 
-struct worker *worker_new(struct loop *l, const struct worker_config *c, const struct worker_ops *ops,
-                          void *ctx)
+struct worker *worker_new(struct loop *l, const struct worker_config *c,
+                          const struct worker_ops *ops, void *ctx)
 {
     struct worker *w = mem_zalloc(sizeof(*w));
     if (!w)

@@ -30,8 +30,8 @@ struct worker_ops {
     // The connection is gone (or was given up); every call has ended before. Models are gone with it.
     void (*on_down)(struct worker *w, const char *why, void *ctx);
     // A call of worker_infer has ended.
-    void (*on_infer_end)(struct worker *w, struct http_call *call, enum http_call_end end, void *user,
-                         void *ctx);
+    void (*on_infer_end)(struct worker *w, struct http_call *call, enum http_call_end end,
+                         void *user, void *ctx);
 };
 
 struct worker_config {
@@ -46,7 +46,8 @@ struct worker_config {
     unsigned n_known_models;
 };
 
-struct worker *worker_new(struct loop *l, const struct worker_config *c, const struct worker_ops *ops,
+struct worker *worker_new(struct loop *l, const struct worker_config *c,
+                          const struct worker_ops *ops,
                           void *ctx); // NULL: out of memory
 void worker_start(struct worker *w);  // connects as soon as possible, and again after each loss
 void worker_free(struct worker *w);   // calls end CALL_LOST first; no on_down

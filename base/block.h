@@ -15,8 +15,9 @@ struct block {
     _Atomic uint32_t refs;
     struct block_owner *owner;
     uint8_t *data;
-    size_t bytes;                             // capacity of data (at least what was asked for)
-    void (*on_free)(struct block *b, void *); // NULL, or called on the owner's thread just before free
+    size_t bytes; // capacity of data (at least what was asked for)
+    void (*on_free)(struct block *b,
+                    void *); // NULL, or called on the owner's thread just before free
     void *arg;
 };
 
@@ -27,7 +28,7 @@ struct block {
 
 struct block_owner {
     struct mpsc returns;
-    uint64_t thread_tag; // set by block_owner_adopt; compared to know "are we at home?"
+    uint64_t thread_tag;            // set by block_owner_adopt; compared to know "are we at home?"
     size_t live_blocks, live_bytes; // owner's thread only
     struct block *spare[BLOCK_CLASSES]; // linked through ->arg
     uint8_t spares[BLOCK_CLASSES];

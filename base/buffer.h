@@ -13,7 +13,10 @@ struct buffer {
 
 void buffer_init(struct buffer *b); // no allocation
 void buffer_deinit(struct buffer *b);
-static inline size_t buffer_len(const struct buffer *b) { return b->end - b->at; }
+static inline size_t buffer_len(const struct buffer *b)
+{
+    return b->end - b->at;
+}
 static inline struct view buffer_view(const struct buffer *b)
 {
     return view_of(b->data ? b->data + b->at : NULL, b->end - b->at);
@@ -21,7 +24,10 @@ static inline struct view buffer_view(const struct buffer *b)
 // Room for `bytes` more behind end (doubles; moves consumed space away first). NULL: out of memory,
 // the buffer is unchanged. Write there, then buffer_commit.
 uint8_t *buffer_reserve(struct buffer *b, size_t bytes);
-static inline void buffer_commit(struct buffer *b, size_t bytes) { b->end += bytes; }
+static inline void buffer_commit(struct buffer *b, size_t bytes)
+{
+    b->end += bytes;
+}
 bool buffer_append(struct buffer *b, const void *p, size_t bytes); // false: out of memory
 void buffer_consume(struct buffer *b, size_t bytes);               // bytes <= buffer_len
 void buffer_reset(struct buffer *b);                               // empty, keeps memory

@@ -20,23 +20,27 @@
 enum json_token {
     JSON_ERROR = -1,
     JSON_END, // the whole text was one value (and white space)
-    JSON_OBJECT, JSON_OBJECT_END,
-    JSON_ARRAY, JSON_ARRAY_END,
+    JSON_OBJECT,
+    JSON_OBJECT_END,
+    JSON_ARRAY,
+    JSON_ARRAY_END,
     JSON_KEY,    // .text: raw between the quotes; .escaped: use json_unescape
     JSON_STRING, // likewise
     JSON_NUMBER, // .text: the number as written
-    JSON_TRUE, JSON_FALSE, JSON_NULL,
+    JSON_TRUE,
+    JSON_FALSE,
+    JSON_NULL,
 };
 
 struct json_reader {
     const char *at, *end, *start;
-    const char *error;  // constant text, NULL while fine
-    size_t error_at;    // octet offset of the error
-    struct view text;   // of the last KEY/STRING/NUMBER
-    bool escaped;       // text holds backslash escapes
-    size_t token_at;    // octet offset of the last token
+    const char *error; // constant text, NULL while fine
+    size_t error_at;   // octet offset of the error
+    struct view text;  // of the last KEY/STRING/NUMBER
+    bool escaped;      // text holds backslash escapes
+    size_t token_at;   // octet offset of the last token
     uint8_t depth;
-    uint8_t expect;     // internal state
+    uint8_t expect;        // internal state
     uint64_t in_object[2]; // bit per depth: 1 = object
 };
 
@@ -83,10 +87,12 @@ void json_w_object_end(struct json_writer *w);
 void json_w_array(struct json_writer *w);
 void json_w_array_end(struct json_writer *w);
 void json_w_key(struct json_writer *w, struct view key);
-void json_w_string(struct json_writer *w, struct view v); // escapes; invalid UTF-8 octets become U+FFFD
+void json_w_string(struct json_writer *w,
+                   struct view v); // escapes; invalid UTF-8 octets become U+FFFD
 void json_w_i64(struct json_writer *w, int64_t v);
 void json_w_u64(struct json_writer *w, uint64_t v);
-void json_w_f64(struct json_writer *w, double v); // non-finite: the strings "NaN", "Infinity", "-Infinity"
+void json_w_f64(struct json_writer *w,
+                double v); // non-finite: the strings "NaN", "Infinity", "-Infinity"
 void json_w_f32(struct json_writer *w, float v);
 void json_w_bool(struct json_writer *w, bool v);
 void json_w_null(struct json_writer *w);

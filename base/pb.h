@@ -32,7 +32,10 @@ bool pb_packed_varint(struct pb_reader *r, uint64_t *value);
 // Writer: the caller sized the memory with the size functions. Each returns the new end.
 unsigned pb_varint_size(uint64_t v);
 uint8_t *pb_w_varint(uint8_t *at, uint64_t v);
-static inline unsigned pb_tag_size(uint32_t field) { return pb_varint_size((uint64_t)field << 3); }
+static inline unsigned pb_tag_size(uint32_t field)
+{
+    return pb_varint_size((uint64_t)field << 3);
+}
 uint8_t *pb_w_tag(uint8_t *at, uint32_t field, enum pb_wire wire);
 // Octets of tag + length + payload of a LEN field.
 size_t pb_len_size(uint32_t field, size_t payload);

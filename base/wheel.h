@@ -19,14 +19,17 @@ struct wheel_timer {
 #define WHEEL_LEVELS 5
 #define WHEEL_SLOTS 64
 struct wheel {
-    uint64_t now_ms; // everything before it has fired
+    uint64_t now_ms;             // everything before it has fired
     uint64_t used[WHEEL_LEVELS]; // bit per slot
     struct wheel_timer *slot[WHEEL_LEVELS][WHEEL_SLOTS];
     unsigned count;
 };
 
 void wheel_init(struct wheel *w, uint64_t now_us);
-static inline bool wheel_is_set(const struct wheel_timer *t) { return t->prev != NULL; }
+static inline bool wheel_is_set(const struct wheel_timer *t)
+{
+    return t->prev != NULL;
+}
 // (Re)arms t for at_us (the past: fires at the next wheel_run). t->fn must be set.
 void wheel_set(struct wheel *w, struct wheel_timer *t, uint64_t at_us);
 void wheel_cancel(struct wheel *w, struct wheel_timer *t); // harmless when not set

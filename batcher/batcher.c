@@ -27,7 +27,8 @@ void batcher_deinit(struct batcher *b)
 
 // ---- groups ------------------------------------------------------------------------------------------
 
-static struct group *open_group(struct batcher *b, unsigned index, struct hash128 key, uint64_t now_us)
+static struct group *open_group(struct batcher *b, unsigned index, struct hash128 key,
+                                uint64_t now_us)
 {
     struct group *g = b->groups[index];
     if (!g) {
@@ -153,7 +154,8 @@ static struct verdict decide(const struct batcher *b, const struct group *g, uin
 
 // Does lane a (of group g) go before the best so far? Who was passed over too often goes first, then the
 // higher lane, then the earlier deadline.
-static bool goes_before(const struct lane *a, unsigned a_lane, const struct lane *best, unsigned best_lane)
+static bool goes_before(const struct lane *a, unsigned a_lane, const struct lane *best,
+                        unsigned best_lane)
 {
     bool a_due = a->passed >= BATCHER_PASSES, best_due = best->passed >= BATCHER_PASSES;
     if (a_due != best_due)
@@ -233,8 +235,8 @@ static void count_passes(struct batcher *b, const uint32_t before[][BATCHER_LANE
     }
 }
 
-unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out, unsigned max,
-                      uint64_t now_us)
+unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out,
+                      unsigned max, uint64_t now_us)
 {
     uint32_t before[BATCHER_GROUPS][BATCHER_LANES];
     for (unsigned i = 0; i < BATCHER_GROUPS; i++) {

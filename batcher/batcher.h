@@ -35,7 +35,7 @@ struct batcher {
     uint64_t rows, bytes;
 };
 
-struct batch_plan { // what batcher_plan found
+struct batch_plan {      // what batcher_plan found
     struct group *group; // NULL: nothing may go now
     uint8_t lane;        // the batch starts with this lane
     uint32_t rows;       // at most so many
@@ -58,8 +58,8 @@ struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t no
                                bool (*may_send)(const struct group *g, void *ctx), void *ctx);
 // Takes the plan's tickets out of the queue, at most max, in the order in which they go; place becomes
 // ABOARD. Counts passes. At least one.
-unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out, unsigned max,
-                      uint64_t now_us);
+unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out,
+                      unsigned max, uint64_t now_us);
 // The next queued ticket that cannot be answered in time: its deadline is past, or nearer than the low
 // quantile of t(its rows). NULL: none. Not removed.
 struct ticket *batcher_doomed(struct batcher *b, uint64_t now_us);

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#define FORGET 0.99   // weight of the past at each observation: about the last hundred count
+#define FORGET 0.99 // weight of the past at each observation: about the last hundred count
 #define QUANTILE_STEP 0.02
 
 void estimate_init(struct estimate *e)

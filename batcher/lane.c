@@ -60,7 +60,8 @@ static void displace(struct lane *l, struct ticket *t)
 }
 
 // Takes every ticket of the slots in `which` of a level, oldest slot first, onto *last.
-static struct ticket **take_slots(struct lane *l, unsigned level, uint64_t which, struct ticket **last)
+static struct ticket **take_slots(struct lane *l, unsigned level, uint64_t which,
+                                  struct ticket **last)
 {
     which &= l->used[level];
     l->used[level] &= ~which;

@@ -7,7 +7,14 @@
 
 #include <stdint.h>
 
-enum batch_reason { BATCH_FULL, BATCH_PREFERRED, BATCH_IDLE, BATCH_WAIT, BATCH_DEADLINE, BATCH_REASONS };
+enum batch_reason {
+    BATCH_FULL,
+    BATCH_PREFERRED,
+    BATCH_IDLE,
+    BATCH_WAIT,
+    BATCH_DEADLINE,
+    BATCH_REASONS
+};
 extern const char *const batch_reason_name[BATCH_REASONS];
 
 #define POLICY_MAX_PREFERRED 8

@@ -14,7 +14,16 @@
 
 #define ENGINE_MAX_RANK 8
 
-enum engine_dtype { ENGINE_NONE, ENGINE_F32, ENGINE_F64, ENGINE_I32, ENGINE_I64, ENGINE_BOOL, ENGINE_U8, ENGINE_I8 };
+enum engine_dtype {
+    ENGINE_NONE,
+    ENGINE_F32,
+    ENGINE_F64,
+    ENGINE_I32,
+    ENGINE_I64,
+    ENGINE_BOOL,
+    ENGINE_U8,
+    ENGINE_I8
+};
 
 struct engine_port { // an input or output as the model declares it
     const char *name;
@@ -39,13 +48,14 @@ struct engine_instance;
 
 // Copies what it needs. max_batch: the largest batch that instances shall plan for. Runs the load-time
 // check: a model is batched only when random rows give alone what they give in a batch. NULL with e.
-struct engine_model *engine_model_load(struct view onnx, uint32_t max_batch, struct engine_error *e);
+struct engine_model *engine_model_load(struct view onnx, uint32_t max_batch,
+                                       struct engine_error *e);
 void engine_model_free(struct engine_model *m); // after its instances
 unsigned engine_model_inputs(const struct engine_model *m);
 const struct engine_port *engine_model_input(const struct engine_model *m, unsigned i);
 unsigned engine_model_outputs(const struct engine_model *m);
 const struct engine_port *engine_model_output(const struct engine_model *m, unsigned i);
-uint32_t engine_model_max_batch(const struct engine_model *m);          // 0: served singly
+uint32_t engine_model_max_batch(const struct engine_model *m);        // 0: served singly
 const char *engine_model_single_reason(const struct engine_model *m); // why; NULL when batched
 
 struct engine_instance *engine_instance_new(struct engine_model *m, struct engine_error *e);
@@ -53,8 +63,8 @@ void engine_instance_free(struct engine_instance *i);
 // inputs in the model's order; their shapes must fit its ports (e names the input that does not). All
 // that have a free first dimension have the same one. outputs: filled in the model's order, memory of the
 // instance, valid until its next run.
-bool engine_run(struct engine_instance *i, const struct engine_data *inputs, struct engine_data *outputs,
-                struct engine_error *e);
+bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
+                struct engine_data *outputs, struct engine_error *e);
 
 // How many threads the kernels of this process may use, from now on.
 void engine_set_threads(unsigned n);

@@ -5,8 +5,9 @@
 
 size_t dtype_bytes(enum engine_dtype d)
 {
-    static const uint8_t bytes[] = {[ENGINE_F32] = 4, [ENGINE_F64] = 8,  [ENGINE_I32] = 4, [ENGINE_I64] = 8,
-                                    [ENGINE_BOOL] = 1, [ENGINE_U8] = 1, [ENGINE_I8] = 1};
+    static const uint8_t bytes[] = {
+        [ENGINE_F32] = 4,  [ENGINE_F64] = 8, [ENGINE_I32] = 4, [ENGINE_I64] = 8,
+        [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,  [ENGINE_I8] = 1};
     return bytes[d];
 }
 
@@ -14,7 +15,8 @@ bool array_count(const struct array *a, size_t *count)
 {
     uint64_t n = 1;
     for (unsigned i = 0; i < a->rank; i++) {
-        if (a->shape[i] < 0 || a->shape[i] > INT32_MAX || __builtin_mul_overflow(n, (uint64_t)a->shape[i], &n) || n > INT32_MAX)
+        if (a->shape[i] < 0 || a->shape[i] > INT32_MAX ||
+            __builtin_mul_overflow(n, (uint64_t)a->shape[i], &n) || n > INT32_MAX)
             return false;
     }
     *count = n;
@@ -37,8 +39,8 @@ bool engine_fail(struct engine_error *e, const char *format, ...)
 
 const char *node_title(const struct node *n, char out[128])
 {
-    snprintf(out, 128, "%.*s (node \"%.*s\")", VIEW_ARG(n->type), (int)(n->name.n < 64 ? n->name.n : 64),
-             n->name.n ? n->name.p : "");
+    snprintf(out, 128, "%.*s (node \"%.*s\")", VIEW_ARG(n->type),
+             (int)(n->name.n < 64 ? n->name.n : 64), n->name.n ? n->name.p : "");
     return out;
 }
 

@@ -20,12 +20,21 @@ struct array { // a tensor: what a kernel sees
 
 struct value {
     struct view name;
-    struct array array; // shape and data of constants and inputs (-1: free); others: filled by a plan
+    struct array
+        array; // shape and data of constants and inputs (-1: free); others: filled by a plan
     bool constant;
     int32_t maker; // node index; -1: input or constant
 };
 
-enum attr_kind { ATTR_INT, ATTR_FLOAT, ATTR_STRING, ATTR_INTS, ATTR_FLOATS, ATTR_TENSOR, ATTR_OTHER };
+enum attr_kind {
+    ATTR_INT,
+    ATTR_FLOAT,
+    ATTR_STRING,
+    ATTR_INTS,
+    ATTR_FLOATS,
+    ATTR_TENSOR,
+    ATTR_OTHER
+};
 
 struct attr {
     struct view name;
@@ -74,7 +83,8 @@ float node_float(const struct node *n, const char *name, float otherwise);
 size_t dtype_bytes(enum engine_dtype d);
 // Elements of a shape without free dimensions; false when it wraps or is beyond 2^31 elements.
 bool array_count(const struct array *a, size_t *count);
-__attribute__((format(printf, 2, 3))) bool engine_fail(struct engine_error *e, const char *format, ...);
+__attribute__((format(printf, 2, 3))) bool engine_fail(struct engine_error *e, const char *format,
+                                                       ...);
 // "Conv (node \"n1\")" for messages.
 const char *node_title(const struct node *n, char out[128]);
 

@@ -7,7 +7,8 @@
 #include <math.h>
 #include <stdio.h>
 
-#define PLANS 64 // row counts for which an instance keeps a plan; the one used longest ago makes room
+#define PLANS                                                                                      \
+    64 // row counts for which an instance keeps a plan; the one used longest ago makes room
 #define SEED 0x51a1ce
 
 struct engine_model {
@@ -61,7 +62,8 @@ static bool inputs_free(struct engine_model *m)
     for (unsigned i = 0; i < m->graph.n_inputs; i++) {
         const struct engine_port *p = &m->inputs[i];
         if (p->rank == 0 || p->shape[0] >= 0) {
-            snprintf(m->single, sizeof(m->single), "input \"%.60s\" has a fixed first dimension", p->name);
+            snprintf(m->single, sizeof(m->single), "input \"%.60s\" has a fixed first dimension",
+                     p->name);
             return false;
         }
     }
@@ -73,15 +75,16 @@ static bool outputs_free(struct engine_model *m, const struct plan *one, const s
 {
     bool all = true;
     for (unsigned i = 0; i < m->graph.n_outputs; i++) {
-        const struct array *a = &one->arrays[m->graph.outputs[i]], *b = &three->arrays[m->graph.outputs[i]];
+        const struct array *a = &one->arrays[m->graph.outputs[i]],
+                           *b = &three->arrays[m->graph.outputs[i]];
         struct engine_port *p = &m->outputs[i];
         for (unsigned d = 0; d < a->rank && a->rank == b->rank; d++) {
             if (a->shape[d] != b->shape[d])
                 p->shape[d] = -1;
         }
         if (a->rank == 0 || a->rank != b->rank || a->shape[0] != 1 || b->shape[0] != 3) {
-            snprintf(m->single, sizeof(m->single), "output \"%.60s\" does not have a row for each row",
-                     p->name);
+            snprintf(m->single, sizeof(m->single),
+                     "output \"%.60s\" does not have a row for each row", p->name);
             all = false;
         }
     }
@@ -143,7 +146,8 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, struct
         }
         ok = engine_run(i, alone, single, e);
         for (unsigned k = 0; k < g->n_outputs && ok; k++) {
-            const float *in_batch = (const float *)(void *)((char *)kept[k] + row * single[k].bytes);
+            const float *in_batch =
+                (const float *)(void *)((char *)kept[k] + row * single[k].bytes);
             if (m->outputs[k].dtype == ENGINE_F32)
                 ok = close_enough(in_batch, single[k].data, single[k].bytes / 4);
         }
@@ -175,7 +179,8 @@ static bool check_batching(struct engine_model *m, const struct plan *one, struc
     if (rows_agree(m, i, &why))
         m->max_batch = m->limit;
     else
-        snprintf(m->single, sizeof(m->single), "random rows give in a batch what they do not give alone");
+        snprintf(m->single, sizeof(m->single),
+                 "random rows give in a batch what they do not give alone");
     engine_instance_free(i);
     return true;
 }
@@ -311,8 +316,8 @@ static struct plan *plan_for(struct engine_instance *i, uint32_t rows, struct en
 }
 
 // Do the inputs fit the ports? *rows: what stands in their free first dimension (1 when none is free).
-static bool check_inputs(const struct engine_model *m, const struct engine_data *inputs, uint32_t *rows,
-                         struct engine_error *e)
+static bool check_inputs(const struct engine_model *m, const struct engine_data *inputs,
+                         uint32_t *rows, struct engine_error *e)
 {
     int64_t free_rows = -1;
     for (unsigned k = 0; k < m->graph.n_inputs; k++) {
@@ -320,20 +325,22 @@ static bool check_inputs(const struct engine_model *m, const struct engine_data 
         struct array a = {.dtype = p->dtype, .rank = inputs[k].rank};
         size_t count;
         if (inputs[k].rank != p->rank)
-            return engine_fail(e, "input \"%.60s\": expected %u dimensions, got %u", p->name, p->rank,
-                               inputs[k].rank);
+            return engine_fail(e, "input \"%.60s\": expected %u dimensions, got %u", p->name,
+                               p->rank, inputs[k].rank);
         for (unsigned d = 0; d < p->rank; d++) {
             int64_t got = a.shape[d] = inputs[k].shape[d];
             if (p->shape[d] >= 0 ? got != p->shape[d] : got < 1)
-                return engine_fail(e, "input \"%.60s\": shape[%u]: expected %lld, got %lld", p->name, d,
-                                   (long long)(p->shape[d] < 0 ? 1 : p->shape[d]), (long long)got);
+                return engine_fail(e, "input \"%.60s\": shape[%u]: expected %lld, got %lld",
+                                   p->name, d, (long long)(p->shape[d] < 0 ? 1 : p->shape[d]),
+                                   (long long)got);
         }
         if (!array_count(&a, &count) || count * dtype_bytes(a.dtype) != inputs[k].bytes)
             return engine_fail(e, "input \"%.60s\": its octets do not fill its shape", p->name);
         if (p->rank > 0 && p->shape[0] < 0) {
             if (free_rows >= 0 && free_rows != inputs[k].shape[0])
-                return engine_fail(e, "input \"%.60s\": shape[0]: expected %lld as in the others, got %lld",
-                                   p->name, (long long)free_rows, (long long)inputs[k].shape[0]);
+                return engine_fail(
+                    e, "input \"%.60s\": shape[0]: expected %lld as in the others, got %lld",
+                    p->name, (long long)free_rows, (long long)inputs[k].shape[0]);
             free_rows = inputs[k].shape[0];
         }
     }
@@ -343,8 +350,8 @@ static bool check_inputs(const struct engine_model *m, const struct engine_data 
     return true;
 }
 
-bool engine_run(struct engine_instance *i, const struct engine_data *inputs, struct engine_data *outputs,
-                struct engine_error *e)
+bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
+                struct engine_data *outputs, struct engine_error *e)
 {
     struct engine_model *m = i->model;
     const void *data[64];

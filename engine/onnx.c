@@ -9,12 +9,38 @@
 enum { MODEL_GRAPH = 7, MODEL_OPSET = 8 };
 enum { OPSET_DOMAIN = 1, OPSET_VERSION = 2 };
 enum { GRAPH_NODE = 1, GRAPH_INITIALIZER = 5, GRAPH_INPUT = 11, GRAPH_OUTPUT = 12 };
-enum { NODE_INPUT = 1, NODE_OUTPUT = 2, NODE_NAME = 3, NODE_TYPE = 4, NODE_ATTRIBUTE = 5, NODE_DOMAIN = 7 };
-enum { ATTRIBUTE_NAME = 1, ATTRIBUTE_F = 2, ATTRIBUTE_I = 3, ATTRIBUTE_S = 4, ATTRIBUTE_T = 5,
-       ATTRIBUTE_G = 6, ATTRIBUTE_FLOATS = 7, ATTRIBUTE_INTS = 8, ATTRIBUTE_GRAPHS = 11,
-       ATTRIBUTE_TYPE = 20 };
-enum { TENSOR_DIMS = 1, TENSOR_TYPE = 2, TENSOR_FLOATS = 4, TENSOR_INT32 = 5, TENSOR_INT64 = 7,
-       TENSOR_NAME = 8, TENSOR_RAW = 9, TENSOR_DOUBLES = 10, TENSOR_EXTERNAL = 13, TENSOR_LOCATION = 14 };
+enum {
+    NODE_INPUT = 1,
+    NODE_OUTPUT = 2,
+    NODE_NAME = 3,
+    NODE_TYPE = 4,
+    NODE_ATTRIBUTE = 5,
+    NODE_DOMAIN = 7
+};
+enum {
+    ATTRIBUTE_NAME = 1,
+    ATTRIBUTE_F = 2,
+    ATTRIBUTE_I = 3,
+    ATTRIBUTE_S = 4,
+    ATTRIBUTE_T = 5,
+    ATTRIBUTE_G = 6,
+    ATTRIBUTE_FLOATS = 7,
+    ATTRIBUTE_INTS = 8,
+    ATTRIBUTE_GRAPHS = 11,
+    ATTRIBUTE_TYPE = 20
+};
+enum {
+    TENSOR_DIMS = 1,
+    TENSOR_TYPE = 2,
+    TENSOR_FLOATS = 4,
+    TENSOR_INT32 = 5,
+    TENSOR_INT64 = 7,
+    TENSOR_NAME = 8,
+    TENSOR_RAW = 9,
+    TENSOR_DOUBLES = 10,
+    TENSOR_EXTERNAL = 13,
+    TENSOR_LOCATION = 14
+};
 enum { INFO_NAME = 1, INFO_TYPE = 2 };
 
 struct import {
@@ -162,8 +188,8 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
     if (t->external)
         return engine_fail(im->e, "tensor \"%.*s\": external data is not read", VIEW_ARG(t->name));
     if (t->array.dtype == ENGINE_NONE)
-        return engine_fail(im->e, "tensor \"%.*s\": data type %llu is not supported", VIEW_ARG(t->name),
-                           (unsigned long long)type);
+        return engine_fail(im->e, "tensor \"%.*s\": data type %llu is not supported",
+                           VIEW_ARG(t->name), (unsigned long long)type);
     if (!array_count(&t->array, &count))
         return engine_fail(im->e, "tensor \"%.*s\": dims: too many elements", VIEW_ARG(t->name));
     size_t bytes = count * dtype_bytes(t->array.dtype);
@@ -358,7 +384,8 @@ static bool read_attr(struct import *im, const struct node *n, struct view messa
         case ATTRIBUTE_INTS:
             a->kind = ATTR_INTS;
             if (++lists > 256 || !read_int_list(im, a, &f))
-                return engine_fail(im->e, "%s: an attribute's list cannot be read", node_title(n, title));
+                return engine_fail(im->e, "%s: an attribute's list cannot be read",
+                                   node_title(n, title));
             break;
         case ATTRIBUTE_G:
         case ATTRIBUTE_GRAPHS:
@@ -388,7 +415,8 @@ static bool read_node_input(struct import *im, struct node *n, struct view name)
         return engine_fail(im->e, "%s: more than %d inputs", node_title(n, title), NODE_MAX_INPUTS);
     int32_t v = name.n ? find_value(im, name) : -1;
     if (name.n && v < 0)
-        return engine_fail(im->e, "%s: input \"%.*s\" is made by no earlier node (unknown, or a cycle)",
+        return engine_fail(im->e,
+                           "%s: input \"%.*s\" is made by no earlier node (unknown, or a cycle)",
                            node_title(n, title), VIEW_ARG(name));
     n->input[n->n_inputs++] = v;
     return true;
@@ -398,7 +426,8 @@ static bool read_node_output(struct import *im, struct node *n, struct view name
 {
     char title[128];
     if (n->n_outputs == NODE_MAX_OUTPUTS)
-        return engine_fail(im->e, "%s: more than %d outputs", node_title(n, title), NODE_MAX_OUTPUTS);
+        return engine_fail(im->e, "%s: more than %d outputs", node_title(n, title),
+                           NODE_MAX_OUTPUTS);
     int32_t v = -1;
     if (name.n) {
         v = add_value(im, name);
@@ -514,8 +543,8 @@ static bool make_room(struct import *im, struct view graph)
     }
     values += count_fields(graph, GRAPH_INITIALIZER) + count_fields(graph, GRAPH_INPUT);
     if (values > GRAPH_MAX_VALUES || nodes > GRAPH_MAX_NODES)
-        return engine_fail(im->e, "graph: expected at most %d values and %d nodes", GRAPH_MAX_VALUES,
-                           GRAPH_MAX_NODES);
+        return engine_fail(im->e, "graph: expected at most %d values and %d nodes",
+                           GRAPH_MAX_VALUES, GRAPH_MAX_NODES);
     im->cap_values = (unsigned)values;
     im->cap_nodes = (unsigned)nodes;
     im->table_size = 16;
@@ -550,9 +579,11 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
     if (graph.n == 0)
         return engine_fail(e, "not an ONNX file: it has no graph");
     if (g->opset < 1 || g->opset > 26)
-        return engine_fail(e, "opset_import: expected a version of 1 to 26, got %lld", (long long)g->opset);
+        return engine_fail(e, "opset_import: expected a version of 1 to 26, got %lld",
+                           (long long)g->opset);
     if (!make_room(&im, graph) || !read_each(&im, graph, GRAPH_INITIALIZER, read_initializer) ||
-        !read_each(&im, graph, GRAPH_INPUT, read_input) || !read_each(&im, graph, GRAPH_NODE, read_node) ||
+        !read_each(&im, graph, GRAPH_INPUT, read_input) ||
+        !read_each(&im, graph, GRAPH_NODE, read_node) ||
         !read_each(&im, graph, GRAPH_OUTPUT, read_output))
         return false;
     if (g->n_outputs == 0 || g->n_inputs == 0)

@@ -18,7 +18,7 @@ struct op {
     bool alias; // the output is the first input under another shape: nothing runs
     // Fills j->out's dtype, rank and shape from the inputs (shapes, and data where constant).
     bool (*shape)(struct job *j, struct engine_error *e);
-    void (*run)(const struct job *j); // NULL with alias
+    void (*run)(const struct job *j);       // NULL with alias
     size_t (*scratch)(const struct job *j); // NULL: none
     // Once a node, at load: weights as the kernel wants them, in the graph's arena. NULL: nothing.
     bool (*prepare)(struct node *n, const struct array *const *constant, struct arena *a);
@@ -51,7 +51,8 @@ bool shape_batchnorm(struct job *j, struct engine_error *e);
 struct window {
     int64_t kernel[2], stride[2], dilation[2], pad[2] /* before */, in[2], out[2];
 };
-bool window_of(const struct job *j, const int64_t *kernel, struct window *w, struct engine_error *e);
+bool window_of(const struct job *j, const int64_t *kernel, struct window *w,
+               struct engine_error *e);
 // Slice's start and step along each axis of the input.
 bool slice_of(const struct job *j, int64_t *start, int64_t *step, int64_t *length,
               struct engine_error *e);

@@ -214,7 +214,8 @@ static bool fold_one(struct graph *g, struct node *n, struct engine_error *e)
         return false;
     size_t bytes = bytes_of(&out), scratch = n->op->scratch ? n->op->scratch(&j) : 0;
     if (bytes > 256u << 20)
-        return engine_fail(e, "a constant of %zu MiB comes out of the model's constants", bytes >> 20);
+        return engine_fail(e, "a constant of %zu MiB comes out of the model's constants",
+                           bytes >> 20);
     out.data = arena_alloc_aligned(&g->arena, bytes + ALIGN, ALIGN);
     j.scratch = scratch ? mem_alloc(scratch) : NULL;
     if (!out.data || (scratch && !j.scratch)) {

@@ -14,9 +14,9 @@ struct step {
 
 struct plan {
     uint32_t rows;
-    struct array *arrays;  // [n_values]; data: constants at once, others by plan_place
-    size_t *place;         // [n_values]: octets from the arena's start; SIZE_MAX: not in the arena
-    int32_t *root;         // [n_values]: whose octets these are (an alias shares its input's)
+    struct array *arrays; // [n_values]; data: constants at once, others by plan_place
+    size_t *place;        // [n_values]: octets from the arena's start; SIZE_MAX: not in the arena
+    int32_t *root;        // [n_values]: whose octets these are (an alias shares its input's)
     struct step *steps;
     unsigned n_steps;
     size_t bytes; // of the arena, scratch included

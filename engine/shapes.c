@@ -93,7 +93,8 @@ bool shape_gemm(struct job *j, struct engine_error *e)
         return wrong(j, e, "expected two matrices that can be multiplied");
     int64_t shape[2] = {a->shape[ta ? 1 : 0], b->shape[tb ? 0 : 1]};
     if (c) {
-        if (c->rank > 2 || (c->rank >= 1 && c->shape[c->rank - 1] != shape[1] && c->shape[c->rank - 1] != 1) ||
+        if (c->rank > 2 ||
+            (c->rank >= 1 && c->shape[c->rank - 1] != shape[1] && c->shape[c->rank - 1] != 1) ||
             (c->rank == 2 && c->shape[0] != shape[0] && c->shape[0] != 1))
             return wrong(j, e, "the third input cannot be broadcast to the product");
     }
@@ -124,7 +125,8 @@ bool shape_matmul(struct job *j, struct engine_error *e)
 
 // ---- windows -----------------------------------------------------------------------------------------
 
-static bool pair(struct job *j, const char *attr, int64_t *out, int64_t otherwise, struct engine_error *e)
+static bool pair(struct job *j, const char *attr, int64_t *out, int64_t otherwise,
+                 struct engine_error *e)
 {
     const struct attr *a = node_attr(j->node, attr);
     for (unsigned i = 0; i < 2; i++) {
@@ -140,10 +142,12 @@ static bool pair(struct job *j, const char *attr, int64_t *out, int64_t otherwis
     return true;
 }
 
-bool window_of(const struct job *job, const int64_t *kernel, struct window *w, struct engine_error *e)
+bool window_of(const struct job *job, const int64_t *kernel, struct window *w,
+               struct engine_error *e)
 {
     struct job *j = (struct job *)job;
-    const struct attr *pads = node_attr(j->node, "pads"), *automatic = node_attr(j->node, "auto_pad");
+    const struct attr *pads = node_attr(j->node, "pads"),
+                      *automatic = node_attr(j->node, "auto_pad");
     bool upper = automatic && view_is(automatic->s, "SAME_UPPER");
     bool lower = automatic && view_is(automatic->s, "SAME_LOWER");
     bool ceil = node_int(j->node, "ceil_mode", 0) != 0;
@@ -397,7 +401,8 @@ bool slice_of(const struct job *job, int64_t *start, int64_t *step, int64_t *len
     unsigned n, ends, axes_n, steps_n;
     const int64_t *from = list_of(j, "starts", 1, &n), *to = list_of(j, "ends", 2, &ends);
     const int64_t *axes = list_of(j, "axes", 3, &axes_n), *steps = list_of(j, "steps", 4, &steps_n);
-    if (!from || !to || n != ends || n > x->rank || (axes && axes_n != n) || (steps && steps_n != n))
+    if (!from || !to || n != ends || n > x->rank || (axes && axes_n != n) ||
+        (steps && steps_n != n))
         return wrong(j, e, "starts, ends, axes, steps: expected constant lists of one length");
     for (unsigned i = 0; i < x->rank; i++) {
         start[i] = 0;

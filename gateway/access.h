@@ -19,7 +19,7 @@ struct access_entry {
     const char *outcome;  // name in the status table
     uint16_t status;      // HTTP
     uint16_t loop;
-    bool whole;           // the client got all of the answer
+    bool whole; // the client got all of the answer
     uint32_t rows, batch_rows;
     uint64_t in_bytes, out_bytes;
     uint64_t parse_us, queue_us, compute_us, total_us;

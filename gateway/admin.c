@@ -135,16 +135,18 @@ static void on_request(struct exchange *ex, void *ctx)
         } else if (!pages[i].open && !token_fits(a, ex)) {
             struct http_header ask = {VIEW("www-authenticate"), VIEW("Bearer")};
             answer_error(ex, 401,
-                         a->token[0] ? VIEW("{\"error\":\"authorization: expected the admin token\"}")
-                                     : VIEW("{\"error\":\"authorization: admin.token_file is not set, "
-                                            "so this page is closed\"}"),
+                         a->token[0]
+                             ? VIEW("{\"error\":\"authorization: expected the admin token\"}")
+                             : VIEW("{\"error\":\"authorization: admin.token_file is not set, "
+                                    "so this page is closed\"}"),
                          &ask);
         } else {
             pages[i].show(a, ex);
         }
         return;
     }
-    answer_error(ex, 404, VIEW("{\"error\":\"path: no such page; there are /metrics, /healthz, /status\"}"),
+    answer_error(ex, 404,
+                 VIEW("{\"error\":\"path: no such page; there are /metrics, /healthz, /status\"}"),
                  NULL);
 }
 
@@ -183,8 +185,9 @@ static const struct http_server_ops admin_ops = {
     .on_refused = on_refused,
 };
 
-struct admin *admin_new(struct loop *main, int fd, struct view token, const struct http_limits *limits,
-                        const struct admin_pages *admin_pages, void *ctx)
+struct admin *admin_new(struct loop *main, int fd, struct view token,
+                        const struct http_limits *limits, const struct admin_pages *admin_pages,
+                        void *ctx)
 {
     struct admin *a = mem_zalloc(sizeof(*a));
     if (!a)

@@ -21,8 +21,9 @@ struct admin_pages {
 
 // fd: a listening socket, taken over. token: NULL or empty: what wants a token is refused with 401.
 // The token is copied and wiped when the admin is freed. NULL: out of memory (fd stays the caller's).
-struct admin *admin_new(struct loop *main, int fd, struct view token, const struct http_limits *limits,
-                        const struct admin_pages *pages, void *ctx);
+struct admin *admin_new(struct loop *main, int fd, struct view token,
+                        const struct http_limits *limits, const struct admin_pages *pages,
+                        void *ctx);
 void admin_start(struct admin *a);
 void admin_free(struct admin *a);
 

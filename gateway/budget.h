@@ -10,7 +10,7 @@
 
 #define BUDGET_SLICE (1 << 20)
 
-struct budget_lease { // zeroed: nothing leased
+struct budget_lease {     // zeroed: nothing leased
     int64_t leased, used; // used <= leased
 };
 

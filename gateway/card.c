@@ -10,7 +10,8 @@ struct card {
     bool known;
 };
 
-static bool copy_tensors(struct arena *a, struct tensor **out, const struct tensor *from, unsigned n)
+static bool copy_tensors(struct arena *a, struct tensor **out, const struct tensor *from,
+                         unsigned n)
 {
     *out = arena_array(a, n ? n : 1, sizeof(**out));
     if (!*out)
@@ -24,7 +25,8 @@ static bool copy_tensors(struct arena *a, struct tensor **out, const struct tens
     return true;
 }
 
-static bool copy_metadata(struct arena *a, struct model_metadata *out, const struct model_metadata *from)
+static bool copy_metadata(struct arena *a, struct model_metadata *out,
+                          const struct model_metadata *from)
 {
     *out = *from;
     out->name = arena_copy(a, from->name);

@@ -123,7 +123,8 @@ static void on_usr1(evutil_socket_t fd, short what, void *ctx)
 static void keeper_gone(struct gateway *g)
 {
     (void)g;
-    _exit(3); // nobody is left to hold the sockets or to start us again: end at once, like our siblings
+    _exit(
+        3); // nobody is left to hold the sockets or to start us again: end at once, like our siblings
 }
 
 static void on_liveness(evutil_socket_t fd, short what, void *ctx)
@@ -311,9 +312,9 @@ static bool build(struct gateway *g)
     if (!build_config(g) || !build_loops(g) || !build_log(g))
         return false;
     set_limits(g);
-    g->connections = server_budget_new(g->config->limits.max_connections,
-                                       g->config->limits.max_connections_per_address,
-                                       rand_u64(&g->main.rand));
+    g->connections =
+        server_budget_new(g->config->limits.max_connections,
+                          g->config->limits.max_connections_per_address, rand_u64(&g->main.rand));
     g->fronts = mem_zalloc(g->config->listen_count * sizeof(*g->fronts));
     if (!g->connections || !g->fronts)
         return refuse(g, "listeners", "out of memory");

@@ -35,9 +35,9 @@ void metrics_deinit(struct metrics *s)
 
 // ---- the page ----------------------------------------------------------------------------------------
 
-static const uint64_t latency_bounds_us[] = {100,    250,    500,     1000,    2500,    5000,    10000,
-                                             25000,  50000,  100000,  250000,  500000,  1000000, 2500000,
-                                             5000000, 10000000, 30000000};
+static const uint64_t latency_bounds_us[] = {100,     250,     500,     1000,     2500,    5000,
+                                             10000,   25000,   50000,   100000,   250000,  500000,
+                                             1000000, 2500000, 5000000, 10000000, 30000000};
 static const uint64_t rows_bounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -52,7 +52,8 @@ static uint64_t get(const _Atomic uint64_t *c)
     return atomic_load_explicit(c, memory_order_relaxed);
 }
 
-static const struct model_metrics *shard_of(const struct page *p, unsigned loop, const struct model *m)
+static const struct model_metrics *shard_of(const struct page *p, unsigned loop,
+                                            const struct model *m)
 {
     return atomic_load_explicit(&p->g->parts[loop]->metrics.model[m->index], memory_order_acquire);
 }
@@ -87,7 +88,8 @@ static void requests_of(struct page *p, const struct model *m)
 
 static void requests(struct page *p)
 {
-    prom_family(&p->prom, "sluice_requests_total", "counter", "Requests by outcome and by what answered.");
+    prom_family(&p->prom, "sluice_requests_total", "counter",
+                "Requests by outcome and by what answered.");
     each_model(p, requests_of);
     for (unsigned status = 0; status < STATUS_COUNT; status++) {
         uint64_t n = 0;
@@ -101,8 +103,9 @@ static void requests(struct page *p)
     }
 }
 
-static void put_hist(struct page *p, const struct model *m, size_t offset, const struct prom_label *labels,
-                     unsigned n, const uint64_t *bounds, unsigned n_bounds, double per_unit)
+static void put_hist(struct page *p, const struct model *m, size_t offset,
+                     const struct prom_label *labels, unsigned n, const uint64_t *bounds,
+                     unsigned n_bounds, double per_unit)
 {
     hist_init(&p->sum);
     for (unsigned i = 0; i < p->g->loops.n; i++) {
@@ -127,7 +130,8 @@ static void stages_of(struct page *p, const struct model *m)
 static void batch_rows_of(struct page *p, const struct model *m)
 {
     struct prom_label label = {"model", m->name};
-    put_hist(p, m, offsetof(struct model_metrics, batch_rows), &label, 1, rows_bounds, N(rows_bounds), 1);
+    put_hist(p, m, offsetof(struct model_metrics, batch_rows), &label, 1, rows_bounds,
+             N(rows_bounds), 1);
 }
 
 static void put_counts(struct page *p, const struct model *m, size_t offset, const char *label,
@@ -147,7 +151,8 @@ static void put_counts(struct page *p, const struct model *m, size_t offset, con
 
 static void batches_of(struct page *p, const struct model *m)
 {
-    put_counts(p, m, offsetof(struct model_metrics, batches), "reason", batch_reason_name, BATCH_REASONS);
+    put_counts(p, m, offsetof(struct model_metrics, batches), "reason", batch_reason_name,
+               BATCH_REASONS);
 }
 
 static void notes_of(struct page *p, const struct model *m)
@@ -179,7 +184,8 @@ static void ready_of(struct page *p, const struct model *m)
 static void models(struct page *p)
 {
     struct prom *o = &p->prom;
-    prom_family(o, "sluice_latency_seconds", "histogram", "Time by stage of requests a model answered.");
+    prom_family(o, "sluice_latency_seconds", "histogram",
+                "Time by stage of requests a model answered.");
     each_model(p, stages_of);
     prom_family(o, "sluice_batch_rows", "histogram", "Rows of the batches that were sent.");
     each_model(p, batch_rows_of);
@@ -242,7 +248,8 @@ static void loops(struct page *p)
         prom_hist(&p->prom, &label, 1, &g->loops.loop[i]->delay, latency_bounds_us,
                   N(latency_bounds_us), 1e6);
     }
-    prom_family(&p->prom, "sluice_in_flight", "gauge", "Requests whose model has not answered yet.");
+    prom_family(&p->prom, "sluice_in_flight", "gauge",
+                "Requests whose model has not answered yet.");
     for (unsigned i = 0; i < g->loops.n; i++) {
         snprintf(digits, sizeof(digits), "%u", i);
         struct prom_label label = {"loop", view_str(digits)};
@@ -269,7 +276,8 @@ static void process(struct page *p)
     prom_family(&p->prom, "sluice_log_errors_total", "counter", "Failed writes to a log.");
     prom_count(&p->prom, &sinks[0], 1, access.write_errors);
     prom_count(&p->prom, &sinks[1], 1, events.write_errors);
-    prom_family(&p->prom, "sluice_bytes_in_flight", "gauge", "Octets leased to the loops for bodies.");
+    prom_family(&p->prom, "sluice_bytes_in_flight", "gauge",
+                "Octets leased to the loops for bodies.");
     prom_count(&p->prom, NULL, 0, (uint64_t)atomic_load(&g->bytes_in_flight));
     prom_family(&p->prom, "sluice_gateway_restarts_total", "counter",
                 "Times the keeper had to start the gateway process again.");

@@ -24,17 +24,18 @@ struct model_metrics {
 
 struct metrics {
     struct model_metrics *_Atomic model[2 * TABLE_MODELS];
-    _Atomic uint64_t other[STATUS_COUNT];   // answers that belong to no model
-    _Atomic uint64_t refused;               // connections' bad input, answered by the HTTP room
-    _Atomic uint64_t log_lines;             // offered to the access log
-    _Atomic uint32_t live, zombies;         // infers
+    _Atomic uint64_t other[STATUS_COUNT]; // answers that belong to no model
+    _Atomic uint64_t refused;             // connections' bad input, answered by the HTTP room
+    _Atomic uint64_t log_lines;           // offered to the access log
+    _Atomic uint32_t live, zombies;       // infers
     _Atomic int64_t bytes_held;
 };
 
 static inline void metrics_inc(_Atomic uint64_t *c, uint64_t by)
 {
     // One writer: a load and a store, no locked instruction.
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by, memory_order_relaxed);
+    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
+                          memory_order_relaxed);
 }
 
 // NULL: out of memory (then it is not counted).

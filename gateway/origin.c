@@ -8,8 +8,14 @@
 //   HEAD ─body whole─► DECODING ─decoded─► OUT ─settled─► ANSWERING ─given─► ANSWERED
 //    │                    │                 │                │
 //    └── refused ─────────┴─────────────────┴── gone ────────┴─► ANSWERED or GONE
-enum request_phase { REQUEST_HEAD, REQUEST_DECODING, REQUEST_OUT, REQUEST_ANSWERING, REQUEST_ANSWERED,
-                     REQUEST_GONE };
+enum request_phase {
+    REQUEST_HEAD,
+    REQUEST_DECODING,
+    REQUEST_OUT,
+    REQUEST_ANSWERING,
+    REQUEST_ANSWERED,
+    REQUEST_GONE
+};
 
 struct request {
     struct exchange *ex;
@@ -274,7 +280,8 @@ static void show_model(struct request *r, struct model *m)
         api_answer_model(r->api, r->ex, &r->call, &meta, now(r));
         return;
     }
-    error_set(&e, STATUS_UNAVAILABLE, "model %.*s: no replica has told of it yet", VIEW_ARG(m->name));
+    error_set(&e, STATUS_UNAVAILABLE, "model %.*s: no replica has told of it yet",
+              VIEW_ARG(m->name));
     answer_error(r, &e, 1);
 }
 

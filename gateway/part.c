@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define GRACE_US 5000000      // how long a queue waits for a first or lost replica
-#define RETRY_AFTER_S 1       // told with 503
+#define GRACE_US 5000000 // how long a queue waits for a first or lost replica
+#define RETRY_AFTER_S 1  // told with 503
 #define QUEUE_BYTES (256 << 20)
 
 // ---- effects -----------------------------------------------------------------------------------------
@@ -18,9 +18,10 @@
 static void note(struct part *p, const struct note *n)
 {
     static const enum log_level level[NOTE_KINDS] = {
-        [NOTE_POISON] = LOG_ERROR,          [NOTE_WRONG_SHAPE] = LOG_WARN, [NOTE_SUSPECT] = LOG_WARN,
-        [NOTE_REPLICA_UP] = LOG_INFO,       [NOTE_REPLICA_DOWN] = LOG_WARN,
-        [NOTE_REPLICA_DIFFERS] = LOG_ERROR, [NOTE_NO_REPLICA] = LOG_WARN, [NOTE_HALVED] = LOG_WARN,
+        [NOTE_POISON] = LOG_ERROR,      [NOTE_WRONG_SHAPE] = LOG_WARN,
+        [NOTE_SUSPECT] = LOG_WARN,      [NOTE_REPLICA_UP] = LOG_INFO,
+        [NOTE_REPLICA_DOWN] = LOG_WARN, [NOTE_REPLICA_DIFFERS] = LOG_ERROR,
+        [NOTE_NO_REPLICA] = LOG_WARN,   [NOTE_HALVED] = LOG_WARN,
         [NOTE_RETRIED] = LOG_WARN,
     };
     metrics_note(&p->metrics, n);
@@ -104,7 +105,8 @@ static void on_msg(struct loop *l, struct msg *m, void *ctx)
 
 // ---- building ----------------------------------------------------------------------------------------
 
-static bool build_endpoint(struct gateway *g, unsigned worker, unsigned replica, const char *address)
+static bool build_endpoint(struct gateway *g, unsigned worker, unsigned replica,
+                           const char *address)
 {
     struct endpoint *e = &g->replicas[g->n_replicas];
     e->worker = worker;

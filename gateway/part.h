@@ -24,12 +24,12 @@ struct part {
     struct home *dirty;       // those with inputs since their last decision
     struct loop_flush decide; // runs the dirty desks before the loop sleeps
     struct wheel_timer flow_timer;
-    struct link **links;      // [gateway->n_replicas]
-    struct api *apis;         // [config->listen_count]
+    struct link **links; // [gateway->n_replicas]
+    struct api *apis;    // [config->listen_count]
     struct metrics metrics;
     struct budget_lease lease;
-    uint64_t sampled;         // access log: error term of the sampling
-    struct buffer line;       // scratch for a log line
+    uint64_t sampled;   // access log: error term of the sampling
+    struct buffer line; // scratch for a log line
 };
 
 // Builds a part for each loop, the model table and the endpoints. False: refused, and said why.

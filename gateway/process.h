@@ -27,7 +27,7 @@ struct front { // one `listen` of the configuration
     struct tls_server *tls;
 };
 
-struct endpoint { // one address that serves models: a replica, numbered by its place in the array
+struct endpoint {  // one address that serves models: a replica, numbered by its place in the array
     char name[96]; // "cpu/0"
     unsigned worker, replica;
     struct addr addr;
@@ -39,12 +39,12 @@ struct gateway {
     struct config *config;
     struct http_limits limits;
     struct loops loops;
-    struct loop main; // index loops.n
-    struct part **parts; // [loops.n]
+    struct loop main;          // index loops.n
+    struct part **parts;       // [loops.n]
     struct endpoint *replicas; // [n_replicas]
     unsigned n_replicas;
     struct view *known_models; // names in the configuration, for servers that have no index
-    struct front *fronts; // [config->listen_count]
+    struct front *fronts;      // [config->listen_count]
     struct server_budget *connections;
     struct tls_client *tls_client; // NULL: no worker wants TLS
     struct table *table;

@@ -42,8 +42,8 @@ static void put_labels(struct prom *p, const struct prom_label *labels, unsigned
     put(p, VIEW("}"));
 }
 
-static void put_line(struct prom *p, const char *suffix, const struct prom_label *labels, unsigned n,
-                     const char *le, struct view value)
+static void put_line(struct prom *p, const char *suffix, const struct prom_label *labels,
+                     unsigned n, const char *le, struct view value)
 {
     put(p, view_str(p->family));
     put(p, view_str(suffix));

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 void show_page(struct buffer *out, void *gateway);
-bool show_healthy(void *gateway); // every loop has turned within the watchdog's time, and we do not drain
+bool show_healthy(
+    void *gateway); // every loop has turned within the watchdog's time, and we do not drain
 
 #endif

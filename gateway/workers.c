@@ -1,11 +1,11 @@
 #include "gateway/workers.h"
 
 #include "backends/worker.h"
-#include "infer/oip_grpc.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "gateway/card.h"
 #include "gateway/homes.h"
+#include "infer/oip_grpc.h"
 
 struct link { // this loop's connection to one endpoint
     struct part *part;
@@ -198,8 +198,8 @@ static void on_answered(struct part *p, struct batch *b, struct http_call *call)
     }
 }
 
-static void on_infer_end(struct worker *w, struct http_call *call, enum http_call_end end, void *user,
-                         void *ctx)
+static void on_infer_end(struct worker *w, struct http_call *call, enum http_call_end end,
+                         void *user, void *ctx)
 {
     struct link *l = ctx;
     struct batch *b = user;
@@ -213,7 +213,8 @@ static void on_infer_end(struct worker *w, struct http_call *call, enum http_cal
         fail(l->part, b, FAIL_REFUSED, NULL);
         break;
     case CALL_RESET:
-        error_set(&e, STATUS_BAD_ANSWER, "the worker reset the call (HTTP/2 code %u)", call->rst_code);
+        error_set(&e, STATUS_BAD_ANSWER, "the worker reset the call (HTTP/2 code %u)",
+                  call->rst_code);
         fail(l->part, b, FAIL_ERROR, &e);
         break;
     case CALL_LOST:

@@ -1,7 +1,8 @@
 #include "http/abuse.h"
 
-static const uint8_t cost[ABUSE_KINDS] = { // sixteenths of a point
-    [ABUSE_RESET] = 16, [ABUSE_RESET_BY_US] = 16, [ABUSE_EMPTY_DATA] = 16, [ABUSE_PRIORITY] = 8,
+static const uint8_t cost[ABUSE_KINDS] = {
+    // sixteenths of a point
+    [ABUSE_RESET] = 16, [ABUSE_RESET_BY_US] = 16, [ABUSE_EMPTY_DATA] = 16,   [ABUSE_PRIORITY] = 8,
     [ABUSE_PING] = 16,  [ABUSE_SETTINGS] = 16,    [ABUSE_WINDOW_UPDATE] = 1,
 };
 

@@ -9,8 +9,17 @@
 
 enum conn_kind { CONN_FRESH, CONN_H1, CONN_H2 };
 
-enum h1_state { H1_REQUEST_LINE, H1_FIELDS, H1_BODY, H1_CHUNK_SIZE, H1_CHUNK_DATA, H1_CHUNK_END, H1_TRAILERS,
-                H1_WAIT, H1_STOP };
+enum h1_state {
+    H1_REQUEST_LINE,
+    H1_FIELDS,
+    H1_BODY,
+    H1_CHUNK_SIZE,
+    H1_CHUNK_DATA,
+    H1_CHUNK_END,
+    H1_TRAILERS,
+    H1_WAIT,
+    H1_STOP
+};
 
 struct h1 {
     enum h1_state state;
@@ -21,7 +30,7 @@ struct h1 {
     uint64_t chunks, overhead; // of this body: framing octets
     uint32_t trailer_bytes;
     bool saw_host, saw_length, saw_coding, expect_continue, close_asked, keep_asked;
-    bool parsing;          // we are inside the parser: respond must not go on by itself
+    bool parsing; // we are inside the parser: respond must not go on by itself
 };
 
 struct http_conn {
@@ -34,19 +43,20 @@ struct http_conn {
     struct exchange *live; // not yet answered whole
     unsigned n_live;
     uint64_t accepted_us;
-    uint64_t head_since_us;  // first octet of the head at hand (or accept); 0: between requests
-    uint64_t idle_since_us;  // since when nothing is live; 0: something is
-    uint64_t sent_us;        // last progress of the output while something waits; 0: nothing waits
+    uint64_t head_since_us; // first octet of the head at hand (or accept); 0: between requests
+    uint64_t idle_since_us; // since when nothing is live; 0: something is
+    uint64_t sent_us;       // last progress of the output while something waits; 0: nothing waits
     uint64_t rate_from_us, rate_bytes; // minimum rate of a body: window of 20 s
-    uint64_t tick_us;        // HTTP/2: next look at the streams
-    uint64_t now_us;         // of the call at hand, for callbacks of nghttp2
+    uint64_t tick_us;                  // HTTP/2: next look at the streams
+    uint64_t now_us;                   // of the call at hand, for callbacks of nghttp2
     struct h1 h1;
     nghttp2_session *h2;
     struct abuse abuse;
     uint8_t preface[24];
     unsigned n_preface;
     bool h2_greeted; // SETTINGS came
-    uint64_t h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone
+    uint64_t
+        h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone
     unsigned empty_data;
 };
 
@@ -61,9 +71,9 @@ void exchange_drop_hops(struct exchange *ex);
 bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *status);
 void exchange_tell_head(struct exchange *ex);
 void exchange_tell_request(struct exchange *ex, uint64_t now_us);
-void exchange_tell_gone(struct exchange *ex);           // unless it was answered
+void exchange_tell_gone(struct exchange *ex);             // unless it was answered
 void exchange_tell_sent(struct exchange *ex, bool whole); // once
-void exchange_detach(struct exchange *ex);              // the connection is done with it
+void exchange_detach(struct exchange *ex);                // the connection is done with it
 // Content-Length as a number; false: it is none, or too large for 63 bits.
 bool content_length_of(struct view v, int64_t *out);
 
@@ -87,7 +97,8 @@ void h2_deinit(struct http_conn *c);
 
 // ---- path.c
 // The canonical form of a target's path and query into the arena. Returns NULL, or what is wrong.
-const char *path_canonical(struct arena *a, struct view target, struct view *path, struct view *query);
+const char *path_canonical(struct arena *a, struct view target, struct view *path,
+                           struct view *query);
 bool authority_ok(struct view v);
 
 const char *http_reason(unsigned status);

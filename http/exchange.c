@@ -35,12 +35,25 @@ const char *http_reason(unsigned status)
         unsigned status;
         const char *reason;
     } table[] = {
-        {200, "OK"}, {400, "Bad Request"}, {401, "Unauthorized"}, {403, "Forbidden"}, {404, "Not Found"},
-        {405, "Method Not Allowed"}, {408, "Request Timeout"}, {413, "Content Too Large"},
-        {414, "URI Too Long"}, {415, "Unsupported Media Type"}, {417, "Expectation Failed"},
-        {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
-        {500, "Internal Server Error"}, {501, "Not Implemented"}, {502, "Bad Gateway"},
-        {503, "Service Unavailable"}, {504, "Gateway Timeout"}, {505, "HTTP Version Not Supported"},
+        {200, "OK"},
+        {400, "Bad Request"},
+        {401, "Unauthorized"},
+        {403, "Forbidden"},
+        {404, "Not Found"},
+        {405, "Method Not Allowed"},
+        {408, "Request Timeout"},
+        {413, "Content Too Large"},
+        {414, "URI Too Long"},
+        {415, "Unsupported Media Type"},
+        {417, "Expectation Failed"},
+        {429, "Too Many Requests"},
+        {431, "Request Header Fields Too Large"},
+        {500, "Internal Server Error"},
+        {501, "Not Implemented"},
+        {502, "Bad Gateway"},
+        {503, "Service Unavailable"},
+        {504, "Gateway Timeout"},
+        {505, "HTTP Version Not Supported"},
     };
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
         if (table[i].status == status)
@@ -201,8 +214,9 @@ static bool same_name(struct view lower, struct view any)
 
 static bool is_hop(struct view name)
 {
-    static const char *const hops[] = {"connection", "keep-alive", "proxy-connection", "transfer-encoding",
-                                       "upgrade", "te", "trailer", "proxy-authorization", "http2-settings"};
+    static const char *const hops[] = {
+        "connection", "keep-alive", "proxy-connection",    "transfer-encoding", "upgrade",
+        "te",         "trailer",    "proxy-authorization", "http2-settings"};
     for (size_t i = 0; i < sizeof(hops) / sizeof(hops[0]); i++) {
         if (view_is(name, hops[i]))
             return true;
@@ -286,7 +300,9 @@ bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *st
         return false;
     *status = 503;
     size_t need = ex->body.end + n;
-    if (need > ex->body.cap) { // charged as it grows: 64 KiB (or what is announced, if less), then doubling
+    if (need >
+        ex->body
+            .cap) { // charged as it grows: 64 KiB (or what is announced, if less), then doubling
         size_t cap = ex->body.cap ? 2 * ex->body.cap : n;
         if (ex->body.cap == 0 && ex->body_left > 0)
             cap = ex->body_left < (64 << 10) ? (size_t)ex->body_left : 64 << 10;

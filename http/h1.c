@@ -9,10 +9,10 @@
 #include "http/conn.h"
 #include <stdio.h>
 
-#define CHUNK_LINE_MAX 4096      // row 22: an extension is no place to hide a body
-#define OVERHEAD_FACTOR 16       // framing octets per octet of body, beyond the first 64 KiB
-#define PENDING_MAX (64u << 10)  // pipelined octets that we keep
-#define DISCARD_MAX (64 << 10)   // a body nobody wants: read it if it is small, else close
+#define CHUNK_LINE_MAX 4096     // row 22: an extension is no place to hide a body
+#define OVERHEAD_FACTOR 16      // framing octets per octet of body, beyond the first 64 KiB
+#define PENDING_MAX (64u << 10) // pipelined octets that we keep
+#define DISCARD_MAX (64 << 10)  // a body nobody wants: read it if it is small, else close
 
 void h1_init(struct http_conn *c)
 {
@@ -43,10 +43,11 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
     if (c->h1.state == H1_STOP)
         return;
     if (!(ex && ex->responded)) {
-        int n = snprintf(text, sizeof(text),
-                         "HTTP/1.1 %u %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n"
-                         "connection: close\r\n\r\n{\"error\":\"%s\"}",
-                         status, http_reason(status), strlen(why) + 12, why);
+        int n =
+            snprintf(text, sizeof(text),
+                     "HTTP/1.1 %u %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n"
+                     "connection: close\r\n\r\n{\"error\":\"%s\"}",
+                     status, http_reason(status), strlen(why) + 12, why);
         out_copy(&c->out, text, (size_t)n);
         c->ops->on_refused(c, status, why, c->ctx);
     }
@@ -74,7 +75,7 @@ static const char *split_absolute(struct exchange *ex, struct view *target)
     // absolute-form: its host is the one that counts (RFC 9112 3.2.2)
     size_t skip = target->n > 7 && strncasecmp(target->p, "http://", 7) == 0    ? 7
                   : target->n > 8 && strncasecmp(target->p, "https://", 8) == 0 ? 8
-                                                                               : 0;
+                                                                                : 0;
     if (skip == 0)
         return "target: expected a path that starts with /";
     size_t end = skip;
@@ -214,7 +215,8 @@ static const char *on_length(struct http_conn *c, struct exchange *ex, struct vi
     if (c->h1.saw_length)
         return "content-length: it came twice";
     c->h1.saw_length = true;
-    return content_length_of(value, &ex->body_left) ? NULL : "content-length: expected one decimal number";
+    return content_length_of(value, &ex->body_left) ? NULL
+                                                    : "content-length: expected one decimal number";
 }
 
 static const char *on_coding(struct http_conn *c, struct exchange *ex, struct view value)
@@ -226,8 +228,8 @@ static const char *on_coding(struct http_conn *c, struct exchange *ex, struct vi
 }
 
 // What this field does to the framing; NULL or what is wrong (*status is set then).
-static const char *frame_by(struct http_conn *c, struct exchange *ex, struct view name, struct view value,
-                            unsigned *status)
+static const char *frame_by(struct http_conn *c, struct exchange *ex, struct view name,
+                            struct view value, unsigned *status)
 {
     *status = 400;
     if (is_name(name, "host"))
@@ -320,7 +322,8 @@ static void end_of_head(struct http_conn *c, uint64_t now_us)
     }
     if (c->h1.saw_coding)
         ex->body_left = -1;
-    ex->keep_alive = !c->draining && !c->h1.close_asked && (ex->carrier == HTTP_1_1 || c->h1.keep_asked);
+    ex->keep_alive =
+        !c->draining && !c->h1.close_asked && (ex->carrier == HTTP_1_1 || c->h1.keep_asked);
     exchange_drop_hops(ex);
     c->head_since_us = 0;
     ex->progress_us = c->rate_from_us = now_us;
@@ -350,7 +353,8 @@ static bool take_body(struct http_conn *c, const uint8_t *p, size_t n, uint64_t 
     c->rate_bytes += n;
     if (exchange_body(c->h1.ex, p, n, &status))
         return true;
-    h1_refuse(c, status, status == 413 ? "body: larger than limits.max_body" : "no room for the body now",
+    h1_refuse(c, status,
+              status == 413 ? "body: larger than limits.max_body" : "no room for the body now",
               now_us);
     return false;
 }
@@ -584,8 +588,8 @@ static void on_run_left(void *arg)
     exchange_unref(arg);
 }
 
-static unsigned put_head(char *at, size_t room, const struct http_response *r, const struct exchange *ex,
-                         size_t length, bool close)
+static unsigned put_head(char *at, size_t room, const struct http_response *r,
+                         const struct exchange *ex, size_t length, bool close)
 {
     char *start = at;
     int n = snprintf(at, room, "HTTP/1.1 %u %s\r\n", r->status, http_reason(r->status));

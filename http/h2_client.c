@@ -19,8 +19,8 @@ struct http_client {
     struct view authority;
     nghttp2_session *h2;
     struct out out;
-    struct http_call *live;        // open or ending
-    struct http_call *over;        // ended, to be told ("collect, then call")
+    struct http_call *live; // open or ending
+    struct http_call *over; // ended, to be told ("collect, then call")
     struct http_call **over_last;
     unsigned n_live, pings;
     bool ready, told_ready, broken, draining;
@@ -93,8 +93,8 @@ static void run_left(void *arg)
     maybe_over(call);
 }
 
-static ssize_t read_message(nghttp2_session *s, int32_t id, uint8_t *buf, size_t room, uint32_t *flags,
-                            nghttp2_data_source *source, void *user)
+static ssize_t read_message(nghttp2_session *s, int32_t id, uint8_t *buf, size_t room,
+                            uint32_t *flags, nghttp2_data_source *source, void *user)
 {
     struct http_call *call = source->ptr;
     size_t left = 0;
@@ -151,9 +151,10 @@ static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *head, 
 
 static int hex_of(char ch)
 {
-    return ch >= '0' && ch <= '9' ? ch - '0' : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10
-                                         : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10
-                                                                  : -1;
+    return ch >= '0' && ch <= '9'   ? ch - '0'
+           : ch >= 'a' && ch <= 'f' ? ch - 'a' + 10
+           : ch >= 'A' && ch <= 'F' ? ch - 'A' + 10
+                                    : -1;
 }
 
 static struct view percent_decoded(struct arena *a, struct view v)
@@ -234,7 +235,8 @@ static bool body_room(struct http_client *c, struct http_call *call, size_t n)
     return true;
 }
 
-static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user)
+static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
+                   void *user)
 {
     struct http_client *c = user;
     struct http_call *call = call_of(s, id);
@@ -349,8 +351,9 @@ static bool session_new(struct http_client *c)
     return ok;
 }
 
-struct http_client *http_client_new(const struct http_client_limits *l, const struct http_client_ops *ops,
-                                    void *ctx, struct block_owner *blocks, struct view authority)
+struct http_client *http_client_new(const struct http_client_limits *l,
+                                    const struct http_client_ops *ops, void *ctx,
+                                    struct block_owner *blocks, struct view authority)
 {
     struct http_client *c = mem_zalloc(sizeof(*c));
     if (!c)
@@ -374,7 +377,8 @@ struct http_client *http_client_new(const struct http_client_limits *l, const st
         {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, l->frame_bytes},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, 32 << 10},
     };
-    nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(settings[0]));
+    nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings,
+                            sizeof(settings) / sizeof(settings[0]));
     nghttp2_session_set_local_window_size(c->h2, NGHTTP2_FLAG_NONE, 0, (int32_t)l->window_bytes);
     return c;
 }
@@ -434,8 +438,9 @@ static nghttp2_nv nv(const char *name, struct view value)
                         NGHTTP2_NV_FLAG_NO_COPY_NAME};
 }
 
-struct http_call *http_client_call(struct http_client *c, struct view path, const struct http_seg *segs,
-                                   unsigned n, uint64_t timeout_us, void *user)
+struct http_call *http_client_call(struct http_client *c, struct view path,
+                                   const struct http_seg *segs, unsigned n, uint64_t timeout_us,
+                                   void *user)
 {
     char timeout[16];
     if (http_client_room(c) == 0)
@@ -458,10 +463,11 @@ struct http_call *http_client_call(struct http_client *c, struct view path, cons
     };
     unsigned n_fields = 7;
     if (timeout_us > 0)
-        fields[n_fields++] = nv("grpc-timeout", view_of(timeout, grpc_timeout_print(timeout, timeout_us)));
+        fields[n_fields++] =
+            nv("grpc-timeout", view_of(timeout, grpc_timeout_print(timeout, timeout_us)));
     nghttp2_data_provider body = {.source = {.ptr = call}, .read_callback = read_message};
-    if (!make_segs(call, segs, n) ||
-        (call->stream_id = nghttp2_submit_request(c->h2, NULL, fields, n_fields, &body, call)) < 0) {
+    if (!make_segs(call, segs, n) || (call->stream_id = nghttp2_submit_request(
+                                          c->h2, NULL, fields, n_fields, &body, call)) < 0) {
         arena_deinit(&call->arena);
         mem_free(call);
         return NULL;
@@ -544,6 +550,7 @@ unsigned http_client_room(const struct http_client *c)
 {
     if (!http_client_ready(c))
         return 0;
-    uint32_t most = nghttp2_session_get_remote_settings(c->h2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
+    uint32_t most =
+        nghttp2_session_get_remote_settings(c->h2, NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS);
     return most > c->n_live ? most - c->n_live : 0;
 }

@@ -87,8 +87,9 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *
     return ok ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // the block is still decoded to its end
 }
 
-static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_n,
-                             const uint8_t *value, size_t value_n, uint8_t flags, void *user)
+static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name,
+                             size_t name_n, const uint8_t *value, size_t value_n, uint8_t flags,
+                             void *user)
 {
     (void)s;
     (void)f;
@@ -109,8 +110,8 @@ static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, co
     int n = snprintf(text, sizeof(text), "{\"error\":\"%s\"}", why);
     struct view body = arena_copy(&ex->arena, view_of(text, (size_t)n));
     struct http_seg seg = {(const uint8_t *)body.p, body.n, NULL};
-    struct http_response r = {.status = (uint16_t)status, .headers = &type, .n_headers = 1, .body = &seg,
-                              .n_body = 1};
+    struct http_response r = {
+        .status = (uint16_t)status, .headers = &type, .n_headers = 1, .body = &seg, .n_body = 1};
     c->ops->on_refused(c, status, why, c->ctx);
     ex->discard = true;
     if (ex->told) { // for the rooms above it is over; the client still hears why
@@ -220,7 +221,8 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
     return 0;
 }
 
-static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user)
+static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
+                   void *user)
 {
     struct http_conn *c = user;
     struct exchange *ex = stream_of(s, id);
@@ -235,7 +237,8 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
     if (!exchange_body(ex, p, n, &status)) {
         buffer_deinit(&ex->body);
         buffer_init(&ex->body);
-        refuse(c, ex, status, status == 413 ? "body: larger than limits.max_body" : "no room for the body now");
+        refuse(c, ex, status,
+               status == 413 ? "body: larger than limits.max_body" : "no room for the body now");
     }
     return 0;
 }
@@ -385,7 +388,8 @@ static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *head, 
 static bool keep_answer(struct exchange *ex, const struct http_response *r)
 {
     ex->out = arena_array(&ex->arena, r->n_body ? r->n_body : 1, sizeof(*ex->out));
-    ex->trailers = arena_array(&ex->arena, r->n_trailers ? r->n_trailers : 1, sizeof(*ex->trailers));
+    ex->trailers =
+        arena_array(&ex->arena, r->n_trailers ? r->n_trailers : 1, sizeof(*ex->trailers));
     if (!ex->out || !ex->trailers)
         return false;
     for (unsigned i = 0; i < r->n_body; i++) {
@@ -419,8 +423,8 @@ static unsigned put_fields(const struct http_response *r, const struct exchange 
             nv[n++] = nv_of(&ex->trailers[i]);
     } else if (r->n_trailers == 0) {
         int length_n = snprintf(scratch + 8, 24, "%zu", length);
-        nv[n++] = (nghttp2_nv){(uint8_t *)"content-length", (uint8_t *)scratch + 8, 14, (size_t)length_n,
-                               NGHTTP2_NV_FLAG_NO_COPY_NAME};
+        nv[n++] = (nghttp2_nv){(uint8_t *)"content-length", (uint8_t *)scratch + 8, 14,
+                               (size_t)length_n, NGHTTP2_NV_FLAG_NO_COPY_NAME};
     }
     if (http_date_n > 0)
         nv[n++] = (nghttp2_nv){(uint8_t *)"date", (uint8_t *)http_date, 4, http_date_n,
@@ -495,8 +499,8 @@ static nghttp2_option *options(const struct http_limits *l)
     if (nghttp2_option_new(&o) != 0)
         return NULL;
     nghttp2_option_set_no_auto_window_update(o, 1);
-    nghttp2_option_set_max_settings(o, 32);                                // SETTINGS of thousands of rows
-    nghttp2_option_set_max_outbound_ack(o, 1000);                          // CVE-2019-9512, -9515
+    nghttp2_option_set_max_settings(o, 32);       // SETTINGS of thousands of rows
+    nghttp2_option_set_max_outbound_ack(o, 1000); // CVE-2019-9512, -9515
     nghttp2_option_set_max_send_header_block_length(o, 64 << 10);
     nghttp2_option_set_max_deflate_dynamic_table_size(o, 4096);
     nghttp2_option_set_peer_max_concurrent_streams(o, l->max_streams);
@@ -525,7 +529,8 @@ bool h2_init(struct http_conn *c, uint64_t now_us)
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, c->limits->max_header_bytes},
         {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, 1 << 20},
     };
-    nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings, sizeof(settings) / sizeof(settings[0]));
+    nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings,
+                            sizeof(settings) / sizeof(settings[0]));
     nghttp2_session_set_local_window_size(c->h2, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW);
     return true;
 }
@@ -534,9 +539,11 @@ void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
     c->now_us = now_us;
     ssize_t used = nghttp2_session_mem_recv(c->h2, p, n);
-    if (used < 0) // a bad preface, a flood that nghttp2 counts, out of memory: what it wrote still goes out
-        nghttp2_session_terminate_session(c->h2, used == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM
-                                                                            : NGHTTP2_PROTOCOL_ERROR);
+    if (used <
+        0) // a bad preface, a flood that nghttp2 counts, out of memory: what it wrote still goes out
+        nghttp2_session_terminate_session(c->h2, used == NGHTTP2_ERR_FLOODED
+                                                     ? NGHTTP2_ENHANCE_YOUR_CALM
+                                                     : NGHTTP2_PROTOCOL_ERROR);
 }
 
 void h2_terminate(struct http_conn *c, uint32_t code)
@@ -574,7 +581,8 @@ void h2_tick(struct http_conn *c, uint64_t now_us)
         next = ex->next;
         if (!ex->whole_request && !ex->responded && now_us >= ex->progress_us + l->body_timeout_us)
             refuse(c, ex, 408, "body: it did not come in time");
-        else if (ex->responded && c->out.bytes == 0 && now_us >= ex->progress_us + l->stream_stall_us)
+        else if (ex->responded && c->out.bytes == 0 &&
+                 now_us >= ex->progress_us + l->stream_stall_us)
             reset(c, ex->stream_id, NGHTTP2_CANCEL); // its window stays shut (CVE-2019-9517)
     }
 }

@@ -29,19 +29,20 @@ struct http_seg {
 
 enum http_carrier { HTTP_1_0, HTTP_1_1, HTTP_2 };
 
-struct http_limits { // one struct for all bounds; defaults by http_limits_default
-    uint32_t max_headers;        // 100 fields, cookie crumbs counted
-    uint32_t max_header_bytes;   // 32 KiB: sum of name + value + 32
-    uint32_t max_target;         // 8 KiB
-    size_t max_body;             // 64 MiB
-    uint32_t max_streams;        // 128
-    uint32_t abuse_budget;       // 200 points
-    uint64_t header_timeout_us;  // 10 s from accept / from the first octet of the next request
-    uint64_t body_timeout_us;    // 10 s without data
-    uint32_t body_min_rate;      // 500 octets/s over 20 s
-    uint64_t idle_timeout_us;    // 75 s keep-alive without a request
-    uint64_t send_timeout_us;    // 30 s without progress of a reader; stream held by a zero window 10 s
-    uint64_t stream_stall_us;    // 10 s
+struct http_limits {            // one struct for all bounds; defaults by http_limits_default
+    uint32_t max_headers;       // 100 fields, cookie crumbs counted
+    uint32_t max_header_bytes;  // 32 KiB: sum of name + value + 32
+    uint32_t max_target;        // 8 KiB
+    size_t max_body;            // 64 MiB
+    uint32_t max_streams;       // 128
+    uint32_t abuse_budget;      // 200 points
+    uint64_t header_timeout_us; // 10 s from accept / from the first octet of the next request
+    uint64_t body_timeout_us;   // 10 s without data
+    uint32_t body_min_rate;     // 500 octets/s over 20 s
+    uint64_t idle_timeout_us;   // 75 s keep-alive without a request
+    uint64_t
+        send_timeout_us; // 30 s without progress of a reader; stream held by a zero window 10 s
+    uint64_t stream_stall_us; // 10 s
 };
 void http_limits_default(struct http_limits *l);
 
@@ -75,8 +76,9 @@ struct exchange {
     struct http_conn *conn; // NULL after the connection has gone
     enum http_carrier carrier;
     struct view method, scheme, authority;
-    struct view path;  // canonical: dot segments removed, unreserved escapes decoded; starts with '/'
-    struct view query; // without '?', raw
+    struct view
+        path; // canonical: dot segments removed, unreserved escapes decoded; starts with '/'
+    struct view query;           // without '?', raw
     struct http_header *headers; // without hop-by-hop fields
     unsigned n_headers;
     struct arena arena; // lives as long as the exchange
@@ -94,15 +96,16 @@ struct exchange {
     uint32_t refs;
     int32_t stream_id;
     uint32_t cap_headers, header_bytes;
-    int64_t charged;       // octets told to on_charge
-    int64_t body_left;     // HTTP/1: octets that are still to come; -1: chunked
-    uint64_t progress_us;  // last octet of the body, or last octet of the answer that a window let go
-    bool told;             // on_head was called
-    bool whole_request;    // the body is complete
+    int64_t charged;   // octets told to on_charge
+    int64_t body_left; // HTTP/1: octets that are still to come; -1: chunked
+    uint64_t
+        progress_us;    // last octet of the body, or last octet of the answer that a window let go
+    bool told;          // on_head was called
+    bool whole_request; // the body is complete
     bool responded, discard, is_head, keep_alive, gone, sent_told;
-    struct http_seg *out;  // HTTP/2: the answer's segments, in the arena
+    struct http_seg *out; // HTTP/2: the answer's segments, in the arena
     uint32_t n_out, out_at;
-    size_t out_off;        // in out[out_at]
+    size_t out_off; // in out[out_at]
     struct http_header *trailers;
     uint32_t n_trailers;
 };
@@ -113,7 +116,8 @@ void exchange_unref(struct exchange *ex); // the connection holds one itself unt
 
 struct http_response {
     uint16_t status;
-    const struct http_header *headers; // names lower case; no connection, content-length, transfer-encoding, date
+    const struct http_header
+        *headers; // names lower case; no connection, content-length, transfer-encoding, date
     unsigned n_headers;
     const struct http_seg *body; // content-length is the sum
     unsigned n_body;
@@ -126,20 +130,24 @@ struct http_response {
 void exchange_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 
 // secure: came over TLS (scheme). h2: ALPN chose h2; else the first octets decide (preface or HTTP/1).
-struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops, void *ctx,
-                                bool secure, bool h2, uint64_t now_us); // NULL: out of memory
+struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops,
+                                void *ctx, bool secure, bool h2,
+                                uint64_t now_us); // NULL: out of memory
 // Frees the connection; live exchanges are told (on_gone / on_sent(false)) and live on by their refs.
 void http_conn_free(struct http_conn *c, uint64_t now_us);
 // Octets from the peer. The room consumes them all (or buffers within its bounds).
 void http_conn_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
-void http_conn_eof(struct http_conn *c, uint64_t now_us); // peer closed its half: gone (nginx's rule)
-bool http_conn_wants_read(const struct http_conn *c); // false: backpressure (pipelining bound, ACK queue…)
+void http_conn_eof(struct http_conn *c,
+                   uint64_t now_us); // peer closed its half: gone (nginx's rule)
+bool http_conn_wants_read(
+    const struct http_conn *c); // false: backpressure (pipelining bound, ACK queue…)
 // What to send now: fills iov, returns how many; 0: nothing. Then say how many octets were taken.
 int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t now_us);
 void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us);
 // True: nothing more will come; close once gather says 0 (a short lingering read is net/'s business).
 bool http_conn_done(const struct http_conn *c);
-uint64_t http_conn_deadline(const struct http_conn *c); // earliest moment on_timer wants to run; UINT64_MAX
+uint64_t
+http_conn_deadline(const struct http_conn *c); // earliest moment on_timer wants to run; UINT64_MAX
 void http_conn_on_timer(struct http_conn *c, uint64_t now_us);
 // Graceful: HTTP/1.1 answers with connection: close; HTTP/2 sends GOAWAY (2^31-1, then the real one).
 void http_conn_drain(struct http_conn *c, uint64_t now_us);
@@ -156,8 +164,8 @@ struct http_client;
 struct http_call;
 
 enum http_call_end {
-    CALL_ANSWERED,  // whole response, trailers included
-    CALL_REFUSED,   // never processed by the peer: REFUSED_STREAM, GOAWAY below us, no room: safe to repeat
+    CALL_ANSWERED, // whole response, trailers included
+    CALL_REFUSED, // never processed by the peer: REFUSED_STREAM, GOAWAY below us, no room: safe to repeat
     CALL_RESET,     // RST_STREAM by the peer
     CALL_LOST,      // connection gone
     CALL_TOO_LARGE, // answer over the bound: reset by us
@@ -165,7 +173,7 @@ enum http_call_end {
     CALL_CANCELLED  // by us, confirmed: no frame refers to the lent octets any more
 };
 
-struct http_client_ops { // all from the client's loop
+struct http_client_ops {                                // all from the client's loop
     void (*on_ready)(struct http_client *c, void *ctx); // peer's SETTINGS came
     // Exactly once for each call, never from inside http_client_call (collect, then call: it fires from
     // recv, gather, timer or close). After it no frame refers to the request's segments.
@@ -174,13 +182,13 @@ struct http_client_ops { // all from the client's loop
 
 struct http_call {
     void *user;
-    uint16_t status;        // :status
-    int grpc_status;        // from trailers or Trailers-Only; -1: absent
-    struct view grpc_message;  // percent-decoded, in the call's arena
-    struct block *body;     // the answer's octets after gRPC de-framing: body->data[0 .. body_bytes);
-    size_t body_bytes;      // taken over by on_end's callee with http_call_take_body
+    uint16_t status;          // :status
+    int grpc_status;          // from trailers or Trailers-Only; -1: absent
+    struct view grpc_message; // percent-decoded, in the call's arena
+    struct block *body; // the answer's octets after gRPC de-framing: body->data[0 .. body_bytes);
+    size_t body_bytes;  // taken over by on_end's callee with http_call_take_body
     struct arena arena;
-    uint32_t rst_code;      // CALL_RESET: the peer's code
+    uint32_t rst_code; // CALL_RESET: the peer's code
     struct http_client *client;
     // private
     struct http_call *next, **prev;
@@ -202,15 +210,17 @@ struct http_client_limits {
     uint32_t window_bytes; // 16 MiB, connection and stream
 };
 
-struct http_client *http_client_new(const struct http_client_limits *l, const struct http_client_ops *ops,
-                                    void *ctx, struct block_owner *blocks, struct view authority);
+struct http_client *http_client_new(const struct http_client_limits *l,
+                                    const struct http_client_ops *ops, void *ctx,
+                                    struct block_owner *blocks, struct view authority);
 void http_client_free(struct http_client *c); // live calls end CALL_LOST first
 // gRPC unary call: POST path, content-type application/grpc, te: trailers, grpc-timeout from timeout_us
 // (0: none). segs are the message WITHOUT the 5-octet prefix (the room writes it); they are referenced,
 // not copied, until on_end; the array itself is copied. NULL: not possible now (not ready, too many
 // streams, draining, out of memory).
-struct http_call *http_client_call(struct http_client *c, struct view path, const struct http_seg *segs,
-                                   unsigned n, uint64_t timeout_us, void *user);
+struct http_call *http_client_call(struct http_client *c, struct view path,
+                                   const struct http_seg *segs, unsigned n, uint64_t timeout_us,
+                                   void *user);
 void http_call_cancel(struct http_call *call); // RST_STREAM CANCEL; on_end(CALL_CANCELLED) follows
 struct block *http_call_take_body(struct http_call *call); // the reference is yours
 void http_client_recv(struct http_client *c, const uint8_t *p, size_t n, uint64_t now_us);
@@ -219,7 +229,7 @@ void http_client_sent(struct http_client *c, size_t n);
 void http_client_ping(struct http_client *c); // counts unanswered pings
 unsigned http_client_unanswered_pings(const struct http_client *c);
 bool http_client_ready(const struct http_client *c);
-bool http_client_done(const struct http_client *c); // broken or drained: close it
+bool http_client_done(const struct http_client *c);     // broken or drained: close it
 unsigned http_client_room(const struct http_client *c); // streams that may be opened now
 
 // ---- gRPC helpers (server side) ----------------------------------------------------------------------

@@ -64,7 +64,8 @@ bool out_copy(struct out *o, const void *p, size_t n)
     return true;
 }
 
-bool out_refer(struct out *o, const void *p, size_t n, struct block *block, void (*done)(void *), void *arg)
+bool out_refer(struct out *o, const void *p, size_t n, struct block *block, void (*done)(void *),
+               void *arg)
 {
     struct out_item *i = add(o);
     if (!i)

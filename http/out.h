@@ -7,9 +7,9 @@
 #define OUT_COPY_BELOW 4096 // smaller runs are copied: an iovec costs more than they do
 
 struct out_item {
-    const uint8_t *p;    // NULL: the octets are the next n of the copy buffer
+    const uint8_t *p; // NULL: the octets are the next n of the copy buffer
     size_t n;
-    struct block *block; // one reference, or NULL
+    struct block *block;     // one reference, or NULL
     void (*done)(void *arg); // NULL, or called once when the run has left, or is dropped
     void *arg;
 };
@@ -25,7 +25,8 @@ void out_init(struct out *o);
 void out_deinit(struct out *o); // drops what waits: references given back, done called
 // Each: false when out of memory (nothing was added; block references stay the caller's).
 bool out_copy(struct out *o, const void *p, size_t n);
-bool out_refer(struct out *o, const void *p, size_t n, struct block *block, void (*done)(void *), void *arg);
+bool out_refer(struct out *o, const void *p, size_t n, struct block *block, void (*done)(void *),
+               void *arg);
 bool out_mark(struct out *o, void (*done)(void *), void *arg); // called when all before it has left
 int out_gather(const struct out *o, struct iovec *iov, int max);
 void out_sent(struct out *o, size_t n);

@@ -32,7 +32,8 @@ static const char *decode(struct view path, char *out, size_t *n)
             out[(*n)++] = (char)c;
             continue;
         }
-        int high = i + 2 < path.n ? hex(path.p[i + 1]) : -1, low = high >= 0 ? hex(path.p[i + 2]) : -1;
+        int high = i + 2 < path.n ? hex(path.p[i + 1]) : -1,
+            low = high >= 0 ? hex(path.p[i + 2]) : -1;
         if (low < 0)
             return "target: a broken escape";
         int v = high * 16 + low;
@@ -61,7 +62,8 @@ static const char *remove_dots(char *p, size_t *n)
             end++;
         size_t length = end - i - 1;
         bool last = end == *n;
-        if (length >= 2 && p[i + 1] == '.' && (p[i + 2] == ';' || (length >= 3 && p[i + 2] == '.' && p[i + 3] == ';')))
+        if (length >= 2 && p[i + 1] == '.' &&
+            (p[i + 2] == ';' || (length >= 3 && p[i + 2] == '.' && p[i + 3] == ';')))
             return "target: a dot segment with a parameter";
         if (length == 1 && p[i + 1] == '.') {
             if (last)
@@ -83,7 +85,8 @@ static const char *remove_dots(char *p, size_t *n)
     return NULL;
 }
 
-const char *path_canonical(struct arena *a, struct view target, struct view *path, struct view *query)
+const char *path_canonical(struct arena *a, struct view target, struct view *path,
+                           struct view *query)
 {
     const char *mark = memchr(target.p, '?', target.n), *why;
     size_t path_n = mark ? (size_t)(mark - target.p) : target.n, n;

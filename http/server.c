@@ -9,8 +9,8 @@
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops, void *ctx,
-                                bool secure, bool h2, uint64_t now_us)
+struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops,
+                                void *ctx, bool secure, bool h2, uint64_t now_us)
 {
     struct http_conn *c = mem_zalloc(sizeof(*c));
     if (!c)
@@ -238,14 +238,16 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         if (silent || slow)
             h1_refuse(c, 408, "body: it did not come in time", now_us);
     }
-    if (c->idle_since_us > 0 && c->head_since_us == 0 && now_us >= c->idle_since_us + l->idle_timeout_us) {
+    if (c->idle_since_us > 0 && c->head_since_us == 0 &&
+        now_us >= c->idle_since_us + l->idle_timeout_us) {
         c->idle_since_us = 0;
         if (c->kind == CONN_H2)
             h2_terminate(c, NGHTTP2_NO_ERROR);
         else
             give_up(c);
     }
-    if (c->kind == CONN_H2 && (now_us >= c->tick_us || (c->h2_last_call_us > 0 && now_us >= c->h2_last_call_us)))
+    if (c->kind == CONN_H2 &&
+        (now_us >= c->tick_us || (c->h2_last_call_us > 0 && now_us >= c->h2_last_call_us)))
         h2_tick(c, now_us);
 }
 
@@ -255,8 +257,10 @@ void http_conn_drain(struct http_conn *c, uint64_t now_us)
     c->draining = true;
     if (c->kind == CONN_H2)
         h2_drain(c);
-    else if (c->idle_since_us > 0 && now_us + DRAIN_IDLE_US < c->idle_since_us + c->limits->idle_timeout_us)
-        c->idle_since_us = now_us + DRAIN_IDLE_US - c->limits->idle_timeout_us; // a request may be on its way
+    else if (c->idle_since_us > 0 &&
+             now_us + DRAIN_IDLE_US < c->idle_since_us + c->limits->idle_timeout_us)
+        c->idle_since_us =
+            now_us + DRAIN_IDLE_US - c->limits->idle_timeout_us; // a request may be on its way
     else if (c->kind == CONN_H1 && c->h1.ex)
         c->h1.ex->keep_alive = false;
 }

@@ -33,7 +33,7 @@ struct infer {
     struct infer *next, **prev;  // of the flow's live ones
 
     // Valid from FX_SETTLE on: how it ended.
-    struct error error; // status STATUS_OK: answered, ticket.slice holds the rows
+    struct error error;     // status STATUS_OK: answered, ticket.slice holds the rows
     uint32_t retry_after_s; // with STATUS_UNAVAILABLE
 };
 

@@ -44,12 +44,12 @@ struct infer_request {
     struct param *params;             // those that are not known below
     uint16_t n_inputs, n_outputs, n_params;
     enum infer_format format;
-    bool binary_output; // default of outputs that do not say
-    bool sequence;      // sequence_* parameters came: goes alone
-    uint8_t priority;   // 0: default; 1 highest … 255 lowest
+    bool binary_output;  // default of outputs that do not say
+    bool sequence;       // sequence_* parameters came: goes alone
+    uint8_t priority;    // 0: default; 1 highest … 255 lowest
     uint64_t timeout_us; // 0: none given
-    uint32_t rows;      // first dimension when all inputs share it, else 0 (cannot be batched)
-    size_t bytes;       // sum of input octets: charged to the queue
+    uint32_t rows;       // first dimension when all inputs share it, else 0 (cannot be batched)
+    size_t bytes;        // sum of input octets: charged to the queue
     struct hash128 batch_key; // see request_seal
 };
 
@@ -61,12 +61,12 @@ void request_seal(struct infer_request *r);
 // One worker's answer to one batch, reference-counted by its block: `outputs` views point into it.
 // Lives in the block's memory or in memory freed with it (block->on_free).
 struct answer {
-    struct block *block;  // owns all of the octets below; every user holds one reference
+    struct block *block;    // owns all of the octets below; every user holds one reference
     struct tensor *outputs; // shape[0] is the batch's rows when batched
     uint16_t n_outputs;
-    struct view model, version; // as the worker says
+    struct view model, version;    // as the worker says
     uint64_t queue_us, compute_us; // worker's own figures, 0: not given
-    uint32_t rows;          // rows of the batch, 0 when not batched
+    uint32_t rows;                 // rows of the batch, 0 when not batched
     const uint64_t **row_offsets; // [n_outputs] NULL, or for BYTES outputs [rows + 1] octet offsets
 };
 

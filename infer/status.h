@@ -33,17 +33,19 @@ enum status {
 };
 
 struct status_info {
-    const char *name;     // metric label: "ok", "bad_request", …
-    uint16_t http;        // 200, 400, …
-    uint8_t grpc;         // 0..16
-    bool retryable;       // the next step of a chain may be tried
-    bool counts;          // counts against the replica that answered so
-    const char *openai;   // OpenAI error type
+    const char *name;   // metric label: "ok", "bad_request", …
+    uint16_t http;      // 200, 400, …
+    uint8_t grpc;       // 0..16
+    bool retryable;     // the next step of a chain may be tried
+    bool counts;        // counts against the replica that answered so
+    const char *openai; // OpenAI error type
 };
 
-extern const struct status_info status_table[STATUS_COUNT]; // designated initialisers, static assert
+extern const struct status_info
+    status_table[STATUS_COUNT]; // designated initialisers, static assert
 
-enum status status_from_grpc(unsigned grpc); // a worker's answer to ours: 3 -> BAD_REQUEST, 14 -> WORKER_LOST…
+enum status
+status_from_grpc(unsigned grpc); // a worker's answer to ours: 3 -> BAD_REQUEST, 14 -> WORKER_LOST…
 
 // Who is wrong, what was expected, what came. Never the body's own text.
 struct error {

@@ -11,9 +11,19 @@
 
 enum dtype {
     DT_INVALID,
-    DT_BOOL, DT_UINT8, DT_UINT16, DT_UINT32, DT_UINT64,
-    DT_INT8, DT_INT16, DT_INT32, DT_INT64,
-    DT_FP16, DT_BF16, DT_FP32, DT_FP64,
+    DT_BOOL,
+    DT_UINT8,
+    DT_UINT16,
+    DT_UINT32,
+    DT_UINT64,
+    DT_INT8,
+    DT_INT16,
+    DT_INT32,
+    DT_INT64,
+    DT_FP16,
+    DT_BF16,
+    DT_FP32,
+    DT_FP64,
     DT_BYTES, // each element: 4-octet little-endian length, then the octets
     DT_COUNT
 };
@@ -45,10 +55,30 @@ bool tensor_size(enum dtype dtype, const int64_t *shape, unsigned rank, uint64_t
 // BYTES data: walks the elements; false when they do not fill `bytes` exactly with `count` elements.
 bool tensor_bytes_check(const uint8_t *data, size_t bytes, uint64_t count);
 
-static inline uint32_t load_u32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
-static inline uint64_t load_u64(const void *p) { uint64_t v; memcpy(&v, p, 8); return v; }
-static inline float load_f32(const void *p) { float v; memcpy(&v, p, 4); return v; }
-static inline double load_f64(const void *p) { double v; memcpy(&v, p, 8); return v; }
+static inline uint32_t load_u32(const void *p)
+{
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline uint64_t load_u64(const void *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return v;
+}
+static inline float load_f32(const void *p)
+{
+    float v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static inline double load_f64(const void *p)
+{
+    double v;
+    memcpy(&v, p, 8);
+    return v;
+}
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "tensors travel little-endian");
 
 #endif

@@ -22,7 +22,8 @@ struct batch {
     uint32_t n, cap;
     uint32_t rows; // sum over the tickets; 0: one ticket whose inputs share no first dimension
     uint8_t halvings;
-    bool quiet; // nothing else was running at the replica when it was sent: its time is the model's time
+    bool
+        quiet; // nothing else was running at the replica when it was sent: its time is the model's time
     enum batch_reason reason;
     uint64_t sent_us, deadline_us; // deadline of the last of its tickets
     uint32_t cancelled;            // tickets of it

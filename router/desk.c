@@ -149,7 +149,8 @@ static bool prune(struct desk *d, struct batch *b, uint64_t now_us, struct effec
     return kept > 0;
 }
 
-static void send(struct desk *d, struct batch *b, struct replica *r, uint64_t now_us, struct effects *fx)
+static void send(struct desk *d, struct batch *b, struct replica *r, uint64_t now_us,
+                 struct effects *fx)
 {
     uint32_t rows = b->rows ? b->rows : 1;
     b->state = BATCH_SENT;
@@ -291,8 +292,8 @@ void desk_on_answer(struct desk *d, struct batch *b, struct answer *a, uint64_t 
         scatter(d, b, a, now_us, fx);
     } else {
         fx_note(fx, NOTE_WRONG_SHAPE, d->model, b->replica, 0);
-        fail_all(d, b, STATUS_BAD_ANSWER, "the worker answered another number of rows than it was asked for",
-                 fx);
+        fail_all(d, b, STATUS_BAD_ANSWER,
+                 "the worker answered another number of rows than it was asked for", fx);
     }
     effects_add(fx, FX_UNREF)->block = a->block;
     unsend(d, b);
@@ -307,7 +308,8 @@ static void survive(struct desk *d, struct batch *b, uint64_t now_us, struct eff
         t->alone = true;
         if (++t->deaths >= 2) {
             fx_note(fx, NOTE_POISON, d->model, 0, t->request->batch_key.lo);
-            fail_ticket(d, t, STATUS_POISON, "two workers died while they computed this request", fx);
+            fail_ticket(d, t, STATUS_POISON, "two workers died while they computed this request",
+                        fx);
         } else {
             requeue(d, t, now_us, fx);
         }

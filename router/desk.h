@@ -16,7 +16,7 @@
 #define DESK_HALVINGS 12            // of one batch: 4,096 rows down to the guilty one
 #define DESK_REFUSED_PAUSE_US 10000 // a replica that refused is left alone so long
 
-struct replica_facts { // what a replica says of itself when it comes up
+struct replica_facts {       // what a replica says of itself when it comes up
     uint32_t max_batch;      // 0: serves singly
     struct hash128 metadata; // of names, datatypes, shapes: replicas of one model must agree
     struct view versions[DESK_VERSIONS];
@@ -25,8 +25,8 @@ struct replica_facts { // what a replica says of itself when it comes up
 
 struct replica {
     uint32_t id;
-    bool up;      // counted in model.ready
-    bool differs; // connected, but kept out
+    bool up;                // counted in model.ready
+    bool differs;           // connected, but kept out
     uint32_t batches, rows; // in flight
     double latency_us;      // EWMA of a batch's time
     uint64_t not_before_us;
@@ -48,11 +48,11 @@ struct desk {
     struct rand rand;
     struct batcher batcher;
     struct replica replica[DESK_REPLICAS];
-    unsigned n_replicas;      // slots in use, up or not
+    unsigned n_replicas; // slots in use, up or not
     unsigned n_up;
-    uint32_t max_batch;       // of those that are up (they agree)
-    struct hash128 metadata;  // likewise
-    uint64_t alone_since_us;  // since when no replica is up; 0 while one is
+    uint32_t max_batch;                // of those that are up (they agree)
+    struct hash128 metadata;           // likewise
+    uint64_t alone_since_us;           // since when no replica is up; 0 while one is
     struct batch *again, **again_last; // to be sent as they are
     struct batch *sent;                // SENT and RECALLED
     struct batch *spare;
@@ -65,11 +65,13 @@ struct desk {
 struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t now_us);
 void desk_free(struct desk *d); // nothing queued, nothing sent
 
-void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx); // MSG_LEND
-void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx); // MSG_CANCEL
+void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us,
+                    struct effects *fx); // MSG_LEND
+void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us,
+                    struct effects *fx); // MSG_CANCEL
 // A replica (of the doer's numbering) can answer now. Its facts are copied.
-void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts, uint64_t now_us,
-                        struct effects *fx);
+void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts,
+                        uint64_t now_us, struct effects *fx);
 // It cannot any more; its calls end as lost, before or after this.
 void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct effects *fx);
 // The call of a sent batch has ended: one of the two, exactly once. The answer's block: one reference is

@@ -20,15 +20,15 @@ struct desk;
 struct batch;
 
 enum fx_kind {
-    FX_POST,     // msg: give it to loop msg->to
+    FX_POST, // msg: give it to loop msg->to
     FX_DISPATCH, // batch: send it to batch->replica; its end comes as desk_on_answer or desk_on_fail, once
-    FX_CANCEL,   // batch: reset its call; its end still comes
-    FX_SUSPECT,  // desk, replica: it hangs: replace the connection (its other calls end as lost)
-    FX_SETTLE,   // infer: answer the client from infer->error or infer->ticket.slice
-    FX_RELEASE,  // infer: nothing refers to it any more: free it. Follows FX_SETTLE, at once or later
-    FX_UNREF,    // block: give one reference back
-    FX_WAKE,     // desk (or NULL: the flow) wants its on_wake at at_us; replaces its earlier wish
-    FX_NOTE      // note: something for metrics and logs; nothing depends on it
+    FX_CANCEL,  // batch: reset its call; its end still comes
+    FX_SUSPECT, // desk, replica: it hangs: replace the connection (its other calls end as lost)
+    FX_SETTLE,  // infer: answer the client from infer->error or infer->ticket.slice
+    FX_RELEASE, // infer: nothing refers to it any more: free it. Follows FX_SETTLE, at once or later
+    FX_UNREF,   // block: give one reference back
+    FX_WAKE,    // desk (or NULL: the flow) wants its on_wake at at_us; replaces its earlier wish
+    FX_NOTE     // note: something for metrics and logs; nothing depends on it
 };
 
 enum note_kind {
@@ -82,7 +82,8 @@ void effects_deinit(struct effects *fx);
 // (a few for each ticket it touches), so memory for it is a bound of ours.
 struct fx *effects_add(struct effects *fx, enum fx_kind kind);
 
-static inline void fx_post(struct effects *fx, struct msg *m, unsigned kind, unsigned from, unsigned to)
+static inline void fx_post(struct effects *fx, struct msg *m, unsigned kind, unsigned from,
+                           unsigned to)
 {
     m->kind = (uint16_t)kind;
     m->from = (uint16_t)from;
@@ -90,7 +91,8 @@ static inline void fx_post(struct effects *fx, struct msg *m, unsigned kind, uns
     effects_add(fx, FX_POST)->msg = m;
 }
 
-static inline void fx_note(struct effects *fx, enum note_kind kind, struct model *m, uint64_t a, uint64_t b)
+static inline void fx_note(struct effects *fx, enum note_kind kind, struct model *m, uint64_t a,
+                           uint64_t b)
 {
     effects_add(fx, FX_NOTE)->note = (struct note){.kind = kind, .model = m, .a = a, .b = b};
 }

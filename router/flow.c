@@ -27,7 +27,8 @@ static bool charge(struct infer *in)
     struct model *m = in->ticket.model;
     int64_t rows = rows_of(in), bytes = (int64_t)in->request.bytes;
     int64_t all_rows = atomic_fetch_add_explicit(&m->room_rows, rows, memory_order_relaxed) + rows;
-    int64_t all_bytes = atomic_fetch_add_explicit(&m->room_bytes, bytes, memory_order_relaxed) + bytes;
+    int64_t all_bytes =
+        atomic_fetch_add_explicit(&m->room_bytes, bytes, memory_order_relaxed) + bytes;
     in->charged = true;
     return all_rows <= atomic_load_explicit(&m->queue_limit, memory_order_relaxed) &&
            (m->rules.queue_bytes == 0 || all_bytes <= (int64_t)m->rules.queue_bytes);
@@ -146,10 +147,12 @@ static void admit(struct flow *f, struct infer *in, uint64_t now_us)
     if (now_us >= in->deadline_us)
         settle_as(in, STATUS_DEADLINE, "the deadline passed before the request was read");
     else if (max_batch > 0 && in->request.rows > max_batch)
-        error_set(&in->error, STATUS_BAD_REQUEST, "inputs: expected at most %u rows for model %.*s, got %u",
-                  max_batch, VIEW_ARG(m->name), in->request.rows);
+        error_set(&in->error, STATUS_BAD_REQUEST,
+                  "inputs: expected at most %u rows for model %.*s, got %u", max_batch,
+                  VIEW_ARG(m->name), in->request.rows);
     else if (!charge(in))
-        error_set(&in->error, STATUS_UNAVAILABLE, "model %.*s: the queue is full", VIEW_ARG(m->name));
+        error_set(&in->error, STATUS_UNAVAILABLE, "model %.*s: the queue is full",
+                  VIEW_ARG(m->name));
 }
 
 static void lend(struct flow *f, struct infer *in, struct effects *fx)
@@ -173,7 +176,8 @@ void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effec
     in->error.status = STATUS_OK;
     in->ticket.model = table_find(f->table, in->request.model);
     if (!in->ticket.model)
-        error_set(&in->error, STATUS_NOT_FOUND, "model %.*s is not known", VIEW_ARG(in->request.model));
+        error_set(&in->error, STATUS_NOT_FOUND, "model %.*s is not known",
+                  VIEW_ARG(in->request.model));
     else
         admit(f, in, now_us);
     if (in->error.status != STATUS_OK) {

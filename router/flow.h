@@ -35,8 +35,10 @@ void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effec
 // The client has gone: it settles as STATUS_CLIENT_GONE (FX_SETTLE says so, for the log; there is nobody to
 // answer). Harmless when it has settled already.
 void flow_on_gone(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx);
-void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us, struct effects *fx); // MSG_BACK
-void flow_on_echo(struct flow *f, struct ticket *t, uint64_t now_us, struct effects *fx); // MSG_ECHO
+void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us,
+                  struct effects *fx); // MSG_BACK
+void flow_on_echo(struct flow *f, struct ticket *t, uint64_t now_us,
+                  struct effects *fx); // MSG_ECHO
 void flow_on_wake(struct flow *f, uint64_t now_us, struct effects *fx);
 
 #endif

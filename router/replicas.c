@@ -115,8 +115,8 @@ static void keep_facts(struct replica *r, const struct replica_facts *facts)
     }
 }
 
-void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts, uint64_t now_us,
-                        struct effects *fx)
+void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts,
+                        uint64_t now_us, struct effects *fx)
 {
     struct replica *r = slot_for(d, id);
     (void)now_us;
@@ -124,8 +124,8 @@ void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts 
         return;
     keep_facts(r, facts);
     r->not_before_us = 0;
-    r->differs = d->n_up > 0 && (!hash128_eq(facts->metadata, d->metadata) ||
-                                 facts->max_batch != d->max_batch);
+    r->differs = d->n_up > 0 &&
+                 (!hash128_eq(facts->metadata, d->metadata) || facts->max_batch != d->max_batch);
     if (r->differs) {
         fx_note(fx, NOTE_REPLICA_DIFFERS, d->model, id, 0);
         return;

@@ -43,8 +43,8 @@ struct model *table_find(const struct table *t, struct view name)
     return NULL;
 }
 
-
-static struct model *model_new(const struct table *t, struct view name, const struct model_rules *rules)
+static struct model *model_new(const struct table *t, struct view name,
+                               const struct model_rules *rules)
 {
     struct model *m = mem_zalloc(sizeof(*m));
     char *copy = mem_alloc(name.n + 1);

@@ -19,11 +19,11 @@ struct model_rules {
     uint64_t max_wait_us;
     uint32_t preferred[POLICY_MAX_PREFERRED];
     uint32_t n_preferred;
-    uint32_t pipeline;       // batches in flight a replica, >= 1
-    uint32_t queue_rows;     // bound of waiting and running rows; 0: max(1024, 64 x max_rows)
-    uint64_t queue_bytes;    // bound of their octets
-    uint64_t deadline_us;    // of a request that names none
-    uint64_t grace_us;       // how long to wait for a first or a lost replica
+    uint32_t pipeline;    // batches in flight a replica, >= 1
+    uint32_t queue_rows;  // bound of waiting and running rows; 0: max(1024, 64 x max_rows)
+    uint64_t queue_bytes; // bound of their octets
+    uint64_t deadline_us; // of a request that names none
+    uint64_t grace_us;    // how long to wait for a first or a lost replica
 };
 
 struct model {
@@ -37,11 +37,11 @@ struct model {
     _Atomic int64_t room_bytes;
     _Atomic uint32_t queue_limit; // rows; kept up to date by the home
     _Atomic uint32_t ready;       // replicas that can answer
-    _Atomic uint32_t max_batch;   // what ready replicas take at once; 0: not known, or served singly
-    _Atomic uint32_t waiting;     // rows queued, for metrics
-    _Atomic uint32_t running;     // rows dispatched, for metrics
-    struct desk *desk; // the home loop's; created there at the first need
-    _Atomic(void *) user;           // the doer's
+    _Atomic uint32_t max_batch; // what ready replicas take at once; 0: not known, or served singly
+    _Atomic uint32_t waiting;   // rows queued, for metrics
+    _Atomic uint32_t running;   // rows dispatched, for metrics
+    struct desk *desk;          // the home loop's; created there at the first need
+    _Atomic(void *) user;       // the doer's
 };
 
 struct table {

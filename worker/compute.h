@@ -9,9 +9,9 @@
 struct compute;
 
 struct compute_job {
-    struct loop_task home;                             // first: the way back
+    struct loop_task home;                               // first: the way back
     void (*run)(struct compute_job *j, unsigned thread); // on compute thread `thread`
-    void (*done)(struct compute_job *j);               // on the loop's thread, exactly once
+    void (*done)(struct compute_job *j);                 // on the loop's thread, exactly once
     // private
     struct compute *compute;
     struct compute_job *next;

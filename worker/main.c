@@ -74,15 +74,22 @@ static void add_listen(struct options *o, const char *address)
 static void read_options(int argc, char **argv, struct options *o)
 {
     static const struct option known[] = {
-        {"repository", required_argument, NULL, 'r'}, {"listen", required_argument, NULL, 'l'},
-        {"device", required_argument, NULL, 'd'},     {"threads", required_argument, NULL, 't'},
-        {"instances", required_argument, NULL, 'i'},  {"max-batch", required_argument, NULL, 'b'},
-        {"liveness-fd", required_argument, NULL, 'L'}, {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},             {NULL, 0, NULL, 0},
+        {"repository", required_argument, NULL, 'r'},
+        {"listen", required_argument, NULL, 'l'},
+        {"device", required_argument, NULL, 'd'},
+        {"threads", required_argument, NULL, 't'},
+        {"instances", required_argument, NULL, 'i'},
+        {"max-batch", required_argument, NULL, 'b'},
+        {"liveness-fd", required_argument, NULL, 'L'},
+        {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int c;
-    *o = (struct options){.threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .instances = 1,
-                          .max_batch = 64, .liveness_fd = -1};
+    *o = (struct options){.threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
+                          .instances = 1,
+                          .max_batch = 64,
+                          .liveness_fd = -1};
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         switch (c) {
         case 'r':
@@ -185,13 +192,17 @@ static void listen_on(struct worker_process *w, unsigned i)
         die(2, w->o.listen[i], why);
     if (listen_open(&a, 1, &fd, err) < 0)
         die(1, "cannot listen", err);
-    struct server_config c = {.name = w->o.listen[i], .limits = &w->limits, .ops = &serve_ops,
-                              .ctx = &w->serve, .budget = w->budget};
+    struct server_config c = {.name = w->o.listen[i],
+                              .limits = &w->limits,
+                              .ops = &serve_ops,
+                              .ctx = &w->serve,
+                              .budget = w->budget};
     w->servers[i] = server_new(&c, &loop, 1, &fd, 1);
     if (!w->servers[i])
         die(1, w->o.listen[i], "out of memory");
     server_start(w->servers[i], loop);
-    const struct log_field fields[] = {LOG_CSTR("name", "worker"), LOG_CSTR("address", addr_print(&a, text))};
+    const struct log_field fields[] = {LOG_CSTR("name", "worker"),
+                                       LOG_CSTR("address", addr_print(&a, text))};
     log_line_fd(STDERR_FILENO, LOG_INFO, log_wall_us(), "listening", fields, 2);
 }
 
@@ -243,7 +254,8 @@ static void stop(struct worker_process *w)
         server_free(w->servers[i]);
     server_budget_free(w->budget);
     compute_free(w->compute);
-    if (w->serve.waiting == 0 && w->serve.running == 0) { // else what runs still refers to all of it
+    if (w->serve.waiting == 0 &&
+        w->serve.running == 0) { // else what runs still refers to all of it
         serve_deinit(&w->serve);
         repository_free(&w->repository);
     }

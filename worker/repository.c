@@ -15,9 +15,10 @@
 
 enum dtype dtype_of_engine(enum engine_dtype d)
 {
-    static const uint8_t map[] = {[ENGINE_NONE] = DT_INVALID, [ENGINE_F32] = DT_FP32, [ENGINE_F64] = DT_FP64,
-                                  [ENGINE_I32] = DT_INT32,    [ENGINE_I64] = DT_INT64, [ENGINE_BOOL] = DT_BOOL,
-                                  [ENGINE_U8] = DT_UINT8,     [ENGINE_I8] = DT_INT8};
+    static const uint8_t map[] = {
+        [ENGINE_NONE] = DT_INVALID, [ENGINE_F32] = DT_FP32,  [ENGINE_F64] = DT_FP64,
+        [ENGINE_I32] = DT_INT32,    [ENGINE_I64] = DT_INT64, [ENGINE_BOOL] = DT_BOOL,
+        [ENGINE_U8] = DT_UINT8,     [ENGINE_I8] = DT_INT8};
     return (enum dtype)map[d];
 }
 
@@ -79,7 +80,8 @@ static uint32_t configured_batch(int model_dir, uint32_t otherwise, const char *
     uint32_t rows = otherwise;
     if (!config)
         say(LOG_WARN, "model_config_ignored", name, "", text ? error.text : why);
-    else if (max && (!json_is_integer(max) || json_integer_value(max) < 0 || json_integer_value(max) > 65536))
+    else if (max && (!json_is_integer(max) || json_integer_value(max) < 0 ||
+                     json_integer_value(max) > 65536))
         say(LOG_WARN, "model_config_ignored", name, "", "max_batch_size: expected 0 to 65536");
     else if (max)
         rows = (uint32_t)json_integer_value(max);
@@ -96,7 +98,8 @@ static struct tensor *tensors_of(struct served *s, bool outputs, unsigned n)
     for (unsigned i = 0; out && i < n; i++) {
         const struct engine_port *p =
             outputs ? engine_model_output(s->engine, i) : engine_model_input(s->engine, i);
-        out[i] = (struct tensor){.name = view_str(p->name), .dtype = dtype_of_engine(p->dtype),
+        out[i] = (struct tensor){.name = view_str(p->name),
+                                 .dtype = dtype_of_engine(p->dtype),
                                  .rank = (uint8_t)p->rank};
         memcpy(out[i].shape, p->shape, sizeof(out[i].shape));
     }
@@ -140,8 +143,8 @@ static bool make_instances(struct served *s, unsigned threads, struct engine_err
     return s->instances != NULL;
 }
 
-static struct served *load_version(int dir, const char *name, const char *version, uint32_t max_batch,
-                                   unsigned threads)
+static struct served *load_version(int dir, const char *name, const char *version,
+                                   uint32_t max_batch, unsigned threads)
 {
     char why[256] = "out of memory";
     struct engine_error e = {"out of memory"};
@@ -314,7 +317,8 @@ static bool input_fits(const struct tensor *want, const struct tensor *got, stru
     bool ok = got->rank == want->rank;
     if (got->dtype != want->dtype)
         return error_set(e, STATUS_BAD_REQUEST, "input %.*s: datatype: expected %s, got %s",
-                         VIEW_ARG(want->name), dtype_table[want->dtype].name, dtype_table[got->dtype].name);
+                         VIEW_ARG(want->name), dtype_table[want->dtype].name,
+                         dtype_table[got->dtype].name);
     for (unsigned d = 0; ok && d < want->rank; d++)
         ok = want->shape[d] < 0 ? got->shape[d] > 0 : got->shape[d] == want->shape[d];
     return ok || error_set(e, STATUS_BAD_REQUEST, "input %.*s: shape: expected %s, got %s",
@@ -342,12 +346,13 @@ bool served_inputs(const struct served *s, const struct infer_request *q, const 
         for (unsigned i = 0; i < s->meta.n_outputs && !known; i++)
             known = view_eq(q->outputs[k].name, s->meta.outputs[i].name);
         if (!known)
-            return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].name: model %s has no output %.*s", k,
-                             s->name, VIEW_ARG(q->outputs[k].name));
+            return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].name: model %s has no output %.*s",
+                             k, s->name, VIEW_ARG(q->outputs[k].name));
     }
     uint32_t max = s->meta.max_batch;
     if (max > 0 && q->rows > max)
-        return error_set(e, STATUS_BAD_REQUEST, "inputs: expected at most %u rows for model %s, got %u", max,
-                         s->name, q->rows);
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "inputs: expected at most %u rows for model %s, got %u", max, s->name,
+                         q->rows);
     return true;
 }

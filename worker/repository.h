@@ -7,8 +7,8 @@
 
 #include "batcher/batcher.h"
 #include "engine/engine.h"
-#include "infer/request.h"
 #include "infer/oip.h"
+#include "infer/request.h"
 
 #define REPOSITORY_MODELS 256
 #define REPOSITORY_VERSIONS 8

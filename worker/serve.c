@@ -6,8 +6,14 @@
 #include "infer/oip_grpc.h"
 #include <time.h>
 
-enum request_phase { REQUEST_HEAD, REQUEST_DECODING, REQUEST_QUEUED, REQUEST_RUNNING, REQUEST_ANSWERING,
-                     REQUEST_OVER };
+enum request_phase {
+    REQUEST_HEAD,
+    REQUEST_DECODING,
+    REQUEST_QUEUED,
+    REQUEST_RUNNING,
+    REQUEST_ANSWERING,
+    REQUEST_OVER
+};
 
 struct request { // in its exchange's arena
     struct serve *serve;
@@ -55,7 +61,8 @@ static void answer_error(struct request *r, const struct error *e)
 {
     struct serve *s = r->serve;
     r->phase = REQUEST_OVER;
-    api_answer_error(&s->api, r->ex, &r->call, e, e->status == STATUS_UNAVAILABLE ? 1 : 0, &r->meta, now(s));
+    api_answer_error(&s->api, r->ex, &r->call, e, e->status == STATUS_UNAVAILABLE ? 1 : 0, &r->meta,
+                     now(s));
     server_touch(r->ex->conn);
 }
 
@@ -90,8 +97,8 @@ static void answer(struct request *r, struct answer *a, uint32_t row, const stru
     r->meta.compute_us = w->compute_us;
     r->meta.total_us = now(r->serve) - r->ex->started_us;
     r->phase = REQUEST_ANSWERING;
-    if (api_answer_infer(&r->serve->api, r->ex, &r->call, &r->infer, &r->slice, &r->meta, now(r->serve),
-                         &r->answer, &e) == OIP_MORE) {
+    if (api_answer_infer(&r->serve->api, r->ex, &r->call, &r->infer, &r->slice, &r->meta,
+                         now(r->serve), &r->answer, &e) == OIP_MORE) {
         r->step.fn = on_encode;
         loop_defer(r->serve->loop, &r->step);
     } else {
@@ -166,7 +173,8 @@ static void compute(struct compute_job *j, unsigned thread)
     w->ok = true;
     for (unsigned k = 0; k < w->model->meta.n_inputs && w->ok; k++)
         w->ok = gather(w, k, &in[k]);
-    w->ok = w->ok && engine_run(w->model->instances[thread], in, out, &w->error) && keep_outputs(w, out);
+    w->ok = w->ok && engine_run(w->model->instances[thread], in, out, &w->error) &&
+            keep_outputs(w, out);
     if (!w->ok && !w->error.text[0])
         memcpy(w->error.text, "out of memory", 14);
     w->compute_us = monotonic_us() - start_us;
@@ -290,7 +298,8 @@ static struct request *request_of_ticket(struct ticket *t)
 static void drop_late(struct serve *s, struct served *m)
 {
     struct ticket *t;
-    struct error e = {.status = STATUS_DEADLINE, .text = "the deadline passed in the worker's queue"};
+    struct error e = {.status = STATUS_DEADLINE,
+                      .text = "the deadline passed in the worker's queue"};
     while ((t = batcher_doomed(&m->batcher, now(s))) != NULL) {
         struct request *r = request_of_ticket(t);
         batcher_remove(&m->batcher, t);
@@ -363,8 +372,8 @@ static bool enqueue(struct request *r, struct error *e)
     struct infer_request *q = &r->infer;
     r->model = repository_find(s->repository, q->model, q->version);
     if (!r->model)
-        return error_set(e, STATUS_NOT_FOUND, "model %.*s%s%.*s is not served here", VIEW_ARG(q->model),
-                         q->version.n ? " version " : "", VIEW_ARG(q->version));
+        return error_set(e, STATUS_NOT_FOUND, "model %.*s%s%.*s is not served here",
+                         VIEW_ARG(q->model), q->version.n ? " version " : "", VIEW_ARG(q->version));
     r->inputs = arena_array(&r->ex->arena, r->model->meta.n_inputs, sizeof(*r->inputs));
     if (!r->inputs)
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
@@ -376,9 +385,10 @@ static bool enqueue(struct request *r, struct error *e)
     uint64_t left = q->timeout_us;
     if (r->call.timeout_us > 0 && (left == 0 || r->call.timeout_us < left))
         left = r->call.timeout_us;
-    r->ticket = (struct ticket){.request = q,
-                                .deadline_us = r->ex->started_us + (left ? left : SERVE_DEADLINE_US),
-                                .lane = batcher_lane_of(q->priority)};
+    r->ticket =
+        (struct ticket){.request = q,
+                        .deadline_us = r->ex->started_us + (left ? left : SERVE_DEADLINE_US),
+                        .lane = batcher_lane_of(q->priority)};
     if (!batcher_push(&r->model->batcher, &r->ticket, now(s)))
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
     return true;

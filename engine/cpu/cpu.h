@@ -42,7 +42,8 @@ struct product {
     float *y;
     size_t rows, depth, cols, x_step, w_step, y_step;
     bool relu;
-    bool padded; // w and bias are readable, and zero, up to the next multiple of PRODUCT_PAD columns
+    bool
+        padded; // w and bias are readable, and zero, up to the next multiple of PRODUCT_PAD columns
 };
 #define PRODUCT_PAD 16
 void cpu_product(const struct product *p);

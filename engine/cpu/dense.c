@@ -29,16 +29,26 @@ static struct dense *dense_new(const struct array *w, bool transposed, float sca
     const float *from = w->data;
     for (size_t k = 0; k < d->depth; k++) {
         for (size_t c = 0; c < d->cols; c++)
-            d->w[k * d->step + c] = scale * (transposed ? from[c * d->depth + k] : from[k * d->cols + c]);
+            d->w[k * d->step + c] =
+                scale * (transposed ? from[c * d->depth + k] : from[k * d->cols + c]);
     }
     return d;
 }
 
 static void dense_run(const struct dense *d, const float *x, float *y, size_t rows, bool relu)
 {
-    struct product p = {.x = x, .w = d->w, .bias = d->bias, .y = y, .rows = rows, .depth = d->depth,
-                        .cols = d->cols, .x_step = d->depth, .w_step = d->step, .y_step = d->cols,
-                        .relu = relu, .padded = true};
+    struct product p = {.x = x,
+                        .w = d->w,
+                        .bias = d->bias,
+                        .y = y,
+                        .rows = rows,
+                        .depth = d->depth,
+                        .cols = d->cols,
+                        .x_step = d->depth,
+                        .w_step = d->step,
+                        .y_step = d->cols,
+                        .relu = relu,
+                        .padded = true};
     cpu_product(&p);
 }
 
@@ -109,9 +119,15 @@ void cpu_gemm(const struct job *j)
     float *scratch = j->scratch;
     if (!array_count(j->in[0], &x_count))
         return;
-    struct product p = {.x = straight(j->in[0], ta, scratch), .w = straight(j->in[1], tb, scratch + x_count),
-                        .y = y, .rows = rows, .depth = depth, .cols = cols, .x_step = depth,
-                        .w_step = cols, .y_step = cols};
+    struct product p = {.x = straight(j->in[0], ta, scratch),
+                        .w = straight(j->in[1], tb, scratch + x_count),
+                        .y = y,
+                        .rows = rows,
+                        .depth = depth,
+                        .cols = cols,
+                        .x_step = depth,
+                        .w_step = cols,
+                        .y_step = cols};
     cpu_product(&p);
     const struct array *c = n->n_inputs > 2 ? j->in[2] : NULL;
     for (size_t r = 0; r < rows; r++) {
@@ -158,11 +174,17 @@ void cpu_matmul(const struct job *j)
     for (unsigned i = 0; i + 2 < y->rank; i++)
         matrices *= (size_t)y->shape[i];
     size_t w_size = w->rank > 2 ? depth * cols : 0, x_size = x->rank > 2 ? rows * depth : 0;
-    for (size_t m = 0; m < matrices; m++) { // shape_matmul has seen that the leading dimensions agree
+    for (size_t m = 0; m < matrices;
+         m++) { // shape_matmul has seen that the leading dimensions agree
         struct product p = {.x = (const float *)x->data + m * x_size,
                             .w = (const float *)w->data + m * w_size,
-                            .y = (float *)y->data + m * rows * cols, .rows = rows, .depth = depth,
-                            .cols = cols, .x_step = depth, .w_step = cols, .y_step = cols,
+                            .y = (float *)y->data + m * rows * cols,
+                            .rows = rows,
+                            .depth = depth,
+                            .cols = cols,
+                            .x_step = depth,
+                            .w_step = cols,
+                            .y_step = cols,
                             .relu = j->node->relu};
         cpu_product(&p);
     }

@@ -45,8 +45,8 @@ static float divide(float a, float b)
 }
 
 // The innermost axis: both contiguous, or one of them standing still.
-static inline __attribute__((always_inline)) void run_axis(float *y, const float *a, size_t sa,
-                                                           const float *b, size_t sb, size_t n, binary f)
+static inline __attribute__((always_inline)) void
+run_axis(float *y, const float *a, size_t sa, const float *b, size_t sb, size_t n, binary f)
 {
     if (sa == 1 && sb == 1) {
         for (size_t i = 0; i < n; i++)
@@ -65,7 +65,8 @@ static inline __attribute__((always_inline)) void arithmetic(const struct job *j
     const struct array *out = j->out;
     const float *a = j->in[0]->data, *b = j->in[1]->data;
     float *y = out->data;
-    size_t sa[ENGINE_MAX_RANK + 1] = {0}, sb[ENGINE_MAX_RANK + 1] = {0}, at[ENGINE_MAX_RANK + 1] = {0};
+    size_t sa[ENGINE_MAX_RANK + 1] = {0}, sb[ENGINE_MAX_RANK + 1] = {0},
+                                at[ENGINE_MAX_RANK + 1] = {0};
     size_t all = count_of(out);
     if (all == 0)
         return;

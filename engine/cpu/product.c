@@ -10,8 +10,8 @@ typedef int32_t mask __attribute__((vector_size(32), aligned(4)));
 #define TALL 4  // rows of a block
 
 // One block: `tall` rows, a constant after inlining. Columns beyond `cols` are not touched.
-static inline __attribute__((always_inline)) void block(const struct product *p, size_t row, size_t col,
-                                                        const unsigned tall)
+static inline __attribute__((always_inline)) void block(const struct product *p, size_t row,
+                                                        size_t col, const unsigned tall)
 {
     vec acc[TALL][2];
     for (unsigned r = 0; r < tall; r++) {
@@ -40,7 +40,8 @@ static inline __attribute__((always_inline)) void block(const struct product *p,
     }
 }
 
-static inline __attribute__((always_inline)) void tail(const struct product *p, size_t row, size_t col)
+static inline __attribute__((always_inline)) void tail(const struct product *p, size_t row,
+                                                       size_t col)
 {
     for (size_t c = col; c < p->cols; c++) {
         float sum = p->bias ? p->bias[c] : 0;
@@ -66,7 +67,8 @@ static inline __attribute__((always_inline)) void padded_tail(const struct produ
         for (size_t r = 0; tall < TALL && r < tall; r++)
             block(&q, r, col, 1);
         for (size_t r = 0; r < tall; r++)
-            memcpy(p->y + (row + r) * p->y_step + col, aside + r * WIDE, (p->cols - col) * sizeof(float));
+            memcpy(p->y + (row + r) * p->y_step + col, aside + r * WIDE,
+                   (p->cols - col) * sizeof(float));
     }
 }
 

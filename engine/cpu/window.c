@@ -92,7 +92,8 @@ void cpu_global_average_pool(const struct job *j)
 // ---- convolution -------------------------------------------------------------------------------------
 
 struct conv {
-    int64_t groups, channels, each, outs; // channels and outs of a group; images; of all groups: * groups
+    int64_t groups, channels, each,
+        outs; // channels and outs of a group; images; of all groups: * groups
     struct window w;
 };
 
@@ -117,7 +118,8 @@ size_t cpu_conv_scratch(const struct job *j)
     struct conv c = conv_of(j);
     if (is_pointwise(&c.w) || (c.channels == 1 && c.outs == 1))
         return 0;
-    return (size_t)(c.channels * c.w.kernel[0] * c.w.kernel[1] * c.w.out[0] * c.w.out[1]) * sizeof(float);
+    return (size_t)(c.channels * c.w.kernel[0] * c.w.kernel[1] * c.w.out[0] * c.w.out[1]) *
+           sizeof(float);
 }
 
 bool cpu_conv_prepare(struct node *n, const struct array *const *constant, struct arena *a)
@@ -177,8 +179,8 @@ static void depthwise(const struct window *w, const float *x, const float *k, fl
     }
 }
 
-static void conv_group(const struct conv *c, const float *x, const float *weights, const float *bias,
-                       float *y, float *scratch)
+static void conv_group(const struct conv *c, const float *x, const float *weights,
+                       const float *bias, float *y, float *scratch)
 {
     size_t pixels = (size_t)(c->w.out[0] * c->w.out[1]);
     size_t depth = (size_t)(c->channels * c->w.kernel[0] * c->w.kernel[1]);
@@ -186,8 +188,14 @@ static void conv_group(const struct conv *c, const float *x, const float *weight
         depthwise(&c->w, x, weights, bias ? *bias : 0, y);
         return;
     }
-    struct product p = {.x = weights, .w = columns(c, x, scratch), .y = y, .rows = (size_t)c->outs,
-                        .depth = depth, .cols = pixels, .x_step = depth, .w_step = pixels,
+    struct product p = {.x = weights,
+                        .w = columns(c, x, scratch),
+                        .y = y,
+                        .rows = (size_t)c->outs,
+                        .depth = depth,
+                        .cols = pixels,
+                        .x_step = depth,
+                        .w_step = pixels,
                         .y_step = pixels};
     cpu_product(&p);
     for (int64_t o = 0; bias && o < c->outs; o++) {
@@ -200,9 +208,11 @@ void cpu_conv(const struct job *j)
 {
     struct conv c = conv_of(j);
     if (!onednn_conv(j, &c.w, c.groups)) {
-        const float *x = j->in[0]->data, *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
+        const float *x = j->in[0]->data,
+                    *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
         float *y = j->out->data;
-        int64_t image = c.channels * c.w.in[0] * c.w.in[1], answer = c.outs * c.w.out[0] * c.w.out[1];
+        int64_t image = c.channels * c.w.in[0] * c.w.in[1],
+                answer = c.outs * c.w.out[0] * c.w.out[1];
         int64_t kernel = c.outs * c.channels * c.w.kernel[0] * c.w.kernel[1];
         for (int64_t n = 0; n < j->in[0]->shape[0] * c.groups; n++) {
             int64_t g = n % c.groups;

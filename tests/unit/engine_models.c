@@ -93,7 +93,8 @@ static void check_rows(struct engine_instance *in, const struct engine_data *x, 
         one.data = (const char *)x->data + (size_t)row * one.bytes;
         assert_true(engine_run(in, &one, single, &e));
         for (unsigned k = 0; k < outputs; k++)
-            assert_memory_equal(kept[k] + (size_t)row * single[k].bytes, single[k].data, single[k].bytes);
+            assert_memory_equal(kept[k] + (size_t)row * single[k].bytes, single[k].data,
+                                single[k].bytes);
     }
     for (unsigned k = 0; k < outputs; k++)
         free(kept[k]);
@@ -127,14 +128,16 @@ static void run_model(const char *name, bool batches)
     {
         struct engine_data x[8], out[8];
         for (unsigned k = 0; k < engine_model_inputs(m); k++)
-            x[k] = load_tensor(name, json_object_get(json_object_get(c, "inputs"), engine_model_input(m, k)->name));
+            x[k] = load_tensor(name, json_object_get(json_object_get(c, "inputs"),
+                                                     engine_model_input(m, k)->name));
         if (!engine_run(in, x, out, &e)) {
             print_error("%s: %s\n", name, e.text);
             fail();
         }
         for (unsigned k = 0; k < engine_model_outputs(m); k++) {
-            struct engine_data want = load_tensor(
-                name, json_object_get(json_object_get(c, "outputs"), engine_model_output(m, k)->name));
+            struct engine_data want =
+                load_tensor(name, json_object_get(json_object_get(c, "outputs"),
+                                                  engine_model_output(m, k)->name));
             assert_int_equal(want.bytes, out[k].bytes);
             double w = check(name, out[k].data, want.data, want.bytes / 4);
             worst = w > worst ? w : worst;
