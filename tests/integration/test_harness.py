@@ -1,0 +1,33 @@
+"""Does the runner notice? A failing test, run as pytest runs all others, must fail; a wait says why."""
+import subprocess
+import sys
+
+import pytest
+from harness import Wire, parse_answers, wait_for
+
+FAILING = "def test_that_fails():\n    assert 1 + 1 == 3, 'as it must'\n"
+
+
+def test_a_failing_test_fails(tmp_path):
+    (tmp_path / "test_failing.py").write_text(FAILING)
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "as it must" in done.stdout and "1 failed" in done.stdout
+
+
+def test_wait_for_tells_what_it_saw():
+    with pytest.raises(AssertionError, match="the tide: not within 0.05 s; last seen: 0"):
+        wait_for(lambda: 0, 0.05, "the tide")
+
+
+def test_answers_are_told_apart():
+    two = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 400 Bad\r\ncontent-length: 0\r\n\r\n"
+    assert [a[0] for a in parse_answers(two)] == [200, 400]
+    assert parse_answers(two[:-1]) == [(200, {"content-length": "2"}, b"ok")]
+
+
+def test_octets_reach_the_gateway(gateway):
+    with Wire(gateway.port) as wire:
+        wire.send(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").read_until_closed()
+        assert wire.closed and wire.answers()[0][0] == 200
