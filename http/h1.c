@@ -671,8 +671,8 @@ void h1_respond(struct exchange *ex, const struct http_response *r, uint64_t now
         exchange_unref(ex);
         ex->keep_alive = false;
     }
-    if (c->h1.state == H1_WAIT && !c->h1.parsing && !ex->keep_alive)
-        h1_resume(c, now_us); // nothing more is read; else gather goes on with what is pipelined
+    // The exchange stays with its connection until gather lets it go: whoever answered from outside
+    // must still find the connection, to have it flushed.
 }
 
 // The request at hand is answered whole: let it go, and take the next one.
