@@ -4,7 +4,7 @@
 #include <zlib.h>
 #include <zstd.h>
 
-#define SLICE ((size_t)64 << 10) // decompressed at once
+#define SLICE ((size_t)64 << 10) // taken, and decompressed, at once
 #define ZSTD_WINDOW_LOG 23       // 8 MiB: what a frame may ask us to remember (RFC 8878, 3.1.1.1.2)
 
 enum coding { GZIP, DEFLATE, ZSTD, UNKNOWN };
@@ -97,7 +97,7 @@ static bool slice_zlib(struct unpack *u, uint8_t *out, size_t room, size_t *n, s
             return broken(e);
         u->ended = false;
     }
-    size_t in = u->in.n < (size_t)1 << 30 ? u->in.n : (size_t)1 << 30;
+    size_t in = u->in.n < SLICE ? u->in.n : SLICE;
     u->z.next_in = (unsigned char *)(uintptr_t)u->in.p;
     u->z.avail_in = (unsigned)in;
     u->z.next_out = out;
@@ -114,7 +114,7 @@ static bool slice_zlib(struct unpack *u, uint8_t *out, size_t room, size_t *n, s
 
 static bool slice_zstd(struct unpack *u, uint8_t *out, size_t room, size_t *n, struct error *e)
 {
-    ZSTD_inBuffer in = {u->in.p, u->in.n, 0};
+    ZSTD_inBuffer in = {u->in.p, u->in.n < SLICE ? u->in.n : SLICE, 0};
     ZSTD_outBuffer to = {out, room, 0};
     size_t rc = ZSTD_decompressStream(u->zstd, &to, &in);
     *n = to.pos;
@@ -132,7 +132,7 @@ enum oip_step unpack_step(struct unpack *u, struct buffer *out, size_t max, size
         if (work >= max_bytes)
             return OIP_MORE;
         uint8_t *at = buffer_reserve(out, SLICE);
-        size_t n = 0;
+        size_t n = 0, before = u->in.n;
         if (!at) {
             no_memory(e);
             return OIP_ERROR;
@@ -142,7 +142,7 @@ enum oip_step unpack_step(struct unpack *u, struct buffer *out, size_t max, size
         if (!ok)
             return OIP_ERROR;
         buffer_commit(out, n);
-        work += n + 64; // a slice that gives nothing is work, too
+        work += n + (before - u->in.n) + 64; // a slice that gives nothing is work, too
         if (buffer_len(out) > max) {
             error_set(e, STATUS_TOO_LARGE, "body: more than %zu octets when decompressed", max);
             return OIP_ERROR;
