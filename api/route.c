@@ -100,6 +100,18 @@ static bool refuse(struct api_call *out, struct error *e, enum status status, co
     return error_set(e, status, "%s", text);
 }
 
+// A field that came without a value came.
+static struct view present(struct view v)
+{
+    return v.p ? v : VIEW("");
+}
+
+// Of several codings in a row, in one field or in two, none is undone.
+static void add_coding(struct view *coding, struct view value)
+{
+    *coding = coding->n ? VIEW("several") : value;
+}
+
 // The fields of the head that this room reads, in one pass.
 static void read_head(const struct exchange *ex, struct api_call *out, struct view *timeout)
 {
@@ -110,20 +122,20 @@ static void read_head(const struct exchange *ex, struct api_call *out, struct vi
             if (memcmp(h->name.p, "content-type", 12) == 0)
                 out->content_type = h->value;
             else if (memcmp(h->name.p, "grpc-timeout", 12) == 0)
-                *timeout = h->value;
+                *timeout = present(h->value);
             break;
         case 13:
             if (memcmp(h->name.p, "grpc-encoding", 13) == 0)
-                out->grpc_encoding = h->value;
+                add_coding(&out->grpc_encoding, h->value);
             break;
         case 16:
             if (memcmp(h->name.p, "content-encoding", 16) == 0)
-                out->content_encoding = h->value;
+                add_coding(&out->content_encoding, h->value);
             break;
         case 31:
             if (memcmp(h->name.p, "inference-header-content-length", 31) == 0) {
                 out->infer_header_twice = out->infer_header.p != NULL;
-                out->infer_header = h->value;
+                out->infer_header = present(h->value);
             }
             break;
         }

@@ -245,7 +245,7 @@ static void grpc_timeouts(void **state)
     for (unsigned i = 0; i < COUNT(rows); i++) {
         kit_ask("POST", grpc[0].path);
         kit_add("content-type", VIEW("application/grpc"));
-        kit_add("grpc-timeout", view_str(rows[i].text));
+        kit_add("grpc-timeout", *rows[i].text ? view_str(rows[i].text) : view_of(NULL, 0));
         enum api_kind kind = api_route(&kit_ex, &call, &err);
         if (rows[i].us && (kind != API_INFER || call.timeout_us != rows[i].us))
             fail_msg("%s: %d, %llu us", rows[i].text, kind, (unsigned long long)call.timeout_us);
