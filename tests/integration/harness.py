@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 import urllib.request
@@ -165,7 +166,7 @@ def configuration(
     text = f"""
 loops = {loops}
 drain_delay = 0
-runtime_dir = "{directory}"
+runtime_dir = "{tempfile.gettempdir()}"
 {top}
 listen "public" {{ address = "{address}" {listen} }}
 admin {{ address = "127.0.0.1:0" token_file = "{directory}/token" }}
