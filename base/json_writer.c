@@ -57,10 +57,24 @@ void json_w_array_end(struct json_writer *w)
     put(w, VIEW("]"));
 }
 
+// Some of these eight octets may need an escape or a look at their UTF-8 (Mycroft's test for a zero
+// octet, for '"' and '\\' after exclusive-or; with the sign bit left in, what is >= 0x80 shows as well).
+static bool any_special(uint64_t eight)
+{
+    const uint64_t ones = 0x0101010101010101, high = 0x8080808080808080;
+    uint64_t quote = eight ^ ones * '"', slash = eight ^ ones * '\\';
+    return ((eight | (eight - ones * 0x20) | (quote - ones) | (slash - ones)) & high) != 0;
+}
+
 // Octets of s from i on that can stand in a string as they are.
 static size_t plain_run(struct view s, size_t i)
 {
     size_t from = i;
+    for (uint64_t eight; s.n - i >= sizeof eight; i += sizeof eight) {
+        memcpy(&eight, s.p + i, sizeof eight);
+        if (any_special(eight))
+            break;
+    }
     while (i < s.n) {
         unsigned char c = (unsigned char)s.p[i];
         if (c < 0x20 || c == '"' || c == '\\')
@@ -93,16 +107,26 @@ static size_t put_escape(char *at, unsigned char c)
     return 6;
 }
 
-static void put_string(struct json_writer *w, struct view v)
+// The string, and behind it `tail` (0: nothing).
+static void put_string(struct json_writer *w, struct view v, char tail)
 {
-    char *at = begin(w, v.n + 2);
+    char *at = begin(w, v.n + 3);
     if (!at)
         return;
-    *at = '"';
+    *at++ = '"';
+    size_t i = plain_run(v, 0);
+    if (i == v.n) { // nearly always
+        if (i)
+            memcpy(at, v.p, i);
+        at[i] = '"';
+        at[i + 1] = tail;
+        buffer_commit(w->out, i + 2 + (tail != 0));
+        return;
+    }
     buffer_commit(w->out, 1);
-    for (size_t i = 0;;) {
+    for (i = 0;;) {
         size_t run = plain_run(v, i);
-        at = (char *)buffer_reserve(w->out, run + 6 + 1);
+        at = (char *)buffer_reserve(w->out, run + 6 + 2);
         if (!at) {
             w->failed = true;
             return;
@@ -113,7 +137,8 @@ static void put_string(struct json_writer *w, struct view v)
         i += run;
         if (i == v.n) {
             at[run] = '"';
-            buffer_commit(w->out, 1);
+            at[run + 1] = tail;
+            buffer_commit(w->out, 1 + (tail != 0));
             return;
         }
         buffer_commit(w->out, put_escape(at + run, (unsigned char)v.p[i++]));
@@ -122,18 +147,12 @@ static void put_string(struct json_writer *w, struct view v)
 
 void json_w_string(struct json_writer *w, struct view v)
 {
-    put_string(w, v);
+    put_string(w, v, 0);
 }
 
 void json_w_key(struct json_writer *w, struct view key)
 {
-    put_string(w, key);
-    w->comma = false;
-    char *at = begin(w, 1);
-    if (!at)
-        return;
-    *at = ':';
-    buffer_commit(w->out, 1);
+    put_string(w, key, ':');
     w->comma = false;
 }
 
