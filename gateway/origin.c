@@ -155,7 +155,7 @@ static void fill_meta(struct request *r)
     const struct ticket *t = &r->infer.ticket;
     const struct answer *a = t->slice.answer;
     r->meta.model = t->model->name;
-    r->meta.version = a->version;
+    r->meta.version = arena_copy(&r->ex->arena, a->version); // the log outlives the answer's block
     r->meta.source = "model";
     r->meta.batch_rows = t->batch_rows;
     r->meta.batch_reason = batch_reason_name[t->batch_reason];
