@@ -261,6 +261,7 @@ static void begin_drain(struct keeper *k, uint64_t now)
     } else if (!tell_gateway(k, BOOT_DRAIN, NULL)) {
         child_signal(&k->gateway, SIGTERM);
     }
+    sockets_let_go(&k->sockets); // no other gateway process follows
 }
 
 static void on_signal(struct keeper *k, int number, uint64_t now)

@@ -38,6 +38,9 @@ struct sockets {
 // Opens what the configuration names, for so many loops. false: nothing stays open.
 bool sockets_open(struct sockets *s, const struct config *c, unsigned loops,
                   char why[RUNTIME_ERROR]);
+// Closes the clients' sockets here: when the gateway process closes its own, nobody listens any more,
+// and no connection waits in a backlog that nobody will accept. Their files stay until sockets_close.
+void sockets_let_go(struct sockets *s);
 // Closes; files of Unix sockets are removed.
 void sockets_close(struct sockets *s);
 

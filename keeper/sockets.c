@@ -77,7 +77,17 @@ static void close_one(int fd, const char *address)
 {
     if (strncmp(address, "unix:", 5) == 0)
         unlink(address + 5);
-    close(fd);
+    if (fd >= 0)
+        close(fd);
+}
+
+void sockets_let_go(struct sockets *s)
+{
+    for (unsigned i = 0; i < s->count; i++) {
+        if (s->listeners[i].fd >= 0)
+            close(s->listeners[i].fd);
+        s->listeners[i].fd = -1;
+    }
 }
 
 void sockets_close(struct sockets *s)
