@@ -2,6 +2,7 @@
 #include "gateway/access.h"
 #include "gateway/card.h"
 #include "gateway/part.h"
+#include "gateway/workers.h"
 
 // One request of a client, in its exchange's arena.
 //
@@ -196,9 +197,32 @@ void origin_release(struct part *p, struct infer *in)
 
 // ---- inference ---------------------------------------------------------------------------------------
 
+// The model of the call; NULL, and it was answered: it is not known, or not yet: while one worker has
+// never told what it has (after a start, or a restart of this process) an unknown name may be its model.
+static struct model *model_of(struct request *r, struct view name)
+{
+    struct error e = {0};
+    struct model *m = table_find(r->part->gateway->table, name);
+    if (m)
+        return m;
+    const struct config *c = r->part->gateway->config;
+    bool never = c->models_listed_only && !config_model_find(c, name);
+    if (never || workers_told(r->part)) {
+        error_set(&e, STATUS_NOT_FOUND, "model %.*s is not known", VIEW_ARG(name));
+        answer_error(r, &e, 0);
+    } else {
+        error_set(&e, STATUS_UNAVAILABLE, "model %.*s: not every worker has told its models yet",
+                  VIEW_ARG(name));
+        answer_error(r, &e, 1);
+    }
+    return NULL;
+}
+
 static void submit(struct request *r)
 {
     struct infer_request *q = &r->infer.request;
+    if (!model_of(r, q->model))
+        return;
     r->parsed_us = now(r);
     r->meta.parse_us = r->parsed_us - r->ex->body_us;
     r->phase = REQUEST_OUT;
@@ -304,18 +328,6 @@ static void show_index(struct request *r)
     api_answer_index(r->api, r->ex, &r->call, &index, now(r));
 }
 
-// Calls that name a model: false when it is not known, and then it was answered.
-static bool with_model(struct request *r, struct model **m)
-{
-    struct error e = {0};
-    *m = table_find(r->part->gateway->table, r->call.model);
-    if (*m)
-        return true;
-    error_set(&e, STATUS_NOT_FOUND, "model %.*s is not known", VIEW_ARG(r->call.model));
-    answer_error(r, &e, 0);
-    return false;
-}
-
 static void small_call(struct request *r)
 {
     struct gateway *g = r->part->gateway;
@@ -335,19 +347,19 @@ static void small_call(struct request *r)
     case API_HEALTH_CHECK:
         if (r->call.model.n == 0 || view_is(r->call.model, "inference.GRPCInferenceService"))
             api_answer_ready(r->api, r->ex, &r->call, any_or_all_ready(g), now(r));
-        else if (with_model(r, &m))
+        else if ((m = model_of(r, r->call.model)))
             api_answer_ready(r->api, r->ex, &r->call, model_ready(g, m), now(r));
         break;
     case API_SERVER_METADATA:
         api_answer_server(r->api, r->ex, &r->call, now(r));
         break;
     case API_MODEL_READY:
-        if (with_model(r, &m))
+        if ((m = model_of(r, r->call.model)))
             api_answer_ready(r->api, r->ex, &r->call, model_ready(g, m), now(r));
         break;
     case API_MODEL_METADATA:
     case API_MODEL_CONFIG:
-        if (with_model(r, &m))
+        if ((m = model_of(r, r->call.model)))
             show_model(r, m);
         break;
     case API_INDEX:

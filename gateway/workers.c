@@ -11,6 +11,7 @@ struct link { // this loop's connection to one endpoint
     struct part *part;
     struct worker *worker;
     unsigned id;
+    bool told;              // it has been ready once: its models are in the table
     _Atomic unsigned state; // published: enum worker_state
 };
 
@@ -100,6 +101,7 @@ static void on_model_gone(struct worker *w, struct view name, void *ctx)
 static void on_ready(struct worker *w, void *ctx)
 {
     struct link *l = ctx;
+    l->told = true;
     publish(l);
     if (l->part->loop->index == 0) // one line, not one a loop
         GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_INFO, "worker_ready",
@@ -306,6 +308,15 @@ void workers_free(struct part *p)
 void workers_kick(struct part *p, unsigned id)
 {
     worker_kick(p->links[id]->worker);
+}
+
+bool workers_told(const struct part *p)
+{
+    for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
+        if (!p->links[id]->told)
+            return false;
+    }
+    return true;
 }
 
 unsigned workers_state(const struct part *p, unsigned id)

@@ -9,6 +9,7 @@ bool workers_build(struct part *p); // before the loop runs
 void workers_start(struct part *p); // on the loop
 void workers_free(struct part *p);
 void workers_kick(struct part *p, unsigned id);
+bool workers_told(const struct part *p); // each has been ready once: what they have is in the table
 unsigned workers_state(const struct part *p, unsigned id); // enum worker_state
 
 void workers_dispatch(struct part *p, struct batch *b); // FX_DISPATCH
