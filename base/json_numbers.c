@@ -33,10 +33,34 @@ static inline const char *lane_integer(const char **p, const char *end, bool is_
     return NULL;
 }
 
+// Pictures, token ids and counts: an integer of one to three digits, with a comma or a bracket behind it,
+// is exact as it stands. False: it is something else, or the text ends here; *p is where it was.
+static inline bool lane_small(const char **p, const char *end, uint32_t *value)
+{
+    const char *at = *p;
+    if (end - at < 4)
+        return false;
+    uint32_t v = (uint32_t)(*at++ - '0');
+    if (v > 9)
+        return false;
+    for (int i = 0; i < 2 && v != 0 && num_is_digit(*at); i++)
+        v = v * 10 + (uint32_t)(*at++ - '0');
+    if (*at != ',' && *at != ']')
+        return false;
+    *p = at;
+    *value = v;
+    return true;
+}
+
 // Reads the number at *p, moves *p past it. Returns what is wrong, or NULL.
 static inline __attribute__((always_inline)) const char *lane_number(enum lane lane, const char **p,
                                                                      const char *end, void *out)
 {
+    uint32_t small;
+    if (lane == LANE_F32 && lane_small(p, end, &small)) {
+        *(float *)out = (float)small;
+        return NULL;
+    }
     const char *limit = end - *p > JSON_MAX_NUMBER + 1 ? *p + JSON_MAX_NUMBER + 1 : end;
     const char *begin = *p;
     if (lane == LANE_I64 || lane == LANE_U64) {

@@ -66,6 +66,19 @@ static bool any_special(uint64_t eight)
     return ((eight | (eight - ones * 0x20) | (quote - ones) | (slash - ones)) & high) != 0;
 }
 
+// One to seven octets in a word: some twice, and where they are few, harmless ones beside them.
+static uint64_t few_octets(const char *p, size_t n)
+{
+    uint32_t low, high;
+    if (n >= sizeof low) {
+        memcpy(&low, p, sizeof low);
+        memcpy(&high, p + n - sizeof high, sizeof high);
+        return low | (uint64_t)high << 32;
+    }
+    const unsigned char *u = (const unsigned char *)p;
+    return 0x6161616161000000 | (uint64_t)u[0] << 16 | (uint64_t)u[n / 2] << 8 | u[n - 1];
+}
+
 // Octets of s from i on that can stand in a string as they are.
 static size_t plain_run(struct view s, size_t i)
 {
@@ -75,6 +88,8 @@ static size_t plain_run(struct view s, size_t i)
         if (any_special(eight))
             break;
     }
+    if (i < s.n && s.n - i < sizeof(uint64_t) && !any_special(few_octets(s.p + i, s.n - i)))
+        i = s.n;
     while (i < s.n) {
         unsigned char c = (unsigned char)s.p[i];
         if (c < 0x20 || c == '"' || c == '\\')
