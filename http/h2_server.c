@@ -350,6 +350,12 @@ static nghttp2_nv nv_of(const struct http_header *h)
                         NGHTTP2_NV_FLAG_NONE};
 }
 
+// Fields whose value no other answer repeats: in the peer's table they would only drive others out.
+static bool is_of_this_answer(struct view name)
+{
+    return view_is(name, "x-request-id") || view_is(name, "server-timing");
+}
+
 static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t room, uint32_t *flags,
                          nghttp2_data_source *source, void *user)
 {
@@ -415,8 +421,12 @@ static unsigned put_fields(const struct http_response *r, const struct exchange 
     int status_n = snprintf(scratch, 8, "%u", r->status);
     nv[n++] = (nghttp2_nv){(uint8_t *)":status", (uint8_t *)scratch, 7, (size_t)status_n,
                            NGHTTP2_NV_FLAG_NO_COPY_NAME};
-    for (unsigned i = 0; i < r->n_headers; i++)
-        nv[n++] = nv_of(&r->headers[i]);
+    for (unsigned i = 0; i < r->n_headers; i++) {
+        nv[n] = nv_of(&r->headers[i]);
+        if (is_of_this_answer(r->headers[i].name))
+            nv[n].flags |= NGHTTP2_NV_FLAG_NO_INDEX;
+        n++;
+    }
     bool trailers_only = r->n_trailers > 0 && ex->n_out == 0;
     if (trailers_only) {
         for (uint32_t i = 0; i < ex->n_trailers; i++)
