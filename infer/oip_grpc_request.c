@@ -95,6 +95,7 @@ static bool add_output(struct oip_grpc *d, struct view message, struct error *e)
     r->outputs = o;
     o += r->n_outputs;
     *o = (struct requested_output){.binary = true};
+    unsigned params = 0;
     pb_read(&fields, message);
     for (unsigned n = 0; pb_next(&fields, &f); n++) {
         if (n == OIP_MAX_FIELDS)
@@ -103,6 +104,9 @@ static bool add_output(struct oip_grpc *d, struct view message, struct error *e)
             continue;
         if (f.wire != PB_LEN)
             return malformed(NULL, e);
+        if (f.number == 2 && params++ == INFER_MAX_PARAMS)
+            return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].parameters: more than %d",
+                             r->n_outputs, INFER_MAX_PARAMS);
         if (f.number == 1)
             o->name = f.data;
         else if (!output_param(o, f.data, r->n_outputs, e))

@@ -6,7 +6,8 @@
 
 // ---- reading -------------------------------------------------------------------------------------------
 
-// Walks a message whose fields are told one by one; false: not a message, too many fields, or on_field said so.
+// Walks a message whose fields are told one by one; false: not a message, or on_field said so. How many they
+// are is the bound of the message: api/ reads at most 1 MiB of a client's.
 typedef bool on_field(const struct pb_field *f, void *ctx);
 
 static bool walk(struct view message, on_field *f, void *ctx)

@@ -34,7 +34,9 @@ static bool param_value(struct view message, struct param *out)
     struct pb_field f;
     bool has = false;
     pb_read(&r, message);
-    while (pb_next(&r, &f)) {
+    for (unsigned n = 0; pb_next(&r, &f); n++) {
+        if (n == OIP_MAX_ENTRY)
+            return false;
         if (f.number < 1 || f.number > 5)
             continue;
         static const struct {
@@ -65,7 +67,9 @@ bool oip_pb_param(struct view entry, struct param *out)
     struct view value = {0};
     *out = (struct param){0};
     pb_read(&r, entry);
-    while (pb_next(&r, &f)) {
+    for (unsigned n = 0; pb_next(&r, &f); n++) {
+        if (n == OIP_MAX_ENTRY)
+            return false;
         if (f.number > 2)
             continue;
         if (f.wire != PB_LEN)
@@ -208,10 +212,13 @@ bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
     struct pb_field f;
     *t = (struct tensor){0};
     *contents = (struct view){0};
+    unsigned params = 0;
     pb_read(&r, message);
     for (unsigned n = 0; pb_next(&r, &f); n++) {
         if (n == OIP_MAX_FIELDS)
             return malformed(at, "has too many fields", e);
+        if (f.number == 4 && params++ == INFER_MAX_PARAMS)
+            return malformed(at, "more than 64 parameters", e);
         if (!tensor_field(&f, t, contents, at, e))
             return false;
     }

@@ -8,6 +8,8 @@
 
 #define OIP_MAX_FIELDS 4096 // of one message outside its tensors: none of ours comes near
 
+#define OIP_MAX_ENTRY 64 // of one parameter, and of its value
+
 // The typed `contents` of one tensor on their way into raw form.
 struct oip_contents {
     struct arena *arena;
@@ -27,7 +29,7 @@ enum oip_step oip_contents_step(struct oip_contents *c, size_t max_bytes, struct
 // One tensor message without its data; *contents: .p NULL when it has none.
 bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
                    const struct oip_place *at, struct error *e);
-// An entry of map<string, InferParameter>; false: not one.
+// An entry of map<string, InferParameter>; false: not one, or more than OIP_MAX_ENTRY fields.
 bool oip_pb_param(struct view entry, struct param *out);
 bool oip_utf8(struct view v);
 
