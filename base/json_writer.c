@@ -9,9 +9,16 @@ void json_write(struct json_writer *w, struct buffer *out)
 }
 
 // Room for `bytes` behind the comma that the value may need; NULL once memory ran out.
-static char *begin(struct json_writer *w, size_t bytes)
+static inline char *begin(struct json_writer *w, size_t bytes)
 {
-    uint8_t *at = w->failed ? NULL : buffer_reserve(w->out, bytes + 1);
+    struct buffer *b = w->out;
+    uint8_t *at;
+    if (w->failed)
+        at = NULL;
+    else if (b->cap - b->end > bytes) // nearly always, and cheaper than the call
+        at = b->data + b->end;
+    else
+        at = buffer_reserve(b, bytes + 1);
     if (!at) {
         w->failed = true;
         return NULL;
