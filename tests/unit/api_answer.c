@@ -1,0 +1,310 @@
+// Answers of an infer: JSON, binary, gRPC; what they say beside the tensors; what has no JSON form.
+#include "api/meta.h"
+#include "api_kit.h"
+#include "infer/oip_grpc.h"
+
+static struct block_owner blocks;
+static struct infer_request req;
+static struct slice slice;
+static struct error err;
+static struct answer_meta meta;
+
+static void take(struct tensor *outputs, unsigned n, uint32_t rows)
+{
+    struct block *b = block_new(&blocks, 16);
+    struct answer *a = answer_new(b, outputs, n, rows);
+    assert_non_null(a);
+    a->version = VIEW("3");
+    slice = (struct slice){.answer = a};
+}
+
+static void drop(void)
+{
+    block_unref(slice.answer->block);
+    slice.answer = NULL;
+    assert_int_equal(blocks.live_blocks, 0);
+}
+
+// Answered on a new exchange; how many steps it took.
+static unsigned answer(void)
+{
+    struct api_call call = {.kind = API_INFER, .grpc = req.format == FORMAT_OIP_GRPC};
+    struct api_answer *more = NULL;
+    unsigned steps = 1;
+    kit_ask("POST", "/v2/models/m/infer");
+    req.model = VIEW("m");
+    enum oip_step s =
+        api_answer_infer(&kit_api, &kit_ex, &call, &req, &slice, &meta, 0, &more, &err);
+    for (; s == OIP_MORE; steps++)
+        s = api_answer_step(more, 0, &err);
+    assert_int_equal(s, OIP_DONE);
+    assert_int_equal(kit_said.calls, 1);
+    return steps;
+}
+
+static void json_is(const char *want)
+{
+    answer();
+    assert_string_equal(kit_body_text(), want);
+    assert_int_equal(kit_said.status, 200);
+    assert_string_equal(kit_header("content-type"), "application/json");
+    assert_int_equal(err.status, STATUS_OK);
+}
+
+// One output named y of one row.
+static void one(enum dtype dtype, const void *data, size_t bytes, int64_t n)
+{
+    struct tensor y = {VIEW("y"), dtype, 2, {1, n}, data, bytes};
+    take(&y, 1, 1);
+}
+
+#define DATA(dtype, shape, data)                                                                   \
+    "{\"model_name\":\"m\",\"model_version\":\"3\",\"outputs\":[{\"name\":\"y\",\"datatype\":"     \
+    "\"" dtype "\",\"shape\":" shape ",\"data\":" data "}]}"
+
+#define CHECK(DTYPE, text, type, ...)                                                              \
+    do {                                                                                           \
+        const type v[] = {__VA_ARGS__};                                                            \
+        one(DT_##DTYPE, v, sizeof(v), 3);                                                          \
+        json_is(DATA(#DTYPE, "[1,3]", text));                                                      \
+        drop();                                                                                    \
+    } while (0)
+
+static void every_datatype(void **state)
+{
+    const float inf = __builtin_inff(), nan = __builtin_nanf("");
+    CHECK(BOOL, "[true,false,true]", uint8_t, 1, 0, 2);
+    CHECK(UINT8, "[0,7,255]", uint8_t, 0, 7, 255);
+    CHECK(UINT16, "[0,7,65535]", uint16_t, 0, 7, 65535);
+    CHECK(UINT32, "[0,7,4294967295]", uint32_t, 0, 7, UINT32_MAX);
+    CHECK(UINT64, "[0,7,18446744073709551615]", uint64_t, 0, 7, UINT64_MAX);
+    CHECK(INT8, "[-128,0,127]", int8_t, -128, 0, 127);
+    CHECK(INT16, "[-32768,0,32767]", int16_t, -32768, 0, 32767);
+    CHECK(INT32, "[-2147483648,0,2147483647]", int32_t, INT32_MIN, 0, INT32_MAX);
+    CHECK(INT64, "[-9223372036854775808,0,9223372036854775807]", int64_t, INT64_MIN, 0, INT64_MAX);
+    CHECK(FP32, "[0.1,-2.5,3]", float, 0.1f, -2.5f, 3);
+    CHECK(FP64, "[0.1,-2.5,3]", double, 0.1, -2.5, 3);
+    CHECK(FP32, "[\"Infinity\",\"-Infinity\",\"NaN\"]", float, inf, -inf, nan);
+    CHECK(FP64, "[\"Infinity\",\"-Infinity\",\"NaN\"]", double, inf, -inf, nan);
+    static const char bytes[] = "\1\0\0\0a\0\0\0\0\5\0\0\0\"\n\xc3\xa9\0";
+    one(DT_BYTES, bytes, sizeof(bytes) - 1, 3);
+    json_is(DATA("BYTES", "[1,3]", "[\"a\",\"\",\"\\\"\\n\xc3\xa9\\u0000\"]"));
+    drop();
+    struct tensor none = {.name = VIEW("y"), .dtype = DT_FP32, .rank = 1, .shape = {0}};
+    take(&none, 1, 0);
+    json_is(DATA("FP32", "[0]", "[]"));
+    drop();
+    none.dtype = DT_INT8;
+    take(&none, 1, 0);
+    json_is(DATA("INT8", "[0]", "[]"));
+    drop();
+}
+
+static void error_is(enum status status, const char *text)
+{
+    char body[400];
+    answer();
+    snprintf(body, sizeof(body), "{\"error\":\"%s\"}", text);
+    assert_string_equal(kit_body_text(), body);
+    assert_int_equal(kit_said.status, status_table[status].http);
+    assert_int_equal(err.status, status);
+    assert_string_equal(kit_header("content-type"), "application/json");
+    drop();
+}
+
+// What JSON cannot say is refused with the way out, and goes in binary.
+static void no_json_form(void **state)
+{
+    for (unsigned k = 0; k < 2; k++) {
+        one(k ? DT_BF16 : DT_FP16, "abcd", 4, 2);
+        error_is(STATUS_BAD_REQUEST,
+                 k ? "outputs[0]: BF16 has no JSON form, ask for it with binary_data"
+                   : "outputs[0]: FP16 has no JSON form, ask for it with binary_data");
+    }
+    one(DT_BYTES, "\2\0\0\0Z\xff", 6, 1);
+    error_is(STATUS_BAD_REQUEST,
+             "outputs[0]: its BYTES are not UTF-8, ask for it with binary_data");
+    req = (struct infer_request){.format = FORMAT_OIP_BINARY, .binary_output = true};
+    one(DT_FP16, "abcd", 4, 2);
+    answer();
+    assert_int_equal(kit_said.status, 200);
+    assert_memory_equal(kit_body().p + kit_body().n - 4, "abcd", 4);
+    drop();
+    req = (struct infer_request){0};
+}
+
+// Requested outputs, in the order asked for, some in binary; one that the worker does not know.
+static void requested_outputs(void **state)
+{
+    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 2}, (const uint8_t *)"\1\2", 2},
+                           {VIEW("b"), DT_FP16, 2, {1, 2}, (const uint8_t *)"wxyz", 4},
+                           {VIEW("c"), DT_BOOL, 1, {1}, (const uint8_t *)"\1", 1}};
+    struct requested_output want[] = {
+        {VIEW("c"), true, 0}, {VIEW("a"), false, 0}, {VIEW("b"), true, 0}};
+    const char *json =
+        "{\"model_name\":\"m\",\"model_version\":\"3\",\"id\":\"i\\\"d\",\"outputs\":["
+        "{\"name\":\"c\",\"datatype\":\"BOOL\",\"shape\":[1],\"parameters\":{\"binary_data_size"
+        "\":1}},{\"name\":\"a\",\"datatype\":\"INT8\",\"shape\":[1,2],\"data\":[1,2]},"
+        "{\"name\":\"b\",\"datatype\":\"FP16\",\"shape\":[1,2],\"parameters\":"
+        "{\"binary_data_size\":4}}]}";
+    req = (struct infer_request){
+        .outputs = want, .n_outputs = 3, .format = FORMAT_OIP_BINARY, .id = VIEW("i\"d")};
+    take(out, 3, 1);
+    answer();
+    assert_string_equal(kit_header("content-type"), "application/octet-stream");
+    assert_int_equal(atoi(kit_header("inference-header-content-length")), strlen(json));
+    assert_int_equal(kit_body().n, strlen(json) + 5);
+    assert_memory_equal(kit_body().p, json, strlen(json));
+    assert_memory_equal(kit_body().p + strlen(json), "\1wxyz", 5);
+    assert_int_equal(kit_said.n_lent, 0); // small: copied
+    want[1].name = VIEW("Zqx");
+    error_is(STATUS_BAD_ANSWER, "outputs[1]: the worker did not answer it");
+    req = (struct infer_request){0};
+}
+
+// Large ones: JSON in several steps, binary and gRPC lent by the answer's block.
+static void large(void **state)
+{
+    const size_t n = 200000;
+    float *values = mem_must(n * 4);
+    for (size_t i = 0; i < n; i++)
+        values[i] = 0.5f;
+    struct tensor y = {VIEW("y"), DT_FP32, 2, {2, (int64_t)n / 2}, (const uint8_t *)values, n * 4};
+    take(&y, 1, 2);
+    assert_true(answer() >= 3);
+    const char *text = kit_body_text();
+    assert_int_equal(strlen(text), strlen(DATA("FP32", "[2,100000]", "[]")) + n * 4 - 1);
+    const char *p = strchr(text, '.') - 1; // the pieces of the steps meet without a seam
+    for (size_t i = 0; i < n; i++, p += 4)
+        assert_memory_equal(p, i + 1 < n ? "0.5," : "0.5]", 4);
+    assert_string_equal(p, "}]}");
+    assert_true(kit_api.scratch.cap <= (1 << 20)); // one large answer does not stay with the loop
+    for (unsigned k = 0; k < 2; k++) {
+        req = (struct infer_request){.format = k ? FORMAT_OIP_GRPC : FORMAT_OIP_BINARY,
+                                     .binary_output = true};
+        slice.rows = 1; // the second row only
+        slice.row = 1;
+        answer();
+        assert_int_equal(kit_said.n_lent, 1);
+        assert_memory_equal(kit_body().p + kit_body().n - n * 2, values + n / 2, n * 2);
+    }
+    drop();
+    mem_free(values);
+    req = (struct infer_request){0};
+}
+
+static void metadata_of_an_answer(void **state)
+{
+    meta = (struct answer_meta){.model = VIEW("m"),
+                                .version = VIEW("3"),
+                                .source = "model",
+                                .fallback = VIEW("big\r\nx"),
+                                .degradation = 9,
+                                .experiment = VIEW("e"),
+                                .variant = VIEW("b"),
+                                .batch_rows = 8,
+                                .batch_reason = "full",
+                                .parse_us = 12,
+                                .queue_us = 1500,
+                                .compute_us = 2000000,
+                                .total_us = 2001512,
+                                .request_id = VIEW("r-1")};
+    one(DT_INT8, "\1", 1, 1);
+    json_is(
+        "{\"model_name\":\"m\",\"model_version\":\"3\",\"parameters\":{\"sluice-source\":\"model\","
+        "\"sluice-degradation\":\"4\",\"sluice-fallback\":\"big??x\",\"sluice-experiment\":\"e/b\","
+        "\"sluice-batch\":\"8;reason=full\",\"queue_us\":1500,\"compute_us\":2000000},\"outputs\":["
+        "{\"name\":\"y\",\"datatype\":\"INT8\",\"shape\":[1,1],\"data\":[1]}]}");
+    assert_string_equal(kit_header("sluice-model"), "m;version=3");
+    assert_string_equal(kit_header("sluice-source"), "model");
+    assert_string_equal(kit_header("sluice-degradation"), "4");
+    assert_string_equal(kit_header("sluice-fallback"), "big??x");
+    assert_string_equal(kit_header("sluice-experiment"), "e/b");
+    assert_string_equal(kit_header("sluice-batch"), "8;reason=full");
+    assert_string_equal(kit_header("server-timing"),
+                        "parse;dur=0.012, queue;dur=1.5, compute;dur=2000, total;dur=2001.512");
+    assert_string_equal(kit_header("x-request-id"), "r-1");
+    kit_api.expose = false; // only the id
+    json_is(DATA("INT8", "[1,1]", "[1]"));
+    assert_int_equal(kit_said.n_headers, 2);
+    assert_string_equal(kit_header("x-request-id"), "r-1");
+    kit_api.expose = true;
+    char longest[1000];
+    memset(longest, 'n', sizeof(longest));
+    struct view v = view_of(longest, sizeof(longest));
+    meta = (struct answer_meta){.model = v,
+                                .version = v,
+                                .fallback = v,
+                                .experiment = v,
+                                .variant = v,
+                                .source = "default",
+                                .batch_rows = UINT32_MAX,
+                                .batch_reason = "a reason of more than thirty-two characters",
+                                .parse_us = UINT64_MAX,
+                                .queue_us = UINT64_MAX,
+                                .compute_us = UINT64_MAX,
+                                .total_us = UINT64_MAX};
+    answer(); // stays within its text (ASan)
+    assert_int_equal(strlen(kit_header("sluice-model")), 160 + 9 + 160);
+    drop();
+    meta = (struct answer_meta){0};
+}
+
+// Every allocation fails in turn: the answer is 503 each time, then whole; nothing is left behind.
+static void allocation_fails_anywhere(void **state)
+{
+    static const enum infer_format formats[] = {FORMAT_OIP_JSON, FORMAT_OIP_BINARY,
+                                                FORMAT_OIP_GRPC};
+    static const uint8_t data[20000];
+    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 20000}, data, sizeof(data)},
+                           {VIEW("b"), DT_INT8, 2, {1, 2}, data, 2}};
+    for (unsigned k = 0; k < 3; k++) {
+        req = (struct infer_request){.format = formats[k], .binary_output = k > 0};
+        err.status = STATUS_UNAVAILABLE;
+        unsigned failed = 0;
+        for (uint64_t n = 1; err.status != STATUS_OK; n++) {
+            assert_true(n < 100);
+            buffer_deinit(&kit_api.scratch); // a loop that has just begun
+            take(out, 2, 1);
+            mem_fail_at(n);
+            answer();
+            mem_fail_at(0);
+            drop();
+            if (err.status == STATUS_OK)
+                break;
+            failed++;
+            assert_int_equal(err.status, STATUS_UNAVAILABLE);
+            if (k == 2)
+                assert_string_equal(kit_trailer("grpc-status"), "14");
+            else
+                assert_int_equal(kit_said.status, 503);
+        }
+        assert_true(failed >= 1);
+    }
+    req = (struct infer_request){0};
+}
+
+static int open_kit(void **state)
+{
+    kit_open(true);
+    block_owner_init(&blocks);
+    block_owner_adopt(&blocks);
+    return 0;
+}
+
+static int close_kit(void **state)
+{
+    kit_close();
+    block_owner_deinit(&blocks);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_datatype),        cmocka_unit_test(no_json_form),
+        cmocka_unit_test(requested_outputs),     cmocka_unit_test(large),
+        cmocka_unit_test(metadata_of_an_answer), cmocka_unit_test(allocation_fails_anywhere),
+    };
+    return cmocka_run_group_tests(tests, open_kit, close_kit);
+}
