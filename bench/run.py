@@ -190,7 +190,7 @@ def row_of(number, ours, theirs):
 
 
 def write(report, words):
-    head = ["# Results", "", "Written by `" + " ".join(words) + "` (what `make bench` runs, and `--write`),",
+    head = ["# Results", "", "Written by `" + " ".join(words) + "` after `make bench`,",
             f"{datetime.date.today().isoformat()}, on {world.machine()}.", ""]  # fmt: skip
     text = "\n".join(head + report.lines).rstrip() + "\n"
     (ROOT / "bench" / "RESULTS.md").write_text(text)
@@ -224,7 +224,9 @@ def main():
                 traceback.print_exc()
                 report.missed.append(f"{name} broke")
     if options.write:
-        write(report, ["bench/run.py", *sys.argv[1:]])
+        more = [f"--requests {options.requests}"] if options.requests else []
+        more += [f"--only {options.only}"] if wanted != list(TABLES) else []
+        write(report, ["bench/run.py", *more, "--write"])
     for sentence in report.missed:
         print(f"missed: {sentence}", file=sys.stderr)
     return 1 if report.missed else 0
