@@ -1,0 +1,323 @@
+"""Processes that die, hang and are told to end, under load: who is told what, and what is left."""
+import os
+import pathlib
+import signal
+import socket
+import struct
+import threading
+import time
+
+import httpx
+import pytest
+from harness import GOOD_BODY, SAMPLES, Wire, gone, infer_body, memory_kib, post, wait_for
+from load import Load
+
+INFER = "/v2/models/digits/infer"
+
+
+def assert_only(load, *outcomes):
+    assert set(load.outcomes) <= set(outcomes) and not load.wrong, (load.outcomes, load.wrong[:3])
+
+
+def assert_nothing_left(sluice, connections=True):
+    """No request, row, octet or connection is still held."""
+    names = ["in_flight", "queue_rows", "running_rows"] + ["connections"] * connections
+    for name in names:
+        wait_for(lambda n=name: sluice.metric("sluice_" + n) == 0, 15, f"{name} 0")
+
+
+def assert_serves(sluice):
+    with httpx.Client(base_url=sluice.url, timeout=30) as client:
+        wait_for(lambda: client.post(INFER, content=GOOD_BODY).status_code == 200, 30, "an answer")
+
+
+# ---- workers ---------------------------------------------------------------------------------------
+
+
+def test_a_worker_killed_under_load(start):
+    """Row 135: each request gets a right answer or a clear 503; the worker comes back; the counts are right."""
+    sluice = start()
+    with Load(sluice.port, h1=4, h2=2) as load:
+        for n in range(3):
+            load.wait(400)
+            os.kill(sluice.find("worker_started")[-1]["pid"], signal.SIGKILL)
+            sluice.wait_event("worker_listening", count=n + 2)
+        load.wait(400)
+    assert_only(load, 200, 503)
+    deaths = sluice.find("worker_exited")
+    assert [e["signal"] for e in deaths] == [9, 9, 9]
+    assert_nothing_left(sluice)
+    assert sluice.metric("sluice_requests_total", model="digits", status="ok") == load.outcomes[200]
+    assert sluice.metric("sluice_requests_total", model="digits") == load.answers
+    assert sluice.stop() == 0
+
+
+def test_one_of_two_workers_killed_under_load(start):
+    """The other one answers all."""
+    sluice = start(replicas=2)
+    wait_for(lambda: sluice.metric("sluice_ready_replicas", model="digits") == 2)
+    with Load(sluice.port, h1=4, h2=2) as load:
+        load.wait(400)
+        os.kill(sluice.find("worker_started")[-1]["pid"], signal.SIGKILL)
+        load.wait(400)
+        sluice.wait_event("worker_listening", count=3)
+    assert_only(load, 200)
+
+
+def test_a_worker_that_hangs(start):
+    """504 at the deadline; its connection is replaced, and it serves again when it wakes."""
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3')
+    pid = sluice.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        short = infer_body([SAMPLES[0]["input"]], parameters={"timeout": 300000})
+        with httpx.Client(base_url=sluice.url, timeout=30) as client:
+            begun = time.monotonic()
+            answers = [client.post(INFER, content=short) for _ in range(2)]
+            assert [a.status_code for a in answers] == [504, 504] and time.monotonic() - begun < 10
+            assert "deadline" in answers[0].json()["error"]
+            wait_for(lambda: sluice.metric("sluice_events_total", event="suspect") >= 1)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert_serves(sluice)
+    assert not sluice.find("worker_exited")
+    assert_nothing_left(sluice)
+
+
+def test_a_worker_that_hangs_between_requests(start):
+    """Probes find it; requests are refused with 503 rather than kept until their deadline."""
+    sluice = start(health='interval = "50ms" timeout = "200ms" failures = 2')
+    pid = sluice.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        sluice.wait_event("worker_down")
+        with httpx.Client(base_url=sluice.url, timeout=30) as client:
+            answer = client.post(INFER, content=GOOD_BODY)
+            assert answer.status_code == 503 and "retry-after" in answer.headers, answer.text
+            assert client.get("/v2/health/ready").status_code == 503
+            assert client.get("/v2/health/live").status_code == 200
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert_serves(sluice)
+
+
+# ---- the gateway process -----------------------------------------------------------------------------
+
+
+def test_the_gateway_killed_under_load(start):
+    """A new one answers on the same port; the worker is not started again; what was lost is told as lost."""
+    sluice = start()
+    worker = sluice.worker_pid()
+    with Load(sluice.port, h1=4, h2=2) as load:
+        for n in range(3):
+            load.wait(300)
+            os.kill(sluice.find("ready")[-1]["pid"], signal.SIGKILL)
+            sluice.wait_event("ready", count=n + 2)
+        load.wait(300)
+    assert_only(load, 200, 503, "lost", "again", "refused")
+    assert [e["pid"] for e in sluice.find("worker_started")] == [worker] and not gone(worker)
+    assert sluice.metric("sluice_gateway_restarts_total") == 3
+    assert_nothing_left(sluice)
+    assert sluice.stop() == 0
+
+
+def test_a_gateway_that_stands_still_and_wakes(start):
+    """Row 144: SIGSTOP for 3 s, below the watchdog: what was sent meanwhile is answered."""
+    sluice = start()
+    pid = sluice.gateway_pid()
+    with httpx.Client(base_url=sluice.url, timeout=30) as client, Wire(sluice.port, 30) as wire:
+        assert client.post(INFER, content=GOOD_BODY).status_code == 200
+        os.kill(pid, signal.SIGSTOP)
+        wire.send(post())
+        threading.Event().wait(3)
+        os.kill(pid, signal.SIGCONT)
+        assert wire.read_answers(1)[0][0] == 200
+        assert client.post(INFER, content=GOOD_BODY).status_code == 200
+    assert sluice.gateway_pid() == pid and len(sluice.find("ready")) == 1
+
+
+def test_a_gateway_that_stands_still_for_good(start):
+    """The watchdog ends it and another takes its place."""
+    sluice = start(top='watchdog = "2s"')
+    os.kill(sluice.gateway_pid(), signal.SIGSTOP)
+    sluice.wait_event("gateway_stuck", timeout=30)
+    sluice.wait_event("ready", count=2, timeout=30)
+    assert_serves(sluice)
+
+
+# ---- the keeper ------------------------------------------------------------------------------------
+
+
+def test_a_killed_keeper_takes_all_with_it(start):
+    sluice = start(replicas=2)
+    children = [sluice.gateway_pid()] + [e["pid"] for e in sluice.find("worker_started")]
+    assert len(children) == 3
+    sluice.kill(signal.SIGKILL)
+    for pid in children:
+        wait_for(lambda p=pid: gone(p), 10, f"the end of {pid}")
+    sluice.wait()
+
+
+@pytest.mark.parametrize("h1, h2", [(6, 0), (0, 3)])
+def test_drain_under_load_loses_nothing(start, h1, h2):
+    """Row 137: SIGTERM; clients that honour `connection: close` and GOAWAY lose no request; exit 0."""
+    sluice = start()
+    with Load(sluice.port, h1=h1, h2=h2, until_refused=True) as load:
+        load.wait(500)
+        assert sluice.stop() == 0
+    assert_only(load, 200, "again", "refused")
+
+
+def test_drain_waits_for_what_runs(start):
+    """A request that is with a slow worker is answered before the end."""
+    sluice = start(limits='header_timeout = "2s"')
+    pid = sluice.worker_pid()
+    with Wire(sluice.port, 30) as wire, Wire(sluice.port, 30) as idle:
+        os.kill(pid, signal.SIGSTOP)
+        wire.send(post(close=False))
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+        sluice.kill(signal.SIGTERM)
+        sluice.wait_event("draining")
+        wait_for(lambda: refuses(sluice.port), 10, "the end of listening")
+        os.kill(pid, signal.SIGCONT)
+        status, fields, _ = wire.read_answers(1)[0]
+        assert status == 200 and fields["connection"] == "close"
+        assert wire.read_until_closed().closed and idle.read_until_closed().closed
+    assert sluice.wait() == 0
+
+
+def refuses(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_a_second_sigterm_cuts(start):
+    sluice = start()
+    pid = sluice.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    with Wire(sluice.port, 30) as wire:
+        wire.send(post())
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+        sluice.kill(signal.SIGTERM)
+        sluice.wait_event("draining")
+        sluice.kill(signal.SIGTERM)
+        sluice.wait(20)
+        sluice.wait_event("cut")
+        assert wire.read_until_closed().closed
+    assert gone(pid)
+
+
+# ---- clients that leave ----------------------------------------------------------------------------
+
+
+def reset(wire):
+    """Closes with RST: nothing that lies in our buffers is sent, nothing more is taken."""
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wire.socket.close()
+
+
+MANY_ROWS = infer_body([SAMPLES[i % 20]["input"] for i in range(64)])
+
+
+def leave_mid_head(wire):
+    wire.send(post()[:60])
+
+
+def leave_mid_body(wire):
+    wire.send(post(MANY_ROWS)[:9000])
+
+
+def leave_at_once(wire):
+    wire.send(post(MANY_ROWS))
+
+
+def leave_mid_answer(wire):
+    """Many long answers are owed and one read is made."""
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    wire.send(post(MANY_ROWS, close=False) * 8)
+    wire.take(10)
+
+
+def leave_politely(wire):
+    wire.send(post(MANY_ROWS))
+    wire.socket.shutdown(socket.SHUT_WR)
+
+
+WAYS = (leave_mid_head, leave_mid_body, leave_at_once, leave_mid_answer, leave_politely)
+
+
+def leave_in_all_ways(sluice, rounds):
+    for i in range(rounds):
+        for way in WAYS:
+            wire = Wire(sluice.port)
+            way(wire)
+            reset(wire) if i % 2 else wire.socket.close()
+
+
+def test_clients_that_leave(start):
+    """Mid-head, mid-body, mid-answer, by RST and by FIN: nothing is left of them."""
+    sluice = start(limits='header_timeout = "1s" body_timeout = "1s"')
+    pid = sluice.gateway_pid()
+    leave_in_all_ways(sluice, 60)
+    assert_nothing_left(sluice)
+    before = memory_kib(pid)
+    leave_in_all_ways(sluice, 120)
+    assert_nothing_left(sluice)
+    assert memory_kib(pid) < before + 4096
+    assert_serves(sluice)
+    assert sluice.gateway_pid() == pid and len(sluice.find("ready")) == 1
+
+
+def test_clients_that_leave_while_the_worker_hangs(start):
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3')
+    pid = sluice.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    wires = [Wire(sluice.port).send(post(close=False)) for _ in range(50)]
+    try:
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 50)
+        for i, wire in enumerate(wires):
+            reset(wire) if i % 2 else wire.socket.close()
+        assert_nothing_left(sluice)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert sluice.metric("sluice_requests_total", status="client_gone") == 50
+    assert_serves(sluice)
+
+
+# ---- the machine -----------------------------------------------------------------------------------
+
+
+def test_a_full_disk_under_the_access_log(start):
+    """Row 140: requests go on; the errors are counted."""
+    sluice = start(log="/dev/full")
+    with Load(sluice.port, h1=2, h2=1) as load:
+        load.wait(500)
+    assert_only(load, 200)
+    wait_for(lambda: sluice.metric("sluice_log_errors_total", log="access") > 0)
+    assert sluice.stop() == 0
+
+
+def cpu_seconds(pid):
+    words = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_no_more_descriptors(start):
+    """Row 83: accepting pauses without a spin, and goes on when there are descriptors again."""
+    sluice = start(limits_before=["prlimit", "--nofile=64:64"])
+    pid = sluice.gateway_pid()
+    wires = [Wire(sluice.port, 30) for _ in range(120)]
+    wait_for(lambda: sluice.metric("sluice_accept_paused_total") > 0)
+    before = cpu_seconds(pid)
+    threading.Event().wait(1)
+    assert cpu_seconds(pid) - before < 0.5
+    for wire in wires[:100]:
+        wire.socket.close()
+    for wire in wires[100:]:
+        assert wire.send(post()).read_answers(1, 30)[0][0] == 200
+        wire.socket.close()
+    assert_serves(sluice)
+    assert_nothing_left(sluice)
