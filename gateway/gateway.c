@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -307,14 +308,34 @@ static bool build_config(struct gateway *g)
     return refuse(g, g->boot->config_path, errors.error[0].text);
 }
 
+#define FDS_AT_HAND 16 // operators, log files that are opened again, certificates
+
+// limits.max_connections, or less if descriptors are fewer: what we need ourselves is never a client's,
+// so that the operators' listener answers and workers are connected to when clients have all the rest.
+static unsigned connections_bound(const struct gateway *g)
+{
+    const struct config *c = g->config;
+    struct rlimit files;
+    int lowest = dup(STDERR_FILENO); // the lowest free one: so many are open
+    if (lowest < 0 || getrlimit(RLIMIT_NOFILE, &files) != 0)
+        return c->limits.max_connections;
+    close(lowest);
+    uint64_t workers = 0;
+    for (unsigned i = 0; i < c->worker_count; i++)
+        workers += c->workers[i].address_count + c->workers[i].replicas;
+    uint64_t ours = (uint64_t)lowest + FDS_AT_HAND + g->loops.n * (workers + c->listen_count);
+    uint64_t left = files.rlim_cur > ours ? files.rlim_cur - ours : 1;
+    return left < c->limits.max_connections ? (unsigned)left : c->limits.max_connections;
+}
+
 static bool build(struct gateway *g)
 {
     if (!build_config(g) || !build_loops(g) || !build_log(g))
         return false;
     set_limits(g);
     g->connections =
-        server_budget_new(g->config->limits.max_connections,
-                          g->config->limits.max_connections_per_address, rand_u64(&g->main.rand));
+        server_budget_new(connections_bound(g), g->config->limits.max_connections_per_address,
+                          rand_u64(&g->main.rand));
     g->fronts = mem_zalloc(g->config->listen_count * sizeof(*g->fronts));
     if (!g->connections || !g->fronts)
         return refuse(g, "listeners", "out of memory");
