@@ -178,6 +178,19 @@ void json_w_key(struct json_writer *w, struct view key)
     w->comma = false;
 }
 
+void json_w_name(struct json_writer *w, struct view name)
+{
+    char *at = begin(w, name.n + 3);
+    if (!at)
+        return;
+    w->comma = false;
+    at[0] = '"';
+    memcpy(at + 1, name.p, name.n);
+    at[name.n + 1] = '"';
+    at[name.n + 2] = ':';
+    buffer_commit(w->out, name.n + 3);
+}
+
 void json_w_i64(struct json_writer *w, int64_t v)
 {
     char *at = begin(w, NUMBER_ROOM);

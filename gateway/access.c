@@ -42,13 +42,13 @@ static void put_string(struct json_writer *w, const char *key, struct view v)
         return;
     if (v.n > ACCESS_FIELD_MAX)
         v.n = ACCESS_FIELD_MAX;
-    json_w_key(w, view_str(key));
+    json_w_name(w, view_str(key));
     json_w_string(w, v);
 }
 
 static void put_number(struct json_writer *w, struct view key, uint64_t v)
 {
-    json_w_key(w, key);
+    json_w_name(w, key);
     json_w_u64(w, v);
 }
 
@@ -77,7 +77,7 @@ bool access_format(struct buffer *out, const struct access_entry *e)
     struct json_writer w;
     json_write(&w, out);
     json_w_object(&w);
-    json_w_key(&w, VIEW("time"));
+    json_w_name(&w, VIEW("time"));
     json_w_string(&w, view_of(time, access_time(time, e->wall_us)));
     put_string(&w, "id", e->request_id);
     put_string(&w, "protocol", view_str(e->protocol));
@@ -93,7 +93,7 @@ bool access_format(struct buffer *out, const struct access_entry *e)
     put_number(&w, VIEW("total_us"), e->total_us);
     put_number(&w, VIEW("loop"), e->loop);
     if (!e->whole) {
-        json_w_key(&w, VIEW("cut"));
+        json_w_name(&w, VIEW("cut"));
         json_w_bool(&w, true);
     }
     json_w_object_end(&w);

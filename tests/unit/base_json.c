@@ -503,7 +503,7 @@ static void write_everything(struct json_writer *w)
     json_w_object(w);
     json_w_object_end(w);
     json_w_array_end(w);
-    json_w_key(w, VIEW("s"));
+    json_w_name(w, VIEW("s"));
     json_w_string(w, VIEW("\x01\b\f\n\r\t\"\\/\x7f\xc3\xa9\xff\xed\xa0\x80z"));
     json_w_key(w, VIEW("f"));
     static const char floats[] = "x\0\0\x80\x3f\0\0\x20\xc1\0\0\xc0\x7f"; // from an odd address
