@@ -8,17 +8,17 @@
 
 #define EXTRA 4 // headers beside the metadata: content-type, retry-after, allow, accept-encoding
 
+// body: the exchange's, or static.
 static void give(struct api *a, struct exchange *ex, unsigned status,
                  const struct http_header *headers, unsigned n_headers, struct view body,
                  const struct http_header *trailers, unsigned n_trailers, uint64_t now_us)
 {
-    struct view copy = arena_copy(&ex->arena, body);
-    struct http_seg seg = {(const uint8_t *)copy.p, copy.n, NULL};
+    struct http_seg seg = {(const uint8_t *)body.p, body.n, NULL};
     struct http_response r = {.status = (uint16_t)status,
                               .headers = headers,
                               .n_headers = n_headers,
                               .body = &seg,
-                              .n_body = copy.n ? 1 : 0, // out of memory: the status says enough
+                              .n_body = body.n ? 1 : 0,
                               .trailers = trailers,
                               .n_trailers = n_trailers};
     a->respond(ex, &r, now_us);
@@ -82,9 +82,10 @@ static void error_rest(struct api *a, struct exchange *ex, const struct api_call
     buffer_reset(&a->scratch);
     if (!oip_rest_error(&a->scratch, e->text))
         buffer_reset(&a->scratch);
-    give(a, ex, status_table[e->status].http, headers, n + meta->n_headers,
-         buffer_view(&a->scratch), NULL, 0, now_us);
+    // Out of memory: the status says enough.
+    struct view body = arena_copy(&ex->arena, buffer_view(&a->scratch));
     buffer_reset(&a->scratch);
+    give(a, ex, status_table[e->status].http, headers, n + meta->n_headers, body, NULL, 0, now_us);
 }
 
 void api_answer_error(struct api *a, struct exchange *ex, const struct api_call *call,
@@ -109,18 +110,18 @@ static void give_scratch(struct api *a, struct exchange *ex, const struct api_ca
     struct http_header type = {VIEW("content-type"),
                                call->grpc ? VIEW("application/grpc") : VIEW("application/json")};
     struct http_header trailer = {VIEW("grpc-status"), VIEW("0")};
-    struct view body = buffer_view(&a->scratch);
-    if (!ok) {
+    if (ok && call->grpc) {
+        uint32_t n = __builtin_bswap32((uint32_t)(buffer_len(&a->scratch) - 5));
+        memcpy(a->scratch.data + a->scratch.at + 1, &n, sizeof(n));
+    }
+    struct view written = buffer_view(&a->scratch), body = arena_copy(&ex->arena, written);
+    buffer_reset(&a->scratch);
+    if (!ok || (written.n && !body.p)) { // an answer without its body would be taken for one
         error_set(&e, STATUS_UNAVAILABLE, "out of memory");
         api_answer_error(a, ex, call, &e, 0, NULL, now_us);
         return;
     }
-    if (call->grpc) {
-        uint32_t n = __builtin_bswap32((uint32_t)(body.n - 5));
-        memcpy(a->scratch.data + a->scratch.at + 1, &n, sizeof(n));
-    }
     give(a, ex, call->grpc ? 200 : status, &type, 1, body, &trailer, call->grpc ? 1 : 0, now_us);
-    buffer_reset(&a->scratch);
 }
 
 // The buffer to write into, with room for the frame.
