@@ -4,7 +4,7 @@ void pb_read(struct pb_reader *r, struct view message)
 {
     *r = (struct pb_reader){0};
     r->at = (const uint8_t *)message.p;
-    r->end = r->at + message.n;
+    r->end = message.n ? r->at + message.n : r->at; // NULL takes no addition
 }
 
 static bool fail(struct pb_reader *r, const char *what)

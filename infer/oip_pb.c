@@ -3,7 +3,9 @@
 
 bool oip_utf8(struct view v)
 {
-    for (const char *p = v.p, *end = v.p + v.n; v.n && p < end;) {
+    if (v.n == 0) // .p may be NULL, to which nothing may be added
+        return true;
+    for (const char *p = v.p, *end = v.p + v.n; p < end;) {
         unsigned n = json_utf8_length(p, end);
         if (n == 0)
             return false;
