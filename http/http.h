@@ -141,6 +141,8 @@ void http_conn_eof(struct http_conn *c,
                    uint64_t now_us); // peer closed its half: gone (nginx's rule)
 bool http_conn_wants_read(
     const struct http_conn *c); // false: backpressure (pipelining bound, ACK queue…)
+// Octets of a request (HTTP/2: of the beginning) have come, and more of it must follow.
+bool http_conn_midway(const struct http_conn *c);
 // What to send now: fills iov, returns how many; 0: nothing. Then say how many octets were taken.
 int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t now_us);
 void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us);

@@ -192,6 +192,11 @@ uint64_t http_conn_deadline(const struct http_conn *c)
     return at;
 }
 
+bool http_conn_midway(const struct http_conn *c)
+{
+    return !c->done && (c->head_since_us > 0 || reads_body(c));
+}
+
 static void give_up(struct http_conn *c)
 {
     c->done = true;

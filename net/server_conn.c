@@ -127,6 +127,12 @@ static bool wants_read(struct sock *s)
     return c->state != CONN_OPEN || http_conn_wants_read(c->http);
 }
 
+static bool expects_more(struct sock *s)
+{
+    struct conn *c = conn_of(s);
+    return c->state != CONN_OPEN || http_conn_midway(c->http);
+}
+
 static void on_eof(struct sock *s)
 {
     struct conn *c = conn_of(s);
@@ -188,6 +194,7 @@ static const struct sock_ops conn_ops = {
     .sent = sent,
     .on_flushed = on_flushed,
     .wants_read = wants_read,
+    .expects_more = expects_more,
 };
 
 // ---- beginning -----------------------------------------------------------------------------------------

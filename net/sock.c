@@ -30,10 +30,6 @@ static enum outcome read_plain(struct sock *s, size_t *n, const char **why)
     while (got < 0 && errno == EINTR);
     if (got > 0) {
         *n = (size_t)got;
-        // A short read has emptied the queue: the next octet makes a new edge. Not so the FIN that came
-        // together with this one's edge.
-        if (*n < LOOP_SCRATCH && !s->hup)
-            s->readable = false;
         return GOT;
     }
     s->readable = false;
@@ -96,6 +92,11 @@ static void pump(struct sock *s)
         taken += s->tls && s->readable ? LOOP_SCRATCH : n;
         s->bytes_in += n;
         s->ops->on_data(s, s->loop->scratch, n);
+        // A short read has emptied the queue: the next octet makes a new edge. Not so the FIN or the
+        // reset that came together with this one's edge.
+        if (!s->tls && n < LOOP_SCRATCH && !s->hup && s->ops->expects_more &&
+            !s->ops->expects_more(s))
+            s->readable = false;
     }
 }
 

@@ -31,6 +31,10 @@ struct sock_ops {
     // closing.
     void (*on_flushed)(struct sock *s, bool drained);
     bool (*wants_read)(struct sock *s); // NULL: always. False pauses; sock_resume goes on.
+    // After on_data, plain sockets: may more of the same be at hand? False saves a read that would find
+    // nothing, at a price: a reset that came together with these octets is seen with the next write only
+    // (libevent does not tell it from readiness). NULL: always read until there is nothing.
+    bool (*expects_more)(struct sock *s);
 };
 
 struct sock {
