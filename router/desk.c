@@ -44,6 +44,7 @@ static void give_back(struct desk *d, struct ticket *t, struct effects *fx)
 {
     invariant(t->place == PLACE_NONE);
     t->batch = NULL;
+    d->suspects -= t->deaths > 0;
     fx_post(fx, &t->lend, MSG_BACK, d->home, t->origin);
 }
 
@@ -306,6 +307,7 @@ static void survive(struct desk *d, struct batch *b, uint64_t now_us, struct eff
     for (uint32_t i = 0; i < b->n; i++) {
         struct ticket *t = b->tickets[i];
         t->alone = true;
+        d->suspects += t->deaths == 0;
         if (++t->deaths >= 2) {
             fx_note(fx, NOTE_POISON, d->model, 0, t->request->batch_key.lo);
             fail_ticket(d, t, STATUS_POISON, "two workers died while they computed this request",

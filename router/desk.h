@@ -57,6 +57,9 @@ struct desk {
     struct batch *sent;                // SENT and RECALLED
     struct batch *spare;
     uint32_t running_rows;
+    // Tickets at home that were aboard when a worker died. While there are any, a replica gets one batch
+    // at a time: else the second death would prove nothing against those that run beside the guilty one.
+    uint32_t suspects;
     uint64_t wake_us; // what was asked for; UINT64_MAX: nothing
     void *user;       // the doer's
 };

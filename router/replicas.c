@@ -24,7 +24,8 @@ static bool serves(const struct replica *r, struct view version)
 
 static bool has_credit(const struct desk *d, const struct replica *r, uint64_t now_us)
 {
-    return r->up && r->batches < d->model->rules.pipeline && now_us >= r->not_before_us;
+    uint32_t most = d->suspects > 0 ? 1 : d->model->rules.pipeline;
+    return r->up && r->batches < most && now_us >= r->not_before_us;
 }
 
 bool replicas_serve(const struct desk *d, struct view version, bool with_credit, uint64_t now_us)
