@@ -521,6 +521,12 @@ void worker_suspect(struct worker *w, const char *why)
         give_up(w, why);
 }
 
+const struct model_metadata *worker_model(struct worker *w, struct view name)
+{
+    const struct served *m = find_model(w, name);
+    return m && m->told ? &m->meta : NULL;
+}
+
 struct http_call *worker_infer(struct worker *w, const struct http_seg *segs, unsigned n,
                                uint64_t timeout_us, void *user)
 {

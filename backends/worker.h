@@ -66,6 +66,9 @@ struct http_call *worker_infer(struct worker *w, const struct http_seg *segs, un
 // on_infer_end(CALL_CANCELLED) follows.
 void worker_cancel(struct worker *w, struct http_call *call);
 
+// What it said of this model on this connection; NULL: nothing. Valid until on_model_gone or on_down.
+const struct model_metadata *worker_model(struct worker *w, struct view name);
+
 struct worker_stats {
     uint64_t connects, losses, probes, probe_failures, calls;
     unsigned in_flight;

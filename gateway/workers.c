@@ -172,8 +172,47 @@ void workers_suspect(struct part *p, unsigned id)
     worker_suspect(p->links[id]->worker, "no answer by the deadline");
 }
 
+static const struct tensor *find_tensor(const struct tensor *tensors, unsigned n, struct view name)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (view_eq(tensors[i].name, name))
+            return &tensors[i];
+    }
+    return NULL;
+}
+
+static bool shape_agrees(const struct tensor *said, const struct tensor *got)
+{
+    bool same = said->rank == got->rank && said->dtype == got->dtype;
+    for (unsigned k = 0; same && k < got->rank; k++)
+        same = said->shape[k] < 0 || said->shape[k] == got->shape[k];
+    return same;
+}
+
+// Is this an answer of the model that the worker described: every output one of its outputs, of their
+// datatype and shape, and none missing that was asked for? Whoever describes no outputs is believed.
+static bool agrees(const struct model_metadata *m, const struct infer_request *q,
+                   const struct answer *a, struct error *e)
+{
+    if (!m || m->n_outputs == 0)
+        return true;
+    for (unsigned i = 0; i < a->n_outputs; i++) {
+        const struct tensor *said = find_tensor(m->outputs, m->n_outputs, a->outputs[i].name);
+        if (!said || !shape_agrees(said, &a->outputs[i]))
+            return error_set(e, STATUS_BAD_ANSWER,
+                             "the worker's output %u is not one of model %.*s", i,
+                             VIEW_ARG(m->name));
+    }
+    for (unsigned i = 0; i < q->n_outputs; i++) {
+        if (!find_tensor(a->outputs, a->n_outputs, q->outputs[i].name))
+            return error_set(e, STATUS_BAD_ANSWER, "the worker left out output %u", i);
+    }
+    return a->n_outputs > 0 || error_set(e, STATUS_BAD_ANSWER, "the worker answered no outputs");
+}
+
 static void on_answered(struct part *p, struct batch *b, struct http_call *call)
 {
+    struct worker *w = p->links[b->replica]->worker;
     struct error e = {0};
     struct answer *a;
     if (call->grpc_status > 0) {
@@ -191,6 +230,9 @@ static void on_answered(struct part *p, struct batch *b, struct http_call *call)
     } else if (!oip_grpc_read_answer(block, message, asked_rows(b), &a, &e)) {
         block_unref(block);
         e.status = STATUS_BAD_ANSWER;
+        fail(p, b, FAIL_MALFORMED, &e);
+    } else if (!agrees(worker_model(w, b->model->name), b->tickets[0]->request, a, &e)) {
+        block_unref(a->block);
         fail(p, b, FAIL_MALFORMED, &e);
     } else {
         b->call = NULL;
