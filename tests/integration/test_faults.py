@@ -9,7 +9,7 @@ import time
 
 import httpx
 import pytest
-from harness import GOOD_BODY, SAMPLES, Wire, gone, infer_body, memory_kib, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, Wire, gone, infer_body, memory_kib, post, wait_for
 from load import Load
 
 INFER = "/v2/models/digits/infer"
@@ -266,7 +266,7 @@ def test_clients_that_leave(start):
     before = memory_kib(pid)
     leave_in_all_ways(sluice, 120)
     assert_nothing_left(sluice)
-    assert memory_kib(pid) < before + 4096
+    assert SANITIZED or memory_kib(pid) < before + 4096  # freed memory is kept back by AddressSanitizer
     assert_serves(sluice)
     assert sluice.gateway_pid() == pid and len(sluice.find("ready")) == 1
 

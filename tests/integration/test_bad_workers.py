@@ -1,0 +1,339 @@
+"""Workers that answer wrongly, late, never, or with something that is no answer: what the client is told."""
+import json
+import pathlib
+import struct
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import fake_worker
+import httpx
+import pytest
+from fake_worker import BEHAVIOUR, FINE, HEAD, POISON, RawWorker, answer_well, message, speak_h2
+from harness import Program, Sluice, configuration, free_port, wait_for
+
+FAKE = pathlib.Path(fake_worker.__file__)
+
+
+def body(*rows, **parameters):
+    data = [v for row in rows for v in row]
+    tensor = {"name": "x", "shape": [len(rows), 2], "datatype": "FP32", "data": data}
+    return json.dumps({"inputs": [tensor], "parameters": parameters}).encode()
+
+
+def ask(sluice, model, *rows, timeout_us=10000000):
+    rows = rows or ([1, 2],)
+    url = f"{sluice.url}/v2/models/{model}/infer"
+    return httpx.post(url, content=body(*rows, timeout=timeout_us), timeout=30)
+
+
+def is_right(answer, *rows):
+    want = [2 * v for row in rows or ([1, 2],) for v in row]
+    return answer.status_code == 200 and answer.json()["outputs"][0]["data"] == want
+
+
+def ask_at_once(sluice, model, rows):
+    with ThreadPoolExecutor(len(rows)) as pool:
+        return list(pool.map(lambda row: ask(sluice, model, row), rows))
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory):
+    """One gateway before one fake worker that has every behaviour but death."""
+    port = free_port()
+    models = [m for m in BEHAVIOUR if m != "poison_dies"]
+    with Program([sys.executable, FAKE, "--listen", f"127.0.0.1:{port}", *models]) as worker:
+        worker.wait_event("up", timeout=30)
+        rules = "\n".join(f'model "{m}" {{ batch {{ max_wait = "200ms" preferred = {{4}} }} }}' for m in models)
+        config = configuration(
+            tmp_path_factory.mktemp("bad"),
+            addresses=[f"grpc://127.0.0.1:{port}"],
+            models=rules,
+            limits='max_answer = "1MiB"',
+            health='interval = "60s" timeout = "60s" failures = 3',
+        )
+        with Sluice(config, wait_models=("good",)) as sluice:
+            sluice.worker = worker
+            yield sluice
+            assert sluice.stop() == 0, sluice.text
+        worker.kill(9)
+
+
+def test_the_fake_worker_can_be_good(bad):
+    assert is_right(ask(bad, "good")) and is_right(ask(bad, "single"))
+    answers = ask_at_once(bad, "good", [[i, i + 1] for i in range(4)])
+    assert all(is_right(a, [i, i + 1]) for i, a in enumerate(answers))
+
+
+WRONG = ["more_rows", "fewer_rows", "no_rank", "short_data", "negative_shape", "wrapping_shape", "wrong_type"]
+WRONG += ["wide_rows", "wrong_name", "no_outputs", "garbage", "empty", "huge"]
+
+
+@pytest.mark.parametrize("rows", [1, 4])
+@pytest.mark.parametrize("model", WRONG)
+def test_a_wrong_answer_is_502_and_counted(bad, model, rows):
+    before = bad.metric("sluice_requests_total", model=model, status="bad_answer")
+    answers = ask_at_once(bad, model, [[i, i] for i in range(rows)])
+    assert [a.status_code for a in answers] == [502] * rows, answers[0].text
+    assert answers[0].json()["error"]
+    assert bad.metric("sluice_requests_total", model=model, status="bad_answer") == before + rows
+    assert is_right(ask(bad, "good"))  # the connection is as good as before
+
+
+@pytest.mark.parametrize("model, status", [("exhausted", 503), ("blames", 400), ("crashes_inside", (500, 502, 503))])
+def test_a_worker_that_says_no(bad, model, status):
+    answer = ask(bad, model)
+    assert answer.status_code in (status if isinstance(status, tuple) else (status,)), answer.text
+    if model == "blames":
+        assert "not by me" in answer.json()["error"]
+    assert is_right(ask(bad, "good"))
+
+
+def test_a_worker_that_is_unavailable(bad):
+    """UNAVAILABLE of one model is 503 within the deadline."""
+    answer = ask(bad, "refuses", timeout_us=2000000)
+    assert answer.status_code in (503, 504), answer.text
+
+
+def test_only_the_guilty_row_fails(bad):
+    """Row 104: the batch is halved until the poisoned request is alone."""
+    rows = [[i, i] for i in range(8)]
+    rows[5] = [POISON, 0]
+    answers = ask_at_once(bad, "poison_error", rows)
+    for i, a in enumerate(answers):
+        assert a.status_code == 500 if i == 5 else is_right(a, rows[i]), (i, a.text)
+    assert "a row that I cannot compute" in answers[5].json()["error"]
+    assert bad.metric("sluice_events_total", model="poison_error", event="halved") >= 1
+
+
+def test_a_slow_worker_within_the_deadline(bad):
+    assert is_right(ask(bad, "slow", timeout_us=20000000))
+
+
+def test_a_call_that_hangs(bad):
+    """504 at the deadline, told by our own clock; the members that have time are not harmed (row 103)."""
+    answer = ask(bad, "hangs", timeout_us=500000)
+    assert answer.status_code == 504
+    assert wait_for(lambda: is_right(ask(bad, "good")))
+    wait_for(lambda: bad.metric("sluice_in_flight") == 0)
+    wait_for(lambda: bad.metric("sluice_running_rows", model="hangs") == 0)
+
+
+def test_deadlines_that_cannot_be_met(bad):
+    """Row 103: 1 us is refused without a call to the worker; the others in the batch are answered."""
+    with ThreadPoolExecutor(8) as pool:
+        short = [pool.submit(ask, bad, "good", timeout_us=1) for _ in range(4)]
+        long_ = [pool.submit(ask, bad, "good") for _ in range(4)]
+        assert [f.result().status_code for f in short] == [504] * 4
+        assert all(is_right(f.result()) for f in long_)
+
+
+def test_clients_that_leave_a_batch_harm_no_other(bad):
+    """Row 103: cancelled in mid batch."""
+    with ThreadPoolExecutor(8) as pool:
+        stays = [pool.submit(ask, bad, "slow", [i, 1]) for i in range(4)]
+        leaves = [pool.submit(httpx.post, f"{bad.url}/v2/models/slow/infer", content=body([1, 1]), timeout=0.1) for _ in range(4)]
+        assert all(isinstance(f.exception(), httpx.TimeoutException) for f in leaves)
+        assert all(is_right(f.result(), [i, 1]) for i, f in enumerate(stays))
+    wait_for(lambda: bad.metric("sluice_in_flight") == 0)
+
+
+# ---- workers that die ----------------------------------------------------------------------------------
+
+
+def test_a_request_that_kills(tmp_path):
+    """A second death is answered 500 poison, and it is not sent a third time; those that shared its batch
+    are answered."""
+    config = configuration(tmp_path, addresses=["grpc://127.0.0.1:1"], models='model "poison_dies" { batch { max_wait = "300ms" preferred = {4} } }')
+    command = f'command = {{"{sys.executable}", "{FAKE}", "poison_dies", "good"}}'
+    config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command))
+    with Sluice(config, wait_models=("good", "poison_dies")) as sluice:
+        rows = [[1, 1], [POISON, 2], [3, 3], [4, 4]]
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda row: ask(sluice, "poison_dies", row, timeout_us=60000000), rows))
+        assert answers[1].status_code == 500 and "two workers died" in answers[1].json()["error"], answers[1].text
+        for i in (0, 2, 3):
+            assert is_right(answers[i], rows[i]), (i, answers[i].text)
+        assert len(sluice.find("worker_exited")) == 2
+        assert sluice.metric("sluice_events_total", event="poison") == 1
+        assert sluice.find("poison"), sluice.text
+        assert sluice.stop() == 0
+
+
+# ---- octets that are no answer -------------------------------------------------------------------------
+
+
+def gateway_before(tmp_path, raw, **more):
+    more.setdefault("health", 'interval = "60s" timeout = "2s" failures = 3')
+    more.setdefault("limits", 'max_answer = "1MiB" deadline_default = "5s"')
+    return Sluice(configuration(tmp_path, addresses=[raw.address], **more), wait_models=())
+
+
+def dribble(s, c, stream, octets):
+    answer_well(s, c, stream, octets)
+    for octet in c.data_to_send():
+        s.sendall(bytes([octet]))
+
+
+def drop(s, c, stream, octets):
+    return True
+
+
+def rst_connection_mid_answer(s, c, stream, octets):
+    c.send_headers(stream, HEAD)
+    c.send_data(stream, message(octets)[:9])
+    s.sendall(c.data_to_send())
+    fake_worker.reset(s)
+    return True
+
+
+def fin_mid_answer(s, c, stream, octets):
+    c.send_headers(stream, HEAD)
+    c.send_data(stream, message(octets)[:9])
+    s.sendall(c.data_to_send())
+    return True
+
+
+def rst_stream_mid_answer(s, c, stream, octets):
+    c.send_headers(stream, HEAD)
+    c.send_data(stream, message(octets)[:9])
+    c.reset_stream(stream, 2)
+
+
+def no_trailers(s, c, stream, octets):
+    c.send_headers(stream, HEAD)
+    c.send_data(stream, message(octets), end_stream=True)
+
+
+def short_message(s, c, stream, octets):
+    c.send_headers(stream, HEAD)
+    c.send_data(stream, message(octets)[:-3])
+    c.send_headers(stream, FINE, end_stream=True)
+
+
+def two_messages(s, c, stream, octets):
+    c.send_headers(stream, HEAD)
+    c.send_data(stream, message(octets) * 2)
+    c.send_headers(stream, FINE, end_stream=True)
+
+
+def long_prefix(s, c, stream, octets):
+    c.send_headers(stream, HEAD)
+    c.send_data(stream, struct.pack(">BI", 0, 0xFFFFFFFF) + octets)
+    c.send_headers(stream, FINE, end_stream=True)
+
+
+def compressed(s, c, stream, octets):
+    c.send_headers(stream, HEAD)
+    c.send_data(stream, b"\x01" + message(octets)[1:])
+    c.send_headers(stream, FINE, end_stream=True)
+
+
+def not_grpc(s, c, stream, octets):
+    c.send_headers(stream, [(":status", "200"), ("content-type", "text/html")])
+    c.send_data(stream, b"<html>", end_stream=True)
+
+
+def http_500(s, c, stream, octets):
+    c.send_headers(stream, [(":status", "500")], end_stream=True)
+
+
+def storm_of_1xx(s, c, stream, octets):
+    block = b"\x08\x03103"  # :status without indexing, indexed name 8
+    frame = struct.pack(">I", len(block))[1:] + b"\x01\x04" + struct.pack(">I", stream) + block
+    s.sendall(frame * 2000)
+    answer_well(s, c, stream, octets)
+
+
+def huge_header(s, c, stream, octets):
+    block = b"\x88" + b"\x00\x01a\x7f\x81\x3e" + b"b" * 8192
+    first = struct.pack(">I", len(block))[1:] + b"\x01\x00" + struct.pack(">I", stream) + block
+    more = struct.pack(">I", 16000)[1:] + b"\x09\x00" + struct.pack(">I", stream) + b"c" * 16000
+    s.sendall(first + more * 64)
+
+
+def garbage_frames(s, c, stream, octets):
+    s.sendall(b"\xde\xad\xbe\xef" * 4096)
+
+
+def answer_twice(s, c, stream, octets):
+    answer_well(s, c, stream, octets)
+    s.sendall(c.data_to_send())
+    frame = struct.pack(">I", 4)[1:] + b"\x00\x01" + struct.pack(">I", stream) + b"more"
+    s.sendall(frame)
+
+
+@pytest.mark.parametrize(
+    "how, allowed",
+    [
+        (dribble, (200,)),
+        (answer_twice, (200,)),
+        (drop, (500, 502, 503)),
+        (rst_connection_mid_answer, (500, 502, 503)),
+        (fin_mid_answer, (500, 502, 503)),
+        (rst_stream_mid_answer, (500, 502, 503)),
+        (no_trailers, (502,)),
+        (short_message, (502,)),
+        (two_messages, (502,)),
+        (long_prefix, (502,)),
+        (compressed, (502,)),
+        (not_grpc, (502,)),
+        (http_500, (502, 503)),
+        (storm_of_1xx, (200, 500, 502, 503)),
+        (huge_header, (500, 502, 503)),
+        (garbage_frames, (500, 502, 503)),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_frames_that_are_no_answer(tmp_path, how, allowed):
+    """Row 84: 502 or 503 within the time-out, never a torn 200; afterwards a good worker is used again."""
+    good = threading.Event()
+
+    def on_infer(s, c, stream, octets):
+        return (answer_well if good.is_set() else how)(s, c, stream, octets)
+
+    with RawWorker(speak_h2(on_infer)) as raw, gateway_before(tmp_path, raw) as sluice:
+        sluice.wait_model("good")
+        answer = ask(sluice, "good")
+        assert answer.status_code in allowed, answer.text
+        assert answer.status_code != 200 or is_right(answer)
+        good.set()
+        wait_for(lambda: is_right(ask(sluice, "good")), 20, "a good answer")
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 0)
+        assert len(sluice.find("ready")) == 1
+
+
+def say(octets):
+    def talk(s, n):
+        s.sendall(octets)
+        while s.recv(65536):
+            pass
+
+    return talk
+
+
+def hush(s, n):
+    while s.recv(65536):
+        pass
+
+
+def flap(s, n):
+    fake_worker.reset(s)
+
+
+@pytest.mark.parametrize(
+    "talk",
+    [say(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n"), say(bytes(range(256)) * 64), say(b"\x16\x03\x01"), hush, flap],
+    ids=["http1", "garbage", "tls", "silent", "flapping"],
+)
+def test_a_port_that_is_no_worker(tmp_path, talk):
+    """Rows 84, 85: 503 for what needs it, no storm of connections."""
+    with RawWorker(talk) as raw, gateway_before(tmp_path, raw, loops=1) as sluice:
+        wait_for(lambda: raw.connections >= 2, 30, "a second try")
+        answer = ask(sluice, "good")
+        assert answer.status_code == 503 and "retry-after" in answer.headers
+        assert httpx.get(sluice.url + "/v2/health/live").status_code == 200
+        assert httpx.get(sluice.url + "/v2/health/ready").status_code == 503
+        before = raw.connections
+        threading.Event().wait(1)
+        assert raw.connections - before < 60
