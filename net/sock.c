@@ -22,11 +22,11 @@ static void fail(struct sock *s, const char *why)
 
 enum outcome { GOT, NOTHING, END, FAILED };
 
-static enum outcome read_plain(struct sock *s, size_t *n, const char **why)
+static enum outcome read_plain(struct sock *s, size_t room, size_t *n, const char **why)
 {
     ssize_t got;
     do
-        got = recv(s->fd, s->loop->scratch, LOOP_SCRATCH, 0);
+        got = recv(s->fd, s->loop->scratch, room, 0);
     while (got < 0 && errno == EINTR);
     if (got > 0) {
         *n = (size_t)got;
@@ -74,9 +74,9 @@ static void pump(struct sock *s)
             loop_defer(s->loop, &s->more);
             return;
         }
-        size_t n = 0;
+        size_t n = 0, room = LOOP_SCRATCH - taken;
         const char *why = NULL;
-        enum outcome o = s->tls ? read_tls(s, &n, &why) : read_plain(s, &n, &why);
+        enum outcome o = s->tls ? read_tls(s, &n, &why) : read_plain(s, room, &n, &why);
         if (o == NOTHING)
             return;
         if (o == FAILED) {
@@ -94,8 +94,7 @@ static void pump(struct sock *s)
         s->ops->on_data(s, s->loop->scratch, n);
         // A short read has emptied the queue: the next octet makes a new edge. Not so the FIN or the
         // reset that came together with this one's edge.
-        if (!s->tls && n < LOOP_SCRATCH && !s->hup && s->ops->expects_more &&
-            !s->ops->expects_more(s))
+        if (!s->tls && n < room && !s->hup && s->ops->expects_more && !s->ops->expects_more(s))
             s->readable = false;
     }
 }
