@@ -193,6 +193,30 @@ static void large(void **state)
     req = (struct infer_request){0};
 }
 
+// The last element of many cannot be said in JSON: one answer, the error, however far the steps had come.
+// The client that goes on the way leaves nothing behind.
+static void broken_late(void **state)
+{
+    const size_t n = 100000, each = 8;
+    char *octets = mem_must(n * each);
+    for (size_t i = 0; i < n; i++)
+        memcpy(octets + i * each, i + 1 < n ? "\4\0\0\0text" : "\4\0\0\0Zqx\xff", each);
+    struct tensor y = {VIEW("y"), DT_BYTES, 1, {(int64_t)n}, (const uint8_t *)octets, n * each};
+    take(&y, 1, 0);
+    struct api_call call = {.kind = API_INFER};
+    struct api_answer *more = NULL;
+    kit_ask("POST", "/");
+    assert_int_equal(
+        api_answer_infer(&kit_api, &kit_ex, &call, &req, &slice, &meta, 0, &more, &err), OIP_MORE);
+    api_answer_drop(more);
+    assert_int_equal(kit_said.calls, 0);
+    assert_true(answer() >= 3);
+    assert_int_equal(kit_said.status, 400);
+    assert_null(strstr(kit_body_text(), "Zqx"));
+    drop();
+    mem_free(octets);
+}
+
 static void metadata_of_an_answer(void **state)
 {
     meta = (struct answer_meta){.model = VIEW("m"),
@@ -302,9 +326,13 @@ static int close_kit(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_datatype),        cmocka_unit_test(no_json_form),
-        cmocka_unit_test(requested_outputs),     cmocka_unit_test(large),
-        cmocka_unit_test(metadata_of_an_answer), cmocka_unit_test(allocation_fails_anywhere),
+        cmocka_unit_test(every_datatype),
+        cmocka_unit_test(no_json_form),
+        cmocka_unit_test(requested_outputs),
+        cmocka_unit_test(large),
+        cmocka_unit_test(broken_late),
+        cmocka_unit_test(metadata_of_an_answer),
+        cmocka_unit_test(allocation_fails_anywhere),
     };
     return cmocka_run_group_tests(tests, open_kit, close_kit);
 }

@@ -1,33 +1,6 @@
-// Bodies become requests: JSON, binary tensors, raw binary, gRPC; plain and packed; in every step size; with
-// every allocation failing in turn.
-#include "api_kit.h"
-#include "infer/oip_grpc.h"
-#include <zlib.h>
-
-static struct api_call call;
-static struct infer_request req;
-static struct error err;
-static struct model_metadata meta;
-
-#define INFER "/v2/models/m/versions/3/infer"
-#define GRPC_INFER "/inference.GRPCInferenceService/ModelInfer"
-
-// What was asked is routed and decoded, max octets a step.
-static bool decode(size_t max)
-{
-    req = (struct infer_request){0};
-    err = (struct error){0};
-    if (api_route(&kit_ex, &call, &err) != API_INFER)
-        fail_msg("not an infer: %s", err.text);
-    struct api_decoder *d = api_decode_begin(&kit_ex, &call, &meta, &req);
-    assert_non_null(d);
-    enum oip_step s;
-    unsigned steps = 0;
-    while ((s = api_decode_step(d, max, &err)) == OIP_MORE)
-        assert_true(++steps < 100000);
-    api_decode_drop(d);
-    return s == OIP_DONE;
-}
+// REST bodies become requests: JSON, binary tensors, raw binary; plain and packed; in every step size; with every
+// allocation failing in turn (gRPC, too).
+#include "api_decode.h"
 
 static void ask_json(struct view body)
 {
@@ -44,35 +17,6 @@ static void ask_binary(struct view json, struct view tail, const char *length)
     ask_json(buffer_view(&b));
     buffer_deinit(&b);
     kit_add("inference-header-content-length", view_str(length));
-}
-
-static void ask_grpc(struct view message, uint8_t flag, const char *encoding)
-{
-    kit_ask("POST", GRPC_INFER);
-    kit_add("content-type", VIEW("application/grpc"));
-    if (encoding)
-        kit_add("grpc-encoding", view_str(encoding));
-    kit_send_message(message, flag);
-}
-
-static struct view gzipped(struct view v, uint8_t out[4096])
-{
-    z_stream z = {.next_in = (unsigned char *)(uintptr_t)v.p, .avail_in = (unsigned)v.n};
-    assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 31, 8, Z_DEFAULT_STRATEGY), Z_OK);
-    z.next_out = out;
-    z.avail_out = 4096;
-    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
-    size_t n = 4096 - z.avail_out;
-    deflateEnd(&z);
-    return view_of(out, n);
-}
-
-static void refused(size_t max, enum status status, const char *text)
-{
-    assert_false(decode(max));
-    assert_int_equal(err.status, status);
-    if (text)
-        assert_string_equal(err.text, text);
 }
 
 static const char json[] =
@@ -230,158 +174,6 @@ static void raw_binary(void **state)
     meta = (struct model_metadata){0};
 }
 
-// A gRPC message of two inputs, one raw content each.
-static struct view message(struct arena *a, const char *model, struct buffer *out)
-{
-    float values[] = {1, 2, 3, 4};
-    struct tensor in[] = {{VIEW("x"), DT_FP32, 2, {2, 2}, (const uint8_t *)values, sizeof(values)},
-                          {VIEW("s"), DT_BYTES, 1, {2}, (const uint8_t *)"\1\0\0\0a\0\0\0\0", 9}};
-    struct requested_output y = {VIEW("y"), true, 0};
-    struct infer_request r = {.model = view_str(model),
-                              .version = VIEW("3"),
-                              .id = VIEW("7"),
-                              .inputs = in,
-                              .n_inputs = 2,
-                              .outputs = &y,
-                              .n_outputs = 1};
-    const struct infer_request *one = &r;
-    struct oip_message m;
-    assert_true(oip_grpc_write_batch(a, &one, 1, 0, 900, &m));
-    for (unsigned i = 0; i < m.n; i++)
-        buffer_append(out, m.segs[i].p, m.segs[i].n);
-    return buffer_view(out);
-}
-
-static void grpc_plain_and_packed(void **state)
-{
-    uint8_t room[4096];
-    struct buffer b;
-    struct arena a;
-    arena_init(&a, 0);
-    buffer_init(&b);
-    struct view m = message(&a, "digits", &b), packed = gzipped(m, room);
-    for (unsigned k = 0; k < 4; k++) {
-        for (size_t max = 1; max < 300; max += 7) {
-            ask_grpc(k == 3 ? packed : m, k == 3, k == 1 ? "identity" : k >= 2 ? "gzip" : NULL);
-            kit_add("grpc-timeout", k & 1 ? VIEW("1m") : VIEW("500u"));
-            if (!decode(max))
-                fail_msg("%s", err.text);
-            assert_true(view_is(req.model, "digits") && view_is(req.version, "3"));
-            assert_true(view_is(req.id, "7"));
-            assert_int_equal(req.bytes, 16 + 9);
-            assert_int_equal(req.timeout_us, k & 1 ? 900 : 500); // the shorter of both
-            assert_int_equal(req.format, FORMAT_OIP_GRPC);
-        }
-    }
-    for (size_t n = 0; n < m.n; n++) { // cut inside the message, its frame in order
-        ask_grpc(view_of(m.p, n), 0, NULL);
-        if (decode(1 + n % 5))
-            assert_true(n >
-                        40); // at a field's end, before the raw contents: refused by their number
-    }
-    buffer_deinit(&b);
-    arena_deinit(&a);
-}
-
-// Row 100.
-static void grpc_frames(void **state)
-{
-    static const struct {
-        struct view body;
-        const char *encoding;
-        enum status status;
-    } rows[] = {
-        {{"", 0}, NULL, STATUS_INTERNAL},
-        {{"\0\0\0\0", 4}, NULL, STATUS_INTERNAL},
-        {{"\0\0\0\0\5abcd", 9}, NULL, STATUS_INTERNAL},        // longer than what came
-        {{"\0\0\0\0\3abcd", 9}, NULL, STATUS_INTERNAL},        // more behind it
-        {{"\0\0\0\0\0\0\0\0\0\0", 10}, NULL, STATUS_INTERNAL}, // two messages
-        {{"\0\xff\xff\xff\xff", 5}, NULL, STATUS_TOO_LARGE},
-        {{"\2\0\0\0\0", 5}, NULL, STATUS_INTERNAL},
-        {{"\xff\0\0\0\0", 5}, "gzip", STATUS_INTERNAL},
-        {{"\1\0\0\0\0", 5}, NULL, STATUS_INTERNAL}, // compressed, without an encoding
-        {{"\1\0\0\0\0", 5}, "identity", STATUS_INTERNAL},
-        {{"\1\0\0\0\0", 5}, "gzip", STATUS_BAD_REQUEST},
-        {{"\1\0\0\0\0", 5}, "snappy", STATUS_UNSUPPORTED},
-        {{"\0\0\0\0\0", 5}, "snappy", STATUS_UNSUPPORTED},
-        {{"\0\0\0\0\0", 5}, NULL, STATUS_BAD_REQUEST}, // an empty message: no model
-    };
-    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        ask_grpc(VIEW(""), 0, rows[i].encoding);
-        kit_send(rows[i].body);
-        size_t before = kit_ex.arena.bytes;
-        bool ok = decode(SIZE_MAX);
-        if (ok || err.status != rows[i].status)
-            fail_msg("row %u: %s (%d)", i, ok ? "taken" : err.text, err.status);
-        assert_true(kit_ex.arena.bytes - before <= 16384); // nothing by the prefix
-    }
-}
-
-static void small_calls(void **state)
-{
-    ask_grpc(VIEW("\x0a\x03"
-                  "abc\x12\1"
-                  "7"),
-             0, NULL);
-    kit_ex.path = VIEW("/inference.GRPCInferenceService/ModelMetadata");
-    assert_int_equal(api_route(&kit_ex, &call, &err), API_MODEL_METADATA);
-    assert_true(api_read(&kit_ex, &call, &err));
-    assert_true(view_is(call.model, "abc") && view_is(call.version, "7"));
-    static const struct {
-        struct view message;
-        const char *text;
-    } bad[] = {{{"", 0}, "name: expected [A-Za-z0-9._-]{1,128}"},
-               {{"\x0a\x03"
-                 "a/b",
-                 5},
-                "name: expected [A-Za-z0-9._-]{1,128}"},
-               {{"\x0a\1m\x12\2..", 7}, "version: expected [A-Za-z0-9._-]{1,128}"},
-               {{"\x0a\5m", 3}, "message: cannot be read"},
-               {{"\x08\1", 2}, "message: cannot be read"},
-               {{"\x0a\1\xff", 3}, "message: cannot be read"}};
-    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-        kit_send_message(bad[i].message, 0);
-        assert_int_equal(api_route(&kit_ex, &call, &err), API_MODEL_METADATA);
-        assert_false(api_read(&kit_ex, &call, &err));
-        assert_int_equal(err.status, STATUS_BAD_REQUEST);
-        assert_string_equal(err.text, bad[i].text);
-    }
-    kit_ex.path = VIEW("/grpc.health.v1.Health/Check");
-    kit_send_message(VIEW("\x0a\1m"), 0);
-    api_route(&kit_ex, &call, &err);
-    assert_true(api_read(&kit_ex, &call, &err) && view_is(call.model, "m"));
-    kit_ex.path = VIEW("/inference.GRPCInferenceService/RepositoryIndex");
-    kit_send_message(VIEW("\x10\1"), 0);
-    api_route(&kit_ex, &call, &err);
-    assert_true(api_read(&kit_ex, &call, &err) && call.ready_only);
-    static const struct {
-        const char *body;
-        int ready; // -1: refused
-    } index[] = {{"", 0},
-                 {"{}", 0},
-                 {"{\"ready\":true}", 1},
-                 {"{\"ready\":1}", -1},
-                 {"[]", -1},
-                 {"{\"ready\":true,\"ready\":true}", -1},
-                 {"{\"x\":[{}],\"ready\":false} ", 0},
-                 {"{", -1},
-                 {"{}{}", -1}};
-    for (unsigned i = 0; i < sizeof(index) / sizeof(index[0]); i++) {
-        kit_ask("POST", "/v2/repository/index");
-        kit_send(view_str(index[i].body));
-        api_route(&kit_ex, &call, &err);
-        assert_int_equal(api_read(&kit_ex, &call, &err), index[i].ready >= 0);
-        assert_true(index[i].ready < 0 || call.ready_only == (index[i].ready == 1));
-    }
-    kit_ask("POST", "/v2/repository/index");
-    char *big = mem_zalloc((1 << 20) + 1);
-    kit_send(view_of(big, (1 << 20) + 1));
-    api_route(&kit_ex, &call, &err);
-    assert_false(api_read(&kit_ex, &call, &err));
-    assert_int_equal(err.status, STATUS_TOO_LARGE);
-    mem_free(big);
-}
-
 // The n-th allocation fails, n = 1 …: 503 each time, nothing leaks (ASan), then it works.
 static void allocation_fails_anywhere(void **state)
 {
@@ -453,9 +245,6 @@ int main(void)
         cmocka_unit_test(binary_tensors),
         cmocka_unit_test(header_length),
         cmocka_unit_test(raw_binary),
-        cmocka_unit_test(grpc_plain_and_packed),
-        cmocka_unit_test(grpc_frames),
-        cmocka_unit_test(small_calls),
         cmocka_unit_test(allocation_fails_anywhere),
         cmocka_unit_test(dropped_anywhere),
     };
