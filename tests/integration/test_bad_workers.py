@@ -154,9 +154,9 @@ def test_a_request_that_kills(tmp_path):
         assert answers[1].status_code == 500 and "two workers died" in answers[1].json()["error"], answers[1].text
         for i in (0, 2, 3):
             assert is_right(answers[i], rows[i]), (i, answers[i].text)
-        assert len(sluice.find("worker_exited")) == 2
+        sluice.wait_event("worker_exited", count=2)
         assert sluice.metric("sluice_events_total", event="poison") == 1
-        assert sluice.find("poison"), sluice.text
+        sluice.wait_event("poison")
         assert sluice.stop() == 0
 
 

