@@ -460,6 +460,8 @@ struct asking { // what group_may_go needs
 static bool group_may_go(const struct group *g, void *ctx)
 {
     const struct asking *a = ctx;
+    if (g->single) // each may name another version: its replica is chosen when it is known who goes
+        return true;
     return replicas_serve(a->d, g->oldest->request->version, true, a->now_us);
 }
 
@@ -472,7 +474,6 @@ static uint64_t send_queued(struct desk *d, uint64_t now_us, struct effects *fx)
         struct batch_plan plan = batcher_plan(&d->batcher, cap, now_us, group_may_go, &asking);
         if (!plan.group)
             return plan.wake_us;
-        struct replica *r = replicas_choose(d, plan.group->oldest->request->version, now_us);
         struct batch *b = batch_new(d, plan.rows);
         if (!b)
             return now_us + 1000; // out of memory: what is queued stays queued
@@ -480,10 +481,15 @@ static uint64_t send_queued(struct desk *d, uint64_t now_us, struct effects *fx)
         b->reason = plan.reason;
         for (uint32_t i = 0; i < b->n; i++)
             b->tickets[i]->batch = b;
-        if (prune(d, b, now_us, fx))
+        if (!prune(d, b, now_us, fx)) {
+            batch_free(d, b);
+            continue;
+        }
+        struct replica *r = replicas_choose(d, b->tickets[0]->request->version, now_us);
+        if (r)
             send(d, b, r, now_us, fx);
         else
-            batch_free(d, b);
+            wait_again(d, b);
     }
     return UINT64_MAX;
 }

@@ -111,7 +111,7 @@ static void keep_facts(struct replica *r, const struct replica_facts *facts)
         if (v.n > MODEL_VERSION_MAX)
             continue; // nobody can ask for it: the version of a request is as short
         char *copy = r->version[r->facts.n_versions];
-        memcpy(copy, v.p, v.n);
+        memmove(copy, v.p, v.n); // readmitted: its own copy
         r->facts.versions[r->facts.n_versions++] = view_of(copy, v.n);
     }
 }
@@ -162,10 +162,10 @@ void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct e
         return;
     r->up = false;
     d->n_up--;
+    fx_note(fx, NOTE_REPLICA_DOWN, d->model, id, 0);
     if (d->n_up == 0) {
         d->alone_since_us = now_us;
         readmit(d, now_us, fx);
     }
     publish(d);
-    fx_note(fx, NOTE_REPLICA_DOWN, d->model, id, 0);
 }

@@ -211,7 +211,8 @@ static int list(int dir, char **out, int most, int (*keep)(const struct dirent *
     int n = scandirat(dir, ".", &entries, keep, alphasort);
     for (int i = 0; i < n; i++) {
         if (i < most)
-            out[i] = strdup(entries[i]->d_name);
+            out[i] = memcpy(mem_must(strlen(entries[i]->d_name) + 1), entries[i]->d_name,
+                            strlen(entries[i]->d_name) + 1);
         free(entries[i]);
     }
     if (n >= 0)

@@ -1,0 +1,160 @@
+#include "tests/sim/sim.h"
+
+static const uint8_t priorities[] = {0, 0, 0, 0, 1, 2, 3, 4, 5, 255};
+
+static struct model_of *pick_model(struct world *w)
+{
+    double at = rand_unit(&w->rand);
+    unsigned i = 0;
+    while (i + 1 < w->plan.models && w->shares[i] <= at)
+        i++;
+    return &w->model[i];
+}
+
+static enum kind pick_kind(struct world *w)
+{
+    unsigned at = (unsigned)rand_below(&w->rand, 100);
+    if (w->plan.flood || at < 70)
+        return KIND_PLAIN;
+    if (at < 80)
+        return KIND_OTHER;
+    if (at < 88)
+        return KIND_VERSION1;
+    if (at < 91)
+        return KIND_VERSION2;
+    if (at < 92)
+        return KIND_VERSION9;
+    if (!w->plan.singles)
+        return KIND_PLAIN;
+    return at < 96 ? KIND_SEQUENCE : KIND_SCALAR;
+}
+
+// 1 in six requests of ten, up to SIM_ROWS in the others: 2.25 in the mean.
+static uint32_t pick_rows(struct world *w)
+{
+    if (w->plan.flood || rand_below(&w->rand, 10) < 7)
+        return 1;
+    return 1 + (uint32_t)rand_below(&w->rand, SIM_ROWS);
+}
+
+static uint64_t pick_timeout(struct world *w)
+{
+    switch (w->plan.flood ? 0 : rand_below(&w->rand, 20)) {
+    case 1:
+        return 1 + rand_below(&w->rand, 1000); // hardly possible
+    case 2:
+    case 3:
+        return 2000 + rand_below(&w->rand, 20000);
+    case 4:
+    case 5:
+    case 6:
+        return 20000 + rand_below(&w->rand, 300000);
+    case 7:
+        return 60000000; // longer than we allow
+    default:
+        return 0;
+    }
+}
+
+static void fill(struct world *w, struct life *x)
+{
+    struct infer_request *r = &x->in.request;
+    *r = x->model->form[x->kind];
+    x->input = x->model->form_input[x->kind];
+    uint32_t rows = x->kind == KIND_SCALAR ? 1 : pick_rows(w);
+    for (uint32_t i = 0; i < rows; i++)
+        x->row[i] = x->id << 8 | i;
+    if (x->kind != KIND_SCALAR) {
+        x->input.shape[0] = rows;
+        r->rows = rows;
+    }
+    x->input.data = (const uint8_t *)x->row;
+    r->bytes = x->input.bytes = rows * sizeof(uint64_t);
+    r->inputs = &x->input;
+    r->timeout_us = pick_timeout(w);
+    r->priority = w->plan.flood ? 0 : priorities[rand_below(&w->rand, sizeof(priorities))];
+    x->guilty = world_chance(w, w->plan.bad_row);
+    x->poison = world_chance(w, w->plan.bad_row / 4);
+}
+
+static void submit(struct loop_of *l)
+{
+    struct world *w = l->w;
+    struct life *x = w->free_lives;
+    w->free_lives = x->next;
+    *x = (struct life){.id = ++w->submitted, .loop = l->index, .live = true};
+    x->model = pick_model(w);
+    x->kind = pick_kind(w);
+    fill(w, x);
+    x->in.arrived_us = l->now_us;
+    x->in.user = x;
+    w->alive++;
+    trace(w, x, "arrives at loop %u for %s: kind %d, %u rows, timeout %llu us, priority %u%s%s",
+          l->index, x->model->name, x->kind, x->in.request.rows,
+          (unsigned long long)x->in.request.timeout_us, x->in.request.priority,
+          x->guilty ? ", guilty" : "", x->poison ? ", poison" : "");
+    flow_submit(&l->flow, &x->in, l->now_us, &l->fx);
+    demands_on_submit(l, x);
+    world_effects(l);
+    if (x->live && world_chance(w, w->plan.gone)) {
+        // At every scale: from at once to the deadline.
+        uint64_t in_us = 1ull << rand_below(&w->rand, 21);
+        world_at(w, l, w->now_us + rand_below(&w->rand, in_us), EVENT_GONE, x, x->id);
+    }
+}
+
+void clients_arrive(struct loop_of *l)
+{
+    struct world *w = l->w;
+    while (l->next_arrival_us <= w->now_us) {
+        if (w->submitted == w->plan.lives) {
+            l->next_arrival_us = SIM_NEVER;
+            return;
+        }
+        submit(l);
+        if (world_chance(w, w->plan.burst)) {
+            for (unsigned n = (unsigned)rand_below(&w->rand, 40);
+                 n > 0 && w->submitted < w->plan.lives; n--)
+                submit(l);
+        }
+        l->next_arrival_us += world_exponential(w, w->arrival_us);
+    }
+}
+
+void clients_gone(struct loop_of *l, struct life *x, uint64_t id)
+{
+    if (!x->live || x->id != id)
+        return;
+    if (!x->settled)
+        world_count(l->w, FAULT_GONE);
+    trace(l->w, x, "the client goes away");
+    flow_on_gone(&l->flow, &x->in, l->now_us, &l->fx); // harmless when it has settled
+}
+
+void clients_settle(struct loop_of *l, struct infer *in)
+{
+    struct life *x = in->user;
+    demands_on_settle(l, x);
+    if (in->error.status != STATUS_OK)
+        return;
+    // A slow reader holds the answer's block for a while.
+    struct block **place = &l->pinned[l->pin++ % 8];
+    if (*place)
+        block_unref(*place);
+    *place = in->ticket.slice.answer->block;
+}
+
+void clients_release(struct loop_of *l, struct infer *in)
+{
+    struct world *w = l->w;
+    struct life *x = in->user;
+    demands_on_release(l, x);
+    trace(w, x, "is over");
+    // Whoever still reads what was lent reads this.
+    memset(x->row, 0xdd, sizeof(x->row));
+    memset(&x->in, 0xdd, sizeof(x->in));
+    x->live = false;
+    w->alive--;
+    x->next = w->free_lives;
+    w->free_lives = x;
+}

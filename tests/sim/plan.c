@@ -1,0 +1,153 @@
+#include "tests/sim/sim.h"
+
+#include <stdio.h>
+
+const char *const fault_name[FAULTS] = {
+    [FAULT_CRASH] = "crash",       [FAULT_HANG] = "hang",   [FAULT_SLOW] = "slow",
+    [FAULT_REFUSE] = "refuse",     [FAULT_ERROR] = "error", [FAULT_GUILTY] = "guilty_row",
+    [FAULT_POISON] = "poison_row", [FAULT_SHAPE] = "shape", [FAULT_MALFORMED] = "malformed",
+    [FAULT_CROSSED] = "crossed",   [FAULT_TWICE] = "twice", [FAULT_DIFFERS] = "differs",
+    [FAULT_RELOAD] = "reload",     [FAULT_BORN] = "born",   [FAULT_GONE] = "gone",
+    [FAULT_STALL] = "stall",       [FAULT_CLOCK] = "clock", [FAULT_MAIL] = "mail",
+    [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",
+};
+
+static double between(struct rand *r, double low, double high)
+{
+    return low + (high - low) * rand_unit(r);
+}
+
+static double one_of(struct rand *r, const double *values, unsigned n)
+{
+    return values[rand_below(r, n)];
+}
+
+void plan_draw(struct plan *p, uint64_t seed)
+{
+    struct rand r;
+    rand_seed(&r, seed * 2 + 1);
+    *p = (struct plan){.seed = seed, .calm = seed % 4 == 0, .flood = seed % 12 == 0};
+    p->loops = 2 + (unsigned)rand_below(&r, SIM_LOOPS - 1);
+    p->models = 1 + (unsigned)rand_below(&r, SIM_MODELS);
+    p->lives = 600 + (unsigned)rand_below(&r, 1000);
+    p->load = one_of(&r, (double[]){0.1, 0.4, 0.7, 0.9, 1.5}, 5);
+    p->burst = one_of(&r, (double[]){0, 0.02, 0.2}, 3);
+    p->mail_us = (uint64_t)one_of(&r, (double[]){2, 20, 200}, 3);
+    p->turn_us = (uint64_t)one_of(&r, (double[]){5, 50, 400}, 3);
+    p->singles = rand_below(&r, 2) == 0;
+    if (p->flood) {
+        p->models = 1;
+        p->lives = 6000;
+        p->mail_us = 20;
+        p->turn_us = 50;
+    }
+    if (p->calm)
+        return;
+    p->fault_us = (uint64_t)one_of(&r, (double[]){2e4, 2e5, 2e6}, 3);
+    p->per_batch = one_of(&r, (double[]){0, 0.01, 0.1}, 3);
+    p->gone = one_of(&r, (double[]){0, 0.05, 0.3}, 3);
+    p->bad_row = one_of(&r, (double[]){0, 0.002, 0.02}, 3);
+    p->loop_fault = one_of(&r, (double[]){0, 0, 0.001}, 3);
+    p->memory = one_of(&r, (double[]){0, 0, 0.002}, 3);
+    if (rand_below(&r, 5) == 0)
+        p->mail_us = 20000;
+}
+
+static void draw_rules(struct world *w, struct model_of *m)
+{
+    struct rand *r = &w->rand;
+    struct model_rules *k = &m->rules;
+    *k = (struct model_rules){.pipeline = 1 + (uint32_t)rand_below(r, 3),
+                              .deadline_us = (uint64_t)between(r, 2e5, 2e6),
+                              .grace_us = (uint64_t)one_of(r, (double[]){0, 2e4, 5e5}, 3)};
+    k->max_wait_us = (uint64_t)one_of(r, (double[]){0, 500, 2000, 20000}, 4);
+    if (rand_below(r, 3) == 0)
+        k->max_rows = SIM_ROWS + (uint32_t)rand_below(r, 40);
+    if (rand_below(r, 3) == 0) {
+        k->n_preferred = 2;
+        k->preferred[0] = 4;
+        k->preferred[1] = SIM_ROWS;
+    }
+    if (rand_below(r, 4) == 0)
+        k->queue_rows = 64;
+    if (rand_below(r, 8) == 0)
+        k->queue_bytes = 64 * 8;
+    if (w->plan.flood) {
+        *k = (struct model_rules){.pipeline = 2, .deadline_us = 500000000, .queue_rows = 1 << 20};
+        k->max_wait_us = rand_below(r, 2) ? 2000 : 0;
+    }
+}
+
+// The requests that clients send: filled and sealed once, as a codec would.
+static void draw_forms(struct model_of *m)
+{
+    static const char *const version[KINDS] = {
+        [KIND_VERSION1] = "1", [KIND_VERSION2] = "2", [KIND_VERSION9] = "9"};
+    for (unsigned k = 0; k < KINDS; k++) {
+        struct tensor *t = &m->form_input[k];
+        *t = (struct tensor){.name = VIEW("x"), .dtype = DT_UINT64, .rank = 2, .shape = {1, 1}};
+        if (k == KIND_OTHER)
+            t->rank = 3, t->shape[2] = 1;
+        if (k == KIND_SCALAR)
+            t->rank = 0;
+        t->bytes = 8;
+        struct infer_request *r = &m->form[k];
+        *r = (struct infer_request){.model = view_str(m->name),
+                                    .version = view_str(version[k] ? version[k] : ""),
+                                    .inputs = t,
+                                    .n_inputs = 1};
+        r->sequence = k == KIND_SEQUENCE;
+        request_seal(r);
+    }
+}
+
+static void draw_model(struct world *w, struct model_of *m, unsigned i)
+{
+    struct rand *r = &w->rand;
+    *m = (struct model_of){.w = w, .desk_wake_us = SIM_NEVER};
+    snprintf(m->name, sizeof(m->name), "model-%u", i);
+    m->alpha_us = between(r, 200, 3000);
+    m->beta_us = between(r, 5, 200);
+    m->tail = w->plan.calm ? 1 : one_of(r, (double[]){1, 2, 4}, 3);
+    m->tells_compute = rand_below(r, 2) == 0;
+    m->max_batch = rand_below(r, 8) == 0 ? 0 : SIM_ROWS + (uint32_t)rand_below(r, 57);
+    m->n_replicas = 1 + (unsigned)rand_below(r, SIM_REPLICAS);
+    m->configured = w->plan.calm || rand_below(r, 4) > 0;
+    if (w->plan.flood) {
+        m->max_batch = 8 + (uint32_t)rand_below(r, 25);
+        m->alpha_us = between(r, 1000, 3000);
+    }
+    draw_rules(w, m);
+    draw_forms(m);
+    for (unsigned k = 0; k < m->n_replicas; k++)
+        m->replica[k] = (struct replica_of){.model = m,
+                                            .id = 10 * i + k + 1,
+                                            .alive = true,
+                                            .second = k == 0 || rand_below(r, 2) == 0,
+                                            .max_batch = m->max_batch};
+}
+
+// Rows a second that a model's replicas can do when their batches are full.
+static double capacity(const struct model_of *m)
+{
+    uint32_t rows = m->max_batch ? m->max_batch : 1;
+    if (m->rules.max_rows && m->rules.max_rows < rows)
+        rows = m->rules.max_rows;
+    return m->n_replicas * rows / replicas_time_us(m, rows);
+}
+
+void plan_models(struct world *w)
+{
+    double all = 0;
+    for (unsigned i = 0; i < w->plan.models; i++) {
+        draw_model(w, &w->model[i], i);
+        all += capacity(&w->model[i]);
+        w->shares[i] = all;
+    }
+    for (unsigned i = 0; i < w->plan.models; i++)
+        w->shares[i] /= all;
+    double rows_each = w->plan.flood ? 1 : 2.25; // mean of clients.c's draw
+    w->arrival_us = rows_each * w->plan.loops / (all * w->plan.load);
+    if (w->plan.flood)
+        w->arrival_us = 0.01;
+}

@@ -1,0 +1,472 @@
+#include "tests/sim/sim.h"
+
+#include "base/mem.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TURNS_MAX 20000000ull // a world that does not come to rest is wrong
+#define MAIL_A_TURN 256
+
+bool world_chance(struct world *w, double p)
+{
+    return p > 0 && rand_unit(&w->rand) < p;
+}
+
+uint64_t world_exponential(struct world *w, double mean_us)
+{
+    return (uint64_t)(-mean_us * log(1 - rand_unit(&w->rand)));
+}
+
+void world_count(struct world *w, enum fault f)
+{
+    w->totals.faults[f]++;
+}
+
+// ---- agendas -----------------------------------------------------------------------------------------
+
+static bool sooner(const struct entry *a, const struct entry *b)
+{
+    return a->at_us != b->at_us ? a->at_us < b->at_us : a->seq < b->seq;
+}
+
+void world_at(struct world *w, struct loop_of *l, uint64_t at_us, enum event event, void *p,
+              uint64_t tag)
+{
+    if (l->n_agenda == l->cap_agenda) {
+        l->cap_agenda = l->cap_agenda ? 2 * l->cap_agenda : 64;
+        l->agenda = realloc(l->agenda, l->cap_agenda * sizeof(*l->agenda));
+    }
+    struct entry e = {at_us, w->seq++, event, p, tag};
+    unsigned i = l->n_agenda++;
+    for (; i > 0 && sooner(&e, &l->agenda[(i - 1) / 2]); i = (i - 1) / 2)
+        l->agenda[i] = l->agenda[(i - 1) / 2];
+    l->agenda[i] = e;
+    if (at_us < l->wake_us)
+        l->wake_us = at_us;
+}
+
+static struct entry agenda_pop(struct loop_of *l)
+{
+    struct entry top = l->agenda[0], last = l->agenda[--l->n_agenda];
+    unsigned i = 0;
+    for (;;) {
+        unsigned child = 2 * i + 1;
+        if (child >= l->n_agenda)
+            break;
+        if (child + 1 < l->n_agenda && sooner(&l->agenda[child + 1], &l->agenda[child]))
+            child++;
+        if (!sooner(&l->agenda[child], &last))
+            break;
+        l->agenda[i] = l->agenda[child];
+        i = child;
+    }
+    l->agenda[i] = last;
+    return top;
+}
+
+// ---- mail --------------------------------------------------------------------------------------------
+
+static void mail_grow(struct mailbox *b)
+{
+    unsigned cap = b->cap ? 2 * b->cap : 16;
+    struct letter *ring = malloc(cap * sizeof(*ring));
+    for (unsigned i = 0; i < b->n; i++)
+        ring[i] = b->ring[(b->head + i) & (b->cap - 1)];
+    free(b->ring);
+    b->ring = ring;
+    b->cap = cap;
+    b->head = 0;
+}
+
+// In order between two loops; any order across them.
+static void mail_send(struct loop_of *from, struct msg *m)
+{
+    struct world *w = from->w;
+    struct loop_of *to = &w->loop[m->to];
+    struct mailbox *b = &to->in[from->index];
+    demand(w, NULL, m->from == from->index, "a message is posted by the loop that it says");
+    demands_on_post(from, m);
+    uint64_t at_us = w->now_us + rand_below(&w->rand, w->plan.mail_us + 1);
+    if (w->plan.mail_us > 1000)
+        world_count(w, FAULT_MAIL);
+    if (at_us < b->last_us)
+        at_us = b->last_us;
+    b->last_us = at_us;
+    if (b->n == b->cap)
+        mail_grow(b);
+    b->ring[(b->head + b->n++) & (b->cap - 1)] = (struct letter){m, at_us};
+    if (at_us < to->wake_us)
+        to->wake_us = at_us;
+}
+
+static void dirty(struct loop_of *l, struct model_of *m)
+{
+    (void)l;
+    m->dirty = true;
+}
+
+static struct model_of *model_of(struct world *w, const struct model *m)
+{
+    for (unsigned i = 0; i < w->plan.models; i++) {
+        if (w->model[i].m == m)
+            return &w->model[i];
+    }
+    abort();
+}
+
+static void deliver(struct loop_of *l, struct msg *m)
+{
+    struct world *w = l->w;
+    demand(w, NULL, m->to == l->index, "a message arrives where it was sent");
+    demands_on_deliver(l, m);
+    if (m->kind == MSG_LEND || m->kind == MSG_CANCEL) {
+        bool lends = m->kind == MSG_LEND;
+        struct ticket *t =
+            lends ? container_of(m, struct ticket, lend) : container_of(m, struct ticket, cancel);
+        struct model_of *of = model_of(w, t->model);
+        struct desk *d = world_desk(w, of);
+        world_memory(w, of);
+        (lends ? desk_on_ticket : desk_on_cancel)(d, t, l->now_us, &l->fx);
+        world_memory_end();
+        if (lends)
+            demands_queued(l, t);
+        dirty(l, of);
+    } else if (m->kind == MSG_BACK) {
+        flow_on_back(&l->flow, container_of(m, struct ticket, lend), l->now_us, &l->fx);
+    } else {
+        demand(w, NULL, m->kind == MSG_ECHO, "only the router's messages travel");
+        flow_on_echo(&l->flow, container_of(m, struct ticket, cancel), l->now_us, &l->fx);
+    }
+    world_effects(l);
+}
+
+static void read_mail(struct loop_of *l)
+{
+    struct world *w = l->w;
+    unsigned start = (unsigned)rand_below(&w->rand, w->plan.loops), left = MAIL_A_TURN;
+    for (bool any = true; any && left > 0;) {
+        any = false;
+        for (unsigned i = 0; i < w->plan.loops && left > 0; i++) {
+            struct mailbox *b = &l->in[(start + i) % w->plan.loops];
+            // A few of one, then a few of another: any order across producers.
+            for (unsigned run = 1 + (start & 3); run > 0 && b->n > 0; run--) {
+                struct letter a = b->ring[b->head];
+                if (a.at_us > w->now_us)
+                    break;
+                b->head = (b->head + 1) & (b->cap - 1);
+                b->n--;
+                left--;
+                any = true;
+                deliver(l, a.msg);
+            }
+        }
+    }
+}
+
+// ---- effects -----------------------------------------------------------------------------------------
+
+static void run_effect(struct loop_of *l, const struct fx *f)
+{
+    struct world *w = l->w;
+    switch (f->kind) {
+    case FX_POST:
+        mail_send(l, f->msg);
+        break;
+    case FX_DISPATCH:
+        demands_on_dispatch(l, f->batch);
+        replicas_dispatch(l, f->batch);
+        break;
+    case FX_CANCEL:
+        replicas_cancel(l, f->batch);
+        break;
+    case FX_SUSPECT:
+        replicas_suspect(l, f->desk, f->replica);
+        break;
+    case FX_SETTLE:
+        clients_settle(l, f->infer);
+        break;
+    case FX_RELEASE:
+        clients_release(l, f->infer);
+        break;
+    case FX_UNREF:
+        block_unref(f->block);
+        break;
+    case FX_WAKE:
+        if (f->desk) {
+            demand(w, NULL, f->desk->home == l->index, "a desk is woken on its home loop");
+            ((struct model_of *)f->desk->user)->desk_wake_us = f->at_us;
+        } else {
+            l->flow_wake_us = f->at_us;
+        }
+        break;
+    case FX_NOTE:
+        demands_on_note(l, &f->note);
+        break;
+    }
+}
+
+void world_effects(struct loop_of *l)
+{
+    for (unsigned i = 0; i < l->fx.n; i++) {
+        struct fx f = l->fx.at[i];
+        run_effect(l, &f);
+    }
+    l->fx.n = 0;
+}
+
+// ---- models ------------------------------------------------------------------------------------------
+
+void world_add_model(struct world *w, struct model_of *m)
+{
+    if (m->m)
+        return;
+    m->m = table_add(w->table, view_str(m->name), &m->rules);
+    demand(w, NULL, m->m && model_home(m->m) == m->home, "a model has its home by its name");
+    atomic_store(&m->m->user, m);
+}
+
+struct desk *world_desk(struct world *w, struct model_of *m)
+{
+    if (!m->desk) {
+        m->desk = desk_new(m->m, m->home, rand_u64(&w->rand), w->loop[m->home].now_us);
+        m->desk->user = m;
+        m->m->desk = m->desk;
+        m->alone_since_us = w->now_us;
+    }
+    return m->desk;
+}
+
+void world_memory(struct world *w, struct model_of *m)
+{
+    if (!w->healed && world_chance(w, w->plan.memory)) {
+        mem_fail_at(1 + rand_below(&w->rand, 3));
+        m->memory_us = w->now_us;
+        demands_trouble(w, m, w->now_us + 2000);
+        world_count(w, FAULT_MEMORY);
+    }
+}
+
+void world_memory_end(void)
+{
+    mem_fail_at(0);
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+// ---- turns -------------------------------------------------------------------------------------------
+
+static void loop_faults(struct loop_of *l)
+{
+    struct world *w = l->w;
+    if (w->healed || !world_chance(w, w->plan.loop_fault))
+        return;
+    if (rand_below(&w->rand, 2)) {
+        l->frozen_until = w->now_us + rand_below(&w->rand, 20000);
+        world_count(w, FAULT_CLOCK);
+    } else {
+        l->stalled_until = w->now_us + rand_below(&w->rand, 3000000);
+        world_count(w, FAULT_STALL);
+    }
+    uint64_t until = most(l->stalled_until, l->frozen_until) + 2 * SIM_EPSILON_US;
+    w->trouble_until = until > w->trouble_until ? until : w->trouble_until;
+}
+
+static void run_desks(struct loop_of *l)
+{
+    struct world *w = l->w;
+    for (unsigned i = 0; i < w->plan.models; i++) {
+        struct model_of *m = &w->model[i];
+        if (m->home != l->index || !m->desk)
+            continue;
+        bool woken = m->desk_wake_us <= l->now_us;
+        if (!woken && !m->dirty)
+            continue;
+        world_memory(w, m);
+        if (woken)
+            m->desk_wake_us = SIM_NEVER;
+        (woken ? desk_on_wake : desk_run)(m->desk, l->now_us, &l->fx);
+        world_memory_end();
+        m->dirty = false;
+        world_effects(l);
+        demands_credit(w, m);
+    }
+}
+
+// When it has something to do again. A clock that stands shows a time that is not yet there.
+static void plan_wake(struct loop_of *l)
+{
+    struct world *w = l->w;
+    uint64_t clock = l->flow_wake_us, at = l->next_arrival_us;
+    for (unsigned i = 0; i < w->plan.models; i++) {
+        if (w->model[i].home == l->index)
+            clock = least(clock, w->model[i].desk_wake_us);
+    }
+    if (clock != SIM_NEVER && clock < l->frozen_until)
+        clock = l->frozen_until;
+    if (l->n_agenda > 0)
+        at = least(at, l->agenda[0].at_us);
+    for (unsigned i = 0; i < w->plan.loops; i++) {
+        struct mailbox *b = &l->in[i];
+        if (b->n > 0)
+            at = least(at, b->ring[b->head].at_us);
+    }
+    at = least(at, clock);
+    if (at == SIM_NEVER) {
+        l->wake_us = at;
+        return;
+    }
+    at = at > w->now_us ? at : w->now_us;
+    l->wake_us = at + rand_below(&w->rand, w->plan.turn_us + 1);
+}
+
+static void turn(struct loop_of *l)
+{
+    struct world *w = l->w;
+    block_owner_adopt(l->blocks);
+    block_owner_collect(l->blocks);
+    if (w->now_us >= l->frozen_until)
+        l->now_us = w->now_us;
+    loop_faults(l);
+    clients_arrive(l);
+    while (l->n_agenda > 0 && l->agenda[0].at_us <= w->now_us) {
+        struct entry e = agenda_pop(l);
+        if (e.event == EVENT_GONE)
+            clients_gone(l, e.p, e.tag);
+        else
+            replicas_event(l, &e);
+        world_effects(l);
+    }
+    read_mail(l);
+    if (l->flow_wake_us <= l->now_us) {
+        l->flow_wake_us = SIM_NEVER;
+        flow_on_wake(&l->flow, l->now_us, &l->fx);
+        world_effects(l);
+    }
+    run_desks(l);
+    plan_wake(l);
+}
+
+// ---- a world's life ----------------------------------------------------------------------------------
+
+static void begin(struct world *w, uint64_t seed)
+{
+    plan_draw(&w->plan, seed);
+    rand_seed(&w->rand, seed);
+    w->now_us = SIM_START_US;
+    w->table = table_new(w->plan.loops);
+    w->lives = calloc(w->plan.lives, sizeof(*w->lives));
+    for (unsigned i = w->plan.lives; i-- > 0;) {
+        w->lives[i].next = w->free_lives;
+        w->free_lives = &w->lives[i];
+    }
+    struct flow_rules rules = {
+        .deadline_us = 1000000, .deadline_max_us = 5000000, .retry_after_s = 1};
+    if (w->plan.flood)
+        rules.deadline_max_us = 500000000;
+    plan_models(w);
+    for (unsigned i = 0; i < w->plan.loops; i++) {
+        struct loop_of *l = &w->loop[i];
+        l->w = w;
+        l->index = i;
+        l->now_us = w->now_us;
+        l->flow_wake_us = SIM_NEVER;
+        l->blocks = aligned_alloc(64, (sizeof(*l->blocks) + 63) & ~(size_t)63);
+        block_owner_init(l->blocks);
+        effects_init(&l->fx);
+        flow_init(&l->flow, i, w->table, &rules, w->now_us);
+        l->next_arrival_us = w->now_us + 20000 + world_exponential(w, w->arrival_us);
+        l->wake_us = l->next_arrival_us;
+    }
+    for (unsigned i = 0; i < w->plan.models; i++) {
+        struct model_of *m = &w->model[i];
+        m->home = (unsigned)(hash64(view_str(m->name), 0) % w->plan.loops);
+        if (m->configured)
+            world_add_model(w, m);
+        else
+            world_count(w, FAULT_BORN);
+        replicas_start(w, m);
+    }
+}
+
+static void end(struct world *w)
+{
+    for (unsigned i = 0; i < w->plan.models; i++) {
+        if (w->model[i].desk)
+            desk_free(w->model[i].desk);
+    }
+    for (unsigned i = 0; i < w->plan.loops; i++) {
+        struct loop_of *l = &w->loop[i];
+        block_owner_adopt(l->blocks);
+        for (unsigned k = 0; k < 8; k++) {
+            if (l->pinned[k])
+                block_unref(l->pinned[k]);
+        }
+    }
+    for (unsigned i = 0; i < w->plan.loops; i++) {
+        struct loop_of *l = &w->loop[i];
+        block_owner_adopt(l->blocks);
+        block_owner_collect(l->blocks);
+        demand(w, NULL, l->blocks->live_blocks == 0 && l->blocks->live_bytes == 0,
+               "every block was given back");
+        block_owner_deinit(l->blocks);
+        free(l->blocks);
+        flow_deinit(&l->flow);
+        effects_deinit(&l->fx);
+        free(l->agenda);
+        for (unsigned k = 0; k < SIM_LOOPS; k++)
+            free(l->in[k].ring);
+    }
+    table_free(w->table);
+    while (w->free_calls) {
+        struct call *c = w->free_calls;
+        w->free_calls = c->next;
+        free(c);
+    }
+    free(w->lives);
+}
+
+static struct loop_of *next_loop(struct world *w)
+{
+    struct loop_of *best = NULL;
+    uint64_t best_us = SIM_NEVER;
+    for (unsigned i = 0; i < w->plan.loops; i++) {
+        struct loop_of *l = &w->loop[i];
+        uint64_t at = l->wake_us;
+        if (at != SIM_NEVER)
+            at = most(at, l->stalled_until);
+        if (at < best_us) {
+            best_us = at;
+            best = l;
+        }
+    }
+    if (best && best_us > w->now_us)
+        w->now_us = best_us;
+    return best;
+}
+
+void world_run(struct world *w, uint64_t seed, uint64_t trace)
+{
+    *w = (struct world){.trace = trace};
+    begin(w, seed);
+    uint64_t turns = 0;
+    for (struct loop_of *l; (l = next_loop(w)) != NULL;) {
+        turn(l);
+        if (!w->healed && w->submitted == w->plan.lives) {
+            w->healed = true;
+            replicas_heal(w);
+        }
+        demand(w, NULL, ++turns < TURNS_MAX, "a healed world comes to rest");
+    }
+    demands_at_rest(w);
+    w->totals.virtual_us = w->now_us - SIM_START_US;
+    end(w);
+}
