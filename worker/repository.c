@@ -252,7 +252,7 @@ static void load_model(struct repository *r, int root, const char *name, uint32_
             r->refused++;
         if (version >= 0)
             close(version);
-        free(versions[i]);
+        mem_free(versions[i]);
     }
     for (unsigned i = 0; i < n_loaded; i++) { // each version says which there are
         for (unsigned k = 0; k < n_loaded; k++)
@@ -277,7 +277,7 @@ int repository_load(struct repository *r, const char *dir, uint32_t max_batch, u
     }
     for (int i = 0; i < n; i++) {
         load_model(r, root, names[i], max_batch, threads);
-        free(names[i]);
+        mem_free(names[i]);
     }
     close(root);
     return 0;
