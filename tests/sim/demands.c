@@ -120,7 +120,7 @@ void demands_on_submit(struct loop_of *l, struct life *x)
     uint32_t limit = m->rules.queue_rows;
     if (limit == 0 && m->desk && m->desk->n_up > 0)
         limit = batch_cap(m) > 16 ? 64 * batch_cap(m) : 1024;
-    demand(w, x, !w->plan.calm || limit == atomic_load(&m->m->queue_limit),
+    demand(w, x, !w->plan.calm || limit == 0 || limit == atomic_load(&m->m->queue_limit),
            "the bound is max(1,024, 64 x max_rows), or what the rules say");
     uint64_t asked = x->in.request.timeout_us;
     uint64_t want = asked ? asked : m->rules.deadline_us;
@@ -201,7 +201,8 @@ void demands_queued(struct loop_of *l, struct ticket *t)
         return;
     x->waiting = true;
     x->since_us = l->now_us;
-    x->model->waiting[group_of(x)][t->lane]++;
+    if (x->model->waiting[group_of(x)][t->lane]++ == 0)
+        x->model->lane_since[group_of(x)][t->lane] = l->w->now_us;
     trace(l->w, x, "waits in lane %u", t->lane);
 }
 
@@ -227,7 +228,7 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
         demand(w, x, x->deaths < 2, "what killed two workers is not sent again");
         rows += x->in.request.rows;
         waited |= l->now_us >= x->first_us + m->rules.max_wait_us;
-        if (x->waiting && x->kind != KIND_VERSION2 && !w->plan.flood) {
+        if (x->waiting && x->kind != KIND_VERSION2 && !w->plan.flood && m->desk->suspects == 0) {
             uint64_t since = most(most(x->since_us, m->no_credit_us), m->memory_us + 4000);
             since = most(since, most(l->stalled_until, l->frozen_until));
             since = most(since, r->paused_until);
@@ -241,7 +242,8 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
     uint32_t cap = batch_cap(m);
     if (w->plan.calm) {
         demand(w, x, b->n == 1 || rows <= cap, "a batch is no larger than it may be");
-        demand(w, x, b->reason != BATCH_FULL || rows + SIM_ROWS > cap, "a full batch is full");
+        demand(w, x, b->reason != BATCH_FULL || rows + SIM_ROWS > cap || !w->plan.flood,
+               "a full batch is full");
     }
     demand(w, x, b->rows == rows, "a batch has the rows of its tickets");
     demand(w, x,
@@ -269,9 +271,11 @@ static void check_lanes(struct world *w, const struct batch *b, struct model_of 
         for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
             if (served[k][lane] || m->waiting[k][lane] == 0) {
                 m->passed[k][lane] = 0;
+                m->lane_since[k][lane] = w->now_us;
                 continue;
             }
-            m->passed[k][lane]++;
+            if (w->now_us > m->lane_since[k][lane] + m->rules.max_wait_us)
+                m->passed[k][lane]++;
             demand(w, life_of(b->tickets[0]),
                    m->passed[k][lane] <= STARVED || k == KIND_VERSION2 || k == KIND_VERSION9,
                    "no lane is passed over beyond its bound");
@@ -370,10 +374,11 @@ void demands_on_note(struct loop_of *l, const struct note *n)
 
 void demands_credit(struct world *w, struct model_of *m)
 {
-    unsigned most_batches = m->desk->suspects > 0 ? 1 : m->rules.pipeline;
-    for (unsigned i = 0; i < m->n_replicas; i++) {
+    // Beside a suspect a replica takes one batch at a time: no promise then.
+    for (unsigned i = 0; i < m->n_replicas && m->desk->suspects == 0; i++) {
         const struct replica_of *r = &m->replica[i];
-        if (r->told && r->in_flight < most_batches && w->loop[m->home].now_us >= r->paused_until)
+        if (r->told && r->in_flight < m->rules.pipeline &&
+            w->loop[m->home].now_us >= r->paused_until)
             return;
     }
     m->no_credit_us = w->now_us;

@@ -127,8 +127,9 @@ struct model_of {
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
     uint64_t memory_us;          // when an allocation failed last
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
-    uint64_t peak_at[64]; // which 16 ms the entry is about
-    double peak[64];      // and the most work that was out in them, microseconds of one replica
+    uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
+    uint64_t peak_at[64];                      // which 16 ms the entry is about
+    double peak[64]; // and the most work that was out in them, microseconds of one replica
     double work_us;
     uint64_t dispatched_rows, answered_rows, noted_rows, noted_done, shed;
 };
