@@ -1,0 +1,355 @@
+"""TLS at the front: what is spoken, what is refused, and sessions that outlive loops and processes."""
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+
+import httpx
+import pytest
+from harness import GOOD_BODY, Sluice, Wire, configuration, port_of, post, wait_for
+
+INFER = "/v2/models/digits/infer"
+GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def certificate(directory, *, curve="prime256v1", rsa=False):
+    directory.mkdir(parents=True, exist_ok=True)
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    kind = ["rsa:2048"] if rsa else ["ec", "-pkeyopt", f"ec_paramgen_curve:{curve}"]
+    words = ["openssl", "req", "-x509", "-newkey", *kind, "-nodes", "-keyout", key, "-out", cert, "-days", "2"]
+    words += ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,DNS:other.example,IP:127.0.0.1"]
+    subprocess.run(words, check=True, capture_output=True)
+    return cert, key
+
+
+def tls_sluice(directory, rsa=False, **more):
+    cert, key = certificate(directory / "pki", rsa=rsa)
+    top = f'listen "tls" {{ address = "127.0.0.1:0" certificate = "{cert}" key = "{key}" }}'
+    sluice = Sluice(configuration(directory, top=top, **more))
+    sluice.cert = cert
+    sluice.tls_port = port_of(sluice.wait_event("listening", name="tls")["address"])
+    return sluice
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory):
+    with tls_sluice(tmp_path_factory.mktemp("tls"), limits='header_timeout = "1s"') as sluice:
+        yield sluice
+        assert sluice.stop() == 0, sluice.text
+
+
+@pytest.fixture(scope="module")
+def rsa(tmp_path_factory):
+    """With an RSA key the old ciphers could be spoken, were they not refused."""
+    with tls_sluice(tmp_path_factory.mktemp("rsa"), rsa=True) as sluice:
+        yield sluice
+
+
+def context(sluice, alpn=(), low=ssl.TLSVersion.TLSv1_2, high=ssl.TLSVersion.TLSv1_3, ciphers=None):
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    c.load_verify_locations(sluice.cert)
+    if ciphers:
+        c.set_ciphers(ciphers)
+    c.minimum_version, c.maximum_version = low, high
+    if alpn:
+        c.set_alpn_protocols(list(alpn))
+    return c
+
+
+def connect(sluice, c, host="localhost", session=None):
+    s = socket.create_connection(("127.0.0.1", sluice.tls_port), 10)
+    try:
+        return c.wrap_socket(s, server_hostname=host, session=session)
+    except BaseException:
+        s.close()
+        raise
+
+
+def live(s):
+    """One request over it; its status line's code."""
+    s.sendall(GET)
+    return int(s.recv(65536).split()[1])
+
+
+def assert_alive(sluice):
+    assert live(connect(sluice, context(sluice))) == 200
+    assert len(sluice.find("ready")) == 1
+
+
+# ---- spoken ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("http2", [False, True])
+def test_httpx(tls, http2):
+    with httpx.Client(verify=context(tls), http1=not http2, http2=http2) as client:
+        for _ in range(20):
+            answer = client.post(f"https://localhost:{tls.tls_port}{INFER}", content=GOOD_BODY)
+            assert answer.status_code == 200 and answer.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
+
+
+@pytest.mark.parametrize("words, version", [(["--http1.1"], "1.1"), (["--http2"], "2"), (["--no-alpn"], "1.1")])
+def test_curl(tls, words, version):
+    url = f"https://localhost:{tls.tls_port}{INFER}"
+    words = [*words, "--cacert", tls.cert, "-o", "/dev/null", "-w", "%{http_code} %{http_version}", url, "-d", GOOD_BODY.decode()]
+    done = subprocess.run(["curl", "-sS", *words], capture_output=True, text=True, timeout=30)
+    assert done.stdout == f"200 {version}", done.stderr
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_versions_and_alpn(tls, version):
+    for alpn, chosen in ([("h2", "http/1.1"), "h2"], [("http/1.1",), "http/1.1"], [("http/1.1", "h2"), "h2"], [(), None], [("what", "http/1.1"), "http/1.1"]):
+        with connect(tls, context(tls, alpn, version, version)) as s:
+            assert s.selected_alpn_protocol() == chosen and s.version() == version.name.replace("v1_", "v1.")
+            if chosen != "h2":
+                assert live(s) == 200
+
+
+def test_an_unknown_alpn_is_an_alert(tls):
+    """Row 126."""
+    with pytest.raises(ssl.SSLError, match="(?i)no.application.protocol"):
+        connect(tls, context(tls, ("h3",)))
+    assert_alive(tls)
+
+
+def test_a_long_answer_and_a_long_body(tls):
+    """Many records both ways."""
+    body = GOOD_BODY[:-1] + b" " * 3000000 + GOOD_BODY[-1:]
+    with httpx.Client(verify=context(tls), http2=True) as client:
+        assert client.post(f"https://localhost:{tls.tls_port}{INFER}", content=body).status_code == 200
+
+
+# ---- refused -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
+def test_old_versions(tls, version):
+    """Row 125."""
+    with pytest.warns(DeprecationWarning):
+        v = ssl.TLSVersion[version]
+        c = context(tls, low=v, high=v, ciphers="ALL:@SECLEVEL=0")
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        connect(tls, c)
+    assert_alive(tls)
+
+
+WEAK = ["AES128-SHA", "AES256-GCM-SHA384", "ECDHE-RSA-AES128-SHA", "NULL-SHA256", "ADH-AES128-SHA", "ECDHE-RSA-NULL-SHA"]
+
+
+@pytest.mark.parametrize("cipher", WEAK)
+def test_weak_ciphers(rsa, cipher):
+    """Rows 125, 126: no key exchange without forward secrecy, no CBC, no NULL; so h2 never meets one either."""
+    c = context(rsa, ("h2",), high=ssl.TLSVersion.TLSv1_2)
+    try:
+        c.set_ciphers(f"{cipher}:@SECLEVEL=0")
+    except ssl.SSLError:
+        pytest.skip(f"this OpenSSL cannot offer {cipher}")
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        connect(rsa, c)
+    assert_alive(rsa)
+
+
+def s_client(sluice, *words, lines=(), pause=0.01):
+    """openssl s_client, typing `lines`; what it said."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{sluice.tls_port}", "-servername", "localhost", *words]
+    p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = []
+    reader = threading.Thread(target=lambda: said.append(p.stdout.read()), daemon=True)
+    reader.start()
+    try:
+        threading.Event().wait(0.3)
+        for line in lines:
+            p.stdin.write(line)
+            p.stdin.flush()
+            threading.Event().wait(pause)
+        p.wait(5)
+    except (BrokenPipeError, subprocess.TimeoutExpired):
+        pass
+    finally:
+        p.kill()
+        p.wait()
+        reader.join(5)
+    return b"".join(said).decode(errors="replace")
+
+
+def test_renegotiation_by_the_client(tls):
+    """Row 124."""
+    said = s_client(tls, "-tls1_2", lines=[b"R\n", GET + b"\n"], pause=0.2)
+    assert "RENEGOTIATING" in said and "no renegotiation" in said and "200 OK" not in said, said[-600:]
+    assert_alive(tls)
+
+
+def test_a_flood_of_key_updates(tls):
+    """Row 127: cut, and nobody else is harmed."""
+    before = tls.gateway_pid()
+    s_client(tls, "-tls1_3", lines=[b"k\n"] * 200, pause=0.002)
+    assert tls.gateway_pid() == before
+    assert_alive(tls)
+    wait_for(lambda: tls.metric("sluice_connections", listener="tls") == 0)
+
+
+def test_no_early_data(tls):
+    """Row 127: what could be replayed is not taken."""
+    said = s_client(tls, "-tls1_3", lines=[GET + b"\n"], pause=0.3)
+    assert "200 OK" in said and "Max Early Data: 0" in said, said[-800:]
+
+
+def test_records_of_one_octet(tls):
+    with connect(tls, context(tls)) as s:
+        for octet in GET:
+            s.sendall(bytes([octet]))
+        assert s.recv(65536).split()[1] == b"200"
+
+
+def test_a_record_that_is_too_long(tls):
+    """Row 127: 16 KiB + 1 and beyond what encryption may add."""
+    with Wire(tls.tls_port) as wire:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        o = context(tls).wrap_bio(incoming, outgoing, server_hostname="localhost")
+        while True:
+            try:
+                o.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                wire.send(outgoing.read())
+                seen = len(wire.data)
+                assert wire.take(10)
+                incoming.write(wire.data[seen:])
+        wire.send(outgoing.read() + b"\x17\x03\x03\x41\x01" + bytes(16641))
+        assert wire.read_until_closed().closed
+    assert_alive(tls)
+
+
+# ---- peers that speak something else, or nothing ---------------------------------------------------------
+
+
+def test_plain_http_to_the_tls_port(tls):
+    with Wire(tls.tls_port) as wire:
+        wire.send(post()).read_until_closed()
+        assert wire.closed and b"HTTP/1.1 200" not in wire.data
+    before = tls.metric("sluice_tls_failed_total", listener="tls")
+    with Wire(tls.tls_port) as wire:
+        assert wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100)).read_until_closed().closed
+    wait_for(lambda: tls.metric("sluice_tls_failed_total", listener="tls") > before)
+    assert_alive(tls)
+
+
+def client_hello(sluice):
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    o = context(sluice).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        o.do_handshake()
+    return outgoing.read()
+
+
+def test_half_a_hello_and_none(tls):
+    """Row 81: closed within header_timeout, counted from accept."""
+    hello = client_hello(tls)
+    wires = [Wire(tls.tls_port).send(hello[:n]) for n in (0, 1, 5, 6, len(hello) // 2, len(hello) - 1)]
+    wires.append(Wire(tls.tls_port).send(hello))  # a whole one, and nothing after it
+    for wire in wires:
+        assert wire.read_until_closed(10).closed
+        wire.socket.close()
+    wait_for(lambda: tls.metric("sluice_connections", listener="tls") == 0)
+    assert_alive(tls)
+
+
+def test_a_hello_with_flipped_bits(tls):
+    hello = bytearray(client_hello(tls))
+    for at in range(0, len(hello), 3):
+        broken = bytes(hello[:at] + bytes([hello[at] ^ 0x55]) + hello[at + 1 :])
+        with Wire(tls.tls_port) as wire:
+            wire.send(broken)
+            wire.socket.shutdown(socket.SHUT_WR)
+            assert wire.read_until_closed(5).closed
+    assert_alive(tls)
+
+
+def test_handshakes_that_are_left(tls):
+    for n in range(100):
+        wire = Wire(tls.tls_port).send(client_hello(tls)[: 20 * (n % 12)])
+        wire.socket.close()
+    wait_for(lambda: tls.metric("sluice_connections", listener="tls") == 0)
+    assert_alive(tls)
+
+
+# ---- sessions ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_resumption_over_loops_and_restarts(tmp_path, version):
+    """A ticket is good on every loop, and for the gateway process that follows a killed one."""
+    with tls_sluice(tmp_path, loops=2) as sluice:
+        c = context(sluice, low=version, high=version)
+
+        def session_of(session=None, reused=False):
+            with connect(sluice, c, session=session) as s:
+                assert s.session_reused == reused and live(s) == 200
+                return s.session
+
+        session = session_of()
+        for _ in range(20):  # the kernel spreads them over both loops
+            session_of(session, reused=True)
+        os.kill(sluice.find("ready")[-1]["pid"], signal.SIGKILL)
+        sluice.wait_event("ready", count=2)
+        session_of(session, reused=True)
+        assert sluice.stop() == 0
+
+
+def test_a_ticket_is_bound_to_its_host(tls):
+    """Row 128 (CVE-2025-23419)."""
+    c = context(tls)
+    with connect(tls, c) as s:
+        assert live(s) == 200
+        session = s.session
+    with connect(tls, c, session=session) as s:
+        assert s.session_reused
+    with connect(tls, c, host="other.example", session=session) as s:
+        assert not s.session_reused and live(s) == 200
+
+
+def test_a_ticket_of_another_deployment_is_not_taken(tls, rsa):
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    c.load_verify_locations(tls.cert)
+    c.load_verify_locations(rsa.cert)
+    with connect(rsa, c) as s:
+        assert live(s) == 200
+        session = s.session
+    with connect(tls, c, session=session) as s:
+        assert not s.session_reused and live(s) == 200
+
+
+def test_drain_over_tls(tmp_path):
+    """The answer that runs is given, the connection ends with close_notify."""
+    with tls_sluice(tmp_path, limits='header_timeout = "2s"') as sluice:
+        worker = sluice.worker_pid()
+        with connect(sluice, context(sluice)) as s:
+            os.kill(worker, signal.SIGSTOP)
+            s.sendall(post(close=False))
+            wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+            sluice.kill(signal.SIGTERM)
+            sluice.wait_event("draining")
+            os.kill(worker, signal.SIGCONT)
+            answer = b""
+            while got := s.recv(65536):
+                answer += got
+            assert answer.startswith(b"HTTP/1.1 200") and b"connection: close" in answer
+        assert sluice.wait() == 0
+
+
+# ---- secrets -----------------------------------------------------------------------------------------
+
+
+def test_no_core_and_no_secrets(tls):
+    """Row 134: keys and token are in files, not in arguments or environment, and no core is left of them."""
+    secret = (tls.config.parent / "pki" / "key.pem").read_text().split("\n")[1][:30].encode()
+    for pid in (tls.pid, tls.gateway_pid(), tls.worker_pid()):
+        for name in ("cmdline", "environ"):
+            try:
+                with open(f"/proc/{pid}/{name}", "rb") as f:
+                    octets = f.read()
+            except PermissionError:
+                continue
+            assert b"sesame" not in octets and secret not in octets
+    assert "sesame" not in tls.text and "PRIVATE KEY" not in tls.text
