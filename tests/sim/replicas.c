@@ -46,6 +46,7 @@ static void tell_down(struct loop_of *l, struct replica_of *r)
     if (!r->connected)
         return;
     r->connected = false;
+    demands_credit(m->w, m);
     desk_on_replica_down(m->desk, r->id, l->now_us, &l->fx);
     m->dirty = true;
     world_effects(l);
