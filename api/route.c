@@ -205,11 +205,13 @@ static bool media_type_ok(struct view v)
 
 static bool is_grpc(struct view content_type)
 {
-    static const struct view grpc = {"application/grpc", 16};
+    static const struct view grpc = {"application/grpc", 16}, proto = {"+proto", 6};
     if (!starts(content_type, grpc))
         return false;
-    char next = content_type.n > grpc.n ? content_type.p[grpc.n] : ';';
-    return next == '+' || next == ';' || next == ' ';
+    struct view rest = view_of(content_type.p + grpc.n, content_type.n - grpc.n);
+    if (starts(rest, proto)) // any other message format (+json) is none that we read
+        rest = view_of(rest.p + proto.n, rest.n - proto.n);
+    return rest.n == 0 || rest.p[0] == ';' || rest.p[0] == ' ';
 }
 
 enum api_kind api_route(const struct exchange *ex, struct api_call *out, struct error *e)
