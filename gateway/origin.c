@@ -218,18 +218,33 @@ static struct model *model_of(struct request *r, struct view name)
     return NULL;
 }
 
+#define LEAST_TIMEOUT_US 50 // a worker's socket alone takes longer
+
+// Told at once, and surely: else an answer and its deadline might be seen in one turn of the loop.
+static bool too_short(struct request *r)
+{
+    struct error e = {0};
+    if (r->infer.request.timeout_us == 0 || r->infer.request.timeout_us >= LEAST_TIMEOUT_US)
+        return false;
+    error_set(&e, STATUS_DEADLINE, "timeout: no model answers within %llu us",
+              (unsigned long long)r->infer.request.timeout_us);
+    answer_error(r, &e, 0);
+    return true;
+}
+
 static void submit(struct request *r)
 {
     struct infer_request *q = &r->infer.request;
-    if (!model_of(r, q->model))
+    if (r->call.timeout_us > 0 && (q->timeout_us == 0 || r->call.timeout_us < q->timeout_us))
+        q->timeout_us = r->call.timeout_us;
+    r->infer.ticket.model = model_of(r, q->model); // for our counts; the flow looks it up itself
+    if (!r->infer.ticket.model || too_short(r))
         return;
     r->parsed_us = now(r);
     r->meta.parse_us = r->parsed_us - r->ex->body_us;
     r->phase = REQUEST_OUT;
     r->infer.arrived_us = r->ex->started_us;
     r->infer.user = r;
-    if (r->call.timeout_us > 0 && (q->timeout_us == 0 || r->call.timeout_us < q->timeout_us))
-        q->timeout_us = r->call.timeout_us;
     exchange_ref(r->ex);
     flow_submit(&r->part->flow, &r->infer, r->parsed_us, &r->part->fx);
     part_run(r->part);
