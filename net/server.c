@@ -177,8 +177,10 @@ static enum accepted accept_one(struct listener *l)
     if (fd < 0) {
         int err = errno;
         budget_release(s->c.budget);
-        if (err == EAGAIN || err == EWOULDBLOCK)
+        if (err == EAGAIN || err == EWOULDBLOCK) {
+            p->paused_since_us = 0; // there was a descriptor: the kernel takes it before it looks
             return NONE_WAITING;
+        }
         if (err == EMFILE || err == ENFILE || err == ENOBUFS || err == ENOMEM)
             return NO_DESCRIPTOR;
         return ACCEPT_AGAIN; // EINTR, ECONNABORTED, or a network error that the connection brought along

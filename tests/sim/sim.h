@@ -102,7 +102,7 @@ struct replica_of { // one worker, as it really is
 
 struct model_of {
     struct world *w;
-    char name[16];
+    char name[24];
     unsigned home;
     struct model_rules rules;
     struct model *m; // NULL: not born

@@ -480,8 +480,10 @@ static void exhausted(void)
     struct rlimit few = {(rlim_t)probe + 41,
                          (rlim_t)probe + 41}; // both ends of a connection are ours
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-    while (n < 100 && (fd[n] = dial()) >= 0)
+    while (n < 100 && (fd[n] = dial()) >= 0) { // in step, so that each side holds half of them
         n++;
+        EVENTUALLY(stats().accepted >= (unsigned)n || stats().accept_paused > 0);
+    }
     close(fd[--n]); // one end more than the server can take is left
     close(fd[--n]);
     EVENTUALLY(stats().accept_paused > 0);
