@@ -56,6 +56,8 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
     stop(c);
     if (ex) {
         c->h1.ex = NULL;
+        if (!ex->responded)
+            ex->status = (uint16_t)status;
         exchange_tell_gone(ex);
         exchange_detach(ex);
     }

@@ -115,6 +115,7 @@ static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, co
     c->ops->on_refused(c, status, why, c->ctx);
     ex->discard = true;
     if (ex->told) { // for the rooms above it is over; the client still hears why
+        ex->status = (uint16_t)status;
         exchange_tell_gone(ex);
         ex->gone = false;
         ex->sent_told = true;
