@@ -244,6 +244,8 @@ static void load_model(struct repository *r, int root, const char *name, uint32_
     max_batch = configured_batch(dir, max_batch, name);
     for (int i = 0; i < n; i++) {
         int version = openat(dir, versions[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (version < 0)
+            say(LOG_ERROR, "model_refused", name, versions[i], strerror(errno));
         struct served *s =
             version >= 0 ? load_version(version, name, versions[i], max_batch, threads) : NULL;
         if (s)
