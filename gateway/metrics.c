@@ -255,6 +255,12 @@ static void loops(struct page *p)
         struct prom_label label = {"loop", view_str(digits)};
         prom_count(&p->prom, &label, 1, atomic_load(&g->parts[i]->metrics.live));
     }
+    prom_family(&p->prom, "sluice_streams", "gauge", "HTTP/2 streams of clients that are open.");
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        snprintf(digits, sizeof(digits), "%u", i);
+        struct prom_label label = {"loop", view_str(digits)};
+        prom_count(&p->prom, &label, 1, get(&g->parts[i]->metrics.streams));
+    }
 }
 
 static void process(struct page *p)

@@ -120,6 +120,8 @@ static void finish(struct request *r, bool whole)
     uint64_t total_us = now(r) - r->ex->started_us;
     if (total_us < r->meta.total_us)
         total_us = r->meta.total_us;
+    if (r->ex->carrier == HTTP_2)
+        metrics_inc(&r->part->metrics.streams, (uint64_t)-1);
     count(r, total_us);
     write_access(r, whole, total_us);
 }
@@ -410,6 +412,8 @@ static void on_head(struct exchange *ex, void *ctx)
         return;
     }
     ex->user = r;
+    if (ex->carrier == HTTP_2)
+        metrics_inc(&p->metrics.streams, 1);
     r->ex = ex;
     r->part = p;
     r->front = f;

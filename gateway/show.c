@@ -31,6 +31,7 @@ static void show_loops(struct json_writer *w, struct gateway *g)
         put(w, "messages", atomic_load(&l->msgs));
         put(w, "delay_p99_us", hist_quantile(&l->delay, 0.99));
         put(w, "in_flight", atomic_load(&g->parts[i]->metrics.live));
+        put(w, "streams", atomic_load(&g->parts[i]->metrics.streams));
         put(w, "zombies", atomic_load(&g->parts[i]->metrics.zombies));
         json_w_object_end(w);
     }

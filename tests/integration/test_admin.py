@@ -5,6 +5,7 @@ import signal
 import httpx
 import pytest
 from harness import GOOD_BODY, Sluice, Wire, configuration, infer_body, post, wait_for
+from load import Load
 
 INFER = "/v2/models/digits/infer"
 TOKEN = {"authorization": "Bearer open sesame, please"}
@@ -132,6 +133,28 @@ def test_status_while_requests_wait(start):
         wire.socket.close()
     wait_for(lambda: digits()["charged_rows"] == digits()["charged_bytes"] == digits()["running_rows"] == 0)
     wait_for(lambda: sum(e["in_flight"] + e["connections"] for e in sluice.status_page()["loops"]) == 0)
+
+
+def test_streams_are_told(start):
+    """HTTP/2 streams that are open, whatever carries them; HTTP/1.1 requests are none."""
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3')
+    pid = sluice.worker_pid()
+    loads = [Load(sluice.port, h1=0, h2=2, streams=5), Load(sluice.port, h1=3)]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with loads[0], loads[1]:
+            wait_for(lambda: sluice.metric("sluice_in_flight") == 13)
+            assert sluice.metric("sluice_streams") == 10 == sum(e["streams"] for e in sluice.status_page()["loops"])
+            os.kill(pid, signal.SIGCONT)
+            for load in loads:
+                load.wait(20)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: sluice.metric("sluice_streams") == 0)
+    with httpx.Client(base_url=sluice.url, http1=False, http2=True) as client:
+        for path in ("/v2", "/nowhere", "/v2/models/digits"):
+            client.get(path)
+    wait_for(lambda: sluice.metric("sluice_streams") == 0)
 
 
 def test_status_of_a_worker_that_is_away(start):

@@ -35,7 +35,7 @@ def target(tmp_path_factory):
         pid, fds = sluice.gateway_pid(), descriptors(sluice.gateway_pid())
         httpx.post(sluice.url + INFER.decode(), content=GOOD_BODY)
         yield sluice
-        for name in ("connections", "in_flight", "queue_rows", "running_rows"):
+        for name in ("connections", "in_flight", "streams", "queue_rows", "running_rows"):
             wait_for(lambda n=name: sluice.metric("sluice_" + n) == 0, 15, f"{name} 0")
         assert len(sluice.find("ready")) == 1 and not sluice.find("gateway_exited") and not sluice.find("worker_exited")
         assert SANITIZED or memory_kib(pid) < 256 << 10

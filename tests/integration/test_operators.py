@@ -185,7 +185,7 @@ def test_metrics_are_well_formed(ops):
     families = page(ops)
     wanted = {
         "counter": ["requests", "batches", "events", "accepted", "handed_over", "accept_paused", "log_dropped", "log_errors"],
-        "gauge": ["queue_rows", "running_rows", "ready_replicas", "worker_connections", "connections", "in_flight", "draining"],
+        "gauge": ["queue_rows", "running_rows", "ready_replicas", "worker_connections", "connections", "streams", "in_flight", "draining"],
         "histogram": ["latency_seconds", "batch_rows", "loop_delay_seconds"],
     }
     for kind, names in wanted.items():

@@ -60,7 +60,7 @@ def faults(library, tmp_path):
 
 
 def assert_nothing_left(sluice):
-    for name in ("in_flight", "queue_rows", "running_rows", "connections"):
+    for name in ("in_flight", "streams", "queue_rows", "running_rows", "connections"):
         wait_for(lambda n=name: sluice.metric("sluice_" + n) == 0, 15, f"{name} 0")
 
 
