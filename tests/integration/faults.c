@@ -17,19 +17,22 @@
 #include <time.h>
 #include <unistd.h>
 
-enum kind { RECV, SEND, WAIT, ACCEPT, WRITE, KINDS };
+enum kind { RECV, SEND, WAIT, ACCEPT, WRITE, MEMORY, KINDS };
 
 static struct faults {
     _Atomic int64_t clock_s; // added to CLOCK_REALTIME
     _Atomic int64_t every;   // about every n-th call of a kind fails; 0: none
+    _Atomic int64_t
+        least; // octets from which on memory may be refused; 0: never, and else nothing but it is
     _Atomic int64_t calls[KINDS], struck[KINDS];
-} *page;
+} * page;
 
 __attribute__((constructor)) static void map(void)
 {
     const char *path = getenv("FAULTS_PAGE");
     int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
-    void *p = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *p =
+        fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (p != MAP_FAILED)
         page = p;
     if (fd >= 0)
@@ -43,7 +46,7 @@ __attribute__((constructor)) static void map(void)
 static int64_t unlucky(enum kind k)
 {
     int64_t n = page ? atomic_load(&page->every) : 0;
-    if (n == 0)
+    if (n == 0 || (k == MEMORY) != (atomic_load(&page->least) > 0))
         return 0;
     uint32_t mixed = (uint32_t)(atomic_fetch_add(&page->calls[k], 1) + 1) * 2654435761u;
     return (mixed >> 8) % (uint32_t)n == 0 ? atomic_fetch_add(&page->struck[k], 1) + 1 : 0;
@@ -105,4 +108,33 @@ time_t time(time_t *out)
     if (out)
         *out = t.tv_sec;
     return t.tv_sec;
+}
+
+// Memory. glibc keeps its own under these names, which dlsym, that allocates, does not need to look up.
+void *__libc_malloc(size_t n);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t n);
+
+static int refused(size_t n)
+{
+    int64_t least = page ? atomic_load(&page->least) : 0;
+    if (least == 0 || n < (size_t)least || !unlucky(MEMORY))
+        return 0;
+    errno = ENOMEM;
+    return 1;
+}
+
+void *malloc(size_t n)
+{
+    return refused(n) ? NULL : __libc_malloc(n);
+}
+
+void *calloc(size_t n, size_t size)
+{
+    return refused(n * size) ? NULL : __libc_calloc(n, size);
+}
+
+void *realloc(void *p, size_t n)
+{
+    return refused(n) ? NULL : __libc_realloc(p, n);
 }

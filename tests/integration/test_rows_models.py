@@ -116,7 +116,8 @@ def test_external_data_is_never_read(tmp_path):
     repository = tmp_path / "models"
     secret = tmp_path / "secret"
     secret.write_bytes(ONES)
-    places = {"parent": "../../../secret", "absolute": str(secret), "link": "link.bin", "hard": "hard.bin", "right": "right.bin", "device": "/dev/zero", "empty": ""}
+    places = {"parent": "../../../secret", "absolute": str(secret), "device": "/dev/zero", "empty": ""}
+    places |= {n: f"{n}.bin" for n in ("link", "hard", "right")}
     for name, location in places.items():
         put(repository, name, add_model(tensor("w", [4], location=location)))
     (repository / "link/1/link.bin").symlink_to(secret)
