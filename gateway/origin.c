@@ -504,7 +504,7 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
     struct front *f = ctx;
     struct gateway *g = f->gateway;
     struct part *p = request_of(ex)->part; // bodies are read after on_head only
-    return budget_charge(&p->lease, &g->bytes_in_flight, g->bytes_limit, delta_bytes);
+    return budget_charge(&p->lease, &g->bytes, delta_bytes);
 }
 
 const struct http_server_ops part_server_ops = {.on_head = on_head,

@@ -113,8 +113,8 @@ void show_page(struct buffer *out, void *gateway)
     put(&w, "generation", g->boot->generation);
     put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
     put_text(&w, "phase", phase[g->phase]);
-    put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes_in_flight));
-    put(&w, "bytes_limit", (uint64_t)g->bytes_limit);
+    put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
+    put(&w, "bytes_limit", (uint64_t)g->bytes.limit);
     show_fronts(&w, g);
     show_loops(&w, g);
     show_models(&w, g);

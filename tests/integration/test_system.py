@@ -11,7 +11,7 @@ import threading
 
 import httpx
 import pytest
-from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, Sluice, Wire, configuration, infer_body, wait_for
+from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, Sluice, Wire, configuration, infer_body, post, wait_for
 from load import Load, is_right
 
 INFER = "/v2/models/digits/infer"
@@ -183,3 +183,38 @@ def test_a_worker_that_stands_still_for_five_seconds(start):
         wait_for(lambda: client.post(INFER, content=GOOD_BODY).status_code == 200, 30)
     assert not sluice.find("worker_exited") and len(sluice.find("worker_started")) == 1
     assert len(sluice.find("worker_down")) <= 2 * 2  # a loop each
+
+
+# ---- our own bound on memory -------------------------------------------------------------------------
+
+
+def test_a_small_budget_is_for_every_loop(start):
+    """What one loop keeps at hand is not missed at another."""
+    sluice = start(limits='bytes_in_flight = "64KiB" max_body = "64KiB"')
+    for _ in range(60):
+        with Wire(sluice.port) as wire:
+            assert wire.send(post()).read_answers(1)[0][0] == 200
+    with Wire(sluice.port) as wire:
+        assert wire.send(post(infer_body(ROWS[:20]) + b" " * 40000)).read_answers(1)[0][0] == 200
+
+
+def test_bodies_past_the_budget(start):
+    """503 with retry-after while others hold it, and room again when they have gone."""
+    sluice = start(limits='bytes_in_flight = "256KiB" max_body = "128KiB"')
+    body = infer_body(ROWS[:1]) + b" " * 100000
+    holders = [Wire(sluice.port).send(post(body)[:-10]) for _ in range(2)]
+    wait_for(lambda: sluice.metric("sluice_bytes_in_flight") > 200000)
+    with Wire(sluice.port) as wire:
+        status, fields, said = wire.send(post(body)).read_answers(1)[0]
+        assert status == 503 and fields["retry-after"] == "1", said
+    with httpx.Client(base_url=sluice.url, http1=False, http2=True) as client:
+        answer = client.post(INFER, content=body[:60000] + b" " * 60000)
+        assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+    with Wire(sluice.port) as wire:
+        assert wire.send(post()).read_answers(1)[0][0] == 200  # a small one finds room
+    for wire in holders:
+        assert wire.send(post(body)[-10:]).read_answers(1)[0][0] == 200
+        wire.socket.close()
+    with Wire(sluice.port) as wire:
+        assert wire.send(post(body)).read_answers(1)[0][0] == 200
+    sluice.wait_idle()
