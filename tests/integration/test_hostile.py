@@ -1081,6 +1081,8 @@ def test_grpc_paths_and_fields(target):
         assert grpc_status(target, body, grpc_timeout=timeout) in (INVALID, INTERNAL_ERROR), timeout
     assert grpc_status(target, body, grpc_timeout="99999999H") == OK
     assert grpc_status(target, body, grpc_timeout="1n") == DEADLINE  # 103
+    for value in ("!!!", "YQ=", "=", "a" * 4001):  # no base64: nobody decodes it, so nobody trips over it
+        assert grpc_status(target, body, trace_bin=value) in (OK, INVALID), value
     assert grpc_status(target, body, replaced(":method", "GET", GRPC)) in (UNIMPLEMENTED, -405, INTERNAL_ERROR)
 
 
