@@ -4,6 +4,7 @@ import gzip
 import mmap
 import os
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import threading
 
 import httpx
 import pytest
-from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, Sluice, Wire, configuration, infer_body, post, wait_for
+from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, SLUICE, Program, Sluice, Wire, configuration, infer_body, post, wait_for
 from load import Load, is_right
 
 INFER = "/v2/models/digits/infer"
@@ -183,6 +184,62 @@ def test_a_worker_that_stands_still_for_five_seconds(start):
         wait_for(lambda: client.post(INFER, content=GOOD_BODY).status_code == 200, 30)
     assert not sluice.find("worker_exited") and len(sluice.find("worker_started")) == 1
     assert len(sluice.find("worker_down")) <= 2 * 2  # a loop each
+
+
+# ---- where the access log goes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "missing"])
+def test_logs_that_cannot_be_opened(tmp_path, kind):
+    """140: the start is refused at once, with the path; a FIFO that nobody reads holds nobody up."""
+    path = tmp_path / kind
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    config = configuration(tmp_path, log=path / "log" if kind == "missing" else path)
+    with Program([SLUICE, "-c", config]) as program:
+        assert program.wait(30) == 1
+        refused = program.find("gateway_refused")[0]
+        assert str(path) in refused["what"] and refused["why"]
+
+
+def test_a_log_that_nobody_reads_any_more(start):
+    """140: after a reopening the path is a FIFO without a reader: the file that is open goes on."""
+    sluice = start()
+    log = sluice.config.parent / "access.log"
+    old = log.with_name("old.log")
+    log.rename(old)
+    os.mkfifo(log)
+    sluice.kill(signal.SIGUSR1)
+    with Load(sluice.port, h1=2) as load:
+        load.wait(300)
+    assert set(load.outcomes) == {200}
+    wait_for(lambda: len(old.read_bytes().splitlines()) >= 300)
+    assert sluice.stop() == 0
+
+
+EXEC_ON_SOCKET = """
+import os, socket, sys
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+os.dup2(s.fileno(), 1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+def test_standard_output_may_be_a_socket(tmp_path):
+    """access = "-" where standard output is what journald gives: no path leads to it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        before = [sys.executable, "-c", EXEC_ON_SOCKET, str(listener.getsockname()[1])]
+        with Sluice(configuration(tmp_path, log="-"), limits=before) as sluice, listener.accept()[0] as out:
+            out.settimeout(30)
+            with httpx.Client(base_url=sluice.url) as client:
+                client.post(INFER, content=GOOD_BODY, headers={"x-request-id": "to-a-socket"})
+            said = b""
+            while b"to-a-socket" not in said:
+                said += out.recv(65536)
+            sluice.kill(signal.SIGUSR1)
+            assert sluice.stop() == 0
 
 
 # ---- our own bound on memory -------------------------------------------------------------------------
