@@ -46,6 +46,7 @@ struct api_call {
     // What the head says of the body; .p NULL: nothing.
     struct view content_type, content_encoding, grpc_encoding, infer_header;
     bool infer_header_twice;
+    struct view request_id; // set by the caller after api_route: the small answers carry it
 };
 
 // What the head asks for. API_REFUSED: e says why; answer it with api_answer_error.

@@ -107,8 +107,9 @@ static void give_scratch(struct api *a, struct exchange *ex, const struct api_ca
                          unsigned status, uint64_t now_us)
 {
     struct error e;
-    struct http_header type = {VIEW("content-type"),
-                               call->grpc ? VIEW("application/grpc") : VIEW("application/json")};
+    struct http_header headers[] = {
+        {VIEW("content-type"), call->grpc ? VIEW("application/grpc") : VIEW("application/json")},
+        {VIEW("x-request-id"), call->request_id}};
     struct http_header trailer = {VIEW("grpc-status"), VIEW("0")};
     if (ok && call->grpc) {
         uint32_t n = __builtin_bswap32((uint32_t)(buffer_len(&a->scratch) - 5));
@@ -121,7 +122,8 @@ static void give_scratch(struct api *a, struct exchange *ex, const struct api_ca
         api_answer_error(a, ex, call, &e, 0, NULL, now_us);
         return;
     }
-    give(a, ex, call->grpc ? 200 : status, &type, 1, body, &trailer, call->grpc ? 1 : 0, now_us);
+    give(a, ex, call->grpc ? 200 : status, headers, call->request_id.n ? 2 : 1, body, &trailer,
+         call->grpc ? 1 : 0, now_us);
 }
 
 // The buffer to write into, with room for the frame.

@@ -227,7 +227,7 @@ void admin_free(struct admin *a)
 
 int admin_read_token(const char *path, char out[257], const char **why)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); // a FIFO must not hold us up
     if (fd < 0) {
         *why = strerror(errno);
         return -1;
@@ -249,6 +249,13 @@ int admin_read_token(const char *path, char out[257], const char **why)
     if (n < 16) {
         *why = "shorter than 16 octets: too easy to guess";
         return -1;
+    }
+    for (ssize_t i = 0; i < n; i++) {
+        // A NUL above all: what follows it would not be compared.
+        if ((unsigned char)out[i] < 0x20 || out[i] == 0x7f) {
+            *why = "holds a control character, which no client could send";
+            return -1;
+        }
     }
     return 0;
 }

@@ -1,6 +1,8 @@
 /* gateway/budget.h: the bytes that requests may hold in the whole process, leased to the loops by the
- * MiB, so that charging a body touches no shared word. Thread: a lease belongs to its loop; the process's
- * count is the one atomic. */
+ * slice, so that charging a body touches no shared word. A loop keeps less than two slices that it does not
+ * use; the limit is as much larger inside, so that what idles at one loop is never missed at another:
+ *     sum of used <= limit + slack,  and a charge that keeps sum of used <= limit is never refused.
+ * Thread: a lease belongs to its loop; the process's count is the one atomic. */
 #ifndef SLUICE_GATEWAY_BUDGET_H
 #define SLUICE_GATEWAY_BUDGET_H
 
@@ -8,28 +10,42 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define BUDGET_SLICE (1 << 20)
+#define BUDGET_SLICE                                                                               \
+    (1 << 20) // at most; a thirty-second of a loop's share where the limit is small
 
-struct budget_lease {     // zeroed: nothing leased
-    int64_t leased, used; // used <= leased
+struct budget {
+    _Atomic int64_t granted; // to all leases
+    int64_t limit, slice, slack;
 };
 
+struct budget_lease {     // zeroed: nothing leased
+    int64_t leased, used; // used <= leased < used + 2 slices
+};
+
+static inline void budget_init(struct budget *b, int64_t limit, unsigned loops)
+{
+    int64_t slice = limit / 32 / loops;
+    b->limit = limit;
+    b->slice = slice < 1 ? 1 : slice > BUDGET_SLICE ? BUDGET_SLICE : slice;
+    b->slack = 2 * b->slice * loops;
+    atomic_init(&b->granted, 0);
+}
+
 // Charges (delta > 0) or gives back (delta < 0, never refused). False: the process's limit is reached.
-static inline bool budget_charge(struct budget_lease *l, _Atomic int64_t *granted, int64_t limit,
-                                 int64_t delta)
+static inline bool budget_charge(struct budget_lease *l, struct budget *b, int64_t delta)
 {
     int64_t used = l->used + delta;
     if (used > l->leased) {
-        int64_t more = (used - l->leased + BUDGET_SLICE - 1) / BUDGET_SLICE * BUDGET_SLICE;
-        int64_t all = atomic_fetch_add_explicit(granted, more, memory_order_relaxed) + more;
-        if (all > limit) {
-            atomic_fetch_sub_explicit(granted, more, memory_order_relaxed);
+        int64_t more = (used - l->leased + b->slice - 1) / b->slice * b->slice;
+        int64_t all = atomic_fetch_add_explicit(&b->granted, more, memory_order_relaxed) + more;
+        if (all > b->limit + b->slack) {
+            atomic_fetch_sub_explicit(&b->granted, more, memory_order_relaxed);
             return false;
         }
         l->leased += more;
-    } else if (l->leased - used >= 2 * BUDGET_SLICE) { // keep one slice at hand, return the rest
-        int64_t back = (l->leased - used) / BUDGET_SLICE * BUDGET_SLICE - BUDGET_SLICE;
-        atomic_fetch_sub_explicit(granted, back, memory_order_relaxed);
+    } else if (l->leased - used >= 2 * b->slice) { // keep one slice at hand, return the rest
+        int64_t back = (l->leased - used) / b->slice * b->slice - b->slice;
+        atomic_fetch_sub_explicit(&b->granted, back, memory_order_relaxed);
         l->leased -= back;
     }
     l->used = used;

@@ -255,6 +255,12 @@ static void loops(struct page *p)
         struct prom_label label = {"loop", view_str(digits)};
         prom_count(&p->prom, &label, 1, atomic_load(&g->parts[i]->metrics.live));
     }
+    prom_family(&p->prom, "sluice_streams", "gauge", "HTTP/2 streams of clients that are open.");
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        snprintf(digits, sizeof(digits), "%u", i);
+        struct prom_label label = {"loop", view_str(digits)};
+        prom_count(&p->prom, &label, 1, get(&g->parts[i]->metrics.streams));
+    }
 }
 
 static void process(struct page *p)
@@ -278,7 +284,7 @@ static void process(struct page *p)
     prom_count(&p->prom, &sinks[1], 1, events.write_errors);
     prom_family(&p->prom, "sluice_bytes_in_flight", "gauge",
                 "Octets leased to the loops for bodies.");
-    prom_count(&p->prom, NULL, 0, (uint64_t)atomic_load(&g->bytes_in_flight));
+    prom_count(&p->prom, NULL, 0, (uint64_t)atomic_load(&g->bytes.granted));
     prom_family(&p->prom, "sluice_gateway_restarts_total", "counter",
                 "Times the keeper had to start the gateway process again.");
     prom_count(&p->prom, NULL, 0, g->boot->generation);

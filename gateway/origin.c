@@ -82,7 +82,8 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
     static const char *const protocol[] = {"http/1.0", "http/1.1", "h2"};
     struct part *p = r->part;
     struct exchange *ex = r->ex;
-    if (!p->gateway->config->log.access || !sampled(p))
+    bool failed = r->error.status != STATUS_OK || !whole;
+    if (!p->gateway->config->log.access || (!sampled(p) && !failed))
         return;
     struct access_entry e = {
         .wall_us = loop_wall_us(p->loop),
@@ -117,6 +118,10 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
 static void finish(struct request *r, bool whole)
 {
     uint64_t total_us = now(r) - r->ex->started_us;
+    if (total_us < r->meta.total_us)
+        total_us = r->meta.total_us;
+    if (r->ex->carrier == HTTP_2)
+        metrics_inc(&r->part->metrics.streams, (uint64_t)-1);
     count(r, total_us);
     write_access(r, whole, total_us);
 }
@@ -163,6 +168,9 @@ static void fill_meta(struct request *r)
     r->meta.queue_us = t->queue_us;
     r->meta.compute_us = t->compute_us;
     r->meta.total_us = now(r) - r->ex->started_us;
+    // Our clock is read once a turn; home and worker may have done their part within this one.
+    if (r->meta.total_us < t->queue_us + t->compute_us)
+        r->meta.total_us = t->queue_us + t->compute_us;
 }
 
 void origin_settle(struct part *p, struct infer *in)
@@ -404,6 +412,8 @@ static void on_head(struct exchange *ex, void *ctx)
         return;
     }
     ex->user = r;
+    if (ex->carrier == HTTP_2)
+        metrics_inc(&p->metrics.streams, 1);
     r->ex = ex;
     r->part = p;
     r->front = f;
@@ -411,7 +421,9 @@ static void on_head(struct exchange *ex, void *ctx)
     uint64_t random[2] = {rand_u64(&p->loop->rand), rand_u64(&p->loop->rand)};
     r->meta.request_id = api_request_id(ex, random, r->id);
     struct error e = {0};
-    if (api_route(ex, &r->call, &e) == API_REFUSED)
+    enum api_kind kind = api_route(ex, &r->call, &e);
+    r->call.request_id = r->meta.request_id;
+    if (kind == API_REFUSED)
         answer_error(r, &e, 0);
 }
 
@@ -427,6 +439,25 @@ static void on_request(struct exchange *ex, void *ctx)
         small_call(r);
 }
 
+// How a request ended that the HTTP room gave up on: it told the client itself, or there was nobody left.
+static enum status gone_as(uint16_t http)
+{
+    switch (http) {
+    case 400:
+        return STATUS_BAD_REQUEST;
+    case 408:
+        return STATUS_SLOW_CLIENT;
+    case 413:
+        return STATUS_TOO_LARGE;
+    case 431:
+        return STATUS_HEADERS;
+    case 503:
+        return STATUS_UNAVAILABLE;
+    default:
+        return STATUS_CLIENT_GONE;
+    }
+}
+
 static void on_gone(struct exchange *ex, void *ctx)
 {
     struct request *r = request_of(ex);
@@ -435,7 +466,7 @@ static void on_gone(struct exchange *ex, void *ctx)
         return;
     enum request_phase was = r->phase;
     r->phase = REQUEST_GONE;
-    r->error.status = STATUS_CLIENT_GONE;
+    r->error.status = gone_as(ex->status);
     loop_defer_cancel(&r->work);
     finish(r, false);
     if (was == REQUEST_DECODING && r->decoder) {
@@ -473,7 +504,7 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
     struct front *f = ctx;
     struct gateway *g = f->gateway;
     struct part *p = request_of(ex)->part; // bodies are read after on_head only
-    return budget_charge(&p->lease, &g->bytes_in_flight, g->bytes_limit, delta_bytes);
+    return budget_charge(&p->lease, &g->bytes, delta_bytes);
 }
 
 const struct http_server_ops part_server_ops = {.on_head = on_head,

@@ -238,7 +238,7 @@ static int64_t default_bytes(void)
 bool parts_build(struct gateway *g)
 {
     uint64_t limit = g->config->limits.bytes_in_flight;
-    g->bytes_limit = limit ? (int64_t)limit : default_bytes();
+    budget_init(&g->bytes, limit ? (int64_t)limit : default_bytes(), g->loops.n);
     g->parts = mem_zalloc(g->loops.n * sizeof(*g->parts));
     if (!g->parts || !build_endpoints(g) || !build_table(g))
         return false;

@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "gateway/admin.h"
 #include "gateway/boot.h"
+#include "gateway/budget.h"
 #include "http/http.h"
 #include "net/log.h"
 #include "net/loop.h"
@@ -51,8 +52,7 @@ struct gateway {
     struct log *log;
     struct admin *admin;
     _Atomic bool draining;
-    _Atomic int64_t bytes_in_flight; // granted to the loops, see gateway/budget.h
-    int64_t bytes_limit;
+    struct budget bytes; // of requests, in flight
     uint64_t started_us;
 
     // main thread only

@@ -31,6 +31,7 @@ static void show_loops(struct json_writer *w, struct gateway *g)
         put(w, "messages", atomic_load(&l->msgs));
         put(w, "delay_p99_us", hist_quantile(&l->delay, 0.99));
         put(w, "in_flight", atomic_load(&g->parts[i]->metrics.live));
+        put(w, "streams", atomic_load(&g->parts[i]->metrics.streams));
         put(w, "zombies", atomic_load(&g->parts[i]->metrics.zombies));
         json_w_object_end(w);
     }
@@ -112,8 +113,8 @@ void show_page(struct buffer *out, void *gateway)
     put(&w, "generation", g->boot->generation);
     put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
     put_text(&w, "phase", phase[g->phase]);
-    put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes_in_flight));
-    put(&w, "bytes_limit", (uint64_t)g->bytes_limit);
+    put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
+    put(&w, "bytes_limit", (uint64_t)g->bytes.limit);
     show_fronts(&w, g);
     show_loops(&w, g);
     show_models(&w, g);

@@ -242,6 +242,22 @@ static void on_answered(struct part *p, struct batch *b, struct http_call *call)
     }
 }
 
+// An HTTP answer that no gRPC server gives. These statuses say that nobody could compute it now: a worker
+// without memory, a proxy before it (grpc/grpc doc/http-grpc-status-mapping.md).
+static void on_malformed(struct part *p, struct batch *b, struct http_call *call)
+{
+    struct error e = {0};
+    unsigned http = call->status;
+    if (http == 429 || http == 502 || http == 503 || http == 504) {
+        error_set(&e, STATUS_UNAVAILABLE, "the worker, or what stands before it, answered HTTP %u",
+                  http);
+        fail(p, b, FAIL_ERROR, &e);
+    } else {
+        error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is not gRPC");
+        fail(p, b, FAIL_MALFORMED, &e);
+    }
+}
+
 static void on_infer_end(struct worker *w, struct http_call *call, enum http_call_end end,
                          void *user, void *ctx)
 {
@@ -269,8 +285,7 @@ static void on_infer_end(struct worker *w, struct http_call *call, enum http_cal
         fail(l->part, b, FAIL_MALFORMED, &e);
         break;
     case CALL_MALFORMED:
-        error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is not gRPC");
-        fail(l->part, b, FAIL_MALFORMED, &e);
+        on_malformed(l->part, b, call);
         break;
     case CALL_CANCELLED:
         fail(l->part, b, FAIL_RECALLED, NULL);

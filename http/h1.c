@@ -46,8 +46,9 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
         int n =
             snprintf(text, sizeof(text),
                      "HTTP/1.1 %u %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n"
-                     "connection: close\r\n\r\n{\"error\":\"%s\"}",
-                     status, http_reason(status), strlen(why) + 12, why);
+                     "%sconnection: close\r\n\r\n{\"error\":\"%s\"}",
+                     status, http_reason(status), strlen(why) + 12,
+                     status == 503 ? "retry-after: 1\r\n" : "", why);
         out_copy(&c->out, text, (size_t)n);
         c->ops->on_refused(c, status, why, c->ctx);
     }
@@ -56,6 +57,8 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
     stop(c);
     if (ex) {
         c->h1.ex = NULL;
+        if (!ex->responded)
+            ex->status = (uint16_t)status;
         exchange_tell_gone(ex);
         exchange_detach(ex);
     }

@@ -105,16 +105,21 @@ static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *f, const u
 // Answers a request that never reaches the rooms above.
 static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why)
 {
-    struct http_header type = {VIEW("content-type"), VIEW("application/json")};
+    struct http_header headers[] = {{VIEW("content-type"), VIEW("application/json")},
+                                    {VIEW("retry-after"), VIEW("1")}};
     char text[256];
     int n = snprintf(text, sizeof(text), "{\"error\":\"%s\"}", why);
     struct view body = arena_copy(&ex->arena, view_of(text, (size_t)n));
     struct http_seg seg = {(const uint8_t *)body.p, body.n, NULL};
-    struct http_response r = {
-        .status = (uint16_t)status, .headers = &type, .n_headers = 1, .body = &seg, .n_body = 1};
+    struct http_response r = {.status = (uint16_t)status,
+                              .headers = headers,
+                              .n_headers = status == 503 ? 2 : 1,
+                              .body = &seg,
+                              .n_body = 1};
     c->ops->on_refused(c, status, why, c->ctx);
     ex->discard = true;
     if (ex->told) { // for the rooms above it is over; the client still hears why
+        ex->status = (uint16_t)status;
         exchange_tell_gone(ex);
         ex->gone = false;
         ex->sent_told = true;

@@ -59,6 +59,7 @@ struct http_server_ops {
     // The body is whole: ex->body. Respond now or later, exactly once, with exchange_respond.
     void (*on_request)(struct exchange *ex, void *ctx);
     // The client has gone (reset, closed, timed out) before the response was handed over. Respond no more.
+    // ex->status: what the room itself answered it first (408, 413, …); 0: nothing.
     // Called at most once and never after the response was complete.
     void (*on_gone)(struct exchange *ex, void *ctx);
     // The last octet of the response has been taken by http_conn_sent, or never will be (client gone

@@ -62,9 +62,9 @@ static int read_options(int argc, char **argv, struct options *o)
         } else if (strcmp(word, "-t") == 0) {
             o->check = true;
         } else if (strcmp(word, "--version") == 0) {
-            return puts("sluice " SLUICE_VERSION) < 0 ? EXIT_FAILED : EXIT_FINE;
+            return puts("sluice " SLUICE_VERSION) < 0 || fflush(stdout) ? EXIT_FAILED : EXIT_FINE;
         } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
-            return fputs(help, stdout) < 0 ? EXIT_FAILED : EXIT_FINE;
+            return fputs(help, stdout) < 0 || fflush(stdout) ? EXIT_FAILED : EXIT_FINE;
         } else if (strcmp(word, "--help-config") == 0) {
             return print_keys();
         } else {

@@ -104,7 +104,11 @@ bool log_line(struct log *g, unsigned producer, enum log_level level, uint64_t w
 
 static int open_file(const char *path)
 {
-    return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0640);
+    if (strcmp(path, "/dev/stdout") == 0) // may be a socket (journald's), which no path leads to
+        return fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    // Without O_NONBLOCK a FIFO that nobody reads would hold us up, here and at every write.
+    int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+    return open(path, flags, 0640);
 }
 
 static void reopen(struct sink *s)

@@ -195,6 +195,16 @@ static void recall(struct batch *b, struct effects *fx)
     effects_add(fx, FX_CANCEL)->batch = b;
 }
 
+// Out beyond the deadline of its last ticket: the call serves nobody, and its worker hangs.
+static void recall_overdue(struct desk *d, struct batch *b, struct effects *fx)
+{
+    recall(b, fx);
+    fx_note(fx, NOTE_SUSPECT, d->model, b->replica, 0);
+    struct fx *f = effects_add(fx, FX_SUSPECT);
+    f->desk = d;
+    f->replica = b->replica;
+}
+
 // ---- inputs: tickets ---------------------------------------------------------------------------------
 
 void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
@@ -219,14 +229,17 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
 void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     unsigned origin = t->cancel.from;
-    (void)now_us;
     if (t->place == PLACE_QUEUED) {
         batcher_remove(&d->batcher, t);
         fail_ticket(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
     } else if (t->place == PLACE_ABOARD && !t->cancelled) {
         t->cancelled = true;
-        if (++t->batch->cancelled == t->batch->n)
-            recall(t->batch, fx);
+        struct batch *b = t->batch;
+        // At the deadline the origins' timers and ours race: it is the worker's fault all the same.
+        if (++b->cancelled == b->n && b->state == BATCH_SENT && now_us >= b->deadline_us)
+            recall_overdue(d, b, fx);
+        else if (b->cancelled == b->n)
+            recall(b, fx);
     } // else it is on its way back: the two cross
     fx_post(fx, &t->cancel, MSG_ECHO, d->home, origin);
 }
@@ -396,17 +409,11 @@ static void drop_doomed(struct desk *d, uint64_t now_us, struct effects *fx)
     }
 }
 
-// A call that is out beyond the deadline of its last ticket serves nobody, and its worker hangs.
-static void recall_overdue(struct desk *d, uint64_t now_us, struct effects *fx)
+static void recall_all_overdue(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     for (struct batch *b = d->sent; b; b = b->next) {
-        if (b->state != BATCH_SENT || now_us < b->deadline_us)
-            continue;
-        recall(b, fx);
-        fx_note(fx, NOTE_SUSPECT, d->model, b->replica, 0);
-        struct fx *f = effects_add(fx, FX_SUSPECT);
-        f->desk = d;
-        f->replica = b->replica;
+        if (b->state == BATCH_SENT && now_us >= b->deadline_us)
+            recall_overdue(d, b, fx);
     }
 }
 
@@ -521,7 +528,7 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
 void desk_run(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     drop_doomed(d, now_us, fx);
-    recall_overdue(d, now_us, fx);
+    recall_all_overdue(d, now_us, fx);
     if (d->n_up == 0 && now_us >= d->alone_since_us + d->model->rules.grace_us)
         refuse_all(d, fx);
     if (d->again)

@@ -99,8 +99,12 @@ static void read_options(int argc, char **argv, struct options *o)
             add_listen(o, optarg);
             break;
         case 'd':
-            if (strcmp(optarg, "cpu") != 0)
-                die(2, "--device", "expected cpu: this build has no other device");
+            if (strcmp(optarg, "cpu") != 0) {
+                char why[96];
+                snprintf(why, sizeof(why), "expected cpu (there is no other device), got \"%.40s\"",
+                         optarg);
+                die(2, "--device", why);
+            }
             break;
         case 't':
             o->threads = number("--threads", optarg, 1, 1024);
@@ -115,20 +119,18 @@ static void read_options(int argc, char **argv, struct options *o)
             o->liveness_fd = (int)number("--liveness-fd", optarg, 0, 1 << 20);
             break;
         case 'v':
-            puts("sluice-worker " SLUICE_VERSION);
-            exit(0);
+            exit(puts("sluice-worker " SLUICE_VERSION) < 0 || fflush(stdout) != 0);
         case 'h':
-            fputs(usage, stdout);
-            exit(0);
+            exit(fputs(usage, stdout) < 0 || fflush(stdout) != 0);
         default:
             fputs(usage, stderr);
             exit(2);
         }
     }
-    if (!o->repository || o->n_listen == 0 || optind < argc) {
-        fputs(usage, stderr);
-        exit(2);
-    }
+    if (optind < argc)
+        die(2, "unexpected argument", argv[optind]);
+    if (!o->repository || o->n_listen == 0)
+        die(2, o->repository ? "--listen" : "--repository", "is missing; see --help");
 }
 
 // ---- ending ------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define MODEL_FILE_MAX ((size_t)2 << 30)
+#define CONFIG_BATCH_MAX 65536
 
 enum dtype dtype_of_engine(enum engine_dtype d)
 {
@@ -67,6 +68,26 @@ static char *read_whole(int at, const char *name, size_t most, size_t *n, char w
     return data;
 }
 
+// NULL, or what is wrong with it, in why.
+static const char *check_config(const json_t *config, const json_error_t *error, char why[256])
+{
+    const json_t *max = json_object_get(config, "max_batch_size");
+    if (!config) {
+        snprintf(why, 256, "config.json:%d: %s", error->line, error->text);
+        return why;
+    }
+    if (!json_is_object(config))
+        return "config.json: expected an object";
+    if (!max || (json_is_integer(max) && json_integer_value(max) >= 0 &&
+                 json_integer_value(max) <= CONFIG_BATCH_MAX))
+        return NULL;
+    char *got = json_dumps(max, JSON_ENCODE_ANY | JSON_COMPACT);
+    snprintf(why, 256, "max_batch_size: expected 0 to %d, got %.80s", CONFIG_BATCH_MAX,
+             got ? got : "something else");
+    free(got); // jansson's own
+    return why;
+}
+
 static uint32_t configured_batch(int model_dir, uint32_t otherwise, const char *name)
 {
     char why[256];
@@ -75,16 +96,13 @@ static uint32_t configured_batch(int model_dir, uint32_t otherwise, const char *
         return otherwise;
     char *text = read_whole(model_dir, "config.json", 1 << 20, &n, why);
     json_error_t error;
-    json_t *config = text ? json_loadb(text, n, JSON_REJECT_DUPLICATES, &error) : NULL;
-    json_t *max = json_object_get(config, "max_batch_size");
-    uint32_t rows = otherwise;
-    if (!config)
-        say(LOG_WARN, "model_config_ignored", name, "", text ? error.text : why);
-    else if (max && (!json_is_integer(max) || json_integer_value(max) < 0 ||
-                     json_integer_value(max) > 65536))
-        say(LOG_WARN, "model_config_ignored", name, "", "max_batch_size: expected 0 to 65536");
-    else if (max)
-        rows = (uint32_t)json_integer_value(max);
+    json_t *config =
+        text ? json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error) : NULL;
+    const char *wrong = text ? check_config(config, &error, why) : why;
+    const json_t *max = json_object_get(config, "max_batch_size");
+    if (wrong)
+        say(LOG_WARN, "model_config_ignored", name, "", wrong);
+    uint32_t rows = max && !wrong ? (uint32_t)json_integer_value(max) : otherwise;
     json_decref(config);
     mem_free(text);
     return rows;
@@ -244,6 +262,8 @@ static void load_model(struct repository *r, int root, const char *name, uint32_
     max_batch = configured_batch(dir, max_batch, name);
     for (int i = 0; i < n; i++) {
         int version = openat(dir, versions[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        if (version < 0)
+            say(LOG_ERROR, "model_refused", name, versions[i], strerror(errno));
         struct served *s =
             version >= 0 ? load_version(version, name, versions[i], max_batch, threads) : NULL;
         if (s)

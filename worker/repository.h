@@ -1,6 +1,6 @@
 /* worker/repository.h: the models of a directory in the layout that Triton's users know:
  * NAME/VERSION/model.onnx and, beside the versions, an optional NAME/config.json {"max_batch_size": N}.
- * Files are read into memory whole and checked before they serve; links are not followed. Does.
+ * Files are read into memory whole and checked before they serve; links below NAME are not followed. Does.
  * Thread: built before the loop runs, then the loop's. */
 #ifndef SLUICE_WORKER_REPOSITORY_H
 #define SLUICE_WORKER_REPOSITORY_H

@@ -44,7 +44,7 @@ struct work { // a batch on a compute thread
     struct tensor *outputs;
     bool ok;
     struct engine_error error;
-    uint64_t compute_us;
+    uint64_t compute_us, done_us;
     struct arena arena;
 };
 
@@ -95,10 +95,12 @@ static void answer(struct request *r, struct answer *a, uint32_t row, const stru
     r->meta.batch_rows = w->rows;
     r->meta.batch_reason = batch_reason_name[BATCH_IDLE];
     r->meta.compute_us = w->compute_us;
-    r->meta.total_us = now(r->serve) - r->ex->started_us;
+    // The loop's clock is read once a turn, and a short batch may begin and end within one.
+    uint64_t now_us = now(r->serve), end_us = w->done_us > now_us ? w->done_us : now_us;
+    r->meta.total_us = end_us - r->ex->started_us;
     r->phase = REQUEST_ANSWERING;
-    if (api_answer_infer(&r->serve->api, r->ex, &r->call, &r->infer, &r->slice, &r->meta,
-                         now(r->serve), &r->answer, &e) == OIP_MORE) {
+    if (api_answer_infer(&r->serve->api, r->ex, &r->call, &r->infer, &r->slice, &r->meta, now_us,
+                         &r->answer, &e) == OIP_MORE) {
         r->step.fn = on_encode;
         loop_defer(r->serve->loop, &r->step);
     } else {
@@ -177,7 +179,8 @@ static void compute(struct compute_job *j, unsigned thread)
             keep_outputs(w, out);
     if (!w->ok && !w->error.text[0])
         memcpy(w->error.text, "out of memory", 14);
-    w->compute_us = monotonic_us() - start_us;
+    w->done_us = monotonic_us();
+    w->compute_us = w->done_us - start_us;
 }
 
 // ---- batches -----------------------------------------------------------------------------------------
@@ -509,7 +512,9 @@ static void on_head(struct exchange *ex, void *ctx)
     r->serve = s;
     uint64_t random[2] = {rand_u64(&s->loop->rand), rand_u64(&s->loop->rand)};
     r->meta.request_id = api_request_id(ex, random, r->id);
-    if (api_route(ex, &r->call, &e) == API_REFUSED)
+    enum api_kind kind = api_route(ex, &r->call, &e);
+    r->call.request_id = r->meta.request_id;
+    if (kind == API_REFUSED)
         answer_error(r, &e);
 }
 

@@ -233,6 +233,11 @@ class Sluice(Program):
         assert status == 200, text
         return json.loads(text)
 
+    def wait_idle(self):
+        """No request, stream, row or connection is held any more."""
+        for name in ("in_flight", "streams", "queue_rows", "running_rows", "connections"):
+            wait_for(lambda n=name: self.metric("sluice_" + n) == 0, 15, f"{name} 0")
+
     def worker_pid(self):
         return self.wait_event("worker_started")["pid"]
 

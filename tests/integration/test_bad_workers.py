@@ -238,6 +238,12 @@ def http_500(s, c, stream, octets):
     c.send_headers(stream, [(":status", "500")], end_stream=True)
 
 
+def http_503(s, c, stream, octets):
+    """As a proxy before the worker says it (grpc/grpc doc/http-grpc-status-mapping.md)."""
+    c.send_headers(stream, [(":status", "503"), ("content-type", "text/html")])
+    c.send_data(stream, b"<html>", end_stream=True)
+
+
 def storm_of_1xx(s, c, stream, octets):
     block = b"\x08\x03103"  # :status without indexing, indexed name 8
     frame = struct.pack(">I", len(block))[1:] + b"\x01\x04" + struct.pack(">I", stream) + block
@@ -278,7 +284,8 @@ def answer_twice(s, c, stream, octets):
         (long_prefix, (502,)),
         (compressed, (502,)),
         (not_grpc, (502,)),
-        (http_500, (502, 503)),
+        (http_500, (502,)),
+        (http_503, (503,)),
         (storm_of_1xx, (200, 500, 502, 503)),
         (huge_header, (500, 502, 503)),
         (garbage_frames, (500, 502, 503)),

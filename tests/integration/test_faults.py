@@ -21,7 +21,7 @@ def assert_only(load, *outcomes):
 
 def assert_nothing_left(sluice, connections=True):
     """No request, row, octet or connection is still held."""
-    names = ["in_flight", "queue_rows", "running_rows"] + ["connections"] * connections
+    names = ["in_flight", "streams", "queue_rows", "running_rows"] + ["connections"] * connections
     for name in names:
         wait_for(lambda n=name: sluice.metric("sluice_" + n) == 0, 15, f"{name} 0")
 

@@ -35,7 +35,7 @@ def target(tmp_path_factory):
         pid, fds = sluice.gateway_pid(), descriptors(sluice.gateway_pid())
         httpx.post(sluice.url + INFER.decode(), content=GOOD_BODY)
         yield sluice
-        for name in ("connections", "in_flight", "queue_rows", "running_rows"):
+        for name in ("connections", "in_flight", "streams", "queue_rows", "running_rows"):
             wait_for(lambda n=name: sluice.metric("sluice_" + n) == 0, 15, f"{name} 0")
         assert len(sluice.find("ready")) == 1 and not sluice.find("gateway_exited") and not sluice.find("worker_exited")
         assert SANITIZED or memory_kib(pid) < 256 << 10
@@ -1081,6 +1081,8 @@ def test_grpc_paths_and_fields(target):
         assert grpc_status(target, body, grpc_timeout=timeout) in (INVALID, INTERNAL_ERROR), timeout
     assert grpc_status(target, body, grpc_timeout="99999999H") == OK
     assert grpc_status(target, body, grpc_timeout="1n") == DEADLINE  # 103
+    for value in ("!!!", "YQ=", "=", "a" * 4001):  # no base64: nobody decodes it, so nobody trips over it
+        assert grpc_status(target, body, trace_bin=value) in (OK, INVALID), value
     assert grpc_status(target, body, replaced(":method", "GET", GRPC)) in (UNIMPLEMENTED, -405, INTERNAL_ERROR)
 
 

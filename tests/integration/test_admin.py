@@ -1,0 +1,212 @@
+"""The admin listener: who may see what, what /status tells, and that it answers when the rest cannot."""
+import os
+import signal
+
+import httpx
+import pytest
+from harness import GOOD_BODY, Sluice, Wire, configuration, infer_body, post, wait_for
+from load import Load
+
+INFER = "/v2/models/digits/infer"
+TOKEN = {"authorization": "Bearer open sesame, please"}
+
+
+def ask(sluice, path, method="GET", http2=False, **headers):
+    with httpx.Client(http1=not http2, http2=http2, timeout=30) as client:
+        fields = {k.replace("_", "-"): v for k, v in headers.items()}
+        return client.request(method, f"http://127.0.0.1:{sluice.admin_port}{path}", headers=fields)
+
+
+# ---- who may -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+def test_pages(gateway, http2):
+    types = {"/metrics": "text/plain; version=0.0.4; charset=utf-8", "/healthz": "application/json", "/status": "application/json"}
+    for path, type_ in types.items():
+        whole = ask(gateway, path, http2=http2, **TOKEN)
+        assert whole.status_code == 200 and whole.headers["content-type"] == type_
+        assert whole.headers["cache-control"] == "no-store"
+        head = ask(gateway, path, "HEAD", http2=http2, **TOKEN)
+        assert head.status_code == 200 and not head.content and int(head.headers["content-length"]) > 0
+    assert ask(gateway, "/healthz", http2=http2).json() == {"healthy": True}
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+def test_refusals_say_what_was_expected(gateway, http2):
+    answer = ask(gateway, "/status", http2=http2)
+    assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json() == {"error": "authorization: expected the admin token"}
+    answer = ask(gateway, "/status", http2=http2, authorization="bearer open sesame, please")
+    assert answer.status_code == 200  # the scheme's case does not matter (RFC 9110 11.1)
+    answer = ask(gateway, "/metrics", "POST", http2=http2)
+    assert answer.status_code == 405 and answer.headers["allow"] == "GET, HEAD"
+    answer = ask(gateway, "/nothing", http2=http2, **TOKEN)
+    assert answer.status_code == 404 and "/metrics, /healthz, /status" in answer.json()["error"]
+    answer = ask(gateway, "/metrics", http2=http2, host="example.org")
+    assert answer.status_code == 403 and "host" in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    "host, status",
+    [
+        (b"127.0.0.1", 200),
+        (b"127.0.0.1:1", 200),
+        (b"[::1]:9090", 200),
+        (b"localhost", 200),
+        (b"localhost:9090", 200),
+        (b"localhost.example", 403),
+        (b"10.0.0.7", 200),
+        (b"10.0.0.7.nip.io", 403),
+        (b"0x7f000001", 403),
+        (b"sluice", 403),
+        (b"", 400),
+    ],
+    ids=lambda v: v.decode() if isinstance(v, bytes) else None,
+)
+def test_hosts(gateway, host, status):
+    with Wire(gateway.admin_port) as wire:
+        octets = b"GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host
+        got = wire.send(octets).read_until_closed().answers()[0][0]
+    assert got == status or (got, status) == (403, 400)
+
+
+def test_without_a_token_file_the_page_is_closed(tmp_path):
+    path = configuration(tmp_path)
+    path.write_text(path.read_text().replace(f'token_file = "{tmp_path}/token"', ""))
+    with Sluice(path) as sluice:
+        for token in ({}, TOKEN, {"authorization": "Bearer x"}):
+            answer = ask(sluice, "/status", **token)
+            assert answer.status_code == 401 and "token_file is not set" in answer.json()["error"]
+        assert ask(sluice, "/metrics").status_code == 200
+        assert sluice.stop() == 0
+
+
+# ---- what /status tells ------------------------------------------------------------------------------
+
+
+def test_status_has_every_loop_desk_worker_and_pool(start):
+    sluice = start(replicas=2, wait_models=("digits", "digits-small"))
+    wait_for(lambda: sluice.metric("sluice_ready_replicas") == 4)
+    page = sluice.status_page()
+    assert page["phase"] == "running" and page["generation"] == 0 and page["pid"] == sluice.gateway_pid()
+    assert [e["index"] for e in page["loops"]] == [0, 1]
+    for loop in page["loops"]:
+        assert loop["turns"] > 0 and loop["in_flight"] == loop["zombies"] == 0
+    models = {m["name"]: m for m in page["models"]}
+    assert set(models) == {"digits", "digits-small"}
+    for m in models.values():
+        assert m["home"] in (0, 1) and m["ready_replicas"] == 2 and m["max_batch"] == 64
+        assert m["waiting_rows"] == m["running_rows"] == m["charged_rows"] == m["charged_bytes"] == 0
+        assert m["queue_limit_rows"] == 4096
+    assert [w["name"] for w in page["workers"]] == ["w/0", "w/1"]
+    assert all(w["connections"] == ["ready", "ready"] for w in page["workers"])
+    (listener,) = page["listeners"]
+    assert listener["name"] == "public" and listener["accepting"] and not listener["tls"]
+    assert 0 <= page["bytes_leased"] <= page["bytes_limit"] and page["bytes_limit"] > 0
+
+
+def test_status_while_requests_wait(start):
+    """What is held is told: by its loop, its model and the pools; afterwards all of it is given back."""
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3', models='model "digits" { batch { max_rows = 2 } }')
+    pid = sluice.worker_pid()
+    body = infer_body([[0.5] * 64] * 2)
+    wires = [Wire(sluice.port, 60) for _ in range(8)]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for wire in wires:
+            wire.send(post(body))
+
+        def digits():
+            return next(m for m in sluice.status_page()["models"] if m["name"] == "digits")
+
+        wait_for(lambda: digits()["charged_rows"] == 16)
+        seen = wait_for(lambda: digits()["running_rows"] == 4 and digits())
+        assert seen["waiting_rows"] == 12 and seen["charged_bytes"] >= 16 * 64 * 4  # two batches are out: pipeline
+        page = sluice.status_page()
+        assert sum(e["in_flight"] for e in page["loops"]) == 8 == page["listeners"][0]["connections"]
+        assert page["bytes_leased"] > 0
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for wire in wires:
+        assert wire.read_answers(1, 30)[0][0] == 200
+        wire.socket.close()
+    wait_for(lambda: digits()["charged_rows"] == digits()["charged_bytes"] == digits()["running_rows"] == 0)
+    wait_for(lambda: sum(e["in_flight"] + e["connections"] for e in sluice.status_page()["loops"]) == 0)
+
+
+def test_streams_are_told(start):
+    """HTTP/2 streams that are open, whatever carries them; HTTP/1.1 requests are none."""
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3')
+    pid = sluice.worker_pid()
+    loads = [Load(sluice.port, h1=0, h2=2, streams=5), Load(sluice.port, h1=3)]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with loads[0], loads[1]:
+            wait_for(lambda: sluice.metric("sluice_in_flight") == 13)
+            assert sluice.metric("sluice_streams") == 10 == sum(e["streams"] for e in sluice.status_page()["loops"])
+            os.kill(pid, signal.SIGCONT)
+            for load in loads:
+                load.wait(20)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: sluice.metric("sluice_streams") == 0)
+    with httpx.Client(base_url=sluice.url, http1=False, http2=True) as client:
+        for path in ("/v2", "/nowhere", "/v2/models/digits"):
+            client.get(path)
+    wait_for(lambda: sluice.metric("sluice_streams") == 0)
+
+
+def test_status_of_a_worker_that_is_away(start):
+    sluice = start(health='interval = "50ms" timeout = "200ms" failures = 2')
+    first = sluice.worker_pid()
+    os.kill(first, signal.SIGSTOP)
+    wait_for(lambda: "ready" not in sluice.status_page()["workers"][0]["connections"])
+    os.kill(first, signal.SIGKILL)
+    sluice.wait_event("worker_listening", count=2)
+    wait_for(lambda: sluice.status_page()["workers"][0]["connections"] == ["ready", "ready"])
+    assert sluice.metric("sluice_worker_connections", state="ready") == 2
+
+
+def test_a_gateway_that_came_back_says_so(start):
+    sluice = start()
+    first = sluice.gateway_pid()
+    os.kill(first, signal.SIGKILL)
+    sluice.wait_event("ready", count=2)
+    page = wait_for(sluice.status_page)
+    assert page["generation"] == 1 and page["pid"] != first
+    assert sluice.metric("sluice_gateway_restarts_total") == 1
+
+
+# ---- going down --------------------------------------------------------------------------------------
+
+
+def test_readiness_goes_first(start):
+    """In drain_delay new requests are served, told to go elsewhere next; the end is 0."""
+    sluice = start()
+    config = sluice.config.read_text()
+    assert sluice.stop() == 0
+    sluice.config.write_text(config.replace("drain_delay = 0", 'drain_delay = "5s"'))
+    with Sluice(sluice.config) as slow, httpx.Client(base_url=slow.url) as client, httpx.Client(base_url=slow.url) as before:
+        assert before.get("/v2/health/ready").status_code == 200
+        slow.kill(signal.SIGTERM)
+        slow.wait_event("draining")
+        assert slow.status_page()["phase"] == "draining" and slow.metric("sluice_draining") == 1
+        assert ask(slow, "/healthz").json() == {"healthy": False}
+        for path in ("/v2/health/ready", "/v2/models/digits/ready"):
+            answer = client.get(path)
+            assert answer.status_code == 503 and answer.headers["connection"] == "close"
+        assert client.get("/v2/health/live").status_code == 200
+        for c in (client, before):  # a fresh connection, and one from before
+            answer = c.post(INFER, content=GOOD_BODY)
+            assert answer.status_code == 200 and answer.headers["connection"] == "close"
+        assert slow.wait() == 0
+
+
+def test_an_idle_gateway_ends_at_once_with_open_connections(start):
+    """Nothing runs: neither HTTP/1.1 nor HTTP/2 clients that sit there keep it."""
+    sluice = start()
+    with httpx.Client(base_url=sluice.url) as a, httpx.Client(base_url=sluice.url, http1=False, http2=True) as b:
+        assert a.post(INFER, content=GOOD_BODY).status_code == b.post(INFER, content=GOOD_BODY).status_code == 200
+        assert sluice.stop() == 0
+        assert not sluice.find("cut")

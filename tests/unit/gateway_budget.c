@@ -1,0 +1,91 @@
+/* gateway/budget: the two sentences at the head of budget.h, for small limits and large ones, by chance. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "base/rand.h"
+#include "gateway/budget.h"
+#include <stdlib.h>
+
+#define LOOPS 8
+
+static const int64_t limits[] = {1, 100, 65536, 1 << 20, 3 << 20, 64 << 20, (int64_t)1 << 33};
+#define LIMITS (sizeof(limits) / sizeof(limits[0]))
+
+// What one loop has used and given back is another's, to the last octet.
+static void nothing_stays_behind(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < LIMITS; i++) {
+        struct budget b;
+        struct budget_lease l[LOOPS] = {0};
+        budget_init(&b, limits[i], LOOPS);
+        for (unsigned round = 0; round < 3; round++) {
+            for (unsigned k = 0; k < LOOPS; k++) {
+                assert_true(budget_charge(&l[k], &b, limits[i]));
+                assert_true(budget_charge(&l[k], &b, -limits[i]));
+                assert_int_equal(l[k].used, 0);
+            }
+        }
+        assert_true(atomic_load(&b.granted) <= b.slack);
+        assert_true(b.slack <= limits[i] / 16 + 2 * LOOPS);
+    }
+}
+
+static void past_the_limit(void **state)
+{
+    (void)state;
+    struct budget b;
+    struct budget_lease a = {0}, other = {0};
+    budget_init(&b, 65536, 2);
+    assert_true(budget_charge(&a, &b, 65536));
+    assert_false(budget_charge(&other, &b, 65536));
+    assert_false(budget_charge(&a, &b, 1 << 20));
+    assert_int_equal(a.used, 65536); // a refusal changes nothing
+    assert_int_equal(other.used, 0);
+    assert_true(budget_charge(&a, &b, -1000));
+    assert_true(budget_charge(&other, &b, 1000));
+}
+
+static void by_chance(void **state)
+{
+    (void)state;
+    struct rand r;
+    rand_seed(&r, 7);
+    for (unsigned round = 0; round < 20 * LIMITS; round++) {
+        struct budget b;
+        struct budget_lease l[LOOPS] = {0};
+        int64_t limit = limits[round % LIMITS], sum = 0, leased = 0;
+        budget_init(&b, limit, LOOPS);
+        for (unsigned step = 0; step < 2000; step++) {
+            struct budget_lease *one = &l[rand_below(&r, LOOPS)];
+            int64_t most = rand_below(&r, 4) ? limit / 10 : limit + limit / 4;
+            int64_t delta = (int64_t)rand_below(&r, (uint64_t)most + 2);
+            if (rand_below(&r, 2))
+                delta = one->used > 0 ? -(int64_t)(1 + rand_below(&r, (uint64_t)one->used)) : 0;
+            bool ok = budget_charge(one, &b, delta);
+            assert_true(ok || (delta > 0 && sum + delta > limit));
+            sum += ok ? delta : 0;
+            assert_true(sum <= limit + b.slack);
+            leased = 0;
+            for (unsigned k = 0; k < LOOPS; k++) {
+                assert_true(l[k].used >= 0 && l[k].used <= l[k].leased);
+                assert_true(l[k].leased < l[k].used + 2 * b.slice);
+                leased += l[k].leased;
+            }
+            assert_int_equal(leased, atomic_load(&b.granted));
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_stays_behind),
+        cmocka_unit_test(past_the_limit),
+        cmocka_unit_test(by_chance),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
