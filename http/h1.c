@@ -9,10 +9,9 @@
 #include "http/conn.h"
 #include <stdio.h>
 
-#define CHUNK_LINE_MAX 4096     // row 22: an extension is no place to hide a body
-#define OVERHEAD_FACTOR 16      // framing octets per octet of body, beyond the first 64 KiB
-#define PENDING_MAX (64u << 10) // pipelined octets that we keep
-#define DISCARD_MAX (64 << 10)  // a body nobody wants: read it if it is small, else close
+#define CHUNK_LINE_MAX 4096    // row 22: an extension is no place to hide a body
+#define OVERHEAD_FACTOR 16     // framing octets per octet of body, beyond the first 64 KiB
+#define DISCARD_MAX (64 << 10) // a body nobody wants: read it if it is small, else close
 
 void h1_init(struct http_conn *c)
 {
@@ -366,7 +365,7 @@ static void on_chunk_size(struct http_conn *c, struct view line, uint64_t now_us
 {
     uint64_t size = 0;
     size_t i = 0;
-    bool quoted = false, bad = false;
+    bool quoted = false, escaped = false, bad = false;
     for (; i < line.n; i++) {
         unsigned char ch = (unsigned char)line.p[i];
         unsigned d = ch >= '0' && ch <= '9'   ? ch - 48u
@@ -387,10 +386,9 @@ static void on_chunk_size(struct http_conn *c, struct view line, uint64_t now_us
         unsigned char ch = (unsigned char)line.p[i];
         if ((ch < 0x20 && ch != '\t') || ch == 0x7f)
             bad = true;
-        if (ch == '\\' && quoted)
-            i++;
-        else if (ch == '"')
+        if (ch == '"' && !escaped)
             quoted = !quoted;
+        escaped = quoted && ch == '\\' && !escaped;
     }
     c->h1.overhead += line.n + 4;
     uint64_t body = buffer_len(&c->h1.ex->body);
@@ -494,6 +492,14 @@ static bool may_become_request(struct view v)
     return true;
 }
 
+// Nothing that could be a method stands at the beginning of a line that is too long.
+static bool is_junk(struct http_conn *c, const uint8_t *p, size_t n)
+{
+    struct buffer *kept = &c->h1.line;
+    return c->h1.state == H1_REQUEST_LINE && buffer_append(kept, p, n < 40 ? n : 40) &&
+           !may_become_request(buffer_view(kept));
+}
+
 // Takes one line, or what there is of it. Returns how many octets were used.
 static size_t take_line(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
@@ -501,7 +507,10 @@ static size_t take_line(struct http_conn *c, const uint8_t *p, size_t n, uint64_
     const uint8_t *end = memchr(p, '\n', n);
     size_t used = end ? (size_t)(end - p) + 1 : n;
     if (buffer_len(kept) + used > line_limit(c)) {
-        too_long(c, now_us);
+        if (is_junk(c, p, used))
+            h1_refuse(c, 400, "request line: expected METHOD target HTTP/1.1", now_us);
+        else
+            too_long(c, now_us);
         return used;
     }
     struct view line = view_of(p, used);

@@ -1,0 +1,264 @@
+/* A server connection and the rooms above it, for tests: every event becomes a line of `log`, every octet
+ * sent is kept in `out`. Requests are answered by their path:
+ *   /later       not at once: world_answer does
+ *   /early       from on_head, /wrong/... in on_head with 404
+ *   /big         200,000 octets in one block        /empty   no body at all
+ *   /trailers    with trailers                      /close   closes
+ *   else         one line that tells what was understood */
+#ifndef SLUICE_TESTS_HTTP_WORLD_H
+#define SLUICE_TESTS_HTTP_WORLD_H
+
+#include "base/mem.h"
+#include "http/conn.h"
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define BIG_ANSWER 200000
+#define SECOND 1000000u
+
+struct world {
+    struct http_conn *c;
+    struct http_limits limits;
+    struct buffer out;
+    struct buffer log;
+    uint64_t now_us;
+    struct exchange *later[256];
+    unsigned n_later;
+    int64_t charged, charge_limit;
+    unsigned heads, requests, gone, sent, sent_whole, refused, refused_status;
+    bool hush;  // no lines: floods
+    bool terse; // no lines of ends: when an answer has left depends on how its request came in
+};
+
+static struct block_owner world_blocks;
+
+__attribute__((format(printf, 2, 3))) static void world_note(struct world *w, const char *fmt, ...)
+{
+    char text[2048];
+    va_list ap;
+    if (w->hush)
+        return;
+    va_start(ap, fmt);
+    int n = vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    buffer_append(&w->log, text, (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1);
+}
+
+static void world_respond(struct world *w, struct exchange *ex, unsigned status)
+{
+    char text[1024];
+    struct http_header type = {VIEW("content-type"), VIEW("text/plain")};
+    struct http_header trailers[2] = {{VIEW("grpc-status"), VIEW("0")},
+                                      {VIEW("grpc-message"), VIEW("fine")}};
+    struct view host = exchange_header(ex, "host");
+    struct view b = buffer_view(&ex->body);
+    int n = snprintf(text, sizeof(text), "%.*s %.*s ?%.*s @%.*s host=%.*s %zu:%.*s\n",
+                     VIEW_ARG(ex->method), VIEW_ARG(ex->path), VIEW_ARG(ex->query),
+                     VIEW_ARG(ex->authority), VIEW_ARG(host), b.n, b.n < 40 ? (int)b.n : 40,
+                     b.n ? b.p : "");
+    struct view kept = arena_copy(&ex->arena, view_of(text, (size_t)n));
+    struct http_seg seg = {(const uint8_t *)kept.p, kept.n, NULL};
+    struct http_response r = {
+        .status = (uint16_t)status, .headers = &type, .n_headers = 1, .body = &seg, .n_body = 1};
+    if (view_is(ex->path, "/big")) {
+        struct block *block = block_new(&world_blocks, BIG_ANSWER);
+        memset(block->data, 'x', BIG_ANSWER);
+        seg = (struct http_seg){block->data, BIG_ANSWER, block};
+    }
+    if (view_is(ex->path, "/empty"))
+        r.n_body = 0;
+    if (view_is(ex->path, "/trailers")) {
+        r.trailers = trailers;
+        r.n_trailers = 2;
+    }
+    r.close = view_is(ex->path, "/close");
+    exchange_respond(ex, &r, w->now_us);
+}
+
+static void world_on_head(struct exchange *ex, void *ctx)
+{
+    struct world *w = ctx;
+    w->heads++;
+    world_note(w, "head %.*s %.*s\n", VIEW_ARG(ex->method), VIEW_ARG(ex->path));
+    for (unsigned i = 0; i < ex->n_headers; i++)
+        world_note(w, "  %.*s: %.*s\n", VIEW_ARG(ex->headers[i].name),
+                   VIEW_ARG(ex->headers[i].value));
+    if (view_is(ex->path, "/small"))
+        ex->max_body = 8;
+    if (view_is(ex->path, "/early"))
+        world_respond(w, ex, 404);
+}
+
+static void world_on_request(struct exchange *ex, void *ctx)
+{
+    struct world *w = ctx;
+    w->requests++;
+    world_note(w, "request %zu\n", buffer_len(&ex->body));
+    if (view_is(ex->path, "/later") && w->n_later < 256) {
+        exchange_ref(ex);
+        w->later[w->n_later++] = ex;
+    } else {
+        world_respond(w, ex, 200);
+    }
+}
+
+static void world_on_gone(struct exchange *ex, void *ctx)
+{
+    struct world *w = ctx;
+    w->gone++;
+    world_note(w, "gone\n");
+}
+
+static void world_on_sent(struct exchange *ex, bool whole, void *ctx)
+{
+    struct world *w = ctx;
+    w->sent++;
+    w->sent_whole += whole;
+    if (!w->terse)
+        world_note(w, whole ? "sent\n" : "cut\n");
+}
+
+static void world_on_refused(struct http_conn *c, unsigned status, const char *why, void *ctx)
+{
+    struct world *w = ctx;
+    w->refused++;
+    w->refused_status = status;
+    world_note(w, "refused %u %s\n", status, why);
+}
+
+static bool world_on_charge(struct exchange *ex, int64_t delta, void *ctx)
+{
+    struct world *w = ctx;
+    if (delta > 0 && w->charge_limit > 0 && w->charged + delta > w->charge_limit)
+        return false;
+    w->charged += delta;
+    return true;
+}
+
+static const struct http_server_ops world_ops = {world_on_head, world_on_request, world_on_gone,
+                                                 world_on_sent, world_on_refused, world_on_charge};
+
+static void world_open(struct world *w, bool h2)
+{
+    w->now_us = 1000 * (uint64_t)SECOND;
+    if (w->limits.max_headers == 0)
+        http_limits_default(&w->limits);
+    w->c = http_conn_new(&w->limits, &world_ops, w, false, h2, w->now_us);
+}
+
+static void world_init(struct world *w, bool h2)
+{
+    memset(w, 0, sizeof(*w));
+    if (world_blocks.thread_tag == 0) {
+        block_owner_init(&world_blocks);
+        block_owner_adopt(&world_blocks);
+    }
+    world_open(w, h2);
+}
+
+// Takes at most `most` octets of output; how many came.
+static size_t world_take(struct world *w, size_t most)
+{
+    struct iovec iov[4];
+    size_t all = 0;
+    while (all < most) {
+        int n = http_conn_gather(w->c, iov, 4, w->now_us);
+        size_t part = 0;
+        for (int i = 0; i < n && all + part < most; i++) {
+            size_t k = iov[i].iov_len < most - all - part ? iov[i].iov_len : most - all - part;
+            buffer_append(&w->out, iov[i].iov_base, k);
+            part += k;
+        }
+        if (part == 0)
+            break;
+        http_conn_sent(w->c, part, w->now_us);
+        all += part;
+    }
+    return all;
+}
+
+static void world_flush(struct world *w)
+{
+    world_take(w, SIZE_MAX);
+}
+
+// Octets of the peer; what is owed leaves at once.
+static void world_feed(struct world *w, const void *p, size_t n)
+{
+    uint8_t *exact = mem_must(n ? n : 1); // so that ASan sees a read past the end
+    memcpy(exact, p, n);
+    http_conn_recv(w->c, exact, n, w->now_us);
+    mem_free(exact);
+    world_flush(w);
+}
+
+static inline void world_say(struct world *w, const char *text)
+{
+    world_feed(w, text, strlen(text));
+}
+
+// Answers the oldest request that waits.
+static inline void world_answer(struct world *w)
+{
+    struct exchange *ex = w->later[0];
+    memmove(w->later, w->later + 1, --w->n_later * sizeof(w->later[0]));
+    world_respond(w, ex, 200);
+    exchange_unref(ex);
+    if (w->c)
+        world_flush(w);
+}
+
+// Time goes on; each deadline on the way is served at its moment.
+static inline void world_pass(struct world *w, uint64_t us)
+{
+    uint64_t end_us = w->now_us + us;
+    for (int i = 0; i < 100000; i++) {
+        uint64_t at = http_conn_deadline(w->c);
+        if (at > end_us)
+            break;
+        w->now_us = at > w->now_us ? at : w->now_us;
+        http_conn_on_timer(w->c, w->now_us);
+        world_flush(w);
+        if (http_conn_done(w->c))
+            break;
+    }
+    w->now_us = end_us;
+}
+
+static void world_close(struct world *w)
+{
+    if (w->c)
+        http_conn_free(w->c, w->now_us);
+    w->c = NULL;
+    while (w->n_later > 0)
+        world_answer(w);
+}
+
+// The books: each head has had its one end, all charges and blocks came back.
+static const char *world_books(const struct world *w)
+{
+    if (w->gone + w->sent != w->heads)
+        return "an exchange without its one end";
+    if (w->charged != 0)
+        return "a charge was kept";
+    if (world_blocks.live_blocks != 0)
+        return "a block was kept";
+    return NULL;
+}
+
+static void world_deinit(struct world *w)
+{
+    world_close(w);
+    buffer_deinit(&w->out);
+    buffer_deinit(&w->log);
+}
+
+static inline const char *world_text(struct buffer *b)
+{
+    buffer_append(b, "", 1);
+    b->end--;
+    return (const char *)b->data + b->at;
+}
+
+#endif
