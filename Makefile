@@ -120,6 +120,10 @@ $(B)/bench/%: bench/%.c $(B)/flags $(call libs,net router batcher http infer con
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,net router batcher http infer config base) $(LIBS)
+$(B)/bench/engine: bench/engine.c $(B)/flags $(call libs,engine base)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $<,engine base) $(LIBS)
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/flags $(call libs,$(THINKING))
 	@mkdir -p $(@D)
 	@echo "  FUZZ $<"

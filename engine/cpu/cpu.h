@@ -51,6 +51,8 @@ void cpu_product(const struct product *p);
 // oneDNN: true when it ran this convolution (a plain float one); false: the plain kernel must.
 bool onednn_conv(const struct job *j, const struct window *w, int64_t groups);
 void onednn_set_threads(unsigned n);
+// For models that are loaded from now on: false leaves every op to plain C (comparisons).
+void onednn_enable(bool on);
 void onednn_forget(struct graph *g); // frees what it keeps with the nodes
 
 #endif
