@@ -39,7 +39,7 @@ PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(P
 CFLAGS_ALL = -std=gnu17 $(OPT) $(WARN) $(HARDEN) -fno-strict-aliasing -fno-common -pthread -D_GNU_SOURCE \
              -I. -I$(B)/gen $(PKG_CFLAGS) $(SAN) $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
-LIBS = $(PKG_LIBS) -ldnnl -lm -pthread
+LIBS = $(PKG_LIBS) -ldnnl -lgomp -lm -pthread
 
 # What each room may use: itself and the floors below (the linker sees no more than the rule allows).
 USES_base := base

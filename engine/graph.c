@@ -1,5 +1,7 @@
 #include "engine/graph.h"
 
+#include "engine/ops.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -67,5 +69,10 @@ float node_float(const struct node *n, const char *name, float otherwise)
 
 void graph_free(struct graph *g)
 {
+    for (unsigned i = 0; i < g->n_nodes; i++) {
+        const struct op *op = g->nodes[i].op;
+        if (op && op->forget)
+            op->forget(&g->nodes[i]);
+    }
     arena_deinit(&g->arena);
 }

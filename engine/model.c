@@ -193,6 +193,10 @@ static bool load(struct engine_model *m, struct view onnx, struct engine_error *
     if (!graph_import(g, onnx, e) || !graph_fold(g, e))
         return false;
     struct plan *one = plan_new(g, 1, e);
+    if (one && !graph_last(g, &one, e)) {
+        plan_free(one);
+        return false;
+    }
     if (!one)
         return false;
     m->inputs = ports_of(g, g->inputs, g->n_inputs, NULL);
@@ -222,7 +226,6 @@ void engine_model_free(struct engine_model *m)
 {
     if (!m)
         return;
-    onednn_forget(&m->graph);
     graph_free(&m->graph);
     mem_free(m);
 }

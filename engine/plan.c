@@ -128,6 +128,16 @@ static bool place_all(struct plan *p, const struct graph *g, struct engine_error
     return true;
 }
 
+static bool open_steps(struct plan *p, struct engine_error *e)
+{
+    for (unsigned s = 0; s < p->n_steps; s++) {
+        struct job *j = &p->steps[s].job;
+        if (j->node->op->open && !(j->state = j->node->op->open(j)))
+            return engine_fail(e, "out of memory");
+    }
+    return true;
+}
+
 // ---- life --------------------------------------------------------------------------------------------
 
 struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error *e)
@@ -156,7 +166,7 @@ struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error 
         if (a->rank > 0 && a->shape[0] < 0)
             a->shape[0] = rows;
     }
-    if (!infer_shapes(p, g, e) || !place_all(p, g, e)) {
+    if (!infer_shapes(p, g, e) || !place_all(p, g, e) || !open_steps(p, e)) {
         plan_free(p);
         return NULL;
     }
@@ -167,6 +177,11 @@ void plan_free(struct plan *p)
 {
     if (!p)
         return;
+    for (unsigned s = 0; s < p->n_steps; s++) {
+        struct job *j = &p->steps[s].job;
+        if (j->state)
+            j->node->op->close(j->state);
+    }
     arena_deinit(&p->memory);
     mem_free(p);
 }

@@ -34,4 +34,9 @@ void plan_run(struct plan *p, const struct graph *g, char *arena, const void *co
 // its input, and prepares weights. Part of loading.
 bool graph_fold(struct graph *g, struct engine_error *e);
 
+// Rewrites the graph so that convolutions that oneDNN does fast, and what stands between them, work on
+// images that stand channels last (engine/last.c). *one: its plan for one row; made anew when the graph
+// was rewritten. Part of loading.
+bool graph_last(struct graph *g, struct plan **one, struct engine_error *e);
+
 #endif

@@ -142,7 +142,7 @@ static bool pair(struct job *j, const char *attr, int64_t *out, int64_t otherwis
     return true;
 }
 
-bool window_of(const struct job *job, const int64_t *kernel, struct window *w,
+bool window_of(const struct job *job, unsigned axis, const int64_t *kernel, struct window *w,
                struct engine_error *e)
 {
     struct job *j = (struct job *)job;
@@ -159,7 +159,7 @@ bool window_of(const struct job *job, const int64_t *kernel, struct window *w,
         if (kernel[i] < 1 || kernel[i] > 1 << 15)
             return wrong(j, e, "kernel: expected 1 or more");
         w->kernel[i] = kernel[i];
-        w->in[i] = j->in[0]->shape[2 + i];
+        w->in[i] = j->in[0]->shape[axis + i];
         int64_t span = (kernel[i] - 1) * w->dilation[i] + 1, before = 0, after = 0;
         if (upper || lower) {
             int64_t out = (w->in[i] + w->stride[i] - 1) / w->stride[i];
@@ -198,25 +198,30 @@ bool shape_conv(struct job *j, struct engine_error *e)
         return wrong(j, e, "the channels of image, kernel and group do not fit");
     if (b && (b->rank != 1 || b->shape[0] != k->shape[0]))
         return wrong(j, e, "expected one bias a channel");
-    if (!window_of(j, &k->shape[2], &w, e))
+    if (!window_of(j, 2, &k->shape[2], &w, e))
         return false;
     return make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], k->shape[0], w.out[0], w.out[1]}, e);
 }
 
-bool shape_pool(struct job *j, struct engine_error *e)
+static bool pool_window(struct job *j, unsigned axis, struct window *w, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     const struct attr *kernel = node_attr(j->node, "kernel_shape");
-    struct window w;
     if (!floats(j, e))
         return false;
     if (x->rank != 4 || !kernel || kernel->kind != ATTR_INTS || kernel->n != 2)
         return wrong(j, e, "expected images of four dimensions and a kernel_shape of two");
     if (j->node->n_outputs > 1)
         return wrong(j, e, "indices are not supported");
-    if (!window_of(j, kernel->ints, &w, e))
-        return false;
-    return make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], x->shape[1], w.out[0], w.out[1]}, e);
+    return window_of(j, axis, kernel->ints, w, e);
+}
+
+bool shape_pool(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    struct window w;
+    return pool_window(j, 2, &w, e) &&
+           make(j, ENGINE_F32, 4, (int64_t[]){x[0], x[1], w.out[0], w.out[1]}, e);
 }
 
 bool shape_global_pool(struct job *j, struct engine_error *e)
@@ -230,6 +235,35 @@ bool shape_global_pool(struct job *j, struct engine_error *e)
     for (unsigned i = 0; i < x->rank; i++)
         shape[i] = i < 2 ? x->shape[i] : 1;
     return make(j, ENGINE_F32, x->rank, shape, e);
+}
+
+// ---- windows, channels last --------------------------------------------------------------------------
+
+// The convolution was prepared for images of one size: an image that grows with the rows is refused.
+bool shape_conv_last(struct job *j, struct engine_error *e)
+{
+    const struct array *x = j->in[0], *k = j->in[1];
+    const struct attr *size = node_attr(j->node, "image");
+    struct window w;
+    if (x->rank != 4 || x->shape[1] != size->ints[0] || x->shape[2] != size->ints[1] ||
+        x->shape[3] != size->ints[2])
+        return wrong(j, e, "the size of its images follows the rows");
+    return window_of(j, 1, &k->shape[2], &w, e) &&
+           make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], w.out[0], w.out[1], k->shape[0]}, e);
+}
+
+bool shape_pool_last(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    struct window w;
+    return pool_window(j, 1, &w, e) &&
+           make(j, ENGINE_F32, 4, (int64_t[]){x[0], w.out[0], w.out[1], x[3]}, e);
+}
+
+bool shape_global_pool_last(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    return make(j, ENGINE_F32, 4, (int64_t[]){x[0], 1, 1, x[3]}, e);
 }
 
 bool shape_batchnorm(struct job *j, struct engine_error *e)
