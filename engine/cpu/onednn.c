@@ -207,12 +207,14 @@ static LAYOUT wanted(const struct onednn_conv *o, dnnl_query_t what)
     return dnnl_primitive_desc_query_md(o->desc, what, 0);
 }
 
-// Kernels made for this machine only: the library's portable loops are slower than ours.
+// Kernels made for this machine only ("jit:avx2", "brgconv:avx512_core", "brdgmm_dw:..."): the library's
+// portable loops ("ref...") and its detour over a matrix product are slower than ours.
 static bool is_fast(const struct onednn_conv *o)
 {
     const char *name = NULL;
-    return dnnl_primitive_desc_query(o->desc, dnnl_query_impl_info_str, 0, &name) == dnnl_success &&
-           name && (strncmp(name, "jit", 3) == 0 || strncmp(name, "brg", 3) == 0);
+    return dnnl_primitive_desc_query(o->desc, dnnl_query_impl_info_str, 0, (void *)&name) ==
+               dnnl_success &&
+           name && !strstr(name, "ref") && !strstr(name, "gemm");
 }
 
 static bool reorder(struct onednn_conv *o, const struct layouts *l, const float *weights)
