@@ -183,9 +183,10 @@ static bool make_desc(struct onednn_conv *o, const struct conv *c, const struct 
         stride[a] = w->stride[a];
         dilation[a] = w->dilation[a] - 1;
         before[a] = w->pad[a];
-        // What it takes for exactly out[a] windows; below 0 when the last pixels are never looked at.
+        // What it takes for out[a] windows; below 0 when the last pixels are never looked at.
         after[a] = (w->out[a] - 1) * w->stride[a] + (w->kernel[a] - 1) * w->dilation[a] + 1 -
                    w->in[a] - w->pad[a];
+        after[a] = after[a] > 0 ? after[a] : 0;
     }
     bool ok =
         dnnl_primitive_attr_create(&attr) == dnnl_success &&
