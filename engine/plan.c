@@ -2,6 +2,10 @@
 
 #include "base/mem.h"
 
+#ifdef __x86_64__
+#include <xmmintrin.h>
+#endif
+
 #define ALIGN 64
 
 static size_t rounded(size_t n)
@@ -186,8 +190,34 @@ void plan_free(struct plan *p)
     mem_free(p);
 }
 
+// Numbers below 1.2e-38 count as 0 while a plan runs. Trained weights hold some (pixels that are always 0
+// decay to them) and clients can send them; the machine takes a hundred times as long over each.
+// (Measured: the demo model digits-small, 0.2 us a row instead of 2.0.) Returns what to give to leave.
+#ifdef __x86_64__
+static unsigned enter_flush(void)
+{
+    unsigned before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040); // flush results, take operands for zero
+    return before;
+}
+static void leave_flush(unsigned before)
+{
+    _mm_setcsr(before);
+}
+#else
+static unsigned enter_flush(void)
+{
+    return 0;
+}
+static void leave_flush(unsigned before)
+{
+    (void)before;
+}
+#endif
+
 void plan_run(struct plan *p, const struct graph *g, char *arena, const void *const *inputs)
 {
+    unsigned before = enter_flush();
     for (unsigned i = 0; i < g->n_inputs; i++)
         p->arrays[g->inputs[i]].data = (void *)inputs[i];
     for (unsigned s = 0; s < p->n_steps; s++) {
@@ -202,6 +232,7 @@ void plan_run(struct plan *p, const struct graph *g, char *arena, const void *co
         if (bytes_of(j->out) > 0)
             j->node->op->run(j);
     }
+    leave_flush(before);
 }
 
 // ---- loading: constants, fusion, weights -------------------------------------------------------------
