@@ -7,36 +7,61 @@
         .name = title, .min_inputs = least, .max_inputs = most, .shape = shapes, __VA_ARGS__       \
     }
 
+// What all windows have.
+#define WINDOW                                                                                     \
+    {"auto_pad", ATTR_STRING}, {"kernel_shape", ATTR_INTS}, {"strides", ATTR_INTS},                \
+        {"dilations", ATTR_INTS},                                                                  \
+    {                                                                                              \
+        "pads", ATTR_INTS                                                                          \
+    }
+
 const struct op op_table[] = {
     OP("Add", 2, 2, shape_broadcast, .run = cpu_add),
-    OP("AveragePool", 1, 1, shape_pool, .run = cpu_average_pool),
-    OP("BatchNormalization", 5, 5, shape_batchnorm, .run = cpu_batchnorm),
-    OP("Clip", 1, 3, shape_same, .run = cpu_clip),
-    OP("Concat", 1, NODE_MAX_INPUTS, shape_concat, .run = cpu_concat),
-    OP("Constant", 0, 0, shape_constant, .run = cpu_constant),
-    OP("Conv", 2, 3, shape_conv, .run = cpu_conv, .scratch = cpu_conv_scratch),
+    OP("AveragePool", 1, 1, shape_pool, .run = cpu_average_pool,
+       .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"count_include_pad", ATTR_INT}}),
+    OP("BatchNormalization", 5, 5, shape_batchnorm, .run = cpu_batchnorm,
+       .attrs = {{"epsilon", ATTR_FLOAT},
+                 {"is_test", ATTR_INT},
+                 {"momentum", ATTR_FLOAT},
+                 {"spatial", ATTR_INT},
+                 {"training_mode", ATTR_INT}}),
+    OP("Clip", 1, 3, shape_same, .run = cpu_clip,
+       .attrs = {{"min", ATTR_FLOAT}, {"max", ATTR_FLOAT}}),
+    OP("Concat", 1, NODE_MAX_INPUTS, shape_concat, .run = cpu_concat,
+       .attrs = {{"axis", ATTR_INT}}),
+    OP("Constant", 0, 0, shape_constant, .run = cpu_constant, .attrs = {{"value", ATTR_TENSOR}}),
+    OP("Conv", 2, 3, shape_conv, .run = cpu_conv, .scratch = cpu_conv_scratch,
+       .attrs = {WINDOW, {"group", ATTR_INT}}),
     OP("Div", 2, 2, shape_broadcast, .run = cpu_div),
-    OP("Dropout", 1, 3, shape_same, .alias = true),
+    OP("Dropout", 1, 3, shape_dropout, .alias = true,
+       .attrs = {{"is_test", ATTR_INT}, {"ratio", ATTR_FLOAT}, {"seed", ATTR_INT}}),
     OP("Exp", 1, 1, shape_same, .run = cpu_exp),
-    OP("Flatten", 1, 1, shape_flatten, .alias = true),
+    OP("Flatten", 1, 1, shape_flatten, .alias = true, .attrs = {{"axis", ATTR_INT}}),
     OP("Gemm", 2, 3, shape_gemm, .run = cpu_gemm, .scratch = cpu_gemm_scratch,
-       .prepare = cpu_gemm_prepare),
+       .prepare = cpu_gemm_prepare,
+       .attrs = {{"alpha", ATTR_FLOAT},
+                 {"beta", ATTR_FLOAT},
+                 {"broadcast", ATTR_INT},
+                 {"transA", ATTR_INT},
+                 {"transB", ATTR_INT}}),
     OP("GlobalAveragePool", 1, 1, shape_global_pool, .run = cpu_global_average_pool),
     OP("Identity", 1, 1, shape_same, .alias = true),
     OP("MatMul", 2, 2, shape_matmul, .run = cpu_matmul, .scratch = cpu_matmul_scratch,
        .prepare = cpu_matmul_prepare),
-    OP("MaxPool", 1, 1, shape_pool, .run = cpu_max_pool),
+    OP("MaxPool", 1, 1, shape_pool, .run = cpu_max_pool,
+       .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
     OP("Mul", 2, 2, shape_broadcast, .run = cpu_mul),
     OP("Relu", 1, 1, shape_same, .run = cpu_relu),
-    OP("Reshape", 1, 2, shape_reshape, .alias = true),
+    OP("Reshape", 1, 2, shape_reshape, .alias = true, .attrs = {{"allowzero", ATTR_INT}}),
     OP("Sigmoid", 1, 1, shape_same, .run = cpu_sigmoid),
-    OP("Slice", 1, 5, shape_slice, .run = cpu_slice),
-    OP("Softmax", 1, 1, shape_softmax, .run = cpu_softmax),
-    OP("Squeeze", 1, 2, shape_squeeze, .alias = true),
+    OP("Slice", 1, 5, shape_slice, .run = cpu_slice,
+       .attrs = {{"axes", ATTR_INTS}, {"ends", ATTR_INTS}, {"starts", ATTR_INTS}}),
+    OP("Softmax", 1, 1, shape_softmax, .run = cpu_softmax, .attrs = {{"axis", ATTR_INT}}),
+    OP("Squeeze", 1, 2, shape_squeeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
     OP("Sub", 2, 2, shape_broadcast, .run = cpu_sub),
     OP("Tanh", 1, 1, shape_same, .run = cpu_tanh),
-    OP("Transpose", 1, 1, shape_transpose, .run = cpu_transpose),
-    OP("Unsqueeze", 1, 2, shape_unsqueeze, .alias = true),
+    OP("Transpose", 1, 1, shape_transpose, .run = cpu_transpose, .attrs = {{"perm", ATTR_INTS}}),
+    OP("Unsqueeze", 1, 2, shape_unsqueeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
 };
 const unsigned op_count = sizeof(op_table) / sizeof(op_table[0]);
 
@@ -47,6 +72,15 @@ const struct op *op_find(struct view type)
             return &op_table[i];
     }
     return NULL;
+}
+
+bool op_takes(const struct op *op, const struct attr *a)
+{
+    for (unsigned i = 0; i < sizeof(op->attrs) / sizeof(op->attrs[0]) && op->attrs[i].name; i++) {
+        if (view_is(a->name, op->attrs[i].name))
+            return a->kind == op->attrs[i].kind;
+    }
+    return false;
 }
 
 static void forget_conv(struct node *n)

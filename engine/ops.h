@@ -13,9 +13,17 @@ struct job { // one node on its tensors
     void *state;                             // what op->open gave
 };
 
+struct op_attr {
+    const char *name; // NULL: behind the last
+    enum attr_kind kind;
+};
+
 struct op {
     const char *name;
     uint8_t min_inputs, max_inputs;
+    // Those that the shape function or the kernel looks at, or that mean nothing when serving. A node with
+    // any other is refused: it would mean something that we do not do.
+    struct op_attr attrs[8];
     bool alias; // the output is the first input under another shape: nothing runs
     // Fills j->out's dtype, rank and shape from the inputs (shapes, and data where constant).
     bool (*shape)(struct job *j, struct engine_error *e);
@@ -32,12 +40,14 @@ struct op {
 extern const struct op op_table[];
 extern const unsigned op_count;
 const struct op *op_find(struct view type); // NULL: not supported
+bool op_takes(const struct op *op, const struct attr *a);
 // What engine/last.c puts in their place where images stand channels last; no file can name them.
 extern const struct op op_conv_last, op_max_pool_last, op_average_pool_last,
     op_global_average_pool_last;
 
 // ---- shape functions (engine/shapes.c) ---------------------------------------------------------------
 bool shape_same(struct job *j, struct engine_error *e);
+bool shape_dropout(struct job *j, struct engine_error *e);
 bool shape_broadcast(struct job *j, struct engine_error *e);
 bool shape_gemm(struct job *j, struct engine_error *e);
 bool shape_matmul(struct job *j, struct engine_error *e);

@@ -66,6 +66,25 @@ bool shape_same(struct job *j, struct engine_error *e)
     return make(j, a->dtype, a->rank, a->shape, e);
 }
 
+// Before opset 7 BatchNormalization and Dropout trained unless told not to.
+static bool trains(const struct job *j)
+{
+    return j->node->opset < 7 && node_int(j->node, "is_test", 0) == 0;
+}
+
+// When serving it does nothing; asked to train it would.
+bool shape_dropout(struct job *j, struct engine_error *e)
+{
+    const struct array *train = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    size_t n;
+    if (train && (train->dtype != ENGINE_BOOL || !train->data || !array_count(train, &n) ||
+                  n != 1 || *(const uint8_t *)train->data))
+        return wrong(j, e, "training_mode: expected a constant false");
+    if (trains(j))
+        return wrong(j, e, "is_test: expected 1");
+    return make(j, j->in[0]->dtype, j->in[0]->rank, j->in[0]->shape, e);
+}
+
 bool shape_broadcast(struct job *j, struct engine_error *e)
 {
     const struct array *a = j->in[0], *b = j->in[1];
@@ -150,7 +169,10 @@ bool window_of(const struct job *job, unsigned axis, const int64_t *kernel, stru
                       *automatic = node_attr(j->node, "auto_pad");
     bool upper = automatic && view_is(automatic->s, "SAME_UPPER");
     bool lower = automatic && view_is(automatic->s, "SAME_LOWER");
-    bool ceil = node_int(j->node, "ceil_mode", 0) != 0;
+    bool ceil = node_int(j->node, "ceil_mode", 0) != 0,
+         valid = automatic && view_is(automatic->s, "VALID");
+    if (automatic && !upper && !lower && !valid && !view_is(automatic->s, "NOTSET"))
+        return wrong(j, e, "auto_pad: expected NOTSET, VALID, SAME_UPPER or SAME_LOWER");
     if (!pair(j, "strides", w->stride, 1, e) || !pair(j, "dilations", w->dilation, 1, e))
         return false;
     if (pads && (pads->kind != ATTR_INTS || pads->n != 4))
@@ -167,7 +189,7 @@ bool window_of(const struct job *job, unsigned axis, const int64_t *kernel, stru
             all = all > 0 ? all : 0;
             before = upper ? all / 2 : all - all / 2;
             after = all - before;
-        } else if (pads && !(automatic && view_is(automatic->s, "VALID"))) {
+        } else if (pads && !valid) {
             before = pads->ints[i];
             after = pads->ints[2 + i];
         }
@@ -198,6 +220,9 @@ bool shape_conv(struct job *j, struct engine_error *e)
         return wrong(j, e, "the channels of image, kernel and group do not fit");
     if (b && (b->rank != 1 || b->shape[0] != k->shape[0]))
         return wrong(j, e, "expected one bias a channel");
+    const struct attr *kernel = node_attr(j->node, "kernel_shape");
+    if (kernel && (kernel->n != 2 || memcmp(kernel->ints, &k->shape[2], 2 * sizeof(int64_t)) != 0))
+        return wrong(j, e, "kernel_shape: expected the size of the kernels");
     if (!window_of(j, 2, &k->shape[2], &w, e))
         return false;
     return make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], k->shape[0], w.out[0], w.out[1]}, e);
@@ -211,7 +236,7 @@ static bool pool_window(struct job *j, unsigned axis, struct window *w, struct e
         return false;
     if (x->rank != 4 || !kernel || kernel->kind != ATTR_INTS || kernel->n != 2)
         return wrong(j, e, "expected images of four dimensions and a kernel_shape of two");
-    if (j->node->n_outputs > 1)
+    if (j->node->n_outputs > 1 || node_int(j->node, "storage_order", 0) != 0)
         return wrong(j, e, "indices are not supported");
     return window_of(j, axis, kernel->ints, w, e);
 }
@@ -273,6 +298,10 @@ bool shape_batchnorm(struct job *j, struct engine_error *e)
         return false;
     if (x->rank < 2)
         return wrong(j, e, "expected at least two dimensions");
+    if (node_int(j->node, "training_mode", 0) != 0 || node_int(j->node, "spatial", 1) != 1)
+        return wrong(j, e, "training_mode: expected 0; spatial: expected 1");
+    if (trains(j))
+        return wrong(j, e, "is_test: expected 1");
     for (unsigned i = 1; i < 5; i++) {
         if (j->in[i]->rank != 1 || j->in[i]->shape[0] != x->shape[1])
             return wrong(j, e, "expected one scale, bias, mean and variance a channel");
@@ -404,9 +433,9 @@ bool shape_transpose(struct job *j, struct engine_error *e)
 bool shape_concat(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
-    int64_t axis = axis_of(node_int(j->node, "axis", 0), x->rank), shape[ENGINE_MAX_RANK];
+    int64_t axis = axis_of(node_int(j->node, "axis", INT32_MAX), x->rank), shape[ENGINE_MAX_RANK];
     if (axis < 0)
-        return wrong(j, e, "axis is out of range");
+        return wrong(j, e, "axis is out of range, or missing");
     memcpy(shape, x->shape, sizeof(shape));
     for (unsigned k = 1; k < j->node->n_inputs; k++) {
         const struct array *a = j->in[k];
