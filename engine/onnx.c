@@ -413,6 +413,9 @@ static bool read_attr(struct import *im, const struct node *n, struct view messa
         return engine_fail(im->e, "%s: attribute: %s", node_title(n, title), r.error);
     if (a->kind == ATTR_OTHER && said != ATTR_TENSOR)
         a->kind = said; // a 0, an empty text or list that the writer left out
+    if (node_find(n, a->name) != a)
+        return engine_fail(im->e, "%s: attribute \"%.*s\" stands there twice", node_title(n, title),
+                           (int)(a->name.n < 64 ? a->name.n : 64), a->name.p);
     if (!op_takes(n->op, a) || (said != ATTR_OTHER && said != a->kind))
         return engine_fail(im->e, "%s: attribute \"%.*s\" is not supported, or not with this type",
                            node_title(n, title), (int)(a->name.n < 64 ? a->name.n : 64), a->name.p);
@@ -473,6 +476,9 @@ static bool read_node(struct import *im, struct view message)
     char title[128];
     unsigned attrs = count_fields(message, NODE_ATTRIBUTE);
     *n = (struct node){.opset = im->g->opset};
+    if (attrs > NODE_MAX_ATTRS)
+        return engine_fail(im->e, "a node has %u attributes, expected at most %d", attrs,
+                           NODE_MAX_ATTRS);
     n->attrs = arena_array(&im->g->arena, attrs ? attrs : 1, sizeof(*n->attrs));
     if (!n->attrs)
         return engine_fail(im->e, "out of memory");
@@ -495,8 +501,11 @@ static bool read_node(struct import *im, struct view message)
     while (pb_next(&r, &f)) {
         if (f.number == NODE_INPUT && !read_node_input(im, n, f.data))
             return false;
-        if (f.number == NODE_ATTRIBUTE && !read_attr(im, n, f.data, &n->attrs[n->n_attrs++]))
-            return false;
+        if (f.number == NODE_ATTRIBUTE) {
+            struct attr *a = &n->attrs[n->n_attrs++];
+            if (!read_attr(im, n, f.data, a))
+                return false;
+        }
     }
     pb_read(&r, message);
     while (pb_next(&r, &f)) {

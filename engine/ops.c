@@ -7,6 +7,43 @@
         .name = title, .min_inputs = least, .max_inputs = most, .shape = shapes, __VA_ARGS__       \
     }
 
+// ---- work --------------------------------------------------------------------------------------------
+
+static double product_work(const struct job *j)
+{
+    const struct array *x = j->in[0];
+    bool turned = node_int(j->node, "transA", 0) != 0;
+    return (double)x->shape[turned ? x->rank - 2 : x->rank - 1];
+}
+
+static double conv_work(const struct job *j)
+{
+    const int64_t *w = j->in[1]->shape;
+    return (double)w[1] * (double)w[2] * (double)w[3];
+}
+
+static double pool_work(const struct job *j)
+{
+    const int64_t *kernel = node_attr(j->node, "kernel_shape")->ints;
+    return (double)kernel[0] * (double)kernel[1];
+}
+
+double op_work(const struct job *j)
+{
+    size_t n = 0, all = 0;
+    if (!array_count(j->out, &all))
+        return 0;
+    if (j->node->op->work)
+        return (double)all * j->node->op->work(j);
+    for (unsigned i = 0; i < j->node->n_inputs; i++) {
+        if (j->in[i] && array_count(j->in[i], &n) && n > all)
+            all = n;
+    }
+    return (double)all;
+}
+
+// ---- the table ---------------------------------------------------------------------------------------
+
 // What all windows have.
 #define WINDOW                                                                                     \
     {"auto_pad", ATTR_STRING}, {"kernel_shape", ATTR_INTS}, {"strides", ATTR_INTS},                \
@@ -17,7 +54,7 @@
 
 const struct op op_table[] = {
     OP("Add", 2, 2, shape_broadcast, .run = cpu_add),
-    OP("AveragePool", 1, 1, shape_pool, .run = cpu_average_pool,
+    OP("AveragePool", 1, 1, shape_pool, .run = cpu_average_pool, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"count_include_pad", ATTR_INT}}),
     OP("BatchNormalization", 5, 5, shape_batchnorm, .run = cpu_batchnorm,
        .attrs = {{"epsilon", ATTR_FLOAT},
@@ -30,14 +67,14 @@ const struct op op_table[] = {
     OP("Concat", 1, NODE_MAX_INPUTS, shape_concat, .run = cpu_concat,
        .attrs = {{"axis", ATTR_INT}}),
     OP("Constant", 0, 0, shape_constant, .run = cpu_constant, .attrs = {{"value", ATTR_TENSOR}}),
-    OP("Conv", 2, 3, shape_conv, .run = cpu_conv, .scratch = cpu_conv_scratch,
+    OP("Conv", 2, 3, shape_conv, .run = cpu_conv, .work = conv_work, .scratch = cpu_conv_scratch,
        .attrs = {WINDOW, {"group", ATTR_INT}}),
     OP("Div", 2, 2, shape_broadcast, .run = cpu_div),
     OP("Dropout", 1, 3, shape_dropout, .alias = true,
        .attrs = {{"is_test", ATTR_INT}, {"ratio", ATTR_FLOAT}, {"seed", ATTR_INT}}),
     OP("Exp", 1, 1, shape_same, .run = cpu_exp),
     OP("Flatten", 1, 1, shape_flatten, .alias = true, .attrs = {{"axis", ATTR_INT}}),
-    OP("Gemm", 2, 3, shape_gemm, .run = cpu_gemm, .scratch = cpu_gemm_scratch,
+    OP("Gemm", 2, 3, shape_gemm, .run = cpu_gemm, .work = product_work, .scratch = cpu_gemm_scratch,
        .prepare = cpu_gemm_prepare,
        .attrs = {{"alpha", ATTR_FLOAT},
                  {"beta", ATTR_FLOAT},
@@ -46,9 +83,9 @@ const struct op op_table[] = {
                  {"transB", ATTR_INT}}),
     OP("GlobalAveragePool", 1, 1, shape_global_pool, .run = cpu_global_average_pool),
     OP("Identity", 1, 1, shape_same, .alias = true),
-    OP("MatMul", 2, 2, shape_matmul, .run = cpu_matmul, .scratch = cpu_matmul_scratch,
-       .prepare = cpu_matmul_prepare),
-    OP("MaxPool", 1, 1, shape_pool, .run = cpu_max_pool,
+    OP("MatMul", 2, 2, shape_matmul, .run = cpu_matmul, .work = product_work,
+       .scratch = cpu_matmul_scratch, .prepare = cpu_matmul_prepare),
+    OP("MaxPool", 1, 1, shape_pool, .run = cpu_max_pool, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
     OP("Mul", 2, 2, shape_broadcast, .run = cpu_mul),
     OP("Relu", 1, 1, shape_same, .run = cpu_relu),
@@ -90,10 +127,12 @@ static void forget_conv(struct node *n)
 }
 
 const struct op op_conv_last =
-    OP("Conv", 2, 3, shape_conv_last, .run = cpu_conv_last, .scratch = cpu_conv_last_scratch,
-       .forget = forget_conv, .open = cpu_conv_last_open, .close = onednn_conv_close);
-const struct op op_max_pool_last = OP("MaxPool", 1, 1, shape_pool_last, .run = cpu_max_pool_last);
+    OP("Conv", 2, 3, shape_conv_last, .run = cpu_conv_last, .work = conv_work,
+       .scratch = cpu_conv_last_scratch, .forget = forget_conv, .open = cpu_conv_last_open,
+       .close = onednn_conv_close);
+const struct op op_max_pool_last =
+    OP("MaxPool", 1, 1, shape_pool_last, .run = cpu_max_pool_last, .work = pool_work);
 const struct op op_average_pool_last =
-    OP("AveragePool", 1, 1, shape_pool_last, .run = cpu_average_pool_last);
+    OP("AveragePool", 1, 1, shape_pool_last, .run = cpu_average_pool_last, .work = pool_work);
 const struct op op_global_average_pool_last =
     OP("GlobalAveragePool", 1, 1, shape_global_pool_last, .run = cpu_global_average_pool_last);

@@ -29,6 +29,8 @@ struct op {
     bool (*shape)(struct job *j, struct engine_error *e);
     void (*run)(const struct job *j);       // NULL with alias
     size_t (*scratch)(const struct job *j); // NULL: none
+    // Multiplications (or looks) for each element of the output; NULL: one, or one for each that is read.
+    double (*work)(const struct job *j);
     // Once a node, at load: weights as the kernel wants them, in the graph's arena. NULL: nothing.
     bool (*prepare)(struct node *n, const struct array *const *constant, struct arena *a);
     void (*forget)(struct node *n); // frees what `prepared` holds beyond the arena; NULL: nothing
@@ -39,6 +41,7 @@ struct op {
 
 extern const struct op op_table[];
 extern const unsigned op_count;
+double op_work(const struct job *j);        // about how many steps a run takes
 const struct op *op_find(struct view type); // NULL: not supported
 bool op_takes(const struct op *op, const struct attr *a);
 // What engine/last.c puts in their place where images stand channels last; no file can name them.

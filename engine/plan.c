@@ -8,6 +8,9 @@
 
 #define ALIGN 64
 
+size_t plan_max_bytes = (size_t)4 << 30;
+double plan_max_work = (double)((uint64_t)1 << 40);
+
 static size_t rounded(size_t n)
 {
     return (n + ALIGN - 1) / ALIGN * ALIGN;
@@ -27,8 +30,20 @@ static void gather_inputs(struct job *j, const struct node *n, struct array *arr
         j->in[i] = n->input[i] >= 0 ? &arrays[n->input[i]] : NULL;
 }
 
+static bool too_much(const struct job *j, double *work, struct engine_error *e)
+{
+    char title[128];
+    *work += op_work(j);
+    if (*work <= plan_max_work)
+        return false;
+    engine_fail(e, "%s: the model takes more than %.3g multiplications up to there",
+                node_title(j->node, title), plan_max_work);
+    return true;
+}
+
 static bool infer_shapes(struct plan *p, const struct graph *g, struct engine_error *e)
 {
+    double work = 0;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         struct node *n = &g->nodes[i];
         if (!n->op || n->output[0] < 0)
@@ -37,7 +52,7 @@ static bool infer_shapes(struct plan *p, const struct graph *g, struct engine_er
         s->job.node = n;
         s->job.out = &p->arrays[n->output[0]];
         gather_inputs(&s->job, n, p->arrays);
-        if (!n->op->shape(&s->job, e))
+        if (!n->op->shape(&s->job, e) || too_much(&s->job, &work, e))
             return false;
     }
     return true;
@@ -99,6 +114,12 @@ static size_t find_place(const struct plan *p, const struct life *lives, const i
     return at;
 }
 
+static bool too_large(const struct plan *p, struct engine_error *e)
+{
+    return engine_fail(e, "the model needs more than %zu MiB of memory for %u rows",
+                       plan_max_bytes >> 20, p->rows);
+}
+
 static bool place_all(struct plan *p, const struct graph *g, struct engine_error *e)
 {
     struct life *lives = arena_array(&p->memory, g->n_values, sizeof(*lives));
@@ -116,6 +137,8 @@ static bool place_all(struct plan *p, const struct graph *g, struct engine_error
         if (j->node->op->scratch) {
             size_t n = j->node->op->scratch(j);
             scratch = n > scratch ? n : scratch;
+            if (scratch > plan_max_bytes) // before a sum of such could wrap
+                return too_large(p, e);
         }
         if (j->node->op->alias || lives[out].bytes == 0)
             continue;
@@ -123,13 +146,12 @@ static bool place_all(struct plan *p, const struct graph *g, struct engine_error
         order[placed++] = out;
         size_t end = p->place[out] + lives[out].bytes;
         p->bytes = end > p->bytes ? end : p->bytes;
+        if (p->bytes > plan_max_bytes)
+            return too_large(p, e);
     }
     p->scratch_at = p->bytes;
     p->bytes += rounded(scratch) + ALIGN;
-    if (p->bytes > PLAN_MAX_BYTES)
-        return engine_fail(e, "the model needs %zu MiB of memory for %u rows; expected at most %zu",
-                           p->bytes >> 20, p->rows, PLAN_MAX_BYTES >> 20);
-    return true;
+    return p->bytes <= plan_max_bytes || too_large(p, e);
 }
 
 static bool open_steps(struct plan *p, struct engine_error *e)
@@ -246,7 +268,12 @@ static bool all_constant(const struct graph *g, const struct node *n)
     return n->output[0] >= 0;
 }
 
-static bool fold_one(struct graph *g, struct node *n, struct engine_error *e)
+struct budget { // of all that is folded
+    size_t bytes;
+    double work;
+};
+
+static bool fold_one(struct graph *g, struct node *n, struct budget *spent, struct engine_error *e)
 {
     struct array in[NODE_MAX_INPUTS], out = {0};
     struct job j = {.node = n, .out = &out};
@@ -259,9 +286,12 @@ static bool fold_one(struct graph *g, struct node *n, struct engine_error *e)
     if (!n->op->shape(&j, e))
         return false;
     size_t bytes = bytes_of(&out), scratch = n->op->scratch ? n->op->scratch(&j) : 0;
-    if (bytes > 256u << 20)
-        return engine_fail(e, "a constant of %zu MiB comes out of the model's constants",
-                           bytes >> 20);
+    if (too_much(&j, &spent->work, e))
+        return false;
+    if (bytes > plan_max_bytes / 4 - spent->bytes || scratch > plan_max_bytes)
+        return engine_fail(e, "more than %zu MiB of constants come out of the model's constants",
+                           plan_max_bytes >> 22);
+    spent->bytes += bytes;
     out.data = arena_alloc_aligned(&g->arena, bytes + ALIGN, ALIGN);
     j.scratch = scratch ? mem_alloc(scratch) : NULL;
     if (!out.data || (scratch && !j.scratch)) {
@@ -323,9 +353,10 @@ bool graph_fold(struct graph *g, struct engine_error *e)
     uint32_t *uses = arena_zalloc(&g->arena, (g->n_values + 1) * sizeof(*uses));
     if (!uses)
         return engine_fail(e, "out of memory");
+    struct budget spent = {0};
     for (unsigned i = 0; i < g->n_nodes; i++) {
         struct node *n = &g->nodes[i];
-        if (all_constant(g, n) && !fold_one(g, n, e))
+        if (all_constant(g, n) && !fold_one(g, n, &spent, e))
             return false;
         for (unsigned k = 0; n->op && k < n->n_inputs; k++)
             uses[n->input[k] >= 0 ? n->input[k] : (int32_t)g->n_values]++;

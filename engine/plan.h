@@ -5,8 +5,6 @@
 
 #include "engine/ops.h"
 
-#define PLAN_MAX_BYTES ((size_t)4 << 30)
-
 struct step {
     struct job job;
     struct array out; // job.out
@@ -23,6 +21,10 @@ struct plan {
     size_t scratch_at;
     struct arena memory;
 };
+
+// See engine_set_limits. Process-wide; set before models are loaded.
+extern size_t plan_max_bytes;
+extern double plan_max_work;
 
 // rows: what stands for a free first dimension. The graph stays. NULL with e.
 struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error *e);

@@ -484,6 +484,8 @@ bool slice_of(const struct job *job, int64_t *start, int64_t *step, int64_t *len
         start[a] = s;
         step[a] = by;
         length[a] = span > 0 && dim > 0 ? (span - 1) / stride + 1 : 0;
+        if (length[a] <= 1)
+            step[a] = 1; // never taken; it may be anything up to 2^63
     }
     return true;
 }
