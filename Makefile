@@ -85,6 +85,8 @@ $(B)/flags: FORCE
 	@printf '%s\n' '$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $(LIBS)' >$@.$$$$; \
 	if cmp -s $@.$$$$ $@; then rm -f $@.$$$$; else mv -f $@.$$$$ $@; fi
 
+# Kernels are loops over arrays: gcc vectorises them from -O3 on.
+$(B)/obj/engine/cpu/%.o: CFLAGS_ALL += $(if $(filter -O2,$(OPT)),-O3)
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC $<"
