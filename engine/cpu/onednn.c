@@ -84,21 +84,34 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
 
 // ---- threads -----------------------------------------------------------------------------------------
 
+// Multiplications of one image from which on a second thread pays: waking and joining it costs some ten
+// microseconds and it waits by spinning. (Measured with two threads: all convolutions of the demo model
+// together took twice as long as with one, those of ultraface_rfb320 two thirds.)
+#define WORTH_THREADS 4e6
+
+static unsigned threads_for(const struct conv *c)
+{
+    const struct window *w = &c->w;
+    double work = (double)(c->groups * c->outs * c->channels) * (double)(w->out[0] * w->out[1]) *
+                  (double)(w->kernel[0] * w->kernel[1]);
+    return work >= WORTH_THREADS ? __atomic_load_n(&threads, __ATOMIC_RELAXED) : 1;
+}
+
 // OpenMP keeps the number of threads with each calling thread. A build of oneDNN on another runtime has no
 // such call; Debian's are OpenMP.
 #if DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP
 extern void omp_set_num_threads(int n); // <omp.h> is the compiler's, the library is oneDNN's
-static void hold_threads(void)
+static void hold_threads(unsigned n)
 {
     static __thread unsigned held;
-    unsigned n = __atomic_load_n(&threads, __ATOMIC_RELAXED);
     if (held != n)
         omp_set_num_threads((int)n);
     held = n;
 }
 #else
-static void hold_threads(void)
+static void hold_threads(unsigned n)
 {
+    (void)n;
 }
 #endif
 
@@ -121,6 +134,7 @@ struct onednn_conv {
     void *weights, *bias; // as the primitive wants them; bias NULL: none
     size_t image, answer; // elements of one image, in and out
     size_t scratch;       // octets
+    unsigned threads;
 };
 
 struct run { // what a plan needs of its own
@@ -271,7 +285,8 @@ struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, 
     struct onednn_conv *o = enabled && is_moderate(c) ? mem_zalloc(sizeof(*o)) : NULL;
     if (!o)
         return NULL;
-    hold_threads();
+    o->threads = threads_for(c);
+    hold_threads(o->threads);
     dnnl_set_primitive_cache_capacity(0); // what a model made goes with the model
     bool ok = layouts_init(&l, c, bias != NULL) &&
               dnnl_engine_create(&o->engine, dnnl_cpu, 0) == dnnl_success &&
@@ -360,7 +375,7 @@ void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, f
                      size_t images, void *scratch)
 {
     struct run *r = state;
-    hold_threads();
+    hold_threads(o->threads);
     aim(r, RUN_SCRATCH, scratch);
     for (size_t i = 0; i < images; i++) {
         aim(r, RUN_X, x + i * o->image);
