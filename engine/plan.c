@@ -309,33 +309,6 @@ static bool fold_one(struct graph *g, struct node *n, struct budget *spent, stru
     return true;
 }
 
-static bool can_relu(const struct node *n)
-{
-    static const char *const ops[] = {"Conv", "Gemm", "MatMul", "Add"};
-    for (unsigned i = 0; n->op && i < sizeof(ops) / sizeof(ops[0]); i++) {
-        if (view_is(n->type, ops[i]))
-            return !n->relu;
-    }
-    return false;
-}
-
-static void fuse_relu(struct graph *g, uint32_t *uses)
-{
-    for (unsigned i = 0; i < g->n_nodes; i++) {
-        struct node *n = &g->nodes[i];
-        if (!n->op || !view_is(n->type, "Relu") || n->output[0] < 0)
-            continue;
-        int32_t maker = g->values[n->input[0]].maker;
-        if (maker < 0 || uses[n->input[0]] != 1 || !can_relu(&g->nodes[maker]))
-            continue;
-        struct node *m = &g->nodes[maker];
-        m->relu = 1;
-        m->output[0] = n->output[0];
-        g->values[n->output[0]].maker = maker;
-        n->op = NULL;
-    }
-}
-
 static bool prepare(struct graph *g, struct node *n, struct engine_error *e)
 {
     const struct array *constant[NODE_MAX_INPUTS] = {0};
@@ -363,7 +336,8 @@ bool graph_fold(struct graph *g, struct engine_error *e)
     }
     for (unsigned i = 0; i < g->n_outputs; i++)
         uses[g->outputs[i]]++;
-    fuse_relu(g, uses);
+    if (!graph_fuse(g, uses, e))
+        return false;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         if (g->nodes[i].op && g->nodes[i].op->prepare && !prepare(g, &g->nodes[i], e))
             return false;

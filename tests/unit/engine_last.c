@@ -136,6 +136,56 @@ static void one(void **state)
     }
 }
 
+// What BatchNormalization, Add and Relu behind a convolution give fused, and when somebody else looks at the
+// values between (then nothing may be fused). The first output is the same one in both.
+static void fused(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 16; i++) {
+        struct engine_error e;
+        struct engine_data x = {NULL, 3 * 7 * 7 * 4, 4, {1, 3, 7, 7}}, out[4];
+        int64_t image[4] = {-1, 3, 7, 7}, w[4] = {6, 3, 3, 3}, each[4] = {1, 6, 1, 1};
+        float kept[6 * 5 * 5];
+        for (unsigned seen = 0; seen < 2; seen++) {
+            rand_seed(&dice, 12 + i);
+            struct msg g = graph_of(image, 4, "r"), n;
+            msg_msg(&g, GRAPH_NODES, conv(&g, "x", "c", "w", w, i & 1));
+            constant(&g, "scale", 1, w);
+            constant(&g, "shift", 1, w);
+            constant(&g, "mean", 1, w);
+            float *variance = noise(6);
+            for (unsigned k = 0; k < 6; k++)
+                variance[k] += 1;
+            msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("variance", ONNX_F32, w, 1, variance, 24));
+            free(variance);
+            n = onnx_node("BatchNormalization", "c,scale,shift,mean,variance", "b");
+            msg_msg(&g, GRAPH_NODES, n);
+            constant(&g, "each", i & 2 ? 4 : 3, each + (i & 2 ? 0 : 1));
+            n = onnx_node("Add", i & 4 ? "b,each" : "each,b", "a");
+            msg_msg(&g, GRAPH_NODES, n);
+            msg_msg(&g, GRAPH_NODES, onnx_node(i & 8 ? "Relu" : "Identity", "a", "r"));
+            for (unsigned k = 0; seen && k < 3; k++)
+                msg_msg(&g, GRAPH_OUTPUTS, onnx_value(&"c\0b\0a"[2 * k], ONNX_F32, NULL, 0));
+            float *data = noise(3 * 7 * 7);
+            struct msg file = onnx_model(g, 13);
+            struct engine_model *m = engine_model_load(view_of(file.p, file.n), 4, &e);
+            if (!m)
+                fail_msg("%s", e.text);
+            struct engine_instance *in = engine_instance_new(m, &e);
+            x.data = data;
+            assert_true(engine_run(in, &x, out, &e));
+            assert_int_equal(out[0].bytes, sizeof(kept));
+            for (unsigned k = 0; seen && k < 6 * 5 * 5; k++)
+                assert_true(fabsf(kept[k] - ((const float *)out[0].data)[k]) < 1e-4f);
+            memcpy(kept, out[0].data, sizeof(kept));
+            engine_instance_free(in);
+            engine_model_free(m);
+            free(data);
+            free(file.p);
+        }
+    }
+}
+
 // Large enough to be worth a second thread.
 static void threads(void **state)
 {
@@ -251,8 +301,8 @@ static void not_a_number(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one),        cmocka_unit_test(threads),      cmocka_unit_test(chain),
-        cmocka_unit_test(transposes), cmocka_unit_test(not_a_number),
+        cmocka_unit_test(one),   cmocka_unit_test(threads),    cmocka_unit_test(fused),
+        cmocka_unit_test(chain), cmocka_unit_test(transposes), cmocka_unit_test(not_a_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
