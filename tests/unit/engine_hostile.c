@@ -1,6 +1,7 @@
 // Model files from strangers: cut anywhere, with lengths, shapes and references that lie. Each is refused
 // with a message that names what is wrong, or loads and runs; nothing is taken from an unchecked length
 // (ASan and UBSan see to the rest).
+#include "base/mem.h"
 #include "base/rand.h"
 #include "engine/cpu/cpu.h"
 #include "engine/engine.h"
@@ -618,6 +619,36 @@ static void much_of_little(void **state)
     refuses(onnx_model(g, 13), "multiplications");
 }
 
+// The n-th allocation fails, for every n until none does: refused, or slower; never a crash, never a leak.
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    struct msg file = onnx_model(small_graph(), 13);
+    struct engine_error e;
+    float zeros[36] = {0};
+    struct engine_data in = {zeros, sizeof(zeros), 4, {1, 1, 6, 6}}, out;
+    unsigned failed = 0;
+    for (uint64_t n = 1;; n++) {
+        uint64_t before = mem_count();
+        mem_fail_at(n);
+        struct engine_model *m = engine_model_load(view_of(file.p, file.n), 8, &e);
+        struct engine_instance *i = m ? engine_instance_new(m, &e) : NULL;
+        bool ran = i && engine_run(i, &in, &out, &e);
+        bool reached = mem_count() - before >= n;
+        mem_fail_at(0);
+        failed += !ran;
+        if (!ran)
+            assert_true(e.text[0] != '\0');
+        engine_instance_free(i);
+        engine_model_free(m);
+        if (!reached)
+            break;
+        assert_true(n < 1000);
+    }
+    assert_true(failed > 5);
+    free(file.p);
+}
+
 // Random files of valid pieces: whatever comes out, it is refused or it runs.
 static void shuffled(void **state)
 {
@@ -699,6 +730,7 @@ int main(void)
         cmocka_unit_test(scratch_that_wraps),
         cmocka_unit_test(much_of_little),
         cmocka_unit_test(shuffled),
+        cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
