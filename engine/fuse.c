@@ -8,8 +8,7 @@
 struct fuse {
     struct graph *g;
     const uint32_t *uses;
-    struct engine_error *e;
-    bool failed;
+    bool failed; // out of memory
 };
 
 // The node that makes n's input i, when it is a `type` and nobody else reads that value. NULL otherwise.
@@ -113,8 +112,9 @@ static void fuse_batchnorm(struct fuse *f, struct node *n)
             return;
         in[i] = v->array.data;
     }
-    float *scale = arena_array(&f->g->arena, 2 * t.outs, sizeof(*scale)), *shift = scale + t.outs;
-    if (!scale) {
+    float *scale = arena_array(&f->g->arena, t.outs, sizeof(*scale));
+    float *shift = arena_array(&f->g->arena, t.outs, sizeof(*shift));
+    if (!scale || !shift) {
         f->failed = true;
         return;
     }
@@ -162,7 +162,7 @@ static void fuse_relu(struct fuse *f, struct node *n)
 
 bool graph_fuse(struct graph *g, const uint32_t *uses, struct engine_error *e)
 {
-    struct fuse f = {.g = g, .uses = uses, .e = e};
+    struct fuse f = {.g = g, .uses = uses};
     for (unsigned i = 0; i < g->n_nodes && !f.failed; i++) {
         struct node *n = &g->nodes[i];
         if (!n->op || n->output[0] < 0)
