@@ -39,7 +39,7 @@ PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(P
 CFLAGS_ALL = -std=gnu17 $(OPT) $(WARN) $(HARDEN) -fno-strict-aliasing -fno-common -pthread -D_GNU_SOURCE \
              -I. -I$(B)/gen $(PKG_CFLAGS) $(SAN) $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
-LIBS = $(PKG_LIBS) -ldnnl -lm -pthread
+LIBS = $(PKG_LIBS) -ldnnl -lgomp -lm -pthread
 
 # What each room may use: itself and the floors below (the linker sees no more than the rule allows).
 USES_base := base
@@ -85,6 +85,8 @@ $(B)/flags: FORCE
 	@printf '%s\n' '$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) $(LIBS)' >$@.$$$$; \
 	if cmp -s $@.$$$$ $@; then rm -f $@.$$$$; else mv -f $@.$$$$ $@; fi
 
+# Kernels are loops over arrays: gcc vectorises them from -O3 on.
+$(B)/obj/engine/cpu/%.o: CFLAGS_ALL += $(if $(filter -O2,$(OPT)),-O3)
 $(B)/obj/%.o: %.c $(B)/flags
 	@mkdir -p $(@D)
 	@echo "  CC $<"
@@ -120,6 +122,10 @@ $(B)/bench/%: bench/%.c $(B)/flags $(call libs,net router batcher http infer con
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,net router batcher http infer config base) $(LIBS)
+$(B)/bench/engine: bench/engine.c $(B)/flags $(call libs,engine base)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $<,engine base) $(LIBS)
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/flags $(call libs,$(THINKING))
 	@mkdir -p $(@D)
 	@echo "  FUZZ $<"

@@ -66,6 +66,11 @@ void engine_instance_free(struct engine_instance *i);
 bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
                 struct engine_data *outputs, struct engine_error *e);
 
+// What one run of a model may take: octets of memory, and multiplications (both in all its plans, from now
+// on; 4 GiB and 2^40 unless told). A model that takes more for one row is refused; for max_batch rows: it
+// is given fewer rows. A few octets of a hostile file can ask for any amount.
+void engine_set_limits(size_t bytes, double work);
+
 // How many threads the kernels of this process may use, from now on.
 void engine_set_threads(unsigned n);
 

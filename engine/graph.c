@@ -1,5 +1,7 @@
 #include "engine/graph.h"
 
+#include "engine/ops.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -13,13 +15,16 @@ size_t dtype_bytes(enum engine_dtype d)
 
 bool array_count(const struct array *a, size_t *count)
 {
-    uint64_t n = 1;
+    uint64_t n = 1; // a dimension of 0 counts as 1: the others may still be multiplied
+    bool none = false;
     for (unsigned i = 0; i < a->rank; i++) {
+        none |= a->shape[i] == 0;
         if (a->shape[i] < 0 || a->shape[i] > INT32_MAX ||
-            __builtin_mul_overflow(n, (uint64_t)a->shape[i], &n) || n > INT32_MAX)
+            __builtin_mul_overflow(n, (uint64_t)(a->shape[i] ? a->shape[i] : 1), &n) ||
+            n > INT32_MAX)
             return false;
     }
-    *count = n;
+    *count = none ? 0 : n;
     return true;
 }
 
@@ -44,13 +49,18 @@ const char *node_title(const struct node *n, char out[128])
     return out;
 }
 
-const struct attr *node_attr(const struct node *n, const char *name)
+const struct attr *node_find(const struct node *n, struct view name)
 {
     for (unsigned i = 0; i < n->n_attrs; i++) {
-        if (view_is(n->attrs[i].name, name))
+        if (view_eq(n->attrs[i].name, name))
             return &n->attrs[i];
     }
     return NULL;
+}
+
+const struct attr *node_attr(const struct node *n, const char *name)
+{
+    return node_find(n, view_of(name, strlen(name)));
 }
 
 int64_t node_int(const struct node *n, const char *name, int64_t otherwise)
@@ -67,5 +77,10 @@ float node_float(const struct node *n, const char *name, float otherwise)
 
 void graph_free(struct graph *g)
 {
+    for (unsigned i = 0; i < g->n_nodes; i++) {
+        const struct op *op = g->nodes[i].op;
+        if (op && op->forget)
+            op->forget(&g->nodes[i]);
+    }
     arena_deinit(&g->arena);
 }

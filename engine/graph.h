@@ -10,6 +10,7 @@
 #define GRAPH_MAX_NODES 4096 // planning looks at every pair
 #define NODE_MAX_INPUTS 64
 #define NODE_MAX_OUTPUTS 8
+#define NODE_MAX_ATTRS 16
 
 struct array { // a tensor: what a kernel sees
     enum engine_dtype dtype;
@@ -76,7 +77,8 @@ struct graph {
 bool graph_import(struct graph *g, struct view onnx, struct engine_error *e);
 void graph_free(struct graph *g);
 
-const struct attr *node_attr(const struct node *n, const char *name); // NULL: absent
+const struct attr *node_find(const struct node *n, struct view name); // NULL: absent
+const struct attr *node_attr(const struct node *n, const char *name); // the same
 int64_t node_int(const struct node *n, const char *name, int64_t otherwise);
 float node_float(const struct node *n, const char *name, float otherwise);
 

@@ -159,6 +159,16 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, struct
     return ok;
 }
 
+// As many rows as engine_set_limits allows.
+static void fit_limit(struct engine_model *m)
+{
+    struct engine_error why;
+    struct plan *p = NULL;
+    while (m->limit > 3 && !(p = plan_new(&m->graph, m->limit, &why)))
+        m->limit /= 2;
+    plan_free(p);
+}
+
 static bool check_batching(struct engine_model *m, const struct plan *one, struct engine_error *e)
 {
     if (!inputs_free(m))
@@ -173,6 +183,7 @@ static bool check_batching(struct engine_model *m, const struct plan *one, struc
     plan_free(three);
     if (!batches)
         return true;
+    fit_limit(m);
     struct engine_instance *i = engine_instance_new(m, e);
     if (!i)
         return false;
@@ -193,6 +204,10 @@ static bool load(struct engine_model *m, struct view onnx, struct engine_error *
     if (!graph_import(g, onnx, e) || !graph_fold(g, e))
         return false;
     struct plan *one = plan_new(g, 1, e);
+    if (one && !graph_last(g, &one, e)) {
+        plan_free(one);
+        return false;
+    }
     if (!one)
         return false;
     m->inputs = ports_of(g, g->inputs, g->n_inputs, NULL);
@@ -222,7 +237,6 @@ void engine_model_free(struct engine_model *m)
 {
     if (!m)
         return;
-    onednn_forget(&m->graph);
     graph_free(&m->graph);
     mem_free(m);
 }
@@ -255,6 +269,12 @@ uint32_t engine_model_max_batch(const struct engine_model *m)
 const char *engine_model_single_reason(const struct engine_model *m)
 {
     return m->max_batch ? NULL : m->single;
+}
+
+void engine_set_limits(size_t bytes, double work)
+{
+    plan_max_bytes = bytes;
+    plan_max_work = work;
 }
 
 void engine_set_threads(unsigned n)

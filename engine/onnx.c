@@ -239,9 +239,9 @@ static bool read_shape(struct view message, struct array *a)
         pb_read(&d, f.data);
         while (pb_next(&d, &g)) {
             if (g.number == 1)
-                dim = (int64_t)g.value > 0 ? (int64_t)g.value : -1;
+                dim = (int64_t)g.value;
         }
-        if (d.error)
+        if (d.error || (dim != -1 && (dim < 1 || dim > INT32_MAX)))
             return false;
         a->shape[a->rank++] = dim;
     }
@@ -269,19 +269,23 @@ static bool read_type(struct view message, struct array *a)
     return r.error == NULL;
 }
 
+// a: NULL when the type does not matter (what an output is, its maker says).
 static bool read_info(struct import *im, struct view message, struct view *name, struct array *a)
 {
     struct pb_reader r;
     struct pb_field f;
-    *a = (struct array){0};
+    if (a)
+        *a = (struct array){0};
     *name = VIEW("");
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
         if (f.number == INFO_NAME)
             *name = f.data;
-        else if (f.number == INFO_TYPE && !read_type(f.data, a))
-            return engine_fail(im->e, "value \"%.*s\": its type cannot be read (rank up to %d)",
-                               VIEW_ARG(*name), ENGINE_MAX_RANK);
+        else if (f.number == INFO_TYPE && a && !read_type(f.data, a))
+            return engine_fail(
+                im->e,
+                "value \"%.*s\": its type cannot be read (rank up to %d, dimensions of 1 or more)",
+                VIEW_ARG(*name), ENGINE_MAX_RANK);
     }
     return r.error ? engine_fail(im->e, "value info: %s", r.error) : true;
 }
@@ -313,12 +317,12 @@ static bool read_input(struct import *im, struct view message)
 static bool read_output(struct import *im, struct view message)
 {
     struct view name;
-    struct array a;
-    if (!read_info(im, message, &name, &a))
+    if (!read_info(im, message, &name, NULL))
         return false;
     int32_t v = find_value(im, name);
     if (v < 0)
-        return engine_fail(im->e, "output \"%.*s\": no node makes it", VIEW_ARG(name));
+        return engine_fail(im->e, "output \"%.*s\": no node makes it as its first output",
+                           VIEW_ARG(name));
     if (im->g->n_outputs == sizeof(im->g->outputs) / sizeof(im->g->outputs[0]))
         return engine_fail(im->e, "output \"%.*s\": too many outputs", VIEW_ARG(name));
     im->g->outputs[im->g->n_outputs++] = v;
@@ -348,12 +352,20 @@ static bool read_int_list(struct import *im, struct attr *a, const struct pb_fie
     return packed.error == NULL;
 }
 
+static enum attr_kind kind_from_onnx(uint64_t type)
+{
+    static const enum attr_kind kinds[] = {ATTR_OTHER,  ATTR_FLOAT, ATTR_INT,    ATTR_STRING,
+                                           ATTR_TENSOR, ATTR_OTHER, ATTR_FLOATS, ATTR_INTS};
+    return type < sizeof(kinds) / sizeof(kinds[0]) ? kinds[type] : ATTR_OTHER;
+}
+
 static bool read_attr(struct import *im, const struct node *n, struct view message, struct attr *a)
 {
     struct pb_reader r;
     struct pb_field f;
     char title[128];
     unsigned lists = 0;
+    enum attr_kind said = ATTR_OTHER;
     a->kind = ATTR_OTHER;
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
@@ -387,6 +399,9 @@ static bool read_attr(struct import *im, const struct node *n, struct view messa
                 return engine_fail(im->e, "%s: an attribute's list cannot be read",
                                    node_title(n, title));
             break;
+        case ATTRIBUTE_TYPE:
+            said = kind_from_onnx(f.value);
+            break;
         case ATTRIBUTE_G:
         case ATTRIBUTE_GRAPHS:
             return engine_fail(im->e, "%s: subgraphs are not supported", node_title(n, title));
@@ -394,7 +409,17 @@ static bool read_attr(struct import *im, const struct node *n, struct view messa
             break;
         }
     }
-    return r.error ? engine_fail(im->e, "%s: attribute: %s", node_title(n, title), r.error) : true;
+    if (r.error)
+        return engine_fail(im->e, "%s: attribute: %s", node_title(n, title), r.error);
+    if (a->kind == ATTR_OTHER && said != ATTR_TENSOR)
+        a->kind = said; // a 0, an empty text or list that the writer left out
+    if (node_find(n, a->name) != a)
+        return engine_fail(im->e, "%s: attribute \"%.*s\" stands there twice", node_title(n, title),
+                           (int)(a->name.n < 64 ? a->name.n : 64), a->name.p);
+    if (!op_takes(n->op, a) || (said != ATTR_OTHER && said != a->kind))
+        return engine_fail(im->e, "%s: attribute \"%.*s\" is not supported, or not with this type",
+                           node_title(n, title), (int)(a->name.n < 64 ? a->name.n : 64), a->name.p);
+    return true;
 }
 
 static unsigned count_fields(struct view message, uint32_t number)
@@ -416,7 +441,8 @@ static bool read_node_input(struct import *im, struct node *n, struct view name)
     int32_t v = name.n ? find_value(im, name) : -1;
     if (name.n && v < 0)
         return engine_fail(im->e,
-                           "%s: input \"%.*s\" is made by no earlier node (unknown, or a cycle)",
+                           "%s: input \"%.*s\" is made by no earlier node: unknown, a cycle, or "
+                           "not a first output",
                            node_title(n, title), VIEW_ARG(name));
     n->input[n->n_inputs++] = v;
     return true;
@@ -429,7 +455,8 @@ static bool read_node_output(struct import *im, struct node *n, struct view name
         return engine_fail(im->e, "%s: more than %d outputs", node_title(n, title),
                            NODE_MAX_OUTPUTS);
     int32_t v = -1;
-    if (name.n) {
+    if (name.n &&
+        n->n_outputs == 0) { // the kernels make the first; whoever asks for another is refused
         v = add_value(im, name);
         if (v < 0)
             return engine_fail(im->e, "%s: output \"%.*s\" is made twice", node_title(n, title),
@@ -449,6 +476,9 @@ static bool read_node(struct import *im, struct view message)
     char title[128];
     unsigned attrs = count_fields(message, NODE_ATTRIBUTE);
     *n = (struct node){.opset = im->g->opset};
+    if (attrs > NODE_MAX_ATTRS)
+        return engine_fail(im->e, "a node has %u attributes, expected at most %d", attrs,
+                           NODE_MAX_ATTRS);
     n->attrs = arena_array(&im->g->arena, attrs ? attrs : 1, sizeof(*n->attrs));
     if (!n->attrs)
         return engine_fail(im->e, "out of memory");
@@ -471,8 +501,11 @@ static bool read_node(struct import *im, struct view message)
     while (pb_next(&r, &f)) {
         if (f.number == NODE_INPUT && !read_node_input(im, n, f.data))
             return false;
-        if (f.number == NODE_ATTRIBUTE && !read_attr(im, n, f.data, &n->attrs[n->n_attrs++]))
-            return false;
+        if (f.number == NODE_ATTRIBUTE) {
+            struct attr *a = &n->attrs[n->n_attrs++];
+            if (!read_attr(im, n, f.data, a))
+                return false;
+        }
     }
     pb_read(&r, message);
     while (pb_next(&r, &f)) {

@@ -2,34 +2,103 @@
 
 #include "engine/cpu/cpu.h"
 
+#define OP(title, least, most, shapes, ...)                                                        \
+    {                                                                                              \
+        .name = title, .min_inputs = least, .max_inputs = most, .shape = shapes, __VA_ARGS__       \
+    }
+
+// ---- work --------------------------------------------------------------------------------------------
+
+static double product_work(const struct job *j)
+{
+    const struct array *x = j->in[0];
+    bool turned = node_int(j->node, "transA", 0) != 0;
+    return (double)x->shape[turned ? x->rank - 2 : x->rank - 1];
+}
+
+static double conv_work(const struct job *j)
+{
+    const int64_t *w = j->in[1]->shape;
+    return (double)w[1] * (double)w[2] * (double)w[3];
+}
+
+static double pool_work(const struct job *j)
+{
+    const int64_t *kernel = node_attr(j->node, "kernel_shape")->ints;
+    return (double)kernel[0] * (double)kernel[1];
+}
+
+double op_work(const struct job *j)
+{
+    size_t n = 0, all = 0;
+    if (!array_count(j->out, &all))
+        return 0;
+    if (j->node->op->work)
+        return (double)all * j->node->op->work(j);
+    for (unsigned i = 0; i < j->node->n_inputs; i++) {
+        if (j->in[i] && array_count(j->in[i], &n) && n > all)
+            all = n;
+    }
+    return (double)all;
+}
+
+// ---- the table ---------------------------------------------------------------------------------------
+
+// What all windows have.
+#define WINDOW                                                                                     \
+    {"auto_pad", ATTR_STRING}, {"kernel_shape", ATTR_INTS}, {"strides", ATTR_INTS},                \
+        {"dilations", ATTR_INTS},                                                                  \
+    {                                                                                              \
+        "pads", ATTR_INTS                                                                          \
+    }
+
 const struct op op_table[] = {
-    {"Add", 2, 2, false, shape_broadcast, cpu_add, NULL, NULL},
-    {"AveragePool", 1, 1, false, shape_pool, cpu_average_pool, NULL, NULL},
-    {"BatchNormalization", 5, 5, false, shape_batchnorm, cpu_batchnorm, NULL, NULL},
-    {"Clip", 1, 3, false, shape_same, cpu_clip, NULL, NULL},
-    {"Concat", 1, NODE_MAX_INPUTS, false, shape_concat, cpu_concat, NULL, NULL},
-    {"Constant", 0, 0, false, shape_constant, cpu_constant, NULL, NULL},
-    {"Conv", 2, 3, false, shape_conv, cpu_conv, cpu_conv_scratch, cpu_conv_prepare},
-    {"Div", 2, 2, false, shape_broadcast, cpu_div, NULL, NULL},
-    {"Dropout", 1, 3, true, shape_same, NULL, NULL, NULL},
-    {"Exp", 1, 1, false, shape_same, cpu_exp, NULL, NULL},
-    {"Flatten", 1, 1, true, shape_flatten, NULL, NULL, NULL},
-    {"Gemm", 2, 3, false, shape_gemm, cpu_gemm, cpu_gemm_scratch, cpu_gemm_prepare},
-    {"GlobalAveragePool", 1, 1, false, shape_global_pool, cpu_global_average_pool, NULL, NULL},
-    {"Identity", 1, 1, true, shape_same, NULL, NULL, NULL},
-    {"MatMul", 2, 2, false, shape_matmul, cpu_matmul, cpu_matmul_scratch, cpu_matmul_prepare},
-    {"MaxPool", 1, 1, false, shape_pool, cpu_max_pool, NULL, NULL},
-    {"Mul", 2, 2, false, shape_broadcast, cpu_mul, NULL, NULL},
-    {"Relu", 1, 1, false, shape_same, cpu_relu, NULL, NULL},
-    {"Reshape", 1, 2, true, shape_reshape, NULL, NULL, NULL},
-    {"Sigmoid", 1, 1, false, shape_same, cpu_sigmoid, NULL, NULL},
-    {"Slice", 1, 5, false, shape_slice, cpu_slice, NULL, NULL},
-    {"Softmax", 1, 1, false, shape_softmax, cpu_softmax, NULL, NULL},
-    {"Squeeze", 1, 2, true, shape_squeeze, NULL, NULL, NULL},
-    {"Sub", 2, 2, false, shape_broadcast, cpu_sub, NULL, NULL},
-    {"Tanh", 1, 1, false, shape_same, cpu_tanh, NULL, NULL},
-    {"Transpose", 1, 1, false, shape_transpose, cpu_transpose, NULL, NULL},
-    {"Unsqueeze", 1, 2, true, shape_unsqueeze, NULL, NULL, NULL},
+    OP("Add", 2, 2, shape_broadcast, .run = cpu_add),
+    OP("AveragePool", 1, 1, shape_pool, .run = cpu_average_pool, .work = pool_work,
+       .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"count_include_pad", ATTR_INT}}),
+    OP("BatchNormalization", 5, 5, shape_batchnorm, .run = cpu_batchnorm,
+       .attrs = {{"epsilon", ATTR_FLOAT},
+                 {"is_test", ATTR_INT},
+                 {"momentum", ATTR_FLOAT},
+                 {"spatial", ATTR_INT},
+                 {"training_mode", ATTR_INT}}),
+    OP("Clip", 1, 3, shape_same, .run = cpu_clip,
+       .attrs = {{"min", ATTR_FLOAT}, {"max", ATTR_FLOAT}}),
+    OP("Concat", 1, NODE_MAX_INPUTS, shape_concat, .run = cpu_concat,
+       .attrs = {{"axis", ATTR_INT}}),
+    OP("Constant", 0, 0, shape_constant, .run = cpu_constant, .attrs = {{"value", ATTR_TENSOR}}),
+    OP("Conv", 2, 3, shape_conv, .run = cpu_conv, .work = conv_work, .scratch = cpu_conv_scratch,
+       .attrs = {WINDOW, {"group", ATTR_INT}}),
+    OP("Div", 2, 2, shape_broadcast, .run = cpu_div),
+    OP("Dropout", 1, 3, shape_dropout, .alias = true,
+       .attrs = {{"is_test", ATTR_INT}, {"ratio", ATTR_FLOAT}, {"seed", ATTR_INT}}),
+    OP("Exp", 1, 1, shape_same, .run = cpu_exp),
+    OP("Flatten", 1, 1, shape_flatten, .alias = true, .attrs = {{"axis", ATTR_INT}}),
+    OP("Gemm", 2, 3, shape_gemm, .run = cpu_gemm, .work = product_work, .scratch = cpu_gemm_scratch,
+       .prepare = cpu_gemm_prepare,
+       .attrs = {{"alpha", ATTR_FLOAT},
+                 {"beta", ATTR_FLOAT},
+                 {"broadcast", ATTR_INT},
+                 {"transA", ATTR_INT},
+                 {"transB", ATTR_INT}}),
+    OP("GlobalAveragePool", 1, 1, shape_global_pool, .run = cpu_global_average_pool),
+    OP("Identity", 1, 1, shape_same, .alias = true),
+    OP("MatMul", 2, 2, shape_matmul, .run = cpu_matmul, .work = product_work,
+       .scratch = cpu_matmul_scratch, .prepare = cpu_matmul_prepare),
+    OP("MaxPool", 1, 1, shape_pool, .run = cpu_max_pool, .work = pool_work,
+       .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
+    OP("Mul", 2, 2, shape_broadcast, .run = cpu_mul),
+    OP("Relu", 1, 1, shape_same, .run = cpu_relu),
+    OP("Reshape", 1, 2, shape_reshape, .alias = true, .attrs = {{"allowzero", ATTR_INT}}),
+    OP("Sigmoid", 1, 1, shape_same, .run = cpu_sigmoid),
+    OP("Slice", 1, 5, shape_slice, .run = cpu_slice,
+       .attrs = {{"axes", ATTR_INTS}, {"ends", ATTR_INTS}, {"starts", ATTR_INTS}}),
+    OP("Softmax", 1, 1, shape_softmax, .run = cpu_softmax, .attrs = {{"axis", ATTR_INT}}),
+    OP("Squeeze", 1, 2, shape_squeeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
+    OP("Sub", 2, 2, shape_broadcast, .run = cpu_sub),
+    OP("Tanh", 1, 1, shape_same, .run = cpu_tanh),
+    OP("Transpose", 1, 1, shape_transpose, .run = cpu_transpose, .attrs = {{"perm", ATTR_INTS}}),
+    OP("Unsqueeze", 1, 2, shape_unsqueeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
 };
 const unsigned op_count = sizeof(op_table) / sizeof(op_table[0]);
 
@@ -41,3 +110,29 @@ const struct op *op_find(struct view type)
     }
     return NULL;
 }
+
+bool op_takes(const struct op *op, const struct attr *a)
+{
+    for (unsigned i = 0; i < sizeof(op->attrs) / sizeof(op->attrs[0]) && op->attrs[i].name; i++) {
+        if (view_is(a->name, op->attrs[i].name))
+            return a->kind == op->attrs[i].kind;
+    }
+    return false;
+}
+
+static void forget_conv(struct node *n)
+{
+    onednn_conv_free(n->prepared);
+    n->prepared = NULL;
+}
+
+const struct op op_conv_last =
+    OP("Conv", 2, 3, shape_conv_last, .run = cpu_conv_last, .work = conv_work,
+       .scratch = cpu_conv_last_scratch, .forget = forget_conv, .open = cpu_conv_last_open,
+       .close = onednn_conv_close);
+const struct op op_max_pool_last =
+    OP("MaxPool", 1, 1, shape_pool_last, .run = cpu_max_pool_last, .work = pool_work);
+const struct op op_average_pool_last =
+    OP("AveragePool", 1, 1, shape_pool_last, .run = cpu_average_pool_last, .work = pool_work);
+const struct op op_global_average_pool_last =
+    OP("GlobalAveragePool", 1, 1, shape_global_pool_last, .run = cpu_global_average_pool_last);

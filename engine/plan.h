@@ -5,8 +5,6 @@
 
 #include "engine/ops.h"
 
-#define PLAN_MAX_BYTES ((size_t)4 << 30)
-
 struct step {
     struct job job;
     struct array out; // job.out
@@ -24,14 +22,26 @@ struct plan {
     struct arena memory;
 };
 
+// See engine_set_limits. Process-wide; set before models are loaded.
+extern size_t plan_max_bytes;
+extern double plan_max_work;
+
 // rows: what stands for a free first dimension. The graph stays. NULL with e.
 struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error *e);
 void plan_free(struct plan *p);
 // Binds the plan to an arena (aligned to 64, p->bytes long) and to the callers' inputs, and runs it.
 void plan_run(struct plan *p, const struct graph *g, char *arena, const void *const *inputs);
 
-// Runs what depends on constants only, once, and turns it into constants. Then fuses Relu into what makes
-// its input, and prepares weights. Part of loading.
+// Runs what depends on constants only, once, and turns it into constants. Then fuses, and prepares weights.
+// Part of loading.
 bool graph_fold(struct graph *g, struct engine_error *e);
+
+// Puts ops into what makes their input (engine/fuse.c). uses: how often each value is read.
+bool graph_fuse(struct graph *g, const uint32_t *uses, struct engine_error *e);
+
+// Rewrites the graph so that convolutions that oneDNN does fast, and what stands between them, work on
+// images that stand channels last (engine/last.c). *one: its plan for one row; made anew when the graph
+// was rewritten. Part of loading.
+bool graph_last(struct graph *g, struct plan **one, struct engine_error *e);
 
 #endif

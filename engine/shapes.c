@@ -66,6 +66,25 @@ bool shape_same(struct job *j, struct engine_error *e)
     return make(j, a->dtype, a->rank, a->shape, e);
 }
 
+// Before opset 7 BatchNormalization and Dropout trained unless told not to.
+static bool trains(const struct job *j)
+{
+    return j->node->opset < 7 && node_int(j->node, "is_test", 0) == 0;
+}
+
+// When serving it does nothing; asked to train it would.
+bool shape_dropout(struct job *j, struct engine_error *e)
+{
+    const struct array *train = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    size_t n;
+    if (train && (train->dtype != ENGINE_BOOL || !train->data || !array_count(train, &n) ||
+                  n != 1 || *(const uint8_t *)train->data))
+        return wrong(j, e, "training_mode: expected a constant false");
+    if (trains(j))
+        return wrong(j, e, "is_test: expected 1");
+    return make(j, j->in[0]->dtype, j->in[0]->rank, j->in[0]->shape, e);
+}
+
 bool shape_broadcast(struct job *j, struct engine_error *e)
 {
     const struct array *a = j->in[0], *b = j->in[1];
@@ -142,7 +161,7 @@ static bool pair(struct job *j, const char *attr, int64_t *out, int64_t otherwis
     return true;
 }
 
-bool window_of(const struct job *job, const int64_t *kernel, struct window *w,
+bool window_of(const struct job *job, unsigned axis, const int64_t *kernel, struct window *w,
                struct engine_error *e)
 {
     struct job *j = (struct job *)job;
@@ -150,7 +169,10 @@ bool window_of(const struct job *job, const int64_t *kernel, struct window *w,
                       *automatic = node_attr(j->node, "auto_pad");
     bool upper = automatic && view_is(automatic->s, "SAME_UPPER");
     bool lower = automatic && view_is(automatic->s, "SAME_LOWER");
-    bool ceil = node_int(j->node, "ceil_mode", 0) != 0;
+    bool ceil = node_int(j->node, "ceil_mode", 0) != 0,
+         valid = automatic && view_is(automatic->s, "VALID");
+    if (automatic && !upper && !lower && !valid && !view_is(automatic->s, "NOTSET"))
+        return wrong(j, e, "auto_pad: expected NOTSET, VALID, SAME_UPPER or SAME_LOWER");
     if (!pair(j, "strides", w->stride, 1, e) || !pair(j, "dilations", w->dilation, 1, e))
         return false;
     if (pads && (pads->kind != ATTR_INTS || pads->n != 4))
@@ -159,7 +181,7 @@ bool window_of(const struct job *job, const int64_t *kernel, struct window *w,
         if (kernel[i] < 1 || kernel[i] > 1 << 15)
             return wrong(j, e, "kernel: expected 1 or more");
         w->kernel[i] = kernel[i];
-        w->in[i] = j->in[0]->shape[2 + i];
+        w->in[i] = j->in[0]->shape[axis + i];
         int64_t span = (kernel[i] - 1) * w->dilation[i] + 1, before = 0, after = 0;
         if (upper || lower) {
             int64_t out = (w->in[i] + w->stride[i] - 1) / w->stride[i];
@@ -167,7 +189,7 @@ bool window_of(const struct job *job, const int64_t *kernel, struct window *w,
             all = all > 0 ? all : 0;
             before = upper ? all / 2 : all - all / 2;
             after = all - before;
-        } else if (pads && !(automatic && view_is(automatic->s, "VALID"))) {
+        } else if (pads && !valid) {
             before = pads->ints[i];
             after = pads->ints[2 + i];
         }
@@ -198,25 +220,33 @@ bool shape_conv(struct job *j, struct engine_error *e)
         return wrong(j, e, "the channels of image, kernel and group do not fit");
     if (b && (b->rank != 1 || b->shape[0] != k->shape[0]))
         return wrong(j, e, "expected one bias a channel");
-    if (!window_of(j, &k->shape[2], &w, e))
+    const struct attr *kernel = node_attr(j->node, "kernel_shape");
+    if (kernel && (kernel->n != 2 || memcmp(kernel->ints, &k->shape[2], 2 * sizeof(int64_t)) != 0))
+        return wrong(j, e, "kernel_shape: expected the size of the kernels");
+    if (!window_of(j, 2, &k->shape[2], &w, e))
         return false;
     return make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], k->shape[0], w.out[0], w.out[1]}, e);
 }
 
-bool shape_pool(struct job *j, struct engine_error *e)
+static bool pool_window(struct job *j, unsigned axis, struct window *w, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     const struct attr *kernel = node_attr(j->node, "kernel_shape");
-    struct window w;
     if (!floats(j, e))
         return false;
     if (x->rank != 4 || !kernel || kernel->kind != ATTR_INTS || kernel->n != 2)
         return wrong(j, e, "expected images of four dimensions and a kernel_shape of two");
-    if (j->node->n_outputs > 1)
+    if (j->node->n_outputs > 1 || node_int(j->node, "storage_order", 0) != 0)
         return wrong(j, e, "indices are not supported");
-    if (!window_of(j, kernel->ints, &w, e))
-        return false;
-    return make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], x->shape[1], w.out[0], w.out[1]}, e);
+    return window_of(j, axis, kernel->ints, w, e);
+}
+
+bool shape_pool(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    struct window w;
+    return pool_window(j, 2, &w, e) &&
+           make(j, ENGINE_F32, 4, (int64_t[]){x[0], x[1], w.out[0], w.out[1]}, e);
 }
 
 bool shape_global_pool(struct job *j, struct engine_error *e)
@@ -232,6 +262,35 @@ bool shape_global_pool(struct job *j, struct engine_error *e)
     return make(j, ENGINE_F32, x->rank, shape, e);
 }
 
+// ---- windows, channels last --------------------------------------------------------------------------
+
+// The convolution was prepared for images of one size: an image that grows with the rows is refused.
+bool shape_conv_last(struct job *j, struct engine_error *e)
+{
+    const struct array *x = j->in[0], *k = j->in[1];
+    const struct attr *size = node_attr(j->node, "image");
+    struct window w;
+    if (x->rank != 4 || x->shape[1] != size->ints[0] || x->shape[2] != size->ints[1] ||
+        x->shape[3] != size->ints[2])
+        return wrong(j, e, "the size of its images follows the rows");
+    return window_of(j, 1, &k->shape[2], &w, e) &&
+           make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], w.out[0], w.out[1], k->shape[0]}, e);
+}
+
+bool shape_pool_last(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    struct window w;
+    return pool_window(j, 1, &w, e) &&
+           make(j, ENGINE_F32, 4, (int64_t[]){x[0], w.out[0], w.out[1], x[3]}, e);
+}
+
+bool shape_global_pool_last(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    return make(j, ENGINE_F32, 4, (int64_t[]){x[0], 1, 1, x[3]}, e);
+}
+
 bool shape_batchnorm(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
@@ -239,6 +298,10 @@ bool shape_batchnorm(struct job *j, struct engine_error *e)
         return false;
     if (x->rank < 2)
         return wrong(j, e, "expected at least two dimensions");
+    if (node_int(j->node, "training_mode", 0) != 0 || node_int(j->node, "spatial", 1) != 1)
+        return wrong(j, e, "training_mode: expected 0; spatial: expected 1");
+    if (trains(j))
+        return wrong(j, e, "is_test: expected 1");
     for (unsigned i = 1; i < 5; i++) {
         if (j->in[i]->rank != 1 || j->in[i]->shape[0] != x->shape[1])
             return wrong(j, e, "expected one scale, bias, mean and variance a channel");
@@ -370,9 +433,9 @@ bool shape_transpose(struct job *j, struct engine_error *e)
 bool shape_concat(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
-    int64_t axis = axis_of(node_int(j->node, "axis", 0), x->rank), shape[ENGINE_MAX_RANK];
+    int64_t axis = axis_of(node_int(j->node, "axis", INT32_MAX), x->rank), shape[ENGINE_MAX_RANK];
     if (axis < 0)
-        return wrong(j, e, "axis is out of range");
+        return wrong(j, e, "axis is out of range, or missing");
     memcpy(shape, x->shape, sizeof(shape));
     for (unsigned k = 1; k < j->node->n_inputs; k++) {
         const struct array *a = j->in[k];
@@ -421,6 +484,8 @@ bool slice_of(const struct job *job, int64_t *start, int64_t *step, int64_t *len
         start[a] = s;
         step[a] = by;
         length[a] = span > 0 && dim > 0 ? (span - 1) / stride + 1 : 0;
+        if (length[a] <= 1)
+            step[a] = 1; // never taken; it may be anything up to 2^63
     }
     return true;
 }

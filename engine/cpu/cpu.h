@@ -24,6 +24,14 @@ void cpu_transpose(const struct job *j);
 void cpu_max_pool(const struct job *j);
 void cpu_average_pool(const struct job *j);
 void cpu_global_average_pool(const struct job *j);
+// The same over [images, height, width, channels]; attributes and answers as ONNX has them otherwise.
+void cpu_max_pool_last(const struct job *j);
+void cpu_average_pool_last(const struct job *j);
+void cpu_global_average_pool_last(const struct job *j);
+// Conv there: n->prepared is a struct onednn_conv.
+void cpu_conv_last(const struct job *j);
+size_t cpu_conv_last_scratch(const struct job *j);
+void *cpu_conv_last_open(const struct job *j);
 
 void cpu_gemm(const struct job *j);
 size_t cpu_gemm_scratch(const struct job *j);
@@ -33,7 +41,8 @@ size_t cpu_matmul_scratch(const struct job *j);
 bool cpu_matmul_prepare(struct node *n, const struct array *const *constant, struct arena *a);
 void cpu_conv(const struct job *j);
 size_t cpu_conv_scratch(const struct job *j);
-bool cpu_conv_prepare(struct node *n, const struct array *const *constant, struct arena *a);
+struct conv;
+struct conv cpu_conv_of(const struct job *j);
 
 // y[rows, cols] = x[rows, depth] * w[depth, cols], each row: bias (per column, or NULL for 0) first, then
 // depth in ascending order, then max(0, .) when relu. Leading dimensions in elements.
@@ -42,15 +51,34 @@ struct product {
     float *y;
     size_t rows, depth, cols, x_step, w_step, y_step;
     bool relu;
-    bool
-        padded; // w and bias are readable, and zero, up to the next multiple of PRODUCT_PAD columns
+    // w and bias are readable, and zero, up to the next multiple of PRODUCT_PAD columns
+    bool padded;
 };
 #define PRODUCT_PAD 16
 void cpu_product(const struct product *p);
 
-// oneDNN: true when it ran this convolution (a plain float one); false: the plain kernel must.
-bool onednn_conv(const struct job *j, const struct window *w, int64_t groups);
-void onednn_set_threads(unsigned n);
-void onednn_forget(struct graph *g); // frees what it keeps with the nodes
+// ---- oneDNN (engine/cpu/onednn.c) --------------------------------------------------------------------
+
+struct conv {
+    int64_t groups, channels, outs; // channels and outs of one group
+    struct window w;
+};
+
+// Convolutions of images that stand channels last, [images, height, width, channels]. Weights as in the
+// file, [outs, channels, kernel]; copied. NULL: not one that the library does fast (the plain kernel does).
+struct onednn_conv;
+struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, const float *bias,
+                                    bool relu);
+void onednn_conv_free(struct onednn_conv *o);
+size_t onednn_conv_scratch(const struct onednn_conv *o);
+// What each plan has of its own; NULL: out of memory. Any number of plans may run one convolution at a time.
+void *onednn_conv_open(const struct onednn_conv *o);
+void onednn_conv_close(void *state);
+void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, float *y,
+                     size_t images, void *scratch);
+
+void onednn_set_threads(unsigned n); // for what is loaded and run from now on
+// For models that are loaded from now on: false leaves every op to plain C (comparisons).
+void onednn_enable(bool on);
 
 #endif

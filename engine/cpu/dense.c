@@ -19,6 +19,9 @@ static struct dense *dense_new(const struct array *w, bool transposed, float sca
     d->depth = (size_t)w->shape[transposed ? 1 : 0];
     d->cols = (size_t)w->shape[transposed ? 0 : 1];
     d->step = (d->cols + PRODUCT_PAD - 1) / PRODUCT_PAD * PRODUCT_PAD;
+    // Rows 1, 2, 4 KiB apart fall into few sets of the caches (1024 by 1024, 64 rows: half the time so).
+    if (d->step > 0 && d->step % 256 == 0)
+        d->step += PRODUCT_PAD;
     size_t bytes;
     if (__builtin_mul_overflow(d->depth * sizeof(float), d->step, &bytes))
         return NULL;

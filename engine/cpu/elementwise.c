@@ -31,6 +31,10 @@ static float add(float a, float b)
 {
     return a + b;
 }
+static float add_relu(float a, float b)
+{
+    return a + b < 0 ? 0 : a + b;
+}
 static float sub(float a, float b)
 {
     return a - b;
@@ -95,9 +99,10 @@ static inline __attribute__((always_inline)) void arithmetic(const struct job *j
 
 void cpu_add(const struct job *j)
 {
-    arithmetic(j, add);
     if (j->node->relu)
-        cpu_relu(&(struct job){.node = j->node, .in = {j->out}, .out = j->out});
+        arithmetic(j, add_relu);
+    else
+        arithmetic(j, add);
 }
 
 void cpu_sub(const struct job *j)

@@ -38,6 +38,18 @@ struct mover {
     int64_t length[ENGINE_MAX_RANK], from_step[ENGINE_MAX_RANK]; // steps in octets
 };
 
+// The last two axes, the last one in steps: what a Transpose of images comes to.
+static char *move_plane(const struct mover *m, unsigned axis, const char *from, char *to)
+{
+    int64_t n = m->length[axis], k = m->length[axis + 1];
+    int64_t outer = m->from_step[axis], inner = m->from_step[axis + 1];
+    for (int64_t i = 0; i < n; i++, from += outer) {
+        for (int64_t x = 0; x < k; x++, to += 4)
+            memcpy(to, from + x * inner, 4);
+    }
+    return to;
+}
+
 static char *move(const struct mover *m, unsigned axis, const char *from, char *to)
 {
     if (axis == m->rank) {
@@ -49,6 +61,8 @@ static char *move(const struct mover *m, unsigned axis, const char *from, char *
         memcpy(to, from, n);
         return to + n;
     }
+    if (axis + 2 == m->rank && m->element == 4 && m->from_step[axis + 1] != 4)
+        return move_plane(m, axis, from, to);
     if (axis + 1 == m->rank && m->element == 4) {
         for (int64_t i = 0; i < m->length[axis]; i++, to += 4)
             memcpy(to, from + i * m->from_step[axis], 4);

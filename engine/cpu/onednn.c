@@ -1,19 +1,388 @@
+// oneDNN behind one door: convolutions whose image and answer stand channels last (NHWC). Debian 12 has its
+// C API 2.6, Debian 13 has 3.7; the difference is the block "two versions" below and nothing else.
+//
+// A primitive is made for one image, once, when the model is loaded; a batch runs it image by image. So a
+// row has the same bits alone and in any batch, whatever the library would choose for larger batches, and
+// plans for 64 different numbers of rows share one set of kernels and one copy of the weights.
+//
+// Library facts relied on (oneDNN's documentation, "Primitive cache", "Managing scratchpad", "Stream"):
+// with a scratchpad of the caller's a primitive may run on several threads at a time; memory objects and
+// streams may not be shared, so each plan has its own (struct run).
+#include "base/check.h"
+#include "base/mem.h"
 #include "engine/cpu/cpu.h"
 
-bool onednn_conv(const struct job *j, const struct window *w, int64_t groups)
+#include <oneapi/dnnl/dnnl.h>
+
+static unsigned threads = 1;
+static bool enabled = true;
+
+// ---- two versions ------------------------------------------------------------------------------------
+
+#if DNNL_VERSION_MAJOR < 3
+#define LAYOUT const dnnl_memory_desc_t * // how a memory descriptor is passed
+struct layout {
+    dnnl_memory_desc_t desc;
+};
+static LAYOUT layout_get(const struct layout *l)
 {
-    (void)j;
-    (void)w;
-    (void)groups;
-    return false;
+    return &l->desc;
+}
+static bool layout_init(struct layout *l, int n, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+{
+    return dnnl_memory_desc_init_by_tag(&l->desc, n, dims, dnnl_f32, tag) == dnnl_success;
+}
+static void layout_deinit(struct layout *l)
+{
+    (void)l;
+}
+static dnnl_status_t append_relu(dnnl_post_ops_t ops)
+{
+    return dnnl_post_ops_append_eltwise(ops, 1.0f, dnnl_eltwise_relu, 0, 0);
+}
+static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, LAYOUT x, LAYOUT w,
+                              LAYOUT bias, LAYOUT y, dnnl_dims_t stride, dnnl_dims_t dilation,
+                              dnnl_dims_t before, dnnl_dims_t after, dnnl_primitive_attr_t attr)
+{
+    dnnl_convolution_desc_t d;
+    dnnl_status_t s = dnnl_dilated_convolution_forward_desc_init(
+        &d, dnnl_forward_inference, dnnl_convolution_direct, x, w, bias, y, stride, dilation,
+        before, after);
+    return s != dnnl_success ? s : dnnl_primitive_desc_create(out, &d, attr, engine, NULL);
+}
+#else
+#define LAYOUT const_dnnl_memory_desc_t
+struct layout {
+    dnnl_memory_desc_t desc;
+};
+static LAYOUT layout_get(const struct layout *l)
+{
+    return l->desc;
+}
+static bool layout_init(struct layout *l, int n, const dnnl_dims_t dims, dnnl_format_tag_t tag)
+{
+    return dnnl_memory_desc_create_with_tag(&l->desc, n, dims, dnnl_f32, tag) == dnnl_success;
+}
+static void layout_deinit(struct layout *l)
+{
+    if (l->desc)
+        dnnl_memory_desc_destroy(l->desc);
+}
+static dnnl_status_t append_relu(dnnl_post_ops_t ops)
+{
+    return dnnl_post_ops_append_eltwise(ops, dnnl_eltwise_relu, 0, 0);
+}
+static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, LAYOUT x, LAYOUT w,
+                              LAYOUT bias, LAYOUT y, dnnl_dims_t stride, dnnl_dims_t dilation,
+                              dnnl_dims_t before, dnnl_dims_t after, dnnl_primitive_attr_t attr)
+{
+    return dnnl_convolution_forward_primitive_desc_create(out, engine, dnnl_forward_inference,
+                                                          dnnl_convolution_direct, x, w, bias, y,
+                                                          stride, dilation, before, after, attr);
+}
+#endif
+
+// ---- threads -----------------------------------------------------------------------------------------
+
+// Multiplications of one image from which on a second thread pays: waking and joining it costs some ten
+// microseconds and it waits by spinning. (Measured with two threads: all convolutions of the demo model
+// together took twice as long as with one, those of ultraface_rfb320 two thirds.)
+#define WORTH_THREADS 4e6
+
+static unsigned threads_for(const struct conv *c)
+{
+    const struct window *w = &c->w;
+    double work = (double)(c->groups * c->outs * c->channels) * (double)(w->out[0] * w->out[1]) *
+                  (double)(w->kernel[0] * w->kernel[1]);
+    return work >= WORTH_THREADS ? __atomic_load_n(&threads, __ATOMIC_RELAXED) : 1;
 }
 
-void onednn_set_threads(unsigned n)
+// OpenMP keeps the number of threads with each calling thread. A build of oneDNN on another runtime has no
+// such call; Debian's are OpenMP.
+#if DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP
+extern void omp_set_num_threads(int n); // <omp.h> is the compiler's, the library is oneDNN's
+static void hold_threads(unsigned n)
+{
+    static __thread unsigned held;
+    if (held != n)
+        omp_set_num_threads((int)n);
+    held = n;
+}
+#else
+static void hold_threads(unsigned n)
 {
     (void)n;
 }
+#endif
 
-void onednn_forget(struct graph *g)
+void onednn_set_threads(unsigned n)
 {
-    (void)g;
+    __atomic_store_n(&threads, n > 0 ? n : 1, __ATOMIC_RELAXED);
+}
+
+void onednn_enable(bool on)
+{
+    enabled = on;
+}
+
+// ---- a convolution -----------------------------------------------------------------------------------
+
+struct onednn_conv {
+    dnnl_engine_t engine; // its own: no global object, no lock
+    dnnl_primitive_desc_t desc;
+    dnnl_primitive_t primitive;
+    void *weights, *bias; // as the primitive wants them; bias NULL: none
+    size_t image, answer; // elements of one image, in and out
+    size_t scratch;       // octets
+    unsigned threads;
+};
+
+struct run { // what a plan needs of its own
+    dnnl_stream_t stream;
+    dnnl_memory_t memory[5];
+    dnnl_exec_arg_t args[5];
+    int n;
+};
+
+// What oneDNN's integers hold with room to spare; everything beyond stays on the plain kernels.
+static bool is_moderate(const struct conv *c)
+{
+    for (unsigned a = 0; a < 2; a++) {
+        const struct window *w = &c->w;
+        if (w->in[a] < 1 || w->in[a] > 1 << 13 || w->out[a] < 1 || w->out[a] > 1 << 13 ||
+            w->kernel[a] > 31 || w->stride[a] > 16 || w->dilation[a] > 32 ||
+            w->pad[a] > (w->kernel[a] - 1) * w->dilation[a])
+            return false;
+    }
+    return c->groups <= 1 << 13 && c->channels <= 1 << 13 && c->outs <= 1 << 13 &&
+           c->groups * c->channels <= 1 << 13 && c->groups * c->outs <= 1 << 13;
+}
+
+struct layouts {
+    struct layout x, w, plain_w, bias, y;
+};
+
+static bool layouts_init(struct layouts *l, const struct conv *c, bool bias)
+{
+    int64_t ins = c->groups * c->channels, outs = c->groups * c->outs;
+    const struct window *w = &c->w;
+    dnnl_dims_t x = {1, ins, w->in[0], w->in[1]}, y = {1, outs, w->out[0], w->out[1]}, b = {outs};
+    dnnl_dims_t one = {outs, ins, w->kernel[0], w->kernel[1]};
+    dnnl_dims_t grouped = {c->groups, c->outs, c->channels, w->kernel[0], w->kernel[1]};
+    bool g = c->groups > 1;
+    memset(l, 0, sizeof(*l));
+    return layout_init(&l->x, 4, x, dnnl_nhwc) && layout_init(&l->y, 4, y, dnnl_nhwc) &&
+           layout_init(&l->w, g ? 5 : 4, g ? grouped : one, dnnl_format_tag_any) &&
+           layout_init(&l->plain_w, g ? 5 : 4, g ? grouped : one, g ? dnnl_goihw : dnnl_oihw) &&
+           (!bias || layout_init(&l->bias, 1, b, dnnl_a));
+}
+
+static void layouts_deinit(struct layouts *l)
+{
+    layout_deinit(&l->x);
+    layout_deinit(&l->w);
+    layout_deinit(&l->plain_w);
+    layout_deinit(&l->bias);
+    layout_deinit(&l->y);
+}
+
+static bool make_desc(struct onednn_conv *o, const struct conv *c, const struct layouts *l,
+                      bool bias, bool relu)
+{
+    dnnl_dims_t stride, dilation, before, after;
+    dnnl_primitive_attr_t attr = NULL;
+    dnnl_post_ops_t ops = NULL;
+    for (unsigned a = 0; a < 2; a++) {
+        const struct window *w = &c->w;
+        stride[a] = w->stride[a];
+        dilation[a] = w->dilation[a] - 1;
+        before[a] = w->pad[a];
+        // What it takes for out[a] windows; below 0 when the last pixels are never looked at.
+        after[a] = (w->out[a] - 1) * w->stride[a] + (w->kernel[a] - 1) * w->dilation[a] + 1 -
+                   w->in[a] - w->pad[a];
+        after[a] = after[a] > 0 ? after[a] : 0;
+    }
+    bool ok =
+        dnnl_primitive_attr_create(&attr) == dnnl_success &&
+        dnnl_post_ops_create(&ops) == dnnl_success && (!relu || append_relu(ops) == dnnl_success) &&
+        dnnl_primitive_attr_set_post_ops(attr, ops) == dnnl_success &&
+        dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) == dnnl_success &&
+        describe(&o->desc, o->engine, layout_get(&l->x), layout_get(&l->w),
+                 bias ? layout_get(&l->bias) : NULL, layout_get(&l->y), stride, dilation, before,
+                 after, attr) == dnnl_success;
+    if (ops)
+        dnnl_post_ops_destroy(ops);
+    if (attr)
+        dnnl_primitive_attr_destroy(attr);
+    return ok;
+}
+
+static LAYOUT wanted(const struct onednn_conv *o, dnnl_query_t what)
+{
+    return dnnl_primitive_desc_query_md(o->desc, what, 0);
+}
+
+// Kernels made for this machine only ("jit:avx2", "brgconv:avx512_core", "brdgmm_dw:..."): the library's
+// portable loops ("ref...") and its detour over a matrix product are slower than ours.
+static bool is_fast(const struct onednn_conv *o)
+{
+    const char *name = NULL;
+    return dnnl_primitive_desc_query(o->desc, dnnl_query_impl_info_str, 0, (void *)&name) ==
+               dnnl_success &&
+           name && !strstr(name, "ref") && !strstr(name, "gemm");
+}
+
+static bool reorder(struct onednn_conv *o, const struct layouts *l, const float *weights)
+{
+    LAYOUT to = wanted(o, dnnl_query_weights_md);
+    size_t bytes = dnnl_memory_desc_get_size(to);
+    dnnl_primitive_desc_t desc = NULL;
+    dnnl_primitive_t primitive = NULL;
+    dnnl_memory_t from_memory = NULL, to_memory = NULL;
+    dnnl_stream_t stream = NULL;
+    o->weights = mem_alloc_aligned(bytes ? bytes : 1, 64);
+    bool ok = o->weights &&
+              dnnl_reorder_primitive_desc_create(&desc, layout_get(&l->plain_w), o->engine, to,
+                                                 o->engine, NULL) == dnnl_success &&
+              dnnl_primitive_create(&primitive, desc) == dnnl_success &&
+              dnnl_memory_create(&from_memory, layout_get(&l->plain_w), o->engine,
+                                 (void *)weights) == dnnl_success &&
+              dnnl_memory_create(&to_memory, to, o->engine, o->weights) == dnnl_success &&
+              dnnl_stream_create(&stream, o->engine, dnnl_stream_default_flags) == dnnl_success;
+    if (ok) {
+        dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from_memory}, {DNNL_ARG_TO, to_memory}};
+        ok = dnnl_primitive_execute(primitive, stream, 2, args) == dnnl_success &&
+             dnnl_stream_wait(stream) == dnnl_success;
+    }
+    if (stream)
+        dnnl_stream_destroy(stream);
+    if (from_memory)
+        dnnl_memory_destroy(from_memory);
+    if (to_memory)
+        dnnl_memory_destroy(to_memory);
+    if (primitive)
+        dnnl_primitive_destroy(primitive);
+    if (desc)
+        dnnl_primitive_desc_destroy(desc);
+    return ok;
+}
+
+static bool keep_bias(struct onednn_conv *o, const struct conv *c, const float *bias)
+{
+    size_t bytes = (size_t)(c->groups * c->outs) * sizeof(float);
+    if (!bias)
+        return true;
+    o->bias = mem_alloc_aligned(bytes, 64);
+    if (o->bias)
+        memcpy(o->bias, bias, bytes);
+    return o->bias != NULL;
+}
+
+struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, const float *bias,
+                                    bool relu)
+{
+    struct layouts l;
+    struct onednn_conv *o = enabled && is_moderate(c) ? mem_zalloc(sizeof(*o)) : NULL;
+    if (!o)
+        return NULL;
+    o->threads = threads_for(c);
+    hold_threads(o->threads);
+    dnnl_set_primitive_cache_capacity(0); // what a model made goes with the model
+    bool ok = layouts_init(&l, c, bias != NULL) &&
+              dnnl_engine_create(&o->engine, dnnl_cpu, 0) == dnnl_success &&
+              make_desc(o, c, &l, bias != NULL, relu) && is_fast(o) && reorder(o, &l, weights) &&
+              keep_bias(o, c, bias) &&
+              dnnl_primitive_create(&o->primitive, o->desc) == dnnl_success;
+    layouts_deinit(&l);
+    if (!ok) {
+        onednn_conv_free(o);
+        return NULL;
+    }
+    o->image = (size_t)(c->groups * c->channels * c->w.in[0] * c->w.in[1]);
+    o->answer = (size_t)(c->groups * c->outs * c->w.out[0] * c->w.out[1]);
+    o->scratch = dnnl_memory_desc_get_size(wanted(o, dnnl_query_scratchpad_md));
+    return o;
+}
+
+void onednn_conv_free(struct onednn_conv *o)
+{
+    if (!o)
+        return;
+    if (o->primitive)
+        dnnl_primitive_destroy(o->primitive);
+    if (o->desc)
+        dnnl_primitive_desc_destroy(o->desc);
+    if (o->engine)
+        dnnl_engine_destroy(o->engine);
+    mem_free(o->weights);
+    mem_free(o->bias);
+    mem_free(o);
+}
+
+size_t onednn_conv_scratch(const struct onednn_conv *o)
+{
+    return o->scratch;
+}
+
+// ---- running -----------------------------------------------------------------------------------------
+
+static bool bind(struct run *r, const struct onednn_conv *o, int arg, dnnl_query_t what, int index,
+                 void *data)
+{
+    LAYOUT l = dnnl_primitive_desc_query_md(o->desc, what, index);
+    if (dnnl_memory_create(&r->memory[r->n], l, o->engine, data) != dnnl_success)
+        return false;
+    r->args[r->n] = (dnnl_exec_arg_t){arg, r->memory[r->n]};
+    r->n++;
+    return true;
+}
+
+enum { RUN_X, RUN_Y, RUN_SCRATCH }; // the first of a run's memory: bound anew at each run
+
+void *onednn_conv_open(const struct onednn_conv *o)
+{
+    struct run *r = mem_zalloc(sizeof(*r));
+    if (!r)
+        return NULL;
+    if (dnnl_stream_create(&r->stream, o->engine, dnnl_stream_default_flags) == dnnl_success &&
+        bind(r, o, DNNL_ARG_SRC, dnnl_query_src_md, 0, NULL) &&
+        bind(r, o, DNNL_ARG_DST, dnnl_query_dst_md, 0, NULL) &&
+        bind(r, o, DNNL_ARG_SCRATCHPAD, dnnl_query_scratchpad_md, 0, NULL) &&
+        bind(r, o, DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0, o->weights) &&
+        (!o->bias || bind(r, o, DNNL_ARG_BIAS, dnnl_query_weights_md, 1, o->bias)))
+        return r;
+    onednn_conv_close(r);
+    return NULL;
+}
+
+void onednn_conv_close(void *state)
+{
+    struct run *r = state;
+    for (int i = 0; i < r->n; i++)
+        dnnl_memory_destroy(r->memory[i]);
+    if (r->stream)
+        dnnl_stream_destroy(r->stream);
+    mem_free(r);
+}
+
+static void aim(struct run *r, int which, const void *at)
+{
+    dnnl_status_t s = dnnl_memory_set_data_handle(r->memory[which], (void *)at);
+    invariant(s == dnnl_success);
+}
+
+void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, float *y,
+                     size_t images, void *scratch)
+{
+    struct run *r = state;
+    hold_threads(o->threads);
+    aim(r, RUN_SCRATCH, scratch);
+    for (size_t i = 0; i < images; i++) {
+        aim(r, RUN_X, x + i * o->image);
+        aim(r, RUN_Y, y + i * o->answer);
+        // Everything it needs was taken when the model was loaded: what fails here is a bug.
+        dnnl_status_t s = dnnl_primitive_execute(o->primitive, r->stream, r->n, r->args);
+        invariant(s == dnnl_success);
+    }
+    dnnl_stream_wait(r->stream);
 }

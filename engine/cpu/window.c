@@ -8,7 +8,7 @@ static struct window window_for(const struct job *j, const int64_t *kernel)
     struct window w;
     struct engine_error e;
     memset(&w, 0, sizeof(w));
-    window_of(j, kernel, &w, &e); // the plan has asked the same and was answered
+    window_of(j, 2, kernel, &w, &e); // the plan has asked the same and was answered
     return w;
 }
 
@@ -91,13 +91,7 @@ void cpu_global_average_pool(const struct job *j)
 
 // ---- convolution -------------------------------------------------------------------------------------
 
-struct conv {
-    int64_t groups, channels, each,
-        outs; // channels and outs of a group; images; of all groups: * groups
-    struct window w;
-};
-
-static struct conv conv_of(const struct job *j)
+struct conv cpu_conv_of(const struct job *j)
 {
     struct conv c = {.groups = node_int(j->node, "group", 1)};
     c.channels = j->in[1]->shape[1];
@@ -115,19 +109,11 @@ static bool is_pointwise(const struct window *w)
 // The columns of a group: [channels * kernel, out pixels], so that a convolution is one product.
 size_t cpu_conv_scratch(const struct job *j)
 {
-    struct conv c = conv_of(j);
+    struct conv c = cpu_conv_of(j);
     if (is_pointwise(&c.w) || (c.channels == 1 && c.outs == 1))
         return 0;
     return (size_t)(c.channels * c.w.kernel[0] * c.w.kernel[1] * c.w.out[0] * c.w.out[1]) *
            sizeof(float);
-}
-
-bool cpu_conv_prepare(struct node *n, const struct array *const *constant, struct arena *a)
-{
-    (void)n;
-    (void)constant;
-    (void)a;
-    return true; // weights stand as the product wants its rows: [outs, channels * kernel]
 }
 
 static void column(const struct window *w, const float *x, int64_t ky, int64_t kx, float *to)
@@ -206,19 +192,16 @@ static void conv_group(const struct conv *c, const float *x, const float *weight
 
 void cpu_conv(const struct job *j)
 {
-    struct conv c = conv_of(j);
-    if (!onednn_conv(j, &c.w, c.groups)) {
-        const float *x = j->in[0]->data,
-                    *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
-        float *y = j->out->data;
-        int64_t image = c.channels * c.w.in[0] * c.w.in[1],
-                answer = c.outs * c.w.out[0] * c.w.out[1];
-        int64_t kernel = c.outs * c.channels * c.w.kernel[0] * c.w.kernel[1];
-        for (int64_t n = 0; n < j->in[0]->shape[0] * c.groups; n++) {
-            int64_t g = n % c.groups;
-            conv_group(&c, x + n * image, (const float *)j->in[1]->data + g * kernel,
-                       bias ? bias + g * c.outs : NULL, y + n * answer, j->scratch);
-        }
+    struct conv c = cpu_conv_of(j);
+    const float *x = j->in[0]->data,
+                *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
+    float *y = j->out->data;
+    int64_t image = c.channels * c.w.in[0] * c.w.in[1], answer = c.outs * c.w.out[0] * c.w.out[1];
+    int64_t kernel = c.outs * c.channels * c.w.kernel[0] * c.w.kernel[1];
+    for (int64_t n = 0; n < j->in[0]->shape[0] * c.groups; n++) {
+        int64_t g = n % c.groups;
+        conv_group(&c, x + n * image, (const float *)j->in[1]->data + g * kernel,
+                   bias ? bias + g * c.outs : NULL, y + n * answer, j->scratch);
     }
     if (j->node->relu)
         cpu_relu(&(struct job){.node = j->node, .in = {j->out}, .out = j->out});

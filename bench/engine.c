@@ -1,0 +1,150 @@
+/* bench/engine.c: microseconds of CPU per row for each model, batches of 1, 8, 32 and 64 rows, on the plain C
+ * kernels alone and with oneDNN where the engine takes it; one thread. A markdown table. The demo models of
+ * models/, and the reference models when ../shared/models (or SLUICE_SHARED) is there.
+ * Usage: engine [seconds per cell, default 0.3] [FILE.onnx ...] */
+#include "engine/engine.h"
+#include "base/mem.h"
+#include "base/rand.h"
+#include "engine/cpu/cpu.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static const unsigned batches[] = {1, 8, 32, 64};
+#define BATCHES (sizeof(batches) / sizeof(batches[0]))
+#define MAX_PORTS 8
+
+static double seconds_per_cell = 0.3;
+
+static double cpu_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static char *read_file(const char *path, size_t *n)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return NULL;
+    fseek(f, 0, SEEK_END);
+    *n = (size_t)ftell(f);
+    rewind(f);
+    char *data = mem_must(*n + 1);
+    if (fread(data, 1, *n, f) != *n)
+        abort();
+    fclose(f);
+    return data;
+}
+
+// Inputs of `rows` random rows.
+static void make_inputs(const struct engine_model *m, unsigned rows, struct engine_data *x)
+{
+    struct rand r;
+    rand_seed(&r, 1);
+    for (unsigned k = 0; k < engine_model_inputs(m); k++) {
+        const struct engine_port *p = engine_model_input(m, k);
+        size_t n = 1;
+        x[k] = (struct engine_data){.rank = p->rank};
+        for (unsigned d = 0; d < p->rank; d++) {
+            x[k].shape[d] = p->shape[d] < 0 ? rows : p->shape[d];
+            n *= (size_t)x[k].shape[d];
+        }
+        float *data = mem_must_zero(n * sizeof(float));
+        for (size_t i = 0; i < n && p->dtype == ENGINE_F32; i++)
+            data[i] = (float)rand_unit(&r);
+        x[k].data = data;
+        x[k].bytes = n * sizeof(float);
+    }
+}
+
+// The best of several passes, in microseconds a row.
+static double measure(struct engine_instance *in, const struct engine_data *x, unsigned rows)
+{
+    struct engine_data out[MAX_PORTS];
+    struct engine_error e;
+    double best = 1e9, start = cpu_s(), until = start + seconds_per_cell;
+    unsigned times = 1;
+    for (double t0 = start; t0 < until;) {
+        for (unsigned i = 0; i < times; i++) {
+            if (!engine_run(in, x, out, &e)) {
+                fprintf(stderr, "%s\n", e.text);
+                exit(1);
+            }
+        }
+        double t1 = cpu_s(), each = (t1 - t0) / times;
+        if (each < best && t0 > start) // the first pass makes the plan
+            best = each;
+        if ((t1 - t0) < 0.005)
+            times *= 2;
+        t0 = t1;
+    }
+    return best * 1e6 / rows;
+}
+
+static void row_of(const char *path, const char *name, bool onednn)
+{
+    size_t n;
+    struct engine_error e;
+    char *onnx = read_file(path, &n);
+    if (!onnx)
+        return;
+    onednn_enable(onednn);
+    struct engine_model *m = engine_model_load(view_of(onnx, n), 64, &e);
+    mem_free(onnx);
+    if (!m) {
+        fprintf(stderr, "%s: %s\n", path, e.text);
+        exit(1);
+    }
+    struct engine_instance *in = engine_instance_new(m, &e);
+    printf("| %s | %s |", name, onednn ? "oneDNN and C" : "C alone");
+    for (unsigned b = 0; b < BATCHES && in; b++) {
+        struct engine_data x[MAX_PORTS];
+        if (batches[b] > 1 && engine_model_max_batch(m) < batches[b]) {
+            printf(" – |");
+            continue;
+        }
+        make_inputs(m, batches[b], x);
+        printf(" %.2f |", measure(in, x, batches[b]));
+        fflush(stdout);
+        for (unsigned k = 0; k < engine_model_inputs(m); k++)
+            mem_free((void *)x[k].data);
+    }
+    printf("\n");
+    engine_instance_free(in);
+    engine_model_free(m);
+}
+
+static void both(const char *path, const char *name)
+{
+    row_of(path, name, false);
+    row_of(path, name, true);
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const own[] = {"digits", "digits-small"};
+    static const char *const reference[] = {"iris_logreg",      "digits_mlp",
+                                            "mnist_cntk",       "resnet8_cifar10",
+                                            "ad01_autoencoder", "ultraface_rfb320"};
+    const char *shared = getenv("SLUICE_SHARED");
+    char path[512];
+    if (argc > 1)
+        seconds_per_cell = atof(argv[1]);
+    engine_set_threads(1);
+    printf("| model | kernels | 1 row | 8 | 32 | 64 |\n|---|---|---|---|---|---|\n");
+    for (int i = 2; i < argc; i++)
+        both(argv[i], argv[i]);
+    for (unsigned i = 0; argc <= 2 && i < sizeof(own) / sizeof(own[0]); i++) {
+        snprintf(path, sizeof(path), "models/%s/1/model.onnx", own[i]);
+        both(path, own[i]);
+    }
+    for (unsigned i = 0; argc <= 2 && i < sizeof(reference) / sizeof(reference[0]); i++) {
+        snprintf(path, sizeof(path), "%s/models/%s/model.onnx", shared ? shared : "../shared",
+                 reference[i]);
+        both(path, reference[i]);
+    }
+    return 0;
+}

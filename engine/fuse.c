@@ -1,0 +1,178 @@
+// Nodes that become part of the node that makes their input: BatchNormalization and an Add of a number a
+// channel go into a convolution's weights and bias, Relu goes into whatever can end with it. Only where
+// nobody else reads the value between, and where the constants to be changed are read once.
+#include "engine/plan.h"
+
+#include <math.h>
+
+struct fuse {
+    struct graph *g;
+    const uint32_t *uses;
+    bool failed; // out of memory
+};
+
+// The node that makes n's input i, when it is a `type` and nobody else reads that value. NULL otherwise.
+static struct node *maker_of(const struct fuse *f, const struct node *n, unsigned i,
+                             const char *type)
+{
+    if (n->input[i] < 0 || f->uses[n->input[i]] != 1)
+        return NULL;
+    int32_t maker = f->g->values[n->input[i]].maker;
+    struct node *m = maker >= 0 ? &f->g->nodes[maker] : NULL;
+    return m && m->op && (!type || view_is(m->type, type)) ? m : NULL;
+}
+
+// m makes what n made; n is gone.
+static void replace(struct fuse *f, struct node *m, struct node *n)
+{
+    m->output[0] = n->output[0];
+    f->g->values[n->output[0]].maker = (int32_t)(m - f->g->nodes);
+    n->op = NULL;
+}
+
+// Input i of n as a constant of `count` floats that nobody else reads; NULL: it is something else.
+static struct value *own_floats(const struct fuse *f, const struct node *n, unsigned i,
+                                size_t count)
+{
+    struct value *v = i < n->n_inputs && n->input[i] >= 0 ? &f->g->values[n->input[i]] : NULL;
+    size_t have;
+    if (!v || !v->constant || v->array.dtype != ENGINE_F32 || f->uses[n->input[i]] != 1 ||
+        !array_count(&v->array, &have) || have != count)
+        return NULL;
+    return v;
+}
+
+static bool is_vector(const struct value *v)
+{
+    return v && v->array.rank == 1;
+}
+
+// ---- into a convolution ------------------------------------------------------------------------------
+
+// What the file says of a convolution that may be changed: weights and, if any, bias.
+struct target {
+    struct node *node;
+    struct value *weights, *bias; // bias NULL: none
+    size_t outs, each;            // channels out, weights of each
+};
+
+static bool is_target(const struct fuse *f, struct node *conv, struct target *t)
+{
+    const struct value *w = conv && conv->input[1] >= 0 ? &f->g->values[conv->input[1]] : NULL;
+    size_t count;
+    if (!w || w->array.rank != 4 || !array_count(&w->array, &count) || count == 0)
+        return false;
+    *t = (struct target){.node = conv, .outs = (size_t)w->array.shape[0]};
+    t->each = count / t->outs;
+    t->weights = own_floats(f, conv, 1, count);
+    t->bias = own_floats(f, conv, 2, t->outs);
+    bool none = conv->n_inputs < 3 || conv->input[2] < 0;
+    return t->weights && (none || is_vector(t->bias));
+}
+
+// weights *= scale, bias = bias * scale + shift, channel by channel. spare: the value that becomes the
+// bias of a convolution that had none (a constant of as many floats, nobody else's).
+static bool rescale(struct fuse *f, struct target *t, const float *scale, const float *shift,
+                    int32_t spare)
+{
+    float *w = arena_array(&f->g->arena, t->outs * t->each, sizeof(*w));
+    float *b = arena_array(&f->g->arena, t->outs, sizeof(*b));
+    if (!w || !b) {
+        f->failed = true;
+        return false;
+    }
+    const float *old_w = t->weights->array.data, *old_b = t->bias ? t->bias->array.data : NULL;
+    for (size_t o = 0; o < t->outs; o++) {
+        float s = scale ? scale[o] : 1;
+        for (size_t i = 0; i < t->each; i++)
+            w[o * t->each + i] = old_w[o * t->each + i] * s;
+        b[o] = (old_b ? old_b[o] * s : 0) + shift[o];
+    }
+    if (!t->bias) {
+        t->node->input[2] = spare;
+        t->node->n_inputs = 3;
+        t->bias = &f->g->values[spare];
+    }
+    t->weights->array.data = w;
+    t->bias->array = (struct array){.dtype = ENGINE_F32, .rank = 1, .data = b};
+    t->bias->array.shape[0] = (int64_t)t->outs;
+    return true;
+}
+
+static void fuse_batchnorm(struct fuse *f, struct node *n)
+{
+    struct target t;
+    const float *in[5];
+    if (!is_target(f, maker_of(f, n, 0, "Conv"), &t) || n->opset < 7 ||
+        node_int(n, "training_mode", 0) != 0 || node_int(n, "spatial", 1) != 1)
+        return;
+    for (unsigned i = 1; i < 5; i++) {
+        const struct value *v = own_floats(f, n, i, t.outs);
+        if (!is_vector(v))
+            return;
+        in[i] = v->array.data;
+    }
+    float *scale = arena_array(&f->g->arena, t.outs, sizeof(*scale));
+    float *shift = arena_array(&f->g->arena, t.outs, sizeof(*shift));
+    if (!scale || !shift) {
+        f->failed = true;
+        return;
+    }
+    float epsilon = node_float(n, "epsilon", 1e-5f);
+    for (size_t o = 0; o < t.outs; o++) {
+        scale[o] = in[1][o] / sqrtf(in[4][o] + epsilon);
+        shift[o] = in[2][o] - in[3][o] * scale[o];
+        if (!isfinite(scale[o]) || !isfinite(shift[o]))
+            return; // what the file asks for is no number: as it stands there
+    }
+    if (rescale(f, &t, scale, shift, n->input[2]))
+        replace(f, t.node, n);
+}
+
+static void fuse_bias(struct fuse *f, struct node *n)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct target t;
+        if (!is_target(f, maker_of(f, n, i, "Conv"), &t) || t.node->relu)
+            continue;
+        const struct value *v = own_floats(f, n, 1 - i, t.outs);
+        unsigned rank = v ? v->array.rank : 0; // [C, 1, 1] or [1, C, 1, 1]
+        if (rank < 3 || rank > 4 || v->array.shape[rank - 3] != (int64_t)t.outs)
+            continue;
+        if (rescale(f, &t, NULL, v->array.data, n->input[1 - i]))
+            replace(f, t.node, n);
+        return;
+    }
+}
+
+// ---- Relu --------------------------------------------------------------------------------------------
+
+static void fuse_relu(struct fuse *f, struct node *n)
+{
+    static const char *const ops[] = {"Conv", "Gemm", "MatMul", "Add"};
+    for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+        struct node *m = maker_of(f, n, 0, ops[i]);
+        if (m && !m->relu) {
+            m->relu = 1;
+            replace(f, m, n);
+            return;
+        }
+    }
+}
+
+bool graph_fuse(struct graph *g, const uint32_t *uses, struct engine_error *e)
+{
+    struct fuse f = {.g = g, .uses = uses};
+    for (unsigned i = 0; i < g->n_nodes && !f.failed; i++) {
+        struct node *n = &g->nodes[i];
+        if (!n->op || n->output[0] < 0)
+            continue;
+        if (view_is(n->type, "BatchNormalization"))
+            fuse_batchnorm(&f, n);
+        else if (view_is(n->type, "Add"))
+            fuse_bias(&f, n);
+        else if (view_is(n->type, "Relu"))
+            fuse_relu(&f, n);
+    }
+    return !f.failed || engine_fail(e, "out of memory");
+}

@@ -1,0 +1,345 @@
+// Channels last: images [N, C, H, W] become [N, H, W, C] from the first convolution that oneDNN takes on, and
+// stay so through what can work on either form. The graph itself is rewritten, so that nobody after this
+// file knows of layouts: a convolution or pool becomes its twin of the other form, element-wise ops take
+// the other form's values, and a Transpose stands wherever the forms meet. A Transpose of the file that
+// does the same falls away.
+//
+// Each value of the file has up to two forms: itself (`made`: some node of the new list makes it) and its
+// twin (`twin[v]`, the channels-last value; -1: none). Invariant: what the new list has made so far is in
+// order; a form that is missing is made from the other one by the node that first asks for it.
+#include "engine/cpu/cpu.h"
+#include "engine/plan.h"
+
+// Multiplications of one image from which on a convolution is worth a call into the library. Measured: even
+// the demo model's first one (4,608, an image of 8 by 8) gains; below a call costs more than the work.
+#define WORTH 2000
+
+struct rewrite {
+    struct graph *g;
+    const struct array *arrays; // shapes for one row, by the file's values
+    struct node *nodes;         // the new list
+    unsigned n_nodes, cap_nodes, cap_values;
+    unsigned n_old; // values of the file
+    int32_t *twin;  // [n_old]
+    bool *made;     // [n_old]
+    bool failed;    // out of memory
+};
+
+static int64_t to_last[4] = {0, 2, 3, 1}, to_first[4] = {0, 3, 1, 2};
+
+static struct attr *perm_attr(struct rewrite *r, int64_t *perm)
+{
+    struct attr *a = arena_zalloc(&r->g->arena, sizeof(*a));
+    if (a)
+        *a = (struct attr){.name = VIEW("perm"), .kind = ATTR_INTS, .ints = perm, .n = 4};
+    return a;
+}
+
+static struct node *add_node(struct rewrite *r, const struct node *like)
+{
+    if (r->n_nodes == r->cap_nodes) {
+        r->failed = true;
+        return NULL;
+    }
+    r->nodes[r->n_nodes] = *like;
+    return &r->nodes[r->n_nodes++];
+}
+
+static int32_t add_value(struct rewrite *r, struct view name)
+{
+    struct graph *g = r->g;
+    if (g->n_values == r->cap_values) {
+        r->failed = true;
+        return 0;
+    }
+    g->values[g->n_values] = (struct value){.name = name, .maker = -1};
+    return (int32_t)g->n_values++;
+}
+
+static void transpose(struct rewrite *r, int32_t from, int32_t to, int64_t *perm)
+{
+    struct node *n = add_node(r, &(struct node){.name = r->g->values[from].name,
+                                                .type = VIEW("Transpose"),
+                                                .op = op_find(VIEW("Transpose")),
+                                                .n_inputs = 1,
+                                                .n_outputs = 1,
+                                                .n_attrs = 1,
+                                                .attrs = perm_attr(r, perm),
+                                                .opset = r->g->opset});
+    if (!n || !n->attrs) {
+        r->failed = true;
+        return;
+    }
+    n->input[0] = from;
+    n->output[0] = to;
+}
+
+// ---- the two forms of a value ------------------------------------------------------------------------
+
+static int32_t first_form(struct rewrite *r, int32_t v)
+{
+    if (v >= 0 && !r->made[v]) {
+        r->made[v] = true;
+        transpose(r, r->twin[v], v, to_first);
+    }
+    return v;
+}
+
+static int32_t last_form(struct rewrite *r, int32_t v)
+{
+    if (r->twin[v] < 0) {
+        int32_t t = add_value(r, r->g->values[v].name);
+        transpose(r, v, t, to_last);
+        r->twin[v] = t;
+    }
+    return r->twin[v];
+}
+
+// n's answer in the other form: a new value.
+static void answer_last(struct rewrite *r, struct node *n)
+{
+    int32_t y = n->output[0];
+    n->output[0] = r->twin[y] = add_value(r, r->g->values[y].name);
+}
+
+// ---- convolutions ------------------------------------------------------------------------------------
+
+static const float *constant_of(const struct rewrite *r, const struct node *n, unsigned i)
+{
+    return i < n->n_inputs && n->input[i] >= 0 ? r->g->values[n->input[i]].array.data : NULL;
+}
+
+static bool is_constant(const struct rewrite *r, const struct node *n, unsigned i)
+{
+    return i >= n->n_inputs || n->input[i] < 0 || r->g->values[n->input[i]].constant;
+}
+
+static bool is_worth_it(const struct rewrite *r, const struct node *n, const struct conv *c)
+{
+    const struct window *w = &c->w;
+    double work = (double)c->groups * (double)c->outs * (double)c->channels * (double)w->kernel[0] *
+                  (double)w->kernel[1] * (double)w->out[0] * (double)w->out[1];
+    return work >= WORTH || r->twin[n->input[0]] >= 0;
+}
+
+// The size of image that the convolution was prepared for, where shape_conv_last looks for it.
+static bool note_image(struct rewrite *r, struct node *n, const struct array *x)
+{
+    struct attr *attrs = arena_array(&r->g->arena, n->n_attrs + 1, sizeof(*attrs));
+    int64_t *size = arena_array(&r->g->arena, 3, sizeof(*size));
+    if (!attrs || !size) {
+        r->failed = true;
+        return false;
+    }
+    memcpy(size, (int64_t[]){x->shape[2], x->shape[3], x->shape[1]}, 3 * sizeof(*size));
+    attrs[0] = (struct attr){.name = VIEW("image"), .kind = ATTR_INTS, .ints = size, .n = 3};
+    if (n->n_attrs > 0)
+        memcpy(attrs + 1, n->attrs, n->n_attrs * sizeof(*attrs));
+    n->attrs = attrs;
+    n->n_attrs++;
+    return true;
+}
+
+static bool rewrite_conv(struct rewrite *r, const struct node *n)
+{
+    struct array w;
+    struct node copy = *n;
+    struct job j = {.node = &copy, .in = {&r->arrays[n->input[0]], &w}};
+    if (!is_constant(r, n, 1) || !is_constant(r, n, 2))
+        return false;
+    w = r->g->values[n->input[1]].array;
+    struct conv c = cpu_conv_of(&j);
+    if (j.in[0]->shape[0] != 1 || !is_worth_it(r, n, &c))
+        return false;
+    copy.prepared = onednn_conv_new(&c, constant_of(r, n, 1), constant_of(r, n, 2), n->relu);
+    if (!copy.prepared)
+        return false;
+    copy.op = &op_conv_last;
+    struct node *to = NULL;
+    int32_t x = last_form(r, n->input[0]);
+    if (note_image(r, &copy, j.in[0]))
+        to = add_node(r, &copy);
+    if (!to) { // the load fails: nobody else will know of it
+        onednn_conv_free(copy.prepared);
+        return true;
+    }
+    to->input[0] = x;
+    answer_last(r, to);
+    return true;
+}
+
+// ---- what may stand between --------------------------------------------------------------------------
+
+static bool is_one_of(const struct node *n, const char *const *names)
+{
+    for (; *names; names++) {
+        if (view_is(n->type, *names))
+            return true;
+    }
+    return false;
+}
+
+static bool rewrite_unary(struct rewrite *r, const struct node *n)
+{
+    static const char *const same[] = {"Relu", "Exp", "Sigmoid", "Tanh", "Clip", "Identity", NULL};
+    const struct op *op = NULL;
+    if (is_one_of(n, same))
+        op = n->op;
+    else if (view_is(n->type, "MaxPool"))
+        op = &op_max_pool_last;
+    else if (view_is(n->type, "AveragePool"))
+        op = &op_average_pool_last;
+    else if (view_is(n->type, "GlobalAveragePool"))
+        op = &op_global_average_pool_last;
+    if (!op || r->twin[n->input[0]] < 0)
+        return false;
+    for (unsigned i = 1; i < n->n_inputs; i++) // Clip's bounds
+        first_form(r, n->input[i]);
+    struct node *to = add_node(r, n);
+    if (to) {
+        to->op = op;
+        to->input[0] = r->twin[n->input[0]];
+        answer_last(r, to);
+    }
+    return true;
+}
+
+// An operand that the channels-last form of the other one can take: its twin, or a constant that is one
+// number, or one a channel ([C, 1, 1] or [1, C, 1, 1] become [C]). -1: neither.
+static int32_t operand(struct rewrite *r, int32_t v, const struct array *other)
+{
+    const struct value *value = &r->g->values[v];
+    struct array a = r->arrays[v];
+    size_t n = 0;
+    if (r->twin[v] >= 0)
+        return memcmp(a.shape, other->shape, 4 * sizeof(a.shape[0])) == 0 ? r->twin[v] : -1;
+    if (!value->constant || a.rank > 4 || !array_count(&a, &n))
+        return -1;
+    if (n == 1)
+        return v;
+    if (a.rank < 3 || a.shape[a.rank - 3] != other->shape[1] || n != (size_t)other->shape[1])
+        return -1;
+    a.rank = 1;
+    a.shape[0] = (int64_t)n;
+    int32_t flat = add_value(r, value->name);
+    r->g->values[flat].array = a;
+    r->g->values[flat].constant = true;
+    return flat;
+}
+
+static bool rewrite_binary(struct rewrite *r, const struct node *n)
+{
+    static const char *const names[] = {"Add", "Sub", "Mul", "Div", NULL};
+    int32_t in[2];
+    if (!is_one_of(n, names) || (r->twin[n->input[0]] < 0 && r->twin[n->input[1]] < 0))
+        return false;
+    const struct array *image = &r->arrays[n->input[r->twin[n->input[0]] >= 0 ? 0 : 1]];
+    for (unsigned i = 0; i < 2; i++) {
+        in[i] = operand(r, n->input[i], image);
+        if (in[i] < 0)
+            return false;
+    }
+    struct node *to = add_node(r, n);
+    if (to) {
+        to->input[0] = in[0];
+        to->input[1] = in[1];
+        answer_last(r, to);
+    }
+    return true;
+}
+
+// A Transpose from one form to the other is what we have already.
+static bool rewrite_transpose(struct rewrite *r, const struct node *n)
+{
+    const struct attr *perm = node_attr(n, "perm");
+    int32_t x = n->input[0], y = n->output[0];
+    if (!view_is(n->type, "Transpose") || !perm || perm->kind != ATTR_INTS || perm->n != 4)
+        return false;
+    if (memcmp(perm->ints, to_first, sizeof(to_first)) == 0) {
+        r->twin[y] = first_form(r, x);
+        return true;
+    }
+    if (memcmp(perm->ints, to_last, sizeof(to_last)) != 0 || r->twin[x] < 0)
+        return false;
+    struct node *to = add_node(r, n);
+    if (to) {
+        to->op = op_find(VIEW("Identity"));
+        to->type = VIEW("Identity");
+        to->input[0] = r->twin[x];
+        r->made[y] = true;
+    }
+    return true;
+}
+
+// ---- the whole graph ---------------------------------------------------------------------------------
+
+static void copy_as_it_is(struct rewrite *r, const struct node *n)
+{
+    for (unsigned i = 0; i < n->n_inputs; i++)
+        first_form(r, n->input[i]);
+    add_node(r, n);
+    r->made[n->output[0]] = true;
+}
+
+static bool begin(struct rewrite *r)
+{
+    struct graph *g = r->g;
+    r->n_old = g->n_values;
+    r->cap_nodes = 3 * g->n_nodes + g->n_inputs; // a node, and both forms of what it makes
+    r->cap_values = g->n_values + 3 * g->n_nodes + g->n_inputs;
+    struct value *values = arena_array(&g->arena, r->cap_values + 1, sizeof(*values));
+    r->nodes = arena_array(&g->arena, r->cap_nodes + 1, sizeof(*r->nodes));
+    r->twin = arena_array(&g->arena, r->n_old + 1, sizeof(*r->twin));
+    r->made = arena_zalloc(&g->arena, r->n_old + 1);
+    if (!values || !r->nodes || !r->twin || !r->made)
+        return false;
+    memcpy(values, g->values, g->n_values * sizeof(*values));
+    g->values = values;
+    for (unsigned v = 0; v < r->n_old; v++) {
+        r->twin[v] = -1;
+        r->made[v] = values[v].constant;
+    }
+    for (unsigned i = 0; i < g->n_inputs; i++)
+        r->made[g->inputs[i]] = true;
+    return true;
+}
+
+// Is there anything to gain? Most models have no convolution.
+static bool has_conv(const struct graph *g)
+{
+    for (unsigned i = 0; i < g->n_nodes; i++) {
+        if (g->nodes[i].op && g->nodes[i].output[0] >= 0 && view_is(g->nodes[i].type, "Conv"))
+            return true;
+    }
+    return false;
+}
+
+bool graph_last(struct graph *g, struct plan **one, struct engine_error *e)
+{
+    struct rewrite r = {.g = g, .arrays = (*one)->arrays};
+    bool any = false;
+    if (!has_conv(g))
+        return true;
+    if (!begin(&r))
+        return engine_fail(e, "out of memory");
+    for (unsigned i = 0; i < g->n_nodes && !r.failed; i++) {
+        const struct node *n = &g->nodes[i];
+        if (!n->op || n->output[0] < 0)
+            continue; // folded or fused
+        if (view_is(n->type, "Conv") && rewrite_conv(&r, n))
+            any = true;
+        else if (!rewrite_unary(&r, n) && !rewrite_binary(&r, n) && !rewrite_transpose(&r, n))
+            copy_as_it_is(&r, n);
+    }
+    for (unsigned i = 0; i < g->n_outputs && !r.failed; i++)
+        first_form(&r, g->outputs[i]);
+    g->nodes = r.nodes; // owned by the graph from here on, also when this load fails
+    g->n_nodes = r.n_nodes;
+    if (r.failed)
+        return engine_fail(e, "out of memory");
+    if (!any)
+        return true;
+    plan_free(*one);
+    *one = plan_new(g, 1, e);
+    return *one != NULL;
+}

@@ -1,0 +1,94 @@
+/* Fuzz: any octets as a model file. What loads must run: one row, and two when it batches; and row 0 of the two
+ * must be the row alone, bit by bit. Memory and work are held to what the fuzzer can wait for. */
+#include "base/check.h"
+#include "base/mem.h"
+#include "engine/engine.h"
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { MAX_PORTS = 64 };
+
+static const uint8_t widths[] = {
+    [ENGINE_F32] = 4,  [ENGINE_F64] = 8, [ENGINE_I32] = 4, [ENGINE_I64] = 8,
+    [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,  [ENGINE_I8] = 1};
+
+// `rows` rows of small numbers (zeros where they are whole); the caller frees each data.
+static void make_inputs(const struct engine_model *m, int64_t rows, struct engine_data *in)
+{
+    for (unsigned k = 0; k < engine_model_inputs(m); k++) {
+        const struct engine_port *p = engine_model_input(m, k);
+        in[k] = (struct engine_data){.rank = p->rank, .bytes = widths[p->dtype]};
+        for (unsigned d = 0; d < p->rank; d++) {
+            in[k].shape[d] = p->shape[d] < 0 ? rows : p->shape[d];
+            in[k].bytes *= (size_t)in[k].shape[d];
+        }
+        float *x = mem_must_zero(in[k].bytes + 1);
+        for (size_t i = 0; p->dtype == ENGINE_F32 && i < in[k].bytes / 4; i++)
+            x[i] = ((float)(i % 13) - 6) / 4;
+        in[k].data = x;
+    }
+}
+
+static void free_inputs(const struct engine_model *m, struct engine_data *in)
+{
+    for (unsigned k = 0; k < engine_model_inputs(m); k++)
+        mem_free((void *)in[k].data);
+}
+
+// Bits; of what is not a number any.
+static bool same(const struct engine_model *m, unsigned output, const void *a, const void *b,
+                 size_t n)
+{
+    const float *x = a, *y = b;
+    if (engine_model_output(m, output)->dtype != ENGINE_F32)
+        return n == 0 || memcmp(a, b, n) == 0;
+    for (size_t i = 0; i < n / 4; i++) {
+        if (memcmp(&x[i], &y[i], 4) != 0 && !(x[i] != x[i] && y[i] != y[i]))
+            return false;
+    }
+    return true;
+}
+
+static void run(struct engine_model *m)
+{
+    struct engine_error e;
+    struct engine_data in[MAX_PORTS], out[MAX_PORTS], both[MAX_PORTS];
+    void *kept[MAX_PORTS];
+    struct engine_instance *i = engine_instance_new(m, &e);
+    unsigned n = engine_model_outputs(m);
+    invariant(i);
+    make_inputs(m, 1, in);
+    invariant(engine_run(i, in, out, &e));
+    for (unsigned k = 0; k < n; k++) {
+        kept[k] = mem_must(out[k].bytes + 1);
+        if (out[k].bytes > 0)
+            memcpy(kept[k], out[k].data, out[k].bytes);
+    }
+    free_inputs(m, in);
+    if (engine_model_max_batch(m) >= 2) {
+        make_inputs(m, 2, in);
+        invariant(engine_run(i, in, both, &e));
+        for (unsigned k = 0; k < n; k++) {
+            invariant(same(m, k, both[k].data, kept[k], both[k].bytes / 2));
+        }
+        free_inputs(m, in);
+    }
+    for (unsigned k = 0; k < n; k++)
+        mem_free(kept[k]);
+    engine_instance_free(i);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct engine_error e;
+    engine_set_limits((size_t)32 << 20, 1 << 22);
+    struct engine_model *m = engine_model_load(view_of(data, size), 4, &e);
+    if (!m) {
+        invariant(e.text[0] != '\0');
+        return 0;
+    }
+    run(m);
+    engine_model_free(m);
+    return 0;
+}

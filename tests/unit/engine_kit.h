@@ -1,0 +1,159 @@
+/* A writer of ONNX files for tests: messages of protobuf fields, put together from the inside out. Every
+ * helper frees what it was given. */
+#ifndef SLUICE_TESTS_ENGINE_KIT_H
+#define SLUICE_TESTS_ENGINE_KIT_H
+
+#include "base/view.h"
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define KIT static __attribute__((unused))
+
+struct msg {
+    uint8_t *p;
+    size_t n;
+};
+
+KIT void msg_raw(struct msg *m, const void *p, size_t n)
+{
+    m->p = realloc(m->p, m->n + n + 1);
+    if (n > 0)
+        memcpy(m->p + m->n, p, n);
+    m->n += n;
+}
+
+KIT void msg_varint(struct msg *m, uint64_t v)
+{
+    do {
+        uint8_t b = (uint8_t)((v & 0x7f) | (v > 0x7f ? 0x80 : 0));
+        msg_raw(m, &b, 1);
+        v >>= 7;
+    } while (v);
+}
+
+KIT void msg_uint(struct msg *m, uint32_t field, uint64_t v)
+{
+    msg_varint(m, (uint64_t)field << 3);
+    msg_varint(m, v);
+}
+
+KIT void msg_float(struct msg *m, uint32_t field, float f)
+{
+    msg_varint(m, (uint64_t)field << 3 | 5);
+    msg_raw(m, &f, 4);
+}
+
+KIT void msg_bytes(struct msg *m, uint32_t field, const void *p, size_t n)
+{
+    msg_varint(m, (uint64_t)field << 3 | 2);
+    msg_varint(m, n);
+    msg_raw(m, p, n);
+}
+
+KIT void msg_text(struct msg *m, uint32_t field, const char *s)
+{
+    msg_bytes(m, field, s, strlen(s));
+}
+
+KIT void msg_msg(struct msg *m, uint32_t field, struct msg inner)
+{
+    msg_bytes(m, field, inner.p, inner.n);
+    free(inner.p);
+}
+
+// ---- ONNX --------------------------------------------------------------------------------------------
+
+enum { ONNX_F32 = 1, ONNX_I64 = 7 };
+
+KIT struct msg onnx_tensor(const char *name, unsigned type, const int64_t *dims, unsigned rank,
+                           const void *raw, size_t bytes)
+{
+    struct msg t = {0};
+    for (unsigned i = 0; i < rank; i++)
+        msg_uint(&t, 1, (uint64_t)dims[i]);
+    msg_uint(&t, 2, type);
+    msg_text(&t, 8, name);
+    msg_bytes(&t, 9, raw, bytes);
+    return t;
+}
+
+// As a value of the graph's inputs or outputs. -1: a free dimension.
+KIT struct msg onnx_value(const char *name, unsigned type, const int64_t *dims, unsigned rank)
+{
+    struct msg v = {0}, kind = {0}, tensor = {0}, shape = {0};
+    for (unsigned i = 0; i < rank; i++) {
+        struct msg dim = {0};
+        if (dims[i] == -1)
+            msg_text(&dim, 2, "N");
+        else
+            msg_uint(&dim, 1, (uint64_t)dims[i]);
+        msg_msg(&shape, 1, dim);
+    }
+    msg_uint(&tensor, 1, type);
+    msg_msg(&tensor, 2, shape);
+    msg_msg(&kind, 1, tensor);
+    msg_text(&v, 1, name);
+    msg_msg(&v, 2, kind);
+    return v;
+}
+
+// Names: separated by commas; an empty one is an input left out.
+KIT struct msg onnx_node(const char *type, const char *inputs, const char *outputs)
+{
+    struct msg n = {0};
+    const char *lists[] = {inputs, outputs};
+    for (unsigned k = 0; k < 2; k++) {
+        for (const char *at = lists[k]; *at;) {
+            size_t len = strcspn(at, ",");
+            msg_bytes(&n, k + 1, at, len);
+            at += len + (at[len] == ',');
+        }
+    }
+    msg_text(&n, 3, "the-node");
+    msg_text(&n, 4, type);
+    return n;
+}
+
+KIT void onnx_int(struct msg *node, const char *name, int64_t v)
+{
+    struct msg a = {0};
+    msg_text(&a, 1, name);
+    msg_uint(&a, 3, (uint64_t)v);
+    msg_uint(&a, 20, 2);
+    msg_msg(node, 5, a);
+}
+
+KIT void onnx_ints(struct msg *node, const char *name, unsigned n, const int64_t *v)
+{
+    struct msg a = {0};
+    msg_text(&a, 1, name);
+    for (unsigned i = 0; i < n; i++)
+        msg_uint(&a, 8, (uint64_t)v[i]);
+    msg_uint(&a, 20, 7);
+    msg_msg(node, 5, a);
+}
+
+KIT void onnx_string(struct msg *node, const char *name, const char *v)
+{
+    struct msg a = {0};
+    msg_text(&a, 1, name);
+    msg_text(&a, 4, v);
+    msg_uint(&a, 20, 3);
+    msg_msg(node, 5, a);
+}
+
+enum { GRAPH_NODES = 1, GRAPH_CONSTANTS = 5, GRAPH_INPUTS = 11, GRAPH_OUTPUTS = 12 };
+
+KIT struct msg onnx_model(struct msg graph, int64_t opset)
+{
+    struct msg m = {0}, set = {0};
+    msg_uint(&m, 1, 8);
+    msg_msg(&m, 7, graph);
+    msg_uint(&set, 2, (uint64_t)opset);
+    msg_msg(&m, 8, set);
+    return m;
+}
+
+#endif

@@ -1,0 +1,349 @@
+// ONNX's own operator tests (Debian's libonnx-testdata): every model whose ops we all have runs on its
+// recorded inputs and gives the recorded outputs, once as it is and once with its parameters (the inputs
+// behind the first) as constants; what is refused is refused at load with the op's name, and stands in the
+// list below, so that nothing falls out of the tests unnoticed. Models with other ops: refused by name.
+#include "base/pb.h"
+#include "engine/cpu/cpu.h"
+#include "engine/engine.h"
+#include "engine/ops.h"
+#include "tests/unit/engine_kit.h"
+#include "tests/unit/engine_refused.h"
+
+#include <dirent.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#define DATA "/usr/share/libonnx-testdata/data/"
+
+struct sample { // a TensorProto with its data
+    struct view file, name;
+    uint64_t type;
+    unsigned rank;
+    int64_t shape[ENGINE_MAX_RANK];
+    uint8_t *data;
+    size_t bytes;
+};
+
+enum { MAX_PORTS = 16 };
+
+static struct {
+    unsigned right, constant, refused, unknown, wrong;
+} counts;
+
+static struct view read_file(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return VIEW("");
+    fseek(f, 0, SEEK_END);
+    size_t n = (size_t)ftell(f);
+    rewind(f);
+    char *data = malloc(n + 1);
+    assert_int_equal(fread(data, 1, n, f), n);
+    fclose(f);
+    return view_of(data, n);
+}
+
+static size_t type_bytes(uint64_t type)
+{
+    static const uint8_t bytes[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8};
+    return type < sizeof(bytes) ? bytes[type] : 0;
+}
+
+// False: a data type that these tests do not read (strings, optional values).
+static bool read_sample(const char *path, struct sample *t)
+{
+    struct pb_reader r, packed;
+    struct pb_field f;
+    uint64_t v;
+    *t = (struct sample){.file = read_file(path)};
+    pb_read(&r, t->file);
+    t->data = malloc(8 * t->file.n + 8);
+    while (pb_next(&r, &f)) {
+        if (f.number == 1 && f.wire == PB_VARINT && t->rank < ENGINE_MAX_RANK)
+            t->shape[t->rank++] = (int64_t)f.value;
+        else if (f.number == 1 && f.wire == PB_LEN) {
+            pb_read(&packed, f.data);
+            while (pb_packed_varint(&packed, &v) && t->rank < ENGINE_MAX_RANK)
+                t->shape[t->rank++] = (int64_t)v;
+        } else if (f.number == 2) {
+            t->type = f.value;
+        } else if (f.number == 8) {
+            t->name = f.data;
+        } else if ((f.number == 9 || f.number == 4) && f.wire == PB_LEN) {
+            memcpy(t->data, f.data.p, f.data.n);
+            t->bytes = f.data.n;
+        }
+    }
+    return r.error == NULL && type_bytes(t->type) > 0;
+}
+
+static void free_sample(struct sample *t)
+{
+    free((void *)t->file.p);
+    free(t->data);
+}
+
+static struct view graph_of(struct view model)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    struct view g = VIEW("");
+    pb_read(&r, model);
+    while (pb_next(&r, &f)) {
+        if (f.number == 7)
+            g = f.data;
+    }
+    return g;
+}
+
+// The first op of the graph that the engine does not have; empty: it has all.
+static struct view unknown_op(struct view graph)
+{
+    struct pb_reader r, n;
+    struct pb_field f, g;
+    pb_read(&r, graph);
+    while (pb_next(&r, &f)) {
+        if (f.number != GRAPH_NODES)
+            continue;
+        struct view type = VIEW(""), domain = VIEW("");
+        pb_read(&n, f.data);
+        while (pb_next(&n, &g)) {
+            type = g.number == 4 ? g.data : type;
+            domain = g.number == 7 ? g.data : domain;
+        }
+        if (!op_find(type) || domain.n > 0)
+            return type;
+    }
+    return VIEW("");
+}
+
+// The name of the graph's i-th input.
+static struct view input_name(struct view graph, unsigned i)
+{
+    struct pb_reader r, info;
+    struct pb_field f, g;
+    pb_read(&r, graph);
+    while (pb_next(&r, &f)) {
+        if (f.number != GRAPH_INPUTS || i-- > 0)
+            continue;
+        pb_read(&info, f.data);
+        while (pb_next(&info, &g)) {
+            if (g.number == 1)
+                return g.data;
+        }
+    }
+    return VIEW("");
+}
+
+// The model again, its inputs behind the first as constants.
+static struct msg with_constants(struct view model, const struct sample *in, unsigned n)
+{
+    struct msg graph = {0}, out = {0};
+    struct pb_reader r;
+    struct pb_field f;
+    pb_read(&r, model);
+    while (pb_next(&r, &f)) {
+        if (f.number == 7) {
+            msg_raw(&graph, f.data.p, f.data.n);
+            for (unsigned i = 1; i < n; i++) {
+                struct view name = input_name(f.data, i);
+                struct msg t = {0};
+                msg_raw(&t, in[i].file.p, in[i].file.n);
+                msg_bytes(&t, 8, name.p, name.n); // the last one counts
+                msg_msg(&graph, GRAPH_CONSTANTS, t);
+            }
+            msg_msg(&out, 7, graph);
+            graph = (struct msg){0};
+        } else if (f.wire == PB_LEN) {
+            msg_bytes(&out, f.number, f.data.p, f.data.n);
+        } else {
+            msg_uint(&out, f.number, f.value);
+        }
+    }
+    return out;
+}
+
+static bool is_close(float a, float b)
+{
+    return fabsf(a - b) <= 1e-4f + 1e-3f * fabsf(b) || a == b || (isnan(a) && isnan(b));
+}
+
+static bool is_right(const char *test, const struct engine_data *got, enum engine_dtype dtype,
+                     const struct sample *want)
+{
+    bool shape = got->rank == want->rank && got->bytes == want->bytes;
+    for (unsigned i = 0; shape && i < want->rank; i++)
+        shape = got->shape[i] == want->shape[i];
+    if (!shape) {
+        print_error("%s: an output of another shape\n", test);
+        return false;
+    }
+    for (size_t i = 0; dtype == ENGINE_F32 && i < want->bytes / 4; i++) {
+        float a, b;
+        memcpy(&a, (const char *)got->data + 4 * i, 4);
+        memcpy(&b, want->data + 4 * i, 4);
+        if (!is_close(a, b)) {
+            print_error("%s: element %zu: expected %g, got %g\n", test, i, (double)b, (double)a);
+            return false;
+        }
+    }
+    return dtype == ENGINE_F32 || memcmp(got->data, want->data, want->bytes) == 0;
+}
+
+struct test {
+    char name[256], path[512];
+    struct sample in[MAX_PORTS], out[MAX_PORTS];
+    unsigned n_in, n_out;
+};
+
+// NULL: loaded, ran, and every output was right. Otherwise why the model was refused (never: wrong).
+static const char *attempt(const struct test *t, struct view model)
+{
+    static struct engine_error e;
+    struct engine_data in[MAX_PORTS], out[MAX_PORTS];
+    struct engine_model *m = engine_model_load(model, 16, &e);
+    if (!m)
+        return e.text;
+    struct engine_instance *i = engine_instance_new(m, &e);
+    unsigned n = engine_model_inputs(m);
+    assert_true(n <= t->n_in);
+    for (unsigned k = 0; k < n; k++) {
+        const struct sample *s = &t->in[k];
+        in[k] = (struct engine_data){s->data, s->bytes, s->rank, {0}};
+        memcpy(in[k].shape, s->shape, sizeof(s->shape));
+    }
+    bool right = engine_run(i, in, out, &e);
+    if (!right)
+        print_error("%s: loads, and does not run: %s\n", t->name, e.text);
+    for (unsigned k = 0; right && k < engine_model_outputs(m) && k < t->n_out; k++)
+        right = is_right(t->name, &out[k], engine_model_output(m, k)->dtype, &t->out[k]);
+    counts.wrong += !right;
+    engine_instance_free(i);
+    engine_model_free(m);
+    return NULL;
+}
+
+static bool is_listed(const char *name)
+{
+    for (unsigned i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+        if (strcmp(refused[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static void run_known(struct test *t, struct view model)
+{
+    struct msg constants = with_constants(model, t->in, t->n_in);
+    const char *why = attempt(t, model);
+    counts.right += why == NULL;
+    if (t->n_in > 1 || why) {
+        why = attempt(t, view_of(constants.p, constants.n));
+        counts.constant += why == NULL;
+    }
+    if ((why != NULL) != is_listed(t->name)) {
+        print_error("%s: %s\n", t->name, why ? why : "taken, and stands among the refused");
+        counts.wrong++;
+    }
+    counts.refused += why != NULL;
+    free(constants.p);
+}
+
+static void run_case(const char *suite, const char *name)
+{
+    static struct test t;
+    struct stat st;
+    char path[600];
+    bool readable = true;
+    t = (struct test){0};
+    snprintf(t.name, sizeof(t.name), "%.100s/%.100s", suite, name + 5);
+    snprintf(t.path, sizeof(t.path), DATA "%.100s/%.100s/", suite, name);
+    snprintf(path, sizeof(path), "%smodel.onnx", t.path);
+    struct view model = read_file(path);
+    if (model.n == 0)
+        return;
+    struct view op = unknown_op(graph_of(model));
+    if (op.n > 0) {
+        struct engine_error e;
+        char name_of[64];
+        snprintf(name_of, sizeof(name_of), "%.*s", VIEW_ARG(op));
+        assert_null(engine_model_load(model, 16, &e));
+        // By its name; a graph of a type or rank that we do not read may be refused before.
+        assert_true(strstr(e.text, name_of) || strstr(e.text, "put") || strstr(e.text, "value ") ||
+                    strstr(e.text, "tensor") || strstr(e.text, "opset") || strstr(e.text, "graph"));
+        counts.unknown++;
+    } else {
+        for (unsigned k = 0; k < MAX_PORTS; k++) {
+            snprintf(path, sizeof(path), "%stest_data_set_0/input_%u.pb", t.path, k);
+            if (stat(path, &st) == 0)
+                readable &= read_sample(path, &t.in[t.n_in++]);
+            snprintf(path, sizeof(path), "%stest_data_set_0/output_%u.pb", t.path, k);
+            if (stat(path, &st) == 0)
+                readable &= read_sample(path, &t.out[t.n_out++]);
+        }
+        if (readable)
+            run_known(&t, model);
+        for (unsigned k = 0; k < t.n_in; k++)
+            free_sample(&t.in[k]);
+        for (unsigned k = 0; k < t.n_out; k++)
+            free_sample(&t.out[k]);
+    }
+    free((void *)model.p);
+}
+
+static int is_test(const struct dirent *d)
+{
+    return strncmp(d->d_name, "test_", 5) == 0;
+}
+
+static void run_suites(bool library)
+{
+    static const char *const suites[] = {"node", "pytorch-converted", "pytorch-operator", "simple"};
+    memset(&counts, 0, sizeof(counts));
+    onednn_enable(library);
+    for (unsigned s = 0; s < sizeof(suites) / sizeof(suites[0]); s++) {
+        struct dirent **names;
+        char path[300];
+        snprintf(path, sizeof(path), DATA "%s", suites[s]);
+        int n = scandir(path, &names, is_test, alphasort);
+        if (n < 0) {
+            print_message("skipped: no %s (Debian's libonnx-testdata)\n", path);
+            skip();
+        }
+        for (int i = 0; i < n; i++) {
+            run_case(suites[s], names[i]->d_name);
+            free(names[i]);
+        }
+        free(names);
+    }
+    onednn_enable(true);
+    print_message(
+        "%u right as they are, %u with constants; %u refused; %u with ops we do not have\n",
+        counts.right, counts.constant, counts.refused, counts.unknown);
+    assert_int_equal(counts.wrong, 0);
+    assert_true(counts.right >= 150 && counts.constant > 0);
+}
+
+static void with_library(void **state)
+{
+    (void)state;
+    run_suites(true);
+}
+
+static void plain(void **state)
+{
+    (void)state;
+    run_suites(false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(with_library), cmocka_unit_test(plain)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
