@@ -47,7 +47,7 @@ __attribute__((format(printf, 2, 3))) static void world_note(struct world *w, co
 
 static void world_respond(struct world *w, struct exchange *ex, unsigned status)
 {
-    char text[1024];
+    char text[16384]; // a path may have 8 KiB
     struct http_header type = {VIEW("content-type"), VIEW("text/plain")};
     struct http_header trailers[2] = {{VIEW("grpc-status"), VIEW("0")},
                                       {VIEW("grpc-message"), VIEW("fine")}};
@@ -57,7 +57,8 @@ static void world_respond(struct world *w, struct exchange *ex, unsigned status)
                      VIEW_ARG(ex->method), VIEW_ARG(ex->path), VIEW_ARG(ex->query),
                      VIEW_ARG(ex->authority), VIEW_ARG(host), b.n, b.n < 40 ? (int)b.n : 40,
                      b.n ? b.p : "");
-    struct view kept = arena_copy(&ex->arena, view_of(text, (size_t)n));
+    size_t kept_n = (size_t)n < sizeof(text) ? (size_t)n : sizeof(text) - 1;
+    struct view kept = arena_copy(&ex->arena, view_of(text, kept_n));
     struct http_seg seg = {(const uint8_t *)kept.p, kept.n, NULL};
     struct http_response r = {
         .status = (uint16_t)status, .headers = &type, .n_headers = 1, .body = &seg, .n_body = 1};
