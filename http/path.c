@@ -100,7 +100,7 @@ const char *path_canonical(struct arena *a, struct view target, struct view *pat
     }
     char *out = arena_alloc(a, path_n + 1);
     if (!out)
-        return "out of memory";
+        return out_of_memory;
     if ((why = decode(view_of(target.p, path_n), out, &n)) || (why = remove_dots(out, &n)))
         return why;
     *path = view_of(out, n);
