@@ -46,6 +46,7 @@ struct http_conn {
     uint64_t accepted_us;
     uint64_t head_since_us; // first octet of the head at hand (or accept); 0: between requests
     uint64_t idle_since_us; // since when nothing is live; 0: something is
+    bool rest_begins;       // the last answer is still leaving: idle since then
     uint64_t sent_us;       // last progress of the output while something waits; 0: nothing waits
     uint64_t rate_from_us, rate_bytes; // minimum rate of a body: window of 20 s
     uint64_t tick_us;                  // HTTP/2: next look at the streams
@@ -59,7 +60,14 @@ struct http_conn {
     uint64_t
         h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone
     unsigned empty_data;
+    int32_t block_stream; // whose header block is coming (head_since_us > 0)
+    size_t block_bytes;   // of it, as it comes
 };
+
+// ---- server.c
+#define RATE_WINDOW_US 20000000
+// False: a window of 20 s is over, and too little of a body has come in it.
+bool rate_is_fine(const struct http_limits *l, uint64_t *from_us, uint64_t *bytes, uint64_t now_us);
 
 // ---- exchange.c
 // Where a text says what is wrong with a request: this one is about us. Known by its address.
@@ -77,6 +85,7 @@ void exchange_tell_request(struct exchange *ex, uint64_t now_us);
 void exchange_tell_gone(struct exchange *ex);             // unless it was answered
 void exchange_tell_sent(struct exchange *ex, bool whole); // once
 void exchange_detach(struct exchange *ex);                // the connection is done with it
+void drop_segs(const struct http_response *r);            // gives the body's blocks back
 // Content-Length as a number; false: it is none, or too large for 63 bits.
 bool content_length_of(struct view v, int64_t *out);
 

@@ -80,7 +80,7 @@ struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, ui
     ex->ctx = c->ctx;
     ex->carrier = carrier;
     ex->scheme = c->secure ? VIEW("https") : VIEW("http");
-    ex->started_us = ex->progress_us = now_us;
+    ex->started_us = ex->progress_us = ex->rate_from_us = now_us;
     ex->max_body = c->limits->max_body;
     ex->refs = 1;
     ex->next = c->live;
@@ -123,8 +123,10 @@ void exchange_detach(struct exchange *ex)
         ex->next->prev = ex->prev;
     *ex->prev = ex->next;
     c->n_live--;
-    if (c->n_live == 0)
+    if (c->n_live == 0) {
         c->idle_since_us = c->now_us;
+        c->rest_begins = true;
+    }
     ex->conn = NULL;
     exchange_unref(ex);
 }
@@ -340,7 +342,7 @@ bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *st
 
 // ---- answers -----------------------------------------------------------------------------------------
 
-static void drop_segs(const struct http_response *r)
+void drop_segs(const struct http_response *r)
 {
     for (unsigned i = 0; i < r->n_body; i++) {
         if (r->body[i].block)

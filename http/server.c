@@ -4,7 +4,7 @@
 #include "http/conn.h"
 
 #define PENDING_MAX (64u << 10)
-#define RATE_WINDOW_US 20000000
+#define FRAMES_MAX 1000 // frames that wait in nghttp2; an honest peer's are a few for each stream
 #define DRAIN_IDLE_US 250000 // how long a resting connection stays open while we drain
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -76,6 +76,8 @@ static void recv_fresh(struct http_conn *c, const uint8_t *p, size_t n, uint64_t
         c->done = true;
         return;
     }
+    if (whole && c->draining)
+        h2_drain(c);
     if (!whole)
         h1_init(c);
     http_conn_recv(c, head, head_n, now_us);
@@ -126,8 +128,9 @@ bool http_conn_wants_read(const struct http_conn *c)
         return true;
     if (c->kind == CONN_H1)
         return buffer_len(&c->h1.pending) < PENDING_MAX;
-    // Acknowledgements and resets that the peer makes us write and does not read (rows 50, 51).
-    return c->kind != CONN_H2 || c->out.bytes < (1 << 20);
+    // Acknowledgements and resets that the peer makes us write and does not read (rows 47, 50, 51).
+    return c->kind != CONN_H2 || (c->out.bytes < (1 << 20) &&
+                                  nghttp2_session_get_outbound_queue_size(c->h2) < FRAMES_MAX);
 }
 
 // ---- octets out --------------------------------------------------------------------------------------
@@ -135,6 +138,7 @@ bool http_conn_wants_read(const struct http_conn *c)
 // Nothing is live from now on: idle_timeout counts, or the short one while we drain.
 static void rest(struct http_conn *c, uint64_t now_us)
 {
+    c->rest_begins = false;
     c->idle_since_us = now_us;
     if (c->draining && c->kind == CONN_H1 && c->limits->idle_timeout_us > DRAIN_IDLE_US)
         c->idle_since_us += DRAIN_IDLE_US - c->limits->idle_timeout_us;
@@ -164,8 +168,8 @@ void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us)
     c->now_us = now_us;
     out_sent(&c->out, n);
     c->sent_us = c->out.bytes > 0 ? now_us : 0;
-    if (c->out.bytes == 0 && c->idle_since_us > 0)
-        rest(c, now_us); // it rests since now, not since its answer was written
+    if (c->out.bytes == 0 && c->idle_since_us > 0 && c->rest_begins)
+        rest(c, now_us);
 }
 
 bool http_conn_done(const struct http_conn *c)
@@ -222,7 +226,7 @@ static void give_up(struct http_conn *c)
 static void on_slow_head(struct http_conn *c, uint64_t now_us)
 {
     if (c->kind == CONN_H2)
-        h2_terminate(c, NGHTTP2_SETTINGS_TIMEOUT);
+        h2_terminate(c, c->h2_greeted ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_SETTINGS_TIMEOUT);
     else if (c->kind == CONN_H1 && (c->h1.state != H1_REQUEST_LINE || buffer_len(&c->h1.line) > 0))
         h1_refuse(c, 408, "head: it did not come in time", now_us);
     else
@@ -230,14 +234,14 @@ static void on_slow_head(struct http_conn *c, uint64_t now_us)
     c->head_since_us = 0;
 }
 
-// The body's window of 20 s is over: enough of it must have come.
-static bool rate_is_fine(struct http_conn *c, uint64_t now_us)
+bool rate_is_fine(const struct http_limits *l, uint64_t *from_us, uint64_t *bytes, uint64_t now_us)
 {
-    uint64_t want = (uint64_t)c->limits->body_min_rate * (RATE_WINDOW_US / 1000000);
-    if (c->rate_bytes < want)
+    if (now_us < *from_us + RATE_WINDOW_US)
+        return true;
+    if (*bytes < (uint64_t)l->body_min_rate * (RATE_WINDOW_US / 1000000))
         return false;
-    c->rate_from_us = now_us;
-    c->rate_bytes = 0;
+    *from_us = now_us;
+    *bytes = 0;
     return true;
 }
 
@@ -255,7 +259,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         on_slow_head(c, now_us);
     if (reads_body(c)) {
         bool silent = now_us >= c->h1.ex->progress_us + l->body_timeout_us;
-        bool slow = now_us >= c->rate_from_us + RATE_WINDOW_US && !rate_is_fine(c, now_us);
+        bool slow = !rate_is_fine(l, &c->rate_from_us, &c->rate_bytes, now_us);
         if (silent || slow)
             h1_refuse(c, 408, "body: it did not come in time", now_us);
     }
