@@ -40,6 +40,7 @@ struct http_conn {
     void *ctx, *user;
     enum conn_kind kind;
     bool secure, done, draining, freed;
+    bool mute; // output was dropped in its middle: nothing may follow it
     struct out out;
     struct exchange *live; // not yet answered whole
     unsigned n_live;

@@ -152,6 +152,8 @@ static bool is_resting(const struct http_conn *c)
 int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t now_us)
 {
     c->now_us = now_us;
+    if (c->mute)
+        return 0;
     if (c->kind == CONN_H1)
         h1_resume(c, now_us);
     else if (c->kind == CONN_H2)
@@ -253,6 +255,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         give_up(c); // a reader that does not read: what it was owed goes with it
         drop_output(c);
         c->sent_us = 0;
+        c->mute = true;
         return;
     }
     if (c->head_since_us > 0 && now_us >= c->head_since_us + l->header_timeout_us)

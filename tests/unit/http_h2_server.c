@@ -353,6 +353,24 @@ static void rapid_reset(void **state)
     }
 }
 
+// Also what has come in the same piece as the last straw is not looked at.
+static void rapid_reset_in_one_piece(void **state)
+{
+    struct h2 *h = begin();
+    for (unsigned n = 0; n < 1000; n++) {
+        wire_head(&h->say, END_STREAM, 2 * n + 1, FORM "/later\n");
+        wire_number(&h->say, RST_STREAM, 2 * n + 1, NGHTTP2_CANCEL);
+    }
+    h->w.hush = true;
+    h2_say(h);
+    assert_int_equal(h->w.heads, 201);
+    wire_head(&h->say, END_STREAM, 2001, FORM "/later\n");
+    h2_say(h);
+    assert_int_equal(h->w.heads, 201);
+    expect_goaway(h, CALM);
+    end(h);
+}
+
 static void honest_work_pays_for_resets(void **state)
 {
     struct h2 *h = begin();
@@ -1139,7 +1157,11 @@ static void rest_begins_when_the_answers_have_left(void **state)
 static void readers_must_make_progress(void **state)
 {
     struct h2 *h = begin();
-    wire_head(&h->say, END_STREAM, 1, FORM "/big\n");
+    wire_setting(&h->say, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 30);
+    wire_number(&h->say, WINDOW_UPDATE, 0, 1 << 30);
+    for (uint32_t id = 1; id < 20; id += 2)
+        wire_head(&h->say, END_STREAM, id, FORM "/big\n");
+    wire_head(&h->say, END_STREAM, 21, FORM "/later\n");
     h2_say_only(h);
     h2_take(h, 1);
     h->w.now_us += 29 * (uint64_t)SECOND;
@@ -1149,6 +1171,9 @@ static void readers_must_make_progress(void **state)
     h->w.now_us += 30 * (uint64_t)SECOND;
     http_conn_on_timer(h->w.c, h->w.now_us);
     assert_true(http_conn_done(h->w.c));
+    assert_int_equal(h2_take(h, SIZE_MAX), 0); // nothing may follow what was dropped
+    h2_answer(h);
+    assert_int_equal(h2_take(h, SIZE_MAX), 0);
     end(h);
 }
 
@@ -1298,6 +1323,7 @@ int main(void)
         cmocka_unit_test(gone_and_cut),
         cmocka_unit_test(other_carriers_are_known_by_their_first_octets),
         cmocka_unit_test(rapid_reset),
+        cmocka_unit_test(rapid_reset_in_one_piece),
         cmocka_unit_test(honest_work_pays_for_resets),
         cmocka_unit_test(made_you_reset),
         cmocka_unit_test(malformed_streams_are_counted),
