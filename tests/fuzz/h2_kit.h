@@ -2,6 +2,8 @@
 #ifndef SLUICE_TESTS_FUZZ_H2_KIT_H
 #define SLUICE_TESTS_FUZZ_H2_KIT_H
 
+#define READER_STREAMS 128
+
 #include "base/check.h"
 #include "tests/unit/http_frames.h"
 

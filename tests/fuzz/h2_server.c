@@ -246,17 +246,20 @@ static void outcome(struct h2 *h, const struct wire *all, size_t part, uint8_t f
     }
     free(whole.p);
     h2_flush(h);
-    world_note(&h->w, "%s, %u live\n", http_conn_done(h->w.c) ? "closed" : "open",
-               http_conn_live(h->w.c));
+    if (http_conn_done(
+            h->w.c)) // how much was still taken of what came behind the end is not ours to say
+        world_note(&h->w, "closed\n");
+    else
+        world_note(&h->w, "open, %u live\n", http_conn_live(h->w.c));
 }
 
-// nghttp2 counts the reads in which the head of a CONTINUATION comes, not the heads: octet by octet one is too
-// many.
-static bool expects_continuation(const struct wire *all)
+// What nghttp2 makes depend on reads: it counts those in which the head of a CONTINUATION comes, not the heads
+// (octet by octet one is too many), and after the peer's GOAWAY it looks at what the same read still brought.
+static bool depends_on_reads(const struct wire *all)
 {
     for (size_t at = 0; at + 9 <= all->n;) {
         const uint8_t *p = all->p + at;
-        if (p[3] == CONTINUATION || (p[3] == HEADERS && !(p[4] & END_HEADERS)))
+        if (p[3] == CONTINUATION || p[3] == GOAWAY || (p[3] == HEADERS && !(p[4] & END_HEADERS)))
             return true;
         at += 9 + ((size_t)p[0] << 16 | (size_t)p[1] << 8 | p[2]);
     }
@@ -271,11 +274,12 @@ static void check_cuts(struct tape t, uint8_t flags)
     for (unsigned i = 0; i < 40 && t.n > 0 && all.n < 20000; i++)
         put(&all, &t, tape_u8(&t) % FRAMES);
     uint32_t last_id = next_id;
+    flags &= (uint8_t)~LITTLE_ROOM; // how much is charged depends on how much comes at once
     outcome(&whole, &all, SIZE_MAX / 2, flags);
-    outcome(&cut, &all, expects_continuation(&all) ? 5000 : all.n < 2000 ? 1 : 7, flags);
+    outcome(&cut, &all, depends_on_reads(&all) ? 5000 : all.n < 2000 ? 1 : 7, flags);
     invariant(view_eq(buffer_view(&whole.w.log), buffer_view(&cut.w.log)));
     invariant(whole.r->goaway_code == cut.r->goaway_code && whole.r->goaways == cut.r->goaways);
-    for (uint32_t id = 1; id < last_id; id += 2) {
+    for (uint32_t id = 1; id < last_id; id += 2) { // at most 40 frames
         const struct reader_stream *s = h2_stream(&whole, id), *s2 = h2_stream(&cut, id);
         invariant(s->status == s2->status && s->body_n == s2->body_n && s->code == s2->code);
         invariant(strcmp(s->fields, s2->fields) == 0 && s->ended == s2->ended);

@@ -124,9 +124,12 @@ static inline void wire_head(struct wire *w, unsigned flags, uint32_t id, const 
 
 // ---- reading -----------------------------------------------------------------------------------------
 
-#define READER_STREAMS 4096
+#ifndef READER_STREAMS
+#define READER_STREAMS 4096 // as many as are kept; a later one takes the place of an earlier one
+#endif
 
 struct reader_stream {
+    uint32_t id;
     int status;
     char fields[700];       // "name: value\n" of all its header blocks
     char body[200];         // its beginning
@@ -147,7 +150,7 @@ struct reader {
     unsigned settings, settings_acks, pings, ping_acks, goaways, resets;
     uint32_t goaway_code, goaway_last, setting[16];
     uint64_t window[READER_STREAMS];        // what WINDOW_UPDATEs added; 0: the connection's
-    struct reader_stream s[READER_STREAMS]; // by id / 2
+    struct reader_stream s[READER_STREAMS]; // by (id + 1) / 2
 };
 
 static inline struct reader *reader_new(bool of_client)
@@ -166,7 +169,10 @@ static inline void reader_free(struct reader *r)
 
 static inline struct reader_stream *reader_stream(struct reader *r, uint32_t id)
 {
-    return &r->s[id / 2 % READER_STREAMS];
+    struct reader_stream *s = &r->s[(id + 1) / 2 % READER_STREAMS];
+    if (s->id != id)
+        *s = (struct reader_stream){.id = id};
+    return s;
 }
 
 static inline uint32_t read_u32(const uint8_t *p)
