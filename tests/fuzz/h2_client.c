@@ -138,7 +138,8 @@ static void step(struct client *w, struct tape *t)
         n = tape_u8(t);
         put(w, t, tape_u8(t) % FRAMES);
         struct wire one = {0};
-        wire_put(&one, w->say.p + from, w->say.n - from);
+        if (w->say.n > from)
+            wire_put(&one, w->say.p + from, w->say.n - from);
         for (; n > 0 && w->say.n < 200000; n--)
             wire_put(&w->say, one.p, one.n);
         free(one.p);

@@ -168,7 +168,8 @@ static void step(struct h2 *h, struct tape *t)
         n = tape_u8(t);
         put(&h->say, t, tape_u8(t) % FRAMES);
         struct wire one = {0};
-        wire_put(&one, h->say.p + from, h->say.n - from);
+        if (h->say.n > from)
+            wire_put(&one, h->say.p + from, h->say.n - from);
         for (; n > 0 && h->say.n < 200000; n--)
             wire_put(&h->say, one.p, one.n);
         free(one.p);

@@ -813,7 +813,6 @@ static void requests_that_are_refused_are_answered(void **state)
         {FORM "/a/..;/b\n", 400},
         {FORM "/a#b\n", 400},
         {FORM "/a\\b\n", 400},
-        {":method: GET\n:scheme: http\n:authority: u@h\n:path: /a\n", 400},
         {":method: GET\n:scheme: http\n:authority: h:99999\n:path: /a\n", 400},
         {":method: GET\n:scheme: http\n:path: /a\nhost: a:b\n", 400},
         {":method: CONNECT\n:authority: h:22\n", 405},
@@ -837,6 +836,18 @@ static void requests_that_are_refused_are_answered(void **state)
     expect_body(h, 101, 414, "target");
     free(b.p);
     free(path.p);
+    end(h);
+}
+
+// 69: by us, or already by nghttp2, which looks at more of it in newer versions.
+static void userinfo_is_no_authority(void **state)
+{
+    struct h2 *h = begin();
+    wire_head(&h->say, END_STREAM, 1, ":method: GET\n:scheme: http\n:authority: u@h\n:path: /a\n");
+    h2_say(h);
+    assert_true(h2_stream(h, 1)->status == 400 || h2_stream(h, 1)->code == PROTOCOL);
+    assert_int_equal(h->w.heads, 0);
+    expect_alive(h, 3);
     end(h);
 }
 
@@ -1341,6 +1352,7 @@ int main(void)
         cmocka_unit_test(broken_hpack_ends_the_connection),
         cmocka_unit_test(malformed_requests_are_reset),
         cmocka_unit_test(requests_that_are_refused_are_answered),
+        cmocka_unit_test(userinfo_is_no_authority),
         cmocka_unit_test(what_goes_on),
         cmocka_unit_test(lengths_must_be_true),
         cmocka_unit_test(trailers_without_an_end_or_with_pseudo_fields),
