@@ -509,11 +509,13 @@ void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now
 void h2_fill(struct http_conn *c, uint64_t now_us)
 {
     c->now_us = now_us;
-    while (c->h2 && c->out.bytes < OUTPUT_HIGH) {
+    while (c->h2 && !c->h2_broken && c->out.bytes < OUTPUT_HIGH) {
         const uint8_t *p;
         ssize_t n = nghttp2_session_mem_send(c->h2, &p);
         if (n < 0 || (n > 0 && !out_copy(&c->out, p, (size_t)n))) {
-            c->done = true; // out of memory, or a callback said so: the connection cannot go on
+            // Out of memory, or a callback said so. Half a frame, or a header block that changed our table and was
+            // lost, may have gone: no frame can follow.
+            c->done = c->h2_broken = true;
             return;
         }
         if (n == 0)

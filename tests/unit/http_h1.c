@@ -628,7 +628,7 @@ static void options_of_connection_are_few(void **state)
 static void want_of_memory(const char *in, const char *good)
 {
     uint64_t used = 1;
-    for (uint64_t n = 1; n <= used; n++) {
+    for (uint64_t n = 1; used >= n - 1; n++) { // until a run in which none failed
         struct world *w = begin();
         w->hush = true;
         w->out = (struct buffer){.data = mem_must(1 << 20), .cap = 1 << 20}; // the kit's own
@@ -644,7 +644,8 @@ static void want_of_memory(const char *in, const char *good)
         bool whole = strstr(out, good) != NULL, refused = strstr(out, " 503 ") != NULL;
         if (used < n ? !whole : !whole && !refused && !http_conn_done(w->c))
             fail_msg("allocation %u of %u: %s", (unsigned)n, (unsigned)used, out);
-        if (strstr(out, " 200 ") && !whole && w->sent_whole > 0 && strcmp(good, "xxxxxxxx") != 0)
+        if (strstr(out, " 200 ") && !whole && !refused && w->sent_whole > 0 &&
+            strcmp(good, "xxxxxxxx") != 0)
             fail_msg("allocation %u: another answer: %s", (unsigned)n, out);
         end(w);
     }
