@@ -128,13 +128,15 @@ static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, co
 {
     struct http_header headers[] = {{VIEW("content-type"), VIEW("application/json")},
                                     {VIEW("retry-after"), VIEW("1")}};
+    if (status == 405)
+        headers[1] = (struct http_header){VIEW("allow"), VIEW(HTTP_ALLOWED)};
     char text[256];
     int n = snprintf(text, sizeof(text), "{\"error\":\"%s\"}", why);
     struct view body = arena_copy(&ex->arena, view_of(text, (size_t)n));
     struct http_seg seg = {(const uint8_t *)body.p, body.n, NULL};
     struct http_response r = {.status = (uint16_t)status,
                               .headers = headers,
-                              .n_headers = status == 503 ? 2 : 1,
+                              .n_headers = status == 503 || status == 405 ? 2 : 1,
                               .body = &seg,
                               .n_body = 1};
     c->ops->on_refused(c, status, why, c->ctx);

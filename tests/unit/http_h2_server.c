@@ -819,11 +819,13 @@ static void requests_that_are_refused_are_answered(void **state)
         {":method: TRACE\n:scheme: http\n:authority: h\n:path: /a\n", 405},
     };
     struct h2 *h = begin();
-    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+    unsigned i = 0;
+    for (; i < sizeof(rows) / sizeof(rows[0]); i++) {
         wire_head(&h->say, END_STREAM, 2 * i + 1, rows[i].lines);
         h2_say(h);
         expect_body(h, 2 * i + 1, rows[i].status, "{\"error\":\"");
     }
+    assert_non_null(strstr(h2_stream(h, 2 * i - 1)->fields, "allow: GET, HEAD, POST\n"));
     assert_int_equal(h->w.heads, 0);
     assert_int_equal(h->w.refused, sizeof(rows) / sizeof(rows[0]));
     struct wire b = {0}, path = {0};
