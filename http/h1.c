@@ -111,7 +111,17 @@ static const char *split_absolute(struct exchange *ex, struct view *target)
     ex->authority = arena_copy(&ex->arena, authority);
     if (!ex->authority.p)
         return out_of_memory;
-    *target = end < target->n ? view_of(target->p + end, target->n - end) : VIEW("/");
+    struct view rest = view_of(target->p + end, target->n - end);
+    if (rest.n > 0 && rest.p[0] == '/') {
+        *target = rest;
+        return NULL;
+    }
+    char *path = arena_alloc(&ex->arena, rest.n + 1); // an empty path is "/" (RFC 3986 6.2.3)
+    if (!path)
+        return out_of_memory;
+    path[0] = '/';
+    memcpy(path + 1, rest.p, rest.n);
+    *target = view_of(path, rest.n + 1);
     return NULL;
 }
 

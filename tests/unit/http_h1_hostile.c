@@ -197,6 +197,9 @@ static const struct row fields[] = {
     {30, "GET /a HTTP/1.1\r\nHost: a\0\r\n\r\n", "400c",
      sizeof("GET /a HTTP/1.1\r\nHost: a\0\r\n\r\n") - 1},
     {31, "GET http://real/a HTTP/1.1\r\nHost: h\r\n\r\n", "200", 0},
+    {31, "GET http://real?x=/a HTTP/1.1\r\nHost: h\r\n\r\n", "200", 0},
+    {31, "GET http://real HTTP/1.1\r\nHost: h\r\n\r\n", "200", 0},
+    {31, "GET http://real#x HTTP/1.1\r\nHost: h\r\n\r\n", "400c", 0},
     {31, "GET http://u@real/a HTTP/1.1\r\nHost: h\r\n\r\n", "400c", 0},
     {31, "GET ftp://real/a HTTP/1.1\r\nHost: h\r\n\r\n", "400c", 0},
     {31, "GET http:///a HTTP/1.1\r\nHost: h\r\n\r\n", "400c", 0},
@@ -324,6 +327,8 @@ static void what_goes_on(void **state)
          "head");
     seen(24, CHUNKED "0\r\nX-Late: y\r\nHost: evil\r\n\r\n", "request 0", "evil");
     seen(31, "GET http://real/a HTTP/1.1\r\nHost: other\r\n\r\n", "GET /a ? @real", "@other");
+    seen(31, "GET HTTP://real:81?x=/a HTTP/1.1\r\nHost: other\r\n\r\n", "GET / ?x=/a @real:81",
+         NULL);
     seen(35, "GET /a/b/../%2e%2e/c%41?x=%2e HTTP/1.1\r\nHost: h\r\n\r\n", "head GET /cA\n", NULL);
     seen(40, GET "Connection: x-hop, keep-alive\r\nX-Hop: secret\r\nKeep-Alive: 5\r\nY: 1\r\n\r\n",
          "  y: 1\n", "hop");
