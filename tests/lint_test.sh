@@ -13,7 +13,8 @@ passed=0 failed=0
 mkdir -p "$copy/build"
 cp -r "$build/obj" "$copy/build/obj"
 
-lint() { (cd "$copy" && python3 tools/lint --root . --build build --only "$1" 2>&1); }
+# Its findings in the planted trees are what is wanted: they are not added to anybody's counts.
+lint() { (cd "$copy" && env -u SLUICE_COUNTS python3 tools/lint --root . --build build --only "$1" 2>&1); }
 
 check() { # what, expected status, rule, words that must stand in what it says
     local out rc
