@@ -727,24 +727,52 @@ def test_bodies_that_stop(target, octets):
         assert closes(wire.send(octets)) == [408]
 
 
-def test_a_reader_that_never_reads(target):
-    """78: closed after send_timeout; what it was owed is given back."""
-    before = memory_kib(target.gateway_pid())
-    many = infer_body([SAMPLES[i % 20]["input"] for i in range(64)])
-    wires = []
-    for _ in range(10):
-        s = socket.socket()
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        s.connect(("127.0.0.1", target.port))
-        s.setblocking(False)
-        with pytest.raises(OSError):  # the gateway stops reading when its answers are not taken
+class Pusher:
+    """Asks and asks and reads nothing: a window that is small from its first octet on."""
+
+    def __init__(self, port, pieces):
+        self.pieces, self.left = pieces, b""
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.connect(("127.0.0.1", port))
+        self.socket.setblocking(False)
+
+    def is_cut(self):
+        """Pushes what the other side takes now; whether it has ended the connection."""
+        try:
             while True:
-                s.send(post(many, close=False) * 4)
-        wires.append(s)
-    wait_for(lambda: target.metric("sluice_connections") <= 1, 20, "an end")
+                self.left = self.left or next(self.pieces)
+                self.left = self.left[self.socket.send(self.left) :]
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+def endless_h1(body):
+    while True:
+        yield post(body, close=False)
+
+
+def endless_h2(body):
+    """With windows that stop nobody."""
+    yield PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, (1 << 31) - 1)) + frame(WINDOW, 0, 0, struct.pack(">I", 1 << 30))
+    for n in odd():
+        yield head(n, ASK, end=False) + frame(DATA, END_STREAM, n, body)
+
+
+@pytest.mark.parametrize("pieces", [endless_h1, endless_h2], ids=["h1", "h2"])
+def test_a_reader_that_never_reads(target, pieces):
+    """78: however it goes on asking, it is cut, send_timeout after its socket took the last octet, and what it
+    was owed is given back."""
+    body = infer_body([SAMPLES[i % 20]["input"] for i in range(64)])
+    before = memory_kib(target.gateway_pid())
+    pushers = [Pusher(target.port, pieces(body)) for _ in range(10)]
+    wait_for(lambda: all([p.is_cut() for p in pushers]), 60, "the end of each")
     assert SANITIZED or memory_kib(target.gateway_pid()) < before + 65536
-    for s in wires:
-        s.close()
+    for p in pushers:
+        p.socket.close()
+    wait_for(lambda: target.metric("sluice_connections") == 0, what="no connection")
 
 
 @pytest.mark.parametrize(
