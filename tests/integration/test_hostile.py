@@ -727,6 +727,26 @@ def test_bodies_that_stop(target, octets):
         assert closes(wire.send(octets)) == [408]
 
 
+def test_dripped_bodies(target):
+    """76, 77: an octet now and then is never silent for long, and is too slow over 20 s: 408, on every carrier."""
+    with Wire(target.port) as plain, Wire(target.port) as chunked, H2(target) as h2:
+        plain.send(request(b"Content-Length: 100000"))
+        chunked.send(request(CHUNKED, body=b"10000\r\n"))
+        h2.send(head(1, ASK, end=False))
+
+        def all_have_an_answer():
+            for wire in (plain, chunked):
+                wire.answers() or (wire.send(b" "), wire.take(0.05))
+            h2.status(1) or (h2.send(frame(DATA, 0, 1, b" ")), h2.read(0.05))
+            return plain.answers() and chunked.answers() and h2.status(1)
+
+        wait_for(all_have_an_answer, 60, "an answer on each")
+        assert (plain.answers()[0][0], chunked.answers()[0][0], h2.status(1)) == (408, 408, 408)
+        assert closes(plain) == closes(chunked) == [408] and h2.goaway is None  # other streams go on
+        h2.send(head(3, LIVE))
+        assert h2.until(lambda: h2.status(3) == 200)
+
+
 class Pusher:
     """Asks and asks and reads nothing: a window that is small from its first octet on."""
 
