@@ -1,4 +1,5 @@
 """Processes that die, hang and are told to end, under load: who is told what, and what is left."""
+import datetime
 import os
 import pathlib
 import signal
@@ -9,7 +10,7 @@ import time
 
 import httpx
 import pytest
-from harness import GOOD_BODY, SAMPLES, SANITIZED, Wire, gone, infer_body, memory_kib, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, Sluice, Wire, best_of, configuration, gone, infer_body, memory_kib, post, wait_for
 from load import Load
 
 INFER = "/v2/models/digits/infer"
@@ -50,6 +51,62 @@ def test_a_worker_killed_under_load(start):
     assert sluice.metric("sluice_requests_total", model="digits", status="ok") == load.outcomes[200]
     assert sluice.metric("sluice_requests_total", model="digits") == load.answers
     assert sluice.stop() == 0
+
+
+def answered(url, body=GOOD_BODY):
+    """The status on a connection of its own; None: there was none."""
+    try:
+        return httpx.post(url + INFER, content=body, timeout=30).status_code
+    except httpx.TransportError:
+        return None
+
+
+def moment(event):
+    """Seconds, by the clock of the process that tells it."""
+    return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+
+
+def test_a_killed_worker_is_back_within_two_seconds(start):
+    sluice = start()
+
+    def outage():
+        deaths = len(sluice.find("worker_exited"))
+        os.kill(sluice.find("worker_started")[-1]["pid"], signal.SIGKILL)
+        begun = time.monotonic()
+        while (status := answered(sluice.url)) != 200 or len(sluice.find("worker_exited")) == deaths:
+            assert status in (200, 503) and time.monotonic() < begun + 30, status
+        return time.monotonic() - begun
+
+    best_of(outage, 2)
+
+
+def test_without_a_worker_each_request_is_told_at_once(tmp_path):
+    """503, and when to come again, when a killed one is not back within the two seconds that it may take: those who
+    wait are told then, and the others without waiting; nobody is kept until a deadline of 30 s."""
+    hold = tmp_path / "hold"
+    config = configuration(tmp_path)
+    held = f'command = {{"sh", "-c", "while [ -e {hold} ]; do sleep 0.05; done; exec \\"$@\\"", "sh", '
+    config.write_text(config.read_text().replace("command = {", held))
+    with Sluice(config) as sluice, httpx.Client(base_url=sluice.url, timeout=60) as client:
+        hold.touch()
+        os.kill(sluice.worker_pid(), signal.SIGKILL)
+        sluice.wait_event("worker_exited")
+
+        def refusal():
+            begun = time.monotonic()
+            answer = client.post(INFER, content=GOOD_BODY)
+            assert answer.status_code == 503 and answer.headers["retry-after"], answer.text
+            return time.monotonic() - begun
+
+        refusal()
+        lost, told = (sluice.wait_event(e, model="digits") for e in ("replica_down", "no_replica"))
+        assert moment(told) - moment(lost) < 4, (lost, told)
+        for _ in range(10):
+            best_of(refusal, 0.5)
+        assert len(sluice.find("worker_listening")) == 1
+        hold.unlink()
+        assert_serves(sluice)
+        assert sluice.stop() == 0
 
 
 def test_one_of_two_workers_killed_under_load(start):
@@ -119,6 +176,25 @@ def test_the_gateway_killed_under_load(start):
     assert sluice.metric("sluice_gateway_restarts_total") == 3
     assert_nothing_left(sluice)
     assert sluice.stop() == 0
+
+
+def test_a_killed_gateway_is_followed_within_500_ms(start):
+    """A new connection is answered by the next process: with the model's answer, from the worker that lives on."""
+    sluice = start()
+    worker = sluice.worker_pid()
+
+    def outage():
+        starts = len(sluice.find("ready"))
+        os.kill(sluice.find("ready")[-1]["pid"], signal.SIGKILL)
+        begun = time.monotonic()
+        while answered(sluice.url) != 200:
+            assert time.monotonic() < begun + 30
+        took = time.monotonic() - begun
+        sluice.wait_event("ready", count=starts + 1)
+        return took
+
+    best_of(outage, 0.5)
+    assert len(sluice.find("worker_started")) == 1 and not gone(worker)
 
 
 def test_a_gateway_that_stands_still_and_wakes(start):
