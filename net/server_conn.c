@@ -144,7 +144,8 @@ static bool wants_read(struct sock *s)
 static bool expects_more(struct sock *s)
 {
     struct conn *c = conn_of(s);
-    return c->state != CONN_OPEN || http_conn_midway(c->http);
+    // Nobody is owed an answer: no write of ours would meet the reset that may lie behind these octets.
+    return c->state != CONN_OPEN || http_conn_midway(c->http) || http_conn_live(c->http) == 0;
 }
 
 static void on_eof(struct sock *s)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 from harness import GOOD_BODY, SAMPLES, SANITIZED, Sluice, Wire, best_of, configuration, gone, infer_body, memory_kib, post, wait_for
 from load import Load
+from test_hostile import ACK, ASK, CANCEL, DATA, END_STREAM, PREFACE, RST, SETTINGS, WINDOW, frame, head
 
 INFER = "/v2/models/digits/infer"
 
@@ -322,7 +323,37 @@ def leave_politely(wire):
     wire.socket.shutdown(socket.SHUT_WR)
 
 
+def h2_begin(streams, body, end):
+    """That many requests over HTTP/2; `end`: they are whole."""
+    octets = PREFACE + frame(SETTINGS) + frame(SETTINGS, ACK)
+    for n in range(1, 2 * streams, 2):
+        octets += head(n, ASK, end=False)
+        octets += b"".join(frame(DATA, 0, n, body[i : i + 16384]) for i in range(0, len(body), 16384))
+        octets += frame(DATA, END_STREAM, n) if end else b""
+    return octets
+
+
+def leave_h2_mid_head(wire):
+    wire.send(h2_begin(1, b"", False)[:-9])
+
+
+def leave_h2_mid_body(wire):
+    wire.send(h2_begin(4, MANY_ROWS[:9000], False))
+
+
+def leave_h2_by_reset(wire):
+    wire.send(h2_begin(4, MANY_ROWS, True) + b"".join(frame(RST, 0, n, struct.pack(">I", CANCEL)) for n in (1, 3, 5, 7)))
+
+
+def leave_h2_mid_answer(wire):
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    wire.send(h2_begin(8, MANY_ROWS, True))
+    while len(wire.data) < 200 and wire.take(10):  # more than SETTINGS and their acknowledgement
+        pass
+
+
 WAYS = (leave_mid_head, leave_mid_body, leave_at_once, leave_mid_answer, leave_politely)
+WAYS += (leave_h2_mid_head, leave_h2_mid_body, leave_h2_by_reset, leave_h2_mid_answer)
 
 
 def leave_in_all_ways(sluice, rounds):
@@ -334,17 +365,47 @@ def leave_in_all_ways(sluice, rounds):
 
 
 def test_clients_that_leave(start):
-    """Mid-head, mid-body, mid-answer, by RST and by FIN: nothing is left of them."""
+    """Mid-head, mid-body, mid-answer, by RST and by FIN, over HTTP/1.1 and HTTP/2: nothing is left of them."""
     sluice = start(limits='header_timeout = "1s" body_timeout = "1s"')
     pid = sluice.gateway_pid()
-    leave_in_all_ways(sluice, 60)
+    leave_in_all_ways(sluice, 30)
     assert_nothing_left(sluice)
     before = memory_kib(pid)
-    leave_in_all_ways(sluice, 120)
+    leave_in_all_ways(sluice, 60)
     assert_nothing_left(sluice)
     assert SANITIZED or memory_kib(pid) < before + 4096  # freed memory is kept back by AddressSanitizer
     assert_serves(sluice)
     assert sluice.gateway_pid() == pid and len(sluice.find("ready")) == 1
+
+
+LAST_WORDS = {
+    "h1 request": post(close=False),
+    "h1 GET": b"GET /v2/health/live HTTP/1.1\r\nHost: sluice\r\n\r\n",
+    "h1 half": post()[:60],
+    "h2 request": head(1, ASK, end=False) + frame(DATA, END_STREAM, 1, GOOD_BODY),
+    "h2 cancelled": head(1, ASK, end=False) + frame(RST, 0, 1, struct.pack(">I", CANCEL)),
+    "h2 window": frame(WINDOW, 0, 0, struct.pack(">I", 1)),
+}
+
+
+def test_a_reset_that_comes_with_the_last_octets(start):
+    """Both are there before the gateway looks: it takes what was said, and sees the end as well."""
+    sluice = start()
+    pid = sluice.gateway_pid()
+    wires = []
+    for name, octets in LAST_WORDS.items():
+        wire = Wire(sluice.port)
+        if name.startswith("h2"):
+            wire.send(PREFACE + frame(SETTINGS) + frame(SETTINGS, ACK))
+            wait_for(lambda: wire.take(10) and len(wire.data) >= 18, what="SETTINGS")
+        wires.append((wire, octets))
+    wait_for(lambda: sluice.metric("sluice_connections") == len(wires))
+    os.kill(pid, signal.SIGSTOP)
+    for wire, octets in wires:
+        wire.send(octets)
+        reset(wire)
+    os.kill(pid, signal.SIGCONT)
+    assert_nothing_left(sluice)
 
 
 def test_clients_that_leave_while_the_worker_hangs(start):
