@@ -254,9 +254,16 @@ static void load_model(struct repository *r, int root, const char *name, uint32_
     struct served *loaded[REPOSITORY_VERSIONS];
     unsigned n_loaded = 0;
     int dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
+    if (dir < 0 && errno == ENOTDIR)
         return; // a file beside the models
-    int n = list(dir, versions, REPOSITORY_VERSIONS, is_version_dir);
+    int n = dir < 0 ? -1 : list(dir, versions, REPOSITORY_VERSIONS, is_version_dir);
+    if (n < 0 || (n == 0 && name[0] != '.')) { // .git and the like may lie there
+        say(LOG_ERROR, "model_refused", name, "",
+            n < 0 ? strerror(errno) : "it has no version: expected a directory such as 1");
+        r->refused++;
+    }
+    if (dir < 0)
+        return;
     if (n > 0)
         qsort(versions, (size_t)n, sizeof(versions[0]), by_version);
     max_batch = configured_batch(dir, max_batch, name);

@@ -28,6 +28,10 @@ SAMPLES = json.loads((MODELS / "samples.json").read_text())
 DEATHS = ("AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:", "invariant")
 
 
+# Words before a program that the modes of files are to stop, even when the tests are run by root.
+UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+
 def wait_for(condition, timeout=10.0, what="condition"):
     """Asks until condition() is true; its last value stands in the failure."""
     until, seen = time.monotonic() + timeout, None

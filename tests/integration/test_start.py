@@ -1,11 +1,10 @@
 """What stands in the way of a start is told precisely, with a status of its own; what can serve, serves."""
-import os
 import socket
 import subprocess
 
 import httpx
 import pytest
-from harness import GOOD_BODY, MODELS, SLUICE, WORKER, Program, Sluice, configuration, copy_model, wait_for, worker_command
+from harness import GOOD_BODY, MODELS, SLUICE, UNPRIVILEGED, WORKER, Program, Sluice, configuration, copy_model, wait_for, worker_command
 
 LISTEN = 'listen "public" { address = "127.0.0.1:0" }\n'
 GOOD_WORKER = f'worker "w" {{ command = {{{worker_command(MODELS)}}} }}\n'
@@ -17,10 +16,10 @@ def run(*words, timeout=60):
     return done.returncode, done.stderr + done.stdout
 
 
-def run_text(tmp_path, text, *more):
+def run_text(tmp_path, text, *more, before=()):
     path = tmp_path / "gateway.conf"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    status, said = run(SLUICE, "-c", path, *more)
+    status, said = run(*before, SLUICE, "-c", path, *more)
     return status, said.replace(str(path), "FILE")
 
 
@@ -73,12 +72,17 @@ def test_files_that_are_no_configuration(tmp_path):
     assert run(SLUICE, "-c", tmp_path / "none.conf") == (1, f"{tmp_path}/none.conf: No such file or directory\n")
     status, said = run(SLUICE, "-c", tmp_path)
     assert status == 1 and "not a regular file" in said
-    if os.geteuid() != 0:
-        closed = tmp_path / "closed.conf"
-        closed.write_text(LISTEN + GOOD_WORKER)
-        closed.chmod(0)
-        status, said = run(SLUICE, "-c", closed)
-        assert status == 1 and "Permission denied" in said
+    closed = tmp_path / "closed.conf"
+    closed.write_text(LISTEN + GOOD_WORKER)
+    closed.chmod(0)
+    assert run(*UNPRIVILEGED, SLUICE, "-c", closed) == (1, f"{closed}: Permission denied\n")
+    link = tmp_path / "link.conf"  # what it names when it is opened is read, once
+    link.symlink_to(tmp_path / "none.conf")
+    assert run(SLUICE, "-c", link) == (1, f"{link}: No such file or directory\n")
+    link.unlink()
+    link.symlink_to("/dev/zero")
+    status, said = run(SLUICE, "-c", link)
+    assert status == 1 and "not a regular file" in said
 
 
 def test_usage():
@@ -150,10 +154,11 @@ def test_certificates_that_cannot_be_used(tmp_path):
         for word in words:
             assert word in said, (word, said)
         assert "PRIVATE" not in said
-    if os.geteuid() != 0:
-        key.chmod(0)
-        status, said = run_text(tmp_path, tls_text(cert, key))
-        assert status == 1 and "Permission denied" in said
+    for closed in (key, cert):
+        closed.chmod(0)
+        status, said = run_text(tmp_path, tls_text(cert, key), before=UNPRIVILEGED)
+        assert status == 1 and f"{closed.name}: Permission denied" in said, said
+        closed.chmod(0o600)
     status, said = run_text(tmp_path, LISTEN.replace(" }", f' certificate = "{cert}" }}') + GOOD_WORKER)
     assert status == 1 and "key" in said
 
@@ -180,6 +185,28 @@ def test_a_missing_model_directory(tmp_path):
         assert httpx.get(sluice.url + "/v2/health/live").status_code == 200
         assert httpx.get(sluice.url + "/v2/health/ready").status_code == 503
         assert sluice.stop() == 0
+
+
+def test_models_that_may_not_be_read(tmp_path):
+    """A repository that is closed to us ends the start; a model that is closed is refused, and the others serve."""
+    repository = tmp_path / "models"
+    for name in ("digits", "closed", "hidden"):
+        copy_model(MODELS / "digits" / "1" / "model.onnx", repository, name)
+    (repository / "closed" / "1" / "model.onnx").chmod(0)
+    (repository / "hidden").chmod(0)
+    try:
+        with Sluice(configuration(tmp_path / "gw", repository=repository), limits=UNPRIVILEGED) as sluice:
+            for name in ("closed", "hidden"):
+                assert "Permission denied" in sluice.wait_event("model_refused", model=name)["why"]
+            assert httpx.post(sluice.url + "/v2/models/digits/infer", content=GOOD_BODY).status_code == 200
+            assert httpx.post(sluice.url + "/v2/models/closed/infer", content=GOOD_BODY).status_code == 404
+            assert sluice.stop() == 0
+        repository.chmod(0)
+        status, said = run(*UNPRIVILEGED, WORKER, "--repository", repository, "--device", "cpu", "--listen", "127.0.0.1:0")
+        assert status == 1 and f"repository {repository}: Permission denied" in said, said
+    finally:
+        repository.chmod(0o755)
+        (repository / "hidden").chmod(0o755)
 
 
 def onnx_with_unknown_op():
@@ -225,6 +252,7 @@ def test_broken_models_and_an_unknown_op(tmp_path):
             event = sluice.wait_event("model_refused", model=name)
             assert event["why"], event
         assert "Frobnicate" in sluice.find("model_refused", model="frob")[0]["why"]
+        assert sluice.find("model_refused", model="empty")[0]["why"].startswith("it has no version")
         for name in ("no_file", "dir", "link"):  # row 118: a link is not followed
             assert sluice.find("model_refused", model=name)[0]["why"].startswith("model.onnx: ")
         assert sluice.find("model_config_ignored", model="cfg")[0]["why"]

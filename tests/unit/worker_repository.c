@@ -112,10 +112,15 @@ static void versions(void **state)
     put_model("m", "2");
     put_model("m", "latest"); // no version: passed over
     put_model("other", "1");
-    sh("mkdir %s/empty && touch %s/README.md", dir, dir);
+    sh("mkdir %s/empty %s/.git && touch %s/README.md && ln -s nowhere %s/lost", dir, dir, dir, dir);
     load(64);
     assert_int_equal(repo.n, 4);
-    assert_int_equal(repo.refused, 0);
+    assert_int_equal(repo.refused, 2);
+    expect_said("\"model\":\"empty\",\"version\":\"\",\"why\":\"it has no version: expected a "
+                "directory such as 1\"");
+    expect_said("\"model\":\"lost\",\"version\":\"\",\"why\":\"No such file or directory\"");
+    assert_null(strstr(said, ".git"));
+    assert_null(strstr(said, "README"));
     assert_string_equal(repository_find(&repo, VIEW("m"), VIEW(""))->version, "10");
     assert_string_equal(repository_find(&repo, VIEW("m"), VIEW("2"))->version, "2");
     assert_null(repository_find(&repo, VIEW("m"), VIEW("3")));
