@@ -1,5 +1,6 @@
 #include "base/json_inside.h"
 #include "base/num.h"
+#include "base/pen.h"
 
 #define NUMBER_ROOM 32 // what num_print_* may write
 
@@ -127,6 +128,21 @@ static size_t put_escape(char *at, unsigned char c)
     at[4] = hex[c >> 4];
     at[5] = hex[c & 15];
     return 6;
+}
+
+char *pen_json(char *at, struct view v)
+{
+    *at++ = '"';
+    for (size_t i = 0;;) {
+        size_t run = plain_run(v, i);
+        at = pen_view(at, view_of(v.p + i, run));
+        i += run;
+        if (i == v.n)
+            break;
+        at += put_escape(at, (unsigned char)v.p[i++]);
+    }
+    *at = '"';
+    return at + 1;
 }
 
 // The string, and behind it `tail` (0: nothing).
