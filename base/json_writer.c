@@ -236,12 +236,16 @@ static unsigned print_f32(char *at, float v)
     return __builtin_isfinite(v) ? num_print_f32(at, v) : print_not_finite(at, (double)v);
 }
 
+char *pen_json_f64(char *at, double v)
+{
+    return at + (__builtin_isfinite(v) ? num_print_f64(at, v) : print_not_finite(at, v));
+}
+
 void json_w_f64(struct json_writer *w, double v)
 {
     char *at = begin(w, NUMBER_ROOM);
     if (at)
-        buffer_commit(w->out,
-                      __builtin_isfinite(v) ? num_print_f64(at, v) : print_not_finite(at, v));
+        buffer_commit(w->out, (size_t)(pen_json_f64(at, v) - at));
 }
 
 void json_w_f32(struct json_writer *w, float v)

@@ -34,5 +34,7 @@ static inline char *pen_i64(char *at, int64_t v)
 // PEN_JSON(v.n) octets. (json_writer.c)
 #define PEN_JSON(n) (6 * (n) + 2)
 char *pen_json(char *at, struct view v);
+// A number of JSON; not finite: the strings "NaN", "Infinity", "-Infinity". Room: PEN_NUMBER.
+char *pen_json_f64(char *at, double v);
 
 #endif
