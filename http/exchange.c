@@ -214,14 +214,10 @@ static bool same_name(struct view lower, struct view any)
 
 static bool is_hop(struct view name)
 {
-    static const char *const hops[] = {
-        "connection", "keep-alive", "proxy-connection",    "transfer-encoding", "upgrade",
-        "te",         "trailer",    "proxy-authorization", "http2-settings"};
-    for (size_t i = 0; i < sizeof(hops) / sizeof(hops[0]); i++) {
-        if (view_is(name, hops[i]))
-            return true;
-    }
-    return false;
+    return view_is(name, "connection") || view_is(name, "keep-alive") ||
+           view_is(name, "proxy-connection") || view_is(name, "transfer-encoding") ||
+           view_is(name, "upgrade") || view_is(name, "te") || view_is(name, "trailer") ||
+           view_is(name, "proxy-authorization") || view_is(name, "http2-settings");
 }
 
 // Is this field nominated by Connection (RFC 9110 7.6.1)? Nobody may drop what guards us that way.
