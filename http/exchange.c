@@ -1,5 +1,5 @@
 #include "base/check.h"
-#include "base/mem.h"
+#include "base/pool.h"
 #include "http/conn.h"
 
 _Thread_local char http_date[32];
@@ -66,7 +66,7 @@ const char *http_reason(unsigned status)
 
 struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, uint64_t now_us)
 {
-    struct exchange *ex = mem_alloc(sizeof(*ex));
+    struct exchange *ex = pool_alloc(sizeof(*ex));
     if (!ex)
         return NULL;
     memset(ex, 0, sizeof(*ex));
@@ -108,7 +108,7 @@ void exchange_unref(struct exchange *ex)
     }
     buffer_deinit(&ex->body);
     arena_deinit(&ex->arena);
-    mem_free(ex);
+    pool_free(ex);
 }
 
 void exchange_detach(struct exchange *ex)

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/pen.h"
 #include "http/conn.h"
+#include "http/h2_mem.h"
 #include "http/nghttp2_compat.h"
 #include <stdio.h>
 
@@ -555,7 +556,8 @@ bool h2_init(struct http_conn *c, uint64_t now_us)
     c->kind = CONN_H2;
     c->now_us = now_us;
     c->tick_us = UINT64_MAX;
-    bool ok = cb && o && nghttp2_session_server_new2(&c->h2, cb, c, o) == 0;
+    nghttp2_mem mem = h2_mem();
+    bool ok = cb && o && nghttp2_session_server_new3(&c->h2, cb, c, o, &mem) == 0;
     if (cb)
         nghttp2_session_callbacks_del(cb);
     if (o)
