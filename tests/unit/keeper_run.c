@@ -145,7 +145,9 @@ static const char *event(const char *name)
             return line;
         struct pollfd p = {.fd = stage.events, .events = POLLIN};
         poll(&p, 1, 100);
-        ssize_t n = read(stage.events, stage.text + stage.n, sizeof(stage.text) - 1 - stage.n);
+        size_t room = stage.n < sizeof(stage.text) - 1 ? sizeof(stage.text) - 1 - stage.n : 0;
+        assert_true(room > 0); // else what it says would be lost
+        ssize_t n = read(stage.events, stage.text + stage.n, room);
         if (n > 0)
             stage.n += (size_t)n;
         stage.text[stage.n] = '\0';
