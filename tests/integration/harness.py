@@ -34,7 +34,7 @@ def wait_for(condition, timeout=10.0, what="condition"):
     while True:
         try:
             seen = condition()
-        except (OSError, KeyError, ValueError) as e:
+        except (OSError, LookupError, ValueError) as e:
             seen = e
         if seen and not isinstance(seen, Exception):
             return seen
