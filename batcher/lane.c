@@ -155,13 +155,9 @@ static uint64_t first_slot(const struct lane *l, unsigned level)
     return nearest + (unsigned)__builtin_ctzll(nearest_first(l->used[level], level, nearest));
 }
 
-// The level whose first slot begins first: the lowest, or its neighbour (L2).
-static unsigned first_level(const struct lane *l)
+static unsigned lowest_level(const struct lane *l)
 {
-    unsigned level = (unsigned)__builtin_ctz(l->levels), above = level + 1;
-    if (l->levels >> above & 1 && first_slot(l, above) << above < first_slot(l, level) << level)
-        return above;
-    return level;
+    return (unsigned)__builtin_ctz(l->levels);
 }
 
 struct ticket *lane_first(struct lane *l, uint64_t now_us)
@@ -169,7 +165,7 @@ struct ticket *lane_first(struct lane *l, uint64_t now_us)
     if (l->count == 0)
         return NULL;
     advance(l, now_us);
-    unsigned level = first_level(l);
+    unsigned level = lowest_level(l);
     return slot_at(l, level, (unsigned)(first_slot(l, level) % slots_of(level)))->first;
 }
 
@@ -177,6 +173,6 @@ uint64_t lane_earliest_us(const struct lane *l)
 {
     if (l->count == 0)
         return UINT64_MAX;
-    unsigned level = first_level(l);
+    unsigned level = lowest_level(l);
     return (first_slot(l, level) << level) * 1000;
 }

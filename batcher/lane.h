@@ -6,7 +6,7 @@
  *
  *  L1  Level 0 holds what is 0 to 63 slots of 1 ms ahead of tick; level k > 0 what is 32 to 63 slots of
  *      2^k ms ahead. So a slot is never wider than a 32nd of how far it is.
- *  L2  Neighbouring levels overlap by less than a slot of the finer one; others do not.
+ *  L2  A level's first slot begins no earlier than the last slot of the finer levels.
  *
  * Hence two deadlines can stand in the wrong order only when they differ by less than a 32nd of what is left
  * until the later one, or by less than 1 ms. Deadlines more than two hours ahead share the last slot.

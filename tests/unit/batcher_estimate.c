@@ -118,6 +118,62 @@ static void a_hiccup_does_not_bend_it(void **state)
     near((double)estimate_mean_us(&e, 16), 1800, 0.03);
 }
 
+// What is further off than three mean deviations counts as if it were there (Huber's rule).
+static void three_deviations_and_no_more(void **state)
+{
+    (void)state;
+    struct estimate e;
+    estimate_init(&e);
+    for (unsigned i = 0; i < 100; i++)
+        estimate_add(&e, 1 + i % 4, 10000 + (i / 4 % 2 ? 100 : 0)); // deviations of 50
+    near(e.deviation, 50, 0.1);
+    for (int sign = -1; sign <= 1; sign += 2) {
+        struct estimate within = e, beyond = e;
+        double fitted = e.alpha + 2 * e.beta, bound = 3 * e.deviation + 1;
+        estimate_add(&within, 2, (uint64_t)(fitted + sign * 140));
+        near(within.y, 0.99 * e.y + (double)(uint64_t)(fitted + sign * 140), 1e-9);
+        estimate_add(&beyond, 2, (uint64_t)(fitted + sign * 5000));
+        near(beyond.y, 0.99 * e.y + fitted + sign * bound, 1e-9);
+        // Nor does it make the next one's bound much wider.
+        near(beyond.deviation, e.deviation + 0.05 * (2 * bound - e.deviation), 1e-9);
+    }
+}
+
+// Until Huber's rule holds the deviation is the plain mean of what was off the line of that moment.
+static void the_first_deviations_are_averaged(void **state)
+{
+    (void)state;
+    struct estimate e;
+    struct rand r;
+    rand_seed(&r, 11);
+    estimate_init(&e);
+    double sum = 0;
+    for (unsigned i = 0; i < ESTIMATE_MIN_SEEN; i++) {
+        uint32_t b = 1 + (uint32_t)rand_below(&r, 9);
+        double t = 5000 + 100 * b + (double)rand_below(&r, 500);
+        if (i > 0)
+            sum += fabs((double)(uint64_t)t - (e.alpha + e.beta * b));
+        estimate_add(&e, b, (uint64_t)t);
+        near(e.deviation, sum / (i + 1), 1e-9);
+    }
+}
+
+// A worker that is twice as fast as it was: some forty answers, and the low quantile is half as high.
+static void quantiles_follow_in_some_forty_steps(void **state)
+{
+    (void)state;
+    struct estimate e;
+    estimate_init(&e);
+    feed(&e, 100, 100000, 100);
+    double low = e.low, high = e.high;
+    for (unsigned i = 0; i < 36; i++)
+        estimate_add(&e, 16, 0);
+    near(e.low, low / 2, 0.05);
+    for (unsigned i = 0; i < 36; i++)
+        estimate_add(&e, 16, 100000000);
+    near(e.high, 2 * high, 0.1);
+}
+
 static void it_follows_a_worker_that_has_changed(void **state)
 {
     (void)state;
@@ -197,6 +253,9 @@ int main(void)
         cmocka_unit_test(a_known_line_is_found),
         cmocka_unit_test(the_sums_forget),
         cmocka_unit_test(a_hiccup_does_not_bend_it),
+        cmocka_unit_test(three_deviations_and_no_more),
+        cmocka_unit_test(the_first_deviations_are_averaged),
+        cmocka_unit_test(quantiles_follow_in_some_forty_steps),
         cmocka_unit_test(it_follows_a_worker_that_has_changed),
         cmocka_unit_test(a_bigger_batch_is_never_faster),
         cmocka_unit_test(no_time_is_negative),

@@ -65,6 +65,46 @@ static void deadlines_beyond_every_bound(void **state)
     lane_remove(&l, &far[0].ticket);
 }
 
+// Beyond the last level's reach they still go after all that is within it.
+static void hours_ahead(void **state)
+{
+    (void)state;
+    static struct lane l;
+    static struct guest g[4];
+    static const uint64_t hours[4] = {3, 7, 2, 1};
+    for (uint64_t at = 0; at < 40; at++) { // wherever the levels' borders are
+        uint64_t now_us = at * 100000 * MS;
+        lane_init(&l, now_us);
+        for (unsigned i = 0; i < 4; i++) {
+            guest_init(&g[i], 1, 1, now_us + hours[i] * 3600000 * MS);
+            lane_push(&l, &g[i].ticket, now_us);
+        }
+        assert_ptr_equal(lane_first(&l, now_us), &g[3].ticket);
+        lane_remove(&l, &g[3].ticket);
+        assert_ptr_equal(lane_first(&l, now_us), &g[2].ticket);
+        lane_remove(&l, &g[2].ticket);
+        assert_ptr_equal(lane_first(&l, now_us + 3600000 * MS), &g[0].ticket);
+        lane_remove(&l, &g[0].ticket);
+        lane_remove(&l, &g[1].ticket);
+    }
+}
+
+// A caller whose clock is a little behind changes nothing.
+static void time_does_not_go_back(void **state)
+{
+    (void)state;
+    static struct lane l;
+    static struct guest g[2];
+    lane_init(&l, 900 * MS);
+    guest_init(&g[0], 1, 1, 990 * MS);
+    guest_init(&g[1], 1, 1, 950 * MS);
+    lane_push(&l, &g[0].ticket, 930 * MS);
+    lane_push(&l, &g[1].ticket, 910 * MS);
+    assert_ptr_equal(lane_first(&l, 900 * MS), &g[1].ticket);
+    assert_int_equal(l.tick, 930);
+    assert_true(lane_earliest_us(&l) == 950 * MS);
+}
+
 static void equal_deadlines_first_in_first_out(void **state)
 {
     (void)state;
@@ -211,6 +251,8 @@ int main(void)
         cmocka_unit_test(an_empty_lane),
         cmocka_unit_test(one_ticket),
         cmocka_unit_test(deadlines_beyond_every_bound),
+        cmocka_unit_test(hours_ahead),
+        cmocka_unit_test(time_does_not_go_back),
         cmocka_unit_test(equal_deadlines_first_in_first_out),
         cmocka_unit_test(short_deadlines_go_before_long_ones),
         cmocka_unit_test(beside_a_naive_twin),

@@ -4,6 +4,8 @@
 static const struct policy plain = {.max_rows = 16, .max_wait_us = 2000};
 static const struct policy prefers = {
     .max_rows = 16, .max_wait_us = 2000, .preferred = {4, 8}, .n_preferred = 2};
+static const struct policy one = {
+    .max_rows = 16, .max_wait_us = 2000, .preferred = {1}, .n_preferred = 1};
 static const struct policy eager = {.max_rows = 16, .max_wait_us = 0};
 
 // Oldest queued at 10,000; earliest deadline at 50,000 where nothing else is said.
@@ -29,6 +31,7 @@ static const struct {
     {"the smaller when the larger is not filled", &prefers, 7, 50000, 0, 10000, 4, BATCH_PREFERRED,
      0},
     {"below every preferred size it waits", &prefers, 3, 50000, 0, 10000, 0, 0, 12000},
+    {"one row may be preferred", &one, 1, 50000, 0, 10000, 1, BATCH_PREFERRED, 0},
     {"full comes before preferred", &prefers, 16, 50000, 0, 10000, 16, BATCH_FULL, 0},
     {"a deadline that is near", &plain, 2, 10500, 0, 10500, 2, BATCH_DEADLINE, 0},
     {"less the time that it takes", &plain, 2, 11500, 1000, 10500, 2, BATCH_DEADLINE, 0},
