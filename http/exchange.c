@@ -2,6 +2,9 @@
 #include "base/pool.h"
 #include "http/conn.h"
 
+#define CONNECTION_OPTIONS 100 // each is compared with each field
+
+const char out_of_memory[] = "out of memory";
 _Thread_local char http_date[32];
 _Thread_local unsigned http_date_n;
 
@@ -251,13 +254,28 @@ static bool nominated(const struct exchange *ex, struct view name)
     return false;
 }
 
-void exchange_drop_hops(struct exchange *ex)
+static unsigned options_of(const struct http_header *h)
+{
+    unsigned n = 1;
+    if (!view_is(h->name, "connection"))
+        return 0;
+    for (size_t i = 0; i < h->value.n; i++)
+        n += h->value.p[i] == ',';
+    return n;
+}
+
+const char *exchange_drop_hops(struct exchange *ex)
 {
     bool any = false;
-    for (unsigned i = 0; i < ex->n_headers && !any; i++)
-        any = is_hop(ex->headers[i].name);
+    unsigned options = 0;
+    for (unsigned i = 0; i < ex->n_headers; i++) {
+        any |= is_hop(ex->headers[i].name);
+        options += options_of(&ex->headers[i]);
+    }
+    if (options > CONNECTION_OPTIONS)
+        return "connection: too many options";
     if (!any)
-        return;
+        return NULL;
     struct http_header *kept = arena_array(&ex->arena, ex->n_headers, sizeof(*kept));
     unsigned n = 0;
     for (unsigned i = 0; kept && i < ex->n_headers; i++) {
@@ -265,10 +283,11 @@ void exchange_drop_hops(struct exchange *ex)
             kept[n++] = ex->headers[i];
     }
     if (!kept)
-        return;
+        return out_of_memory;
     ex->headers = kept;
     ex->n_headers = n;
     ex->cap_headers = n;
+    return NULL;
 }
 
 bool content_length_of(struct view v, int64_t *out)

@@ -161,11 +161,12 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
     struct view length = exchange_header(ex, "content-length");
     if (!why && length.p && !content_length_of(length, &ex->body_left))
         why = "content-length: expected one decimal number";
+    if (!why)
+        why = exchange_drop_hops(ex);
     if (why) {
-        refuse(c, ex, status, why);
+        refuse(c, ex, why == out_of_memory ? 503 : status, why);
         return;
     }
-    exchange_drop_hops(ex);
     exchange_tell_head(ex);
     if (!ex->responded && ex->body_left > 0 && (uint64_t)ex->body_left > ex->max_body) {
         refuse(c, ex, 413, "body: larger than limits.max_body");

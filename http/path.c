@@ -117,7 +117,7 @@ const char *path_canonical(struct arena *a, struct view target, struct view *pat
     }
     char *out = arena_alloc(a, path_n + 1);
     if (!out)
-        return "out of memory";
+        return out_of_memory;
     if (is_plain(view_of(target.p, path_n))) {
         memcpy(out, target.p, path_n);
         *path = view_of(out, path_n);

@@ -132,6 +132,19 @@ bool http_conn_wants_read(const struct http_conn *c)
 
 // ---- octets out --------------------------------------------------------------------------------------
 
+// Nothing is live from now on: idle_timeout counts, or the short one while we drain.
+static void rest(struct http_conn *c, uint64_t now_us)
+{
+    c->idle_since_us = now_us;
+    if (c->draining && c->kind == CONN_H1 && c->limits->idle_timeout_us > DRAIN_IDLE_US)
+        c->idle_since_us += DRAIN_IDLE_US - c->limits->idle_timeout_us;
+}
+
+static bool is_resting(const struct http_conn *c)
+{
+    return c->idle_since_us > 0 && c->head_since_us == 0 && c->out.bytes == 0;
+}
+
 int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t now_us)
 {
     c->now_us = now_us;
@@ -151,6 +164,8 @@ void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us)
     c->now_us = now_us;
     out_sent(&c->out, n);
     c->sent_us = c->out.bytes > 0 ? now_us : 0;
+    if (c->out.bytes == 0 && c->idle_since_us > 0)
+        rest(c, now_us); // it rests since now, not since its answer was written
 }
 
 bool http_conn_done(const struct http_conn *c)
@@ -183,7 +198,7 @@ uint64_t http_conn_deadline(const struct http_conn *c)
         at = earlier(at, c->h1.ex->progress_us + l->body_timeout_us);
         at = earlier(at, c->rate_from_us + RATE_WINDOW_US);
     }
-    if (c->idle_since_us > 0 && c->head_since_us == 0)
+    if (is_resting(c))
         at = earlier(at, c->idle_since_us + l->idle_timeout_us);
     if (c->kind == CONN_H2 && c->n_live > 0)
         at = earlier(at, c->tick_us);
@@ -200,7 +215,7 @@ bool http_conn_midway(const struct http_conn *c)
 static void give_up(struct http_conn *c)
 {
     c->done = true;
-    c->head_since_us = c->idle_since_us = c->sent_us = c->h2_last_call_us = 0;
+    c->head_since_us = c->idle_since_us = c->h2_last_call_us = 0;
     c->tick_us = UINT64_MAX;
 }
 
@@ -233,6 +248,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
     if (c->sent_us > 0 && now_us >= c->sent_us + l->send_timeout_us) {
         give_up(c); // a reader that does not read: what it was owed goes with it
         drop_output(c);
+        c->sent_us = 0;
         return;
     }
     if (c->head_since_us > 0 && now_us >= c->head_since_us + l->header_timeout_us)
@@ -243,8 +259,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         if (silent || slow)
             h1_refuse(c, 408, "body: it did not come in time", now_us);
     }
-    if (c->idle_since_us > 0 && c->head_since_us == 0 &&
-        now_us >= c->idle_since_us + l->idle_timeout_us) {
+    if (is_resting(c) && now_us >= c->idle_since_us + l->idle_timeout_us) {
         c->idle_since_us = 0;
         if (c->kind == CONN_H2)
             h2_terminate(c, NGHTTP2_NO_ERROR);
