@@ -9,8 +9,9 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define GRACE_US 5000000 // how long a queue waits for a first or lost replica
-#define RETRY_AFTER_S 1  // told with 503
+// How long a queue waits for a lost replica: as long as a killed worker may be away. Then 503, at once.
+#define GRACE_US 2000000
+#define RETRY_AFTER_S 1 // told with 503
 #define QUEUE_BYTES (256 << 20)
 
 // ---- effects -----------------------------------------------------------------------------------------

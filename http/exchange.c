@@ -5,6 +5,8 @@
 #define CONNECTION_OPTIONS 100 // each is compared with each field
 
 const char out_of_memory[] = "out of memory";
+#define RATE_WINDOW_US 20000000
+
 _Thread_local char http_date[32];
 _Thread_local unsigned http_date_n;
 
@@ -80,7 +82,7 @@ struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, ui
     ex->ctx = c->ctx;
     ex->carrier = carrier;
     ex->scheme = c->secure ? VIEW("https") : VIEW("http");
-    ex->started_us = ex->progress_us = now_us;
+    ex->started_us = ex->progress_us = ex->rate_from_us = now_us;
     ex->max_body = c->limits->max_body;
     ex->refs = 1;
     ex->next = c->live;
@@ -332,6 +334,26 @@ bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *st
             return false;
     }
     return buffer_append(&ex->body, p, n);
+}
+
+uint64_t exchange_body_deadline(const struct exchange *ex, const struct http_limits *l)
+{
+    uint64_t silent = ex->progress_us + l->body_timeout_us;
+    uint64_t slow = ex->rate_from_us + RATE_WINDOW_US;
+    return silent < slow ? silent : slow;
+}
+
+bool exchange_body_is_slow(struct exchange *ex, const struct http_limits *l, uint64_t now_us)
+{
+    if (now_us >= ex->progress_us + l->body_timeout_us)
+        return true;
+    if (now_us < ex->rate_from_us + RATE_WINDOW_US)
+        return false;
+    if (ex->rate_bytes < (uint64_t)l->body_min_rate * (RATE_WINDOW_US / 1000000))
+        return true;
+    ex->rate_from_us = now_us;
+    ex->rate_bytes = 0;
+    return false;
 }
 
 // ---- answers -----------------------------------------------------------------------------------------

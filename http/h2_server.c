@@ -242,6 +242,7 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
     if (!ex)
         return 0;
     ex->progress_us = c->now_us;
+    ex->rate_bytes += n;
     if (!exchange_body(ex, p, n, &status)) {
         buffer_deinit(&ex->body);
         buffer_init(&ex->body);
@@ -621,7 +622,7 @@ void h2_tick(struct http_conn *c, uint64_t now_us)
         last_call(c);
     for (struct exchange *ex = c->live, *next; ex; ex = next) {
         next = ex->next;
-        if (!ex->whole_request && !ex->responded && now_us >= ex->progress_us + l->body_timeout_us)
+        if (!ex->whole_request && !ex->responded && exchange_body_is_slow(ex, l, now_us))
             refuse(c, ex, 408, "body: it did not come in time");
         else if (ex->responded && c->out.bytes == 0 &&
                  now_us >= ex->progress_us + l->stream_stall_us)

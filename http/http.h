@@ -100,9 +100,10 @@ struct exchange {
     int64_t charged;   // octets told to on_charge
     int64_t body_left; // HTTP/1: octets that are still to come; -1: chunked
     uint64_t
-        progress_us;    // last octet of the body, or last octet of the answer that a window let go
-    bool told;          // on_head was called
-    bool whole_request; // the body is complete
+        progress_us; // last octet of the body, or last octet of the answer that a window let go
+    uint64_t rate_from_us, rate_bytes; // of the body: minimum rate in windows of 20 s
+    bool told;                         // on_head was called
+    bool whole_request;                // the body is complete
     bool responded, discard, is_head, keep_alive, gone, sent_told;
     struct http_seg *out; // HTTP/2: the answer's segments, in the arena
     uint32_t n_out, out_at;

@@ -4,7 +4,6 @@
 #include "http/conn.h"
 
 #define PENDING_MAX (64u << 10)
-#define RATE_WINDOW_US 20000000
 #define DRAIN_IDLE_US 250000 // how long a resting connection stays open while we drain
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -194,10 +193,8 @@ uint64_t http_conn_deadline(const struct http_conn *c)
         at = earlier(at, c->head_since_us + l->header_timeout_us);
     if (c->sent_us > 0)
         at = earlier(at, c->sent_us + l->send_timeout_us);
-    if (reads_body(c)) {
-        at = earlier(at, c->h1.ex->progress_us + l->body_timeout_us);
-        at = earlier(at, c->rate_from_us + RATE_WINDOW_US);
-    }
+    if (reads_body(c))
+        at = earlier(at, exchange_body_deadline(c->h1.ex, l));
     if (is_resting(c))
         at = earlier(at, c->idle_since_us + l->idle_timeout_us);
     if (c->kind == CONN_H2 && c->n_live > 0)
@@ -230,17 +227,6 @@ static void on_slow_head(struct http_conn *c, uint64_t now_us)
     c->head_since_us = 0;
 }
 
-// The body's window of 20 s is over: enough of it must have come.
-static bool rate_is_fine(struct http_conn *c, uint64_t now_us)
-{
-    uint64_t want = (uint64_t)c->limits->body_min_rate * (RATE_WINDOW_US / 1000000);
-    if (c->rate_bytes < want)
-        return false;
-    c->rate_from_us = now_us;
-    c->rate_bytes = 0;
-    return true;
-}
-
 void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
 {
     const struct http_limits *l = c->limits;
@@ -253,12 +239,8 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
     }
     if (c->head_since_us > 0 && now_us >= c->head_since_us + l->header_timeout_us)
         on_slow_head(c, now_us);
-    if (reads_body(c)) {
-        bool silent = now_us >= c->h1.ex->progress_us + l->body_timeout_us;
-        bool slow = now_us >= c->rate_from_us + RATE_WINDOW_US && !rate_is_fine(c, now_us);
-        if (silent || slow)
-            h1_refuse(c, 408, "body: it did not come in time", now_us);
-    }
+    if (reads_body(c) && exchange_body_is_slow(c->h1.ex, l, now_us))
+        h1_refuse(c, 408, "body: it did not come in time", now_us);
     if (is_resting(c) && now_us >= c->idle_since_us + l->idle_timeout_us) {
         c->idle_since_us = 0;
         if (c->kind == CONN_H2)

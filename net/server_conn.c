@@ -22,6 +22,7 @@ struct conn {
     bool closing;
     int fd; // until sock_init
     uint64_t accepted_us;
+    uint64_t full_us; // the socket has taken nothing since; 0: it takes what comes
     void *user;
     union {
         struct sockaddr sa;
@@ -63,13 +64,21 @@ static void conn_close(struct conn *c)
     server_resume(p);
 }
 
+// A reader that does not read (row 78). The HTTP room gives its answers up at about the same moment, but a full
+// socket flushes no more: its end has to come from here, whatever waits in it (a TLS record, say).
+static uint64_t full_deadline(const struct conn *c)
+{
+    return c->full_us ? c->full_us + c->part->server->c.limits->send_timeout_us : UINT64_MAX;
+}
+
 // Timers are lazy: one that is too early asks again, so that most moves of a deadline cost nothing.
 static void rearm(struct conn *c)
 {
     struct loop *l = c->part->loop;
     if (c->state != CONN_OPEN)
         return;
-    uint64_t at = http_conn_deadline(c->http);
+    uint64_t at = http_conn_deadline(c->http), full = full_deadline(c);
+    at = full < at ? full : at;
     if (at != UINT64_MAX && (!wheel_is_set(&c->timer) || at < c->timer.at_us))
         wheel_set(loop_wheel(l), &c->timer, at);
 }
@@ -80,6 +89,11 @@ static void on_timer(struct wheel_timer *t, uint64_t now_us)
     if (c->state == CONN_HANDSHAKE)
         COUNT(c->part, tls_failed, 1);
     if (c->state != CONN_OPEN) {
+        conn_close(c);
+        return;
+    }
+    if (full_deadline(c) <= now_us) {
+        sock_abandon(&c->sock);
         conn_close(c);
         return;
     }
@@ -130,7 +144,8 @@ static bool wants_read(struct sock *s)
 static bool expects_more(struct sock *s)
 {
     struct conn *c = conn_of(s);
-    return c->state != CONN_OPEN || http_conn_midway(c->http);
+    // Nobody is owed an answer: no write of ours would meet the reset that may lie behind these octets.
+    return c->state != CONN_OPEN || http_conn_midway(c->http) || http_conn_live(c->http) == 0;
 }
 
 static void on_eof(struct sock *s)
@@ -160,7 +175,9 @@ static int gather(struct sock *s, struct iovec *iov, int max)
 
 static void sent(struct sock *s, size_t n)
 {
-    http_conn_sent(conn_of(s)->http, n, loop_now_us(s->loop));
+    struct conn *c = conn_of(s);
+    c->full_us = 0;
+    http_conn_sent(c->http, n, loop_now_us(s->loop));
 }
 
 static void on_flushed(struct sock *s, bool drained)
@@ -168,6 +185,10 @@ static void on_flushed(struct sock *s, bool drained)
     struct conn *c = conn_of(s);
     if (c->state != CONN_OPEN)
         return;
+    if (s->writable)
+        c->full_us = 0;
+    else if (c->full_us == 0)
+        c->full_us = loop_now_us(s->loop);
     bool done = http_conn_done(c->http) || (s->eof && http_conn_live(c->http) == 0);
     if (drained && done) {
         if (s->eof) {

@@ -43,6 +43,17 @@ def wait_for(condition, timeout=10.0, what="condition"):
         time.sleep(0.01)
 
 
+def best_of(measure, bound, tries=5):
+    """A bound in seconds that the product owes and a busy machine may miss now and then: one of a few tries keeps
+    it, or all that were taken stand in the failure."""
+    taken = []
+    for _ in range(tries):
+        taken.append(measure())
+        if taken[-1] < bound:
+            return
+    raise AssertionError(f"never within {bound} s: {taken}")
+
+
 class Program:
     """A child with its standard error read line by line; JSON lines are events."""
 

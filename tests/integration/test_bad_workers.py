@@ -1,4 +1,5 @@
 """Workers that answer wrongly, late, never, or with something that is no answer: what the client is told."""
+import contextlib
 import json
 import pathlib
 import struct
@@ -306,6 +307,71 @@ def test_frames_that_are_no_answer(tmp_path, how, allowed):
         assert answer.status_code != 200 or is_right(answer)
         good.set()
         wait_for(lambda: is_right(ask(sluice, "good")), 20, "a good answer")
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 0)
+        assert len(sluice.find("ready")) == 1
+
+
+def test_a_worker_that_hangs_loses_its_connection(tmp_path):
+    """504 at the deadline, told by our own clock; the connection is replaced, and by the next one it is served."""
+    hanging = {1, 2}  # the first connection of each loop
+
+    def talk(s, n):
+        speak_h2(lambda *call: False if n in hanging else answer_well(*call))(s, n)
+
+    with RawWorker(talk) as raw, gateway_before(tmp_path, raw, health='interval = "60s" timeout = "60s" failures = 3') as sluice:
+        sluice.wait_model("good")
+        wait_for(lambda: raw.connections == 2)
+        answer = ask(sluice, "good", timeout_us=300000)
+        assert answer.status_code == 504, answer.text
+        total_ms = float(answer.headers["server-timing"].rsplit("=", 1)[1])
+        assert 300 <= total_ms < 2000, total_ms
+        wait_for(lambda: raw.connections > 2, what="another connection")
+        hanging.clear()
+        wait_for(lambda: is_right(ask(sluice, "good", timeout_us=2000000)), 30, "a good answer")
+        assert sluice.metric("sluice_events_total", event="suspect") >= 1
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 0)
+
+
+def frames_of_an_answer(stream, octets):
+    """By hand: for a stream that h2 knows to be closed."""
+    frame = lambda kind, flags, payload: struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+    field = lambda name, value: b"\x10" + bytes([len(name)]) + name + bytes([len(value)]) + value
+    head = b"\x88" + field(b"content-type", b"application/grpc")
+    return frame(1, 4, head) + frame(0, 0, message(octets)) + frame(1, 5, field(b"grpc-status", b"0"))
+
+
+def told_504(sluice):
+    return ask(sluice, "good", [100, 100], timeout_us=300000).status_code in (504, 503)
+
+
+def leaves(sluice):
+    with contextlib.suppress(httpx.TimeoutException):
+        httpx.post(f"{sluice.url}/v2/models/good/infer", content=body([100, 100]), timeout=0.3)
+    return True
+
+
+@pytest.mark.parametrize("ends", [told_504, leaves])
+def test_answers_that_come_late(tmp_path, ends):
+    """After the deadline, or when the client has left, and twice: nobody else is given that answer."""
+    late = []
+
+    def on_infer(s, c, stream, octets):
+        if len(late) < 3:
+            late.append((s, stream, octets))
+            return
+        for then, old, answer in late:  # on a connection that has been replaced, or on a stream that was reset
+            with contextlib.suppress(OSError):
+                then.sendall(frames_of_an_answer(old, answer) * 2)
+        answer_well(s, c, stream, octets)
+
+    with RawWorker(speak_h2(on_infer)) as raw, gateway_before(tmp_path, raw) as sluice:
+        sluice.wait_model("good")
+        while len(late) < 3:
+            assert ends(sluice)
+        connections = raw.connections
+        for i in range(20):
+            wait_for(lambda i=i: is_right(ask(sluice, "good", [i, i]), [i, i]))
+        assert ends == told_504 or raw.connections == connections == 2  # those streams were ours to end
         wait_for(lambda: sluice.metric("sluice_in_flight") == 0)
         assert len(sluice.find("ready")) == 1
 

@@ -406,6 +406,50 @@ static void slow_reader_gets_all_and_holds_nobody(void **state)
     end();
 }
 
+// Row 78. Its socket stays full: no octet leaves any more, so nobody but the clock can end it.
+static void never_reads(SSL_CTX *ctx)
+{
+    int fd = dial();
+    SSL *ssl = NULL;
+    EVENTUALLY(stats().conns == 1);
+    if (ctx) {
+        ssl = SSL_new(ctx);
+        SSL_set_fd(ssl, fd);
+        assert_int_equal(SSL_connect(ssl), 1);
+        assert_int_equal(SSL_write(ssl, "big 31457280\n", 13), 13);
+    } else {
+        assert_int_equal(send(fd, "big 31457280\n", 13, 0), 13);
+    }
+    EVENTUALLY(stats().conns == 0);
+    SSL_free(ssl);
+    close(fd);
+}
+
+static void reader_that_never_reads_is_cut(void **state)
+{
+    limits.send_timeout_us = 300000;
+    begin("127.0.0.1:0", 0, 0);
+    never_reads(NULL);
+    end();
+}
+
+static void reader_of_tls_that_never_reads_is_cut(void **state)
+{
+    static struct pem pem;
+    char err[TLS_ERROR];
+    pem_make(&pem, "a.example", -60, 3600);
+    tls = tls_server_new_mem(view_str(pem.cert), view_str(pem.key), NULL, 2, err);
+    assert_non_null(tls);
+    limits.send_timeout_us = 300000;
+    begin("127.0.0.1:0", 0, 0);
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    never_reads(ctx);
+    SSL_CTX_free(ctx);
+    end();
+    tls_server_free(tls);
+    tls = NULL;
+}
+
 static void address_has_its_share(void **state)
 {
     begin("127.0.0.1:0", 0, 4);
@@ -633,6 +677,8 @@ int main(void)
         TEST(end_is_orderly_while_the_client_still_sends),
         TEST(lingering_ends),
         TEST(slow_reader_gets_all_and_holds_nobody),
+        TEST(reader_that_never_reads_is_cut),
+        TEST(reader_of_tls_that_never_reads_is_cut),
         TEST(address_has_its_share),
         TEST(at_the_bound_accept_waits),
         TEST(out_of_descriptors_accept_rests_and_recovers),
