@@ -1,6 +1,7 @@
 #include "net/server_conn.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include <sys/socket.h>
 #include <unistd.h>
 
 // What a client still sends is read and thrown away this long, so that no reset destroys our last words
@@ -8,7 +9,8 @@
 #define LINGER_US 1000000
 
 /*   accepted ──sock_start──► HANDSHAKE ──on_open──► OPEN ──http done──► LINGER ──FIN, time──► freed
- *                                └─ error, header_timeout, cut: freed from any of them ─┘          */
+ *                                └─ error, header_timeout, cut: freed from any of them ─┘
+ * OPEN also ends without LINGER when http is done and the socket stays full: nobody reads our last words. */
 enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_LINGER };
 
 struct conn {
@@ -22,6 +24,7 @@ struct conn {
     bool closing;
     int fd; // until sock_init
     uint64_t accepted_us;
+    uint64_t stuck_us; // until when the socket may hold what http is done with; 0: it holds nothing
     void *user;
     union {
         struct sockaddr sa;
@@ -63,6 +66,15 @@ static void conn_close(struct conn *c)
     server_resume(p);
 }
 
+// The peer does not take its answer: what the kernel holds of it goes as well, or it would for minutes ask
+// a closed window whether it has opened.
+static void conn_reset(struct conn *c)
+{
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(c->sock.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    conn_close(c);
+}
+
 // Timers are lazy: one that is too early asks again, so that most moves of a deadline cost nothing.
 static void rearm(struct conn *c)
 {
@@ -70,8 +82,18 @@ static void rearm(struct conn *c)
     if (c->state != CONN_OPEN)
         return;
     uint64_t at = http_conn_deadline(c->http);
+    if (c->stuck_us && c->stuck_us < at)
+        at = c->stuck_us;
     if (at != UINT64_MAX && (!wheel_is_set(&c->timer) || at < c->timer.at_us))
         wheel_set(loop_wheel(l), &c->timer, at);
+}
+
+// http is done and has given all it had; a full socket (over TLS: a sealed record) holds the rest.
+static bool is_stuck(struct conn *c)
+{
+    struct iovec iov;
+    return !c->sock.writable && http_conn_done(c->http) &&
+           http_conn_gather(c->http, &iov, 1, loop_now_us(c->part->loop)) == 0;
 }
 
 static void on_timer(struct wheel_timer *t, uint64_t now_us)
@@ -85,7 +107,15 @@ static void on_timer(struct wheel_timer *t, uint64_t now_us)
     }
     if (http_conn_deadline(c->http) <= now_us) {
         http_conn_on_timer(c->http, now_us);
+        if (is_stuck(c)) { // given up: no edge will come that could end it
+            conn_reset(c);
+            return;
+        }
         sock_flush(&c->sock); // its end may follow in on_flushed
+    }
+    if (c->stuck_us && c->stuck_us <= now_us) {
+        conn_reset(c);
+        return;
     }
     rearm(c);
 }
@@ -180,6 +210,8 @@ static void on_flushed(struct sock *s, bool drained)
         sock_resume(s);
         return;
     }
+    if (c->stuck_us == 0 && is_stuck(c))
+        c->stuck_us = loop_now_us(s->loop) + c->part->server->c.limits->send_timeout_us;
     rearm(c);
     if (s->readable && !s->eof && http_conn_wants_read(c->http))
         sock_resume(s);
