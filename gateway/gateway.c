@@ -178,6 +178,9 @@ static bool watch_all(struct gateway *g)
     g->usr1_event = watch(g, SIGUSR1, EV_SIGNAL | EV_PERSIST, on_usr1);
     if (!g->term_event || !g->usr1_event)
         return false;
+    sigset_t none; // what came since the fork has waited for us
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
     if (g->boot->keeper_fd >= 0)
         g->keeper_event = watch(g, g->boot->keeper_fd, EV_READ | EV_PERSIST, on_keeper);
     if (g->boot->liveness_fd >= 0)
