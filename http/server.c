@@ -77,6 +77,8 @@ static void recv_fresh(struct http_conn *c, const uint8_t *p, size_t n, uint64_t
     }
     if (!whole)
         h1_init(c);
+    else if (c->draining) // it came while we drain, and was told before we knew its language
+        h2_drain(c);
     http_conn_recv(c, head, head_n, now_us);
     if (n > k)
         http_conn_recv(c, p + k, n - k, now_us);

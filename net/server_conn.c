@@ -8,7 +8,8 @@
 #define LINGER_US 1000000
 
 /*   accepted ──sock_start──► HANDSHAKE ──on_open──► OPEN ──http done──► LINGER ──FIN, time──► freed
- *                                └─ error, header_timeout, cut: freed from any of them ─┘          */
+ *                                └─ error, header_timeout, cut: freed from any of them ─┘
+ * OPEN also ends without LINGER when the socket stays full: nobody reads our last words. */
 enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_LINGER };
 
 struct conn {

@@ -166,6 +166,7 @@ def configuration(
     log=None,
     health='interval = "100ms" timeout = "1s" failures = 2',
     address="127.0.0.1:0",
+    drain_delay="0",
 ):
     """Writes a gateway.conf and gives its path."""
     if addresses:
@@ -176,7 +177,7 @@ def configuration(
     (directory / "token").write_text("open sesame, please\n")
     text = f"""
 loops = {loops}
-drain_delay = 0
+drain_delay = {drain_delay}
 runtime_dir = "{tempfile.gettempdir()}"
 {top}
 listen "public" {{ address = "{address}" {listen} }}
