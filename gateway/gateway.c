@@ -101,7 +101,8 @@ static void drain(struct gateway *g, const char *why)
     GATEWAY_EVENT(g, NULL, LOG_INFO, "draining", LOG_CSTR("why", why),
                   LOG_I("delay_ms", g->config->drain_delay_us / 1000),
                   LOG_I("timeout_ms", g->config->drain_timeout_us / 1000));
-    each_server(g, server_drain);
+    for (unsigned i = 0; i < g->config->listen_count; i++)
+        server_drain(g->fronts[i].server, &g->main, now_us + g->config->drain_delay_us);
     wheel_set(loop_wheel(&g->main), &g->drain_timer, now_us + g->config->drain_delay_us);
 }
 

@@ -46,6 +46,7 @@ struct http_conn {
     uint64_t accepted_us;
     uint64_t head_since_us; // first octet of the head at hand (or accept); 0: between requests
     uint64_t idle_since_us; // since when nothing is live; 0: something is
+    uint64_t rest_until_us; // HTTP/1.1 while draining: how long it may rest
     uint64_t sent_us;       // last progress of the output while something waits; 0: nothing waits
     uint64_t tick_us;       // HTTP/2: next look at the streams
     uint64_t now_us;        // of the call at hand, for callbacks of nghttp2

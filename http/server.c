@@ -4,7 +4,7 @@
 #include "http/conn.h"
 
 #define PENDING_MAX (64u << 10)
-#define DRAIN_IDLE_US 250000 // how long a resting connection stays open while we drain
+#define DRAIN_IDLE_US 250000 // how long a resting connection stays open when we serve no more
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -133,12 +133,25 @@ bool http_conn_wants_read(const struct http_conn *c)
 
 // ---- octets out --------------------------------------------------------------------------------------
 
-// Nothing is live from now on: idle_timeout counts, or the short one while we drain.
+// Nothing is live from now on.
 static void rest(struct http_conn *c, uint64_t now_us)
 {
     c->idle_since_us = now_us;
-    if (c->draining && c->kind == CONN_H1 && c->limits->idle_timeout_us > DRAIN_IDLE_US)
-        c->idle_since_us += DRAIN_IDLE_US - c->limits->idle_timeout_us;
+    if (c->rest_until_us < now_us + DRAIN_IDLE_US)
+        c->rest_until_us = now_us + DRAIN_IDLE_US;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+// HTTP/1.1 cannot tell a client that rests to go away: while we drain it stays until we serve no more, and a
+// moment longer, since a request may be on its way.
+static uint64_t rest_deadline(const struct http_conn *c)
+{
+    uint64_t at = c->idle_since_us + c->limits->idle_timeout_us;
+    return c->draining && c->kind == CONN_H1 ? earlier(at, c->rest_until_us) : at;
 }
 
 static bool is_resting(const struct http_conn *c)
@@ -176,11 +189,6 @@ bool http_conn_done(const struct http_conn *c)
 
 // ---- deadlines ---------------------------------------------------------------------------------------
 
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static bool reads_body(const struct http_conn *c)
 {
     return c->kind == CONN_H1 && c->h1.ex && !c->h1.ex->whole_request && c->h1.state >= H1_BODY &&
@@ -198,7 +206,7 @@ uint64_t http_conn_deadline(const struct http_conn *c)
     if (reads_body(c))
         at = earlier(at, exchange_body_deadline(c->h1.ex, l));
     if (is_resting(c))
-        at = earlier(at, c->idle_since_us + l->idle_timeout_us);
+        at = earlier(at, rest_deadline(c));
     if (c->kind == CONN_H2 && c->n_live > 0)
         at = earlier(at, c->tick_us);
     if (c->kind == CONN_H2 && c->h2_last_call_us > 0)
@@ -243,7 +251,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         on_slow_head(c, now_us);
     if (reads_body(c) && exchange_body_is_slow(c->h1.ex, l, now_us))
         h1_refuse(c, 408, "body: it did not come in time", now_us);
-    if (is_resting(c) && now_us >= c->idle_since_us + l->idle_timeout_us) {
+    if (is_resting(c) && now_us >= rest_deadline(c)) {
         c->idle_since_us = 0;
         if (c->kind == CONN_H2)
             h2_terminate(c, NGHTTP2_NO_ERROR);
@@ -255,16 +263,13 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         h2_tick(c, now_us);
 }
 
-void http_conn_drain(struct http_conn *c, uint64_t now_us)
+void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_us)
 {
     c->now_us = now_us;
     c->draining = true;
+    c->rest_until_us = serve_until_us + DRAIN_IDLE_US;
     if (c->kind == CONN_H2)
         h2_drain(c);
-    else if (c->idle_since_us > 0 &&
-             now_us + DRAIN_IDLE_US < c->idle_since_us + c->limits->idle_timeout_us)
-        c->idle_since_us =
-            now_us + DRAIN_IDLE_US - c->limits->idle_timeout_us; // a request may be on its way
     else if (c->kind == CONN_H1 && c->h1.ex)
         c->h1.ex->keep_alive = false;
 }

@@ -123,7 +123,8 @@ static void on_open(struct sock *s)
     c->state = CONN_OPEN;
     http_conn_set_user(c->http, c);
     if (c->part->draining)
-        http_conn_drain(c->http, loop_now_us(s->loop));
+        http_conn_drain(c->http, atomic_load(&c->part->server->serve_until_us),
+                        loop_now_us(s->loop));
     rearm(c);
 }
 
@@ -288,7 +289,7 @@ void server_conn_drain(struct part *p)
     for (struct conn *c = p->conns; c; c = c->next) {
         if (c->state != CONN_OPEN)
             continue;
-        http_conn_drain(c->http, now_us);
+        http_conn_drain(c->http, atomic_load(&p->server->serve_until_us), now_us);
         sock_flush(&c->sock); // the connection itself ends in the flush, not here
     }
 }

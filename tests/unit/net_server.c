@@ -140,7 +140,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
     c->deadline_us = UINT64_MAX;
 }
 
-void http_conn_drain(struct http_conn *c, uint64_t now_us)
+void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_us)
 {
     c->done = true; // whatever has been answered goes first
 }
@@ -608,7 +608,7 @@ static void drain_ends_gracefully(void **state)
         assert_true(talks(fd[i]));
     }
     assert_false(server_idle(server));
-    server_drain(server, NULL);
+    server_drain(server, NULL, 0);
     for (int i = 0; i < 6; i++) {
         assert_true(closed(fd[i]));
         close(fd[i]);
