@@ -15,8 +15,6 @@ static inline const char *lane_integer(const char **p, const char *end, bool is_
         return "not a number";
     if (*at == '0' && end - at > 1 && num_is_digit(at[1]))
         return "not a number";
-    const char *range =
-        is_signed ? "number is out of range for INT64" : "number is out of range for UINT64";
     uint64_t v = 0;
     bool over = false;
     for (; at < end && num_is_digit(*at); at++) {
@@ -24,43 +22,82 @@ static inline const char *lane_integer(const char **p, const char *end, bool is_
         over |= __builtin_add_overflow(v, (uint64_t)(*at - '0'), &v);
     }
     if (at < end && (*at == '.' || (*at | 0x20) == 'e'))
-        return is_signed ? "expected an integer for INT64" : "expected an integer for UINT64";
+        return "expected an integer";
     if (over || v > (is_signed ? (uint64_t)INT64_MAX + negative : negative ? 0 : UINT64_MAX))
-        return range;
+        return "number is out of range";
     v = negative ? -v : v;
     memcpy(out, &v, sizeof(v));
     *p = at;
     return NULL;
 }
 
-// Pictures, token ids and counts: an integer of one to three digits, with a comma or a bracket behind it,
-// is exact as it stands. False: it is something else, or the text ends here; *p is where it was.
-static inline bool lane_small(const char **p, const char *end, uint32_t *value)
+// Pictures, token ids and counts: one to seven digits, with a comma or a bracket behind them, are an integer
+// that every lane holds exactly. The octets at p[0..8) are there. Returns how many digits; 0: it is something
+// else (a sign, a fraction, white space, a leading zero, a longer number).
+static inline unsigned lane_short(const char *p, uint32_t *value)
 {
-    const char *at = *p;
-    if (end - at < 4)
-        return false;
-    uint32_t v = (uint32_t)(*at++ - '0');
-    if (v > 9)
-        return false;
-    for (int i = 0; i < 2 && v != 0 && num_is_digit(*at); i++)
-        v = v * 10 + (uint32_t)(*at++ - '0');
-    if (*at != ',' && *at != ']')
-        return false;
-    *p = at;
-    *value = v;
-    return true;
+    uint32_t first = (uint32_t)(p[0] - '0');
+    if (first <= 9 &&
+        (p[1] == ',' || p[1] == ']')) { // half of a picture: no wait for the word's count
+        *value = first;
+        return 1;
+    }
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    const uint64_t ones = 0x0101010101010101, high = 0x8080808080808080;
+    uint64_t x;
+    memcpy(&x, p, sizeof(x));
+    x ^= ones * '0'; // digits are 0..9 now, and nothing else is
+    uint64_t others = ((x + ones * (0x7f - 9)) | x) & high; // a carry comes from one of them only
+    unsigned n = (unsigned)__builtin_ctzll(others | (uint64_t)1 << 63) / 8;
+    if (n == 0 || (p[n] != ',' && p[n] != ']') || (p[0] == '0' && n > 1))
+        return 0;
+    x <<= 64 - 8 * n; // zeros in front: pairs, fours, all of them
+    x = (x * 10 + (x >> 8)) & 0x00ff00ff00ff00ff;
+    x = (x * 100 + (x >> 16)) & 0x0000ffff0000ffff;
+    *value = (uint32_t)(x * 10000 + (x >> 32));
+    return n;
+#else
+    return 0;
+#endif
+}
+
+static inline void lane_put(enum lane lane, void *out, size_t i, uint32_t v)
+{
+    switch (lane) {
+    case LANE_F32:
+        ((float *)out)[i] = (float)v;
+        break;
+    case LANE_F64:
+        ((double *)out)[i] = v;
+        break;
+    case LANE_I64:
+    case LANE_U64:
+        ((uint64_t *)out)[i] = v;
+        break;
+    }
+}
+
+// As many short numbers as stand in a row behind p, each after a comma and perhaps a space (Python's way);
+// the first becomes out[*i]. Returns where the last one ends.
+static inline const char *lane_shorts(enum lane lane, const char *p, const char *end, void *out,
+                                      size_t *i, size_t max)
+{
+    uint32_t v;
+    while (*i < max && end - p >= 10 && *p == ',') {
+        const char *q = p + 1 + (p[1] == ' ');
+        unsigned n = lane_short(q, &v);
+        if (n == 0)
+            break;
+        lane_put(lane, out, (*i)++, v);
+        p = q + n;
+    }
+    return p;
 }
 
 // Reads the number at *p, moves *p past it. Returns what is wrong, or NULL.
 static inline __attribute__((always_inline)) const char *lane_number(enum lane lane, const char **p,
                                                                      const char *end, void *out)
 {
-    uint32_t small;
-    if (lane == LANE_F32 && lane_small(p, end, &small)) {
-        *(float *)out = (float)small;
-        return NULL;
-    }
     const char *limit = end - *p > JSON_MAX_NUMBER + 1 ? *p + JSON_MAX_NUMBER + 1 : end;
     const char *begin = *p;
     if (lane == LANE_I64 || lane == LANE_U64) {
@@ -73,8 +110,7 @@ static inline __attribute__((always_inline)) const char *lane_number(enum lane l
         if (!after)
             return "not a number";
         if (!(lane == LANE_F32 ? num_to_f32(&d, out) : num_to_f64(&d, out)))
-            return lane == LANE_F32 ? "number is out of range for FP32"
-                                    : "number is out of range for FP64";
+            return "number is out of range";
         *p = after;
     }
     return *p - begin > JSON_MAX_NUMBER ? "number is longer than 400 characters" : NULL;
@@ -109,7 +145,7 @@ run(enum lane lane, struct json_reader *r, void *out, size_t max, size_t *n)
         return json_fail(r, "expected an array of numbers");
     const char *p = r->at, *end = r->end;
     bool first = r->expect == EXPECT_FIRST_VALUE;
-    for (size_t i = 0;; i++) {
+    for (size_t i = 0;;) {
         p = json_space(p, end);
         if (p < end && *p == ']') {
             r->at = p + 1;
@@ -141,11 +177,15 @@ run(enum lane lane, struct json_reader *r, void *out, size_t max, size_t *n)
             r->token_at = (size_t)(p - r->start);
             return lane_other(r);
         }
+        const char *number = p;
         const char *what = lane_number(lane, &p, end, (char *)out + i * size);
         if (what) {
             *n = i;
             return json_error(r, p, what);
         }
+        i++;
+        if (p - number <= 7) // where one is short, others are
+            p = lane_shorts(lane, p, end, out, &i, max);
     }
 }
 

@@ -62,24 +62,63 @@ shortest(uint64_t c, int q, bool lower_near, uint64_t (*scale)(struct num_pow10,
     return (struct decimal){s + (v > middle || (v == middle && (s & 1))), k};
 }
 
+// How many digits: log10(2) times the bits, one too many where v is below that power.
 static unsigned digit_count(uint64_t v)
 {
-    unsigned n = 1;
-    for (; v >= 10000; v /= 10000)
-        n += 4;
-    return n + (v >= 10) + (v >= 100) + (v >= 1000);
+    static const uint64_t least[] = {0,
+                                     1,
+                                     10,
+                                     100,
+                                     1000,
+                                     10000,
+                                     100000,
+                                     1000000,
+                                     10000000,
+                                     100000000,
+                                     1000000000,
+                                     10000000000,
+                                     100000000000,
+                                     1000000000000,
+                                     10000000000000,
+                                     100000000000000,
+                                     1000000000000000,
+                                     10000000000000000,
+                                     100000000000000000,
+                                     1000000000000000000,
+                                     10000000000000000000u};
+    unsigned n = ((unsigned)(64 - __builtin_clzll(v | 1)) * 1233 >> 12) + 1;
+    return n - (v < least[n]) + (v == 0);
+}
+
+// Eight digits of v < 10^8, leading zeros too: halves, quarters and eighths side by side in one word. Each
+// division is a product with the reciprocal, rounded up, that is exact for as many digits as are left.
+static inline uint64_t eight_digits(uint32_t v)
+{
+    uint64_t x = v / 10000 | (uint64_t)(v % 10000) << 32;
+    uint64_t hundreds = (x * 10486 >> 20) & 0x0000007f0000007f;
+    x = hundreds | (x - 100 * hundreds) << 16;
+    uint64_t tens = (x * 103 >> 10) & 0x000f000f000f000f;
+    return (tens | (x - 10 * tens) << 8) + 0x3030303030303030;
 }
 
 // Exactly n digits.
 static void put_digits(char *out, uint64_t v, unsigned n)
 {
-    while (n >= 2) {
+    for (; n >= 8; v /= 100000000) {
+        uint64_t eight = eight_digits((uint32_t)(v % 100000000));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        eight = __builtin_bswap64(eight);
+#endif
+        n -= 8;
+        memcpy(out + n, &eight, sizeof(eight));
+    }
+    uint32_t rest = (uint32_t)v;
+    for (; n >= 2; rest /= 100) {
         n -= 2;
-        memcpy(out + n, pairs + 2 * (v % 100), 2);
-        v /= 100;
+        memcpy(out + n, pairs + 2 * (rest % 100), 2);
     }
     if (n)
-        *out = (char)('0' + v);
+        *out = (char)('0' + rest);
 }
 
 unsigned num_print_u64(char *out, uint64_t v)
@@ -95,6 +134,27 @@ unsigned num_print_i64(char *out, int64_t v)
         return num_print_u64(out, (uint64_t)v);
     *out = '-';
     return 1 + num_print_u64(out + 1, -(uint64_t)v);
+}
+
+// Eight nibbles, each in an octet of its own, to digits: those above 9 are the ones that six more carry over.
+static uint64_t hex_digits(uint32_t v)
+{
+    const uint64_t ones = 0x0101010101010101;
+    uint64_t x = __builtin_bswap32(v);
+    x = (x | x << 16) & 0x0000ffff0000ffff;
+    x = (x | x << 8) & 0x00ff00ff00ff00ff;
+    x = ((x & 0x00f000f000f000f0) >> 4) | (x & 0x000f000f000f000f) << 8;
+    return x + ones * '0' + ((x + ones * 6) >> 4 & ones) * ('a' - '0' - 10);
+}
+
+void num_print_hex(char out[16], uint64_t v)
+{
+    uint64_t half[2] = {hex_digits((uint32_t)(v >> 32)), hex_digits((uint32_t)v)};
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    half[0] = __builtin_bswap64(half[0]);
+    half[1] = __builtin_bswap64(half[1]);
+#endif
+    memcpy(out, half, sizeof(half));
 }
 
 static unsigned put_exponential(char *out, uint64_t digits, unsigned n, int exponent)

@@ -9,10 +9,12 @@
 #include <stdint.h>
 
 #define ACCESS_FIELD_MAX 1024 // octets: log injection, row 133
+#define ACCESS_WORD_MAX 32    // octets of a word of our own (protocol, source, reason, outcome)
 
 struct access_entry {
     uint64_t wall_us; // of the end, since 1970
     struct view request_id, method, path, model, version;
+    // Words of our own: no octet of them needs an escape.
     const char *protocol; // "http/1.1", "h2", "grpc"
     const char *source;   // "model", NULL when no model answered
     const char *reason;   // why the batch went, NULL without one

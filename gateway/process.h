@@ -57,6 +57,7 @@ struct gateway {
 
     // main thread only
     enum gateway_phase phase;
+    unsigned terms; // SIGTERMs that came
     int exit_status;
     struct wheel_timer drain_timer;
     uint64_t drain_until_us;

@@ -26,11 +26,12 @@ struct h1 {
     struct buffer line;    // of a line that is not whole yet
     struct buffer pending; // pipelined octets behind the request at hand
     struct exchange *ex;   // the request at hand; NULL between requests
+    uint64_t started_us;   // first octet of the request at hand
     uint64_t chunk_left;
     uint64_t chunks, overhead; // of this body: framing octets
     uint32_t trailer_bytes;
     bool saw_host, saw_length, saw_coding, expect_continue, close_asked, keep_asked;
-    bool parsing; // we are inside the parser: respond must not go on by itself
+    bool parsing; // inside on_head: what becomes of the body is decided after it
 };
 
 struct http_conn {
@@ -45,6 +46,7 @@ struct http_conn {
     uint64_t accepted_us;
     uint64_t head_since_us; // first octet of the head at hand (or accept); 0: between requests
     uint64_t idle_since_us; // since when nothing is live; 0: something is
+    uint64_t rest_until_us; // HTTP/1.1 while draining: how long it may rest
     uint64_t sent_us;       // last progress of the output while something waits; 0: nothing waits
     uint64_t tick_us;       // HTTP/2: next look at the streams
     uint64_t now_us;        // of the call at hand, for callbacks of nghttp2
@@ -60,12 +62,14 @@ struct http_conn {
 };
 
 // ---- exchange.c
+// Where a text says what is wrong with a request: this one is about us. Known by its address.
+extern const char out_of_memory[];
 struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, uint64_t now_us);
 enum field_result { FIELD_OK, FIELD_TOO_MANY, FIELD_NO_MEMORY };
 // Accounts for and copies one field; name is lowered.
 enum field_result exchange_add_field(struct exchange *ex, struct view name, struct view value);
-// Removes hop-by-hop fields and those that Connection nominates. false: the request is malformed.
-void exchange_drop_hops(struct exchange *ex);
+// Removes hop-by-hop fields and those that Connection nominates. NULL, or what is wrong.
+const char *exchange_drop_hops(struct exchange *ex);
 // Body octets: false: too large or refused; *status says 413 or 503.
 bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *status);
 void exchange_tell_head(struct exchange *ex);

@@ -1,7 +1,10 @@
 #include "base/check.h"
-#include "base/mem.h"
+#include "base/pool.h"
 #include "http/conn.h"
 
+#define CONNECTION_OPTIONS 100 // each is compared with each field
+
+const char out_of_memory[] = "out of memory";
 #define RATE_WINDOW_US 20000000
 
 _Thread_local char http_date[32];
@@ -68,7 +71,7 @@ const char *http_reason(unsigned status)
 
 struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, uint64_t now_us)
 {
-    struct exchange *ex = mem_alloc(sizeof(*ex));
+    struct exchange *ex = pool_alloc(sizeof(*ex));
     if (!ex)
         return NULL;
     memset(ex, 0, sizeof(*ex));
@@ -110,7 +113,7 @@ void exchange_unref(struct exchange *ex)
     }
     buffer_deinit(&ex->body);
     arena_deinit(&ex->arena);
-    mem_free(ex);
+    pool_free(ex);
 }
 
 void exchange_detach(struct exchange *ex)
@@ -216,14 +219,10 @@ static bool same_name(struct view lower, struct view any)
 
 static bool is_hop(struct view name)
 {
-    static const char *const hops[] = {
-        "connection", "keep-alive", "proxy-connection",    "transfer-encoding", "upgrade",
-        "te",         "trailer",    "proxy-authorization", "http2-settings"};
-    for (size_t i = 0; i < sizeof(hops) / sizeof(hops[0]); i++) {
-        if (view_is(name, hops[i]))
-            return true;
-    }
-    return false;
+    return view_is(name, "connection") || view_is(name, "keep-alive") ||
+           view_is(name, "proxy-connection") || view_is(name, "transfer-encoding") ||
+           view_is(name, "upgrade") || view_is(name, "te") || view_is(name, "trailer") ||
+           view_is(name, "proxy-authorization") || view_is(name, "http2-settings");
 }
 
 // Is this field nominated by Connection (RFC 9110 7.6.1)? Nobody may drop what guards us that way.
@@ -257,13 +256,28 @@ static bool nominated(const struct exchange *ex, struct view name)
     return false;
 }
 
-void exchange_drop_hops(struct exchange *ex)
+static unsigned options_of(const struct http_header *h)
+{
+    unsigned n = 1;
+    if (!view_is(h->name, "connection"))
+        return 0;
+    for (size_t i = 0; i < h->value.n; i++)
+        n += h->value.p[i] == ',';
+    return n;
+}
+
+const char *exchange_drop_hops(struct exchange *ex)
 {
     bool any = false;
-    for (unsigned i = 0; i < ex->n_headers && !any; i++)
-        any = is_hop(ex->headers[i].name);
+    unsigned options = 0;
+    for (unsigned i = 0; i < ex->n_headers; i++) {
+        any |= is_hop(ex->headers[i].name);
+        options += options_of(&ex->headers[i]);
+    }
+    if (options > CONNECTION_OPTIONS)
+        return "connection: too many options";
     if (!any)
-        return;
+        return NULL;
     struct http_header *kept = arena_array(&ex->arena, ex->n_headers, sizeof(*kept));
     unsigned n = 0;
     for (unsigned i = 0; kept && i < ex->n_headers; i++) {
@@ -271,10 +285,11 @@ void exchange_drop_hops(struct exchange *ex)
             kept[n++] = ex->headers[i];
     }
     if (!kept)
-        return;
+        return out_of_memory;
     ex->headers = kept;
     ex->n_headers = n;
     ex->cap_headers = n;
+    return NULL;
 }
 
 bool content_length_of(struct view v, int64_t *out)

@@ -12,6 +12,8 @@
 #define CHUNK_LINE_MAX 4096    // row 22: an extension is no place to hide a body
 #define OVERHEAD_FACTOR 16     // framing octets per octet of body, beyond the first 64 KiB
 #define DISCARD_MAX (64 << 10) // a body nobody wants: read it if it is small, else close
+#define OUTPUT_HIGH                                                                                \
+    (64 << 10) // requests wait while so much of earlier answers is not taken (row 78)
 
 void h1_init(struct http_conn *c)
 {
@@ -48,19 +50,27 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
                      "%sconnection: close\r\n\r\n{\"error\":\"%s\"}",
                      status, http_reason(status), strlen(why) + 12,
                      status == 503 ? "retry-after: 1\r\n" : "", why);
+        if (ex && ex->is_head)
+            n -= (int)strlen(why) + 12;
         out_copy(&c->out, text, (size_t)n);
         c->ops->on_refused(c, status, why, c->ctx);
     }
-    if (c->sent_us == 0)
+    if (c->sent_us == 0 && c->out.bytes > 0)
         c->sent_us = now_us;
     stop(c);
     if (ex) {
         c->h1.ex = NULL;
-        if (!ex->responded)
+        if (!ex->responded) { // an answer that was given may leave whole: its mark tells
             ex->status = (uint16_t)status;
-        exchange_tell_gone(ex);
+            exchange_tell_gone(ex);
+        }
         exchange_detach(ex);
     }
+}
+
+static void refuse_why(struct http_conn *c, const char *why, uint64_t now_us)
+{
+    h1_refuse(c, why == out_of_memory ? 503 : 400, why, now_us);
 }
 
 // ---- the request line --------------------------------------------------------------------------------
@@ -83,9 +93,12 @@ static const char *split_absolute(struct exchange *ex, struct view *target)
     size_t end = skip;
     while (end < target->n && target->p[end] != '/' && target->p[end] != '?')
         end++;
-    ex->authority = arena_copy(&ex->arena, view_of(target->p + skip, end - skip));
-    if (!authority_ok(ex->authority))
+    struct view authority = view_of(target->p + skip, end - skip);
+    if (!authority_ok(authority))
         return "target: its authority is no host";
+    ex->authority = arena_copy(&ex->arena, authority);
+    if (!ex->authority.p)
+        return out_of_memory;
     *target = end < target->n ? view_of(target->p + end, target->n - end) : VIEW("/");
     return NULL;
 }
@@ -115,9 +128,9 @@ static void on_request_line(struct http_conn *c, struct view line, uint64_t now_
         h1_refuse(c, 414, "target: too long", now_us);
         return;
     }
-    struct exchange *ex = exchange_new(c, one_one ? HTTP_1_1 : HTTP_1_0, c->head_since_us);
+    struct exchange *ex = exchange_new(c, one_one ? HTTP_1_1 : HTTP_1_0, c->h1.started_us);
     if (!ex) {
-        h1_refuse(c, 503, "out of memory", now_us);
+        refuse_why(c, out_of_memory, now_us);
         return;
     }
     c->h1.ex = ex;
@@ -127,17 +140,19 @@ static void on_request_line(struct http_conn *c, struct view line, uint64_t now_
         h1_refuse(c, 405, "method: CONNECT and TRACE are not served", now_us);
         return;
     }
-    const char *why = NULL;
+    const char *why = ex->method.p ? NULL : out_of_memory;
     if (view_is(target, "*") && view_is(ex->method, "OPTIONS"))
         target = VIEW("/*");
-    if (target.n == 0 || target.p[0] != '/')
+    if (!why && (target.n == 0 || target.p[0] != '/'))
         why = split_absolute(ex, &target);
     if (!why)
         why = path_canonical(&ex->arena, target, &ex->path, &ex->query);
-    if (!why && ex->query.n > 0)
+    if (!why && ex->query.n > 0) {
         ex->query = arena_copy(&ex->arena, ex->query);
+        why = ex->query.p ? NULL : out_of_memory;
+    }
     if (why) {
-        h1_refuse(c, 400, why, now_us);
+        refuse_why(c, why, now_us);
         return;
     }
     c->h1.state = H1_FIELDS;
@@ -207,9 +222,10 @@ static const char *on_host(struct http_conn *c, struct exchange *ex, struct view
     c->h1.saw_host = true;
     if (value.n > 0 && !authority_ok(value))
         return "host: expected a host name and an optional port";
-    if (ex->authority.n == 0)
-        ex->authority = arena_copy(&ex->arena, value);
-    return NULL;
+    if (ex->authority.n > 0 || value.n == 0)
+        return NULL;
+    ex->authority = arena_copy(&ex->arena, value);
+    return ex->authority.p ? NULL : out_of_memory;
 }
 
 static const char *on_length(struct http_conn *c, struct exchange *ex, struct view value)
@@ -267,7 +283,7 @@ static void on_field(struct http_conn *c, struct view line, uint64_t now_us)
     if (!why)
         why = frame_by(c, ex, name, value, &status);
     if (why) {
-        h1_refuse(c, status, why, now_us);
+        h1_refuse(c, why == out_of_memory ? 503 : status, why, now_us);
         return;
     }
     switch (exchange_add_field(ex, name, value)) {
@@ -277,12 +293,26 @@ static void on_field(struct http_conn *c, struct view line, uint64_t now_us)
         h1_refuse(c, 431, "fields: too many or too large", now_us);
         break;
     case FIELD_NO_MEMORY:
-        h1_refuse(c, 503, "out of memory", now_us);
+        refuse_why(c, out_of_memory, now_us);
         break;
     }
 }
 
 // ---- between head and body ---------------------------------------------------------------------------
+
+// The request at hand is answered and whole: let it go; the next one may come.
+static void let_go(struct http_conn *c)
+{
+    struct exchange *ex = c->h1.ex;
+    if (c->h1.state != H1_WAIT || !ex || !ex->responded)
+        return;
+    bool keep = ex->keep_alive;
+    c->h1.ex = NULL;
+    exchange_detach(ex);
+    c->h1.state = H1_REQUEST_LINE;
+    if (!keep)
+        stop(c);
+}
 
 static void request_is_whole(struct http_conn *c, uint64_t now_us)
 {
@@ -290,19 +320,12 @@ static void request_is_whole(struct http_conn *c, uint64_t now_us)
     c->h1.state = H1_WAIT;
     c->head_since_us = 0;
     exchange_tell_request(ex, now_us);
-    if (c->h1.ex == ex && ex->responded)
-        h1_resume(c, now_us);
+    let_go(c);
 }
 
 static bool body_is_welcome(struct http_conn *c, struct exchange *ex, uint64_t now_us)
 {
-    if (ex->responded) {
-        ex->discard = true;
-        if (ex->body_left < 0 || ex->body_left > DISCARD_MAX)
-            ex->keep_alive = false; // its answer goes out; the rest is not read
-        return true;
-    }
-    if (ex->body_left > 0 && (uint64_t)ex->body_left > ex->max_body) {
+    if (!ex->responded && ex->body_left > 0 && (uint64_t)ex->body_left > ex->max_body) {
         h1_refuse(c, 413, "body: larger than limits.max_body", now_us);
         return false;
     }
@@ -317,15 +340,16 @@ static void end_of_head(struct http_conn *c, uint64_t now_us)
         why = "content-length and transfer-encoding exclude each other";
     else if (!c->h1.saw_host && ex->carrier == HTTP_1_1)
         why = "host: missing";
+    if (!why)
+        why = exchange_drop_hops(ex);
     if (why) {
-        h1_refuse(c, 400, why, now_us);
+        refuse_why(c, why, now_us);
         return;
     }
     if (c->h1.saw_coding)
         ex->body_left = -1;
     ex->keep_alive =
         !c->draining && !c->h1.close_asked && (ex->carrier == HTTP_1_1 || c->h1.keep_asked);
-    exchange_drop_hops(ex);
     c->head_since_us = 0;
     ex->progress_us = ex->rate_from_us = now_us;
     c->h1.chunks = c->h1.overhead = 0;
@@ -341,6 +365,7 @@ static void end_of_head(struct http_conn *c, uint64_t now_us)
         stop(c);
     } else if (c->h1.expect_continue && !ex->responded && ex->carrier == HTTP_1_1) {
         out_copy(&c->out, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+        c->h1.expect_continue = false;
     }
 }
 
@@ -485,7 +510,7 @@ static bool may_become_request(struct view v)
 {
     for (size_t i = 0; i < v.n && v.p[i] != ' '; i++) {
         if (i == 32 || !is_tchar((unsigned char)v.p[i]))
-            return i == 0 && v.p[0] == '\r' && v.n == 1;
+            return i == 0 && v.p[0] == '\r' && (v.n == 1 || v.p[1] == '\n');
     }
     return true;
 }
@@ -514,16 +539,17 @@ static size_t take_line(struct http_conn *c, const uint8_t *p, size_t n, uint64_
     struct view line = view_of(p, used);
     if (!end || buffer_len(kept) > 0) {
         if (!buffer_append(kept, p, used)) {
-            h1_refuse(c, 503, "out of memory", now_us);
+            refuse_why(c, out_of_memory, now_us);
             return used;
         }
         line = buffer_view(kept);
     }
-    if (!end) {
-        if (c->h1.state == H1_REQUEST_LINE && !may_become_request(line))
-            h1_refuse(c, 400, "request line: expected METHOD target HTTP/1.1", now_us);
+    if (c->h1.state == H1_REQUEST_LINE && !may_become_request(line)) {
+        h1_refuse(c, 400, "request line: expected METHOD target HTTP/1.1", now_us);
         return used;
     }
+    if (!end)
+        return used;
     if (line.n < 2 || line.p[line.n - 2] != '\r' || memchr(line.p, '\r', line.n - 2)) {
         h1_refuse(c, 400, "line: expected CR LF at its end and nowhere else", now_us);
         return used;
@@ -555,32 +581,55 @@ static size_t take_sized(struct http_conn *c, const uint8_t *p, size_t n, uint64
     return n;
 }
 
-static size_t keep_for_later(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
+// Answers that nobody takes are not added to.
+static bool must_hold(const struct http_conn *c)
 {
-    if (!buffer_append(&c->h1.pending, p, n))
-        h1_refuse(c, 503, "out of memory", now_us);
-    return n;
+    return c->h1.state == H1_REQUEST_LINE && buffer_len(&c->h1.line) == 0 &&
+           c->out.bytes >= OUTPUT_HIGH;
+}
+
+// Takes what can be taken now: up to the end of a request that waits for its answer. Returns how many octets.
+static size_t take(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
+{
+    size_t at = 0;
+    while (at < n && c->h1.state != H1_STOP && c->h1.state != H1_WAIT && !must_hold(c)) {
+        if (c->h1.state == H1_REQUEST_LINE && buffer_len(&c->h1.line) == 0) {
+            c->h1.started_us = now_us;
+            if (c->head_since_us == 0)
+                c->head_since_us = now_us;
+        }
+        if (c->h1.state == H1_BODY || c->h1.state == H1_CHUNK_DATA)
+            at += take_sized(c, p + at, n - at, now_us);
+        else
+            at += take_line(c, p + at, n - at, now_us);
+    }
+    return at;
 }
 
 void h1_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
+    size_t used = 0;
     c->now_us = now_us;
-    if (n > 0 && buffer_len(&c->h1.pending) > 0 && c->h1.state != H1_STOP) {
-        keep_for_later(c, p, n, now_us);
+    if (buffer_len(&c->h1.pending) == 0)
+        used = take(c, p, n, now_us);
+    if (used < n && c->h1.state != H1_STOP && !buffer_append(&c->h1.pending, p + used, n - used))
+        refuse_why(c, out_of_memory, now_us);
+}
+
+// The request at hand may have been answered: let it go, and take the next ones.
+void h1_resume(struct http_conn *c, uint64_t now_us)
+{
+    struct buffer *pending = &c->h1.pending;
+    c->now_us = now_us;
+    let_go(c);
+    if (c->done || buffer_len(pending) == 0)
         return;
-    }
-    while (n > 0 && c->h1.state != H1_STOP) {
-        size_t used;
-        if (c->h1.state == H1_REQUEST_LINE && c->head_since_us == 0)
-            c->head_since_us = now_us;
-        if (c->h1.state == H1_WAIT)
-            used = keep_for_later(c, p, n, now_us);
-        else if (c->h1.state == H1_BODY || c->h1.state == H1_CHUNK_DATA)
-            used = take_sized(c, p, n, now_us);
-        else
-            used = take_line(c, p, n, now_us);
-        p += used;
-        n -= used;
+    size_t used = take(c, pending->data + pending->at, buffer_len(pending), now_us);
+    if (c->h1.state != H1_STOP) // which has emptied it
+        buffer_consume(pending, used);
+    if (buffer_len(pending) == 0) {
+        buffer_deinit(pending);
+        buffer_init(pending);
     }
 }
 
@@ -644,9 +693,10 @@ static bool send_head(struct http_conn *c, struct exchange *ex, const struct htt
     return head && out_copy(&c->out, head, put_head(head, room, r, ex, length, !ex->keep_alive));
 }
 
-static bool send_body(struct http_conn *c, struct exchange *ex, const struct http_response *r)
+// Blocks are taken over, also when it fails (or the head has failed: !ok).
+static bool send_body(struct http_conn *c, struct exchange *ex, const struct http_response *r,
+                      bool ok)
 {
-    bool ok = true;
     for (unsigned i = 0; i < r->n_body; i++) {
         const struct http_seg *s = &r->body[i];
         if (!ok || ex->is_head || s->n < OUT_COPY_BELOW) {
@@ -666,13 +716,23 @@ static bool send_body(struct http_conn *c, struct exchange *ex, const struct htt
     return ok;
 }
 
+// An answer before the body's end: what is left of it is read away when it is little, and surely comes. Who
+// expected a 100 and sees this answer may keep its body for itself (RFC 9110 10.1.1).
+static bool rest_is_read(const struct http_conn *c, const struct exchange *ex)
+{
+    if (ex->whole_request || ex->body_left == 0)
+        return true;
+    return !c->h1.expect_continue && ex->body_left > 0 && ex->body_left <= DISCARD_MAX;
+}
+
 void h1_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
 {
     struct http_conn *c = ex->conn;
     c->now_us = now_us;
-    if (r->close || c->draining)
+    if (r->close || c->draining || !rest_is_read(c, ex))
         ex->keep_alive = false;
-    bool ok = send_head(c, ex, r) && send_body(c, ex, r);
+    ex->discard = true;
+    bool ok = send_body(c, ex, r, send_head(c, ex, r));
     if (c->sent_us == 0)
         c->sent_us = now_us;
     exchange_ref(ex);
@@ -681,29 +741,8 @@ void h1_respond(struct exchange *ex, const struct http_response *r, uint64_t now
         exchange_unref(ex);
         ex->keep_alive = false;
     }
+    if (!ex->whole_request && !ex->keep_alive && !c->h1.parsing)
+        stop(c);
     // The exchange stays with its connection until gather lets it go: whoever answered from outside
     // must still find the connection, to have it flushed.
-}
-
-// The request at hand is answered whole: let it go, and take the next one.
-void h1_resume(struct http_conn *c, uint64_t now_us)
-{
-    struct exchange *ex = c->h1.ex;
-    c->now_us = now_us;
-    if (c->h1.state != H1_WAIT || !ex || !ex->responded)
-        return;
-    bool keep = ex->keep_alive;
-    c->h1.ex = NULL;
-    exchange_detach(ex);
-    if (!keep) {
-        stop(c);
-        return;
-    }
-    c->h1.state = H1_REQUEST_LINE;
-    if (buffer_len(&c->h1.pending) == 0)
-        return;
-    struct buffer pending = c->h1.pending; // h1_recv may fill a new one with what is left over
-    buffer_init(&c->h1.pending);
-    h1_recv(c, pending.data + pending.at, buffer_len(&pending), now_us);
-    buffer_deinit(&pending);
 }

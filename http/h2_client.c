@@ -3,6 +3,7 @@
 // as octets arrive, so that a length announced costs nothing.
 #include "base/check.h"
 #include "base/mem.h"
+#include "http/h2_mem.h"
 #include "http/out.h"
 
 #include <nghttp2/nghttp2.h>
@@ -345,7 +346,8 @@ static bool session_new(struct http_client *c)
     nghttp2_session_callbacks_set_send_data_callback(cb, send_data);
     nghttp2_option_set_no_auto_window_update(o, 1);
     nghttp2_option_set_peer_max_concurrent_streams(o, 100); // until its SETTINGS say
-    bool ok = nghttp2_session_client_new2(&c->h2, cb, c, o) == 0;
+    nghttp2_mem mem = h2_mem();
+    bool ok = nghttp2_session_client_new3(&c->h2, cb, c, o, &mem) == 0;
     nghttp2_session_callbacks_del(cb);
     nghttp2_option_del(o);
     return ok;

@@ -32,6 +32,12 @@ static struct out_item *add(struct out *o)
 {
     if (o->at == o->n)
         o->at = o->n = 0;
+    // A queue that is never quite empty must not grow for what has left: it moves down when that pays.
+    if (o->n == o->cap && o->at > o->cap / 2) {
+        memmove(o->items, o->items + o->at, (o->n - o->at) * sizeof(*o->items));
+        o->n -= o->at;
+        o->at = 0;
+    }
     if (o->n == o->cap) {
         unsigned cap = o->cap ? 2 * o->cap : 16;
         struct out_item *grown = mem_realloc(o->items, cap * sizeof(*grown));

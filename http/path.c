@@ -16,8 +16,25 @@ static int hex(char c)
 
 static bool unreserved(int c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '.' || c == '_' || c == '~';
+    static const bool row[128] = {
+        ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['-'] = true,
+        ['.'] = true,         ['_'] = true,         ['~'] = true};
+    return (unsigned)c < 128 && row[c];
+}
+
+// Nothing to be decoded, removed or refused: as most paths are.
+static bool is_plain(struct view path)
+{
+    char before = 0;
+    for (size_t i = 0; i < path.n; i++) {
+        char c = path.p[i];
+        if (!unreserved((unsigned char)c) && c != '/')
+            return false;
+        if (c == '.' && before == '/')
+            return false;
+        before = c;
+    }
+    return true;
 }
 
 // The path's escapes: *n octets written to out. NULL, or what is wrong.
@@ -100,7 +117,12 @@ const char *path_canonical(struct arena *a, struct view target, struct view *pat
     }
     char *out = arena_alloc(a, path_n + 1);
     if (!out)
-        return "out of memory";
+        return out_of_memory;
+    if (is_plain(view_of(target.p, path_n))) {
+        memcpy(out, target.p, path_n);
+        *path = view_of(out, path_n);
+        return NULL;
+    }
     if ((why = decode(view_of(target.p, path_n), out, &n)) || (why = remove_dots(out, &n)))
         return why;
     *path = view_of(out, n);

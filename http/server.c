@@ -4,7 +4,7 @@
 #include "http/conn.h"
 
 #define PENDING_MAX (64u << 10)
-#define DRAIN_IDLE_US 250000 // how long a resting connection stays open while we drain
+#define DRAIN_IDLE_US 250000 // how long a resting connection stays open when we serve no more
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -77,6 +77,8 @@ static void recv_fresh(struct http_conn *c, const uint8_t *p, size_t n, uint64_t
     }
     if (!whole)
         h1_init(c);
+    else if (c->draining) // it came while we drain, and was told before we knew its language
+        h2_drain(c);
     http_conn_recv(c, head, head_n, now_us);
     if (n > k)
         http_conn_recv(c, p + k, n - k, now_us);
@@ -131,6 +133,32 @@ bool http_conn_wants_read(const struct http_conn *c)
 
 // ---- octets out --------------------------------------------------------------------------------------
 
+// Nothing is live from now on.
+static void rest(struct http_conn *c, uint64_t now_us)
+{
+    c->idle_since_us = now_us;
+    if (c->rest_until_us < now_us + DRAIN_IDLE_US)
+        c->rest_until_us = now_us + DRAIN_IDLE_US;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+// HTTP/1.1 cannot tell a client that rests to go away: while we drain it stays until we serve no more, and a
+// moment longer, since a request may be on its way.
+static uint64_t rest_deadline(const struct http_conn *c)
+{
+    uint64_t at = c->idle_since_us + c->limits->idle_timeout_us;
+    return c->draining && c->kind == CONN_H1 ? earlier(at, c->rest_until_us) : at;
+}
+
+static bool is_resting(const struct http_conn *c)
+{
+    return c->idle_since_us > 0 && c->head_since_us == 0 && c->out.bytes == 0;
+}
+
 int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t now_us)
 {
     c->now_us = now_us;
@@ -150,6 +178,8 @@ void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us)
     c->now_us = now_us;
     out_sent(&c->out, n);
     c->sent_us = c->out.bytes > 0 ? now_us : 0;
+    if (c->out.bytes == 0 && c->idle_since_us > 0)
+        rest(c, now_us); // it rests since now, not since its answer was written
 }
 
 bool http_conn_done(const struct http_conn *c)
@@ -158,11 +188,6 @@ bool http_conn_done(const struct http_conn *c)
 }
 
 // ---- deadlines ---------------------------------------------------------------------------------------
-
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 static bool reads_body(const struct http_conn *c)
 {
@@ -180,8 +205,8 @@ uint64_t http_conn_deadline(const struct http_conn *c)
         at = earlier(at, c->sent_us + l->send_timeout_us);
     if (reads_body(c))
         at = earlier(at, exchange_body_deadline(c->h1.ex, l));
-    if (c->idle_since_us > 0 && c->head_since_us == 0)
-        at = earlier(at, c->idle_since_us + l->idle_timeout_us);
+    if (is_resting(c))
+        at = earlier(at, rest_deadline(c));
     if (c->kind == CONN_H2 && c->n_live > 0)
         at = earlier(at, c->tick_us);
     if (c->kind == CONN_H2 && c->h2_last_call_us > 0)
@@ -197,7 +222,7 @@ bool http_conn_midway(const struct http_conn *c)
 static void give_up(struct http_conn *c)
 {
     c->done = true;
-    c->head_since_us = c->idle_since_us = c->sent_us = c->h2_last_call_us = 0;
+    c->head_since_us = c->idle_since_us = c->h2_last_call_us = 0;
     c->tick_us = UINT64_MAX;
 }
 
@@ -219,14 +244,14 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
     if (c->sent_us > 0 && now_us >= c->sent_us + l->send_timeout_us) {
         give_up(c); // a reader that does not read: what it was owed goes with it
         drop_output(c);
+        c->sent_us = 0;
         return;
     }
     if (c->head_since_us > 0 && now_us >= c->head_since_us + l->header_timeout_us)
         on_slow_head(c, now_us);
     if (reads_body(c) && exchange_body_is_slow(c->h1.ex, l, now_us))
         h1_refuse(c, 408, "body: it did not come in time", now_us);
-    if (c->idle_since_us > 0 && c->head_since_us == 0 &&
-        now_us >= c->idle_since_us + l->idle_timeout_us) {
+    if (is_resting(c) && now_us >= rest_deadline(c)) {
         c->idle_since_us = 0;
         if (c->kind == CONN_H2)
             h2_terminate(c, NGHTTP2_NO_ERROR);
@@ -238,16 +263,13 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         h2_tick(c, now_us);
 }
 
-void http_conn_drain(struct http_conn *c, uint64_t now_us)
+void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_us)
 {
     c->now_us = now_us;
     c->draining = true;
+    c->rest_until_us = serve_until_us + DRAIN_IDLE_US;
     if (c->kind == CONN_H2)
         h2_drain(c);
-    else if (c->idle_since_us > 0 &&
-             now_us + DRAIN_IDLE_US < c->idle_since_us + c->limits->idle_timeout_us)
-        c->idle_since_us =
-            now_us + DRAIN_IDLE_US - c->limits->idle_timeout_us; // a request may be on its way
     else if (c->kind == CONN_H1 && c->h1.ex)
         c->h1.ex->keep_alive = false;
 }

@@ -1,5 +1,7 @@
 #include "keeper/runtime.h"
 #include "base/mem.h"
+#include "gateway/admin.h"
+#include "net/tls.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -210,16 +212,42 @@ static unsigned check_file(int err, const char *filename, const char *what, cons
     return 0;
 }
 
+// The pair that the gateway will read: that it is one, and fits together.
+static unsigned check_certificate(int err, const char *filename, const struct config_listen *l)
+{
+    char why[TLS_ERROR];
+    unsigned wrong = check_file(err, filename, "certificate", l->name, l->certificate) +
+                     check_file(err, filename, "key", l->name, l->key);
+    if (wrong || !l->certificate)
+        return wrong;
+    struct tls_server *t = tls_server_new(l->certificate, l->key, NULL, 1, why);
+    if (!t)
+        dprintf(err, "%s: listen \"%s\": %s\n", filename, l->name, why);
+    tls_server_free(t);
+    return t == NULL;
+}
+
+static unsigned check_token(int err, const char *filename, const char *path)
+{
+    char token[257];
+    const char *why;
+    unsigned wrong = check_file(err, filename, "admin: token_file", NULL, path);
+    if (wrong || !path || admin_read_token(path, token, &why) == 0) {
+        explicit_bzero(token, sizeof(token));
+        return wrong;
+    }
+    explicit_bzero(token, sizeof(token));
+    dprintf(err, "%s: admin: token_file: %s: %s\n", filename, path, why);
+    return 1;
+}
+
 unsigned runtime_check_files(const struct config *c, const char *filename, int err_fd)
 {
     unsigned wrong = 0;
     char program[600];
-    for (unsigned i = 0; i < c->listen_count; i++) {
-        const struct config_listen *l = &c->listens[i];
-        wrong += check_file(err_fd, filename, "certificate", l->name, l->certificate);
-        wrong += check_file(err_fd, filename, "key", l->name, l->key);
-    }
-    wrong += check_file(err_fd, filename, "admin: token_file", NULL, c->admin.token_file);
+    for (unsigned i = 0; i < c->listen_count; i++)
+        wrong += check_certificate(err_fd, filename, &c->listens[i]);
+    wrong += check_token(err_fd, filename, c->admin.token_file);
     for (unsigned i = 0; i < c->worker_count; i++) {
         const struct config_worker *w = &c->workers[i];
         if (w->command_count == 0 || runtime_find_program(w->command[0], program, sizeof(program)))

@@ -51,8 +51,9 @@ struct server *server_new(const struct server_config *c, struct loop *const *loo
 // Any thread, from the loop's own point of view `from` (NULL when not on a loop). Effects reach
 // each loop by its mailbox.
 void server_start(struct server *s, struct loop *from);
-// Every connection is told to end gracefully, new ones from their start; accepting goes on.
-void server_drain(struct server *s, struct loop *from);
+// Every connection is told to end gracefully, new ones from their start; accepting goes on. serve_until_us:
+// when server_stop_accept is meant to come (HTTP/1.1 connections that rest stay as long).
+void server_drain(struct server *s, struct loop *from, uint64_t serve_until_us);
 // Takes what is in the backlog, then closes the listening descriptors.
 void server_stop_accept(struct server *s, struct loop *from);
 void server_cut(struct server *s, struct loop *from); // closes every connection now

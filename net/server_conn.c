@@ -8,7 +8,8 @@
 #define LINGER_US 1000000
 
 /*   accepted ──sock_start──► HANDSHAKE ──on_open──► OPEN ──http done──► LINGER ──FIN, time──► freed
- *                                └─ error, header_timeout, cut: freed from any of them ─┘          */
+ *                                └─ error, header_timeout, cut: freed from any of them ─┘
+ * OPEN also ends without LINGER when the socket stays full: nobody reads our last words. */
 enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_LINGER };
 
 struct conn {
@@ -122,7 +123,8 @@ static void on_open(struct sock *s)
     c->state = CONN_OPEN;
     http_conn_set_user(c->http, c);
     if (c->part->draining)
-        http_conn_drain(c->http, loop_now_us(s->loop));
+        http_conn_drain(c->http, atomic_load(&c->part->server->serve_until_us),
+                        loop_now_us(s->loop));
     rearm(c);
 }
 
@@ -287,7 +289,7 @@ void server_conn_drain(struct part *p)
     for (struct conn *c = p->conns; c; c = c->next) {
         if (c->state != CONN_OPEN)
             continue;
-        http_conn_drain(c->http, now_us);
+        http_conn_drain(c->http, atomic_load(&p->server->serve_until_us), now_us);
         sock_flush(&c->sock); // the connection itself ends in the flush, not here
     }
 }

@@ -33,7 +33,8 @@ struct part {
     uint64_t paused_since_us; // first pause of a row of them
     int spare_fd;             // given up for a moment to send a waiting client away
     struct wheel_timer resume;
-    struct wheel_timer date; // sets the loop's Date field on every full second
+    struct wheel_timer last_call; // set when accepting ends
+    struct wheel_timer date;      // sets the loop's Date field on every full second
     _Atomic uint32_t open_listeners;
     // counters, relaxed, one writer (handed_over connections are counted where they were accepted)
     _Atomic uint64_t accepted, refused_address, handed_over, accept_paused, tls_failed;
@@ -44,7 +45,8 @@ struct server {
     char name[64];
     struct server_config c;
     unsigned n_parts, n_listeners;
-    _Atomic uint32_t conns; // living, on their way between loops included
+    _Atomic uint32_t conns;          // living, on their way between loops included
+    _Atomic uint64_t serve_until_us; // draining: until when new requests are served
     struct listener *listeners;
     struct part *parts;
 };

@@ -13,7 +13,7 @@ passed=0 failed=0
 mkdir -p "$copy/build"
 cp -r "$build/obj" "$copy/build/obj"
 
-# Its findings in the planted trees are what is wanted: they are not added to anybody's counts.
+# What the planted tree fails is not for the counts of .ci/run.
 lint() { (cd "$copy" && env -u SLUICE_COUNTS python3 tools/lint --root . --build build --only "$1" 2>&1); }
 
 check() { # what, expected status, rule, words that must stand in what it says

@@ -165,7 +165,7 @@ static void on_signal(evutil_socket_t fd, short what, void *ctx)
     w->serve.draining = true;
     w->drain_until_us = loop_now_us(&w->loop) + DRAIN_US;
     for (unsigned i = 0; i < w->o.n_listen; i++) {
-        server_drain(w->servers[i], &w->loop);
+        server_drain(w->servers[i], &w->loop, loop_now_us(&w->loop));
         server_stop_accept(w->servers[i], &w->loop);
     }
     wheel_set(loop_wheel(&w->loop), &w->drain, loop_now_us(&w->loop) + 5000);

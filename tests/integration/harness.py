@@ -38,7 +38,7 @@ def wait_for(condition, timeout=10.0, what="condition"):
     while True:
         try:
             seen = condition()
-        except (OSError, KeyError, ValueError) as e:
+        except (OSError, LookupError, ValueError) as e:
             seen = e
         if seen and not isinstance(seen, Exception):
             return seen
@@ -170,6 +170,7 @@ def configuration(
     log=None,
     health='interval = "100ms" timeout = "1s" failures = 2',
     address="127.0.0.1:0",
+    drain_delay="0",
 ):
     """Writes a gateway.conf and gives its path."""
     if addresses:
@@ -180,7 +181,7 @@ def configuration(
     (directory / "token").write_text("open sesame, please\n")
     text = f"""
 loops = {loops}
-drain_delay = 0
+drain_delay = {drain_delay}
 runtime_dir = "{tempfile.gettempdir()}"
 {top}
 listen "public" {{ address = "{address}" {listen} }}

@@ -245,6 +245,17 @@ def test_drain_under_load_loses_nothing(start, h1, h2):
     assert_only(load, 200, "again", "refused")
 
 
+@pytest.mark.parametrize("h1, h2", [(4, 0), (0, 3)])
+def test_drain_with_a_delay_loses_nothing(start, h1, h2):
+    """Connections made while we drain, served for drain_delay, are told to go away from their first answer on."""
+    sluice = start(drain_delay="1s", top='drain_timeout = "20s"')
+    with Load(sluice.port, h1=h1, h2=h2, until_refused=True) as load:
+        load.wait(300)
+        assert sluice.stop() == 0
+    assert_only(load, 200, "again", "refused")
+    assert not sluice.find("cut")
+
+
 def test_drain_waits_for_what_runs(start):
     """A request that is with a slow worker is answered before the end."""
     sluice = start(limits='header_timeout = "2s"')
@@ -261,6 +272,29 @@ def test_drain_waits_for_what_runs(start):
         assert status == 200 and fields["connection"] == "close"
         assert wire.read_until_closed().closed and idle.read_until_closed().closed
     assert sluice.wait() == 0
+
+
+@pytest.mark.parametrize("first", ["keeper", "gateway"])
+def test_sigterm_to_every_process_is_one_request_to_end(start, first):
+    """What service managers do: all processes of the service are told. Nothing that runs is cut."""
+    sluice = start()
+    worker, gateway = sluice.worker_pid(), sluice.gateway_pid()
+    with Wire(sluice.port, 30) as wire:
+        os.kill(worker, signal.SIGSTOP)
+        wire.send(post())
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+        if first == "keeper":
+            sluice.kill(signal.SIGTERM)
+            sluice.wait_event("draining", why="the keeper says so")
+            os.kill(gateway, signal.SIGTERM)
+        else:
+            os.kill(gateway, signal.SIGTERM)
+            sluice.wait_event("draining", why="SIGTERM")
+            sluice.kill(signal.SIGTERM)
+        sluice.wait_event("told_again")
+        os.kill(worker, signal.SIGCONT)
+        assert wire.read_answers(1)[0][0] == 200
+    assert sluice.wait() == 0 and not sluice.find("cut")
 
 
 def refuses(port):

@@ -3,6 +3,7 @@
 One gateway with short time-outs takes it all. At the end it is the same process, with bounded memory, no
 descriptor more than before, nothing in flight, and nothing on its standard error that tells of a defect.
 """
+import contextlib
 import gzip
 import json
 import os

@@ -148,17 +148,19 @@ def test_certificates_that_cannot_be_used(tmp_path):
         (cert, other_key, ["key"]),
         (tmp_path, key, [str(tmp_path)]),
     ]
-    for c, k, words in rows:
-        status, said = run_text(tmp_path, tls_text(c, k))
-        assert status == 1, said
-        for word in words:
-            assert word in said, (word, said)
-        assert "PRIVATE" not in said
-    for closed in (key, cert):
-        closed.chmod(0)
-        status, said = run_text(tmp_path, tls_text(cert, key), before=UNPRIVILEGED)
-        assert status == 1 and f"{closed.name}: Permission denied" in said, said
-        closed.chmod(0o600)
+    for check in ([], ["-t"]):  # the check finds what the start would
+        for c, k, words in rows:
+            status, said = run_text(tmp_path, tls_text(c, k), *check)
+            assert status == 1 and 'listen "tls": ' in said, said
+            for word in words:
+                assert word in said, (word, said)
+            assert "PRIVATE" not in said
+        for closed in (key, cert):
+            closed.chmod(0)
+            status, said = run_text(tmp_path, tls_text(cert, key), *check, before=UNPRIVILEGED)
+            assert status == 1 and f"{closed.name}: Permission denied" in said, said
+            closed.chmod(0o600)
+    assert run_text(tmp_path, tls_text(cert, key), "-t") == (0, "FILE: ok\n")
     status, said = run_text(tmp_path, LISTEN.replace(" }", f' certificate = "{cert}" }}') + GOOD_WORKER)
     assert status == 1 and "key" in said
 
@@ -167,9 +169,10 @@ def test_certificates_that_cannot_be_used(tmp_path):
 def test_tokens_that_cannot_be_used(tmp_path, token):
     (tmp_path / "token").write_text(token)
     admin = f'admin {{ address = "127.0.0.1:0" token_file = "{tmp_path}/token" }}\n'
-    status, said = run_text(tmp_path, LISTEN + admin + GOOD_WORKER)
-    assert status == 1 and f"{tmp_path}/token" in said
-    assert "xxxx" not in said and "short\n" not in said
+    for check in ([], ["-t"]):
+        status, said = run_text(tmp_path, LISTEN + admin + GOOD_WORKER, *check)
+        assert status == 1 and f"{tmp_path}/token" in said
+        assert "xxxx" not in said and "short\n" not in said
 
 
 # ---- models ----------------------------------------------------------------------------------------------

@@ -264,9 +264,10 @@ def test_bodies_past_the_budget(start):
     with Wire(sluice.port) as wire:
         status, fields, said = wire.send(post(body)).read_answers(1)[0]
         assert status == 503 and fields["retry-after"] == "1", said
-    with httpx.Client(base_url=sluice.url, http1=False, http2=True) as client:
-        answer = client.post(INFER, content=body[:60000] + b" " * 60000)
-        assert answer.status_code == 503 and answer.headers["retry-after"] == "1"
+    # curl, since it reads an answer that comes before its body has left.
+    words = ["curl", "-s", "-i", "-m", "10", "--http2-prior-knowledge", "--data-binary", "@-", sluice.url + INFER]
+    said = subprocess.run(words, input=body, capture_output=True).stdout.lower()
+    assert said.startswith(b"http/2 503") and b"\r\nretry-after: 1\r\n" in said, said
     with Wire(sluice.port) as wire:
         assert wire.send(post()).read_answers(1)[0][0] == 200  # a small one finds room
     for wire in holders:

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "base/rand.h"
 #include <math.h>
 #include <stdio.h>
@@ -404,15 +405,15 @@ static void lanes_refuse(void **state)
         char lane; // f, d, i, u
         unsigned at, n;
     } rows[] = {
-        {"[1,1e39]", "number is out of range for FP32", 'f', 3, 1},
-        {"[-1e309]", "number is out of range for FP64", 'd', 1, 0},
-        {"[1e999999999]", "number is out of range for FP64", 'd', 1, 0},
-        {"[9223372036854775808]", "number is out of range for INT64", 'i', 1, 0},
-        {"[-9223372036854775809]", "number is out of range for INT64", 'i', 1, 0},
-        {"[18446744073709551616]", "number is out of range for UINT64", 'u', 1, 0},
-        {"[-1]", "number is out of range for UINT64", 'u', 1, 0},
-        {"[1.0]", "expected an integer for INT64", 'i', 1, 0},
-        {"[1e2]", "expected an integer for UINT64", 'u', 1, 0},
+        {"[1,1e39]", "number is out of range", 'f', 3, 1},
+        {"[-1e309]", "number is out of range", 'd', 1, 0},
+        {"[1e999999999]", "number is out of range", 'd', 1, 0},
+        {"[9223372036854775808]", "number is out of range", 'i', 1, 0},
+        {"[-9223372036854775809]", "number is out of range", 'i', 1, 0},
+        {"[18446744073709551616]", "number is out of range", 'u', 1, 0},
+        {"[-1]", "number is out of range", 'u', 1, 0},
+        {"[1.0]", "expected an integer", 'i', 1, 0},
+        {"[1e2]", "expected an integer", 'u', 1, 0},
         {"[1,]", "expected a number", 'f', 3, 1},
         {"[,1]", "expected a number", 'i', 1, 0},
         {"[1 2]", "expected ',' or ']'", 'f', 3, 1},
@@ -480,6 +481,73 @@ static void lanes_in_every_piece(void **state)
             assert_memory_equal(all, want, total * sizeof(float));
         }
         free(copy);
+    }
+}
+
+// What the f32 lane reads and where it stops, beside the tokens one by one.
+static void same_as_tokens(struct view text)
+{
+    struct json_reader lane, tokens;
+    float out[64], f = 0;
+    size_t n;
+    json_read(&lane, text);
+    json_read(&tokens, text);
+    assert_int_equal(json_next(&lane), JSON_ARRAY);
+    json_next(&tokens);
+    enum json_token t = json_numbers_f32(&lane, out, 64, &n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(json_next(&tokens), JSON_NUMBER);
+        assert_int_equal(num_parse_f32(tokens.text, &f), NUM_OK);
+        assert_memory_equal(&f, &out[i], sizeof(f));
+    }
+    if (t == JSON_ARRAY_END)
+        assert_int_equal(json_next(&tokens), JSON_ARRAY_END);
+    if (t == JSON_ERROR && json_next(&tokens) == JSON_ERROR)
+        assert_int_equal(lane.error_at, tokens.error_at);
+}
+
+// Integers of one to nine digits, with and without Python's space, go through every lane; then with one
+// octet changed, whatever it becomes, the lane says what the tokens say. The text ends where memory ends.
+static void lanes_of_short_integers(void **state)
+{
+    struct rand rng;
+    rand_seed(&rng, 11);
+    for (int round = 0; round < 20000; round++) {
+        uint32_t want[40];
+        char text[40 * 12];
+        size_t length = 0, n;
+        unsigned count = 1 + (unsigned)rand_below(&rng, 40);
+        for (unsigned i = 0; i < count; i++) {
+            static const uint32_t below[] = {10, 100, 1000, 10000, 10000000, 1000000000};
+            want[i] = (uint32_t)rand_below(&rng, below[rand_below(&rng, 6)]);
+            const char *comma = i == 0 ? "[" : rand_below(&rng, 2) ? "," : ", ";
+            length += (size_t)sprintf(text + length, "%s%u", comma, want[i]);
+        }
+        text[length++] = ']';
+        char *exact = malloc(length);
+        memcpy(exact, text, length);
+        struct json_reader r;
+        float f[40];
+        double d[40];
+        int64_t s[40];
+        uint64_t u[40];
+        for (unsigned lane = 0; lane < 4; lane++) {
+            json_read(&r, view_of(exact, length));
+            json_next(&r);
+            enum json_token t = lane == 0   ? json_numbers_f32(&r, f, 40, &n)
+                                : lane == 1 ? json_numbers_f64(&r, d, 40, &n)
+                                : lane == 2 ? json_numbers_i64(&r, s, 40, &n)
+                                            : json_numbers_u64(&r, u, 40, &n);
+            assert_int_equal(t, JSON_ARRAY_END);
+            assert_int_equal(n, count);
+        }
+        for (unsigned i = 0; i < count; i++)
+            assert_true(f[i] == (float)want[i] && d[i] == want[i] && s[i] == want[i] &&
+                        u[i] == want[i]);
+        exact[1 + rand_below(&rng, length - 1)] =
+            rand_below(&rng, 4) ? " ,-.]019e"[rand_below(&rng, 9)] : (char)rand_below(&rng, 256);
+        same_as_tokens(view_of(exact, length));
+        free(exact);
     }
 }
 
@@ -628,6 +696,7 @@ int main(void)
         cmocka_unit_test(tokens_in_order),
         cmocka_unit_test(unescapes),
         cmocka_unit_test(lanes_read_numbers),
+        cmocka_unit_test(lanes_of_short_integers),
         cmocka_unit_test(lanes_stop_and_go_on),
         cmocka_unit_test(lanes_refuse),
         cmocka_unit_test(lanes_in_every_piece),

@@ -225,6 +225,7 @@ static const struct row fields[] = {
      sizeof("GE\0T /a HTTP/1.1\r\nHost: h\r\n\r\n") - 1},
     {37, "G[E]T /a HTTP/1.1\r\nHost: h\r\n\r\n", "400c", 0},
     {39, "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "400c", 11},
+    {39, "POST\xd6 HTTP/1.1\rX: y\r\n\r\n", "400c", 0}, // for the same reason, however it is cut
     {39, "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", "505c", 0},
     {39, "\x80\x81junk", "400c", 0},
     {43, "TRACE /a HTTP/1.1\r\nHost: h\r\nSecret: s\r\n\r\n", "405c", 0},

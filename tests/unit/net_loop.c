@@ -8,6 +8,7 @@
 
 #include "net/loop.h"
 #include <stdio.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -377,6 +378,21 @@ static void blocks_come_home(void **state)
     assert_true(home);
 }
 
+// `loops` may be 256, and the main thread has a loop of its own behind them.
+static void most_loops_and_the_main_thread(void **state)
+{
+    struct rlimit files;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
+    struct loops s;
+    assert_int_equal(loops_init(&s, 256, 1), 0);
+    struct loop *last = loop_new(s.n, "main", 2);
+    assert_non_null(last);
+    loop_free(last);
+    loops_deinit(&s);
+}
+
 int main(void)
 {
     alarm(180);
@@ -394,6 +410,7 @@ int main(void)
         cmocka_unit_test(sleeping_loops_are_woken),
         cmocka_unit_test(loops_stop_from_outside_at_once),
         cmocka_unit_test(blocks_come_home),
+        cmocka_unit_test(most_loops_and_the_main_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
