@@ -75,12 +75,24 @@ static void remove_tree(const char *path)
     rmdir(path);
 }
 
-static int take_lock(const char *dir, int flags)
+static int take_lock(const char *path, int flags)
 {
-    char path[300];
-    snprintf(path, sizeof(path), "%s/lock", dir);
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+// It gets its name when it is held: another keeper that starts would take a free one for a leftover.
+static int make_lock(const char *dir)
+{
+    char path[300], fresh[300];
+    snprintf(path, sizeof(path), "%s/lock", dir);
+    snprintf(fresh, sizeof(fresh), "%s/fresh", dir);
+    int fd = take_lock(fresh, O_CREAT | O_EXCL);
+    if (fd >= 0 && rename(fresh, path) != 0) {
         close(fd);
         return -1;
     }
@@ -94,14 +106,15 @@ static void remove_leftovers(const char *under)
     if (!d)
         return;
     for (struct dirent *e; (e = readdir(d));) {
-        char path[300];
+        char path[300], lock[310];
         struct stat st;
         if (strncmp(e->d_name, DIR_PREFIX, strlen(DIR_PREFIX)) != 0 ||
             strlen(e->d_name) != strlen(DIR_PREFIX) + 6 ||
             snprintf(path, sizeof(path), "%s/%s", under, e->d_name) >= (int)sizeof(path) ||
             lstat(path, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
             continue;
-        int fd = take_lock(path, 0);
+        snprintf(lock, sizeof(lock), "%s/lock", path);
+        int fd = take_lock(lock, 0);
         if (fd < 0)
             continue;
         remove_tree(path);
@@ -122,7 +135,7 @@ static bool make_and_lock(struct runtime_dir *d, const char *under, char why[RUN
         d->path[0] = '\0';
         return refuse(why, "runtime_dir %s: %s", under, strerror(errno));
     }
-    d->lock_fd = take_lock(d->path, O_CREAT | O_EXCL);
+    d->lock_fd = make_lock(d->path);
     return d->lock_fd >= 0 || refuse(why, "%s/lock: %s", d->path, strerror(errno));
 }
 
@@ -133,15 +146,9 @@ bool runtime_dir_make(struct runtime_dir *d, const char *under, char why[RUNTIME
         under = xdg && xdg[0] == '/' && access(xdg, W_OK | X_OK) == 0 ? xdg : "/tmp";
     *d = (struct runtime_dir){.lock_fd = -1};
     remove_leftovers(under);
-    // Another keeper that starts may take our lock file for a leftover in the instant before it is held.
-    for (int attempt = 0; attempt < 3; attempt++) {
-        if (make_and_lock(d, under, why))
-            return true;
-        bool retry = d->path[0] != '\0';
-        runtime_dir_remove(d);
-        if (!retry)
-            return false;
-    }
+    if (make_and_lock(d, under, why))
+        return true;
+    runtime_dir_remove(d);
     return false;
 }
 
