@@ -210,6 +210,7 @@ class Sluice(Program):
             for model in wait_models:
                 self.wait_model(model)
         except BaseException:
+            print(self.text)
             self.process.kill()
             raise
 

@@ -100,11 +100,15 @@ def test_only_the_guilty_row_fails(bad):
     """Row 104: the batch is halved until the poisoned request is alone."""
     rows = [[i, i] for i in range(8)]
     rows[5] = [POISON, 0]
-    answers = ask_at_once(bad, "poison_error", rows)
-    for i, a in enumerate(answers):
-        assert a.status_code == 500 if i == 5 else is_right(a, rows[i]), (i, a.text)
-    assert "a row that I cannot compute" in answers[5].json()["error"]
-    assert bad.metric("sluice_events_total", model="poison_error", event="halved") >= 1
+
+    def halved():
+        answers = ask_at_once(bad, "poison_error", rows)
+        for i, a in enumerate(answers):
+            assert a.status_code == 500 if i == 5 else is_right(a, rows[i]), (i, a.text)
+        assert "a row that I cannot compute" in answers[5].json()["error"]
+        return bad.metric("sluice_events_total", model="poison_error", event="halved")
+
+    wait_for(halved, 30, "that row and another in one batch")
 
 
 def test_a_slow_worker_within_the_deadline(bad):
@@ -143,12 +147,13 @@ def test_clients_that_leave_a_batch_harm_no_other(bad):
 
 
 def test_a_request_that_kills(tmp_path):
-    """A second death is answered 500 poison, and it is not sent a third time; those that shared its batch
-    are answered."""
+    """A second death is answered 500 poison, and it is not sent a third time: of three workers one lives on, and
+    answers those that shared its batch."""
     config = configuration(tmp_path, addresses=["grpc://127.0.0.1:1"], models='model "poison_dies" { batch { max_wait = "300ms" preferred = {4} } }')
     command = f'command = {{"{sys.executable}", "{FAKE}", "poison_dies", "good"}}'
-    config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command))
+    config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command + " replicas = 3"))
     with Sluice(config, wait_models=("good", "poison_dies")) as sluice:
+        wait_for(lambda: sluice.metric("sluice_ready_replicas", model="poison_dies") == 3, 60)
         rows = [[1, 1], [POISON, 2], [3, 3], [4, 4]]
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda row: ask(sluice, "poison_dies", row, timeout_us=60000000), rows))
