@@ -356,7 +356,7 @@ static void silent_clients_are_timed_out(void **state)
     assert_string_equal(hear(silent, 5), "late\n");
     assert_true(closed(silent));
     assert_string_equal(hear(drip, 5), "late\n");
-    assert_in_range(mono_us() - began_us, 150000, 1000000);
+    assert_in_range(mono_us() - began_us, 150000, 5000000); // no other time-out is below 10 s
     assert_int_equal(timed_out, 2);
     close(silent);
     close(drip);
@@ -529,13 +529,18 @@ static void at_the_bound_accept_waits(void **state)
     assert_int_equal(stats().accepted, 3);
     assert_true(stats().accept_paused > 0);
     // as many answers as have a place; each end makes one for the next
+    struct pollfd p[5];
     int talking[5], n = 0;
     for (int i = 0; i < 5; i++) {
-        struct pollfd p = {fd[i], POLLIN, 0};
+        p[i] = (struct pollfd){fd[i], POLLIN, 0};
         send(fd[i], "hello\n", 6, MSG_NOSIGNAL);
-        if (poll(&p, 1, 300) == 1)
-            talking[n++] = i;
     }
+    EVENTUALLY(poll(p, 5, 0) >= 3);
+    usleep(100000); // time for one too many
+    poll(p, 5, 0);
+    for (int i = 0; i < 5; i++)
+        if (p[i].revents)
+            talking[n++] = i;
     assert_int_equal(n, 3);
     for (int i = 0; i < 3; i++) {
         close(fd[talking[i]]);
