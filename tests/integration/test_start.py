@@ -1,10 +1,12 @@
 """What stands in the way of a start is told precisely, with a status of its own; what can serve, serves."""
+import os
+import signal
 import socket
 import subprocess
 
 import httpx
 import pytest
-from harness import GOOD_BODY, MODELS, SLUICE, UNPRIVILEGED, WORKER, Program, Sluice, configuration, copy_model, wait_for, worker_command
+from harness import GOOD_BODY, MODELS, SLUICE, UNPRIVILEGED, WORKER, Program, Sluice, configuration, copy_model, gone, wait_for, worker_command
 
 LISTEN = 'listen "public" { address = "127.0.0.1:0" }\n'
 GOOD_WORKER = f'worker "w" {{ command = {{{worker_command(MODELS)}}} }}\n'
@@ -97,14 +99,40 @@ def test_usage():
 # ---- what the configuration names --------------------------------------------------------------------
 
 
-def test_a_port_in_use(tmp_path):
+@pytest.mark.parametrize("who", ["listen", "admin"])
+def test_a_port_in_use(tmp_path, who):
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]
-        text = f'listen "public" {{ address = "127.0.0.1:{port}" }}\n' + GOOD_WORKER
-        status, said = run_text(tmp_path, text)
+        taken = f'address = "127.0.0.1:{port}"'
+        text = f'listen "public" {{ {taken} }}\n' if who == "listen" else LISTEN + f"admin {{ {taken} }}\n"
+        status, said = run_text(tmp_path, text + GOOD_WORKER)
         assert status == 1
-        assert f'listen \\"public\\": listen 127.0.0.1:{port}: port in use' in said, said
+        name = 'listen \\"public\\"' if who == "listen" else "admin"
+        assert f"{name}: listen 127.0.0.1:{port}: port in use" in said, said
         assert "worker_started" not in said
+
+
+def test_a_port_in_use_by_another_than_the_worker():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+        status, said = run(WORKER, "--repository", MODELS, "--device", "cpu", "--listen", address)
+        assert status == 1 and f"cannot listen: listen {address}: port in use" in said, said
+
+
+def test_a_socket_in_use(start, tmp_path):
+    """One that a living process listens on is not taken away; one that a dead one has left is."""
+    path = f"/tmp/sluice-test-{os.getpid()}.sock"
+    first = start(top=f'listen "local" {{ address = "unix:{path}" }}')
+    status, said = run_text(tmp_path, f'listen "local" {{ address = "unix:{path}" }}\n' + GOOD_WORKER)
+    assert status == 1 and f'listen \\"local\\": listen unix:{path}: in use by another process' in said, said
+    first.kill(signal.SIGKILL)
+    first.wait()
+    wait_for(lambda: gone(first.gateway_pid()))
+    assert os.path.exists(path)
+    again = start(top=f'listen "local" {{ address = "unix:{path}" }}')
+    with httpx.Client(transport=httpx.HTTPTransport(uds=path)) as client:
+        assert client.get("http://x/v2/health/live").status_code == 200
+    assert again.stop() == 0 and not os.path.exists(path)
 
 
 def test_a_second_sluice_on_the_same_port(start, tmp_path):
