@@ -369,14 +369,19 @@ static void on_timer(struct wheel_timer *t, uint64_t now_us)
 
 // ---- inference requests ------------------------------------------------------------------------------
 
+static bool not_served(struct error *e, struct view model, struct view version)
+{
+    return error_set(e, STATUS_NOT_FOUND, "model %.*s%s%.*s is not served here", VIEW_ARG(model),
+                     version.n ? " version " : "", VIEW_ARG(version));
+}
+
 static bool enqueue(struct request *r, struct error *e)
 {
     struct serve *s = r->serve;
     struct infer_request *q = &r->infer;
     r->model = repository_find(s->repository, q->model, q->version);
     if (!r->model)
-        return error_set(e, STATUS_NOT_FOUND, "model %.*s%s%.*s is not served here",
-                         VIEW_ARG(q->model), q->version.n ? " version " : "", VIEW_ARG(q->version));
+        return not_served(e, q->model, q->version);
     r->inputs = arena_array(&r->ex->arena, r->model->meta.n_inputs, sizeof(*r->inputs));
     if (!r->inputs)
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
@@ -449,11 +454,19 @@ static void infer(struct request *r)
 static void show_index(struct request *r)
 {
     struct serve *s = r->serve;
+    const struct repository *all = s->repository;
     struct oip_index index = {0};
-    index.models = arena_array(&r->ex->arena, s->repository->n + 1, sizeof(*index.models));
-    for (struct served *m = s->repository->models; index.models && m; m = m->next)
+    index.models =
+        arena_array(&r->ex->arena, (size_t)all->n + all->n_refused + 1, sizeof(*index.models));
+    for (struct served *m = all->models; index.models && m; m = m->next)
         index.models[index.n++] = (struct oip_index_model){
             .name = view_str(m->name), .version = view_str(m->version), .state = VIEW("READY")};
+    const struct refused *f = r->call.ready_only ? NULL : all->refused;
+    for (; index.models && f; f = f->next)
+        index.models[index.n++] = (struct oip_index_model){.name = view_str(f->name),
+                                                           .version = view_str(f->version),
+                                                           .state = VIEW("UNAVAILABLE"),
+                                                           .reason = view_str(f->why)};
     api_answer_index(&s->api, r->ex, &r->call, &index, now(s));
 }
 
@@ -463,7 +476,7 @@ static void show_model(struct request *r)
     struct served *m = repository_find(s->repository, r->call.model, r->call.version);
     struct error e = {0};
     if (!m) {
-        error_set(&e, STATUS_NOT_FOUND, "model %.*s is not served here", VIEW_ARG(r->call.model));
+        not_served(&e, r->call.model, r->call.version);
         answer_error(r, &e);
     } else if (r->call.kind == API_MODEL_READY || r->call.kind == API_HEALTH_CHECK) {
         api_answer_ready(&s->api, r->ex, &r->call, !s->draining, now(s));
