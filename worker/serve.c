@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/version.h"
 #include "infer/oip_grpc.h"
+#include "net/memory.h"
 #include <time.h>
 
 enum request_phase {
@@ -588,15 +589,27 @@ static void on_refused(struct http_conn *c, unsigned status, const char *why, vo
     (void)ctx;
 }
 
+static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
+{
+    struct serve *s = ctx;
+    (void)ex;
+    if (delta_bytes > 0 && delta_bytes > s->most - s->held)
+        return false;
+    s->held += delta_bytes;
+    return true;
+}
+
 const struct http_server_ops serve_ops = {.on_head = on_head,
                                           .on_request = on_request,
                                           .on_gone = on_gone,
                                           .on_sent = on_sent,
-                                          .on_refused = on_refused};
+                                          .on_refused = on_refused,
+                                          .on_charge = on_charge};
 
 void serve_init(struct serve *s, struct loop *l, struct repository *r, struct compute *c)
 {
-    *s = (struct serve){.loop = l, .repository = r, .compute = c, .timer.fn = on_timer};
+    *s = (struct serve){
+        .loop = l, .repository = r, .compute = c, .timer.fn = on_timer, .most = memory_total() / 4};
     api_init(&s->api, true, VIEW("sluice-worker"), VIEW(SLUICE_VERSION));
 }
 
