@@ -212,5 +212,5 @@ bool api_read(struct exchange *ex, struct api_call *call, struct error *e)
         return error_set(e, STATUS_TOO_LARGE, "body: too large for this call");
     if (call->grpc)
         return read_grpc(call, body.out, e);
-    return oip_rest_read_index_request(body.out, &call->ready_only, e);
+    return oip_rest_read_index_request(&ex->arena, body.out, &call->ready_only, e);
 }
