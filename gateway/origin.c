@@ -133,6 +133,8 @@ static void answer_error(struct request *r, const struct error *e, uint32_t retr
     r->error = *e;
     r->meta.total_us = now(r) - r->ex->started_us;
     r->phase = REQUEST_ANSWERED;
+    if (e->status == STATUS_UNAVAILABLE && retry_after_s == 0)
+        retry_after_s = 1;
     api_answer_error(r->api, r->ex, &r->call, e, retry_after_s, &r->meta, now(r));
     server_touch(r->ex->conn);
 }

@@ -95,6 +95,16 @@ struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, ui
     return ex;
 }
 
+bool exchange_charge(struct exchange *ex, int64_t delta_bytes)
+{
+    if (delta_bytes == 0 || !ex->ops->on_charge)
+        return true;
+    if (!ex->ops->on_charge(ex, delta_bytes, ex->ctx))
+        return false;
+    ex->charged += delta_bytes;
+    return true;
+}
+
 void exchange_ref(struct exchange *ex)
 {
     ex->refs++;

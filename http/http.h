@@ -113,6 +113,9 @@ struct exchange {
 };
 
 struct view exchange_header(const struct exchange *ex, const char *lower_name); // .p NULL: absent
+// What a request holds beside its body (its decoded tensors): charged like the body and given back with it;
+// delta_bytes < 0 gives back some of it now. False: the bound is reached, nothing was charged.
+bool exchange_charge(struct exchange *ex, int64_t delta_bytes);
 void exchange_ref(struct exchange *ex);
 void exchange_unref(struct exchange *ex); // the connection holds one itself until the end
 

@@ -129,6 +129,15 @@ const char *path_canonical(struct arena *a, struct view target, struct view *pat
     return NULL;
 }
 
+// An escape of an octet that must be escaped in a name: gRPC's clients name a Unix socket by its path,
+// "run%2Fsluice.sock". Escapes of other octets would be another spelling of a name.
+static bool name_escape(struct view v, size_t i)
+{
+    int high = v.p[i] == '%' && v.n - i > 2 ? hex(v.p[i + 1]) : -1;
+    int low = high >= 0 ? hex(v.p[i + 2]) : -1, c = high * 16 + low;
+    return low >= 0 && c > 0x20 && c < 0x7f && c != '@' && !unreserved(c);
+}
+
 // host [":" port], no userinfo. Names, IPv4 and "[IPv6]".
 bool authority_ok(struct view v)
 {
@@ -143,8 +152,8 @@ bool authority_ok(struct view v)
         if (i++ >= v.n || i < 4)
             return false;
     } else {
-        while (i < v.n && (unreserved((unsigned char)v.p[i])))
-            i++;
+        while (i < v.n && (unreserved((unsigned char)v.p[i]) || name_escape(v, i)))
+            i += v.p[i] == '%' ? 3 : 1;
         if (i == 0)
             return false;
     }

@@ -15,6 +15,9 @@ static void settle(pid_t keeper)
     if (getppid() != keeper) // it died before the line above
         _exit(1);
     setpgid(0, 0);
+    // A key at the terminal that came before the line above was the keeper's to hear: what waits is dropped.
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
     for (int s = 1; s < NSIG; s++)
         signal(s, SIG_DFL); // not possible for some, harmless
 }

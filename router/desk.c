@@ -61,6 +61,15 @@ static void fail_ticket(struct desk *d, struct ticket *t, enum status status, co
     give_back(d, t, fx);
 }
 
+static void fail_version(struct desk *d, struct ticket *t, struct effects *fx)
+{
+    const struct infer_request *q = t->request;
+    t->place = PLACE_NONE;
+    error_set(&t->error, STATUS_NOT_FOUND, "model %.*s has no version %.*s", VIEW_ARG(q->model),
+              VIEW_ARG(q->version));
+    give_back(d, t, fx);
+}
+
 static void expire(struct desk *d, struct ticket *t, struct effects *fx)
 {
     fx_note(fx, NOTE_EXPIRED, d->model, ticket_rows(t), 0);
@@ -228,7 +237,7 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     if (batcher_hopeless(&d->batcher, t, now_us))
         expire(d, t, fx);
     else if (d->n_up > 0 && !replicas_serve(d, t->request->version, false, now_us))
-        fail_ticket(d, t, STATUS_NOT_FOUND, "the model has no such version", fx);
+        fail_version(d, t, fx);
     else if (d->n_up == 0 && now_us >= d->alone_since_us + d->model->rules.grace_us)
         fail_ticket(d, t, STATUS_UNAVAILABLE, "no replica of the model is ready", fx);
     else if (!batcher_push(&d->batcher, t, now_us))

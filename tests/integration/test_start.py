@@ -6,7 +6,7 @@ import subprocess
 
 import httpx
 import pytest
-from harness import GOOD_BODY, MODELS, SLUICE, UNPRIVILEGED, WORKER, Program, Sluice, configuration, copy_model, gone, wait_for, worker_command
+from harness import GOOD_BODY, MODELS, PREFIX, SLUICE, UNPRIVILEGED, WORKER, Program, Sluice, configuration, copy_model, gone, wait_for, worker_command
 
 LISTEN = 'listen "public" { address = "127.0.0.1:0" }\n'
 GOOD_WORKER = f'worker "w" {{ command = {{{worker_command(MODELS)}}} }}\n'
@@ -302,3 +302,19 @@ def test_a_crash_loop_backs_off(tmp_path):
         pauses = [e["restart_in_us"] for e in sluice.find("worker_exited")]
         assert pauses[0] == 0 and pauses[4] > pauses[1], pauses
         assert sluice.stop() == 0
+
+
+@pytest.mark.parametrize("after", ["listening", "worker_started", "gateway_started", "ready"])
+def test_ctrl_c_at_any_time_of_the_start(tmp_path, after):
+    """A terminal sends it to the whole group: also to a child that has not left the group yet."""
+    config = configuration(tmp_path)
+    for _ in range(8):
+        words = [*PREFIX, SLUICE, "-c", config]
+        p = subprocess.Popen(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True)
+        said = []
+        while f'"event":"{after}"'.encode() not in (said or [b""])[-1]:
+            said.append(p.stderr.readline())
+            assert said[-1], said
+        os.killpg(p.pid, signal.SIGINT)
+        said += p.stderr.read().splitlines()
+        assert p.wait(30) == 0, b"\n".join(said).decode()

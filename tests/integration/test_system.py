@@ -1,6 +1,5 @@
 """Faults of the system, over the wire: rows 140 to 144 of hostile input."""
 import datetime
-import gzip
 import mmap
 import os
 import signal
@@ -253,6 +252,19 @@ def test_a_small_budget_is_for_every_loop(start):
             assert wire.send(post()).read_answers(1)[0][0] == 200
     with Wire(sluice.port) as wire:
         assert wire.send(post(infer_body(ROWS[:20]) + b" " * 40000)).read_answers(1)[0][0] == 200
+
+
+def test_what_a_body_becomes_is_charged_too(start):
+    """Two octets of JSON become a float of four: 3 MiB of text, 6 MiB of tensor."""
+    sluice = start(limits='bytes_in_flight = "6MiB" max_body = "4MiB"')
+    n = 3 << 19
+    tensor = b'{"inputs":[{"name":"input","shape":[%d,64],"datatype":"FP32","data":[0%s]}]}' % (n // 64, b",0" * (n - 1))
+    with Wire(sluice.port) as wire:
+        status, fields, said = wire.send(post(tensor)).read_answers(1)[0]
+        assert status == 503 and fields["retry-after"] == "1" and b"memory" in said, said
+    wait_for(lambda: sluice.metric("sluice_bytes_in_flight") < 1 << 20)  # a loop keeps a slice at hand
+    with Wire(sluice.port) as wire:
+        assert wire.send(post()).read_answers(1)[0][0] == 200
 
 
 def test_bodies_past_the_budget(start):

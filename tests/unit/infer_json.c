@@ -1,6 +1,7 @@
 // Requests out of JSON: every datatype, every refusal with its exact words, every truncation, every step size.
 #include "base/mem.h"
 #include "infer/oip_json.h"
+#include "infer/oip_rest.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -479,6 +480,36 @@ static int teardown(void **state)
     return 0;
 }
 
+static void index_requests(void **state)
+{
+    static const struct {
+        const char *body, *message; // NULL: taken
+        bool ready;
+    } rows[] = {
+        {"", NULL, false},
+        {"{}", NULL, false},
+        {"{\"ready\":true}", NULL, true},
+        {" {\"x\":[1,{\"y\":2}],\"re\\u0061dy\":true,\"z\":null} ", NULL, true},
+        {"{\"ready\":false}", NULL, false},
+        {"{\"ready\":1}", "ready: expected true or false", false},
+        {"{\"ready\":true,\"ready\":true}", "body: duplicate key (octet 14)", false},
+        {"{\"x\":1,\"x\":2}", "body: duplicate key (octet 7)", false},
+        {"[]", "body: expected an object", false},
+        {"{\"ready\":tru}", "body: not a JSON value (octet 9)", false},
+        {"{\"ready\":true", "body: text ends too early (octet 13)", false},
+        {"{\"ready\":true}{}", "body: more text after the value (octet 14)", false},
+        {"{\"x\":[1,", "body: text ends too early (octet 8)", false},
+        {"nonsense", "body: not a JSON value (octet 0)", false},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        bool ready = !rows[i].ready;
+        bool ok = oip_rest_read_index_request(&arena, view_str(rows[i].body), &ready, &err);
+        if (ok != !rows[i].message || (ok && ready != rows[i].ready) ||
+            (!ok && strcmp(err.text, rows[i].message) != 0))
+            fail_msg("%s: %s", rows[i].body, ok ? "taken" : err.text);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -493,6 +524,7 @@ int main(void)
         cmocka_unit_test(binary_tensors),
         cmocka_unit_test(raw_requests),
         cmocka_unit_test(allocation_fails_anywhere),
+        cmocka_unit_test(index_requests),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
