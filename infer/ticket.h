@@ -41,6 +41,7 @@ struct ticket {
     enum ticket_place place;
     uint16_t origin;    // loop index, from the message that brought it
     uint64_t queued_us; // when the home first saw it
+    uint64_t senior_us; // its place in the group, by arrival: queued_us, or that of one before it
     struct group *group;
     struct ticket *next, **prev;  // in its lane's slot
     struct ticket *older, *newer; // in its group, by arrival

@@ -4,6 +4,11 @@
 #include "base/mem.h"
 #include "router/replicas.h"
 
+static uint64_t min_us(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t now_us)
 {
     struct desk *d = mem_zalloc(sizeof(*d));
@@ -15,7 +20,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
     memcpy(p.preferred, m->rules.preferred, sizeof(p.preferred));
     d->model = m;
     d->home = home;
-    d->wake_us = UINT64_MAX;
+    d->wake_us = d->overdue_us = UINT64_MAX;
     d->alone_since_us = now_us;
     d->again_last = &d->again;
     rand_seed(&d->rand, seed);
@@ -125,6 +130,7 @@ static void wait_again(struct desk *d, struct batch *b)
     b->next = NULL;
     *d->again_last = b;
     d->again_last = &b->next;
+    d->n_again++;
 }
 
 // T5: those that nobody waits for any more leave before it is sent. False: none is left.
@@ -154,6 +160,7 @@ static void send(struct desk *d, struct batch *b, struct replica *r, uint64_t no
                  struct effects *fx)
 {
     uint32_t rows = b->rows ? b->rows : 1;
+    d->overdue_us = min_us(d->overdue_us, b->deadline_us);
     b->state = BATCH_SENT;
     b->replica = r->id;
     b->sent_us = now_us;
@@ -181,6 +188,8 @@ static void unsend(struct desk *d, struct batch *b)
     if (b->next)
         b->next->prev = b->prev;
     *b->prev = b->next;
+    if (!d->sent)
+        d->overdue_us = UINT64_MAX;
     d->running_rows -= rows;
     invariant(r && r->batches > 0 && r->rows >= rows);
     r->batches--;
@@ -216,7 +225,7 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     t->queued_us = now_us;
     t->batch_rows = 0;
     t->error.status = STATUS_OK;
-    if (now_us + estimate_low_us(&d->batcher.estimate, ticket_rows(t)) >= t->deadline_us)
+    if (batcher_hopeless(&d->batcher, t, now_us))
         expire(d, t, fx);
     else if (d->n_up > 0 && !replicas_serve(d, t->request->version, false, now_us))
         fail_ticket(d, t, STATUS_NOT_FOUND, "the model has no such version", fx);
@@ -235,6 +244,7 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     } else if (t->place == PLACE_ABOARD && !t->cancelled) {
         t->cancelled = true;
         struct batch *b = t->batch;
+        d->again_cancelled |= b->state == BATCH_AGAIN;
         // At the deadline the origins' timers and ours race: it is the worker's fault all the same.
         if (++b->cancelled == b->n && b->state == BATCH_SENT && now_us >= b->deadline_us)
             recall_overdue(d, b, fx);
@@ -264,9 +274,9 @@ static void learn(struct desk *d, struct batch *b, const struct answer *a, uint6
     struct replica *r = replicas_find(d, b->replica);
     r->latency_us += (r->latency_us == 0 ? 1 : 0.1) * ((double)took_us - r->latency_us);
     if (b->quiet) // else its time holds a wait behind another batch
-        estimate_add(&d->batcher.estimate, b->rows ? b->rows : 1, took_us);
+        batcher_learn(&d->batcher, b->rows ? b->rows : 1, took_us, now_us);
     else if (a->compute_us > 0)
-        estimate_add(&d->batcher.estimate, b->rows ? b->rows : 1, a->compute_us);
+        batcher_learn(&d->batcher, b->rows ? b->rows : 1, a->compute_us, now_us);
 }
 
 // Every ticket gets a view of its own rows: three words and a reference.
@@ -411,9 +421,14 @@ static void drop_doomed(struct desk *d, uint64_t now_us, struct effects *fx)
 
 static void recall_all_overdue(struct desk *d, uint64_t now_us, struct effects *fx)
 {
+    if (now_us < d->overdue_us)
+        return;
+    d->overdue_us = UINT64_MAX;
     for (struct batch *b = d->sent; b; b = b->next) {
         if (b->state == BATCH_SENT && now_us >= b->deadline_us)
             recall_overdue(d, b, fx);
+        else if (b->state == BATCH_SENT)
+            d->overdue_us = min_us(d->overdue_us, b->deadline_us);
     }
 }
 
@@ -435,18 +450,22 @@ static void refuse_all(struct desk *d, struct effects *fx)
         batch_free(d, b);
     }
     d->again_last = &d->again;
+    d->n_again = 0;
     if (n > 0)
         fx_note(fx, NOTE_NO_REPLICA, d->model, n, 0);
 }
 
 static void send_again(struct desk *d, uint64_t now_us, struct effects *fx)
 {
-    struct batch *list = d->again;
+    struct batch *list = d->again, **list_last = d->again_last;
+    bool all = d->again_cancelled;
     d->again = NULL;
     d->again_last = &d->again;
-    while (list) {
+    d->again_cancelled = false;
+    while (list && (all || replicas_credit(d, now_us))) {
         struct batch *b = list;
         list = b->next;
+        d->n_again--;
         if (!prune(d, b, now_us, fx)) {
             batch_free(d, b);
             continue;
@@ -456,6 +475,10 @@ static void send_again(struct desk *d, uint64_t now_us, struct effects *fx)
             send(d, b, r, now_us, fx);
         else
             wait_again(d, b);
+    }
+    if (list) { // those that nobody has credit for
+        *d->again_last = list;
+        d->again_last = list_last;
     }
 }
 
@@ -467,8 +490,8 @@ struct asking { // what group_may_go needs
 static bool group_may_go(const struct group *g, void *ctx)
 {
     const struct asking *a = ctx;
-    if (g->single) // each may name another version: its replica is chosen when it is known who goes
-        return true;
+    if (g->mixed) // who has no replica at hand stands aside, for others behind may have one
+        return a->d->n_again < DESK_ASIDE;
     return replicas_serve(a->d, g->oldest->request->version, true, a->now_us);
 }
 
@@ -501,19 +524,11 @@ static uint64_t send_queued(struct desk *d, uint64_t now_us, struct effects *fx)
     return UINT64_MAX;
 }
 
-static uint64_t min_us(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct effects *fx)
 {
     uint64_t doom_us = batcher_doom_us(&d->batcher);
     at_us = min_us(at_us, doom_us > now_us ? doom_us : now_us + 1000);
-    for (struct batch *b = d->sent; b; b = b->next) {
-        if (b->state == BATCH_SENT)
-            at_us = min_us(at_us, b->deadline_us);
-    }
+    at_us = min_us(at_us, d->overdue_us);
     bool waits = d->batcher.count > 0 || d->again;
     if (waits && d->n_up == 0)
         at_us = min_us(at_us, d->alone_since_us + d->model->rules.grace_us);

@@ -239,7 +239,7 @@ static void on_done(struct compute_job *j)
             w->block = NULL; // the answer holds that reference now
             a->version = view_str(w->model->version);
             a->compute_us = w->compute_us;
-            estimate_add(&w->model->batcher.estimate, w->rows, w->compute_us);
+            batcher_learn(&w->model->batcher, w->rows, w->compute_us, now(s));
             w->model->inferences += w->rows;
             w->model->executions++;
         }

@@ -210,8 +210,7 @@ void demands_queued(struct loop_of *l, struct ticket *t)
 
 // ---- batches -------------------------------------------------------------------------------------------
 
-static void check_members(struct loop_of *l, const struct batch *b, const struct model_of *m,
-                          const struct replica_of *r)
+static void check_members(struct loop_of *l, const struct batch *b, const struct model_of *m)
 {
     struct world *w = l->w;
     uint32_t rows = 0;
@@ -229,14 +228,15 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
                "who goes alone has no company");
         demand(w, x, x->deaths < 2, "what killed two workers is not sent again");
         rows += x->in.request.rows;
-        waited |= l->now_us >= x->first_us + m->rules.max_wait_us;
+        // Who came back may have been given the seniority of another.
+        waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0;
         if (x->waiting && !w->plan.flood && m->desk->suspects == 0) {
             uint64_t since = most(most(x->since_us, m->no_credit_us), m->memory_us + 4000);
             since = most(since, most(l->stalled_until, l->frozen_until));
-            since = most(since, r->paused_until);
             demand(w, x, w->now_us <= since + m->rules.max_wait_us + SIM_EPSILON_US,
                    "with credit nobody waits longer than max_wait");
         }
+        x->sent++;
         trace(w, x, "is sent to replica %u in a batch of %u tickets, %u rows, reason %s",
               b->replica, b->n, b->rows, batch_reason_name[b->reason]);
     }
@@ -298,7 +298,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     demand(w, x, x->kind != KIND_VERSION9 && (x->kind != KIND_VERSION2 || r->second),
            "a batch goes to a replica that has the version");
     demand(w, x, l->now_us >= r->paused_until, "a replica that refused is left alone for a while");
-    check_members(l, b, m, r);
+    check_members(l, b, m);
     check_lanes(w, b, m);
     m->dispatched_rows += b->rows ? b->rows : 1;
     if (w->first_dispatch_us == 0)
@@ -375,14 +375,17 @@ void demands_on_note(struct loop_of *l, const struct note *n)
 
 void demands_credit(struct world *w, struct model_of *m)
 {
+    uint64_t now_us = w->loop[m->home].now_us, pause_ends = SIM_NEVER;
     // Beside a suspect a replica takes one batch at a time: no promise then.
     for (unsigned i = 0; i < m->n_replicas && m->desk->suspects == 0; i++) {
         const struct replica_of *r = &m->replica[i];
-        if (r->told && r->in_flight < m->rules.pipeline &&
-            w->loop[m->home].now_us >= r->paused_until)
+        if (!r->told || r->in_flight >= m->rules.pipeline)
+            continue;
+        if (now_us >= r->paused_until)
             return;
+        pause_ends = r->paused_until < pause_ends ? r->paused_until : pause_ends;
     }
-    m->no_credit_us = w->now_us;
+    m->no_credit_us = pause_ends < SIM_NEVER ? most(pause_ends, w->now_us) : w->now_us;
 }
 
 // ---- the oracle ----------------------------------------------------------------------------------------

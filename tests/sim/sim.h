@@ -145,8 +145,8 @@ struct life { // one request from arrival to release
     bool guilty, poison;
     bool live, settled, lent, waiting, cancelled; // cancelled: its home was told
     bool err_alone, bad_answer;                   // what happened to it
-    unsigned deaths;
-    uint64_t first_us, since_us; // its home saw it first; it waits since then
+    unsigned deaths, sent;                        // times
+    uint64_t first_us, since_us;                  // its home saw it first; it waits since then
     double work_us;
     struct life *next; // free ones
 };
