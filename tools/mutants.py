@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Breaks router/ and batcher/ at random and counts what the tests notice.
 
-    tools/mutants.py [N] [--seed S] [--build build] [--sim-seeds 1000] [--only FILE] [--all]
+    tools/mutants.py [N] [--seed S] [--build build] [--sim-seeds 1000] [--only FILE]
+                     [--tests WORD] [--all]
 
 A mutant is one change of one operator, constant or statement, in a .c file or in an inline function of a
 header. Left alone: what stands in invariant(), for a check that asks less can only be seen beside a second
@@ -59,15 +60,15 @@ def bare(text):
 
 class Mutant:
     def __init__(self, name, text, at, before, after):
-        self.name, self.at, self.before, self.after = name, at, before, after
+        self.name, self.text, self.at, self.before, self.after = name, text, at, before, after
         self.line = text.count("\n", 0, at) + 1
         start = text.rfind("\n", 0, at) + 1
         end = text.find("\n", at + len(before))
         self.old = " ".join(text[start:end].split())
         self.new = " ".join((text[start:at] + after + text[at + len(before) : end]).split())
 
-    def apply(self, text):
-        return text[: self.at] + self.after + text[self.at + len(self.before) :]
+    def applied(self):
+        return self.text[: self.at] + self.after + self.text[self.at + len(self.before) :]
 
     def __str__(self):
         return f"{self.name}:{self.line}: {self.old}  ->  {self.new}"
@@ -187,8 +188,8 @@ def mutants_of(name, text):
 class Bench:
     """A copy of the two rooms, the objects made of it, and the tests linked with them."""
 
-    def __init__(self, folder, build, flags, original=None):
-        self.folder, self.build, self.flags, self.original = folder, build, flags, original
+    def __init__(self, folder, flags):
+        self.folder, self.flags = folder, flags
         shutil.rmtree(folder, ignore_errors=True)
         for room in ROOMS:
             shutil.copytree(ROOT / room, folder / room)
@@ -206,9 +207,8 @@ class Bench:
         return objects
 
     def link(self, program, objects):
-        libs = [str(self.build / f"lib{room}.a") for room in ("infer", "base")]
         out = self.folder / program
-        words = [*self.flags["cc"], "-o", str(out), *map(str, objects), *libs, *self.flags["libs"]]
+        words = [*self.flags["cc"], "-o", str(out), *map(str, objects), *self.flags["libs"]]
         subprocess.run(words, check=True, capture_output=True)
         return out
 
@@ -238,15 +238,17 @@ def passes(words, cpu_s):
 class Trial:
     """What every mutant is held against: the original's objects, and the tests."""
 
-    def __init__(self, build, sim_seeds):
+    def __init__(self, build, sim_seeds, wanted):
         lines = (build / "flags").read_text().split()
         libs = [w for w in lines if w.startswith("-l")]
         noise = ("-g", "-Werror", "-MMD", "-MP", "-I")
         cc = [w for w in lines if not w.startswith(("-l", "-pie", "-Wl,", *noise)) and w != "-pthread"]
-        self.flags = {"cc": [*cc, "-w", "-pthread", f"-I{build}/gen"], "libs": [*libs, "-lcmocka", "-pie"]}
-        self.build, self.folder = build, build / "mutants"
+        self.folder = build / "mutants"
+        self.folder.mkdir(exist_ok=True)
+        below = [shutil.copy(build / f"lib{room}.a", self.folder) for room in ("infer", "base")]
+        self.flags = {"cc": [*cc, "-w", "-pthread", f"-I{build}/gen"], "libs": [*below, *libs, "-lcmocka", "-pie"]}
         self.sources = [f"{r}/{p.name}" for r in ROOMS for p in sorted((ROOT / r).glob("*.c"))]
-        self.base = Bench(self.folder / "base", build, self.flags)
+        self.base = Bench(self.folder / "base", self.flags)
         objects = self.base.compile(self.sources)
         self.objects = dict(zip(self.sources, objects))
         self.bytes = {s: o.read_bytes() for s, o in self.objects.items()}
@@ -254,6 +256,7 @@ class Trial:
         sims = [f"tests/sim/{p.name}" for p in sorted((ROOT / "tests/sim").glob("*.c"))]
         self.tests = {f"tests/unit/{p.name}": self.base.compile([f"tests/unit/{p.name}"], ROOT) for p in units}
         self.tests["sim"] = self.base.compile(sims, ROOT)
+        self.tests = {test: its for test, its in self.tests.items() if wanted in test}
         self.sim_seeds, self.cpu_s = sim_seeds, {}
         for test, its in self.tests.items():
             start = time.monotonic()
@@ -266,12 +269,11 @@ class Trial:
 
     def verdict(self, bench, mutant):
         """Which test killed it; "" when it lives; None when it is no mutant, and why."""
-        text = (ROOT / mutant.name).read_text()
         file = bench.folder / mutant.name
-        file.write_text(mutant.apply(text))
+        file.write_text(mutant.applied())
         changed = [mutant.name] if mutant.name.endswith(".c") else self.sources
         objects = bench.compile(changed)
-        file.write_text(text)
+        file.write_text(mutant.text)
         if not objects:
             return None, "does not compile"
         made = dict(zip(changed, objects))
@@ -293,6 +295,7 @@ def main():
     parser.add_argument("--build", type=lambda p: pathlib.Path(p).resolve(), default=ROOT / "build")
     parser.add_argument("--sim-seeds", type=int, default=1000)
     parser.add_argument("--only", help="files whose name contains this")
+    parser.add_argument("--tests", default="", help="tests whose name contains this")
     parser.add_argument("--all", action="store_true", help="every mutant there is")
     args = parser.parse_args()
     pool = []
@@ -303,11 +306,11 @@ def main():
                 pool += mutants_of(name, path.read_text())
     random.Random(args.seed).shuffle(pool)
     wanted = len(pool) if args.all else args.n
-    trial = Trial(args.build, args.sim_seeds)
+    trial = Trial(args.build, args.sim_seeds, args.tests)
     workers = os.cpu_count() or 1
     benches = queue.SimpleQueue()
     for i in range(workers):
-        benches.put(Bench(trial.folder / f"copy{i}", args.build, trial.flags))
+        benches.put(Bench(trial.folder / f"copy{i}", trial.flags))
 
     def one(mutant):
         bench = benches.get()

@@ -210,7 +210,7 @@ struct world {
     struct model_of model[SIM_MODELS];
     struct life *lives, *free_lives;
     struct call *free_calls;
-    unsigned submitted, alive;
+    unsigned submitted, alive, n_batches;
     double arrival_us; // mean time between arrivals at a loop
     double shares[SIM_MODELS];
     uint64_t now_us, seq, tag;

@@ -33,6 +33,9 @@ static void everyone_gets_his_own_rows(void **state)
     assert_int_equal(noted(NOTE_BATCH), 5);
     struct batch *batch = sent();
     assert_int_equal(batch->rows, 5);
+    assert_ptr_equal(batch->model, office.model);
+    assert_ptr_equal(batch->desk, office.desk);
+    assert_int_equal(batch->sent_us, NOW + 100);
     assert_int_equal(office.desk->running_rows, 5);
     assert_int_equal(atomic_load(&office.model->running), 5);
     assert_int_equal(a->ticket.queue_us, 100);
@@ -41,6 +44,10 @@ static void everyone_gets_his_own_rows(void **state)
     office.read = 0; // looked at again
     assert_int_equal(back(a, STATUS_OK) + back(b, STATUS_OK), 2);
     assert_int_equal(noted(NOTE_DONE), 5);
+    for (unsigned i = 0; i < office.fx.n; i++) {
+        if (office.fx.at[i].kind == FX_NOTE && office.fx.at[i].note.kind == NOTE_DONE)
+            assert_int_equal(office.fx.at[i].note.b, 1000);
+    }
     assert_int_equal(a->ticket.slice.row, 0);
     assert_int_equal(a->ticket.slice.rows, 3);
     assert_int_equal(b->ticket.slice.row, 3);
@@ -206,8 +213,8 @@ static void without_memory_for_a_half(void **state)
     end(b, FAIL_ERROR, NOW);
     mem_fail_at(0);
     // The first half is failed with what the worker said; the second is tried.
-    assert_int_equal(back(&office.guest[0], STATUS_INTERNAL), 1);
-    assert_int_equal(back(&office.guest[1], STATUS_INTERNAL), 1);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(back(&office.guest[i], STATUS_INTERNAL), i < 2);
     run(NOW);
     b = sent();
     assert_int_equal(b->n, 3);
@@ -228,6 +235,7 @@ static void who_is_gone_is_not_halved(void **state)
     end(b, FAIL_ERROR, NOW);
     assert_int_equal(back(&office.guest[0], STATUS_CLIENT_GONE), 1);
     assert_int_equal(back(&office.guest[1], STATUS_CLIENT_GONE), 1);
+    assert_int_equal(office.desk->n_again, 1);
     run(NOW);
     b = sent();
     assert_int_equal(b->n, 1);
@@ -455,6 +463,101 @@ static void what_is_published(void **state)
     end(sent(), FAIL_MALFORMED, NOW);
 }
 
+static void the_rules_are_the_batchers(void **state)
+{
+    (void)state;
+    static const struct model_rules choosy = {
+        .max_rows = 8, .max_wait_us = 3000, .preferred = {2, 4}, .n_preferred = 2};
+    office_close();
+    office_open(&choosy);
+    up(7, 8, "1", NOW);
+    lend(1);
+    run(NOW);
+    assert_null(sent());
+    run(NOW + 2999);
+    assert_null(sent());
+    run(NOW + 3000);
+    struct batch *b = sent();
+    assert_int_equal(b->reason, BATCH_WAIT);
+    end(b, FAIL_MALFORMED, NOW);
+    for (unsigned i = 0; i < 5; i++)
+        lend(1);
+    run(NOW);
+    b = sent();
+    assert_int_equal(b->reason, BATCH_PREFERRED);
+    assert_int_equal(b->rows, 4);
+    end(b, FAIL_MALFORMED, NOW);
+    run(NOW + 3000);
+    end(sent(), FAIL_MALFORMED, NOW);
+}
+
+// It asks to be woken once, not in every turn; and never for a moment that is now already, for on a clock
+// that stands still it would be woken for ever.
+static void wishes_to_be_woken(void **state)
+{
+    (void)state;
+    lend(8);
+    lend(8);
+    run(NOW);
+    struct batch *a = sent(), *b = sent();
+    forget();
+    struct guest *g = lend_at(1, "", NOW + 500, NOW); // of the very millisecond
+    run(NOW);
+    struct fx *f = next_fx(FX_WAKE);
+    assert_int_equal(f->at_us, NOW + 1000);
+    assert_ptr_equal(f->desk, office.desk);
+    run(NOW);
+    run(NOW + 1);
+    assert_null(next_fx(FX_WAKE));
+    desk_on_wake(office.desk, NOW + 2, &office.fx); // too early: asks again
+    assert_non_null(next_fx(FX_WAKE));
+    run(NOW + 1000);
+    assert_int_equal(g->ticket.place, PLACE_NONE);
+    desk_on_wake(office.desk, NOW + 1000, &office.fx);
+    f = next_fx(FX_WAKE);
+    assert_int_equal(f->at_us, FAR); // nothing waits; the batches are overdue then
+    end(a, FAIL_MALFORMED, NOW);
+    end(b, FAIL_MALFORMED, NOW);
+    desk_on_wake(office.desk, NOW + 2000, &office.fx);
+    assert_null(next_fx(FX_WAKE));
+}
+
+// Each batch has its own deadline, that of its last ticket; its memory is used again, and not its contents.
+static void batches_are_used_again(void **state)
+{
+    (void)state;
+    lend(8);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(b->deadline_us, FAR);
+    void *p = arena_alloc(&b->arena, 100);
+    end(b, FAIL_MALFORMED, NOW);
+    lend_at(4, "", NOW + 40000, NOW);
+    lend_at(4, "", NOW + 30000, NOW);
+    run(NOW);
+    assert_ptr_equal(sent(), b);
+    assert_int_equal(b->n, 2);
+    assert_int_equal(b->rows, 8);
+    assert_int_equal(b->deadline_us, NOW + 40000);
+    assert_int_equal(b->halvings + b->cancelled, 0);
+    assert_ptr_equal(arena_alloc(&b->arena, 100), p);
+    // Another that is out when this one is overdue.
+    lend_at(8, "", NOW + 90000, NOW);
+    run(NOW);
+    struct batch *other = sent();
+    assert_ptr_not_equal(other, b);
+    forget();
+    desk_on_wake(office.desk, NOW + 40000, &office.fx);
+    assert_int_equal(count_fx(FX_SUSPECT), 1);
+    assert_int_equal(noted(NOTE_SUSPECT), 7);
+    assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + 90000);
+    end(b, FAIL_RECALLED, NOW + 40000);
+    end(other, FAIL_LOST, NOW + 40000);
+    run(NOW + 40000);
+    other = sent();
+    end(other, FAIL_MALFORMED, NOW + 40000);
+}
+
 static void the_deadline_in_the_queue(void **state)
 {
     (void)state;
@@ -585,6 +688,9 @@ int main(void)
         TEST(a_version_that_nobody_has),
         TEST(without_memory_it_stays_queued),
         TEST(what_is_published),
+        TEST(the_rules_are_the_batchers),
+        TEST(wishes_to_be_woken),
+        TEST(batches_are_used_again),
         TEST(the_deadline_in_the_queue),
         TEST(a_worker_is_not_thought_slow_for_ever),
         TEST(those_that_stand_aside_are_bounded),

@@ -224,6 +224,18 @@ static void two_choices(void **state)
     for (unsigned i = 0; i < 1000; i++)
         chosen[replicas_choose(d, VIEW(""), NOW)->id]++;
     assert_int_equal(chosen[0], 0);
+    // The rows that are under way and the one to come, times the time of a batch (and a microsecond).
+    replicas_find(d, 2)->batches = replicas_find(d, 3)->batches = 2;
+    struct replica *idle = replicas_find(d, 0), *busy = replicas_find(d, 1);
+    idle->rows = 0, busy->rows = 1;
+    for (unsigned i = 0; i < 60; i++) {
+        idle->latency_us = 99, busy->latency_us = 50;
+        assert_ptr_equal(replicas_choose(d, VIEW(""), NOW), idle);
+        idle->latency_us = 101.5;
+        assert_ptr_equal(replicas_choose(d, VIEW(""), NOW), busy);
+    }
+    idle->latency_us = 5000, busy->latency_us = 1000;
+    replicas_find(d, 2)->batches = replicas_find(d, 3)->batches = 0;
     // Of two there is no choice.
     replicas_find(d, 2)->batches = replicas_find(d, 3)->batches = 2;
     for (unsigned i = 0; i < 100; i++)
