@@ -333,6 +333,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     check_order(w, l, b);
     check_lanes(w, b, m);
     m->dispatched_rows += b->rows ? b->rows : 1;
+    m->dispatched_us = w->now_us;
     if (w->first_dispatch_us == 0)
         w->first_dispatch_us = w->now_us;
 }
@@ -443,6 +444,10 @@ static bool in_trouble(const struct world *w, const struct life *x)
         if (m->replica[i].hung_until > arrived || !m->replica[i].told)
             return true;
     }
+    // An estimate learnt in another time may refuse, but something is sent once a second to test it.
+    uint64_t tested_us = m->dispatched_us + BATCHER_DOUBT_US;
+    if (w->plan.shift && tested_us + (uint64_t)slack_needed_us(w, x) > arrived)
+        return true;
     return m->desk == NULL;
 }
 

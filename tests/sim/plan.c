@@ -26,7 +26,8 @@ void plan_draw(struct plan *p, uint64_t seed)
 {
     struct rand r;
     rand_seed(&r, seed * 2 + 1);
-    *p = (struct plan){.seed = seed, .calm = seed % 4 == 0, .flood = seed % 12 == 0};
+    *p = (struct plan){
+        .seed = seed, .calm = seed % 4 == 0, .flood = seed % 12 == 0, .shift = seed % 12 == 4};
     p->loops = 2 + (unsigned)rand_below(&r, SIM_LOOPS - 1);
     p->models = 1 + (unsigned)rand_below(&r, SIM_MODELS);
     p->lives = 600 + (unsigned)rand_below(&r, 1000);
@@ -40,6 +41,10 @@ void plan_draw(struct plan *p, uint64_t seed)
         p->lives = 6000;
         p->mail_us = 20;
         p->turn_us = 50;
+    }
+    if (p->shift) {
+        p->load = 0.4 / SIM_SHIFT;
+        p->burst = 0;
     }
     if (p->calm)
         return;
@@ -116,6 +121,11 @@ static void draw_model(struct world *w, struct model_of *m, unsigned i)
     if (w->plan.flood) {
         m->max_batch = 8 + (uint32_t)rand_below(r, 25);
         m->alpha_us = between(r, 1000, 3000);
+    }
+    if (w->plan
+            .shift) { // mostly the same for one row and for many: who learns that it is slow has no hope
+        m->alpha_us = between(r, 1000, 3000);
+        m->beta_us = between(r, 5, 20);
     }
     draw_rules(w, m);
     draw_forms(m);

@@ -52,6 +52,11 @@ static void tell_down(struct loop_of *l, struct replica_of *r)
     world_effects(l);
 }
 
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 static struct loop_of *home_of(const struct replica_of *r)
 {
     return &r->model->w->loop[r->model->home];
@@ -181,6 +186,14 @@ void replicas_dispatch(struct loop_of *l, struct batch *b)
     double us = replicas_time_us(m, b->rows ? b->rows : 1) * tail(w, m);
     if (w->now_us < r->slow_until)
         us *= 20;
+    if (world_slow(w)) {
+        world_count(w, FAULT_SLOW);
+        us *= SIM_SHIFT;
+        // Until it has ended, and then for as long as an estimate that refuses is believed.
+        demands_trouble(w, m,
+                        most(r->busy_until, w->now_us) + (uint64_t)us + BATCHER_DOUBT_US +
+                            2 * SIM_EPSILON_US);
+    }
     enum end end = pick_end(w, b, m);
     if (end == END_REFUSED) {
         call_ends(c, end, soon(w, 300));

@@ -24,6 +24,7 @@
 #define SIM_ROWS 8 // of one request, at most
 #define SIM_START_US 1000000000ull
 #define SIM_NEVER UINT64_MAX
+#define SIM_SHIFT 100 // a world that shifts is so much slower at first
 #define SIM_EPSILON_US                                                                             \
     4000 // how late a settlement may be: a wheel's tick, a turn, and a wake that was early
 
@@ -68,6 +69,8 @@ struct plan { // drawn from the seed, then read only
     uint64_t seed;
     bool calm;  // no faults at all
     bool flood; // calm, and all at once: how fast is it?
+    bool
+        shift; // calm, but slow until half of the lives have come; then quick, and nobody has much time
     unsigned loops, models, lives;
     double load;       // offered, as a share of what the replicas can do
     double burst;      // share of arrivals that come in a burst
@@ -126,6 +129,7 @@ struct model_of {
     uint64_t no_credit_us;       // when no replica had credit last
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
     uint64_t memory_us;          // when an allocation failed last
+    uint64_t dispatched_us;      // when a batch was sent last
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
     uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
     uint64_t peak_at[64];                      // which 16 ms the entry is about
@@ -235,6 +239,7 @@ struct desk *world_desk(struct world *w, struct model_of *m);
 void world_add_model(struct world *w, struct model_of *m);
 bool world_chance(struct world *w, double p);
 uint64_t world_exponential(struct world *w, double mean_us);
+bool world_slow(const struct world *w); // it shifts, and has not yet
 void world_count(struct world *w, enum fault f);
 // The next inputs to a desk may lack memory; world_memory_end says that they are over.
 void world_memory(struct world *w, struct model_of *m);

@@ -18,6 +18,11 @@ uint64_t world_exponential(struct world *w, double mean_us)
     return (uint64_t)(-mean_us * log(1 - rand_unit(&w->rand)));
 }
 
+bool world_slow(const struct world *w)
+{
+    return w->plan.shift && 2 * w->submitted < w->plan.lives;
+}
+
 void world_count(struct world *w, enum fault f)
 {
     w->totals.faults[f]++;
