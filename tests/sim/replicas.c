@@ -189,10 +189,7 @@ void replicas_dispatch(struct loop_of *l, struct batch *b)
     if (world_slow(w)) {
         world_count(w, FAULT_SLOW);
         us *= SIM_SHIFT;
-        // Until it has ended, and then for as long as an estimate that refuses is believed.
-        demands_trouble(w, m,
-                        most(r->busy_until, w->now_us) + (uint64_t)us + BATCHER_DOUBT_US +
-                            2 * SIM_EPSILON_US);
+        demands_trouble(w, m, most(r->busy_until, w->now_us) + (uint64_t)us + BATCHER_DOUBT_US);
     }
     enum end end = pick_end(w, b, m);
     if (end == END_REFUSED) {

@@ -116,6 +116,74 @@ static void a_wait_behind_another_is_not_learnt(void **state)
         block_unref(office.guest[i].ticket.slice.answer->block);
 }
 
+// A request without rows, or to a model that is served singly, is answered as a whole, whatever its shape.
+static void served_singly(void **state)
+{
+    (void)state;
+    struct guest *scalar = lend(0);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(b->rows, 0);
+    assert_int_equal(office.desk->running_rows, 1);
+    answer(b, NOW + 1000, 0, 5);
+    assert_int_equal(scalar->ticket.error.status, STATUS_OK);
+    assert_int_equal(scalar->ticket.batch_rows, 1);
+    assert_int_equal(office.desk->batcher.estimate.size[0], 1);
+    block_unref(scalar->ticket.slice.answer->block);
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    up(7, 0, "1", NOW);
+    struct guest *two = lend(2);
+    lend(2);
+    run(NOW);
+    b = sent();
+    assert_int_equal(b->n, 1);
+    answer(b, NOW + 1000, 0, 1);
+    assert_int_equal(two->ticket.error.status, STATUS_OK);
+    block_unref(two->ticket.slice.answer->block);
+    end(sent(), FAIL_MALFORMED, NOW);
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    up(7, 1, "1", NOW); // a batch of one row has one row
+    two = lend(2);
+    run(NOW);
+    answer(sent(), NOW + 1000, 0, 1);
+    assert_int_equal(two->ticket.error.status, STATUS_BAD_ANSWER);
+}
+
+static void scalars_behind_another(void **state)
+{
+    (void)state;
+    lend(0);
+    lend(0);
+    run(NOW);
+    struct batch *a = sent(), *b = sent();
+    answer(b, NOW + 1000, 900, 1);
+    assert_int_equal(office.desk->batcher.estimate.size[0], 1);
+    block_unref(office.guest[1].ticket.slice.answer->block);
+    end(a, FAIL_MALFORMED, NOW);
+}
+
+// What a ticket was in another life is forgotten.
+static void a_ticket_is_taken_up_anew(void **state)
+{
+    (void)state;
+    struct guest *g = lend(2);
+    run(NOW);
+    answer(sent(), NOW, 0, 2);
+    block_unref(g->ticket.slice.answer->block);
+    g->ticket.deaths = 1;
+    g->ticket.alone = g->ticket.cancelled = true;
+    g->ticket.place = PLACE_QUEUED;
+    g->ticket.lend.from = 0;
+    desk_on_ticket(office.desk, &g->ticket, NOW + 5, &office.fx);
+    assert_int_equal(g->ticket.deaths + g->ticket.alone + g->ticket.cancelled, 0);
+    assert_int_equal(g->ticket.queued_us, NOW + 5);
+    assert_int_equal(g->ticket.batch_rows, 0);
+    run(NOW + 5);
+    end(sent(), FAIL_MALFORMED, NOW + 5);
+    assert_int_equal(g->ticket.batch_rows, 0); // in no batch that was answered
+    assert_int_equal(office.desk->suspects, 0);
+}
+
 // ---- failures ------------------------------------------------------------------------------------------
 
 // Sends whatever waits, one batch after the other, and fails each that has the guilty one aboard.
@@ -285,6 +353,8 @@ static void who_was_refused_comes_back_after_a_pause(void **state)
     forget();
     end(batch, FAIL_REFUSED, NOW + 50);
     assert_int_equal(noted(NOTE_RETRIED), 2);
+    assert_null(a->ticket.batch);
+    assert_int_equal(a->ticket.place, PLACE_QUEUED);
     run(NOW + 50);
     assert_null(sent());
     office.read = 0;
@@ -297,6 +367,7 @@ static void who_was_refused_comes_back_after_a_pause(void **state)
     run(NOW + 50 + DESK_REFUSED_PAUSE_US);
     batch = sent();
     assert_int_equal(batch->n, 2); // nobody died: in company
+    assert_ptr_equal(a->ticket.batch, batch);
     assert_int_equal(a->ticket.deaths + b->ticket.deaths, 0);
     assert_int_equal(b->ticket.queue_us, 50 + DESK_REFUSED_PAUSE_US); // since it first came
     end(batch, FAIL_MALFORMED, NOW);
@@ -380,6 +451,55 @@ static void who_waits_again_can_be_cancelled(void **state)
     run(NOW);
     b = sent();
     assert_ptr_equal(b->tickets[0], &office.guest[1].ticket);
+    end(b, FAIL_MALFORMED, NOW);
+}
+
+// Of those that wait again and those that are out, whoever goes first.
+static void cancels_on_both_sides(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        lend(2);
+    run(NOW);
+    struct batch *b = sent();
+    lend(8);
+    run(NOW);
+    struct batch *out = sent();
+    end(b, FAIL_ERROR, NOW); // two halves
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    assert_int_equal(office.desk->n_again, 2);
+    desk_on_cancel(office.desk, &office.guest[0].ticket, NOW, &office.fx);
+    desk_on_cancel(office.desk, &office.guest[4].ticket, NOW, &office.fx);
+    forget();
+    run(NOW);
+    assert_int_equal(back(&office.guest[0], STATUS_CLIENT_GONE), 1);
+    assert_false(office.desk->again_cancelled);
+    end(out, FAIL_RECALLED, NOW);
+    up(7, 8, "1", NOW);
+    run(NOW);
+    b = sent();
+    assert_int_equal(b->n, 1);
+    struct batch *other = sent();
+    forget();
+    desk_on_cancel(office.desk, &office.guest[1].ticket, NOW, &office.fx); // the last aboard
+    assert_int_equal(count_fx(FX_CANCEL), 1);
+    forget();
+    desk_on_cancel(office.desk, &office.guest[2].ticket, NOW, &office.fx); // not the last
+    assert_int_equal(count_fx(FX_CANCEL), 0);
+    end(b, FAIL_RECALLED, NOW);
+    end(other, FAIL_MALFORMED, NOW);
+}
+
+// Of one millisecond the first that came goes first, though another's deadline may have passed already.
+static void late_by_less_than_a_millisecond(void **state)
+{
+    (void)state;
+    lend_at(8, "", NOW + 900, NOW);
+    struct guest *late = lend_at(8, "", NOW + 100, NOW);
+    run(NOW + 500);
+    assert_int_equal(back(late, STATUS_DEADLINE), 1);
+    struct batch *b = sent();
+    assert_null(sent());
     end(b, FAIL_MALFORMED, NOW);
 }
 
@@ -531,6 +651,7 @@ static void batches_are_used_again(void **state)
     struct batch *b = sent();
     assert_int_equal(b->deadline_us, FAR);
     void *p = arena_alloc(&b->arena, 100);
+    b->call = p;
     end(b, FAIL_MALFORMED, NOW);
     lend_at(4, "", NOW + 40000, NOW);
     lend_at(4, "", NOW + 30000, NOW);
@@ -540,6 +661,7 @@ static void batches_are_used_again(void **state)
     assert_int_equal(b->rows, 8);
     assert_int_equal(b->deadline_us, NOW + 40000);
     assert_int_equal(b->halvings + b->cancelled, 0);
+    assert_null(b->call);
     assert_ptr_equal(arena_alloc(&b->arena, 100), p);
     // Another that is out when this one is overdue.
     lend_at(8, "", NOW + 90000, NOW);
@@ -673,6 +795,9 @@ int main(void)
         TEST(the_workers_own_time_is_told),
         TEST(other_rows_than_asked_for),
         TEST(a_wait_behind_another_is_not_learnt),
+        TEST(served_singly),
+        TEST(scalars_behind_another),
+        TEST(a_ticket_is_taken_up_anew),
         TEST(only_the_guilty_one_fails),
         TEST(halves_are_not_mixed_with_others),
         TEST(halving_has_an_end),
@@ -684,6 +809,8 @@ int main(void)
         TEST(a_cancel_is_echoed_wherever_it_finds_the_ticket),
         TEST(a_lost_call_does_not_bring_back_who_is_gone),
         TEST(who_waits_again_can_be_cancelled),
+        TEST(cancels_on_both_sides),
+        TEST(late_by_less_than_a_millisecond),
         TEST(without_a_replica_the_grace_is_waited_for),
         TEST(a_version_that_nobody_has),
         TEST(without_memory_it_stays_queued),

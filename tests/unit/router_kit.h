@@ -116,6 +116,8 @@ static inline int64_t noted(enum note_kind kind)
             continue;
         assert_int_equal(a, -1);
         assert_ptr_equal(office.fx.at[i].note.model, office.model);
+        if (kind != NOTE_BATCH && kind != NOTE_DONE && kind != NOTE_POISON)
+            assert_int_equal(office.fx.at[i].note.b, 0);
         a = (int64_t)office.fx.at[i].note.a;
     }
     return a;
@@ -134,6 +136,7 @@ static inline unsigned back(const struct guest *g, enum status status)
         assert_int_equal(f->msg->from, 1);
         assert_int_equal(g->ticket.error.status, status);
         assert_int_equal(g->ticket.place, PLACE_NONE);
+        assert_null(g->ticket.batch);
         n++;
     }
     return n;

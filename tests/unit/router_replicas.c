@@ -69,6 +69,7 @@ static void what_a_batch_may_be(void **state)
     (void)state;
     struct model *m = office.model;
     assert_int_equal(atomic_load(&m->queue_limit), 1024);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 1); // until somebody says more
     up(1, 16, "1", NOW);
     assert_int_equal(office.desk->batcher.policy.max_rows, 16);
     assert_int_equal(atomic_load(&m->max_batch), 16);
