@@ -88,6 +88,22 @@ static void other_rows_than_asked_for(void **state)
     forget();
 }
 
+static void every_output_has_the_rows(void **state)
+{
+    (void)state;
+    struct guest *a = lend(1), *b = lend(2);
+    run(NOW);
+    struct batch *batch = sent();
+    struct block *block = block_new(office.blocks, 64);
+    struct tensor t[2] = {{.name = VIEW("y"), .rank = 1, .shape = {3}, .data = block->data},
+                          {.name = VIEW("z"), .rank = 1, .shape = {2}, .data = block->data}};
+    struct answer *wrong = answer_new(block, t, 2, 3);
+    forget();
+    desk_on_answer(office.desk, batch, wrong, NOW, &office.fx);
+    assert_int_equal(back(a, STATUS_BAD_ANSWER) + back(b, STATUS_BAD_ANSWER), 2);
+    block_unref(next_fx(FX_UNREF)->block);
+}
+
 // Only a batch that had the replica to itself tells how long the model takes.
 static void a_wait_behind_another_is_not_learnt(void **state)
 {
@@ -516,10 +532,9 @@ static void without_a_replica_the_grace_is_waited_for(void **state)
     desk_on_replica_down(office.desk, 7, NOW + 1000, &office.fx);
     struct guest *c = lend_at(1, "", FAR, NOW + 1000);
     forget();
-    run(NOW + 50999);
+    desk_on_wake(office.desk, NOW + 50999, &office.fx);
     assert_int_equal(count_fx(FX_POST), 0);
-    struct fx *f = next_fx(FX_WAKE);
-    assert_true(!f || f->at_us <= NOW + 51000);
+    assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + 51000);
     run(NOW + 51000);
     assert_int_equal(noted(NOTE_NO_REPLICA), 3);
     for (unsigned i = 0; i < 3; i++)
@@ -528,8 +543,9 @@ static void without_a_replica_the_grace_is_waited_for(void **state)
     assert_int_equal(c->ticket.place, PLACE_NONE);
     forget();
     assert_int_equal(back(lend_at(1, "", FAR, NOW + 51000), STATUS_UNAVAILABLE), 1); // at once
-    run(NOW + 51000);
+    desk_on_wake(office.desk, NOW + 51000, &office.fx);
     assert_int_equal(noted(NOTE_NO_REPLICA), -1); // nobody was waiting
+    assert_int_equal(count_fx(FX_WAKE), 0);
 }
 
 static void a_version_that_nobody_has(void **state)
@@ -563,6 +579,57 @@ static void without_memory_it_stays_queued(void **state)
     assert_int_equal(at_us, NOW + 1000);
     desk_on_wake(office.desk, NOW + 1000, &office.fx);
     end(sent(), FAIL_MALFORMED, NOW + 1000);
+}
+
+static void without_memory_nobody_is_lost(void **state)
+{
+    (void)state;
+    mem_fail_at(1);
+    assert_null(desk_new(office.model, 1, 1, NOW));
+    mem_fail_at(0);
+    lend(8);
+    lend(8);
+    run(NOW);
+    struct batch *a = sent(), *b = sent();
+    struct guest *waits = lend(1);
+    forget();
+    mem_fail_at(1);
+    end(a, FAIL_LOST, NOW); // alone next time: in a group of its own, for which there is no memory
+    mem_fail_at(0);
+    assert_int_equal(back(&office.guest[0], STATUS_UNAVAILABLE), 1);
+    assert_int_equal(office.desk->suspects, 0);
+    forget();
+    mem_fail_at(1);
+    struct guest *more = lend_at(1, "1", FAR, NOW);
+    mem_fail_at(0);
+    assert_int_equal(back(more, STATUS_UNAVAILABLE), 1);
+    end(b, FAIL_MALFORMED, NOW);
+    run(NOW);
+    a = sent();
+    assert_ptr_equal(a->tickets[0], &waits->ticket);
+    end(a, FAIL_MALFORMED, NOW);
+}
+
+// The batches that are kept for later are small; without memory for a larger one they are kept.
+static void without_memory_for_a_larger_batch(void **state)
+{
+    (void)state;
+    lend_at(0, "", FAR, NOW);
+    lend_at(0, "", FAR, NOW);
+    run(NOW);
+    struct batch *b[2] = {sent(), sent()};
+    for (unsigned i = 0; i < 2; i++)
+        end(b[i], FAIL_MALFORMED, NOW);
+    for (unsigned i = 0; i < 8; i++)
+        lend(1);
+    mem_fail_at(1);
+    run(NOW);
+    mem_fail_at(0);
+    assert_null(sent());
+    run(NOW);
+    struct batch *large = sent();
+    assert_int_equal(large->n, 8);
+    end(large, FAIL_MALFORMED, NOW);
 }
 
 static void what_is_published(void **state)
@@ -669,10 +736,13 @@ static void batches_are_used_again(void **state)
     struct batch *other = sent();
     assert_ptr_not_equal(other, b);
     forget();
-    desk_on_wake(office.desk, NOW + 40000, &office.fx);
-    assert_int_equal(count_fx(FX_SUSPECT), 1);
+    desk_on_wake(office.desk, NOW + 40001, &office.fx);
     assert_int_equal(noted(NOTE_SUSPECT), 7);
+    struct fx *f = next_fx(FX_SUSPECT);
+    assert_int_equal(f->replica, 7);
+    assert_ptr_equal(f->desk, office.desk);
     assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + 90000);
+    assert_null(next_fx(FX_SUSPECT));
     end(b, FAIL_RECALLED, NOW + 40000);
     end(other, FAIL_LOST, NOW + 40000);
     run(NOW + 40000);
@@ -814,6 +884,9 @@ int main(void)
         TEST(without_a_replica_the_grace_is_waited_for),
         TEST(a_version_that_nobody_has),
         TEST(without_memory_it_stays_queued),
+        TEST(without_memory_nobody_is_lost),
+        TEST(without_memory_for_a_larger_batch),
+        TEST(every_output_has_the_rows),
         TEST(what_is_published),
         TEST(the_rules_are_the_batchers),
         TEST(wishes_to_be_woken),

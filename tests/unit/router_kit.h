@@ -22,12 +22,15 @@ struct office {
     struct guest guest[GUESTS];
     unsigned n;
     unsigned read; // effects that were looked at
+    int64_t memory;
 };
 
 static struct office office;
 
 static inline void office_open(const struct model_rules *rules)
 {
+    arena_thread_done();
+    office.memory = mem_live();
     office.n = office.read = 0;
     office.table = table_new(2);
     office.model = table_add(office.table, VIEW("m"), rules);
@@ -45,6 +48,8 @@ static inline void office_close(void)
     block_owner_deinit(office.blocks);
     free(office.blocks);
     table_free(office.table);
+    arena_thread_done();
+    assert_int_equal(mem_live(), office.memory);
 }
 
 static inline void up(uint32_t id, uint32_t max_batch, const char *version, uint64_t now_us)
