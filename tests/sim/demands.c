@@ -211,6 +211,32 @@ void demands_queued(struct loop_of *l, struct ticket *t)
     trace(l->w, x, "waits in lane %u", t->lane);
 }
 
+void demands_called_home(struct loop_of *l, struct ticket *t)
+{
+    const struct life *x = life_of(t);
+    demand(l->w, x, !x->lent || t->place == PLACE_ABOARD,
+           "who is called home comes at once, unless it is aboard");
+}
+
+// Nobody computes for nobody, and nobody waits for a replica beyond the grace.
+void demands_decided(struct loop_of *l, struct model_of *m)
+{
+    struct world *w = l->w;
+    const struct desk *d = m->desk;
+    for (const struct batch *b = d->sent; b; b = b->next) {
+        bool wanted = false;
+        for (uint32_t i = 0; i < b->n; i++)
+            wanted |= !life_of(b->tickets[i])->cancelled;
+        demand(w, life_of(b->tickets[0]),
+               b->state == BATCH_RECALLED || (wanted && l->now_us < b->deadline_us),
+               "a call that serves nobody is cancelled");
+    }
+    bool alone = m->alone_since_us > 0 && w->now_us >= m->alone_since_us + m->rules.grace_us +
+                                                           (w->now_us - l->now_us) + SIM_EPSILON_US;
+    demand(w, NULL, !alone || (d->batcher.count == 0 && !d->again),
+           "without a replica nobody waits longer than the grace");
+}
+
 // ---- batches -------------------------------------------------------------------------------------------
 
 static void check_members(struct loop_of *l, const struct batch *b, const struct model_of *m)
@@ -462,7 +488,13 @@ static void check_answer(const struct world *w, const struct life *x)
     for (uint32_t i = 0; i < rows; i++)
         demand(w, x, out[i] == replicas_answer_of(x->id << 8 | i),
                "an answer is a function of its own rows");
-    demand(w, x, x->in.ticket.batch_rows >= rows, "an answer says who shared its batch");
+    const struct ticket *of = &x->in.ticket;
+    demand(w, x, of->batch_rows >= rows && of->batch_reason < BATCH_REASONS,
+           "an answer says who shared its batch");
+    demand(w, x,
+           w->plan.loop_fault > 0 || of->queue_us + of->compute_us <= w->now_us - x->in.arrived_us,
+           "an answer says where its time went");
+    demand(w, x, of->compute_us > 0 || w->plan.loop_fault > 0, "computing takes time");
 }
 
 static void check_unavailable(const struct world *w, const struct life *x)

@@ -207,6 +207,7 @@ void replicas_cancel(struct loop_of *l, struct batch *b)
     struct world *w = l->w;
     struct call *c = b->call;
     demand(w, life_of(b->tickets[0]), c && c->batch == b, "a call that is cancelled is out");
+    w->overdue += l->now_us >= b->deadline_us;
     if (c->end == END_ANSWER && c->replica->busy_until < w->now_us + 1000 &&
         rand_below(&w->rand, 2)) {
         world_count(w, FAULT_CROSSED);
@@ -218,6 +219,7 @@ void replicas_cancel(struct loop_of *l, struct batch *b)
 void replicas_suspect(struct loop_of *l, struct desk *d, uint32_t id)
 {
     struct model_of *m = d->user;
+    m->w->overdue--;
     for (unsigned i = 0; i < m->n_replicas; i++) {
         struct replica_of *r = &m->replica[i];
         if (r->id != id || !r->connected)

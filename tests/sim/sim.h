@@ -220,6 +220,7 @@ struct world {
     uint64_t now_us, seq, tag;
     uint64_t trouble_until; // of all models
     bool healed;
+    unsigned overdue; // calls that were cancelled past their deadline and not suspected yet
     uint64_t first_dispatch_us, last_answer_us;
     uint64_t digest;
     uint64_t trace; // 0: none, else id of a life
@@ -282,7 +283,9 @@ static inline struct life *life_of(const struct ticket *t)
 void demands_on_submit(struct loop_of *l, struct life *x); // after flow_submit, before its effects
 void demands_on_post(struct loop_of *l, struct msg *m);
 void demands_on_deliver(struct loop_of *l, struct msg *m);
-void demands_queued(struct loop_of *l, struct ticket *t); // after the home took it up (again)
+void demands_called_home(struct loop_of *l, struct ticket *t); // after its cancel came
+void demands_decided(struct loop_of *l, struct model_of *m);   // after its desk ran
+void demands_queued(struct loop_of *l, struct ticket *t);      // after the home took it up (again)
 void demands_on_dispatch(struct loop_of *l, struct batch *b);
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);

@@ -137,6 +137,9 @@ static void deliver(struct loop_of *l, struct msg *m)
         if (lends)
             demands_queued(l, t);
         dirty(l, of);
+        world_effects(l);
+        if (!lends)
+            demands_called_home(l, t);
     } else if (m->kind == MSG_BACK) {
         flow_on_back(&l->flow, container_of(m, struct ticket, lend), l->now_us, &l->fx);
     } else {
@@ -218,6 +221,7 @@ void world_effects(struct loop_of *l)
         run_effect(l, &f);
     }
     l->fx.n = 0;
+    demand(l->w, NULL, l->w->overdue == 0, "who does not answer in time is suspected");
 }
 
 // ---- models ------------------------------------------------------------------------------------------
@@ -303,6 +307,7 @@ static void run_desks(struct loop_of *l)
         m->dirty = false;
         world_effects(l);
         demands_credit(w, m);
+        demands_decided(l, m);
     }
 }
 

@@ -315,7 +315,8 @@ static void an_answer_that_comes_too_late(void **state)
     block_owner_init(blocks);
     block_owner_adopt(blocks);
     struct block *block = block_new(blocks, 64);
-    struct answer *a = answer_new(block, NULL, 0, 0);
+    struct tensor y = {.name = VIEW("y"), .data = block->data};
+    struct answer *a = answer_new(block, &y, 1, 0);
     struct infer *in = submit(make(1));
     flow_on_gone(&w.flow, in, NOW, &w.fx);
     in->ticket.slice.answer = a;
