@@ -175,10 +175,13 @@ void demands_on_post(struct loop_of *l, struct msg *m)
         demand(w, x, x->live && x->lent && l->index == x->model->home && m->to == x->loop,
                "a ticket comes back once, from its home to its origin");
         x->lent = false;
+        x->model->suspects -= x->deaths > 0;
         if (x->waiting)
             stop_waiting(x);
         trace(w, x, "comes back: %s",
               x->in.ticket.error.status ? x->in.ticket.error.text : "answered");
+    } else if (m->kind == MSG_CANCEL) {
+        life_of(container_of(m, struct ticket, cancel))->called = true;
     }
 }
 
@@ -230,6 +233,15 @@ void demands_decided(struct loop_of *l, struct model_of *m)
         demand(w, life_of(b->tickets[0]),
                b->state == BATCH_RECALLED || (wanted && l->now_us < b->deadline_us),
                "a call that serves nobody is cancelled");
+    }
+    for (unsigned i = 0; w->plan.calm && m->no_credit_us < w->now_us && i < BATCHER_GROUPS; i++) {
+        const struct group *g = d->batcher.groups[i];
+        if (!g || !g->used || g->single || g->oldest->request->version.n > 0)
+            continue;
+        demand(w, life_of(g->oldest),
+               g->rows < batch_cap(m) &&
+                   (m->rules.n_preferred == 0 || g->rows < m->rules.preferred[0]),
+               "with credit a batch that is large enough goes");
     }
     bool alone = m->alone_since_us > 0 && w->now_us >= m->alone_since_us + m->rules.grace_us +
                                                            (w->now_us - l->now_us) + SIM_EPSILON_US;
@@ -352,6 +364,10 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
         r++;
     demand(w, x, r < m->replica + m->n_replicas && r->told, "a batch goes to a replica that is up");
     demand(w, x, r->in_flight < m->rules.pipeline, "no more batches than the pipeline's credit");
+    demand(w, x, m->suspects == 0 || r->in_flight == 0,
+           "while somebody is suspected a replica has one batch at a time");
+    demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= m->max_batch,
+           "a batch has no more rows than its replica takes");
     demand(w, x, x->kind != KIND_VERSION9 && (x->kind != KIND_VERSION2 || r->second),
            "a batch goes to a replica that has the version");
     demand(w, x, l->now_us >= r->paused_until, "a replica that refused is left alone for a while");
@@ -373,6 +389,7 @@ void demands_on_end(struct loop_of *l, struct call *c)
         c->replica->model->answered_rows += b->rows ? b->rows : 1;
     for (uint32_t i = 0; i < b->n; i++) {
         struct life *x = life_of(b->tickets[i]);
+        x->model->suspects += c->end == END_LOST && x->deaths == 0;
         x->deaths += c->end == END_LOST;
         x->err_alone |= c->end == END_ERROR && b->n == 1;
         x->bad_answer |= c->end == END_MALFORMED || c->end == END_SHAPE;
@@ -477,6 +494,19 @@ static bool in_trouble(const struct world *w, const struct life *x)
     return m->desk == NULL;
 }
 
+// There was credit all the time, and it was known how long it takes: max_wait is no reason to miss it.
+static bool had_its_chance(const struct world *w, const struct life *x)
+{
+    const struct model_of *m = x->model;
+    if (!w->plan.calm || w->plan.shift || x->sent > 0 || x->first_us == 0 || !m->desk ||
+        x->kind == KIND_VERSION2 || x->kind == KIND_VERSION9 || in_trouble(w, x))
+        return false;
+    double needed = 2 * replicas_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
+                    (double)w->plan.mail_us + SIM_EPSILON_US;
+    return m->no_credit_us < x->first_us && estimate_trusted(&m->desk->batcher.estimate) &&
+           (double)x->in.deadline_us > (double)x->first_us + needed;
+}
+
 static void check_answer(const struct world *w, const struct life *x)
 {
     const struct slice *s = &x->in.ticket.slice;
@@ -531,9 +561,14 @@ static void check_error(const struct world *w, const struct life *x)
                x->kind == KIND_VERSION9 || in_trouble(w, x) ||
                    (double)(x->in.deadline_us - x->in.arrived_us) < slack_needed_us(w, x),
                "what could be answered in time was answered");
+        demand(w, x, !had_its_chance(w, x), "with credit nobody waits until it is too late");
         break;
     case STATUS_UNAVAILABLE:
         check_unavailable(w, x);
+        break;
+    case STATUS_BAD_REQUEST:
+        demand(w, x, x->in.request.rows > atomic_load(&m->m->max_batch),
+               "400 only for more rows than a replica takes");
         break;
     case STATUS_INTERNAL:
         demand(w, x, x->guilty || x->err_alone, "only the guilty row fails");
@@ -550,7 +585,6 @@ static void check_error(const struct world *w, const struct life *x)
     default:
         demand(w, x, false, "an infer ends in a way that is known");
     }
-    (void)m;
 }
 
 void demands_on_settle(struct loop_of *l, struct life *x)
@@ -559,6 +593,7 @@ void demands_on_settle(struct loop_of *l, struct life *x)
     enum status status = x->in.error.status;
     demand(w, x, x->live && !x->settled, "an infer settles once");
     demand(w, x, l->index == x->loop, "an infer settles at its origin");
+    demand(w, x, !x->in.ticket_out || x->called, "who settles without his ticket calls it home");
     x->settled = true;
     trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->in.error.text);
     uint64_t latest = most(x->in.deadline_us, most(l->stalled_until, l->frozen_until));

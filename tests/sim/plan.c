@@ -115,7 +115,7 @@ static void draw_model(struct world *w, struct model_of *m, unsigned i)
     m->beta_us = between(r, 5, 200);
     m->tail = w->plan.calm ? 1 : one_of(r, (double[]){1, 2, 4}, 3);
     m->tells_compute = rand_below(r, 2) == 0;
-    m->max_batch = rand_below(r, 8) == 0 ? 0 : SIM_ROWS + (uint32_t)rand_below(r, 57);
+    m->max_batch = rand_below(r, 8) == 0 ? 0 : SIM_ROWS / 2 + (uint32_t)rand_below(r, 61);
     m->n_replicas = 1 + (unsigned)rand_below(r, SIM_REPLICAS);
     m->configured = w->plan.calm || rand_below(r, 4) > 0;
     if (w->plan.flood) {

@@ -323,7 +323,7 @@ static void reload(struct model_of *m)
     world_count(w, FAULT_RELOAD);
     m->generation++;
     if (m->max_batch > 0)
-        m->max_batch = SIM_ROWS + (uint32_t)rand_below(&w->rand, 57);
+        m->max_batch = SIM_ROWS / 2 + (uint32_t)rand_below(&w->rand, 61);
     for (unsigned i = 0; i < m->n_replicas; i++)
         world_at(w, &w->loop[m->home], soon(w, 20000), EVENT_RELOAD, &m->replica[i], 0);
 }

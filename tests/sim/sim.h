@@ -130,6 +130,7 @@ struct model_of {
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
     uint64_t memory_us;          // when an allocation failed last
     uint64_t dispatched_us;      // when a batch was sent last
+    unsigned suspects;           // lives at home that were aboard when a worker died
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
     uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
     uint64_t peak_at[64];                      // which 16 ms the entry is about
@@ -148,6 +149,7 @@ struct life { // one request from arrival to release
     unsigned loop;
     bool guilty, poison;
     bool live, settled, lent, waiting, cancelled; // cancelled: its home was told
+    bool called;                                  // its home is being told
     bool err_alone, bad_answer;                   // what happened to it
     unsigned deaths, sent;                        // times
     uint64_t first_us, since_us;                  // its home saw it first; it waits since then
