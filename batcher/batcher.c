@@ -257,7 +257,6 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
     count_passes(b, before);
     invariant(k.n > 0);
     if (b->refusing && now_us >= b->learned_us + BATCHER_DOUBT_US) {
-        b->refusing = false;
         b->probing = true;
         b->learned_us = now_us;
     }

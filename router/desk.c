@@ -79,7 +79,6 @@ static void expire(struct desk *d, struct ticket *t, struct effects *fx)
 // Back into the queue with its seniority, unless nobody waits for it.
 static void requeue(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
-    t->place = PLACE_NONE;
     t->batch = NULL;
     if (t->cancelled)
         fail_ticket(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
@@ -233,7 +232,6 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     t->place = PLACE_NONE;
     t->queued_us = now_us;
     t->batch_rows = 0;
-    t->error.status = STATUS_OK;
     if (batcher_hopeless(&d->batcher, t, now_us))
         expire(d, t, fx);
     else if (d->n_up > 0 && !replicas_serve(d, t->request->version, false, now_us))

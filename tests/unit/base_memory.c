@@ -180,6 +180,23 @@ static void buffer_consumes_a_stream_in_bounded_memory(void **state)
     buffer_deinit(&b);
 }
 
+static void what_is_out_is_known(void **state)
+{
+    (void)state;
+    int64_t before = mem_live();
+    void *p[6] = {mem_alloc(1), mem_zalloc(0),    mem_realloc(NULL, 9),
+                  mem_must(5),  mem_must_zero(7), mem_alloc_aligned(3, 64)};
+    assert_int_equal(mem_live() - before, 6);
+    p[0] = mem_realloc(p[0], 5000);
+    mem_fail_at(1);
+    assert_null(mem_alloc(1));
+    assert_int_equal(mem_live() - before, 6);
+    for (unsigned i = 0; i < 6; i++)
+        mem_free(p[i]);
+    mem_free(NULL);
+    assert_int_equal(mem_live(), before);
+}
+
 static int freed;
 static void on_free(struct block *b, void *arg)
 {
@@ -278,6 +295,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(door_fails_exactly_the_nth),
+        cmocka_unit_test(what_is_out_is_known),
         cmocka_unit_test(arena_gives_aligned_separate_runs),
         cmocka_unit_test(arena_refuses_what_wraps),
         cmocka_unit_test(arena_survives_every_failure),

@@ -33,6 +33,9 @@ static void everyone_gets_his_own_rows(void **state)
     assert_int_equal(noted(NOTE_BATCH), 5);
     struct batch *batch = sent();
     assert_int_equal(batch->rows, 5);
+    assert_ptr_equal(batch->model, office.model);
+    assert_ptr_equal(batch->desk, office.desk);
+    assert_int_equal(batch->sent_us, NOW + 100);
     assert_int_equal(office.desk->running_rows, 5);
     assert_int_equal(atomic_load(&office.model->running), 5);
     assert_int_equal(a->ticket.queue_us, 100);
@@ -41,6 +44,10 @@ static void everyone_gets_his_own_rows(void **state)
     office.read = 0; // looked at again
     assert_int_equal(back(a, STATUS_OK) + back(b, STATUS_OK), 2);
     assert_int_equal(noted(NOTE_DONE), 5);
+    for (unsigned i = 0; i < office.fx.n; i++) {
+        if (office.fx.at[i].kind == FX_NOTE && office.fx.at[i].note.kind == NOTE_DONE)
+            assert_int_equal(office.fx.at[i].note.b, 1000);
+    }
     assert_int_equal(a->ticket.slice.row, 0);
     assert_int_equal(a->ticket.slice.rows, 3);
     assert_int_equal(b->ticket.slice.row, 3);
@@ -81,6 +88,22 @@ static void other_rows_than_asked_for(void **state)
     forget();
 }
 
+static void every_output_has_the_rows(void **state)
+{
+    (void)state;
+    struct guest *a = lend(1), *b = lend(2);
+    run(NOW);
+    struct batch *batch = sent();
+    struct block *block = block_new(office.blocks, 64);
+    struct tensor t[2] = {{.name = VIEW("y"), .rank = 1, .shape = {3}, .data = block->data},
+                          {.name = VIEW("z"), .rank = 1, .shape = {2}, .data = block->data}};
+    struct answer *wrong = answer_new(block, t, 2, 3);
+    forget();
+    desk_on_answer(office.desk, batch, wrong, NOW, &office.fx);
+    assert_int_equal(back(a, STATUS_BAD_ANSWER) + back(b, STATUS_BAD_ANSWER), 2);
+    block_unref(next_fx(FX_UNREF)->block);
+}
+
 // Only a batch that had the replica to itself tells how long the model takes.
 static void a_wait_behind_another_is_not_learnt(void **state)
 {
@@ -107,6 +130,74 @@ static void a_wait_behind_another_is_not_learnt(void **state)
     answer(first, NOW + 9000, 0, 8);
     for (unsigned i = 0; i < 4; i++)
         block_unref(office.guest[i].ticket.slice.answer->block);
+}
+
+// A request without rows, or to a model that is served singly, is answered as a whole, whatever its shape.
+static void served_singly(void **state)
+{
+    (void)state;
+    struct guest *scalar = lend(0);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(b->rows, 0);
+    assert_int_equal(office.desk->running_rows, 1);
+    answer(b, NOW + 1000, 0, 5);
+    assert_int_equal(scalar->ticket.error.status, STATUS_OK);
+    assert_int_equal(scalar->ticket.batch_rows, 1);
+    assert_int_equal(office.desk->batcher.estimate.size[0], 1);
+    block_unref(scalar->ticket.slice.answer->block);
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    up(7, 0, "1", NOW);
+    struct guest *two = lend(2);
+    lend(2);
+    run(NOW);
+    b = sent();
+    assert_int_equal(b->n, 1);
+    answer(b, NOW + 1000, 0, 1);
+    assert_int_equal(two->ticket.error.status, STATUS_OK);
+    block_unref(two->ticket.slice.answer->block);
+    end(sent(), FAIL_MALFORMED, NOW);
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    up(7, 1, "1", NOW); // a batch of one row has one row
+    two = lend(2);
+    run(NOW);
+    answer(sent(), NOW + 1000, 0, 1);
+    assert_int_equal(two->ticket.error.status, STATUS_BAD_ANSWER);
+}
+
+static void scalars_behind_another(void **state)
+{
+    (void)state;
+    lend(0);
+    lend(0);
+    run(NOW);
+    struct batch *a = sent(), *b = sent();
+    answer(b, NOW + 1000, 900, 1);
+    assert_int_equal(office.desk->batcher.estimate.size[0], 1);
+    block_unref(office.guest[1].ticket.slice.answer->block);
+    end(a, FAIL_MALFORMED, NOW);
+}
+
+// What a ticket was in another life is forgotten.
+static void a_ticket_is_taken_up_anew(void **state)
+{
+    (void)state;
+    struct guest *g = lend(2);
+    run(NOW);
+    answer(sent(), NOW, 0, 2);
+    block_unref(g->ticket.slice.answer->block);
+    g->ticket.deaths = 1;
+    g->ticket.alone = g->ticket.cancelled = true;
+    g->ticket.place = PLACE_QUEUED;
+    g->ticket.lend.from = 0;
+    desk_on_ticket(office.desk, &g->ticket, NOW + 5, &office.fx);
+    assert_int_equal(g->ticket.deaths + g->ticket.alone + g->ticket.cancelled, 0);
+    assert_int_equal(g->ticket.queued_us, NOW + 5);
+    assert_int_equal(g->ticket.batch_rows, 0);
+    run(NOW + 5);
+    end(sent(), FAIL_MALFORMED, NOW + 5);
+    assert_int_equal(g->ticket.batch_rows, 0); // in no batch that was answered
+    assert_int_equal(office.desk->suspects, 0);
 }
 
 // ---- failures ------------------------------------------------------------------------------------------
@@ -206,8 +297,8 @@ static void without_memory_for_a_half(void **state)
     end(b, FAIL_ERROR, NOW);
     mem_fail_at(0);
     // The first half is failed with what the worker said; the second is tried.
-    assert_int_equal(back(&office.guest[0], STATUS_INTERNAL), 1);
-    assert_int_equal(back(&office.guest[1], STATUS_INTERNAL), 1);
+    for (unsigned i = 0; i < 5; i++)
+        assert_int_equal(back(&office.guest[i], STATUS_INTERNAL), i < 2);
     run(NOW);
     b = sent();
     assert_int_equal(b->n, 3);
@@ -228,6 +319,7 @@ static void who_is_gone_is_not_halved(void **state)
     end(b, FAIL_ERROR, NOW);
     assert_int_equal(back(&office.guest[0], STATUS_CLIENT_GONE), 1);
     assert_int_equal(back(&office.guest[1], STATUS_CLIENT_GONE), 1);
+    assert_int_equal(office.desk->n_again, 1);
     run(NOW);
     b = sent();
     assert_int_equal(b->n, 1);
@@ -277,6 +369,8 @@ static void who_was_refused_comes_back_after_a_pause(void **state)
     forget();
     end(batch, FAIL_REFUSED, NOW + 50);
     assert_int_equal(noted(NOTE_RETRIED), 2);
+    assert_null(a->ticket.batch);
+    assert_int_equal(a->ticket.place, PLACE_QUEUED);
     run(NOW + 50);
     assert_null(sent());
     office.read = 0;
@@ -289,6 +383,7 @@ static void who_was_refused_comes_back_after_a_pause(void **state)
     run(NOW + 50 + DESK_REFUSED_PAUSE_US);
     batch = sent();
     assert_int_equal(batch->n, 2); // nobody died: in company
+    assert_ptr_equal(a->ticket.batch, batch);
     assert_int_equal(a->ticket.deaths + b->ticket.deaths, 0);
     assert_int_equal(b->ticket.queue_us, 50 + DESK_REFUSED_PAUSE_US); // since it first came
     end(batch, FAIL_MALFORMED, NOW);
@@ -375,6 +470,55 @@ static void who_waits_again_can_be_cancelled(void **state)
     end(b, FAIL_MALFORMED, NOW);
 }
 
+// Of those that wait again and those that are out, whoever goes first.
+static void cancels_on_both_sides(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        lend(2);
+    run(NOW);
+    struct batch *b = sent();
+    lend(8);
+    run(NOW);
+    struct batch *out = sent();
+    end(b, FAIL_ERROR, NOW); // two halves
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    assert_int_equal(office.desk->n_again, 2);
+    desk_on_cancel(office.desk, &office.guest[0].ticket, NOW, &office.fx);
+    desk_on_cancel(office.desk, &office.guest[4].ticket, NOW, &office.fx);
+    forget();
+    run(NOW);
+    assert_int_equal(back(&office.guest[0], STATUS_CLIENT_GONE), 1);
+    assert_false(office.desk->again_cancelled);
+    end(out, FAIL_RECALLED, NOW);
+    up(7, 8, "1", NOW);
+    run(NOW);
+    b = sent();
+    assert_int_equal(b->n, 1);
+    struct batch *other = sent();
+    forget();
+    desk_on_cancel(office.desk, &office.guest[1].ticket, NOW, &office.fx); // the last aboard
+    assert_int_equal(count_fx(FX_CANCEL), 1);
+    forget();
+    desk_on_cancel(office.desk, &office.guest[2].ticket, NOW, &office.fx); // not the last
+    assert_int_equal(count_fx(FX_CANCEL), 0);
+    end(b, FAIL_RECALLED, NOW);
+    end(other, FAIL_MALFORMED, NOW);
+}
+
+// Of one millisecond the first that came goes first, though another's deadline may have passed already.
+static void late_by_less_than_a_millisecond(void **state)
+{
+    (void)state;
+    lend_at(8, "", NOW + 900, NOW);
+    struct guest *late = lend_at(8, "", NOW + 100, NOW);
+    run(NOW + 500);
+    assert_int_equal(back(late, STATUS_DEADLINE), 1);
+    struct batch *b = sent();
+    assert_null(sent());
+    end(b, FAIL_MALFORMED, NOW);
+}
+
 // ---- without replicas ----------------------------------------------------------------------------------
 
 static void without_a_replica_the_grace_is_waited_for(void **state)
@@ -388,10 +532,9 @@ static void without_a_replica_the_grace_is_waited_for(void **state)
     desk_on_replica_down(office.desk, 7, NOW + 1000, &office.fx);
     struct guest *c = lend_at(1, "", FAR, NOW + 1000);
     forget();
-    run(NOW + 50999);
+    desk_on_wake(office.desk, NOW + 50999, &office.fx);
     assert_int_equal(count_fx(FX_POST), 0);
-    struct fx *f = next_fx(FX_WAKE);
-    assert_true(!f || f->at_us <= NOW + 51000);
+    assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + 51000);
     run(NOW + 51000);
     assert_int_equal(noted(NOTE_NO_REPLICA), 3);
     for (unsigned i = 0; i < 3; i++)
@@ -400,8 +543,9 @@ static void without_a_replica_the_grace_is_waited_for(void **state)
     assert_int_equal(c->ticket.place, PLACE_NONE);
     forget();
     assert_int_equal(back(lend_at(1, "", FAR, NOW + 51000), STATUS_UNAVAILABLE), 1); // at once
-    run(NOW + 51000);
+    desk_on_wake(office.desk, NOW + 51000, &office.fx);
     assert_int_equal(noted(NOTE_NO_REPLICA), -1); // nobody was waiting
+    assert_int_equal(count_fx(FX_WAKE), 0);
 }
 
 static void a_version_that_nobody_has(void **state)
@@ -437,6 +581,57 @@ static void without_memory_it_stays_queued(void **state)
     end(sent(), FAIL_MALFORMED, NOW + 1000);
 }
 
+static void without_memory_nobody_is_lost(void **state)
+{
+    (void)state;
+    mem_fail_at(1);
+    assert_null(desk_new(office.model, 1, 1, NOW));
+    mem_fail_at(0);
+    lend(8);
+    lend(8);
+    run(NOW);
+    struct batch *a = sent(), *b = sent();
+    struct guest *waits = lend(1);
+    forget();
+    mem_fail_at(1);
+    end(a, FAIL_LOST, NOW); // alone next time: in a group of its own, for which there is no memory
+    mem_fail_at(0);
+    assert_int_equal(back(&office.guest[0], STATUS_UNAVAILABLE), 1);
+    assert_int_equal(office.desk->suspects, 0);
+    forget();
+    mem_fail_at(1);
+    struct guest *more = lend_at(1, "1", FAR, NOW);
+    mem_fail_at(0);
+    assert_int_equal(back(more, STATUS_UNAVAILABLE), 1);
+    end(b, FAIL_MALFORMED, NOW);
+    run(NOW);
+    a = sent();
+    assert_ptr_equal(a->tickets[0], &waits->ticket);
+    end(a, FAIL_MALFORMED, NOW);
+}
+
+// The batches that are kept for later are small; without memory for a larger one they are kept.
+static void without_memory_for_a_larger_batch(void **state)
+{
+    (void)state;
+    lend_at(0, "", FAR, NOW);
+    lend_at(0, "", FAR, NOW);
+    run(NOW);
+    struct batch *b[2] = {sent(), sent()};
+    for (unsigned i = 0; i < 2; i++)
+        end(b[i], FAIL_MALFORMED, NOW);
+    for (unsigned i = 0; i < 8; i++)
+        lend(1);
+    mem_fail_at(1);
+    run(NOW);
+    mem_fail_at(0);
+    assert_null(sent());
+    run(NOW);
+    struct batch *large = sent();
+    assert_int_equal(large->n, 8);
+    end(large, FAIL_MALFORMED, NOW);
+}
+
 static void what_is_published(void **state)
 {
     (void)state;
@@ -453,6 +648,106 @@ static void what_is_published(void **state)
     assert_int_equal(atomic_load(&office.model->waiting), 0);
     assert_int_equal(atomic_load(&office.model->running), 3);
     end(sent(), FAIL_MALFORMED, NOW);
+}
+
+static void the_rules_are_the_batchers(void **state)
+{
+    (void)state;
+    static const struct model_rules choosy = {
+        .max_rows = 8, .max_wait_us = 3000, .preferred = {2, 4}, .n_preferred = 2};
+    office_close();
+    office_open(&choosy);
+    up(7, 8, "1", NOW);
+    lend(1);
+    run(NOW);
+    assert_null(sent());
+    run(NOW + 2999);
+    assert_null(sent());
+    run(NOW + 3000);
+    struct batch *b = sent();
+    assert_int_equal(b->reason, BATCH_WAIT);
+    end(b, FAIL_MALFORMED, NOW);
+    for (unsigned i = 0; i < 5; i++)
+        lend(1);
+    run(NOW);
+    b = sent();
+    assert_int_equal(b->reason, BATCH_PREFERRED);
+    assert_int_equal(b->rows, 4);
+    end(b, FAIL_MALFORMED, NOW);
+    run(NOW + 3000);
+    end(sent(), FAIL_MALFORMED, NOW);
+}
+
+// It asks to be woken once, not in every turn; and never for a moment that is now already, for on a clock
+// that stands still it would be woken for ever.
+static void wishes_to_be_woken(void **state)
+{
+    (void)state;
+    lend(8);
+    lend(8);
+    run(NOW);
+    struct batch *a = sent(), *b = sent();
+    forget();
+    struct guest *g = lend_at(1, "", NOW + 500, NOW); // of the very millisecond
+    run(NOW);
+    struct fx *f = next_fx(FX_WAKE);
+    assert_int_equal(f->at_us, NOW + 1000);
+    assert_ptr_equal(f->desk, office.desk);
+    run(NOW);
+    run(NOW + 1);
+    assert_null(next_fx(FX_WAKE));
+    desk_on_wake(office.desk, NOW + 2, &office.fx); // too early: asks again
+    assert_non_null(next_fx(FX_WAKE));
+    run(NOW + 1000);
+    assert_int_equal(g->ticket.place, PLACE_NONE);
+    desk_on_wake(office.desk, NOW + 1000, &office.fx);
+    f = next_fx(FX_WAKE);
+    assert_int_equal(f->at_us, FAR); // nothing waits; the batches are overdue then
+    end(a, FAIL_MALFORMED, NOW);
+    end(b, FAIL_MALFORMED, NOW);
+    desk_on_wake(office.desk, NOW + 2000, &office.fx);
+    assert_null(next_fx(FX_WAKE));
+}
+
+// Each batch has its own deadline, that of its last ticket; its memory is used again, and not its contents.
+static void batches_are_used_again(void **state)
+{
+    (void)state;
+    lend(8);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(b->deadline_us, FAR);
+    void *p = arena_alloc(&b->arena, 100);
+    b->call = p;
+    end(b, FAIL_MALFORMED, NOW);
+    lend_at(4, "", NOW + 40000, NOW);
+    lend_at(4, "", NOW + 30000, NOW);
+    run(NOW);
+    assert_ptr_equal(sent(), b);
+    assert_int_equal(b->n, 2);
+    assert_int_equal(b->rows, 8);
+    assert_int_equal(b->deadline_us, NOW + 40000);
+    assert_int_equal(b->halvings + b->cancelled, 0);
+    assert_null(b->call);
+    assert_ptr_equal(arena_alloc(&b->arena, 100), p);
+    // Another that is out when this one is overdue.
+    lend_at(8, "", NOW + 90000, NOW);
+    run(NOW);
+    struct batch *other = sent();
+    assert_ptr_not_equal(other, b);
+    forget();
+    desk_on_wake(office.desk, NOW + 40001, &office.fx);
+    assert_int_equal(noted(NOTE_SUSPECT), 7);
+    struct fx *f = next_fx(FX_SUSPECT);
+    assert_int_equal(f->replica, 7);
+    assert_ptr_equal(f->desk, office.desk);
+    assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + 90000);
+    assert_null(next_fx(FX_SUSPECT));
+    end(b, FAIL_RECALLED, NOW + 40000);
+    end(other, FAIL_LOST, NOW + 40000);
+    run(NOW + 40000);
+    other = sent();
+    end(other, FAIL_MALFORMED, NOW + 40000);
 }
 
 static void the_deadline_in_the_queue(void **state)
@@ -570,6 +865,9 @@ int main(void)
         TEST(the_workers_own_time_is_told),
         TEST(other_rows_than_asked_for),
         TEST(a_wait_behind_another_is_not_learnt),
+        TEST(served_singly),
+        TEST(scalars_behind_another),
+        TEST(a_ticket_is_taken_up_anew),
         TEST(only_the_guilty_one_fails),
         TEST(halves_are_not_mixed_with_others),
         TEST(halving_has_an_end),
@@ -581,10 +879,18 @@ int main(void)
         TEST(a_cancel_is_echoed_wherever_it_finds_the_ticket),
         TEST(a_lost_call_does_not_bring_back_who_is_gone),
         TEST(who_waits_again_can_be_cancelled),
+        TEST(cancels_on_both_sides),
+        TEST(late_by_less_than_a_millisecond),
         TEST(without_a_replica_the_grace_is_waited_for),
         TEST(a_version_that_nobody_has),
         TEST(without_memory_it_stays_queued),
+        TEST(without_memory_nobody_is_lost),
+        TEST(without_memory_for_a_larger_batch),
+        TEST(every_output_has_the_rows),
         TEST(what_is_published),
+        TEST(the_rules_are_the_batchers),
+        TEST(wishes_to_be_woken),
+        TEST(batches_are_used_again),
         TEST(the_deadline_in_the_queue),
         TEST(a_worker_is_not_thought_slow_for_ever),
         TEST(those_that_stand_aside_are_bounded),

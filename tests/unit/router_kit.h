@@ -22,12 +22,15 @@ struct office {
     struct guest guest[GUESTS];
     unsigned n;
     unsigned read; // effects that were looked at
+    int64_t memory;
 };
 
 static struct office office;
 
 static inline void office_open(const struct model_rules *rules)
 {
+    arena_thread_done();
+    office.memory = mem_live();
     office.n = office.read = 0;
     office.table = table_new(2);
     office.model = table_add(office.table, VIEW("m"), rules);
@@ -45,6 +48,8 @@ static inline void office_close(void)
     block_owner_deinit(office.blocks);
     free(office.blocks);
     table_free(office.table);
+    arena_thread_done();
+    assert_int_equal(mem_live(), office.memory);
 }
 
 static inline void up(uint32_t id, uint32_t max_batch, const char *version, uint64_t now_us)
@@ -116,6 +121,8 @@ static inline int64_t noted(enum note_kind kind)
             continue;
         assert_int_equal(a, -1);
         assert_ptr_equal(office.fx.at[i].note.model, office.model);
+        if (kind != NOTE_BATCH && kind != NOTE_DONE && kind != NOTE_POISON)
+            assert_int_equal(office.fx.at[i].note.b, 0);
         a = (int64_t)office.fx.at[i].note.a;
     }
     return a;
@@ -134,6 +141,7 @@ static inline unsigned back(const struct guest *g, enum status status)
         assert_int_equal(f->msg->from, 1);
         assert_int_equal(g->ticket.error.status, status);
         assert_int_equal(g->ticket.place, PLACE_NONE);
+        assert_null(g->ticket.batch);
         n++;
     }
     return n;
