@@ -40,6 +40,7 @@ struct http_conn {
     void *ctx, *user;
     enum conn_kind kind;
     bool secure, done, draining, freed;
+    bool mute; // output was dropped in its middle: nothing may follow it
     struct out out;
     struct exchange *live; // not yet answered whole
     unsigned n_live;
@@ -47,6 +48,7 @@ struct http_conn {
     uint64_t head_since_us; // first octet of the head at hand (or accept); 0: between requests
     uint64_t idle_since_us; // since when nothing is live; 0: something is
     uint64_t rest_until_us; // HTTP/1.1 while draining: how long it may rest
+    bool rest_begins;       // the last answer is still leaving: idle since then
     uint64_t sent_us;       // last progress of the output while something waits; 0: nothing waits
     uint64_t tick_us;       // HTTP/2: next look at the streams
     uint64_t now_us;        // of the call at hand, for callbacks of nghttp2
@@ -59,6 +61,8 @@ struct http_conn {
     uint64_t
         h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone
     unsigned empty_data;
+    int32_t block_stream; // whose header block is coming (head_since_us > 0)
+    size_t block_bytes;   // of it, as it comes
 };
 
 // ---- exchange.c
@@ -81,6 +85,7 @@ void exchange_detach(struct exchange *ex);                // the connection is d
 // it has been silent for too long, or slower than the least rate over a window (a window that was well begins anew).
 uint64_t exchange_body_deadline(const struct exchange *ex, const struct http_limits *l);
 bool exchange_body_is_slow(struct exchange *ex, const struct http_limits *l, uint64_t now_us);
+void drop_segs(const struct http_response *r); // gives the body's blocks back
 // Content-Length as a number; false: it is none, or too large for 63 bits.
 bool content_length_of(struct view v, int64_t *out);
 

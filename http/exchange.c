@@ -135,8 +135,10 @@ void exchange_detach(struct exchange *ex)
         ex->next->prev = ex->prev;
     *ex->prev = ex->next;
     c->n_live--;
-    if (c->n_live == 0)
+    if (c->n_live == 0) {
         c->idle_since_us = c->now_us;
+        c->rest_begins = true;
+    }
     ex->conn = NULL;
     exchange_unref(ex);
 }
@@ -368,7 +370,7 @@ bool exchange_body_is_slow(struct exchange *ex, const struct http_limits *l, uin
 
 // ---- answers -----------------------------------------------------------------------------------------
 
-static void drop_segs(const struct http_response *r)
+void drop_segs(const struct http_response *r)
 {
     for (unsigned i = 0; i < r->n_body; i++) {
         if (r->body[i].block)

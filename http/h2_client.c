@@ -3,13 +3,14 @@
 // as octets arrive, so that a length announced costs nothing.
 #include "base/check.h"
 #include "base/mem.h"
-#include "http/h2_mem.h"
+#include "http/nghttp2_compat.h"
+#include "http/nghttp2_mem.h"
 #include "http/out.h"
-
-#include <nghttp2/nghttp2.h>
 
 #define OUTPUT_HIGH (4u << 20)
 #define FIRST_BLOCK (64u << 10)
+#define MAX_FIELDS 100 // of an answer, trailers included, as a client of ours may send them
+#define MAX_FIELD_BYTES (32u << 10)
 
 struct http_client {
     struct http_client_limits limits;
@@ -124,6 +125,19 @@ static bool send_run(struct http_client *c, struct http_call *call, const uint8_
     return false;
 }
 
+// Without it nghttp2 makes frames of 16 KiB, whatever the worker takes. It applies the windows itself.
+static ssize_t frame_length(nghttp2_session *s, uint8_t type, int32_t id, int32_t window,
+                            int32_t stream_window, uint32_t peer_max, void *user)
+{
+    const struct http_client *c = user;
+    (void)s;
+    (void)type;
+    (void)id;
+    (void)window;
+    (void)stream_window;
+    return peer_max < c->limits.frame_bytes ? peer_max : c->limits.frame_bytes;
+}
+
 static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *head, size_t n,
                      nghttp2_data_source *source, void *user)
 {
@@ -131,6 +145,8 @@ static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *head, 
     struct http_call *call = source->ptr;
     (void)s;
     (void)f;
+    if (c->out.bytes >= OUTPUT_HIGH)
+        return NGHTTP2_ERR_WOULDBLOCK; // nghttp2 would make all the frames that the windows allow
     if (!out_copy(&c->out, head, 9))
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     while (n > 0) {
@@ -190,15 +206,29 @@ static int number_of(struct view v)
     return n;
 }
 
+static void fail_call(struct http_client *c, struct http_call *call, enum http_call_end end)
+{
+    if (nghttp2_submit_rst_stream(c->h2, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL) != 0)
+        c->broken = true; // no memory: it could not be ended otherwise
+    if (!call->closed)
+        call->end = end;
+    call->grpc_flagged = true; // what still comes is dropped
+}
+
 static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_n,
                      const uint8_t *value, size_t value_n, uint8_t flags, void *user)
 {
     struct http_call *call = call_of(s, f->hd.stream_id);
     struct view n = view_of(name, name_n), v = view_of(value, value_n);
     (void)flags;
-    (void)user;
-    if (!call)
+    if (!call || call->grpc_flagged)
         return 0;
+    size_t cost = name_n + value_n + 32;
+    if (call->n_fields++ == MAX_FIELDS || cost > MAX_FIELD_BYTES - call->field_bytes) {
+        fail_call(user, call, CALL_MALFORMED);
+        return 0;
+    }
+    call->field_bytes += (uint32_t)cost;
     if (view_is(n, ":status"))
         call->status = (uint16_t)(number_of(v) > 0 ? number_of(v) : 0);
     else if (view_is(n, "grpc-status"))
@@ -206,14 +236,6 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *
     else if (view_is(n, "grpc-message"))
         call->grpc_message = percent_decoded(&call->arena, v);
     return 0;
-}
-
-static void fail_call(struct http_client *c, struct http_call *call, enum http_call_end end)
-{
-    nghttp2_submit_rst_stream(c->h2, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL);
-    if (!call->closed)
-        call->end = end;
-    call->grpc_flagged = true; // what still comes is dropped
 }
 
 // Room for n more octets of the message; false: out of memory.
@@ -319,9 +341,9 @@ static int on_frame_not_sent(nghttp2_session *s, const nghttp2_frame *f, int err
     struct http_call *call = call_of(s, f->hd.stream_id);
     (void)user;
     (void)error;
-    if (call && f->hd.type == NGHTTP2_HEADERS) { // GOAWAY came first, or there is no id left
+    if (call && f->hd.type == NGHTTP2_HEADERS) { // GOAWAY, or our own cancel, came first
         nghttp2_session_set_stream_user_data(s, f->hd.stream_id, NULL);
-        close_call(call, CALL_REFUSED);
+        close_call(call, call->grpc_flagged ? call->end : CALL_REFUSED);
     }
     return 0;
 }
@@ -344,10 +366,13 @@ static bool session_new(struct http_client *c)
     nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame_recv);
     nghttp2_session_callbacks_set_on_frame_not_send_callback(cb, on_frame_not_sent);
     nghttp2_session_callbacks_set_send_data_callback(cb, send_data);
+    nghttp2_session_callbacks_set_data_source_read_length_callback(cb, frame_length);
     nghttp2_option_set_no_auto_window_update(o, 1);
+    nghttp2_option_set_max_settings(o, 32);
+    nghttp2_option_set_max_outbound_ack(o, 1000);
+    compat_max_continuations(o, 8);
     nghttp2_option_set_peer_max_concurrent_streams(o, 100); // until its SETTINGS say
-    nghttp2_mem mem = h2_mem();
-    bool ok = nghttp2_session_client_new3(&c->h2, cb, c, o, &mem) == 0;
+    bool ok = nghttp2_session_client_new3(&c->h2, cb, c, o, nghttp2_mem_ours()) == 0;
     nghttp2_session_callbacks_del(cb);
     nghttp2_option_del(o);
     return ok;
@@ -368,21 +393,22 @@ struct http_client *http_client_new(const struct http_client_limits *l,
     out_init(&c->out);
     arena_init(&c->arena, 512);
     c->authority = arena_copy(&c->arena, authority);
-    if (!session_new(c)) {
-        arena_deinit(&c->arena);
-        mem_free(c);
-        return NULL;
-    }
     const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, l->window_bytes},
         {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, l->frame_bytes},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, 32 << 10},
     };
-    nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings,
-                            sizeof(settings) / sizeof(settings[0]));
-    nghttp2_session_set_local_window_size(c->h2, NGHTTP2_FLAG_NONE, 0, (int32_t)l->window_bytes);
-    return c;
+    if ((authority.n == 0 || c->authority.p) && session_new(c) &&
+        nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings,
+                                sizeof(settings) / sizeof(settings[0])) == 0 &&
+        nghttp2_session_set_local_window_size(c->h2, NGHTTP2_FLAG_NONE, 0,
+                                              (int32_t)l->window_bytes) == 0)
+        return c;
+    nghttp2_session_del(c->h2);
+    arena_deinit(&c->arena);
+    mem_free(c);
+    return NULL;
 }
 
 static void lose_all(struct http_client *c)
@@ -470,6 +496,8 @@ struct http_call *http_client_call(struct http_client *c, struct view path,
     nghttp2_data_provider body = {.source = {.ptr = call}, .read_callback = read_message};
     if (!make_segs(call, segs, n) || (call->stream_id = nghttp2_submit_request(
                                           c->h2, NULL, fields, n_fields, &body, call)) < 0) {
+        if (call->stream_id == NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE)
+            c->draining = true; // after 2^30 calls: another connection has to follow
         arena_deinit(&call->arena);
         mem_free(call);
         return NULL;

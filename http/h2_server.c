@@ -5,8 +5,8 @@
 #include "base/mem.h"
 #include "base/pen.h"
 #include "http/conn.h"
-#include "http/h2_mem.h"
 #include "http/nghttp2_compat.h"
+#include "http/nghttp2_mem.h"
 #include <stdio.h>
 
 #define STREAM_WINDOW (1 << 20)
@@ -35,9 +35,29 @@ static void reset(struct http_conn *c, int32_t id, uint32_t code)
 
 // ---- requests ----------------------------------------------------------------------------------------
 
+// A header block as it comes: what it may cost before anybody knows what it says. Blocks that fit cost at
+// least as much in header_bytes as they have octets (CVE-2024-27316 and its kin; rows 49, 57).
+static int on_begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *user)
+{
+    struct http_conn *c = user;
+    (void)s;
+    if (hd->type == NGHTTP2_HEADERS)
+        c->block_bytes = hd->length;
+    else if (hd->type == NGHTTP2_CONTINUATION)
+        c->block_bytes += hd->length;
+    else
+        return 0;
+    if (c->block_bytes <= c->limits->max_header_bytes + 512) // padding and priority are not counted
+        return 0;
+    h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
+    return NGHTTP2_ERR_CALLBACK_FAILURE;
+}
+
 static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *user)
 {
     struct http_conn *c = user;
+    c->head_since_us = c->now_us;
+    c->block_stream = f->hd.stream_id;
     if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     if (c->done)
@@ -167,6 +187,7 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
         refuse(c, ex, why == out_of_memory ? 503 : status, why);
         return;
     }
+    ex->rate_from_us = c->now_us;
     exchange_tell_head(ex);
     if (!ex->responded && ex->body_left > 0 && (uint64_t)ex->body_left > ex->max_body) {
         refuse(c, ex, 413, "body: larger than limits.max_body");
@@ -183,13 +204,14 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
     bool last = f->hd.flags & NGHTTP2_FLAG_END_STREAM;
     switch (f->hd.type) {
     case NGHTTP2_HEADERS:
+        c->head_since_us = 0;
         if (ex && f->headers.cat == NGHTTP2_HCAT_REQUEST)
             on_head(c, ex, last);
         else if (ex && last && !ex->whole_request)
             exchange_tell_request(ex, c->now_us);
         break;
     case NGHTTP2_DATA:
-        if (f->hd.length == 0 && !last) {
+        if (f->hd.length == f->data.padlen && !last) { // padding is no data
             if (++c->empty_data > 1)
                 pay(c, ABUSE_EMPTY_DATA);
         } else {
@@ -257,12 +279,12 @@ static int on_stream_close(nghttp2_session *s, int32_t id, uint32_t code, void *
     struct http_conn *c = user;
     struct exchange *ex = stream_of(s, id);
     (void)code;
+    if (id == c->block_stream)
+        c->head_since_us = 0; // its block was rejected
     if (!ex)
         return 0;
     nghttp2_session_set_stream_user_data(s, id, NULL);
     exchange_ref(ex);
-    if (ex->out_at == ex->n_out && ex->responded && (!ex->n_trailers || ex->sent_told))
-        abuse_answered(&c->abuse);
     exchange_tell_gone(ex); // nothing when its end has been told
     exchange_detach(ex);
     exchange_unref(ex);
@@ -278,6 +300,7 @@ static int on_frame_send(nghttp2_session *s, const nghttp2_frame *f, void *user)
     if (ex && f->hd.flags & NGHTTP2_FLAG_END_STREAM &&
         (f->hd.type == NGHTTP2_HEADERS || f->hd.type == NGHTTP2_DATA)) {
         exchange_tell_sent(ex, true);
+        abuse_answered(&c->abuse);
         if (!ex->whole_request) // answered early: the rest of the body is of no use (RFC 9113 8.1)
             reset(c, f->hd.stream_id, NGHTTP2_NO_ERROR);
     }
@@ -380,7 +403,8 @@ static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t ro
             for (uint32_t i = 0; i < ex->n_trailers; i++)
                 nv[i] = nv_of(ex->trailers[i].name, ex->trailers[i].value);
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-            nghttp2_submit_trailer(s, id, nv, ex->n_trailers);
+            if (nghttp2_submit_trailer(s, id, nv, ex->n_trailers) != 0)
+                return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
         }
     }
     if (n >= OUT_COPY_BELOW)
@@ -396,18 +420,23 @@ static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *head, 
     struct http_conn *c = user;
     (void)s;
     (void)f; // we pad no frame
+    if (c->out.bytes >= OUTPUT_HIGH)
+        return NGHTTP2_ERR_WOULDBLOCK; // nghttp2 would make all the frames that the windows allow
     return out_copy(&c->out, head, 9) && take_refs(source->ptr, &c->out, n)
                ? 0
                : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
+// Takes the blocks over, also when it fails.
 static bool keep_answer(struct exchange *ex, const struct http_response *r)
 {
     ex->out = arena_array(&ex->arena, r->n_body ? r->n_body : 1, sizeof(*ex->out));
     ex->trailers =
         arena_array(&ex->arena, r->n_trailers ? r->n_trailers : 1, sizeof(*ex->trailers));
-    if (!ex->out || !ex->trailers)
+    if (!ex->out || !ex->trailers) {
+        drop_segs(r);
         return false;
+    }
     for (unsigned i = 0; i < r->n_body; i++) {
         bool empty = r->body[i].n == 0 || ex->is_head;
         if (!empty)
@@ -419,6 +448,8 @@ static bool keep_answer(struct exchange *ex, const struct http_response *r)
         ex->trailers[i].name = arena_copy(&ex->arena, r->trailers[i].name);
         ex->trailers[i].value = arena_copy(&ex->arena, r->trailers[i].value);
         ex->n_trailers++;
+        if (!ex->trailers[i].name.p || (r->trailers[i].value.n > 0 && !ex->trailers[i].value.p))
+            return false;
     }
     return true;
 }
@@ -512,7 +543,7 @@ void h2_fill(struct http_conn *c, uint64_t now_us)
         if (n == 0)
             break;
     }
-    if (!nghttp2_session_want_read(c->h2) && !nghttp2_session_want_write(c->h2))
+    if (c->h2 && !nghttp2_session_want_read(c->h2) && !nghttp2_session_want_write(c->h2))
         c->done = true;
 }
 
@@ -523,6 +554,7 @@ static nghttp2_session_callbacks *callbacks(void)
     nghttp2_session_callbacks *cb;
     if (nghttp2_session_callbacks_new(&cb) != 0)
         return NULL;
+    nghttp2_session_callbacks_set_on_begin_frame_callback(cb, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(cb, on_invalid_header);
@@ -555,43 +587,43 @@ bool h2_init(struct http_conn *c, uint64_t now_us)
 {
     nghttp2_session_callbacks *cb = callbacks();
     nghttp2_option *o = options(c->limits);
-    c->kind = CONN_H2;
     c->now_us = now_us;
     c->tick_us = UINT64_MAX;
-    nghttp2_mem mem = h2_mem();
-    bool ok = cb && o && nghttp2_session_server_new3(&c->h2, cb, c, o, &mem) == 0;
+    bool ok = cb && o && nghttp2_session_server_new3(&c->h2, cb, c, o, nghttp2_mem_ours()) == 0;
     if (cb)
         nghttp2_session_callbacks_del(cb);
     if (o)
         nghttp2_option_del(o);
     if (!ok)
         return false;
+    c->kind = CONN_H2;
     const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, c->limits->max_streams},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, c->limits->max_header_bytes},
         {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, 1 << 20},
     };
-    nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings,
-                            sizeof(settings) / sizeof(settings[0]));
-    nghttp2_session_set_local_window_size(c->h2, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW);
-    return true;
+    return nghttp2_submit_settings(c->h2, NGHTTP2_FLAG_NONE, settings,
+                                   sizeof(settings) / sizeof(settings[0])) == 0 &&
+           nghttp2_session_set_local_window_size(c->h2, NGHTTP2_FLAG_NONE, 0, CONNECTION_WINDOW) ==
+               0;
 }
 
 void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
     c->now_us = now_us;
     ssize_t used = nghttp2_session_mem_recv(c->h2, p, n);
-    if (used <
-        0) // a bad preface, a flood that nghttp2 counts, out of memory: what it wrote still goes out
-        nghttp2_session_terminate_session(c->h2, used == NGHTTP2_ERR_FLOODED
-                                                     ? NGHTTP2_ENHANCE_YOUR_CALM
-                                                     : NGHTTP2_PROTOCOL_ERROR);
+    if (used == NGHTTP2_ERR_NOMEM)
+        h2_terminate(c, NGHTTP2_INTERNAL_ERROR);
+    else if (used < 0) // a bad preface, a flood that nghttp2 counts: what it wrote still goes out
+        h2_terminate(c, used == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM
+                                                    : NGHTTP2_PROTOCOL_ERROR);
 }
 
 void h2_terminate(struct http_conn *c, uint32_t code)
 {
-    nghttp2_session_terminate_session(c->h2, code);
+    if (nghttp2_session_terminate_session(c->h2, code) != 0)
+        c->done = true; // no memory even for that
 }
 
 // Graceful end (RFC 9113 6.8): a notice that takes every stream still on its way, and, when the peer has
@@ -622,7 +654,8 @@ void h2_tick(struct http_conn *c, uint64_t now_us)
         last_call(c);
     for (struct exchange *ex = c->live, *next; ex; ex = next) {
         next = ex->next;
-        if (!ex->whole_request && !ex->responded && exchange_body_is_slow(ex, l, now_us))
+        if (ex->told && !ex->whole_request && !ex->responded &&
+            exchange_body_is_slow(ex, l, now_us))
             refuse(c, ex, 408, "body: it did not come in time");
         else if (ex->responded && c->out.bytes == 0 &&
                  now_us >= ex->progress_us + l->stream_stall_us)

@@ -177,7 +177,7 @@ enum http_call_end {
     CALL_RESET,     // RST_STREAM by the peer
     CALL_LOST,      // connection gone
     CALL_TOO_LARGE, // answer over the bound: reset by us
-    CALL_MALFORMED, // broken HTTP or gRPC framing
+    CALL_MALFORMED, // broken HTTP or gRPC framing, or header blocks over the bound
     CALL_CANCELLED  // by us, confirmed: no frame refers to the lent octets any more
 };
 
@@ -207,6 +207,8 @@ struct http_call {
     uint8_t prefix[5], got_prefix[5];
     uint8_t n_prefix;
     uint32_t expect; // octets of the answer's message
+    uint32_t n_fields,
+        field_bytes; // of the answer's header blocks, counted as a server counts them
     uint32_t queued; // runs of its octets that wait in the connection's output
     bool ended, closed, grpc_flagged;
     enum http_call_end end;

@@ -4,6 +4,7 @@
 #include "http/conn.h"
 
 #define PENDING_MAX (64u << 10)
+#define FRAMES_MAX 1000 // frames that wait in nghttp2; an honest peer's are a few for each stream
 #define DRAIN_IDLE_US 250000 // how long a resting connection stays open when we serve no more
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -127,8 +128,9 @@ bool http_conn_wants_read(const struct http_conn *c)
         return true;
     if (c->kind == CONN_H1)
         return buffer_len(&c->h1.pending) < PENDING_MAX;
-    // Acknowledgements and resets that the peer makes us write and does not read (rows 50, 51).
-    return c->kind != CONN_H2 || c->out.bytes < (1 << 20);
+    // Acknowledgements and resets that the peer makes us write and does not read (rows 47, 50, 51).
+    return c->kind != CONN_H2 || (c->out.bytes < (1 << 20) &&
+                                  nghttp2_session_get_outbound_queue_size(c->h2) < FRAMES_MAX);
 }
 
 // ---- octets out --------------------------------------------------------------------------------------
@@ -136,6 +138,7 @@ bool http_conn_wants_read(const struct http_conn *c)
 // Nothing is live from now on.
 static void rest(struct http_conn *c, uint64_t now_us)
 {
+    c->rest_begins = false;
     c->idle_since_us = now_us;
     if (c->rest_until_us < now_us + DRAIN_IDLE_US)
         c->rest_until_us = now_us + DRAIN_IDLE_US;
@@ -162,6 +165,8 @@ static bool is_resting(const struct http_conn *c)
 int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t now_us)
 {
     c->now_us = now_us;
+    if (c->mute)
+        return 0;
     if (c->kind == CONN_H1)
         h1_resume(c, now_us);
     else if (c->kind == CONN_H2)
@@ -178,8 +183,8 @@ void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us)
     c->now_us = now_us;
     out_sent(&c->out, n);
     c->sent_us = c->out.bytes > 0 ? now_us : 0;
-    if (c->out.bytes == 0 && c->idle_since_us > 0)
-        rest(c, now_us); // it rests since now, not since its answer was written
+    if (c->out.bytes == 0 && c->idle_since_us > 0 && c->rest_begins)
+        rest(c, now_us);
 }
 
 bool http_conn_done(const struct http_conn *c)
@@ -229,7 +234,7 @@ static void give_up(struct http_conn *c)
 static void on_slow_head(struct http_conn *c, uint64_t now_us)
 {
     if (c->kind == CONN_H2)
-        h2_terminate(c, NGHTTP2_SETTINGS_TIMEOUT);
+        h2_terminate(c, c->h2_greeted ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_SETTINGS_TIMEOUT);
     else if (c->kind == CONN_H1 && (c->h1.state != H1_REQUEST_LINE || buffer_len(&c->h1.line) > 0))
         h1_refuse(c, 408, "head: it did not come in time", now_us);
     else
@@ -245,6 +250,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         give_up(c); // a reader that does not read: what it was owed goes with it
         drop_output(c);
         c->sent_us = 0;
+        c->mute = true;
         return;
     }
     if (c->head_since_us > 0 && now_us >= c->head_since_us + l->header_timeout_us)

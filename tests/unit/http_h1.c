@@ -583,6 +583,19 @@ static void readers_must_make_progress(void **state)
     assert_int_equal(w->sent_whole, 0);
     assert_int_equal(world_blocks.live_blocks, 0); // what it was owed is given back
     end(w);
+
+    w = begin(); // nor may an answer follow half a one
+    say_only(w, GET("/big") GET("/later"));
+    while (w->n_later == 0)
+        world_take(w, 1000);
+    assert_in_range(buffer_len(&w->out), 1, BIG_ANSWER);
+    w->now_us += 30 * (uint64_t)SECOND;
+    http_conn_on_timer(w->c, w->now_us);
+    struct exchange *ex = w->later[--w->n_later];
+    world_respond(w, ex, 200);
+    exchange_unref(ex);
+    assert_int_equal(world_take(w, SIZE_MAX), 0);
+    end(w);
 }
 
 static void rest_begins_when_the_answer_has_left(void **state)

@@ -4,6 +4,7 @@
  *   /early       from on_head, /wrong/... in on_head with 404
  *   /big         200,000 octets in one block        /empty   no body at all
  *   /trailers    with trailers                      /close   closes
+ *   /only        trailers and no body
  *   else         one line that tells what was understood */
 #ifndef SLUICE_TESTS_HTTP_WORLD_H
 #define SLUICE_TESTS_HTTP_WORLD_H
@@ -71,9 +72,9 @@ static void world_respond(struct world *w, struct exchange *ex, unsigned status)
             r.status = 503;
         }
     }
-    if (view_is(ex->path, "/empty"))
+    if (view_is(ex->path, "/empty") || view_is(ex->path, "/only"))
         r.n_body = 0;
-    if (view_is(ex->path, "/trailers")) {
+    if (view_is(ex->path, "/trailers") || view_is(ex->path, "/only")) {
         r.trailers = trailers;
         r.n_trailers = 2;
     }
