@@ -70,6 +70,23 @@ static void put_model(struct json_writer *w, const struct access_entry *e)
     }
 }
 
+static void put_request(struct json_writer *w, const struct access_entry *e)
+{
+    put_string(w, "id", e->request_id);
+    put_string(w, "protocol", view_str(e->protocol));
+    put_string(w, "method", e->method);
+    put_string(w, "path", e->path);
+}
+
+static void put_costs(struct json_writer *w, const struct access_entry *e)
+{
+    put_model(w, e);
+    put_number(w, VIEW("in"), e->in_bytes);
+    put_number(w, VIEW("out"), e->out_bytes);
+    put_number(w, VIEW("parse_us"), e->parse_us);
+    put_number(w, VIEW("total_us"), e->total_us);
+}
+
 bool access_format(struct buffer *out, const struct access_entry *e)
 {
     size_t before = out->end;
@@ -79,20 +96,18 @@ bool access_format(struct buffer *out, const struct access_entry *e)
     json_w_object(&w);
     json_w_name(&w, VIEW("time"));
     json_w_string(&w, view_of(time, access_time(time, e->wall_us)));
-    put_string(&w, "id", e->request_id);
-    put_string(&w, "protocol", view_str(e->protocol));
-    put_string(&w, "method", e->method);
-    put_string(&w, "path", e->path);
+    put_string(&w, "client", e->client);
+    if (!e->why)
+        put_request(&w, e);
     put_number(&w, VIEW("status"), e->status);
     if (e->outcome)
         put_string(&w, "outcome", view_str(e->outcome));
-    put_model(&w, e);
-    put_number(&w, VIEW("in"), e->in_bytes);
-    put_number(&w, VIEW("out"), e->out_bytes);
-    put_number(&w, VIEW("parse_us"), e->parse_us);
-    put_number(&w, VIEW("total_us"), e->total_us);
+    if (e->why)
+        put_string(&w, "why", view_str(e->why));
+    else
+        put_costs(&w, e);
     put_number(&w, VIEW("loop"), e->loop);
-    if (!e->whole) {
+    if (!e->whole && !e->why) {
         json_w_name(&w, VIEW("cut"));
         json_w_bool(&w, true);
     }

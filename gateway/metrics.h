@@ -25,10 +25,11 @@ struct model_metrics {
 struct metrics {
     struct model_metrics *_Atomic model[2 * TABLE_MODELS];
     _Atomic uint64_t other[STATUS_COUNT]; // answers that belong to no model
-    _Atomic uint64_t refused;             // connections' bad input, answered by the HTTP room
-    _Atomic uint64_t log_lines;           // offered to the access log
-    _Atomic uint64_t streams;             // HTTP/2 requests that have begun and not ended
-    _Atomic uint32_t live, zombies;       // infers
+    _Atomic uint64_t
+        refused[STATUS_COUNT];  // bad input, answered by the HTTP room before its head was whole
+    _Atomic uint64_t log_lines; // offered to the access log
+    _Atomic uint64_t streams;   // HTTP/2 requests that have begun and not ended
+    _Atomic uint32_t live, zombies; // infers
     _Atomic int64_t bytes_held;
 };
 

@@ -49,7 +49,8 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
                      status, http_reason(status), strlen(why) + 12,
                      status == 503 ? "retry-after: 1\r\n" : "", why);
         out_copy(&c->out, text, (size_t)n);
-        c->ops->on_refused(c, status, why, c->ctx);
+        if (!(ex && ex->told)) // else on_gone says it
+            c->ops->on_refused(c, status, why, c->ctx);
     }
     if (c->sent_us == 0)
         c->sent_us = now_us;

@@ -1,6 +1,8 @@
 #include "net/server_conn.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include <netinet/in.h>
+#include <stdio.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,6 +28,7 @@ struct conn {
     uint64_t accepted_us;
     uint64_t stuck_us; // until when the socket may hold what http is done with; 0: it holds nothing
     void *user;
+    char name[INET6_ADDRSTRLEN]; // printed address; "" until somebody asks
     union {
         struct sockaddr sa;
         struct sockaddr_in in;
@@ -334,12 +337,16 @@ struct loop *server_conn_loop(struct http_conn *c)
     return conn->part->loop;
 }
 
-const char *server_conn_peer(struct http_conn *c, char out[ADDR_TEXT])
+struct view server_conn_peer(struct http_conn *c)
 {
     struct conn *conn = http_conn_user(c);
-    struct addr a;
-    addr_from_sockaddr(&a, &conn->peer.sa, sizeof conn->peer);
-    return addr_print_host(&a, out);
+    if (!conn->name[0]) {
+        struct addr a;
+        char text[ADDR_TEXT];
+        addr_from_sockaddr(&a, &conn->peer.sa, sizeof conn->peer);
+        snprintf(conn->name, sizeof conn->name, "%.45s", addr_print_host(&a, text));
+    }
+    return view_str(conn->name);
 }
 
 struct server *server_of(struct http_conn *c)
