@@ -5,6 +5,7 @@
 #include "base/version.h"
 #include "gateway/card.h"
 #include "gateway/homes.h"
+#include "gateway/memory.h"
 #include "gateway/workers.h"
 #include <stdio.h>
 #include <unistd.h>
@@ -223,16 +224,8 @@ static void on_stop(struct loop *l, void *ctx)
 
 static int64_t default_bytes(void)
 {
-    // A quarter of the memory, the cgroup's if that is smaller.
-    int64_t bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-    FILE *f = fopen("/sys/fs/cgroup/memory.max", "re");
-    long long max;
-    if (f) {
-        if (fscanf(f, "%lld", &max) == 1 && max > 0 && max < bytes)
-            bytes = max;
-        fclose(f);
-    }
-    return bytes / 4;
+    uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    return (int64_t)(memory_allowed(machine, "/proc/self/cgroup", "/sys/fs/cgroup") / 4);
 }
 
 bool parts_build(struct gateway *g)
