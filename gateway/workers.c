@@ -79,12 +79,30 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
     part_run(l->part);
 }
 
+// What clients are told of a model is what its replicas that are up say of it.
+static void tell_again(struct part *p, struct model *m, const struct desk *d)
+{
+    for (unsigned i = 0; i < d->n_replicas; i++) {
+        const struct replica *r = &d->replica[i];
+        const struct model_metadata *meta =
+            r->up ? worker_model(p->links[r->id]->worker, m->name) : NULL;
+        if (meta) {
+            card_set(m, meta);
+            return;
+        }
+    }
+}
+
 static void model_down(struct link *l, struct model *m)
 {
     if (model_home(m) != l->part->loop->index || !m->desk)
         return;
     struct home *h = home_of(l->part, m);
-    desk_on_replica_down(home_desk(h), l->id, loop_now_us(l->part->loop), &l->part->fx);
+    struct desk *d = home_desk(h);
+    unsigned before = d->n_up;
+    desk_on_replica_down(d, l->id, loop_now_us(l->part->loop), &l->part->fx);
+    if (d->n_up > 0 && d->n_up >= before) // the last of its kind has gone: others were let in
+        tell_again(l->part, m, d);
     home_touch(h);
     part_run(l->part);
 }
