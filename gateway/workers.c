@@ -6,12 +6,14 @@
 #include "gateway/card.h"
 #include "gateway/homes.h"
 #include "infer/oip_grpc.h"
+#include <stdio.h>
 
 struct link { // this loop's connection to one endpoint
     struct part *part;
     struct worker *worker;
     unsigned id;
     bool told;              // it has been ready once: its models are in the table
+    char why[80];           // it is not reached; "": it is, or nothing was said
     _Atomic unsigned state; // published: enum worker_state
 };
 
@@ -120,20 +122,33 @@ static void on_ready(struct worker *w, void *ctx)
 {
     struct link *l = ctx;
     l->told = true;
+    l->why[0] = '\0';
     publish(l);
     if (l->part->loop->index == 0) // one line, not one a loop
         GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_INFO, "worker_ready",
                       LOG_CSTR("worker", worker_name(w)));
 }
 
+// One line, not one a loop or a try. Local workers take a moment to come up, and the keeper tells of those
+// that do not.
+static void say_down(struct link *l, const char *why, bool was_up)
+{
+    struct gateway *g = l->part->gateway;
+    bool again = !was_up && strncmp(l->why, why, sizeof(l->why) - 1) == 0;
+    if (l->part->loop->index != 0 || again || (!was_up && l->id < g->boot->worker_count))
+        return;
+    snprintf(l->why, sizeof(l->why), "%s", why);
+    GATEWAY_EVENT(g, l->part->loop, LOG_WARN, was_up ? "worker_down" : "worker_unreachable",
+                  LOG_CSTR("worker", worker_name(l->worker)), LOG_CSTR("why", why));
+}
+
 static void on_down(struct worker *w, const char *why, void *ctx)
 {
     struct link *l = ctx;
     bool was_up = atomic_load_explicit(&l->state, memory_order_relaxed) == WORKER_READY;
+    (void)w;
     publish(l);
-    if (was_up && l->part->loop->index == 0)
-        GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_WARN, "worker_down",
-                      LOG_CSTR("worker", worker_name(w)), LOG_CSTR("why", why));
+    say_down(l, why, was_up);
     for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
         struct model *m = table_at(l->part->gateway->table, i);
         if (m)

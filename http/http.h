@@ -211,6 +211,7 @@ struct http_client_limits {
     size_t max_answer;     // 256 MiB
     uint32_t frame_bytes;  // 1 MiB: SETTINGS_MAX_FRAME_SIZE we announce and use if the peer allows
     uint32_t window_bytes; // 16 MiB, connection and stream
+    bool secure;           // over TLS: what :scheme says
 };
 
 struct http_client *http_client_new(const struct http_client_limits *l,
