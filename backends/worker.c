@@ -2,6 +2,7 @@
 
 #include "backends/backoff.h"
 #include "base/check.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "infer/oip_grpc.h"
 
@@ -555,4 +556,39 @@ void worker_stats(const struct worker *w, struct worker_stats *out)
     *out = w->stats;
     out->models = w->n_models;
     out->since_us = w->since_us;
+}
+
+// ---- what it says of itself --------------------------------------------------------------------------
+
+static void show_number(struct json_writer *out, struct view key, uint64_t value)
+{
+    json_w_key(out, key);
+    json_w_u64(out, value);
+}
+
+void worker_show(const struct worker *w, struct json_writer *out)
+{
+    static const char *const state[] = {"down", "connecting", "asking", "ready"};
+    json_w_object(out);
+    json_w_key(out, VIEW("name"));
+    json_w_string(out, view_str(w->name));
+    json_w_key(out, VIEW("state"));
+    json_w_string(out, view_str(state[w->state]));
+    show_number(out, VIEW("state_us"), loop_now_us(w->loop) - w->since_us);
+    show_number(out, VIEW("connects"), w->stats.connects);
+    show_number(out, VIEW("losses"), w->stats.losses);
+    show_number(out, VIEW("probes"), w->stats.probes);
+    show_number(out, VIEW("probes_failed"), w->stats.probe_failures);
+    show_number(out, VIEW("calls"), w->stats.calls);
+    show_number(out, VIEW("in_flight"), w->stats.in_flight);
+    json_w_key(out, VIEW("models"));
+    json_w_array(out);
+    for (unsigned i = 0; i < w->n_models; i++)
+        json_w_string(out, w->models[i]->name);
+    json_w_array_end(out);
+    if (w->state != WORKER_READY && w->state != WORKER_ASKING && w->stats.in_flight > 0) {
+        json_w_key(out, VIEW("wrong"));
+        json_w_string(out, VIEW("calls are in flight without a connection"));
+    }
+    json_w_object_end(out);
 }

@@ -317,7 +317,7 @@ static void workers(struct page *p)
     }
 }
 
-void metrics_page(struct buffer *out, void *ctx)
+bool metrics_page(struct buffer *out, void *ctx)
 {
     struct page p = {.g = ctx};
     prom_init(&p.prom, out);
@@ -327,4 +327,5 @@ void metrics_page(struct buffer *out, void *ctx)
     fronts(&p);
     loops(&p);
     process(&p);
+    return !p.prom.failed;
 }

@@ -46,6 +46,6 @@ void metrics_note(struct metrics *s, const struct note *n);
 void metrics_deinit(struct metrics *s);
 
 // The whole page; ctx is the struct gateway.
-void metrics_page(struct buffer *out, void *ctx);
+bool metrics_page(struct buffer *out, void *ctx); // false: out of memory, it is cut
 
 #endif

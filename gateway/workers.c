@@ -2,6 +2,7 @@
 
 #include "backends/worker.h"
 #include "base/check.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "gateway/card.h"
 #include "gateway/homes.h"
@@ -407,6 +408,14 @@ bool workers_told(const struct part *p)
             return false;
     }
     return true;
+}
+
+void workers_show(const struct part *p, struct json_writer *w)
+{
+    json_w_array(w);
+    for (unsigned id = 0; id < p->gateway->n_replicas; id++)
+        worker_show(p->links[id]->worker, w);
+    json_w_array_end(w);
 }
 
 unsigned workers_state(const struct part *p, unsigned id)
