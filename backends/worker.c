@@ -8,6 +8,7 @@
 
 #define SERVICE "/inference.GRPCInferenceService/"
 #define ASK_TIMEOUT_US 5000000 // of one question while ASKING
+#define PROBE_WAITS 8 // times its own time-out that a probe is waited for while octets come
 
 // What we ask a server, one question at a time.
 enum ask {
@@ -42,8 +43,10 @@ struct worker {
     struct arena ask_arena; // the question's octets
     unsigned asked;         // models[asked] is being asked about
     unsigned failures;      // probes in a row
-    bool no_index;          // the server does not know RepositoryIndex
-    const char *dying;      // why the connection is being given up; NULL: it is not
+    uint64_t heard;    // octets that had come when we last looked: more of them are a sign of life
+    unsigned waits;    // how often such a sign has prolonged the open question
+    bool no_index;     // the server does not know RepositoryIndex
+    const char *dying; // why the connection is being given up; NULL: it is not
     struct loop_call bury;  // gives it up at the next turn: we may be inside one of its callbacks
     struct served **models; // [n_models]
     unsigned n_models;
@@ -146,6 +149,8 @@ static void ask(struct worker *w, enum ask what, struct view method, struct view
     if (w->asking)
         peer_touch(w->peer);
     // No stream to be had is no answer: the patience timer counts it as a failure.
+    w->heard = peer_bytes_in(w->peer);
+    w->waits = 0;
     wheel_set(loop_wheel(w->loop), &w->patience, loop_now_us(w->loop) + timeout);
 }
 
@@ -346,8 +351,15 @@ static void on_ask_end(struct worker *w, struct http_call *call, enum http_call_
 
 static void on_patience(struct wheel_timer *t, uint64_t now_us)
 {
-    (void)now_us;
     struct worker *w = container_of(t, struct worker, patience);
+    uint64_t heard = peer_bytes_in(w->peer);
+    // Its answer may wait behind others on a slow line. Not for ever: window updates come from a server whose
+    // transport lives and which answers nothing.
+    if (w->state == WORKER_READY && heard != w->heard && w->waits++ < PROBE_WAITS) {
+        w->heard = heard;
+        wheel_set(loop_wheel(w->loop), t, now_us + w->config.probe_timeout_us);
+        return;
+    }
     if (w->asking) {
         http_call_cancel(w->asking); // its end comes as CALL_CANCELLED: a failure
         peer_touch(w->peer);
