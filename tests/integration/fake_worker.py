@@ -175,9 +175,9 @@ def main():
         threading.Thread(target=end_with, args=(args.liveness_fd,), daemon=True).start()
     size = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     server = grpc.server(futures.ThreadPoolExecutor(16), [Handler(args.models)], options=size)
-    server.add_insecure_port(args.listen)
+    port = server.add_insecure_port(args.listen)
     server.start()
-    print(json.dumps({"event": "up"}), file=sys.stderr, flush=True)
+    print(json.dumps({"event": "up", "port": port}), file=sys.stderr, flush=True)
     server.wait_for_termination()
 
 

@@ -267,12 +267,12 @@ class Sluice(Program):
 
 
 class Worker(Program):
-    """sluice-worker alone, on a TCP port that we found free."""
+    """sluice-worker alone, on a TCP port of its choice."""
 
     def __init__(self, repository=MODELS, *more):
-        self.port = free_port()
         words = [WORKER, "--repository", repository, "--device", "cpu", "--threads", "1"]
-        super().__init__([*words, "--listen", f"127.0.0.1:{self.port}", *more])
+        super().__init__([*words, "--listen", "127.0.0.1:0", *more])
+        self.port = port_of(self.wait_event("listening", timeout=60)["address"])
         ready = f"http://127.0.0.1:{self.port}/v2/health/ready"
 
         def up():
@@ -281,12 +281,6 @@ class Worker(Program):
             return urllib.request.urlopen(ready, timeout=5).status == 200
 
         wait_for(up, 60, "worker ready")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def copy_model(source, repository, name, version="1"):

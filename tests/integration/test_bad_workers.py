@@ -12,7 +12,7 @@ import fake_worker
 import httpx
 import pytest
 from fake_worker import BEHAVIOUR, FINE, HEAD, POISON, RawWorker, answer_well, message, speak_h2
-from harness import Program, Sluice, configuration, free_port, wait_for
+from harness import Program, Sluice, configuration, wait_for
 
 FAKE = pathlib.Path(fake_worker.__file__)
 
@@ -42,10 +42,9 @@ def ask_at_once(sluice, model, rows):
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory):
     """One gateway before one fake worker that has every behaviour but death."""
-    port = free_port()
     models = [m for m in BEHAVIOUR if m != "poison_dies"]
-    with Program([sys.executable, FAKE, "--listen", f"127.0.0.1:{port}", *models]) as worker:
-        worker.wait_event("up", timeout=30)
+    with Program([sys.executable, FAKE, "--listen", "127.0.0.1:0", *models]) as worker:
+        port = worker.wait_event("up", timeout=30)["port"]
         rules = "\n".join(f'model "{m}" {{ batch {{ max_wait = "200ms" preferred = {{4}} }} }}' for m in models)
         config = configuration(
             tmp_path_factory.mktemp("bad"),
