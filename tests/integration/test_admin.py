@@ -101,7 +101,8 @@ def test_status_has_every_loop_desk_worker_and_pool(start):
         assert m["waiting_rows"] == m["running_rows"] == m["charged_rows"] == m["charged_bytes"] == 0
         assert m["queue_limit_rows"] == 4096
     assert [w["name"] for w in page["workers"]] == ["w/0", "w/1"]
-    assert all(w["connections"] == ["ready", "ready"] for w in page["workers"])
+    connected = lambda: all(w["connections"] == ["ready", "ready"] for w in sluice.status_page()["workers"])
+    wait_for(connected, what="a connection of each loop to each worker")
     (listener,) = page["listeners"]
     assert listener["name"] == "public" and listener["accepting"] and not listener["tls"]
     assert 0 <= page["bytes_leased"] <= page["bytes_limit"] and page["bytes_limit"] > 0

@@ -1,5 +1,6 @@
 """Faults of the system, over the wire: rows 140 to 144 of hostile input."""
 import datetime
+import gzip
 import mmap
 import os
 import signal
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, SLUICE, Program, Sluice, Wire, configuration, infer_body, post, wait_for
 from load import Load, is_right
+from test_hostile import ASK, DATA, H2, frame, head
 
 INFER = "/v2/models/digits/infer"
 ROWS = [s["input"] for s in SAMPLES]
@@ -276,10 +278,10 @@ def test_bodies_past_the_budget(start):
     with Wire(sluice.port) as wire:
         status, fields, said = wire.send(post(body)).read_answers(1)[0]
         assert status == 503 and fields["retry-after"] == "1", said
-    # curl, since it reads an answer that comes before its body has left.
-    words = ["curl", "-s", "-i", "-m", "10", "--http2-prior-knowledge", "--data-binary", "@-", sluice.url + INFER]
-    said = subprocess.run(words, input=body, capture_output=True).stdout.lower()
-    assert said.startswith(b"http/2 503") and b"\r\nretry-after: 1\r\n" in said, said
+    with H2(sluice) as h2:  # by hand: not every client reads an answer that comes before its body has left
+        pieces = [body[i : i + 16384] for i in range(0, len(body), 16384)]
+        h2.send(head(1, ASK, end=False) + b"".join(frame(DATA, 0, 1, p) for p in pieces))
+        assert h2.until(lambda: h2.status(1) == 503) and h2.headers[1]["retry-after"] == "1", h2.frames
     with Wire(sluice.port) as wire:
         assert wire.send(post()).read_answers(1)[0][0] == 200  # a small one finds room
     for wire in holders:

@@ -154,7 +154,7 @@ static void a_dripped_head(void **state)
     assert_false(http_conn_done(w.c));
     world_pass(&w, 1);
     assert_true(http_conn_done(w.c));
-    assert_int_equal(w.gone_status, 408);
+    assert_int_equal(w.refused_status, 408);
 }
 
 int main(void)
