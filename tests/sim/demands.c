@@ -498,7 +498,7 @@ static bool in_trouble(const struct world *w, const struct life *x)
 static bool had_its_chance(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
-    if (!w->plan.calm || w->plan.shift || x->sent > 0 || x->first_us == 0 || !m->desk ||
+    if (!w->plan.calm || w->plan.shift || x->first_us == 0 || !m->desk ||
         x->kind == KIND_VERSION2 || x->kind == KIND_VERSION9 || in_trouble(w, x))
         return false;
     double needed = 2 * replicas_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +

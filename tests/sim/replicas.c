@@ -189,7 +189,8 @@ void replicas_dispatch(struct loop_of *l, struct batch *b)
     if (world_slow(w)) {
         world_count(w, FAULT_SLOW);
         us *= SIM_SHIFT;
-        demands_trouble(w, m, most(r->busy_until, w->now_us) + (uint64_t)us + BATCHER_DOUBT_US);
+        uint64_t end_us = most(r->busy_until, w->now_us) + (uint64_t)us + SIM_EPSILON_US;
+        demands_trouble(w, m, end_us + BATCHER_DOUBT_US); // what it teaches is believed so long
     }
     enum end end = pick_end(w, b, m);
     if (end == END_REFUSED) {
