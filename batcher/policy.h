@@ -25,7 +25,7 @@ extern const char *const batch_reason_name[BATCH_REASONS];
 struct policy {
     uint32_t max_rows; // >= 1
     uint64_t max_wait_us;
-    uint32_t preferred[POLICY_MAX_PREFERRED]; // ascending, each <= max_rows
+    uint32_t preferred[POLICY_MAX_PREFERRED]; // ascending; those above max_rows are never reached
     uint32_t n_preferred;
 };
 
@@ -33,7 +33,7 @@ struct summary { // of one group: tickets that may share a batch
     uint64_t rows;
     uint64_t oldest_us;   // when the one that waits longest was queued
     uint64_t earliest_us; // the earliest deadline
-    uint64_t high_us;     // t(b), upper quantile, for the batch that would go now; 0: not known
+    uint64_t high_us;     // t(rows), upper quantile; 0: not known
 };
 
 struct verdict {
