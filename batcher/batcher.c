@@ -144,13 +144,10 @@ static struct verdict decide(const struct batcher *b, const struct group *g, uin
     struct policy p = b->policy;
     if (p.max_rows > cap_rows)
         p.max_rows = cap_rows;
-    while (p.n_preferred > 0 && p.preferred[p.n_preferred - 1] > p.max_rows)
-        p.n_preferred--;
-    uint32_t next = g->rows < p.max_rows ? (uint32_t)g->rows : p.max_rows;
     struct summary s = {.rows = g->rows,
                         .oldest_us = g->oldest->senior_us,
                         .earliest_us = group_earliest_us(g),
-                        .high_us = estimate_high_us(&b->estimate, next)};
+                        .high_us = estimate_high_us(&b->estimate, (uint32_t)g->rows)};
     return policy_decide(&p, &s, now_us);
 }
 
@@ -173,7 +170,7 @@ struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t no
                                bool (*may_send)(const struct group *g, void *ctx), void *ctx)
 {
     struct batch_plan plan = {.wake_us = UINT64_MAX};
-    for (unsigned i = 0; i < BATCHER_GROUPS && b->count > 0; i++) {
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
         struct group *g = b->groups[i];
         if (!g || !g->used || (may_send && !may_send(g, ctx)))
             continue;
@@ -206,7 +203,7 @@ struct taking {
     uint64_t now_us;
 };
 
-// False: the batch is full (or the next ticket does not fit; to look behind it would break the order).
+// False: the batch is full, or the next ticket does not fit: to look behind it would break the order.
 static bool take_lane(struct taking *k, struct lane *l)
 {
     struct ticket *t;
@@ -218,10 +215,8 @@ static bool take_lane(struct taking *k, struct lane *l)
         t->place = PLACE_ABOARD;
         k->out[k->n++] = t;
         k->rows_left = rows < k->rows_left ? k->rows_left - rows : 0;
-        if (k->rows_left == 0)
-            return false;
     }
-    return k->n < k->max;
+    return true;
 }
 
 // Lanes that had to watch this batch go without a row of theirs.
@@ -247,8 +242,6 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
     }
     struct group *g = plan->group;
     struct taking k = {.b = b, .out = out, .max = max, .rows_left = plan->rows, .now_us = now_us};
-    if (g->single)
-        k.max = 1;
     bool more = take_lane(&k, &g->lane[plan->lane]);
     for (unsigned lane = 0; more && lane < BATCHER_LANES; lane++) {
         if (lane != plan->lane)
@@ -313,7 +306,7 @@ uint64_t batcher_doom_us(const struct batcher *b)
 
 struct ticket *batcher_any(struct batcher *b)
 {
-    for (unsigned i = 0; i < BATCHER_GROUPS && b->count > 0; i++) {
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
         struct group *g = b->groups[i];
         if (g && g->used)
             return g->oldest;

@@ -212,10 +212,14 @@ static void recall(struct batch *b, struct effects *fx)
     effects_add(fx, FX_CANCEL)->batch = b;
 }
 
-// Out beyond the deadline of its last ticket: the call serves nobody, and its worker hangs.
-static void recall_overdue(struct desk *d, struct batch *b, struct effects *fx)
+// Out beyond the deadline of its last ticket: the call serves nobody, and its worker may hang.
+static void recall_overdue(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx)
 {
+    uint64_t out_us = now_us - b->sent_us;
     recall(b, fx);
+    if (out_us < DESK_SILENT_US ||
+        (double)out_us < DESK_SILENT_TIMES * replicas_find(d, b->replica)->latency_us)
+        return;
     fx_note(fx, NOTE_SUSPECT, d->model, b->replica, 0);
     struct fx *f = effects_add(fx, FX_SUSPECT);
     f->desk = d;
@@ -254,7 +258,7 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
         d->again_cancelled |= b->state == BATCH_AGAIN;
         // At the deadline the origins' timers and ours race: it is the worker's fault all the same.
         if (++b->cancelled == b->n && b->state == BATCH_SENT && now_us >= b->deadline_us)
-            recall_overdue(d, b, fx);
+            recall_overdue(d, b, now_us, fx);
         else if (b->cancelled == b->n)
             recall(b, fx);
     } // else it is on its way back: the two cross
@@ -433,7 +437,7 @@ static void recall_all_overdue(struct desk *d, uint64_t now_us, struct effects *
     d->overdue_us = UINT64_MAX;
     for (struct batch *b = d->sent; b; b = b->next) {
         if (b->state == BATCH_SENT && now_us >= b->deadline_us)
-            recall_overdue(d, b, fx);
+            recall_overdue(d, b, now_us, fx);
         else if (b->state == BATCH_SENT)
             d->overdue_us = min_us(d->overdue_us, b->deadline_us);
     }

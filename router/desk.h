@@ -15,6 +15,10 @@
 #define DESK_VERSIONS 8
 #define DESK_HALVINGS 12 // of one batch: 4,096 rows down to the guilty one
 #define DESK_ASIDE 64    // tickets that wait for a replica of their version in nobody's way
+// Out so long, and several times as long as its replica takes, past its deadline: the worker hangs. Less says
+// only that its clients were in a hurry; they must not cost others their connection.
+#define DESK_SILENT_US 100000
+#define DESK_SILENT_TIMES 4
 #define DESK_REFUSED_PAUSE_US 10000 // a replica that refused is left alone so long
 
 struct replica_facts {       // what a replica says of itself when it comes up

@@ -372,6 +372,8 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
            "a batch goes to a replica that has the version");
     demand(w, x, l->now_us >= r->paused_until, "a replica that refused is left alone for a while");
     check_members(l, b, m);
+    for (uint32_t i = 0; i < b->n; i++)
+        life_of(b->tickets[i])->queued_behind = r->in_flight > 0;
     check_order(w, l, b);
     check_lanes(w, b, m);
     m->dispatched_rows += b->rows ? b->rows : 1;
@@ -498,7 +500,7 @@ static bool in_trouble(const struct world *w, const struct life *x)
 static bool had_its_chance(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
-    if (!w->plan.calm || w->plan.shift || x->sent > 0 || x->first_us == 0 || !m->desk ||
+    if (!w->plan.calm || w->plan.shift || x->first_us == 0 || x->queued_behind || !m->desk ||
         x->kind == KIND_VERSION2 || x->kind == KIND_VERSION9 || in_trouble(w, x))
         return false;
     double needed = 2 * replicas_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +

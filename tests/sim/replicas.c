@@ -189,7 +189,8 @@ void replicas_dispatch(struct loop_of *l, struct batch *b)
     if (world_slow(w)) {
         world_count(w, FAULT_SLOW);
         us *= SIM_SHIFT;
-        demands_trouble(w, m, most(r->busy_until, w->now_us) + (uint64_t)us + BATCHER_DOUBT_US);
+        uint64_t end_us = most(r->busy_until, w->now_us) + (uint64_t)us + SIM_EPSILON_US;
+        demands_trouble(w, m, end_us + BATCHER_DOUBT_US); // what it teaches is believed so long
     }
     enum end end = pick_end(w, b, m);
     if (end == END_REFUSED) {
@@ -207,7 +208,14 @@ void replicas_cancel(struct loop_of *l, struct batch *b)
     struct world *w = l->w;
     struct call *c = b->call;
     demand(w, life_of(b->tickets[0]), c && c->batch == b, "a call that is cancelled is out");
-    w->overdue += l->now_us >= b->deadline_us;
+    uint64_t out_us = l->now_us - b->sent_us;
+    const struct replica *known = NULL;
+    for (unsigned i = 0; !known; i++) {
+        if (b->desk->replica[i].id == b->replica)
+            known = &b->desk->replica[i];
+    }
+    w->overdue += l->now_us >= b->deadline_us && out_us >= DESK_SILENT_US &&
+                  (double)out_us >= DESK_SILENT_TIMES * known->latency_us;
     if (c->end == END_ANSWER && c->replica->busy_until < w->now_us + 1000 &&
         rand_below(&w->rand, 2)) {
         world_count(w, FAULT_CROSSED);

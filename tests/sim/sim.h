@@ -149,6 +149,7 @@ struct life { // one request from arrival to release
     unsigned loop;
     bool guilty, poison;
     bool live, settled, lent, waiting, cancelled; // cancelled: its home was told
+    bool queued_behind;                           // it was sent to a replica that had a batch
     bool called;                                  // its home is being told
     bool err_alone, bad_answer;                   // what happened to it
     unsigned deaths, sent;                        // times
@@ -222,7 +223,7 @@ struct world {
     uint64_t now_us, seq, tag;
     uint64_t trouble_until; // of all models
     bool healed;
-    unsigned overdue; // calls that were cancelled past their deadline and not suspected yet
+    unsigned overdue; // calls that were out for long, past their deadline, and not suspected yet
     uint64_t first_dispatch_us, last_answer_us;
     uint64_t digest;
     uint64_t trace; // 0: none, else id of a life

@@ -295,6 +295,25 @@ static void no_lane_starves(void **state)
     assert_int_equal(batches_until(again, 1), BATCHER_PASSES); // and counted anew
 }
 
+// Nobody was passed over while nobody was there.
+static void an_empty_lane_is_not_passed_over(void **state)
+{
+    (void)state;
+    for (unsigned n = 0; n < 3 * BATCHER_PASSES; n++) {
+        for (unsigned i = 0; i < 9; i++) // one stays, so that the group does
+            add_lane(1, 1, 0, NOW + 50000);
+        take();
+    }
+    while (w.b.count > 8)
+        take();
+    struct guest *low = add_lane(8, 1, 3, FAR), *high = add_lane(8, 1, 0, FAR);
+    while (low->ticket.place == PLACE_QUEUED)
+        take();
+    assert_int_equal(high->ticket.place, PLACE_ABOARD);
+    assert_ptr_equal(w.out[0], &low->ticket);
+    assert_int_equal(w.b.count, 0);
+}
+
 static void no_group_starves(void **state)
 {
     (void)state;
@@ -394,7 +413,8 @@ static void near_deadlines_do_not_wait(void **state)
     add_lane(1, 1, 3, NOW + 8000); // of whatever lane
     struct batch_plan p = plan();
     assert_null(p.group);
-    assert_true(p.wake_us <= NOW + 8000 && p.wake_us > NOW + 7000);
+    assert_true(p.wake_us <= NOW + 8000 - POLICY_MARGIN_US);
+    assert_true(p.wake_us > NOW + 7000 - POLICY_MARGIN_US);
     p = batcher_plan(&w.b, 64, p.wake_us, NULL, NULL);
     assert_int_equal(p.rows, 2);
     assert_int_equal(p.reason, BATCH_DEADLINE);
@@ -483,6 +503,7 @@ static void a_queue_that_is_late_is_asked_at_once(void **state)
 {
     (void)state;
     teach(10000000, 1000, 0);
+    assert_true(batcher_doom_us(&w.b) == UINT64_MAX); // an empty one not at all
     add_lane(1, 1, 1, 5000000);
     assert_true(batcher_doom_us(&w.b) == 0);
 }
@@ -523,6 +544,13 @@ static void an_estimate_that_holds_is_kept(void **state)
     assert_true(estimate_trusted(&w.b.estimate));
     g->ticket.deadline_us = now_us + 600000;
     assert_true(batcher_hopeless(&w.b, &g->ticket, now_us + 550000));
+    // Nor is every batch a test that goes while somebody is refused.
+    struct guest *plenty = add_lane(1, 1, 1, now_us + FAR);
+    p = batcher_plan(&w.b, 64, now_us + 550001, NULL, NULL);
+    batcher_take(&w.b, &p, w.out, 64, now_us + 550001);
+    assert_int_equal(plenty->ticket.place, PLACE_ABOARD);
+    batcher_learn(&w.b, 1, 2000, now_us + 552001);
+    assert_true(estimate_trusted(&w.b.estimate));
     // Nobody was refused since: however quick, it is one answer among many.
     batcher_learn(&w.b, 1, 520000, now_us + 560000);
     now_us += 5 * BATCHER_DOUBT_US;
@@ -588,6 +616,7 @@ int main(void)
         TEST(within_a_lane_the_earliest_deadline),
         TEST(between_groups_the_lane_and_then_the_deadline),
         TEST(no_lane_starves),
+        TEST(an_empty_lane_is_not_passed_over),
         TEST(no_group_starves),
         TEST(all_that_starve_go_in_turn),
         TEST(who_waits_longer_for_its_turn_goes_first),

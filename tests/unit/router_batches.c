@@ -720,34 +720,62 @@ static void batches_are_used_again(void **state)
     void *p = arena_alloc(&b->arena, 100);
     b->call = p;
     end(b, FAIL_MALFORMED, NOW);
-    lend_at(4, "", NOW + 40000, NOW);
-    lend_at(4, "", NOW + 30000, NOW);
+    lend_at(4, "", NOW + 140000, NOW);
+    lend_at(4, "", NOW + 130000, NOW);
     run(NOW);
     assert_ptr_equal(sent(), b);
     assert_int_equal(b->n, 2);
     assert_int_equal(b->rows, 8);
-    assert_int_equal(b->deadline_us, NOW + 40000);
+    assert_int_equal(b->deadline_us, NOW + 140000);
     assert_int_equal(b->halvings + b->cancelled, 0);
     assert_null(b->call);
     assert_ptr_equal(arena_alloc(&b->arena, 100), p);
     // Another that is out when this one is overdue.
-    lend_at(8, "", NOW + 90000, NOW);
+    lend_at(8, "", NOW + 190000, NOW);
     run(NOW);
     struct batch *other = sent();
     assert_ptr_not_equal(other, b);
     forget();
-    desk_on_wake(office.desk, NOW + 40001, &office.fx);
+    desk_on_wake(office.desk, NOW + 140001, &office.fx);
     assert_int_equal(noted(NOTE_SUSPECT), 7);
     struct fx *f = next_fx(FX_SUSPECT);
     assert_int_equal(f->replica, 7);
     assert_ptr_equal(f->desk, office.desk);
-    assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + 90000);
+    assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + 190000);
     assert_null(next_fx(FX_SUSPECT));
-    end(b, FAIL_RECALLED, NOW + 40000);
-    end(other, FAIL_LOST, NOW + 40000);
-    run(NOW + 40000);
+    end(b, FAIL_RECALLED, NOW + 140000);
+    end(other, FAIL_LOST, NOW + 140000);
+    run(NOW + 140000);
     other = sent();
-    end(other, FAIL_MALFORMED, NOW + 40000);
+    end(other, FAIL_MALFORMED, NOW + 140000);
+}
+
+// Whoever gives a worker less time than it takes is told 504; the worker is none the worse for it.
+static unsigned suspected_after(uint64_t out_us, double latency_us)
+{
+    replicas_find(office.desk, 7)->latency_us = latency_us;
+    struct guest *g = lend_at(1, "", NOW + out_us, NOW);
+    run(NOW);
+    struct batch *b = sent();
+    forget();
+    run(NOW + out_us);
+    assert_int_equal(count_fx(FX_CANCEL), 1);
+    unsigned n = count_fx(FX_SUSPECT);
+    assert_int_equal(noted(NOTE_SUSPECT), n ? 7 : -1);
+    end(b, FAIL_RECALLED, NOW + out_us);
+    assert_int_equal(back(g, STATUS_DEADLINE), 1);
+    return n;
+}
+
+static void clients_in_a_hurry_prove_nothing(void **state)
+{
+    (void)state;
+    assert_int_equal(suspected_after(5000, 0), 0);
+    assert_int_equal(suspected_after(99999, 0), 0);
+    assert_int_equal(suspected_after(100000, 0), 1); // nobody knows how long it takes
+    assert_int_equal(suspected_after(100000, 25000), 1);
+    assert_int_equal(suspected_after(100000, 25001), 0);
+    assert_int_equal(suspected_after(100005, 25001.25), 1);
 }
 
 static void the_deadline_in_the_queue(void **state)
@@ -891,6 +919,7 @@ int main(void)
         TEST(the_rules_are_the_batchers),
         TEST(wishes_to_be_woken),
         TEST(batches_are_used_again),
+        TEST(clients_in_a_hurry_prove_nothing),
         TEST(the_deadline_in_the_queue),
         TEST(a_worker_is_not_thought_slow_for_ever),
         TEST(those_that_stand_aside_are_bounded),

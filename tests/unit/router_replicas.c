@@ -92,6 +92,10 @@ static void what_a_batch_may_be(void **state)
     up(1, 64, "1", NOW);
     assert_int_equal(office.desk->batcher.policy.max_rows, 4);
     assert_int_equal(atomic_load(&m->max_batch), 64); // one request alone may be as large
+    m->rules.max_rows = 1;
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    up(1, 64, "1", NOW);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 1);
     m->rules.queue_rows = 7;
     desk_on_replica_down(office.desk, 1, NOW, &office.fx);
     up(1, 60, "1", NOW);

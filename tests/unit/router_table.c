@@ -51,6 +51,7 @@ static void defaults(void **state)
         uint32_t limit, pipeline;
     } row[] = {
         {{.max_rows = 0}, 1024, 1},
+        {{.max_rows = 15}, 1024, 1},
         {{.max_rows = 16, .pipeline = 1}, 1024, 1},
         {{.max_rows = 17, .pipeline = 2}, 1088, 2},
         {{.max_rows = 100}, 6400, 1},
@@ -161,14 +162,31 @@ static void both_get_the_same(void **state)
     }
 }
 
+static int64_t memory;
+
+static int setup(void **state)
+{
+    (void)state;
+    memory = mem_live();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    assert_int_equal(mem_live(), memory);
+    return 0;
+}
+
 int main(void)
 {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(found_when_it_was_added),
-        cmocka_unit_test(names_that_are_none),
-        cmocka_unit_test(defaults),
-        cmocka_unit_test(full),
-        cmocka_unit_test(without_memory),
+        TEST(found_when_it_was_added),
+        TEST(names_that_are_none),
+        TEST(defaults),
+        TEST(full),
+        TEST(without_memory),
         cmocka_unit_test(both_get_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
