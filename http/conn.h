@@ -58,6 +58,7 @@ struct http_conn {
     uint8_t preface[24];
     unsigned n_preface;
     bool h2_greeted; // SETTINGS came
+    bool h2_broken;  // no frame can be made any more
     uint64_t
         h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone
     unsigned empty_data;
@@ -93,6 +94,7 @@ bool content_length_of(struct view v, int64_t *out);
 void h1_init(struct http_conn *c);
 void h1_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
 void h1_resume(struct http_conn *c, uint64_t now_us); // pipelined requests, after an answer
+void h1_rest(struct http_conn *c);                    // gives back what a long line needed
 void h1_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t now_us);
 void h1_deinit(struct http_conn *c);
@@ -114,6 +116,7 @@ const char *path_canonical(struct arena *a, struct view target, struct view *pat
 bool authority_ok(struct view v);
 
 const char *http_reason(unsigned status);
+#define HTTP_ALLOWED "GET, HEAD, POST" // what is ever served, for a 405 that knows no better
 extern _Thread_local char http_date[32];
 extern _Thread_local unsigned http_date_n;
 

@@ -12,6 +12,7 @@
 #define CHUNK_LINE_MAX 4096    // row 22: an extension is no place to hide a body
 #define OVERHEAD_FACTOR 16     // framing octets per octet of body, beyond the first 64 KiB
 #define DISCARD_MAX (64 << 10) // a body nobody wants: read it if it is small, else close
+#define LINE_KEPT 4096         // of a connection that rests
 #define OUTPUT_HIGH                                                                                \
     (64 << 10) // requests wait while so much of earlier answers is not taken (row 78)
 
@@ -27,6 +28,14 @@ void h1_deinit(struct http_conn *c)
 {
     buffer_deinit(&c->h1.line);
     buffer_deinit(&c->h1.pending);
+}
+
+void h1_rest(struct http_conn *c)
+{
+    if (buffer_len(&c->h1.line) > 0 || c->h1.line.cap <= LINE_KEPT)
+        return;
+    buffer_deinit(&c->h1.line);
+    buffer_init(&c->h1.line);
 }
 
 static void stop(struct http_conn *c)
@@ -49,7 +58,10 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
                      "HTTP/1.1 %u %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n"
                      "%sconnection: close\r\n\r\n{\"error\":\"%s\"}",
                      status, http_reason(status), strlen(why) + 12,
-                     status == 503 ? "retry-after: 1\r\n" : "", why);
+                     status == 503   ? "retry-after: 1\r\n"
+                     : status == 405 ? "allow: " HTTP_ALLOWED "\r\n"
+                                     : "",
+                     why);
         if (ex && ex->is_head)
             n -= (int)strlen(why) + 12;
         out_copy(&c->out, text, (size_t)n);

@@ -129,13 +129,15 @@ static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, co
 {
     struct http_header headers[] = {{VIEW("content-type"), VIEW("application/json")},
                                     {VIEW("retry-after"), VIEW("1")}};
+    if (status == 405)
+        headers[1] = (struct http_header){VIEW("allow"), VIEW(HTTP_ALLOWED)};
     char text[256];
     int n = snprintf(text, sizeof(text), "{\"error\":\"%s\"}", why);
     struct view body = arena_copy(&ex->arena, view_of(text, (size_t)n));
     struct http_seg seg = {(const uint8_t *)body.p, body.n, NULL};
     struct http_response r = {.status = (uint16_t)status,
                               .headers = headers,
-                              .n_headers = status == 503 ? 2 : 1,
+                              .n_headers = status == 503 || status == 405 ? 2 : 1,
                               .body = &seg,
                               .n_body = 1};
     if (!ex->told)
@@ -534,11 +536,13 @@ void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now
 void h2_fill(struct http_conn *c, uint64_t now_us)
 {
     c->now_us = now_us;
-    while (c->h2 && c->out.bytes < OUTPUT_HIGH) {
+    while (c->h2 && !c->h2_broken && c->out.bytes < OUTPUT_HIGH) {
         const uint8_t *p;
         ssize_t n = nghttp2_session_mem_send(c->h2, &p);
         if (n < 0 || (n > 0 && !out_copy(&c->out, p, (size_t)n))) {
-            c->done = true; // out of memory, or a callback said so: the connection cannot go on
+            // Out of memory, or a callback said so. Half a frame, or a header block that changed our table and was
+            // lost, may have gone: no frame can follow.
+            c->done = c->h2_broken = true;
             return;
         }
         if (n == 0)

@@ -62,8 +62,9 @@ struct http_server_ops {
     // ex->status: what the room itself answered it first (408, 413, …); 0: nothing.
     // Called at most once and never after the response was complete.
     void (*on_gone)(struct exchange *ex, void *ctx);
-    // The last octet of the response has been taken by http_conn_sent, or never will be (client gone
-    // mid-answer). Exactly once for each exchange that was responded to. For the access log.
+    // The last octet of the response has been taken by http_conn_sent (HTTP/2: its last frame has been made;
+    // at most 256 KiB of output are before it), or never will be (client gone mid-answer). Exactly once for
+    // each exchange that was responded to. For the access log.
     void (*on_sent)(struct exchange *ex, bool whole, void *ctx);
     // A request whose head was never told was answered by the room itself (400, 405, 408, 414, 431, 505, …).
     void (*on_refused)(struct http_conn *c, unsigned status, const char *why, void *ctx);
@@ -144,8 +145,8 @@ void http_conn_free(struct http_conn *c, uint64_t now_us);
 void http_conn_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
 void http_conn_eof(struct http_conn *c,
                    uint64_t now_us); // peer closed its half: gone (nginx's rule)
-bool http_conn_wants_read(
-    const struct http_conn *c); // false: backpressure (pipelining bound, ACK queue…)
+// False: backpressure: pipelined requests wait, or what the peer makes us write is not taken.
+bool http_conn_wants_read(const struct http_conn *c);
 // Octets of a request (HTTP/2: of the beginning) have come, and more of it must follow.
 bool http_conn_midway(const struct http_conn *c);
 // What to send now: fills iov, returns how many; 0: nothing. Then say how many octets were taken.
@@ -247,9 +248,6 @@ unsigned http_client_room(const struct http_client *c); // streams that may be o
 
 // content-type starts with application/grpc?
 bool grpc_is(const struct exchange *ex);
-// Takes the one message out of ex->body (prefix checked against the bytes at hand). Returns 0, or the
-// gRPC status with a constant text. grpc-encoding identity and gzip are understood by the caller's inflate
-// callback; see http/grpc.h.
 // "100m" -> microseconds; false: malformed. Saturates at 10^15.
 bool grpc_timeout_parse(struct view v, uint64_t *us);
 unsigned grpc_timeout_print(char out[16], uint64_t us);

@@ -3,6 +3,9 @@
 #include "base/check.h"
 #include "base/mem.h"
 
+#define KEPT_BYTES (16u << 10) // of a connection that rests
+#define KEPT_ITEMS 64u
+
 void out_init(struct out *o)
 {
     *o = (struct out){0};
@@ -121,4 +124,19 @@ void out_sent(struct out *o, size_t n)
         finish(&gone);
     }
     buffer_reset(&o->copy);
+}
+
+void out_rest(struct out *o)
+{
+    if (o->at < o->n)
+        return;
+    if (o->copy.cap > KEPT_BYTES) {
+        buffer_deinit(&o->copy);
+        buffer_init(&o->copy);
+    }
+    if (o->cap > KEPT_ITEMS) {
+        mem_free(o->items);
+        o->items = NULL;
+        o->at = o->n = o->cap = 0;
+    }
 }

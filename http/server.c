@@ -140,6 +140,9 @@ static void rest(struct http_conn *c, uint64_t now_us)
 {
     c->rest_begins = false;
     c->idle_since_us = now_us;
+    out_rest(&c->out);
+    if (c->kind == CONN_H1)
+        h1_rest(c);
     if (c->rest_until_us < now_us + DRAIN_IDLE_US)
         c->rest_until_us = now_us + DRAIN_IDLE_US;
 }

@@ -714,7 +714,7 @@ static void lent_octets_are_not_given_back_before_they_left(void **state)
 static void any_allocation_may_fail(void **state)
 {
     uint64_t used = 1;
-    for (uint64_t n = 1; n <= used; n++) {
+    for (uint64_t n = 1; used >= n - 1; n++) { // until a run in which none failed
         static struct client w;
         w = (struct client){0};
         uint64_t before = mem_count();
@@ -722,6 +722,7 @@ static void any_allocation_may_fail(void **state)
         client_init(&w);
         if (w.c) {
             wire_setting(&w.say, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 20);
+            wire_number(&w.say, WINDOW_UPDATE, 0, 1 << 20);
             client_hear(&w);
             for (unsigned i = 0; i < 4; i++)
                 client_ask(&w, 20000, 6000, 1000);
