@@ -98,6 +98,7 @@ void json_w_f64(struct json_writer *w,
 void json_w_f32(struct json_writer *w, float v);
 void json_w_bool(struct json_writer *w, bool v);
 void json_w_null(struct json_writer *w);
+void json_w_raw(struct json_writer *w, struct view value); // a whole value that another writer made
 // n floats as one flat array from bytes at any alignment (little-endian): the hot path of answers.
 void json_w_f32_array(struct json_writer *w, const void *bytes, size_t n);
 

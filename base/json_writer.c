@@ -41,6 +41,11 @@ static void put(struct json_writer *w, struct view text)
     buffer_commit(w->out, text.n);
 }
 
+void json_w_raw(struct json_writer *w, struct view value)
+{
+    put(w, value);
+}
+
 void json_w_object(struct json_writer *w)
 {
     put(w, VIEW("{"));

@@ -67,14 +67,32 @@ static char *put_model(char *at, const struct access_entry *e)
     return at;
 }
 
-// What one line may take: five fields from outside, eleven numbers, and our own words and keys.
+// What one line may take: seven texts, eleven numbers, and our own words and keys.
 static size_t room(const struct access_entry *e)
 {
-    const struct view *outside[] = {&e->request_id, &e->method, &e->path, &e->model, &e->version};
+    const struct view text[] = {e->client, e->request_id, e->method,       e->path,
+                                e->model,  e->version,    view_str(e->why)};
     size_t n = 11 * PEN_NUMBER + 4 * ACCESS_WORD_MAX + 512;
-    for (size_t i = 0; i < sizeof(outside) / sizeof(outside[0]); i++)
-        n += PEN_JSON(cut(*outside[i]).n);
+    for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
+        n += PEN_JSON(cut(text[i]).n);
     return n;
+}
+
+static char *put_request(char *at, const struct access_entry *e)
+{
+    at = FIELD(at, "id", e->request_id);
+    at = WORD(at, "protocol", e->protocol);
+    at = FIELD(at, "method", e->method);
+    return FIELD(at, "path", e->path);
+}
+
+static char *put_costs(char *at, const struct access_entry *e)
+{
+    at = put_model(at, e);
+    at = NUMBER(at, "in", e->in_bytes);
+    at = NUMBER(at, "out", e->out_bytes);
+    at = NUMBER(at, "parse_us", e->parse_us);
+    return NUMBER(at, "total_us", e->total_us);
 }
 
 bool access_format(struct buffer *out, const struct access_entry *e)
@@ -82,22 +100,18 @@ bool access_format(struct buffer *out, const struct access_entry *e)
     char *start = (char *)buffer_reserve(out, room(e));
     if (!start)
         return false;
+    struct view why = view_str(e->why);
     char *at = PEN_LIT(start, "{\"time\":\"");
     at += access_time(at, e->wall_us);
     at = PEN_LIT(at, "\"");
-    at = FIELD(at, "id", e->request_id);
-    at = WORD(at, "protocol", e->protocol);
-    at = FIELD(at, "method", e->method);
-    at = FIELD(at, "path", e->path);
+    at = FIELD(at, "client", e->client);
+    if (!e->why)
+        at = put_request(at, e);
     at = NUMBER(at, "status", e->status);
     at = WORD(at, "outcome", e->outcome);
-    at = put_model(at, e);
-    at = NUMBER(at, "in", e->in_bytes);
-    at = NUMBER(at, "out", e->out_bytes);
-    at = NUMBER(at, "parse_us", e->parse_us);
-    at = NUMBER(at, "total_us", e->total_us);
+    at = e->why ? FIELD(at, "why", why) : put_costs(at, e);
     at = NUMBER(at, "loop", e->loop);
-    if (!e->whole)
+    if (!e->whole && !e->why)
         at = PEN_LIT(at, ",\"cut\":true");
     at = PEN_LIT(at, "}\n");
     buffer_commit(out, (size_t)(at - start));

@@ -380,6 +380,7 @@ static void tear_down(struct gateway *g)
     // Clients first, then what answers them: an exchange that dies tells its infer, which needs its part.
     for (unsigned i = 0; i < g->config->listen_count; i++)
         server_free(g->fronts[i].server);
+    show_drop(g);
     admin_free(g->admin);
     parts_free(g);
     for (unsigned i = 0; i < g->config->listen_count; i++) {

@@ -53,7 +53,8 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
         if (ex && ex->is_head)
             n -= (int)strlen(why) + 12;
         out_copy(&c->out, text, (size_t)n);
-        c->ops->on_refused(c, status, why, c->ctx);
+        if (!(ex && ex->told)) // else on_gone says it
+            c->ops->on_refused(c, status, why, c->ctx);
     }
     if (c->sent_us == 0 && c->out.bytes > 0)
         c->sent_us = now_us;

@@ -138,7 +138,8 @@ static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, co
                               .n_headers = status == 503 ? 2 : 1,
                               .body = &seg,
                               .n_body = 1};
-    c->ops->on_refused(c, status, why, c->ctx);
+    if (!ex->told)
+        c->ops->on_refused(c, status, why, c->ctx);
     ex->discard = true;
     if (ex->told) { // for the rooms above it is over; the client still hears why
         ex->status = (uint16_t)status;

@@ -65,7 +65,7 @@ struct http_server_ops {
     // The last octet of the response has been taken by http_conn_sent, or never will be (client gone
     // mid-answer). Exactly once for each exchange that was responded to. For the access log.
     void (*on_sent)(struct exchange *ex, bool whole, void *ctx);
-    // A request that never became an exchange was answered by the room itself (400, 408, 414, 431, 501, …).
+    // A request whose head was never told was answered by the room itself (400, 405, 408, 414, 431, 505, …).
     void (*on_refused)(struct http_conn *c, unsigned status, const char *why, void *ctx);
     // Body octets are about to be charged: false refuses (503 by the room). NULL: unlimited. Every charge
     // is given back with a negative delta when the exchange is freed (ex->conn may be NULL by then). Never
@@ -218,6 +218,7 @@ struct http_client_limits {
     size_t max_answer;     // 256 MiB
     uint32_t frame_bytes;  // 1 MiB: SETTINGS_MAX_FRAME_SIZE we announce and use if the peer allows
     uint32_t window_bytes; // 16 MiB, connection and stream
+    bool secure;           // over TLS: what :scheme says
 };
 
 struct http_client *http_client_new(const struct http_client_limits *l,

@@ -92,6 +92,7 @@ void server_free(struct server *s)
     for (unsigned i = 0; i < s->n_parts; i++) {
         struct part *p = &s->parts[i];
         p->stopped = true;
+        loop_defer_cancel(&p->drain_more);
         server_conn_cut_all(p);
         wheel_cancel(loop_wheel(p->loop), &p->resume);
         wheel_cancel(loop_wheel(p->loop), &p->last_call);

@@ -69,8 +69,9 @@ void server_touch(struct http_conn *c);
 // exchange_respond and server_touch; answers of exchanges whose client has gone are harmless.
 void server_respond(struct exchange *ex, const struct http_response *r);
 struct loop *server_conn_loop(struct http_conn *c);
-// Client's address without the port, printed: "127.0.0.1", "::1", "unix".
-const char *server_conn_peer(struct http_conn *c, char out[ADDR_TEXT]);
+// Client's address without the port, printed once a connection: "127.0.0.1", "::1", "unix". Lives as long
+// as the connection.
+struct view server_conn_peer(struct http_conn *c);
 struct server *server_of(struct http_conn *c);
 // The room above's own pointer on a connection (http_conn_user itself is net's).
 void *server_conn_user(struct http_conn *c);

@@ -1,11 +1,14 @@
 #include "net/server_conn.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include <netinet/in.h>
+#include <stdio.h>
 #include <unistd.h>
 
 // What a client still sends is read and thrown away this long, so that no reset destroys our last words
 // on their way.
 #define LINGER_US 1000000
+#define DRAINS_A_TURN 64 // each may cost a GOAWAY and a write
 
 /*   accepted ──sock_start──► HANDSHAKE ──on_open──► OPEN ──http done──► LINGER ──FIN, time──► freed
  *                                └─ error, header_timeout, cut: freed from any of them ─┘
@@ -25,6 +28,7 @@ struct conn {
     uint64_t accepted_us;
     uint64_t full_us; // the socket has taken nothing since; 0: it takes what comes
     void *user;
+    char name[INET6_ADDRSTRLEN]; // printed address; "" until somebody asks
     union {
         struct sockaddr sa;
         struct sockaddr_in in;
@@ -58,6 +62,8 @@ static void conn_close(struct conn *c)
     COUNT(p, bytes_in, c->sock.bytes_in);
     COUNT(p, bytes_out, c->sock.bytes_out);
     sock_close(&c->sock);
+    if (p->to_drain == c)
+        p->to_drain = c->next;
     *c->prev = c->next;
     if (c->next)
         c->next->prev = c->prev;
@@ -281,17 +287,32 @@ void server_conn_admit(struct part *to, struct loop *from, int fd, const struct 
         loop_post_task(from, to->loop, &c->hand_over);
 }
 
-// Collect, then call: draining may end a connection.
-void server_conn_drain(struct part *p)
+// What comes from now on is told at its start and stands before to_drain.
+static void drain_some(struct part *p)
 {
-    uint64_t now_us = loop_now_us(p->loop);
-    p->draining = true;
-    for (struct conn *c = p->conns; c; c = c->next) {
+    for (unsigned n = 0; p->to_drain && n < DRAINS_A_TURN; n++) {
+        struct conn *c = p->to_drain;
+        p->to_drain = c->next;
         if (c->state != CONN_OPEN)
-            continue;
-        http_conn_drain(c->http, atomic_load(&p->server->serve_until_us), now_us);
+            continue; // in its handshake: told when that is over
+        http_conn_drain(c->http, atomic_load(&p->server->serve_until_us), loop_now_us(p->loop));
         sock_flush(&c->sock); // the connection itself ends in the flush, not here
     }
+    if (p->to_drain)
+        loop_defer(p->loop, &p->drain_more);
+}
+
+static void on_drain_more(struct loop *l, struct loop_call *c)
+{
+    drain_some(container_of(c, struct part, drain_more));
+}
+
+void server_conn_drain(struct part *p)
+{
+    p->draining = true;
+    p->drain_more.fn = on_drain_more;
+    p->to_drain = p->conns;
+    drain_some(p);
 }
 
 void server_conn_cut_all(struct part *p)
@@ -325,12 +346,16 @@ struct loop *server_conn_loop(struct http_conn *c)
     return conn->part->loop;
 }
 
-const char *server_conn_peer(struct http_conn *c, char out[ADDR_TEXT])
+struct view server_conn_peer(struct http_conn *c)
 {
     struct conn *conn = http_conn_user(c);
-    struct addr a;
-    addr_from_sockaddr(&a, &conn->peer.sa, sizeof conn->peer);
-    return addr_print_host(&a, out);
+    if (!conn->name[0]) {
+        struct addr a;
+        char text[ADDR_TEXT];
+        addr_from_sockaddr(&a, &conn->peer.sa, sizeof conn->peer);
+        snprintf(conn->name, sizeof conn->name, "%.45s", addr_print_host(&a, text));
+    }
+    return view_str(conn->name);
 }
 
 struct server *server_of(struct http_conn *c)

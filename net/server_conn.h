@@ -28,6 +28,8 @@ struct part {
     struct loop *loop;
     struct op op[OPS];
     struct conn *conns;
+    struct conn *to_drain;       // of conns: this one and those behind it have not been told yet
+    struct loop_call drain_more; // the next slice of them
     bool draining, stopped, cut;
     bool paused;              // accept stands still; resume tries again
     uint64_t paused_since_us; // first pause of a row of them
@@ -55,7 +57,7 @@ struct server {
 // from: the accepting loop.
 void server_conn_admit(struct part *to, struct loop *from, int fd, const struct sockaddr *sa,
                        uint64_t now_us);
-void server_conn_drain(struct part *p);   // every connection of the part
+void server_conn_drain(struct part *p);   // every connection of the part, a slice a turn
 void server_conn_cut_all(struct part *p); // closes them
 void server_resume(struct part *p);       // a descriptor has become free
 

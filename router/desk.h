@@ -90,5 +90,8 @@ void desk_on_fail(struct desk *d, struct batch *b, enum desk_fail kind, const st
                   uint64_t now_us, struct effects *fx);
 void desk_on_wake(struct desk *d, uint64_t now_us, struct effects *fx);
 void desk_run(struct desk *d, uint64_t now_us, struct effects *fx);
+// One JSON object: what it holds, and "wrong" when its counts do not add up.
+struct json_writer;
+void desk_show(const struct desk *d, uint64_t now_us, struct json_writer *w);
 
 #endif

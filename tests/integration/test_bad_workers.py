@@ -5,6 +5,7 @@ import pathlib
 import struct
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import fake_worker
@@ -379,6 +380,25 @@ def test_answers_that_come_late(tmp_path, ends):
         assert ends == told_504 or raw.connections == connections == 2  # those streams were ours to end
         wait_for(lambda: sluice.metric("sluice_in_flight") == 0)
         assert len(sluice.find("ready")) == 1
+def over_a_slow_line(s, c, stream, octets):
+    """Three seconds for one answer; nothing else is read or said meanwhile."""
+    whole = message(octets)
+    c.send_headers(stream, HEAD)
+    for i in range(60):
+        c.send_data(stream, whole[len(whole) * i // 60 : len(whole) * (i + 1) // 60])
+        s.sendall(c.data_to_send())
+        time.sleep(0.05)
+    c.send_headers(stream, FINE, end_stream=True)
+
+
+def test_an_answer_on_a_slow_line(tmp_path):
+    """Octets that come say that the worker lives, although what it answers to probes waits behind them."""
+    health = 'interval = "100ms" timeout = "300ms" failures = 2'
+    with RawWorker(speak_h2(over_a_slow_line)) as raw, gateway_before(tmp_path, raw, health=health) as sluice:
+        sluice.wait_model("good")
+        answer = ask(sluice, "good")
+        assert is_right(answer), answer.text
+        assert raw.connections == 2 and not sluice.find("worker_down")  # one a loop
 
 
 def say(octets):

@@ -9,8 +9,9 @@ import threading
 import time
 
 import httpx
+import onnx_file
 import pytest
-from harness import GOOD_BODY, SAMPLES, SANITIZED, Sluice, Wire, best_of, configuration, gone, infer_body, memory_kib, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, WORKER, Program, Sluice, Wire, best_of, configuration, gone, infer_body, memory_kib, post, wait_for
 from load import Load
 from test_hostile import ACK, ASK, CANCEL, DATA, END_STREAM, PREFACE, RST, SETTINGS, WINDOW, frame, head
 
@@ -234,6 +235,46 @@ def test_a_killed_keeper_takes_all_with_it(start):
     for pid in children:
         wait_for(lambda p=pid: gone(p), 10, f"the end of {pid}")
     sluice.wait()
+
+
+def adder(directory, columns):
+    """A repository with one model, `add`: y = x + 1, x of so many columns."""
+    path = directory / "add" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    ones = onnx_file.tensor("w", [columns], struct.pack(f"<{columns}f", *[1.0] * columns))
+    path.write_bytes(onnx_file.add_model(ones, x=("n", columns), y=("n", columns)))
+    return directory
+
+
+def test_a_model_that_changes_worker_by_worker(start, tmp_path):
+    """While one worker has the old form the new one is kept out; then it is the model, for metadata as well."""
+    old, new = adder(tmp_path / "old", 4), adder(tmp_path / "new", 6)
+    sockets = [tmp_path / "a.sock", tmp_path / "b.sock"]
+
+    def worker(repository, path):
+        return Program([WORKER, "--repository", repository, "--device", "cpu", "--threads", "1", "--listen", f"unix:{path}"])
+
+    def shape():
+        return httpx.get(f"{sluice.url}/v2/models/add").json()["inputs"][0]["shape"]
+
+    def ask(columns):
+        tensor = {"name": "x", "shape": [1, columns], "datatype": "FP32", "data": [1.0] * columns}
+        return httpx.post(f"{sluice.url}/v2/models/add/infer", json={"inputs": [tensor]}).status_code
+
+    with worker(old, sockets[0]) as a, worker(old, sockets[1]) as b:
+        sluice = start(wait_models=("add",), addresses=[f"unix:{s}" for s in sockets])
+        wait_for(lambda: sluice.metric("sluice_ready_replicas", model="add") == 2)
+        assert shape() == [-1, 4] and ask(4) == 200
+        assert a.stop() == 0
+        with worker(new, sockets[0]):
+            sluice.wait_event("replica_differs", model="add", replica="w/0")
+            assert shape() == [-1, 4] and ask(4) == 200
+            assert b.stop() == 0
+            wait_for(lambda: ask(6) == 200)
+            assert shape() == [-1, 6]
+            with worker(new, sockets[1]):
+                wait_for(lambda: sluice.metric("sluice_ready_replicas", model="add") == 2)
+                assert shape() == [-1, 6]
 
 
 @pytest.mark.parametrize("h1, h2", [(6, 0), (0, 3)])

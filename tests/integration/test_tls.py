@@ -9,6 +9,7 @@ import threading
 
 import httpx
 import pytest
+from fake_worker import RawWorker, answer_well, speak_h2
 from harness import GOOD_BODY, SANITIZED, UNPRIVILEGED, Sluice, Wire, configuration, port_of, post, wait_for
 
 INFER = "/v2/models/digits/infer"
@@ -77,6 +78,47 @@ def live(s):
 def assert_alive(sluice):
     assert live(connect(sluice, context(sluice))) == 200
     assert len(sluice.find("ready")) == 1
+
+
+# ---- to workers --------------------------------------------------------------------------------------
+
+
+def over_tls(talk, cert, key):
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    c.load_cert_chain(cert, key)
+    c.set_alpn_protocols(["h2"])
+
+    def wrapped(s, n):
+        with c.wrap_socket(s, server_side=True) as t:
+            talk(t, n)
+
+    return wrapped
+
+
+def test_a_worker_behind_tls(tmp_path):
+    cert, key = certificate(tmp_path / "pki")
+    heads = []
+    with RawWorker(over_tls(speak_h2(answer_well, heads=heads), cert, key)) as raw:
+        config = configuration(tmp_path, addresses=[f"grpcs://localhost:{raw.port}"])
+        with Sluice(config, wait_models=("good",), env={"SSL_CERT_FILE": str(cert)}) as sluice:
+            tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.5, 2.5]}
+            answer = httpx.post(f"{sluice.url}/v2/models/good/infer", json={"inputs": [tensor]})
+            assert answer.status_code == 200 and answer.json()["outputs"][0]["data"] == [3, 5]
+            assert sluice.stop() == 0
+    assert {h[":scheme"] for h in heads} == {"https"}
+
+
+def test_a_worker_whose_certificate_nobody_vouches_for(tmp_path):
+    cert, key = certificate(tmp_path / "pki")
+    heads = []
+    with RawWorker(over_tls(speak_h2(answer_well, heads=heads), cert, key)) as raw:
+        config = configuration(tmp_path, addresses=[f"grpcs://localhost:{raw.port}"])
+        with Sluice(config, wait_models=()) as sluice:
+            why = sluice.wait_event("worker_unreachable", worker="w/0")["why"]
+            assert "certificate" in why
+            wait_for(lambda: raw.connections >= 3)
+            assert sluice.stop() == 0
+    assert heads == []
 
 
 # ---- spoken ------------------------------------------------------------------------------------------

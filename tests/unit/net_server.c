@@ -140,8 +140,17 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
     c->deadline_us = UINT64_MAX;
 }
 
+static _Atomic unsigned drained, most_drained; // in all; on one loop in one turn
+
 void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_us)
 {
+    static _Thread_local uint64_t turn_us;
+    static _Thread_local unsigned in_turn;
+    in_turn = turn_us == now_us ? in_turn + 1 : 1;
+    turn_us = now_us;
+    if (in_turn > most_drained)
+        most_drained = in_turn;
+    atomic_fetch_add(&drained, 1);
     c->done = true; // whatever has been answered goes first
 }
 
@@ -632,6 +641,32 @@ static void drain_ends_gracefully(void **state)
     end();
 }
 
+// Turns stay short however many there are; some end while the others wait for their turn.
+static void drain_goes_by_slices(void **state)
+{
+    enum { CONNS = 300 };
+    static int fd[CONNS];
+    begin("127.0.0.1:0", 0, 0);
+    drained = most_drained = 0;
+    for (int i = 0; i < CONNS; i++) {
+        fd[i] = dial();
+        assert_true(talks(fd[i]));
+    }
+    server_drain(server, NULL, 0);
+    for (int i = 0; i < CONNS; i += 3)
+        close(fd[i]);
+    EVENTUALLY(stats().conns == 0);
+    for (int i = 0; i < CONNS; i++) {
+        if (i % 3 == 0)
+            continue;
+        assert_true(closed(fd[i]));
+        close(fd[i]);
+    }
+    assert_in_range(drained, CONNS * 2 / 3, CONNS);
+    assert_in_range(most_drained, 1, 64);
+    end();
+}
+
 static void cut_closes_everything(void **state)
 {
     begin("127.0.0.1:0", 0, 0);
@@ -724,6 +759,7 @@ int main(void)
         TEST(at_the_bound_accept_waits),
         TEST(out_of_descriptors_accept_rests_and_recovers),
         TEST(drain_ends_gracefully),
+        TEST(drain_goes_by_slices),
         TEST(cut_closes_everything),
         TEST(stopping_with_connections_leaks_nothing),
         TEST(tls_works_and_slow_hellos_end),
