@@ -250,6 +250,12 @@ class Sluice(Program):
         assert status == 200, text
         return json.loads(text)
 
+    def wait_workers(self):
+        """Every loop has its connection to every worker, and has asked what it wants to know: one model may be
+        ready before. Until then a worker that stands still is not one that went down."""
+        count = lambda **labels: self.metric("sluice_worker_connections", **labels)
+        wait_for(lambda: count() == count(state="ready") > 0, 60, "all workers ready")
+
     def wait_idle(self):
         """No request, stream, row or connection is held any more."""
         for name in ("in_flight", "streams", "queue_rows", "running_rows", "connections"):

@@ -216,6 +216,7 @@ def test_streams_are_told(start):
 
 def test_status_of_a_worker_that_is_away(start):
     sluice = start(health='interval = "50ms" timeout = "200ms" failures = 2')
+    sluice.wait_workers()
     first = sluice.worker_pid()
     os.kill(first, signal.SIGSTOP)
     wait_for(lambda: "ready" not in sluice.status_page()["workers"][0]["connections"])

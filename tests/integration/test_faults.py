@@ -146,6 +146,7 @@ def test_a_worker_that_hangs(start):
 def test_a_worker_that_hangs_between_requests(start):
     """Probes find it; requests are refused with 503 rather than kept until their deadline."""
     sluice = start(health='interval = "50ms" timeout = "200ms" failures = 2')
+    sluice.wait_workers()
     pid = sluice.worker_pid()
     os.kill(pid, signal.SIGSTOP)
     try:

@@ -174,6 +174,7 @@ def test_a_machine_without_time(start):
 def test_a_worker_that_stands_still_for_five_seconds(start):
     """144: it is taken out once and taken in once; nobody kills it, no storm of tries."""
     sluice = start(health='interval = "100ms" timeout = "500ms" failures = 3')
+    sluice.wait_workers()
     pid = sluice.worker_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
