@@ -196,7 +196,7 @@ bench: ## figures: beside nghttpx, the core alone, memory under load (bench/RESU
 mutants: ## break router/ and batcher/ N times at random: how many do the tests notice?
 	@tools/setup.sh test
 	@$(MAKE) $(B)/sim
-	@python3 tools/mutants.py $(N)
+	@python3 tools/mutants.py $(N) --build $(B) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint
 lint: ## the house rules: floors, banned calls, formatting, cppcheck, clang-tidy

@@ -17,6 +17,8 @@ struct api_decoder {
     struct oip_json *json;
     struct oip_grpc *grpc;
     bool begun;
+    size_t arena_before; // octets of the exchange's arena
+    int64_t charged;     // for what decoding took since
 };
 
 static bool no_memory(struct error *e)
@@ -94,6 +96,18 @@ static enum oip_step step_codec(struct api_decoder *d, size_t max, struct error 
     }
 }
 
+// A body of a few octets a value becomes four times as many, a packed one eight times and then four: what a
+// step took is charged behind it, so that no more than one step's work is ever held beyond the bound.
+static bool charge(struct api_decoder *d, struct error *e)
+{
+    int64_t holds = (int64_t)(d->ex->arena.bytes - d->arena_before + d->body.plain.cap);
+    if (!exchange_charge(d->ex, holds - d->charged))
+        return error_set(e, STATUS_UNAVAILABLE,
+                         "body: the memory that requests may hold at a time is taken");
+    d->charged = holds;
+    return true;
+}
+
 enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct error *e)
 {
     enum oip_step step = OIP_MORE;
@@ -101,10 +115,16 @@ enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct er
         step = step_body(d, max_bytes, e);
     if (step == OIP_MORE && d->stage != BODY)
         step = step_codec(d, max_bytes, e);
+    if (step != OIP_MORE) {
+        d->stage = ENDED;
+        body_drop(&d->body);
+    }
+    if (step != OIP_ERROR && !charge(d, e)) {
+        api_decode_drop(d);
+        return OIP_ERROR;
+    }
     if (step == OIP_MORE)
         return step;
-    d->stage = ENDED;
-    body_drop(&d->body);
     uint64_t timeout = d->call->timeout_us;
     if (step == OIP_DONE && timeout && (!d->out->timeout_us || timeout < d->out->timeout_us))
         d->out->timeout_us = timeout;
@@ -121,6 +141,7 @@ struct api_decoder *api_decode_begin(struct exchange *ex, const struct api_call 
     d->call = call;
     d->meta = meta;
     d->out = out;
+    d->arena_before = ex->arena.bytes;
     return d;
 }
 
@@ -180,6 +201,8 @@ bool api_read(struct exchange *ex, struct api_call *call, struct error *e)
         return true;
     if (!body_begin(&body, ex, call, e))
         return false;
+    if (body.max > BODY_FREE) // all of it is read in one go
+        body.max = BODY_FREE;
     while ((step = body_step(&body, SIZE_MAX, e)) == OIP_MORE)
         ;
     body_drop(&body);
@@ -189,5 +212,5 @@ bool api_read(struct exchange *ex, struct api_call *call, struct error *e)
         return error_set(e, STATUS_TOO_LARGE, "body: too large for this call");
     if (call->grpc)
         return read_grpc(call, body.out, e);
-    return oip_rest_read_index_request(body.out, &call->ready_only, e);
+    return oip_rest_read_index_request(&ex->arena, body.out, &call->ready_only, e);
 }

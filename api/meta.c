@@ -1,19 +1,11 @@
 #include "api/meta.h"
 #include "base/check.h"
-#include "base/num.h"
+#include "base/pen.h"
 
 /* On the way of every answer: plain copies and integers, no printf. The text's bound is the sum of its
  * holders: model and version, experiment and variant, fallback are cut at META_NAME_MAX each; the rest is
  * short. */
 _Static_assert(META_TEXT >= 5 * META_NAME_MAX + 64 + 32 + 160 + 320, "see above");
-
-static char *put(char *at, const char *p, size_t n)
-{
-    memcpy(at, p, n);
-    return at + n;
-}
-
-#define PUT(at, lit) put((at), (lit), sizeof(lit) - 1)
 
 // A name from outside or from the configuration: what a field value may hold, cut.
 static char *put_name(char *at, struct view v)
@@ -63,7 +55,7 @@ static char *put_model(struct meta_fields *f, char *at, const struct answer_meta
     char *from = at;
     at = put_name(at, m->model);
     if (m->version.n)
-        at = put_name(PUT(at, ";version="), m->version);
+        at = put_name(PEN_LIT(at, ";version="), m->version);
     add_header(f, VIEW("sluice-model"), view_of(from, (size_t)(at - from)));
     return at;
 }
@@ -92,7 +84,7 @@ static char *put_batch(struct meta_fields *f, char *at, const struct answer_meta
     at += num_print_u64(at, m->batch_rows);
     if (m->batch_reason) {
         size_t n = strlen(m->batch_reason);
-        at = put(PUT(at, ";reason="), m->batch_reason, n < 32 ? n : 32);
+        at = pen_view(PEN_LIT(at, ";reason="), view_of(m->batch_reason, n < 32 ? n : 32));
     }
     add_text(f, VIEW("sluice-batch"), view_of(from, (size_t)(at - from)));
     return at;
@@ -101,10 +93,10 @@ static char *put_batch(struct meta_fields *f, char *at, const struct answer_meta
 static char *put_timing(struct meta_fields *f, char *at, const struct answer_meta *m)
 {
     char *from = at;
-    at = put_ms(PUT(at, "parse;dur="), m->parse_us);
-    at = put_ms(PUT(at, ", queue;dur="), m->queue_us);
-    at = put_ms(PUT(at, ", compute;dur="), m->compute_us);
-    at = put_ms(PUT(at, ", total;dur="), m->total_us);
+    at = put_ms(PEN_LIT(at, "parse;dur="), m->parse_us);
+    at = put_ms(PEN_LIT(at, ", queue;dur="), m->queue_us);
+    at = put_ms(PEN_LIT(at, ", compute;dur="), m->compute_us);
+    at = put_ms(PEN_LIT(at, ", total;dur="), m->total_us);
     add_header(f, VIEW("server-timing"), view_of(from, (size_t)(at - from)));
     return at;
 }
@@ -144,7 +136,6 @@ void meta_write(struct meta_fields *f, const struct answer_meta *m, bool expose)
 
 struct view api_request_id(const struct exchange *ex, const uint64_t random[2], char out[32])
 {
-    static const char hex[] = "0123456789abcdef";
     for (unsigned i = 0; i < ex->n_headers; i++) {
         const struct http_header *h = &ex->headers[i];
         if (h->name.n != 12 || memcmp(h->name.p, "x-request-id", 12) != 0)
@@ -155,7 +146,7 @@ struct view api_request_id(const struct exchange *ex, const uint64_t random[2], 
         if (ok)
             return h->value;
     }
-    for (unsigned i = 0; i < 32; i++)
-        out[i] = hex[random[i / 16] >> (60 - i % 16 * 4) & 15];
+    num_print_hex(out, random[0]);
+    num_print_hex(out + 16, random[1]);
     return view_of(out, 32);
 }

@@ -76,7 +76,7 @@ static void error_rest(struct api *a, struct exchange *ex, const struct api_call
             VIEW("retry-after"), view_of(seconds, num_print_u64(seconds, retry_after_s))};
     if (call && call->allow)
         headers[n++] = (struct http_header){VIEW("allow"), view_str(call->allow)};
-    if (e->status == STATUS_MEDIA_TYPE)
+    if (e->status == STATUS_MEDIA_TYPE && call && call->content_encoding.n) // RFC 9110, 15.5.16
         headers[n++] = (struct http_header){VIEW("accept-encoding"), VIEW("gzip, deflate, zstd")};
     memcpy(headers + n, meta->headers, meta->n_headers * sizeof(headers[0]));
     buffer_reset(&a->scratch);

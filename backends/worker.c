@@ -2,11 +2,13 @@
 
 #include "backends/backoff.h"
 #include "base/check.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "infer/oip_grpc.h"
 
 #define SERVICE "/inference.GRPCInferenceService/"
 #define ASK_TIMEOUT_US 5000000 // of one question while ASKING
+#define PROBE_WAITS 8 // times its own time-out that a probe is waited for while octets come
 
 // What we ask a server, one question at a time.
 enum ask {
@@ -41,8 +43,10 @@ struct worker {
     struct arena ask_arena; // the question's octets
     unsigned asked;         // models[asked] is being asked about
     unsigned failures;      // probes in a row
-    bool no_index;          // the server does not know RepositoryIndex
-    const char *dying;      // why the connection is being given up; NULL: it is not
+    uint64_t heard;    // octets that had come when we last looked: more of them are a sign of life
+    unsigned waits;    // how often such a sign has prolonged the open question
+    bool no_index;     // the server does not know RepositoryIndex
+    const char *dying; // why the connection is being given up; NULL: it is not
     struct loop_call bury;  // gives it up at the next turn: we may be inside one of its callbacks
     struct served **models; // [n_models]
     unsigned n_models;
@@ -145,6 +149,8 @@ static void ask(struct worker *w, enum ask what, struct view method, struct view
     if (w->asking)
         peer_touch(w->peer);
     // No stream to be had is no answer: the patience timer counts it as a failure.
+    w->heard = peer_bytes_in(w->peer);
+    w->waits = 0;
     wheel_set(loop_wheel(w->loop), &w->patience, loop_now_us(w->loop) + timeout);
 }
 
@@ -345,8 +351,15 @@ static void on_ask_end(struct worker *w, struct http_call *call, enum http_call_
 
 static void on_patience(struct wheel_timer *t, uint64_t now_us)
 {
-    (void)now_us;
     struct worker *w = container_of(t, struct worker, patience);
+    uint64_t heard = peer_bytes_in(w->peer);
+    // Its answer may wait behind others on a slow line. Not for ever: window updates come from a server whose
+    // transport lives and which answers nothing.
+    if (w->state == WORKER_READY && heard != w->heard && w->waits++ < PROBE_WAITS) {
+        w->heard = heard;
+        wheel_set(loop_wheel(w->loop), t, now_us + w->config.probe_timeout_us);
+        return;
+    }
     if (w->asking) {
         http_call_cancel(w->asking); // its end comes as CALL_CANCELLED: a failure
         peer_touch(w->peer);
@@ -555,4 +568,39 @@ void worker_stats(const struct worker *w, struct worker_stats *out)
     *out = w->stats;
     out->models = w->n_models;
     out->since_us = w->since_us;
+}
+
+// ---- what it says of itself --------------------------------------------------------------------------
+
+static void show_number(struct json_writer *out, struct view key, uint64_t value)
+{
+    json_w_key(out, key);
+    json_w_u64(out, value);
+}
+
+void worker_show(const struct worker *w, struct json_writer *out)
+{
+    static const char *const state[] = {"down", "connecting", "asking", "ready"};
+    json_w_object(out);
+    json_w_key(out, VIEW("name"));
+    json_w_string(out, view_str(w->name));
+    json_w_key(out, VIEW("state"));
+    json_w_string(out, view_str(state[w->state]));
+    show_number(out, VIEW("state_us"), loop_now_us(w->loop) - w->since_us);
+    show_number(out, VIEW("connects"), w->stats.connects);
+    show_number(out, VIEW("losses"), w->stats.losses);
+    show_number(out, VIEW("probes"), w->stats.probes);
+    show_number(out, VIEW("probes_failed"), w->stats.probe_failures);
+    show_number(out, VIEW("calls"), w->stats.calls);
+    show_number(out, VIEW("in_flight"), w->stats.in_flight);
+    json_w_key(out, VIEW("models"));
+    json_w_array(out);
+    for (unsigned i = 0; i < w->n_models; i++)
+        json_w_string(out, w->models[i]->name);
+    json_w_array_end(out);
+    if (w->state != WORKER_READY && w->state != WORKER_ASKING && w->stats.in_flight > 0) {
+        json_w_key(out, VIEW("wrong"));
+        json_w_string(out, VIEW("calls are in flight without a connection"));
+    }
+    json_w_object_end(out);
 }

@@ -76,5 +76,8 @@ struct worker_stats {
     uint64_t since_us; // of the present state
 };
 void worker_stats(const struct worker *w, struct worker_stats *out);
+// One JSON object: state, counts, models; "wrong" when what it holds does not fit its state.
+struct json_writer;
+void worker_show(const struct worker *w, struct json_writer *out);
 
 #endif

@@ -1,24 +1,27 @@
 #include "base/hist.h"
 
-/* Bucket of v < 16: v itself. Else, with e the place of the highest bit (4..39): the four bits below it
- * choose one of 16 sub-buckets, each 2^(e-4) wide; the width over the lower edge is at most 1/16. */
+/* Buckets are (lower, upper], so that round bounds are edges: bucket 0 is 0 alone, bucket i + 1 holds the v
+ * whose v - 1 = w has the place i. w < 16: w itself. Else, with e the place of its highest bit (4..39): the
+ * four bits below it choose one of 16 sub-buckets, each 2^(e-4) wide; the width over the lower edge is at
+ * most 1/16. */
 
 unsigned hist_index(uint64_t value)
 {
-    if (value < HIST_SUB)
+    uint64_t w = value - 1;
+    if (value <= HIST_SUB)
         return (unsigned)value;
-    unsigned e = 63 - (unsigned)__builtin_clzll(value);
+    unsigned e = 63 - (unsigned)__builtin_clzll(w);
     if (e >= 40)
         return HIST_BUCKETS - 1;
-    return (e - 3) * HIST_SUB + (unsigned)((value >> (e - 4)) & (HIST_SUB - 1));
+    return 1 + (e - 3) * HIST_SUB + (unsigned)((w >> (e - 4)) & (HIST_SUB - 1));
 }
 
 uint64_t hist_upper(unsigned index)
 {
-    if (index < HIST_SUB)
+    if (index <= HIST_SUB)
         return index;
-    unsigned e = index / HIST_SUB + 3, sub = index % HIST_SUB;
-    return ((uint64_t)(HIST_SUB + sub + 1) << (e - 4)) - 1;
+    unsigned e = (index - 1) / HIST_SUB + 3, sub = (index - 1) % HIST_SUB;
+    return (uint64_t)(HIST_SUB + sub + 1) << (e - 4);
 }
 
 static uint64_t get(const _Atomic uint64_t *p)

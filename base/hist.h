@@ -1,7 +1,8 @@
 /* base/hist.h: log-linear histogram of non-negative integers (microseconds, rows): 16 linear
  * sub-buckets for each power of two, values 0..2^40. Relative error of any quantile <= 1/16 (6.25 %),
- * exact below 16. Mergeable by addition, across loops and hosts. Writers: one thread; the counters are
- * relaxed atomics so that another thread may read a consistent enough copy at any time. */
+ * exact up to 32; powers of two are edges. Mergeable by addition, across loops and hosts. Writers: one
+ * thread; the counters are relaxed atomics so that another thread may read a consistent enough copy at
+ * any time. */
 #ifndef SLUICE_BASE_HIST_H
 #define SLUICE_BASE_HIST_H
 
@@ -9,7 +10,7 @@
 #include <stdint.h>
 
 #define HIST_SUB 16
-#define HIST_BUCKETS ((40 - 4) * HIST_SUB + HIST_SUB)
+#define HIST_BUCKETS (1 + HIST_SUB + (40 - 4) * HIST_SUB)
 
 struct hist {
     _Atomic uint64_t count, sum;

@@ -58,7 +58,7 @@ bool json_unescape(const struct json_reader *r, struct arena *a, struct view *ou
 // in the middle of one), reads up to max numbers separated by commas, straight into out; *n says how
 // many. Returns the token that ended the run: JSON_ARRAY_END (consumed), JSON_ARRAY (a nested array was
 // opened, consumed), JSON_NULL when max was reached (call again), JSON_STRING (a string came: text is
-// set, as after json_next), or JSON_ERROR. One function a type; range errors name the type.
+// set, as after json_next), or JSON_ERROR. One function a type.
 enum json_token json_numbers_f32(struct json_reader *r, float *out, size_t max, size_t *n);
 enum json_token json_numbers_f64(struct json_reader *r, double *out, size_t max, size_t *n);
 enum json_token json_numbers_i64(struct json_reader *r, int64_t *out, size_t max, size_t *n);
@@ -98,6 +98,7 @@ void json_w_f64(struct json_writer *w,
 void json_w_f32(struct json_writer *w, float v);
 void json_w_bool(struct json_writer *w, bool v);
 void json_w_null(struct json_writer *w);
+void json_w_raw(struct json_writer *w, struct view value); // a whole value that another writer made
 // n floats as one flat array from bytes at any alignment (little-endian): the hot path of answers.
 void json_w_f32_array(struct json_writer *w, const void *bytes, size_t n);
 

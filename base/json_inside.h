@@ -27,11 +27,13 @@ static inline bool json_is_space(char c)
     return c == ' ' || c == '\n' || c == '\r' || c == '\t';
 }
 
+const char *json_space_run(const char *p, const char *end);
+
 static inline const char *json_space(const char *p, const char *end)
 {
-    while (p < end && json_is_space(*p))
+    if (p < end && json_is_space(*p))
         p++;
-    return p;
+    return p < end && json_is_space(*p) ? json_space_run(p, end) : p;
 }
 
 // The error is at `at`.

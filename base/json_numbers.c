@@ -15,8 +15,6 @@ static inline const char *lane_integer(const char **p, const char *end, bool is_
         return "not a number";
     if (*at == '0' && end - at > 1 && num_is_digit(at[1]))
         return "not a number";
-    const char *range =
-        is_signed ? "number is out of range for INT64" : "number is out of range for UINT64";
     uint64_t v = 0;
     bool over = false;
     for (; at < end && num_is_digit(*at); at++) {
@@ -24,9 +22,9 @@ static inline const char *lane_integer(const char **p, const char *end, bool is_
         over |= __builtin_add_overflow(v, (uint64_t)(*at - '0'), &v);
     }
     if (at < end && (*at == '.' || (*at | 0x20) == 'e'))
-        return is_signed ? "expected an integer for INT64" : "expected an integer for UINT64";
+        return "expected an integer";
     if (over || v > (is_signed ? (uint64_t)INT64_MAX + negative : negative ? 0 : UINT64_MAX))
-        return range;
+        return "number is out of range";
     v = negative ? -v : v;
     memcpy(out, &v, sizeof(v));
     *p = at;
@@ -112,8 +110,7 @@ static inline __attribute__((always_inline)) const char *lane_number(enum lane l
         if (!after)
             return "not a number";
         if (!(lane == LANE_F32 ? num_to_f32(&d, out) : num_to_f64(&d, out)))
-            return lane == LANE_F32 ? "number is out of range for FP32"
-                                    : "number is out of range for FP64";
+            return "number is out of range";
         *p = after;
     }
     return *p - begin > JSON_MAX_NUMBER ? "number is longer than 400 characters" : NULL;

@@ -1,6 +1,6 @@
 #include "base/json_inside.h"
 
-/* Strings: eight octets at a time up to the next one that needs a look (a quote, a backslash, a control
+/* White space and strings. Strings: eight octets at a time up to the next one that needs a look (a quote, a backslash, a control
  * octet, the start of a longer UTF-8 sequence), then one at a time. */
 
 #define ONES 0x0101010101010101u
@@ -10,6 +10,19 @@ static uint64_t special(uint64_t x)
 {
     uint64_t quote = x ^ ONES * '"', backslash = x ^ ONES * '\\';
     return ((x - ONES * 0x20) | (quote - ONES) | (backslash - ONES) | x) & ONES * 0x80;
+}
+
+// Eight octets at a time while all of them are blanks: a body may be nothing but that.
+const char *json_space_run(const char *p, const char *end)
+{
+    for (;;) {
+        uint64_t x;
+        while (end - p >= 8 && (memcpy(&x, p, 8), x == ONES * ' '))
+            p += 8;
+        if (p == end || !json_is_space(*p))
+            return p;
+        p++;
+    }
 }
 
 static const char *skip_plain(const char *p, const char *end)
@@ -82,13 +95,13 @@ static int hex4(const char *p, const char *end)
 // p stands on a backslash. Sets the character; returns the end of the escape, or NULL with *what.
 static const char *scan_escape(const char *p, const char *end, uint32_t *out, const char **what)
 {
-    static const char letters[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    static const char meant[256] = {['"'] = '"',  ['\\'] = '\\', ['/'] = '/',  ['b'] = '\b',
+                                    ['f'] = '\f', ['n'] = '\n',  ['r'] = '\r', ['t'] = '\t'};
     *what = "unknown escape in a string";
     if (end - p < 2)
         return NULL;
-    const char *known = p[1] ? strchr(letters, p[1]) : NULL;
-    if (known) {
-        *out = (unsigned char)meant[known - letters];
+    if (meant[(unsigned char)p[1]]) {
+        *out = (unsigned char)meant[(unsigned char)p[1]];
         return p + 2;
     }
     if (p[1] != 'u')
@@ -130,27 +143,31 @@ bool json_scan_string(struct json_reader *r)
             r->at = p + 1;
             return true;
         }
-        if (*p == '\\') {
-            uint32_t code;
-            const char *next = scan_escape(p, r->end, &code, &what);
-            if (!next) {
-                json_error(r, p, what);
-                return false;
-            }
+        if (*p == '\\') { // they come in runs, and so do longer characters: no look beside them
             r->escaped = true;
-            p = next;
+            do {
+                uint32_t code;
+                const char *next = scan_escape(p, r->end, &code, &what);
+                if (!next) {
+                    json_error(r, p, what);
+                    return false;
+                }
+                p = next;
+            } while (p < r->end && *p == '\\');
             continue;
         }
         if ((unsigned char)*p < 0x20) {
             json_error(r, p, "control character in a string");
             return false;
         }
-        unsigned n = json_utf8_length(p, r->end);
-        if (n == 0) {
-            json_error(r, p, "string is not valid UTF-8");
-            return false;
-        }
-        p += n;
+        do {
+            unsigned n = json_utf8_length(p, r->end);
+            if (n == 0) {
+                json_error(r, p, "string is not valid UTF-8");
+                return false;
+            }
+            p += n;
+        } while (p < r->end && (unsigned char)*p >= 0x80);
     }
 }
 
@@ -187,13 +204,14 @@ bool json_unescape(const struct json_reader *r, struct arena *a, struct view *ou
     out->p = to;
     const char *p = r->text.p, *end = p + r->text.n, *what;
     while (p < end) {
-        const char *slash = memchr(p, '\\', (size_t)(end - p));
-        size_t plain = (size_t)((slash ? slash : end) - p);
-        memcpy(to, p, plain);
-        to += plain;
-        p += plain;
-        if (p == end)
-            break;
+        if (*p != '\\') {
+            const char *slash = memchr(p, '\\', (size_t)(end - p));
+            size_t plain = (size_t)((slash ? slash : end) - p);
+            memcpy(to, p, plain);
+            to += plain;
+            p += plain;
+            continue;
+        }
         uint32_t code = 0;
         p = scan_escape(p, end, &code, &what); // the reader has seen that all of them are right
         to = put_utf8(to, code);

@@ -1,5 +1,6 @@
 #include "base/json_inside.h"
 #include "base/num.h"
+#include "base/pen.h"
 
 #define NUMBER_ROOM 32 // what num_print_* may write
 
@@ -38,6 +39,11 @@ static void put(struct json_writer *w, struct view text)
         return;
     memcpy(at, text.p, text.n);
     buffer_commit(w->out, text.n);
+}
+
+void json_w_raw(struct json_writer *w, struct view value)
+{
+    put(w, value);
 }
 
 void json_w_object(struct json_writer *w)
@@ -127,6 +133,21 @@ static size_t put_escape(char *at, unsigned char c)
     at[4] = hex[c >> 4];
     at[5] = hex[c & 15];
     return 6;
+}
+
+char *pen_json(char *at, struct view v)
+{
+    *at++ = '"';
+    for (size_t i = 0;;) {
+        size_t run = plain_run(v, i);
+        at = pen_view(at, view_of(v.p + i, run));
+        i += run;
+        if (i == v.n)
+            break;
+        at += put_escape(at, (unsigned char)v.p[i++]);
+    }
+    *at = '"';
+    return at + 1;
 }
 
 // The string, and behind it `tail` (0: nothing).
@@ -220,12 +241,16 @@ static unsigned print_f32(char *at, float v)
     return __builtin_isfinite(v) ? num_print_f32(at, v) : print_not_finite(at, (double)v);
 }
 
+char *pen_json_f64(char *at, double v)
+{
+    return at + (__builtin_isfinite(v) ? num_print_f64(at, v) : print_not_finite(at, v));
+}
+
 void json_w_f64(struct json_writer *w, double v)
 {
     char *at = begin(w, NUMBER_ROOM);
     if (at)
-        buffer_commit(w->out,
-                      __builtin_isfinite(v) ? num_print_f64(at, v) : print_not_finite(at, v));
+        buffer_commit(w->out, (size_t)(pen_json_f64(at, v) - at));
 }
 
 void json_w_f32(struct json_writer *w, float v)

@@ -26,6 +26,8 @@ void *mem_must_aligned(size_t bytes, size_t align); // zeroed
 // thread fails once; 0 switches it off. mem_count says how many such calls this thread has made.
 void mem_fail_at(uint64_t n);
 uint64_t mem_count(void);
+// What this thread has taken, less what it has freed: where one thread does both, what is still out.
+int64_t mem_live(void);
 // For caches of memory in base/: counts as one call; true when this one has to fail.
 bool mem_door_fails(void);
 

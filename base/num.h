@@ -21,5 +21,6 @@ unsigned num_print_f64(char *out, double v);
 unsigned num_print_f32(char *out, float v);
 unsigned num_print_i64(char *out, int64_t v);
 unsigned num_print_u64(char *out, uint64_t v);
+void num_print_hex(char out[16], uint64_t v); // sixteen digits, lower case
 
 #endif

@@ -136,6 +136,27 @@ unsigned num_print_i64(char *out, int64_t v)
     return 1 + num_print_u64(out + 1, -(uint64_t)v);
 }
 
+// Eight nibbles, each in an octet of its own, to digits: those above 9 are the ones that six more carry over.
+static uint64_t hex_digits(uint32_t v)
+{
+    const uint64_t ones = 0x0101010101010101;
+    uint64_t x = __builtin_bswap32(v);
+    x = (x | x << 16) & 0x0000ffff0000ffff;
+    x = (x | x << 8) & 0x00ff00ff00ff00ff;
+    x = ((x & 0x00f000f000f000f0) >> 4) | (x & 0x000f000f000f000f) << 8;
+    return x + ones * '0' + ((x + ones * 6) >> 4 & ones) * ('a' - '0' - 10);
+}
+
+void num_print_hex(char out[16], uint64_t v)
+{
+    uint64_t half[2] = {hex_digits((uint32_t)(v >> 32)), hex_digits((uint32_t)v)};
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    half[0] = __builtin_bswap64(half[0]);
+    half[1] = __builtin_bswap64(half[1]);
+#endif
+    memcpy(out, half, sizeof(half));
+}
+
 static unsigned put_exponential(char *out, uint64_t digits, unsigned n, int exponent)
 {
     char *p = out;

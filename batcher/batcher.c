@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 
-#define SINGLES (BATCHER_GROUPS - 1) // the group of those that go singly
+#define MIXED (BATCHER_GROUPS - 1)
 
 uint8_t batcher_lane_of(uint8_t priority)
 {
@@ -27,7 +27,7 @@ void batcher_deinit(struct batcher *b)
 
 // ---- groups ------------------------------------------------------------------------------------------
 
-static struct group *open_group(struct batcher *b, unsigned index, struct hash128 key,
+static struct group *open_group(struct batcher *b, unsigned index, struct hash128 key, bool single,
                                 uint64_t now_us)
 {
     struct group *g = b->groups[index];
@@ -41,7 +41,8 @@ static struct group *open_group(struct batcher *b, unsigned index, struct hash12
     }
     g->key = key;
     g->used = true;
-    g->single = index == SINGLES;
+    g->mixed = index == MIXED;
+    g->single = single || g->mixed;
     g->count = 0;
     g->rows = 0;
     g->oldest = g->newest = NULL;
@@ -50,32 +51,33 @@ static struct group *open_group(struct batcher *b, unsigned index, struct hash12
 
 static struct group *group_of(struct batcher *b, const struct ticket *t, uint64_t now_us)
 {
-    unsigned spare = SINGLES;
-    if (ticket_batches(t)) {
-        for (unsigned i = 0; i < SINGLES; i++) {
-            struct group *g = b->groups[i];
-            if (g && g->used && hash128_eq(g->key, t->request->batch_key))
-                return g;
-            if (spare == SINGLES && (!g || !g->used))
-                spare = i;
-        }
+    bool single = !ticket_batches(t);
+    struct hash128 key = single ? hash128(t->request->version, 0) : t->request->batch_key;
+    unsigned spare = MIXED;
+    for (unsigned i = 0; i < MIXED; i++) {
+        struct group *g = b->groups[i];
+        if (g && g->used && g->single == single && hash128_eq(g->key, key))
+            return g;
+        if (spare == MIXED && (!g || !g->used))
+            spare = i;
     }
-    if (spare == SINGLES && b->groups[SINGLES] && b->groups[SINGLES]->used)
-        return b->groups[SINGLES];
-    return open_group(b, spare, t->request->batch_key, now_us);
+    if (spare == MIXED && b->groups[MIXED] && b->groups[MIXED]->used)
+        return b->groups[MIXED];
+    return open_group(b, spare, key, single, now_us);
 }
 
 static void arrive(struct group *g, struct ticket *t)
 {
-    // In order of queued_us. Nearly always at the end; a ticket that came back walks to its place among
-    // the others that came back.
-    struct ticket *after = g->newest;
-    while (after && after->queued_us > t->queued_us)
-        after = after->older;
-    t->older = after;
-    t->newer = after ? after->newer : g->oldest;
+    // Nearly always at the end. One that came back goes to the front: to walk to its place would cost what
+    // waits in between, and the oldest stays the oldest.
+    bool last = !g->newest || t->queued_us >= g->newest->senior_us;
+    t->senior_us = t->queued_us;
+    if (!last && t->senior_us > g->oldest->senior_us)
+        t->senior_us = g->oldest->senior_us;
+    t->older = last ? g->newest : NULL;
+    t->newer = last ? NULL : g->oldest;
     *(t->newer ? &t->newer->older : &g->newest) = t;
-    *(after ? &after->newer : &g->oldest) = t;
+    *(t->older ? &t->older->newer : &g->oldest) = t;
     g->count++;
     g->rows += ticket_rows(t);
 }
@@ -142,13 +144,10 @@ static struct verdict decide(const struct batcher *b, const struct group *g, uin
     struct policy p = b->policy;
     if (p.max_rows > cap_rows)
         p.max_rows = cap_rows;
-    while (p.n_preferred > 0 && p.preferred[p.n_preferred - 1] > p.max_rows)
-        p.n_preferred--;
-    uint32_t next = g->rows < p.max_rows ? (uint32_t)g->rows : p.max_rows;
     struct summary s = {.rows = g->rows,
-                        .oldest_us = g->oldest->queued_us,
+                        .oldest_us = g->oldest->senior_us,
                         .earliest_us = group_earliest_us(g),
-                        .high_us = estimate_high_us(&b->estimate, next)};
+                        .high_us = estimate_high_us(&b->estimate, (uint32_t)g->rows)};
     return policy_decide(&p, &s, now_us);
 }
 
@@ -171,7 +170,7 @@ struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t no
                                bool (*may_send)(const struct group *g, void *ctx), void *ctx)
 {
     struct batch_plan plan = {.wake_us = UINT64_MAX};
-    for (unsigned i = 0; i < BATCHER_GROUPS && b->count > 0; i++) {
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
         struct group *g = b->groups[i];
         if (!g || !g->used || (may_send && !may_send(g, ctx)))
             continue;
@@ -204,7 +203,7 @@ struct taking {
     uint64_t now_us;
 };
 
-// False: the batch is full (or the next ticket does not fit; to look behind it would break the order).
+// False: the batch is full, or the next ticket does not fit: to look behind it would break the order.
 static bool take_lane(struct taking *k, struct lane *l)
 {
     struct ticket *t;
@@ -216,10 +215,8 @@ static bool take_lane(struct taking *k, struct lane *l)
         t->place = PLACE_ABOARD;
         k->out[k->n++] = t;
         k->rows_left = rows < k->rows_left ? k->rows_left - rows : 0;
-        if (k->rows_left == 0)
-            return false;
     }
-    return k->n < k->max;
+    return true;
 }
 
 // Lanes that had to watch this batch go without a row of theirs.
@@ -245,8 +242,6 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
     }
     struct group *g = plan->group;
     struct taking k = {.b = b, .out = out, .max = max, .rows_left = plan->rows, .now_us = now_us};
-    if (g->single)
-        k.max = 1;
     bool more = take_lane(&k, &g->lane[plan->lane]);
     for (unsigned lane = 0; more && lane < BATCHER_LANES; lane++) {
         if (lane != plan->lane)
@@ -254,10 +249,33 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
     }
     count_passes(b, before);
     invariant(k.n > 0);
+    if (b->refusing && now_us >= b->learned_us + BATCHER_DOUBT_US) {
+        b->probing = true;
+        b->learned_us = now_us;
+    }
     return k.n;
 }
 
 // ---- what comes too late -----------------------------------------------------------------------------
+
+void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us)
+{
+    if (b->probing && took_us < estimate_low_us(&b->estimate, rows))
+        estimate_init(&b->estimate);
+    estimate_add(&b->estimate, rows, took_us);
+    b->learned_us = now_us;
+    b->refusing = b->probing = false;
+}
+
+bool batcher_hopeless(struct batcher *b, const struct ticket *t, uint64_t now_us)
+{
+    if (now_us >= t->deadline_us)
+        return true;
+    if (now_us + estimate_low_us(&b->estimate, ticket_rows(t)) < t->deadline_us)
+        return false;
+    b->refusing = true;
+    return now_us < b->learned_us + BATCHER_DOUBT_US;
+}
 
 struct ticket *batcher_doomed(struct batcher *b, uint64_t now_us)
 {
@@ -265,7 +283,7 @@ struct ticket *batcher_doomed(struct batcher *b, uint64_t now_us)
         struct group *g = b->groups[i];
         for (unsigned lane = 0; g && g->used && lane < BATCHER_LANES; lane++) {
             struct ticket *t = lane_first(&g->lane[lane], now_us);
-            if (t && t->deadline_us <= now_us + estimate_low_us(&b->estimate, ticket_rows(t)))
+            if (t && batcher_hopeless(b, t, now_us))
                 return t;
         }
     }
@@ -288,7 +306,7 @@ uint64_t batcher_doom_us(const struct batcher *b)
 
 struct ticket *batcher_any(struct batcher *b)
 {
-    for (unsigned i = 0; i < BATCHER_GROUPS && b->count > 0; i++) {
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
         struct group *g = b->groups[i];
         if (g && g->used)
             return g->oldest;

@@ -1,6 +1,8 @@
 /* batcher/batcher.h: a model's queue: who waits, in which order they go, with whom. Tickets with an equal
  * batch key stand in one group; a group has lanes by priority; within a lane the earliest deadline goes
- * first. Groups are bounded: keys beyond BATCHER_GROUPS that wait at the same time go singly.
+ * first. Those that go singly stand in a group for each version, so that one whose version has no replica
+ * at hand is in nobody's way. Groups are bounded: what would need more than BATCHER_GROUPS at the same time
+ * goes singly in the last one, which is mixed.
  * Knows tickets and now; nothing of loops, HTTP or workers, so that it serves the gateway and the worker.
  * Thinks. Memory: tickets are the caller's; groups are kept and used again. Thread: the home loop's.
  *
@@ -15,21 +17,27 @@
 #include "batcher/policy.h"
 
 #define BATCHER_LANES 4
-#define BATCHER_GROUPS 32 // the last one is for those that go singly
+#define BATCHER_GROUPS 32 // the last one is the mixed one
 #define BATCHER_PASSES 8
+#define BATCHER_DOUBT_US 1000000 // an estimate that refuses is put to the test so often
 
 struct group {
     struct hash128 key;
-    bool used, single; // single: one ticket a batch
+    bool used;
+    bool single; // one ticket a batch
+    bool mixed;  // of any version: its tickets may have no replica at hand, others behind them have
     uint32_t count;
     uint64_t rows;
-    struct ticket *oldest, *newest; // by arrival
+    struct ticket *oldest, *newest; // by arrival: in order of senior_us
     struct lane lane[BATCHER_LANES];
 };
 
 struct batcher {
     struct policy policy;
     struct estimate estimate;
+    uint64_t learned_us;                  // when the estimate last met the world
+    bool refusing;                        // since then it alone was why a ticket was hopeless
+    bool probing;                         // a batch is out that tests it
     struct group *groups[BATCHER_GROUPS]; // NULL: never needed
     uint32_t count;
     uint64_t rows, bytes;
@@ -48,8 +56,9 @@ uint8_t batcher_lane_of(uint8_t priority);
 
 void batcher_init(struct batcher *b, const struct policy *p);
 void batcher_deinit(struct batcher *b); // empty
-// place becomes QUEUED. queued_us is kept when it is not 0 (a ticket that comes back into the queue keeps
-// its seniority). False: out of memory, nothing changed.
+// place becomes QUEUED. queued_us is kept when it is not 0: a ticket that comes back into the queue stands
+// before all that came after it (with the seniority of the oldest, when that is less: its group goes at
+// once). False: out of memory, nothing changed.
 bool batcher_push(struct batcher *b, struct ticket *t, uint64_t now_us);
 void batcher_remove(struct batcher *b, struct ticket *t); // place becomes NONE
 // Which batch should go now, if any; cap_rows: what the replica at hand takes (>= 1). may_send: NULL, or
@@ -60,8 +69,14 @@ struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t no
 // ABOARD. Counts passes. At least one.
 unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out,
                       unsigned max, uint64_t now_us);
-// The next queued ticket that cannot be answered in time: its deadline is past, or nearer than the low
-// quantile of t(its rows). NULL: none. Not removed.
+// A batch of so many rows took so long.
+void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us);
+// It cannot be answered in time: its deadline is past, or nearer than the low quantile of t(its rows).
+// Who is refused teaches nothing, so a worker that was slow once might be thought slow for ever: an estimate
+// that has refused and met no answer for BATCHER_DOUBT_US is not believed until a batch has gone; when that
+// one was quicker than it said, it is forgotten.
+bool batcher_hopeless(struct batcher *b, const struct ticket *t, uint64_t now_us);
+// The next queued ticket that is hopeless. NULL: none. Not removed.
 struct ticket *batcher_doomed(struct batcher *b, uint64_t now_us);
 // When batcher_doomed should be asked next; never late by more than 1 ms. UINT64_MAX: empty.
 uint64_t batcher_doom_us(const struct batcher *b);

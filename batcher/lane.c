@@ -7,47 +7,56 @@ static uint64_t tick_of(uint64_t us)
     return us / 1000;
 }
 
-static unsigned digit(uint64_t tick, unsigned level)
+// Slots that level 0 is long, or any other.
+static unsigned slots_of(unsigned level)
 {
-    return (unsigned)(tick >> (6 * level)) & (LANE_SLOTS - 1);
+    return level == 0 ? LANE_NEAR : LANE_FAR;
+}
+
+static struct lane_slot *slot_at(struct lane *l, unsigned level, unsigned index)
+{
+    return &l->slot[level == 0 ? index : LANE_NEAR + (level - 1) * LANE_FAR + index];
 }
 
 void lane_init(struct lane *l, uint64_t now_us)
 {
     *l = (struct lane){.tick = tick_of(now_us)};
-    for (unsigned level = 0; level < LANE_LEVELS; level++) {
-        for (unsigned i = 0; i < LANE_SLOTS; i++)
-            l->slot[level][i].last = &l->slot[level][i].first;
-    }
+    for (unsigned i = 0; i < sizeof(l->slot) / sizeof(l->slot[0]); i++)
+        l->slot[i].last = &l->slot[i].first;
 }
 
-// The level is that of the highest digit in which the deadline differs from l->tick: all of a level is
-// later than all of the level below.
+// How many slots of that level lie between now and then.
+static uint64_t slots_ahead(const struct lane *l, uint64_t tick, unsigned level)
+{
+    return (tick >> level) - (l->tick >> level);
+}
+
+// On the finest level that reaches so far (L1).
 static void place(struct lane *l, struct ticket *t)
 {
     uint64_t tick = tick_of(t->deadline_us);
     if (tick < l->tick)
         tick = l->tick;
-    uint64_t differs = tick ^ l->tick;
-    unsigned level = differs ? (unsigned)(63 - __builtin_clzll(differs)) / 6 : 0;
-    unsigned index = digit(tick, level);
-    if (level >= LANE_LEVELS) { // further than 12 days: beyond every bound of ours
-        level = LANE_LEVELS - 1;
-        index = LANE_SLOTS - 1;
-    }
-    struct lane_slot *s = &l->slot[level][index];
+    unsigned level = 0;
+    while (level + 1 < LANE_LEVELS && slots_ahead(l, tick, level) >= 64)
+        level++;
+    if (slots_ahead(l, tick, level) >= 64) // beyond every bound of ours
+        tick = ((l->tick >> level) + 63) << level;
+    unsigned index = (unsigned)(tick >> level) % slots_of(level);
+    struct lane_slot *s = slot_at(l, level, index);
     t->slot = (uint16_t)(level << 8 | index);
     t->next = NULL;
     t->prev = s->last;
     *s->last = t;
     s->last = &t->next;
     l->used[level] |= 1ull << index;
+    l->levels |= 1u << level;
 }
 
 static void displace(struct lane *l, struct ticket *t)
 {
     unsigned level = t->slot >> 8, index = t->slot & 0xff;
-    struct lane_slot *s = &l->slot[level][index];
+    struct lane_slot *s = slot_at(l, level, index);
     if (t->next)
         t->next->prev = t->prev;
     else
@@ -55,43 +64,62 @@ static void displace(struct lane *l, struct ticket *t)
     *t->prev = t->next;
     if (!s->first)
         l->used[level] &= ~(1ull << index);
+    if (l->used[level] == 0)
+        l->levels &= ~(1u << level);
     t->next = NULL;
     t->prev = NULL;
 }
 
-// Takes every ticket of the slots in `which` of a level, oldest slot first, onto *last.
-static struct ticket **take_slots(struct lane *l, unsigned level, uint64_t which,
-                                  struct ticket **last)
+// The bits of a level, turned so that bit 0 is its nearest slot.
+static uint64_t nearest_first(uint64_t bits, unsigned level, uint64_t nearest)
 {
-    which &= l->used[level];
-    l->used[level] &= ~which;
+    unsigned n = slots_of(level), by = (unsigned)(nearest % n);
+    if (by == 0)
+        return bits;
+    return level == 0 ? bits >> by | bits << (64 - by) : (uint32_t)(bits >> by | bits << (32 - by));
+}
+
+// The number, counted from the beginning of time, of the nearest slot that a level can hold.
+static uint64_t nearest_slot(const struct lane *l, unsigned level)
+{
+    return (l->tick >> level) + (level == 0 ? 0 : LANE_FAR);
+}
+
+// Takes every ticket of the n nearest slots of a level onto *last.
+static struct ticket **take_slots(struct lane *l, unsigned level, uint64_t n, struct ticket **last)
+{
+    uint64_t nearest = nearest_slot(l, level);
+    uint64_t which = nearest_first(l->used[level], level, nearest);
+    if (n < slots_of(level))
+        which &= (1ull << n) - 1;
     while (which) {
-        struct lane_slot *s = &l->slot[level][__builtin_ctzll(which)];
+        unsigned index = (unsigned)(nearest + (unsigned)__builtin_ctzll(which)) % slots_of(level);
+        struct lane_slot *s = slot_at(l, level, index);
         which &= which - 1;
+        l->used[level] &= ~(1ull << index);
         *last = s->first;
         last = s->last;
         s->first = NULL;
         s->last = &s->first;
     }
+    if (l->used[level] == 0)
+        l->levels &= ~(1u << level);
     return last;
 }
 
-// Moves l->tick to now: slots that time has reached are dealt out again around the new tick.
+// Moves l->tick to now: slots that time has come too near to are dealt out again around the new tick.
 static void advance(struct lane *l, uint64_t now_us)
 {
     uint64_t to = tick_of(now_us);
     if (to <= l->tick)
         return;
     struct ticket *moved = NULL, **last = &moved;
-    for (unsigned level = 0; level < LANE_LEVELS && l->count > 0; level++) {
-        uint64_t reached;
-        if (to >> (6 * (level + 1)) != l->tick >> (6 * (level + 1)))
-            reached = ~0ull; // the whole level lies behind
-        else if (level == 0)
-            reached = (1ull << digit(to, 0)) - 1; // what is due in this very tick stays
-        else
-            reached = 2 * (1ull << digit(to, level)) - 1;
-        last = take_slots(l, level, reached, last);
+    for (uint32_t levels = l->levels; levels; levels &= levels - 1) {
+        unsigned level = (unsigned)__builtin_ctz(levels);
+        uint64_t n = slots_ahead(l, to, level);
+        if (n == 0)
+            break; // coarser ones have not moved either
+        last = take_slots(l, level, n, last);
     }
     *last = NULL;
     l->tick = to;
@@ -120,13 +148,16 @@ void lane_remove(struct lane *l, struct ticket *t)
         l->passed = 0;
 }
 
-static int lowest_level(const struct lane *l)
+// The first slot of a level that holds a ticket, as nearest_slot counts.
+static uint64_t first_slot(const struct lane *l, unsigned level)
 {
-    for (int level = 0; level < LANE_LEVELS; level++) {
-        if (l->used[level])
-            return level;
-    }
-    return -1;
+    uint64_t nearest = nearest_slot(l, level);
+    return nearest + (unsigned)__builtin_ctzll(nearest_first(l->used[level], level, nearest));
+}
+
+static unsigned lowest_level(const struct lane *l)
+{
+    return (unsigned)__builtin_ctz(l->levels);
 }
 
 struct ticket *lane_first(struct lane *l, uint64_t now_us)
@@ -134,18 +165,14 @@ struct ticket *lane_first(struct lane *l, uint64_t now_us)
     if (l->count == 0)
         return NULL;
     advance(l, now_us);
-    int level = lowest_level(l);
-    invariant(level >= 0);
-    return l->slot[level][__builtin_ctzll(l->used[level])].first;
+    unsigned level = lowest_level(l);
+    return slot_at(l, level, (unsigned)(first_slot(l, level) % slots_of(level)))->first;
 }
 
 uint64_t lane_earliest_us(const struct lane *l)
 {
-    int level = l->count ? lowest_level(l) : -1;
-    if (level < 0)
+    if (l->count == 0)
         return UINT64_MAX;
-    uint64_t index = (uint64_t)__builtin_ctzll(l->used[level]);
-    uint64_t above = l->tick >> (6 * (level + 1)) << (6 * (level + 1));
-    uint64_t tick = above | index << (6 * level);
-    return (tick > l->tick ? tick : l->tick) * 1000;
+    unsigned level = lowest_level(l);
+    return (first_slot(l, level) << level) * 1000;
 }

@@ -1,17 +1,26 @@
 /* batcher/lane.h: tickets of one priority, earliest deadline first, at a cost that does not depend on how
- * many wait. A hierarchical bucket queue around `now`: deadlines within 64 ms stand in slots of 1 ms, within
- * 4 s in slots of 64 ms, and so on; a slot is first in, first out. As time passes slots cascade into finer
- * ones, so that what is urgent is ordered to the millisecond and what is far is not ordered in vain. Two
- * deadlines can stand in the wrong order only when they differ by less than a 32nd of what is left of them
- * (or 1 ms). Source of the shape: Varghese, Lauck, "Hashed and Hierarchical Timing Wheels" (1987).
- * Thinks. Thread: the home loop's. */
+ * many wait. A bucket queue around `now`, log-linear: deadlines within 64 ms stand in slots of 1 ms, within
+ * 128 ms in slots of 2 ms, within 256 ms in slots of 4 ms, and so on; a slot is first in, first out. As time
+ * passes slots are dealt out into finer ones, so that what is urgent is ordered to the millisecond and what
+ * is far is not ordered in vain.
+ *
+ *  L1  Level 0 holds what is 0 to 63 slots of 1 ms ahead of tick; level k > 0 what is 32 to 63 slots of
+ *      2^k ms ahead. So a slot is never wider than a 32nd of how far it is.
+ *  L2  A level's first slot begins no earlier than the last slot of the finer levels.
+ *
+ * Hence two deadlines can stand in the wrong order only when they differ by less than a 32nd of what is left
+ * until the later one, or by less than 1 ms. Deadlines more than two hours ahead share the last slot.
+ * Source of the shape: Varghese, Lauck, "Hashed and Hierarchical Timing Wheels" (1987); the levels double
+ * instead of growing 64-fold, for there two deadlines to either side of a level's border stand in one slot
+ * that is as wide as they are far. Thinks. Thread: the home loop's. */
 #ifndef SLUICE_BATCHER_LANE_H
 #define SLUICE_BATCHER_LANE_H
 
 #include "infer/ticket.h"
 
-#define LANE_LEVELS 5
-#define LANE_SLOTS 64
+#define LANE_LEVELS 18
+#define LANE_NEAR 64 // slots of level 0
+#define LANE_FAR 32  // slots of every other level
 
 struct lane_slot {
     struct ticket *first, **last;
@@ -21,15 +30,16 @@ struct lane {
     uint64_t tick; // milliseconds: every slot is relative to it
     uint32_t count;
     uint64_t rows;
+    uint32_t levels;            // bit per level: it holds a ticket
     uint64_t used[LANE_LEVELS]; // bit per slot
-    struct lane_slot slot[LANE_LEVELS][LANE_SLOTS];
+    struct lane_slot slot[LANE_NEAR + (LANE_LEVELS - 1) * LANE_FAR];
     uint32_t passed; // batches in a row that left it waiting
 };
 
 void lane_init(struct lane *l, uint64_t now_us);
 void lane_push(struct lane *l, struct ticket *t, uint64_t now_us);
 void lane_remove(struct lane *l, struct ticket *t);
-// The ticket that goes first; NULL: empty. Cascades as far as now_us allows.
+// The ticket that goes first; NULL: empty. Deals out as far as now_us allows.
 struct ticket *lane_first(struct lane *l, uint64_t now_us);
 // A lower bound of the earliest deadline, exact to its slot; UINT64_MAX: empty. Never late.
 uint64_t lane_earliest_us(const struct lane *l);

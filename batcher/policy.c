@@ -27,7 +27,8 @@ struct verdict policy_decide(const struct policy *p, const struct summary *s, ui
     uint64_t waited_us = s->oldest_us + p->max_wait_us;
     if (now_us >= waited_us)
         return (struct verdict){.rows = (uint32_t)s->rows, .reason = BATCH_WAIT};
-    uint64_t latest_us = s->earliest_us > s->high_us ? s->earliest_us - s->high_us : 0;
+    uint64_t needed_us = s->high_us + POLICY_MARGIN_US;
+    uint64_t latest_us = s->earliest_us > needed_us ? s->earliest_us - needed_us : 0;
     if (now_us >= latest_us)
         return (struct verdict){.rows = (uint32_t)s->rows, .reason = BATCH_DEADLINE};
     return (struct verdict){.wake_us = waited_us < latest_us ? waited_us : latest_us};

@@ -55,11 +55,15 @@ unsigned engine_model_inputs(const struct engine_model *m);
 const struct engine_port *engine_model_input(const struct engine_model *m, unsigned i);
 unsigned engine_model_outputs(const struct engine_model *m);
 const struct engine_port *engine_model_output(const struct engine_model *m, unsigned i);
-uint32_t engine_model_max_batch(const struct engine_model *m);        // 0: served singly
+uint32_t engine_model_max_batch(const struct engine_model *m); // 0: served singly
+uint32_t engine_model_max_rows(const struct engine_model *m);  // of one run, where they are free
 const char *engine_model_single_reason(const struct engine_model *m); // why; NULL when batched
 
 struct engine_instance *engine_instance_new(struct engine_model *m, struct engine_error *e);
 void engine_instance_free(struct engine_instance *i);
+// Takes the memory of the largest batch and runs a row of zeros, so that the first request finds everything
+// made, and what cannot be had is known now. False with e.
+bool engine_instance_warm(struct engine_instance *i, struct engine_error *e);
 // inputs in the model's order; their shapes must fit its ports (e names the input that does not). All
 // that have a free first dimension have the same one. outputs: filled in the model's order, memory of the
 // instance, valid until its next run.

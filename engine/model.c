@@ -97,9 +97,17 @@ static void *random_rows(const struct array *a, size_t count, struct rand *r)
     char *data = mem_alloc(bytes ? bytes : 1);
     if (!data)
         return NULL;
-    memset(data, 0, bytes); // whole numbers: zero is valid whatever they mean
-    for (size_t i = 0; a->dtype == ENGINE_F32 && i < count; i++)
-        ((float *)(void *)data)[i] = (float)rand_unit(r);
+    memset(data, 0, bytes);
+    for (size_t i = 0; i < count; i++) {
+        float f = (float)rand_unit(r);
+        double d = (double)f;
+        // No op of ours takes a whole number for an index or a length: any will do, but they must differ.
+        uint64_t whole = rand_below(r, a->dtype == ENGINE_BOOL ? 2 : 128);
+        const void *from = a->dtype == ENGINE_F32   ? (const void *)&f
+                           : a->dtype == ENGINE_F64 ? (const void *)&d
+                                                    : (const void *)&whole;
+        memcpy(data + i * dtype_bytes(a->dtype), from, dtype_bytes(a->dtype));
+    }
     return data;
 }
 
@@ -148,8 +156,9 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, struct
         for (unsigned k = 0; k < g->n_outputs && ok; k++) {
             const float *in_batch =
                 (const float *)(void *)((char *)kept[k] + row * single[k].bytes);
-            if (m->outputs[k].dtype == ENGINE_F32)
-                ok = close_enough(in_batch, single[k].data, single[k].bytes / 4);
+            ok = m->outputs[k].dtype == ENGINE_F32
+                     ? close_enough(in_batch, single[k].data, single[k].bytes / 4)
+                     : memcmp(in_batch, single[k].data, single[k].bytes) == 0;
         }
     }
     for (unsigned k = 0; k < 64; k++) {
@@ -181,9 +190,9 @@ static bool check_batching(struct engine_model *m, const struct plan *one, struc
     }
     bool batches = outputs_free(m, one, three);
     plan_free(three);
+    fit_limit(m);
     if (!batches)
         return true;
-    fit_limit(m);
     struct engine_instance *i = engine_instance_new(m, e);
     if (!i)
         return false;
@@ -264,6 +273,11 @@ const struct engine_port *engine_model_output(const struct engine_model *m, unsi
 uint32_t engine_model_max_batch(const struct engine_model *m)
 {
     return m->max_batch;
+}
+
+uint32_t engine_model_max_rows(const struct engine_model *m)
+{
+    return m->limit;
 }
 
 const char *engine_model_single_reason(const struct engine_model *m)
@@ -392,4 +406,26 @@ bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
         outputs[k].bytes = array_count(a, &count) ? count * dtype_bytes(a->dtype) : 0;
     }
     return true;
+}
+
+bool engine_instance_warm(struct engine_instance *i, struct engine_error *e)
+{
+    struct engine_model *m = i->model;
+    struct engine_data in[64], out[64];
+    void *memory[64] = {0};
+    bool ok = plan_for(i, m->max_batch ? m->max_batch : 1, e) != NULL;
+    for (unsigned k = 0; k < m->graph.n_inputs && ok; k++) {
+        struct array a = m->graph.values[m->graph.inputs[k]].array;
+        size_t count = 0;
+        if (a.rank > 0 && a.shape[0] < 0)
+            a.shape[0] = 1;
+        size_t bytes = array_count(&a, &count) ? count * dtype_bytes(a.dtype) : 0;
+        ok = (memory[k] = mem_zalloc(bytes)) != NULL || engine_fail(e, "out of memory");
+        in[k] = (struct engine_data){memory[k], bytes, a.rank, {0}};
+        memcpy(in[k].shape, a.shape, sizeof(a.shape));
+    }
+    ok = ok && engine_run(i, in, out, e);
+    for (unsigned k = 0; k < m->graph.n_inputs; k++)
+        mem_free(memory[k]);
+    return ok;
 }

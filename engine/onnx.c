@@ -43,6 +43,8 @@ enum {
 };
 enum { INFO_NAME = 1, INFO_TYPE = 2 };
 
+#define NO_SHAPE (ENGINE_MAX_RANK + 1) // for a rank
+
 struct import {
     struct graph *g;
     struct engine_error *e;
@@ -126,7 +128,16 @@ static bool read_dims(struct raw_tensor *t, const struct pb_field *f)
     return packed.error == NULL;
 }
 
-// The typed fields (float_data, …) when there is no raw_data: one pass to copy what is there, counted.
+// Which of the typed fields (float_data, …) a data type's elements stand in.
+static uint32_t typed_field(enum engine_dtype d)
+{
+    return d == ENGINE_F32   ? TENSOR_FLOATS
+           : d == ENGINE_F64 ? TENSOR_DOUBLES
+           : d == ENGINE_I64 ? TENSOR_INT64
+                             : TENSOR_INT32;
+}
+
+// The typed field when there is no raw_data: one pass to copy what is there, counted.
 static bool copy_typed(const struct raw_tensor *t, struct view message, uint8_t *out, size_t count)
 {
     struct pb_reader r;
@@ -134,16 +145,16 @@ static bool copy_typed(const struct raw_tensor *t, struct view message, uint8_t 
     size_t n = 0, size = dtype_bytes(t->array.dtype);
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
+        if (f.number != typed_field(t->array.dtype))
+            continue;
         if (f.number == TENSOR_FLOATS || f.number == TENSOR_DOUBLES) {
-            size_t wide = f.number == TENSOR_FLOATS ? 4 : 8;
-            if (wide != size)
+            struct view v = f.wire == PB_LEN ? f.data : view_of(&f.value, size);
+            if (v.n % size != 0 || v.n / size > count - n)
                 return false;
-            struct view v = f.wire == PB_LEN ? f.data : view_of(&f.value, wide);
-            if (v.n % wide != 0 || v.n / wide > count - n)
-                return false;
-            memcpy(out + n * size, v.p, v.n);
-            n += v.n / wide;
-        } else if (f.number == TENSOR_INT32 || f.number == TENSOR_INT64) {
+            if (v.n > 0)
+                memcpy(out + n * size, v.p, v.n);
+            n += v.n / size;
+        } else {
             struct pb_reader packed;
             uint64_t v = f.value;
             pb_read(&packed, f.data);
@@ -248,7 +259,8 @@ static bool read_shape(struct view message, struct array *a)
     return r.error == NULL;
 }
 
-static bool read_type(struct view message, struct array *a)
+// *shaped: it has a shape, of however many dimensions.
+static bool read_type(struct view message, struct array *a, bool *shaped)
 {
     struct pb_reader r, t;
     struct pb_field f, g;
@@ -260,7 +272,10 @@ static bool read_type(struct view message, struct array *a)
         while (pb_next(&t, &g)) {
             if (g.number == 1)
                 a->dtype = dtype_from_onnx(g.value);
-            else if (g.number == 2 && !read_shape(g.data, a))
+            if (g.number != 2)
+                continue;
+            *shaped = true;
+            if (!read_shape(g.data, a))
                 return false;
         }
         if (t.error)
@@ -274,6 +289,7 @@ static bool read_info(struct import *im, struct view message, struct view *name,
 {
     struct pb_reader r;
     struct pb_field f;
+    bool shaped = a == NULL;
     if (a)
         *a = (struct array){0};
     *name = VIEW("");
@@ -281,13 +297,17 @@ static bool read_info(struct import *im, struct view message, struct view *name,
     while (pb_next(&r, &f)) {
         if (f.number == INFO_NAME)
             *name = f.data;
-        else if (f.number == INFO_TYPE && a && !read_type(f.data, a))
+        else if (f.number == INFO_TYPE && a && !read_type(f.data, a, &shaped))
             return engine_fail(
                 im->e,
                 "value \"%.*s\": its type cannot be read (rank up to %d, dimensions of 1 or more)",
                 VIEW_ARG(*name), ENGINE_MAX_RANK);
     }
-    return r.error ? engine_fail(im->e, "value info: %s", r.error) : true;
+    if (r.error)
+        return engine_fail(im->e, "value info: %s", r.error);
+    if (!shaped) // of any number of dimensions, says the standard
+        a->rank = NO_SHAPE;
+    return true;
 }
 
 static bool read_input(struct import *im, struct view message)
@@ -301,6 +321,8 @@ static bool read_input(struct import *im, struct view message)
         return true; // IR 3 lists initializers among the inputs
     if (a.dtype == ENGINE_NONE)
         return engine_fail(im->e, "input \"%.*s\": its data type is not supported", VIEW_ARG(name));
+    if (a.rank == NO_SHAPE)
+        return engine_fail(im->e, "input \"%.*s\": has no shape", VIEW_ARG(name));
     for (unsigned i = 1; i < a.rank; i++) {
         if (a.shape[i] < 0)
             return engine_fail(im->e, "input \"%.*s\": dimension %u is free; only the first may be",

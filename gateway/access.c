@@ -1,6 +1,6 @@
 #include "gateway/access.h"
 
-#include "base/json.h"
+#include "base/pen.h"
 #include <time.h>
 
 static void put_digits(char *at, unsigned digits, uint32_t v)
@@ -36,70 +36,84 @@ unsigned access_time(char out[32], uint64_t wall_us)
     return 27;
 }
 
-static void put_string(struct json_writer *w, const char *key, struct view v)
+static struct view cut(struct view v)
 {
-    if (v.n == 0)
-        return;
-    if (v.n > ACCESS_FIELD_MAX)
-        v.n = ACCESS_FIELD_MAX;
-    json_w_name(w, view_str(key));
-    json_w_string(w, v);
+    return v.n > ACCESS_FIELD_MAX ? view_of(v.p, ACCESS_FIELD_MAX) : v;
 }
 
-static void put_number(struct json_writer *w, struct view key, uint64_t v)
-{
-    json_w_name(w, key);
-    json_w_u64(w, v);
-}
+// ,"KEY":"value" of what comes from outside; nothing for an empty value.
+#define FIELD(at, key, value)                                                                      \
+    ((value).n ? pen_json(PEN_LIT(at, ",\"" key "\":"), cut(value)) : (at))
+// The same of words of our own, which need no escape; nothing for NULL.
+#define WORD(at, key, word)                                                                        \
+    ((word) ? PEN_LIT(pen_view(PEN_LIT(at, ",\"" key "\":\""), view_str(word)), "\"") : (at))
+#define NUMBER(at, key, v) pen_u64(PEN_LIT(at, ",\"" key "\":"), v)
 
-static void put_model(struct json_writer *w, const struct access_entry *e)
+static char *put_model(char *at, const struct access_entry *e)
 {
     if (e->model.n == 0)
-        return;
-    put_string(w, "model", e->model);
-    put_string(w, "version", e->version);
+        return at;
+    at = FIELD(at, "model", e->model);
+    at = FIELD(at, "version", e->version);
     if (e->rows > 0)
-        put_number(w, VIEW("rows"), e->rows);
-    if (e->source)
-        put_string(w, "source", view_str(e->source));
+        at = NUMBER(at, "rows", e->rows);
+    at = WORD(at, "source", e->source);
     if (e->reason) {
-        put_number(w, VIEW("batch"), e->batch_rows);
-        put_string(w, "reason", view_str(e->reason));
-        put_number(w, VIEW("queue_us"), e->queue_us);
-        put_number(w, VIEW("compute_us"), e->compute_us);
+        at = NUMBER(at, "batch", e->batch_rows);
+        at = WORD(at, "reason", e->reason);
+        at = NUMBER(at, "queue_us", e->queue_us);
+        at = NUMBER(at, "compute_us", e->compute_us);
     }
+    return at;
+}
+
+// What one line may take: seven texts, eleven numbers, and our own words and keys.
+static size_t room(const struct access_entry *e)
+{
+    const struct view text[] = {e->client, e->request_id, e->method,       e->path,
+                                e->model,  e->version,    view_str(e->why)};
+    size_t n = 11 * PEN_NUMBER + 4 * ACCESS_WORD_MAX + 512;
+    for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
+        n += PEN_JSON(cut(text[i]).n);
+    return n;
+}
+
+static char *put_request(char *at, const struct access_entry *e)
+{
+    at = FIELD(at, "id", e->request_id);
+    at = WORD(at, "protocol", e->protocol);
+    at = FIELD(at, "method", e->method);
+    return FIELD(at, "path", e->path);
+}
+
+static char *put_costs(char *at, const struct access_entry *e)
+{
+    at = put_model(at, e);
+    at = NUMBER(at, "in", e->in_bytes);
+    at = NUMBER(at, "out", e->out_bytes);
+    at = NUMBER(at, "parse_us", e->parse_us);
+    return NUMBER(at, "total_us", e->total_us);
 }
 
 bool access_format(struct buffer *out, const struct access_entry *e)
 {
-    size_t before = out->end;
-    char time[32];
-    struct json_writer w;
-    json_write(&w, out);
-    json_w_object(&w);
-    json_w_name(&w, VIEW("time"));
-    json_w_string(&w, view_of(time, access_time(time, e->wall_us)));
-    put_string(&w, "id", e->request_id);
-    put_string(&w, "protocol", view_str(e->protocol));
-    put_string(&w, "method", e->method);
-    put_string(&w, "path", e->path);
-    put_number(&w, VIEW("status"), e->status);
-    if (e->outcome)
-        put_string(&w, "outcome", view_str(e->outcome));
-    put_model(&w, e);
-    put_number(&w, VIEW("in"), e->in_bytes);
-    put_number(&w, VIEW("out"), e->out_bytes);
-    put_number(&w, VIEW("parse_us"), e->parse_us);
-    put_number(&w, VIEW("total_us"), e->total_us);
-    put_number(&w, VIEW("loop"), e->loop);
-    if (!e->whole) {
-        json_w_name(&w, VIEW("cut"));
-        json_w_bool(&w, true);
-    }
-    json_w_object_end(&w);
-    if (w.failed || !buffer_append(out, "\n", 1)) {
-        out->end = before;
+    char *start = (char *)buffer_reserve(out, room(e));
+    if (!start)
         return false;
-    }
+    struct view why = view_str(e->why);
+    char *at = PEN_LIT(start, "{\"time\":\"");
+    at += access_time(at, e->wall_us);
+    at = PEN_LIT(at, "\"");
+    at = FIELD(at, "client", e->client);
+    if (!e->why)
+        at = put_request(at, e);
+    at = NUMBER(at, "status", e->status);
+    at = WORD(at, "outcome", e->outcome);
+    at = e->why ? FIELD(at, "why", why) : put_costs(at, e);
+    at = NUMBER(at, "loop", e->loop);
+    if (!e->whole && !e->why)
+        at = PEN_LIT(at, ",\"cut\":true");
+    at = PEN_LIT(at, "}\n");
+    buffer_commit(out, (size_t)(at - start));
     return true;
 }

@@ -9,15 +9,19 @@
 #include <stdint.h>
 
 #define ACCESS_FIELD_MAX 1024 // octets: log injection, row 133
+#define ACCESS_WORD_MAX 32    // octets of a word of our own (protocol, source, reason, outcome)
 
 struct access_entry {
-    uint64_t wall_us; // of the end, since 1970
+    uint64_t wall_us;   // of the end, since 1970
+    struct view client; // its address, as net/server.h prints it
     struct view request_id, method, path, model, version;
+    // Words of our own: no octet of them needs an escape.
     const char *protocol; // "http/1.1", "h2", "grpc"
     const char *source;   // "model", NULL when no model answered
     const char *reason;   // why the batch went, NULL without one
     const char *outcome;  // name in the status table
-    uint16_t status;      // HTTP
+    const char *why; // refused before its head was whole: nothing else is known of it; else NULL
+    uint16_t status; // HTTP
     uint16_t loop;
     bool whole; // the client got all of the answer
     uint32_t rows, batch_rows;

@@ -51,12 +51,12 @@ static void answer_error(struct exchange *ex, unsigned status, struct view json,
 }
 
 // Pages are built in a buffer of their own and copied into the exchange's arena, which lives until sent.
-static void answer_page(struct exchange *ex, struct view type, struct buffer *page)
+void admin_answer(struct exchange *ex, struct view type, struct buffer *page, bool cut)
 {
     struct view body = arena_copy(&ex->arena, buffer_view(page));
     size_t wanted = buffer_len(page);
     buffer_deinit(page);
-    if (body.n != wanted)
+    if (cut || body.n != wanted)
         answer_error(ex, 503, VIEW("{\"error\":\"out of memory\"}"), NULL);
     else
         answer(ex, 200, type, body, NULL);
@@ -66,8 +66,8 @@ static void show_metrics(struct admin *a, struct exchange *ex)
 {
     struct buffer page;
     buffer_init(&page);
-    a->pages->metrics(&page, a->ctx);
-    answer_page(ex, VIEW("text/plain; version=0.0.4; charset=utf-8"), &page);
+    bool ok = a->pages->metrics(&page, a->ctx);
+    admin_answer(ex, VIEW("text/plain; version=0.0.4; charset=utf-8"), &page, !ok);
 }
 
 static void show_health(struct admin *a, struct exchange *ex)
@@ -80,10 +80,7 @@ static void show_health(struct admin *a, struct exchange *ex)
 
 static void show_status(struct admin *a, struct exchange *ex)
 {
-    struct buffer page;
-    buffer_init(&page);
-    a->pages->status(&page, a->ctx);
-    answer_page(ex, VIEW("application/json"), &page);
+    a->pages->status(ex, a->ctx);
 }
 
 static const struct page pages[] = {

@@ -12,11 +12,13 @@
 
 struct admin;
 
-// What the listener shows. Called on the main thread; each appends to out and may fail only for memory.
+// What the listener shows. Called on the main thread.
 struct admin_pages {
-    void (*metrics)(struct buffer *out, void *ctx); // Prometheus text format 0.0.4
-    void (*status)(struct buffer *out, void *ctx);  // JSON
-    bool (*healthy)(void *ctx);                     // /healthz: 200 or 503
+    // Prometheus text format 0.0.4, appended to out; false: out of memory, the page is cut.
+    bool (*metrics)(struct buffer *out, void *ctx);
+    // JSON: now or later, by admin_answer. The exchange lives until then if the callee takes a reference.
+    void (*status)(struct exchange *ex, void *ctx);
+    bool (*healthy)(void *ctx); // /healthz: 200 or 503
 };
 
 // fd: a listening socket, taken over. token: NULL or empty: what wants a token is refused with 401.
@@ -25,6 +27,8 @@ struct admin *admin_new(struct loop *main, int fd, struct view token,
                         const struct http_limits *limits, const struct admin_pages *pages,
                         void *ctx);
 void admin_start(struct admin *a);
+// Answers with this page (freed); harmless when the client has gone. cut: it is not whole, for want of memory.
+void admin_answer(struct exchange *ex, struct view type, struct buffer *page, bool cut);
 void admin_free(struct admin *a);
 
 // Reads a token file: one line, at most 256 octets, white space at the end cut. Returns 0 with the token

@@ -86,13 +86,14 @@ static void on_drain_timer(struct wheel_timer *t, uint64_t now_us)
     }
 }
 
+// A service manager tells every process of the service to end, so that we hear it twice: by the signal and
+// from the keeper. That is one wish; only the same voice asking again means that it is in a hurry. (The
+// keeper then kills us: it never asks twice.)
 static void drain(struct gateway *g, const char *why)
 {
     uint64_t now_us = loop_now_us(&g->main);
-    if (g->phase == PHASE_OVER)
-        return;
     if (g->phase != PHASE_RUNNING) {
-        cut(g, "asked twice");
+        GATEWAY_EVENT(g, NULL, LOG_INFO, "told_again", LOG_CSTR("why", why));
         return;
     }
     g->phase = PHASE_DELAYING;
@@ -100,7 +101,8 @@ static void drain(struct gateway *g, const char *why)
     GATEWAY_EVENT(g, NULL, LOG_INFO, "draining", LOG_CSTR("why", why),
                   LOG_I("delay_ms", g->config->drain_delay_us / 1000),
                   LOG_I("timeout_ms", g->config->drain_timeout_us / 1000));
-    each_server(g, server_drain);
+    for (unsigned i = 0; i < g->config->listen_count; i++)
+        server_drain(g->fronts[i].server, &g->main, now_us + g->config->drain_delay_us);
     wheel_set(loop_wheel(&g->main), &g->drain_timer, now_us + g->config->drain_delay_us);
 }
 
@@ -108,9 +110,13 @@ static void drain(struct gateway *g, const char *why)
 
 static void on_term(evutil_socket_t fd, short what, void *ctx)
 {
+    struct gateway *g = ctx;
     (void)fd;
     (void)what;
-    drain(ctx, "SIGTERM");
+    if (g->terms++ == 0)
+        drain(g, "SIGTERM");
+    else if (g->phase != PHASE_OVER)
+        cut(g, "a second SIGTERM");
 }
 
 static void on_usr1(evutil_socket_t fd, short what, void *ctx)
@@ -173,6 +179,9 @@ static bool watch_all(struct gateway *g)
     g->usr1_event = watch(g, SIGUSR1, EV_SIGNAL | EV_PERSIST, on_usr1);
     if (!g->term_event || !g->usr1_event)
         return false;
+    sigset_t none; // what came since the fork has waited for us
+    sigemptyset(&none);
+    pthread_sigmask(SIG_SETMASK, &none, NULL);
     if (g->boot->keeper_fd >= 0)
         g->keeper_event = watch(g, g->boot->keeper_fd, EV_READ | EV_PERSIST, on_keeper);
     if (g->boot->liveness_fd >= 0)
@@ -371,6 +380,7 @@ static void tear_down(struct gateway *g)
     // Clients first, then what answers them: an exchange that dies tells its infer, which needs its part.
     for (unsigned i = 0; i < g->config->listen_count; i++)
         server_free(g->fronts[i].server);
+    show_drop(g);
     admin_free(g->admin);
     parts_free(g);
     for (unsigned i = 0; i < g->config->listen_count; i++) {

@@ -11,7 +11,8 @@
 #include "gateway/boot.h"
 
 // Runs until drained or the keeper has gone; the exit status of the process. Called by the keeper's child
-// right after the fork (and by tests). boot stays alive.
+// right after the fork (and by tests). boot stays alive. SIGTERM and SIGUSR1 may come blocked: they are
+// heard from when the gateway can act on them.
 int gateway_main(const struct gateway_boot *boot);
 
 #endif

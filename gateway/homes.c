@@ -1,6 +1,7 @@
 #include "gateway/homes.h"
 
 #include "base/check.h"
+#include "base/json.h"
 #include "base/mem.h"
 
 // A desk and what the doer keeps beside it.
@@ -123,6 +124,14 @@ void homes_decide(struct part *p, uint64_t now_us)
         h->is_dirty = false;
         desk_run(h->desk, now_us, &p->fx);
     }
+}
+
+void homes_show(struct part *p, struct json_writer *w)
+{
+    json_w_array(w);
+    for (struct home *h = p->homes; h; h = h->next)
+        desk_show(h->desk, loop_now_us(p->loop), w);
+    json_w_array_end(w);
 }
 
 void homes_free(struct part *p)

@@ -14,6 +14,7 @@ void home_touch(struct home *h); // its desk had an input: it decides before the
 void homes_decide(struct part *p, uint64_t now_us); // effects are left in p->fx
 void homes_on_msg(struct part *p, struct msg *m);   // MSG_ROUTER
 void homes_wake(struct part *p, struct desk *d, uint64_t at_us);
+void homes_show(struct part *p, struct json_writer *w); // an array: each desk's desk_show
 void homes_free(struct part *p);
 
 #endif

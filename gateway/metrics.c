@@ -263,16 +263,25 @@ static void loops(struct page *p)
     }
 }
 
+static void refused(struct page *p)
+{
+    prom_family(&p->prom, "sluice_refused_requests_total", "counter",
+                "Malformed or too slow requests, refused before their head was whole.");
+    for (unsigned status = 0; status < STATUS_COUNT; status++) {
+        uint64_t n = 0;
+        for (unsigned i = 0; i < p->g->loops.n; i++)
+            n += get(&p->g->parts[i]->metrics.refused[status]);
+        struct prom_label label = {"status", view_str(status_table[status].name)};
+        if (n > 0 || status == STATUS_BAD_REQUEST) // one series from the start: rates need it
+            prom_count(&p->prom, &label, 1, n);
+    }
+}
+
 static void process(struct page *p)
 {
     struct gateway *g = p->g;
     struct log_stats access, events;
-    uint64_t refused = 0;
-    for (unsigned i = 0; i < g->loops.n; i++)
-        refused += get(&g->parts[i]->metrics.refused);
-    prom_family(&p->prom, "sluice_refused_requests_total", "counter",
-                "Malformed or too slow requests, answered before they had a model.");
-    prom_count(&p->prom, NULL, 0, refused);
+    refused(p);
     log_stats(g->log, SINK_ACCESS, &access);
     log_stats(g->log, LOG_EVENTS, &events);
     struct prom_label sinks[] = {{"log", VIEW("access")}, {"log", VIEW("events")}};
@@ -308,7 +317,7 @@ static void workers(struct page *p)
     }
 }
 
-void metrics_page(struct buffer *out, void *ctx)
+bool metrics_page(struct buffer *out, void *ctx)
 {
     struct page p = {.g = ctx};
     prom_init(&p.prom, out);
@@ -318,4 +327,5 @@ void metrics_page(struct buffer *out, void *ctx)
     fronts(&p);
     loops(&p);
     process(&p);
+    return !p.prom.failed;
 }

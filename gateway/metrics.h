@@ -25,10 +25,11 @@ struct model_metrics {
 struct metrics {
     struct model_metrics *_Atomic model[2 * TABLE_MODELS];
     _Atomic uint64_t other[STATUS_COUNT]; // answers that belong to no model
-    _Atomic uint64_t refused;             // connections' bad input, answered by the HTTP room
-    _Atomic uint64_t log_lines;           // offered to the access log
-    _Atomic uint64_t streams;             // HTTP/2 requests that have begun and not ended
-    _Atomic uint32_t live, zombies;       // infers
+    _Atomic uint64_t
+        refused[STATUS_COUNT];  // bad input, answered by the HTTP room before its head was whole
+    _Atomic uint64_t log_lines; // offered to the access log
+    _Atomic uint64_t streams;   // HTTP/2 requests that have begun and not ended
+    _Atomic uint32_t live, zombies; // infers
     _Atomic int64_t bytes_held;
 };
 
@@ -45,6 +46,6 @@ void metrics_note(struct metrics *s, const struct note *n);
 void metrics_deinit(struct metrics *s);
 
 // The whole page; ctx is the struct gateway.
-void metrics_page(struct buffer *out, void *ctx);
+bool metrics_page(struct buffer *out, void *ctx); // false: out of memory, it is cut
 
 #endif

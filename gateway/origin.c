@@ -33,6 +33,7 @@ struct request {
     struct answer_meta meta;
     struct error error; // how it ended
     uint64_t parsed_us;
+    struct view client;
     char id[32];
 };
 
@@ -77,6 +78,15 @@ static bool sampled(struct part *p)
     return true;
 }
 
+static void put_line(struct part *p, const struct access_entry *e)
+{
+    buffer_reset(&p->line);
+    if (access_format(&p->line, e)) {
+        log_write(p->gateway->log, p->loop->index, SINK_ACCESS, buffer_view(&p->line));
+        metrics_inc(&p->metrics.log_lines, 1);
+    }
+}
+
 static void write_access(struct request *r, bool whole, uint64_t total_us)
 {
     static const char *const protocol[] = {"http/1.0", "http/1.1", "h2"};
@@ -87,6 +97,7 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
         return;
     struct access_entry e = {
         .wall_us = loop_wall_us(p->loop),
+        .client = r->client,
         .request_id = r->meta.request_id,
         .method = ex->method,
         .path = ex->path,
@@ -108,11 +119,7 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
         .compute_us = r->meta.compute_us,
         .total_us = total_us,
     };
-    buffer_reset(&p->line);
-    if (access_format(&p->line, &e)) {
-        log_write(p->gateway->log, p->loop->index, SINK_ACCESS, buffer_view(&p->line));
-        metrics_inc(&p->metrics.log_lines, 1);
-    }
+    put_line(p, &e);
 }
 
 static void finish(struct request *r, bool whole)
@@ -133,6 +140,8 @@ static void answer_error(struct request *r, const struct error *e, uint32_t retr
     r->error = *e;
     r->meta.total_us = now(r) - r->ex->started_us;
     r->phase = REQUEST_ANSWERED;
+    if (e->status == STATUS_UNAVAILABLE && retry_after_s == 0)
+        retry_after_s = 1;
     api_answer_error(r->api, r->ex, &r->call, e, retry_after_s, &r->meta, now(r));
     server_touch(r->ex->conn);
 }
@@ -418,6 +427,8 @@ static void on_head(struct exchange *ex, void *ctx)
     r->part = p;
     r->front = f;
     r->api = &p->apis[f - g->fronts];
+    if (g->config->log.access) // the connection may be gone when the line is written
+        r->client = arena_copy(&ex->arena, server_conn_peer(ex->conn));
     uint64_t random[2] = {rand_u64(&p->loop->rand), rand_u64(&p->loop->rand)};
     r->meta.request_id = api_request_id(ex, random, r->id);
     struct error e = {0};
@@ -440,22 +451,17 @@ static void on_request(struct exchange *ex, void *ctx)
 }
 
 // How a request ended that the HTTP room gave up on: it told the client itself, or there was nobody left.
-static enum status gone_as(uint16_t http)
+static enum status gone_as(unsigned http)
 {
-    switch (http) {
-    case 400:
-        return STATUS_BAD_REQUEST;
-    case 408:
-        return STATUS_SLOW_CLIENT;
-    case 413:
-        return STATUS_TOO_LARGE;
-    case 431:
-        return STATUS_HEADERS;
-    case 503:
-        return STATUS_UNAVAILABLE;
-    default:
-        return STATUS_CLIENT_GONE;
+    static const enum status given[] = {
+        STATUS_BAD_REQUEST, STATUS_METHOD,      STATUS_SLOW_CLIENT,
+        STATUS_TOO_LARGE,   STATUS_LONG_TARGET, STATUS_EXPECTATION,
+        STATUS_HEADERS,     STATUS_UNAVAILABLE, STATUS_HTTP_VERSION};
+    for (unsigned i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
+        if (status_table[given[i]].http == http)
+            return given[i];
     }
+    return STATUS_CLIENT_GONE;
 }
 
 static void on_gone(struct exchange *ex, void *ctx)
@@ -494,9 +500,17 @@ static void on_refused(struct http_conn *c, unsigned status, const char *why, vo
 {
     struct front *f = ctx;
     struct part *p = f->gateway->parts[server_conn_loop(c)->index];
-    (void)status;
-    (void)why;
-    metrics_inc(&p->metrics.refused, 1);
+    enum status outcome = gone_as(status);
+    metrics_inc(&p->metrics.refused[outcome], 1);
+    if (!p->gateway->config->log.access)
+        return;
+    struct access_entry e = {.wall_us = loop_wall_us(p->loop),
+                             .client = server_conn_peer(c),
+                             .status = (uint16_t)status,
+                             .outcome = status_table[outcome].name,
+                             .why = why,
+                             .loop = (uint16_t)p->loop->index};
+    put_line(p, &e);
 }
 
 static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)

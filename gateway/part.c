@@ -6,11 +6,12 @@
 #include "gateway/card.h"
 #include "gateway/homes.h"
 #include "gateway/workers.h"
+#include "net/memory.h"
 #include <stdio.h>
-#include <unistd.h>
 
-#define GRACE_US 5000000 // how long a queue waits for a first or lost replica
-#define RETRY_AFTER_S 1  // told with 503
+// How long a queue waits for a lost replica: as long as a killed worker may be away. Then 503, at once.
+#define GRACE_US 2000000
+#define RETRY_AFTER_S 1 // told with 503
 #define QUEUE_BYTES (256 << 20)
 
 // ---- effects -----------------------------------------------------------------------------------------
@@ -221,24 +222,10 @@ static void on_stop(struct loop *l, void *ctx)
     workers_free(g->parts[l->index]);
 }
 
-static int64_t default_bytes(void)
-{
-    // A quarter of the memory, the cgroup's if that is smaller.
-    int64_t bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
-    FILE *f = fopen("/sys/fs/cgroup/memory.max", "re");
-    long long max;
-    if (f) {
-        if (fscanf(f, "%lld", &max) == 1 && max > 0 && max < bytes)
-            bytes = max;
-        fclose(f);
-    }
-    return bytes / 4;
-}
-
 bool parts_build(struct gateway *g)
 {
     uint64_t limit = g->config->limits.bytes_in_flight;
-    budget_init(&g->bytes, limit ? (int64_t)limit : default_bytes(), g->loops.n);
+    budget_init(&g->bytes, limit ? (int64_t)limit : memory_total() / 4, g->loops.n);
     g->parts = mem_zalloc(g->loops.n * sizeof(*g->parts));
     if (!g->parts || !build_endpoints(g) || !build_table(g))
         return false;

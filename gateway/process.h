@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 
 struct part;
+struct survey;
 
 enum { SINK_ACCESS = LOG_EVENTS + 1 }; // sinks of net/log
 
@@ -57,6 +58,8 @@ struct gateway {
 
     // main thread only
     enum gateway_phase phase;
+    unsigned terms;         // SIGTERMs that came
+    struct survey *surveys; // questions of /status that are out
     int exit_status;
     struct wheel_timer drain_timer;
     uint64_t drain_until_us;

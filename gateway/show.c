@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/version.h"
 #include "gateway/part.h"
+#include "gateway/survey.h"
 #include "gateway/workers.h"
 #include <unistd.h>
 
@@ -18,7 +19,18 @@ static void put_text(struct json_writer *w, const char *key, const char *value)
     json_w_string(w, view_str(value));
 }
 
-static void show_loops(struct json_writer *w, struct gateway *g)
+// What the loop itself told of what it holds, a whole object.
+static void show_said(struct json_writer *w, const struct buffer *said)
+{
+    json_w_key(w, VIEW("answered"));
+    json_w_bool(w, buffer_len(said) > 0);
+    if (buffer_len(said) == 0)
+        return;
+    json_w_key(w, VIEW("holds"));
+    json_w_raw(w, buffer_view(said));
+}
+
+static void show_loops(struct json_writer *w, struct gateway *g, const struct buffer *said)
 {
     json_w_key(w, VIEW("loops"));
     json_w_array(w);
@@ -33,6 +45,7 @@ static void show_loops(struct json_writer *w, struct gateway *g)
         put(w, "in_flight", atomic_load(&g->parts[i]->metrics.live));
         put(w, "streams", atomic_load(&g->parts[i]->metrics.streams));
         put(w, "zombies", atomic_load(&g->parts[i]->metrics.zombies));
+        show_said(w, &said[i]);
         json_w_object_end(w);
     }
     json_w_array_end(w);
@@ -101,12 +114,14 @@ static void show_fronts(struct json_writer *w, struct gateway *g)
     json_w_array_end(w);
 }
 
-void show_page(struct buffer *out, void *gateway)
+static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
 {
-    struct gateway *g = gateway;
+    struct exchange *ex = ctx;
     static const char *const phase[] = {"running", "draining", "finishing", "cutting", "over"};
     struct json_writer w;
-    json_write(&w, out);
+    struct buffer page;
+    buffer_init(&page);
+    json_write(&w, &page);
     json_w_object(&w);
     put_text(&w, "version", SLUICE_VERSION);
     put(&w, "pid", (uint64_t)getpid());
@@ -116,10 +131,33 @@ void show_page(struct buffer *out, void *gateway)
     put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
     put(&w, "bytes_limit", (uint64_t)g->bytes.limit);
     show_fronts(&w, g);
-    show_loops(&w, g);
+    show_loops(&w, g, said);
     show_models(&w, g);
     show_workers(&w, g);
     json_w_object_end(&w);
+    admin_answer(ex, VIEW("application/json"), &page, w.failed);
+    exchange_unref(ex);
+}
+
+void show_page(struct exchange *ex, void *gateway)
+{
+    exchange_ref(ex); // until show_all, or show_drop
+    if (survey_start(gateway, show_all, ex))
+        return;
+    struct buffer none;
+    buffer_init(&none);
+    admin_answer(ex, VIEW("application/json"), &none, true);
+    exchange_unref(ex);
+}
+
+static void drop(void *exchange)
+{
+    exchange_unref(exchange);
+}
+
+void show_drop(struct gateway *g)
+{
+    surveys_free(g, drop);
 }
 
 bool show_healthy(void *gateway)

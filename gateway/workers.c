@@ -2,16 +2,19 @@
 
 #include "backends/worker.h"
 #include "base/check.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "gateway/card.h"
 #include "gateway/homes.h"
 #include "infer/oip_grpc.h"
+#include <stdio.h>
 
 struct link { // this loop's connection to one endpoint
     struct part *part;
     struct worker *worker;
     unsigned id;
     bool told;              // it has been ready once: its models are in the table
+    char why[80];           // it is not reached; "": it is, or nothing was said
     _Atomic unsigned state; // published: enum worker_state
 };
 
@@ -79,12 +82,30 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
     part_run(l->part);
 }
 
+// What clients are told of a model is what its replicas that are up say of it.
+static void tell_again(struct part *p, struct model *m, const struct desk *d)
+{
+    for (unsigned i = 0; i < d->n_replicas; i++) {
+        const struct replica *r = &d->replica[i];
+        const struct model_metadata *meta =
+            r->up ? worker_model(p->links[r->id]->worker, m->name) : NULL;
+        if (meta) {
+            card_set(m, meta);
+            return;
+        }
+    }
+}
+
 static void model_down(struct link *l, struct model *m)
 {
     if (model_home(m) != l->part->loop->index || !m->desk)
         return;
     struct home *h = home_of(l->part, m);
-    desk_on_replica_down(home_desk(h), l->id, loop_now_us(l->part->loop), &l->part->fx);
+    struct desk *d = home_desk(h);
+    unsigned before = d->n_up;
+    desk_on_replica_down(d, l->id, loop_now_us(l->part->loop), &l->part->fx);
+    if (d->n_up > 0 && d->n_up >= before) // the last of its kind has gone: others were let in
+        tell_again(l->part, m, d);
     home_touch(h);
     part_run(l->part);
 }
@@ -102,20 +123,33 @@ static void on_ready(struct worker *w, void *ctx)
 {
     struct link *l = ctx;
     l->told = true;
+    l->why[0] = '\0';
     publish(l);
     if (l->part->loop->index == 0) // one line, not one a loop
         GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_INFO, "worker_ready",
                       LOG_CSTR("worker", worker_name(w)));
 }
 
+// One line, not one a loop or a try. Local workers take a moment to come up, and the keeper tells of those
+// that do not.
+static void say_down(struct link *l, const char *why, bool was_up)
+{
+    struct gateway *g = l->part->gateway;
+    bool again = !was_up && strncmp(l->why, why, sizeof(l->why) - 1) == 0;
+    if (l->part->loop->index != 0 || again || (!was_up && l->id < g->boot->worker_count))
+        return;
+    snprintf(l->why, sizeof(l->why), "%s", why);
+    GATEWAY_EVENT(g, l->part->loop, LOG_WARN, was_up ? "worker_down" : "worker_unreachable",
+                  LOG_CSTR("worker", worker_name(l->worker)), LOG_CSTR("why", why));
+}
+
 static void on_down(struct worker *w, const char *why, void *ctx)
 {
     struct link *l = ctx;
     bool was_up = atomic_load_explicit(&l->state, memory_order_relaxed) == WORKER_READY;
+    (void)w;
     publish(l);
-    if (was_up && l->part->loop->index == 0)
-        GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_WARN, "worker_down",
-                      LOG_CSTR("worker", worker_name(w)), LOG_CSTR("why", why));
+    say_down(l, why, was_up);
     for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
         struct model *m = table_at(l->part->gateway->table, i);
         if (m)
@@ -374,6 +408,14 @@ bool workers_told(const struct part *p)
             return false;
     }
     return true;
+}
+
+void workers_show(const struct part *p, struct json_writer *w)
+{
+    json_w_array(w);
+    for (unsigned id = 0; id < p->gateway->n_replicas; id++)
+        worker_show(p->links[id]->worker, w);
+    json_w_array_end(w);
 }
 
 unsigned workers_state(const struct part *p, unsigned id)

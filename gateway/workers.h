@@ -10,7 +10,8 @@ void workers_start(struct part *p); // on the loop
 void workers_free(struct part *p);
 void workers_kick(struct part *p, unsigned id);
 bool workers_told(const struct part *p); // each has been ready once: what they have is in the table
-unsigned workers_state(const struct part *p, unsigned id); // enum worker_state
+void workers_show(const struct part *p, struct json_writer *w); // an array: each one's worker_show
+unsigned workers_state(const struct part *p, unsigned id);      // enum worker_state
 
 void workers_dispatch(struct part *p, struct batch *b); // FX_DISPATCH
 void workers_cancel(struct part *p, struct batch *b);   // FX_CANCEL

@@ -47,11 +47,11 @@ struct http_conn {
     uint64_t accepted_us;
     uint64_t head_since_us; // first octet of the head at hand (or accept); 0: between requests
     uint64_t idle_since_us; // since when nothing is live; 0: something is
+    uint64_t rest_until_us; // HTTP/1.1 while draining: how long it may rest
     bool rest_begins;       // the last answer is still leaving: idle since then
     uint64_t sent_us;       // last progress of the output while something waits; 0: nothing waits
-    uint64_t rate_from_us, rate_bytes; // minimum rate of a body: window of 20 s
-    uint64_t tick_us;                  // HTTP/2: next look at the streams
-    uint64_t now_us;                   // of the call at hand, for callbacks of nghttp2
+    uint64_t tick_us;       // HTTP/2: next look at the streams
+    uint64_t now_us;        // of the call at hand, for callbacks of nghttp2
     struct h1 h1;
     nghttp2_session *h2;
     struct abuse abuse;
@@ -65,11 +65,6 @@ struct http_conn {
     int32_t block_stream; // whose header block is coming (head_since_us > 0)
     size_t block_bytes;   // of it, as it comes
 };
-
-// ---- server.c
-#define RATE_WINDOW_US 20000000
-// False: a window of 20 s is over, and too little of a body has come in it.
-bool rate_is_fine(const struct http_limits *l, uint64_t *from_us, uint64_t *bytes, uint64_t now_us);
 
 // ---- exchange.c
 // Where a text says what is wrong with a request: this one is about us. Known by its address.
@@ -87,7 +82,11 @@ void exchange_tell_request(struct exchange *ex, uint64_t now_us);
 void exchange_tell_gone(struct exchange *ex);             // unless it was answered
 void exchange_tell_sent(struct exchange *ex, bool whole); // once
 void exchange_detach(struct exchange *ex);                // the connection is done with it
-void drop_segs(const struct http_response *r);            // gives the body's blocks back
+// Rows 76, 77. The moment at which this body's clock wants a look, if nothing more of it comes until then; whether
+// it has been silent for too long, or slower than the least rate over a window (a window that was well begins anew).
+uint64_t exchange_body_deadline(const struct exchange *ex, const struct http_limits *l);
+bool exchange_body_is_slow(struct exchange *ex, const struct http_limits *l, uint64_t now_us);
+void drop_segs(const struct http_response *r); // gives the body's blocks back
 // Content-Length as a number; false: it is none, or too large for 63 bits.
 bool content_length_of(struct view v, int64_t *out);
 

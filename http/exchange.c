@@ -1,10 +1,12 @@
 #include "base/check.h"
-#include "base/mem.h"
+#include "base/pool.h"
 #include "http/conn.h"
 
 #define CONNECTION_OPTIONS 100 // each is compared with each field
 
 const char out_of_memory[] = "out of memory";
+#define RATE_WINDOW_US 20000000
+
 _Thread_local char http_date[32];
 _Thread_local unsigned http_date_n;
 
@@ -69,7 +71,7 @@ const char *http_reason(unsigned status)
 
 struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, uint64_t now_us)
 {
-    struct exchange *ex = mem_alloc(sizeof(*ex));
+    struct exchange *ex = pool_alloc(sizeof(*ex));
     if (!ex)
         return NULL;
     memset(ex, 0, sizeof(*ex));
@@ -93,6 +95,16 @@ struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, ui
     return ex;
 }
 
+bool exchange_charge(struct exchange *ex, int64_t delta_bytes)
+{
+    if (delta_bytes == 0 || !ex->ops->on_charge)
+        return true;
+    if (!ex->ops->on_charge(ex, delta_bytes, ex->ctx))
+        return false;
+    ex->charged += delta_bytes;
+    return true;
+}
+
 void exchange_ref(struct exchange *ex)
 {
     ex->refs++;
@@ -111,7 +123,7 @@ void exchange_unref(struct exchange *ex)
     }
     buffer_deinit(&ex->body);
     arena_deinit(&ex->arena);
-    mem_free(ex);
+    pool_free(ex);
 }
 
 void exchange_detach(struct exchange *ex)
@@ -219,14 +231,10 @@ static bool same_name(struct view lower, struct view any)
 
 static bool is_hop(struct view name)
 {
-    static const char *const hops[] = {
-        "connection", "keep-alive", "proxy-connection",    "transfer-encoding", "upgrade",
-        "te",         "trailer",    "proxy-authorization", "http2-settings"};
-    for (size_t i = 0; i < sizeof(hops) / sizeof(hops[0]); i++) {
-        if (view_is(name, hops[i]))
-            return true;
-    }
-    return false;
+    return view_is(name, "connection") || view_is(name, "keep-alive") ||
+           view_is(name, "proxy-connection") || view_is(name, "transfer-encoding") ||
+           view_is(name, "upgrade") || view_is(name, "te") || view_is(name, "trailer") ||
+           view_is(name, "proxy-authorization") || view_is(name, "http2-settings");
 }
 
 // Is this field nominated by Connection (RFC 9110 7.6.1)? Nobody may drop what guards us that way.
@@ -338,6 +346,26 @@ bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *st
             return false;
     }
     return buffer_append(&ex->body, p, n);
+}
+
+uint64_t exchange_body_deadline(const struct exchange *ex, const struct http_limits *l)
+{
+    uint64_t silent = ex->progress_us + l->body_timeout_us;
+    uint64_t slow = ex->rate_from_us + RATE_WINDOW_US;
+    return silent < slow ? silent : slow;
+}
+
+bool exchange_body_is_slow(struct exchange *ex, const struct http_limits *l, uint64_t now_us)
+{
+    if (now_us >= ex->progress_us + l->body_timeout_us)
+        return true;
+    if (now_us < ex->rate_from_us + RATE_WINDOW_US)
+        return false;
+    if (ex->rate_bytes < (uint64_t)l->body_min_rate * (RATE_WINDOW_US / 1000000))
+        return true;
+    ex->rate_from_us = now_us;
+    ex->rate_bytes = 0;
+    return false;
 }
 
 // ---- answers -----------------------------------------------------------------------------------------

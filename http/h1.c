@@ -65,7 +65,8 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
         if (ex && ex->is_head)
             n -= (int)strlen(why) + 12;
         out_copy(&c->out, text, (size_t)n);
-        c->ops->on_refused(c, status, why, c->ctx);
+        if (!(ex && ex->told)) // else on_gone says it
+            c->ops->on_refused(c, status, why, c->ctx);
     }
     if (c->sent_us == 0 && c->out.bytes > 0)
         c->sent_us = now_us;
@@ -341,7 +342,6 @@ static void request_is_whole(struct http_conn *c, uint64_t now_us)
     struct exchange *ex = c->h1.ex;
     c->h1.state = H1_WAIT;
     c->head_since_us = 0;
-    c->rate_from_us = 0;
     exchange_tell_request(ex, now_us);
     let_go(c);
 }
@@ -374,8 +374,7 @@ static void end_of_head(struct http_conn *c, uint64_t now_us)
     ex->keep_alive =
         !c->draining && !c->h1.close_asked && (ex->carrier == HTTP_1_1 || c->h1.keep_asked);
     c->head_since_us = 0;
-    ex->progress_us = c->rate_from_us = now_us;
-    c->rate_bytes = 0;
+    ex->progress_us = ex->rate_from_us = now_us;
     c->h1.chunks = c->h1.overhead = 0;
     c->h1.state = ex->body_left < 0 ? H1_CHUNK_SIZE : H1_BODY;
     c->h1.parsing = true;
@@ -399,7 +398,7 @@ static bool take_body(struct http_conn *c, const uint8_t *p, size_t n, uint64_t 
 {
     unsigned status;
     c->h1.ex->progress_us = now_us;
-    c->rate_bytes += n;
+    c->h1.ex->rate_bytes += n;
     if (exchange_body(c->h1.ex, p, n, &status))
         return true;
     h1_refuse(c, status,

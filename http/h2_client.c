@@ -482,7 +482,7 @@ struct http_call *http_client_call(struct http_client *c, struct view path,
     call->grpc_status = -1;
     nghttp2_nv fields[8] = {
         nv(":method", VIEW("POST")),
-        nv(":scheme", VIEW("http")),
+        nv(":scheme", c->limits.secure ? VIEW("https") : VIEW("http")),
         nv(":path", path),
         nv(":authority", c->authority),
         nv("te", VIEW("trailers")),

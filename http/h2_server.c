@@ -3,6 +3,7 @@
 // bounds and the abuse, is here.
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/pen.h"
 #include "http/conn.h"
 #include "http/nghttp2_compat.h"
 #include "http/nghttp2_mem.h"
@@ -139,7 +140,8 @@ static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, co
                               .n_headers = status == 503 || status == 405 ? 2 : 1,
                               .body = &seg,
                               .n_body = 1};
-    c->ops->on_refused(c, status, why, c->ctx);
+    if (!ex->told)
+        c->ops->on_refused(c, status, why, c->ctx);
     ex->discard = true;
     if (ex->told) { // for the rooms above it is over; the client still hears why
         ex->status = (uint16_t)status;
@@ -377,10 +379,11 @@ static bool take_refs(struct exchange *ex, struct out *out, size_t n)
     return true;
 }
 
-static nghttp2_nv nv_of(const struct http_header *h)
+// A field of the exchange's arena, or of static memory: nghttp2 copies and lowers nothing.
+static nghttp2_nv nv_of(struct view name, struct view value)
 {
-    return (nghttp2_nv){(uint8_t *)h->name.p, (uint8_t *)h->value.p, h->name.n, h->value.n,
-                        NGHTTP2_NV_FLAG_NONE};
+    return (nghttp2_nv){(uint8_t *)name.p, (uint8_t *)value.p, name.n, value.n,
+                        NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
 }
 
 // Fields whose value no other answer repeats: in the peer's table they would only drive others out.
@@ -401,7 +404,7 @@ static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t ro
         if (ex->n_trailers > 0) {
             nghttp2_nv nv[32];
             for (uint32_t i = 0; i < ex->n_trailers; i++)
-                nv[i] = nv_of(&ex->trailers[i]);
+                nv[i] = nv_of(ex->trailers[i].name, ex->trailers[i].value);
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
             if (nghttp2_submit_trailer(s, id, nv, ex->n_trailers) != 0)
                 return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -454,50 +457,72 @@ static bool keep_answer(struct exchange *ex, const struct http_response *r)
     return true;
 }
 
-static unsigned put_fields(const struct http_response *r, const struct exchange *ex, size_t length,
-                           nghttp2_nv *nv, char *scratch)
+// What the fields' octets take in the arena: the caller's memory is its own again when we return.
+static char *make_room(struct exchange *ex, const struct http_response *r)
 {
-    // :status 200 and content-type are worth a place in the peer's table; the rest changes each time.
-    unsigned n = 0;
-    int status_n = snprintf(scratch, 8, "%u", r->status);
-    nv[n++] = (nghttp2_nv){(uint8_t *)":status", (uint8_t *)scratch, 7, (size_t)status_n,
-                           NGHTTP2_NV_FLAG_NO_COPY_NAME};
+    size_t n = 2 * PEN_NUMBER + http_date_n; // :status, content-length
+    for (unsigned i = 0; i < r->n_headers; i++)
+        n += r->headers[i].name.n + r->headers[i].value.n;
+    return arena_alloc_aligned(&ex->arena, n, 1);
+}
+
+static struct view keep(char **at, struct view v)
+{
+    char *from = *at;
+    *at = pen_view(from, v);
+    return view_of(from, v.n);
+}
+
+static struct view keep_number(char **at, size_t v)
+{
+    char *from = *at;
+    *at = pen_u64(from, v);
+    return view_of(from, (size_t)(*at - from));
+}
+
+// False: out of memory.
+static bool put_fields(const struct http_response *r, struct exchange *ex, size_t length,
+                       nghttp2_nv *nv, unsigned *n)
+{
+    char *at = make_room(ex, r);
+    if (!at)
+        return false;
+    *n = 0;
+    nv[(*n)++] = nv_of(VIEW(":status"), keep_number(&at, r->status));
     for (unsigned i = 0; i < r->n_headers; i++) {
-        nv[n] = nv_of(&r->headers[i]);
-        if (is_of_this_answer(r->headers[i].name))
-            nv[n].flags |= NGHTTP2_NV_FLAG_NO_INDEX;
-        n++;
+        const struct http_header *h = &r->headers[i];
+        struct view name = keep(&at, h->name);
+        nv[*n] = nv_of(name, keep(&at, h->value));
+        if (is_of_this_answer(h->name))
+            nv[*n].flags |= NGHTTP2_NV_FLAG_NO_INDEX;
+        (*n)++;
     }
     bool trailers_only = r->n_trailers > 0 && ex->n_out == 0;
     if (trailers_only) {
         for (uint32_t i = 0; i < ex->n_trailers; i++)
-            nv[n++] = nv_of(&ex->trailers[i]);
+            nv[(*n)++] = nv_of(ex->trailers[i].name, ex->trailers[i].value);
     } else if (r->n_trailers == 0) {
-        int length_n = snprintf(scratch + 8, 24, "%zu", length);
-        nv[n++] = (nghttp2_nv){(uint8_t *)"content-length", (uint8_t *)scratch + 8, 14,
-                               (size_t)length_n, NGHTTP2_NV_FLAG_NO_COPY_NAME};
+        nv[(*n)++] = nv_of(VIEW("content-length"), keep_number(&at, length));
     }
     if (http_date_n > 0)
-        nv[n++] = (nghttp2_nv){(uint8_t *)"date", (uint8_t *)http_date, 4, http_date_n,
-                               NGHTTP2_NV_FLAG_NO_COPY_NAME};
-    return n;
+        nv[(*n)++] = nv_of(VIEW("date"), keep(&at, view_of(http_date, http_date_n)));
+    return true;
 }
 
 void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
 {
     struct http_conn *c = ex->conn;
     nghttp2_nv nv[64];
-    char scratch[40];
+    unsigned n;
     c->now_us = now_us;
     invariant(r->n_headers + r->n_trailers + 4 <= 64);
     size_t length = 0;
     for (unsigned i = 0; i < r->n_body; i++)
         length += r->body[i].n;
-    if (!keep_answer(ex, r)) {
+    if (!keep_answer(ex, r) || !put_fields(r, ex, length, nv, &n)) {
         reset(c, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
         return;
     }
-    unsigned n = put_fields(r, ex, length, nv, scratch);
     bool trailers_only = r->n_trailers > 0 && ex->n_out == 0;
     if (trailers_only)
         ex->n_trailers = 0;
@@ -635,8 +660,7 @@ void h2_tick(struct http_conn *c, uint64_t now_us)
     for (struct exchange *ex = c->live, *next; ex; ex = next) {
         next = ex->next;
         if (ex->told && !ex->whole_request && !ex->responded &&
-            (now_us >= ex->progress_us + l->body_timeout_us ||
-             !rate_is_fine(l, &ex->rate_from_us, &ex->rate_bytes, now_us)))
+            exchange_body_is_slow(ex, l, now_us))
             refuse(c, ex, 408, "body: it did not come in time");
         else if (ex->responded && c->out.bytes == 0 &&
                  now_us >= ex->progress_us + l->stream_stall_us)

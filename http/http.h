@@ -66,7 +66,7 @@ struct http_server_ops {
     // at most 256 KiB of output are before it), or never will be (client gone mid-answer). Exactly once for
     // each exchange that was responded to. For the access log.
     void (*on_sent)(struct exchange *ex, bool whole, void *ctx);
-    // A request that never became an exchange was answered by the room itself (400, 408, 414, 431, 501, …).
+    // A request whose head was never told was answered by the room itself (400, 405, 408, 414, 431, 505, …).
     void (*on_refused)(struct http_conn *c, unsigned status, const char *why, void *ctx);
     // Body octets are about to be charged: false refuses (503 by the room). NULL: unlimited. Every charge
     // is given back with a negative delta when the exchange is freed (ex->conn may be NULL by then). Never
@@ -102,7 +102,7 @@ struct exchange {
     int64_t body_left; // HTTP/1: octets that are still to come; -1: chunked
     uint64_t
         progress_us; // last octet of the body, or last octet of the answer that a window let go
-    uint64_t rate_from_us, rate_bytes; // HTTP/2: minimum rate of the body: window of 20 s
+    uint64_t rate_from_us, rate_bytes; // of the body: minimum rate in windows of 20 s
     bool told;                         // on_head was called
     bool whole_request;                // the body is complete
     bool responded, discard, is_head, keep_alive, gone, sent_told;
@@ -114,6 +114,9 @@ struct exchange {
 };
 
 struct view exchange_header(const struct exchange *ex, const char *lower_name); // .p NULL: absent
+// What a request holds beside its body (its decoded tensors): charged like the body and given back with it;
+// delta_bytes < 0 gives back some of it now. False: the bound is reached, nothing was charged.
+bool exchange_charge(struct exchange *ex, int64_t delta_bytes);
 void exchange_ref(struct exchange *ex);
 void exchange_unref(struct exchange *ex); // the connection holds one itself until the end
 
@@ -154,8 +157,9 @@ bool http_conn_done(const struct http_conn *c);
 uint64_t
 http_conn_deadline(const struct http_conn *c); // earliest moment on_timer wants to run; UINT64_MAX
 void http_conn_on_timer(struct http_conn *c, uint64_t now_us);
-// Graceful: HTTP/1.1 answers with connection: close; HTTP/2 sends GOAWAY (2^31-1, then the real one).
-void http_conn_drain(struct http_conn *c, uint64_t now_us);
+// Graceful: HTTP/1.1 answers with connection: close; HTTP/2 sends GOAWAY (2^31-1, then the real one). An
+// HTTP/1.1 connection that rests stays open until serve_until_us and a moment longer.
+void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_us);
 unsigned http_conn_live(const struct http_conn *c); // exchanges not yet answered whole
 void *http_conn_user(struct http_conn *c);          // net's and gateway's pointer
 void http_conn_set_user(struct http_conn *c, void *user);
@@ -215,6 +219,7 @@ struct http_client_limits {
     size_t max_answer;     // 256 MiB
     uint32_t frame_bytes;  // 1 MiB: SETTINGS_MAX_FRAME_SIZE we announce and use if the peer allows
     uint32_t window_bytes; // 16 MiB, connection and stream
+    bool secure;           // over TLS: what :scheme says
 };
 
 struct http_client *http_client_new(const struct http_client_limits *l,

@@ -16,8 +16,25 @@ static int hex(char c)
 
 static bool unreserved(int c)
 {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-           c == '.' || c == '_' || c == '~';
+    static const bool row[128] = {
+        ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['-'] = true,
+        ['.'] = true,         ['_'] = true,         ['~'] = true};
+    return (unsigned)c < 128 && row[c];
+}
+
+// Nothing to be decoded, removed or refused: as most paths are.
+static bool is_plain(struct view path)
+{
+    char before = 0;
+    for (size_t i = 0; i < path.n; i++) {
+        char c = path.p[i];
+        if (!unreserved((unsigned char)c) && c != '/')
+            return false;
+        if (c == '.' && before == '/')
+            return false;
+        before = c;
+    }
+    return true;
 }
 
 // The path's escapes: *n octets written to out. NULL, or what is wrong.
@@ -101,10 +118,24 @@ const char *path_canonical(struct arena *a, struct view target, struct view *pat
     char *out = arena_alloc(a, path_n + 1);
     if (!out)
         return out_of_memory;
+    if (is_plain(view_of(target.p, path_n))) {
+        memcpy(out, target.p, path_n);
+        *path = view_of(out, path_n);
+        return NULL;
+    }
     if ((why = decode(view_of(target.p, path_n), out, &n)) || (why = remove_dots(out, &n)))
         return why;
     *path = view_of(out, n);
     return NULL;
+}
+
+// An escape of an octet that must be escaped in a name: gRPC's clients name a Unix socket by its path,
+// "run%2Fsluice.sock". Escapes of other octets would be another spelling of a name.
+static bool name_escape(struct view v, size_t i)
+{
+    int high = v.p[i] == '%' && v.n - i > 2 ? hex(v.p[i + 1]) : -1;
+    int low = high >= 0 ? hex(v.p[i + 2]) : -1, c = high * 16 + low;
+    return low >= 0 && c > 0x20 && c < 0x7f && c != '@' && !unreserved(c);
 }
 
 // host [":" port], no userinfo. Names, IPv4 and "[IPv6]".
@@ -121,8 +152,8 @@ bool authority_ok(struct view v)
         if (i++ >= v.n || i < 4)
             return false;
     } else {
-        while (i < v.n && (unreserved((unsigned char)v.p[i])))
-            i++;
+        while (i < v.n && (unreserved((unsigned char)v.p[i]) || name_escape(v, i)))
+            i += v.p[i] == '%' ? 3 : 1;
         if (i == 0)
             return false;
     }

@@ -5,7 +5,7 @@
 
 #define PENDING_MAX (64u << 10)
 #define FRAMES_MAX 1000 // frames that wait in nghttp2; an honest peer's are a few for each stream
-#define DRAIN_IDLE_US 250000 // how long a resting connection stays open while we drain
+#define DRAIN_IDLE_US 250000 // how long a resting connection stays open when we serve no more
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -76,10 +76,10 @@ static void recv_fresh(struct http_conn *c, const uint8_t *p, size_t n, uint64_t
         c->done = true;
         return;
     }
-    if (whole && c->draining)
-        h2_drain(c);
     if (!whole)
         h1_init(c);
+    else if (c->draining) // it came while we drain, and was told before we knew its language
+        h2_drain(c);
     http_conn_recv(c, head, head_n, now_us);
     if (n > k)
         http_conn_recv(c, p + k, n - k, now_us);
@@ -135,7 +135,7 @@ bool http_conn_wants_read(const struct http_conn *c)
 
 // ---- octets out --------------------------------------------------------------------------------------
 
-// Nothing is live from now on: idle_timeout counts, or the short one while we drain.
+// Nothing is live from now on.
 static void rest(struct http_conn *c, uint64_t now_us)
 {
     c->rest_begins = false;
@@ -143,8 +143,21 @@ static void rest(struct http_conn *c, uint64_t now_us)
     out_rest(&c->out);
     if (c->kind == CONN_H1)
         h1_rest(c);
-    if (c->draining && c->kind == CONN_H1 && c->limits->idle_timeout_us > DRAIN_IDLE_US)
-        c->idle_since_us += DRAIN_IDLE_US - c->limits->idle_timeout_us;
+    if (c->rest_until_us < now_us + DRAIN_IDLE_US)
+        c->rest_until_us = now_us + DRAIN_IDLE_US;
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+// HTTP/1.1 cannot tell a client that rests to go away: while we drain it stays until we serve no more, and a
+// moment longer, since a request may be on its way.
+static uint64_t rest_deadline(const struct http_conn *c)
+{
+    uint64_t at = c->idle_since_us + c->limits->idle_timeout_us;
+    return c->draining && c->kind == CONN_H1 ? earlier(at, c->rest_until_us) : at;
 }
 
 static bool is_resting(const struct http_conn *c)
@@ -184,11 +197,6 @@ bool http_conn_done(const struct http_conn *c)
 
 // ---- deadlines ---------------------------------------------------------------------------------------
 
-static uint64_t earlier(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static bool reads_body(const struct http_conn *c)
 {
     return c->kind == CONN_H1 && c->h1.ex && !c->h1.ex->whole_request && c->h1.state >= H1_BODY &&
@@ -203,12 +211,10 @@ uint64_t http_conn_deadline(const struct http_conn *c)
         at = earlier(at, c->head_since_us + l->header_timeout_us);
     if (c->sent_us > 0)
         at = earlier(at, c->sent_us + l->send_timeout_us);
-    if (reads_body(c)) {
-        at = earlier(at, c->h1.ex->progress_us + l->body_timeout_us);
-        at = earlier(at, c->rate_from_us + RATE_WINDOW_US);
-    }
+    if (reads_body(c))
+        at = earlier(at, exchange_body_deadline(c->h1.ex, l));
     if (is_resting(c))
-        at = earlier(at, c->idle_since_us + l->idle_timeout_us);
+        at = earlier(at, rest_deadline(c));
     if (c->kind == CONN_H2 && c->n_live > 0)
         at = earlier(at, c->tick_us);
     if (c->kind == CONN_H2 && c->h2_last_call_us > 0)
@@ -239,17 +245,6 @@ static void on_slow_head(struct http_conn *c, uint64_t now_us)
     c->head_since_us = 0;
 }
 
-bool rate_is_fine(const struct http_limits *l, uint64_t *from_us, uint64_t *bytes, uint64_t now_us)
-{
-    if (now_us < *from_us + RATE_WINDOW_US)
-        return true;
-    if (*bytes < (uint64_t)l->body_min_rate * (RATE_WINDOW_US / 1000000))
-        return false;
-    *from_us = now_us;
-    *bytes = 0;
-    return true;
-}
-
 void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
 {
     const struct http_limits *l = c->limits;
@@ -263,13 +258,9 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
     }
     if (c->head_since_us > 0 && now_us >= c->head_since_us + l->header_timeout_us)
         on_slow_head(c, now_us);
-    if (reads_body(c)) {
-        bool silent = now_us >= c->h1.ex->progress_us + l->body_timeout_us;
-        bool slow = !rate_is_fine(l, &c->rate_from_us, &c->rate_bytes, now_us);
-        if (silent || slow)
-            h1_refuse(c, 408, "body: it did not come in time", now_us);
-    }
-    if (is_resting(c) && now_us >= c->idle_since_us + l->idle_timeout_us) {
+    if (reads_body(c) && exchange_body_is_slow(c->h1.ex, l, now_us))
+        h1_refuse(c, 408, "body: it did not come in time", now_us);
+    if (is_resting(c) && now_us >= rest_deadline(c)) {
         c->idle_since_us = 0;
         if (c->kind == CONN_H2)
             h2_terminate(c, NGHTTP2_NO_ERROR);
@@ -281,16 +272,13 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         h2_tick(c, now_us);
 }
 
-void http_conn_drain(struct http_conn *c, uint64_t now_us)
+void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_us)
 {
     c->now_us = now_us;
     c->draining = true;
+    c->rest_until_us = serve_until_us + DRAIN_IDLE_US;
     if (c->kind == CONN_H2)
         h2_drain(c);
-    else if (c->idle_since_us > 0 &&
-             now_us + DRAIN_IDLE_US < c->idle_since_us + c->limits->idle_timeout_us)
-        c->idle_since_us =
-            now_us + DRAIN_IDLE_US - c->limits->idle_timeout_us; // a request may be on its way
     else if (c->kind == CONN_H1 && c->h1.ex)
         c->h1.ex->keep_alive = false;
 }

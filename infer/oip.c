@@ -18,6 +18,23 @@ static bool is_unsigned(const struct param *p, uint64_t *out)
     return true;
 }
 
+const char *oip_param_came(const struct param *p)
+{
+    switch (p->type) {
+    case PARAM_BOOL:
+        return p->b ? "true" : "false";
+    case PARAM_INT64:
+        return p->i < 0 ? "a negative integer" : "an integer";
+    case PARAM_UINT64:
+        return p->u > INT64_MAX ? "an integer of 2^63 or more" : "an integer";
+    case PARAM_DOUBLE:
+        return "a fraction";
+    case PARAM_STRING:
+        return "a string";
+    }
+    return "something else";
+}
+
 static bool keep(struct infer_request *r, const struct param *p, struct error *e)
 {
     if (r->n_params == INFER_MAX_PARAMS)
@@ -29,8 +46,10 @@ static bool keep(struct infer_request *r, const struct param *p, struct error *e
 static bool take_timeout(struct infer_request *r, const struct param *p, struct error *e)
 {
     if (!is_unsigned(p, &r->timeout_us))
-        return error_set(e, STATUS_BAD_REQUEST,
-                         "parameters.timeout: expected microseconds as a non-negative integer");
+        return error_set(
+            e, STATUS_BAD_REQUEST,
+            "parameters.timeout: expected microseconds as a non-negative integer, got %s",
+            oip_param_came(p));
     return true;
 }
 
@@ -39,7 +58,8 @@ static bool take_priority(struct infer_request *r, const struct param *p, struct
     uint64_t v;
     if (!is_unsigned(p, &v))
         return error_set(e, STATUS_BAD_REQUEST,
-                         "parameters.priority: expected a non-negative integer");
+                         "parameters.priority: expected a non-negative integer, got %s",
+                         oip_param_came(p));
     r->priority = v > 255 ? 255 : (uint8_t)v;
     return true;
 }
@@ -49,16 +69,18 @@ static bool take_sequence_id(struct infer_request *r, const struct param *p, str
 {
     uint64_t v = 0;
     if (p->type != PARAM_STRING && !is_unsigned(p, &v))
-        return error_set(e, STATUS_BAD_REQUEST,
-                         "parameters.sequence_id: expected a non-negative integer or a string");
+        return error_set(
+            e, STATUS_BAD_REQUEST,
+            "parameters.sequence_id: expected a non-negative integer or a string, got %s",
+            oip_param_came(p));
     return (p->type == PARAM_STRING ? p->s.n == 0 : v == 0) || keep(r, p, e);
 }
 
 static bool take_sequence_flag(struct infer_request *r, const struct param *p, struct error *e)
 {
     if (p->type != PARAM_BOOL)
-        return error_set(e, STATUS_BAD_REQUEST, "parameters.%s: expected true or false",
-                         p->key.n == 14 ? "sequence_start" : "sequence_end");
+        return error_set(e, STATUS_BAD_REQUEST, "parameters.%s: expected true or false, got %s",
+                         p->key.n == 14 ? "sequence_start" : "sequence_end", oip_param_came(p));
     return !p->b || keep(r, p, e);
 }
 
@@ -66,7 +88,8 @@ static bool take_binary_output(struct infer_request *r, const struct param *p, s
 {
     if (p->type != PARAM_BOOL)
         return error_set(e, STATUS_BAD_REQUEST,
-                         "parameters.binary_data_output: expected true or false");
+                         "parameters.binary_data_output: expected true or false, got %s",
+                         oip_param_came(p));
     r->binary_output = p->b;
     return true;
 }

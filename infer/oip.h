@@ -50,6 +50,8 @@ extern const struct view
 // A request parameter: those with a meaning are noted in r, the others are put into params[r->n_params]
 // (room for INFER_MAX_PARAMS). False: wrong type or value, or too many.
 bool oip_take_param(struct infer_request *r, const struct param *p, struct error *e);
+// What came as a parameter's value, for messages: "a string", "a negative integer", ...
+const char *oip_param_came(const struct param *p);
 // "inputs[3].shape" style place for messages: what is "inputs" or "outputs".
 struct oip_place {
     const char *what;

@@ -1,4 +1,5 @@
 #include "infer/oip_pb.h"
+#include <inttypes.h>
 
 /* InferTensorContents: the same values in one of eight repeated fields, packed or not. Packed floats
  * already lie there in raw form; everything else is converted. */
@@ -91,7 +92,9 @@ static bool put(struct oip_contents *c, uint64_t v, struct error *e)
         return oip_wrong_count(e, &c->at, c->t, UINT64_MAX);
     }
     if (!narrow(c->t->dtype, &v))
-        return wrong(c, "number is out of range for the datatype", e);
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "%s[%u].contents: number is out of range (%s, element %" PRIu64 ")",
+                         c->at.what, c->at.index, dtype_table[c->t->dtype].name, c->got);
     memcpy(c->values + c->bytes, &v, size);
     c->bytes += size;
     c->got++;

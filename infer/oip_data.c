@@ -1,18 +1,61 @@
 #include "infer/oip_data.h"
 #include <inttypes.h>
+#include <stdio.h>
 
 #define CHUNK 2048 // values read between two looks at the budget: at most 400 octets each
 
-static bool wrong(struct oip_data *d, struct error *e, const char *what)
+const char *oip_json_came(enum json_token token)
 {
-    return error_set(e, STATUS_BAD_REQUEST, "%s[%u].%s: %s (octet %zu)", d->at.what, d->at.index,
-                     d->at.field, what, d->r->token_at);
+    static const char *const words[] = {
+        [JSON_OBJECT] = "an object", [JSON_ARRAY] = "an array", [JSON_STRING] = "a string",
+        [JSON_NUMBER] = "a number",  [JSON_TRUE] = "true",      [JSON_FALSE] = "false",
+        [JSON_NULL] = "null",
+    };
+    bool known = token >= 0 && (size_t)token < sizeof(words) / sizeof(words[0]) && words[token];
+    return known ? words[token] : "something else";
 }
 
+// With the datatype that the values should have.
+static bool say(struct oip_data *d, struct error *e, const char *what, size_t octet)
+{
+    return error_set(e, STATUS_BAD_REQUEST, "%s[%u].%s: %s (%s, octet %zu)", d->at.what,
+                     d->at.index, d->at.field, what, dtype_table[d->t->dtype].name, octet);
+}
+
+static bool wrong(struct oip_data *d, struct error *e, const char *what)
+{
+    return say(d, e, what, d->r->token_at);
+}
+
+static bool expected(struct oip_data *d, struct error *e, const char *what, enum json_token got)
+{
+    char text[96];
+    snprintf(text, sizeof(text), "expected %s, got %s", what, oip_json_came(got));
+    return wrong(d, e, text);
+}
+
+// The reader has stopped. Where it stands before a value of another kind, that is what came.
 static bool broken(struct oip_data *d, struct error *e)
 {
-    return error_set(e, STATUS_BAD_REQUEST, "%s[%u].%s: %s (octet %zu)", d->at.what, d->at.index,
-                     d->at.field, d->r->error, d->r->error_at);
+    static const struct {
+        struct view begins;
+        enum json_token token;
+    } others[] = {
+        {{"true", 4}, JSON_TRUE}, {{"false", 5}, JSON_FALSE}, {{"null", 4}, JSON_NULL},
+        {{"{", 1}, JSON_OBJECT},  {{"[", 1}, JSON_ARRAY},
+    };
+    const struct json_reader *r = d->r;
+    const char *at = r->start + r->error_at;
+    size_t left = (size_t)(r->end - at);
+    char text[96];
+    for (unsigned i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        struct view v = others[i].begins;
+        if (left < v.n || memcmp(at, v.p, v.n) != 0)
+            continue;
+        snprintf(text, sizeof(text), "%s, got %s", r->error, oip_json_came(others[i].token));
+        return say(d, e, text, r->error_at);
+    }
+    return say(d, e, r->error, r->error_at);
 }
 
 static bool no_memory(struct error *e)
@@ -38,6 +81,7 @@ bool oip_data_begin(struct oip_data *d, struct json_reader *r, struct arena *a, 
     d->t = t;
     d->at = *at;
     d->values = NULL;
+    d->over = false;
     d->measuring = t->dtype == DT_BYTES;
     d->opened = *r;
     start_pass(d);
@@ -122,7 +166,8 @@ static enum json_token read_narrow(struct oip_data *d, uint8_t *out, size_t max,
     for (size_t i = 0; i < *n; i++) {
         if (wide[i] < narrow[dtype].low || wide[i] > narrow[dtype].high) {
             *n = i;
-            return json_fail(d->r, "number is out of range for the datatype");
+            d->over = true;
+            return JSON_ERROR;
         }
         memcpy(out + i * size, &wide[i], size);
     }
@@ -153,7 +198,7 @@ static bool take_not_finite(struct oip_data *d, struct error *e)
 {
     double v;
     if (d->t->dtype != DT_FP32 && d->t->dtype != DT_FP64)
-        return wrong(d, e, "expected a number");
+        return expected(d, e, "a number", JSON_STRING);
     if (view_is(d->r->text, "NaN"))
         v = __builtin_nan("");
     else if (view_is(d->r->text, "Infinity"))
@@ -161,7 +206,8 @@ static bool take_not_finite(struct oip_data *d, struct error *e)
     else if (view_is(d->r->text, "-Infinity"))
         v = -__builtin_inf();
     else
-        return wrong(d, e, "expected a number, \"NaN\", \"Infinity\" or \"-Infinity\"");
+        return wrong(
+            d, e, "expected a number, \"NaN\", \"Infinity\" or \"-Infinity\", got another string");
     if (d->got == d->count)
         return oip_wrong_count(e, &d->at, d->t, UINT64_MAX);
     float f = (float)v;
@@ -205,9 +251,9 @@ static bool step_token(struct oip_data *d, struct error *e)
     }
     bool boolean = token == JSON_TRUE || token == JSON_FALSE;
     if (d->t->dtype == DT_BOOL && !boolean)
-        return wrong(d, e, "expected true or false");
+        return expected(d, e, "true or false", token);
     if (d->t->dtype == DT_BYTES && token != JSON_STRING)
-        return wrong(d, e, "expected a string");
+        return expected(d, e, "a string", token);
     if (d->got == d->count)
         return oip_wrong_count(e, &d->at, d->t, UINT64_MAX);
     if (d->t->dtype == DT_BOOL)
@@ -233,7 +279,11 @@ static bool step_numbers(struct oip_data *d, struct error *e)
     case JSON_STRING:
         return take_not_finite(d, e);
     default:
-        return broken(d, e);
+        return d->over ? error_set(e, STATUS_BAD_REQUEST,
+                                   "%s[%u].%s: number is out of range (%s, element %" PRIu64 ")",
+                                   d->at.what, d->at.index, d->at.field,
+                                   dtype_table[d->t->dtype].name, d->got)
+                       : broken(d, e);
     }
 }
 

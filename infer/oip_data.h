@@ -9,6 +9,9 @@
 #include "base/json.h"
 #include "infer/oip.h"
 
+// What came, for messages: "an array", "a number", ...
+const char *oip_json_came(enum json_token token);
+
 struct oip_data {
     struct json_reader *r;
     struct arena *arena;
@@ -16,6 +19,7 @@ struct oip_data {
     struct oip_place at; // for messages
     uint64_t count, got; // values asked for by the shape, and read
     uint8_t *values;
+    bool over;                 // values[got] does not fit a narrow integer
     size_t bytes;              // BYTES: octets measured, then written
     bool measuring;            // BYTES: first pass, for the size
     struct json_reader opened; // BYTES: just behind the opening bracket, for the second pass

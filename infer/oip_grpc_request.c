@@ -74,9 +74,10 @@ static bool output_param(struct requested_output *o, struct view entry, unsigned
         return true;
     bool whole = p.type == PARAM_INT64 || p.type == PARAM_UINT64; // one union
     if (!whole || p.u > UINT32_MAX)
-        return error_set(e, STATUS_BAD_REQUEST,
-                         "outputs[%u].parameters.classification: expected a non-negative integer",
-                         index);
+        return error_set(
+            e, STATUS_BAD_REQUEST,
+            "outputs[%u].parameters.classification: expected a non-negative integer, got %s", index,
+            oip_param_came(&p));
     o->classification = (uint32_t)p.u;
     return true;
 }

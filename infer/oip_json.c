@@ -87,17 +87,21 @@ static unsigned item(const struct oip_json *d)
     return in_input(d) ? d->out->n_inputs : d->out->n_outputs;
 }
 
+static bool refuse(struct oip_json *d, struct error *e, const char *field, const char *what,
+                   const char *came)
+{
+    if (d->place == AT_TOP)
+        return error_set(e, STATUS_BAD_REQUEST, "%s: expected %s, got %s (octet %zu)", field, what,
+                         came, d->r.token_at);
+    return error_set(e, STATUS_BAD_REQUEST, "%s[%u]%s%s: expected %s, got %s (octet %zu)", list(d),
+                     item(d), *field ? "." : "", field, what, came, d->r.token_at);
+}
+
 // A token came that the field does not take.
 static bool expected(struct oip_json *d, enum json_token got, struct error *e, const char *field,
                      const char *what)
 {
-    if (got == JSON_ERROR)
-        return broken(d, e);
-    if (d->place == AT_TOP)
-        return error_set(e, STATUS_BAD_REQUEST, "%s: expected %s (octet %zu)", field, what,
-                         d->r.token_at);
-    return error_set(e, STATUS_BAD_REQUEST, "%s[%u]%s%s: expected %s (octet %zu)", list(d), item(d),
-                     *field ? "." : "", field, what, d->r.token_at);
+    return got == JSON_ERROR ? broken(d, e) : refuse(d, e, field, what, oip_json_came(got));
 }
 
 // ---- keys ----------------------------------------------------------------------------------------------
@@ -198,7 +202,7 @@ static bool read_param_value(struct oip_json *d, struct param *p, const char *fi
         p->type = PARAM_DOUBLE;
         if (num_parse_f64(d->r.text, &p->d) == NUM_OK)
             return true;
-        return expected(d, token, e, field, "a number in range");
+        return refuse(d, e, field, "a number in range", "a larger one");
     default:
         return expected(d, token, e, field, "a string, a number, true or false as value");
     }
@@ -253,7 +257,8 @@ static bool take_input_param(struct oip_json *d, const struct param *p, struct e
     if (!view_is(p->key, "binary_data_size"))
         return true;
     if (p->type != PARAM_INT64 || p->i < 0)
-        return expected(d, JSON_NUMBER, e, "parameters.binary_data_size", "a non-negative integer");
+        return refuse(d, e, "parameters.binary_data_size", "a non-negative integer",
+                      oip_param_came(p));
     d->has_blob = true;
     d->blob = (uint64_t)p->i;
     return true;
@@ -265,13 +270,13 @@ static bool take_output_param(struct oip_json *d, const struct param *p, struct 
         return no_shared_memory(d, e);
     if (view_is(p->key, "binary_data")) {
         if (p->type != PARAM_BOOL)
-            return expected(d, JSON_NUMBER, e, "parameters.binary_data", "true or false");
+            return refuse(d, e, "parameters.binary_data", "true or false", oip_param_came(p));
         d->output.binary = p->b;
         d->output_said = true;
     } else if (view_is(p->key, "classification")) {
         if (p->type != PARAM_INT64 || p->i < 0 || p->i > UINT32_MAX)
-            return expected(d, JSON_NUMBER, e, "parameters.classification",
-                            "a non-negative integer");
+            return refuse(d, e, "parameters.classification", "a non-negative integer",
+                          oip_param_came(p));
         d->output.classification = (uint32_t)p->i;
     }
     return true;
@@ -286,7 +291,7 @@ static bool read_name(struct oip_json *d, struct view *name, struct error *e)
         return expected(d, token, e, "name", "a string");
     if (!text(d, name, e))
         return false;
-    return name->n > 0 || expected(d, token, e, "name", "a name");
+    return name->n > 0 || refuse(d, e, "name", "a name", "an empty string");
 }
 
 static bool read_shape(struct oip_json *d, struct error *e)
@@ -297,10 +302,10 @@ static bool read_shape(struct oip_json *d, struct error *e)
         return expected(d, token, e, "shape", "an array of non-negative integers");
     while ((token = json_next(&d->r)) == JSON_NUMBER) {
         if (t->rank == TENSOR_MAX_RANK)
-            return expected(d, token, e, "shape", "at most 8 dimensions");
+            return refuse(d, e, "shape", "at most 8 dimensions", "more");
         int64_t v;
         if (num_parse_i64(d->r.text, &v) != NUM_OK || v < 0)
-            return expected(d, token, e, "shape", "non-negative integers");
+            return refuse(d, e, "shape", "non-negative integers", "another number");
         t->shape[t->rank++] = v;
     }
     return token == JSON_ARRAY_END || expected(d, token, e, "shape", "non-negative integers");
@@ -315,7 +320,8 @@ static bool read_datatype(struct oip_json *d, struct error *e)
     if (!text(d, &v, e))
         return false;
     d->tensor.dtype = dtype_of(v);
-    return d->tensor.dtype != DT_INVALID || expected(d, token, e, "datatype", "a known datatype");
+    return d->tensor.dtype != DT_INVALID ||
+           refuse(d, e, "datatype", "a known datatype", "another string");
 }
 
 static bool begin_data(struct oip_json *d, struct error *e)

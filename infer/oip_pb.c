@@ -140,10 +140,12 @@ uint8_t *oip_pb_w_param(uint8_t *at, uint32_t field, const struct param *p)
 static bool add_dim(struct tensor *t, uint64_t v, const struct oip_place *at, struct error *e)
 {
     if (t->rank == TENSOR_MAX_RANK)
-        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].shape: expected at most 8 dimensions",
-                         at->what, at->index);
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "%s[%u].shape: expected at most 8 dimensions, got more", at->what,
+                         at->index);
     if ((int64_t)v < 0)
-        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].shape: expected non-negative integers",
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "%s[%u].shape: expected non-negative integers, got a negative one",
                          at->what, at->index);
     t->shape[t->rank++] = (int64_t)v;
     return true;
@@ -230,8 +232,9 @@ bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
         return error_set(e, STATUS_BAD_REQUEST, "%s[%u].name: expected a name", at->what,
                          at->index);
     if (t->dtype == DT_INVALID)
-        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].datatype: expected a known datatype",
-                         at->what, at->index);
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "%s[%u].datatype: expected a known datatype, got another text", at->what,
+                         at->index);
     return true;
 }
 

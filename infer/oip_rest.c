@@ -1,6 +1,6 @@
 #include "infer/oip_rest.h"
 #include "base/json_inside.h" // json_utf8_length
-#include "base/num.h"
+#include "base/pen.h"
 
 /* {"model_name":"digits","model_version":"1","id":"7","parameters":{…},"outputs":[
  *   {"name":"probs","datatype":"FP32","shape":[1,10],"data":[…]},…]}                                    */
@@ -32,61 +32,85 @@ unsigned oip_wanted_output(const struct infer_request *request, const struct ans
 
 // ---- writing -------------------------------------------------------------------------------------------
 
-static bool put(struct buffer *out, struct view v)
-{
-    return buffer_append(out, v.p, v.n);
-}
+#define SHORT_STRING 1024 // longer ones are not given six times their room at once
 
-#define PUT(out, lit) put((out), VIEW(lit))
+#define PUT(out, lit) put_literal((out), (lit), sizeof(lit) - 1)
+
+static inline __attribute__((always_inline)) bool put_literal(struct buffer *out, const char *p,
+                                                              size_t n)
+{
+    uint8_t *at = buffer_room(out, n);
+    if (!at)
+        return false;
+    memcpy(at, p, n); // n is a constant
+    buffer_commit(out, n);
+    return true;
+}
 
 static bool put_string(struct buffer *out, struct view v)
 {
-    struct json_writer w;
-    json_write(&w, out);
-    json_w_string(&w, v);
-    return !w.failed;
+    if (v.n > SHORT_STRING) {
+        struct json_writer w;
+        json_write(&w, out);
+        json_w_string(&w, v);
+        return !w.failed;
+    }
+    char *at = (char *)buffer_room(out, PEN_JSON(v.n));
+    if (!at)
+        return false;
+    buffer_commit(out, (size_t)(pen_json(at, v) - at));
+    return true;
 }
 
 static bool put_i64(struct buffer *out, int64_t v)
 {
-    uint8_t *at = buffer_reserve(out, 32);
+    char *at = (char *)buffer_room(out, PEN_NUMBER);
     if (!at)
         return false;
-    buffer_commit(out, num_print_i64((char *)at, v));
+    buffer_commit(out, num_print_i64(at, v));
     return true;
 }
 
 static bool put_shape(struct buffer *out, const struct tensor *t)
 {
-    bool ok = PUT(out, "[");
-    for (unsigned i = 0; ok && i < t->rank; i++)
-        ok = (i == 0 || PUT(out, ",")) && put_i64(out, t->shape[i]);
-    return ok && PUT(out, "]");
+    char *start = (char *)buffer_room(out, 2 + TENSOR_MAX_RANK * (PEN_NUMBER + 1)), *at = start;
+    if (!start)
+        return false;
+    *at++ = '[';
+    for (unsigned i = 0; i < t->rank; i++) {
+        if (i > 0)
+            *at++ = ',';
+        at = pen_i64(at, t->shape[i]);
+    }
+    *at++ = ']';
+    buffer_commit(out, (size_t)(at - start));
+    return true;
+}
+
+static bool put_number(struct buffer *out, const struct param *p)
+{
+    char *at = (char *)buffer_room(out, PEN_NUMBER), *end = at;
+    if (!at)
+        return false;
+    if (p->type == PARAM_INT64)
+        end = pen_i64(at, p->i);
+    else if (p->type == PARAM_UINT64)
+        end = pen_u64(at, p->u);
+    else
+        end = pen_json_f64(at, p->d);
+    buffer_commit(out, (size_t)(end - at));
+    return true;
 }
 
 static bool put_param(struct buffer *out, const struct param *p)
 {
-    struct json_writer w;
-    json_write(&w, out);
-    json_w_key(&w, p->key);
-    switch (p->type) {
-    case PARAM_BOOL:
-        json_w_bool(&w, p->b);
-        break;
-    case PARAM_INT64:
-        json_w_i64(&w, p->i);
-        break;
-    case PARAM_UINT64:
-        json_w_u64(&w, p->u);
-        break;
-    case PARAM_DOUBLE:
-        json_w_f64(&w, p->d);
-        break;
-    case PARAM_STRING:
-        json_w_string(&w, p->s);
-        break;
-    }
-    return !w.failed;
+    if (!put_string(out, p->key) || !PUT(out, ":"))
+        return false;
+    if (p->type == PARAM_STRING)
+        return put_string(out, p->s);
+    if (p->type == PARAM_BOOL)
+        return p->b ? PUT(out, "true") : PUT(out, "false");
+    return put_number(out, p);
 }
 
 static bool put_params(struct buffer *out, const struct oip_said *s)
@@ -111,8 +135,8 @@ static bool put_head(struct buffer *out, const struct oip_said *s)
 
 static bool put_tensor_head(struct buffer *out, const struct tensor *t)
 {
-    return PUT(out, "{\"name\":") && put_string(out, t->name) && PUT(out, ",\"datatype\":\"") &&
-           put(out, view_str(dtype_table[t->dtype].name)) && PUT(out, "\",\"shape\":") &&
+    return PUT(out, "{\"name\":") && put_string(out, t->name) && PUT(out, ",\"datatype\":") &&
+           put_string(out, view_str(dtype_table[t->dtype].name)) && PUT(out, ",\"shape\":") &&
            put_shape(out, t);
 }
 

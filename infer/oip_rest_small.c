@@ -163,36 +163,48 @@ bool oip_rest_index(struct buffer *out, const struct oip_index *index)
     return !w.failed;
 }
 
-bool oip_rest_read_index_request(struct view body, bool *ready, struct error *e)
+// The next key, decoded; false at the end of the object, or with e.
+static bool next_key(struct json_reader *r, struct json_keyset *keys, struct view *key,
+                     struct error *e)
+{
+    e->status = STATUS_OK;
+    enum json_token token = json_next(r);
+    if (token == JSON_OBJECT_END)
+        return false;
+    if (token != JSON_KEY)
+        return error_set(e, STATUS_BAD_REQUEST, "body: %s (octet %zu)", r->error, r->error_at);
+    enum json_seen seen =
+        json_unescape(r, keys->arena, key) ? json_keyset_add(keys, *key) : JSON_SEEN_ERROR;
+    if (seen == JSON_SEEN_BEFORE)
+        return error_set(e, STATUS_BAD_REQUEST, "body: duplicate key (octet %zu)", r->token_at);
+    return seen == JSON_SEEN_NEW || error_set(e, STATUS_UNAVAILABLE, "out of memory");
+}
+
+bool oip_rest_read_index_request(struct arena *a, struct view body, bool *ready, struct error *e)
 {
     struct json_reader r;
-    bool seen = false;
+    struct json_keyset keys;
+    struct view key;
     *ready = false;
     json_read(&r, body);
+    json_keyset_init(&keys, a);
     if (body.n == 0)
         return true;
     enum json_token token = json_next(&r);
-    if (token == JSON_ERROR)
-        goto broken;
-    if (token != JSON_OBJECT)
+    if (token != JSON_ERROR && token != JSON_OBJECT)
         return error_set(e, STATUS_BAD_REQUEST, "body: expected an object");
-    while ((token = json_next(&r)) == JSON_KEY) {
-        bool is_ready = !r.escaped && view_is(r.text, "ready");
+    while (token != JSON_ERROR && next_key(&r, &keys, &key, e)) {
         token = json_next(&r);
-        if (!is_ready) {
-            if (!json_skip(&r, token))
-                goto broken;
-            continue;
+        if (view_is(key, "ready") && token != JSON_ERROR) {
+            if (token != JSON_TRUE && token != JSON_FALSE)
+                return error_set(e, STATUS_BAD_REQUEST, "ready: expected true or false");
+            *ready = token == JSON_TRUE;
+        } else if (!json_skip(&r, token)) {
+            token = JSON_ERROR;
         }
-        if (token == JSON_ERROR)
-            goto broken;
-        if (seen || (token != JSON_TRUE && token != JSON_FALSE))
-            return error_set(e, STATUS_BAD_REQUEST, "ready: expected true or false, once");
-        seen = true;
-        *ready = token == JSON_TRUE;
     }
-    if (token == JSON_OBJECT_END && json_next(&r) == JSON_END)
-        return true;
-broken:
-    return error_set(e, STATUS_BAD_REQUEST, "body: %s (octet %zu)", r.error, r.error_at);
+    if (token != JSON_ERROR && e->status != STATUS_OK)
+        return false;
+    return (token != JSON_ERROR && json_next(&r) == JSON_END) ||
+           error_set(e, STATUS_BAD_REQUEST, "body: %s (octet %zu)", r.error, r.error_at);
 }

@@ -1,5 +1,5 @@
 /* infer/ticket.h: one attempt to have an infer answered, lent by its origin loop to the home loop of a
- * model, and given back exactly once. The rules (docs/ticket.md draws them):
+ * model, and given back exactly once. The rules (docs/architecture.md draws them):
  *  T1  A ticket that was lent comes back exactly once: answered, refused, failed, expired or cancelled.
  *  T2  While it is out its origin frees nothing that it lends: the request's views stay.
  *  T3  A cancel is a message to the home, never a reach into it; it may cross the ticket on its way back.
@@ -41,6 +41,7 @@ struct ticket {
     enum ticket_place place;
     uint16_t origin;    // loop index, from the message that brought it
     uint64_t queued_us; // when the home first saw it
+    uint64_t senior_us; // its place in the group, by arrival: queued_us, or that of one before it
     struct group *group;
     struct ticket *next, **prev;  // in its lane's slot
     struct ticket *older, *newer; // in its group, by arrival

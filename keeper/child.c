@@ -7,18 +7,19 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
-// In the child, before anything else.
+// In the child, before anything else. What the keeper blocks stays blocked until the body can hear it: a
+// signal that comes before then waits, where its default meaning would be death.
 static void settle(pid_t keeper)
 {
-    sigset_t none;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != keeper) // it died before the line above
         _exit(1);
     setpgid(0, 0);
+    // A key at the terminal that came before the line above was the keeper's to hear: what waits is dropped.
+    signal(SIGINT, SIG_IGN);
+    signal(SIGQUIT, SIG_IGN);
     for (int s = 1; s < NSIG; s++)
         signal(s, SIG_DFL); // not possible for some, harmless
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
 bool child_fork(struct child *c, int (*body)(void *arg), void *arg, uint64_t now_us, struct rand *r)
@@ -63,6 +64,9 @@ void child_signal(const struct child *c, int signal)
 int child_exec_worker(const char *program, char *const *words, int liveness_fd, const char *name,
                       unsigned replica)
 {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL); // exec keeps the mask
     int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
     if (null >= 0)
         dup2(null, STDIN_FILENO);

@@ -1,5 +1,7 @@
 #include "keeper/runtime.h"
 #include "base/mem.h"
+#include "gateway/admin.h"
+#include "net/tls.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -73,12 +75,24 @@ static void remove_tree(const char *path)
     rmdir(path);
 }
 
-static int take_lock(const char *dir, int flags)
+static int take_lock(const char *path, int flags)
 {
-    char path[300];
-    snprintf(path, sizeof(path), "%s/lock", dir);
     int fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW | flags, 0600);
     if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+// It gets its name when it is held: another keeper that starts would take a free one for a leftover.
+static int make_lock(const char *dir)
+{
+    char path[300], fresh[300];
+    snprintf(path, sizeof(path), "%s/lock", dir);
+    snprintf(fresh, sizeof(fresh), "%s/fresh", dir);
+    int fd = take_lock(fresh, O_CREAT | O_EXCL);
+    if (fd >= 0 && rename(fresh, path) != 0) {
         close(fd);
         return -1;
     }
@@ -92,14 +106,15 @@ static void remove_leftovers(const char *under)
     if (!d)
         return;
     for (struct dirent *e; (e = readdir(d));) {
-        char path[300];
+        char path[300], lock[310];
         struct stat st;
         if (strncmp(e->d_name, DIR_PREFIX, strlen(DIR_PREFIX)) != 0 ||
             strlen(e->d_name) != strlen(DIR_PREFIX) + 6 ||
             snprintf(path, sizeof(path), "%s/%s", under, e->d_name) >= (int)sizeof(path) ||
             lstat(path, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid())
             continue;
-        int fd = take_lock(path, 0);
+        snprintf(lock, sizeof(lock), "%s/lock", path);
+        int fd = take_lock(lock, 0);
         if (fd < 0)
             continue;
         remove_tree(path);
@@ -120,7 +135,7 @@ static bool make_and_lock(struct runtime_dir *d, const char *under, char why[RUN
         d->path[0] = '\0';
         return refuse(why, "runtime_dir %s: %s", under, strerror(errno));
     }
-    d->lock_fd = take_lock(d->path, O_CREAT | O_EXCL);
+    d->lock_fd = make_lock(d->path);
     return d->lock_fd >= 0 || refuse(why, "%s/lock: %s", d->path, strerror(errno));
 }
 
@@ -131,15 +146,9 @@ bool runtime_dir_make(struct runtime_dir *d, const char *under, char why[RUNTIME
         under = xdg && xdg[0] == '/' && access(xdg, W_OK | X_OK) == 0 ? xdg : "/tmp";
     *d = (struct runtime_dir){.lock_fd = -1};
     remove_leftovers(under);
-    // Another keeper that starts may take our lock file for a leftover in the instant before it is held.
-    for (int attempt = 0; attempt < 3; attempt++) {
-        if (make_and_lock(d, under, why))
-            return true;
-        bool retry = d->path[0] != '\0';
-        runtime_dir_remove(d);
-        if (!retry)
-            return false;
-    }
+    if (make_and_lock(d, under, why))
+        return true;
+    runtime_dir_remove(d);
     return false;
 }
 
@@ -210,16 +219,42 @@ static unsigned check_file(int err, const char *filename, const char *what, cons
     return 0;
 }
 
+// The pair that the gateway will read: that it is one, and fits together.
+static unsigned check_certificate(int err, const char *filename, const struct config_listen *l)
+{
+    char why[TLS_ERROR];
+    unsigned wrong = check_file(err, filename, "certificate", l->name, l->certificate) +
+                     check_file(err, filename, "key", l->name, l->key);
+    if (wrong || !l->certificate)
+        return wrong;
+    struct tls_server *t = tls_server_new(l->certificate, l->key, NULL, 1, why);
+    if (!t)
+        dprintf(err, "%s: listen \"%s\": %s\n", filename, l->name, why);
+    tls_server_free(t);
+    return t == NULL;
+}
+
+static unsigned check_token(int err, const char *filename, const char *path)
+{
+    char token[257];
+    const char *why;
+    unsigned wrong = check_file(err, filename, "admin: token_file", NULL, path);
+    if (wrong || !path || admin_read_token(path, token, &why) == 0) {
+        explicit_bzero(token, sizeof(token));
+        return wrong;
+    }
+    explicit_bzero(token, sizeof(token));
+    dprintf(err, "%s: admin: token_file: %s: %s\n", filename, path, why);
+    return 1;
+}
+
 unsigned runtime_check_files(const struct config *c, const char *filename, int err_fd)
 {
     unsigned wrong = 0;
     char program[600];
-    for (unsigned i = 0; i < c->listen_count; i++) {
-        const struct config_listen *l = &c->listens[i];
-        wrong += check_file(err_fd, filename, "certificate", l->name, l->certificate);
-        wrong += check_file(err_fd, filename, "key", l->name, l->key);
-    }
-    wrong += check_file(err_fd, filename, "admin: token_file", NULL, c->admin.token_file);
+    for (unsigned i = 0; i < c->listen_count; i++)
+        wrong += check_certificate(err_fd, filename, &c->listens[i]);
+    wrong += check_token(err_fd, filename, c->admin.token_file);
     for (unsigned i = 0; i < c->worker_count; i++) {
         const struct config_worker *w = &c->workers[i];
         if (w->command_count == 0 || runtime_find_program(w->command[0], program, sizeof(program)))

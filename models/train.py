@@ -6,7 +6,8 @@
 
 `digits` is a small convolutional network, trained here by back-propagation in numpy; `digits-small`
 is a perceptron with one hidden layer by scikit-learn. Both take rows of 64 grey values 0..16 (8 x 8,
-row by row) and give ten probabilities. Seeds are fixed: the same libraries give the same files.
+row by row) and give ten probabilities. Seeds are fixed: the same libraries on the same kind of machine give
+the same files, others give files that are right as often.
 
 Beside the models: README.md's table of accuracy (printed), and samples.json, a few rows nobody
 trained on, for `make run` and the tests.

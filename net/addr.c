@@ -192,6 +192,18 @@ static void tell(struct loop *l, struct loop_call *c)
     mem_free(q);
 }
 
+// One of them by chance: a name with several addresses spreads its load, and a try that failed (an IPv6
+// address where there is no such network) is followed by one that may not.
+static const struct evutil_addrinfo *pick(struct loop *l, const struct evutil_addrinfo *res)
+{
+    unsigned n = 0;
+    for (const struct evutil_addrinfo *at = res; at; at = at->ai_next)
+        n++;
+    for (uint64_t skip = n ? rand_below(&l->rand, n) : 0; skip > 0; skip--)
+        res = res->ai_next;
+    return res;
+}
+
 static void on_answer(int err, struct evutil_addrinfo *res, void *arg)
 {
     struct addr_lookup *q = arg;
@@ -199,8 +211,9 @@ static void on_answer(int err, struct evutil_addrinfo *res, void *arg)
     q->request = NULL;
     q->why = err ? evutil_gai_strerror(err) : res ? NULL : "the name has no address";
     if (!q->why) {
-        memcpy(&q->addr.sa, res->ai_addr, res->ai_addrlen);
-        q->addr.len = (socklen_t)res->ai_addrlen;
+        const struct evutil_addrinfo *one = pick(q->loop, res);
+        memcpy(&q->addr.sa, one->ai_addr, one->ai_addrlen);
+        q->addr.len = (socklen_t)one->ai_addrlen;
         set_port(&q->addr, q->addr.port);
     }
     if (res)

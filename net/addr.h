@@ -48,7 +48,7 @@ void addr_from_sockaddr(struct addr *a, const struct sockaddr *sa, socklen_t len
 const char *addr_print_host(const struct addr *a, char out[ADDR_TEXT]);
 
 // Looks a->host up on the loop (evdns). done is called once, from the loop, never from inside this
-// call: with the address filled in, or with NULL and the reason. Returns a handle for
+// call: with one of its addresses by chance, or with NULL and the reason. Returns a handle for
 // addr_resolve_cancel (then done is not called), NULL when out of memory.
 struct addr_lookup;
 struct addr_lookup *addr_resolve(struct loop *l, const struct addr *a,

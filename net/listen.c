@@ -1,6 +1,7 @@
 #include "net/listen.h"
 #include "base/check.h"
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <sys/stat.h>
@@ -122,6 +123,28 @@ void listen_close(const struct addr *a, int *fds, unsigned n, bool unlink_unix)
     }
     if (unlink_unix && addr_is_unix(a))
         unlink(a->un.sun_path);
+}
+
+bool listen_turn_away(int fd)
+{
+    // Classic BPF over the TCP header, which is where the kernel lets a socket's filter begin: octet 13 holds
+    // the flags; SYN without ACK opens a connection (RFC 9293, 3.1).
+    static const struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),          BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0x02, 0, 1), BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog filter = {sizeof(code) / sizeof(*code), (struct sock_filter *)code};
+    int domain = AF_UNSPEC;
+    socklen_t n = sizeof(domain);
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n);
+    if (domain == AF_UNIX) {
+        shutdown(fd, SHUT_RDWR);
+        return false;
+    }
+    // Where it is not possible the gap stays as small as accept and close leave it.
+    setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof(filter));
+    return true;
 }
 
 bool listen_addr_of(int fd, struct addr *a)

@@ -16,6 +16,12 @@
 // first without it.
 int listen_open(struct addr *a, unsigned n, int *fds, char err[LISTEN_ERROR]);
 void listen_close(const struct addr *a, int *fds, unsigned n, bool unlink_unix);
+// Before a listening socket is closed: whoever is not on his way yet is not let in any more, and those whose
+// handshake runs may finish it: accept them, a moment later, and nobody is left. TCP: a SYN is dropped as if
+// the net had lost it; repeated, a second later, it finds the port closed. Unix: connect is refused; there is
+// no handshake, so false: who waits now is all there is. It holds for the socket, in every process that shares
+// it, and is not taken back.
+bool listen_turn_away(int fd);
 // What a descriptor that came from elsewhere listens on; false: it is no listening socket.
 bool listen_addr_of(int fd, struct addr *a);
 

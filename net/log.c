@@ -3,11 +3,13 @@
 #include "base/mem.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,6 +32,8 @@ struct sink {
     bool used;
     char *path; // NULL: standard error
     int fd;
+    bool
+        paced; // fd would block us: a pipe or socket that we were given (standard error, standard output)
     struct ring *rings; // one a producer
     void *raw;
     unsigned
@@ -45,6 +49,8 @@ struct log {
     struct sink sink[LOG_SINKS];
     struct buffer *scratch; // one a producer: the line being put together
     int wake_fd;
+    struct pollfd full[LOG_SINKS]; // thread's: those that take nothing now
+    unsigned n_full;
     _Atomic bool woken; // an eventfd write is on its way
     _Atomic bool stop;
     bool started;
@@ -111,6 +117,14 @@ static int open_file(const char *path)
     return open(path, flags, 0640);
 }
 
+// Whether a write to it may hold the thread up, and with it every other sink and our own end. We may not
+// set O_NONBLOCK: the description is shared with whoever gave it to us.
+static bool may_block(int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
+}
+
 static void reopen(struct sink *s)
 {
     if (!s->path || s->cut_end) // a line that was cut is finished in its own file
@@ -124,57 +138,84 @@ static void reopen(struct sink *s)
     }
     close(s->fd);
     s->fd = fd;
+    s->paced = may_block(fd);
 }
 
-enum written { WROTE_NOTHING, WROTE, WRITE_FAILED };
+enum written { WRITE_ALL, WRITE_FULL, WRITE_FAILED };
 
-// Ring i's lines up to `end`.
+// A pipe that says it can be written takes PIPE_BUF octets without blocking, and in one piece: whole lines,
+// as others (keeper, workers) write into the same one.
+static size_t paced_share(const struct log *g, const struct ring *r, uint64_t tail, size_t n)
+{
+    if (n <= PIPE_BUF)
+        return n;
+    for (size_t k = PIPE_BUF; k > 0; k--) {
+        if (r->data[(tail + k - 1) % g->ring_bytes] == '\n')
+            return k;
+    }
+    return PIPE_BUF;
+}
+
+static enum written write_some(struct sink *s, struct iovec *iov, int n, size_t *put)
+{
+    struct pollfd p = {.fd = s->fd, .events = POLLOUT};
+    if (s->paced && poll(&p, 1, 0) == 0)
+        return WRITE_FULL;
+    ssize_t got = writev(s->fd, iov, n);
+    if (got >= 0) {
+        *put = (size_t)got;
+        atomic_fetch_add_explicit(&s->bytes, *put, memory_order_relaxed);
+        return got > 0 ? WRITE_ALL : WRITE_FULL;
+    }
+    if (errno == EINTR)
+        return WRITE_ALL; // of nothing
+    if (errno == EAGAIN)
+        return WRITE_FULL;
+    atomic_fetch_add_explicit(&s->write_errors, 1, memory_order_relaxed);
+    return WRITE_FAILED;
+}
+
+// Ring i's lines up to `end`, as far as they are taken.
 static enum written write_ring(struct log *g, struct sink *s, unsigned i, uint64_t end)
 {
     struct ring *r = &s->rings[i];
     uint64_t tail = atomic_load_explicit(&r->tail, memory_order_relaxed);
-    size_t n = (size_t)(end - tail), cap = g->ring_bytes, at = tail % cap;
-    if (n == 0)
-        return WROTE_NOTHING;
-    size_t first = cap - at < n ? cap - at : n;
-    struct iovec iov[2] = {{r->data + at, first}, {r->data, n - first}};
-    ssize_t put = writev(s->fd, iov, n > first ? 2 : 1);
-    if (put < 0) {
-        if (errno != EINTR && errno != EAGAIN)
-            atomic_fetch_add_explicit(&s->write_errors, 1, memory_order_relaxed);
-        return errno == EINTR ? WROTE : WRITE_FAILED;
+    enum written w = WRITE_ALL;
+    while (tail < end && w == WRITE_ALL) {
+        size_t n = (size_t)(end - tail), cap = g->ring_bytes, at = tail % cap, put = 0;
+        if (s->paced)
+            n = paced_share(g, r, tail, n);
+        size_t first = cap - at < n ? cap - at : n;
+        struct iovec iov[2] = {{r->data + at, first}, {r->data, n - first}};
+        w = write_some(s, iov, n > first ? 2 : 1, &put);
+        if (put > 0) { // cut: what is left of these lines comes before any other's
+            tail += put;
+            s->cut_end = tail < end ? end : 0;
+            s->cut_ring = i;
+            atomic_store_explicit(&r->tail, tail, memory_order_release);
+        }
     }
-    s->cut_end = (size_t)put < n ? end : 0;
-    s->cut_ring = i;
-    atomic_fetch_add_explicit(&s->bytes, (uint64_t)put, memory_order_relaxed);
-    atomic_store_explicit(&r->tail, tail + (uint64_t)put, memory_order_release);
-    return WROTE;
+    return w;
 }
 
 static enum written write_sink(struct log *g, struct sink *s)
 {
-    enum written all = WROTE_NOTHING;
-    if (s->cut_end) {
-        all = write_ring(g, s, s->cut_ring, s->cut_end);
-        if (s->cut_end)
-            return all;
-    }
-    for (unsigned i = 0; i < g->n_producers && !s->cut_end; i++) {
-        uint64_t head = atomic_load_explicit(&s->rings[i].head, memory_order_acquire);
-        enum written w = write_ring(g, s, i, head);
-        if (w == WRITE_FAILED)
-            return w;
-        if (w == WROTE)
-            all = WROTE;
-    }
-    return all;
+    enum written w = WRITE_ALL;
+    if (s->cut_end)
+        w = write_ring(g, s, s->cut_ring, s->cut_end);
+    for (unsigned i = 0; i < g->n_producers && w == WRITE_ALL; i++)
+        w = write_ring(g, s, i, atomic_load_explicit(&s->rings[i].head, memory_order_acquire));
+    return w;
 }
 
+// Until a producer calls, a sink that was full takes more, or the time is over.
 static void rest(struct log *g, int ms)
 {
-    struct pollfd p = {.fd = g->wake_fd, .events = POLLIN};
+    struct pollfd p[LOG_SINKS + 1] = {{.fd = g->wake_fd, .events = POLLIN}};
     uint64_t count;
-    if (poll(&p, 1, ms) == 1 && read(g->wake_fd, &count, sizeof count) > 0)
+    memcpy(p + 1, g->full, g->n_full * sizeof *p);
+    if (poll(p, g->n_full + 1, ms) > 0 && p[0].revents &&
+        read(g->wake_fd, &count, sizeof count) > 0)
         atomic_store(&g->woken, false);
 }
 
@@ -185,22 +226,26 @@ static void *log_main(void *arg)
     pthread_setname_np(pthread_self(), "log");
     for (;;) {
         bool stop = atomic_load(&g->stop), wrote = false, failed = false;
+        g->n_full = 0;
         for (unsigned i = 0; i < LOG_SINKS; i++) {
             struct sink *s = &g->sink[i];
             if (!s->used)
                 continue;
             reopen(s);
+            uint64_t before = atomic_load_explicit(&s->bytes, memory_order_relaxed);
             enum written w = write_sink(g, s);
-            wrote |= w == WROTE;
+            wrote |= atomic_load_explicit(&s->bytes, memory_order_relaxed) != before;
             failed |= w == WRITE_FAILED;
+            if (w == WRITE_FULL)
+                g->full[g->n_full++] = (struct pollfd){.fd = s->fd, .events = POLLOUT};
         }
         if (stop) {
             uint64_t now_us = mono_us();
             if (!stop_us || wrote)
                 stop_us = now_us;
-            if ((!wrote && !failed) || now_us - stop_us > GIVE_UP_US)
+            if ((!wrote && !failed && !g->n_full) || now_us - stop_us > GIVE_UP_US)
                 return NULL;
-            if (failed)
+            if (failed || g->n_full)
                 rest(g, BUSY_MS);
             continue;
         }
@@ -267,6 +312,7 @@ int log_open(struct log *g, unsigned sink, const char *path)
     mem_free(s->path);
     s->path = copy;
     s->fd = fd;
+    s->paced = may_block(fd);
     s->used = true;
     return 0;
 }

@@ -23,7 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOOPS_MAX 256             // loops in one process, the main thread's among them
+#define LOOPS_MAX 257 // loops in one process: 256 (gateway/boot.h) and the main thread's
 #define LOOP_SCRATCH (256u << 10) // octets one read may bring
 #define LOOP_RECORD (16u << 10)   // a TLS record's plain text
 

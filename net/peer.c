@@ -266,6 +266,7 @@ struct peer *peer_new(struct loop *l, const struct peer_config *c, const struct 
         return NULL;
     p->loop = l;
     p->c = *c;
+    p->c.limits.secure = c->tls != NULL;
     p->ops = *ops;
     p->ctx = ctx;
     p->timer.fn = on_timeout;

@@ -28,9 +28,9 @@ struct peer_ops {
 
 struct peer_config {
     struct addr addr;
-    struct tls_client *tls;      // NULL: plain. Not owned.
-    uint64_t connect_timeout_us; // look-up, connect, TLS and SETTINGS together; 0: 2 s
-    struct http_client_limits limits;
+    struct tls_client *tls;           // NULL: plain. Not owned.
+    uint64_t connect_timeout_us;      // look-up, connect, TLS and SETTINGS together; 0: 2 s
+    struct http_client_limits limits; // .secure follows from tls
 };
 
 struct peer *peer_new(struct loop *l, const struct peer_config *c, const struct peer_ops *ops,

@@ -1,5 +1,6 @@
 #include "base/check.h"
 #include "base/mem.h"
+#include "net/listen.h"
 #include "net/server_conn.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -11,11 +12,13 @@
 #define BACKLOG_MAX 4096    // as listen.c asks for: what may wait when we stop accepting
 #define PAUSE_US 100000     // full (row 83): tried again after this, or when a connection has ended
 #define PATIENCE_US 1000000 // full for so long: waiting clients are sent away, one a pause
+#define LAST_CALL_US 50000  // handshakes that run when we stop accepting have so long to end
 #define TWO_CHOICES 2
 
 // ---- life ----------------------------------------------------------------------------------------------
 
 static void on_resume_timer(struct wheel_timer *t, uint64_t now_us);
+static void on_last_call(struct wheel_timer *t, uint64_t now_us);
 static void on_op(struct loop *l, struct loop_task *t);
 static void on_date(struct wheel_timer *t, uint64_t now_us);
 
@@ -30,6 +33,7 @@ static void part_init(struct part *p, struct server *s, struct loop *l)
     p->loop = l;
     p->spare_fd = spare_open();
     p->resume.fn = on_resume_timer;
+    p->last_call.fn = on_last_call;
     p->date.fn = on_date;
     for (int i = 0; i < OPS; i++) {
         p->op[i].part = p;
@@ -88,8 +92,10 @@ void server_free(struct server *s)
     for (unsigned i = 0; i < s->n_parts; i++) {
         struct part *p = &s->parts[i];
         p->stopped = true;
+        loop_defer_cancel(&p->drain_more);
         server_conn_cut_all(p);
         wheel_cancel(loop_wheel(p->loop), &p->resume);
+        wheel_cancel(loop_wheel(p->loop), &p->last_call);
         wheel_cancel(loop_wheel(p->loop), &p->date);
         if (p->spare_fd >= 0)
             close(p->spare_fd);
@@ -177,7 +183,8 @@ static enum accepted accept_one(struct listener *l)
     if (fd < 0) {
         int err = errno;
         budget_release(s->c.budget);
-        if (err == EAGAIN || err == EWOULDBLOCK) {
+        if (err == EAGAIN || err == EWOULDBLOCK ||
+            err == EINVAL) {        // EINVAL: turned away, and empty
             p->paused_since_us = 0; // there was a descriptor: the kernel takes it before it looks
             return NONE_WAITING;
         }
@@ -258,15 +265,32 @@ static void part_start(struct part *p)
     }
 }
 
+static void last_call(struct listener *l)
+{
+    accept_some(l, BACKLOG_MAX);
+    listener_close(l);
+}
+
+// Nobody begins to connect any more. Those who have begun may arrive for a moment yet; then the end.
 static void part_stop(struct part *p)
 {
     struct server *s = p->server;
     for (unsigned i = 0; i < s->n_listeners; i++) {
         struct listener *l = &s->listeners[i];
-        if (l->part != p || l->fd < 0)
-            continue;
-        accept_some(l, BACKLOG_MAX);
-        listener_close(l);
+        if (l->part == p && l->fd >= 0 && !listen_turn_away(l->fd))
+            last_call(l);
+    }
+    wheel_set(loop_wheel(p->loop), &p->last_call, loop_now_us(p->loop) + LAST_CALL_US);
+}
+
+static void on_last_call(struct wheel_timer *t, uint64_t now_us)
+{
+    struct part *p = container_of(t, struct part, last_call);
+    struct server *s = p->server;
+    for (unsigned i = 0; i < s->n_listeners; i++) {
+        struct listener *l = &s->listeners[i];
+        if (l->part == p && l->fd >= 0)
+            last_call(l);
     }
     p->stopped = true;
     wheel_cancel(loop_wheel(p->loop), &p->resume);
@@ -306,8 +330,9 @@ void server_start(struct server *s, struct loop *from)
     post_all(s, from, OP_START);
 }
 
-void server_drain(struct server *s, struct loop *from)
+void server_drain(struct server *s, struct loop *from, uint64_t serve_until_us)
 {
+    atomic_store(&s->serve_until_us, serve_until_us);
     post_all(s, from, OP_DRAIN);
 }
 

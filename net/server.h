@@ -51,8 +51,9 @@ struct server *server_new(const struct server_config *c, struct loop *const *loo
 // Any thread, from the loop's own point of view `from` (NULL when not on a loop). Effects reach
 // each loop by its mailbox.
 void server_start(struct server *s, struct loop *from);
-// Every connection is told to end gracefully, new ones from their start; accepting goes on.
-void server_drain(struct server *s, struct loop *from);
+// Every connection is told to end gracefully, new ones from their start; accepting goes on. serve_until_us:
+// when server_stop_accept is meant to come (HTTP/1.1 connections that rest stay as long).
+void server_drain(struct server *s, struct loop *from, uint64_t serve_until_us);
 // Takes what is in the backlog, then closes the listening descriptors.
 void server_stop_accept(struct server *s, struct loop *from);
 void server_cut(struct server *s, struct loop *from); // closes every connection now
@@ -68,8 +69,9 @@ void server_touch(struct http_conn *c);
 // exchange_respond and server_touch; answers of exchanges whose client has gone are harmless.
 void server_respond(struct exchange *ex, const struct http_response *r);
 struct loop *server_conn_loop(struct http_conn *c);
-// Client's address without the port, printed: "127.0.0.1", "::1", "unix".
-const char *server_conn_peer(struct http_conn *c, char out[ADDR_TEXT]);
+// Client's address without the port, printed once a connection: "127.0.0.1", "::1", "unix". Lives as long
+// as the connection.
+struct view server_conn_peer(struct http_conn *c);
 struct server *server_of(struct http_conn *c);
 // The room above's own pointer on a connection (http_conn_user itself is net's).
 void *server_conn_user(struct http_conn *c);

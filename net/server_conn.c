@@ -1,14 +1,18 @@
 #include "net/server_conn.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include <netinet/in.h>
+#include <stdio.h>
 #include <unistd.h>
 
 // What a client still sends is read and thrown away this long, so that no reset destroys our last words
 // on their way.
 #define LINGER_US 1000000
+#define DRAINS_A_TURN 64 // each may cost a GOAWAY and a write
 
 /*   accepted ──sock_start──► HANDSHAKE ──on_open──► OPEN ──http done──► LINGER ──FIN, time──► freed
- *                                └─ error, header_timeout, cut: freed from any of them ─┘          */
+ *                                └─ error, header_timeout, cut: freed from any of them ─┘
+ * OPEN also ends without LINGER when the socket stays full: nobody reads our last words. */
 enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_LINGER };
 
 struct conn {
@@ -22,7 +26,9 @@ struct conn {
     bool closing;
     int fd; // until sock_init
     uint64_t accepted_us;
+    uint64_t full_us; // the socket has taken nothing since; 0: it takes what comes
     void *user;
+    char name[INET6_ADDRSTRLEN]; // printed address; "" until somebody asks
     union {
         struct sockaddr sa;
         struct sockaddr_in in;
@@ -56,11 +62,20 @@ static void conn_close(struct conn *c)
     COUNT(p, bytes_in, c->sock.bytes_in);
     COUNT(p, bytes_out, c->sock.bytes_out);
     sock_close(&c->sock);
+    if (p->to_drain == c)
+        p->to_drain = c->next;
     *c->prev = c->next;
     if (c->next)
         c->next->prev = c->prev;
     release(c);
     server_resume(p);
+}
+
+// A reader that does not read (row 78). The HTTP room gives its answers up at about the same moment, but a full
+// socket flushes no more: its end has to come from here, whatever waits in it (a TLS record, say).
+static uint64_t full_deadline(const struct conn *c)
+{
+    return c->full_us ? c->full_us + c->part->server->c.limits->send_timeout_us : UINT64_MAX;
 }
 
 // Timers are lazy: one that is too early asks again, so that most moves of a deadline cost nothing.
@@ -69,7 +84,8 @@ static void rearm(struct conn *c)
     struct loop *l = c->part->loop;
     if (c->state != CONN_OPEN)
         return;
-    uint64_t at = http_conn_deadline(c->http);
+    uint64_t at = http_conn_deadline(c->http), full = full_deadline(c);
+    at = full < at ? full : at;
     if (at != UINT64_MAX && (!wheel_is_set(&c->timer) || at < c->timer.at_us))
         wheel_set(loop_wheel(l), &c->timer, at);
 }
@@ -80,6 +96,11 @@ static void on_timer(struct wheel_timer *t, uint64_t now_us)
     if (c->state == CONN_HANDSHAKE)
         COUNT(c->part, tls_failed, 1);
     if (c->state != CONN_OPEN) {
+        conn_close(c);
+        return;
+    }
+    if (full_deadline(c) <= now_us) {
+        sock_abandon(&c->sock);
         conn_close(c);
         return;
     }
@@ -108,7 +129,8 @@ static void on_open(struct sock *s)
     c->state = CONN_OPEN;
     http_conn_set_user(c->http, c);
     if (c->part->draining)
-        http_conn_drain(c->http, loop_now_us(s->loop));
+        http_conn_drain(c->http, atomic_load(&c->part->server->serve_until_us),
+                        loop_now_us(s->loop));
     rearm(c);
 }
 
@@ -130,7 +152,8 @@ static bool wants_read(struct sock *s)
 static bool expects_more(struct sock *s)
 {
     struct conn *c = conn_of(s);
-    return c->state != CONN_OPEN || http_conn_midway(c->http);
+    // Nobody is owed an answer: no write of ours would meet the reset that may lie behind these octets.
+    return c->state != CONN_OPEN || http_conn_midway(c->http) || http_conn_live(c->http) == 0;
 }
 
 static void on_eof(struct sock *s)
@@ -160,7 +183,9 @@ static int gather(struct sock *s, struct iovec *iov, int max)
 
 static void sent(struct sock *s, size_t n)
 {
-    http_conn_sent(conn_of(s)->http, n, loop_now_us(s->loop));
+    struct conn *c = conn_of(s);
+    c->full_us = 0;
+    http_conn_sent(c->http, n, loop_now_us(s->loop));
 }
 
 static void on_flushed(struct sock *s, bool drained)
@@ -168,6 +193,10 @@ static void on_flushed(struct sock *s, bool drained)
     struct conn *c = conn_of(s);
     if (c->state != CONN_OPEN)
         return;
+    if (s->writable)
+        c->full_us = 0;
+    else if (c->full_us == 0)
+        c->full_us = loop_now_us(s->loop);
     bool done = http_conn_done(c->http) || (s->eof && http_conn_live(c->http) == 0);
     if (drained && done) {
         if (s->eof) {
@@ -258,17 +287,32 @@ void server_conn_admit(struct part *to, struct loop *from, int fd, const struct 
         loop_post_task(from, to->loop, &c->hand_over);
 }
 
-// Collect, then call: draining may end a connection.
-void server_conn_drain(struct part *p)
+// What comes from now on is told at its start and stands before to_drain.
+static void drain_some(struct part *p)
 {
-    uint64_t now_us = loop_now_us(p->loop);
-    p->draining = true;
-    for (struct conn *c = p->conns; c; c = c->next) {
+    for (unsigned n = 0; p->to_drain && n < DRAINS_A_TURN; n++) {
+        struct conn *c = p->to_drain;
+        p->to_drain = c->next;
         if (c->state != CONN_OPEN)
-            continue;
-        http_conn_drain(c->http, now_us);
+            continue; // in its handshake: told when that is over
+        http_conn_drain(c->http, atomic_load(&p->server->serve_until_us), loop_now_us(p->loop));
         sock_flush(&c->sock); // the connection itself ends in the flush, not here
     }
+    if (p->to_drain)
+        loop_defer(p->loop, &p->drain_more);
+}
+
+static void on_drain_more(struct loop *l, struct loop_call *c)
+{
+    drain_some(container_of(c, struct part, drain_more));
+}
+
+void server_conn_drain(struct part *p)
+{
+    p->draining = true;
+    p->drain_more.fn = on_drain_more;
+    p->to_drain = p->conns;
+    drain_some(p);
 }
 
 void server_conn_cut_all(struct part *p)
@@ -302,12 +346,16 @@ struct loop *server_conn_loop(struct http_conn *c)
     return conn->part->loop;
 }
 
-const char *server_conn_peer(struct http_conn *c, char out[ADDR_TEXT])
+struct view server_conn_peer(struct http_conn *c)
 {
     struct conn *conn = http_conn_user(c);
-    struct addr a;
-    addr_from_sockaddr(&a, &conn->peer.sa, sizeof conn->peer);
-    return addr_print_host(&a, out);
+    if (!conn->name[0]) {
+        struct addr a;
+        char text[ADDR_TEXT];
+        addr_from_sockaddr(&a, &conn->peer.sa, sizeof conn->peer);
+        snprintf(conn->name, sizeof conn->name, "%.45s", addr_print_host(&a, text));
+    }
+    return view_str(conn->name);
 }
 
 struct server *server_of(struct http_conn *c)

@@ -28,12 +28,15 @@ struct part {
     struct loop *loop;
     struct op op[OPS];
     struct conn *conns;
+    struct conn *to_drain;       // of conns: this one and those behind it have not been told yet
+    struct loop_call drain_more; // the next slice of them
     bool draining, stopped, cut;
     bool paused;              // accept stands still; resume tries again
     uint64_t paused_since_us; // first pause of a row of them
     int spare_fd;             // given up for a moment to send a waiting client away
     struct wheel_timer resume;
-    struct wheel_timer date; // sets the loop's Date field on every full second
+    struct wheel_timer last_call; // set when accepting ends
+    struct wheel_timer date;      // sets the loop's Date field on every full second
     _Atomic uint32_t open_listeners;
     // counters, relaxed, one writer (handed_over connections are counted where they were accepted)
     _Atomic uint64_t accepted, refused_address, handed_over, accept_paused, tls_failed;
@@ -44,7 +47,8 @@ struct server {
     char name[64];
     struct server_config c;
     unsigned n_parts, n_listeners;
-    _Atomic uint32_t conns; // living, on their way between loops included
+    _Atomic uint32_t conns;          // living, on their way between loops included
+    _Atomic uint64_t serve_until_us; // draining: until when new requests are served
     struct listener *listeners;
     struct part *parts;
 };
@@ -53,7 +57,7 @@ struct server {
 // from: the accepting loop.
 void server_conn_admit(struct part *to, struct loop *from, int fd, const struct sockaddr *sa,
                        uint64_t now_us);
-void server_conn_drain(struct part *p);   // every connection of the part
+void server_conn_drain(struct part *p);   // every connection of the part, a slice a turn
 void server_conn_cut_all(struct part *p); // closes them
 void server_resume(struct part *p);       // a descriptor has become free
 

@@ -297,6 +297,12 @@ void sock_shut(struct sock *s)
     shutdown(s->fd, SHUT_WR);
 }
 
+void sock_abandon(struct sock *s)
+{
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &none, sizeof(none));
+}
+
 int sock_detach(struct sock *s)
 {
     int fd = s->fd;

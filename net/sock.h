@@ -70,6 +70,9 @@ void sock_close(struct sock *s);
 // Sends FIN (TLS: close_notify first), no more writing. Reading goes on: let the peer read our last
 // words (lingering close is the owner's: a deadline, and data thrown away).
 void sock_shut(struct sock *s);
+// What waits in the kernel goes with the next sock_close, by a reset: the peer does not take it, and it is no
+// longer ours to keep (megabytes a connection).
+void sock_abandon(struct sock *s);
 int sock_detach(struct sock *s); // gives the descriptor back and forgets it (plain sockets only)
 
 #endif

@@ -4,6 +4,11 @@
 #include "base/mem.h"
 #include "router/replicas.h"
 
+static uint64_t min_us(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
 struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t now_us)
 {
     struct desk *d = mem_zalloc(sizeof(*d));
@@ -15,7 +20,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
     memcpy(p.preferred, m->rules.preferred, sizeof(p.preferred));
     d->model = m;
     d->home = home;
-    d->wake_us = UINT64_MAX;
+    d->wake_us = d->overdue_us = UINT64_MAX;
     d->alone_since_us = now_us;
     d->again_last = &d->again;
     rand_seed(&d->rand, seed);
@@ -56,6 +61,15 @@ static void fail_ticket(struct desk *d, struct ticket *t, enum status status, co
     give_back(d, t, fx);
 }
 
+static void fail_version(struct desk *d, struct ticket *t, struct effects *fx)
+{
+    const struct infer_request *q = t->request;
+    t->place = PLACE_NONE;
+    error_set(&t->error, STATUS_NOT_FOUND, "model %.*s has no version %.*s", VIEW_ARG(q->model),
+              VIEW_ARG(q->version));
+    give_back(d, t, fx);
+}
+
 static void expire(struct desk *d, struct ticket *t, struct effects *fx)
 {
     fx_note(fx, NOTE_EXPIRED, d->model, ticket_rows(t), 0);
@@ -65,7 +79,6 @@ static void expire(struct desk *d, struct ticket *t, struct effects *fx)
 // Back into the queue with its seniority, unless nobody waits for it.
 static void requeue(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
-    t->place = PLACE_NONE;
     t->batch = NULL;
     if (t->cancelled)
         fail_ticket(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
@@ -125,6 +138,7 @@ static void wait_again(struct desk *d, struct batch *b)
     b->next = NULL;
     *d->again_last = b;
     d->again_last = &b->next;
+    d->n_again++;
 }
 
 // T5: those that nobody waits for any more leave before it is sent. False: none is left.
@@ -154,6 +168,7 @@ static void send(struct desk *d, struct batch *b, struct replica *r, uint64_t no
                  struct effects *fx)
 {
     uint32_t rows = b->rows ? b->rows : 1;
+    d->overdue_us = min_us(d->overdue_us, b->deadline_us);
     b->state = BATCH_SENT;
     b->replica = r->id;
     b->sent_us = now_us;
@@ -181,6 +196,8 @@ static void unsend(struct desk *d, struct batch *b)
     if (b->next)
         b->next->prev = b->prev;
     *b->prev = b->next;
+    if (!d->sent)
+        d->overdue_us = UINT64_MAX;
     d->running_rows -= rows;
     invariant(r && r->batches > 0 && r->rows >= rows);
     r->batches--;
@@ -195,10 +212,14 @@ static void recall(struct batch *b, struct effects *fx)
     effects_add(fx, FX_CANCEL)->batch = b;
 }
 
-// Out beyond the deadline of its last ticket: the call serves nobody, and its worker hangs.
-static void recall_overdue(struct desk *d, struct batch *b, struct effects *fx)
+// Out beyond the deadline of its last ticket: the call serves nobody, and its worker may hang.
+static void recall_overdue(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx)
 {
+    uint64_t out_us = now_us - b->sent_us;
     recall(b, fx);
+    if (out_us < DESK_SILENT_US ||
+        (double)out_us < DESK_SILENT_TIMES * replicas_find(d, b->replica)->latency_us)
+        return;
     fx_note(fx, NOTE_SUSPECT, d->model, b->replica, 0);
     struct fx *f = effects_add(fx, FX_SUSPECT);
     f->desk = d;
@@ -215,11 +236,10 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     t->place = PLACE_NONE;
     t->queued_us = now_us;
     t->batch_rows = 0;
-    t->error.status = STATUS_OK;
-    if (now_us + estimate_low_us(&d->batcher.estimate, ticket_rows(t)) >= t->deadline_us)
+    if (batcher_hopeless(&d->batcher, t, now_us))
         expire(d, t, fx);
     else if (d->n_up > 0 && !replicas_serve(d, t->request->version, false, now_us))
-        fail_ticket(d, t, STATUS_NOT_FOUND, "the model has no such version", fx);
+        fail_version(d, t, fx);
     else if (d->n_up == 0 && now_us >= d->alone_since_us + d->model->rules.grace_us)
         fail_ticket(d, t, STATUS_UNAVAILABLE, "no replica of the model is ready", fx);
     else if (!batcher_push(&d->batcher, t, now_us))
@@ -235,9 +255,10 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     } else if (t->place == PLACE_ABOARD && !t->cancelled) {
         t->cancelled = true;
         struct batch *b = t->batch;
+        d->again_cancelled |= b->state == BATCH_AGAIN;
         // At the deadline the origins' timers and ours race: it is the worker's fault all the same.
         if (++b->cancelled == b->n && b->state == BATCH_SENT && now_us >= b->deadline_us)
-            recall_overdue(d, b, fx);
+            recall_overdue(d, b, now_us, fx);
         else if (b->cancelled == b->n)
             recall(b, fx);
     } // else it is on its way back: the two cross
@@ -264,9 +285,9 @@ static void learn(struct desk *d, struct batch *b, const struct answer *a, uint6
     struct replica *r = replicas_find(d, b->replica);
     r->latency_us += (r->latency_us == 0 ? 1 : 0.1) * ((double)took_us - r->latency_us);
     if (b->quiet) // else its time holds a wait behind another batch
-        estimate_add(&d->batcher.estimate, b->rows ? b->rows : 1, took_us);
+        batcher_learn(&d->batcher, b->rows ? b->rows : 1, took_us, now_us);
     else if (a->compute_us > 0)
-        estimate_add(&d->batcher.estimate, b->rows ? b->rows : 1, a->compute_us);
+        batcher_learn(&d->batcher, b->rows ? b->rows : 1, a->compute_us, now_us);
 }
 
 // Every ticket gets a view of its own rows: three words and a reference.
@@ -411,9 +432,14 @@ static void drop_doomed(struct desk *d, uint64_t now_us, struct effects *fx)
 
 static void recall_all_overdue(struct desk *d, uint64_t now_us, struct effects *fx)
 {
+    if (now_us < d->overdue_us)
+        return;
+    d->overdue_us = UINT64_MAX;
     for (struct batch *b = d->sent; b; b = b->next) {
         if (b->state == BATCH_SENT && now_us >= b->deadline_us)
-            recall_overdue(d, b, fx);
+            recall_overdue(d, b, now_us, fx);
+        else if (b->state == BATCH_SENT)
+            d->overdue_us = min_us(d->overdue_us, b->deadline_us);
     }
 }
 
@@ -435,18 +461,22 @@ static void refuse_all(struct desk *d, struct effects *fx)
         batch_free(d, b);
     }
     d->again_last = &d->again;
+    d->n_again = 0;
     if (n > 0)
         fx_note(fx, NOTE_NO_REPLICA, d->model, n, 0);
 }
 
 static void send_again(struct desk *d, uint64_t now_us, struct effects *fx)
 {
-    struct batch *list = d->again;
+    struct batch *list = d->again, **list_last = d->again_last;
+    bool all = d->again_cancelled;
     d->again = NULL;
     d->again_last = &d->again;
-    while (list) {
+    d->again_cancelled = false;
+    while (list && (all || replicas_credit(d, now_us))) {
         struct batch *b = list;
         list = b->next;
+        d->n_again--;
         if (!prune(d, b, now_us, fx)) {
             batch_free(d, b);
             continue;
@@ -456,6 +486,10 @@ static void send_again(struct desk *d, uint64_t now_us, struct effects *fx)
             send(d, b, r, now_us, fx);
         else
             wait_again(d, b);
+    }
+    if (list) { // those that nobody has credit for
+        *d->again_last = list;
+        d->again_last = list_last;
     }
 }
 
@@ -467,8 +501,8 @@ struct asking { // what group_may_go needs
 static bool group_may_go(const struct group *g, void *ctx)
 {
     const struct asking *a = ctx;
-    if (g->single) // each may name another version: its replica is chosen when it is known who goes
-        return true;
+    if (g->mixed) // who has no replica at hand stands aside, for others behind may have one
+        return a->d->n_again < DESK_ASIDE;
     return replicas_serve(a->d, g->oldest->request->version, true, a->now_us);
 }
 
@@ -501,19 +535,11 @@ static uint64_t send_queued(struct desk *d, uint64_t now_us, struct effects *fx)
     return UINT64_MAX;
 }
 
-static uint64_t min_us(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct effects *fx)
 {
     uint64_t doom_us = batcher_doom_us(&d->batcher);
     at_us = min_us(at_us, doom_us > now_us ? doom_us : now_us + 1000);
-    for (struct batch *b = d->sent; b; b = b->next) {
-        if (b->state == BATCH_SENT)
-            at_us = min_us(at_us, b->deadline_us);
-    }
+    at_us = min_us(at_us, d->overdue_us);
     bool waits = d->batcher.count > 0 || d->again;
     if (waits && d->n_up == 0)
         at_us = min_us(at_us, d->alone_since_us + d->model->rules.grace_us);

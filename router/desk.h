@@ -13,7 +13,12 @@
 
 #define DESK_REPLICAS 64
 #define DESK_VERSIONS 8
-#define DESK_HALVINGS 12            // of one batch: 4,096 rows down to the guilty one
+#define DESK_HALVINGS 12 // of one batch: 4,096 rows down to the guilty one
+#define DESK_ASIDE 64    // tickets that wait for a replica of their version in nobody's way
+// Out so long, and several times as long as its replica takes, past its deadline: the worker hangs. Less says
+// only that its clients were in a hurry; they must not cost others their connection.
+#define DESK_SILENT_US 100000
+#define DESK_SILENT_TIMES 4
 #define DESK_REFUSED_PAUSE_US 10000 // a replica that refused is left alone so long
 
 struct replica_facts {       // what a replica says of itself when it comes up
@@ -54,7 +59,10 @@ struct desk {
     struct hash128 metadata;           // likewise
     uint64_t alone_since_us;           // since when no replica is up; 0 while one is
     struct batch *again, **again_last; // to be sent as they are
-    struct batch *sent;                // SENT and RECALLED
+    unsigned n_again;
+    bool again_cancelled; // of some of them somebody has gone
+    struct batch *sent;   // SENT and RECALLED
+    uint64_t overdue_us;  // before that no SENT one is past its deadline; UINT64_MAX: none is SENT
     struct batch *spare;
     uint32_t running_rows;
     // Tickets at home that were aboard when a worker died. While there are any, a replica gets one batch
@@ -86,5 +94,8 @@ void desk_on_fail(struct desk *d, struct batch *b, enum desk_fail kind, const st
                   uint64_t now_us, struct effects *fx);
 void desk_on_wake(struct desk *d, uint64_t now_us, struct effects *fx);
 void desk_run(struct desk *d, uint64_t now_us, struct effects *fx);
+// One JSON object: what it holds, and "wrong" when its counts do not add up.
+struct json_writer;
+void desk_show(const struct desk *d, uint64_t now_us, struct json_writer *w);
 
 #endif

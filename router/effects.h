@@ -40,7 +40,7 @@ enum note_kind {
     NOTE_RETRIED,         // a, tickets: back into the queue after a lost or refusing worker
     NOTE_POISON,          // b, digest of the batch key: two workers died with it
     NOTE_WRONG_SHAPE,     // a, replica: answered other rows than it was asked for
-    NOTE_SUSPECT,         // a, replica: no answer by the last deadline of its batch
+    NOTE_SUSPECT,         // a, replica: no answer by the last deadline of its batch, and for long
     NOTE_REPLICA_UP,      // a, replica
     NOTE_REPLICA_DOWN,    // a, replica
     NOTE_REPLICA_DIFFERS, // a, replica: its metadata is not that of the others: kept out

@@ -40,5 +40,7 @@ void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us,
 void flow_on_echo(struct flow *f, struct ticket *t, uint64_t now_us,
                   struct effects *fx); // MSG_ECHO
 void flow_on_wake(struct flow *f, uint64_t now_us, struct effects *fx);
+struct json_writer;
+void flow_show(const struct flow *f, struct json_writer *w); // as desk_show
 
 #endif

@@ -86,7 +86,7 @@ static void publish(struct desk *d)
             max = m->rules.max_rows;
         d->batcher.policy.max_rows = max;
         if (m->rules.queue_rows == 0)
-            atomic_store(&m->queue_limit, max > 16 ? 64 * max : 1024);
+            atomic_store(&m->queue_limit, model_queue_rows(max));
         atomic_store(&m->max_batch, d->max_batch);
     }
     atomic_store(&m->ready, d->n_up);

@@ -61,10 +61,8 @@ static struct model *model_new(const struct table *t, struct view name,
     m->rules = *rules;
     if (m->rules.pipeline == 0)
         m->rules.pipeline = 1;
-    uint32_t rows = rules->queue_rows;
-    if (rows == 0)
-        rows = rules->max_rows > 16 ? 64 * rules->max_rows : 1024;
-    atomic_store(&m->queue_limit, rows);
+    atomic_store(&m->queue_limit,
+                 rules->queue_rows ? rules->queue_rows : model_queue_rows(rules->max_rows));
     return m;
 }
 

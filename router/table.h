@@ -50,6 +50,12 @@ struct table {
     _Atomic(struct model *) slot[2 * TABLE_MODELS];
 };
 
+// What a model may have waiting and running when nobody says: a batch's rows 64 times over.
+static inline uint32_t model_queue_rows(uint32_t max_rows)
+{
+    return max_rows < 1024 / 64 ? 1024 : 64 * max_rows;
+}
+
 // loops: how many a model's home is drawn from. NULL: out of memory.
 struct table *table_new(unsigned loops);
 void table_free(struct table *t); // no other thread uses it any more

@@ -223,6 +223,31 @@ static bool ready(void)
     return a.status == 200;
 }
 
+// Somebody serves there already: what they would answer is not ours to show.
+static bool port_taken(void)
+{
+    int fd = connect_to(PORT);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+// Waits for the model, until the child ends (*running, *status) or somebody asks us to end. True: it is ready.
+static bool wait_ready(pid_t child, bool *running, int *status)
+{
+    for (int tries = 0; tries < READY_TRIES; tries++, nap_ms(25)) {
+        sigset_t pending;
+        *running = waitpid(child, status, WNOHANG) == 0;
+        if (!*running || (sigpending(&pending) == 0 &&
+                          (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM))))
+            return false;
+        if (ready())
+            return true;
+    }
+    fprintf(stderr, "demo: the model was not ready within %d s\n", READY_TRIES / 40);
+    return false;
+}
+
 static int status_of(int wait_status)
 {
     return WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
@@ -293,21 +318,10 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGCHLD);
     sigprocmask(SIG_BLOCK, &signals, &before);
     pid_t group = take_terminal();
+    bool taken = port_taken(), running = true; // when taken, sluice itself will say so, and end
     pid_t child = start(argv + 1, &before);
-    bool running = true;
-    int status = 0, tries = 0;
-    for (; running && tries < READY_TRIES; tries++, nap_ms(25)) {
-        running = waitpid(child, &status, WNOHANG) == 0;
-        sigset_t pending;
-        if (sigpending(&pending) == 0 &&
-            (sigismember(&pending, SIGINT) || sigismember(&pending, SIGTERM)))
-            break;
-        if (running && ready())
-            break;
-    }
-    if (running && tries == READY_TRIES)
-        fprintf(stderr, "demo: the model was not ready within %d s\n", READY_TRIES / 40);
-    else if (running)
+    int status = 0;
+    if (!taken && wait_ready(child, &running, &status))
         show_one();
     status = running ? stay(child, &signals) : status_of(status);
     if (group >= 0)

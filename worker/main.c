@@ -40,6 +40,7 @@ struct worker_process {
     struct serve serve;
     struct http_limits limits;
     struct server *servers[MAX_LISTEN];
+    struct addr at[MAX_LISTEN]; // where they listen
     struct server_budget *budget;
     struct event *term, *interrupt, *liveness;
     struct wheel_timer drain;
@@ -165,7 +166,9 @@ static void on_signal(evutil_socket_t fd, short what, void *ctx)
     w->serve.draining = true;
     w->drain_until_us = loop_now_us(&w->loop) + DRAIN_US;
     for (unsigned i = 0; i < w->o.n_listen; i++) {
-        server_drain(w->servers[i], &w->loop);
+        if (addr_is_unix(&w->at[i])) // now: later the name may be another worker's
+            unlink(w->at[i].un.sun_path);
+        server_drain(w->servers[i], &w->loop, loop_now_us(&w->loop));
         server_stop_accept(w->servers[i], &w->loop);
     }
     wheel_set(loop_wheel(&w->loop), &w->drain, loop_now_us(&w->loop) + 5000);
@@ -185,14 +188,14 @@ static void on_liveness(evutil_socket_t fd, short what, void *ctx)
 
 static void listen_on(struct worker_process *w, unsigned i)
 {
-    struct addr a;
+    struct addr *a = &w->at[i];
     char err[LISTEN_ERROR], text[ADDR_TEXT];
     struct loop *loop = &w->loop;
     int fd;
-    const char *why = addr_parse(&a, view_str(w->o.listen[i]), 0);
+    const char *why = addr_parse(a, view_str(w->o.listen[i]), 0);
     if (why)
         die(2, w->o.listen[i], why);
-    if (listen_open(&a, 1, &fd, err) < 0)
+    if (listen_open(a, 1, &fd, err) < 0)
         die(1, "cannot listen", err);
     struct server_config c = {.name = w->o.listen[i],
                               .limits = &w->limits,
@@ -204,7 +207,7 @@ static void listen_on(struct worker_process *w, unsigned i)
         die(1, w->o.listen[i], "out of memory");
     server_start(w->servers[i], loop);
     const struct log_field fields[] = {LOG_CSTR("name", "worker"),
-                                       LOG_CSTR("address", addr_print(&a, text))};
+                                       LOG_CSTR("address", addr_print(a, text))};
     log_line_fd(STDERR_FILENO, LOG_INFO, log_wall_us(), "listening", fields, 2);
 }
 

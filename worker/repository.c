@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #define MODEL_FILE_MAX ((size_t)2 << 30)
 #define CONFIG_BATCH_MAX 65536
+#define SINGLE_ROWS 64 // of one request, where max_batch_size is 0
 
 enum dtype dtype_of_engine(enum engine_dtype d)
 {
@@ -29,6 +31,23 @@ static void say(enum log_level level, const char *event, const char *model, cons
     const struct log_field fields[] = {LOG_CSTR("model", model), LOG_CSTR("version", version),
                                        LOG_CSTR("why", why)};
     log_line_fd(STDERR_FILENO, level, log_wall_us(), event, fields, 3);
+}
+
+// Found, and not served: said, and kept for the index.
+static void refuse(struct repository *r, const char *model, const char *version, const char *why)
+{
+    say(LOG_ERROR, "model_refused", model, version, why);
+    struct refused *f = mem_zalloc(sizeof(*f));
+    if (!f)
+        return;
+    snprintf(f->name, sizeof(f->name), "%.*s", MODEL_NAME_MAX, model);
+    snprintf(f->version, sizeof(f->version), "%.15s", version);
+    snprintf(f->why, sizeof(f->why), "%.247s", why);
+    struct refused **last = &r->refused;
+    while (*last)
+        last = &(*last)->next;
+    *last = f;
+    r->n_refused++;
 }
 
 // ---- files -------------------------------------------------------------------------------------------
@@ -155,14 +174,14 @@ static bool make_instances(struct served *s, unsigned threads, struct engine_err
     s->instances = mem_zalloc((threads + 1) * sizeof(*s->instances));
     for (unsigned i = 0; s->instances && i < threads; i++) {
         s->instances[i] = engine_instance_new(s->engine, e);
-        if (!s->instances[i])
+        if (!s->instances[i] || !engine_instance_warm(s->instances[i], e))
             return false;
     }
     return s->instances != NULL;
 }
 
-static struct served *load_version(int dir, const char *name, const char *version,
-                                   uint32_t max_batch, unsigned threads)
+static struct served *load_version(struct repository *r, int dir, const char *name,
+                                   const char *version, uint32_t max_batch, unsigned threads)
 {
     char why[256] = "out of memory";
     struct engine_error e = {"out of memory"};
@@ -170,14 +189,14 @@ static struct served *load_version(int dir, const char *name, const char *versio
     char *onnx = read_whole(dir, "model.onnx", MODEL_FILE_MAX, &n, why);
     struct served *s = onnx ? mem_zalloc(sizeof(*s)) : NULL;
     if (!s) {
-        say(LOG_ERROR, "model_refused", name, version, why);
+        refuse(r, name, version, why);
         mem_free(onnx);
         return NULL;
     }
-    snprintf(s->name, sizeof(s->name), "%s", name);
-    snprintf(s->version, sizeof(s->version), "%s", version);
+    snprintf(s->name, sizeof(s->name), "%.*s", MODEL_NAME_MAX, name);
+    snprintf(s->version, sizeof(s->version), "%.15s", version);
     arena_init(&s->arena, 1024);
-    s->engine = engine_model_load(view_of(onnx, n), max_batch ? max_batch : 1, &e);
+    s->engine = engine_model_load(view_of(onnx, n), max_batch ? max_batch : SINGLE_ROWS, &e);
     mem_free(onnx);
     struct policy p = {.max_rows = 1};
     bool ok = s->engine && make_instances(s, threads, &e) && describe(s);
@@ -187,11 +206,12 @@ static struct served *load_version(int dir, const char *name, const char *versio
         s->meta.max_batch = 0;
     batcher_init(&s->batcher, &p);
     if (!ok) {
-        say(LOG_ERROR, "model_refused", name, version, e.text);
+        refuse(r, name, version, e.text);
         served_free(s);
         return NULL;
     }
-    const char *single = engine_model_single_reason(s->engine);
+    const char *single =
+        max_batch ? engine_model_single_reason(s->engine) : "its max_batch_size is 0";
     char how[200];
     snprintf(how, sizeof(how), single ? "served singly: %s" : "batched", single);
     say(LOG_INFO, "model_loaded", name, version, how);
@@ -200,42 +220,27 @@ static struct served *load_version(int dir, const char *name, const char *versio
 
 // ---- the directory -----------------------------------------------------------------------------------
 
+// A number as Triton wants it: no sign, no leading zero.
 static bool is_version(const char *name)
 {
     size_t n = strlen(name);
-    return n >= 1 && n <= 9 && strspn(name, "0123456789") == n;
+    return n <= 9 && name[0] != '0' && n > 0 && strspn(name, "0123456789") == n;
 }
 
-static int by_version(const void *a, const void *b)
+static int highest_first(const struct dirent **a, const struct dirent **b)
 {
-    long x = atol(*(char *const *)a), y = atol(*(char *const *)b);
+    long x = atol((*a)->d_name), y = atol((*b)->d_name);
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-static int is_model_dir(const struct dirent *d)
+static int is_entry(const struct dirent *d)
 {
-    return model_name_ok(view_str(d->d_name));
+    return strcmp(d->d_name, ".") != 0 && strcmp(d->d_name, "..") != 0;
 }
 
 static int is_version_dir(const struct dirent *d)
 {
     return is_version(d->d_name);
-}
-
-// The names of a directory that `keep` wants, sorted as bytes; n, or -1 with errno.
-static int list(int dir, char **out, int most, int (*keep)(const struct dirent *d))
-{
-    struct dirent **entries;
-    int n = scandirat(dir, ".", &entries, keep, alphasort);
-    for (int i = 0; i < n; i++) {
-        if (i < most)
-            out[i] = memcpy(mem_must(strlen(entries[i]->d_name) + 1), entries[i]->d_name,
-                            strlen(entries[i]->d_name) + 1);
-        free(entries[i]);
-    }
-    if (n >= 0)
-        free(entries);
-    return n < most ? n : most;
 }
 
 static void append(struct repository *r, struct served *s)
@@ -247,60 +252,86 @@ static void append(struct repository *r, struct served *s)
     r->n++;
 }
 
-static void load_model(struct repository *r, int root, const char *name, uint32_t max_batch,
-                       unsigned threads)
+static struct served *open_version(struct repository *r, int dir, const char *name,
+                                   const char *version, uint32_t max_batch, unsigned threads)
 {
-    char *versions[REPOSITORY_VERSIONS];
+    int fd = openat(dir, version, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) {
+        refuse(r, name, version, strerror(errno));
+        return NULL;
+    }
+    struct served *s = load_version(r, fd, name, version, max_batch, threads);
+    close(fd);
+    return s;
+}
+
+static void load_versions(struct repository *r, int dir, const char *name, struct dirent **versions,
+                          int n, uint32_t max_batch, unsigned threads)
+{
     struct served *loaded[REPOSITORY_VERSIONS];
     unsigned n_loaded = 0;
-    int dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0)
-        return; // a file beside the models
-    int n = list(dir, versions, REPOSITORY_VERSIONS, is_version_dir);
-    if (n > 0)
-        qsort(versions, (size_t)n, sizeof(versions[0]), by_version);
-    max_batch = configured_batch(dir, max_batch, name);
-    for (int i = 0; i < n; i++) {
-        int version = openat(dir, versions[i], O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-        if (version < 0)
-            say(LOG_ERROR, "model_refused", name, versions[i], strerror(errno));
-        struct served *s =
-            version >= 0 ? load_version(version, name, versions[i], max_batch, threads) : NULL;
+    char why[80];
+    for (int i = 0; i < n && i < REPOSITORY_VERSIONS; i++) {
+        struct served *s = open_version(r, dir, name, versions[i]->d_name, max_batch, threads);
         if (s)
             append(r, loaded[n_loaded++] = s);
-        else
-            r->refused++;
-        if (version >= 0)
-            close(version);
-        mem_free(versions[i]);
     }
     for (unsigned i = 0; i < n_loaded; i++) { // each version says which there are
         for (unsigned k = 0; k < n_loaded; k++)
             loaded[i]->meta.versions[k] = view_str(loaded[k]->version);
         loaded[i]->meta.n_versions = (uint16_t)n_loaded;
     }
-    close(dir);
+    if (n <= REPOSITORY_VERSIONS)
+        return;
+    snprintf(why, sizeof(why), "the %d highest of %d versions are served", REPOSITORY_VERSIONS, n);
+    say(LOG_WARN, "versions_left_out", name, versions[REPOSITORY_VERSIONS]->d_name, why);
+}
+
+static void load_model(struct repository *r, int root, const char *name, uint32_t max_batch,
+                       unsigned threads)
+{
+    struct dirent **versions = NULL;
+    int dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0 && errno == ENOTDIR)
+        return; // a file beside the models
+    int n = dir >= 0 ? scandirat(dir, ".", &versions, is_version_dir, highest_first) : -1;
+    if (n < 0) {
+        refuse(r, name, "", strerror(errno));
+    } else if (!model_name_ok(view_str(name))) { // row 120: no request could name it
+        refuse(r, name, "", "name: expected [A-Za-z0-9._-]{1,128}");
+    } else if (n > 0) {
+        max_batch = configured_batch(dir, max_batch, name);
+        load_versions(r, dir, name, versions, n, max_batch, threads);
+    } else if (name[0] != '.') { // .git and its like
+        refuse(r, name, "", "it has no version: expected a directory 1 with model.onnx");
+    }
+    for (int i = 0; i < n; i++)
+        free(versions[i]); // scandirat's own
+    free(versions);
+    if (dir >= 0)
+        close(dir);
 }
 
 int repository_load(struct repository *r, const char *dir, uint32_t max_batch, unsigned threads,
                     char why[256])
 {
-    static char *names[REPOSITORY_MODELS];
+    struct dirent **names = NULL;
     *r = (struct repository){0};
     int root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int n = root >= 0 ? list(root, names, REPOSITORY_MODELS, is_model_dir) : -1;
-    if (n < 0) {
+    int n = root >= 0 ? scandirat(root, ".", &names, is_entry, alphasort) : -1;
+    if (n < 0)
         snprintf(why, 256, "repository %s: %s", dir, strerror(errno));
-        if (root >= 0)
-            close(root);
-        return -1;
-    }
     for (int i = 0; i < n; i++) {
-        load_model(r, root, names[i], max_batch, threads);
-        mem_free(names[i]);
+        if (r->n < REPOSITORY_MODELS)
+            load_model(r, root, names[i]->d_name, max_batch, threads);
+        else
+            refuse(r, names[i]->d_name, "", "the repository serves as many as it can");
+        free(names[i]);
     }
-    close(root);
-    return 0;
+    free(names);
+    if (root >= 0)
+        close(root);
+    return n < 0 ? -1 : 0;
 }
 
 void repository_free(struct repository *r)
@@ -309,6 +340,11 @@ void repository_free(struct repository *r)
         struct served *s = r->models;
         r->models = s->next;
         served_free(s);
+    }
+    while (r->refused) {
+        struct refused *f = r->refused;
+        r->refused = f->next;
+        mem_free(f);
     }
 }
 
@@ -347,6 +383,51 @@ static bool input_fits(const struct tensor *want, const struct tensor *got, stru
                            oip_shape_text(came, got->shape, got->rank));
 }
 
+// Inputs with a free first dimension have the same one, and the engine takes so many rows.
+static bool rows_fit(const struct served *s, const struct tensor *const *inputs, struct error *e)
+{
+    int64_t rows = -1, max = engine_model_max_rows(s->engine);
+    for (unsigned i = 0; i < s->meta.n_inputs; i++) {
+        const struct tensor *want = &s->meta.inputs[i];
+        if (want->rank == 0 || want->shape[0] >= 0)
+            continue;
+        if (rows >= 0 && rows != inputs[i]->shape[0])
+            return error_set(e, STATUS_BAD_REQUEST,
+                             "input %.*s: shape[0]: expected %" PRId64
+                             " as in the others, got %" PRId64,
+                             VIEW_ARG(want->name), rows, inputs[i]->shape[0]);
+        rows = inputs[i]->shape[0];
+    }
+    return rows <= max ||
+           error_set(e, STATUS_BAD_REQUEST,
+                     "inputs: expected at most %" PRId64 " rows for model %s, got %" PRId64, max,
+                     s->name, rows);
+}
+
+static bool output_fits(const struct served *s, const struct infer_request *q, unsigned k,
+                        struct error *e)
+{
+    const struct requested_output *o = &q->outputs[k];
+    char names[128] = "";
+    size_t n = 0;
+    bool known = false;
+    for (unsigned i = 0; i < s->meta.n_outputs && !known; i++) {
+        struct view name = s->meta.outputs[i].name;
+        known = view_eq(o->name, name);
+        if (n < sizeof(names))
+            n += (size_t)snprintf(names + n, sizeof(names) - n, " %.*s", VIEW_ARG(name));
+    }
+    if (!known)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "outputs[%u].name: expected an output of model %s (it has%s), got another",
+                         k, s->name, names);
+    return o->classification == 0 ||
+           error_set(e, STATUS_UNSUPPORTED,
+                     "outputs[%u].parameters.classification: expected none (model %s is served as "
+                     "tensors only), got %u",
+                     k, s->name, o->classification);
+}
+
 bool served_inputs(const struct served *s, const struct infer_request *q, const struct tensor **out,
                    struct error *e)
 {
@@ -363,17 +444,8 @@ bool served_inputs(const struct served *s, const struct infer_request *q, const 
             return false;
     }
     for (unsigned k = 0; k < q->n_outputs; k++) {
-        bool known = false;
-        for (unsigned i = 0; i < s->meta.n_outputs && !known; i++)
-            known = view_eq(q->outputs[k].name, s->meta.outputs[i].name);
-        if (!known)
-            return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].name: model %s has no output %.*s",
-                             k, s->name, VIEW_ARG(q->outputs[k].name));
+        if (!output_fits(s, q, k, e))
+            return false;
     }
-    uint32_t max = s->meta.max_batch;
-    if (max > 0 && q->rows > max)
-        return error_set(e, STATUS_BAD_REQUEST,
-                         "inputs: expected at most %u rows for model %s, got %u", max, s->name,
-                         q->rows);
-    return true;
+    return rows_fit(s, out, e);
 }

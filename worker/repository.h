@@ -11,7 +11,7 @@
 #include "infer/request.h"
 
 #define REPOSITORY_MODELS 256
-#define REPOSITORY_VERSIONS 8
+#define REPOSITORY_VERSIONS 8 // the highest ones of a model
 
 struct served { // one version of one model
     char name[MODEL_NAME_MAX + 1], version[16];
@@ -24,10 +24,15 @@ struct served { // one version of one model
     struct served *next;
 };
 
+struct refused { // found, but not fit to serve
+    char name[MODEL_NAME_MAX + 1], version[16], why[248];
+    struct refused *next;
+};
+
 struct repository {
     struct served *models; // of one name: the highest version first
-    unsigned n;
-    unsigned refused; // found, but not fit to serve
+    struct refused *refused;
+    unsigned n, n_refused;
 };
 
 // Why a model was refused is said on standard error, one event line each; the others go on. 0, or -1 with
@@ -38,7 +43,8 @@ void repository_free(struct repository *r);
 // version empty: the highest. NULL: not there.
 struct served *repository_find(const struct repository *r, struct view name, struct view version);
 
-// Do these inputs fit the model? Puts them in the model's order into out[n_inputs]. False with e (400).
+// Do these inputs and requested outputs fit the model? Puts the inputs in the model's order into
+// out[n_inputs]. False with e (400; 501: what no model here does).
 bool served_inputs(const struct served *s, const struct infer_request *q, const struct tensor **out,
                    struct error *e);
 enum dtype dtype_of_engine(enum engine_dtype d);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/version.h"
 #include "infer/oip_grpc.h"
+#include "net/memory.h"
 #include <time.h>
 
 enum request_phase {
@@ -239,7 +240,7 @@ static void on_done(struct compute_job *j)
             w->block = NULL; // the answer holds that reference now
             a->version = view_str(w->model->version);
             a->compute_us = w->compute_us;
-            estimate_add(&w->model->batcher.estimate, w->rows, w->compute_us);
+            batcher_learn(&w->model->batcher, w->rows, w->compute_us, now(s));
             w->model->inferences += w->rows;
             w->model->executions++;
         }
@@ -369,14 +370,19 @@ static void on_timer(struct wheel_timer *t, uint64_t now_us)
 
 // ---- inference requests ------------------------------------------------------------------------------
 
+static bool not_served(struct error *e, struct view model, struct view version)
+{
+    return error_set(e, STATUS_NOT_FOUND, "model %.*s%s%.*s is not served here", VIEW_ARG(model),
+                     version.n ? " version " : "", VIEW_ARG(version));
+}
+
 static bool enqueue(struct request *r, struct error *e)
 {
     struct serve *s = r->serve;
     struct infer_request *q = &r->infer;
     r->model = repository_find(s->repository, q->model, q->version);
     if (!r->model)
-        return error_set(e, STATUS_NOT_FOUND, "model %.*s%s%.*s is not served here",
-                         VIEW_ARG(q->model), q->version.n ? " version " : "", VIEW_ARG(q->version));
+        return not_served(e, q->model, q->version);
     r->inputs = arena_array(&r->ex->arena, r->model->meta.n_inputs, sizeof(*r->inputs));
     if (!r->inputs)
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
@@ -449,11 +455,19 @@ static void infer(struct request *r)
 static void show_index(struct request *r)
 {
     struct serve *s = r->serve;
+    const struct repository *all = s->repository;
     struct oip_index index = {0};
-    index.models = arena_array(&r->ex->arena, s->repository->n + 1, sizeof(*index.models));
-    for (struct served *m = s->repository->models; index.models && m; m = m->next)
+    index.models =
+        arena_array(&r->ex->arena, (size_t)all->n + all->n_refused + 1, sizeof(*index.models));
+    for (struct served *m = all->models; index.models && m; m = m->next)
         index.models[index.n++] = (struct oip_index_model){
             .name = view_str(m->name), .version = view_str(m->version), .state = VIEW("READY")};
+    const struct refused *f = r->call.ready_only ? NULL : all->refused;
+    for (; index.models && f; f = f->next)
+        index.models[index.n++] = (struct oip_index_model){.name = view_str(f->name),
+                                                           .version = view_str(f->version),
+                                                           .state = VIEW("UNAVAILABLE"),
+                                                           .reason = view_str(f->why)};
     api_answer_index(&s->api, r->ex, &r->call, &index, now(s));
 }
 
@@ -463,7 +477,7 @@ static void show_model(struct request *r)
     struct served *m = repository_find(s->repository, r->call.model, r->call.version);
     struct error e = {0};
     if (!m) {
-        error_set(&e, STATUS_NOT_FOUND, "model %.*s is not served here", VIEW_ARG(r->call.model));
+        not_served(&e, r->call.model, r->call.version);
         answer_error(r, &e);
     } else if (r->call.kind == API_MODEL_READY || r->call.kind == API_HEALTH_CHECK) {
         api_answer_ready(&s->api, r->ex, &r->call, !s->draining, now(s));
@@ -575,15 +589,27 @@ static void on_refused(struct http_conn *c, unsigned status, const char *why, vo
     (void)ctx;
 }
 
+static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
+{
+    struct serve *s = ctx;
+    (void)ex;
+    if (delta_bytes > 0 && delta_bytes > s->most - s->held)
+        return false;
+    s->held += delta_bytes;
+    return true;
+}
+
 const struct http_server_ops serve_ops = {.on_head = on_head,
                                           .on_request = on_request,
                                           .on_gone = on_gone,
                                           .on_sent = on_sent,
-                                          .on_refused = on_refused};
+                                          .on_refused = on_refused,
+                                          .on_charge = on_charge};
 
 void serve_init(struct serve *s, struct loop *l, struct repository *r, struct compute *c)
 {
-    *s = (struct serve){.loop = l, .repository = r, .compute = c, .timer.fn = on_timer};
+    *s = (struct serve){
+        .loop = l, .repository = r, .compute = c, .timer.fn = on_timer, .most = memory_total() / 4};
     api_init(&s->api, true, VIEW("sluice-worker"), VIEW(SLUICE_VERSION));
 }
 

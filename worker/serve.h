@@ -19,6 +19,7 @@ struct serve {
     struct served *turn; // whose queue is looked at first next time
     struct wheel_timer timer;
     unsigned waiting, running; // requests
+    int64_t held, most;        // octets that requests hold, and may
     bool draining;
 };
 

@@ -27,7 +27,7 @@ static void begin(struct world *w, uint8_t flags)
     if (flags & LITTLE_ROOM)
         w->charge_limit = 1000;
     if (flags & DRAINING)
-        http_conn_drain(w->c, w->now_us);
+        http_conn_drain(w->c, w->now_us + 1000000, w->now_us);
 }
 
 static void check_books(const struct world *w)
@@ -164,7 +164,7 @@ static void step(struct world *w, uint8_t op, struct view *in)
         break;
     case 6:
         if (n % 4 == 0)
-            http_conn_drain(w->c, w->now_us);
+            http_conn_drain(w->c, w->now_us + 1000000, w->now_us);
         else if (n == 1)
             http_conn_eof(w->c, w->now_us);
         break;

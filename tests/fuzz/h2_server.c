@@ -97,7 +97,7 @@ static void begin(struct h2 *h, uint8_t flags)
     h->w.charge_limit = flags & LITTLE_ROOM ? 30000 : 0;
     h->r = reader_new(false);
     if (flags & DRAINING)
-        http_conn_drain(h->w.c, h->w.now_us);
+        http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);
     wire_put(&h->say, PREFACE, 24);
     if (!(flags & NO_GREETING))
         wire_frame(&h->say, SETTINGS, 0, 0, NULL, 0);
@@ -186,7 +186,7 @@ static void step(struct h2 *h, struct tape *t)
     case FRAMES + 4:
         n = tape_u8(t);
         if (n % 4 == 0)
-            http_conn_drain(h->w.c, h->w.now_us);
+            http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);
         else if (n == 1)
             http_conn_eof(h->w.c, h->w.now_us);
         break;

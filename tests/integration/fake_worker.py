@@ -175,9 +175,9 @@ def main():
         threading.Thread(target=end_with, args=(args.liveness_fd,), daemon=True).start()
     size = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
     server = grpc.server(futures.ThreadPoolExecutor(16), [Handler(args.models)], options=size)
-    server.add_insecure_port(args.listen)
+    port = server.add_insecure_port(args.listen)
     server.start()
-    print(json.dumps({"event": "up"}), file=sys.stderr, flush=True)
+    print(json.dumps({"event": "up", "port": port}), file=sys.stderr, flush=True)
     server.wait_for_termination()
 
 
@@ -233,9 +233,9 @@ def reset(s):
     s.close()
 
 
-def speak_h2(on_infer, models=("good",)):
+def speak_h2(on_infer, models=("good",), heads=None):
     """A talk() that serves the small calls well and gives ModelInfer to on_infer(s, h2, stream, answer octets).
-    on_infer returns True when the connection is to end."""
+    on_infer returns True when the connection is to end. The requests' heads are kept in `heads`."""
 
     def talk(s, n):
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -247,6 +247,8 @@ def speak_h2(on_infer, models=("good",)):
         while octets := s.recv(65536):
             for e in c.receive_data(octets):
                 if isinstance(e, h2.events.RequestReceived):
+                    if heads is not None:
+                        heads.append(dict(e.headers))
                     calls[e.stream_id] = [dict(e.headers)[":path"].rsplit("/", 1)[1], b""]
                 elif isinstance(e, h2.events.DataReceived):
                     calls[e.stream_id][1] += e.data

@@ -80,12 +80,12 @@ int accept4(int fd, struct sockaddr *a, socklen_t *n, int flags)
     return turn ? fail(errors[turn % 5]) : REAL(accept4)(fd, a, n, flags);
 }
 
-// Log files: cut writes, interrupted ones, and a disk that is full now and then.
+// Log files: cut writes, interrupted ones, and a disk that is full or broken now and then.
 ssize_t writev(int fd, const struct iovec *v, int n)
 {
     int64_t turn = unlucky(WRITE);
     if (turn % 3 == 1)
-        return fail(ENOSPC);
+        return fail(turn % 2 ? ENOSPC : EIO);
     if (turn % 3 == 2)
         return fail(EINTR);
     if (turn)

@@ -28,19 +28,34 @@ SAMPLES = json.loads((MODELS / "samples.json").read_text())
 DEATHS = ("AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:", "invariant")
 
 
+# Words before a program that the modes of files are to stop, even when the tests are run by root.
+UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+
 def wait_for(condition, timeout=10.0, what="condition"):
     """Asks until condition() is true; its last value stands in the failure."""
     until, seen = time.monotonic() + timeout, None
     while True:
         try:
             seen = condition()
-        except (OSError, KeyError, ValueError) as e:
+        except (OSError, LookupError, ValueError) as e:
             seen = e
         if seen and not isinstance(seen, Exception):
             return seen
         if time.monotonic() > until:
             raise AssertionError(f"{what}: not within {timeout} s; last seen: {seen!r}")
         time.sleep(0.01)
+
+
+def best_of(measure, bound, tries=5):
+    """A bound in seconds that the product owes and a busy machine may miss now and then: one of a few tries keeps
+    it, or all that were taken stand in the failure."""
+    taken = []
+    for _ in range(tries):
+        taken.append(measure())
+        if taken[-1] < bound:
+            return
+    raise AssertionError(f"never within {bound} s: {taken}")
 
 
 class Program:
@@ -155,6 +170,7 @@ def configuration(
     log=None,
     health='interval = "100ms" timeout = "1s" failures = 2',
     address="127.0.0.1:0",
+    drain_delay="0",
 ):
     """Writes a gateway.conf and gives its path."""
     if addresses:
@@ -165,7 +181,7 @@ def configuration(
     (directory / "token").write_text("open sesame, please\n")
     text = f"""
 loops = {loops}
-drain_delay = 0
+drain_delay = {drain_delay}
 runtime_dir = "{tempfile.gettempdir()}"
 {top}
 listen "public" {{ address = "{address}" {listen} }}
@@ -194,6 +210,7 @@ class Sluice(Program):
             for model in wait_models:
                 self.wait_model(model)
         except BaseException:
+            print(self.text)
             self.process.kill()
             raise
 
@@ -233,6 +250,12 @@ class Sluice(Program):
         assert status == 200, text
         return json.loads(text)
 
+    def wait_workers(self):
+        """Every loop has its connection to every worker, and has asked what it wants to know: one model may be
+        ready before. Until then a worker that stands still is not one that went down."""
+        count = lambda **labels: self.metric("sluice_worker_connections", **labels)
+        wait_for(lambda: count() == count(state="ready") > 0, 60, "all workers ready")
+
     def wait_idle(self):
         """No request, stream, row or connection is held any more."""
         for name in ("in_flight", "streams", "queue_rows", "running_rows", "connections"):
@@ -250,12 +273,12 @@ class Sluice(Program):
 
 
 class Worker(Program):
-    """sluice-worker alone, on a TCP port that we found free."""
+    """sluice-worker alone, on a TCP port of its choice."""
 
     def __init__(self, repository=MODELS, *more):
-        self.port = free_port()
         words = [WORKER, "--repository", repository, "--device", "cpu", "--threads", "1"]
-        super().__init__([*words, "--listen", f"127.0.0.1:{self.port}", *more])
+        super().__init__([*words, "--listen", "127.0.0.1:0", *more])
+        self.port = port_of(self.wait_event("listening", timeout=60)["address"])
         ready = f"http://127.0.0.1:{self.port}/v2/health/ready"
 
         def up():
@@ -264,12 +287,6 @@ class Worker(Program):
             return urllib.request.urlopen(ready, timeout=5).status == 200
 
         wait_for(up, 60, "worker ready")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def copy_model(source, repository, name, version="1"):

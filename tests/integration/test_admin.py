@@ -1,4 +1,5 @@
 """The admin listener: who may see what, what /status tells, and that it answers when the rest cannot."""
+import json
 import os
 import signal
 
@@ -100,10 +101,66 @@ def test_status_has_every_loop_desk_worker_and_pool(start):
         assert m["waiting_rows"] == m["running_rows"] == m["charged_rows"] == m["charged_bytes"] == 0
         assert m["queue_limit_rows"] == 4096
     assert [w["name"] for w in page["workers"]] == ["w/0", "w/1"]
-    assert all(w["connections"] == ["ready", "ready"] for w in page["workers"])
+    connected = lambda: all(w["connections"] == ["ready", "ready"] for w in sluice.status_page()["workers"])
+    wait_for(connected, what="a connection of each loop to each worker")
     (listener,) = page["listeners"]
     assert listener["name"] == "public" and listener["accepting"] and not listener["tls"]
     assert 0 <= page["bytes_leased"] <= page["bytes_limit"] and page["bytes_limit"] > 0
+
+
+def test_status_has_what_each_loop_shows(start):
+    """Desks, flow, connections to workers and blocks, printed by the loop that holds them."""
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3', models='model "digits" { batch { max_rows = 2 } }')
+    pid = sluice.worker_pid()
+    wait_for(lambda: sluice.metric("sluice_worker_connections", state="ready") == 2)
+
+    def held():
+        page = sluice.status_page()
+        assert all(e["answered"] for e in page["loops"]) and '"wrong"' not in json.dumps(page)
+        return [e["holds"] for e in page["loops"]]
+
+    def desk():
+        (one,) = [d for h in held() for d in h["desks"] if d["model"] == "digits"]
+        return one
+
+    for h in held():
+        (worker,) = h["workers"]
+        assert (worker["name"], worker["state"], worker["connects"], worker["losses"]) == ("w/0", "ready", 1, 0)
+        assert sorted(worker["models"]) == ["digits", "digits-small"]
+        assert h["flow"] == {"live": 0, "zombies": 0, "deadlines": 0}
+    (replica,) = desk()["replicas"]
+    assert replica["up"] and not replica["differs"] and replica["versions"] == ["1"]
+    body = infer_body([[0.5] * 64] * 2)
+    wires = [Wire(sluice.port, 60) for _ in range(5)]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        for wire in wires:
+            wire.send(post(body))
+        seen = wait_for(lambda: desk()["waiting_requests"] == 3 and desk())
+        assert (seen["waiting_rows"], seen["running_rows"]) == (6, 4)
+        assert [(r["batches"], r["rows"]) for r in seen["replicas"]] == [(2, 4)]
+        assert sum(h["flow"]["live"] for h in held()) == sum(h["flow"]["deadlines"] for h in held()) == 5
+        assert sum(w["in_flight"] for h in held() for w in h["workers"]) == 2
+        wires.pop().socket.close()
+        wait_for(lambda: desk()["waiting_requests"] == 2)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    for wire in wires:
+        assert wire.read_answers(1, 30)[0][0] == 200
+        wire.socket.close()
+    wait_for(lambda: all(h["blocks"] == 0 and h["flow"]["live"] == 0 for h in held()))
+
+
+def test_status_of_many_at_once_and_of_those_that_leave(start):
+    sluice = start()
+    ask_it = b"GET /status HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer open sesame, please\r\n\r\n"
+    wires = [Wire(sluice.admin_port).send(ask_it * 4) for _ in range(20)]
+    for wire in wires[::2]:
+        wire.socket.close()
+    for wire in wires[1::2]:
+        assert [a[0] for a in wire.read_answers(4)] == [200] * 4
+        wire.socket.close()
+    assert all(e["answered"] for e in sluice.status_page()["loops"])
 
 
 def test_status_while_requests_wait(start):
@@ -159,6 +216,7 @@ def test_streams_are_told(start):
 
 def test_status_of_a_worker_that_is_away(start):
     sluice = start(health='interval = "50ms" timeout = "200ms" failures = 2')
+    sluice.wait_workers()
     first = sluice.worker_pid()
     os.kill(first, signal.SIGSTOP)
     wait_for(lambda: "ready" not in sluice.status_page()["workers"][0]["connections"])

@@ -1,16 +1,18 @@
 """Workers that answer wrongly, late, never, or with something that is no answer: what the client is told."""
+import contextlib
 import json
 import pathlib
 import struct
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import fake_worker
 import httpx
 import pytest
 from fake_worker import BEHAVIOUR, FINE, HEAD, POISON, RawWorker, answer_well, message, speak_h2
-from harness import Program, Sluice, configuration, free_port, wait_for
+from harness import Program, Sluice, configuration, wait_for
 
 FAKE = pathlib.Path(fake_worker.__file__)
 
@@ -40,10 +42,9 @@ def ask_at_once(sluice, model, rows):
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory):
     """One gateway before one fake worker that has every behaviour but death."""
-    port = free_port()
     models = [m for m in BEHAVIOUR if m != "poison_dies"]
-    with Program([sys.executable, FAKE, "--listen", f"127.0.0.1:{port}", *models]) as worker:
-        worker.wait_event("up", timeout=30)
+    with Program([sys.executable, FAKE, "--listen", "127.0.0.1:0", *models]) as worker:
+        port = worker.wait_event("up", timeout=30)["port"]
         rules = "\n".join(f'model "{m}" {{ batch {{ max_wait = "200ms" preferred = {{4}} }} }}' for m in models)
         config = configuration(
             tmp_path_factory.mktemp("bad"),
@@ -99,11 +100,15 @@ def test_only_the_guilty_row_fails(bad):
     """Row 104: the batch is halved until the poisoned request is alone."""
     rows = [[i, i] for i in range(8)]
     rows[5] = [POISON, 0]
-    answers = ask_at_once(bad, "poison_error", rows)
-    for i, a in enumerate(answers):
-        assert a.status_code == 500 if i == 5 else is_right(a, rows[i]), (i, a.text)
-    assert "a row that I cannot compute" in answers[5].json()["error"]
-    assert bad.metric("sluice_events_total", model="poison_error", event="halved") >= 1
+
+    def halved():
+        answers = ask_at_once(bad, "poison_error", rows)
+        for i, a in enumerate(answers):
+            assert a.status_code == 500 if i == 5 else is_right(a, rows[i]), (i, a.text)
+        assert "a row that I cannot compute" in answers[5].json()["error"]
+        return bad.metric("sluice_events_total", model="poison_error", event="halved")
+
+    wait_for(halved, 30, "that row and another in one batch")
 
 
 def test_a_slow_worker_within_the_deadline(bad):
@@ -142,12 +147,13 @@ def test_clients_that_leave_a_batch_harm_no_other(bad):
 
 
 def test_a_request_that_kills(tmp_path):
-    """A second death is answered 500 poison, and it is not sent a third time; those that shared its batch
-    are answered."""
+    """A second death is answered 500 poison, and it is not sent a third time: of three workers one lives on, and
+    answers those that shared its batch."""
     config = configuration(tmp_path, addresses=["grpc://127.0.0.1:1"], models='model "poison_dies" { batch { max_wait = "300ms" preferred = {4} } }')
     command = f'command = {{"{sys.executable}", "{FAKE}", "poison_dies", "good"}}'
-    config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command))
+    config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command + " replicas = 3"))
     with Sluice(config, wait_models=("good", "poison_dies")) as sluice:
+        wait_for(lambda: sluice.metric("sluice_ready_replicas", model="poison_dies") == 3, 60)
         rows = [[1, 1], [POISON, 2], [3, 3], [4, 4]]
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda row: ask(sluice, "poison_dies", row, timeout_us=60000000), rows))
@@ -308,6 +314,90 @@ def test_frames_that_are_no_answer(tmp_path, how, allowed):
         wait_for(lambda: is_right(ask(sluice, "good")), 20, "a good answer")
         wait_for(lambda: sluice.metric("sluice_in_flight") == 0)
         assert len(sluice.find("ready")) == 1
+
+
+def test_a_worker_that_hangs_loses_its_connection(tmp_path):
+    """504 at the deadline, told by our own clock; the connection is replaced, and by the next one it is served."""
+    hanging = {1, 2}  # the first connection of each loop
+
+    def talk(s, n):
+        speak_h2(lambda *call: False if n in hanging else answer_well(*call))(s, n)
+
+    with RawWorker(talk) as raw, gateway_before(tmp_path, raw, health='interval = "60s" timeout = "60s" failures = 3') as sluice:
+        sluice.wait_model("good")
+        wait_for(lambda: raw.connections == 2)
+        answer = ask(sluice, "good", timeout_us=300000)
+        assert answer.status_code == 504, answer.text
+        total_ms = float(answer.headers["server-timing"].rsplit("=", 1)[1])
+        assert 300 <= total_ms < 2000, total_ms
+        wait_for(lambda: raw.connections > 2, what="another connection")
+        hanging.clear()
+        wait_for(lambda: is_right(ask(sluice, "good", timeout_us=2000000)), 30, "a good answer")
+        assert sluice.metric("sluice_events_total", event="suspect") >= 1
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 0)
+
+
+def frames_of_an_answer(stream, octets):
+    """By hand: for a stream that h2 knows to be closed."""
+    frame = lambda kind, flags, payload: struct.pack(">I", len(payload))[1:] + bytes([kind, flags]) + struct.pack(">I", stream) + payload
+    field = lambda name, value: b"\x10" + bytes([len(name)]) + name + bytes([len(value)]) + value
+    head = b"\x88" + field(b"content-type", b"application/grpc")
+    return frame(1, 4, head) + frame(0, 0, message(octets)) + frame(1, 5, field(b"grpc-status", b"0"))
+
+
+def told_504(sluice):
+    return ask(sluice, "good", [100, 100], timeout_us=300000).status_code in (504, 503)
+
+
+def leaves(sluice):
+    with contextlib.suppress(httpx.TimeoutException):
+        httpx.post(f"{sluice.url}/v2/models/good/infer", content=body([100, 100]), timeout=0.3)
+    return True
+
+
+@pytest.mark.parametrize("ends", [told_504, leaves])
+def test_answers_that_come_late(tmp_path, ends):
+    """After the deadline, or when the client has left, and twice: nobody else is given that answer."""
+    late = []
+
+    def on_infer(s, c, stream, octets):
+        if len(late) < 3:
+            late.append((s, stream, octets))
+            return
+        for then, old, answer in late:  # on a connection that has been replaced, or on a stream that was reset
+            with contextlib.suppress(OSError):
+                then.sendall(frames_of_an_answer(old, answer) * 2)
+        answer_well(s, c, stream, octets)
+
+    with RawWorker(speak_h2(on_infer)) as raw, gateway_before(tmp_path, raw) as sluice:
+        sluice.wait_model("good")
+        while len(late) < 3:
+            assert ends(sluice)
+        connections = raw.connections
+        for i in range(20):
+            wait_for(lambda i=i: is_right(ask(sluice, "good", [i, i]), [i, i]))
+        assert ends == told_504 or raw.connections == connections == 2  # those streams were ours to end
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 0)
+        assert len(sluice.find("ready")) == 1
+def over_a_slow_line(s, c, stream, octets):
+    """Three seconds for one answer; nothing else is read or said meanwhile."""
+    whole = message(octets)
+    c.send_headers(stream, HEAD)
+    for i in range(60):
+        c.send_data(stream, whole[len(whole) * i // 60 : len(whole) * (i + 1) // 60])
+        s.sendall(c.data_to_send())
+        time.sleep(0.05)
+    c.send_headers(stream, FINE, end_stream=True)
+
+
+def test_an_answer_on_a_slow_line(tmp_path):
+    """Octets that come say that the worker lives, although what it answers to probes waits behind them."""
+    health = 'interval = "100ms" timeout = "300ms" failures = 2'
+    with RawWorker(speak_h2(over_a_slow_line)) as raw, gateway_before(tmp_path, raw, health=health) as sluice:
+        sluice.wait_model("good")
+        answer = ask(sluice, "good")
+        assert is_right(answer), answer.text
+        assert raw.connections == 2 and not sluice.find("worker_down")  # one a loop
 
 
 def say(octets):

@@ -199,6 +199,7 @@ def test_many_triton_calls_at_once_fill_batches(gateway):
 
 
 def test_admin(gateway):
+    assert httpx.post(f"{gateway.url}/v2/models/digits/infer", content=GOOD_BODY).status_code == 200
     assert gateway.get("/healthz", gateway.admin_port)[0] == 200
     assert gateway.metric("sluice_requests_total", model="digits", status="ok") > 0
     assert gateway.get("/status", gateway.admin_port)[0] == 401

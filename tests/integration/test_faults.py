@@ -1,4 +1,5 @@
 """Processes that die, hang and are told to end, under load: who is told what, and what is left."""
+import datetime
 import os
 import pathlib
 import signal
@@ -8,9 +9,11 @@ import threading
 import time
 
 import httpx
+import onnx_file
 import pytest
-from harness import GOOD_BODY, SAMPLES, SANITIZED, Wire, gone, infer_body, memory_kib, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, WORKER, Program, Sluice, Wire, best_of, configuration, gone, infer_body, memory_kib, post, wait_for
 from load import Load
+from test_hostile import ACK, ASK, CANCEL, DATA, END_STREAM, PREFACE, RST, SETTINGS, WINDOW, frame, head
 
 INFER = "/v2/models/digits/infer"
 
@@ -52,6 +55,62 @@ def test_a_worker_killed_under_load(start):
     assert sluice.stop() == 0
 
 
+def answered(url, body=GOOD_BODY):
+    """The status on a connection of its own; None: there was none."""
+    try:
+        return httpx.post(url + INFER, content=body, timeout=30).status_code
+    except httpx.TransportError:
+        return None
+
+
+def moment(event):
+    """Seconds, by the clock of the process that tells it."""
+    return datetime.datetime.fromisoformat(event["time"].replace("Z", "+00:00")).timestamp()
+
+
+def test_a_killed_worker_is_back_within_two_seconds(start):
+    sluice = start()
+
+    def outage():
+        deaths = len(sluice.find("worker_exited"))
+        os.kill(sluice.find("worker_started")[-1]["pid"], signal.SIGKILL)
+        begun = time.monotonic()
+        while (status := answered(sluice.url)) != 200 or len(sluice.find("worker_exited")) == deaths:
+            assert status in (200, 503) and time.monotonic() < begun + 30, status
+        return time.monotonic() - begun
+
+    best_of(outage, 2)
+
+
+def test_without_a_worker_each_request_is_told_at_once(tmp_path):
+    """503, and when to come again, when a killed one is not back within the two seconds that it may take: those who
+    wait are told then, and the others without waiting; nobody is kept until a deadline of 30 s."""
+    hold = tmp_path / "hold"
+    config = configuration(tmp_path)
+    held = f'command = {{"sh", "-c", "while [ -e {hold} ]; do sleep 0.05; done; exec \\"$@\\"", "sh", '
+    config.write_text(config.read_text().replace("command = {", held))
+    with Sluice(config) as sluice, httpx.Client(base_url=sluice.url, timeout=60) as client:
+        hold.touch()
+        os.kill(sluice.worker_pid(), signal.SIGKILL)
+        sluice.wait_event("worker_exited")
+
+        def refusal():
+            begun = time.monotonic()
+            answer = client.post(INFER, content=GOOD_BODY)
+            assert answer.status_code == 503 and answer.headers["retry-after"], answer.text
+            return time.monotonic() - begun
+
+        refusal()
+        lost, told = (sluice.wait_event(e, model="digits") for e in ("replica_down", "no_replica"))
+        assert moment(told) - moment(lost) < 4, (lost, told)
+        for _ in range(10):
+            best_of(refusal, 0.5)
+        assert len(sluice.find("worker_listening")) == 1
+        hold.unlink()
+        assert_serves(sluice)
+        assert sluice.stop() == 0
+
+
 def test_one_of_two_workers_killed_under_load(start):
     """The other one answers all."""
     sluice = start(replicas=2)
@@ -87,6 +146,7 @@ def test_a_worker_that_hangs(start):
 def test_a_worker_that_hangs_between_requests(start):
     """Probes find it; requests are refused with 503 rather than kept until their deadline."""
     sluice = start(health='interval = "50ms" timeout = "200ms" failures = 2')
+    sluice.wait_workers()
     pid = sluice.worker_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -119,6 +179,25 @@ def test_the_gateway_killed_under_load(start):
     assert sluice.metric("sluice_gateway_restarts_total") == 3
     assert_nothing_left(sluice)
     assert sluice.stop() == 0
+
+
+def test_a_killed_gateway_is_followed_within_500_ms(start):
+    """A new connection is answered by the next process: with the model's answer, from the worker that lives on."""
+    sluice = start()
+    worker = sluice.worker_pid()
+
+    def outage():
+        starts = len(sluice.find("ready"))
+        os.kill(sluice.find("ready")[-1]["pid"], signal.SIGKILL)
+        begun = time.monotonic()
+        while answered(sluice.url) != 200:
+            assert time.monotonic() < begun + 30
+        took = time.monotonic() - begun
+        sluice.wait_event("ready", count=starts + 1)
+        return took
+
+    best_of(outage, 0.5)
+    assert len(sluice.find("worker_started")) == 1 and not gone(worker)
 
 
 def test_a_gateway_that_stands_still_and_wakes(start):
@@ -158,6 +237,46 @@ def test_a_killed_keeper_takes_all_with_it(start):
     sluice.wait()
 
 
+def adder(directory, columns):
+    """A repository with one model, `add`: y = x + 1, x of so many columns."""
+    path = directory / "add" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    ones = onnx_file.tensor("w", [columns], struct.pack(f"<{columns}f", *[1.0] * columns))
+    path.write_bytes(onnx_file.add_model(ones, x=("n", columns), y=("n", columns)))
+    return directory
+
+
+def test_a_model_that_changes_worker_by_worker(start, tmp_path):
+    """While one worker has the old form the new one is kept out; then it is the model, for metadata as well."""
+    old, new = adder(tmp_path / "old", 4), adder(tmp_path / "new", 6)
+    sockets = [tmp_path / "a.sock", tmp_path / "b.sock"]
+
+    def worker(repository, path):
+        return Program([WORKER, "--repository", repository, "--device", "cpu", "--threads", "1", "--listen", f"unix:{path}"])
+
+    def shape():
+        return httpx.get(f"{sluice.url}/v2/models/add").json()["inputs"][0]["shape"]
+
+    def ask(columns):
+        tensor = {"name": "x", "shape": [1, columns], "datatype": "FP32", "data": [1.0] * columns}
+        return httpx.post(f"{sluice.url}/v2/models/add/infer", json={"inputs": [tensor]}).status_code
+
+    with worker(old, sockets[0]) as a, worker(old, sockets[1]) as b:
+        sluice = start(wait_models=("add",), addresses=[f"unix:{s}" for s in sockets])
+        wait_for(lambda: sluice.metric("sluice_ready_replicas", model="add") == 2)
+        assert shape() == [-1, 4] and ask(4) == 200
+        assert a.stop() == 0
+        with worker(new, sockets[0]):
+            sluice.wait_event("replica_differs", model="add", replica="w/0")
+            assert shape() == [-1, 4] and ask(4) == 200
+            assert b.stop() == 0
+            wait_for(lambda: ask(6) == 200)
+            assert shape() == [-1, 6]
+            with worker(new, sockets[1]):
+                wait_for(lambda: sluice.metric("sluice_ready_replicas", model="add") == 2)
+                assert shape() == [-1, 6]
+
+
 @pytest.mark.parametrize("h1, h2", [(6, 0), (0, 3)])
 def test_drain_under_load_loses_nothing(start, h1, h2):
     """Row 137: SIGTERM; clients that honour `connection: close` and GOAWAY lose no request; exit 0."""
@@ -166,6 +285,17 @@ def test_drain_under_load_loses_nothing(start, h1, h2):
         load.wait(500)
         assert sluice.stop() == 0
     assert_only(load, 200, "again", "refused")
+
+
+@pytest.mark.parametrize("h1, h2", [(4, 0), (0, 3)])
+def test_drain_with_a_delay_loses_nothing(start, h1, h2):
+    """Connections made while we drain, served for drain_delay, are told to go away from their first answer on."""
+    sluice = start(drain_delay="1s", top='drain_timeout = "20s"')
+    with Load(sluice.port, h1=h1, h2=h2, until_refused=True) as load:
+        load.wait(300)
+        assert sluice.stop() == 0
+    assert_only(load, 200, "again", "refused")
+    assert not sluice.find("cut")
 
 
 def test_drain_waits_for_what_runs(start):
@@ -184,6 +314,29 @@ def test_drain_waits_for_what_runs(start):
         assert status == 200 and fields["connection"] == "close"
         assert wire.read_until_closed().closed and idle.read_until_closed().closed
     assert sluice.wait() == 0
+
+
+@pytest.mark.parametrize("first", ["keeper", "gateway"])
+def test_sigterm_to_every_process_is_one_request_to_end(start, first):
+    """What service managers do: all processes of the service are told. Nothing that runs is cut."""
+    sluice = start()
+    worker, gateway = sluice.worker_pid(), sluice.gateway_pid()
+    with Wire(sluice.port, 30) as wire:
+        os.kill(worker, signal.SIGSTOP)
+        wire.send(post())
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+        if first == "keeper":
+            sluice.kill(signal.SIGTERM)
+            sluice.wait_event("draining", why="the keeper says so")
+            os.kill(gateway, signal.SIGTERM)
+        else:
+            os.kill(gateway, signal.SIGTERM)
+            sluice.wait_event("draining", why="SIGTERM")
+            sluice.kill(signal.SIGTERM)
+        sluice.wait_event("told_again")
+        os.kill(worker, signal.SIGCONT)
+        assert wire.read_answers(1)[0][0] == 200
+    assert sluice.wait() == 0 and not sluice.find("cut")
 
 
 def refuses(port):
@@ -246,7 +399,37 @@ def leave_politely(wire):
     wire.socket.shutdown(socket.SHUT_WR)
 
 
+def h2_begin(streams, body, end):
+    """That many requests over HTTP/2; `end`: they are whole."""
+    octets = PREFACE + frame(SETTINGS) + frame(SETTINGS, ACK)
+    for n in range(1, 2 * streams, 2):
+        octets += head(n, ASK, end=False)
+        octets += b"".join(frame(DATA, 0, n, body[i : i + 16384]) for i in range(0, len(body), 16384))
+        octets += frame(DATA, END_STREAM, n) if end else b""
+    return octets
+
+
+def leave_h2_mid_head(wire):
+    wire.send(h2_begin(1, b"", False)[:-9])
+
+
+def leave_h2_mid_body(wire):
+    wire.send(h2_begin(4, MANY_ROWS[:9000], False))
+
+
+def leave_h2_by_reset(wire):
+    wire.send(h2_begin(4, MANY_ROWS, True) + b"".join(frame(RST, 0, n, struct.pack(">I", CANCEL)) for n in (1, 3, 5, 7)))
+
+
+def leave_h2_mid_answer(wire):
+    wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    wire.send(h2_begin(8, MANY_ROWS, True))
+    while len(wire.data) < 200 and wire.take(10):  # more than SETTINGS and their acknowledgement
+        pass
+
+
 WAYS = (leave_mid_head, leave_mid_body, leave_at_once, leave_mid_answer, leave_politely)
+WAYS += (leave_h2_mid_head, leave_h2_mid_body, leave_h2_by_reset, leave_h2_mid_answer)
 
 
 def leave_in_all_ways(sluice, rounds):
@@ -258,17 +441,47 @@ def leave_in_all_ways(sluice, rounds):
 
 
 def test_clients_that_leave(start):
-    """Mid-head, mid-body, mid-answer, by RST and by FIN: nothing is left of them."""
+    """Mid-head, mid-body, mid-answer, by RST and by FIN, over HTTP/1.1 and HTTP/2: nothing is left of them."""
     sluice = start(limits='header_timeout = "1s" body_timeout = "1s"')
     pid = sluice.gateway_pid()
-    leave_in_all_ways(sluice, 60)
+    leave_in_all_ways(sluice, 30)
     assert_nothing_left(sluice)
     before = memory_kib(pid)
-    leave_in_all_ways(sluice, 120)
+    leave_in_all_ways(sluice, 60)
     assert_nothing_left(sluice)
     assert SANITIZED or memory_kib(pid) < before + 4096  # freed memory is kept back by AddressSanitizer
     assert_serves(sluice)
     assert sluice.gateway_pid() == pid and len(sluice.find("ready")) == 1
+
+
+LAST_WORDS = {
+    "h1 request": post(close=False),
+    "h1 GET": b"GET /v2/health/live HTTP/1.1\r\nHost: sluice\r\n\r\n",
+    "h1 half": post()[:60],
+    "h2 request": head(1, ASK, end=False) + frame(DATA, END_STREAM, 1, GOOD_BODY),
+    "h2 cancelled": head(1, ASK, end=False) + frame(RST, 0, 1, struct.pack(">I", CANCEL)),
+    "h2 window": frame(WINDOW, 0, 0, struct.pack(">I", 1)),
+}
+
+
+def test_a_reset_that_comes_with_the_last_octets(start):
+    """Both are there before the gateway looks: it takes what was said, and sees the end as well."""
+    sluice = start()
+    pid = sluice.gateway_pid()
+    wires = []
+    for name, octets in LAST_WORDS.items():
+        wire = Wire(sluice.port)
+        if name.startswith("h2"):
+            wire.send(PREFACE + frame(SETTINGS) + frame(SETTINGS, ACK))
+            wait_for(lambda: wire.take(10) and len(wire.data) >= 18, what="SETTINGS")
+        wires.append((wire, octets))
+    wait_for(lambda: sluice.metric("sluice_connections") == len(wires))
+    os.kill(pid, signal.SIGSTOP)
+    for wire, octets in wires:
+        wire.send(octets)
+        reset(wire)
+    os.kill(pid, signal.SIGCONT)
+    assert_nothing_left(sluice)
 
 
 def test_clients_that_leave_while_the_worker_hangs(start):

@@ -1,9 +1,10 @@
 """Does the runner notice? A failing test, run as pytest runs all others, must fail; a wait says why."""
+import re
 import subprocess
 import sys
 
 import pytest
-from harness import Wire, parse_answers, wait_for
+from harness import ROOT, Wire, parse_answers, wait_for
 
 FAILING = "def test_that_fails():\n    assert 1 + 1 == 3, 'as it must'\n"
 
@@ -31,3 +32,21 @@ def test_octets_reach_the_gateway(gateway):
     with Wire(gateway.port) as wire:
         wire.send(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").read_until_closed()
         assert wire.closed and wire.answers()[0][0] == 200
+
+
+def test_the_table_of_hostile_input_is_right():
+    """docs/hostile.md: each row that we owe stands there once or more, and each test that it names exists."""
+    text = (ROOT / "docs/hostile.md").read_text()
+    named = re.findall(r"`(\w+)[:.](test_\w+|\w+)`", text)
+    assert len(named) > 90
+    for file, test in named:
+        file = {"h": "test_hostile"}.get(file, file)
+        place = ROOT / (f"tests/integration/{file}.py" if test.startswith("test_") else f"tests/unit/{file}.c")
+        assert re.search(rf"^(def|static void) {test}\(", place.read_text(), re.M), f"no {test} in {place}"
+    rows = set()
+    for cell in re.findall(r"^\| ([0-9, –]+) \|", text, re.M):
+        for part in filter(None, cell.replace(" ", "").split(",")):
+            first, _, last = part.partition("–")
+            rows |= set(range(int(first or 0), int(last or first or 0) + 1))
+    owed = [*range(1, 98), *range(99, 105), *range(118, 123), *range(124, 129), *range(131, 138), *range(140, 145)]
+    assert set(owed) <= rows, sorted(set(owed) - rows)

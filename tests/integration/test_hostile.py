@@ -3,6 +3,7 @@
 One gateway with short time-outs takes it all. At the end it is the same process, with bounded memory, no
 descriptor more than before, nothing in flight, and nothing on its standard error that tells of a defect.
 """
+import contextlib
 import gzip
 import json
 import os
@@ -15,7 +16,7 @@ import zlib
 import hpack
 import httpx
 import pytest
-from harness import GOOD_BODY, SAMPLES, SANITIZED, Sluice, Wire, configuration, infer_body, memory_kib, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, Sluice, Wire, best_of, configuration, infer_body, memory_kib, post, wait_for
 
 INFER = b"/v2/models/digits/infer"
 LIMITS = """header_timeout = "1s" body_timeout = "1s" idle_timeout = "3s" send_timeout = "2s" stream_stall = "2s"
@@ -205,7 +206,8 @@ def test_one_canonical_path(target, path):
     assert statuses in ([PATHS[path]], [400], [404])
 
 
-BAD_NAMES = [b"a%2fb", b"%2e%2e", b"a%00", b"x" * 4096, b"a%0d%0ab", b"a%20b", b"%c3%a9", b"a:b", b"..%5c.."]
+BAD_NAMES = {b"a%2fb": 400, b"a%00": 400, b"x" * 129: 400, b"x" * 4096: 400, b"a%0d%0ab": 400, b"a%20b": 400, b"%c3%a9": 400}
+BAD_NAMES |= {b"a:b": 400, b"..%5c..": 400, b"%2e%2e": 404, b"..": 404}  # the last two are another path
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
@@ -213,7 +215,14 @@ def test_model_names(target, name):
     """120"""
     path = b"/v2/models/" + name + b"/infer"
     statuses, _ = outcome(target.port, request(b"Content-Length: %d" % N, b"Connection: close", path=path, body=GOOD_BODY))
-    assert len(statuses) == 1 and statuses[0] in (400, 404)
+    assert statuses == [BAD_NAMES[name]]
+
+
+@pytest.mark.parametrize("name", ["../etc", "..", "a/b", "a\0b", "x" * 129, "x" * 4096, "a%2fb", "\u00e9", "a b", "a\r\nb"])
+def test_model_names_over_grpc(target, name):
+    """120"""
+    assert grpc_status(target, prefixed(grpc_request(model=name))) == INVALID
+    assert grpc_status(target, prefixed(grpc_request(version=name))) == INVALID
 
 
 @pytest.mark.parametrize(
@@ -727,24 +736,72 @@ def test_bodies_that_stop(target, octets):
         assert closes(wire.send(octets)) == [408]
 
 
-def test_a_reader_that_never_reads(target):
-    """78: closed after send_timeout; what it was owed is given back."""
-    before = memory_kib(target.gateway_pid())
-    many = infer_body([SAMPLES[i % 20]["input"] for i in range(64)])
-    wires = []
-    for _ in range(10):
-        s = socket.socket()
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        s.connect(("127.0.0.1", target.port))
-        s.setblocking(False)
-        with pytest.raises(OSError):  # the gateway stops reading when its answers are not taken
+def test_dripped_bodies(target):
+    """76, 77: an octet now and then is never silent for long, and is too slow over 20 s: 408, on every carrier."""
+    with Wire(target.port) as plain, Wire(target.port) as chunked, H2(target) as h2:
+        plain.send(request(b"Content-Length: 100000"))
+        chunked.send(request(CHUNKED, body=b"10000\r\n"))
+        h2.send(head(1, ASK, end=False))
+
+        def all_have_an_answer():
+            for wire in (plain, chunked):
+                wire.answers() or (wire.send(b" "), wire.take(0.05))
+            h2.status(1) or (h2.send(frame(DATA, 0, 1, b" ")), h2.read(0.05))
+            return plain.answers() and chunked.answers() and h2.status(1)
+
+        wait_for(all_have_an_answer, 60, "an answer on each")
+        assert (plain.answers()[0][0], chunked.answers()[0][0], h2.status(1)) == (408, 408, 408)
+        assert closes(plain) == closes(chunked) == [408] and h2.goaway is None  # other streams go on
+        h2.send(head(3, LIVE))
+        assert h2.until(lambda: h2.status(3) == 200)
+
+
+class Pusher:
+    """Asks and asks and reads nothing: a window that is small from its first octet on."""
+
+    def __init__(self, port, pieces):
+        self.pieces, self.left = pieces, b""
+        self.socket = socket.socket()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        self.socket.connect(("127.0.0.1", port))
+        self.socket.setblocking(False)
+
+    def is_cut(self):
+        """Pushes what the other side takes now; whether it has ended the connection."""
+        try:
             while True:
-                s.send(post(many, close=False) * 4)
-        wires.append(s)
-    wait_for(lambda: target.metric("sluice_connections") <= 1, 20, "an end")
+                self.left = self.left or next(self.pieces)
+                self.left = self.left[self.socket.send(self.left) :]
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+
+def endless_h1(body):
+    while True:
+        yield post(body, close=False)
+
+
+def endless_h2(body):
+    """With windows that stop nobody."""
+    yield PREFACE + frame(SETTINGS, 0, 0, struct.pack(">HI", 4, (1 << 31) - 1)) + frame(WINDOW, 0, 0, struct.pack(">I", 1 << 30))
+    for n in odd():
+        yield head(n, ASK, end=False) + frame(DATA, END_STREAM, n, body)
+
+
+@pytest.mark.parametrize("pieces", [endless_h1, endless_h2], ids=["h1", "h2"])
+def test_a_reader_that_never_reads(target, pieces):
+    """78: however it goes on asking, it is cut, send_timeout after its socket took the last octet, and what it
+    was owed is given back."""
+    body = infer_body([SAMPLES[i % 20]["input"] for i in range(64)])
+    before = memory_kib(target.gateway_pid())
+    pushers = [Pusher(target.port, pieces(body)) for _ in range(10)]
+    wait_for(lambda: all([p.is_cut() for p in pushers]), 60, "the end of each")
     assert SANITIZED or memory_kib(target.gateway_pid()) < before + 65536
-    for s in wires:
-        s.close()
+    for p in pushers:
+        p.socket.close()
+    wait_for(lambda: target.metric("sluice_connections") == 0, what="no connection")
 
 
 @pytest.mark.parametrize(
@@ -757,6 +814,7 @@ def test_h2_that_stops(target, octets):
     with H2(target, begin=False) as h2:
         h2.send(octets)
         assert h2.until(lambda: h2.is_over(1), 10) and h2.ends(10) and h2.status(1) != 200
+        assert h2.goaway is not None or not octets.startswith(PREFACE)
 
 
 def test_pings_keep_nothing_alive(target):
@@ -791,9 +849,13 @@ def test_a_dribbled_window(target):
 def test_many_slow_clients_at_once(target):
     """82: 300 slow heads, then 200 resets: others do not feel it, and no descriptor is left."""
     wires = [Wire(target.port).send(b"GET /v2 HTTP/1.1\r\nHo") for _ in range(300)]
-    begun = time.monotonic()
-    assert httpx.post(target.url + INFER.decode(), content=GOOD_BODY).status_code == 200
-    assert time.monotonic() - begun < 5
+
+    def another():
+        begun = time.monotonic()
+        assert httpx.post(target.url + INFER.decode(), content=GOOD_BODY).status_code == 200
+        return time.monotonic() - begun
+
+    best_of(another, 1)
     for wire in wires[:200]:
         wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         wire.socket.close()
@@ -904,6 +966,17 @@ def test_bad_json(target, name):
     assert "aaaaaaaa" not in answer.text and "11111111" not in answer.text
 
 
+@pytest.mark.parametrize("name", [n for n in BAD_JSON if n.startswith("87")])
+def test_long_numbers_cost_nothing(target, name):
+    """87: within 50 ms, by the gateway's own clock; what took less than a tick of it carries no time at all."""
+
+    def seconds():
+        said = ask(target, BAD_JSON[name]).headers.get("server-timing", "total;dur=0")
+        return float(said.rsplit("=", 1)[1]) / 1000
+
+    best_of(seconds, 0.05)
+
+
 def test_no_body_text_in_answers_and_logs(target):
     """92"""
     for body in [b'{"hunter2": 1}', b'{"inputs": "hunter2"}', b"hunter2", number(b"hunter2")]:
@@ -927,16 +1000,16 @@ def test_heavy_bodies_do_not_hold_up_others(target):
         t.start()
     try:
         with httpx.Client(base_url=target.url) as client:
-            took = []
+            took_ms = []
             for _ in range(50):
-                begun = time.monotonic()
-                assert client.post(INFER.decode(), content=GOOD_BODY).status_code == 200
-                took.append(time.monotonic() - begun)
+                answer = client.post(INFER.decode(), content=GOOD_BODY)
+                assert answer.status_code == 200
+                took_ms.append(float(answer.headers["server-timing"].rsplit("=", 1)[1]))
     finally:
         ended.set()
         for t in threads:
             t.join(30)
-    assert sorted(took)[25] < (2 if SANITIZED else 0.5), took
+    assert sorted(took_ms)[25] < 100, took_ms  # by the gateway's own clock: the clients here are busy
 
 
 def binary(**parameters):
@@ -959,6 +1032,12 @@ def test_binary_extension(target):
     assert ask(target, raw[:-1], Inference_Header_Content_Length="0").status_code == 400
 
 
+def zstd_runs(n):
+    """A frame (RFC 8878 3.1.1) of n blocks that each say: one octet, 128 KiB times."""
+    block = lambda last: ((128 << 10) << 3 | 1 << 1 | last).to_bytes(3, "little") + b" "
+    return b"\x28\xb5\x2f\xfd\x00\x38" + block(0) * (n - 1) + block(1)
+
+
 def test_compressed_bodies(target):
     """99"""
     packed = gzip.compress(GOOD_BODY)
@@ -979,6 +1058,8 @@ def test_compressed_bodies(target):
         (zlib.compress(GOOD_BODY), "gzip", (400,)),
         (b"\x28\xb5\x2f\xfd" + b"\xff" * 40, "zstd", (400, 413)),
         (b"junk", "zstd", (400,)),
+        (zstd_runs(512), "zstd", (413,)),  # 64 MiB in 2 KiB
+        (zstd_runs(1 << 18), "zstd", (413,)),  # 32 GiB in 1 MiB
     ]
     for body, how, allowed in rows:
         answer = ask(target, body, content_encoding=how)
@@ -1009,7 +1090,7 @@ def prefixed(octets, flag=0, size=None):
 def grpc_request(**more):
     from tritonclient.grpc import service_pb2
 
-    q = service_pb2.ModelInferRequest(model_name="digits")
+    q = service_pb2.ModelInferRequest(model_name=more.get("model", "digits"), model_version=more.get("version", ""))
     q.inputs.add(name="input", datatype="FP32", shape=more.get("shape", [1, 64]))
     q.raw_input_contents.append(more.get("raw", struct.pack("<64f", *ROW)))
     return q.SerializeToString()
@@ -1022,21 +1103,24 @@ def test_grpc_framing(target):
     """100: nothing is allocated by the prefix."""
     good = grpc_request()
     assert grpc_status(target, prefixed(good)) == OK
+    packed = gzip.compress(good)
     rows = [
-        (prefixed(good, size=len(good) + 1), {}),
-        (prefixed(good, size=0xFFFFFFFF), {}),
-        (prefixed(good)[:3], {}),
-        (b"", {}),
-        (prefixed(good, flag=2), {}),
-        (prefixed(good, flag=1), {}),
-        (prefixed(gzip.compress(good), flag=1), {"grpc_encoding": "what"}),
-        (prefixed(b"junk", flag=1), {"grpc_encoding": "gzip"}),
-        (prefixed(good) * 2, {}),
-        (prefixed(good) + b"x", {}),
+        (prefixed(good, size=len(good) + 1), {}, INTERNAL_ERROR),
+        (prefixed(good, size=0xFFFFFFFF), {}, EXHAUSTED),
+        (prefixed(good)[:3], {}, INTERNAL_ERROR),
+        (b"", {}, INTERNAL_ERROR),
+        (prefixed(good, flag=2), {}, INTERNAL_ERROR),
+        (prefixed(good, flag=1), {}, INTERNAL_ERROR),
+        (prefixed(packed, flag=1), {"grpc_encoding": "gzip"}, OK),
+        (prefixed(packed, flag=1), {"grpc_encoding": "what"}, UNIMPLEMENTED),
+        (prefixed(b"junk", flag=1), {"grpc_encoding": "gzip"}, INVALID),
+        (prefixed(gzip.compress(bytes(64 << 20)), flag=1), {"grpc_encoding": "gzip"}, EXHAUSTED),  # 99
+        (prefixed(good) * 2, {}, INTERNAL_ERROR),
+        (prefixed(good) + b"x", {}, INTERNAL_ERROR),
     ]
-    for body, more in rows:
-        got = grpc_status(target, body, **more)
-        assert got in (INVALID, EXHAUSTED, UNIMPLEMENTED, INTERNAL_ERROR, None), (got, body[:8], more)
+    for body, more, status in rows:
+        assert grpc_status(target, body, **more) == status, (body[:8], more)
+    assert SANITIZED or memory_kib(target.gateway_pid()) < 256 << 10
 
 
 def test_protobuf(target):
@@ -1062,28 +1146,27 @@ def test_protobuf(target):
         "nothing": b"",
     }
     for name, octets in rows.items():
-        got = grpc_status(target, prefixed(octets))
-        assert got in (INVALID, NOT_FOUND, EXHAUSTED), (name, got)
+        assert grpc_status(target, prefixed(octets)) == INVALID, name
     deep = b""
     for _ in range(5000):  # real nesting in an unknown field
         deep = b"\x7a" + varint(len(deep)) + deep
-    assert grpc_status(target, prefixed(deep)) in (INVALID, NOT_FOUND)
+    assert grpc_status(target, prefixed(deep)) == INVALID
 
 
 def test_grpc_paths_and_fields(target):
     """102"""
     body = prefixed(grpc_request())
     for path in ("/", "//", "/a/b/c", "/inference.GRPCInferenceService/", "/inference.GRPCInferenceService/What", "/a.B/ModelInfer"):
-        assert grpc_status(target, body, replaced(":path", path, GRPC)) in (UNIMPLEMENTED, -404, -400, None), path
+        assert grpc_status(target, body, replaced(":path", path, GRPC)) == UNIMPLEMENTED, path
     for kind in ("application/grpc+json", "text/plain", "application/grpcwhat"):
-        assert grpc_status(target, body, replaced("content-type", kind, GRPC)) in (UNIMPLEMENTED, INTERNAL_ERROR, INVALID, -415), kind
+        assert grpc_status(target, body, replaced("content-type", kind, GRPC)) == -415, kind
     for timeout in ("", "1", "S", "-1S", "1x", "123456789S", "1.5S", "99999999999999999999S"):
-        assert grpc_status(target, body, grpc_timeout=timeout) in (INVALID, INTERNAL_ERROR), timeout
+        assert grpc_status(target, body, grpc_timeout=timeout) == INVALID, timeout
     assert grpc_status(target, body, grpc_timeout="99999999H") == OK
     assert grpc_status(target, body, grpc_timeout="1n") == DEADLINE  # 103
     for value in ("!!!", "YQ=", "=", "a" * 4001):  # no base64: nobody decodes it, so nobody trips over it
-        assert grpc_status(target, body, trace_bin=value) in (OK, INVALID), value
-    assert grpc_status(target, body, replaced(":method", "GET", GRPC)) in (UNIMPLEMENTED, -405, INTERNAL_ERROR)
+        assert grpc_status(target, body, trace_bin=value) == OK, value
+    assert grpc_status(target, body, replaced(":method", "GET", GRPC)) == UNIMPLEMENTED
 
 
 # ---- 131 to 133: the admin listener -----------------------------------------------------------------------
@@ -1139,6 +1222,8 @@ def test_what_metrics_tell(target):
     text = admin(target, path="/metrics").text
     assert "made-up" not in text and "sesame" not in text
     assert len(text) < 200000
+    for place in ("127.0.0.1", "unix:", ".sock", str(target.config.parent), str(target.port)):
+        assert place not in text, place  # nor where things are
     status = admin(target, authorization=TOKEN).text
     assert "sesame" not in status and "made-up" not in status
 
@@ -1146,7 +1231,7 @@ def test_what_metrics_tell(target):
 def test_log_injection(target):
     """133: one line a request; CR, LF and ESC never reach it raw; long fields are cut."""
     ids = ["evil\x1b[31m", "evil" + "a" * 5000, "evil\u00e9", 'evil"},{"event":"ready"']
-    for i in ids:
+    for i in ids:  # an id is taken if it is visible ASCII and no longer than 128; else we make one
         with Wire(target.port) as wire:
             field = b"X-Request-Id: " + i.encode("utf-8") + b"\r\n"
             wire.send(post(fields=field)).read_until_closed(5)
@@ -1157,5 +1242,6 @@ def test_log_injection(target):
     httpx.post(target.url + INFER.decode(), content=GOOD_BODY, headers={"x-request-id": "the-last"})
     wait_for(lambda: "the-last" in path.read_text(errors="replace"))
     for line in path.read_bytes().splitlines():
-        assert isinstance(json.loads(line), dict) and len(line) < 8192
+        entry = json.loads(line)
+        assert isinstance(entry, dict) and all(len(v) <= 1024 for v in entry.values() if isinstance(v, str))
         assert not any(b < 0x20 or b == 0x7F for b in line)

@@ -165,14 +165,14 @@ def test_batch_reasons(start):
 
 # ---- the access log ------------------------------------------------------------------------------------
 
-ALWAYS = {"time": str, "id": str, "protocol": str, "method": str, "path": str, "status": int, "outcome": str}
+ALWAYS = {"time": str, "client": str, "id": str, "protocol": str, "method": str, "path": str, "status": int, "outcome": str}
 ALWAYS |= {"in": int, "out": int, "parse_us": int, "total_us": int, "loop": int}
 OF_A_MODEL = {"model": str, "version": str, "rows": int, "source": str, "batch": int, "reason": str}
 OF_A_MODEL |= {"queue_us": int, "compute_us": int}
 
 
 def logged(sluice, id_):
-    return wait_for(lambda: [e for e in sluice.access_log() if e["id"] == id_])
+    return wait_for(lambda: [e for e in sluice.access_log() if e.get("id") == id_])
 
 
 def check_line(line, fields):
@@ -187,7 +187,7 @@ def test_access_log_lines(gateway):
             answer = client.post(INFER + "?token=sesame", content=GOOD_BODY, headers={"x-request-id": f"line-{name}"})
             (line,) = logged(gateway, f"line-{name}")
             check_line(line, ALWAYS | OF_A_MODEL)
-            assert (line["protocol"], line["method"], line["path"]) == (name, "POST", INFER)
+            assert (line["client"], line["protocol"], line["method"], line["path"]) == ("127.0.0.1", name, "POST", INFER)
             assert (line["status"], line["outcome"], line["source"], line["rows"]) == (200, "ok", "model", 1)
             assert (line["in"], line["out"]) == (len(GOOD_BODY), len(answer.content))
             assert f"{line['batch']};reason={line['reason']}" == answer.headers["sluice-batch"]
@@ -211,6 +211,25 @@ def test_a_client_that_left_is_logged(gateway):
     (line,) = logged(gateway, "left-early")
     check_line(line, ALWAYS | {"cut": bool})
     assert (line["status"], line["outcome"], line["cut"]) == (499, "client_gone", True)
+
+
+def test_what_was_refused_is_logged(start):
+    """No request came of it, and still somebody sent it: who, and what was wrong. What has a head has one line."""
+    sluice = start(limits='max_body = "1KiB"')
+    for octets in (b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/3.7\r\n\r\n", post(b"x" * 2000, fields=b"X-Request-Id: large\r\n")):
+        with Wire(sluice.port) as wire:
+            wire.send(octets).read_until_closed()
+
+    def failed():
+        return [e for e in sluice.access_log() if e["status"] >= 400 and not e.get("path", "").endswith("/ready")]
+
+    lines = wait_for(lambda: len(failed()) == 3 and failed())
+    lines.sort(key=lambda e: e["status"])
+    assert [(e["client"], e["outcome"]) for e in lines] == [("127.0.0.1", o) for o in ("bad_request", "too_large", "http_version")]
+    assert lines[0]["why"] == "host: missing" and lines[1]["id"] == "large" and "why" not in lines[1]
+    check_line(lines[2], {"time": str, "client": str, "status": int, "outcome": str, "why": str, "loop": int})
+    assert sluice.metric("sluice_refused_requests_total") == 2
+    assert sluice.metric("sluice_requests_total", status="too_large") == 1
 
 
 def test_reopening_the_log(start):

@@ -12,7 +12,7 @@ import fake_worker
 import grpc
 import httpx
 from fake_worker import RawWorker, answer_well, speak_h2
-from harness import SAMPLES, Program, Sluice, Wire, configuration, free_port, infer_body, post, wait_for
+from harness import SAMPLES, Program, Sluice, Wire, configuration, infer_body, post, wait_for
 from load import is_right
 from tritonclient.grpc import service_pb2
 
@@ -72,9 +72,8 @@ def test_a_bad_row_harms_no_other(start):
 
 def test_calls_cancelled_in_mid_batch(tmp_path):
     """103: over gRPC: RST_STREAM; the others in the batch are answered, the slots are free again."""
-    port = free_port()
-    with Program([sys.executable, fake_worker.__file__, "--listen", f"127.0.0.1:{port}", "slow"]) as worker:
-        worker.wait_event("up", timeout=30)
+    with Program([sys.executable, fake_worker.__file__, "--listen", "127.0.0.1:0", "slow"]) as worker:
+        port = worker.wait_event("up", timeout=30)["port"]
         rules = 'model "slow" { batch { max_wait = "500ms" preferred = {8} } }'
         with Sluice(configuration(tmp_path, addresses=[f"grpc://127.0.0.1:{port}"], models=rules), wait_models=("slow",)) as sluice:
             with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:

@@ -126,7 +126,7 @@ def test_external_data_is_never_read(tmp_path):
     put(repository, "good", GOOD)
     with Worker(repository) as worker:
         for name in places:
-            why = worker.find("model_refused", model=name)[0]["why"]
+            why = worker.wait_event("model_refused", model=name)["why"]
             assert why == 'tensor "w": external data is not read', why
         assert not worker.find("model_refused", model="good")
 
@@ -142,10 +142,10 @@ def test_links_below_a_model_are_not_followed(tmp_path):
     (repository / "file/1/model.onnx").symlink_to(real / "digits/1/model.onnx")
     (repository / "whole").symlink_to(real / "digits")
     with Worker(repository) as worker:
-        assert worker.find("model_loaded", model="whole") and not worker.find("model_loaded", model="file")
-        assert worker.find("model_refused", model="file")
-        assert not worker.find("model_loaded", model="version")
-        assert worker.find("model_refused", model="version")
+        worker.wait_event("model_loaded", model="whole")
+        worker.wait_event("model_refused", model="file")
+        worker.wait_event("model_refused", model="version")
+        assert not worker.find("model_loaded", model="file") and not worker.find("model_loaded", model="version")
 
 
 def test_a_file_that_changes_while_it_serves(tmp_path):

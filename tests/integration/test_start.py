@@ -1,11 +1,12 @@
 """What stands in the way of a start is told precisely, with a status of its own; what can serve, serves."""
 import os
+import signal
 import socket
 import subprocess
 
 import httpx
 import pytest
-from harness import GOOD_BODY, MODELS, SLUICE, WORKER, Program, Sluice, configuration, copy_model, wait_for, worker_command
+from harness import GOOD_BODY, MODELS, PREFIX, SLUICE, UNPRIVILEGED, WORKER, Program, Sluice, configuration, copy_model, gone, wait_for, worker_command
 
 LISTEN = 'listen "public" { address = "127.0.0.1:0" }\n'
 GOOD_WORKER = f'worker "w" {{ command = {{{worker_command(MODELS)}}} }}\n'
@@ -17,10 +18,10 @@ def run(*words, timeout=60):
     return done.returncode, done.stderr + done.stdout
 
 
-def run_text(tmp_path, text, *more):
+def run_text(tmp_path, text, *more, before=()):
     path = tmp_path / "gateway.conf"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    status, said = run(SLUICE, "-c", path, *more)
+    status, said = run(*before, SLUICE, "-c", path, *more)
     return status, said.replace(str(path), "FILE")
 
 
@@ -73,12 +74,17 @@ def test_files_that_are_no_configuration(tmp_path):
     assert run(SLUICE, "-c", tmp_path / "none.conf") == (1, f"{tmp_path}/none.conf: No such file or directory\n")
     status, said = run(SLUICE, "-c", tmp_path)
     assert status == 1 and "not a regular file" in said
-    if os.geteuid() != 0:
-        closed = tmp_path / "closed.conf"
-        closed.write_text(LISTEN + GOOD_WORKER)
-        closed.chmod(0)
-        status, said = run(SLUICE, "-c", closed)
-        assert status == 1 and "Permission denied" in said
+    closed = tmp_path / "closed.conf"
+    closed.write_text(LISTEN + GOOD_WORKER)
+    closed.chmod(0)
+    assert run(*UNPRIVILEGED, SLUICE, "-c", closed) == (1, f"{closed}: Permission denied\n")
+    link = tmp_path / "link.conf"  # what it names when it is opened is read, once
+    link.symlink_to(tmp_path / "none.conf")
+    assert run(SLUICE, "-c", link) == (1, f"{link}: No such file or directory\n")
+    link.unlink()
+    link.symlink_to("/dev/zero")
+    status, said = run(SLUICE, "-c", link)
+    assert status == 1 and "not a regular file" in said
 
 
 def test_usage():
@@ -93,14 +99,40 @@ def test_usage():
 # ---- what the configuration names --------------------------------------------------------------------
 
 
-def test_a_port_in_use(tmp_path):
+@pytest.mark.parametrize("who", ["listen", "admin"])
+def test_a_port_in_use(tmp_path, who):
     with socket.create_server(("127.0.0.1", 0)) as s:
         port = s.getsockname()[1]
-        text = f'listen "public" {{ address = "127.0.0.1:{port}" }}\n' + GOOD_WORKER
-        status, said = run_text(tmp_path, text)
+        taken = f'address = "127.0.0.1:{port}"'
+        text = f'listen "public" {{ {taken} }}\n' if who == "listen" else LISTEN + f"admin {{ {taken} }}\n"
+        status, said = run_text(tmp_path, text + GOOD_WORKER)
         assert status == 1
-        assert f'listen \\"public\\": listen 127.0.0.1:{port}: port in use' in said, said
+        name = 'listen \\"public\\"' if who == "listen" else "admin"
+        assert f"{name}: listen 127.0.0.1:{port}: port in use" in said, said
         assert "worker_started" not in said
+
+
+def test_a_port_in_use_by_another_than_the_worker():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        address = f"127.0.0.1:{s.getsockname()[1]}"
+        status, said = run(WORKER, "--repository", MODELS, "--device", "cpu", "--listen", address)
+        assert status == 1 and f"cannot listen: listen {address}: port in use" in said, said
+
+
+def test_a_socket_in_use(start, tmp_path):
+    """One that a living process listens on is not taken away; one that a dead one has left is."""
+    path = f"/tmp/sluice-test-{os.getpid()}.sock"
+    first = start(top=f'listen "local" {{ address = "unix:{path}" }}')
+    status, said = run_text(tmp_path, f'listen "local" {{ address = "unix:{path}" }}\n' + GOOD_WORKER)
+    assert status == 1 and f'listen \\"local\\": listen unix:{path}: in use by another process' in said, said
+    first.kill(signal.SIGKILL)
+    first.wait()
+    wait_for(lambda: gone(first.gateway_pid()))
+    assert os.path.exists(path)
+    again = start(top=f'listen "local" {{ address = "unix:{path}" }}')
+    with httpx.Client(transport=httpx.HTTPTransport(uds=path)) as client:
+        assert client.get("http://x/v2/health/live").status_code == 200
+    assert again.stop() == 0 and not os.path.exists(path)
 
 
 def test_a_second_sluice_on_the_same_port(start, tmp_path):
@@ -144,16 +176,19 @@ def test_certificates_that_cannot_be_used(tmp_path):
         (cert, other_key, ["key"]),
         (tmp_path, key, [str(tmp_path)]),
     ]
-    for c, k, words in rows:
-        status, said = run_text(tmp_path, tls_text(c, k))
-        assert status == 1, said
-        for word in words:
-            assert word in said, (word, said)
-        assert "PRIVATE" not in said
-    if os.geteuid() != 0:
-        key.chmod(0)
-        status, said = run_text(tmp_path, tls_text(cert, key))
-        assert status == 1 and "Permission denied" in said
+    for check in ([], ["-t"]):  # the check finds what the start would
+        for c, k, words in rows:
+            status, said = run_text(tmp_path, tls_text(c, k), *check)
+            assert status == 1 and 'listen "tls": ' in said, said
+            for word in words:
+                assert word in said, (word, said)
+            assert "PRIVATE" not in said
+        for closed in (key, cert):
+            closed.chmod(0)
+            status, said = run_text(tmp_path, tls_text(cert, key), *check, before=UNPRIVILEGED)
+            assert status == 1 and f"{closed.name}: Permission denied" in said, said
+            closed.chmod(0o600)
+    assert run_text(tmp_path, tls_text(cert, key), "-t") == (0, "FILE: ok\n")
     status, said = run_text(tmp_path, LISTEN.replace(" }", f' certificate = "{cert}" }}') + GOOD_WORKER)
     assert status == 1 and "key" in said
 
@@ -162,9 +197,10 @@ def test_certificates_that_cannot_be_used(tmp_path):
 def test_tokens_that_cannot_be_used(tmp_path, token):
     (tmp_path / "token").write_text(token)
     admin = f'admin {{ address = "127.0.0.1:0" token_file = "{tmp_path}/token" }}\n'
-    status, said = run_text(tmp_path, LISTEN + admin + GOOD_WORKER)
-    assert status == 1 and f"{tmp_path}/token" in said
-    assert "xxxx" not in said and "short\n" not in said
+    for check in ([], ["-t"]):
+        status, said = run_text(tmp_path, LISTEN + admin + GOOD_WORKER, *check)
+        assert status == 1 and f"{tmp_path}/token" in said
+        assert "xxxx" not in said and "short\n" not in said
 
 
 # ---- models ----------------------------------------------------------------------------------------------
@@ -180,6 +216,28 @@ def test_a_missing_model_directory(tmp_path):
         assert httpx.get(sluice.url + "/v2/health/live").status_code == 200
         assert httpx.get(sluice.url + "/v2/health/ready").status_code == 503
         assert sluice.stop() == 0
+
+
+def test_models_that_may_not_be_read(tmp_path):
+    """A repository that is closed to us ends the start; a model that is closed is refused, and the others serve."""
+    repository = tmp_path / "models"
+    for name in ("digits", "closed", "hidden"):
+        copy_model(MODELS / "digits" / "1" / "model.onnx", repository, name)
+    (repository / "closed" / "1" / "model.onnx").chmod(0)
+    (repository / "hidden").chmod(0)
+    try:
+        with Sluice(configuration(tmp_path / "gw", repository=repository), limits=UNPRIVILEGED) as sluice:
+            for name in ("closed", "hidden"):
+                assert "Permission denied" in sluice.wait_event("model_refused", model=name)["why"]
+            assert httpx.post(sluice.url + "/v2/models/digits/infer", content=GOOD_BODY).status_code == 200
+            assert httpx.post(sluice.url + "/v2/models/closed/infer", content=GOOD_BODY).status_code == 404
+            assert sluice.stop() == 0
+        repository.chmod(0)
+        status, said = run(*UNPRIVILEGED, WORKER, "--repository", repository, "--device", "cpu", "--listen", "127.0.0.1:0")
+        assert status == 1 and f"repository {repository}: Permission denied" in said, said
+    finally:
+        repository.chmod(0o755)
+        (repository / "hidden").chmod(0o755)
 
 
 def onnx_with_unknown_op():
@@ -224,7 +282,8 @@ def test_broken_models_and_an_unknown_op(tmp_path):
         for name in broken:
             event = sluice.wait_event("model_refused", model=name)
             assert event["why"], event
-        assert "Frobnicate" in sluice.find("model_refused", model="frob")[0]["why"]
+        assert "Frobnicate" in sluice.wait_event("model_refused", model="frob")["why"]
+        assert sluice.wait_event("model_refused", model="empty")["why"].startswith("it has no version")
         for name in ("no_file", "dir", "link"):  # row 118: a link is not followed
             assert sluice.find("model_refused", model=name)[0]["why"].startswith("model.onnx: ")
         assert sluice.find("model_config_ignored", model="cfg")[0]["why"]
@@ -243,3 +302,19 @@ def test_a_crash_loop_backs_off(tmp_path):
         pauses = [e["restart_in_us"] for e in sluice.find("worker_exited")]
         assert pauses[0] == 0 and pauses[4] > pauses[1], pauses
         assert sluice.stop() == 0
+
+
+@pytest.mark.parametrize("after", ["listening", "worker_started", "gateway_started", "ready"])
+def test_ctrl_c_at_any_time_of_the_start(tmp_path, after):
+    """A terminal sends it to the whole group: also to a child that has not left the group yet."""
+    config = configuration(tmp_path)
+    for _ in range(8):
+        words = [*PREFIX, SLUICE, "-c", config]
+        p = subprocess.Popen(words, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, start_new_session=True)
+        said = []
+        while f'"event":"{after}"'.encode() not in (said or [b""])[-1]:
+            said.append(p.stderr.readline())
+            assert said[-1], said
+        os.killpg(p.pid, signal.SIGINT)
+        said += p.stderr.read().splitlines()
+        assert p.wait(30) == 0, b"\n".join(said).decode()

@@ -1,4 +1,5 @@
 """TLS at the front: what is spoken, what is refused, and sessions that outlive loops and processes."""
+import contextlib
 import os
 import signal
 import socket
@@ -8,7 +9,8 @@ import threading
 
 import httpx
 import pytest
-from harness import GOOD_BODY, Sluice, Wire, configuration, port_of, post, wait_for
+from fake_worker import RawWorker, answer_well, speak_h2
+from harness import GOOD_BODY, SANITIZED, UNPRIVILEGED, Sluice, Wire, configuration, port_of, post, wait_for
 
 INFER = "/v2/models/digits/infer"
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -24,10 +26,10 @@ def certificate(directory, *, curve="prime256v1", rsa=False):
     return cert, key
 
 
-def tls_sluice(directory, rsa=False, **more):
+def tls_sluice(directory, rsa=False, limits_before=(), **more):
     cert, key = certificate(directory / "pki", rsa=rsa)
     top = f'listen "tls" {{ address = "127.0.0.1:0" certificate = "{cert}" key = "{key}" }}'
-    sluice = Sluice(configuration(directory, top=top, **more))
+    sluice = Sluice(configuration(directory, top=top, **more), limits=limits_before)
     sluice.cert = cert
     sluice.tls_port = port_of(sluice.wait_event("listening", name="tls")["address"])
     return sluice
@@ -76,6 +78,47 @@ def live(s):
 def assert_alive(sluice):
     assert live(connect(sluice, context(sluice))) == 200
     assert len(sluice.find("ready")) == 1
+
+
+# ---- to workers --------------------------------------------------------------------------------------
+
+
+def over_tls(talk, cert, key):
+    c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    c.load_cert_chain(cert, key)
+    c.set_alpn_protocols(["h2"])
+
+    def wrapped(s, n):
+        with c.wrap_socket(s, server_side=True) as t:
+            talk(t, n)
+
+    return wrapped
+
+
+def test_a_worker_behind_tls(tmp_path):
+    cert, key = certificate(tmp_path / "pki")
+    heads = []
+    with RawWorker(over_tls(speak_h2(answer_well, heads=heads), cert, key)) as raw:
+        config = configuration(tmp_path, addresses=[f"grpcs://localhost:{raw.port}"])
+        with Sluice(config, wait_models=("good",), env={"SSL_CERT_FILE": str(cert)}) as sluice:
+            tensor = {"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1.5, 2.5]}
+            answer = httpx.post(f"{sluice.url}/v2/models/good/infer", json={"inputs": [tensor]})
+            assert answer.status_code == 200 and answer.json()["outputs"][0]["data"] == [3, 5]
+            assert sluice.stop() == 0
+    assert {h[":scheme"] for h in heads} == {"https"}
+
+
+def test_a_worker_whose_certificate_nobody_vouches_for(tmp_path):
+    cert, key = certificate(tmp_path / "pki")
+    heads = []
+    with RawWorker(over_tls(speak_h2(answer_well, heads=heads), cert, key)) as raw:
+        config = configuration(tmp_path, addresses=[f"grpcs://localhost:{raw.port}"])
+        with Sluice(config, wait_models=()) as sluice:
+            why = sluice.wait_event("worker_unreachable", worker="w/0")["why"]
+            assert "certificate" in why
+            wait_for(lambda: raw.connections >= 3)
+            assert sluice.stop() == 0
+    assert heads == []
 
 
 # ---- spoken ------------------------------------------------------------------------------------------
@@ -150,6 +193,46 @@ def test_weak_ciphers(rsa, cipher):
     assert_alive(rsa)
 
 
+def hello_of(*suites):
+    """A ClientHello of TLS 1.2 by hand: no library offers what is tested here any more."""
+    u16 = lambda n: n.to_bytes(2, "big")
+    vector = lambda octets: u16(len(octets)) + octets
+    extension = lambda kind, octets: u16(kind) + vector(octets)
+    more = extension(10, vector(u16(23) + u16(29))) + extension(11, b"\x01\x00")  # groups, point formats
+    more += extension(13, vector(b"".join(u16(n) for n in (0x0403, 0x0401, 0x0804, 0x0201))))  # signatures
+    body = b"\x03\x03" + os.urandom(32) + b"\x00" + vector(b"".join(u16(n) for n in suites)) + b"\x01\x00" + vector(more)
+    body = b"\x01" + len(body).to_bytes(3, "big") + body
+    return b"\x16\x03\x01" + vector(body)
+
+
+OBSOLETE = {
+    "RC4": (0x0004, 0x0005, 0xC007, 0xC011),
+    "export": (0x0003, 0x0006, 0x0008, 0x000B, 0x0014, 0x0017, 0x0062, 0x0064),
+    "NULL": (0x0000, 0x0001, 0x0002, 0x003B, 0xC006, 0xC010),
+    "DES": (0x0009, 0x000A, 0x0015, 0x0016, 0xC008, 0xC012),
+    "anonymous": (0x0018, 0x001B, 0x0034, 0x003A, 0x00A6, 0xC018),
+    "no forward secrecy": (0x002F, 0x0035, 0x003C, 0x009C, 0x009D),
+    "CBC": (0xC009, 0xC013, 0xC023, 0xC027),
+}
+
+
+def first_record(sluice, octets):
+    with Wire(sluice.tls_port) as wire:
+        wire.send(octets)
+        while len(wire.data) < 7 and wire.take(10):
+            pass
+        return wire.data
+
+
+@pytest.mark.parametrize("name", OBSOLETE)
+def test_obsolete_suites(rsa, tls, name):
+    """Row 125: an alert, handshake_failure, whichever key the certificate has."""
+    for sluice in (rsa, tls):
+        record = first_record(sluice, hello_of(*OBSOLETE[name]))
+        assert record[:1] + record[5:7] == b"\x15\x02\x28"
+    assert first_record(rsa, hello_of(*OBSOLETE[name], 0xC02F))[:1] == b"\x16"  # with a good one among them
+
+
 def s_client(sluice, *words, lines=(), pause=0.01):
     """openssl s_client, typing `lines`; what it said."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{sluice.tls_port}", "-servername", "localhost", *words]
@@ -180,11 +263,36 @@ def test_renegotiation_by_the_client(tls):
     assert_alive(tls)
 
 
+def key_updates(sluice, most):
+    """How many s_client could send, one by one, and whether it was answered behind them."""
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{sluice.tls_port}", "-servername", "localhost", "-tls1_3"]
+    p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    said = bytearray()
+    reader = threading.Thread(target=lambda: [said.extend(c) for c in iter(lambda: p.stdout.read1(4096), b"")], daemon=True)
+    reader.start()
+    try:
+        wait_for(lambda: b"Verify return code" in said)
+        for n in range(most):
+            p.stdin.write(b"k\n")
+            p.stdin.flush()
+            wait_for(lambda n=n: said.count(b"KEYUPDATE") > n or p.poll() is not None)
+        p.stdin.write(GET)
+        p.stdin.flush()
+        wait_for(lambda: b"200 OK" in said or p.poll() is not None)
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    finally:
+        p.kill()
+        p.wait()
+        reader.join(5)
+    return said.count(b"KEYUPDATE"), b"200 OK" in said
+
+
 def test_a_flood_of_key_updates(tls):
-    """Row 127: cut, and nobody else is harmed."""
-    before = tls.gateway_pid()
-    s_client(tls, "-tls1_3", lines=[b"k\n"] * 200, pause=0.002)
-    assert tls.gateway_pid() == before
+    """Row 127: a few are fine, more than a connection's octets can want are cut; nobody else is harmed."""
+    assert key_updates(tls, 5) == (5, True)
+    sent, is_answered = key_updates(tls, 200)
+    assert sent < 200 and not is_answered
     assert_alive(tls)
     wait_for(lambda: tls.metric("sluice_connections", listener="tls") == 0)
 
@@ -261,7 +369,8 @@ def test_a_hello_with_flipped_bits(tls):
         broken = bytes(hello[:at] + bytes([hello[at] ^ 0x55]) + hello[at + 1 :])
         with Wire(tls.tls_port) as wire:
             wire.send(broken)
-            wire.socket.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # it has closed already
+                wire.socket.shutdown(socket.SHUT_WR)
             assert wire.read_until_closed(5).closed
     assert_alive(tls)
 
@@ -341,8 +450,20 @@ def test_drain_over_tls(tmp_path):
 # ---- secrets -----------------------------------------------------------------------------------------
 
 
-def test_no_core_and_no_secrets(tls):
-    """Row 134: keys and token are in files, not in arguments or environment, and no core is left of them."""
+@pytest.mark.skipif(SANITIZED, reason="the leak checker must be allowed to look")
+def test_nobody_looks_into_the_memory_of_secrets(tmp_path):
+    """Row 134: a process that holds keys leaves no core and is closed to its own user; a worker holds none."""
+    with tls_sluice(tmp_path, limits_before=UNPRIVILEGED) as sluice:
+        pids = {"keeper": sluice.pid, "gateway": sluice.gateway_pid(), "worker": sluice.worker_pid()}
+        look = lambda pid, name: subprocess.run([*UNPRIVILEGED, "cat", f"/proc/{pid}/{name}"], capture_output=True)
+        for name in ("environ", "maps", "auxv"):
+            denied = {who for who, pid in pids.items() if b"Permission denied" in look(pid, name).stderr}
+            assert denied == {"keeper", "gateway"}, name
+        assert sluice.stop() == 0
+
+
+def test_no_secrets_in_words(tls):
+    """Row 134: keys and token are in files, not in arguments or environment, nor in what is said."""
     secret = (tls.config.parent / "pki" / "key.pem").read_text().split("\n")[1][:30].encode()
     for pid in (tls.pid, tls.gateway_pid(), tls.worker_pid()):
         for name in ("cmdline", "environ"):

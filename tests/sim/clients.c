@@ -37,8 +37,13 @@ static uint32_t pick_rows(struct world *w)
     return 1 + (uint32_t)rand_below(&w->rand, SIM_ROWS);
 }
 
-static uint64_t pick_timeout(struct world *w)
+static uint64_t pick_timeout(struct world *w, const struct model_of *m)
 {
+    if (w->plan
+            .shift) // time enough while it is slow; and then for what it takes now, not for what it took
+        return world_slow(w) ? 5000000
+                             : 30000 + m->rules.max_wait_us +
+                                   (uint64_t)(16 * replicas_time_us(m, m->max_batch));
     switch (w->plan.flood ? 0 : rand_below(&w->rand, 20)) {
     case 1:
         return 1 + rand_below(&w->rand, 1000); // hardly possible
@@ -71,7 +76,7 @@ static void fill(struct world *w, struct life *x)
     x->input.data = (const uint8_t *)x->row;
     r->bytes = x->input.bytes = rows * sizeof(uint64_t);
     r->inputs = &x->input;
-    r->timeout_us = pick_timeout(w);
+    r->timeout_us = pick_timeout(w, x->model);
     r->priority = w->plan.flood ? 0 : priorities[rand_below(&w->rand, sizeof(priorities))];
     x->guilty = world_chance(w, w->plan.bad_row);
     x->poison = world_chance(w, w->plan.bad_row / 4);

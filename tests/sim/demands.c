@@ -148,7 +148,10 @@ void demands_on_release(struct loop_of *l, struct life *x)
 
 static unsigned group_of(const struct life *x)
 {
-    return ticket_batches(&x->in.ticket) ? x->kind : KIND_SEQUENCE;
+    if (ticket_batches(&x->in.ticket))
+        return x->kind;
+    // Singles have a group for each version; version 9's place is free, for nobody waits for that.
+    return x->kind == KIND_VERSION1 ? KIND_VERSION9 : KIND_SEQUENCE;
 }
 
 static void stop_waiting(struct life *x)
@@ -172,10 +175,13 @@ void demands_on_post(struct loop_of *l, struct msg *m)
         demand(w, x, x->live && x->lent && l->index == x->model->home && m->to == x->loop,
                "a ticket comes back once, from its home to its origin");
         x->lent = false;
+        x->model->suspects -= x->deaths > 0;
         if (x->waiting)
             stop_waiting(x);
         trace(w, x, "comes back: %s",
               x->in.ticket.error.status ? x->in.ticket.error.text : "answered");
+    } else if (m->kind == MSG_CANCEL) {
+        life_of(container_of(m, struct ticket, cancel))->called = true;
     }
 }
 
@@ -208,10 +214,44 @@ void demands_queued(struct loop_of *l, struct ticket *t)
     trace(l->w, x, "waits in lane %u", t->lane);
 }
 
+void demands_called_home(struct loop_of *l, struct ticket *t)
+{
+    const struct life *x = life_of(t);
+    demand(l->w, x, !x->lent || t->place == PLACE_ABOARD,
+           "who is called home comes at once, unless it is aboard");
+}
+
+// Nobody computes for nobody, and nobody waits for a replica beyond the grace.
+void demands_decided(struct loop_of *l, struct model_of *m)
+{
+    struct world *w = l->w;
+    const struct desk *d = m->desk;
+    for (const struct batch *b = d->sent; b; b = b->next) {
+        bool wanted = false;
+        for (uint32_t i = 0; i < b->n; i++)
+            wanted |= !life_of(b->tickets[i])->cancelled;
+        demand(w, life_of(b->tickets[0]),
+               b->state == BATCH_RECALLED || (wanted && l->now_us < b->deadline_us),
+               "a call that serves nobody is cancelled");
+    }
+    for (unsigned i = 0; w->plan.calm && m->no_credit_us < w->now_us && i < BATCHER_GROUPS; i++) {
+        const struct group *g = d->batcher.groups[i];
+        if (!g || !g->used || g->single || g->oldest->request->version.n > 0)
+            continue;
+        demand(w, life_of(g->oldest),
+               g->rows < batch_cap(m) &&
+                   (m->rules.n_preferred == 0 || g->rows < m->rules.preferred[0]),
+               "with credit a batch that is large enough goes");
+    }
+    bool alone = m->alone_since_us > 0 && w->now_us >= m->alone_since_us + m->rules.grace_us +
+                                                           (w->now_us - l->now_us) + SIM_EPSILON_US;
+    demand(w, NULL, !alone || (d->batcher.count == 0 && !d->again),
+           "without a replica nobody waits longer than the grace");
+}
+
 // ---- batches -------------------------------------------------------------------------------------------
 
-static void check_members(struct loop_of *l, const struct batch *b, const struct model_of *m,
-                          const struct replica_of *r)
+static void check_members(struct loop_of *l, const struct batch *b, const struct model_of *m)
 {
     struct world *w = l->w;
     uint32_t rows = 0;
@@ -229,14 +269,15 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
                "who goes alone has no company");
         demand(w, x, x->deaths < 2, "what killed two workers is not sent again");
         rows += x->in.request.rows;
-        waited |= l->now_us >= x->first_us + m->rules.max_wait_us;
+        // Who came back may have been given the seniority of another.
+        waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0;
         if (x->waiting && !w->plan.flood && m->desk->suspects == 0) {
             uint64_t since = most(most(x->since_us, m->no_credit_us), m->memory_us + 4000);
             since = most(since, most(l->stalled_until, l->frozen_until));
-            since = most(since, r->paused_until);
             demand(w, x, w->now_us <= since + m->rules.max_wait_us + SIM_EPSILON_US,
                    "with credit nobody waits longer than max_wait");
         }
+        x->sent++;
         trace(w, x, "is sent to replica %u in a batch of %u tickets, %u rows, reason %s",
               b->replica, b->n, b->rows, batch_reason_name[b->reason]);
     }
@@ -255,6 +296,34 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
            "who has to wait does not go at once");
     demand(w, x, b->reason != BATCH_PREFERRED || rows <= m->rules.preferred[1],
            "a preferred batch has a preferred size");
+}
+
+// Who stays behind in a lane has no earlier deadline than who goes, but for what batcher/lane.h says. It
+// looks at everybody: one batch in eight is enough.
+static void check_order(struct world *w, const struct loop_of *l, const struct batch *b)
+{
+    if (++w->n_batches % 8 != 0)
+        return;
+    const struct life *last[BATCHER_LANES] = {NULL};
+    for (uint32_t i = 0; i < b->n; i++) {
+        const struct life *x = life_of(b->tickets[i]);
+        unsigned lane = x->in.ticket.lane;
+        if (x->waiting && (!last[lane] || x->in.deadline_us > last[lane]->in.deadline_us))
+            last[lane] = x;
+    }
+    const struct life *first = life_of(b->tickets[0]);
+    for (unsigned i = 0; i < w->plan.lives; i++) {
+        const struct life *y = &w->lives[i];
+        if (!y->live || !y->waiting || y->model != first->model || group_of(y) != group_of(first) ||
+            y->in.ticket.place != PLACE_QUEUED)
+            continue;
+        const struct life *x = last[y->in.ticket.lane];
+        if (!x || x->in.deadline_us <= y->in.deadline_us)
+            continue;
+        uint64_t wrong_us = x->in.deadline_us - y->in.deadline_us;
+        demand(w, y, wrong_us < 1000 || 32 * wrong_us < x->in.deadline_us - l->now_us,
+               "within a lane the earliest deadline goes first");
+    }
 }
 
 // Lanes are strict, but none is passed over for ever.
@@ -295,12 +364,20 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
         r++;
     demand(w, x, r < m->replica + m->n_replicas && r->told, "a batch goes to a replica that is up");
     demand(w, x, r->in_flight < m->rules.pipeline, "no more batches than the pipeline's credit");
+    demand(w, x, m->suspects == 0 || r->in_flight == 0,
+           "while somebody is suspected a replica has one batch at a time");
+    demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= m->max_batch,
+           "a batch has no more rows than its replica takes");
     demand(w, x, x->kind != KIND_VERSION9 && (x->kind != KIND_VERSION2 || r->second),
            "a batch goes to a replica that has the version");
     demand(w, x, l->now_us >= r->paused_until, "a replica that refused is left alone for a while");
-    check_members(l, b, m, r);
+    check_members(l, b, m);
+    for (uint32_t i = 0; i < b->n; i++)
+        life_of(b->tickets[i])->queued_behind = r->in_flight > 0;
+    check_order(w, l, b);
     check_lanes(w, b, m);
     m->dispatched_rows += b->rows ? b->rows : 1;
+    m->dispatched_us = w->now_us;
     if (w->first_dispatch_us == 0)
         w->first_dispatch_us = w->now_us;
 }
@@ -314,6 +391,7 @@ void demands_on_end(struct loop_of *l, struct call *c)
         c->replica->model->answered_rows += b->rows ? b->rows : 1;
     for (uint32_t i = 0; i < b->n; i++) {
         struct life *x = life_of(b->tickets[i]);
+        x->model->suspects += c->end == END_LOST && x->deaths == 0;
         x->deaths += c->end == END_LOST;
         x->err_alone |= c->end == END_ERROR && b->n == 1;
         x->bad_answer |= c->end == END_MALFORMED || c->end == END_SHAPE;
@@ -375,14 +453,17 @@ void demands_on_note(struct loop_of *l, const struct note *n)
 
 void demands_credit(struct world *w, struct model_of *m)
 {
+    uint64_t now_us = w->loop[m->home].now_us, pause_ends = SIM_NEVER;
     // Beside a suspect a replica takes one batch at a time: no promise then.
     for (unsigned i = 0; i < m->n_replicas && m->desk->suspects == 0; i++) {
         const struct replica_of *r = &m->replica[i];
-        if (r->told && r->in_flight < m->rules.pipeline &&
-            w->loop[m->home].now_us >= r->paused_until)
+        if (!r->told || r->in_flight >= m->rules.pipeline)
+            continue;
+        if (now_us >= r->paused_until)
             return;
+        pause_ends = r->paused_until < pause_ends ? r->paused_until : pause_ends;
     }
-    m->no_credit_us = w->now_us;
+    m->no_credit_us = pause_ends < SIM_NEVER ? most(pause_ends, w->now_us) : w->now_us;
 }
 
 // ---- the oracle ----------------------------------------------------------------------------------------
@@ -408,7 +489,24 @@ static bool in_trouble(const struct world *w, const struct life *x)
         if (m->replica[i].hung_until > arrived || !m->replica[i].told)
             return true;
     }
+    // An estimate learnt in another time may refuse, but something is sent once a second to test it.
+    uint64_t tested_us = m->dispatched_us + BATCHER_DOUBT_US;
+    if (w->plan.shift && tested_us + (uint64_t)slack_needed_us(w, x) > arrived)
+        return true;
     return m->desk == NULL;
+}
+
+// There was credit all the time, and it was known how long it takes: max_wait is no reason to miss it.
+static bool had_its_chance(const struct world *w, const struct life *x)
+{
+    const struct model_of *m = x->model;
+    if (!w->plan.calm || w->plan.shift || x->first_us == 0 || x->queued_behind || !m->desk ||
+        x->kind == KIND_VERSION2 || x->kind == KIND_VERSION9 || in_trouble(w, x))
+        return false;
+    double needed = 2 * replicas_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
+                    (double)w->plan.mail_us + SIM_EPSILON_US;
+    return m->no_credit_us < x->first_us && estimate_trusted(&m->desk->batcher.estimate) &&
+           (double)x->in.deadline_us > (double)x->first_us + needed;
 }
 
 static void check_answer(const struct world *w, const struct life *x)
@@ -422,7 +520,13 @@ static void check_answer(const struct world *w, const struct life *x)
     for (uint32_t i = 0; i < rows; i++)
         demand(w, x, out[i] == replicas_answer_of(x->id << 8 | i),
                "an answer is a function of its own rows");
-    demand(w, x, x->in.ticket.batch_rows >= rows, "an answer says who shared its batch");
+    const struct ticket *of = &x->in.ticket;
+    demand(w, x, of->batch_rows >= rows && of->batch_reason < BATCH_REASONS,
+           "an answer says who shared its batch");
+    demand(w, x,
+           w->plan.loop_fault > 0 || of->queue_us + of->compute_us <= w->now_us - x->in.arrived_us,
+           "an answer says where its time went");
+    demand(w, x, of->compute_us > 0 || w->plan.loop_fault > 0, "computing takes time");
 }
 
 static void check_unavailable(const struct world *w, const struct life *x)
@@ -459,9 +563,14 @@ static void check_error(const struct world *w, const struct life *x)
                x->kind == KIND_VERSION9 || in_trouble(w, x) ||
                    (double)(x->in.deadline_us - x->in.arrived_us) < slack_needed_us(w, x),
                "what could be answered in time was answered");
+        demand(w, x, !had_its_chance(w, x), "with credit nobody waits until it is too late");
         break;
     case STATUS_UNAVAILABLE:
         check_unavailable(w, x);
+        break;
+    case STATUS_BAD_REQUEST:
+        demand(w, x, x->in.request.rows > atomic_load(&m->m->max_batch),
+               "400 only for more rows than a replica takes");
         break;
     case STATUS_INTERNAL:
         demand(w, x, x->guilty || x->err_alone, "only the guilty row fails");
@@ -478,7 +587,6 @@ static void check_error(const struct world *w, const struct life *x)
     default:
         demand(w, x, false, "an infer ends in a way that is known");
     }
-    (void)m;
 }
 
 void demands_on_settle(struct loop_of *l, struct life *x)
@@ -487,6 +595,7 @@ void demands_on_settle(struct loop_of *l, struct life *x)
     enum status status = x->in.error.status;
     demand(w, x, x->live && !x->settled, "an infer settles once");
     demand(w, x, l->index == x->loop, "an infer settles at its origin");
+    demand(w, x, !x->in.ticket_out || x->called, "who settles without his ticket calls it home");
     x->settled = true;
     trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->in.error.text);
     uint64_t latest = most(x->in.deadline_us, most(l->stalled_until, l->frozen_until));
@@ -517,7 +626,9 @@ static void check_model(struct world *w, struct model_of *m)
         return;
     demand(w, NULL, d->batcher.count == 0 && d->batcher.rows == 0 && d->batcher.bytes == 0,
            "the queue is empty");
-    demand(w, NULL, !d->sent && !d->again && d->running_rows == 0, "nothing is out");
+    demand(w, NULL, !d->sent && !d->again && d->n_again == 0 && d->running_rows == 0,
+           "nothing is out");
+    demand(w, NULL, d->suspects == 0, "nobody is suspected any more");
     demand(w, NULL, atomic_load(&m->m->waiting) == 0 && atomic_load(&m->m->running) == 0,
            "what is published agrees");
     demand(w, NULL, m->noted_rows == m->dispatched_rows, "every row that was sent was counted");

@@ -1,5 +1,6 @@
 #include "tests/sim/sim.h"
 
+#include "base/mem.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,15 @@ static int usage(void)
     return 2;
 }
 
+// A world gives back all the memory that it took.
+static void run_seed(struct world *w, uint64_t seed, uint64_t trace)
+{
+    int64_t before = mem_live();
+    world_run(w, seed, trace);
+    arena_thread_done(); // its spares
+    demand(w, NULL, mem_live() == before, "all memory was given back");
+}
+
 int main(int argc, char **argv)
 {
     uint64_t from = 1, seeds = 1000, trace = 0;
@@ -67,11 +77,11 @@ int main(int argc, char **argv)
     struct totals all = {0};
     double start_s = cpu_s();
     for (uint64_t seed = from; seed < from + seeds; seed++) {
-        world_run(w, seed, trace);
+        run_seed(w, seed, trace);
         add(&all, &w->totals);
         if (seed % TWICE_EVERY == 0) {
             uint64_t digest = w->digest;
-            world_run(w, seed, 0);
+            run_seed(w, seed, 0);
             demand(w, NULL, w->digest == digest, "the same seed gives the same digest");
             add(&all, &w->totals);
         }

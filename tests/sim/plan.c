@@ -26,7 +26,8 @@ void plan_draw(struct plan *p, uint64_t seed)
 {
     struct rand r;
     rand_seed(&r, seed * 2 + 1);
-    *p = (struct plan){.seed = seed, .calm = seed % 4 == 0, .flood = seed % 12 == 0};
+    *p = (struct plan){
+        .seed = seed, .calm = seed % 4 == 0, .flood = seed % 12 == 0, .shift = seed % 12 == 4};
     p->loops = 2 + (unsigned)rand_below(&r, SIM_LOOPS - 1);
     p->models = 1 + (unsigned)rand_below(&r, SIM_MODELS);
     p->lives = 600 + (unsigned)rand_below(&r, 1000);
@@ -40,6 +41,10 @@ void plan_draw(struct plan *p, uint64_t seed)
         p->lives = 6000;
         p->mail_us = 20;
         p->turn_us = 50;
+    }
+    if (p->shift) {
+        p->load = 0.4 / SIM_SHIFT;
+        p->burst = 0;
     }
     if (p->calm)
         return;
@@ -110,12 +115,17 @@ static void draw_model(struct world *w, struct model_of *m, unsigned i)
     m->beta_us = between(r, 5, 200);
     m->tail = w->plan.calm ? 1 : one_of(r, (double[]){1, 2, 4}, 3);
     m->tells_compute = rand_below(r, 2) == 0;
-    m->max_batch = rand_below(r, 8) == 0 ? 0 : SIM_ROWS + (uint32_t)rand_below(r, 57);
+    m->max_batch = rand_below(r, 8) == 0 ? 0 : SIM_ROWS / 2 + (uint32_t)rand_below(r, 61);
     m->n_replicas = 1 + (unsigned)rand_below(r, SIM_REPLICAS);
     m->configured = w->plan.calm || rand_below(r, 4) > 0;
     if (w->plan.flood) {
         m->max_batch = 8 + (uint32_t)rand_below(r, 25);
         m->alpha_us = between(r, 1000, 3000);
+    }
+    if (w->plan
+            .shift) { // mostly the same for one row and for many: who learns that it is slow has no hope
+        m->alpha_us = between(r, 1000, 3000);
+        m->beta_us = between(r, 5, 20);
     }
     draw_rules(w, m);
     draw_forms(m);

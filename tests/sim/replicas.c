@@ -52,6 +52,11 @@ static void tell_down(struct loop_of *l, struct replica_of *r)
     world_effects(l);
 }
 
+static uint64_t most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 static struct loop_of *home_of(const struct replica_of *r)
 {
     return &r->model->w->loop[r->model->home];
@@ -181,6 +186,12 @@ void replicas_dispatch(struct loop_of *l, struct batch *b)
     double us = replicas_time_us(m, b->rows ? b->rows : 1) * tail(w, m);
     if (w->now_us < r->slow_until)
         us *= 20;
+    if (world_slow(w)) {
+        world_count(w, FAULT_SLOW);
+        us *= SIM_SHIFT;
+        uint64_t end_us = most(r->busy_until, w->now_us) + (uint64_t)us + SIM_EPSILON_US;
+        demands_trouble(w, m, end_us + BATCHER_DOUBT_US); // what it teaches is believed so long
+    }
     enum end end = pick_end(w, b, m);
     if (end == END_REFUSED) {
         call_ends(c, end, soon(w, 300));
@@ -197,6 +208,14 @@ void replicas_cancel(struct loop_of *l, struct batch *b)
     struct world *w = l->w;
     struct call *c = b->call;
     demand(w, life_of(b->tickets[0]), c && c->batch == b, "a call that is cancelled is out");
+    uint64_t out_us = l->now_us - b->sent_us;
+    const struct replica *known = NULL;
+    for (unsigned i = 0; !known; i++) {
+        if (b->desk->replica[i].id == b->replica)
+            known = &b->desk->replica[i];
+    }
+    w->overdue += l->now_us >= b->deadline_us && out_us >= DESK_SILENT_US &&
+                  (double)out_us >= DESK_SILENT_TIMES * known->latency_us;
     if (c->end == END_ANSWER && c->replica->busy_until < w->now_us + 1000 &&
         rand_below(&w->rand, 2)) {
         world_count(w, FAULT_CROSSED);
@@ -208,6 +227,7 @@ void replicas_cancel(struct loop_of *l, struct batch *b)
 void replicas_suspect(struct loop_of *l, struct desk *d, uint32_t id)
 {
     struct model_of *m = d->user;
+    m->w->overdue--;
     for (unsigned i = 0; i < m->n_replicas; i++) {
         struct replica_of *r = &m->replica[i];
         if (r->id != id || !r->connected)
@@ -311,7 +331,7 @@ static void reload(struct model_of *m)
     world_count(w, FAULT_RELOAD);
     m->generation++;
     if (m->max_batch > 0)
-        m->max_batch = SIM_ROWS + (uint32_t)rand_below(&w->rand, 57);
+        m->max_batch = SIM_ROWS / 2 + (uint32_t)rand_below(&w->rand, 61);
     for (unsigned i = 0; i < m->n_replicas; i++)
         world_at(w, &w->loop[m->home], soon(w, 20000), EVENT_RELOAD, &m->replica[i], 0);
 }

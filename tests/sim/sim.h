@@ -24,6 +24,7 @@
 #define SIM_ROWS 8 // of one request, at most
 #define SIM_START_US 1000000000ull
 #define SIM_NEVER UINT64_MAX
+#define SIM_SHIFT 100 // a world that shifts is so much slower at first
 #define SIM_EPSILON_US                                                                             \
     4000 // how late a settlement may be: a wheel's tick, a turn, and a wake that was early
 
@@ -68,6 +69,8 @@ struct plan { // drawn from the seed, then read only
     uint64_t seed;
     bool calm;  // no faults at all
     bool flood; // calm, and all at once: how fast is it?
+    bool
+        shift; // calm, but slow until half of the lives have come; then quick, and nobody has much time
     unsigned loops, models, lives;
     double load;       // offered, as a share of what the replicas can do
     double burst;      // share of arrivals that come in a burst
@@ -126,6 +129,8 @@ struct model_of {
     uint64_t no_credit_us;       // when no replica had credit last
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
     uint64_t memory_us;          // when an allocation failed last
+    uint64_t dispatched_us;      // when a batch was sent last
+    unsigned suspects;           // lives at home that were aboard when a worker died
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
     uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
     uint64_t peak_at[64];                      // which 16 ms the entry is about
@@ -144,9 +149,11 @@ struct life { // one request from arrival to release
     unsigned loop;
     bool guilty, poison;
     bool live, settled, lent, waiting, cancelled; // cancelled: its home was told
+    bool queued_behind;                           // it was sent to a replica that had a batch
+    bool called;                                  // its home is being told
     bool err_alone, bad_answer;                   // what happened to it
-    unsigned deaths;
-    uint64_t first_us, since_us; // its home saw it first; it waits since then
+    unsigned deaths, sent;                        // times
+    uint64_t first_us, since_us;                  // its home saw it first; it waits since then
     double work_us;
     struct life *next; // free ones
 };
@@ -210,12 +217,13 @@ struct world {
     struct model_of model[SIM_MODELS];
     struct life *lives, *free_lives;
     struct call *free_calls;
-    unsigned submitted, alive;
+    unsigned submitted, alive, n_batches;
     double arrival_us; // mean time between arrivals at a loop
     double shares[SIM_MODELS];
     uint64_t now_us, seq, tag;
     uint64_t trouble_until; // of all models
     bool healed;
+    unsigned overdue; // calls that were out for long, past their deadline, and not suspected yet
     uint64_t first_dispatch_us, last_answer_us;
     uint64_t digest;
     uint64_t trace; // 0: none, else id of a life
@@ -235,6 +243,7 @@ struct desk *world_desk(struct world *w, struct model_of *m);
 void world_add_model(struct world *w, struct model_of *m);
 bool world_chance(struct world *w, double p);
 uint64_t world_exponential(struct world *w, double mean_us);
+bool world_slow(const struct world *w); // it shifts, and has not yet
 void world_count(struct world *w, enum fault f);
 // The next inputs to a desk may lack memory; world_memory_end says that they are over.
 void world_memory(struct world *w, struct model_of *m);
@@ -277,7 +286,9 @@ static inline struct life *life_of(const struct ticket *t)
 void demands_on_submit(struct loop_of *l, struct life *x); // after flow_submit, before its effects
 void demands_on_post(struct loop_of *l, struct msg *m);
 void demands_on_deliver(struct loop_of *l, struct msg *m);
-void demands_queued(struct loop_of *l, struct ticket *t); // after the home took it up (again)
+void demands_called_home(struct loop_of *l, struct ticket *t); // after its cancel came
+void demands_decided(struct loop_of *l, struct model_of *m);   // after its desk ran
+void demands_queued(struct loop_of *l, struct ticket *t);      // after the home took it up (again)
 void demands_on_dispatch(struct loop_of *l, struct batch *b);
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);

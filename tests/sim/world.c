@@ -18,6 +18,11 @@ uint64_t world_exponential(struct world *w, double mean_us)
     return (uint64_t)(-mean_us * log(1 - rand_unit(&w->rand)));
 }
 
+bool world_slow(const struct world *w)
+{
+    return w->plan.shift && 2 * w->submitted < w->plan.lives;
+}
+
 void world_count(struct world *w, enum fault f)
 {
     w->totals.faults[f]++;
@@ -132,6 +137,9 @@ static void deliver(struct loop_of *l, struct msg *m)
         if (lends)
             demands_queued(l, t);
         dirty(l, of);
+        world_effects(l);
+        if (!lends)
+            demands_called_home(l, t);
     } else if (m->kind == MSG_BACK) {
         flow_on_back(&l->flow, container_of(m, struct ticket, lend), l->now_us, &l->fx);
     } else {
@@ -213,6 +221,7 @@ void world_effects(struct loop_of *l)
         run_effect(l, &f);
     }
     l->fx.n = 0;
+    demand(l->w, NULL, l->w->overdue == 0, "who does not answer in time is suspected");
 }
 
 // ---- models ------------------------------------------------------------------------------------------
@@ -298,6 +307,7 @@ static void run_desks(struct loop_of *l)
         m->dirty = false;
         world_effects(l);
         demands_credit(w, m);
+        demands_decided(l, m);
     }
 }
 

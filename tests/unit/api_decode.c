@@ -235,6 +235,76 @@ static int close_kit(void **state)
     return 0;
 }
 
+// ---- what decoding takes is charged --------------------------------------------------------------------
+
+static int64_t held, most, peak;
+
+static bool count_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
+{
+    if (delta_bytes > 0 && held + delta_bytes > most)
+        return false;
+    held += delta_bytes;
+    peak = held > peak ? held : peak;
+    return true;
+}
+
+// 100,000 values of two octets each, which become eight: 200 KB and 800 KB.
+static struct view many_values(void)
+{
+    static char body[300000];
+    size_t n = (size_t)sprintf(body, "{\"inputs\":[{\"name\":\"x\",\"shape\":[100000],"
+                                     "\"datatype\":\"FP64\",\"data\":[0");
+    for (unsigned i = 1; i < 100000; i++, n += 2)
+        memcpy(body + n, ",7", 2);
+    n += (size_t)sprintf(body + n, "]}]}");
+    return view_of(body, n);
+}
+
+static void charges_what_it_takes(void **state)
+{
+    static uint8_t packed[300000];
+    for (int zip = 0; zip < 2; zip++) {
+        for (size_t step = 1000; step <= 1000000; step *= 10) {
+            kit_ops.on_charge = count_charge;
+            held = peak = 0;
+            most = INT64_MAX;
+            kit_ask("POST", INFER);
+            if (zip) {
+                uLongf n = sizeof(packed);
+                struct view v = many_values();
+                assert_int_equal(compress(packed, &n, (const Bytef *)v.p, v.n), Z_OK);
+                kit_add("content-encoding", VIEW("deflate"));
+                kit_send(view_of(packed, n));
+            } else {
+                kit_send(many_values());
+            }
+            assert_non_null(arena_alloc(&kit_ex.arena, 1)); // where http/ put the head
+            size_t before = kit_ex.arena.bytes;
+            if (!decode(step))
+                fail_msg("%s", err.text);
+            assert_int_equal(held, kit_ex.arena.bytes - before);
+            assert_int_equal(held, kit_ex.charged); // what http/ gives back in the end
+            assert_true(held >= (zip ? 1000000 : 800000) && held < 1200000);
+            assert_true(peak >= held && peak < 1600000);
+        }
+    }
+    kit_ops.on_charge = NULL;
+}
+
+static void refuses_what_cannot_be_charged(void **state)
+{
+    kit_ops.on_charge = count_charge;
+    for (most = 0; most < 800000; most += 100000) {
+        held = 0;
+        kit_ask("POST", INFER);
+        kit_send(many_values());
+        refused(1000, STATUS_UNAVAILABLE,
+                "body: the memory that requests may hold at a time is taken");
+        assert_true(held <= most && held == kit_ex.charged);
+    }
+    kit_ops.on_charge = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -247,6 +317,8 @@ int main(void)
         cmocka_unit_test(raw_binary),
         cmocka_unit_test(allocation_fails_anywhere),
         cmocka_unit_test(dropped_anywhere),
+        cmocka_unit_test(charges_what_it_takes),
+        cmocka_unit_test(refuses_what_cannot_be_charged),
     };
     return cmocka_run_group_tests(tests, open_kit, close_kit);
 }

@@ -49,17 +49,16 @@ static const struct {
     const char *body, *text;
 } rows[] = {
     // 87: numbers
-    {X("FP64", "[1]", "[1e999999999]"),
-     "inputs[0].data: number is out of range for FP64 (octet 69)"},
+    {X("FP64", "[1]", "[1e999999999]"), "inputs[0].data: number is out of range (FP64, octet 69)"},
     {X("FP32", "[1]", "[" MANY MANY "]"),
-     "inputs[0].data: number is out of range for FP32 (octet 69)"},
+     "inputs[0].data: number is out of range (FP32, octet 69)"},
     {X("INT64", "[1]", "[9223372036854775808]"),
-     "inputs[0].data: number is out of range for INT64 (octet 70)"},
+     "inputs[0].data: number is out of range (INT64, octet 70)"},
     {X("UINT64", "[1]", "[18446744073709551616]"),
-     "inputs[0].data: number is out of range for UINT64 (octet 71)"},
-    {X("INT32", "[1]", "[1e3]"), "inputs[0].data: expected an integer for INT64 (octet 70)"},
+     "inputs[0].data: number is out of range (UINT64, octet 71)"},
+    {X("INT32", "[1]", "[1e3]"), "inputs[0].data: expected an integer (INT32, octet 70)"},
     {HEAD "\"parameters\":{\"timeout\":1e400}}",
-     "parameters: expected a number in range (octet 33)"},
+     "parameters: expected a number in range, got a larger one (octet 33)"},
     // 88: duplicate keys, also behind an escape and when unknown
     {HEAD "\"" MARK "\":0}", "body: duplicate key (octet 9)"},
     {HEAD "\"\\u005aqx\":0}", "body: duplicate key (octet 9)"},
@@ -79,8 +78,8 @@ static const struct {
     // 91: not JSON
     {X("FP32", "[1]", "[1]") " " MARK, "body: more text after the value (octet 75)"},
     {X("FP32", "[1]", "[1]") "{}", "body: more text after the value (octet 74)"},
-    {X("FP32", "[1]", "[NaN]"), "inputs[0].data: expected a number (octet 69)"},
-    {X("FP32", "[1]", "[Infinity]"), "inputs[0].data: expected a number (octet 69)"},
+    {X("FP32", "[1]", "[NaN]"), "inputs[0].data: expected a number (FP32, octet 69)"},
+    {X("FP32", "[1]", "[Infinity]"), "inputs[0].data: expected a number (FP32, octet 69)"},
     {HEAD "/*" MARK "*/\"inputs\":[]}", NULL},
     {HEAD "//" MARK "\n\"inputs\":[]}", NULL},
     {"\xef\xbb\xbf" X("FP32", "[1]", "[1]"), "body: not a JSON value (octet 0)"},
@@ -95,26 +94,31 @@ static const struct {
     {X("FP64", "[0,4611686018427387904,4]", "[]"),
      "inputs[0].shape: the size of [0,4611686018427387904,4] is out of range"},
     // 94: dimensions that are none, data that does not fit
-    {X("FP32", "[-1]", "[1]"), "inputs[0].shape: expected non-negative integers (octet 58)"},
-    {X("FP32", "[1.5]", "[1]"), "inputs[0].shape: expected non-negative integers (octet 58)"},
+    {X("FP32", "[-1]", "[1]"),
+     "inputs[0].shape: expected non-negative integers, got another number (octet 58)"},
+    {X("FP32", "[1.5]", "[1]"),
+     "inputs[0].shape: expected non-negative integers, got another number (octet 58)"},
     {X("FP32", "[\"" MARK "\"]", "[1]"),
-     "inputs[0].shape: expected non-negative integers (octet 58)"},
-    {X("FP32", "[null]", "[1]"), "inputs[0].shape: expected non-negative integers (octet 58)"},
-    {X("FP32", "[[1]]", "[1]"), "inputs[0].shape: expected non-negative integers (octet 58)"},
+     "inputs[0].shape: expected non-negative integers, got a string (octet 58)"},
+    {X("FP32", "[null]", "[1]"),
+     "inputs[0].shape: expected non-negative integers, got null (octet 58)"},
+    {X("FP32", "[[1]]", "[1]"),
+     "inputs[0].shape: expected non-negative integers, got an array (octet 58)"},
     {X("FP32", "[18446744073709551616]", "[1]"),
-     "inputs[0].shape: expected non-negative integers (octet 58)"},
+     "inputs[0].shape: expected non-negative integers, got another number (octet 58)"},
     {X("FP32", "[0]", "[1]"), "inputs[0].data: expected 0 FP32 values for shape [0], got more"},
     {X("FP32", "[2]", "[1]"), "inputs[0].data: expected 2 FP32 values for shape [2], got 1"},
     {X("FP32", "[1]", "[1,2]"), "inputs[0].data: expected 1 FP32 values for shape [1], got more"},
     {X("BYTES", "[1]", "[\"" MARK "\",\"" MARK "\"]"),
      "inputs[0].data: expected 1 BYTES values for shape [1], got more"},
     {X("FP32", "[2,2]", "[[1,2],[3]]"),
-     "inputs[0].data: ragged: arrays of one depth differ in length (octet 79)"},
+     "inputs[0].data: ragged: arrays of one depth differ in length (FP32, octet 79)"},
     {X("FP32", "[2,2]", "[[1,2],3,4]"),
-     "inputs[0].data: ragged: a value where an array stood before (octet 80)"},
-    {X("FP32", "[1]", "[\"" MARK "\"]"),
-     "inputs[0].data: expected a number, \"NaN\", \"Infinity\" or \"-Infinity\" (octet 69)"},
-    {X(MARK, "[1]", "[1]"), "inputs[0].datatype: expected a known datatype (octet 42)"},
+     "inputs[0].data: ragged: a value where an array stood before (FP32, octet 80)"},
+    {X("FP32", "[1]", "[\"" MARK "\"]"), "inputs[0].data: expected a number, \"NaN\", \"Infinity\" "
+                                         "or \"-Infinity\", got another string (FP32, octet 69)"},
+    {X(MARK, "[1]", "[1]"),
+     "inputs[0].datatype: expected a known datatype, got another string (octet 42)"},
     // 95: huge dimensions, no data
     {X("FP64", "[1000000000]", "[]"), "inputs[0].data: expected 1000000000 FP64 values for shape "
                                       "[1000000000], the body has room for "
@@ -133,9 +137,11 @@ static const struct {
      "inputs[1].name: same name as inputs[0]"},
     // 97: binary data that is not there
     {X_HEAD "\"FP32\",\"shape\":[1],\"parameters\":{\"binary_data_size\":-1}}]}",
-     "inputs[0].parameters.binary_data_size: expected a non-negative integer (octet 94)"},
+     "inputs[0].parameters.binary_data_size: expected a non-negative integer, got a negative "
+     "integer (octet 94)"},
     {X_HEAD "\"FP32\",\"shape\":[1],\"parameters\":{\"binary_data_size\":18446744073709551615}}]}",
-     "inputs[0].parameters.binary_data_size: expected a non-negative integer (octet 94)"},
+     "inputs[0].parameters.binary_data_size: expected a non-negative integer, got an integer of "
+     "2^63 or more (octet 94)"},
     {X_HEAD "\"FP32\",\"shape\":[1],\"parameters\":{\"binary_data_size\":9223372036854775807}}]}",
      "inputs[0].parameters.binary_data_size: 9223372036854775807 octets, but only 0 are left "
      "behind "
@@ -175,9 +181,10 @@ static void too_deep(void **state)
     check(made(HEAD "\"k\":", "[", 100000, ""), STATUS_BAD_REQUEST,
           "body: nested deeper than 100 (octet 112)");
     check(made(HEAD "\"k\":", "{\"k\":", 100000, ""), STATUS_BAD_REQUEST, NULL);
-    check(made("[", "[", 100000, ""), STATUS_BAD_REQUEST, "body: expected an object (octet 0)");
+    check(made("[", "[", 100000, ""), STATUS_BAD_REQUEST,
+          "body: expected an object, got an array (octet 0)");
     check(made(X_HEAD "\"FP32\",\"shape\":[1],\"data\":", "[", 100000, ""), STATUS_BAD_REQUEST,
-          "inputs[0].data: nested deeper than the shape (octet 69)");
+          "inputs[0].data: nested deeper than the shape (FP32, octet 69)");
     check(made(X_HEAD "\"FP32\",\"data\":", "[", 100000, ""), STATUS_BAD_REQUEST, NULL);
     check(made(HEAD "\"k\":", "[", 99, "1"), STATUS_BAD_REQUEST, NULL);
 }
@@ -223,7 +230,7 @@ static void too_many(void **state)
     check(made(HEAD "\"outputs\":[", "{\"name\":\"y\"},", 100000, ""), STATUS_BAD_REQUEST,
           "outputs: more than 256");
     check(made(X_HEAD "\"FP32\",\"shape\":[", "1,", 1000, "1],\"data\":[1]}]}"), STATUS_BAD_REQUEST,
-          "inputs[0].shape: expected at most 8 dimensions (octet 74)");
+          "inputs[0].shape: expected at most 8 dimensions, got more (octet 74)");
 }
 
 static int open_kit(void **state)

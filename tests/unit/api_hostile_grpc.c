@@ -189,9 +189,9 @@ static void shapes(void **state)
     refused(request(join(input("BYTES", VIEW(two62), NONE), field(7, V("\0\0\0\0")))),
             "inputs[0].data: 4 octets cannot hold BYTES of shape [4611686018427387904]");
     refused(request(input("FP32", V("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), one)), // -1
-            "inputs[0].shape: expected non-negative integers");
+            "inputs[0].shape: expected non-negative integers, got a negative one");
     refused(request(input("FP32", many(V("\1"), 1000), one)),
-            "inputs[0].shape: expected at most 8 dimensions");
+            "inputs[0].shape: expected at most 8 dimensions, got more");
     refused(request(input("FP32", V("\2"), one)),
             "inputs[0].contents: expected 2 FP32 values for shape [2], got 1");
     refused(request(input("FP32", V("\0"), one)),
@@ -199,10 +199,11 @@ static void shapes(void **state)
     refused(request(join(input("FP32", V("\2"), NONE), field(7, V("\0\0\0\0")))),
             "inputs[0].data: expected 8 octets for FP32 [2], got 4");
     refused(request(input("INT8", V("\1"), field(5, field(2, V("\x80\x01"))))),
-            "inputs[0].contents: number is out of range for the datatype");
+            "inputs[0].contents: number is out of range (INT8, element 0)");
     refused(request(input("FP16", V("\1"), one)),
             "inputs[0].contents: FP16 travels only in raw form");
-    refused(request(input(MARK, V("\1"), one)), "inputs[0].datatype: expected a known datatype");
+    refused(request(input(MARK, V("\1"), one)),
+            "inputs[0].datatype: expected a known datatype, got another text");
     refused(request(input("INT8", V("\1"), one)), "inputs[0].contents: values of another datatype");
     refused(request(join(input("BYTES", V("\1"), NONE), field(7, V("\xff\xff\xff\xff")))),
             "inputs[0].data: the octets are not as many BYTES elements as the shape says");
@@ -234,7 +235,7 @@ static void names_and_numbers(void **state)
     refused(request(field(6, V("\x0a\1\xff"))), "outputs[0].name: expected a name");
     refused(request(field(4, join(field(1, V("timeout")), field(2, V("\x1a\1"
                                                                      "1"))))),
-            "parameters.timeout: expected microseconds as a non-negative integer");
+            "parameters.timeout: expected microseconds as a non-negative integer, got a string");
 }
 
 static int open_kit(void **state)

@@ -23,6 +23,7 @@ struct kit_said { // copies: the answer's own memory may be reused when respond 
     struct buffer body; // with a NUL behind it
 };
 
+static struct http_server_ops kit_ops; // on_charge is a test's to set
 static struct exchange kit_ex;
 static struct http_header kit_headers[KIT_HEADERS];
 static struct api kit_api;
@@ -95,6 +96,7 @@ static inline void kit_ask(const char *method, const char *path)
     arena_deinit(&kit_ex.arena);
     buffer_deinit(&kit_ex.body);
     kit_ex = (struct exchange){.carrier = HTTP_2,
+                               .ops = &kit_ops,
                                .method = view_str(method),
                                .path = view_str(path),
                                .headers = kit_headers,

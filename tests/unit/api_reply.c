@@ -148,6 +148,7 @@ static void errors(void **state)
         error_set(&e, s, "50%% \"of\"\r\n%s", "it");
         struct api_call c = ask(API_INFER, false);
         c.allow = s == STATUS_METHOD ? "POST" : NULL;
+        c.content_encoding = VIEW("br");
         uint32_t wait = s == STATUS_UNAVAILABLE ? 3 : 0;
         api_answer_error(&kit_api, &kit_ex, &c, &e, wait, &meta, 0);
         json_is(status_table[s].http, "{\"error\":\"50% \\\"of\\\"?\?it\"}");
@@ -156,6 +157,9 @@ static void errors(void **state)
         assert_int_equal(kit_header("allow") != NULL, s == STATUS_METHOD);
         assert_int_equal(kit_header("retry-after") != NULL, wait > 0);
         assert_int_equal(kit_header("accept-encoding") != NULL, s == STATUS_MEDIA_TYPE);
+        c.content_encoding = VIEW(""); // then it is about the media type
+        api_answer_error(&kit_api, &kit_ex, &c, &e, wait, &meta, 0);
+        assert_null(kit_header("accept-encoding"));
         c = ask(API_INFER, true);
         api_answer_error(&kit_api, &kit_ex, &c, &e, wait, &meta, 0);
         assert_int_equal(kit_said.status, 200);

@@ -405,15 +405,15 @@ static void lanes_refuse(void **state)
         char lane; // f, d, i, u
         unsigned at, n;
     } rows[] = {
-        {"[1,1e39]", "number is out of range for FP32", 'f', 3, 1},
-        {"[-1e309]", "number is out of range for FP64", 'd', 1, 0},
-        {"[1e999999999]", "number is out of range for FP64", 'd', 1, 0},
-        {"[9223372036854775808]", "number is out of range for INT64", 'i', 1, 0},
-        {"[-9223372036854775809]", "number is out of range for INT64", 'i', 1, 0},
-        {"[18446744073709551616]", "number is out of range for UINT64", 'u', 1, 0},
-        {"[-1]", "number is out of range for UINT64", 'u', 1, 0},
-        {"[1.0]", "expected an integer for INT64", 'i', 1, 0},
-        {"[1e2]", "expected an integer for UINT64", 'u', 1, 0},
+        {"[1,1e39]", "number is out of range", 'f', 3, 1},
+        {"[-1e309]", "number is out of range", 'd', 1, 0},
+        {"[1e999999999]", "number is out of range", 'd', 1, 0},
+        {"[9223372036854775808]", "number is out of range", 'i', 1, 0},
+        {"[-9223372036854775809]", "number is out of range", 'i', 1, 0},
+        {"[18446744073709551616]", "number is out of range", 'u', 1, 0},
+        {"[-1]", "number is out of range", 'u', 1, 0},
+        {"[1.0]", "expected an integer", 'i', 1, 0},
+        {"[1e2]", "expected an integer", 'u', 1, 0},
         {"[1,]", "expected a number", 'f', 3, 1},
         {"[,1]", "expected a number", 'i', 1, 0},
         {"[1 2]", "expected ',' or ']'", 'f', 3, 1},
@@ -684,6 +684,58 @@ static void keyset_finds_duplicates(void **state)
     arena_deinit(&a);
 }
 
+// White space and strings in runs of every length: what is skipped by the word and what octet by octet.
+static void runs_of_one_kind(void **state)
+{
+    static const char *const blanks[] = {" ", "\n", "\t", " \r", "         \n"};
+    static const struct {
+        const char *raw, *meant;
+    } kinds[] = {{"a", "a"},
+                 {"\xc3\xa9", "\xc3\xa9"},
+                 {"\\n", "\n"},
+                 {"\\u20ac", "\xe2\x82\xac"},
+                 {"\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80"}};
+    enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+    char text[2000], want[2000];
+    struct json_reader r;
+    struct arena a;
+    struct view v;
+    for (unsigned k = 0; k < sizeof(blanks) / sizeof(blanks[0]); k++) {
+        size_t n = 0;
+        for (unsigned i = 0; i < 40; i++) {
+            memcpy(text + n, "7", 2);
+            json_read(&r, view_of(text, n + 1));
+            assert_int_equal(json_next(&r), JSON_NUMBER);
+            assert_int_equal(r.token_at, n);
+            assert_int_equal(json_next(&r), JSON_END);
+            n += (size_t)sprintf(text + n, "%s", blanks[k]);
+        }
+    }
+    for (unsigned seed = 0; seed < 2000; seed++) {
+        size_t n = 1, m = 0;
+        text[0] = '"';
+        for (unsigned run = 0, x = seed * 2654435761u; run < 6;
+             run++, x = x * 1664525 + 1013904223) {
+            for (unsigned i = 0; i < (x >> 8) % 12; i++) {
+                n += (size_t)sprintf(text + n, "%s", kinds[(x >> 20) % KINDS].raw);
+                m += (size_t)sprintf(want + m, "%s", kinds[(x >> 20) % KINDS].meant);
+            }
+        }
+        text[n++] = '"';
+        arena_init(&a, 0);
+        json_read(&r, view_of(text, n));
+        assert_int_equal(json_next(&r), JSON_STRING);
+        assert_true(json_unescape(&r, &a, &v));
+        assert_true(view_eq(v, view_of(want, m)));
+        assert_int_equal(json_next(&r), JSON_END);
+        for (size_t cut = 0; cut < n; cut++) {
+            json_read(&r, view_of(text, cut));
+            assert_int_equal(json_next(&r), JSON_ERROR);
+        }
+        arena_deinit(&a);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -704,6 +756,7 @@ int main(void)
         cmocka_unit_test(writer_remembers_the_failure),
         cmocka_unit_test(floats_come_back),
         cmocka_unit_test(keyset_finds_duplicates),
+        cmocka_unit_test(runs_of_one_kind),
     };
     return cmocka_run_group_tests_name("base: json", tests, NULL, NULL);
 }

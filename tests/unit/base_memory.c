@@ -11,6 +11,11 @@
 #include "base/mem.h"
 #include "base/rand.h"
 #include <pthread.h>
+#ifdef SLUICE_ASAN
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#endif
 
 static void door_fails_exactly_the_nth(void **state)
 {
@@ -175,6 +180,23 @@ static void buffer_consumes_a_stream_in_bounded_memory(void **state)
     buffer_deinit(&b);
 }
 
+static void what_is_out_is_known(void **state)
+{
+    (void)state;
+    int64_t before = mem_live();
+    void *p[6] = {mem_alloc(1), mem_zalloc(0),    mem_realloc(NULL, 9),
+                  mem_must(5),  mem_must_zero(7), mem_alloc_aligned(3, 64)};
+    assert_int_equal(mem_live() - before, 6);
+    p[0] = mem_realloc(p[0], 5000);
+    mem_fail_at(1);
+    assert_null(mem_alloc(1));
+    assert_int_equal(mem_live() - before, 6);
+    for (unsigned i = 0; i < 6; i++)
+        mem_free(p[i]);
+    mem_free(NULL);
+    assert_int_equal(mem_live(), before);
+}
+
 static int freed;
 static void on_free(struct block *b, void *arg)
 {
@@ -238,10 +260,42 @@ static void blocks_go_home_to_die(void **state)
     block_owner_deinit(&other);
 }
 
+#ifdef SLUICE_ASAN
+// Does the leak checker look, and say where? It would end every other test just the same when it cannot.
+__attribute__((noinline)) static void lose_memory(void)
+{
+    for (int i = 0; i < 16; i++) // a register may still know of the last
+        *(volatile char *)mem_must(100) = 1;
+}
+
+static void a_leak_is_reported_with_its_place(void **state)
+{
+    static char said[65536];
+    size_t n = 0;
+    int out[2], status;
+    assert_int_equal(pipe(out), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(out[1], STDERR_FILENO);
+        lose_memory();
+        exit(0);
+    }
+    close(out[1]);
+    for (ssize_t k; n + 1 < sizeof(said) && (k = read(out[0], said + n, sizeof(said) - 1 - n)) > 0;)
+        n += (size_t)k;
+    close(out[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) != 0);
+    assert_non_null(strstr(said, "detected memory leaks"));
+    assert_non_null(strstr(said, "lose_memory"));
+}
+#endif
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(door_fails_exactly_the_nth),
+        cmocka_unit_test(what_is_out_is_known),
         cmocka_unit_test(arena_gives_aligned_separate_runs),
         cmocka_unit_test(arena_refuses_what_wraps),
         cmocka_unit_test(arena_survives_every_failure),
@@ -249,6 +303,9 @@ int main(void)
         cmocka_unit_test(buffer_is_unchanged_without_memory),
         cmocka_unit_test(buffer_consumes_a_stream_in_bounded_memory),
         cmocka_unit_test(blocks_go_home_to_die),
+#ifdef SLUICE_ASAN
+        cmocka_unit_test(a_leak_is_reported_with_its_place),
+#endif
     };
     return cmocka_run_group_tests_name("base: memory", tests, NULL, NULL);
 }

@@ -342,6 +342,19 @@ static void integers(void **state)
 }
 
 // The table against long double arithmetic: 64 good bits, so the upper half within a few units.
+static void hexadecimal(void **state)
+{
+    struct rand r;
+    rand_seed(&r, 16);
+    for (unsigned i = 0; i < 10000; i++) {
+        uint64_t v = i < 256 ? i * 0x0101010101010101u : rand_u64(&r);
+        char text[17] = {0}, want[17];
+        num_print_hex(text, v);
+        snprintf(want, sizeof(want), "%016llx", (unsigned long long)v);
+        assert_string_equal(text, want);
+    }
+}
+
 static void table_of_powers(void **state)
 {
     for (int q = NUM_POW10_MIN; q <= NUM_POW10_MAX; q++) {
@@ -374,6 +387,7 @@ int main(void)
         cmocka_unit_test(midpoints),
         cmocka_unit_test(known_hard_texts),
         cmocka_unit_test(prints_plainly),
+        cmocka_unit_test(hexadecimal),
         cmocka_unit_test(refuses_what_is_no_number),
         cmocka_unit_test(integers),
     };

@@ -230,6 +230,14 @@ static void typed_tensors(void **state)
             msg_bytes(&t, field, "\0\0\0\0\0\0\0\0", 8);
         refuses(with_tensor(t), "tensor \"t\"");
     }
+    for (unsigned field = 5; field <= 7; field += 2) { // whole numbers are no floats
+        struct msg t = {0};
+        msg_uint(&t, 1, 4);
+        msg_uint(&t, 2, 1);
+        msg_text(&t, 8, "t");
+        msg_bytes(&t, field, "\1\2\3\4", 4);
+        refuses(with_tensor(t), "expected 4 elements of its data type");
+    }
 }
 
 static void external_data(void **state)
@@ -437,6 +445,15 @@ static void inputs(void **state)
     refuses(shaped((int64_t[]){1, 1 << 30, 1}, 3), "memory"); // 4 GiB of input and of output
     takes(shaped((int64_t[]){-1, 1, 1, 1, 1, 1, 1, 1}, 8));
     takes(shaped(NULL, 0));
+    struct msg g = {0}, v = {0}, kind = {0}, tensor = {0};
+    msg_uint(&tensor, 1, ONNX_F32);
+    msg_msg(&kind, 1, tensor);
+    msg_text(&v, 1, "x");
+    msg_msg(&v, 2, kind);
+    msg_msg(&g, GRAPH_INPUTS, v);
+    node(&g, "Identity", "x", "y");
+    output(&g, "y");
+    refuses(onnx_model(g, 13), "input \"x\": has no shape");
 }
 
 // One op on x of [1, 4, 6, 6] and constant integers.

@@ -1,6 +1,7 @@
 /* Those of ONNX's operator tests whose ops the engine has, and which it refuses at load all the same: other
  * datatypes than float32, images of one or three axes, training, outputs beyond the first, broadcasting as
- * before opset 7, empty tensors. Included by engine_ops.c alone. */
+ * before opset 7, empty tensors. All that Debian 12's ONNX (1.12) or Debian 13's (1.17) comes with. Included
+ * by engine_ops.c alone. */
 #ifndef SLUICE_TESTS_ENGINE_REFUSED_H
 #define SLUICE_TESTS_ENGINE_REFUSED_H
 
@@ -8,6 +9,11 @@ static const char *const refused[] = {
     "node/add_uint8",
     "node/averagepool_1d_default",
     "node/averagepool_3d_default",
+    "node/averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_False",
+    "node/averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_True",
+    "node/averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_False",
+    "node/averagepool_3d_dilations_large_count_include_pad_is_1_ceil_mode_is_True",
+    "node/averagepool_3d_dilations_small",
     "node/batchnorm_epsilon_training_mode",
     "node/batchnorm_example_training_mode",
     "node/clip_default_int8_inbounds",
@@ -22,6 +28,9 @@ static const char *const refused[] = {
     "node/maxpool_1d_default",
     "node/maxpool_2d_uint8",
     "node/maxpool_3d_default",
+    "node/maxpool_3d_dilations",
+    "node/maxpool_3d_dilations_use_ref_impl",
+    "node/maxpool_3d_dilations_use_ref_impl_large",
     "node/maxpool_with_argmax_2d_precomputed_pads",
     "node/maxpool_with_argmax_2d_precomputed_strides",
     "node/mul_uint8",

@@ -35,6 +35,7 @@ static int teardown(void **state)
 static struct access_entry entry(void)
 {
     return (struct access_entry){.wall_us = NEW_YEAR_2026 + 1,
+                                 .client = VIEW("::1"),
                                  .request_id = VIEW("r1"),
                                  .method = VIEW("POST"),
                                  .path = VIEW("/v2/models/digits/infer"),
@@ -70,7 +71,8 @@ static void lines(void **state)
     (void)state;
     struct access_entry e = entry();
     expect(&e,
-           "{\"time\":\"2026-01-01T00:00:00.000001Z\",\"id\":\"r1\",\"protocol\":\"h2\","
+           "{\"time\":\"2026-01-01T00:00:00.000001Z\",\"client\":\"::1\",\"id\":\"r1\","
+           "\"protocol\":\"h2\","
            "\"method\":\"POST\",\"path\":\"/v2/models/digits/infer\",\"status\":200,"
            "\"outcome\":\"ok\",\"model\":\"digits\",\"version\":\"1\",\"rows\":2,"
            "\"source\":\"model\",\"batch\":64,\"reason\":\"full\",\"queue_us\":2,"
@@ -79,7 +81,8 @@ static void lines(void **state)
     e.model = (struct view){0};
     e.outcome = "client_gone";
     e.status = 499;
-    expect(&e, "{\"time\":\"2026-01-01T00:00:00.000001Z\",\"id\":\"r1\",\"protocol\":\"h2\","
+    expect(&e, "{\"time\":\"2026-01-01T00:00:00.000001Z\",\"client\":\"::1\",\"id\":\"r1\","
+               "\"protocol\":\"h2\","
                "\"method\":\"POST\",\"path\":\"/v2/models/digits/infer\",\"status\":499,"
                "\"outcome\":\"client_gone\",\"in\":300,\"out\":400,\"parse_us\":1,\"total_us\":7,"
                "\"loop\":3,\"cut\":true}\n");
@@ -87,10 +90,24 @@ static void lines(void **state)
     e.source = e.reason = NULL;
     e.version = (struct view){0};
     e.rows = 0;
-    expect(&e, "{\"time\":\"2026-01-01T00:00:00.000001Z\",\"id\":\"r1\",\"protocol\":\"h2\","
+    expect(&e, "{\"time\":\"2026-01-01T00:00:00.000001Z\",\"client\":\"::1\",\"id\":\"r1\","
+               "\"protocol\":\"h2\","
                "\"method\":\"POST\",\"path\":\"/v2/models/digits/infer\",\"status\":200,"
                "\"outcome\":\"ok\",\"model\":\"digits\",\"in\":300,\"out\":400,\"parse_us\":1,"
                "\"total_us\":7,\"loop\":3}\n");
+}
+
+static void refused_lines(void **state)
+{
+    (void)state;
+    struct access_entry e = {.wall_us = NEW_YEAR_2026,
+                             .client = VIEW("10.0.0.7"),
+                             .status = 400,
+                             .outcome = "bad_request",
+                             .why = "host: missing",
+                             .loop = 1};
+    expect(&e, "{\"time\":\"2026-01-01T00:00:00.000000Z\",\"client\":\"10.0.0.7\",\"status\":400,"
+               "\"outcome\":\"bad_request\",\"why\":\"host: missing\",\"loop\":1}\n");
 }
 
 // Row 133: whatever the octets are, it is one line of JSON without a control character, and bounded.
@@ -184,7 +201,7 @@ static void no_memory(void **state)
         bool ok = access_format(&line, &e);
         mem_fail_at(0);
         if (ok) {
-            assert_true(n > 2);
+            assert_true(n > 1);
             return;
         }
         assert_true(view_is(buffer_view(&line), "before\n"));
@@ -195,6 +212,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lines, setup, teardown),
+        cmocka_unit_test_setup_teardown(refused_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_fields, setup, teardown),
         cmocka_unit_test_setup_teardown(long_fields_are_cut, setup, teardown),
         cmocka_unit_test_setup_teardown(times, setup, teardown),

@@ -113,10 +113,16 @@ static void histograms(void **state)
            "t_seconds_sum 3.00055\n"
            "t_seconds_count 3\n");
     buffer_reset(&page);
-    static const uint64_t rows[] = {1, 64};
-    prom_hist(&p, NULL, 0, h, rows, 2, 1);
-    expect("t_seconds_bucket{le=\"1\"} 0\nt_seconds_bucket{le=\"64\"} 1\n"
-           "t_seconds_bucket{le=\"+Inf\"} 3\nt_seconds_sum 3000550\nt_seconds_count 3\n");
+    static const uint64_t rows[] = {1, 64, 512};
+    hist_init(h);
+    hist_add(h, 1);
+    hist_add(h, 64); // full batches: on the edges, and counted there
+    hist_add(h, 65);
+    hist_add(h, 512);
+    prom_hist(&p, NULL, 0, h, rows, 3, 1);
+    expect("t_seconds_bucket{le=\"1\"} 1\nt_seconds_bucket{le=\"64\"} 2\n"
+           "t_seconds_bucket{le=\"512\"} 4\n"
+           "t_seconds_bucket{le=\"+Inf\"} 4\nt_seconds_sum 642\nt_seconds_count 4\n");
     mem_free(h);
 }
 

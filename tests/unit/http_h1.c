@@ -396,7 +396,7 @@ static void draining_ends_after_the_answer(void **state)
 {
     struct world *w = begin();
     world_say(w, GET("/later"));
-    http_conn_drain(w->c, w->now_us);
+    http_conn_drain(w->c, w->now_us, w->now_us);
     world_answer(w);
     expect_count(w, "connection: close\r\n", 1);
     assert_true(http_conn_done(w->c));
@@ -404,7 +404,7 @@ static void draining_ends_after_the_answer(void **state)
 
     w = begin(); // a resting connection stays a moment: a request may be on its way
     world_say(w, GET("/a"));
-    http_conn_drain(w->c, w->now_us);
+    http_conn_drain(w->c, w->now_us, w->now_us);
     world_flush(w);
     assert_false(http_conn_done(w->c));
     assert_int_equal(http_conn_deadline(w->c), w->now_us + 250000);
@@ -415,8 +415,17 @@ static void draining_ends_after_the_answer(void **state)
 
     w = begin();
     world_say(w, GET("/a"));
-    http_conn_drain(w->c, w->now_us);
+    http_conn_drain(w->c, w->now_us, w->now_us);
     world_pass(w, SECOND);
+    assert_true(http_conn_done(w->c));
+    end(w);
+
+    w = begin(); // requests are served for three seconds more: it may ask as long
+    world_say(w, GET("/a"));
+    http_conn_drain(w->c, w->now_us + 3 * SECOND, w->now_us);
+    world_pass(w, 2 * SECOND);
+    assert_false(http_conn_done(w->c));
+    world_pass(w, 2 * SECOND);
     assert_true(http_conn_done(w->c));
     end(w);
 }

@@ -1197,7 +1197,7 @@ static void drain_takes_what_is_on_its_way(void **state)
     struct h2 *h = begin();
     wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
     h2_say(h);
-    http_conn_drain(h->w.c, h->w.now_us);
+    http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);
     h2_flush(h);
     assert_int_equal(h->r->goaways, 1);
     assert_int_equal(h->r->goaway_last, 0x7fffffff);
@@ -1225,11 +1225,11 @@ static void drain_does_not_wait_for_a_peer_that_is_silent(void **state)
     struct h2 *h = begin();
     wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
     h2_say(h);
-    http_conn_drain(h->w.c, h->w.now_us);
+    http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);
     h2_pass(h, SECOND);
     assert_int_equal(h->r->goaways, 2);
     assert_int_equal(h->r->goaway_last, 1);
-    http_conn_drain(h->w.c, h->w.now_us); // twice is as good as once
+    http_conn_drain(h->w.c, h->w.now_us, h->w.now_us); // twice is as good as once
     h2_answer(h);
     h2_pass(h, 2 * SECOND);
     assert_true(http_conn_done(h->w.c));
@@ -1239,7 +1239,7 @@ static void drain_does_not_wait_for_a_peer_that_is_silent(void **state)
 static void a_connection_that_begins_while_we_drain(void **state)
 {
     struct h2 *h = begin_bare();
-    http_conn_drain(h->w.c, h->w.now_us);
+    http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);
     h2_greet(h);
     wire_head(&h->say, END_STREAM, 1, FORM "/a\n");
     h2_say(h);

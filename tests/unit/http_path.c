@@ -124,6 +124,8 @@ static void authorities(void **state)
         "a:0",
         "xn--bcher-kva.example",
         "A.B-c~",
+        "tmp%2Fa%3Db.sock", // gRPC over a Unix socket
+        "%2frun%2fs",
     };
     static const struct {
         const char *p;
@@ -137,6 +139,8 @@ static void authorities(void **state)
         ROW("a\r\nx:1"), ROW("http://a"), ROW("a?b"),    ROW("a#b"),
         ROW("\xc3\xa9"), ROW("[::1]:x"),  ROW("a:80 "),  ROW(" a"),
         ROW("[:]"),      ROW("[:a"),      ROW("a\\b"),   ROW("[fe80::1%25eth0]"),
+        ROW("a%40b"),    ROW("tmp%"),     ROW("tmp%00"), ROW("tmp%0d"),
+        ROW("%2"),       ROW("a%2Fa@b"),  ROW("a%2F/b"), ROW("tmp%2g"),
     };
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         if (!authority_ok(view_str(good[i])))

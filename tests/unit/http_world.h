@@ -28,7 +28,8 @@ struct world {
     unsigned n_later;
     int64_t charged, charge_limit;
     unsigned heads, requests, gone, sent, sent_whole, refused, refused_status;
-    bool hush;  // no lines: floods
+    unsigned gone_status; // what the last one that went was told; 0: nothing
+    bool hush;            // no lines: floods
     bool terse; // no lines of ends: when an answer has left depends on how its request came in
 };
 
@@ -113,6 +114,7 @@ static void world_on_gone(struct exchange *ex, void *ctx)
 {
     struct world *w = ctx;
     w->gone++;
+    w->gone_status = ex->status;
     world_note(w, "gone\n");
 }
 

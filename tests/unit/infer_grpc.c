@@ -216,7 +216,7 @@ static void refusals(void **state)
     m = head();
     t2 = tensor("x", "FP33", "\1");
     put(&m, 5, bytes_of(&t2));
-    refused(&m, "inputs[0].datatype: expected a known datatype");
+    refused(&m, "inputs[0].datatype: expected a known datatype, got another text");
     m = head();
     t2 = tensor("", "FP32", "\1");
     put(&m, 5, bytes_of(&t2));
@@ -228,11 +228,11 @@ static void refusals(void **state)
     m = head();
     t2 = tensor("x", "FP32", "\1\1\1\1\1\1\1\1\1");
     put(&m, 5, bytes_of(&t2));
-    refused(&m, "inputs[0].shape: expected at most 8 dimensions");
+    refused(&m, "inputs[0].shape: expected at most 8 dimensions, got more");
     m = head();
     t2 = tensor("x", "FP32", MINUS("\xff"));
     put(&m, 5, bytes_of(&t2));
-    refused(&m, "inputs[0].shape: expected non-negative integers");
+    refused(&m, "inputs[0].shape: expected non-negative integers, got a negative one");
     m = head();
     t2 = tensor("x", "FP32", "\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x04");
     put(&m, 5, bytes_of(&t2));
@@ -251,9 +251,9 @@ static void refusals(void **state)
     m = with_contents("FP32", "\2", 6, view_of("abcdef", 6));
     refused(&m, "inputs[0].contents: fixed-size field is cut off");
     m = with_contents("INT8", "\1", 2, view_of("\x80\x01", 2));
-    refused(&m, "inputs[0].contents: number is out of range for the datatype");
+    refused(&m, "inputs[0].contents: number is out of range (INT8, element 0)");
     m = with_contents("UINT8", "\1", 4, view_of("\x80\x02", 2));
-    refused(&m, "inputs[0].contents: number is out of range for the datatype");
+    refused(&m, "inputs[0].contents: number is out of range (UINT8, element 0)");
     m = with_contents("INT32", "\1", 2, view_of("\x80", 1));
     refused(&m, "inputs[0].contents: varint is cut off");
     // contents and raw together

@@ -2,12 +2,14 @@
 #include "keeper/runtime.h"
 #include "net/listen.h"
 #include <fcntl.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 // cmocka wants the four above before it
 #include <cmocka.h>
@@ -100,6 +102,40 @@ static void private_directory(void **state)
     runtime_dir_remove(&b); // nothing to remove
 }
 
+// A keeper that starts while others do: what it holds must exist, and stay.
+static bool makes_and_keeps(int rounds)
+{
+    struct runtime_dir d;
+    char why[RUNTIME_ERROR], lock[300];
+    for (int i = 0; i < rounds; i++) {
+        if (!runtime_dir_make(&d, base, why))
+            return false;
+        snprintf(lock, sizeof(lock), "%s/lock", d.path);
+        bool kept = true;
+        for (int k = 0; k < 10 && kept; k++, sched_yield())
+            kept = access(lock, F_OK) == 0;
+        runtime_dir_remove(&d);
+        if (!kept)
+            return false;
+    }
+    return true;
+}
+
+static void many_start_at_once(void **state)
+{
+    enum { KEEPERS = 8, ROUNDS = 400 };
+    for (int i = 0; i < KEEPERS; i++) {
+        pid_t pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0)
+            _exit(makes_and_keeps(ROUNDS) ? 0 : 1);
+    }
+    int failed = 0;
+    for (int status; wait(&status) > 0;)
+        failed += !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+    assert_int_equal(failed, 0);
+}
+
 static struct config *parse(const char *text)
 {
     struct config_errors e;
@@ -188,6 +224,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(files),
         cmocka_unit_test(private_directory),
+        cmocka_unit_test(many_start_at_once),
         cmocka_unit_test(sockets),
         cmocka_unit_test(programs_and_files),
     };

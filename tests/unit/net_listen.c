@@ -8,8 +8,11 @@
 
 #include "net/listen.h"
 #include "net/loop.h"
+#include <arpa/inet.h>
 #include <errno.h>
+#include <event2/dns.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -249,6 +252,89 @@ static void names_are_looked_up_later(void **state)
     loop_free(l);
 }
 
+// Who is not connected when the others are turned away does not get in; who is, is not lost.
+static void nobody_new_is_let_in(void **state)
+{
+    struct addr a;
+    char err[LISTEN_ERROR];
+    int fds[1];
+    assert_null(addr_parse(&a, VIEW("127.0.0.1:0"), 0));
+    assert_int_equal(listen_open(&a, 1, fds, err), 1);
+    int before = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int after = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    assert_int_equal(connect(before, &a.sa, a.len), 0);
+    assert_true(listen_turn_away(fds[0]));
+    assert_int_equal(connect(after, &a.sa, a.len), -1);
+    assert_int_equal(errno, EINPROGRESS);
+    int got = accept4(fds[0], NULL, NULL, SOCK_CLOEXEC);
+    assert_true(got >= 0);
+    assert_int_equal(send(before, "x", 1, 0), 1); // only SYNs are dropped
+    char octet;
+    assert_int_equal(recv(got, &octet, 1, 0), 1);
+    assert_int_equal(accept4(fds[0], NULL, NULL, SOCK_CLOEXEC), -1);
+    assert_int_equal(errno, EAGAIN);
+    listen_close(&a, fds, 1, false);
+    struct pollfd p = {after, POLLOUT, 0}; // its SYN comes again, and finds the port closed
+    assert_int_equal(poll(&p, 1, 20000), 1);
+    int why = 0;
+    socklen_t n = sizeof(why);
+    getsockopt(after, SOL_SOCKET, SO_ERROR, &why, &n);
+    assert_int_equal(why, ECONNREFUSED);
+    close(before);
+    close(after);
+    close(got);
+}
+
+static void nobody_new_is_let_in_by_a_file(void **state)
+{
+    struct addr a;
+    char err[LISTEN_ERROR], text[64];
+    int fds[1];
+    snprintf(text, sizeof(text), "unix:/tmp/net_listen-%d.sock", (int)getpid());
+    assert_null(addr_parse(&a, view_str(text), 0));
+    assert_int_equal(listen_open(&a, 1, fds, err), 1);
+    int before = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int after = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(before, &a.sa, a.len), 0);
+    assert_false(listen_turn_away(fds[0]));
+    assert_int_equal(connect(after, &a.sa, a.len), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    int got = accept4(fds[0], NULL, NULL, SOCK_CLOEXEC);
+    assert_true(got >= 0);
+    assert_int_equal(accept4(fds[0], NULL, NULL, SOCK_CLOEXEC), -1);
+    assert_int_equal(errno, EAGAIN);
+    listen_close(&a, fds, 1, true);
+    close(before);
+    close(after);
+    close(got);
+}
+
+// The first address may be one that is not reached: whoever comes back after a failure finds the others.
+static void every_address_of_a_name_has_its_turn(void **state)
+{
+    char hosts[] = "/tmp/sluice-hosts-XXXXXX";
+    int fd = mkstemp(hosts);
+    dprintf(fd, "127.0.0.1 many.test\n127.0.0.2 many.test\n127.0.0.3 many.test\n");
+    struct loop *l = loop_new(0, "test", 1);
+    l->dns = evdns_base_new(l->base, EVDNS_BASE_DISABLE_WHEN_INACTIVE);
+    assert_int_equal(evdns_base_load_hosts(l->dns, hosts), 0);
+    struct addr a;
+    assert_null(addr_parse(&a, VIEW("many.test:80"), 0));
+    unsigned seen = 0;
+    for (int i = 0; i < 200 && seen != 7; i++) {
+        answers = 0;
+        assert_non_null(addr_resolve(l, &a, on_answer, NULL));
+        while (!answers)
+            loop_turn(l, true);
+        assert_null(answer_why);
+        seen |= 1u << ((ntohl(answer.in.sin_addr.s_addr) & 3) - 1);
+    }
+    assert_int_equal(seen, 7);
+    loop_free(l);
+    close(fd);
+    unlink(hosts);
+}
+
 int main(void)
 {
     alarm(60);
@@ -258,8 +344,11 @@ int main(void)
         cmocka_unit_test(port_zero_is_reported_and_shared),
         cmocka_unit_test(port_in_use_is_named),
         cmocka_unit_test(unix_files_left_behind_are_replaced),
+        cmocka_unit_test(nobody_new_is_let_in),
+        cmocka_unit_test(nobody_new_is_let_in_by_a_file),
         cmocka_unit_test(descriptors_travel),
         cmocka_unit_test(names_are_looked_up_later),
+        cmocka_unit_test(every_address_of_a_name_has_its_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

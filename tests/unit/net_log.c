@@ -304,6 +304,46 @@ static void cut_lines_are_finished_first(void **state)
     close(fd[1]);
 }
 
+// Standard error is a pipe that nobody reads, and blocks: the other sinks go on, and the end comes.
+static void unread_pipe_holds_nobody(void **state)
+{
+    int fd[2], saved = dup(STDERR_FILENO);
+    assert_int_equal(pipe2(fd, O_CLOEXEC), 0);
+    dup2(fd[1], STDERR_FILENO);
+    struct log *g = log_new(1, 1u << 20);
+    assert_int_equal(log_open(g, FILE_SINK, path_of("beside")), 0);
+    char line[1001];
+    memset(line, 'e', sizeof line);
+    line[1000] = '\n';
+    for (int i = 0; i < 200; i++)
+        assert_true(log_write(g, 0, LOG_EVENTS, view_of(line, 1001)));
+    assert_int_equal(log_start(g), 0);
+    assert_true(log_write(g, 0, FILE_SINK, VIEW("beside it\n")));
+    struct log_stats beside = {0}, events = {0};
+    for (int i = 0; i < 1000 && (beside.bytes == 0 || events.bytes < 4004); i++, usleep(5000)) {
+        log_stats(g, FILE_SINK, &beside);
+        log_stats(g, LOG_EVENTS, &events);
+    }
+    char buf[4096]; // a thread that hangs is let go, or its failure could not be told
+    fcntl(fd[0], F_SETFL, beside.bytes ? 0 : O_NONBLOCK);
+    for (int i = 0; beside.bytes == 0 && i < 1000; i++, usleep(1000))
+        while (read(fd[0], buf, sizeof buf) > 0) {
+        }
+    log_free(g); // gives up
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    assert_int_equal(beside.bytes, 10);
+    // what is in the pipe are whole lines: keeper and workers write into the same one
+    close(fd[1]);
+    unsigned lines = 0;
+    for (ssize_t n; (n = read(fd[0], buf, 1001)) > 0; lines++) {
+        assert_int_equal(n, 1001);
+        assert_int_equal(buf[1000], '\n');
+    }
+    assert_in_range(lines, 4, 199);
+    close(fd[0]);
+}
+
 static void reopens_on_request(void **state)
 {
     struct log *g = log_new(1, 0);
@@ -363,6 +403,7 @@ int main(void)
         cmocka_unit_test(full_ring_drops_and_counts),
         cmocka_unit_test(full_disk_costs_lines_not_time),
         cmocka_unit_test(cut_lines_are_finished_first),
+        cmocka_unit_test(unread_pipe_holds_nobody),
         cmocka_unit_test(reopens_on_request),
         cmocka_unit_test(failed_reopen_keeps_the_old_file),
     };

@@ -1,12 +1,15 @@
 /* router/desk: a worker that hangs is suspected, whichever comes first: the desk's own timer, or the cancels
- * of origins whose clocks were quicker. All else of it: tests/sim. */
+ * of origins whose clocks were quicker; what desk and flow show of themselves. All else: tests/sim. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 
 #include <cmocka.h>
 
+#include "base/json.h"
 #include "router/desk.h"
+#include "router/flow.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 #define START_US 1000000u
@@ -116,13 +119,101 @@ static void cancels_before_it_do_not(void **state)
     assert_int_equal(count(w, FX_SUSPECT), 0);
 }
 
+static void expect_shown(const struct desk *d, uint64_t now_us, const char *text)
+{
+    struct buffer out;
+    struct json_writer w;
+    buffer_init(&out);
+    json_write(&w, &out);
+    desk_show(d, now_us, &w);
+    if (!view_is(buffer_view(&out), text))
+        fail_msg("got  %.*s\nwant %s", VIEW_ARG(buffer_view(&out)), text);
+    buffer_deinit(&out);
+}
+
+static void desks_show_what_they_hold(void **state)
+{
+    struct world *w = *state;
+    struct replica *r = &w->desk->replica[0];
+    struct replica_facts facts = {
+        .max_batch = 9, .versions = {VIEW("1"), VIEW("2")}, .n_versions = 2};
+    desk_on_replica_up(w->desk, 8, &facts, START_US, &w->fx); // another batch size: kept out
+    r->latency_us = 1500;
+    expect_shown(w->desk, START_US,
+                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+                 "\"running_rows\":2,\"suspects\":0,\"replicas\":["
+                 "{\"id\":7,\"up\":true,\"differs\":false,\"batches\":1,\"rows\":2,"
+                 "\"latency_us\":1500,\"versions\":[]},"
+                 "{\"id\":8,\"up\":false,\"differs\":true,\"batches\":0,\"rows\":0,"
+                 "\"latency_us\":0,\"versions\":[\"1\",\"2\"]}]}");
+    desk_on_replica_down(w->desk, 8, START_US, &w->fx);
+    desk_on_replica_down(w->desk, 7, START_US, &w->fx);
+    w->desk->n_replicas = 1; // the second one's place is of no more interest
+    r->not_before_us = START_US + 900;
+    expect_shown(w->desk, START_US + 200,
+                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+                 "\"running_rows\":2,\"suspects\":0,\"alone_us\":200,\"replicas\":["
+                 "{\"id\":7,\"up\":false,\"differs\":false,\"batches\":1,\"rows\":2,"
+                 "\"latency_us\":1500,\"rests_us\":700,\"versions\":[]}]}");
+    r->not_before_us = START_US + 200;
+    w->desk->running_rows = 3;
+    expect_shown(w->desk, START_US + 200,
+                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+                 "\"running_rows\":3,\"suspects\":0,\"alone_us\":200,\"replicas\":["
+                 "{\"id\":7,\"up\":false,\"differs\":false,\"batches\":1,\"rows\":2,"
+                 "\"latency_us\":1500,\"versions\":[]}],"
+                 "\"wrong\":\"the rows at the replicas do not add up to running_rows\"}");
+    w->desk->running_rows = 2;
+    w->desk->n_up = 1;
+    expect_shown(w->desk, START_US + 200,
+                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+                 "\"running_rows\":2,\"suspects\":0,\"replicas\":["
+                 "{\"id\":7,\"up\":false,\"differs\":false,\"batches\":1,\"rows\":2,"
+                 "\"latency_us\":1500,\"versions\":[]}],"
+                 "\"wrong\":\"the replicas that are up are not as many as were counted\"}");
+    w->desk->n_up = 0;
+}
+
+static void flows_show_what_they_hold(void **state)
+{
+    struct world *w = *state;
+    static const struct {
+        uint32_t live, zombies, deadlines;
+        bool wrong;
+    } rows[] = {{0, 0, 0, false}, {5, 2, 3, false}, {1, 1, 0, false}, {2, 3, 0, true},
+                {5, 2, 2, true},  {5, 2, 4, true},  {0, 1, 0, true}};
+    struct flow_rules rules = {.deadline_us = 1, .deadline_max_us = 1};
+    struct flow f;
+    flow_init(&f, 0, w->table, &rules, START_US);
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct buffer out;
+        struct json_writer writer;
+        char text[200];
+        f.n_live = rows[i].live;
+        f.n_zombies = rows[i].zombies;
+        f.wheel.count = rows[i].deadlines;
+        buffer_init(&out);
+        json_write(&writer, &out);
+        flow_show(&f, &writer);
+        snprintf(text, sizeof(text), "{\"live\":%u,\"zombies\":%u,\"deadlines\":%u%s}",
+                 rows[i].live, rows[i].zombies, rows[i].deadlines,
+                 rows[i].wrong
+                     ? ",\"wrong\":\"every live infer has a deadline or is a zombie: these "
+                       "do not add up\""
+                     : "");
+        if (!view_is(buffer_view(&out), text))
+            fail_msg("got  %.*s\nwant %s", VIEW_ARG(buffer_view(&out)), text);
+        buffer_deinit(&out);
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(its_own_timer_suspects),
-        TEST(cancels_at_the_deadline_suspect),
-        TEST(cancels_before_it_do_not),
+        TEST(its_own_timer_suspects),    TEST(cancels_at_the_deadline_suspect),
+        TEST(cancels_before_it_do_not),  TEST(desks_show_what_they_hold),
+        TEST(flows_show_what_they_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -112,10 +112,15 @@ static void versions(void **state)
     put_model("m", "2");
     put_model("m", "latest"); // no version: passed over
     put_model("other", "1");
-    sh("mkdir %s/empty && touch %s/README.md", dir, dir);
+    sh("mkdir %s/empty %s/.git && touch %s/README.md && ln -s nowhere %s/lost", dir, dir, dir, dir);
     load(64);
     assert_int_equal(repo.n, 4);
-    assert_int_equal(repo.refused, 0);
+    assert_int_equal(repo.n_refused, 2); // README.md is no model, and nobody thought it one
+    expect_said("\"model\":\"empty\",\"version\":\"\",\"why\":\"it has no version: expected a "
+                "directory 1 with model.onnx\"");
+    expect_said("\"model\":\"lost\",\"version\":\"\",\"why\":\"No such file or directory\"");
+    assert_null(strstr(said, ".git"));
+    assert_null(strstr(said, "README"));
     assert_string_equal(repository_find(&repo, VIEW("m"), VIEW(""))->version, "10");
     assert_string_equal(repository_find(&repo, VIEW("m"), VIEW("2"))->version, "2");
     assert_null(repository_find(&repo, VIEW("m"), VIEW("3")));
@@ -135,9 +140,84 @@ static void names(void **state)
     put_model("good-1.0_x", "1");
     put_model("b\\ ad", "1");
     put_model(".hidden", "1");
+    sh("mkdir %s/.git %s/_", dir, dir);
     load(64);
     assert_non_null(repository_find(&repo, VIEW("good-1.0_x"), VIEW("")));
     assert_null(repository_find(&repo, VIEW("b ad"), VIEW("")));
+    expect_said("\"model\":\"b ad\",\"version\":\"\",\"why\":\"name: expected [A-Za-z0-9._-]");
+    assert_null(strstr(said, ".git"));
+}
+
+// The highest are served, whatever order the directory has them in, and the others are told.
+static void many_versions(void **state)
+{
+    (void)state;
+    char version[16];
+    for (unsigned v = 1; v <= 20; v++) {
+        snprintf(version, sizeof(version), "%u", v);
+        put_model("m", version);
+    }
+    put_model("zeros", "007"); // as Triton: no version
+    put_model("few", "1");
+    load(64);
+    assert_string_equal(repository_find(&repo, VIEW("m"), VIEW(""))->version, "20");
+    assert_non_null(repository_find(&repo, VIEW("m"), VIEW("13")));
+    assert_null(repository_find(&repo, VIEW("m"), VIEW("12")));
+    assert_int_equal(repo.n, REPOSITORY_VERSIONS + 1);
+    assert_null(repository_find(&repo, VIEW("zeros"), VIEW("")));
+    expect_said("\"event\":\"versions_left_out\",\"model\":\"m\",\"version\":\"12\",\"why\":"
+                "\"the 8 highest of 20 versions are served\"");
+}
+
+static struct tensor tensor(int64_t rows)
+{
+    return (struct tensor){.name = VIEW("input"),
+                           .dtype = DT_FP32,
+                           .rank = 2,
+                           .shape = {rows, 64},
+                           .bytes = (size_t)rows * 256};
+}
+
+static void check_fit(const struct infer_request *q, enum status status, const char *text)
+{
+    struct error e = {0};
+    const struct tensor *in[1];
+    const struct served *s = repository_find(&repo, q->model, VIEW(""));
+    bool fits = served_inputs(s, q, in, &e);
+    assert_int_equal(fits, status == STATUS_OK);
+    assert_int_equal(e.status, status);
+    assert_string_equal(e.text, text);
+}
+
+static void what_fits_a_model(void **state)
+{
+    (void)state;
+    put_model("batched", "1");
+    put_model("single", "1");
+    put_text("single/config.json", "{\"max_batch_size\": 0}");
+    load(8);
+    assert_int_equal(batch_of("single"), 0);
+    expect_said("served singly: its max_batch_size is 0");
+    struct tensor t = tensor(8);
+    struct requested_output o = {.name = VIEW("probabilities")};
+    struct infer_request q = {
+        .model = VIEW("batched"), .inputs = &t, .n_inputs = 1, .outputs = &o, .n_outputs = 1};
+    check_fit(&q, STATUS_OK, "");
+    t = tensor(9);
+    check_fit(&q, STATUS_BAD_REQUEST, "inputs: expected at most 8 rows for model batched, got 9");
+    q.model = VIEW("single"); // not batched, and yet a request may have rows
+    check_fit(&q, STATUS_OK, "");
+    t = tensor(65);
+    check_fit(&q, STATUS_BAD_REQUEST, "inputs: expected at most 64 rows for model single, got 65");
+    t = tensor(1);
+    o.classification = 3;
+    check_fit(&q, STATUS_UNSUPPORTED,
+              "outputs[0].parameters.classification: expected none (model single is served as "
+              "tensors only), got 3");
+    o = (struct requested_output){.name = VIEW("hunter2")};
+    check_fit(&q, STATUS_BAD_REQUEST,
+              "outputs[0].name: expected an output of model single (it has probabilities), got "
+              "another");
 }
 
 static void refused_ones_leave_the_others(void **state)
@@ -153,7 +233,10 @@ static void refused_ones_leave_the_others(void **state)
     sh("ln -s /dev/zero %s/link/1/model.onnx && ln -s 1 %s/link/2", dir, dir);
     load(64);
     assert_int_equal(repo.n, 2);
-    assert_int_equal(repo.refused, 6);
+    assert_int_equal(repo.n_refused, 6);
+    assert_string_equal(repo.refused->name, "fifo");
+    assert_string_equal(repo.refused->version, "1");
+    assert_string_equal(repo.refused->why, "model.onnx: not a regular file");
     expect_said("\"model\":\"junk\",\"version\":\"1\"");
     expect_said("\"model\":\"half\",\"version\":\"2\"");
     expect_said(
@@ -233,8 +316,14 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(a_missing_directory),           TEST(versions),    TEST(names),
-        TEST(refused_ones_leave_the_others), TEST(config_json), TEST(files_that_are_no_config),
+        TEST(a_missing_directory),
+        TEST(versions),
+        TEST(names),
+        TEST(refused_ones_leave_the_others),
+        TEST(config_json),
+        TEST(files_that_are_no_config),
+        TEST(many_versions),
+        TEST(what_fits_a_model),
     };
     alarm(300); // a FIFO that nobody writes to must not hold us up
     return cmocka_run_group_tests(tests, NULL, NULL);

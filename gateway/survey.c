@@ -1,0 +1,137 @@
+#include "gateway/survey.h"
+
+#include "base/check.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "gateway/homes.h"
+#include "gateway/part.h"
+#include "gateway/workers.h"
+
+#define PATIENCE_US 200000 // of a loop that works; its turns are a thousand times shorter
+
+struct question { // to one loop, and its answer on the way back
+    struct loop_task task;
+    struct survey *survey;
+    struct part *part;
+    struct buffer said;
+    bool is_back;
+};
+
+// Freed when every question is back, however late: a loop that is stuck still holds its own.
+struct survey {
+    struct gateway *gateway;
+    void (*done)(struct gateway *g, const struct buffer *said, void *ctx);
+    void *ctx;
+    struct wheel_timer patience;
+    unsigned n, n_out;
+    bool told;
+    struct survey *next, **prev; // of gateway.surveys
+    struct question question[];
+};
+
+static void survey_free(struct survey *s)
+{
+    for (unsigned i = 0; i < s->n; i++)
+        buffer_deinit(&s->question[i].said);
+    wheel_cancel(loop_wheel(&s->gateway->main), &s->patience);
+    if (s->next)
+        s->next->prev = s->prev;
+    *s->prev = s->next;
+    mem_free(s);
+}
+
+static void tell(struct survey *s)
+{
+    struct buffer said[LOOPS_MAX];
+    s->told = true;
+    for (unsigned i = 0; i < s->n; i++) {
+        if (s->question[i].is_back)
+            said[i] = s->question[i].said;
+        else
+            buffer_init(&said[i]); // its own is being written
+    }
+    s->done(s->gateway, said, s->ctx);
+}
+
+static void on_patience(struct wheel_timer *t, uint64_t now_us)
+{
+    (void)now_us;
+    tell(container_of(t, struct survey, patience));
+}
+
+static void on_back(struct loop *l, struct loop_task *t)
+{
+    struct question *q = container_of(t, struct question, task);
+    struct survey *s = q->survey;
+    (void)l;
+    q->is_back = true;
+    if (--s->n_out > 0)
+        return;
+    if (!s->told)
+        tell(s);
+    survey_free(s);
+}
+
+// On the loop that is asked.
+static void on_asked(struct loop *l, struct loop_task *t)
+{
+    struct question *q = container_of(t, struct question, task);
+    struct part *p = q->part;
+    struct json_writer w;
+    json_write(&w, &q->said);
+    json_w_object(&w);
+    json_w_key(&w, VIEW("flow"));
+    flow_show(&p->flow, &w);
+    json_w_key(&w, VIEW("desks"));
+    homes_show(p, &w);
+    json_w_key(&w, VIEW("workers"));
+    workers_show(p, &w);
+    json_w_key(&w, VIEW("blocks"));
+    json_w_u64(&w, loop_blocks(l)->live_blocks);
+    json_w_key(&w, VIEW("block_bytes"));
+    json_w_u64(&w, loop_blocks(l)->live_bytes);
+    json_w_object_end(&w);
+    if (w.failed)
+        buffer_reset(&q->said);
+    t->fn = on_back;
+    loop_post_task(l, &p->gateway->main, t);
+}
+
+struct survey *survey_start(struct gateway *g,
+                            void (*done)(struct gateway *g, const struct buffer *said, void *ctx),
+                            void *ctx)
+{
+    struct survey *s = mem_zalloc(sizeof(*s) + g->loops.n * sizeof(s->question[0]));
+    if (!s)
+        return NULL;
+    s->gateway = g;
+    s->done = done;
+    s->ctx = ctx;
+    s->n = s->n_out = g->loops.n;
+    s->next = g->surveys;
+    s->prev = &g->surveys;
+    if (s->next)
+        s->next->prev = &s->next;
+    g->surveys = s;
+    s->patience.fn = on_patience;
+    wheel_set(loop_wheel(&g->main), &s->patience, loop_now_us(&g->main) + PATIENCE_US);
+    for (unsigned i = 0; i < s->n; i++) {
+        struct question *q = &s->question[i];
+        q->survey = s;
+        q->part = g->parts[i];
+        q->task.fn = on_asked;
+        buffer_init(&q->said);
+        loop_post_task(&g->main, g->loops.loop[i], &q->task);
+    }
+    return s;
+}
+
+void surveys_free(struct gateway *g, void (*dropped)(void *ctx))
+{
+    while (g->surveys) {
+        struct survey *s = g->surveys;
+        if (!s->told)
+            dropped(s->ctx);
+        survey_free(s);
+    }
+}

@@ -1,0 +1,636 @@
+/* batcher/batcher: who shares a batch, who goes first, and what comes too late. */
+#include "tests/unit/batcher_kit.h"
+
+#define NOW 5000000ull
+#define FAR (NOW + 10000000)
+
+static const struct policy plain = {.max_rows = 8, .max_wait_us = 0};
+
+struct world {
+    struct batcher b;
+    struct guest guest[2000];
+    unsigned n;
+    struct ticket *out[64];
+};
+static struct world w;
+
+static int setup(void **state)
+{
+    (void)state;
+    w.n = 0;
+    batcher_init(&w.b, &plain);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    for (struct ticket *t; (t = batcher_any(&w.b)) != NULL;)
+        batcher_remove(&w.b, t);
+    assert_int_equal(w.b.count + w.b.rows + w.b.bytes, 0);
+    batcher_deinit(&w.b);
+    return 0;
+}
+
+static struct guest *add_lane(uint32_t rows, uint64_t key, uint8_t lane, uint64_t deadline_us)
+{
+    struct guest *g = &w.guest[w.n++];
+    guest_init(g, rows, key, deadline_us);
+    g->ticket.lane = lane;
+    assert_true(batcher_push(&w.b, &g->ticket, NOW));
+    assert_int_equal(g->ticket.place, PLACE_QUEUED);
+    return g;
+}
+
+static struct guest *add(uint32_t rows, uint64_t key)
+{
+    return add_lane(rows, key, 1, FAR);
+}
+
+static struct batch_plan plan(void)
+{
+    return batcher_plan(&w.b, 64, NOW, NULL, NULL);
+}
+
+static unsigned take(void)
+{
+    struct batch_plan p = plan();
+    assert_non_null(p.group);
+    unsigned n = batcher_take(&w.b, &p, w.out, 64, NOW);
+    for (unsigned i = 0; i < n; i++)
+        assert_int_equal(w.out[i]->place, PLACE_ABOARD);
+    return n;
+}
+
+static void takes(unsigned n, ...)
+{
+    va_list wanted;
+    va_start(wanted, n);
+    assert_int_equal(take(), n);
+    for (unsigned i = 0; i < n; i++)
+        assert_ptr_equal(w.out[i], &va_arg(wanted, struct guest *)->ticket);
+    va_end(wanted);
+}
+
+// ---- who shares a batch --------------------------------------------------------------------------------
+
+static void priorities_have_their_lanes(void **state)
+{
+    (void)state;
+    static const uint8_t lanes[] = {1, 0, 1, 2, 2, 3, 3};
+    for (uint8_t i = 0; i < sizeof(lanes); i++)
+        assert_int_equal(batcher_lane_of(i), lanes[i]);
+    assert_int_equal(batcher_lane_of(255), 3);
+}
+
+static void equal_keys_share_and_others_do_not(void **state)
+{
+    (void)state;
+    struct guest *a = add(2, 1), *b = add(1, 2), *c = add(3, 1);
+    assert_int_equal(w.b.count, 3);
+    assert_int_equal(w.b.rows, 6);
+    assert_int_equal(w.b.bytes, 60);
+    assert_int_equal(plan().rows, 5);
+    assert_int_equal(plan().reason, BATCH_IDLE);
+    takes(2, a, c);
+    assert_int_equal(w.b.rows, 1);
+    assert_int_equal(w.b.bytes, 10);
+    takes(1, b);
+    assert_null(plan().group);
+    assert_true(plan().wake_us == UINT64_MAX);
+}
+
+static void a_batch_is_never_larger_than_it_may_be(void **state)
+{
+    (void)state;
+    struct guest *a = add(3, 1), *b = add(4, 1), *c = add(2, 1), *d = add(20, 1);
+    takes(2, a,
+          b); // c would be the ninth; to look behind it for a smaller one would break the order
+    takes(1, c);
+    takes(1, d); // larger than any batch: alone
+    struct guest *e = add(1, 1), *f = add(7, 1), *g = add(1, 1);
+    takes(2, e, f);
+    takes(1, g);
+}
+
+static void the_replica_may_take_less(void **state)
+{
+    (void)state;
+    struct guest *a = add(1, 1), *b = add(1, 1), *c = add(1, 1), *d = add(1, 1);
+    struct batch_plan p = batcher_plan(&w.b, 3, NOW, NULL, NULL);
+    assert_int_equal(p.rows, 3);
+    assert_int_equal(p.reason, BATCH_FULL);
+    assert_int_equal(batcher_take(&w.b, &p, w.out, 2, NOW), 2); // as many as there is room for
+    assert_ptr_equal(w.out[0], &a->ticket);
+    assert_ptr_equal(w.out[1], &b->ticket);
+    takes(2, c, d);
+}
+
+static void preferred_sizes_end_at_what_the_replica_takes(void **state)
+{
+    (void)state;
+    w.b.policy.n_preferred = 2;
+    w.b.policy.preferred[0] = 2;
+    w.b.policy.preferred[1] = 4;
+    for (unsigned i = 0; i < 5; i++)
+        add(1, 1);
+    assert_int_equal(plan().rows, 4);
+    assert_int_equal(batcher_plan(&w.b, 4, NOW, NULL, NULL).reason, BATCH_FULL);
+    struct batch_plan p = batcher_plan(&w.b, 3, NOW, NULL, NULL);
+    assert_int_equal(p.rows, 3);
+    assert_int_equal(p.reason, BATCH_FULL);
+    takes(4, &w.guest[0], &w.guest[1], &w.guest[2], &w.guest[3]);
+    assert_int_equal(w.b.policy.n_preferred, 2);
+}
+
+static void some_go_singly(void **state)
+{
+    (void)state;
+    struct guest *a = &w.guest[w.n++], *b = &w.guest[w.n++], *c = &w.guest[w.n++];
+    guest_init(a, 0, 1, FAR); // no first dimension
+    guest_init(b, 2, 1, FAR + 5000);
+    b->request.sequence = true;
+    guest_init(c, 2, 1, FAR + 10000);
+    c->ticket.alone = true;
+    w.b.policy.max_wait_us = 1000; // not for them
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(batcher_push(&w.b, &w.guest[i].ticket, NOW));
+    assert_int_equal(w.b.rows, 5);
+    takes(1, a);
+    takes(1, b);
+    takes(1, c);
+}
+
+static bool serves(const struct group *g, void *version)
+{
+    return view_eq(g->oldest->request->version, view_str(version));
+}
+
+// One that waits for another replica is in nobody's way.
+static void singles_of_each_version_have_a_group(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 100; i++) {
+        struct guest *g = &w.guest[w.n++];
+        guest_init(g, 1, 1, FAR + i * 1000);
+        g->request.sequence = true;
+        g->request.version = i == 99 ? VIEW("1") : VIEW("2");
+        assert_true(batcher_push(&w.b, &g->ticket, NOW));
+    }
+    struct batch_plan p = batcher_plan(&w.b, 64, NOW, serves, (char[]){"1"});
+    assert_non_null(p.group);
+    assert_false(p.group->mixed);
+    assert_int_equal(batcher_take(&w.b, &p, w.out, 64, NOW), 1);
+    assert_ptr_equal(w.out[0], &w.guest[99].ticket);
+    assert_null(batcher_plan(&w.b, 64, NOW, serves, (char[]){"1"}).group);
+    p = batcher_plan(&w.b, 64, NOW, serves, (char[]){"2"});
+    assert_int_equal(batcher_take(&w.b, &p, w.out, 64, NOW), 1);
+    assert_ptr_equal(w.out[0], &w.guest[0].ticket);
+}
+
+// A key that happens to be the hash of a version is another group.
+static void singles_keep_to_themselves(void **state)
+{
+    (void)state;
+    struct guest *a = &w.guest[w.n++], *b = &w.guest[w.n++];
+    guest_init(a, 1, 1, FAR);
+    a->request.batch_key = hash128(VIEW(""), 0);
+    guest_init(b, 1, 1, FAR);
+    b->request.sequence = true;
+    assert_true(batcher_push(&w.b, &a->ticket, NOW));
+    assert_true(batcher_push(&w.b, &b->ticket, NOW));
+    assert_ptr_not_equal(a->ticket.group, b->ticket.group);
+    assert_int_equal(take(), 1);
+    assert_int_equal(take(), 1);
+}
+
+static void more_keys_than_groups_go_singly(void **state)
+{
+    (void)state;
+    for (uint64_t key = 1; key <= BATCHER_GROUPS + 3; key++) {
+        add(1, key);
+        add(1, key);
+    }
+    unsigned singly = 0;
+    for (unsigned i = 0; i < w.n; i++) {
+        singly += w.guest[i].ticket.group->mixed;
+        assert_int_equal(w.guest[i].ticket.group->mixed, w.guest[i].ticket.group->single);
+    }
+    assert_int_equal(singly, 8); // four keys too many
+    unsigned pairs = 0, ones = 0;
+    while (w.b.count > 0)
+        *(take() == 2 ? &pairs : &ones) += 1;
+    assert_int_equal(pairs, BATCHER_GROUPS - 1);
+    assert_int_equal(ones, 8);
+    // What became free is used again, in company.
+    add(1, 77);
+    add(1, 77);
+    assert_int_equal(take(), 2);
+}
+
+static void without_memory_nothing_changes(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_init(&g, 1, 1, FAR);
+    mem_fail_at(1);
+    assert_false(batcher_push(&w.b, &g.ticket, NOW));
+    mem_fail_at(0);
+    assert_int_equal(w.b.count + w.b.rows + w.b.bytes, 0);
+    assert_int_equal(g.ticket.place, PLACE_NONE);
+    assert_null(batcher_any(&w.b));
+    assert_null(plan().group);
+}
+
+// ---- who goes first ------------------------------------------------------------------------------------
+
+static void lanes_are_strict(void **state)
+{
+    (void)state;
+    struct guest *d = add_lane(3, 1, 3, NOW + 1000000), *c = add_lane(3, 1, 2, NOW + 900000);
+    struct guest *b = add_lane(3, 1, 1, NOW + 800000), *a = add_lane(3, 1, 0, FAR);
+    takes(2, a, b);
+    takes(2, c, d);
+}
+
+static void within_a_lane_the_earliest_deadline(void **state)
+{
+    (void)state;
+    struct guest *c = add_lane(4, 1, 1, NOW + 900000), *a = add_lane(4, 1, 1, NOW + 100000);
+    struct guest *b = add_lane(4, 1, 1, NOW + 500000);
+    takes(2, a, b);
+    takes(1, c);
+}
+
+static void between_groups_the_lane_and_then_the_deadline(void **state)
+{
+    (void)state;
+    struct guest *c = add_lane(1, 1, 2, NOW + 100000), *b = add_lane(1, 2, 1, NOW + 900000);
+    struct guest *a = add_lane(1, 3, 1, NOW + 500000), *top = add_lane(1, 4, 0, FAR);
+    takes(1, top);
+    takes(1, a);
+    takes(1, b);
+    takes(1, c);
+}
+
+// Batches until this one goes, while there is always another of a higher lane.
+static unsigned batches_until(const struct guest *g, uint64_t key)
+{
+    for (unsigned n = 0; n < 100; n++) {
+        for (unsigned i = 0; i < 8; i++)
+            add_lane(1, key, 0, NOW + 50000);
+        take();
+        if (g->ticket.place == PLACE_ABOARD)
+            return n;
+    }
+    return 100;
+}
+
+static void no_lane_starves(void **state)
+{
+    (void)state;
+    struct guest *low = add_lane(1, 1, 3, FAR);
+    assert_int_equal(batches_until(low, 1), BATCHER_PASSES); // of its own group
+    struct guest *again = add_lane(1, 1, 3, FAR);
+    assert_int_equal(batches_until(again, 1), BATCHER_PASSES); // and counted anew
+}
+
+// Nobody was passed over while nobody was there.
+static void an_empty_lane_is_not_passed_over(void **state)
+{
+    (void)state;
+    for (unsigned n = 0; n < 3 * BATCHER_PASSES; n++) {
+        for (unsigned i = 0; i < 9; i++) // one stays, so that the group does
+            add_lane(1, 1, 0, NOW + 50000);
+        take();
+    }
+    while (w.b.count > 8)
+        take();
+    struct guest *low = add_lane(8, 1, 3, FAR), *high = add_lane(8, 1, 0, FAR);
+    while (low->ticket.place == PLACE_QUEUED)
+        take();
+    assert_int_equal(high->ticket.place, PLACE_ABOARD);
+    assert_ptr_equal(w.out[0], &low->ticket);
+    assert_int_equal(w.b.count, 0);
+}
+
+static void no_group_starves(void **state)
+{
+    (void)state;
+    struct guest *low = add_lane(1, 2, 3, FAR);
+    assert_int_equal(batches_until(low, 1), BATCHER_PASSES);
+}
+
+// Many that are due: those that were passed over most often first, none beyond its bound.
+static void all_that_starve_go_in_turn(void **state)
+{
+    (void)state;
+    struct guest *low[6];
+    for (unsigned i = 0; i < 6; i++)
+        low[i] = add_lane(1, 10 + i / 3, (uint8_t)(1 + i % 3), FAR);
+    unsigned last = 0;
+    for (unsigned n = 0; n < BATCHER_PASSES + 6; n++) {
+        for (unsigned i = 0; i < 8; i++)
+            add_lane(1, 1, 0, NOW + 50000);
+        take();
+        for (unsigned i = 0; i < 6; i++) {
+            if (low[i]->ticket.place == PLACE_ABOARD)
+                last = n + 1;
+        }
+    }
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(low[i]->ticket.place, PLACE_ABOARD);
+    assert_true(last <= BATCHER_PASSES + 6);
+}
+
+static void who_waits_longer_for_its_turn_goes_first(void **state)
+{
+    (void)state;
+    struct guest *first = add_lane(1, 2, 3, FAR);
+    for (unsigned n = 0; n < 3; n++) {
+        for (unsigned i = 0; i < 8; i++)
+            add_lane(1, 1, 0, NOW + 50000);
+        take();
+    }
+    struct guest *second = add_lane(1, 3, 2, FAR); // of a higher lane, but it came later
+    for (unsigned n = 0; n < 20 && first->ticket.place == PLACE_QUEUED; n++) {
+        for (unsigned i = 0; i < 8; i++)
+            add_lane(1, 1, 0, NOW + 50000);
+        take();
+    }
+    assert_int_equal(second->ticket.place, PLACE_QUEUED);
+}
+
+// A lane of which at least one row went was not passed over.
+static void whoever_was_served_waits_anew(void **state)
+{
+    (void)state;
+    add_lane(6, 1, 3, FAR - 1000);
+    struct guest *rest = add_lane(6, 1, 3, FAR);
+    assert_int_equal(batches_until(rest, 2), 2 * BATCHER_PASSES + 1);
+}
+
+// ---- by arrival ----------------------------------------------------------------------------------------
+
+static void max_wait_counts_from_the_oldest(void **state)
+{
+    (void)state;
+    w.b.policy.max_wait_us = 2000;
+    struct guest *a = add(1, 1);
+    struct guest *b = &w.guest[w.n++];
+    guest_init(b, 1, 1, FAR);
+    assert_true(batcher_push(&w.b, &b->ticket, NOW + 500));
+    assert_int_equal(b->ticket.queued_us, NOW + 500);
+    assert_null(plan().group);
+    assert_true(plan().wake_us == NOW + 2000);
+    batcher_remove(&w.b, &a->ticket);
+    assert_int_equal(a->ticket.place, PLACE_NONE);
+    assert_true(plan().wake_us == NOW + 2500);
+    assert_ptr_equal(batcher_any(&w.b), &b->ticket);
+    struct batch_plan p = batcher_plan(&w.b, 64, NOW + 2500, NULL, NULL);
+    assert_ptr_equal(p.group, b->ticket.group);
+    assert_int_equal(p.reason, BATCH_WAIT);
+}
+
+static void the_earliest_wake_of_all_groups(void **state)
+{
+    (void)state;
+    w.b.policy.max_wait_us = 2000;
+    for (unsigned i = 0; i < 3; i++) {
+        struct guest *g = &w.guest[w.n++];
+        guest_init(g, 1, i, FAR);
+        g->ticket.queued_us = NOW - (i == 1 ? 700 : 100);
+        assert_true(batcher_push(&w.b, &g->ticket, NOW));
+    }
+    assert_true(plan().wake_us == NOW + 1300);
+}
+
+static void near_deadlines_do_not_wait(void **state)
+{
+    (void)state;
+    w.b.policy.max_wait_us = 20000;
+    add_lane(1, 1, 1, FAR);
+    add_lane(1, 1, 3, NOW + 8000); // of whatever lane
+    struct batch_plan p = plan();
+    assert_null(p.group);
+    assert_true(p.wake_us <= NOW + 8000 - POLICY_MARGIN_US);
+    assert_true(p.wake_us > NOW + 7000 - POLICY_MARGIN_US);
+    p = batcher_plan(&w.b, 64, p.wake_us, NULL, NULL);
+    assert_int_equal(p.rows, 2);
+    assert_int_equal(p.reason, BATCH_DEADLINE);
+}
+
+// Whoever comes back stands before all that came since, at no cost of theirs.
+static void seniority_is_kept(void **state)
+{
+    (void)state;
+    w.b.policy.max_wait_us = 2000;
+    struct guest *back[3];
+    for (unsigned i = 0; i < 3; i++) {
+        back[i] = &w.guest[w.n++];
+        guest_init(back[i], 1, 1, FAR);
+        back[i]->ticket.queued_us = NOW - 300 + 100 * i;
+    }
+    struct guest *a = add(1, 1), *b = add(1, 1);
+    assert_true(batcher_push(&w.b, &back[1]->ticket, NOW));
+    assert_ptr_equal(batcher_any(&w.b), &back[1]->ticket);
+    assert_true(batcher_push(&w.b, &back[2]->ticket, NOW));
+    assert_true(batcher_push(&w.b, &back[0]->ticket, NOW));
+    assert_true(plan().wake_us == NOW + 1700);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(back[i]->ticket.queued_us, NOW - 300 + 100 * i);
+    // The oldest first, and never younger than it is.
+    const struct ticket *t = batcher_any(&w.b);
+    for (uint64_t senior_us = 0; t; t = t->newer) {
+        assert_true(t->senior_us >= senior_us && t->senior_us <= t->queued_us);
+        senior_us = t->senior_us;
+        assert_ptr_equal(t->newer ? t->newer->older : t, t);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        batcher_remove(&w.b, &back[i]->ticket);
+    assert_true(plan().wake_us == NOW + 2000);
+    assert_ptr_equal(a->ticket.newer, &b->ticket);
+}
+
+// ---- what comes too late -------------------------------------------------------------------------------
+
+static void the_dead_line_by_line(void **state)
+{
+    (void)state;
+    assert_null(batcher_doomed(&w.b, NOW));
+    assert_true(batcher_doom_us(&w.b) == UINT64_MAX);
+    struct guest *b = add_lane(1, 1, 3, NOW + 40000), *a = add_lane(1, 2, 0, NOW + 30000);
+    assert_null(batcher_doomed(&w.b, NOW));
+    assert_true(batcher_doom_us(&w.b) <= NOW + 30000 && batcher_doom_us(&w.b) > NOW + 29000);
+    assert_null(batcher_doomed(&w.b, NOW + 29999));
+    assert_ptr_equal(batcher_doomed(&w.b, NOW + 30000), &a->ticket);
+    assert_int_equal(a->ticket.place, PLACE_QUEUED); // told, not removed
+    batcher_remove(&w.b, &a->ticket);
+    assert_null(batcher_doomed(&w.b, NOW + 39999));
+    assert_ptr_equal(batcher_doomed(&w.b, NOW + 40000), &b->ticket);
+}
+
+static void teach(uint64_t alpha, uint64_t beta, uint64_t now_us)
+{
+    for (uint32_t i = 0; i < 60; i++)
+        batcher_learn(&w.b, 1 + i % 8, alpha + beta * (1 + i % 8), now_us);
+}
+
+static void what_takes_too_long_is_hopeless(void **state)
+{
+    (void)state;
+    teach(10000, 1000, NOW);
+    uint64_t low_us = estimate_low_us(&w.b.estimate, 4);
+    assert_true(low_us > 5000 && low_us <= 14000);
+    struct guest *g = add_lane(4, 1, 1, NOW + low_us);
+    assert_true(batcher_hopeless(&w.b, &g->ticket, NOW));
+    assert_ptr_equal(batcher_doomed(&w.b, NOW), &g->ticket);
+    g->ticket.deadline_us = NOW + low_us + 1;
+    assert_false(batcher_hopeless(&w.b, &g->ticket, NOW));
+    assert_true(batcher_hopeless(&w.b, &g->ticket, NOW + 1));
+    assert_true(batcher_hopeless(&w.b, &g->ticket, NOW + low_us + 1));
+    batcher_remove(&w.b, &g->ticket);
+    // More rows take longer.
+    struct guest *few = add_lane(1, 1, 1, NOW + low_us - 1000);
+    assert_false(batcher_hopeless(&w.b, &few->ticket, NOW));
+    uint64_t one_us = estimate_low_us(&w.b.estimate, 1), at_us = batcher_doom_us(&w.b);
+    assert_true(at_us + one_us <= NOW + low_us - 1000 &&
+                at_us + one_us + 1000 > NOW + low_us - 1000);
+    few->ticket.deadline_us = FAR;
+}
+
+static void a_queue_that_is_late_is_asked_at_once(void **state)
+{
+    (void)state;
+    teach(10000000, 1000, 0);
+    assert_true(batcher_doom_us(&w.b) == UINT64_MAX); // an empty one not at all
+    add_lane(1, 1, 1, 5000000);
+    assert_true(batcher_doom_us(&w.b) == 0);
+}
+
+// The worker was slow and is quick again, but everybody is refused: nobody would ever find out.
+static void an_estimate_that_refuses_is_put_to_the_test(void **state)
+{
+    (void)state;
+    teach(500000, 1000, NOW);
+    struct guest g;
+    guest_init(&g, 1, 1, NOW + 3000000);
+    uint64_t now_us = NOW + 2900000; // 100 ms left of it, which is far too little
+    assert_false(batcher_hopeless(&w.b, &g.ticket, NOW)); // with three seconds there is hope
+    batcher_learn(&w.b, 1, 501000, now_us - BATCHER_DOUBT_US + 1);
+    assert_true(batcher_hopeless(&w.b, &g.ticket, now_us));
+    assert_false(batcher_hopeless(&w.b, &g.ticket, now_us + 1)); // not checked for a second
+    assert_true(batcher_push(&w.b, &g.ticket, now_us + 1));
+    assert_null(batcher_doomed(&w.b, now_us + 1));
+    struct batch_plan p = batcher_plan(&w.b, 64, now_us + 1, NULL, NULL);
+    batcher_take(&w.b, &p, w.out, 64, now_us + 1);
+    // One batch is the test; until it has ended the others are refused as before.
+    assert_true(batcher_hopeless(&w.b, &g.ticket, now_us + 2));
+    batcher_learn(&w.b, 1, 2000, now_us + 2002);
+    assert_false(estimate_trusted(&w.b.estimate)); // forgotten
+    assert_false(batcher_hopeless(&w.b, &g.ticket, now_us + 2003));
+}
+
+static void an_estimate_that_holds_is_kept(void **state)
+{
+    (void)state;
+    teach(500000, 1000, NOW);
+    uint64_t now_us = NOW + BATCHER_DOUBT_US;
+    struct guest *g = add_lane(1, 1, 1, now_us + 100000);
+    assert_null(batcher_doomed(&w.b, now_us));
+    struct batch_plan p = batcher_plan(&w.b, 64, now_us, NULL, NULL);
+    batcher_take(&w.b, &p, w.out, 64, now_us);
+    batcher_learn(&w.b, 1, 520000, now_us + 520000);
+    assert_true(estimate_trusted(&w.b.estimate));
+    g->ticket.deadline_us = now_us + 600000;
+    assert_true(batcher_hopeless(&w.b, &g->ticket, now_us + 550000));
+    // Nor is every batch a test that goes while somebody is refused.
+    struct guest *plenty = add_lane(1, 1, 1, now_us + FAR);
+    p = batcher_plan(&w.b, 64, now_us + 550001, NULL, NULL);
+    batcher_take(&w.b, &p, w.out, 64, now_us + 550001);
+    assert_int_equal(plenty->ticket.place, PLACE_ABOARD);
+    batcher_learn(&w.b, 1, 2000, now_us + 552001);
+    assert_true(estimate_trusted(&w.b.estimate));
+    // Nobody was refused since: however quick, it is one answer among many.
+    batcher_learn(&w.b, 1, 520000, now_us + 560000);
+    now_us += 5 * BATCHER_DOUBT_US;
+    add_lane(1, 1, 1, now_us + FAR);
+    p = batcher_plan(&w.b, 64, now_us, NULL, NULL);
+    batcher_take(&w.b, &p, w.out, 64, now_us);
+    batcher_learn(&w.b, 1, 2000, now_us + 2000);
+    assert_true(estimate_trusted(&w.b.estimate));
+}
+
+// ---- beside a naive twin -------------------------------------------------------------------------------
+
+static void every_ticket_once_in_order(void **state)
+{
+    (void)state;
+    struct rand r;
+    rand_seed(&r, 3);
+    uint64_t now_us = NOW, rows = 0;
+    unsigned in = 0, out = 0;
+    while (out < 1900) {
+        if (w.n < 1900 && rand_below(&r, 3) > 0) {
+            struct guest *g = &w.guest[w.n++];
+            guest_init(g, 1 + (uint32_t)rand_below(&r, 5), rand_below(&r, 4), now_us + 1000000000);
+            g->ticket.lane = (uint8_t)rand_below(&r, 4);
+            assert_true(batcher_push(&w.b, &g->ticket, now_us));
+            rows += g->request.rows;
+            in++;
+        } else if (w.b.count > 0) {
+            struct batch_plan p = batcher_plan(&w.b, 6, now_us, NULL, NULL);
+            unsigned n = batcher_take(&w.b, &p, w.out, 64, now_us);
+            uint32_t batch_rows = 0;
+            for (unsigned i = 0; i < n; i++) {
+                assert_int_equal(w.out[i]->request->batch_key.hi, w.out[0]->request->batch_key.hi);
+                assert_null(w.out[i]->group);
+                batch_rows += w.out[i]->request->rows;
+            }
+            assert_true(batch_rows <= 6);
+            rows -= batch_rows;
+            out += n;
+        }
+        assert_int_equal(w.b.count, in - out);
+        assert_int_equal(w.b.rows, rows);
+        assert_int_equal(w.b.bytes, 10 * rows);
+        now_us += rand_below(&r, 2000);
+    }
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(priorities_have_their_lanes),
+        TEST(equal_keys_share_and_others_do_not),
+        TEST(a_batch_is_never_larger_than_it_may_be),
+        TEST(the_replica_may_take_less),
+        TEST(preferred_sizes_end_at_what_the_replica_takes),
+        TEST(some_go_singly),
+        TEST(singles_of_each_version_have_a_group),
+        TEST(singles_keep_to_themselves),
+        TEST(more_keys_than_groups_go_singly),
+        TEST(without_memory_nothing_changes),
+        TEST(lanes_are_strict),
+        TEST(within_a_lane_the_earliest_deadline),
+        TEST(between_groups_the_lane_and_then_the_deadline),
+        TEST(no_lane_starves),
+        TEST(an_empty_lane_is_not_passed_over),
+        TEST(no_group_starves),
+        TEST(all_that_starve_go_in_turn),
+        TEST(who_waits_longer_for_its_turn_goes_first),
+        TEST(whoever_was_served_waits_anew),
+        TEST(max_wait_counts_from_the_oldest),
+        TEST(the_earliest_wake_of_all_groups),
+        TEST(near_deadlines_do_not_wait),
+        TEST(seniority_is_kept),
+        TEST(the_dead_line_by_line),
+        TEST(what_takes_too_long_is_hopeless),
+        TEST(a_queue_that_is_late_is_asked_at_once),
+        TEST(an_estimate_that_refuses_is_put_to_the_test),
+        TEST(an_estimate_that_holds_is_kept),
+        TEST(every_ticket_once_in_order),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,380 @@
+/* router/flow: an infer's life on its origin loop: it settles once, and is over when all has come home. */
+#include "tests/unit/batcher_kit.h"
+
+#include "infer/oip_grpc.h"
+#include "router/flow.h"
+#include <stdlib.h>
+
+#define NOW 5000000ull
+#define LOOP 3
+
+struct world {
+    struct table *table;
+    struct model *model;
+    struct flow flow;
+    struct effects fx;
+    struct infer in[8];
+    unsigned n;
+};
+static struct world w;
+
+static int setup(void **state)
+{
+    (void)state;
+    static const struct flow_rules rules = {
+        .deadline_us = 1000000, .deadline_max_us = 5000000, .retry_after_s = 9};
+    static const struct model_rules of_model = {.queue_rows = 10, .queue_bytes = 1000};
+    memset(&w, 0, sizeof(w));
+    w.table = table_new(2);
+    w.model = table_add(w.table, VIEW("m"), &of_model);
+    effects_init(&w.fx);
+    flow_init(&w.flow, LOOP, w.table, &rules, NOW);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    assert_int_equal(atomic_load(&w.model->room_rows), 0);
+    assert_int_equal(atomic_load(&w.model->room_bytes), 0);
+    assert_int_equal(w.flow.n_live + w.flow.n_zombies, 0);
+    assert_null(w.flow.live);
+    flow_deinit(&w.flow);
+    effects_deinit(&w.fx);
+    table_free(w.table);
+    return 0;
+}
+
+static struct infer *make(uint32_t rows)
+{
+    struct infer *in = &w.in[w.n++];
+    in->request =
+        (struct infer_request){.model = VIEW("m"), .rows = rows, .bytes = 10 * rows, .priority = 1};
+    in->arrived_us = NOW;
+    return in;
+}
+
+static struct infer *submit(struct infer *in)
+{
+    w.fx.n = 0;
+    flow_submit(&w.flow, in, NOW, &w.fx);
+    return in;
+}
+
+static unsigned count(enum fx_kind kind, const struct infer *in)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < w.fx.n; i++)
+        n += w.fx.at[i].kind == kind && (!in || w.fx.at[i].infer == in);
+    return n;
+}
+
+static const struct msg *posted(unsigned kind)
+{
+    const struct msg *m = NULL;
+    for (unsigned i = 0; i < w.fx.n; i++) {
+        if (w.fx.at[i].kind == FX_POST && w.fx.at[i].msg->kind == kind) {
+            assert_null(m);
+            m = w.fx.at[i].msg;
+            assert_int_equal(m->from, LOOP);
+            assert_int_equal(m->to, w.model->home);
+        }
+    }
+    return m;
+}
+
+// Refused at once, and over: told why, and of no cost to anybody.
+static void refused(struct infer *in, enum status status)
+{
+    assert_int_equal(in->error.status, status);
+    assert_int_equal(count(FX_SETTLE, in), 1);
+    assert_int_equal(count(FX_RELEASE, in), 1);
+    assert_int_equal(count(FX_POST, NULL) + count(FX_WAKE, NULL), 0);
+    assert_int_equal(in->state, INFER_OVER);
+    assert_false(in->charged);
+    assert_int_equal(in->retry_after_s, status == STATUS_UNAVAILABLE ? 9 : 0);
+}
+
+static void home(struct infer *in, enum status status)
+{
+    w.fx.n = 0;
+    in->ticket.error.status = status;
+    flow_on_back(&w.flow, &in->ticket, NOW, &w.fx);
+}
+
+static void out_and_back(void **state)
+{
+    (void)state;
+    struct infer *a = submit(make(2));
+    assert_ptr_equal(posted(MSG_LEND), &a->ticket.lend);
+    assert_int_equal(a->state, INFER_OUT);
+    assert_int_equal(a->deadline_us, NOW + 1000000);
+    assert_int_equal(a->ticket.deadline_us, NOW + 1000000);
+    assert_int_equal(a->ticket.lane, 0);
+    assert_ptr_equal(a->ticket.request, &a->request);
+    assert_ptr_equal(a->ticket.model, w.model);
+    assert_int_equal(count(FX_WAKE, NULL), 1);
+    assert_int_equal(atomic_load(&w.model->room_rows), 2);
+    assert_int_equal(atomic_load(&w.model->room_bytes), 20);
+    struct infer *b = submit(make(0)); // a scalar counts as a row
+    assert_int_equal(atomic_load(&w.model->room_rows), 3);
+    struct infer *c = submit(make(3));
+    assert_int_equal(w.flow.n_live, 3);
+    home(b, STATUS_OK); // in the middle of the list
+    assert_int_equal(count(FX_SETTLE, b), 1);
+    assert_int_equal(count(FX_RELEASE, b), 1);
+    assert_int_equal(b->state, INFER_OVER);
+    assert_int_equal(b->error.status, STATUS_OK);
+    assert_int_equal(count(FX_UNREF, NULL), 0); // the answer's block is the caller's now
+    assert_int_equal(w.flow.wheel.count, 2);
+    home(c, STATUS_BAD_ANSWER);
+    assert_int_equal(c->error.status, STATUS_BAD_ANSWER);
+    assert_int_equal(c->retry_after_s, 0);
+    assert_ptr_equal(w.flow.live, a);
+    home(a, STATUS_WORKER_LOST);
+    assert_int_equal(a->retry_after_s, 9);
+    assert_int_equal(w.flow.n_live, 0);
+}
+
+static void unknown_models(void **state)
+{
+    (void)state;
+    struct infer *in = make(1);
+    in->request.model = VIEW("n");
+    refused(submit(in), STATUS_NOT_FOUND);
+    assert_string_equal(in->error.text, "model n is not known");
+    assert_int_equal(count(FX_NOTE, NULL), 0);
+}
+
+static void room_in_rows(void **state)
+{
+    (void)state;
+    struct infer *a = submit(make(9)), *b = submit(make(1));
+    assert_int_equal(b->state, INFER_OUT); // the last place
+    struct infer *c = submit(make(1));
+    refused(c, STATUS_UNAVAILABLE);
+    assert_string_equal(c->error.text, "model m: the queue is full");
+    assert_int_equal(count(FX_NOTE, NULL), 1);
+    for (unsigned i = 0; i < w.fx.n; i++) {
+        if (w.fx.at[i].kind == FX_NOTE)
+            assert_int_equal(w.fx.at[i].note.kind, NOTE_SHED);
+    }
+    assert_int_equal(atomic_load(&w.model->room_rows), 10);
+    home(b, STATUS_INTERNAL);
+    struct infer *d = submit(make(1));
+    assert_int_equal(d->state, INFER_OUT);
+    home(a, STATUS_INTERNAL);
+    home(d, STATUS_INTERNAL);
+}
+
+static void room_in_octets(void **state)
+{
+    (void)state;
+    struct infer *a = make(1), *b = make(1), *c = make(1);
+    a->request.bytes = 999;
+    b->request.bytes = c->request.bytes = 1;
+    submit(a);
+    assert_int_equal(submit(b)->state, INFER_OUT);
+    refused(submit(c), STATUS_UNAVAILABLE);
+    home(a, STATUS_INTERNAL);
+    home(b, STATUS_INTERNAL);
+    w.model->rules.queue_bytes = 0; // no bound
+    struct infer *d = make(1);
+    d->request.bytes = 1 << 30;
+    assert_int_equal(submit(d)->state, INFER_OUT);
+    home(d, STATUS_INTERNAL);
+}
+
+static void more_rows_than_a_worker_takes(void **state)
+{
+    (void)state;
+    atomic_store(&w.model->max_batch, 4);
+    struct infer *in = submit(make(5));
+    refused(in, STATUS_BAD_REQUEST);
+    assert_string_equal(in->error.text, "inputs: expected at most 4 rows for model m, got 5");
+    struct infer *fits = submit(make(4));
+    assert_int_equal(fits->state, INFER_OUT);
+    home(fits, STATUS_INTERNAL);
+    atomic_store(&w.model->max_batch, 1);
+    refused(submit(make(2)), STATUS_BAD_REQUEST);
+    atomic_store(&w.model->max_batch, 0); // not known, or served singly: the worker will say
+    struct infer *any = submit(make(9));
+    assert_int_equal(any->state, INFER_OUT);
+    home(any, STATUS_INTERNAL);
+}
+
+static void deadlines(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t asked, model, left;
+    } row[] = {{0, 0, 1000000},         {0, 300, 300},         {700, 300, 700},
+               {6000000, 300, 5000000}, {0, 6000000, 5000000}, {5000000, 0, 5000000}};
+    for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
+        struct infer *in = make(1);
+        in->request.timeout_us = row[i].asked;
+        w.model->rules.deadline_us = row[i].model;
+        submit(in);
+        assert_int_equal(in->deadline_us, NOW + row[i].left);
+        home(in, STATUS_INTERNAL);
+    }
+}
+
+static void too_late_before_it_was_read(void **state)
+{
+    (void)state;
+    struct infer *in = make(1);
+    in->arrived_us = NOW - 500;
+    in->request.timeout_us = 500;
+    refused(submit(in), STATUS_DEADLINE);
+    in = make(1);
+    in->arrived_us = NOW - 500;
+    in->request.timeout_us = 501;
+    assert_int_equal(submit(in)->state, INFER_OUT);
+    home(in, STATUS_INTERNAL);
+}
+
+static void asks_for_the_earliest_wake(void **state)
+{
+    (void)state;
+    struct infer *a = make(1), *b = make(1), *c = make(1);
+    a->request.timeout_us = 50000;
+    b->request.timeout_us = 60000;
+    c->request.timeout_us = 20000;
+    submit(a);
+    assert_int_equal(count(FX_WAKE, NULL), 1);
+    submit(b);
+    assert_int_equal(count(FX_WAKE, NULL), 0); // a is earlier
+    submit(c);
+    assert_int_equal(count(FX_WAKE, NULL), 1);
+    uint64_t at_us = w.flow.wake_us;
+    assert_true(at_us >= NOW + 20000 && at_us <= NOW + 21000);
+    w.fx.n = 0;
+    flow_on_wake(&w.flow, NOW + 10000, &w.fx); // too early: asks again
+    assert_int_equal(count(FX_SETTLE, NULL), 0);
+    assert_int_equal(count(FX_WAKE, NULL), 1);
+    assert_int_equal(w.flow.wake_us, at_us);
+    home(a, STATUS_INTERNAL);
+    home(b, STATUS_INTERNAL);
+    home(c, STATUS_INTERNAL);
+}
+
+static void the_deadline_settles_it_whatever_the_home_does(void **state)
+{
+    (void)state;
+    struct infer *in = make(2);
+    in->request.timeout_us = 20000;
+    submit(in);
+    w.fx.n = 0;
+    flow_on_wake(&w.flow, NOW + 22000, &w.fx);
+    assert_int_equal(count(FX_SETTLE, in), 1);
+    assert_int_equal(count(FX_RELEASE, in), 0); // the home still reads what was lent
+    assert_int_equal(in->error.status, STATUS_DEADLINE);
+    assert_int_equal(in->state, INFER_ZOMBIE);
+    assert_int_equal(w.flow.n_zombies, 1);
+    assert_ptr_equal(posted(MSG_CANCEL), &in->ticket.cancel);
+    assert_int_equal(atomic_load(&w.model->room_rows), 2); // still charged
+    home(in, STATUS_CLIENT_GONE);
+    assert_int_equal(count(FX_SETTLE, NULL) + count(FX_RELEASE, NULL), 0); // the echo is out
+    assert_int_equal(in->error.status, STATUS_DEADLINE);
+    w.fx.n = 0;
+    flow_on_echo(&w.flow, &in->ticket, NOW, &w.fx);
+    assert_int_equal(count(FX_RELEASE, in), 1);
+    assert_int_equal(in->state, INFER_OVER);
+    assert_int_equal(w.flow.n_zombies, 0);
+}
+
+static void a_client_that_goes(void **state)
+{
+    (void)state;
+    struct infer *in = submit(make(2));
+    w.fx.n = 0;
+    flow_on_gone(&w.flow, in, NOW, &w.fx);
+    assert_int_equal(count(FX_SETTLE, in), 1);
+    assert_int_equal(in->error.status, STATUS_CLIENT_GONE);
+    assert_non_null(posted(MSG_CANCEL));
+    assert_int_equal(w.flow.wheel.count, 0);
+    w.fx.n = 0;
+    flow_on_gone(&w.flow, in, NOW, &w.fx); // twice is once
+    flow_on_wake(&w.flow, NOW + 9000000, &w.fx);
+    assert_int_equal(w.fx.n, 0);
+    flow_on_echo(&w.flow, &in->ticket, NOW, &w.fx); // the echo first
+    assert_int_equal(count(FX_RELEASE, in), 0);
+    home(in, STATUS_DEADLINE);
+    assert_int_equal(count(FX_RELEASE, in), 1);
+    w.fx.n = 0;
+    flow_on_gone(&w.flow, in, NOW, &w.fx);
+    assert_int_equal(w.fx.n, 0);
+}
+
+// An answer that crosses the cancel is nobody's: its block is given back.
+static void an_answer_that_comes_too_late(void **state)
+{
+    (void)state;
+    struct block_owner *blocks = aligned_alloc(64, (sizeof(*blocks) + 63) & ~(size_t)63);
+    block_owner_init(blocks);
+    block_owner_adopt(blocks);
+    struct block *block = block_new(blocks, 64);
+    struct tensor y = {.name = VIEW("y"), .data = block->data};
+    struct answer *a = answer_new(block, &y, 1, 0);
+    struct infer *in = submit(make(1));
+    flow_on_gone(&w.flow, in, NOW, &w.fx);
+    in->ticket.slice.answer = a;
+    home(in, STATUS_OK);
+    assert_int_equal(count(FX_UNREF, NULL), 1);
+    for (unsigned i = 0; i < w.fx.n; i++) {
+        if (w.fx.at[i].kind == FX_UNREF)
+            assert_ptr_equal(w.fx.at[i].block, block);
+    }
+    assert_int_equal(in->error.status, STATUS_CLIENT_GONE);
+    flow_on_echo(&w.flow, &in->ticket, NOW, &w.fx);
+    block_unref(block);
+    block_owner_deinit(blocks);
+    free(blocks);
+}
+
+// ---- the list of effects -------------------------------------------------------------------------------
+
+static void effects_grow_and_keep_what_they_hold(void **state)
+{
+    (void)state;
+    struct effects fx;
+    effects_init(&fx);
+    for (uint64_t i = 0; i < 2000; i++) {
+        struct fx *f = effects_add(&fx, FX_NOTE);
+        assert_int_equal(f->replica + f->note.a + f->note.b, 0); // zeroed
+        f->note.a = f->note.b = i;
+        f->replica = 5;
+    }
+    for (uint64_t i = 0; i < 2000; i++) {
+        assert_int_equal(fx.at[i].kind, FX_NOTE);
+        assert_int_equal(fx.at[i].note.b, i);
+    }
+    fx.n = 0;
+    assert_int_equal(effects_add(&fx, FX_WAKE)->note.a, 0);
+    effects_deinit(&fx);
+    assert_null(fx.at);
+    for (unsigned i = 0; i < NOTE_KINDS; i++)
+        assert_non_null(note_name[i]);
+    assert_string_equal(note_name[NOTE_SHED], "shed");
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(out_and_back),
+        TEST(unknown_models),
+        TEST(room_in_rows),
+        TEST(room_in_octets),
+        TEST(more_rows_than_a_worker_takes),
+        TEST(deadlines),
+        TEST(too_late_before_it_was_read),
+        TEST(asks_for_the_earliest_wake),
+        TEST(the_deadline_settles_it_whatever_the_home_does),
+        TEST(a_client_that_goes),
+        TEST(an_answer_that_comes_too_late),
+        TEST(effects_grow_and_keep_what_they_hold),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,294 @@
+/* router/replicas: who is up, who has credit, whom it chooses, and what it publishes. */
+#include "tests/unit/router_kit.h"
+
+static const struct model_rules rules = {.pipeline = 2, .deadline_us = 1000000, .grace_us = 50000};
+
+static int setup(void **state)
+{
+    (void)state;
+    office_open(&rules);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    office_close();
+    return 0;
+}
+
+static void up_facts(uint32_t id, uint32_t max_batch, uint64_t metadata)
+{
+    struct replica_facts f = {.max_batch = max_batch,
+                              .metadata = {metadata, 0},
+                              .versions = {VIEW("1")},
+                              .n_versions = 1};
+    desk_on_replica_up(office.desk, id, &f, NOW, &office.fx);
+}
+
+static uint32_t ready(void)
+{
+    assert_int_equal(atomic_load(&office.model->ready), office.desk->n_up);
+    return office.desk->n_up;
+}
+
+static void up_and_down(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    assert_int_equal(d->alone_since_us, NOW);
+    assert_null(replicas_find(d, 3));
+    up(3, 16, "1", NOW + 5);
+    assert_int_equal(noted(NOTE_REPLICA_UP), 3);
+    assert_int_equal(ready(), 1);
+    assert_int_equal(d->alone_since_us, 0);
+    assert_int_equal(replicas_find(d, 3)->id, 3);
+    forget();
+    up(3, 16, "1", NOW + 6); // said twice
+    assert_int_equal(noted(NOTE_REPLICA_UP), -1);
+    assert_int_equal(ready(), 1);
+    up(4, 16, "1", NOW + 7);
+    assert_int_equal(ready(), 2);
+    forget();
+    desk_on_replica_down(d, 9, NOW + 8, &office.fx); // nobody knows it
+    desk_on_replica_down(d, 3, NOW + 8, &office.fx);
+    assert_int_equal(noted(NOTE_REPLICA_DOWN), 3);
+    assert_int_equal(ready(), 1);
+    assert_int_equal(d->alone_since_us, 0);
+    forget();
+    desk_on_replica_down(d, 3, NOW + 9, &office.fx);
+    assert_int_equal(noted(NOTE_REPLICA_DOWN), -1);
+    desk_on_replica_down(d, 4, NOW + 9, &office.fx);
+    assert_int_equal(ready(), 0);
+    assert_int_equal(d->alone_since_us, NOW + 9);
+    assert_int_equal(d->n_replicas, 2);
+}
+
+static void what_a_batch_may_be(void **state)
+{
+    (void)state;
+    struct model *m = office.model;
+    assert_int_equal(atomic_load(&m->queue_limit), 1024);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 1); // until somebody says more
+    up(1, 16, "1", NOW);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 16);
+    assert_int_equal(atomic_load(&m->max_batch), 16);
+    assert_int_equal(atomic_load(&m->queue_limit), 1024);
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    assert_int_equal(atomic_load(&m->max_batch), 16); // as far as anybody knows
+    up(1, 17, "1", NOW);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 17);
+    assert_int_equal(atomic_load(&m->queue_limit), 64 * 17);
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    up(1, 0, "1", NOW); // served singly
+    assert_int_equal(office.desk->batcher.policy.max_rows, 1);
+    assert_int_equal(atomic_load(&m->max_batch), 0);
+    assert_int_equal(atomic_load(&m->queue_limit), 1024);
+    m->rules.max_rows = 4;
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    up(1, 3, "1", NOW);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 3);
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    up(1, 64, "1", NOW);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 4);
+    assert_int_equal(atomic_load(&m->max_batch), 64); // one request alone may be as large
+    m->rules.max_rows = 1;
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    up(1, 64, "1", NOW);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 1);
+    m->rules.queue_rows = 7;
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    up(1, 60, "1", NOW);
+    assert_int_equal(atomic_load(&m->queue_limit), 1024); // the rules said it at its birth
+}
+
+static void who_differs_is_kept_out(void **state)
+{
+    (void)state;
+    up_facts(1, 8, 1);
+    up_facts(2, 8, 2);
+    assert_int_equal(noted(NOTE_REPLICA_DIFFERS), 2);
+    forget();
+    up_facts(3, 9, 1);
+    assert_int_equal(noted(NOTE_REPLICA_DIFFERS), 3);
+    forget();
+    up_facts(4, 8, 1);
+    assert_int_equal(noted(NOTE_REPLICA_UP), 4);
+    assert_int_equal(ready(), 2);
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    assert_int_equal(ready(), 1);
+    forget();
+    // The last that agreed has gone: the first of the others counts, and whoever agrees with it.
+    desk_on_replica_down(office.desk, 4, NOW + 5, &office.fx);
+    assert_int_equal(noted(NOTE_REPLICA_UP), 2);
+    assert_int_equal(noted(NOTE_REPLICA_DIFFERS), 3);
+    assert_int_equal(ready(), 1);
+    assert_int_equal(office.desk->alone_since_us, 0);
+    assert_int_equal(office.desk->metadata.lo + office.desk->metadata.hi, 2);
+    assert_true(replicas_serve(office.desk, VIEW("1"), true, NOW + 5)); // its versions are kept
+    forget();
+    desk_on_replica_down(office.desk, 3, NOW, &office.fx); // kept out, and gone: no news
+    assert_int_equal(count_fx(FX_NOTE), 0);
+    desk_on_replica_down(office.desk, 2, NOW + 6, &office.fx);
+    assert_int_equal(ready(), 0); // 3 does not come back for it
+    assert_int_equal(office.desk->alone_since_us, NOW + 6);
+}
+
+static void versions(void **state)
+{
+    (void)state;
+    struct replica_facts f = {.max_batch = 8, .n_versions = 3};
+    char first[] = "1", long_one[MODEL_VERSION_MAX + 1], longest[MODEL_VERSION_MAX];
+    memset(long_one, 'v', sizeof(long_one));
+    memset(longest, 'w', sizeof(longest));
+    f.versions[0] = view_of(long_one, sizeof(long_one)); // nobody can ask for it
+    f.versions[1] = view_str(first);
+    f.versions[2] = view_of(longest, sizeof(longest));
+    desk_on_replica_up(office.desk, 1, &f, NOW, &office.fx);
+    memset(first, 'x', 1); // copied
+    memset(longest, 'x', sizeof(longest));
+    const struct desk *d = office.desk;
+    assert_int_equal(replicas_find(office.desk, 1)->facts.n_versions, 2);
+    assert_true(replicas_serve(d, VIEW("1"), false, NOW));
+    assert_true(replicas_serve(d, VIEW(""), false, NOW));
+    assert_false(replicas_serve(d, VIEW("2"), false, NOW));
+    memset(longest, 'w', sizeof(longest));
+    assert_true(replicas_serve(d, view_of(longest, sizeof(longest)), false, NOW));
+    assert_false(replicas_serve(d, view_of(long_one, sizeof(long_one)), false, NOW));
+    assert_null(replicas_choose(office.desk, VIEW("2"), NOW));
+    assert_non_null(replicas_choose(office.desk, VIEW("1"), NOW));
+}
+
+static void credit(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    assert_false(replicas_credit(d, NOW));
+    assert_null(replicas_choose(d, VIEW(""), NOW));
+    up(1, 8, "1", NOW);
+    struct replica *r = replicas_find(d, 1);
+    assert_true(replicas_credit(d, NOW));
+    r->batches = 1;
+    assert_true(replicas_credit(d, NOW));
+    d->suspects = 1; // beside a suspect one at a time
+    assert_false(replicas_credit(d, NOW));
+    d->suspects = 0;
+    r->batches = 2; // the pipeline
+    assert_false(replicas_credit(d, NOW));
+    assert_false(replicas_serve(d, VIEW("1"), true, NOW));
+    assert_true(replicas_serve(d, VIEW("1"), false, NOW)); // it has the version all the same
+    r->batches = 0;
+    r->not_before_us = NOW + 10;
+    assert_false(replicas_credit(d, NOW + 9));
+    assert_true(replicas_credit(d, NOW + 10));
+    desk_on_replica_down(d, 1, NOW, &office.fx);
+    assert_false(replicas_credit(d, NOW + 10));
+    assert_false(replicas_serve(d, VIEW("1"), false, NOW));
+    up(1, 8, "1", NOW);
+    assert_true(replicas_credit(d, NOW)); // a new life: no pause
+}
+
+static void the_first_pause_to_end(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    assert_true(replicas_pause_ends(d, NOW) == UINT64_MAX);
+    for (uint32_t id = 1; id <= 4; id++)
+        up(id, 8, "1", NOW);
+    assert_true(replicas_pause_ends(d, NOW) == UINT64_MAX);
+    replicas_find(d, 1)->not_before_us = NOW; // over
+    replicas_find(d, 2)->not_before_us = NOW + 300;
+    replicas_find(d, 3)->not_before_us = NOW + 200;
+    replicas_find(d, 4)->not_before_us = NOW + 100;
+    desk_on_replica_down(d, 4, NOW, &office.fx);
+    assert_int_equal(replicas_pause_ends(d, NOW), NOW + 200);
+    assert_int_equal(replicas_pause_ends(d, NOW + 200), NOW + 300);
+}
+
+static void two_choices(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    unsigned chosen[4] = {0};
+    for (uint32_t id = 0; id < 4; id++) {
+        up(id, 8, "1", NOW);
+        struct replica *r = replicas_find(d, id);
+        r->rows = 10 + id;
+        r->latency_us = 1000;
+    }
+    for (unsigned i = 0; i < 6000; i++)
+        chosen[replicas_choose(d, VIEW(""), NOW)->id]++;
+    // Of six pairs the least loaded wins three, the next two, the next one; the busiest none.
+    assert_in_range(chosen[0], 2800, 3200);
+    assert_in_range(chosen[1], 1800, 2200);
+    assert_in_range(chosen[2], 800, 1200);
+    assert_int_equal(chosen[3], 0);
+    // Rows times the time of a batch: a slow one with less to do may be the busier.
+    replicas_find(d, 0)->latency_us = 5000;
+    memset(chosen, 0, sizeof(chosen));
+    for (unsigned i = 0; i < 1000; i++)
+        chosen[replicas_choose(d, VIEW(""), NOW)->id]++;
+    assert_int_equal(chosen[0], 0);
+    // The rows that are under way and the one to come, times the time of a batch (and a microsecond).
+    replicas_find(d, 2)->batches = replicas_find(d, 3)->batches = 2;
+    struct replica *idle = replicas_find(d, 0), *busy = replicas_find(d, 1);
+    idle->rows = 0, busy->rows = 1;
+    for (unsigned i = 0; i < 60; i++) {
+        idle->latency_us = 99, busy->latency_us = 50;
+        assert_ptr_equal(replicas_choose(d, VIEW(""), NOW), idle);
+        idle->latency_us = 101.5;
+        assert_ptr_equal(replicas_choose(d, VIEW(""), NOW), busy);
+    }
+    idle->latency_us = 5000, busy->latency_us = 1000;
+    replicas_find(d, 2)->batches = replicas_find(d, 3)->batches = 0;
+    // Of two there is no choice.
+    replicas_find(d, 2)->batches = replicas_find(d, 3)->batches = 2;
+    for (unsigned i = 0; i < 100; i++)
+        assert_int_equal(replicas_choose(d, VIEW(""), NOW)->id, 1);
+    replicas_find(d, 1)->batches = 2;
+    assert_int_equal(replicas_choose(d, VIEW(""), NOW)->id, 0);
+    for (uint32_t id = 0; id < 4; id++)
+        replicas_find(d, id)->batches = replicas_find(d, id)->rows = 0;
+}
+
+static void an_idle_replica_that_nobody_knows_is_tried(void **state)
+{
+    (void)state;
+    up(1, 8, "1", NOW);
+    up(2, 8, "1", NOW);
+    replicas_find(office.desk, 1)->latency_us = 1; // quick, and idle too
+    for (unsigned i = 0; i < 20; i++)
+        assert_int_equal(replicas_choose(office.desk, VIEW(""), NOW)->id, 2);
+}
+
+static void more_replicas_than_a_desk_has_room_for(void **state)
+{
+    (void)state;
+    for (uint32_t id = 0; id < DESK_REPLICAS + 5; id++)
+        up(id, 8, "1", NOW);
+    assert_int_equal(ready(), DESK_REPLICAS);
+    assert_null(replicas_find(office.desk, DESK_REPLICAS));
+    assert_non_null(replicas_find(office.desk, DESK_REPLICAS - 1));
+    desk_on_replica_down(office.desk, DESK_REPLICAS + 1, NOW, &office.fx);
+    desk_on_replica_down(office.desk, 5, NOW, &office.fx);
+    assert_int_equal(ready(), DESK_REPLICAS - 1);
+    up(5, 8, "1", NOW);
+    assert_int_equal(ready(), DESK_REPLICAS);
+}
+
+int main(void)
+{
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(up_and_down),
+        TEST(what_a_batch_may_be),
+        TEST(who_differs_is_kept_out),
+        TEST(versions),
+        TEST(credit),
+        TEST(the_first_pause_to_end),
+        TEST(two_choices),
+        TEST(an_idle_replica_that_nobody_knows_is_tried),
+        TEST(more_replicas_than_a_desk_has_room_for),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
