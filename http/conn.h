@@ -58,6 +58,7 @@ struct http_conn {
     uint8_t preface[24];
     unsigned n_preface;
     bool h2_greeted; // SETTINGS came
+    bool h2_cut;     // ended by us: its GOAWAY is on its way, nothing more is read
     bool h2_broken;  // no frame can be made any more
     uint64_t
         h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone

@@ -251,7 +251,7 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
     default:
         break;
     }
-    return 0;
+    return c->h2_cut ? NGHTTP2_ERR_CALLBACK_FAILURE : 0; // the rest of this piece is not looked at
 }
 
 static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
@@ -617,6 +617,8 @@ bool h2_init(struct http_conn *c, uint64_t now_us)
 void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
     c->now_us = now_us;
+    if (c->h2_cut) // nghttp2 would go on, and asserts what holds only for ends of its own
+        return;
     ssize_t used = nghttp2_session_mem_recv(c->h2, p, n);
     if (used == NGHTTP2_ERR_NOMEM)
         h2_terminate(c, NGHTTP2_INTERNAL_ERROR);
@@ -627,6 +629,7 @@ void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 
 void h2_terminate(struct http_conn *c, uint32_t code)
 {
+    c->h2_cut = true;
     if (nghttp2_session_terminate_session(c->h2, code) != 0)
         c->done = true; // no memory even for that
 }

@@ -166,7 +166,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct tape t = {data + 1, size - 1};
     w = (struct client){0};
     if (data[0] & SMALL)
-        w.limits = (struct http_client_limits){1000, 16384, 65535};
+        w.limits = (struct http_client_limits){
+            .max_answer = 1000, .frame_bytes = 16384, .window_bytes = 65535};
     client_init(&w);
     if (!(data[0] & SILENT))
         wire_frame(&w.say, SETTINGS, 0, 0, NULL, 0);

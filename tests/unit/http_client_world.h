@@ -72,7 +72,8 @@ static inline void client_init(struct client *w)
         block_owner_adopt(&client_blocks);
     }
     if (w->limits.max_answer == 0)
-        w->limits = (struct http_client_limits){256 << 20, 1 << 20, 16 << 20, false};
+        w->limits = (struct http_client_limits){
+            .max_answer = 256 << 20, .frame_bytes = 1 << 20, .window_bytes = 16 << 20};
     w->r = reader_new(true);
     w->c = http_client_new(&w->limits, &client_ops, w, &client_blocks, VIEW("worker:1"));
 }

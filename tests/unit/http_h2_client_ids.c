@@ -24,7 +24,8 @@ static void a_connection_without_ids_is_over(void **state)
 {
     static const struct http_client_ops ops = {on_ready, on_end};
     static const uint8_t settings[9] = {0, 0, 0, 4, 0, 0, 0, 0, 0};
-    const struct http_client_limits limits = {1 << 20, 1 << 20, 16 << 20, false};
+    const struct http_client_limits limits = {
+        .max_answer = 1 << 20, .frame_bytes = 1 << 20, .window_bytes = 16 << 20};
     struct block_owner blocks;
     block_owner_init(&blocks);
     block_owner_adopt(&blocks);

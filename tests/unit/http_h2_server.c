@@ -585,6 +585,39 @@ static void floods_that_want_answers_which_are_not_taken(void **state)
     }
 }
 
+// nghttp2 asserts that a frame of a wrong size ends the session; one that we have ended already is not read.
+static void nothing_is_read_after_the_end(void **state)
+{
+    for (unsigned how = 0; how < 4; how++) { // by PING or by empty DATA, in one piece or in two
+        struct h2 *h = begin();
+        wire_head(&h->say, 0, 1, POST_FORM "/a\n");
+        for (unsigned n = 0; n < 300 && how < 2; n++)
+            wire_frame(&h->say, PING, 0, 0, "01234567", 8);
+        for (unsigned n = 0; n < 202 && how >= 2; n++) // the last one is the last straw
+            wire_frame(&h->say, DATA, 0, 1, "", 0);
+        if (how % 2)
+            h2_say_only(h);
+        wire_frame(&h->say, PING, 0, 0, "0123456", 7);
+        wire_frame(&h->say, WINDOW_UPDATE, 0, 0, "012", 3);
+        wire_head(&h->say, END_STREAM, 3, FORM "/a\n");
+        h2_say_only(h);
+        wire_frame(&h->say, SETTINGS, 0, 0, "01234", 5);
+        h2_say_only(h);
+        assert_int_equal(h->w.heads, 1);
+        expect_goaway(h, CALM);
+        end(h);
+    }
+    struct h2 *h = begin(); // ended by time
+    h->w.now_us += 75 * (uint64_t)SECOND;
+    http_conn_on_timer(h->w.c, h->w.now_us);
+    wire_head(&h->say, END_STREAM, 1, FORM "/a\n");
+    wire_frame(&h->say, PING, 0, 0, "0123456", 7);
+    h2_say_only(h);
+    assert_int_equal(h->w.heads, 0);
+    expect_goaway(h, NGHTTP2_NO_ERROR);
+    end(h);
+}
+
 static void an_answer_behind_a_shut_window_is_given_up(void **state)
 {
     struct h2 *h = begin();
@@ -1369,6 +1402,7 @@ int main(void)
         cmocka_unit_test(one_huge_block),
         cmocka_unit_test(floods_of_frames),
         cmocka_unit_test(floods_that_want_answers_which_are_not_taken),
+        cmocka_unit_test(nothing_is_read_after_the_end),
         cmocka_unit_test(an_answer_behind_a_shut_window_is_given_up),
         cmocka_unit_test(a_window_that_opens_slowly_is_enough),
         cmocka_unit_test(rejected_blocks_leave_hpack_in_step),
