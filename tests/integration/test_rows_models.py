@@ -126,7 +126,7 @@ def test_external_data_is_never_read(tmp_path):
     put(repository, "good", GOOD)
     with Worker(repository) as worker:
         for name in places:
-            why = worker.find("model_refused", model=name)[0]["why"]
+            why = worker.wait_event("model_refused", model=name)["why"]
             assert why == 'tensor "w": external data is not read', why
         assert not worker.find("model_refused", model="good")
 
