@@ -227,9 +227,9 @@ def test_broken_models_and_an_unknown_op(tmp_path):
         for name in broken:
             event = sluice.wait_event("model_refused", model=name)
             assert event["why"], event
-        assert "Frobnicate" in sluice.find("model_refused", model="frob")[0]["why"]
+        assert "Frobnicate" in sluice.wait_event("model_refused", model="frob")["why"]
         for name in ("no_file", "dir", "link"):  # row 118: a link is not followed
-            assert sluice.find("model_refused", model=name)[0]["why"].startswith("model.onnx: ")
+            assert sluice.wait_event("model_refused", model=name)["why"].startswith("model.onnx: ")
         assert sluice.find("model_config_ignored", model="cfg")[0]["why"]
         answer = httpx.post(sluice.url + "/v2/models/digits/infer", content=GOOD_BODY)
         assert answer.status_code == 200
