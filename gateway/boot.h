@@ -11,8 +11,7 @@
 #include <stdint.h>
 
 #define BOOT_MAX_LOOPS 256
-#define BOOT_TICKET_KEY_BYTES                                                                      \
-    80 // as net/tls.h has them: name 16, AES-256 32, HMAC-SHA256 32
+#define BOOT_TICKET_KEY_BYTES 80 // as net/tls.h has them: name 16, AES-256 32, HMAC-SHA256 32
 
 // One cache line a loop in memory that keeper and gateway share. A loop stores CLOCK_MONOTONIC
 // microseconds at every turn; 0: no such loop, or it has ended in order. A loop that sleeps must
