@@ -115,6 +115,11 @@ struct block *block_ref(struct block *b)
     return b;
 }
 
+void block_ref_many(struct block *b, uint32_t n)
+{
+    atomic_fetch_add_explicit(&b->refs, n, memory_order_relaxed);
+}
+
 bool block_unref(struct block *b)
 {
     uint32_t refs = atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel);
