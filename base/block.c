@@ -62,18 +62,24 @@ unsigned block_owner_collect(struct block_owner *o)
     return n;
 }
 
-void block_owner_deinit(struct block_owner *o)
+void block_owner_trim(struct block_owner *o)
 {
-    block_owner_adopt(o); // often the main thread, after the loop's thread has ended
-    block_owner_collect(o);
-    invariant(o->live_blocks == 0);
     for (unsigned k = 0; k < BLOCK_CLASSES; k++) {
         for (struct block *b = o->spare[k], *next; b; b = next) {
             next = b->arg;
             mem_free(b);
         }
         o->spare[k] = NULL;
+        o->spares[k] = 0;
     }
+}
+
+void block_owner_deinit(struct block_owner *o)
+{
+    block_owner_adopt(o); // often the main thread, after the loop's thread has ended
+    block_owner_collect(o);
+    invariant(o->live_blocks == 0);
+    block_owner_trim(o);
     here = NULL;
 }
 

@@ -41,6 +41,8 @@ void block_owner_adopt(struct block_owner *o);
 unsigned block_owner_collect(struct block_owner *o);
 // Collects; invariant: no block is left alive.
 void block_owner_deinit(struct block_owner *o);
+// Frees what waits for the next block_new. Owner's thread.
+void block_owner_trim(struct block_owner *o);
 
 // Owner's thread. NULL when out of memory.
 struct block *block_new(struct block_owner *o, size_t bytes);

@@ -1,4 +1,5 @@
 #include "base/mem.h"
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -48,6 +49,11 @@ void *mem_alloc_aligned(size_t bytes, size_t align)
 void mem_free(void *p)
 {
     free(p);
+}
+
+void mem_trim(void)
+{
+    malloc_trim(0);
 }
 
 static void *must(void *p, size_t bytes)
