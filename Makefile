@@ -140,7 +140,7 @@ run: ## start the gateway with its demo models, show one answer, stay until Ctrl
 	@exec $(B)/demo $(B)/sluice -c config/gateway.conf
 
 .PHONY: programs
-programs: all $(UNITS) $(if $(SIM_OBJS),$(B)/sim)
+programs: all $(UNITS) $(BENCHES) $(if $(SIM_OBJS),$(B)/sim)
 
 .PHONY: unit
 unit: $(UNITS) ## unit tests of every room (one room: make unit-ROOM)
@@ -170,7 +170,8 @@ asan: ## unit tests, simulator and fault tests under AddressSanitizer and UBSan
 tsan: ## the mailbox stress and a load of two loops under ThreadSanitizer
 	@tools/setup.sh test
 	@$(MAKE) all
-	@$(MAKE) B=$(B)/tsan OPT="-O1 -g" SAN="$(TSAN_FLAGS)" $(B)/tsan/sluice tsan-units
+	@$(MAKE) B=$(B)/tsan OPT="-O1 -g" SAN="$(TSAN_FLAGS)" $(B)/tsan/sluice \
+	    $(B)/tsan/bench/core tsan-units
 	@tools/run_tests unit integration --build $(B)/tsan --worker $(B)/sluice-worker --marks load
 
 .PHONY: tsan-units

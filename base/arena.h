@@ -24,7 +24,8 @@ void arena_deinit(struct arena *a);
 void arena_reset(struct arena *a);
 
 // Ordinary chunks of common sizes are kept in a small cache of the calling thread, so that a request's
-// arena costs no malloc in steady state (not under ASan). A thread that ends gives its cache back.
+// arena costs no malloc in steady state (not under ASan). A thread that ends, or has nothing to do, gives
+// its cache back.
 void arena_thread_done(void);
 
 void *arena_alloc_slow(struct arena *a, size_t bytes, size_t align);

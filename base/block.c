@@ -62,18 +62,24 @@ unsigned block_owner_collect(struct block_owner *o)
     return n;
 }
 
-void block_owner_deinit(struct block_owner *o)
+void block_owner_trim(struct block_owner *o)
 {
-    block_owner_adopt(o); // often the main thread, after the loop's thread has ended
-    block_owner_collect(o);
-    invariant(o->live_blocks == 0);
     for (unsigned k = 0; k < BLOCK_CLASSES; k++) {
         for (struct block *b = o->spare[k], *next; b; b = next) {
             next = b->arg;
             mem_free(b);
         }
         o->spare[k] = NULL;
+        o->spares[k] = 0;
     }
+}
+
+void block_owner_deinit(struct block_owner *o)
+{
+    block_owner_adopt(o); // often the main thread, after the loop's thread has ended
+    block_owner_collect(o);
+    invariant(o->live_blocks == 0);
+    block_owner_trim(o);
     here = NULL;
 }
 
@@ -113,6 +119,11 @@ struct block *block_ref(struct block *b)
 {
     atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
     return b;
+}
+
+void block_ref_many(struct block *b, uint32_t n)
+{
+    atomic_fetch_add_explicit(&b->refs, n, memory_order_relaxed);
 }
 
 bool block_unref(struct block *b)

@@ -41,10 +41,13 @@ void block_owner_adopt(struct block_owner *o);
 unsigned block_owner_collect(struct block_owner *o);
 // Collects; invariant: no block is left alive.
 void block_owner_deinit(struct block_owner *o);
+// Frees what waits for the next block_new. Owner's thread.
+void block_owner_trim(struct block_owner *o);
 
 // Owner's thread. NULL when out of memory.
 struct block *block_new(struct block_owner *o, size_t bytes);
 struct block *block_ref(struct block *b);
+void block_ref_many(struct block *b, uint32_t n); // n references in one step
 // Any thread. True when this was the last reference and the block joined the return list of another
 // thread's owner that has declared sleep (the caller may wake it; it is no duty: memory, not progress).
 bool block_unref(struct block *b);

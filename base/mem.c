@@ -1,4 +1,5 @@
 #include "base/mem.h"
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -64,6 +65,11 @@ void mem_free(void *p)
 {
     live -= p != NULL;
     free(p);
+}
+
+void mem_trim(void)
+{
+    malloc_trim(0);
 }
 
 static void *must(void *p, size_t bytes)

@@ -13,6 +13,8 @@ void *mem_alloc(size_t bytes);
 void *mem_zalloc(size_t bytes);
 void *mem_realloc(void *p, size_t bytes);
 void mem_free(void *p);
+// Gives free memory back to the system. Walks the whole heap and locks it: for when nothing is to be done.
+void mem_trim(void);
 // For structs whose members ask for more than malloc's 16 (align: a power of two). NULL when out of
 // memory; goes through the test door like mem_alloc. Free with mem_free.
 void *mem_alloc_aligned(size_t bytes, size_t align);

@@ -67,7 +67,7 @@ static double measure(struct engine_instance *in, const struct engine_data *x, u
     struct engine_error e;
     double best = 1e9, start = cpu_s(), until = start + seconds_per_cell;
     unsigned times = 1;
-    for (double t0 = start; t0 < until;) {
+    for (double t0 = start; t0 < until || best == 1e9;) {
         for (unsigned i = 0; i < times; i++) {
             if (!engine_run(in, x, out, &e)) {
                 fprintf(stderr, "%s\n", e.text);

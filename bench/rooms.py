@@ -7,6 +7,7 @@ import world
 from world import harness
 
 COUNTS = 2000, 6000  # requests: what is the same in both (the start, the end) falls out
+SMALL_COUNTS = 300, 600
 TOP = 15
 FUNCTION = re.compile(r"^\s*([\d,]+) \([ \d.]+%\)\s+(\S+?):(\S.*?)(?: \[(.*)\])?$")
 
@@ -47,14 +48,15 @@ def by_function(text):
 
 def callgrind(bench):
     bench.requests_file()
-    few, many = (instructions(bench, n) for n in COUNTS)
-    requests = COUNTS[1] - COUNTS[0]
+    counts = SMALL_COUNTS if bench.small else COUNTS
+    few, many = (instructions(bench, n) for n in counts)
+    requests = counts[1] - counts[0]
     each = {name: (many[name] - few.get(name, 0)) / requests for name in many}
     total = sum(each.values())
     say = bench.report.say
     say("## Instructions of the gateway per request")
     say()
-    say(f"callgrind, user space only, {COUNTS[1]:,} less {COUNTS[0]:,} requests of the load above:")
+    say(f"callgrind, user space only, {counts[1]:,} less {counts[0]:,} requests of the load above:")
     say(f"{total:,.0f} instructions a request. By function (itself, without what it calls), the first {TOP}:")
     say()
     first = sorted(each, key=each.get, reverse=True)[:TOP]
@@ -62,8 +64,22 @@ def callgrind(bench):
     bench.report.table(("function", "instructions", "share"), rows)
 
 
+CORE_NS, CORE_SPREAD = 600, 0.20  # a request of 256; of that, with few or many that wait
+CORE_ROW = re.compile(r"(\d+) in flight, +(\d+) waiting: +([\d.]+) ns")
+SMALL = {"core": "2000", "base": "0.002", "engine": "0.001"}  # each its first argument
+
+
+def judge_core(report, text):
+    ns = {int(row[2]): float(row[3]) for row in CORE_ROW.finditer(text)}
+    few, many = (ns[waiting] / ns[0] - 1 for waiting in (10, 10000))
+    report.demand(ns[0] < CORE_NS, f"under {CORE_NS} ns of CPU a request over both threads: {ns[0]:.0f}")
+    report.demand(max(abs(few), abs(many)) <= CORE_SPREAD,
+                  f"the same within {CORE_SPREAD:.0%} with 10 and with 10,000 waiting: {few:+.0%} and {many:+.0%}")  # fmt: skip
+    report.say()
+
+
 def core(bench):
-    """The rooms alone; those of them that are there. What they demand they say by their exit status."""
+    """The rooms alone; those of them that are there."""
     say = bench.report.say
     say("## The rooms alone")
     say()
@@ -74,7 +90,8 @@ def core(bench):
             say(f"bench/{name}.c: not built here.")
             say()
             continue
-        done = subprocess.run([str(program)], stdout=subprocess.PIPE, text=True, cwd=world.ROOT)
+        words = [str(program)] + ([SMALL[name]] if bench.small else [])
+        done = subprocess.run(words, stdout=subprocess.PIPE, text=True, cwd=world.ROOT)
         say("## Engine" if table else f"`bench/{name}`")
         say()
         say("`bench/engine`: microseconds of CPU a row, one thread, by rows in the batch" if table else "```")
@@ -86,4 +103,6 @@ def core(bench):
             say("```")
         say()
         if done.returncode != 0:
-            bench.report.demand(False, f"bench/{name} ended with {done.returncode}")
+            bench.report.demand(False, f"bench/{name} ended with {done.returncode}", figure=False)
+        elif name == "core":
+            judge_core(bench.report, done.stdout)

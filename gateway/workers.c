@@ -62,10 +62,18 @@ static struct model *model_for(struct link *l, struct view name)
     return table_add(g->table, name, &rules);
 }
 
+static bool has_place(const struct desk *d, unsigned id)
+{
+    for (unsigned i = 0; i < d->n_replicas; i++) {
+        if (d->replica[i].id == id)
+            return true;
+    }
+    return false;
+}
+
 static void on_model(struct worker *w, const struct model_metadata *meta, void *ctx)
 {
     struct link *l = ctx;
-    (void)w;
     struct model *m = model_for(l, meta->name);
     if (!m || model_home(m) != l->part->loop->index)
         return; // the home hears it on its own connection
@@ -78,6 +86,10 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
     if (home_desk(h)->n_up == 0)
         card_set(m, meta);
     desk_on_replica_up(home_desk(h), l->id, &facts, loop_now_us(l->part->loop), &l->part->fx);
+    if (!has_place(home_desk(h), l->id))
+        GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_WARN, "replica_left_out",
+                      LOG_S("model", m->name), LOG_CSTR("replica", worker_name(w)),
+                      LOG_I("most", DESK_REPLICAS));
     home_touch(h);
     part_run(l->part);
 }

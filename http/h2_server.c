@@ -583,6 +583,8 @@ static nghttp2_option *options(const struct http_limits *l)
     nghttp2_option_set_max_send_header_block_length(o, 64 << 10);
     nghttp2_option_set_max_deflate_dynamic_table_size(o, 4096);
     nghttp2_option_set_peer_max_concurrent_streams(o, l->max_streams);
+    // Else it keeps up to 128 streams that are over on each connection, for the tree of priorities.
+    nghttp2_option_set_no_closed_streams(o, 1);
     compat_reset_rate_limit(o, 1000, 33); // CVE-2023-44487; our own purse is smaller
     compat_max_continuations(o, 8);       // CVE-2024-28182
     return o;

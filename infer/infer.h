@@ -29,8 +29,8 @@ struct infer {
     bool ticket_out, cancel_out; // what must come home before OVER
     bool charged;                // rows and bytes are charged to the model's room
     struct wheel_timer timer;    // the deadline
-    struct ticket ticket;        // the one attempt that may be out
     struct infer *next, **prev;  // of the flow's live ones
+    struct ticket ticket;        // the one attempt that may be out
 
     // Valid from FX_SETTLE on: how it ended.
     struct error error;     // status STATUS_OK: answered, ticket.slice holds the rows

@@ -40,21 +40,21 @@ struct ticket {
     bool cancelled; // a cancel came while aboard
     enum ticket_place place;
     uint16_t origin;    // loop index, from the message that brought it
+    uint16_t slot;      // level << 8 | index, for the bitmap
     uint64_t queued_us; // when the home first saw it
     uint64_t senior_us; // its place in the group, by arrival: queued_us, or that of one before it
     struct group *group;
     struct ticket *next, **prev;  // in its lane's slot
     struct ticket *older, *newer; // in its group, by arrival
     struct batch *batch;
-    uint16_t slot; // level << 8 | index, for the bitmap
 
     // The outcome: written by the home before it gives back, read by the origin after.
-    struct error error;   // status STATUS_OK: answered
     struct slice slice;   // answered: holds one reference on answer->block
     uint32_t batch_rows;  // 0: it was in no batch that was answered
     uint8_t batch_reason; // enum batch_reason
     uint64_t queue_us;    // from queued to sent (the last sending)
     uint64_t compute_us;  // the worker's own figure, or the call's time
+    struct error error;   // STATUS_OK: answered. Last: its text is long and seldom there
 };
 
 static inline uint32_t ticket_rows(const struct ticket *t)

@@ -1,4 +1,5 @@
 #include "net/loop.h"
+#include "base/arena.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include <errno.h>
@@ -16,6 +17,7 @@
 #define FLUSH_PASSES 8      // flushing may flag others; past it the loop turns without sleeping
 #define HEARTBEAT_US 200000 // longest sleep: the keeper looks for a sign four times a second
 #define SECOND_US 1000000
+#define REST_US 100000 // least time between two rests
 #define KIND_TASK MSG_NET
 
 static uint64_t clock_us(clockid_t id)
@@ -32,6 +34,42 @@ void net_init(void)
     // for its process-wide random state alone, which resolvers of several loops share.
     pthread_once(&once, (void (*)(void))evthread_use_pthreads);
     signal(SIGPIPE, SIG_IGN); // OpenSSL writes with write(2)
+}
+
+// ---- rest ----------------------------------------------------------------------------------------------
+
+static _Atomic unsigned busy; // loops of this process that hold connections
+
+static void rest(struct loop *l, struct loop_flush *f)
+{
+    if (atomic_load(&l->conns) > 0)
+        return;
+    l->unrested = false;
+    l->rested_us = l->now_us;
+    arena_thread_done();
+    block_owner_trim(&l->blocks);
+    if (atomic_load(&busy) == 0) // else the loops that work would have to fetch it all again
+        mem_trim();
+}
+
+static void rest_soon(struct loop *l)
+{
+    if (l->unrested && l->conns == 0 && l->now_us >= l->rested_us + REST_US)
+        loop_flush_later(l, &l->rest);
+}
+
+void loop_conns_add(struct loop *l, int delta)
+{
+    uint32_t before = atomic_fetch_add(&l->conns, (uint32_t)delta);
+    if (!l->rests)
+        return;
+    if (before == 0)
+        atomic_fetch_add(&busy, 1);
+    if (before + (uint32_t)delta > 0)
+        return;
+    atomic_fetch_sub(&busy, 1);
+    l->unrested = true;
+    rest_soon(l);
 }
 
 // ---- life ----------------------------------------------------------------------------------------------
@@ -54,6 +92,7 @@ static void on_second(struct wheel_timer *t, uint64_t now_us)
     struct loop *l = container_of(t, struct loop, second);
     l->wall_offset_us = (int64_t)clock_us(CLOCK_REALTIME) - (int64_t)clock_us(CLOCK_MONOTONIC);
     wheel_set(&l->wheel, t, now_us + SECOND_US);
+    rest_soon(l); // a rest that would have come too soon after another
 }
 
 static void on_stop_task(struct loop *l, struct loop_task *t)
@@ -108,6 +147,7 @@ int loop_init(struct loop *l, unsigned index, const char *name, uint64_t seed)
         errno = err;
         return -1;
     }
+    l->rest.fn = rest;
     l->second.fn = on_second;
     on_second(&l->second, l->now_us);
     return 0;

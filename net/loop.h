@@ -72,7 +72,10 @@ struct loop {
     uint8_t *scratch; // LOOP_SCRATCH octets for whoever reads now
     uint8_t *record;  // LOOP_RECORD octets for whoever writes a TLS record now
 
-    _Atomic uint32_t conns; // client connections it holds; published for hand-over
+    _Atomic uint32_t conns; // client connections it holds: loop_conns_add
+    bool
+        rests; // it serves clients (loops_init): see loop_conns_add. The admin's, with a connection for
+               // every scrape, neither rests nor keeps others from it
     _Atomic uint64_t turns; // relaxed, for metrics
     _Atomic uint64_t msgs;  // messages handled
     struct hist delay; // µs from waking to going to sleep again (how late a new event is seen)
@@ -95,6 +98,9 @@ struct loop {
     unsigned n_dirty;
     struct loop_flush *flush;
     struct loop_call *calls;
+    struct loop_flush rest;
+    bool unrested; // it has lost its last connection since it last rested
+    uint64_t rested_us;
     struct {
         loop_msg_fn *fn;
         void *ctx;
@@ -154,6 +160,12 @@ void loop_on_msg(struct loop *l, loop_msg_fn *fn, void *ctx);
 void loop_on_msg_range(struct loop *l, unsigned first_kind, loop_msg_fn *fn, void *ctx);
 // Runs fn(to, t) on to's thread. from as in loop_post.
 void loop_post_task(struct loop *from, struct loop *to, struct loop_task *t);
+
+// Any thread: delta connections come to l (before they arrive there: hand-over looks at the counts) or,
+// on l's own thread, go. A loop that has lost its last one rests: at the end of the turn, but not more
+// than ten times a second, it gives its spare memory back; when no loop of the process has any, to the
+// system. A burst, or a fragmented heap, so lasts no longer than the connections that it came from.
+void loop_conns_add(struct loop *l, int delta);
 
 void loop_flush_later(struct loop *l, struct loop_flush *f); // f->fn must be set
 void loop_flush_cancel(struct loop_flush *f);                // harmless when not flagged

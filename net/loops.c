@@ -40,6 +40,7 @@ int loops_init(struct loops *s, unsigned n, uint64_t seed)
             errno = err;
             return -1;
         }
+        s->loop[i]->rests = true;
     }
     s->n = n;
     return 0;

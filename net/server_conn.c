@@ -46,7 +46,7 @@ static void release(struct conn *c)
     struct part *p = c->part;
     budget_release_addr(p->server->c.budget, &c->peer.sa);
     budget_release(p->server->c.budget);
-    atomic_fetch_sub_explicit(&p->loop->conns, 1, memory_order_relaxed);
+    loop_conns_add(p->loop, -1);
     atomic_fetch_sub_explicit(&p->server->conns, 1, memory_order_release);
     mem_free(c);
 }
@@ -279,7 +279,7 @@ void server_conn_admit(struct part *to, struct loop *from, int fd, const struct 
     else if (sa->sa_family == AF_INET6)
         memcpy(&c->peer.in6, sa, sizeof c->peer.in6);
     // Counted before it arrives, or a burst would all choose the same idle loop.
-    atomic_fetch_add_explicit(&to->loop->conns, 1, memory_order_relaxed);
+    loop_conns_add(to->loop, 1);
     atomic_fetch_add_explicit(&to->server->conns, 1, memory_order_relaxed);
     if (to->loop == from)
         begin(c);

@@ -296,12 +296,12 @@ static void scatter(struct desk *d, struct batch *b, struct answer *a, uint64_t 
 {
     uint32_t row = 0;
     uint64_t compute_us = a->compute_us ? a->compute_us : now_us - b->sent_us;
+    block_ref_many(a->block, b->n);
     for (uint32_t i = 0; i < b->n; i++) {
         struct ticket *t = b->tickets[i];
         uint32_t rows = b->n > 1 ? t->request->rows : 0;
         t->slice = (struct slice){.answer = a, .row = row, .rows = rows};
         row += rows;
-        block_ref(a->block);
         t->error.status = STATUS_OK;
         t->batch_rows = b->rows ? b->rows : 1;
         t->batch_reason = (uint8_t)b->reason;

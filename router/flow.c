@@ -205,8 +205,11 @@ void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us, struct effe
     struct infer *in = container_of(t, struct infer, ticket);
     invariant(in->ticket_out && (in->state == INFER_OUT || in->state == INFER_ZOMBIE));
     in->ticket_out = false;
-    if (in->state == INFER_OUT) { // a chain would judge here whether its next step is tried
-        in->error = t->error;
+    if (in->state == INFER_OUT) {         // a chain would judge here whether its next step is tried
+        if (t->error.status == STATUS_OK) // its text is nobody's: most requests never touch it
+            in->error.status = STATUS_OK;
+        else
+            in->error = t->error;
         settle(f, in, fx);
         return;
     }

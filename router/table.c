@@ -46,13 +46,14 @@ struct model *table_find(const struct table *t, struct view name)
 static struct model *model_new(const struct table *t, struct view name,
                                const struct model_rules *rules)
 {
-    struct model *m = mem_zalloc(sizeof(*m));
+    struct model *m = mem_alloc_aligned(sizeof(*m), 64);
     char *copy = mem_alloc(name.n + 1);
     if (!m || !copy) {
         mem_free(m);
         mem_free(copy);
         return NULL;
     }
+    memset(m, 0, sizeof(*m));
     memcpy(copy, name.p, name.n);
     copy[name.n] = '\0';
     m->name = view_of(copy, name.n);

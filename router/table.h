@@ -32,16 +32,18 @@ struct model {
     uint16_t home;  // asked for by model_home, see there
     uint16_t index; // in the table: table_at(t, index) is this model
     struct model_rules rules;
-    // The shared words. room: what origins have charged and not yet given back.
-    _Atomic int64_t room_rows;
-    _Atomic int64_t room_bytes;
+    // The shared words. These are read by all and seldom written.
     _Atomic uint32_t queue_limit; // rows; kept up to date by the home
     _Atomic uint32_t ready;       // replicas that can answer
     _Atomic uint32_t max_batch; // what ready replicas take at once; 0: not known, or served singly
-    _Atomic uint32_t waiting;   // rows queued, for metrics
-    _Atomic uint32_t running;   // rows dispatched, for metrics
     struct desk *desk;          // the home loop's; created there at the first need
     _Atomic(void *) user;       // the doer's
+    // These are written all the time, by one side or the other: each side's have a line of their own, or
+    // every request would take the line above from the other side's cache.
+    _Alignas(64) _Atomic int64_t room_rows; // what origins have charged and not yet given back
+    _Atomic int64_t room_bytes;
+    _Alignas(64) _Atomic uint32_t waiting; // the home's: rows queued, for metrics
+    _Atomic uint32_t running;              // rows dispatched, for metrics
 };
 
 struct table {

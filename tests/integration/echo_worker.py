@@ -3,6 +3,7 @@ in small letters (fp32, bytes, ...), input x and output y, both of any two dimen
 answers what the request said of itself (id, parameters, requested outputs) as one JSON text in BYTES y."""
 import argparse
 import json
+import os
 import sys
 from concurrent import futures
 
@@ -77,7 +78,7 @@ def main():
     server = grpc.server(futures.ThreadPoolExecutor(8), [Handler()], options=size)
     port = server.add_insecure_port(args.listen)
     server.start()
-    print(json.dumps({"event": "up", "port": port}), file=sys.stderr, flush=True)
+    os.write(2, (json.dumps({"event": "up", "port": port}) + "\n").encode())  # whole: others write there too
     server.wait_for_termination()
 
 

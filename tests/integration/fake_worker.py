@@ -156,7 +156,7 @@ class Handler(grpc.GenericRpcHandler):
             return answer if answer is not None else context.abort(grpc.StatusCode.UNIMPLEMENTED, method)
         request = service_pb2.ModelInferRequest.FromString(octets)
         rows = rows_of(request)
-        print(json.dumps({"event": "infer", "model": request.model_name, "rows": len(rows)}), file=sys.stderr, flush=True)
+        os.write(2, (json.dumps({"event": "infer", "model": request.model_name, "rows": len(rows)}) + "\n").encode())  # whole: others write there too
         return BEHAVIOUR[request.model_name](request, rows, context)
 
 
@@ -177,7 +177,7 @@ def main():
     server = grpc.server(futures.ThreadPoolExecutor(16), [Handler(args.models)], options=size)
     port = server.add_insecure_port(args.listen)
     server.start()
-    print(json.dumps({"event": "up", "port": port}), file=sys.stderr, flush=True)
+    os.write(2, (json.dumps({"event": "up", "port": port}) + "\n").encode())  # whole: others write there too
     server.wait_for_termination()
 
 

@@ -303,11 +303,12 @@ def gone(pid):
         return True
 
 
-def memory_kib(pid):
+def memory_kib(pid, row="VmRSS"):
+    """Resident now; with row="VmHWM" at its peak."""
     for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{row}:"):
             return int(line.split()[1])
-    raise AssertionError(f"no VmRSS of {pid}")
+    raise AssertionError(f"no {row} of {pid}")
 
 
 # ---- octets ----------------------------------------------------------------------------------------

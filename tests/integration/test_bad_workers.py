@@ -400,6 +400,17 @@ def test_an_answer_on_a_slow_line(tmp_path):
         assert raw.connections == 2 and not sluice.find("worker_down")  # one a loop
 
 
+def test_more_replicas_than_a_model_has_room_for(tmp_path):
+    """64 serve it; the others are told of, not forgotten in silence."""
+    with RawWorker(speak_h2(answer_well)) as raw:
+        config = configuration(tmp_path, addresses=[raw.address] * 65, loops=1)
+        with Sluice(config, wait_models=("good",)) as sluice:
+            sluice.wait_event("replica_left_out", model="good")
+            wait_for(lambda: sluice.metric("sluice_ready_replicas", model="good") == 64)
+            assert is_right(ask(sluice, "good"))
+            assert len(sluice.find("replica_left_out")) == 1
+
+
 def say(octets):
     def talk(s, n):
         s.sendall(octets)

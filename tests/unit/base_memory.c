@@ -241,7 +241,9 @@ static void blocks_go_home_to_die(void **state)
     one->on_free = on_free;
     one->arg = &freed;
     block_ref(one);
-    assert_false(block_unref(one));
+    block_ref_many(one, 2);
+    for (int i = 0; i < 3; i++)
+        assert_false(block_unref(one));
     block_owner_adopt(&other);
     assert_true(mpsc_try_sleep(&home.returns));
     assert_true(block_unref(one)); // last, away from home, and home sleeps

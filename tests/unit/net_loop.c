@@ -227,6 +227,54 @@ static void kinds_go_to_their_room(void **state)
     assert_int_equal(m[0].from, 0);
 }
 
+#ifndef SLUICE_ASAN // where nothing is kept
+static unsigned spares(const struct loop *l)
+{
+    unsigned n = 0;
+    for (unsigned k = 0; k < BLOCK_CLASSES; k++)
+        n += l->blocks.spares[k];
+    return n;
+}
+
+static void leave_a_spare(struct loop *l)
+{
+    struct block *b = block_new(loop_blocks(l), 2000);
+    assert_non_null(b);
+    block_unref(b);
+    assert_int_equal(spares(l), 1);
+}
+
+static void who_lost_the_last_connection_gives_memory_back(void **state)
+{
+    fx.l->rests = true;
+    loop_turn(fx.l, false);
+    leave_a_spare(fx.l);
+    loop_conns_add(fx.l, 2);
+    loop_conns_add(fx.l, -1);
+    loop_turn(fx.l, false);
+    assert_int_equal(spares(fx.l), 1); // it has another
+    loop_conns_add(fx.l, -1);
+    assert_int_equal(spares(fx.l), 1); // not before the turn's end
+    loop_turn(fx.l, false);
+    assert_int_equal(spares(fx.l), 0);
+    leave_a_spare(fx.l);
+    loop_conns_add(fx.l, 1);
+    loop_conns_add(fx.l, -1);
+    while (spares(fx.l) > 0) // too soon after the first rest: a later turn will do
+        loop_turn(fx.l, true);
+}
+
+static void who_serves_no_clients_does_not_rest(void **state)
+{
+    loop_turn(fx.l, false);
+    leave_a_spare(fx.l);
+    loop_conns_add(fx.l, 1);
+    loop_conns_add(fx.l, -1);
+    loop_turn(fx.l, false);
+    assert_int_equal(spares(fx.l), 1);
+}
+#endif
+
 // ---- several loops -------------------------------------------------------------------------------------
 
 enum { LOOPS = 3, WINDOW = 32, KIND_OUT = 1, KIND_BACK = 2 };
@@ -415,6 +463,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(idle_loop_leaves_a_heartbeat, setup, teardown),
         cmocka_unit_test_setup_teardown(clock_stands_within_a_turn, setup, teardown),
         cmocka_unit_test_setup_teardown(kinds_go_to_their_room, setup, teardown),
+#ifndef SLUICE_ASAN
+        cmocka_unit_test_setup_teardown(who_lost_the_last_connection_gives_memory_back, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(who_serves_no_clients_does_not_rest, setup, teardown),
+#endif
         cmocka_unit_test(mailbox_loses_and_reorders_nothing),
         cmocka_unit_test(sleeping_loops_are_woken),
         cmocka_unit_test(loops_stop_from_outside_at_once),

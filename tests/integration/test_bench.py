@@ -1,0 +1,27 @@
+"""The benches, in their small size: they build, run to their end, and what they measure answers rightly."""
+import subprocess
+import sys
+
+import pytest
+from harness import BUILD, PREFIX, ROOT, SANITIZED
+
+TABLES = ("The rooms alone", "Engine", "CPU of the gateway", "Instructions of the gateway", "Memory and batches")
+LEFT_OUT = {"CPU of the gateway": "proxy: left out", "Instructions of the gateway": "callgrind: left out",
+            "Memory and batches": "memory: left out"}  # fmt: skip
+
+
+@pytest.mark.load  # flow and desk on two real loops: for ThreadSanitizer too
+def test_core_answers_every_request():
+    words = [*PREFIX, BUILD / "bench" / "core", "2000"]
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ns a request") == 3, done.stdout
+
+
+@pytest.mark.skipif(SANITIZED, reason="benches measure nothing under sanitizers")
+def test_every_table_is_printed():
+    words = [sys.executable, ROOT / "bench" / "run.py", "--small", "--build", BUILD]
+    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for table in TABLES:
+        assert f"## {table}" in done.stdout or LEFT_OUT.get(table, table) in done.stdout, done.stdout
