@@ -50,6 +50,22 @@ static void one_or_two_sizes_show_no_line(void **state)
     assert_true(estimate_trusted(&e));
 }
 
+// What rounding leaves of a variance is no slope.
+static void one_size_has_no_slope_however_noisy(void **state)
+{
+    (void)state;
+    struct rand r;
+    rand_seed(&r, 4);
+    for (uint32_t rows = 1; rows < 100000; rows = 3 * rows + 4) {
+        struct estimate e;
+        estimate_init(&e);
+        for (unsigned i = 0; i < 400; i++) {
+            estimate_add(&e, rows, 1000 + rand_below(&r, 100000));
+            assert_true(e.beta == 0);
+        }
+    }
+}
+
 static void a_known_line_is_found(void **state)
 {
     (void)state;
@@ -250,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_said_before_it_is_trusted),
         cmocka_unit_test(one_or_two_sizes_show_no_line),
+        cmocka_unit_test(one_size_has_no_slope_however_noisy),
         cmocka_unit_test(a_known_line_is_found),
         cmocka_unit_test(the_sums_forget),
         cmocka_unit_test(a_hiccup_does_not_bend_it),
