@@ -22,8 +22,7 @@ static void note_size(struct estimate *e, uint32_t rows)
 
 static double line(const struct estimate *e, double rows)
 {
-    double t = e->alpha + e->beta * rows;
-    return t > 1 ? t : 1;
+    return fmax(e->alpha + e->beta * rows, 1);
 }
 
 static void fit(struct estimate *e)
@@ -91,10 +90,10 @@ uint64_t estimate_mean_us(const struct estimate *e, uint32_t rows)
 
 uint64_t estimate_low_us(const struct estimate *e, uint32_t rows)
 {
-    return scaled(e, rows, e->low < 1 ? e->low : 1);
+    return scaled(e, rows, fmin(e->low, 1));
 }
 
 uint64_t estimate_high_us(const struct estimate *e, uint32_t rows)
 {
-    return scaled(e, rows, e->high > 1 ? e->high : 1);
+    return scaled(e, rows, fmax(e->high, 1));
 }

@@ -121,7 +121,6 @@ static void advance(struct lane *l, uint64_t now_us)
             break; // coarser ones have not moved either
         last = take_slots(l, level, n, last);
     }
-    *last = NULL;
     l->tick = to;
     while (moved) {
         struct ticket *t = moved;

@@ -50,6 +50,36 @@ static void one_or_two_sizes_show_no_line(void **state)
     assert_true(estimate_trusted(&e));
 }
 
+// What rounding leaves of a variance is no slope.
+static void one_size_has_no_slope_however_noisy(void **state)
+{
+    (void)state;
+    struct rand r;
+    rand_seed(&r, 4);
+    for (uint32_t rows = 1; rows < 100000; rows = 3 * rows + 4) {
+        struct estimate e;
+        estimate_init(&e);
+        for (unsigned i = 0; i < 400; i++) {
+            estimate_add(&e, rows, 1000 + rand_below(&r, 100000));
+            assert_true(e.beta == 0);
+        }
+    }
+}
+
+// Nor has one that was known a slope for ever: when the other sizes are forgotten, so is it.
+static void a_slope_is_forgotten(void **state)
+{
+    (void)state;
+    struct estimate e;
+    estimate_init(&e);
+    feed(&e, 200, 1000, 50);
+    assert_true(e.beta > 49);
+    for (unsigned i = 0; i < 3000; i++)
+        estimate_add(&e, 16, 1800);
+    assert_true(e.beta == 0);
+    near((double)estimate_mean_us(&e, 16), 1800, 0.01);
+}
+
 static void a_known_line_is_found(void **state)
 {
     (void)state;
@@ -169,9 +199,15 @@ static void quantiles_follow_in_some_forty_steps(void **state)
     for (unsigned i = 0; i < 36; i++)
         estimate_add(&e, 16, 0);
     near(e.low, low / 2, 0.05);
+    assert_true(e.high < 1); // but no batch is planned for less than the mean
+    assert_int_equal(estimate_high_us(&e, 16), estimate_mean_us(&e, 16));
     for (unsigned i = 0; i < 36; i++)
         estimate_add(&e, 16, 100000000);
     near(e.high, 2 * high, 0.1);
+    for (unsigned i = 0; i < 1500; i++)
+        estimate_add(&e, 16, 100000000 + 1000000ull * i * i);
+    assert_true(e.low > 1); // and nobody is refused for more
+    assert_int_equal(estimate_low_us(&e, 16), estimate_mean_us(&e, 16));
 }
 
 static void it_follows_a_worker_that_has_changed(void **state)
@@ -250,6 +286,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_is_said_before_it_is_trusted),
         cmocka_unit_test(one_or_two_sizes_show_no_line),
+        cmocka_unit_test(one_size_has_no_slope_however_noisy),
+        cmocka_unit_test(a_slope_is_forgotten),
         cmocka_unit_test(a_known_line_is_found),
         cmocka_unit_test(the_sums_forget),
         cmocka_unit_test(a_hiccup_does_not_bend_it),

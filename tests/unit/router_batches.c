@@ -197,6 +197,12 @@ static void a_ticket_is_taken_up_anew(void **state)
     run(NOW + 5);
     end(sent(), FAIL_MALFORMED, NOW + 5);
     assert_int_equal(g->ticket.batch_rows, 0); // in no batch that was answered
+    assert_int_equal(g->ticket.error.status, STATUS_INTERNAL);
+    desk_on_ticket(office.desk, &g->ticket, NOW + 6, &office.fx);
+    run(NOW + 6);
+    answer(sent(), NOW + 7, 0, 2);
+    assert_int_equal(g->ticket.error.status, STATUS_OK); // this time
+    block_unref(g->ticket.slice.answer->block);
     assert_int_equal(office.desk->suspects, 0);
 }
 
@@ -557,8 +563,11 @@ static void a_version_that_nobody_has(void **state)
     desk_on_replica_down(office.desk, 7, NOW, &office.fx);
     struct guest *h = lend_at(1, "9", FAR, NOW); // it may come up with it
     assert_int_equal(h->ticket.place, PLACE_QUEUED);
+    desk_on_cancel(office.desk, &h->ticket, NOW, &office.fx);
+    forget();
     run(NOW + 50000);
-    assert_int_equal(back(g, STATUS_UNAVAILABLE) + back(h, STATUS_UNAVAILABLE), 2);
+    assert_int_equal(back(g, STATUS_UNAVAILABLE), 1);
+    assert_int_equal(noted(NOTE_NO_REPLICA), 1);
 }
 
 // ---- the queue -----------------------------------------------------------------------------------------

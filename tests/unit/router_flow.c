@@ -125,6 +125,7 @@ static void out_and_back(void **state)
     assert_int_equal(count(FX_RELEASE, b), 1);
     assert_int_equal(b->state, INFER_OVER);
     assert_int_equal(b->error.status, STATUS_OK);
+    assert_null(b->prev);                       // in no list
     assert_int_equal(count(FX_UNREF, NULL), 0); // the answer's block is the caller's now
     assert_int_equal(w.flow.wheel.count, 2);
     home(c, STATUS_BAD_ANSWER);

@@ -32,6 +32,23 @@ static void found_when_it_was_added(void **state)
     table_free(NULL);
 }
 
+// Of every length: the copy ends where its memory ends.
+static void names_of_every_length(void **state)
+{
+    (void)state;
+    struct table *t = table_new(3);
+    char name[MODEL_NAME_MAX + 1];
+    memset(name, 'n', sizeof(name));
+    for (size_t n = 1; n <= MODEL_NAME_MAX; n++) {
+        struct model *m = table_add(t, view_of(name, n), &rules);
+        assert_int_equal(strlen(m->name.p), n);
+    }
+    assert_null(table_add(t, view_of(name, MODEL_NAME_MAX + 1), &rules));
+    for (size_t n = 1; n <= MODEL_NAME_MAX; n++)
+        assert_int_equal(strlen(table_find(t, view_of(name, n))->name.p), n);
+    table_free(t);
+}
+
 static void names_that_are_none(void **state)
 {
     (void)state;
@@ -183,6 +200,7 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(found_when_it_was_added),
+        TEST(names_of_every_length),
         TEST(names_that_are_none),
         TEST(defaults),
         TEST(full),
