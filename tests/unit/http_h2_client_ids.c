@@ -26,7 +26,7 @@ static void a_connection_without_ids_is_over(void **state)
     static const uint8_t settings[9] = {0, 0, 0, 4, 0, 0, 0, 0, 0};
     const struct http_client_limits limits = {
         .max_answer = 1 << 20, .frame_bytes = 1 << 20, .window_bytes = 16 << 20};
-    struct block_owner blocks;
+    static struct block_owner blocks; // aligned as it asks for
     block_owner_init(&blocks);
     block_owner_adopt(&blocks);
     struct http_client *c = http_client_new(&limits, &ops, NULL, &blocks, VIEW("w"));
