@@ -183,8 +183,7 @@ static enum accepted accept_one(struct listener *l)
     if (fd < 0) {
         int err = errno;
         budget_release(s->c.budget);
-        if (err == EAGAIN || err == EWOULDBLOCK ||
-            err == EINVAL) {        // EINVAL: turned away, and empty
+        if (err == EAGAIN || err == EWOULDBLOCK) {
             p->paused_since_us = 0; // there was a descriptor: the kernel takes it before it looks
             return NONE_WAITING;
         }
