@@ -3,9 +3,9 @@
 #include "http/conn.h"
 
 #define CONNECTION_OPTIONS 100 // each is compared with each field
+#define RATE_WINDOW_US 20000000
 
 const char out_of_memory[] = "out of memory";
-#define RATE_WINDOW_US 20000000
 
 _Thread_local char http_date[32];
 _Thread_local unsigned http_date_n;
