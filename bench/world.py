@@ -10,6 +10,7 @@ import pathlib
 import random
 import re
 import shutil
+import socket
 import struct
 import subprocess
 import sys
@@ -138,9 +139,16 @@ def h2load(port, requests, body_file, conns=16, streams=16):
 # ---- rivals ----------------------------------------------------------------------------------------
 
 
+def free_port():
+    """For programs that cannot say which one they chose."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 def nginx(directory, answer):
     """nginx that answers `answer` to whatever comes; (process, port)"""
-    port, path = harness.free_port(), directory / "nginx.conf"
+    port, path = free_port(), directory / "nginx.conf"
     assert "'" not in answer and "$" not in answer, answer
     text = (HERE / "nginx.conf").read_text().split("\n")
     path.write_text("\n".join(text).format(directory=directory, port=port, answer=answer))
@@ -149,7 +157,7 @@ def nginx(directory, answer):
 
 def nghttpx(directory, backend):
     """nghttpx: h2c in front, HTTP/1.1 behind, one worker, access log on; (process, port)"""
-    port = harness.free_port()
+    port = free_port()
     words = [need("nghttpx"), f"--frontend=127.0.0.1,{port};no-tls"]
     words += [f"--backend=127.0.0.1,{backend};/;proto=http/1.1", "--workers=1", "--no-ocsp"]
     words += [f"--accesslog-file={directory}/nghttpx.access.log", "--conf=/dev/null"]

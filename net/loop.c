@@ -2,6 +2,7 @@
 #include "base/arena.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include <errno.h>
 #include <event2/dns.h>
 #include <event2/thread.h>
@@ -47,6 +48,7 @@ static void rest(struct loop *l, struct loop_flush *f)
     l->unrested = false;
     l->rested_us = l->now_us;
     arena_thread_done();
+    pool_thread_done();
     block_owner_trim(&l->blocks);
     if (atomic_load(&busy) == 0) // else the loops that work would have to fetch it all again
         mem_trim();
