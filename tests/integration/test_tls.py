@@ -128,13 +128,13 @@ def test_a_worker_whose_certificate_nobody_vouches_for(tmp_path):
 def test_httpx(tls, http2):
     with httpx.Client(verify=context(tls), http1=not http2, http2=http2) as client:
         for _ in range(20):
-            answer = client.post(f"https://localhost:{tls.tls_port}{INFER}", content=GOOD_BODY)
+            answer = client.post(f"https://127.0.0.1:{tls.tls_port}{INFER}", content=GOOD_BODY)
             assert answer.status_code == 200 and answer.http_version == ("HTTP/2" if http2 else "HTTP/1.1")
 
 
 @pytest.mark.parametrize("words, version", [(["--http1.1"], "1.1"), (["--http2"], "2"), (["--no-alpn"], "1.1")])
 def test_curl(tls, words, version):
-    url = f"https://localhost:{tls.tls_port}{INFER}"
+    url = f"https://127.0.0.1:{tls.tls_port}{INFER}"
     words = [*words, "--cacert", tls.cert, "-o", "/dev/null", "-w", "%{http_code} %{http_version}", url, "-d", GOOD_BODY.decode()]
     done = subprocess.run(["curl", "-sS", *words], capture_output=True, text=True, timeout=30)
     assert done.stdout == f"200 {version}", done.stderr
@@ -160,7 +160,7 @@ def test_a_long_answer_and_a_long_body(tls):
     """Many records both ways."""
     body = GOOD_BODY[:-1] + b" " * 3000000 + GOOD_BODY[-1:]
     with httpx.Client(verify=context(tls), http2=True) as client:
-        assert client.post(f"https://localhost:{tls.tls_port}{INFER}", content=body).status_code == 200
+        assert client.post(f"https://127.0.0.1:{tls.tls_port}{INFER}", content=body).status_code == 200
 
 
 # ---- refused -----------------------------------------------------------------------------------------
