@@ -13,7 +13,7 @@ enum { EXIT_FINE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 static const char help[] =
     "Usage: sluice -c FILE [-t]\n"
     "\n"
-    "An inference gateway: REST, gRPC and OpenAI clients in front, model servers behind.\n"
+    "An inference gateway: REST and gRPC clients in front, model servers behind.\n"
     "\n"
     "  -c FILE        the configuration (see docs/configuration.md and config/gateway.conf)\n"
     "  -t             check the configuration and what it names, start nothing\n"
