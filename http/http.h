@@ -157,8 +157,8 @@ bool http_conn_done(const struct http_conn *c);
 uint64_t
 http_conn_deadline(const struct http_conn *c); // earliest moment on_timer wants to run; UINT64_MAX
 void http_conn_on_timer(struct http_conn *c, uint64_t now_us);
-// Graceful: HTTP/1.1 answers with connection: close; HTTP/2 sends GOAWAY (2^31-1, then the real one). An
-// HTTP/1.1 connection that rests stays open until serve_until_us and a moment longer.
+// Graceful: HTTP/1.1 answers with connection: close; HTTP/2 sends GOAWAY (2^31-1, then the real one). One
+// that rests (HTTP/1.1), or has said nothing yet, stays open until serve_until_us and a moment longer.
 void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_us);
 unsigned http_conn_live(const struct http_conn *c); // exchanges not yet answered whole
 void *http_conn_user(struct http_conn *c);          // net's and gateway's pointer

@@ -203,12 +203,21 @@ static bool reads_body(const struct http_conn *c)
            c->h1.state <= H1_TRAILERS;
 }
 
+// How long the head at hand is waited for. A connection that has said nothing yet is, while we drain, like one
+// that rests: there may be nobody behind it.
+static uint64_t head_deadline(const struct http_conn *c)
+{
+    uint64_t at = c->head_since_us + c->limits->header_timeout_us;
+    bool silent = c->kind == CONN_FRESH && c->n_preface == 0;
+    return c->draining && silent ? earlier(at, c->rest_until_us) : at;
+}
+
 uint64_t http_conn_deadline(const struct http_conn *c)
 {
     const struct http_limits *l = c->limits;
     uint64_t at = UINT64_MAX;
     if (c->head_since_us > 0)
-        at = earlier(at, c->head_since_us + l->header_timeout_us);
+        at = earlier(at, head_deadline(c));
     if (c->sent_us > 0)
         at = earlier(at, c->sent_us + l->send_timeout_us);
     if (reads_body(c))
@@ -256,7 +265,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         c->mute = true;
         return;
     }
-    if (c->head_since_us > 0 && now_us >= c->head_since_us + l->header_timeout_us)
+    if (c->head_since_us > 0 && now_us >= head_deadline(c))
         on_slow_head(c, now_us);
     if (reads_body(c) && exchange_body_is_slow(c->h1.ex, l, now_us))
         h1_refuse(c, 408, "body: it did not come in time", now_us);

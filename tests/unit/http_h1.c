@@ -420,6 +420,21 @@ static void draining_ends_after_the_answer(void **state)
     assert_true(http_conn_done(w->c));
     end(w);
 
+    w = begin(); // it has said nothing: who knows whether anybody is there
+    http_conn_drain(w->c, w->now_us, w->now_us);
+    world_pass(w, SECOND);
+    assert_true(http_conn_done(w->c));
+    end(w);
+
+    w = begin(); // half of a head is a client: it has its time
+    world_say(w, "GET");
+    http_conn_drain(w->c, w->now_us, w->now_us);
+    world_pass(w, SECOND);
+    assert_false(http_conn_done(w->c));
+    world_say(w, " /a HTTP/1.1\r\nHost: x\r\n\r\n");
+    expect_count(w, "connection: close\r\n", 1);
+    end(w);
+
     w = begin(); // requests are served for three seconds more: it may ask as long
     world_say(w, GET("/a"));
     http_conn_drain(w->c, w->now_us + 3 * SECOND, w->now_us);
