@@ -389,6 +389,10 @@ void exchange_respond(struct exchange *ex, const struct http_response *r, uint64
     ex->status = r->status;
     for (unsigned i = 0; i < r->n_body; i++)
         ex->sent_bytes += r->body[i].n;
+    if (ex->conn->mute) { // its reader was given up: on_sent follows with the connection's end
+        drop_segs(r);
+        return;
+    }
     if (ex->conn->kind == CONN_H2)
         h2_respond(ex, r, now_us);
     else

@@ -392,6 +392,23 @@ static void no_request_begins_after_the_end_of_the_file(void **state)
     end(w);
 }
 
+// Row 78: a reader that does not read was given up while a request of his was computed. Its answer goes nowhere.
+static void an_answer_to_one_who_was_given_up(void **state)
+{
+    struct world *w = begin();
+    struct iovec iov[2];
+    say_only(w, GET("/a") GET("/later"));
+    assert_true(http_conn_gather(w->c, iov, 2, w->now_us) > 0); // and he takes nothing
+    assert_int_equal(w->n_later, 1);
+    w->now_us += w->limits.send_timeout_us;
+    http_conn_on_timer(w->c, w->now_us);
+    assert_true(http_conn_done(w->c));
+    world_answer(w);
+    assert_int_equal(w->c->out.bytes, 0);
+    assert_int_equal(w->sent_whole, 0);
+    end(w);
+}
+
 static void draining_ends_after_the_answer(void **state)
 {
     struct world *w = begin();
@@ -742,6 +759,7 @@ int main(void)
         cmocka_unit_test(ends_that_are_asked_for),
         cmocka_unit_test(a_client_that_closes_its_half_has_gone),
         cmocka_unit_test(no_request_begins_after_the_end_of_the_file),
+        cmocka_unit_test(an_answer_to_one_who_was_given_up),
         cmocka_unit_test(draining_ends_after_the_answer),
         cmocka_unit_test(connections_that_die_tell_each_exchange_once),
         cmocka_unit_test(heads_have_ten_seconds),
