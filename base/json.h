@@ -87,8 +87,6 @@ void json_w_object_end(struct json_writer *w);
 void json_w_array(struct json_writer *w);
 void json_w_array_end(struct json_writer *w);
 void json_w_key(struct json_writer *w, struct view key);
-// A key from our own source, of octets that need no escape: they are not looked at.
-void json_w_name(struct json_writer *w, struct view name);
 void json_w_string(struct json_writer *w,
                    struct view v); // escapes; invalid UTF-8 octets become U+FFFD
 void json_w_i64(struct json_writer *w, int64_t v);

@@ -1,8 +1,5 @@
 #include "base/json_inside.h"
-#include "base/num.h"
 #include "base/pen.h"
-
-#define NUMBER_ROOM 32 // what num_print_* may write
 
 void json_write(struct json_writer *w, struct buffer *out)
 {
@@ -12,14 +9,7 @@ void json_write(struct json_writer *w, struct buffer *out)
 // Room for `bytes` behind the comma that the value may need; NULL once memory ran out.
 static inline char *begin(struct json_writer *w, size_t bytes)
 {
-    struct buffer *b = w->out;
-    uint8_t *at;
-    if (w->failed)
-        at = NULL;
-    else if (b->cap - b->end > bytes) // nearly always, and cheaper than the call
-        at = b->data + b->end;
-    else
-        at = buffer_reserve(b, bytes + 1);
+    uint8_t *at = w->failed ? NULL : buffer_room(w->out, bytes + 1);
     if (!at) {
         w->failed = true;
         return NULL;
@@ -138,13 +128,12 @@ static size_t put_escape(char *at, unsigned char c)
 char *pen_json(char *at, struct view v)
 {
     *at++ = '"';
-    for (size_t i = 0;;) {
+    for (size_t i = 0; i < v.n;) {
         size_t run = plain_run(v, i);
         at = pen_view(at, view_of(v.p + i, run));
         i += run;
-        if (i == v.n)
-            break;
-        at += put_escape(at, (unsigned char)v.p[i++]);
+        if (i < v.n)
+            at += put_escape(at, (unsigned char)v.p[i++]);
     }
     *at = '"';
     return at + 1;
@@ -199,29 +188,16 @@ void json_w_key(struct json_writer *w, struct view key)
     w->comma = false;
 }
 
-void json_w_name(struct json_writer *w, struct view name)
-{
-    char *at = begin(w, name.n + 3);
-    if (!at)
-        return;
-    w->comma = false;
-    at[0] = '"';
-    memcpy(at + 1, name.p, name.n);
-    at[name.n + 1] = '"';
-    at[name.n + 2] = ':';
-    buffer_commit(w->out, name.n + 3);
-}
-
 void json_w_i64(struct json_writer *w, int64_t v)
 {
-    char *at = begin(w, NUMBER_ROOM);
+    char *at = begin(w, PEN_NUMBER);
     if (at)
         buffer_commit(w->out, num_print_i64(at, v));
 }
 
 void json_w_u64(struct json_writer *w, uint64_t v)
 {
-    char *at = begin(w, NUMBER_ROOM);
+    char *at = begin(w, PEN_NUMBER);
     if (at)
         buffer_commit(w->out, num_print_u64(at, v));
 }
@@ -248,14 +224,14 @@ char *pen_json_f64(char *at, double v)
 
 void json_w_f64(struct json_writer *w, double v)
 {
-    char *at = begin(w, NUMBER_ROOM);
+    char *at = begin(w, PEN_NUMBER);
     if (at)
         buffer_commit(w->out, (size_t)(pen_json_f64(at, v) - at));
 }
 
 void json_w_f32(struct json_writer *w, float v)
 {
-    char *at = begin(w, NUMBER_ROOM);
+    char *at = begin(w, PEN_NUMBER);
     if (at)
         buffer_commit(w->out, print_f32(at, v));
 }
@@ -277,7 +253,7 @@ void json_w_f32_array(struct json_writer *w, const void *bytes, size_t n)
     const char *from = bytes;
     for (size_t i = 0; i < n && !w->failed;) {
         size_t until = n - i < SLICE ? n : i + SLICE;
-        char *start = (char *)buffer_reserve(w->out, (until - i) * (NUMBER_ROOM + 1)), *at = start;
+        char *start = (char *)buffer_reserve(w->out, (until - i) * (PEN_NUMBER + 1)), *at = start;
         if (!start) {
             w->failed = true;
             return;

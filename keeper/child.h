@@ -8,7 +8,8 @@
  * Invariants: 1. pid > 0 exactly in STARTING and RUNNING: until child_died the process is not reaped, so
  * the number is its own and may be signalled. 2. at_us counts only in WAITING.
  * Every child: own process group (Ctrl-C at a terminal reaches the keeper alone), all signals with their
- * default meaning, those that the keeper hears blocked until its body unblocks them, killed by the kernel when the keeper dies before it could say so. */
+ * default meaning, those that the keeper hears blocked until its body unblocks them, killed by the kernel
+ * when the keeper dies before it could say so. */
 #ifndef SLUICE_KEEPER_CHILD_H
 #define SLUICE_KEEPER_CHILD_H
 

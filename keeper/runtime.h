@@ -49,8 +49,7 @@ void sockets_close(struct sockets *s);
 // Where the program is: a name with a slash is taken as it is; else beside our own program, then in PATH.
 bool runtime_find_program(const char *name, char *out, size_t size);
 // The files and programs that a configuration names can be read and run, certificates fit their keys, the
-// token is one. Otherwise one line is printed
-// to err for each that cannot; returns how many.
+// token is one. Otherwise one line is printed to err for each that cannot; returns how many.
 unsigned runtime_check_files(const struct config *c, const char *filename, int err_fd);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/num.h"
+#include "base/pen.h"
 #include "base/rand.h"
 #include <math.h>
 #include <stdio.h>
@@ -571,7 +572,7 @@ static void write_everything(struct json_writer *w)
     json_w_object(w);
     json_w_object_end(w);
     json_w_array_end(w);
-    json_w_name(w, VIEW("s"));
+    json_w_key(w, VIEW("s"));
     json_w_string(w, VIEW("\x01\b\f\n\r\t\"\\/\x7f\xc3\xa9\xff\xed\xa0\x80z"));
     json_w_key(w, VIEW("f"));
     static const char floats[] = "x\0\0\x80\x3f\0\0\x20\xc1\0\0\xc0\x7f"; // from an odd address
@@ -599,6 +600,32 @@ static void writes(void **state)
     if (!view_is(got, everything))
         fail_msg("%.*s", VIEW_ARG(got));
     assert_int_equal(read_all(got, NULL, NULL), JSON_END);
+    buffer_deinit(&b);
+}
+
+// The pen writes what the writer writes, and keeps to the room that it asks for.
+static void pen_writes_the_same(void **state)
+{
+    struct rand r;
+    struct buffer b;
+    struct json_writer w;
+    char text[64], *exact;
+    rand_seed(&r, 5);
+    buffer_init(&b);
+    for (int round = 0; round < 20000; round++) {
+        size_t n = rand_below(&r, sizeof(text));
+        unsigned span = rand_below(&r, 2) ? 256 : 128;
+        for (size_t i = 0; i < n; i++)
+            text[i] = (char)rand_below(&r, span);
+        struct view v = view_of(n ? text : NULL, n);
+        buffer_reset(&b);
+        json_write(&w, &b);
+        json_w_string(&w, v);
+        exact = malloc(PEN_JSON(n));
+        size_t got = (size_t)(pen_json(exact, v) - exact);
+        assert_true(got <= PEN_JSON(n) && view_eq(view_of(exact, got), buffer_view(&b)));
+        free(exact);
+    }
     buffer_deinit(&b);
 }
 
@@ -753,6 +780,7 @@ int main(void)
         cmocka_unit_test(lanes_refuse),
         cmocka_unit_test(lanes_in_every_piece),
         cmocka_unit_test(writes),
+        cmocka_unit_test(pen_writes_the_same),
         cmocka_unit_test(writer_remembers_the_failure),
         cmocka_unit_test(floats_come_back),
         cmocka_unit_test(keyset_finds_duplicates),
