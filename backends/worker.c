@@ -324,7 +324,7 @@ static void on_ask_end(struct worker *w, struct http_call *call, enum http_call_
     enum ask what = w->ask;
     w->asking = NULL;
     wheel_cancel(loop_wheel(w->loop), &w->patience);
-    if (what == ASK_NOTHING || end == CALL_LOST)
+    if (what == ASK_NOTHING || end == CALL_LOST || end == CALL_ABANDONED)
         return; // on_down follows
     if (end != CALL_ANSWERED || call->grpc_status != 0) {
         on_ask_failed(w, what, end == CALL_ANSWERED ? call->grpc_status : -1);

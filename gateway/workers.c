@@ -323,6 +323,7 @@ static void on_infer_end(struct worker *w, struct http_call *call, enum http_cal
                   call->rst_code);
         fail(l->part, b, FAIL_ERROR, &e);
         break;
+    case CALL_ABANDONED:
     case CALL_LOST:
         fail(l->part, b, FAIL_LOST, NULL);
         break;
