@@ -413,6 +413,11 @@ void workers_kick(struct part *p, unsigned id)
     worker_kick(p->links[id]->worker);
 }
 
+void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
+{
+    // Its connection's end says the same to the desks, which do not weigh crashes.
+}
+
 bool workers_told(const struct part *p)
 {
     for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
