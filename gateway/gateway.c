@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "gateway/doors.h"
 #include "gateway/metrics.h"
 #include "gateway/part.h"
 #include "gateway/process.h"
@@ -168,7 +169,8 @@ static void on_keeper(evutil_socket_t fd, short what, void *ctx)
             keeper_gone(g);
         if (n < (ssize_t)sizeof(word))
             return;
-        hear_word(g, &word);
+        if (!DOOR_KEEPS_WORD(g, &word, hear_word))
+            hear_word(g, &word);
     }
 }
 
@@ -371,6 +373,7 @@ static bool build(struct gateway *g)
 
 static void run(struct gateway *g)
 {
+    DOORS_OPEN(g);
     if (loops_start(&g->loops) != 0) {
         refuse(g, "threads", strerror(errno));
         g->exit_status = 1;
@@ -398,6 +401,7 @@ static void tear_down(struct gateway *g)
         if (g->fronts[i].tls)
             tls_server_free(g->fronts[i].tls);
     }
+    DOORS_CLOSE(g);
     unwatch_all(g);
     log_free(g->log);
     loops_deinit(&g->loops);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/version.h"
 #include "gateway/card.h"
+#include "gateway/doors.h"
 #include "gateway/homes.h"
 #include "gateway/workers.h"
 #include "net/memory.h"
@@ -50,7 +51,8 @@ static void run_one(struct part *p, const struct fx *f)
         workers_dispatch(p, f->batch);
         break;
     case FX_CANCEL:
-        workers_cancel(p, f->batch);
+        if (!DOOR_KEEPS_CANCEL(p, f->batch))
+            workers_cancel(p, f->batch);
         break;
     case FX_SUSPECT:
         workers_suspect(p, f->replica);
@@ -219,6 +221,7 @@ static void on_start(struct loop *l, void *ctx)
 static void on_stop(struct loop *l, void *ctx)
 {
     struct gateway *g = ctx;
+    DOORS_STOP(g->parts[l->index]);
     workers_free(g->parts[l->index]);
 }
 

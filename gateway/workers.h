@@ -19,4 +19,8 @@ void workers_dispatch(struct part *p, struct batch *b); // FX_DISPATCH
 void workers_cancel(struct part *p, struct batch *b);   // FX_CANCEL
 void workers_suspect(struct part *p, unsigned id);      // FX_SUSPECT
 
+#ifdef SLUICE_DOORS
+void workers_skew(struct part *p, unsigned id, uint64_t us); // worker_skew
+#endif
+
 #endif
