@@ -65,6 +65,34 @@ void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct e
     adopt_batch_size(d);
 }
 
+// ---- sending -----------------------------------------------------------------------------------------
+
+// What failed at one replica is for its siblings, as long as there are any. *gone: nobody has its state.
+static struct replica *choose_for(struct desk *d, struct batch *b, uint64_t now_us, bool *gone)
+{
+    const struct infer_request *q = b->tickets[0]->request;
+    if (q->sequence_id > 0)
+        return sequences_choose(&d->sequences, &d->replicas, q, now_us, gone);
+    if (b->failed_at != REPLICA_NONE &&
+        !replicas_sibling(&d->replicas, b->failed_at, q->version, now_us))
+        b->failed_at = REPLICA_NONE;
+    return replicas_choose(&d->replicas, q->version, b->failed_at, now_us);
+}
+
+static void send_or_wait(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx)
+{
+    bool gone = false, left = batch_prune(d, b, now_us, fx);
+    struct replica *r = left ? choose_for(d, b, now_us, &gone) : NULL;
+    if (gone)
+        batch_fail(d, b, STATUS_WORKER_LOST, desk_gone_text, fx);
+    if (gone || !left)
+        batch_free(d, b);
+    else if (r)
+        batch_send(d, b, r, now_us, fx);
+    else
+        batch_wait(d, b);
+}
+
 // ---- inputs: tickets ---------------------------------------------------------------------------------
 
 static bool is_past_grace(const struct desk *d, uint64_t now_us)
@@ -91,19 +119,14 @@ static void queue_ticket(struct desk *d, struct ticket *t, uint64_t now_us, stru
 // A step of a sequence goes where its state is, at once: no credit of ours delays it.
 static void send_step(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
-    bool gone;
-    struct replica *r = sequences_choose(&d->sequences, &d->replicas, t->request, now_us, &gone);
-    struct batch *b = r ? batch_new(d, 1) : NULL;
-    if (gone) {
-        ticket_failed(d, t, STATUS_WORKER_LOST, "the worker that held this sequence is gone", fx);
-    } else if (!b) { // none is ready, or no memory: it waits
+    struct batch *b = batch_new(d, 1);
+    if (!b) {
         queue_ticket(d, t, now_us, fx);
-    } else {
-        batch_join(b, t);
-        b->reason = BATCH_IDLE;
-        batch_prune(d, b, now_us, fx); // its deadline has been looked at: it stays
-        batch_send(d, b, r, now_us, fx);
+        return;
     }
+    batch_join(b, t);
+    b->reason = BATCH_IDLE;
+    send_or_wait(d, b, now_us, fx);
 }
 
 void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
@@ -200,32 +223,6 @@ static void refuse_all(struct desk *d, struct effects *fx)
     d->n_again = 0;
     if (n > 0)
         fx_note(fx, NOTE_NO_REPLICA, d->model, n, 0);
-}
-
-// What failed at one replica is for its siblings, as long as there are any.
-static struct replica *choose_for(struct desk *d, struct batch *b, uint64_t now_us)
-{
-    const struct infer_request *q = b->tickets[0]->request;
-    bool gone;
-    if (q->sequence_id > 0)
-        return sequences_choose(&d->sequences, &d->replicas, q, now_us, &gone);
-    if (b->failed_at != REPLICA_NONE &&
-        !replicas_sibling(&d->replicas, b->failed_at, q->version, now_us))
-        b->failed_at = REPLICA_NONE;
-    return replicas_choose(&d->replicas, q->version, b->failed_at, now_us);
-}
-
-static void send_or_wait(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx)
-{
-    if (!batch_prune(d, b, now_us, fx)) {
-        batch_free(d, b);
-        return;
-    }
-    struct replica *r = choose_for(d, b, now_us);
-    if (r)
-        batch_send(d, b, r, now_us, fx);
-    else
-        batch_wait(d, b);
 }
 
 static void send_again(struct desk *d, uint64_t now_us, struct effects *fx)

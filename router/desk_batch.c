@@ -340,7 +340,7 @@ void desk_on_end(struct desk *d, struct batch *b, const struct batch_end *end, u
         batch_requeued(d, b, now_us, fx);
         break;
     case TICKETS_DROPPED:
-        batch_fail(d, b, STATUS_WORKER_LOST, "the worker that held this sequence is gone", fx);
+        batch_fail(d, b, STATUS_WORKER_LOST, desk_gone_text, fx);
         break;
     default:
         batch_failed(d, b, end, fx);

@@ -19,6 +19,8 @@ void ticket_requeued(struct desk *d, struct ticket *t, uint64_t now_us, struct e
 void ticket_survived(struct desk *d, struct ticket *t, const struct batch *b, bool death,
                      bool alone, uint64_t now_us, struct effects *fx);
 
+extern const char desk_gone_text[]; // of a sequence whose state is gone
+
 // ---- desk_batch.c ------------------------------------------------------------------------------------
 
 struct batch *batch_new(struct desk *d, uint32_t cap); // NULL: out of memory

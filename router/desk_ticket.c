@@ -7,6 +7,8 @@ static const char poison_text[] =
 static const char lost_text[] =
     "the connection to the worker was lost three times with this request";
 
+const char desk_gone_text[] = "the worker that held this sequence is gone";
+
 // ---- waiting for the keeper's word -------------------------------------------------------------------
 
 static void forget_loss(struct ticket *t)
