@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "gateway/card.h"
+#include "gateway/doors.h"
 #include "gateway/homes.h"
 #include "infer/oip_grpc.h"
 #include <stdio.h>
@@ -160,7 +161,7 @@ static void on_down(struct worker *w, const char *why, void *ctx)
 {
     struct link *l = ctx;
     bool was_up = atomic_load_explicit(&l->state, memory_order_relaxed) == WORKER_READY;
-    (void)w;
+    DOOR_ON_DOWN(l->part, l->id);
     publish(l);
     say_down(l, why, was_up);
     for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
@@ -312,7 +313,8 @@ static void on_infer_end(struct worker *w, struct http_call *call, enum http_cal
     struct link *l = ctx;
     struct batch *b = user;
     struct error e = {0};
-    (void)w;
+    if (DOOR_KEEPS_END(l->part, b, call, end, on_infer_end, w, ctx))
+        return;
     switch (end) {
     case CALL_ANSWERED:
         on_answered(l->part, b, call);
@@ -415,6 +417,11 @@ void workers_kick(struct part *p, unsigned id)
     worker_kick(p->links[id]->worker);
 }
 
+void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
+{
+    // Its connection's end says the same to the desks, which do not weigh crashes.
+}
+
 bool workers_told(const struct part *p)
 {
     for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
@@ -436,3 +443,10 @@ unsigned workers_state(const struct part *p, unsigned id)
 {
     return atomic_load_explicit(&p->links[id]->state, memory_order_relaxed);
 }
+
+#ifdef SLUICE_DOORS
+void workers_skew(struct part *p, unsigned id, uint64_t us)
+{
+    worker_skew(p->links[id]->worker, us);
+}
+#endif
