@@ -46,10 +46,11 @@ struct ticket {
     struct ticket *lost_next, **lost_prev; // of the desk's that wait for such a word
     bool cancelled;                        // a cancel came while aboard
     enum ticket_place place;
-    uint16_t origin;    // loop index, from the message that brought it
-    uint16_t slot;      // level << 8 | index, for the bitmap
-    uint64_t queued_us; // when the home first saw it
-    uint64_t senior_us; // its place in the group, by arrival: queued_us, or that of one before it
+    uint16_t origin;     // loop index, from the message that brought it
+    uint16_t slot;       // level << 8 | index, for the bitmap
+    uint64_t queued_us;  // when the home first saw it
+    uint64_t refused_us; // when a worker refused it first; refusals > 0
+    uint64_t senior_us;  // its place in the group, by arrival: queued_us, or that of one before it
     struct group *group;
     struct ticket *next, **prev;  // in its lane's slot
     struct ticket *older, *newer; // in its group, by arrival

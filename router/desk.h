@@ -17,8 +17,9 @@
 
 #define DESK_HALVINGS 12 // of one batch: 4,096 rows down to the guilty one
 #define DESK_ASIDE 64 // tickets that wait for a replica of their version without holding up others
-#define DESK_REFUSALS                                                                              \
-    32 // of one ticket: then it is given the worker's status, whatever the budget says
+// Refusals of one ticket, and for so long (as a queue waits for a lost replica): then it is given the worker's words.
+#define DESK_REFUSALS 32
+#define DESK_REFUSED_US 2000000
 
 struct batch_end {
     enum seen seen;

@@ -271,6 +271,13 @@ static void batch_shown(struct desk *d, struct batch *b, struct effects *fx)
     batch_wait(d, b);
 }
 
+static bool may_be_refused(struct ticket *t, uint64_t now_us)
+{
+    if (t->refusals == 0)
+        t->refused_us = now_us;
+    return t->refusals++ < DESK_REFUSALS && now_us - t->refused_us < DESK_REFUSED_US;
+}
+
 static void batch_retried(struct desk *d, struct batch *b, const struct error *e, uint64_t now_us,
                           struct effects *fx)
 {
@@ -279,7 +286,7 @@ static void batch_retried(struct desk *d, struct batch *b, const struct error *e
         fx_note(fx, NOTE_RETRIED, d->model, b->n, 0);
     for (uint32_t i = 0; i < b->n; i++) {
         struct ticket *t = b->tickets[i];
-        if (may && t->refusals++ < DESK_REFUSALS)
+        if (may && may_be_refused(t, now_us))
             ticket_requeued(d, t, now_us, fx);
         else
             ticket_failed(d, t, STATUS_UNAVAILABLE, e ? e->text : refused_text, fx);

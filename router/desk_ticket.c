@@ -3,7 +3,7 @@
 #include "base/check.h"
 
 static const char poison_text[] =
-    "two workers ended while they computed this request, the last one with nothing else";
+    "two workers died while they computed this request, the last one with nothing else to do";
 static const char lost_text[] =
     "the connection to the worker was lost three times with this request";
 

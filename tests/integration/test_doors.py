@@ -44,7 +44,7 @@ def test_the_product_has_no_doors():
 
 
 def test_without_the_variable_there_is_no_door(start, tmp_path):
-    assert start(doors=True).find("doors_open")
+    start(doors=True).wait_event("doors_open")
     with Sluice(configuration(tmp_path / "shut"), program=SLUICE_DOORS) as shut:
         assert_serves(shut)
         assert not shut.find("doors_open") and shut.stop() == 0

@@ -88,6 +88,7 @@ static void pauses_double_and_end_with_an_answer(void **state)
     struct batch *b = send_one(now);
     for (unsigned i = 0; i < 9; i++) {
         forget();
+        office.guest[0].ticket.refusals = 0; // it would not be tried for so long
         end_as(b, STATUS_NOT_FOUND, now);
         assert_int_equal(noted(NOTE_REPLICA_PAUSED), i == 0 ? 1 : -1); // once, however often
         assert_int_equal(replica(1)->not_before_us, now + pause);
@@ -174,11 +175,31 @@ static void without_a_token_it_is_given_the_workers_words(void **state)
     desk_on_cancel(office.desk, &office.guest[1].ticket, NOW, &office.fx);
 }
 
+static void a_ticket_is_refused_for_so_long_at_most(void **state)
+{
+    (void)state;
+    struct batch *b = send_one(NOW);
+    end(b, SEEN_UNPROCESSED, NOW);
+    uint64_t now = NOW + DESK_REFUSED_US - 1;
+    office.guest[0].ticket.deadline_us = now + 10000000;
+    run(now);
+    end(sent(), SEEN_UNPROCESSED, now);
+    assert_int_equal(office.guest[0].ticket.place, PLACE_QUEUED);
+    now += REPLICA_PAUSE_MAX_US;
+    run(now);
+    b = sent();
+    forget();
+    end_as(b, STATUS_UNAVAILABLE, now);
+    assert_int_equal(back(&office.guest[0], STATUS_UNAVAILABLE), 1);
+    assert_string_equal(office.guest[0].ticket.error.text, "so it says");
+}
+
 static void a_ticket_is_refused_so_often_at_most(void **state)
 {
     (void)state;
     struct batch *b = send_one(NOW);
     office.guest[0].ticket.refusals = DESK_REFUSALS - 1;
+    office.guest[0].ticket.refused_us = NOW;
     end(b, SEEN_UNPROCESSED, NOW);
     run(NOW + REPLICA_PAUSE_US);
     b = sent();
@@ -632,6 +653,7 @@ int main(void)
         TEST(one_volley_is_one_refusal),
         TEST(elsewhere_at_once),
         TEST(without_a_token_it_is_given_the_workers_words),
+        TEST(a_ticket_is_refused_for_so_long_at_most),
         TEST(a_ticket_is_refused_so_often_at_most),
         TEST(a_failure_is_shown_to_a_sibling_whole_and_once),
         TEST(its_sibling_may_go_before_it_comes_to_it),
