@@ -19,17 +19,17 @@
 static void note(struct part *p, const struct note *n)
 {
     static const enum log_level level[NOTE_KINDS] = {
-        [NOTE_POISON] = LOG_ERROR,      [NOTE_WRONG_SHAPE] = LOG_WARN,
-        [NOTE_SUSPECT] = LOG_WARN,      [NOTE_REPLICA_UP] = LOG_INFO,
-        [NOTE_REPLICA_DOWN] = LOG_WARN, [NOTE_REPLICA_DIFFERS] = LOG_ERROR,
-        [NOTE_NO_REPLICA] = LOG_WARN,   [NOTE_HALVED] = LOG_WARN,
-        [NOTE_RETRIED] = LOG_WARN,
+        [NOTE_POISON] = LOG_ERROR,          [NOTE_WRONG_SHAPE] = LOG_WARN,
+        [NOTE_REPLICA_UP] = LOG_INFO,       [NOTE_REPLICA_DOWN] = LOG_WARN,
+        [NOTE_REPLICA_DIFFERS] = LOG_ERROR, [NOTE_REPLICA_PAUSED] = LOG_WARN,
+        [NOTE_REPLICA_EJECTED] = LOG_WARN,  [NOTE_REPLICA_BACK] = LOG_INFO,
+        [NOTE_NO_REPLICA] = LOG_WARN,
     };
     metrics_note(&p->metrics, n);
     if (level[n->kind] == LOG_DEBUG)
         return; // counted only: it happens for every batch
     struct view replica = VIEW("");
-    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_DIFFERS &&
+    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_BACK &&
         n->a < p->gateway->n_replicas)
         replica = view_str(p->gateway->replicas[n->a].name);
     char digest[17];
@@ -52,7 +52,9 @@ static void run_one(struct part *p, const struct fx *f)
     case FX_CANCEL:
         workers_cancel(p, f->batch);
         break;
-    case FX_SUSPECT:
+    case FX_PROBE:
+        break;
+    case FX_HANGS:
         workers_suspect(p, f->replica);
         break;
     case FX_SETTLE:
