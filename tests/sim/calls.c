@@ -256,7 +256,7 @@ void calls_lose(struct link_of *k, bool ours)
     bool only = worker_calls(k->worker) == 1;
     for (struct call *c = k->calls; c; c = c->next) {
         c->ours = ours;
-        c->only = only && c->batch->n == 1;
+        c->only = only;
         c->local = k->worker->local;
         c->incarnation = k->incarnation;
         call_ends(c, END_LOST, w->now_us);
@@ -291,7 +291,9 @@ void calls_resume(struct link_of *k)
 
 static struct answer *make_answer(struct loop_of *l, const struct batch *b, uint32_t extra)
 {
-    uint32_t rows = b->rows + extra, n = b->rows ? rows : 1, at = 0;
+    uint32_t rows = b->rows + extra, n = extra, at = 0;
+    for (uint32_t i = 0; i < b->n; i++)
+        n += ticket_rows(b->tickets[i]);
     struct block *block = block_new(l->blocks, n * sizeof(uint64_t));
     uint64_t *out = (uint64_t *)block->data;
     memset(out, 0, n * sizeof(*out));
@@ -367,10 +369,13 @@ static void call_over(struct loop_of *l, struct call *c)
     world_memory(w, m);
     for (uint32_t i = 0; m->memory_us == w->now_us && i < n; i++)
         life_of(tickets[i])->err_alone = true; // there may be no memory to halve it
+    bool elsewhere = demands_elsewhere(r, life_of(tickets[0]));
     if (end == END_ANSWER || end == END_SHAPE)
         answer_desk(l, m, b, end);
     else
         end_desk(l, m, b, end, ours);
+    if (end_refuses(end))
+        demands_refused(l, r, tickets, n, elsewhere);
     for (uint32_t i = 0; i < n; i++)
         demands_queued(l, tickets[i]);
     m->dirty = true;

@@ -100,7 +100,8 @@ void demands_on_submit(struct loop_of *l, struct life *x)
            "a model is known when it is born");
     if (x->in.state != INFER_OUT)
         return;
-    m->rows_out += rows_of(x);
+    m->rows_out += x->in.charged_rows;
+    x->charged = x->in.charged_rows;
     m->bytes_out += (int64_t)x->in.request.bytes;
     x->work_us = work_of(x);
     m->work_us += x->work_us;
@@ -132,7 +133,7 @@ void demands_on_release(struct loop_of *l, struct life *x)
     if (x->work_us == 0)
         return; // it never went out
     struct model_of *m = x->model;
-    m->rows_out -= rows_of(x);
+    m->rows_out -= x->charged;
     m->bytes_out -= (int64_t)x->in.request.bytes;
     m->work_us -= x->work_us;
     note_peak(w, m);
@@ -154,15 +155,16 @@ static void check_model(struct world *w, struct model_of *m)
         return;
     demand(w, NULL, d->batcher.count == 0 && d->batcher.rows == 0 && d->batcher.bytes == 0,
            "the queue is empty");
-    demand(w, NULL, !d->sent && !d->again && d->n_again == 0 && d->running_rows == 0,
+    demand(w, NULL,
+           !d->sent && !d->again && d->n_again == 0 && d->running_rows == 0 && !d->lost,
            "nothing is out");
-    demand(w, NULL, m->suspects == 0, "no ticket that was lost is at home any more");
+    demand(w, NULL, m->suspects == 0 && d->replicas.suspects == 0, "no ticket that was lost is at home any more");
     demand(w, NULL, atomic_load(&m->m->waiting) == 0 && atomic_load(&m->m->running) == 0,
            "what is published agrees");
     demand(w, NULL, m->noted_rows == m->dispatched_rows, "every row that was sent was counted");
     demand(w, NULL, m->noted_done == m->answered_rows, "every row that was answered was counted");
-    for (unsigned i = 0; i < d->n_replicas; i++)
-        demand(w, NULL, d->replica[i].batches == 0 && d->replica[i].rows == 0,
+    for (unsigned i = 0; i < d->replicas.n; i++)
+        demand(w, NULL, d->replicas.at[i].batches == 0 && d->replicas.at[i].rows == 0,
                "every replica has its credit back");
     for (unsigned i = 0; i < m->n_replicas; i++)
         demand(w, NULL, m->replica[i].told && m->replica[i].in_flight == 0,

@@ -67,7 +67,8 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
         demand(w, x, b->reason != BATCH_FULL || rows + SIM_ROWS > cap || !w->plan.flood,
                "a full batch is full");
     }
-    demand(w, x, b->rows == rows, "a batch has the rows of its tickets");
+    demand(w, x, b->rows == (m->desk->replicas.max_batch ? rows : 0),
+           "a batch has the rows of its tickets");
     demand(w, x,
            b->reason != BATCH_WAIT || waited || b->halvings > 0 || w->plan.gone > 0 || x->losses,
            "max_wait is over when a batch goes for it");
@@ -93,7 +94,7 @@ static void check_order(struct world *w, const struct loop_of *l, const struct b
     const struct life *first = life_of(b->tickets[0]);
     for (unsigned i = 0; i < w->plan.lives; i++) {
         const struct life *y = &w->lives[i];
-        if (!y->live || !y->waiting || y->model != first->model || group_of(y) != group_of(first) ||
+        if (!y->live || !y->waiting || y->model != first->model || y->group != first->group ||
             y->in.ticket.place != PLACE_QUEUED)
             continue;
         const struct life *x = last[y->in.ticket.lane];
@@ -114,7 +115,7 @@ static void check_lanes(struct world *w, const struct batch *b, struct model_of 
         if (!x->waiting)
             continue;
         fresh = true;
-        served[group_of(x)][x->in.ticket.lane] = true;
+        served[x->group][x->in.ticket.lane] = true;
         stop_waiting(x);
     }
     for (unsigned k = 0; fresh && k < KINDS; k++) {
@@ -151,26 +152,34 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
         life_of(b->tickets[i])->queued_behind = r->in_flight > 0;
     check_order(w, l, b);
     check_lanes(w, b, m);
-    demands_retry(l, b);
+    if (m->batches++ == 0)
+        m->first_us = w->now_us;
     m->dispatched_rows += b->rows ? b->rows : 1;
     m->dispatched_us = w->now_us;
     if (w->first_dispatch_us == 0)
         w->first_dispatch_us = w->now_us;
 }
 
+// Since when a replica has had credit, by what its desk knows; SIM_NEVER: it has none.
+uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us)
+{
+    const struct replica *known = replica_known(r);
+    if (!known || !replica_used(r) || r->in_flight >= m->rules.pipeline)
+        return SIM_NEVER;
+    if (known->standing != STANDING_CLOSED && r->in_flight > 0)
+        return SIM_NEVER; // one batch tries it
+    demand(m->w, NULL, known->not_before_us <= now_us + REPLICA_PAUSE_MAX_US,
+           "a replica that refused is not left alone for ever");
+    return known->not_before_us;
+}
+
 void demands_credit(struct world *w, struct model_of *m)
 {
     uint64_t now_us = w->loop[m->home].now_us, pause_ends = SIM_NEVER;
     // Beside a suspect a replica takes one batch at a time: no promise then.
-    for (unsigned i = 0; i < m->n_replicas && m->suspects == 0; i++) {
-        const struct replica_of *r = &m->replica[i];
-        if (!r->told || r->ejected || r->in_flight >= m->rules.pipeline)
-            continue;
-        if (now_us >= r->paused_until)
-            return;
-        pause_ends = r->paused_until < pause_ends ? r->paused_until : pause_ends;
-    }
-    if (m->alone_since_us > 0)
-        m->alone_us = w->now_us;
-    m->no_credit_us = pause_ends < SIM_NEVER ? most_us(pause_ends, w->now_us) : w->now_us;
+    for (unsigned i = 0; i < m->n_replicas && m->suspects == 0; i++)
+        pause_ends = least_us(pause_ends, credit_since(m, &m->replica[i], now_us));
+    demands_alone(w, m);
+    if (pause_ends > now_us)
+        m->no_credit_us = pause_ends < SIM_NEVER ? pause_ends : w->now_us;
 }

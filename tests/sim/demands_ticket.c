@@ -13,10 +13,10 @@ unsigned group_of(const struct life *x)
 
 void stop_waiting(struct life *x)
 {
-    uint32_t *n = &x->model->waiting[group_of(x)][x->in.ticket.lane];
+    uint32_t *n = &x->model->waiting[x->group][x->in.ticket.lane];
     x->waiting = false;
     if (--*n == 0)
-        x->model->passed[group_of(x)][x->in.ticket.lane] = 0;
+        x->model->passed[x->group][x->in.ticket.lane] = 0;
 }
 
 void demands_on_post(struct loop_of *l, struct msg *m)
@@ -34,11 +34,7 @@ void demands_on_post(struct loop_of *l, struct msg *m)
         demand(w, x, x->live && x->lent && l->index == x->model->home && m->to == x->loop,
                "a ticket comes back once, from its home to its origin");
         x->lent = false;
-#ifdef SIM_TODAY
-        if (x->losses + x->ours > 0) {
-#else
         if (x->losses > 0) {
-#endif
             x->model->suspects--;
             excuse_until(&x->model->excuse, FAULT_CRASH, w->now_us);
         }
@@ -78,9 +74,28 @@ void demands_queued(struct loop_of *l, struct ticket *t)
         return;
     x->waiting = true;
     x->since_us = l->now_us;
-    if (x->model->waiting[group_of(x)][t->lane]++ == 0)
-        x->model->lane_since[group_of(x)][t->lane] = l->w->now_us;
+    x->group = group_of(x);
+    if (x->model->waiting[x->group][t->lane]++ == 0)
+        x->model->lane_since[x->group][t->lane] = l->w->now_us;
     trace(l->w, x, "waits in lane %u", t->lane);
+}
+
+// Who waits may go on waiting in another group.
+void demands_before_word(struct model_of *m)
+{
+    m->n_word = 0;
+    for (struct ticket *t = m->desk->lost; t && m->n_word < SIM_WORD; t = t->lost_next) {
+        if (!life_of(t)->waiting)
+            continue;
+        m->word[m->n_word++] = t;
+        stop_waiting(life_of(t));
+    }
+}
+
+void demands_after_word(struct loop_of *l, struct model_of *m)
+{
+    for (unsigned i = 0; i < m->n_word; i++)
+        demands_queued(l, m->word[i]);
 }
 
 void demands_called_home(struct loop_of *l, struct ticket *t)

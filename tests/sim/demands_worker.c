@@ -1,32 +1,30 @@
 #include "tests/sim/sim.h"
 
-// Batches that go again after they were refused: a share of what is sent, so many a second, and a burst.
-#define RETRY_SHARE 0.1
-#define RETRY_A_SECOND 3.0
-#define RETRY_BURST 30.0
-#define SILENT_US 2000000 // a worker that lives and ends nothing for so long computes nothing
-#define SILENT_TIMES 10
-#define DOUBT_US 1000000 // it is asked so often meanwhile
+#define LOOK_US 500000 // a device that stands still is looked at so often
+
+const struct replica *replica_known(const struct replica_of *r)
+{
+    return r->model->desk ? replicas_find(&r->model->desk->replicas, r->worker->id) : NULL;
+}
+
+bool replica_used(const struct replica_of *r)
+{
+    const struct replica *known = r->told ? replica_known(r) : NULL;
+    return known && known->standing != STANDING_OPEN;
+}
 
 // ---- what happened to whom ---------------------------------------------------------------------------
 
 static void life_lost(struct life *x, const struct call *c)
 {
-#ifdef SIM_TODAY
-    x->model->suspects += x->losses + x->ours == 0;
-#else
     x->model->suspects += x->losses == 0;
-#endif
     if (x->losses < SIM_LOSSES)
         x->loss[x->losses] =
-            (struct loss){.incarnation = c->incarnation, .only = c->only, .local = c->local};
+            (struct loss){.incarnation = c->incarnation,
+                          .only = c->only,
+                          .alone = c->only && c->batch->n == 1,
+                          .local = c->local};
     x->losses++;
-}
-
-static bool end_refuses(enum end end)
-{
-    return end == END_NOT_FOUND || end == END_STOPPING || end == END_OVERLOADED ||
-           end == END_REFUSED;
 }
 
 // What counts as a death with it aboard: a crash that the keeper sees; where nobody watches, a connection that
@@ -39,6 +37,16 @@ unsigned demands_evidence(const struct world *w, const struct life *x)
         deaths += loss->local ? w->crashed[loss->incarnation % SIM_INCARNATIONS] : loss->only;
     }
     return deaths;
+}
+
+// A replica that refuses is left alone, the longer the more often; here the least that it may be.
+static void note_pause(const struct loop_of *l, const struct call *c)
+{
+    struct replica_of *r = c->replica;
+    if (c->end == END_ANSWER || c->end == END_BAD)
+        r->paused_until = 0;
+    else if (end_refuses(c->end) && l->now_us >= r->paused_until)
+        r->paused_until = l->now_us + REPLICA_PAUSE_US;
 }
 
 void demands_on_end(struct loop_of *l, struct call *c)
@@ -55,9 +63,6 @@ void demands_on_end(struct loop_of *l, struct call *c)
         if (counts)
             life_lost(x, c);
         x->ends++;
-#ifdef SIM_TODAY
-        x->model->suspects += c->end == END_LOST && c->ours && x->losses + x->ours == 0;
-#endif
         x->ours += c->end == END_LOST && c->ours;
         x->err_alone |= (c->end == END_ERROR || c->end == END_BAD) && b->n == 1;
         x->bad_answer |= c->end == END_MALFORMED || c->end == END_SHAPE;
@@ -67,52 +72,46 @@ void demands_on_end(struct loop_of *l, struct call *c)
         trace(l->w, x, "its batch of %u ends: %s%s", b->n, name[c->end],
               c->end == END_LOST && c->ours ? " by us" : "");
     }
-#ifdef SIM_TODAY
-    if (c->end != END_REFUSED)
-        return;
-#endif
-    if (end_refuses(c->end))
-        c->replica->paused_until = l->now_us + DESK_REFUSED_PAUSE_US;
+    note_pause(l, c);
 }
 
 // ---- retries -----------------------------------------------------------------------------------------
 
-// A replica that refuses is left alone for a while, and another may be at hand at once.
-double demands_elsewhere(const struct model_of *m)
+bool demands_elsewhere(const struct replica_of *r, const struct life *x)
 {
-    return m->n_replicas;
+    const struct model_of *m = r->model;
+    uint64_t now_us = m->w->loop[m->home].now_us;
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        const struct replica_of *other = &m->replica[i];
+        if (other != r && replica_used(other) && now_us >= other->paused_until &&
+            (x->kind != KIND_VERSION2 || other->second))
+            return true;
+    }
+    return false;
 }
 
-// Overload is not answered with more load: beyond what would have been sent anyway there is a budget.
-void demands_retry(struct loop_of *l, const struct batch *b)
+// Overload is not answered with more load: where no other replica is at hand there is a budget.
+void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **tickets, uint32_t n,
+                     bool elsewhere)
 {
     struct world *w = l->w;
-    struct model_of *m = b->desk->user;
+    struct model_of *m = r->model;
     struct life *again = NULL;
-    for (uint32_t i = 0; i < b->n; i++) {
-        if (life_of(b->tickets[i])->refused)
-            again = life_of(b->tickets[i]);
+    for (uint32_t i = 0; i < n; i++) {
+        if (tickets[i]->place == PLACE_QUEUED)
+            again = life_of(tickets[i]);
     }
-    if (m->batches++ == 0)
-        m->first_us = w->now_us;
-    if (!again)
+    if (!again || elsewhere)
         return;
-    m->retries++;
-    double seconds = (double)(w->now_us - m->first_us) / 1e6;
-    double budget = RETRY_SHARE * (double)m->batches + RETRY_A_SECOND * seconds + RETRY_BURST;
-    demand(w, again, (double)m->retries <= budget * demands_elsewhere(m),
+    m->tokens++;
+    double seconds = (double)(l->now_us - m->first_us) / 1e6;
+    double budget = RETRY_SHARE * (double)m->batches + RETRY_A_SECOND * (seconds + 1) + RETRY_START;
+    demand(w, again, (double)m->tokens <= budget,
            "what was refused is sent again within the budget");
+    demand(w, again, again->refusals <= DESK_REFUSALS, "a ticket is refused so often at most");
 }
 
 // ---- who is counted on -------------------------------------------------------------------------------
-
-static unsigned told_replicas(const struct model_of *m)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < m->n_replicas; i++)
-        n += m->replica[i].told && !m->replica[i].ejected;
-    return n;
-}
 
 bool demands_second(const struct model_of *m)
 {
@@ -126,7 +125,6 @@ bool demands_second(const struct model_of *m)
 static void replica_up(struct world *w, struct model_of *m, struct replica_of *r)
 {
     r->told = true;
-    m->alone_since_us = 0;
     for (unsigned i = 0; i < m->n_replicas; i++)
         demand(w, NULL, !m->replica[i].told || m->replica[i].generation == r->generation,
                "replicas that are up agree");
@@ -141,14 +139,16 @@ static void replica_differs(struct world *w, struct model_of *m, const struct re
     world_count(w, FAULT_DIFFERS);
 }
 
-static void replica_down(struct world *w, struct model_of *m, struct replica_of *r)
+// Since when there is none that it could use.
+void demands_alone(struct world *w, struct model_of *m)
 {
-    r->told = false;
-    bool any = false;
-    for (unsigned i = 0; i < m->n_replicas; i++)
-        any |= m->replica[i].told;
-    if (!any && m->alone_since_us == 0)
+    bool alone = atomic_load(&m->m->ready) == 0;
+    if (!alone)
+        m->alone_since_us = 0;
+    else if (m->alone_since_us == 0)
         m->alone_since_us = w->now_us;
+    if (alone)
+        m->alone_us = w->now_us;
 }
 
 static void note_replica(struct world *w, struct model_of *m, const struct note *n)
@@ -161,7 +161,10 @@ static void note_replica(struct world *w, struct model_of *m, const struct note 
     else if (n->kind == NOTE_REPLICA_DIFFERS)
         replica_differs(w, m, r);
     else if (n->kind == NOTE_REPLICA_DOWN)
-        replica_down(w, m, r);
+        r->told = false;
+    else if (n->kind == NOTE_REPLICA_EJECTED)
+        world_count(w, FAULT_EJECTED);
+    demands_alone(w, m);
 }
 
 void demands_on_note(struct loop_of *l, const struct note *n)
@@ -174,6 +177,7 @@ void demands_on_note(struct loop_of *l, const struct note *n)
     case NOTE_REPLICA_UP:
     case NOTE_REPLICA_DIFFERS:
     case NOTE_REPLICA_DOWN:
+    case NOTE_REPLICA_EJECTED:
         note_replica(w, m, n);
         break;
     case NOTE_BATCH:
@@ -201,27 +205,57 @@ uint64_t demands_patience_us(const struct worker_of *k)
     return us + p->mail_us + 4 * p->turn_us + SIM_EPSILON_US;
 }
 
+static void check_ready(struct world *w, const struct model_of *m)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < m->n_replicas; i++)
+        n += replica_used(&m->replica[i]);
+    demand(w, NULL, atomic_load(&m->m->ready) == n, "ready are those that are up and used");
+}
+
 static void nobody_counts_on(struct world *w, const struct worker_of *k)
 {
     for (unsigned i = 0; i < k->n_replicas; i++) {
-        const struct replica_of *r = k->replica[i];
-        const struct model_of *m = r->model;
-        if (!m->desk)
-            continue;
-        demand(w, NULL, atomic_load(&m->m->ready) == told_replicas(m),
-               "ready are those that are up and used");
-        demand(w, NULL, !r->told || r->ejected,
+        if (k->replica[i]->model->desk)
+            check_ready(w, k->replica[i]->model);
+        demand(w, NULL, !replica_used(k->replica[i]),
                "a worker that does nothing is not counted as ready beyond its probes' patience");
     }
 }
 
-void demands_judge(struct loop_of *l, struct worker_of *k, uint64_t state)
+// How long a device may stand still with this batch before its desk must have seen it: a fair chance, a probe,
+// and then nothing of that worker ends for long.
+static uint64_t silence_us(const struct replica_of *r, const struct call *c)
+{
+    uint64_t slowest_us = atomic_load(&r->worker->vitals.slowest_us);
+    uint64_t us = most_us(REPLICA_SILENT_US, REPLICA_SILENT_TIMES * slowest_us);
+    us = most_us(us, r->model->rules.deadline_us); // while it has not answered anything yet
+    return most_us(c->batch->deadline_us, r->worker->since_us) + us + REPLICA_FAIR_UNKNOWN_US +
+           REPLICA_PROBE_US + 2 * r->model->w->plan.mail_us + SIM_EPSILON_US;
+}
+
+static void stuck_is_seen(struct loop_of *l, struct worker_of *k)
 {
     struct world *w = l->w;
-    (void)state;
+    for (unsigned i = 0; i < w->plan.loops; i++) {
+        for (const struct call *c = k->link[i].calls; c; c = c->next) {
+            const struct replica *known = replica_known(c->replica);
+            demand(w, life_of(c->batch->tickets[0]),
+                   known->standing != STANDING_CLOSED || w->now_us < silence_us(c->replica, c),
+                   "a worker that computes nothing is not used as if it did");
+        }
+    }
+    world_at(w, l, w->now_us + LOOK_US, EVENT_JUDGE, k, k->state);
+}
+
+void demands_judge(struct loop_of *l, struct worker_of *k)
+{
+    struct world *w = l->w;
     if (w->stalled_us >= k->since_us)
-        return; // a loop of ours stood still: nobody is judged meanwhile
-    if (k->process == PROCESS_HANGS || k->process == PROCESS_DEAD)
+        return; // a loop of ours stood still: nothing is judged meanwhile
+    if (k->process == PROCESS_STUCK)
+        stuck_is_seen(l, k);
+    else
         nobody_counts_on(w, k);
 }
 
@@ -232,7 +266,7 @@ static bool has_room(const struct world *w, const struct model_of *m, const stru
     uint64_t now_us = w->loop[m->home].now_us;
     for (unsigned i = 0; i < m->n_replicas; i++) {
         const struct replica_of *r = &m->replica[i];
-        if (r->told && !r->ejected && r->in_flight == 0 && now_us >= r->paused_until &&
+        if (r->in_flight == 0 && credit_since(m, r, now_us) <= now_us &&
             (x->kind != KIND_VERSION2 || r->second))
             return true;
     }

@@ -131,7 +131,7 @@ static bool all_is_well(const struct world *w)
     for (unsigned i = 0; i < w->plan.models; i++) {
         const struct model_of *m = &w->model[i];
         for (unsigned j = 0; j < m->n_replicas; j++) {
-            if (!m->replica[j].told || m->replica[j].ejected)
+            if (!replica_used(&m->replica[j]))
                 return false;
         }
     }

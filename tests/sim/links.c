@@ -36,10 +36,8 @@ static void model_up(struct loop_of *l, struct replica_of *r)
                                   .metadata = {r->generation, 7},
                                   .versions = {VIEW("1"), VIEW("2")},
                                   .n_versions = r->second ? 2 : 1};
-#ifndef SIM_TODAY
     facts.incarnation = r->worker->local ? k->incarnation : 0;
     facts.vitals = &r->worker->vitals;
-#endif
     (void)k;
     world_desk(w, m);
     demands_credit(w, m);
@@ -107,6 +105,8 @@ static void timer_set(struct link_of *k)
         link_at(k, most_us(k->probe.due_us, link_loop(k)->frozen_until), EVENT_TIMER, k->probe_tag);
 }
 
+static void links_hangs(struct loop_of *l, struct link_of *k);
+
 static void link_act(struct loop_of *l, struct link_of *k, enum probe_act act)
 {
     struct world *w = l->w;
@@ -134,10 +134,6 @@ static void other_loops_doubt(struct loop_of *l, struct worker_of *k)
 
 static void link_timer(struct loop_of *l, struct link_of *k)
 {
-#ifdef SIM_TODAY // backends/worker.c: on_patience waits for its cancelled call to come home
-    if (k->full && k->probe.out)
-        return;
-#endif
     enum probe_act act = probe_on_time(&k->probe, k->heard, l->now_us);
     if (act == PROBE_ASK && k->probe.failures == 1 && link_owns(k))
         other_loops_doubt(l, k->worker);
@@ -148,7 +144,7 @@ static void link_probed(struct loop_of *l, struct link_of *k)
 {
     k->heard += PROBE_BYTES;
     probe_on_answer(&k->probe, l->now_us);
-    k->worker->vitals.probed_us = l->now_us;
+    atomic_store(&k->worker->vitals.probed_us, l->now_us);
     timer_set(k);
     if (link_owns(k))
         owner_tells(k->worker);
@@ -164,7 +160,23 @@ void links_probe(struct loop_of *l, struct worker_of *of)
     links_news_soon(k, 2 * l->w->plan.mail_us + 2 * ANSWER_US);
 }
 
-void links_hangs(struct loop_of *l, struct link_of *k)
+// It lives and computes nothing: no loop needs to find that out for itself.
+void links_silent(struct loop_of *l, struct worker_of *of)
+{
+    struct world *w = l->w;
+    struct link_of *k = &of->link[l->index];
+    if (!k->up)
+        return;
+    workers_hang_word(l, of, k->incarnation);
+    for (unsigned i = 0; i < w->plan.loops; i++) {
+        struct link_of *other = &of->link[i];
+        if (i != l->index && other->used && other->up)
+            link_at(other, world_soon(w, w->plan.mail_us), EVENT_CLOSE, other->generation);
+    }
+    links_close(l, k, true);
+}
+
+static void links_hangs(struct loop_of *l, struct link_of *k)
 {
     if (!k->up)
         return;
@@ -184,9 +196,6 @@ static void link_up(struct loop_of *l, struct link_of *k)
     k->unread = k->heard = 0;
     k->full = k->owed = false;
     bool periodic = link_owns(k);
-#ifdef SIM_TODAY
-    periodic = true;
-#endif
     probe_start(&k->probe, &l->w->plan.probe, periodic, l->now_us);
     timer_set(k);
     links_news_soon(k, 1000);
@@ -251,14 +260,14 @@ void links_event(struct loop_of *l, const struct entry *e)
     }
     if (k->generation != e->tag || !k->up)
         return; // of an earlier connection
-    if (e->event == EVENT_CUT)
-        links_close(l, k, false);
+    if (e->event == EVENT_CUT || e->event == EVENT_CLOSE)
+        links_close(l, k, e->event == EVENT_CLOSE);
+    else if (e->event == EVENT_DOUBT)
+        link_act(l, k, probe_on_suspect(&k->probe, k->heard, l->now_us));
     else if (!workers_answers(k->worker))
         return;
     else if (e->event == EVENT_PROBED)
         link_probed(l, k);
-    else if (e->event == EVENT_NEWS)
-        link_news(l, k);
     else
-        link_act(l, k, probe_on_suspect(&k->probe, k->heard, l->now_us));
+        link_news(l, k);
 }

@@ -57,7 +57,7 @@ static enum fault excuse_of(const struct world *w, const struct life *x)
         const struct replica_of *r = &m->replica[i];
         if (worker_excused(r->worker, arrived))
             return r->worker->excuse.fault;
-        if (!r->told || r->ejected)
+        if (!replica_used(r))
             return FAULT_UNLOAD;
     }
     // An estimate learnt in another time may refuse, but something is sent once a second to test it.
@@ -92,6 +92,7 @@ static bool had_its_chance(const struct world *w, const struct life *x)
 static void check_answer(const struct world *w, const struct life *x)
 {
     const struct slice *s = &x->in.ticket.slice;
+    const struct model_of *m = x->model;
     struct tensor t = slice_output(s, 0);
     uint32_t rows = rows_of(x);
     demand(w, x, s->rows == 0 || s->rows == x->in.request.rows, "an answer has the rows asked for");
@@ -101,7 +102,8 @@ static void check_answer(const struct world *w, const struct life *x)
         demand(w, x, out[i] == calls_answer_of(x->id << 8 | i),
                "an answer is a function of its own rows");
     const struct ticket *of = &x->in.ticket;
-    demand(w, x, of->batch_rows >= rows && of->batch_reason < BATCH_REASONS,
+    demand(w, x,
+           of->batch_rows >= (m->max_batch ? rows : 1) && of->batch_reason < BATCH_REASONS,
            "an answer says who shared its batch");
     demand(w, x,
            w->plan.loop_fault > 0 || of->queue_us + of->compute_us <= w->now_us - x->in.arrived_us,
@@ -124,8 +126,7 @@ static void check_unavailable(const struct world *w, const struct life *x)
     } else if (strstr(text, "out of memory")) {
         demand(w, x, m->memory_us >= x->in.arrived_us, "memory was out when it is said so");
     } else {
-        bool alone = m->alone_since_us > 0 || m->alone_us >= x->in.arrived_us ||
-                     m->all_ejected_us >= x->in.arrived_us;
+        bool alone = m->alone_since_us > 0 || m->alone_us >= x->in.arrived_us;
         demand(w, x, alone || x->refusals > 0,
                "no replica was ready, or one refused it, when it is said so");
     }
@@ -171,7 +172,7 @@ static void check_error(const struct world *w, const struct life *x)
         break;
     case STATUS_POISON:
         demand(w, x, demands_evidence(w, x) >= 2, "poison is what two workers died of");
-        demand(w, x, x->loss[x->losses - 1].only, "and at the last one it was alone");
+        demand(w, x, x->loss[x->losses - 1].alone, "and at the last one it was alone");
         break;
     case STATUS_CLIENT_GONE:
         demand(w, x, w->plan.gone > 0, "only clients go away");

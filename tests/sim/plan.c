@@ -12,7 +12,7 @@ const char *const fault_name[FAULTS] = {
     [FAULT_NO_END] = "no_end",     [FAULT_ERROR] = "error",   [FAULT_GUILTY] = "guilty_row",
     [FAULT_POISON] = "poison_row", [FAULT_SHAPE] = "shape",   [FAULT_MALFORMED] = "malformed",
     [FAULT_CROSSED] = "crossed",   [FAULT_TWICE] = "twice",   [FAULT_DIFFERS] = "differs",
-    [FAULT_BORN] = "born",         [FAULT_GONE] = "gone",     [FAULT_STALL] = "stall",
+    [FAULT_BORN] = "born",         [FAULT_EJECTED] = "ejected",         [FAULT_GONE] = "gone",     [FAULT_STALL] = "stall",
     [FAULT_CLOCK] = "clock",       [FAULT_MAIL] = "mail",     [FAULT_MEMORY] = "memory",
     [FAULT_ROOM] = "room",
 };

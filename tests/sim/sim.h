@@ -34,7 +34,6 @@
 #include "base/check.h"
 #include "router/desk.h"
 #include "router/flow.h"
-#include "tests/sim/today.h"
 
 #define SIM_LOOPS 8
 #define SIM_MODELS 5
@@ -46,6 +45,7 @@
 #define SIM_NEVER UINT64_MAX
 #define SIM_SHIFT 100 // a world that shifts is so much slower at first
 #define SIM_INCARNATIONS 4096
+#define SIM_WORD 4096
 #define SIM_LOSSES 4 // of one life that are remembered
 #define SIM_EPSILON_US                                                                             \
     4000 // how late a settlement may be: a wheel's tick, a turn, and a wake that was early
@@ -91,6 +91,7 @@ enum fault {
     FAULT_TWICE,               // answers twice
     FAULT_DIFFERS,             // comes back with other metadata
     FAULT_BORN,                // a model that nobody knew
+    FAULT_EJECTED,             // a replica, by its desk
     FAULT_GONE,                // the client goes away
     FAULT_STALL,               // a loop does not turn for seconds
     FAULT_CLOCK,               // a loop's clock stands still
@@ -163,7 +164,6 @@ struct replica_of { // one model at one worker, as it really is
     bool loaded;         // the worker has the model
     bool connected;      // its desk was told that it is there
     bool told;           // its desk says that it counts on it
-    bool ejected;        // its desk says that it does not use it
     unsigned generation; // of its metadata
     uint32_t max_batch;
     unsigned in_flight;
@@ -213,6 +213,8 @@ struct model_of {
     struct requested_output form_output;
     uint64_t desk_wake_us;
     bool dirty;
+    struct ticket *word[SIM_WORD]; // those that wait for the keeper's word
+    unsigned n_word;
 
     // The books that the demands keep.
     int64_t rows_out, bytes_out; // charged: of lives that are not over
@@ -220,7 +222,6 @@ struct model_of {
     uint64_t no_credit_us;       // when no replica had credit last
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
     uint64_t alone_us;           // when that was so last
-    uint64_t all_ejected_us;     // when all that are told were ejected last
     uint64_t second_us;          // when no replica with version 2 was told last
     uint64_t memory_us;          // when an allocation failed last
     uint64_t dispatched_us;      // when a batch was sent last
@@ -231,13 +232,14 @@ struct model_of {
     double peak[64]; // and the most work that was out in them, microseconds of one replica
     double work_us;
     uint64_t dispatched_rows, answered_rows, noted_rows, noted_done, shed;
-    uint64_t batches, retries; // sent; of them with one aboard that was refused last
-    uint64_t first_us;         // when the first batch was sent
+    uint64_t batches, tokens; // sent; refused, and back in the queue though no other replica was at hand
+    uint64_t first_us;        // when the first batch was sent
 };
 
 struct loss {
     uint32_t incarnation;
-    bool only; // it was the only one at the worker
+    bool only;  // its batch was the only one at the worker
+    bool alone; // and it was the only one in it
     bool local;
 };
 
@@ -248,7 +250,7 @@ struct life { // one request from arrival to release
     uint64_t id;
     struct model_of *model;
     enum kind kind;
-    unsigned loop;
+    unsigned loop, group; // group: in which it waits
     bool guilty, poison;
     bool live, settled, lent, waiting, cancelled; // cancelled: its home was told
     bool queued_behind;                           // it was sent to a replica that had a batch
@@ -258,6 +260,7 @@ struct life { // one request from arrival to release
     unsigned sent, ends, losses, ours, refusals, failures; // times
     unsigned posts;
     struct loss loss[SIM_LOSSES];
+    int64_t charged;
     uint64_t first_us, since_us; // its home saw it first; it waits since then
     double work_us;
     struct life *next; // free ones
@@ -277,6 +280,12 @@ enum end {
     END_RECALLED,
     ENDS
 };
+
+static inline bool end_refuses(enum end end)
+{
+    return end == END_NOT_FOUND || end == END_STOPPING || end == END_OVERLOADED ||
+           end == END_REFUSED;
+}
 
 struct call { // one batch at one replica
     struct batch *batch;
@@ -301,6 +310,7 @@ enum event {
     EVENT_TIMER,  // link: of its probe
     EVENT_PROBED, // link: a probe is answered
     EVENT_DOUBT,  // link: another loop doubts its worker
+    EVENT_CLOSE,  // link: another loop says that its worker hangs
     EVENT_NEWS,   // link: what the worker has
     EVENT_WORD,   // worker: the keeper says that it ended (tag: incarnation, crashed)
     EVENT_KILL,   // worker: the keeper kills it, if it is still that incarnation
@@ -434,7 +444,7 @@ void faults_roll(struct worker_of *k);
 // links.c
 void links_event(struct loop_of *l, const struct entry *e);
 void links_probe(struct loop_of *l, struct worker_of *k); // FX_PROBE
-void links_hangs(struct loop_of *l, struct link_of *k);   // FX_HANGS, and PROBE_HANGS
+void links_silent(struct loop_of *l, struct worker_of *k); // FX_HANGS
 void links_close(struct loop_of *l, struct link_of *k, bool ours);
 void links_cut_soon(struct link_of *k, uint64_t at_us);
 void links_try_soon(struct link_of *k, uint64_t within_us);
@@ -497,22 +507,30 @@ void demands_on_deliver(struct loop_of *l, struct msg *m);
 void demands_called_home(struct loop_of *l, struct ticket *t); // after its cancel came
 void demands_queued(struct loop_of *l, struct ticket *t);      // after the home took it up (again)
 void demands_messages(const struct world *w, const struct life *x); // at its release
+void demands_before_word(struct model_of *m); // the keeper's, about those that lost a worker
+void demands_after_word(struct loop_of *l, struct model_of *m);
 void stop_waiting(struct life *x);
 unsigned group_of(const struct life *x);
 
 // demands_batch.c
 void demands_on_dispatch(struct loop_of *l, struct batch *b);
 void demands_decided(struct loop_of *l, struct model_of *m); // after its desk ran
+uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us);
 void demands_credit(struct world *w, struct model_of *m);    // after any input to its desk
 
 // demands_worker.c
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);
-void demands_retry(struct loop_of *l, const struct batch *b); // when it is sent
-void demands_judge(struct loop_of *l, struct worker_of *k, uint64_t state);
+// What was refused at r has been handed to its desk; elsewhere: another replica was at hand.
+void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **tickets, uint32_t n,
+                     bool elsewhere);
+bool demands_elsewhere(const struct replica_of *r, const struct life *x);
+void demands_judge(struct loop_of *l, struct worker_of *k);
+const struct replica *replica_known(const struct replica_of *r); // by its desk; NULL: not yet
+bool replica_used(const struct replica_of *r); // its desk counts on it, and has not ejected it
+void demands_alone(struct world *w, struct model_of *m);
 uint64_t demands_patience_us(const struct worker_of *k); // how long it may do nothing unnoticed
 void demands_turned(struct loop_of *l);                  // at the end of its turn
-double demands_elsewhere(const struct model_of *m);      // times that a token moves a batch on
 bool demands_second(const struct model_of *m);           // is a replica with version 2 counted on?
 unsigned demands_evidence(const struct world *w, const struct life *x);
 

@@ -124,7 +124,9 @@ static void keeper_says(struct loop_of *l, struct worker_of *k, uint64_t word)
         if (m->home != l->index || !m->desk)
             continue;
         demands_credit(w, m);
+        demands_before_word(m);
         desk_on_process_end(m->desk, k->id, (uint32_t)(word >> 1), word & 1, l->now_us, &l->fx);
+        demands_after_word(l, m);
         m->dirty = true;
         world_effects(l);
     }
@@ -236,7 +238,7 @@ static void state_event(struct loop_of *l, struct worker_of *k, const struct ent
         worker_steps(k);
         break;
     default: // EVENT_JUDGE
-        demands_judge(l, k, e->tag);
+        demands_judge(l, k);
     }
 }
 

@@ -111,8 +111,11 @@ static void run_effect(struct loop_of *l, const struct fx *f)
     case FX_CANCEL:
         calls_cancel(l, f->batch);
         break;
-    case FX_SUSPECT: // today: what is suspected is replaced
-        links_hangs(l, link_at_home(replica_by_id(f->desk->user, f->replica)));
+    case FX_PROBE:
+        links_probe(l, replica_by_id(f->desk->user, f->replica)->worker);
+        break;
+    case FX_HANGS:
+        links_silent(l, replica_by_id(f->desk->user, f->replica)->worker);
         break;
     case FX_SETTLE:
         clients_settle(l, f->infer);
@@ -265,6 +268,7 @@ static void run_event(struct loop_of *l, const struct entry *e)
     case EVENT_TIMER:
     case EVENT_PROBED:
     case EVENT_DOUBT:
+    case EVENT_CLOSE:
     case EVENT_NEWS:
         links_event(l, e);
         break;
@@ -405,7 +409,7 @@ static bool is_at_rest(const struct world *w)
         if (k->process != PROCESS_RUNS || k->stopping)
             return false;
         for (unsigned j = 0; j < k->n_replicas; j++) {
-            if (!k->replica[j]->told || k->replica[j]->ejected || !k->replica[j]->connected)
+            if (!replica_used(k->replica[j]) || !k->replica[j]->connected)
                 return false;
         }
     }
