@@ -6,6 +6,7 @@
 #define ANSWER_US 300 // a worker says no within so long
 #define TWICE_US 1000
 #define CANCEL_BYTES 13
+#define ANSWER_BYTES 100
 
 uint64_t calls_answer_of(uint64_t row)
 {
@@ -396,6 +397,7 @@ void calls_event(struct loop_of *l, const struct entry *e)
         world_count(w, FAULT_TWICE);
         world_at(w, l, world_soon(w, TWICE_US), EVENT_CALL, c, c->tag);
     }
-    c->link->heard += 100;
+    if (c->end < END_LOST && c->link->up)
+        c->link->heard += ANSWER_BYTES;
     call_over(l, c);
 }

@@ -155,10 +155,10 @@ static void check_model(struct world *w, struct model_of *m)
         return;
     demand(w, NULL, d->batcher.count == 0 && d->batcher.rows == 0 && d->batcher.bytes == 0,
            "the queue is empty");
-    demand(w, NULL,
-           !d->sent && !d->again && d->n_again == 0 && d->running_rows == 0 && !d->lost,
+    demand(w, NULL, !d->sent && !d->again && d->n_again == 0 && d->running_rows == 0 && !d->lost,
            "nothing is out");
-    demand(w, NULL, m->suspects == 0 && d->replicas.suspects == 0, "no ticket that was lost is at home any more");
+    demand(w, NULL, m->suspects == 0 && d->replicas.suspects == 0,
+           "no ticket that was lost is at home any more");
     demand(w, NULL, atomic_load(&m->m->waiting) == 0 && atomic_load(&m->m->running) == 0,
            "what is published agrees");
     demand(w, NULL, m->noted_rows == m->dispatched_rows, "every row that was sent was counted");

@@ -53,6 +53,8 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
         if (x->waiting && !w->plan.flood && m->suspects == 0) {
             uint64_t since = most_us(most_us(x->since_us, m->no_credit_us), m->memory_us + 4000);
             since = most_us(since, most_us(l->stalled_until, l->frozen_until));
+            since = most_us(
+                since, credit_since(m, replica_by_id((struct model_of *)m, b->replica), l->now_us));
             demand(w, x, w->now_us <= since + m->rules.max_wait_us + SIM_EPSILON_US,
                    "with credit nobody waits longer than max_wait");
         }
@@ -95,7 +97,7 @@ static void check_order(struct world *w, const struct loop_of *l, const struct b
     for (unsigned i = 0; i < w->plan.lives; i++) {
         const struct life *y = &w->lives[i];
         if (!y->live || !y->waiting || y->model != first->model || y->group != first->group ||
-            y->in.ticket.place != PLACE_QUEUED)
+            y->in.ticket.place != PLACE_QUEUED || y->in.deadline_us <= l->now_us)
             continue;
         const struct life *x = last[y->in.ticket.lane];
         if (!x || x->in.deadline_us <= y->in.deadline_us)
@@ -170,7 +172,8 @@ uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint
         return SIM_NEVER; // one batch tries it
     demand(m->w, NULL, known->not_before_us <= now_us + REPLICA_PAUSE_MAX_US,
            "a replica that refused is not left alone for ever");
-    return known->not_before_us;
+    uint64_t tried_us = known->standing == STANDING_HALF ? known->open_until_us : 0;
+    return most_us(known->not_before_us, tried_us);
 }
 
 void demands_credit(struct world *w, struct model_of *m)

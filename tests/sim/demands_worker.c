@@ -1,5 +1,6 @@
 #include "tests/sim/sim.h"
 
+#define CONNECT_US 40000
 #define LOOK_US 500000 // a device that stands still is looked at so often
 
 const struct replica *replica_known(const struct replica_of *r)
@@ -19,11 +20,10 @@ static void life_lost(struct life *x, const struct call *c)
 {
     x->model->suspects += x->losses == 0;
     if (x->losses < SIM_LOSSES)
-        x->loss[x->losses] =
-            (struct loss){.incarnation = c->incarnation,
-                          .only = c->only,
-                          .alone = c->only && c->batch->n == 1,
-                          .local = c->local};
+        x->loss[x->losses] = (struct loss){.incarnation = c->incarnation,
+                                           .only = c->only,
+                                           .alone = c->only && c->batch->n == 1,
+                                           .local = c->local};
     x->losses++;
 }
 
@@ -125,6 +125,7 @@ bool demands_second(const struct model_of *m)
 static void replica_up(struct world *w, struct model_of *m, struct replica_of *r)
 {
     r->told = true;
+    r->paused_until = 0;
     for (unsigned i = 0; i < m->n_replicas; i++)
         demand(w, NULL, !m->replica[i].told || m->replica[i].generation == r->generation,
                "replicas that are up agree");
@@ -202,6 +203,7 @@ uint64_t demands_patience_us(const struct worker_of *k)
 {
     const struct plan *p = &k->w->plan;
     uint64_t us = p->probe.interval_us + (2 * p->probe.failures + 1) * p->probe.timeout_us;
+    us += CONNECT_US + p->probe.timeout_us; // the owner may not have a connection at that moment
     return us + p->mail_us + 4 * p->turn_us + SIM_EPSILON_US;
 }
 
@@ -284,6 +286,9 @@ void demands_turned(struct loop_of *l)
         const struct life *x = &w->lives[i];
         if (!x->live || !x->lent || x->losses + x->ours == 0 || x->ends < x->sent ||
             x->model->home != l->index || x->in.ticket.place != PLACE_QUEUED || x->cancelled)
+            continue;
+        // Its group may be filled up again for as long as it was to wait in the first place.
+        if (l->now_us < x->in.ticket.senior_us + x->model->rules.max_wait_us)
             continue;
         demand(w, x, !has_room(w, x->model, x) || x->model->memory_us == w->now_us,
                "who lost a worker is on the way again in the same turn");

@@ -170,10 +170,10 @@ void links_silent(struct loop_of *l, struct worker_of *of)
     workers_hang_word(l, of, k->incarnation);
     for (unsigned i = 0; i < w->plan.loops; i++) {
         struct link_of *other = &of->link[i];
-        if (i != l->index && other->used && other->up)
-            link_at(other, world_soon(w, w->plan.mail_us), EVENT_CLOSE, other->generation);
+        if (other->used && other->up)
+            link_at(other, other == k ? w->now_us : world_soon(w, w->plan.mail_us), EVENT_CLOSE,
+                    other->generation);
     }
-    links_close(l, k, true);
 }
 
 static void links_hangs(struct loop_of *l, struct link_of *k)
@@ -187,10 +187,23 @@ static void links_hangs(struct loop_of *l, struct link_of *k)
 
 // ---- up and down -------------------------------------------------------------------------------------
 
+// The owner cannot reach it, so nobody asks it any more: each loop looks for itself, and the owner goes on trying.
+static void try_failed(struct loop_of *l, struct link_of *k)
+{
+    if (!link_owns(k))
+        return; // it is tried when there is somebody
+    other_loops_doubt(l, k->worker);
+    links_try_soon(k, most_us(RETRY_US, k->probe.rules.timeout_us));
+}
+
 static void link_up(struct loop_of *l, struct link_of *k)
 {
-    if (k->up || !workers_answers(k->worker))
+    if (k->up)
         return;
+    if (!workers_answers(k->worker)) {
+        try_failed(l, k);
+        return;
+    }
     k->up = true;
     k->incarnation = k->worker->incarnation;
     k->unread = k->heard = 0;
@@ -217,6 +230,8 @@ void links_close(struct loop_of *l, struct link_of *k, bool ours)
             model_down(l, of->replica[i]);
     }
     excuse_until(&of->excuse, FAULT_FLAP, l->w->now_us);
+    if (link_owns(k))
+        other_loops_doubt(l, of);
     links_try_soon(k, RETRY_US);
 }
 

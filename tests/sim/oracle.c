@@ -102,8 +102,7 @@ static void check_answer(const struct world *w, const struct life *x)
         demand(w, x, out[i] == calls_answer_of(x->id << 8 | i),
                "an answer is a function of its own rows");
     const struct ticket *of = &x->in.ticket;
-    demand(w, x,
-           of->batch_rows >= (m->max_batch ? rows : 1) && of->batch_reason < BATCH_REASONS,
+    demand(w, x, of->batch_rows >= (m->max_batch ? rows : 1) && of->batch_reason < BATCH_REASONS,
            "an answer says who shared its batch");
     demand(w, x,
            w->plan.loop_fault > 0 || of->queue_us + of->compute_us <= w->now_us - x->in.arrived_us,

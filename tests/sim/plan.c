@@ -4,17 +4,17 @@
 #include <stdio.h>
 
 const char *const fault_name[FAULTS] = {
-    [FAULT_CRASH] = "crash",       [FAULT_EXIT] = "exit",     [FAULT_HANG] = "hang",
-    [FAULT_STUCK] = "stuck",       [FAULT_SLOW] = "slow",     [FAULT_STOP] = "stop",
-    [FAULT_UNLOAD] = "unload",     [FAULT_RELOAD] = "reload", [FAULT_OVERLOAD] = "overload",
-    [FAULT_REFUSE] = "refuse",     [FAULT_BROKEN] = "broken", [FAULT_FLAP] = "flap",
-    [FAULT_FULL] = "full",         [FAULT_KILLED] = "killed", [FAULT_NO_WORD] = "no_word",
-    [FAULT_NO_END] = "no_end",     [FAULT_ERROR] = "error",   [FAULT_GUILTY] = "guilty_row",
-    [FAULT_POISON] = "poison_row", [FAULT_SHAPE] = "shape",   [FAULT_MALFORMED] = "malformed",
-    [FAULT_CROSSED] = "crossed",   [FAULT_TWICE] = "twice",   [FAULT_DIFFERS] = "differs",
-    [FAULT_BORN] = "born",         [FAULT_EJECTED] = "ejected",         [FAULT_GONE] = "gone",     [FAULT_STALL] = "stall",
-    [FAULT_CLOCK] = "clock",       [FAULT_MAIL] = "mail",     [FAULT_MEMORY] = "memory",
-    [FAULT_ROOM] = "room",
+    [FAULT_CRASH] = "crash",       [FAULT_EXIT] = "exit",       [FAULT_HANG] = "hang",
+    [FAULT_STUCK] = "stuck",       [FAULT_SLOW] = "slow",       [FAULT_STOP] = "stop",
+    [FAULT_UNLOAD] = "unload",     [FAULT_RELOAD] = "reload",   [FAULT_OVERLOAD] = "overload",
+    [FAULT_REFUSE] = "refuse",     [FAULT_BROKEN] = "broken",   [FAULT_FLAP] = "flap",
+    [FAULT_FULL] = "full",         [FAULT_KILLED] = "killed",   [FAULT_NO_WORD] = "no_word",
+    [FAULT_NO_END] = "no_end",     [FAULT_ERROR] = "error",     [FAULT_GUILTY] = "guilty_row",
+    [FAULT_POISON] = "poison_row", [FAULT_SHAPE] = "shape",     [FAULT_MALFORMED] = "malformed",
+    [FAULT_CROSSED] = "crossed",   [FAULT_TWICE] = "twice",     [FAULT_DIFFERS] = "differs",
+    [FAULT_BORN] = "born",         [FAULT_EJECTED] = "ejected", [FAULT_GONE] = "gone",
+    [FAULT_STALL] = "stall",       [FAULT_CLOCK] = "clock",     [FAULT_MAIL] = "mail",
+    [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",
 };
 
 static double between(struct rand *r, double low, double high)

@@ -232,8 +232,9 @@ struct model_of {
     double peak[64]; // and the most work that was out in them, microseconds of one replica
     double work_us;
     uint64_t dispatched_rows, answered_rows, noted_rows, noted_done, shed;
-    uint64_t batches, tokens; // sent; refused, and back in the queue though no other replica was at hand
-    uint64_t first_us;        // when the first batch was sent
+    uint64_t batches,
+        tokens;        // sent; refused, and back in the queue though no other replica was at hand
+    uint64_t first_us; // when the first batch was sent
 };
 
 struct loss {
@@ -443,7 +444,7 @@ void faults_roll(struct worker_of *k);
 
 // links.c
 void links_event(struct loop_of *l, const struct entry *e);
-void links_probe(struct loop_of *l, struct worker_of *k); // FX_PROBE
+void links_probe(struct loop_of *l, struct worker_of *k);  // FX_PROBE
 void links_silent(struct loop_of *l, struct worker_of *k); // FX_HANGS
 void links_close(struct loop_of *l, struct link_of *k, bool ours);
 void links_cut_soon(struct link_of *k, uint64_t at_us);
@@ -516,7 +517,7 @@ unsigned group_of(const struct life *x);
 void demands_on_dispatch(struct loop_of *l, struct batch *b);
 void demands_decided(struct loop_of *l, struct model_of *m); // after its desk ran
 uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us);
-void demands_credit(struct world *w, struct model_of *m);    // after any input to its desk
+void demands_credit(struct world *w, struct model_of *m); // after any input to its desk
 
 // demands_worker.c
 void demands_on_end(struct loop_of *l, struct call *c);

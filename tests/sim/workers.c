@@ -144,7 +144,7 @@ static void process_starts(struct worker_of *k)
         struct replica_of *r = k->replica[i];
         r->loaded = false;
         r->refuse_until = r->broken_until = 0;
-        uint64_t load_us = w->plan.calm && !w->plan.rolling ? 0 : 20000;
+        uint64_t load_us = w->plan.calm && k->incarnation <= w->plan.workers ? 0 : 20000;
         world_at(w, owner_of(k), world_soon(w, load_us), EVENT_LOAD, r, k->state);
     }
     for (unsigned i = 0; i < w->plan.loops; i++)
