@@ -302,7 +302,7 @@ class Double:
         self.ready_word = word
 
     def do_counts(self):
-        return {"calls": self.calls, "rows": self.rows}
+        return {"calls": dict(self.calls), "rows": dict(self.rows)}
 
     # -- the end
 
