@@ -604,3 +604,12 @@ void worker_show(const struct worker *w, struct json_writer *out)
     }
     json_w_object_end(out);
 }
+
+#ifdef SLUICE_DOORS
+void worker_skew(struct worker *w, uint64_t us)
+{
+    struct wheel_timer *t = w->ask == ASK_NOTHING ? &w->probe : &w->patience;
+    if (wheel_is_set(t))
+        wheel_set(loop_wheel(w->loop), t, t->at_us > us ? t->at_us - us : 0);
+}
+#endif

@@ -80,4 +80,8 @@ void worker_stats(const struct worker *w, struct worker_stats *out);
 struct json_writer;
 void worker_show(const struct worker *w, struct json_writer *out);
 
+#ifdef SLUICE_DOORS // gateway/doors.h: the next probe, or the time-out of the one that is out, comes earlier
+void worker_skew(struct worker *w, uint64_t us);
+#endif
+
 #endif

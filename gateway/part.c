@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/version.h"
 #include "gateway/card.h"
+#include "gateway/doors.h"
 #include "gateway/homes.h"
 #include "gateway/workers.h"
 #include "net/memory.h"
@@ -19,17 +20,17 @@
 static void note(struct part *p, const struct note *n)
 {
     static const enum log_level level[NOTE_KINDS] = {
-        [NOTE_POISON] = LOG_ERROR,      [NOTE_WRONG_SHAPE] = LOG_WARN,
-        [NOTE_SUSPECT] = LOG_WARN,      [NOTE_REPLICA_UP] = LOG_INFO,
-        [NOTE_REPLICA_DOWN] = LOG_WARN, [NOTE_REPLICA_DIFFERS] = LOG_ERROR,
-        [NOTE_NO_REPLICA] = LOG_WARN,   [NOTE_HALVED] = LOG_WARN,
-        [NOTE_RETRIED] = LOG_WARN,
+        [NOTE_POISON] = LOG_ERROR,          [NOTE_WRONG_SHAPE] = LOG_WARN,
+        [NOTE_REPLICA_UP] = LOG_INFO,       [NOTE_REPLICA_DOWN] = LOG_WARN,
+        [NOTE_REPLICA_DIFFERS] = LOG_ERROR, [NOTE_REPLICA_PAUSED] = LOG_WARN,
+        [NOTE_REPLICA_EJECTED] = LOG_WARN,  [NOTE_REPLICA_BACK] = LOG_INFO,
+        [NOTE_NO_REPLICA] = LOG_WARN,
     };
     metrics_note(&p->metrics, n);
     if (level[n->kind] == LOG_DEBUG)
         return; // counted only: it happens for every batch
     struct view replica = VIEW("");
-    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_DIFFERS &&
+    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_BACK &&
         n->a < p->gateway->n_replicas)
         replica = view_str(p->gateway->replicas[n->a].name);
     char digest[17];
@@ -50,9 +51,12 @@ static void run_one(struct part *p, const struct fx *f)
         workers_dispatch(p, f->batch);
         break;
     case FX_CANCEL:
-        workers_cancel(p, f->batch);
+        if (!DOOR_KEEPS_CANCEL(p, f->batch))
+            workers_cancel(p, f->batch);
         break;
-    case FX_SUSPECT:
+    case FX_PROBE:
+        break;
+    case FX_HANGS:
         workers_suspect(p, f->replica);
         break;
     case FX_SETTLE:
@@ -219,6 +223,7 @@ static void on_start(struct loop *l, void *ctx)
 static void on_stop(struct loop *l, void *ctx)
 {
     struct gateway *g = ctx;
+    DOORS_STOP(g->parts[l->index]);
     workers_free(g->parts[l->index]);
 }
 
@@ -283,31 +288,90 @@ bool parts_idle(const struct gateway *g)
     return true;
 }
 
-struct kick { // a word of the keeper on its way to one loop
+// ---- what is said of processes -------------------------------------------------------------------------
+
+struct word { // of the keeper, on its way to one loop
     struct loop_task task;
     struct part *part;
     unsigned id;
+    uint32_t pid;
+    bool crashed;
 };
 
 static void on_kick(struct loop *l, struct loop_task *t)
 {
-    struct kick *k = container_of(t, struct kick, task);
+    struct word *w = container_of(t, struct word, task);
     (void)l;
-    workers_kick(k->part, k->id);
-    mem_free(k);
+    workers_kick(w->part, w->id);
+    mem_free(w);
+}
+
+static void on_process_gone(struct loop *l, struct loop_task *t)
+{
+    struct word *w = container_of(t, struct word, task);
+    (void)l;
+    workers_gone(w->part, w->id, w->pid, w->crashed);
+    mem_free(w);
+}
+
+// To every loop, in the order in which the keeper said it. Without memory the word is lost: a connection that
+// ends says nearly as much, a little later.
+static void carry_word(struct gateway *g, const struct word *what)
+{
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        struct word *w = mem_zalloc(sizeof(*w));
+        if (!w)
+            continue;
+        *w = *what;
+        w->part = g->parts[i];
+        loop_post_task(&g->main, g->loops.loop[i], &w->task);
+    }
+}
+
+// The keeper's workers come first among the replicas, in its order.
+static bool find_local(const struct gateway *g, unsigned worker, unsigned replica, unsigned *id)
+{
+    for (*id = 0; *id < g->boot->worker_count; ++*id) {
+        if (g->replicas[*id].worker == worker && g->replicas[*id].replica == replica)
+            return true;
+    }
+    return false;
 }
 
 void parts_kick_worker(struct gateway *g, unsigned worker, unsigned replica)
 {
-    for (unsigned id = 0; id < g->n_replicas; id++) {
-        if (g->replicas[id].worker != worker || g->replicas[id].replica != replica)
-            continue;
-        for (unsigned i = 0; i < g->loops.n; i++) {
-            struct kick *k = mem_zalloc(sizeof(*k));
-            if (!k)
-                continue; // its own backoff brings it back, a little later
-            *k = (struct kick){.task.fn = on_kick, .part = g->parts[i], .id = id};
-            loop_post_task(&g->main, g->loops.loop[i], &k->task);
-        }
-    }
+    unsigned id;
+    if (find_local(g, worker, replica, &id))
+        carry_word(g, &(struct word){.task.fn = on_kick, .id = id});
+}
+
+void parts_worker_gone(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid,
+                       bool crashed)
+{
+    unsigned id;
+    if (find_local(g, worker, replica, &id))
+        carry_word(g, &(struct word){
+                          .task.fn = on_process_gone, .id = id, .pid = pid, .crashed = crashed});
+}
+
+// On the main thread. Each loop finds it out by itself: one word is enough.
+static void on_hangs(struct loop *l, struct loop_task *t)
+{
+    struct word *w = container_of(t, struct word, task);
+    struct gateway *g = w->part->gateway;
+    struct endpoint *e = &g->replicas[w->id];
+    (void)l;
+    if (e->hung_pid != w->pid && gateway_say_hangs(g, e->worker, e->replica, w->pid))
+        e->hung_pid = w->pid;
+    mem_free(w);
+}
+
+void parts_worker_hangs(struct part *p, unsigned id, uint32_t pid)
+{
+    struct gateway *g = p->gateway;
+    struct word *w = id < g->boot->worker_count && pid ? mem_zalloc(sizeof(*w)) : NULL;
+    if (!w)
+        return;
+    *w = (struct word){.task.fn = on_hangs, .part = p, .id = id, .pid = pid};
+    loop_post_task(p->loop, &g->main, &w->task);
 }

@@ -34,6 +34,7 @@ struct endpoint {  // one address that serves models: a replica, numbered by its
     unsigned worker, replica;
     struct addr addr;
     bool tls;
+    uint32_t hung_pid; // main thread only: the last process of it that the keeper was asked to kill
 };
 
 struct gateway {
@@ -65,6 +66,9 @@ struct gateway {
     uint64_t drain_until_us;
     struct event *keeper_event, *liveness_event, *term_event, *usr1_event;
 };
+
+// Main thread: asks the keeper to kill that process of a local worker. False: it could not be said.
+bool gateway_say_hangs(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid);
 
 // An event line. loop NULL: from the main thread.
 #define GATEWAY_EVENT(g, l, level, event, ...)                                                     \

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "gateway/card.h"
+#include "gateway/doors.h"
 #include "gateway/homes.h"
 #include "infer/oip_grpc.h"
 #include <stdio.h>
@@ -64,8 +65,8 @@ static struct model *model_for(struct link *l, struct view name)
 
 static bool has_place(const struct desk *d, unsigned id)
 {
-    for (unsigned i = 0; i < d->n_replicas; i++) {
-        if (d->replica[i].id == id)
+    for (unsigned i = 0; i < d->replicas.n; i++) {
+        if (d->replicas.at[i].id == id)
             return true;
     }
     return false;
@@ -83,7 +84,7 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
     struct replica_facts facts = {.max_batch = meta->max_batch, .metadata = metadata_hash(meta)};
     for (unsigned i = 0; i < meta->n_versions && i < DESK_VERSIONS; i++)
         facts.versions[facts.n_versions++] = meta->versions[i];
-    if (home_desk(h)->n_up == 0)
+    if (home_desk(h)->replicas.n_up == 0)
         card_set(m, meta);
     desk_on_replica_up(home_desk(h), l->id, &facts, loop_now_us(l->part->loop), &l->part->fx);
     if (!has_place(home_desk(h), l->id))
@@ -97,8 +98,8 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
 // What clients are told of a model is what its replicas that are up say of it.
 static void tell_again(struct part *p, struct model *m, const struct desk *d)
 {
-    for (unsigned i = 0; i < d->n_replicas; i++) {
-        const struct replica *r = &d->replica[i];
+    for (unsigned i = 0; i < d->replicas.n; i++) {
+        const struct replica *r = &d->replicas.at[i];
         const struct model_metadata *meta =
             r->up ? worker_model(p->links[r->id]->worker, m->name) : NULL;
         if (meta) {
@@ -114,9 +115,10 @@ static void model_down(struct link *l, struct model *m)
         return;
     struct home *h = home_of(l->part, m);
     struct desk *d = home_desk(h);
-    unsigned before = d->n_up;
+    unsigned before = d->replicas.n_up;
     desk_on_replica_down(d, l->id, loop_now_us(l->part->loop), &l->part->fx);
-    if (d->n_up > 0 && d->n_up >= before) // the last of its kind has gone: others were let in
+    if (d->replicas.n_up > 0 &&
+        d->replicas.n_up >= before) // the last of its kind has gone: others were let in
         tell_again(l->part, m, d);
     home_touch(h);
     part_run(l->part);
@@ -159,7 +161,7 @@ static void on_down(struct worker *w, const char *why, void *ctx)
 {
     struct link *l = ctx;
     bool was_up = atomic_load_explicit(&l->state, memory_order_relaxed) == WORKER_READY;
-    (void)w;
+    DOOR_ON_DOWN(l->part, l->id);
     publish(l);
     say_down(l, why, was_up);
     for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
@@ -171,10 +173,11 @@ static void on_down(struct worker *w, const char *why, void *ctx)
 
 // ---- batches -----------------------------------------------------------------------------------------
 
-static void fail(struct part *p, struct batch *b, enum desk_fail kind, const struct error *e)
+static void fail(struct part *p, struct batch *b, enum seen seen, const struct error *e)
 {
+    struct batch_end end = {.seen = seen, .error = e};
     b->call = NULL;
-    desk_on_fail(b->desk, b, kind, e, loop_now_us(p->loop), &p->fx);
+    desk_on_end(b->desk, b, &end, loop_now_us(p->loop), &p->fx);
     home_touch(b->desk->user);
     part_run(p);
 }
@@ -197,14 +200,14 @@ void workers_dispatch(struct part *p, struct batch *b)
     if (members && oip_grpc_write_batch(&b->arena, members, b->n, asked_rows(b), left_us, &message))
         segs = arena_array(&b->arena, message.n, sizeof(*segs));
     if (!segs) {
-        fail(p, b, FAIL_REFUSED, NULL); // out of memory: a pause may help
+        fail(p, b, SEEN_UNPROCESSED, NULL); // out of memory: a pause may help
         return;
     }
     for (unsigned i = 0; i < message.n; i++)
         segs[i] = (struct http_seg){message.segs[i].p, message.segs[i].n, NULL};
     b->call = worker_infer(l->worker, segs, message.n, left_us, b);
     if (!b->call)
-        fail(p, b, FAIL_REFUSED, NULL);
+        fail(p, b, SEEN_UNPROCESSED, NULL);
 }
 
 void workers_cancel(struct part *p, struct batch *b)
@@ -264,7 +267,7 @@ static void on_answered(struct part *p, struct batch *b, struct http_call *call)
     if (call->grpc_status > 0) {
         error_set(&e, status_from_grpc((unsigned)call->grpc_status), "the worker says: %.*s",
                   VIEW_ARG(call->grpc_message));
-        fail(p, b, FAIL_ERROR, &e);
+        fail(p, b, SEEN_STATUS, &e);
         return;
     }
     struct view message = call->body ? view_of(call->body->data, call->body_bytes) : VIEW("");
@@ -272,14 +275,14 @@ static void on_answered(struct part *p, struct batch *b, struct http_call *call)
     if (!block) {
         error_set(&e, STATUS_BAD_ANSWER, "the worker answered without a %s",
                   call->grpc_status == 0 ? "message" : "gRPC status");
-        fail(p, b, FAIL_MALFORMED, &e);
+        fail(p, b, SEEN_WRONG, &e);
     } else if (!oip_grpc_read_answer(block, message, asked_rows(b), &a, &e)) {
         block_unref(block);
         e.status = STATUS_BAD_ANSWER;
-        fail(p, b, FAIL_MALFORMED, &e);
+        fail(p, b, SEEN_WRONG, &e);
     } else if (!agrees(worker_model(w, b->model->name), b->tickets[0]->request, a, &e)) {
         block_unref(a->block);
-        fail(p, b, FAIL_MALFORMED, &e);
+        fail(p, b, SEEN_WRONG, &e);
     } else {
         b->call = NULL;
         desk_on_answer(b->desk, b, a, loop_now_us(p->loop), &p->fx);
@@ -297,10 +300,10 @@ static void on_malformed(struct part *p, struct batch *b, struct http_call *call
     if (http == 429 || http == 502 || http == 503 || http == 504) {
         error_set(&e, STATUS_UNAVAILABLE, "the worker, or what stands before it, answered HTTP %u",
                   http);
-        fail(p, b, FAIL_ERROR, &e);
+        fail(p, b, SEEN_STATUS, &e);
     } else {
         error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is not gRPC");
-        fail(p, b, FAIL_MALFORMED, &e);
+        fail(p, b, SEEN_WRONG, &e);
     }
 }
 
@@ -310,31 +313,32 @@ static void on_infer_end(struct worker *w, struct http_call *call, enum http_cal
     struct link *l = ctx;
     struct batch *b = user;
     struct error e = {0};
-    (void)w;
+    if (DOOR_KEEPS_END(l->part, b, call, end, on_infer_end, w, ctx))
+        return;
     switch (end) {
     case CALL_ANSWERED:
         on_answered(l->part, b, call);
         break;
     case CALL_REFUSED:
-        fail(l->part, b, FAIL_REFUSED, NULL);
+        fail(l->part, b, SEEN_UNPROCESSED, NULL);
         break;
     case CALL_RESET:
         error_set(&e, STATUS_BAD_ANSWER, "the worker reset the call (HTTP/2 code %u)",
                   call->rst_code);
-        fail(l->part, b, FAIL_ERROR, &e);
+        fail(l->part, b, SEEN_STATUS, &e);
         break;
     case CALL_LOST:
-        fail(l->part, b, FAIL_LOST, NULL);
+        fail(l->part, b, SEEN_LOST, NULL);
         break;
     case CALL_TOO_LARGE:
         error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is larger than limits.max_answer");
-        fail(l->part, b, FAIL_MALFORMED, &e);
+        fail(l->part, b, SEEN_WRONG, &e);
         break;
     case CALL_MALFORMED:
         on_malformed(l->part, b, call);
         break;
     case CALL_CANCELLED:
-        fail(l->part, b, FAIL_RECALLED, NULL);
+        fail(l->part, b, SEEN_RECALLED, NULL);
         break;
     }
 }
@@ -413,6 +417,11 @@ void workers_kick(struct part *p, unsigned id)
     worker_kick(p->links[id]->worker);
 }
 
+void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
+{
+    // Its connection's end says the same to the desks, which do not weigh crashes.
+}
+
 bool workers_told(const struct part *p)
 {
     for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
@@ -434,3 +443,10 @@ unsigned workers_state(const struct part *p, unsigned id)
 {
     return atomic_load_explicit(&p->links[id]->state, memory_order_relaxed);
 }
+
+#ifdef SLUICE_DOORS
+void workers_skew(struct part *p, unsigned id, uint64_t us)
+{
+    worker_skew(p->links[id]->worker, us);
+}
+#endif

@@ -9,6 +9,8 @@ bool workers_build(struct part *p); // before the loop runs
 void workers_start(struct part *p); // on the loop
 void workers_free(struct part *p);
 void workers_kick(struct part *p, unsigned id);
+// The keeper says that process pid of it has ended: in order (or because it was asked to), or by a crash.
+void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed);
 bool workers_told(const struct part *p); // each has been ready once: what they have is in the table
 void workers_show(const struct part *p, struct json_writer *w); // an array: each one's worker_show
 unsigned workers_state(const struct part *p, unsigned id);      // enum worker_state
@@ -16,5 +18,9 @@ unsigned workers_state(const struct part *p, unsigned id);      // enum worker_s
 void workers_dispatch(struct part *p, struct batch *b); // FX_DISPATCH
 void workers_cancel(struct part *p, struct batch *b);   // FX_CANCEL
 void workers_suspect(struct part *p, unsigned id);      // FX_SUSPECT
+
+#ifdef SLUICE_DOORS
+void workers_skew(struct part *p, unsigned id, uint64_t us); // worker_skew
+#endif
 
 #endif

@@ -27,7 +27,7 @@ struct infer {
     struct flow *flow; // router/flow.h; set by flow_submit
     enum infer_state state;
     bool ticket_out, cancel_out; // what must come home before OVER
-    bool charged;                // rows and bytes are charged to the model's room
+    uint32_t charged_rows;       // in the model's room, and its bytes; 0: nothing is
     struct wheel_timer timer;    // the deadline
     struct infer *next, **prev;  // of the flow's live ones
     struct ticket ticket;        // the one attempt that may be out

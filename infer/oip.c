@@ -73,7 +73,11 @@ static bool take_sequence_id(struct infer_request *r, const struct param *p, str
             e, STATUS_BAD_REQUEST,
             "parameters.sequence_id: expected a non-negative integer or a string, got %s",
             oip_param_came(p));
-    return (p->type == PARAM_STRING ? p->s.n == 0 : v == 0) || keep(r, p, e);
+    if (p->type == PARAM_STRING ? p->s.n == 0 : v == 0)
+        return true;
+    struct view id = p->type == PARAM_STRING ? p->s : view_of(&v, sizeof(v));
+    r->sequence_id = hash64(id, p->type == PARAM_STRING) | 1; // never 0
+    return keep(r, p, e);
 }
 
 static bool take_sequence_flag(struct infer_request *r, const struct param *p, struct error *e)
@@ -81,6 +85,10 @@ static bool take_sequence_flag(struct infer_request *r, const struct param *p, s
     if (p->type != PARAM_BOOL)
         return error_set(e, STATUS_BAD_REQUEST, "parameters.%s: expected true or false, got %s",
                          p->key.n == 14 ? "sequence_start" : "sequence_end", oip_param_came(p));
+    if (p->key.n == 14)
+        r->sequence_start = p->b;
+    else
+        r->sequence_end = p->b;
     return !p->b || keep(r, p, e);
 }
 

@@ -44,12 +44,14 @@ struct infer_request {
     struct param *params;             // those that are not known below
     uint16_t n_inputs, n_outputs, n_params;
     enum infer_format format;
-    bool binary_output;  // default of outputs that do not say
-    bool sequence;       // sequence_* parameters came: goes alone
-    uint8_t priority;    // 0: default; 1 highest … 255 lowest
-    uint64_t timeout_us; // 0: none given
-    uint32_t rows;       // first dimension when all inputs share it, else 0 (cannot be batched)
-    size_t bytes;        // sum of input octets: charged to the queue
+    bool binary_output;                // default of outputs that do not say
+    bool sequence;                     // sequence_* or unknown parameters came: goes alone
+    bool sequence_start, sequence_end; // first, last step of its sequence
+    uint64_t sequence_id; // hash of the client's sequence_id; 0: belongs to no sequence
+    uint8_t priority;     // 0: default; 1 highest … 255 lowest
+    uint64_t timeout_us;  // 0: none given
+    uint32_t rows;        // first dimension when all inputs share it, else 0 (cannot be batched)
+    size_t bytes;         // sum of input octets: charged to the queue
     struct hash128 batch_key; // see request_seal
 };
 

@@ -35,14 +35,22 @@ struct ticket {
     uint8_t lane; // 0: served first
 
     // The home's while out.
-    uint8_t deaths; // workers that died with it aboard
-    bool alone;     // goes without company
-    bool cancelled; // a cancel came while aboard
+    uint8_t losses;   // connections that ended with it aboard, not by our doing
+    uint8_t deaths;   // workers that died of it, or of one that was aboard with it
+    uint8_t refusals; // times it was not processed and sent again
+    bool alone;       // goes without company: a worker may have died of it
+    bool was_alone;   // and it did, when its connection was lost last
+    uint32_t
+        lost_at; // the replica where that was, and the process that it was then, while the keeper's
+    uint32_t lost_with;                    // word on it may still come; 0: none is waited for
+    struct ticket *lost_next, **lost_prev; // of the desk's that wait for such a word
+    bool cancelled;                        // a cancel came while aboard
     enum ticket_place place;
-    uint16_t origin;    // loop index, from the message that brought it
-    uint16_t slot;      // level << 8 | index, for the bitmap
-    uint64_t queued_us; // when the home first saw it
-    uint64_t senior_us; // its place in the group, by arrival: queued_us, or that of one before it
+    uint16_t origin;     // loop index, from the message that brought it
+    uint16_t slot;       // level << 8 | index, for the bitmap
+    uint64_t queued_us;  // when the home first saw it
+    uint64_t refused_us; // when a worker refused it first; refusals > 0
+    uint64_t senior_us;  // its place in the group, by arrival: queued_us, or that of one before it
     struct group *group;
     struct ticket *next, **prev;  // in its lane's slot
     struct ticket *older, *newer; // in its group, by arrival

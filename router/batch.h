@@ -3,7 +3,7 @@
  *
  *   AGAIN ─room at a replica─► SENT ─answer, failure─► freed
  *     ▲                          └─deadline of the last, all cancelled─► RECALLED ─its call ends─► freed
- *     └── half of one that failed whole */
+ *     └── half of one that failed whole, or whole for a sibling */
 #ifndef SLUICE_ROUTER_BATCH_H
 #define SLUICE_ROUTER_BATCH_H
 
@@ -20,12 +20,18 @@ struct batch {
     uint32_t replica; // id of the replica it was sent to
     struct ticket **tickets;
     uint32_t n, cap;
-    uint32_t rows; // sum over the tickets; 0: one ticket whose inputs share no first dimension
+    uint32_t
+        rows; // sum over the tickets; 0: one ticket that has no rows, or a model that is served singly
     uint8_t halvings;
     bool
         quiet; // nothing else was running at the replica when it was sent: its time is the model's time
+    bool shown;           // a sibling has had its turn with it: it fails on its own account now
+    uint32_t failed_at;   // the replica that failed it, while a sibling has it; else REPLICA_NONE
+    uint32_t incarnation; // of the worker it was sent to
+    uint64_t number;      // vitals_sent
     enum batch_reason reason;
     uint64_t sent_us, deadline_us; // deadline of the last of its tickets
+    uint64_t recalled_us;          // RECALLED: since then
     uint32_t cancelled;            // tickets of it
     struct batch *next, **prev;
 

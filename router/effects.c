@@ -12,10 +12,12 @@ const char *const note_name[NOTE_KINDS] = {
     [NOTE_RETRIED] = "retried",
     [NOTE_POISON] = "poison",
     [NOTE_WRONG_SHAPE] = "wrong_shape",
-    [NOTE_SUSPECT] = "suspect",
     [NOTE_REPLICA_UP] = "replica_up",
     [NOTE_REPLICA_DOWN] = "replica_down",
     [NOTE_REPLICA_DIFFERS] = "replica_differs",
+    [NOTE_REPLICA_PAUSED] = "replica_paused",
+    [NOTE_REPLICA_EJECTED] = "replica_ejected",
+    [NOTE_REPLICA_BACK] = "replica_back",
     [NOTE_NO_REPLICA] = "no_replica",
 };
 

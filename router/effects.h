@@ -22,8 +22,11 @@ struct batch;
 enum fx_kind {
     FX_POST, // msg: give it to loop msg->to
     FX_DISPATCH, // batch: send it to batch->replica; its end comes as desk_on_answer or desk_on_fail, once
-    FX_CANCEL,  // batch: reset its call; its end still comes
-    FX_SUSPECT, // desk, replica: it hangs: replace the connection (its other calls end as lost)
+    FX_CANCEL, // batch: reset its call; its end still comes
+    FX_PROBE, // desk, replica: ask now whether it lives and still has the model. What comes of it comes as
+              // desk_on_replica_down or _up, or as lost connections
+    FX_HANGS, // desk, replica: it lives and computes nothing: replace every loop's connection to it (calls
+              // end as lost, by us); the keeper kills and starts a local process
     FX_SETTLE,  // infer: answer the client from infer->error or infer->ticket.slice
     FX_RELEASE, // infer: nothing refers to it any more: free it. Follows FX_SETTLE, at once or later
     FX_UNREF,   // block: give one reference back
@@ -38,12 +41,14 @@ enum note_kind {
     NOTE_EXPIRED,         // a, rows: given back, its deadline cannot be met
     NOTE_HALVED,          // a, tickets: a batch failed whole and was halved
     NOTE_RETRIED,         // a, tickets: back into the queue after a lost or refusing worker
-    NOTE_POISON,          // b, digest of the batch key: two workers died with it
+    NOTE_POISON,          // b, digest of the batch key: workers died of it
     NOTE_WRONG_SHAPE,     // a, replica: answered other rows than it was asked for
-    NOTE_SUSPECT,         // a, replica: no answer by the last deadline of its batch, and for long
     NOTE_REPLICA_UP,      // a, replica
     NOTE_REPLICA_DOWN,    // a, replica
     NOTE_REPLICA_DIFFERS, // a, replica: its metadata is not that of the others: kept out
+    NOTE_REPLICA_PAUSED,  // a, replica: it refuses; once, however often
+    NOTE_REPLICA_EJECTED, // a, replica: fails what others answer, or computes nothing
+    NOTE_REPLICA_BACK,    // a, replica: answers again after one of the two
     NOTE_NO_REPLICA,      // a, tickets given back: nobody is left that could answer
     NOTE_KINDS
 };
@@ -53,18 +58,19 @@ struct note {
     enum note_kind kind;
     struct model *model;
     uint64_t a, b;
+    const char *why; // of a replica's note: in words, or ""; valid while the effects run. Else NULL
 };
 
 struct fx {
     enum fx_kind kind;
-    uint32_t replica; // FX_SUSPECT
+    uint32_t replica; // FX_PROBE, FX_HANGS
     union {
         struct msg *msg;
         struct batch *batch;
         struct infer *infer;
         struct block *block;
         struct {
-            struct desk *desk; // FX_WAKE, FX_SUSPECT
+            struct desk *desk; // FX_WAKE, FX_PROBE, FX_HANGS
             uint64_t at_us;
         };
         struct note note;

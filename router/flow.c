@@ -17,31 +17,37 @@ void flow_deinit(struct flow *f)
 
 // ---- room --------------------------------------------------------------------------------------------
 
-static int64_t rows_of(const struct infer *in)
+// What it takes of the model's room. Only where a model batches is the first dimension one of rows: an image
+// of 1,024 lines is one request.
+static uint32_t rows_of(const struct infer *in)
 {
-    return in->request.rows ? in->request.rows : 1;
+    const struct model *m = in->ticket.model;
+    bool single = atomic_load_explicit(&m->single, memory_order_relaxed);
+    return in->request.rows && !single ? in->request.rows : 1;
 }
 
 static bool charge(struct infer *in)
 {
     struct model *m = in->ticket.model;
-    int64_t rows = rows_of(in), bytes = (int64_t)in->request.bytes;
-    int64_t all_rows = atomic_fetch_add_explicit(&m->room_rows, rows, memory_order_relaxed) + rows;
+    int64_t bytes = (int64_t)in->request.bytes;
+    in->charged_rows = rows_of(in); // kept: the model may change its ways meanwhile
+    int64_t all_rows =
+        atomic_fetch_add_explicit(&m->room_rows, in->charged_rows, memory_order_relaxed) +
+        in->charged_rows;
     int64_t all_bytes =
         atomic_fetch_add_explicit(&m->room_bytes, bytes, memory_order_relaxed) + bytes;
-    in->charged = true;
     return all_rows <= atomic_load_explicit(&m->queue_limit, memory_order_relaxed) &&
            (m->rules.queue_bytes == 0 || all_bytes <= (int64_t)m->rules.queue_bytes);
 }
 
 static void discharge(struct infer *in)
 {
-    if (!in->charged)
+    if (in->charged_rows == 0)
         return;
     struct model *m = in->ticket.model;
-    atomic_fetch_sub_explicit(&m->room_rows, rows_of(in), memory_order_relaxed);
+    atomic_fetch_sub_explicit(&m->room_rows, in->charged_rows, memory_order_relaxed);
     atomic_fetch_sub_explicit(&m->room_bytes, (int64_t)in->request.bytes, memory_order_relaxed);
-    in->charged = false;
+    in->charged_rows = 0;
 }
 
 // ---- the list of live infers -------------------------------------------------------------------------

@@ -1,17 +1,71 @@
 #include "router/replicas.h"
 
 #include "base/check.h"
+#include "router/desk.h"
+#include <stdio.h>
+#include <string.h>
 
-struct replica *replicas_find(struct desk *d, uint32_t id)
+#define DEADLINE_US 30000000 // of a model whose rules name none
+
+static uint64_t most(uint64_t a, uint64_t b)
 {
-    for (unsigned i = 0; i < d->n_replicas; i++) {
-        if (d->replica[i].id == id)
-            return &d->replica[i];
+    return a > b ? a : b;
+}
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t now_us)
+{
+    *rs = (struct replicas){.desk = d,
+                            .model = d->model,
+                            .alone_since_us = now_us,
+                            .look_us = UINT64_MAX,
+                            .tokens = RETRY_START,
+                            .tokens_us = now_us};
+    rand_seed(&rs->rand, seed);
+}
+
+struct replica *replicas_find(struct replicas *rs, uint32_t id)
+{
+    for (unsigned i = 0; i < rs->n; i++) {
+        if (rs->at[i].id == id)
+            return &rs->at[i];
     }
     return NULL;
 }
 
-static bool serves(const struct replica *r, struct view version)
+static struct worker_vitals *vitals_of(struct replica *r)
+{
+    return r->facts.vitals ? r->facts.vitals : &r->own;
+}
+
+static void note_replica(struct replicas *rs, struct replica *r, enum note_kind kind,
+                         const char *why, struct effects *fx)
+{
+    if (why != r->why)
+        snprintf(r->why, sizeof(r->why), "%s", why ? why : "");
+    fx_note(fx, kind, rs->model, r->id, 0);
+    fx->at[fx->n - 1].note.why = r->why;
+}
+
+static void look_at(struct replicas *rs, uint64_t at_us)
+{
+    rs->look_us = least(rs->look_us, at_us);
+}
+
+static void ask_probe(struct replicas *rs, struct replica *r, struct effects *fx)
+{
+    struct fx *f = effects_add(fx, FX_PROBE);
+    f->desk = rs->desk;
+    f->replica = r->id;
+}
+
+// ---- who may take a batch ----------------------------------------------------------------------------
+
+bool replica_has(const struct replica *r, struct view version)
 {
     if (version.n == 0)
         return true;
@@ -22,25 +76,47 @@ static bool serves(const struct replica *r, struct view version)
     return false;
 }
 
-static bool has_credit(const struct desk *d, const struct replica *r, uint64_t now_us)
+static bool is_open(const struct replica *r, uint64_t now_us)
 {
-    uint32_t most = d->suspects > 0 ? 1 : d->model->rules.pipeline;
-    return r->up && r->batches < most && now_us >= r->not_before_us;
+    return r->standing == STANDING_OPEN && now_us < r->open_until_us;
 }
 
-bool replicas_serve(const struct desk *d, struct view version, bool with_credit, uint64_t now_us)
+static bool is_usable(const struct replica *r, uint64_t now_us)
 {
-    for (unsigned i = 0; i < d->n_replicas; i++) {
-        const struct replica *r = &d->replica[i];
-        if (r->up && serves(r, version) && (!with_credit || has_credit(d, r, now_us)))
+    return r->up && !is_open(r, now_us) && now_us >= r->not_before_us;
+}
+
+static bool has_credit(const struct replicas *rs, const struct replica *r, uint64_t now_us)
+{
+    bool single = rs->suspects > 0 || r->standing != STANDING_CLOSED;
+    return r->batches < (single ? 1 : rs->model->rules.pipeline) && is_usable(r, now_us);
+}
+
+bool replicas_serve(const struct replicas *rs, struct view version, bool with_credit,
+                    uint64_t now_us)
+{
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct replica *r = &rs->at[i];
+        if (r->up && replica_has(r, version) && (!with_credit || has_credit(rs, r, now_us)))
             return true;
     }
     return false;
 }
 
-bool replicas_credit(const struct desk *d, uint64_t now_us)
+bool replicas_credit(const struct replicas *rs, uint64_t now_us)
 {
-    return replicas_serve(d, (struct view){0}, true, now_us);
+    return replicas_serve(rs, (struct view){0}, true, now_us);
+}
+
+bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view version,
+                      uint64_t now_us)
+{
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct replica *r = &rs->at[i];
+        if (r->id != than && is_usable(r, now_us) && replica_has(r, version))
+            return true;
+    }
+    return false;
 }
 
 static double load(const struct replica *r)
@@ -48,57 +124,62 @@ static double load(const struct replica *r)
     return (r->rows + 1.0) * (r->latency_us + 1.0);
 }
 
-struct replica *replicas_choose(struct desk *d, struct view version, uint64_t now_us)
+struct replica *replicas_choose(struct replicas *rs, struct view version, uint32_t avoid,
+                                uint64_t now_us)
 {
     struct replica *fit[DESK_REPLICAS];
     unsigned n = 0;
-    for (unsigned i = 0; i < d->n_replicas; i++) {
-        struct replica *r = &d->replica[i];
-        if (has_credit(d, r, now_us) && serves(r, version))
+    for (unsigned i = 0; i < rs->n; i++) {
+        struct replica *r = &rs->at[i];
+        if (has_credit(rs, r, now_us) && r->id != avoid && replica_has(r, version))
             fit[n++] = r;
     }
     if (n <= 1)
         return n ? fit[0] : NULL;
-    unsigned a = (unsigned)rand_below(&d->rand, n), b = (unsigned)rand_below(&d->rand, n - 1);
+    unsigned a = (unsigned)rand_below(&rs->rand, n), b = (unsigned)rand_below(&rs->rand, n - 1);
     b += b >= a;
     return load(fit[a]) <= load(fit[b]) ? fit[a] : fit[b];
 }
 
-uint64_t replicas_pause_ends(const struct desk *d, uint64_t now_us)
+uint64_t replicas_pause_ends(const struct replicas *rs, uint64_t now_us)
 {
     uint64_t ends = UINT64_MAX;
-    for (unsigned i = 0; i < d->n_replicas; i++) {
-        const struct replica *r = &d->replica[i];
-        if (r->up && r->not_before_us > now_us && r->not_before_us < ends)
-            ends = r->not_before_us;
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct replica *r = &rs->at[i];
+        uint64_t until =
+            most(r->not_before_us, r->standing == STANDING_OPEN ? r->open_until_us : 0);
+        if (r->up && until > now_us)
+            ends = least(ends, until);
     }
     return ends;
 }
 
 // ---- up and down -------------------------------------------------------------------------------------
 
-static void publish(struct desk *d)
+// After any change of who is up or open: the counts, and what others are to see (R5).
+static void recount(struct replicas *rs, uint64_t now_us)
 {
-    struct model *m = d->model;
-    if (d->n_up > 0) {
-        uint32_t max = d->max_batch ? d->max_batch : 1;
-        if (m->rules.max_rows > 0 && m->rules.max_rows < max)
-            max = m->rules.max_rows;
-        d->batcher.policy.max_rows = max;
-        if (m->rules.queue_rows == 0)
-            atomic_store(&m->queue_limit, model_queue_rows(max));
-        atomic_store(&m->max_batch, d->max_batch);
+    unsigned before = rs->n_ready;
+    rs->n_up = rs->n_ready = 0;
+    for (unsigned i = 0; i < rs->n; i++) {
+        rs->n_up += rs->at[i].up;
+        rs->n_ready += rs->at[i].up && rs->at[i].standing != STANDING_OPEN;
     }
-    atomic_store(&m->ready, d->n_up);
+    if (rs->n_ready > 0)
+        rs->alone_since_us = 0;
+    else if (before > 0)
+        rs->alone_since_us = now_us;
+    atomic_store(&rs->model->ready, rs->n_ready);
 }
 
-static struct replica *slot_for(struct desk *d, uint32_t id)
+static struct replica *slot_for(struct replicas *rs, uint32_t id)
 {
-    struct replica *r = replicas_find(d, id);
-    if (r || d->n_replicas == DESK_REPLICAS)
+    struct replica *r = replicas_find(rs, id);
+    if (r || rs->n == DESK_REPLICAS)
         return r;
-    r = &d->replica[d->n_replicas++];
-    *r = (struct replica){.id = id};
+    r = &rs->at[rs->n++];
+    memset(r, 0, sizeof(*r));
+    r->id = id;
     return r;
 }
 
@@ -109,63 +190,329 @@ static void keep_facts(struct replica *r, const struct replica_facts *facts)
     for (unsigned i = 0; i < facts->n_versions; i++) {
         struct view v = facts->versions[i];
         if (v.n > MODEL_VERSION_MAX)
-            continue; // nobody can ask for it: the version of a request is as short
+            continue; // no client can ask for it: the version of a request is as short
         char *copy = r->version[r->facts.n_versions];
         memmove(copy, v.p, v.n); // readmitted: its own copy
         r->facts.versions[r->facts.n_versions++] = view_of(copy, v.n);
     }
 }
 
-void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts,
-                        uint64_t now_us, struct effects *fx)
+// A new process has no past; the same one has to serve its time when it was ejected.
+static void begin_standing(struct replicas *rs, struct replica *r, bool reborn)
 {
-    struct replica *r = slot_for(d, id);
-    (void)now_us;
+    r->not_before_us = r->doubt_us = r->probe_us = 0;
+    r->refusals = r->faults = 0;
+    r->paused_said = false;
+    if (reborn) {
+        r->standing = STANDING_CLOSED;
+        r->latency_us = r->opened > 0 ? 0 : r->latency_us;
+    } else if (r->standing == STANDING_OPEN) {
+        look_at(rs, r->open_until_us);
+    }
+}
+
+static void say_difference(struct replicas *rs, struct replica *r, struct effects *fx)
+{
+    char why[96] = "its inputs or outputs are not those of the replicas that are up";
+    if (r->facts.max_batch != rs->max_batch)
+        snprintf(why, sizeof(why), "max_batch_size: expected %u as at the others, got %u",
+                 rs->max_batch, r->facts.max_batch);
+    note_replica(rs, r, NOTE_REPLICA_DIFFERS, why, fx);
+}
+
+void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *facts,
+                 uint64_t now_us, struct effects *fx)
+{
+    struct replica *r = slot_for(rs, id);
     if (!r || r->up)
         return;
+    bool reborn = facts->incarnation != r->facts.incarnation;
     keep_facts(r, facts);
-    r->not_before_us = 0;
-    r->differs = d->n_up > 0 &&
-                 (!hash128_eq(facts->metadata, d->metadata) || facts->max_batch != d->max_batch);
+    begin_standing(rs, r, reborn);
+    r->differs = rs->n_up > 0 &&
+                 (!hash128_eq(facts->metadata, rs->metadata) || facts->max_batch != rs->max_batch);
     if (r->differs) {
-        fx_note(fx, NOTE_REPLICA_DIFFERS, d->model, id, 0);
+        say_difference(rs, r, fx);
         return;
     }
     r->up = true;
-    d->n_up++;
-    d->alone_since_us = 0;
-    d->metadata = facts->metadata;
-    d->max_batch = facts->max_batch;
-    publish(d);
-    fx_note(fx, NOTE_REPLICA_UP, d->model, id, 0);
+    rs->metadata = facts->metadata;
+    rs->max_batch = facts->max_batch;
+    recount(rs, now_us);
+    atomic_store(&rs->model->max_batch, rs->max_batch);
+    atomic_store(&rs->model->single, rs->max_batch == 0);
+    note_replica(rs, r, NOTE_REPLICA_UP, "", fx);
 }
 
 // The last of those that agreed has gone: what was kept out for being different is as good as any.
-static void readmit(struct desk *d, uint64_t now_us, struct effects *fx)
+static void readmit(struct replicas *rs, uint64_t now_us, struct effects *fx)
 {
-    for (unsigned i = 0; i < d->n_replicas; i++) {
-        struct replica *r = &d->replica[i];
+    for (unsigned i = 0; i < rs->n; i++) {
+        struct replica *r = &rs->at[i];
         if (r->differs) {
             struct replica_facts facts = r->facts;
-            desk_on_replica_up(d, r->id, &facts, now_us, fx);
+            replicas_up(rs, r->id, &facts, now_us, fx);
         }
     }
 }
 
-void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct effects *fx)
+void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx)
 {
-    struct replica *r = replicas_find(d, id);
+    struct replica *r = replicas_find(rs, id);
     if (!r)
         return;
     r->differs = false;
     if (!r->up)
         return;
     r->up = false;
-    d->n_up--;
-    fx_note(fx, NOTE_REPLICA_DOWN, d->model, id, 0);
-    if (d->n_up == 0) {
-        d->alone_since_us = now_us;
-        readmit(d, now_us, fx);
+    r->doubt_us = 0;
+    recount(rs, now_us);
+    note_replica(rs, r, NOTE_REPLICA_DOWN, "", fx);
+    if (rs->n_up == 0)
+        readmit(rs, now_us, fx);
+}
+
+void replicas_process_ended(struct replicas *rs, uint32_t id, uint32_t incarnation,
+                            enum process_word word)
+{
+    struct replica *r = replicas_find(rs, id);
+    if (!r)
+        return;
+    unsigned i = r->n_words++ % REPLICA_WORDS;
+    r->word[i].incarnation = incarnation;
+    r->word[i].word = word;
+}
+
+enum process_word replicas_process(const struct replica *r, uint32_t incarnation)
+{
+    for (unsigned i = 0; incarnation > 0 && i < REPLICA_WORDS; i++) {
+        if (r->word[i].incarnation == incarnation)
+            return r->word[i].word;
     }
-    publish(d);
+    return PROCESS_UNKNOWN;
+}
+
+// ---- ejection ----------------------------------------------------------------------------------------
+
+static void open_replica(struct replicas *rs, struct replica *r, const char *why, uint64_t now_us,
+                         struct effects *fx)
+{
+    uint64_t us = REPLICA_OPEN_US;
+    for (unsigned i = 0; i < r->opened && us < REPLICA_OPEN_MAX_US; i++)
+        us *= 2;
+    r->standing = STANDING_OPEN;
+    r->opened += r->opened < UINT8_MAX;
+    r->open_until_us = now_us + least(us, REPLICA_OPEN_MAX_US);
+    r->faults = 0;
+    look_at(rs, r->open_until_us);
+    recount(rs, now_us);
+    note_replica(rs, r, NOTE_REPLICA_EJECTED, why, fx);
+}
+
+static unsigned count_open(const struct replicas *rs)
+{
+    return rs->n_up - rs->n_ready;
+}
+
+void replicas_fault(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx)
+{
+    struct replica *r = replicas_find(rs, id);
+    if (!r || !r->up || r->standing != STANDING_CLOSED)
+        return;
+    r->faults += r->faults < UINT8_MAX;
+    if (r->faults >= REPLICA_FAULTS && 2 * (count_open(rs) + 1) <= rs->n_up) // R3
+        open_replica(rs, r, "it fails what other replicas answer", now_us, fx);
+}
+
+// ---- batches -----------------------------------------------------------------------------------------
+
+static void earn_tokens(struct replicas *rs, uint64_t now_us)
+{
+    if (now_us > rs->tokens_us)
+        rs->tokens += (double)(now_us - rs->tokens_us) * RETRY_A_SECOND / 1e6;
+    if (rs->tokens > RETRY_MOST)
+        rs->tokens = RETRY_MOST;
+    rs->tokens_us = now_us;
+}
+
+bool replicas_may_retry(struct replicas *rs, struct view version, uint64_t now_us)
+{
+    if (replicas_sibling(rs, REPLICA_NONE, version, now_us))
+        return true;
+    earn_tokens(rs, now_us);
+    if (rs->tokens < 1)
+        return false;
+    rs->tokens -= 1;
+    return true;
+}
+
+void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us)
+{
+    b->replica = r->id;
+    b->incarnation = r->facts.incarnation;
+    b->sent_us = now_us;
+    b->quiet = r->batches == 0;
+    b->number = vitals_sent(vitals_of(r));
+    r->batches++;
+    r->rows += b->rows ? b->rows : 1;
+    rs->tokens += RETRY_SHARE;
+}
+
+static void pause_replica(struct replicas *rs, struct replica *r, uint64_t pushback_us,
+                          const char *why, uint64_t now_us, struct effects *fx)
+{
+    if (now_us < r->not_before_us)
+        return; // another of the same volley
+    uint64_t us = REPLICA_PAUSE_US;
+    for (unsigned i = 0; i < r->refusals && us < REPLICA_PAUSE_MAX_US; i++)
+        us *= 2;
+    us = most(least(us, REPLICA_PAUSE_MAX_US), least(pushback_us, REPLICA_OPEN_MAX_US));
+    r->refusals += r->refusals < UINT8_MAX;
+    r->not_before_us = now_us + us;
+    ask_probe(rs, r, fx);
+    if (!r->paused_said && (r->said_us == 0 || now_us >= r->said_us + REPLICA_SAID_US)) {
+        r->paused_said = true;
+        r->said_us = now_us;
+        note_replica(rs, r, NOTE_REPLICA_PAUSED, why ? why : "not processed", fx);
+    }
+    if (r->standing == STANDING_HALF)
+        open_replica(rs, r, "it refused the batch that tried it", now_us, fx);
+}
+
+static void took(struct replica *r, const struct batch *b, uint64_t now_us)
+{
+    uint64_t us = now_us - b->sent_us;
+    r->latency_us += (r->latency_us == 0 ? 1 : 0.1) * ((double)us - r->latency_us);
+    vitals_computed(vitals_of(r), us, now_us);
+}
+
+static void went_well(struct replicas *rs, struct replica *r, struct effects *fx)
+{
+    bool back = r->paused_said || r->standing == STANDING_HALF;
+    r->refusals = r->faults = 0;
+    r->not_before_us = r->doubt_us = 0;
+    r->paused_said = false;
+    if (r->standing == STANDING_HALF) {
+        r->standing = STANDING_CLOSED;
+        r->opened = 0;
+    }
+    if (back)
+        note_replica(rs, r, NOTE_REPLICA_BACK, "", fx);
+}
+
+void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate,
+                    uint64_t pushback_us, const char *why, uint64_t now_us, struct effects *fx)
+{
+    struct replica *r = replicas_find(rs, b->replica);
+    uint32_t rows = b->rows ? b->rows : 1;
+    invariant(r && r->batches > 0 && r->rows >= rows);
+    r->batches--;
+    r->rows -= rows;
+    vitals_over(vitals_of(r));
+    switch (fate) {
+    case REPLICA_WELL:
+        took(r, b, now_us);
+        went_well(rs, r, fx);
+        break;
+    case REPLICA_HEARD:
+        vitals_heard(vitals_of(r), now_us);
+        went_well(rs, r, fx);
+        break;
+    case REPLICA_FAILED:
+        vitals_heard(vitals_of(r), now_us);
+        r->doubt_us = 0;
+        if (r->standing == STANDING_HALF)
+            open_replica(rs, r, "it failed the batch that tried it", now_us, fx);
+        break;
+    case REPLICA_REFUSED:
+        pause_replica(rs, r, pushback_us, why, now_us, fx);
+        break;
+    default:
+        break;
+    }
+}
+
+// ---- doubt and silence -------------------------------------------------------------------------------
+
+static uint64_t slowest_us(struct replica *r)
+{
+    uint64_t own = (uint64_t)r->latency_us;
+    return most(own, atomic_load_explicit(&vitals_of(r)->slowest_us, memory_order_relaxed));
+}
+
+void replicas_overdue(struct replicas *rs, const struct batch *b, uint64_t now_us,
+                      struct effects *fx)
+{
+    struct replica *r = replicas_find(rs, b->replica);
+    uint64_t out_us = now_us - b->sent_us;
+    if (!r->up || out_us < REPLICA_FAIR_US || (double)out_us < REPLICA_FAIR_TIMES * r->latency_us)
+        return;
+    if (r->probe_us == 0 || now_us >= r->probe_us + REPLICA_PROBE_US) {
+        r->probe_us = now_us;
+        ask_probe(rs, r, fx);
+    }
+    if (r->doubt_us == 0 && (r->latency_us > 0 || out_us >= REPLICA_FAIR_UNKNOWN_US)) {
+        r->doubt_us = b->sent_us;
+        look_at(rs, now_us);
+    }
+}
+
+static uint64_t patience_us(const struct replicas *rs, struct replica *r)
+{
+    uint64_t us = REPLICA_SILENT_TIMES * slowest_us(r);
+    if (r->latency_us == 0)
+        us = most(us, rs->model->rules.deadline_us ? rs->model->rules.deadline_us : DEADLINE_US);
+    return most(us, REPLICA_SILENT_US);
+}
+
+static void eject_silent(struct replicas *rs, struct replica *r, uint64_t still_us, uint64_t now_us,
+                         struct effects *fx)
+{
+    char why[96];
+    snprintf(why, sizeof(why), "it answers probes, but no batch for %llu ms",
+             (unsigned long long)still_us / 1000);
+    r->doubt_us = 0;
+    open_replica(rs, r, why, now_us, fx);
+    struct fx *f = effects_add(fx, FX_HANGS);
+    f->desk = rs->desk;
+    f->replica = r->id;
+}
+
+// Is a doubted replica silent by now? Its worker may be busy with others: then something of it ends.
+static void look_at_doubted(struct replicas *rs, struct replica *r, uint64_t now_us,
+                            struct effects *fx)
+{
+    struct worker_vitals *v = vitals_of(r);
+    uint64_t ended_us = atomic_load_explicit(&v->ended_us, memory_order_relaxed);
+    uint64_t since_us = most(r->doubt_us, ended_us), due_us = since_us + patience_us(rs, r);
+    uint64_t probed_us = atomic_load_explicit(&v->probed_us, memory_order_relaxed);
+    struct evidence e = {.seen = SEEN_OVERDUE,
+                         .silent = now_us >= due_us,
+                         .live = probed_us >= r->probe_us ? LIVE_YES : LIVE_UNKNOWN};
+    if (evidence_weigh(&e).replica == REPLICA_SILENT)
+        eject_silent(rs, r, now_us - since_us, now_us, fx);
+    else // silent, and its probe is out: that will be told, or its connection is replaced
+        look_at(rs, e.silent ? now_us + REPLICA_FAIR_US : due_us);
+}
+
+void replicas_look(struct replicas *rs, uint64_t now_us, struct effects *fx)
+{
+    if (now_us < rs->look_us)
+        return;
+    rs->look_us = UINT64_MAX;
+    bool changed = false;
+    for (unsigned i = 0; i < rs->n; i++) {
+        struct replica *r = &rs->at[i];
+        if (r->up && r->doubt_us > 0 && r->standing != STANDING_OPEN)
+            look_at_doubted(rs, r, now_us, fx);
+        if (r->standing != STANDING_OPEN)
+            continue;
+        changed |= now_us >= r->open_until_us;
+        if (now_us >= r->open_until_us)
+            r->standing = STANDING_HALF;
+        else if (r->up)
+            look_at(rs, r->open_until_us);
+    }
+    if (changed)
+        recount(rs, now_us);
 }

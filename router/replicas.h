@@ -1,18 +1,159 @@
-/* router/replicas.h: the replicas of one desk: who is up, who has credit, whom to choose. Part of the desk
- * (its state stands in struct desk). Thinks. Thread: the home loop's. */
+/* router/replicas.h: all that is known of the replicas of one model: who is up and agrees with the others,
+ * who has credit, who is paused, ejected or doubted, and who should have the next batch. The desk hands it
+ * what happened to batches; what is concluded from it stands in router/evidence.h. Thinks. Thread: the home
+ * loop's. Owner: the desk.
+ *
+ *   up, CLOSED ──5 batches in a row that a sibling answered, or silent──► OPEN ──open_until_us──► HALF
+ *       ▲                                                                  ▲                        │
+ *       └───────────────── a batch is answered ────────────────────────────┼────────────────────────┤
+ *                                                                          └──── it is not ─────────┘
+ *
+ *  R1  A batch goes only to a replica that is up, not OPEN, not paused, and below its credit: `pipeline`
+ *      batches; one while HALF; one at each while a suspect is queued or aboard (below).
+ *  R2  A pause doubles with each refusal that follows it (10 ms to 1 s, or what the worker asks for), and
+ *      ends with the first good answer.
+ *  R3  Ejection for errors leaves at least half of the replicas; for silence it may take the last one.
+ *  R4  Replicas that are up agree on metadata and batch size; whoever differs is kept out until the last of
+ *      the others has gone.
+ *  R5  model.ready counts those that are up and not OPEN. */
 #ifndef SLUICE_ROUTER_REPLICAS_H
 #define SLUICE_ROUTER_REPLICAS_H
 
-#include "router/desk.h"
+#include "base/rand.h"
+#include "router/batch.h"
+#include "router/effects.h"
+#include "router/evidence.h"
+#include "router/table.h"
+#include "router/vitals.h"
 
-struct replica *replicas_find(struct desk *d, uint32_t id); // NULL: never seen
-// Is there a replica that is up and serves this version (empty: any)? with_credit: and may take a batch now.
-bool replicas_serve(const struct desk *d, struct view version, bool with_credit, uint64_t now_us);
-bool replicas_credit(const struct desk *d, uint64_t now_us); // any version
+#define DESK_REPLICAS 64
+#define DESK_VERSIONS 8
+#define REPLICA_NONE UINT32_MAX // no id
+#define REPLICA_WORDS 4         // of the keeper, kept for losses that are noticed after it
+
+#define REPLICA_PAUSE_US 10000 // R2
+#define REPLICA_PAUSE_MAX_US 1000000
+#define REPLICA_FAULTS 5 // in a row: ejected
+#define REPLICA_OPEN_US 1000000
+#define REPLICA_OPEN_MAX_US 30000000
+#define REPLICA_SAID_US 10000000 // a state that comes and goes is noted so often
+
+// A batch that was out so long, and several times as long as its replica takes, had a fair chance: when it is
+// not answered by its last deadline the replica is doubted. Less says only that its clients were in a hurry.
+#define REPLICA_FAIR_US 100000
+#define REPLICA_FAIR_TIMES 4
+#define REPLICA_FAIR_UNKNOWN_US 2000000 // nobody knows yet how long it takes
+#define REPLICA_PROBE_US 1000000        // a doubted one is probed so often
+// Doubted, and nothing of its worker has ended for so long: silent. The second is times the batch of the
+// slowest of its models; a replica that has never answered has the model's default deadline.
+#define REPLICA_SILENT_US 2000000
+#define REPLICA_SILENT_TIMES 10
+
+// What goes back into the queue after a refusal, when no other replica could have it, costs a token a batch:
+// a share of the batches sent, and a few a second. (Finagle's RetryBudget: 10 s of it may be saved up.)
+#define RETRY_SHARE 0.1
+#define RETRY_A_SECOND 3
+#define RETRY_START 30
+#define RETRY_MOST 100
+
+struct replica_facts {       // what a replica says of itself when it comes up
+    uint32_t max_batch;      // 0: serves singly
+    struct hash128 metadata; // of names, datatypes, shapes: replicas of one model must agree
+    struct view versions[DESK_VERSIONS];
+    unsigned n_versions;
+    uint32_t incarnation;         // process id of a local worker; 0: no keeper watches it
+    struct worker_vitals *vitals; // the worker's; NULL: it has no other models and loops
+};
+
+enum standing { STANDING_CLOSED, STANDING_OPEN, STANDING_HALF }; // as of a breaker
+
+struct replica {
+    uint32_t id;
+    bool up;                // its connection is, and the model is ready there
+    bool differs;           // R4: kept out
+    enum standing standing; // see above
+    uint8_t opened;         // times in a row: the next one is longer
+    uint8_t faults;         // batches in a row that it failed and a sibling answered
+    uint8_t refusals;       // pauses in a row
+    uint32_t batches, rows; // in flight
+    double latency_us;      // EWMA of a batch's time; 0: never answered
+    uint64_t open_until_us;
+    uint64_t not_before_us; // paused until then
+    uint64_t doubt_us;      // when the batch was sent that made us doubt; 0: none
+    uint64_t probe_us;      // when FX_PROBE was asked for last
+    uint64_t said_us;       // when a pause was noted last
+    bool paused_said;
+    struct replica_facts facts;
+    char version[DESK_VERSIONS][MODEL_VERSION_MAX]; // what facts.versions point at
+    struct {
+        uint32_t incarnation;
+        enum process_word word;
+    } word[REPLICA_WORDS]; // of the keeper, the last ones
+    unsigned n_words;
+    struct worker_vitals own; // when facts.vitals is NULL
+    char why[112];            // of its newest note
+};
+
+struct replicas {
+    struct desk *desk; // whose they are
+    struct model *model;
+    struct rand rand;
+    struct replica at[DESK_REPLICAS];
+    unsigned n;              // slots in use
+    unsigned n_up;           // R4
+    unsigned n_ready;        // R5
+    uint32_t max_batch;      // of those that are up (they agree)
+    struct hash128 metadata; // likewise
+    uint64_t alone_since_us; // since when none is ready; 0 while one is
+    uint64_t look_us;        // when replicas_look wants to be called; UINT64_MAX: not
+    // Tickets at the desk that must be alone, since a worker may have died of them. While there are any a
+    // replica gets one batch at a time: else a second death would prove nothing.
+    uint32_t suspects;
+    double tokens; // of the retry budget
+    uint64_t tokens_us;
+};
+
+void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t now_us);
+struct replica *replicas_find(struct replicas *rs, uint32_t id); // NULL: never seen
+
+// It can answer now; its facts are copied. It cannot any more: its calls end as they end.
+void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *facts,
+                 uint64_t now_us, struct effects *fx);
+void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx);
+// The keeper's word on one incarnation, kept; and asked for again.
+void replicas_process_ended(struct replicas *rs, uint32_t id, uint32_t incarnation,
+                            enum process_word word);
+enum process_word replicas_process(const struct replica *r, uint32_t incarnation);
+
+// Is there one that is up and has this version (empty: any)? with_credit: and may take a batch now.
+bool replicas_serve(const struct replicas *rs, struct view version, bool with_credit,
+                    uint64_t now_us);
+bool replicas_credit(const struct replicas *rs, uint64_t now_us); // any version
+bool replica_has(const struct replica *r, struct view version);
+// Could another than this one have it, credit or not?
+bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view version,
+                      uint64_t now_us);
 // Two of those that have credit, drawn at random, and of them the one with less to do: in-flight rows times
-// the time of a batch (power of two choices: Mitzenmacher 2001). NULL: none has credit.
-struct replica *replicas_choose(struct desk *d, struct view version, uint64_t now_us);
-// When the first replica that refused may be asked again; UINT64_MAX: none waits for that.
-uint64_t replicas_pause_ends(const struct desk *d, uint64_t now_us);
+// the time of a batch (power of two choices: Mitzenmacher 2001). Not `avoid`. NULL: none has credit.
+struct replica *replicas_choose(struct replicas *rs, struct view version, uint32_t avoid,
+                                uint64_t now_us);
+
+// The batch goes to r: counted. Its call has ended, and so: counted back, and what it says of the replica.
+// pushback_us: what a refusing worker asked for; 0: nothing. why: its words, or NULL.
+void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us);
+void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate,
+                    uint64_t pushback_us, const char *why, uint64_t now_us, struct effects *fx);
+// A sibling has answered what the replica failed: that was the replica's fault.
+void replicas_fault(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx);
+// The batch is out past its last deadline.
+void replicas_overdue(struct replicas *rs, const struct batch *b, uint64_t now_us,
+                      struct effects *fx);
+// May what was refused go back into the queue? Elsewhere always; else a token is taken.
+bool replicas_may_retry(struct replicas *rs, struct view version, uint64_t now_us);
+
+// What time brings: ejections that end, silence. Then asks to be called again at look_us.
+void replicas_look(struct replicas *rs, uint64_t now_us, struct effects *fx);
+// When the first pause or ejection ends; UINT64_MAX: none.
+uint64_t replicas_pause_ends(const struct replicas *rs, uint64_t now_us);
 
 #endif

@@ -28,11 +28,16 @@ static void show_replica(const struct replica *r, uint64_t now_us, struct json_w
     put(w, "id", r->id);
     put_flag(w, "up", r->up);
     put_flag(w, "differs", r->differs);
+    static const char *const standing[] = {"closed", "open", "half_open"};
+    json_w_key(w, VIEW("breaker"));
+    json_w_string(w, view_str(standing[r->standing]));
     put(w, "batches", r->batches);
     put(w, "rows", r->rows);
     put(w, "latency_us", (uint64_t)r->latency_us);
+    if (r->doubt_us > 0)
+        put(w, "doubted_us", now_us - r->doubt_us);
     if (r->not_before_us > now_us)
-        put(w, "rests_us", r->not_before_us - now_us);
+        put(w, "paused_us", r->not_before_us - now_us);
     json_w_key(w, VIEW("versions"));
     json_w_array(w);
     for (unsigned i = 0; i < r->facts.n_versions; i++)
@@ -52,18 +57,18 @@ void desk_show(const struct desk *d, uint64_t now_us, struct json_writer *w)
     put(w, "waiting_rows", d->batcher.rows);
     put(w, "waiting_bytes", d->batcher.bytes);
     put(w, "running_rows", d->running_rows);
-    put(w, "suspects", d->suspects);
-    if (d->n_up == 0)
-        put(w, "alone_us", now_us - d->alone_since_us);
+    put(w, "suspects", d->replicas.suspects);
+    if (d->replicas.n_ready == 0)
+        put(w, "alone_us", now_us - d->replicas.alone_since_us);
     json_w_key(w, VIEW("replicas"));
     json_w_array(w);
-    for (unsigned i = 0; i < d->n_replicas; i++) {
-        rows += d->replica[i].rows;
-        up += d->replica[i].up;
-        show_replica(&d->replica[i], now_us, w);
+    for (unsigned i = 0; i < d->replicas.n; i++) {
+        rows += d->replicas.at[i].rows;
+        up += d->replicas.at[i].up;
+        show_replica(&d->replicas.at[i], now_us, w);
     }
     json_w_array_end(w);
-    if (up != d->n_up)
+    if (up != d->replicas.n_up)
         put_wrong(w, "the replicas that are up are not as many as were counted");
     else if (rows != d->running_rows)
         put_wrong(w, "the rows at the replicas do not add up to running_rows");

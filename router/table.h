@@ -36,6 +36,7 @@ struct model {
     _Atomic uint32_t queue_limit; // rows; kept up to date by the home
     _Atomic uint32_t ready;       // replicas that can answer
     _Atomic uint32_t max_batch; // what ready replicas take at once; 0: not known, or served singly
+    _Atomic bool single;        // served singly: its first dimension counts no rows
     struct desk *desk;          // the home loop's; created there at the first need
     _Atomic(void *) user;       // the doer's
     // These are written all the time, by one side or the other: each side's have a line of their own, or

@@ -81,17 +81,26 @@ static void other_rows_than_asked_for(void **state)
     unsigned from = office.fx.n;
     answer(batch, NOW + 1000, 0, 6);
     office.read = from;
-    assert_int_equal(back(a, STATUS_BAD_ANSWER) + back(b, STATUS_BAD_ANSWER), 2);
     assert_int_equal(noted(NOTE_WRONG_SHAPE), 7);
+    assert_int_equal(noted(NOTE_HALVED), 2); // a row may be the cause
     assert_int_equal(noted(NOTE_DONE), -1);
-    assert_int_equal(office.desk->batcher.estimate.seen, 0); // teaches nothing
+    run(NOW + 1000);
+    struct batch *half[2] = {sent(), sent()};
+    from = office.fx.n;
+    answer(half[0], NOW + 2000, 0, 2);
+    answer(half[1], NOW + 2000, 0, 2);
+    office.read = from;
+    assert_int_equal(back(a, STATUS_BAD_ANSWER) + back(b, STATUS_OK), 2);
+    assert_int_equal(office.desk->batcher.estimate.seen,
+                     0); // a half behind another, and what is wrong
     forget();
+    block_unref(b->ticket.slice.answer->block);
 }
 
 static void every_output_has_the_rows(void **state)
 {
     (void)state;
-    struct guest *a = lend(1), *b = lend(2);
+    struct guest *a = lend(3);
     run(NOW);
     struct batch *batch = sent();
     struct block *block = block_new(office.blocks, 64);
@@ -100,7 +109,7 @@ static void every_output_has_the_rows(void **state)
     struct answer *wrong = answer_new(block, t, 2, 3);
     forget();
     desk_on_answer(office.desk, batch, wrong, NOW, &office.fx);
-    assert_int_equal(back(a, STATUS_BAD_ANSWER) + back(b, STATUS_BAD_ANSWER), 2);
+    assert_int_equal(back(a, STATUS_BAD_ANSWER), 1);
     block_unref(next_fx(FX_UNREF)->block);
 }
 
@@ -117,7 +126,7 @@ static void a_wait_behind_another_is_not_learnt(void **state)
     assert_int_equal(office.desk->batcher.estimate.seen, 1);
     answer(second, NOW + 2000, 0, 8);
     assert_int_equal(office.desk->batcher.estimate.seen, 1);
-    struct replica *r = replicas_find(office.desk, 7);
+    struct replica *r = replicas_find(&office.desk->replicas, 7);
     assert_true(r->latency_us > 1099 &&
                 r->latency_us < 1101); // 1000, and a tenth of the way to 2000
     lend(8);
@@ -156,7 +165,7 @@ static void served_singly(void **state)
     answer(b, NOW + 1000, 0, 1);
     assert_int_equal(two->ticket.error.status, STATUS_OK);
     block_unref(two->ticket.slice.answer->block);
-    end(sent(), FAIL_MALFORMED, NOW);
+    give_up(sent(), NOW);
     desk_on_replica_down(office.desk, 7, NOW, &office.fx);
     up(7, 1, "1", NOW); // a batch of one row has one row
     two = lend(2);
@@ -175,7 +184,7 @@ static void scalars_behind_another(void **state)
     answer(b, NOW + 1000, 900, 1);
     assert_int_equal(office.desk->batcher.estimate.size[0], 1);
     block_unref(office.guest[1].ticket.slice.answer->block);
-    end(a, FAIL_MALFORMED, NOW);
+    give_up(a, NOW);
 }
 
 // What a ticket was in another life is forgotten.
@@ -195,7 +204,7 @@ static void a_ticket_is_taken_up_anew(void **state)
     assert_int_equal(g->ticket.queued_us, NOW + 5);
     assert_int_equal(g->ticket.batch_rows, 0);
     run(NOW + 5);
-    end(sent(), FAIL_MALFORMED, NOW + 5);
+    give_up(sent(), NOW + 5);
     assert_int_equal(g->ticket.batch_rows, 0); // in no batch that was answered
     assert_int_equal(g->ticket.error.status, STATUS_INTERNAL);
     desk_on_ticket(office.desk, &g->ticket, NOW + 6, &office.fx);
@@ -203,7 +212,7 @@ static void a_ticket_is_taken_up_anew(void **state)
     answer(sent(), NOW + 7, 0, 2);
     assert_int_equal(g->ticket.error.status, STATUS_OK); // this time
     block_unref(g->ticket.slice.answer->block);
-    assert_int_equal(office.desk->suspects, 0);
+    assert_int_equal(office.desk->replicas.suspects, 0);
 }
 
 // ---- failures ------------------------------------------------------------------------------------------
@@ -222,7 +231,7 @@ static unsigned halve(const struct guest *guilty, uint64_t now_us)
         for (uint32_t i = 0; i < b->n; i++)
             bad |= b->tickets[i] == &guilty->ticket;
         if (bad)
-            end(b, FAIL_ERROR, now_us);
+            end(b, SEEN_STATUS, now_us);
         else
             answer(b, now_us, 0, b->rows);
     }
@@ -258,7 +267,7 @@ static void halves_are_not_mixed_with_others(void **state)
     struct batch *b = sent();
     assert_int_equal(b->n, 4);
     forget();
-    end(b, FAIL_ERROR, NOW);
+    end(b, SEEN_STATUS, NOW);
     assert_int_equal(noted(NOTE_HALVED), 4);
     struct guest *late = lend(1);
     run(NOW);
@@ -271,7 +280,7 @@ static void halves_are_not_mixed_with_others(void **state)
     }
     assert_int_equal(late->ticket.place, PLACE_QUEUED); // no credit is left
     for (unsigned i = 0; i < 2; i++)
-        end(half[i], FAIL_MALFORMED, NOW); // not halved: this is no fault of a row
+        give_up(half[i], NOW); // not halved: this is no fault of a row
     for (unsigned i = 0; i < 4; i++)
         assert_int_equal(back(&office.guest[i], STATUS_INTERNAL), 1);
     halve(late, NOW);
@@ -285,7 +294,7 @@ static void halving_has_an_end(void **state)
     run(NOW);
     struct batch *b = sent();
     b->halvings = DESK_HALVINGS;
-    end(b, FAIL_ERROR, NOW);
+    end(b, SEEN_STATUS, NOW);
     assert_int_equal(back(&office.guest[0], STATUS_INTERNAL), 1);
     assert_int_equal(back(&office.guest[1], STATUS_INTERNAL), 1);
     run(NOW);
@@ -300,7 +309,7 @@ static void without_memory_for_a_half(void **state)
     run(NOW);
     struct batch *b = sent();
     mem_fail_at(1);
-    end(b, FAIL_ERROR, NOW);
+    end(b, SEEN_STATUS, NOW);
     mem_fail_at(0);
     // The first half is failed with what the worker said; the second is tried.
     for (unsigned i = 0; i < 5; i++)
@@ -308,7 +317,7 @@ static void without_memory_for_a_half(void **state)
     run(NOW);
     b = sent();
     assert_int_equal(b->n, 3);
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(b, NOW);
 }
 
 static void who_is_gone_is_not_halved(void **state)
@@ -322,7 +331,7 @@ static void who_is_gone_is_not_halved(void **state)
     desk_on_cancel(office.desk, &office.guest[0].ticket, NOW, &office.fx);
     desk_on_cancel(office.desk, &office.guest[1].ticket, NOW, &office.fx);
     assert_int_equal(count_fx(FX_CANCEL), 0);
-    end(b, FAIL_ERROR, NOW);
+    end(b, SEEN_STATUS, NOW);
     assert_int_equal(back(&office.guest[0], STATUS_CLIENT_GONE), 1);
     assert_int_equal(back(&office.guest[1], STATUS_CLIENT_GONE), 1);
     assert_int_equal(office.desk->n_again, 1);
@@ -330,7 +339,7 @@ static void who_is_gone_is_not_halved(void **state)
     b = sent();
     assert_int_equal(b->n, 1);
     assert_ptr_equal(b->tickets[0], &office.guest[2].ticket);
-    end(b, FAIL_ERROR, NOW);
+    end(b, SEEN_STATUS, NOW);
     assert_int_equal(back(&office.guest[2], STATUS_INTERNAL), 1);
 }
 
@@ -341,9 +350,9 @@ static void a_second_death_is_poison(void **state)
     run(NOW);
     struct batch *both = sent();
     forget();
-    end(both, FAIL_LOST, NOW);
+    end(both, SEEN_LOST, NOW);
     assert_int_equal(noted(NOTE_RETRIED), 2);
-    assert_int_equal(office.desk->suspects, 2);
+    assert_int_equal(office.desk->replicas.suspects, 2);
     struct guest *c = lend(2);
     run(NOW);
     struct batch *alone = sent();
@@ -351,16 +360,16 @@ static void a_second_death_is_poison(void **state)
     assert_int_equal(alone->n, 1);
     assert_ptr_equal(alone->tickets[0], &a->ticket);
     forget();
-    end(alone, FAIL_LOST, NOW);
+    end(alone, SEEN_LOST, NOW);
     assert_int_equal(noted(NOTE_POISON), 0);
     assert_int_equal(back(a, STATUS_POISON), 1);
-    assert_int_equal(office.desk->suspects, 1);
+    assert_int_equal(office.desk->replicas.suspects, 1);
     forget();
     run(NOW);
     alone = sent();
     assert_ptr_equal(alone->tickets[0], &b->ticket);
     answer(alone, NOW, 0, 2);
-    assert_int_equal(office.desk->suspects, 0);
+    assert_int_equal(office.desk->replicas.suspects, 0);
     assert_int_equal(b->ticket.error.status, STATUS_OK);
     halve(c, NOW);
     block_unref(b->ticket.slice.answer->block);
@@ -373,7 +382,7 @@ static void who_was_refused_comes_back_after_a_pause(void **state)
     run(NOW);
     struct batch *batch = sent();
     forget();
-    end(batch, FAIL_REFUSED, NOW + 50);
+    end(batch, SEEN_UNPROCESSED, NOW + 50);
     assert_int_equal(noted(NOTE_RETRIED), 2);
     assert_null(a->ticket.batch);
     assert_int_equal(a->ticket.place, PLACE_QUEUED);
@@ -383,16 +392,16 @@ static void who_was_refused_comes_back_after_a_pause(void **state)
     struct fx *wake = NULL;
     for (struct fx *f; (f = next_fx(FX_WAKE)) != NULL;)
         wake = f;
-    assert_true(wake->at_us <= NOW + 50 + DESK_REFUSED_PAUSE_US);
-    run(NOW + 49 + DESK_REFUSED_PAUSE_US);
+    assert_true(wake->at_us <= NOW + 50 + REPLICA_PAUSE_US);
+    run(NOW + 49 + REPLICA_PAUSE_US);
     assert_null(sent());
-    run(NOW + 50 + DESK_REFUSED_PAUSE_US);
+    run(NOW + 50 + REPLICA_PAUSE_US);
     batch = sent();
     assert_int_equal(batch->n, 2); // nobody died: in company
     assert_ptr_equal(a->ticket.batch, batch);
     assert_int_equal(a->ticket.deaths + b->ticket.deaths, 0);
-    assert_int_equal(b->ticket.queue_us, 50 + DESK_REFUSED_PAUSE_US); // since it first came
-    end(batch, FAIL_MALFORMED, NOW);
+    assert_int_equal(b->ticket.queue_us, 50 + REPLICA_PAUSE_US); // since it first came
+    give_up(batch, NOW);
 }
 
 static void past_its_deadline_nobody_is_tried_again(void **state)
@@ -403,7 +412,7 @@ static void past_its_deadline_nobody_is_tried_again(void **state)
     struct batch *batch = sent();
     assert_int_equal(batch->deadline_us, FAR);
     forget();
-    end(batch, FAIL_REFUSED, NOW + 1000);
+    end(batch, SEEN_UNPROCESSED, NOW + 1000);
     assert_int_equal(back(a, STATUS_DEADLINE), 1);
     assert_int_equal(b->ticket.place, PLACE_QUEUED);
     desk_on_cancel(office.desk, &b->ticket, NOW + 1000, &office.fx);
@@ -428,7 +437,7 @@ static void a_cancel_is_echoed_wherever_it_finds_the_ticket(void **state)
     struct fx *f = next_fx(FX_POST);
     assert_ptr_equal(f->msg, &aboard->ticket.cancel);
     assert_int_equal(f->msg->kind, MSG_ECHO);
-    end(b, FAIL_RECALLED, NOW);
+    end(b, SEEN_RECALLED, NOW);
     assert_int_equal(back(aboard, STATUS_DEADLINE), 1);
     forget();
     desk_on_cancel(office.desk, &queued->ticket, NOW, &office.fx); // they cross
@@ -444,9 +453,9 @@ static void a_lost_call_does_not_bring_back_who_is_gone(void **state)
     struct batch *b = sent();
     desk_on_cancel(office.desk, &g->ticket, NOW, &office.fx);
     forget();
-    end(b, FAIL_LOST, NOW);
+    end(b, SEEN_LOST, NOW);
     assert_int_equal(back(g, STATUS_CLIENT_GONE), 1);
-    assert_int_equal(office.desk->suspects, 0);
+    assert_int_equal(office.desk->replicas.suspects, 0);
     run(NOW);
     assert_null(sent());
 }
@@ -460,7 +469,7 @@ static void who_waits_again_can_be_cancelled(void **state)
     run(NOW);
     struct batch *b = sent();
     desk_on_replica_down(office.desk, 7, NOW, &office.fx);
-    end(b, FAIL_ERROR, NOW);
+    end(b, SEEN_STATUS, NOW);
     run(NOW);
     assert_int_equal(office.desk->n_again, 2);
     forget();
@@ -473,7 +482,7 @@ static void who_waits_again_can_be_cancelled(void **state)
     run(NOW);
     b = sent();
     assert_ptr_equal(b->tickets[0], &office.guest[1].ticket);
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(b, NOW);
 }
 
 // Of those that wait again and those that are out, whoever goes first.
@@ -487,7 +496,7 @@ static void cancels_on_both_sides(void **state)
     lend(8);
     run(NOW);
     struct batch *out = sent();
-    end(b, FAIL_ERROR, NOW); // two halves
+    end(b, SEEN_STATUS, NOW); // two halves
     desk_on_replica_down(office.desk, 7, NOW, &office.fx);
     assert_int_equal(office.desk->n_again, 2);
     desk_on_cancel(office.desk, &office.guest[0].ticket, NOW, &office.fx);
@@ -496,7 +505,7 @@ static void cancels_on_both_sides(void **state)
     run(NOW);
     assert_int_equal(back(&office.guest[0], STATUS_CLIENT_GONE), 1);
     assert_false(office.desk->again_cancelled);
-    end(out, FAIL_RECALLED, NOW);
+    end(out, SEEN_RECALLED, NOW);
     up(7, 8, "1", NOW);
     run(NOW);
     b = sent();
@@ -508,8 +517,8 @@ static void cancels_on_both_sides(void **state)
     forget();
     desk_on_cancel(office.desk, &office.guest[2].ticket, NOW, &office.fx); // not the last
     assert_int_equal(count_fx(FX_CANCEL), 0);
-    end(b, FAIL_RECALLED, NOW);
-    end(other, FAIL_MALFORMED, NOW);
+    end(b, SEEN_RECALLED, NOW);
+    give_up(other, NOW);
 }
 
 // Of one millisecond the first that came goes first, though another's deadline may have passed already.
@@ -522,7 +531,7 @@ static void late_by_less_than_a_millisecond(void **state)
     assert_int_equal(back(late, STATUS_DEADLINE), 1);
     struct batch *b = sent();
     assert_null(sent());
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(b, NOW);
 }
 
 // ---- without replicas ----------------------------------------------------------------------------------
@@ -534,7 +543,7 @@ static void without_a_replica_the_grace_is_waited_for(void **state)
     lend(1);
     run(NOW);
     struct batch *b = sent();
-    end(b, FAIL_ERROR, NOW); // two halves wait
+    end(b, SEEN_STATUS, NOW); // two halves wait
     desk_on_replica_down(office.desk, 7, NOW + 1000, &office.fx);
     struct guest *c = lend_at(1, "", FAR, NOW + 1000);
     forget();
@@ -587,7 +596,7 @@ static void without_memory_it_stays_queued(void **state)
         at_us = f->at_us;
     assert_int_equal(at_us, NOW + 1000);
     desk_on_wake(office.desk, NOW + 1000, &office.fx);
-    end(sent(), FAIL_MALFORMED, NOW + 1000);
+    give_up(sent(), NOW + 1000);
 }
 
 static void without_memory_nobody_is_lost(void **state)
@@ -602,21 +611,22 @@ static void without_memory_nobody_is_lost(void **state)
     struct batch *a = sent(), *b = sent();
     struct guest *waits = lend(1);
     forget();
+    office.guest[0].ticket.losses = 1;
     mem_fail_at(1);
-    end(a, FAIL_LOST, NOW); // alone next time: in a group of its own, for which there is no memory
+    end(a, SEEN_LOST, NOW); // alone next time: in a group of its own, for which there is no memory
     mem_fail_at(0);
     assert_int_equal(back(&office.guest[0], STATUS_UNAVAILABLE), 1);
-    assert_int_equal(office.desk->suspects, 0);
+    assert_int_equal(office.desk->replicas.suspects, 0);
     forget();
     mem_fail_at(1);
     struct guest *more = lend_at(1, "1", FAR, NOW);
     mem_fail_at(0);
     assert_int_equal(back(more, STATUS_UNAVAILABLE), 1);
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(b, NOW);
     run(NOW);
     a = sent();
     assert_ptr_equal(a->tickets[0], &waits->ticket);
-    end(a, FAIL_MALFORMED, NOW);
+    give_up(a, NOW);
 }
 
 // The batches that are kept for later are small; without memory for a larger one they are kept.
@@ -628,7 +638,7 @@ static void without_memory_for_a_larger_batch(void **state)
     run(NOW);
     struct batch *b[2] = {sent(), sent()};
     for (unsigned i = 0; i < 2; i++)
-        end(b[i], FAIL_MALFORMED, NOW);
+        give_up(b[i], NOW);
     for (unsigned i = 0; i < 8; i++)
         lend(1);
     mem_fail_at(1);
@@ -638,7 +648,7 @@ static void without_memory_for_a_larger_batch(void **state)
     run(NOW);
     struct batch *large = sent();
     assert_int_equal(large->n, 8);
-    end(large, FAIL_MALFORMED, NOW);
+    give_up(large, NOW);
 }
 
 static void what_is_published(void **state)
@@ -651,12 +661,12 @@ static void what_is_published(void **state)
     assert_int_equal(atomic_load(&office.model->waiting), 3);
     assert_int_equal(atomic_load(&office.model->running), 16);
     struct batch *a = sent(), *b = sent();
-    end(a, FAIL_MALFORMED, NOW);
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(a, NOW);
+    give_up(b, NOW);
     run(NOW);
     assert_int_equal(atomic_load(&office.model->waiting), 0);
     assert_int_equal(atomic_load(&office.model->running), 3);
-    end(sent(), FAIL_MALFORMED, NOW);
+    give_up(sent(), NOW);
 }
 
 static void the_rules_are_the_batchers(void **state)
@@ -675,16 +685,16 @@ static void the_rules_are_the_batchers(void **state)
     run(NOW + 3000);
     struct batch *b = sent();
     assert_int_equal(b->reason, BATCH_WAIT);
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(b, NOW);
     for (unsigned i = 0; i < 5; i++)
         lend(1);
     run(NOW);
     b = sent();
     assert_int_equal(b->reason, BATCH_PREFERRED);
     assert_int_equal(b->rows, 4);
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(b, NOW);
     run(NOW + 3000);
-    end(sent(), FAIL_MALFORMED, NOW);
+    give_up(sent(), NOW);
 }
 
 // It asks to be woken once, not in every turn; and never for a moment that is now already, for on a clock
@@ -712,8 +722,8 @@ static void wishes_to_be_woken(void **state)
     desk_on_wake(office.desk, NOW + 1000, &office.fx);
     f = next_fx(FX_WAKE);
     assert_int_equal(f->at_us, FAR); // nothing waits; the batches are overdue then
-    end(a, FAIL_MALFORMED, NOW);
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(a, NOW);
+    give_up(b, NOW);
     desk_on_wake(office.desk, NOW + 2000, &office.fx);
     assert_null(next_fx(FX_WAKE));
 }
@@ -728,7 +738,7 @@ static void batches_are_used_again(void **state)
     assert_int_equal(b->deadline_us, FAR);
     void *p = arena_alloc(&b->arena, 100);
     b->call = p;
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(b, NOW);
     lend_at(4, "", NOW + 140000, NOW);
     lend_at(4, "", NOW + 130000, NOW);
     run(NOW);
@@ -746,32 +756,33 @@ static void batches_are_used_again(void **state)
     assert_ptr_not_equal(other, b);
     forget();
     desk_on_wake(office.desk, NOW + 140001, &office.fx);
-    assert_int_equal(noted(NOTE_SUSPECT), 7);
-    struct fx *f = next_fx(FX_SUSPECT);
+    struct fx *f = next_fx(FX_PROBE);
     assert_int_equal(f->replica, 7);
     assert_ptr_equal(f->desk, office.desk);
     assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + 190000);
-    assert_null(next_fx(FX_SUSPECT));
-    end(b, FAIL_RECALLED, NOW + 140000);
-    end(other, FAIL_LOST, NOW + 140000);
+    assert_null(next_fx(FX_PROBE));
+    end(b, SEEN_RECALLED, NOW + 140000);
+    end(other, SEEN_LOST, NOW + 140000);
     run(NOW + 140000);
     other = sent();
-    end(other, FAIL_MALFORMED, NOW + 140000);
+    give_up(other, NOW + 140000);
 }
 
 // Whoever gives a worker less time than it takes is told 504; the worker is none the worse for it.
-static unsigned suspected_after(uint64_t out_us, double latency_us)
+static unsigned probed_after(uint64_t out_us, double latency_us)
 {
-    replicas_find(office.desk, 7)->latency_us = latency_us;
+    struct replica *r = replicas_find(&office.desk->replicas, 7);
+    r->latency_us = latency_us;
+    r->probe_us = r->doubt_us = 0;
     struct guest *g = lend_at(1, "", NOW + out_us, NOW);
     run(NOW);
     struct batch *b = sent();
     forget();
     run(NOW + out_us);
     assert_int_equal(count_fx(FX_CANCEL), 1);
-    unsigned n = count_fx(FX_SUSPECT);
-    assert_int_equal(noted(NOTE_SUSPECT), n ? 7 : -1);
-    end(b, FAIL_RECALLED, NOW + out_us);
+    unsigned n = count_fx(FX_PROBE);
+    assert_int_equal(r->doubt_us > 0, n > 0 && latency_us > 0);
+    end(b, SEEN_RECALLED, NOW + out_us);
     assert_int_equal(back(g, STATUS_DEADLINE), 1);
     return n;
 }
@@ -779,12 +790,12 @@ static unsigned suspected_after(uint64_t out_us, double latency_us)
 static void clients_in_a_hurry_prove_nothing(void **state)
 {
     (void)state;
-    assert_int_equal(suspected_after(5000, 0), 0);
-    assert_int_equal(suspected_after(99999, 0), 0);
-    assert_int_equal(suspected_after(100000, 0), 1); // nobody knows how long it takes
-    assert_int_equal(suspected_after(100000, 25000), 1);
-    assert_int_equal(suspected_after(100000, 25001), 0);
-    assert_int_equal(suspected_after(100005, 25001.25), 1);
+    assert_int_equal(probed_after(5000, 0), 0);
+    assert_int_equal(probed_after(99999, 0), 0);
+    assert_int_equal(probed_after(100000, 0), 1); // nobody knows how long it takes
+    assert_int_equal(probed_after(100000, 25000), 1);
+    assert_int_equal(probed_after(100000, 25001), 0);
+    assert_int_equal(probed_after(100005, 25001.25), 1);
 }
 
 static void the_deadline_in_the_queue(void **state)
@@ -805,8 +816,8 @@ static void the_deadline_in_the_queue(void **state)
     run(NOW + 20000);
     assert_int_equal(noted(NOTE_EXPIRED), 2);
     assert_int_equal(back(late, STATUS_DEADLINE), 1);
-    end(a, FAIL_MALFORMED, NOW);
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(a, NOW);
+    give_up(b, NOW);
 }
 
 // A worker that was slow is quick again. Every client wants its answer within 100 ms.
@@ -872,7 +883,7 @@ static void those_that_stand_aside_are_bounded(void **state)
     assert_ptr_equal(b->tickets[0], &other->ticket);
     assert_int_equal(b->replica, 8);
     assert_int_equal(office.desk->n_again, 10);
-    end(b, FAIL_MALFORMED, NOW);
+    give_up(b, NOW);
     for (uint64_t key = 300; key < 500; key++)
         lend_key(key, "1");
     run(NOW);
@@ -880,14 +891,14 @@ static void those_that_stand_aside_are_bounded(void **state)
     assert_int_equal(office.desk->n_again, DESK_ASIDE);
     assert_int_equal(office.desk->batcher.count, BATCHER_GROUPS - 1 + 210 - DESK_ASIDE);
     // In the order in which they stood aside, as soon as there is credit.
-    end(busy[0], FAIL_MALFORMED, NOW);
+    give_up(busy[0], NOW);
     run(NOW);
     b = sent();
     assert_int_equal(b->tickets[0]->request->batch_key.hi, 100);
     assert_null(sent());
     assert_int_equal(office.desk->n_again, DESK_ASIDE); // the next one took its place
-    end(b, FAIL_MALFORMED, NOW);
-    end(busy[1], FAIL_MALFORMED, NOW);
+    give_up(b, NOW);
+    give_up(busy[1], NOW);
     desk_on_replica_down(office.desk, 7, NOW, &office.fx);
     desk_on_replica_down(office.desk, 8, NOW, &office.fx);
     run(NOW + 50000);

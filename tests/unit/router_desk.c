@@ -1,4 +1,4 @@
-/* router/desk: a worker that hangs is suspected, whichever comes first: the desk's own timer, or the cancels
+/* router/desk: a worker that may hang is probed, whichever comes first: the desk's own timer, or the cancels
  * of origins whose clocks were quicker; what desk and flow show of themselves. All else: tests/sim. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -75,7 +75,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct world *w = *state;
-    desk_on_fail(w->desk, w->batch, FAIL_RECALLED, NULL, DEADLINE_US + 1, &w->fx);
+    desk_on_end(w->desk, w->batch, &(struct batch_end){.seen = SEEN_RECALLED}, DEADLINE_US + 1,
+                &w->fx);
     desk_free(w->desk);
     effects_deinit(&w->fx);
     table_free(w->table);
@@ -91,23 +92,23 @@ static void cancel_all(struct world *w, uint64_t now_us)
     assert_int_equal(count(w, FX_CANCEL), 1);
 }
 
-static void its_own_timer_suspects(void **state)
+static void its_own_timer_doubts(void **state)
 {
     struct world *w = *state;
     desk_run(w->desk, DEADLINE_US - 1, &w->fx);
-    assert_int_equal(count(w, FX_SUSPECT), 0);
+    assert_int_equal(count(w, FX_PROBE), 0);
     desk_run(w->desk, DEADLINE_US, &w->fx);
-    assert_int_equal(count(w, FX_SUSPECT), 1);
+    assert_int_equal(count(w, FX_PROBE), 1);
     assert_int_equal(count(w, FX_CANCEL), 1);
 }
 
-static void cancels_at_the_deadline_suspect(void **state)
+static void cancels_at_the_deadline_doubt(void **state)
 {
     struct world *w = *state;
     cancel_all(w, DEADLINE_US);
-    assert_int_equal(count(w, FX_SUSPECT), 1);
+    assert_int_equal(count(w, FX_PROBE), 1);
     desk_run(w->desk, DEADLINE_US, &w->fx); // once
-    assert_int_equal(count(w, FX_SUSPECT), 1);
+    assert_int_equal(count(w, FX_PROBE), 1);
 }
 
 // Clients that left say nothing of the worker.
@@ -116,7 +117,7 @@ static void cancels_before_it_do_not(void **state)
     struct world *w = *state;
     cancel_all(w, DEADLINE_US - 1);
     desk_run(w->desk, DEADLINE_US, &w->fx);
-    assert_int_equal(count(w, FX_SUSPECT), 0);
+    assert_int_equal(count(w, FX_PROBE), 0);
 }
 
 static void expect_shown(const struct desk *d, uint64_t now_us, const char *text)
@@ -134,44 +135,48 @@ static void expect_shown(const struct desk *d, uint64_t now_us, const char *text
 static void desks_show_what_they_hold(void **state)
 {
     struct world *w = *state;
-    struct replica *r = &w->desk->replica[0];
+    struct replica *r = &w->desk->replicas.at[0];
     struct replica_facts facts = {
         .max_batch = 9, .versions = {VIEW("1"), VIEW("2")}, .n_versions = 2};
     desk_on_replica_up(w->desk, 8, &facts, START_US, &w->fx); // another batch size: kept out
     r->latency_us = 1500;
-    expect_shown(w->desk, START_US,
-                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-                 "\"running_rows\":2,\"suspects\":0,\"replicas\":["
-                 "{\"id\":7,\"up\":true,\"differs\":false,\"batches\":1,\"rows\":2,"
-                 "\"latency_us\":1500,\"versions\":[]},"
-                 "{\"id\":8,\"up\":false,\"differs\":true,\"batches\":0,\"rows\":0,"
-                 "\"latency_us\":0,\"versions\":[\"1\",\"2\"]}]}");
+    expect_shown(
+        w->desk, START_US,
+        "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+        "\"running_rows\":2,\"suspects\":0,\"replicas\":["
+        "{\"id\":7,\"up\":true,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
+        "\"latency_us\":1500,\"versions\":[]},"
+        "{\"id\":8,\"up\":false,\"differs\":true,\"breaker\":\"closed\",\"batches\":0,\"rows\":0,"
+        "\"latency_us\":0,\"versions\":[\"1\",\"2\"]}]}");
     desk_on_replica_down(w->desk, 8, START_US, &w->fx);
     desk_on_replica_down(w->desk, 7, START_US, &w->fx);
-    w->desk->n_replicas = 1; // the second one's place is of no more interest
+    w->desk->replicas.n = 1; // the second one's place is of no more interest
     r->not_before_us = START_US + 900;
-    expect_shown(w->desk, START_US + 200,
-                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-                 "\"running_rows\":2,\"suspects\":0,\"alone_us\":200,\"replicas\":["
-                 "{\"id\":7,\"up\":false,\"differs\":false,\"batches\":1,\"rows\":2,"
-                 "\"latency_us\":1500,\"rests_us\":700,\"versions\":[]}]}");
+    expect_shown(
+        w->desk, START_US + 200,
+        "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+        "\"running_rows\":2,\"suspects\":0,\"alone_us\":200,\"replicas\":["
+        "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
+        "\"latency_us\":1500,\"paused_us\":700,\"versions\":[]}]}");
     r->not_before_us = START_US + 200;
     w->desk->running_rows = 3;
-    expect_shown(w->desk, START_US + 200,
-                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-                 "\"running_rows\":3,\"suspects\":0,\"alone_us\":200,\"replicas\":["
-                 "{\"id\":7,\"up\":false,\"differs\":false,\"batches\":1,\"rows\":2,"
-                 "\"latency_us\":1500,\"versions\":[]}],"
-                 "\"wrong\":\"the rows at the replicas do not add up to running_rows\"}");
+    expect_shown(
+        w->desk, START_US + 200,
+        "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+        "\"running_rows\":3,\"suspects\":0,\"alone_us\":200,\"replicas\":["
+        "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
+        "\"latency_us\":1500,\"versions\":[]}],"
+        "\"wrong\":\"the rows at the replicas do not add up to running_rows\"}");
     w->desk->running_rows = 2;
-    w->desk->n_up = 1;
-    expect_shown(w->desk, START_US + 200,
-                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-                 "\"running_rows\":2,\"suspects\":0,\"replicas\":["
-                 "{\"id\":7,\"up\":false,\"differs\":false,\"batches\":1,\"rows\":2,"
-                 "\"latency_us\":1500,\"versions\":[]}],"
-                 "\"wrong\":\"the replicas that are up are not as many as were counted\"}");
-    w->desk->n_up = 0;
+    w->desk->replicas.n_up = w->desk->replicas.n_ready = 1;
+    expect_shown(
+        w->desk, START_US + 200,
+        "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+        "\"running_rows\":2,\"suspects\":0,\"replicas\":["
+        "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
+        "\"latency_us\":1500,\"versions\":[]}],"
+        "\"wrong\":\"the replicas that are up are not as many as were counted\"}");
+    w->desk->replicas.n_up = w->desk->replicas.n_ready = 0;
 }
 
 static void flows_show_what_they_hold(void **state)
@@ -211,7 +216,7 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(its_own_timer_suspects),    TEST(cancels_at_the_deadline_suspect),
+        TEST(its_own_timer_doubts),      TEST(cancels_at_the_deadline_doubt),
         TEST(cancels_before_it_do_not),  TEST(desks_show_what_they_hold),
         TEST(flows_show_what_they_hold),
     };

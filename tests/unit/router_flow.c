@@ -91,7 +91,7 @@ static void refused(struct infer *in, enum status status)
     assert_int_equal(count(FX_RELEASE, in), 1);
     assert_int_equal(count(FX_POST, NULL) + count(FX_WAKE, NULL), 0);
     assert_int_equal(in->state, INFER_OVER);
-    assert_false(in->charged);
+    assert_int_equal(in->charged_rows, 0);
     assert_int_equal(in->retry_after_s, status == STATUS_UNAVAILABLE ? 9 : 0);
 }
 

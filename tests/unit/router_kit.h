@@ -169,11 +169,29 @@ static inline void answer(struct batch *b, uint64_t now_us, uint64_t compute_us,
     }
 }
 
-static inline void end(struct batch *b, enum desk_fail kind, uint64_t now_us)
+static const struct error so_it_says = {.status = STATUS_INTERNAL, .text = "so it says"};
+
+static inline void end(struct batch *b, enum seen seen, uint64_t now_us)
 {
-    struct error e = {.status = STATUS_INTERNAL, .text = "so it says"};
-    desk_on_fail(office.desk, b, kind, kind == FAIL_ERROR || kind == FAIL_MALFORMED ? &e : NULL,
-                 now_us, &office.fx);
+    bool says = seen == SEEN_STATUS || seen == SEEN_WRONG;
+    desk_on_end(office.desk, b,
+                &(struct batch_end){.seen = seen, .error = says ? &so_it_says : NULL}, now_us,
+                &office.fx);
+}
+
+// Its call ends with this status of the worker.
+static inline void end_as(struct batch *b, enum status status, uint64_t now_us)
+{
+    struct error e = {.status = status, .text = "so it says"};
+    desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_STATUS, .error = &e}, now_us,
+                &office.fx);
+}
+
+// Nothing more is tried for those aboard.
+static inline void give_up(struct batch *b, uint64_t now_us)
+{
+    desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_RECALLED, .error = &so_it_says},
+                now_us, &office.fx);
 }
 
 #endif

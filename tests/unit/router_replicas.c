@@ -28,21 +28,21 @@ static void up_facts(uint32_t id, uint32_t max_batch, uint64_t metadata)
 
 static uint32_t ready(void)
 {
-    assert_int_equal(atomic_load(&office.model->ready), office.desk->n_up);
-    return office.desk->n_up;
+    assert_int_equal(atomic_load(&office.model->ready), office.desk->replicas.n_up);
+    return office.desk->replicas.n_up;
 }
 
 static void up_and_down(void **state)
 {
     (void)state;
     struct desk *d = office.desk;
-    assert_int_equal(d->alone_since_us, NOW);
-    assert_null(replicas_find(d, 3));
+    assert_int_equal(d->replicas.alone_since_us, NOW);
+    assert_null(replicas_find(&d->replicas, 3));
     up(3, 16, "1", NOW + 5);
     assert_int_equal(noted(NOTE_REPLICA_UP), 3);
     assert_int_equal(ready(), 1);
-    assert_int_equal(d->alone_since_us, 0);
-    assert_int_equal(replicas_find(d, 3)->id, 3);
+    assert_int_equal(d->replicas.alone_since_us, 0);
+    assert_int_equal(replicas_find(&d->replicas, 3)->id, 3);
     forget();
     up(3, 16, "1", NOW + 6); // said twice
     assert_int_equal(noted(NOTE_REPLICA_UP), -1);
@@ -54,14 +54,14 @@ static void up_and_down(void **state)
     desk_on_replica_down(d, 3, NOW + 8, &office.fx);
     assert_int_equal(noted(NOTE_REPLICA_DOWN), 3);
     assert_int_equal(ready(), 1);
-    assert_int_equal(d->alone_since_us, 0);
+    assert_int_equal(d->replicas.alone_since_us, 0);
     forget();
     desk_on_replica_down(d, 3, NOW + 9, &office.fx);
     assert_int_equal(noted(NOTE_REPLICA_DOWN), -1);
     desk_on_replica_down(d, 4, NOW + 9, &office.fx);
     assert_int_equal(ready(), 0);
-    assert_int_equal(d->alone_since_us, NOW + 9);
-    assert_int_equal(d->n_replicas, 2);
+    assert_int_equal(d->replicas.alone_since_us, NOW + 9);
+    assert_int_equal(d->replicas.n, 2);
 }
 
 static void what_a_batch_may_be(void **state)
@@ -123,15 +123,16 @@ static void who_differs_is_kept_out(void **state)
     assert_int_equal(noted(NOTE_REPLICA_UP), 2);
     assert_int_equal(noted(NOTE_REPLICA_DIFFERS), 3);
     assert_int_equal(ready(), 1);
-    assert_int_equal(office.desk->alone_since_us, 0);
-    assert_int_equal(office.desk->metadata.lo + office.desk->metadata.hi, 2);
-    assert_true(replicas_serve(office.desk, VIEW("1"), true, NOW + 5)); // its versions are kept
+    assert_int_equal(office.desk->replicas.alone_since_us, 0);
+    assert_int_equal(office.desk->replicas.metadata.lo + office.desk->replicas.metadata.hi, 2);
+    assert_true(
+        replicas_serve(&office.desk->replicas, VIEW("1"), true, NOW + 5)); // its versions are kept
     forget();
     desk_on_replica_down(office.desk, 3, NOW, &office.fx); // kept out, and gone: no news
     assert_int_equal(count_fx(FX_NOTE), 0);
     desk_on_replica_down(office.desk, 2, NOW + 6, &office.fx);
     assert_int_equal(ready(), 0); // 3 does not come back for it
-    assert_int_equal(office.desk->alone_since_us, NOW + 6);
+    assert_int_equal(office.desk->replicas.alone_since_us, NOW + 6);
 }
 
 static void versions(void **state)
@@ -148,61 +149,62 @@ static void versions(void **state)
     memset(first, 'x', 1); // copied
     memset(longest, 'x', sizeof(longest));
     const struct desk *d = office.desk;
-    assert_int_equal(replicas_find(office.desk, 1)->facts.n_versions, 2);
-    assert_true(replicas_serve(d, VIEW("1"), false, NOW));
-    assert_true(replicas_serve(d, VIEW(""), false, NOW));
-    assert_false(replicas_serve(d, VIEW("2"), false, NOW));
+    assert_int_equal(replicas_find(&office.desk->replicas, 1)->facts.n_versions, 2);
+    assert_true(replicas_serve(&d->replicas, VIEW("1"), false, NOW));
+    assert_true(replicas_serve(&d->replicas, VIEW(""), false, NOW));
+    assert_false(replicas_serve(&d->replicas, VIEW("2"), false, NOW));
     memset(longest, 'w', sizeof(longest));
-    assert_true(replicas_serve(d, view_of(longest, sizeof(longest)), false, NOW));
-    assert_false(replicas_serve(d, view_of(long_one, sizeof(long_one)), false, NOW));
-    assert_null(replicas_choose(office.desk, VIEW("2"), NOW));
-    assert_non_null(replicas_choose(office.desk, VIEW("1"), NOW));
+    assert_true(replicas_serve(&d->replicas, view_of(longest, sizeof(longest)), false, NOW));
+    assert_false(replicas_serve(&d->replicas, view_of(long_one, sizeof(long_one)), false, NOW));
+    assert_null(replicas_choose(&office.desk->replicas, VIEW("2"), REPLICA_NONE, NOW));
+    assert_non_null(replicas_choose(&office.desk->replicas, VIEW("1"), REPLICA_NONE, NOW));
 }
 
 static void credit(void **state)
 {
     (void)state;
     struct desk *d = office.desk;
-    assert_false(replicas_credit(d, NOW));
-    assert_null(replicas_choose(d, VIEW(""), NOW));
+    assert_false(replicas_credit(&d->replicas, NOW));
+    assert_null(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW));
     up(1, 8, "1", NOW);
-    struct replica *r = replicas_find(d, 1);
-    assert_true(replicas_credit(d, NOW));
+    struct replica *r = replicas_find(&d->replicas, 1);
+    assert_true(replicas_credit(&d->replicas, NOW));
     r->batches = 1;
-    assert_true(replicas_credit(d, NOW));
-    d->suspects = 1; // beside a suspect one at a time
-    assert_false(replicas_credit(d, NOW));
-    d->suspects = 0;
+    assert_true(replicas_credit(&d->replicas, NOW));
+    d->replicas.suspects = 1; // beside a suspect one at a time
+    assert_false(replicas_credit(&d->replicas, NOW));
+    d->replicas.suspects = 0;
     r->batches = 2; // the pipeline
-    assert_false(replicas_credit(d, NOW));
-    assert_false(replicas_serve(d, VIEW("1"), true, NOW));
-    assert_true(replicas_serve(d, VIEW("1"), false, NOW)); // it has the version all the same
+    assert_false(replicas_credit(&d->replicas, NOW));
+    assert_false(replicas_serve(&d->replicas, VIEW("1"), true, NOW));
+    assert_true(
+        replicas_serve(&d->replicas, VIEW("1"), false, NOW)); // it has the version all the same
     r->batches = 0;
     r->not_before_us = NOW + 10;
-    assert_false(replicas_credit(d, NOW + 9));
-    assert_true(replicas_credit(d, NOW + 10));
+    assert_false(replicas_credit(&d->replicas, NOW + 9));
+    assert_true(replicas_credit(&d->replicas, NOW + 10));
     desk_on_replica_down(d, 1, NOW, &office.fx);
-    assert_false(replicas_credit(d, NOW + 10));
-    assert_false(replicas_serve(d, VIEW("1"), false, NOW));
+    assert_false(replicas_credit(&d->replicas, NOW + 10));
+    assert_false(replicas_serve(&d->replicas, VIEW("1"), false, NOW));
     up(1, 8, "1", NOW);
-    assert_true(replicas_credit(d, NOW)); // a new life: no pause
+    assert_true(replicas_credit(&d->replicas, NOW)); // a new life: no pause
 }
 
 static void the_first_pause_to_end(void **state)
 {
     (void)state;
     struct desk *d = office.desk;
-    assert_true(replicas_pause_ends(d, NOW) == UINT64_MAX);
+    assert_true(replicas_pause_ends(&d->replicas, NOW) == UINT64_MAX);
     for (uint32_t id = 1; id <= 4; id++)
         up(id, 8, "1", NOW);
-    assert_true(replicas_pause_ends(d, NOW) == UINT64_MAX);
-    replicas_find(d, 1)->not_before_us = NOW; // over
-    replicas_find(d, 2)->not_before_us = NOW + 300;
-    replicas_find(d, 3)->not_before_us = NOW + 200;
-    replicas_find(d, 4)->not_before_us = NOW + 100;
+    assert_true(replicas_pause_ends(&d->replicas, NOW) == UINT64_MAX);
+    replicas_find(&d->replicas, 1)->not_before_us = NOW; // over
+    replicas_find(&d->replicas, 2)->not_before_us = NOW + 300;
+    replicas_find(&d->replicas, 3)->not_before_us = NOW + 200;
+    replicas_find(&d->replicas, 4)->not_before_us = NOW + 100;
     desk_on_replica_down(d, 4, NOW, &office.fx);
-    assert_int_equal(replicas_pause_ends(d, NOW), NOW + 200);
-    assert_int_equal(replicas_pause_ends(d, NOW + 200), NOW + 300);
+    assert_int_equal(replicas_pause_ends(&d->replicas, NOW), NOW + 200);
+    assert_int_equal(replicas_pause_ends(&d->replicas, NOW + 200), NOW + 300);
 }
 
 static void two_choices(void **state)
@@ -212,43 +214,43 @@ static void two_choices(void **state)
     unsigned chosen[4] = {0};
     for (uint32_t id = 0; id < 4; id++) {
         up(id, 8, "1", NOW);
-        struct replica *r = replicas_find(d, id);
+        struct replica *r = replicas_find(&d->replicas, id);
         r->rows = 10 + id;
         r->latency_us = 1000;
     }
     for (unsigned i = 0; i < 6000; i++)
-        chosen[replicas_choose(d, VIEW(""), NOW)->id]++;
+        chosen[replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW)->id]++;
     // Of six pairs the least loaded wins three, the next two, the next one; the busiest none.
     assert_in_range(chosen[0], 2800, 3200);
     assert_in_range(chosen[1], 1800, 2200);
     assert_in_range(chosen[2], 800, 1200);
     assert_int_equal(chosen[3], 0);
     // Rows times the time of a batch: a slow one with less to do may be the busier.
-    replicas_find(d, 0)->latency_us = 5000;
+    replicas_find(&d->replicas, 0)->latency_us = 5000;
     memset(chosen, 0, sizeof(chosen));
     for (unsigned i = 0; i < 1000; i++)
-        chosen[replicas_choose(d, VIEW(""), NOW)->id]++;
+        chosen[replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW)->id]++;
     assert_int_equal(chosen[0], 0);
     // The rows that are under way and the one to come, times the time of a batch (and a microsecond).
-    replicas_find(d, 2)->batches = replicas_find(d, 3)->batches = 2;
-    struct replica *idle = replicas_find(d, 0), *busy = replicas_find(d, 1);
+    replicas_find(&d->replicas, 2)->batches = replicas_find(&d->replicas, 3)->batches = 2;
+    struct replica *idle = replicas_find(&d->replicas, 0), *busy = replicas_find(&d->replicas, 1);
     idle->rows = 0, busy->rows = 1;
     for (unsigned i = 0; i < 60; i++) {
         idle->latency_us = 99, busy->latency_us = 50;
-        assert_ptr_equal(replicas_choose(d, VIEW(""), NOW), idle);
+        assert_ptr_equal(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW), idle);
         idle->latency_us = 101.5;
-        assert_ptr_equal(replicas_choose(d, VIEW(""), NOW), busy);
+        assert_ptr_equal(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW), busy);
     }
     idle->latency_us = 5000, busy->latency_us = 1000;
-    replicas_find(d, 2)->batches = replicas_find(d, 3)->batches = 0;
+    replicas_find(&d->replicas, 2)->batches = replicas_find(&d->replicas, 3)->batches = 0;
     // Of two there is no choice.
-    replicas_find(d, 2)->batches = replicas_find(d, 3)->batches = 2;
+    replicas_find(&d->replicas, 2)->batches = replicas_find(&d->replicas, 3)->batches = 2;
     for (unsigned i = 0; i < 100; i++)
-        assert_int_equal(replicas_choose(d, VIEW(""), NOW)->id, 1);
-    replicas_find(d, 1)->batches = 2;
-    assert_int_equal(replicas_choose(d, VIEW(""), NOW)->id, 0);
+        assert_int_equal(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW)->id, 1);
+    replicas_find(&d->replicas, 1)->batches = 2;
+    assert_int_equal(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW)->id, 0);
     for (uint32_t id = 0; id < 4; id++)
-        replicas_find(d, id)->batches = replicas_find(d, id)->rows = 0;
+        replicas_find(&d->replicas, id)->batches = replicas_find(&d->replicas, id)->rows = 0;
 }
 
 static void an_idle_replica_that_nobody_knows_is_tried(void **state)
@@ -256,9 +258,10 @@ static void an_idle_replica_that_nobody_knows_is_tried(void **state)
     (void)state;
     up(1, 8, "1", NOW);
     up(2, 8, "1", NOW);
-    replicas_find(office.desk, 1)->latency_us = 1; // quick, and idle too
+    replicas_find(&office.desk->replicas, 1)->latency_us = 1; // quick, and idle too
     for (unsigned i = 0; i < 20; i++)
-        assert_int_equal(replicas_choose(office.desk, VIEW(""), NOW)->id, 2);
+        assert_int_equal(replicas_choose(&office.desk->replicas, VIEW(""), REPLICA_NONE, NOW)->id,
+                         2);
 }
 
 static void more_replicas_than_a_desk_has_room_for(void **state)
@@ -267,8 +270,8 @@ static void more_replicas_than_a_desk_has_room_for(void **state)
     for (uint32_t id = 0; id < DESK_REPLICAS + 5; id++)
         up(id, 8, "1", NOW);
     assert_int_equal(ready(), DESK_REPLICAS);
-    assert_null(replicas_find(office.desk, DESK_REPLICAS));
-    assert_non_null(replicas_find(office.desk, DESK_REPLICAS - 1));
+    assert_null(replicas_find(&office.desk->replicas, DESK_REPLICAS));
+    assert_non_null(replicas_find(&office.desk->replicas, DESK_REPLICAS - 1));
     desk_on_replica_down(office.desk, DESK_REPLICAS + 1, NOW, &office.fx);
     desk_on_replica_down(office.desk, 5, NOW, &office.fx);
     assert_int_equal(ready(), DESK_REPLICAS - 1);

@@ -1,0 +1,43 @@
+/* router/desk_inner.h: what the files of the desk call of one another. Private to them. */
+#ifndef SLUICE_ROUTER_DESK_INNER_H
+#define SLUICE_ROUTER_DESK_INNER_H
+
+#include "router/desk.h"
+
+// ---- desk_ticket.c -----------------------------------------------------------------------------------
+
+void ticket_taken_up(struct ticket *t,
+                     uint64_t now_us); // it has come: nothing of an earlier life is left
+void ticket_answered(struct desk *d, struct ticket *t,
+                     struct effects *fx); // its slice is filled in
+void ticket_failed(struct desk *d, struct ticket *t, enum status status, const char *text,
+                   struct effects *fx);
+void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx);
+// Back into the queue with its seniority, unless it is cancelled or late.
+void ticket_requeued(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx);
+// It was aboard b when b's connection was lost, not by our doing.
+void ticket_survived(struct desk *d, struct ticket *t, const struct batch *b, bool death,
+                     bool alone, uint64_t now_us, struct effects *fx);
+
+extern const char desk_gone_text[]; // of a sequence whose state is gone
+
+// ---- desk_batch.c ------------------------------------------------------------------------------------
+
+struct batch *batch_new(struct desk *d, uint32_t cap); // NULL: out of memory
+void batch_free(struct desk *d, struct batch *b);
+void batch_join(struct batch *b, struct ticket *t);
+void batch_wait(struct desk *d, struct batch *b); // it is sent as it is when a replica has credit
+// T5: removes cancelled and expired tickets. False: none is left.
+bool batch_prune(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx);
+void batch_send(struct desk *d, struct batch *b, struct replica *r, uint64_t now_us,
+                struct effects *fx);
+void batch_recall(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx);
+void batch_fail(struct desk *d, struct batch *b, enum status status, const char *text,
+                struct effects *fx); // all aboard; the batch stays the caller's
+
+static inline uint64_t desk_least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+#endif
