@@ -340,9 +340,9 @@ def memory_kib(pid, row="VmRSS"):
 # ---- octets ----------------------------------------------------------------------------------------
 
 
-def infer_body(rows, **more):
+def infer_body(rows, tensor="input", **more):
     flat = [v for row in rows for v in row]
-    tensor = {"name": "input", "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": flat}
+    tensor = {"name": tensor, "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": flat}
     return json.dumps({"inputs": [tensor], **more}).encode()
 
 
