@@ -74,8 +74,8 @@ static struct replica *choose_for(struct desk *d, struct batch *b, uint64_t now_
     if (q->sequence_id > 0)
         return sequences_choose(&d->sequences, &d->replicas, q, now_us, gone);
     bool sibling = replicas_sibling(&d->replicas, b->failed_at, q->version, now_us);
-    struct replica *r = replicas_choose(&d->replicas, q->version,
-                                        sibling ? b->failed_at : REPLICA_NONE, now_us);
+    struct replica *r =
+        replicas_choose(&d->replicas, q->version, sibling ? b->failed_at : REPLICA_NONE, now_us);
     if (r && r->id == b->failed_at)
         b->failed_at = REPLICA_NONE; // an answer to it says nothing against itself
     return r;
