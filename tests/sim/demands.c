@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define STARVED (BATCHER_PASSES + KINDS * BATCHER_LANES + 1)
+#define STARVED ((BATCHER_PASSES + BATCHER_LANES) * (BATCHER_PASSES + KINDS) + 1)
 #define WINDOW_BITS 16 // of the books on peaks: 65 ms
 
 void demand_failed(const struct world *w, const struct life *x, const char *what)
