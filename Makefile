@@ -126,9 +126,9 @@ $(B)/sluice-worker: worker/main.c $(B)/flags $(call libs,$(USES_worker))
 $(B)/demo: tools/demo.c $(B)/flags
 	@echo "  LINK $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< -lm
-$(B)/sim: $(SIM_OBJS) $(B)/flags $(call libs,$(USES_router))
+$(B)/sim: $(SIM_OBJS) $(B)/obj/backends/probe.o $(B)/flags $(call libs,$(USES_router))
 	@echo "  LINK $@"
-	@$(call link,$(SIM_OBJS),$(USES_router)) -lm -pthread $(LIBS)
+	@$(call link,$(SIM_OBJS) $(B)/obj/backends/probe.o,$(USES_router)) -lm -pthread $(LIBS)
 $(B)/bench/%: bench/%.c $(B)/flags $(call libs,net router batcher http infer config base)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"

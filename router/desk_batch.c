@@ -71,6 +71,9 @@ bool batch_prune(struct desk *d, struct batch *b, uint64_t now_us, struct effect
             ticket_failed(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
         } else if (now_us >= t->deadline_us) {
             ticket_expired(d, t, fx);
+        } else if (t->alone &&
+                   b->n > 1) { // since it came aboard: what ends with it must say nothing of others
+            ticket_requeued(d, t, now_us, fx);
         } else {
             b->tickets[kept++] = t;
             b->rows += d->replicas.max_batch > 0 ? t->request->rows : 0; // else it is one request

@@ -41,10 +41,12 @@ static uint64_t pick_timeout(struct world *w, const struct model_of *m)
 {
     if (w->plan
             .shift) // time enough while it is slow; and then for what it takes now, not for what it took
-        return world_slow(w) ? 5000000
-                             : 30000 + m->rules.max_wait_us +
-                                   (uint64_t)(16 * replicas_time_us(m, m->max_batch));
-    switch (w->plan.flood ? 0 : rand_below(&w->rand, 20)) {
+        return world_slow(w)
+                   ? 5000000
+                   : 30000 + m->rules.max_wait_us + (uint64_t)(16 * calls_time_us(m, m->max_batch));
+    if (m->haste_us > 0)
+        return m->haste_us / 2 + rand_below(&w->rand, m->haste_us);
+    switch (w->plan.flood || w->plan.rolling ? 0 : rand_below(&w->rand, 20)) {
     case 1:
         return 1 + rand_below(&w->rand, 1000); // hardly possible
     case 2:

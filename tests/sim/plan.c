@@ -1,14 +1,19 @@
 #include "tests/sim/sim.h"
 
+#include <math.h>
 #include <stdio.h>
 
 const char *const fault_name[FAULTS] = {
-    [FAULT_CRASH] = "crash",       [FAULT_HANG] = "hang",   [FAULT_SLOW] = "slow",
-    [FAULT_REFUSE] = "refuse",     [FAULT_ERROR] = "error", [FAULT_GUILTY] = "guilty_row",
-    [FAULT_POISON] = "poison_row", [FAULT_SHAPE] = "shape", [FAULT_MALFORMED] = "malformed",
-    [FAULT_CROSSED] = "crossed",   [FAULT_TWICE] = "twice", [FAULT_DIFFERS] = "differs",
-    [FAULT_RELOAD] = "reload",     [FAULT_BORN] = "born",   [FAULT_GONE] = "gone",
-    [FAULT_STALL] = "stall",       [FAULT_CLOCK] = "clock", [FAULT_MAIL] = "mail",
+    [FAULT_CRASH] = "crash",       [FAULT_EXIT] = "exit",       [FAULT_HANG] = "hang",
+    [FAULT_STUCK] = "stuck",       [FAULT_SLOW] = "slow",       [FAULT_STOP] = "stop",
+    [FAULT_UNLOAD] = "unload",     [FAULT_RELOAD] = "reload",   [FAULT_OVERLOAD] = "overload",
+    [FAULT_REFUSE] = "refuse",     [FAULT_BROKEN] = "broken",   [FAULT_FLAP] = "flap",
+    [FAULT_FULL] = "full",         [FAULT_KILLED] = "killed",   [FAULT_NO_WORD] = "no_word",
+    [FAULT_NO_END] = "no_end",     [FAULT_ERROR] = "error",     [FAULT_GUILTY] = "guilty_row",
+    [FAULT_POISON] = "poison_row", [FAULT_SHAPE] = "shape",     [FAULT_MALFORMED] = "malformed",
+    [FAULT_CROSSED] = "crossed",   [FAULT_TWICE] = "twice",     [FAULT_DIFFERS] = "differs",
+    [FAULT_BORN] = "born",         [FAULT_EJECTED] = "ejected", [FAULT_GONE] = "gone",
+    [FAULT_STALL] = "stall",       [FAULT_CLOCK] = "clock",     [FAULT_MAIL] = "mail",
     [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",
 };
 
@@ -28,6 +33,8 @@ void plan_draw(struct plan *p, uint64_t seed)
     rand_seed(&r, seed * 2 + 1);
     *p = (struct plan){
         .seed = seed, .calm = seed % 4 == 0, .flood = seed % 12 == 0, .shift = seed % 12 == 4};
+    p->rolling = seed % 24 == 8;
+    p->shared = !p->flood && !p->shift && (p->rolling || rand_below(&r, 2) == 0);
     p->loops = 2 + (unsigned)rand_below(&r, SIM_LOOPS - 1);
     p->models = 1 + (unsigned)rand_below(&r, SIM_MODELS);
     p->lives = 600 + (unsigned)rand_below(&r, 1000);
@@ -46,8 +53,21 @@ void plan_draw(struct plan *p, uint64_t seed)
         p->load = 0.4 / SIM_SHIFT;
         p->burst = 0;
     }
+    p->socket_bytes = (uint64_t)one_of(&r, (double[]){2e4, 2e5, 2e6}, 3);
+    p->probe_share = one_of(&r, (double[]){0.003, 0.01, 0.03}, 3);
+    p->probe.failures = 1 + (unsigned)rand_below(&r, 3);
+    p->haste = p->shared && !p->calm && rand_below(&r, 2);
+    if (p->rolling) {
+        p->load = one_of(&r, (double[]){0.05, 0.2, 0.3}, 3);
+        p->burst = 0;
+        p->singles = false;
+    }
     if (p->calm)
         return;
+    for (unsigned i = 0; i < FAULTS_DRAWN; i++) {
+        p->weight[i] = rand_below(&r, 2) ? 0 : 1 + (unsigned)rand_below(&r, 4);
+        p->weights += p->weight[i];
+    }
     p->fault_us = (uint64_t)one_of(&r, (double[]){2e4, 2e5, 2e6}, 3);
     p->per_batch = one_of(&r, (double[]){0, 0.01, 0.1}, 3);
     p->gone = one_of(&r, (double[]){0, 0.05, 0.3}, 3);
@@ -77,6 +97,11 @@ static void draw_rules(struct world *w, struct model_of *m)
         k->queue_rows = 64;
     if (rand_below(r, 8) == 0)
         k->queue_bytes = 64 * 8;
+    if (w->plan.rolling) {
+        k->deadline_us = 3000000;
+        k->grace_us = 500000;
+        k->queue_rows = k->queue_bytes = 0;
+    }
     if (w->plan.flood) {
         *k = (struct model_rules){.pipeline = 2, .deadline_us = 500000000, .queue_rows = 1 << 20};
         k->max_wait_us = rand_below(r, 2) ? 2000 : 0;
@@ -106,6 +131,18 @@ static void draw_forms(struct model_of *m)
     }
 }
 
+// Some are slow, and the clients of the others have no time for that.
+static void draw_haste(struct world *w, struct model_of *m, unsigned i)
+{
+    struct rand *r = &w->rand;
+    if (i > 0 && rand_below(r, 2)) {
+        m->haste_us = (uint64_t)one_of(r, (double[]){5000, 60000, 150000}, 3);
+        return;
+    }
+    m->alpha_us *= one_of(r, (double[]){10, 50, 100}, 3);
+    m->rules.deadline_us = 10 * (uint64_t)m->alpha_us + 2000000;
+}
+
 static void draw_model(struct world *w, struct model_of *m, unsigned i)
 {
     struct rand *r = &w->rand;
@@ -116,7 +153,8 @@ static void draw_model(struct world *w, struct model_of *m, unsigned i)
     m->tail = w->plan.calm ? 1 : one_of(r, (double[]){1, 2, 4}, 3);
     m->tells_compute = rand_below(r, 2) == 0;
     m->max_batch = rand_below(r, 8) == 0 ? 0 : SIM_ROWS / 2 + (uint32_t)rand_below(r, 61);
-    m->n_replicas = 1 + (unsigned)rand_below(r, SIM_REPLICAS);
+    m->row_bytes = (uint64_t)one_of(r, (double[]){8, 1000, 50000}, 3);
+    m->home = (unsigned)(hash64(view_str(m->name), 0) % w->plan.loops);
     m->configured = w->plan.calm || rand_below(r, 4) > 0;
     if (w->plan.flood) {
         m->max_batch = 8 + (uint32_t)rand_below(r, 25);
@@ -129,12 +167,68 @@ static void draw_model(struct world *w, struct model_of *m, unsigned i)
     }
     draw_rules(w, m);
     draw_forms(m);
-    for (unsigned k = 0; k < m->n_replicas; k++)
-        m->replica[k] = (struct replica_of){.model = m,
-                                            .id = 10 * i + k + 1,
-                                            .alive = true,
-                                            .second = k == 0 || rand_below(r, 2) == 0,
-                                            .max_batch = m->max_batch};
+    if (w->plan.haste)
+        draw_haste(w, m, i);
+}
+
+// ---- who is served by whom ---------------------------------------------------------------------------
+
+static void draw_workers(struct world *w)
+{
+    struct rand *r = &w->rand;
+    for (unsigned i = 0; i < w->plan.workers; i++) {
+        struct worker_of *k = &w->worker[i];
+        k->w = w;
+        k->id = i + 1;
+        k->owner = k->id % w->plan.loops;
+        k->local = rand_below(r, 2);
+        k->instances = w->plan.shared ? 1 + (unsigned)rand_below(r, SIM_INSTANCES) : 1;
+        for (unsigned j = 0; j < w->plan.loops; j++)
+            k->link[j] = (struct link_of){.worker = k, .loop = j, .used = j == k->owner};
+    }
+}
+
+static void join_worker(struct model_of *m, struct worker_of *k)
+{
+    struct replica_of *r = &m->replica[m->n_replicas++];
+    bool second = m->n_replicas == 1 || m->w->plan.rolling || rand_below(&m->w->rand, 2) == 0;
+    *r = (struct replica_of){.model = m, .worker = k, .second = second, .max_batch = m->max_batch};
+    k->replica[k->n_replicas++] = r;
+    k->link[m->home].used = true;
+}
+
+// A model at some of a few workers, at least at one.
+static void share_workers(struct world *w, struct model_of *m)
+{
+    unsigned always = (unsigned)rand_below(&w->rand, w->plan.workers);
+    for (unsigned i = 0; i < w->plan.workers; i++) {
+        if (w->plan.rolling || i == always || rand_below(&w->rand, 2))
+            join_worker(m, &w->worker[i]);
+    }
+}
+
+static void draw_replicas(struct world *w)
+{
+    unsigned wanted[SIM_MODELS];
+    w->plan.workers = w->plan.rolling  ? 2
+                      : w->plan.shared ? 1 + (unsigned)rand_below(&w->rand, SIM_REPLICAS)
+                                       : 0;
+    for (unsigned i = 0; !w->plan.shared && i < w->plan.models; i++) {
+        wanted[i] = 1 + (unsigned)rand_below(&w->rand, SIM_REPLICAS);
+        w->plan.workers += wanted[i];
+    }
+    draw_workers(w);
+    for (unsigned i = 0, at = 0; i < w->plan.models; i++) {
+        if (w->plan.shared)
+            share_workers(w, &w->model[i]);
+        else
+            for (; wanted[i] > 0; wanted[i]--)
+                join_worker(&w->model[i], &w->worker[at++]);
+    }
+    for (unsigned i = 0; i < w->plan.workers; i++) {
+        if (w->worker[i].n_replicas == 0)
+            join_worker(&w->model[0], &w->worker[i]);
+    }
 }
 
 // Rows a second that a model's replicas can do when their batches are full.
@@ -143,21 +237,39 @@ static double capacity(const struct model_of *m)
     uint32_t rows = m->max_batch ? m->max_batch : 1;
     if (m->rules.max_rows && m->rules.max_rows < rows)
         rows = m->rules.max_rows;
-    return m->n_replicas * rows / replicas_time_us(m, rows);
+    return m->n_replicas * rows / calls_time_us(m, rows);
+}
+
+// A world that lasts longer needs no more probes than a short one.
+static void draw_probes(struct world *w)
+{
+    double all_us = w->arrival_us * w->plan.lives / w->plan.loops;
+    struct probe_rules *p = &w->plan.probe;
+    p->timeout_us = (uint64_t)fmax(5000, w->plan.probe_share * all_us);
+    p->interval_us = p->timeout_us * (1 + rand_below(&w->rand, 4));
 }
 
 void plan_models(struct world *w)
 {
     double all = 0;
-    for (unsigned i = 0; i < w->plan.models; i++) {
+    unsigned replicas = 0, instances = 0;
+    for (unsigned i = 0; i < w->plan.models; i++)
         draw_model(w, &w->model[i], i);
+    draw_replicas(w);
+    for (unsigned i = 0; i < w->plan.models; i++) {
         all += capacity(&w->model[i]);
         w->shares[i] = all;
+        replicas += w->model[i].n_replicas;
     }
+    for (unsigned i = 0; i < w->plan.workers; i++)
+        instances += w->worker[i].instances;
     for (unsigned i = 0; i < w->plan.models; i++)
         w->shares[i] /= all;
     double rows_each = w->plan.flood ? 1 : 2.25; // mean of clients.c's draw
     w->arrival_us = rows_each * w->plan.loops / (all * w->plan.load);
+    if (w->plan.shared) // a worker does one thing at a time for all of them
+        w->arrival_us *= (double)replicas / instances;
     if (w->plan.flood)
         w->arrival_us = 0.01;
+    draw_probes(w);
 }

@@ -1,18 +1,35 @@
 /* tests/sim/sim.h: one seeded program without threads, sockets or clocks. It runs the effects of the real
- * router/ and batcher/ in a world of clients, replicas and mailboxes with faults, and demands all along
- * what docs/architecture.md promises. The same seed gives the same world, the same story, the same digest.
+ * router/ and batcher/, and the real probes of backends/, in a world of clients, workers, connections and
+ * mailboxes with faults, and demands all along what docs/architecture.md and docs/evidence.md promise. The
+ * same seed gives the same world, the same story, the same digest.
  *
- *   plan.c      seed -> how this world is: loops, models, load, which faults
- *   world.c     loops, mailboxes, turns; runs effects as gateway/ does
- *   clients.c   lives: who asks for what, until when, and who goes away
- *   replicas.c  what computes, and all the ways in which it does not
- *   demands.c   what must hold, and the oracle that knows who could have been answered
- *   main.c      options, many seeds, figures
+ *   plan.c            seed -> how this world is: loops, models, workers, load, which faults
+ *   main.c            options, many seeds, figures
+ *   world.c           a world's life, loops and their turns; runs effects as gateway/ does
+ *   mail.c            mailboxes between loops, and each loop's agenda
+ *   clients.c         lives: who asks for what, until when, and who goes away
+ *   workers.c         processes: their device, how they die, hang, stop, and what the keeper says of it
+ *   faults.c          which of that happens when
+ *   links.c           a loop's connection to a worker: up, lost, full, probed; what it learns of models
+ *   calls.c           batches at a worker: what comes of each
+ *   demands.c         room, the end of a world
+ *   demands_ticket.c  a ticket's way, and the budget of messages
+ *   demands_batch.c   what may be sent, to whom, in which order
+ *   demands_worker.c  what may be concluded of a worker: who is ready, deaths, retries
+ *   oracle.c          how an infer may settle: who could have been answered, and what excuses an error
  *
- * Time: microseconds. A loop's turn runs at a moment of its own; what it sees as now may stand still. */
+ * Time: microseconds. A loop's turn runs at a moment of its own; what it sees as now may stand still.
+ *
+ * What it cannot see: memory order (the stress tests under TSan do); real sockets, framing, HTTP and TLS (the
+ * integration tests); how a roster is made, counted and handed between loops (a loop learns the truth here, a
+ * little late); what a worker answers to metadata questions; the keeper's own decisions (here it kills and
+ * starts when it is told to, after a while); several gateways at one worker; reconnecting (a connection comes
+ * back some milliseconds after its worker can take it, whatever the backoff says); reload of the configuration.
+ */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
 
+#include "backends/probe.h"
 #include "base/block.h"
 #include "base/check.h"
 #include "router/desk.h"
@@ -21,10 +38,15 @@
 #define SIM_LOOPS 8
 #define SIM_MODELS 5
 #define SIM_REPLICAS 4
+#define SIM_WORKERS (SIM_MODELS * SIM_REPLICAS)
+#define SIM_INSTANCES 3
 #define SIM_ROWS 8 // of one request, at most
 #define SIM_START_US 1000000000ull
 #define SIM_NEVER UINT64_MAX
 #define SIM_SHIFT 100 // a world that shifts is so much slower at first
+#define SIM_INCARNATIONS 4096
+#define SIM_WORD 4096
+#define SIM_LOSSES 4 // of one life that are remembered
 #define SIM_EPSILON_US                                                                             \
     4000 // how late a settlement may be: a wheel's tick, a turn, and a wake that was early
 
@@ -41,66 +63,133 @@ enum kind {
 };
 
 enum fault {
-    FAULT_CRASH,
-    FAULT_HANG,
-    FAULT_SLOW,
-    FAULT_REFUSE,
-    FAULT_ERROR,     // a whole batch fails, for no reason of its rows
-    FAULT_GUILTY,    // one row makes its batch fail
-    FAULT_POISON,    // one row kills the worker
-    FAULT_SHAPE,     // answers other rows
-    FAULT_MALFORMED, // answers what cannot be read
-    FAULT_CROSSED,   // the answer crosses our cancel
-    FAULT_TWICE,     // answers twice
-    FAULT_DIFFERS,   // comes back with other metadata
-    FAULT_RELOAD,    // all of a model's replicas are exchanged for others
-    FAULT_BORN,      // a model that nobody knew
-    FAULT_GONE,      // the client goes away
-    FAULT_STALL,     // a loop does not turn for seconds
-    FAULT_CLOCK,     // a loop's clock stands still
-    FAULT_MAIL,      // a mailbox is slow
-    FAULT_MEMORY,    // the n-th allocation fails
-    FAULT_ROOM,      // the queue is full
+    // A worker's own, drawn by plan.weight.
+    FAULT_CRASH,    // its process dies
+    FAULT_EXIT,     // its process ends as it was told to
+    FAULT_HANG,     // its process stands still: nothing is read, answered or probed
+    FAULT_STUCK,    // its device stands still: probes are answered, nothing is computed
+    FAULT_SLOW,     //
+    FAULT_STOP,     // it stops as Triton does: unavailable, then without its models, then gone
+    FAULT_UNLOAD,   // a model is unloaded and loaded again
+    FAULT_RELOAD,   // all of a model's replicas are exchanged for others
+    FAULT_OVERLOAD, // it refuses what is beyond a short queue
+    FAULT_REFUSE,   // it processes nothing of a model for a while
+    FAULT_BROKEN,   // every answer of one replica is an error
+    FAULT_FLAP,     // a connection ends, nobody dies
+    FAULTS_DRAWN,
+    // What comes of them, and of others.
+    FAULT_FULL = FAULTS_DRAWN, // a socket that nobody reads is full
+    FAULT_KILLED,              // the keeper killed a worker that hangs
+    FAULT_NO_WORD,             // the keeper says nothing of a death
+    FAULT_NO_END,              // a connection's peer is dead and the connection does not end
+    FAULT_ERROR,               // a whole batch fails, for no reason of its rows
+    FAULT_GUILTY,              // one row makes its batch fail
+    FAULT_POISON,              // one row kills the worker
+    FAULT_SHAPE,               // answers other rows
+    FAULT_MALFORMED,           // answers what cannot be read
+    FAULT_CROSSED,             // the answer crosses our cancel
+    FAULT_TWICE,               // answers twice
+    FAULT_DIFFERS,             // comes back with other metadata
+    FAULT_BORN,                // a model that nobody knew
+    FAULT_EJECTED,             // a replica, by its desk
+    FAULT_GONE,                // the client goes away
+    FAULT_STALL,               // a loop does not turn for seconds
+    FAULT_CLOCK,               // a loop's clock stands still
+    FAULT_MAIL,                // a mailbox is slow
+    FAULT_MEMORY,              // the n-th allocation fails
+    FAULT_ROOM,                // the queue is full
     FAULTS
 };
 extern const char *const fault_name[FAULTS];
 
 struct plan { // drawn from the seed, then read only
     uint64_t seed;
-    bool calm;  // no faults at all
-    bool flood; // calm, and all at once: how fast is it?
+    bool calm;    // no faults at all
+    bool flood;   // calm, and all at once: how fast is it?
+    bool rolling; // calm, but one worker after the other is stopped and comes back
     bool
         shift; // calm, but slow until half of the lives have come; then quick, and nobody has much time
-    unsigned loops, models, lives;
+    bool shared; // workers have several models
+    bool haste;  // clients of some models are in a hurry
+    unsigned loops, models, workers, lives;
     double load;       // offered, as a share of what the replicas can do
     double burst;      // share of arrivals that come in a burst
     uint64_t mail_us;  // a message takes at most so long
     uint64_t turn_us;  // a loop wakes at most so late
-    uint64_t fault_us; // mean time between a replica's faults
-    double per_batch;  // share of batches with a fault of their own
-    double gone;       // share of clients that go away
-    double bad_row;    // share of guilty and of poisonous requests, each
-    double loop_fault; // chance of a turn to stall or freeze its loop
-    double memory;     // chance of an input to a desk to lack memory
-    bool singles;      // sequences and scalars too
+    uint64_t fault_us; // mean time between a worker's faults
+    unsigned weight[FAULTS_DRAWN], weights;
+    double per_batch;      // share of batches with a fault of their own
+    double gone;           // share of clients that go away
+    double bad_row;        // share of guilty and of poisonous requests, each
+    double loop_fault;     // chance of a turn to stall or freeze its loop
+    double memory;         // chance of an input to a desk to lack memory
+    bool singles;          // sequences and scalars too
+    uint64_t socket_bytes; // what a connection holds that nobody reads
+    double probe_share;    // of the time in which clients come: a probe's time-out
+    struct probe_rules probe;
 };
 
 struct world;
 struct life;
 struct call;
+struct model_of;
+struct worker_of;
 
-struct replica_of { // one worker, as it really is
+struct excuse { // until then: what named fault keeps it from working as it should
+    uint64_t until_us;
+    enum fault fault;
+};
+
+struct link_of { // one loop's connection to a worker
+    struct worker_of *worker;
+    unsigned loop;
+    bool used; // a model of the worker has its home there, or the loop owns the worker
+    bool up;
+    bool full;              // nobody reads at the other end, and nothing more fits
+    bool owed;              // a probe is answered as soon as anybody reads it
+    uint32_t incarnation;   // of the process at the other end
+    uint64_t generation;    // of the connection: what belongs to an earlier one is void
+    uint64_t unread, heard; // bytes
+    struct probe probe;
+    uint64_t probe_tag; // of its timer
+    struct call *calls;
+};
+
+enum process { PROCESS_DEAD, PROCESS_RUNS, PROCESS_HANGS, PROCESS_STUCK };
+
+struct replica_of { // one model at one worker, as it really is
     struct model_of *model;
-    uint32_t id;
-    bool alive;          // computes
-    bool told;           // its desk counts on it
-    bool connected;      // its desk knows that it is there
+    struct worker_of *worker;
     bool second;         // has version 2
+    bool loaded;         // the worker has the model
+    bool connected;      // its desk was told that it is there
+    bool told;           // its desk says that it counts on it
     unsigned generation; // of its metadata
     uint32_t max_batch;
     unsigned in_flight;
-    uint64_t busy_until, slow_until, hung_until, refuse_until, paused_until;
-    struct call *calls;
+    uint64_t refuse_until, broken_until, paused_until;
+};
+
+struct worker_of { // one process that has several models
+    struct world *w;
+    uint32_t id; // the replica's name at every desk
+    unsigned owner;
+    bool local; // the keeper watches it
+    enum process process;
+    uint32_t incarnation;
+    uint64_t since_us; // it is what it is
+    uint64_t state;    // changes with it: what was planned for another state is void
+    unsigned instances, queued;
+    uint64_t free_us[SIM_INSTANCES]; // when an instance has nothing to do any more
+    uint64_t slow_until, overload_until;
+    unsigned bound;    // of its queue, while overloaded
+    unsigned stopping; // 0: no; 1: it says so; 2: its models are gone
+    bool listed;       // while it says so its models are still listed
+    struct excuse excuse;
+    struct link_of link[SIM_LOOPS];
+    struct replica_of *replica[SIM_MODELS];
+    unsigned n_replicas;
+    struct worker_vitals vitals;
 };
 
 struct model_of {
@@ -111,7 +200,9 @@ struct model_of {
     struct model *m; // NULL: not born
     struct desk *desk;
     bool configured;
+    uint64_t haste_us; // time-out of its clients, about; 0: as ever
     double alpha_us, beta_us, tail;
+    uint64_t row_bytes;
     bool tells_compute;
     uint32_t max_batch;
     unsigned generation;
@@ -122,21 +213,35 @@ struct model_of {
     struct requested_output form_output;
     uint64_t desk_wake_us;
     bool dirty;
+    struct ticket *word[SIM_WORD]; // those that wait for the keeper's word
+    unsigned n_word;
 
     // The books that the demands keep.
     int64_t rows_out, bytes_out; // charged: of lives that are not over
-    uint64_t trouble_until;      // faults until then excuse
+    struct excuse excuse;        // a fault of a batch or of memory, that slows others down
     uint64_t no_credit_us;       // when no replica had credit last
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
+    uint64_t alone_us;           // when that was so last
+    uint64_t second_us;          // when no replica with version 2 was told last
     uint64_t memory_us;          // when an allocation failed last
     uint64_t dispatched_us;      // when a batch was sent last
-    unsigned suspects;           // lives at home that were aboard when a worker died
+    unsigned suspects;           // lives at home that were aboard when a connection was lost
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
     uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
     uint64_t peak_at[64];                      // which 16 ms the entry is about
     double peak[64]; // and the most work that was out in them, microseconds of one replica
     double work_us;
     uint64_t dispatched_rows, answered_rows, noted_rows, noted_done, shed;
+    uint64_t batches,
+        tokens;        // sent; refused, and back in the queue though no other replica was at hand
+    uint64_t first_us; // when the first batch was sent
+};
+
+struct loss {
+    uint32_t incarnation;
+    bool only;  // its batch was the only one at the worker
+    bool alone; // and it was the only one in it
+    bool local;
 };
 
 struct life { // one request from arrival to release
@@ -146,29 +251,78 @@ struct life { // one request from arrival to release
     uint64_t id;
     struct model_of *model;
     enum kind kind;
-    unsigned loop;
+    unsigned loop, group; // group: in which it waits
     bool guilty, poison;
     bool live, settled, lent, waiting, cancelled; // cancelled: its home was told
     bool queued_behind;                           // it was sent to a replica that had a batch
     bool called;                                  // its home is being told
     bool err_alone, bad_answer;                   // what happened to it
-    unsigned deaths, sent;                        // times
-    uint64_t first_us, since_us;                  // its home saw it first; it waits since then
+    bool refused;                                 // its last batch was refused
+    unsigned sent, ends, losses, ours, refusals, failures; // times
+    unsigned posts;
+    struct loss loss[SIM_LOSSES];
+    int64_t charged;
+    uint64_t first_us, since_us; // its home saw it first; it waits since then
     double work_us;
     struct life *next; // free ones
 };
 
-enum end { END_ANSWER, END_REFUSED, END_LOST, END_ERROR, END_MALFORMED, END_SHAPE, END_RECALLED };
+enum end {
+    END_ANSWER,
+    END_SHAPE,
+    END_MALFORMED,
+    END_ERROR,
+    END_BAD,        // a bad request, says the worker
+    END_NOT_FOUND,  // no such model
+    END_STOPPING,   // the server is stopping
+    END_OVERLOADED, // its queue is full
+    END_REFUSED,    // not processed, says the protocol
+    END_LOST,
+    END_RECALLED,
+    ENDS
+};
+
+static inline bool end_refuses(enum end end)
+{
+    return end == END_NOT_FOUND || end == END_STOPPING || end == END_OVERLOADED ||
+           end == END_REFUSED;
+}
 
 struct call { // one batch at one replica
     struct batch *batch;
     struct replica_of *replica;
+    struct link_of *link;
     enum end end;
-    uint64_t tag; // changes whenever its end is fixed anew
+    bool ours;            // END_LOST
+    bool only;            // END_LOST: nothing else of ours was at that worker
+    bool local;           // likewise: the keeper watches that worker
+    bool queued;          // the worker's device has it
+    bool stalls;          // nothing will come before its worker goes on
+    uint32_t incarnation; // of the process that has it
+    uint64_t tag;         // changes whenever its end is fixed anew
     struct call *next, **prev;
 };
 
-enum event { EVENT_CALL, EVENT_GONE, EVENT_UP, EVENT_DOWN, EVENT_FAULT, EVENT_RELOAD };
+enum event {
+    EVENT_GONE,   // life: its client goes away
+    EVENT_CALL,   // call: ends
+    EVENT_TRY,    // link: connects, if there is anybody
+    EVENT_CUT,    // link: ends at the other side
+    EVENT_TIMER,  // link: of its probe
+    EVENT_PROBED, // link: a probe is answered
+    EVENT_DOUBT,  // link: another loop doubts its worker
+    EVENT_CLOSE,  // link: another loop says that its worker hangs
+    EVENT_NEWS,   // link: what the worker has
+    EVENT_WORD,   // worker: the keeper says that it ended (tag: incarnation, crashed)
+    EVENT_KILL,   // worker: the keeper kills it, if it is still that incarnation
+    EVENT_START,  // worker
+    EVENT_RESUME, // worker: goes on, if it is still in that state
+    EVENT_STEP,   // worker: the next step of its stopping
+    EVENT_FAULT,  // worker: the next one of its own accord
+    EVENT_LOAD,   // replica: its model is there again
+    EVENT_ROLL,   // worker: it is its turn
+    EVENT_JUDGE   // worker: has been doing nothing for so long that nobody may count on it
+};
 
 struct entry { // of a loop's agenda, a binary heap
     uint64_t at_us, seq;
@@ -203,10 +357,12 @@ struct loop_of {
     uint64_t frozen_until;   // its clock stands
     struct block *pinned[8]; // answers that slow readers still hold
     unsigned pin;
+    bool lost; // a connection ended in this turn
 };
 
 struct totals {
     uint64_t lives, settled[STATUS_COUNT], faults[FAULTS], virtual_us;
+    uint64_t posts, dispatches;
 };
 
 struct world {
@@ -215,15 +371,18 @@ struct world {
     struct table *table;
     struct loop_of loop[SIM_LOOPS];
     struct model_of model[SIM_MODELS];
+    struct worker_of worker[SIM_WORKERS];
     struct life *lives, *free_lives;
     struct call *free_calls;
     unsigned submitted, alive, n_batches;
     double arrival_us; // mean time between arrivals at a loop
     double shares[SIM_MODELS];
     uint64_t now_us, seq, tag;
-    uint64_t trouble_until; // of all models
+    uint64_t stalled_us;    // until then a loop stood still, or its clock
+    uint64_t trouble_until; // of all models, since a loop stood still, or the world is healing
+    uint32_t incarnations;
+    bool crashed[SIM_INCARNATIONS]; // as the keeper would say of a process
     bool healed;
-    unsigned overdue; // calls that were out for long, past their deadline, and not suspected yet
     uint64_t first_dispatch_us, last_answer_us;
     uint64_t digest;
     uint64_t trace; // 0: none, else id of a life
@@ -236,18 +395,24 @@ void plan_models(struct world *w);
 
 // world.c
 void world_run(struct world *w, uint64_t seed, uint64_t trace);
-void world_at(struct world *w, struct loop_of *l, uint64_t at_us, enum event event, void *p,
-              uint64_t tag);
 void world_effects(struct loop_of *l);
 struct desk *world_desk(struct world *w, struct model_of *m);
 void world_add_model(struct world *w, struct model_of *m);
 bool world_chance(struct world *w, double p);
 uint64_t world_exponential(struct world *w, double mean_us);
+uint64_t world_soon(struct world *w, uint64_t within_us);
 bool world_slow(const struct world *w); // it shifts, and has not yet
 void world_count(struct world *w, enum fault f);
 // The next inputs to a desk may lack memory; world_memory_end says that they are over.
 void world_memory(struct world *w, struct model_of *m);
 void world_memory_end(void);
+
+// mail.c
+void world_at(struct world *w, struct loop_of *l, uint64_t at_us, enum event event, void *p,
+              uint64_t tag);
+struct entry agenda_pop(struct loop_of *l);
+void mail_send(struct loop_of *from, struct msg *m);
+struct msg *mail_take(struct loop_of *l, struct mailbox *b); // NULL: nothing has arrived
 
 // clients.c
 void clients_arrive(struct loop_of *l);
@@ -255,15 +420,52 @@ void clients_gone(struct loop_of *l, struct life *x, uint64_t id);
 void clients_settle(struct loop_of *l, struct infer *in);
 void clients_release(struct loop_of *l, struct infer *in);
 
-// replicas.c
-void replicas_start(struct world *w, struct model_of *m);
-void replicas_dispatch(struct loop_of *l, struct batch *b);
-void replicas_cancel(struct loop_of *l, struct batch *b);
-void replicas_suspect(struct loop_of *l, struct desk *d, uint32_t id);
-void replicas_event(struct loop_of *l, const struct entry *e);
-void replicas_heal(struct world *w);
-uint64_t replicas_answer_of(uint64_t row); // the function that every replica computes
-double replicas_time_us(const struct model_of *m, double rows);
+// workers.c
+void workers_start(struct world *w);
+void workers_heal(struct world *w);
+void workers_event(struct loop_of *l, const struct entry *e);
+void workers_crash(struct worker_of *k, enum fault why);
+void workers_exit(struct worker_of *k);
+void workers_stand(struct worker_of *k, enum process how, uint64_t for_us);
+void workers_stop(struct worker_of *k);
+void workers_unload(struct replica_of *r, uint64_t for_us);
+void workers_hang_word(struct loop_of *l, struct worker_of *k,
+                       uint32_t incarnation);               // to the keeper
+uint64_t workers_compute(struct worker_of *k, uint64_t us); // when a batch that comes now is done
+static inline bool workers_answers(const struct worker_of *k)
+{
+    return k->process == PROCESS_RUNS || k->process == PROCESS_STUCK;
+}
+
+// faults.c
+void faults_next(struct worker_of *k);
+void faults_strike(struct worker_of *k);
+void faults_roll(struct worker_of *k);
+
+// links.c
+void links_event(struct loop_of *l, const struct entry *e);
+void links_probe(struct loop_of *l, struct worker_of *k);  // FX_PROBE
+void links_silent(struct loop_of *l, struct worker_of *k); // FX_HANGS
+void links_close(struct loop_of *l, struct link_of *k, bool ours);
+void links_cut_soon(struct link_of *k, uint64_t at_us);
+void links_try_soon(struct link_of *k, uint64_t within_us);
+void links_news_soon(struct link_of *k, uint64_t within_us);
+void links_resumed(struct link_of *k);
+static inline struct link_of *link_at_home(const struct replica_of *r)
+{
+    return &r->worker->link[r->model->home];
+}
+
+// calls.c
+void calls_dispatch(struct loop_of *l, struct batch *b);
+void calls_cancel(struct loop_of *l, struct batch *b);
+void calls_event(struct loop_of *l, const struct entry *e);
+void calls_lose(struct link_of *k, bool ours);
+void calls_stall(struct link_of *k);  // nothing is answered from now on
+void calls_resume(struct link_of *k); // what stalled is computed now
+struct replica_of *replica_by_id(struct model_of *m, uint32_t id);
+uint64_t calls_answer_of(uint64_t row); // the function that every replica computes
+double calls_time_us(const struct model_of *m, double rows);
 
 // demands.c
 void demand_failed(const struct world *w, const struct life *x, const char *what);
@@ -283,19 +485,57 @@ static inline struct life *life_of(const struct ticket *t)
 {
     return container_of(container_of(t, struct infer, ticket), struct life, in);
 }
+static inline uint64_t most_us(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+static inline uint64_t least_us(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+void excuse_until(struct excuse *e, enum fault f, uint64_t until_us);
+uint32_t rows_of(const struct life *x);
+uint32_t batch_cap(const struct model_of *m);
+bool goes_alone(const struct life *x);
+double peak_since(const struct world *w, const struct model_of *m, uint64_t since_us);
 void demands_on_submit(struct loop_of *l, struct life *x); // after flow_submit, before its effects
+void demands_on_release(struct loop_of *l, struct life *x);
+void demands_at_rest(struct world *w);
+
+// demands_ticket.c
 void demands_on_post(struct loop_of *l, struct msg *m);
 void demands_on_deliver(struct loop_of *l, struct msg *m);
 void demands_called_home(struct loop_of *l, struct ticket *t); // after its cancel came
-void demands_decided(struct loop_of *l, struct model_of *m);   // after its desk ran
 void demands_queued(struct loop_of *l, struct ticket *t);      // after the home took it up (again)
+void demands_messages(const struct world *w, const struct life *x); // at its release
+void demands_before_word(struct model_of *m); // the keeper's, about those that lost a worker
+void demands_after_word(struct loop_of *l, struct model_of *m);
+void stop_waiting(struct life *x);
+unsigned group_of(const struct life *x);
+
+// demands_batch.c
 void demands_on_dispatch(struct loop_of *l, struct batch *b);
+void demands_decided(struct loop_of *l, struct model_of *m); // after its desk ran
+uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us);
+void demands_credit(struct world *w, struct model_of *m); // after any input to its desk
+
+// demands_worker.c
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);
+// What was refused at r has been handed to its desk; elsewhere: another replica was at hand.
+void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **tickets, uint32_t n,
+                     bool elsewhere);
+bool demands_elsewhere(const struct replica_of *r, const struct life *x);
+void demands_judge(struct loop_of *l, struct worker_of *k);
+const struct replica *replica_known(const struct replica_of *r); // by its desk; NULL: not yet
+bool replica_used(const struct replica_of *r); // its desk counts on it, and has not ejected it
+void demands_alone(struct world *w, struct model_of *m);
+uint64_t demands_patience_us(const struct worker_of *k); // how long it may do nothing unnoticed
+void demands_turned(struct loop_of *l);                  // at the end of its turn
+bool demands_second(const struct model_of *m);           // is a replica with version 2 counted on?
+unsigned demands_evidence(const struct world *w, const struct life *x);
+
+// oracle.c
 void demands_on_settle(struct loop_of *l, struct life *x);
-void demands_on_release(struct loop_of *l, struct life *x);
-void demands_credit(struct world *w, struct model_of *m); // after any input to its desk
-void demands_trouble(struct world *w, struct model_of *m, uint64_t until_us);
-void demands_at_rest(struct world *w);
 
 #endif

@@ -5,7 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TURNS_MAX 20000000ull // a world that does not come to rest is wrong
+#define TURNS_MAX 20000000ull
+#define REST_US 120000000 // after the last fault a world that does not come to rest is wrong
 #define MAIL_A_TURN 256
 
 bool world_chance(struct world *w, double p)
@@ -23,93 +24,17 @@ bool world_slow(const struct world *w)
     return w->plan.shift && 2 * w->submitted < w->plan.lives;
 }
 
+uint64_t world_soon(struct world *w, uint64_t within_us)
+{
+    return w->now_us + rand_below(&w->rand, within_us + 1);
+}
+
 void world_count(struct world *w, enum fault f)
 {
     w->totals.faults[f]++;
 }
 
-// ---- agendas -----------------------------------------------------------------------------------------
-
-static bool sooner(const struct entry *a, const struct entry *b)
-{
-    return a->at_us != b->at_us ? a->at_us < b->at_us : a->seq < b->seq;
-}
-
-void world_at(struct world *w, struct loop_of *l, uint64_t at_us, enum event event, void *p,
-              uint64_t tag)
-{
-    if (l->n_agenda == l->cap_agenda) {
-        l->cap_agenda = l->cap_agenda ? 2 * l->cap_agenda : 64;
-        l->agenda = realloc(l->agenda, l->cap_agenda * sizeof(*l->agenda));
-    }
-    struct entry e = {at_us, w->seq++, event, p, tag};
-    unsigned i = l->n_agenda++;
-    for (; i > 0 && sooner(&e, &l->agenda[(i - 1) / 2]); i = (i - 1) / 2)
-        l->agenda[i] = l->agenda[(i - 1) / 2];
-    l->agenda[i] = e;
-    if (at_us < l->wake_us)
-        l->wake_us = at_us;
-}
-
-static struct entry agenda_pop(struct loop_of *l)
-{
-    struct entry top = l->agenda[0], last = l->agenda[--l->n_agenda];
-    unsigned i = 0;
-    for (;;) {
-        unsigned child = 2 * i + 1;
-        if (child >= l->n_agenda)
-            break;
-        if (child + 1 < l->n_agenda && sooner(&l->agenda[child + 1], &l->agenda[child]))
-            child++;
-        if (!sooner(&l->agenda[child], &last))
-            break;
-        l->agenda[i] = l->agenda[child];
-        i = child;
-    }
-    l->agenda[i] = last;
-    return top;
-}
-
 // ---- mail --------------------------------------------------------------------------------------------
-
-static void mail_grow(struct mailbox *b)
-{
-    unsigned cap = b->cap ? 2 * b->cap : 16;
-    struct letter *ring = malloc(cap * sizeof(*ring));
-    for (unsigned i = 0; i < b->n; i++)
-        ring[i] = b->ring[(b->head + i) & (b->cap - 1)];
-    free(b->ring);
-    b->ring = ring;
-    b->cap = cap;
-    b->head = 0;
-}
-
-// In order between two loops; any order across them.
-static void mail_send(struct loop_of *from, struct msg *m)
-{
-    struct world *w = from->w;
-    struct loop_of *to = &w->loop[m->to];
-    struct mailbox *b = &to->in[from->index];
-    demand(w, NULL, m->from == from->index, "a message is posted by the loop that it says");
-    demands_on_post(from, m);
-    uint64_t at_us = w->now_us + rand_below(&w->rand, w->plan.mail_us + 1);
-    if (w->plan.mail_us > 1000)
-        world_count(w, FAULT_MAIL);
-    if (at_us < b->last_us)
-        at_us = b->last_us;
-    b->last_us = at_us;
-    if (b->n == b->cap)
-        mail_grow(b);
-    b->ring[(b->head + b->n++) & (b->cap - 1)] = (struct letter){m, at_us};
-    if (at_us < to->wake_us)
-        to->wake_us = at_us;
-}
-
-static void dirty(struct loop_of *l, struct model_of *m)
-{
-    (void)l;
-    m->dirty = true;
-}
 
 static struct model_of *model_of(struct world *w, const struct model *m)
 {
@@ -136,7 +61,7 @@ static void deliver(struct loop_of *l, struct msg *m)
         world_memory_end();
         if (lends)
             demands_queued(l, t);
-        dirty(l, of);
+        of->dirty = true;
         world_effects(l);
         if (!lends)
             demands_called_home(l, t);
@@ -159,14 +84,12 @@ static void read_mail(struct loop_of *l)
             struct mailbox *b = &l->in[(start + i) % w->plan.loops];
             // A few of one, then a few of another: any order across producers.
             for (unsigned run = 1 + (start & 3); run > 0 && b->n > 0; run--) {
-                struct letter a = b->ring[b->head];
-                if (a.at_us > w->now_us)
+                struct msg *m = mail_take(l, b);
+                if (!m)
                     break;
-                b->head = (b->head + 1) & (b->cap - 1);
-                b->n--;
                 left--;
                 any = true;
-                deliver(l, a.msg);
+                deliver(l, m);
             }
         }
     }
@@ -183,13 +106,16 @@ static void run_effect(struct loop_of *l, const struct fx *f)
         break;
     case FX_DISPATCH:
         demands_on_dispatch(l, f->batch);
-        replicas_dispatch(l, f->batch);
+        calls_dispatch(l, f->batch);
         break;
     case FX_CANCEL:
-        replicas_cancel(l, f->batch);
+        calls_cancel(l, f->batch);
         break;
-    case FX_SUSPECT:
-        replicas_suspect(l, f->desk, f->replica);
+    case FX_PROBE:
+        links_probe(l, replica_by_id(f->desk->user, f->replica)->worker);
+        break;
+    case FX_HANGS:
+        links_silent(l, replica_by_id(f->desk->user, f->replica)->worker);
         break;
     case FX_SETTLE:
         clients_settle(l, f->infer);
@@ -221,7 +147,6 @@ void world_effects(struct loop_of *l)
         run_effect(l, &f);
     }
     l->fx.n = 0;
-    demand(l->w, NULL, l->w->overdue == 0, "who does not answer in time is suspected");
 }
 
 // ---- models ------------------------------------------------------------------------------------------
@@ -241,7 +166,7 @@ struct desk *world_desk(struct world *w, struct model_of *m)
         m->desk = desk_new(m->m, m->home, rand_u64(&w->rand), w->loop[m->home].now_us);
         m->desk->user = m;
         m->m->desk = m->desk;
-        m->alone_since_us = w->now_us;
+        m->alone_since_us = m->alone_us = m->second_us = w->now_us;
     }
     return m->desk;
 }
@@ -251,7 +176,7 @@ void world_memory(struct world *w, struct model_of *m)
     if (!w->healed && world_chance(w, w->plan.memory)) {
         mem_fail_at(1 + rand_below(&w->rand, 3));
         m->memory_us = w->now_us;
-        demands_trouble(w, m, w->now_us + 2000);
+        excuse_until(&m->excuse, FAULT_MEMORY, w->now_us + 2000);
         world_count(w, FAULT_MEMORY);
     }
 }
@@ -259,16 +184,6 @@ void world_memory(struct world *w, struct model_of *m)
 void world_memory_end(void)
 {
     mem_fail_at(0);
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static uint64_t most(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
 }
 
 // ---- turns -------------------------------------------------------------------------------------------
@@ -285,8 +200,9 @@ static void loop_faults(struct loop_of *l)
         l->stalled_until = w->now_us + rand_below(&w->rand, 3000000);
         world_count(w, FAULT_STALL);
     }
-    uint64_t until = most(l->stalled_until, l->frozen_until) + 2 * SIM_EPSILON_US;
-    w->trouble_until = until > w->trouble_until ? until : w->trouble_until;
+    uint64_t until = most_us(l->stalled_until, l->frozen_until) + 2 * SIM_EPSILON_US;
+    w->stalled_us = most_us(w->stalled_us, until);
+    w->trouble_until = most_us(w->trouble_until, until);
 }
 
 static void run_desks(struct loop_of *l)
@@ -318,24 +234,47 @@ static void plan_wake(struct loop_of *l)
     uint64_t clock = l->flow_wake_us, at = l->next_arrival_us;
     for (unsigned i = 0; i < w->plan.models; i++) {
         if (w->model[i].home == l->index)
-            clock = least(clock, w->model[i].desk_wake_us);
+            clock = least_us(clock, w->model[i].desk_wake_us);
     }
     if (clock != SIM_NEVER && clock < l->frozen_until)
         clock = l->frozen_until;
     if (l->n_agenda > 0)
-        at = least(at, l->agenda[0].at_us);
+        at = least_us(at, l->agenda[0].at_us);
     for (unsigned i = 0; i < w->plan.loops; i++) {
         struct mailbox *b = &l->in[i];
         if (b->n > 0)
-            at = least(at, b->ring[b->head].at_us);
+            at = least_us(at, b->ring[b->head].at_us);
     }
-    at = least(at, clock);
+    at = least_us(at, clock);
     if (at == SIM_NEVER) {
         l->wake_us = at;
         return;
     }
     at = at > w->now_us ? at : w->now_us;
     l->wake_us = at + rand_below(&w->rand, w->plan.turn_us + 1);
+}
+
+static void run_event(struct loop_of *l, const struct entry *e)
+{
+    switch (e->event) {
+    case EVENT_GONE:
+        clients_gone(l, e->p, e->tag);
+        break;
+    case EVENT_CALL:
+        calls_event(l, e);
+        break;
+    case EVENT_TRY:
+    case EVENT_CUT:
+    case EVENT_TIMER:
+    case EVENT_PROBED:
+    case EVENT_DOUBT:
+    case EVENT_CLOSE:
+    case EVENT_NEWS:
+        links_event(l, e);
+        break;
+    default:
+        workers_event(l, e);
+    }
 }
 
 static void turn(struct loop_of *l)
@@ -349,10 +288,7 @@ static void turn(struct loop_of *l)
     clients_arrive(l);
     while (l->n_agenda > 0 && l->agenda[0].at_us <= w->now_us) {
         struct entry e = agenda_pop(l);
-        if (e.event == EVENT_GONE)
-            clients_gone(l, e.p, e.tag);
-        else
-            replicas_event(l, &e);
+        run_event(l, &e);
         world_effects(l);
     }
     read_mail(l);
@@ -362,6 +298,7 @@ static void turn(struct loop_of *l)
         world_effects(l);
     }
     run_desks(l);
+    demands_turned(l);
     plan_wake(l);
 }
 
@@ -398,13 +335,12 @@ static void begin(struct world *w, uint64_t seed)
     }
     for (unsigned i = 0; i < w->plan.models; i++) {
         struct model_of *m = &w->model[i];
-        m->home = (unsigned)(hash64(view_str(m->name), 0) % w->plan.loops);
         if (m->configured)
             world_add_model(w, m);
         else
             world_count(w, FAULT_BORN);
-        replicas_start(w, m);
     }
+    workers_start(w);
 }
 
 static void end(struct world *w)
@@ -452,7 +388,7 @@ static struct loop_of *next_loop(struct world *w)
         struct loop_of *l = &w->loop[i];
         uint64_t at = l->wake_us;
         if (at != SIM_NEVER)
-            at = most(at, l->stalled_until);
+            at = most_us(at, l->stalled_until);
         if (at < best_us) {
             best_us = at;
             best = l;
@@ -463,18 +399,38 @@ static struct loop_of *next_loop(struct world *w)
     return best;
 }
 
+// Nobody asks for anything any more, and everybody is there again; only probes go on.
+static bool is_at_rest(const struct world *w)
+{
+    if (!w->healed || w->alive > 0)
+        return false;
+    for (unsigned i = 0; i < w->plan.workers; i++) {
+        const struct worker_of *k = &w->worker[i];
+        if (k->process != PROCESS_RUNS || k->stopping)
+            return false;
+        for (unsigned j = 0; j < k->n_replicas; j++) {
+            if (!replica_used(k->replica[j]) || !k->replica[j]->connected)
+                return false;
+        }
+    }
+    return true;
+}
+
 void world_run(struct world *w, uint64_t seed, uint64_t trace)
 {
     *w = (struct world){.trace = trace};
     begin(w, seed);
-    uint64_t turns = 0;
-    for (struct loop_of *l; (l = next_loop(w)) != NULL;) {
+    uint64_t turns = 0, healed_us = SIM_NEVER;
+    for (struct loop_of *l; !is_at_rest(w) && (l = next_loop(w)) != NULL;) {
         turn(l);
         if (!w->healed && w->submitted == w->plan.lives) {
             w->healed = true;
-            replicas_heal(w);
+            healed_us = w->now_us;
+            workers_heal(w);
         }
-        demand(w, NULL, ++turns < TURNS_MAX, "a healed world comes to rest");
+        demand(w, NULL, ++turns < TURNS_MAX, "a world takes a bounded number of turns");
+        demand(w, NULL, !w->healed || w->now_us < healed_us + REST_US,
+               "a healed world comes to rest");
     }
     demands_at_rest(w);
     w->totals.virtual_us = w->now_us - SIM_START_US;

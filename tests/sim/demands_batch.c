@@ -1,0 +1,188 @@
+#include "tests/sim/sim.h"
+
+#define STARVED (BATCHER_PASSES + KINDS * BATCHER_LANES + 1)
+
+// Nobody computes for nobody, and nobody waits for a replica beyond the grace.
+void demands_decided(struct loop_of *l, struct model_of *m)
+{
+    struct world *w = l->w;
+    const struct desk *d = m->desk;
+    for (const struct batch *b = d->sent; b; b = b->next) {
+        bool wanted = false;
+        for (uint32_t i = 0; i < b->n; i++)
+            wanted |= !life_of(b->tickets[i])->cancelled;
+        demand(w, life_of(b->tickets[0]),
+               b->state == BATCH_RECALLED || (wanted && l->now_us < b->deadline_us),
+               "a call that serves nobody is cancelled");
+    }
+    for (unsigned i = 0; w->plan.calm && m->no_credit_us < w->now_us && i < BATCHER_GROUPS; i++) {
+        const struct group *g = d->batcher.groups[i];
+        if (!g || !g->used || g->single || g->oldest->request->version.n > 0)
+            continue;
+        demand(w, life_of(g->oldest),
+               g->rows < batch_cap(m) &&
+                   (m->rules.n_preferred == 0 || g->rows < m->rules.preferred[0]),
+               "with credit a batch that is large enough goes");
+    }
+    bool alone = m->alone_since_us > 0 && w->now_us >= m->alone_since_us + m->rules.grace_us +
+                                                           (w->now_us - l->now_us) + SIM_EPSILON_US;
+    demand(w, NULL, !alone || (d->batcher.count == 0 && !d->again),
+           "without a replica nobody waits longer than the grace");
+}
+
+static void check_members(struct loop_of *l, const struct batch *b, const struct model_of *m)
+{
+    struct world *w = l->w;
+    uint32_t rows = 0;
+    bool waited = false;
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct life *x = life_of(b->tickets[i]);
+        const struct life *first = life_of(b->tickets[0]);
+        const struct ticket *t = b->tickets[i];
+        demand(w, x, x->lent && x->model == m && t->place == PLACE_ABOARD && t->batch == b,
+               "who is sent is lent, here and aboard");
+        demand(w, x, l->now_us < x->in.deadline_us, "nothing past its deadline is sent");
+        demand(w, x, !x->cancelled, "nothing cancelled is sent");
+        demand(w, x, x->kind == first->kind, "rows of a batch have an equal key");
+        demand(w, x, b->n == 1 || !(goes_alone(x) || x->losses > 1),
+               "who goes alone has no company");
+        demand(w, x, x->losses < 3, "what was lost three times is not sent again");
+        rows += x->in.request.rows;
+        // Who came back may have been given the seniority of another.
+        waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0;
+        if (x->waiting && !w->plan.flood && m->suspects == 0) {
+            uint64_t since = most_us(most_us(x->since_us, m->no_credit_us), m->memory_us + 4000);
+            since = most_us(since, most_us(l->stalled_until, l->frozen_until));
+            since = most_us(
+                since, credit_since(m, replica_by_id((struct model_of *)m, b->replica), l->now_us));
+            demand(w, x, w->now_us <= since + m->rules.max_wait_us + SIM_EPSILON_US,
+                   "with credit nobody waits longer than max_wait");
+        }
+        x->sent++;
+        trace(w, x, "is sent to replica %u in a batch of %u tickets, %u rows, reason %s",
+              b->replica, b->n, b->rows, batch_reason_name[b->reason]);
+    }
+    struct life *x = life_of(b->tickets[0]);
+    uint32_t cap = batch_cap(m);
+    if (w->plan.calm) {
+        demand(w, x, b->n == 1 || rows <= cap, "a batch is no larger than it may be");
+        demand(w, x, b->reason != BATCH_FULL || rows + SIM_ROWS > cap || !w->plan.flood,
+               "a full batch is full");
+    }
+    demand(w, x, b->rows == (m->desk->replicas.max_batch ? rows : 0),
+           "a batch has the rows of its tickets");
+    demand(w, x,
+           b->reason != BATCH_WAIT || waited || b->halvings > 0 || w->plan.gone > 0 || x->losses,
+           "max_wait is over when a batch goes for it");
+    demand(w, x, b->reason != BATCH_IDLE || goes_alone(x) || m->rules.max_wait_us == 0,
+           "who has to wait does not go at once");
+    demand(w, x, b->reason != BATCH_PREFERRED || rows <= m->rules.preferred[1],
+           "a preferred batch has a preferred size");
+}
+
+// Who stays behind in a lane has no earlier deadline than who goes, but for what batcher/lane.h says. It
+// looks at everybody: one batch in eight is enough.
+static void check_order(struct world *w, const struct loop_of *l, const struct batch *b)
+{
+    if (++w->n_batches % 8 != 0)
+        return;
+    const struct life *last[BATCHER_LANES] = {NULL};
+    for (uint32_t i = 0; i < b->n; i++) {
+        const struct life *x = life_of(b->tickets[i]);
+        unsigned lane = x->in.ticket.lane;
+        if (x->waiting && (!last[lane] || x->in.deadline_us > last[lane]->in.deadline_us))
+            last[lane] = x;
+    }
+    const struct life *first = life_of(b->tickets[0]);
+    for (unsigned i = 0; i < w->plan.lives; i++) {
+        const struct life *y = &w->lives[i];
+        if (!y->live || !y->waiting || y->model != first->model || y->group != first->group ||
+            y->in.ticket.place != PLACE_QUEUED || y->in.deadline_us <= l->now_us)
+            continue;
+        const struct life *x = last[y->in.ticket.lane];
+        if (!x || x->in.deadline_us <= y->in.deadline_us)
+            continue;
+        uint64_t wrong_us = x->in.deadline_us - y->in.deadline_us;
+        demand(w, y, wrong_us < 1000 || 32 * wrong_us < x->in.deadline_us - l->now_us,
+               "within a lane the earliest deadline goes first");
+    }
+}
+
+// Lanes are strict, but none is passed over for ever.
+static void check_lanes(struct world *w, const struct batch *b, struct model_of *m)
+{
+    bool served[KINDS][BATCHER_LANES] = {{false}}, fresh = false;
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct life *x = life_of(b->tickets[i]);
+        if (!x->waiting)
+            continue;
+        fresh = true;
+        served[x->group][x->in.ticket.lane] = true;
+        stop_waiting(x);
+    }
+    for (unsigned k = 0; fresh && k < KINDS; k++) {
+        for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
+            if (served[k][lane] || m->waiting[k][lane] == 0) {
+                m->passed[k][lane] = 0;
+                m->lane_since[k][lane] = w->now_us;
+                continue;
+            }
+            if (w->now_us > m->lane_since[k][lane] + m->rules.max_wait_us)
+                m->passed[k][lane]++;
+            demand(w, life_of(b->tickets[0]), m->passed[k][lane] <= STARVED,
+                   "no lane is passed over beyond its bound");
+        }
+    }
+}
+
+void demands_on_dispatch(struct loop_of *l, struct batch *b)
+{
+    struct world *w = l->w;
+    struct model_of *m = b->desk->user;
+    struct life *x = life_of(b->tickets[0]);
+    const struct replica_of *r = replica_by_id(m, b->replica);
+    demand(w, x, b->n > 0 && m->home == l->index, "a batch leaves from its home");
+    demand(w, x, r && r->told, "a batch goes to a replica that is up");
+    demand(w, x, r->in_flight < m->rules.pipeline, "no more batches than the pipeline's credit");
+    demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= m->max_batch,
+           "a batch has no more rows than its replica takes");
+    demand(w, x, x->kind != KIND_VERSION9 && (x->kind != KIND_VERSION2 || r->second),
+           "a batch goes to a replica that has the version");
+    demand(w, x, l->now_us >= r->paused_until, "a replica that refused is left alone for a while");
+    check_members(l, b, m);
+    for (uint32_t i = 0; i < b->n; i++)
+        life_of(b->tickets[i])->queued_behind = r->in_flight > 0;
+    check_order(w, l, b);
+    check_lanes(w, b, m);
+    if (m->batches++ == 0)
+        m->first_us = w->now_us;
+    m->dispatched_rows += b->rows ? b->rows : 1;
+    m->dispatched_us = w->now_us;
+    if (w->first_dispatch_us == 0)
+        w->first_dispatch_us = w->now_us;
+}
+
+// Since when a replica has had credit, by what its desk knows; SIM_NEVER: it has none.
+uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us)
+{
+    const struct replica *known = replica_known(r);
+    if (!known || !replica_used(r) || r->in_flight >= m->rules.pipeline)
+        return SIM_NEVER;
+    if (known->standing != STANDING_CLOSED && r->in_flight > 0)
+        return SIM_NEVER; // one batch tries it
+    demand(m->w, NULL, known->not_before_us <= now_us + REPLICA_PAUSE_MAX_US,
+           "a replica that refused is not left alone for ever");
+    uint64_t tried_us = known->standing == STANDING_HALF ? known->open_until_us : 0;
+    return most_us(known->not_before_us, tried_us);
+}
+
+void demands_credit(struct world *w, struct model_of *m)
+{
+    uint64_t now_us = w->loop[m->home].now_us, pause_ends = SIM_NEVER;
+    // Beside a suspect a replica takes one batch at a time: no promise then.
+    for (unsigned i = 0; i < m->n_replicas && m->suspects == 0; i++)
+        pause_ends = least_us(pause_ends, credit_since(m, &m->replica[i], now_us));
+    demands_alone(w, m);
+    if (pause_ends > now_us)
+        m->no_credit_us = pause_ends < SIM_NEVER ? pause_ends : w->now_us;
+}

@@ -1,0 +1,296 @@
+#include "tests/sim/sim.h"
+
+#define CONNECT_US 40000
+#define LOOK_US 500000 // a device that stands still is looked at so often
+
+const struct replica *replica_known(const struct replica_of *r)
+{
+    return r->model->desk ? replicas_find(&r->model->desk->replicas, r->worker->id) : NULL;
+}
+
+bool replica_used(const struct replica_of *r)
+{
+    const struct replica *known = r->told ? replica_known(r) : NULL;
+    return known && known->standing != STANDING_OPEN;
+}
+
+// ---- what happened to whom ---------------------------------------------------------------------------
+
+static void life_lost(struct life *x, const struct call *c)
+{
+    x->model->suspects += x->losses == 0;
+    if (x->losses < SIM_LOSSES)
+        x->loss[x->losses] = (struct loss){.incarnation = c->incarnation,
+                                           .only = c->only,
+                                           .alone = c->only && c->batch->n == 1,
+                                           .local = c->local};
+    x->losses++;
+}
+
+// What counts as a death with it aboard: a crash that the keeper sees; where nobody watches, a connection that
+// was lost while it was alone there.
+unsigned demands_evidence(const struct world *w, const struct life *x)
+{
+    unsigned deaths = 0;
+    for (unsigned i = 0; i < x->losses && i < SIM_LOSSES; i++) {
+        const struct loss *loss = &x->loss[i];
+        deaths += loss->local ? w->crashed[loss->incarnation % SIM_INCARNATIONS] : loss->only;
+    }
+    return deaths;
+}
+
+// A replica that refuses is left alone, the longer the more often; here the least that it may be.
+static void note_pause(const struct loop_of *l, const struct call *c)
+{
+    struct replica_of *r = c->replica;
+    if (c->end == END_ANSWER || c->end == END_BAD)
+        r->paused_until = 0;
+    else if (end_refuses(c->end) && l->now_us >= r->paused_until)
+        r->paused_until = l->now_us + REPLICA_PAUSE_US;
+}
+
+void demands_on_end(struct loop_of *l, struct call *c)
+{
+    static const char *const name[ENDS] = {"answered", "misshapen", "malformed", "failed",
+                                           "bad",      "not found", "stopping",  "overloaded",
+                                           "refused",  "lost",      "recalled"};
+    const struct batch *b = c->batch;
+    bool counts = c->end == END_LOST && !c->ours;
+    if (c->end == END_ANSWER)
+        c->replica->model->answered_rows += b->rows ? b->rows : 1;
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct life *x = life_of(b->tickets[i]);
+        if (counts)
+            life_lost(x, c);
+        x->ends++;
+        x->ours += c->end == END_LOST && c->ours;
+        x->err_alone |= (c->end == END_ERROR || c->end == END_BAD) && b->n == 1;
+        x->bad_answer |= c->end == END_MALFORMED || c->end == END_SHAPE;
+        x->refused = end_refuses(c->end);
+        x->refusals += x->refused;
+        x->failures += c->end >= END_SHAPE && c->end <= END_BAD;
+        trace(l->w, x, "its batch of %u ends: %s%s", b->n, name[c->end],
+              c->end == END_LOST && c->ours ? " by us" : "");
+    }
+    note_pause(l, c);
+}
+
+// ---- retries -----------------------------------------------------------------------------------------
+
+bool demands_elsewhere(const struct replica_of *r, const struct life *x)
+{
+    const struct model_of *m = r->model;
+    uint64_t now_us = m->w->loop[m->home].now_us;
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        const struct replica_of *other = &m->replica[i];
+        if (other != r && replica_used(other) && now_us >= other->paused_until &&
+            (x->kind != KIND_VERSION2 || other->second))
+            return true;
+    }
+    return false;
+}
+
+// Overload is not answered with more load: where no other replica is at hand there is a budget.
+void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **tickets, uint32_t n,
+                     bool elsewhere)
+{
+    struct world *w = l->w;
+    struct model_of *m = r->model;
+    struct life *again = NULL;
+    for (uint32_t i = 0; i < n; i++) {
+        if (tickets[i]->place == PLACE_QUEUED)
+            again = life_of(tickets[i]);
+    }
+    if (!again || elsewhere)
+        return;
+    m->tokens++;
+    double seconds = (double)(l->now_us - m->first_us) / 1e6;
+    double budget = RETRY_SHARE * (double)m->batches + RETRY_A_SECOND * (seconds + 1) + RETRY_START;
+    demand(w, again, (double)m->tokens <= budget,
+           "what was refused is sent again within the budget");
+    demand(w, again, again->refusals <= DESK_REFUSALS, "a ticket is refused so often at most");
+}
+
+// ---- who is counted on -------------------------------------------------------------------------------
+
+bool demands_second(const struct model_of *m)
+{
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        if (m->replica[i].told && m->replica[i].second)
+            return true;
+    }
+    return false;
+}
+
+static void replica_up(struct world *w, struct model_of *m, struct replica_of *r)
+{
+    r->told = true;
+    r->paused_until = 0;
+    for (unsigned i = 0; i < m->n_replicas; i++)
+        demand(w, NULL, !m->replica[i].told || m->replica[i].generation == r->generation,
+               "replicas that are up agree");
+}
+
+static void replica_differs(struct world *w, struct model_of *m, const struct replica_of *r)
+{
+    bool other = false;
+    for (unsigned i = 0; i < m->n_replicas; i++)
+        other |= m->replica[i].told && m->replica[i].generation != r->generation;
+    demand(w, NULL, other, "only who differs is kept out");
+    world_count(w, FAULT_DIFFERS);
+}
+
+// Since when there is none that it could use.
+void demands_alone(struct world *w, struct model_of *m)
+{
+    bool alone = atomic_load(&m->m->ready) == 0;
+    if (!alone)
+        m->alone_since_us = 0;
+    else if (m->alone_since_us == 0)
+        m->alone_since_us = w->now_us;
+    if (alone)
+        m->alone_us = w->now_us;
+}
+
+static void note_replica(struct world *w, struct model_of *m, const struct note *n)
+{
+    struct replica_of *r = replica_by_id(m, (uint32_t)n->a);
+    if (!demands_second(m))
+        m->second_us = w->now_us;
+    if (n->kind == NOTE_REPLICA_UP)
+        replica_up(w, m, r);
+    else if (n->kind == NOTE_REPLICA_DIFFERS)
+        replica_differs(w, m, r);
+    else if (n->kind == NOTE_REPLICA_DOWN)
+        r->told = false;
+    else if (n->kind == NOTE_REPLICA_EJECTED)
+        world_count(w, FAULT_EJECTED);
+    demands_alone(w, m);
+}
+
+void demands_on_note(struct loop_of *l, const struct note *n)
+{
+    struct world *w = l->w;
+    if (!n->model)
+        return;
+    struct model_of *m = atomic_load(&n->model->user);
+    switch (n->kind) {
+    case NOTE_REPLICA_UP:
+    case NOTE_REPLICA_DIFFERS:
+    case NOTE_REPLICA_DOWN:
+    case NOTE_REPLICA_EJECTED:
+        note_replica(w, m, n);
+        break;
+    case NOTE_BATCH:
+        m->noted_rows += n->a;
+        break;
+    case NOTE_DONE:
+        m->noted_done += n->a;
+        break;
+    case NOTE_SHED:
+        m->shed++;
+        world_count(w, FAULT_ROOM);
+        break;
+    default:
+        break;
+    }
+}
+
+// ---- a worker that does nothing ----------------------------------------------------------------------
+
+// The owner's next question, the answers that do not come, the word to the other loops, and theirs.
+uint64_t demands_patience_us(const struct worker_of *k)
+{
+    const struct plan *p = &k->w->plan;
+    uint64_t us = p->probe.interval_us + (2 * p->probe.failures + 1) * p->probe.timeout_us;
+    us += CONNECT_US + p->probe.timeout_us; // the owner may not have a connection at that moment
+    return us + p->mail_us + 4 * p->turn_us + SIM_EPSILON_US;
+}
+
+static void check_ready(struct world *w, const struct model_of *m)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < m->n_replicas; i++)
+        n += replica_used(&m->replica[i]);
+    demand(w, NULL, atomic_load(&m->m->ready) == n, "ready are those that are up and used");
+}
+
+static void nobody_counts_on(struct world *w, const struct worker_of *k)
+{
+    for (unsigned i = 0; i < k->n_replicas; i++) {
+        if (k->replica[i]->model->desk)
+            check_ready(w, k->replica[i]->model);
+        demand(w, NULL, !replica_used(k->replica[i]),
+               "a worker that does nothing is not counted as ready beyond its probes' patience");
+    }
+}
+
+// How long a device may stand still with this batch before its desk must have seen it: a fair chance, a probe,
+// and then nothing of that worker ends for long.
+static uint64_t silence_us(const struct replica_of *r, const struct call *c)
+{
+    uint64_t slowest_us = atomic_load(&r->worker->vitals.slowest_us);
+    uint64_t us = most_us(REPLICA_SILENT_US, REPLICA_SILENT_TIMES * slowest_us);
+    us = most_us(us, r->model->rules.deadline_us); // while it has not answered anything yet
+    return most_us(c->batch->deadline_us, r->worker->since_us) + us + REPLICA_FAIR_UNKNOWN_US +
+           REPLICA_PROBE_US + 2 * r->model->w->plan.mail_us + SIM_EPSILON_US;
+}
+
+static void stuck_is_seen(struct loop_of *l, struct worker_of *k)
+{
+    struct world *w = l->w;
+    for (unsigned i = 0; i < w->plan.loops; i++) {
+        for (const struct call *c = k->link[i].calls; c; c = c->next) {
+            const struct replica *known = replica_known(c->replica);
+            demand(w, life_of(c->batch->tickets[0]),
+                   known->standing != STANDING_CLOSED || w->now_us < silence_us(c->replica, c),
+                   "a worker that computes nothing is not used as if it did");
+        }
+    }
+    world_at(w, l, w->now_us + LOOK_US, EVENT_JUDGE, k, k->state);
+}
+
+void demands_judge(struct loop_of *l, struct worker_of *k)
+{
+    struct world *w = l->w;
+    if (w->stalled_us >= k->since_us)
+        return; // a loop of ours stood still: nothing is judged meanwhile
+    if (k->process == PROCESS_STUCK)
+        stuck_is_seen(l, k);
+    else
+        nobody_counts_on(w, k);
+}
+
+// ---- one turn ----------------------------------------------------------------------------------------
+
+static bool has_room(const struct world *w, const struct model_of *m, const struct life *x)
+{
+    uint64_t now_us = w->loop[m->home].now_us;
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        const struct replica_of *r = &m->replica[i];
+        if (r->in_flight == 0 && credit_since(m, r, now_us) <= now_us &&
+            (x->kind != KIND_VERSION2 || r->second))
+            return true;
+    }
+    return false;
+}
+
+// Who was aboard when a connection ended is on its way again in that turn, or given back.
+void demands_turned(struct loop_of *l)
+{
+    struct world *w = l->w;
+    if (!l->lost)
+        return;
+    l->lost = false;
+    for (unsigned i = 0; i < w->plan.lives; i++) {
+        const struct life *x = &w->lives[i];
+        if (!x->live || !x->lent || x->losses + x->ours == 0 || x->ends < x->sent ||
+            x->model->home != l->index || x->in.ticket.place != PLACE_QUEUED || x->cancelled)
+            continue;
+        // Its group may be filled up again for as long as it was to wait in the first place.
+        if (l->now_us < x->in.ticket.senior_us + x->model->rules.max_wait_us)
+            continue;
+        demand(w, x, !has_room(w, x->model, x) || x->model->memory_us == w->now_us,
+               "who lost a worker is on the way again in the same turn");
+    }
+}

@@ -1,0 +1,204 @@
+#include "tests/sim/sim.h"
+
+#include <math.h>
+
+// What one of its batches takes, at most.
+static double batch_us(const struct model_of *m)
+{
+    return calls_time_us(m, batch_cap(m) > SIM_ROWS ? batch_cap(m) : SIM_ROWS) * m->tail;
+}
+
+static bool neighbours(const struct model_of *a, const struct model_of *b)
+{
+    for (unsigned i = 0; i < a->n_replicas; i++) {
+        if (replica_by_id((struct model_of *)b, a->replica[i].worker->id))
+            return true;
+    }
+    return false;
+}
+
+// How long it may take in a world without faults: its loops, its queue, the work before it, and what its
+// neighbours may have at the same workers.
+static double slack_needed_us(const struct world *w, const struct life *x)
+{
+    const struct model_of *m = x->model;
+    double t = batch_us(m), device = 0;
+    double queue = peak_since(w, m, x->in.arrived_us);
+    double crowd = queue > 2 * t ? BATCHER_PASSES + KINDS : 1; // lanes and groups that go before
+    double loops = 2.0 * (double)w->plan.mail_us + 4.0 * (double)w->plan.turn_us + SIM_EPSILON_US;
+    for (unsigned i = 0; w->plan.shared && i < w->plan.models; i++) {
+        const struct model_of *other = &w->model[i];
+        if (other != m && neighbours(m, other))
+            device += other->rules.pipeline * batch_us(other);
+    }
+    double passes =
+        device > 0 ? 1 + (crowd * queue) / t : 0; // each of our batches may wait for theirs
+    return loops + (double)m->rules.max_wait_us + (m->rules.pipeline + KINDS) * (t + device) +
+           crowd * queue + passes * device;
+}
+
+static bool worker_excused(const struct worker_of *k, uint64_t since_us)
+{
+    return k->process != PROCESS_RUNS || k->stopping || k->excuse.until_us >= since_us;
+}
+
+// Which fault may be why it was not answered in time; FAULTS: none.
+static enum fault excuse_of(const struct world *w, const struct life *x)
+{
+    const struct model_of *m = x->model;
+    uint64_t arrived = x->in.arrived_us;
+    if (w->trouble_until >= arrived)
+        return FAULT_STALL;
+    if (m->excuse.until_us >= arrived)
+        return m->excuse.fault;
+    if (m->suspects > 0)
+        return FAULT_CRASH; // they go one by one
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        const struct replica_of *r = &m->replica[i];
+        if (worker_excused(r->worker, arrived))
+            return r->worker->excuse.fault;
+        if (!replica_used(r))
+            return FAULT_UNLOAD;
+    }
+    // An estimate learnt in another time may refuse, but something is sent once a second to test it.
+    uint64_t tested_us = m->dispatched_us + BATCHER_DOUBT_US;
+    if (w->plan.shift && tested_us + (uint64_t)slack_needed_us(w, x) > arrived)
+        return FAULT_SLOW;
+    return m->desk ? FAULTS : FAULT_BORN;
+}
+
+static bool in_trouble(const struct world *w, const struct life *x)
+{
+    enum fault f = excuse_of(w, x);
+    if (f < FAULTS)
+        trace(w, x, "is excused by %s", fault_name[f]);
+    return f < FAULTS;
+}
+
+// There was credit all the time, and it was known how long it takes: max_wait is no reason to miss it.
+static bool had_its_chance(const struct world *w, const struct life *x)
+{
+    const struct model_of *m = x->model;
+    if (!w->plan.calm || w->plan.rolling || w->plan.shared || w->plan.shift || x->first_us == 0 ||
+        x->queued_behind || !m->desk || x->kind == KIND_VERSION2 || x->kind == KIND_VERSION9 ||
+        in_trouble(w, x))
+        return false;
+    double needed = 2 * calls_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
+                    (double)w->plan.mail_us + SIM_EPSILON_US;
+    return m->no_credit_us < x->first_us && estimate_trusted(&m->desk->batcher.estimate) &&
+           (double)x->in.deadline_us > (double)x->first_us + needed;
+}
+
+static void check_answer(const struct world *w, const struct life *x)
+{
+    const struct slice *s = &x->in.ticket.slice;
+    const struct model_of *m = x->model;
+    struct tensor t = slice_output(s, 0);
+    uint32_t rows = rows_of(x);
+    demand(w, x, s->rows == 0 || s->rows == x->in.request.rows, "an answer has the rows asked for");
+    demand(w, x, t.bytes == rows * sizeof(uint64_t), "an answer has the rows asked for");
+    const uint64_t *out = (const uint64_t *)t.data;
+    for (uint32_t i = 0; i < rows; i++)
+        demand(w, x, out[i] == calls_answer_of(x->id << 8 | i),
+               "an answer is a function of its own rows");
+    const struct ticket *of = &x->in.ticket;
+    demand(w, x, of->batch_rows >= (m->max_batch ? rows : 1) && of->batch_reason < BATCH_REASONS,
+           "an answer says who shared its batch");
+    demand(w, x,
+           w->plan.loop_fault > 0 || of->queue_us + of->compute_us <= w->now_us - x->in.arrived_us,
+           "an answer says where its time went");
+    demand(w, x, of->compute_us > 0 || w->plan.loop_fault > 0, "computing takes time");
+}
+
+static void check_unavailable(const struct world *w, const struct life *x)
+{
+    const struct model_of *m = x->model;
+    const char *text = x->in.error.text;
+    demand(w, x, x->in.retry_after_s == 1, "503 says when to come back");
+    if (strstr(text, "queue is full")) {
+        int64_t rows = m->rows_out + rows_of(x);
+        int64_t bytes = m->bytes_out + (int64_t)x->in.request.bytes;
+        demand(w, x,
+               rows > (int64_t)atomic_load(&m->m->queue_limit) ||
+                   (m->rules.queue_bytes && bytes > (int64_t)m->rules.queue_bytes),
+               "who is refused for room found none");
+    } else if (strstr(text, "out of memory")) {
+        demand(w, x, m->memory_us >= x->in.arrived_us, "memory was out when it is said so");
+    } else {
+        bool alone = m->alone_since_us > 0 || m->alone_us >= x->in.arrived_us;
+        demand(w, x, alone || x->refusals > 0,
+               "no replica was ready, or one refused it, when it is said so");
+    }
+}
+
+static void check_error(const struct world *w, const struct life *x)
+{
+    const struct model_of *m = x->model;
+    demand(w, x,
+           !w->plan.rolling || x->kind == KIND_VERSION9 || x->in.error.status == STATUS_BAD_REQUEST,
+           "nothing is lost while a sibling stands");
+    switch (x->in.error.status) {
+    case STATUS_NOT_FOUND:
+        demand(w, x,
+               !x->in.ticket.model || x->kind == KIND_VERSION9 ||
+                   (x->kind == KIND_VERSION2 &&
+                    (!demands_second(m) || m->second_us >= x->in.arrived_us)),
+               "404 only for what is not there");
+        break;
+    case STATUS_DEADLINE:
+        demand(w, x,
+               x->kind == KIND_VERSION9 || in_trouble(w, x) ||
+                   (double)(x->in.deadline_us - x->in.arrived_us) < slack_needed_us(w, x),
+               "what could be answered in time was answered");
+        demand(w, x, !had_its_chance(w, x), "with credit nobody waits until it is too late");
+        break;
+    case STATUS_UNAVAILABLE:
+        check_unavailable(w, x);
+        break;
+    case STATUS_BAD_REQUEST:
+        demand(w, x, x->in.request.rows > atomic_load(&m->m->max_batch) || x->err_alone,
+               "400 only for more rows than a replica takes, or as a worker says");
+        break;
+    case STATUS_INTERNAL:
+        demand(w, x, x->guilty || x->err_alone, "only the guilty row fails");
+        break;
+    case STATUS_BAD_ANSWER:
+        demand(w, x, x->bad_answer, "502 only for a bad answer");
+        break;
+    case STATUS_WORKER_LOST:
+        demand(w, x, x->losses >= 3 || (x->kind == KIND_SEQUENCE && x->losses + x->ours > 0),
+               "three connections were lost with it, or its sequence");
+        break;
+    case STATUS_POISON:
+        demand(w, x, demands_evidence(w, x) >= 2, "poison is what two workers died of");
+        demand(w, x, x->loss[x->losses - 1].alone, "and at the last one it was alone");
+        break;
+    case STATUS_CLIENT_GONE:
+        demand(w, x, w->plan.gone > 0, "only clients go away");
+        break;
+    default:
+        demand(w, x, false, "an infer ends in a way that is known");
+    }
+}
+
+void demands_on_settle(struct loop_of *l, struct life *x)
+{
+    struct world *w = l->w;
+    enum status status = x->in.error.status;
+    demand(w, x, x->live && !x->settled, "an infer settles once");
+    demand(w, x, l->index == x->loop, "an infer settles at its origin");
+    demand(w, x, !x->in.ticket_out || x->called, "who settles without his ticket calls it home");
+    x->settled = true;
+    trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->in.error.text);
+    uint64_t latest = most_us(x->in.deadline_us, most_us(l->stalled_until, l->frozen_until));
+    demand(w, x, !x->in.ticket.model || w->now_us <= latest + SIM_EPSILON_US,
+           "an infer settles by its deadline");
+    if (status == STATUS_OK)
+        check_answer(w, x);
+    else
+        check_error(w, x);
+    w->totals.settled[status]++;
+    w->totals.lives++;
+    uint64_t word[3] = {x->id << 8 | status, w->now_us, status ? 0 : x->in.ticket.batch_rows};
+    w->digest = hash64(view_of(word, sizeof(word)), w->digest);
+}
