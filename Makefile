@@ -58,7 +58,10 @@ USES_keeper := keeper gateway backends net router batcher api http infer config 
 
 srcs = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))
 MAINS := keeper/main.c worker/main.c
-objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(MAINS),$(call srcs,$(1))))
+# Debug doors (gateway/doors.h): these files, compiled again, stand before the archives in sluice-doors.
+DOORED := backends/worker.c gateway/calls.c gateway/gateway.c gateway/part.c gateway/workers.c net/sock.c
+DOOR_OBJS := $(patsubst %.c,$(B)/obj/doors/%.o,gateway/doors.c $(DOORED))
+objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(MAINS) gateway/doors.c,$(call srcs,$(1))))
 lib = $(B)/lib$(1).a
 libs = $(foreach r,$(1),$(call lib,$(r)))
 # link(program's own objects or source, rooms): archives are searched round and round.
@@ -92,6 +95,11 @@ $(B)/obj/%.o: %.c $(B)/flags
 	@echo "  CC $<"
 	@$(CC) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+$(B)/obj/doors/%.o: %.c $(B)/flags
+	@mkdir -p $(@D)
+	@echo "  CC $< (with doors)"
+	@$(CC) $(CFLAGS_ALL) -DSLUICE_DOORS -MMD -MP -c -o $@ $<
+
 define ROOM
 $(call lib,$(1)): $(call objs,$(1))
 	@mkdir -p $$(@D)
@@ -109,6 +117,9 @@ $(foreach r,$(ROOMS),$(eval $(call ROOM,$(r))))
 $(B)/sluice: keeper/main.c $(B)/flags $(call libs,$(USES_keeper))
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,$(USES_keeper)) $(LIBS)
+$(B)/sluice-doors: keeper/main.c $(DOOR_OBJS) $(B)/flags $(call libs,$(USES_keeper))
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $< $(DOOR_OBJS),$(USES_keeper)) $(LIBS)
 $(B)/sluice-worker: worker/main.c $(B)/flags $(call libs,$(USES_worker))
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,$(USES_worker)) $(LIBS)
@@ -140,7 +151,7 @@ run: ## start the gateway with its demo models, show one answer, stay until Ctrl
 	@exec $(B)/demo $(B)/sluice -c config/gateway.conf
 
 .PHONY: programs
-programs: all $(UNITS) $(BENCHES) $(if $(SIM_OBJS),$(B)/sim)
+programs: all $(B)/sluice-doors $(UNITS) $(BENCHES) $(if $(SIM_OBJS),$(B)/sim)
 
 .PHONY: unit
 unit: $(UNITS) ## unit tests of every room (one room: make unit-ROOM)

@@ -65,13 +65,22 @@ enum boot_word_kind {
     BOOT_DRAIN,       // keeper -> gateway: as SIGTERM: stop in order, exit 0
     BOOT_WORKER_UP,   // keeper -> gateway: local worker `worker`/`replica` was (re)started: connect
                       // now
-    BOOT_WORKER_GONE, // keeper -> gateway: it has ended
+    BOOT_WORKER_GONE, // keeper -> gateway: process `pid` of it has ended; `how` says in what way
+    BOOT_WORKER_HANGS, // gateway -> keeper: process `pid` of it answers nothing: kill it, start another. A pid
+                       // that is not the living one's is ignored: it has ended on its own meanwhile
+};
+
+enum boot_end { // of a worker process (keeper/ending.h)
+    BOOT_ENDED =
+        0, // in order, or because somebody wanted it: no evidence against what it was doing
+    BOOT_CRASHED = 1, // by its own doing, or by a SIGKILL that the keeper did not send
 };
 
 struct boot_word {
     uint32_t kind; // enum boot_word_kind; unknown ones are ignored
     uint32_t worker, replica;
-    uint32_t pid;
+    uint32_t pid; // UP, GONE, HANGS: of that worker; else 0
+    uint32_t how; // GONE: enum boot_end; else 0
 };
 
 #endif

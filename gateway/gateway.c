@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "gateway/doors.h"
 #include "gateway/metrics.h"
 #include "gateway/part.h"
 #include "gateway/process.h"
@@ -14,11 +15,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-static void say(struct gateway *g, enum boot_word_kind kind)
+static bool say(struct gateway *g, const struct boot_word *word)
 {
-    struct boot_word word = {.kind = kind};
-    if (g->boot->keeper_fd >= 0)
-        (void)!send(g->boot->keeper_fd, &word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT);
+    return g->boot->keeper_fd >= 0 && send(g->boot->keeper_fd, word, sizeof(*word),
+                                           MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(*word);
+}
+
+bool gateway_say_hangs(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid)
+{
+    return say(g, &(struct boot_word){BOOT_WORKER_HANGS, worker, replica, pid, 0});
 }
 
 // ---- ending ------------------------------------------------------------------------------------------
@@ -143,6 +148,16 @@ static void on_liveness(evutil_socket_t fd, short what, void *ctx)
         keeper_gone(ctx);
 }
 
+static void hear_word(struct gateway *g, const struct boot_word *word)
+{
+    if (word->kind == BOOT_DRAIN)
+        drain(g, "the keeper says so");
+    else if (word->kind == BOOT_WORKER_UP)
+        parts_kick_worker(g, word->worker, word->replica);
+    else if (word->kind == BOOT_WORKER_GONE)
+        parts_worker_gone(g, word->worker, word->replica, word->pid, word->how == BOOT_CRASHED);
+}
+
 static void on_keeper(evutil_socket_t fd, short what, void *ctx)
 {
     struct gateway *g = ctx;
@@ -154,10 +169,8 @@ static void on_keeper(evutil_socket_t fd, short what, void *ctx)
             keeper_gone(g);
         if (n < (ssize_t)sizeof(word))
             return;
-        if (word.kind == BOOT_DRAIN)
-            drain(g, "the keeper says so");
-        else if (word.kind == BOOT_WORKER_UP)
-            parts_kick_worker(g, word.worker, word.replica);
+        if (!DOOR_KEEPS_WORD(g, &word, hear_word))
+            hear_word(g, &word);
     }
 }
 
@@ -360,6 +373,7 @@ static bool build(struct gateway *g)
 
 static void run(struct gateway *g)
 {
+    DOORS_OPEN(g);
     if (loops_start(&g->loops) != 0) {
         refuse(g, "threads", strerror(errno));
         g->exit_status = 1;
@@ -370,7 +384,7 @@ static void run(struct gateway *g)
         admin_start(g->admin);
     GATEWAY_EVENT(g, NULL, LOG_INFO, "gateway_started", LOG_I("loops", g->loops.n),
                   LOG_I("generation", g->boot->generation), LOG_I("pid", getpid()));
-    say(g, BOOT_READY);
+    say(g, &(struct boot_word){.kind = BOOT_READY});
     loop_run(&g->main);
     loops_stop(&g->loops);
 }
@@ -387,6 +401,7 @@ static void tear_down(struct gateway *g)
         if (g->fronts[i].tls)
             tls_server_free(g->fronts[i].tls);
     }
+    DOORS_CLOSE(g);
     unwatch_all(g);
     log_free(g->log);
     loops_deinit(&g->loops);

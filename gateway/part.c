@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/version.h"
 #include "gateway/card.h"
+#include "gateway/doors.h"
 #include "gateway/homes.h"
 #include "gateway/workers.h"
 #include "net/memory.h"
@@ -15,6 +16,31 @@
 #define QUEUE_BYTES (256 << 20)
 
 // ---- effects -----------------------------------------------------------------------------------------
+
+static void note_replica(struct part *p, const struct note *n, enum log_level level)
+{
+    const struct endpoint *e = &p->gateway->replicas[n->a];
+    const char *why = n->why ? n->why : "";
+    char difference[DIFFERENCE_TEXT];
+    if (n->kind == NOTE_REPLICA_DIFFERS && workers_differ(p, n->model, n->a, difference))
+        why = difference;
+    GATEWAY_EVENT(p->gateway, p->loop, level, note_name[n->kind], LOG_S("model", n->model->name),
+                  LOG_CSTR("replica", e->name), LOG_CSTR("address", e->address),
+                  LOG_CSTR("why", why));
+}
+
+static void note_model(struct part *p, const struct note *n, enum log_level level)
+{
+    struct view model = n->model ? n->model->name : VIEW("");
+    char digest[17];
+    snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)n->b);
+    if (n->kind == NOTE_POISON)
+        GATEWAY_EVENT(p->gateway, p->loop, level, note_name[n->kind], LOG_S("model", model),
+                      LOG_CSTR("digest", digest));
+    else
+        GATEWAY_EVENT(p->gateway, p->loop, level, note_name[n->kind], LOG_S("model", model),
+                      LOG_I("tickets", n->a));
+}
 
 static void note(struct part *p, const struct note *n)
 {
@@ -28,16 +54,10 @@ static void note(struct part *p, const struct note *n)
     metrics_note(&p->metrics, n);
     if (level[n->kind] == LOG_DEBUG)
         return; // counted only: it happens for every batch
-    struct view replica = VIEW("");
-    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_BACK &&
-        n->a < p->gateway->n_replicas)
-        replica = view_str(p->gateway->replicas[n->a].name);
-    char digest[17];
-    snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)n->b);
-    GATEWAY_EVENT(p->gateway, p->loop, level[n->kind], note_name[n->kind],
-                  LOG_S("model", n->model ? n->model->name : VIEW("")), LOG_S("replica", replica),
-                  LOG_I("tickets", replica.n ? 0 : n->a),
-                  LOG_CSTR("digest", n->kind == NOTE_POISON ? digest : ""));
+    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_BACK)
+        note_replica(p, n, level[n->kind]);
+    else
+        note_model(p, n, level[n->kind]);
 }
 
 static void run_one(struct part *p, const struct fx *f)
@@ -50,12 +70,14 @@ static void run_one(struct part *p, const struct fx *f)
         workers_dispatch(p, f->batch);
         break;
     case FX_CANCEL:
-        workers_cancel(p, f->batch);
+        if (!DOOR_KEEPS_CANCEL(p, f->batch))
+            workers_cancel(p, f->batch);
         break;
     case FX_PROBE:
+        workers_probe(p, f->replica);
         break;
     case FX_HANGS:
-        workers_suspect(p, f->replica);
+        workers_hangs(p, f->replica);
         break;
     case FX_SETTLE:
         origin_settle(p, f->infer);
@@ -127,6 +149,8 @@ static bool build_endpoint(struct gateway *g, unsigned worker, unsigned replica,
         fprintf(stderr, "worker %s: address %s: %s\n", e->name, address, why);
         return false;
     }
+    addr_print(&e->addr, e->address);
+    news_init(&e->news);
     g->n_replicas++;
     return true;
 }
@@ -136,9 +160,7 @@ static bool build_endpoints(struct gateway *g)
     unsigned n = g->boot->worker_count;
     for (unsigned i = 0; i < g->config->worker_count; i++)
         n += g->config->workers[i].address_count;
-    g->replicas = mem_zalloc((n ? n : 1) * sizeof(*g->replicas));
-    if (!g->replicas)
-        return false;
+    g->replicas = mem_must_aligned((n ? n : 1) * sizeof(*g->replicas), _Alignof(struct endpoint));
     for (unsigned i = 0; i < g->boot->worker_count; i++) {
         const struct boot_worker *b = &g->boot->workers[i];
         if (!build_endpoint(g, b->worker, b->replica, b->address))
@@ -221,6 +243,7 @@ static void on_start(struct loop *l, void *ctx)
 static void on_stop(struct loop *l, void *ctx)
 {
     struct gateway *g = ctx;
+    DOORS_STOP(g->parts[l->index]);
     workers_free(g->parts[l->index]);
 }
 
@@ -260,7 +283,7 @@ void parts_free(struct gateway *g)
         for (unsigned k = 0; k < g->config->listen_count; k++)
             api_deinit(&p->apis[k]);
         mem_free(p->apis);
-        mem_free(p->links);
+        workers_forget(p);
         effects_deinit(&p->fx);
         buffer_deinit(&p->line);
         metrics_deinit(&p->metrics);
@@ -271,6 +294,8 @@ void parts_free(struct gateway *g)
             card_free(table_at(g->table, i));
     }
     table_free(g->table);
+    for (unsigned i = 0; i < g->n_replicas; i++)
+        news_deinit(&g->replicas[i].news);
     mem_free(g->replicas);
     mem_free(g->known_models);
     mem_free(g->parts);
@@ -285,31 +310,90 @@ bool parts_idle(const struct gateway *g)
     return true;
 }
 
-struct kick { // a word of the keeper on its way to one loop
+// ---- what is said of processes -------------------------------------------------------------------------
+
+struct word { // of the keeper, on its way to one loop
     struct loop_task task;
     struct part *part;
     unsigned id;
+    uint32_t pid;
+    bool crashed;
 };
 
 static void on_kick(struct loop *l, struct loop_task *t)
 {
-    struct kick *k = container_of(t, struct kick, task);
+    struct word *w = container_of(t, struct word, task);
     (void)l;
-    workers_kick(k->part, k->id);
-    mem_free(k);
+    workers_kick(w->part, w->id);
+    mem_free(w);
+}
+
+static void on_process_gone(struct loop *l, struct loop_task *t)
+{
+    struct word *w = container_of(t, struct word, task);
+    (void)l;
+    workers_gone(w->part, w->id, w->pid, w->crashed);
+    mem_free(w);
+}
+
+// To every loop, in the order in which the keeper said it. Without memory the word is lost: a connection that
+// ends says nearly as much, a little later.
+static void carry_word(struct gateway *g, const struct word *what)
+{
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        struct word *w = mem_zalloc(sizeof(*w));
+        if (!w)
+            continue;
+        *w = *what;
+        w->part = g->parts[i];
+        loop_post_task(&g->main, g->loops.loop[i], &w->task);
+    }
+}
+
+// The keeper's workers come first among the replicas, in its order.
+static bool find_local(const struct gateway *g, unsigned worker, unsigned replica, unsigned *id)
+{
+    for (*id = 0; *id < g->boot->worker_count; ++*id) {
+        if (g->replicas[*id].worker == worker && g->replicas[*id].replica == replica)
+            return true;
+    }
+    return false;
 }
 
 void parts_kick_worker(struct gateway *g, unsigned worker, unsigned replica)
 {
-    for (unsigned id = 0; id < g->n_replicas; id++) {
-        if (g->replicas[id].worker != worker || g->replicas[id].replica != replica)
-            continue;
-        for (unsigned i = 0; i < g->loops.n; i++) {
-            struct kick *k = mem_zalloc(sizeof(*k));
-            if (!k)
-                continue; // its own backoff brings it back, a little later
-            *k = (struct kick){.task.fn = on_kick, .part = g->parts[i], .id = id};
-            loop_post_task(&g->main, g->loops.loop[i], &k->task);
-        }
-    }
+    unsigned id;
+    if (find_local(g, worker, replica, &id))
+        carry_word(g, &(struct word){.task.fn = on_kick, .id = id});
+}
+
+void parts_worker_gone(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid,
+                       bool crashed)
+{
+    unsigned id;
+    if (find_local(g, worker, replica, &id))
+        carry_word(g, &(struct word){
+                          .task.fn = on_process_gone, .id = id, .pid = pid, .crashed = crashed});
+}
+
+// On the main thread. Each loop finds it out by itself: one word is enough.
+static void on_hangs(struct loop *l, struct loop_task *t)
+{
+    struct word *w = container_of(t, struct word, task);
+    struct gateway *g = w->part->gateway;
+    struct endpoint *e = &g->replicas[w->id];
+    (void)l;
+    if (e->hung_pid != w->pid && gateway_say_hangs(g, e->worker, e->replica, w->pid))
+        e->hung_pid = w->pid;
+    mem_free(w);
+}
+
+void parts_worker_hangs(struct part *p, unsigned id, uint32_t pid)
+{
+    struct gateway *g = p->gateway;
+    struct word *w = id < g->boot->worker_count && pid ? mem_zalloc(sizeof(*w)) : NULL;
+    if (!w)
+        return;
+    *w = (struct word){.task.fn = on_hangs, .part = p, .id = id, .pid = pid};
+    loop_post_task(p->loop, &g->main, &w->task);
 }

@@ -1,6 +1,6 @@
 /* gateway/part.h: one loop's part of the gateway: its flow, the desks whose home it is, its connections to
  * the workers, its counts. Runs the router's effects: the only place where they meet sockets. Does.
- * Thread: the loop's, but for parts_* (main thread). */
+ * Thread: the loop's, but for parts_* (main thread, unless a line says otherwise). */
 #ifndef SLUICE_GATEWAY_PART_H
 #define SLUICE_GATEWAY_PART_H
 
@@ -38,6 +38,13 @@ void parts_free(struct gateway *g); // the loops have stopped
 bool parts_idle(const struct gateway *g);
 // The keeper has (re)started this local worker: connect now.
 void parts_kick_worker(struct gateway *g, unsigned worker, unsigned replica);
+// The keeper says that this process of a local worker has ended. Every loop hears of it, before or after its
+// connection to it has ended.
+void parts_worker_gone(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid,
+                       bool crashed);
+// p's loop: replica `id`, a local worker, does nothing any more, and pid is the process at the other end of the
+// connection. The keeper is asked, once a process, to kill it and to start another. Others have no keeper.
+void parts_worker_hangs(struct part *p, unsigned id, uint32_t pid);
 
 // How a model is queued and batched, from its row of the configuration.
 void part_rules(const struct config_model *c, struct model_rules *out);

@@ -31,6 +31,7 @@ bool child_fork(struct child *c, int (*body)(void *arg), void *arg, uint64_t now
         exit(body(arg));
     }
     c->started_us = now_us;
+    c->killed = false;
     if (pid < 0) {
         EVENT(LOG_ERROR, "fork_failed", LOG_CSTR("why", strerrordesc_np(errno)));
         child_died(c, true, now_us, r);
@@ -52,13 +53,17 @@ void child_died(struct child *c, bool again, uint64_t now_us, struct rand *r)
 {
     c->pid = 0;
     c->state = again ? CHILD_WAITING : CHILD_OVER;
-    c->at_us = now_us + backoff_after_death(&c->backoff, now_us - c->started_us, r);
+    uint64_t lived_us = now_us - c->started_us;
+    c->at_us = now_us + (c->killed ? backoff_after_kill(&c->backoff, lived_us, r)
+                                   : backoff_after_death(&c->backoff, lived_us, r));
 }
 
-void child_signal(const struct child *c, int signal)
+void child_signal(struct child *c, int signal)
 {
-    if (child_alive(c))
-        kill(c->pid, signal);
+    if (!child_alive(c))
+        return;
+    c->killed |= signal == SIGKILL;
+    kill(c->pid, signal);
 }
 
 int child_exec_worker(const char *program, char *const *words, int liveness_fd, const char *name,

@@ -26,6 +26,7 @@ struct child {
     uint64_t started_us; // monotonic, of the last start
     unsigned starts;     // so far
     bool was_ready;      // at least once in its lives
+    bool killed;         // this life of it was ended by us: SIGKILL was sent
     struct backoff backoff;
 };
 
@@ -34,13 +35,13 @@ struct child {
 bool child_fork(struct child *c, int (*body)(void *arg), void *arg, uint64_t now_us,
                 struct rand *r);
 void child_ready(struct child *c);
-// It was reaped. again: back to WAITING with a pause of backoff.h; else OVER.
+// It was reaped. again: back to WAITING with a pause of backoff.h, which depends on who ended it; else OVER.
 void child_died(struct child *c, bool again, uint64_t now_us, struct rand *r);
 static inline bool child_alive(const struct child *c)
 {
     return c->pid > 0;
 }
-void child_signal(const struct child *c, int signal); // nothing when it is not alive
+void child_signal(struct child *c, int signal); // nothing when it is not alive; SIGKILL: killed
 
 // A local worker's program. Does not return: exec, or 127 after an event line that names the program and
 // the error. words: argv, NULL-terminated; liveness_fd is made inheritable.

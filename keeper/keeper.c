@@ -1,5 +1,6 @@
 #include "keeper/keeper.h"
 #include "base/mem.h"
+#include "keeper/ending.h"
 #include "keeper/event.h"
 #include "keeper/state.h"
 #include <errno.h>
@@ -61,14 +62,40 @@ static void start_gateway(struct keeper *k, uint64_t now)
     }
 }
 
-static bool tell_gateway(struct keeper *k, enum boot_word_kind kind, const struct worker *w)
+static bool tell_gateway(struct keeper *k, const struct boot_word *word)
 {
-    struct boot_word word = {.kind = kind};
-    if (k->gateway_fd < 0)
-        return false;
-    if (w)
-        word = (struct boot_word){kind, w->worker, w->replica, (uint32_t)w->child.pid};
-    return send(k->gateway_fd, &word, sizeof(word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(word);
+    return k->gateway_fd >= 0 &&
+           send(k->gateway_fd, word, sizeof(*word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(*word);
+}
+
+static void tell_of_worker(struct keeper *k, const struct worker *w, enum boot_word_kind kind,
+                           enum boot_end how)
+{
+    tell_gateway(k, &(struct boot_word){kind, w->worker, w->replica, (uint32_t)w->child.pid, how});
+}
+
+static void gateway_ready(struct keeper *k)
+{
+    if (k->gateway.state != CHILD_STARTING)
+        return;
+    child_ready(&k->gateway);
+    EVENT(LOG_INFO, "ready", LOG_I("pid", k->gateway.pid), LOG_I("generation", k->boot.generation),
+          LOG_I("took_us", now_monotonic_us() - k->gateway.started_us));
+}
+
+// Only the process that the gateway means: another may have taken its place since the word was sent. Its end
+// is seen by reap(), as every other.
+static void worker_hangs(struct keeper *k, const struct boot_word *word)
+{
+    for (unsigned i = 0; i < k->worker_count; i++) {
+        struct worker *w = &k->workers[i];
+        if (w->worker != word->worker || w->replica != word->replica || !child_alive(&w->child) ||
+            (uint32_t)w->child.pid != word->pid || w->child.killed)
+            continue;
+        EVENT(LOG_WARN, "worker_hangs", LOG_CSTR("name", w->config->name),
+              LOG_I("replica", w->replica), LOG_I("pid", w->child.pid));
+        child_signal(&w->child, SIGKILL);
+    }
 }
 
 static void hear_gateway(struct keeper *k)
@@ -83,12 +110,10 @@ static void hear_gateway(struct keeper *k)
             k->gateway_fd = -1;
             return;
         }
-        if (n == sizeof(word) && word.kind == BOOT_READY && k->gateway.state == CHILD_STARTING) {
-            child_ready(&k->gateway);
-            uint64_t took = now_monotonic_us() - k->gateway.started_us;
-            EVENT(LOG_INFO, "ready", LOG_I("pid", k->gateway.pid),
-                  LOG_I("generation", k->boot.generation), LOG_I("took_us", took));
-        }
+        if (n == sizeof(word) && word.kind == BOOT_READY)
+            gateway_ready(k);
+        else if (n == sizeof(word) && word.kind == BOOT_WORKER_HANGS)
+            worker_hangs(k, &word);
     }
 }
 
@@ -156,7 +181,7 @@ static void watch_worker(struct keeper *k, struct worker *w)
     child_ready(&w->child);
     EVENT(LOG_INFO, "worker_listening", LOG_CSTR("name", w->config->name),
           LOG_I("replica", w->replica), LOG_I("pid", w->child.pid));
-    tell_gateway(k, BOOT_WORKER_UP, w);
+    tell_of_worker(k, w, BOOT_WORKER_UP, BOOT_ENDED);
 }
 
 // ---- deaths -------------------------------------------------------------------------------------------
@@ -218,7 +243,7 @@ static void worker_died(struct keeper *k, struct worker *w, int status, uint64_t
     const char *kind = how(status, &number);
     bool again = k->phase == RUNNING || k->phase == DRAINING;
     pid_t pid = w->child.pid;
-    tell_gateway(k, BOOT_WORKER_GONE, w);
+    tell_of_worker(k, w, BOOT_WORKER_GONE, ending_of(status, w->child.killed));
     child_died(&w->child, again, now, &k->rand);
     uint64_t pause = again ? w->child.at_us - now : 0;
     EVENT(again ? LOG_WARN : LOG_INFO, "worker_exited", LOG_CSTR("name", w->config->name),
@@ -258,7 +283,7 @@ static void begin_drain(struct keeper *k, uint64_t now)
     if (!child_alive(&k->gateway)) {
         k->gateway.state = CHILD_OVER;
         begin_stop(k, now);
-    } else if (!tell_gateway(k, BOOT_DRAIN, NULL)) {
+    } else if (!tell_gateway(k, &(struct boot_word){.kind = BOOT_DRAIN})) {
         child_signal(&k->gateway, SIGTERM);
     }
     sockets_let_go(&k->sockets); // no other gateway process follows

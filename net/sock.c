@@ -1,5 +1,6 @@
 #include "net/sock.h"
 #include "base/check.h"
+#include "net/door.h"
 #include "net/tls.h"
 #include <errno.h>
 #include <string.h>
@@ -69,7 +70,8 @@ static enum outcome read_tls(struct sock *s, size_t *n, const char **why)
 static void pump(struct sock *s)
 {
     size_t taken = 0;
-    while (s->readable && !s->eof && (!s->ops->wants_read || s->ops->wants_read(s))) {
+    while (s->readable && !s->eof && !DOOR_IS_DEAF(s) &&
+           (!s->ops->wants_read || s->ops->wants_read(s))) {
         if (taken >= LOOP_SCRATCH) {
             loop_defer(s->loop, &s->more);
             return;

@@ -5,7 +5,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from harness import MODELS, ROOT, SLUICE, Sluice, WORKER, configuration, copy_model  # noqa: E402
+from harness import MODELS, ROOT, SLUICE, DooredSluice, Sluice, WORKER, configuration, copy_model  # noqa: E402
 
 REFERENCE = ROOT.parent / "shared" / "models"
 REFERENCE_MODELS = {
@@ -56,12 +56,14 @@ def reference(reference_repository, tmp_path_factory):
 
 @pytest.fixture
 def start(tmp_path):
-    """start(**configuration): a gateway of one's own. It is ended, and must end cleanly, with the test."""
+    """start(**configuration): a gateway of one's own; doors=True: with debug doors. It is ended, and must end
+    cleanly, with the test."""
     started = []
 
-    def one(wait_models=("digits",), directory=None, limits_before=(), **more):
+    def one(wait_models=("digits",), directory=None, limits_before=(), doors=False, **more):
         config = configuration(directory or tmp_path / f"gateway{len(started)}", **more)
-        started.append(Sluice(config, wait_models=wait_models, limits=limits_before))
+        kind = DooredSluice if doors else Sluice
+        started.append(kind(config, wait_models=wait_models, limits=limits_before))
         return started[-1]
 
     yield one

@@ -20,6 +20,7 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("SLUICE_BUILD", ROOT / "build"))
 SLUICE = BUILD / "sluice"
+SLUICE_DOORS = BUILD / "sluice-doors"  # the same with debug doors (gateway/doors.h)
 WORKER = pathlib.Path(os.environ.get("SLUICE_WORKER", BUILD / "sluice-worker"))
 PREFIX = os.environ.get("SLUICE_PREFIX", "").split()
 SANITIZED = BUILD.name in ("asan", "tsan")
@@ -200,8 +201,8 @@ health {{ {health} }}
 class Sluice(Program):
     """The keeper and all that it starts, listening on ports of its own choice."""
 
-    def __init__(self, config, wait_models=("digits",), **more):
-        super().__init__([*PREFIX, SLUICE, "-c", config], **more)
+    def __init__(self, config, wait_models=("digits",), program=SLUICE, **more):
+        super().__init__([*PREFIX, program, "-c", config], **more)
         self.config = config
         try:
             self.port = port_of(self.wait_event("listening", name="public")["address"])
@@ -272,6 +273,31 @@ class Sluice(Program):
         return [json.loads(line) for line in lines]
 
 
+class DooredSluice(Sluice):
+    """The same with debug doors: door("hold digits"). What they can do stands in gateway/doors.h."""
+
+    def __init__(self, config, **more):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="sluice-doors-"))
+        self.doors = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.doors.settimeout(20)
+        self.doors.bind(str(self.directory / "test"))
+        super().__init__(config, program=SLUICE_DOORS, env={"SLUICE_DOORS": str(self.directory / "gateway")}, **more)
+
+    def try_door(self, command):
+        """What the gateway says to it: "ok", when every loop has done it, or "error: ..."."""
+        self.doors.sendto(command.encode(), str(self.directory / "gateway"))
+        return self.doors.recv(1000).decode()
+
+    def door(self, command):
+        said = self.try_door(command)
+        assert said == "ok", (command, said)
+
+    def __exit__(self, *more):
+        super().__exit__(*more)
+        self.doors.close()
+        shutil.rmtree(self.directory)
+
+
 class Worker(Program):
     """sluice-worker alone, on a TCP port of its choice."""
 
@@ -314,9 +340,9 @@ def memory_kib(pid, row="VmRSS"):
 # ---- octets ----------------------------------------------------------------------------------------
 
 
-def infer_body(rows, **more):
+def infer_body(rows, tensor="input", **more):
     flat = [v for row in rows for v in row]
-    tensor = {"name": "input", "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": flat}
+    tensor = {"name": tensor, "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": flat}
     return json.dumps({"inputs": [tensor], **more}).encode()
 
 

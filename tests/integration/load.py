@@ -1,9 +1,10 @@
 """Clients that keep asking while a test does harm, and count how each request ended.
 
-    with Load(port, h1=4, h2=2) as load:
+    with Load(port, h1=4, h2=2, grpc=1) as load:
         load.wait(500)          # that many answers are in
         ...                     # the harm
-    load.outcomes               # Counter: 200, 503, ... , "lost", "again"
+    load.outcomes               # Counter: 200, 503, ... , "lost", "again"; of gRPC "UNAVAILABLE" and the like
+    load.texts                  # Counter: what the answers that were not 200 said
     load.wrong                  # answers that are not the function of their own rows
 
 "lost": the octets of a request had left whole, and its connection ended without an answer. "again": HTTP/2
@@ -15,31 +16,55 @@ import collections
 import json
 import math
 import socket
+import struct
 import threading
 
+import grpc
 import h2.config
 import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
 from harness import SAMPLES, infer_body, parse_answers, wait_for
+from tritonclient.grpc import service_pb2
 
-BODIES = [infer_body([s["input"]]) for s in SAMPLES]
-PATH = "/v2/models/digits/infer"
-HEADS = [
-    b"POST %s HTTP/1.1\r\nHost: sluice\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    % (PATH.encode(), len(b))
-    for b in BODIES
-]
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
-def is_right(k, body):
-    try:
-        got = json.loads(body)["outputs"][0]["data"]
-    except (ValueError, KeyError, IndexError):
-        return False
-    want = SAMPLES[k]["digits"]
-    return len(got) == len(want) and all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-4) for a, b in zip(got, want))
+class Questions:
+    """What is asked of one model, a row each, and what is right: pairs of rows (input, output)."""
+
+    def __init__(self, model, pairs, tensor="input"):
+        self.path, self.wants = f"/v2/models/{model}/infer", [want for _, want in pairs]
+        self.bodies = [infer_body([row], tensor=tensor) for row, _ in pairs]
+        self.messages = [self.message(model, tensor, row) for row, _ in pairs]
+        head = "POST %s HTTP/1.1\r\nHost: sluice\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        self.heads = [(head % (self.path, len(b))).encode() for b in self.bodies]
+
+    @staticmethod
+    def message(model, tensor, row):
+        request = service_pb2.ModelInferRequest(model_name=model)
+        request.inputs.add(name=tensor, datatype="FP32", shape=[1, len(row)])
+        request.raw_input_contents.append(struct.pack(f"<{len(row)}f", *row))
+        return request.SerializeToString()
+
+    def is_right(self, k, got):
+        want = self.wants[k]
+        return len(got) == len(want) and all(math.isclose(a, b, rel_tol=1e-3, abs_tol=1e-4) for a, b in zip(got, want))
+
+    def is_right_json(self, k, body):
+        try:
+            return self.is_right(k, json.loads(body)["outputs"][0]["data"])
+        except (ValueError, KeyError, IndexError):
+            return False
+
+    def is_right_grpc(self, k, octets):
+        raw = service_pb2.ModelInferResponse.FromString(octets).raw_output_contents[0]
+        return self.is_right(k, struct.unpack(f"<{len(raw) // 4}f", raw))
+
+
+DIGITS = Questions("digits", [(s["input"], s["digits"]) for s in SAMPLES])
+is_right = DIGITS.is_right_json
 
 
 class Connection(h2.connection.H2Connection):
@@ -52,11 +77,11 @@ class Connection(h2.connection.H2Connection):
 
 
 class Load:
-    def __init__(self, port, h1=4, h2=0, streams=16, until_refused=False):
-        self.port, self.streams, self.until_refused = port, streams, until_refused
-        self.outcomes, self.wrong, self.errors = collections.Counter(), [], []
+    def __init__(self, port, h1=4, h2=0, grpc=0, streams=16, until_refused=False, ask=DIGITS):
+        self.port, self.streams, self.until_refused, self.ask = port, streams, until_refused, ask
+        self.outcomes, self.texts, self.wrong, self.errors = collections.Counter(), collections.Counter(), [], []
         self.lock, self.ended = threading.Lock(), threading.Event()
-        jobs = [self.h1_client] * h1 + [self.h2_client] * h2
+        jobs = [self.h1_client] * h1 + [self.h2_client] * h2 + [self.grpc_client] * grpc
         self.threads = [threading.Thread(target=self.run, args=(job,), daemon=True) for job in jobs]
 
     def __enter__(self):
@@ -93,7 +118,9 @@ class Load:
 
     def judge(self, k, status, body):
         self.count(status)
-        if status == 200 and not is_right(k, body):
+        if status != 200:
+            self.texts[f"{status} {body[:200]!r}"] += 1
+        if status == 200 and not self.ask.is_right_json(k, body):
             self.wrong.append((k, body[:300]))
 
     def wait(self, answers, outcome=200, timeout=60):
@@ -108,10 +135,10 @@ class Load:
     def h1_client(self, s):
         k, fresh = 0, True
         while not self.ended.is_set():
-            k = (k + 1) % len(BODIES)
+            k = (k + 1) % len(self.ask.bodies)
             data, sent = b"", False
             try:
-                s.sendall(HEADS[k] + BODIES[k])
+                s.sendall(self.ask.heads[k] + self.ask.bodies[k])
                 sent = True
                 while not parse_answers(data):
                     got = s.recv(65536)
@@ -138,11 +165,11 @@ class Load:
         try:
             while open_ or not (leaving or self.ended.is_set()):
                 while len(open_) < self.streams and not (leaving or self.ended.is_set()):
-                    k = (k + 1) % len(BODIES)
+                    k = (k + 1) % len(self.ask.bodies)
                     stream = c.get_next_available_stream_id()
-                    head = {":method": "POST", ":scheme": "http", ":authority": "sluice", ":path": PATH}
+                    head = {":method": "POST", ":scheme": "http", ":authority": "sluice", ":path": self.ask.path}
                     c.send_headers(stream, [*head.items(), ("content-type", "application/json")])
-                    c.send_data(stream, BODIES[k], end_stream=True)
+                    c.send_data(stream, self.ask.bodies[k], end_stream=True)
                     open_[stream] = [k, 0, b""]
                 s.sendall(c.data_to_send())
                 got = s.recv(65536)
@@ -176,3 +203,21 @@ class Load:
                 self.count("again")
             return True
         return False
+
+    def grpc_client(self, s):
+        """A channel of its own; s is only the sign that somebody listens."""
+        s.close()
+        k, own = 0, [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0)]
+        with grpc.insecure_channel(f"127.0.0.1:{self.port}", options=own) as channel:
+            call = channel.unary_unary(INFER)
+            while not self.ended.is_set():
+                k = (k + 1) % len(self.ask.messages)
+                try:
+                    answer = call(self.ask.messages[k], timeout=60)
+                except grpc.RpcError as e:
+                    self.count(e.code().name)
+                    self.texts[f"{e.code().name} {e.details()[:200]}"] += 1
+                    continue
+                self.count(200)
+                if not self.ask.is_right_grpc(k, answer):
+                    self.wrong.append((k, answer[:300]))

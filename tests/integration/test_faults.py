@@ -215,6 +215,39 @@ def test_a_gateway_that_stands_still_and_wakes(start):
     assert sluice.gateway_pid() == pid and len(sluice.find("ready")) == 1
 
 
+def test_a_worker_that_stands_still_and_wakes(start):
+    """For less time than its probes have: it is slow, nothing else. What it has is answered, by the same process."""
+    sluice = start(health='interval = "100ms" timeout = "5s" failures = 2')
+    sluice.wait_workers()
+    pid = sluice.worker_pid()
+    with Wire(sluice.port, 30) as wire:
+        os.kill(pid, signal.SIGSTOP)
+        wire.send(post())
+        threading.Event().wait(1)
+        os.kill(pid, signal.SIGCONT)
+        assert wire.read_answers(1)[0][0] == 200
+    assert not sluice.find("worker_down") and not sluice.find("worker_hangs") and not gone(pid)
+
+
+def test_a_worker_that_dies_while_the_gateway_stands_still(start):
+    """What it was told meanwhile, and what ended meanwhile, it finds all at once when it wakes."""
+    sluice = start()
+    gateway, worker = sluice.gateway_pid(), sluice.worker_pid()
+    with Wire(sluice.port, 30) as wire:
+        os.kill(worker, signal.SIGSTOP)
+        wire.send(post())
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+        os.kill(gateway, signal.SIGSTOP)
+        os.kill(worker, signal.SIGKILL)
+        sluice.wait_event("worker_listening", count=2)
+        threading.Event().wait(1.5)  # more than its probes have: it was the gateway that did not look
+        os.kill(gateway, signal.SIGCONT)
+        assert wire.read_answers(1)[0][0] == 200
+    assert sluice.gateway_pid() == gateway and len(sluice.find("ready")) == 1
+    assert len(sluice.find("worker_started")) == 2
+    assert_nothing_left(sluice)
+
+
 def test_a_gateway_that_stands_still_for_good(start):
     """The watchdog ends it and another takes its place."""
     sluice = start(top='watchdog = "2s"')
@@ -235,6 +268,30 @@ def test_a_killed_keeper_takes_all_with_it(start):
     for pid in children:
         wait_for(lambda p=pid: gone(p), 10, f"the end of {pid}")
     sluice.wait()
+
+
+def test_a_keeper_that_stands_still_and_wakes(start):
+    """The gateway serves; a worker that dies meanwhile is missed by nobody but the keeper, which starts it when it wakes."""
+    sluice = start(replicas=2)
+    ready = lambda: sluice.metric("sluice_ready_replicas", model="digits")  # noqa: E731
+    wait_for(lambda: ready() == 2)
+    pid = sluice.find("worker_started")[0]["pid"]
+    sluice.kill(signal.SIGSTOP)
+    try:
+        with Load(sluice.port, h1=2, h2=1) as load:
+            load.wait(200)
+            os.kill(pid, signal.SIGKILL)
+            wait_for(lambda: ready() == 1)
+            load.wait(200)
+        assert_only(load, 200)
+        assert not sluice.find("worker_exited")
+    finally:
+        sluice.kill(signal.SIGCONT)
+    death = sluice.wait_event("worker_exited")
+    assert (death["pid"], death["signal"]) == (pid, signal.SIGKILL)
+    wait_for(lambda: ready() == 2)
+    assert not sluice.find("gateway_stuck") and len(sluice.find("ready")) == 1
+    assert sluice.stop() == 0
 
 
 def adder(directory, columns):

@@ -30,12 +30,36 @@ static uint64_t now_us(void)
 
 // ---- the actors ---------------------------------------------------------------------------------------
 
-enum play { GOOD, STUCK, FAILS, CRASHES, NEVER_ENDS, SIGNALLED_EARLY };
+enum play { GOOD, STUCK, FAILS, CRASHES, NEVER_ENDS, SIGNALLED_EARLY, DOUBTS, DOUBTS_ALL };
 static enum play play;
+static struct boot_word heard_up[2]; // the gateway's: the first worker that came up, and the last
+static volatile sig_atomic_t usr1;   // it was heard, and is not answered yet
 
 static void on_usr1(int number)
 {
     dprintf(2, "{\"event\":\"play_usr1\"}\n");
+    usr1 = 1;
+}
+
+static void say_hangs(int fd, unsigned worker, unsigned replica, unsigned pid)
+{
+    struct boot_word w = {BOOT_WORKER_HANGS, worker, replica, pid, 0};
+    if (send(fd, &w, sizeof(w), 0) != sizeof(w))
+        exit(4);
+}
+
+// What must not be believed, and at last the truth.
+static void doubt(int fd)
+{
+    const struct boot_word *first = &heard_up[0], *last = &heard_up[1];
+    if (first->pid != last->pid)
+        say_hangs(fd, 0, 0, first->pid); // has long ended
+    say_hangs(fd, 0, 0, 0);
+    say_hangs(fd, 0, 0, (unsigned)getpid()); // is no worker
+    say_hangs(fd, 0, 1, last->pid);          // no such replica
+    say_hangs(fd, 7, 0, last->pid);          // no such worker
+    say_hangs(fd, 0, 0, last->pid);
+    say_hangs(fd, 0, 0, last->pid); // said twice: it is dying already
 }
 
 static void say_word(int fd)
@@ -45,8 +69,15 @@ static void say_word(int fd)
         exit(4);
     if (w.kind == BOOT_DRAIN && play != NEVER_ENDS)
         exit(0);
-    dprintf(2, "{\"event\":\"play_word_%u\",\"replica\":%u,\"pid\":%u}\n", w.kind, w.replica,
-            w.pid);
+    dprintf(2, "{\"event\":\"play_word_%u\",\"replica\":%u,\"pid\":%u,\"how\":%u}\n", w.kind,
+            w.replica, w.pid, w.how);
+    if (w.kind != BOOT_WORKER_UP)
+        return;
+    if (heard_up[0].pid == 0)
+        heard_up[0] = w;
+    heard_up[1] = w;
+    if (play == DOUBTS_ALL)
+        say_hangs(fd, w.worker, w.replica, w.pid);
 }
 
 // Answers its process id to whoever connects; beats, unless it plays stuck.
@@ -71,6 +102,10 @@ static int fake_gateway(const struct gateway_boot *b)
         if (play != STUCK || b->page->loop[0].turn_us == 0) {
             atomic_store(&b->page->loop[0].turn_us, now_us());
             atomic_store(&b->page->main.turn_us, now_us());
+        }
+        if (usr1 && play == DOUBTS) {
+            usr1 = 0;
+            doubt(b->keeper_fd);
         }
         struct pollfd p[3] = {{.fd = b->keeper_fd, .events = POLLIN},
                               {.fd = b->liveness_fd, .events = POLLIN},
@@ -334,6 +369,93 @@ static void worker_killed(void **state)
     nothing_left();
 }
 
+// The gateway is told which of a worker's ends are crashes: its dying words are evidence against a request.
+static void ends_say_how(void **state)
+{
+    static const struct {
+        int signal;
+        enum boot_end how;
+    } end[] = {{SIGSEGV, BOOT_CRASHED},
+               {SIGTERM, BOOT_ENDED},
+               {SIGKILL, BOOT_CRASHED},
+               {SIGINT, BOOT_ENDED},
+               {SIGABRT, BOOT_CRASHED}};
+    start(GOOD, WORKER("good"));
+    event("ready");
+    for (size_t i = 0; i < sizeof(end) / sizeof(*end); i++) {
+        long pid = field(event("worker_listening"), "pid");
+        assert_int_equal(field(event("play_word_3"), "pid"), pid);
+        kill((pid_t)pid, end[i].signal);
+        const char *line = event("play_word_4");
+        assert_int_equal(field(line, "pid"), pid);
+        assert_int_equal(field(line, "how"), end[i].how);
+    }
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static unsigned count_events(const char *name) // also those that event() has returned
+{
+    unsigned n = 0;
+    char want[80];
+    snprintf(want, sizeof(want), "\"event\":\"%s\"", name);
+    for (const char *at = stage.text; (at = strstr(at, want)); at++)
+        n++;
+    return n;
+}
+
+// It is stopped, so that no signal but SIGKILL would end it. Words about others move nothing.
+static void hung_worker_is_replaced(void **state)
+{
+    start(DOUBTS, WORKER("good"));
+    event("ready");
+    long first = field(event("worker_listening"), "pid");
+    assert_int_equal(field(event("play_word_3"), "pid"), first);
+    kill((pid_t)first, SIGKILL);
+    assert_int_equal(field(event("play_word_4"), "how"), BOOT_CRASHED);
+    event("worker_exited");
+    long second = field(event("play_word_3"), "pid");
+    kill((pid_t)second, SIGSTOP);
+    uint64_t began = now_us();
+    kill(stage.keeper, SIGUSR1); // handed on: the gateway says its words
+    const char *line = event("worker_hangs");
+    assert_int_equal(field(line, "pid"), second);
+    assert_int_equal(field(line, "replica"), 0);
+    line = event("worker_exited");
+    assert_int_equal(field(line, "pid"), second);
+    assert_int_equal(field(line, "signal"), SIGKILL);
+    assert_int_equal(field(line, "restart_in_us"), 0); // the crash before is no reason to wait
+    line = event("play_word_4");
+    assert_int_equal(field(line, "pid"), second);
+    assert_int_equal(field(line, "how"), BOOT_ENDED);
+    long third = field(event("play_word_3"), "pid");
+    assert_true(third != second && now_us() - began < 1000000);
+    assert_int_equal(kill((pid_t)third, 0), 0);
+    assert_int_equal(count_events("worker_hangs"), 1);
+    assert_int_equal(count_events("gateway_started"), 1);
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void worker_that_hangs_at_every_start(void **state)
+{
+    start(DOUBTS_ALL, WORKER("good"));
+    assert_int_equal(field(event("worker_exited"), "restart_in_us"), 0);
+    long last = 0;
+    for (int i = 0; i < 4; i++) {
+        const char *line = event("worker_exited");
+        long pause = field(line, "restart_in_us");
+        assert_int_equal(field(line, "signal"), SIGKILL);
+        assert_true(pause >= last && pause >= 50000);
+        last = pause / 2;
+    }
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
 static void keeper_killed(void **state)
 {
     start(GOOD, WORKER("stubborn"));
@@ -488,6 +610,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(starts_and_drains, clear_stage),
         cmocka_unit_test_teardown(gateway_killed, clear_stage),
         cmocka_unit_test_teardown(worker_killed, clear_stage),
+        cmocka_unit_test_teardown(ends_say_how, clear_stage),
+        cmocka_unit_test_teardown(hung_worker_is_replaced, clear_stage),
+        cmocka_unit_test_teardown(worker_that_hangs_at_every_start, clear_stage),
         cmocka_unit_test_teardown(keeper_killed, clear_stage),
         cmocka_unit_test_teardown(stuck_gateway_is_aborted, clear_stage),
         cmocka_unit_test_teardown(stopped_gateway_is_replaced, clear_stage),

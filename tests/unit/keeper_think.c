@@ -1,7 +1,9 @@
-// The keeper's pure parts: how long to wait after a death, and whether a loop is stuck.
+// The keeper's pure parts: how long to wait after a death, what a death says, and whether a loop is stuck.
 #include "keeper/backoff.h"
+#include "keeper/ending.h"
 #include "keeper/watchdog.h"
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -49,6 +51,66 @@ static void pauses_are_spread(void **state)
         high = wait > high ? wait : high;
     }
     assert_true(low < BACKOFF_FIRST_US * 6 / 10 && high > BACKOFF_FIRST_US * 9 / 10);
+}
+
+// A crash loop at the start is no reason to wait after a hang, nor the other way round; each has its own pauses.
+static void kills_are_counted_apart(void **state)
+{
+    struct backoff b = {0};
+    struct rand r;
+    rand_seed(&r, 1);
+    for (int i = 0; i < 9; i++)
+        backoff_after_death(&b, 5000, &r);
+    assert_int_equal(backoff_after_kill(&b, 5000, &r), 0);
+    uint64_t most = BACKOFF_FIRST_US;
+    for (int i = 0; i < 20; i++) { // hangs again and again
+        assert_in_range(backoff_after_kill(&b, BACKOFF_LONG_LIFE_US - 1, &r), most / 2, most);
+        most = most * 2 < BACKOFF_MOST_US ? most * 2 : BACKOFF_MOST_US;
+    }
+    assert_int_equal(backoff_after_kill(&b, BACKOFF_LONG_LIFE_US, &r), 0); // forgets both
+    assert_int_equal(backoff_after_death(&b, 5000, &r), 0);
+}
+
+// As waitpid() says it: the signal's number, or the status shifted by 8.
+static enum boot_end by_signal(int number, bool killed)
+{
+    return ending_of(number, killed);
+}
+
+static enum boot_end by_status(int status, bool killed)
+{
+    return ending_of(status << 8, killed);
+}
+
+static bool is_among(int number, const int *list, size_t n)
+{
+    bool found = false;
+    for (size_t i = 0; i < n; i++)
+        found |= list[i] == number;
+    return found;
+}
+
+static void every_signal_says_what_it_is(void **state)
+{
+    static const int crash[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS, SIGTRAP};
+    const size_t n = sizeof(crash) / sizeof(*crash);
+    for (int s = 1; s < NSIG; s++) {
+        bool crashed = is_among(s, crash, n);
+        assert_int_equal(by_signal(s, false), crashed || s == SIGKILL ? BOOT_CRASHED : BOOT_ENDED);
+        assert_int_equal(by_signal(s, true), crashed ? BOOT_CRASHED : BOOT_ENDED);
+        int core = s | 0x80; // "core dumped" changes nothing
+        assert_int_equal(by_signal(core, false), by_signal(s, false));
+    }
+}
+
+static void every_status_says_what_it_is(void **state)
+{
+    static const int asked[] = {0, 128 + SIGTERM, 128 + SIGINT, 128 + SIGHUP};
+    for (int status = 0; status < 256; status++) {
+        enum boot_end want = is_among(status, asked, 4) ? BOOT_ENDED : BOOT_CRASHED;
+        assert_int_equal(by_status(status, false), want);
+        assert_int_equal(by_status(status, true), want); // it ended before our signal came
+    }
 }
 
 static struct heartbeat_page page;
@@ -125,6 +187,9 @@ int main(void)
         cmocka_unit_test(first_death_is_answered_at_once),
         cmocka_unit_test(crash_loop_slows_down),
         cmocka_unit_test(pauses_are_spread),
+        cmocka_unit_test(kills_are_counted_apart),
+        cmocka_unit_test(every_signal_says_what_it_is),
+        cmocka_unit_test(every_status_says_what_it_is),
         cmocka_unit_test(stuck_loop_is_named),
         cmocka_unit_test(main_thread_is_watched),
         cmocka_unit_test(not_begun_and_ended_are_fine),
