@@ -131,12 +131,22 @@ static void check_unavailable(const struct world *w, const struct life *x)
     }
 }
 
+// An end that a client has brought upon itself: nothing is wrong with the workers.
+static bool is_own(const struct life *x)
+{
+    enum status s = x->in.error.status;
+    return x->model->alone_us >= x->in.arrived_us || s == STATUS_DEADLINE ||
+           s == STATUS_CLIENT_GONE || s == STATUS_NOT_FOUND || s == STATUS_BAD_REQUEST ||
+           strstr(x->in.error.text, "queue is full");
+}
+
 static void check_error(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
     demand(w, x,
            !w->plan.rolling || x->kind == KIND_VERSION9 || x->in.error.status == STATUS_BAD_REQUEST,
            "nothing is lost while a sibling stands");
+    demand(w, x, !w->plan.hurried || is_own(x), "haste of one model ends no request of another");
     switch (x->in.error.status) {
     case STATUS_NOT_FOUND:
         demand(w, x,
@@ -166,12 +176,13 @@ static void check_error(const struct world *w, const struct life *x)
         demand(w, x, x->bad_answer, "502 only for a bad answer");
         break;
     case STATUS_WORKER_LOST:
-        demand(w, x, x->losses >= 3 || (x->kind == KIND_SEQUENCE && x->losses + x->ours > 0),
+        demand(w, x, x->losses >= 3 || (x->in.request.sequence_id > 0 && m->downs > 0),
                "three connections were lost with it, or its sequence");
         break;
     case STATUS_POISON:
         demand(w, x, demands_evidence(w, x) >= 2, "poison is what two workers died of");
         demand(w, x, x->loss[x->losses - 1].alone, "and at the last one it was alone");
+        demand(w, x, x->poison || !w->plan.killers, "and where nothing else kills it was it");
         break;
     case STATUS_CLIENT_GONE:
         demand(w, x, w->plan.gone > 0, "only clients go away");

@@ -218,6 +218,7 @@ static void run_desks(struct loop_of *l)
         world_memory(w, m);
         if (woken)
             m->desk_wake_us = SIM_NEVER;
+        demands_credit(w, m);
         (woken ? desk_on_wake : desk_run)(m->desk, l->now_us, &l->fx);
         world_memory_end();
         m->dirty = false;
