@@ -126,6 +126,16 @@ void homes_decide(struct part *p, uint64_t now_us)
     }
 }
 
+struct home *homes_first(struct part *p)
+{
+    return p->homes;
+}
+
+struct home *homes_next(struct home *h)
+{
+    return h->next;
+}
+
 void homes_show(struct part *p, struct json_writer *w)
 {
     json_w_array(w);

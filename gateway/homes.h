@@ -15,6 +15,8 @@ void homes_decide(struct part *p, uint64_t now_us); // effects are left in p->fx
 void homes_on_msg(struct part *p, struct msg *m);   // MSG_ROUTER
 void homes_wake(struct part *p, struct desk *d, uint64_t at_us);
 void homes_show(struct part *p, struct json_writer *w); // an array: each desk's desk_show
+struct home *homes_first(struct part *p);               // all of them; NULL: none (left)
+struct home *homes_next(struct home *h);
 void homes_free(struct part *p);
 
 #endif

@@ -1,5 +1,6 @@
 #include "gateway/metrics.h"
 
+#include "backends/worker.h"
 #include "base/mem.h"
 #include "gateway/part.h"
 #include "gateway/process.h"
@@ -303,15 +304,14 @@ static void process(struct page *p)
 
 static void workers(struct page *p)
 {
-    static const char *const name[] = {"down", "connecting", "asking", "ready"};
     prom_family(&p->prom, "sluice_worker_connections", "gauge", "Connections to workers by state.");
     for (unsigned id = 0; id < p->g->n_replicas; id++) {
-        unsigned count[N(name)] = {0};
+        unsigned count[WORKER_STATES] = {0};
         for (unsigned i = 0; i < p->g->loops.n; i++)
             count[workers_state(p->g->parts[i], id)]++;
-        for (unsigned state = 0; state < N(name); state++) {
+        for (unsigned state = 0; state < WORKER_STATES; state++) {
             struct prom_label labels[] = {{"worker", view_str(p->g->replicas[id].name)},
-                                          {"state", view_str(name[state])}};
+                                          {"state", view_str(worker_state_name[state])}};
             prom_count(&p->prom, labels, N(labels), count[state]);
         }
     }

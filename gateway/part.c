@@ -17,6 +17,31 @@
 
 // ---- effects -----------------------------------------------------------------------------------------
 
+static void note_replica(struct part *p, const struct note *n, enum log_level level)
+{
+    const struct endpoint *e = &p->gateway->replicas[n->a];
+    const char *why = n->why ? n->why : "";
+    char difference[DIFFERENCE_TEXT];
+    if (n->kind == NOTE_REPLICA_DIFFERS && workers_differ(p, n->model, n->a, difference))
+        why = difference;
+    GATEWAY_EVENT(p->gateway, p->loop, level, note_name[n->kind], LOG_S("model", n->model->name),
+                  LOG_CSTR("replica", e->name), LOG_CSTR("address", e->address),
+                  LOG_CSTR("why", why));
+}
+
+static void note_model(struct part *p, const struct note *n, enum log_level level)
+{
+    struct view model = n->model ? n->model->name : VIEW("");
+    char digest[17];
+    snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)n->b);
+    if (n->kind == NOTE_POISON)
+        GATEWAY_EVENT(p->gateway, p->loop, level, note_name[n->kind], LOG_S("model", model),
+                      LOG_CSTR("digest", digest));
+    else
+        GATEWAY_EVENT(p->gateway, p->loop, level, note_name[n->kind], LOG_S("model", model),
+                      LOG_I("tickets", n->a));
+}
+
 static void note(struct part *p, const struct note *n)
 {
     static const enum log_level level[NOTE_KINDS] = {
@@ -29,16 +54,10 @@ static void note(struct part *p, const struct note *n)
     metrics_note(&p->metrics, n);
     if (level[n->kind] == LOG_DEBUG)
         return; // counted only: it happens for every batch
-    struct view replica = VIEW("");
-    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_BACK &&
-        n->a < p->gateway->n_replicas)
-        replica = view_str(p->gateway->replicas[n->a].name);
-    char digest[17];
-    snprintf(digest, sizeof(digest), "%016llx", (unsigned long long)n->b);
-    GATEWAY_EVENT(p->gateway, p->loop, level[n->kind], note_name[n->kind],
-                  LOG_S("model", n->model ? n->model->name : VIEW("")), LOG_S("replica", replica),
-                  LOG_I("tickets", replica.n ? 0 : n->a),
-                  LOG_CSTR("digest", n->kind == NOTE_POISON ? digest : ""));
+    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_BACK)
+        note_replica(p, n, level[n->kind]);
+    else
+        note_model(p, n, level[n->kind]);
 }
 
 static void run_one(struct part *p, const struct fx *f)
@@ -55,9 +74,10 @@ static void run_one(struct part *p, const struct fx *f)
             workers_cancel(p, f->batch);
         break;
     case FX_PROBE:
+        workers_probe(p, f->replica);
         break;
     case FX_HANGS:
-        workers_suspect(p, f->replica);
+        workers_hangs(p, f->replica);
         break;
     case FX_SETTLE:
         origin_settle(p, f->infer);
@@ -129,6 +149,8 @@ static bool build_endpoint(struct gateway *g, unsigned worker, unsigned replica,
         fprintf(stderr, "worker %s: address %s: %s\n", e->name, address, why);
         return false;
     }
+    addr_print(&e->addr, e->address);
+    news_init(&e->news);
     g->n_replicas++;
     return true;
 }
@@ -138,9 +160,7 @@ static bool build_endpoints(struct gateway *g)
     unsigned n = g->boot->worker_count;
     for (unsigned i = 0; i < g->config->worker_count; i++)
         n += g->config->workers[i].address_count;
-    g->replicas = mem_zalloc((n ? n : 1) * sizeof(*g->replicas));
-    if (!g->replicas)
-        return false;
+    g->replicas = mem_must_aligned((n ? n : 1) * sizeof(*g->replicas), _Alignof(struct endpoint));
     for (unsigned i = 0; i < g->boot->worker_count; i++) {
         const struct boot_worker *b = &g->boot->workers[i];
         if (!build_endpoint(g, b->worker, b->replica, b->address))
@@ -263,7 +283,7 @@ void parts_free(struct gateway *g)
         for (unsigned k = 0; k < g->config->listen_count; k++)
             api_deinit(&p->apis[k]);
         mem_free(p->apis);
-        mem_free(p->links);
+        workers_forget(p);
         effects_deinit(&p->fx);
         buffer_deinit(&p->line);
         metrics_deinit(&p->metrics);
@@ -274,6 +294,8 @@ void parts_free(struct gateway *g)
             card_free(table_at(g->table, i));
     }
     table_free(g->table);
+    for (unsigned i = 0; i < g->n_replicas; i++)
+        news_deinit(&g->replicas[i].news);
     mem_free(g->replicas);
     mem_free(g->known_models);
     mem_free(g->parts);

@@ -7,12 +7,14 @@
 #include "gateway/admin.h"
 #include "gateway/boot.h"
 #include "gateway/budget.h"
+#include "gateway/news.h"
 #include "http/http.h"
 #include "net/log.h"
 #include "net/loop.h"
 #include "net/server.h"
 #include "net/tls.h"
 #include "router/table.h"
+#include "router/vitals.h"
 #include <stdatomic.h>
 
 struct part;
@@ -29,8 +31,12 @@ struct front { // one `listen` of the configuration
     struct tls_server *tls;
 };
 
-struct endpoint {  // one address that serves models: a replica, numbered by its place in the array
-    char name[96]; // "cpu/0"
+struct endpoint { // one address that serves models: a replica, numbered by its place in the array
+    _Alignas(64) struct worker_vitals vitals; // of all loops
+    struct news news;             // what its owner (the loop `number % loops`) has learnt
+    _Atomic uint64_t replaced_us; // connections that came up before it are to be replaced
+    char name[96];                // "cpu/0"
+    char address[ADDR_TEXT];      // for logs
     unsigned worker, replica;
     struct addr addr;
     bool tls;

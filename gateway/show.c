@@ -1,5 +1,6 @@
 #include "gateway/show.h"
 
+#include "backends/worker.h"
 #include "base/json.h"
 #include "base/version.h"
 #include "gateway/part.h"
@@ -77,16 +78,16 @@ static void show_models(struct json_writer *w, struct gateway *g)
 
 static void show_workers(struct json_writer *w, struct gateway *g)
 {
-    static const char *const state[] = {"down", "connecting", "asking", "ready"};
     json_w_key(w, VIEW("workers"));
     json_w_array(w);
     for (unsigned id = 0; id < g->n_replicas; id++) {
         json_w_object(w);
         put_text(w, "name", g->replicas[id].name);
+        put_text(w, "address", g->replicas[id].address);
         json_w_key(w, VIEW("connections"));
         json_w_array(w);
         for (unsigned i = 0; i < g->loops.n; i++)
-            json_w_string(w, view_str(state[workers_state(g->parts[i], id)]));
+            json_w_string(w, view_str(worker_state_name[workers_state(g->parts[i], id)]));
         json_w_array_end(w);
         json_w_object_end(w);
     }

@@ -1,28 +1,14 @@
+// A loop's connections to the workers, and what the desks are told of them.
 #include "gateway/workers.h"
 
-#include "backends/worker.h"
 #include "base/check.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "gateway/card.h"
 #include "gateway/doors.h"
 #include "gateway/homes.h"
-#include "infer/oip_grpc.h"
+#include "gateway/link.h"
 #include <stdio.h>
-
-struct link { // this loop's connection to one endpoint
-    struct part *part;
-    struct worker *worker;
-    unsigned id;
-    bool told;              // it has been ready once: its models are in the table
-    char why[80];           // it is not reached; "": it is, or nothing was said
-    _Atomic unsigned state; // published: enum worker_state
-};
-
-static void publish(struct link *l)
-{
-    atomic_store_explicit(&l->state, worker_state(l->worker), memory_order_relaxed);
-}
 
 // ---- models ------------------------------------------------------------------------------------------
 
@@ -49,18 +35,37 @@ static struct hash128 metadata_hash(const struct model_metadata *m)
     return h;
 }
 
+bool link_may_serve(const struct link *l, struct view name)
+{
+    struct gateway *g = l->part->gateway;
+    const struct config_model *c = config_model_find(g->config, name);
+    if (!c)
+        return !g->config->models_listed_only;
+    return c->worker == CONFIG_ANY_WORKER || c->worker == g->replicas[l->id].worker;
+}
+
 // The model as this worker may serve it: NULL when the configuration gives it to others.
 static struct model *model_for(struct link *l, struct view name)
 {
     struct gateway *g = l->part->gateway;
     const struct config_model *c = config_model_find(g->config, name);
-    if (!c && g->config->models_listed_only)
-        return NULL;
-    if (c && c->worker != CONFIG_ANY_WORKER && c->worker != g->replicas[l->id].worker)
+    if (!link_may_serve(l, name))
         return NULL;
     struct model_rules rules;
     part_rules(c ? c : &g->config->unlisted, &rules);
     return table_add(g->table, name, &rules);
+}
+
+static struct replica_facts facts_of(struct link *l, const struct model_metadata *meta)
+{
+    struct replica_facts facts = {.max_batch = meta->max_batch,
+                                  .metadata = metadata_hash(meta),
+                                  .vitals = &link_endpoint(l)->vitals};
+    if (l->id < l->part->gateway->boot->worker_count) // others have no keeper that would tell
+        facts.incarnation = worker_pid(l->worker);
+    for (unsigned i = 0; i < meta->n_versions && i < DESK_VERSIONS; i++)
+        facts.versions[facts.n_versions++] = meta->versions[i];
+    return facts;
 }
 
 static bool has_place(const struct desk *d, unsigned id)
@@ -81,9 +86,7 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
     struct home *h = home_of(l->part, m);
     if (!h)
         return;
-    struct replica_facts facts = {.max_batch = meta->max_batch, .metadata = metadata_hash(meta)};
-    for (unsigned i = 0; i < meta->n_versions && i < DESK_VERSIONS; i++)
-        facts.versions[facts.n_versions++] = meta->versions[i];
+    struct replica_facts facts = facts_of(l, meta);
     if (home_desk(h)->replicas.n_up == 0)
         card_set(m, meta);
     desk_on_replica_up(home_desk(h), l->id, &facts, loop_now_us(l->part->loop), &l->part->fx);
@@ -95,18 +98,36 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
     part_run(l->part);
 }
 
-// What clients are told of a model is what its replicas that are up say of it.
-static void tell_again(struct part *p, struct model *m, const struct desk *d)
+// What a replica that is up says of the model; NULL: none is.
+static const struct model_metadata *said_of(const struct part *p, const struct model *m)
 {
-    for (unsigned i = 0; i < d->replicas.n; i++) {
-        const struct replica *r = &d->replicas.at[i];
+    const struct replicas *rs = &((const struct desk *)m->desk)->replicas;
+    for (unsigned i = 0; i < rs->n; i++) {
         const struct model_metadata *meta =
-            r->up ? worker_model(p->links[r->id]->worker, m->name) : NULL;
-        if (meta) {
-            card_set(m, meta);
-            return;
-        }
+            rs->at[i].up ? worker_model(p->links[rs->at[i].id]->worker, m->name) : NULL;
+        if (meta)
+            return meta;
     }
+    return NULL;
+}
+
+bool workers_differ(const struct part *p, const struct model *m, unsigned id,
+                    char out[DIFFERENCE_TEXT])
+{
+    const struct model_metadata *it = worker_model(p->links[id]->worker, m->name);
+    const struct model_metadata *others = m->desk ? said_of(p, m) : NULL;
+    if (!it || !others)
+        return false;
+    metadata_difference(out, it, others);
+    return out[0] != '\0';
+}
+
+// What clients are told of a model is what its replicas that are up say of it.
+static void tell_again(const struct part *p, struct model *m)
+{
+    const struct model_metadata *meta = said_of(p, m);
+    if (meta)
+        card_set(m, meta);
 }
 
 static void model_down(struct link *l, struct model *m)
@@ -119,7 +140,7 @@ static void model_down(struct link *l, struct model *m)
     desk_on_replica_down(d, l->id, loop_now_us(l->part->loop), &l->part->fx);
     if (d->replicas.n_up > 0 &&
         d->replicas.n_up >= before) // the last of its kind has gone: others were let in
-        tell_again(l->part, m, d);
+        tell_again(l->part, m);
     home_touch(h);
     part_run(l->part);
 }
@@ -133,221 +154,159 @@ static void on_model_gone(struct worker *w, struct view name, void *ctx)
         model_down(l, m);
 }
 
-static void on_ready(struct worker *w, void *ctx)
-{
-    struct link *l = ctx;
-    l->told = true;
-    l->why[0] = '\0';
-    publish(l);
-    if (l->part->loop->index == 0) // one line, not one a loop
-        GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_INFO, "worker_ready",
-                      LOG_CSTR("worker", worker_name(w)));
-}
+// ---- news --------------------------------------------------------------------------------------------
 
-// One line, not one a loop or a try. Local workers take a moment to come up, and the keeper tells of those
-// that do not.
-static void say_down(struct link *l, const char *why, bool was_up)
+static struct link *owner_of(const struct link *l)
 {
     struct gateway *g = l->part->gateway;
-    bool again = !was_up && strncmp(l->why, why, sizeof(l->why) - 1) == 0;
-    if (l->part->loop->index != 0 || again || (!was_up && l->id < g->boot->worker_count))
-        return;
-    snprintf(l->why, sizeof(l->why), "%s", why);
-    GATEWAY_EVENT(g, l->part->loop, LOG_WARN, was_up ? "worker_down" : "worker_unreachable",
-                  LOG_CSTR("worker", worker_name(l->worker)), LOG_CSTR("why", why));
+    return g->parts[l->id % g->loops.n]->links[l->id];
 }
 
+// One task carries all that is to be said to a link; what is said while it is on its way joins it.
+static void say(const struct link *from, struct link *to, enum link_word word)
+{
+    if (atomic_fetch_or(&to->words, word) == 0)
+        loop_post_task(from->part->loop, to->part->loop, &to->task);
+}
+
+static void say_to_others(const struct link *from, enum link_word word)
+{
+    struct gateway *g = from->part->gateway;
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        if (g->parts[i] != from->part)
+            say(from, g->parts[i]->links[from->id], word);
+    }
+}
+
+static void hear_news(struct link *l)
+{
+    struct roster *r = news_take(&link_endpoint(l)->news, l->wish, worker_pid(l->worker));
+    if (r)
+        worker_believe(l->worker, r);
+    roster_unref(r);
+}
+
+static uint64_t wish_news(struct link *l)
+{
+    struct news *n = &link_endpoint(l)->news;
+    struct link *owner = owner_of(l);
+    uint64_t wish = news_wish(n);
+    if (owner == l)
+        worker_news(l->worker, wish);
+    else
+        say(l, owner, WORD_WISH);
+    return wish;
+}
+
+static void on_words(struct loop *loop, struct loop_task *t)
+{
+    struct link *l = container_of(t, struct link, task);
+    struct endpoint *e = link_endpoint(l);
+    unsigned words = atomic_exchange(&l->words, 0);
+    (void)loop;
+    if (words & WORD_WISH)
+        worker_news(l->worker, news_newest_wish(&e->news));
+    if (words & WORD_NEWS)
+        hear_news(l);
+    if (words & WORD_DOUBT)
+        worker_doubt(l->worker);
+    if ((words & WORD_REPLACE) && worker_up_us(l->worker) < atomic_load(&e->replaced_us))
+        worker_replace(l->worker, "it computes nothing");
+}
+
+static void on_state(struct worker *w, void *ctx)
+{
+    struct link *l = ctx;
+    l->told |= worker_state(w) == WORKER_READY;
+    atomic_store_explicit(&l->state, worker_state(w), memory_order_relaxed);
+}
+
+static void on_up(struct worker *w, void *ctx)
+{
+    struct link *l = ctx;
+    (void)w;
+    l->wish = wish_news(l);
+}
+
+static void on_learnt(struct worker *w, const char *why, void *ctx)
+{
+    struct link *l = ctx;
+    uint64_t wish;
+    struct roster *r = worker_learnt(w, &wish);
+    if (why[0] != '\0') {
+        story_not_learnt(l, why, r == NULL);
+        return;
+    }
+    if (news_publish(&link_endpoint(l)->news, r, wish, worker_pid(w))) {
+        say_to_others(l, WORD_NEWS);
+        hear_news(l);
+    }
+    story_learnt(l, r);
+}
+
+// ---- whether it lives --------------------------------------------------------------------------------
+
+static void on_probed(struct worker *w, void *ctx)
+{
+    struct link *l = ctx;
+    (void)w;
+    atomic_store_explicit(&link_endpoint(l)->vitals.probed_us, link_now_us(l),
+                          memory_order_relaxed);
+}
+
+// Its owner's probe is late: every loop looks for itself now, not when its own batches are overdue.
+static void on_missed(struct worker *w, void *ctx)
+{
+    struct link *l = ctx;
+    (void)w;
+    if (owner_of(l) == l)
+        say_to_others(l, WORD_DOUBT);
+}
+
+static void on_hangs(struct worker *w, void *ctx)
+{
+    struct link *l = ctx;
+    say_to_others(l, WORD_DOUBT);
+    parts_worker_hangs(l->part, l->id, worker_pid(w));
+}
+
+// Without its owner's connection nobody probes a worker at intervals: the other loops look for themselves.
 static void on_down(struct worker *w, const char *why, void *ctx)
 {
     struct link *l = ctx;
-    bool was_up = atomic_load_explicit(&l->state, memory_order_relaxed) == WORKER_READY;
+    (void)w;
     DOOR_ON_DOWN(l->part, l->id);
-    publish(l);
-    say_down(l, why, was_up);
-    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
-        struct model *m = table_at(l->part->gateway->table, i);
-        if (m)
-            model_down(l, m);
-    }
-}
-
-// ---- batches -----------------------------------------------------------------------------------------
-
-static void fail(struct part *p, struct batch *b, enum seen seen, const struct error *e)
-{
-    struct batch_end end = {.seen = seen, .error = e};
-    b->call = NULL;
-    desk_on_end(b->desk, b, &end, loop_now_us(p->loop), &p->fx);
-    home_touch(b->desk->user);
-    part_run(p);
-}
-
-static uint32_t asked_rows(const struct batch *b)
-{
-    return b->n > 1 ? b->rows : 0; // one request goes, and is answered, as it is
-}
-
-void workers_dispatch(struct part *p, struct batch *b)
-{
-    struct link *l = p->links[b->replica];
-    uint64_t now_us = loop_now_us(p->loop);
-    const struct infer_request **members = arena_array(&b->arena, b->n, sizeof(*members));
-    struct oip_message message = {0};
-    for (uint32_t i = 0; members && i < b->n; i++)
-        members[i] = b->tickets[i]->request;
-    uint64_t left_us = b->deadline_us > now_us ? b->deadline_us - now_us : 1;
-    struct http_seg *segs = NULL;
-    if (members && oip_grpc_write_batch(&b->arena, members, b->n, asked_rows(b), left_us, &message))
-        segs = arena_array(&b->arena, message.n, sizeof(*segs));
-    if (!segs) {
-        fail(p, b, SEEN_UNPROCESSED, NULL); // out of memory: a pause may help
+    if (owner_of(l) != l)
         return;
-    }
-    for (unsigned i = 0; i < message.n; i++)
-        segs[i] = (struct http_seg){message.segs[i].p, message.segs[i].n, NULL};
-    b->call = worker_infer(l->worker, segs, message.n, left_us, b);
-    if (!b->call)
-        fail(p, b, SEEN_UNPROCESSED, NULL);
+    say_to_others(l, WORD_DOUBT);
+    story_down(l, why);
 }
 
-void workers_cancel(struct part *p, struct batch *b)
+void workers_probe(struct part *p, unsigned id)
 {
-    if (b->call)
-        worker_cancel(p->links[b->replica]->worker, b->call);
+    worker_doubt(p->links[id]->worker);
+    wish_news(p->links[id]);
 }
 
-void workers_suspect(struct part *p, unsigned id)
+void workers_hangs(struct part *p, unsigned id)
 {
-    worker_suspect(p->links[id]->worker, "no answer by the deadline");
+    struct link *l = p->links[id];
+    atomic_store(&link_endpoint(l)->replaced_us, link_now_us(l));
+    parts_worker_hangs(p, id, worker_pid(l->worker));
+    worker_replace(l->worker, "it answers probes and computes nothing");
+    say_to_others(l, WORD_REPLACE);
 }
 
-static const struct tensor *find_tensor(const struct tensor *tensors, unsigned n, struct view name)
-{
-    for (unsigned i = 0; i < n; i++) {
-        if (view_eq(tensors[i].name, name))
-            return &tensors[i];
-    }
-    return NULL;
-}
-
-static bool shape_agrees(const struct tensor *said, const struct tensor *got)
-{
-    bool same = said->rank == got->rank && said->dtype == got->dtype;
-    for (unsigned k = 0; same && k < got->rank; k++)
-        same = said->shape[k] < 0 || said->shape[k] == got->shape[k];
-    return same;
-}
-
-// Is this an answer of the model that the worker described: every output one of its outputs, of their
-// datatype and shape, and none missing that was asked for? Whoever describes no outputs is believed.
-static bool agrees(const struct model_metadata *m, const struct infer_request *q,
-                   const struct answer *a, struct error *e)
-{
-    if (!m || m->n_outputs == 0)
-        return true;
-    for (unsigned i = 0; i < a->n_outputs; i++) {
-        const struct tensor *said = find_tensor(m->outputs, m->n_outputs, a->outputs[i].name);
-        if (!said || !shape_agrees(said, &a->outputs[i]))
-            return error_set(e, STATUS_BAD_ANSWER,
-                             "the worker's output %u is not one of model %.*s", i,
-                             VIEW_ARG(m->name));
-    }
-    for (unsigned i = 0; i < q->n_outputs; i++) {
-        if (!find_tensor(a->outputs, a->n_outputs, q->outputs[i].name))
-            return error_set(e, STATUS_BAD_ANSWER, "the worker left out output %u", i);
-    }
-    return a->n_outputs > 0 || error_set(e, STATUS_BAD_ANSWER, "the worker answered no outputs");
-}
-
-static void on_answered(struct part *p, struct batch *b, struct http_call *call)
-{
-    struct worker *w = p->links[b->replica]->worker;
-    struct error e = {0};
-    struct answer *a;
-    if (call->grpc_status > 0) {
-        error_set(&e, status_from_grpc((unsigned)call->grpc_status), "the worker says: %.*s",
-                  VIEW_ARG(call->grpc_message));
-        fail(p, b, SEEN_STATUS, &e);
-        return;
-    }
-    struct view message = call->body ? view_of(call->body->data, call->body_bytes) : VIEW("");
-    struct block *block = call->grpc_status == 0 ? http_call_take_body(call) : NULL;
-    if (!block) {
-        error_set(&e, STATUS_BAD_ANSWER, "the worker answered without a %s",
-                  call->grpc_status == 0 ? "message" : "gRPC status");
-        fail(p, b, SEEN_WRONG, &e);
-    } else if (!oip_grpc_read_answer(block, message, asked_rows(b), &a, &e)) {
-        block_unref(block);
-        e.status = STATUS_BAD_ANSWER;
-        fail(p, b, SEEN_WRONG, &e);
-    } else if (!agrees(worker_model(w, b->model->name), b->tickets[0]->request, a, &e)) {
-        block_unref(a->block);
-        fail(p, b, SEEN_WRONG, &e);
-    } else {
-        b->call = NULL;
-        desk_on_answer(b->desk, b, a, loop_now_us(p->loop), &p->fx);
-        home_touch(b->desk->user);
-        part_run(p);
-    }
-}
-
-// An HTTP answer that no gRPC server gives. These statuses say that nobody could compute it now: a worker
-// without memory, a proxy before it (grpc/grpc doc/http-grpc-status-mapping.md).
-static void on_malformed(struct part *p, struct batch *b, struct http_call *call)
-{
-    struct error e = {0};
-    unsigned http = call->status;
-    if (http == 429 || http == 502 || http == 503 || http == 504) {
-        error_set(&e, STATUS_UNAVAILABLE, "the worker, or what stands before it, answered HTTP %u",
-                  http);
-        fail(p, b, SEEN_STATUS, &e);
-    } else {
-        error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is not gRPC");
-        fail(p, b, SEEN_WRONG, &e);
-    }
-}
-
-static void on_infer_end(struct worker *w, struct http_call *call, enum http_call_end end,
-                         void *user, void *ctx)
-{
-    struct link *l = ctx;
-    struct batch *b = user;
-    struct error e = {0};
-    if (DOOR_KEEPS_END(l->part, b, call, end, on_infer_end, w, ctx))
-        return;
-    switch (end) {
-    case CALL_ANSWERED:
-        on_answered(l->part, b, call);
-        break;
-    case CALL_REFUSED:
-        fail(l->part, b, SEEN_UNPROCESSED, NULL);
-        break;
-    case CALL_RESET:
-        error_set(&e, STATUS_BAD_ANSWER, "the worker reset the call (HTTP/2 code %u)",
-                  call->rst_code);
-        fail(l->part, b, SEEN_STATUS, &e);
-        break;
-    case CALL_LOST:
-        fail(l->part, b, SEEN_LOST, NULL);
-        break;
-    case CALL_TOO_LARGE:
-        error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is larger than limits.max_answer");
-        fail(l->part, b, SEEN_WRONG, &e);
-        break;
-    case CALL_MALFORMED:
-        on_malformed(l->part, b, call);
-        break;
-    case CALL_CANCELLED:
-        fail(l->part, b, SEEN_RECALLED, NULL);
-        break;
-    }
-}
-
-static const struct worker_ops worker_ops = {.on_model = on_model,
+static const struct worker_ops worker_ops = {.on_state = on_state,
+                                             .on_up = on_up,
+                                             .on_learnt = on_learnt,
+                                             .on_model = on_model,
                                              .on_model_gone = on_model_gone,
-                                             .on_ready = on_ready,
+                                             .on_probed = on_probed,
+                                             .on_missed = on_missed,
+                                             .on_hangs = on_hangs,
                                              .on_down = on_down,
-                                             .on_infer_end = on_infer_end};
+                                             .on_infer_end = calls_on_end};
 
 // ---- life --------------------------------------------------------------------------------------------
 
@@ -367,12 +326,14 @@ static struct link *link_new(struct part *p, unsigned id)
         return NULL;
     l->part = p;
     l->id = id;
+    l->task.fn = on_words;
     struct worker_config c = {.addr = g->replicas[id].addr,
                               .tls = g->replicas[id].tls ? g->tls_client : NULL,
                               .name = g->replicas[id].name,
-                              .probe_interval_us = g->config->health.interval_us,
-                              .probe_timeout_us = g->config->health.timeout_us,
-                              .probe_failures = g->config->health.failures,
+                              .owner = id % g->loops.n == p->loop->index,
+                              .probe = {.interval_us = g->config->health.interval_us,
+                                        .timeout_us = g->config->health.timeout_us,
+                                        .failures = g->config->health.failures},
                               .max_answer = g->config->limits.max_answer,
                               .known_models = g->known_models,
                               .n_known_models = g->config->model_count};
@@ -408,8 +369,17 @@ void workers_free(struct part *p)
 {
     for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
         worker_free(p->links[id]->worker);
+        p->links[id]->worker = NULL;
+    }
+}
+
+void workers_forget(struct part *p)
+{
+    for (unsigned id = 0; p->links && id < p->gateway->n_replicas && p->links[id]; id++) {
+        story_deinit(&p->links[id]->story);
         mem_free(p->links[id]);
     }
+    mem_free(p->links);
 }
 
 void workers_kick(struct part *p, unsigned id)
@@ -419,7 +389,12 @@ void workers_kick(struct part *p, unsigned id)
 
 void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
 {
-    // Its connection's end says the same to the desks, which do not weigh crashes.
+    uint64_t now_us = loop_now_us(p->loop);
+    for (struct home *h = homes_first(p); h; h = homes_next(h)) {
+        desk_on_process_end(home_desk(h), id, pid, crashed, now_us, &p->fx);
+        home_touch(h);
+    }
+    part_run(p);
 }
 
 bool workers_told(const struct part *p)

@@ -3,11 +3,13 @@
 #ifndef SLUICE_GATEWAY_WORKERS_H
 #define SLUICE_GATEWAY_WORKERS_H
 
+#include "gateway/difference.h"
 #include "gateway/part.h"
 
-bool workers_build(struct part *p); // before the loop runs
-void workers_start(struct part *p); // on the loop
-void workers_free(struct part *p);
+bool workers_build(struct part *p);  // before the loop runs
+void workers_start(struct part *p);  // on the loop
+void workers_free(struct part *p);   // on the loop: it has ended
+void workers_forget(struct part *p); // all loops have ended: what they might still have written to
 void workers_kick(struct part *p, unsigned id);
 // The keeper says that process pid of it has ended: in order (or because it was asked to), or by a crash.
 void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed);
@@ -15,9 +17,16 @@ bool workers_told(const struct part *p); // each has been ready once: what they 
 void workers_show(const struct part *p, struct json_writer *w); // an array: each one's worker_show
 unsigned workers_state(const struct part *p, unsigned id);      // enum worker_state
 
+// In what replica id of the model differs from one that is up; false: that is not known.
+bool workers_differ(const struct part *p, const struct model *m, unsigned id,
+                    char out[DIFFERENCE_TEXT]);
+
+void workers_probe(struct part *p, unsigned id); // FX_PROBE
+void workers_hangs(struct part *p, unsigned id); // FX_HANGS
+
+// calls.c
 void workers_dispatch(struct part *p, struct batch *b); // FX_DISPATCH
 void workers_cancel(struct part *p, struct batch *b);   // FX_CANCEL
-void workers_suspect(struct part *p, unsigned id);      // FX_SUSPECT
 
 #ifdef SLUICE_DOORS
 void workers_skew(struct part *p, unsigned id, uint64_t us); // worker_skew

@@ -11,6 +11,7 @@
 #define FIRST_BLOCK (64u << 10)
 #define MAX_FIELDS 100 // of an answer, trailers included, as a client of ours may send them
 #define MAX_FIELD_BYTES (32u << 10)
+#define PUSHBACK_UNKNOWN_US 1000000 // "do not try again", or words that we cannot read: not soon
 
 struct http_client {
     struct http_client_limits limits;
@@ -206,6 +207,20 @@ static int number_of(struct view v)
     return n;
 }
 
+// Milliseconds, an int32 (gRFC A6).
+static uint64_t pushback_of(struct view v)
+{
+    uint64_t ms = 0;
+    if (v.n == 0 || v.n > 10)
+        return PUSHBACK_UNKNOWN_US;
+    for (size_t i = 0; i < v.n; i++) {
+        if (v.p[i] < '0' || v.p[i] > '9')
+            return PUSHBACK_UNKNOWN_US;
+        ms = ms * 10 + (uint64_t)(v.p[i] - '0');
+    }
+    return ms <= INT32_MAX ? ms * 1000 : PUSHBACK_UNKNOWN_US;
+}
+
 static void fail_call(struct http_client *c, struct http_call *call, enum http_call_end end)
 {
     if (nghttp2_submit_rst_stream(c->h2, NGHTTP2_FLAG_NONE, call->stream_id, NGHTTP2_CANCEL) != 0)
@@ -235,6 +250,8 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *
         call->grpc_status = number_of(v) >= 0 ? number_of(v) : 2; // out of range: UNKNOWN
     else if (view_is(n, "grpc-message"))
         call->grpc_message = percent_decoded(&call->arena, v);
+    else if (view_is(n, "grpc-retry-pushback-ms"))
+        call->pushback_us = pushback_of(v);
     return 0;
 }
 
@@ -534,7 +551,7 @@ void http_client_recv(struct http_client *c, const uint8_t *p, size_t n, uint64_
     tell(c);
 }
 
-int http_client_gather(struct http_client *c, struct iovec *iov, int max)
+void http_client_fill(struct http_client *c)
 {
     while (!c->broken && c->out.bytes < OUTPUT_HIGH) {
         const uint8_t *p;
@@ -545,6 +562,11 @@ int http_client_gather(struct http_client *c, struct iovec *iov, int max)
             break;
     }
     tell(c);
+}
+
+int http_client_gather(struct http_client *c, struct iovec *iov, int max)
+{
+    http_client_fill(c);
     return c->broken ? 0 : out_gather(&c->out, iov, max);
 }
 

@@ -175,8 +175,9 @@ struct http_call;
 enum http_call_end {
     CALL_ANSWERED, // whole response, trailers included
     CALL_REFUSED, // never processed by the peer: REFUSED_STREAM, GOAWAY below us, no room: safe to repeat
-    CALL_RESET,     // RST_STREAM by the peer
-    CALL_LOST,      // connection gone
+    CALL_RESET, // RST_STREAM by the peer
+    CALL_LOST,  // connection gone
+    CALL_ABANDONED, // connection closed by us (said by net/peer: this room knows of no other end than LOST)
     CALL_TOO_LARGE, // answer over the bound: reset by us
     CALL_MALFORMED, // broken HTTP or gRPC framing, or header blocks over the bound
     CALL_CANCELLED  // by us, confirmed: no frame refers to the lent octets any more
@@ -198,6 +199,9 @@ struct http_call {
     size_t body_bytes;  // taken over by on_end's callee with http_call_take_body
     struct arena arena;
     uint32_t rst_code; // CALL_RESET: the peer's code
+    // What the server asks for before the next try (grpc-retry-pushback-ms, gRFC A6); 0: nothing. A second
+    // when it says "never" (negative) or what cannot be read.
+    uint64_t pushback_us;
     struct http_client *client;
     // private
     struct http_call *next, **prev;
@@ -238,6 +242,9 @@ struct block *http_call_take_body(struct http_call *call); // the reference is y
 void http_client_recv(struct http_client *c, const uint8_t *p, size_t n, uint64_t now_us);
 int http_client_gather(struct http_client *c, struct iovec *iov, int max);
 void http_client_sent(struct http_client *c, size_t n);
+// Makes frames up to the bound of the output although nothing can be sent now: a reset that has been made
+// ends its call, whether or not the socket takes anything.
+void http_client_fill(struct http_client *c);
 void http_client_ping(struct http_client *c); // counts unanswered pings
 unsigned http_client_unanswered_pings(const struct http_client *c);
 bool http_client_ready(const struct http_client *c);

@@ -201,7 +201,8 @@ static bool add_tensor(struct metadata *d, const struct pb_field *f, struct tens
 {
     struct tensor t = {0};
     if (f->wire != PB_LEN || !walk(f->data, on_tensor, &t) || !t.name.n)
-        return bad(d, "a tensor cannot be read");
+        return bad(d, t.rank == TENSOR_MAX_RANK ? "a tensor has more than 8 dimensions"
+                                                : "a tensor cannot be read");
     if (t.dtype == DT_INVALID)
         return bad(d, "a tensor has an unknown datatype");
     if (*n == INFER_MAX_TENSORS)

@@ -112,3 +112,38 @@ struct tensor slice_output(const struct slice *s, unsigned k)
     t.data = t.bytes ? t.data + from : NULL;
     return t;
 }
+
+static bool copied(struct arena *a, struct view *v)
+{
+    bool had = v->n > 0;
+    *v = arena_copy(a, *v);
+    return !had || v->p;
+}
+
+static bool copy_tensors(struct arena *a, struct tensor **list, unsigned n)
+{
+    const struct tensor *from = *list;
+    *list = arena_array(a, n ? n : 1, sizeof(**list));
+    for (unsigned i = 0; *list && i < n; i++) {
+        (*list)[i] = from[i];
+        if (!copied(a, &(*list)[i].name))
+            return false;
+    }
+    return *list != NULL;
+}
+
+bool model_metadata_copy(struct arena *a, struct model_metadata *out,
+                         const struct model_metadata *from)
+{
+    *out = *from;
+    out->versions = arena_array(a, from->n_versions ? from->n_versions : 1, sizeof(*out->versions));
+    if (!out->versions || !copied(a, &out->name) || !copied(a, &out->platform))
+        return false;
+    for (unsigned i = 0; i < from->n_versions; i++) {
+        out->versions[i] = from->versions[i];
+        if (!copied(a, &out->versions[i]))
+            return false;
+    }
+    return copy_tensors(a, &out->inputs, from->n_inputs) &&
+           copy_tensors(a, &out->outputs, from->n_outputs);
+}

@@ -88,5 +88,8 @@ struct model_metadata {
     uint16_t n_versions, n_inputs, n_outputs;
     uint32_t max_batch; // ModelConfig.max_batch_size; 0: never batched
 };
+// Deep, into the arena. False: out of memory.
+bool model_metadata_copy(struct arena *a, struct model_metadata *out,
+                         const struct model_metadata *from);
 
 #endif

@@ -24,6 +24,7 @@ struct peer {
     const char *why;
     unsigned busy; // inside a callback of the http room: what it stands on may not be freed
     bool close_later, free_later;
+    bool ours; // being closed by its owner: its calls are abandoned, not lost
     uint64_t bytes_in;
 };
 
@@ -40,6 +41,7 @@ static void drop(struct peer *p)
     if (client)
         http_client_free(client);
     p->busy--;
+    p->ours = false;
     if (p->has_sock)
         sock_close(&p->sock);
     p->has_sock = false;
@@ -50,6 +52,7 @@ static void down(struct peer *p, const char *why)
 {
     bool free_later = p->free_later;
     bool told = p->close_later || free_later; // closed by its owner: nobody waits for on_down
+    p->ours = told;
     drop(p);
     free_later |= p->free_later; // from inside an on_end
     if (free_later) {
@@ -124,9 +127,20 @@ static void sent(struct sock *s, size_t n)
     p->busy--;
 }
 
+// What the socket does not take is made into frames all the same: a cancel need not wait for a worker that
+// has stopped reading.
+static void fill(struct peer *p)
+{
+    p->busy++;
+    http_client_fill(p->client);
+    p->busy--;
+}
+
 static void on_flushed(struct sock *s, bool drained)
 {
     struct peer *p = peer_of(s);
+    if (!drained && p->client)
+        fill(p);
     if (p->close_later || p->free_later)
         down(p, "closed");
     else if (p->client && http_client_done(p->client))
@@ -158,7 +172,8 @@ static void on_ready(struct http_client *client, void *ctx)
 static void on_end(struct http_call *call, enum http_call_end end, void *ctx)
 {
     struct peer *p = ctx;
-    p->ops.on_end(call, end, p->ctx);
+    bool abandoned = end == CALL_LOST && p->ours;
+    p->ops.on_end(call, abandoned ? CALL_ABANDONED : end, p->ctx);
 }
 
 static const struct http_client_ops client_ops = {.on_ready = on_ready, .on_end = on_end};
@@ -286,6 +301,7 @@ void peer_close(struct peer *p)
         down_later(p, "closed");
         return;
     }
+    p->ours = true;
     drop(p);
 }
 
@@ -299,6 +315,7 @@ void peer_free(struct peer *p)
         down_later(p, "closed");
         return;
     }
+    p->ours = true;
     drop(p);
     mem_free(p);
 }
@@ -337,4 +354,14 @@ void *peer_ctx(struct peer *p)
 uint64_t peer_bytes_in(const struct peer *p)
 {
     return p->bytes_in;
+}
+
+uint32_t peer_pid(const struct peer *p)
+{
+    struct ucred who = {0};
+    socklen_t n = sizeof who;
+    if (p->state != PEER_UP || !p->has_sock || !addr_is_unix(&p->c.addr) ||
+        getsockopt(p->sock.fd, SOL_SOCKET, SO_PEERCRED, &who, &n) < 0 || who.pid < 0)
+        return 0;
+    return (uint32_t)who.pid;
 }

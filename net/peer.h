@@ -22,7 +22,8 @@ struct peer_ops {
     // during the call. Every call has ended (on_end) before. Here peer_connect and peer_free are
     // allowed.
     void (*on_down)(struct peer *p, const char *why, void *ctx);
-    // As http_client_ops.on_end; calls of peer_client may be made from here.
+    // As http_client_ops.on_end, and CALL_ABANDONED instead of CALL_LOST when it was the owner who closed;
+    // calls of peer_client may be made from here.
     void (*on_end)(struct http_call *call, enum http_call_end end, void *ctx);
 };
 
@@ -36,7 +37,7 @@ struct peer_config {
 struct peer *peer_new(struct loop *l, const struct peer_config *c, const struct peer_ops *ops,
                       void *ctx);
 void peer_connect(struct peer *p); // state DOWN only; callbacks come later, never from inside
-// Closes now: calls end CALL_LOST (on_end from inside), no on_down. State DOWN after it.
+// Closes now: calls end CALL_ABANDONED (on_end from inside), no on_down. State DOWN after it.
 void peer_close(struct peer *p);
 void peer_free(struct peer *p); // closes first
 enum peer_state peer_state(const struct peer *p);
@@ -48,5 +49,8 @@ const struct addr *peer_addr(const struct peer *p);
 struct loop *peer_loop(struct peer *p);
 void *peer_ctx(struct peer *p);
 uint64_t peer_bytes_in(const struct peer *p); // grows while the peer lives: progress for probes
+// The process that listens at the other end of a Unix socket (who called listen: SO_PEERCRED, unix(7)).
+// 0: not connected, or not a Unix socket.
+uint32_t peer_pid(const struct peer *p);
 
 #endif

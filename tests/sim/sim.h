@@ -235,6 +235,7 @@ struct model_of {
     uint64_t memory_us;          // when an allocation failed last
     uint64_t dispatched_us;      // when a batch was sent last
     unsigned suspects;           // lives at home that were aboard when a connection was lost
+    unsigned inversions;         // batches in a row of a lower lane than one that waits
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
     uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
     uint64_t peak_at[64];                      // which 16 ms the entry is about

@@ -16,6 +16,7 @@ struct asked {
     uint16_t status;
     int grpc_status;
     uint32_t rst_code;
+    uint64_t pushback_us;
     char text[100]; // grpc-message
     char body[64];
     size_t body_n;
@@ -50,6 +51,7 @@ static void client_on_end(struct http_call *call, enum http_call_end end, void *
     a->status = call->status;
     a->grpc_status = call->grpc_status;
     a->rst_code = call->rst_code;
+    a->pushback_us = call->pushback_us;
     snprintf(a->text, sizeof(a->text), "%.*s", VIEW_ARG(call->grpc_message));
     a->has_body = call->body != NULL;
     a->body_n = call->body_bytes;

@@ -521,6 +521,38 @@ static void resets_tell_their_code(void **state)
     end(w);
 }
 
+// gRFC A6: milliseconds; negative or unreadable: not soon.
+static void a_server_may_ask_for_a_pause(void **state)
+{
+    static const struct {
+        const char *says;
+        uint64_t us;
+    } rows[] = {
+        {"", 0},
+        {"grpc-retry-pushback-ms: 0\n", 0},
+        {"grpc-retry-pushback-ms: 25\n", 25000},
+        {"grpc-retry-pushback-ms: 2147483647\n", 2147483647000},
+        {"grpc-retry-pushback-ms: 2147483648\n", 1000000},
+        {"grpc-retry-pushback-ms: 99999999999999999999\n", 1000000},
+        {"grpc-retry-pushback-ms: -1\n", 1000000},
+        {"grpc-retry-pushback-ms: soon\n", 1000000},
+        {"grpc-retry-pushback-ms: \n", 1000000},
+    };
+    struct client *w = begin();
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char head[200];
+        client_ask(w, 10, 10, 0);
+        client_flush(w);
+        snprintf(head, sizeof(head), ANSWER "grpc-status: 8\n%s", rows[i].says);
+        wire_head(&w->say, END_STREAM, 2 * i + 1, head);
+        client_hear(w);
+        expect_end(&w->asked[i], CALL_ANSWERED);
+        if (w->asked[i].pushback_us != rows[i].us)
+            fail_msg("%s: %llu us", rows[i].says, (unsigned long long)w->asked[i].pushback_us);
+    }
+    end(w);
+}
+
 // RFC 9113 8.1: a whole answer, and "no need to send the rest".
 static void an_early_answer_is_an_answer(void **state)
 {
@@ -667,6 +699,46 @@ static void a_cancelled_call_ends_when_its_octets_have_left(void **state)
     end(w);
 }
 
+// A socket that takes nothing holds back the octets, never the end of a call whose own have left.
+static void a_cancel_needs_no_room_in_the_socket(void **state)
+{
+    struct client *w = begin();
+    client_ask(w, 10, 10, 0);
+    client_flush(w);
+    client_ask(w, 50000, 50000, 0);
+    http_call_cancel(w->asked[0].call);
+    w->in_call++;
+    http_client_fill(w->c);
+    w->in_call--;
+    expect_end(&w->asked[0], CALL_CANCELLED);
+    assert_int_equal(w->asked[1].ends, 0);
+    client_flush(w);
+    assert_int_equal(reader_stream(w->r, 1)->resets, 1);
+    assert_true(reader_stream(w->r, 3)->ended);
+    end(w);
+}
+
+static void filling_is_bounded(void **state)
+{
+    struct client *w = begin();
+    static struct iovec iov[4096];
+    wire_setting(&w->say, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, 1 << 30);
+    wire_number(&w->say, WINDOW_UPDATE, 0, 1 << 30);
+    client_hear(w);
+    client_ask(w, 40 << 20, 40 << 20, 0);
+    w->in_call++;
+    for (unsigned i = 0; i < 10; i++)
+        http_client_fill(w->c);
+    int k = http_client_gather(w->c, iov, 4096);
+    w->in_call--;
+    size_t waits = 0;
+    for (int i = 0; i < k; i++)
+        waits += iov[i].iov_len;
+    assert_in_range(waits, 4 << 20, (5 << 20) + 1000);
+    client_flush(w);
+    end(w);
+}
+
 static void cancel_crosses_the_answer(void **state)
 {
     struct client *w = begin();
@@ -776,6 +848,7 @@ int main(void)
         cmocka_unit_test(calls_that_were_not_sent_are_refused_by_goaway),
         cmocka_unit_test(a_notice_of_shutdown_takes_what_is_on_its_way),
         cmocka_unit_test(resets_tell_their_code),
+        cmocka_unit_test(a_server_may_ask_for_a_pause),
         cmocka_unit_test(an_early_answer_is_an_answer),
         cmocka_unit_test(lost_connections_end_every_call),
         cmocka_unit_test(a_worker_that_breaks_the_protocol_is_left),
@@ -783,6 +856,8 @@ int main(void)
         cmocka_unit_test(cancel_before_it_was_sent),
         cmocka_unit_test(cancel_while_it_waits),
         cmocka_unit_test(a_cancelled_call_ends_when_its_octets_have_left),
+        cmocka_unit_test(a_cancel_needs_no_room_in_the_socket),
+        cmocka_unit_test(filling_is_bounded),
         cmocka_unit_test(cancel_crosses_the_answer),
         cmocka_unit_test(lent_octets_are_not_given_back_before_they_left),
         cmocka_unit_test(any_allocation_may_fail),

@@ -22,7 +22,7 @@ struct http_client {
     char authority[ADDR_TEXT];
 };
 
-static int clients;
+static int clients, fills;
 static char authority[ADDR_TEXT];
 
 struct http_client *http_client_new(const struct http_client_limits *l,
@@ -64,6 +64,11 @@ void http_client_recv(struct http_client *c, const uint8_t *p, size_t n, uint64_
         if (p[i] == 'X')
             c->done = true;
     }
+}
+
+void http_client_fill(struct http_client *c)
+{
+    fills++;
 }
 
 int http_client_gather(struct http_client *c, struct iovec *iov, int max)
@@ -285,6 +290,67 @@ static void closed_or_freed_from_inside_an_end(void **state)
     assert_int_equal(clients, 0);
 }
 
+// Who closed it decides what its calls are: lost, or abandoned.
+static void calls_of_a_closed_one_are_abandoned(void **state)
+{
+    come_up();
+    peer_client(p)->call = true;
+    peer_close(p);
+    assert_int_equal(last_end, CALL_ABANDONED);
+    close(remote);
+    ups = 0;
+    come_up();
+    peer_client(p)->call = true;
+    shutdown(remote, SHUT_RDWR);
+    turns(3);
+    assert_int_equal(last_end, CALL_LOST);
+    close(remote);
+    ups = downs = 0;
+    come_up();
+    peer_client(p)->call = true;
+    peer_free(p);
+    p = NULL;
+    assert_int_equal(last_end, CALL_ABANDONED);
+}
+
+// Nothing is sent, and still what there is to say is made into frames: a reset ends its call.
+static void a_full_socket_does_not_stop_the_frames(void **state)
+{
+    static char much[1 << 20];
+    come_up();
+    for (int i = 0; i < 16; i++)
+        buffer_append(&peer_client(p)->out, much, sizeof much);
+    peer_touch(p);
+    turns(50);
+    assert_true(buffer_len(&peer_client(p)->out) > 0);
+    int before = fills;
+    peer_touch(p);
+    turns(1);
+    assert_int_equal(fills, before + 1);
+}
+
+static void the_process_behind_a_unix_socket_is_known(void **state)
+{
+    struct peer_config c = {0};
+    char err[LISTEN_ERROR], path[64];
+    assert_int_equal(peer_pid(p), 0);
+    come_up();
+    assert_int_equal(peer_pid(p), 0); // TCP
+    snprintf(path, sizeof path, "unix:/tmp/sluice-peer-%d", (int)getpid());
+    peer_free(p);
+    close(listener);
+    close(remote);
+    assert_null(addr_parse(&c.addr, view_str(path), 0));
+    assert_int_equal(listen_open(&c.addr, 1, &listener, err), 1);
+    p = peer_new(l, &c, &ops, NULL);
+    ups = 0;
+    come_up();
+    assert_int_equal(peer_pid(p), getpid());
+    peer_close(p);
+    assert_int_equal(peer_pid(p), 0);
+    unlink(path + 5);
+}
+
 static void freed_from_inside_a_lost_call(void **state)
 {
     come_up();
@@ -311,6 +377,9 @@ int main(void)
         TEST(closed_by_its_owner_is_not_told),
         TEST(closed_or_freed_from_inside_an_end),
         TEST(freed_from_inside_a_lost_call),
+        TEST(calls_of_a_closed_one_are_abandoned),
+        TEST(a_full_socket_does_not_stop_the_frames),
+        TEST(the_process_behind_a_unix_socket_is_known),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

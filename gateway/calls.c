@@ -1,0 +1,213 @@
+// Batches on their way over a loop's connections, and what their ends are to the desks.
+#include "gateway/doors.h"
+#include "gateway/homes.h"
+#include "gateway/link.h"
+#include "gateway/workers.h"
+#include "infer/oip_grpc.h"
+
+static void batch_over(struct part *p, struct batch *b, const struct batch_end *end)
+{
+    b->call = NULL;
+    desk_on_end(b->desk, b, end, loop_now_us(p->loop), &p->fx);
+    home_touch(b->desk->user);
+    part_run(p);
+}
+
+// A kind of end that needs no more words.
+static void over_as(struct part *p, struct batch *b, enum seen seen, const struct error *e)
+{
+    batch_over(p, b, &(struct batch_end){.seen = seen, .error = e});
+}
+
+static uint32_t asked_rows(const struct batch *b)
+{
+    return b->n > 1 ? b->rows : 0; // one request goes, and is answered, as it is
+}
+
+void workers_dispatch(struct part *p, struct batch *b)
+{
+    struct link *l = p->links[b->replica];
+    uint64_t now_us = loop_now_us(p->loop);
+    const struct infer_request **members = arena_array(&b->arena, b->n, sizeof(*members));
+    struct oip_message message = {0};
+    for (uint32_t i = 0; members && i < b->n; i++)
+        members[i] = b->tickets[i]->request;
+    uint64_t left_us = b->deadline_us > now_us ? b->deadline_us - now_us : 1;
+    struct http_seg *segs = NULL;
+    if (members && oip_grpc_write_batch(&b->arena, members, b->n, asked_rows(b), left_us, &message))
+        segs = arena_array(&b->arena, message.n, sizeof(*segs));
+    if (!segs) {
+        over_as(p, b, SEEN_UNPROCESSED, NULL); // out of memory: a pause may help
+        return;
+    }
+    for (unsigned i = 0; i < message.n; i++)
+        segs[i] = (struct http_seg){message.segs[i].p, message.segs[i].n, NULL};
+    b->call = worker_infer(l->worker, segs, message.n, left_us, b);
+    if (!b->call)
+        over_as(p, b, SEEN_UNPROCESSED, NULL);
+}
+
+void workers_cancel(struct part *p, struct batch *b)
+{
+    if (b->call)
+        worker_cancel(p->links[b->replica]->worker, b->call);
+}
+
+static const struct tensor *find_tensor(const struct tensor *tensors, unsigned n, struct view name)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (view_eq(tensors[i].name, name))
+            return &tensors[i];
+    }
+    return NULL;
+}
+
+static bool shape_agrees(const struct tensor *said, const struct tensor *got)
+{
+    bool same = said->rank == got->rank && said->dtype == got->dtype;
+    for (unsigned k = 0; same && k < got->rank; k++)
+        same = said->shape[k] < 0 || said->shape[k] == got->shape[k];
+    return same;
+}
+
+// Is this an answer of the model that the worker described: every output one of its outputs, of their
+// datatype and shape, and none missing that was asked for? Whoever describes no outputs is believed.
+static bool agrees(const struct model_metadata *m, const struct infer_request *q,
+                   const struct answer *a, struct error *e)
+{
+    if (!m || m->n_outputs == 0)
+        return true;
+    for (unsigned i = 0; i < a->n_outputs; i++) {
+        const struct tensor *said = find_tensor(m->outputs, m->n_outputs, a->outputs[i].name);
+        if (!said || !shape_agrees(said, &a->outputs[i]))
+            return error_set(e, STATUS_BAD_ANSWER,
+                             "the worker's output %u is not one of model %.*s", i,
+                             VIEW_ARG(m->name));
+    }
+    for (unsigned i = 0; i < q->n_outputs; i++) {
+        if (!find_tensor(a->outputs, a->n_outputs, q->outputs[i].name))
+            return error_set(e, STATUS_BAD_ANSWER, "the worker left out output %u", i);
+    }
+    return a->n_outputs > 0 || error_set(e, STATUS_BAD_ANSWER, "the worker answered no outputs");
+}
+
+// HTTP statuses that say that it could not be computed now: a worker without memory, a proxy before it
+// (grpc/grpc doc/http-grpc-status-mapping.md). They come without a gRPC status.
+static bool is_unprocessed(struct part *p, struct batch *b, const struct http_call *call)
+{
+    unsigned http = call->status;
+    struct error e = {0};
+    if (call->grpc_status >= 0 || (http != 429 && http != 502 && http != 503 && http != 504))
+        return false;
+    error_set(&e, STATUS_UNAVAILABLE, "the worker, or what stands before it, answered HTTP %u",
+              http);
+    batch_over(p, b,
+               &(struct batch_end){
+                   .seen = SEEN_UNPROCESSED, .error = &e, .pushback_us = call->pushback_us});
+    return true;
+}
+
+static void on_status(struct part *p, struct batch *b, const struct http_call *call)
+{
+    struct error e = {0};
+    error_set(&e, status_from_grpc((unsigned)call->grpc_status), "the worker says: %.*s",
+              VIEW_ARG(call->grpc_message));
+    batch_over(
+        p, b,
+        &(struct batch_end){.seen = SEEN_STATUS, .error = &e, .pushback_us = call->pushback_us});
+}
+
+static void on_message(struct part *p, struct batch *b, struct http_call *call)
+{
+    struct worker *w = p->links[b->replica]->worker;
+    struct error e = {0};
+    struct answer *a;
+    struct view message = call->body ? view_of(call->body->data, call->body_bytes) : VIEW("");
+    struct block *block = call->grpc_status == 0 ? http_call_take_body(call) : NULL;
+    if (!block) {
+        error_set(&e, STATUS_BAD_ANSWER, "the worker answered without a %s",
+                  call->grpc_status == 0 ? "message" : "gRPC status");
+        over_as(p, b, SEEN_WRONG, &e);
+    } else if (!oip_grpc_read_answer(block, message, asked_rows(b), &a, &e)) {
+        block_unref(block);
+        e.status = STATUS_BAD_ANSWER;
+        over_as(p, b, SEEN_WRONG, &e);
+    } else if (!agrees(worker_model(w, b->model->name), b->tickets[0]->request, a, &e)) {
+        block_unref(a->block);
+        over_as(p, b, SEEN_WRONG, &e);
+    } else {
+        b->call = NULL;
+        desk_on_answer(b->desk, b, a, loop_now_us(p->loop), &p->fx);
+        home_touch(b->desk->user);
+        part_run(p);
+    }
+}
+
+static void on_answered(struct part *p, struct batch *b, struct http_call *call)
+{
+    if (call->grpc_status > 0)
+        on_status(p, b, call);
+    else if (!is_unprocessed(p, b, call))
+        on_message(p, b, call);
+}
+
+static void on_malformed(struct part *p, struct batch *b, const struct http_call *call)
+{
+    struct error e = {0};
+    if (is_unprocessed(p, b, call))
+        return;
+    error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is not gRPC");
+    over_as(p, b, SEEN_WRONG, &e);
+}
+
+// What gRPC takes a reset for (grpc/grpc doc/PROTOCOL-HTTP2.md, "HTTP2 error codes").
+static void on_reset(struct part *p, struct batch *b, const struct http_call *call)
+{
+    enum { CANCEL = 0x8, ENHANCE_YOUR_CALM = 0xb };
+    struct error e = {0};
+    enum status status = call->rst_code == CANCEL              ? STATUS_WORKER_LOST
+                         : call->rst_code == ENHANCE_YOUR_CALM ? STATUS_UNAVAILABLE
+                                                               : STATUS_BAD_ANSWER;
+    error_set(&e, status, "the worker reset the call (HTTP/2 code %u)", call->rst_code);
+    over_as(p, b, SEEN_STATUS, &e);
+}
+
+static void on_lost(struct part *p, struct batch *b, bool ours)
+{
+    batch_over(p, b, &(struct batch_end){.seen = SEEN_LOST, .ours = ours});
+}
+
+void calls_on_end(struct worker *w, struct http_call *call, enum http_call_end end, void *user,
+                  void *ctx)
+{
+    struct part *p = ((struct link *)ctx)->part;
+    struct batch *b = user;
+    struct error e = {0};
+    if (DOOR_KEEPS_END(p, b, call, end, calls_on_end, w, ctx))
+        return;
+    switch (end) {
+    case CALL_ANSWERED:
+        on_answered(p, b, call);
+        break;
+    case CALL_REFUSED:
+        over_as(p, b, SEEN_UNPROCESSED, NULL);
+        break;
+    case CALL_RESET:
+        on_reset(p, b, call);
+        break;
+    case CALL_ABANDONED:
+    case CALL_LOST:
+        on_lost(p, b, end == CALL_ABANDONED);
+        break;
+    case CALL_TOO_LARGE:
+        error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is larger than limits.max_answer");
+        over_as(p, b, SEEN_WRONG, &e);
+        break;
+    case CALL_MALFORMED:
+        on_malformed(p, b, call);
+        break;
+    case CALL_CANCELLED:
+        over_as(p, b, SEEN_RECALLED, NULL);
+        break;
+    }
+}
