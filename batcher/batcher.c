@@ -151,16 +151,23 @@ static struct verdict decide(const struct batcher *b, const struct group *g, uin
     return policy_decide(&p, &s, now_us);
 }
 
-// Does lane a (of group g) go before the best so far? Who was passed over too often goes first, then the
-// higher lane, then the earlier deadline.
-static bool goes_before(const struct lane *a, unsigned a_lane, const struct lane *best,
-                        unsigned best_lane)
+// Who was passed over too often goes first, the longest passed over before others. 0: neither was.
+static int compare_turns(uint32_t a_passed, uint32_t b_passed)
 {
-    bool a_due = a->passed >= BATCHER_PASSES, best_due = best->passed >= BATCHER_PASSES;
-    if (a_due != best_due)
-        return a_due;
-    if (a_due && a->passed != best->passed)
-        return a->passed > best->passed;
+    uint32_t a = a_passed >= BATCHER_PASSES ? a_passed : 0;
+    uint32_t b = b_passed >= BATCHER_PASSES ? b_passed : 0;
+    return a > b ? 1 : a < b ? -1 : 0;
+}
+
+// Does lane a go before the best so far? Between priorities: a starving one, then the higher. Between groups of
+// one priority: a starving one, then the earlier deadline.
+static bool goes_before(const struct batcher *b, const struct lane *a, unsigned a_lane,
+                        const struct lane *best, unsigned best_lane)
+{
+    int turn = a_lane != best_lane ? compare_turns(b->passed[a_lane], b->passed[best_lane])
+                                   : compare_turns(a->passed, best->passed);
+    if (turn != 0)
+        return turn > 0;
     if (a_lane != best_lane)
         return a_lane < best_lane;
     return lane_earliest_us(a) < lane_earliest_us(best);
@@ -182,7 +189,7 @@ struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t no
         for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
             if (g->lane[lane].count == 0 ||
                 (plan.group &&
-                 !goes_before(&g->lane[lane], lane, &plan.group->lane[plan.lane], plan.lane)))
+                 !goes_before(b, &g->lane[lane], lane, &plan.group->lane[plan.lane], plan.lane)))
                 continue;
             plan.group = g;
             plan.lane = (uint8_t)lane;
@@ -219,17 +226,26 @@ static bool take_lane(struct taking *k, struct lane *l)
     return true;
 }
 
-// Lanes that had to watch this batch go without a row of theirs.
-static void count_passes(struct batcher *b, const uint32_t before[][BATCHER_LANES])
+// Who had to watch this batch go without a row of theirs: whole lanes, and groups within the batch's own.
+static void count_passes(struct batcher *b, unsigned batch_lane,
+                         const uint32_t before[][BATCHER_LANES])
 {
+    bool waits[BATCHER_LANES] = {false}, served[BATCHER_LANES] = {false};
     for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
         struct group *g = b->groups[i];
-        for (unsigned lane = 0; g && g->used && lane < BATCHER_LANES; lane++) {
+        for (unsigned lane = 0; g && lane < BATCHER_LANES; lane++) {
             struct lane *l = &g->lane[lane];
-            if (l->count > 0)
-                l->passed = l->count == before[i][lane] ? l->passed + 1 : 0;
+            bool taken = l->count != before[i][lane];
+            served[lane] |= taken;
+            waits[lane] |= l->count > 0;
+            if (taken)
+                l->passed = 0;
+            else if (l->count > 0)
+                l->passed += lane == batch_lane;
         }
     }
+    for (unsigned lane = 0; lane < BATCHER_LANES; lane++)
+        b->passed[lane] = waits[lane] && !served[lane] ? b->passed[lane] + 1 : 0;
 }
 
 unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out,
@@ -247,7 +263,7 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
         if (lane != plan->lane)
             more = take_lane(&k, &g->lane[lane]);
     }
-    count_passes(b, before);
+    count_passes(b, plan->lane, before);
     invariant(k.n > 0);
     if (b->refusing && now_us >= b->learned_us + BATCHER_DOUBT_US) {
         b->probing = true;

@@ -6,9 +6,11 @@
  * Knows tickets and now; nothing of loops, HTTP or workers, so that it serves the gateway and the worker.
  * Thinks. Memory: tickets are the caller's; groups are kept and used again. Thread: the home loop's.
  *
- * Starvation bound: lanes are strict, but a lane (of any group) that was passed over BATCHER_PASSES
- * batches in a row goes first. So a lane's head goes after at most BATCHER_PASSES + (lanes that wait)
- * batches. */
+ * Starvation bound: lanes are strict across groups, but a lane that BATCHER_PASSES batches in a row left
+ * waiting has the next one: a low priority gets one batch in nine. Within a lane, groups with the earliest
+ * deadline go first, but one that BATCHER_PASSES batches of that lane passed over has the lane's next one. So
+ * a lane's head goes after at most (BATCHER_PASSES + BATCHER_LANES) * (BATCHER_PASSES + BATCHER_GROUPS)
+ * batches, and a high priority waits for one batch of a lower one at most. */
 #ifndef SLUICE_BATCHER_BATCHER_H
 #define SLUICE_BATCHER_BATCHER_H
 
@@ -39,6 +41,7 @@ struct batcher {
     bool refusing;                        // since then it alone was why a ticket was hopeless
     bool probing;                         // a batch is out that tests it
     struct group *groups[BATCHER_GROUPS]; // NULL: never needed
+    uint32_t passed[BATCHER_LANES]; // batches in a row that left this lane waiting, in every group
     uint32_t count;
     uint64_t rows, bytes;
 };

@@ -270,13 +270,16 @@ static void on_hangs(struct worker *w, void *ctx)
     parts_worker_hangs(l->part, l->id, worker_pid(w));
 }
 
+// Without its owner's connection nobody probes a worker at intervals: the other loops look for themselves.
 static void on_down(struct worker *w, const char *why, void *ctx)
 {
     struct link *l = ctx;
     (void)w;
     DOOR_ON_DOWN(l->part, l->id);
-    if (owner_of(l) == l)
-        story_down(l, why);
+    if (owner_of(l) != l)
+        return;
+    say_to_others(l, WORD_DOUBT);
+    story_down(l, why);
 }
 
 void workers_probe(struct part *p, unsigned id)

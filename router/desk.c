@@ -73,10 +73,12 @@ static struct replica *choose_for(struct desk *d, struct batch *b, uint64_t now_
     const struct infer_request *q = b->tickets[0]->request;
     if (q->sequence_id > 0)
         return sequences_choose(&d->sequences, &d->replicas, q, now_us, gone);
-    if (b->failed_at != REPLICA_NONE &&
-        !replicas_sibling(&d->replicas, b->failed_at, q->version, now_us))
-        b->failed_at = REPLICA_NONE;
-    return replicas_choose(&d->replicas, q->version, b->failed_at, now_us);
+    bool sibling = replicas_sibling(&d->replicas, b->failed_at, q->version, now_us);
+    struct replica *r =
+        replicas_choose(&d->replicas, q->version, sibling ? b->failed_at : REPLICA_NONE, now_us);
+    if (r && r->id == b->failed_at)
+        b->failed_at = REPLICA_NONE; // an answer to it says nothing against itself
+    return r;
 }
 
 static void send_or_wait(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx)

@@ -312,10 +312,12 @@ static void batch_requeued(struct desk *d, struct batch *b, uint64_t now_us, str
 }
 
 // What the clients are given when there is nothing left to try.
-static void batch_failed(struct desk *d, struct batch *b, const struct batch_end *end,
+static void batch_failed(struct desk *d, struct batch *b, const struct batch_end *end, bool refused,
                          struct effects *fx)
 {
-    if (end->error)
+    if (refused) // the step of a sequence: whatever its worker calls it, the client has done nothing wrong
+        batch_fail(d, b, STATUS_UNAVAILABLE, end->error ? end->error->text : refused_text, fx);
+    else if (end->error)
         batch_fail(d, b, end->error->status, end->error->text, fx);
     else if (end->seen == SEEN_RECALLED)
         batch_fail(d, b, STATUS_DEADLINE, "the worker did not answer in time", fx);
@@ -353,7 +355,7 @@ void desk_on_end(struct desk *d, struct batch *b, const struct batch_end *end, u
         batch_fail(d, b, STATUS_WORKER_LOST, desk_gone_text, fx);
         break;
     default:
-        batch_failed(d, b, end, fx);
+        batch_failed(d, b, end, o.replica == REPLICA_REFUSED, fx);
     }
     if (!kept)
         batch_free(d, b);

@@ -5,6 +5,7 @@
 
 #define ANSWER_US 300 // a worker says no within so long
 #define TWICE_US 1000
+#define PUSHBACK_US 200000 // what a worker that refuses asks for, at most
 #define CANCEL_BYTES 13
 #define ANSWER_BYTES 100
 
@@ -211,12 +212,13 @@ void calls_dispatch(struct loop_of *l, struct batch *b)
         call_ends(c, END_REFUSED, w->now_us);
         return;
     }
-    if (r->worker->process == PROCESS_RUNS) {
+    bool theirs = c->link->incarnation == r->worker->incarnation;
+    if (theirs && r->worker->process == PROCESS_RUNS) {
         call_arrives(c);
         return;
     }
     call_stalls(c); // or its end has not been noticed yet
-    if (r->worker->process == PROCESS_HANGS)
+    if (theirs && r->worker->process == PROCESS_HANGS)
         link_fills(c->link, (b->rows ? b->rows : 1) * m->row_bytes);
 }
 
@@ -277,7 +279,7 @@ void calls_stall(struct link_of *k)
 void calls_resume(struct link_of *k)
 {
     struct world *w = k->worker->w;
-    for (struct call *c = k->calls; c; c = c->next) {
+    for (struct call *c = link_answers(k) ? k->calls : NULL; c; c = c->next) {
         if (!c->stalls)
             continue;
         call_leaves_device(c);
@@ -323,9 +325,20 @@ static void answer_desk(struct loop_of *l, struct model_of *m, struct batch *b, 
     desk_on_answer(m->desk, b, a, l->now_us, &l->fx);
 }
 
+// Each has its own words for it: gRPC 8, 14, HTTP 429 with and without a text.
+static void spell_overload(struct batch_end *told, struct error *e, uint32_t worker)
+{
+    if (worker % 4 == 1)
+        e->status = STATUS_WORKER_LOST;
+    else if (worker % 4 > 1)
+        told->seen = SEEN_UNPROCESSED;
+    if (worker % 4 == 3)
+        told->error = NULL;
+}
+
 // How the gateway reads it: gateway/workers.c.
 static void end_desk(struct loop_of *l, struct model_of *m, struct batch *b, enum end end,
-                     bool ours)
+                     bool ours, uint64_t pushback_us)
 {
     static const struct {
         enum seen seen;
@@ -345,7 +358,12 @@ static void end_desk(struct loop_of *l, struct model_of *m, struct batch *b, enu
     struct error e = {.status = as[end].status};
     if (as[end].text)
         error_set(&e, as[end].status, "the worker says: %s", as[end].text);
-    struct batch_end told = {.seen = as[end].seen, .ours = ours, .error = as[end].text ? &e : NULL};
+    struct batch_end told = {.seen = as[end].seen,
+                             .ours = ours,
+                             .pushback_us = pushback_us,
+                             .error = as[end].text ? &e : NULL};
+    if (end == END_OVERLOADED)
+        spell_overload(&told, &e, b->replica);
     desk_on_end(m->desk, b, &told, l->now_us, &l->fx);
     world_memory_end();
 }
@@ -356,6 +374,9 @@ static void call_over(struct loop_of *l, struct call *c)
     struct replica_of *r = c->replica;
     struct model_of *m = r->model;
     struct batch *b = c->batch;
+    if (end_refuses(c->end) && rand_below(&w->rand, 4) == 0)
+        c->pushback_us = 1000 + rand_below(&w->rand, PUSHBACK_US);
+    uint64_t pushback_us = c->pushback_us;
     demands_on_end(l, c);
     demands_credit(w, m);
     r->in_flight--;
@@ -374,7 +395,7 @@ static void call_over(struct loop_of *l, struct call *c)
     if (end == END_ANSWER || end == END_SHAPE)
         answer_desk(l, m, b, end);
     else
-        end_desk(l, m, b, end, ours);
+        end_desk(l, m, b, end, ours, pushback_us);
     if (end_refuses(end))
         demands_refused(l, r, tickets, n, elsewhere);
     for (uint32_t i = 0; i < n; i++)

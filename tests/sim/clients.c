@@ -63,6 +63,14 @@ static uint64_t pick_timeout(struct world *w, const struct model_of *m)
     }
 }
 
+// A step of one of a few sequences; the first and the last one say so.
+static void draw_step(struct world *w, struct infer_request *r)
+{
+    r->sequence_id = 1 + rand_below(&w->rand, SIM_SEQUENCES);
+    r->sequence_start = rand_below(&w->rand, 3) == 0;
+    r->sequence_end = rand_below(&w->rand, 3) == 0;
+}
+
 static void fill(struct world *w, struct life *x)
 {
     struct infer_request *r = &x->in.request;
@@ -80,6 +88,8 @@ static void fill(struct world *w, struct life *x)
     r->inputs = &x->input;
     r->timeout_us = pick_timeout(w, x->model);
     r->priority = w->plan.flood ? 0 : priorities[rand_below(&w->rand, sizeof(priorities))];
+    if (x->kind == KIND_SEQUENCE && rand_below(&w->rand, 2))
+        draw_step(w, r);
     x->guilty = world_chance(w, w->plan.bad_row);
     x->poison = world_chance(w, w->plan.bad_row / 4);
 }

@@ -22,6 +22,16 @@ void demand_failed(const struct world *w, const struct life *x, const char *what
     exit(1);
 }
 
+void tell_line(const struct world *w, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    printf("%12.6f      ", (double)(w->now_us - SIM_START_US) / 1e6);
+    vprintf(format, args);
+    printf("\n");
+    va_end(args);
+}
+
 void trace_line(const struct world *w, const struct life *x, const char *format, ...)
 {
     va_list args;
@@ -194,6 +204,8 @@ void demands_at_rest(struct world *w)
     }
     for (unsigned i = 0; i < w->plan.models; i++)
         check_model(w, &w->model[i]);
+    for (unsigned i = 0; i < w->plan.workers; i++)
+        demand(w, NULL, atomic_load(&w->worker[i].vitals.out) == 0, "no batch is out anywhere");
     uint64_t shed = 0;
     for (unsigned i = 0; i < w->plan.models; i++)
         shed += w->model[i].shed;

@@ -1,6 +1,6 @@
 #include "tests/sim/sim.h"
 
-#define STARVED (BATCHER_PASSES + KINDS * BATCHER_LANES + 1)
+#define STARVED ((BATCHER_PASSES + BATCHER_LANES) * (BATCHER_PASSES + KINDS) + 1)
 
 // Nobody computes for nobody, and nobody waits for a replica beyond the grace.
 void demands_decided(struct loop_of *l, struct model_of *m)
@@ -50,7 +50,8 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
         rows += x->in.request.rows;
         // Who came back may have been given the seniority of another.
         waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0;
-        if (x->waiting && !w->plan.flood && m->suspects == 0) {
+        if (x->waiting && !w->plan.flood && x->in.request.sequence_id == 0 &&
+            m->desk->replicas.suspects == 0) {
             uint64_t since = most_us(most_us(x->since_us, m->no_credit_us), m->memory_us + 4000);
             since = most_us(since, most_us(l->stalled_until, l->frozen_until));
             since = most_us(
@@ -108,6 +109,27 @@ static void check_order(struct world *w, const struct loop_of *l, const struct b
     }
 }
 
+// A batch of a lower priority goes before a higher one that waits only when its lane is starving: so at most one
+// of each lane in a row (and as many again for those whose tickets had all left when they were chosen).
+static void check_priority(struct world *w, const struct batch *b, struct model_of *m)
+{
+    unsigned first = b->tickets[0]->lane;
+    bool inverted = false;
+    if (b->tickets[0]->request->sequence_id > 0)
+        return; // goes as soon as it can, whatever waits
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
+        const struct group *g = m->desk->batcher.groups[i];
+        if (!g || !g->used || g->mixed || g->oldest->request->version.n > 0 ||
+            b->sent_us <= g->oldest->senior_us + m->rules.max_wait_us)
+            continue; // it may have to wait, or its version for a replica
+        for (unsigned lane = 0; lane < first; lane++)
+            inverted |= g->lane[lane].count > 0;
+    }
+    m->inversions = inverted ? m->inversions + 1 : 0;
+    demand(w, life_of(b->tickets[0]), m->inversions < 2 * BATCHER_LANES,
+           "a priority is before the lower ones, of whatever group");
+}
+
 // Lanes are strict, but none is passed over for ever.
 static void check_lanes(struct world *w, const struct batch *b, struct model_of *m)
 {
@@ -120,6 +142,8 @@ static void check_lanes(struct world *w, const struct batch *b, struct model_of 
         served[x->group][x->in.ticket.lane] = true;
         stop_waiting(x);
     }
+    if (fresh)
+        check_priority(w, b, m);
     for (unsigned k = 0; fresh && k < KINDS; k++) {
         for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
             if (served[k][lane] || m->waiting[k][lane] == 0) {
@@ -135,6 +159,31 @@ static void check_lanes(struct world *w, const struct batch *b, struct model_of 
     }
 }
 
+// What one replica failed goes to another that could have it.
+static void check_sibling(struct life *x, const struct replica_of *r)
+{
+    demand(r->model->w, x,
+           x->avoid != r->worker->id || x->in.ticket.alone || !demands_elsewhere(r, x),
+           "what a replica failed goes to its sibling");
+    x->avoid = 0;
+}
+
+// The steps of a sequence go where its state is.
+static void check_step(struct loop_of *l, const struct life *x, const struct replica_of *r)
+{
+    struct model_of *m = x->model;
+    const struct infer_request *q = &x->in.request;
+    unsigned i = (unsigned)q->sequence_id % SIM_SEQUENCES;
+    const struct replica_of *had = replica_by_id(m, m->sequence[i].replica);
+    const struct replica *known = had ? replica_known(had) : NULL;
+    bool there = known && replica_used(had) &&
+                 known->facts.incarnation == m->sequence[i].incarnation &&
+                 (x->kind != KIND_VERSION2 || had->second);
+    demand(l->w, x, !there || had == r, "a sequence keeps its replica");
+    m->sequence[i].replica = q->sequence_end ? 0 : r->worker->id;
+    m->sequence[i].incarnation = replica_known(r)->facts.incarnation;
+}
+
 void demands_on_dispatch(struct loop_of *l, struct batch *b)
 {
     struct world *w = l->w;
@@ -143,12 +192,20 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     const struct replica_of *r = replica_by_id(m, b->replica);
     demand(w, x, b->n > 0 && m->home == l->index, "a batch leaves from its home");
     demand(w, x, r && r->told, "a batch goes to a replica that is up");
-    demand(w, x, r->in_flight < m->rules.pipeline, "no more batches than the pipeline's credit");
+    bool step = x->in.request.sequence_id > 0; // no credit of ours delays it
+    demand(w, x, step || r->in_flight < m->rules.pipeline,
+           "no more batches than the pipeline's credit");
+    demand(w, x, step || r->in_flight == 0 || m->desk->replicas.suspects == 0,
+           "beside a suspect a replica has one batch at a time");
+    check_sibling(x, r);
+    if (step)
+        check_step(l, x, r);
     demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= m->max_batch,
            "a batch has no more rows than its replica takes");
     demand(w, x, x->kind != KIND_VERSION9 && (x->kind != KIND_VERSION2 || r->second),
            "a batch goes to a replica that has the version");
-    demand(w, x, l->now_us >= r->paused_until, "a replica that refused is left alone for a while");
+    demand(w, x, step || l->now_us >= r->paused_until,
+           "a replica that refused is left alone for a while");
     check_members(l, b, m);
     for (uint32_t i = 0; i < b->n; i++)
         life_of(b->tickets[i])->queued_behind = r->in_flight > 0;
@@ -180,7 +237,7 @@ void demands_credit(struct world *w, struct model_of *m)
 {
     uint64_t now_us = w->loop[m->home].now_us, pause_ends = SIM_NEVER;
     // Beside a suspect a replica takes one batch at a time: no promise then.
-    for (unsigned i = 0; i < m->n_replicas && m->suspects == 0; i++)
+    for (unsigned i = 0; i < m->n_replicas && m->desk->replicas.suspects == 0; i++)
         pause_ends = least_us(pause_ends, credit_since(m, &m->replica[i], now_us));
     demands_alone(w, m);
     if (pause_ends > now_us)

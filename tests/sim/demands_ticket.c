@@ -34,6 +34,8 @@ void demands_on_post(struct loop_of *l, struct msg *m)
         demand(w, x, x->live && x->lent && l->index == x->model->home && m->to == x->loop,
                "a ticket comes back once, from its home to its origin");
         x->lent = false;
+        if (x->in.ticket.error.status == STATUS_WORKER_LOST && x->in.request.sequence_id > 0)
+            x->model->sequence[x->in.request.sequence_id % SIM_SEQUENCES].replica = 0;
         if (x->losses > 0) {
             x->model->suspects--;
             excuse_until(&x->model->excuse, FAULT_CRASH, w->now_us);
@@ -116,5 +118,6 @@ void demands_messages(const struct world *w, const struct life *x)
     unsigned again = x->losses + x->ours + x->refusals + x->failures;
     demand(w, x, x->sent <= 1 + again, "who is sent again was lost, refused or failed");
     demand(w, x, x->losses <= SIM_LOSSES - 1, "who was lost three times is not sent again");
-    demand(w, x, x->failures <= FAILURES, "halvings and siblings are bounded");
+    demand(w, x, x->failures <= FAILURES * (1 + x->refusals + x->losses + x->ours),
+           "halvings and siblings are bounded");
 }

@@ -1,5 +1,6 @@
 #include "tests/sim/sim.h"
 
+#define KEEPER_US 10000 // it takes to kill
 #define CONNECT_US 40000
 #define LOOK_US 500000 // a device that stands still is looked at so often
 
@@ -27,6 +28,17 @@ static void life_lost(struct life *x, const struct call *c)
     x->losses++;
 }
 
+// A failure is the client's only when the batch was it alone, and a sibling has had its turn or there was none.
+static void life_failed(struct life *x, const struct call *c, bool elsewhere)
+{
+    const struct batch *b = c->batch;
+    bool either = c->end == END_ERROR || c->end == END_SHAPE || c->end == END_MALFORMED;
+    bool shown = b->shown || !elsewhere || x->in.request.sequence_id > 0;
+    x->err_alone |= b->n == 1 && (c->end == END_BAD || (c->end == END_ERROR && shown));
+    x->bad_answer |= b->n == 1 && shown && either && c->end != END_ERROR;
+    x->avoid = either && !shown && !x->in.ticket.alone ? b->replica : 0;
+}
+
 // What counts as a death with it aboard: a crash that the keeper sees; where nobody watches, a connection that
 // was lost while it was alone there.
 unsigned demands_evidence(const struct world *w, const struct life *x)
@@ -45,8 +57,8 @@ static void note_pause(const struct loop_of *l, const struct call *c)
     struct replica_of *r = c->replica;
     if (c->end == END_ANSWER || c->end == END_BAD)
         r->paused_until = 0;
-    else if (end_refuses(c->end) && l->now_us >= r->paused_until)
-        r->paused_until = l->now_us + REPLICA_PAUSE_US;
+    else if (end_refuses(c->end) && l->now_us >= replica_known(r)->not_before_us)
+        r->paused_until = l->now_us + most_us(REPLICA_PAUSE_US, c->pushback_us);
 }
 
 void demands_on_end(struct loop_of *l, struct call *c)
@@ -56,6 +68,7 @@ void demands_on_end(struct loop_of *l, struct call *c)
                                            "refused",  "lost",      "recalled"};
     const struct batch *b = c->batch;
     bool counts = c->end == END_LOST && !c->ours;
+    bool elsewhere = demands_elsewhere(c->replica, life_of(b->tickets[0]));
     if (c->end == END_ANSWER)
         c->replica->model->answered_rows += b->rows ? b->rows : 1;
     for (uint32_t i = 0; i < b->n; i++) {
@@ -64,8 +77,7 @@ void demands_on_end(struct loop_of *l, struct call *c)
             life_lost(x, c);
         x->ends++;
         x->ours += c->end == END_LOST && c->ours;
-        x->err_alone |= (c->end == END_ERROR || c->end == END_BAD) && b->n == 1;
-        x->bad_answer |= c->end == END_MALFORMED || c->end == END_SHAPE;
+        life_failed(x, c, elsewhere);
         x->refused = end_refuses(c->end);
         x->refusals += x->refused;
         x->failures += c->end >= END_SHAPE && c->end <= END_BAD;
@@ -83,7 +95,7 @@ bool demands_elsewhere(const struct replica_of *r, const struct life *x)
     uint64_t now_us = m->w->loop[m->home].now_us;
     for (unsigned i = 0; i < m->n_replicas; i++) {
         const struct replica_of *other = &m->replica[i];
-        if (other != r && replica_used(other) && now_us >= other->paused_until &&
+        if (other != r && replica_used(other) && now_us >= replica_known(other)->not_before_us &&
             (x->kind != KIND_VERSION2 || other->second))
             return true;
     }
@@ -140,16 +152,24 @@ static void replica_differs(struct world *w, struct model_of *m, const struct re
     world_count(w, FAULT_DIFFERS);
 }
 
+// A state that comes and goes is no line a batch.
+static void replica_paused(struct world *w, struct replica_of *r)
+{
+    demand(w, NULL, r->said_us == 0 || w->now_us + SIM_EPSILON_US >= r->said_us + REPLICA_SAID_US,
+           "a pause is said once for a while");
+    r->said_us = w->now_us;
+}
+
 // Since when there is none that it could use.
 void demands_alone(struct world *w, struct model_of *m)
 {
     bool alone = atomic_load(&m->m->ready) == 0;
+    if (alone || m->alone_since_us > 0)
+        m->alone_us = w->now_us;
     if (!alone)
         m->alone_since_us = 0;
     else if (m->alone_since_us == 0)
         m->alone_since_us = w->now_us;
-    if (alone)
-        m->alone_us = w->now_us;
 }
 
 static void note_replica(struct world *w, struct model_of *m, const struct note *n)
@@ -157,6 +177,7 @@ static void note_replica(struct world *w, struct model_of *m, const struct note 
     struct replica_of *r = replica_by_id(m, (uint32_t)n->a);
     if (!demands_second(m))
         m->second_us = w->now_us;
+    tell(w, "%s: %s at replica %u %s", m->name, note_name[n->kind], r->worker->id, n->why);
     if (n->kind == NOTE_REPLICA_UP)
         replica_up(w, m, r);
     else if (n->kind == NOTE_REPLICA_DIFFERS)
@@ -165,6 +186,9 @@ static void note_replica(struct world *w, struct model_of *m, const struct note 
         r->told = false;
     else if (n->kind == NOTE_REPLICA_EJECTED)
         world_count(w, FAULT_EJECTED);
+    else
+        replica_paused(w, r);
+    m->downs += n->kind == NOTE_REPLICA_DOWN || n->kind == NOTE_REPLICA_EJECTED;
     demands_alone(w, m);
 }
 
@@ -179,6 +203,7 @@ void demands_on_note(struct loop_of *l, const struct note *n)
     case NOTE_REPLICA_DIFFERS:
     case NOTE_REPLICA_DOWN:
     case NOTE_REPLICA_EJECTED:
+    case NOTE_REPLICA_PAUSED:
         note_replica(w, m, n);
         break;
     case NOTE_BATCH:
@@ -255,10 +280,16 @@ void demands_judge(struct loop_of *l, struct worker_of *k)
     struct world *w = l->w;
     if (w->stalled_us >= k->since_us)
         return; // a loop of ours stood still: nothing is judged meanwhile
-    if (k->process == PROCESS_STUCK)
+    if (k->process == PROCESS_STUCK) {
         stuck_is_seen(l, k);
-    else
-        nobody_counts_on(w, k);
+        return;
+    }
+    nobody_counts_on(w, k);
+    if (k->process != PROCESS_HANGS || !k->local || !k->reached)
+        return;
+    demand(w, NULL, w->now_us < k->since_us + demands_patience_us(k) + KEEPER_US,
+           "the keeper kills a local worker that hangs");
+    world_at(w, l, w->now_us + KEEPER_US, EVENT_JUDGE, k, k->state);
 }
 
 // ---- one turn ----------------------------------------------------------------------------------------

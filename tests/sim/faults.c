@@ -119,6 +119,7 @@ void faults_strike(struct worker_of *k)
     enum fault f = fault_draw(w);
     if (k->process == PROCESS_RUNS && !k->stopping) {
         world_count(w, f);
+        tell(w, "worker %u: fault %s", k->id, fault_name[f]);
         fault(k, f);
     }
     faults_next(k);
@@ -131,7 +132,7 @@ static bool all_is_well(const struct world *w)
     for (unsigned i = 0; i < w->plan.models; i++) {
         const struct model_of *m = &w->model[i];
         for (unsigned j = 0; j < m->n_replicas; j++) {
-            if (!replica_used(&m->replica[j]))
+            if (!replica_used(&m->replica[j]) || m->replica[j].worker->process != PROCESS_RUNS)
                 return false;
         }
     }
@@ -141,15 +142,19 @@ static bool all_is_well(const struct world *w)
 // A worker is restarted, killed or emptied; the next one when all are there again.
 void faults_roll(struct worker_of *k)
 {
-    static const enum fault ways[] = {FAULT_STOP, FAULT_CRASH, FAULT_EXIT, FAULT_UNLOAD};
+    static const enum fault ways[] = {FAULT_STOP, FAULT_CRASH, FAULT_EXIT, FAULT_UNLOAD,
+                                      FAULT_HANG};
     struct world *w = k->w;
     if (w->healed)
         return;
     struct worker_of *next = &w->worker[k->id % w->plan.workers];
     bool turn = all_is_well(w);
     if (turn) {
-        enum fault f = ways[rand_below(&w->rand, 4)];
+        // Who hangs is found out before the deadlines of those aboard.
+        bool quick = 3 * demands_patience_us(k) < k->replica[0]->model->rules.deadline_us;
+        enum fault f = ways[rand_below(&w->rand, quick ? 5 : 4)];
         world_count(w, f);
+        tell(w, "worker %u: fault %s", k->id, fault_name[f]);
         fault(k, f);
     }
     world_at(w, &w->loop[next->owner], w->now_us + ROLL_US + rand_below(&w->rand, ROLL_US),

@@ -82,7 +82,7 @@ static void link_news(struct loop_of *l, struct link_of *k)
 
 void links_news_soon(struct link_of *k, uint64_t within_us)
 {
-    if (k->used && k->up && workers_answers(k->worker))
+    if (k->used && link_answers(k))
         link_at(k, world_soon(k->worker->w, within_us), EVENT_NEWS, k->generation);
 }
 
@@ -115,7 +115,7 @@ static void link_act(struct loop_of *l, struct link_of *k, enum probe_act act)
         links_hangs(l, k);
         return;
     }
-    if (act == PROBE_ASK && workers_answers(of))
+    if (act == PROBE_ASK && link_answers(k))
         link_at(k, world_soon(w, ANSWER_US), EVENT_PROBED, k->generation);
     else if (act == PROBE_ASK && of->process == PROCESS_HANGS)
         k->owed = true;
@@ -208,6 +208,7 @@ static void link_up(struct loop_of *l, struct link_of *k)
     k->incarnation = k->worker->incarnation;
     k->unread = k->heard = 0;
     k->full = k->owed = false;
+    tell(l->w, "worker %u: loop %u is connected", k->worker->id, l->index);
     bool periodic = link_owns(k);
     probe_start(&k->probe, &l->w->plan.probe, periodic, l->now_us);
     timer_set(k);
@@ -219,6 +220,7 @@ void links_close(struct loop_of *l, struct link_of *k, bool ours)
     struct worker_of *of = k->worker;
     if (!k->up)
         return;
+    tell(l->w, "worker %u: loop %u lost its connection%s", of->id, l->index, ours ? ", by us" : "");
     k->up = k->full = false;
     k->generation++;
     probe_stop(&k->probe);
@@ -250,7 +252,7 @@ void links_cut_soon(struct link_of *k, uint64_t at_us)
 // Whoever reads it now finds everything that lay there.
 void links_resumed(struct link_of *k)
 {
-    if (!k->used)
+    if (!k->used || (k->up && k->incarnation != k->worker->incarnation))
         return;
     k->unread = 0;
     k->full = false;
@@ -279,7 +281,7 @@ void links_event(struct loop_of *l, const struct entry *e)
         links_close(l, k, e->event == EVENT_CLOSE);
     else if (e->event == EVENT_DOUBT)
         link_act(l, k, probe_on_suspect(&k->probe, k->heard, l->now_us));
-    else if (!workers_answers(k->worker))
+    else if (!link_answers(k))
         return;
     else if (e->event == EVENT_PROBED)
         link_probed(l, k);

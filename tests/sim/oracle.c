@@ -85,7 +85,7 @@ static bool had_its_chance(const struct world *w, const struct life *x)
         return false;
     double needed = 2 * calls_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
                     (double)w->plan.mail_us + SIM_EPSILON_US;
-    return m->no_credit_us < x->first_us && estimate_trusted(&m->desk->batcher.estimate) &&
+    return m->no_credit_us < x->first_us && m->desk->batcher.estimate.seen > 4 * ESTIMATE_MIN_SEEN &&
            (double)x->in.deadline_us > (double)x->first_us + needed;
 }
 
@@ -110,6 +110,12 @@ static void check_answer(const struct world *w, const struct life *x)
     demand(w, x, of->compute_us > 0 || w->plan.loop_fault > 0, "computing takes time");
 }
 
+// Was its model without a replica that could be used?
+static bool was_alone(const struct life *x)
+{
+    return x->model->alone_since_us > 0 || x->model->alone_us >= x->in.arrived_us;
+}
+
 static void check_unavailable(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
@@ -125,10 +131,18 @@ static void check_unavailable(const struct world *w, const struct life *x)
     } else if (strstr(text, "out of memory")) {
         demand(w, x, m->memory_us >= x->in.arrived_us, "memory was out when it is said so");
     } else {
-        bool alone = m->alone_since_us > 0 || m->alone_us >= x->in.arrived_us;
-        demand(w, x, alone || x->refusals > 0,
+        demand(w, x, was_alone(x) || x->refusals > 0,
                "no replica was ready, or one refused it, when it is said so");
     }
+}
+
+// An end that a client has brought upon itself: nothing is wrong with the workers.
+static bool is_own(const struct life *x)
+{
+    enum status s = x->in.error.status;
+    return was_alone(x) || s == STATUS_DEADLINE ||
+           s == STATUS_CLIENT_GONE || s == STATUS_NOT_FOUND || s == STATUS_BAD_REQUEST ||
+           strstr(x->in.error.text, "queue is full");
 }
 
 static void check_error(const struct world *w, const struct life *x)
@@ -137,6 +151,7 @@ static void check_error(const struct world *w, const struct life *x)
     demand(w, x,
            !w->plan.rolling || x->kind == KIND_VERSION9 || x->in.error.status == STATUS_BAD_REQUEST,
            "nothing is lost while a sibling stands");
+    demand(w, x, !w->plan.hurried || is_own(x), "haste of one model ends no request of another");
     switch (x->in.error.status) {
     case STATUS_NOT_FOUND:
         demand(w, x,
@@ -166,12 +181,13 @@ static void check_error(const struct world *w, const struct life *x)
         demand(w, x, x->bad_answer, "502 only for a bad answer");
         break;
     case STATUS_WORKER_LOST:
-        demand(w, x, x->losses >= 3 || (x->kind == KIND_SEQUENCE && x->losses + x->ours > 0),
+        demand(w, x, x->losses >= 3 || (x->in.request.sequence_id > 0 && m->downs > 0),
                "three connections were lost with it, or its sequence");
         break;
     case STATUS_POISON:
         demand(w, x, demands_evidence(w, x) >= 2, "poison is what two workers died of");
         demand(w, x, x->loss[x->losses - 1].alone, "and at the last one it was alone");
+        demand(w, x, x->poison || !w->plan.killers, "and where nothing else kills it was it");
         break;
     case STATUS_CLIENT_GONE:
         demand(w, x, w->plan.gone > 0, "only clients go away");

@@ -57,6 +57,7 @@ void plan_draw(struct plan *p, uint64_t seed)
     p->probe_share = one_of(&r, (double[]){0.003, 0.01, 0.03}, 3);
     p->probe.failures = 1 + (unsigned)rand_below(&r, 3);
     p->haste = p->shared && !p->calm && rand_below(&r, 2);
+    p->hurried = p->haste && rand_below(&r, 3) == 0;
     if (p->rolling) {
         p->load = one_of(&r, (double[]){0.05, 0.2, 0.3}, 3);
         p->burst = 0;
@@ -68,6 +69,8 @@ void plan_draw(struct plan *p, uint64_t seed)
         p->weight[i] = rand_below(&r, 2) ? 0 : 1 + (unsigned)rand_below(&r, 4);
         p->weights += p->weight[i];
     }
+    p->killers = !(p->weight[FAULT_CRASH] | p->weight[FAULT_EXIT] | p->weight[FAULT_FLAP] |
+                   p->weight[FAULT_STOP] | p->weight[FAULT_HANG] | p->weight[FAULT_STUCK]);
     p->fault_us = (uint64_t)one_of(&r, (double[]){2e4, 2e5, 2e6}, 3);
     p->per_batch = one_of(&r, (double[]){0, 0.01, 0.1}, 3);
     p->gone = one_of(&r, (double[]){0, 0.05, 0.3}, 3);
@@ -76,6 +79,8 @@ void plan_draw(struct plan *p, uint64_t seed)
     p->memory = one_of(&r, (double[]){0, 0, 0.002}, 3);
     if (rand_below(&r, 5) == 0)
         p->mail_us = 20000;
+    if (p->hurried)
+        p->weights = 0, p->per_batch = p->bad_row = p->memory = p->loop_fault = 0;
 }
 
 static void draw_rules(struct world *w, struct model_of *m)

@@ -45,6 +45,7 @@
 #define SIM_NEVER UINT64_MAX
 #define SIM_SHIFT 100 // a world that shifts is so much slower at first
 #define SIM_INCARNATIONS 4096
+#define SIM_SEQUENCES 8 // that clients of a model know
 #define SIM_WORD 4096
 #define SIM_LOSSES 4 // of one life that are remembered
 #define SIM_EPSILON_US                                                                             \
@@ -109,8 +110,9 @@ struct plan { // drawn from the seed, then read only
     bool rolling; // calm, but one worker after the other is stopped and comes back
     bool
         shift; // calm, but slow until half of the lives have come; then quick, and nobody has much time
-    bool shared; // workers have several models
-    bool haste;  // clients of some models are in a hurry
+    bool shared;  // workers have several models
+    bool haste;   // clients of some models are in a hurry
+    bool hurried; // and nothing else is wrong
     unsigned loops, models, workers, lives;
     double load;       // offered, as a share of what the replicas can do
     double burst;      // share of arrivals that come in a burst
@@ -118,6 +120,7 @@ struct plan { // drawn from the seed, then read only
     uint64_t turn_us;  // a loop wakes at most so late
     uint64_t fault_us; // mean time between a worker's faults
     unsigned weight[FAULTS_DRAWN], weights;
+    bool killers;          // poisonous rows are the only thing that ends a connection
     double per_batch;      // share of batches with a fault of their own
     double gone;           // share of clients that go away
     double bad_row;        // share of guilty and of poisonous requests, each
@@ -168,6 +171,7 @@ struct replica_of { // one model at one worker, as it really is
     uint32_t max_batch;
     unsigned in_flight;
     uint64_t refuse_until, broken_until, paused_until;
+    uint64_t said_us; // when its desk noted a pause last
 };
 
 struct worker_of { // one process that has several models
@@ -183,6 +187,7 @@ struct worker_of { // one process that has several models
     uint64_t free_us[SIM_INSTANCES]; // when an instance has nothing to do any more
     uint64_t slow_until, overload_until;
     unsigned bound;    // of its queue, while overloaded
+    bool reached;      // a connection of ours was up when it was brought to stand still
     unsigned stopping; // 0: no; 1: it says so; 2: its models are gone
     bool listed;       // while it says so its models are still listed
     struct excuse excuse;
@@ -213,6 +218,10 @@ struct model_of {
     struct requested_output form_output;
     uint64_t desk_wake_us;
     bool dirty;
+    struct {
+        uint32_t replica, incarnation; // 0: none has its state
+    } sequence[SIM_SEQUENCES];
+    unsigned downs;                // times that a replica went down or was ejected
     struct ticket *word[SIM_WORD]; // those that wait for the keeper's word
     unsigned n_word;
 
@@ -226,6 +235,7 @@ struct model_of {
     uint64_t memory_us;          // when an allocation failed last
     uint64_t dispatched_us;      // when a batch was sent last
     unsigned suspects;           // lives at home that were aboard when a connection was lost
+    unsigned inversions;         // batches in a row of a lower lane than one that waits
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
     uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
     uint64_t peak_at[64];                      // which 16 ms the entry is about
@@ -258,6 +268,7 @@ struct life { // one request from arrival to release
     bool called;                                  // its home is being told
     bool err_alone, bad_answer;                   // what happened to it
     bool refused;                                 // its last batch was refused
+    uint32_t avoid;                               // a sibling of this replica is to have it now
     unsigned sent, ends, losses, ours, refusals, failures; // times
     unsigned posts;
     struct loss loss[SIM_LOSSES];
@@ -299,7 +310,8 @@ struct call { // one batch at one replica
     bool queued;          // the worker's device has it
     bool stalls;          // nothing will come before its worker goes on
     uint32_t incarnation; // of the process that has it
-    uint64_t tag;         // changes whenever its end is fixed anew
+    uint64_t pushback_us;
+    uint64_t tag; // changes whenever its end is fixed anew
     struct call *next, **prev;
 };
 
@@ -436,6 +448,11 @@ static inline bool workers_answers(const struct worker_of *k)
 {
     return k->process == PROCESS_RUNS || k->process == PROCESS_STUCK;
 }
+// Is that process still at its other end? A machine that lost its power, and came back, knows nothing of it.
+static inline bool link_answers(const struct link_of *k)
+{
+    return k->up && workers_answers(k->worker) && k->incarnation == k->worker->incarnation;
+}
 
 // faults.c
 void faults_next(struct worker_of *k);
@@ -476,6 +493,14 @@ void demand_failed(const struct world *w, const struct life *x, const char *what
     } while (0)
 void trace_line(const struct world *w, const struct life *x, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+// What happens to workers is told beside every life's story.
+void tell_line(const struct world *w, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+#define tell(w, ...)                                                                               \
+    do {                                                                                           \
+        if (__builtin_expect((w)->trace != 0, 0))                                                  \
+            tell_line(w, __VA_ARGS__);                                                             \
+    } while (0)
 #define trace(w, x, ...)                                                                           \
     do {                                                                                           \
         if (__builtin_expect((w)->trace == (x)->id, 0))                                            \

@@ -16,6 +16,8 @@ static void worker_at(struct worker_of *k, uint64_t at_us, enum event event, uin
 
 static void worker_enters(struct worker_of *k, enum process p)
 {
+    static const char *const name[] = {"is dead", "runs", "hangs", "is stuck"};
+    tell(k->w, "worker %u %s (was process %u)", k->id, name[p], k->incarnation);
     k->process = p;
     k->since_us = k->w->now_us;
     k->state = ++k->w->tag;
@@ -43,6 +45,7 @@ static void ends_seen(struct worker_of *k)
     unsigned luck = w->healed || w->plan.rolling ? 0 : (unsigned)rand_below(&w->rand, 20);
     if (luck == 1 && !k->local) {
         world_count(w, FAULT_NO_END);
+        excuse_until(&k->excuse, FAULT_NO_END, w->now_us + demands_patience_us(k));
         return;
     }
     if (luck > 17)
@@ -179,7 +182,9 @@ void workers_stand(struct worker_of *k, enum process how, uint64_t for_us)
     if (k->process != PROCESS_RUNS)
         return;
     worker_enters(k, how);
+    k->reached = false;
     for (unsigned i = 0; i < w->plan.loops; i++) {
+        k->reached |= k->link[i].up && k->link[i].incarnation == k->incarnation;
         calls_stall(&k->link[i]);
         k->link[i].unread = 0;
     }
@@ -209,6 +214,7 @@ void workers_stop(struct worker_of *k)
     if (k->process != PROCESS_RUNS || k->stopping)
         return;
     k->stopping = 1;
+    tell(k->w, "worker %u is stopping", k->id);
     k->listed = rand_below(&k->w->rand, 2);
     worker_at(k, world_soon(k->w, STOP_STEP_US), EVENT_STEP, k->state);
 }

@@ -321,7 +321,7 @@ static void no_group_starves(void **state)
     assert_int_equal(batches_until(low, 1), BATCHER_PASSES);
 }
 
-// Many that are due: those that were passed over most often first, none beyond its bound.
+// Many that starve: every lane has one batch in nine, and its groups take turns.
 static void all_that_starve_go_in_turn(void **state)
 {
     (void)state;
@@ -329,7 +329,7 @@ static void all_that_starve_go_in_turn(void **state)
     for (unsigned i = 0; i < 6; i++)
         low[i] = add_lane(1, 10 + i / 3, (uint8_t)(1 + i % 3), FAR);
     unsigned last = 0;
-    for (unsigned n = 0; n < BATCHER_PASSES + 6; n++) {
+    for (unsigned n = 0; n < 2 * (BATCHER_PASSES + 3); n++) {
         for (unsigned i = 0; i < 8; i++)
             add_lane(1, 1, 0, NOW + 50000);
         take();
@@ -340,7 +340,39 @@ static void all_that_starve_go_in_turn(void **state)
     }
     for (unsigned i = 0; i < 6; i++)
         assert_int_equal(low[i]->ticket.place, PLACE_ABOARD);
-    assert_true(last <= BATCHER_PASSES + 6);
+    assert_true(last <= 2 * (BATCHER_PASSES + 3));
+}
+
+// However many groups of a low priority are starving: a high one waits for one batch of theirs at most.
+static void priority_holds_across_groups(void **state)
+{
+    (void)state;
+    for (unsigned groups = 2; groups <= 24; groups += 11) {
+        for (unsigned i = 0; i < 8 * groups; i++)
+            add_lane(8, 100 + i % groups, 3, FAR);
+        for (unsigned n = 0; n < 3 * groups; n++)
+            take();
+        struct guest *urgent = add_lane(1, 1, 0, NOW + 50000);
+        unsigned n = 0;
+        for (; urgent->ticket.place == PLACE_QUEUED; n++)
+            take();
+        assert_true(n <= 2);
+        while (w.b.count > 0)
+            take();
+    }
+}
+
+// Within a lane no group waits for ever behind others with earlier deadlines.
+static void groups_of_a_lane_take_turns(void **state)
+{
+    (void)state;
+    struct guest *late = add_lane(1, 1, 1, FAR);
+    unsigned n = 0;
+    for (; late->ticket.place == PLACE_QUEUED; n++) {
+        add_lane(8, 2, 1, NOW + 50000);
+        take();
+    }
+    assert_int_equal(n, BATCHER_PASSES + 1);
 }
 
 static void who_waits_longer_for_its_turn_goes_first(void **state)
@@ -617,6 +649,8 @@ int main(void)
         TEST(between_groups_the_lane_and_then_the_deadline),
         TEST(no_lane_starves),
         TEST(an_empty_lane_is_not_passed_over),
+        TEST(priority_holds_across_groups),
+        TEST(groups_of_a_lane_take_turns),
         TEST(no_group_starves),
         TEST(all_that_starve_go_in_turn),
         TEST(who_waits_longer_for_its_turn_goes_first),
