@@ -1,6 +1,6 @@
 #include "tests/sim/sim.h"
 
-#define STARVED ((BATCHER_PASSES + BATCHER_LANES) * (BATCHER_PASSES + KINDS) + 1)
+#define STARVED ((BATCHER_PASSES + BATCHER_LANES) * (BATCHER_PASSES + BATCHER_GROUPS) + 1)
 
 // Nobody computes for nobody, and nobody waits for a replica beyond the grace.
 void demands_decided(struct loop_of *l, struct model_of *m)
@@ -111,23 +111,25 @@ static void check_order(struct world *w, const struct loop_of *l, const struct b
 
 // A batch of a lower priority goes before a higher one that waits only when its lane is starving: so at most one
 // of each lane in a row.
-static void check_priority(struct world *w, const struct batch *b, struct model_of *m)
+static void check_priority(const struct loop_of *l, const struct batch *b, struct model_of *m,
+                           bool fresh)
 {
     unsigned first = b->tickets[0]->lane;
     bool inverted = false;
     for (unsigned k = 0; k < KINDS; k++) {
         for (unsigned lane = 0; lane < first; lane++)
             inverted |= m->waiting[k][lane] > 0 &&
-                        w->now_us > m->lane_since[k][lane] + m->rules.max_wait_us + SIM_EPSILON_US;
+                        l->now_us > m->lane_since[k][lane] + m->rules.max_wait_us + SIM_EPSILON_US;
     }
-    m->inversions = inverted ? m->inversions + 1 : 0;
-    demand(w, life_of(b->tickets[0]), m->inversions < BATCHER_LANES,
+    m->inversions = inverted ? m->inversions + fresh : 0;
+    demand(l->w, life_of(b->tickets[0]), m->inversions < BATCHER_LANES,
            "a priority is before the lower ones, of whatever group");
 }
 
 // Lanes are strict, but none is passed over for ever.
-static void check_lanes(struct world *w, const struct batch *b, struct model_of *m)
+static void check_lanes(const struct loop_of *l, const struct batch *b, struct model_of *m)
 {
+    struct world *w = l->w;
     bool served[KINDS][BATCHER_LANES] = {{false}}, fresh = false;
     for (uint32_t i = 0; i < b->n; i++) {
         struct life *x = life_of(b->tickets[i]);
@@ -137,8 +139,7 @@ static void check_lanes(struct world *w, const struct batch *b, struct model_of 
         served[x->group][x->in.ticket.lane] = true;
         stop_waiting(x);
     }
-    if (fresh)
-        check_priority(w, b, m);
+    check_priority(l, b, m, fresh);
     for (unsigned k = 0; fresh && k < KINDS; k++) {
         for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
             if (served[k][lane] || m->waiting[k][lane] == 0) {
@@ -146,7 +147,7 @@ static void check_lanes(struct world *w, const struct batch *b, struct model_of 
                 m->lane_since[k][lane] = w->now_us;
                 continue;
             }
-            if (w->now_us > m->lane_since[k][lane] + m->rules.max_wait_us)
+            if (l->now_us > m->lane_since[k][lane] + m->rules.max_wait_us)
                 m->passed[k][lane]++;
             demand(w, life_of(b->tickets[0]), m->passed[k][lane] <= STARVED,
                    "no lane is passed over beyond its bound");
@@ -205,7 +206,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     for (uint32_t i = 0; i < b->n; i++)
         life_of(b->tickets[i])->queued_behind = r->in_flight > 0;
     check_order(w, l, b);
-    check_lanes(w, b, m);
+    check_lanes(l, b, m);
     if (m->batches++ == 0)
         m->first_us = w->now_us;
     m->dispatched_rows += b->rows ? b->rows : 1;

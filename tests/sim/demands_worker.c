@@ -285,10 +285,15 @@ void demands_judge(struct loop_of *l, struct worker_of *k)
         return;
     }
     nobody_counts_on(w, k);
-    if (k->process != PROCESS_HANGS || !k->local || !k->reached)
+    if (k->process != PROCESS_HANGS || !k->local)
         return;
-    demand(w, NULL, w->now_us < k->since_us + demands_patience_us(k) + KEEPER_US,
-           "the keeper kills a local worker that hangs");
+    for (unsigned i = 0; i < w->plan.loops; i++) { // else nothing of ours can reach it
+        const struct link_of *link = &k->link[i];
+        demand(w, NULL,
+               !link->up || link->incarnation != k->incarnation ||
+                   w->now_us < k->since_us + demands_patience_us(k) + KEEPER_US,
+               "the keeper kills a local worker that hangs");
+    }
     world_at(w, l, w->now_us + KEEPER_US, EVENT_JUDGE, k, k->state);
 }
 

@@ -187,7 +187,6 @@ struct worker_of { // one process that has several models
     uint64_t free_us[SIM_INSTANCES]; // when an instance has nothing to do any more
     uint64_t slow_until, overload_until;
     unsigned bound;    // of its queue, while overloaded
-    bool reached;      // a connection of ours was up when it was brought to stand still
     unsigned stopping; // 0: no; 1: it says so; 2: its models are gone
     bool listed;       // while it says so its models are still listed
     struct excuse excuse;
