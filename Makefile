@@ -56,6 +56,7 @@ USES_gateway := gateway backends net router batcher api http infer config base
 USES_worker := worker backends net batcher api http infer engine config base
 USES_keeper := keeper gateway backends net router batcher api http infer config base
 
+comma := ,
 srcs = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))
 MAINS := keeper/main.c worker/main.c
 # Debug doors (gateway/doors.h): these files, compiled again, stand before the archives in sluice-doors.
@@ -120,6 +121,22 @@ $(B)/sluice: keeper/main.c $(B)/flags $(call libs,$(USES_keeper))
 $(B)/sluice-doors: keeper/main.c $(DOOR_OBJS) $(B)/flags $(call libs,$(USES_keeper))
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $< $(DOOR_OBJS),$(USES_keeper)) $(LIBS)
+# What doers owe for effects (tests/conformance/contracts.h) is watched around these functions of the router.
+WATCHED := flow_submit flow_on_gone flow_on_back flow_on_echo flow_on_wake flow_deinit desk_on_ticket \
+           desk_on_cancel desk_on_replica_up desk_on_replica_down desk_on_process_end desk_on_answer \
+           desk_on_end desk_on_wake desk_run desk_free
+WATCH := $(addprefix -Wl$(comma)--wrap=,$(WATCHED))
+WATCH_OBJS := $(patsubst %,$(B)/obj/tests/conformance/%.o,boundary contracts)
+$(B)/sluice-contracts: keeper/main.c $(DOOR_OBJS) $(WATCH_OBJS) $(B)/obj/tests/conformance/gateway.o $(B)/flags $(call libs,$(USES_keeper))
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $(filter %.c %.o,$^) $(WATCH),$(USES_keeper)) $(LIBS)
+SIM_WORLD := $(filter-out %/main.o,$(SIM_OBJS)) $(B)/obj/backends/probe.o
+$(B)/unit/router_contracts: tests/unit/router_contracts.c $(SIM_WORLD) $(WATCH_OBJS) $(B)/flags \
+                            $(call libs,$(USES_router))
+	@mkdir -p $(@D)
+	@echo "  TEST $<"
+	@$(call link,-MMD -MP -MF $@.d $< $(SIM_WORLD) $(WATCH_OBJS) $(WATCH) \
+	    -Wl$(comma)--wrap=plan_models -Wl$(comma)--wrap=calls_cancel,$(USES_router)) -lm $(LIBS) -lcmocka
 $(B)/sluice-worker: worker/main.c $(B)/flags $(call libs,$(USES_worker))
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,$(USES_worker)) $(LIBS)
@@ -151,7 +168,7 @@ run: ## start the gateway with its demo models, show one answer, stay until Ctrl
 	@exec $(B)/demo $(B)/sluice -c config/gateway.conf
 
 .PHONY: programs
-programs: all $(B)/sluice-doors $(UNITS) $(BENCHES) $(if $(SIM_OBJS),$(B)/sim)
+programs: all $(B)/sluice-doors $(B)/sluice-contracts $(UNITS) $(BENCHES) $(if $(SIM_OBJS),$(B)/sim)
 
 .PHONY: unit
 unit: $(UNITS) ## unit tests of every room (one room: make unit-ROOM)

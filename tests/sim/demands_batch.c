@@ -110,19 +110,23 @@ static void check_order(struct world *w, const struct loop_of *l, const struct b
 }
 
 // A batch of a lower priority goes before a higher one that waits only when its lane is starving: so at most one
-// of each lane in a row.
-static void check_priority(const struct loop_of *l, const struct batch *b, struct model_of *m,
-                           bool fresh)
+// of each lane in a row (and as many again for those whose tickets had all left when they were chosen).
+static void check_priority(struct world *w, const struct batch *b, struct model_of *m)
 {
     unsigned first = b->tickets[0]->lane;
     bool inverted = false;
-    for (unsigned k = 0; k < KINDS; k++) {
+    if (b->tickets[0]->request->sequence_id > 0)
+        return; // goes as soon as it can, whatever waits
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
+        const struct group *g = m->desk->batcher.groups[i];
+        if (!g || !g->used || g->mixed || g->oldest->request->version.n > 0 ||
+            b->sent_us <= g->oldest->senior_us + m->rules.max_wait_us)
+            continue; // it may have to wait, or its version for a replica
         for (unsigned lane = 0; lane < first; lane++)
-            inverted |= m->waiting[k][lane] > 0 &&
-                        l->now_us > m->lane_since[k][lane] + m->rules.max_wait_us + SIM_EPSILON_US;
+            inverted |= g->lane[lane].count > 0;
     }
-    m->inversions = inverted ? m->inversions + fresh : 0;
-    demand(l->w, life_of(b->tickets[0]), m->inversions < BATCHER_LANES,
+    m->inversions = inverted ? m->inversions + 1 : 0;
+    demand(w, life_of(b->tickets[0]), m->inversions < 2 * BATCHER_LANES,
            "a priority is before the lower ones, of whatever group");
 }
 
@@ -139,7 +143,8 @@ static void check_lanes(const struct loop_of *l, const struct batch *b, struct m
         served[x->group][x->in.ticket.lane] = true;
         stop_waiting(x);
     }
-    check_priority(l, b, m, fresh);
+    if (fresh)
+        check_priority(w, b, m);
     for (unsigned k = 0; fresh && k < KINDS; k++) {
         for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
             if (served[k][lane] || m->waiting[k][lane] == 0) {
