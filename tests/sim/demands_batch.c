@@ -47,6 +47,8 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
         demand(w, x, b->n == 1 || !(goes_alone(x) || x->losses > 1),
                "who goes alone has no company");
         demand(w, x, x->losses < 3, "what was lost three times is not sent again");
+        demand(w, x, x->losses == 0 || t->deaths <= demands_evidence(w, x),
+               "no more deaths are counted than there is evidence for");
         rows += x->in.request.rows;
         // Who came back may have been given the seniority of another.
         waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0;
@@ -199,6 +201,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     demand(w, x, step || r->in_flight == 0 || m->desk->replicas.suspects == 0,
            "beside a suspect a replica has one batch at a time");
     check_sibling(x, r);
+    demands_on_batch_to(w, r, x);
     if (step)
         check_step(l, x, r);
     demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= m->max_batch,
