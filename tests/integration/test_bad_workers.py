@@ -147,8 +147,8 @@ def test_clients_that_leave_a_batch_harm_no_other(bad):
 
 
 def test_a_request_that_kills(tmp_path):
-    """A second death is answered 500 poison, and it is not sent a third time: of three workers one lives on, and
-    answers those that shared its batch."""
+    """Not sent a fourth time: 500 poison when the keeper's word on the second worker came while it waited, else 503
+    with the third connection. Those that shared its batch are answered."""
     config = configuration(tmp_path, addresses=["grpc://127.0.0.1:1"], models='model "poison_dies" { batch { max_wait = "300ms" preferred = {4} } }')
     command = f'command = {{"{sys.executable}", "{FAKE}", "poison_dies", "good"}}'
     config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command + " replicas = 3"))
@@ -157,12 +157,13 @@ def test_a_request_that_kills(tmp_path):
         rows = [[1, 1], [POISON, 2], [3, 3], [4, 4]]
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda row: ask(sluice, "poison_dies", row, timeout_us=60000000), rows))
-        assert answers[1].status_code == 500 and "two workers died" in answers[1].json()["error"], answers[1].text
+        fates = {500: "two workers died", 503: "lost three times"}
+        assert fates.get(answers[1].status_code, "?") in answers[1].json()["error"], answers[1].text
         for i in (0, 2, 3):
             assert is_right(answers[i], rows[i]), (i, answers[i].text)
         sluice.wait_event("worker_exited", count=2)
-        assert sluice.metric("sluice_events_total", event="poison") == 1
-        sluice.wait_event("poison")
+        assert sluice.metric("sluice_events_total", event="poison") == (answers[1].status_code == 500)
+        assert len(sluice.find("worker_exited")) <= 3
         assert sluice.stop() == 0
 
 
@@ -317,8 +318,9 @@ def test_frames_that_are_no_answer(tmp_path, how, allowed):
 
 
 def test_a_worker_that_hangs_loses_its_connection(tmp_path):
-    """504 at the deadline, told by our own clock; the connection is replaced, and by the next one it is served."""
-    hanging = {1, 2}  # the first connection of each loop
+    """504 at the deadline, by our own clock. It answers probes and ends nothing for two seconds: the connection is
+    replaced, and on the next one it is served."""
+    hanging = set()
 
     def talk(s, n):
         speak_h2(lambda *call: False if n in hanging else answer_well(*call))(s, n)
@@ -326,6 +328,8 @@ def test_a_worker_that_hangs_loses_its_connection(tmp_path):
     with RawWorker(talk) as raw, gateway_before(tmp_path, raw, health='interval = "60s" timeout = "60s" failures = 3') as sluice:
         sluice.wait_model("good")
         wait_for(lambda: raw.connections == 2)
+        assert is_right(ask(sluice, "good"))  # how long it takes is known
+        hanging.update({1, 2})
         answer = ask(sluice, "good", timeout_us=300000)
         assert answer.status_code == 504, answer.text
         total_ms = float(answer.headers["server-timing"].rsplit("=", 1)[1])
@@ -333,7 +337,8 @@ def test_a_worker_that_hangs_loses_its_connection(tmp_path):
         wait_for(lambda: raw.connections > 2, what="another connection")
         hanging.clear()
         wait_for(lambda: is_right(ask(sluice, "good", timeout_us=2000000)), 30, "a good answer")
-        assert sluice.metric("sluice_events_total", event="suspect") >= 1
+        sluice.wait_event("replica_ejected", model="good", replica="w/0")
+        assert sluice.metric("sluice_events_total", event="poison") == 0
         wait_for(lambda: sluice.metric("sluice_in_flight") == 0)
 
 

@@ -221,19 +221,20 @@ def test_a_late_cancel_of_what_has_ended(doored):
 
 def test_a_probe_that_comes_early(doored):
     sluice = doored()
-    assert at_worker(sluice, "probes") == 0
+    wait_for(lambda: at_worker(sluice, "probes") == 1, what="the first probe")  # its owner's, at once
     sluice.door("skew-probe w/0 60000")
-    wait_for(lambda: at_worker(sluice, "probes") >= 1, what="a probe")
+    wait_for(lambda: at_worker(sluice, "probes") == 2, what="a probe")
     assert_serves(sluice)
 
 
 def test_the_time_out_of_a_probe_that_comes_early(doored):
     sluice = doored(health='interval = "60s" timeout = "60s" failures = 1')
     pid = sluice.worker_pid()
+    wait_for(lambda: at_worker(sluice, "probes") == 1, what="the first probe")
     os.kill(pid, signal.SIGSTOP)
     try:
         sluice.door("skew-probe w 60000")
-        wait_for(lambda: at_worker(sluice, "probes") >= 1, what="a probe")
+        wait_for(lambda: at_worker(sluice, "probes") == 2, what="a probe")
         sluice.door("skew-probe w 60000")
         sluice.wait_event("worker_down")
     finally:

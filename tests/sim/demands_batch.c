@@ -162,7 +162,8 @@ static void check_lanes(struct world *w, const struct batch *b, struct model_of 
 // What one replica failed goes to another that could have it.
 static void check_sibling(struct life *x, const struct replica_of *r)
 {
-    demand(r->model->w, x, x->avoid != r->worker->id || !demands_elsewhere(r, x),
+    demand(r->model->w, x,
+           x->avoid != r->worker->id || x->in.ticket.alone || !demands_elsewhere(r, x),
            "what a replica failed goes to its sibling");
     x->avoid = 0;
 }

@@ -85,7 +85,7 @@ static bool had_its_chance(const struct world *w, const struct life *x)
         return false;
     double needed = 2 * calls_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
                     (double)w->plan.mail_us + SIM_EPSILON_US;
-    return m->no_credit_us < x->first_us && estimate_trusted(&m->desk->batcher.estimate) &&
+    return m->no_credit_us < x->first_us && m->desk->batcher.estimate.seen > 4 * ESTIMATE_MIN_SEEN &&
            (double)x->in.deadline_us > (double)x->first_us + needed;
 }
 
@@ -110,6 +110,12 @@ static void check_answer(const struct world *w, const struct life *x)
     demand(w, x, of->compute_us > 0 || w->plan.loop_fault > 0, "computing takes time");
 }
 
+// Was its model without a replica that could be used?
+static bool was_alone(const struct life *x)
+{
+    return x->model->alone_since_us > 0 || x->model->alone_us >= x->in.arrived_us;
+}
+
 static void check_unavailable(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
@@ -125,8 +131,7 @@ static void check_unavailable(const struct world *w, const struct life *x)
     } else if (strstr(text, "out of memory")) {
         demand(w, x, m->memory_us >= x->in.arrived_us, "memory was out when it is said so");
     } else {
-        bool alone = m->alone_since_us > 0 || m->alone_us >= x->in.arrived_us;
-        demand(w, x, alone || x->refusals > 0,
+        demand(w, x, was_alone(x) || x->refusals > 0,
                "no replica was ready, or one refused it, when it is said so");
     }
 }
@@ -135,7 +140,7 @@ static void check_unavailable(const struct world *w, const struct life *x)
 static bool is_own(const struct life *x)
 {
     enum status s = x->in.error.status;
-    return x->model->alone_us >= x->in.arrived_us || s == STATUS_DEADLINE ||
+    return was_alone(x) || s == STATUS_DEADLINE ||
            s == STATUS_CLIENT_GONE || s == STATUS_NOT_FOUND || s == STATUS_BAD_REQUEST ||
            strstr(x->in.error.text, "queue is full");
 }

@@ -56,6 +56,8 @@ static void deliver(struct loop_of *l, struct msg *m)
             lends ? container_of(m, struct ticket, lend) : container_of(m, struct ticket, cancel);
         struct model_of *of = model_of(w, t->model);
         struct desk *d = world_desk(w, of);
+        if (!lends)
+            demands_credit(w, of);
         world_memory(w, of);
         (lends ? desk_on_ticket : desk_on_cancel)(d, t, l->now_us, &l->fx);
         world_memory_end();
