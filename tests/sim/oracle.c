@@ -85,7 +85,8 @@ static bool had_its_chance(const struct world *w, const struct life *x)
         return false;
     double needed = 2 * calls_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
                     (double)w->plan.mail_us + SIM_EPSILON_US;
-    return m->no_credit_us < x->first_us && m->desk->batcher.estimate.seen > 4 * ESTIMATE_MIN_SEEN &&
+    return m->no_credit_us < x->first_us &&
+           m->desk->batcher.estimate.seen > 4 * ESTIMATE_MIN_SEEN &&
            (double)x->in.deadline_us > (double)x->first_us + needed;
 }
 
@@ -140,8 +141,8 @@ static void check_unavailable(const struct world *w, const struct life *x)
 static bool is_own(const struct life *x)
 {
     enum status s = x->in.error.status;
-    return was_alone(x) || s == STATUS_DEADLINE ||
-           s == STATUS_CLIENT_GONE || s == STATUS_NOT_FOUND || s == STATUS_BAD_REQUEST ||
+    return was_alone(x) || s == STATUS_DEADLINE || s == STATUS_CLIENT_GONE ||
+           s == STATUS_NOT_FOUND || s == STATUS_BAD_REQUEST ||
            strstr(x->in.error.text, "queue is full");
 }
 

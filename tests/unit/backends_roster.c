@@ -85,7 +85,7 @@ static void write_metadata(struct buffer *out, const struct model *m)
 {
     struct tensor inputs[400];
     unsigned n = m->inputs ? m->inputs : 1;
-    char names[400][8];
+    char names[400][16];
     for (unsigned i = 0; i < n; i++) {
         snprintf(names[i], sizeof(names[i]), "x%u", i);
         inputs[i] = (struct tensor){
