@@ -262,16 +262,22 @@ static void batch_halved(struct desk *d, struct batch *b, const struct error *e,
     }
 }
 
-// As it is, for a sibling. The batch goes on: it is not freed.
+// It waits for another sending, as it is.
+static void batch_back(struct desk *d, struct batch *b)
+{
+    b->call = NULL;
+    arena_reset(&b->arena);
+    d->again_cancelled |= b->cancelled > 0;
+    batch_wait(d, b);
+}
+
+// As it is, for a sibling.
 static void batch_shown(struct desk *d, struct batch *b, struct effects *fx)
 {
     fx_note(fx, NOTE_RETRIED, d->model, b->n, 0);
     b->shown = true;
     b->failed_at = b->replica;
-    b->call = NULL;
-    arena_reset(&b->arena);
-    d->again_cancelled |= b->cancelled > 0;
-    batch_wait(d, b);
+    batch_back(d, b);
 }
 
 static bool may_be_refused(struct ticket *t, uint64_t now_us)
@@ -281,19 +287,42 @@ static bool may_be_refused(struct ticket *t, uint64_t now_us)
     return t->refusals++ < DESK_REFUSALS && now_us - t->refused_us < DESK_REFUSED_US;
 }
 
-static void batch_retried(struct desk *d, struct batch *b, const struct error *e, uint64_t now_us,
+// What halving has found out so far is not to be lost: a half waits as it is. False: none of it is left.
+static bool batch_refused_again(struct desk *d, struct batch *b, const char *why, uint64_t now_us,
+                                struct effects *fx)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct ticket *t = b->tickets[i];
+        if (may_be_refused(t, now_us))
+            b->tickets[kept++] = t;
+        else
+            ticket_failed(d, t, STATUS_UNAVAILABLE, why, fx);
+    }
+    b->n = kept;
+    if (kept > 0)
+        batch_back(d, b);
+    return kept > 0;
+}
+
+// False: its tickets have left it.
+static bool batch_retried(struct desk *d, struct batch *b, const struct error *e, uint64_t now_us,
                           struct effects *fx)
 {
+    const char *why = e ? e->text : refused_text;
     bool may = replicas_may_retry(&d->replicas, version_of(b), now_us);
     if (may)
         fx_note(fx, NOTE_RETRIED, d->model, b->n, 0);
+    if (may && b->shown)
+        return batch_refused_again(d, b, why, now_us, fx);
     for (uint32_t i = 0; i < b->n; i++) {
         struct ticket *t = b->tickets[i];
         if (may && may_be_refused(t, now_us))
             ticket_requeued(d, t, now_us, fx);
         else
-            ticket_failed(d, t, STATUS_UNAVAILABLE, e ? e->text : refused_text, fx);
+            ticket_failed(d, t, STATUS_UNAVAILABLE, why, fx);
     }
+    return false;
 }
 
 static void batch_survived(struct desk *d, struct batch *b, bool death, bool only, uint64_t now_us,
@@ -343,7 +372,7 @@ void desk_on_end(struct desk *d, struct batch *b, const struct batch_end *end, u
         kept = true;
         break;
     case TICKETS_RETRIED:
-        batch_retried(d, b, e, now_us, fx);
+        kept = batch_retried(d, b, e, now_us, fx);
         break;
     case TICKETS_SURVIVED:
         batch_survived(d, b, o.death, seen.only, now_us, fx);

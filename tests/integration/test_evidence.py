@@ -58,8 +58,8 @@ def tells(sluice, *words):
 
 @contextlib.contextmanager
 def two_tritons(start, **more):
-    """A gateway and two doubles that are slow enough for both to be asked."""
-    with Triton("fast:takes=0.01") as a, Triton("fast:takes=0.01") as b:
+    """A gateway and two doubles that are slow, and take few rows at once, so that both are asked."""
+    with Triton("fast:takes=0.01:max_batch=2") as a, Triton("fast:takes=0.01:max_batch=2") as b:
         sluice = start(wait_models=("fast",), addresses=[a.address, b.address], **{"health": HEALTH, **more})
         wait_replicas(sluice, "fast", 2)
         yield sluice, a, b
@@ -515,9 +515,10 @@ def test_a_connection_that_flaps_costs_no_request(start):
         speak_h2(on_infer)(s, n)
 
     with RawWorker(talk) as flapping, RawWorker(speak_h2(answer_well)) as well:
-        sluice = start(wait_models=("good",), addresses=[flapping.address, well.address], health=HEALTH)
+        singly = 'model "good" { batch { max_rows = 1 } }'  # so that both are asked
+        sluice = start(wait_models=("good",), addresses=[flapping.address, well.address], health=HEALTH, models=singly)
         with Load(sluice.port, h1=4, grpc=2, ask=GOOD) as load:
-            wait_for(lambda: flapping.connections > 12, 60, "connections that end")
+            wait_for(lambda: flapping.connections > 8, 60, "connections that end")
             load.wait(MANY)
         assert_all_answered(load)
         assert sluice.metric("sluice_events_total", event="poison") == 0

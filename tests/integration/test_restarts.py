@@ -41,7 +41,7 @@ class Tritons:
     model, ask = "fast", FAST
 
     def __init__(self, tmp_path):
-        self.programs = [Triton("fast:takes=0.005", second=0.1) for _ in range(2)]
+        self.programs = [Triton("fast:takes=0.005:max_batch=2", second=0.1) for _ in range(2)]
         self.addresses = [t.address for t in self.programs]
 
     def start(self):

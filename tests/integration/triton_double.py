@@ -99,6 +99,7 @@ class Sequences:
 
 class Model:
     def __init__(self, name, takes=0.0, max_batch=16, instances=1, slots=0, state="READY"):
+        self.facts = {"takes": takes, "max_batch": max_batch, "instances": instances, "slots": slots}
         self.name, self.takes, self.max_batch, self.slots = name, float(takes), int(max_batch), int(slots)
         self.instances = int(instances)
         self.state, self.reason = {"unloaded": ("", ""), "broken": ("UNAVAILABLE", "Internal: it does not start")}.get(state, (state, ""))
@@ -262,14 +263,13 @@ class Double:
 
     # -- what the test wants (do_NAME: the line's "do"); each returns what is answered
 
-    def do_load(self, name, takes=0.0, **facts):
-        if self.models[name].state == "READY":  # a reload: the old one serves until the new one can
-            time.sleep(takes)
-            self.models[name] = Model(name, **facts)
-            return
-        fresh = Model(name, **facts, state="LOADING")
-        self.models[name] = fresh
+    def do_load(self, name, takes=0.0, **changes):
+        old = self.models[name]
+        fresh = Model(name, **{**old.facts, **changes}, state="LOADING")
+        if old.state != "READY":  # else the old one serves until the new one can
+            self.models[name] = fresh
         time.sleep(takes)
+        self.models[name] = fresh
         fresh.state = "READY"
 
     def do_unload(self, name):
@@ -410,8 +410,9 @@ class Triton(Program):
             s.sendall((json.dumps({"do": what, **words}) + "\n").encode())
             return json.loads(answers.readline())
 
-    def load(self, name, takes=0.0, **facts):
-        self.do("load", name=name, takes=takes, **facts)
+    def load(self, name, takes=0.0, **changes):
+        """It is loaded, or loaded again with other facts; that takes so many seconds."""
+        self.do("load", name=name, takes=takes, **changes)
 
     def unload(self, name):
         self.do("unload", name=name)

@@ -238,6 +238,36 @@ static void a_failure_is_shown_to_a_sibling_whole_and_once(void **state)
     assert_int_equal(replica(1)->faults + replica(2)->faults, 0);
 }
 
+// What halving has found out is kept when a half is refused: its rows are not mixed with others again.
+static void a_refused_half_waits_as_it_is(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++)
+        lend(1);
+    run(NOW);
+    end(sent(), SEEN_STATUS, NOW);
+    run(NOW);
+    struct batch *half[2] = {sent(), sent()};
+    office.guest[2].ticket.refusals = DESK_REFUSALS; // one of them has been tried often enough
+    forget();
+    end(half[0], SEEN_UNPROCESSED, NOW);
+    end(half[1], SEEN_UNPROCESSED, NOW);
+    assert_int_equal(back(&office.guest[2], STATUS_UNAVAILABLE), 1);
+    lend(1);
+    run(NOW + REPLICA_PAUSE_US);
+    struct batch *b = sent();
+    assert_ptr_equal(b, half[0]);
+    assert_int_equal(b->n, 2);
+    assert_int_equal(b->halvings, 1);
+    give_up(b, NOW);
+    b = sent();
+    assert_ptr_equal(b, half[1]);
+    assert_int_equal(b->n, 1);
+    give_up(b, NOW);
+    run(NOW + REPLICA_PAUSE_US);
+    give_up(sent(), NOW);
+}
+
 static void its_sibling_may_go_before_it_comes_to_it(void **state)
 {
     (void)state;
@@ -724,6 +754,7 @@ int main(void)
         TEST(a_ticket_is_refused_for_so_long_at_most),
         TEST(a_ticket_is_refused_so_often_at_most),
         TEST(a_failure_is_shown_to_a_sibling_whole_and_once),
+        TEST(a_refused_half_waits_as_it_is),
         TEST(its_sibling_may_go_before_it_comes_to_it),
         TEST(who_fails_what_others_answer_is_ejected),
         TEST(half_open_takes_one_batch),
