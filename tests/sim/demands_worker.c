@@ -130,7 +130,7 @@ void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **ti
     struct life *again = NULL;
     excuse_until(&m->excuse, FAULT_REFUSE, replica_known(r)->not_before_us + SIM_EPSILON_US);
     for (uint32_t i = 0; i < n; i++) {
-        if (tickets[i]->place == PLACE_QUEUED)
+        if (tickets[i]->place != PLACE_NONE)
             again = life_of(tickets[i]);
     }
     if (!again || elsewhere)
