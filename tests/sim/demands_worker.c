@@ -216,7 +216,7 @@ static void replica_ejected(struct world *w, const struct model_of *m, struct re
         r->shamed = 0;
     } else if (strstr(why, "no batch for")) {
         demand(w, NULL,
-               r->worker->process != PROCESS_RUNS || w->plan.haste ||
+               r->worker->process != PROCESS_RUNS ||
                    r->worker->excuse.until_us + REPLICA_SILENT_US > w->now_us,
                "a worker that computes is not silent");
     } else {
@@ -303,6 +303,17 @@ uint64_t demands_patience_us(const struct worker_of *k)
     uint64_t us = p->probe.interval_us + (2 * p->probe.failures + 1) * p->probe.timeout_us;
     us += CONNECT_US + p->probe.timeout_us; // the owner may not have a connection at that moment
     return us + p->mail_us + 4 * p->turn_us + SIM_EPSILON_US;
+}
+
+// Who answers is not found to hang; unless it stood still in the meantime, or we did.
+void demands_on_hang(struct loop_of *l, const struct link_of *k)
+{
+    struct world *w = l->w;
+    uint64_t patience_us = demands_patience_us(k->worker);
+    demand(w, NULL,
+           !link_answers(k) || k->worker->since_us + patience_us >= w->now_us ||
+               w->stalled_us + patience_us >= w->now_us,
+           "a worker that answers is not found to hang");
 }
 
 static void check_ready(struct world *w, const struct model_of *m)

@@ -551,7 +551,8 @@ uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint
 void demands_credit(struct world *w, struct model_of *m); // after any input to its desk
 
 // demands_worker.c
-void demands_on_probe(struct loop_of *l, struct replica_of *r); // FX_PROBE
+void demands_on_hang(struct loop_of *l, const struct link_of *k); // PROBE_HANGS
+void demands_on_probe(struct loop_of *l, struct replica_of *r);   // FX_PROBE
 void demands_shamed(const struct replica_of *r); // a sibling has answered what it failed
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);
