@@ -283,6 +283,29 @@ static void its_sibling_may_go_before_it_comes_to_it(void **state)
     assert_int_equal(replica(first)->faults, 0);
 }
 
+// Counted each time, said once in a while.
+static void a_wrong_shape_is_not_said_for_every_batch(void **state)
+{
+    (void)state;
+    const uint64_t at[] = {NOW, NOW + 1, NOW + REPLICA_SAID_US - 1, NOW + REPLICA_SAID_US};
+    for (unsigned i = 0; i < 4; i++) {
+        struct batch *b = send_one(at[i]);
+        forget();
+        unsigned from = office.fx.n;
+        answer(b, at[i], 0, 3);
+        bool said = false, counted = false;
+        for (; from < office.fx.n; from++) {
+            const struct fx *f = &office.fx.at[from];
+            if (f->kind == FX_NOTE && f->note.kind == NOTE_WRONG_SHAPE) {
+                counted = true;
+                said = f->note.b > 0;
+            }
+        }
+        assert_true(counted);
+        assert_int_equal(said, i == 0 || i == 3);
+    }
+}
+
 // Fails a batch at replica 1 and has it answered by replica 2.
 static void fail_and_answer(uint64_t now_us)
 {
@@ -756,6 +779,7 @@ int main(void)
         TEST(a_failure_is_shown_to_a_sibling_whole_and_once),
         TEST(a_refused_half_waits_as_it_is),
         TEST(its_sibling_may_go_before_it_comes_to_it),
+        TEST(a_wrong_shape_is_not_said_for_every_batch),
         TEST(who_fails_what_others_answer_is_ejected),
         TEST(half_open_takes_one_batch),
         TEST(a_new_process_has_no_past),
