@@ -226,26 +226,30 @@ static bool take_lane(struct taking *k, struct lane *l)
     return true;
 }
 
-// Who had to watch this batch go without a row of theirs: whole lanes, and groups within the batch's own.
+// Who had to watch this batch go without a row of theirs: groups within a lane that had rows in it; and lanes in
+// which somebody was left out, until a batch begins with them: to fill up those of others serves one group only.
 static void count_passes(struct batcher *b, unsigned batch_lane,
                          const uint32_t before[][BATCHER_LANES])
 {
-    bool waits[BATCHER_LANES] = {false}, served[BATCHER_LANES] = {false};
+    bool left[BATCHER_LANES] = {false}, served[BATCHER_LANES] = {false};
     for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
-        struct group *g = b->groups[i];
-        for (unsigned lane = 0; g && lane < BATCHER_LANES; lane++) {
-            struct lane *l = &g->lane[lane];
-            bool taken = l->count != before[i][lane];
-            served[lane] |= taken;
-            waits[lane] |= l->count > 0;
-            if (taken)
+        for (unsigned lane = 0; b->groups[i] && lane < BATCHER_LANES; lane++) {
+            uint32_t count = b->groups[i]->lane[lane].count;
+            served[lane] |= count != before[i][lane];
+            left[lane] |= count > 0 && count == before[i][lane];
+        }
+    }
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
+        for (unsigned lane = 0; b->groups[i] && lane < BATCHER_LANES; lane++) {
+            struct lane *l = &b->groups[i]->lane[lane];
+            if (l->count != before[i][lane])
                 l->passed = 0;
             else if (l->count > 0)
-                l->passed += lane == batch_lane;
+                l->passed += served[lane];
         }
     }
     for (unsigned lane = 0; lane < BATCHER_LANES; lane++)
-        b->passed[lane] = waits[lane] && !served[lane] ? b->passed[lane] + 1 : 0;
+        b->passed[lane] = left[lane] && lane != batch_lane ? b->passed[lane] + 1 : 0;
 }
 
 unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out,

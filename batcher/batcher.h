@@ -41,7 +41,7 @@ struct batcher {
     bool refusing;                        // since then it alone was why a ticket was hopeless
     bool probing;                         // a batch is out that tests it
     struct group *groups[BATCHER_GROUPS]; // NULL: never needed
-    uint32_t passed[BATCHER_LANES]; // batches in a row that left this lane waiting, in every group
+    uint32_t passed[BATCHER_LANES];       // batches in a row that left out a group of this lane
     uint32_t count;
     uint64_t rows, bytes;
 };

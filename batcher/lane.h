@@ -33,7 +33,7 @@ struct lane {
     uint32_t levels;            // bit per level: it holds a ticket
     uint64_t used[LANE_LEVELS]; // bit per slot
     struct lane_slot slot[LANE_NEAR + (LANE_LEVELS - 1) * LANE_FAR];
-    uint32_t passed; // batches in a row of this priority that other groups had
+    uint32_t passed; // batches in a row that had rows of this priority, but of other groups
 };
 
 void lane_init(struct lane *l, uint64_t now_us);

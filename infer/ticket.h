@@ -13,6 +13,8 @@
 #include "base/msg.h"
 #include "infer/request.h"
 
+#define TICKET_LOSSES 3 // then it is given back
+
 struct group;
 struct batch;
 struct model;
@@ -22,6 +24,7 @@ enum ticket_place {
     PLACE_NONE,   // not at any home: at its origin, or on its way
     PLACE_QUEUED, // in a lane of the batcher
     PLACE_ABOARD, // in a batch: sent, or about to be sent alone or halved
+    PLACE_HELD,   // lost too often: what to tell depends on the keeper's word, which is waited for
 };
 
 struct ticket {
@@ -36,14 +39,18 @@ struct ticket {
 
     // The home's while out.
     uint8_t losses;   // connections that ended with it aboard, not by our doing
-    uint8_t deaths;   // workers that died of it, or of one that was aboard with it
-    uint8_t refusals; // times it was not processed and sent again
+    uint8_t deaths;   // of those, workers that died
+    uint8_t n_lost;   // of those, local workers of which the keeper may still say how they ended
+    uint8_t refusals; // times it was not processed, since refused_us
     bool alone;       // goes without company: a worker may have died of it
-    bool was_alone;   // and it did, when its connection was lost last
-    uint32_t
-        lost_at; // the replica where that was, and the process that it was then, while the keeper's
-    uint32_t lost_with;                    // word on it may still come; 0: none is waited for
-    struct ticket *lost_next, **lost_prev; // of the desk's that wait for such a word
+    bool died_alone;  // the last of its losses was a death, with nothing else of ours aboard
+    struct {
+        uint32_t replica, incarnation;
+        uint8_t number; // which of its losses that was
+        bool alone;
+    } lost[TICKET_LOSSES];
+    struct ticket *lost_next, **lost_prev; // of the desk's with n_lost > 0
+    uint64_t held_us;                      // PLACE_HELD: until then
     bool cancelled;                        // a cancel came while aboard
     enum ticket_place place;
     uint16_t origin;     // loop index, from the message that brought it

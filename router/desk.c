@@ -14,7 +14,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
     memcpy(p.preferred, m->rules.preferred, sizeof(p.preferred));
     d->model = m;
     d->home = home;
-    d->wake_us = d->overdue_us = UINT64_MAX;
+    d->wake_us = d->overdue_us = d->held_us = UINT64_MAX;
     d->again_last = &d->again;
     replicas_init(&d->replicas, d, seed, now_us);
     batcher_init(&d->batcher, &p);
@@ -153,6 +153,8 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     if (t->place == PLACE_QUEUED) {
         batcher_remove(&d->batcher, t);
         ticket_failed(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
+    } else if (t->place == PLACE_HELD) {
+        ticket_failed(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
     } else if (t->place == PLACE_ABOARD && !t->cancelled) {
         t->cancelled = true;
         struct batch *b = t->batch;
@@ -286,6 +288,7 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
     at_us = desk_least(at_us, doom_us > now_us ? doom_us : now_us + 1000);
     at_us = desk_least(at_us, d->overdue_us);
     at_us = desk_least(at_us, d->replicas.look_us);
+    at_us = desk_least(at_us, d->held_us);
     bool waits = d->batcher.count > 0 || d->again;
     if (waits && d->replicas.n_ready == 0)
         at_us = desk_least(at_us, d->replicas.alone_since_us + d->model->rules.grace_us);
@@ -300,6 +303,7 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
 void desk_run(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     drop_doomed(d, now_us, fx);
+    tickets_released(d, now_us, fx);
     recall_overdue(d, now_us, fx);
     replicas_look(&d->replicas, now_us, fx);
     if (is_past_grace(d, now_us))

@@ -20,6 +20,7 @@
 // Refusals of one ticket, and for so long (as a queue waits for a lost replica): then it is given the worker's words.
 #define DESK_REFUSALS 32
 #define DESK_REFUSED_US 2000000
+#define DESK_HELD_US 100000 // the keeper's word on a process that has ended comes within
 
 struct batch_end {
     enum seen seen;
@@ -42,9 +43,11 @@ struct desk {
     uint64_t overdue_us;  // before that none of them is late; UINT64_MAX: there is none
     struct batch *spare;
     uint32_t running_rows;
-    struct ticket *lost; // that wait for the keeper's word, wherever else they are
-    uint64_t wake_us;    // what was asked for; UINT64_MAX: nothing
-    void *user;          // the doer's
+    struct ticket
+        *lost; // of which the keeper may still say how their workers ended, wherever they are
+    uint64_t held_us; // the first of them that is held is held until then; UINT64_MAX: none is
+    uint64_t wake_us; // what was asked for; UINT64_MAX: nothing
+    void *user;       // the doer's
 };
 
 // NULL: out of memory. A desk without replicas queues for rules.grace_us, then refuses.

@@ -19,6 +19,8 @@ void ticket_requeued(struct desk *d, struct ticket *t, uint64_t now_us, struct e
 void ticket_survived(struct desk *d, struct ticket *t, const struct batch *b, bool death,
                      bool alone, uint64_t now_us, struct effects *fx);
 
+// Those that the keeper's word was waited for in vain.
+void tickets_released(struct desk *d, uint64_t now_us, struct effects *fx);
 extern const char desk_gone_text[]; // of a sequence whose state is gone
 
 // ---- desk_batch.c ------------------------------------------------------------------------------------

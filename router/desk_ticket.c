@@ -11,28 +11,49 @@ const char desk_gone_text[] = "the worker that held this sequence is gone";
 
 // ---- waiting for the keeper's word -------------------------------------------------------------------
 
-static void forget_loss(struct ticket *t)
+static void losses_delisted(struct ticket *t)
 {
-    if (t->lost_with == 0)
+    if (t->n_lost == 0)
         return;
     if (t->lost_next)
         t->lost_next->lost_prev = t->lost_prev;
     *t->lost_prev = t->lost_next;
-    t->lost_with = 0;
+    t->n_lost = 0;
 }
 
-static void remember_loss(struct desk *d, struct ticket *t, const struct batch *b)
+static void loss_remembered(struct desk *d, struct ticket *t, const struct batch *b, bool alone)
 {
-    forget_loss(t);
     if (b->incarnation == 0)
         return; // no keeper will say anything
-    t->lost_at = b->replica;
-    t->lost_with = b->incarnation;
-    t->lost_next = d->lost;
-    t->lost_prev = &d->lost;
-    if (d->lost)
-        d->lost->lost_prev = &t->lost_next;
-    d->lost = t;
+    if (t->n_lost == 0) {
+        t->lost_next = d->lost;
+        t->lost_prev = &d->lost;
+        if (d->lost)
+            d->lost->lost_prev = &t->lost_next;
+        d->lost = t;
+    }
+    invariant(t->n_lost < TICKET_LOSSES);
+    t->lost[t->n_lost].replica = b->replica;
+    t->lost[t->n_lost].incarnation = b->incarnation;
+    t->lost[t->n_lost].number = t->losses;
+    t->lost[t->n_lost++].alone = alone;
+}
+
+// The keeper has said how it ended. *alone: that was the last loss, and nothing else of ours was there. False:
+// the ticket was not lost there.
+static bool loss_explained(struct ticket *t, uint32_t replica, uint32_t incarnation, bool *alone)
+{
+    for (unsigned i = 0; i < t->n_lost; i++) {
+        if (t->lost[i].replica != replica || t->lost[i].incarnation != incarnation)
+            continue;
+        *alone = t->lost[i].alone && t->lost[i].number == t->losses;
+        if (t->n_lost == 1)
+            losses_delisted(t);
+        else
+            t->lost[i] = t->lost[--t->n_lost];
+        return true;
+    }
+    return false;
 }
 
 // ---- out of the desk ---------------------------------------------------------------------------------
@@ -43,16 +64,15 @@ static void ticket_given_back(struct desk *d, struct ticket *t, struct effects *
     invariant(t->place == PLACE_NONE);
     t->batch = NULL;
     d->replicas.suspects -= t->alone;
-    forget_loss(t);
+    losses_delisted(t);
     fx_post(fx, &t->lend, MSG_BACK, d->home, t->origin);
 }
 
 void ticket_taken_up(struct ticket *t, uint64_t now_us)
 {
     t->origin = t->lend.from;
-    t->losses = t->deaths = t->refusals = 0;
-    t->alone = t->was_alone = t->cancelled = false;
-    t->lost_with = 0;
+    t->losses = t->deaths = t->n_lost = t->refusals = 0;
+    t->alone = t->died_alone = t->cancelled = false;
     t->place = PLACE_NONE;
     t->queued_us = now_us;
     t->batch_rows = 0;
@@ -104,20 +124,28 @@ static void ticket_poisonous(struct desk *d, struct ticket *t, struct effects *f
     ticket_failed(d, t, STATUS_POISON, poison_text, fx);
 }
 
-void ticket_survived(struct desk *d, struct ticket *t, const struct batch *b, bool death,
-                     bool alone, uint64_t now_us, struct effects *fx)
+// Lost for the last time. Whether it is poison only the keeper can say: its word is on its way, if there is one.
+static void ticket_held(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
-    t->losses++;
-    t->deaths += death;
-    t->was_alone = alone;
-    if (!death)
-        remember_loss(d, t, b);
-    switch (ticket_fate_after_loss(t->losses, t->deaths, death && alone)) {
+    if (t->n_lost == 0) {
+        ticket_failed(d, t, STATUS_WORKER_LOST, lost_text, fx);
+        return;
+    }
+    t->batch = NULL;
+    t->place = PLACE_HELD;
+    t->held_us = now_us + DESK_HELD_US;
+    d->held_us = desk_least(d->held_us, t->held_us);
+}
+
+// What its losses and deaths amount to by now. It is in no queue and no batch.
+static void ticket_judged(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
+{
+    switch (ticket_fate_after_loss(t->losses, t->deaths, t->died_alone)) {
     case TICKET_POISON:
         ticket_poisonous(d, t, fx);
         return;
     case TICKET_LOST:
-        ticket_failed(d, t, STATUS_WORKER_LOST, lost_text, fx);
+        ticket_held(d, t, now_us, fx);
         return;
     case TICKET_ALONE:
         ticket_isolated(d, t);
@@ -128,22 +156,32 @@ void ticket_survived(struct desk *d, struct ticket *t, const struct batch *b, bo
     ticket_requeued(d, t, now_us, fx);
 }
 
-// The worker that it was aboard of has died, the keeper says. It is in the queue by now, or under way again.
-static void ticket_bereaved(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
+void ticket_survived(struct desk *d, struct ticket *t, const struct batch *b, bool death,
+                     bool alone, uint64_t now_us, struct effects *fx)
 {
-    forget_loss(t);
-    t->deaths++;
-    if (t->place != PLACE_QUEUED) { // what it is aboard of tells more
+    t->losses++;
+    t->deaths += death;
+    t->died_alone = death && alone;
+    if (!death)
+        loss_remembered(d, t, b, alone);
+    ticket_judged(d, t, now_us, fx);
+}
+
+// The keeper's word on a worker that it was aboard of. It is queued by now, or in flight again, or held.
+static void ticket_explained(struct desk *d, struct ticket *t, bool crashed, bool alone,
+                             uint64_t now_us, struct effects *fx)
+{
+    t->deaths += crashed;
+    t->died_alone |= crashed && alone;
+    if (t->place == PLACE_HELD) {
+        t->place = PLACE_NONE;
+        ticket_judged(d, t, now_us, fx);
+    } else if (crashed && t->place == PLACE_QUEUED) { // it goes singly from here on: another group
+        batcher_remove(&d->batcher, t);
+        ticket_judged(d, t, now_us, fx);
+    } else if (crashed) { // how that batch ends says more
         ticket_isolated(d, t);
-        return;
     }
-    batcher_remove(&d->batcher, t);
-    if (ticket_fate_after_loss(t->losses, t->deaths, t->was_alone) == TICKET_POISON) {
-        ticket_poisonous(d, t, fx);
-        return;
-    }
-    ticket_isolated(d, t); // goes singly from here on: another group
-    ticket_requeued(d, t, now_us, fx);
 }
 
 void desk_on_process_end(struct desk *d, uint32_t id, uint32_t incarnation, bool crashed,
@@ -152,13 +190,27 @@ void desk_on_process_end(struct desk *d, uint32_t id, uint32_t incarnation, bool
     replicas_process_ended(&d->replicas, id, incarnation,
                            crashed ? PROCESS_CRASHED : PROCESS_ENDED);
     struct ticket *next;
+    bool alone;
     for (struct ticket *t = d->lost; t; t = next) {
         next = t->lost_next;
-        if (t->lost_at != id || t->lost_with != incarnation)
+        if (loss_explained(t, id, incarnation, &alone))
+            ticket_explained(d, t, crashed, alone, now_us, fx);
+    }
+}
+
+void tickets_released(struct desk *d, uint64_t now_us, struct effects *fx)
+{
+    if (now_us < d->held_us)
+        return;
+    d->held_us = UINT64_MAX;
+    struct ticket *next;
+    for (struct ticket *t = d->lost; t; t = next) {
+        next = t->lost_next;
+        if (t->place != PLACE_HELD)
             continue;
-        if (crashed)
-            ticket_bereaved(d, t, now_us, fx);
+        if (now_us >= t->held_us)
+            ticket_failed(d, t, STATUS_WORKER_LOST, lost_text, fx);
         else
-            forget_loss(t);
+            d->held_us = desk_least(d->held_us, t->held_us);
     }
 }

@@ -14,6 +14,7 @@
 #define SLUICE_ROUTER_EVIDENCE_H
 
 #include "infer/status.h"
+#include "infer/ticket.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -83,17 +84,18 @@ struct outcome {
 
 struct outcome evidence_weigh(const struct evidence *e);
 
-#define EVIDENCE_LOSSES 3 // connections that end with the same ticket aboard: enough
-#define EVIDENCE_DEATHS 2 // workers that died with it aboard: poison, if it was alone at the last
+#define EVIDENCE_LOSSES TICKET_LOSSES // connections that end with the same ticket aboard: enough
+#define EVIDENCE_DEATHS 2 // workers that died with it aboard: poison, if the last died of it alone
 
 enum ticket_fate { TICKET_AGAIN, TICKET_ALONE, TICKET_LOST, TICKET_POISON };
 
 // What becomes of a ticket that was aboard when connections ended (losses) and workers died (deaths), this
-// one included. alone: it was the only ticket of the only batch there. The third loss is enough whatever the
-// cause; poison is said only of what killed a worker alone, and not for the first time.
-static inline enum ticket_fate ticket_fate_after_loss(unsigned losses, unsigned deaths, bool alone)
+// one included. died_alone: the last loss was a death, of the only ticket of the only batch there. The third
+// loss is enough whatever the cause; poison is said only of what killed a worker alone, and not the first one.
+static inline enum ticket_fate ticket_fate_after_loss(unsigned losses, unsigned deaths,
+                                                      bool died_alone)
 {
-    if (deaths >= EVIDENCE_DEATHS && alone)
+    if (deaths >= EVIDENCE_DEATHS && died_alone)
         return TICKET_POISON;
     if (losses >= EVIDENCE_LOSSES)
         return TICKET_LOST;

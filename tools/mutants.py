@@ -255,7 +255,7 @@ class Trial:
         units = sorted(p for r in ROOMS for p in (ROOT / "tests/unit").glob(f"{r}_*.c"))
         sims = [f"tests/sim/{p.name}" for p in sorted((ROOT / "tests/sim").glob("*.c"))]
         self.tests = {f"tests/unit/{p.name}": self.base.compile([f"tests/unit/{p.name}"], ROOT) for p in units}
-        self.tests["sim"] = self.base.compile(sims, ROOT)
+        self.tests["sim"] = self.base.compile([*sims, "backends/probe.c"], ROOT)
         self.tests = {test: its for test, its in self.tests.items() if wanted in test}
         self.sim_seeds, self.cpu_s = sim_seeds, {}
         for test, its in self.tests.items():

@@ -390,7 +390,8 @@ static void call_over(struct loop_of *l, struct call *c)
     memcpy(tickets, b->tickets, n * sizeof(tickets[0]));
     world_memory(w, m);
     for (uint32_t i = 0; m->memory_us == w->now_us && i < n; i++)
-        life_of(tickets[i])->err_alone = true; // there may be no memory to halve it
+        life_of(tickets[i])->err_alone = life_of(tickets[i])->bad_answer =
+            true; // there may be no memory to halve it
     bool elsewhere = demands_elsewhere(r, life_of(tickets[0]));
     if (end == END_ANSWER || end == END_SHAPE)
         answer_desk(l, m, b, end);

@@ -1,6 +1,6 @@
 #include "tests/sim/sim.h"
 
-#define STARVED ((BATCHER_PASSES + BATCHER_LANES) * (BATCHER_PASSES + KINDS) + 1)
+#define STARVED ((BATCHER_PASSES + BATCHER_LANES) * (BATCHER_PASSES + BATCHER_GROUPS) + 1)
 
 // Nobody computes for nobody, and nobody waits for a replica beyond the grace.
 void demands_decided(struct loop_of *l, struct model_of *m)
@@ -47,6 +47,8 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
         demand(w, x, b->n == 1 || !(goes_alone(x) || x->losses > 1),
                "who goes alone has no company");
         demand(w, x, x->losses < 3, "what was lost three times is not sent again");
+        demand(w, x, x->losses == 0 || t->deaths <= demands_evidence(w, x),
+               "no more deaths are counted than there is evidence for");
         rows += x->in.request.rows;
         // Who came back may have been given the seniority of another.
         waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0;
@@ -131,8 +133,9 @@ static void check_priority(struct world *w, const struct batch *b, struct model_
 }
 
 // Lanes are strict, but none is passed over for ever.
-static void check_lanes(struct world *w, const struct batch *b, struct model_of *m)
+static void check_lanes(const struct loop_of *l, const struct batch *b, struct model_of *m)
 {
+    struct world *w = l->w;
     bool served[KINDS][BATCHER_LANES] = {{false}}, fresh = false;
     for (uint32_t i = 0; i < b->n; i++) {
         struct life *x = life_of(b->tickets[i]);
@@ -151,7 +154,7 @@ static void check_lanes(struct world *w, const struct batch *b, struct model_of 
                 m->lane_since[k][lane] = w->now_us;
                 continue;
             }
-            if (w->now_us > m->lane_since[k][lane] + m->rules.max_wait_us)
+            if (l->now_us > m->lane_since[k][lane] + m->rules.max_wait_us)
                 m->passed[k][lane]++;
             demand(w, life_of(b->tickets[0]), m->passed[k][lane] <= STARVED,
                    "no lane is passed over beyond its bound");
@@ -198,6 +201,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     demand(w, x, step || r->in_flight == 0 || m->desk->replicas.suspects == 0,
            "beside a suspect a replica has one batch at a time");
     check_sibling(x, r);
+    demands_on_batch_to(w, r, x);
     if (step)
         check_step(l, x, r);
     demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= m->max_batch,
@@ -210,7 +214,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     for (uint32_t i = 0; i < b->n; i++)
         life_of(b->tickets[i])->queued_behind = r->in_flight > 0;
     check_order(w, l, b);
-    check_lanes(w, b, m);
+    check_lanes(l, b, m);
     if (m->batches++ == 0)
         m->first_us = w->now_us;
     m->dispatched_rows += b->rows ? b->rows : 1;

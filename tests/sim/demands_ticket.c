@@ -15,6 +15,8 @@ void stop_waiting(struct life *x)
 {
     uint32_t *n = &x->model->waiting[x->group][x->in.ticket.lane];
     x->waiting = false;
+    // Perhaps the oldest: from now on the lane is due by those that came later.
+    x->model->lane_since[x->group][x->in.ticket.lane] = x->model->w->now_us;
     if (--*n == 0)
         x->model->passed[x->group][x->in.ticket.lane] = 0;
 }

@@ -61,6 +61,19 @@ static void note_pause(const struct loop_of *l, const struct call *c)
         r->paused_until = l->now_us + most_us(REPLICA_PAUSE_US, c->pushback_us);
 }
 
+// In a row: what it failed, and what of that a sibling has answered.
+static void note_failure(const struct call *c)
+{
+    struct replica_of *r = c->replica;
+    struct replica_of *other = replica_by_id(r->model, c->batch->failed_at);
+    if (c->end == END_ANSWER || c->end == END_BAD)
+        r->failed = r->shamed = 0;
+    else if (c->end >= END_SHAPE && c->end <= END_ERROR)
+        r->failed++;
+    if (c->end == END_ANSWER && other)
+        other->shamed++;
+}
+
 void demands_on_end(struct loop_of *l, struct call *c)
 {
     static const char *const name[ENDS] = {"answered", "misshapen", "malformed", "failed",
@@ -85,6 +98,7 @@ void demands_on_end(struct loop_of *l, struct call *c)
               c->end == END_LOST && c->ours ? " by us" : "");
     }
     note_pause(l, c);
+    note_failure(c);
 }
 
 // ---- retries -----------------------------------------------------------------------------------------
@@ -137,7 +151,8 @@ bool demands_second(const struct model_of *m)
 static void replica_up(struct world *w, struct model_of *m, struct replica_of *r)
 {
     r->told = true;
-    r->paused_until = 0;
+    r->paused_until = r->probed_us = 0;
+    r->failed = r->shamed = 0;
     for (unsigned i = 0; i < m->n_replicas; i++)
         demand(w, NULL, !m->replica[i].told || m->replica[i].generation == r->generation,
                "replicas that are up agree");
@@ -172,6 +187,59 @@ void demands_alone(struct world *w, struct model_of *m)
         m->alone_since_us = w->now_us;
 }
 
+static unsigned count_open(const struct model_of *m, unsigned *up)
+{
+    unsigned open = 0;
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        *up += m->replica[i].told;
+        open += m->replica[i].told && !replica_used(&m->replica[i]);
+    }
+    return open;
+}
+
+// For its failures only when they were many and others did better, and at most half of them; or it is silent.
+static void replica_ejected(struct world *w, const struct model_of *m, struct replica_of *r,
+                            const char *why)
+{
+    unsigned up = 0, open = count_open(m, &up);
+    world_count(w, FAULT_EJECTED);
+    if (strstr(why, "other replicas answer")) {
+        demand(w, NULL, 2 * open <= up, "at most half of the replicas are ejected for failures");
+        demand(w, NULL, r->shamed >= REPLICA_FAULTS,
+               "a replica that others put to shame is ejected");
+        r->shamed = 0;
+    } else if (strstr(why, "no batch for")) {
+        demand(w, NULL,
+               r->worker->process != PROCESS_RUNS || w->plan.haste ||
+                   r->worker->excuse.until_us + REPLICA_SILENT_US > w->now_us,
+               "a worker that computes is not silent");
+    } else {
+        demand(w, NULL, strstr(why, "the batch that tried it"),
+               "a replica is ejected for a reason");
+    }
+}
+
+// Who fails what its siblings answer is not given more of it, where half of them may be ejected.
+void demands_on_batch_to(const struct world *w, const struct replica_of *r, const struct life *x)
+{
+    unsigned up = 0, open = count_open(r->model, &up);
+    const struct replica *known = replica_known(r);
+    demand(w, x, known->standing != STANDING_OPEN, "an ejected replica gets no batch");
+    demand(w, x,
+           r->shamed < REPLICA_FAULTS || known->standing == STANDING_HALF || 2 * (open + 1) > up,
+           "a replica that fails what its siblings answer is ejected");
+}
+
+// It is asked when it refuses, which makes it pause, or when a batch is overdue, once a second.
+void demands_on_probe(struct loop_of *l, struct replica_of *r)
+{
+    bool paused = replica_known(r)->not_before_us > l->now_us;
+    demand(l->w, NULL, paused || r->probed_us == 0 || l->now_us >= r->probed_us + REPLICA_PROBE_US,
+           "a replica is not probed all the time");
+    if (!paused)
+        r->probed_us = l->now_us;
+}
+
 static void note_replica(struct world *w, struct model_of *m, const struct note *n)
 {
     struct replica_of *r = replica_by_id(m, (uint32_t)n->a);
@@ -185,7 +253,7 @@ static void note_replica(struct world *w, struct model_of *m, const struct note 
     else if (n->kind == NOTE_REPLICA_DOWN)
         r->told = false;
     else if (n->kind == NOTE_REPLICA_EJECTED)
-        world_count(w, FAULT_EJECTED);
+        replica_ejected(w, m, r, n->why);
     else
         replica_paused(w, r);
     m->downs += n->kind == NOTE_REPLICA_DOWN || n->kind == NOTE_REPLICA_EJECTED;
@@ -285,10 +353,15 @@ void demands_judge(struct loop_of *l, struct worker_of *k)
         return;
     }
     nobody_counts_on(w, k);
-    if (k->process != PROCESS_HANGS || !k->local || !k->reached)
+    if (k->process != PROCESS_HANGS || !k->local)
         return;
-    demand(w, NULL, w->now_us < k->since_us + demands_patience_us(k) + KEEPER_US,
-           "the keeper kills a local worker that hangs");
+    for (unsigned i = 0; i < w->plan.loops; i++) { // else nothing of ours can reach it
+        const struct link_of *link = &k->link[i];
+        demand(w, NULL,
+               !link->up || link->incarnation != k->incarnation ||
+                   w->now_us < k->since_us + demands_patience_us(k) + KEEPER_US,
+               "the keeper kills a local worker that hangs");
+    }
     world_at(w, l, w->now_us + KEEPER_US, EVENT_JUDGE, k, k->state);
 }
 

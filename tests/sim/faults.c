@@ -86,7 +86,8 @@ static void fault(struct worker_of *k, enum fault f)
         workers_stand(k, PROCESS_HANGS, rand_below(&w->rand, 2) ? for_us : FOREVER_US);
         break;
     case FAULT_STUCK:
-        workers_stand(k, PROCESS_STUCK, world_exponential(w, STUCK_US));
+        workers_stand(k, PROCESS_STUCK,
+                      w->plan.silent ? FOREVER_US : world_exponential(w, STUCK_US));
         break;
     case FAULT_SLOW:
         slow(k, for_us);

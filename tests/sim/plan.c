@@ -2,6 +2,9 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
+
+#define SILENT_WORLD_US 30e6
 
 const char *const fault_name[FAULTS] = {
     [FAULT_CRASH] = "crash",       [FAULT_EXIT] = "exit",       [FAULT_HANG] = "hang",
@@ -79,6 +82,15 @@ void plan_draw(struct plan *p, uint64_t seed)
     p->memory = one_of(&r, (double[]){0, 0, 0.002}, 3);
     if (rand_below(&r, 5) == 0)
         p->mail_us = 20000;
+    p->silent = seed % 12 == 6;
+    if (p->silent) {
+        memset(p->weight, 0, sizeof(p->weight));
+        p->weight[FAULT_STUCK] = p->weights = 3;
+        p->fault_us = 5000000;
+        p->haste = p->hurried = false;
+        p->loop_fault = p->memory = 0;
+        p->killers = false;
+    }
     if (p->hurried)
         p->weights = 0, p->per_batch = p->bad_row = p->memory = p->loop_fault = 0;
 }
@@ -276,5 +288,7 @@ void plan_models(struct world *w)
         w->arrival_us *= (double)replicas / instances;
     if (w->plan.flood)
         w->arrival_us = 0.01;
+    if (w->plan.silent)
+        w->arrival_us = SILENT_WORLD_US * w->plan.loops / w->plan.lives;
     draw_probes(w);
 }

@@ -113,6 +113,7 @@ struct plan { // drawn from the seed, then read only
     bool shared;  // workers have several models
     bool haste;   // clients of some models are in a hurry
     bool hurried; // and nothing else is wrong
+    bool silent;  // lasts long; devices stand still
     unsigned loops, models, workers, lives;
     double load;       // offered, as a share of what the replicas can do
     double burst;      // share of arrivals that come in a burst
@@ -171,7 +172,10 @@ struct replica_of { // one model at one worker, as it really is
     uint32_t max_batch;
     unsigned in_flight;
     uint64_t refuse_until, broken_until, paused_until;
-    uint64_t said_us; // when its desk noted a pause last
+    uint64_t said_us;   // when its desk noted a pause last
+    unsigned failed;    // batches in a row that it failed
+    unsigned shamed;    // batches in a row that it failed and a sibling answered
+    uint64_t probed_us; // when its desk asked for a probe last
 };
 
 struct worker_of { // one process that has several models
@@ -187,7 +191,6 @@ struct worker_of { // one process that has several models
     uint64_t free_us[SIM_INSTANCES]; // when an instance has nothing to do any more
     uint64_t slow_until, overload_until;
     unsigned bound;    // of its queue, while overloaded
-    bool reached;      // a connection of ours was up when it was brought to stand still
     unsigned stopping; // 0: no; 1: it says so; 2: its models are gone
     bool listed;       // while it says so its models are still listed
     struct excuse excuse;
@@ -545,6 +548,8 @@ uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint
 void demands_credit(struct world *w, struct model_of *m); // after any input to its desk
 
 // demands_worker.c
+void demands_on_probe(struct loop_of *l, struct replica_of *r); // FX_PROBE
+void demands_on_batch_to(const struct world *w, const struct replica_of *r, const struct life *x);
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);
 // What was refused at r has been handed to its desk; elsewhere: another replica was at hand.

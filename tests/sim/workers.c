@@ -182,9 +182,7 @@ void workers_stand(struct worker_of *k, enum process how, uint64_t for_us)
     if (k->process != PROCESS_RUNS)
         return;
     worker_enters(k, how);
-    k->reached = false;
     for (unsigned i = 0; i < w->plan.loops; i++) {
-        k->reached |= k->link[i].up && k->link[i].incarnation == k->incarnation;
         calls_stall(&k->link[i]);
         k->link[i].unread = 0;
     }

@@ -114,6 +114,7 @@ static void run_effect(struct loop_of *l, const struct fx *f)
         calls_cancel(l, f->batch);
         break;
     case FX_PROBE:
+        demands_on_probe(l, replica_by_id(f->desk->user, f->replica));
         links_probe(l, replica_by_id(f->desk->user, f->replica)->worker);
         break;
     case FX_HANGS:

@@ -362,6 +362,23 @@ static void priority_holds_across_groups(void **state)
     }
 }
 
+// Rows of a lane that fill up batches of a higher one count as that lane's turn.
+static void a_lane_that_only_fills_up_is_served_too(void **state)
+{
+    (void)state;
+    struct guest *single = add_lane(1, 1, 3, FAR);
+    single->request.sequence = true;
+    batcher_remove(&w.b, &single->ticket);
+    assert_true(batcher_push(&w.b, &single->ticket, NOW));
+    unsigned n = 0;
+    for (; single->ticket.place == PLACE_QUEUED && n < 400; n++) {
+        add_lane(4, 2, 2, NOW + 50000);
+        add_lane(4, 2, 3, NOW + 50000); // in the same batch
+        take();
+    }
+    assert_true(n <= (BATCHER_PASSES + BATCHER_LANES) * 2);
+}
+
 // Within a lane no group waits for ever behind others with earlier deadlines.
 static void groups_of_a_lane_take_turns(void **state)
 {
@@ -651,6 +668,7 @@ int main(void)
         TEST(an_empty_lane_is_not_passed_over),
         TEST(priority_holds_across_groups),
         TEST(groups_of_a_lane_take_turns),
+        TEST(a_lane_that_only_fills_up_is_served_too),
         TEST(no_group_starves),
         TEST(all_that_starve_go_in_turn),
         TEST(who_waits_longer_for_its_turn_goes_first),

@@ -484,9 +484,76 @@ static void the_third_loss_is_enough(void **state)
     }
     forget();
     lose(b, false, NOW);
+    assert_int_equal(t->place, PLACE_HELD); // the keeper may say that it is poison
+    run(NOW);
+    assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + DESK_HELD_US);
+    run(NOW + DESK_HELD_US - 1);
+    forget();
+    run(NOW + DESK_HELD_US);
     assert_int_equal(back(&office.guest[0], STATUS_WORKER_LOST), 1);
     assert_null(office.desk->lost);
     assert_int_equal(office.desk->replicas.suspects, 0);
+}
+
+// The words are late: three workers are gone before the first of them comes.
+static void all_words_come_too_late(void **state)
+{
+    (void)state;
+    lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    struct guest *g = &office.guest[0];
+    for (uint32_t i = 0; i < 3; i++) {
+        b->incarnation = 201 + i;
+        lose(b, false, NOW);
+        run(NOW);
+        b = i < 2 ? sent() : NULL;
+    }
+    assert_int_equal(g->ticket.place, PLACE_HELD);
+    forget();
+    desk_on_process_end(office.desk, 1, 202, true, NOW, &office.fx);
+    assert_int_equal(back(g, STATUS_POISON), 0); // one death
+    desk_on_process_end(office.desk, 1, 203, true, NOW, &office.fx);
+    assert_int_equal(back(g, STATUS_POISON), 1);
+    assert_null(office.desk->lost);
+}
+
+static void a_held_ticket_whose_workers_ended_in_order(void **state)
+{
+    (void)state;
+    lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    struct guest *g = &office.guest[0];
+    for (uint32_t i = 0; i < 3; i++) {
+        b->incarnation = 201 + i;
+        lose(b, false, NOW);
+        run(NOW);
+        b = i < 2 ? sent() : NULL;
+    }
+    forget();
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(back(g, STATUS_WORKER_LOST), 0);
+        desk_on_process_end(office.desk, 1, 201 + i, false, NOW, &office.fx);
+    }
+    assert_int_equal(back(g, STATUS_WORKER_LOST), 1); // nothing is waited for any more
+}
+
+static void a_held_ticket_is_called_back(void **state)
+{
+    (void)state;
+    lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    for (uint32_t i = 0; i < 3; i++) {
+        lose(b, false, NOW);
+        run(NOW);
+        b = i < 2 ? sent() : NULL;
+    }
+    forget();
+    desk_on_cancel(office.desk, &office.guest[0].ticket, NOW, &office.fx);
+    assert_int_equal(back(&office.guest[0], STATUS_CLIENT_GONE), 1);
+    assert_null(office.desk->lost);
 }
 
 static void the_word_comes_after_the_end_of_file(void **state)
@@ -575,7 +642,8 @@ static void company_is_no_proof(void **state)
     desk_on_process_end(office.desk, 1, 111, true, NOW, &office.fx);
     lose(both, false, NOW);
     assert_int_equal(a->ticket.deaths, 1);
-    desk_on_process_end(office.desk, 1, 101, true, NOW, &office.fx); // its mark is gone by now
+    desk_on_process_end(office.desk, 1, 101, true, NOW, &office.fx);
+    assert_int_equal(a->ticket.deaths, 2); // but never alone
     run(NOW);
     struct batch *alone = sent();
     assert_int_equal(alone->n, 1);
@@ -668,6 +736,9 @@ int main(void)
         TEST(a_recall_that_is_not_confirmed),
         TEST(what_we_close_ourselves_counts_for_nothing),
         TEST(the_third_loss_is_enough),
+        TEST(all_words_come_too_late),
+        TEST(a_held_ticket_whose_workers_ended_in_order),
+        TEST(a_held_ticket_is_called_back),
         TEST(the_word_comes_after_the_end_of_file),
         TEST(the_word_comes_before_the_end_of_file),
         TEST(an_end_in_order_is_no_death),
