@@ -32,12 +32,15 @@ struct roster {
     struct arena arena;
     struct roster_model *models; // [n], by name
     unsigned n, n_usable;
-    unsigned left_out;     // more than ROSTER_MODELS
+    unsigned left_out; // more than ROSTER_MODELS
+    struct view
+        why; // it serves nothing at all, and that is why; empty: it is a matter of each model
     struct hash128 digest; // of all models
 };
 
 // A copy of these, sorted; digests are computed. NULL: out of memory.
-struct roster *roster_new(const struct roster_model *models, unsigned n, unsigned left_out);
+struct roster *roster_new(const struct roster_model *models, unsigned n, unsigned left_out,
+                          struct view why);
 struct roster *roster_ref(struct roster *r); // of NULL: NULL
 void roster_unref(struct roster *r);         // of NULL: nothing
 const struct roster_model *roster_find(const struct roster *r, struct view name); // NULL: not named
