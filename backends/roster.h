@@ -19,7 +19,7 @@ struct roster_model {
     bool expected;   // not usable although it should be: its server says READY or a reason, or the
                      // configuration names it. Else it is merely not loaded
     struct model_metadata meta; // usable: name, versions, inputs, outputs, max_batch
-    struct hash128 digest; // of all the above: equal ones are the same to whoever uses the model
+    struct hash128 digest; // of all the above: of equal ones the models are the same to their users
 
     // its drawer's, and touched by no other
     struct hash128 line; // what the index said when this was learnt

@@ -548,22 +548,26 @@ static void the_third_loss_is_enough(void **state)
     assert_int_equal(office.desk->replicas.suspects, 0);
 }
 
-// The words are late: three workers are gone before the first of them comes.
+// A request that loses three workers, processes 201 to 203, before a word of the keeper comes.
+static struct guest *lost_three_times(void)
+{
+    struct guest *g = lend(1);
+    for (uint32_t i = 0; i < 3; i++) {
+        run(NOW);
+        struct batch *b = sent();
+        b->incarnation = 201 + i;
+        lose(b, false, NOW);
+    }
+    run(NOW);
+    assert_int_equal(g->ticket.place, PLACE_HELD);
+    forget();
+    return g;
+}
+
 static void all_words_come_too_late(void **state)
 {
     (void)state;
-    lend(1);
-    run(NOW);
-    struct batch *b = sent();
-    struct guest *g = &office.guest[0];
-    for (uint32_t i = 0; i < 3; i++) {
-        b->incarnation = 201 + i;
-        lose(b, false, NOW);
-        run(NOW);
-        b = i < 2 ? sent() : NULL;
-    }
-    assert_int_equal(g->ticket.place, PLACE_HELD);
-    forget();
+    struct guest *g = lost_three_times();
     desk_on_process_end(office.desk, 1, 202, true, NOW, &office.fx);
     assert_int_equal(back(g, STATUS_POISON), 0); // one death
     desk_on_process_end(office.desk, 1, 203, true, NOW, &office.fx);
@@ -574,17 +578,7 @@ static void all_words_come_too_late(void **state)
 static void a_held_ticket_whose_workers_ended_in_order(void **state)
 {
     (void)state;
-    lend(1);
-    run(NOW);
-    struct batch *b = sent();
-    struct guest *g = &office.guest[0];
-    for (uint32_t i = 0; i < 3; i++) {
-        b->incarnation = 201 + i;
-        lose(b, false, NOW);
-        run(NOW);
-        b = i < 2 ? sent() : NULL;
-    }
-    forget();
+    struct guest *g = lost_three_times();
     for (uint32_t i = 0; i < 3; i++) {
         assert_int_equal(back(g, STATUS_WORKER_LOST), 0);
         desk_on_process_end(office.desk, 1, 201 + i, false, NOW, &office.fx);
@@ -595,17 +589,9 @@ static void a_held_ticket_whose_workers_ended_in_order(void **state)
 static void a_held_ticket_is_called_back(void **state)
 {
     (void)state;
-    lend(1);
-    run(NOW);
-    struct batch *b = sent();
-    for (uint32_t i = 0; i < 3; i++) {
-        lose(b, false, NOW);
-        run(NOW);
-        b = i < 2 ? sent() : NULL;
-    }
-    forget();
-    desk_on_cancel(office.desk, &office.guest[0].ticket, NOW, &office.fx);
-    assert_int_equal(back(&office.guest[0], STATUS_CLIENT_GONE), 1);
+    struct guest *g = lost_three_times();
+    desk_on_cancel(office.desk, &g->ticket, NOW, &office.fx);
+    assert_int_equal(back(g, STATUS_CLIENT_GONE), 1);
     assert_null(office.desk->lost);
 }
 
