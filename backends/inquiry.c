@@ -237,19 +237,24 @@ static void keep_last(struct inquiry *q, const struct roster_model *models)
     }
 }
 
-static enum inquiry_ask finish(struct inquiry *q)
+static bool is_known(const struct inquiry *q, struct hash128 digest, struct view why)
+{
+    return q->last && hash128_eq(digest, q->last->digest) && q->last->left_out == q->left_out &&
+           view_eq(q->last->why, why);
+}
+
+static enum inquiry_ask finish(struct inquiry *q, struct view why)
 {
     struct roster_model *models = arena_array(&q->arena, q->n ? q->n : 1, sizeof(*models));
     struct roster *next = NULL;
     for (unsigned i = 0; models && i < q->n; i++)
         models[i] = q->lines[i].model;
     if (models) {
-        struct hash128 digest = roster_seal(models, q->n);
-        if (q->last && hash128_eq(digest, q->last->digest) && q->last->left_out == q->left_out) {
+        if (is_known(q, roster_seal(models, q->n), why)) {
             keep_last(q, models);
             return over(q);
         }
-        next = roster_new(models, q->n, q->left_out);
+        next = roster_new(models, q->n, q->left_out, why);
     }
     if (next) {
         roster_unref(q->last);
@@ -266,7 +271,7 @@ static enum inquiry_ask next_question(struct inquiry *q)
         if (q->lines[q->at].ask != INQUIRY_OVER)
             return q->ask = q->lines[q->at].ask;
     }
-    return finish(q);
+    return finish(q, VIEW(""));
 }
 
 static enum inquiry_ask start_on_lines(struct inquiry *q, uint64_t now_us)
@@ -296,15 +301,18 @@ static enum inquiry_ask ask_configured(struct inquiry *q, uint64_t now_us)
 // It is stopping, or something before it has lost it: nothing of it can be used until it says otherwise.
 static enum inquiry_ask all_unavailable(struct inquiry *q, const struct inquiry_answer *a)
 {
+    struct view why;
+    blame(q, &why, a);
     for (unsigned i = 0; i < q->last->n; i++) {
         struct inquiry_line *l = &q->lines[q->n++];
         *l = (struct inquiry_line){.model = q->last->models[i]};
         l->model.line = (struct hash128){0};
         l->model.failures = 0;
-        blame(q, &l->model.why, a);
+        l->model.expected = false;
+        l->model.why = why;
     }
     q->left_out = q->last->left_out;
-    return finish(q);
+    return finish(q, why);
 }
 
 static enum inquiry_ask on_no_index(struct inquiry *q, const struct inquiry_answer *a,

@@ -100,7 +100,8 @@ static bool copy_all(struct roster *r, const struct roster_model *models, unsign
     return r->models != NULL;
 }
 
-struct roster *roster_new(const struct roster_model *models, unsigned n, unsigned left_out)
+struct roster *roster_new(const struct roster_model *models, unsigned n, unsigned left_out,
+                          struct view why)
 {
     struct roster *r = mem_zalloc(sizeof(*r));
     if (!r)
@@ -108,7 +109,8 @@ struct roster *roster_new(const struct roster_model *models, unsigned n, unsigne
     arena_init(&r->arena, 0);
     atomic_init(&r->refs, 1);
     r->left_out = left_out;
-    if (!copy_all(r, models, n)) {
+    r->why = arena_copy(&r->arena, why);
+    if ((why.n > 0 && !r->why.p) || !copy_all(r, models, n)) {
         roster_unref(r);
         return NULL;
     }

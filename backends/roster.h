@@ -19,7 +19,7 @@ struct roster_model {
     bool expected;   // not usable although it should be: its server says READY or a reason, or the
                      // configuration names it. Else it is merely not loaded
     struct model_metadata meta; // usable: name, versions, inputs, outputs, max_batch
-    struct hash128 digest; // of all the above: equal ones are the same to whoever uses the model
+    struct hash128 digest; // of all the above: of equal ones the models are the same to their users
 
     // its drawer's, and touched by no other
     struct hash128 line; // what the index said when this was learnt
@@ -32,12 +32,15 @@ struct roster {
     struct arena arena;
     struct roster_model *models; // [n], by name
     unsigned n, n_usable;
-    unsigned left_out;     // more than ROSTER_MODELS
+    unsigned left_out; // more than ROSTER_MODELS
+    struct view
+        why; // it serves nothing at all, and that is why; empty: it is a matter of each model
     struct hash128 digest; // of all models
 };
 
 // A copy of these, sorted; digests are computed. NULL: out of memory.
-struct roster *roster_new(const struct roster_model *models, unsigned n, unsigned left_out);
+struct roster *roster_new(const struct roster_model *models, unsigned n, unsigned left_out,
+                          struct view why);
 struct roster *roster_ref(struct roster *r); // of NULL: NULL
 void roster_unref(struct roster *r);         // of NULL: nothing
 const struct roster_model *roster_find(const struct roster *r, struct view name); // NULL: not named

@@ -26,7 +26,7 @@ static bool is_same(const struct roster_model *a, const struct roster_model *b)
     return roster_usable(a) && roster_usable(b) && hash128_eq(a->digest, b->digest);
 }
 
-// What differs goes and comes again: to whoever uses it, it is another model.
+// A model that differs goes and comes again: its users must treat it as another one.
 static void exchange(struct worker *w, struct roster *next)
 {
     struct roster *old = w->believed;

@@ -1,5 +1,5 @@
 /* backends/worker_inner.h: what the files of a worker share: worker.c (connection, models, calls), worker_ask.c
- * (the small questions: probes, and the owner's rounds), worker_show.c. Of nobody else. Thread: its loop's. */
+ * (the small questions: probes, and the owner's rounds), worker_show.c. Used nowhere else. Thread: its loop's. */
 #ifndef SLUICE_BACKENDS_WORKER_INNER_H
 #define SLUICE_BACKENDS_WORKER_INNER_H
 

@@ -52,9 +52,9 @@ static void note(struct part *p, const struct note *n)
         [NOTE_NO_REPLICA] = LOG_WARN,
     };
     metrics_note(&p->metrics, n);
-    if (level[n->kind] == LOG_DEBUG)
+    if (level[n->kind] == LOG_DEBUG || (n->kind == NOTE_WRONG_SHAPE && n->b == 0))
         return; // counted only: it happens for every batch
-    if (n->kind >= NOTE_WRONG_SHAPE && n->kind <= NOTE_REPLICA_BACK)
+    if (note_of_replica[n->kind])
         note_replica(p, n, level[n->kind]);
     else
         note_model(p, n, level[n->kind]);

@@ -96,13 +96,16 @@ void story_learnt(struct link *l, struct roster *r)
     unsigned models = served(l, r);
     struct reasons why = {.n = 0};
     l->story.failed = (struct hash128){0};
-    if (r != l->story.told)
+    if (r != l->story.told && r->why.n == 0)
         say_models(l, r);
     if (models > 0 && is_news(&l->story, SAID_READY, VIEW("")))
         STORY(l, LOG_INFO, "worker_ready", LOG_I("models", models));
     if (models > 0)
         return;
-    why_nothing(l, r, &why);
+    if (r->why.n > 0)
+        add_reason(&why, "%.*s", VIEW_ARG(r->why));
+    else
+        why_nothing(l, r, &why);
     if (is_news(&l->story, SAID_SERVES_NOTHING, view_of(why.text, why.n)))
         STORY(l, LOG_WARN, "worker_serves_nothing", LOG_S("why", view_of(why.text, why.n)));
 }

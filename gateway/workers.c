@@ -1,4 +1,4 @@
-// A loop's connections to the workers, and what the desks are told of them.
+// A loop's connections to the workers, and what the desks learn from them.
 #include "gateway/workers.h"
 
 #include "base/check.h"
@@ -122,7 +122,7 @@ bool workers_differ(const struct part *p, const struct model *m, unsigned id,
     return out[0] != '\0';
 }
 
-// What clients are told of a model is what its replicas that are up say of it.
+// Clients get the metadata that the replicas that are up give.
 static void tell_again(const struct part *p, struct model *m)
 {
     const struct model_metadata *meta = said_of(p, m);
@@ -270,7 +270,7 @@ static void on_hangs(struct worker *w, void *ctx)
     parts_worker_hangs(l->part, l->id, worker_pid(w));
 }
 
-// Without its owner's connection nobody probes a worker at intervals: the other loops look for themselves.
+// Without its owner's connection no loop probes a worker at intervals: the others look for themselves.
 static void on_down(struct worker *w, const char *why, void *ctx)
 {
     struct link *l = ctx;

@@ -51,7 +51,7 @@ struct infer_request {
     uint8_t priority;     // 0: default; 1 highest … 255 lowest
     uint64_t timeout_us;  // 0: none given
     uint32_t rows;        // first dimension when all inputs share it, else 0 (cannot be batched)
-    size_t bytes;         // sum of input octets: charged to the queue
+    size_t bytes;         // sum of the inputs' bytes: charged to the queue
     struct hash128 batch_key; // see request_seal
 };
 

@@ -43,6 +43,7 @@ struct ticket {
     uint8_t n_lost;   // of those, local workers of which the keeper may still say how they ended
     uint8_t refusals; // times it was not processed, since refused_us
     bool alone;       // goes without company: a worker may have died of it
+    bool watched;     // a keeper watches the process with which it was lost last
     bool died_alone;  // the last of its losses was a death, with nothing else of ours aboard
     struct {
         uint32_t replica, incarnation;

@@ -67,7 +67,7 @@ void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct e
 
 // ---- sending -----------------------------------------------------------------------------------------
 
-// What failed at one replica is for its siblings, as long as there are any. *gone: nobody has its state.
+// What failed at one replica is for its siblings, as long as there are any. *gone: no replica has its state.
 static struct replica *choose_for(struct desk *d, struct batch *b, uint64_t now_us, bool *gone)
 {
     const struct infer_request *q = b->tickets[0]->request;

@@ -210,7 +210,7 @@ void desk_on_answer(struct desk *d, struct batch *b, struct answer *a, uint64_t 
         struct error e = {.status = STATUS_BAD_ANSWER};
         error_set(&e, STATUS_BAD_ANSWER,
                   "the worker answered another number of rows than it was asked for");
-        fx_note(fx, NOTE_WRONG_SHAPE, d->model, b->replica, 0);
+        replicas_wrong(&d->replicas, b->replica, now_us, fx);
         effects_add(fx, FX_UNREF)->block = a->block;
         desk_on_end(d, b, &(struct batch_end){.seen = SEEN_WRONG, .error = &e}, now_us, fx);
         return;

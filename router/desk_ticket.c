@@ -72,7 +72,7 @@ void ticket_taken_up(struct ticket *t, uint64_t now_us)
 {
     t->origin = t->lend.from;
     t->losses = t->deaths = t->n_lost = t->refusals = 0;
-    t->alone = t->died_alone = t->cancelled = false;
+    t->alone = t->died_alone = t->watched = t->cancelled = false;
     t->place = PLACE_NONE;
     t->queued_us = now_us;
     t->batch_rows = 0;
@@ -140,7 +140,7 @@ static void ticket_held(struct desk *d, struct ticket *t, uint64_t now_us, struc
 // What its losses and deaths amount to by now. It is in no queue and no batch.
 static void ticket_judged(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
-    switch (ticket_fate_after_loss(t->losses, t->deaths, t->died_alone)) {
+    switch (ticket_fate_after_loss(t->losses, t->deaths, t->died_alone, t->watched)) {
     case TICKET_POISON:
         ticket_poisonous(d, t, fx);
         return;
@@ -162,6 +162,7 @@ void ticket_survived(struct desk *d, struct ticket *t, const struct batch *b, bo
     t->losses++;
     t->deaths += death;
     t->died_alone = death && alone;
+    t->watched = b->incarnation > 0;
     if (!death)
         loss_remembered(d, t, b, alone);
     ticket_judged(d, t, now_us, fx);

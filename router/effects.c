@@ -21,6 +21,12 @@ const char *const note_name[NOTE_KINDS] = {
     [NOTE_NO_REPLICA] = "no_replica",
 };
 
+const bool note_of_replica[NOTE_KINDS] = {
+    [NOTE_WRONG_SHAPE] = true,     [NOTE_REPLICA_UP] = true,     [NOTE_REPLICA_DOWN] = true,
+    [NOTE_REPLICA_DIFFERS] = true, [NOTE_REPLICA_PAUSED] = true, [NOTE_REPLICA_EJECTED] = true,
+    [NOTE_REPLICA_BACK] = true,
+};
+
 void effects_init(struct effects *fx)
 {
     *fx = (struct effects){0};

@@ -35,14 +35,14 @@ enum fx_kind {
 };
 
 enum note_kind {
-    NOTE_BATCH,           // a, rows; b, reason: a batch was sent
-    NOTE_DONE,            // a, rows; b, microseconds: a batch was answered
-    NOTE_SHED,            // a, rows: refused, the queue is full
-    NOTE_EXPIRED,         // a, rows: given back, its deadline cannot be met
-    NOTE_HALVED,          // a, tickets: a batch failed whole and was halved
-    NOTE_RETRIED,         // a, tickets: back into the queue after a lost or refusing worker
-    NOTE_POISON,          // b, digest of the batch key: workers died of it
-    NOTE_WRONG_SHAPE,     // a, replica: answered other rows than it was asked for
+    NOTE_BATCH,   // a, rows; b, reason: a batch was sent
+    NOTE_DONE,    // a, rows; b, microseconds: a batch was answered
+    NOTE_SHED,    // a, rows: refused, the queue is full
+    NOTE_EXPIRED, // a, rows: given back, its deadline cannot be met
+    NOTE_HALVED,  // a, tickets: a batch failed whole and was halved
+    NOTE_RETRIED, // a, tickets: back into the queue after a lost or refusing worker
+    NOTE_POISON,  // b, digest of the batch key: workers died of it
+    NOTE_WRONG_SHAPE, // a, replica: answered other rows than it was asked for; b, it was not said lately
     NOTE_REPLICA_UP,      // a, replica
     NOTE_REPLICA_DOWN,    // a, replica
     NOTE_REPLICA_DIFFERS, // a, replica: its metadata is not that of the others: kept out
@@ -53,6 +53,7 @@ enum note_kind {
     NOTE_KINDS
 };
 extern const char *const note_name[NOTE_KINDS];
+extern const bool note_of_replica[NOTE_KINDS]; // a is a replica
 
 struct note {
     enum note_kind kind;

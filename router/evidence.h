@@ -90,14 +90,16 @@ struct outcome evidence_weigh(const struct evidence *e);
 enum ticket_fate { TICKET_AGAIN, TICKET_ALONE, TICKET_LOST, TICKET_POISON };
 
 // What becomes of a ticket that was aboard when connections ended (losses) and workers died (deaths), this
-// one included. died_alone: the last loss was a death, of the only ticket of the only batch there. The third
-// loss is enough whatever the cause; poison is said only of what killed a worker alone, and not the first one.
+// one included. died_alone: the last loss was a death, of the only ticket of the only batch there. watched: a
+// keeper said so; of other processes nobody knows what became of them, and only the third time alone is proof.
+// The third loss is enough whatever the cause; poison is said only of what killed alone, and not the first one.
 static inline enum ticket_fate ticket_fate_after_loss(unsigned losses, unsigned deaths,
-                                                      bool died_alone)
+                                                      bool died_alone, bool watched)
 {
-    if (deaths >= EVIDENCE_DEATHS && died_alone)
+    bool enough = losses >= EVIDENCE_LOSSES;
+    if (deaths >= EVIDENCE_DEATHS && died_alone && (watched || enough))
         return TICKET_POISON;
-    if (losses >= EVIDENCE_LOSSES)
+    if (enough)
         return TICKET_LOST;
     return losses >= 2 || deaths > 0 ? TICKET_ALONE : TICKET_AGAIN;
 }

@@ -314,6 +314,15 @@ static unsigned count_open(const struct replicas *rs)
     return rs->n_up - rs->n_ready;
 }
 
+void replicas_wrong(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx)
+{
+    struct replica *r = replicas_find(rs, id);
+    bool say = r->wrong_us == 0 || now_us >= r->wrong_us + REPLICA_SAID_US;
+    if (say)
+        r->wrong_us = now_us;
+    fx_note(fx, NOTE_WRONG_SHAPE, rs->model, id, say);
+}
+
 void replicas_fault(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx)
 {
     struct replica *r = replicas_find(rs, id);

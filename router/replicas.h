@@ -83,6 +83,7 @@ struct replica {
     uint64_t probe_us;      // when FX_PROBE was asked for last
     uint64_t said_us;       // when a pause was noted last
     bool paused_said;
+    uint64_t wrong_us; // when a wrong shape was said last
     struct replica_facts facts;
     char version[DESK_VERSIONS][MODEL_VERSION_MAX]; // what facts.versions point at
     struct {
@@ -143,6 +144,8 @@ struct replica *replicas_choose(struct replicas *rs, struct view version, uint32
 void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us);
 void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate,
                     uint64_t pushback_us, const char *why, uint64_t now_us, struct effects *fx);
+// It has answered other rows than it was asked for: noted, and said once in a while.
+void replicas_wrong(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx);
 // A sibling has answered what the replica failed: that was the replica's fault.
 void replicas_fault(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx);
 // The batch is out past its last deadline.

@@ -220,7 +220,7 @@ def test_status_of_a_worker_that_is_away(start):
     first = sluice.worker_pid()
     os.kill(first, signal.SIGSTOP)
     wait_for(lambda: "ready" not in sluice.status_page()["workers"][0]["connections"])
-    os.kill(first, signal.SIGKILL)
+    sluice.wait_event("worker_hangs")  # it is killed, and another one started
     sluice.wait_event("worker_listening", count=2)
     wait_for(lambda: sluice.status_page()["workers"][0]["connections"] == ["ready", "ready"])
     assert sluice.metric("sluice_worker_connections", state="ready") == 2

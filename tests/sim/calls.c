@@ -393,10 +393,13 @@ static void call_over(struct loop_of *l, struct call *c)
         life_of(tickets[i])->err_alone = life_of(tickets[i])->bad_answer =
             true; // there may be no memory to halve it
     bool elsewhere = demands_elsewhere(r, life_of(tickets[0]));
+    const struct replica_of *failed_at = replica_by_id(m, b->failed_at);
     if (end == END_ANSWER || end == END_SHAPE)
         answer_desk(l, m, b, end);
     else
         end_desk(l, m, b, end, ours, pushback_us);
+    if (end == END_ANSWER && failed_at)
+        demands_shamed(failed_at);
     if (end_refuses(end))
         demands_refused(l, r, tickets, n, elsewhere);
     for (uint32_t i = 0; i < n; i++)

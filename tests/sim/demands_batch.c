@@ -62,6 +62,7 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
                    "with credit nobody waits longer than max_wait");
         }
         x->sent++;
+        x->aboard_of = b->replica;
         trace(w, x, "is sent to replica %u in a batch of %u tickets, %u rows, reason %s",
               b->replica, b->n, b->rows, batch_reason_name[b->reason]);
     }
@@ -201,7 +202,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     demand(w, x, step || r->in_flight == 0 || m->desk->replicas.suspects == 0,
            "beside a suspect a replica has one batch at a time");
     check_sibling(x, r);
-    demands_on_batch_to(w, r, x);
+    demand(w, x, replica_known(r)->standing != STANDING_OPEN, "an ejected replica gets no batch");
     if (step)
         check_step(l, x, r);
     demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= m->max_batch,
@@ -243,6 +244,10 @@ void demands_credit(struct world *w, struct model_of *m)
     // Beside a suspect a replica takes one batch at a time: no promise then.
     for (unsigned i = 0; i < m->n_replicas && m->desk->replicas.suspects == 0; i++)
         pause_ends = least_us(pause_ends, credit_since(m, &m->replica[i], now_us));
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        if (!replica_used(&m->replica[i]))
+            m->replica[i].unused_us = w->now_us;
+    }
     demands_alone(w, m);
     if (pause_ends > now_us)
         m->no_credit_us = pause_ends < SIM_NEVER ? pause_ends : w->now_us;

@@ -1,5 +1,6 @@
 #include "tests/sim/sim.h"
 
+#define MISTAUGHT 20    // times as long as it should
 #define KEEPER_US 10000 // it takes to kill
 #define CONNECT_US 40000
 #define LOOK_US 500000 // a device that stands still is looked at so often
@@ -72,6 +73,10 @@ static void note_failure(const struct call *c)
         r->failed++;
     if (c->end == END_ANSWER && other)
         other->shamed++;
+    double us = calls_time_us(r->model, c->batch->rows ? c->batch->rows : 1);
+    r->model->mistaught |=
+        c->end == END_ANSWER &&
+        (double)(r->model->w->now_us - c->batch->sent_us) > MISTAUGHT * us * r->model->tail;
 }
 
 void demands_on_end(struct loop_of *l, struct call *c)
@@ -123,6 +128,7 @@ void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **ti
     struct world *w = l->w;
     struct model_of *m = r->model;
     struct life *again = NULL;
+    excuse_until(&m->excuse, FAULT_REFUSE, replica_known(r)->not_before_us + SIM_EPSILON_US);
     for (uint32_t i = 0; i < n; i++) {
         if (tickets[i]->place == PLACE_QUEUED)
             again = life_of(tickets[i]);
@@ -219,14 +225,13 @@ static void replica_ejected(struct world *w, const struct model_of *m, struct re
     }
 }
 
-// Who fails what its siblings answer is not given more of it, where half of them may be ejected.
-void demands_on_batch_to(const struct world *w, const struct replica_of *r, const struct life *x)
+// Its sibling has just answered what it failed: once too often, where half of them may be ejected?
+void demands_shamed(const struct replica_of *r)
 {
     unsigned up = 0, open = count_open(r->model, &up);
-    const struct replica *known = replica_known(r);
-    demand(w, x, known->standing != STANDING_OPEN, "an ejected replica gets no batch");
-    demand(w, x,
-           r->shamed < REPLICA_FAULTS || known->standing == STANDING_HALF || 2 * (open + 1) > up,
+    demand(r->model->w, NULL,
+           !r->told || r->shamed < REPLICA_FAULTS ||
+               replica_known(r)->standing != STANDING_CLOSED || 2 * (open + 1) > up,
            "a replica that fails what its siblings answer is ejected");
 }
 

@@ -42,6 +42,32 @@ static bool worker_excused(const struct worker_of *k, uint64_t since_us)
     return k->process != PROCESS_RUNS || k->stopping || k->excuse.until_us >= since_us;
 }
 
+static bool worker_well(const struct worker_of *k, uint64_t since_us)
+{
+    return !worker_excused(k, since_us) && k->since_us < since_us;
+}
+
+// Is there one that had no fault while x was under way, and that its desk counted on?
+static bool sibling_stood(const struct life *x)
+{
+    const struct model_of *m = x->model;
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        const struct replica_of *r = &m->replica[i];
+        if (replica_used(r) && r->unused_us < x->in.arrived_us &&
+            worker_well(r->worker, x->in.arrived_us) && (x->kind != KIND_VERSION2 || r->second))
+            return true;
+    }
+    return false;
+}
+
+// Did a worker's fault meet this very request?
+static bool was_met(const struct life *x)
+{
+    const struct replica_of *r = replica_by_id(x->model, x->aboard_of);
+    return x->losses + x->ours + x->failures + x->refusals > 0 ||
+           (r && !worker_well(r->worker, x->in.arrived_us));
+}
+
 // Which fault may be why it was not answered in time; FAULTS: none.
 static enum fault excuse_of(const struct world *w, const struct life *x)
 {
@@ -53,7 +79,9 @@ static enum fault excuse_of(const struct world *w, const struct life *x)
         return m->excuse.fault;
     if (m->suspects > 0)
         return FAULT_CRASH; // they go one by one
-    for (unsigned i = 0; i < m->n_replicas; i++) {
+    bool named = w->plan.calm || was_met(x) ||
+                 !sibling_stood(x); // else a worker's fault is no excuse for it
+    for (unsigned i = 0; named && i < m->n_replicas; i++) {
         const struct replica_of *r = &m->replica[i];
         if (worker_excused(r->worker, arrived))
             return r->worker->excuse.fault;
@@ -62,7 +90,7 @@ static enum fault excuse_of(const struct world *w, const struct life *x)
     }
     // An estimate learnt in another time may refuse, but something is sent once a second to test it.
     uint64_t tested_us = m->dispatched_us + BATCHER_DOUBT_US;
-    if (w->plan.shift && tested_us + (uint64_t)slack_needed_us(w, x) > arrived)
+    if ((w->plan.shift || m->mistaught) && tested_us + (uint64_t)slack_needed_us(w, x) > arrived)
         return FAULT_SLOW;
     return m->desk ? FAULTS : FAULT_BORN;
 }

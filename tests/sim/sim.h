@@ -175,6 +175,7 @@ struct replica_of { // one model at one worker, as it really is
     uint64_t said_us;   // when its desk noted a pause last
     unsigned failed;    // batches in a row that it failed
     unsigned shamed;    // batches in a row that it failed and a sibling answered
+    uint64_t unused_us; // when its desk did not count on it last
     uint64_t probed_us; // when its desk asked for a probe last
 };
 
@@ -235,10 +236,11 @@ struct model_of {
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
     uint64_t alone_us;           // when that was so last
     uint64_t second_us;          // when no replica with version 2 was told last
-    uint64_t memory_us;          // when an allocation failed last
-    uint64_t dispatched_us;      // when a batch was sent last
-    unsigned suspects;           // lives at home that were aboard when a connection was lost
-    unsigned inversions;         // batches in a row of a lower lane than one that waits
+    bool mistaught;         // a batch took far longer than it should: what that teaches is believed
+    uint64_t memory_us;     // when an allocation failed last
+    uint64_t dispatched_us; // when a batch was sent last
+    unsigned suspects;      // lives at home that were aboard when a connection was lost
+    unsigned inversions;    // batches in a row of a lower lane than one that waits
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
     uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
     uint64_t peak_at[64];                      // which 16 ms the entry is about
@@ -271,6 +273,7 @@ struct life { // one request from arrival to release
     bool called;                                  // its home is being told
     bool err_alone, bad_answer;                   // what happened to it
     bool refused;                                 // its last batch was refused
+    uint32_t aboard_of;                           // the worker that it was sent to last
     uint32_t avoid;                               // a sibling of this replica is to have it now
     unsigned sent, ends, losses, ours, refusals, failures; // times
     unsigned posts;
@@ -549,7 +552,7 @@ void demands_credit(struct world *w, struct model_of *m); // after any input to 
 
 // demands_worker.c
 void demands_on_probe(struct loop_of *l, struct replica_of *r); // FX_PROBE
-void demands_on_batch_to(const struct world *w, const struct replica_of *r, const struct life *x);
+void demands_shamed(const struct replica_of *r); // a sibling has answered what it failed
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);
 // What was refused at r has been handed to its desk; elsewhere: another replica was at hand.

@@ -472,12 +472,15 @@ static void a_server_that_stops_serves_nothing(void **state)
     round_of_questions();
     expect_why("m", "RepositoryIndex: the server says 14: in these words");
     assert_int_equal(q.last->n_usable, 0);
+    assert_true(view_eq(q.last->why, known("m")->why)); // said once, not model by model
+    assert_false(known("m")->expected);
     const struct roster *before = q.last;
     round_of_questions();
     assert_ptr_equal(q.last, before);
     server.index = 0;
     round_of_questions();
     assert_true(roster_usable(known("m")));
+    assert_int_equal(q.last->why.n, 0);
 }
 
 // An index that fails for another reason, or not at all: what was known stays known.
@@ -650,7 +653,7 @@ static void digests_tell_what_matters(void **state)
 
 static void references_are_counted(void **state)
 {
-    struct roster *r = roster_new(NULL, 0, 3);
+    struct roster *r = roster_new(NULL, 0, 3, VIEW(""));
     assert_int_equal(r->left_out, 3);
     assert_ptr_equal(roster_ref(r), r);
     roster_unref(r);

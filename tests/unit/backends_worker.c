@@ -324,7 +324,7 @@ static struct roster *a_roster(const char *name, uint32_t max_batch)
 {
     struct roster_model m = {.name = view_str(name),
                              .meta = {.name = view_str(name), .max_batch = max_batch}};
-    return roster_new(&m, 1, 0);
+    return roster_new(&m, 1, 0, VIEW(""));
 }
 
 static void believe(const char *name, uint32_t max_batch)

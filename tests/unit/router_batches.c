@@ -349,6 +349,8 @@ static void a_second_death_is_poison(void **state)
     struct guest *a = lend(2), *b = lend(2);
     run(NOW);
     struct batch *both = sent();
+    replicas_process_ended(&office.desk->replicas, 7, 5, PROCESS_CRASHED); // what it will be
+    both->incarnation = 5;
     forget();
     end(both, SEEN_LOST, NOW);
     assert_int_equal(noted(NOTE_RETRIED), 2);
@@ -359,6 +361,7 @@ static void a_second_death_is_poison(void **state)
     assert_null(sent()); // one at a time beside a suspect
     assert_int_equal(alone->n, 1);
     assert_ptr_equal(alone->tickets[0], &a->ticket);
+    alone->incarnation = 5;
     forget();
     end(alone, SEEN_LOST, NOW);
     assert_int_equal(noted(NOTE_POISON), 0);

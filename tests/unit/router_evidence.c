@@ -241,17 +241,24 @@ static void losses_and_deaths(void **state)
     static const struct {
         unsigned losses, deaths;
         bool alone;
-        enum ticket_fate fate;
+        enum ticket_fate watched, not_watched;
     } want[] = {
-        {1, 0, false, TICKET_AGAIN}, {1, 0, true, TICKET_AGAIN},  {1, 1, false, TICKET_ALONE},
-        {1, 1, true, TICKET_ALONE},  {2, 0, false, TICKET_ALONE}, {2, 1, true, TICKET_ALONE},
-        {2, 2, false, TICKET_ALONE}, // with others aboard each time: it may be innocent
-        {2, 2, true, TICKET_POISON}, {3, 0, true, TICKET_LOST},   {3, 1, true, TICKET_LOST},
-        {3, 2, false, TICKET_LOST},  {3, 2, true, TICKET_POISON}, {3, 3, true, TICKET_POISON},
+        {1, 0, false, TICKET_AGAIN, TICKET_AGAIN},  {1, 0, true, TICKET_AGAIN, TICKET_AGAIN},
+        {1, 1, false, TICKET_ALONE, TICKET_ALONE},  {1, 1, true, TICKET_ALONE, TICKET_ALONE},
+        {2, 0, false, TICKET_ALONE, TICKET_ALONE},  {2, 1, true, TICKET_ALONE, TICKET_ALONE},
+        {2, 2, false, TICKET_ALONE, TICKET_ALONE}, // with others aboard each time: maybe innocent
+        {2, 2, true, TICKET_POISON, TICKET_ALONE}, // a line that flaps looks like a death
+        {3, 0, true, TICKET_LOST, TICKET_LOST},     {3, 1, true, TICKET_LOST, TICKET_LOST},
+        {3, 2, false, TICKET_LOST, TICKET_LOST},    {3, 2, true, TICKET_POISON, TICKET_POISON},
+        {3, 3, true, TICKET_POISON, TICKET_POISON},
     };
-    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++)
-        assert_int_equal(ticket_fate_after_loss(want[i].losses, want[i].deaths, want[i].alone),
-                         want[i].fate);
+    for (size_t i = 0; i < sizeof(want) / sizeof(want[0]); i++) {
+        unsigned losses = want[i].losses, deaths = want[i].deaths;
+        assert_int_equal(ticket_fate_after_loss(losses, deaths, want[i].alone, true),
+                         want[i].watched);
+        assert_int_equal(ticket_fate_after_loss(losses, deaths, want[i].alone, false),
+                         want[i].not_watched);
+    }
 }
 
 int main(void)
