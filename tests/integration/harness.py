@@ -1,8 +1,8 @@
 """Actors of the integration tests: sluice, sluice-worker, clients that send octets.
 
-Programs come from $SLUICE_BUILD (build), so that the same tests run on sanitizer builds; $SLUICE_WORKER
-names another worker, $SLUICE_PREFIX words that stand before sluice. Nobody sleeps here: wait_for asks
-until a condition holds, and fails with the value that it last saw.
+Programs come from $SLUICE_BUILD (build), so that the same tests run on sanitizer builds; $SLUICE_PROGRAM names
+another gateway there (sluice-contracts: watched), $SLUICE_WORKER another worker, $SLUICE_PREFIX words that stand
+before sluice. Nobody sleeps here: wait_for asks until a condition holds, and fails with the value that it last saw.
 """
 import contextlib
 import json
@@ -19,14 +19,15 @@ import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("SLUICE_BUILD", ROOT / "build"))
-SLUICE = BUILD / "sluice"
+SLUICE = BUILD / os.environ.get("SLUICE_PROGRAM", "sluice")
 SLUICE_DOORS = BUILD / "sluice-doors"  # the same with debug doors (gateway/doors.h)
+SLUICE_CONTRACTS = BUILD / "sluice-contracts"  # with doors, and watched (tests/conformance/contracts.h)
 WORKER = pathlib.Path(os.environ.get("SLUICE_WORKER", BUILD / "sluice-worker"))
 PREFIX = os.environ.get("SLUICE_PREFIX", "").split()
 SANITIZED = BUILD.name in ("asan", "tsan")
 MODELS = ROOT / "models"
 SAMPLES = json.loads((MODELS / "samples.json").read_text())
-DEATHS = ("AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:", "invariant")
+DEATHS = ("contract broken", "AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:", "invariant")
 
 
 # Words before a program that the modes of files are to stop, even when the tests are run by root.
@@ -276,12 +277,13 @@ class Sluice(Program):
 class DooredSluice(Sluice):
     """The same with debug doors: door("hold digits"). What they can do stands in gateway/doors.h."""
 
-    def __init__(self, config, **more):
+    def __init__(self, config, program=SLUICE_DOORS, env=None, **more):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="sluice-doors-"))
         self.doors = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.doors.settimeout(20)
         self.doors.bind(str(self.directory / "test"))
-        super().__init__(config, program=SLUICE_DOORS, env={"SLUICE_DOORS": str(self.directory / "gateway")}, **more)
+        env = {"SLUICE_DOORS": str(self.directory / "gateway"), **(env or {})}
+        super().__init__(config, program=program, env=env, **more)
 
     def try_door(self, command):
         """What the gateway says to it: "ok", when every loop has done it, or "error: ..."."""
