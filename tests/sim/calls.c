@@ -416,7 +416,7 @@ void calls_event(struct loop_of *l, const struct entry *e)
     struct world *w = l->w;
     struct call *c = e->p;
     if (c->tag != e->tag)
-        return; // fixed anew, or over: a second answer finds nobody
+        return; // fixed anew, or over: a second answer finds no call
     if (c->end == END_ANSWER && c->queued && batch_has(c->batch, true)) {
         world_count(w, FAULT_POISON);
         workers_crash(c->replica->worker, FAULT_POISON); // it stalls until its connection ends

@@ -40,7 +40,7 @@ static void life_failed(struct life *x, const struct call *c, bool elsewhere)
     x->avoid = either && !shown && !x->in.ticket.alone ? b->replica : 0;
 }
 
-// What counts as a death with it aboard: a crash that the keeper sees; where nobody watches, a connection that
+// What counts as a death with it aboard: a crash that the keeper sees; where no keeper watches, a connection that
 // was lost while it was alone there.
 unsigned demands_evidence(const struct world *w, const struct life *x)
 {
@@ -279,7 +279,7 @@ static bool has_overdue(const struct loop_of *l, const struct replica_of *r)
     return false;
 }
 
-// Whoever gives reason to doubt is asked whether it lives.
+// A worker that gives reason to doubt is asked whether it lives.
 void demands_doubt(const struct loop_of *l, struct model_of *m)
 {
     for (unsigned i = 0; i < m->n_replicas; i++) {
@@ -388,7 +388,7 @@ void demands_ready(struct world *w, const struct model_of *m)
     demand(w, NULL, atomic_load(&m->m->ready) == n, "ready are those that are up and used");
 }
 
-static void nobody_counts_on(struct world *w, const struct worker_of *k)
+static void check_not_used(struct world *w, const struct worker_of *k)
 {
     for (unsigned i = 0; i < k->n_replicas; i++) {
         if (k->replica[i]->model->desk)
@@ -432,7 +432,7 @@ void demands_judge(struct loop_of *l, struct worker_of *k)
         stuck_is_seen(l, k);
         return;
     }
-    nobody_counts_on(w, k);
+    check_not_used(w, k);
     if (k->process != PROCESS_HANGS || !k->local)
         return;
     for (unsigned i = 0; i < w->plan.loops; i++) { // else nothing of ours can reach it

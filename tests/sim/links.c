@@ -188,7 +188,7 @@ static void links_hangs(struct loop_of *l, struct link_of *k)
 
 // ---- up and down -------------------------------------------------------------------------------------
 
-// The owner cannot reach it, so nobody asks it any more: each loop looks for itself, and the owner goes on trying.
+// The owner cannot reach it, so no loop asks it any more: each loop looks for itself, and the owner goes on trying.
 static void try_failed(struct loop_of *l, struct link_of *k)
 {
     if (!link_owns(k))
@@ -250,7 +250,7 @@ void links_cut_soon(struct link_of *k, uint64_t at_us)
         link_at(k, at_us, EVENT_CUT, k->generation);
 }
 
-// Whoever reads it now finds everything that lay there.
+// The process reads on, and finds everything that was in the socket buffer.
 void links_resumed(struct link_of *k)
 {
     if (!k->used || (k->up && k->incarnation != k->worker->incarnation))

@@ -76,10 +76,10 @@ enum fault {
     FAULT_OVERLOAD, // it refuses what is beyond a short queue
     FAULT_REFUSE,   // it processes nothing of a model for a while
     FAULT_BROKEN,   // every answer of one replica is an error
-    FAULT_FLAP,     // a connection ends, nobody dies
+    FAULT_FLAP,     // a connection ends, no process does
     FAULTS_DRAWN,
     // What comes of them, and of others.
-    FAULT_FULL = FAULTS_DRAWN, // a socket that nobody reads is full
+    FAULT_FULL = FAULTS_DRAWN, // the socket buffer of a worker that does not read is full
     FAULT_KILLED,              // the keeper killed a worker that hangs
     FAULT_NO_WORD,             // the keeper says nothing of a death
     FAULT_NO_END,              // a connection's peer is dead and the connection does not end
@@ -128,7 +128,7 @@ struct plan { // drawn from the seed, then read only
     double loop_fault;     // chance of a turn to stall or freeze its loop
     double memory;         // chance of an input to a desk to lack memory
     bool singles;          // sequences and scalars too
-    uint64_t socket_bytes; // what a connection holds that nobody reads
+    uint64_t socket_bytes; // what a socket buffer holds
     double probe_share;    // of the time in which clients come: a probe's time-out
     struct probe_rules probe;
 };
@@ -149,7 +149,7 @@ struct link_of { // one loop's connection to a worker
     unsigned loop;
     bool used; // a model of the worker has its home there, or the loop owns the worker
     bool up;
-    bool full;              // nobody reads at the other end, and nothing more fits
+    bool full;              // the worker does not read, and nothing more fits
     bool owed;              // a probe is answered as soon as anybody reads it
     uint32_t incarnation;   // of the process at the other end
     uint64_t generation;    // of the connection: what belongs to an earlier one is void
@@ -344,7 +344,7 @@ enum event {
     EVENT_FAULT,  // worker: the next one of its own accord
     EVENT_LOAD,   // replica: its model is there again
     EVENT_ROLL,   // worker: it is its turn
-    EVENT_JUDGE   // worker: has been doing nothing for so long that nobody may count on it
+    EVENT_JUDGE   // worker: has been doing nothing for so long that no desk may count on it
 };
 
 struct entry { // of a loop's agenda, a binary heap

@@ -403,7 +403,7 @@ static struct loop_of *next_loop(struct world *w)
     return best;
 }
 
-// Nobody asks for anything any more, and everybody is there again; only probes go on.
+// No request is left, and all workers are there again; only probes go on.
 static bool is_at_rest(const struct world *w)
 {
     if (!w->healed || w->alive > 0)
