@@ -83,6 +83,8 @@ void exchange_tell_request(struct exchange *ex, uint64_t now_us);
 void exchange_tell_gone(struct exchange *ex);             // unless it was answered
 void exchange_tell_sent(struct exchange *ex, bool whole); // once
 void exchange_detach(struct exchange *ex);                // the connection is done with it
+// Has the room above answer it, or does it in its place; its body is freed. Not yet answered.
+void exchange_refuse(struct exchange *ex, unsigned status, const char *why, uint64_t now_us);
 // Rows 76, 77. The moment at which this body's clock wants a look, if nothing more of it comes until then; whether
 // it has been silent for too long, or slower than the least rate over a window (a window that was well begins anew).
 uint64_t exchange_body_deadline(const struct exchange *ex, const struct http_limits *l);

@@ -7,7 +7,6 @@
 #include "http/conn.h"
 #include "http/nghttp2_compat.h"
 #include "http/nghttp2_mem.h"
-#include <stdio.h>
 
 #define STREAM_WINDOW (1 << 20)
 #define CONNECTION_WINDOW (16 << 20)
@@ -124,34 +123,6 @@ static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *f, const u
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // not ignored: the stream is reset
 }
 
-// Answers a request that never reaches the rooms above.
-static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why)
-{
-    struct http_header headers[] = {{VIEW("content-type"), VIEW("application/json")},
-                                    {VIEW("retry-after"), VIEW("1")}};
-    if (status == 405)
-        headers[1] = (struct http_header){VIEW("allow"), VIEW(HTTP_ALLOWED)};
-    char text[256];
-    int n = snprintf(text, sizeof(text), "{\"error\":\"%s\"}", why);
-    struct view body = arena_copy(&ex->arena, view_of(text, (size_t)n));
-    struct http_seg seg = {(const uint8_t *)body.p, body.n, NULL};
-    struct http_response r = {.status = (uint16_t)status,
-                              .headers = headers,
-                              .n_headers = status == 503 || status == 405 ? 2 : 1,
-                              .body = &seg,
-                              .n_body = 1};
-    if (!ex->told)
-        c->ops->on_refused(c, status, why, c->ctx);
-    ex->discard = true;
-    if (ex->told) { // for the rooms above it is over; the client still hears why
-        ex->status = (uint16_t)status;
-        exchange_tell_gone(ex);
-        ex->gone = false;
-        ex->sent_told = true;
-    }
-    exchange_respond(ex, &r, c->now_us);
-}
-
 // What nghttp2 does not look at. NULL, or what is wrong.
 static const char *check_head(struct exchange *ex, unsigned *status)
 {
@@ -180,6 +151,7 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
 {
     unsigned status;
     ex->is_head = view_is(ex->method, "HEAD");
+    ex->whole_request = last; // also of one that is refused now: nothing of it is left to be reset
     const char *why = check_head(ex, &status);
     struct view length = exchange_header(ex, "content-length");
     if (!why && length.p && !content_length_of(length, &ex->body_left))
@@ -187,13 +159,13 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
     if (!why)
         why = exchange_drop_hops(ex);
     if (why) {
-        refuse(c, ex, why == out_of_memory ? 503 : status, why);
+        exchange_refuse(ex, why == out_of_memory ? 503 : status, why, c->now_us);
         return;
     }
     ex->rate_from_us = c->now_us;
     exchange_tell_head(ex);
     if (!ex->responded && ex->body_left > 0 && (uint64_t)ex->body_left > ex->max_body) {
-        refuse(c, ex, 413, "body: larger than limits.max_body");
+        exchange_refuse(ex, 413, "body: larger than limits.max_body", c->now_us);
         return;
     }
     if (last)
@@ -268,12 +240,11 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
         return 0;
     ex->progress_us = c->now_us;
     ex->rate_bytes += n;
-    if (!exchange_body(ex, p, n, &status)) {
-        buffer_deinit(&ex->body);
-        buffer_init(&ex->body);
-        refuse(c, ex, status,
-               status == 413 ? "body: larger than limits.max_body" : "no room for the body now");
-    }
+    if (!exchange_body(ex, p, n, &status))
+        exchange_refuse(ex, status,
+                        status == 413 ? "body: larger than limits.max_body"
+                                      : "no room for the body now",
+                        c->now_us);
     return 0;
 }
 
@@ -666,7 +637,7 @@ void h2_tick(struct http_conn *c, uint64_t now_us)
         next = ex->next;
         if (ex->told && !ex->whole_request && !ex->responded &&
             exchange_body_is_slow(ex, l, now_us))
-            refuse(c, ex, 408, "body: it did not come in time");
+            exchange_refuse(ex, 408, "body: it did not come in time", now_us);
         else if (ex->responded && c->out.bytes == 0 &&
                  now_us >= ex->progress_us + l->stream_stall_us)
             reset(c, ex->stream_id, NGHTTP2_CANCEL); // its window stays shut (CVE-2019-9517)

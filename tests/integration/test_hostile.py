@@ -13,10 +13,11 @@ import threading
 import time
 import zlib
 
+import grpc
 import hpack
 import httpx
 import pytest
-from harness import GOOD_BODY, SAMPLES, SANITIZED, Sluice, Wire, best_of, configuration, infer_body, memory_kib, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, Sluice, Wire, Worker, best_of, configuration, infer_body, memory_kib, post, wait_for
 
 INFER = b"/v2/models/digits/infer"
 LIMITS = """header_timeout = "1s" body_timeout = "1s" idle_timeout = "3s" send_timeout = "2s" stream_stall = "2s"
@@ -1121,6 +1122,50 @@ def test_grpc_framing(target):
     for body, more, status in rows:
         assert grpc_status(target, body, **more) == status, (body[:8], more)
     assert SANITIZED or memory_kib(target.gateway_pid()) < 256 << 10
+
+
+def refused_as(target, fields, body=b"", end=True, length=None):
+    """(grpc-status, grpc-message) of one frame of HEADERS that is the whole answer; other streams go on."""
+    with H2(target) as h2:
+        more = [("content-length", str(length))] if length is not None else []
+        h2.send(head(1, [*fields, *more], end=end and not body))
+        h2.send(b"".join(frame(DATA, 0, 1, body[i : i + 16384]) for i in range(0, len(body), 16384)))
+        assert h2.until(lambda: h2.headers.get(1)), h2.frames
+        said = h2.headers[1]
+        assert said[":status"] == "200" and said["content-type"] == "application/grpc", said
+        assert [f[1] & END_STREAM for f in h2.frames if f[0] in (HEADERS, DATA) and f[2] == 1] == [END_STREAM]
+        h2.send(head(3, LIVE))
+        assert h2.until(lambda: h2.status(3) == 200) and h2.goaway is None
+        return int(said["grpc-status"]), said["grpc-message"]
+
+
+def test_what_is_refused_below_the_call_is_said_in_its_protocol(target):
+    """A gRPC client gets a status of gRPC also for what is wrong with its HTTP."""
+    assert refused_as(target, GRPC, end=False, length=9 << 20) == (EXHAUSTED, "body: larger than limits.max_body")
+    assert refused_as(target, GRPC, prefixed(bytes(9 << 20)), end=False) == (EXHAUSTED, "body: larger than limits.max_body")
+    assert refused_as(target, GRPC, b"\0\0", end=False) == (DEADLINE, "body: it did not come in time")
+    assert refused_as(target, replaced(":path", "/a%2fb", GRPC))[0] == INVALID
+    assert refused_as(target, replaced(":path", "/" + "a" * 9000, GRPC)) == (INVALID, "target: too long")
+    assert refused_as(target, replaced(":method", "TRACE", GRPC))[0] == UNIMPLEMENTED
+    with H2(target) as h2:  # REST has its own
+        h2.send(head(1, [*ASK, ("content-length", str(9 << 20))], end=False))
+        assert h2.until(lambda: h2.bodies.get(1)) and h2.status(1) == 413
+        assert json.loads(h2.bodies[1]) == {"error": "body: larger than limits.max_body"} and h2.headers[1]["x-request-id"]
+
+
+def test_the_worker_refuses_in_the_protocol_of_the_call():
+    with Worker() as worker:
+        assert refused_as(worker, replaced(":path", "/a%2fb", GRPC))[0] == INVALID
+        assert refused_as(worker, GRPC, end=False, length=2 << 30)[0] == EXHAUSTED
+
+
+def test_a_message_over_max_body_is_resource_exhausted_for_grpcio(target):
+    with grpc.insecure_channel(f"127.0.0.1:{target.port}") as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as e:
+            infer(bytes(9 << 20), timeout=20)
+        assert e.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, e.value
+        assert e.value.details() == "body: larger than limits.max_body"
 
 
 def test_protobuf(target):

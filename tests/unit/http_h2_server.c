@@ -204,9 +204,44 @@ static void bodies_are_bounded(void **state)
     expect_body(h, 3, 413, "larger");
     expect_body(h, 5, 503, "no room");
     assert_non_null(strstr(h2_stream(h, 5)->fields, "retry-after: 1\n"));
-    assert_int_equal(h->w.gone, 3); // for the rooms above they are over
-    assert_int_equal(h->w.sent, 0);
+    assert_int_equal(h->w.refused, 3);
+    assert_int_equal(h->w.sent_whole, 3); // answers like any other
+    assert_int_equal(h->w.gone, 0);
     expect_alive(h, 7);
+    end(h);
+}
+
+// What the room refuses is answered by the room above, in its own form, and ends as any answer does.
+static void the_room_above_shapes_refusals(void **state)
+{
+    struct h2 *h = begin();
+    h->w.shapes = true;
+    h->w.charge_limit = 5000;
+    wire_head(&h->say, 0, 1, POST_FORM "/small\ncontent-length: 9\n");
+    wire_head(&h->say, 0, 3, POST_FORM "/small\n");
+    wire_frame(&h->say, DATA, 0, 3, "123456789", 9);
+    wire_head(&h->say, 0, 5, POST_FORM "/a\ncontent-length: 6000\n");
+    wire_frame(&h->say, DATA, 0, 5, "1", 1);
+    wire_head(&h->say, END_STREAM, 7, FORM "/bad%2f\n"); // before on_head
+    wire_head(&h->say, 0, 9, POST_FORM "/later\n");
+    h2_say(h);
+    h2_pass(h, 11 * SECOND);
+    static const char *const why[] = {
+        "body: larger than limits.max_body", "body: larger than limits.max_body",
+        "no room for the body now", "target: ", "body: it did not come in time"};
+    for (uint32_t id = 1; id <= 9; id += 2) {
+        struct reader_stream *s = h2_stream(h, id);
+        assert_int_equal(s->status, 200);
+        assert_true(s->ended && s->body_n == 0 && s->blocks == 1);
+        assert_non_null(strstr(s->fields, "grpc-status: 8\n"));
+        assert_non_null(strstr(s->fields, why[id / 2]));
+        assert_int_equal(s->resets, id == 7 ? 0 : 1); // its body is of no use
+        assert_true(s->code == NGHTTP2_NO_ERROR);
+    }
+    assert_int_equal(h->w.refused, 5);
+    assert_int_equal(h->w.sent_whole, 4);
+    assert_int_equal(h->w.gone, 0);
+    expect_alive(h, 11);
     end(h);
 }
 
@@ -1135,7 +1170,7 @@ static void bodies_must_come(void **state)
     h2_pass(h, 2 * SECOND);
     expect_body(h, 1, 408, "body");
     expect_body(h, 3, 408, "body");
-    assert_int_equal(h->w.gone, 2);
+    assert_int_equal(h->w.sent_whole, 2);
     assert_int_equal(http_conn_live(h->w.c), 0);
     expect_alive(h, 5);
     end(h);
@@ -1385,6 +1420,7 @@ int main(void)
         cmocka_unit_test(trailers_follow_the_answer),
         cmocka_unit_test(an_early_answer_ends_the_request),
         cmocka_unit_test(bodies_are_bounded),
+        cmocka_unit_test(the_room_above_shapes_refusals),
         cmocka_unit_test(big_answers_follow_the_window),
         cmocka_unit_test(windows_are_given_back_as_bodies_are_kept),
         cmocka_unit_test(the_window_of_padding_is_given_back),
