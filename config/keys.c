@@ -123,7 +123,8 @@ const struct config_key config_keys[] = {
     {.name = "max_headers", LIMIT(KEY_COUNT, max_headers, 8, 10000, "100",
         "Header fields of a request; past it 431.")},
     {.name = "max_header_bytes", LIMIT(KEY_SIZE, max_header_bytes, KIB, MIB, "32KiB",
-        "Names, values and 32 octets a field; past it 431.")},
+        "Names, values and 32 octets a field; past it 431. An HTTP/2 header block of more than four times as many "
+        "ends its connection.")},
     {.name = "max_target", LIMIT(KEY_SIZE, max_target, 64, MIB, "8KiB",
         "Octets of the request target; past it 414.")},
     {.name = "max_body", LIMIT(KEY_SIZE, max_body, KIB, 4 * GIB, "64MiB",

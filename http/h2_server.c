@@ -34,8 +34,15 @@ static void reset(struct http_conn *c, int32_t id, uint32_t code)
 
 // ---- requests ----------------------------------------------------------------------------------------
 
-// A header block as it comes: what it may cost before anybody knows what it says. Blocks that fit cost at
-// least as much in header_bytes as they have octets (CVE-2024-27316 and its kin; rows 49, 57).
+// The hard bound of a header block, on the wire and decoded. Up to it, what is over max_header_bytes is dropped
+// and the stream answered 431.
+static size_t block_bound(const struct http_conn *c)
+{
+    return 4 * (size_t)c->limits->max_header_bytes;
+}
+
+// A header block as it comes. Past its hard bound it ends the connection, since HPACK must see all of a block
+// or nothing more (CVE-2024-27316 and its kin; row 49).
 static int on_begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *user)
 {
     struct http_conn *c = user;
@@ -46,7 +53,7 @@ static int on_begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *
         c->block_bytes += hd->length;
     else
         return 0;
-    if (c->block_bytes <= c->limits->max_header_bytes + 512) // padding and priority are not counted
+    if (c->block_bytes <= block_bound(c) + 512) // padding and priority are not counted
         return 0;
     h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
     return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -57,6 +64,8 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     struct http_conn *c = user;
     c->head_since_us = c->now_us;
     c->block_stream = f->hd.stream_id;
+    c->block_cost = 0;
+    c->block_over = false;
     if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     if (c->done)
@@ -72,12 +81,14 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     return 0;
 }
 
-static bool add_pseudo(struct exchange *ex, struct view name, struct view value)
+static enum field_result add_pseudo(struct exchange *ex, struct view name, struct view value)
 {
-    struct view copy = arena_copy(&ex->arena, value);
     size_t cost = name.n + value.n + 32;
-    if ((value.n > 0 && !copy.p) || cost > ex->conn->limits->max_header_bytes - ex->header_bytes)
-        return false;
+    if (cost > ex->conn->limits->max_header_bytes - ex->header_bytes)
+        return FIELD_TOO_MANY;
+    struct view copy = arena_copy(&ex->arena, value);
+    if (value.n > 0 && !copy.p)
+        return FIELD_NO_MEMORY;
     ex->header_bytes += (uint32_t)cost;
     if (view_is(name, ":method"))
         ex->method = copy;
@@ -85,27 +96,38 @@ static bool add_pseudo(struct exchange *ex, struct view name, struct view value)
         ex->path = copy;
     else if (view_is(name, ":authority"))
         ex->authority = copy;
-    return true; // :scheme is what the connection is
+    return FIELD_OK; // :scheme is what the connection is
+}
+
+// Fields of trailers are counted and dropped, those of a head are kept as far as they fit. False: out of memory.
+static bool block_field(struct http_conn *c, struct exchange *ex, bool head, struct view name,
+                        struct view value)
+{
+    bool pseudo = name.n > 0 && name.p[0] == ':';
+    if (!head)
+        c->block_over = c->block_cost > c->limits->max_header_bytes;
+    if (!head || (c->block_over && !pseudo)) // a refusal must know the method all the same
+        return true;
+    enum field_result r = (pseudo ? add_pseudo : exchange_add_field)(ex, name, value);
+    c->block_over |= r == FIELD_TOO_MANY;
+    return r != FIELD_NO_MEMORY;
 }
 
 static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_n,
                      const uint8_t *value, size_t value_n, uint8_t flags, void *user)
 {
+    struct http_conn *c = user;
     struct exchange *ex = stream_of(s, f->hd.stream_id);
     (void)flags;
-    (void)user;
     if (!ex || f->hd.type != NGHTTP2_HEADERS)
         return 0;
-    struct view n = view_of(name, name_n), v = view_of(value, value_n);
-    if (f->headers.cat != NGHTTP2_HCAT_REQUEST) { // trailers: counted, dropped
-        ex->header_bytes += (uint32_t)(name_n + value_n + 32);
-        return ex->header_bytes > 2 * ex->conn->limits->max_header_bytes
-                   ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
-                   : 0;
-    }
-    bool ok = name_n > 0 && name[0] == ':' ? add_pseudo(ex, n, v)
-                                           : exchange_add_field(ex, n, v) == FIELD_OK;
-    return ok ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // the block is still decoded to its end
+    c->block_cost += name_n + value_n + 32;
+    // One byte of HPACK can stand for thousands (rows 57, 59): such a block costs its stream an answer. It is
+    // still decoded to its end.
+    bool ok = c->block_cost <= block_bound(c) &&
+              block_field(c, ex, f->headers.cat == NGHTTP2_HCAT_REQUEST, view_of(name, name_n),
+                          view_of(value, value_n));
+    return ok ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
 static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name,
@@ -152,6 +174,10 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
     unsigned status;
     ex->is_head = view_is(ex->method, "HEAD");
     ex->whole_request = last; // also of one that is refused now: nothing of it is left to be reset
+    if (c->block_over) {
+        exchange_refuse(ex, 431, "fields: too many or too large", c->now_us);
+        return;
+    }
     const char *why = check_head(ex, &status);
     struct view length = exchange_header(ex, "content-length");
     if (!why && length.p && !content_length_of(length, &ex->body_left))
@@ -172,6 +198,16 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
         exchange_tell_request(ex, c->now_us);
 }
 
+static void on_trailers(struct http_conn *c, struct exchange *ex, bool last)
+{
+    if (c->block_over && !ex->responded) {
+        ex->whole_request = last;
+        exchange_refuse(ex, 431, "trailers: too many or too large", c->now_us);
+    } else if (last && !ex->whole_request) {
+        exchange_tell_request(ex, c->now_us);
+    }
+}
+
 static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
 {
     struct http_conn *c = user;
@@ -182,8 +218,8 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
         c->head_since_us = 0;
         if (ex && f->headers.cat == NGHTTP2_HCAT_REQUEST)
             on_head(c, ex, last);
-        else if (ex && last && !ex->whole_request)
-            exchange_tell_request(ex, c->now_us);
+        else if (ex)
+            on_trailers(c, ex, last);
         break;
     case NGHTTP2_DATA:
         if (f->hd.length == f->data.padlen && !last) { // padding is no data

@@ -491,6 +491,41 @@ def test_a_flood_of_window_updates(target):
         assert h2.until(lambda: h2.is_over(1))
 
 
+def fat(stream, fields, count=6):
+    """Metadata of 7,000 octets a field, cut into frames of 16 KiB."""
+    octets = block([*fields, *[("x-fat", "y" * 7000)] * count])
+    parts = [octets[i : i + 16384] for i in range(0, len(octets), 16384)]
+    kinds = [frame(HEADERS, END_STREAM, stream, parts[0]), *[frame(CONTINUATION, 0, stream, p) for p in parts[1:-1]]]
+    return b"".join(kinds) + frame(CONTINUATION, END_HEADERS, stream, parts[-1])
+
+
+def test_a_fat_head_is_431_for_its_stream_alone(target):
+    """49: up to four times the bound; what else is on the connection is answered."""
+    with H2(target) as h2:
+        h2.send(head(1, ASK, end=False))
+        h2.send(fat(3, LIVE) + fat(5, GRPC) + fat(7, LIVE, 18))
+        assert h2.until(lambda: h2.bodies.get(3) and h2.headers.get(5) and h2.bodies.get(7))
+        assert h2.status(3) == h2.status(7) == 431
+        assert json.loads(h2.bodies[3]) == {"error": "fields: too many or too large"}
+        assert h2.headers[5]["grpc-status"] == str(EXHAUSTED)
+        h2.send(frame(DATA, END_STREAM, 1, GOOD_BODY))
+        assert h2.until(lambda: h2.status(1)) and h2.status(1) == 200
+        h2.send(head(9, LIVE))
+        assert h2.until(lambda: h2.status(9)) and h2.status(9) == 200 and h2.goaway is None
+        h2.send(fat(11, LIVE, 19))
+        assert h2.ends() and h2.goaway == CALM
+
+
+def test_fat_metadata_of_grpcio_is_resource_exhausted(target):
+    with grpc.insecure_channel(f"127.0.0.1:{target.port}") as channel:
+        live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as e:
+                live(b"", metadata=[(f"x-{i}", "y" * 7000) for i in range(6)], timeout=20)
+            assert e.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, e.value
+            assert live(b"", timeout=20)
+
+
 BOMBS = {
     "53 empty names": block(LIVE) + literal("", "") * 8,
     "57 16,000 references": block(LIVE) + b"\x86" * 16000,
