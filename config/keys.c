@@ -134,8 +134,9 @@ const struct config_key config_keys[] = {
     {.name = "bytes_in_flight", LIMIT(KEY_SIZE, bytes_in_flight, 0, 1ull << 50, "0",
         "Bytes of all requests at once; past it 503. 0: a quarter of the memory.")},
     {.name = "abuse_budget", LIMIT(KEY_COUNT, abuse_budget, 10, 1000000, "200",
-        "Points a connection may spend on resets, empty frames, PINGs and malformed streams before "
-        "it is told to go away.")},
+        "Points a connection may spend on empty frames, PINGs and malformed streams before it is cut. So many "
+        "resets of its own, and eight times max_streams more, before it takes no new streams; each answer pays "
+        "for one.")},
     {.name = "header_timeout", LIMIT(KEY_DURATION, header_timeout_us, 10 * MS, HOUR, "10s",
         "From accept (TLS handshake included), or from the first octet of a later request, to the "
         "end of the header.")},

@@ -514,6 +514,18 @@ static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status,
     count_refused(p, c, e.status, ex ? ex->status : status, why);
 }
 
+static void on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
+                     void *ctx)
+{
+    struct front *f = ctx;
+    struct part *p = f->gateway->parts[server_conn_loop(c)->index];
+    metrics_inc(&p->metrics.abused[kind][verdict], 1);
+    if (verdict != ABUSE_WENT_ON) // one line a connection
+        GATEWAY_EVENT(p->gateway, p->loop, LOG_WARN, "client_abuse",
+                      LOG_S("client", server_conn_peer(c)), LOG_CSTR("why", abuse_name[kind]),
+                      LOG_CSTR("action", verdict == ABUSE_CUT ? "cut" : "no new streams"));
+}
+
 static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
 {
     struct front *f = ctx;
@@ -527,4 +539,5 @@ const struct http_server_ops part_server_ops = {.on_head = on_head,
                                                 .on_gone = on_gone,
                                                 .on_sent = on_sent,
                                                 .on_refuse = on_refuse,
-                                                .on_charge = on_charge};
+                                                .on_charge = on_charge,
+                                                .on_abuse = on_abuse};

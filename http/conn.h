@@ -2,7 +2,6 @@
 #ifndef SLUICE_HTTP_CONN_H
 #define SLUICE_HTTP_CONN_H
 
-#include "http/abuse.h"
 #include "http/http.h"
 #include "http/out.h"
 #include <nghttp2/nghttp2.h>
@@ -62,6 +61,8 @@ struct http_conn {
     bool h2_broken;  // no frame can be made any more
     uint64_t
         h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone
+    int32_t
+        h2_last_stream; // the last one that is taken: those behind it were refused by GOAWAY; 0: all are
     unsigned empty_data;
     int32_t block_stream; // whose header block is coming (head_since_us > 0)
     size_t block_bytes;   // of it, as it comes

@@ -19,13 +19,41 @@ static struct exchange *stream_of(nghttp2_session *s, int32_t id)
     return id > 0 ? nghttp2_session_get_stream_user_data(s, id) : NULL;
 }
 
+// Streams up to `last` finish. The client knows of those behind it that they were not processed, and repeats them
+// elsewhere. The text is for who looks at the frame.
+static void goaway_submit(struct http_conn *c, int32_t last, const char *text)
+{
+    c->h2_last_call_us = 0;
+    if (nghttp2_submit_goaway(c->h2, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR,
+                              (const uint8_t *)text, strlen(text)) != 0)
+        h2_terminate(c, NGHTTP2_INTERNAL_ERROR);
+}
+
+static void conn_punish(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict)
+{
+    if (verdict == ABUSE_BORNE || c->h2_cut)
+        return;
+    if (verdict == ABUSE_NO_NEW) {
+        c->h2_last_stream = nghttp2_session_get_last_proc_stream_id(c->h2);
+        goaway_submit(c, c->h2_last_stream, abuse_name[kind]);
+    } else {
+        h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
+    }
+    if (c->ops->on_abuse)
+        c->ops->on_abuse(c, kind, verdict, c->ctx);
+}
+
 static void pay(struct http_conn *c, enum abuse_kind kind)
 {
-    if (!abuse_pay(&c->abuse, kind, c->now_us))
-        h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
+    conn_punish(c, kind, abuse_pay(&c->abuse, kind, c->now_us));
 }
 
 static void last_call(struct http_conn *c);
+
+static bool comes_too_late(const struct http_conn *c, int32_t id)
+{
+    return c->h2_last_stream > 0 && id > c->h2_last_stream;
+}
 
 static void reset(struct http_conn *c, int32_t id, uint32_t code)
 {
@@ -47,6 +75,10 @@ static int on_begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *
 {
     struct http_conn *c = user;
     (void)s;
+    if (hd->type == NGHTTP2_HEADERS && comes_too_late(c, hd->stream_id))
+        pay(c, ABUSE_LATE_STREAM);
+    if (c->h2_cut)
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (hd->type == NGHTTP2_HEADERS)
         c->block_bytes = hd->length;
     else if (hd->type == NGHTTP2_CONTINUATION)
@@ -55,7 +87,7 @@ static int on_begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *
         return 0;
     if (c->block_bytes <= block_bound(c) + 512) // padding and priority are not counted
         return 0;
-    h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
+    conn_punish(c, ABUSE_BLOCK, abuse_end(&c->abuse));
     return NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
@@ -68,6 +100,8 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     c->block_over = false;
     if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
+    if (comes_too_late(c, f->hd.stream_id))
+        return 0; // until the GOAWAY has been made nghttp2 opens it; then it closes it
     if (c->done)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     struct exchange *ex = exchange_new(c, HTTP_2, c->now_us);
@@ -592,8 +626,9 @@ static nghttp2_option *options(const struct http_limits *l)
     nghttp2_option_set_peer_max_concurrent_streams(o, l->max_streams);
     // Else it keeps up to 128 streams that are over on each connection, for the tree of priorities.
     nghttp2_option_set_no_closed_streams(o, 1);
-    compat_reset_rate_limit(o, 1000, 33); // CVE-2023-44487; our own purse is smaller
-    compat_max_continuations(o, 8);       // CVE-2024-28182
+    // It counts resets by time alone and ends the connection; abuse.c weighs them (CVE-2023-44487).
+    compat_reset_rate_limit(o, 1 << 30, 1 << 30);
+    compat_max_continuations(o, 8); // CVE-2024-28182
     return o;
 }
 
@@ -631,9 +666,10 @@ void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
     ssize_t used = nghttp2_session_mem_recv(c->h2, p, n);
     if (used == NGHTTP2_ERR_NOMEM)
         h2_terminate(c, NGHTTP2_INTERNAL_ERROR);
-    else if (used < 0) // a bad preface, a flood that nghttp2 counts: what it wrote still goes out
-        h2_terminate(c, used == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM
-                                                    : NGHTTP2_PROTOCOL_ERROR);
+    else if (used == NGHTTP2_ERR_FLOODED || used == COMPAT_ERR_TOO_MANY_CONTINUATIONS)
+        conn_punish(c, ABUSE_FLOOD, abuse_end(&c->abuse));
+    else if (used < 0) // a bad preface: what it wrote still goes out
+        h2_terminate(c, NGHTTP2_PROTOCOL_ERROR);
 }
 
 void h2_terminate(struct http_conn *c, uint32_t code)
@@ -655,11 +691,10 @@ void h2_drain(struct http_conn *c)
 
 static void last_call(struct http_conn *c)
 {
-    if (c->h2_last_call_us == 0)
-        return;
+    uint64_t due_us = c->h2_last_call_us;
     c->h2_last_call_us = 0;
-    nghttp2_submit_goaway(c->h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2),
-                          NGHTTP2_NO_ERROR, NULL, 0);
+    if (due_us > 0 && c->h2_last_stream == 0) // else they were refused before
+        goaway_submit(c, nghttp2_session_get_last_proc_stream_id(c->h2), "drain");
 }
 
 void h2_tick(struct http_conn *c, uint64_t now_us)

@@ -11,6 +11,7 @@
 #include "base/block.h"
 #include "base/buffer.h"
 #include "base/view.h"
+#include "http/abuse.h"
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -35,7 +36,7 @@ struct http_limits {            // one struct for all bounds; defaults by http_l
     uint32_t max_target;        // 8 KiB
     size_t max_body;            // 64 MiB
     uint32_t max_streams;       // 128
-    uint32_t abuse_budget;      // 200 points
+    uint32_t abuse_budget;      // 200 points: http/abuse.h
     uint64_t header_timeout_us; // 10 s from accept / from the first octet of the next request
     uint64_t body_timeout_us;   // 10 s without data
     uint32_t body_min_rate;     // 500 octets/s over 20 s
@@ -76,6 +77,10 @@ struct http_server_ops {
     // is given back with a negative delta when the exchange is freed (ex->conn may be NULL by then). Never
     // before on_head.
     bool (*on_charge)(struct exchange *ex, int64_t delta_bytes, void *ctx);
+    // The connection costs more than it may: ABUSE_NO_NEW, ABUSE_CUT or ABUSE_WENT_ON has just become its lot,
+    // each at most once. To be counted; touch nothing. NULL: not counted.
+    void (*on_abuse)(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
+                     void *ctx);
 };
 
 struct exchange {

@@ -9,15 +9,17 @@ import json
 import os
 import socket
 import struct
+import sys
 import threading
 import time
 import zlib
 
+import fake_worker
 import grpc
 import hpack
 import httpx
 import pytest
-from harness import GOOD_BODY, SAMPLES, SANITIZED, Sluice, Wire, Worker, best_of, configuration, infer_body, memory_kib, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, Program, Sluice, Wire, Worker, best_of, configuration, infer_body, memory_kib, post, wait_for
 
 INFER = b"/v2/models/digits/infer"
 LIMITS = """header_timeout = "1s" body_timeout = "1s" idle_timeout = "3s" send_timeout = "2s" stream_stall = "2s"
@@ -414,12 +416,112 @@ def test_h2_speaks_at_all(target):
         assert h2.until(lambda: 3 in h2.bodies and h2.status(1)) and h2.status(1) == h2.status(3) == 200
 
 
+def taken_back(stream):
+    """A whole request, and its reset behind it."""
+    body = frame(DATA, END_STREAM, stream, GOOD_BODY)
+    return head(stream, ASK, end=False) + body + frame(RST, 0, stream, struct.pack(">I", CANCEL))
+
+
 def test_rapid_reset(target):
-    """46"""
-    cancel = struct.pack(">I", CANCEL)
-    pieces = (head(n, ASK, end=False) + frame(DATA, END_STREAM, n, GOOD_BODY) + frame(RST, 0, n, cancel) for n in odd())
-    sent, h2 = flood(target, pieces)
+    """46: no new streams; nothing is live, so that is the end. Counted, and one line a connection."""
+    count = lambda: target.metric("sluice_abusive_connections_total", reason="resets", action="no_new_streams")
+    before, lines = count(), len(target.find("client_abuse"))
+    sent, h2 = flood(target, (taken_back(n) for n in odd()), codes=(NO_ERROR, CALM))
     assert sent < 5000
+    wait_for(lambda: count() == before + 1)
+    line = target.wait_event("client_abuse", count=lines + 1, why="resets")
+    assert line["client"] == "127.0.0.1" and len(target.find("client_abuse")) == lines + 1
+
+
+def test_rapid_reset_ends_no_live_stream(target):
+    """46: what others have open on the connection is answered; what is opened behind the GOAWAY is not processed."""
+    with H2(target) as h2:
+        h2.send(head(1, ASK, end=False))
+        h2.send(b"".join(taken_back(n) for n in odd(3)[:1230]))
+        assert h2.until(lambda: h2.goaway is not None, 0.9) and h2.goaway == NO_ERROR
+        last = struct.unpack(">I", next(f[3][:4] for f in h2.frames if f[0] == GOAWAY))[0]
+        assert 3 <= last <= 3 + 2 * 1230
+        h2.send(head(9001, LIVE) + frame(DATA, END_STREAM, 1, GOOD_BODY))
+        assert h2.until(lambda: h2.status(1)) and h2.status(1) == 200
+        assert h2.ends(3) and h2.status(9001) == 0 and h2.goaway == NO_ERROR
+
+
+def test_rapid_reset_that_goes_on_is_cut(target):
+    """46: with a stream that is kept open, so that the connection would stay."""
+    with H2(target) as h2:
+        h2.send(head(1, ASK, end=False))
+        with contextlib.suppress(OSError):
+            h2.send(b"".join(taken_back(n) for n in odd(3)[:3000]))
+        assert h2.until(lambda: h2.goaway == CALM, 0.9) and h2.status(1) == 0
+        assert h2.ends(3)
+    wait_for(lambda: target.metric("sluice_abusive_connections_total", reason="late_streams", action="went_on") + target.metric("sluice_abusive_connections_total", reason="resets", action="went_on") > 0)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A gateway before models that answer, are slow, and hang; one channel to it."""
+    words = [sys.executable, fake_worker.__file__, "--listen", "127.0.0.1:0", "good", "slow", "hangs"]
+    with Program(words) as worker:
+        address = f"grpc://127.0.0.1:{worker.wait_event('up', timeout=30)['port']}"
+        with Sluice(configuration(tmp_path_factory.mktemp("shared"), addresses=[address]), wait_models=("good", "hangs", "slow")) as sluice:
+            with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
+                from tritonclient.grpc import service_pb2
+
+                call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", request_serializer=service_pb2.ModelInferRequest.SerializeToString)
+
+                def ask(model, timeout=20):
+                    q = service_pb2.ModelInferRequest(model_name=model)
+                    q.inputs.add(name="x", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([3, 4])
+                    return call.future(q, timeout=timeout)
+
+                sluice.ask = ask
+                yield sluice
+            sluice.wait_idle()
+            assert sluice.stop() == 0, sluice.text
+        worker.kill(9)
+
+
+def abusive(sluice):
+    return sluice.metric("sluice_abusive_connections_total", reason="resets", action="no_new_streams")
+
+
+def test_users_who_leave_end_no_call_of_others(shared):
+    """46: 210 cancels within 1.5 s, thirty at a time, and nothing is completed meanwhile."""
+    live = shared.ask("hangs", timeout=4)
+    for _ in range(7):
+        calls = [shared.ask("hangs") for _ in range(30)]
+        time.sleep(0.03)
+        for c in calls:
+            c.cancel()
+        time.sleep(0.15)
+    assert live.code() == grpc.StatusCode.DEADLINE_EXCEEDED, live.exception()
+    assert shared.ask("good").result() and abusive(shared) == 0 and not shared.find("client_abuse")
+
+
+def test_cancels_as_fast_as_can_be_end_no_call_of_others(shared):
+    """46: one client takes back what it asks, without end, on the connection that others share: again and again it
+    takes no new streams, and each call of the others is answered."""
+    ended = threading.Event()
+
+    def leave():
+        while not ended.is_set():
+            shared.ask("hangs").cancel()
+
+    leaving = threading.Thread(target=leave, daemon=True)
+    leaving.start()
+    try:
+        begun, answered = time.monotonic(), 0
+        while time.monotonic() < begun + 4 or (abusive(shared) == 0 and time.monotonic() < begun + 30):
+            for call in [shared.ask("slow"), *[shared.ask("good") for _ in range(8)]]:
+                assert call.result()
+                answered += 1
+    finally:
+        ended.set()
+        leaving.join(30)
+    assert answered > 20
+    assert abusive(shared) == len(shared.find("client_abuse", why="resets", action="no new streams")) > 0
+    for action in ("cut", "went_on"):
+        assert shared.metric("sluice_abusive_connections_total", action=action) == 0
 
 
 MADE_TO_RESET = {

@@ -361,6 +361,9 @@ static void other_carriers_are_known_by_their_first_octets(void **state)
 
 // ---- 46 to 48: resets --------------------------------------------------------------------------------
 
+#define RESETS_BORNE (200 + 8 * 128)
+
+// Nothing is left when the last one is reset: the GOAWAY that takes no new streams is the end.
 static void rapid_reset(void **state)
 {
     static const char *const asks[] = {
@@ -376,33 +379,117 @@ static void rapid_reset(void **state)
         struct h2 *h = begin();
         unsigned n = 0;
         h->w.hush = true;
-        for (; n < 1000 && !http_conn_done(h->w.c); n++) {
+        for (; n < 2000 && !http_conn_done(h->w.c); n++) {
             wire_head(&h->say, END_STREAM, 2 * n + 1, asks[k]);
             wire_number(&h->say, RST_STREAM, 2 * n + 1, NGHTTP2_CANCEL);
             h2_say(h);
         }
-        if (n != 201)
+        if (n != RESETS_BORNE + 1)
             fail_msg("%zu: cut after %u", k, n);
-        expect_goaway(h, CALM);
+        expect_goaway(h, NGHTTP2_NO_ERROR);
+        assert_int_equal(h->r->goaway_last, 2 * n - 1);
+        assert_int_equal(h->w.abused[ABUSE_NO_NEW], 1);
         end(h);
     }
 }
 
-// Also what has come in the same piece as the last straw is not looked at.
+static void put_pairs(struct h2 *h, uint32_t id, unsigned n)
+{
+    for (; n > 0; n--, id += 2) {
+        wire_head(&h->say, END_STREAM, id, FORM "/later\n");
+        wire_number(&h->say, RST_STREAM, id, NGHTTP2_CANCEL);
+    }
+}
+
+// Also of what comes in the same piece as the last straw nothing more is begun, and the rest of it is counted.
 static void rapid_reset_in_one_piece(void **state)
 {
     struct h2 *h = begin();
-    for (unsigned n = 0; n < 1000; n++) {
-        wire_head(&h->say, END_STREAM, 2 * n + 1, FORM "/later\n");
-        wire_number(&h->say, RST_STREAM, 2 * n + 1, NGHTTP2_CANCEL);
-    }
     h->w.hush = true;
+    put_pairs(h, 1, 4000);
     h2_say(h);
-    assert_int_equal(h->w.heads, 201);
-    wire_head(&h->say, END_STREAM, 2001, FORM "/later\n");
+    assert_int_equal(h->w.heads, RESETS_BORNE + 1);
+    assert_int_equal(h->w.abused[ABUSE_NO_NEW] + h->w.abused[ABUSE_WENT_ON], 2);
+    put_pairs(h, 8001, 1);
     h2_say(h);
-    assert_int_equal(h->w.heads, 201);
+    assert_int_equal(h->w.heads, RESETS_BORNE + 1);
     expect_goaway(h, CALM);
+    end(h);
+}
+
+// Live streams outlast the resets of others on their connection; what is opened behind the GOAWAY was not processed.
+static void live_streams_finish_after_too_many_resets(void **state)
+{
+    struct h2 *h = begin();
+    uint32_t last = 2 * (RESETS_BORNE + 1) + 1;
+    wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
+    h2_say(h);
+    h->w.hush = true;
+    put_pairs(h, 3, RESETS_BORNE + 1);
+    h2_say(h);
+    assert_int_equal(h->r->goaways, 1);
+    assert_int_equal(h->r->goaway_code, NGHTTP2_NO_ERROR);
+    assert_int_equal(h->r->goaway_last, last);
+    unsigned heads = h->w.heads;
+    put_pairs(h, last + 2, 100); // they were on their way
+    wire_head(&h->say, 0, last + 300, POST_FORM "/a\n");
+    wire_frame(&h->say, DATA, END_STREAM, last + 300, "x", 1);
+    h2_say(h);
+    assert_int_equal(h->w.heads, heads);
+    assert_false(http_conn_done(h->w.c));
+    http_conn_drain(h->w.c, h->w.now_us, h->w.now_us); // nothing new to say about new streams
+    h2_pass(h, 2 * SECOND);
+    assert_int_equal(h->r->goaways, 1);
+    while (h->w.n_later > 0) // those that were reset as well: their answers go nowhere
+        h2_answer(h);
+    expect_body(h, 1, 200, "GET /later");
+    assert_true(http_conn_done(h->w.c)); // it was the last
+    assert_int_equal(h->w.abused[ABUSE_NO_NEW], 1);
+    assert_int_equal(h->w.abused[ABUSE_CUT] + h->w.abused[ABUSE_WENT_ON], 0);
+    end(h);
+}
+
+static void resets_that_go_on_are_cut(void **state)
+{
+    struct h2 *h = begin();
+    unsigned n = 0;
+    wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
+    h2_say(h);
+    h->w.hush = true;
+    for (; n < 4000 && !http_conn_done(h->w.c); n++) {
+        put_pairs(h, 2 * n + 3, 1);
+        h2_say(h);
+    }
+    assert_int_equal(n, RESETS_BORNE + 1 + RESETS_BORNE / 2 +
+                            1); // a late stream and its reset count each
+    expect_goaway(h, CALM);
+    assert_int_equal(h->w.abused[ABUSE_WENT_ON], 1);
+    end(h);
+}
+
+// Hedging, time-outs, users who leave: thirty at a time, three times a second, and nothing else is completed.
+static void cancels_of_some_end_no_calls_of_others(void **state)
+{
+    struct h2 *h = begin();
+    h->w.hush = true;
+    wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
+    h2_say(h);
+    for (unsigned round = 0; round < 200; round++) {
+        for (unsigned i = 0; i < 30; i++)
+            wire_head(&h->say, END_STREAM, 3 + 2 * (30 * round + i), FORM "/later\n");
+        h2_say(h);
+        h2_pass(h, 30000);
+        for (unsigned i = 0; i < 30; i++)
+            wire_number(&h->say, RST_STREAM, 3 + 2 * (30 * round + i), NGHTTP2_CANCEL);
+        h2_say(h);
+        while (h->w.n_later > 1) // the room above lets them go
+            exchange_unref(h->w.later[--h->w.n_later]);
+        h2_pass(h, 300000);
+    }
+    assert_int_equal(h->r->goaways, 0);
+    h2_answer(h);
+    expect_body(h, 1, 200, "GET /later");
+    expect_alive(h, 100001);
     end(h);
 }
 
@@ -623,6 +710,7 @@ static void one_huge_block(void **state)
     wire_frame(&h->say, HEADERS, END_HEADERS | END_STREAM, 1, many, sizeof(many));
     h2_say(h);
     expect_goaway(h, CALM);
+    assert_int_equal(h->w.abused[ABUSE_CUT], 1);
     end(h);
 }
 
@@ -641,7 +729,9 @@ static unsigned flood(unsigned type, unsigned flags, uint32_t id, const void *p,
         h2_say(h);
     }
     if (http_conn_done(h->w.c))
-        expect_goaway(h, CALM);
+        expect_goaway(h, type == RST_STREAM ? NGHTTP2_NO_ERROR : CALM);
+    assert_int_equal(h->w.abused[type == RST_STREAM ? ABUSE_NO_NEW : ABUSE_CUT],
+                     http_conn_done(h->w.c));
     end(h);
     return sent;
 }
@@ -658,7 +748,7 @@ static void floods_of_frames(void **state)
     assert_int_equal(flood(WINDOW_UPDATE, 0, 0, "\0\0\0\1", 4, 0), 3201);   // 55
     assert_int_equal(flood(SETTINGS, 0, 0, "\0\4\0\0\0\0\0\4\0\0\xff\xff", 6, 6),
                      101); // 55, toggled
-    assert_int_equal(flood(RST_STREAM, 0, 1, "\0\0\0\x8", 4, 0), 201);
+    assert_int_equal(flood(RST_STREAM, 0, 1, "\0\0\0\x8", 4, 0), RESETS_BORNE + 1);
     assert_int_equal(flood(DATA, 0, 1, "x", 1, 0), 5000); // a body in single octets is a body
 }
 
@@ -667,7 +757,7 @@ static void floods_that_want_answers_which_are_not_taken(void **state)
 {
     for (unsigned type = SETTINGS; type <= PING; type += 2) {
         struct h2 *h = begin();
-        abuse_init(&h->w.c->abuse, UINT32_MAX / 16, h->w.now_us);
+        abuse_init(&h->w.c->abuse, UINT32_MAX / 16, 0, h->w.now_us);
         for (unsigned n = 0; n < 5000; n++) {
             wire_frame(&h->say, type, 0, 0, "01234567", type == PING ? 8 : 0);
             h2_say_only(h);
@@ -1487,6 +1577,9 @@ int main(void)
         cmocka_unit_test(other_carriers_are_known_by_their_first_octets),
         cmocka_unit_test(rapid_reset),
         cmocka_unit_test(rapid_reset_in_one_piece),
+        cmocka_unit_test(live_streams_finish_after_too_many_resets),
+        cmocka_unit_test(resets_that_go_on_are_cut),
+        cmocka_unit_test(cancels_of_some_end_no_calls_of_others),
         cmocka_unit_test(honest_work_pays_for_resets),
         cmocka_unit_test(made_you_reset),
         cmocka_unit_test(malformed_streams_are_counted),

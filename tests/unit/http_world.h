@@ -28,6 +28,7 @@ struct world {
     unsigned n_later;
     int64_t charged, charge_limit;
     unsigned heads, requests, gone, sent, sent_whole, refused, refused_status;
+    unsigned abused[ABUSE_VERDICTS];
     bool shapes; // refusals are answered here, as gRPC
     bool hush;   // no lines: floods
     bool terse;  // no lines of ends: when an answer has left depends on how its request came in
@@ -155,8 +156,17 @@ static bool world_on_charge(struct exchange *ex, int64_t delta, void *ctx)
     return true;
 }
 
+static void world_on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
+                           void *ctx)
+{
+    struct world *w = ctx;
+    w->abused[verdict]++;
+    world_note(w, "%s: %u\n", abuse_name[kind], verdict);
+}
+
 static const struct http_server_ops world_ops = {world_on_head, world_on_request, world_on_gone,
-                                                 world_on_sent, world_on_refuse,  world_on_charge};
+                                                 world_on_sent, world_on_refuse,  world_on_charge,
+                                                 world_on_abuse};
 
 static void world_open(struct world *w, bool h2)
 {
