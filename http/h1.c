@@ -46,8 +46,8 @@ static void stop(struct http_conn *c)
     buffer_reset(&c->h1.pending);
 }
 
-// Octets that are no request: there is no exchange to answer.
-static void refuse_octets(struct http_conn *c, unsigned status, const char *why)
+// Bytes that are no request: there is no exchange to answer.
+static void refuse_unread(struct http_conn *c, unsigned status, const char *why)
 {
     char text[512];
     c->ops->on_refuse(c, NULL, status, why, c->ctx);
@@ -65,7 +65,7 @@ void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t n
     if (c->h1.state == H1_STOP)
         return;
     if (!ex)
-        refuse_octets(c, status, why);
+        refuse_unread(c, status, why);
     else if (!ex->responded) // else its answer may still leave whole
         exchange_refuse(ex, status, why, now_us);
     if (c->sent_us == 0 && c->out.bytes > 0)

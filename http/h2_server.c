@@ -50,7 +50,7 @@ static void pay(struct http_conn *c, enum abuse_kind kind)
 
 static void last_call(struct http_conn *c);
 
-static bool comes_too_late(const struct http_conn *c, int32_t id)
+static bool stream_is_late(const struct http_conn *c, int32_t id)
 {
     return c->h2_last_stream > 0 && id > c->h2_last_stream;
 }
@@ -75,20 +75,18 @@ static int on_begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *
 {
     struct http_conn *c = user;
     (void)s;
-    if (hd->type == NGHTTP2_HEADERS && comes_too_late(c, hd->stream_id))
-        pay(c, ABUSE_LATE_STREAM);
-    if (c->h2_cut)
-        return NGHTTP2_ERR_CALLBACK_FAILURE;
-    if (hd->type == NGHTTP2_HEADERS)
-        c->block_bytes = hd->length;
-    else if (hd->type == NGHTTP2_CONTINUATION)
+    if (hd->type == NGHTTP2_CONTINUATION) {
         c->block_bytes += hd->length;
-    else
+    } else if (hd->type == NGHTTP2_HEADERS) {
+        c->block_bytes = hd->length;
+        if (stream_is_late(c, hd->stream_id))
+            pay(c, ABUSE_LATE_STREAM);
+    } else {
         return 0;
-    if (c->block_bytes <= block_bound(c) + 512) // padding and priority are not counted
-        return 0;
-    conn_punish(c, ABUSE_BLOCK, abuse_end(&c->abuse));
-    return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
+    if (c->block_bytes > block_bound(c) + 512) // padding and priority are not counted
+        conn_punish(c, ABUSE_BLOCK, abuse_end(&c->abuse));
+    return c->h2_cut ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
 static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *user)
@@ -100,7 +98,7 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     c->block_over = false;
     if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
-    if (comes_too_late(c, f->hd.stream_id))
+    if (stream_is_late(c, f->hd.stream_id))
         return 0; // until the GOAWAY has been made nghttp2 opens it; then it closes it
     if (c->done)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
@@ -133,18 +131,15 @@ static enum field_result add_pseudo(struct exchange *ex, struct view name, struc
     return FIELD_OK; // :scheme is what the connection is
 }
 
-// Fields of trailers are counted and dropped, those of a head are kept as far as they fit. False: out of memory.
-static bool block_field(struct http_conn *c, struct exchange *ex, bool head, struct view name,
-                        struct view value)
+// A field that is counted and no more: of trailers, or of a head that is too large. False: past the hard bound, for
+// one byte of HPACK can stand for thousands (rows 57, 59).
+static bool field_drop(struct http_conn *c, const struct exchange *ex, bool head, size_t cost)
 {
-    bool pseudo = name.n > 0 && name.p[0] == ':';
-    if (!head)
-        c->block_over = c->block_cost > c->limits->max_header_bytes;
-    if (!head || (c->block_over && !pseudo)) // a refusal must know the method all the same
-        return true;
-    enum field_result r = (pseudo ? add_pseudo : exchange_add_field)(ex, name, value);
-    c->block_over |= r == FIELD_TOO_MANY;
-    return r != FIELD_NO_MEMORY;
+    if (head && !c->block_over)
+        c->block_cost = ex->header_bytes;
+    c->block_cost += cost;
+    c->block_over |= head || c->block_cost > c->limits->max_header_bytes;
+    return c->block_cost <= block_bound(c);
 }
 
 static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_n,
@@ -155,13 +150,14 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *
     (void)flags;
     if (!ex || f->hd.type != NGHTTP2_HEADERS)
         return 0;
-    c->block_cost += name_n + value_n + 32;
-    // One byte of HPACK can stand for thousands (rows 57, 59): such a block costs its stream an answer. It is
-    // still decoded to its end.
-    bool ok = c->block_cost <= block_bound(c) &&
-              block_field(c, ex, f->headers.cat == NGHTTP2_HCAT_REQUEST, view_of(name, name_n),
-                          view_of(value, value_n));
-    return ok ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+    struct view n = view_of(name, name_n), v = view_of(value, value_n);
+    bool head = f->headers.cat == NGHTTP2_HCAT_REQUEST, pseudo = n.n > 0 && n.p[0] == ':';
+    enum field_result r = FIELD_TOO_MANY;
+    if (head && (pseudo || !c->block_over)) // a refusal must know the method
+        r = pseudo ? add_pseudo(ex, n, v) : exchange_add_field(ex, n, v);
+    if (r == FIELD_OK || (r == FIELD_TOO_MANY && field_drop(c, ex, head, n.n + v.n + 32)))
+        return 0;
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // the stream is reset, its block still decoded to its end
 }
 
 static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name,

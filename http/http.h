@@ -70,7 +70,7 @@ struct http_server_ops {
     // without quotes. The room above knows the client's protocol: it answers ex with exchange_respond before
     // it returns, and on_sent follows as for any answer; what it leaves unanswered gets `why` as JSON. on_head
     // may not have come for ex yet (then nor does on_sent, and its fields are those that have been read). ex
-    // NULL: octets that are no HTTP/1.1 request; only the room can answer them. c: the connection.
+    // NULL: bytes that are no HTTP/1.1 request; only the room can answer them. c: the connection.
     void (*on_refuse)(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
                       void *ctx);
     // Body octets are about to be charged: false refuses (503 by the room). NULL: unlimited. Every charge

@@ -594,9 +594,9 @@ def test_a_flood_of_window_updates(target):
 
 
 def fat(stream, fields, count=6):
-    """Metadata of 7,000 octets a field, cut into frames of 16 KiB."""
-    octets = block([*fields, *[("x-fat", "y" * 7000)] * count])
-    parts = [octets[i : i + 16384] for i in range(0, len(octets), 16384)]
+    """Metadata of 7,000 bytes a field, cut into frames of 16 KiB."""
+    whole = block([*fields, *[("x-fat", "y" * 7000)] * count])
+    parts = [whole[i : i + 16384] for i in range(0, len(whole), 16384)]
     kinds = [frame(HEADERS, END_STREAM, stream, parts[0]), *[frame(CONTINUATION, 0, stream, p) for p in parts[1:-1]]]
     return b"".join(kinds) + frame(CONTINUATION, END_HEADERS, stream, parts[-1])
 
@@ -1284,7 +1284,7 @@ def test_what_is_refused_below_the_call_is_said_in_its_protocol(target):
     assert refused_as(target, replaced(":path", "/a%2fb", GRPC))[0] == INVALID
     assert refused_as(target, replaced(":path", "/" + "a" * 9000, GRPC)) == (INVALID, "target: too long")
     assert refused_as(target, replaced(":method", "TRACE", GRPC))[0] == UNIMPLEMENTED
-    with H2(target) as h2:  # REST has its own
+    with H2(target) as h2:  # so does REST
         h2.send(head(1, [*ASK, ("content-length", str(9 << 20))], end=False))
         assert h2.until(lambda: h2.bodies.get(1)) and h2.status(1) == 413
         assert json.loads(h2.bodies[1]) == {"error": "body: larger than limits.max_body"} and h2.headers[1]["x-request-id"]

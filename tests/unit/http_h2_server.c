@@ -401,7 +401,7 @@ static void put_pairs(struct h2 *h, uint32_t id, unsigned n)
     }
 }
 
-// Also of what comes in the same piece as the last straw nothing more is begun, and the rest of it is counted.
+// Nor is anything begun of what comes in the same piece as the last straw; all of it is counted.
 static void rapid_reset_in_one_piece(void **state)
 {
     struct h2 *h = begin();
@@ -465,6 +465,51 @@ static void resets_that_go_on_are_cut(void **state)
     expect_goaway(h, CALM);
     assert_int_equal(h->w.abused[ABUSE_WENT_ON], 1);
     end(h);
+}
+
+// A gateway is its worker's client: what it cancels at once is more than any limit by time alone would bear.
+static void a_gateway_may_cancel_in_bursts(void **state)
+{
+    struct h2 *h = begin_bare();
+    h->w.hush = true;
+    http_conn_free(h->w.c, h->w.now_us);
+    h->w.limits.abuse_budget = 100000;
+    world_open(&h->w, false);
+    h2_greet(h);
+    put_pairs(h, 1, 20000);
+    h2_say(h);
+    assert_int_equal(h->r->goaways, 0);
+    expect_alive(h, 50001);
+    end(h);
+}
+
+// Where even the GOAWAY cannot be made the connection ends: its client would wait for streams that are not taken.
+static void no_memory_for_the_goaway(void **state)
+{
+    uint64_t used = 1;
+    for (uint64_t n = 1; used >= n - 1; n++) { // until a run in which none failed
+        struct h2 *h = begin();
+        h->w.hush = true;
+        wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
+        put_pairs(h, 3, RESETS_BORNE);
+        h2_say(h);
+        while (h->w.n_later > 1) // the room above lets them go
+            exchange_unref(h->w.later[--h->w.n_later]);
+        wire_head(&h->say, END_STREAM, 50001, FORM "/later\n");
+        h2_say(h);
+        wire_number(&h->say, RST_STREAM, 50001, NGHTTP2_CANCEL);
+        wire_head(&h->say, END_STREAM, 50003, FORM "/late\n");
+        unsigned heads = h->w.heads;
+        uint64_t before = mem_count();
+        mem_fail_at(n);
+        h2_say(h);
+        used = mem_count() - before;
+        mem_fail_at(0);
+        h2_flush(h);
+        assert_true(h->r->goaways > 0 || http_conn_done(h->w.c));
+        assert_int_equal(h->w.heads, heads);
+        end(h);
+    }
 }
 
 // Hedging, time-outs, users who leave: thirty at a time, three times a second, and nothing else is completed.
@@ -1471,6 +1516,16 @@ static void a_connection_that_begins_while_we_drain(void **state)
 
 // ---- want of memory ----------------------------------------------------------------------------------
 
+static void put_fat_head(struct wire *w, uint32_t id)
+{
+    struct wire b = {0};
+    wire_lines(&b, FORM "/x\n");
+    for (unsigned i = 0; i < 101; i++)
+        wire_field(&b, 0, VIEW("a"), VIEW("b"));
+    wire_frame(w, HEADERS, END_HEADERS | END_STREAM, id, b.p, b.n);
+    free(b.p);
+}
+
 static void talk(struct h2 *h)
 {
     h2_greet(h);
@@ -1481,6 +1536,7 @@ static void talk(struct h2 *h)
     wire_head(&h->say, END_STREAM, 7, FORM "/big\n");
     wire_head(&h->say, END_STREAM, 9, FORM "/trailers\n");
     wire_head(&h->say, END_STREAM, 11, FORM "/bad%2f\n");
+    put_fat_head(&h->say, 13);
     wire_frame(&h->say, PING, 0, 0, "01234567", 8);
     h2_say_only(h);
     h2_flush(h);
@@ -1506,7 +1562,8 @@ static void any_allocation_may_fail(void **state)
                 {5, 200, " 5:abcde"},
                 {7, 200, "xxxx"},
                 {9, 200, "GET /trailers"},
-                {11, 400, "target"}};
+                {11, 400, "target"},
+                {13, 431, "fields"}};
     uint64_t used = 1;
     for (uint64_t n = 1; used >= n - 1; n++) { // until a run in which none failed
         struct h2 *h = begin_bare();
@@ -1580,6 +1637,8 @@ int main(void)
         cmocka_unit_test(live_streams_finish_after_too_many_resets),
         cmocka_unit_test(resets_that_go_on_are_cut),
         cmocka_unit_test(cancels_of_some_end_no_calls_of_others),
+        cmocka_unit_test(a_gateway_may_cancel_in_bursts),
+        cmocka_unit_test(no_memory_for_the_goaway),
         cmocka_unit_test(honest_work_pays_for_resets),
         cmocka_unit_test(made_you_reset),
         cmocka_unit_test(malformed_streams_are_counted),
