@@ -1296,6 +1296,21 @@ def test_the_worker_refuses_in_the_protocol_of_the_call():
         assert refused_as(worker, GRPC, end=False, length=2 << 30)[0] == EXHAUSTED
 
 
+def test_a_body_without_room_is_unavailable_for_grpcio(tmp_path):
+    """503 of the HTTP room: with the time after which it may be tried again."""
+    with Sluice(configuration(tmp_path, limits='bytes_in_flight = "2MiB" max_body = "2MiB"')) as sluice:
+        with Wire(sluice.port) as holds, grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
+            holds.send(request(b"Content-Length: 2000000", body=b" " * 1500000))
+            wait_for(lambda: sluice.metric("sluice_bytes_in_flight") >= 1500000)
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            with pytest.raises(grpc.RpcError) as e:
+                infer(bytes(1 << 20), timeout=20)
+            assert e.value.code() == grpc.StatusCode.UNAVAILABLE, e.value
+            assert e.value.details() == "no room for the body now"
+            assert ("grpc-retry-pushback-ms", "1000") in e.value.trailing_metadata()
+        assert sluice.stop() == 0, sluice.text
+
+
 def test_a_message_over_max_body_is_resource_exhausted_for_grpcio(target):
     with grpc.insecure_channel(f"127.0.0.1:{target.port}") as channel:
         infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
