@@ -400,10 +400,12 @@ static void call_over(struct loop_of *l, struct call *c)
         answer_desk(l, m, b, end);
     else
         end_desk(l, m, b, end, ours, pushback_us);
+    demand(w, NULL, end != END_ANSWER || replica_known(r)->not_before_us == 0,
+           "a good answer ends a pause");
     if (end == END_ANSWER && failed_at)
         demands_shamed(failed_at);
     if (end_refuses(end))
-        demands_refused(l, r, tickets, n, elsewhere);
+        demands_refused(l, r, tickets, n, elsewhere, pushback_us);
     for (uint32_t i = 0; i < n; i++)
         demands_queued(l, tickets[i]);
     m->dirty = true;

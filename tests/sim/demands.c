@@ -112,6 +112,9 @@ void demands_on_submit(struct loop_of *l, struct life *x)
         return;
     m->rows_out += x->in.charged_rows;
     x->charged = x->in.charged_rows;
+    bool batches = atomic_load(&m->m->max_batch) > 0, known = m->desk && m->desk->replicas.n > 0;
+    demand(w, x, !known || x->charged == (batches ? (int64_t)rows_of(x) : 1),
+           "rows are counted where a model batches");
     m->bytes_out += (int64_t)x->in.request.bytes;
     x->work_us = work_of(x);
     m->work_us += x->work_us;

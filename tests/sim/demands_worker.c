@@ -56,8 +56,11 @@ unsigned demands_evidence(const struct world *w, const struct life *x)
 static void note_pause(const struct loop_of *l, const struct call *c)
 {
     struct replica_of *r = c->replica;
-    if (c->end == END_ANSWER || c->end == END_BAD)
-        r->paused_until = 0;
+    if (c->end == END_ANSWER || c->end == END_BAD) {
+        r->paused_until = r->pauses = 0;
+        if (replica_known(r)->standing == STANDING_HALF)
+            r->opened = 0;
+    }
     if (!end_refuses(c->end) || l->now_us < replica_known(r)->not_before_us)
         return;
     r->probe_due = true;
@@ -123,13 +126,30 @@ bool demands_elsewhere(const struct replica_of *r, const struct life *x)
     return false;
 }
 
+static uint64_t doubled_us(uint64_t us, unsigned times, uint64_t cap_us)
+{
+    for (unsigned i = 0; i < times && us < cap_us; i++)
+        us *= 2;
+    return least_us(us, cap_us);
+}
+
+// Twice as long as the one before, or what it asks for.
+static void check_pause(const struct loop_of *l, struct replica_of *r, uint64_t pushback_us)
+{
+    uint64_t us = doubled_us(REPLICA_PAUSE_US, r->pauses++, REPLICA_PAUSE_MAX_US);
+    demand(l->w, NULL, replica_known(r)->not_before_us == l->now_us + most_us(us, pushback_us),
+           "a pause is twice as long as the one before it");
+}
+
 // Overload is not answered with more load: where no other replica is at hand there is a budget.
 void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **tickets, uint32_t n,
-                     bool elsewhere)
+                     bool elsewhere, uint64_t pushback_us)
 {
     struct world *w = l->w;
     struct model_of *m = r->model;
     struct life *again = NULL;
+    if (r->probe_due) // else it was paused already
+        check_pause(l, r, pushback_us);
     excuse_until(&m->excuse, FAULT_REFUSE, replica_known(r)->not_before_us + SIM_EPSILON_US);
     for (uint32_t i = 0; i < n; i++) {
         if (tickets[i]->place != PLACE_NONE)
@@ -161,7 +181,7 @@ static void replica_up(struct world *w, struct model_of *m, struct replica_of *r
     r->told = true;
     r->paused_until = r->probed_us = 0;
     r->asked_us = w->now_us;
-    r->failed = r->shamed = 0;
+    r->failed = r->shamed = r->pauses = 0;
     for (unsigned i = 0; i < m->n_replicas; i++)
         demand(w, NULL, !m->replica[i].told || m->replica[i].generation == r->generation,
                "replicas that are up agree");
@@ -211,6 +231,9 @@ static void replica_ejected(struct world *w, const struct model_of *m, struct re
                             const char *why)
 {
     unsigned up = 0, open = count_open(m, &up);
+    uint64_t us = doubled_us(REPLICA_OPEN_US, r->opened++, REPLICA_OPEN_MAX_US);
+    demand(w, NULL, replica_known(r)->open_until_us == w->loop[m->home].now_us + us,
+           "an ejection is twice as long as the one before it");
     world_count(w, FAULT_EJECTED);
     if (strstr(why, "other replicas answer")) {
         demand(w, NULL, 2 * open <= up, "at most half of the replicas are ejected for failures");
@@ -356,7 +379,7 @@ void demands_on_hang(struct loop_of *l, const struct link_of *k)
            "a worker that answers is not found to hang");
 }
 
-static void check_ready(struct world *w, const struct model_of *m)
+void demands_ready(struct world *w, const struct model_of *m)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < m->n_replicas; i++)
@@ -368,7 +391,7 @@ static void nobody_counts_on(struct world *w, const struct worker_of *k)
 {
     for (unsigned i = 0; i < k->n_replicas; i++) {
         if (k->replica[i]->model->desk)
-            check_ready(w, k->replica[i]->model);
+            demands_ready(w, k->replica[i]->model);
         demand(w, NULL, !replica_used(k->replica[i]),
                "a worker that does nothing is not counted as ready beyond its probes' patience");
     }

@@ -1,6 +1,7 @@
 #include "tests/sim/sim.h"
 
 #define FAULT_US 50000      // mean time that most last
+#define LONG_US 5000000     // likewise, where nothing else happens
 #define STUCK_US 1500000    // mean time that a device stands still
 #define FOREVER_US 20000000 // until somebody does something about it
 #define ROLL_US 60000       // from one worker's turn to the next, at least
@@ -74,7 +75,7 @@ static void replica_fails(struct replica_of *r, enum fault f, uint64_t for_us)
 static void fault(struct worker_of *k, enum fault f)
 {
     struct world *w = k->w;
-    uint64_t for_us = world_exponential(w, FAULT_US);
+    uint64_t for_us = world_exponential(w, w->plan.silent ? LONG_US : FAULT_US);
     switch (f) {
     case FAULT_CRASH:
         workers_crash(k, f);

@@ -89,7 +89,9 @@ static void draw_faults(struct plan *p, struct rand *r)
 static void shape_silent(struct plan *p)
 {
     memset(p->weight, 0, sizeof(p->weight));
-    p->weight[FAULT_STUCK] = p->weights = 3;
+    p->weight[FAULT_STUCK] = 3;
+    p->weight[FAULT_BROKEN] = 2;
+    p->weights = 5;
     p->fault_us = 5000000;
     p->haste = p->hurried = p->killers = false;
     p->loop_fault = p->memory = 0;

@@ -172,14 +172,15 @@ struct replica_of { // one model at one worker, as it really is
     uint32_t max_batch;
     unsigned in_flight;
     uint64_t refuse_until, broken_until, paused_until;
-    uint64_t said_us;    // when its desk noted a pause last
-    unsigned failed;     // batches in a row that it failed
-    unsigned shamed;     // batches in a row that it failed and a sibling answered
-    uint64_t unused_us;  // when its desk did not count on it last
-    uint64_t probed_us;  // when its desk asked for a probe last, since a batch was overdue
-    uint64_t asked_us;   // likewise, whatever for
-    uint64_t overdue_us; // since then a batch of it is overdue; 0: none is
-    bool probe_due;      // it refused, so it is to be asked
+    uint64_t said_us;        // when its desk noted a pause last
+    unsigned failed;         // batches in a row that it failed
+    unsigned shamed;         // batches in a row that it failed and a sibling answered
+    uint64_t unused_us;      // when its desk did not count on it last
+    uint64_t probed_us;      // when its desk asked for a probe last, since a batch was overdue
+    uint64_t asked_us;       // likewise, whatever for
+    uint64_t overdue_us;     // since then a batch of it is overdue; 0: none is
+    unsigned pauses, opened; // in a row
+    bool probe_due;          // it refused, so it is to be asked
 };
 
 struct worker_of { // one process that has several models
@@ -557,13 +558,14 @@ void demands_credit(struct world *w, struct model_of *m); // after any input to 
 // demands_worker.c
 void demands_on_hang(struct loop_of *l, const struct link_of *k); // PROBE_HANGS
 void demands_doubt(const struct loop_of *l, struct model_of *m);  // after its desk ran
-void demands_on_probe(struct loop_of *l, struct replica_of *r);   // FX_PROBE
+void demands_ready(struct world *w, const struct model_of *m);
+void demands_on_probe(struct loop_of *l, struct replica_of *r); // FX_PROBE
 void demands_shamed(const struct replica_of *r); // a sibling has answered what it failed
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);
 // What was refused at r has been handed to its desk; elsewhere: another replica was at hand.
 void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **tickets, uint32_t n,
-                     bool elsewhere);
+                     bool elsewhere, uint64_t pushback_us);
 bool demands_elsewhere(const struct replica_of *r, const struct life *x);
 void demands_judge(struct loop_of *l, struct worker_of *k);
 const struct replica *replica_known(const struct replica_of *r); // by its desk; NULL: not yet
