@@ -71,6 +71,7 @@ static void call_ends(struct call *c, enum end end, uint64_t at_us)
     c->end = end;
     c->stalls = false;
     c->tag = ++w->tag;
+    c->due_us = at_us;
     world_at(w, &w->loop[c->link->loop], at_us, EVENT_CALL, c, c->tag);
 }
 
@@ -104,7 +105,7 @@ static enum end worker_says(struct worker_of *k, struct replica_of *r)
 {
     struct world *w = k->w;
     if (k->stopping == 1)
-        return END_STOPPING;
+        return k->refuses ? END_REFUSED : END_STOPPING;
     if (k->stopping == 2 || !r->loaded)
         return END_NOT_FOUND;
     if (w->now_us < r->refuse_until)
@@ -227,7 +228,8 @@ void calls_cancel(struct loop_of *l, struct batch *b)
     struct world *w = l->w;
     struct call *c = b->call;
     demand(w, life_of(b->tickets[0]), c && c->batch == b, "a call that is cancelled is out");
-    if (c->end == END_ANSWER && !c->stalls && c->queued && rand_below(&w->rand, 16) == 0) {
+    if (c->end == END_ANSWER && !c->stalls && c->queued && c->due_us < w->now_us + 1000 &&
+        rand_below(&w->rand, 2)) {
         world_count(w, FAULT_CROSSED);
         return; // the answer was on its way
     }

@@ -24,6 +24,7 @@ void demands_decided(struct loop_of *l, struct model_of *m)
                    (m->rules.n_preferred == 0 || g->rows < m->rules.preferred[0]),
                "with credit a batch that is large enough goes");
     }
+    demands_doubt(l, m);
     bool alone = m->alone_since_us > 0 && w->now_us >= m->alone_since_us + m->rules.grace_us +
                                                            (w->now_us - l->now_us) + SIM_EPSILON_US;
     demand(w, NULL, !alone || (d->batcher.count == 0 && !d->again),

@@ -120,6 +120,6 @@ void demands_messages(const struct world *w, const struct life *x)
     unsigned again = x->losses + x->ours + x->refusals + x->failures;
     demand(w, x, x->sent <= 1 + again, "who is sent again was lost, refused or failed");
     demand(w, x, x->losses <= SIM_LOSSES - 1, "who was lost three times is not sent again");
-    demand(w, x, x->failures <= FAILURES * (1 + x->refusals + x->losses + x->ours),
+    demand(w, x, x->failures <= FAILURES * (1 + x->losses + x->ours),
            "halvings and siblings are bounded");
 }

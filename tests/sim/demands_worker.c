@@ -58,8 +58,10 @@ static void note_pause(const struct loop_of *l, const struct call *c)
     struct replica_of *r = c->replica;
     if (c->end == END_ANSWER || c->end == END_BAD)
         r->paused_until = 0;
-    else if (end_refuses(c->end) && l->now_us >= replica_known(r)->not_before_us)
-        r->paused_until = l->now_us + most_us(REPLICA_PAUSE_US, c->pushback_us);
+    if (!end_refuses(c->end) || l->now_us < replica_known(r)->not_before_us)
+        return;
+    r->probe_due = true;
+    r->paused_until = l->now_us + most_us(REPLICA_PAUSE_US, c->pushback_us);
 }
 
 // In a row: what it failed, and what of that a sibling has answered.
@@ -130,7 +132,7 @@ void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **ti
     struct life *again = NULL;
     excuse_until(&m->excuse, FAULT_REFUSE, replica_known(r)->not_before_us + SIM_EPSILON_US);
     for (uint32_t i = 0; i < n; i++) {
-        if (tickets[i]->place == PLACE_QUEUED)
+        if (tickets[i]->place != PLACE_NONE)
             again = life_of(tickets[i]);
     }
     if (!again || elsewhere)
@@ -158,6 +160,7 @@ static void replica_up(struct world *w, struct model_of *m, struct replica_of *r
 {
     r->told = true;
     r->paused_until = r->probed_us = 0;
+    r->asked_us = w->now_us;
     r->failed = r->shamed = 0;
     for (unsigned i = 0; i < m->n_replicas; i++)
         demand(w, NULL, !m->replica[i].told || m->replica[i].generation == r->generation,
@@ -216,7 +219,7 @@ static void replica_ejected(struct world *w, const struct model_of *m, struct re
         r->shamed = 0;
     } else if (strstr(why, "no batch for")) {
         demand(w, NULL,
-               r->worker->process != PROCESS_RUNS || w->plan.haste ||
+               r->worker->process != PROCESS_RUNS ||
                    r->worker->excuse.until_us + REPLICA_SILENT_US > w->now_us,
                "a worker that computes is not silent");
     } else {
@@ -235,10 +238,47 @@ void demands_shamed(const struct replica_of *r)
            "a replica that fails what its siblings answer is ejected");
 }
 
+// Is it late, and not for want of time?
+static bool is_overdue(const struct loop_of *l, const struct batch *b, const struct replica_of *r)
+{
+    uint64_t out_us = l->now_us - b->sent_us;
+    return l->now_us >= b->deadline_us + REPLICA_FAIR_US && out_us >= REPLICA_FAIR_US && r->told &&
+           (double)out_us >= REPLICA_FAIR_TIMES * replica_known(r)->latency_us;
+}
+
+static bool has_overdue(const struct loop_of *l, const struct replica_of *r)
+{
+    for (const struct batch *b = r->model->desk->sent; b; b = b->next) {
+        if (b->replica == r->worker->id && is_overdue(l, b, r))
+            return true;
+    }
+    return false;
+}
+
+// Whoever gives reason to doubt is asked whether it lives.
+void demands_doubt(const struct loop_of *l, struct model_of *m)
+{
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        struct replica_of *r = &m->replica[i];
+        demand(l->w, NULL, !r->probe_due, "a replica that refuses is probed");
+        if (r->in_flight == 0 || !has_overdue(l, r))
+            r->overdue_us = 0;
+        else if (r->overdue_us == 0)
+            r->overdue_us = l->now_us;
+        demand(l->w, NULL,
+               r->overdue_us == 0 || l->now_us <= most_us(r->asked_us, r->overdue_us) +
+                                                      REPLICA_PROBE_US + 2 * REPLICA_FAIR_US +
+                                                      SIM_EPSILON_US,
+               "a replica whose batch is overdue is probed");
+    }
+}
+
 // It is asked when it refuses, which makes it pause, or when a batch is overdue, once a second.
 void demands_on_probe(struct loop_of *l, struct replica_of *r)
 {
     bool paused = replica_known(r)->not_before_us > l->now_us;
+    r->probe_due = false;
+    r->asked_us = l->now_us;
     demand(l->w, NULL, paused || r->probed_us == 0 || l->now_us >= r->probed_us + REPLICA_PROBE_US,
            "a replica is not probed all the time");
     if (!paused)
@@ -303,6 +343,17 @@ uint64_t demands_patience_us(const struct worker_of *k)
     uint64_t us = p->probe.interval_us + (2 * p->probe.failures + 1) * p->probe.timeout_us;
     us += CONNECT_US + p->probe.timeout_us; // the owner may not have a connection at that moment
     return us + p->mail_us + 4 * p->turn_us + SIM_EPSILON_US;
+}
+
+// Who answers is not found to hang; unless it stood still in the meantime, or we did.
+void demands_on_hang(struct loop_of *l, const struct link_of *k)
+{
+    struct world *w = l->w;
+    uint64_t patience_us = demands_patience_us(k->worker);
+    demand(w, NULL,
+           !link_answers(k) || k->worker->since_us + patience_us >= w->now_us ||
+               w->stalled_us + patience_us >= w->now_us,
+           "a worker that answers is not found to hang");
 }
 
 static void check_ready(struct world *w, const struct model_of *m)

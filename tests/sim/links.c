@@ -180,6 +180,7 @@ static void links_hangs(struct loop_of *l, struct link_of *k)
 {
     if (!k->up)
         return;
+    demands_on_hang(l, k);
     workers_hang_word(l, k->worker, k->incarnation);
     other_loops_doubt(l, k->worker);
     links_close(l, k, true);

@@ -30,22 +30,26 @@ static double one_of(struct rand *r, const double *values, unsigned n)
     return values[rand_below(r, n)];
 }
 
-void plan_draw(struct plan *p, uint64_t seed)
+// How much comes, and how the loops are.
+static void draw_load(struct plan *p, struct rand *r)
 {
-    struct rand r;
-    rand_seed(&r, seed * 2 + 1);
-    *p = (struct plan){
-        .seed = seed, .calm = seed % 4 == 0, .flood = seed % 12 == 0, .shift = seed % 12 == 4};
-    p->rolling = seed % 24 == 8;
-    p->shared = !p->flood && !p->shift && (p->rolling || rand_below(&r, 2) == 0);
-    p->loops = 2 + (unsigned)rand_below(&r, SIM_LOOPS - 1);
-    p->models = 1 + (unsigned)rand_below(&r, SIM_MODELS);
-    p->lives = 600 + (unsigned)rand_below(&r, 1000);
-    p->load = one_of(&r, (double[]){0.1, 0.4, 0.7, 0.9, 1.5}, 5);
-    p->burst = one_of(&r, (double[]){0, 0.02, 0.2}, 3);
-    p->mail_us = (uint64_t)one_of(&r, (double[]){2, 20, 200}, 3);
-    p->turn_us = (uint64_t)one_of(&r, (double[]){5, 50, 400}, 3);
-    p->singles = rand_below(&r, 2) == 0;
+    p->loops = 2 + (unsigned)rand_below(r, SIM_LOOPS - 1);
+    p->models = 1 + (unsigned)rand_below(r, SIM_MODELS);
+    p->lives = 600 + (unsigned)rand_below(r, 1000);
+    p->load = one_of(r, (double[]){0.1, 0.4, 0.7, 0.9, 1.5}, 5);
+    p->burst = one_of(r, (double[]){0, 0.02, 0.2}, 3);
+    p->mail_us = (uint64_t)one_of(r, (double[]){2, 20, 200}, 3);
+    p->turn_us = (uint64_t)one_of(r, (double[]){5, 50, 400}, 3);
+    p->singles = rand_below(r, 2) == 0;
+    p->socket_bytes = (uint64_t)one_of(r, (double[]){2e4, 2e5, 2e6}, 3);
+    p->probe_share = one_of(r, (double[]){0.003, 0.01, 0.03}, 3);
+    p->probe.failures = 1 + (unsigned)rand_below(r, 3);
+    p->haste = p->shared && !p->calm && rand_below(r, 2);
+    p->hurried = p->haste && rand_below(r, 3) == 0;
+}
+
+static void shape_calm(struct plan *p, struct rand *r)
+{
     if (p->flood) {
         p->models = 1;
         p->lives = 6000;
@@ -56,41 +60,61 @@ void plan_draw(struct plan *p, uint64_t seed)
         p->load = 0.4 / SIM_SHIFT;
         p->burst = 0;
     }
-    p->socket_bytes = (uint64_t)one_of(&r, (double[]){2e4, 2e5, 2e6}, 3);
-    p->probe_share = one_of(&r, (double[]){0.003, 0.01, 0.03}, 3);
-    p->probe.failures = 1 + (unsigned)rand_below(&r, 3);
-    p->haste = p->shared && !p->calm && rand_below(&r, 2);
-    p->hurried = p->haste && rand_below(&r, 3) == 0;
     if (p->rolling) {
-        p->load = one_of(&r, (double[]){0.05, 0.2, 0.3}, 3);
+        p->load = one_of(r, (double[]){0.05, 0.2, 0.3}, 3);
         p->burst = 0;
         p->singles = false;
     }
-    if (p->calm)
-        return;
+}
+
+static void draw_faults(struct plan *p, struct rand *r)
+{
     for (unsigned i = 0; i < FAULTS_DRAWN; i++) {
-        p->weight[i] = rand_below(&r, 2) ? 0 : 1 + (unsigned)rand_below(&r, 4);
+        p->weight[i] = rand_below(r, 2) ? 0 : 1 + (unsigned)rand_below(r, 4);
         p->weights += p->weight[i];
     }
     p->killers = !(p->weight[FAULT_CRASH] | p->weight[FAULT_EXIT] | p->weight[FAULT_FLAP] |
                    p->weight[FAULT_STOP] | p->weight[FAULT_HANG] | p->weight[FAULT_STUCK]);
-    p->fault_us = (uint64_t)one_of(&r, (double[]){2e4, 2e5, 2e6}, 3);
-    p->per_batch = one_of(&r, (double[]){0, 0.01, 0.1}, 3);
-    p->gone = one_of(&r, (double[]){0, 0.05, 0.3}, 3);
-    p->bad_row = one_of(&r, (double[]){0, 0.002, 0.02}, 3);
-    p->loop_fault = one_of(&r, (double[]){0, 0, 0.001}, 3);
-    p->memory = one_of(&r, (double[]){0, 0, 0.002}, 3);
-    if (rand_below(&r, 5) == 0)
+    p->fault_us = (uint64_t)one_of(r, (double[]){2e4, 2e5, 2e6}, 3);
+    p->per_batch = one_of(r, (double[]){0, 0.01, 0.1}, 3);
+    p->gone = one_of(r, (double[]){0, 0.05, 0.3}, 3);
+    p->bad_row = one_of(r, (double[]){0, 0.002, 0.02}, 3);
+    p->loop_fault = one_of(r, (double[]){0, 0, 0.001}, 3);
+    p->memory = one_of(r, (double[]){0, 0, 0.002}, 3);
+    if (rand_below(r, 5) == 0)
         p->mail_us = 20000;
-    p->silent = seed % 12 == 6;
-    if (p->silent) {
-        memset(p->weight, 0, sizeof(p->weight));
-        p->weight[FAULT_STUCK] = p->weights = 3;
-        p->fault_us = 5000000;
-        p->haste = p->hurried = false;
-        p->loop_fault = p->memory = 0;
-        p->killers = false;
-    }
+}
+
+// Long enough for a worker that computes nothing to be found out, and nothing else.
+static void shape_silent(struct plan *p)
+{
+    memset(p->weight, 0, sizeof(p->weight));
+    p->weight[FAULT_STUCK] = p->weights = 3;
+    p->fault_us = 5000000;
+    p->haste = p->hurried = p->killers = false;
+    p->loop_fault = p->memory = 0;
+}
+
+// Of twelve seeds one is a flood, one shifts, one is calm or (every other time) rolling, one is silent; the
+// others have faults as they are drawn. Half of all but flood and shift share their workers.
+void plan_draw(struct plan *p, uint64_t seed)
+{
+    struct rand r;
+    rand_seed(&r, seed * 2 + 1);
+    *p = (struct plan){.seed = seed,
+                       .calm = seed % 4 == 0,
+                       .flood = seed % 12 == 0,
+                       .shift = seed % 12 == 4,
+                       .rolling = seed % 24 == 8,
+                       .silent = seed % 12 == 6};
+    p->shared = !p->flood && !p->shift && (p->rolling || rand_below(&r, 2) == 0);
+    draw_load(p, &r);
+    shape_calm(p, &r);
+    if (p->calm)
+        return;
+    draw_faults(p, &r);
+    if (p->silent)
+        shape_silent(p);
     if (p->hurried)
         p->weights = 0, p->per_batch = p->bad_row = p->memory = p->loop_fault = 0;
 }

@@ -172,11 +172,14 @@ struct replica_of { // one model at one worker, as it really is
     uint32_t max_batch;
     unsigned in_flight;
     uint64_t refuse_until, broken_until, paused_until;
-    uint64_t said_us;   // when its desk noted a pause last
-    unsigned failed;    // batches in a row that it failed
-    unsigned shamed;    // batches in a row that it failed and a sibling answered
-    uint64_t unused_us; // when its desk did not count on it last
-    uint64_t probed_us; // when its desk asked for a probe last
+    uint64_t said_us;    // when its desk noted a pause last
+    unsigned failed;     // batches in a row that it failed
+    unsigned shamed;     // batches in a row that it failed and a sibling answered
+    uint64_t unused_us;  // when its desk did not count on it last
+    uint64_t probed_us;  // when its desk asked for a probe last, since a batch was overdue
+    uint64_t asked_us;   // likewise, whatever for
+    uint64_t overdue_us; // since then a batch of it is overdue; 0: none is
+    bool probe_due;      // it refused, so it is to be asked
 };
 
 struct worker_of { // one process that has several models
@@ -193,6 +196,7 @@ struct worker_of { // one process that has several models
     uint64_t slow_until, overload_until;
     unsigned bound;    // of its queue, while overloaded
     unsigned stopping; // 0: no; 1: it says so; 2: its models are gone
+    bool refuses;      // while it says so it takes no streams (GOAWAY), instead of answering
     bool listed;       // while it says so its models are still listed
     struct excuse excuse;
     struct link_of link[SIM_LOOPS];
@@ -316,7 +320,7 @@ struct call { // one batch at one replica
     bool queued;          // the worker's device has it
     bool stalls;          // nothing will come before its worker goes on
     uint32_t incarnation; // of the process that has it
-    uint64_t pushback_us;
+    uint64_t pushback_us, due_us;
     uint64_t tag; // changes whenever its end is fixed anew
     struct call *next, **prev;
 };
@@ -551,7 +555,9 @@ uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint
 void demands_credit(struct world *w, struct model_of *m); // after any input to its desk
 
 // demands_worker.c
-void demands_on_probe(struct loop_of *l, struct replica_of *r); // FX_PROBE
+void demands_on_hang(struct loop_of *l, const struct link_of *k); // PROBE_HANGS
+void demands_doubt(const struct loop_of *l, struct model_of *m);  // after its desk ran
+void demands_on_probe(struct loop_of *l, struct replica_of *r);   // FX_PROBE
 void demands_shamed(const struct replica_of *r); // a sibling has answered what it failed
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);

@@ -214,6 +214,7 @@ void workers_stop(struct worker_of *k)
     k->stopping = 1;
     tell(k->w, "worker %u is stopping", k->id);
     k->listed = rand_below(&k->w->rand, 2);
+    k->refuses = rand_below(&k->w->rand, 3) == 0;
     worker_at(k, world_soon(k->w, STOP_STEP_US), EVENT_STEP, k->state);
 }
 
