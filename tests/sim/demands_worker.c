@@ -187,12 +187,13 @@ static void replica_up(struct world *w, struct model_of *m, struct replica_of *r
                "replicas that are up agree");
 }
 
-static void replica_differs(struct world *w, struct model_of *m, const struct replica_of *r)
+static void replica_differs(struct world *w, struct model_of *m, struct replica_of *r)
 {
     bool other = false;
     for (unsigned i = 0; i < m->n_replicas; i++)
         other |= m->replica[i].told && m->replica[i].generation != r->generation;
     demand(w, NULL, other, "only who differs is kept out");
+    r->paused_until = r->pauses = 0;
     world_count(w, FAULT_DIFFERS);
 }
 

@@ -61,7 +61,7 @@ static void shape_calm(struct plan *p, struct rand *r)
         p->burst = 0;
     }
     if (p->rolling) {
-        p->load = one_of(r, (double[]){0.05, 0.2, 0.3}, 3);
+        p->load = one_of(r, (double[]){0.05, 0.1, 0.2}, 3);
         p->burst = 0;
         p->singles = false;
     }
