@@ -460,10 +460,11 @@ void replicas_overdue(struct replicas *rs, const struct batch *b, uint64_t now_u
         r->probe_us = now_us;
         ask_probe(rs, r, fx);
     }
-    if (r->doubt_us == 0 && (r->latency_us > 0 || out_us >= REPLICA_FAIR_UNKNOWN_US)) {
+    r->late_us = now_us;
+    if (r->doubt_us == 0 && (r->latency_us > 0 || out_us >= REPLICA_FAIR_UNKNOWN_US))
         r->doubt_us = b->sent_us;
+    if (r->doubt_us > 0)
         look_at(rs, now_us);
-    }
 }
 
 static uint64_t patience_us(const struct replicas *rs, struct replica *r)
@@ -487,7 +488,8 @@ static void eject_silent(struct replicas *rs, struct replica *r, uint64_t still_
     f->replica = r->id;
 }
 
-// Is a doubted replica silent by now? Its worker may be busy with others: then something of it ends.
+// Is a doubted replica silent? Its worker may be busy with others: then something of it ends; or idle: then no
+// batch is overdue there. So it counts how long nothing had ended when a batch was overdue last.
 static void look_at_doubted(struct replicas *rs, struct replica *r, uint64_t now_us,
                             struct effects *fx)
 {
@@ -496,12 +498,12 @@ static void look_at_doubted(struct replicas *rs, struct replica *r, uint64_t now
     uint64_t since_us = most(r->doubt_us, ended_us), due_us = since_us + patience_us(rs, r);
     uint64_t probed_us = atomic_load_explicit(&v->probed_us, memory_order_relaxed);
     struct evidence e = {.seen = SEEN_OVERDUE,
-                         .silent = now_us >= due_us,
+                         .silent = r->late_us >= due_us,
                          .live = probed_us >= r->probe_us ? LIVE_YES : LIVE_UNKNOWN};
     if (evidence_weigh(&e).replica == REPLICA_SILENT)
         eject_silent(rs, r, now_us - since_us, now_us, fx);
-    else // silent, and its probe is out: that will be told, or its connection is replaced
-        look_at(rs, e.silent ? now_us + REPLICA_FAIR_US : due_us);
+    else if (e.silent) // and its probe is out: that will be told, or its connection is replaced
+        look_at(rs, now_us + REPLICA_FAIR_US);
 }
 
 void replicas_look(struct replicas *rs, uint64_t now_us, struct effects *fx)

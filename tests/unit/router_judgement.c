@@ -535,9 +535,9 @@ static void patience_grows_with_the_slowest_model(void **state)
     atomic_store(&vitals[0].probed_us, NOW + 20000000);
     run(NOW + 9999999);
     assert_int_equal(count_fx(FX_HANGS), 0);
-    run(NOW + 10000000);
+    run(NOW + 9999999 + REPLICA_FAIR_US);
     assert_int_equal(count_fx(FX_HANGS), 1);
-    end(b, SEEN_RECALLED, NOW + 10000000);
+    end(b, SEEN_RECALLED, NOW + 11000000);
 }
 
 static void who_never_answered_has_the_default_deadline(void **state)
@@ -551,9 +551,32 @@ static void who_never_answered_has_the_default_deadline(void **state)
     atomic_store(&vitals[0].probed_us, NOW + 9000000);
     run(NOW + rules.deadline_us - 1);
     assert_int_equal(count_fx(FX_HANGS), 0);
-    run(NOW + rules.deadline_us);
+    run(NOW + rules.deadline_us - 1 + REPLICA_FAIR_US);
     assert_int_equal(count_fx(FX_HANGS), 1);
-    end(b, SEEN_RECALLED, NOW + rules.deadline_us);
+    end(b, SEEN_RECALLED, NOW + rules.deadline_us + REPLICA_FAIR_US);
+}
+
+// Its batch was recalled, and since then it has had nothing to do. The next one that is overdue says more.
+static void idle_is_not_silent(void **state)
+{
+    (void)state;
+    end(overdue(NOW), SEEN_RECALLED, NOW + 200000);
+    uint64_t now = NOW + 10 * REPLICA_SILENT_US;
+    atomic_store(&vitals[0].probed_us, now);
+    run(now);
+    assert_int_equal(count_fx(FX_HANGS), 0);
+    assert_int_equal(replica(1)->standing, STANDING_CLOSED);
+    lend_at(2, "", now + 200000, now);
+    run(now);
+    struct batch *b = sent();
+    forget();
+    run(now + 200000);
+    assert_int_equal(count_fx(FX_PROBE), 1);
+    assert_int_equal(count_fx(FX_HANGS), 0); // nothing is known of its probe
+    atomic_store(&vitals[0].probed_us, now + 200001);
+    run(now + 200000 + REPLICA_FAIR_US);
+    assert_int_equal(count_fx(FX_HANGS), 1);
+    end(b, SEEN_RECALLED, now + 400000);
 }
 
 static void an_answer_ends_all_doubt(void **state)
@@ -866,6 +889,7 @@ int main(void)
         TEST(who_is_gone_is_not_shown),
         TEST(a_new_process_has_no_past),
         TEST(silent_is_what_lives_and_ends_nothing),
+        TEST(idle_is_not_silent),
         TEST(busy_is_what_ends_batches_of_others),
         TEST(patience_grows_with_the_slowest_model),
         TEST(who_never_answered_has_the_default_deadline),
