@@ -107,6 +107,9 @@ void api_answer_drop(struct api_answer *w); // the client has gone in the middle
 void api_answer_error(struct api *a, struct exchange *ex, const struct api_call *call,
                       const struct error *e, uint32_t retry_after_s, const struct answer_meta *meta,
                       uint64_t now_us);
+// A request that the HTTP room refuses before api_route has seen it: its protocol is read off the fields that came.
+void api_answer_unrouted(struct api *a, struct exchange *ex, const struct error *e,
+                         uint64_t now_us);
 void api_answer_live(struct api *a, struct exchange *ex, const struct api_call *call, bool live,
                      uint64_t now_us);
 // API_SERVER_READY, API_MODEL_READY, API_HEALTH_CHECK: REST says 200 or 503 as well.

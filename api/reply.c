@@ -100,6 +100,15 @@ void api_answer_error(struct api *a, struct exchange *ex, const struct api_call 
         error_rest(a, ex, call, e, retry_after_s, &fields, now_us);
 }
 
+void api_answer_unrouted(struct api *a, struct exchange *ex, const struct error *e, uint64_t now_us)
+{
+    struct api_call call = {.kind = API_REFUSED,
+                            .grpc = ex->carrier == HTTP_2 && grpc_is(ex),
+                            .allow = e->status == STATUS_METHOD ? "GET, HEAD, POST" : NULL};
+    uint32_t retry_after_s = e->status == STATUS_UNAVAILABLE ? 1 : 0;
+    api_answer_error(a, ex, &call, e, retry_after_s, NULL, now_us);
+}
+
 // ---- the small calls -----------------------------------------------------------------------------------
 
 // The scratch holds the body: JSON, or a message whose frame is ours to write. ok: it was written.

@@ -123,7 +123,8 @@ const struct config_key config_keys[] = {
     {.name = "max_headers", LIMIT(KEY_COUNT, max_headers, 8, 10000, "100",
         "Header fields of a request; past it 431.")},
     {.name = "max_header_bytes", LIMIT(KEY_SIZE, max_header_bytes, KIB, MIB, "32KiB",
-        "Names, values and 32 octets a field; past it 431.")},
+        "Names, values and 32 octets a field; past it 431. An HTTP/2 header block of more than four times as many "
+        "ends its connection.")},
     {.name = "max_target", LIMIT(KEY_SIZE, max_target, 64, MIB, "8KiB",
         "Octets of the request target; past it 414.")},
     {.name = "max_body", LIMIT(KEY_SIZE, max_body, KIB, 4 * GIB, "64MiB",
@@ -133,8 +134,9 @@ const struct config_key config_keys[] = {
     {.name = "bytes_in_flight", LIMIT(KEY_SIZE, bytes_in_flight, 0, 1ull << 50, "0",
         "Bytes of all requests at once; past it 503. 0: a quarter of the memory.")},
     {.name = "abuse_budget", LIMIT(KEY_COUNT, abuse_budget, 10, 1000000, "200",
-        "Points a connection may spend on resets, empty frames, PINGs and malformed streams before "
-        "it is told to go away.")},
+        "Points a connection may spend on empty frames, PINGs and malformed streams before it is cut. So many "
+        "resets of its own, and eight times max_streams more, before it takes no new streams; each answer pays "
+        "for one.")},
     {.name = "header_timeout", LIMIT(KEY_DURATION, header_timeout_us, 10 * MS, HOUR, "10s",
         "From accept (TLS handshake included), or from the first octet of a later request, to the "
         "end of the header.")},

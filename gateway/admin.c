@@ -166,9 +166,11 @@ static void on_sent(struct exchange *ex, bool whole, void *ctx)
     (void)ctx;
 }
 
-static void on_refused(struct http_conn *c, unsigned status, const char *why, void *ctx)
+static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
+                      void *ctx)
 {
     (void)c;
+    (void)ex;
     (void)status;
     (void)why;
     (void)ctx;
@@ -179,7 +181,7 @@ static const struct http_server_ops admin_ops = {
     .on_request = on_request,
     .on_gone = on_gone,
     .on_sent = on_sent,
-    .on_refused = on_refused,
+    .on_refuse = on_refuse,
 };
 
 struct admin *admin_new(struct loop *main, int fd, struct view token,

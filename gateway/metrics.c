@@ -278,11 +278,35 @@ static void refused(struct page *p)
     }
 }
 
+static void put_abused(struct page *p, enum abuse_kind kind, enum abuse_verdict verdict)
+{
+    static const char *const action[ABUSE_VERDICTS] = {
+        [ABUSE_NO_NEW] = "no_new_streams", [ABUSE_CUT] = "cut", [ABUSE_WENT_ON] = "went_on"};
+    uint64_t n = 0;
+    for (unsigned i = 0; i < p->g->loops.n; i++)
+        n += get(&p->g->parts[i]->metrics.abused[kind][verdict]);
+    struct prom_label labels[] = {{"reason", view_str(abuse_name[kind])},
+                                  {"action", view_str(action[verdict])}};
+    if (n > 0 || (kind == ABUSE_RESET && verdict == ABUSE_NO_NEW)) // rates need one from the start
+        prom_count(&p->prom, labels, N(labels), n);
+}
+
+static void abused(struct page *p)
+{
+    prom_family(&p->prom, "sluice_abusive_connections_total", "counter",
+                "HTTP/2 connections that took no new streams any more, were cut, or were cut after "
+                "that, by what they did too often.");
+    for (enum abuse_kind kind = 0; kind < ABUSE_KINDS; kind++)
+        for (enum abuse_verdict verdict = ABUSE_NO_NEW; verdict < ABUSE_VERDICTS; verdict++)
+            put_abused(p, kind, verdict);
+}
+
 static void process(struct page *p)
 {
     struct gateway *g = p->g;
     struct log_stats access, events;
     refused(p);
+    abused(p);
     log_stats(g->log, SINK_ACCESS, &access);
     log_stats(g->log, LOG_EVENTS, &events);
     struct prom_label sinks[] = {{"log", VIEW("access")}, {"log", VIEW("events")}};

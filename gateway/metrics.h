@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "base/hist.h"
+#include "http/abuse.h"
 #include "router/effects.h"
 #include "router/table.h"
 #include <stdatomic.h>
@@ -26,9 +27,10 @@ struct metrics {
     struct model_metrics *_Atomic model[2 * TABLE_MODELS];
     _Atomic uint64_t other[STATUS_COUNT]; // answers that belong to no model
     _Atomic uint64_t
-        refused[STATUS_COUNT];  // bad input, answered by the HTTP room before its head was whole
-    _Atomic uint64_t log_lines; // offered to the access log
-    _Atomic uint64_t streams;   // HTTP/2 requests that have begun and not ended
+        refused[STATUS_COUNT]; // bad input, answered by the HTTP room before its head was whole
+    _Atomic uint64_t abused[ABUSE_KINDS][ABUSE_VERDICTS]; // connections that cost too much
+    _Atomic uint64_t log_lines;                           // offered to the access log
+    _Atomic uint64_t streams;       // HTTP/2 requests that have begun and not ended
     _Atomic uint32_t live, zombies; // infers
     _Atomic int64_t bytes_held;
 };

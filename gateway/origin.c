@@ -415,9 +415,8 @@ static void on_head(struct exchange *ex, void *ctx)
     struct part *p = g->parts[server_conn_loop(ex->conn)->index];
     struct request *r = arena_zalloc(&ex->arena, sizeof(*r));
     if (!r) {
-        ex->user = NULL;
-        static const struct http_response full = {.status = 503, .close = true};
-        exchange_respond(ex, &full, loop_now_us(p->loop));
+        struct error e = {.status = STATUS_UNAVAILABLE, .text = "out of memory"};
+        api_answer_unrouted(&p->apis[f - g->fronts], ex, &e, loop_now_us(p->loop));
         return;
     }
     ex->user = r;
@@ -450,20 +449,6 @@ static void on_request(struct exchange *ex, void *ctx)
         small_call(r);
 }
 
-// How a request ended that the HTTP room gave up on: it told the client itself, or there was nobody left.
-static enum status gone_as(unsigned http)
-{
-    static const enum status given[] = {
-        STATUS_BAD_REQUEST, STATUS_METHOD,      STATUS_SLOW_CLIENT,
-        STATUS_TOO_LARGE,   STATUS_LONG_TARGET, STATUS_EXPECTATION,
-        STATUS_HEADERS,     STATUS_UNAVAILABLE, STATUS_HTTP_VERSION};
-    for (unsigned i = 0; i < sizeof(given) / sizeof(given[0]); i++) {
-        if (status_table[given[i]].http == http)
-            return given[i];
-    }
-    return STATUS_CLIENT_GONE;
-}
-
 static void on_gone(struct exchange *ex, void *ctx)
 {
     struct request *r = request_of(ex);
@@ -472,7 +457,7 @@ static void on_gone(struct exchange *ex, void *ctx)
         return;
     enum request_phase was = r->phase;
     r->phase = REQUEST_GONE;
-    r->error.status = gone_as(ex->status);
+    r->error.status = STATUS_CLIENT_GONE;
     loop_defer_cancel(&r->work);
     finish(r, false);
     if (was == REQUEST_DECODING && r->decoder) {
@@ -496,21 +481,49 @@ static void on_sent(struct exchange *ex, bool whole, void *ctx)
         finish(r, whole);
 }
 
-static void on_refused(struct http_conn *c, unsigned status, const char *why, void *ctx)
+// Refused before on_head: all that is known of it is what was answered.
+static void count_refused(struct part *p, struct http_conn *c, enum status outcome, unsigned http,
+                          const char *why)
 {
-    struct front *f = ctx;
-    struct part *p = f->gateway->parts[server_conn_loop(c)->index];
-    enum status outcome = gone_as(status);
     metrics_inc(&p->metrics.refused[outcome], 1);
     if (!p->gateway->config->log.access)
         return;
     struct access_entry e = {.wall_us = loop_wall_us(p->loop),
                              .client = server_conn_peer(c),
-                             .status = (uint16_t)status,
+                             .status = (uint16_t)http,
                              .outcome = status_table[outcome].name,
                              .why = why,
                              .loop = (uint16_t)p->loop->index};
     put_line(p, &e);
+}
+
+static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
+                      void *ctx)
+{
+    struct front *f = ctx;
+    struct part *p = f->gateway->parts[server_conn_loop(c)->index];
+    struct request *r = ex ? request_of(ex) : NULL;
+    struct error e;
+    error_set(&e, status_from_http(status), "%s", why);
+    if (r) {
+        answer_error(r, &e, 0);
+        return;
+    }
+    if (ex)
+        api_answer_unrouted(&p->apis[f - f->gateway->fronts], ex, &e, loop_now_us(p->loop));
+    count_refused(p, c, e.status, ex ? ex->status : status, why);
+}
+
+static void on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
+                     void *ctx)
+{
+    struct front *f = ctx;
+    struct part *p = f->gateway->parts[server_conn_loop(c)->index];
+    metrics_inc(&p->metrics.abused[kind][verdict], 1);
+    if (verdict != ABUSE_WENT_ON) // one line a connection
+        GATEWAY_EVENT(p->gateway, p->loop, LOG_WARN, "client_abuse",
+                      LOG_S("client", server_conn_peer(c)), LOG_CSTR("why", abuse_name[kind]),
+                      LOG_CSTR("action", verdict == ABUSE_CUT ? "cut" : "no new streams"));
 }
 
 static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
@@ -525,5 +538,6 @@ const struct http_server_ops part_server_ops = {.on_head = on_head,
                                                 .on_request = on_request,
                                                 .on_gone = on_gone,
                                                 .on_sent = on_sent,
-                                                .on_refused = on_refused,
-                                                .on_charge = on_charge};
+                                                .on_refuse = on_refuse,
+                                                .on_charge = on_charge,
+                                                .on_abuse = on_abuse};

@@ -2,7 +2,6 @@
 #ifndef SLUICE_HTTP_CONN_H
 #define SLUICE_HTTP_CONN_H
 
-#include "http/abuse.h"
 #include "http/http.h"
 #include "http/out.h"
 #include <nghttp2/nghttp2.h>
@@ -62,9 +61,13 @@ struct http_conn {
     bool h2_broken;  // no frame can be made any more
     uint64_t
         h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone
+    int32_t
+        h2_last_stream; // the last one that is taken: those behind it were refused by GOAWAY; 0: all are
     unsigned empty_data;
     int32_t block_stream; // whose header block is coming (head_since_us > 0)
     size_t block_bytes;   // of it, as it comes
+    size_t block_cost;    // of its fields so far, as exchange_add_field counts
+    bool block_over;      // past max_headers or max_header_bytes: what follows is dropped
 };
 
 // ---- exchange.c
@@ -83,6 +86,8 @@ void exchange_tell_request(struct exchange *ex, uint64_t now_us);
 void exchange_tell_gone(struct exchange *ex);             // unless it was answered
 void exchange_tell_sent(struct exchange *ex, bool whole); // once
 void exchange_detach(struct exchange *ex);                // the connection is done with it
+// Has the room above answer it, or does it in its place; its body is freed. Not yet answered.
+void exchange_refuse(struct exchange *ex, unsigned status, const char *why, uint64_t now_us);
 // Rows 76, 77. The moment at which this body's clock wants a look, if nothing more of it comes until then; whether
 // it has been silent for too long, or slower than the least rate over a window (a window that was well begins anew).
 uint64_t exchange_body_deadline(const struct exchange *ex, const struct http_limits *l);

@@ -1,6 +1,7 @@
 #include "base/check.h"
 #include "base/pool.h"
 #include "http/conn.h"
+#include <stdio.h>
 
 #define CONNECTION_OPTIONS 100 // each is compared with each field
 #define RATE_WINDOW_US 20000000
@@ -376,6 +377,35 @@ void drop_segs(const struct http_response *r)
         if (r->body[i].block)
             block_unref(r->body[i].block);
     }
+}
+
+// For rooms above that give refusals no form of their own.
+static void refusal_respond(struct exchange *ex, unsigned status, const char *why, uint64_t now_us)
+{
+    struct http_header headers[2] = {{VIEW("content-type"), VIEW("application/json")}};
+    unsigned n = 1;
+    if (status == 405)
+        headers[n++] = (struct http_header){VIEW("allow"), VIEW(HTTP_ALLOWED)};
+    if (status == 503)
+        headers[n++] = (struct http_header){VIEW("retry-after"), VIEW("1")};
+    char text[256];
+    int length = snprintf(text, sizeof(text), "{\"error\":\"%s\"}", why);
+    struct view body = arena_copy(&ex->arena, view_of(text, (size_t)length));
+    struct http_seg seg = {(const uint8_t *)body.p, body.n, NULL};
+    struct http_response r = {
+        .status = (uint16_t)status, .headers = headers, .n_headers = n, .body = &seg, .n_body = 1};
+    exchange_respond(ex, &r, now_us);
+}
+
+void exchange_refuse(struct exchange *ex, unsigned status, const char *why, uint64_t now_us)
+{
+    ex->discard = true;
+    ex->keep_alive = false;
+    buffer_deinit(&ex->body);
+    buffer_init(&ex->body);
+    ex->ops->on_refuse(ex->conn, ex, status, why, ex->ctx);
+    if (!ex->responded)
+        refusal_respond(ex, status, why, now_us);
 }
 
 void exchange_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)

@@ -46,39 +46,34 @@ static void stop(struct http_conn *c)
     buffer_reset(&c->h1.pending);
 }
 
-void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t now_us)
+// Bytes that are no request: there is no exchange to answer.
+static void refuse_unread(struct http_conn *c, unsigned status, const char *why)
 {
     char text[512];
-    struct exchange *ex = c->h1.ex;
-    if (c->h1.state == H1_STOP)
-        return;
-    if (!(ex && ex->responded)) {
-        int n =
-            snprintf(text, sizeof(text),
+    c->ops->on_refuse(c, NULL, status, why, c->ctx);
+    int n = snprintf(text, sizeof(text),
                      "HTTP/1.1 %u %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n"
                      "%sconnection: close\r\n\r\n{\"error\":\"%s\"}",
                      status, http_reason(status), strlen(why) + 12,
-                     status == 503   ? "retry-after: 1\r\n"
-                     : status == 405 ? "allow: " HTTP_ALLOWED "\r\n"
-                                     : "",
-                     why);
-        if (ex && ex->is_head)
-            n -= (int)strlen(why) + 12;
-        out_copy(&c->out, text, (size_t)n);
-        if (!(ex && ex->told)) // else on_gone says it
-            c->ops->on_refused(c, status, why, c->ctx);
-    }
+                     status == 503 ? "retry-after: 1\r\n" : "", why);
+    out_copy(&c->out, text, (size_t)n);
+}
+
+void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t now_us)
+{
+    struct exchange *ex = c->h1.ex;
+    if (c->h1.state == H1_STOP)
+        return;
+    if (!ex)
+        refuse_unread(c, status, why);
+    else if (!ex->responded) // else its answer may still leave whole
+        exchange_refuse(ex, status, why, now_us);
     if (c->sent_us == 0 && c->out.bytes > 0)
         c->sent_us = now_us;
     stop(c);
-    if (ex) {
-        c->h1.ex = NULL;
-        if (!ex->responded) { // an answer that was given may leave whole: its mark tells
-            ex->status = (uint16_t)status;
-            exchange_tell_gone(ex);
-        }
+    c->h1.ex = NULL;
+    if (ex)
         exchange_detach(ex);
-    }
 }
 
 static void refuse_why(struct http_conn *c, const char *why, uint64_t now_us)

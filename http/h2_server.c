@@ -7,7 +7,6 @@
 #include "http/conn.h"
 #include "http/nghttp2_compat.h"
 #include "http/nghttp2_mem.h"
-#include <stdio.h>
 
 #define STREAM_WINDOW (1 << 20)
 #define CONNECTION_WINDOW (16 << 20)
@@ -20,13 +19,41 @@ static struct exchange *stream_of(nghttp2_session *s, int32_t id)
     return id > 0 ? nghttp2_session_get_stream_user_data(s, id) : NULL;
 }
 
+// Streams up to `last` finish. The client knows of those behind it that they were not processed, and repeats them
+// elsewhere. The text is for who looks at the frame.
+static void goaway_submit(struct http_conn *c, int32_t last, const char *text)
+{
+    c->h2_last_call_us = 0;
+    if (nghttp2_submit_goaway(c->h2, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR,
+                              (const uint8_t *)text, strlen(text)) != 0)
+        h2_terminate(c, NGHTTP2_INTERNAL_ERROR);
+}
+
+static void conn_punish(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict)
+{
+    if (verdict == ABUSE_BORNE || c->h2_cut)
+        return;
+    if (verdict == ABUSE_NO_NEW) {
+        c->h2_last_stream = nghttp2_session_get_last_proc_stream_id(c->h2);
+        goaway_submit(c, c->h2_last_stream, abuse_name[kind]);
+    } else {
+        h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
+    }
+    if (c->ops->on_abuse)
+        c->ops->on_abuse(c, kind, verdict, c->ctx);
+}
+
 static void pay(struct http_conn *c, enum abuse_kind kind)
 {
-    if (!abuse_pay(&c->abuse, kind, c->now_us))
-        h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
+    conn_punish(c, kind, abuse_pay(&c->abuse, kind, c->now_us));
 }
 
 static void last_call(struct http_conn *c);
+
+static bool stream_is_late(const struct http_conn *c, int32_t id)
+{
+    return c->h2_last_stream > 0 && id > c->h2_last_stream;
+}
 
 static void reset(struct http_conn *c, int32_t id, uint32_t code)
 {
@@ -35,22 +62,31 @@ static void reset(struct http_conn *c, int32_t id, uint32_t code)
 
 // ---- requests ----------------------------------------------------------------------------------------
 
-// A header block as it comes: what it may cost before anybody knows what it says. Blocks that fit cost at
-// least as much in header_bytes as they have octets (CVE-2024-27316 and its kin; rows 49, 57).
+// The hard bound of a header block, on the wire and decoded. Up to it, what is over max_header_bytes is dropped
+// and the stream answered 431.
+static size_t block_bound(const struct http_conn *c)
+{
+    return 4 * (size_t)c->limits->max_header_bytes;
+}
+
+// A header block as it comes. Past its hard bound it ends the connection, since HPACK must see all of a block
+// or nothing more (CVE-2024-27316 and its kin; row 49).
 static int on_begin_frame(nghttp2_session *s, const nghttp2_frame_hd *hd, void *user)
 {
     struct http_conn *c = user;
     (void)s;
-    if (hd->type == NGHTTP2_HEADERS)
-        c->block_bytes = hd->length;
-    else if (hd->type == NGHTTP2_CONTINUATION)
+    if (hd->type == NGHTTP2_CONTINUATION) {
         c->block_bytes += hd->length;
-    else
+    } else if (hd->type == NGHTTP2_HEADERS) {
+        c->block_bytes = hd->length;
+        if (stream_is_late(c, hd->stream_id))
+            pay(c, ABUSE_LATE_STREAM);
+    } else {
         return 0;
-    if (c->block_bytes <= c->limits->max_header_bytes + 512) // padding and priority are not counted
-        return 0;
-    h2_terminate(c, NGHTTP2_ENHANCE_YOUR_CALM);
-    return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
+    if (c->block_bytes > block_bound(c) + 512) // padding and priority are not counted
+        conn_punish(c, ABUSE_BLOCK, abuse_end(&c->abuse));
+    return c->h2_cut ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
 }
 
 static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *user)
@@ -58,8 +94,12 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     struct http_conn *c = user;
     c->head_since_us = c->now_us;
     c->block_stream = f->hd.stream_id;
+    c->block_cost = 0;
+    c->block_over = false;
     if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
+    if (stream_is_late(c, f->hd.stream_id))
+        return 0; // until the GOAWAY has been made nghttp2 opens it; then it closes it
     if (c->done)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     struct exchange *ex = exchange_new(c, HTTP_2, c->now_us);
@@ -73,12 +113,14 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     return 0;
 }
 
-static bool add_pseudo(struct exchange *ex, struct view name, struct view value)
+static enum field_result add_pseudo(struct exchange *ex, struct view name, struct view value)
 {
-    struct view copy = arena_copy(&ex->arena, value);
     size_t cost = name.n + value.n + 32;
-    if ((value.n > 0 && !copy.p) || cost > ex->conn->limits->max_header_bytes - ex->header_bytes)
-        return false;
+    if (cost > ex->conn->limits->max_header_bytes - ex->header_bytes)
+        return FIELD_TOO_MANY;
+    struct view copy = arena_copy(&ex->arena, value);
+    if (value.n > 0 && !copy.p)
+        return FIELD_NO_MEMORY;
     ex->header_bytes += (uint32_t)cost;
     if (view_is(name, ":method"))
         ex->method = copy;
@@ -86,27 +128,36 @@ static bool add_pseudo(struct exchange *ex, struct view name, struct view value)
         ex->path = copy;
     else if (view_is(name, ":authority"))
         ex->authority = copy;
-    return true; // :scheme is what the connection is
+    return FIELD_OK; // :scheme is what the connection is
+}
+
+// A field that is counted and no more: of trailers, or of a head that is too large. False: past the hard bound, for
+// one byte of HPACK can stand for thousands (rows 57, 59).
+static bool field_drop(struct http_conn *c, const struct exchange *ex, bool head, size_t cost)
+{
+    if (head && !c->block_over)
+        c->block_cost = ex->header_bytes;
+    c->block_cost += cost;
+    c->block_over |= head || c->block_cost > c->limits->max_header_bytes;
+    return c->block_cost <= block_bound(c);
 }
 
 static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_n,
                      const uint8_t *value, size_t value_n, uint8_t flags, void *user)
 {
+    struct http_conn *c = user;
     struct exchange *ex = stream_of(s, f->hd.stream_id);
     (void)flags;
-    (void)user;
     if (!ex || f->hd.type != NGHTTP2_HEADERS)
         return 0;
     struct view n = view_of(name, name_n), v = view_of(value, value_n);
-    if (f->headers.cat != NGHTTP2_HCAT_REQUEST) { // trailers: counted, dropped
-        ex->header_bytes += (uint32_t)(name_n + value_n + 32);
-        return ex->header_bytes > 2 * ex->conn->limits->max_header_bytes
-                   ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE
-                   : 0;
-    }
-    bool ok = name_n > 0 && name[0] == ':' ? add_pseudo(ex, n, v)
-                                           : exchange_add_field(ex, n, v) == FIELD_OK;
-    return ok ? 0 : NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // the block is still decoded to its end
+    bool head = f->headers.cat == NGHTTP2_HCAT_REQUEST, pseudo = n.n > 0 && n.p[0] == ':';
+    enum field_result r = FIELD_TOO_MANY;
+    if (head && (pseudo || !c->block_over)) // a refusal must know the method
+        r = pseudo ? add_pseudo(ex, n, v) : exchange_add_field(ex, n, v);
+    if (r == FIELD_OK || (r == FIELD_TOO_MANY && field_drop(c, ex, head, n.n + v.n + 32)))
+        return 0;
+    return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // the stream is reset, its block still decoded to its end
 }
 
 static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name,
@@ -122,34 +173,6 @@ static int on_invalid_header(nghttp2_session *s, const nghttp2_frame *f, const u
     (void)flags;
     (void)user;
     return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE; // not ignored: the stream is reset
-}
-
-// Answers a request that never reaches the rooms above.
-static void refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why)
-{
-    struct http_header headers[] = {{VIEW("content-type"), VIEW("application/json")},
-                                    {VIEW("retry-after"), VIEW("1")}};
-    if (status == 405)
-        headers[1] = (struct http_header){VIEW("allow"), VIEW(HTTP_ALLOWED)};
-    char text[256];
-    int n = snprintf(text, sizeof(text), "{\"error\":\"%s\"}", why);
-    struct view body = arena_copy(&ex->arena, view_of(text, (size_t)n));
-    struct http_seg seg = {(const uint8_t *)body.p, body.n, NULL};
-    struct http_response r = {.status = (uint16_t)status,
-                              .headers = headers,
-                              .n_headers = status == 503 || status == 405 ? 2 : 1,
-                              .body = &seg,
-                              .n_body = 1};
-    if (!ex->told)
-        c->ops->on_refused(c, status, why, c->ctx);
-    ex->discard = true;
-    if (ex->told) { // for the rooms above it is over; the client still hears why
-        ex->status = (uint16_t)status;
-        exchange_tell_gone(ex);
-        ex->gone = false;
-        ex->sent_told = true;
-    }
-    exchange_respond(ex, &r, c->now_us);
 }
 
 // What nghttp2 does not look at. NULL, or what is wrong.
@@ -180,6 +203,11 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
 {
     unsigned status;
     ex->is_head = view_is(ex->method, "HEAD");
+    ex->whole_request = last; // also of one that is refused now: nothing of it is left to be reset
+    if (c->block_over) {
+        exchange_refuse(ex, 431, "fields: too many or too large", c->now_us);
+        return;
+    }
     const char *why = check_head(ex, &status);
     struct view length = exchange_header(ex, "content-length");
     if (!why && length.p && !content_length_of(length, &ex->body_left))
@@ -187,17 +215,27 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
     if (!why)
         why = exchange_drop_hops(ex);
     if (why) {
-        refuse(c, ex, why == out_of_memory ? 503 : status, why);
+        exchange_refuse(ex, why == out_of_memory ? 503 : status, why, c->now_us);
         return;
     }
     ex->rate_from_us = c->now_us;
     exchange_tell_head(ex);
     if (!ex->responded && ex->body_left > 0 && (uint64_t)ex->body_left > ex->max_body) {
-        refuse(c, ex, 413, "body: larger than limits.max_body");
+        exchange_refuse(ex, 413, "body: larger than limits.max_body", c->now_us);
         return;
     }
     if (last)
         exchange_tell_request(ex, c->now_us);
+}
+
+static void on_trailers(struct http_conn *c, struct exchange *ex, bool last)
+{
+    if (c->block_over && !ex->responded) {
+        ex->whole_request = last;
+        exchange_refuse(ex, 431, "trailers: too many or too large", c->now_us);
+    } else if (last && !ex->whole_request) {
+        exchange_tell_request(ex, c->now_us);
+    }
 }
 
 static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
@@ -210,8 +248,8 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
         c->head_since_us = 0;
         if (ex && f->headers.cat == NGHTTP2_HCAT_REQUEST)
             on_head(c, ex, last);
-        else if (ex && last && !ex->whole_request)
-            exchange_tell_request(ex, c->now_us);
+        else if (ex)
+            on_trailers(c, ex, last);
         break;
     case NGHTTP2_DATA:
         if (f->hd.length == f->data.padlen && !last) { // padding is no data
@@ -268,12 +306,11 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
         return 0;
     ex->progress_us = c->now_us;
     ex->rate_bytes += n;
-    if (!exchange_body(ex, p, n, &status)) {
-        buffer_deinit(&ex->body);
-        buffer_init(&ex->body);
-        refuse(c, ex, status,
-               status == 413 ? "body: larger than limits.max_body" : "no room for the body now");
-    }
+    if (!exchange_body(ex, p, n, &status))
+        exchange_refuse(ex, status,
+                        status == 413 ? "body: larger than limits.max_body"
+                                      : "no room for the body now",
+                        c->now_us);
     return 0;
 }
 
@@ -585,8 +622,9 @@ static nghttp2_option *options(const struct http_limits *l)
     nghttp2_option_set_peer_max_concurrent_streams(o, l->max_streams);
     // Else it keeps up to 128 streams that are over on each connection, for the tree of priorities.
     nghttp2_option_set_no_closed_streams(o, 1);
-    compat_reset_rate_limit(o, 1000, 33); // CVE-2023-44487; our own purse is smaller
-    compat_max_continuations(o, 8);       // CVE-2024-28182
+    // It counts resets by time alone and ends the connection; abuse.c weighs them (CVE-2023-44487).
+    compat_reset_rate_limit(o, 1 << 30, 1 << 30);
+    compat_max_continuations(o, 8); // CVE-2024-28182
     return o;
 }
 
@@ -624,9 +662,10 @@ void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
     ssize_t used = nghttp2_session_mem_recv(c->h2, p, n);
     if (used == NGHTTP2_ERR_NOMEM)
         h2_terminate(c, NGHTTP2_INTERNAL_ERROR);
-    else if (used < 0) // a bad preface, a flood that nghttp2 counts: what it wrote still goes out
-        h2_terminate(c, used == NGHTTP2_ERR_FLOODED ? NGHTTP2_ENHANCE_YOUR_CALM
-                                                    : NGHTTP2_PROTOCOL_ERROR);
+    else if (used == NGHTTP2_ERR_FLOODED || used == COMPAT_ERR_TOO_MANY_CONTINUATIONS)
+        conn_punish(c, ABUSE_FLOOD, abuse_end(&c->abuse));
+    else if (used < 0) // a bad preface: what it wrote still goes out
+        h2_terminate(c, NGHTTP2_PROTOCOL_ERROR);
 }
 
 void h2_terminate(struct http_conn *c, uint32_t code)
@@ -648,11 +687,10 @@ void h2_drain(struct http_conn *c)
 
 static void last_call(struct http_conn *c)
 {
-    if (c->h2_last_call_us == 0)
-        return;
+    uint64_t due_us = c->h2_last_call_us;
     c->h2_last_call_us = 0;
-    nghttp2_submit_goaway(c->h2, NGHTTP2_FLAG_NONE, nghttp2_session_get_last_proc_stream_id(c->h2),
-                          NGHTTP2_NO_ERROR, NULL, 0);
+    if (due_us > 0 && c->h2_last_stream == 0) // else they were refused before
+        goaway_submit(c, nghttp2_session_get_last_proc_stream_id(c->h2), "drain");
 }
 
 void h2_tick(struct http_conn *c, uint64_t now_us)
@@ -666,7 +704,7 @@ void h2_tick(struct http_conn *c, uint64_t now_us)
         next = ex->next;
         if (ex->told && !ex->whole_request && !ex->responded &&
             exchange_body_is_slow(ex, l, now_us))
-            refuse(c, ex, 408, "body: it did not come in time");
+            exchange_refuse(ex, 408, "body: it did not come in time", now_us);
         else if (ex->responded && c->out.bytes == 0 &&
                  now_us >= ex->progress_us + l->stream_stall_us)
             reset(c, ex->stream_id, NGHTTP2_CANCEL); // its window stays shut (CVE-2019-9517)

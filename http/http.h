@@ -11,6 +11,7 @@
 #include "base/block.h"
 #include "base/buffer.h"
 #include "base/view.h"
+#include "http/abuse.h"
 #include <stdint.h>
 #include <sys/uio.h>
 
@@ -35,7 +36,7 @@ struct http_limits {            // one struct for all bounds; defaults by http_l
     uint32_t max_target;        // 8 KiB
     size_t max_body;            // 64 MiB
     uint32_t max_streams;       // 128
-    uint32_t abuse_budget;      // 200 points
+    uint32_t abuse_budget;      // 200 points: http/abuse.h
     uint64_t header_timeout_us; // 10 s from accept / from the first octet of the next request
     uint64_t body_timeout_us;   // 10 s without data
     uint32_t body_min_rate;     // 500 octets/s over 20 s
@@ -58,20 +59,28 @@ struct http_server_ops {
     void (*on_head)(struct exchange *ex, void *ctx);
     // The body is whole: ex->body. Respond now or later, exactly once, with exchange_respond.
     void (*on_request)(struct exchange *ex, void *ctx);
-    // The client has gone (reset, closed, timed out) before the response was handed over. Respond no more.
-    // ex->status: what the room itself answered it first (408, 413, …); 0: nothing.
+    // The client has gone (reset, closed) before the response was handed over. Respond no more.
     // Called at most once and never after the response was complete.
     void (*on_gone)(struct exchange *ex, void *ctx);
     // The last octet of the response has been taken by http_conn_sent (HTTP/2: its last frame has been made;
     // at most 256 KiB of output are before it), or never will be (client gone mid-answer). Exactly once for
     // each exchange that was responded to. For the access log.
     void (*on_sent)(struct exchange *ex, bool whole, void *ctx);
-    // A request whose head was never told was answered by the room itself (400, 405, 408, 414, 431, 505, …).
-    void (*on_refused)(struct http_conn *c, unsigned status, const char *why, void *ctx);
+    // The room refuses a request: 400, 405, 408, 413, 414, 417, 431, 503 or 505, and `why` in printable ASCII
+    // without quotes. The room above knows the client's protocol: it answers ex with exchange_respond before
+    // it returns, and on_sent follows as for any answer; what it leaves unanswered gets `why` as JSON. on_head
+    // may not have come for ex yet (then nor does on_sent, and its fields are those that have been read). ex
+    // NULL: bytes that are no HTTP/1.1 request; only the room can answer them. c: the connection.
+    void (*on_refuse)(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
+                      void *ctx);
     // Body octets are about to be charged: false refuses (503 by the room). NULL: unlimited. Every charge
     // is given back with a negative delta when the exchange is freed (ex->conn may be NULL by then). Never
     // before on_head.
     bool (*on_charge)(struct exchange *ex, int64_t delta_bytes, void *ctx);
+    // The connection costs more than it may: ABUSE_NO_NEW, ABUSE_CUT or ABUSE_WENT_ON has just become its lot,
+    // each at most once. To be counted; touch nothing. NULL: not counted.
+    void (*on_abuse)(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
+                     void *ctx);
 };
 
 struct exchange {

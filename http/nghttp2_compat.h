@@ -9,6 +9,8 @@ extern void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option *, uint64_
     __attribute__((weak));
 extern void nghttp2_option_set_max_continuations(nghttp2_option *, size_t) __attribute__((weak));
 
+#define COMPAT_ERR_TOO_MANY_CONTINUATIONS (-905) // NGHTTP2_ERR_..., which older headers do not know
+
 static inline void compat_reset_rate_limit(nghttp2_option *o, uint64_t burst, uint64_t rate)
 {
     if (nghttp2_option_set_stream_reset_rate_limit)

@@ -21,7 +21,7 @@ struct http_conn *http_conn_new(const struct http_limits *l, const struct http_s
     c->secure = secure;
     c->accepted_us = c->head_since_us = c->now_us = now_us;
     out_init(&c->out);
-    abuse_init(&c->abuse, l->abuse_budget, now_us);
+    abuse_init(&c->abuse, l->abuse_budget, l->max_streams, now_us);
     if (h2 && !h2_init(c, now_us)) {
         http_conn_free(c, now_us);
         return NULL;

@@ -49,6 +49,16 @@ enum status status_from_grpc(unsigned grpc)
     return grpc < sizeof(ours) ? (enum status)ours[grpc] : STATUS_INTERNAL;
 }
 
+enum status status_from_http(unsigned http)
+{
+    if (http == 503) // shared: a lost worker is none of that room's refusals
+        return STATUS_UNAVAILABLE;
+    for (unsigned s = STATUS_OK; s < STATUS_COUNT; s++)
+        if (status_table[s].http == http)
+            return (enum status)s;
+    return STATUS_INTERNAL;
+}
+
 bool error_set(struct error *e, enum status status, const char *format, ...)
 {
     e->status = status;

@@ -47,6 +47,9 @@ extern const struct status_info
 enum status
 status_from_grpc(unsigned grpc); // a worker's answer to ours: 3 -> BAD_REQUEST, 14 -> WORKER_LOST…
 
+// What the HTTP room refuses with that status: its number is all that room knows.
+enum status status_from_http(unsigned http);
+
 // Who is wrong, what was expected, what came. Never the body's own text.
 struct error {
     enum status status; // STATUS_OK: no error

@@ -518,8 +518,8 @@ static void on_head(struct exchange *ex, void *ctx)
     struct error e = {0};
     ex->user = r;
     if (!r) {
-        static const struct http_response full = {.status = 503, .close = true};
-        exchange_respond(ex, &full, now(s));
+        error_set(&e, STATUS_UNAVAILABLE, "out of memory");
+        api_answer_unrouted(&s->api, ex, &e, now(s));
         return;
     }
     r->ex = ex;
@@ -581,12 +581,17 @@ static void on_sent(struct exchange *ex, bool whole, void *ctx)
     (void)ctx;
 }
 
-static void on_refused(struct http_conn *c, unsigned status, const char *why, void *ctx)
+static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
+                      void *ctx)
 {
-    (void)c;
-    (void)status;
-    (void)why;
-    (void)ctx;
+    struct serve *s = ctx;
+    struct request *r = ex ? ex->user : NULL;
+    struct error e;
+    error_set(&e, status_from_http(status), "%s", why);
+    if (r)
+        answer_error(r, &e);
+    else if (ex)
+        api_answer_unrouted(&s->api, ex, &e, now(s));
 }
 
 static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
@@ -603,7 +608,7 @@ const struct http_server_ops serve_ops = {.on_head = on_head,
                                           .on_request = on_request,
                                           .on_gone = on_gone,
                                           .on_sent = on_sent,
-                                          .on_refused = on_refused,
+                                          .on_refuse = on_refuse,
                                           .on_charge = on_charge};
 
 void serve_init(struct serve *s, struct loop *l, struct repository *r, struct compute *c)

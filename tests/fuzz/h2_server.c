@@ -11,7 +11,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define OUTPUT_MAX ((256u << 10) + (64u << 10))
 
-enum { SMALL_LIMITS = 1, LITTLE_ROOM = 2, DRAINING = 4, BY_ALPN = 8, NO_GREETING = 16 };
+enum {
+    SMALL_LIMITS = 1,
+    LITTLE_ROOM = 2,
+    DRAINING = 4,
+    BY_ALPN = 8,
+    NO_GREETING = 16,
+    SHAPES = 32
+};
 enum { FRAMES = 12 };
 
 static const char *const heads[] = {
@@ -95,6 +102,7 @@ static void begin(struct h2 *h, uint8_t flags)
     h->w.limits = limits;
     world_open(&h->w, flags & BY_ALPN);
     h->w.charge_limit = flags & LITTLE_ROOM ? 30000 : 0;
+    h->w.shapes = flags & SHAPES;
     h->r = reader_new(false);
     if (flags & DRAINING)
         http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);

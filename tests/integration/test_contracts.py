@@ -44,10 +44,12 @@ def is_overloaded(sluice, t):
 
 
 def computes_nothing(sluice, t):
-    """It answers probes only: what is there is called back, and then lost at once."""
+    """It answers probes only: what is late is called back, which makes us doubt it, and what came then is lost at once."""
     t.mute("ModelInfer")
+    before = t.calls()
     with ThreadPoolExecutor(4) as pool:
         hurried = [pool.submit(ask, sluice, "fast", timeout_us=300000) for _ in range(4)]
+        wait_for(lambda: t.calls() == before + 2, what="all of them aboard")
         patient = [pool.submit(ask, sluice, "fast", timeout_us=8000000) for _ in range(2)]
         sluice.wait_event("replica_ejected", timeout=20)
         t.mute()

@@ -529,7 +529,7 @@ def test_a_connection_that_flaps_costs_no_request(start):
 
 def test_a_gateway_that_stood_still_blames_no_worker(start):
     """Its timers are late, not the answers."""
-    with two_tritons(start, health='interval = "50ms" timeout = "100ms" failures = 1') as (sluice, a, b):
+    with two_tritons(start, health='interval = "50ms" timeout = "250ms" failures = 2') as (sluice, a, b):
         with Load(sluice.port, h1=4, grpc=2, ask=FAST) as load:
             for _ in range(5):
                 load.wait(MANY // 3)

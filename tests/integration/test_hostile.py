@@ -9,14 +9,17 @@ import json
 import os
 import socket
 import struct
+import sys
 import threading
 import time
 import zlib
 
+import fake_worker
+import grpc
 import hpack
 import httpx
 import pytest
-from harness import GOOD_BODY, SAMPLES, SANITIZED, Sluice, Wire, best_of, configuration, infer_body, memory_kib, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, Program, Sluice, Wire, Worker, best_of, configuration, infer_body, memory_kib, post, wait_for
 
 INFER = b"/v2/models/digits/infer"
 LIMITS = """header_timeout = "1s" body_timeout = "1s" idle_timeout = "3s" send_timeout = "2s" stream_stall = "2s"
@@ -413,12 +416,112 @@ def test_h2_speaks_at_all(target):
         assert h2.until(lambda: 3 in h2.bodies and h2.status(1)) and h2.status(1) == h2.status(3) == 200
 
 
+def taken_back(stream):
+    """A whole request, and its reset behind it."""
+    body = frame(DATA, END_STREAM, stream, GOOD_BODY)
+    return head(stream, ASK, end=False) + body + frame(RST, 0, stream, struct.pack(">I", CANCEL))
+
+
 def test_rapid_reset(target):
-    """46"""
-    cancel = struct.pack(">I", CANCEL)
-    pieces = (head(n, ASK, end=False) + frame(DATA, END_STREAM, n, GOOD_BODY) + frame(RST, 0, n, cancel) for n in odd())
-    sent, h2 = flood(target, pieces)
+    """46: no new streams; nothing is live, so that is the end. Counted, and one line a connection."""
+    count = lambda: target.metric("sluice_abusive_connections_total", reason="resets", action="no_new_streams")
+    before, lines = count(), len(target.find("client_abuse"))
+    sent, h2 = flood(target, (taken_back(n) for n in odd()), codes=(NO_ERROR, CALM))
     assert sent < 5000
+    wait_for(lambda: count() == before + 1)
+    line = target.wait_event("client_abuse", count=lines + 1, why="resets")
+    assert line["client"] == "127.0.0.1" and len(target.find("client_abuse")) == lines + 1
+
+
+def test_rapid_reset_ends_no_live_stream(target):
+    """46: what others have open on the connection is answered; what is opened behind the GOAWAY is not processed."""
+    with H2(target) as h2:
+        h2.send(head(1, ASK, end=False))
+        h2.send(b"".join(taken_back(n) for n in odd(3)[:1230]))
+        assert h2.until(lambda: h2.goaway is not None, 0.9) and h2.goaway == NO_ERROR
+        last = struct.unpack(">I", next(f[3][:4] for f in h2.frames if f[0] == GOAWAY))[0]
+        assert 3 <= last <= 3 + 2 * 1230
+        h2.send(head(9001, LIVE) + frame(DATA, END_STREAM, 1, GOOD_BODY))
+        assert h2.until(lambda: h2.status(1)) and h2.status(1) == 200
+        assert h2.ends(3) and h2.status(9001) == 0 and h2.goaway == NO_ERROR
+
+
+def test_rapid_reset_that_goes_on_is_cut(target):
+    """46: with a stream that is kept open, so that the connection would stay."""
+    with H2(target) as h2:
+        h2.send(head(1, ASK, end=False))
+        with contextlib.suppress(OSError):
+            h2.send(b"".join(taken_back(n) for n in odd(3)[:3000]))
+        assert h2.until(lambda: h2.goaway == CALM, 0.9) and h2.status(1) == 0
+        assert h2.ends(3)
+    wait_for(lambda: target.metric("sluice_abusive_connections_total", reason="late_streams", action="went_on") + target.metric("sluice_abusive_connections_total", reason="resets", action="went_on") > 0)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A gateway before models that answer, are slow, and hang; one channel to it."""
+    words = [sys.executable, fake_worker.__file__, "--listen", "127.0.0.1:0", "good", "slow", "hangs"]
+    with Program(words) as worker:
+        address = f"grpc://127.0.0.1:{worker.wait_event('up', timeout=30)['port']}"
+        with Sluice(configuration(tmp_path_factory.mktemp("shared"), addresses=[address]), wait_models=("good", "hangs", "slow")) as sluice:
+            with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
+                from tritonclient.grpc import service_pb2
+
+                call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", request_serializer=service_pb2.ModelInferRequest.SerializeToString)
+
+                def ask(model, timeout=20):
+                    q = service_pb2.ModelInferRequest(model_name=model)
+                    q.inputs.add(name="x", datatype="FP32", shape=[1, 2]).contents.fp32_contents.extend([3, 4])
+                    return call.future(q, timeout=timeout)
+
+                sluice.ask = ask
+                yield sluice
+            sluice.wait_idle()
+            assert sluice.stop() == 0, sluice.text
+        worker.kill(9)
+
+
+def abusive(sluice):
+    return sluice.metric("sluice_abusive_connections_total", reason="resets", action="no_new_streams")
+
+
+def test_users_who_leave_end_no_call_of_others(shared):
+    """46: 210 cancels within 1.5 s, thirty at a time, and nothing is completed meanwhile."""
+    live = shared.ask("hangs", timeout=4)
+    for _ in range(7):
+        calls = [shared.ask("hangs") for _ in range(30)]
+        time.sleep(0.03)
+        for c in calls:
+            c.cancel()
+        time.sleep(0.15)
+    assert live.code() == grpc.StatusCode.DEADLINE_EXCEEDED, live.exception()
+    assert shared.ask("good").result() and abusive(shared) == 0 and not shared.find("client_abuse")
+
+
+def test_cancels_as_fast_as_can_be_end_no_call_of_others(shared):
+    """46: one client takes back what it asks, without end, on the connection that others share: again and again it
+    takes no new streams, and each call of the others is answered."""
+    ended = threading.Event()
+
+    def leave():
+        while not ended.is_set():
+            shared.ask("hangs").cancel()
+
+    leaving = threading.Thread(target=leave, daemon=True)
+    leaving.start()
+    try:
+        begun, answered = time.monotonic(), 0
+        while time.monotonic() < begun + 4 or (abusive(shared) == 0 and time.monotonic() < begun + 30):
+            for call in [shared.ask("slow"), *[shared.ask("good") for _ in range(8)]]:
+                assert call.result()
+                answered += 1
+    finally:
+        ended.set()
+        leaving.join(30)
+    assert answered > 20
+    assert abusive(shared) == len(shared.find("client_abuse", why="resets", action="no new streams")) > 0
+    for action in ("cut", "went_on"):
+        assert shared.metric("sluice_abusive_connections_total", action=action) == 0
 
 
 MADE_TO_RESET = {
@@ -488,6 +591,41 @@ def test_a_flood_of_window_updates(target):
     with H2(target) as h2:
         h2.send(head(1, ASK, end=False) + frame(WINDOW, 0, 1, struct.pack(">I", 1)) * 20000 + frame(WINDOW, 0, 1, b"\x7f\xff\xff\xff"))
         assert h2.until(lambda: h2.is_over(1))
+
+
+def fat(stream, fields, count=6):
+    """Metadata of 7,000 bytes a field, cut into frames of 16 KiB."""
+    whole = block([*fields, *[("x-fat", "y" * 7000)] * count])
+    parts = [whole[i : i + 16384] for i in range(0, len(whole), 16384)]
+    kinds = [frame(HEADERS, END_STREAM, stream, parts[0]), *[frame(CONTINUATION, 0, stream, p) for p in parts[1:-1]]]
+    return b"".join(kinds) + frame(CONTINUATION, END_HEADERS, stream, parts[-1])
+
+
+def test_a_fat_head_is_431_for_its_stream_alone(target):
+    """49: up to four times the bound; what else is on the connection is answered."""
+    with H2(target) as h2:
+        h2.send(head(1, ASK, end=False))
+        h2.send(fat(3, LIVE) + fat(5, GRPC) + fat(7, LIVE, 18))
+        assert h2.until(lambda: h2.bodies.get(3) and h2.headers.get(5) and h2.bodies.get(7))
+        assert h2.status(3) == h2.status(7) == 431
+        assert json.loads(h2.bodies[3]) == {"error": "fields: too many or too large"}
+        assert h2.headers[5]["grpc-status"] == str(EXHAUSTED)
+        h2.send(frame(DATA, END_STREAM, 1, GOOD_BODY))
+        assert h2.until(lambda: h2.status(1)) and h2.status(1) == 200
+        h2.send(head(9, LIVE))
+        assert h2.until(lambda: h2.status(9)) and h2.status(9) == 200 and h2.goaway is None
+        h2.send(fat(11, LIVE, 19))
+        assert h2.ends() and h2.goaway == CALM
+
+
+def test_fat_metadata_of_grpcio_is_resource_exhausted(target):
+    with grpc.insecure_channel(f"127.0.0.1:{target.port}") as channel:
+        live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+        for _ in range(3):
+            with pytest.raises(grpc.RpcError) as e:
+                live(b"", metadata=[(f"x-{i}", "y" * 7000) for i in range(6)], timeout=20)
+            assert e.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, e.value
+            assert live(b"", timeout=20)
 
 
 BOMBS = {
@@ -1121,6 +1259,65 @@ def test_grpc_framing(target):
     for body, more, status in rows:
         assert grpc_status(target, body, **more) == status, (body[:8], more)
     assert SANITIZED or memory_kib(target.gateway_pid()) < 256 << 10
+
+
+def refused_as(target, fields, body=b"", end=True, length=None):
+    """(grpc-status, grpc-message) of one frame of HEADERS that is the whole answer; other streams go on."""
+    with H2(target) as h2:
+        more = [("content-length", str(length))] if length is not None else []
+        h2.send(head(1, [*fields, *more], end=end and not body))
+        h2.send(b"".join(frame(DATA, 0, 1, body[i : i + 16384]) for i in range(0, len(body), 16384)))
+        assert h2.until(lambda: h2.headers.get(1)), h2.frames
+        said = h2.headers[1]
+        assert said[":status"] == "200" and said["content-type"] == "application/grpc", said
+        assert [f[1] & END_STREAM for f in h2.frames if f[0] in (HEADERS, DATA) and f[2] == 1] == [END_STREAM]
+        h2.send(head(3, LIVE))
+        assert h2.until(lambda: h2.status(3) == 200) and h2.goaway is None
+        return int(said["grpc-status"]), said["grpc-message"]
+
+
+def test_what_is_refused_below_the_call_is_said_in_its_protocol(target):
+    """A gRPC client gets a status of gRPC also for what is wrong with its HTTP."""
+    assert refused_as(target, GRPC, end=False, length=9 << 20) == (EXHAUSTED, "body: larger than limits.max_body")
+    assert refused_as(target, GRPC, prefixed(bytes(9 << 20)), end=False) == (EXHAUSTED, "body: larger than limits.max_body")
+    assert refused_as(target, GRPC, b"\0\0", end=False) == (DEADLINE, "body: it did not come in time")
+    assert refused_as(target, replaced(":path", "/a%2fb", GRPC))[0] == INVALID
+    assert refused_as(target, replaced(":path", "/" + "a" * 9000, GRPC)) == (INVALID, "target: too long")
+    assert refused_as(target, replaced(":method", "TRACE", GRPC))[0] == UNIMPLEMENTED
+    with H2(target) as h2:  # so does REST
+        h2.send(head(1, [*ASK, ("content-length", str(9 << 20))], end=False))
+        assert h2.until(lambda: h2.bodies.get(1)) and h2.status(1) == 413
+        assert json.loads(h2.bodies[1]) == {"error": "body: larger than limits.max_body"} and h2.headers[1]["x-request-id"]
+
+
+def test_the_worker_refuses_in_the_protocol_of_the_call():
+    with Worker() as worker:
+        assert refused_as(worker, replaced(":path", "/a%2fb", GRPC))[0] == INVALID
+        assert refused_as(worker, GRPC, end=False, length=2 << 30)[0] == EXHAUSTED
+
+
+def test_a_body_without_room_is_unavailable_for_grpcio(tmp_path):
+    """503 of the HTTP room: with the time after which it may be tried again."""
+    with Sluice(configuration(tmp_path, limits='bytes_in_flight = "2MiB" max_body = "2MiB"')) as sluice:
+        with Wire(sluice.port) as holds, grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
+            holds.send(request(b"Content-Length: 2000000", body=b" " * 1500000))
+            wait_for(lambda: sluice.metric("sluice_bytes_in_flight") >= 1500000)
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            with pytest.raises(grpc.RpcError) as e:
+                infer(bytes(1 << 20), timeout=20)
+            assert e.value.code() == grpc.StatusCode.UNAVAILABLE, e.value
+            assert e.value.details() == "no room for the body now"
+            assert ("grpc-retry-pushback-ms", "1000") in e.value.trailing_metadata()
+        assert sluice.stop() == 0, sluice.text
+
+
+def test_a_message_over_max_body_is_resource_exhausted_for_grpcio(target):
+    with grpc.insecure_channel(f"127.0.0.1:{target.port}") as channel:
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with pytest.raises(grpc.RpcError) as e:
+            infer(bytes(9 << 20), timeout=20)
+        assert e.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, e.value
+        assert e.value.details() == "body: larger than limits.max_body"
 
 
 def test_protobuf(target):

@@ -1,5 +1,6 @@
 // The small answers and errors, each word of them: REST and gRPC.
 #include "api_kit.h"
+#include "http/conn.h"
 #include "infer/oip_grpc.h"
 
 static struct arena arena;
@@ -183,6 +184,48 @@ static void errors(void **state)
     assert_int_equal(kit_said.n_headers, 1);
 }
 
+// What the HTTP room refuses by a number, before the call is known.
+static void unrouted_refusals(void **state)
+{
+    static const struct {
+        unsigned http;
+        enum status status;
+    } rows[] = {{400, STATUS_BAD_REQUEST}, {405, STATUS_METHOD},      {408, STATUS_SLOW_CLIENT},
+                {413, STATUS_TOO_LARGE},   {414, STATUS_LONG_TARGET}, {417, STATUS_EXPECTATION},
+                {431, STATUS_HEADERS},     {503, STATUS_UNAVAILABLE}, {505, STATUS_HTTP_VERSION}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct error e;
+        error_set(&e, status_from_http(rows[i].http), "field: what");
+        assert_int_equal(e.status, rows[i].status);
+        kit_ask("POST", "/");
+        kit_ex.carrier = HTTP_1_1; // gRPC is not spoken there, whatever its fields say
+        kit_add("content-type", VIEW("application/grpc"));
+        api_answer_unrouted(&kit_api, &kit_ex, &e, 0);
+        json_is(rows[i].http, "{\"error\":\"field: what\"}");
+        assert_int_equal(kit_header("allow") != NULL, rows[i].http == 405);
+        assert_int_equal(kit_header("retry-after") != NULL, rows[i].http == 503);
+        kit_ask("POST", "/");
+        kit_add("content-type", VIEW("application/grpc+proto"));
+        api_answer_unrouted(&kit_api, &kit_ex, &e, 0);
+        assert_int_equal(kit_said.status, 200);
+        assert_int_equal(kit_body().n, 0);
+        assert_int_equal(atoi(kit_trailer("grpc-status")), status_table[e.status].grpc);
+        assert_string_equal(kit_trailer("grpc-message"), "field: what");
+        assert_int_equal(kit_trailer("grpc-retry-pushback-ms") != NULL, rows[i].http == 503);
+    }
+    assert_int_equal(status_from_http(500), STATUS_INTERNAL);
+    assert_int_equal(status_from_http(999), STATUS_INTERNAL);
+}
+
+// The numbers of the status table and the words of HTTP/1.1 for them are two lists of two rooms.
+static void each_status_has_its_reason_phrase(void **state)
+{
+    for (enum status s = STATUS_OK; s < STATUS_COUNT; s++) {
+        if (s != STATUS_CLIENT_GONE) // never sent
+            assert_string_not_equal(http_reason(status_table[s].http), http_reason(299));
+    }
+}
+
 static void request_ids(void **state)
 {
     static const struct {
@@ -247,6 +290,8 @@ int main(void)
         cmocka_unit_test(model),
         cmocka_unit_test(repository_index),
         cmocka_unit_test(errors),
+        cmocka_unit_test(unrouted_refusals),
+        cmocka_unit_test(each_status_has_its_reason_phrase),
         cmocka_unit_test(request_ids),
         cmocka_unit_test(allocation_fails_anywhere),
     };

@@ -289,14 +289,16 @@ static void bodies_are_charged_and_bounded(void **state)
     w = begin();
     world_say(w, "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n");
     expect_count(w, "HTTP/1.1 413", 1);
-    assert_int_equal(w->gone, 1);
+    assert_int_equal(w->refused, 1);
+    assert_int_equal(w->sent_whole, 1);
     end(w);
     w = begin();
     world_say(
         w,
         "POST /small HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n4\r\n");
     expect_count(w, "HTTP/1.1 413", 1);
-    assert_int_equal(w->gone, 1);
+    assert_int_equal(w->refused, 1);
+    assert_int_equal(w->sent_whole, 1);
     end(w);
 }
 
@@ -338,6 +340,35 @@ static void old_clients(void **state)
     expect_count(w, "connection: close\r\n", 1);
     assert_true(http_conn_done(w->c));
     expect_count(w, "HTTP/1.1 200 OK\r\n", 2);
+    end(w);
+}
+
+// With an exchange the room above answers; what is no request has none, and is answered all the same.
+static void the_room_above_shapes_refusals(void **state)
+{
+    static const char *const rows[] = {
+        "GET /a HTTP/1.1\r\n\r\n", // no host: before on_head
+        "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n",
+        POST("Transfer-Encoding: chunked\r\n") "x\r\n",
+    };
+    for (size_t i = 0; i < 3; i++) {
+        struct world *w = begin();
+        w->shapes = true;
+        world_say(w, rows[i]);
+        expect_count(w, "HTTP/1.1 200 OK\r\n", 1);
+        expect_count(w, "connection: close\r\n\r\n", 1);
+        expect_count(w, "{", 0);
+        assert_int_equal(w->refused, 1);
+        assert_int_equal(w->sent_whole, i > 0);
+        assert_true(http_conn_done(w->c));
+        end(w);
+    }
+    struct world *w = begin();
+    w->shapes = true;
+    world_say(w, "junk\r\n");
+    expect_count(w, "HTTP/1.1 400 Bad Request\r\n", 1);
+    expect_count(w, "{\"error\":\"request line: ", 1);
+    assert_int_equal(w->refused, 1);
     end(w);
 }
 
@@ -561,7 +592,8 @@ static void bodies_must_come(void **state)
         assert_false(http_conn_done(w->c));
         world_pass(w, 1);
         expect_count(w, "HTTP/1.1 408 ", 1);
-        assert_int_equal(w->gone, 1);
+        assert_int_equal(w->refused, 1);
+        assert_int_equal(w->sent_whole, 1);
         assert_true(http_conn_done(w->c));
         end(w);
     }
@@ -757,6 +789,7 @@ int main(void)
         cmocka_unit_test(head_has_the_length_and_no_body),
         cmocka_unit_test(old_clients),
         cmocka_unit_test(ends_that_are_asked_for),
+        cmocka_unit_test(the_room_above_shapes_refusals),
         cmocka_unit_test(a_client_that_closes_its_half_has_gone),
         cmocka_unit_test(no_request_begins_after_the_end_of_the_file),
         cmocka_unit_test(an_answer_to_one_who_was_given_up),

@@ -204,9 +204,44 @@ static void bodies_are_bounded(void **state)
     expect_body(h, 3, 413, "larger");
     expect_body(h, 5, 503, "no room");
     assert_non_null(strstr(h2_stream(h, 5)->fields, "retry-after: 1\n"));
-    assert_int_equal(h->w.gone, 3); // for the rooms above they are over
-    assert_int_equal(h->w.sent, 0);
+    assert_int_equal(h->w.refused, 3);
+    assert_int_equal(h->w.sent_whole, 3); // answers like any other
+    assert_int_equal(h->w.gone, 0);
     expect_alive(h, 7);
+    end(h);
+}
+
+// What the room refuses is answered by the room above, in its own form, and ends as any answer does.
+static void the_room_above_shapes_refusals(void **state)
+{
+    struct h2 *h = begin();
+    h->w.shapes = true;
+    h->w.charge_limit = 5000;
+    wire_head(&h->say, 0, 1, POST_FORM "/small\ncontent-length: 9\n");
+    wire_head(&h->say, 0, 3, POST_FORM "/small\n");
+    wire_frame(&h->say, DATA, 0, 3, "123456789", 9);
+    wire_head(&h->say, 0, 5, POST_FORM "/a\ncontent-length: 6000\n");
+    wire_frame(&h->say, DATA, 0, 5, "1", 1);
+    wire_head(&h->say, END_STREAM, 7, FORM "/bad%2f\n"); // before on_head
+    wire_head(&h->say, 0, 9, POST_FORM "/later\n");
+    h2_say(h);
+    h2_pass(h, 11 * SECOND);
+    static const char *const why[] = {
+        "body: larger than limits.max_body", "body: larger than limits.max_body",
+        "no room for the body now", "target: ", "body: it did not come in time"};
+    for (uint32_t id = 1; id <= 9; id += 2) {
+        struct reader_stream *s = h2_stream(h, id);
+        assert_int_equal(s->status, 200);
+        assert_true(s->ended && s->body_n == 0 && s->blocks == 1);
+        assert_non_null(strstr(s->fields, "grpc-status: 8\n"));
+        assert_non_null(strstr(s->fields, why[id / 2]));
+        assert_int_equal(s->resets, id == 7 ? 0 : 1); // its body is of no use
+        assert_true(s->code == NGHTTP2_NO_ERROR);
+    }
+    assert_int_equal(h->w.refused, 5);
+    assert_int_equal(h->w.sent_whole, 4);
+    assert_int_equal(h->w.gone, 0);
+    expect_alive(h, 11);
     end(h);
 }
 
@@ -326,6 +361,9 @@ static void other_carriers_are_known_by_their_first_octets(void **state)
 
 // ---- 46 to 48: resets --------------------------------------------------------------------------------
 
+#define RESETS_BORNE (200 + 8 * 128)
+
+// Nothing is left when the last one is reset: the GOAWAY that takes no new streams is the end.
 static void rapid_reset(void **state)
 {
     static const char *const asks[] = {
@@ -341,33 +379,162 @@ static void rapid_reset(void **state)
         struct h2 *h = begin();
         unsigned n = 0;
         h->w.hush = true;
-        for (; n < 1000 && !http_conn_done(h->w.c); n++) {
+        for (; n < 2000 && !http_conn_done(h->w.c); n++) {
             wire_head(&h->say, END_STREAM, 2 * n + 1, asks[k]);
             wire_number(&h->say, RST_STREAM, 2 * n + 1, NGHTTP2_CANCEL);
             h2_say(h);
         }
-        if (n != 201)
+        if (n != RESETS_BORNE + 1)
             fail_msg("%zu: cut after %u", k, n);
-        expect_goaway(h, CALM);
+        expect_goaway(h, NGHTTP2_NO_ERROR);
+        assert_int_equal(h->r->goaway_last, 2 * n - 1);
+        assert_int_equal(h->w.abused[ABUSE_NO_NEW], 1);
         end(h);
     }
 }
 
-// Also what has come in the same piece as the last straw is not looked at.
+static void put_pairs(struct h2 *h, uint32_t id, unsigned n)
+{
+    for (; n > 0; n--, id += 2) {
+        wire_head(&h->say, END_STREAM, id, FORM "/later\n");
+        wire_number(&h->say, RST_STREAM, id, NGHTTP2_CANCEL);
+    }
+}
+
+// Nor is anything begun of what comes in the same piece as the last straw; all of it is counted.
 static void rapid_reset_in_one_piece(void **state)
 {
     struct h2 *h = begin();
-    for (unsigned n = 0; n < 1000; n++) {
-        wire_head(&h->say, END_STREAM, 2 * n + 1, FORM "/later\n");
-        wire_number(&h->say, RST_STREAM, 2 * n + 1, NGHTTP2_CANCEL);
-    }
     h->w.hush = true;
+    put_pairs(h, 1, 4000);
     h2_say(h);
-    assert_int_equal(h->w.heads, 201);
-    wire_head(&h->say, END_STREAM, 2001, FORM "/later\n");
+    assert_int_equal(h->w.heads, RESETS_BORNE + 1);
+    assert_int_equal(h->w.abused[ABUSE_NO_NEW] + h->w.abused[ABUSE_WENT_ON], 2);
+    put_pairs(h, 8001, 1);
     h2_say(h);
-    assert_int_equal(h->w.heads, 201);
+    assert_int_equal(h->w.heads, RESETS_BORNE + 1);
     expect_goaway(h, CALM);
+    end(h);
+}
+
+// Live streams outlast the resets of others on their connection; what is opened behind the GOAWAY was not processed.
+static void live_streams_finish_after_too_many_resets(void **state)
+{
+    struct h2 *h = begin();
+    uint32_t last = 2 * (RESETS_BORNE + 1) + 1;
+    wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
+    h2_say(h);
+    h->w.hush = true;
+    put_pairs(h, 3, RESETS_BORNE + 1);
+    h2_say(h);
+    assert_int_equal(h->r->goaways, 1);
+    assert_int_equal(h->r->goaway_code, NGHTTP2_NO_ERROR);
+    assert_int_equal(h->r->goaway_last, last);
+    unsigned heads = h->w.heads;
+    put_pairs(h, last + 2, 100); // they were on their way
+    wire_head(&h->say, 0, last + 300, POST_FORM "/a\n");
+    wire_frame(&h->say, DATA, END_STREAM, last + 300, "x", 1);
+    h2_say(h);
+    assert_int_equal(h->w.heads, heads);
+    assert_false(http_conn_done(h->w.c));
+    http_conn_drain(h->w.c, h->w.now_us, h->w.now_us); // nothing new to say about new streams
+    h2_pass(h, 2 * SECOND);
+    assert_int_equal(h->r->goaways, 1);
+    while (h->w.n_later > 0) // those that were reset as well: their answers go nowhere
+        h2_answer(h);
+    expect_body(h, 1, 200, "GET /later");
+    assert_true(http_conn_done(h->w.c)); // it was the last
+    assert_int_equal(h->w.abused[ABUSE_NO_NEW], 1);
+    assert_int_equal(h->w.abused[ABUSE_CUT] + h->w.abused[ABUSE_WENT_ON], 0);
+    end(h);
+}
+
+static void resets_that_go_on_are_cut(void **state)
+{
+    struct h2 *h = begin();
+    unsigned n = 0;
+    wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
+    h2_say(h);
+    h->w.hush = true;
+    for (; n < 4000 && !http_conn_done(h->w.c); n++) {
+        put_pairs(h, 2 * n + 3, 1);
+        h2_say(h);
+    }
+    assert_int_equal(n, RESETS_BORNE + 1 + RESETS_BORNE / 2 +
+                            1); // a late stream and its reset count each
+    expect_goaway(h, CALM);
+    assert_int_equal(h->w.abused[ABUSE_WENT_ON], 1);
+    end(h);
+}
+
+// A gateway is its worker's client: what it cancels at once is more than any limit by time alone would bear.
+static void a_gateway_may_cancel_in_bursts(void **state)
+{
+    struct h2 *h = begin_bare();
+    h->w.hush = true;
+    http_conn_free(h->w.c, h->w.now_us);
+    h->w.limits.abuse_budget = 100000;
+    world_open(&h->w, false);
+    h2_greet(h);
+    put_pairs(h, 1, 20000);
+    h2_say(h);
+    assert_int_equal(h->r->goaways, 0);
+    expect_alive(h, 50001);
+    end(h);
+}
+
+// Where even the GOAWAY cannot be made the connection ends: its client would wait for streams that are not taken.
+static void no_memory_for_the_goaway(void **state)
+{
+    uint64_t used = 1;
+    for (uint64_t n = 1; used >= n - 1; n++) { // until a run in which none failed
+        struct h2 *h = begin();
+        h->w.hush = true;
+        wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
+        put_pairs(h, 3, RESETS_BORNE);
+        h2_say(h);
+        while (h->w.n_later > 1) // the room above lets them go
+            exchange_unref(h->w.later[--h->w.n_later]);
+        wire_head(&h->say, END_STREAM, 50001, FORM "/later\n");
+        h2_say(h);
+        wire_number(&h->say, RST_STREAM, 50001, NGHTTP2_CANCEL);
+        wire_head(&h->say, END_STREAM, 50003, FORM "/late\n");
+        unsigned heads = h->w.heads;
+        uint64_t before = mem_count();
+        mem_fail_at(n);
+        h2_say(h);
+        used = mem_count() - before;
+        mem_fail_at(0);
+        h2_flush(h);
+        assert_true(h->r->goaways > 0 || http_conn_done(h->w.c));
+        assert_int_equal(h->w.heads, heads);
+        end(h);
+    }
+}
+
+// Hedging, time-outs, users who leave: thirty at a time, three times a second, and nothing else is completed.
+static void cancels_of_some_end_no_calls_of_others(void **state)
+{
+    struct h2 *h = begin();
+    h->w.hush = true;
+    wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
+    h2_say(h);
+    for (unsigned round = 0; round < 200; round++) {
+        for (unsigned i = 0; i < 30; i++)
+            wire_head(&h->say, END_STREAM, 3 + 2 * (30 * round + i), FORM "/later\n");
+        h2_say(h);
+        h2_pass(h, 30000);
+        for (unsigned i = 0; i < 30; i++)
+            wire_number(&h->say, RST_STREAM, 3 + 2 * (30 * round + i), NGHTTP2_CANCEL);
+        h2_say(h);
+        while (h->w.n_later > 1) // the room above lets them go
+            exchange_unref(h->w.later[--h->w.n_later]);
+        h2_pass(h, 300000);
+    }
+    assert_int_equal(h->r->goaways, 0);
+    h2_answer(h);
+    expect_body(h, 1, 200, "GET /later");
+    expect_alive(h, 100001);
     end(h);
 }
 
@@ -500,24 +667,82 @@ static void continuation_floods(void **state)
     }
 }
 
-// Nobody has to wait for the end of a value to see that its block is too long.
+// A block past its hard bound ends the connection with the piece that passes it.
 static void a_long_block_in_pieces(void **state)
 {
     struct h2 *h = begin();
     struct wire b = {0};
-    static char value[10000];
+    static char value[20000];
     memset(value, 'a', sizeof(value));
     wire_lines(&b, FORM "/x\n");
-    wire_put(&b, "\0\1a", 3);
-    wire_int(&b, 0, 7, 60000);
     wire_frame(&h->say, HEADERS, 0, 1, b.p, b.n);
     unsigned n = 0;
-    for (; n < 6 && !http_conn_done(h->w.c); n++) {
-        wire_frame(&h->say, CONTINUATION, 0, 1, value, sizeof(value));
+    for (; n < 8 && !http_conn_done(h->w.c); n++) {
+        b.n = 0;
+        wire_field(&b, 0, VIEW("a"), view_of(value, sizeof(value)));
+        wire_frame(&h->say, CONTINUATION, 0, 1, b.p, b.n);
         h2_say(h);
     }
-    assert_int_equal(n, 4);
+    assert_int_equal(n, 7);
     expect_goaway(h, CALM);
+    assert_int_equal(h->w.heads, 0);
+    end(h);
+    free(b.p);
+}
+
+// A header that is too large, in as many frames as it likes, is the fault of its own stream alone.
+static void a_fat_head_is_431_for_its_stream_alone(void **state)
+{
+    struct h2 *h = begin();
+    struct wire b = {0};
+    static char value[7000];
+    memset(value, 'v', sizeof(value));
+    wire_head(&h->say, END_STREAM, 1, FORM "/later\n");
+    for (unsigned fields = 5; fields <= 16; fields++) {
+        uint32_t id = 2 * fields + 1;
+        b.n = 0;
+        wire_lines(&b, FORM "/x\ncontent-type: application/grpc\n");
+        for (unsigned i = 0; i < fields; i++)
+            wire_field(&b, 0, VIEW("a"), view_of(value, sizeof(value)));
+        size_t cut = b.n / 2;
+        wire_frame(&h->say, HEADERS, END_STREAM, id, b.p, cut);
+        wire_frame(&h->say, CONTINUATION, END_HEADERS, id, b.p + cut, b.n - cut);
+        h2_say(h);
+        expect_body(h, id, 431, "fields: too many or too large");
+        assert_int_equal(h2_stream(h, id)->resets, 0);
+    }
+    wire_head(&h->say, 0, 41, POST_FORM "/x\n"); // trailers are fields too
+    b.n = 0;
+    for (unsigned i = 0; i < 5; i++)
+        wire_field(&b, 0, VIEW("a"), view_of(value, sizeof(value)));
+    wire_frame(&h->say, HEADERS, END_HEADERS | END_STREAM, 41, b.p, b.n);
+    h2_say(h);
+    expect_body(h, 41, 431, "trailers: too many or too large");
+    assert_int_equal(h->w.requests, 1);
+    assert_int_equal(h->w.refused, 13);
+    h2_answer(h);
+    expect_body(h, 1, 200, "GET /later");
+    expect_alive(h, 43);
+    end(h);
+    free(b.p);
+}
+
+// A refusal of a head must know its method: the answer to HEAD has no body.
+static void a_fat_path_before_the_method(void **state)
+{
+    struct h2 *h = begin();
+    struct wire b = {0};
+    static char path[40000] = "/";
+    memset(path + 1, 'p', sizeof(path) - 1);
+    wire_lines(&b, ":scheme: http\n:authority: h\n");
+    wire_field(&b, 0, VIEW(":path"), view_of(path, sizeof(path)));
+    wire_lines(&b, ":method: HEAD\n");
+    wire_frame(&h->say, HEADERS, END_HEADERS | END_STREAM, 1, b.p, b.n);
+    h2_say(h);
+    assert_int_equal(h2_stream(h, 1)->status, 431);
+    assert_int_equal(h2_stream(h, 1)->body_n, 0);
+    assert_true(h2_stream(h, 1)->ended);
+    expect_alive(h, 3);
     end(h);
     free(b.p);
 }
@@ -525,11 +750,12 @@ static void a_long_block_in_pieces(void **state)
 static void one_huge_block(void **state)
 {
     struct h2 *h = begin();
-    static char many[100000];
+    static char many[140000];
     memset(many, 0x82, sizeof(many));
     wire_frame(&h->say, HEADERS, END_HEADERS | END_STREAM, 1, many, sizeof(many));
     h2_say(h);
     expect_goaway(h, CALM);
+    assert_int_equal(h->w.abused[ABUSE_CUT], 1);
     end(h);
 }
 
@@ -548,7 +774,9 @@ static unsigned flood(unsigned type, unsigned flags, uint32_t id, const void *p,
         h2_say(h);
     }
     if (http_conn_done(h->w.c))
-        expect_goaway(h, CALM);
+        expect_goaway(h, type == RST_STREAM ? NGHTTP2_NO_ERROR : CALM);
+    assert_int_equal(h->w.abused[type == RST_STREAM ? ABUSE_NO_NEW : ABUSE_CUT],
+                     http_conn_done(h->w.c));
     end(h);
     return sent;
 }
@@ -565,7 +793,7 @@ static void floods_of_frames(void **state)
     assert_int_equal(flood(WINDOW_UPDATE, 0, 0, "\0\0\0\1", 4, 0), 3201);   // 55
     assert_int_equal(flood(SETTINGS, 0, 0, "\0\4\0\0\0\0\0\4\0\0\xff\xff", 6, 6),
                      101); // 55, toggled
-    assert_int_equal(flood(RST_STREAM, 0, 1, "\0\0\0\x8", 4, 0), 201);
+    assert_int_equal(flood(RST_STREAM, 0, 1, "\0\0\0\x8", 4, 0), RESETS_BORNE + 1);
     assert_int_equal(flood(DATA, 0, 1, "x", 1, 0), 5000); // a body in single octets is a body
 }
 
@@ -574,7 +802,7 @@ static void floods_that_want_answers_which_are_not_taken(void **state)
 {
     for (unsigned type = SETTINGS; type <= PING; type += 2) {
         struct h2 *h = begin();
-        abuse_init(&h->w.c->abuse, UINT32_MAX / 16, h->w.now_us);
+        abuse_init(&h->w.c->abuse, UINT32_MAX / 16, 0, h->w.now_us);
         for (unsigned n = 0; n < 5000; n++) {
             wire_frame(&h->say, type, 0, 0, "01234567", type == PING ? 8 : 0);
             h2_say_only(h);
@@ -686,9 +914,10 @@ static void rejected_blocks_leave_hpack_in_step(void **state)
         wire_field(&b, 0x40, VIEW("x-kept"), VIEW("in the table"));
         wire_frame(&h->say, HEADERS, END_HEADERS | END_STREAM, 1, b.p, b.n);
         h2_say(h);
-        assert_int_equal(h2_stream(h, 1)->resets, 1);
-        assert_int_equal(h2_stream(h, 1)->blocks, 0);
-        assert_int_equal(h->r->resets, 1);
+        bool answered = how == 1; // of those that are too large, what is within the hard bound
+        assert_int_equal(h2_stream(h, 1)->resets, !answered);
+        assert_int_equal(h2_stream(h, 1)->status, answered ? 431 : 0);
+        assert_int_equal(h->r->resets, !answered);
         assert_int_equal(h->w.heads, 0);
         b.n = 0;
         wire_lines(&b, FORM "/y\n");
@@ -712,8 +941,7 @@ static void fields_are_counted_in_the_middle_of_a_block(void **state)
             wire_field(&b, 0, VIEW("a"), VIEW("b"));
         wire_frame(&h->say, HEADERS, END_HEADERS | END_STREAM, 2 * n + 1, b.p, b.n);
         h2_say(h);
-        assert_int_equal(h2_stream(h, 2 * n + 1)->status, n == 100 ? 200 : 0);
-        assert_int_equal(h2_stream(h, 2 * n + 1)->resets, n - 100);
+        assert_int_equal(h2_stream(h, 2 * n + 1)->status, n == 100 ? 200 : 431);
         free(b.p);
     }
     static char big[32768];
@@ -725,7 +953,7 @@ static void fields_are_counted_in_the_middle_of_a_block(void **state)
         wire_field(&b, 0, VIEW("a"), view_of(big, 32768 - others - 33 + k));
         wire_frame(&h->say, HEADERS, END_HEADERS | END_STREAM, 301 + 2 * k, b.p, b.n);
         h2_say(h);
-        assert_int_equal(h2_stream(h, 301 + 2 * k)->resets, k);
+        assert_int_equal(h2_stream(h, 301 + 2 * k)->status, k == 0 ? 200 : 431);
         free(b.p);
     }
     end(h);
@@ -1135,7 +1363,7 @@ static void bodies_must_come(void **state)
     h2_pass(h, 2 * SECOND);
     expect_body(h, 1, 408, "body");
     expect_body(h, 3, 408, "body");
-    assert_int_equal(h->w.gone, 2);
+    assert_int_equal(h->w.sent_whole, 2);
     assert_int_equal(http_conn_live(h->w.c), 0);
     expect_alive(h, 5);
     end(h);
@@ -1288,6 +1516,16 @@ static void a_connection_that_begins_while_we_drain(void **state)
 
 // ---- want of memory ----------------------------------------------------------------------------------
 
+static void put_fat_head(struct wire *w, uint32_t id)
+{
+    struct wire b = {0};
+    wire_lines(&b, FORM "/x\n");
+    for (unsigned i = 0; i < 101; i++)
+        wire_field(&b, 0, VIEW("a"), VIEW("b"));
+    wire_frame(w, HEADERS, END_HEADERS | END_STREAM, id, b.p, b.n);
+    free(b.p);
+}
+
 static void talk(struct h2 *h)
 {
     h2_greet(h);
@@ -1298,6 +1536,7 @@ static void talk(struct h2 *h)
     wire_head(&h->say, END_STREAM, 7, FORM "/big\n");
     wire_head(&h->say, END_STREAM, 9, FORM "/trailers\n");
     wire_head(&h->say, END_STREAM, 11, FORM "/bad%2f\n");
+    put_fat_head(&h->say, 13);
     wire_frame(&h->say, PING, 0, 0, "01234567", 8);
     h2_say_only(h);
     h2_flush(h);
@@ -1323,7 +1562,8 @@ static void any_allocation_may_fail(void **state)
                 {5, 200, " 5:abcde"},
                 {7, 200, "xxxx"},
                 {9, 200, "GET /trailers"},
-                {11, 400, "target"}};
+                {11, 400, "target"},
+                {13, 431, "fields"}};
     uint64_t used = 1;
     for (uint64_t n = 1; used >= n - 1; n++) { // until a run in which none failed
         struct h2 *h = begin_bare();
@@ -1385,6 +1625,7 @@ int main(void)
         cmocka_unit_test(trailers_follow_the_answer),
         cmocka_unit_test(an_early_answer_ends_the_request),
         cmocka_unit_test(bodies_are_bounded),
+        cmocka_unit_test(the_room_above_shapes_refusals),
         cmocka_unit_test(big_answers_follow_the_window),
         cmocka_unit_test(windows_are_given_back_as_bodies_are_kept),
         cmocka_unit_test(the_window_of_padding_is_given_back),
@@ -1393,12 +1634,19 @@ int main(void)
         cmocka_unit_test(other_carriers_are_known_by_their_first_octets),
         cmocka_unit_test(rapid_reset),
         cmocka_unit_test(rapid_reset_in_one_piece),
+        cmocka_unit_test(live_streams_finish_after_too_many_resets),
+        cmocka_unit_test(resets_that_go_on_are_cut),
+        cmocka_unit_test(cancels_of_some_end_no_calls_of_others),
+        cmocka_unit_test(a_gateway_may_cancel_in_bursts),
+        cmocka_unit_test(no_memory_for_the_goaway),
         cmocka_unit_test(honest_work_pays_for_resets),
         cmocka_unit_test(made_you_reset),
         cmocka_unit_test(malformed_streams_are_counted),
         cmocka_unit_test(resets_that_are_not_taken_are_bounded),
         cmocka_unit_test(continuation_floods),
         cmocka_unit_test(a_long_block_in_pieces),
+        cmocka_unit_test(a_fat_head_is_431_for_its_stream_alone),
+        cmocka_unit_test(a_fat_path_before_the_method),
         cmocka_unit_test(one_huge_block),
         cmocka_unit_test(floods_of_frames),
         cmocka_unit_test(floods_that_want_answers_which_are_not_taken),

@@ -95,49 +95,84 @@ static void timeouts_are_printed_and_never_shorter(void **state)
 static unsigned pay_until_spent(struct abuse *a, enum abuse_kind kind, uint64_t now_us)
 {
     unsigned n = 0;
-    while (n < 100000 && abuse_pay(a, kind, now_us))
+    while (n < 100000 && abuse_pay(a, kind, now_us) == ABUSE_BORNE)
         n++;
     return n;
 }
 
-static void purse_is_spent_by_its_price(void **state)
+static void purses_are_spent_by_their_prices(void **state)
 {
-    static const unsigned most[ABUSE_KINDS] = {
-        [ABUSE_RESET] = 200,         [ABUSE_RESET_BY_US] = 200, [ABUSE_EMPTY_DATA] = 200,
-        [ABUSE_PRIORITY] = 400,      [ABUSE_PING] = 200,        [ABUSE_SETTINGS] = 200,
-        [ABUSE_WINDOW_UPDATE] = 3200};
-    for (int kind = 0; kind < ABUSE_KINDS; kind++) {
+    static const unsigned most[] = {
+        [ABUSE_RESET] = 1224,      [ABUSE_LATE_STREAM] = 1224, // 200 and 8 times 128
+        [ABUSE_RESET_BY_US] = 200, [ABUSE_EMPTY_DATA] = 200,   [ABUSE_PRIORITY] = 400,
+        [ABUSE_PING] = 200,        [ABUSE_SETTINGS] = 200,     [ABUSE_WINDOW_UPDATE] = 3200};
+    for (enum abuse_kind kind = 0; kind <= ABUSE_WINDOW_UPDATE; kind++) {
         struct abuse a;
-        abuse_init(&a, 200, 1000);
+        abuse_init(&a, 200, 128, 1000);
         assert_int_equal(pay_until_spent(&a, kind, 1000), most[kind]);
-        assert_false(abuse_pay(&a, ABUSE_RESET, 1000));
+        bool resets = kind == ABUSE_RESET || kind == ABUSE_LATE_STREAM; // each purse for itself
+        assert_int_equal(abuse_pay(&a, ABUSE_PING, 1000), resets ? ABUSE_BORNE : ABUSE_CUT);
+        assert_int_equal(pay_until_spent(&a, ABUSE_RESET, 1000), 1224);
     }
+}
+
+// No new streams first; who goes on as long again is cut.
+static void resets_are_warned_of(void **state)
+{
+    struct abuse a;
+    abuse_init(&a, 200, 128, 0);
+    assert_int_equal(abuse_end(&a), ABUSE_CUT);
+    for (unsigned i = 0; i < 1224; i++)
+        assert_int_equal(abuse_pay(&a, ABUSE_RESET, 0), ABUSE_BORNE);
+    assert_int_equal(abuse_pay(&a, ABUSE_RESET, 0), ABUSE_NO_NEW);
+    for (unsigned i = 0; i < 1224; i++)
+        assert_int_equal(abuse_pay(&a, i % 2 ? ABUSE_RESET : ABUSE_LATE_STREAM, 0), ABUSE_BORNE);
+    assert_int_equal(abuse_pay(&a, ABUSE_LATE_STREAM, 0), ABUSE_WENT_ON);
+    assert_int_equal(abuse_end(&a), ABUSE_WENT_ON);
+}
+
+static void resets_are_paid_for_by_time_and_by_answers(void **state)
+{
+    struct abuse a;
+    abuse_init(&a, 200, 128, 0); // as many a second as there may be streams, for an hour
+    for (uint64_t i = 1; i <= 128 * 3600; i++)
+        assert_int_equal(abuse_pay(&a, ABUSE_RESET, i * 7813), ABUSE_BORNE);
+    abuse_init(&a, 200, 128, 0); // a hedge each, at any pace
+    for (unsigned i = 0; i < 1000000; i++) {
+        assert_int_equal(abuse_pay(&a, ABUSE_RESET, 0), ABUSE_BORNE);
+        abuse_answered(&a);
+    }
+    for (unsigned i = 0; i < 100000; i++) // past honest work buys no flood
+        abuse_answered(&a);
+    assert_int_equal(pay_until_spent(&a, ABUSE_RESET, 0), 1224);
+    abuse_init(&a, 10, 0, 0);
+    assert_int_equal(pay_until_spent(&a, ABUSE_RESET, 0), 10);
 }
 
 static void purse_refills_slowly_and_no_higher_than_full(void **state)
 {
     struct abuse a;
-    abuse_init(&a, 10, 0);
-    assert_int_equal(pay_until_spent(&a, ABUSE_RESET, 0), 10);
-    assert_int_equal(pay_until_spent(&a, ABUSE_RESET, ABUSE_REFILL_US - 1), 0);
-    assert_int_equal(pay_until_spent(&a, ABUSE_RESET, 3 * ABUSE_REFILL_US + 1), 3);
-    assert_int_equal(pay_until_spent(&a, ABUSE_RESET, 1000 * ABUSE_REFILL_US), 10);
+    abuse_init(&a, 10, 128, 0);
+    assert_int_equal(pay_until_spent(&a, ABUSE_PING, 0), 10);
+    assert_int_equal(pay_until_spent(&a, ABUSE_PING, ABUSE_REFILL_US - 1), 0);
+    assert_int_equal(pay_until_spent(&a, ABUSE_PING, 3 * ABUSE_REFILL_US + 1), 3);
+    assert_int_equal(pay_until_spent(&a, ABUSE_PING, 1000 * ABUSE_REFILL_US), 10);
     for (int i = 0; i < 100; i++)
         abuse_answered(&a);
-    assert_int_equal(pay_until_spent(&a, ABUSE_RESET, 1000 * ABUSE_REFILL_US), 10);
+    assert_int_equal(pay_until_spent(&a, ABUSE_PING, 1000 * ABUSE_REFILL_US), 10);
     abuse_answered(&a);
-    assert_int_equal(pay_until_spent(&a, ABUSE_RESET, 1000 * ABUSE_REFILL_US), 1);
+    assert_int_equal(pay_until_spent(&a, ABUSE_PING, 1000 * ABUSE_REFILL_US), 1);
     // ten a second for a minute are honest; eleven are not
-    abuse_init(&a, 10, 0);
+    abuse_init(&a, 10, 128, 0);
     for (unsigned i = 1; i <= 600; i++)
-        assert_true(abuse_pay(&a, ABUSE_PING, i * 100001u));
-    abuse_init(&a, 10, 0);
+        assert_int_equal(abuse_pay(&a, ABUSE_PING, i * 100001u), ABUSE_BORNE);
+    abuse_init(&a, 10, 128, 0);
     unsigned n = 0;
-    while (n < 1000 && abuse_pay(&a, ABUSE_PING, n * 90000u))
+    while (n < 1000 && abuse_pay(&a, ABUSE_PING, n * 90000u) == ABUSE_BORNE)
         n++;
     assert_in_range(n, 50, 200);
     // a clock that has stood still for a century does not wrap
-    assert_true(abuse_pay(&a, ABUSE_PING, UINT64_MAX / 2));
+    assert_int_equal(abuse_pay(&a, ABUSE_PING, UINT64_MAX / 2), ABUSE_BORNE);
 }
 
 // ---- the output queue --------------------------------------------------------------------------------
@@ -273,7 +308,9 @@ int main(void)
         cmocka_unit_test(content_type_tells_grpc),
         cmocka_unit_test(timeouts_are_read),
         cmocka_unit_test(timeouts_are_printed_and_never_shorter),
-        cmocka_unit_test(purse_is_spent_by_its_price),
+        cmocka_unit_test(purses_are_spent_by_their_prices),
+        cmocka_unit_test(resets_are_warned_of),
+        cmocka_unit_test(resets_are_paid_for_by_time_and_by_answers),
         cmocka_unit_test(purse_refills_slowly_and_no_higher_than_full),
         cmocka_unit_test(output_leaves_in_order_however_it_is_cut),
         cmocka_unit_test(output_that_is_dropped_tells_once),

@@ -28,9 +28,10 @@ struct world {
     unsigned n_later;
     int64_t charged, charge_limit;
     unsigned heads, requests, gone, sent, sent_whole, refused, refused_status;
-    unsigned gone_status; // what the last one that went was told; 0: nothing
-    bool hush;            // no lines: floods
-    bool terse; // no lines of ends: when an answer has left depends on how its request came in
+    unsigned abused[ABUSE_VERDICTS];
+    bool shapes; // refusals are answered here, as gRPC
+    bool hush;   // no lines: floods
+    bool terse;  // no lines of ends: when an answer has left depends on how its request came in
 };
 
 static struct block_owner world_blocks;
@@ -83,6 +84,15 @@ static void world_respond(struct world *w, struct exchange *ex, unsigned status)
     exchange_respond(ex, &r, w->now_us);
 }
 
+// As gRPC would have it: 200, and the reason in trailers.
+static void world_refuse(struct world *w, struct exchange *ex, const char *why)
+{
+    struct http_header trailers[2] = {{VIEW("grpc-status"), VIEW("8")},
+                                      {VIEW("grpc-message"), view_str(why)}};
+    struct http_response r = {.status = 200, .trailers = trailers, .n_trailers = 2};
+    exchange_respond(ex, &r, w->now_us);
+}
+
 static void world_on_head(struct exchange *ex, void *ctx)
 {
     struct world *w = ctx;
@@ -114,7 +124,6 @@ static void world_on_gone(struct exchange *ex, void *ctx)
 {
     struct world *w = ctx;
     w->gone++;
-    w->gone_status = ex->status;
     world_note(w, "gone\n");
 }
 
@@ -127,12 +136,15 @@ static void world_on_sent(struct exchange *ex, bool whole, void *ctx)
         world_note(w, whole ? "sent\n" : "cut\n");
 }
 
-static void world_on_refused(struct http_conn *c, unsigned status, const char *why, void *ctx)
+static void world_on_refuse(struct http_conn *c, struct exchange *ex, unsigned status,
+                            const char *why, void *ctx)
 {
     struct world *w = ctx;
     w->refused++;
     w->refused_status = status;
     world_note(w, "refused %u %s\n", status, why);
+    if (w->shapes && ex)
+        world_refuse(w, ex, why);
 }
 
 static bool world_on_charge(struct exchange *ex, int64_t delta, void *ctx)
@@ -144,8 +156,17 @@ static bool world_on_charge(struct exchange *ex, int64_t delta, void *ctx)
     return true;
 }
 
+static void world_on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
+                           void *ctx)
+{
+    struct world *w = ctx;
+    w->abused[verdict]++;
+    world_note(w, "%s: %u\n", abuse_name[kind], verdict);
+}
+
 static const struct http_server_ops world_ops = {world_on_head, world_on_request, world_on_gone,
-                                                 world_on_sent, world_on_refused, world_on_charge};
+                                                 world_on_sent, world_on_refuse,  world_on_charge,
+                                                 world_on_abuse};
 
 static void world_open(struct world *w, bool h2)
 {

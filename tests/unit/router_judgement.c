@@ -376,6 +376,92 @@ static void half_open_takes_one_batch(void **state)
     assert_int_equal(replica(1)->opened, 0);
 }
 
+static void half_open_and_refused(void **state)
+{
+    (void)state;
+    up_local(2, 102);
+    for (unsigned i = 0; i < REPLICA_FAULTS; i++)
+        fail_and_answer(NOW);
+    uint64_t now = replica(1)->open_until_us;
+    run(now);
+    desk_on_replica_down(office.desk, 2, now, &office.fx);
+    struct batch *b = send_one(now);
+    forget();
+    end_as(b, STATUS_UNAVAILABLE, now);
+    assert_int_equal(replica(1)->standing, STANDING_OPEN);
+    assert_int_equal(replica(1)->open_until_us, now + 2 * REPLICA_OPEN_US);
+    assert_string_equal(replica(1)->why, "it refused the batch that tried it");
+    desk_on_cancel(office.desk, &office.guest[office.n - 1].ticket, now, &office.fx);
+}
+
+// 1 s, 2, 4, 8, 16, 30, and no longer.
+static void ejections_last_longer_each_time(void **state)
+{
+    (void)state;
+    up_local(2, 102);
+    uint64_t us = REPLICA_OPEN_US, now = NOW;
+    for (unsigned i = 0; i < 8; i++) {
+        for (unsigned k = 0; k < REPLICA_FAULTS; k++)
+            replicas_fault(&office.desk->replicas, 1, now, &office.fx);
+        assert_int_equal(replica(1)->open_until_us, now + us);
+        now += us;
+        us = 2 * us < REPLICA_OPEN_MAX_US ? 2 * us : REPLICA_OPEN_MAX_US;
+        run(now);
+        replica(1)->standing =
+            STANDING_CLOSED; // as if the half-open batch were answered, but not forgiven
+    }
+}
+
+static void what_a_worker_takes_at_most(void **state)
+{
+    (void)state;
+    vitals_computed(&vitals[0], 1600, NOW);
+    assert_int_equal(atomic_load(&vitals[0].slowest_us), 1600);
+    vitals_computed(&vitals[0], 0, NOW + 1);
+    assert_int_equal(atomic_load(&vitals[0].slowest_us), 1500); // falls by a 16th of the difference
+    vitals_computed(&vitals[0], 2000, NOW + 2);
+    assert_int_equal(atomic_load(&vitals[0].slowest_us), 2000); // rises at once
+    assert_int_equal(atomic_load(&vitals[0].ended_us), NOW + 2);
+    vitals_heard(&vitals[0], NOW + 3);
+    assert_int_equal(atomic_load(&vitals[0].slowest_us), 2000);
+    assert_int_equal(atomic_load(&vitals[0].ended_us), NOW + 3);
+}
+
+static void it_is_said_in_what_a_replica_differs(void **state)
+{
+    (void)state;
+    struct replica_facts f = {.max_batch = 9, .metadata = {1, 1}, .vitals = &vitals[1]};
+    desk_on_replica_up(office.desk, 2, &f, NOW, &office.fx);
+    assert_string_equal(replica(2)->why, "max_batch_size: expected 4 as at the others, got 9");
+    f.max_batch = 4;
+    f.metadata = (struct hash128){2, 2};
+    desk_on_replica_up(office.desk, 2, &f, NOW, &office.fx);
+    assert_non_null(strstr(replica(2)->why, "inputs or outputs"));
+}
+
+// Its client has gone while it was aboard: it does not wait for the sibling's credit.
+static void who_is_gone_is_not_shown(void **state)
+{
+    (void)state;
+    up_local(2, 102);
+    struct guest *a = lend(1);
+    lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    desk_on_cancel(office.desk, &a->ticket, NOW, &office.fx);
+    uint32_t sibling = 3 - b->replica;
+    replica(1)->batches += 2, replica(2)->batches += 2;
+    end(b, SEEN_WRONG, NOW);
+    forget();
+    run(NOW);
+    assert_int_equal(back(a, STATUS_CLIENT_GONE), 1);
+    replica(1)->batches -= 2, replica(2)->batches -= 2;
+    run(NOW);
+    b = sent();
+    assert_int_equal(b->replica, sibling);
+    answer_one(b, NOW);
+}
+
 static void a_new_process_has_no_past(void **state)
 {
     (void)state;
@@ -796,6 +882,11 @@ int main(void)
         TEST(a_wrong_shape_is_not_said_for_every_batch),
         TEST(who_fails_what_others_answer_is_ejected),
         TEST(half_open_takes_one_batch),
+        TEST(half_open_and_refused),
+        TEST(ejections_last_longer_each_time),
+        TEST(what_a_worker_takes_at_most),
+        TEST(it_is_said_in_what_a_replica_differs),
+        TEST(who_is_gone_is_not_shown),
         TEST(a_new_process_has_no_past),
         TEST(silent_is_what_lives_and_ends_nothing),
         TEST(idle_is_not_silent),
