@@ -163,7 +163,8 @@ void part_rules(const struct config_model *c, struct model_rules *out)
                                 .queue_bytes = c->queue_bytes ? c->queue_bytes : QUEUE_BYTES,
                                 .deadline_us = c->timeout_us,
                                 .grace_us = GRACE_US};
-    for (unsigned i = 0; i < c->preferred_count && i < POLICY_MAX_PREFERRED; i++)
+    _Static_assert(CONFIG_MAX_PREFERRED == POLICY_MAX_PREFERRED, "none is left out");
+    for (unsigned i = 0; i < c->preferred_count; i++)
         out->preferred[out->n_preferred++] = c->preferred[i];
 }
 
