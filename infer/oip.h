@@ -65,6 +65,9 @@ bool oip_wrong_count(struct error *e, const struct oip_place *at, const struct t
                      uint64_t got);
 // Shape, datatype and octets of raw data agree: else an error that says all three. BYTES are not walked.
 bool oip_check_raw(struct error *e, const struct oip_place *at, const struct tensor *t);
+// Seals the request when all of it is read. False: its rows hold nothing and are more than any batch has:
+// they would cost their sender nothing, and the queue's room in rows.
+bool oip_seal(struct infer_request *r, struct error *e);
 // "[1,64]", cut when long. Returns out.
 const char *oip_shape_text(char out[96], const int64_t *shape, unsigned rank);
 

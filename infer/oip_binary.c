@@ -77,6 +77,5 @@ bool oip_raw_decode(struct arena *a, struct view body, const struct model_metada
     out->n_inputs = 1;
     out->binary_output = true;
     out->format = FORMAT_OIP_BINARY;
-    request_seal(out);
-    return true;
+    return oip_seal(out, e);
 }

@@ -258,8 +258,7 @@ enum oip_step oip_grpc_step(struct oip_grpc *d, size_t max_bytes, struct error *
         if (step != OIP_DONE)
             return step;
     }
-    request_seal(d->out);
-    return OIP_DONE;
+    return oip_seal(d->out, e) ? OIP_DONE : OIP_ERROR;
 }
 
 struct oip_grpc *oip_grpc_begin(struct arena *a, struct view message, struct infer_request *out)

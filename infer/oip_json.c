@@ -590,8 +590,7 @@ static bool finish(struct oip_json *d, struct error *e)
     if (!oip_check_names(d->out, e))
         return false;
     settle_format(d);
-    request_seal(d->out);
-    return true;
+    return oip_seal(d->out, e);
 }
 
 static bool step_data(struct oip_json *d, size_t max, struct error *e)
