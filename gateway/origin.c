@@ -214,8 +214,8 @@ void origin_release(struct part *p, struct infer *in)
 
 // ---- inference ---------------------------------------------------------------------------------------
 
-// The model of the call; NULL, and it was answered: it is not known, or not yet: while one worker has
-// never told what it has (after a start, or a restart of this process) an unknown name may be its model.
+// The model of the call; NULL, and it was answered: it is not known, or not yet: after a start, or a
+// restart of this process, an unknown name may be the model of a worker that has not said what it has.
 static struct model *model_of(struct request *r, struct view name)
 {
     struct error e = {0};
@@ -224,11 +224,11 @@ static struct model *model_of(struct request *r, struct view name)
         return m;
     const struct config *c = r->part->gateway->config;
     bool never = c->models_listed_only && !config_model_find(c, name);
-    if (never || workers_told(r->part)) {
+    if (never || workers_told(r->part, now(r))) {
         error_set(&e, STATUS_NOT_FOUND, "model %.*s is not known", VIEW_ARG(name));
         answer_error(r, &e, 0);
     } else {
-        error_set(&e, STATUS_UNAVAILABLE, "model %.*s: not every worker has told its models yet",
+        error_set(&e, STATUS_UNAVAILABLE, "model %.*s: not every worker has said yet what it has",
                   VIEW_ARG(name));
         answer_error(r, &e, 1);
     }

@@ -9,7 +9,10 @@ bool workers_build(struct part *p); // before the loop runs
 void workers_start(struct part *p); // on the loop
 void workers_free(struct part *p);
 void workers_kick(struct part *p, unsigned id);
-bool workers_told(const struct part *p); // each has been ready once: what they have is in the table
+// What the workers have is in the table: each has been ready once, but for those that cannot be reached
+// since WORKERS_UNREACHED_US; false while none has been.
+#define WORKERS_UNREACHED_US 10000000
+bool workers_told(const struct part *p, uint64_t now_us);
 void workers_show(const struct part *p, struct json_writer *w); // an array: each one's worker_show
 unsigned workers_state(const struct part *p, unsigned id);      // enum worker_state
 
