@@ -39,6 +39,17 @@ static uint8_t *grow(struct buffer *b, size_t need)
     return data + len;
 }
 
+bool buffer_grow(struct buffer *b, size_t cap)
+{
+    invariant(b->at == 0 && cap > b->cap);
+    uint8_t *data = mem_realloc(b->data, cap);
+    if (!data)
+        return false;
+    b->data = data;
+    b->cap = cap;
+    return true;
+}
+
 uint8_t *buffer_reserve(struct buffer *b, size_t bytes)
 {
     if (b->data && b->cap - b->end >= bytes)

@@ -67,6 +67,14 @@ void mem_free(void *p)
     free(p);
 }
 
+#define MAPPED_FROM (256 << 10)
+
+void mem_map_large(void)
+{
+    mallopt(M_MMAP_THRESHOLD,
+            MAPPED_FROM); // fixed: it would rise with the first large block that is freed
+}
+
 void mem_trim(void)
 {
     malloc_trim(0);

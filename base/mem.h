@@ -15,6 +15,10 @@ void *mem_realloc(void *p, size_t bytes);
 void mem_free(void *p);
 // Gives free memory back to the system. Walks the whole heap and locks it: for when nothing is to be done.
 void mem_trim(void);
+// From now on large allocations are mappings of their own: a body that doubles is moved by its page table and
+// not copied, and what is freed is the system's at once, whichever thread's heap it would have been in. Once a
+// process, before its threads.
+void mem_map_large(void);
 // For structs whose members ask for more than malloc's 16 (align: a power of two). NULL when out of
 // memory; goes through the test door like mem_alloc. Free with mem_free.
 void *mem_alloc_aligned(size_t bytes, size_t align);

@@ -410,6 +410,7 @@ static void tear_down(struct gateway *g)
 
 int gateway_main(const struct gateway_boot *boot)
 {
+    mem_map_large();
     struct gateway *g = mem_must_aligned(sizeof(*g), 64);
     g->boot = boot;
     if (!build(g))

@@ -365,6 +365,7 @@ static void small_call(struct request *r)
     struct gateway *g = r->part->gateway;
     struct error e = {0};
     struct model *m;
+    exchange_account(r->ex, 0); // whatever becomes of it: health is told when memory is taken, too
     if (!api_read(r->ex, &r->call, &e)) {
         answer_error(r, &e, 0);
         return;
@@ -517,8 +518,18 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
 {
     struct front *f = ctx;
     struct gateway *g = f->gateway;
-    struct part *p = request_of(ex)->part; // bodies are read after on_head only
-    return budget_charge(&p->lease, &g->bytes, delta_bytes);
+    struct request *r = request_of(ex); // bodies are read after on_head only
+    bool answering = r->phase == REQUEST_ANSWERING;
+    return budget_charge_beyond(&r->part->lease, &g->bytes, delta_bytes,
+                                answering ? 2 * BUDGET_ANSWERS : 0);
+}
+
+static void on_output(struct http_conn *c, int64_t delta_bytes, void *ctx)
+{
+    struct front *f = ctx;
+    struct gateway *g = f->gateway;
+    struct part *p = g->parts[server_conn_loop(c)->index];
+    budget_charge_beyond(&p->lease, &g->bytes, delta_bytes, BUDGET_MUST);
 }
 
 const struct http_server_ops part_server_ops = {.on_head = on_head,
@@ -526,4 +537,5 @@ const struct http_server_ops part_server_ops = {.on_head = on_head,
                                                 .on_gone = on_gone,
                                                 .on_sent = on_sent,
                                                 .on_refused = on_refused,
-                                                .on_charge = on_charge};
+                                                .on_charge = on_charge,
+                                                .on_output = on_output};

@@ -1,9 +1,15 @@
 """Every account is kept: what unknown names are answered, what answers hold, how long a turn works."""
+import pathlib
+import socket
+import struct
 import time
 
 import httpx
 import pytest
-from harness import GOOD_BODY, Sluice, configuration, wait_for
+from harness import GOOD_BODY, SANITIZED, Sluice, Wire, configuration, memory_kib, post, wait_for
+from onnx_file import add_model, tensor
+from test_hostile import DATA, H2, frame, head
+from tritonclient.grpc import service_pb2
 
 # ---- names that nobody has -----------------------------------------------------------------------------
 
@@ -35,3 +41,99 @@ def test_an_unknown_name_is_503_while_no_worker_is_there(tmp_path):
         time.sleep(11)
         answer = client.post(NOBODY, content=GOOD_BODY)
         assert answer.status_code == 503 and answer.headers["retry-after"] == "1", answer.text
+
+
+# ---- what answers hold ---------------------------------------------------------------------------------
+
+IN_FLIGHT, BESIDE = 32 << 20, 64 << 20
+WIDE = 131072  # values of an answer's row, out of one value of a request's
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory):
+    """A model whose answers are half a megabyte, or one and more in JSON, and a gateway with a small budget."""
+    home = tmp_path_factory.mktemp("wide")
+    weights = b"".join(struct.pack("<f", i * 0.37) for i in range(WIDE))
+    target = home / "models" / "wide" / "1"
+    target.mkdir(parents=True)
+    (target / "model.onnx").write_bytes(add_model(tensor("w", [WIDE], weights), x=("n", 1), y=("n", WIDE)))
+    limits = f'bytes_in_flight = "{IN_FLIGHT >> 20}MiB" max_body = "1MiB"'
+    times = 'stream_stall = "4s" send_timeout = "6s"'
+    with Sluice(configuration(home, repository=home / "models", limits=f"{limits} {times}"), wait_models=["wide"]) as sluice:
+        yield sluice
+
+
+SMALL_ASK = b'{"inputs":[{"name":"x","shape":[1,1],"datatype":"FP32","data":[1]}]%s}'
+BINARY = b',"parameters":{"binary_data_output":true}'
+
+
+def grpc_ask():
+    request = service_pb2.ModelInferRequest(model_name="wide")
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 1])
+    request.raw_input_contents.append(struct.pack("<f", 1))
+    message = request.SerializeToString()
+    return b"\0" + struct.pack(">I", len(message)) + message
+
+
+def ask_of(kind):
+    """(pseudo headers and fields, body)"""
+    path = "/inference.GRPCInferenceService/ModelInfer" if kind == "grpc" else "/v2/models/wide/infer"
+    fields = [(":method", "POST"), (":scheme", "http"), (":authority", "sluice"), (":path", path)]
+    if kind == "grpc":
+        return fields + [("content-type", "application/grpc"), ("te", "trailers")], grpc_ask()
+    return fields + [("content-type", "application/json")], SMALL_ASK % (BINARY if kind == "binary" else b"")
+
+
+def peak_during(pid, act):
+    """The most that was resident while act() ran."""
+    pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
+    act()
+    return memory_kib(pid, "VmHWM") << 10
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers hold more memory than the programs")
+@pytest.mark.parametrize("kind", ["json", "binary", "grpc"])
+def test_readers_that_do_not_read(wide, kind):
+    """78: three connections with a shut window and 120 streams each ask for 180 to 500 MiB of answers."""
+    fields, body = ask_of(kind)
+    shut = struct.pack(">HI", 4, 0)  # SETTINGS_INITIAL_WINDOW_SIZE
+    clients = [H2(wide, settings=shut) for _ in range(3)]
+
+    def ask():
+        for c in clients:
+            for i in range(120):
+                c.send(head(2 * i + 1, fields, end=False) + frame(DATA, 1, 2 * i + 1, body))
+        for c in clients:
+            assert c.until(lambda c=c: len(c.headers) == 120, 60), len(c.headers)
+
+    peak = peak_during(wide.gateway_pid(), ask)
+    statuses = [(h[":status"], h.get("grpc-status", "0")) for c in clients for h in c.headers.values()]
+    refused = [h for c in clients for h in c.headers.values() if (h[":status"], h.get("grpc-status", "0")) != ("200", "0")]
+    assert len(refused) < 360 and ("200", "0") in statuses, "the budget is there to be used"
+    assert refused and all(h.get("retry-after") == "1" for h in refused if kind != "grpc"), refused[:3]
+    assert all(h[":status"] == "503" or h.get("grpc-status") == "14" for h in refused), refused[:3]
+    assert peak < IN_FLIGHT + BESIDE, f"{peak >> 20} MiB"
+    for c in clients:
+        c.wire.socket.close()
+    wide.wait_idle()
+    wait_for(lambda: wide.metric("sluice_bytes_in_flight") < 2 << 20, 10, "all given back")
+    assert httpx.post(f"{wide.url}/v2/models/wide/infer", content=SMALL_ASK % b"").status_code == 200
+
+
+@pytest.mark.skipif(SANITIZED, reason="sanitizers hold more memory than the programs")
+def test_sockets_that_nobody_reads(wide):
+    """78: 250 connections of HTTP/1.1 with an answer of a megabyte each, of which nothing is read."""
+    wires = []
+
+    def ask():
+        for _ in range(250):
+            wires.append(Wire(wide.port))
+            wires[-1].socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            wires[-1].send(post(SMALL_ASK % b"", path="/v2/models/wide/infer", close=False))
+        wait_for(lambda: wide.metric("sluice_in_flight") == 0, 30, "all answered")
+
+    peak = peak_during(wide.gateway_pid(), ask)
+    assert peak < IN_FLIGHT + BESIDE, f"{peak >> 20} MiB"
+    for w in wires:
+        w.socket.close()
+    wide.wait_idle()
