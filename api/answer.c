@@ -6,8 +6,9 @@
 /* REST: the JSON is written into the loop's scratch and copied, once, at its exact size into the
  * exchange's arena. What does not fit one step is written on in later ones, each copied as a segment of its
  * own. gRPC: one message, small rows copied into the arena, large ones lent by the answer's block.
- * The exchange is charged for a copy before it is made (blocks are charged by their owner): an answer that does
- * not fit into the memory that requests may hold is answered as 503 instead. */
+ * The exchange is charged for a copy before it is made (blocks are charged by their owner), and for all of the
+ * JSON that is expected before the first of it: else many that take turns would fill the memory with beginnings.
+ * An answer that does not fit into what requests may hold is answered as 503 instead. */
 
 #define SCRATCH_KEEP ((size_t)1 << 20) // what one large answer may leave behind in a loop's scratch
 
@@ -23,6 +24,7 @@ struct api_answer {
     struct http_seg *segs;
     unsigned n_segs, cap_segs;
     size_t json_bytes;
+    size_t json_expected; // of all, as the first step lets us expect; 0: the first step was all
 };
 
 void api_init(struct api *a, bool expose, struct view server_name, struct view server_version)
@@ -84,7 +86,8 @@ static void trim_scratch(struct buffer *b)
 
 static bool add_copy(struct api_answer *w, struct view v, struct error *e)
 {
-    if (!charge_copy(w, v.n, e))
+    size_t ahead = w->json_expected > w->json_bytes ? w->json_expected - w->json_bytes : 0;
+    if (!charge_copy(w, v.n + ahead, e))
         return false;
     struct view copy = arena_copy(&w->ex->arena, v);
     return (copy.p && add_seg(w, (const uint8_t *)copy.p, copy.n, NULL)) || no_memory(e);
@@ -141,12 +144,25 @@ static void fail(struct api_answer *w, const struct error *e, uint64_t now_us)
                      now_us);
 }
 
+// What all of the JSON may take, an eighth more than what its beginning took for as much of the tensors.
+static void expect_json(struct api_answer *w)
+{
+    size_t done, left, begun = buffer_len(&w->out);
+    oip_rest_progress(&w->rest, &done, &left);
+    double ratio = done > 0 ? (double)begun / (double)done : 1;
+    w->json_expected = begun + (size_t)(ratio * (double)left * 1.125);
+}
+
 // One step of the JSON; meta is written when it is known to be the last, or the first.
 static enum oip_step step_rest(struct api_answer *w, const struct meta_fields *meta,
                                uint64_t now_us, struct error *e)
 {
     w->out = w->api->scratch;
     enum oip_step step = oip_rest_step(&w->rest, OIP_STEP_BYTES, e);
+    if (step == OIP_MORE && w->json_expected == 0)
+        expect_json(w);
+    if (step == OIP_DONE)
+        w->json_expected = 0;
     if (step != OIP_ERROR && !keep_json(w, e))
         step = OIP_ERROR;
     trim_scratch(&w->out);

@@ -16,6 +16,7 @@ struct api_decoder {
     struct api_body body;
     struct oip_json *json;
     struct oip_grpc *grpc;
+    struct oip_raw raw;
     bool begun;
 };
 
@@ -61,7 +62,7 @@ static bool choose(struct api_decoder *d, struct error *e)
         return false;
     if (d->call->infer_header.p && n == 0) {
         d->stage = RAW;
-        return true;
+        return oip_raw_begin(&d->raw, a, d->body.out, d->meta, d->out, e);
     }
     d->stage = JSON;
     d->json = oip_json_begin(a, view_of(body.p, n), view_of(body.p + n, body.n - n), d->out);
@@ -87,8 +88,7 @@ static enum oip_step step_codec(struct api_decoder *d, size_t max, struct error 
     case GRPC:
         return oip_grpc_step(d->grpc, max, e);
     case RAW:
-        return oip_raw_decode(&d->ex->arena, d->body.out, d->meta, d->out, e) ? OIP_DONE
-                                                                              : OIP_ERROR;
+        return oip_raw_step(&d->raw, max, e);
     default:
         return OIP_DONE;
     }

@@ -55,7 +55,7 @@ static void destroy(struct block *b)
         o->spare[k] = b;
         o->spares[k]++;
     } else {
-        mem_free(b);
+        mem_free_large(b, b->bytes);
     }
 }
 

@@ -11,7 +11,7 @@ void buffer_init(struct buffer *b)
 
 void buffer_deinit(struct buffer *b)
 {
-    mem_free(b->data);
+    mem_free_large(b->data, b->cap);
     *b = (struct buffer){0};
 }
 

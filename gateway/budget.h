@@ -15,7 +15,7 @@
     (1 << 20) // at most; a thirty-second of a loop's share where the limit is small
 
 // Beyond the limit: what workers' answers may take, and clients' answers once more.
-#define BUDGET_ANSWERS ((int64_t)16 << 20)
+#define BUDGET_ANSWERS ((int64_t)8 << 20)
 #define BUDGET_MUST ((int64_t)1 << 60) // what is counted and never refused
 
 struct budget {

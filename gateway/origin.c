@@ -33,9 +33,12 @@ struct request {
     struct answer_meta meta;
     struct error error; // how it ended
     uint64_t parsed_us;
+    size_t in_bytes; // of the body as it came: decoding may replace it
     struct view client;
     char id[32];
 };
+
+#define ENCODE_LOOK 1024 // what an answer counts as work
 
 static uint64_t now(struct request *r)
 {
@@ -112,7 +115,7 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
         .whole = whole,
         .rows = r->infer.request.rows,
         .batch_rows = r->meta.batch_rows,
-        .in_bytes = buffer_len(&ex->body),
+        .in_bytes = r->in_bytes ? r->in_bytes : buffer_len(&ex->body),
         .out_bytes = ex->sent_bytes,
         .parse_us = r->meta.parse_us,
         .queue_us = r->meta.queue_us,
@@ -165,6 +168,27 @@ static void on_encode(struct loop *l, struct loop_call *c)
         answered(r);
 }
 
+static void encode(struct request *r)
+{
+    const struct infer *in = &r->infer;
+    loop_worked(r->part->loop,
+                ENCODE_LOOK); // small ones: some dozens between two looks at the clock
+    if (api_answer_infer(r->api, r->ex, &r->call, &in->request, &in->ticket.slice, &r->meta, now(r),
+                         &r->answer, &r->error) == OIP_MORE) {
+        loop_worked(r->part->loop, OIP_STEP_BYTES);
+        r->work.fn = on_encode;
+        loop_defer(r->part->loop, &r->work);
+    } else {
+        answered(r);
+    }
+}
+
+static void on_first_encode(struct loop *l, struct loop_call *c)
+{
+    (void)l;
+    encode(container_of(c, struct request, work));
+}
+
 static void fill_meta(struct request *r)
 {
     const struct ticket *t = &r->infer.ticket;
@@ -194,12 +218,11 @@ void origin_settle(struct part *p, struct infer *in)
     fill_meta(r);
     r->phase = REQUEST_ANSWERING;
     r->error.status = STATUS_OK;
-    if (api_answer_infer(r->api, r->ex, &r->call, &in->request, &in->ticket.slice, &r->meta, now(r),
-                         &r->answer, &r->error) == OIP_MORE) {
-        r->work.fn = on_encode;
+    if (loop_is_spent(p->loop)) {
+        r->work.fn = on_first_encode;
         loop_defer(p->loop, &r->work);
     } else {
-        answered(r);
+        encode(r);
     }
 }
 
@@ -271,6 +294,7 @@ static void on_decode(struct loop *l, struct loop_call *c)
 {
     struct request *r = container_of(c, struct request, work);
     struct error e = {0};
+    loop_worked(l, r->in_bytes < OIP_STEP_BYTES ? r->in_bytes : OIP_STEP_BYTES);
     switch (api_decode_step(r->decoder, OIP_STEP_BYTES, &e)) {
     case OIP_MORE:
         loop_defer(l, c);
@@ -307,7 +331,10 @@ static void infer(struct request *r)
         return;
     }
     r->work.fn = on_decode;
-    on_decode(r->part->loop, &r->work);
+    if (loop_is_spent(r->part->loop))
+        loop_defer(r->part->loop, &r->work);
+    else
+        on_decode(r->part->loop, &r->work);
 }
 
 // ---- the small calls ---------------------------------------------------------------------------------
@@ -445,6 +472,7 @@ static void on_request(struct exchange *ex, void *ctx)
     (void)ctx;
     if (!r || r->phase != REQUEST_HEAD)
         return; // answered on its head
+    r->in_bytes = buffer_len(&ex->body);
     if (r->call.kind == API_INFER)
         infer(r);
     else
@@ -482,7 +510,8 @@ static void on_gone(struct exchange *ex, void *ctx)
         flow_on_gone(&r->part->flow, &r->infer, now(r), &r->part->fx);
         part_run(r->part);
     } else if (was == REQUEST_ANSWERING) {
-        api_answer_drop(r->answer);
+        if (r->answer)
+            api_answer_drop(r->answer);
         block_unref(r->infer.ticket.slice.answer->block);
         if (r->released)
             exchange_unref(ex);

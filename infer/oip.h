@@ -6,7 +6,11 @@
 
 #include "infer/request.h"
 
-#define OIP_STEP_BYTES ((size_t)256 << 10) // what a loop does of one body at a time
+#define OIP_STEP_ELEMENTS ((uint64_t)16 << 10) // of BYTES, however short
+#define OIP_STEP_BYTES ((size_t)64 << 10)      // what a loop does of one body at a time
+
+// Octets of a name, an id, a key, a parameter's value: they are read in one go.
+#define OIP_MAX_TEXT ((size_t)128 << 10)
 
 enum oip_step { OIP_ERROR = -1, OIP_MORE, OIP_DONE };
 

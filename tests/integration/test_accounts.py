@@ -1,12 +1,18 @@
 """Every account is kept: what unknown names are answered, what answers hold, how long a turn works."""
+import gzip
+import mmap
+import os
 import pathlib
+import random
 import socket
 import struct
+import subprocess
 import time
 
+import grpc
 import httpx
 import pytest
-from harness import GOOD_BODY, SANITIZED, Sluice, Wire, configuration, memory_kib, post, wait_for
+from harness import GOOD_BODY, ROOT, SANITIZED, Sluice, Wire, configuration, memory_kib, post, wait_for
 from onnx_file import add_model, tensor
 from test_hostile import DATA, H2, frame, head
 from tritonclient.grpc import service_pb2
@@ -107,14 +113,14 @@ def test_readers_that_do_not_read(wide, kind):
             assert c.until(lambda c=c: len(c.headers) == 120, 60), len(c.headers)
 
     peak = peak_during(wide.gateway_pid(), ask)
+    for c in clients:
+        c.wire.socket.close()
     statuses = [(h[":status"], h.get("grpc-status", "0")) for c in clients for h in c.headers.values()]
     refused = [h for c in clients for h in c.headers.values() if (h[":status"], h.get("grpc-status", "0")) != ("200", "0")]
     assert len(refused) < 360 and ("200", "0") in statuses, "the budget is there to be used"
     assert refused and all(h.get("retry-after") == "1" for h in refused if kind != "grpc"), refused[:3]
     assert all(h[":status"] == "503" or h.get("grpc-status") == "14" for h in refused), refused[:3]
     assert peak < IN_FLIGHT + BESIDE, f"{peak >> 20} MiB"
-    for c in clients:
-        c.wire.socket.close()
     wide.wait_idle()
     wait_for(lambda: wide.metric("sluice_bytes_in_flight") < 2 << 20, 10, "all given back")
     assert httpx.post(f"{wide.url}/v2/models/wide/infer", content=SMALL_ASK % b"").status_code == 200
@@ -133,7 +139,139 @@ def test_sockets_that_nobody_reads(wide):
         wait_for(lambda: wide.metric("sluice_in_flight") == 0, 30, "all answered")
 
     peak = peak_during(wide.gateway_pid(), ask)
-    assert peak < IN_FLIGHT + BESIDE, f"{peak >> 20} MiB"
     for w in wires:
         w.socket.close()
+    assert peak < IN_FLIGHT + BESIDE, f"{peak >> 20} MiB"
     wide.wait_idle()
+
+
+# ---- how long a turn works -----------------------------------------------------------------------------
+
+LONGEST_MS = 2.0  # of a loop's turn, by its thread's CPU clock
+
+
+class Turns:
+    """The page that turns.c counts in."""
+
+    def __init__(self, library, path):
+        path.write_bytes(bytes(4096))
+        self.env = {"LD_PRELOAD": str(library), "TURNS_PAGE": str(path)}
+        with open(path, "r+b") as f:
+            self.page = mmap.mmap(f.fileno(), 4096)
+
+    def clear(self):
+        self.page[:16] = bytes(16)
+
+    def longest_ms(self):
+        longest, count = struct.unpack("<2q", self.page[:16])
+        assert count > 0
+        return longest / 1e6
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A gateway of one loop whose turns are measured, and no worker: bodies are decoded before their model is asked
+    for."""
+    if SANITIZED:
+        pytest.skip("LD_PRELOAD and a sanitizer's interceptors exclude each other")
+    home = tmp_path_factory.mktemp("turns")
+    words = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-std=gnu17", "-Wall", "-Werror", "-o", home / "turns.so"]
+    done = subprocess.run([*words, ROOT / "tests/integration/turns.c", "-ldl"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    turns = Turns(home / "turns.so", home / "page")
+    path = configuration(home, addresses=["grpc://127.0.0.1:1"], loops=1, limits='max_body = "64MiB" bytes_in_flight = "4GiB"')
+    with Sluice(path, wait_models=(), env=turns.env) as sluice:
+        yield sluice, turns
+
+
+def floats(n):
+    """A request of n values, nine octets each."""
+    return b'{"inputs":[{"name":"x","shape":[%d],"datatype":"FP32","data":[0%s]}]}' % (n, b",0.123456" * (n - 1))
+
+
+def decoded_ms(measured, bodies, fields=b"", whole=False, path=NOBODY):
+    """The longest turn while the gateway takes the last octets of these bodies and decodes them (whole: and while it
+    reads them)."""
+    sluice, turns = measured
+    wires = [Wire(sluice.port, 60) for _ in bodies]
+    if whole:
+        turns.clear()
+    for wire, body in zip(wires, bodies):
+        wire.send(post(body, path=path, fields=fields, close=False)[:-1])
+    received = sum(len(b) for b in bodies)
+    wait_for(lambda: sluice.metric("sluice_bytes_in_flight") >= 0.9 * received - 2e6, 30, "bodies")
+    if not whole:
+        time.sleep(0.2)
+        turns.clear()
+    for wire, body in zip(wires, bodies):
+        wire.send(body[-1:])
+    for wire in wires:
+        status, _, said = wire.read_answers(1, 60)[0]
+        assert status == 503 and b"nobody" in said, said
+        wire.socket.close()
+    sluice.wait_idle()
+    return turns.longest_ms()
+
+
+def test_many_decoders_at_once(measured):
+    """48 bodies of 4 MB whose last octets come together: the loop's other clients wait no longer for that."""
+    ms = decoded_ms(measured, [floats(480000)] * 48)
+    assert ms < LONGEST_MS, f"{ms} ms"
+
+
+LONG = b"q" * (60 << 20)
+GOOD_INPUT = b'{"name":"x","shape":[1],"datatype":"FP32","data":[0]}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"inputs":[%s],"more":"%s"}' % (GOOD_INPUT, LONG),
+        b'{"inputs":[%s],"more":["%s"]}' % (GOOD_INPUT, LONG),
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["%s"]}]}' % LONG,
+        b'{"inputs":[{"name":"x","shape":[1],"datatype":"BYTES","data":["%s"]}]}' % (b"\\u00e4" * (10 << 20)),
+        b'{"inputs":[{"data":["%s"],"name":"x","shape":[1],"datatype":"BYTES"}]}' % LONG,
+    ],
+    ids=["a skipped string", "a string in what is skipped", "a string", "escapes", "a string before its shape"],
+)
+def test_one_long_string(measured, body):
+    ms = decoded_ms(measured, [body], whole=True)
+    assert ms < LONGEST_MS, f"{ms} ms"
+
+
+def test_many_empty_elements(measured):
+    """15 million elements of BYTES, four octets each, that must be walked one by one."""
+    n = 15 << 20
+    head = b'{"inputs":[{"name":"x","shape":[%d],"datatype":"BYTES","parameters":{"binary_data_size":%d}}]}' % (n, 4 * n)
+    fields = b"Inference-Header-Content-Length: %d\r\n" % len(head)
+    ms = decoded_ms(measured, [head + bytes(4 * n)], fields, whole=True)
+    assert ms < LONGEST_MS, f"{ms} ms"
+
+
+def test_many_empty_elements_of_grpc(measured):
+    sluice, turns = measured
+    n = 15 << 20
+    request = service_pb2.ModelInferRequest(model_name="nobody")
+    request.inputs.add(name="x", datatype="BYTES", shape=[n])
+    request.raw_input_contents.append(bytes(4 * n))
+    with grpc.insecure_channel(f"127.0.0.1:{sluice.port}", [("grpc.max_send_message_length", 1 << 30)]) as channel:
+        turns.clear()
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer", lambda m: m.SerializeToString(), lambda m: m)
+        with pytest.raises(grpc.RpcError) as failed:
+            call(request, timeout=60)
+    assert failed.value.code() == grpc.StatusCode.UNAVAILABLE and "nobody" in failed.value.details(), failed.value
+    assert turns.longest_ms() < LONGEST_MS, f"{turns.longest_ms()} ms"
+
+
+def test_a_packed_body(measured):
+    """60 MB out of a few: decompressed, decoded, and never copied whole."""
+    values = b"".join(b",0.%06d" % i for i in random.sample(range(10**6), 10**6)) * 6
+    tensor = b'{"inputs":[{"name":"x","shape":[%d],"datatype":"FP32","data":[%s]}]}' % (6 * 10**6, values[1:])
+    body = gzip.compress(tensor, 1)
+    sluice, turns = measured
+    turns.clear()
+    with Wire(sluice.port, 60) as wire:
+        wire.send(post(body, path=NOBODY, fields=b"Content-Encoding: gzip\r\n"))
+        status, _, said = wire.read_answers(1, 60)[0]
+    assert status == 503 and b"nobody" in said, said
+    assert turns.longest_ms() < LONGEST_MS, f"{turns.longest_ms()} ms"
