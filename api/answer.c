@@ -5,7 +5,10 @@
 
 /* REST: the JSON is written into the loop's scratch and copied, once, at its exact size into the
  * exchange's arena. What does not fit one step is written on in later ones, each copied as a segment of its
- * own. gRPC: one message, small rows copied into the arena, large ones lent by the answer's block. */
+ * own. gRPC: one message, small rows copied into the arena, large ones lent by the answer's block.
+ * The exchange is charged for a copy before it is made (blocks are charged by their owner), and for all of the
+ * JSON that is expected before the first of it: else many that take turns would fill the memory with beginnings.
+ * An answer that does not fit into what requests may hold is answered as 503 instead. */
 
 #define SCRATCH_KEEP ((size_t)1 << 20) // what one large answer may leave behind in a loop's scratch
 
@@ -21,6 +24,7 @@ struct api_answer {
     struct http_seg *segs;
     unsigned n_segs, cap_segs;
     size_t json_bytes;
+    size_t json_expected; // of all, as the first step lets us expect; 0: the first step was all
 };
 
 void api_init(struct api *a, bool expose, struct view server_name, struct view server_version)
@@ -40,6 +44,13 @@ void api_deinit(struct api *a)
 static bool no_memory(struct error *e)
 {
     return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+}
+
+static bool charge_copy(struct api_answer *w, size_t bytes, struct error *e)
+{
+    return exchange_account(w->ex, bytes) ||
+           error_set(e, STATUS_UNAVAILABLE,
+                     "answer: the memory that requests may hold at a time is taken");
 }
 
 static bool add_seg(struct api_answer *w, const uint8_t *p, size_t n, struct block *block)
@@ -73,30 +84,34 @@ static void trim_scratch(struct buffer *b)
     buffer_reset(b);
 }
 
+static bool add_copy(struct api_answer *w, struct view v, struct error *e)
+{
+    size_t ahead = w->json_expected > w->json_bytes ? w->json_expected - w->json_bytes : 0;
+    if (!charge_copy(w, v.n + ahead, e))
+        return false;
+    struct view copy = arena_copy(&w->ex->arena, v);
+    return (copy.p && add_seg(w, (const uint8_t *)copy.p, copy.n, NULL)) || no_memory(e);
+}
+
 // What the step wrote becomes a segment.
-static bool keep_json(struct api_answer *w)
+static bool keep_json(struct api_answer *w, struct error *e)
 {
     struct view json = buffer_view(&w->out);
-    if (json.n == 0)
-        return true;
-    struct view copy = arena_copy(&w->ex->arena, json);
-    w->json_bytes += copy.n;
-    return copy.p && add_seg(w, (const uint8_t *)copy.p, copy.n, NULL);
+    w->json_bytes += json.n;
+    return json.n == 0 || add_copy(w, json, e);
 }
 
 // Raw tensors behind the JSON: small ones are copied, large ones pin the answer's block.
-static bool add_binary(struct api_answer *w)
+static bool add_binary(struct api_answer *w, struct error *e)
 {
     for (unsigned i = 0; i < w->rest.n_binary; i++) {
         const struct oip_seg *s = &w->rest.binary[i];
         if (s->n >= OIP_PIN_FROM) {
             if (!add_seg(w, s->p, s->n, w->slice->answer->block))
-                return false;
-            continue;
-        }
-        struct view copy = arena_copy(&w->ex->arena, view_of(s->p, s->n));
-        if (!copy.p || !add_seg(w, (const uint8_t *)copy.p, copy.n, NULL))
+                return no_memory(e);
+        } else if (!add_copy(w, view_of(s->p, s->n), e)) {
             return false;
+        }
     }
     return true;
 }
@@ -125,7 +140,17 @@ static void respond_rest(struct api_answer *w, const struct meta_fields *meta, u
 static void fail(struct api_answer *w, const struct error *e, uint64_t now_us)
 {
     drop_segs(w);
-    api_answer_error(w->api, w->ex, w->call, e, 0, w->meta, now_us);
+    api_answer_error(w->api, w->ex, w->call, e, e->status == STATUS_UNAVAILABLE ? 1 : 0, w->meta,
+                     now_us);
+}
+
+// What all of the JSON may take, an eighth more than what its beginning took for as much of the tensors.
+static void expect_json(struct api_answer *w)
+{
+    size_t done, left, begun = buffer_len(&w->out);
+    oip_rest_progress(&w->rest, &done, &left);
+    double ratio = done > 0 ? (double)begun / (double)done : 1;
+    w->json_expected = begun + (size_t)(ratio * (double)left * 1.125);
 }
 
 // One step of the JSON; meta is written when it is known to be the last, or the first.
@@ -134,18 +159,18 @@ static enum oip_step step_rest(struct api_answer *w, const struct meta_fields *m
 {
     w->out = w->api->scratch;
     enum oip_step step = oip_rest_step(&w->rest, OIP_STEP_BYTES, e);
-    if (step != OIP_ERROR && !keep_json(w)) {
-        no_memory(e);
+    if (step == OIP_MORE && w->json_expected == 0)
+        expect_json(w);
+    if (step == OIP_DONE)
+        w->json_expected = 0;
+    if (step != OIP_ERROR && !keep_json(w, e))
         step = OIP_ERROR;
-    }
     trim_scratch(&w->out);
     w->api->scratch = w->out;
     if (step == OIP_MORE)
         return step;
-    if (step == OIP_DONE && !add_binary(w)) {
-        no_memory(e);
+    if (step == OIP_DONE && !add_binary(w, e))
         step = OIP_ERROR;
-    }
     if (step == OIP_ERROR)
         fail(w, e, now_us);
     else
@@ -165,12 +190,25 @@ void api_answer_drop(struct api_answer *w)
     drop_segs(w);
 }
 
+// What a gRPC message copies: the octets of its small tensors (of others asked for, none).
+static size_t small_bytes(const struct slice *s)
+{
+    size_t all = 0;
+    for (unsigned k = 0; k < s->answer->n_outputs; k++) {
+        size_t bytes = slice_output(s, k).bytes;
+        all += bytes < OIP_PIN_FROM ? bytes : 0;
+    }
+    return all;
+}
+
 static bool answer_grpc(struct api_answer *w, const struct infer_request *r,
                         const struct meta_fields *meta, uint64_t now_us, struct error *e)
 {
     struct arena *a = &w->ex->arena;
     struct oip_message m;
     bool pins;
+    if (!charge_copy(w, small_bytes(w->slice), e))
+        return false;
     if (!oip_grpc_write_answer(a, r, w->slice, &w->said, &m, &pins, e))
         return false;
     if (m.bytes > UINT32_MAX)

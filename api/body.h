@@ -26,7 +26,7 @@ struct api_body {
 // False: e (unknown coding, broken frame).
 bool body_begin(struct api_body *b, struct exchange *ex, const struct api_call *call,
                 struct error *e);
-// OIP_DONE: b->out is the body, or the message: a view into ex->body, or the exchange's arena.
+// OIP_DONE: b->out is the body, or the message: a view into ex->body, which is the decompressed one by then.
 enum oip_step body_step(struct api_body *b, size_t max_bytes, struct error *e);
 void body_drop(struct api_body *b); // any time, also after the end
 

@@ -16,9 +16,8 @@ struct api_decoder {
     struct api_body body;
     struct oip_json *json;
     struct oip_grpc *grpc;
+    struct oip_raw raw;
     bool begun;
-    size_t arena_before; // octets of the exchange's arena
-    int64_t charged;     // for what decoding took since
 };
 
 static bool no_memory(struct error *e)
@@ -63,7 +62,7 @@ static bool choose(struct api_decoder *d, struct error *e)
         return false;
     if (d->call->infer_header.p && n == 0) {
         d->stage = RAW;
-        return true;
+        return oip_raw_begin(&d->raw, a, d->body.out, d->meta, d->out, e);
     }
     d->stage = JSON;
     d->json = oip_json_begin(a, view_of(body.p, n), view_of(body.p + n, body.n - n), d->out);
@@ -89,23 +88,19 @@ static enum oip_step step_codec(struct api_decoder *d, size_t max, struct error 
     case GRPC:
         return oip_grpc_step(d->grpc, max, e);
     case RAW:
-        return oip_raw_decode(&d->ex->arena, d->body.out, d->meta, d->out, e) ? OIP_DONE
-                                                                              : OIP_ERROR;
+        return oip_raw_step(&d->raw, max, e);
     default:
         return OIP_DONE;
     }
 }
 
-// A body of a few octets a value becomes four times as many, a packed one eight times and then four: what a
-// step took is charged behind it, so that no more than one step's work is ever held beyond the bound.
-static bool charge(struct api_decoder *d, struct error *e)
+// Decoding expands: JSON up to 4 times, compressed JSON up to 32 times. What a step took is charged behind it:
+// memory overshoots the budget by one step's work at most.
+static bool charge_step(struct api_decoder *d, struct error *e)
 {
-    int64_t holds = (int64_t)(d->ex->arena.bytes - d->arena_before + d->body.plain.cap);
-    if (!exchange_charge(d->ex, holds - d->charged))
-        return error_set(e, STATUS_UNAVAILABLE,
-                         "body: the memory that requests may hold at a time is taken");
-    d->charged = holds;
-    return true;
+    return exchange_account(d->ex, d->body.plain.cap) ||
+           error_set(e, STATUS_UNAVAILABLE,
+                     "body: the memory that requests may hold at a time is taken");
 }
 
 enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct error *e)
@@ -119,7 +114,7 @@ enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct er
         d->stage = ENDED;
         body_drop(&d->body);
     }
-    if (step != OIP_ERROR && !charge(d, e)) {
+    if (step != OIP_ERROR && !charge_step(d, e)) {
         api_decode_drop(d);
         return OIP_ERROR;
     }
@@ -141,7 +136,6 @@ struct api_decoder *api_decode_begin(struct exchange *ex, const struct api_call 
     d->call = call;
     d->meta = meta;
     d->out = out;
-    d->arena_before = ex->arena.bytes;
     return d;
 }
 

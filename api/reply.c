@@ -6,6 +6,8 @@
 /* Answers that are small: errors, health, metadata, index. Each is written into the scratch, copied into the
  * exchange's arena and given at once. */
 
+#define UNCHARGED                                                                                  \
+    1024        // octets of an answer that fit beside its request: health is told at any time
 #define EXTRA 4 // headers beside the metadata: content-type, retry-after, allow, accept-encoding
 
 // body: the exchange's, or static.
@@ -124,11 +126,16 @@ static void give_scratch(struct api *a, struct exchange *ex, const struct api_ca
         uint32_t n = __builtin_bswap32((uint32_t)(buffer_len(&a->scratch) - 5));
         memcpy(a->scratch.data + a->scratch.at + 1, &n, sizeof(n));
     }
-    struct view written = buffer_view(&a->scratch), body = arena_copy(&ex->arena, written);
+    struct view written = buffer_view(&a->scratch), body = {0};
+    bool room = written.n < UNCHARGED || exchange_account(ex, written.n);
+    if (room)
+        body = arena_copy(&ex->arena, written);
     buffer_reset(&a->scratch);
     if (!ok || (written.n && !body.p)) { // an answer without its body would be taken for one
-        error_set(&e, STATUS_UNAVAILABLE, "out of memory");
-        api_answer_error(a, ex, call, &e, 0, NULL, now_us);
+        error_set(&e, STATUS_UNAVAILABLE,
+                  room ? "out of memory"
+                       : "answer: the memory that requests may hold at a time is taken");
+        api_answer_error(a, ex, call, &e, 1, NULL, now_us);
         return;
     }
     give(a, ex, call->grpc ? 200 : status, headers, call->request_id.n ? 2 : 1, body, &trailer,

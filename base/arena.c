@@ -104,7 +104,7 @@ static void chunk_free(struct arena_chunk *c, bool ordinary)
         return;
     }
     UNPOISON(c->data, c->bytes);
-    mem_free(c);
+    mem_free_large(c, c->bytes);
 }
 
 void arena_init(struct arena *a, size_t chunk_bytes)

@@ -36,6 +36,11 @@ static unsigned class_of(size_t bytes)
 #define MAY_KEEP 1
 #endif
 
+static bool charge(struct block_owner *o, int64_t delta_bytes)
+{
+    return !o->account || o->account(o->account_ctx, delta_bytes);
+}
+
 static void destroy(struct block *b)
 {
     struct block_owner *o = b->owner;
@@ -43,13 +48,14 @@ static void destroy(struct block *b)
         b->on_free(b, b->arg);
     o->live_blocks--;
     o->live_bytes -= b->bytes;
+    charge(o, -(int64_t)b->bytes);
     unsigned k = class_of(b->bytes);
     if (MAY_KEEP && k < BLOCK_CLASSES && o->spares[k] < BLOCK_SPARES) {
         b->arg = o->spare[k];
         o->spare[k] = b;
         o->spares[k]++;
     } else {
-        mem_free(b);
+        mem_free_large(b, b->bytes);
     }
 }
 
@@ -83,11 +89,9 @@ void block_owner_deinit(struct block_owner *o)
     here = NULL;
 }
 
-static struct block *block_obtain(struct block_owner *o, size_t *bytes)
+static struct block *block_obtain(struct block_owner *o, size_t bytes)
 {
-    unsigned k = class_of(*bytes);
-    if (MAY_KEEP && k < BLOCK_CLASSES)
-        *bytes = (size_t)1 << (BLOCK_CLASS_MIN + k);
+    unsigned k = class_of(bytes);
     if (k < BLOCK_CLASSES && o->spare[k]) {
         if (mem_door_fails())
             return NULL;
@@ -97,7 +101,7 @@ static struct block *block_obtain(struct block_owner *o, size_t *bytes)
         return b;
     }
     size_t total;
-    if (__builtin_add_overflow(*bytes, HEADER_BYTES, &total))
+    if (__builtin_add_overflow(bytes, HEADER_BYTES, &total))
         return NULL;
     return mem_alloc_aligned(total, 64);
 }
@@ -105,9 +109,16 @@ static struct block *block_obtain(struct block_owner *o, size_t *bytes)
 struct block *block_new(struct block_owner *o, size_t bytes)
 {
     debug_invariant(here == o);
-    struct block *b = block_obtain(o, &bytes);
-    if (!b)
+    unsigned k = class_of(bytes);
+    if (MAY_KEEP && k < BLOCK_CLASSES)
+        bytes = (size_t)1 << (BLOCK_CLASS_MIN + k);
+    if (!charge(o, (int64_t)bytes))
         return NULL;
+    struct block *b = block_obtain(o, bytes);
+    if (!b) {
+        charge(o, -(int64_t)bytes);
+        return NULL;
+    }
     *b = (struct block){.owner = o, .data = (uint8_t *)b + HEADER_BYTES, .bytes = bytes};
     atomic_init(&b->refs, 1);
     o->live_blocks++;

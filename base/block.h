@@ -26,10 +26,16 @@ struct block {
 #define BLOCK_CLASSES 7    // up to 64 KiB
 #define BLOCK_SPARES 16    // of each class
 
+// Is asked before memory is taken for a block, and told when it is given back (delta < 0, not refused).
+// Owner's thread.
+typedef bool block_account_fn(void *ctx, int64_t delta_bytes);
+
 struct block_owner {
     struct mpsc returns;
     uint64_t thread_tag;            // set by block_owner_adopt; compared to know "are we at home?"
     size_t live_blocks, live_bytes; // owner's thread only
+    block_account_fn *account;      // NULL: blocks are charged to nobody
+    void *account_ctx;
     struct block *spare[BLOCK_CLASSES]; // linked through ->arg
     uint8_t spares[BLOCK_CLASSES];
 };
@@ -44,7 +50,7 @@ void block_owner_deinit(struct block_owner *o);
 // Frees what waits for the next block_new. Owner's thread.
 void block_owner_trim(struct block_owner *o);
 
-// Owner's thread. NULL when out of memory.
+// Owner's thread. NULL when out of memory, or refused by the owner's account.
 struct block *block_new(struct block_owner *o, size_t bytes);
 struct block *block_ref(struct block *b);
 void block_ref_many(struct block *b, uint32_t n); // n references in one step

@@ -11,7 +11,7 @@ void buffer_init(struct buffer *b)
 
 void buffer_deinit(struct buffer *b)
 {
-    mem_free(b->data);
+    mem_free_large(b->data, b->cap);
     *b = (struct buffer){0};
 }
 
@@ -37,6 +37,17 @@ static uint8_t *grow(struct buffer *b, size_t need)
     }
     *b = (struct buffer){.data = data, .end = len, .cap = cap};
     return data + len;
+}
+
+bool buffer_grow(struct buffer *b, size_t cap)
+{
+    invariant(b->at == 0 && cap > b->cap);
+    uint8_t *data = mem_realloc(b->data, cap);
+    if (!data)
+        return false;
+    b->data = data;
+    b->cap = cap;
+    return true;
 }
 
 uint8_t *buffer_reserve(struct buffer *b, size_t bytes)

@@ -24,7 +24,9 @@ static inline struct view buffer_view(const struct buffer *b)
 // Room for `bytes` more behind end (doubles; moves consumed space away first). NULL: out of memory,
 // the buffer is unchanged. Write there, then buffer_commit.
 uint8_t *buffer_reserve(struct buffer *b, size_t bytes);
-// The same, without a call where there is room already.
+// A capacity of exactly `cap`, which is more than it has: for a length that is known. Nothing was consumed yet.
+bool buffer_grow(struct buffer *b, size_t cap);
+// The same as buffer_reserve, without a call where there is room already.
 static inline uint8_t *buffer_room(struct buffer *b, size_t bytes)
 {
     return b->cap - b->end > bytes ? b->data + b->end : buffer_reserve(b, bytes);

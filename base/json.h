@@ -30,15 +30,19 @@ enum json_token {
     JSON_TRUE,
     JSON_FALSE,
     JSON_NULL,
+    JSON_MORE, // in the middle of a long string, only with slice > 0: call again
 };
 
 struct json_reader {
     const char *at, *end, *start;
-    const char *error; // constant text, NULL while fine
-    size_t error_at;   // octet offset of the error
-    struct view text;  // of the last KEY/STRING/NUMBER
-    bool escaped;      // text holds backslash escapes
-    size_t token_at;   // octet offset of the last token
+    const char *error;  // constant text, NULL while fine
+    size_t error_at;    // octet offset of the error
+    struct view text;   // of the last KEY/STRING/NUMBER
+    bool escaped;       // text holds backslash escapes
+    size_t token_at;    // octet offset of the last token
+    size_t slice;       // octets of a string that one call looks at; 0: all. The caller's to set
+    const char *resume; // where a string goes on that a slice has cut; NULL: none is
+    bool resume_key;    // it is a key
     uint8_t depth;
     uint8_t expect;        // internal state
     uint64_t in_object[2]; // bit per depth: 1 = object
@@ -54,11 +58,15 @@ enum json_token json_fail(struct json_reader *r, const char *constant_text);
 // The string's octets: a view into the body when nothing is escaped, else decoded into the arena.
 // .p == NULL with n > 0 raw octets: out of memory. Lone surrogates were refused by the reader already.
 bool json_unescape(const struct json_reader *r, struct arena *a, struct view *out);
+// The same into memory of the caller's, in pieces: decodes at most `max` octets (a whole escape more) of
+// [*from, end), a string's text, to *to, and moves both on. Decoding never lengthens.
+void json_unescape_some(const char **from, const char *end, char **to, size_t max);
 // The fast lane for tensors: with the reader just inside an array (first token pulled was JSON_ARRAY or
 // in the middle of one), reads up to max numbers separated by commas, straight into out; *n says how
 // many. Returns the token that ended the run: JSON_ARRAY_END (consumed), JSON_ARRAY (a nested array was
 // opened, consumed), JSON_NULL when max was reached (call again), JSON_STRING (a string came: text is
-// set, as after json_next), or JSON_ERROR. One function a type.
+// set, as after json_next), JSON_MORE (a string longer than the slice: no number), or JSON_ERROR. One function
+// a type.
 enum json_token json_numbers_f32(struct json_reader *r, float *out, size_t max, size_t *n);
 enum json_token json_numbers_f64(struct json_reader *r, double *out, size_t max, size_t *n);
 enum json_token json_numbers_i64(struct json_reader *r, int64_t *out, size_t max, size_t *n);

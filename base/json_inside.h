@@ -38,8 +38,8 @@ static inline const char *json_space(const char *p, const char *end)
 
 // The error is at `at`.
 enum json_token json_error(struct json_reader *r, const char *at, const char *what);
-// r->at stands on the opening quote. Sets text and escaped; false: error.
-bool json_scan_string(struct json_reader *r);
+// r->at stands on the opening quote. JSON_STRING: text and escaped are set. JSON_MORE: r->resume is.
+enum json_token json_scan_string(struct json_reader *r);
 // Octets of the UTF-8 sequence at p < end, or 0: it is none.
 unsigned json_utf8_length(const char *p, const char *end);
 // r->at stands behind the bracket.

@@ -123,11 +123,12 @@ static enum json_token lane_other(struct json_reader *r)
     case '[':
         r->at++;
         return json_open(r, false);
-    case '"':
-        if (!json_scan_string(r))
-            return JSON_ERROR;
-        r->expect = EXPECT_AFTER;
-        return JSON_STRING;
+    case '"': {
+        enum json_token token = json_scan_string(r);
+        if (token == JSON_STRING)
+            r->expect = EXPECT_AFTER;
+        return token;
+    }
     }
     return json_error(r, r->at, "expected a number");
 }

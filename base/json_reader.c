@@ -75,6 +75,15 @@ static enum json_token read_word(struct json_reader *r, struct view word, enum j
     return token;
 }
 
+static enum json_token read_string(struct json_reader *r)
+{
+    enum json_token token = json_scan_string(r);
+    if (token == JSON_STRING)
+        value_done(r);
+    r->resume_key = false;
+    return token;
+}
+
 static enum json_token read_value(struct json_reader *r)
 {
     switch (*r->at) {
@@ -85,10 +94,7 @@ static enum json_token read_value(struct json_reader *r)
         r->at++;
         return json_open(r, false);
     case '"':
-        if (!json_scan_string(r))
-            return JSON_ERROR;
-        value_done(r);
-        return JSON_STRING;
+        return read_string(r);
     case 't':
         return read_word(r, VIEW("true"), JSON_TRUE);
     case 'f':
@@ -107,8 +113,10 @@ static enum json_token read_key(struct json_reader *r)
 {
     if (*r->at != '"')
         return json_error(r, r->at, "expected a key");
-    if (!json_scan_string(r))
-        return JSON_ERROR;
+    enum json_token token = json_scan_string(r);
+    r->resume_key = token == JSON_MORE;
+    if (token != JSON_STRING)
+        return token;
     r->at = json_space(r->at, r->end);
     if (r->at == r->end || *r->at != ':')
         return json_error(r, r->at, "expected ':'");
@@ -143,6 +151,8 @@ enum json_token json_next(struct json_reader *r)
 {
     if (r->expect == EXPECT_NOTHING)
         return JSON_ERROR;
+    if (r->resume)
+        return r->resume_key ? read_key(r) : read_string(r);
     r->at = json_space(r->at, r->end);
     r->token_at = (size_t)(r->at - r->start);
     if (r->at == r->end)

@@ -128,46 +128,63 @@ static const char *scan_escape(const char *p, const char *end, uint32_t *out, co
     return p;
 }
 
-bool json_scan_string(struct json_reader *r)
+// p stands on what is not plain. Returns what follows its run, or NULL: r has the error. They come in runs: no
+// look beside them, but where the slice ends.
+static const char *scan_special(struct json_reader *r, const char *p, const char *limit)
 {
-    const char *begin = r->at + 1, *p = begin, *what;
-    r->escaped = false;
-    for (;;) {
-        p = skip_plain(p, r->end);
-        if (p == r->end) {
-            json_error(r, p, "text ends inside a string");
-            return false;
-        }
-        if (*p == '"') {
-            r->text = view_of(begin, (size_t)(p - begin));
-            r->at = p + 1;
-            return true;
-        }
-        if (*p == '\\') { // they come in runs, and so do longer characters: no look beside them
-            r->escaped = true;
-            do {
-                uint32_t code;
-                const char *next = scan_escape(p, r->end, &code, &what);
-                if (!next) {
-                    json_error(r, p, what);
-                    return false;
-                }
-                p = next;
-            } while (p < r->end && *p == '\\');
-            continue;
-        }
-        if ((unsigned char)*p < 0x20) {
-            json_error(r, p, "control character in a string");
-            return false;
-        }
+    const char *what;
+    if ((unsigned char)*p < 0x20) {
+        json_error(r, p, "control character in a string");
+        return NULL;
+    }
+    if (*p != '\\') {
         do {
             unsigned n = json_utf8_length(p, r->end);
             if (n == 0) {
                 json_error(r, p, "string is not valid UTF-8");
-                return false;
+                return NULL;
             }
             p += n;
-        } while (p < r->end && (unsigned char)*p >= 0x80);
+        } while (p < limit && (unsigned char)*p >= 0x80);
+        return p;
+    }
+    r->escaped = true;
+    do {
+        uint32_t code;
+        const char *next = scan_escape(p, r->end, &code, &what);
+        if (!next) {
+            json_error(r, p, what);
+            return NULL;
+        }
+        p = next;
+    } while (p < limit && *p == '\\');
+    return p;
+}
+
+enum json_token json_scan_string(struct json_reader *r)
+{
+    const char *begin = r->at + 1, *p = r->resume ? r->resume : begin;
+    bool cut = r->slice > 0 && (size_t)(r->end - p) > r->slice;
+    const char *limit = cut ? p + r->slice : r->end;
+    if (!r->resume)
+        r->escaped = false;
+    r->resume = NULL;
+    for (;;) {
+        p = skip_plain(p, limit);
+        if (p >= limit && p < r->end) {
+            r->resume = p;
+            return JSON_MORE;
+        }
+        if (p == r->end)
+            return json_error(r, p, "text ends inside a string");
+        if (*p == '"') {
+            r->text = view_of(begin, (size_t)(p - begin));
+            r->at = p + 1;
+            return JSON_STRING;
+        }
+        p = scan_special(r, p, limit);
+        if (!p)
+            return JSON_ERROR;
     }
 }
 
@@ -191,31 +208,37 @@ static char *put_utf8(char *out, uint32_t c)
     return out;
 }
 
+void json_unescape_some(const char **from, const char *end, char **to, size_t max)
+{
+    const char *p = *from, *what;
+    const char *limit = (size_t)(end - p) > max ? p + max : end;
+    while (p < limit) {
+        if (*p != '\\') {
+            const char *slash = memchr(p, '\\', (size_t)(limit - p));
+            size_t plain = (size_t)((slash ? slash : limit) - p);
+            memcpy(*to, p, plain);
+            *to += plain;
+            p += plain;
+            continue;
+        }
+        uint32_t code = 0;
+        p = scan_escape(p, end, &code, &what); // the reader has seen that all of them are right
+        *to = put_utf8(*to, code);
+    }
+    *from = p;
+}
+
 bool json_unescape(const struct json_reader *r, struct arena *a, struct view *out)
 {
     *out = r->text;
     if (!r->escaped)
         return true;
     char *to = arena_alloc_aligned(a, r->text.n, 1); // decoding never lengthens
-    if (!to) {
-        out->p = NULL;
-        return false;
-    }
     out->p = to;
-    const char *p = r->text.p, *end = p + r->text.n, *what;
-    while (p < end) {
-        if (*p != '\\') {
-            const char *slash = memchr(p, '\\', (size_t)(end - p));
-            size_t plain = (size_t)((slash ? slash : end) - p);
-            memcpy(to, p, plain);
-            to += plain;
-            p += plain;
-            continue;
-        }
-        uint32_t code = 0;
-        p = scan_escape(p, end, &code, &what); // the reader has seen that all of them are right
-        to = put_utf8(to, code);
-    }
+    if (!to)
+        return false;
+    const char *from = r->text.p;
+    json_unescape_some(&from, from + r->text.n, &to, r->text.n);
     out->n = (size_t)(to - out->p);
     return true;
 }

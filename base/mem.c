@@ -2,6 +2,7 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 // Three words a thread: with the door shut a call costs two increments and a test.
 static _Thread_local uint64_t calls;
@@ -65,6 +66,75 @@ void mem_free(void *p)
 {
     live -= p != NULL;
     free(p);
+}
+
+#define MAPPED_FROM (256 << 10)
+
+void mem_map_large(void)
+{
+    mallopt(M_MMAP_THRESHOLD,
+            MAPPED_FROM); // fixed: it would rise with the first large block that is freed
+}
+
+// ---- large memory, a piece at a time -------------------------------------------------------------------
+
+#define SWEEP_FROM ((size_t)1 << 20)
+#define PAGE ((size_t)4096)
+
+struct swept { // in the freed memory itself: its first page goes last
+    struct swept *next;
+    size_t bytes; // that still have pages
+};
+static _Thread_local struct swept *to_sweep;
+static _Thread_local bool sweeps;
+
+void mem_free_large(void *p, size_t bytes)
+{
+    if (!p || !sweeps || bytes < SWEEP_FROM) {
+        mem_free(p);
+        return;
+    }
+    live--;
+    struct swept *s = p;
+    *s = (struct swept){to_sweep, bytes};
+    to_sweep = s;
+}
+
+// The last pages of it, but not those that its neighbours share.
+static size_t drop_pages(struct swept *s, size_t most)
+{
+    uintptr_t begin = (uintptr_t)s + PAGE, end = ((uintptr_t)s + s->bytes) & ~(PAGE - 1);
+    begin = (begin + PAGE - 1) & ~(PAGE - 1);
+    if (end > begin && end - begin > most)
+        begin = end - (most & ~(PAGE - 1));
+    if (end <= begin || madvise((void *)begin, end - begin, MADV_DONTNEED) != 0) {
+        s->bytes = 0; // free finds what is left
+        return 0;
+    }
+    s->bytes = begin - (uintptr_t)s;
+    return end - begin;
+}
+
+bool mem_sweep(size_t most)
+{
+    while (to_sweep && most >= PAGE) {
+        struct swept *s = to_sweep;
+        most -= drop_pages(s, most);
+        if (s->bytes > 2 * PAGE)
+            continue;
+        to_sweep = s->next;
+        free(s);
+    }
+    return to_sweep != NULL;
+}
+
+void mem_sweeps(bool on)
+{
+#ifndef SLUICE_ASAN // it must see what is used after it was freed
+    sweeps = on;
+#endif
+    if (!on)
+        mem_sweep(SIZE_MAX);
 }
 
 void mem_trim(void)

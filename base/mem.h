@@ -15,6 +15,17 @@ void *mem_realloc(void *p, size_t bytes);
 void mem_free(void *p);
 // Gives free memory back to the system. Walks the whole heap and locks it: for when nothing is to be done.
 void mem_trim(void);
+// From now on large allocations are mappings of their own: a body that doubles is moved by its page table and
+// not copied, and what is freed is the system's at once, whichever thread's heap it would have been in. Once a
+// process, before its threads.
+void mem_map_large(void);
+// Frees what has so many bytes. The kernel takes a millisecond for 30 MB of pages: a thread that sweeps frees
+// large memory a piece at a time, with mem_sweep.
+void mem_free_large(void *p, size_t bytes);
+void mem_sweeps(
+    bool on); // this thread calls mem_sweep from now on, or no more (then all is freed at once)
+// Gives about `most` bytes of it back. True: more is left.
+bool mem_sweep(size_t most);
 // For structs whose members ask for more than malloc's 16 (align: a power of two). NULL when out of
 // memory; goes through the test door like mem_alloc. Free with mem_free.
 void *mem_alloc_aligned(size_t bytes, size_t align);

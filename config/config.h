@@ -61,6 +61,8 @@ struct config_worker {
 
 enum config_policy { CONFIG_POLICY_FIXED };
 
+#define CONFIG_MAX_PREFERRED 8 // as many sizes as a model's queue looks at
+
 struct config_model {
     const char *name;          // NULL in config.unlisted
     unsigned worker;           // index into config.workers; CONFIG_ANY_WORKER: whichever serves it

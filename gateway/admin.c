@@ -20,7 +20,7 @@ struct admin {
     char token[257];
 };
 
-struct page { // one row an address; adding one is a row and its test
+struct admin_page { // one row an address; adding one is a row and its test
     const char *path;
     bool open; // needs no token
     void (*show)(struct admin *a, struct exchange *ex);
@@ -83,7 +83,7 @@ static void show_status(struct admin *a, struct exchange *ex)
     a->pages->status(ex, a->ctx);
 }
 
-static const struct page pages[] = {
+static const struct admin_page pages[] = {
     {"/metrics", true, show_metrics},
     {"/healthz", true, show_health},
     {"/status", false, show_status},
@@ -116,31 +116,39 @@ static bool token_fits(const struct admin *a, const struct exchange *ex)
     return CRYPTO_memcmp(h.p + 7, a->token, n) == 0;
 }
 
-static void on_request(struct exchange *ex, void *ctx)
+static void refuse_token(const struct admin *a, struct exchange *ex)
 {
-    struct admin *a = ctx;
-    if (!host_is_literal(ex->authority)) {
-        answer_error(ex, 403, VIEW("{\"error\":\"host: expected an address or localhost\"}"), NULL);
-        return;
-    }
-    for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
-        if (!view_is(ex->path, pages[i].path))
-            continue;
-        if (!view_is(ex->method, "GET") && !view_is(ex->method, "HEAD")) {
-            struct http_header allow = {VIEW("allow"), VIEW("GET, HEAD")};
-            answer_error(ex, 405, VIEW("{\"error\":\"method: expected GET\"}"), &allow);
-        } else if (!pages[i].open && !token_fits(a, ex)) {
-            struct http_header ask = {VIEW("www-authenticate"), VIEW("Bearer")};
-            answer_error(ex, 401,
-                         a->token[0]
-                             ? VIEW("{\"error\":\"authorization: expected the admin token\"}")
+    struct http_header ask = {VIEW("www-authenticate"), VIEW("Bearer")};
+    answer_error(ex, 401,
+                 a->token[0] ? VIEW("{\"error\":\"authorization: expected the admin token\"}")
                              : VIEW("{\"error\":\"authorization: admin.token_file is not set, "
                                     "so this page is closed\"}"),
-                         &ask);
-        } else {
-            pages[i].show(a, ex);
+                 &ask);
+}
+
+// A browser that a stranger's DNS has sent to us carries the stranger's name in Host: such a request gets
+// nothing that wants the token. The open pages answer under any name, as scrapers and probes use one.
+static void show_page(struct admin *a, const struct admin_page *page, struct exchange *ex)
+{
+    if (!view_is(ex->method, "GET") && !view_is(ex->method, "HEAD")) {
+        struct http_header allow = {VIEW("allow"), VIEW("GET, HEAD")};
+        answer_error(ex, 405, VIEW("{\"error\":\"method: expected GET\"}"), &allow);
+    } else if (!page->open && !host_is_literal(ex->authority)) {
+        answer_error(ex, 403, VIEW("{\"error\":\"host: expected an address or localhost\"}"), NULL);
+    } else if (!page->open && !token_fits(a, ex)) {
+        refuse_token(a, ex);
+    } else {
+        page->show(a, ex);
+    }
+}
+
+static void on_request(struct exchange *ex, void *ctx)
+{
+    for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
+        if (view_is(ex->path, pages[i].path)) {
+            show_page(ctx, &pages[i], ex);
+            return;
         }
-        return;
     }
     answer_error(ex, 404,
                  VIEW("{\"error\":\"path: no such page; there are /metrics, /healthz, /status\"}"),

@@ -5,13 +5,13 @@
 #ifndef SLUICE_GATEWAY_BOOT_H
 #define SLUICE_GATEWAY_BOOT_H
 
+#include "net/tls.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define BOOT_MAX_LOOPS 256
-#define BOOT_TICKET_KEY_BYTES 80 // as net/tls.h has them: name 16, AES-256 32, HMAC-SHA256 32
 
 // One cache line a loop in memory that keeper and gateway share. A loop stores CLOCK_MONOTONIC
 // microseconds at every turn; 0: no such loop, or it has ended in order. A loop that sleeps must
@@ -56,8 +56,8 @@ struct gateway_boot {
     const struct boot_worker *workers;
     unsigned worker_count;
     struct heartbeat_page *page;
-    uint8_t ticket_keys[BOOT_TICKET_KEY_BYTES]; // same after every restart: sessions resume
-    unsigned generation;                        // 0: first start; counts restarts of the gateway
+    struct tls_ticket_keys ticket_keys; // those of now, after every restart too: sessions resume
+    unsigned generation;                // 0: first start; counts restarts of the gateway
 };
 
 enum boot_word_kind {
@@ -66,6 +66,7 @@ enum boot_word_kind {
     BOOT_WORKER_UP,   // keeper -> gateway: local worker `worker`/`replica` was (re)started: connect
                       // now
     BOOT_WORKER_GONE, // keeper -> gateway: process `pid` of it has ended; `how` says in what way
+    BOOT_TICKET_KEYS, // keeper -> gateway: a struct boot_ticket_keys: seal with the first of them from now on
     BOOT_WORKER_HANGS, // gateway -> keeper: process `pid` of it answers nothing: kill it, start another. A pid
                        // that is not the living one's is ignored: it has ended on its own meanwhile
 };
@@ -81,6 +82,11 @@ struct boot_word {
     uint32_t worker, replica;
     uint32_t pid; // UP, GONE, HANGS: of that worker; else 0
     uint32_t how; // GONE: enum boot_end; else 0
+};
+
+struct boot_ticket_keys {
+    struct boot_word word;
+    struct tls_ticket_keys keys;
 };
 
 #endif

@@ -1,7 +1,8 @@
-/* gateway/budget.h: the bytes that requests may hold in the whole process, leased to the loops by the
- * slice, so that charging a body touches no shared word. A loop keeps less than two slices that it does not
+/* gateway/budget.h: the bytes that requests and their answers may hold in the whole process, leased to the
+ * loops by the slice, so that charging a body touches no shared word. A loop keeps less than two slices that it does not
  * use; the limit is as much larger inside, so that what idles at one loop is never missed at another:
  *     sum of used <= limit + slack,  and a charge that keeps sum of used <= limit is never refused.
+ * What must be taken to finish what runs may go beyond the limit by so much as its caller says.
  * Thread: a lease belongs to its loop; the process's count is the one atomic. */
 #ifndef SLUICE_GATEWAY_BUDGET_H
 #define SLUICE_GATEWAY_BUDGET_H
@@ -12,6 +13,10 @@
 
 #define BUDGET_SLICE                                                                               \
     (1 << 20) // at most; a thirty-second of a loop's share where the limit is small
+
+// Beyond the limit: what workers' answers may take, and clients' answers once more.
+#define BUDGET_ANSWERS ((int64_t)8 << 20)
+#define BUDGET_MUST ((int64_t)1 << 60) // what is counted and never refused
 
 struct budget {
     _Atomic int64_t granted; // to all leases
@@ -31,14 +36,16 @@ static inline void budget_init(struct budget *b, int64_t limit, unsigned loops)
     atomic_init(&b->granted, 0);
 }
 
-// Charges (delta > 0) or gives back (delta < 0, never refused). False: the process's limit is reached.
-static inline bool budget_charge(struct budget_lease *l, struct budget *b, int64_t delta)
+// Charges (delta > 0) or gives back (delta < 0, never refused). False: the process's limit and `beyond` are
+// reached.
+static inline bool budget_charge_beyond(struct budget_lease *l, struct budget *b, int64_t delta,
+                                        int64_t beyond)
 {
     int64_t used = l->used + delta;
     if (used > l->leased) {
         int64_t more = (used - l->leased + b->slice - 1) / b->slice * b->slice;
         int64_t all = atomic_fetch_add_explicit(&b->granted, more, memory_order_relaxed) + more;
-        if (all > b->limit + b->slack) {
+        if (all > b->limit + b->slack + beyond) {
             atomic_fetch_sub_explicit(&b->granted, more, memory_order_relaxed);
             return false;
         }
@@ -50,6 +57,11 @@ static inline bool budget_charge(struct budget_lease *l, struct budget *b, int64
     }
     l->used = used;
     return true;
+}
+
+static inline bool budget_charge(struct budget_lease *l, struct budget *b, int64_t delta)
+{
+    return budget_charge_beyond(l, b, delta, 0);
 }
 
 #endif

@@ -148,6 +148,15 @@ static void on_liveness(evutil_socket_t fd, short what, void *ctx)
         keeper_gone(ctx);
 }
 
+static void take_ticket_keys(struct gateway *g, const struct tls_ticket_keys *keys)
+{
+    for (unsigned i = 0; i < g->config->listen_count; i++) {
+        if (g->fronts[i].tls)
+            tls_server_set_keys(g->fronts[i].tls, keys, &g->main, g->loops.loop);
+    }
+    GATEWAY_EVENT(g, NULL, LOG_INFO, "ticket_keys_rotated", LOG_I("keys", keys->n));
+}
+
 static void hear_word(struct gateway *g, const struct boot_word *word)
 {
     if (word->kind == BOOT_DRAIN)
@@ -161,16 +170,19 @@ static void hear_word(struct gateway *g, const struct boot_word *word)
 static void on_keeper(evutil_socket_t fd, short what, void *ctx)
 {
     struct gateway *g = ctx;
-    struct boot_word word;
+    struct boot_ticket_keys said; // the longest that the keeper says
     (void)what;
     for (;;) {
-        ssize_t n = recv(fd, &word, sizeof(word), MSG_DONTWAIT);
+        ssize_t n = recv(fd, &said, sizeof(said), MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno == ECONNRESET))
             keeper_gone(g);
-        if (n < (ssize_t)sizeof(word))
+        if (n < (ssize_t)sizeof(said.word))
             return;
-        if (!DOOR_KEEPS_WORD(g, &word, hear_word))
-            hear_word(g, &word);
+        if (said.word.kind == BOOT_TICKET_KEYS && n == sizeof(said))
+            take_ticket_keys(g, &said.keys);
+        else if (!DOOR_KEEPS_WORD(g, &said.word, hear_word))
+            hear_word(g, &said.word);
+        explicit_bzero(&said.keys, sizeof(said.keys));
     }
 }
 
@@ -279,10 +291,8 @@ static bool build_front(struct gateway *g, unsigned index)
     f->config = &g->config->listens[index];
     if (f->config->certificate) {
         char why[TLS_ERROR];
-        struct tls_ticket_keys keys = {.n = 1};
-        _Static_assert(sizeof(keys.key[0]) == BOOT_TICKET_KEY_BYTES, "the keeper's key fits");
-        memcpy(keys.key[0], g->boot->ticket_keys, BOOT_TICKET_KEY_BYTES);
-        f->tls = tls_server_new(f->config->certificate, f->config->key, &keys, g->loops.n, why);
+        f->tls = tls_server_new(f->config->certificate, f->config->key, &g->boot->ticket_keys,
+                                g->loops.n, why);
         if (!f->tls)
             return refuse(g, f->config->name, why);
     }
@@ -417,6 +427,7 @@ int gateway_main(const struct gateway_boot *boot)
 {
     static struct gateway
         *g; // leak checkers find what a process holds that ends without giving it back
+    mem_map_large();
     g = mem_must_aligned(sizeof(*g), 64);
     g->boot = boot;
     if (!build(g))

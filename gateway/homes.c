@@ -80,10 +80,13 @@ static void on_lend(struct part *p, struct ticket *t)
 
 static void on_cancel(struct part *p, struct ticket *t)
 {
-    struct home *h = home_of(p, t->model);
-    invariant(h); // it was made when the ticket came
-    desk_on_cancel(h->desk, t, loop_now_us(p->loop), &p->fx);
-    home_touch(h);
+    struct desk *d = t->model->desk;
+    if (d) {
+        desk_on_cancel(d, t, loop_now_us(p->loop), &p->fx);
+        home_touch(d->user);
+    } else { // the ticket was bounced and is on its way back: the two cross
+        fx_post(&p->fx, &t->cancel, MSG_ECHO, p->loop->index, t->cancel.from);
+    }
     part_run(p);
 }
 

@@ -32,7 +32,6 @@ struct metrics {
     _Atomic uint64_t log_lines;                           // offered to the access log
     _Atomic uint64_t streams;       // HTTP/2 requests that have begun and not ended
     _Atomic uint32_t live, zombies; // infers
-    _Atomic int64_t bytes_held;
 };
 
 static inline void metrics_inc(_Atomic uint64_t *c, uint64_t by)

@@ -33,9 +33,12 @@ struct request {
     struct answer_meta meta;
     struct error error; // how it ended
     uint64_t parsed_us;
+    size_t in_bytes; // of the body as it came: decoding may replace it
     struct view client;
     char id[32];
 };
+
+#define ENCODE_LOOK 1024 // what an answer counts as work
 
 static uint64_t now(struct request *r)
 {
@@ -112,7 +115,7 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
         .whole = whole,
         .rows = r->infer.request.rows,
         .batch_rows = r->meta.batch_rows,
-        .in_bytes = buffer_len(&ex->body),
+        .in_bytes = r->in_bytes ? r->in_bytes : buffer_len(&ex->body),
         .out_bytes = ex->sent_bytes,
         .parse_us = r->meta.parse_us,
         .queue_us = r->meta.queue_us,
@@ -165,6 +168,27 @@ static void on_encode(struct loop *l, struct loop_call *c)
         answered(r);
 }
 
+static void encode(struct request *r)
+{
+    const struct infer *in = &r->infer;
+    loop_worked(r->part->loop,
+                ENCODE_LOOK); // small ones: some dozens between two looks at the clock
+    if (api_answer_infer(r->api, r->ex, &r->call, &in->request, &in->ticket.slice, &r->meta, now(r),
+                         &r->answer, &r->error) == OIP_MORE) {
+        loop_worked(r->part->loop, OIP_STEP_BYTES);
+        r->work.fn = on_encode;
+        loop_defer(r->part->loop, &r->work);
+    } else {
+        answered(r);
+    }
+}
+
+static void on_first_encode(struct loop *l, struct loop_call *c)
+{
+    (void)l;
+    encode(container_of(c, struct request, work));
+}
+
 static void fill_meta(struct request *r)
 {
     const struct ticket *t = &r->infer.ticket;
@@ -194,12 +218,11 @@ void origin_settle(struct part *p, struct infer *in)
     fill_meta(r);
     r->phase = REQUEST_ANSWERING;
     r->error.status = STATUS_OK;
-    if (api_answer_infer(r->api, r->ex, &r->call, &in->request, &in->ticket.slice, &r->meta, now(r),
-                         &r->answer, &r->error) == OIP_MORE) {
-        r->work.fn = on_encode;
+    if (loop_is_spent(p->loop)) {
+        r->work.fn = on_first_encode;
         loop_defer(p->loop, &r->work);
     } else {
-        answered(r);
+        encode(r);
     }
 }
 
@@ -214,8 +237,8 @@ void origin_release(struct part *p, struct infer *in)
 
 // ---- inference ---------------------------------------------------------------------------------------
 
-// The model of the call; NULL, and it was answered: it is not known, or not yet: while one worker has
-// never told what it has (after a start, or a restart of this process) an unknown name may be its model.
+// The model of the call; NULL, and it was answered: it is not known, or not yet: after a start, or a
+// restart of this process, an unknown name may be the model of a worker that has not said what it has.
 static struct model *model_of(struct request *r, struct view name)
 {
     struct error e = {0};
@@ -224,11 +247,11 @@ static struct model *model_of(struct request *r, struct view name)
         return m;
     const struct config *c = r->part->gateway->config;
     bool never = c->models_listed_only && !config_model_find(c, name);
-    if (never || workers_told(r->part)) {
+    if (never || workers_told(r->part, now(r))) {
         error_set(&e, STATUS_NOT_FOUND, "model %.*s is not known", VIEW_ARG(name));
         answer_error(r, &e, 0);
     } else {
-        error_set(&e, STATUS_UNAVAILABLE, "model %.*s: not every worker has told its models yet",
+        error_set(&e, STATUS_UNAVAILABLE, "model %.*s: not every worker has said yet what it has",
                   VIEW_ARG(name));
         answer_error(r, &e, 1);
     }
@@ -271,6 +294,7 @@ static void on_decode(struct loop *l, struct loop_call *c)
 {
     struct request *r = container_of(c, struct request, work);
     struct error e = {0};
+    loop_worked(l, r->in_bytes < OIP_STEP_BYTES ? r->in_bytes : OIP_STEP_BYTES);
     switch (api_decode_step(r->decoder, OIP_STEP_BYTES, &e)) {
     case OIP_MORE:
         loop_defer(l, c);
@@ -307,7 +331,10 @@ static void infer(struct request *r)
         return;
     }
     r->work.fn = on_decode;
-    on_decode(r->part->loop, &r->work);
+    if (loop_is_spent(r->part->loop))
+        loop_defer(r->part->loop, &r->work);
+    else
+        on_decode(r->part->loop, &r->work);
 }
 
 // ---- the small calls ---------------------------------------------------------------------------------
@@ -365,6 +392,7 @@ static void small_call(struct request *r)
     struct gateway *g = r->part->gateway;
     struct error e = {0};
     struct model *m;
+    exchange_account(r->ex, 0); // whatever becomes of it: health is told when memory is taken, too
     if (!api_read(r->ex, &r->call, &e)) {
         answer_error(r, &e, 0);
         return;
@@ -443,6 +471,7 @@ static void on_request(struct exchange *ex, void *ctx)
     (void)ctx;
     if (!r || r->phase != REQUEST_HEAD)
         return; // answered on its head
+    r->in_bytes = buffer_len(&ex->body);
     if (r->call.kind == API_INFER)
         infer(r);
     else
@@ -466,7 +495,8 @@ static void on_gone(struct exchange *ex, void *ctx)
         flow_on_gone(&r->part->flow, &r->infer, now(r), &r->part->fx);
         part_run(r->part);
     } else if (was == REQUEST_ANSWERING) {
-        api_answer_drop(r->answer);
+        if (r->answer)
+            api_answer_drop(r->answer);
         block_unref(r->infer.ticket.slice.answer->block);
         if (r->released)
             exchange_unref(ex);
@@ -530,8 +560,18 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
 {
     struct front *f = ctx;
     struct gateway *g = f->gateway;
-    struct part *p = request_of(ex)->part; // bodies are read after on_head only
-    return budget_charge(&p->lease, &g->bytes, delta_bytes);
+    struct request *r = request_of(ex); // bodies are read after on_head only
+    bool answering = r->phase == REQUEST_ANSWERING;
+    return budget_charge_beyond(&r->part->lease, &g->bytes, delta_bytes,
+                                answering ? 2 * BUDGET_ANSWERS : 0);
+}
+
+static void on_output(struct http_conn *c, int64_t delta_bytes, void *ctx)
+{
+    struct front *f = ctx;
+    struct gateway *g = f->gateway;
+    struct part *p = g->parts[server_conn_loop(c)->index];
+    budget_charge_beyond(&p->lease, &g->bytes, delta_bytes, BUDGET_MUST);
 }
 
 const struct http_server_ops part_server_ops = {.on_head = on_head,
@@ -540,4 +580,5 @@ const struct http_server_ops part_server_ops = {.on_head = on_head,
                                                 .on_sent = on_sent,
                                                 .on_refuse = on_refuse,
                                                 .on_charge = on_charge,
-                                                .on_abuse = on_abuse};
+                                                .on_abuse = on_abuse,
+                                                .on_output = on_output};

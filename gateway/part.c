@@ -14,6 +14,11 @@
 #define GRACE_US 2000000
 #define RETRY_AFTER_S 1 // told with 503
 #define QUEUE_BYTES (256 << 20)
+// Answers of workers come when their requests have been computed: they may use so much more than requests may
+// hold, and what clients get of them as much again, so that what runs finishes and gives its memory back while
+// nothing new is taken. Those of probes (and all that are as small) are counted, and never refused: a worker is
+// not lost because clients hold our memory.
+#define ANSWERS_FREE (64 << 10)
 
 // ---- effects -----------------------------------------------------------------------------------------
 
@@ -185,7 +190,8 @@ void part_rules(const struct config_model *c, struct model_rules *out)
                                 .queue_bytes = c->queue_bytes ? c->queue_bytes : QUEUE_BYTES,
                                 .deadline_us = c->timeout_us,
                                 .grace_us = GRACE_US};
-    for (unsigned i = 0; i < c->preferred_count && i < POLICY_MAX_PREFERRED; i++)
+    _Static_assert(CONFIG_MAX_PREFERRED == POLICY_MAX_PREFERRED, "none is left out");
+    for (unsigned i = 0; i < c->preferred_count; i++)
         out->preferred[out->n_preferred++] = c->preferred[i];
 }
 
@@ -208,6 +214,13 @@ static void decide(struct loop *l, struct loop_flush *f)
     part_run(p);
 }
 
+static bool on_block_charge(void *ctx, int64_t delta_bytes)
+{
+    struct part *p = ctx;
+    return budget_charge_beyond(&p->lease, &p->gateway->bytes, delta_bytes,
+                                delta_bytes <= ANSWERS_FREE ? BUDGET_MUST : BUDGET_ANSWERS);
+}
+
 static bool build_part(struct gateway *g, unsigned index)
 {
     struct part *p = mem_zalloc(sizeof(*p));
@@ -222,6 +235,8 @@ static bool build_part(struct gateway *g, unsigned index)
     flow_init(&p->flow, index, g->table, &rules, loop_now_us(p->loop));
     effects_init(&p->fx);
     buffer_init(&p->line);
+    loop_blocks(p->loop)->account = on_block_charge;
+    loop_blocks(p->loop)->account_ctx = p;
     p->decide.fn = decide;
     p->flow_timer.fn = on_flow_timer;
     p->apis = mem_zalloc(g->config->listen_count * sizeof(*p->apis));
@@ -277,6 +292,7 @@ void parts_free(struct gateway *g)
 {
     for (unsigned i = 0; i < g->loops.n; i++) {
         struct part *p = g->parts[i];
+        loop_blocks(p->loop)->account = NULL; // some may still be on their way back to it
         homes_free(p);
         flow_deinit(&p->flow);
         wheel_cancel(loop_wheel(p->loop), &p->flow_timer);

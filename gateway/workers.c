@@ -397,13 +397,21 @@ void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
     part_run(p);
 }
 
-bool workers_told(const struct part *p)
+// One that is connected and not ready yet loads its models: that may take minutes.
+static bool is_waited_for(const struct link *l, uint64_t up_us)
 {
+    return !l->told && (up_us < WORKERS_UNREACHED_US || worker_state(l->worker) == WORKER_ASKING);
+}
+
+bool workers_told(const struct part *p, uint64_t now_us)
+{
+    bool any = false;
     for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
-        if (!p->links[id]->told)
+        if (is_waited_for(p->links[id], now_us - p->gateway->started_us))
             return false;
+        any |= p->links[id]->told;
     }
-    return true;
+    return any;
 }
 
 void workers_show(const struct part *p, struct json_writer *w)

@@ -13,7 +13,10 @@ void workers_forget(struct part *p); // all loops have ended: what they might st
 void workers_kick(struct part *p, unsigned id);
 // The keeper says that process pid of it has ended: in order (or because it was asked to), or by a crash.
 void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed);
-bool workers_told(const struct part *p); // each has been ready once: what they have is in the table
+// What the workers have is in the table: each has been ready once, but for those that cannot be reached
+// since WORKERS_UNREACHED_US; false while none has been.
+#define WORKERS_UNREACHED_US 10000000
+bool workers_told(const struct part *p, uint64_t now_us);
 void workers_show(const struct part *p, struct json_writer *w); // an array: each one's worker_show
 unsigned workers_state(const struct part *p, unsigned id);      // enum worker_state
 

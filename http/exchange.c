@@ -96,13 +96,14 @@ struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, ui
     return ex;
 }
 
-bool exchange_charge(struct exchange *ex, int64_t delta_bytes)
+bool exchange_account(struct exchange *ex, size_t beside)
 {
-    if (delta_bytes == 0 || !ex->ops->on_charge)
+    int64_t delta = (int64_t)(ex->body.cap + ex->arena.bytes + beside) - ex->charged;
+    if (delta == 0 || !ex->ops->on_charge)
         return true;
-    if (!ex->ops->on_charge(ex, delta_bytes, ex->ctx))
+    if (!ex->ops->on_charge(ex, delta, ex->ctx))
         return false;
-    ex->charged += delta_bytes;
+    ex->charged += delta;
     return true;
 }
 
@@ -321,6 +322,24 @@ bool content_length_of(struct view v, int64_t *out)
 
 // ---- body --------------------------------------------------------------------------------------------
 
+// Charged as it grows: 64 KiB, then doubling, but no more than what is announced.
+static bool grow_body(struct exchange *ex, size_t n)
+{
+    size_t need = ex->body.end + n, cap = ex->body.cap ? 2 * ex->body.cap : n;
+    size_t whole = ex->body_left > 0 ? ex->body.end + (size_t)ex->body_left : SIZE_MAX;
+    if (ex->body.cap == 0 && ex->body_left > 0)
+        cap = 64 << 10;
+    cap = cap < whole ? cap : whole;
+    cap = cap < need ? need : cap;
+    int64_t more = (int64_t)cap - ex->charged;
+    if (more > 0 && ex->ops->on_charge) {
+        if (!ex->ops->on_charge(ex, more, ex->ctx))
+            return false;
+        ex->charged += more;
+    }
+    return buffer_grow(&ex->body, cap);
+}
+
 bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *status)
 {
     if (ex->discard || ex->responded || n == 0)
@@ -330,23 +349,7 @@ bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *st
         return false;
     *status = 503;
     size_t need = ex->body.end + n;
-    if (need >
-        ex->body
-            .cap) { // charged as it grows: 64 KiB (or what is announced, if less), then doubling
-        size_t cap = ex->body.cap ? 2 * ex->body.cap : n;
-        if (ex->body.cap == 0 && ex->body_left > 0)
-            cap = ex->body_left < (64 << 10) ? (size_t)ex->body_left : 64 << 10;
-        cap = cap < need ? need : cap;
-        int64_t more = (int64_t)cap - ex->charged;
-        if (more > 0 && ex->ops->on_charge) {
-            if (!ex->ops->on_charge(ex, more, ex->ctx))
-                return false;
-            ex->charged += more;
-        }
-        if (!buffer_reserve(&ex->body, cap - ex->body.end))
-            return false;
-    }
-    return buffer_append(&ex->body, p, n);
+    return (need <= ex->body.cap || grow_body(ex, n)) && buffer_append(&ex->body, p, n);
 }
 
 uint64_t exchange_body_deadline(const struct exchange *ex, const struct http_limits *l)

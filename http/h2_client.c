@@ -255,7 +255,7 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *
     return 0;
 }
 
-// Room for n more octets of the message; false: out of memory.
+// Room for n more octets of the message; false: no memory, or the account of blocks refuses it.
 static bool body_room(struct http_client *c, struct http_call *call, size_t n)
 {
     size_t need = call->body_bytes + n;
@@ -304,8 +304,8 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
         fail_call(c, call, CALL_MALFORMED);
         return 0;
     }
-    if (!body_room(c, call, n)) {
-        fail_call(c, call, CALL_TOO_LARGE);
+    if (!body_room(c, call, n)) { // our lack of memory is not the worker's fault
+        fail_call(c, call, CALL_REFUSED);
         return 0;
     }
     memcpy(call->body->data + call->body_bytes, p, n);

@@ -73,10 +73,14 @@ struct http_server_ops {
     // NULL: bytes that are no HTTP/1.1 request; only the room can answer them. c: the connection.
     void (*on_refuse)(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
                       void *ctx);
-    // Body octets are about to be charged: false refuses (503 by the room). NULL: unlimited. Every charge
+    // A body, or what became of it, is about to be charged: false refuses (503 by the room). NULL: unlimited. Every charge
     // is given back with a negative delta when the exchange is freed (ex->conn may be NULL by then). Never
     // before on_head.
     bool (*on_charge)(struct exchange *ex, int64_t delta_bytes, void *ctx);
+    // A connection's output buffer has grown past what each may have, or gone back to it: small answers that a
+    // slow reader has not taken. It is bounded (OUTPUT_HIGH), so it is counted and not refused; all is given
+    // back before the connection is freed. NULL: not counted.
+    void (*on_output)(struct http_conn *c, int64_t delta_bytes, void *ctx);
     // The connection costs more than it may: ABUSE_NO_NEW, ABUSE_CUT or ABUSE_WENT_ON has just become its lot,
     // each at most once. To be counted; touch nothing. NULL: not counted.
     void (*on_abuse)(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
@@ -123,9 +127,10 @@ struct exchange {
 };
 
 struct view exchange_header(const struct exchange *ex, const char *lower_name); // .p NULL: absent
-// What a request holds beside its body (its decoded tensors): charged like the body and given back with it;
-// delta_bytes < 0 gives back some of it now. False: the bound is reached, nothing was charged.
-bool exchange_charge(struct exchange *ex, int64_t delta_bytes);
+// Charges what the exchange holds by now (its body, its arena) and `beside`: what it holds elsewhere, or is
+// about to take. What it holds less than before is given back, the rest when it is freed. False: the bound is
+// reached, nothing has changed.
+bool exchange_account(struct exchange *ex, size_t beside);
 void exchange_ref(struct exchange *ex);
 void exchange_unref(struct exchange *ex); // the connection holds one itself until the end
 
@@ -183,7 +188,8 @@ struct http_call;
 
 enum http_call_end {
     CALL_ANSWERED, // whole response, trailers included
-    CALL_REFUSED, // never processed by the peer: REFUSED_STREAM, GOAWAY below us, no room: safe to repeat
+    CALL_REFUSED, // not processed by the peer (REFUSED_STREAM, GOAWAY below us, no stream left), or we had no
+                  // memory for its answer: neither was wrong, it may be repeated
     CALL_RESET, // RST_STREAM by the peer
     CALL_LOST,  // connection gone
     CALL_ABANDONED, // connection closed by us (said by net/peer: this room knows of no other end than LOST)

@@ -126,6 +126,12 @@ void out_sent(struct out *o, size_t n)
     buffer_reset(&o->copy);
 }
 
+size_t out_held(const struct out *o)
+{
+    return (o->copy.cap > KEPT_BYTES ? o->copy.cap : 0) +
+           (o->cap > KEPT_ITEMS ? o->cap * sizeof(*o->items) : 0);
+}
+
 void out_rest(struct out *o)
 {
     if (o->at < o->n)

@@ -30,6 +30,8 @@ bool out_refer(struct out *o, const void *p, size_t n, struct block *block, void
 bool out_mark(struct out *o, void (*done)(void *), void *arg); // called when all before it has left
 int out_gather(const struct out *o, struct iovec *iov, int max);
 void out_sent(struct out *o, size_t n);
+// Memory that it holds beyond what each may keep.
+size_t out_held(const struct out *o);
 // Nothing waits, and nothing will soon: gives back what a busy moment needed.
 void out_rest(struct out *o);
 

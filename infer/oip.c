@@ -202,3 +202,11 @@ bool oip_check_names(const struct infer_request *r, struct error *e)
                                  "outputs[%u].name: same name as outputs[%u]", i, k);
     return true;
 }
+
+bool oip_seal(struct infer_request *r, struct error *e)
+{
+    request_seal(r);
+    return r->bytes > 0 || r->rows <= INFER_MAX_EMPTY_ROWS ||
+           error_set(e, STATUS_BAD_REQUEST, "inputs[0].shape: %u rows without data, at most %d",
+                     r->rows, INFER_MAX_EMPTY_ROWS);
+}

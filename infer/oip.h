@@ -6,7 +6,11 @@
 
 #include "infer/request.h"
 
-#define OIP_STEP_BYTES ((size_t)256 << 10) // what a loop does of one body at a time
+#define OIP_STEP_ELEMENTS ((uint64_t)16 << 10) // of BYTES, however short
+#define OIP_STEP_BYTES ((size_t)64 << 10)      // what a loop does of one body at a time
+
+// Octets of a name, an id, a key, a parameter's value: they are read in one go.
+#define OIP_MAX_TEXT ((size_t)128 << 10)
 
 enum oip_step { OIP_ERROR = -1, OIP_MORE, OIP_DONE };
 
@@ -65,6 +69,9 @@ bool oip_wrong_count(struct error *e, const struct oip_place *at, const struct t
                      uint64_t got);
 // Shape, datatype and octets of raw data agree: else an error that says all three. BYTES are not walked.
 bool oip_check_raw(struct error *e, const struct oip_place *at, const struct tensor *t);
+// Seals the request when all of it is read. False: its rows hold nothing and are more than any batch has:
+// they would cost their sender nothing, and the queue's room in rows.
+bool oip_seal(struct infer_request *r, struct error *e);
 // "[1,64]", cut when long. Returns out.
 const char *oip_shape_text(char out[96], const int64_t *shape, unsigned rank);
 

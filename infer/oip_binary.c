@@ -4,19 +4,20 @@
  * Source: Triton, docs/protocol/extension_binary_data.md, "Raw Binary Request". */
 
 // BYTES: the body is the one element; the length before it is ours to add.
-static bool one_element(struct arena *a, struct view body, struct tensor *t, struct error *e)
+static bool one_element(struct oip_raw *w, struct arena *a, struct view body, struct tensor *t,
+                        struct error *e)
 {
     uint32_t n = (uint32_t)body.n;
     uint8_t *p = body.n > UINT32_MAX - 4 ? NULL : arena_alloc(a, 4 + body.n);
     if (!p)
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
     memcpy(p, &n, sizeof(n));
-    if (n)
-        memcpy(p + 4, body.p, n);
     t->data = p;
     t->bytes = 4 + body.n;
     for (unsigned i = 0; i < t->rank; i++)
         t->shape[i] = 1;
+    w->left = body;
+    w->to = p + 4;
     return true;
 }
 
@@ -50,9 +51,10 @@ static bool settle_shape(struct tensor *t, bool batched, size_t octets, struct e
     return true;
 }
 
-bool oip_raw_decode(struct arena *a, struct view body, const struct model_metadata *m,
-                    struct infer_request *out, struct error *e)
+bool oip_raw_begin(struct oip_raw *w, struct arena *a, struct view body,
+                   const struct model_metadata *m, struct infer_request *out, struct error *e)
 {
+    *w = (struct oip_raw){.out = out};
     *out = (struct infer_request){.model = out->model, .version = out->version};
     if (!m || m->n_inputs != 1)
         return error_set(e, STATUS_BAD_REQUEST,
@@ -68,7 +70,7 @@ bool oip_raw_decode(struct arena *a, struct view body, const struct model_metada
     t->bytes = body.n;
     struct oip_place at = {"inputs", 0, "data"};
     if (t->dtype == DT_BYTES) {
-        if (!one_element(a, body, t, e))
+        if (!one_element(w, a, body, t, e))
             return false;
     } else if (!settle_shape(t, m->max_batch > 0, body.n, e) || !oip_check_raw(e, &at, t)) {
         return false;
@@ -77,6 +79,17 @@ bool oip_raw_decode(struct arena *a, struct view body, const struct model_metada
     out->n_inputs = 1;
     out->binary_output = true;
     out->format = FORMAT_OIP_BINARY;
-    request_seal(out);
     return true;
+}
+
+enum oip_step oip_raw_step(struct oip_raw *w, size_t max_bytes, struct error *e)
+{
+    size_t n = w->left.n < max_bytes ? w->left.n : max_bytes;
+    if (n > 0)
+        memcpy(w->to, w->left.p, n);
+    w->to += n;
+    w->left = view_of(w->left.p + n, w->left.n - n);
+    if (w->left.n > 0)
+        return OIP_MORE;
+    return oip_seal(w->out, e) ? OIP_DONE : OIP_ERROR;
 }

@@ -4,6 +4,8 @@
 /* InferTensorContents: the same values in one of eight repeated fields, packed or not. Packed floats
  * already lie there in raw form; everything else is converted. */
 
+#define ELEMENT_SLICE ((size_t)32 << 10)
+
 static const uint8_t field_of[DT_COUNT] = {
     [DT_BOOL] = 1,   [DT_INT8] = 2,  [DT_INT16] = 2,  [DT_INT32] = 2,
     [DT_INT64] = 3,  [DT_UINT8] = 4, [DT_UINT16] = 4, [DT_UINT32] = 4,
@@ -111,11 +113,20 @@ static bool put_bytes(struct oip_contents *c, struct view v, struct error *e)
     if (v.n > UINT32_MAX || 4 + v.n > c->room - c->bytes)
         return wrong(c, "an element is too long", e);
     memcpy(c->values + c->bytes, &n, sizeof(n));
-    if (n)
-        memcpy(c->values + c->bytes + 4, v.p, n);
-    c->bytes += 4 + v.n;
+    c->bytes += 4;
+    c->element = v;
     c->got++;
     return true;
+}
+
+// The element's octets, a slice at a time.
+static size_t step_element(struct oip_contents *c)
+{
+    size_t n = c->element.n < ELEMENT_SLICE ? c->element.n : ELEMENT_SLICE;
+    memcpy(c->values + c->bytes, c->element.p, n);
+    c->bytes += n;
+    c->element = view_of(c->element.p + n, c->element.n - n);
+    return n;
 }
 
 static bool on_field(struct oip_contents *c, const struct pb_field *f, struct error *e)
@@ -160,9 +171,13 @@ enum oip_step oip_contents_step(struct oip_contents *c, size_t max_bytes, struct
 {
     struct pb_field f;
     size_t work = 0;
-    while (c->in_run || c->fields.at != c->fields.end) {
+    while (c->in_run || c->element.n || c->fields.at != c->fields.end) {
         if (work >= max_bytes)
             return OIP_MORE;
+        if (c->element.n) {
+            work += step_element(c);
+            continue;
+        }
         if (c->in_run) {
             const uint8_t *before = c->run.at;
             if (!step_run(c, e))
@@ -174,7 +189,7 @@ enum oip_step oip_contents_step(struct oip_contents *c, size_t max_bytes, struct
             wrong(c, c->fields.error, e);
             return OIP_ERROR;
         }
-        work += 2 + (c->t->dtype == DT_BYTES ? f.data.n : 0);
+        work += 2;
         if (!on_field(c, &f, e))
             return OIP_ERROR;
     }

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define STRING_SLICE ((size_t)64 << 10) // octets of a string copied between two such looks
 #define CHUNK 2048 // values read between two looks at the budget: at most 400 octets each
 
 const char *oip_json_came(enum json_token token)
@@ -82,6 +83,7 @@ bool oip_data_begin(struct oip_data *d, struct json_reader *r, struct arena *a, 
     d->at = *at;
     d->values = NULL;
     d->over = false;
+    d->until = NULL;
     d->measuring = t->dtype == DT_BYTES;
     d->opened = *r;
     start_pass(d);
@@ -218,21 +220,31 @@ static bool take_not_finite(struct oip_data *d, struct error *e)
     return on_values(d, 1, e);
 }
 
+// A string's octets into the values, a slice at a time; their number before them when it is known.
+static bool copy_string(struct oip_data *d, struct error *e)
+{
+    char *begin = (char *)d->values + d->bytes + 4;
+    json_unescape_some(&d->from, d->until, &d->to, STRING_SLICE);
+    if (d->from < d->until)
+        return true;
+    d->until = NULL;
+    uint32_t n = (uint32_t)(d->to - begin);
+    memcpy(begin - 4, &n, sizeof(n));
+    d->bytes += 4 + n;
+    return on_values(d, 1, e);
+}
+
 static bool take_string(struct oip_data *d, struct error *e)
 {
     struct view v = d->r->text;
     if (d->measuring) {
         d->bytes += 4 + v.n; // decoding only makes it shorter
-        return true;
+        return on_values(d, 1, e);
     }
-    if (d->r->escaped && !json_unescape(d->r, d->arena, &v))
-        return no_memory(e);
-    uint32_t n = (uint32_t)v.n;
-    memcpy(d->values + d->bytes, &n, sizeof(n));
-    if (n)
-        memcpy(d->values + d->bytes + 4, v.p, n);
-    d->bytes += 4 + v.n;
-    return true;
+    d->from = v.p;
+    d->until = v.p + v.n;
+    d->to = (char *)d->values + d->bytes + 4;
+    return copy_string(d, e);
 }
 
 // One token of BOOL or BYTES, or of numbers when no more are expected.
@@ -246,6 +258,8 @@ static bool step_token(struct oip_data *d, struct error *e)
         return on_open(d, e);
     case JSON_ARRAY_END:
         return on_close(d, e);
+    case JSON_MORE:
+        return true;
     default:
         break;
     }
@@ -256,10 +270,9 @@ static bool step_token(struct oip_data *d, struct error *e)
         return expected(d, e, "a string", token);
     if (d->got == d->count)
         return oip_wrong_count(e, &d->at, d->t, UINT64_MAX);
-    if (d->t->dtype == DT_BOOL)
-        d->values[d->got] = token == JSON_TRUE;
-    else if (!take_string(d, e))
-        return false;
+    if (d->t->dtype == DT_BYTES)
+        return take_string(d, e);
+    d->values[d->got] = token == JSON_TRUE;
     return on_values(d, 1, e);
 }
 
@@ -278,6 +291,8 @@ static bool step_numbers(struct oip_data *d, struct error *e)
         return true;
     case JSON_STRING:
         return take_not_finite(d, e);
+    case JSON_MORE:
+        return expected(d, e, "a number", JSON_STRING);
     default:
         return d->over ? error_set(e, STATUS_BAD_REQUEST,
                                    "%s[%u].%s: number is out of range (%s, element %" PRIu64 ")",
@@ -319,17 +334,25 @@ static bool second_pass(struct oip_data *d, struct error *e)
     return true;
 }
 
+static bool step_values(struct oip_data *d, struct error *e)
+{
+    if (d->until)
+        return copy_string(d, e);
+    bool tokens = d->t->dtype == DT_BOOL || d->t->dtype == DT_BYTES;
+    return tokens || d->got == d->count ? step_token(d, e) : step_numbers(d, e);
+}
+
 enum oip_step oip_data_step(struct oip_data *d, size_t max_bytes, struct error *e)
 {
     const char *start = d->r->at;
-    bool tokens = d->t->dtype == DT_BOOL || d->t->dtype == DT_BYTES;
     for (;;) {
         while (d->depth) {
             if ((size_t)(d->r->at - start) >= max_bytes)
                 return OIP_MORE;
-            bool ok = tokens || d->got == d->count ? step_token(d, e) : step_numbers(d, e);
-            if (!ok)
+            if (!step_values(d, e))
                 return OIP_ERROR;
+            if (d->until || d->r->resume) // a slice was a step's work
+                return OIP_MORE;
         }
         if (!d->measuring)
             return finish(d, e) ? OIP_DONE : OIP_ERROR;

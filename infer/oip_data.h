@@ -19,9 +19,11 @@ struct oip_data {
     struct oip_place at; // for messages
     uint64_t count, got; // values asked for by the shape, and read
     uint8_t *values;
-    bool over;                 // values[got] does not fit a narrow integer
-    size_t bytes;              // BYTES: octets measured, then written
-    bool measuring;            // BYTES: first pass, for the size
+    bool over;                // values[got] does not fit a narrow integer
+    size_t bytes;             // BYTES: octets measured, then written
+    bool measuring;           // BYTES: first pass, for the size
+    const char *from, *until; // BYTES: of the string that is being copied; until NULL: none is
+    char *to;
     struct json_reader opened; // BYTES: just behind the opening bracket, for the second pass
     uint8_t depth;             // arrays open; 0: done
     uint8_t leaf;              // depth at which values stand; 0: not known yet

@@ -12,7 +12,8 @@ struct oip_grpc {
     struct view *raw;      // [n_raw]
     unsigned n_raw, cap_inputs, cap_contents, cap_outputs, cap_raw;
     unsigned done; // inputs whose data is there
-    bool fields_read, converting;
+    bool fields_read, converting, walking;
+    struct tensor_walk walk; // over the elements of inputs[done], which are BYTES
     struct oip_contents converter;
 };
 
@@ -115,7 +116,7 @@ static bool add_output(struct oip_grpc *d, struct view message, struct error *e)
     }
     if (fields.error)
         return malformed(fields.error, e);
-    if (o->name.n == 0 || !oip_utf8(o->name))
+    if (o->name.n == 0 || !oip_text(o->name))
         return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].name: expected a name", r->n_outputs);
     r->n_outputs++;
     return true;
@@ -169,8 +170,9 @@ static bool check_fields(struct oip_grpc *d, struct error *e)
         return error_set(e, STATUS_BAD_REQUEST, "model_name: expected [A-Za-z0-9._-]{1,128}");
     if (r->version.n && !model_name_ok(r->version))
         return error_set(e, STATUS_BAD_REQUEST, "model_version: expected [A-Za-z0-9._-]{1,128}");
-    if (!oip_utf8(r->id))
-        return error_set(e, STATUS_BAD_REQUEST, "id: expected UTF-8");
+    if (!oip_text(r->id))
+        return error_set(e, STATUS_BAD_REQUEST, "id: expected at most %zu octets of UTF-8",
+                         OIP_MAX_TEXT);
     if (r->n_inputs == 0)
         return error_set(e, STATUS_BAD_REQUEST, "inputs: expected at least one");
     if (!oip_check_names(r, e))
@@ -203,24 +205,35 @@ static bool read_fields(struct oip_grpc *d, struct error *e)
     return check_fields(d, e);
 }
 
-static bool take_raw(struct oip_grpc *d, struct error *e)
+static bool begin_raw(struct oip_grpc *d, struct error *e)
 {
     struct oip_place at = {"inputs", d->done, "data"};
     struct tensor *t = &d->out->inputs[d->done];
     struct view raw = d->raw[d->done];
     t->data = raw.n ? (const uint8_t *)raw.p : NULL;
     t->bytes = raw.n;
-    if (!oip_check_raw(e, &at, t))
-        return false;
-    uint64_t count;
-    if (t->dtype == DT_BYTES && tensor_count(t->shape, t->rank, &count) &&
-        !tensor_bytes_check(t->data, t->bytes, count))
-        return error_set(
-            e, STATUS_BAD_REQUEST,
-            "inputs[%u].data: the octets are not as many BYTES elements as the shape says",
-            d->done);
-    d->done++;
-    return true;
+    d->walk = (struct tensor_walk){0};
+    return oip_check_raw(e, &at, t);
+}
+
+static enum oip_step take_raw(struct oip_grpc *d, struct error *e)
+{
+    const struct tensor *t = &d->out->inputs[d->done];
+    if (!d->walking && !begin_raw(d, e))
+        return OIP_ERROR;
+    enum tensor_walk_end end = WALK_RIGHT;
+    uint64_t count = 0;
+    if (t->dtype == DT_BYTES && tensor_count(t->shape, t->rank, &count))
+        end = tensor_bytes_walk(&d->walk, t->data, t->bytes, count, OIP_STEP_ELEMENTS);
+    d->walking = end == WALK_MORE;
+    if (end == WALK_WRONG) {
+        error_set(e, STATUS_BAD_REQUEST,
+                  "inputs[%u].data: the octets are not as many BYTES elements as the shape says",
+                  d->done);
+        return OIP_ERROR;
+    }
+    d->done += end == WALK_RIGHT;
+    return end == WALK_MORE ? OIP_MORE : OIP_DONE;
 }
 
 static enum oip_step take_contents(struct oip_grpc *d, size_t max, struct error *e)
@@ -246,20 +259,13 @@ enum oip_step oip_grpc_step(struct oip_grpc *d, size_t max_bytes, struct error *
     while (d->done < d->out->n_inputs) {
         if (work >= max_bytes)
             return OIP_MORE;
-        if (d->n_raw) {
-            bool walk = d->out->inputs[d->done].dtype == DT_BYTES;
-            work += walk ? d->raw[d->done].n : 0;
-            if (!take_raw(d, e))
-                return OIP_ERROR;
-            continue;
-        }
-        work += d->contents[d->done].n;
-        enum oip_step step = take_contents(d, max_bytes, e);
+        bool walked = !d->n_raw || d->out->inputs[d->done].dtype == DT_BYTES;
+        work += walked ? (d->n_raw ? d->raw : d->contents)[d->done].n : 0;
+        enum oip_step step = d->n_raw ? take_raw(d, e) : take_contents(d, max_bytes, e);
         if (step != OIP_DONE)
             return step;
     }
-    request_seal(d->out);
-    return OIP_DONE;
+    return oip_seal(d->out, e) ? OIP_DONE : OIP_ERROR;
 }
 
 struct oip_grpc *oip_grpc_begin(struct arena *a, struct view message, struct infer_request *out)

@@ -24,7 +24,7 @@ static bool walk(struct view message, on_field *f, void *ctx)
 static bool take_text(const struct pb_field *f, struct view *out)
 {
     *out = f->data;
-    return f->wire == PB_LEN && oip_utf8(f->data);
+    return f->wire == PB_LEN && oip_text(f->data);
 }
 
 struct two_texts {

@@ -9,6 +9,7 @@
  *   TOP ──inputs──► INPUTS ──{──► INPUT ──data──► DATA ─► INPUT …
  *    ▲▲                ▲            │ └─data before shape and datatype──► SKIP ─► INPUT
  *    ││                └─────}──────┘─(data was skipped: read it now)──► DATA ─► INPUTS
+ *    ││                └─────}─(its data are octets behind the JSON, of BYTES)──► BLOB ─► INPUTS
  *    │└──outputs──► OUTPUTS ──{──► OUTPUT …
  *    └──unknown key──► SKIP                       TOP ──}──► END
  */
@@ -20,6 +21,7 @@ enum place {
     AT_OUTPUTS,
     AT_OUTPUT,
     AT_DATA,
+    AT_BLOB,
     AT_SKIP,
     AT_END
 };
@@ -49,8 +51,9 @@ struct oip_json {
     struct keys top, keys; // of the request; of the present input or output
     struct tensor tensor;  // the present input
     bool has_blob;
-    uint64_t blob; // its binary_data_size
-    bool later;    // its data stood before its shape or datatype: saved
+    uint64_t blob;           // its binary_data_size
+    struct tensor_walk walk; // over the blob's elements
+    bool later;              // its data stood before its shape or datatype: saved
     bool reading_later;
     struct json_reader saved, behind; // at the saved data; behind the input
     struct requested_output output;   // the present one
@@ -66,9 +69,13 @@ static bool no_memory(struct error *e)
     return error_set(e, STATUS_UNAVAILABLE, "out of memory");
 }
 
-// Not JSON: the reader knows what and where.
+// Not JSON: the reader knows what and where. Or a string that is cut where none may be.
 static bool broken(struct oip_json *d, struct error *e)
 {
+    if (d->r.resume)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "body: a string outside of data is longer than %zu octets (octet %zu)",
+                         OIP_MAX_TEXT, d->r.token_at);
     return error_set(e, STATUS_BAD_REQUEST, "body: %s (octet %zu)", d->r.error, d->r.error_at);
 }
 
@@ -101,7 +108,8 @@ static bool refuse(struct oip_json *d, struct error *e, const char *field, const
 static bool expected(struct oip_json *d, enum json_token got, struct error *e, const char *field,
                      const char *what)
 {
-    return got == JSON_ERROR ? broken(d, e) : refuse(d, e, field, what, oip_json_came(got));
+    return got == JSON_ERROR || got == JSON_MORE ? broken(d, e)
+                                                 : refuse(d, e, field, what, oip_json_came(got));
 }
 
 // ---- keys ----------------------------------------------------------------------------------------------
@@ -169,7 +177,7 @@ static bool skip(struct oip_json *d, struct error *e)
     enum json_token token = json_next(&d->r);
     if (token == JSON_ERROR)
         return broken(d, e);
-    if (token == JSON_OBJECT || token == JSON_ARRAY) {
+    if (token == JSON_OBJECT || token == JSON_ARRAY || token == JSON_MORE) {
         d->after_skip = d->place;
         d->place = AT_SKIP;
     }
@@ -375,15 +383,7 @@ static bool take_blob(struct oip_json *d, struct error *e)
     t->bytes = d->blob;
     t->data = t->bytes ? (const uint8_t *)d->binary.p + d->binary_at : NULL;
     d->binary_at += d->blob;
-    if (!oip_check_raw(e, &at, t))
-        return false;
-    uint64_t count;
-    if (t->dtype == DT_BYTES && tensor_count(t->shape, t->rank, &count) &&
-        !tensor_bytes_check(t->data, t->bytes, count))
-        return error_set(e, STATUS_BAD_REQUEST,
-                         "inputs[%u]: the binary data is not %" PRIu64 " BYTES elements", at.index,
-                         count);
-    return true;
+    return oip_check_raw(e, &at, t);
 }
 
 static bool push_input(struct oip_json *d, struct error *e)
@@ -398,6 +398,33 @@ static bool push_input(struct oip_json *d, struct error *e)
     return true;
 }
 
+// BYTES behind the JSON: are they as many elements as the shape says? Walked in steps.
+static bool walk_blob(struct oip_json *d, struct error *e)
+{
+    const struct tensor *t = &d->tensor;
+    uint64_t count = 0;
+    tensor_count(t->shape, t->rank, &count); // it fits: oip_check_raw
+    switch (tensor_bytes_walk(&d->walk, t->data, t->bytes, count, OIP_STEP_ELEMENTS)) {
+    case WALK_RIGHT:
+        return push_input(d, e);
+    case WALK_MORE:
+        d->place = AT_BLOB;
+        return true;
+    default:
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "inputs[%u]: the binary data is not %" PRIu64 " BYTES elements",
+                         d->out->n_inputs, count);
+    }
+}
+
+static bool blob_done(struct oip_json *d, struct error *e)
+{
+    if (!take_blob(d, e))
+        return false;
+    d->walk = (struct tensor_walk){0};
+    return d->tensor.dtype == DT_BYTES ? walk_blob(d, e) : push_input(d, e);
+}
+
 // The input's object is complete.
 static bool input_done(struct oip_json *d, struct error *e)
 {
@@ -407,7 +434,7 @@ static bool input_done(struct oip_json *d, struct error *e)
             return error_set(e, STATUS_BAD_REQUEST, "inputs[%u].%s: missing", d->out->n_inputs,
                              names[i]);
     if (d->has_blob)
-        return take_blob(d, e) && push_input(d, e);
+        return blob_done(d, e);
     if (d->later) {
         d->behind = d->r;
         d->r = d->saved;
@@ -590,8 +617,7 @@ static bool finish(struct oip_json *d, struct error *e)
     if (!oip_check_names(d->out, e))
         return false;
     settle_format(d);
-    request_seal(d->out);
-    return true;
+    return oip_seal(d->out, e);
 }
 
 static bool step_data(struct oip_json *d, size_t max, struct error *e)
@@ -608,9 +634,13 @@ static bool step_data(struct oip_json *d, size_t max, struct error *e)
 
 static bool step_skip(struct oip_json *d, struct error *e)
 {
-    for (int i = 0; i < 64 && d->r.depth > d->skip_depth; i++)
-        if (json_next(&d->r) == JSON_ERROR)
+    for (int i = 0; i < 64 && (d->r.depth > d->skip_depth || d->r.resume); i++) {
+        enum json_token token = json_next(&d->r);
+        if (token == JSON_ERROR)
             return broken(d, e);
+        if (token == JSON_MORE)
+            return true;
+    }
     if (d->r.depth == d->skip_depth)
         d->place = d->after_skip;
     return true;
@@ -633,6 +663,8 @@ static bool step(struct oip_json *d, size_t max, struct error *e)
         return step_output(d, e);
     case AT_DATA:
         return step_data(d, max, e);
+    case AT_BLOB:
+        return walk_blob(d, e);
     case AT_SKIP:
         return step_skip(d, e);
     case AT_END:
@@ -668,6 +700,7 @@ struct oip_json *oip_json_begin(struct arena *a, struct view json, struct view b
     d->binary = binary;
     keys_init(&d->top, a);
     json_read(&d->r, json);
+    d->r.slice = OIP_MAX_TEXT;
     return d;
 }
 

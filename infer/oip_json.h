@@ -4,7 +4,8 @@
  * the field's name; never the body's own text. Nothing is allocated that the body does not back: an
  * element takes at least two octets of it. Thinks.
  *
- * Bounds: 256 inputs, 256 outputs, 64 parameters, 256 keys in one object, depth 100, rank 8.
+ * Bounds: 256 inputs, 256 outputs, 64 parameters, 256 keys in one object, depth 100, rank 8; a string that
+ * is neither data nor skipped: OIP_MAX_TEXT.
  * Keys that we do not know are skipped; parameters that we do not know are kept (and go alone). */
 #ifndef SLUICE_INFER_OIP_JSON_H
 #define SLUICE_INFER_OIP_JSON_H
@@ -29,7 +30,13 @@ bool oip_json_decode(struct arena *a, struct view json, struct view binary,
 // Raw binary request (Inference-Header-Content-Length: 0): the body is the one input of the model. At most
 // one dimension may be free (besides a batch dimension, which is 1 when both are free); its size follows
 // from the octets. BYTES: the body is one element.
-bool oip_raw_decode(struct arena *a, struct view body, const struct model_metadata *m,
-                    struct infer_request *out, struct error *e);
+struct oip_raw {
+    struct infer_request *out;
+    struct view left; // BYTES: of the body, to be copied
+    uint8_t *to;
+};
+bool oip_raw_begin(struct oip_raw *w, struct arena *a, struct view body,
+                   const struct model_metadata *m, struct infer_request *out, struct error *e);
+enum oip_step oip_raw_step(struct oip_raw *w, size_t max_bytes, struct error *e);
 
 #endif

@@ -1,10 +1,12 @@
 #include "infer/oip_pb.h"
 #include "base/json_inside.h" // json_utf8_length
 
-bool oip_utf8(struct view v)
+bool oip_text(struct view v)
 {
     if (v.n == 0) // .p may be NULL, to which nothing may be added
         return true;
+    if (v.n > OIP_MAX_TEXT)
+        return false;
     for (const char *p = v.p, *end = v.p + v.n; p < end;) {
         unsigned n = json_utf8_length(p, end);
         if (n == 0)
@@ -59,7 +61,7 @@ static bool param_value(struct view message, struct param *out)
         else
             memcpy(&out->u, &f.value, sizeof(out->u)); // i, u and d are 8 octets in one union
     }
-    return !r.error && has && (out->type != PARAM_STRING || oip_utf8(out->s));
+    return !r.error && has && (out->type != PARAM_STRING || oip_text(out->s));
 }
 
 bool oip_pb_param(struct view entry, struct param *out)
@@ -78,7 +80,7 @@ bool oip_pb_param(struct view entry, struct param *out)
             return false;
         *(f.number == 1 ? &out->key : &value) = f.data;
     }
-    return !r.error && oip_utf8(out->key) && param_value(value, out);
+    return !r.error && oip_text(out->key) && param_value(value, out);
 }
 
 static size_t value_size(const struct param *p)
@@ -228,7 +230,7 @@ bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
     }
     if (r.error)
         return malformed(at, r.error, e);
-    if (t->name.n == 0 || !oip_utf8(t->name))
+    if (t->name.n == 0 || !oip_text(t->name))
         return error_set(e, STATUS_BAD_REQUEST, "%s[%u].name: expected a name", at->what,
                          at->index);
     if (t->dtype == DT_INVALID)

@@ -20,6 +20,7 @@ struct oip_contents {
     uint64_t count, got;
     uint8_t *values;
     size_t bytes, room;
+    struct view element; // BYTES: what is left to copy of one
 };
 // t: name, dtype, shape known. False: e.
 bool oip_contents_begin(struct oip_contents *c, struct arena *a, struct view contents,
@@ -31,7 +32,7 @@ bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
                    const struct oip_place *at, struct error *e);
 // An entry of map<string, InferParameter>; false: not one, or more than OIP_MAX_ENTRY fields.
 bool oip_pb_param(struct view entry, struct param *out);
-bool oip_utf8(struct view v);
+bool oip_text(struct view v); // at most OIP_MAX_TEXT octets of UTF-8: they are read in one go
 
 // Room in an array of the arena that doubles up to INFER_MAX_TENSORS. NULL: out of memory.
 void *oip_grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size);

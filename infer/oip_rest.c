@@ -359,3 +359,20 @@ enum oip_step oip_rest_step(struct oip_rest *w, size_t max_bytes, struct error *
     }
     return OIP_DONE;
 }
+
+void oip_rest_progress(const struct oip_rest *w, size_t *done, size_t *left)
+{
+    *done = *left = 0;
+    for (unsigned k = 0; k < w->n_wanted; k++) {
+        bool binary;
+        unsigned index = oip_wanted_output(w->request, w->slice->answer, k, &binary);
+        if (index == UINT32_MAX || binary)
+            continue;
+        size_t bytes = slice_output(w->slice, index).bytes;
+        size_t size = dtype_table[w->tensor.dtype].bytes, written = k < w->k ? bytes : 0;
+        if (k == w->k && w->state == VALUES)
+            written = size ? w->i * size : w->at;
+        *done += written;
+        *left += bytes - written;
+    }
+}

@@ -47,19 +47,30 @@ bool tensor_size(enum dtype dtype, const int64_t *shape, unsigned rank, uint64_t
     return !__builtin_mul_overflow(count, (uint64_t)dtype_table[dtype].bytes, bytes);
 }
 
-bool tensor_bytes_check(const uint8_t *data, size_t bytes, uint64_t count)
+enum tensor_walk_end tensor_bytes_walk(struct tensor_walk *w, const uint8_t *data, size_t bytes,
+                                       uint64_t count, uint64_t most)
 {
     if (count > bytes / 4)
-        return false;
-    size_t at = 0;
-    for (uint64_t i = 0; i < count; i++) {
+        return WALK_WRONG;
+    uint64_t until = count - w->seen > most ? w->seen + most : count;
+    size_t at = w->at;
+    for (uint64_t i = w->seen; i < until; i++) {
         if (bytes - at < 4)
-            return false;
+            return WALK_WRONG;
         size_t n = load_u32(data + at);
         at += 4;
         if (n > bytes - at)
-            return false;
+            return WALK_WRONG;
         at += n;
     }
-    return at == bytes;
+    *w = (struct tensor_walk){at, until};
+    if (until < count)
+        return WALK_MORE;
+    return at == bytes ? WALK_RIGHT : WALK_WRONG;
+}
+
+bool tensor_bytes_check(const uint8_t *data, size_t bytes, uint64_t count)
+{
+    struct tensor_walk w = {0};
+    return tensor_bytes_walk(&w, data, bytes, count, UINT64_MAX) == WALK_RIGHT;
 }

@@ -52,7 +52,15 @@ struct tensor {
 bool tensor_count(const int64_t *shape, unsigned rank, uint64_t *count);
 // Octets that shape and dtype ask for; false on wrap, or for BYTES (its size is in the data).
 bool tensor_size(enum dtype dtype, const int64_t *shape, unsigned rank, uint64_t *bytes);
-// BYTES data: walks the elements; false when they do not fill `bytes` exactly with `count` elements.
+// BYTES data: walks its elements, a few at a time: whether `count` of them fill `bytes` exactly.
+enum tensor_walk_end { WALK_WRONG, WALK_MORE, WALK_RIGHT };
+struct tensor_walk { // zeroed: at the beginning
+    size_t at;
+    uint64_t seen;
+};
+enum tensor_walk_end tensor_bytes_walk(struct tensor_walk *w, const uint8_t *data, size_t bytes,
+                                       uint64_t count, uint64_t most);
+// The same in one go.
 bool tensor_bytes_check(const uint8_t *data, size_t bytes, uint64_t count);
 
 static inline uint32_t load_u32(const void *p)

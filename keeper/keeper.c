@@ -331,9 +331,20 @@ static bool all_over(const struct keeper *k)
     return true;
 }
 
+static void rotate_tickets(struct keeper *k, uint64_t now)
+{
+    struct boot_ticket_keys said = {.word.kind = BOOT_TICKET_KEYS};
+    if (!tickets_due(&k->tickets, &k->boot.ticket_keys, now) || k->gateway_fd < 0)
+        return; // a gateway that starts later has them from the boot
+    said.keys = k->boot.ticket_keys;
+    k->tickets.untold = send(k->gateway_fd, &said, sizeof(said), MSG_NOSIGNAL | MSG_DONTWAIT) < 0;
+    explicit_bzero(&said, sizeof(said));
+}
+
 // What time brings: starts that are due, looks, deadlines.
 static void advance(struct keeper *k, uint64_t now)
 {
+    rotate_tickets(k, now);
     for (unsigned i = 0; i < k->worker_count; i++) {
         struct worker *w = &k->workers[i];
         if (w->child.state == CHILD_WAITING && now >= w->child.at_us)

@@ -160,9 +160,8 @@ bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
     k->boot.config_bytes = text.n;
     k->boot.config_path = k->config->path;
     k->boot.loops = k->config->loops ? k->config->loops : count_cores();
-    if (getrandom(k->boot.ticket_keys, sizeof(k->boot.ticket_keys), 0) !=
-            sizeof(k->boot.ticket_keys) ||
-        getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
+    tickets_start(&k->tickets, &k->boot.ticket_keys, config);
+    if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))
         return refuse_errno("getrandom");
     rand_seed(&k->rand, seed);
     prepare_process();
@@ -203,5 +202,5 @@ void keeper_clean_up(struct keeper *k)
     close_fd(k->liveness_write);
     close_fd(k->gateway_fd);
     close_fd(k->signal_fd);
-    explicit_bzero(k->boot.ticket_keys, sizeof(k->boot.ticket_keys));
+    explicit_bzero(&k->boot.ticket_keys, sizeof(k->boot.ticket_keys));
 }

@@ -5,6 +5,7 @@
 #include "keeper/child.h"
 #include "keeper/keeper.h"
 #include "keeper/runtime.h"
+#include "keeper/tickets.h"
 #include "keeper/watchdog.h"
 
 enum phase { RUNNING, DRAINING, STOPPING, OVER };
@@ -28,6 +29,7 @@ struct keeper {
     struct sockets sockets;
     struct rand rand;
     struct watchdog watchdog;
+    struct tickets tickets;
     struct child gateway;
     struct worker *workers;
     struct boot_worker *boot_workers;

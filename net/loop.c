@@ -18,7 +18,8 @@
 #define FLUSH_PASSES 8      // flushing may flag others; past it the loop turns without sleeping
 #define HEARTBEAT_US 200000 // longest sleep: the keeper looks for a sign four times a second
 #define SECOND_US 1000000
-#define REST_US 100000 // least time between two rests
+#define REST_US 100000                 // least time between two rests
+#define SWEEP_A_TURN ((size_t)4 << 20) // a tenth of a millisecond
 #define KIND_TASK MSG_NET
 
 static uint64_t clock_us(clockid_t id)
@@ -341,17 +342,33 @@ void loop_defer_cancel(struct loop_call *c)
     c->prev = NULL;
 }
 
+// A round: what was deferred until now, the oldest first.
+static void take_calls(struct loop *l)
+{
+    struct loop_call *newest = l->calls;
+    l->calls = NULL;
+    while (newest) {
+        struct loop_call *c = newest;
+        newest = c->next;
+        c->next = l->due;
+        c->prev = &l->due;
+        if (c->next)
+            c->next->prev = &c->next;
+        l->due = c;
+    }
+}
+
 // Both runners take the list off first: what is flagged from inside belongs to the next round.
 static void run_calls(struct loop *l)
 {
-    struct loop_call *batch = l->calls;
-    l->calls = NULL;
-    if (batch)
-        batch->prev = &batch;
-    while (batch) {
-        struct loop_call *c = batch;
+    if (!l->due)
+        take_calls(l);
+    while (l->due) {
+        struct loop_call *c = l->due;
         loop_defer_cancel(c);
         c->fn(l, c);
+        if (l->due && loop_look(l))
+            return;
     }
 }
 
@@ -375,10 +392,19 @@ void loop_awake(struct loop *l)
 {
     l->stale = false;
     l->now_us = clock_us(CLOCK_MONOTONIC);
+    l->spent = false;
+    l->worked = 0;
     if (l->asleep) {
         l->asleep = false;
         mpsc_wake(&l->box);
     }
+}
+
+bool loop_look(struct loop *l)
+{
+    l->worked = 0;
+    l->spent = l->spent || clock_us(CLOCK_MONOTONIC) >= l->now_us + LOOP_TURN_US;
+    return l->spent;
 }
 
 uint64_t loop_wall_us(struct loop *l)
@@ -403,7 +429,8 @@ static void arm(struct loop *l)
 
 static bool may_sleep(struct loop *l)
 {
-    if (l->calls || l->flush || l->n_dirty || wheel_next_us(&l->wheel) <= l->now_us)
+    if (l->calls || l->due || l->flush || l->sweeping || l->n_dirty ||
+        wheel_next_us(&l->wheel) <= l->now_us)
         return false;
     arm(l);
     return mpsc_try_sleep(&l->box);
@@ -438,6 +465,7 @@ void loop_turn(struct loop *l, bool block)
     block_owner_collect(&l->blocks);
     wheel_run(&l->wheel, began_us);
     run_flush(l);
+    l->sweeping = mem_sweep(SWEEP_A_TURN);
     splice_all(l);
     atomic_store_explicit(&l->turns, loop_turns(l) + 1, memory_order_relaxed);
     hist_add(&l->delay, clock_us(CLOCK_MONOTONIC) - began_us);
@@ -448,6 +476,8 @@ void loop_run(struct loop *l)
     l->thread = pthread_self();
     l->running = true;
     block_owner_adopt(&l->blocks);
+    mem_sweeps(true);
     while (l->running)
         loop_turn(l, true);
+    mem_sweeps(false);
 }

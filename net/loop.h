@@ -27,6 +27,11 @@
 #define LOOP_SCRATCH (256u << 10) // octets one read may bring
 #define LOOP_RECORD (16u << 10)   // a TLS record's plain text
 
+// What one turn works at most, before what cannot be put off: past it, reads and codecs wait for the next. One
+// piece of work (OIP_STEP_BYTES of a body, a read, a write) may begin just before it.
+#define LOOP_TURN_US 700
+#define LOOP_LOOK_BYTES (16u << 10) // of work, between two looks at the clock
+
 struct loop;
 struct evdns_base;
 
@@ -41,8 +46,10 @@ struct loop_flush {
     void (*fn)(struct loop *l, struct loop_flush *f);
 };
 
-// A call put off to the next turn (the loop does not sleep before it). For work that is resumed: a
-// socket that has more to read than one turn may take, a codec in the middle of a large body.
+// A call put off to a later turn (the loop does not sleep before it). For work that is resumed: a socket that
+// has more to read than one turn may take, a codec in the middle of a large body. Turns run them in the order
+// in which they were deferred, as many as LOOP_TURN_US allows and at least one; what they defer comes behind
+// all that wait.
 struct loop_call {
     struct loop_call *next, **prev; // prev == NULL: not deferred
     void (*fn)(struct loop *l, struct loop_call *c);
@@ -97,7 +104,11 @@ struct loop {
     uint16_t dirty[LOOPS_MAX]; // targets with something in out[]
     unsigned n_dirty;
     struct loop_flush *flush;
-    struct loop_call *calls;
+    struct loop_call *calls; // deferred since `due` was taken, the newest first
+    struct loop_call *due;   // what is run now, the oldest first
+    size_t worked;           // since the last look at the clock, in bytes
+    bool spent;              // this turn has worked for LOOP_TURN_US
+    bool sweeping;           // large memory that was freed is given back, some of it each turn
     struct loop_flush rest;
     bool unrested; // it has lost its last connection since it last rested
     uint64_t rested_us;
@@ -133,6 +144,18 @@ static inline uint64_t loop_now_us(struct loop *l)
     if (l->stale)
         loop_awake(l);
     return l->now_us;
+}
+// Work was done that grows with so many bytes.
+static inline void loop_worked(struct loop *l, size_t bytes)
+{
+    l->worked += bytes;
+}
+bool loop_look(struct loop *l); // private
+// This turn has worked for long enough: what can be put off is deferred. Cheap: it looks at the clock when
+// enough was done since the last time.
+static inline bool loop_is_spent(struct loop *l)
+{
+    return l->spent || (l->worked >= LOOP_LOOK_BYTES && loop_look(l));
 }
 // The wall clock for log lines; never for time-outs.
 uint64_t loop_wall_us(struct loop *l);

@@ -7,7 +7,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WRITE_A_TURN (1u << 20) // octets; then the others have their turn
+#define WRITE_A_TURN (256u << 10) // octets; then the others have their turn
+#define WRITE_WHEN_SPENT                                                                           \
+    (16u << 10) // when the turn has no time left: a little, so that each goes on
 #define IOV_MAX_GATHER 64
 #define RECORDS_A_TURN 128 // TLS records read, however small (row 127)
 #define DIRECT_BYTES 4096  // a first run this long becomes a TLS record without being copied
@@ -72,7 +74,7 @@ static void pump(struct sock *s)
     size_t taken = 0;
     while (s->readable && !s->eof && !DOOR_IS_DEAF(s) &&
            (!s->ops->wants_read || s->ops->wants_read(s))) {
-        if (taken >= LOOP_SCRATCH) {
+        if (taken >= LOOP_SCRATCH || (taken > 0 && loop_is_spent(s->loop))) {
             loop_defer(s->loop, &s->more);
             return;
         }
@@ -93,6 +95,7 @@ static void pump(struct sock *s)
         // A run of tiny TLS records counts as a whole turn's reading.
         taken += s->tls && s->readable ? LOOP_SCRATCH : n;
         s->bytes_in += n;
+        loop_worked(s->loop, n);
         s->ops->on_data(s, s->loop->scratch, n);
         // A short read has emptied the queue: the next octet makes a new edge. Not so the FIN or the
         // reset that came together with this one's edge.
@@ -103,6 +106,7 @@ static void pump(struct sock *s)
 
 static void handshake(struct sock *s)
 {
+    loop_worked(s->loop, LOOP_LOOK_BYTES); // a signature: look at the clock behind it
     enum tls_io io = s->tls ? tls_handshake(s->tls) : TLS_OK;
     if (io == TLS_WANT_READ || io == TLS_WANT_WRITE)
         return;
@@ -138,7 +142,10 @@ static void on_event(evutil_socket_t fd, short what, void *arg)
         s->writable = true;
         loop_flush_later(s->loop, &s->flush);
     }
-    advance(s);
+    if (loop_is_spent(s->loop))
+        loop_defer(s->loop, &s->more); // others have worked for all of this turn
+    else
+        advance(s);
 }
 
 static void on_more(struct loop *l, struct loop_call *c)
@@ -210,11 +217,24 @@ static bool write_pending(struct sock *s)
     return false;
 }
 
+// The first `room` octets of the runs; how many runs these are.
+static int cut_to(struct iovec *iov, int n, size_t room)
+{
+    for (int i = 0; i < n; i++) {
+        if (iov[i].iov_len >= room) {
+            iov[i].iov_len = room;
+            return i + 1;
+        }
+        room -= iov[i].iov_len;
+    }
+    return n;
+}
+
 static void on_flush(struct loop *l, struct loop_flush *f)
 {
     struct sock *s = container_of(f, struct sock, flush);
     struct iovec iov[IOV_MAX_GATHER];
-    size_t budget = WRITE_A_TURN;
+    size_t budget = loop_is_spent(l) ? WRITE_WHEN_SPENT : WRITE_A_TURN;
     if (!s->open || s->broken || !write_pending(s))
         return;
     while (s->writable && !s->shut) {
@@ -223,6 +243,7 @@ static void on_flush(struct loop *l, struct loop_flush *f)
             s->ops->on_flushed(s, true);
             return;
         }
+        n = cut_to(iov, n, budget);
         long put = s->tls ? write_tls(s, iov, n) : write_plain(s, iov, n);
         if (put < 0) {
             fail(s, s->why);
@@ -238,7 +259,8 @@ static void on_flush(struct loop *l, struct loop_flush *f)
             s->writable = false;
             break;
         }
-        if ((size_t)put >= budget) {
+        loop_worked(l, (size_t)put);
+        if ((size_t)put >= budget || loop_is_spent(l)) {
             s->write_more = true;
             loop_defer(l, &s->more);
             break;

@@ -157,6 +157,32 @@ bool tls_server_reload(struct tls_server *t, const char *cert_file, const char *
     return true;
 }
 
+struct new_keys {
+    struct loop_task task;
+    struct tls_server *server;
+    struct tls_ticket_keys keys;
+};
+
+static void on_new_keys(struct loop *l, struct loop_task *task)
+{
+    struct new_keys *k = (struct new_keys *)task;
+    tls_ctx_set_keys(k->server->ctx[l->index], &k->keys);
+    OPENSSL_cleanse(k, sizeof *k);
+    mem_free(k);
+}
+
+void tls_server_set_keys(struct tls_server *t, const struct tls_ticket_keys *keys,
+                         struct loop *from, struct loop *const *loops)
+{
+    for (unsigned i = 0; i < t->n; i++) {
+        struct new_keys *k = mem_zalloc(sizeof *k);
+        if (!k)
+            continue; // no memory: that loop seals with the old key until the next time
+        *k = (struct new_keys){.task.fn = on_new_keys, .server = t, .keys = *keys};
+        loop_post_task(from, loops[i], &k->task);
+    }
+}
+
 struct tls_client {
     SSL_CTX *ctx;
 };

@@ -41,6 +41,11 @@ bool tls_server_reload(struct tls_server *t, const char *cert_file, const char *
                        const struct tls_ticket_keys *keys, struct loop *from,
                        struct loop *const *loops, char err[TLS_ERROR]);
 
+// Each loop is told (by a task in its mailbox) to seal tickets with the first of these keys and to open them with
+// all. loops[i] has index i. from: the caller's loop or NULL. Without memory a loop keeps the keys it has.
+void tls_server_set_keys(struct tls_server *t, const struct tls_ticket_keys *keys,
+                         struct loop *from, struct loop *const *loops);
+
 struct tls_client; // context for outgoing connections
 // ca_file NULL: the system's. NULL with err.
 struct tls_client *tls_client_new(const char *ca_file, char err[TLS_ERROR]);

@@ -246,6 +246,12 @@ SSL_CTX *tls_ctx_server(struct view cert_pem, const char *cert_name, struct view
     return ctx;
 }
 
+void tls_ctx_set_keys(SSL_CTX *ctx, const struct tls_ticket_keys *keys)
+{
+    struct tls_ticket_keys *own = SSL_CTX_get_ex_data(ctx, keys_index);
+    *own = *keys;
+}
+
 SSL_CTX *tls_ctx_client(const char *ca_file, char err[TLS_ERROR])
 {
     SSL_CTX *ctx = common(TLS_client_method());

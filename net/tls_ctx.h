@@ -21,6 +21,8 @@ struct tls {
 SSL_CTX *tls_ctx_server(struct view cert_pem, const char *cert_name, struct view key_pem,
                         const char *key_name, const struct tls_ticket_keys *keys,
                         char err[TLS_ERROR]);
+// Replaces the ticket keys of a server's context; on the thread that uses it.
+void tls_ctx_set_keys(SSL_CTX *ctx, const struct tls_ticket_keys *keys);
 SSL_CTX *tls_ctx_client(const char *ca_file, char err[TLS_ERROR]);
 // The newest reason in OpenSSL's queue, in words; empties the queue.
 const char *tls_ctx_reason(void);

@@ -44,8 +44,16 @@ def test_refusals_say_what_was_expected(gateway, http2):
     assert answer.status_code == 405 and answer.headers["allow"] == "GET, HEAD"
     answer = ask(gateway, "/nothing", http2=http2, **TOKEN)
     assert answer.status_code == 404 and "/metrics, /healthz, /status" in answer.json()["error"]
-    answer = ask(gateway, "/metrics", http2=http2, host="example.org")
+    answer = ask(gateway, "/status", http2=http2, host="example.org", **TOKEN)
     assert answer.status_code == 403 and "host" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("http2", [False, True], ids=["h1", "h2"])
+@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
+def test_open_pages_answer_under_any_host(gateway, path, http2):
+    """Scrapers and probes name the service, not an address: sluice:9090."""
+    for host in ("sluice:9090", "sluice.prod.svc.cluster.local", "localhost.example"):
+        assert ask(gateway, path, http2=http2, host=host).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -67,7 +75,8 @@ def test_refusals_say_what_was_expected(gateway, http2):
 )
 def test_hosts(gateway, host, status):
     with Wire(gateway.admin_port) as wire:
-        octets = b"GET /healthz HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n" % host
+        octets = b"GET /status HTTP/1.1\r\nHost: %s\r\nAuthorization: %s\r\nConnection: close\r\n\r\n"
+        octets %= (host, TOKEN["authorization"].encode())
         got = wire.send(octets).read_until_closed().answers()[0][0]
     assert got == status or (got, status) == (403, 400)
 

@@ -323,9 +323,71 @@ static int close_kit(void **state)
     return 0;
 }
 
+// ---- what an answer takes is charged --------------------------------------------------------------------
+
+static int64_t held, most;
+
+static bool count_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
+{
+    if (delta_bytes > 0 && held + delta_bytes > most)
+        return false;
+    held += delta_bytes;
+    return true;
+}
+
+static struct tensor *outputs_of(size_t bytes)
+{
+    static float values[1 << 20];
+    static struct tensor y[3];
+    for (unsigned k = 0; k < 3;
+         k++) // two that are copied where they go as octets, one that is lent
+        y[k] = (struct tensor){VIEW("y"), DT_FP32, 2, {1, 3000}, (const uint8_t *)values, 12000};
+    y[2].shape[1] = (int64_t)(bytes / 4);
+    y[2].bytes = bytes;
+    return y;
+}
+
+static void answers_are_charged(void **state)
+{
+    static const enum infer_format formats[] = {FORMAT_OIP_JSON, FORMAT_OIP_BINARY,
+                                                FORMAT_OIP_GRPC};
+    kit_ops.on_charge = count_charge;
+    for (unsigned f = 0; f < 3; f++) {
+        bool json = formats[f] == FORMAT_OIP_JSON;
+        held = 0;
+        most = INT64_MAX;
+        take(outputs_of(1 << 20), 3, 1);
+        req = (struct infer_request){.format = formats[f],
+                                     .binary_output = formats[f] == FORMAT_OIP_BINARY};
+        answer();
+        assert_int_equal(kit_said.status, 200);
+        assert_int_equal(held, kit_ex.charged);
+        assert_true(held >= (json ? 500000 : 24000) && held < (json ? 800000 : 40000));
+        int64_t whole = held;
+        for (most = 0; most < whole; most += json ? 100000 : 4000) {
+            held = 0;
+            answer(); // refused in time: what it holds was charged before
+            assert_true(held <= most && held == kit_ex.charged);
+            assert_int_equal(err.status, STATUS_UNAVAILABLE);
+            if (formats[f] == FORMAT_OIP_GRPC) {
+                assert_string_equal(kit_trailer("grpc-status"), "14");
+                assert_string_equal(kit_trailer("grpc-retry-pushback-ms"), "1000");
+            } else {
+                assert_int_equal(kit_said.status, 503);
+                assert_string_equal(kit_header("retry-after"), "1");
+            }
+            assert_int_equal(kit_said.n_lent, 0);
+        }
+        drop();
+    }
+    req = (struct infer_request){0};
+    kit_ops.on_charge = NULL;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(answers_are_charged),
         cmocka_unit_test(every_datatype),
         cmocka_unit_test(no_json_form),
         cmocka_unit_test(requested_outputs),

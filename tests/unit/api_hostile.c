@@ -217,8 +217,14 @@ static void too_much(void **state)
     assert_true(decode(
         made(X_HEAD "\"FP32\",\"shape\":[1000001],\"data\":[", "1,", 1000000, "1]}]}"), step));
     assert_true(steps >= 2000000 / step);
-    assert_false(decode(made(HEAD "\"id\":\"", "12345678", 1 << 20, "\"}"), step));
+    check(made(HEAD "\"id\":\"", "12345678", 1 << 20, "\"}"), STATUS_BAD_REQUEST,
+          "body: a string outside of data is longer than 131072 octets (octet 14)");
+    assert_false(decode(made(HEAD "\"k\":\"", "12345678", 1 << 20, "\"}"), step)); // skipped
+    assert_true(steps >= (8 << 20) / step);
     assert_string_equal(err.text, "inputs: missing");
+    assert_true(decode(
+        made(X_HEAD "\"BYTES\",\"shape\":[1],\"data\":[\"", "12345678", 1 << 20, "\"]}]}"), step));
+    assert_true(steps >= 2 * (8 << 20) / step); // measured, copied
 }
 
 // 96

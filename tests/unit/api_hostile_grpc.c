@@ -220,7 +220,7 @@ static void names_and_numbers(void **state)
     refused(join(field(1, V(MARK "/../" MARK)), x), "model_name: expected [A-Za-z0-9._-]{1,128}");
     refused(request(field(2, V(".."))), "model_version: expected [A-Za-z0-9._-]{1,128}");
     refused(request(NONE), "inputs: expected at least one");
-    refused(request(join(field(3, V("\xff")), x)), "id: expected UTF-8");
+    refused(request(join(field(3, V("\xff")), x)), "id: expected at most 131072 octets of UTF-8");
     refused(request(join(x, x)), "inputs[1].name: same name as inputs[0]");
     refused(request(many(x, 257)), "inputs: more than 256");
     refused(request(many(field(6, field(1, V("y"))), 257)), "outputs: more than 256");

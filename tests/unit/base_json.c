@@ -258,6 +258,59 @@ static void numbers_are_bounded(void **state)
     assert_string_equal(r.error, "number is longer than 400 characters");
 }
 
+// A slice changes nothing but how often one calls: the same tokens, texts and errors at the same places.
+static void strings_in_every_slice(void **state)
+{
+    static const char *const texts[] = {
+        "{\"key\\n\":\"plain text that is longer than a "
+        "word\",\"\xc3\xa4\xe2\x82\xac\":[\"\\ud83d\\ude00x\"]}",
+        "[\"\", \"a\", \"\\\"\\\\\", \"\xf0\x9f\x98\x80\xf0\x9f\x98\x80\xf0\x9f\x98\x80\"]",
+        "[\"never ends",
+        "[\"a bad escape\\q\"]",
+        "[\"\\ud83d alone\"]",
+        "{\"a control \x01\":1}",
+        "[\"not UTF-8 \xff\"]",
+        "{\"key\" 1}",
+    };
+    for (unsigned i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        for (size_t slice = 1; slice < 60; slice++) {
+            struct json_reader whole, cut;
+            json_read(&whole, view_str(texts[i]));
+            json_read(&cut, view_str(texts[i]));
+            cut.slice = slice;
+            for (enum json_token want = JSON_NULL; want != JSON_END && want != JSON_ERROR;) {
+                want = json_next(&whole);
+                enum json_token got = json_next(&cut);
+                for (unsigned calls = 0; got == JSON_MORE && calls < 60; calls++)
+                    got = json_next(&cut);
+                assert_int_equal(got, want);
+                assert_int_equal(cut.token_at, whole.token_at);
+                if (want == JSON_STRING || want == JSON_KEY) {
+                    assert_true(view_eq(cut.text, whole.text));
+                    assert_int_equal(cut.escaped, whole.escaped);
+                }
+            }
+            assert_int_equal(cut.error_at, whole.error_at);
+            assert_ptr_equal(cut.error, whole.error);
+        }
+    }
+}
+
+static void unescapes_in_every_slice(void **state)
+{
+    static const char text[] =
+        "plain \\n\\u00e4 \\ud83d\\ude00\\ud83d\\ude00 and \xe2\x82\xac \\\\";
+    static const char want[] =
+        "plain \n\xc3\xa4 \xf0\x9f\x98\x80\xf0\x9f\x98\x80 and \xe2\x82\xac \\";
+    for (size_t slice = 1; slice < sizeof(text); slice++) {
+        char out[sizeof(text)], *to = out;
+        const char *from = text, *end = text + sizeof(text) - 1;
+        while (from < end)
+            json_unescape_some(&from, end, &to, slice);
+        assert_true(view_is(view_of(out, (size_t)(to - out)), want));
+    }
+}
+
 static void tokens_in_order(void **state)
 {
     struct json_reader r;
@@ -772,6 +825,8 @@ int main(void)
         cmocka_unit_test(survives_mutation),
         cmocka_unit_test(depth_is_bounded),
         cmocka_unit_test(numbers_are_bounded),
+        cmocka_unit_test(strings_in_every_slice),
+        cmocka_unit_test(unescapes_in_every_slice),
         cmocka_unit_test(tokens_in_order),
         cmocka_unit_test(unescapes),
         cmocka_unit_test(lanes_read_numbers),

@@ -41,6 +41,35 @@ static void door_fails_exactly_the_nth(void **state)
     mem_free(e);
 }
 
+// Large memory goes back a piece at a time on a thread that sweeps, and at once on others.
+static void large_memory_is_swept(void **state)
+{
+    static const size_t sizes[] = {(1 << 20) - 1, 1 << 20, (1 << 20) + 4097, 9 << 20, 64 << 20};
+    int64_t before = mem_live();
+    mem_sweeps(true);
+    for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        uint8_t *p = mem_alloc(sizes[i]);
+        assert_non_null(p);
+        memset(p, 1, sizes[i]);
+        mem_free_large(p, sizes[i]);
+    }
+    assert_int_equal(mem_live(), before); // it is the system's, whenever that gets it
+    unsigned pieces = 0;
+    while (mem_sweep(4 << 20))
+        pieces++;
+#ifndef SLUICE_ASAN
+    assert_in_range(pieces, (64 + 9) / 4, (64 + 9) / 4 + 4);
+#endif
+    assert_false(mem_sweep(4 << 20));
+    mem_free_large(mem_alloc(2 << 20), 2 << 20);
+    mem_free_large(NULL, 0);
+    mem_sweeps(false); // all that is left, at once
+    assert_false(mem_sweep(1));
+    mem_free_large(mem_alloc(2 << 20), 2 << 20);
+    assert_false(mem_sweep(1));
+    assert_int_equal(mem_live(), before);
+}
+
 static void arena_gives_aligned_separate_runs(void **state)
 {
     struct arena a;
@@ -298,6 +327,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(door_fails_exactly_the_nth),
         cmocka_unit_test(what_is_out_is_known),
+        cmocka_unit_test(large_memory_is_swept),
         cmocka_unit_test(arena_gives_aligned_separate_runs),
         cmocka_unit_test(arena_refuses_what_wraps),
         cmocka_unit_test(arena_survives_every_failure),

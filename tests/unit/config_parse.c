@@ -230,6 +230,8 @@ static void values(void **state)
         {SMALL "model m { batch { preferred = {8, 8} } }", 3, "ascending list"},
         {SMALL "model m { batch {\n preferred = {8, 65}\n max_rows = 64 } }", 4,
          "preferred: 65 is more than max_rows (64)"},
+        {SMALL "model m { batch {\n preferred = {1, 2, 3, 4, 5, 6, 7, 8, 9} } }", 4,
+         "preferred: expected at most 8 elements, got 9"},
         {SMALL "model m { batch { max_rows = 64 } queue { rows = 63 } }", 3,
          "no batch could be full"},
         {SMALL "model m { timeout = 11m }", 3, "longer than limits.deadline_max"},

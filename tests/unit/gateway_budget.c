@@ -49,6 +49,25 @@ static void past_the_limit(void **state)
     assert_true(budget_charge(&other, &b, 1000));
 }
 
+// What must be taken goes past the limit, so far as is said, and then nothing else does.
+static void beyond_the_limit(void **state)
+{
+    (void)state;
+    struct budget b;
+    struct budget_lease a = {0}, other = {0};
+    budget_init(&b, 65536, 2);
+    assert_true(budget_charge(&a, &b, 65536));
+    assert_false(budget_charge_beyond(&other, &b, 70000, 60000));
+    assert_true(budget_charge_beyond(&other, &b, 60000, 60000));
+    assert_false(budget_charge_beyond(&a, &b, 10000, 60000 - 10000));
+    assert_false(budget_charge(&a, &b, 10000));
+    assert_true(budget_charge_beyond(&a, &b, 1 << 20, BUDGET_MUST)); // what cannot be refused
+    assert_true(budget_charge(&a, &b, -(1 << 20)));
+    assert_true(budget_charge(&other, &b, -60000));
+    assert_true(budget_charge(&a, &b, -1000));
+    assert_true(budget_charge(&other, &b, 1000));
+}
+
 static void by_chance(void **state)
 {
     (void)state;
@@ -85,6 +104,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_stays_behind),
         cmocka_unit_test(past_the_limit),
+        cmocka_unit_test(beyond_the_limit),
         cmocka_unit_test(by_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

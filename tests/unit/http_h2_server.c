@@ -644,6 +644,31 @@ static void resets_that_are_not_taken_are_bounded(void **state)
     end(h);
 }
 
+// Small answers that a reader does not take are copies of the connection's: they are counted while they wait, and
+// given back when they have left.
+static void output_that_waits_is_counted(void **state)
+{
+    struct h2 *h = begin();
+    h->w.hush = true;
+    for (uint32_t id = 1; id < 256; id += 2)
+        wire_head(&h->say, END_STREAM, id, FORM "/fine\n");
+    h2_say_only(h);
+    assert_int_equal(h->w.output, 0); // a little is each connection's
+    h2_take(h, 1);
+    for (uint32_t id = 257; id < 4001; id += 2) {
+        wire_head(&h->say, END_STREAM, id, FORM "/fine\n");
+        if (id % 64 == 1) {
+            h2_say_only(h);
+            h2_take(h, 1);
+        }
+    }
+    assert_in_range(h->w.output, 64 << 10, 2 << 20);
+    h2_flush(h);
+    h2_flush(h);
+    assert_in_range(h->w.output_most, 64 << 10, 2 << 20);
+    end(h); // all of it came back
+}
+
 // ---- 49 to 56: floods --------------------------------------------------------------------------------
 
 static void continuation_floods(void **state)
@@ -1643,6 +1668,7 @@ int main(void)
         cmocka_unit_test(made_you_reset),
         cmocka_unit_test(malformed_streams_are_counted),
         cmocka_unit_test(resets_that_are_not_taken_are_bounded),
+        cmocka_unit_test(output_that_waits_is_counted),
         cmocka_unit_test(continuation_floods),
         cmocka_unit_test(a_long_block_in_pieces),
         cmocka_unit_test(a_fat_head_is_431_for_its_stream_alone),

@@ -26,7 +26,7 @@ struct world {
     uint64_t now_us;
     struct exchange *later[256];
     unsigned n_later;
-    int64_t charged, charge_limit;
+    int64_t charged, charge_limit, output, output_most;
     unsigned heads, requests, gone, sent, sent_whole, refused, refused_status;
     unsigned abused[ABUSE_VERDICTS];
     bool shapes; // refusals are answered here, as gRPC
@@ -164,9 +164,21 @@ static void world_on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse
     world_note(w, "%s: %u\n", abuse_name[kind], verdict);
 }
 
-static const struct http_server_ops world_ops = {world_on_head, world_on_request, world_on_gone,
-                                                 world_on_sent, world_on_refuse,  world_on_charge,
-                                                 world_on_abuse};
+static void world_on_output(struct http_conn *c, int64_t delta, void *ctx)
+{
+    struct world *w = ctx;
+    w->output += delta;
+    w->output_most = w->output > w->output_most ? w->output : w->output_most;
+}
+
+static const struct http_server_ops world_ops = {.on_head = world_on_head,
+                                                 .on_request = world_on_request,
+                                                 .on_gone = world_on_gone,
+                                                 .on_sent = world_on_sent,
+                                                 .on_refuse = world_on_refuse,
+                                                 .on_charge = world_on_charge,
+                                                 .on_output = world_on_output,
+                                                 .on_abuse = world_on_abuse};
 
 static void world_open(struct world *w, bool h2)
 {
@@ -281,6 +293,8 @@ static const char *world_books(const struct world *w)
         return "an exchange without its one end";
     if (w->charged != 0)
         return "a charge was kept";
+    if (w->output != 0)
+        return "an output buffer was kept";
     if (world_blocks.live_blocks != 0)
         return "a block was kept";
     return NULL;

@@ -79,6 +79,35 @@ static void sizes(void **state)
     assert_false(tensor_bytes_check(two, 9, UINT64_MAX));
 }
 
+// A walk in steps ends as the walk in one go does.
+static void walks(void **state)
+{
+    static const struct {
+        struct view data;
+        uint64_t count;
+        bool right;
+    } rows[] = {
+        {{"\1\0\0\0a\0\0\0\0\2\0\0\0bc", 15}, 3, true},
+        {{"\1\0\0\0a\0\0\0\0\2\0\0\0bc", 15}, 2, false},
+        {{"\1\0\0\0a\0\0\0\0\3\0\0\0bc", 15}, 3, false},
+        {{"\0\0\0\0\0\0\0\0\0\0", 10}, 2, false},
+        {{"", 0}, 0, true},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const uint8_t *data = (const uint8_t *)rows[i].data.p;
+        for (uint64_t most = 1; most < 5; most++) {
+            struct tensor_walk w = {0};
+            enum tensor_walk_end end;
+            unsigned steps = 0;
+            while ((end = tensor_bytes_walk(&w, data, rows[i].data.n, rows[i].count, most)) ==
+                   WALK_MORE)
+                assert_true(++steps < 4);
+            assert_int_equal(end, rows[i].right ? WALK_RIGHT : WALK_WRONG);
+        }
+        assert_int_equal(tensor_bytes_check(data, rows[i].data.n, rows[i].count), rows[i].right);
+    }
+}
+
 static void names(void **state)
 {
     char name[130];
@@ -190,6 +219,7 @@ int main(void)
         cmocka_unit_test(status_table_is_whole),
         cmocka_unit_test(error_text_is_printable),
         cmocka_unit_test(sizes),
+        cmocka_unit_test(walks),
         cmocka_unit_test(names),
         cmocka_unit_test(batch_keys),
         cmocka_unit_test(slices),

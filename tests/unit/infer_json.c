@@ -153,6 +153,9 @@ static const struct {
      "inputs[0].shape: the size of [4294967296,4294967296] is out of range"},
     {INPUT("[4611686018427387904,4]", "FP32", "[1]"),
      "inputs[0].shape: the size of [4611686018427387904,4] is out of range"},
+    {INPUT("[4294967295,0]", "FP32", "[]"),
+     "inputs[0].shape: 4294967295 rows without data, at most 65536"},
+    {INPUT("[65537,0]", "FP32", "[]"), "inputs[0].shape: 65537 rows without data, at most 65536"},
     {INPUT("[4611686018427387904,4,0]", "FP32", "[]"),
      "inputs[0].shape: the size of [4611686018427387904,4,0] is out of range"},
     {INPUT("[4611686018427387904]", "FP32", "[1]"),
@@ -417,35 +420,47 @@ static void binary_tensors(void **state)
     assert_string_equal(err.text, "inputs[0]: has both data and binary_data_size");
 }
 
+static bool raw_decode(struct arena *a, struct view body, const struct model_metadata *m,
+                       struct infer_request *out, struct error *e)
+{
+    struct oip_raw w;
+    enum oip_step step = OIP_MORE;
+    if (!oip_raw_begin(&w, a, body, m, out, e))
+        return false;
+    while (step == OIP_MORE)
+        step = oip_raw_step(&w, 2, e);
+    return step == OIP_DONE;
+}
+
 static void raw_requests(void **state)
 {
     struct tensor in = {.name = VIEW("x"), .dtype = DT_FP32, .rank = 2, .shape = {-1, 2}};
     struct model_metadata m = {.inputs = &in, .n_inputs = 1, .max_batch = 8};
     char octets[24] = {0};
     req = (struct infer_request){.model = VIEW("m")};
-    assert_true(oip_raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
+    assert_true(raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
     assert_int_equal(req.rows, 3);
     assert_int_equal(req.format, FORMAT_OIP_BINARY);
     assert_true(req.binary_output);
-    assert_false(oip_raw_decode(&arena, view_of(octets, 23), &m, &req, &err));
+    assert_false(raw_decode(&arena, view_of(octets, 23), &m, &req, &err));
     assert_string_equal(err.text,
                         "body: 23 octets do not fill whole elements of the input's free dimension");
     in.shape[1] = -1; // the batch is 1 then
-    assert_true(oip_raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
+    assert_true(raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
     assert_int_equal(req.inputs[0].shape[0], 1);
     assert_int_equal(req.inputs[0].shape[1], 6);
     m.max_batch = 0;
-    assert_false(oip_raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
+    assert_false(raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
     in = (struct tensor){.name = VIEW("x"), .dtype = DT_FP32, .rank = 1, .shape = {5}};
-    assert_false(oip_raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
+    assert_false(raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
     assert_string_equal(err.text, "inputs[0].data: expected 20 octets for FP32 [5], got 24");
     in.dtype = DT_BYTES;
     in.shape[0] = -1;
-    assert_true(oip_raw_decode(&arena, VIEW("hey"), &m, &req, &err));
+    assert_true(raw_decode(&arena, VIEW("hey"), &m, &req, &err));
     assert_memory_equal(req.inputs[0].data, "\3\0\0\0hey", 7);
     m.n_inputs = 2;
-    assert_false(oip_raw_decode(&arena, VIEW("hey"), &m, &req, &err));
-    assert_false(oip_raw_decode(&arena, VIEW("hey"), NULL, &req, &err));
+    assert_false(raw_decode(&arena, VIEW("hey"), &m, &req, &err));
+    assert_false(raw_decode(&arena, VIEW("hey"), NULL, &req, &err));
     assert_string_equal(err.text,
                         "body: a raw binary request needs a model with exactly one input");
 }

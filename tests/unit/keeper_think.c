@@ -1,6 +1,7 @@
 // The keeper's pure parts: how long to wait after a death, what a death says, and whether a loop is stuck.
 #include "keeper/backoff.h"
 #include "keeper/ending.h"
+#include "keeper/tickets.h"
 #include "keeper/watchdog.h"
 #include <setjmp.h>
 #include <signal.h>
@@ -113,6 +114,38 @@ static void every_status_says_what_it_is(void **state)
     }
 }
 
+// A day's key seals no longer than that day, and opens for at least one more.
+static void ticket_keys_rotate_daily(void **state)
+{
+    struct config_listen plain = {.name = "a"}, tls = {.name = "b", .certificate = "cert.pem"};
+    struct config c = {.listens = &plain, .listen_count = 1};
+    struct tickets t;
+    struct tls_ticket_keys keys, first;
+    uint64_t now = 7000000;
+    tickets_start(&t, &keys, &c);
+    assert_false(tickets_due(&t, &keys, now + 2 * TICKETS_LIFE_US)); // nobody seals anything
+    c.listens = &tls;
+    tickets_start(&t, &keys, &c);
+    first = keys;
+    assert_int_equal(keys.n, 1);
+    assert_false(tickets_due(&t, &keys, now));
+    assert_false(tickets_due(&t, &keys, now + TICKETS_LIFE_US - 1));
+    assert_true(tickets_due(&t, &keys, now + TICKETS_LIFE_US));
+    assert_false(tickets_due(&t, &keys, now + TICKETS_LIFE_US));
+    assert_int_equal(keys.n, 2);
+    assert_memory_not_equal(keys.key[0], first.key[0], TLS_TICKET_KEY);
+    assert_memory_equal(keys.key[1], first.key[0], TLS_TICKET_KEY);
+    t.untold = true; // its socket was full: once more, with the same key
+    first = keys;
+    assert_true(tickets_due(&t, &keys, now + TICKETS_LIFE_US + 1));
+    assert_memory_equal(&keys, &first, sizeof(keys));
+    t.untold = false;
+    assert_true(
+        tickets_due(&t, &keys, now + 9 * TICKETS_LIFE_US)); // a machine that slept: one new key
+    assert_false(tickets_due(&t, &keys, now + 9 * TICKETS_LIFE_US + 1));
+    assert_int_equal(keys.n, 3);
+}
+
 static struct heartbeat_page page;
 static struct watchdog dog;
 #define LIMIT (10 * WATCHDOG_TICK_US)
@@ -190,6 +223,7 @@ int main(void)
         cmocka_unit_test(kills_are_counted_apart),
         cmocka_unit_test(every_signal_says_what_it_is),
         cmocka_unit_test(every_status_says_what_it_is),
+        cmocka_unit_test(ticket_keys_rotate_daily),
         cmocka_unit_test(stuck_loop_is_named),
         cmocka_unit_test(main_thread_is_watched),
         cmocka_unit_test(not_begun_and_ended_are_fine),

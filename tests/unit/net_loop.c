@@ -160,6 +160,48 @@ static void deferred_call_runs_next_turn_without_sleep(void **state)
     assert_string_equal(trace.steps, "c2c2");
 }
 
+struct busy {              // a call that works, and comes back
+    struct loop_call call; // first
+    uint64_t works_us;
+    unsigned ran;
+};
+
+static void work(struct loop *l, struct loop_call *c)
+{
+    struct busy *w = (struct busy *)c;
+    uint64_t until_us = mono_us() + w->works_us;
+    while (mono_us() < until_us)
+        ;
+    w->ran++;
+    loop_defer(l, c);
+}
+
+// Calls that work take turns: a turn ends when it has worked for LOOP_TURN_US, and the next goes on where it did.
+static void calls_that_work_take_turns(void **state)
+{
+    struct busy w[20] = {0};
+    for (unsigned i = 0; i < 20; i++) {
+        w[i].call.fn = work;
+        w[i].works_us = LOOP_TURN_US / 4;
+        loop_defer(fx.l, &w[i].call);
+    }
+    unsigned turns = 0;
+    for (; w[19].ran < 3; turns++) {
+        loop_turn(fx.l, true); // does not sleep
+        for (unsigned i = 1; i < 20;
+             i++) // in order, and nobody twice before all have had their turn
+            assert_true(w[i].ran <= w[i - 1].ran && w[i - 1].ran <= w[i].ran + 1);
+        assert_true(w[0].ran <= w[19].ran + 1);
+    }
+    assert_true(turns >= 3 * 20 / 5);
+    assert_true(turns <= 3 * 20); // at least one call a turn, however slow the machine
+    for (unsigned i = 0; i < 20; i++)
+        loop_defer_cancel(&w[i].call);
+    unsigned ran = w[0].ran + w[19].ran;
+    loop_turn(fx.l, false); // those that were due are gone as well
+    assert_int_equal(w[0].ran + w[19].ran, ran);
+}
+
 static void timers_fire_in_time(void **state)
 {
     for (unsigned ms = 1; ms <= 30; ms += 7) {
@@ -457,6 +499,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(turn_has_its_order, setup, teardown),
         cmocka_unit_test_setup_teardown(flush_flags_itself_again, setup, teardown),
         cmocka_unit_test_setup_teardown(endless_flush_does_not_hold_the_turn, setup, teardown),
+        cmocka_unit_test_setup_teardown(calls_that_work_take_turns, setup, teardown),
         cmocka_unit_test_setup_teardown(deferred_call_runs_next_turn_without_sleep, setup,
                                         teardown),
         cmocka_unit_test_setup_teardown(timers_fire_in_time, setup, teardown),

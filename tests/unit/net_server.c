@@ -444,8 +444,8 @@ static void reader_that_never_reads_is_closed(void **state)
     begin("127.0.0.1:0", 0, 0);
     int fd = dial_narrow();
     send(fd, "last 12582912\n", 14, 0);
-    EVENTUALLY(timed_out == 1);
-    EVENTUALLY(stats().conns == 0);
+    EVENTUALLY(stats().conns ==
+               0); // by the HTTP room's time or the socket's own, whichever is seen first
     // What the kernel still held is gone as well: an orphan would keep it for minutes.
     struct pollfd p = {fd, 0, 0};
     assert_int_equal(poll(&p, 1, 5000), 1);

@@ -230,6 +230,29 @@ static void tickets_resume_on_every_loop_and_after_restart(void **state)
     }
 }
 
+// New keys while the loops run: what was sealed before resumes on every loop and is sealed anew; what the
+// oldest key sealed resumes no more when that is gone.
+static void keys_rotate_under_running_loops(void **state)
+{
+    char err[TLS_ERROR];
+    tls_server_free(server);
+    tls_ticket_keys_random(&keys);
+    server = tls_server_new_mem(view_str(pem.cert), view_str(pem.key), &keys, 2, err);
+    struct want w = {.sni = "a.example"};
+    assert_false(resumes(&w));
+    SSL_SESSION *first = w.resume = ticket;
+    SSL_SESSION_up_ref(first);
+    for (unsigned day = 1; day <= TLS_TICKET_KEYS; day++) {
+        tls_ticket_keys_rotate(&keys);
+        tls_server_set_keys(server, &keys, NULL, loops);
+        loop_turn(loops[0], false);
+        loop_turn(loops[1], false);
+        for (w.loop = 0; w.loop < 2; w.loop++)
+            assert_int_equal(resumes(&w), day < TLS_TICKET_KEYS);
+    }
+    SSL_SESSION_free(first);
+}
+
 // Everything a client writes comes back, whatever the sizes, with a reader that sips.
 static void passes(struct pair *p, size_t total, size_t piece, size_t sip)
 {
@@ -443,6 +466,7 @@ int main(void)
         TEST(versions),
         TEST(alpn),
         TEST(tickets_resume_on_every_loop_and_after_restart),
+        TEST(keys_rotate_under_running_loops),
         TEST(octets_come_back),
         TEST(end_of_stream_is_told_behind_the_data),
         TEST(key_updates_are_bounded),
