@@ -30,7 +30,7 @@ enum json_token {
     JSON_TRUE,
     JSON_FALSE,
     JSON_NULL,
-    JSON_MORE, // in the middle of a long string, only with slice > 0: call again
+    JSON_MORE, // in the middle of a string longer than a slice: call again
 };
 
 struct json_reader {
@@ -40,11 +40,12 @@ struct json_reader {
     struct view text;   // of the last KEY/STRING/NUMBER
     bool escaped;       // text holds backslash escapes
     size_t token_at;    // octet offset of the last token
-    size_t slice;       // octets of a string that one call looks at; 0: all. The caller's to set
+    size_t slice;       // octets of a string that one call looks at. The caller's to set
     const char *resume; // where a string goes on that a slice has cut; NULL: none is
     bool resume_key;    // it is a key
     uint8_t depth;
     uint8_t expect;        // internal state
+    uint8_t expect_then;   // behind a string that a slice has cut
     uint64_t in_object[2]; // bit per depth: 1 = object
 };
 

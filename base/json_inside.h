@@ -13,6 +13,7 @@ enum json_expect {
     EXPECT_FIRST_VALUE, // after '[': a value or ']'
     EXPECT_FIRST_KEY,   // after '{': a key or '}'
     EXPECT_AFTER,       // a value in a container is complete: ',' or the container's end
+    EXPECT_REST,        // the rest of a string that a slice has cut
     EXPECT_END,         // the text's value is complete: white space only
     EXPECT_NOTHING,     // an error was returned, and always will be
 };
@@ -40,6 +41,7 @@ static inline const char *json_space(const char *p, const char *end)
 enum json_token json_error(struct json_reader *r, const char *at, const char *what);
 // r->at stands on the opening quote. JSON_STRING: text and escaped are set. JSON_MORE: r->resume is.
 enum json_token json_scan_string(struct json_reader *r);
+enum json_token json_scan_rest(struct json_reader *r); // the same, behind a JSON_MORE
 // Octets of the UTF-8 sequence at p < end, or 0: it is none.
 unsigned json_utf8_length(const char *p, const char *end);
 // r->at stands behind the bracket.

@@ -3,7 +3,7 @@
 
 /* The lanes for tensors: one loop a type, the number's scan and conversion inlined into it. */
 
-enum lane { LANE_F32, LANE_F64, LANE_I64, LANE_U64 };
+enum number_lane { LANE_F32, LANE_F64, LANE_I64, LANE_U64 };
 
 // Integers as written: digits only. *p moves past them.
 static inline const char *lane_integer(const char **p, const char *end, bool is_signed, void *out)
@@ -61,7 +61,7 @@ static inline unsigned lane_short(const char *p, uint32_t *value)
 #endif
 }
 
-static inline void lane_put(enum lane lane, void *out, size_t i, uint32_t v)
+static inline void lane_put(enum number_lane lane, void *out, size_t i, uint32_t v)
 {
     switch (lane) {
     case LANE_F32:
@@ -79,8 +79,8 @@ static inline void lane_put(enum lane lane, void *out, size_t i, uint32_t v)
 
 // As many short numbers as stand in a row behind p, each after a comma and perhaps a space (Python's way);
 // the first becomes out[*i]. Returns where the last one ends.
-static inline const char *lane_shorts(enum lane lane, const char *p, const char *end, void *out,
-                                      size_t *i, size_t max)
+static inline const char *lane_shorts(enum number_lane lane, const char *p, const char *end,
+                                      void *out, size_t *i, size_t max)
 {
     uint32_t v;
     while (*i < max && end - p >= 10 && *p == ',') {
@@ -95,8 +95,8 @@ static inline const char *lane_shorts(enum lane lane, const char *p, const char 
 }
 
 // Reads the number at *p, moves *p past it. Returns what is wrong, or NULL.
-static inline __attribute__((always_inline)) const char *lane_number(enum lane lane, const char **p,
-                                                                     const char *end, void *out)
+static inline __attribute__((always_inline)) const char *
+lane_number(enum number_lane lane, const char **p, const char *end, void *out)
 {
     const char *limit = end - *p > JSON_MAX_NUMBER + 1 ? *p + JSON_MAX_NUMBER + 1 : end;
     const char *begin = *p;
@@ -136,7 +136,7 @@ static enum json_token lane_other(struct json_reader *r)
 /* In the middle of the run the reader's state is in p alone; it is written back (leave) at every way out.
  * The comma is taken only with room for the number behind it, so that "max reached" can be resumed. */
 static inline __attribute__((always_inline)) enum json_token
-run(enum lane lane, struct json_reader *r, void *out, size_t max, size_t *n)
+run(enum number_lane lane, struct json_reader *r, void *out, size_t max, size_t *n)
 {
     const size_t size = lane == LANE_F32 ? sizeof(float) : sizeof(uint64_t);
     *n = 0;

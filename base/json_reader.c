@@ -4,7 +4,8 @@
 void json_read(struct json_reader *r, struct view text)
 {
     const char *p = text.p ? text.p : "";
-    *r = (struct json_reader){.at = p, .end = p + text.n, .start = p, .expect = EXPECT_VALUE};
+    *r = (struct json_reader){
+        .at = p, .end = p + text.n, .start = p, .slice = SIZE_MAX, .expect = EXPECT_VALUE};
 }
 
 enum json_token json_error(struct json_reader *r, const char *at, const char *what)
@@ -75,12 +76,12 @@ static enum json_token read_word(struct json_reader *r, struct view word, enum j
     return token;
 }
 
-static enum json_token read_string(struct json_reader *r)
+static inline enum json_token string_done(struct json_reader *r, enum json_token token)
 {
-    enum json_token token = json_scan_string(r);
     if (token == JSON_STRING)
         value_done(r);
-    r->resume_key = false;
+    else
+        r->resume_key = false;
     return token;
 }
 
@@ -94,7 +95,7 @@ static enum json_token read_value(struct json_reader *r)
         r->at++;
         return json_open(r, false);
     case '"':
-        return read_string(r);
+        return string_done(r, json_scan_string(r));
     case 't':
         return read_word(r, VIEW("true"), JSON_TRUE);
     case 'f':
@@ -109,20 +110,32 @@ static enum json_token read_value(struct json_reader *r)
 }
 
 // The colon belongs to the key: after it only a value can follow.
-static enum json_token read_key(struct json_reader *r)
+static inline enum json_token key_done(struct json_reader *r, enum json_token token)
 {
-    if (*r->at != '"')
-        return json_error(r, r->at, "expected a key");
-    enum json_token token = json_scan_string(r);
-    r->resume_key = token == JSON_MORE;
-    if (token != JSON_STRING)
+    if (token != JSON_STRING) {
+        r->resume_key = true;
         return token;
+    }
     r->at = json_space(r->at, r->end);
     if (r->at == r->end || *r->at != ':')
         return json_error(r, r->at, "expected ':'");
     r->at++;
     r->expect = EXPECT_VALUE;
     return JSON_KEY;
+}
+
+static enum json_token read_key(struct json_reader *r)
+{
+    if (*r->at != '"')
+        return json_error(r, r->at, "expected a key");
+    return key_done(r, json_scan_string(r));
+}
+
+// What a slice has left of a string.
+static enum json_token read_rest(struct json_reader *r)
+{
+    enum json_token token = json_scan_rest(r);
+    return r->resume_key ? key_done(r, token) : string_done(r, token);
 }
 
 static enum json_token read_end(struct json_reader *r)
@@ -151,8 +164,6 @@ enum json_token json_next(struct json_reader *r)
 {
     if (r->expect == EXPECT_NOTHING)
         return JSON_ERROR;
-    if (r->resume)
-        return r->resume_key ? read_key(r) : read_string(r);
     r->at = json_space(r->at, r->end);
     r->token_at = (size_t)(r->at - r->start);
     if (r->at == r->end)
@@ -166,6 +177,8 @@ enum json_token json_next(struct json_reader *r)
         return read_value(r);
     case EXPECT_AFTER:
         return read_after(r);
+    case EXPECT_REST:
+        return read_rest(r);
     default:
         return json_error(r, r->at, "more text after the value");
     }

@@ -25,7 +25,7 @@ const char *json_space_run(const char *p, const char *end)
     }
 }
 
-static const char *skip_plain(const char *p, const char *end)
+static inline __attribute__((always_inline)) const char *skip_plain(const char *p, const char *end)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     while (end - p >= 8) {
@@ -161,24 +161,20 @@ static const char *scan_special(struct json_reader *r, const char *p, const char
     return p;
 }
 
-enum json_token json_scan_string(struct json_reader *r)
+// p is where the plain run from `begin`, or from the last slice, has ended.
+static enum json_token scan_on(struct json_reader *r, const char *p, const char *limit)
 {
-    const char *begin = r->at + 1, *p = r->resume ? r->resume : begin;
-    bool cut = r->slice > 0 && (size_t)(r->end - p) > r->slice;
-    const char *limit = cut ? p + r->slice : r->end;
-    if (!r->resume)
-        r->escaped = false;
-    r->resume = NULL;
-    for (;;) {
-        p = skip_plain(p, limit);
+    for (;; p = skip_plain(p, limit)) {
         if (p >= limit && p < r->end) {
             r->resume = p;
+            r->expect_then = r->expect;
+            r->expect = EXPECT_REST;
             return JSON_MORE;
         }
         if (p == r->end)
             return json_error(r, p, "text ends inside a string");
         if (*p == '"') {
-            r->text = view_of(begin, (size_t)(p - begin));
+            r->text = view_of(r->at + 1, (size_t)(p - r->at - 1));
             r->at = p + 1;
             return JSON_STRING;
         }
@@ -186,6 +182,30 @@ enum json_token json_scan_string(struct json_reader *r)
         if (!p)
             return JSON_ERROR;
     }
+}
+
+static const char *slice_end(const struct json_reader *r, const char *p)
+{
+    return (size_t)(r->end - p) > r->slice ? p + r->slice : r->end;
+}
+
+enum json_token json_scan_string(struct json_reader *r)
+{
+    const char *begin = r->at + 1, *limit = slice_end(r, begin), *p = skip_plain(begin, limit);
+    r->escaped = false;
+    if (p == limit || *p != '"')
+        return scan_on(r, p, limit);
+    r->text = view_of(begin, (size_t)(p - begin)); // nearly every string
+    r->at = p + 1;
+    return JSON_STRING;
+}
+
+enum json_token json_scan_rest(struct json_reader *r)
+{
+    const char *p = r->resume, *limit = slice_end(r, p);
+    r->resume = NULL;
+    r->expect = r->expect_then;
+    return scan_on(r, skip_plain(p, limit), limit);
 }
 
 static char *put_utf8(char *out, uint32_t c)

@@ -78,7 +78,6 @@ void mem_map_large(void)
 
 // ---- large memory, a piece at a time -------------------------------------------------------------------
 
-#define SWEEP_FROM ((size_t)1 << 20)
 #define PAGE ((size_t)4096)
 
 struct swept { // in the freed memory itself: its first page goes last
@@ -88,9 +87,9 @@ struct swept { // in the freed memory itself: its first page goes last
 static _Thread_local struct swept *to_sweep;
 static _Thread_local bool sweeps;
 
-void mem_free_large(void *p, size_t bytes)
+void mem_sweep_later(void *p, size_t bytes)
 {
-    if (!p || !sweeps || bytes < SWEEP_FROM) {
+    if (!p || !sweeps) {
         mem_free(p);
         return;
     }

@@ -21,7 +21,15 @@ void mem_trim(void);
 void mem_map_large(void);
 // Frees what has so many bytes. The kernel takes a millisecond for 30 MB of pages: a thread that sweeps frees
 // large memory a piece at a time, with mem_sweep.
-void mem_free_large(void *p, size_t bytes);
+void mem_sweep_later(void *p, size_t bytes); // private
+#define MEM_LARGE ((size_t)1 << 20)
+static inline void mem_free_large(void *p, size_t bytes)
+{
+    if (bytes < MEM_LARGE)
+        mem_free(p);
+    else
+        mem_sweep_later(p, bytes);
+}
 void mem_sweeps(
     bool on); // this thread calls mem_sweep from now on, or no more (then all is freed at once)
 // Gives about `most` bytes of it back. True: more is left.

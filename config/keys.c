@@ -132,7 +132,8 @@ const struct config_key config_keys[] = {
     {.name = "max_answer", LIMIT(KEY_SIZE, max_answer, KIB, 4 * GIB, "256MiB",
         "Octets of a worker's answer; past it 502.")},
     {.name = "bytes_in_flight", LIMIT(KEY_SIZE, bytes_in_flight, 0, 1ull << 50, "0",
-        "Bytes of all requests at once; past it 503. 0: a quarter of the memory.")},
+        "Bytes of all requests and their answers at once; past it 503. 0: a quarter of "
+        "the memory.")},
     {.name = "abuse_budget", LIMIT(KEY_COUNT, abuse_budget, 10, 1000000, "200",
         "Points a connection may spend on empty frames, PINGs and malformed streams before it is cut. So many "
         "resets of its own, and eight times max_streams more, before it takes no new streams; each answer pays "

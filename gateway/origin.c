@@ -38,8 +38,6 @@ struct request {
     char id[32];
 };
 
-#define ENCODE_LOOK 1024 // what an answer counts as work
-
 static uint64_t now(struct request *r)
 {
     return loop_now_us(r->part->loop);
@@ -171,14 +169,13 @@ static void on_encode(struct loop *l, struct loop_call *c)
 static void encode(struct request *r)
 {
     const struct infer *in = &r->infer;
-    loop_worked(r->part->loop,
-                ENCODE_LOOK); // small ones: some dozens between two looks at the clock
     if (api_answer_infer(r->api, r->ex, &r->call, &in->request, &in->ticket.slice, &r->meta, now(r),
                          &r->answer, &r->error) == OIP_MORE) {
         loop_worked(r->part->loop, OIP_STEP_BYTES);
         r->work.fn = on_encode;
         loop_defer(r->part->loop, &r->work);
     } else {
+        loop_worked(r->part->loop, r->ex->sent_bytes);
         answered(r);
     }
 }

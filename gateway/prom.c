@@ -72,12 +72,6 @@ void prom_family(struct prom *p, const char *name, const char *type, const char 
     put(p, VIEW("\n"));
 }
 
-void prom_sample(struct prom *p, const struct prom_label *labels, unsigned n, double value)
-{
-    char text[32];
-    put_line(p, "", labels, n, NULL, view_of(text, num_print_f64(text, value)));
-}
-
 void prom_count(struct prom *p, const struct prom_label *labels, unsigned n, uint64_t value)
 {
     char text[32];

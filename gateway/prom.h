@@ -24,7 +24,6 @@ struct prom {
 void prom_init(struct prom *p, struct buffer *out);
 // type: "counter", "gauge", "histogram". name without _bucket/_sum/_count.
 void prom_family(struct prom *p, const char *name, const char *type, const char *help);
-void prom_sample(struct prom *p, const struct prom_label *labels, unsigned n, double value);
 void prom_count(struct prom *p, const struct prom_label *labels, unsigned n, uint64_t value);
 // Buckets of latencies in seconds from a histogram of microseconds (per_unit 1e6), or of rows (1).
 // bounds: ascending upper edges in the histogram's own unit; +Inf is added.

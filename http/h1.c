@@ -370,7 +370,7 @@ static void end_of_head(struct http_conn *c, uint64_t now_us)
         !c->draining && !c->h1.close_asked && (ex->carrier == HTTP_1_1 || c->h1.keep_asked);
     c->head_since_us = 0;
     ex->progress_us = ex->rate_from_us = now_us;
-    c->h1.chunks = c->h1.overhead = 0;
+    c->h1.overhead = 0;
     c->h1.state = ex->body_left < 0 ? H1_CHUNK_SIZE : H1_BODY;
     c->h1.parsing = true;
     exchange_tell_head(ex);

@@ -263,19 +263,3 @@ bool oip_grpc_read_answer(struct block *block, struct view message, uint32_t row
     *out = &d.h->answer;
     return true;
 }
-
-bool answer_check_rows(const struct answer *a, uint32_t rows, struct error *e)
-{
-    for (unsigned k = 0; rows && k < a->n_outputs; k++) {
-        const struct tensor *t = &a->outputs[k];
-        if (t->rank == 0)
-            return error_set(e, STATUS_BAD_ANSWER,
-                             "outputs[%u]: the worker answered a scalar, expected %" PRIu32 " rows",
-                             k, rows);
-        if (t->shape[0] != rows)
-            return error_set(e, STATUS_BAD_ANSWER,
-                             "outputs[%u]: the worker answered %" PRId64 " rows, expected %" PRIu32,
-                             k, t->shape[0], rows);
-    }
-    return true;
-}

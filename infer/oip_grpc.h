@@ -34,12 +34,10 @@ bool oip_grpc_write_batch(struct arena *a, const struct infer_request *const *me
 
 // ModelInferResponse -> answer. message lies in block; on success the answer (memory that goes with the
 // block) owns the caller's reference. rows: what was asked for, 0: not batched. Every output's octets agree
-// with its shape and datatype. BYTES outputs get row_offsets when their shape[0] is rows. Whether shape[0]
-// is rows is asked with answer_check_rows. The calling thread is the block's owner.
+// with its shape and datatype. BYTES outputs get row_offsets when their shape[0] is rows; whether it
+// is, is for the caller to see. The calling thread is the block's owner.
 bool oip_grpc_read_answer(struct block *block, struct view message, uint32_t rows,
                           struct answer **out, struct error *e);
-// Every output has shape[0] == rows (rows > 0)? Else e says which has not: STATUS_BAD_ANSWER.
-bool answer_check_rows(const struct answer *a, uint32_t rows, struct error *e);
 // An answer of outputs that the caller made (a worker's own): memory goes with the block, whose reference it
 // takes. Outputs are copied (not their data). BYTES outputs get row_offsets. NULL: out of memory, or BYTES
 // octets that are no BYTES.
@@ -67,8 +65,6 @@ bool oip_grpc_read_health_request(struct view message, struct view *service);
 
 // Answers, as a client. False: not the message. Views point into it.
 bool oip_grpc_read_ready(struct view message, bool *ready); // ServerLive, ServerReady, ModelReady
-bool oip_grpc_read_server(struct arena *a, struct view message, struct view *name,
-                          struct view *version);
 bool oip_grpc_read_metadata(struct arena *a, struct view message, struct model_metadata *out,
                             struct error *e); // max_batch stays 0
 bool oip_grpc_read_config(struct view message, uint32_t *max_batch);

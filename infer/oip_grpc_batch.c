@@ -6,7 +6,7 @@
  *
  *   [ head | tag, length | row | row ] → lent row → [ row | tag, length ] → lent row …               */
 
-struct batch {
+struct batch_message {
     const struct infer_request *const *members;
     unsigned n;
     uint32_t rows;
@@ -19,7 +19,7 @@ struct batch {
 // ModelInferRequest's numbers.
 enum { MODEL = 1, VERSION, ID, PARAMETERS, INPUTS, OUTPUTS, RAW };
 
-static void add_own(struct batch *b, struct view key, uint64_t v)
+static void add_own(struct batch_message *b, struct view key, uint64_t v)
 {
     if (v)
         b->own[b->n_own++] = (struct param){.key = key, .type = PARAM_INT64, .i = (int64_t)v};
@@ -37,7 +37,7 @@ static size_t output_size(const struct requested_output *o)
     return pb_len_size(1, o->name.n) + (o->classification ? oip_pb_param_size(2, &c) : 0);
 }
 
-static size_t head_size(const struct batch *b)
+static size_t head_size(const struct batch_message *b)
 {
     const struct infer_request *r = b->first;
     size_t n = oip_pb_text_size(MODEL, r->model) + oip_pb_text_size(VERSION, r->version);
@@ -54,7 +54,7 @@ static size_t head_size(const struct batch *b)
     return n;
 }
 
-static uint8_t *w_head(uint8_t *at, const struct batch *b)
+static uint8_t *w_head(uint8_t *at, const struct batch_message *b)
 {
     const struct infer_request *r = b->first;
     at = oip_pb_w_text(at, MODEL, r->model);
@@ -78,7 +78,7 @@ static uint8_t *w_head(uint8_t *at, const struct batch *b)
 }
 
 // Octets of input k over all members; how many of them are copied, and how many runs are lent.
-static size_t input_bytes(const struct batch *b, unsigned k, size_t *copied, unsigned *lent)
+static size_t input_bytes(const struct batch_message *b, unsigned k, size_t *copied, unsigned *lent)
 {
     size_t sum = 0;
     for (unsigned i = 0; i < b->n; i++) {
@@ -100,7 +100,7 @@ static void cut(struct oip_message *m, uint8_t **from, uint8_t *at)
     *from = at;
 }
 
-static void w_rows(struct oip_message *m, const struct batch *b, uint8_t *memory)
+static void w_rows(struct oip_message *m, const struct batch_message *b, uint8_t *memory)
 {
     uint8_t *from = memory, *at = w_head(memory, b);
     size_t copied = 0;
@@ -125,7 +125,7 @@ static void w_rows(struct oip_message *m, const struct batch *b, uint8_t *memory
 bool oip_grpc_write_batch(struct arena *a, const struct infer_request *const *members, unsigned n,
                           uint32_t rows, uint64_t timeout_us, struct oip_message *out)
 {
-    struct batch b = {
+    struct batch_message b = {
         .members = members, .n = n, .rows = rows, .first = members[0], .alone = n == 1};
     add_own(&b, VIEW("timeout"), timeout_us);
     if (b.alone)

@@ -45,12 +45,6 @@ bool oip_grpc_read_model_request(struct view message, struct view *name, struct 
     return walk(message, on_two_texts, &(struct two_texts){name, version});
 }
 
-bool oip_grpc_read_server(struct arena *a, struct view message, struct view *name,
-                          struct view *version)
-{
-    return oip_grpc_read_model_request(message, name, version);
-}
-
 bool oip_grpc_read_health_request(struct view message, struct view *service)
 {
     struct view nothing;
@@ -86,13 +80,13 @@ bool oip_grpc_read_ready(struct view message, bool *ready)
     return walk(message, on_bool_1, ready);
 }
 
-struct config {
+struct model_config {
     uint32_t max_batch;
 };
 
 static bool on_config_field(const struct pb_field *f, void *ctx)
 {
-    struct config *c = ctx;
+    struct model_config *c = ctx;
     if (f->number != 4) // max_batch_size, int32
         return true;
     int32_t v = (int32_t)f->value;
@@ -107,7 +101,7 @@ static bool on_config(const struct pb_field *f, void *ctx)
 
 bool oip_grpc_read_config(struct view message, uint32_t *max_batch)
 {
-    struct config c = {0};
+    struct model_config c = {0};
     bool ok = walk(message, on_config, &c);
     *max_batch = ok ? c.max_batch : 0;
     return ok;

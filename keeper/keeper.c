@@ -35,43 +35,10 @@ static int gateway_body(void *arg)
     return k->gateway_main(&k->boot);
 }
 
-static void start_gateway(struct keeper *k, uint64_t now)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
-        EVENT(LOG_ERROR, "fork_failed", LOG_CSTR("why", strerrordesc_np(errno)));
-        k->gateway.started_us = now;
-        child_died(&k->gateway, true, now, &k->rand);
-        return;
-    }
-    memset(k->boot.page, 0, sizeof(*k->boot.page));
-    watchdog_reset(&k->watchdog);
-    k->abort_us = 0;
-    k->gateway_fd = pair[0];
-    k->boot.keeper_fd = pair[1];
-    k->boot.generation = k->gateway.starts;
-    bool forked = child_fork(&k->gateway, gateway_body, k, now, &k->rand);
-    close(pair[1]);
-    k->boot.keeper_fd = -1;
-    if (forked) {
-        EVENT(LOG_INFO, "gateway_started", LOG_I("pid", k->gateway.pid),
-              LOG_I("generation", k->boot.generation), LOG_I("loops", k->boot.loops));
-    } else {
-        close(k->gateway_fd);
-        k->gateway_fd = -1;
-    }
-}
-
 static bool tell_gateway(struct keeper *k, const struct boot_word *word)
 {
     return k->gateway_fd >= 0 &&
            send(k->gateway_fd, word, sizeof(*word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(*word);
-}
-
-static void tell_of_worker(struct keeper *k, const struct worker *w, enum boot_word_kind kind,
-                           enum boot_end how)
-{
-    tell_gateway(k, &(struct boot_word){kind, w->worker, w->replica, (uint32_t)w->child.pid, how});
 }
 
 static void gateway_ready(struct keeper *k)
@@ -95,6 +62,43 @@ static void worker_hangs(struct keeper *k, const struct boot_word *word)
         EVENT(LOG_WARN, "worker_hangs", LOG_CSTR("name", w->config->name),
               LOG_I("replica", w->replica), LOG_I("pid", w->child.pid));
         child_signal(&w->child, SIGKILL);
+    }
+}
+
+static void tell_of_worker(struct keeper *k, const struct worker *w, enum boot_word_kind kind,
+                           enum boot_end how)
+{
+    tell_gateway(k, &(struct boot_word){kind, w->worker, w->replica, (uint32_t)w->child.pid, how});
+}
+
+static void start_gateway(struct keeper *k, uint64_t now)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) {
+        EVENT(LOG_ERROR, "fork_failed", LOG_CSTR("why", strerrordesc_np(errno)));
+        k->gateway.started_us = now;
+        child_died(&k->gateway, true, now, &k->rand);
+        return;
+    }
+    memset(k->boot.page, 0, sizeof(*k->boot.page));
+    watchdog_reset(&k->watchdog);
+    k->abort_us = 0;
+    k->gateway_fd = pair[0];
+    k->boot.keeper_fd = pair[1];
+    k->boot.generation = k->gateway.starts;
+    bool forked = child_fork(&k->gateway, gateway_body, k, now, &k->rand);
+    close(pair[1]);
+    k->boot.keeper_fd = -1;
+    if (forked) {
+        EVENT(LOG_INFO, "gateway_started", LOG_I("pid", k->gateway.pid),
+              LOG_I("generation", k->boot.generation), LOG_I("loops", k->boot.loops));
+        for (unsigned i = 0; i < k->worker_count; i++) { // those that were quicker
+            if (k->workers[i].child.state == CHILD_RUNNING)
+                tell_of_worker(k, &k->workers[i], BOOT_WORKER_UP, BOOT_ENDED);
+        }
+    } else {
+        close(k->gateway_fd);
+        k->gateway_fd = -1;
     }
 }
 

@@ -25,7 +25,7 @@ static const char help[] =
     "files\n"
     "again. Exit status: 0 stopped in order, 1 failed, 2 wrong usage.\n";
 
-struct options {
+struct keeper_options {
     const char *file;
     bool check;
 };
@@ -49,7 +49,7 @@ static int print_keys(void)
 }
 
 // -1: go on with what stands in o; else the exit status.
-static int read_options(int argc, char **argv, struct options *o)
+static int read_options(int argc, char **argv, struct keeper_options *o)
 {
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i];
@@ -96,7 +96,7 @@ static void open_standard_descriptors(void)
         close(fd);
 }
 
-static int run(const struct options *o)
+static int run(const struct keeper_options *o)
 {
     struct buffer text;
     struct config_errors errors;
@@ -121,7 +121,7 @@ static int run(const struct options *o)
 
 int main(int argc, char **argv)
 {
-    struct options o = {0};
+    struct keeper_options o = {0};
     open_standard_descriptors();
     int status = read_options(argc, argv, &o);
     return status >= 0 ? status : run(&o);

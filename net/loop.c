@@ -273,13 +273,6 @@ void loop_on_msg_range(struct loop *l, unsigned first_kind, loop_msg_fn *fn, voi
     l->handler[range].ctx = ctx;
 }
 
-void loop_on_msg(struct loop *l, loop_msg_fn *fn, void *ctx)
-{
-    loop_on_msg_range(l, MSG_ROUTER, fn, ctx);
-    loop_on_msg_range(l, MSG_GATEWAY, fn, ctx);
-    loop_on_msg_range(l, MSG_BACKENDS, fn, ctx);
-}
-
 static void dispatch(struct loop *l, struct msg *m)
 {
     if (m->kind == KIND_TASK) {

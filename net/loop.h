@@ -31,6 +31,7 @@
 // piece of work (OIP_STEP_BYTES of a body, a read, a write) may begin just before it.
 #define LOOP_TURN_US 700
 #define LOOP_LOOK_BYTES (16u << 10) // of work, between two looks at the clock
+#define LOOP_LITTLE_BYTES (4u << 10)
 
 struct loop;
 struct evdns_base;
@@ -145,10 +146,11 @@ static inline uint64_t loop_now_us(struct loop *l)
         loop_awake(l);
     return l->now_us;
 }
-// Work was done that grows with so many bytes.
+// Work was done that grows with so many bytes. Little of it does not count: bursts of small requests are served in
+// one turn, where they share reads, batches and writes.
 static inline void loop_worked(struct loop *l, size_t bytes)
 {
-    l->worked += bytes;
+    l->worked += bytes >= LOOP_LITTLE_BYTES ? bytes : 0;
 }
 bool loop_look(struct loop *l); // private
 // This turn has worked for long enough: what can be put off is deferred. Cheap: it looks at the clock when
@@ -176,10 +178,7 @@ static inline uint64_t loop_turns(const struct loop *l)
 // turn; also when to == from: same queue, same order), or NULL from any other thread (pushed at
 // once). First in first out for each producer.
 void loop_post(struct loop *from, struct loop *to, struct msg *m);
-// Who handles kinds outside MSG_NET .. MSG_NET+63 (all other ranges at once).
-void loop_on_msg(struct loop *l, loop_msg_fn *fn, void *ctx);
-// Who handles the 64 kinds from first_kind (MSG_ROUTER, MSG_GATEWAY, MSG_BACKENDS). Overrides the
-// above.
+// Who handles the 64 kinds from first_kind: MSG_ROUTER, MSG_GATEWAY or MSG_BACKENDS.
 void loop_on_msg_range(struct loop *l, unsigned first_kind, loop_msg_fn *fn, void *ctx);
 // Runs fn(to, t) on to's thread. from as in loop_post.
 void loop_post_task(struct loop *from, struct loop *to, struct loop_task *t);

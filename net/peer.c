@@ -336,21 +336,6 @@ void peer_touch(struct peer *p)
         sock_flush(&p->sock);
 }
 
-const struct addr *peer_addr(const struct peer *p)
-{
-    return &p->c.addr;
-}
-
-struct loop *peer_loop(struct peer *p)
-{
-    return p->loop;
-}
-
-void *peer_ctx(struct peer *p)
-{
-    return p->ctx;
-}
-
 uint64_t peer_bytes_in(const struct peer *p)
 {
     return p->bytes_in;

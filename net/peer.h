@@ -45,9 +45,6 @@ enum peer_state peer_state(const struct peer *p);
 struct http_client *peer_client(struct peer *p);
 // After http_client_call, _cancel or _ping: what there is to send leaves before the loop sleeps.
 void peer_touch(struct peer *p);
-const struct addr *peer_addr(const struct peer *p);
-struct loop *peer_loop(struct peer *p);
-void *peer_ctx(struct peer *p);
 uint64_t peer_bytes_in(const struct peer *p); // grows while the peer lives: progress for probes
 // The process that listens at the other end of a Unix socket (who called listen: SO_PEERCRED, unix(7)).
 // 0: not connected, or not a Unix socket.

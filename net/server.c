@@ -27,7 +27,7 @@ static int spare_open(void)
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-static void part_init(struct part *p, struct server *s, struct loop *l)
+static void part_init(struct server_part *p, struct server *s, struct loop *l)
 {
     p->server = s;
     p->loop = l;
@@ -64,7 +64,7 @@ struct server *server_new(const struct server_config *c, struct loop *const *loo
     for (unsigned i = 0; i < n_loops; i++)
         part_init(&s->parts[i], s, loops[i]);
     for (unsigned i = 0; i < n_fds; i++) {
-        struct part *p = &s->parts[i % n_loops];
+        struct server_part *p = &s->parts[i % n_loops];
         s->listeners[i].part = p;
         s->listeners[i].fd = fds[i];
         p->open_listeners++;
@@ -90,7 +90,7 @@ void server_free(struct server *s)
     for (unsigned i = 0; i < s->n_listeners; i++)
         listener_close(&s->listeners[i]);
     for (unsigned i = 0; i < s->n_parts; i++) {
-        struct part *p = &s->parts[i];
+        struct server_part *p = &s->parts[i];
         p->stopped = true;
         loop_defer_cancel(&p->drain_more);
         server_conn_cut_all(p);
@@ -109,20 +109,20 @@ void server_free(struct server *s)
 
 // Two choices: ourselves and one other by chance. Handing over costs a message, so the other must be
 // less loaded by more than a little.
-static struct part *choose(struct part *p)
+static struct server_part *choose(struct server_part *p)
 {
     struct server *s = p->server;
     if (s->n_parts < TWO_CHOICES)
         return p;
     unsigned self = (unsigned)(p - s->parts);
     unsigned other = (unsigned)rand_below(&p->loop->rand, s->n_parts - 1);
-    struct part *o = &s->parts[other + (other >= self)];
+    struct server_part *o = &s->parts[other + (other >= self)];
     uint32_t mine = atomic_load_explicit(&p->loop->conns, memory_order_relaxed);
     uint32_t theirs = atomic_load_explicit(&o->loop->conns, memory_order_relaxed);
     return mine > theirs + mine / 16 ? o : p;
 }
 
-static void set_listening(struct part *p, bool on)
+static void set_listening(struct server_part *p, bool on)
 {
     struct server *s = p->server;
     for (unsigned i = 0; i < s->n_listeners; i++) {
@@ -136,7 +136,7 @@ static void set_listening(struct part *p, bool on)
     }
 }
 
-static void pause_accept(struct part *p)
+static void pause_accept(struct server_part *p)
 {
     uint64_t now_us = loop_now_us(p->loop);
     COUNT(p, accept_paused, 1);
@@ -148,7 +148,7 @@ static void pause_accept(struct part *p)
     wheel_set(loop_wheel(p->loop), &p->resume, now_us + PAUSE_US);
 }
 
-void server_resume(struct part *p)
+void server_resume(struct server_part *p)
 {
     if (!p->paused || p->stopped)
         return;
@@ -160,7 +160,7 @@ void server_resume(struct part *p)
 // Out of descriptors for a second, whoever holds them: those who wait learn it, rather than hang.
 static void send_one_away(struct listener *l)
 {
-    struct part *p = l->part;
+    struct server_part *p = l->part;
     if (p->spare_fd >= 0)
         close(p->spare_fd);
     int fd = accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -173,7 +173,7 @@ enum accepted { ACCEPTED, NONE_WAITING, AT_BOUND, NO_DESCRIPTOR, ACCEPT_AGAIN };
 
 static enum accepted accept_one(struct listener *l)
 {
-    struct part *p = l->part;
+    struct server_part *p = l->part;
     struct server *s = p->server;
     struct sockaddr_storage ss = {0};
     socklen_t len = sizeof ss;
@@ -199,7 +199,7 @@ static enum accepted accept_one(struct listener *l)
         return ACCEPTED;
     }
     COUNT(p, accepted, 1);
-    struct part *to = choose(p);
+    struct server_part *to = choose(p);
     if (to != p)
         COUNT(p, handed_over, 1);
     server_conn_admit(to, p->loop, fd, (struct sockaddr *)&ss, loop_now_us(p->loop));
@@ -208,7 +208,7 @@ static enum accepted accept_one(struct listener *l)
 
 static void accept_some(struct listener *l, int max)
 {
-    struct part *p = l->part;
+    struct server_part *p = l->part;
     for (int i = 0; i < max; i++) {
         enum accepted a = accept_one(l);
         if (a == NONE_WAITING)
@@ -233,12 +233,12 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
 
 static void on_resume_timer(struct wheel_timer *t, uint64_t now_us)
 {
-    server_resume(container_of(t, struct part, resume));
+    server_resume(container_of(t, struct server_part, resume));
 }
 
 static void on_date(struct wheel_timer *t, uint64_t now_us)
 {
-    struct part *p = container_of(t, struct part, date);
+    struct server_part *p = container_of(t, struct server_part, date);
     uint64_t wall_us = loop_wall_us(p->loop);
     time_t secs = (time_t)(wall_us / 1000000);
     struct tm tm;
@@ -250,7 +250,7 @@ static void on_date(struct wheel_timer *t, uint64_t now_us)
 
 // ---- the steps of its life, each on the part's own loop --------------------------------------------------
 
-static void part_start(struct part *p)
+static void part_start(struct server_part *p)
 {
     struct server *s = p->server;
     on_date(&p->date, loop_now_us(p->loop));
@@ -271,7 +271,7 @@ static void last_call(struct listener *l)
 }
 
 // Nobody begins to connect any more. Those who have begun may arrive for a moment yet; then the end.
-static void part_stop(struct part *p)
+static void part_stop(struct server_part *p)
 {
     struct server *s = p->server;
     for (unsigned i = 0; i < s->n_listeners; i++) {
@@ -284,7 +284,7 @@ static void part_stop(struct part *p)
 
 static void on_last_call(struct wheel_timer *t, uint64_t now_us)
 {
-    struct part *p = container_of(t, struct part, last_call);
+    struct server_part *p = container_of(t, struct server_part, last_call);
     struct server *s = p->server;
     for (unsigned i = 0; i < s->n_listeners; i++) {
         struct listener *l = &s->listeners[i];
@@ -297,8 +297,8 @@ static void on_last_call(struct wheel_timer *t, uint64_t now_us)
 
 static void on_op(struct loop *l, struct loop_task *t)
 {
-    struct op *op = container_of(t, struct op, task);
-    struct part *p = op->part;
+    struct server_op *op = container_of(t, struct server_op, task);
+    struct server_part *p = op->part;
     switch (op - p->op) {
     case OP_START:
         part_start(p);
@@ -318,7 +318,7 @@ static void on_op(struct loop *l, struct loop_task *t)
 static void post_all(struct server *s, struct loop *from, int which)
 {
     for (unsigned i = 0; i < s->n_parts; i++) {
-        struct op *op = &s->parts[i].op[which];
+        struct server_op *op = &s->parts[i].op[which];
         if (!atomic_exchange(&op->posted, true))
             loop_post_task(from, s->parts[i].loop, &op->task);
     }
@@ -363,7 +363,7 @@ void server_stats(const struct server *s, struct server_stats *out)
 {
     *out = (struct server_stats){.conns = atomic_load(&s->conns)};
     for (unsigned i = 0; i < s->n_parts; i++) {
-        const struct part *p = &s->parts[i];
+        const struct server_part *p = &s->parts[i];
         out->accepted += atomic_load_explicit(&p->accepted, memory_order_relaxed);
         out->refused_address += atomic_load_explicit(&p->refused_address, memory_order_relaxed);
         out->handed_over += atomic_load_explicit(&p->handed_over, memory_order_relaxed);

@@ -72,9 +72,5 @@ struct loop *server_conn_loop(struct http_conn *c);
 // Client's address without the port, printed once a connection: "127.0.0.1", "::1", "unix". Lives as long
 // as the connection.
 struct view server_conn_peer(struct http_conn *c);
-struct server *server_of(struct http_conn *c);
-// The room above's own pointer on a connection (http_conn_user itself is net's).
-void *server_conn_user(struct http_conn *c);
-void server_conn_set_user(struct http_conn *c, void *user);
 
 #endif

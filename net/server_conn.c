@@ -18,7 +18,7 @@ enum conn_state { CONN_HANDSHAKE, CONN_OPEN, CONN_LINGER };
 struct conn {
     struct loop_task hand_over;
     struct sock sock;
-    struct part *part;
+    struct server_part *part;
     struct conn *next, **prev;
     struct http_conn *http; // NULL before OPEN
     struct wheel_timer timer;
@@ -26,8 +26,7 @@ struct conn {
     bool closing;
     int fd; // until sock_init
     uint64_t accepted_us;
-    uint64_t full_us; // the socket has taken nothing since; 0: it takes what comes
-    void *user;
+    uint64_t full_us;            // the socket has taken nothing since; 0: it takes what comes
     char name[INET6_ADDRSTRLEN]; // printed address; "" until somebody asks
     union {
         struct sockaddr sa;
@@ -43,7 +42,7 @@ static struct conn *conn_of(struct sock *s)
 
 static void release(struct conn *c)
 {
-    struct part *p = c->part;
+    struct server_part *p = c->part;
     budget_release_addr(p->server->c.budget, &c->peer.sa);
     budget_release(p->server->c.budget);
     loop_conns_add(p->loop, -1);
@@ -53,7 +52,7 @@ static void release(struct conn *c)
 
 static void conn_close(struct conn *c)
 {
-    struct part *p = c->part;
+    struct server_part *p = c->part;
     c->closing = true;
     wheel_cancel(loop_wheel(p->loop), &c->timer);
     if (c->http)
@@ -231,7 +230,7 @@ static const struct sock_ops conn_ops = {
 // On the loop that keeps it.
 static void begin(struct conn *c)
 {
-    struct part *p = c->part;
+    struct server_part *p = c->part;
     struct tls_server *ts = p->server->c.tls;
     struct tls *tls = NULL;
     if (p->cut || (ts && !(tls = tls_accept(ts, p->loop->index, c->fd)))) {
@@ -258,7 +257,7 @@ static void on_hand_over(struct loop *l, struct loop_task *t)
     begin(container_of(t, struct conn, hand_over));
 }
 
-void server_conn_admit(struct part *to, struct loop *from, int fd, const struct sockaddr *sa,
+void server_conn_admit(struct server_part *to, struct loop *from, int fd, const struct sockaddr *sa,
                        uint64_t now_us)
 {
     struct conn *c = mem_zalloc(sizeof *c);
@@ -288,7 +287,7 @@ void server_conn_admit(struct part *to, struct loop *from, int fd, const struct 
 }
 
 // What comes from now on is told at its start and stands before to_drain.
-static void drain_some(struct part *p)
+static void drain_some(struct server_part *p)
 {
     for (unsigned n = 0; p->to_drain && n < DRAINS_A_TURN; n++) {
         struct conn *c = p->to_drain;
@@ -304,10 +303,10 @@ static void drain_some(struct part *p)
 
 static void on_drain_more(struct loop *l, struct loop_call *c)
 {
-    drain_some(container_of(c, struct part, drain_more));
+    drain_some(container_of(c, struct server_part, drain_more));
 }
 
-void server_conn_drain(struct part *p)
+void server_conn_drain(struct server_part *p)
 {
     p->draining = true;
     p->drain_more.fn = on_drain_more;
@@ -315,7 +314,7 @@ void server_conn_drain(struct part *p)
     drain_some(p);
 }
 
-void server_conn_cut_all(struct part *p)
+void server_conn_cut_all(struct server_part *p)
 {
     p->cut = true;
     while (p->conns)
@@ -356,22 +355,4 @@ struct view server_conn_peer(struct http_conn *c)
         snprintf(conn->name, sizeof conn->name, "%.45s", addr_print_host(&a, text));
     }
     return view_str(conn->name);
-}
-
-struct server *server_of(struct http_conn *c)
-{
-    struct conn *conn = http_conn_user(c);
-    return conn->part->server;
-}
-
-void *server_conn_user(struct http_conn *c)
-{
-    struct conn *conn = http_conn_user(c);
-    return conn->user;
-}
-
-void server_conn_set_user(struct http_conn *c, void *user)
-{
-    struct conn *conn = http_conn_user(c);
-    conn->user = user;
 }

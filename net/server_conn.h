@@ -6,27 +6,27 @@
 #include "net/server.h"
 #include "net/sock.h"
 
-struct part; // a server on one loop
+struct server_part; // a server on one loop
 struct conn;
 
 enum { OP_START, OP_DRAIN, OP_STOP, OP_CUT, OPS };
 
-struct op { // one step of the server's life on its way to a part's loop
+struct server_op { // one step of the server's life on its way to a part's loop
     struct loop_task task;
-    struct part *part;
+    struct server_part *part;
     _Atomic bool posted;
 };
 
 struct listener {
-    struct part *part;
+    struct server_part *part;
     int fd; // -1: closed
     struct event ev;
 };
 
-struct part {
+struct server_part {
     struct server *server;
     struct loop *loop;
-    struct op op[OPS];
+    struct server_op op[OPS];
     struct conn *conns;
     struct conn *to_drain;       // of conns: this one and those behind it have not been told yet
     struct loop_call drain_more; // the next slice of them
@@ -50,16 +50,16 @@ struct server {
     _Atomic uint32_t conns;          // living, on their way between loops included
     _Atomic uint64_t serve_until_us; // draining: until when new requests are served
     struct listener *listeners;
-    struct part *parts;
+    struct server_part *parts;
 };
 
 // Takes an accepted descriptor over, counted in both budgets by the caller; any part of the same server.
 // from: the accepting loop.
-void server_conn_admit(struct part *to, struct loop *from, int fd, const struct sockaddr *sa,
+void server_conn_admit(struct server_part *to, struct loop *from, int fd, const struct sockaddr *sa,
                        uint64_t now_us);
-void server_conn_drain(struct part *p);   // every connection of the part, a slice a turn
-void server_conn_cut_all(struct part *p); // closes them
-void server_resume(struct part *p);       // a descriptor has become free
+void server_conn_drain(struct server_part *p);   // every connection of the part, a slice a turn
+void server_conn_cut_all(struct server_part *p); // closes them
+void server_resume(struct server_part *p);       // a descriptor has become free
 
 #define COUNT(part, what, n) atomic_fetch_add_explicit(&(part)->what, (n), memory_order_relaxed)
 

@@ -23,9 +23,9 @@ static void fail(struct sock *s, const char *why)
 
 // ---- reading -------------------------------------------------------------------------------------------
 
-enum outcome { GOT, NOTHING, END, FAILED };
+enum read_end { GOT, NOTHING, END, FAILED };
 
-static enum outcome read_plain(struct sock *s, size_t room, size_t *n, const char **why)
+static enum read_end read_plain(struct sock *s, size_t room, size_t *n, const char **why)
 {
     ssize_t got;
     do
@@ -45,7 +45,7 @@ static enum outcome read_plain(struct sock *s, size_t room, size_t *n, const cha
 }
 
 // Records are gathered in the scratch, so that the room above sees few large runs.
-static enum outcome read_tls(struct sock *s, size_t *n, const char **why)
+static enum read_end read_tls(struct sock *s, size_t *n, const char **why)
 {
     size_t have = 0;
     for (int i = 0; i < RECORDS_A_TURN && have < LOOP_SCRATCH; i++) {
@@ -80,7 +80,7 @@ static void pump(struct sock *s)
         }
         size_t n = 0, room = LOOP_SCRATCH - taken;
         const char *why = NULL;
-        enum outcome o = s->tls ? read_tls(s, &n, &why) : read_plain(s, room, &n, &why);
+        enum read_end o = s->tls ? read_tls(s, &n, &why) : read_plain(s, room, &n, &why);
         if (o == NOTHING)
             return;
         if (o == FAILED) {
@@ -95,7 +95,7 @@ static void pump(struct sock *s)
         // A run of tiny TLS records counts as a whole turn's reading.
         taken += s->tls && s->readable ? LOOP_SCRATCH : n;
         s->bytes_in += n;
-        loop_worked(s->loop, n);
+        loop_worked(s->loop, n >= LOOP_LOOK_BYTES ? n : 0); // less may be many small requests
         s->ops->on_data(s, s->loop->scratch, n);
         // A short read has emptied the queue: the next octet makes a new edge. Not so the FIN or the
         // reset that came together with this one's edge.
@@ -259,8 +259,8 @@ static void on_flush(struct loop *l, struct loop_flush *f)
             s->writable = false;
             break;
         }
-        loop_worked(l, (size_t)put);
-        if ((size_t)put >= budget || loop_is_spent(l)) {
+        loop_worked(l, (size_t)put >= LOOP_LOOK_BYTES ? (size_t)put : 0);
+        if ((size_t)put >= budget) {
             s->write_more = true;
             loop_defer(l, &s->more);
             break;

@@ -401,8 +401,3 @@ bool tls_resumed(const struct tls *t)
 {
     return SSL_session_reused(t->ssl) == 1;
 }
-
-const char *tls_version(const struct tls *t)
-{
-    return SSL_get_version(t->ssl);
-}

@@ -72,6 +72,5 @@ void tls_shut(struct tls *t);             // close_notify, best effort
 const char *tls_why(const struct tls *t); // after TLS_BROKEN
 bool tls_is_h2(const struct tls *t);      // ALPN chose h2
 bool tls_resumed(const struct tls *t);
-const char *tls_version(const struct tls *t);
 
 #endif

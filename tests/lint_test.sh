@@ -36,7 +36,7 @@ compile() { # as the Makefile would, without its flags: only the symbols matter
 }
 remove() { rm -f "$copy/$1" "$copy/build/obj/${1%.c}.o"; }
 
-for rule in floors circles thinking symbols calls markers whitespace; do
+for rule in floors circles thinking symbols calls callers tags markers whitespace; do
     check "the tree as it is: $rule" 0 "$rule" ' 0 findings'
 done
 
@@ -73,6 +73,24 @@ plant gateway/planted.c '#include <string.h>' 'void planted(char *a, const char 
     'void planted(char *a, const char *b)' '{' '    strcpy(a, b);' '}'
 check 'strcpy in a doing room' 1 calls 'gateway/planted.c:5: strcpy'
 remove gateway/planted.c
+
+plant net/planted.h '// planted() in a comment is no caller' 'void planted(int fd);'
+plant net/planted.c '#include "net/planted.h"' '' 'void planted(int fd)' '{' '}'
+plant tests/planted.c '#include "net/planted.h"' '' 'int main(void)' '{' '    planted(1);' '}'
+check 'a function that tests alone call' 1 callers 'net/planted.h: planted has no caller'
+plant gateway/planted.c '#include "net/planted.h"' '' 'static void other(void)' '{' '    planted(1);' '}'
+check 'and one with a caller' 0 callers ' 0 findings'
+remove gateway/planted.c
+remove net/planted.c
+remove net/planted.h
+remove tests/planted.c
+
+plant net/planted.c 'struct desk {' '    int legs;' '};'
+check 'a struct tag twice' 1 tags 'desk: net/planted.c, router/desk.h'
+remove net/planted.c
+plant net/planted.c 'enum desk {' '    DESK_ROUND' '};'
+check 'and an enum of that name' 1 tags 'desk: net/planted.c, router/desk.h'
+remove net/planted.c
 
 plant api/planted.c "// TO""DO: the rest"
 check 'a leftover marker' 1 markers 'api/planted.c:1'

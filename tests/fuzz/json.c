@@ -40,6 +40,8 @@ static enum json_token copy(struct view text, struct json_writer *w, struct aren
             return t;
         case JSON_END:
             return t;
+        case JSON_MORE:
+            invariant(!"a string is one slice here");
         case JSON_OBJECT:
             json_w_object(w);
             break;

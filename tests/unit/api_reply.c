@@ -74,7 +74,7 @@ static void server(void **state)
     struct view name, version;
     c = ask(API_SERVER_METADATA, true);
     api_answer_server(&kit_api, &kit_ex, &c, 0);
-    assert_true(oip_grpc_read_server(&arena, message(), &name, &version));
+    assert_true(oip_grpc_read_model_request(message(), &name, &version));
     assert_true(view_is(name, "sluice") && view_is(version, "1.2"));
 }
 

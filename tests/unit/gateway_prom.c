@@ -44,13 +44,13 @@ static void families(void **state)
     const struct prom_label labels[] = {{"model", VIEW("digits")}, {"status", VIEW("ok")}};
     prom_count(&p, labels, 2, UINT64_MAX);
     prom_family(&p, "b", "gauge", "Another.");
-    prom_sample(&p, labels, 1, 0.25);
+    prom_count(&p, labels, 1, 25);
     assert_false(p.failed);
     expect("# HELP a_total What it is.\n# TYPE a_total counter\n"
            "a_total 7\n"
            "a_total{model=\"digits\",status=\"ok\"} 18446744073709551615\n"
            "# HELP b Another.\n# TYPE b gauge\n"
-           "b{model=\"digits\"} 0.25\n");
+           "b{model=\"digits\"} 25\n");
 }
 
 // A label's value may come from a configuration or a worker: it can neither end the string nor the line.

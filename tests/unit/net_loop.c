@@ -259,7 +259,8 @@ static void kinds_go_to_their_room(void **state)
     static int any = 0, backends = 1;
     struct msg m[3] = {
         {.kind = MSG_ROUTER + 3}, {.kind = MSG_GATEWAY}, {.kind = MSG_BACKENDS + 63}};
-    loop_on_msg(fx.l, on_kind, &any);
+    loop_on_msg_range(fx.l, MSG_ROUTER, on_kind, &any);
+    loop_on_msg_range(fx.l, MSG_GATEWAY, on_kind, &any);
     loop_on_msg_range(fx.l, MSG_BACKENDS, on_kind, &backends);
     for (int i = 0; i < 3; i++)
         loop_post(fx.l, fx.l, &m[i]);
@@ -387,7 +388,7 @@ static void mailbox_loses_and_reorders_nothing(void **state)
     assert_int_equal(loops_init(&set, LOOPS, 7), 0);
     set.on_start = on_start;
     for (unsigned i = 0; i < LOOPS; i++)
-        loop_on_msg(set.loop[i], on_parcel, NULL);
+        loop_on_msg_range(set.loop[i], MSG_ROUTER, on_parcel, NULL);
     assert_int_equal(loops_start(&set), 0);
     for (unsigned i = 0; i < OUTSIDE; i++) {
         outside[i].seq = i;
@@ -415,10 +416,10 @@ static void on_hop(struct loop *l, struct msg *m, void *ctx)
 
 static void sleeping_loops_are_woken(void **state)
 {
-    static struct msg ball = {.kind = MSG_GATEWAY};
+    static struct msg ball = {.kind = MSG_ROUTER};
     assert_int_equal(loops_init(&set, 2, 7), 0);
     for (unsigned i = 0; i < 2; i++)
-        loop_on_msg(set.loop[i], on_hop, NULL);
+        loop_on_msg_range(set.loop[i], MSG_ROUTER, on_hop, NULL);
     assert_int_equal(loops_start(&set), 0);
     uint64_t began_us = mono_us();
     loop_post(NULL, set.loop[0], &ball);
