@@ -362,7 +362,10 @@ void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint
     b->sent_us = now_us;
     b->quiet = r->batches == 0;
     b->number = vitals_sent(vitals_of(r));
-    r->batches++;
+    if (r->batches++ == 0)
+        r->busy_us = now_us;
+    if (r->doubt_us > 0)
+        look_at(rs, now_us + REPLICA_SILENT_US);
     r->rows += b->rows ? b->rows : 1;
     rs->tokens += RETRY_SHARE;
 }
@@ -488,22 +491,24 @@ static void eject_silent(struct replicas *rs, struct replica *r, uint64_t still_
     f->replica = r->id;
 }
 
-// Is a doubted replica silent? Its worker may be busy with others: then something of it ends; or idle: then no
-// batch is overdue there. So it counts how long nothing had ended when a batch was overdue last.
+// Is a doubted replica silent? Its worker may be busy with others: then something of it ends. Or idle: so it
+// counts how long something was in flight without a pause, or how long nothing had ended when a batch was overdue
+// last (those of hurried clients are recalled, and nothing is in flight between them).
 static void look_at_doubted(struct replicas *rs, struct replica *r, uint64_t now_us,
                             struct effects *fx)
 {
     struct worker_vitals *v = vitals_of(r);
     uint64_t ended_us = atomic_load_explicit(&v->ended_us, memory_order_relaxed);
-    uint64_t since_us = most(r->doubt_us, ended_us), due_us = since_us + patience_us(rs, r);
+    uint64_t since_us = most(r->doubt_us, ended_us), patience = patience_us(rs, r);
+    uint64_t busy_us = r->batches > 0 ? most(since_us, r->busy_us) + patience : UINT64_MAX;
     uint64_t probed_us = atomic_load_explicit(&v->probed_us, memory_order_relaxed);
     struct evidence e = {.seen = SEEN_OVERDUE,
-                         .silent = r->late_us >= due_us,
+                         .silent = r->late_us >= since_us + patience || now_us >= busy_us,
                          .live = probed_us >= r->probe_us ? LIVE_YES : LIVE_UNKNOWN};
     if (evidence_weigh(&e).replica == REPLICA_SILENT)
         eject_silent(rs, r, now_us - since_us, now_us, fx);
-    else if (e.silent) // and its probe is out: that will be told, or its connection is replaced
-        look_at(rs, now_us + REPLICA_FAIR_US);
+    else // silent, and its probe is out: that will be told, or its connection is replaced
+        look_at(rs, e.silent ? now_us + REPLICA_FAIR_US : busy_us);
 }
 
 void replicas_look(struct replicas *rs, uint64_t now_us, struct effects *fx)

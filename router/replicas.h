@@ -81,6 +81,7 @@ struct replica {
     uint64_t not_before_us; // paused until then
     uint64_t doubt_us;      // when the batch was sent that made us doubt; 0: none
     uint64_t late_us;       // when a batch of it was overdue last, that had had a fair chance
+    uint64_t busy_us;       // batches > 0: since then without a pause
     uint64_t probe_us;      // when FX_PROBE was asked for last
     uint64_t said_us;       // when a pause was noted last
     bool paused_said;

@@ -479,6 +479,8 @@ static void a_new_process_has_no_past(void **state)
 
 // ---- doubt and silence -------------------------------------------------------------------------------
 
+static void lose(struct batch *b, bool ours, uint64_t now_us);
+
 // A batch of t(b) 1 ms that is out for 200 ms, past its deadline.
 static struct batch *overdue(uint64_t now_us)
 {
@@ -577,6 +579,26 @@ static void idle_is_not_silent(void **state)
     run(now + 200000 + REPLICA_FAIR_US);
     assert_int_equal(count_fx(FX_HANGS), 1);
     end(b, SEEN_RECALLED, now + 400000);
+}
+
+// Hurried clients made us doubt it, and now patient ones have all its credit: their deadlines are not waited for.
+static void silent_with_patient_batches_aboard(void **state)
+{
+    (void)state;
+    end(overdue(NOW), SEEN_RECALLED, NOW + 200000);
+    uint64_t now = NOW + 1000000; // idle until then
+    lend_at(4, "", now + 60000000, now);
+    run(now);
+    struct batch *b = sent();
+    atomic_store(&vitals[0].probed_us, now);
+    forget();
+    run(now + REPLICA_SILENT_US - 1);
+    assert_int_equal(count_fx(FX_HANGS), 0);
+    run(now + REPLICA_SILENT_US);
+    assert_int_equal(count_fx(FX_HANGS), 1);
+    lose(b, true, now + REPLICA_SILENT_US);
+    assert_int_equal(office.guest[1].ticket.place, PLACE_QUEUED);
+    desk_on_cancel(office.desk, &office.guest[1].ticket, now, &office.fx);
 }
 
 static void an_answer_ends_all_doubt(void **state)
@@ -893,6 +915,7 @@ int main(void)
         TEST(busy_is_what_ends_batches_of_others),
         TEST(patience_grows_with_the_slowest_model),
         TEST(who_never_answered_has_the_default_deadline),
+        TEST(silent_with_patient_batches_aboard),
         TEST(an_answer_ends_all_doubt),
         TEST(a_recall_that_is_not_confirmed),
         TEST(what_we_close_ourselves_counts_for_nothing),
