@@ -1,6 +1,7 @@
 // Nodes that become part of the node that makes their input: BatchNormalization and an Add of a number a
 // channel go into a convolution's weights and bias, Relu goes into whatever can end with it. Only where
-// nobody else reads the value between, and where the constants to be changed are read once.
+// nobody else reads the value between, and where the constants to be changed are read once. A node computes
+// its sum and then its Relu: what stands behind a fused Relu can no longer go into the sum.
 #include "engine/plan.h"
 
 #include <math.h>
@@ -11,7 +12,8 @@ struct fuse {
     bool failed; // out of memory
 };
 
-// The node that makes n's input i, when it is a `type` and nobody else reads that value. NULL otherwise.
+// The node that makes n's input i, when it is a `type` that still ends with its own sum and nobody else
+// reads that value. NULL otherwise.
 static struct node *maker_of(const struct fuse *f, const struct node *n, unsigned i,
                              const char *type)
 {
@@ -19,7 +21,7 @@ static struct node *maker_of(const struct fuse *f, const struct node *n, unsigne
         return NULL;
     int32_t maker = f->g->values[n->input[i]].maker;
     struct node *m = maker >= 0 ? &f->g->nodes[maker] : NULL;
-    return m && m->op && (!type || view_is(m->type, type)) ? m : NULL;
+    return m && m->op && !m->relu && view_is(m->type, type) ? m : NULL;
 }
 
 // m makes what n made; n is gone.
@@ -70,8 +72,18 @@ static bool is_target(const struct fuse *f, struct node *conv, struct target *t)
     return t->weights && (none || is_vector(t->bias));
 }
 
+static bool all_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(x[i]))
+            return false;
+    }
+    return true;
+}
+
 // weights *= scale, bias = bias * scale + shift, channel by channel. spare: the value that becomes the
-// bias of a convolution that had none (a constant of as many floats, nobody else's).
+// bias of a convolution that had none (a constant of as many floats, nobody else's). False, with nothing
+// changed: out of memory, or the products are beyond float32 where the ops one by one may not be.
 static bool rescale(struct fuse *f, struct target *t, const float *scale, const float *shift,
                     int32_t spare)
 {
@@ -88,6 +100,8 @@ static bool rescale(struct fuse *f, struct target *t, const float *scale, const 
             w[o * t->each + i] = old_w[o * t->each + i] * s;
         b[o] = (old_b ? old_b[o] * s : 0) + shift[o];
     }
+    if (!all_finite(w, t->outs * t->each) || !all_finite(b, t->outs))
+        return false;
     if (!t->bias) {
         t->node->input[2] = spare;
         t->node->n_inputs = 3;
@@ -133,7 +147,7 @@ static void fuse_bias(struct fuse *f, struct node *n)
 {
     for (unsigned i = 0; i < 2; i++) {
         struct target t;
-        if (!is_target(f, maker_of(f, n, i, "Conv"), &t) || t.node->relu)
+        if (!is_target(f, maker_of(f, n, i, "Conv"), &t))
             continue;
         const struct value *v = own_floats(f, n, 1 - i, t.outs);
         unsigned rank = v ? v->array.rank : 0; // [C, 1, 1] or [1, C, 1, 1]
@@ -152,7 +166,7 @@ static void fuse_relu(struct fuse *f, struct node *n)
     static const char *const ops[] = {"Conv", "Gemm", "MatMul", "Add"};
     for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
         struct node *m = maker_of(f, n, 0, ops[i]);
-        if (m && !m->relu) {
+        if (m) {
             m->relu = 1;
             replace(f, m, n);
             return;
