@@ -70,9 +70,10 @@ bool engine_instance_warm(struct engine_instance *i, struct engine_error *e);
 bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
                 struct engine_data *outputs, struct engine_error *e);
 
-// What one run of a model may take: octets of memory, and multiplications (both in all its plans, from now
-// on; 4 GiB and 2^40 unless told). A model that takes more for one row is refused; for max_batch rows: it
-// is given fewer rows. A few octets of a hostile file can ask for any amount.
+// What a model may take: bytes of memory (its constants, what kernels make of them, and one plan) and
+// multiplications of one run; for models loaded from now on, 4 GiB and 2^40 by default. A model that takes
+// more for one row is refused; for max_batch rows: it is given fewer rows. A few bytes of a hostile file can
+// ask for any amount.
 void engine_set_limits(size_t bytes, double work);
 
 // How many threads the kernels of this process may use, from now on.

@@ -1,5 +1,6 @@
 #include "engine/graph.h"
 
+#include "base/mem.h"
 #include "engine/ops.h"
 
 #include <stdarg.h>
@@ -75,6 +76,51 @@ float node_float(const struct node *n, const char *name, float otherwise)
     return a && a->kind == ATTR_FLOAT ? a->f : otherwise;
 }
 
+// ---- constants ---------------------------------------------------------------------------------------
+
+struct graph_block { // stands before its data
+    _Alignas(64) struct graph_block *next;
+    struct graph_block **link; // what points to this one
+    size_t bytes;
+};
+
+bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e)
+{
+    if (bytes > g->max_bytes - g->bytes)
+        return engine_fail(e, "the model's constants take more than %zu MiB", g->max_bytes >> 20);
+    g->bytes += bytes;
+    return true;
+}
+
+void *graph_alloc(struct graph *g, size_t bytes, struct engine_error *e)
+{
+    if (!graph_charge(g, bytes, e))
+        return NULL;
+    struct graph_block *b = mem_alloc_aligned(sizeof(*b) + bytes, 64);
+    if (!b) {
+        g->bytes -= bytes;
+        engine_fail(e, "out of memory");
+        return NULL;
+    }
+    *b = (struct graph_block){.next = g->blocks, .link = &g->blocks, .bytes = bytes};
+    if (b->next)
+        b->next->link = &b->next;
+    g->blocks = b;
+    return b + 1;
+}
+
+void graph_drop(struct graph *g, void *data)
+{
+    if (!data)
+        return;
+    struct graph_block *b = (struct graph_block *)data - 1;
+    *b->link = b->next;
+    if (b->next)
+        b->next->link = b->link;
+    g->bytes -= b->bytes;
+    mem_free(b);
+}
+
 void graph_free(struct graph *g)
 {
     for (unsigned i = 0; i < g->n_nodes; i++) {
@@ -82,5 +128,56 @@ void graph_free(struct graph *g)
         if (op && op->forget)
             op->forget(&g->nodes[i]);
     }
+    while (g->blocks)
+        graph_drop(g, g->blocks + 1);
     arena_deinit(&g->arena);
+}
+
+static void value_drop(struct graph *g, struct value *v)
+{
+    graph_drop(g, v->array.data);
+    v->array.data = NULL;
+}
+
+static unsigned inputs_read(const struct node *n)
+{
+    return n->prepared ? 1 : n->n_inputs;
+}
+
+void graph_readers(struct graph *g)
+{
+    for (unsigned v = 0; v < g->n_values; v++)
+        g->values[v].readers = 0;
+    for (unsigned i = 0; i < g->n_nodes; i++) {
+        const struct node *n = &g->nodes[i];
+        for (unsigned k = 0; n->op && k < inputs_read(n); k++) {
+            if (n->input[k] >= 0)
+                g->values[n->input[k]].readers++;
+        }
+    }
+    for (unsigned i = 0; i < g->n_outputs; i++)
+        g->values[g->outputs[i]].readers++;
+    for (unsigned v = 0; v < g->n_values; v++) {
+        if (g->values[v].readers == 0 && g->values[v].constant)
+            value_drop(g, &g->values[v]);
+    }
+}
+
+void node_release(struct graph *g, const struct node *n, unsigned first)
+{
+    for (unsigned k = first; k < n->n_inputs; k++) {
+        struct value *v = n->input[k] >= 0 ? &g->values[n->input[k]] : NULL;
+        if (v && --v->readers == 0 && v->constant)
+            value_drop(g, v);
+    }
+}
+
+void node_remove(struct graph *g, struct node *n)
+{
+    node_release(g, n, 0);
+    for (unsigned i = 0; i < n->n_attrs; i++) {
+        graph_drop(g, n->attrs[i].tensor.data);
+        n->attrs[i].tensor.data = NULL;
+    }
+    n->op = NULL;
 }

@@ -25,6 +25,8 @@ struct value {
         array; // shape and data of constants and inputs (-1: free); others: filled by a plan
     bool constant;
     int32_t maker; // node index; -1: input or constant
+    uint32_t
+        readers; // inputs of nodes, and outputs of the model, that look at its data (graph_readers)
 };
 
 enum attr_kind {
@@ -59,9 +61,20 @@ struct node {
     unsigned n_inputs, n_outputs, n_attrs;
     struct attr *attrs;
     int64_t opset;
-    void *prepared; // weights as the kernel wants them, made once (packed, transposed)
-    uint8_t relu;   // 1: a Relu was fused into it
+    // Weights as the kernel wants them, made once (packed, transposed). Not NULL: of the inputs only the
+    // first one's data is looked at.
+    void *prepared;
+    uint8_t relu; // 1: a Relu was fused into it
 };
+
+struct packed { // a constant as kernels want it, shared by all nodes that want it the same way
+    struct packed *next;
+    int32_t value;
+    uint64_t variant; // how, in bits of the kernel's choice
+    void *data;
+};
+
+struct graph_block;
 
 struct graph {
     struct arena arena; // owns everything below
@@ -72,10 +85,30 @@ struct graph {
     int32_t inputs[64], outputs[64];
     unsigned n_inputs, n_outputs;
     int64_t opset;
+    struct packed *packed;
+    struct graph_block *blocks; // data of constants and what was made of it
+    size_t bytes,
+        max_bytes; // of the blocks, and of what kernels keep beside them: now, and at most
 };
 
-bool graph_import(struct graph *g, struct view onnx, struct engine_error *e);
+// max_bytes: what the model's constants and plans may take. False with e; graph_free either way.
+bool graph_import(struct graph *g, struct view onnx, size_t max_bytes, struct engine_error *e);
 void graph_free(struct graph *g);
+
+// ---- constants ---------------------------------------------------------------------------------------
+// Data of constants and what is made of it is counted, and given back when nobody looks at it any more.
+
+// Aligned to 64; lives until graph_drop or graph_free. NULL with e: out of memory, or too much.
+void *graph_alloc(struct graph *g, size_t bytes, struct engine_error *e);
+void graph_drop(struct graph *g, void *data); // NULL: nothing
+// Counts bytes that a kernel took by other means. False with e: too much.
+bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e);
+// Counts the readers of each value anew; constants without any are dropped.
+void graph_readers(struct graph *g);
+// Node n no longer looks at its inputs from `first` on: constants that nobody else looks at are dropped.
+void node_release(struct graph *g, const struct node *n, unsigned first);
+void node_remove(struct graph *g,
+                 struct node *n); // it is gone: its output is made by others, or known
 
 const struct attr *node_find(const struct node *n, struct view name); // NULL: absent
 const struct attr *node_attr(const struct node *n, const char *name); // the same

@@ -22,8 +22,15 @@ struct rewrite {
     unsigned n_old; // values of the file
     int32_t *twin;  // [n_old]
     bool *made;     // [n_old]
-    bool failed;    // out of memory
+    bool failed;    // with e
+    struct engine_error *e;
 };
+
+static void *no_memory(struct rewrite *r)
+{
+    r->failed = !engine_fail(r->e, "out of memory");
+    return NULL;
+}
 
 static int64_t to_last[4] = {0, 2, 3, 1}, to_first[4] = {0, 3, 1, 2};
 
@@ -37,10 +44,8 @@ static struct attr *perm_attr(struct rewrite *r, int64_t *perm)
 
 static struct node *add_node(struct rewrite *r, const struct node *like)
 {
-    if (r->n_nodes == r->cap_nodes) {
-        r->failed = true;
-        return NULL;
-    }
+    if (r->n_nodes == r->cap_nodes)
+        return no_memory(r);
     r->nodes[r->n_nodes] = *like;
     return &r->nodes[r->n_nodes++];
 }
@@ -49,7 +54,7 @@ static int32_t add_value(struct rewrite *r, struct view name)
 {
     struct graph *g = r->g;
     if (g->n_values == r->cap_values) {
-        r->failed = true;
+        no_memory(r);
         return 0;
     }
     g->values[g->n_values] = (struct value){.name = name, .maker = -1};
@@ -67,7 +72,7 @@ static void transpose(struct rewrite *r, int32_t from, int32_t to, int64_t *perm
                                                 .attrs = perm_attr(r, perm),
                                                 .opset = r->g->opset});
     if (!n || !n->attrs) {
-        r->failed = true;
+        no_memory(r);
         return;
     }
     n->input[0] = from;
@@ -127,10 +132,8 @@ static bool note_image(struct rewrite *r, struct node *n, const struct array *x)
 {
     struct attr *attrs = arena_array(&r->g->arena, n->n_attrs + 1, sizeof(*attrs));
     int64_t *size = arena_array(&r->g->arena, 3, sizeof(*size));
-    if (!attrs || !size) {
-        r->failed = true;
-        return false;
-    }
+    if (!attrs || !size)
+        return no_memory(r) != NULL;
     memcpy(size, (int64_t[]){x->shape[2], x->shape[3], x->shape[1]}, 3 * sizeof(*size));
     attrs[0] = (struct attr){.name = VIEW("image"), .kind = ATTR_INTS, .ints = size, .n = 3};
     if (n->n_attrs > 0)
@@ -157,12 +160,14 @@ static bool rewrite_conv(struct rewrite *r, const struct node *n)
     copy.op = &op_conv_last;
     struct node *to = NULL;
     int32_t x = last_form(r, n->input[0]);
-    if (note_image(r, &copy, j.in[0]))
+    r->failed |= !graph_charge(r->g, onednn_conv_bytes(copy.prepared), r->e);
+    if (!r->failed && note_image(r, &copy, j.in[0]))
         to = add_node(r, &copy);
     if (!to) { // the load fails: nobody else will know of it
         onednn_conv_free(copy.prepared);
         return true;
     }
+    node_release(r->g, n, 1);
     to->input[0] = x;
     answer_last(r, to);
     return true;
@@ -221,6 +226,12 @@ static int32_t operand(struct rewrite *r, int32_t v, const struct array *other)
         return -1;
     a.rank = 1;
     a.shape[0] = (int64_t)n;
+    a.data = graph_alloc(r->g, n * sizeof(float), r->e);
+    if (!a.data) {
+        r->failed = true;
+        return -1;
+    }
+    memcpy(a.data, value->array.data, n * sizeof(float));
     int32_t flat = add_value(r, value->name);
     r->g->values[flat].array = a;
     r->g->values[flat].constant = true;
@@ -316,7 +327,7 @@ static bool has_conv(const struct graph *g)
 
 bool graph_last(struct graph *g, struct plan **one, struct engine_error *e)
 {
-    struct rewrite r = {.g = g, .arrays = (*one)->arrays};
+    struct rewrite r = {.g = g, .arrays = (*one)->arrays, .e = e};
     bool any = false;
     if (!has_conv(g))
         return true;
@@ -336,7 +347,8 @@ bool graph_last(struct graph *g, struct plan **one, struct engine_error *e)
     g->nodes = r.nodes; // owned by the graph from here on, also when this load fails
     g->n_nodes = r.n_nodes;
     if (r.failed)
-        return engine_fail(e, "out of memory");
+        return false;
+    graph_readers(g);
     if (!any)
         return true;
     plan_free(*one);

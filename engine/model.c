@@ -210,7 +210,7 @@ static bool check_batching(struct engine_model *m, const struct plan *one, struc
 static bool load(struct engine_model *m, struct view onnx, struct engine_error *e)
 {
     struct graph *g = &m->graph;
-    if (!graph_import(g, onnx, e) || !graph_fold(g, e))
+    if (!graph_import(g, onnx, plan_max_bytes, e) || !graph_fold(g, e))
         return false;
     struct plan *one = plan_new(g, 1, e);
     if (one && !graph_last(g, &one, e)) {

@@ -208,9 +208,9 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
     if (has_raw ? t->raw.n != bytes : count > message.n)
         return engine_fail(im->e, "tensor \"%.*s\": expected %zu octets of data, got %zu",
                            VIEW_ARG(t->name), bytes, has_raw ? t->raw.n : message.n);
-    uint8_t *data = arena_alloc_aligned(&im->g->arena, bytes ? bytes : 1, 64);
+    uint8_t *data = graph_alloc(im->g, bytes, im->e);
     if (!data)
-        return engine_fail(im->e, "out of memory");
+        return false;
     if (has_raw && bytes > 0)
         memcpy(data, t->raw.p, bytes);
     else if (!has_raw && !copy_typed(t, message, data, count))
@@ -614,13 +614,13 @@ static bool make_room(struct import *im, struct view graph)
     return true;
 }
 
-bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
+bool graph_import(struct graph *g, struct view onnx, size_t max_bytes, struct engine_error *e)
 {
     struct import im = {.g = g, .e = e};
     struct pb_reader r;
     struct pb_field f;
     struct view graph = VIEW("");
-    *g = (struct graph){.opset = 0};
+    *g = (struct graph){.max_bytes = max_bytes};
     arena_init(&g->arena, 64 << 10);
     pb_read(&r, onnx);
     while (pb_next(&r, &f)) {

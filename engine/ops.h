@@ -31,9 +31,9 @@ struct op {
     size_t (*scratch)(const struct job *j); // NULL: none
     // Multiplications (or looks) for each element of the output; NULL: one, or one for each that is read.
     double (*work)(const struct job *j);
-    // Once a node, at load: weights as the kernel wants them, in the graph's arena. NULL: nothing.
-    bool (*prepare)(struct node *n, const struct array *const *constant, struct arena *a);
-    void (*forget)(struct node *n); // frees what `prepared` holds beyond the arena; NULL: nothing
+    // Once a node, at load: weights as the kernel wants them, in n->prepared; false with e. NULL: nothing.
+    bool (*prepare)(struct graph *g, struct node *n, struct engine_error *e);
+    void (*forget)(struct node *n); // frees what `prepared` holds beyond the graph's; NULL: nothing
     // What a plan keeps for this step, from its making (NULL: out of memory) to its end. NULL: nothing.
     void *(*open)(const struct job *j);
     void (*close)(void *state);

@@ -125,7 +125,7 @@ static bool place_all(struct plan *p, const struct graph *g, struct engine_error
     struct life *lives = arena_array(&p->memory, g->n_values, sizeof(*lives));
     int32_t *order = arena_array(&p->memory, g->n_values, sizeof(*order));
     unsigned placed = 0;
-    size_t scratch = 0;
+    size_t scratch = 0, room = g->max_bytes - g->bytes; // beside the constants
     if (!lives || !order)
         return engine_fail(e, "out of memory");
     find_lives(p, g, lives);
@@ -137,7 +137,7 @@ static bool place_all(struct plan *p, const struct graph *g, struct engine_error
         if (j->node->op->scratch) {
             size_t n = j->node->op->scratch(j);
             scratch = n > scratch ? n : scratch;
-            if (scratch > plan_max_bytes) // before a sum of such could wrap
+            if (scratch > room) // before a sum of such could wrap
                 return too_large(p, e);
         }
         if (j->node->op->alias || lives[out].bytes == 0)
@@ -146,12 +146,12 @@ static bool place_all(struct plan *p, const struct graph *g, struct engine_error
         order[placed++] = out;
         size_t end = p->place[out] + lives[out].bytes;
         p->bytes = end > p->bytes ? end : p->bytes;
-        if (p->bytes > plan_max_bytes)
+        if (p->bytes > room)
             return too_large(p, e);
     }
     p->scratch_at = p->bytes;
     p->bytes += rounded(scratch) + ALIGN;
-    return p->bytes <= plan_max_bytes || too_large(p, e);
+    return p->bytes <= room || too_large(p, e);
 }
 
 static bool open_steps(struct plan *p, struct engine_error *e)
@@ -292,51 +292,41 @@ static bool fold_one(struct graph *g, struct node *n, struct budget *spent, stru
         return engine_fail(e, "more than %zu MiB of constants come out of the model's constants",
                            plan_max_bytes >> 22);
     spent->bytes += bytes;
-    out.data = arena_alloc_aligned(&g->arena, bytes + ALIGN, ALIGN);
+    out.data = graph_alloc(g, bytes, e);
     j.scratch = scratch ? mem_alloc(scratch) : NULL;
     if (!out.data || (scratch && !j.scratch)) {
         mem_free(j.scratch);
-        return engine_fail(e, "out of memory");
+        return out.data ? engine_fail(e, "out of memory") : false;
     }
-    if (n->op->alias)
+    if (n->op->alias && bytes > 0)
         memcpy(out.data, in[0].data, bytes);
     else if (bytes > 0)
         n->op->run(&j);
     mem_free(j.scratch);
     g->values[n->output[0]].array = out;
     g->values[n->output[0]].constant = true;
-    n->op = NULL;
+    node_remove(g, n);
     return true;
 }
 
 static bool prepare(struct graph *g, struct node *n, struct engine_error *e)
 {
-    const struct array *constant[NODE_MAX_INPUTS] = {0};
-    char title[128];
-    for (unsigned i = 0; i < n->n_inputs; i++) {
-        if (n->input[i] >= 0 && g->values[n->input[i]].constant)
-            constant[i] = &g->values[n->input[i]].array;
-    }
-    return n->op->prepare(n, constant, &g->arena) ||
-           engine_fail(e, "%s: out of memory for its weights", node_title(n, title));
+    if (!n->op->prepare(g, n, e))
+        return false;
+    if (n->prepared)
+        node_release(g, n, 1);
+    return true;
 }
 
 bool graph_fold(struct graph *g, struct engine_error *e)
 {
-    uint32_t *uses = arena_zalloc(&g->arena, (g->n_values + 1) * sizeof(*uses));
-    if (!uses)
-        return engine_fail(e, "out of memory");
     struct budget spent = {0};
+    graph_readers(g);
     for (unsigned i = 0; i < g->n_nodes; i++) {
-        struct node *n = &g->nodes[i];
-        if (all_constant(g, n) && !fold_one(g, n, &spent, e))
+        if (all_constant(g, &g->nodes[i]) && !fold_one(g, &g->nodes[i], &spent, e))
             return false;
-        for (unsigned k = 0; n->op && k < n->n_inputs; k++)
-            uses[n->input[k] >= 0 ? n->input[k] : (int32_t)g->n_values]++;
     }
-    for (unsigned i = 0; i < g->n_outputs; i++)
-        uses[g->outputs[i]]++;
-    if (!graph_fuse(g, uses, e))
+    if (!graph_fuse(g, e))
         return false;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         if (g->nodes[i].op && g->nodes[i].op->prepare && !prepare(g, &g->nodes[i], e))

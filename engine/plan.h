@@ -36,8 +36,8 @@ void plan_run(struct plan *p, const struct graph *g, char *arena, const void *co
 // Part of loading.
 bool graph_fold(struct graph *g, struct engine_error *e);
 
-// Puts ops into what makes their input (engine/fuse.c). uses: how often each value is read.
-bool graph_fuse(struct graph *g, const uint32_t *uses, struct engine_error *e);
+// Puts ops into what makes their input (engine/fuse.c). The values' readers are known.
+bool graph_fuse(struct graph *g, struct engine_error *e);
 
 // Rewrites the graph so that convolutions that oneDNN does fast, and what stands between them, work on
 // images that stand channels last (engine/last.c). *one: its plan for one row; made anew when the graph

@@ -35,10 +35,10 @@ void *cpu_conv_last_open(const struct job *j);
 
 void cpu_gemm(const struct job *j);
 size_t cpu_gemm_scratch(const struct job *j);
-bool cpu_gemm_prepare(struct node *n, const struct array *const *constant, struct arena *a);
+bool cpu_gemm_prepare(struct graph *g, struct node *n, struct engine_error *e);
 void cpu_matmul(const struct job *j);
 size_t cpu_matmul_scratch(const struct job *j);
-bool cpu_matmul_prepare(struct node *n, const struct array *const *constant, struct arena *a);
+bool cpu_matmul_prepare(struct graph *g, struct node *n, struct engine_error *e);
 void cpu_conv(const struct job *j);
 size_t cpu_conv_scratch(const struct job *j);
 struct conv;
@@ -70,6 +70,7 @@ struct onednn_conv;
 struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, const float *bias,
                                     bool relu);
 void onednn_conv_free(struct onednn_conv *o);
+size_t onednn_conv_bytes(const struct onednn_conv *o); // of its copies of weights and bias
 size_t onednn_conv_scratch(const struct onednn_conv *o);
 // What each plan has of its own; NULL: out of memory. Any number of plans may run one convolution at a time.
 void *onednn_conv_open(const struct onednn_conv *o);

@@ -125,7 +125,8 @@ struct onednn_conv {
     dnnl_primitive_t primitive;
     void *weights, *bias; // as the primitive wants them; bias NULL: none
     size_t image, answer; // elements of one image, in and out
-    size_t scratch;       // octets
+    size_t scratch;       // bytes
+    size_t bytes;         // of weights and bias
     unsigned threads;
     bool relu;
 };
@@ -229,6 +230,7 @@ static bool reorder(struct onednn_conv *o, const struct layouts *l, const float 
     dnnl_memory_t from_memory = NULL, to_memory = NULL;
     dnnl_stream_t stream = NULL;
     o->weights = mem_alloc_aligned(bytes ? bytes : 1, 64);
+    o->bytes += bytes;
     bool ok = o->weights &&
               dnnl_reorder_primitive_desc_create(&desc, layout_get(&l->plain_w), o->engine, to,
                                                  o->engine, NULL) == dnnl_success &&
@@ -261,6 +263,7 @@ static bool keep_bias(struct onednn_conv *o, const struct conv *c, const float *
     if (!bias)
         return true;
     o->bias = mem_alloc_aligned(bytes, 64);
+    o->bytes += bytes;
     if (o->bias)
         memcpy(o->bias, bias, bytes);
     return o->bias != NULL;
@@ -306,6 +309,11 @@ void onednn_conv_free(struct onednn_conv *o)
     mem_free(o->weights);
     mem_free(o->bias);
     mem_free(o);
+}
+
+size_t onednn_conv_bytes(const struct onednn_conv *o)
+{
+    return o->bytes;
 }
 
 size_t onednn_conv_scratch(const struct onednn_conv *o)
