@@ -5,7 +5,7 @@
 #include "engine/engine.h"
 #include "base/mem.h"
 #include "base/rand.h"
-#include "engine/cpu/cpu.h"
+#include "engine/cpu/device.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -84,15 +84,14 @@ static double measure(struct engine_instance *in, const struct engine_data *x, u
     return best * 1e6 / rows;
 }
 
-static void row_of(const char *path, const char *name, bool onednn)
+static void row_of(struct engine *engine, const char *path, const char *name, bool onednn)
 {
     size_t n;
     struct engine_error e;
     char *onnx = read_file(path, &n);
     if (!onnx)
         return;
-    onednn_enable(onednn);
-    struct engine_model *m = engine_model_load(view_of(onnx, n), 64, &e);
+    struct engine_model *m = engine_model_load(engine, view_of(onnx, n), 64, &e);
     mem_free(onnx);
     if (!m) {
         fprintf(stderr, "%s: %s\n", path, e.text);
@@ -119,8 +118,15 @@ static void row_of(const char *path, const char *name, bool onednn)
 
 static void both(const char *path, const char *name)
 {
-    row_of(path, name, false);
-    row_of(path, name, true);
+    for (unsigned library = 0; library < 2; library++) {
+        struct engine_error e;
+        struct device *d = cpu_device_new((struct cpu_options){.threads = 1, .plain = !library});
+        struct engine *engine = engine_new(d, NULL, (struct engine_limits){0}, &e);
+        if (!engine)
+            abort();
+        row_of(engine, path, name, library);
+        engine_free(engine);
+    }
 }
 
 int main(int argc, char **argv)
@@ -133,7 +139,6 @@ int main(int argc, char **argv)
     char path[512];
     if (argc > 1)
         seconds_per_cell = atof(argv[1]);
-    engine_set_threads(1);
     printf("| model | kernels | 1 row | 8 | 32 | 64 |\n|---|---|---|---|---|---|\n");
     for (int i = 2; i < argc; i++)
         both(argv[i], argv[i]);

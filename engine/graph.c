@@ -1,7 +1,7 @@
 #include "engine/graph.h"
 
 #include "base/mem.h"
-#include "engine/ops.h"
+#include "engine/device.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -29,6 +29,12 @@ bool array_count(const struct array *a, size_t *count)
     return true;
 }
 
+size_t array_bytes(const struct array *a)
+{
+    size_t n;
+    return array_count(a, &n) ? n * dtype_bytes(a->dtype) : 0;
+}
+
 bool engine_fail(struct engine_error *e, const char *format, ...)
 {
     va_list args;
@@ -48,6 +54,16 @@ const char *node_title(const struct node *n, char out[128])
     snprintf(out, 128, "%.*s (node \"%.*s\")", VIEW_ARG(n->type),
              (int)(n->name.n < 64 ? n->name.n : 64), n->name.n ? n->name.p : "");
     return out;
+}
+
+bool node_set(const struct graph *g, struct node *n, const struct op *op, struct engine_error *e)
+{
+    const struct device_ops *d = g->device->ops;
+    char title[128];
+    n->op = op;
+    n->kernel = op->alias ? NULL : d->kernel(g->device, op);
+    return op->alias || n->kernel ||
+           engine_fail(e, "%s: the device %s does not have this op", node_title(n, title), d->name);
 }
 
 const struct attr *node_find(const struct node *n, struct view name)
@@ -86,8 +102,9 @@ struct graph_block { // stands before its data
 
 bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e)
 {
-    if (bytes > g->max_bytes - g->bytes)
-        return engine_fail(e, "the model's constants take more than %zu MiB", g->max_bytes >> 20);
+    if (bytes > g->limits.bytes - g->bytes)
+        return engine_fail(e, "the model's constants take more than %zu MiB",
+                           g->limits.bytes >> 20);
     g->bytes += bytes;
     return true;
 }
@@ -124,13 +141,22 @@ void graph_drop(struct graph *g, void *data)
 void graph_free(struct graph *g)
 {
     for (unsigned i = 0; i < g->n_nodes; i++) {
-        const struct op *op = g->nodes[i].op;
-        if (op && op->forget)
-            op->forget(&g->nodes[i]);
+        const struct node *n = &g->nodes[i];
+        if (n->op && n->kernel && n->kernel->forget)
+            n->kernel->forget(&g->nodes[i]);
     }
+    const struct device_ops *d = g->device->ops;
+    for (unsigned v = 0; v < g->n_values && !d->shared; v++)
+        d->release(g->device, g->values[v].on_device);
     while (g->blocks)
         graph_drop(g, g->blocks + 1);
     arena_deinit(&g->arena);
+}
+
+void graph_init(struct graph *g, struct device *d, struct engine_limits limits)
+{
+    *g = (struct graph){.device = d, .limits = limits};
+    arena_init(&g->arena, 64 << 10);
 }
 
 static void value_drop(struct graph *g, struct value *v)

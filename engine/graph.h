@@ -24,7 +24,8 @@ struct value {
     struct array
         array; // shape and data of constants and inputs (-1: free); others: filled by a plan
     bool constant;
-    int32_t maker; // node index; -1: input or constant
+    void *on_device; // where the device reads it: constants of a loaded model
+    int32_t maker;   // node index; -1: input or constant
     uint32_t
         readers; // inputs of nodes, and outputs of the model, that look at its data (graph_readers)
 };
@@ -51,11 +52,13 @@ struct attr {
     struct array tensor;
 };
 
-struct op; // engine/ops.h
+struct op;     // engine/ops.h
+struct kernel; // engine/device.h
 
 struct node {
     struct view name, type;
     const struct op *op;
+    const struct kernel *kernel;    // the device's; NULL where nothing runs
     int32_t input[NODE_MAX_INPUTS]; // value index; -1: left out
     int32_t output[NODE_MAX_OUTPUTS];
     unsigned n_inputs, n_outputs, n_attrs;
@@ -87,12 +90,13 @@ struct graph {
     int64_t opset;
     struct packed *packed;
     struct graph_block *blocks; // data of constants and what was made of it
-    size_t bytes,
-        max_bytes; // of the blocks, and of what kernels keep beside them: now, and at most
+    size_t bytes;               // of the blocks, and of what kernels keep beside them
+    struct device *device;
+    struct engine_limits limits;
 };
 
-// max_bytes: what the model's constants and plans may take. False with e; graph_free either way.
-bool graph_import(struct graph *g, struct view onnx, size_t max_bytes, struct engine_error *e);
+void graph_init(struct graph *g, struct device *d, struct engine_limits limits);
+bool graph_import(struct graph *g, struct view onnx, struct engine_error *e); // false with e
 void graph_free(struct graph *g);
 
 // ---- constants ---------------------------------------------------------------------------------------
@@ -110,12 +114,15 @@ void node_release(struct graph *g, const struct node *n, unsigned first);
 void node_remove(struct graph *g,
                  struct node *n); // it is gone: its output is made by others, or known
 
+// n is an `op` from here on, with the device's kernel for it. False with e: it has none.
+bool node_set(const struct graph *g, struct node *n, const struct op *op, struct engine_error *e);
 const struct attr *node_find(const struct node *n, struct view name); // NULL: absent
 const struct attr *node_attr(const struct node *n, const char *name); // the same
 int64_t node_int(const struct node *n, const char *name, int64_t otherwise);
 float node_float(const struct node *n, const char *name, float otherwise);
 
 size_t dtype_bytes(enum engine_dtype d);
+size_t array_bytes(const struct array *a); // 0 as well when array_count is false
 // Elements of a shape without free dimensions; false when it wraps or is beyond 2^31 elements.
 bool array_count(const struct array *a, size_t *count);
 __attribute__((format(printf, 2, 3))) bool engine_fail(struct engine_error *e, const char *format,

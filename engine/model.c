@@ -1,31 +1,12 @@
-#include "engine/engine.h"
+#include "engine/model.h"
 
 #include "base/mem.h"
 #include "base/rand.h"
-#include "engine/cpu/cpu.h"
-#include "engine/plan.h"
+
 #include <math.h>
 #include <stdio.h>
 
-#define PLANS                                                                                      \
-    64 // row counts for which an instance keeps a plan; the one used longest ago makes room
 #define SEED 0x51a1ce
-
-struct engine_model {
-    struct graph graph;
-    struct engine_port *inputs, *outputs;
-    uint32_t max_batch; // 0: served singly
-    uint32_t limit;     // the largest number of rows
-    char single[160];
-};
-
-struct engine_instance {
-    struct engine_model *model;
-    struct plan *plans[PLANS];
-    uint64_t used[PLANS], clock;
-    char *arena; // shared by the plans: one runs at a time
-    size_t arena_bytes;
-};
 
 // ---- ports -------------------------------------------------------------------------------------------
 
@@ -125,8 +106,9 @@ static bool close_enough(const float *a, const float *b, size_t n)
 static bool rows_agree(struct engine_model *m, struct engine_instance *i, struct engine_error *e)
 {
     struct graph *g = &m->graph;
-    struct engine_data batch[64], alone[64], out[64], single[64];
-    void *memory[64] = {0}, *kept[64] = {0};
+    struct engine_data batch[MODEL_MAX_PORTS], alone[MODEL_MAX_PORTS], out[MODEL_MAX_PORTS],
+        single[MODEL_MAX_PORTS];
+    void *memory[MODEL_MAX_PORTS] = {0}, *kept[MODEL_MAX_PORTS] = {0};
     struct rand r;
     bool ok = true;
     rand_seed(&r, SEED);
@@ -161,14 +143,14 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, struct
                      : memcmp(in_batch, single[k].data, single[k].bytes) == 0;
         }
     }
-    for (unsigned k = 0; k < 64; k++) {
+    for (unsigned k = 0; k < MODEL_MAX_PORTS; k++) {
         mem_free(memory[k]);
         mem_free(kept[k]);
     }
     return ok;
 }
 
-// As many rows as engine_set_limits allows.
+// As many rows as the limits allow.
 static void fit_limit(struct engine_model *m)
 {
     struct engine_error why;
@@ -207,26 +189,66 @@ static bool check_batching(struct engine_model *m, const struct plan *one, struc
 
 // ---- the model ---------------------------------------------------------------------------------------
 
+// Constants where the device reads them.
+static bool upload_constants(struct engine_model *m, struct engine_error *e)
+{
+    struct graph *g = &m->graph;
+    struct device *d = g->device;
+    struct queue *q = d->ops->queue_new(d);
+    bool ok = q || engine_fail(e, "out of memory");
+    for (unsigned i = 0; i < g->n_values && ok; i++) {
+        struct value *v = &g->values[i];
+        size_t bytes = array_bytes(&v->array);
+        if (!v->constant || !v->array.data)
+            continue;
+        v->on_device = v->array.data;
+        if (d->ops->shared)
+            continue;
+        v->on_device = NULL;
+        ok = graph_charge(g, bytes, e) &&
+             ((v->on_device = d->ops->alloc(d, bytes)) || engine_fail(e, "out of memory"));
+        if (ok)
+            d->ops->upload(q, v->on_device, v->array.data, bytes);
+    }
+    const char *error = q ? d->ops->sync(q) : NULL;
+    if (q)
+        d->ops->queue_free(q);
+    return ok && (!error || engine_fail(e, "%s", error));
+}
+
+// The graph in the form that runs. *one: its plan for one row.
+static bool compile(struct engine_model *m, struct plan **one, struct engine_error *e)
+{
+    struct graph *g = &m->graph;
+    struct device *d = g->device;
+    bool changed = false;
+    if (!graph_fold(g, e) || !(*one = plan_new(g, 1, e)))
+        return false;
+    if (d->ops->layout && !d->ops->layout(d, g, (*one)->arrays, &changed, e))
+        return false;
+    if (!changed)
+        return true;
+    plan_free(*one);
+    *one = plan_new(g, 1, e);
+    return *one != NULL;
+}
+
 static bool load(struct engine_model *m, struct view onnx, struct engine_error *e)
 {
     struct graph *g = &m->graph;
-    if (!graph_import(g, onnx, plan_max_bytes, e) || !graph_fold(g, e))
-        return false;
-    struct plan *one = plan_new(g, 1, e);
-    if (one && !graph_last(g, &one, e)) {
-        plan_free(one);
-        return false;
+    struct plan *one = NULL;
+    bool ok = graph_import(g, onnx, e) && compile(m, &one, e) && upload_constants(m, e);
+    if (ok) {
+        m->inputs = ports_of(g, g->inputs, g->n_inputs, NULL);
+        m->outputs = ports_of(g, g->outputs, g->n_outputs, one);
+        ok = m->inputs && m->outputs ? check_batching(m, one, e) : engine_fail(e, "out of memory");
     }
-    if (!one)
-        return false;
-    m->inputs = ports_of(g, g->inputs, g->n_inputs, NULL);
-    m->outputs = ports_of(g, g->outputs, g->n_outputs, one);
-    bool ok = m->inputs && m->outputs ? check_batching(m, one, e) : engine_fail(e, "out of memory");
     plan_free(one);
     return ok;
 }
 
-struct engine_model *engine_model_load(struct view onnx, uint32_t max_batch, struct engine_error *e)
+struct engine_model *engine_model_load(struct engine *engine, struct view onnx, uint32_t max_batch,
+                                       struct engine_error *e)
 {
     struct engine_model *m = mem_zalloc(sizeof(*m));
     e->text[0] = '\0';
@@ -234,7 +256,9 @@ struct engine_model *engine_model_load(struct view onnx, uint32_t max_batch, str
         engine_fail(e, "out of memory");
         return NULL;
     }
+    m->engine = engine;
     m->limit = max_batch ? max_batch : 1;
+    graph_init(&m->graph, engine->device, engine->limits);
     if (!load(m, onnx, e)) {
         engine_model_free(m);
         return NULL;
@@ -283,149 +307,4 @@ uint32_t engine_model_max_rows(const struct engine_model *m)
 const char *engine_model_single_reason(const struct engine_model *m)
 {
     return m->max_batch ? NULL : m->single;
-}
-
-void engine_set_limits(size_t bytes, double work)
-{
-    plan_max_bytes = bytes;
-    plan_max_work = work;
-}
-
-void engine_set_threads(unsigned n)
-{
-    onednn_set_threads(n);
-}
-
-// ---- instances ---------------------------------------------------------------------------------------
-
-struct engine_instance *engine_instance_new(struct engine_model *m, struct engine_error *e)
-{
-    struct engine_instance *i = mem_zalloc(sizeof(*i));
-    if (!i)
-        engine_fail(e, "out of memory");
-    else
-        i->model = m;
-    return i;
-}
-
-void engine_instance_free(struct engine_instance *i)
-{
-    if (!i)
-        return;
-    for (unsigned k = 0; k < PLANS; k++)
-        plan_free(i->plans[k]);
-    mem_free(i->arena);
-    mem_free(i);
-}
-
-static struct plan *plan_for(struct engine_instance *i, uint32_t rows, struct engine_error *e)
-{
-    unsigned oldest = 0;
-    for (unsigned k = 0; k < PLANS; k++) {
-        if (i->plans[k] && i->plans[k]->rows == rows) {
-            i->used[k] = ++i->clock;
-            return i->plans[k];
-        }
-        if (i->used[k] < i->used[oldest])
-            oldest = k;
-    }
-    struct plan *p = plan_new(&i->model->graph, rows, e);
-    if (!p)
-        return NULL;
-    if (p->bytes > i->arena_bytes) {
-        char *arena = mem_alloc_aligned(p->bytes, 64);
-        if (!arena) {
-            engine_fail(e, "out of memory: %zu MiB for %u rows", p->bytes >> 20, rows);
-            plan_free(p);
-            return NULL;
-        }
-        mem_free(i->arena);
-        i->arena = arena;
-        i->arena_bytes = p->bytes;
-    }
-    plan_free(i->plans[oldest]);
-    i->plans[oldest] = p;
-    i->used[oldest] = ++i->clock;
-    return p;
-}
-
-// Do the inputs fit the ports? *rows: what stands in their free first dimension (1 when none is free).
-static bool check_inputs(const struct engine_model *m, const struct engine_data *inputs,
-                         uint32_t *rows, struct engine_error *e)
-{
-    int64_t free_rows = -1;
-    for (unsigned k = 0; k < m->graph.n_inputs; k++) {
-        const struct engine_port *p = &m->inputs[k];
-        struct array a = {.dtype = p->dtype, .rank = inputs[k].rank};
-        size_t count;
-        if (inputs[k].rank != p->rank)
-            return engine_fail(e, "input \"%.60s\": expected %u dimensions, got %u", p->name,
-                               p->rank, inputs[k].rank);
-        for (unsigned d = 0; d < p->rank; d++) {
-            int64_t got = a.shape[d] = inputs[k].shape[d];
-            if (p->shape[d] >= 0 ? got != p->shape[d] : got < 1)
-                return engine_fail(e, "input \"%.60s\": shape[%u]: expected %lld, got %lld",
-                                   p->name, d, (long long)(p->shape[d] < 0 ? 1 : p->shape[d]),
-                                   (long long)got);
-        }
-        if (!array_count(&a, &count) || count * dtype_bytes(a.dtype) != inputs[k].bytes)
-            return engine_fail(e, "input \"%.60s\": its octets do not fill its shape", p->name);
-        if (p->rank > 0 && p->shape[0] < 0) {
-            if (free_rows >= 0 && free_rows != inputs[k].shape[0])
-                return engine_fail(
-                    e, "input \"%.60s\": shape[0]: expected %lld as in the others, got %lld",
-                    p->name, (long long)free_rows, (long long)inputs[k].shape[0]);
-            free_rows = inputs[k].shape[0];
-        }
-    }
-    if (free_rows > m->limit)
-        return engine_fail(e, "expected at most %u rows, got %lld", m->limit, (long long)free_rows);
-    *rows = free_rows > 0 ? (uint32_t)free_rows : 1;
-    return true;
-}
-
-bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
-                struct engine_data *outputs, struct engine_error *e)
-{
-    struct engine_model *m = i->model;
-    const void *data[64];
-    uint32_t rows = 1;
-    if (!check_inputs(m, inputs, &rows, e))
-        return false;
-    struct plan *p = plan_for(i, rows, e);
-    if (!p)
-        return false;
-    for (unsigned k = 0; k < m->graph.n_inputs; k++)
-        data[k] = inputs[k].data;
-    plan_run(p, &m->graph, i->arena, data);
-    for (unsigned k = 0; k < m->graph.n_outputs; k++) {
-        const struct array *a = &p->arrays[m->graph.outputs[k]];
-        size_t count;
-        outputs[k] = (struct engine_data){.data = a->data, .rank = a->rank};
-        memcpy(outputs[k].shape, a->shape, sizeof(a->shape));
-        outputs[k].bytes = array_count(a, &count) ? count * dtype_bytes(a->dtype) : 0;
-    }
-    return true;
-}
-
-bool engine_instance_warm(struct engine_instance *i, struct engine_error *e)
-{
-    struct engine_model *m = i->model;
-    struct engine_data in[64], out[64];
-    void *memory[64] = {0};
-    bool ok = plan_for(i, m->max_batch ? m->max_batch : 1, e) != NULL;
-    for (unsigned k = 0; k < m->graph.n_inputs && ok; k++) {
-        struct array a = m->graph.values[m->graph.inputs[k]].array;
-        size_t count = 0;
-        if (a.rank > 0 && a.shape[0] < 0)
-            a.shape[0] = 1;
-        size_t bytes = array_count(&a, &count) ? count * dtype_bytes(a.dtype) : 0;
-        ok = (memory[k] = mem_zalloc(bytes)) != NULL || engine_fail(e, "out of memory");
-        in[k] = (struct engine_data){memory[k], bytes, a.rank, {0}};
-        memcpy(in[k].shape, a.shape, sizeof(a.shape));
-    }
-    ok = ok && engine_run(i, in, out, e);
-    for (unsigned k = 0; k < m->graph.n_inputs; k++)
-        mem_free(memory[k]);
-    return ok;
 }

@@ -516,9 +516,11 @@ static bool read_node(struct import *im, struct view message)
     }
     if (r.error)
         return engine_fail(im->e, "node: %s", r.error);
-    n->op = domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(n->type) : NULL;
-    if (!n->op)
+    const struct op *op = domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(n->type) : NULL;
+    if (!op)
         return engine_fail(im->e, "op %s is not supported", node_title(n, title));
+    if (!node_set(im->g, n, op, im->e))
+        return false;
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
         if (f.number == NODE_INPUT && !read_node_input(im, n, f.data))
@@ -614,14 +616,13 @@ static bool make_room(struct import *im, struct view graph)
     return true;
 }
 
-bool graph_import(struct graph *g, struct view onnx, size_t max_bytes, struct engine_error *e)
+bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
 {
     struct import im = {.g = g, .e = e};
     struct pb_reader r;
     struct pb_field f;
     struct view graph = VIEW("");
-    *g = (struct graph){.max_bytes = max_bytes};
-    arena_init(&g->arena, 64 << 10);
+
     pb_read(&r, onnx);
     while (pb_next(&r, &f)) {
         if (f.number == MODEL_GRAPH && f.wire == PB_LEN)

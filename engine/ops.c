@@ -1,7 +1,5 @@
 #include "engine/ops.h"
 
-#include "engine/cpu/cpu.h"
-
 #define OP(title, least, most, shapes, ...)                                                        \
     {                                                                                              \
         .name = title, .min_inputs = least, .max_inputs = most, .shape = shapes, __VA_ARGS__       \
@@ -16,13 +14,13 @@ static double product_work(const struct job *j)
     return (double)x->shape[turned ? x->rank - 2 : x->rank - 1];
 }
 
-static double conv_work(const struct job *j)
+double conv_work(const struct job *j)
 {
     const int64_t *w = j->in[1]->shape;
     return (double)w[1] * (double)w[2] * (double)w[3];
 }
 
-static double pool_work(const struct job *j)
+double pool_work(const struct job *j)
 {
     const int64_t *kernel = node_attr(j->node, "kernel_shape")->ints;
     return (double)kernel[0] * (double)kernel[1];
@@ -53,51 +51,46 @@ double op_work(const struct job *j)
     }
 
 const struct op op_table[] = {
-    OP("Add", 2, 2, shape_broadcast, .run = cpu_add),
-    OP("AveragePool", 1, 1, shape_pool, .run = cpu_average_pool, .work = pool_work,
+    OP("Add", 2, 2, shape_broadcast),
+    OP("AveragePool", 1, 1, shape_pool, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"count_include_pad", ATTR_INT}}),
-    OP("BatchNormalization", 5, 5, shape_batchnorm, .run = cpu_batchnorm,
+    OP("BatchNormalization", 5, 5, shape_batchnorm,
        .attrs = {{"epsilon", ATTR_FLOAT},
                  {"is_test", ATTR_INT},
                  {"momentum", ATTR_FLOAT},
                  {"spatial", ATTR_INT},
                  {"training_mode", ATTR_INT}}),
-    OP("Clip", 1, 3, shape_same, .run = cpu_clip,
-       .attrs = {{"min", ATTR_FLOAT}, {"max", ATTR_FLOAT}}),
-    OP("Concat", 1, NODE_MAX_INPUTS, shape_concat, .run = cpu_concat,
-       .attrs = {{"axis", ATTR_INT}}),
-    OP("Constant", 0, 0, shape_constant, .run = cpu_constant, .attrs = {{"value", ATTR_TENSOR}}),
-    OP("Conv", 2, 3, shape_conv, .run = cpu_conv, .work = conv_work, .scratch = cpu_conv_scratch,
-       .attrs = {WINDOW, {"group", ATTR_INT}}),
-    OP("Div", 2, 2, shape_broadcast, .run = cpu_div),
+    OP("Clip", 1, 3, shape_same, .attrs = {{"min", ATTR_FLOAT}, {"max", ATTR_FLOAT}}),
+    OP("Concat", 1, NODE_MAX_INPUTS, shape_concat, .attrs = {{"axis", ATTR_INT}}),
+    OP("Constant", 0, 0, shape_constant, .attrs = {{"value", ATTR_TENSOR}}),
+    OP("Conv", 2, 3, shape_conv, .work = conv_work, .attrs = {WINDOW, {"group", ATTR_INT}}),
+    OP("Div", 2, 2, shape_broadcast),
     OP("Dropout", 1, 3, shape_dropout, .alias = true,
        .attrs = {{"is_test", ATTR_INT}, {"ratio", ATTR_FLOAT}, {"seed", ATTR_INT}}),
-    OP("Exp", 1, 1, shape_same, .run = cpu_exp),
+    OP("Exp", 1, 1, shape_same),
     OP("Flatten", 1, 1, shape_flatten, .alias = true, .attrs = {{"axis", ATTR_INT}}),
-    OP("Gemm", 2, 3, shape_gemm, .run = cpu_gemm, .work = product_work, .scratch = cpu_gemm_scratch,
-       .prepare = cpu_gemm_prepare,
+    OP("Gemm", 2, 3, shape_gemm, .work = product_work,
        .attrs = {{"alpha", ATTR_FLOAT},
                  {"beta", ATTR_FLOAT},
                  {"broadcast", ATTR_INT},
                  {"transA", ATTR_INT},
                  {"transB", ATTR_INT}}),
-    OP("GlobalAveragePool", 1, 1, shape_global_pool, .run = cpu_global_average_pool),
+    OP("GlobalAveragePool", 1, 1, shape_global_pool),
     OP("Identity", 1, 1, shape_same, .alias = true),
-    OP("MatMul", 2, 2, shape_matmul, .run = cpu_matmul, .work = product_work,
-       .scratch = cpu_matmul_scratch, .prepare = cpu_matmul_prepare),
-    OP("MaxPool", 1, 1, shape_pool, .run = cpu_max_pool, .work = pool_work,
+    OP("MatMul", 2, 2, shape_matmul, .work = product_work),
+    OP("MaxPool", 1, 1, shape_pool, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
-    OP("Mul", 2, 2, shape_broadcast, .run = cpu_mul),
-    OP("Relu", 1, 1, shape_same, .run = cpu_relu),
+    OP("Mul", 2, 2, shape_broadcast),
+    OP("Relu", 1, 1, shape_same),
     OP("Reshape", 1, 2, shape_reshape, .alias = true, .attrs = {{"allowzero", ATTR_INT}}),
-    OP("Sigmoid", 1, 1, shape_same, .run = cpu_sigmoid),
-    OP("Slice", 1, 5, shape_slice, .run = cpu_slice,
+    OP("Sigmoid", 1, 1, shape_same),
+    OP("Slice", 1, 5, shape_slice,
        .attrs = {{"axes", ATTR_INTS}, {"ends", ATTR_INTS}, {"starts", ATTR_INTS}}),
-    OP("Softmax", 1, 1, shape_softmax, .run = cpu_softmax, .attrs = {{"axis", ATTR_INT}}),
+    OP("Softmax", 1, 1, shape_softmax, .attrs = {{"axis", ATTR_INT}}),
     OP("Squeeze", 1, 2, shape_squeeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
-    OP("Sub", 2, 2, shape_broadcast, .run = cpu_sub),
-    OP("Tanh", 1, 1, shape_same, .run = cpu_tanh),
-    OP("Transpose", 1, 1, shape_transpose, .run = cpu_transpose, .attrs = {{"perm", ATTR_INTS}}),
+    OP("Sub", 2, 2, shape_broadcast),
+    OP("Tanh", 1, 1, shape_same),
+    OP("Transpose", 1, 1, shape_transpose, .attrs = {{"perm", ATTR_INTS}}),
     OP("Unsqueeze", 1, 2, shape_unsqueeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
 };
 const unsigned op_count = sizeof(op_table) / sizeof(op_table[0]);
@@ -119,20 +112,3 @@ bool op_takes(const struct op *op, const struct attr *a)
     }
     return false;
 }
-
-static void forget_conv(struct node *n)
-{
-    onednn_conv_free(n->prepared);
-    n->prepared = NULL;
-}
-
-const struct op op_conv_last =
-    OP("Conv", 2, 3, shape_conv_last, .run = cpu_conv_last, .work = conv_work,
-       .scratch = cpu_conv_last_scratch, .forget = forget_conv, .open = cpu_conv_last_open,
-       .close = onednn_conv_close);
-const struct op op_max_pool_last =
-    OP("MaxPool", 1, 1, shape_pool_last, .run = cpu_max_pool_last, .work = pool_work);
-const struct op op_average_pool_last =
-    OP("AveragePool", 1, 1, shape_pool_last, .run = cpu_average_pool_last, .work = pool_work);
-const struct op op_global_average_pool_last =
-    OP("GlobalAveragePool", 1, 1, shape_global_pool_last, .run = cpu_global_average_pool_last);

@@ -4,7 +4,23 @@
 #ifndef SLUICE_ENGINE_CPU_CPU_H
 #define SLUICE_ENGINE_CPU_CPU_H
 
-#include "engine/ops.h"
+#include "engine/cpu/device.h"
+#include "engine/device.h"
+
+struct cpu_device {
+    struct device base;
+    struct cpu_options options;
+};
+
+// Puts images channels last where the library does their convolutions (engine/cpu/layout.c).
+bool cpu_layout(struct device *d, struct graph *g, const struct array *shapes, bool *changed,
+                struct engine_error *e);
+
+// The ops that it puts into a graph; no file can name them.
+#define LAST_CONV "Conv, channels last"
+#define LAST_MAX_POOL "MaxPool, channels last"
+#define LAST_AVERAGE_POOL "AveragePool, channels last"
+#define LAST_GLOBAL_AVERAGE_POOL "GlobalAveragePool, channels last"
 
 void cpu_add(const struct job *j);
 void cpu_sub(const struct job *j);
@@ -32,12 +48,13 @@ void cpu_global_average_pool_last(const struct job *j);
 void cpu_conv_last(const struct job *j);
 size_t cpu_conv_last_scratch(const struct job *j);
 void *cpu_conv_last_open(const struct job *j);
+void cpu_conv_last_forget(struct node *n);
 
 void cpu_gemm(const struct job *j);
 size_t cpu_gemm_scratch(const struct job *j);
 bool cpu_gemm_prepare(struct graph *g, struct node *n, struct engine_error *e);
 void cpu_matmul(const struct job *j);
-size_t cpu_matmul_scratch(const struct job *j);
+
 bool cpu_matmul_prepare(struct graph *g, struct node *n, struct engine_error *e);
 void cpu_conv(const struct job *j);
 size_t cpu_conv_scratch(const struct job *j);
@@ -65,10 +82,10 @@ struct conv {
 };
 
 // Convolutions of images that stand channels last, [images, height, width, channels]. Weights as in the
-// file, [outs, channels, kernel]; copied. NULL: not one that the library does fast (the plain kernel does).
+// file, [outs, channels, kernel]; copied. threads: that it may use, from some size on. NULL: not one that the library does fast (the plain kernel does).
 struct onednn_conv;
 struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, const float *bias,
-                                    bool relu);
+                                    bool relu, unsigned threads);
 void onednn_conv_free(struct onednn_conv *o);
 size_t onednn_conv_bytes(const struct onednn_conv *o); // of its copies of weights and bias
 size_t onednn_conv_scratch(const struct onednn_conv *o);
@@ -77,9 +94,5 @@ void *onednn_conv_open(const struct onednn_conv *o);
 void onednn_conv_close(void *state);
 void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, float *y,
                      size_t images, void *scratch);
-
-void onednn_set_threads(unsigned n); // for what is loaded and run from now on
-// For models that are loaded from now on: false leaves every op to plain C (comparisons).
-void onednn_enable(bool on);
 
 #endif

@@ -224,12 +224,6 @@ bool cpu_matmul_prepare(struct graph *g, struct node *n, struct engine_error *e)
     return n->prepared != NULL;
 }
 
-size_t cpu_matmul_scratch(const struct job *j)
-{
-    (void)j;
-    return 0;
-}
-
 void cpu_matmul(const struct job *j)
 {
     const struct array *x = j->in[0], *w = j->in[1], *y = j->out;

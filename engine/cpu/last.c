@@ -112,6 +112,12 @@ size_t cpu_conv_last_scratch(const struct job *j)
     return onednn_conv_scratch(j->node->prepared);
 }
 
+void cpu_conv_last_forget(struct node *n)
+{
+    onednn_conv_free(n->prepared);
+    n->prepared = NULL;
+}
+
 void *cpu_conv_last_open(const struct job *j)
 {
     return onednn_conv_open(j->node->prepared);

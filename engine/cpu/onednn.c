@@ -14,9 +14,6 @@
 
 #include <oneapi/dnnl/dnnl.h>
 
-static unsigned threads = 1;
-static bool enabled = true;
-
 // ---- two versions ------------------------------------------------------------------------------------
 
 #if DNNL_VERSION_MAJOR < 3
@@ -81,12 +78,12 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
 // together took twice as long as with one, those of ultraface_rfb320 two thirds.)
 #define WORTH_THREADS 4e6
 
-static unsigned threads_for(const struct conv *c)
+static unsigned threads_for(const struct conv *c, unsigned most)
 {
     const struct window *w = &c->w;
     double work = (double)(c->groups * c->outs * c->channels) * (double)(w->out[0] * w->out[1]) *
                   (double)(w->kernel[0] * w->kernel[1]);
-    return work >= WORTH_THREADS ? __atomic_load_n(&threads, __ATOMIC_RELAXED) : 1;
+    return work >= WORTH_THREADS ? most : 1;
 }
 
 // OpenMP keeps the number of threads with each calling thread. A build of oneDNN on another runtime has no
@@ -106,16 +103,6 @@ static void hold_threads(unsigned n)
     (void)n;
 }
 #endif
-
-void onednn_set_threads(unsigned n)
-{
-    __atomic_store_n(&threads, n > 0 ? n : 1, __ATOMIC_RELAXED);
-}
-
-void onednn_enable(bool on)
-{
-    enabled = on;
-}
 
 // ---- a convolution -----------------------------------------------------------------------------------
 
@@ -270,13 +257,13 @@ static bool keep_bias(struct onednn_conv *o, const struct conv *c, const float *
 }
 
 struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, const float *bias,
-                                    bool relu)
+                                    bool relu, unsigned threads)
 {
     struct layouts l;
-    struct onednn_conv *o = enabled && is_moderate(c) ? mem_zalloc(sizeof(*o)) : NULL;
+    struct onednn_conv *o = is_moderate(c) ? mem_zalloc(sizeof(*o)) : NULL;
     if (!o)
         return NULL;
-    o->threads = threads_for(c);
+    o->threads = threads_for(c, threads);
     o->relu = relu;
     hold_threads(o->threads);
     dnnl_set_primitive_cache_capacity(0); // what a model made goes with the model

@@ -2,6 +2,7 @@
  * must be the row alone, bit by bit. Memory and work are held to what the fuzzer can wait for. */
 #include "base/check.h"
 #include "base/mem.h"
+#include "engine/cpu/device.h"
 #include "engine/engine.h"
 #include <string.h>
 
@@ -82,8 +83,12 @@ static void run(struct engine_model *m)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct engine_error e;
-    engine_set_limits((size_t)32 << 20, 1 << 22);
-    struct engine_model *m = engine_model_load(view_of(data, size), 4, &e);
+    static struct engine *engine;
+    if (!engine)
+        engine = engine_new(cpu_device_new((struct cpu_options){0}), NULL,
+                            (struct engine_limits){.bytes = (size_t)32 << 20, .work = 1 << 22}, &e);
+    invariant(engine);
+    struct engine_model *m = engine_model_load(engine, view_of(data, size), 4, &e);
     if (!m) {
         invariant(e.text[0] != '\0');
         return 0;

@@ -1,7 +1,6 @@
 // Whatever order of ops stands behind a convolution, a product or a sum: the model gives what it gives when
 // every value between is an output too, and nothing may be fused.
 #include "base/rand.h"
-#include "engine/cpu/cpu.h"
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
 
@@ -92,12 +91,12 @@ static struct msg file_of(const char *first, unsigned list, unsigned n, bool see
 }
 
 // What the model's first output is; *n numbers of it.
-static void run(struct msg file, bool images, float *y, size_t *n)
+static void run(struct engine *engine, struct msg file, bool images, float *y, size_t *n)
 {
     struct engine_error e;
     float x[ROWS * CHANNELS * 4];
     struct engine_data out[MAX_OPS + 1], in = {x, sizeof(x), 2, {ROWS, DEPTH, 2, 2}};
-    struct engine_model *m = engine_model_load(view_of(file.p, file.n), 4, &e);
+    struct engine_model *m = engine_model_load(engine, view_of(file.p, file.n), 4, &e);
     free(file.p);
     if (!m)
         fail_msg("%s", e.text);
@@ -126,14 +125,14 @@ static const char *names_of(unsigned list, unsigned n, char out[160])
     return out;
 }
 
-static void compare(const char *first, unsigned list, unsigned n)
+static void compare(struct engine *engine, const char *first, unsigned list, unsigned n)
 {
     bool images = strcmp(first, "Conv") == 0;
     float fused[ROWS * CHANNELS * 4], apart[ROWS * CHANNELS * 4];
     size_t count, same;
     char names[160];
-    run(file_of(first, list, n, false), images, fused, &count);
-    run(file_of(first, list, n, true), images, apart, &same);
+    run(engine, file_of(first, list, n, false), images, fused, &count);
+    run(engine, file_of(first, list, n, true), images, apart, &same);
     assert_int_equal(count, same);
     for (size_t i = 0; i < count; i++) {
         if (!(fabsf(fused[i] - apart[i]) <= 1e-5f + 1e-5f * fabsf(apart[i])))
@@ -144,12 +143,10 @@ static void compare(const char *first, unsigned list, unsigned n)
 
 static void every_order(const char *first, bool library, unsigned most)
 {
-    onednn_enable(library);
     for (unsigned n = 1, lists = KINDS; n <= most; n++, lists *= KINDS) {
         for (unsigned list = 0; list < lists; list++)
-            compare(first, list, n);
+            compare(engine_any(!library), first, list, n);
     }
-    onednn_enable(true);
 }
 
 static void behind_a_convolution(void **state)
@@ -193,7 +190,7 @@ static void one_channel(const char *op, float w, float scale, float shift, const
                       op ? "r,scale,shift,mean,variance" : "c,scale,shift,mean,variance", "y"));
     msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
     struct msg file = onnx_model(g, 13);
-    struct engine_model *m = engine_model_load(view_of(file.p, file.n), 1, &e);
+    struct engine_model *m = engine_model_load(engine_any(false), view_of(file.p, file.n), 1, &e);
     assert_non_null(m);
     struct engine_instance *i = engine_instance_new(m, &e);
     struct engine_data in = {x, 16, 4, {1, 1, 2, 2}}, out;

@@ -3,7 +3,6 @@
 // (ASan and UBSan see to the rest).
 #include "base/mem.h"
 #include "base/rand.h"
-#include "engine/cpu/cpu.h"
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
 
@@ -75,7 +74,7 @@ static const char *attempt(const void *p, size_t n)
     void *exact = malloc(n ? n : 1); // so that a read past the end is seen
     if (n > 0)
         memcpy(exact, p, n);
-    struct engine_model *m = engine_model_load(view_of(exact, n), 8, &e);
+    struct engine_model *m = engine_model_load(engine_any(false), view_of(exact, n), 8, &e);
     free(exact);
     if (!m) {
         assert_true(e.text[0] != '\0' && strlen(e.text) < sizeof(e.text));
@@ -648,7 +647,8 @@ static void memory_runs_out(void **state)
     for (uint64_t n = 1;; n++) {
         uint64_t before = mem_count();
         mem_fail_at(n);
-        struct engine_model *m = engine_model_load(view_of(file.p, file.n), 8, &e);
+        struct engine_model *m =
+            engine_model_load(engine_any(false), view_of(file.p, file.n), 8, &e);
         struct engine_instance *i = m ? engine_instance_new(m, &e) : NULL;
         bool ran = i && engine_run(i, &in, &out, &e);
         bool reached = mem_count() - before >= n;

@@ -49,10 +49,13 @@ static void product(struct msg *g, unsigned at, const char *constant, bool trans
     msg_msg(g, GRAPH_NODES, n);
 }
 
-static struct engine_model *load(struct msg graph, uint32_t max_batch)
+// limit: of the engine, in bytes.
+static struct engine_model *load(struct msg graph, uint32_t max_batch, int64_t limit,
+                                 struct engine **engine)
 {
+    *engine = engine_with((struct cpu_options){0}, (struct engine_limits){.bytes = (size_t)limit});
     struct msg file = onnx_model(graph, 13);
-    struct engine_model *m = engine_model_load(view_of(file.p, file.n), max_batch, &e);
+    struct engine_model *m = engine_model_load(*engine, view_of(file.p, file.n), max_batch, &e);
     free(file.p);
     return m;
 }
@@ -68,8 +71,9 @@ static int64_t heap(void)
 static int64_t held_by(struct msg graph, struct engine_model **m)
 {
     struct msg file = onnx_model(graph, 13);
+    engine_any(false); // not in the difference
     int64_t before = heap();
-    *m = engine_model_load(view_of(file.p, file.n), 1, &e);
+    *m = engine_model_load(engine_any(false), view_of(file.p, file.n), 1, &e);
     if (!*m)
         fail_msg("%s", e.text);
     int64_t held = heap() - before;
@@ -179,10 +183,9 @@ static struct msg products(unsigned n)
 
 static void expect_refused(struct msg graph, int64_t limit, const char *why)
 {
-    engine_set_limits((size_t)limit, 1e12);
-    struct engine_model *m = load(graph, 1);
-    engine_set_limits((size_t)4 << 30, 1e12);
-    assert_null(m);
+    struct engine *engine;
+    assert_null(load(graph, 1, limit, &engine));
+    engine_free(engine);
     if (!strstr(e.text, why))
         fail_msg("expected \"%s\", got \"%s\"", why, e.text);
 }
@@ -190,12 +193,13 @@ static void expect_refused(struct msg graph, int64_t limit, const char *why)
 static void constants_are_counted(void **state)
 {
     (void)state;
-    engine_set_limits((size_t)(10 * MIB), 1e12); // the eight, and the one that is being prepared
-    struct engine_model *m = load(products(8), 1);
-    engine_set_limits((size_t)4 << 30, 1e12);
+    struct engine *engine;
+    struct engine_model *m = // the eight, and the one that is being prepared
+        load(products(8), 1, 10 * MIB, &engine);
     if (!m)
         fail_msg("%s", e.text);
     engine_model_free(m);
+    engine_free(engine);
     expect_refused(products(8), 8 * MIB, "constants take more than 8 MiB");
     expect_refused(products(8), 7 * MIB, "constants take more than 7 MiB");
 }
@@ -226,18 +230,15 @@ static void prepared_ones_are_counted(void **state)
 static void plans_get_what_is_left(void **state)
 {
     (void)state;
-    struct engine_model *m[2];
     for (unsigned k = 0; k < 2; k++) {
-        engine_set_limits((size_t)(k == 0 ? 4 : 40) * MIB, 1e12);
-        m[k] = load(products(2), 1024);
-        if (!m[k])
+        struct engine *engine;
+        struct engine_model *m = load(products(2), 1024, k == 0 ? 4 * MIB : 40 * MIB, &engine);
+        if (!m)
             fail_msg("%s", e.text);
+        assert_int_equal(engine_model_max_rows(m), k == 0 ? 256 : 1024); // 4 MiB of values at 1024
+        engine_model_free(m);
+        engine_free(engine);
     }
-    engine_set_limits((size_t)4 << 30, 1e12);
-    assert_int_equal(engine_model_max_rows(m[1]), 1024); // 4 MiB of values between
-    assert_int_equal(engine_model_max_rows(m[0]), 256);
-    engine_model_free(m[0]);
-    engine_model_free(m[1]);
 }
 
 int main(void)

@@ -2,7 +2,7 @@
 // batch, and each row of the batch against the row alone, bit by bit. Needs ../shared (SLUICE_SHARED says
 // where); without it each test says that it skips.
 #include "base/mem.h"
-#include "engine/engine.h"
+#include "tests/unit/engine_kit.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -111,7 +111,7 @@ static void run_model(const char *name, bool batches)
         print_message("skipped: no %s\n", path);
         skip();
     }
-    struct engine_model *m = engine_model_load(view_of(onnx, n), 1024, &e);
+    struct engine_model *m = engine_model_load(engine_any(false), view_of(onnx, n), 1024, &e);
     if (!m)
         print_error("%s: %s\n", name, e.text);
     assert_non_null(m);

@@ -8,11 +8,62 @@
 // twin (`twin[v]`, the channels-last value; -1: none). Invariant: what the new list has made so far is in
 // order; a form that is missing is made from the other one by the node that first asks for it.
 #include "engine/cpu/cpu.h"
-#include "engine/plan.h"
 
 // Multiplications of one image from which on a convolution is worth a call into the library. Measured: even
 // the demo model's first one (4,608, an image of 8 by 8) gains; below a call costs more than the work.
 #define WORTH 2000
+
+// ---- the ops of the other form -----------------------------------------------------------------------
+
+// The convolution was prepared for images of one size: an image that grows with the rows is refused.
+static bool shape_conv_last(struct job *j, struct engine_error *e)
+{
+    const struct array *x = j->in[0], *k = j->in[1];
+    const struct attr *size = node_attr(j->node, "image");
+    struct window w;
+    if (x->rank != 4 || x->shape[1] != size->ints[0] || x->shape[2] != size->ints[1] ||
+        x->shape[3] != size->ints[2])
+        return shape_wrong(j, e, "the size of its images follows the rows");
+    return window_of(j, 1, &k->shape[2], &w, e) &&
+           shape_make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], w.out[0], w.out[1], k->shape[0]},
+                      e);
+}
+
+static bool shape_pool_last(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    struct window w;
+    return pool_window(j, 1, &w, e) &&
+           shape_make(j, ENGINE_F32, 4, (int64_t[]){x[0], w.out[0], w.out[1], x[3]}, e);
+}
+
+static bool shape_global_pool_last(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    return shape_make(j, ENGINE_F32, 4, (int64_t[]){x[0], 1, 1, x[3]}, e);
+}
+
+static const struct op conv_last = {.name = LAST_CONV,
+                                    .min_inputs = 2,
+                                    .max_inputs = 3,
+                                    .shape = shape_conv_last,
+                                    .work = conv_work};
+static const struct op max_pool_last = {.name = LAST_MAX_POOL,
+                                        .min_inputs = 1,
+                                        .max_inputs = 1,
+                                        .shape = shape_pool_last,
+                                        .work = pool_work};
+static const struct op average_pool_last = {.name = LAST_AVERAGE_POOL,
+                                            .min_inputs = 1,
+                                            .max_inputs = 1,
+                                            .shape = shape_pool_last,
+                                            .work = pool_work};
+static const struct op global_average_pool_last = {.name = LAST_GLOBAL_AVERAGE_POOL,
+                                                   .min_inputs = 1,
+                                                   .max_inputs = 1,
+                                                   .shape = shape_global_pool_last};
+
+// ---- the rewriting -----------------------------------------------------------------------------------
 
 struct rewrite {
     struct graph *g;
@@ -23,6 +74,7 @@ struct rewrite {
     int32_t *twin;  // [n_old]
     bool *made;     // [n_old]
     bool failed;    // with e
+    unsigned threads;
     struct engine_error *e;
 };
 
@@ -61,11 +113,16 @@ static int32_t add_value(struct rewrite *r, struct view name)
     return (int32_t)g->n_values++;
 }
 
+static void set_op(struct rewrite *r, struct node *n, const struct op *op)
+{
+    r->failed |= !node_set(r->g, n, op, r->e);
+}
+
 static void transpose(struct rewrite *r, int32_t from, int32_t to, int64_t *perm)
 {
     struct node *n = add_node(r, &(struct node){.name = r->g->values[from].name,
                                                 .type = VIEW("Transpose"),
-                                                .op = op_find(VIEW("Transpose")),
+
                                                 .n_inputs = 1,
                                                 .n_outputs = 1,
                                                 .n_attrs = 1,
@@ -75,6 +132,7 @@ static void transpose(struct rewrite *r, int32_t from, int32_t to, int64_t *perm
         no_memory(r);
         return;
     }
+    set_op(r, n, op_find(VIEW("Transpose")));
     n->input[0] = from;
     n->output[0] = to;
 }
@@ -154,10 +212,11 @@ static bool rewrite_conv(struct rewrite *r, const struct node *n)
     struct conv c = cpu_conv_of(&j);
     if (j.in[0]->shape[0] != 1 || !is_worth_it(r, n, &c))
         return false;
-    copy.prepared = onednn_conv_new(&c, constant_of(r, n, 1), constant_of(r, n, 2), n->relu);
+    copy.prepared =
+        onednn_conv_new(&c, constant_of(r, n, 1), constant_of(r, n, 2), n->relu, r->threads);
     if (!copy.prepared)
         return false;
-    copy.op = &op_conv_last;
+    set_op(r, &copy, &conv_last);
     struct node *to = NULL;
     int32_t x = last_form(r, n->input[0]);
     r->failed |= !graph_charge(r->g, onednn_conv_bytes(copy.prepared), r->e);
@@ -191,18 +250,18 @@ static bool rewrite_unary(struct rewrite *r, const struct node *n)
     if (is_one_of(n, same))
         op = n->op;
     else if (view_is(n->type, "MaxPool"))
-        op = &op_max_pool_last;
+        op = &max_pool_last;
     else if (view_is(n->type, "AveragePool"))
-        op = &op_average_pool_last;
+        op = &average_pool_last;
     else if (view_is(n->type, "GlobalAveragePool"))
-        op = &op_global_average_pool_last;
+        op = &global_average_pool_last;
     if (!op || r->twin[n->input[0]] < 0)
         return false;
     for (unsigned i = 1; i < n->n_inputs; i++) // Clip's bounds
         first_form(r, n->input[i]);
     struct node *to = add_node(r, n);
     if (to) {
-        to->op = op;
+        set_op(r, to, op);
         to->input[0] = r->twin[n->input[0]];
         answer_last(r, to);
     }
@@ -274,7 +333,7 @@ static bool rewrite_transpose(struct rewrite *r, const struct node *n)
         return false;
     struct node *to = add_node(r, n);
     if (to) {
-        to->op = op_find(VIEW("Identity"));
+        set_op(r, to, op_find(VIEW("Identity")));
         to->type = VIEW("Identity");
         to->input[0] = r->twin[x];
         r->made[y] = true;
@@ -292,7 +351,7 @@ static void copy_as_it_is(struct rewrite *r, const struct node *n)
     r->made[n->output[0]] = true;
 }
 
-static bool begin(struct rewrite *r)
+static bool rewrite_begin(struct rewrite *r)
 {
     struct graph *g = r->g;
     r->n_old = g->n_values;
@@ -325,33 +384,38 @@ static bool has_conv(const struct graph *g)
     return false;
 }
 
-bool graph_last(struct graph *g, struct plan **one, struct engine_error *e)
+// The new list, in r; true when the library does any convolution in it.
+static bool rewrite_all(struct rewrite *r)
 {
-    struct rewrite r = {.g = g, .arrays = (*one)->arrays, .e = e};
     bool any = false;
-    if (!has_conv(g))
-        return true;
-    if (!begin(&r))
-        return engine_fail(e, "out of memory");
-    for (unsigned i = 0; i < g->n_nodes && !r.failed; i++) {
-        const struct node *n = &g->nodes[i];
+    for (unsigned i = 0; i < r->g->n_nodes && !r->failed; i++) {
+        const struct node *n = &r->g->nodes[i];
         if (!n->op || n->output[0] < 0)
             continue; // folded or fused
-        if (view_is(n->type, "Conv") && rewrite_conv(&r, n))
+        if (view_is(n->type, "Conv") && rewrite_conv(r, n))
             any = true;
-        else if (!rewrite_unary(&r, n) && !rewrite_binary(&r, n) && !rewrite_transpose(&r, n))
-            copy_as_it_is(&r, n);
+        else if (!rewrite_unary(r, n) && !rewrite_binary(r, n) && !rewrite_transpose(r, n))
+            copy_as_it_is(r, n);
     }
-    for (unsigned i = 0; i < g->n_outputs && !r.failed; i++)
-        first_form(&r, g->outputs[i]);
+    for (unsigned i = 0; i < r->g->n_outputs && !r->failed; i++)
+        first_form(r, r->g->outputs[i]);
+    return any;
+}
+
+bool cpu_layout(struct device *d, struct graph *g, const struct array *shapes, bool *changed,
+                struct engine_error *e)
+{
+    const struct cpu_device *cpu = (const struct cpu_device *)d;
+    struct rewrite r = {.g = g, .arrays = shapes, .threads = cpu->options.threads, .e = e};
+    *changed = false;
+    if (cpu->options.plain || !has_conv(g))
+        return true;
+    if (!rewrite_begin(&r))
+        return engine_fail(e, "out of memory");
+    *changed = rewrite_all(&r);
     g->nodes = r.nodes; // owned by the graph from here on, also when this load fails
     g->n_nodes = r.n_nodes;
-    if (r.failed)
-        return false;
-    graph_readers(g);
-    if (!any)
-        return true;
-    plan_free(*one);
-    *one = plan_new(g, 1, e);
-    return *one != NULL;
+    if (!r.failed)
+        graph_readers(g);
+    return !r.failed;
 }

@@ -1,0 +1,28 @@
+/* engine/model.h: what an engine, a model and an instance are inside; for this room alone. Thinks. */
+#ifndef SLUICE_ENGINE_MODEL_H
+#define SLUICE_ENGINE_MODEL_H
+
+#include "engine/device.h"
+#include "engine/plan.h"
+
+#define MODEL_MAX_PORTS 64
+
+struct engine {
+    struct device *device;
+    struct engine_host *host; // NULL: nothing is submitted
+    struct engine_limits limits;
+};
+
+struct engine_model {
+    struct engine *engine;
+    struct graph graph;
+    struct engine_port *inputs, *outputs;
+    uint32_t max_batch; // 0: served singly
+    uint32_t limit;     // the largest number of rows
+    char single[160];   // why it is served singly
+};
+
+// The plan for so many rows, made when there is none yet, and memory for it. NULL with e.
+struct plan *instance_plan(struct engine_instance *i, uint32_t rows, struct engine_error *e);
+
+#endif
