@@ -14,12 +14,12 @@ struct plan;
 // What the engine asks of a kernel. How it runs is the device's own: a device's table holds structs that
 // begin with this one.
 struct kernel {
-    size_t (*scratch)(const struct job *j); // bytes while it runs, known from shapes; NULL: none
+    size_t (*scratch)(const struct job *j); // bytes while it runs; asked after open; NULL: none
     // Once a node, at load: weights as it wants them, in n->prepared; false with e. NULL: nothing.
     bool (*prepare)(struct graph *g, struct node *n, struct engine_error *e);
     void (*forget)(struct node *n); // frees what `prepared` holds beyond the graph's; NULL: nothing
-    // What a plan keeps for this step, from its making (NULL: out of memory) to its end. Constants are
-    // still where the host sees them. NULL: nothing.
+    // What a plan keeps for this step, from its making (NULL: out of memory) to its end. Shapes are known,
+    // constants still where the host sees them. NULL: nothing.
     void *(*open)(const struct job *j);
     void (*close)(void *state);
 };

@@ -11,6 +11,7 @@
 #define NODE_MAX_INPUTS 64
 #define NODE_MAX_OUTPUTS 8
 #define NODE_MAX_ATTRS 16
+#define GRAPH_MAX_FREE 64 // free dimensions of the inputs behind their first ones
 
 struct array { // a tensor: what a kernel sees
     enum engine_dtype dtype;
@@ -87,6 +88,7 @@ struct graph {
     unsigned n_nodes;
     int32_t inputs[64], outputs[64];
     unsigned n_inputs, n_outputs;
+    unsigned n_free; // dimensions of the inputs that are free, first ones not counted
     int64_t opset;
     struct packed *packed;
     struct graph_block *blocks; // data of constants and what was made of it

@@ -1,9 +1,9 @@
-// A model on one queue of its device: plans for the numbers of rows that come, one arena for all of them.
+// A model on one queue of its device: plans for the shapes that come, one arena for all of them.
 #include "base/check.h"
 #include "base/mem.h"
 #include "engine/model.h"
 
-// Row counts for which an instance keeps a plan; the one used longest ago makes room.
+// Bindings for which an instance keeps a plan; the one used longest ago makes room.
 #define PLANS 64
 
 struct engine_instance {
@@ -61,25 +61,26 @@ static bool instance_arena(struct engine_instance *i, const struct plan *p, stru
         return true;
     char *arena = d->ops->alloc(d, p->bytes);
     if (!arena)
-        return engine_fail(e, "out of memory: %zu MiB for %u rows", p->bytes >> 20, p->rows);
+        return engine_fail(e, "out of memory: %zu MiB for %u rows", p->bytes >> 20, p->bound.rows);
     d->ops->release(d, i->arena);
     i->arena = arena;
     i->arena_bytes = p->bytes;
     return true;
 }
 
-struct plan *instance_plan(struct engine_instance *i, uint32_t rows, struct engine_error *e)
+struct plan *instance_plan(struct engine_instance *i, const struct binding *b,
+                           struct engine_error *e)
 {
     unsigned oldest = 0;
     for (unsigned k = 0; k < PLANS; k++) {
-        if (i->plans[k] && i->plans[k]->rows == rows) {
+        if (i->plans[k] && binding_same(&i->plans[k]->bound, b)) {
             i->used[k] = ++i->clock;
             return i->plans[k];
         }
         if (i->used[k] < i->used[oldest])
             oldest = k;
     }
-    struct plan *p = plan_new(&i->model->graph, rows, e);
+    struct plan *p = plan_new(&i->model->graph, b, e);
     if (!p || !instance_arena(i, p, e)) {
         plan_free(p);
         return NULL;
@@ -92,50 +93,60 @@ struct plan *instance_plan(struct engine_instance *i, uint32_t rows, struct engi
 
 // ---- inputs ------------------------------------------------------------------------------------------
 
-// Do the inputs fit the ports? *rows: what stands in their free first dimension (1 when none is free).
-static bool check_inputs(const struct engine_model *m, const struct engine_data *inputs,
-                         uint32_t *rows, struct engine_error *e)
+// Input k against its port; what stands in its free dimensions goes into *b. b->rows 0: not known yet.
+static bool check_input(const struct engine_port *p, const struct engine_data *x, struct binding *b,
+                        struct engine_error *e)
 {
-    int64_t free_rows = -1;
-    for (unsigned k = 0; k < m->graph.n_inputs; k++) {
-        const struct engine_port *p = &m->inputs[k];
-        struct array a = {.dtype = p->dtype, .rank = inputs[k].rank};
-        size_t count;
-        if (inputs[k].rank != p->rank)
-            return engine_fail(e, "input \"%.60s\": expected %u dimensions, got %u", p->name,
-                               p->rank, inputs[k].rank);
-        for (unsigned d = 0; d < p->rank; d++) {
-            int64_t got = a.shape[d] = inputs[k].shape[d];
-            if (p->shape[d] >= 0 ? got != p->shape[d] : got < 1)
-                return engine_fail(e, "input \"%.60s\": shape[%u]: expected %lld, got %lld",
-                                   p->name, d, (long long)(p->shape[d] < 0 ? 1 : p->shape[d]),
-                                   (long long)got);
-        }
-        if (!array_count(&a, &count) || count * dtype_bytes(a.dtype) != inputs[k].bytes)
-            return engine_fail(e, "input \"%.60s\": its bytes do not fill its shape", p->name);
-        if (p->rank > 0 && p->shape[0] < 0) {
-            if (free_rows >= 0 && free_rows != inputs[k].shape[0])
-                return engine_fail(
-                    e, "input \"%.60s\": shape[0]: expected %lld as in the others, got %lld",
-                    p->name, (long long)free_rows, (long long)inputs[k].shape[0]);
-            free_rows = inputs[k].shape[0];
-        }
+    struct array a = {.dtype = p->dtype, .rank = x->rank};
+    size_t count;
+    if (x->rank != p->rank)
+        return engine_fail(e, "input \"%.60s\": expected %u dimensions, got %u", p->name, p->rank,
+                           x->rank);
+    for (unsigned d = 0; d < p->rank; d++) {
+        int64_t got = a.shape[d] = x->shape[d], want = p->shape[d];
+        if (want < 0 && d == 0)
+            want = b->rows > 0 ? (int64_t)b->rows : -1;
+        if (want >= 0 ? got != want : got < 1 || got > INT32_MAX)
+            return engine_fail(e, "input \"%.60s\": shape[%u]: expected %lld%s, got %lld", p->name,
+                               d, (long long)(want < 0 ? 1 : want),
+                               p->shape[d] < 0 && want >= 0 ? " as in the others" : "",
+                               (long long)got);
+        if (p->shape[d] < 0 && d == 0)
+            b->rows = (uint32_t)got;
+        else if (p->shape[d] < 0)
+            b->dims[b->n++] = got;
     }
-    if (free_rows > m->limit)
-        return engine_fail(e, "expected at most %u rows, got %lld", m->limit, (long long)free_rows);
-    *rows = free_rows > 0 ? (uint32_t)free_rows : 1;
+    return (array_count(&a, &count) && count * dtype_bytes(a.dtype) == x->bytes) ||
+           engine_fail(e, "input \"%.60s\": its bytes do not fill its shape", p->name);
+}
+
+// Do the inputs of one part fit the ports? *b: what they bind.
+static bool check_inputs(const struct engine_model *m, const struct engine_data *inputs,
+                         struct binding *b, struct engine_error *e)
+{
+    *b = (struct binding){0};
+    for (unsigned k = 0; k < m->graph.n_inputs; k++) {
+        if (!check_input(&m->inputs[k], &inputs[k], b, e))
+            return false;
+    }
+    b->rows = b->rows > 0 ? b->rows : 1;
     return true;
 }
 
-// Rows of all parts; those of several have to be free.
+// Several parts: nothing but the number of rows differs, and that is free in every input.
 static bool check_parts(const struct engine_model *m, const struct engine_data *inputs,
-                        unsigned n_parts, uint32_t *rows, struct engine_error *e)
+                        unsigned n_parts, struct binding *b, struct engine_error *e)
 {
+    struct binding part;
     uint64_t all = 0;
-    for (unsigned part = 0; part < n_parts; part++) {
-        if (!check_inputs(m, inputs + part * m->graph.n_inputs, rows, e))
+    for (unsigned i = 0; i < n_parts; i++) {
+        if (!check_inputs(m, inputs + i * m->graph.n_inputs, &part, e))
             return false;
-        all += *rows;
+        all += part.rows;
+        if (i == 0)
+            *b = part;
+        else if (memcmp(part.dims, b->dims, sizeof(part.dims)) != 0)
+            return engine_fail(e, "part %u has other lengths than the first one", i);
     }
     for (unsigned k = 0; n_parts > 1 && k < m->graph.n_inputs; k++) {
         if (m->inputs[k].rank == 0 || m->inputs[k].shape[0] >= 0)
@@ -145,7 +156,7 @@ static bool check_parts(const struct engine_model *m, const struct engine_data *
     if (all > m->limit)
         return engine_fail(e, "expected at most %u rows, got %llu", m->limit,
                            (unsigned long long)all);
-    *rows = (uint32_t)all;
+    b->rows = (uint32_t)all;
     return true;
 }
 
@@ -212,10 +223,10 @@ static bool run_begin(struct engine_instance *i)
 {
     struct engine_call *c = i->call;
     void *at[MODEL_MAX_PORTS];
-    uint32_t rows = 0;
-    if (!check_parts(i->model, c->inputs, c->n_parts, &rows, &c->error))
+    struct binding b = {0};
+    if (!check_parts(i->model, c->inputs, c->n_parts, &b, &c->error))
         return false;
-    struct plan *p = instance_plan(i, rows, &c->error);
+    struct plan *p = instance_plan(i, &b, &c->error);
     if (!p || !host_memory(i, p, &c->error))
         return false;
     for (unsigned k = 0; k < i->model->graph.n_inputs; k++)
@@ -276,13 +287,11 @@ bool engine_instance_warm(struct engine_instance *i, struct engine_error *e)
     struct engine_model *m = i->model;
     struct engine_data in[MODEL_MAX_PORTS], out[MODEL_MAX_PORTS];
     void *memory[MODEL_MAX_PORTS] = {0};
-    bool ok = instance_plan(i, m->max_batch ? m->max_batch : 1, e) != NULL;
+    struct binding most = binding_of(&m->graph, m->max_batch ? m->max_batch : 1, m->lengths[0]);
+    bool ok = instance_plan(i, &most, e) != NULL;
     for (unsigned k = 0; k < m->graph.n_inputs && ok; k++) {
-        struct array a = m->graph.values[m->graph.inputs[k]].array;
-        size_t count = 0;
-        if (a.rank > 0 && a.shape[0] < 0)
-            a.shape[0] = 1;
-        size_t bytes = array_count(&a, &count) ? count * dtype_bytes(a.dtype) : 0;
+        struct array a = model_input(m, k, 1, m->lengths[0]);
+        size_t bytes = array_bytes(&a);
         ok = (memory[k] = mem_zalloc(bytes)) != NULL || engine_fail(e, "out of memory");
         in[k] = (struct engine_data){memory[k], bytes, a.rank, {0}};
         memcpy(in[k].shape, a.shape, sizeof(a.shape));

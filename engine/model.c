@@ -51,25 +51,36 @@ static bool inputs_free(struct engine_model *m)
     return true;
 }
 
-// The outputs of plans for different rows tell which dimensions follow the rows.
-static bool outputs_free(struct engine_model *m, const struct plan *one, const struct plan *three)
+// Dimensions of the outputs that differ between two plans are free. False: an output's rank differs.
+static bool mark_free(struct engine_model *m, const struct plan *p, const struct plan *q)
 {
-    bool all = true;
+    bool same_ranks = true;
+    for (unsigned i = 0; i < m->graph.n_outputs; i++) {
+        const struct array *a = &p->arrays[m->graph.outputs[i]],
+                           *b = &q->arrays[m->graph.outputs[i]];
+        same_ranks &= a->rank == b->rank;
+        for (unsigned d = 0; d < a->rank && a->rank == b->rank; d++) {
+            if (a->shape[d] != b->shape[d])
+                m->outputs[i].shape[d] = -1;
+        }
+    }
+    return same_ranks;
+}
+
+// Plans for one row and for three tell whether each output has a row for each row.
+static bool outputs_follow(struct engine_model *m, const struct plan *one, const struct plan *three)
+{
+    mark_free(m, one, three);
     for (unsigned i = 0; i < m->graph.n_outputs; i++) {
         const struct array *a = &one->arrays[m->graph.outputs[i]],
                            *b = &three->arrays[m->graph.outputs[i]];
-        struct engine_port *p = &m->outputs[i];
-        for (unsigned d = 0; d < a->rank && a->rank == b->rank; d++) {
-            if (a->shape[d] != b->shape[d])
-                p->shape[d] = -1;
-        }
-        if (a->rank == 0 || a->rank != b->rank || a->shape[0] != 1 || b->shape[0] != 3) {
-            snprintf(m->single, sizeof(m->single),
-                     "output \"%.60s\" does not have a row for each row", p->name);
-            all = false;
-        }
+        if (a->rank > 0 && a->rank == b->rank && a->shape[0] == 1 && b->shape[0] == 3)
+            continue;
+        snprintf(m->single, sizeof(m->single), "output \"%.60s\" does not have a row for each row",
+                 m->outputs[i].name);
+        return false;
     }
-    return all;
+    return true;
 }
 
 static void *random_rows(const struct array *a, size_t count, struct rand *r)
@@ -103,7 +114,8 @@ static bool close_enough(const float *a, const float *b, size_t n)
 
 // Random rows give alone what they give in a batch: rows that influence each other (a mean over the batch,
 // a transposed batch) are found here, not by a client.
-static bool rows_agree(struct engine_model *m, struct engine_instance *i, struct engine_error *e)
+static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_t length,
+                       struct engine_error *e)
 {
     struct graph *g = &m->graph;
     struct engine_data batch[MODEL_MAX_PORTS], alone[MODEL_MAX_PORTS], out[MODEL_MAX_PORTS],
@@ -113,9 +125,8 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, struct
     bool ok = true;
     rand_seed(&r, SEED);
     for (unsigned k = 0; k < g->n_inputs && ok; k++) {
-        struct array a = g->values[g->inputs[k]].array;
+        struct array a = model_input(m, k, 3, length);
         size_t count = 0;
-        a.shape[0] = 3;
         ok = array_count(&a, &count) && (memory[k] = random_rows(&a, count, &r)) != NULL;
         batch[k] = (struct engine_data){memory[k], count * dtype_bytes(a.dtype), a.rank, {0}};
         memcpy(batch[k].shape, a.shape, sizeof(a.shape));
@@ -155,35 +166,51 @@ static void fit_limit(struct engine_model *m)
 {
     struct engine_error why;
     struct plan *p = NULL;
-    while (m->limit > 3 && !(p = plan_new(&m->graph, m->limit, &why)))
+    while (m->limit > 3) {
+        struct binding most = binding_of(&m->graph, m->limit, m->lengths[0]);
+        if ((p = plan_new(&m->graph, &most, &why)))
+            break;
         m->limit /= 2;
+    }
     plan_free(p);
 }
 
-static bool check_batching(struct engine_model *m, const struct plan *one, struct engine_error *e)
+// Are shapes right for batches, with this length in the free dimensions?
+static bool shapes_follow(struct engine_model *m, int64_t length)
 {
-    if (!inputs_free(m))
-        return true;
     struct engine_error why;
-    struct plan *three = plan_new(&m->graph, 3, &why);
-    if (!three) { // written for one row only, although it does not say so
+    struct binding b = binding_of(&m->graph, 1, length), c = binding_of(&m->graph, 3, length);
+    struct plan *one = plan_new(&m->graph, &b, &why), *three = plan_new(&m->graph, &c, &why);
+    bool ok = one && three && outputs_follow(m, one, three);
+    if (!one || !three) // written for one row only, although it does not say so
         snprintf(m->single, sizeof(m->single), "it cannot take three rows: %.120s", why.text);
-        return true;
-    }
-    bool batches = outputs_free(m, one, three);
+    plan_free(one);
     plan_free(three);
-    fit_limit(m);
+    return ok;
+}
+
+static bool check_batching(struct engine_model *m, struct engine_error *e)
+{
+    struct engine_error why;
+    bool batches = inputs_free(m);
+    if (batches)
+        fit_limit(m);
+    for (unsigned i = 0; i < m->n_lengths && batches; i++)
+        batches = shapes_follow(m, m->lengths[i]);
+
     if (!batches)
         return true;
-    struct engine_instance *i = engine_instance_new(m, e);
-    if (!i)
+    struct engine_instance *in = engine_instance_new(m, e);
+    if (!in)
         return false;
-    if (rows_agree(m, i, &why))
+    for (unsigned i = 0; i < m->n_lengths && batches; i++)
+        batches = rows_agree(m, in, m->lengths[i], &why);
+    if (batches)
         m->max_batch = m->limit;
     else
         snprintf(m->single, sizeof(m->single),
                  "random rows give in a batch what they do not give alone");
-    engine_instance_free(i);
+    engine_instance_free(in);
     return true;
 }
 
@@ -216,21 +243,64 @@ static bool upload_constants(struct engine_model *m, struct engine_error *e)
     return ok && (!error || engine_fail(e, "%s", error));
 }
 
+struct array model_input(const struct engine_model *m, unsigned k, uint32_t rows, int64_t length)
+{
+    struct array a = m->graph.values[m->graph.inputs[k]].array;
+    for (unsigned d = 0; d < a.rank; d++) {
+        if (a.shape[d] < 0)
+            a.shape[d] = d == 0 ? rows : length;
+    }
+    return a;
+}
+
+// A plan for one row and the first of the lengths, but that one, that the graph can take. e: why it cannot
+// take the first one.
+static struct plan *first_plan(const struct graph *g, int64_t but, int64_t *length,
+                               struct engine_error *e)
+{
+    // What free dimensions mostly are: sides of images, tokens, samples; some have to be multiples.
+    static const int64_t lengths[] = {64, 32, 96, 128, 224, 256, 512, 16, 8, 3, 1};
+    const unsigned n = g->n_free > 0 ? sizeof(lengths) / sizeof(lengths[0]) : 1;
+    struct engine_error why;
+    for (unsigned i = 0; i < n; i++) {
+        struct binding b = binding_of(g, 1, lengths[i]);
+        struct plan *p = lengths[i] == but ? NULL : plan_new(g, &b, i == 0 ? e : &why);
+        *length = lengths[i];
+        if (p)
+            return p;
+    }
+    return NULL;
+}
+
 // The graph in the form that runs. *one: its plan for one row.
 static bool compile(struct engine_model *m, struct plan **one, struct engine_error *e)
 {
     struct graph *g = &m->graph;
     struct device *d = g->device;
     bool changed = false;
-    if (!graph_fold(g, e) || !(*one = plan_new(g, 1, e)))
+    if (!graph_fold(g, e) || !(*one = first_plan(g, 0, &m->lengths[0], e)))
         return false;
+    m->n_lengths = 1;
     if (d->ops->layout && !d->ops->layout(d, g, (*one)->arrays, &changed, e))
         return false;
     if (!changed)
         return true;
+    struct binding b = (*one)->bound;
     plan_free(*one);
-    *one = plan_new(g, 1, e);
+    *one = plan_new(g, &b, e);
     return *one != NULL;
+}
+
+// Which dimensions of the outputs follow the free ones of the inputs? Asks a second length.
+static void try_lengths(struct engine_model *m, const struct plan *one)
+{
+    struct engine_error why;
+    struct plan *other = NULL;
+    if (m->graph.n_free > 0)
+        other = first_plan(&m->graph, m->lengths[0], &m->lengths[1], &why);
+    if (other && mark_free(m, one, other))
+        m->n_lengths = 2;
+    plan_free(other);
 }
 
 static bool load(struct engine_model *m, struct view onnx, struct engine_error *e)
@@ -241,7 +311,11 @@ static bool load(struct engine_model *m, struct view onnx, struct engine_error *
     if (ok) {
         m->inputs = ports_of(g, g->inputs, g->n_inputs, NULL);
         m->outputs = ports_of(g, g->outputs, g->n_outputs, one);
-        ok = m->inputs && m->outputs ? check_batching(m, one, e) : engine_fail(e, "out of memory");
+        ok = (m->inputs && m->outputs) || engine_fail(e, "out of memory");
+    }
+    if (ok) {
+        try_lengths(m, one);
+        ok = check_batching(m, e);
     }
     plan_free(one);
     return ok;

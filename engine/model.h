@@ -20,9 +20,15 @@ struct engine_model {
     uint32_t max_batch; // 0: served singly
     uint32_t limit;     // the largest number of rows
     char single[160];   // why it is served singly
+    // With these in all free dimensions behind the first ones it was tried at load.
+    int64_t lengths[2];
+    unsigned n_lengths;
 };
 
-// The plan for so many rows, made when there is none yet, and memory for it. NULL with e.
-struct plan *instance_plan(struct engine_instance *i, uint32_t rows, struct engine_error *e);
+// Input k with so many rows and that length in its other free dimensions.
+struct array model_input(const struct engine_model *m, unsigned k, uint32_t rows, int64_t length);
+// The plan for what is bound, made when there is none yet, and memory for it. NULL with e.
+struct plan *instance_plan(struct engine_instance *i, const struct binding *b,
+                           struct engine_error *e);
 
 #endif

@@ -323,11 +323,11 @@ static bool read_input(struct import *im, struct view message)
         return engine_fail(im->e, "input \"%.*s\": its data type is not supported", VIEW_ARG(name));
     if (a.rank == NO_SHAPE)
         return engine_fail(im->e, "input \"%.*s\": has no shape", VIEW_ARG(name));
-    for (unsigned i = 1; i < a.rank; i++) {
-        if (a.shape[i] < 0)
-            return engine_fail(im->e, "input \"%.*s\": dimension %u is free; only the first may be",
-                               VIEW_ARG(name), i);
-    }
+    for (unsigned i = 1; i < a.rank; i++)
+        im->g->n_free += a.shape[i] < 0;
+    if (im->g->n_free > GRAPH_MAX_FREE)
+        return engine_fail(im->e, "input \"%.*s\": more than %d dimensions are free",
+                           VIEW_ARG(name), GRAPH_MAX_FREE);
     if (im->g->n_inputs == sizeof(im->g->inputs) / sizeof(im->g->inputs[0]) ||
         (v = add_value(im, name)) < 0)
         return engine_fail(im->e, "input \"%.*s\": twice, or too many inputs", VIEW_ARG(name));

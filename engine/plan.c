@@ -108,7 +108,7 @@ static size_t find_place(const struct plan *p, const struct life *lives, const i
 static bool too_large(const struct plan *p, struct engine_error *e)
 {
     return engine_fail(e, "the model needs more than %zu MiB of memory for %u rows",
-                       p->graph->limits.bytes >> 20, p->rows);
+                       p->graph->limits.bytes >> 20, p->bound.rows);
 }
 
 struct placing {
@@ -190,9 +190,37 @@ static void bind_constants(struct plan *p)
     }
 }
 
+// ---- binding -----------------------------------------------------------------------------------------
+
+bool binding_same(const struct binding *a, const struct binding *b)
+{
+    return a->rows == b->rows && a->n == b->n &&
+           memcmp(a->dims, b->dims, a->n * sizeof(a->dims[0])) == 0;
+}
+
+struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length)
+{
+    struct binding b = {.rows = rows, .n = g->n_free};
+    for (unsigned i = 0; i < b.n; i++)
+        b.dims[i] = length;
+    return b;
+}
+
+static void bind_inputs(struct plan *p)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < p->graph->n_inputs; i++) {
+        struct array *a = &p->arrays[p->graph->inputs[i]];
+        for (unsigned d = 0; d < a->rank; d++) {
+            if (a->shape[d] < 0)
+                a->shape[d] = d == 0 ? p->bound.rows : p->bound.dims[n++];
+        }
+    }
+}
+
 // ---- life --------------------------------------------------------------------------------------------
 
-struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error *e)
+struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
 {
     struct plan *p = mem_zalloc(sizeof(*p));
     if (!p) {
@@ -201,7 +229,7 @@ struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error 
     }
     arena_init(&p->memory, 64 << 10);
     p->graph = g;
-    p->rows = rows;
+    p->bound = *b;
     p->arrays = arena_array(&p->memory, g->n_values + 1, sizeof(*p->arrays));
     p->place = arena_array(&p->memory, g->n_values + 1, sizeof(*p->place));
     p->root = arena_array(&p->memory, g->n_values + 1, sizeof(*p->root));
@@ -214,12 +242,8 @@ struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error 
     memset(p->steps, 0, (g->n_nodes + 1) * sizeof(*p->steps));
     for (unsigned v = 0; v < g->n_values; v++)
         p->arrays[v] = g->values[v].array;
-    for (unsigned i = 0; i < g->n_inputs; i++) {
-        struct array *a = &p->arrays[g->inputs[i]];
-        if (a->rank > 0 && a->shape[0] < 0)
-            a->shape[0] = rows;
-    }
-    if (!infer_shapes(p, g, e) || !place_all(p, e) || !open_steps(p, e)) {
+    bind_inputs(p);
+    if (!infer_shapes(p, g, e) || !open_steps(p, e) || !place_all(p, e)) {
         plan_free(p);
         return NULL;
     }

@@ -1,9 +1,15 @@
-/* engine/plan.h: a graph for one number of rows, ready to run: every shape known, every intermediate tensor
- * at its place in one arena. Places are shared by what is never alive at the same time. Thinks. */
+/* engine/plan.h: a graph whose inputs' free dimensions are bound, ready to run: every shape known, every
+ * intermediate tensor at its place in one arena. Places are shared by what is never alive at the same time. Thinks. */
 #ifndef SLUICE_ENGINE_PLAN_H
 #define SLUICE_ENGINE_PLAN_H
 
 #include "engine/ops.h"
+
+struct binding {   // what stands in the free dimensions of the inputs
+    uint32_t rows; // in the first ones
+    unsigned n;
+    int64_t dims[GRAPH_MAX_FREE]; // in the others, in the inputs' order
+};
 
 struct step {
     struct job job;
@@ -11,7 +17,7 @@ struct step {
 
 struct plan {
     const struct graph *graph;
-    uint32_t rows;
+    struct binding bound;
     struct array *arrays; // [n_values]; data: constants at once, others by plan_bind
     size_t *place;        // [n_values]: bytes from the arena's start; SIZE_MAX: not in the arena
     int32_t *root;        // [n_values]: whose bytes these are (an alias shares its input's)
@@ -22,8 +28,11 @@ struct plan {
     struct arena memory;
 };
 
-// rows: what stands for a free first dimension. The graph stays. NULL with e.
-struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error *e);
+bool binding_same(const struct binding *a, const struct binding *b);
+// The same length in all free dimensions behind the first ones.
+struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length);
+// The graph stays. NULL with e.
+struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e);
 void plan_free(struct plan *p);
 // Where the k-th input belongs in the arena, when it is copied there.
 void *plan_input(const struct plan *p, char *arena, unsigned k);

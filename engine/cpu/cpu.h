@@ -59,7 +59,7 @@ bool cpu_matmul_prepare(struct graph *g, struct node *n, struct engine_error *e)
 void cpu_conv(const struct job *j);
 size_t cpu_conv_scratch(const struct job *j);
 struct conv;
-struct conv cpu_conv_of(const struct job *j);
+struct conv cpu_conv_of(const struct job *j, unsigned axis); // of the image's first axis
 
 // y[rows, cols] = x[rows, depth] * w[depth, cols], each row: bias (per column, or NULL for 0) first, then
 // depth in ascending order, then max(0, .) when relu. Leading dimensions in elements.
@@ -88,9 +88,11 @@ struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, 
                                     bool relu, unsigned threads);
 void onednn_conv_free(struct onednn_conv *o);
 size_t onednn_conv_bytes(const struct onednn_conv *o); // of its copies of weights and bias
-size_t onednn_conv_scratch(const struct onednn_conv *o);
-// What each plan has of its own; NULL: out of memory. Any number of plans may run one convolution at a time.
-void *onednn_conv_open(const struct onednn_conv *o);
+size_t onednn_conv_scratch(const void *state);         // of what is open
+bool onednn_conv_takes(const struct conv *c);          // of a moderate size
+// What each plan has of its own, c: with the images as they are there; NULL: out of memory. Any number of
+// plans may run one convolution at a time.
+void *onednn_conv_open(const struct onednn_conv *o, const struct conv *c);
 void onednn_conv_close(void *state);
 void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, float *y,
                      size_t images, void *scratch);

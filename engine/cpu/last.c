@@ -109,7 +109,7 @@ void cpu_global_average_pool_last(const struct job *j)
 
 size_t cpu_conv_last_scratch(const struct job *j)
 {
-    return onednn_conv_scratch(j->node->prepared);
+    return onednn_conv_scratch(j->state);
 }
 
 void cpu_conv_last_forget(struct node *n)
@@ -120,7 +120,8 @@ void cpu_conv_last_forget(struct node *n)
 
 void *cpu_conv_last_open(const struct job *j)
 {
-    return onednn_conv_open(j->node->prepared);
+    struct conv c = cpu_conv_of(j, 1);
+    return onednn_conv_open(j->node->prepared, &c);
 }
 
 void cpu_conv_last(const struct job *j)

@@ -15,17 +15,18 @@
 
 // ---- the ops of the other form -----------------------------------------------------------------------
 
-// The convolution was prepared for images of one size: an image that grows with the rows is refused.
 static bool shape_conv_last(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0], *k = j->in[1];
-    const struct attr *size = node_attr(j->node, "image");
     struct window w;
-    if (x->rank != 4 || x->shape[1] != size->ints[0] || x->shape[2] != size->ints[1] ||
-        x->shape[3] != size->ints[2])
-        return shape_wrong(j, e, "the size of its images follows the rows");
-    return window_of(j, 1, &k->shape[2], &w, e) &&
-           shape_make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], w.out[0], w.out[1], k->shape[0]},
+    if (!window_of(j, 1, &k->shape[2], &w, e))
+        return false;
+    struct conv c = cpu_conv_of(j, 1);
+    if (x->shape[3] != c.groups * c.channels)
+        return shape_wrong(j, e, "the channels of image, kernel and group do not fit");
+    if (!onednn_conv_takes(&c))
+        return shape_wrong(j, e, "its images are too large");
+    return shape_make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], w.out[0], w.out[1], k->shape[0]},
                       e);
 }
 
@@ -185,22 +186,6 @@ static bool is_worth_it(const struct rewrite *r, const struct node *n, const str
     return work >= WORTH || r->twin[n->input[0]] >= 0;
 }
 
-// The size of image that the convolution was prepared for, where shape_conv_last looks for it.
-static bool note_image(struct rewrite *r, struct node *n, const struct array *x)
-{
-    struct attr *attrs = arena_array(&r->g->arena, n->n_attrs + 1, sizeof(*attrs));
-    int64_t *size = arena_array(&r->g->arena, 3, sizeof(*size));
-    if (!attrs || !size)
-        return no_memory(r) != NULL;
-    memcpy(size, (int64_t[]){x->shape[2], x->shape[3], x->shape[1]}, 3 * sizeof(*size));
-    attrs[0] = (struct attr){.name = VIEW("image"), .kind = ATTR_INTS, .ints = size, .n = 3};
-    if (n->n_attrs > 0)
-        memcpy(attrs + 1, n->attrs, n->n_attrs * sizeof(*attrs));
-    n->attrs = attrs;
-    n->n_attrs++;
-    return true;
-}
-
 static bool rewrite_conv(struct rewrite *r, const struct node *n)
 {
     struct array w;
@@ -209,7 +194,7 @@ static bool rewrite_conv(struct rewrite *r, const struct node *n)
     if (!is_constant(r, n, 1) || !is_constant(r, n, 2))
         return false;
     w = r->g->values[n->input[1]].array;
-    struct conv c = cpu_conv_of(&j);
+    struct conv c = cpu_conv_of(&j, 2);
     if (j.in[0]->shape[0] != 1 || !is_worth_it(r, n, &c))
         return false;
     copy.prepared =
@@ -220,7 +205,7 @@ static bool rewrite_conv(struct rewrite *r, const struct node *n)
     struct node *to = NULL;
     int32_t x = last_form(r, n->input[0]);
     r->failed |= !graph_charge(r->g, onednn_conv_bytes(copy.prepared), r->e);
-    if (!r->failed && note_image(r, &copy, j.in[0]))
+    if (!r->failed)
         to = add_node(r, &copy);
     if (!to) { // the load fails: nobody else will know of it
         onednn_conv_free(copy.prepared);
@@ -268,15 +253,16 @@ static bool rewrite_unary(struct rewrite *r, const struct node *n)
     return true;
 }
 
-// An operand that the channels-last form of the other one can take: its twin, or a constant that is one
-// number, or one a channel ([C, 1, 1] or [1, C, 1, 1] become [C]). -1: neither.
+// An operand that the channels-last form of the other one can take: its twin (both have four dimensions, so
+// what is broadcast in one form is in the other), or a constant that is one number, or one a channel
+// ([C, 1, 1] or [1, C, 1, 1] become [C]). -1: neither.
 static int32_t operand(struct rewrite *r, int32_t v, const struct array *other)
 {
     const struct value *value = &r->g->values[v];
     struct array a = r->arrays[v];
     size_t n = 0;
     if (r->twin[v] >= 0)
-        return memcmp(a.shape, other->shape, 4 * sizeof(a.shape[0])) == 0 ? r->twin[v] : -1;
+        return r->twin[v];
     if (!value->constant || a.rank > 4 || !array_count(&a, &n))
         return -1;
     if (n == 1)

@@ -439,7 +439,16 @@ static void inputs(void **state)
     refuses(shaped((int64_t[]){1, INT64_MIN}, 2), "value \"x\"");
     refuses(shaped((int64_t[]){1, (int64_t)1 << 40}, 2), "value \"x\"");
     refuses(shaped((int64_t[]){1, INT32_MAX, INT32_MAX}, 3), "elements");
-    refuses(shaped((int64_t[]){1, 4, -1}, 3), "only the first may be");
+    takes(shaped((int64_t[]){1, 4, -1}, 3));
+    takes(shaped((int64_t[]){-1, -1, -1, -1, -1, -1, -1, -1}, 8));
+    struct msg many = {0};
+    for (unsigned i = 0; i < 10; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "x%u", i);
+        msg_msg(&many, GRAPH_INPUTS,
+                onnx_value(name, ONNX_F32, (int64_t[]){-1, -1, -1, -1, -1, -1, -1, -1}, 8));
+    }
+    refuses(onnx_model(many, 13), "more than 64 dimensions are free");
     refuses(shaped((int64_t[]){1, 1, 1, 1, 1, 1, 1, 1, 1}, 9), "rank up to 8");
     refuses(shaped((int64_t[]){1, 1 << 30, 1}, 3), "memory"); // 4 GiB of input and of output
     takes(shaped((int64_t[]){-1, 1, 1, 1, 1, 1, 1, 1}, 8));
