@@ -22,7 +22,9 @@ struct budget { // of all that is folded
 static bool fold_one(struct graph *g, struct node *n, struct budget *spent, struct engine_error *e)
 {
     struct array in[NODE_MAX_INPUTS], out = {0};
-    struct job j = {.node = n, .out = &out};
+    char title[128];
+    const char *failure = NULL;
+    struct job j = {.node = n, .out = &out, .failure = &failure};
     for (unsigned i = 0; i < n->n_inputs; i++) {
         if (n->input[i] >= 0) {
             in[i] = g->values[n->input[i]].array;
@@ -49,6 +51,8 @@ static bool fold_one(struct graph *g, struct node *n, struct budget *spent, stru
     else if (bytes > 0)
         cpu_run(&j);
     mem_free(j.scratch);
+    if (failure)
+        return engine_fail(e, "%s: %s", node_title(n, title), failure);
     g->values[n->output[0]].array = out;
     g->values[n->output[0]].constant = true;
     node_remove(g, n);

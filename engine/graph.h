@@ -124,6 +124,8 @@ int64_t node_int(const struct node *n, const char *name, int64_t otherwise);
 float node_float(const struct node *n, const char *name, float otherwise);
 
 size_t dtype_bytes(enum engine_dtype d);
+enum engine_dtype
+dtype_from_onnx(uint64_t type);            // TensorProto.DataType; ENGINE_NONE: not one of ours
 size_t array_bytes(const struct array *a); // 0 as well when array_count is false
 // Elements of a shape without free dimensions; false when it wraps or is beyond 2^31 elements.
 bool array_count(const struct array *a, size_t *count);

@@ -168,7 +168,7 @@ static void *input_place(const struct engine_instance *i, const struct plan *p, 
     size_t element = dtype_bytes(i->model->inputs[k].dtype);
     if (ops_of(i)->shared && c->n_parts == 1 && (uintptr_t)first->data % element == 0)
         return (void *)first->data;
-    char *at = plan_input(p, i->arena, k), *to = at;
+    char *at = plan_place(p, i->arena, p->graph->inputs[k]), *to = at;
     for (unsigned part = 0; part < c->n_parts; part++) {
         const struct engine_data *x = &c->inputs[part * i->model->graph.n_inputs + k];
         if (x->bytes > 0)
@@ -176,6 +176,16 @@ static void *input_place(const struct engine_instance *i, const struct plan *p, 
         to += x->bytes;
     }
     return at;
+}
+
+static void upload_known(const struct engine_instance *i, const struct plan *p)
+{
+    for (unsigned k = 0; !ops_of(i)->shared && k < p->n_known; k++) {
+        const struct known *n = &p->known[k];
+        size_t bytes = array_bytes(&p->arrays[n->value]);
+        if (bytes > 0)
+            ops_of(i)->upload(i->queue, plan_place(p, i->arena, n->value), n->host, bytes);
+    }
 }
 
 // ---- outputs -----------------------------------------------------------------------------------------
@@ -231,6 +241,7 @@ static bool run_begin(struct engine_instance *i)
         return false;
     for (unsigned k = 0; k < i->model->graph.n_inputs; k++)
         at[k] = input_place(i, p, k);
+    upload_known(i, p);
     plan_bind(p, i->arena, at);
     ops_of(i)->enqueue(i->queue, p);
     fetch_outputs(i, p);

@@ -83,7 +83,8 @@ static bool outputs_follow(struct engine_model *m, const struct plan *one, const
     return true;
 }
 
-static void *random_rows(const struct array *a, size_t count, struct rand *r)
+// Whole numbers are below `most`: a model may take them for places in a table.
+static void *random_rows(const struct array *a, size_t count, unsigned most, struct rand *r)
 {
     size_t bytes = count * dtype_bytes(a->dtype);
     char *data = mem_alloc(bytes ? bytes : 1);
@@ -93,8 +94,7 @@ static void *random_rows(const struct array *a, size_t count, struct rand *r)
     for (size_t i = 0; i < count; i++) {
         float f = (float)rand_unit(r);
         double d = (double)f;
-        // No op of ours takes a whole number for an index or a length: any will do, but they must differ.
-        uint64_t whole = rand_below(r, a->dtype == ENGINE_BOOL ? 2 : 128);
+        uint64_t whole = rand_below(r, a->dtype == ENGINE_BOOL ? 2 : most);
         const void *from = a->dtype == ENGINE_F32   ? (const void *)&f
                            : a->dtype == ENGINE_F64 ? (const void *)&d
                                                     : (const void *)&whole;
@@ -115,7 +115,7 @@ static bool close_enough(const float *a, const float *b, size_t n)
 // Random rows give alone what they give in a batch: rows that influence each other (a mean over the batch,
 // a transposed batch) are found here, not by a client.
 static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_t length,
-                       struct engine_error *e)
+                       unsigned most, struct engine_error *e)
 {
     struct graph *g = &m->graph;
     struct engine_data batch[MODEL_MAX_PORTS], alone[MODEL_MAX_PORTS], out[MODEL_MAX_PORTS],
@@ -127,7 +127,7 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_
     for (unsigned k = 0; k < g->n_inputs && ok; k++) {
         struct array a = model_input(m, k, 3, length);
         size_t count = 0;
-        ok = array_count(&a, &count) && (memory[k] = random_rows(&a, count, &r)) != NULL;
+        ok = array_count(&a, &count) && (memory[k] = random_rows(&a, count, most, &r)) != NULL;
         batch[k] = (struct engine_data){memory[k], count * dtype_bytes(a.dtype), a.rank, {0}};
         memcpy(batch[k].shape, a.shape, sizeof(a.shape));
     }
@@ -189,9 +189,28 @@ static bool shapes_follow(struct engine_model *m, int64_t length)
     return ok;
 }
 
+// Tries small numbers where others are refused: places in a table that is short.
+static bool check_rows(struct engine_model *m, struct engine_instance *in, int64_t length)
+{
+    static const unsigned most[] = {128, 2};
+    struct engine_error why;
+    for (unsigned i = 0; i < sizeof(most) / sizeof(most[0]); i++) {
+        why.text[0] = '\0';
+        if (rows_agree(m, in, length, most[i], &why))
+            return true;
+        if (!why.text[0])
+            break;
+    }
+    if (why.text[0])
+        snprintf(m->single, sizeof(m->single), "random rows cannot be run: %.120s", why.text);
+    else
+        snprintf(m->single, sizeof(m->single),
+                 "random rows give in a batch what they do not give alone");
+    return false;
+}
+
 static bool check_batching(struct engine_model *m, struct engine_error *e)
 {
-    struct engine_error why;
     bool batches = inputs_free(m);
     if (batches)
         fit_limit(m);
@@ -204,12 +223,9 @@ static bool check_batching(struct engine_model *m, struct engine_error *e)
     if (!in)
         return false;
     for (unsigned i = 0; i < m->n_lengths && batches; i++)
-        batches = rows_agree(m, in, m->lengths[i], &why);
+        batches = check_rows(m, in, m->lengths[i]);
     if (batches)
         m->max_batch = m->limit;
-    else
-        snprintf(m->single, sizeof(m->single),
-                 "random rows give in a batch what they do not give alone");
     engine_instance_free(in);
     return true;
 }

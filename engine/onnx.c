@@ -53,7 +53,7 @@ struct import {
     unsigned table_size;
 };
 
-static enum engine_dtype dtype_from_onnx(uint64_t type)
+enum engine_dtype dtype_from_onnx(uint64_t type)
 {
     switch (type) {
     case 1:

@@ -11,6 +11,7 @@ struct job { // one node on its tensors
     struct array *out;                       // the first output; others are not made
     void *scratch;                           // as many bytes as the kernel said, aligned to 64
     void *state;                             // what the kernel's open gave
+    const char **failure; // NULL there, until a kernel finds that its data cannot be
 };
 
 struct op_attr {
@@ -24,7 +25,8 @@ struct op {
     // Those that the shape function or the kernel looks at, or that mean nothing when serving. A node with
     // any other is refused: it would mean something that we do not do.
     struct op_attr attrs[8];
-    bool alias; // the output is the first input under another shape: nothing runs
+    bool alias;    // the output is the first input under another shape: nothing runs
+    bool of_shape; // the output follows from the first input's shape, whatever its data
     // Fills j->out's dtype, rank and shape from the inputs (shapes, and data where constant).
     bool (*shape)(struct job *j, struct engine_error *e);
     // Multiplications (or looks) for each element of the output; NULL: one, or one for each that is read.
@@ -42,6 +44,20 @@ double pool_work(const struct job *j);
 
 // ---- shape functions (engine/shapes.c) ---------------------------------------------------------------
 bool shape_same(struct job *j, struct engine_error *e);
+bool shape_power(struct job *j, struct engine_error *e);
+bool shape_prelu(struct job *j, struct engine_error *e);
+bool shape_several(struct job *j, struct engine_error *e);
+// engine/shapes_index.c
+bool shape_shape(struct job *j, struct engine_error *e);
+bool shape_size(struct job *j, struct engine_error *e);
+bool shape_cast(struct job *j, struct engine_error *e);
+bool shape_gather(struct job *j, struct engine_error *e);
+bool shape_range_of(struct job *j, struct engine_error *e);
+bool shape_constant_of_shape(struct job *j, struct engine_error *e);
+bool shape_expand(struct job *j, struct engine_error *e);
+bool shape_compare(struct job *j, struct engine_error *e);
+bool shape_logic(struct job *j, struct engine_error *e);
+bool shape_where(struct job *j, struct engine_error *e);
 bool shape_dropout(struct job *j, struct engine_error *e);
 bool shape_broadcast(struct job *j, struct engine_error *e);
 bool shape_gemm(struct job *j, struct engine_error *e);
@@ -64,6 +80,14 @@ bool shape_batchnorm(struct job *j, struct engine_error *e);
 bool shape_wrong(struct job *j, struct engine_error *e, const char *what);
 bool shape_make(struct job *j, enum engine_dtype dtype, unsigned rank, const int64_t *shape,
                 struct engine_error *e);
+
+// The shape that n tensors have together when they are broadcast. False with e: none.
+bool shape_together(struct job *j, const struct array *const *in, unsigned n, int64_t *shape,
+                    unsigned *rank, struct engine_error *e);
+// For shape functions and kernels: which dimensions Shape gives (how many, from *first on); the attribute
+// axis, counted from the front (not checked).
+int64_t shape_range(const struct job *j, int64_t *first);
+int64_t shape_axis(const struct job *j, int64_t otherwise);
 
 // What a window (convolution, pool) does along its two axes, after auto_pad.
 struct window {

@@ -28,20 +28,51 @@ bool plan_work(const struct graph *g, const struct job *j, double *work, struct 
                        node_title(j->node, title), g->limits.work);
 }
 
+// One node: known, or a step of the plan.
+static bool add_step(struct plan *p, struct node *n, double *work, struct engine_error *e)
+{
+    struct step *s = &p->steps[p->n_steps];
+    bool known;
+    s->job = (struct job){.node = n, .out = &p->arrays[n->output[0]], .failure = &p->failure};
+    gather_inputs(&s->job, n, p->arrays);
+    if (!n->op->shape(&s->job, e) || !plan_work(p->graph, &s->job, work, e) ||
+        !plan_know(p, &s->job, &known, e))
+        return false;
+    p->n_steps += !known;
+    return true;
+}
+
 static bool infer_shapes(struct plan *p, const struct graph *g, struct engine_error *e)
 {
     double work = 0;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         struct node *n = &g->nodes[i];
-        if (!n->op || n->output[0] < 0)
-            continue; // folded or fused
-        struct step *s = &p->steps[p->n_steps++];
-        s->job.node = n;
-        s->job.out = &p->arrays[n->output[0]];
-        gather_inputs(&s->job, n, p->arrays);
-        if (!n->op->shape(&s->job, e) || !plan_work(g, &s->job, &work, e))
+        if (n->op && n->output[0] >= 0 && !add_step(p, n, &work, e))
             return false;
     }
+    return true;
+}
+
+// Steps whose output nobody looks at: what they were for is known.
+static bool prune(struct plan *p, struct engine_error *e)
+{
+    const struct graph *g = p->graph;
+    bool *wanted = arena_zalloc(&p->memory, g->n_values + 1);
+    unsigned kept = p->n_steps;
+    if (!wanted)
+        return engine_fail(e, "out of memory");
+    for (unsigned i = 0; i < g->n_outputs; i++)
+        wanted[g->outputs[i]] = true;
+    for (unsigned s = p->n_steps; s-- > 0;) {
+        const struct node *n = p->steps[s].job.node;
+        if (!wanted[n->output[0]])
+            continue;
+        for (unsigned i = 0; i < n->n_inputs; i++)
+            wanted[n->input[i] >= 0 ? n->input[i] : (int32_t)g->n_values] = true;
+        p->steps[--kept] = p->steps[s];
+    }
+    p->n_steps -= kept;
+    memmove(p->steps, p->steps + kept, p->n_steps * sizeof(*p->steps));
     return true;
 }
 
@@ -64,9 +95,11 @@ static void find_lives(struct plan *p, const struct graph *g, struct life *lives
         p->root[v] = (int32_t)v;
         lives[v] = (struct life){.first = -1, .last = -1};
     }
-    for (unsigned i = 0; i < g->n_inputs;
-         i++) // copied there before the first step, where they have to be
+    // Copied there before the first step, where they have to be.
+    for (unsigned i = 0; i < g->n_inputs; i++)
         lives[g->inputs[i]].bytes = rounded(array_bytes(&p->arrays[g->inputs[i]]));
+    for (unsigned i = 0; !g->device->ops->shared && i < p->n_known; i++)
+        lives[p->known[i].value].bytes = rounded(array_bytes(&p->arrays[p->known[i].value]));
     for (unsigned s = 0; s < p->n_steps; s++) {
         const struct node *n = p->steps[s].job.node;
         int32_t out = n->output[0];
@@ -156,6 +189,10 @@ static bool place_all(struct plan *p, struct engine_error *e)
         if (!place_one(&at, g->inputs[i]))
             return too_large(p, e);
     }
+    for (unsigned i = 0; i < p->n_known; i++) {
+        if (!place_one(&at, p->known[i].value))
+            return too_large(p, e);
+    }
     for (unsigned s = 0; s < p->n_steps; s++) {
         const struct job *j = &p->steps[s].job;
         size_t n = scratch_of(j);
@@ -234,7 +271,8 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
     p->place = arena_array(&p->memory, g->n_values + 1, sizeof(*p->place));
     p->root = arena_array(&p->memory, g->n_values + 1, sizeof(*p->root));
     p->steps = arena_array(&p->memory, g->n_nodes + 1, sizeof(*p->steps));
-    if (!p->arrays || !p->place || !p->root || !p->steps) {
+    p->known = arena_array(&p->memory, g->n_nodes + 1, sizeof(*p->known));
+    if (!p->arrays || !p->place || !p->root || !p->steps || !p->known) {
         engine_fail(e, "out of memory");
         plan_free(p);
         return NULL;
@@ -243,7 +281,7 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
     for (unsigned v = 0; v < g->n_values; v++)
         p->arrays[v] = g->values[v].array;
     bind_inputs(p);
-    if (!infer_shapes(p, g, e) || !open_steps(p, e) || !place_all(p, e)) {
+    if (!infer_shapes(p, g, e) || !prune(p, e) || !open_steps(p, e) || !place_all(p, e)) {
         plan_free(p);
         return NULL;
     }
@@ -266,24 +304,21 @@ void plan_free(struct plan *p)
 
 // ---- running -----------------------------------------------------------------------------------------
 
-static void *address(const struct plan *p, char *arena, int32_t value)
+void *plan_place(const struct plan *p, char *arena, int32_t value)
 {
     return arena + (p->place[value] == SIZE_MAX ? 0 : p->place[value]);
-}
-
-void *plan_input(const struct plan *p, char *arena, unsigned k)
-{
-    return address(p, arena, p->graph->inputs[k]);
 }
 
 void plan_bind(struct plan *p, char *arena, void *const *inputs)
 {
     for (unsigned i = 0; i < p->graph->n_inputs; i++)
         p->arrays[p->graph->inputs[i]].data = inputs[i];
+    for (unsigned i = 0; !p->graph->device->ops->shared && i < p->n_known; i++)
+        p->arrays[p->known[i].value].data = plan_place(p, arena, p->known[i].value);
     for (unsigned s = 0; s < p->n_steps; s++) {
         struct job *j = &p->steps[s].job;
         bool alias = j->node->op->alias;
-        j->out->data = alias ? j->in[0]->data : address(p, arena, j->node->output[0]);
+        j->out->data = alias ? j->in[0]->data : plan_place(p, arena, j->node->output[0]);
         j->scratch = arena + p->scratch_at;
     }
 }

@@ -15,6 +15,11 @@ struct step {
     struct job job;
 };
 
+struct known { // a value that follows from shapes alone
+    int32_t value;
+    const void *host; // its data there
+};
+
 struct plan {
     const struct graph *graph;
     struct binding bound;
@@ -23,7 +28,11 @@ struct plan {
     int32_t *root;        // [n_values]: whose bytes these are (an alias shares its input's)
     struct step *steps;
     unsigned n_steps;
-    size_t bytes; // of the arena, scratch included
+    struct known *known; // beside the graph's constants
+    unsigned n_known;
+    size_t known_bytes;
+    const char *failure; // of the run that is under way: what a kernel found wrong with its data
+    size_t bytes;        // of the arena, scratch included
     size_t scratch_at;
     struct arena memory;
 };
@@ -34,14 +43,17 @@ struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length);
 // The graph stays. NULL with e.
 struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e);
 void plan_free(struct plan *p);
-// Where the k-th input belongs in the arena, when it is copied there.
-void *plan_input(const struct plan *p, char *arena, unsigned k);
+// Where a value belongs in the arena: also inputs and what is known, when they are copied there.
+void *plan_place(const struct plan *p, char *arena, int32_t value);
 // Gives every array its address: in the arena (aligned to 64, p->bytes long), and inputs where inputs[k] says.
 void plan_bind(struct plan *p, char *arena, void *const *inputs);
 // Does the step compute anything? Not when its output is its input, or has no elements.
 bool step_runs(const struct step *s);
 // Adds the multiplications of one node. False with e: too many.
 bool plan_work(const struct graph *g, const struct job *j, double *work, struct engine_error *e);
+
+// Part of making a plan: computes j now if its inputs are known and its output is small (*known). False with e.
+bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *e);
 
 // ---- parts of loading --------------------------------------------------------------------------------
 

@@ -85,21 +85,69 @@ bool shape_dropout(struct job *j, struct engine_error *e)
     return shape_make(j, j->in[0]->dtype, j->in[0]->rank, j->in[0]->shape, e);
 }
 
+bool shape_together(struct job *j, const struct array *const *in, unsigned n, int64_t *shape,
+                    unsigned *rank, struct engine_error *e)
+{
+    *rank = 0;
+    for (unsigned k = 0; k < n; k++)
+        *rank = in[k]->rank > *rank ? in[k]->rank : *rank;
+    for (unsigned back = 0; back < *rank; back++) {
+        int64_t dim = 1;
+        for (unsigned k = 0; k < n; k++) {
+            int64_t d = back < in[k]->rank ? in[k]->shape[in[k]->rank - 1 - back] : 1;
+            if (d != dim && d != 1 && dim != 1)
+                return shape_wrong(j, e, "the shapes cannot be broadcast to each other");
+            dim = dim == 1 ? d : dim;
+        }
+        shape[*rank - 1 - back] = dim;
+    }
+    return true;
+}
+
+// All inputs broadcast to each other, of one datatype that counts.
+bool shape_several(struct job *j, struct engine_error *e)
+{
+    enum engine_dtype d = j->in[0]->dtype;
+    int64_t shape[ENGINE_MAX_RANK];
+    unsigned rank;
+    if (d == ENGINE_BOOL)
+        return shape_wrong(j, e, "expected numbers");
+    for (unsigned i = 1; i < j->node->n_inputs; i++) {
+        if (!j->in[i] || j->in[i]->dtype != d)
+            return shape_wrong(j, e, "expected inputs of one datatype");
+    }
+    return shape_together(j, j->in, j->node->n_inputs, shape, &rank, e) &&
+           shape_make(j, d, rank, shape, e);
+}
+
 bool shape_broadcast(struct job *j, struct engine_error *e)
 {
-    const struct array *a = j->in[0], *b = j->in[1];
-    unsigned rank = a->rank > b->rank ? a->rank : b->rank;
-    int64_t shape[ENGINE_MAX_RANK];
-    if (!floats(j, e))
-        return false;
-    for (unsigned back = 0; back < rank; back++) {
-        int64_t da = back < a->rank ? a->shape[a->rank - 1 - back] : 1;
-        int64_t db = back < b->rank ? b->shape[b->rank - 1 - back] : 1;
-        if (da != db && da != 1 && db != 1)
-            return shape_wrong(j, e, "the shapes cannot be broadcast to each other");
-        shape[rank - 1 - back] = da == 1 ? db : da;
-    }
-    return shape_make(j, ENGINE_F32, rank, shape, e);
+    if (j->node->opset < 7 && node_int(j->node, "broadcast", 0) != 0)
+        return shape_wrong(j, e, "broadcast: expected 0");
+    return shape_several(j, e);
+}
+
+static bool is_float(const struct array *a)
+{
+    return a->dtype == ENGINE_F32 || a->dtype == ENGINE_F64;
+}
+
+bool shape_power(struct job *j, struct engine_error *e)
+{
+    if (!is_float(j->in[0]))
+        return shape_wrong(j, e, "expected floats");
+    return shape_broadcast(j, e);
+}
+
+// The slope is broadcast to the input, never the other way.
+bool shape_prelu(struct job *j, struct engine_error *e)
+{
+    size_t have, want;
+    if (!is_float(j->in[0]))
+        return shape_wrong(j, e, "expected floats");
+    return shape_several(j, e) &&
+           ((array_count(j->in[0], &have) && array_count(j->out, &want) && have == want) ||
+            shape_wrong(j, e, "slope: expected a shape that can be broadcast to the input's"));
 }
 
 bool shape_gemm(struct job *j, struct engine_error *e)

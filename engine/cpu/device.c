@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "engine/cpu/cpu.h"
 #include "engine/plan.h"
+#include <stdio.h>
 
 #ifdef __x86_64__
 #include <xmmintrin.h>
@@ -21,26 +22,46 @@ struct cpu_kernel {
 
 static const struct cpu_kernel kernels[] = {
     KERNEL("Add", cpu_add),
+    KERNEL("And", cpu_and),
     KERNEL("AveragePool", cpu_average_pool),
     KERNEL("BatchNormalization", cpu_batchnorm),
+    KERNEL("Cast", cpu_cast),
     KERNEL("Clip", cpu_clip),
     KERNEL("Concat", cpu_concat),
     KERNEL("Constant", cpu_constant),
+    KERNEL("ConstantOfShape", cpu_constant_of_shape),
     KERNEL("Conv", cpu_conv, .scratch = cpu_conv_scratch),
     KERNEL("Div", cpu_div),
+    KERNEL("Equal", cpu_equal),
     KERNEL("Exp", cpu_exp),
+    KERNEL("Expand", cpu_expand),
+    KERNEL("Gather", cpu_gather),
     KERNEL("Gemm", cpu_gemm, .scratch = cpu_gemm_scratch, .prepare = cpu_gemm_prepare),
     KERNEL("GlobalAveragePool", cpu_global_average_pool),
+    KERNEL("Greater", cpu_greater),
+    KERNEL("GreaterOrEqual", cpu_greater_or_equal),
+    KERNEL("Less", cpu_less),
+    KERNEL("LessOrEqual", cpu_less_or_equal),
     KERNEL("MatMul", cpu_matmul, .prepare = cpu_matmul_prepare),
+    KERNEL("Max", cpu_max),
     KERNEL("MaxPool", cpu_max_pool),
+    KERNEL("Min", cpu_min),
     KERNEL("Mul", cpu_mul),
+    KERNEL("Or", cpu_or),
+    KERNEL("PRelu", cpu_prelu),
+    KERNEL("Pow", cpu_pow),
+    KERNEL("Range", cpu_range),
     KERNEL("Relu", cpu_relu),
+    KERNEL("Shape", cpu_shape),
     KERNEL("Sigmoid", cpu_sigmoid),
+    KERNEL("Size", cpu_size),
     KERNEL("Slice", cpu_slice),
     KERNEL("Softmax", cpu_softmax),
     KERNEL("Sub", cpu_sub),
     KERNEL("Tanh", cpu_tanh),
     KERNEL("Transpose", cpu_transpose),
+    KERNEL("Where", cpu_where),
+    KERNEL("Xor", cpu_xor),
     KERNEL(LAST_CONV, cpu_conv_last, .scratch = cpu_conv_last_scratch, .open = cpu_conv_last_open,
            .forget = cpu_conv_last_forget, .close = onednn_conv_close),
     KERNEL(LAST_MAX_POOL, cpu_max_pool_last),
@@ -89,20 +110,20 @@ static void cpu_release(struct device *d, void *p)
     mem_free(p);
 }
 
-struct queue { // never holds anything, so one serves all
-    char nothing;
+struct queue { // never holds anything but what went wrong
+    char error[160];
+    bool failed;
 };
 
 static struct queue *cpu_queue_new(struct device *d)
 {
-    static struct queue at_once;
     (void)d;
-    return &at_once;
+    return mem_zalloc(sizeof(struct queue));
 }
 
 static void cpu_queue_free(struct queue *q)
 {
-    (void)q;
+    mem_free(q);
 }
 
 static void cpu_upload(struct queue *q, void *to, const void *from, size_t bytes)
@@ -136,28 +157,37 @@ static void leave_flush(unsigned before)
 }
 #endif
 
+static void run_failed(struct queue *q, const struct job *j, const char *why)
+{
+    char title[128];
+    snprintf(q->error, sizeof(q->error), "%s: %.60s", node_title(j->node, title), why);
+    q->failed = true;
+}
+
 static void cpu_enqueue(struct queue *q, struct plan *p)
 {
     unsigned before = enter_flush();
-    (void)q;
-    for (unsigned s = 0; s < p->n_steps; s++) {
+    p->failure = NULL;
+    for (unsigned s = 0; s < p->n_steps && !p->failure; s++) {
         const struct job *j = &p->steps[s].job;
         if (step_runs(&p->steps[s]))
             ((const struct cpu_kernel *)j->node->kernel)->run(j);
+        if (p->failure)
+            run_failed(q, j, p->failure);
     }
     leave_flush(before);
 }
 
-static void cpu_event(struct queue *q, void (*fn)(void *ctx, const char *error), void *ctx)
-{
-    (void)q;
-    fn(ctx, NULL);
-}
-
 static const char *cpu_sync(struct queue *q)
 {
-    (void)q;
-    return NULL;
+    bool failed = q->failed;
+    q->failed = false;
+    return failed ? q->error : NULL;
+}
+
+static void cpu_event(struct queue *q, void (*fn)(void *ctx, const char *error), void *ctx)
+{
+    fn(ctx, cpu_sync(q));
 }
 
 // ---- the device --------------------------------------------------------------------------------------

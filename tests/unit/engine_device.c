@@ -39,7 +39,7 @@ struct far_device {
     unsigned blocks, copies_in, copies_out, plans, closed;
     const char *error;   // what the next work ends with
     const char *missing; // the op that it has no kernel for
-    unsigned open, scratches;
+    unsigned open, scratches, steps;
 };
 
 static struct far_device *device_of(struct device *d)
@@ -111,6 +111,8 @@ static void far_enqueue(struct queue *q, struct plan *p)
     add(q, (struct far_order){.kind = PLAN, .plan = p});
 }
 
+static struct far_device *the_device;
+
 static void run_plan(const struct far_device *d, const struct plan *p)
 {
     for (unsigned s = 0; s < p->n_steps; s++) {
@@ -121,6 +123,7 @@ static void run_plan(const struct far_device *d, const struct plan *p)
             assert_true(!j->in[k] || is_far(d, j->in[k]->data));
         assert_true(is_far(d, j->out->data) && is_far(d, j->scratch));
         cpu_run(j);
+        the_device->steps++;
     }
 }
 
@@ -173,8 +176,6 @@ static void far_free(struct device *base)
 }
 
 // ---- kernels: what a plan opens for a step is closed with it -----------------------------------------
-
-static struct far_device *the_device;
 
 static size_t far_scratch(const struct job *j)
 {
@@ -330,6 +331,48 @@ static void memory_of_its_own(void **state)
     engine_instance_free(b);
     engine_model_free(far);
     engine_model_free(near);
+    engine_free(engine);
+}
+
+// x [-1, -1] + Range(0, its length, 1); and a Relu of which only the shape is asked.
+static void what_follows_from_shapes(void **state)
+{
+    (void)state;
+    struct engine *engine = engine_new(far_new(), NULL, (struct engine_limits){0}, &e);
+    struct msg g = {0}, n;
+    int64_t zero = 0, one = 1;
+    float x[2][9];
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){-1, -1}, 2));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("zero", ONNX_I64, NULL, 0, &zero, 8));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("one", ONNX_I64, NULL, 0, &one, 8));
+    msg_msg(&g, GRAPH_NODES, onnx_node("Relu", "x", "r"));
+    msg_msg(&g, GRAPH_NODES, onnx_node("Shape", "r", "shape"));
+    msg_msg(&g, GRAPH_NODES, onnx_node("Gather", "shape,one", "length"));
+    msg_msg(&g, GRAPH_NODES, onnx_node("Range", "zero,length,one", "range"));
+    n = onnx_node("Cast", "range", "floats");
+    onnx_int(&n, "to", 1);
+    msg_msg(&g, GRAPH_NODES, n);
+    msg_msg(&g, GRAPH_NODES, onnx_node("Add", "x,floats", "y"));
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("length", ONNX_I64, NULL, 0));
+    struct msg file = onnx_model(g, 13);
+    struct engine_model *m = engine_model_load(engine, view_of(file.p, file.n), 8, &e);
+    free(file.p);
+    if (!m)
+        fail_msg("%s", e.text);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    for (int64_t length = 1; length <= 9; length++) {
+        struct engine_data in = {x, (size_t)length * 8, 2, {2, length}}, out[2];
+        memset(x, 0, sizeof(x));
+        the_device->steps = 0;
+        assert_true(engine_run(i, &in, out, &e));
+        assert_int_equal(the_device->steps, 1);
+        assert_int_equal(*(const int64_t *)out[1].data, length);
+        for (int64_t k = 0; k < 2 * length; k++)
+            assert_true(((const float *)out[0].data)[k] == (float)(k % length));
+    }
+    engine_instance_free(i);
+    engine_model_free(m);
     engine_free(engine);
 }
 
@@ -522,11 +565,11 @@ static void engines_without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(memory_of_its_own),      cmocka_unit_test(what_it_reports),
-        cmocka_unit_test(ops_that_it_lacks),      cmocka_unit_test(the_cpu_lacks_none),
-        cmocka_unit_test(its_memory_runs_out),    cmocka_unit_test(submitted_to_the_cpu),
-        cmocka_unit_test(submitted_far_away),     cmocka_unit_test(submitted_and_failed),
-        cmocka_unit_test(engines_without_memory),
+        cmocka_unit_test(memory_of_its_own),    cmocka_unit_test(what_follows_from_shapes),
+        cmocka_unit_test(what_it_reports),      cmocka_unit_test(ops_that_it_lacks),
+        cmocka_unit_test(the_cpu_lacks_none),   cmocka_unit_test(its_memory_runs_out),
+        cmocka_unit_test(submitted_to_the_cpu), cmocka_unit_test(submitted_far_away),
+        cmocka_unit_test(submitted_and_failed), cmocka_unit_test(engines_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
