@@ -44,6 +44,7 @@ double pool_work(const struct job *j);
 
 // ---- shape functions (engine/shapes.c) ---------------------------------------------------------------
 bool shape_same(struct job *j, struct engine_error *e);
+bool shape_gelu(struct job *j, struct engine_error *e);
 bool shape_power(struct job *j, struct engine_error *e);
 bool shape_prelu(struct job *j, struct engine_error *e);
 bool shape_several(struct job *j, struct engine_error *e);
@@ -58,6 +59,10 @@ bool shape_expand(struct job *j, struct engine_error *e);
 bool shape_compare(struct job *j, struct engine_error *e);
 bool shape_logic(struct job *j, struct engine_error *e);
 bool shape_where(struct job *j, struct engine_error *e);
+// engine/shapes_reduce.c
+bool shape_reduce(struct job *j, struct engine_error *e);
+bool shape_reduce_floats(struct job *j, struct engine_error *e);
+bool shape_arg(struct job *j, struct engine_error *e);
 bool shape_dropout(struct job *j, struct engine_error *e);
 bool shape_broadcast(struct job *j, struct engine_error *e);
 bool shape_gemm(struct job *j, struct engine_error *e);
@@ -84,8 +89,13 @@ bool shape_make(struct job *j, enum engine_dtype dtype, unsigned rank, const int
 // The shape that n tensors have together when they are broadcast. False with e: none.
 bool shape_together(struct job *j, const struct array *const *in, unsigned n, int64_t *shape,
                     unsigned *rank, struct engine_error *e);
-// For shape functions and kernels: which dimensions Shape gives (how many, from *first on); the attribute
+// For shape functions and kernels: a list of integers that is known, an attribute (old opsets) or an input
+// (int32: written to room), NULL with *n == 0: not there; which dimensions Shape gives (how many, from *first on); the attribute
 // axis, counted from the front (not checked).
+const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
+                          int64_t room[ENGINE_MAX_RANK]);
+// The axes of a reduction as a set of bits. False with e.
+bool reduce_axes(struct job *j, unsigned *set, struct engine_error *e);
 int64_t shape_range(const struct job *j, int64_t *first);
 int64_t shape_axis(const struct job *j, int64_t otherwise);
 

@@ -37,20 +37,28 @@ bool shape_make(struct job *j, enum engine_dtype dtype, unsigned rank, const int
     return array_count(j->out, &count) || shape_wrong(j, e, "its output has too many elements");
 }
 
-// A constant list of integers: an attribute (old opsets) or an input. NULL with *n == 0: not there.
-static const int64_t *list_of(struct job *j, const char *attr, unsigned input, unsigned *n)
+const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
+                          int64_t room[ENGINE_MAX_RANK])
 {
     const struct attr *a = node_attr(j->node, attr);
+    const struct array *x = input < j->node->n_inputs ? j->in[input] : NULL;
     *n = 0;
     if (a && a->kind == ATTR_INTS) {
         *n = a->n;
         return a->ints;
     }
-    if (input >= j->node->n_inputs || !j->in[input] || !j->in[input]->data ||
-        j->in[input]->dtype != ENGINE_I64 || j->in[input]->rank > 1)
+    if (!x || !x->data || x->rank > 1 || (x->dtype != ENGINE_I64 && x->dtype != ENGINE_I32))
         return NULL;
-    *n = j->in[input]->rank ? (unsigned)j->in[input]->shape[0] : 1;
-    return j->in[input]->data;
+    *n = x->rank ? (unsigned)x->shape[0] : 1;
+    if (x->dtype == ENGINE_I64)
+        return x->data;
+    if (*n > ENGINE_MAX_RANK) {
+        *n = 0;
+        return NULL;
+    }
+    for (unsigned i = 0; i < *n; i++)
+        room[i] = ((const int32_t *)x->data)[i];
+    return room;
 }
 
 bool shape_same(struct job *j, struct engine_error *e)
@@ -64,6 +72,14 @@ bool shape_same(struct job *j, struct engine_error *e)
     if (!j->node->op->alias && !floats(j, e))
         return false;
     return shape_make(j, a->dtype, a->rank, a->shape, e);
+}
+
+bool shape_gelu(struct job *j, struct engine_error *e)
+{
+    const struct attr *how = node_attr(j->node, "approximate");
+    if (how && !view_is(how->s, "tanh") && !view_is(how->s, "none"))
+        return shape_wrong(j, e, "approximate: expected none or tanh");
+    return shape_same(j, e);
 }
 
 // Before opset 7 BatchNormalization and Dropout trained unless told not to.
@@ -348,8 +364,8 @@ bool shape_reshape(struct job *j, struct engine_error *e)
     unsigned n;
     size_t all, known = 1;
     int free_axis = -1;
-    int64_t shape[ENGINE_MAX_RANK];
-    const int64_t *want = list_of(j, "shape", 1, &n);
+    int64_t shape[ENGINE_MAX_RANK], room[ENGINE_MAX_RANK];
+    const int64_t *want = shape_list(j, "shape", 1, &n, room);
     bool allow_zero = node_int(j->node, "allowzero", 0) != 0;
     if (!want || n > ENGINE_MAX_RANK || !array_count(j->in[0], &all))
         return shape_wrong(j, e, "shape: expected a constant list of at most 8");
@@ -404,8 +420,8 @@ bool shape_squeeze(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     unsigned n, set = 0, rank = 0;
-    int64_t shape[ENGINE_MAX_RANK];
-    const int64_t *axes = list_of(j, "axes", 1, &n);
+    int64_t shape[ENGINE_MAX_RANK], room[ENGINE_MAX_RANK];
+    const int64_t *axes = shape_list(j, "axes", 1, &n, room);
     if (!axes && j->node->n_inputs > 1 && j->in[1])
         return shape_wrong(j, e, "axes: expected a constant list");
     if (axes && !axes_of(axes, n, x->rank, &set))
@@ -424,8 +440,8 @@ bool shape_unsqueeze(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     unsigned n, set, from = 0;
-    int64_t shape[ENGINE_MAX_RANK];
-    const int64_t *axes = list_of(j, "axes", 1, &n);
+    int64_t shape[ENGINE_MAX_RANK], room[ENGINE_MAX_RANK];
+    const int64_t *axes = shape_list(j, "axes", 1, &n, room);
     if (!axes || x->rank + n > ENGINE_MAX_RANK || !axes_of(axes, n, x->rank + n, &set))
         return shape_wrong(j, e, "axes: expected a constant list within 8 dimensions");
     for (unsigned i = 0; i < x->rank + n; i++)
@@ -483,8 +499,11 @@ bool slice_of(const struct job *job, int64_t *start, int64_t *step, int64_t *len
     struct job *j = (struct job *)job;
     const struct array *x = j->in[0];
     unsigned n, ends, axes_n, steps_n;
-    const int64_t *from = list_of(j, "starts", 1, &n), *to = list_of(j, "ends", 2, &ends);
-    const int64_t *axes = list_of(j, "axes", 3, &axes_n), *steps = list_of(j, "steps", 4, &steps_n);
+    int64_t room[4][ENGINE_MAX_RANK];
+    const int64_t *from = shape_list(j, "starts", 1, &n, room[0]),
+                  *to = shape_list(j, "ends", 2, &ends, room[1]);
+    const int64_t *axes = shape_list(j, "axes", 3, &axes_n, room[2]),
+                  *steps = shape_list(j, "steps", 4, &steps_n, room[3]);
     if (!from || !to || n != ends || n > x->rank || (axes && axes_n != n) ||
         (steps && steps_n != n))
         return shape_wrong(j, e,
@@ -522,8 +541,22 @@ bool shape_slice(struct job *j, struct engine_error *e)
 
 bool shape_constant(struct job *j, struct engine_error *e)
 {
-    const struct attr *a = node_attr(j->node, "value");
-    if (!a || a->kind != ATTR_TENSOR)
-        return shape_wrong(j, e, "value: expected a tensor");
-    return shape_make(j, a->tensor.dtype, a->tensor.rank, a->tensor.shape, e);
+    const struct attr *a = j->node->n_attrs == 1 ? &j->node->attrs[0] : NULL;
+    if (!a)
+        return shape_wrong(j, e, "expected one value");
+    switch (a->kind) {
+    case ATTR_TENSOR:
+        return shape_make(j, a->tensor.dtype, a->tensor.rank, a->tensor.shape, e);
+    case ATTR_FLOAT:
+        return shape_make(j, ENGINE_F32, 0, NULL, e);
+    case ATTR_INT:
+        return shape_make(j, ENGINE_I64, 0, NULL, e);
+    case ATTR_INTS:
+        return shape_make(j, ENGINE_I64, 1, &(int64_t){a->n}, e);
+    case ATTR_STRING:
+    case ATTR_FLOATS:
+    case ATTR_OTHER:
+        break;
+    }
+    return shape_wrong(j, e, "expected a tensor, a number or integers");
 }

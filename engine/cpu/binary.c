@@ -1,4 +1,5 @@
-// Two operands, element by element, broadcast: arithmetic, comparisons, logic; Max and Min of any number.
+// Element by element, in every datatype: two operands that are broadcast (arithmetic, comparisons, logic), Max
+// and Min of any number, and Abs and Neg of one.
 // Whole numbers wrap as two's complement does; divided by 0 they give 0.
 #include "engine/cpu/broadcast.h"
 #include "engine/cpu/cpu.h"
@@ -14,10 +15,12 @@
         if (step[0] && step[1]) {                                                                  \
             for (size_t i = 0; i < n; i++) {                                                       \
                 T a = pa[i], b = pb[i];                                                            \
+                (void)b;                                                                           \
                 y[i] = (U)(expression);                                                            \
             }                                                                                      \
         } else if (step[0]) {                                                                      \
             T b = *pb;                                                                             \
+            (void)b;                                                                               \
             for (size_t i = 0; i < n; i++) {                                                       \
                 T a = pa[i];                                                                       \
                 y[i] = (U)(expression);                                                            \
@@ -26,6 +29,7 @@
             T a = *pa;                                                                             \
             for (size_t i = 0; i < n; i++) {                                                       \
                 T b = pb[i * step[1]];                                                             \
+                (void)b;                                                                           \
                 y[i] = (U)(expression);                                                            \
             }                                                                                      \
         }                                                                                          \
@@ -66,6 +70,21 @@ NUMBERS(mul, a *b, WHOLE_MUL)
 NUMBERS(div, a / b, WHOLE_DIV)
 NUMBERS(max, a != a || a > b ? a : b, WHOLE_MAX) // what is not a number stays so
 NUMBERS(min, a != a || a < b ? a : b, WHOLE_MIN)
+
+// Of one operand, which stands as both.
+#define WHOLE_NEG(T, V) 0 - (V)a
+NUMBERS(neg, -a, WHOLE_NEG)
+ROW(abs_f32, float, float, fabsf(a))
+ROW(abs_f64, double, double, fabs(a))
+ROW(abs_i32, int32_t, int32_t, a < 0 ? 0 - (uint32_t)a : (uint32_t)a)
+ROW(abs_i64, int64_t, int64_t, a < 0 ? 0 - (uint64_t)a : (uint64_t)a)
+ROW(abs_i8, int8_t, int8_t, a < 0 ? -a : a)
+static const struct rows absolute = {.f32 = abs_f32,
+                                     .f64 = abs_f64,
+                                     .i32 = abs_i32,
+                                     .i64 = abs_i64,
+                                     .u8 = max_u8, // of it and itself
+                                     .i8 = abs_i8};
 
 ROW(add_relu_f32, float, float, a + b < 0 ? 0 : a + b)
 ROW(add_relu_f64, double, double, a + b < 0 ? 0 : a + b)
@@ -153,6 +172,22 @@ BINARY(cpu_greater_or_equal, &greater_or_equal)
 BINARY(cpu_and, &both)
 BINARY(cpu_or, &either)
 BINARY(cpu_xor, &one_of)
+
+static void alone(const struct job *j, const struct rows *r)
+{
+    const struct array *in[2] = {j->in[0], j->in[0]};
+    broadcast(j->out, in, 2, row_for(r, j->in[0]->dtype));
+}
+
+void cpu_abs(const struct job *j)
+{
+    alone(j, &absolute);
+}
+
+void cpu_neg(const struct job *j)
+{
+    alone(j, &neg);
+}
 
 // The first with the second, what comes out with the third, and so on.
 static void several(const struct job *j, const struct rows *r)

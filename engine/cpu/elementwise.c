@@ -57,6 +57,95 @@ void cpu_clip(const struct job *j)
     EACH(x < low ? low : x > high ? high : x);
 }
 
+static float held(float x)
+{
+    return x < 0 ? 0 : x > 1 ? 1 : x; // what is not a number stays so
+}
+
+#define UNARY(name, expression)                                                                    \
+    void cpu_##name(const struct job *j)                                                           \
+    {                                                                                              \
+        EACH(expression);                                                                          \
+    }
+
+UNARY(acos, acosf(x))
+UNARY(acosh, acoshf(x))
+UNARY(asin, asinf(x))
+UNARY(asinh, asinhf(x))
+UNARY(atan, atanf(x))
+UNARY(atanh, atanhf(x))
+UNARY(ceil, ceilf(x))
+UNARY(cos, cosf(x))
+UNARY(cosh, coshf(x))
+UNARY(erf, erff(x))
+UNARY(floor, floorf(x))
+UNARY(log, logf(x))
+UNARY(reciprocal, 1 / x)
+UNARY(round, rintf(x))
+UNARY(sign, x > 0 ? 1 : x < 0 ? -1 : x)
+UNARY(sin, sinf(x))
+UNARY(sinh, sinhf(x))
+UNARY(softplus, x > 0 ? x + log1pf(expf(-x)) : log1pf(expf(x)))
+UNARY(softsign, x / (1 + fabsf(x)))
+UNARY(sqrt, sqrtf(x))
+UNARY(tan, tanf(x))
+UNARY(hard_swish, x *held(x / 6 + 0.5f))
+UNARY(mish, x *tanhf(log1pf(expf(x))))
+
+void cpu_celu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 1.0f);
+    EACH(x > 0 ? x : alpha * expm1f(x / alpha));
+}
+
+void cpu_elu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 1.0f);
+    EACH(x < 0 ? alpha * expm1f(x) : x);
+}
+
+void cpu_hard_sigmoid(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 0.2f), beta = node_float(j->node, "beta", 0.5f);
+    EACH(held(alpha * x + beta));
+}
+
+void cpu_leaky_relu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 0.01f);
+    EACH(x < 0 ? alpha * x : x);
+}
+
+void cpu_selu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 1.6732631921768188f),
+          gamma = node_float(j->node, "gamma", 1.0507010221481323f);
+    EACH(gamma * (x > 0 ? x : alpha * expm1f(x)));
+}
+
+void cpu_thresholded_relu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 1.0f);
+    EACH(x > alpha ? x : x != x ? x : 0);
+}
+
+void cpu_gelu(const struct job *j)
+{
+    const struct attr *how = node_attr(j->node, "approximate");
+    if (how && view_is(how->s, "tanh"))
+        EACH(0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))));
+    else
+        EACH(0.5f * x * (1 + erff(x * 0.7071067812f)));
+}
+
+void cpu_not(const struct job *j)
+{
+    const uint8_t *x = j->in[0]->data;
+    size_t n = count_of(j->out);
+    for (size_t i = 0; i < n; i++)
+        ((uint8_t *)j->out->data)[i] = !x[i];
+}
+
 // ---- Softmax -----------------------------------------------------------------------------------------
 
 // Along n elements that stand `step` apart.
@@ -73,7 +162,20 @@ static void softmax(const float *x, float *y, size_t n, size_t step)
         y[i * step] /= sum;
 }
 
-void cpu_softmax(const struct job *j)
+static void log_softmax(const float *x, float *y, size_t n, size_t step)
+{
+    float most = -INFINITY, sum = 0;
+    for (size_t i = 0; i < n; i++)
+        most = x[i * step] > most ? x[i * step] : most;
+    for (size_t i = 0; i < n; i++)
+        sum += expf(x[i * step] - most);
+    float log_sum = n > 0 ? logf(sum) : 0;
+    for (size_t i = 0; i < n; i++)
+        y[i * step] = x[i * step] - most - log_sum;
+}
+
+static void along_axis(const struct job *j,
+                       void (*fn)(const float *x, float *y, size_t n, size_t step))
 {
     const struct array *a = j->in[0];
     bool flat = j->node->opset < 13; // before 13 the axes from `axis` on are one
@@ -92,9 +194,19 @@ void cpu_softmax(const struct job *j)
     for (size_t o = 0; o < outer; o++) {
         for (size_t k = 0; k < inner; k++) {
             size_t at = o * n * inner + k;
-            softmax((const float *)a->data + at, (float *)j->out->data + at, n, inner);
+            fn((const float *)a->data + at, (float *)j->out->data + at, n, inner);
         }
     }
+}
+
+void cpu_softmax(const struct job *j)
+{
+    along_axis(j, softmax);
+}
+
+void cpu_log_softmax(const struct job *j)
+{
+    along_axis(j, log_softmax);
 }
 
 // ---- BatchNormalization ------------------------------------------------------------------------------

@@ -230,7 +230,10 @@ static bool is_one_of(const struct node *n, const char *const *names)
 
 static bool rewrite_unary(struct rewrite *r, const struct node *n)
 {
-    static const char *const same[] = {"Relu", "Exp", "Sigmoid", "Tanh", "Clip", "Identity", NULL};
+    static const char *const same[] = {"Relu",     "Exp",         "Sigmoid",   "Tanh",      "Clip",
+                                       "Identity", "HardSigmoid", "HardSwish", "LeakyRelu", "Elu",
+                                       "Gelu",     "Mish",        "Sqrt",      "Abs",       "Neg",
+                                       "Erf",      "Softplus",    NULL};
     const struct op *op = NULL;
     if (is_one_of(n, same))
         op = n->op;
@@ -285,9 +288,10 @@ static int32_t operand(struct rewrite *r, int32_t v, const struct array *other)
 
 static bool rewrite_binary(struct rewrite *r, const struct node *n)
 {
-    static const char *const names[] = {"Add", "Sub", "Mul", "Div", NULL};
+    static const char *const names[] = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", NULL};
     int32_t in[2];
-    if (!is_one_of(n, names) || (r->twin[n->input[0]] < 0 && r->twin[n->input[1]] < 0))
+    if (!is_one_of(n, names) || n->n_inputs != 2 ||
+        (r->twin[n->input[0]] < 0 && r->twin[n->input[1]] < 0))
         return false;
     const struct array *image = &r->arrays[n->input[r->twin[n->input[0]] >= 0 ? 0 : 1]];
     for (unsigned i = 0; i < 2; i++) {

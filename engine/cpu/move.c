@@ -11,8 +11,12 @@ static size_t size_from(const struct array *a, unsigned axis)
 
 void cpu_constant(const struct job *j)
 {
-    const struct attr *a = node_attr(j->node, "value");
-    memcpy(j->out->data, a->tensor.data, size_from(&a->tensor, 0));
+    const struct attr *a = &j->node->attrs[0];
+    const void *from = a->kind == ATTR_TENSOR  ? a->tensor.data
+                       : a->kind == ATTR_FLOAT ? (const void *)&a->f
+                       : a->kind == ATTR_INT   ? (const void *)&a->i
+                                               : a->ints;
+    memcpy(j->out->data, from, size_from(j->out, 0));
 }
 
 void cpu_concat(const struct job *j)

@@ -89,6 +89,21 @@ void cpu_global_average_pool(const struct job *j)
     }
 }
 
+void cpu_global_max_pool(const struct job *j)
+{
+    const struct array *a = j->in[0];
+    size_t planes = (size_t)(a->shape[0] * a->shape[1]), inner = 1;
+    const float *x = a->data;
+    for (unsigned i = 2; i < a->rank; i++)
+        inner *= (size_t)a->shape[i];
+    for (size_t p = 0; p < planes; p++) {
+        float best = -INFINITY;
+        for (size_t i = 0; i < inner; i++, x++)
+            best = *x > best || *x != *x ? *x : best;
+        ((float *)j->out->data)[p] = best;
+    }
+}
+
 // ---- convolution -------------------------------------------------------------------------------------
 
 struct conv cpu_conv_of(const struct job *j, unsigned axis)
