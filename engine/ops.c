@@ -26,6 +26,22 @@ double pool_work(const struct job *j)
     return (double)kernel[0] * (double)kernel[1];
 }
 
+// A whole patch of the kernel's size for each pixel and channel of the input.
+static double conv_transpose_work(const struct job *j)
+{
+    const int64_t *w = j->in[1]->shape;
+    size_t in = 0, out = 0;
+    if (!array_count(j->in[0], &in) || !array_count(j->out, &out) || out == 0)
+        return 0;
+    return (double)in * (double)w[1] * (double)w[2] * (double)w[3] / (double)out;
+}
+
+static double resize_work(const struct job *j)
+{
+    (void)j;
+    return 8;
+}
+
 double op_work(const struct job *j)
 {
     size_t n = 0, all = 0;
@@ -93,6 +109,11 @@ const struct op op_table[] = {
                  {"value_ints", ATTR_INTS}}),
     OP("ConstantOfShape", 1, 1, shape_constant_of_shape, .attrs = {{"value", ATTR_TENSOR}}),
     OP("Conv", 2, 3, shape_conv, .work = conv_work, .attrs = {WINDOW, {"group", ATTR_INT}}),
+    OP("ConvTranspose", 2, 3, shape_conv_transpose, .work = conv_transpose_work,
+       .attrs = {WINDOW,
+                 {"group", ATTR_INT},
+                 {"output_padding", ATTR_INTS},
+                 {"output_shape", ATTR_INTS}}),
     OP("Cos", 1, 1, shape_same),
     OP("Cosh", 1, 1, shape_same),
     OP("Div", 2, 2, shape_broadcast),
@@ -150,6 +171,16 @@ const struct op op_table[] = {
     OP("ReduceSumSquare", 1, 2, shape_reduce_floats, .attrs = REDUCED),
     OP("Relu", 1, 1, shape_same),
     OP("Reshape", 1, 2, shape_reshape, .alias = true, .attrs = {{"allowzero", ATTR_INT}}),
+    OP("Resize", 1, 4, shape_resize, .work = resize_work,
+       .attrs = {{"antialias", ATTR_INT},
+                 {"axes", ATTR_INTS},
+                 {"coordinate_transformation_mode", ATTR_STRING},
+                 {"cubic_coeff_a", ATTR_FLOAT},
+                 {"exclude_outside", ATTR_INT},
+                 {"extrapolation_value", ATTR_FLOAT},
+                 {"keep_aspect_ratio_policy", ATTR_STRING},
+                 {"mode", ATTR_STRING},
+                 {"nearest_mode", ATTR_STRING}}),
     OP("Round", 1, 1, shape_same),
     OP("Selu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}, {"gamma", ATTR_FLOAT}}),
     OP("Shape", 1, 1, shape_shape, .of_shape = true,
@@ -172,6 +203,7 @@ const struct op op_table[] = {
     OP("ThresholdedRelu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
     OP("Transpose", 1, 1, shape_transpose, .attrs = {{"perm", ATTR_INTS}}),
     OP("Unsqueeze", 1, 2, shape_unsqueeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
+    OP("Upsample", 2, 2, shape_resize, .work = resize_work, .attrs = {{"mode", ATTR_STRING}}),
     OP("Where", 3, 3, shape_where),
     OP("Xor", 2, 2, shape_logic),
 };

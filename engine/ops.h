@@ -24,7 +24,7 @@ struct op {
     uint8_t min_inputs, max_inputs;
     // Those that the shape function or the kernel looks at, or that mean nothing when serving. A node with
     // any other is refused: it would mean something that we do not do.
-    struct op_attr attrs[8];
+    struct op_attr attrs[12];
     bool alias;    // the output is the first input under another shape: nothing runs
     bool of_shape; // the output follows from the first input's shape, whatever its data
     // Fills j->out's dtype, rank and shape from the inputs (shapes, and data where constant).
@@ -63,6 +63,9 @@ bool shape_where(struct job *j, struct engine_error *e);
 bool shape_reduce(struct job *j, struct engine_error *e);
 bool shape_reduce_floats(struct job *j, struct engine_error *e);
 bool shape_arg(struct job *j, struct engine_error *e);
+// engine/shapes_image.c
+bool shape_resize(struct job *j, struct engine_error *e);
+bool shape_conv_transpose(struct job *j, struct engine_error *e);
 bool shape_dropout(struct job *j, struct engine_error *e);
 bool shape_broadcast(struct job *j, struct engine_error *e);
 bool shape_gemm(struct job *j, struct engine_error *e);
@@ -110,5 +113,29 @@ bool window_of(const struct job *j, unsigned axis, const int64_t *kernel, struct
 // Slice's start and step along each axis of the input.
 bool slice_of(const struct job *j, int64_t *start, int64_t *step, int64_t *length,
               struct engine_error *e);
+
+// What a Resize does. place: how a pixel's number becomes a place in the input's.
+enum resize_mode { RESIZE_NEAREST, RESIZE_LINEAR, RESIZE_CUBIC };
+enum resize_place {
+    RESIZE_HALF_PIXEL,
+    RESIZE_ASYMMETRIC,
+    RESIZE_ALIGN_CORNERS,
+    RESIZE_PYTORCH,
+    RESIZE_SYMMETRIC,
+    RESIZE_TF_NEAREST
+};
+enum resize_rounding { RESIZE_PREFER_FLOOR, RESIZE_PREFER_CEIL, RESIZE_FLOOR, RESIZE_CEIL };
+struct resize {
+    enum resize_mode mode;
+    enum resize_place place;
+    enum resize_rounding rounding;
+    float cubic; // the coefficient a
+    bool exclude_outside;
+    float scale[ENGINE_MAX_RANK];
+    int64_t out[ENGINE_MAX_RANK];
+};
+bool resize_of(const struct job *j, struct resize *r, struct engine_error *e);
+// A ConvTranspose's window: in is the smaller image.
+bool transposed_of(const struct job *j, struct window *w, struct engine_error *e);
 
 #endif

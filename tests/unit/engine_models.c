@@ -207,6 +207,12 @@ static void magika_v3_3(void **state)
     run_model("magika_v3_3", true);
 }
 
+static void ppocr_det(void **state)
+{
+    (void)state;
+    run_model("ppocr_det", true);
+}
+
 static void ppocr_cls(void **state)
 {
     (void)state;
@@ -226,7 +232,8 @@ int main(void)
         cmocka_unit_test(mnist_cntk),       cmocka_unit_test(resnet8_cifar10),
         cmocka_unit_test(ad01_autoencoder), cmocka_unit_test(ultraface_rfb320),
         cmocka_unit_test(ppocr_rec),        cmocka_unit_test(ppocr_cls),
-        cmocka_unit_test(magika_v3_3),      cmocka_unit_test(banking77_lsa),
+        cmocka_unit_test(ppocr_det),        cmocka_unit_test(magika_v3_3),
+        cmocka_unit_test(banking77_lsa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
