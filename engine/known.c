@@ -31,8 +31,9 @@ static bool compute(struct plan *p, struct job *j, struct engine_error *e)
 bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *e)
 {
     size_t bytes = array_bytes(j->out);
-    *known = (j->node->op->of_shape || inputs_known(j)) && bytes <= VALUE_BYTES &&
-             p->known_bytes + bytes <= PLAN_BYTES;
+    // What is prepared is a device's kernel's and no arithmetic on shapes.
+    *known = !j->node->prepared && (j->node->op->of_shape || inputs_known(j)) &&
+             bytes <= VALUE_BYTES && p->known_bytes + bytes <= PLAN_BYTES;
     if (!*known)
         return true;
     j->out->data = j->node->op->alias ? j->in[0]->data

@@ -154,6 +154,35 @@ static void made_to_measure(void **state)
     engine_model_free(m);
 }
 
+// A convolution of zeros that are made to measure: its kernel is one that a plan opens, and its weights are
+// still there, since they are an output too.
+static void convolved(void **state)
+{
+    (void)state;
+    struct msg g = begin(ONNX_F32, (int64_t[]){-1, 3, 8, 8}, 4);
+    float w[8 * 3 * 9], x[3 * 64];
+    for (unsigned k = 0; k < 8 * 3 * 9; k++)
+        w[k] = (float)(k % 7) - 3;
+    for (unsigned k = 0; k < 3 * 64; k++)
+        x[k] = (float)(k % 5) - 2;
+    msg_msg(&g, GRAPH_CONSTANTS,
+            onnx_tensor("w", ONNX_F32, (int64_t[]){8, 3, 3, 3}, 4, w, sizeof(w)));
+    node(&g, "Shape", "x", "shape");
+    node(&g, "ConstantOfShape", "shape", "zeros");
+    node(&g, "Conv", "zeros,w", "nothing");
+    node(&g, "Conv", "x,w", "c");
+    node(&g, "Add", "c,nothing", "y");
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("c", ONNX_F32, NULL, 0));
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("w", ONNX_F32, NULL, 0));
+    struct engine_model *m = load(g);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    struct engine_data in = {x, sizeof(x), 4, {1, 3, 8, 8}}, out[3];
+    assert_true(engine_run(i, &in, out, &e));
+    assert_memory_equal(out[0].data, out[1].data, out[0].bytes);
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
 static void refuses(struct msg g, const char *why)
 {
     if (try(g))
@@ -313,6 +342,7 @@ int main(void)
         cmocka_unit_test(flattened),
         cmocka_unit_test(halves),
         cmocka_unit_test(made_to_measure),
+        cmocka_unit_test(convolved),
         cmocka_unit_test(shapes_that_cannot_be),
         cmocka_unit_test(places_out_of_range),
         cmocka_unit_test(numbers_that_a_type_lacks),
