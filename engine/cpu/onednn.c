@@ -349,22 +349,40 @@ static bool bind(struct run *r, const struct onednn_conv *o, int arg, dnnl_query
     return true;
 }
 
-// Images of another size: a primitive of this plan's own, if it can be on the weights as they are, else on
-// a copy in the form that it wants.
+// On the weights as they are, when the library has a fast kernel for them so.
+static bool resize_as_it_is(struct run *r, const struct onednn_conv *o, const struct conv *c,
+                            const struct layouts *l)
+{
+    LAYOUT have = wanted(&o->first, dnnl_query_weights_md);
+    if (make_desc(&r->own, o->engine, c, l, have, o->bias != NULL) && is_fast(&r->own))
+        return true;
+    if (r->own.desc)
+        dnnl_primitive_desc_destroy(r->own.desc);
+    r->own.desc = NULL;
+    return false;
+}
+
+// On a copy of the weights in the form that its kernel wants.
+static bool resize_with_copy(struct run *r, const struct onednn_conv *o, const struct conv *c,
+                             const struct layouts *l)
+{
+    LAYOUT have = wanted(&o->first, dnnl_query_weights_md);
+    if (!make_desc(&r->own, o->engine, c, l, layout_get(&l->w), o->bias != NULL))
+        return false;
+    r->weights = reorder(o->engine, have, o->weights, wanted(&r->own, dnnl_query_weights_md));
+    return r->weights != NULL;
+}
+
+// Images of another size: a primitive of this plan's own.
 static bool resize(struct run *r, const struct onednn_conv *o, const struct conv *c)
 {
     struct layouts l;
-    LAYOUT have = wanted(&o->first, dnnl_query_weights_md);
-    bool bias = o->bias != NULL;
     r->sized = &r->own;
-    bool ok = layouts_init(&l, c, bias);
-    if (ok && !make_desc(&r->own, o->engine, c, &l, have, bias)) {
-        ok = make_desc(&r->own, o->engine, c, &l, layout_get(&l.w), bias);
-        LAYOUT want = ok ? wanted(&r->own, dnnl_query_weights_md) : NULL;
-        ok = ok && (r->weights = reorder(o->engine, have, o->weights, want)) != NULL;
-    }
+    bool ok = layouts_init(&l, c, o->bias != NULL) &&
+              (resize_as_it_is(r, o, c, &l) || resize_with_copy(r, o, c, &l)) &&
+              sized_make(&r->own, c);
     layouts_deinit(&l);
-    return ok && sized_make(&r->own, c);
+    return ok;
 }
 
 enum { RUN_X, RUN_Y, RUN_SCRATCH }; // the first of a run's memory: bound anew at each run
