@@ -15,7 +15,8 @@ static const char *copy_name(struct arena *a, struct view name)
     char *copy = arena_alloc(a, name.n + 1);
     if (!copy)
         return NULL;
-    memcpy(copy, name.p, name.n);
+    if (name.n > 0)
+        memcpy(copy, name.p, name.n);
     copy[name.n] = '\0';
     return copy;
 }

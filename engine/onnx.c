@@ -5,6 +5,7 @@
 #include "base/pb.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
+#include <stdio.h>
 
 enum { MODEL_GRAPH = 7, MODEL_OPSET = 8 };
 enum { OPSET_DOMAIN = 1, OPSET_VERSION = 2 };
@@ -489,6 +490,71 @@ static bool read_node_output(struct import *im, struct node *n, struct view name
     return true;
 }
 
+static const struct op *op_of(struct view type, struct view domain)
+{
+    return domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(type) : NULL;
+}
+
+struct missing { // ops that we do not have, each named once, with its first node
+    struct view types[16];
+    unsigned n;
+    char text[200];
+    size_t at;
+};
+
+static void add_missing(struct missing *m, const struct node *n)
+{
+    char title[128];
+    for (unsigned i = 0; i < m->n; i++) {
+        if (view_eq(m->types[i], n->type))
+            return;
+    }
+    if (m->n == sizeof(m->types) / sizeof(m->types[0]) || m->at >= sizeof(m->text))
+        return;
+    m->types[m->n++] = n->type;
+    m->at += (size_t)snprintf(m->text + m->at, sizeof(m->text) - m->at, "%s%s",
+                              m->n > 1 ? ", " : "", node_title(n, title));
+}
+
+static void read_identity(struct view message, struct node *n, struct view *domain)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    *n = (struct node){0};
+    *domain = VIEW("");
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == NODE_NAME)
+            n->name = f.data;
+        else if (f.number == NODE_TYPE)
+            n->type = f.data;
+        else if (f.number == NODE_DOMAIN)
+            *domain = f.data;
+    }
+}
+
+// All ops of the graph that we do not have are named at once.
+static bool check_ops(struct import *im, struct view graph)
+{
+    struct missing m = {.n = 0};
+    struct pb_reader r;
+    struct pb_field f;
+    pb_read(&r, graph);
+    while (pb_next(&r, &f)) {
+        struct node n;
+        struct view domain;
+        if (f.number != GRAPH_NODE || f.wire != PB_LEN)
+            continue;
+        read_identity(f.data, &n, &domain);
+        if (!op_of(n.type, domain))
+            add_missing(&m, &n);
+    }
+    return m.n == 0 ||
+           engine_fail(im->e,
+                       m.n == 1 ? "op %s is not supported" : "ops that are not supported: %s",
+                       m.text);
+}
+
 static bool read_node(struct import *im, struct view message)
 {
     struct node *n = &im->g->nodes[im->g->n_nodes];
@@ -516,10 +582,7 @@ static bool read_node(struct import *im, struct view message)
     }
     if (r.error)
         return engine_fail(im->e, "node: %s", r.error);
-    const struct op *op = domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(n->type) : NULL;
-    if (!op)
-        return engine_fail(im->e, "op %s is not supported", node_title(n, title));
-    if (!node_set(im->g, n, op, im->e))
+    if (!node_set(im->g, n, op_of(n->type, domain), im->e))
         return false;
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
@@ -637,7 +700,8 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
     if (g->opset < 1 || g->opset > 26)
         return engine_fail(e, "opset_import: expected a version of 1 to 26, got %lld",
                            (long long)g->opset);
-    if (!make_room(&im, graph) || !read_each(&im, graph, GRAPH_INITIALIZER, read_initializer) ||
+    if (!check_ops(&im, graph) || !make_room(&im, graph) ||
+        !read_each(&im, graph, GRAPH_INITIALIZER, read_initializer) ||
         !read_each(&im, graph, GRAPH_INPUT, read_input) ||
         !read_each(&im, graph, GRAPH_NODE, read_node) ||
         !read_each(&im, graph, GRAPH_OUTPUT, read_output))

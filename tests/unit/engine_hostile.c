@@ -336,6 +336,24 @@ static void unknown(void **state)
     node(&g, "FlashAttention9", "x", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "op FlashAttention9 (node \"the-node\") is not supported");
+    g = input("x", row4, 2); // all of them at once, each op with its first node
+    node(&g, "Relu", "x", "a");
+    node(&g, "Fizz", "a", "b");
+    node(&g, "Buzz", "b", "c");
+    node(&g, "Fizz", "c", "y");
+    output(&g, "y");
+    refuses(onnx_model(g, 13), "ops that are not supported: Fizz (node \"the-node\"), Buzz (node "
+                               "\"the-node\")");
+    g = input("x", row4, 2);
+    for (unsigned i = 0; i < 300; i++) {
+        char type[64], from[16], to[16];
+        snprintf(type, sizeof(type), "AnOpWithAnInconvenientlyLongName%u", i);
+        snprintf(from, sizeof(from), i ? "v%u" : "x", i);
+        snprintf(to, sizeof(to), "v%u", i + 1);
+        node(&g, type, from, to);
+    }
+    output(&g, "v300");
+    refuses(onnx_model(g, 13), "ops that are not supported: AnOpWithAnInconvenientlyLongName0");
     n = onnx_node("Relu", "x", "y");
     msg_text(&n, 7, "com.stranger");
     g = input("x", row4, 2);
@@ -441,6 +459,13 @@ static void inputs(void **state)
     refuses(shaped((int64_t[]){1, INT32_MAX, INT32_MAX}, 3), "elements");
     takes(shaped((int64_t[]){1, 4, -1}, 3));
     takes(shaped((int64_t[]){-1, -1, -1, -1, -1, -1, -1, -1}, 8));
+    struct msg nameless = input("", row4, 2);
+    node(&nameless, "Relu", "x", "y");
+    output(&nameless, "");
+    refuses(onnx_model(nameless, 13), "\"x\" is made by no earlier node");
+    nameless = input("", row4, 2);
+    output(&nameless, "");
+    takes(onnx_model(nameless, 13));
     struct msg many = {0};
     for (unsigned i = 0; i < 10; i++) {
         char name[16];
