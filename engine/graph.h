@@ -102,7 +102,7 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e); //
 void graph_free(struct graph *g);
 
 // ---- constants ---------------------------------------------------------------------------------------
-// Data of constants and what is made of it is counted, and given back when nobody looks at it any more.
+// Data of constants and what is made of it is counted, and given back with its last reader.
 
 // Aligned to 64; lives until graph_drop or graph_free. NULL with e: out of memory, or too much.
 void *graph_alloc(struct graph *g, size_t bytes, struct engine_error *e);
@@ -111,7 +111,7 @@ void graph_drop(struct graph *g, void *data); // NULL: nothing
 bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e);
 // Counts the readers of each value anew; constants without any are dropped.
 void graph_readers(struct graph *g);
-// Node n no longer looks at its inputs from `first` on: constants that nobody else looks at are dropped.
+// Node n no longer looks at its inputs from `first` on: constants without other readers are dropped.
 void node_release(struct graph *g, const struct node *n, unsigned first);
 void node_remove(struct graph *g,
                  struct node *n); // it is gone: its output is made by others, or known

@@ -16,7 +16,7 @@ static bool inputs_known(const struct job *j)
     return true;
 }
 
-static bool compute(struct plan *p, struct job *j, struct engine_error *e)
+static bool known_compute(struct plan *p, struct job *j, struct engine_error *e)
 {
     char title[128];
     size_t scratch = cpu_scratch(j);
@@ -42,5 +42,5 @@ bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *
         return engine_fail(e, "out of memory");
     p->known_bytes += bytes;
     p->known[p->n_known++] = (struct known){j->node->output[0], j->out->data};
-    return j->node->op->alias || compute(p, j, e);
+    return j->node->op->alias || known_compute(p, j, e);
 }

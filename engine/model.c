@@ -290,7 +290,7 @@ static struct plan *first_plan(const struct graph *g, int64_t but, int64_t *leng
 }
 
 // The graph in the form that runs. *one: its plan for one row.
-static bool compile(struct engine_model *m, struct plan **one, struct engine_error *e)
+static bool model_compile(struct engine_model *m, struct plan **one, struct engine_error *e)
 {
     struct graph *g = &m->graph;
     struct device *d = g->device;
@@ -324,7 +324,7 @@ static bool load(struct engine_model *m, struct view onnx, struct engine_error *
 {
     struct graph *g = &m->graph;
     struct plan *one = NULL;
-    bool ok = graph_import(g, onnx, e) && compile(m, &one, e) && upload_constants(m, e);
+    bool ok = graph_import(g, onnx, e) && model_compile(m, &one, e) && upload_constants(m, e);
     if (ok) {
         m->inputs = ports_of(g, g->inputs, g->n_inputs, NULL);
         m->outputs = ports_of(g, g->outputs, g->n_outputs, one);

@@ -162,7 +162,7 @@ static bool copy_typed(const struct raw_tensor *t, struct view message, uint8_t 
             while (f.wire != PB_LEN || pb_packed_varint(&packed, &v)) {
                 if (n == count)
                     return false;
-                memcpy(out + n++ * size, &v, size); // little-endian: the low octets
+                memcpy(out + n++ * size, &v, size); // little-endian: the low bytes
                 if (f.wire != PB_LEN)
                     break;
             }
@@ -205,7 +205,7 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
     if (!array_count(&t->array, &count))
         return engine_fail(im->e, "tensor \"%.*s\": dims: too many elements", VIEW_ARG(t->name));
     size_t bytes = count * dtype_bytes(t->array.dtype);
-    // Every element costs at least an octet of the message: nothing is allocated that is not backed.
+    // Every element costs at least a byte of the message: nothing is allocated that is not backed.
     if (has_raw ? t->raw.n != bytes : count > message.n)
         return engine_fail(im->e, "tensor \"%.*s\": expected %zu octets of data, got %zu",
                            VIEW_ARG(t->name), bytes, has_raw ? t->raw.n : message.n);
@@ -356,7 +356,7 @@ static bool read_output(struct import *im, struct view message)
 
 static bool read_int_list(struct import *im, struct attr *a, const struct pb_field *f)
 {
-    size_t room = f->wire == PB_LEN ? f->data.n : 1; // an element is at least an octet
+    size_t room = f->wire == PB_LEN ? f->data.n : 1; // an element is at least a byte
     int64_t *grown = arena_array(&im->g->arena, a->n + room, sizeof(*grown));
     if (!grown)
         return false;
@@ -652,7 +652,7 @@ static bool read_opset(struct view message, int64_t *version)
 
 static bool make_room(struct import *im, struct view graph)
 {
-    // Names cost octets, so these counts are backed by the file.
+    // Names cost bytes, so these counts are backed by the file.
     uint64_t values = 0, nodes = count_fields(graph, GRAPH_NODE);
     struct pb_reader r;
     struct pb_field f;

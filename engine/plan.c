@@ -53,7 +53,7 @@ static bool infer_shapes(struct plan *p, const struct graph *g, struct engine_er
     return true;
 }
 
-// Steps whose output nobody looks at: what they were for is known.
+// Drops steps whose output is not read: what they were for is known.
 static bool prune(struct plan *p, struct engine_error *e)
 {
     const struct graph *g = p->graph;
@@ -78,7 +78,7 @@ static bool prune(struct plan *p, struct engine_error *e)
 
 // ---- places ------------------------------------------------------------------------------------------
 
-struct life { // of one root: the steps between which its octets are needed
+struct life { // of one root: the steps between which its bytes are needed
     int32_t first, last;
     size_t bytes;
 };

@@ -6,7 +6,7 @@
 
 // ---- from shapes -------------------------------------------------------------------------------------
 
-static int64_t held(int64_t v, int64_t rank)
+static int64_t axis_within(int64_t v, int64_t rank)
 {
     v += v < 0 ? rank : 0;
     return v < 0 ? 0 : v > rank ? rank : v;
@@ -14,8 +14,8 @@ static int64_t held(int64_t v, int64_t rank)
 
 int64_t shape_range(const struct job *j, int64_t *first)
 {
-    int64_t rank = j->in[0]->rank, end = held(node_int(j->node, "end", rank), rank);
-    *first = held(node_int(j->node, "start", 0), rank);
+    int64_t rank = j->in[0]->rank, end = axis_within(node_int(j->node, "end", rank), rank);
+    *first = axis_within(node_int(j->node, "start", 0), rank);
     return end > *first ? end - *first : 0;
 }
 

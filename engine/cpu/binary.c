@@ -143,20 +143,20 @@ static broadcast_row *row_for(const struct rows *r, enum engine_dtype d)
     return by_dtype[d];
 }
 
-static void binary(const struct job *j, const struct rows *r)
+static void binary_run(const struct job *j, const struct rows *r)
 {
     broadcast(j->out, j->in, 2, row_for(r, j->in[0]->dtype));
 }
 
 void cpu_add(const struct job *j)
 {
-    binary(j, j->node->relu ? &add_relu : &add);
+    binary_run(j, j->node->relu ? &add_relu : &add);
 }
 
 #define BINARY(name, rows)                                                                         \
     void name(const struct job *j)                                                                 \
     {                                                                                              \
-        binary(j, rows);                                                                           \
+        binary_run(j, rows);                                                                       \
     }
 
 BINARY(cpu_sub, &sub)
@@ -173,7 +173,7 @@ BINARY(cpu_and, &both)
 BINARY(cpu_or, &either)
 BINARY(cpu_xor, &one_of)
 
-static void alone(const struct job *j, const struct rows *r)
+static void unary_run(const struct job *j, const struct rows *r)
 {
     const struct array *in[2] = {j->in[0], j->in[0]};
     broadcast(j->out, in, 2, row_for(r, j->in[0]->dtype));
@@ -181,16 +181,16 @@ static void alone(const struct job *j, const struct rows *r)
 
 void cpu_abs(const struct job *j)
 {
-    alone(j, &absolute);
+    unary_run(j, &absolute);
 }
 
 void cpu_neg(const struct job *j)
 {
-    alone(j, &neg);
+    unary_run(j, &neg);
 }
 
 // The first with the second, what comes out with the third, and so on.
-static void several(const struct job *j, const struct rows *r)
+static void several_run(const struct job *j, const struct rows *r)
 {
     const struct array *in[2] = {j->in[0], j->in[j->node->n_inputs > 1 ? 1 : 0]};
     broadcast_row *row = row_for(r, j->out->dtype);
@@ -204,10 +204,10 @@ static void several(const struct job *j, const struct rows *r)
 
 void cpu_max(const struct job *j)
 {
-    several(j, &max);
+    several_run(j, &max);
 }
 
 void cpu_min(const struct job *j)
 {
-    several(j, &min);
+    several_run(j, &min);
 }

@@ -57,7 +57,7 @@ void cpu_clip(const struct job *j)
     EACH(x < low ? low : x > high ? high : x);
 }
 
-static float held(float x)
+static float clamp_to_one(float x)
 {
     return x < 0 ? 0 : x > 1 ? 1 : x; // what is not a number stays so
 }
@@ -89,7 +89,7 @@ UNARY(softplus, x > 0 ? x + log1pf(expf(-x)) : log1pf(expf(x)))
 UNARY(softsign, x / (1 + fabsf(x)))
 UNARY(sqrt, sqrtf(x))
 UNARY(tan, tanf(x))
-UNARY(hard_swish, x *held(x / 6 + 0.5f))
+UNARY(hard_swish, x *clamp_to_one(x / 6 + 0.5f))
 UNARY(mish, x *tanhf(log1pf(expf(x))))
 
 void cpu_celu(const struct job *j)
@@ -107,7 +107,7 @@ void cpu_elu(const struct job *j)
 void cpu_hard_sigmoid(const struct job *j)
 {
     float alpha = node_float(j->node, "alpha", 0.2f), beta = node_float(j->node, "beta", 0.5f);
-    EACH(held(alpha * x + beta));
+    EACH(clamp_to_one(alpha * x + beta));
 }
 
 void cpu_leaky_relu(const struct job *j)

@@ -166,7 +166,7 @@ void cpu_range(const struct job *j)
     }
 }
 
-static void repeat(void *y, const void *from, size_t element, size_t n)
+static void repeat_element(void *y, const void *from, size_t element, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         memcpy((char *)y + i * element, from, element);
@@ -179,7 +179,7 @@ void cpu_constant_of_shape(const struct job *j)
     if (!array_count(j->out, &n))
         return;
     if (value)
-        repeat(j->out->data, value->tensor.data, dtype_bytes(j->out->dtype), n);
+        repeat_element(j->out->data, value->tensor.data, dtype_bytes(j->out->dtype), n);
     else
         memset(j->out->data, 0, n * sizeof(float));
 }

@@ -39,7 +39,7 @@ void cpu_concat(const struct job *j)
 struct mover {
     size_t element;
     unsigned rank;
-    int64_t length[ENGINE_MAX_RANK], from_step[ENGINE_MAX_RANK]; // steps in octets
+    int64_t length[ENGINE_MAX_RANK], from_step[ENGINE_MAX_RANK]; // steps in bytes
 };
 
 // The last two axes, the last one in steps: what a Transpose of images comes to.

@@ -350,8 +350,8 @@ static bool bind(struct run *r, const struct onednn_conv *o, int arg, dnnl_query
 }
 
 // On the weights as they are, when the library has a fast kernel for them so.
-static bool resize_as_it_is(struct run *r, const struct onednn_conv *o, const struct conv *c,
-                            const struct layouts *l)
+static bool run_resize_as_it_is(struct run *r, const struct onednn_conv *o, const struct conv *c,
+                                const struct layouts *l)
 {
     LAYOUT have = wanted(&o->first, dnnl_query_weights_md);
     if (make_desc(&r->own, o->engine, c, l, have, o->bias != NULL) && is_fast(&r->own))
@@ -363,8 +363,8 @@ static bool resize_as_it_is(struct run *r, const struct onednn_conv *o, const st
 }
 
 // On a copy of the weights in the form that its kernel wants.
-static bool resize_with_copy(struct run *r, const struct onednn_conv *o, const struct conv *c,
-                             const struct layouts *l)
+static bool run_resize_with_copy(struct run *r, const struct onednn_conv *o, const struct conv *c,
+                                 const struct layouts *l)
 {
     LAYOUT have = wanted(&o->first, dnnl_query_weights_md);
     if (!make_desc(&r->own, o->engine, c, l, layout_get(&l->w), o->bias != NULL))
@@ -374,12 +374,12 @@ static bool resize_with_copy(struct run *r, const struct onednn_conv *o, const s
 }
 
 // Images of another size: a primitive of this plan's own.
-static bool resize(struct run *r, const struct onednn_conv *o, const struct conv *c)
+static bool run_resize(struct run *r, const struct onednn_conv *o, const struct conv *c)
 {
     struct layouts l;
     r->sized = &r->own;
     bool ok = layouts_init(&l, c, o->bias != NULL) &&
-              (resize_as_it_is(r, o, c, &l) || resize_with_copy(r, o, c, &l)) &&
+              (run_resize_as_it_is(r, o, c, &l) || run_resize_with_copy(r, o, c, &l)) &&
               sized_make(&r->own, c);
     layouts_deinit(&l);
     return ok;
@@ -394,7 +394,7 @@ void *onednn_conv_open(const struct onednn_conv *o, const struct conv *c)
         return NULL;
     r->sized = &o->first;
     hold_threads(o->threads);
-    if ((memcmp(&c->w, &o->shape.w, sizeof(c->w)) == 0 || resize(r, o, c)) &&
+    if ((memcmp(&c->w, &o->shape.w, sizeof(c->w)) == 0 || run_resize(r, o, c)) &&
         dnnl_stream_create(&r->stream, o->engine, dnnl_stream_default_flags) == dnnl_success &&
         bind(r, o, DNNL_ARG_SRC, dnnl_query_src_md, 0, NULL) &&
         bind(r, o, DNNL_ARG_DST, dnnl_query_dst_md, 0, NULL) &&

@@ -99,7 +99,7 @@ static const struct reduction
     reduce_sum_square = {.f32 = square_f32, .f64 = square_f64},
     reduce_l2 = {.f32 = square_f32, .f64 = square_f64, .last = root_of, .last_f64 = root_of_f64};
 
-static void fill(struct array *y, size_t n, double v)
+static void reduction_fill(struct array *y, size_t n, double v)
 {
     for (size_t i = 0; i < n; i++) {
         if (y->dtype == ENGINE_F32)
@@ -114,7 +114,7 @@ static void fill(struct array *y, size_t n, double v)
 }
 
 // Where each axis of the input goes in the output: elements between neighbours, 0 along reduced ones.
-static void steps_of(const struct array *x, unsigned set, size_t *step)
+static void reduction_steps(const struct array *x, unsigned set, size_t *step)
 {
     size_t size = 1;
     for (unsigned i = x->rank; i-- > 0;) {
@@ -124,14 +124,14 @@ static void steps_of(const struct array *x, unsigned set, size_t *step)
     }
 }
 
-static void add_rows(const struct job *j, unsigned set, reduce_row *row)
+static void reduction_add(const struct job *j, unsigned set, reduce_row *row)
 {
     const struct array *x = j->in[0];
     size_t step[ENGINE_MAX_RANK + 1] = {0}, at[ENGINE_MAX_RANK] = {0}, all = 0, element;
     unsigned last = x->rank > 0 ? x->rank - 1 : 0;
     size_t length = x->rank > 0 ? (size_t)x->shape[last] : 1;
     element = dtype_bytes(x->dtype);
-    steps_of(x, set, step);
+    reduction_steps(x, set, step);
     if (!array_count(x, &all))
         return;
     for (size_t done = 0; done < all; done += length) {
@@ -148,7 +148,7 @@ static void add_rows(const struct job *j, unsigned set, reduce_row *row)
     }
 }
 
-static void finish(const struct reduction *r, struct array *y, size_t outs, size_t each)
+static void reduction_finish(const struct reduction *r, struct array *y, size_t outs, size_t each)
 {
     for (size_t i = 0; r->last && i < outs; i++) {
         if (y->dtype == ENGINE_F32)
@@ -158,7 +158,7 @@ static void finish(const struct reduction *r, struct array *y, size_t outs, size
     }
 }
 
-static void reduce(const struct job *j, const struct reduction *r)
+static void reduction_run(const struct job *j, const struct reduction *r)
 {
     reduce_row *const by_dtype[] = {
         [ENGINE_F32] = r->f32, [ENGINE_F64] = r->f64, [ENGINE_I32] = r->i32, [ENGINE_I64] = r->i64};
@@ -168,15 +168,15 @@ static void reduce(const struct job *j, const struct reduction *r)
     if (!reduce_axes((struct job *)j, &set, &e) || !array_count(j->out, &outs) ||
         !array_count(j->in[0], &all))
         return; // the plan has asked the same and was answered
-    fill(j->out, outs, r->first);
-    add_rows(j, set, by_dtype[j->in[0]->dtype]);
-    finish(r, j->out, outs, outs > 0 ? all / outs : 0);
+    reduction_fill(j->out, outs, r->first);
+    reduction_add(j, set, by_dtype[j->in[0]->dtype]);
+    reduction_finish(r, j->out, outs, outs > 0 ? all / outs : 0);
 }
 
 #define REDUCTION(name)                                                                            \
     void cpu_##name(const struct job *j)                                                           \
     {                                                                                              \
-        reduce(j, &name);                                                                          \
+        reduction_run(j, &name);                                                                   \
     }
 
 REDUCTION(reduce_l1)

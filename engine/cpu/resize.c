@@ -36,7 +36,7 @@ static float place_of(const struct resize *r, unsigned axis, int64_t in, int64_t
     return 0;
 }
 
-static float nearest(const struct resize *r, float at)
+static float nearest_place(const struct resize *r, float at)
 {
     switch (r->rounding) {
     case RESIZE_PREFER_FLOOR:
@@ -52,7 +52,7 @@ static float nearest(const struct resize *r, float at)
 }
 
 // The weight of a pixel `d` away.
-static float cubic(float a, float d)
+static float cubic_weight(float a, float d)
 {
     d = fabsf(d);
     if (d <= 1)
@@ -65,14 +65,14 @@ static unsigned taps_of(const struct resize *r, unsigned axis, int64_t in, int64
 {
     float at = place_of(r, axis, in, x), low = floorf(at), sum = 0;
     unsigned n = r->mode == RESIZE_NEAREST ? 1 : r->mode == RESIZE_LINEAR ? 2 : 4;
-    float first = r->mode == RESIZE_NEAREST  ? nearest(r, at)
+    float first = r->mode == RESIZE_NEAREST  ? nearest_place(r, at)
                   : r->mode == RESIZE_LINEAR ? low
                                              : low - 1;
     for (unsigned i = 0; i < n; i++) {
         int64_t k = (int64_t)first + i;
         t->weight[i] = n == 1   ? 1
                        : n == 2 ? 1 - fabsf(at - (float)k)
-                                : cubic(r->cubic, at - (float)k);
+                                : cubic_weight(r->cubic, at - (float)k);
         if (n == 4 && r->exclude_outside && (k < 0 || k >= in))
             t->weight[i] = 0;
         t->at[i] = (int32_t)(k < 0 ? 0 : k >= in ? in - 1 : k);
@@ -85,8 +85,8 @@ static unsigned taps_of(const struct resize *r, unsigned axis, int64_t in, int64
 
 // ---- one axis ----------------------------------------------------------------------------------------
 
-static void run_axis(const float *x, float *y, size_t outer, int64_t in, int64_t out, size_t inner,
-                     const struct taps *taps, unsigned n)
+static void resize_axis(const float *x, float *y, size_t outer, int64_t in, int64_t out,
+                        size_t inner, const struct taps *taps, unsigned n)
 {
     for (size_t o = 0; o < outer; o++, x += (size_t)in * inner) {
         for (int64_t k = 0; k < out; k++, y += inner) {
@@ -104,12 +104,12 @@ static void run_axis(const float *x, float *y, size_t outer, int64_t in, int64_t
 }
 
 // An axis that stays as it is needs no pass, unless it moves all the same.
-static bool passes(const struct resize *r, const struct array *x, unsigned axis)
+static bool axis_passes(const struct resize *r, const struct array *x, unsigned axis)
 {
     return r->out[axis] != x->shape[axis] || r->scale[axis] != 1;
 }
 
-static size_t count_of(const int64_t *shape, unsigned rank)
+static size_t element_count(const int64_t *shape, unsigned rank)
 {
     size_t n = 1;
     for (unsigned i = 0; i < rank; i++)
@@ -134,7 +134,7 @@ size_t cpu_resize_scratch(const struct job *j)
         double n = sizeof(float);
         for (unsigned k = 0; k < x->rank; k++)
             n *= (double)shape[k];
-        bytes += passes(&r, x, i) ? n : 0;
+        bytes += axis_passes(&r, x, i) ? n : 0;
     }
     bytes += (double)longest * sizeof(struct taps);
     return bytes < 1e18 ? (size_t)bytes : SIZE_MAX / 2; // past every limit
@@ -156,15 +156,16 @@ void cpu_resize(const struct job *j)
     const float *from = x->data;
     for (unsigned i = 0; i < x->rank; i++) {
         unsigned n = 1;
-        if (!passes(&r, x, i))
+        if (!axis_passes(&r, x, i))
             continue;
         for (int64_t k = 0; k < r.out[i]; k++)
             n = taps_of(&r, i, x->shape[i], k, &taps[k]);
-        size_t outer = count_of(shape, i), inner = count_of(shape + i + 1, x->rank - i - 1);
-        run_axis(from, aside, outer, shape[i], r.out[i], inner, taps, n);
+        size_t outer = element_count(shape, i),
+               inner = element_count(shape + i + 1, x->rank - i - 1);
+        resize_axis(from, aside, outer, shape[i], r.out[i], inner, taps, n);
         shape[i] = r.out[i];
         from = aside;
-        aside += count_of(shape, x->rank);
+        aside += element_count(shape, x->rank);
     }
-    memcpy(j->out->data, from, count_of(shape, x->rank) * sizeof(float));
+    memcpy(j->out->data, from, element_count(shape, x->rank) * sizeof(float));
 }

@@ -2,7 +2,7 @@
 // belongs in the answer. NCHW.
 #include "engine/cpu/cpu.h"
 
-static struct window window_for(const struct job *j)
+static struct window transposed_window(const struct job *j)
 {
     struct window w;
     struct engine_error e;
@@ -14,7 +14,7 @@ static struct window window_for(const struct job *j)
 // Pixels turned, [pixels, channels of a group], and patches, [pixels, outs of a group x kernel].
 size_t cpu_conv_transpose_scratch(const struct job *j)
 {
-    struct window w = window_for(j);
+    struct window w = transposed_window(j);
     const int64_t *k = j->in[1]->shape;
     double pixels = (double)w.in[0] * (double)w.in[1];
     double each =
@@ -23,7 +23,7 @@ size_t cpu_conv_transpose_scratch(const struct job *j)
     return bytes < 1e18 ? (size_t)bytes : SIZE_MAX / 2; // past every limit
 }
 
-static void turn(const float *x, float *to, size_t channels, size_t pixels)
+static void turn_pixels(const float *x, float *to, size_t channels, size_t pixels)
 {
     for (size_t p = 0; p < pixels; p++) {
         for (size_t c = 0; c < channels; c++)
@@ -50,13 +50,14 @@ static void add_patches(const struct window *w, const float *patches, size_t ste
     }
 }
 
-static void one_group(const struct window *w, const float *x, const float *weights,
-                      const float *bias, float *y, float *scratch, size_t channels, size_t outs)
+static void transposed_group(const struct window *w, const float *x, const float *weights,
+                             const float *bias, float *y, float *scratch, size_t channels,
+                             size_t outs)
 {
     size_t pixels = (size_t)(w->in[0] * w->in[1]), kernel = (size_t)(w->kernel[0] * w->kernel[1]);
     size_t plane = (size_t)(w->out[0] * w->out[1]), step = outs * kernel;
     float *patches = scratch + pixels * channels;
-    turn(x, scratch, channels, pixels);
+    turn_pixels(x, scratch, channels, pixels);
     struct product p = {.x = scratch,
                         .w = weights,
                         .y = patches,
@@ -76,7 +77,7 @@ static void one_group(const struct window *w, const float *x, const float *weigh
 
 void cpu_conv_transpose(const struct job *j)
 {
-    struct window w = window_for(j);
+    struct window w = transposed_window(j);
     const struct array *x = j->in[0], *k = j->in[1];
     int64_t groups = node_int(j->node, "group", 1);
     size_t channels = (size_t)(k->shape[0] / groups), outs = (size_t)k->shape[1];
@@ -86,8 +87,8 @@ void cpu_conv_transpose(const struct job *j)
     const float *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
     for (int64_t n = 0; n < x->shape[0] * groups; n++) {
         size_t g = (size_t)(n % groups);
-        one_group(&w, (const float *)x->data + (size_t)n * image,
-                  (const float *)k->data + g * weights, bias ? bias + g * outs : NULL,
-                  (float *)j->out->data + (size_t)n * answer, j->scratch, channels, outs);
+        transposed_group(&w, (const float *)x->data + (size_t)n * image,
+                         (const float *)k->data + g * weights, bias ? bias + g * outs : NULL,
+                         (float *)j->out->data + (size_t)n * answer, j->scratch, channels, outs);
     }
 }

@@ -1,5 +1,5 @@
 // What a model holds: constants once in the form that its kernels want, shared by all nodes that want the
-// same, the file's own form gone when nobody looks at it; and all of it counted in the engine's limits.
+// same, the file's own form gone with its last reader; and all of it counted in the engine's limits.
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
 
