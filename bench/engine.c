@@ -5,7 +5,7 @@
 #include "engine/engine.h"
 #include "base/mem.h"
 #include "base/rand.h"
-#include "engine/cpu/cpu.h"
+#include "engine/cpu/device.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,24 +39,42 @@ static char *read_file(const char *path, size_t *n)
     return data;
 }
 
-// Inputs of `rows` random rows.
-static void make_inputs(const struct engine_model *m, unsigned rows, struct engine_data *x)
+// What stands in the free dimensions behind the first ones, in order.
+struct lengths {
+    unsigned n;
+    int64_t at[4];
+};
+
+static size_t element_bytes(enum engine_dtype d)
+{
+    return d == ENGINE_F64 || d == ENGINE_I64 ? 8 : d == ENGINE_F32 || d == ENGINE_I32 ? 4 : 1;
+}
+
+// Inputs of `rows` random rows; whole numbers are 0. Without lengths free dimensions are 64.
+static void make_inputs(const struct engine_model *m, unsigned rows, const struct lengths *l,
+                        struct engine_data *x)
 {
     struct rand r;
+    unsigned at = 0;
     rand_seed(&r, 1);
     for (unsigned k = 0; k < engine_model_inputs(m); k++) {
         const struct engine_port *p = engine_model_input(m, k);
         size_t n = 1;
         x[k] = (struct engine_data){.rank = p->rank};
         for (unsigned d = 0; d < p->rank; d++) {
-            x[k].shape[d] = p->shape[d] < 0 ? rows : p->shape[d];
-            n *= (size_t)x[k].shape[d];
+            int64_t dim = p->shape[d];
+            if (dim < 0 && d == 0)
+                dim = rows;
+            else if (dim < 0)
+                dim = at < l->n ? l->at[at++] : 64;
+            x[k].shape[d] = dim;
+            n *= (size_t)dim;
         }
-        float *data = mem_must_zero(n * sizeof(float));
+        x[k].bytes = n * element_bytes(p->dtype);
+        float *data = mem_must_zero(x[k].bytes);
         for (size_t i = 0; i < n && p->dtype == ENGINE_F32; i++)
             data[i] = (float)rand_unit(&r);
         x[k].data = data;
-        x[k].bytes = n * sizeof(float);
     }
 }
 
@@ -84,15 +102,15 @@ static double measure(struct engine_instance *in, const struct engine_data *x, u
     return best * 1e6 / rows;
 }
 
-static void row_of(const char *path, const char *name, bool onednn)
+static void row_of(struct engine *engine, const char *path, const char *name,
+                   const struct lengths *l, bool onednn)
 {
     size_t n;
     struct engine_error e;
     char *onnx = read_file(path, &n);
     if (!onnx)
         return;
-    onednn_enable(onednn);
-    struct engine_model *m = engine_model_load(view_of(onnx, n), 64, &e);
+    struct engine_model *m = engine_model_load(engine, view_of(onnx, n), 64, &e);
     mem_free(onnx);
     if (!m) {
         fprintf(stderr, "%s: %s\n", path, e.text);
@@ -106,7 +124,7 @@ static void row_of(const char *path, const char *name, bool onednn)
             printf(" – |");
             continue;
         }
-        make_inputs(m, batches[b], x);
+        make_inputs(m, batches[b], l, x);
         printf(" %.2f |", measure(in, x, batches[b]));
         fflush(stdout);
         for (unsigned k = 0; k < engine_model_inputs(m); k++)
@@ -117,34 +135,46 @@ static void row_of(const char *path, const char *name, bool onednn)
     engine_model_free(m);
 }
 
-static void both(const char *path, const char *name)
+static void both(const char *path, const char *name, const struct lengths *l)
 {
-    row_of(path, name, false);
-    row_of(path, name, true);
+    for (unsigned library = 0; library < 2; library++) {
+        struct engine_error e;
+        struct device *d = cpu_device_new((struct cpu_options){.threads = 1, .plain = !library});
+        struct engine *engine = engine_new(d, NULL, (struct engine_limits){0}, &e);
+        if (!engine)
+            abort();
+        row_of(engine, path, name, l, library);
+        engine_free(engine);
+    }
 }
 
 int main(int argc, char **argv)
 {
     static const char *const own[] = {"digits", "digits-small"};
-    static const char *const reference[] = {"iris_logreg",      "digits_mlp",
-                                            "mnist_cntk",       "resnet8_cifar10",
-                                            "ad01_autoencoder", "ultraface_rfb320"};
+    static const struct {
+        const char *name;
+        struct lengths lengths;
+    } reference[] = {
+        {"iris_logreg", {0}},         {"digits_mlp", {0}},          {"mnist_cntk", {0}},
+        {"resnet8_cifar10", {0}},     {"ad01_autoencoder", {0}},    {"ultraface_rfb320", {0}},
+        {"banking77_lsa", {1, {14}}}, {"magika_v3_3", {0}},         {"ppocr_cls", {2, {48, 192}}},
+        {"ppocr_rec", {1, {160}}},    {"ppocr_det", {2, {96, 320}}}};
+    const struct lengths none = {0};
     const char *shared = getenv("SLUICE_SHARED");
     char path[512];
     if (argc > 1)
         seconds_per_cell = atof(argv[1]);
-    engine_set_threads(1);
     printf("| model | kernels | 1 row | 8 | 32 | 64 |\n|---|---|---|---|---|---|\n");
     for (int i = 2; i < argc; i++)
-        both(argv[i], argv[i]);
+        both(argv[i], argv[i], &none);
     for (unsigned i = 0; argc <= 2 && i < sizeof(own) / sizeof(own[0]); i++) {
         snprintf(path, sizeof(path), "models/%s/1/model.onnx", own[i]);
-        both(path, own[i]);
+        both(path, own[i], &none);
     }
     for (unsigned i = 0; argc <= 2 && i < sizeof(reference) / sizeof(reference[0]); i++) {
         snprintf(path, sizeof(path), "%s/models/%s/model.onnx", shared ? shared : "../shared",
-                 reference[i]);
-        both(path, reference[i]);
+                 reference[i].name);
+        both(path, reference[i].name, &reference[i].lengths);
     }
     return 0;
 }

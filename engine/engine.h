@@ -1,10 +1,11 @@
-/* engine/engine.h: the octets of a model.onnx -> a checked graph -> a plan with one memory arena per batch
- * bucket -> answers. Thinks: opens no file, reads no clock, starts no thread of its own (oneDNN's are held
- * to what engine_set_threads says). Knows nothing of serving or networks.
+/* engine/engine.h: the bytes of a model.onnx -> a checked graph -> plans for what inputs come -> answers, on a
+ * device (engine/device.h). Thinks: opens no file, reads no clock, starts no thread: the host of an engine
+ * lends it some. Knows nothing of serving or networks, and has no globals.
  *
- * Memory: a model owns its weights and may be shared by instances read-only; an instance owns its plans
- * and their arenas. Thread: a model is loaded on any thread; an instance runs on one thread at a time.
- * Model files are hostile input: every length is backed by octets at hand before anything is allocated. */
+ * Memory: an engine owns its device; a model owns its weights and may be shared by instances read-only; an
+ * instance owns its plans and their arena. Thread: a model is loaded on any thread; an instance has one run
+ * at a time. Model files are hostile input: every length is backed by bytes at hand before anything is
+ * allocated. */
 #ifndef SLUICE_ENGINE_ENGINE_H
 #define SLUICE_ENGINE_ENGINE_H
 
@@ -37,18 +38,50 @@ struct engine_error {
 };
 
 struct engine_data {
-    const void *data; // row-major, aligned to 4
+    const void *data; // row-major, at any address; outputs: aligned to 64
     size_t bytes;
     unsigned rank;
     int64_t shape[ENGINE_MAX_RANK];
 };
+
+// ---- the engine --------------------------------------------------------------------------------------
+
+struct device; // engine/device.h; engine/cpu/device.h makes one
+
+// What a model may take: bytes of memory (its constants, what kernels make of them, and one plan) and
+// multiplications of one run. A model that takes more for one row is refused; for max_batch rows: it is
+// given fewer rows. A few bytes of a hostile file can ask for any amount.
+struct engine_limits {
+    size_t bytes; // 0: 4 GiB
+    double work;  // 0: 2^40
+};
+
+struct engine_task { // something to be done on a thread of the host's
+    void (*run)(struct engine_task *t);
+    struct engine_task *next; // the host's, until it runs it
+};
+
+struct engine_host { // lends threads; embedded in whatever has them
+    // Any thread. t->run(t) is called once, from no call that posts.
+    void (*post)(struct engine_host *h, struct engine_task *t);
+};
+
+struct engine;
+
+// d: the engine's from here on, also when this fails; NULL: there was no memory for it. host: stays the
+// caller's; NULL: engine_run alone is called. NULL with e.
+struct engine *engine_new(struct device *d, struct engine_host *host, struct engine_limits limits,
+                          struct engine_error *e);
+void engine_free(struct engine *g); // after its models
+
+// ---- models ------------------------------------------------------------------------------------------
 
 struct engine_model;
 struct engine_instance;
 
 // Copies what it needs. max_batch: the largest batch that instances shall plan for. Runs the load-time
 // check: a model is batched only when random rows give alone what they give in a batch. NULL with e.
-struct engine_model *engine_model_load(struct view onnx, uint32_t max_batch,
+struct engine_model *engine_model_load(struct engine *engine, struct view onnx, uint32_t max_batch,
                                        struct engine_error *e);
 void engine_model_free(struct engine_model *m); // after its instances
 unsigned engine_model_inputs(const struct engine_model *m);
@@ -59,23 +92,30 @@ uint32_t engine_model_max_batch(const struct engine_model *m); // 0: served sing
 uint32_t engine_model_max_rows(const struct engine_model *m);  // of one run, where they are free
 const char *engine_model_single_reason(const struct engine_model *m); // why; NULL when batched
 
+// ---- runs --------------------------------------------------------------------------------------------
+
 struct engine_instance *engine_instance_new(struct engine_model *m, struct engine_error *e);
 void engine_instance_free(struct engine_instance *i);
 // Takes the memory of the largest batch and runs a row of zeros, so that the first request finds everything
 // made, and what cannot be had is known now. False with e.
 bool engine_instance_warm(struct engine_instance *i, struct engine_error *e);
-// inputs in the model's order; their shapes must fit its ports (e names the input that does not). All
-// that have a free first dimension have the same one. outputs: filled in the model's order, memory of the
-// instance, valid until its next run.
+
+struct engine_call { // one run; the caller's memory until done
+    // [n_parts][inputs in the model's order]: parts are put one behind the other along the first dimension.
+    // Their shapes must fit the ports, and all that have a free first dimension have the same one.
+    const struct engine_data *inputs;
+    unsigned n_parts;
+    struct engine_data *outputs; // filled in the model's order; memory of the instance
+    bool ok;
+    struct engine_error error; // names the input that does not fit
+    void (*done)(struct engine_call *c);
+};
+
+// Any thread. done is called exactly once, never inside this call, on a thread of the host's or the device's;
+// the outputs are valid until it returns, and the next run may be submitted from then on.
+void engine_submit(struct engine_instance *i, struct engine_call *c);
+// The same on the caller's thread, waiting, with one part; outputs are valid until the next run.
 bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
                 struct engine_data *outputs, struct engine_error *e);
-
-// What one run of a model may take: octets of memory, and multiplications (both in all its plans, from now
-// on; 4 GiB and 2^40 unless told). A model that takes more for one row is refused; for max_batch rows: it
-// is given fewer rows. A few octets of a hostile file can ask for any amount.
-void engine_set_limits(size_t bytes, double work);
-
-// How many threads the kernels of this process may use, from now on.
-void engine_set_threads(unsigned n);
 
 #endif

@@ -1,25 +1,27 @@
 // Nodes that become part of the node that makes their input: BatchNormalization and an Add of a number a
 // channel go into a convolution's weights and bias, Relu goes into whatever can end with it. Only where
-// nobody else reads the value between, and where the constants to be changed are read once.
+// nobody else reads the value between, and where the constants to be changed are read once. A node computes
+// its sum and then its Relu: what stands behind a fused Relu can no longer go into the sum.
 #include "engine/plan.h"
 
 #include <math.h>
 
 struct fuse {
     struct graph *g;
-    const uint32_t *uses;
-    bool failed; // out of memory
+    struct engine_error *e;
+    bool failed; // with e
 };
 
-// The node that makes n's input i, when it is a `type` and nobody else reads that value. NULL otherwise.
+// The node that makes n's input i, when it is a `type` that still ends with its own sum and nobody else
+// reads that value. NULL otherwise.
 static struct node *maker_of(const struct fuse *f, const struct node *n, unsigned i,
                              const char *type)
 {
-    if (n->input[i] < 0 || f->uses[n->input[i]] != 1)
+    if (n->input[i] < 0 || f->g->values[n->input[i]].readers != 1)
         return NULL;
     int32_t maker = f->g->values[n->input[i]].maker;
     struct node *m = maker >= 0 ? &f->g->nodes[maker] : NULL;
-    return m && m->op && (!type || view_is(m->type, type)) ? m : NULL;
+    return m && m->op && !m->relu && view_is(m->type, type) ? m : NULL;
 }
 
 // m makes what n made; n is gone.
@@ -27,7 +29,7 @@ static void replace(struct fuse *f, struct node *m, struct node *n)
 {
     m->output[0] = n->output[0];
     f->g->values[n->output[0]].maker = (int32_t)(m - f->g->nodes);
-    n->op = NULL;
+    node_remove(f->g, n);
 }
 
 // Input i of n as a constant of `count` floats that nobody else reads; NULL: it is something else.
@@ -36,7 +38,7 @@ static struct value *own_floats(const struct fuse *f, const struct node *n, unsi
 {
     struct value *v = i < n->n_inputs && n->input[i] >= 0 ? &f->g->values[n->input[i]] : NULL;
     size_t have;
-    if (!v || !v->constant || v->array.dtype != ENGINE_F32 || f->uses[n->input[i]] != 1 ||
+    if (!v || !v->constant || v->array.dtype != ENGINE_F32 || v->readers != 1 ||
         !array_count(&v->array, &have) || have != count)
         return NULL;
     return v;
@@ -70,17 +72,26 @@ static bool is_target(const struct fuse *f, struct node *conv, struct target *t)
     return t->weights && (none || is_vector(t->bias));
 }
 
-// weights *= scale, bias = bias * scale + shift, channel by channel. spare: the value that becomes the
-// bias of a convolution that had none (a constant of as many floats, nobody else's).
-static bool rescale(struct fuse *f, struct target *t, const float *scale, const float *shift,
-                    int32_t spare)
+static bool all_finite(const float *x, size_t n)
 {
-    float *w = arena_array(&f->g->arena, t->outs * t->each, sizeof(*w));
-    float *b = arena_array(&f->g->arena, t->outs, sizeof(*b));
-    if (!w || !b) {
-        f->failed = true;
-        return false;
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(x[i]))
+            return false;
     }
+    return true;
+}
+
+// The value's data is x from now on.
+static void replace_data(struct fuse *f, struct value *v, float *x)
+{
+    graph_drop(f->g, v->array.data);
+    v->array.data = x;
+}
+
+// weights *= scale, bias = bias * scale + shift, channel by channel.
+static void scale_into(const struct target *t, const float *scale, const float *shift, float *w,
+                       float *b)
+{
     const float *old_w = t->weights->array.data, *old_b = t->bias ? t->bias->array.data : NULL;
     for (size_t o = 0; o < t->outs; o++) {
         float s = scale ? scale[o] : 1;
@@ -88,13 +99,34 @@ static bool rescale(struct fuse *f, struct target *t, const float *scale, const 
             w[o * t->each + i] = old_w[o * t->each + i] * s;
         b[o] = (old_b ? old_b[o] * s : 0) + shift[o];
     }
+}
+
+// spare: the value that becomes the bias of a convolution that had none (a constant of as many floats,
+// nobody else's). False, with nothing changed: out of memory, or the products are beyond float32 where the
+// ops one by one may not be.
+static bool rescale(struct fuse *f, struct target *t, const float *scale, const float *shift,
+                    int32_t spare)
+{
+    struct graph *g = f->g;
+    float *w = graph_alloc(g, t->outs * t->each * sizeof(*w), f->e);
+    float *b = w ? graph_alloc(g, t->outs * sizeof(*b), f->e) : NULL;
+    f->failed = !b;
+    if (b)
+        scale_into(t, scale, shift, w, b);
+    if (!b || !all_finite(w, t->outs * t->each) || !all_finite(b, t->outs)) {
+        graph_drop(g, w);
+        graph_drop(g, b);
+        return false;
+    }
     if (!t->bias) {
         t->node->input[2] = spare;
         t->node->n_inputs = 3;
-        t->bias = &f->g->values[spare];
+        t->bias = &g->values[spare];
+        t->bias->readers++;
     }
-    t->weights->array.data = w;
-    t->bias->array = (struct array){.dtype = ENGINE_F32, .rank = 1, .data = b};
+    replace_data(f, t->weights, w);
+    replace_data(f, t->bias, b);
+    t->bias->array.rank = 1;
     t->bias->array.shape[0] = (int64_t)t->outs;
     return true;
 }
@@ -115,7 +147,7 @@ static void fuse_batchnorm(struct fuse *f, struct node *n)
     float *scale = arena_array(&f->g->arena, t.outs, sizeof(*scale));
     float *shift = arena_array(&f->g->arena, t.outs, sizeof(*shift));
     if (!scale || !shift) {
-        f->failed = true;
+        f->failed = !engine_fail(f->e, "out of memory");
         return;
     }
     float epsilon = node_float(n, "epsilon", 1e-5f);
@@ -133,7 +165,7 @@ static void fuse_bias(struct fuse *f, struct node *n)
 {
     for (unsigned i = 0; i < 2; i++) {
         struct target t;
-        if (!is_target(f, maker_of(f, n, i, "Conv"), &t) || t.node->relu)
+        if (!is_target(f, maker_of(f, n, i, "Conv"), &t))
             continue;
         const struct value *v = own_floats(f, n, 1 - i, t.outs);
         unsigned rank = v ? v->array.rank : 0; // [C, 1, 1] or [1, C, 1, 1]
@@ -152,7 +184,7 @@ static void fuse_relu(struct fuse *f, struct node *n)
     static const char *const ops[] = {"Conv", "Gemm", "MatMul", "Add"};
     for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
         struct node *m = maker_of(f, n, 0, ops[i]);
-        if (m && !m->relu) {
+        if (m) {
             m->relu = 1;
             replace(f, m, n);
             return;
@@ -160,9 +192,9 @@ static void fuse_relu(struct fuse *f, struct node *n)
     }
 }
 
-bool graph_fuse(struct graph *g, const uint32_t *uses, struct engine_error *e)
+bool graph_fuse(struct graph *g, struct engine_error *e)
 {
-    struct fuse f = {.g = g, .uses = uses};
+    struct fuse f = {.g = g, .e = e};
     for (unsigned i = 0; i < g->n_nodes && !f.failed; i++) {
         struct node *n = &g->nodes[i];
         if (!n->op || n->output[0] < 0)
@@ -174,5 +206,5 @@ bool graph_fuse(struct graph *g, const uint32_t *uses, struct engine_error *e)
         else if (view_is(n->type, "Relu"))
             fuse_relu(&f, n);
     }
-    return !f.failed || engine_fail(e, "out of memory");
+    return !f.failed;
 }

@@ -1,6 +1,7 @@
 #include "engine/graph.h"
 
-#include "engine/ops.h"
+#include "base/mem.h"
+#include "engine/device.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,6 +29,12 @@ bool array_count(const struct array *a, size_t *count)
     return true;
 }
 
+size_t array_bytes(const struct array *a)
+{
+    size_t n;
+    return array_count(a, &n) ? n * dtype_bytes(a->dtype) : 0;
+}
+
 bool engine_fail(struct engine_error *e, const char *format, ...)
 {
     va_list args;
@@ -47,6 +54,16 @@ const char *node_title(const struct node *n, char out[128])
     snprintf(out, 128, "%.*s (node \"%.*s\")", VIEW_ARG(n->type),
              (int)(n->name.n < 64 ? n->name.n : 64), n->name.n ? n->name.p : "");
     return out;
+}
+
+bool node_set(const struct graph *g, struct node *n, const struct op *op, struct engine_error *e)
+{
+    const struct device_ops *d = g->device->ops;
+    char title[128];
+    n->op = op;
+    n->kernel = op->alias ? NULL : d->kernel(g->device, op);
+    return op->alias || n->kernel ||
+           engine_fail(e, "%s: the device %s does not have this op", node_title(n, title), d->name);
 }
 
 const struct attr *node_find(const struct node *n, struct view name)
@@ -75,12 +92,118 @@ float node_float(const struct node *n, const char *name, float otherwise)
     return a && a->kind == ATTR_FLOAT ? a->f : otherwise;
 }
 
+// ---- constants ---------------------------------------------------------------------------------------
+
+struct graph_block { // stands before its data
+    _Alignas(64) struct graph_block *next;
+    struct graph_block **link; // what points to this one
+    size_t bytes;
+};
+
+bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e)
+{
+    if (bytes > g->limits.bytes - g->bytes)
+        return engine_fail(e, "the model's constants take more than %zu MiB",
+                           g->limits.bytes >> 20);
+    g->bytes += bytes;
+    return true;
+}
+
+void *graph_alloc(struct graph *g, size_t bytes, struct engine_error *e)
+{
+    if (!graph_charge(g, bytes, e))
+        return NULL;
+    struct graph_block *b = mem_alloc_aligned(sizeof(*b) + bytes, 64);
+    if (!b) {
+        g->bytes -= bytes;
+        engine_fail(e, "out of memory");
+        return NULL;
+    }
+    *b = (struct graph_block){.next = g->blocks, .link = &g->blocks, .bytes = bytes};
+    if (b->next)
+        b->next->link = &b->next;
+    g->blocks = b;
+    return b + 1;
+}
+
+void graph_drop(struct graph *g, void *data)
+{
+    if (!data)
+        return;
+    struct graph_block *b = (struct graph_block *)data - 1;
+    *b->link = b->next;
+    if (b->next)
+        b->next->link = b->link;
+    g->bytes -= b->bytes;
+    mem_free(b);
+}
+
 void graph_free(struct graph *g)
 {
     for (unsigned i = 0; i < g->n_nodes; i++) {
-        const struct op *op = g->nodes[i].op;
-        if (op && op->forget)
-            op->forget(&g->nodes[i]);
+        const struct node *n = &g->nodes[i];
+        if (n->op && n->kernel && n->kernel->forget)
+            n->kernel->forget(&g->nodes[i]);
     }
+    const struct device_ops *d = g->device->ops;
+    for (unsigned v = 0; v < g->n_values && !d->shared; v++)
+        d->release(g->device, g->values[v].on_device);
+    while (g->blocks)
+        graph_drop(g, g->blocks + 1);
     arena_deinit(&g->arena);
+}
+
+void graph_init(struct graph *g, struct device *d, struct engine_limits limits)
+{
+    *g = (struct graph){.device = d, .limits = limits};
+    arena_init(&g->arena, 64 << 10);
+}
+
+static void value_drop(struct graph *g, struct value *v)
+{
+    graph_drop(g, v->array.data);
+    v->array.data = NULL;
+}
+
+static unsigned inputs_read(const struct node *n)
+{
+    return n->prepared ? 1 : n->n_inputs;
+}
+
+void graph_readers(struct graph *g)
+{
+    for (unsigned v = 0; v < g->n_values; v++)
+        g->values[v].readers = 0;
+    for (unsigned i = 0; i < g->n_nodes; i++) {
+        const struct node *n = &g->nodes[i];
+        for (unsigned k = 0; n->op && k < inputs_read(n); k++) {
+            if (n->input[k] >= 0)
+                g->values[n->input[k]].readers++;
+        }
+    }
+    for (unsigned i = 0; i < g->n_outputs; i++)
+        g->values[g->outputs[i]].readers++;
+    for (unsigned v = 0; v < g->n_values; v++) {
+        if (g->values[v].readers == 0 && g->values[v].constant)
+            value_drop(g, &g->values[v]);
+    }
+}
+
+void node_release(struct graph *g, const struct node *n, unsigned first)
+{
+    for (unsigned k = first; k < n->n_inputs; k++) {
+        struct value *v = n->input[k] >= 0 ? &g->values[n->input[k]] : NULL;
+        if (v && --v->readers == 0 && v->constant)
+            value_drop(g, v);
+    }
+}
+
+void node_remove(struct graph *g, struct node *n)
+{
+    node_release(g, n, 0);
+    for (unsigned i = 0; i < n->n_attrs; i++) {
+        graph_drop(g, n->attrs[i].tensor.data);
+        n->attrs[i].tensor.data = NULL;
+    }
+    n->op = NULL;
 }

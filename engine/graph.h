@@ -11,6 +11,7 @@
 #define NODE_MAX_INPUTS 64
 #define NODE_MAX_OUTPUTS 8
 #define NODE_MAX_ATTRS 16
+#define GRAPH_MAX_FREE 64 // free dimensions of the inputs behind their first ones
 
 struct array { // a tensor: what a kernel sees
     enum engine_dtype dtype;
@@ -24,7 +25,10 @@ struct value {
     struct array
         array; // shape and data of constants and inputs (-1: free); others: filled by a plan
     bool constant;
-    int32_t maker; // node index; -1: input or constant
+    void *on_device; // where the device reads it: constants of a loaded model
+    int32_t maker;   // node index; -1: input or constant
+    uint32_t
+        readers; // inputs of nodes, and outputs of the model, that look at its data (graph_readers)
 };
 
 enum attr_kind {
@@ -49,19 +53,32 @@ struct attr {
     struct array tensor;
 };
 
-struct op; // engine/ops.h
+struct op;     // engine/ops.h
+struct kernel; // engine/device.h
 
 struct node {
     struct view name, type;
     const struct op *op;
+    const struct kernel *kernel;    // the device's; NULL where nothing runs
     int32_t input[NODE_MAX_INPUTS]; // value index; -1: left out
     int32_t output[NODE_MAX_OUTPUTS];
     unsigned n_inputs, n_outputs, n_attrs;
     struct attr *attrs;
     int64_t opset;
-    void *prepared; // weights as the kernel wants them, made once (packed, transposed)
-    uint8_t relu;   // 1: a Relu was fused into it
+    // Weights as the kernel wants them, made once (packed, transposed). Not NULL: of the inputs only the
+    // first one's data is looked at.
+    void *prepared;
+    uint8_t relu; // 1: a Relu was fused into it
 };
+
+struct packed { // a constant as kernels want it, shared by all nodes that want it the same way
+    struct packed *next;
+    int32_t value;
+    uint64_t variant; // how, in bits of the kernel's choice
+    void *data;
+};
+
+struct graph_block;
 
 struct graph {
     struct arena arena; // owns everything below
@@ -71,18 +88,45 @@ struct graph {
     unsigned n_nodes;
     int32_t inputs[64], outputs[64];
     unsigned n_inputs, n_outputs;
+    unsigned n_free; // dimensions of the inputs that are free, first ones not counted
     int64_t opset;
+    struct packed *packed;
+    struct graph_block *blocks; // data of constants and what was made of it
+    size_t bytes;               // of the blocks, and of what kernels keep beside them
+    struct device *device;
+    struct engine_limits limits;
 };
 
-bool graph_import(struct graph *g, struct view onnx, struct engine_error *e);
+void graph_init(struct graph *g, struct device *d, struct engine_limits limits);
+bool graph_import(struct graph *g, struct view onnx, struct engine_error *e); // false with e
 void graph_free(struct graph *g);
 
+// ---- constants ---------------------------------------------------------------------------------------
+// Data of constants and what is made of it is counted, and given back with its last reader.
+
+// Aligned to 64; lives until graph_drop or graph_free. NULL with e: out of memory, or too much.
+void *graph_alloc(struct graph *g, size_t bytes, struct engine_error *e);
+void graph_drop(struct graph *g, void *data); // NULL: nothing
+// Counts bytes that a kernel took by other means. False with e: too much.
+bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e);
+// Counts the readers of each value anew; constants without any are dropped.
+void graph_readers(struct graph *g);
+// Node n no longer looks at its inputs from `first` on: constants without other readers are dropped.
+void node_release(struct graph *g, const struct node *n, unsigned first);
+void node_remove(struct graph *g,
+                 struct node *n); // it is gone: its output is made by others, or known
+
+// n is an `op` from here on, with the device's kernel for it. False with e: it has none.
+bool node_set(const struct graph *g, struct node *n, const struct op *op, struct engine_error *e);
 const struct attr *node_find(const struct node *n, struct view name); // NULL: absent
 const struct attr *node_attr(const struct node *n, const char *name); // the same
 int64_t node_int(const struct node *n, const char *name, int64_t otherwise);
 float node_float(const struct node *n, const char *name, float otherwise);
 
 size_t dtype_bytes(enum engine_dtype d);
+enum engine_dtype
+dtype_from_onnx(uint64_t type);            // TensorProto.DataType; ENGINE_NONE: not one of ours
+size_t array_bytes(const struct array *a); // 0 as well when array_count is false
 // Elements of a shape without free dimensions; false when it wraps or is beyond 2^31 elements.
 bool array_count(const struct array *a, size_t *count);
 __attribute__((format(printf, 2, 3))) bool engine_fail(struct engine_error *e, const char *format,

@@ -1,31 +1,12 @@
-#include "engine/engine.h"
+#include "engine/model.h"
 
 #include "base/mem.h"
 #include "base/rand.h"
-#include "engine/cpu/cpu.h"
-#include "engine/plan.h"
+
 #include <math.h>
 #include <stdio.h>
 
-#define PLANS                                                                                      \
-    64 // row counts for which an instance keeps a plan; the one used longest ago makes room
 #define SEED 0x51a1ce
-
-struct engine_model {
-    struct graph graph;
-    struct engine_port *inputs, *outputs;
-    uint32_t max_batch; // 0: served singly
-    uint32_t limit;     // the largest number of rows
-    char single[160];
-};
-
-struct engine_instance {
-    struct engine_model *model;
-    struct plan *plans[PLANS];
-    uint64_t used[PLANS], clock;
-    char *arena; // shared by the plans: one runs at a time
-    size_t arena_bytes;
-};
 
 // ---- ports -------------------------------------------------------------------------------------------
 
@@ -34,7 +15,8 @@ static const char *copy_name(struct arena *a, struct view name)
     char *copy = arena_alloc(a, name.n + 1);
     if (!copy)
         return NULL;
-    memcpy(copy, name.p, name.n);
+    if (name.n > 0)
+        memcpy(copy, name.p, name.n);
     copy[name.n] = '\0';
     return copy;
 }
@@ -70,28 +52,40 @@ static bool inputs_free(struct engine_model *m)
     return true;
 }
 
-// The outputs of plans for different rows tell which dimensions follow the rows.
-static bool outputs_free(struct engine_model *m, const struct plan *one, const struct plan *three)
+// Dimensions of the outputs that differ between two plans are free. False: an output's rank differs.
+static bool mark_free(struct engine_model *m, const struct plan *p, const struct plan *q)
 {
-    bool all = true;
+    bool same_ranks = true;
+    for (unsigned i = 0; i < m->graph.n_outputs; i++) {
+        const struct array *a = &p->arrays[m->graph.outputs[i]],
+                           *b = &q->arrays[m->graph.outputs[i]];
+        same_ranks &= a->rank == b->rank;
+        for (unsigned d = 0; d < a->rank && a->rank == b->rank; d++) {
+            if (a->shape[d] != b->shape[d])
+                m->outputs[i].shape[d] = -1;
+        }
+    }
+    return same_ranks;
+}
+
+// Plans for one row and for three tell whether each output has a row for each row.
+static bool outputs_follow(struct engine_model *m, const struct plan *one, const struct plan *three)
+{
+    mark_free(m, one, three);
     for (unsigned i = 0; i < m->graph.n_outputs; i++) {
         const struct array *a = &one->arrays[m->graph.outputs[i]],
                            *b = &three->arrays[m->graph.outputs[i]];
-        struct engine_port *p = &m->outputs[i];
-        for (unsigned d = 0; d < a->rank && a->rank == b->rank; d++) {
-            if (a->shape[d] != b->shape[d])
-                p->shape[d] = -1;
-        }
-        if (a->rank == 0 || a->rank != b->rank || a->shape[0] != 1 || b->shape[0] != 3) {
-            snprintf(m->single, sizeof(m->single),
-                     "output \"%.60s\" does not have a row for each row", p->name);
-            all = false;
-        }
+        if (a->rank > 0 && a->rank == b->rank && a->shape[0] == 1 && b->shape[0] == 3)
+            continue;
+        snprintf(m->single, sizeof(m->single), "output \"%.60s\" does not have a row for each row",
+                 m->outputs[i].name);
+        return false;
     }
-    return all;
+    return true;
 }
 
-static void *random_rows(const struct array *a, size_t count, struct rand *r)
+// Whole numbers are below `most`: a model may take them for places in a table.
+static void *random_rows(const struct array *a, size_t count, unsigned most, struct rand *r)
 {
     size_t bytes = count * dtype_bytes(a->dtype);
     char *data = mem_alloc(bytes ? bytes : 1);
@@ -101,8 +95,7 @@ static void *random_rows(const struct array *a, size_t count, struct rand *r)
     for (size_t i = 0; i < count; i++) {
         float f = (float)rand_unit(r);
         double d = (double)f;
-        // No op of ours takes a whole number for an index or a length: any will do, but they must differ.
-        uint64_t whole = rand_below(r, a->dtype == ENGINE_BOOL ? 2 : 128);
+        uint64_t whole = rand_below(r, a->dtype == ENGINE_BOOL ? 2 : most);
         const void *from = a->dtype == ENGINE_F32   ? (const void *)&f
                            : a->dtype == ENGINE_F64 ? (const void *)&d
                                                     : (const void *)&whole;
@@ -122,19 +115,20 @@ static bool close_enough(const float *a, const float *b, size_t n)
 
 // Random rows give alone what they give in a batch: rows that influence each other (a mean over the batch,
 // a transposed batch) are found here, not by a client.
-static bool rows_agree(struct engine_model *m, struct engine_instance *i, struct engine_error *e)
+static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_t length,
+                       unsigned most, struct engine_error *e)
 {
     struct graph *g = &m->graph;
-    struct engine_data batch[64], alone[64], out[64], single[64];
-    void *memory[64] = {0}, *kept[64] = {0};
+    struct engine_data batch[MODEL_MAX_PORTS], alone[MODEL_MAX_PORTS], out[MODEL_MAX_PORTS],
+        single[MODEL_MAX_PORTS];
+    void *memory[MODEL_MAX_PORTS] = {0}, *kept[MODEL_MAX_PORTS] = {0};
     struct rand r;
     bool ok = true;
     rand_seed(&r, SEED);
     for (unsigned k = 0; k < g->n_inputs && ok; k++) {
-        struct array a = g->values[g->inputs[k]].array;
+        struct array a = model_input(m, k, 3, length);
         size_t count = 0;
-        a.shape[0] = 3;
-        ok = array_count(&a, &count) && (memory[k] = random_rows(&a, count, &r)) != NULL;
+        ok = array_count(&a, &count) && (memory[k] = random_rows(&a, count, most, &r)) != NULL;
         batch[k] = (struct engine_data){memory[k], count * dtype_bytes(a.dtype), a.rank, {0}};
         memcpy(batch[k].shape, a.shape, sizeof(a.shape));
     }
@@ -161,72 +155,191 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, struct
                      : memcmp(in_batch, single[k].data, single[k].bytes) == 0;
         }
     }
-    for (unsigned k = 0; k < 64; k++) {
+    for (unsigned k = 0; k < MODEL_MAX_PORTS; k++) {
         mem_free(memory[k]);
         mem_free(kept[k]);
     }
     return ok;
 }
 
-// As many rows as engine_set_limits allows.
+// As many rows as the limits allow.
 static void fit_limit(struct engine_model *m)
 {
     struct engine_error why;
     struct plan *p = NULL;
-    while (m->limit > 3 && !(p = plan_new(&m->graph, m->limit, &why)))
+    while (m->limit > 3) {
+        struct binding most = binding_of(&m->graph, m->limit, m->lengths[0]);
+        if ((p = plan_new(&m->graph, &most, &why)))
+            break;
         m->limit /= 2;
+    }
     plan_free(p);
 }
 
-static bool check_batching(struct engine_model *m, const struct plan *one, struct engine_error *e)
+// Are shapes right for batches, with this length in the free dimensions?
+static bool shapes_follow(struct engine_model *m, int64_t length)
 {
-    if (!inputs_free(m))
-        return true;
     struct engine_error why;
-    struct plan *three = plan_new(&m->graph, 3, &why);
-    if (!three) { // written for one row only, although it does not say so
+    struct binding b = binding_of(&m->graph, 1, length), c = binding_of(&m->graph, 3, length);
+    struct plan *one = plan_new(&m->graph, &b, &why), *three = plan_new(&m->graph, &c, &why);
+    bool ok = one && three && outputs_follow(m, one, three);
+    if (!one || !three) // written for one row only, although it does not say so
         snprintf(m->single, sizeof(m->single), "it cannot take three rows: %.120s", why.text);
-        return true;
-    }
-    bool batches = outputs_free(m, one, three);
+    plan_free(one);
     plan_free(three);
-    fit_limit(m);
-    if (!batches)
-        return true;
-    struct engine_instance *i = engine_instance_new(m, e);
-    if (!i)
-        return false;
-    if (rows_agree(m, i, &why))
-        m->max_batch = m->limit;
+    return ok;
+}
+
+// Tries small numbers where others are refused: places in a table that is short.
+static bool check_rows(struct engine_model *m, struct engine_instance *in, int64_t length)
+{
+    static const unsigned most[] = {128, 2};
+    struct engine_error why;
+    for (unsigned i = 0; i < sizeof(most) / sizeof(most[0]); i++) {
+        why.text[0] = '\0';
+        if (rows_agree(m, in, length, most[i], &why))
+            return true;
+        if (!why.text[0])
+            break;
+    }
+    if (why.text[0])
+        snprintf(m->single, sizeof(m->single), "random rows cannot be run: %.120s", why.text);
     else
         snprintf(m->single, sizeof(m->single),
                  "random rows give in a batch what they do not give alone");
-    engine_instance_free(i);
+    return false;
+}
+
+static bool check_batching(struct engine_model *m, struct engine_error *e)
+{
+    bool batches = inputs_free(m);
+    if (batches)
+        fit_limit(m);
+    for (unsigned i = 0; i < m->n_lengths && batches; i++)
+        batches = shapes_follow(m, m->lengths[i]);
+
+    if (!batches)
+        return true;
+    struct engine_instance *in = engine_instance_new(m, e);
+    if (!in)
+        return false;
+    for (unsigned i = 0; i < m->n_lengths && batches; i++)
+        batches = check_rows(m, in, m->lengths[i]);
+    if (batches)
+        m->max_batch = m->limit;
+    engine_instance_free(in);
     return true;
 }
 
 // ---- the model ---------------------------------------------------------------------------------------
 
+// Constants where the device reads them.
+static bool upload_constants(struct engine_model *m, struct engine_error *e)
+{
+    struct graph *g = &m->graph;
+    struct device *d = g->device;
+    struct queue *q = d->ops->queue_new(d);
+    bool ok = q || engine_fail(e, "out of memory");
+    for (unsigned i = 0; i < g->n_values && ok; i++) {
+        struct value *v = &g->values[i];
+        size_t bytes = array_bytes(&v->array);
+        if (!v->constant || !v->array.data)
+            continue;
+        v->on_device = v->array.data;
+        if (d->ops->shared)
+            continue;
+        v->on_device = NULL;
+        ok = graph_charge(g, bytes, e) &&
+             ((v->on_device = d->ops->alloc(d, bytes)) || engine_fail(e, "out of memory"));
+        if (ok)
+            d->ops->upload(q, v->on_device, v->array.data, bytes);
+    }
+    const char *error = q ? d->ops->sync(q) : NULL;
+    if (q)
+        d->ops->queue_free(q);
+    return ok && (!error || engine_fail(e, "%s", error));
+}
+
+struct array model_input(const struct engine_model *m, unsigned k, uint32_t rows, int64_t length)
+{
+    struct array a = m->graph.values[m->graph.inputs[k]].array;
+    for (unsigned d = 0; d < a.rank; d++) {
+        if (a.shape[d] < 0)
+            a.shape[d] = d == 0 ? rows : length;
+    }
+    return a;
+}
+
+// A plan for one row and the first of the lengths, but that one, that the graph can take. e: why it cannot
+// take the first one.
+static struct plan *first_plan(const struct graph *g, int64_t but, int64_t *length,
+                               struct engine_error *e)
+{
+    // What free dimensions mostly are: sides of images, tokens, samples; some have to be multiples.
+    static const int64_t lengths[] = {64, 32, 96, 128, 224, 256, 512, 16, 8, 3, 1};
+    const unsigned n = g->n_free > 0 ? sizeof(lengths) / sizeof(lengths[0]) : 1;
+    struct engine_error why;
+    for (unsigned i = 0; i < n; i++) {
+        struct binding b = binding_of(g, 1, lengths[i]);
+        struct plan *p = lengths[i] == but ? NULL : plan_new(g, &b, i == 0 ? e : &why);
+        *length = lengths[i];
+        if (p)
+            return p;
+    }
+    return NULL;
+}
+
+// The graph in the form that runs. *one: its plan for one row.
+static bool model_compile(struct engine_model *m, struct plan **one, struct engine_error *e)
+{
+    struct graph *g = &m->graph;
+    struct device *d = g->device;
+    bool changed = false;
+    if (!graph_fold(g, e) || !(*one = first_plan(g, 0, &m->lengths[0], e)))
+        return false;
+    m->n_lengths = 1;
+    if (d->ops->layout && !d->ops->layout(d, g, (*one)->arrays, &changed, e))
+        return false;
+    if (!changed)
+        return true;
+    struct binding b = (*one)->bound;
+    plan_free(*one);
+    *one = plan_new(g, &b, e);
+    return *one != NULL;
+}
+
+// Which dimensions of the outputs follow the free ones of the inputs? Asks a second length.
+static void try_lengths(struct engine_model *m, const struct plan *one)
+{
+    struct engine_error why;
+    struct plan *other = NULL;
+    if (m->graph.n_free > 0)
+        other = first_plan(&m->graph, m->lengths[0], &m->lengths[1], &why);
+    if (other && mark_free(m, one, other))
+        m->n_lengths = 2;
+    plan_free(other);
+}
+
 static bool load(struct engine_model *m, struct view onnx, struct engine_error *e)
 {
     struct graph *g = &m->graph;
-    if (!graph_import(g, onnx, e) || !graph_fold(g, e))
-        return false;
-    struct plan *one = plan_new(g, 1, e);
-    if (one && !graph_last(g, &one, e)) {
-        plan_free(one);
-        return false;
+    struct plan *one = NULL;
+    bool ok = graph_import(g, onnx, e) && model_compile(m, &one, e) && upload_constants(m, e);
+    if (ok) {
+        m->inputs = ports_of(g, g->inputs, g->n_inputs, NULL);
+        m->outputs = ports_of(g, g->outputs, g->n_outputs, one);
+        ok = (m->inputs && m->outputs) || engine_fail(e, "out of memory");
     }
-    if (!one)
-        return false;
-    m->inputs = ports_of(g, g->inputs, g->n_inputs, NULL);
-    m->outputs = ports_of(g, g->outputs, g->n_outputs, one);
-    bool ok = m->inputs && m->outputs ? check_batching(m, one, e) : engine_fail(e, "out of memory");
+    if (ok) {
+        try_lengths(m, one);
+        ok = check_batching(m, e);
+    }
     plan_free(one);
     return ok;
 }
 
-struct engine_model *engine_model_load(struct view onnx, uint32_t max_batch, struct engine_error *e)
+struct engine_model *engine_model_load(struct engine *engine, struct view onnx, uint32_t max_batch,
+                                       struct engine_error *e)
 {
     struct engine_model *m = mem_zalloc(sizeof(*m));
     e->text[0] = '\0';
@@ -234,7 +347,9 @@ struct engine_model *engine_model_load(struct view onnx, uint32_t max_batch, str
         engine_fail(e, "out of memory");
         return NULL;
     }
+    m->engine = engine;
     m->limit = max_batch ? max_batch : 1;
+    graph_init(&m->graph, engine->device, engine->limits);
     if (!load(m, onnx, e)) {
         engine_model_free(m);
         return NULL;
@@ -283,149 +398,4 @@ uint32_t engine_model_max_rows(const struct engine_model *m)
 const char *engine_model_single_reason(const struct engine_model *m)
 {
     return m->max_batch ? NULL : m->single;
-}
-
-void engine_set_limits(size_t bytes, double work)
-{
-    plan_max_bytes = bytes;
-    plan_max_work = work;
-}
-
-void engine_set_threads(unsigned n)
-{
-    onednn_set_threads(n);
-}
-
-// ---- instances ---------------------------------------------------------------------------------------
-
-struct engine_instance *engine_instance_new(struct engine_model *m, struct engine_error *e)
-{
-    struct engine_instance *i = mem_zalloc(sizeof(*i));
-    if (!i)
-        engine_fail(e, "out of memory");
-    else
-        i->model = m;
-    return i;
-}
-
-void engine_instance_free(struct engine_instance *i)
-{
-    if (!i)
-        return;
-    for (unsigned k = 0; k < PLANS; k++)
-        plan_free(i->plans[k]);
-    mem_free(i->arena);
-    mem_free(i);
-}
-
-static struct plan *plan_for(struct engine_instance *i, uint32_t rows, struct engine_error *e)
-{
-    unsigned oldest = 0;
-    for (unsigned k = 0; k < PLANS; k++) {
-        if (i->plans[k] && i->plans[k]->rows == rows) {
-            i->used[k] = ++i->clock;
-            return i->plans[k];
-        }
-        if (i->used[k] < i->used[oldest])
-            oldest = k;
-    }
-    struct plan *p = plan_new(&i->model->graph, rows, e);
-    if (!p)
-        return NULL;
-    if (p->bytes > i->arena_bytes) {
-        char *arena = mem_alloc_aligned(p->bytes, 64);
-        if (!arena) {
-            engine_fail(e, "out of memory: %zu MiB for %u rows", p->bytes >> 20, rows);
-            plan_free(p);
-            return NULL;
-        }
-        mem_free(i->arena);
-        i->arena = arena;
-        i->arena_bytes = p->bytes;
-    }
-    plan_free(i->plans[oldest]);
-    i->plans[oldest] = p;
-    i->used[oldest] = ++i->clock;
-    return p;
-}
-
-// Do the inputs fit the ports? *rows: what stands in their free first dimension (1 when none is free).
-static bool check_inputs(const struct engine_model *m, const struct engine_data *inputs,
-                         uint32_t *rows, struct engine_error *e)
-{
-    int64_t free_rows = -1;
-    for (unsigned k = 0; k < m->graph.n_inputs; k++) {
-        const struct engine_port *p = &m->inputs[k];
-        struct array a = {.dtype = p->dtype, .rank = inputs[k].rank};
-        size_t count;
-        if (inputs[k].rank != p->rank)
-            return engine_fail(e, "input \"%.60s\": expected %u dimensions, got %u", p->name,
-                               p->rank, inputs[k].rank);
-        for (unsigned d = 0; d < p->rank; d++) {
-            int64_t got = a.shape[d] = inputs[k].shape[d];
-            if (p->shape[d] >= 0 ? got != p->shape[d] : got < 1)
-                return engine_fail(e, "input \"%.60s\": shape[%u]: expected %lld, got %lld",
-                                   p->name, d, (long long)(p->shape[d] < 0 ? 1 : p->shape[d]),
-                                   (long long)got);
-        }
-        if (!array_count(&a, &count) || count * dtype_bytes(a.dtype) != inputs[k].bytes)
-            return engine_fail(e, "input \"%.60s\": its octets do not fill its shape", p->name);
-        if (p->rank > 0 && p->shape[0] < 0) {
-            if (free_rows >= 0 && free_rows != inputs[k].shape[0])
-                return engine_fail(
-                    e, "input \"%.60s\": shape[0]: expected %lld as in the others, got %lld",
-                    p->name, (long long)free_rows, (long long)inputs[k].shape[0]);
-            free_rows = inputs[k].shape[0];
-        }
-    }
-    if (free_rows > m->limit)
-        return engine_fail(e, "expected at most %u rows, got %lld", m->limit, (long long)free_rows);
-    *rows = free_rows > 0 ? (uint32_t)free_rows : 1;
-    return true;
-}
-
-bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
-                struct engine_data *outputs, struct engine_error *e)
-{
-    struct engine_model *m = i->model;
-    const void *data[64];
-    uint32_t rows = 1;
-    if (!check_inputs(m, inputs, &rows, e))
-        return false;
-    struct plan *p = plan_for(i, rows, e);
-    if (!p)
-        return false;
-    for (unsigned k = 0; k < m->graph.n_inputs; k++)
-        data[k] = inputs[k].data;
-    plan_run(p, &m->graph, i->arena, data);
-    for (unsigned k = 0; k < m->graph.n_outputs; k++) {
-        const struct array *a = &p->arrays[m->graph.outputs[k]];
-        size_t count;
-        outputs[k] = (struct engine_data){.data = a->data, .rank = a->rank};
-        memcpy(outputs[k].shape, a->shape, sizeof(a->shape));
-        outputs[k].bytes = array_count(a, &count) ? count * dtype_bytes(a->dtype) : 0;
-    }
-    return true;
-}
-
-bool engine_instance_warm(struct engine_instance *i, struct engine_error *e)
-{
-    struct engine_model *m = i->model;
-    struct engine_data in[64], out[64];
-    void *memory[64] = {0};
-    bool ok = plan_for(i, m->max_batch ? m->max_batch : 1, e) != NULL;
-    for (unsigned k = 0; k < m->graph.n_inputs && ok; k++) {
-        struct array a = m->graph.values[m->graph.inputs[k]].array;
-        size_t count = 0;
-        if (a.rank > 0 && a.shape[0] < 0)
-            a.shape[0] = 1;
-        size_t bytes = array_count(&a, &count) ? count * dtype_bytes(a.dtype) : 0;
-        ok = (memory[k] = mem_zalloc(bytes)) != NULL || engine_fail(e, "out of memory");
-        in[k] = (struct engine_data){memory[k], bytes, a.rank, {0}};
-        memcpy(in[k].shape, a.shape, sizeof(a.shape));
-    }
-    ok = ok && engine_run(i, in, out, e);
-    for (unsigned k = 0; k < m->graph.n_inputs; k++)
-        mem_free(memory[k]);
-    return ok;
 }

@@ -5,6 +5,7 @@
 #include "base/pb.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
+#include <stdio.h>
 
 enum { MODEL_GRAPH = 7, MODEL_OPSET = 8 };
 enum { OPSET_DOMAIN = 1, OPSET_VERSION = 2 };
@@ -53,7 +54,7 @@ struct import {
     unsigned table_size;
 };
 
-static enum engine_dtype dtype_from_onnx(uint64_t type)
+enum engine_dtype dtype_from_onnx(uint64_t type)
 {
     switch (type) {
     case 1:
@@ -161,7 +162,7 @@ static bool copy_typed(const struct raw_tensor *t, struct view message, uint8_t 
             while (f.wire != PB_LEN || pb_packed_varint(&packed, &v)) {
                 if (n == count)
                     return false;
-                memcpy(out + n++ * size, &v, size); // little-endian: the low octets
+                memcpy(out + n++ * size, &v, size); // little-endian: the low bytes
                 if (f.wire != PB_LEN)
                     break;
             }
@@ -204,13 +205,13 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
     if (!array_count(&t->array, &count))
         return engine_fail(im->e, "tensor \"%.*s\": dims: too many elements", VIEW_ARG(t->name));
     size_t bytes = count * dtype_bytes(t->array.dtype);
-    // Every element costs at least an octet of the message: nothing is allocated that is not backed.
+    // Every element costs at least a byte of the message: nothing is allocated that is not backed.
     if (has_raw ? t->raw.n != bytes : count > message.n)
         return engine_fail(im->e, "tensor \"%.*s\": expected %zu octets of data, got %zu",
                            VIEW_ARG(t->name), bytes, has_raw ? t->raw.n : message.n);
-    uint8_t *data = arena_alloc_aligned(&im->g->arena, bytes ? bytes : 1, 64);
+    uint8_t *data = graph_alloc(im->g, bytes, im->e);
     if (!data)
-        return engine_fail(im->e, "out of memory");
+        return false;
     if (has_raw && bytes > 0)
         memcpy(data, t->raw.p, bytes);
     else if (!has_raw && !copy_typed(t, message, data, count))
@@ -323,11 +324,11 @@ static bool read_input(struct import *im, struct view message)
         return engine_fail(im->e, "input \"%.*s\": its data type is not supported", VIEW_ARG(name));
     if (a.rank == NO_SHAPE)
         return engine_fail(im->e, "input \"%.*s\": has no shape", VIEW_ARG(name));
-    for (unsigned i = 1; i < a.rank; i++) {
-        if (a.shape[i] < 0)
-            return engine_fail(im->e, "input \"%.*s\": dimension %u is free; only the first may be",
-                               VIEW_ARG(name), i);
-    }
+    for (unsigned i = 1; i < a.rank; i++)
+        im->g->n_free += a.shape[i] < 0;
+    if (im->g->n_free > GRAPH_MAX_FREE)
+        return engine_fail(im->e, "input \"%.*s\": more than %d dimensions are free",
+                           VIEW_ARG(name), GRAPH_MAX_FREE);
     if (im->g->n_inputs == sizeof(im->g->inputs) / sizeof(im->g->inputs[0]) ||
         (v = add_value(im, name)) < 0)
         return engine_fail(im->e, "input \"%.*s\": twice, or too many inputs", VIEW_ARG(name));
@@ -355,7 +356,7 @@ static bool read_output(struct import *im, struct view message)
 
 static bool read_int_list(struct import *im, struct attr *a, const struct pb_field *f)
 {
-    size_t room = f->wire == PB_LEN ? f->data.n : 1; // an element is at least an octet
+    size_t room = f->wire == PB_LEN ? f->data.n : 1; // an element is at least a byte
     int64_t *grown = arena_array(&im->g->arena, a->n + room, sizeof(*grown));
     if (!grown)
         return false;
@@ -489,6 +490,71 @@ static bool read_node_output(struct import *im, struct node *n, struct view name
     return true;
 }
 
+static const struct op *op_of(struct view type, struct view domain)
+{
+    return domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(type) : NULL;
+}
+
+struct missing { // ops that we do not have, each named once, with its first node
+    struct view types[16];
+    unsigned n;
+    char text[200];
+    size_t at;
+};
+
+static void add_missing(struct missing *m, const struct node *n)
+{
+    char title[128];
+    for (unsigned i = 0; i < m->n; i++) {
+        if (view_eq(m->types[i], n->type))
+            return;
+    }
+    if (m->n == sizeof(m->types) / sizeof(m->types[0]) || m->at >= sizeof(m->text))
+        return;
+    m->types[m->n++] = n->type;
+    m->at += (size_t)snprintf(m->text + m->at, sizeof(m->text) - m->at, "%s%s",
+                              m->n > 1 ? ", " : "", node_title(n, title));
+}
+
+static void read_identity(struct view message, struct node *n, struct view *domain)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    *n = (struct node){0};
+    *domain = VIEW("");
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == NODE_NAME)
+            n->name = f.data;
+        else if (f.number == NODE_TYPE)
+            n->type = f.data;
+        else if (f.number == NODE_DOMAIN)
+            *domain = f.data;
+    }
+}
+
+// All ops of the graph that we do not have are named at once.
+static bool check_ops(struct import *im, struct view graph)
+{
+    struct missing m = {.n = 0};
+    struct pb_reader r;
+    struct pb_field f;
+    pb_read(&r, graph);
+    while (pb_next(&r, &f)) {
+        struct node n;
+        struct view domain;
+        if (f.number != GRAPH_NODE || f.wire != PB_LEN)
+            continue;
+        read_identity(f.data, &n, &domain);
+        if (!op_of(n.type, domain))
+            add_missing(&m, &n);
+    }
+    return m.n == 0 ||
+           engine_fail(im->e,
+                       m.n == 1 ? "op %s is not supported" : "ops that are not supported: %s",
+                       m.text);
+}
+
 static bool read_node(struct import *im, struct view message)
 {
     struct node *n = &im->g->nodes[im->g->n_nodes];
@@ -516,9 +582,8 @@ static bool read_node(struct import *im, struct view message)
     }
     if (r.error)
         return engine_fail(im->e, "node: %s", r.error);
-    n->op = domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(n->type) : NULL;
-    if (!n->op)
-        return engine_fail(im->e, "op %s is not supported", node_title(n, title));
+    if (!node_set(im->g, n, op_of(n->type, domain), im->e))
+        return false;
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
         if (f.number == NODE_INPUT && !read_node_input(im, n, f.data))
@@ -587,7 +652,7 @@ static bool read_opset(struct view message, int64_t *version)
 
 static bool make_room(struct import *im, struct view graph)
 {
-    // Names cost octets, so these counts are backed by the file.
+    // Names cost bytes, so these counts are backed by the file.
     uint64_t values = 0, nodes = count_fields(graph, GRAPH_NODE);
     struct pb_reader r;
     struct pb_field f;
@@ -620,8 +685,7 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
     struct pb_reader r;
     struct pb_field f;
     struct view graph = VIEW("");
-    *g = (struct graph){.opset = 0};
-    arena_init(&g->arena, 64 << 10);
+
     pb_read(&r, onnx);
     while (pb_next(&r, &f)) {
         if (f.number == MODEL_GRAPH && f.wire == PB_LEN)
@@ -636,7 +700,8 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
     if (g->opset < 1 || g->opset > 26)
         return engine_fail(e, "opset_import: expected a version of 1 to 26, got %lld",
                            (long long)g->opset);
-    if (!make_room(&im, graph) || !read_each(&im, graph, GRAPH_INITIALIZER, read_initializer) ||
+    if (!check_ops(&im, graph) || !make_room(&im, graph) ||
+        !read_each(&im, graph, GRAPH_INITIALIZER, read_initializer) ||
         !read_each(&im, graph, GRAPH_INPUT, read_input) ||
         !read_each(&im, graph, GRAPH_NODE, read_node) ||
         !read_each(&im, graph, GRAPH_OUTPUT, read_output))

@@ -1,7 +1,5 @@
 #include "engine/ops.h"
 
-#include "engine/cpu/cpu.h"
-
 #define OP(title, least, most, shapes, ...)                                                        \
     {                                                                                              \
         .name = title, .min_inputs = least, .max_inputs = most, .shape = shapes, __VA_ARGS__       \
@@ -16,16 +14,32 @@ static double product_work(const struct job *j)
     return (double)x->shape[turned ? x->rank - 2 : x->rank - 1];
 }
 
-static double conv_work(const struct job *j)
+double conv_work(const struct job *j)
 {
     const int64_t *w = j->in[1]->shape;
     return (double)w[1] * (double)w[2] * (double)w[3];
 }
 
-static double pool_work(const struct job *j)
+double pool_work(const struct job *j)
 {
     const int64_t *kernel = node_attr(j->node, "kernel_shape")->ints;
     return (double)kernel[0] * (double)kernel[1];
+}
+
+// A whole patch of the kernel's size for each pixel and channel of the input.
+static double conv_transpose_work(const struct job *j)
+{
+    const int64_t *w = j->in[1]->shape;
+    size_t in = 0, out = 0;
+    if (!array_count(j->in[0], &in) || !array_count(j->out, &out) || out == 0)
+        return 0;
+    return (double)in * (double)w[1] * (double)w[2] * (double)w[3] / (double)out;
+}
+
+static double resize_work(const struct job *j)
+{
+    (void)j;
+    return 8;
 }
 
 double op_work(const struct job *j)
@@ -52,53 +66,146 @@ double op_work(const struct job *j)
         "pads", ATTR_INTS                                                                          \
     }
 
+// What all reductions have.
+#define REDUCED                                                                                    \
+    {                                                                                              \
+        {"axes", ATTR_INTS}, {"keepdims", ATTR_INT},                                               \
+        {                                                                                          \
+            "noop_with_empty_axes", ATTR_INT                                                       \
+        }                                                                                          \
+    }
+
 const struct op op_table[] = {
-    OP("Add", 2, 2, shape_broadcast, .run = cpu_add),
-    OP("AveragePool", 1, 1, shape_pool, .run = cpu_average_pool, .work = pool_work,
+    OP("Abs", 1, 1, shape_several),
+    OP("Acos", 1, 1, shape_same),
+    OP("Acosh", 1, 1, shape_same),
+    OP("Add", 2, 2, shape_broadcast),
+    OP("And", 2, 2, shape_logic),
+    OP("ArgMax", 1, 1, shape_arg,
+       .attrs = {{"axis", ATTR_INT}, {"keepdims", ATTR_INT}, {"select_last_index", ATTR_INT}}),
+    OP("ArgMin", 1, 1, shape_arg,
+       .attrs = {{"axis", ATTR_INT}, {"keepdims", ATTR_INT}, {"select_last_index", ATTR_INT}}),
+    OP("Asin", 1, 1, shape_same),
+    OP("Asinh", 1, 1, shape_same),
+    OP("Atan", 1, 1, shape_same),
+    OP("Atanh", 1, 1, shape_same),
+    OP("AveragePool", 1, 1, shape_pool, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"count_include_pad", ATTR_INT}}),
-    OP("BatchNormalization", 5, 5, shape_batchnorm, .run = cpu_batchnorm,
+    OP("BatchNormalization", 5, 5, shape_batchnorm,
        .attrs = {{"epsilon", ATTR_FLOAT},
                  {"is_test", ATTR_INT},
                  {"momentum", ATTR_FLOAT},
                  {"spatial", ATTR_INT},
                  {"training_mode", ATTR_INT}}),
-    OP("Clip", 1, 3, shape_same, .run = cpu_clip,
-       .attrs = {{"min", ATTR_FLOAT}, {"max", ATTR_FLOAT}}),
-    OP("Concat", 1, NODE_MAX_INPUTS, shape_concat, .run = cpu_concat,
-       .attrs = {{"axis", ATTR_INT}}),
-    OP("Constant", 0, 0, shape_constant, .run = cpu_constant, .attrs = {{"value", ATTR_TENSOR}}),
-    OP("Conv", 2, 3, shape_conv, .run = cpu_conv, .work = conv_work, .scratch = cpu_conv_scratch,
-       .attrs = {WINDOW, {"group", ATTR_INT}}),
-    OP("Div", 2, 2, shape_broadcast, .run = cpu_div),
+    OP("Cast", 1, 1, shape_cast, .attrs = {{"to", ATTR_INT}}),
+    OP("Ceil", 1, 1, shape_same),
+    OP("Celu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
+    OP("Clip", 1, 3, shape_same, .attrs = {{"min", ATTR_FLOAT}, {"max", ATTR_FLOAT}}),
+    OP("Concat", 1, NODE_MAX_INPUTS, shape_concat, .attrs = {{"axis", ATTR_INT}}),
+    OP("Constant", 0, 0, shape_constant,
+       .attrs = {{"value", ATTR_TENSOR},
+                 {"value_float", ATTR_FLOAT},
+                 {"value_int", ATTR_INT},
+                 {"value_ints", ATTR_INTS}}),
+    OP("ConstantOfShape", 1, 1, shape_constant_of_shape, .attrs = {{"value", ATTR_TENSOR}}),
+    OP("Conv", 2, 3, shape_conv, .work = conv_work, .attrs = {WINDOW, {"group", ATTR_INT}}),
+    OP("ConvTranspose", 2, 3, shape_conv_transpose, .work = conv_transpose_work,
+       .attrs = {WINDOW,
+                 {"group", ATTR_INT},
+                 {"output_padding", ATTR_INTS},
+                 {"output_shape", ATTR_INTS}}),
+    OP("Cos", 1, 1, shape_same),
+    OP("Cosh", 1, 1, shape_same),
+    OP("Div", 2, 2, shape_broadcast),
     OP("Dropout", 1, 3, shape_dropout, .alias = true,
        .attrs = {{"is_test", ATTR_INT}, {"ratio", ATTR_FLOAT}, {"seed", ATTR_INT}}),
-    OP("Exp", 1, 1, shape_same, .run = cpu_exp),
+    OP("Elu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
+    OP("Equal", 2, 2, shape_compare),
+    OP("Erf", 1, 1, shape_same),
+    OP("Exp", 1, 1, shape_same),
+    OP("Expand", 2, 2, shape_expand),
     OP("Flatten", 1, 1, shape_flatten, .alias = true, .attrs = {{"axis", ATTR_INT}}),
-    OP("Gemm", 2, 3, shape_gemm, .run = cpu_gemm, .work = product_work, .scratch = cpu_gemm_scratch,
-       .prepare = cpu_gemm_prepare,
+    OP("Floor", 1, 1, shape_same),
+    OP("Gather", 2, 2, shape_gather, .attrs = {{"axis", ATTR_INT}}),
+    OP("Gelu", 1, 1, shape_gelu, .attrs = {{"approximate", ATTR_STRING}}),
+    OP("Gemm", 2, 3, shape_gemm, .work = product_work,
        .attrs = {{"alpha", ATTR_FLOAT},
                  {"beta", ATTR_FLOAT},
                  {"broadcast", ATTR_INT},
                  {"transA", ATTR_INT},
                  {"transB", ATTR_INT}}),
-    OP("GlobalAveragePool", 1, 1, shape_global_pool, .run = cpu_global_average_pool),
+    OP("GlobalAveragePool", 1, 1, shape_global_pool),
+    OP("GlobalMaxPool", 1, 1, shape_global_pool),
+    OP("Greater", 2, 2, shape_compare),
+    OP("GreaterOrEqual", 2, 2, shape_compare),
+    OP("HardSigmoid", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}, {"beta", ATTR_FLOAT}}),
+    OP("HardSwish", 1, 1, shape_same),
     OP("Identity", 1, 1, shape_same, .alias = true),
-    OP("MatMul", 2, 2, shape_matmul, .run = cpu_matmul, .work = product_work,
-       .scratch = cpu_matmul_scratch, .prepare = cpu_matmul_prepare),
-    OP("MaxPool", 1, 1, shape_pool, .run = cpu_max_pool, .work = pool_work,
+    OP("LeakyRelu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
+    OP("Less", 2, 2, shape_compare),
+    OP("LessOrEqual", 2, 2, shape_compare),
+    OP("Log", 1, 1, shape_same),
+    OP("LogSoftmax", 1, 1, shape_softmax, .attrs = {{"axis", ATTR_INT}}),
+    OP("MatMul", 2, 2, shape_matmul, .work = product_work),
+    OP("Max", 1, NODE_MAX_INPUTS, shape_several),
+    OP("MaxPool", 1, 1, shape_pool, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
-    OP("Mul", 2, 2, shape_broadcast, .run = cpu_mul),
-    OP("Relu", 1, 1, shape_same, .run = cpu_relu),
+    OP("Min", 1, NODE_MAX_INPUTS, shape_several),
+    OP("Mish", 1, 1, shape_same),
+    OP("Mul", 2, 2, shape_broadcast),
+    OP("Neg", 1, 1, shape_several),
+    OP("Not", 1, 1, shape_logic),
+    OP("Or", 2, 2, shape_logic),
+    OP("PRelu", 2, 2, shape_prelu),
+    OP("Pow", 2, 2, shape_power),
+    OP("Range", 3, 3, shape_range_of),
+    OP("Reciprocal", 1, 1, shape_same),
+    OP("ReduceL1", 1, 2, shape_reduce_floats, .attrs = REDUCED),
+    OP("ReduceL2", 1, 2, shape_reduce_floats, .attrs = REDUCED),
+    OP("ReduceLogSum", 1, 2, shape_reduce_floats, .attrs = REDUCED),
+    OP("ReduceMax", 1, 2, shape_reduce, .attrs = REDUCED),
+    OP("ReduceMean", 1, 2, shape_reduce_floats, .attrs = REDUCED),
+    OP("ReduceMin", 1, 2, shape_reduce, .attrs = REDUCED),
+    OP("ReduceProd", 1, 2, shape_reduce, .attrs = REDUCED),
+    OP("ReduceSum", 1, 2, shape_reduce, .attrs = REDUCED),
+    OP("ReduceSumSquare", 1, 2, shape_reduce_floats, .attrs = REDUCED),
+    OP("Relu", 1, 1, shape_same),
     OP("Reshape", 1, 2, shape_reshape, .alias = true, .attrs = {{"allowzero", ATTR_INT}}),
-    OP("Sigmoid", 1, 1, shape_same, .run = cpu_sigmoid),
-    OP("Slice", 1, 5, shape_slice, .run = cpu_slice,
+    OP("Resize", 1, 4, shape_resize, .work = resize_work,
+       .attrs = {{"antialias", ATTR_INT},
+                 {"axes", ATTR_INTS},
+                 {"coordinate_transformation_mode", ATTR_STRING},
+                 {"cubic_coeff_a", ATTR_FLOAT},
+                 {"exclude_outside", ATTR_INT},
+                 {"extrapolation_value", ATTR_FLOAT},
+                 {"keep_aspect_ratio_policy", ATTR_STRING},
+                 {"mode", ATTR_STRING},
+                 {"nearest_mode", ATTR_STRING}}),
+    OP("Round", 1, 1, shape_same),
+    OP("Selu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}, {"gamma", ATTR_FLOAT}}),
+    OP("Shape", 1, 1, shape_shape, .of_shape = true,
+       .attrs = {{"start", ATTR_INT}, {"end", ATTR_INT}}),
+    OP("Sigmoid", 1, 1, shape_same),
+    OP("Sign", 1, 1, shape_same),
+    OP("Sin", 1, 1, shape_same),
+    OP("Sinh", 1, 1, shape_same),
+    OP("Size", 1, 1, shape_size, .of_shape = true),
+    OP("Slice", 1, 5, shape_slice,
        .attrs = {{"axes", ATTR_INTS}, {"ends", ATTR_INTS}, {"starts", ATTR_INTS}}),
-    OP("Softmax", 1, 1, shape_softmax, .run = cpu_softmax, .attrs = {{"axis", ATTR_INT}}),
+    OP("Softmax", 1, 1, shape_softmax, .attrs = {{"axis", ATTR_INT}}),
+    OP("Softplus", 1, 1, shape_same),
+    OP("Softsign", 1, 1, shape_same),
+    OP("Sqrt", 1, 1, shape_same),
     OP("Squeeze", 1, 2, shape_squeeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
-    OP("Sub", 2, 2, shape_broadcast, .run = cpu_sub),
-    OP("Tanh", 1, 1, shape_same, .run = cpu_tanh),
-    OP("Transpose", 1, 1, shape_transpose, .run = cpu_transpose, .attrs = {{"perm", ATTR_INTS}}),
+    OP("Sub", 2, 2, shape_broadcast),
+    OP("Tan", 1, 1, shape_same),
+    OP("Tanh", 1, 1, shape_same),
+    OP("ThresholdedRelu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
+    OP("Transpose", 1, 1, shape_transpose, .attrs = {{"perm", ATTR_INTS}}),
     OP("Unsqueeze", 1, 2, shape_unsqueeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
+    OP("Upsample", 2, 2, shape_resize, .work = resize_work, .attrs = {{"mode", ATTR_STRING}}),
+    OP("Where", 3, 3, shape_where),
+    OP("Xor", 2, 2, shape_logic),
 };
 const unsigned op_count = sizeof(op_table) / sizeof(op_table[0]);
 
@@ -119,20 +226,3 @@ bool op_takes(const struct op *op, const struct attr *a)
     }
     return false;
 }
-
-static void forget_conv(struct node *n)
-{
-    onednn_conv_free(n->prepared);
-    n->prepared = NULL;
-}
-
-const struct op op_conv_last =
-    OP("Conv", 2, 3, shape_conv_last, .run = cpu_conv_last, .work = conv_work,
-       .scratch = cpu_conv_last_scratch, .forget = forget_conv, .open = cpu_conv_last_open,
-       .close = onednn_conv_close);
-const struct op op_max_pool_last =
-    OP("MaxPool", 1, 1, shape_pool_last, .run = cpu_max_pool_last, .work = pool_work);
-const struct op op_average_pool_last =
-    OP("AveragePool", 1, 1, shape_pool_last, .run = cpu_average_pool_last, .work = pool_work);
-const struct op op_global_average_pool_last =
-    OP("GlobalAveragePool", 1, 1, shape_global_pool_last, .run = cpu_global_average_pool_last);

@@ -1,5 +1,5 @@
-/* engine/ops.h: the table of operators: one row an op. Adding one is a row, its shape function, its
- * kernel and its test. Kernels are the CPU device's (engine/cpu/). Thinks. */
+/* engine/ops.h: the table of operators: one row an op: name, arity, attributes, shape, work. What computes it
+ * is a device's (engine/device.h). Adding one is a row, its shape function, a kernel and its test. Thinks. */
 #ifndef SLUICE_ENGINE_OPS_H
 #define SLUICE_ENGINE_OPS_H
 
@@ -9,8 +9,9 @@ struct job { // one node on its tensors
     struct node *node;
     const struct array *in[NODE_MAX_INPUTS]; // NULL: left out
     struct array *out;                       // the first output; others are not made
-    void *scratch;                           // as many octets as op->scratch said, aligned to 64
-    void *state;                             // what op->open gave
+    void *scratch;                           // as many bytes as the kernel said, aligned to 64
+    void *state;                             // what the kernel's open gave
+    const char **failure; // NULL there, until a kernel finds that its data cannot be
 };
 
 struct op_attr {
@@ -23,20 +24,13 @@ struct op {
     uint8_t min_inputs, max_inputs;
     // Those that the shape function or the kernel looks at, or that mean nothing when serving. A node with
     // any other is refused: it would mean something that we do not do.
-    struct op_attr attrs[8];
-    bool alias; // the output is the first input under another shape: nothing runs
+    struct op_attr attrs[12];
+    bool alias;    // the output is the first input under another shape: nothing runs
+    bool of_shape; // the output follows from the first input's shape, whatever its data
     // Fills j->out's dtype, rank and shape from the inputs (shapes, and data where constant).
     bool (*shape)(struct job *j, struct engine_error *e);
-    void (*run)(const struct job *j);       // NULL with alias
-    size_t (*scratch)(const struct job *j); // NULL: none
     // Multiplications (or looks) for each element of the output; NULL: one, or one for each that is read.
     double (*work)(const struct job *j);
-    // Once a node, at load: weights as the kernel wants them, in the graph's arena. NULL: nothing.
-    bool (*prepare)(struct node *n, const struct array *const *constant, struct arena *a);
-    void (*forget)(struct node *n); // frees what `prepared` holds beyond the arena; NULL: nothing
-    // What a plan keeps for this step, from its making (NULL: out of memory) to its end. NULL: nothing.
-    void *(*open)(const struct job *j);
-    void (*close)(void *state);
 };
 
 extern const struct op op_table[];
@@ -44,12 +38,34 @@ extern const unsigned op_count;
 double op_work(const struct job *j);        // about how many steps a run takes
 const struct op *op_find(struct view type); // NULL: not supported
 bool op_takes(const struct op *op, const struct attr *a);
-// What engine/last.c puts in their place where images stand channels last; no file can name them.
-extern const struct op op_conv_last, op_max_pool_last, op_average_pool_last,
-    op_global_average_pool_last;
+// Multiplications of a convolution and looks of a pool for each element, channels first or last.
+double conv_work(const struct job *j);
+double pool_work(const struct job *j);
 
 // ---- shape functions (engine/shapes.c) ---------------------------------------------------------------
 bool shape_same(struct job *j, struct engine_error *e);
+bool shape_gelu(struct job *j, struct engine_error *e);
+bool shape_power(struct job *j, struct engine_error *e);
+bool shape_prelu(struct job *j, struct engine_error *e);
+bool shape_several(struct job *j, struct engine_error *e);
+// engine/shapes_index.c
+bool shape_shape(struct job *j, struct engine_error *e);
+bool shape_size(struct job *j, struct engine_error *e);
+bool shape_cast(struct job *j, struct engine_error *e);
+bool shape_gather(struct job *j, struct engine_error *e);
+bool shape_range_of(struct job *j, struct engine_error *e);
+bool shape_constant_of_shape(struct job *j, struct engine_error *e);
+bool shape_expand(struct job *j, struct engine_error *e);
+bool shape_compare(struct job *j, struct engine_error *e);
+bool shape_logic(struct job *j, struct engine_error *e);
+bool shape_where(struct job *j, struct engine_error *e);
+// engine/shapes_reduce.c
+bool shape_reduce(struct job *j, struct engine_error *e);
+bool shape_reduce_floats(struct job *j, struct engine_error *e);
+bool shape_arg(struct job *j, struct engine_error *e);
+// engine/shapes_image.c
+bool shape_resize(struct job *j, struct engine_error *e);
+bool shape_conv_transpose(struct job *j, struct engine_error *e);
 bool shape_dropout(struct job *j, struct engine_error *e);
 bool shape_broadcast(struct job *j, struct engine_error *e);
 bool shape_gemm(struct job *j, struct engine_error *e);
@@ -57,9 +73,6 @@ bool shape_matmul(struct job *j, struct engine_error *e);
 bool shape_conv(struct job *j, struct engine_error *e);
 bool shape_pool(struct job *j, struct engine_error *e);
 bool shape_global_pool(struct job *j, struct engine_error *e);
-bool shape_conv_last(struct job *j, struct engine_error *e);
-bool shape_pool_last(struct job *j, struct engine_error *e);
-bool shape_global_pool_last(struct job *j, struct engine_error *e);
 bool shape_reshape(struct job *j, struct engine_error *e);
 bool shape_flatten(struct job *j, struct engine_error *e);
 bool shape_squeeze(struct job *j, struct engine_error *e);
@@ -71,15 +84,58 @@ bool shape_softmax(struct job *j, struct engine_error *e);
 bool shape_constant(struct job *j, struct engine_error *e);
 bool shape_batchnorm(struct job *j, struct engine_error *e);
 
+// For shape functions: fails, naming the node; fills the output, whose elements are bounded.
+bool shape_wrong(struct job *j, struct engine_error *e, const char *what);
+bool shape_make(struct job *j, enum engine_dtype dtype, unsigned rank, const int64_t *shape,
+                struct engine_error *e);
+
+// The shape that n tensors have together when they are broadcast. False with e: none.
+bool shape_together(struct job *j, const struct array *const *in, unsigned n, int64_t *shape,
+                    unsigned *rank, struct engine_error *e);
+// For shape functions and kernels: a list of integers that is known, an attribute (old opsets) or an input
+// (int32: written to room), NULL with *n == 0: not there; which dimensions Shape gives (how many, from *first on); the attribute
+// axis, counted from the front (not checked).
+const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
+                          int64_t room[ENGINE_MAX_RANK]);
+// The axes of a reduction as a set of bits. False with e.
+bool reduce_axes(struct job *j, unsigned *set, struct engine_error *e);
+int64_t shape_range(const struct job *j, int64_t *first);
+int64_t shape_axis(const struct job *j, int64_t otherwise);
+
 // What a window (convolution, pool) does along its two axes, after auto_pad.
 struct window {
     int64_t kernel[2], stride[2], dilation[2], pad[2] /* before */, in[2], out[2];
 };
 // axis: the first of the image's two (2, or 1 with channels last).
+bool pool_window(struct job *j, unsigned axis, struct window *w, struct engine_error *e);
 bool window_of(const struct job *j, unsigned axis, const int64_t *kernel, struct window *w,
                struct engine_error *e);
 // Slice's start and step along each axis of the input.
 bool slice_of(const struct job *j, int64_t *start, int64_t *step, int64_t *length,
               struct engine_error *e);
+
+// What a Resize does. place: how a pixel's number becomes a place in the input's.
+enum resize_mode { RESIZE_NEAREST, RESIZE_LINEAR, RESIZE_CUBIC };
+enum resize_place {
+    RESIZE_HALF_PIXEL,
+    RESIZE_ASYMMETRIC,
+    RESIZE_ALIGN_CORNERS,
+    RESIZE_PYTORCH,
+    RESIZE_SYMMETRIC,
+    RESIZE_TF_NEAREST
+};
+enum resize_rounding { RESIZE_PREFER_FLOOR, RESIZE_PREFER_CEIL, RESIZE_FLOOR, RESIZE_CEIL };
+struct resize {
+    enum resize_mode mode;
+    enum resize_place place;
+    enum resize_rounding rounding;
+    float cubic; // the coefficient a
+    bool exclude_outside;
+    float scale[ENGINE_MAX_RANK];
+    int64_t out[ENGINE_MAX_RANK];
+};
+bool resize_of(const struct job *j, struct resize *r, struct engine_error *e);
+// A ConvTranspose's window: in is the smaller image.
+bool transposed_of(const struct job *j, struct window *w, struct engine_error *e);
 
 #endif

@@ -1,25 +1,13 @@
 #include "engine/plan.h"
 
 #include "base/mem.h"
-
-#ifdef __x86_64__
-#include <xmmintrin.h>
-#endif
+#include "engine/device.h"
 
 #define ALIGN 64
-
-size_t plan_max_bytes = (size_t)4 << 30;
-double plan_max_work = (double)((uint64_t)1 << 40);
 
 static size_t rounded(size_t n)
 {
     return (n + ALIGN - 1) / ALIGN * ALIGN;
-}
-
-static size_t bytes_of(const struct array *a)
-{
-    size_t n;
-    return array_count(a, &n) ? n * dtype_bytes(a->dtype) : 0;
 }
 
 // ---- shapes ------------------------------------------------------------------------------------------
@@ -30,14 +18,27 @@ static void gather_inputs(struct job *j, const struct node *n, struct array *arr
         j->in[i] = n->input[i] >= 0 ? &arrays[n->input[i]] : NULL;
 }
 
-static bool too_much(const struct job *j, double *work, struct engine_error *e)
+bool plan_work(const struct graph *g, const struct job *j, double *work, struct engine_error *e)
 {
     char title[128];
     *work += op_work(j);
-    if (*work <= plan_max_work)
+    if (*work <= g->limits.work)
+        return true;
+    return engine_fail(e, "%s: the model takes more than %.3g multiplications up to there",
+                       node_title(j->node, title), g->limits.work);
+}
+
+// One node: known, or a step of the plan.
+static bool add_step(struct plan *p, struct node *n, double *work, struct engine_error *e)
+{
+    struct step *s = &p->steps[p->n_steps];
+    bool known;
+    s->job = (struct job){.node = n, .out = &p->arrays[n->output[0]], .failure = &p->failure};
+    gather_inputs(&s->job, n, p->arrays);
+    if (!n->op->shape(&s->job, e) || !plan_work(p->graph, &s->job, work, e) ||
+        !plan_know(p, &s->job, &known, e))
         return false;
-    engine_fail(e, "%s: the model takes more than %.3g multiplications up to there",
-                node_title(j->node, title), plan_max_work);
+    p->n_steps += !known;
     return true;
 }
 
@@ -46,21 +47,38 @@ static bool infer_shapes(struct plan *p, const struct graph *g, struct engine_er
     double work = 0;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         struct node *n = &g->nodes[i];
-        if (!n->op || n->output[0] < 0)
-            continue; // folded or fused
-        struct step *s = &p->steps[p->n_steps++];
-        s->job.node = n;
-        s->job.out = &p->arrays[n->output[0]];
-        gather_inputs(&s->job, n, p->arrays);
-        if (!n->op->shape(&s->job, e) || too_much(&s->job, &work, e))
+        if (n->op && n->output[0] >= 0 && !add_step(p, n, &work, e))
             return false;
     }
     return true;
 }
 
+// Drops steps whose output is not read: what they were for is known.
+static bool prune(struct plan *p, struct engine_error *e)
+{
+    const struct graph *g = p->graph;
+    bool *wanted = arena_zalloc(&p->memory, g->n_values + 1);
+    unsigned kept = p->n_steps;
+    if (!wanted)
+        return engine_fail(e, "out of memory");
+    for (unsigned i = 0; i < g->n_outputs; i++)
+        wanted[g->outputs[i]] = true;
+    for (unsigned s = p->n_steps; s-- > 0;) {
+        const struct node *n = p->steps[s].job.node;
+        if (!wanted[n->output[0]])
+            continue;
+        for (unsigned i = 0; i < n->n_inputs; i++)
+            wanted[n->input[i] >= 0 ? n->input[i] : (int32_t)g->n_values] = true;
+        p->steps[--kept] = p->steps[s];
+    }
+    p->n_steps -= kept;
+    memmove(p->steps, p->steps + kept, p->n_steps * sizeof(*p->steps));
+    return true;
+}
+
 // ---- places ------------------------------------------------------------------------------------------
 
-struct life { // of one root: the steps between which its octets are needed
+struct life { // of one root: the steps between which its bytes are needed
     int32_t first, last;
     size_t bytes;
 };
@@ -77,13 +95,19 @@ static void find_lives(struct plan *p, const struct graph *g, struct life *lives
         p->root[v] = (int32_t)v;
         lives[v] = (struct life){.first = -1, .last = -1};
     }
+    // Copied there before the first step, where they have to be.
+    for (unsigned i = 0; i < g->n_inputs; i++)
+        lives[g->inputs[i]].bytes = rounded(array_bytes(&p->arrays[g->inputs[i]]));
+    for (unsigned i = 0; !g->device->ops->shared && i < p->n_known; i++)
+        lives[p->known[i].value].bytes = rounded(array_bytes(&p->arrays[p->known[i].value]));
     for (unsigned s = 0; s < p->n_steps; s++) {
         const struct node *n = p->steps[s].job.node;
         int32_t out = n->output[0];
         if (n->op->alias)
             p->root[out] = p->root[n->input[0]];
         else
-            lives[out] = (struct life){(int32_t)s, (int32_t)s, rounded(bytes_of(&p->arrays[out]))};
+            lives[out] =
+                (struct life){(int32_t)s, (int32_t)s, rounded(array_bytes(&p->arrays[out]))};
         for (unsigned i = 0; i < n->n_inputs; i++) {
             if (n->input[i] >= 0)
                 stretch(lives, p, n->input[i], (int32_t)s);
@@ -117,56 +141,123 @@ static size_t find_place(const struct plan *p, const struct life *lives, const i
 static bool too_large(const struct plan *p, struct engine_error *e)
 {
     return engine_fail(e, "the model needs more than %zu MiB of memory for %u rows",
-                       plan_max_bytes >> 20, p->rows);
+                       p->graph->limits.bytes >> 20, p->bound.rows);
 }
 
-static bool place_all(struct plan *p, const struct graph *g, struct engine_error *e)
+struct placing {
+    struct plan *plan;
+    const struct life *lives;
+    int32_t *order; // what has a place
+    unsigned placed;
+    size_t room; // for the arena
+};
+
+// False: it is full.
+static bool place_one(struct placing *at, int32_t value)
 {
+    struct plan *p = at->plan;
+    if (at->lives[value].bytes == 0)
+        return true;
+    p->place[value] = find_place(p, at->lives, at->order, at->placed, value);
+    at->order[at->placed++] = value;
+    size_t end = p->place[value] + at->lives[value].bytes;
+    p->bytes = end > p->bytes ? end : p->bytes;
+    return p->bytes <= at->room;
+}
+
+static size_t scratch_of(const struct job *j)
+{
+    const struct kernel *k = j->node->kernel;
+    return k && k->scratch ? k->scratch(j) : 0;
+}
+
+static bool place_all(struct plan *p, struct engine_error *e)
+{
+    const struct graph *g = p->graph;
     struct life *lives = arena_array(&p->memory, g->n_values, sizeof(*lives));
-    int32_t *order = arena_array(&p->memory, g->n_values, sizeof(*order));
-    unsigned placed = 0;
+    struct placing at = {.plan = p,
+                         .lives = lives,
+                         .order = arena_array(&p->memory, g->n_values, sizeof(*at.order)),
+                         .room = g->limits.bytes - g->bytes}; // beside the constants
     size_t scratch = 0;
-    if (!lives || !order)
+    if (!lives || !at.order)
         return engine_fail(e, "out of memory");
     find_lives(p, g, lives);
     for (unsigned v = 0; v < g->n_values; v++)
         p->place[v] = SIZE_MAX;
+    for (unsigned i = 0; i < g->n_inputs; i++) {
+        if (!place_one(&at, g->inputs[i]))
+            return too_large(p, e);
+    }
+    for (unsigned i = 0; i < p->n_known; i++) {
+        if (!place_one(&at, p->known[i].value))
+            return too_large(p, e);
+    }
     for (unsigned s = 0; s < p->n_steps; s++) {
         const struct job *j = &p->steps[s].job;
-        int32_t out = j->node->output[0];
-        if (j->node->op->scratch) {
-            size_t n = j->node->op->scratch(j);
-            scratch = n > scratch ? n : scratch;
-            if (scratch > plan_max_bytes) // before a sum of such could wrap
-                return too_large(p, e);
-        }
-        if (j->node->op->alias || lives[out].bytes == 0)
-            continue;
-        p->place[out] = find_place(p, lives, order, placed, out);
-        order[placed++] = out;
-        size_t end = p->place[out] + lives[out].bytes;
-        p->bytes = end > p->bytes ? end : p->bytes;
-        if (p->bytes > plan_max_bytes)
+        size_t n = scratch_of(j);
+        scratch = n > scratch ? n : scratch;
+        if (scratch > at.room) // before a sum of such could wrap
+            return too_large(p, e);
+        if (!j->node->op->alias && !place_one(&at, j->node->output[0]))
             return too_large(p, e);
     }
     p->scratch_at = p->bytes;
     p->bytes += rounded(scratch) + ALIGN;
-    return p->bytes <= plan_max_bytes || too_large(p, e);
+    return p->bytes <= at.room || too_large(p, e);
 }
 
 static bool open_steps(struct plan *p, struct engine_error *e)
 {
     for (unsigned s = 0; s < p->n_steps; s++) {
         struct job *j = &p->steps[s].job;
-        if (j->node->op->open && !(j->state = j->node->op->open(j)))
+        const struct kernel *k = j->node->kernel;
+        if (k && k->open && !(j->state = k->open(j)))
             return engine_fail(e, "out of memory");
     }
     return true;
 }
 
+// From here on constants are where the device reads them.
+static void bind_constants(struct plan *p)
+{
+    for (unsigned v = 0; v < p->graph->n_values; v++) {
+        if (p->graph->values[v].on_device)
+            p->arrays[v].data = p->graph->values[v].on_device;
+    }
+}
+
+// ---- binding -----------------------------------------------------------------------------------------
+
+bool binding_same(const struct binding *a, const struct binding *b)
+{
+    return a->rows == b->rows && a->n == b->n &&
+           memcmp(a->dims, b->dims, a->n * sizeof(a->dims[0])) == 0;
+}
+
+struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length)
+{
+    struct binding b = {.rows = rows, .n = g->n_free};
+    for (unsigned i = 0; i < b.n; i++)
+        b.dims[i] = length;
+    return b;
+}
+
+static void bind_inputs(struct plan *p)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < p->graph->n_inputs; i++) {
+        struct array *a = &p->arrays[p->graph->inputs[i]];
+        for (unsigned d = 0; d < a->rank; d++) {
+            if (a->shape[d] < 0)
+                a->shape[d] = d == 0 ? p->bound.rows : p->bound.dims[n++];
+        }
+    }
+}
+
 // ---- life --------------------------------------------------------------------------------------------
 
-struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error *e)
+struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
 {
     struct plan *p = mem_zalloc(sizeof(*p));
     if (!p) {
@@ -174,12 +265,14 @@ struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error 
         return NULL;
     }
     arena_init(&p->memory, 64 << 10);
-    p->rows = rows;
+    p->graph = g;
+    p->bound = *b;
     p->arrays = arena_array(&p->memory, g->n_values + 1, sizeof(*p->arrays));
     p->place = arena_array(&p->memory, g->n_values + 1, sizeof(*p->place));
     p->root = arena_array(&p->memory, g->n_values + 1, sizeof(*p->root));
     p->steps = arena_array(&p->memory, g->n_nodes + 1, sizeof(*p->steps));
-    if (!p->arrays || !p->place || !p->root || !p->steps) {
+    p->known = arena_array(&p->memory, g->n_nodes + 1, sizeof(*p->known));
+    if (!p->arrays || !p->place || !p->root || !p->steps || !p->known) {
         engine_fail(e, "out of memory");
         plan_free(p);
         return NULL;
@@ -187,15 +280,12 @@ struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error 
     memset(p->steps, 0, (g->n_nodes + 1) * sizeof(*p->steps));
     for (unsigned v = 0; v < g->n_values; v++)
         p->arrays[v] = g->values[v].array;
-    for (unsigned i = 0; i < g->n_inputs; i++) {
-        struct array *a = &p->arrays[g->inputs[i]];
-        if (a->rank > 0 && a->shape[0] < 0)
-            a->shape[0] = rows;
-    }
-    if (!infer_shapes(p, g, e) || !place_all(p, g, e) || !open_steps(p, e)) {
+    bind_inputs(p);
+    if (!infer_shapes(p, g, e) || !prune(p, e) || !open_steps(p, e) || !place_all(p, e)) {
         plan_free(p);
         return NULL;
     }
+    bind_constants(p);
     return p;
 }
 
@@ -206,141 +296,34 @@ void plan_free(struct plan *p)
     for (unsigned s = 0; s < p->n_steps; s++) {
         struct job *j = &p->steps[s].job;
         if (j->state)
-            j->node->op->close(j->state);
+            j->node->kernel->close(j->state);
     }
     arena_deinit(&p->memory);
     mem_free(p);
 }
 
-// Numbers below 1.2e-38 count as 0 while a plan runs. Trained weights hold some (pixels that are always 0
-// decay to them) and clients can send them; the machine takes a hundred times as long over each.
-// (Measured: the demo model digits-small, 0.2 us a row instead of 2.0.) Returns what to give to leave.
-#ifdef __x86_64__
-static unsigned enter_flush(void)
-{
-    unsigned before = _mm_getcsr();
-    _mm_setcsr(before | 0x8040); // flush results, take operands for zero
-    return before;
-}
-static void leave_flush(unsigned before)
-{
-    _mm_setcsr(before);
-}
-#else
-static unsigned enter_flush(void)
-{
-    return 0;
-}
-static void leave_flush(unsigned before)
-{
-    (void)before;
-}
-#endif
+// ---- running -----------------------------------------------------------------------------------------
 
-void plan_run(struct plan *p, const struct graph *g, char *arena, const void *const *inputs)
+void *plan_place(const struct plan *p, char *arena, int32_t value)
 {
-    unsigned before = enter_flush();
-    for (unsigned i = 0; i < g->n_inputs; i++)
-        p->arrays[g->inputs[i]].data = (void *)inputs[i];
+    return arena + (p->place[value] == SIZE_MAX ? 0 : p->place[value]);
+}
+
+void plan_bind(struct plan *p, char *arena, void *const *inputs)
+{
+    for (unsigned i = 0; i < p->graph->n_inputs; i++)
+        p->arrays[p->graph->inputs[i]].data = inputs[i];
+    for (unsigned i = 0; !p->graph->device->ops->shared && i < p->n_known; i++)
+        p->arrays[p->known[i].value].data = plan_place(p, arena, p->known[i].value);
     for (unsigned s = 0; s < p->n_steps; s++) {
         struct job *j = &p->steps[s].job;
-        int32_t out = j->node->output[0];
-        if (j->node->op->alias) {
-            j->out->data = j->in[0]->data;
-            continue;
-        }
-        j->out->data = arena + (p->place[out] == SIZE_MAX ? 0 : p->place[out]);
+        bool alias = j->node->op->alias;
+        j->out->data = alias ? j->in[0]->data : plan_place(p, arena, j->node->output[0]);
         j->scratch = arena + p->scratch_at;
-        if (bytes_of(j->out) > 0)
-            j->node->op->run(j);
     }
-    leave_flush(before);
 }
 
-// ---- loading: constants, fusion, weights -------------------------------------------------------------
-
-static bool all_constant(const struct graph *g, const struct node *n)
+bool step_runs(const struct step *s)
 {
-    for (unsigned i = 0; i < n->n_inputs; i++) {
-        if (n->input[i] >= 0 && !g->values[n->input[i]].constant)
-            return false;
-    }
-    return n->output[0] >= 0;
-}
-
-struct budget { // of all that is folded
-    size_t bytes;
-    double work;
-};
-
-static bool fold_one(struct graph *g, struct node *n, struct budget *spent, struct engine_error *e)
-{
-    struct array in[NODE_MAX_INPUTS], out = {0};
-    struct job j = {.node = n, .out = &out};
-    for (unsigned i = 0; i < n->n_inputs; i++) {
-        if (n->input[i] >= 0) {
-            in[i] = g->values[n->input[i]].array;
-            j.in[i] = &in[i];
-        }
-    }
-    if (!n->op->shape(&j, e))
-        return false;
-    size_t bytes = bytes_of(&out), scratch = n->op->scratch ? n->op->scratch(&j) : 0;
-    if (too_much(&j, &spent->work, e))
-        return false;
-    if (bytes > plan_max_bytes / 4 - spent->bytes || scratch > plan_max_bytes)
-        return engine_fail(e, "more than %zu MiB of constants come out of the model's constants",
-                           plan_max_bytes >> 22);
-    spent->bytes += bytes;
-    out.data = arena_alloc_aligned(&g->arena, bytes + ALIGN, ALIGN);
-    j.scratch = scratch ? mem_alloc(scratch) : NULL;
-    if (!out.data || (scratch && !j.scratch)) {
-        mem_free(j.scratch);
-        return engine_fail(e, "out of memory");
-    }
-    if (n->op->alias)
-        memcpy(out.data, in[0].data, bytes);
-    else if (bytes > 0)
-        n->op->run(&j);
-    mem_free(j.scratch);
-    g->values[n->output[0]].array = out;
-    g->values[n->output[0]].constant = true;
-    n->op = NULL;
-    return true;
-}
-
-static bool prepare(struct graph *g, struct node *n, struct engine_error *e)
-{
-    const struct array *constant[NODE_MAX_INPUTS] = {0};
-    char title[128];
-    for (unsigned i = 0; i < n->n_inputs; i++) {
-        if (n->input[i] >= 0 && g->values[n->input[i]].constant)
-            constant[i] = &g->values[n->input[i]].array;
-    }
-    return n->op->prepare(n, constant, &g->arena) ||
-           engine_fail(e, "%s: out of memory for its weights", node_title(n, title));
-}
-
-bool graph_fold(struct graph *g, struct engine_error *e)
-{
-    uint32_t *uses = arena_zalloc(&g->arena, (g->n_values + 1) * sizeof(*uses));
-    if (!uses)
-        return engine_fail(e, "out of memory");
-    struct budget spent = {0};
-    for (unsigned i = 0; i < g->n_nodes; i++) {
-        struct node *n = &g->nodes[i];
-        if (all_constant(g, n) && !fold_one(g, n, &spent, e))
-            return false;
-        for (unsigned k = 0; n->op && k < n->n_inputs; k++)
-            uses[n->input[k] >= 0 ? n->input[k] : (int32_t)g->n_values]++;
-    }
-    for (unsigned i = 0; i < g->n_outputs; i++)
-        uses[g->outputs[i]]++;
-    if (!graph_fuse(g, uses, e))
-        return false;
-    for (unsigned i = 0; i < g->n_nodes; i++) {
-        if (g->nodes[i].op && g->nodes[i].op->prepare && !prepare(g, &g->nodes[i], e))
-            return false;
-    }
-    return true;
+    return !s->job.node->op->alias && array_bytes(s->job.out) > 0;
 }

@@ -1,47 +1,65 @@
-/* engine/plan.h: a graph for one number of rows, ready to run: every shape known, every intermediate tensor
- * at its place in one arena. Places are shared by what is never alive at the same time. Thinks. */
+/* engine/plan.h: a graph whose inputs' free dimensions are bound, ready to run: every shape known, every
+ * intermediate tensor at its place in one arena. Places are shared by what is never alive at the same time. Thinks. */
 #ifndef SLUICE_ENGINE_PLAN_H
 #define SLUICE_ENGINE_PLAN_H
 
 #include "engine/ops.h"
 
+struct binding {   // what stands in the free dimensions of the inputs
+    uint32_t rows; // in the first ones
+    unsigned n;
+    int64_t dims[GRAPH_MAX_FREE]; // in the others, in the inputs' order
+};
+
 struct step {
     struct job job;
-    struct array out; // job.out
+};
+
+struct known { // a value that follows from shapes alone
+    int32_t value;
+    const void *host; // its data there
 };
 
 struct plan {
-    uint32_t rows;
-    struct array *arrays; // [n_values]; data: constants at once, others by plan_place
-    size_t *place;        // [n_values]: octets from the arena's start; SIZE_MAX: not in the arena
-    int32_t *root;        // [n_values]: whose octets these are (an alias shares its input's)
+    const struct graph *graph;
+    struct binding bound;
+    struct array *arrays; // [n_values]; data: constants at once, others by plan_bind
+    size_t *place;        // [n_values]: bytes from the arena's start; SIZE_MAX: not in the arena
+    int32_t *root;        // [n_values]: whose bytes these are (an alias shares its input's)
     struct step *steps;
     unsigned n_steps;
-    size_t bytes; // of the arena, scratch included
+    struct known *known; // beside the graph's constants
+    unsigned n_known;
+    size_t known_bytes;
+    const char *failure; // of the run that is under way: what a kernel found wrong with its data
+    size_t bytes;        // of the arena, scratch included
     size_t scratch_at;
     struct arena memory;
 };
 
-// See engine_set_limits. Process-wide; set before models are loaded.
-extern size_t plan_max_bytes;
-extern double plan_max_work;
-
-// rows: what stands for a free first dimension. The graph stays. NULL with e.
-struct plan *plan_new(const struct graph *g, uint32_t rows, struct engine_error *e);
+bool binding_same(const struct binding *a, const struct binding *b);
+// The same length in all free dimensions behind the first ones.
+struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length);
+// The graph stays. NULL with e.
+struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e);
 void plan_free(struct plan *p);
-// Binds the plan to an arena (aligned to 64, p->bytes long) and to the callers' inputs, and runs it.
-void plan_run(struct plan *p, const struct graph *g, char *arena, const void *const *inputs);
+// Where a value belongs in the arena: also inputs and what is known, when they are copied there.
+void *plan_place(const struct plan *p, char *arena, int32_t value);
+// Gives every array its address: in the arena (aligned to 64, p->bytes long), and inputs where inputs[k] says.
+void plan_bind(struct plan *p, char *arena, void *const *inputs);
+// Does the step compute anything? Not when its output is its input, or has no elements.
+bool step_runs(const struct step *s);
+// Adds the multiplications of one node. False with e: too many.
+bool plan_work(const struct graph *g, const struct job *j, double *work, struct engine_error *e);
+
+// Part of making a plan: computes j now if its inputs are known and its output is small (*known). False with e.
+bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *e);
+
+// ---- parts of loading --------------------------------------------------------------------------------
 
 // Runs what depends on constants only, once, and turns it into constants. Then fuses, and prepares weights.
-// Part of loading.
 bool graph_fold(struct graph *g, struct engine_error *e);
-
-// Puts ops into what makes their input (engine/fuse.c). uses: how often each value is read.
-bool graph_fuse(struct graph *g, const uint32_t *uses, struct engine_error *e);
-
-// Rewrites the graph so that convolutions that oneDNN does fast, and what stands between them, work on
-// images that stand channels last (engine/last.c). *one: its plan for one row; made anew when the graph
-// was rewritten. Part of loading.
-bool graph_last(struct graph *g, struct plan **one, struct engine_error *e);
+// Puts ops into what makes their input (engine/fuse.c). The values' readers are known.
+bool graph_fuse(struct graph *g, struct engine_error *e);
 
 #endif

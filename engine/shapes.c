@@ -3,7 +3,7 @@
 // Source of the rules: onnx/onnx docs/Operators.md and docs/Broadcasting.md.
 #include "engine/ops.h"
 
-static bool wrong(struct job *j, struct engine_error *e, const char *what)
+bool shape_wrong(struct job *j, struct engine_error *e, const char *what)
 {
     char title[128];
     return engine_fail(e, "%s: %s", node_title(j->node, title), what);
@@ -13,7 +13,7 @@ static bool floats(struct job *j, struct engine_error *e)
 {
     for (unsigned i = 0; i < j->node->n_inputs; i++) {
         if (j->in[i] && j->in[i]->dtype != ENGINE_F32)
-            return wrong(j, e, "expected float32 inputs");
+            return shape_wrong(j, e, "expected float32 inputs");
     }
     return true;
 }
@@ -26,31 +26,39 @@ static int64_t axis_of(int64_t a, unsigned rank)
     return a >= 0 && a < (int64_t)rank ? a : -1;
 }
 
-static bool make(struct job *j, enum engine_dtype dtype, unsigned rank, const int64_t *shape,
-                 struct engine_error *e)
+bool shape_make(struct job *j, enum engine_dtype dtype, unsigned rank, const int64_t *shape,
+                struct engine_error *e)
 {
     size_t count;
     j->out->dtype = dtype;
     j->out->rank = rank;
     for (unsigned i = 0; i < rank; i++)
         j->out->shape[i] = shape[i];
-    return array_count(j->out, &count) || wrong(j, e, "its output has too many elements");
+    return array_count(j->out, &count) || shape_wrong(j, e, "its output has too many elements");
 }
 
-// A constant list of integers: an attribute (old opsets) or an input. NULL with *n == 0: not there.
-static const int64_t *list_of(struct job *j, const char *attr, unsigned input, unsigned *n)
+const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
+                          int64_t room[ENGINE_MAX_RANK])
 {
     const struct attr *a = node_attr(j->node, attr);
+    const struct array *x = input < j->node->n_inputs ? j->in[input] : NULL;
     *n = 0;
     if (a && a->kind == ATTR_INTS) {
         *n = a->n;
         return a->ints;
     }
-    if (input >= j->node->n_inputs || !j->in[input] || !j->in[input]->data ||
-        j->in[input]->dtype != ENGINE_I64 || j->in[input]->rank > 1)
+    if (!x || !x->data || x->rank > 1 || (x->dtype != ENGINE_I64 && x->dtype != ENGINE_I32))
         return NULL;
-    *n = j->in[input]->rank ? (unsigned)j->in[input]->shape[0] : 1;
-    return j->in[input]->data;
+    *n = x->rank ? (unsigned)x->shape[0] : 1;
+    if (x->dtype == ENGINE_I64)
+        return x->data;
+    if (*n > ENGINE_MAX_RANK) {
+        *n = 0;
+        return NULL;
+    }
+    for (unsigned i = 0; i < *n; i++)
+        room[i] = ((const int32_t *)x->data)[i];
+    return room;
 }
 
 bool shape_same(struct job *j, struct engine_error *e)
@@ -59,11 +67,19 @@ bool shape_same(struct job *j, struct engine_error *e)
     for (unsigned i = 1; i < j->node->n_inputs; i++) {
         size_t n;
         if (j->in[i] && !j->node->op->alias && (!array_count(j->in[i], &n) || n != 1))
-            return wrong(j, e, "expected scalars behind the first input");
+            return shape_wrong(j, e, "expected scalars behind the first input");
     }
     if (!j->node->op->alias && !floats(j, e))
         return false;
-    return make(j, a->dtype, a->rank, a->shape, e);
+    return shape_make(j, a->dtype, a->rank, a->shape, e);
+}
+
+bool shape_gelu(struct job *j, struct engine_error *e)
+{
+    const struct attr *how = node_attr(j->node, "approximate");
+    if (how && !view_is(how->s, "tanh") && !view_is(how->s, "none"))
+        return shape_wrong(j, e, "approximate: expected none or tanh");
+    return shape_same(j, e);
 }
 
 // Before opset 7 BatchNormalization and Dropout trained unless told not to.
@@ -79,27 +95,75 @@ bool shape_dropout(struct job *j, struct engine_error *e)
     size_t n;
     if (train && (train->dtype != ENGINE_BOOL || !train->data || !array_count(train, &n) ||
                   n != 1 || *(const uint8_t *)train->data))
-        return wrong(j, e, "training_mode: expected a constant false");
+        return shape_wrong(j, e, "training_mode: expected a constant false");
     if (trains(j))
-        return wrong(j, e, "is_test: expected 1");
-    return make(j, j->in[0]->dtype, j->in[0]->rank, j->in[0]->shape, e);
+        return shape_wrong(j, e, "is_test: expected 1");
+    return shape_make(j, j->in[0]->dtype, j->in[0]->rank, j->in[0]->shape, e);
+}
+
+bool shape_together(struct job *j, const struct array *const *in, unsigned n, int64_t *shape,
+                    unsigned *rank, struct engine_error *e)
+{
+    *rank = 0;
+    for (unsigned k = 0; k < n; k++)
+        *rank = in[k]->rank > *rank ? in[k]->rank : *rank;
+    for (unsigned back = 0; back < *rank; back++) {
+        int64_t dim = 1;
+        for (unsigned k = 0; k < n; k++) {
+            int64_t d = back < in[k]->rank ? in[k]->shape[in[k]->rank - 1 - back] : 1;
+            if (d != dim && d != 1 && dim != 1)
+                return shape_wrong(j, e, "the shapes cannot be broadcast to each other");
+            dim = dim == 1 ? d : dim;
+        }
+        shape[*rank - 1 - back] = dim;
+    }
+    return true;
+}
+
+// All inputs broadcast to each other, of one datatype that counts.
+bool shape_several(struct job *j, struct engine_error *e)
+{
+    enum engine_dtype d = j->in[0]->dtype;
+    int64_t shape[ENGINE_MAX_RANK];
+    unsigned rank;
+    if (d == ENGINE_BOOL)
+        return shape_wrong(j, e, "expected numbers");
+    for (unsigned i = 1; i < j->node->n_inputs; i++) {
+        if (!j->in[i] || j->in[i]->dtype != d)
+            return shape_wrong(j, e, "expected inputs of one datatype");
+    }
+    return shape_together(j, j->in, j->node->n_inputs, shape, &rank, e) &&
+           shape_make(j, d, rank, shape, e);
 }
 
 bool shape_broadcast(struct job *j, struct engine_error *e)
 {
-    const struct array *a = j->in[0], *b = j->in[1];
-    unsigned rank = a->rank > b->rank ? a->rank : b->rank;
-    int64_t shape[ENGINE_MAX_RANK];
-    if (!floats(j, e))
-        return false;
-    for (unsigned back = 0; back < rank; back++) {
-        int64_t da = back < a->rank ? a->shape[a->rank - 1 - back] : 1;
-        int64_t db = back < b->rank ? b->shape[b->rank - 1 - back] : 1;
-        if (da != db && da != 1 && db != 1)
-            return wrong(j, e, "the shapes cannot be broadcast to each other");
-        shape[rank - 1 - back] = da == 1 ? db : da;
-    }
-    return make(j, ENGINE_F32, rank, shape, e);
+    if (j->node->opset < 7 && node_int(j->node, "broadcast", 0) != 0)
+        return shape_wrong(j, e, "broadcast: expected 0");
+    return shape_several(j, e);
+}
+
+static bool is_float(const struct array *a)
+{
+    return a->dtype == ENGINE_F32 || a->dtype == ENGINE_F64;
+}
+
+bool shape_power(struct job *j, struct engine_error *e)
+{
+    if (!is_float(j->in[0]))
+        return shape_wrong(j, e, "expected floats");
+    return shape_broadcast(j, e);
+}
+
+// The slope is broadcast to the input, never the other way.
+bool shape_prelu(struct job *j, struct engine_error *e)
+{
+    size_t have, want;
+    if (!is_float(j->in[0]))
+        return shape_wrong(j, e, "expected floats");
+    return shape_several(j, e) &&
+           ((array_count(j->in[0], &have) && array_count(j->out, &want) && have == want) ||
+            shape_wrong(j, e, "slope: expected a shape that can be broadcast to the input's"));
 }
 
 bool shape_gemm(struct job *j, struct engine_error *e)
@@ -109,15 +173,15 @@ bool shape_gemm(struct job *j, struct engine_error *e)
     if (!floats(j, e))
         return false;
     if (a->rank != 2 || b->rank != 2 || a->shape[ta ? 0 : 1] != b->shape[tb ? 1 : 0])
-        return wrong(j, e, "expected two matrices that can be multiplied");
+        return shape_wrong(j, e, "expected two matrices that can be multiplied");
     int64_t shape[2] = {a->shape[ta ? 1 : 0], b->shape[tb ? 0 : 1]};
     if (c) {
         if (c->rank > 2 ||
             (c->rank >= 1 && c->shape[c->rank - 1] != shape[1] && c->shape[c->rank - 1] != 1) ||
             (c->rank == 2 && c->shape[0] != shape[0] && c->shape[0] != 1))
-            return wrong(j, e, "the third input cannot be broadcast to the product");
+            return shape_wrong(j, e, "the third input cannot be broadcast to the product");
     }
-    return make(j, ENGINE_F32, 2, shape, e);
+    return shape_make(j, ENGINE_F32, 2, shape, e);
 }
 
 bool shape_matmul(struct job *j, struct engine_error *e)
@@ -127,19 +191,20 @@ bool shape_matmul(struct job *j, struct engine_error *e)
     if (!floats(j, e))
         return false;
     if (a->rank < 2 || b->rank < 2)
-        return wrong(j, e, "expected two tensors of at least two dimensions");
+        return shape_wrong(j, e, "expected two tensors of at least two dimensions");
     if (a->shape[a->rank - 1] != b->shape[b->rank - 2])
-        return wrong(j, e, "expected matrices that can be multiplied");
+        return shape_wrong(j, e, "expected matrices that can be multiplied");
     if (b->rank > 2 && b->rank != a->rank)
-        return wrong(j, e, "expected the second input to be one matrix, or as many as the first");
+        return shape_wrong(j, e,
+                           "expected the second input to be one matrix, or as many as the first");
     for (unsigned i = 0; i + 2 < a->rank; i++) {
         shape[i] = a->shape[i];
         if (b->rank > 2 && b->shape[i] != a->shape[i])
-            return wrong(j, e, "expected equal leading dimensions");
+            return shape_wrong(j, e, "expected equal leading dimensions");
     }
     shape[a->rank - 2] = a->shape[a->rank - 2];
     shape[a->rank - 1] = b->shape[b->rank - 1];
-    return make(j, ENGINE_F32, a->rank, shape, e);
+    return shape_make(j, ENGINE_F32, a->rank, shape, e);
 }
 
 // ---- windows -----------------------------------------------------------------------------------------
@@ -152,11 +217,11 @@ static bool pair(struct job *j, const char *attr, int64_t *out, int64_t otherwis
         out[i] = otherwise;
         if (a && a->kind == ATTR_INTS) {
             if (a->n != 2)
-                return wrong(j, e, "expected two values for kernel, strides and dilations");
+                return shape_wrong(j, e, "expected two values for kernel, strides and dilations");
             out[i] = a->ints[i];
         }
         if (out[i] < 1 || out[i] > 1 << 20)
-            return wrong(j, e, "kernel, strides and dilations: expected 1 or more");
+            return shape_wrong(j, e, "kernel, strides and dilations: expected 1 or more");
     }
     return true;
 }
@@ -172,14 +237,14 @@ bool window_of(const struct job *job, unsigned axis, const int64_t *kernel, stru
     bool ceil = node_int(j->node, "ceil_mode", 0) != 0,
          valid = automatic && view_is(automatic->s, "VALID");
     if (automatic && !upper && !lower && !valid && !view_is(automatic->s, "NOTSET"))
-        return wrong(j, e, "auto_pad: expected NOTSET, VALID, SAME_UPPER or SAME_LOWER");
+        return shape_wrong(j, e, "auto_pad: expected NOTSET, VALID, SAME_UPPER or SAME_LOWER");
     if (!pair(j, "strides", w->stride, 1, e) || !pair(j, "dilations", w->dilation, 1, e))
         return false;
     if (pads && (pads->kind != ATTR_INTS || pads->n != 4))
-        return wrong(j, e, "pads: expected four values");
+        return shape_wrong(j, e, "pads: expected four values");
     for (unsigned i = 0; i < 2; i++) {
         if (kernel[i] < 1 || kernel[i] > 1 << 15)
-            return wrong(j, e, "kernel: expected 1 or more");
+            return shape_wrong(j, e, "kernel: expected 1 or more");
         w->kernel[i] = kernel[i];
         w->in[i] = j->in[0]->shape[axis + i];
         int64_t span = (kernel[i] - 1) * w->dilation[i] + 1, before = 0, after = 0;
@@ -194,10 +259,10 @@ bool window_of(const struct job *job, unsigned axis, const int64_t *kernel, stru
             after = pads->ints[2 + i];
         }
         if (before < 0 || after < 0 || before > 1 << 15 || after > 1 << 15)
-            return wrong(j, e, "pads: expected 0 or more");
+            return shape_wrong(j, e, "pads: expected 0 or more");
         int64_t room = w->in[i] + before + after - span;
         if (room < 0)
-            return wrong(j, e, "the window is larger than the image");
+            return shape_wrong(j, e, "the window is larger than the image");
         w->pad[i] = before;
         w->out[i] = (ceil ? room + w->stride[i] - 1 : room) / w->stride[i] + 1;
         if (ceil && (w->out[i] - 1) * w->stride[i] >= w->in[i] + before)
@@ -214,30 +279,31 @@ bool shape_conv(struct job *j, struct engine_error *e)
     if (!floats(j, e))
         return false;
     if (x->rank != 4 || k->rank != 4)
-        return wrong(j, e, "expected images and kernels of four dimensions");
+        return shape_wrong(j, e, "expected images and kernels of four dimensions");
     if (groups < 1 || k->shape[1] < 1 || k->shape[0] % groups != 0 || x->shape[1] % groups != 0 ||
         x->shape[1] / groups != k->shape[1])
-        return wrong(j, e, "the channels of image, kernel and group do not fit");
+        return shape_wrong(j, e, "the channels of image, kernel and group do not fit");
     if (b && (b->rank != 1 || b->shape[0] != k->shape[0]))
-        return wrong(j, e, "expected one bias a channel");
+        return shape_wrong(j, e, "expected one bias a channel");
     const struct attr *kernel = node_attr(j->node, "kernel_shape");
     if (kernel && (kernel->n != 2 || memcmp(kernel->ints, &k->shape[2], 2 * sizeof(int64_t)) != 0))
-        return wrong(j, e, "kernel_shape: expected the size of the kernels");
+        return shape_wrong(j, e, "kernel_shape: expected the size of the kernels");
     if (!window_of(j, 2, &k->shape[2], &w, e))
         return false;
-    return make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], k->shape[0], w.out[0], w.out[1]}, e);
+    return shape_make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], k->shape[0], w.out[0], w.out[1]},
+                      e);
 }
 
-static bool pool_window(struct job *j, unsigned axis, struct window *w, struct engine_error *e)
+bool pool_window(struct job *j, unsigned axis, struct window *w, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     const struct attr *kernel = node_attr(j->node, "kernel_shape");
     if (!floats(j, e))
         return false;
     if (x->rank != 4 || !kernel || kernel->kind != ATTR_INTS || kernel->n != 2)
-        return wrong(j, e, "expected images of four dimensions and a kernel_shape of two");
+        return shape_wrong(j, e, "expected images of four dimensions and a kernel_shape of two");
     if (j->node->n_outputs > 1 || node_int(j->node, "storage_order", 0) != 0)
-        return wrong(j, e, "indices are not supported");
+        return shape_wrong(j, e, "indices are not supported");
     return window_of(j, axis, kernel->ints, w, e);
 }
 
@@ -246,7 +312,7 @@ bool shape_pool(struct job *j, struct engine_error *e)
     const int64_t *x = j->in[0]->shape;
     struct window w;
     return pool_window(j, 2, &w, e) &&
-           make(j, ENGINE_F32, 4, (int64_t[]){x[0], x[1], w.out[0], w.out[1]}, e);
+           shape_make(j, ENGINE_F32, 4, (int64_t[]){x[0], x[1], w.out[0], w.out[1]}, e);
 }
 
 bool shape_global_pool(struct job *j, struct engine_error *e)
@@ -256,39 +322,10 @@ bool shape_global_pool(struct job *j, struct engine_error *e)
     if (!floats(j, e))
         return false;
     if (x->rank < 3)
-        return wrong(j, e, "expected at least three dimensions");
+        return shape_wrong(j, e, "expected at least three dimensions");
     for (unsigned i = 0; i < x->rank; i++)
         shape[i] = i < 2 ? x->shape[i] : 1;
-    return make(j, ENGINE_F32, x->rank, shape, e);
-}
-
-// ---- windows, channels last --------------------------------------------------------------------------
-
-// The convolution was prepared for images of one size: an image that grows with the rows is refused.
-bool shape_conv_last(struct job *j, struct engine_error *e)
-{
-    const struct array *x = j->in[0], *k = j->in[1];
-    const struct attr *size = node_attr(j->node, "image");
-    struct window w;
-    if (x->rank != 4 || x->shape[1] != size->ints[0] || x->shape[2] != size->ints[1] ||
-        x->shape[3] != size->ints[2])
-        return wrong(j, e, "the size of its images follows the rows");
-    return window_of(j, 1, &k->shape[2], &w, e) &&
-           make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], w.out[0], w.out[1], k->shape[0]}, e);
-}
-
-bool shape_pool_last(struct job *j, struct engine_error *e)
-{
-    const int64_t *x = j->in[0]->shape;
-    struct window w;
-    return pool_window(j, 1, &w, e) &&
-           make(j, ENGINE_F32, 4, (int64_t[]){x[0], w.out[0], w.out[1], x[3]}, e);
-}
-
-bool shape_global_pool_last(struct job *j, struct engine_error *e)
-{
-    const int64_t *x = j->in[0]->shape;
-    return make(j, ENGINE_F32, 4, (int64_t[]){x[0], 1, 1, x[3]}, e);
+    return shape_make(j, ENGINE_F32, x->rank, shape, e);
 }
 
 bool shape_batchnorm(struct job *j, struct engine_error *e)
@@ -297,16 +334,16 @@ bool shape_batchnorm(struct job *j, struct engine_error *e)
     if (!floats(j, e))
         return false;
     if (x->rank < 2)
-        return wrong(j, e, "expected at least two dimensions");
+        return shape_wrong(j, e, "expected at least two dimensions");
     if (node_int(j->node, "training_mode", 0) != 0 || node_int(j->node, "spatial", 1) != 1)
-        return wrong(j, e, "training_mode: expected 0; spatial: expected 1");
+        return shape_wrong(j, e, "training_mode: expected 0; spatial: expected 1");
     if (trains(j))
-        return wrong(j, e, "is_test: expected 1");
+        return shape_wrong(j, e, "is_test: expected 1");
     for (unsigned i = 1; i < 5; i++) {
         if (j->in[i]->rank != 1 || j->in[i]->shape[0] != x->shape[1])
-            return wrong(j, e, "expected one scale, bias, mean and variance a channel");
+            return shape_wrong(j, e, "expected one scale, bias, mean and variance a channel");
     }
-    return make(j, ENGINE_F32, x->rank, x->shape, e);
+    return shape_make(j, ENGINE_F32, x->rank, x->shape, e);
 }
 
 bool shape_softmax(struct job *j, struct engine_error *e)
@@ -316,8 +353,8 @@ bool shape_softmax(struct job *j, struct engine_error *e)
     if (!floats(j, e))
         return false;
     if (axis_of(axis, x->rank) < 0)
-        return wrong(j, e, "axis is out of range");
-    return make(j, ENGINE_F32, x->rank, x->shape, e);
+        return shape_wrong(j, e, "axis is out of range");
+    return shape_make(j, ENGINE_F32, x->rank, x->shape, e);
 }
 
 // ---- other shapes of the same elements ---------------------------------------------------------------
@@ -327,31 +364,31 @@ bool shape_reshape(struct job *j, struct engine_error *e)
     unsigned n;
     size_t all, known = 1;
     int free_axis = -1;
-    int64_t shape[ENGINE_MAX_RANK];
-    const int64_t *want = list_of(j, "shape", 1, &n);
+    int64_t shape[ENGINE_MAX_RANK], room[ENGINE_MAX_RANK];
+    const int64_t *want = shape_list(j, "shape", 1, &n, room);
     bool allow_zero = node_int(j->node, "allowzero", 0) != 0;
     if (!want || n > ENGINE_MAX_RANK || !array_count(j->in[0], &all))
-        return wrong(j, e, "shape: expected a constant list of at most 8");
+        return shape_wrong(j, e, "shape: expected a constant list of at most 8");
     for (unsigned i = 0; i < n; i++) {
         shape[i] = want[i];
         if (want[i] == 0 && !allow_zero) {
             if (i >= j->in[0]->rank)
-                return wrong(j, e, "shape: a 0 where the input has no dimension");
+                return shape_wrong(j, e, "shape: a 0 where the input has no dimension");
             shape[i] = j->in[0]->shape[i];
         }
         if (shape[i] == -1 && free_axis < 0)
             free_axis = (int)i;
         else if (shape[i] < 0 || __builtin_mul_overflow(known, (size_t)shape[i], &known))
-            return wrong(j, e, "shape: expected dimensions of 0 or more and at most one -1");
+            return shape_wrong(j, e, "shape: expected dimensions of 0 or more and at most one -1");
     }
     if (free_axis >= 0) {
         if (known == 0 || all % known != 0)
-            return wrong(j, e, "shape: the elements do not fit");
+            return shape_wrong(j, e, "shape: the elements do not fit");
         shape[free_axis] = (int64_t)(all / known);
     } else if (known != all) {
-        return wrong(j, e, "shape: the elements do not fit");
+        return shape_wrong(j, e, "shape: the elements do not fit");
     }
-    return make(j, j->in[0]->dtype, n, shape, e);
+    return shape_make(j, j->in[0]->dtype, n, shape, e);
 }
 
 bool shape_flatten(struct job *j, struct engine_error *e)
@@ -360,10 +397,10 @@ bool shape_flatten(struct job *j, struct engine_error *e)
     int64_t axis = node_int(j->node, "axis", 1), shape[2] = {1, 1};
     axis += axis < 0 ? x->rank : 0;
     if (axis < 0 || axis > (int64_t)x->rank)
-        return wrong(j, e, "axis is out of range");
+        return shape_wrong(j, e, "axis is out of range");
     for (unsigned i = 0; i < x->rank; i++)
         shape[i >= axis] *= x->shape[i];
-    return make(j, x->dtype, 2, shape, e);
+    return shape_make(j, x->dtype, 2, shape, e);
 }
 
 // The axes of Squeeze and Unsqueeze as a set of bits, for a tensor of `rank`; false: out of range or twice.
@@ -383,33 +420,33 @@ bool shape_squeeze(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     unsigned n, set = 0, rank = 0;
-    int64_t shape[ENGINE_MAX_RANK];
-    const int64_t *axes = list_of(j, "axes", 1, &n);
+    int64_t shape[ENGINE_MAX_RANK], room[ENGINE_MAX_RANK];
+    const int64_t *axes = shape_list(j, "axes", 1, &n, room);
     if (!axes && j->node->n_inputs > 1 && j->in[1])
-        return wrong(j, e, "axes: expected a constant list");
+        return shape_wrong(j, e, "axes: expected a constant list");
     if (axes && !axes_of(axes, n, x->rank, &set))
-        return wrong(j, e, "axes are out of range");
+        return shape_wrong(j, e, "axes are out of range");
     for (unsigned i = 0; i < x->rank; i++) {
         bool drop = axes ? set >> i & 1 : x->shape[i] == 1;
         if (drop && x->shape[i] != 1)
-            return wrong(j, e, "axes: expected dimensions of 1");
+            return shape_wrong(j, e, "axes: expected dimensions of 1");
         if (!drop)
             shape[rank++] = x->shape[i];
     }
-    return make(j, x->dtype, rank, shape, e);
+    return shape_make(j, x->dtype, rank, shape, e);
 }
 
 bool shape_unsqueeze(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     unsigned n, set, from = 0;
-    int64_t shape[ENGINE_MAX_RANK];
-    const int64_t *axes = list_of(j, "axes", 1, &n);
+    int64_t shape[ENGINE_MAX_RANK], room[ENGINE_MAX_RANK];
+    const int64_t *axes = shape_list(j, "axes", 1, &n, room);
     if (!axes || x->rank + n > ENGINE_MAX_RANK || !axes_of(axes, n, x->rank + n, &set))
-        return wrong(j, e, "axes: expected a constant list within 8 dimensions");
+        return shape_wrong(j, e, "axes: expected a constant list within 8 dimensions");
     for (unsigned i = 0; i < x->rank + n; i++)
         shape[i] = set >> i & 1 ? 1 : x->shape[from++];
-    return make(j, x->dtype, x->rank + n, shape, e);
+    return shape_make(j, x->dtype, x->rank + n, shape, e);
 }
 
 bool shape_transpose(struct job *j, struct engine_error *e)
@@ -419,15 +456,15 @@ bool shape_transpose(struct job *j, struct engine_error *e)
     unsigned seen = 0;
     int64_t shape[ENGINE_MAX_RANK];
     if (perm && (perm->kind != ATTR_INTS || perm->n != x->rank))
-        return wrong(j, e, "perm: expected one axis a dimension");
+        return shape_wrong(j, e, "perm: expected one axis a dimension");
     for (unsigned i = 0; i < x->rank; i++) {
         int64_t axis = perm ? perm->ints[i] : (int64_t)(x->rank - 1 - i);
         if (axis < 0 || axis >= (int64_t)x->rank || (seen & 1u << axis))
-            return wrong(j, e, "perm: expected each axis once");
+            return shape_wrong(j, e, "perm: expected each axis once");
         seen |= 1u << axis;
         shape[i] = x->shape[axis];
     }
-    return make(j, x->dtype, x->rank, shape, e);
+    return shape_make(j, x->dtype, x->rank, shape, e);
 }
 
 bool shape_concat(struct job *j, struct engine_error *e)
@@ -435,20 +472,20 @@ bool shape_concat(struct job *j, struct engine_error *e)
     const struct array *x = j->in[0];
     int64_t axis = axis_of(node_int(j->node, "axis", INT32_MAX), x->rank), shape[ENGINE_MAX_RANK];
     if (axis < 0)
-        return wrong(j, e, "axis is out of range, or missing");
+        return shape_wrong(j, e, "axis is out of range, or missing");
     memcpy(shape, x->shape, sizeof(shape));
     for (unsigned k = 1; k < j->node->n_inputs; k++) {
         const struct array *a = j->in[k];
         if (!a || a->rank != x->rank || a->dtype != x->dtype)
-            return wrong(j, e, "expected inputs of one rank and datatype");
+            return shape_wrong(j, e, "expected inputs of one rank and datatype");
         for (unsigned i = 0; i < x->rank; i++) {
             if (i != axis && a->shape[i] != x->shape[i])
-                return wrong(j, e, "expected equal dimensions beside the axis");
+                return shape_wrong(j, e, "expected equal dimensions beside the axis");
         }
         if (__builtin_add_overflow(shape[axis], a->shape[axis], &shape[axis]))
-            return wrong(j, e, "its output has too many elements");
+            return shape_wrong(j, e, "its output has too many elements");
     }
-    return make(j, x->dtype, x->rank, shape, e);
+    return shape_make(j, x->dtype, x->rank, shape, e);
 }
 
 static int64_t clamp(int64_t v, int64_t low, int64_t high)
@@ -462,11 +499,15 @@ bool slice_of(const struct job *job, int64_t *start, int64_t *step, int64_t *len
     struct job *j = (struct job *)job;
     const struct array *x = j->in[0];
     unsigned n, ends, axes_n, steps_n;
-    const int64_t *from = list_of(j, "starts", 1, &n), *to = list_of(j, "ends", 2, &ends);
-    const int64_t *axes = list_of(j, "axes", 3, &axes_n), *steps = list_of(j, "steps", 4, &steps_n);
+    int64_t room[4][ENGINE_MAX_RANK];
+    const int64_t *from = shape_list(j, "starts", 1, &n, room[0]),
+                  *to = shape_list(j, "ends", 2, &ends, room[1]);
+    const int64_t *axes = shape_list(j, "axes", 3, &axes_n, room[2]),
+                  *steps = shape_list(j, "steps", 4, &steps_n, room[3]);
     if (!from || !to || n != ends || n > x->rank || (axes && axes_n != n) ||
         (steps && steps_n != n))
-        return wrong(j, e, "starts, ends, axes, steps: expected constant lists of one length");
+        return shape_wrong(j, e,
+                           "starts, ends, axes, steps: expected constant lists of one length");
     for (unsigned i = 0; i < x->rank; i++) {
         start[i] = 0;
         step[i] = 1;
@@ -475,7 +516,7 @@ bool slice_of(const struct job *job, int64_t *start, int64_t *step, int64_t *len
     for (unsigned i = 0; i < n; i++) {
         int64_t a = axis_of(axes ? axes[i] : (int64_t)i, x->rank), by = steps ? steps[i] : 1;
         if (a < 0 || by == 0 || by == INT64_MIN)
-            return wrong(j, e, "axes or steps are out of range");
+            return shape_wrong(j, e, "axes or steps are out of range");
         int64_t dim = x->shape[a];
         int64_t s = from[i] < 0 ? from[i] + dim : from[i], end = to[i] < 0 ? to[i] + dim : to[i];
         s = by > 0 ? clamp(s, 0, dim) : clamp(s, 0, dim - 1);
@@ -495,13 +536,27 @@ bool shape_slice(struct job *j, struct engine_error *e)
     int64_t start[ENGINE_MAX_RANK], step[ENGINE_MAX_RANK], length[ENGINE_MAX_RANK];
     if (!slice_of(j, start, step, length, e))
         return false;
-    return make(j, j->in[0]->dtype, j->in[0]->rank, length, e);
+    return shape_make(j, j->in[0]->dtype, j->in[0]->rank, length, e);
 }
 
 bool shape_constant(struct job *j, struct engine_error *e)
 {
-    const struct attr *a = node_attr(j->node, "value");
-    if (!a || a->kind != ATTR_TENSOR)
-        return wrong(j, e, "value: expected a tensor");
-    return make(j, a->tensor.dtype, a->tensor.rank, a->tensor.shape, e);
+    const struct attr *a = j->node->n_attrs == 1 ? &j->node->attrs[0] : NULL;
+    if (!a)
+        return shape_wrong(j, e, "expected one value");
+    switch (a->kind) {
+    case ATTR_TENSOR:
+        return shape_make(j, a->tensor.dtype, a->tensor.rank, a->tensor.shape, e);
+    case ATTR_FLOAT:
+        return shape_make(j, ENGINE_F32, 0, NULL, e);
+    case ATTR_INT:
+        return shape_make(j, ENGINE_I64, 0, NULL, e);
+    case ATTR_INTS:
+        return shape_make(j, ENGINE_I64, 1, &(int64_t){a->n}, e);
+    case ATTR_STRING:
+    case ATTR_FLOATS:
+    case ATTR_OTHER:
+        break;
+    }
+    return shape_wrong(j, e, "expected a tensor, a number or integers");
 }

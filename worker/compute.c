@@ -3,120 +3,91 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include <errno.h>
-
-struct compute_thread {
-    struct compute *compute;
-    unsigned index;
-    pthread_t thread;
-};
+#include <pthread.h>
 
 struct compute {
-    struct loop *loop;
+    struct engine_host host;
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    struct compute_job *first, **last; // under lock
+    struct engine_task *first, **last; // under lock
     bool stop;                         // under lock
-    unsigned busy;                     // the loop's own count
     unsigned n;
-    struct compute_thread threads[];
+    pthread_t threads[];
 };
 
-static struct compute_job *take(struct compute *c)
+static struct engine_task *take(struct compute *c)
 {
     pthread_mutex_lock(&c->lock);
     while (!c->first && !c->stop)
         pthread_cond_wait(&c->wake, &c->lock);
-    struct compute_job *j = c->stop ? NULL : c->first;
-    if (j) {
-        c->first = j->next;
+    struct engine_task *t = c->stop ? NULL : c->first;
+    if (t) {
+        c->first = t->next;
         if (!c->first)
             c->last = &c->first;
     }
     pthread_mutex_unlock(&c->lock);
-    return j;
-}
-
-static void come_home(struct loop *l, struct loop_task *t)
-{
-    (void)l;
-    struct compute_job *j = container_of(t, struct compute_job, home);
-    j->compute->busy--;
-    j->done(j);
+    return t;
 }
 
 static void *work(void *arg)
 {
-    struct compute_thread *t = arg;
-    struct compute *c = t->compute;
-    struct compute_job *j;
-    while ((j = take(c)) != NULL) {
-        j->run(j, t->index);
-        loop_post_task(NULL, c->loop, &j->home);
-    }
+    struct engine_task *t;
+    while ((t = take(arg)) != NULL)
+        t->run(t);
     return NULL;
 }
 
-static void join(struct compute *c, unsigned n)
+static void post(struct engine_host *h, struct engine_task *t)
+{
+    struct compute *c = container_of(h, struct compute, host);
+    t->next = NULL;
+    pthread_mutex_lock(&c->lock);
+    *c->last = t;
+    c->last = &t->next;
+    pthread_cond_signal(&c->wake);
+    pthread_mutex_unlock(&c->lock);
+}
+
+struct compute *compute_new(unsigned threads)
+{
+    invariant(threads > 0);
+    struct compute *c = mem_must_zero(sizeof(*c) + threads * sizeof(c->threads[0]));
+    c->host.post = post;
+    c->last = &c->first;
+    pthread_mutex_init(&c->lock, NULL);
+    pthread_cond_init(&c->wake, NULL);
+    for (; c->n < threads; c->n++) {
+        int error = pthread_create(&c->threads[c->n], NULL, work, c);
+        if (error != 0) {
+            compute_stop(c);
+            compute_free(c);
+            errno = error;
+            return NULL;
+        }
+        pthread_setname_np(c->threads[c->n], "compute");
+    }
+    return c;
+}
+
+struct engine_host *compute_host(struct compute *c)
+{
+    return &c->host;
+}
+
+void compute_stop(struct compute *c)
 {
     pthread_mutex_lock(&c->lock);
     c->stop = true;
     pthread_cond_broadcast(&c->wake);
     pthread_mutex_unlock(&c->lock);
-    for (unsigned i = 0; i < n; i++)
-        pthread_join(c->threads[i].thread, NULL);
-    pthread_cond_destroy(&c->wake);
-    pthread_mutex_destroy(&c->lock);
-    mem_free(c);
-}
-
-struct compute *compute_new(struct loop *l, unsigned threads)
-{
-    invariant(threads > 0);
-    struct compute *c = mem_must_zero(sizeof(*c) + threads * sizeof(c->threads[0]));
-    c->loop = l;
-    c->n = threads;
-    c->last = &c->first;
-    pthread_mutex_init(&c->lock, NULL);
-    pthread_cond_init(&c->wake, NULL);
-    for (unsigned i = 0; i < threads; i++) {
-        struct compute_thread *t = &c->threads[i];
-        *t = (struct compute_thread){.compute = c, .index = i};
-        int error = pthread_create(&t->thread, NULL, work, t);
-        if (error != 0) {
-            join(c, i);
-            errno = error;
-            return NULL;
-        }
-        pthread_setname_np(t->thread, "compute");
-    }
-    return c;
-}
-
-void compute_submit(struct compute *c, struct compute_job *j)
-{
-    j->next = NULL;
-    j->compute = c;
-    j->home.fn = come_home;
-    c->busy++;
-    pthread_mutex_lock(&c->lock);
-    *c->last = j;
-    c->last = &j->next;
-    pthread_cond_signal(&c->wake);
-    pthread_mutex_unlock(&c->lock);
-}
-
-unsigned compute_busy(const struct compute *c)
-{
-    return c->busy;
-}
-
-unsigned compute_threads(const struct compute *c)
-{
-    return c->n;
+    for (unsigned i = 0; i < c->n; i++)
+        pthread_join(c->threads[i], NULL);
 }
 
 void compute_free(struct compute *c)
 {
-    if (c)
-        join(c, c->n);
+    pthread_cond_destroy(&c->wake);
+    pthread_mutex_destroy(&c->lock);
+    mem_free(c);
 }

@@ -2,8 +2,10 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/version.h"
+#include "engine/cpu/device.h"
 #include "net/listen.h"
 #include "net/log.h"
+#include "worker/compute.h"
 #include "worker/serve.h"
 #include <errno.h>
 #include <getopt.h>
@@ -37,6 +39,7 @@ struct worker_process {
     struct loop loop;
     struct repository repository;
     struct compute *compute;
+    struct engine *engine;
     struct serve serve;
     struct http_limits limits;
     struct server *servers[MAX_LISTEN];
@@ -226,19 +229,30 @@ static void watch(struct worker_process *w)
     event_add(w->liveness, NULL);
 }
 
+static void start_engine(struct worker_process *w)
+{
+    struct cpu_options cpu = {.threads = w->o.threads};
+    struct engine_error e;
+    w->compute = compute_new(w->o.instances);
+    if (!w->compute)
+        die(1, "compute threads", strerror(errno));
+    w->engine =
+        engine_new(cpu_device_new(cpu), compute_host(w->compute), (struct engine_limits){0}, &e);
+    if (!w->engine)
+        die(1, "engine", e.text);
+}
+
 static void start(struct worker_process *w)
 {
     char why[256];
     net_init();
-    engine_set_threads(w->o.threads);
     if (loop_init(&w->loop, 0, "worker", (uint64_t)getpid() ^ log_wall_us()) != 0)
         die(1, "loop", strerror(errno));
-    if (repository_load(&w->repository, w->o.repository, w->o.max_batch, w->o.instances, why) != 0)
+    start_engine(w);
+    if (repository_load(&w->repository, w->engine, w->o.repository, w->o.max_batch, w->o.instances,
+                        why) != 0)
         die(1, "cannot serve", why);
-    w->compute = compute_new(&w->loop, w->o.instances);
-    if (!w->compute)
-        die(1, "compute threads", strerror(errno));
-    serve_init(&w->serve, &w->loop, &w->repository, w->compute);
+    serve_init(&w->serve, &w->loop, &w->repository);
     http_limits_default(&w->limits);
     w->limits.max_streams = 1024; // gateways are few and have much to say
     w->limits.max_body = (size_t)1 << 30;
@@ -258,11 +272,13 @@ static void stop(struct worker_process *w)
     for (unsigned i = 0; i < w->o.n_listen; i++)
         server_free(w->servers[i]);
     server_budget_free(w->budget);
-    compute_free(w->compute);
+    compute_stop(w->compute);
     if (w->serve.waiting == 0 &&
         w->serve.running == 0) { // else what runs still refers to all of it
         serve_deinit(&w->serve);
         repository_free(&w->repository);
+        engine_free(w->engine);
+        compute_free(w->compute);
     }
     struct event *events[] = {w->term, w->interrupt, w->liveness};
     for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {

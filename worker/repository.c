@@ -160,8 +160,8 @@ static bool describe(struct served *s)
 
 static void served_free(struct served *s)
 {
-    for (unsigned i = 0; s->instances && s->instances[i]; i++)
-        engine_instance_free(s->instances[i]);
+    for (unsigned i = 0; s->instances && s->instances[i].engine; i++)
+        engine_instance_free(s->instances[i].engine);
     mem_free(s->instances);
     engine_model_free(s->engine);
     batcher_deinit(&s->batcher);
@@ -169,19 +169,19 @@ static void served_free(struct served *s)
     mem_free(s);
 }
 
-static bool make_instances(struct served *s, unsigned threads, struct engine_error *e)
+static bool make_instances(struct served *s, unsigned n, struct engine_error *e)
 {
-    s->instances = mem_zalloc((threads + 1) * sizeof(*s->instances));
-    for (unsigned i = 0; s->instances && i < threads; i++) {
-        s->instances[i] = engine_instance_new(s->engine, e);
-        if (!s->instances[i] || !engine_instance_warm(s->instances[i], e))
+    s->instances = mem_zalloc((n + 1) * sizeof(*s->instances));
+    for (unsigned i = 0; s->instances && i < n; i++) {
+        s->instances[i].engine = engine_instance_new(s->engine, e);
+        if (!s->instances[i].engine || !engine_instance_warm(s->instances[i].engine, e))
             return false;
     }
     return s->instances != NULL;
 }
 
 static struct served *load_version(struct repository *r, int dir, const char *name,
-                                   const char *version, uint32_t max_batch, unsigned threads)
+                                   const char *version, uint32_t max_batch)
 {
     char why[256] = "out of memory";
     struct engine_error e = {"out of memory"};
@@ -196,10 +196,11 @@ static struct served *load_version(struct repository *r, int dir, const char *na
     snprintf(s->name, sizeof(s->name), "%.*s", MODEL_NAME_MAX, name);
     snprintf(s->version, sizeof(s->version), "%.15s", version);
     arena_init(&s->arena, 1024);
-    s->engine = engine_model_load(view_of(onnx, n), max_batch ? max_batch : SINGLE_ROWS, &e);
+    s->engine =
+        engine_model_load(r->engine, view_of(onnx, n), max_batch ? max_batch : SINGLE_ROWS, &e);
     mem_free(onnx);
     struct policy p = {.max_rows = 1};
-    bool ok = s->engine && make_instances(s, threads, &e) && describe(s);
+    bool ok = s->engine && make_instances(s, r->instances, &e) && describe(s);
     if (ok && s->meta.max_batch > 0 && max_batch > 0)
         p.max_rows = s->meta.max_batch;
     if (max_batch == 0)
@@ -253,26 +254,26 @@ static void append(struct repository *r, struct served *s)
 }
 
 static struct served *open_version(struct repository *r, int dir, const char *name,
-                                   const char *version, uint32_t max_batch, unsigned threads)
+                                   const char *version, uint32_t max_batch)
 {
     int fd = openat(dir, version, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) {
         refuse(r, name, version, strerror(errno));
         return NULL;
     }
-    struct served *s = load_version(r, fd, name, version, max_batch, threads);
+    struct served *s = load_version(r, fd, name, version, max_batch);
     close(fd);
     return s;
 }
 
 static void load_versions(struct repository *r, int dir, const char *name, struct dirent **versions,
-                          int n, uint32_t max_batch, unsigned threads)
+                          int n, uint32_t max_batch)
 {
     struct served *loaded[REPOSITORY_VERSIONS];
     unsigned n_loaded = 0;
     char why[80];
     for (int i = 0; i < n && i < REPOSITORY_VERSIONS; i++) {
-        struct served *s = open_version(r, dir, name, versions[i]->d_name, max_batch, threads);
+        struct served *s = open_version(r, dir, name, versions[i]->d_name, max_batch);
         if (s)
             append(r, loaded[n_loaded++] = s);
     }
@@ -287,8 +288,7 @@ static void load_versions(struct repository *r, int dir, const char *name, struc
     say(LOG_WARN, "versions_left_out", name, versions[REPOSITORY_VERSIONS]->d_name, why);
 }
 
-static void load_model(struct repository *r, int root, const char *name, uint32_t max_batch,
-                       unsigned threads)
+static void load_model(struct repository *r, int root, const char *name, uint32_t max_batch)
 {
     struct dirent **versions = NULL;
     int dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -301,7 +301,7 @@ static void load_model(struct repository *r, int root, const char *name, uint32_
         refuse(r, name, "", "name: expected [A-Za-z0-9._-]{1,128}");
     } else if (n > 0) {
         max_batch = configured_batch(dir, max_batch, name);
-        load_versions(r, dir, name, versions, n, max_batch, threads);
+        load_versions(r, dir, name, versions, n, max_batch);
     } else if (name[0] != '.') { // .git and its like
         refuse(r, name, "", "it has no version: expected a directory 1 with model.onnx");
     }
@@ -312,18 +312,18 @@ static void load_model(struct repository *r, int root, const char *name, uint32_
         close(dir);
 }
 
-int repository_load(struct repository *r, const char *dir, uint32_t max_batch, unsigned threads,
-                    char why[256])
+int repository_load(struct repository *r, struct engine *engine, const char *dir,
+                    uint32_t max_batch, unsigned instances, char why[256])
 {
     struct dirent **names = NULL;
-    *r = (struct repository){0};
+    *r = (struct repository){.engine = engine, .instances = instances};
     int root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int n = root >= 0 ? scandirat(root, ".", &names, is_entry, alphasort) : -1;
     if (n < 0)
         snprintf(why, 256, "repository %s: %s", dir, strerror(errno));
     for (int i = 0; i < n; i++) {
         if (r->n < REPOSITORY_MODELS)
-            load_model(r, root, names[i]->d_name, max_batch, threads);
+            load_model(r, root, names[i]->d_name, max_batch);
         else
             refuse(r, names[i]->d_name, "", "the repository serves as many as it can");
         free(names[i]);

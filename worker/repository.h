@@ -13,11 +13,16 @@
 #define REPOSITORY_MODELS 256
 #define REPOSITORY_VERSIONS 8 // the highest ones of a model
 
+struct served_instance {
+    struct engine_instance *engine;
+    bool busy; // a batch is on it
+};
+
 struct served { // one version of one model
     char name[MODEL_NAME_MAX + 1], version[16];
     struct engine_model *engine;
-    struct engine_instance **instances; // one a compute thread
-    struct model_metadata meta;         // what it says of itself; versions: all of its name
+    struct served_instance *instances; // as many as batches are computed at a time
+    struct model_metadata meta;        // what it says of itself; versions: all of its name
     struct arena arena;
     struct batcher batcher;
     uint64_t inferences, executions;
@@ -33,12 +38,15 @@ struct repository {
     struct served *models; // of one name: the highest version first
     struct refused *refused;
     unsigned n, n_refused;
+    struct engine *engine;
+    unsigned instances; // of each model
 };
 
+// engine: has to outlive the repository; instances: of each model, how many batches are computed at a time.
 // Why a model was refused is said on standard error, one event line each; the others go on. 0, or -1 with
 // why when the directory itself cannot be read.
-int repository_load(struct repository *r, const char *dir, uint32_t max_batch, unsigned threads,
-                    char why[256]);
+int repository_load(struct repository *r, struct engine *engine, const char *dir,
+                    uint32_t max_batch, unsigned instances, char why[256]);
 void repository_free(struct repository *r);
 // version empty: the highest. NULL: not there.
 struct served *repository_find(const struct repository *r, struct view name, struct view version);

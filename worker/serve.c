@@ -34,18 +34,19 @@ struct request { // in its exchange's arena
     char id[32];
 };
 
-struct work { // a batch on a compute thread
-    struct compute_job job;
+struct work { // a batch that is computed
+    struct engine_call call;
+    struct loop_task home;
     struct serve *serve;
     struct served *model;
+    struct served_instance *instance;
     struct request **requests;
     uint32_t n, rows;
     struct block *block; // outputs, as large as the model's ports say
-    char *spill;         // or, when they turn out larger, memory of the compute thread's making
+    char *spill;         // or, when they turn out larger, memory of the computing thread's making
     struct tensor *outputs;
     bool ok;
-    struct engine_error error;
-    uint64_t compute_us, done_us;
+    uint64_t started_us, compute_us, done_us;
     struct arena arena;
 };
 
@@ -109,41 +110,13 @@ static void answer(struct request *r, struct answer *a, uint32_t row, const stru
     }
 }
 
-// ---- on the compute thread ---------------------------------------------------------------------------
+// ---- on the thread that computes ---------------------------------------------------------------------
 
 static uint64_t monotonic_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
-}
-
-// One input of all requests, one behind the other; where there is one request, as it lies there.
-static bool gather(struct work *w, unsigned k, struct engine_data *out)
-{
-    const struct tensor *first = w->requests[0]->inputs[k];
-    size_t bytes = 0;
-    *out = (struct engine_data){.rank = first->rank};
-    memcpy(out->shape, first->shape, sizeof(out->shape));
-    for (uint32_t i = 0; i < w->n; i++)
-        bytes += w->requests[i]->inputs[k]->bytes;
-    out->bytes = bytes;
-    out->data = first->data;
-    if (w->n == 1 && (uintptr_t)first->data % 16 == 0)
-        return true;
-    char *to = arena_alloc_aligned(&w->arena, bytes ? bytes : 1, 64);
-    if (!to)
-        return false;
-    out->data = to;
-    for (uint32_t i = 0; i < w->n; i++) {
-        const struct tensor *t = w->requests[i]->inputs[k];
-        if (t->bytes > 0)
-            memcpy(to, t->data, t->bytes);
-        to += t->bytes;
-    }
-    if (w->n > 1)
-        out->shape[0] = w->rows;
-    return true;
 }
 
 static bool keep_outputs(struct work *w, const struct engine_data *out)
@@ -168,20 +141,15 @@ static bool keep_outputs(struct work *w, const struct engine_data *out)
     return to != NULL;
 }
 
-static void compute(struct compute_job *j, unsigned thread)
+static void on_computed(struct engine_call *c)
 {
-    struct work *w = container_of(j, struct work, job);
-    struct engine_data in[64], out[64];
-    uint64_t start_us = monotonic_us();
-    w->ok = true;
-    for (unsigned k = 0; k < w->model->meta.n_inputs && w->ok; k++)
-        w->ok = gather(w, k, &in[k]);
-    w->ok = w->ok && engine_run(w->model->instances[thread], in, out, &w->error) &&
-            keep_outputs(w, out);
-    if (!w->ok && !w->error.text[0])
-        memcpy(w->error.text, "out of memory", 14);
+    struct work *w = container_of(c, struct work, call);
+    w->ok = c->ok && keep_outputs(w, c->outputs);
+    if (!w->ok && c->ok)
+        memcpy(c->error.text, "out of memory", 14);
     w->done_us = monotonic_us();
-    w->compute_us = w->done_us - start_us;
+    w->compute_us = w->done_us - w->started_us;
+    loop_post_task(NULL, w->serve->loop, &w->home);
 }
 
 // ---- batches -----------------------------------------------------------------------------------------
@@ -227,10 +195,13 @@ static void settle_one(struct work *w, struct request *r, struct answer *a, uint
     }
 }
 
-static void on_done(struct compute_job *j)
+static void on_home(struct loop *l, struct loop_task *t)
 {
-    struct work *w = container_of(j, struct work, job);
+    struct work *w = container_of(t, struct work, home);
     struct serve *s = w->serve;
+    (void)l;
+    s->computing--;
+    w->instance->busy = false;
     struct answer *a = NULL;
     struct error e = {0};
     uint32_t row = 0;
@@ -247,7 +218,7 @@ static void on_done(struct compute_job *j)
     }
     if (!a)
         error_set(&e, STATUS_INTERNAL, "model %s: %s", w->model->name,
-                  w->ok ? "out of memory" : w->error.text);
+                  w->ok ? "out of memory" : w->call.error.text);
     for (uint32_t i = 0; i < w->n; i++) {
         struct request *r = w->requests[i];
         uint32_t rows = r->infer.rows;
@@ -285,13 +256,59 @@ static struct work *work_new(struct serve *s, struct served *m, uint32_t most)
     w->model = m;
     w->requests = arena_array(&w->arena, most, sizeof(struct request *));
     w->outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->outputs));
-    if (!w->requests || !w->outputs) {
+    w->call.outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->call.outputs));
+    if (!w->requests || !w->outputs || !w->call.outputs) {
         work_free(w);
         return NULL;
     }
-    w->job.run = compute;
-    w->job.done = on_done;
+    w->call.done = on_computed;
+    w->home.fn = on_home;
     return w;
+}
+
+// One that is idle: there is one as long as fewer batches are computed than a model has instances.
+static struct served_instance *idle_instance(struct served *m)
+{
+    struct served_instance *i = m->instances;
+    while (i->busy)
+        i++;
+    invariant(i->engine);
+    return i;
+}
+
+// The requests' tensors as parts of one run.
+static bool aim(struct work *w)
+{
+    unsigned n = w->model->meta.n_inputs;
+    struct engine_data *parts = arena_array(&w->arena, (size_t)w->n * n, sizeof(*parts));
+    if (!parts)
+        return false;
+    for (uint32_t r = 0; r < w->n; r++) {
+        for (unsigned k = 0; k < n; k++) {
+            const struct tensor *t = w->requests[r]->inputs[k];
+            struct engine_data *d = &parts[r * n + k];
+            *d = (struct engine_data){.data = t->data, .bytes = t->bytes, .rank = t->rank};
+            memcpy(d->shape, t->shape, sizeof(d->shape));
+        }
+    }
+    w->call.inputs = parts;
+    w->call.n_parts = w->n;
+    return true;
+}
+
+static void start(struct work *w)
+{
+    struct serve *s = w->serve;
+    s->computing++;
+    w->instance = idle_instance(w->model);
+    w->instance->busy = true;
+    w->started_us = monotonic_us();
+    if (aim(w)) {
+        engine_submit(w->instance->engine, &w->call);
+        return;
+    }
+    memcpy(w->call.error.text, "out of memory", 14);
+    loop_post_task(NULL, s->loop, &w->home);
 }
 
 static struct request *request_of_ticket(struct ticket *t)
@@ -337,15 +354,15 @@ static bool send_batch(struct serve *s, struct served *m)
     s->waiting -= w->n;
     s->running += w->n;
     w->block = block_new(loop_blocks(s->loop), output_bytes(m, w->rows) + 1);
-    compute_submit(s->compute, &w->job);
+    start(w);
     return true;
 }
 
-// Models take turns; a batch goes while a compute thread is free.
+// Models take turns; a batch goes while fewer are computed than may be.
 static void run_batches(struct serve *s)
 {
     struct served *first = s->turn ? s->turn : s->repository->models, *m = first;
-    while (m && s->waiting > 0 && compute_busy(s->compute) < compute_threads(s->compute)) {
+    while (m && s->waiting > 0 && s->computing < s->repository->instances) {
         if (m->batcher.count > 0)
             send_batch(s, m);
         m = m->next ? m->next : s->repository->models;
@@ -611,10 +628,10 @@ const struct http_server_ops serve_ops = {.on_head = on_head,
                                           .on_refuse = on_refuse,
                                           .on_charge = on_charge};
 
-void serve_init(struct serve *s, struct loop *l, struct repository *r, struct compute *c)
+void serve_init(struct serve *s, struct loop *l, struct repository *r)
 {
     *s = (struct serve){
-        .loop = l, .repository = r, .compute = c, .timer.fn = on_timer, .most = memory_total() / 4};
+        .loop = l, .repository = r, .timer.fn = on_timer, .most = memory_total() / 4};
     api_init(&s->api, true, VIEW("sluice-worker"), VIEW(SLUICE_VERSION));
 }
 

@@ -4,12 +4,98 @@
 #ifndef SLUICE_ENGINE_CPU_CPU_H
 #define SLUICE_ENGINE_CPU_CPU_H
 
-#include "engine/ops.h"
+#include "engine/cpu/device.h"
+#include "engine/device.h"
+
+struct cpu_device {
+    struct device base;
+    struct cpu_options options;
+};
+
+// Puts images channels last where the library does their convolutions (engine/cpu/layout.c).
+bool cpu_layout(struct device *d, struct graph *g, const struct array *shapes, bool *changed,
+                struct engine_error *e);
+
+// The ops that it puts into a graph; no file can name them.
+#define LAST_CONV "Conv, channels last"
+#define LAST_MAX_POOL "MaxPool, channels last"
+#define LAST_AVERAGE_POOL "AveragePool, channels last"
+#define LAST_GLOBAL_AVERAGE_POOL "GlobalAveragePool, channels last"
 
 void cpu_add(const struct job *j);
 void cpu_sub(const struct job *j);
 void cpu_mul(const struct job *j);
 void cpu_div(const struct job *j);
+void cpu_abs(const struct job *j);
+void cpu_acos(const struct job *j);
+void cpu_acosh(const struct job *j);
+void cpu_asin(const struct job *j);
+void cpu_asinh(const struct job *j);
+void cpu_atan(const struct job *j);
+void cpu_atanh(const struct job *j);
+void cpu_ceil(const struct job *j);
+void cpu_cos(const struct job *j);
+void cpu_cosh(const struct job *j);
+void cpu_erf(const struct job *j);
+void cpu_floor(const struct job *j);
+void cpu_log(const struct job *j);
+void cpu_neg(const struct job *j);
+void cpu_reciprocal(const struct job *j);
+void cpu_round(const struct job *j);
+void cpu_sign(const struct job *j);
+void cpu_sin(const struct job *j);
+void cpu_sinh(const struct job *j);
+void cpu_softplus(const struct job *j);
+void cpu_softsign(const struct job *j);
+void cpu_sqrt(const struct job *j);
+void cpu_tan(const struct job *j);
+void cpu_hard_swish(const struct job *j);
+void cpu_mish(const struct job *j);
+void cpu_celu(const struct job *j);
+void cpu_elu(const struct job *j);
+void cpu_hard_sigmoid(const struct job *j);
+void cpu_leaky_relu(const struct job *j);
+void cpu_selu(const struct job *j);
+void cpu_thresholded_relu(const struct job *j);
+void cpu_gelu(const struct job *j);
+void cpu_not(const struct job *j);
+void cpu_reduce_l1(const struct job *j);
+void cpu_reduce_l2(const struct job *j);
+void cpu_reduce_log_sum(const struct job *j);
+void cpu_reduce_max(const struct job *j);
+void cpu_reduce_mean(const struct job *j);
+void cpu_reduce_min(const struct job *j);
+void cpu_reduce_prod(const struct job *j);
+void cpu_reduce_sum(const struct job *j);
+void cpu_reduce_sum_square(const struct job *j);
+void cpu_arg_max(const struct job *j);
+void cpu_arg_min(const struct job *j);
+void cpu_global_max_pool(const struct job *j);
+void cpu_log_softmax(const struct job *j);
+void cpu_conv_transpose(const struct job *j);
+size_t cpu_conv_transpose_scratch(const struct job *j);
+void cpu_resize(const struct job *j);
+size_t cpu_resize_scratch(const struct job *j);
+void cpu_pow(const struct job *j);
+void cpu_prelu(const struct job *j);
+void cpu_max(const struct job *j);
+void cpu_min(const struct job *j);
+void cpu_equal(const struct job *j);
+void cpu_less(const struct job *j);
+void cpu_less_or_equal(const struct job *j);
+void cpu_greater(const struct job *j);
+void cpu_greater_or_equal(const struct job *j);
+void cpu_and(const struct job *j);
+void cpu_or(const struct job *j);
+void cpu_xor(const struct job *j);
+void cpu_shape(const struct job *j);
+void cpu_size(const struct job *j);
+void cpu_cast(const struct job *j);
+void cpu_gather(const struct job *j);
+void cpu_range(const struct job *j);
+void cpu_constant_of_shape(const struct job *j);
+void cpu_expand(const struct job *j);
+void cpu_where(const struct job *j);
 void cpu_relu(const struct job *j);
 void cpu_exp(const struct job *j);
 void cpu_sigmoid(const struct job *j);
@@ -32,17 +118,18 @@ void cpu_global_average_pool_last(const struct job *j);
 void cpu_conv_last(const struct job *j);
 size_t cpu_conv_last_scratch(const struct job *j);
 void *cpu_conv_last_open(const struct job *j);
+void cpu_conv_last_forget(struct node *n);
 
 void cpu_gemm(const struct job *j);
 size_t cpu_gemm_scratch(const struct job *j);
-bool cpu_gemm_prepare(struct node *n, const struct array *const *constant, struct arena *a);
+bool cpu_gemm_prepare(struct graph *g, struct node *n, struct engine_error *e);
 void cpu_matmul(const struct job *j);
-size_t cpu_matmul_scratch(const struct job *j);
-bool cpu_matmul_prepare(struct node *n, const struct array *const *constant, struct arena *a);
+
+bool cpu_matmul_prepare(struct graph *g, struct node *n, struct engine_error *e);
 void cpu_conv(const struct job *j);
 size_t cpu_conv_scratch(const struct job *j);
 struct conv;
-struct conv cpu_conv_of(const struct job *j);
+struct conv cpu_conv_of(const struct job *j, unsigned axis); // of the image's first axis
 
 // y[rows, cols] = x[rows, depth] * w[depth, cols], each row: bias (per column, or NULL for 0) first, then
 // depth in ascending order, then max(0, .) when relu. Leading dimensions in elements.
@@ -65,20 +152,19 @@ struct conv {
 };
 
 // Convolutions of images that stand channels last, [images, height, width, channels]. Weights as in the
-// file, [outs, channels, kernel]; copied. NULL: not one that the library does fast (the plain kernel does).
+// file, [outs, channels, kernel]; copied. threads: that it may use, from some size on. NULL: not one that the library does fast (the plain kernel does).
 struct onednn_conv;
 struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, const float *bias,
-                                    bool relu);
+                                    bool relu, unsigned threads);
 void onednn_conv_free(struct onednn_conv *o);
-size_t onednn_conv_scratch(const struct onednn_conv *o);
-// What each plan has of its own; NULL: out of memory. Any number of plans may run one convolution at a time.
-void *onednn_conv_open(const struct onednn_conv *o);
+size_t onednn_conv_bytes(const struct onednn_conv *o); // of its copies of weights and bias
+size_t onednn_conv_scratch(const void *state);         // of what is open
+bool onednn_conv_takes(const struct conv *c);          // of a moderate size
+// What each plan has of its own, c: with the images as they are there; NULL: out of memory. Any number of
+// plans may run one convolution at a time.
+void *onednn_conv_open(const struct onednn_conv *o, const struct conv *c);
 void onednn_conv_close(void *state);
 void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, float *y,
                      size_t images, void *scratch);
-
-void onednn_set_threads(unsigned n); // for what is loaded and run from now on
-// For models that are loaded from now on: false leaves every op to plain C (comparisons).
-void onednn_enable(bool on);
 
 #endif

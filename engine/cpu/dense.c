@@ -1,9 +1,14 @@
 // Gemm and MatMul: prepared once (weights as [depth, cols padded], bias padded), then one product.
 #include "engine/cpu/cpu.h"
 
-struct dense {
-    float *w, *bias; // bias NULL: none
+struct dense_weights { // shared by all nodes that want a constant this way
+    float *w;
     size_t depth, cols, step;
+};
+
+struct dense {
+    const struct dense_weights *weights;
+    float *bias; // NULL: none
 };
 
 static bool is_f32(const struct array *a)
@@ -11,11 +16,16 @@ static bool is_f32(const struct array *a)
     return a && a->dtype == ENGINE_F32;
 }
 
-static struct dense *dense_new(const struct array *w, bool transposed, float scale, struct arena *a)
+// Input i of n as far as it is a constant; NULL: it is none.
+static const struct array *constant_input(const struct graph *g, const struct node *n, unsigned i)
 {
-    struct dense *d = arena_zalloc(a, sizeof(*d));
-    if (!d)
-        return NULL;
+    const struct value *v = i < n->n_inputs && n->input[i] >= 0 ? &g->values[n->input[i]] : NULL;
+    return v && v->constant ? &v->array : NULL;
+}
+
+static bool pack(struct graph *g, const struct array *w, bool transposed, float scale,
+                 struct dense_weights *d, struct engine_error *e)
+{
     d->depth = (size_t)w->shape[transposed ? 1 : 0];
     d->cols = (size_t)w->shape[transposed ? 0 : 1];
     d->step = (d->cols + PRODUCT_PAD - 1) / PRODUCT_PAD * PRODUCT_PAD;
@@ -24,10 +34,10 @@ static struct dense *dense_new(const struct array *w, bool transposed, float sca
         d->step += PRODUCT_PAD;
     size_t bytes;
     if (__builtin_mul_overflow(d->depth * sizeof(float), d->step, &bytes))
-        return NULL;
-    d->w = arena_alloc_aligned(a, bytes ? bytes : 1, 64);
+        return engine_fail(e, "out of memory");
+    d->w = graph_alloc(g, bytes, e);
     if (!d->w)
-        return NULL;
+        return false;
     memset(d->w, 0, bytes);
     const float *from = w->data;
     for (size_t k = 0; k < d->depth; k++) {
@@ -35,21 +45,63 @@ static struct dense *dense_new(const struct array *w, bool transposed, float sca
             d->w[k * d->step + c] =
                 scale * (transposed ? from[c * d->depth + k] : from[k * d->cols + c]);
     }
+    return true;
+}
+
+static uint64_t variant_of(bool transposed, float scale)
+{
+    uint32_t bits;
+    memcpy(&bits, &scale, sizeof(bits));
+    return (uint64_t)transposed << 32 | bits;
+}
+
+static const struct dense_weights *weights_of(struct graph *g, int32_t value, bool transposed,
+                                              float scale, struct engine_error *e)
+{
+    uint64_t variant = variant_of(transposed, scale);
+    for (const struct packed *p = g->packed; p; p = p->next) {
+        if (p->value == value && p->variant == variant)
+            return p->data;
+    }
+    struct packed *p = arena_alloc(&g->arena, sizeof(*p));
+    struct dense_weights *d = arena_alloc(&g->arena, sizeof(*d));
+    if (!p || !d) {
+        engine_fail(e, "out of memory");
+        return NULL;
+    }
+    if (!pack(g, &g->values[value].array, transposed, scale, d, e))
+        return NULL;
+    *p = (struct packed){.next = g->packed, .value = value, .variant = variant, .data = d};
+    g->packed = p;
+    return d;
+}
+
+// What n->prepared becomes; without a bias. NULL with e.
+static struct dense *dense_new(struct graph *g, int32_t value, bool transposed, float scale,
+                               struct engine_error *e)
+{
+    const struct dense_weights *w = weights_of(g, value, transposed, scale, e);
+    struct dense *d = w ? arena_zalloc(&g->arena, sizeof(*d)) : NULL;
+    if (d)
+        d->weights = w;
+    else if (w)
+        engine_fail(e, "out of memory");
     return d;
 }
 
 static void dense_run(const struct dense *d, const float *x, float *y, size_t rows, bool relu)
 {
+    const struct dense_weights *w = d->weights;
     struct product p = {.x = x,
-                        .w = d->w,
+                        .w = w->w,
                         .bias = d->bias,
                         .y = y,
                         .rows = rows,
-                        .depth = d->depth,
-                        .cols = d->cols,
-                        .x_step = d->depth,
-                        .w_step = d->step,
-                        .y_step = d->cols,
+                        .depth = w->depth,
+                        .cols = w->cols,
+                        .x_step = w->depth,
+                        .w_step = w->step,
+                        .y_step = w->cols,
                         .relu = relu,
                         .padded = true};
     cpu_product(&p);
@@ -57,29 +109,44 @@ static void dense_run(const struct dense *d, const float *x, float *y, size_t ro
 
 // ---- Gemm: y = alpha x w + beta c --------------------------------------------------------------------
 
-bool cpu_gemm_prepare(struct node *n, const struct array *const *constant, struct arena *a)
+// One number, or one a column.
+static bool is_bias(const struct array *c, size_t cols)
 {
-    const struct array *w = constant[1], *c = n->n_inputs > 2 ? constant[2] : NULL;
+    size_t n = 0;
+    if (!array_count(c, &n) || c->rank > 2)
+        return false;
+    return n == 1 || (n == cols && c->shape[c->rank - 1] == (int64_t)cols);
+}
+
+static float *bias_of(struct graph *g, const struct dense_weights *w, const struct array *c,
+                      float beta, struct engine_error *e)
+{
+    float *bias = graph_alloc(g, w->step * sizeof(*bias), e);
+    size_t n = 0;
+    if (!bias || !array_count(c, &n))
+        return NULL;
+    memset(bias, 0, w->step * sizeof(*bias));
+    for (size_t i = 0; i < w->cols; i++)
+        bias[i] = beta * ((const float *)c->data)[n == 1 ? 0 : i];
+    return bias;
+}
+
+bool cpu_gemm_prepare(struct graph *g, struct node *n, struct engine_error *e)
+{
+    const struct array *w = constant_input(g, n, 1), *c = constant_input(g, n, 2);
+    bool transposed = node_int(n, "transB", 0) != 0;
     if (!is_f32(w) || w->rank != 2 || node_int(n, "transA", 0) != 0)
         return true; // the plain way
-    if (n->n_inputs > 2 && n->input[2] >= 0 && !is_f32(c))
+    if (n->n_inputs > 2 && n->input[2] >= 0 &&
+        (!is_f32(c) || !is_bias(c, (size_t)w->shape[transposed ? 0 : 1])))
         return true;
-    bool transposed = node_int(n, "transB", 0) != 0;
-    size_t cols = (size_t)w->shape[transposed ? 0 : 1], elements = 0;
-    if (c && (!array_count(c, &elements) || (elements != cols && elements != 1) || c->rank > 2 ||
-              (elements != 1 && c->shape[c->rank - 1] != (int64_t)cols)))
-        return true;
-    struct dense *d = dense_new(w, transposed, node_float(n, "alpha", 1), a);
+    struct dense *d = dense_new(g, n->input[1], transposed, node_float(n, "alpha", 1), e);
     if (!d)
         return false;
     if (c) {
-        d->bias = arena_alloc_aligned(a, d->step * sizeof(float), 64);
+        d->bias = bias_of(g, d->weights, c, node_float(n, "beta", 1), e);
         if (!d->bias)
             return false;
-        memset(d->bias, 0, d->step * sizeof(float));
-        float beta = node_float(n, "beta", 1);
-        for (size_t i = 0; i < cols; i++)
-            d->bias[i] = beta * ((const float *)c->data)[elements == 1 ? 0 : i];
     }
     n->prepared = d;
     return true;
@@ -148,18 +215,13 @@ void cpu_gemm(const struct job *j)
 
 // ---- MatMul ------------------------------------------------------------------------------------------
 
-bool cpu_matmul_prepare(struct node *n, const struct array *const *constant, struct arena *a)
+bool cpu_matmul_prepare(struct graph *g, struct node *n, struct engine_error *e)
 {
-    if (!is_f32(constant[1]) || constant[1]->rank != 2)
+    const struct array *w = constant_input(g, n, 1);
+    if (!is_f32(w) || w->rank != 2)
         return true;
-    n->prepared = dense_new(constant[1], false, 1, a);
+    n->prepared = dense_new(g, n->input[1], false, 1, e);
     return n->prepared != NULL;
-}
-
-size_t cpu_matmul_scratch(const struct job *j)
-{
-    (void)j;
-    return 0;
 }
 
 void cpu_matmul(const struct job *j)

@@ -1,4 +1,4 @@
-// Element by element: arithmetic with broadcasting, activations, Softmax, BatchNormalization.
+// Element by element: activations, Softmax, BatchNormalization.
 #include "engine/cpu/cpu.h"
 
 #include <math.h>
@@ -9,115 +9,6 @@ static size_t count_of(const struct array *a)
     for (unsigned i = 0; i < a->rank; i++)
         n *= (size_t)a->shape[i];
     return n;
-}
-
-// ---- arithmetic --------------------------------------------------------------------------------------
-
-// Element steps of an operand along the output's axes: 0 where it is broadcast.
-static void steps_of(const struct array *a, const struct array *out, size_t *step)
-{
-    size_t size = 1;
-    for (unsigned i = out->rank; i-- > 0;) {
-        unsigned back = out->rank - 1 - i;
-        int64_t dim = back < a->rank ? a->shape[a->rank - 1 - back] : 1;
-        step[i] = dim == 1 ? 0 : size;
-        size *= (size_t)dim;
-    }
-}
-
-typedef float (*binary)(float a, float b);
-
-static float add(float a, float b)
-{
-    return a + b;
-}
-static float add_relu(float a, float b)
-{
-    return a + b < 0 ? 0 : a + b;
-}
-static float sub(float a, float b)
-{
-    return a - b;
-}
-static float mul(float a, float b)
-{
-    return a * b;
-}
-static float divide(float a, float b)
-{
-    return a / b;
-}
-
-// The innermost axis: both contiguous, or one of them standing still.
-static inline __attribute__((always_inline)) void
-run_axis(float *y, const float *a, size_t sa, const float *b, size_t sb, size_t n, binary f)
-{
-    if (sa == 1 && sb == 1) {
-        for (size_t i = 0; i < n; i++)
-            y[i] = f(a[i], b[i]);
-    } else if (sa == 1) {
-        for (size_t i = 0; i < n; i++)
-            y[i] = f(a[i], *b);
-    } else {
-        for (size_t i = 0; i < n; i++)
-            y[i] = f(a[i * sa], b[i * sb]);
-    }
-}
-
-static inline __attribute__((always_inline)) void arithmetic(const struct job *j, binary f)
-{
-    const struct array *out = j->out;
-    const float *a = j->in[0]->data, *b = j->in[1]->data;
-    float *y = out->data;
-    size_t sa[ENGINE_MAX_RANK + 1] = {0}, sb[ENGINE_MAX_RANK + 1] = {0},
-                                at[ENGINE_MAX_RANK + 1] = {0};
-    size_t all = count_of(out);
-    if (all == 0)
-        return;
-    if (count_of(j->in[0]) == all && count_of(j->in[1]) == all) {
-        run_axis(y, a, 1, b, 1, all, f);
-        return;
-    }
-    steps_of(j->in[0], out, sa);
-    steps_of(j->in[1], out, sb);
-    unsigned last = out->rank - 1;
-    size_t inner = (size_t)out->shape[last];
-    for (size_t done = 0; done < all; done += inner) {
-        size_t oa = 0, ob = 0;
-        for (unsigned i = 0; i < last; i++) {
-            oa += at[i] * sa[i];
-            ob += at[i] * sb[i];
-        }
-        run_axis(y + done, a + oa, sa[last], b + ob, sb[last], inner, f);
-        for (unsigned i = last; i-- > 0;) {
-            if (++at[i] < (size_t)out->shape[i])
-                break;
-            at[i] = 0;
-        }
-    }
-}
-
-void cpu_add(const struct job *j)
-{
-    if (j->node->relu)
-        arithmetic(j, add_relu);
-    else
-        arithmetic(j, add);
-}
-
-void cpu_sub(const struct job *j)
-{
-    arithmetic(j, sub);
-}
-
-void cpu_mul(const struct job *j)
-{
-    arithmetic(j, mul);
-}
-
-void cpu_div(const struct job *j)
-{
-    arithmetic(j, divide);
 }
 
 // ---- activations -------------------------------------------------------------------------------------
@@ -166,6 +57,95 @@ void cpu_clip(const struct job *j)
     EACH(x < low ? low : x > high ? high : x);
 }
 
+static float clamp_to_one(float x)
+{
+    return x < 0 ? 0 : x > 1 ? 1 : x; // what is not a number stays so
+}
+
+#define UNARY(name, expression)                                                                    \
+    void cpu_##name(const struct job *j)                                                           \
+    {                                                                                              \
+        EACH(expression);                                                                          \
+    }
+
+UNARY(acos, acosf(x))
+UNARY(acosh, acoshf(x))
+UNARY(asin, asinf(x))
+UNARY(asinh, asinhf(x))
+UNARY(atan, atanf(x))
+UNARY(atanh, atanhf(x))
+UNARY(ceil, ceilf(x))
+UNARY(cos, cosf(x))
+UNARY(cosh, coshf(x))
+UNARY(erf, erff(x))
+UNARY(floor, floorf(x))
+UNARY(log, logf(x))
+UNARY(reciprocal, 1 / x)
+UNARY(round, rintf(x))
+UNARY(sign, x > 0 ? 1 : x < 0 ? -1 : x)
+UNARY(sin, sinf(x))
+UNARY(sinh, sinhf(x))
+UNARY(softplus, x > 0 ? x + log1pf(expf(-x)) : log1pf(expf(x)))
+UNARY(softsign, x / (1 + fabsf(x)))
+UNARY(sqrt, sqrtf(x))
+UNARY(tan, tanf(x))
+UNARY(hard_swish, x *clamp_to_one(x / 6 + 0.5f))
+UNARY(mish, x *tanhf(log1pf(expf(x))))
+
+void cpu_celu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 1.0f);
+    EACH(x > 0 ? x : alpha * expm1f(x / alpha));
+}
+
+void cpu_elu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 1.0f);
+    EACH(x < 0 ? alpha * expm1f(x) : x);
+}
+
+void cpu_hard_sigmoid(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 0.2f), beta = node_float(j->node, "beta", 0.5f);
+    EACH(clamp_to_one(alpha * x + beta));
+}
+
+void cpu_leaky_relu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 0.01f);
+    EACH(x < 0 ? alpha * x : x);
+}
+
+void cpu_selu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 1.6732631921768188f),
+          gamma = node_float(j->node, "gamma", 1.0507010221481323f);
+    EACH(gamma * (x > 0 ? x : alpha * expm1f(x)));
+}
+
+void cpu_thresholded_relu(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 1.0f);
+    EACH(x > alpha ? x : x != x ? x : 0);
+}
+
+void cpu_gelu(const struct job *j)
+{
+    const struct attr *how = node_attr(j->node, "approximate");
+    if (how && view_is(how->s, "tanh"))
+        EACH(0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))));
+    else
+        EACH(0.5f * x * (1 + erff(x * 0.7071067812f)));
+}
+
+void cpu_not(const struct job *j)
+{
+    const uint8_t *x = j->in[0]->data;
+    size_t n = count_of(j->out);
+    for (size_t i = 0; i < n; i++)
+        ((uint8_t *)j->out->data)[i] = !x[i];
+}
+
 // ---- Softmax -----------------------------------------------------------------------------------------
 
 // Along n elements that stand `step` apart.
@@ -182,7 +162,20 @@ static void softmax(const float *x, float *y, size_t n, size_t step)
         y[i * step] /= sum;
 }
 
-void cpu_softmax(const struct job *j)
+static void log_softmax(const float *x, float *y, size_t n, size_t step)
+{
+    float most = -INFINITY, sum = 0;
+    for (size_t i = 0; i < n; i++)
+        most = x[i * step] > most ? x[i * step] : most;
+    for (size_t i = 0; i < n; i++)
+        sum += expf(x[i * step] - most);
+    float log_sum = n > 0 ? logf(sum) : 0;
+    for (size_t i = 0; i < n; i++)
+        y[i * step] = x[i * step] - most - log_sum;
+}
+
+static void along_axis(const struct job *j,
+                       void (*fn)(const float *x, float *y, size_t n, size_t step))
 {
     const struct array *a = j->in[0];
     bool flat = j->node->opset < 13; // before 13 the axes from `axis` on are one
@@ -201,9 +194,19 @@ void cpu_softmax(const struct job *j)
     for (size_t o = 0; o < outer; o++) {
         for (size_t k = 0; k < inner; k++) {
             size_t at = o * n * inner + k;
-            softmax((const float *)a->data + at, (float *)j->out->data + at, n, inner);
+            fn((const float *)a->data + at, (float *)j->out->data + at, n, inner);
         }
     }
+}
+
+void cpu_softmax(const struct job *j)
+{
+    along_axis(j, softmax);
+}
+
+void cpu_log_softmax(const struct job *j)
+{
+    along_axis(j, log_softmax);
 }
 
 // ---- BatchNormalization ------------------------------------------------------------------------------

@@ -109,12 +109,19 @@ void cpu_global_average_pool_last(const struct job *j)
 
 size_t cpu_conv_last_scratch(const struct job *j)
 {
-    return onednn_conv_scratch(j->node->prepared);
+    return onednn_conv_scratch(j->state);
+}
+
+void cpu_conv_last_forget(struct node *n)
+{
+    onednn_conv_free(n->prepared);
+    n->prepared = NULL;
 }
 
 void *cpu_conv_last_open(const struct job *j)
 {
-    return onednn_conv_open(j->node->prepared);
+    struct conv c = cpu_conv_of(j, 1);
+    return onednn_conv_open(j->node->prepared, &c);
 }
 
 void cpu_conv_last(const struct job *j)

@@ -11,8 +11,12 @@ static size_t size_from(const struct array *a, unsigned axis)
 
 void cpu_constant(const struct job *j)
 {
-    const struct attr *a = node_attr(j->node, "value");
-    memcpy(j->out->data, a->tensor.data, size_from(&a->tensor, 0));
+    const struct attr *a = &j->node->attrs[0];
+    const void *from = a->kind == ATTR_TENSOR  ? a->tensor.data
+                       : a->kind == ATTR_FLOAT ? (const void *)&a->f
+                       : a->kind == ATTR_INT   ? (const void *)&a->i
+                                               : a->ints;
+    memcpy(j->out->data, from, size_from(j->out, 0));
 }
 
 void cpu_concat(const struct job *j)
@@ -35,7 +39,7 @@ void cpu_concat(const struct job *j)
 struct mover {
     size_t element;
     unsigned rank;
-    int64_t length[ENGINE_MAX_RANK], from_step[ENGINE_MAX_RANK]; // steps in octets
+    int64_t length[ENGINE_MAX_RANK], from_step[ENGINE_MAX_RANK]; // steps in bytes
 };
 
 // The last two axes, the last one in steps: what a Transpose of images comes to.

@@ -3,7 +3,8 @@
 //
 // A primitive is made for one image, once, when the model is loaded; a batch runs it image by image. So a
 // row has the same bits alone and in any batch, whatever the library would choose for larger batches, and
-// plans for 64 different numbers of rows share one set of kernels and one copy of the weights.
+// plans for 64 different numbers of rows share one set of kernels and one copy of the weights. Where the
+// images' size is free, a plan for another size has a primitive of its own, on the same weights.
 //
 // Library facts relied on (oneDNN's documentation, "Primitive cache", "Managing scratchpad", "Stream"):
 // with a scratchpad of the caller's a primitive may run on several threads at a time; memory objects and
@@ -13,9 +14,6 @@
 #include "engine/cpu/cpu.h"
 
 #include <oneapi/dnnl/dnnl.h>
-
-static unsigned threads = 1;
-static bool enabled = true;
 
 // ---- two versions ------------------------------------------------------------------------------------
 
@@ -81,12 +79,12 @@ static dnnl_status_t describe(dnnl_primitive_desc_t *out, dnnl_engine_t engine, 
 // together took twice as long as with one, those of ultraface_rfb320 two thirds.)
 #define WORTH_THREADS 4e6
 
-static unsigned threads_for(const struct conv *c)
+static unsigned threads_for(const struct conv *c, unsigned most)
 {
     const struct window *w = &c->w;
     double work = (double)(c->groups * c->outs * c->channels) * (double)(w->out[0] * w->out[1]) *
                   (double)(w->kernel[0] * w->kernel[1]);
-    return work >= WORTH_THREADS ? __atomic_load_n(&threads, __ATOMIC_RELAXED) : 1;
+    return work >= WORTH_THREADS ? most : 1;
 }
 
 // OpenMP keeps the number of threads with each calling thread. A build of oneDNN on another runtime has no
@@ -107,30 +105,29 @@ static void hold_threads(unsigned n)
 }
 #endif
 
-void onednn_set_threads(unsigned n)
-{
-    __atomic_store_n(&threads, n > 0 ? n : 1, __ATOMIC_RELAXED);
-}
-
-void onednn_enable(bool on)
-{
-    enabled = on;
-}
-
 // ---- a convolution -----------------------------------------------------------------------------------
+
+struct sized { // for images of one size
+    dnnl_primitive_desc_t desc;
+    dnnl_primitive_t primitive;
+    size_t image, answer; // elements of one image, in and out
+    size_t scratch;       // bytes
+};
 
 struct onednn_conv {
     dnnl_engine_t engine; // its own: no global object, no lock
-    dnnl_primitive_desc_t desc;
-    dnnl_primitive_t primitive;
+    struct conv shape;    // of the images that it was loaded with
+    struct sized first;   // for those
     void *weights, *bias; // as the primitive wants them; bias NULL: none
-    size_t image, answer; // elements of one image, in and out
-    size_t scratch;       // octets
+    size_t bytes;         // of weights and bias
     unsigned threads;
     bool relu;
 };
 
 struct run { // what a plan needs of its own
+    const struct sized *sized;
+    struct sized own; // for images of another size than the first; no desc: not in use
+    void *weights; // in the form that it wants, where that is another one; NULL: the convolution's
     dnnl_stream_t stream;
     dnnl_memory_t memory[5];
     dnnl_exec_arg_t args[5];
@@ -138,7 +135,7 @@ struct run { // what a plan needs of its own
 };
 
 // What oneDNN's integers hold with room to spare; everything beyond stays on the plain kernels.
-static bool is_moderate(const struct conv *c)
+bool onednn_conv_takes(const struct conv *c)
 {
     for (unsigned a = 0; a < 2; a++) {
         const struct window *w = &c->w;
@@ -179,8 +176,8 @@ static void layouts_deinit(struct layouts *l)
     layout_deinit(&l->y);
 }
 
-static bool make_desc(struct onednn_conv *o, const struct conv *c, const struct layouts *l,
-                      bool bias)
+static bool make_desc(struct sized *s, dnnl_engine_t engine, const struct conv *c,
+                      const struct layouts *l, LAYOUT weights, bool bias)
 {
     dnnl_dims_t stride, dilation, before, after;
     dnnl_primitive_attr_t attr = NULL;
@@ -197,46 +194,44 @@ static bool make_desc(struct onednn_conv *o, const struct conv *c, const struct 
     bool ok =
         dnnl_primitive_attr_create(&attr) == dnnl_success &&
         dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user) == dnnl_success &&
-        describe(&o->desc, o->engine, layout_get(&l->x), layout_get(&l->w),
-                 bias ? layout_get(&l->bias) : NULL, layout_get(&l->y), stride, dilation, before,
-                 after, attr) == dnnl_success;
+        describe(&s->desc, engine, layout_get(&l->x), weights, bias ? layout_get(&l->bias) : NULL,
+                 layout_get(&l->y), stride, dilation, before, after, attr) == dnnl_success;
     if (attr)
         dnnl_primitive_attr_destroy(attr);
     return ok;
 }
 
-static LAYOUT wanted(const struct onednn_conv *o, dnnl_query_t what)
+static LAYOUT wanted(const struct sized *s, dnnl_query_t what)
 {
-    return dnnl_primitive_desc_query_md(o->desc, what, 0);
+    return dnnl_primitive_desc_query_md(s->desc, what, 0);
 }
 
 // Kernels made for this machine only ("jit:avx2", "brgconv:avx512_core", "brdgmm_dw:..."): the library's
 // portable loops ("ref...") and its detour over a matrix product are slower than ours.
-static bool is_fast(const struct onednn_conv *o)
+static bool is_fast(const struct sized *s)
 {
     const char *name = NULL;
-    return dnnl_primitive_desc_query(o->desc, dnnl_query_impl_info_str, 0, (void *)&name) ==
+    return dnnl_primitive_desc_query(s->desc, dnnl_query_impl_info_str, 0, (void *)&name) ==
                dnnl_success &&
            name && !strstr(name, "ref") && !strstr(name, "gemm");
 }
 
-static bool reorder(struct onednn_conv *o, const struct layouts *l, const float *weights)
+// A copy in another form; NULL: out of memory.
+static void *reorder(dnnl_engine_t engine, LAYOUT from, const void *data, LAYOUT to)
 {
-    LAYOUT to = wanted(o, dnnl_query_weights_md);
     size_t bytes = dnnl_memory_desc_get_size(to);
     dnnl_primitive_desc_t desc = NULL;
     dnnl_primitive_t primitive = NULL;
     dnnl_memory_t from_memory = NULL, to_memory = NULL;
     dnnl_stream_t stream = NULL;
-    o->weights = mem_alloc_aligned(bytes ? bytes : 1, 64);
-    bool ok = o->weights &&
-              dnnl_reorder_primitive_desc_create(&desc, layout_get(&l->plain_w), o->engine, to,
-                                                 o->engine, NULL) == dnnl_success &&
-              dnnl_primitive_create(&primitive, desc) == dnnl_success &&
-              dnnl_memory_create(&from_memory, layout_get(&l->plain_w), o->engine,
-                                 (void *)weights) == dnnl_success &&
-              dnnl_memory_create(&to_memory, to, o->engine, o->weights) == dnnl_success &&
-              dnnl_stream_create(&stream, o->engine, dnnl_stream_default_flags) == dnnl_success;
+    void *copy = mem_alloc_aligned(bytes ? bytes : 1, 64);
+    bool ok =
+        copy &&
+        dnnl_reorder_primitive_desc_create(&desc, from, engine, to, engine, NULL) == dnnl_success &&
+        dnnl_primitive_create(&primitive, desc) == dnnl_success &&
+        dnnl_memory_create(&from_memory, from, engine, (void *)data) == dnnl_success &&
+        dnnl_memory_create(&to_memory, to, engine, copy) == dnnl_success &&
+        dnnl_stream_create(&stream, engine, dnnl_stream_default_flags) == dnnl_success;
     if (ok) {
         dnnl_exec_arg_t args[] = {{DNNL_ARG_FROM, from_memory}, {DNNL_ARG_TO, to_memory}};
         ok = dnnl_primitive_execute(primitive, stream, 2, args) == dnnl_success &&
@@ -252,7 +247,17 @@ static bool reorder(struct onednn_conv *o, const struct layouts *l, const float 
         dnnl_primitive_destroy(primitive);
     if (desc)
         dnnl_primitive_desc_destroy(desc);
-    return ok;
+    if (!ok)
+        mem_free(copy);
+    return ok ? copy : NULL;
+}
+
+static bool keep_weights(struct onednn_conv *o, const struct layouts *l, const float *weights)
+{
+    LAYOUT to = wanted(&o->first, dnnl_query_weights_md);
+    o->weights = reorder(o->engine, layout_get(&l->plain_w), weights, to);
+    o->bytes += dnnl_memory_desc_get_size(to);
+    return o->weights != NULL;
 }
 
 static bool keep_bias(struct onednn_conv *o, const struct conv *c, const float *bias)
@@ -261,35 +266,51 @@ static bool keep_bias(struct onednn_conv *o, const struct conv *c, const float *
     if (!bias)
         return true;
     o->bias = mem_alloc_aligned(bytes, 64);
+    o->bytes += bytes;
     if (o->bias)
         memcpy(o->bias, bias, bytes);
     return o->bias != NULL;
 }
 
+static void sized_deinit(struct sized *s)
+{
+    if (s->primitive)
+        dnnl_primitive_destroy(s->primitive);
+    if (s->desc)
+        dnnl_primitive_desc_destroy(s->desc);
+}
+
+// The primitive of a described convolution, and what it needs.
+static bool sized_make(struct sized *s, const struct conv *c)
+{
+    s->image = (size_t)(c->groups * c->channels * c->w.in[0] * c->w.in[1]);
+    s->answer = (size_t)(c->groups * c->outs * c->w.out[0] * c->w.out[1]);
+    s->scratch = dnnl_memory_desc_get_size(wanted(s, dnnl_query_scratchpad_md));
+    return dnnl_primitive_create(&s->primitive, s->desc) == dnnl_success;
+}
+
 struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, const float *bias,
-                                    bool relu)
+                                    bool relu, unsigned threads)
 {
     struct layouts l;
-    struct onednn_conv *o = enabled && is_moderate(c) ? mem_zalloc(sizeof(*o)) : NULL;
+    struct onednn_conv *o = onednn_conv_takes(c) ? mem_zalloc(sizeof(*o)) : NULL;
     if (!o)
         return NULL;
-    o->threads = threads_for(c);
+    o->shape = *c;
+    o->threads = threads_for(c, threads);
     o->relu = relu;
     hold_threads(o->threads);
     dnnl_set_primitive_cache_capacity(0); // what a model made goes with the model
     bool ok = layouts_init(&l, c, bias != NULL) &&
               dnnl_engine_create(&o->engine, dnnl_cpu, 0) == dnnl_success &&
-              make_desc(o, c, &l, bias != NULL) && is_fast(o) && reorder(o, &l, weights) &&
-              keep_bias(o, c, bias) &&
-              dnnl_primitive_create(&o->primitive, o->desc) == dnnl_success;
+              make_desc(&o->first, o->engine, c, &l, layout_get(&l.w), bias != NULL) &&
+              is_fast(&o->first) && keep_weights(o, &l, weights) && keep_bias(o, c, bias) &&
+              sized_make(&o->first, c);
     layouts_deinit(&l);
     if (!ok) {
         onednn_conv_free(o);
         return NULL;
     }
-    o->image = (size_t)(c->groups * c->channels * c->w.in[0] * c->w.in[1]);
-    o->answer = (size_t)(c->groups * c->outs * c->w.out[0] * c->w.out[1]);
-    o->scratch = dnnl_memory_desc_get_size(wanted(o, dnnl_query_scratchpad_md));
     return o;
 }
 
@@ -297,10 +318,7 @@ void onednn_conv_free(struct onednn_conv *o)
 {
     if (!o)
         return;
-    if (o->primitive)
-        dnnl_primitive_destroy(o->primitive);
-    if (o->desc)
-        dnnl_primitive_desc_destroy(o->desc);
+    sized_deinit(&o->first);
     if (o->engine)
         dnnl_engine_destroy(o->engine);
     mem_free(o->weights);
@@ -308,9 +326,14 @@ void onednn_conv_free(struct onednn_conv *o)
     mem_free(o);
 }
 
-size_t onednn_conv_scratch(const struct onednn_conv *o)
+size_t onednn_conv_bytes(const struct onednn_conv *o)
 {
-    return o->scratch;
+    return o->bytes;
+}
+
+size_t onednn_conv_scratch(const void *state)
+{
+    return ((const struct run *)state)->sized->scratch;
 }
 
 // ---- running -----------------------------------------------------------------------------------------
@@ -318,7 +341,7 @@ size_t onednn_conv_scratch(const struct onednn_conv *o)
 static bool bind(struct run *r, const struct onednn_conv *o, int arg, dnnl_query_t what, int index,
                  void *data)
 {
-    LAYOUT l = dnnl_primitive_desc_query_md(o->desc, what, index);
+    LAYOUT l = dnnl_primitive_desc_query_md(r->sized->desc, what, index);
     if (dnnl_memory_create(&r->memory[r->n], l, o->engine, data) != dnnl_success)
         return false;
     r->args[r->n] = (dnnl_exec_arg_t){arg, r->memory[r->n]};
@@ -326,18 +349,58 @@ static bool bind(struct run *r, const struct onednn_conv *o, int arg, dnnl_query
     return true;
 }
 
+// On the weights as they are, when the library has a fast kernel for them so.
+static bool run_resize_as_it_is(struct run *r, const struct onednn_conv *o, const struct conv *c,
+                                const struct layouts *l)
+{
+    LAYOUT have = wanted(&o->first, dnnl_query_weights_md);
+    if (make_desc(&r->own, o->engine, c, l, have, o->bias != NULL) && is_fast(&r->own))
+        return true;
+    if (r->own.desc)
+        dnnl_primitive_desc_destroy(r->own.desc);
+    r->own.desc = NULL;
+    return false;
+}
+
+// On a copy of the weights in the form that its kernel wants.
+static bool run_resize_with_copy(struct run *r, const struct onednn_conv *o, const struct conv *c,
+                                 const struct layouts *l)
+{
+    LAYOUT have = wanted(&o->first, dnnl_query_weights_md);
+    if (!make_desc(&r->own, o->engine, c, l, layout_get(&l->w), o->bias != NULL))
+        return false;
+    r->weights = reorder(o->engine, have, o->weights, wanted(&r->own, dnnl_query_weights_md));
+    return r->weights != NULL;
+}
+
+// Images of another size: a primitive of this plan's own.
+static bool run_resize(struct run *r, const struct onednn_conv *o, const struct conv *c)
+{
+    struct layouts l;
+    r->sized = &r->own;
+    bool ok = layouts_init(&l, c, o->bias != NULL) &&
+              (run_resize_as_it_is(r, o, c, &l) || run_resize_with_copy(r, o, c, &l)) &&
+              sized_make(&r->own, c);
+    layouts_deinit(&l);
+    return ok;
+}
+
 enum { RUN_X, RUN_Y, RUN_SCRATCH }; // the first of a run's memory: bound anew at each run
 
-void *onednn_conv_open(const struct onednn_conv *o)
+void *onednn_conv_open(const struct onednn_conv *o, const struct conv *c)
 {
     struct run *r = mem_zalloc(sizeof(*r));
     if (!r)
         return NULL;
-    if (dnnl_stream_create(&r->stream, o->engine, dnnl_stream_default_flags) == dnnl_success &&
+    r->sized = &o->first;
+    hold_threads(o->threads);
+    if ((memcmp(&c->w, &o->shape.w, sizeof(c->w)) == 0 || run_resize(r, o, c)) &&
+        dnnl_stream_create(&r->stream, o->engine, dnnl_stream_default_flags) == dnnl_success &&
         bind(r, o, DNNL_ARG_SRC, dnnl_query_src_md, 0, NULL) &&
         bind(r, o, DNNL_ARG_DST, dnnl_query_dst_md, 0, NULL) &&
         bind(r, o, DNNL_ARG_SCRATCHPAD, dnnl_query_scratchpad_md, 0, NULL) &&
-        bind(r, o, DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0, o->weights) &&
+        bind(r, o, DNNL_ARG_WEIGHTS, dnnl_query_weights_md, 0,
+             r->weights ? r->weights : o->weights) &&
         (!o->bias || bind(r, o, DNNL_ARG_BIAS, dnnl_query_weights_md, 1, o->bias)))
         return r;
     onednn_conv_close(r);
@@ -351,6 +414,8 @@ void onednn_conv_close(void *state)
         dnnl_memory_destroy(r->memory[i]);
     if (r->stream)
         dnnl_stream_destroy(r->stream);
+    sized_deinit(&r->own);
+    mem_free(r->weights);
     mem_free(r);
 }
 
@@ -374,13 +439,13 @@ void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, f
     hold_threads(o->threads);
     aim(r, RUN_SCRATCH, scratch);
     for (size_t i = 0; i < images; i++) {
-        aim(r, RUN_X, x + i * o->image);
-        aim(r, RUN_Y, y + i * o->answer);
+        aim(r, RUN_X, x + i * r->sized->image);
+        aim(r, RUN_Y, y + i * r->sized->answer);
         // Everything it needs was taken when the model was loaded: what fails here is a bug.
-        dnnl_status_t s = dnnl_primitive_execute(o->primitive, r->stream, r->n, r->args);
+        dnnl_status_t s = dnnl_primitive_execute(r->sized->primitive, r->stream, r->n, r->args);
         invariant(s == dnnl_success);
         dnnl_stream_wait(r->stream);
         if (o->relu)
-            relu_in_place(y + i * o->answer, o->answer);
+            relu_in_place(y + i * r->sized->answer, r->sized->answer);
     }
 }

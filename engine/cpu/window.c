@@ -3,12 +3,12 @@
 
 #include <math.h>
 
-static struct window window_for(const struct job *j, const int64_t *kernel)
+static struct window window_for(const struct job *j, unsigned axis, const int64_t *kernel)
 {
     struct window w;
     struct engine_error e;
     memset(&w, 0, sizeof(w));
-    window_of(j, 2, kernel, &w, &e); // the plan has asked the same and was answered
+    window_of(j, axis, kernel, &w, &e); // the plan has asked the same and was answered
     return w;
 }
 
@@ -51,7 +51,7 @@ static float pool_at(const struct window *w, const float *x, int64_t oy, int64_t
 static void pool(const struct job *j, bool max)
 {
     const struct attr *kernel = node_attr(j->node, "kernel_shape");
-    struct window w = window_for(j, kernel->ints);
+    struct window w = window_for(j, 2, kernel->ints);
     bool count_pads = node_int(j->node, "count_include_pad", 0) != 0;
     size_t planes = (size_t)(j->out->shape[0] * j->out->shape[1]);
     const float *x = j->in[0]->data;
@@ -89,14 +89,29 @@ void cpu_global_average_pool(const struct job *j)
     }
 }
 
+void cpu_global_max_pool(const struct job *j)
+{
+    const struct array *a = j->in[0];
+    size_t planes = (size_t)(a->shape[0] * a->shape[1]), inner = 1;
+    const float *x = a->data;
+    for (unsigned i = 2; i < a->rank; i++)
+        inner *= (size_t)a->shape[i];
+    for (size_t p = 0; p < planes; p++) {
+        float best = -INFINITY;
+        for (size_t i = 0; i < inner; i++, x++)
+            best = *x > best || *x != *x ? *x : best;
+        ((float *)j->out->data)[p] = best;
+    }
+}
+
 // ---- convolution -------------------------------------------------------------------------------------
 
-struct conv cpu_conv_of(const struct job *j)
+struct conv cpu_conv_of(const struct job *j, unsigned axis)
 {
     struct conv c = {.groups = node_int(j->node, "group", 1)};
     c.channels = j->in[1]->shape[1];
     c.outs = j->in[1]->shape[0] / c.groups;
-    c.w = window_for(j, &j->in[1]->shape[2]);
+    c.w = window_for(j, axis, &j->in[1]->shape[2]);
     return c;
 }
 
@@ -109,7 +124,7 @@ static bool is_pointwise(const struct window *w)
 // The columns of a group: [channels * kernel, out pixels], so that a convolution is one product.
 size_t cpu_conv_scratch(const struct job *j)
 {
-    struct conv c = cpu_conv_of(j);
+    struct conv c = cpu_conv_of(j, 2);
     if (is_pointwise(&c.w) || (c.channels == 1 && c.outs == 1))
         return 0;
     return (size_t)(c.channels * c.w.kernel[0] * c.w.kernel[1] * c.w.out[0] * c.w.out[1]) *
@@ -192,7 +207,7 @@ static void conv_group(const struct conv *c, const float *x, const float *weight
 
 void cpu_conv(const struct job *j)
 {
-    struct conv c = cpu_conv_of(j);
+    struct conv c = cpu_conv_of(j, 2);
     const float *x = j->in[0]->data,
                 *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
     float *y = j->out->data;

@@ -24,7 +24,8 @@ static void shape_constant(struct msg *g, const char *name, int64_t a, int64_t b
 static struct engine_model *load_at(struct msg graph, uint32_t max_batch)
 {
     struct msg file = onnx_model(graph, 13);
-    struct engine_model *m = engine_model_load(view_of(file.p, file.n), max_batch, &e);
+    struct engine_model *m =
+        engine_model_load(engine_any(false), view_of(file.p, file.n), max_batch, &e);
     free(file.p);
     if (!m)
         fail_msg("%s", e.text);

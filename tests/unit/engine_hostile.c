@@ -3,7 +3,6 @@
 // (ASan and UBSan see to the rest).
 #include "base/mem.h"
 #include "base/rand.h"
-#include "engine/cpu/cpu.h"
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
 
@@ -75,7 +74,7 @@ static const char *attempt(const void *p, size_t n)
     void *exact = malloc(n ? n : 1); // so that a read past the end is seen
     if (n > 0)
         memcpy(exact, p, n);
-    struct engine_model *m = engine_model_load(view_of(exact, n), 8, &e);
+    struct engine_model *m = engine_model_load(engine_any(false), view_of(exact, n), 8, &e);
     free(exact);
     if (!m) {
         assert_true(e.text[0] != '\0' && strlen(e.text) < sizeof(e.text));
@@ -337,6 +336,24 @@ static void unknown(void **state)
     node(&g, "FlashAttention9", "x", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "op FlashAttention9 (node \"the-node\") is not supported");
+    g = input("x", row4, 2); // all of them at once, each op with its first node
+    node(&g, "Relu", "x", "a");
+    node(&g, "Fizz", "a", "b");
+    node(&g, "Buzz", "b", "c");
+    node(&g, "Fizz", "c", "y");
+    output(&g, "y");
+    refuses(onnx_model(g, 13), "ops that are not supported: Fizz (node \"the-node\"), Buzz (node "
+                               "\"the-node\")");
+    g = input("x", row4, 2);
+    for (unsigned i = 0; i < 300; i++) {
+        char type[64], from[16], to[16];
+        snprintf(type, sizeof(type), "AnOpWithAnInconvenientlyLongName%u", i);
+        snprintf(from, sizeof(from), i ? "v%u" : "x", i);
+        snprintf(to, sizeof(to), "v%u", i + 1);
+        node(&g, type, from, to);
+    }
+    output(&g, "v300");
+    refuses(onnx_model(g, 13), "ops that are not supported: AnOpWithAnInconvenientlyLongName0");
     n = onnx_node("Relu", "x", "y");
     msg_text(&n, 7, "com.stranger");
     g = input("x", row4, 2);
@@ -440,7 +457,23 @@ static void inputs(void **state)
     refuses(shaped((int64_t[]){1, INT64_MIN}, 2), "value \"x\"");
     refuses(shaped((int64_t[]){1, (int64_t)1 << 40}, 2), "value \"x\"");
     refuses(shaped((int64_t[]){1, INT32_MAX, INT32_MAX}, 3), "elements");
-    refuses(shaped((int64_t[]){1, 4, -1}, 3), "only the first may be");
+    takes(shaped((int64_t[]){1, 4, -1}, 3));
+    takes(shaped((int64_t[]){-1, -1, -1, -1, -1, -1, -1, -1}, 8));
+    struct msg nameless = input("", row4, 2);
+    node(&nameless, "Relu", "x", "y");
+    output(&nameless, "");
+    refuses(onnx_model(nameless, 13), "\"x\" is made by no earlier node");
+    nameless = input("", row4, 2);
+    output(&nameless, "");
+    takes(onnx_model(nameless, 13));
+    struct msg many = {0};
+    for (unsigned i = 0; i < 10; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "x%u", i);
+        msg_msg(&many, GRAPH_INPUTS,
+                onnx_value(name, ONNX_F32, (int64_t[]){-1, -1, -1, -1, -1, -1, -1, -1}, 8));
+    }
+    refuses(onnx_model(many, 13), "more than 64 dimensions are free");
     refuses(shaped((int64_t[]){1, 1, 1, 1, 1, 1, 1, 1, 1}, 9), "rank up to 8");
     refuses(shaped((int64_t[]){1, 1 << 30, 1}, 3), "memory"); // 4 GiB of input and of output
     takes(shaped((int64_t[]){-1, 1, 1, 1, 1, 1, 1, 1}, 8));
@@ -648,7 +681,8 @@ static void memory_runs_out(void **state)
     for (uint64_t n = 1;; n++) {
         uint64_t before = mem_count();
         mem_fail_at(n);
-        struct engine_model *m = engine_model_load(view_of(file.p, file.n), 8, &e);
+        struct engine_model *m =
+            engine_model_load(engine_any(false), view_of(file.p, file.n), 8, &e);
         struct engine_instance *i = m ? engine_instance_new(m, &e) : NULL;
         bool ran = i && engine_run(i, &in, &out, &e);
         bool reached = mem_count() - before >= n;

@@ -3,13 +3,37 @@
 #ifndef SLUICE_TESTS_ENGINE_KIT_H
 #define SLUICE_TESTS_ENGINE_KIT_H
 
-#include "base/view.h"
+#include "base/check.h"
+#include "engine/cpu/device.h"
+#include "engine/engine.h"
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define KIT static __attribute__((unused))
+
+// ---- engines -----------------------------------------------------------------------------------------
+
+// On the CPU; the caller frees it.
+KIT struct engine *engine_with(struct cpu_options o, struct engine_limits limits)
+{
+    struct engine_error e;
+    struct engine *g = engine_new(cpu_device_new(o), NULL, limits, &e);
+    invariant(g);
+    return g;
+}
+
+// One for all that ask for nothing special; plain: without the library's kernels.
+KIT struct engine *engine_any(bool plain)
+{
+    static struct engine *two[2];
+    if (!two[plain])
+        two[plain] = engine_with((struct cpu_options){.plain = plain}, (struct engine_limits){0});
+    return two[plain];
+}
+
+// ---- protobuf ----------------------------------------------------------------------------------------
 
 struct msg {
     uint8_t *p;

@@ -1,7 +1,6 @@
 // Convolutions by the library against the plain kernels: random shapes, strides, pads, groups, with and
 // without bias and Relu, in chains with what may stand between them. Each model is loaded twice.
 #include "base/rand.h"
-#include "engine/cpu/cpu.h"
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
 
@@ -38,7 +37,8 @@ static void constant(struct msg *graph, const char *name, unsigned rank, const i
 }
 
 // Loads with and without the library, runs `rows` rows, compares; and row by row with the batch, bits.
-static void compare(struct msg graph, int64_t rows, const int64_t *image, unsigned rank)
+static void compare_on(struct engine *library, struct msg graph, int64_t rows, const int64_t *image,
+                       unsigned rank)
 {
     struct engine_error e;
     struct engine_model *m[2];
@@ -53,8 +53,8 @@ static void compare(struct msg graph, int64_t rows, const int64_t *image, unsign
     x.data = data;
     x.bytes = n * 4;
     for (unsigned k = 0; k < 2; k++) {
-        onednn_enable(k == 1);
-        m[k] = engine_model_load(view_of(file.p, file.n), 64, &e);
+        m[k] =
+            engine_model_load(k == 1 ? library : engine_any(true), view_of(file.p, file.n), 64, &e);
         if (!m[k])
             fail_msg("%s", e.text);
         in[k] = engine_instance_new(m[k], &e);
@@ -84,10 +84,14 @@ static void compare(struct msg graph, int64_t rows, const int64_t *image, unsign
         engine_instance_free(in[k]);
         engine_model_free(m[k]);
     }
-    onednn_enable(true);
     free(kept);
     free(memory);
     free(file.p);
+}
+
+static void compare(struct msg graph, int64_t rows, const int64_t *image, unsigned rank)
+{
+    compare_on(engine_any(false), graph, rows, image, rank);
 }
 
 static struct msg graph_of(const int64_t *image, unsigned rank, const char *output)
@@ -185,7 +189,8 @@ static void fused(void **state)
                 msg_msg(&g, GRAPH_OUTPUTS, onnx_value(&"c\0b\0a"[2 * k], ONNX_F32, NULL, 0));
             float *data = noise(3 * 7 * 7);
             struct msg file = onnx_model(g, 13);
-            struct engine_model *m = engine_model_load(view_of(file.p, file.n), 4, &e);
+            struct engine_model *m =
+                engine_model_load(engine_any(false), view_of(file.p, file.n), 4, &e);
             if (!m)
                 fail_msg("%s", e.text);
             struct engine_instance *in = engine_instance_new(m, &e);
@@ -211,12 +216,13 @@ static void threads(void **state)
     for (unsigned n = 1; n <= 3; n++) {
         int64_t image[4] = {-1, 16, 40, 40}, w[4] = {32, 16, 3, 3};
         struct msg g = graph_of(image, 4, "z");
-        engine_set_threads(n);
+        struct engine *engine =
+            engine_with((struct cpu_options){.threads = n}, (struct engine_limits){0});
         msg_msg(&g, GRAPH_NODES, conv(&g, "x", "y", "w", w, true));
         msg_msg(&g, GRAPH_NODES, onnx_node("Relu", "y", "z"));
-        compare(g, 3, image, 4);
+        compare_on(engine, g, 3, image, 4);
+        engine_free(engine);
     }
-    engine_set_threads(1);
 }
 
 // conv -> pool -> Add of a branch, of a number a channel, of one number -> conv -> Reshape.
@@ -294,7 +300,8 @@ static void not_a_number(void **state)
             msg_msg(&g, GRAPH_NODES, onnx_node("Relu", "y", "z"));
         struct msg file = onnx_model(g, 13);
         struct engine_error e;
-        struct engine_model *m = engine_model_load(view_of(file.p, file.n), 8, &e);
+        struct engine_model *m =
+            engine_model_load(engine_any(false), view_of(file.p, file.n), 8, &e);
         struct engine_instance *in = engine_instance_new(m, &e);
         float *data = noise((size_t)2 * ELEMENTS);
         struct engine_data x = {data, 2 * ELEMENTS * 4, 4, {2, 4, 8, 8}}, out;

@@ -1,8 +1,8 @@
-// The six reference models against their recorded answers: every case alone, the cases stacked in one
+// The reference models of ours against their recorded answers: every case alone, the cases stacked in one
 // batch, and each row of the batch against the row alone, bit by bit. Needs ../shared (SLUICE_SHARED says
 // where); without it each test says that it skips.
 #include "base/mem.h"
-#include "engine/engine.h"
+#include "tests/unit/engine_kit.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -34,7 +34,7 @@ static void path_of(char out[512], const char *model, const char *file)
     snprintf(out, 512, "%s/models/%s/%s", shared ? shared : "../shared", model, file);
 }
 
-// A tensor of reference.json; its floats are malloc'ed.
+// A tensor of reference.json; its data is malloc'ed.
 static struct engine_data load_tensor(const char *model, const json_t *t)
 {
     struct engine_data d = {0};
@@ -53,10 +53,20 @@ static struct engine_data load_tensor(const char *model, const json_t *t)
         assert_non_null(d.data);
         return d;
     }
-    float *data = malloc(n * sizeof(float));
-    json_array_foreach(json_object_get(t, "data"), i, v) data[i] = (float)json_number_value(v);
+    const char *dtype = json_string_value(json_object_get(t, "dtype"));
+    bool wide = dtype && strcmp(dtype, "i64") == 0, whole = dtype && strcmp(dtype, "i32") == 0;
+    char *data = malloc(n * 8);
+    json_array_foreach(json_object_get(t, "data"), i, v)
+    {
+        if (wide)
+            ((int64_t *)(void *)data)[i] = json_integer_value(v);
+        else if (whole)
+            ((int32_t *)(void *)data)[i] = (int32_t)json_integer_value(v);
+        else
+            ((float *)(void *)data)[i] = (float)json_number_value(v);
+    }
     d.data = data;
-    d.bytes = n * sizeof(float);
+    d.bytes = n * (wide ? 8 : 4);
     return d;
 }
 
@@ -111,7 +121,7 @@ static void run_model(const char *name, bool batches)
         print_message("skipped: no %s\n", path);
         skip();
     }
-    struct engine_model *m = engine_model_load(view_of(onnx, n), 1024, &e);
+    struct engine_model *m = engine_model_load(engine_any(false), view_of(onnx, n), 1024, &e);
     if (!m)
         print_error("%s: %s\n", name, e.text);
     assert_non_null(m);
@@ -185,12 +195,45 @@ static void ultraface_rfb320(void **state)
     run_model("ultraface_rfb320", false);
 }
 
+static void banking77_lsa(void **state)
+{
+    (void)state;
+    run_model("banking77_lsa", true);
+}
+
+static void magika_v3_3(void **state)
+{
+    (void)state;
+    run_model("magika_v3_3", true);
+}
+
+static void ppocr_det(void **state)
+{
+    (void)state;
+    run_model("ppocr_det", true);
+}
+
+static void ppocr_cls(void **state)
+{
+    (void)state;
+    run_model("ppocr_cls", true);
+}
+
+static void ppocr_rec(void **state)
+{
+    (void)state;
+    run_model("ppocr_rec", true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(digits_mlp),       cmocka_unit_test(iris_logreg),
         cmocka_unit_test(mnist_cntk),       cmocka_unit_test(resnet8_cifar10),
         cmocka_unit_test(ad01_autoencoder), cmocka_unit_test(ultraface_rfb320),
+        cmocka_unit_test(ppocr_rec),        cmocka_unit_test(ppocr_cls),
+        cmocka_unit_test(ppocr_det),        cmocka_unit_test(magika_v3_3),
+        cmocka_unit_test(banking77_lsa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

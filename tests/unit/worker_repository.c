@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "engine/cpu/device.h"
 #include "worker/repository.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,6 +17,17 @@
 
 static char dir[64], said[65536];
 static struct repository repo;
+
+static struct engine *engine(void)
+{
+    static struct engine *one;
+    struct engine_error e;
+    if (!one)
+        one = engine_new(cpu_device_new((struct cpu_options){0}), NULL, (struct engine_limits){0},
+                         &e);
+    assert_non_null(one);
+    return one;
+}
 
 static void sh(const char *format, ...)
 {
@@ -51,7 +63,7 @@ static void load(uint32_t max_batch)
     fflush(stderr);
     int kept = dup(STDERR_FILENO), fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     assert_true(fd >= 0 && dup2(fd, STDERR_FILENO) >= 0);
-    int status = repository_load(&repo, dir, max_batch, 1, why);
+    int status = repository_load(&repo, engine(), dir, max_batch, 1, why);
     dup2(kept, STDERR_FILENO);
     ssize_t n = pread(fd, said, sizeof(said) - 1, 0);
     said[n > 0 ? n : 0] = '\0';
@@ -95,12 +107,12 @@ static void a_missing_directory(void **state)
     (void)state;
     char why[256] = "", path[128], want[256];
     snprintf(path, sizeof(path), "%s/none", dir);
-    assert_int_equal(repository_load(&repo, path, 64, 1, why), -1);
+    assert_int_equal(repository_load(&repo, engine(), path, 64, 1, why), -1);
     snprintf(want, sizeof(want), "repository %s: No such file or directory", path);
     assert_string_equal(why, want);
     put_text("file", "");
     snprintf(path, sizeof(path), "%s/file", dir);
-    assert_int_equal(repository_load(&repo, path, 64, 1, why), -1);
+    assert_int_equal(repository_load(&repo, engine(), path, 64, 1, why), -1);
     assert_non_null(strstr(why, "Not a directory"));
 }
 

@@ -8,11 +8,63 @@
 // twin (`twin[v]`, the channels-last value; -1: none). Invariant: what the new list has made so far is in
 // order; a form that is missing is made from the other one by the node that first asks for it.
 #include "engine/cpu/cpu.h"
-#include "engine/plan.h"
 
 // Multiplications of one image from which on a convolution is worth a call into the library. Measured: even
 // the demo model's first one (4,608, an image of 8 by 8) gains; below a call costs more than the work.
 #define WORTH 2000
+
+// ---- the ops of the other form -----------------------------------------------------------------------
+
+static bool shape_conv_last(struct job *j, struct engine_error *e)
+{
+    const struct array *x = j->in[0], *k = j->in[1];
+    struct window w;
+    if (!window_of(j, 1, &k->shape[2], &w, e))
+        return false;
+    struct conv c = cpu_conv_of(j, 1);
+    if (x->shape[3] != c.groups * c.channels)
+        return shape_wrong(j, e, "the channels of image, kernel and group do not fit");
+    if (!onednn_conv_takes(&c))
+        return shape_wrong(j, e, "its images are too large");
+    return shape_make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], w.out[0], w.out[1], k->shape[0]},
+                      e);
+}
+
+static bool shape_pool_last(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    struct window w;
+    return pool_window(j, 1, &w, e) &&
+           shape_make(j, ENGINE_F32, 4, (int64_t[]){x[0], w.out[0], w.out[1], x[3]}, e);
+}
+
+static bool shape_global_pool_last(struct job *j, struct engine_error *e)
+{
+    const int64_t *x = j->in[0]->shape;
+    return shape_make(j, ENGINE_F32, 4, (int64_t[]){x[0], 1, 1, x[3]}, e);
+}
+
+static const struct op conv_last = {.name = LAST_CONV,
+                                    .min_inputs = 2,
+                                    .max_inputs = 3,
+                                    .shape = shape_conv_last,
+                                    .work = conv_work};
+static const struct op max_pool_last = {.name = LAST_MAX_POOL,
+                                        .min_inputs = 1,
+                                        .max_inputs = 1,
+                                        .shape = shape_pool_last,
+                                        .work = pool_work};
+static const struct op average_pool_last = {.name = LAST_AVERAGE_POOL,
+                                            .min_inputs = 1,
+                                            .max_inputs = 1,
+                                            .shape = shape_pool_last,
+                                            .work = pool_work};
+static const struct op global_average_pool_last = {.name = LAST_GLOBAL_AVERAGE_POOL,
+                                                   .min_inputs = 1,
+                                                   .max_inputs = 1,
+                                                   .shape = shape_global_pool_last};
+
+// ---- the rewriting -----------------------------------------------------------------------------------
 
 struct rewrite {
     struct graph *g;
@@ -22,8 +74,16 @@ struct rewrite {
     unsigned n_old; // values of the file
     int32_t *twin;  // [n_old]
     bool *made;     // [n_old]
-    bool failed;    // out of memory
+    bool failed;    // with e
+    unsigned threads;
+    struct engine_error *e;
 };
+
+static void *no_memory(struct rewrite *r)
+{
+    r->failed = !engine_fail(r->e, "out of memory");
+    return NULL;
+}
 
 static int64_t to_last[4] = {0, 2, 3, 1}, to_first[4] = {0, 3, 1, 2};
 
@@ -37,10 +97,8 @@ static struct attr *perm_attr(struct rewrite *r, int64_t *perm)
 
 static struct node *add_node(struct rewrite *r, const struct node *like)
 {
-    if (r->n_nodes == r->cap_nodes) {
-        r->failed = true;
-        return NULL;
-    }
+    if (r->n_nodes == r->cap_nodes)
+        return no_memory(r);
     r->nodes[r->n_nodes] = *like;
     return &r->nodes[r->n_nodes++];
 }
@@ -49,27 +107,33 @@ static int32_t add_value(struct rewrite *r, struct view name)
 {
     struct graph *g = r->g;
     if (g->n_values == r->cap_values) {
-        r->failed = true;
+        no_memory(r);
         return 0;
     }
     g->values[g->n_values] = (struct value){.name = name, .maker = -1};
     return (int32_t)g->n_values++;
 }
 
+static void set_op(struct rewrite *r, struct node *n, const struct op *op)
+{
+    r->failed |= !node_set(r->g, n, op, r->e);
+}
+
 static void transpose(struct rewrite *r, int32_t from, int32_t to, int64_t *perm)
 {
     struct node *n = add_node(r, &(struct node){.name = r->g->values[from].name,
                                                 .type = VIEW("Transpose"),
-                                                .op = op_find(VIEW("Transpose")),
+
                                                 .n_inputs = 1,
                                                 .n_outputs = 1,
                                                 .n_attrs = 1,
                                                 .attrs = perm_attr(r, perm),
                                                 .opset = r->g->opset});
     if (!n || !n->attrs) {
-        r->failed = true;
+        no_memory(r);
         return;
     }
+    set_op(r, n, op_find(VIEW("Transpose")));
     n->input[0] = from;
     n->output[0] = to;
 }
@@ -122,24 +186,6 @@ static bool is_worth_it(const struct rewrite *r, const struct node *n, const str
     return work >= WORTH || r->twin[n->input[0]] >= 0;
 }
 
-// The size of image that the convolution was prepared for, where shape_conv_last looks for it.
-static bool note_image(struct rewrite *r, struct node *n, const struct array *x)
-{
-    struct attr *attrs = arena_array(&r->g->arena, n->n_attrs + 1, sizeof(*attrs));
-    int64_t *size = arena_array(&r->g->arena, 3, sizeof(*size));
-    if (!attrs || !size) {
-        r->failed = true;
-        return false;
-    }
-    memcpy(size, (int64_t[]){x->shape[2], x->shape[3], x->shape[1]}, 3 * sizeof(*size));
-    attrs[0] = (struct attr){.name = VIEW("image"), .kind = ATTR_INTS, .ints = size, .n = 3};
-    if (n->n_attrs > 0)
-        memcpy(attrs + 1, n->attrs, n->n_attrs * sizeof(*attrs));
-    n->attrs = attrs;
-    n->n_attrs++;
-    return true;
-}
-
 static bool rewrite_conv(struct rewrite *r, const struct node *n)
 {
     struct array w;
@@ -148,21 +194,24 @@ static bool rewrite_conv(struct rewrite *r, const struct node *n)
     if (!is_constant(r, n, 1) || !is_constant(r, n, 2))
         return false;
     w = r->g->values[n->input[1]].array;
-    struct conv c = cpu_conv_of(&j);
+    struct conv c = cpu_conv_of(&j, 2);
     if (j.in[0]->shape[0] != 1 || !is_worth_it(r, n, &c))
         return false;
-    copy.prepared = onednn_conv_new(&c, constant_of(r, n, 1), constant_of(r, n, 2), n->relu);
+    copy.prepared =
+        onednn_conv_new(&c, constant_of(r, n, 1), constant_of(r, n, 2), n->relu, r->threads);
     if (!copy.prepared)
         return false;
-    copy.op = &op_conv_last;
+    set_op(r, &copy, &conv_last);
     struct node *to = NULL;
     int32_t x = last_form(r, n->input[0]);
-    if (note_image(r, &copy, j.in[0]))
+    r->failed |= !graph_charge(r->g, onednn_conv_bytes(copy.prepared), r->e);
+    if (!r->failed)
         to = add_node(r, &copy);
     if (!to) { // the load fails: nobody else will know of it
         onednn_conv_free(copy.prepared);
         return true;
     }
+    node_release(r->g, n, 1);
     to->input[0] = x;
     answer_last(r, to);
     return true;
@@ -181,38 +230,42 @@ static bool is_one_of(const struct node *n, const char *const *names)
 
 static bool rewrite_unary(struct rewrite *r, const struct node *n)
 {
-    static const char *const same[] = {"Relu", "Exp", "Sigmoid", "Tanh", "Clip", "Identity", NULL};
+    static const char *const same[] = {"Relu",     "Exp",         "Sigmoid",   "Tanh",      "Clip",
+                                       "Identity", "HardSigmoid", "HardSwish", "LeakyRelu", "Elu",
+                                       "Gelu",     "Mish",        "Sqrt",      "Abs",       "Neg",
+                                       "Erf",      "Softplus",    NULL};
     const struct op *op = NULL;
     if (is_one_of(n, same))
         op = n->op;
     else if (view_is(n->type, "MaxPool"))
-        op = &op_max_pool_last;
+        op = &max_pool_last;
     else if (view_is(n->type, "AveragePool"))
-        op = &op_average_pool_last;
+        op = &average_pool_last;
     else if (view_is(n->type, "GlobalAveragePool"))
-        op = &op_global_average_pool_last;
+        op = &global_average_pool_last;
     if (!op || r->twin[n->input[0]] < 0)
         return false;
     for (unsigned i = 1; i < n->n_inputs; i++) // Clip's bounds
         first_form(r, n->input[i]);
     struct node *to = add_node(r, n);
     if (to) {
-        to->op = op;
+        set_op(r, to, op);
         to->input[0] = r->twin[n->input[0]];
         answer_last(r, to);
     }
     return true;
 }
 
-// An operand that the channels-last form of the other one can take: its twin, or a constant that is one
-// number, or one a channel ([C, 1, 1] or [1, C, 1, 1] become [C]). -1: neither.
+// An operand that the channels-last form of the other one can take: its twin (both have four dimensions, so
+// what is broadcast in one form is in the other), or a constant that is one number, or one a channel
+// ([C, 1, 1] or [1, C, 1, 1] become [C]). -1: neither.
 static int32_t operand(struct rewrite *r, int32_t v, const struct array *other)
 {
     const struct value *value = &r->g->values[v];
     struct array a = r->arrays[v];
     size_t n = 0;
     if (r->twin[v] >= 0)
-        return memcmp(a.shape, other->shape, 4 * sizeof(a.shape[0])) == 0 ? r->twin[v] : -1;
+        return r->twin[v];
     if (!value->constant || a.rank > 4 || !array_count(&a, &n))
         return -1;
     if (n == 1)
@@ -221,6 +274,12 @@ static int32_t operand(struct rewrite *r, int32_t v, const struct array *other)
         return -1;
     a.rank = 1;
     a.shape[0] = (int64_t)n;
+    a.data = graph_alloc(r->g, n * sizeof(float), r->e);
+    if (!a.data) {
+        r->failed = true;
+        return -1;
+    }
+    memcpy(a.data, value->array.data, n * sizeof(float));
     int32_t flat = add_value(r, value->name);
     r->g->values[flat].array = a;
     r->g->values[flat].constant = true;
@@ -229,9 +288,10 @@ static int32_t operand(struct rewrite *r, int32_t v, const struct array *other)
 
 static bool rewrite_binary(struct rewrite *r, const struct node *n)
 {
-    static const char *const names[] = {"Add", "Sub", "Mul", "Div", NULL};
+    static const char *const names[] = {"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", NULL};
     int32_t in[2];
-    if (!is_one_of(n, names) || (r->twin[n->input[0]] < 0 && r->twin[n->input[1]] < 0))
+    if (!is_one_of(n, names) || n->n_inputs != 2 ||
+        (r->twin[n->input[0]] < 0 && r->twin[n->input[1]] < 0))
         return false;
     const struct array *image = &r->arrays[n->input[r->twin[n->input[0]] >= 0 ? 0 : 1]];
     for (unsigned i = 0; i < 2; i++) {
@@ -263,7 +323,7 @@ static bool rewrite_transpose(struct rewrite *r, const struct node *n)
         return false;
     struct node *to = add_node(r, n);
     if (to) {
-        to->op = op_find(VIEW("Identity"));
+        set_op(r, to, op_find(VIEW("Identity")));
         to->type = VIEW("Identity");
         to->input[0] = r->twin[x];
         r->made[y] = true;
@@ -281,7 +341,7 @@ static void copy_as_it_is(struct rewrite *r, const struct node *n)
     r->made[n->output[0]] = true;
 }
 
-static bool begin(struct rewrite *r)
+static bool rewrite_begin(struct rewrite *r)
 {
     struct graph *g = r->g;
     r->n_old = g->n_values;
@@ -314,32 +374,38 @@ static bool has_conv(const struct graph *g)
     return false;
 }
 
-bool graph_last(struct graph *g, struct plan **one, struct engine_error *e)
+// The new list, in r; true when the library does any convolution in it.
+static bool rewrite_all(struct rewrite *r)
 {
-    struct rewrite r = {.g = g, .arrays = (*one)->arrays};
     bool any = false;
-    if (!has_conv(g))
-        return true;
-    if (!begin(&r))
-        return engine_fail(e, "out of memory");
-    for (unsigned i = 0; i < g->n_nodes && !r.failed; i++) {
-        const struct node *n = &g->nodes[i];
+    for (unsigned i = 0; i < r->g->n_nodes && !r->failed; i++) {
+        const struct node *n = &r->g->nodes[i];
         if (!n->op || n->output[0] < 0)
             continue; // folded or fused
-        if (view_is(n->type, "Conv") && rewrite_conv(&r, n))
+        if (view_is(n->type, "Conv") && rewrite_conv(r, n))
             any = true;
-        else if (!rewrite_unary(&r, n) && !rewrite_binary(&r, n) && !rewrite_transpose(&r, n))
-            copy_as_it_is(&r, n);
+        else if (!rewrite_unary(r, n) && !rewrite_binary(r, n) && !rewrite_transpose(r, n))
+            copy_as_it_is(r, n);
     }
-    for (unsigned i = 0; i < g->n_outputs && !r.failed; i++)
-        first_form(&r, g->outputs[i]);
+    for (unsigned i = 0; i < r->g->n_outputs && !r->failed; i++)
+        first_form(r, r->g->outputs[i]);
+    return any;
+}
+
+bool cpu_layout(struct device *d, struct graph *g, const struct array *shapes, bool *changed,
+                struct engine_error *e)
+{
+    const struct cpu_device *cpu = (const struct cpu_device *)d;
+    struct rewrite r = {.g = g, .arrays = shapes, .threads = cpu->options.threads, .e = e};
+    *changed = false;
+    if (cpu->options.plain || !has_conv(g))
+        return true;
+    if (!rewrite_begin(&r))
+        return engine_fail(e, "out of memory");
+    *changed = rewrite_all(&r);
     g->nodes = r.nodes; // owned by the graph from here on, also when this load fails
     g->n_nodes = r.n_nodes;
-    if (r.failed)
-        return engine_fail(e, "out of memory");
-    if (!any)
-        return true;
-    plan_free(*one);
-    *one = plan_new(g, 1, e);
-    return *one != NULL;
+    if (!r.failed)
+        graph_readers(g);
+    return !r.failed;
 }

@@ -1,0 +1,227 @@
+// Sums, products and extremes along axes; ArgMax and ArgMin. Each element of the output takes its elements in
+// the order in which they stand, so a row's bits do not depend on the batch.
+#include "engine/cpu/cpu.h"
+
+#include <math.h>
+
+// n elements of a row into y: into one, or each into its own (step 1).
+typedef void reduce_row(void *y, const void *x, size_t n, size_t step);
+
+#define REDUCE(name, T, expression)                                                                \
+    static void name(void *y_, const void *x_, size_t n, size_t step)                              \
+    {                                                                                              \
+        const T *x = x_;                                                                           \
+        T *y = y_;                                                                                 \
+        if (step == 0) {                                                                           \
+            T s = *y;                                                                              \
+            for (size_t i = 0; i < n; i++) {                                                       \
+                T v = x[i];                                                                        \
+                s = (T)(expression);                                                               \
+            }                                                                                      \
+            *y = s;                                                                                \
+        } else {                                                                                   \
+            for (size_t i = 0; i < n; i++) {                                                       \
+                T v = x[i], s = y[i];                                                              \
+                y[i] = (T)(expression);                                                            \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
+struct reduction {
+    reduce_row *f32, *f64, *i32, *i64;
+    double first; // before any element
+    float (*last)(float sum, size_t n);
+    double (*last_f64)(double sum, size_t n);
+};
+
+#define FLOATS(name, expression)                                                                   \
+    REDUCE(name##_f32, float, expression)                                                          \
+    REDUCE(name##_f64, double, expression)
+#define NUMBERS(name, floats, i32, i64)                                                            \
+    FLOATS(name, floats)                                                                           \
+    REDUCE(name##_i32, int32_t, i32)                                                               \
+    REDUCE(name##_i64, int64_t, i64)
+
+NUMBERS(sum, s + v, (uint32_t)s + (uint32_t)v, (uint64_t)s + (uint64_t)v)
+NUMBERS(prod, s *v, (uint32_t)s *(uint32_t)v, (uint64_t)s *(uint64_t)v)
+NUMBERS(most, v != v || v > s ? v : s, v > s ? v : s, v > s ? v : s)
+NUMBERS(least, v != v || v < s ? v : s, v < s ? v : s, v < s ? v : s)
+FLOATS(absolute, s + (v < 0 ? -v : v))
+FLOATS(square, s + v * v)
+
+static float mean_of(float sum, size_t n)
+{
+    return sum / (float)n;
+}
+static double mean_of_f64(double sum, size_t n)
+{
+    return sum / (double)n;
+}
+static float root_of(float sum, size_t n)
+{
+    (void)n;
+    return sqrtf(sum);
+}
+static double root_of_f64(double sum, size_t n)
+{
+    (void)n;
+    return sqrt(sum);
+}
+static float log_of(float sum, size_t n)
+{
+    (void)n;
+    return logf(sum);
+}
+static double log_of_f64(double sum, size_t n)
+{
+    (void)n;
+    return log(sum);
+}
+
+#define SUMS .f32 = sum_f32, .f64 = sum_f64
+
+static const struct reduction
+    reduce_sum = {SUMS, .i32 = sum_i32, .i64 = sum_i64},
+    reduce_mean = {SUMS, .last = mean_of, .last_f64 = mean_of_f64},
+    reduce_log_sum = {SUMS, .last = log_of, .last_f64 = log_of_f64},
+    reduce_prod = {.f32 = prod_f32, .f64 = prod_f64, .i32 = prod_i32, .i64 = prod_i64, .first = 1},
+    reduce_max = {.f32 = most_f32,
+                  .f64 = most_f64,
+                  .i32 = most_i32,
+                  .i64 = most_i64,
+                  .first = -INFINITY},
+    reduce_min = {.f32 = least_f32,
+                  .f64 = least_f64,
+                  .i32 = least_i32,
+                  .i64 = least_i64,
+                  .first = INFINITY},
+    reduce_l1 = {.f32 = absolute_f32, .f64 = absolute_f64},
+    reduce_sum_square = {.f32 = square_f32, .f64 = square_f64},
+    reduce_l2 = {.f32 = square_f32, .f64 = square_f64, .last = root_of, .last_f64 = root_of_f64};
+
+static void reduction_fill(struct array *y, size_t n, double v)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (y->dtype == ENGINE_F32)
+            ((float *)y->data)[i] = (float)v;
+        else if (y->dtype == ENGINE_F64)
+            ((double *)y->data)[i] = v;
+        else if (y->dtype == ENGINE_I32)
+            ((int32_t *)y->data)[i] = v < -1 ? INT32_MIN : v > 1 ? INT32_MAX : (int32_t)v;
+        else
+            ((int64_t *)y->data)[i] = v < -1 ? INT64_MIN : v > 1 ? INT64_MAX : (int64_t)v;
+    }
+}
+
+// Where each axis of the input goes in the output: elements between neighbours, 0 along reduced ones.
+static void reduction_steps(const struct array *x, unsigned set, size_t *step)
+{
+    size_t size = 1;
+    for (unsigned i = x->rank; i-- > 0;) {
+        bool reduced = set >> i & 1;
+        step[i] = reduced ? 0 : size;
+        size *= reduced ? 1 : (size_t)x->shape[i];
+    }
+}
+
+static void reduction_add(const struct job *j, unsigned set, reduce_row *row)
+{
+    const struct array *x = j->in[0];
+    size_t step[ENGINE_MAX_RANK + 1] = {0}, at[ENGINE_MAX_RANK] = {0}, all = 0, element;
+    unsigned last = x->rank > 0 ? x->rank - 1 : 0;
+    size_t length = x->rank > 0 ? (size_t)x->shape[last] : 1;
+    element = dtype_bytes(x->dtype);
+    reduction_steps(x, set, step);
+    if (!array_count(x, &all))
+        return;
+    for (size_t done = 0; done < all; done += length) {
+        size_t to = 0;
+        for (unsigned i = 0; i < last; i++)
+            to += at[i] * step[i];
+        row((char *)j->out->data + to * element, (const char *)x->data + done * element, length,
+            step[last]);
+        for (unsigned i = last; i-- > 0;) {
+            if (++at[i] < (size_t)x->shape[i])
+                break;
+            at[i] = 0;
+        }
+    }
+}
+
+static void reduction_finish(const struct reduction *r, struct array *y, size_t outs, size_t each)
+{
+    for (size_t i = 0; r->last && i < outs; i++) {
+        if (y->dtype == ENGINE_F32)
+            ((float *)y->data)[i] = r->last(((float *)y->data)[i], each);
+        else
+            ((double *)y->data)[i] = r->last_f64(((double *)y->data)[i], each);
+    }
+}
+
+static void reduction_run(const struct job *j, const struct reduction *r)
+{
+    reduce_row *const by_dtype[] = {
+        [ENGINE_F32] = r->f32, [ENGINE_F64] = r->f64, [ENGINE_I32] = r->i32, [ENGINE_I64] = r->i64};
+    size_t outs = 0, all = 0;
+    unsigned set;
+    struct engine_error e;
+    if (!reduce_axes((struct job *)j, &set, &e) || !array_count(j->out, &outs) ||
+        !array_count(j->in[0], &all))
+        return; // the plan has asked the same and was answered
+    reduction_fill(j->out, outs, r->first);
+    reduction_add(j, set, by_dtype[j->in[0]->dtype]);
+    reduction_finish(r, j->out, outs, outs > 0 ? all / outs : 0);
+}
+
+#define REDUCTION(name)                                                                            \
+    void cpu_##name(const struct job *j)                                                           \
+    {                                                                                              \
+        reduction_run(j, &name);                                                                   \
+    }
+
+REDUCTION(reduce_l1)
+REDUCTION(reduce_l2)
+REDUCTION(reduce_log_sum)
+REDUCTION(reduce_max)
+REDUCTION(reduce_mean)
+REDUCTION(reduce_min)
+REDUCTION(reduce_prod)
+REDUCTION(reduce_sum)
+REDUCTION(reduce_sum_square)
+
+// ---- places of extremes ------------------------------------------------------------------------------
+
+static void find_extremes(const struct job *j, bool max)
+{
+    const struct array *x = j->in[0];
+    unsigned axis = (unsigned)shape_axis(j, 0);
+    bool late = node_int(j->node, "select_last_index", 0) != 0;
+    size_t outer = 1, inner = 1, n = (size_t)x->shape[axis];
+    int64_t *to = j->out->data;
+    for (unsigned i = 0; i < x->rank; i++) {
+        outer *= i < axis ? (size_t)x->shape[i] : 1;
+        inner *= i > axis ? (size_t)x->shape[i] : 1;
+    }
+    for (size_t o = 0; o < outer; o++) {
+        for (size_t k = 0; k < inner; k++) {
+            const float *v = (const float *)x->data + o * n * inner + k;
+            size_t best = 0;
+            for (size_t i = 1; i < n; i++) {
+                float a = v[i * inner], b = v[best * inner];
+                if ((max ? a > b : a < b) || (late && a == b))
+                    best = i;
+            }
+            *to++ = (int64_t)best;
+        }
+    }
+}
+
+void cpu_arg_max(const struct job *j)
+{
+    find_extremes(j, true);
+}
+
+void cpu_arg_min(const struct job *j)
+{
+    find_extremes(j, false);
+}

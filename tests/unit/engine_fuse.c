@@ -1,0 +1,231 @@
+// Whatever order of ops stands behind a convolution, a product or a sum: the model gives what it gives when
+// every value between is an output too, and nothing may be fused.
+#include "base/rand.h"
+#include "engine/engine.h"
+#include "tests/unit/engine_kit.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+enum { CHANNELS = 6, DEPTH = 5, MAX_OPS = 4, ROWS = 2 };
+
+static const char *const kinds[] = {
+    "Relu", "BatchNormalization", "bias", "bias first", "Clip", "Sigmoid", "half"};
+#define KINDS (sizeof(kinds) / sizeof(kinds[0]))
+
+static struct rand dice;
+
+static void constant(struct msg *g, const char *name, unsigned rank, const int64_t *dims,
+                     float least)
+{
+    float x[CHANNELS * CHANNELS * 9];
+    size_t n = 1;
+    for (unsigned i = 0; i < rank; i++)
+        n *= (size_t)dims[i];
+    for (size_t i = 0; i < n; i++)
+        x[i] = least + 2 * (float)rand_unit(&dice);
+    msg_msg(g, GRAPH_CONSTANTS, onnx_tensor(name, ONNX_F32, dims, rank, x, n * 4));
+}
+
+// One op of kind k from value v<at> to v<at + 1>. images: values are [rows, CHANNELS, 2, 2], else
+// [rows, CHANNELS].
+static void add_op(struct msg *g, unsigned k, unsigned at, bool images)
+{
+    char in[128], out[16], name[16];
+    const char *type = kinds[k];
+    int64_t each[3] = {CHANNELS, 1, 1};
+    snprintf(out, sizeof(out), "v%u", at + 1);
+    snprintf(in, sizeof(in), "v%u", at);
+    snprintf(name, sizeof(name), "k%u", at);
+    if (strcmp(type, "BatchNormalization") == 0) {
+        static const char *const parts[] = {"scale", "shift", "mean", "variance"};
+        for (unsigned i = 0; i < 4; i++) {
+            snprintf(name, sizeof(name), "%.2s%u", parts[i], at);
+            snprintf(in + strlen(in), sizeof(in) - strlen(in), ",%s", name);
+            constant(g, name, 1, each, i == 3 ? 0.5f : -1);
+        }
+    } else if (strcmp(type, "bias") == 0 || strcmp(type, "bias first") == 0) {
+        snprintf(in, sizeof(in), "%s%u,%s%u", k == 2 ? "v" : "k", at, k == 2 ? "k" : "v", at);
+        constant(g, name, images ? 3 : 1, each, -1);
+        type = "Add";
+    } else if (strcmp(type, "half") == 0) {
+        snprintf(in, sizeof(in), "v%u,k%u", at, at);
+        constant(g, name, 0, NULL, -1);
+        type = "Mul";
+    } else if (strcmp(type, "Clip") == 0) {
+        snprintf(in, sizeof(in), "v%u,low,high", at);
+    }
+    msg_msg(g, GRAPH_NODES, onnx_node(type, in, out));
+}
+
+// x -> `first` -> the ops of the list, one digit of base KINDS each -> v<n>, and every value between.
+static struct msg file_of(const char *first, unsigned list, unsigned n, bool seen)
+{
+    bool images = strcmp(first, "Conv") == 0;
+    int64_t image[4] = {-1, DEPTH, 2, 2}, w[4] = {CHANNELS, DEPTH, 1, 1};
+    int64_t depth = images || strcmp(first, "Add") != 0 ? DEPTH : CHANNELS;
+    int64_t row[2] = {-1, depth}, dense[2] = {depth, CHANNELS};
+    struct msg g = {0};
+    char name[16];
+    rand_seed(&dice, list);
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, images ? image : row, images ? 4 : 2));
+    if (images)
+        constant(&g, "w", 4, w, -1);
+    else
+        constant(&g, "w", strcmp(first, "Add") != 0 ? 2 : 1,
+                 strcmp(first, "Add") != 0 ? dense : dense + 1, -1);
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("low", ONNX_F32, NULL, 0, &(float){-0.5f}, 4));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("high", ONNX_F32, NULL, 0, &(float){0.75f}, 4));
+    msg_msg(&g, GRAPH_NODES, onnx_node(first, "x,w", "v0"));
+    for (unsigned i = 0, left = list; i < n; i++, left /= KINDS)
+        add_op(&g, left % KINDS, i, images);
+    for (unsigned i = n + 1; i-- > (seen ? 0 : n);) {
+        snprintf(name, sizeof(name), "v%u", i);
+        msg_msg(&g, GRAPH_OUTPUTS, onnx_value(name, ONNX_F32, NULL, 0));
+    }
+    return onnx_model(g, 13);
+}
+
+// What the model's first output is; *n numbers of it.
+static void run(struct engine *engine, struct msg file, bool images, float *y, size_t *n)
+{
+    struct engine_error e;
+    float x[ROWS * CHANNELS * 4];
+    struct engine_data out[MAX_OPS + 1], in = {x, sizeof(x), 2, {ROWS, DEPTH, 2, 2}};
+    struct engine_model *m = engine_model_load(engine, view_of(file.p, file.n), 4, &e);
+    free(file.p);
+    if (!m)
+        fail_msg("%s", e.text);
+    rand_seed(&dice, 5);
+    for (unsigned i = 0; i < ROWS * CHANNELS * 4; i++)
+        x[i] = 2 * (float)rand_unit(&dice) - 1;
+    in.rank = images ? 4 : 2;
+    in.shape[1] = engine_model_input(m, 0)->shape[1];
+    in.bytes = (size_t)(in.shape[0] * in.shape[1]) * 4 * (images ? 4 : 1);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    if (!engine_run(i, &in, out, &e))
+        fail_msg("%s", e.text);
+    assert_true(out[0].bytes <= ROWS * CHANNELS * 4 * sizeof(float));
+    *n = out[0].bytes / 4;
+    memcpy(y, out[0].data, out[0].bytes);
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
+static const char *names_of(unsigned list, unsigned n, char out[160])
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (unsigned i = 0; i < n; i++, list /= KINDS)
+        at += (size_t)snprintf(out + at, 160 - at, " -> %s", kinds[list % KINDS]);
+    return out;
+}
+
+static void compare(struct engine *engine, const char *first, unsigned list, unsigned n)
+{
+    bool images = strcmp(first, "Conv") == 0;
+    float fused[ROWS * CHANNELS * 4], apart[ROWS * CHANNELS * 4];
+    size_t count, same;
+    char names[160];
+    run(engine, file_of(first, list, n, false), images, fused, &count);
+    run(engine, file_of(first, list, n, true), images, apart, &same);
+    assert_int_equal(count, same);
+    for (size_t i = 0; i < count; i++) {
+        if (!(fabsf(fused[i] - apart[i]) <= 1e-5f + 1e-5f * fabsf(apart[i])))
+            fail_msg("%s%s: element %zu: fused %g, one by one %g", first, names_of(list, n, names),
+                     i, (double)fused[i], (double)apart[i]);
+    }
+}
+
+static void every_order(const char *first, bool library, unsigned most)
+{
+    for (unsigned n = 1, lists = KINDS; n <= most; n++, lists *= KINDS) {
+        for (unsigned list = 0; list < lists; list++)
+            compare(engine_any(!library), first, list, n);
+    }
+}
+
+static void behind_a_convolution(void **state)
+{
+    (void)state;
+    every_order("Conv", false, MAX_OPS);
+    every_order("Conv", true, MAX_OPS - 1);
+}
+
+static void behind_a_product(void **state)
+{
+    (void)state;
+    every_order("MatMul", false, MAX_OPS - 1);
+    every_order("Gemm", false, MAX_OPS - 1);
+}
+
+static void behind_a_sum(void **state)
+{
+    (void)state;
+    every_order("Add", false, MAX_OPS - 1);
+}
+
+// One pixel through Conv (weight w, 1x1) -> op, or nothing -> BatchNormalization of scale and shift -> y.
+static void one_channel(const char *op, float w, float scale, float shift, const float *x,
+                        const float *want)
+{
+    int64_t image[4] = {1, 1, 2, 2}, one[4] = {1, 1, 1, 1};
+    struct engine_error e;
+    struct msg g = {0};
+    const float parts[] = {w, scale, shift, 0, 1};
+    static const char *const names[] = {"w", "scale", "shift", "mean", "variance"};
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, image, 4));
+    for (unsigned i = 0; i < 5; i++)
+        msg_msg(&g, GRAPH_CONSTANTS,
+                onnx_tensor(names[i], ONNX_F32, one, i == 0 ? 4 : 1, &parts[i], 4));
+    msg_msg(&g, GRAPH_NODES, onnx_node("Conv", "x,w", "c"));
+    if (op)
+        msg_msg(&g, GRAPH_NODES, onnx_node(op, "c", "r"));
+    msg_msg(&g, GRAPH_NODES,
+            onnx_node("BatchNormalization",
+                      op ? "r,scale,shift,mean,variance" : "c,scale,shift,mean,variance", "y"));
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
+    struct msg file = onnx_model(g, 13);
+    struct engine_model *m = engine_model_load(engine_any(false), view_of(file.p, file.n), 1, &e);
+    assert_non_null(m);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    struct engine_data in = {x, 16, 4, {1, 1, 2, 2}}, out;
+    assert_true(engine_run(i, &in, &out, &e));
+    for (unsigned k = 0; k < 4; k++) {
+        float got = ((const float *)out.data)[k];
+        if (!(fabsf(got - want[k]) <= 1e-4f + 1e-4f * fabsf(want[k])))
+            fail_msg("element %u: expected %g, got %g", k, (double)want[k], (double)got);
+    }
+    engine_instance_free(i);
+    engine_model_free(m);
+    free(file.p);
+}
+
+// y = 5 - 2 relu(x): the order that Keras writes, in numbers to be looked at.
+static void scale_below_zero(void **state)
+{
+    (void)state;
+    one_channel("Relu", 1, -2, 5, (float[]){-1, 0, 1, 2}, (float[]){5, 5, 3, 1});
+}
+
+// The product of weight and scale is beyond float32; what comes out of the two ops is not.
+static void scale_beyond_float32(void **state)
+{
+    (void)state;
+    one_channel(NULL, 1e25f, 1e25f, 1, (float[]){0, 1e-30f, 0, 2e-30f},
+                (float[]){1, 1e20f, 1, 2e20f});
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(scale_below_zero),     cmocka_unit_test(scale_beyond_float32),
+        cmocka_unit_test(behind_a_convolution), cmocka_unit_test(behind_a_product),
+        cmocka_unit_test(behind_a_sum),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
