@@ -14,12 +14,13 @@ static bool all_constant(const struct graph *g, const struct node *n)
     return n->output[0] >= 0;
 }
 
-struct budget { // of all that is folded
+struct fold_budget { // of all that is folded
     size_t bytes;
     double work;
 };
 
-static bool fold_one(struct graph *g, struct node *n, struct budget *spent, struct engine_error *e)
+static bool fold_one(struct graph *g, struct node *n, struct fold_budget *spent,
+                     struct engine_error *e)
 {
     struct array in[NODE_MAX_INPUTS], out = {0};
     char title[128];
@@ -70,7 +71,7 @@ static bool prepare(struct graph *g, struct node *n, struct engine_error *e)
 
 bool graph_fold(struct graph *g, struct engine_error *e)
 {
-    struct budget spent = {0};
+    struct fold_budget spent = {0};
     graph_readers(g);
     for (unsigned i = 0; i < g->n_nodes; i++) {
         if (all_constant(g, &g->nodes[i]) && !fold_one(g, &g->nodes[i], &spent, e))

@@ -9,7 +9,7 @@
 
 #define PATIENCE_US 200000 // of a loop that works; its turns are a thousand times shorter
 
-struct question { // to one loop, and its answer on the way back
+struct survey_question { // to one loop, and its answer on the way back
     struct loop_task task;
     struct survey *survey;
     struct part *part;
@@ -26,7 +26,7 @@ struct survey {
     unsigned n, n_out;
     bool told;
     struct survey *next, **prev; // of gateway.surveys
-    struct question question[];
+    struct survey_question question[];
 };
 
 static void survey_free(struct survey *s)
@@ -61,7 +61,7 @@ static void on_patience(struct wheel_timer *t, uint64_t now_us)
 
 static void on_back(struct loop *l, struct loop_task *t)
 {
-    struct question *q = container_of(t, struct question, task);
+    struct survey_question *q = container_of(t, struct survey_question, task);
     struct survey *s = q->survey;
     (void)l;
     q->is_back = true;
@@ -75,7 +75,7 @@ static void on_back(struct loop *l, struct loop_task *t)
 // On the loop that is asked.
 static void on_asked(struct loop *l, struct loop_task *t)
 {
-    struct question *q = container_of(t, struct question, task);
+    struct survey_question *q = container_of(t, struct survey_question, task);
     struct part *p = q->part;
     struct json_writer w;
     json_write(&w, &q->said);
@@ -116,7 +116,7 @@ struct survey *survey_start(struct gateway *g,
     s->patience.fn = on_patience;
     wheel_set(loop_wheel(&g->main), &s->patience, loop_now_us(&g->main) + PATIENCE_US);
     for (unsigned i = 0; i < s->n; i++) {
-        struct question *q = &s->question[i];
+        struct survey_question *q = &s->question[i];
         q->survey = s;
         q->part = g->parts[i];
         q->task.fn = on_asked;

@@ -25,7 +25,7 @@ struct http_client {
     struct http_call *live; // open or ending
     struct http_call *over; // ended, to be told ("collect, then call")
     struct http_call **over_last;
-    unsigned n_live, pings;
+    unsigned n_live;
     bool ready, told_ready, broken, draining;
 };
 
@@ -346,8 +346,6 @@ static int on_frame_recv(nghttp2_session *s, const nghttp2_frame *f, void *user)
     (void)s;
     if (f->hd.type == NGHTTP2_SETTINGS && !(f->hd.flags & NGHTTP2_FLAG_ACK))
         c->ready = true;
-    else if (f->hd.type == NGHTTP2_PING && f->hd.flags & NGHTTP2_FLAG_ACK)
-        c->pings = 0;
     else if (f->hd.type == NGHTTP2_GOAWAY)
         c->draining = true; // nghttp2 closes the streams above last_stream_id as REFUSED_STREAM
     return 0;
@@ -574,17 +572,6 @@ void http_client_sent(struct http_client *c, size_t n)
 {
     out_sent(&c->out, n);
     tell(c);
-}
-
-void http_client_ping(struct http_client *c)
-{
-    if (nghttp2_submit_ping(c->h2, NGHTTP2_FLAG_NONE, NULL) == 0)
-        c->pings++;
-}
-
-unsigned http_client_unanswered_pings(const struct http_client *c)
-{
-    return c->pings;
 }
 
 bool http_client_ready(const struct http_client *c)

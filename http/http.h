@@ -260,8 +260,6 @@ void http_client_sent(struct http_client *c, size_t n);
 // Makes frames up to the bound of the output although nothing can be sent now: a reset that has been made
 // ends its call, whether or not the socket takes anything.
 void http_client_fill(struct http_client *c);
-void http_client_ping(struct http_client *c); // counts unanswered pings
-unsigned http_client_unanswered_pings(const struct http_client *c);
 bool http_client_ready(const struct http_client *c);
 bool http_client_done(const struct http_client *c);     // broken or drained: close it
 unsigned http_client_room(const struct http_client *c); // streams that may be opened now

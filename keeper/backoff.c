@@ -10,19 +10,19 @@ static uint64_t pause_us(unsigned n, struct rand *r) // after n deaths in quick 
     return most - rand_below(r, most / 2 + 1);
 }
 
-static void forget(struct backoff *b, uint64_t lived_us)
+static void forget(struct restart_backoff *b, uint64_t lived_us)
 {
     if (lived_us >= BACKOFF_LONG_LIFE_US)
-        *b = (struct backoff){0};
+        *b = (struct restart_backoff){0};
 }
 
-uint64_t backoff_after_death(struct backoff *b, uint64_t lived_us, struct rand *r)
+uint64_t backoff_after_death(struct restart_backoff *b, uint64_t lived_us, struct rand *r)
 {
     forget(b, lived_us);
     return pause_us(b->quick_deaths++, r);
 }
 
-uint64_t backoff_after_kill(struct backoff *b, uint64_t lived_us, struct rand *r)
+uint64_t backoff_after_kill(struct restart_backoff *b, uint64_t lived_us, struct rand *r)
 {
     forget(b, lived_us);
     return pause_us(b->quick_kills++, r);

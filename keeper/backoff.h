@@ -14,13 +14,14 @@
 #define BACKOFF_MOST_US 10000000ull
 #define BACKOFF_LONG_LIFE_US 10000000ull
 
-struct backoff {
+struct restart_backoff {
     unsigned quick_deaths; // in a row
     unsigned quick_kills;  // of those by our own hand
 };
 
 // It has lived so long and died. Microseconds to wait.
-uint64_t backoff_after_death(struct backoff *b, uint64_t lived_us, struct rand *r);
-uint64_t backoff_after_kill(struct backoff *b, uint64_t lived_us, struct rand *r); // we ended it
+uint64_t backoff_after_death(struct restart_backoff *b, uint64_t lived_us, struct rand *r);
+uint64_t backoff_after_kill(struct restart_backoff *b, uint64_t lived_us,
+                            struct rand *r); // we ended it
 
 #endif

@@ -27,7 +27,7 @@ struct child {
     unsigned starts;     // so far
     bool was_ready;      // at least once in its lives
     bool killed;         // this life of it was ended by us: SIGKILL was sent
-    struct backoff backoff;
+    struct restart_backoff backoff;
 };
 
 // Forks; the child runs body(arg) and exits with its result. false: fork failed, state WAITING with a

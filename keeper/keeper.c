@@ -55,7 +55,7 @@ static void gateway_ready(struct keeper *k)
 static void worker_hangs(struct keeper *k, const struct boot_word *word)
 {
     for (unsigned i = 0; i < k->worker_count; i++) {
-        struct worker *w = &k->workers[i];
+        struct local_worker *w = &k->workers[i];
         if (w->worker != word->worker || w->replica != word->replica || !child_alive(&w->child) ||
             (uint32_t)w->child.pid != word->pid || w->child.killed)
             continue;
@@ -65,7 +65,7 @@ static void worker_hangs(struct keeper *k, const struct boot_word *word)
     }
 }
 
-static void tell_of_worker(struct keeper *k, const struct worker *w, enum boot_word_kind kind,
+static void tell_of_worker(struct keeper *k, const struct local_worker *w, enum boot_word_kind kind,
                            enum boot_end how)
 {
     tell_gateway(k, &(struct boot_word){kind, w->worker, w->replica, (uint32_t)w->child.pid, how});
@@ -157,18 +157,18 @@ static void watch_gateway(struct keeper *k, uint64_t now)
 
 // ---- workers ------------------------------------------------------------------------------------------
 
-static const char *socket_path(const struct worker *w)
+static const char *socket_path(const struct local_worker *w)
 {
     return w->address + strlen("unix:");
 }
 
 static int worker_body(void *arg)
 {
-    struct worker *w = arg;
+    struct local_worker *w = arg;
     return child_exec_worker(w->program, w->words, w->liveness_fd, w->config->name, w->replica);
 }
 
-static void start_worker(struct keeper *k, struct worker *w, uint64_t now)
+static void start_worker(struct keeper *k, struct local_worker *w, uint64_t now)
 {
     unlink(socket_path(w)); // of its last life; its coming back says that the new one listens
     if (child_fork(&w->child, worker_body, w, now, &k->rand))
@@ -177,7 +177,7 @@ static void start_worker(struct keeper *k, struct worker *w, uint64_t now)
               LOG_I("start", w->child.starts));
 }
 
-static void watch_worker(struct keeper *k, struct worker *w)
+static void watch_worker(struct keeper *k, struct local_worker *w)
 {
     struct stat st;
     if (w->child.state != CHILD_STARTING || stat(socket_path(w), &st) != 0 || !S_ISSOCK(st.st_mode))
@@ -241,7 +241,7 @@ static void gateway_died(struct keeper *k, int status, uint64_t now)
         begin_stop(k, now);
 }
 
-static void worker_died(struct keeper *k, struct worker *w, int status, uint64_t now)
+static void worker_died(struct keeper *k, struct local_worker *w, int status, uint64_t now)
 {
     int number;
     const char *kind = how(status, &number);
@@ -350,7 +350,7 @@ static void advance(struct keeper *k, uint64_t now)
 {
     rotate_tickets(k, now);
     for (unsigned i = 0; i < k->worker_count; i++) {
-        struct worker *w = &k->workers[i];
+        struct local_worker *w = &k->workers[i];
         if (w->child.state == CHILD_WAITING && now >= w->child.at_us)
             start_worker(k, w, now);
         watch_worker(k, w);

@@ -73,7 +73,7 @@ static void guard_secrets(const struct config *c)
 }
 
 // argv: the command, then --listen ADDRESS --liveness-fd N.
-static bool prepare_worker(struct keeper *k, struct worker *w)
+static bool prepare_worker(struct keeper *k, struct local_worker *w)
 {
     static char *const listen = (char *)(uintptr_t) "--listen";
     static char *const liveness = (char *)(uintptr_t) "--liveness-fd";
@@ -114,7 +114,7 @@ static bool prepare_workers(struct keeper *k)
     k->boot_workers = mem_must_zero(n * sizeof(*k->boot_workers));
     for (unsigned i = 0; i < k->config->worker_count; i++) {
         for (unsigned r = 0; r < k->config->workers[i].replicas; r++) {
-            struct worker *w = &k->workers[k->worker_count];
+            struct local_worker *w = &k->workers[k->worker_count];
             w->config = &k->config->workers[i];
             w->worker = i;
             w->replica = r;
@@ -190,7 +190,7 @@ void keeper_clean_up(struct keeper *k)
 {
     sockets_close(&k->sockets);
     for (unsigned i = 0; i < k->worker_count; i++) {
-        struct worker *w = &k->workers[i];
+        struct local_worker *w = &k->workers[i];
         mem_free(w->words);
         mem_free(w->program);
     }

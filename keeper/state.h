@@ -10,7 +10,7 @@
 
 enum phase { RUNNING, DRAINING, STOPPING, OVER };
 
-struct worker { // one replica of a local worker
+struct local_worker { // one replica of a local worker
     struct child child;
     const struct config_worker *config;
     unsigned worker, replica; // as in struct boot_worker
@@ -31,7 +31,7 @@ struct keeper {
     struct watchdog watchdog;
     struct tickets tickets;
     struct child gateway;
-    struct worker *workers;
+    struct local_worker *workers;
     struct boot_worker *boot_workers;
     unsigned worker_count;
     enum phase phase;

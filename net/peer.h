@@ -43,7 +43,7 @@ void peer_free(struct peer *p); // closes first
 enum peer_state peer_state(const struct peer *p);
 // The client to make calls on while UP, else NULL.
 struct http_client *peer_client(struct peer *p);
-// After http_client_call, _cancel or _ping: what there is to send leaves before the loop sleeps.
+// After http_client_call or _cancel: what there is to send leaves before the loop sleeps.
 void peer_touch(struct peer *p);
 uint64_t peer_bytes_in(const struct peer *p); // grows while the peer lives: progress for probes
 // The process that listens at the other end of a Unix socket (who called listen: SO_PEERCRED, unix(7)).

@@ -7,7 +7,7 @@
 #include "net/memory.h"
 #include <time.h>
 
-enum request_phase {
+enum serving_phase {
     REQUEST_HEAD,
     REQUEST_DECODING,
     REQUEST_QUEUED,
@@ -16,10 +16,10 @@ enum request_phase {
     REQUEST_OVER
 };
 
-struct request { // in its exchange's arena
+struct serving { // in its exchange's arena
     struct serve *serve;
     struct exchange *ex;
-    enum request_phase phase;
+    enum serving_phase phase;
     bool gone;
     struct api_call call;
     struct infer_request infer;
@@ -40,7 +40,7 @@ struct work { // a batch that is computed
     struct serve *serve;
     struct served *model;
     struct served_instance *instance;
-    struct request **requests;
+    struct serving **requests;
     uint32_t n, rows;
     struct block *block; // outputs, as large as the model's ports say
     char *spill;         // or, when they turn out larger, memory of the computing thread's making
@@ -59,7 +59,7 @@ static void run_batches(struct serve *s);
 
 // ---- answers -----------------------------------------------------------------------------------------
 
-static void answer_error(struct request *r, const struct error *e)
+static void answer_error(struct serving *r, const struct error *e)
 {
     struct serve *s = r->serve;
     r->phase = REQUEST_OVER;
@@ -68,7 +68,7 @@ static void answer_error(struct request *r, const struct error *e)
     server_touch(r->ex->conn);
 }
 
-static void answered(struct request *r)
+static void answered(struct serving *r)
 {
     r->phase = REQUEST_OVER;
     block_unref(r->slice.answer->block);
@@ -78,7 +78,7 @@ static void answered(struct request *r)
 
 static void on_encode(struct loop *l, struct loop_call *c)
 {
-    struct request *r = container_of(c, struct request, step);
+    struct serving *r = container_of(c, struct serving, step);
     struct error e;
     if (api_answer_step(r->answer, now(r->serve), &e) == OIP_MORE)
         loop_defer(l, c);
@@ -86,7 +86,7 @@ static void on_encode(struct loop *l, struct loop_call *c)
         answered(r);
 }
 
-static void answer(struct request *r, struct answer *a, uint32_t row, const struct work *w)
+static void answer(struct serving *r, struct answer *a, uint32_t row, const struct work *w)
 {
     struct error e;
     r->slice = (struct slice){.answer = a, .row = row, .rows = w->n > 1 ? r->infer.rows : 0};
@@ -181,7 +181,7 @@ static bool take_spill(struct work *w)
     return true;
 }
 
-static void settle_one(struct work *w, struct request *r, struct answer *a, uint32_t row,
+static void settle_one(struct work *w, struct serving *r, struct answer *a, uint32_t row,
                        const struct error *e)
 {
     r->serve->running--;
@@ -220,7 +220,7 @@ static void on_home(struct loop *l, struct loop_task *t)
         error_set(&e, STATUS_INTERNAL, "model %s: %s", w->model->name,
                   w->ok ? "out of memory" : w->call.error.text);
     for (uint32_t i = 0; i < w->n; i++) {
-        struct request *r = w->requests[i];
+        struct serving *r = w->requests[i];
         uint32_t rows = r->infer.rows;
         settle_one(w, r, a, row, &e);
         row += rows;
@@ -254,7 +254,7 @@ static struct work *work_new(struct serve *s, struct served *m, uint32_t most)
     arena_init(&w->arena, 0);
     w->serve = s;
     w->model = m;
-    w->requests = arena_array(&w->arena, most, sizeof(struct request *));
+    w->requests = arena_array(&w->arena, most, sizeof(struct serving *));
     w->outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->outputs));
     w->call.outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->call.outputs));
     if (!w->requests || !w->outputs || !w->call.outputs) {
@@ -311,9 +311,9 @@ static void start(struct work *w)
     loop_post_task(NULL, s->loop, &w->home);
 }
 
-static struct request *request_of_ticket(struct ticket *t)
+static struct serving *request_of_ticket(struct ticket *t)
 {
-    return container_of(t, struct request, ticket);
+    return container_of(t, struct serving, ticket);
 }
 
 static void drop_late(struct serve *s, struct served *m)
@@ -322,7 +322,7 @@ static void drop_late(struct serve *s, struct served *m)
     struct error e = {.status = STATUS_DEADLINE,
                       .text = "the deadline passed in the worker's queue"};
     while ((t = batcher_doomed(&m->batcher, now(s))) != NULL) {
-        struct request *r = request_of_ticket(t);
+        struct serving *r = request_of_ticket(t);
         batcher_remove(&m->batcher, t);
         s->waiting--;
         answer_error(r, &e);
@@ -346,7 +346,7 @@ static bool send_batch(struct serve *s, struct served *m)
     }
     w->n = batcher_take(&m->batcher, &plan, tickets, plan.rows, now(s));
     for (uint32_t i = 0; i < w->n; i++) {
-        struct request *r = w->requests[i] = request_of_ticket(tickets[i]);
+        struct serving *r = w->requests[i] = request_of_ticket(tickets[i]);
         r->phase = REQUEST_RUNNING;
         r->meta.queue_us = now(s) - tickets[i]->queued_us;
         w->rows += r->infer.rows ? r->infer.rows : 1;
@@ -393,7 +393,7 @@ static bool not_served(struct error *e, struct view model, struct view version)
                      version.n ? " version " : "", VIEW_ARG(version));
 }
 
-static bool enqueue(struct request *r, struct error *e)
+static bool enqueue(struct serving *r, struct error *e)
 {
     struct serve *s = r->serve;
     struct infer_request *q = &r->infer;
@@ -420,7 +420,7 @@ static bool enqueue(struct request *r, struct error *e)
     return true;
 }
 
-static void submit(struct request *r)
+static void submit(struct serving *r)
 {
     struct error e = {0};
     r->meta.parse_us = now(r->serve) - r->ex->body_us;
@@ -436,7 +436,7 @@ static void submit(struct request *r)
 
 static void on_decode(struct loop *l, struct loop_call *c)
 {
-    struct request *r = container_of(c, struct request, step);
+    struct serving *r = container_of(c, struct serving, step);
     struct error e = {0};
     switch (api_decode_step(r->decoder, OIP_STEP_BYTES, &e)) {
     case OIP_MORE:
@@ -453,7 +453,7 @@ static void on_decode(struct loop *l, struct loop_call *c)
     }
 }
 
-static void infer(struct request *r)
+static void infer(struct serving *r)
 {
     struct served *m = repository_find(r->serve->repository, r->call.model, r->call.version);
     r->phase = REQUEST_DECODING;
@@ -469,7 +469,7 @@ static void infer(struct request *r)
 
 // ---- the small calls ---------------------------------------------------------------------------------
 
-static void show_index(struct request *r)
+static void show_index(struct serving *r)
 {
     struct serve *s = r->serve;
     const struct repository *all = s->repository;
@@ -488,7 +488,7 @@ static void show_index(struct request *r)
     api_answer_index(&s->api, r->ex, &r->call, &index, now(s));
 }
 
-static void show_model(struct request *r)
+static void show_model(struct serving *r)
 {
     struct serve *s = r->serve;
     struct served *m = repository_find(s->repository, r->call.model, r->call.version);
@@ -503,7 +503,7 @@ static void show_model(struct request *r)
     }
 }
 
-static void small_call(struct request *r)
+static void small_call(struct serving *r)
 {
     struct serve *s = r->serve;
     struct error e = {0};
@@ -531,7 +531,7 @@ static void small_call(struct request *r)
 static void on_head(struct exchange *ex, void *ctx)
 {
     struct serve *s = ctx;
-    struct request *r = arena_zalloc(&ex->arena, sizeof(*r));
+    struct serving *r = arena_zalloc(&ex->arena, sizeof(*r));
     struct error e = {0};
     ex->user = r;
     if (!r) {
@@ -551,7 +551,7 @@ static void on_head(struct exchange *ex, void *ctx)
 
 static void on_request(struct exchange *ex, void *ctx)
 {
-    struct request *r = ex->user;
+    struct serving *r = ex->user;
     (void)ctx;
     if (!r || r->phase != REQUEST_HEAD)
         return;
@@ -563,7 +563,7 @@ static void on_request(struct exchange *ex, void *ctx)
 
 static void on_gone(struct exchange *ex, void *ctx)
 {
-    struct request *r = ex->user;
+    struct serving *r = ex->user;
     (void)ctx;
     if (!r)
         return;
@@ -602,7 +602,7 @@ static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status,
                       void *ctx)
 {
     struct serve *s = ctx;
-    struct request *r = ex ? ex->user : NULL;
+    struct serving *r = ex ? ex->user : NULL;
     struct error e;
     error_set(&e, status_from_http(status), "%s", why);
     if (r)

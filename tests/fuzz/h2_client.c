@@ -132,7 +132,7 @@ static void step(struct client *w, struct tape *t)
         mem_fail_at(tape_u8(t));
         break;
     case FRAMES + 5:
-        http_client_ping(w->c);
+        client_take(w, 1);
         break;
     case FRAMES + 6: // a flood of whatever comes next
         n = tape_u8(t);

@@ -13,7 +13,7 @@
 
 static void first_death_is_answered_at_once(void **state)
 {
-    struct backoff b = {0};
+    struct restart_backoff b = {0};
     struct rand r;
     rand_seed(&r, 1);
     assert_int_equal(backoff_after_death(&b, 5000, &r), 0);
@@ -28,7 +28,7 @@ static void crash_loop_slows_down(void **state)
 {
     struct rand r;
     for (uint64_t seed = 0; seed < 50; seed++) {
-        struct backoff b = {0};
+        struct restart_backoff b = {0};
         rand_seed(&r, seed);
         backoff_after_death(&b, 0, &r);
         uint64_t most = BACKOFF_FIRST_US;
@@ -45,7 +45,7 @@ static void pauses_are_spread(void **state)
     struct rand r;
     uint64_t low = UINT64_MAX, high = 0;
     for (uint64_t seed = 0; seed < 100; seed++) {
-        struct backoff b = {.quick_deaths = 1};
+        struct restart_backoff b = {.quick_deaths = 1};
         rand_seed(&r, seed);
         uint64_t wait = backoff_after_death(&b, 0, &r);
         low = wait < low ? wait : low;
@@ -57,7 +57,7 @@ static void pauses_are_spread(void **state)
 // A crash loop at the start is no reason to wait after a hang, nor the other way round; each has its own pauses.
 static void kills_are_counted_apart(void **state)
 {
-    struct backoff b = {0};
+    struct restart_backoff b = {0};
     struct rand r;
     rand_seed(&r, 1);
     for (int i = 0; i < 9; i++)
