@@ -23,7 +23,7 @@ struct model_metrics {
 };
 
 struct metrics {
-    struct model_metrics *_Atomic model[2 * TABLE_MODELS];
+    struct model_metrics *_Atomic model[TABLE_MODELS];
     _Atomic uint64_t other[STATUS_COUNT]; // answers that belong to no model
     _Atomic uint64_t
         refused[STATUS_COUNT];  // bad input, answered by the HTTP room before its head was whole

@@ -315,7 +315,7 @@ static void infer(struct request *r)
 static bool any_or_all_ready(struct gateway *g)
 {
     unsigned known = 0, ready = 0;
-    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+    for (unsigned i = 0; i < TABLE_MODELS; i++) {
         struct model *m = table_at(g->table, i);
         known += m != NULL;
         ready += m && atomic_load_explicit(&m->ready, memory_order_relaxed) > 0;
@@ -347,7 +347,7 @@ static void show_index(struct request *r)
     struct oip_index index = {0};
     unsigned n = atomic_load(&t->count);
     index.models = arena_array(&r->ex->arena, n ? n : 1, sizeof(*index.models));
-    for (unsigned i = 0; index.models && i < 2 * TABLE_MODELS && index.n < n; i++) {
+    for (unsigned i = 0; index.models && i < TABLE_MODELS && index.n < n; i++) {
         struct model *m = table_at(t, i);
         if (!m)
             continue;

@@ -289,7 +289,7 @@ void parts_free(struct gateway *g)
         metrics_deinit(&p->metrics);
         mem_free(p);
     }
-    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+    for (unsigned i = 0; i < TABLE_MODELS; i++) {
         if (table_at(g->table, i))
             card_free(table_at(g->table, i));
     }
