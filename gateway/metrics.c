@@ -28,6 +28,12 @@ void metrics_note(struct metrics *s, const struct note *n)
     }
 }
 
+void metrics_drop(struct metrics *s, const struct model *m)
+{
+    mem_free(atomic_load(&s->model[m->index]));
+    atomic_store(&s->model[m->index], NULL);
+}
+
 void metrics_deinit(struct metrics *s)
 {
     for (unsigned i = 0; i < TABLE_MODELS; i++)

@@ -131,6 +131,8 @@ static void finish(struct request *r, bool whole)
         metrics_inc(&r->part->metrics.streams, (uint64_t)-1);
     count(r, total_us);
     write_access(r, whole, total_us);
+    if (r->infer.ticket.model)
+        part_unuse(r->part, r->infer.ticket.model);
 }
 
 // ---- answers -----------------------------------------------------------------------------------------
@@ -169,7 +171,8 @@ static void fill_meta(struct request *r)
 {
     const struct ticket *t = &r->infer.ticket;
     const struct answer *a = t->slice.answer;
-    r->meta.model = t->model->name;
+    r->meta.model =
+        r->infer.request.model; // the exchange's own memory: bytes of it may outlive the model
     r->meta.version = arena_copy(&r->ex->arena, a->version); // the log outlives the answer's block
     r->meta.source = "model";
     r->meta.batch_rows = t->batch_rows;
@@ -206,7 +209,7 @@ void origin_settle(struct part *p, struct infer *in)
 void origin_release(struct part *p, struct infer *in)
 {
     struct request *r = in->user;
-    (void)p;
+    part_unuse(p, in->ticket.model);
     r->released = true;
     if (r->phase != REQUEST_ANSWERING)
         exchange_unref(r->ex); // taken in submit
@@ -254,8 +257,11 @@ static void submit(struct request *r)
     struct infer_request *q = &r->infer.request;
     if (r->call.timeout_us > 0 && (q->timeout_us == 0 || r->call.timeout_us < q->timeout_us))
         q->timeout_us = r->call.timeout_us;
-    r->infer.ticket.model = model_of(r, q->model); // for our counts; the flow looks it up itself
-    if (!r->infer.ticket.model || too_short(r))
+    struct model *m = r->infer.ticket.model = model_of(r, q->model);
+    if (!m)
+        return;
+    part_use(r->part, m); // until finish
+    if (too_short(r))
         return;
     r->parsed_us = now(r);
     r->meta.parse_us = r->parsed_us - r->ex->body_us;
@@ -263,6 +269,7 @@ static void submit(struct request *r)
     r->infer.arrived_us = r->ex->started_us;
     r->infer.user = r;
     exchange_ref(r->ex);
+    part_use(r->part, m); // until origin_release
     flow_submit(&r->part->flow, &r->infer, r->parsed_us, &r->part->fx);
     part_run(r->part);
 }
