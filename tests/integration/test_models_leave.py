@@ -8,8 +8,9 @@ import time
 import grpc
 import pytest
 from fake_worker import FINE, HEAD, RawWorker, answer_well, message, speak_h2
-from harness import SANITIZED, Wire, infer_body, memory_kib, post, wait_for
+from harness import SANITIZED, DooredSluice, Wire, configuration, infer_body, memory_kib, post, wait_for
 from load import INFER, Load, Questions
+from test_system import faults, library  # noqa: F401
 
 GOOD = Questions("good", [([1.0, 2.0], [2.0, 4.0]), ([3.0, -4.0], [6.0, -8.0])], tensor="x")
 BODY = infer_body([[1.0, 2.0]], tensor="x")
@@ -67,7 +68,7 @@ def shelf(start):
 # ---- one that goes -------------------------------------------------------------------------------------
 
 
-def test_a_model_that_nobody_has_is_removed(shelf):
+def test_a_model_without_workers_is_removed(shelf):
     s = shelf(models='model "kept" { }')
     s.have("leaver", "kept")
     s.wait_ready("leaver")
@@ -114,7 +115,7 @@ def test_one_that_is_back_in_time_stays(shelf):
 
 
 def test_a_worker_that_is_away_takes_no_model_with_it(shelf):
-    """It says nothing of its models: clients are told to come again, not that there is no such model."""
+    """It says nothing of its models: clients are asked to come again: 503, not 404."""
     s = shelf()
     s.have("stays")
     s.wait_ready("stays")
@@ -182,6 +183,20 @@ def test_a_client_that_does_not_read_keeps_its_model(shelf):
     s.sluice.wait_event("model_removed", model="single")
 
 
+def test_a_gateway_that_ends_meanwhile(shelf):
+    """Removals that wait for a request are freed with the rest."""
+    s = shelf(on_infer=lambda *call: None, top='drain_timeout = "200ms"')
+    s.have("a", "b")
+    s.wait_ready("a")
+    s.wait_ready("b")
+    with Wire(s.sluice.port, 30) as wire:
+        wire.send(post(BODY, "/v2/models/a/infer"))
+        wait_for(lambda: s.sluice.metric("sluice_in_flight") == 1)
+        s.have()
+        s.wait_removed("a", "b")
+        assert s.sluice.stop() == 0, s.sluice.text
+
+
 # ---- hundreds ------------------------------------------------------------------------------------------
 
 
@@ -205,7 +220,7 @@ def come_and_go(s, rounds, each, grow=lambda: None):
 
 
 def test_hundreds_come_and_go_under_load(shelf):
-    """More names than there are places, and nobody else notices."""
+    """More names than there are places, and the clients of a model that stays notice nothing."""
     rounds, each = (4, 30) if SANITIZED else (14, 100)
     s = shelf()
     pid, resident = s.sluice.gateway_pid(), []
@@ -215,7 +230,7 @@ def test_hundreds_come_and_go_under_load(shelf):
     assert set(load.outcomes) == {200} and not load.wrong, (load.outcomes, load.texts)
     assert max(places) <= PLACES and (SANITIZED or rounds * each > PLACES), places
     assert SANITIZED or max(resident[rounds // 2 :]) < max(resident[: rounds // 2]) + 32 * 1024, resident
-    assert len(s.sluice.find("model_removed")) == rounds * each
+    wait_for(lambda: len(s.sluice.find("model_removed")) == rounds * each, 30, "all removed")
     s.sluice.wait_idle()
 
 
@@ -248,3 +263,27 @@ def test_names_that_flap_while_they_are_asked(shelf):
     s.have()
     wait_for(lambda: s.known() == ["good"], 30, "all but one removed")
     s.sluice.wait_idle()
+
+
+def test_memory_runs_out_while_they_come_and_go(tmp_path, faults):
+    """Every other desk and every other set of counts is refused: those models come a little later."""
+    with contextlib.ExitStack() as stack:
+
+        def start(wait_models, doors, **more):
+            return stack.enter_context(DooredSluice(configuration(tmp_path / "gateway", **more), wait_models=wait_models, env=faults.env))
+
+        s = stack.enter_context(Shelf(start))
+        for k in range(4):
+            names = [f"r{k}-{i}" for i in range(20)]
+            faults.set(every=2, least=20000)
+            s.have(*names)
+            for name in names:
+                s.wait_ready(name)
+                assert s.ask(name) in (200, 503)
+            faults.set()
+            assert {s.ask(name) for name in names} == {200}
+        assert faults.struck()["memory"] > 20
+        s.have()
+        wait_for(lambda: s.known() == ["good"], 30, "all but one removed")
+        s.sluice.wait_idle()
+        assert s.sluice.stop() == 0
