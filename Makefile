@@ -60,7 +60,8 @@ comma := ,
 srcs = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))
 MAINS := keeper/main.c worker/main.c
 # Debug doors (gateway/doors.h): these files, compiled again, stand before the archives in sluice-doors.
-DOORED := backends/worker.c gateway/calls.c gateway/gateway.c gateway/part.c gateway/workers.c net/sock.c
+DOORED := backends/worker.c gateway/calls.c gateway/gateway.c gateway/part.c gateway/removal.c \
+          gateway/workers.c net/sock.c
 DOOR_OBJS := $(patsubst %.c,$(B)/obj/doors/%.o,gateway/doors.c $(DOORED))
 objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(MAINS) gateway/doors.c,$(call srcs,$(1))))
 lib = $(B)/lib$(1).a
@@ -203,7 +204,7 @@ tsan: ## the mailbox stress and a load of two loops under ThreadSanitizer
 	@tools/run_tests unit integration --build $(B)/tsan --worker $(B)/sluice-worker --marks load
 
 .PHONY: tsan-units
-tsan-units: $(filter $(B)/unit/base_mpsc $(B)/unit/base_block% $(B)/unit/base_memory $(B)/unit/net_%,$(UNITS))
+tsan-units: $(filter $(B)/unit/base_mpsc $(B)/unit/router_table $(B)/unit/base_block% $(B)/unit/base_memory $(B)/unit/net_%,$(UNITS))
 
 .PHONY: fuzz
 fuzz: ## every libFuzzer target of tests/fuzz, FUZZ_SECONDS each, in bounded memory

@@ -53,6 +53,14 @@ void worker_believe(struct worker *w, struct roster *r)
     enter(w, WORKER_READY);
 }
 
+void worker_repeat(struct worker *w)
+{
+    for (unsigned i = 0; w->believed && i < w->believed->n; i++) {
+        if (roster_usable(&w->believed->models[i]))
+            w->ops->on_model(w, &w->believed->models[i].meta, w->ctx);
+    }
+}
+
 const struct model_metadata *worker_model(struct worker *w, struct view name)
 {
     const struct roster_model *m = roster_find(w->believed, name);

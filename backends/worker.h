@@ -83,6 +83,8 @@ void worker_news(struct worker *w, uint64_t wish);
 struct roster *worker_learnt(const struct worker *w, uint64_t *wish);
 // That is what the server has. A reference is taken. Not up: nothing happens.
 void worker_believe(struct worker *w, struct roster *r);
+// on_model of each model that is served, once more: one that could not be taken in then may find room now.
+void worker_repeat(struct worker *w);
 
 // ModelInfer with this message (without the 5-octet prefix). segs are referenced until on_infer_end;
 // their block references are not consumed. NULL: not ready, or no stream free (one is kept for probes).

@@ -65,6 +65,7 @@ static struct {               // main thread, but for loops
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
     uint64_t keeper_us;
     struct late_word *words;
+    _Atomic uint64_t gone_us; // any thread
 } doors = {.fd = -1};
 
 static struct loop_doors *doors_of(const struct part *p)
@@ -378,6 +379,17 @@ static void set_keeper_delay(const struct order *o)
     doors.keeper_us = o->us;
 }
 
+static void set_gone(const struct order *o)
+{
+    atomic_store(&doors.gone_us, o->us);
+}
+
+uint64_t door_gone_us(uint64_t us)
+{
+    uint64_t set_us = atomic_load(&doors.gone_us);
+    return set_us ? set_us : us;
+}
+
 static const struct door all_doors[] = {
     {"hold", "m", true, set_held, NULL},
     {"release", "m", false, set_held, NULL},
@@ -388,6 +400,7 @@ static const struct door all_doors[] = {
     {"delay-keeper", "t", false, NULL, set_keeper_delay},
     {"skew-probe", "wt", false, skew_probes, NULL},
     {"hangs", "wp", false, say_hangs, NULL},
+    {"remove-models", "t", false, NULL, set_gone},
 };
 
 static void answer(const struct order *o, const char *text)

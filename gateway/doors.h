@@ -14,6 +14,7 @@
  *   delay-keeper MS               what the keeper says from now on is heard so much later
  *   skew-probe WORKER MS          its next probe, or the time-out of the one that is out, comes so much earlier
  *   hangs WORKER PID              every loop says that this process hangs
+ *   remove-models MS              a model that its workers have no more is removed after so long; 0: as ever
  *
  * Thread: as each line says. */
 #ifndef SLUICE_GATEWAY_DOORS_H
@@ -46,6 +47,8 @@ bool door_keeps_end(struct part *p, struct batch *b, struct http_call *call, enu
                     door_end_fn *fn, struct worker *w, void *ctx);
 // The connection to replica id has ended: so do the calls that are kept back.
 void door_on_down(struct part *p, unsigned id);
+// Any loop. How long a model without workers is kept.
+uint64_t door_gone_us(uint64_t us);
 
 #define DOORS_OPEN(g) doors_open(g)
 #define DOORS_STOP(p) doors_stop(p)
@@ -54,6 +57,7 @@ void door_on_down(struct part *p, unsigned id);
 #define DOOR_KEEPS_CANCEL(p, b) door_keeps_cancel(p, b)
 #define DOOR_KEEPS_END(p, b, call, end, fn, w, ctx) door_keeps_end(p, b, call, end, fn, w, ctx)
 #define DOOR_ON_DOWN(p, id) door_on_down(p, id)
+#define DOOR_GONE_US(us) door_gone_us(us)
 #else
 #define DOORS_OPEN(g) ((void)0)
 #define DOORS_STOP(p) ((void)0)
@@ -62,6 +66,7 @@ void door_on_down(struct part *p, unsigned id);
 #define DOOR_KEEPS_CANCEL(p, b) false
 #define DOOR_KEEPS_END(p, b, call, end, fn, w, ctx) false
 #define DOOR_ON_DOWN(p, id) ((void)0)
+#define DOOR_GONE_US(us) (us)
 #endif
 
 #endif

@@ -6,6 +6,7 @@
 #include "gateway/metrics.h"
 #include "gateway/part.h"
 #include "gateway/process.h"
+#include "gateway/removal.h"
 #include "gateway/show.h"
 #include <errno.h>
 #include <signal.h>
@@ -390,6 +391,7 @@ static void run(struct gateway *g)
         return;
     }
     each_server(g, server_start);
+    removals_start(g);
     if (g->admin)
         admin_start(g->admin);
     GATEWAY_EVENT(g, NULL, LOG_INFO, "gateway_started", LOG_I("loops", g->loops.n),

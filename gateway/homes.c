@@ -147,13 +147,33 @@ void homes_show(struct part *p, struct json_writer *w)
     json_w_array_end(w);
 }
 
+static void home_free(struct home *h)
+{
+    wheel_cancel(loop_wheel(h->part->loop), &h->timer);
+    desk_free(h->desk);
+    mem_free(h);
+}
+
+bool homes_drop(struct part *p, struct model *m)
+{
+    struct home **at = &p->homes, *h = m->desk ? m->desk->user : NULL;
+    if (!h)
+        return true;
+    if (h->is_dirty || !desk_is_idle(h->desk))
+        return false;
+    while (*at != h)
+        at = &(*at)->next;
+    *at = h->next;
+    m->desk = NULL;
+    home_free(h);
+    return true;
+}
+
 void homes_free(struct part *p)
 {
     while (p->homes) {
         struct home *h = p->homes;
         p->homes = h->next;
-        wheel_cancel(loop_wheel(p->loop), &h->timer);
-        desk_free(h->desk);
-        mem_free(h);
+        home_free(h);
     }
 }

@@ -17,6 +17,8 @@ void homes_wake(struct part *p, struct desk *d, uint64_t at_us);
 void homes_show(struct part *p, struct json_writer *w); // an array: each desk's desk_show
 struct home *homes_first(struct part *p);               // all of them; NULL: none (left)
 struct home *homes_next(struct home *h);
+// Of a model that no request refers to any more. True: it has no desk any more; false: not yet.
+bool homes_drop(struct part *p, struct model *m);
 void homes_free(struct part *p);
 
 #endif

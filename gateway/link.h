@@ -20,6 +20,7 @@ struct link {
     struct worker *worker; // NULL: the loop has ended
     unsigned id;
     bool told;              // it has been ready once: its models are in the table
+    bool left_out;          // a model of it found no place in the table, or no memory
     uint64_t wish;          // for news, when its connection came up
     _Atomic unsigned state; // published: enum worker_state
     _Atomic unsigned words; // on their way; the first one posts the task

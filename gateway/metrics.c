@@ -28,9 +28,15 @@ void metrics_note(struct metrics *s, const struct note *n)
     }
 }
 
+void metrics_drop(struct metrics *s, const struct model *m)
+{
+    mem_free(atomic_load(&s->model[m->index]));
+    atomic_store(&s->model[m->index], NULL);
+}
+
 void metrics_deinit(struct metrics *s)
 {
-    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++)
+    for (unsigned i = 0; i < TABLE_MODELS; i++)
         mem_free(atomic_load(&s->model[i]));
 }
 
@@ -62,7 +68,7 @@ static const struct model_metrics *shard_of(const struct page *p, unsigned loop,
 // Runs fn for each model that is known.
 static void each_model(struct page *p, void (*fn)(struct page *p, const struct model *m))
 {
-    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+    for (unsigned i = 0; i < TABLE_MODELS; i++) {
         const struct model *m = table_at(p->g->table, i);
         if (m)
             fn(p, m);

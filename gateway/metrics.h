@@ -1,6 +1,7 @@
 /* gateway/metrics.h: what is counted. One shard a loop, written by that loop only with relaxed atomics,
  * summed when somebody looks. A model's counts are made on the first request that names it, so labels are
- * bounded by the model table. Thread: metrics_* writers on the shard's loop; pages on the main thread. */
+ * bounded by the model table; its series end with it. Whatever is counted for the process is counted apart: the
+ * sum over models may fall, as a counter of Prometheus does when its process begins anew. Thread: metrics_* writers on the shard's loop; pages on the main thread. */
 #ifndef SLUICE_GATEWAY_METRICS_H
 #define SLUICE_GATEWAY_METRICS_H
 
@@ -24,7 +25,7 @@ struct model_metrics {
 };
 
 struct metrics {
-    struct model_metrics *_Atomic model[2 * TABLE_MODELS];
+    struct model_metrics *_Atomic model[TABLE_MODELS];
     _Atomic uint64_t other[STATUS_COUNT]; // answers that belong to no model
     _Atomic uint64_t
         refused[STATUS_COUNT]; // bad input, answered by the HTTP room before its head was whole
@@ -44,6 +45,7 @@ static inline void metrics_inc(_Atomic uint64_t *c, uint64_t by)
 // NULL: out of memory (then it is not counted).
 struct model_metrics *metrics_model(struct metrics *s, const struct model *m);
 void metrics_note(struct metrics *s, const struct note *n);
+void metrics_drop(struct metrics *s, const struct model *m); // it is out of the table
 void metrics_deinit(struct metrics *s);
 
 // The whole page; ctx is the struct gateway.

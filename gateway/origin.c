@@ -132,6 +132,8 @@ static void finish(struct request *r, bool whole)
         metrics_inc(&r->part->metrics.streams, (uint64_t)-1);
     count(r, total_us);
     write_access(r, whole, total_us);
+    if (r->infer.ticket.model)
+        part_unuse(r->part, r->infer.ticket.model);
 }
 
 // ---- answers -----------------------------------------------------------------------------------------
@@ -190,7 +192,8 @@ static void fill_meta(struct request *r)
 {
     const struct ticket *t = &r->infer.ticket;
     const struct answer *a = t->slice.answer;
-    r->meta.model = t->model->name;
+    r->meta.model =
+        r->infer.request.model; // the exchange's own memory: bytes of it may outlive the model
     r->meta.version = arena_copy(&r->ex->arena, a->version); // the log outlives the answer's block
     r->meta.source = "model";
     r->meta.batch_rows = t->batch_rows;
@@ -226,7 +229,7 @@ void origin_settle(struct part *p, struct infer *in)
 void origin_release(struct part *p, struct infer *in)
 {
     struct request *r = in->user;
-    (void)p;
+    part_unuse(p, in->ticket.model);
     r->released = true;
     if (r->phase != REQUEST_ANSWERING)
         exchange_unref(r->ex); // taken in submit
@@ -274,8 +277,11 @@ static void submit(struct request *r)
     struct infer_request *q = &r->infer.request;
     if (r->call.timeout_us > 0 && (q->timeout_us == 0 || r->call.timeout_us < q->timeout_us))
         q->timeout_us = r->call.timeout_us;
-    r->infer.ticket.model = model_of(r, q->model); // for our counts; the flow looks it up itself
-    if (!r->infer.ticket.model || too_short(r))
+    struct model *m = r->infer.ticket.model = model_of(r, q->model);
+    if (!m)
+        return;
+    part_use(r->part, m); // until finish
+    if (too_short(r))
         return;
     r->parsed_us = now(r);
     r->meta.parse_us = r->parsed_us - r->ex->body_us;
@@ -283,6 +289,7 @@ static void submit(struct request *r)
     r->infer.arrived_us = r->ex->started_us;
     r->infer.user = r;
     exchange_ref(r->ex);
+    part_use(r->part, m); // until origin_release
     flow_submit(&r->part->flow, &r->infer, r->parsed_us, &r->part->fx);
     part_run(r->part);
 }
@@ -339,7 +346,7 @@ static void infer(struct request *r)
 static bool any_or_all_ready(struct gateway *g)
 {
     unsigned known = 0, ready = 0;
-    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+    for (unsigned i = 0; i < TABLE_MODELS; i++) {
         struct model *m = table_at(g->table, i);
         known += m != NULL;
         ready += m && atomic_load_explicit(&m->ready, memory_order_relaxed) > 0;
@@ -371,7 +378,7 @@ static void show_index(struct request *r)
     struct oip_index index = {0};
     unsigned n = atomic_load(&t->count);
     index.models = arena_array(&r->ex->arena, n ? n : 1, sizeof(*index.models));
-    for (unsigned i = 0; index.models && i < 2 * TABLE_MODELS && index.n < n; i++) {
+    for (unsigned i = 0; index.models && i < TABLE_MODELS && index.n < n; i++) {
         struct model *m = table_at(t, i);
         if (!m)
             continue;

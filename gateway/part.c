@@ -6,6 +6,7 @@
 #include "gateway/card.h"
 #include "gateway/doors.h"
 #include "gateway/homes.h"
+#include "gateway/removal.h"
 #include "gateway/workers.h"
 #include "net/memory.h"
 #include <stdio.h>
@@ -201,6 +202,7 @@ static bool build_table(struct gateway *g)
     for (unsigned i = 0; g->table && i < g->config->model_count; i++) {
         struct model_rules rules;
         part_rules(&g->config->models[i], &rules);
+        rules.listed = true;
         if (!table_add(g->table, view_str(g->config->models[i].name), &rules))
             return false;
     }
@@ -252,6 +254,7 @@ static void on_start(struct loop *l, void *ctx)
 {
     struct gateway *g = ctx;
     workers_start(g->parts[l->index]);
+    removals_watch(g->parts[l->index]);
 }
 
 // On the loop's own thread, when it runs no more: what still lives is taken down where it was made.
@@ -296,16 +299,20 @@ void parts_free(struct gateway *g)
         homes_free(p);
         flow_deinit(&p->flow);
         wheel_cancel(loop_wheel(p->loop), &p->flow_timer);
+        wheel_cancel(loop_wheel(p->loop), &p->look_timer);
         for (unsigned k = 0; k < g->config->listen_count; k++)
             api_deinit(&p->apis[k]);
         mem_free(p->apis);
+        for (unsigned k = 0; k < TABLE_MODELS; k++)
+            debug_invariant(p->uses[k] == 0); // every request has ended
         workers_forget(p);
         effects_deinit(&p->fx);
         buffer_deinit(&p->line);
         metrics_deinit(&p->metrics);
         mem_free(p);
     }
-    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+    removals_free(g);
+    for (unsigned i = 0; i < TABLE_MODELS; i++) {
         if (table_at(g->table, i))
             card_free(table_at(g->table, i));
     }

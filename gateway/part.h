@@ -13,6 +13,7 @@
 
 struct link;
 struct home;
+struct removal;
 
 struct part {
     struct gateway *gateway;
@@ -24,8 +25,11 @@ struct part {
     struct home *dirty;       // those with inputs since their last decision
     struct loop_flush decide; // runs the dirty desks before the loop sleeps
     struct wheel_timer flow_timer;
-    struct link **links; // [gateway->n_replicas]
-    struct api *apis;    // [config->listen_count]
+    struct wheel_timer look_timer; // gateway/removal
+    struct removal *removals;      // that wait here for uses to end
+    uint32_t uses[TABLE_MODELS];   // of each model, by index: see part_use
+    struct link **links;           // [gateway->n_replicas]
+    struct api *apis;              // [config->listen_count]
     struct metrics metrics;
     struct budget_lease lease;
     uint64_t sampled;   // access log: error term of the sampling
@@ -45,6 +49,17 @@ void parts_worker_gone(struct gateway *g, unsigned worker, unsigned replica, uin
 // p's loop: replica `id`, a local worker, does nothing any more, and pid is the process at the other end of the
 // connection. The keeper is asked, once a process, to kill it and to start another. Others have no keeper.
 void parts_worker_hangs(struct part *p, unsigned id, uint32_t pid);
+
+// A request of p's refers to the model from this turn on; not any more. Once for its exchange (counts, the
+// model's name) and once for its infer: they end in any order. A model is freed when every loop's uses have ended.
+static inline void part_use(struct part *p, const struct model *m)
+{
+    p->uses[m->index]++;
+}
+static inline void part_unuse(struct part *p, const struct model *m)
+{
+    p->uses[m->index]--;
+}
 
 // How a model is queued and batched, from its row of the configuration.
 void part_rules(const struct config_model *c, struct model_rules *out);

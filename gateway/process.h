@@ -19,6 +19,7 @@
 
 struct part;
 struct survey;
+struct removal;
 
 enum { SINK_ACCESS = LOG_EVENTS + 1 }; // sinks of net/log
 
@@ -70,6 +71,8 @@ struct gateway {
     int exit_status;
     struct wheel_timer drain_timer;
     uint64_t drain_until_us;
+    struct wheel_timer sweep_timer; // gateway/removal
+    struct removal *removals;       // models that are out of the table and not free yet
     struct event *keeper_event, *liveness_event, *term_event, *usr1_event;
 };
 

@@ -56,7 +56,7 @@ static void show_models(struct json_writer *w, struct gateway *g)
 {
     json_w_key(w, VIEW("models"));
     json_w_array(w);
-    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++) {
+    for (unsigned i = 0; i < TABLE_MODELS; i++) {
         struct model *m = table_at(g->table, i);
         if (!m)
             continue;

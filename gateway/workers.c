@@ -53,7 +53,9 @@ static struct model *model_for(struct link *l, struct view name)
         return NULL;
     struct model_rules rules;
     part_rules(c ? c : &g->config->unlisted, &rules);
-    return table_add(g->table, name, &rules);
+    struct model *m = table_add(g->table, name, &rules);
+    l->left_out |= !m && model_name_ok(name);
+    return m;
 }
 
 static struct replica_facts facts_of(struct link *l, const struct model_metadata *meta)
@@ -77,15 +79,28 @@ static bool has_place(const struct desk *d, unsigned id)
     return false;
 }
 
+// The home of the model, here, which is not removed while it has a replica. NULL: it is another loop's, which hears
+// of it on its own connection; or it is left out.
+static struct home *home_for(struct link *l, struct view name)
+{
+    struct model *m;
+    do { // one that is being removed is not found again
+        m = model_for(l, name);
+        if (!m || model_home(m) != l->part->loop->index)
+            return NULL;
+    } while (!model_keep(m));
+    struct home *h = home_of(l->part, m);
+    l->left_out |= !h;
+    return h;
+}
+
 static void on_model(struct worker *w, const struct model_metadata *meta, void *ctx)
 {
     struct link *l = ctx;
-    struct model *m = model_for(l, meta->name);
-    if (!m || model_home(m) != l->part->loop->index)
-        return; // the home hears it on its own connection
-    struct home *h = home_of(l->part, m);
+    struct home *h = home_for(l, meta->name);
     if (!h)
         return;
+    struct model *m = home_desk(h)->model;
     struct replica_facts facts = facts_of(l, meta);
     if (home_desk(h)->replicas.n_up == 0)
         card_set(m, meta);
@@ -152,6 +167,19 @@ static void on_model_gone(struct worker *w, struct view name, void *ctx)
     struct model *m = table_find(l->part->gateway->table, name);
     if (m)
         model_down(l, m);
+}
+
+void workers_retry(struct part *p)
+{
+    if (atomic_load(&p->gateway->table->count) >= TABLE_MODELS)
+        return;
+    for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
+        struct link *l = p->links[id];
+        bool left_out = l->left_out;
+        l->left_out = false;
+        if (left_out)
+            worker_repeat(l->worker);
+    }
 }
 
 // ---- news --------------------------------------------------------------------------------------------

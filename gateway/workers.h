@@ -24,6 +24,8 @@ unsigned workers_state(const struct part *p, unsigned id);      // enum worker_s
 bool workers_differ(const struct part *p, const struct model *m, unsigned id,
                     char out[DIFFERENCE_TEXT]);
 
+void workers_retry(struct part *p); // takes in models that were left out, if there is room by now
+
 void workers_probe(struct part *p, unsigned id); // FX_PROBE
 void workers_hangs(struct part *p, unsigned id); // FX_HANGS
 

@@ -36,6 +36,12 @@ void desk_free(struct desk *d)
     mem_free(d);
 }
 
+bool desk_is_idle(const struct desk *d)
+{
+    return d->batcher.count == 0 && !d->again && !d->sent && !d->lost &&
+           replicas_absent(&d->replicas) && atomic_load(&d->model->room_rows) == 0;
+}
+
 // ---- inputs: replicas --------------------------------------------------------------------------------
 
 // What those that are up take at once is what the queue forms batches for.

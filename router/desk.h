@@ -53,6 +53,8 @@ struct desk {
 // NULL: out of memory. A desk without replicas queues for rules.grace_us, then refuses.
 struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t now_us);
 void desk_free(struct desk *d); // nothing queued, nothing sent
+// No replica has its model, and no request is there or on its way.
+bool desk_is_idle(const struct desk *d);
 
 void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us,
                     struct effects *fx); // MSG_LEND

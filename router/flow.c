@@ -180,7 +180,8 @@ void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effec
     invariant(in->state == INFER_NEW && !in->prev);
     in->flow = f;
     in->error.status = STATUS_OK;
-    in->ticket.model = table_find(f->table, in->request.model);
+    if (!in->ticket.model)
+        in->ticket.model = table_find(f->table, in->request.model);
     if (!in->ticket.model)
         error_set(&in->error, STATUS_NOT_FOUND, "model %.*s is not known",
                   VIEW_ARG(in->request.model));

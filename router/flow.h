@@ -29,8 +29,9 @@ void flow_init(struct flow *f, unsigned loop, struct table *t, const struct flow
                uint64_t now_us);
 void flow_deinit(struct flow *f); // nothing live
 
-// in->request is decoded and sealed, in->arrived_us and in->user set, the rest zero. One of two things
-// follows: the ticket goes out, or FX_SETTLE and FX_RELEASE at once.
+// in->request is decoded and sealed, in->arrived_us and in->user set, the rest zero; in->ticket.model may be
+// set by who has looked it up already. The model stays until FX_RELEASE: the caller sees to that. One of two
+// things follows: the ticket goes out, or FX_SETTLE and FX_RELEASE at once.
 void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx);
 // The client has gone: it settles as STATUS_CLIENT_GONE (FX_SETTLE says so, for the log; there is nobody to
 // answer). Harmless when it has settled already.

@@ -172,12 +172,25 @@ static void recount(struct replicas *rs, uint64_t now_us)
     atomic_store(&rs->model->ready, rs->n_ready);
 }
 
+// A slot whose replica has gone, with nothing on its way back. NULL: there is none.
+static struct replica *find_vacated(struct replicas *rs)
+{
+    for (unsigned i = 0; i < rs->n; i++) {
+        struct replica *r = &rs->at[i];
+        if (!r->up && !r->differs && r->batches == 0)
+            return r;
+    }
+    return NULL;
+}
+
 static struct replica *slot_for(struct replicas *rs, uint32_t id)
 {
     struct replica *r = replicas_find(rs, id);
-    if (r || rs->n == DESK_REPLICAS)
+    if (r)
         return r;
-    r = &rs->at[rs->n++];
+    r = rs->n < DESK_REPLICAS ? &rs->at[rs->n++] : find_vacated(rs);
+    if (!r)
+        return NULL;
     memset(r, 0, sizeof(*r));
     r->id = id;
     return r;
@@ -270,6 +283,15 @@ void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct eff
     note_replica(rs, r, NOTE_REPLICA_DOWN, "", fx);
     if (rs->n_up == 0)
         readmit(rs, now_us, fx);
+}
+
+bool replicas_absent(const struct replicas *rs)
+{
+    for (unsigned i = 0; i < rs->n; i++) {
+        if (rs->at[i].up || rs->at[i].differs)
+            return false;
+    }
+    return true;
 }
 
 void replicas_process_ended(struct replicas *rs, uint32_t id, uint32_t incarnation,

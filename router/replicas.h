@@ -102,7 +102,7 @@ struct replicas {
     struct model *model;
     struct rand rand;
     struct replica at[DESK_REPLICAS];
-    unsigned n;              // slots in use
+    unsigned n;              // slots in use; when all are, one whose replica has gone is used again
     unsigned n_up;           // R4
     unsigned n_ready;        // R5
     uint32_t max_batch;      // of those that are up (they agree)
@@ -123,6 +123,7 @@ struct replica *replicas_find(struct replicas *rs, uint32_t id); // NULL: never 
 void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *facts,
                  uint64_t now_us, struct effects *fx);
 void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx);
+bool replicas_absent(const struct replicas *rs); // none has the model, like the others or not
 // The keeper's word on one incarnation, kept; and asked for again.
 void replicas_process_ended(struct replicas *rs, uint32_t id, uint32_t incarnation,
                             enum process_word word);

@@ -1,16 +1,28 @@
 /* router/table.h: the models that this process knows, by name: from the configuration and from what
- * workers say of themselves. A model is added once and stays as long as the process does (what belongs to
- * a name survives as long as the name); the table is bounded. Thinks. Thread: any: entries are published
- * by compare-and-swap, their shared words are atomics; `desk` and what hangs on it are the home loop's. */
+ * workers say of themselves; bounded. Thinks. Thread: any. Look-ups take no lock; those who add and remove take
+ * turns (both are rare). A model's shared words are atomics; `desk` and what hangs on it are the home loop's.
+ *
+ *   KEPT ─model_offer, home─► IDLE ─table_remove, main thread─► GONE ─table_release, main thread─► its memory
+ *     ▲                         │                                      and its index are free
+ *     └──────model_keep, home───┘
+ *
+ *  M1  A model is found by its name while it is KEPT or IDLE. GONE is decided by one compare-and-swap: a replica
+ *      that comes up before it calls the removal off; one that comes up after it makes a new model of that name.
+ *  M2  A name is found at most once, and one that is there throughout is never missed (see table_find).
+ *  M3  table_remove frees nothing: others may have found the model a moment ago. The doer asks every loop, and
+ *      calls table_release when none refers to it any more.
+ *  M4  No other model has its index before table_release. */
 #ifndef SLUICE_ROUTER_TABLE_H
 #define SLUICE_ROUTER_TABLE_H
 
 #include "base/hash.h"
 #include "batcher/policy.h"
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define TABLE_MODELS 1024 // a worker that names more has them left out
+#define TABLE_SLOTS (2 * TABLE_MODELS)
 #define MODEL_VERSION_MAX 32
 
 // How a model is to be queued and batched: from the configuration, fixed at the model's birth.
@@ -24,7 +36,10 @@ struct model_rules {
     uint64_t queue_bytes; // bound of their octets
     uint64_t deadline_us; // of a request that names none
     uint64_t grace_us;    // how long to wait for a first or a lost replica
+    bool listed;          // the configuration names it: it is never removed
 };
+
+enum model_life { MODEL_KEPT, MODEL_IDLE, MODEL_GONE };
 
 struct model {
     struct view name; // NUL-terminated, the table's memory
@@ -37,7 +52,9 @@ struct model {
     _Atomic uint32_t ready;       // replicas that can answer
     _Atomic uint32_t max_batch; // what ready replicas take at once; 0: not known, or served singly
     _Atomic bool single;        // served singly: its first dimension counts no rows
+    _Atomic uint8_t life;       // enum model_life
     struct desk *desk;          // the home loop's; created there at the first need
+    uint64_t idle_us;           // the home loop's: since when no replica has it; 0: one has
     _Atomic(void *) user;       // the doer's
     // These are written all the time, by one side or the other: each side's have a line of their own, or
     // every request would take the line above from the other side's cache.
@@ -49,8 +66,12 @@ struct model {
 
 struct table {
     uint16_t loops;
-    _Atomic uint32_t count;
-    _Atomic(struct model *) slot[2 * TABLE_MODELS];
+    _Atomic uint32_t count;                    // indices in use
+    _Atomic bool busy;                         // somebody adds or removes
+    uint64_t taken[TABLE_MODELS / 64];         // a bit for each index in use; of who is busy
+    _Atomic(struct model *) at[TABLE_MODELS];  // by index; NULL also: it is GONE
+    _Atomic uint64_t moves;                    // models that were moved to another slot
+    _Atomic(struct model *) slot[TABLE_SLOTS]; // by hash, open addressing
 };
 
 // What a model may have waiting and running when nobody says: a batch's rows 64 times over.
@@ -65,15 +86,23 @@ void table_free(struct table *t); // no other thread uses it any more
 struct model *table_find(const struct table *t, struct view name); // NULL: unknown
 // Finds or adds. NULL: the table is full, the name is not a model name, or memory is out.
 struct model *table_add(struct table *t, struct view name, const struct model_rules *rules);
+// Main thread. An idle model is GONE from here on; false: it is not idle (any more), and stays.
+bool table_remove(struct table *t, struct model *m);
+// Main thread. What was removed is freed: no thread refers to it.
+void table_release(struct table *t, struct model *m);
+// Home loop. A replica has it, or is about to: it is not to be removed. False: it is GONE; table_add makes another.
+bool model_keep(struct model *m);
+// Home loop. No replica has it: it may be removed.
+void model_offer(struct model *m);
 // The loop that this model's desk lives on: never remembered elsewhere, so that there may be several one day.
 static inline unsigned model_home(const struct model *m)
 {
     return m->home;
 }
-// The i-th known model in no particular order; NULL: a free slot. i < 2 * TABLE_MODELS.
+// The model of that index, < TABLE_MODELS; NULL: none.
 static inline struct model *table_at(const struct table *t, unsigned i)
 {
-    return atomic_load_explicit(&t->slot[i], memory_order_acquire);
+    return atomic_load_explicit(&t->at[i], memory_order_acquire);
 }
 
 #endif

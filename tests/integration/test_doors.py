@@ -9,7 +9,7 @@ from harness import SLUICE, SLUICE_DOORS, Sluice, Wire, configuration, gone, pos
 from test_faults import answered, assert_nothing_left, assert_serves, moment, reset
 
 QUIET = 'interval = "60s" timeout = "60s" failures = 3'  # no probe moves anything but those that a test wants
-DOORS = ["hold", "release", "deafen", "hear", "drop-cancels", "delay-cancels", "delay-keeper", "skew-probe", "hangs"]
+DOORS = ["hold", "release", "deafen", "hear", "drop-cancels", "delay-cancels", "delay-keeper", "skew-probe", "hangs", "remove-models"]
 
 
 def at_worker(sluice, field):

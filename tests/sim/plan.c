@@ -17,7 +17,7 @@ const char *const fault_name[FAULTS] = {
     [FAULT_CROSSED] = "crossed",   [FAULT_TWICE] = "twice",     [FAULT_DIFFERS] = "differs",
     [FAULT_BORN] = "born",         [FAULT_EJECTED] = "ejected", [FAULT_GONE] = "gone",
     [FAULT_STALL] = "stall",       [FAULT_CLOCK] = "clock",     [FAULT_MAIL] = "mail",
-    [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",
+    [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",       [FAULT_REMOVED] = "removed",
 };
 
 static double between(struct rand *r, double low, double high)

@@ -92,6 +92,7 @@ enum fault {
     FAULT_TWICE,               // answers twice
     FAULT_DIFFERS,             // comes back with other metadata
     FAULT_BORN,                // a model that nobody knew
+    FAULT_REMOVED,             // a model that no worker has any more: it may come back
     FAULT_EJECTED,             // a replica, by its desk
     FAULT_GONE,                // the client goes away
     FAULT_STALL,               // a loop does not turn for seconds

@@ -174,6 +174,37 @@ struct desk *world_desk(struct world *w, struct model_of *m)
     return m->desk;
 }
 
+// What its desk knew and the books keep of that desk is gone with it.
+static void forget_desk(struct model_of *m)
+{
+    m->m = NULL;
+    m->desk = NULL;
+    m->desk_wake_us = SIM_NEVER;
+    m->dirty = false;
+    m->batches = m->tokens = m->first_us = 0;
+    memset(m->sequence, 0, sizeof(m->sequence));
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        struct replica_of *r = &m->replica[i];
+        r->failed = r->shamed = 0;
+        r->said_us = r->overdue_us = r->probed_us = 0;
+        r->probe_due = false;
+    }
+}
+
+// The doer's part is played in one step: it waits until no worker has the model, and no request refers to it.
+static void remove_model(struct world *w, struct model_of *m)
+{
+    if (w->healed || m->configured || m->rows_out > 0 || !desk_is_idle(m->desk) ||
+        !world_chance(w, 0.5))
+        return;
+    desk_free(m->desk);
+    model_offer(m->m);
+    demand(w, NULL, table_remove(w->table, m->m), "a model that no worker has can be removed");
+    table_release(w->table, m->m);
+    forget_desk(m);
+    world_count(w, FAULT_REMOVED);
+}
+
 void world_memory(struct world *w, struct model_of *m)
 {
     if (!w->healed && world_chance(w, w->plan.memory)) {
@@ -228,6 +259,7 @@ static void run_desks(struct loop_of *l)
         world_effects(l);
         demands_credit(w, m);
         demands_decided(l, m);
+        remove_model(w, m);
     }
 }
 

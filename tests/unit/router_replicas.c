@@ -279,6 +279,63 @@ static void more_replicas_than_a_desk_has_room_for(void **state)
     assert_int_equal(ready(), DESK_REPLICAS);
 }
 
+// The slot of one that has gone is another's when none is free, but not while a batch of it is out.
+static void slots_are_given_back(void **state)
+{
+    (void)state;
+    struct replicas *rs = &office.desk->replicas;
+    for (uint32_t id = 0; id < DESK_REPLICAS; id++)
+        up(id, 8, "1", NOW);
+    lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    for (uint32_t id = 0; id < 2; id++)
+        desk_on_replica_down(office.desk, (b->replica + id) % DESK_REPLICAS, NOW, &office.fx);
+    up(100, 8, "1", NOW);
+    assert_true(replicas_find(rs, 100)->up);
+    assert_int_equal(replicas_find(rs, 100)->faults + replicas_find(rs, 100)->opened, 0);
+    assert_null(replicas_find(rs, (b->replica + 1) % DESK_REPLICAS));
+    up(101, 8, "1", NOW);
+    assert_null(replicas_find(rs, 101)); // its batch is out
+    desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_LOST, .ours = true}, NOW,
+                &office.fx);
+    up(101, 8, "1", NOW);
+    assert_true(replicas_find(rs, 101)->up);
+    assert_int_equal(rs->n, DESK_REPLICAS);
+    run(FAR);
+    assert_int_equal(office.desk->batcher.count, 0);
+    while ((b = sent()) != NULL)
+        desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_RECALLED}, FAR, &office.fx);
+}
+
+static void idle_without_replicas_and_requests(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    assert_true(desk_is_idle(d));
+    up_facts(1, 8, 1);
+    assert_false(desk_is_idle(d));
+    up_facts(2, 4, 1);                           // differs: somebody has it all the same
+    desk_on_replica_down(d, 1, NOW, &office.fx); // that one is let in
+    assert_false(desk_is_idle(d));
+    lend(1);
+    desk_on_replica_down(d, 2, NOW, &office.fx);
+    assert_false(desk_is_idle(d)); // one waits
+    run(NOW + rules.grace_us);
+    assert_true(desk_is_idle(d));
+    atomic_store(&office.model->room_rows, 1); // on its way here
+    assert_false(desk_is_idle(d));
+    atomic_store(&office.model->room_rows, 0);
+    up_facts(1, 8, 1);
+    lend(1);
+    run(NOW + rules.grace_us);
+    struct batch *b = sent();
+    desk_on_replica_down(d, 1, NOW, &office.fx);
+    assert_false(desk_is_idle(d)); // one is out
+    desk_on_end(d, b, &(struct batch_end){.seen = SEEN_RECALLED}, FAR, &office.fx);
+    assert_true(desk_is_idle(d));
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -292,6 +349,8 @@ int main(void)
         TEST(two_choices),
         TEST(an_idle_replica_that_nobody_knows_is_tried),
         TEST(more_replicas_than_a_desk_has_room_for),
+        TEST(slots_are_given_back),
+        TEST(idle_without_replicas_and_requests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,6 +3,7 @@
 
 #include "router/table.h"
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -107,7 +108,7 @@ static void full(void **state)
     assert_int_equal(atomic_load(&t->count), TABLE_MODELS);
     assert_non_null(table_add(t, VIEW("model-5"), &rules)); // who is there is found
     unsigned seen = 0;
-    for (unsigned i = 0; i < 2 * TABLE_MODELS; i++)
+    for (unsigned i = 0; i < TABLE_MODELS; i++)
         seen += table_at(t, i) && table_at(t, i)->index == i;
     assert_int_equal(seen, TABLE_MODELS);
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
@@ -116,6 +117,105 @@ static void full(void **state)
     }
     for (unsigned i = 0; i < 7; i++)
         assert_in_range(homes[i], 100, 200);
+    table_free(t);
+}
+
+// ---- removed -------------------------------------------------------------------------------------------
+
+static void removed_only_when_idle(void **state)
+{
+    (void)state;
+    struct table *t = table_new(2);
+    struct model *m = table_add(t, VIEW("m"), &rules);
+    assert_false(table_remove(t, m)); // it was not offered
+    model_offer(m);
+    assert_ptr_equal(table_find(t, VIEW("m")), m); // M1
+    assert_true(model_keep(m));
+    assert_false(table_remove(t, m)); // a replica came up: called off
+    model_offer(m);
+    unsigned index = m->index;
+    assert_true(table_remove(t, m));
+    assert_null(table_find(t, VIEW("m")));
+    assert_null(table_at(t, index));
+    assert_false(table_remove(t, m)); // once
+    assert_false(model_keep(m));      // too late
+    model_offer(m);
+    assert_false(model_keep(m));
+    table_release(t, m);
+    assert_int_equal(atomic_load(&t->count), 0);
+    table_free(t);
+}
+
+// A name that comes back is a new model, even while the old one is not free yet.
+static void a_name_comes_back(void **state)
+{
+    (void)state;
+    struct table *t = table_new(2);
+    struct model *old = table_add(t, VIEW("m"), &rules);
+    model_offer(old);
+    assert_true(table_remove(t, old));
+    struct model *m = table_add(t, VIEW("m"), &(struct model_rules){.deadline_us = 5});
+    assert_ptr_not_equal(m, old);
+    assert_int_not_equal(m->index, old->index); // M4
+    assert_int_equal(m->rules.deadline_us, 5);
+    assert_int_equal(atomic_load(&t->count), 2);
+    unsigned free_index = old->index;
+    table_release(t, old);
+    assert_ptr_equal(table_find(t, VIEW("m")), m);
+    assert_int_equal(table_add(t, VIEW("n"), &rules)->index, free_index);
+    table_free(t);
+}
+
+static void drop(struct table *t, struct view name)
+{
+    struct model *m = table_find(t, name);
+    model_offer(m);
+    assert_true(table_remove(t, m));
+    table_release(t, m);
+}
+
+static unsigned slots_in_use(const struct table *t)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < TABLE_SLOTS; i++)
+        n += atomic_load(&t->slot[i]) != NULL;
+    return n;
+}
+
+// Where places were crowded no name is lost, and what has gone leaves nothing behind.
+static void the_others_stay_found(void **state)
+{
+    (void)state;
+    struct table *t = table_new(3);
+    char name[32];
+    for (unsigned i = 0; i < TABLE_MODELS; i++)
+        table_add(t, nth(name, i), &rules);
+    for (unsigned gone = 0; gone < TABLE_MODELS; gone++) {
+        drop(t, nth(name, gone * 389 % TABLE_MODELS));
+        assert_int_equal(slots_in_use(t), TABLE_MODELS - gone - 1);
+        for (unsigned i = 0; gone % 37 == 0 && i < TABLE_MODELS; i++) {
+            bool stays = table_find(t, nth(name, i * 389 % TABLE_MODELS)) != NULL;
+            assert_int_equal(stays, i > gone);
+        }
+    }
+    table_free(t);
+}
+
+static void hundreds_come_and_go(void **state)
+{
+    (void)state;
+    struct table *t = table_new(3);
+    char name[32];
+    int64_t before = 0;
+    for (unsigned i = 0; i < 20 * TABLE_MODELS; i++) {
+        assert_non_null(table_add(t, nth(name, i), &rules));
+        if (i >= TABLE_MODELS - 1)
+            drop(t, nth(name, i - (TABLE_MODELS - 1)));
+        if (i == 2 * TABLE_MODELS)
+            before = mem_live();
+    }
+    assert_int_equal(atomic_load(&t->count), TABLE_MODELS - 1);
+    assert_int_equal(mem_live(), before);
     table_free(t);
 }
 
@@ -179,6 +279,103 @@ static void both_get_the_same(void **state)
     }
 }
 
+// One looks for names that stay, and adds names that come and go, as every loop does; the other is home and
+// main thread: it removes those, waits for a turn of the first, and releases them. All their hashes point at the
+// same few slots, so that the ways are long and each removal moves many.
+#define STAY 150
+#define PASS 50
+
+static char crowd[STAY + PASS][16];
+
+static struct view crowded(unsigned i)
+{
+    return view_str(crowd[i]);
+}
+
+static void gather_crowd(void)
+{
+    for (unsigned i = 0, n = 0; n < STAY + PASS; i++) {
+        snprintf(crowd[n], sizeof(crowd[n]), "m%u", i);
+        n += hash64(crowded(n), 0) % TABLE_SLOTS < 4;
+    }
+}
+
+struct contender {
+    struct table *table;
+    _Atomic uint64_t turns;
+    _Atomic bool over;
+    unsigned missed;
+};
+
+static void *look_and_add(void *arg)
+{
+    struct contender *c = arg;
+    for (unsigned i = 0; !atomic_load(&c->over); i++) {
+        struct model *m = table_find(c->table, crowded(i % STAY));
+        c->missed += !m || !view_eq(m->name, crowded(i % STAY));
+        m = table_add(c->table, crowded(STAY + i % PASS), &rules);
+        c->missed += !m || !view_eq(m->name, crowded(STAY + i % PASS));
+        atomic_fetch_add(&c->turns, 1);
+    }
+    return NULL;
+}
+
+static unsigned remove_found(struct contender *c, struct model **gone)
+{
+    unsigned n = 0;
+    for (unsigned i = STAY; i < STAY + PASS; i++) {
+        struct model *m = table_find(c->table, crowded(i));
+        if (!m)
+            continue;
+        model_offer(m);
+        assert_true(table_remove(c->table, m));
+        gone[n++] = m;
+    }
+    return n;
+}
+
+static void release_all(struct contender *c, struct model **gone, unsigned n)
+{
+    uint64_t seen = atomic_load(&c->turns);
+    while (atomic_load(&c->turns) < seen + 2)
+        sched_yield();
+    for (unsigned i = 0; i < n; i++)
+        table_release(c->table, gone[i]);
+}
+
+static struct table *crowded_table(void)
+{
+    struct table *t = table_new(2);
+    for (unsigned i = 0; i < PASS;
+         i++) // those who go stand before those who stay, who are moved up
+        table_add(t, crowded(STAY + i), &rules);
+    for (unsigned i = 0; i < STAY; i++)
+        table_add(t, crowded(i), &rules);
+    return t;
+}
+
+static void found_while_others_come_and_go(void **state)
+{
+    (void)state;
+    gather_crowd();
+    for (unsigned round = 0; round < 200; round++) {
+        static struct contender c;
+        c = (struct contender){.table = crowded_table()};
+        pthread_t thread;
+        pthread_create(&thread, NULL, look_and_add, &c);
+        while (atomic_load(&c.turns) == 0)
+            sched_yield();
+        struct model *gone[PASS];
+        for (unsigned again = 0; again < 3; again++)
+            release_all(&c, gone, remove_found(&c, gone));
+        atomic_store(&c.over, true);
+        pthread_join(thread, NULL);
+        assert_int_equal(c.missed, 0);
+        assert_true(atomic_load(&c.table->moves) > STAY);
+        table_free(c.table);
+    }
+}
+
 static int64_t memory;
 
 static int setup(void **state)
@@ -204,8 +401,13 @@ int main(void)
         TEST(names_that_are_none),
         TEST(defaults),
         TEST(full),
+        TEST(removed_only_when_idle),
+        TEST(a_name_comes_back),
+        TEST(the_others_stay_found),
+        TEST(hundreds_come_and_go),
         TEST(without_memory),
         cmocka_unit_test(both_get_the_same),
+        cmocka_unit_test(found_while_others_come_and_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
