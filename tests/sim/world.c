@@ -185,7 +185,8 @@ static void forget_desk(struct model_of *m)
     memset(m->sequence, 0, sizeof(m->sequence));
     for (unsigned i = 0; i < m->n_replicas; i++) {
         struct replica_of *r = &m->replica[i];
-        r->failed = r->shamed = 0;
+        r->failed = r->shamed = r->pauses = r->opened = 0;
+        r->paused_until = 0;
         r->said_us = r->overdue_us = r->probed_us = 0;
         r->probe_due = false;
     }
