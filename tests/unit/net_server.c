@@ -282,7 +282,7 @@ static bool closed(int fd) // within five seconds
 
 #define EVENTUALLY(cond)                                                                           \
     do {                                                                                           \
-        uint64_t end_us = mono_us() + 5000000;                                                     \
+        uint64_t end_us = mono_us() + 20000000;                                                    \
         while (!(cond) && mono_us() < end_us)                                                      \
             usleep(2000);                                                                          \
         assert_true(cond);                                                                         \
