@@ -65,7 +65,9 @@ def wide(tmp_path_factory):
     (target / "model.onnx").write_bytes(add_model(tensor("w", [WIDE], weights), x=("n", 1), y=("n", WIDE)))
     limits = f'bytes_in_flight = "{IN_FLIGHT >> 20}MiB" max_body = "1MiB"'
     times = 'stream_stall = "4s" send_timeout = "6s"'
-    with Sluice(configuration(home, repository=home / "models", limits=f"{limits} {times}"), wait_models=["wide"]) as sluice:
+    small = 'model "wide" { batch { max_rows = 8 } }'  # a batch's answer is no larger than the budget
+    path = configuration(home, repository=home / "models", models=small, limits=f"{limits} {times}")
+    with Sluice(path, wait_models=["wide"]) as sluice:
         yield sluice
 
 
