@@ -190,7 +190,7 @@ void api_answer_drop(struct api_answer *w)
     drop_segs(w);
 }
 
-// What a gRPC message copies: the octets of its small tensors (of others asked for, none).
+// Bytes that a gRPC message copies: those of its small tensors; large ones are sent from where they lie.
 static size_t small_bytes(const struct slice *s)
 {
     size_t all = 0;

@@ -26,15 +26,15 @@ struct block {
 #define BLOCK_CLASSES 7    // up to 64 KiB
 #define BLOCK_SPARES 16    // of each class
 
-// Is asked before memory is taken for a block, and told when it is given back (delta < 0, not refused).
-// Owner's thread.
+// Called before a block is allocated (delta > 0; false refuses it) and when one is freed (delta < 0; the result
+// does not matter). Owner's thread.
 typedef bool block_account_fn(void *ctx, int64_t delta_bytes);
 
 struct block_owner {
     struct mpsc returns;
     uint64_t thread_tag;            // set by block_owner_adopt; compared to know "are we at home?"
     size_t live_blocks, live_bytes; // owner's thread only
-    block_account_fn *account;      // NULL: blocks are charged to nobody
+    block_account_fn *account;      // NULL: nobody counts the blocks
     void *account_ctx;
     struct block *spare[BLOCK_CLASSES]; // linked through ->arg
     uint8_t spares[BLOCK_CLASSES];

@@ -36,11 +36,11 @@ enum json_token {
 struct json_reader {
     const char *at, *end, *start;
     const char *error;  // constant text, NULL while fine
-    size_t error_at;    // octet offset of the error
+    size_t error_at;    // byte offset of the error
     struct view text;   // of the last KEY/STRING/NUMBER
     bool escaped;       // text holds backslash escapes
-    size_t token_at;    // octet offset of the last token
-    size_t slice;       // octets of a string that one call looks at. The caller's to set
+    size_t token_at;    // byte offset of the last token
+    size_t slice;       // bytes of a string that one call looks at. The caller's to set
     const char *resume; // where a string goes on that a slice has cut; NULL: none is
     bool resume_key;    // it is a key
     uint8_t depth;
@@ -59,7 +59,7 @@ enum json_token json_fail(struct json_reader *r, const char *constant_text);
 // The string's octets: a view into the body when nothing is escaped, else decoded into the arena.
 // .p == NULL with n > 0 raw octets: out of memory. Lone surrogates were refused by the reader already.
 bool json_unescape(const struct json_reader *r, struct arena *a, struct view *out);
-// The same into memory of the caller's, in pieces: decodes at most `max` octets (a whole escape more) of
+// The same into memory of the caller's, in pieces: decodes at most `max` bytes (a whole escape more) of
 // [*from, end), a string's text, to *to, and moves both on. Decoding never lengthens.
 void json_unescape_some(const char **from, const char *end, char **to, size_t max);
 // The fast lane for tensors: with the reader just inside an array (first token pulled was JSON_ARRAY or

@@ -39,7 +39,7 @@ static char *read_file(const char *path, size_t *n)
     return data;
 }
 
-// What stands in the free dimensions behind the first ones, in order.
+// Sizes for the free dimensions other than the batch dimension, in order.
 struct lengths {
     unsigned n;
     int64_t at[4];

@@ -20,7 +20,7 @@ struct engine_model {
     uint32_t max_batch; // 0: served singly
     uint32_t limit;     // the largest number of rows
     char single[160];   // why it is served singly
-    // With these in all free dimensions behind the first ones it was tried at load.
+    // Sizes of the free dimensions other than the batch dimension that it was tried with at load.
     int64_t lengths[2];
     unsigned n_lengths;
 };

@@ -38,7 +38,7 @@ struct plan {
 };
 
 bool binding_same(const struct binding *a, const struct binding *b);
-// The same length in all free dimensions behind the first ones.
+// The same length in all free dimensions other than the batch dimension.
 struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length);
 // The graph stays. NULL with e.
 struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e);

@@ -27,7 +27,7 @@ struct h1 {
     struct exchange *ex;   // the request at hand; NULL between requests
     uint64_t started_us;   // first octet of the request at hand
     uint64_t chunk_left;
-    uint64_t overhead; // framing octets of this body
+    uint64_t overhead; // framing bytes of this body
     uint32_t trailer_bytes;
     bool saw_host, saw_length, saw_coding, expect_continue, close_asked, keep_asked;
     bool parsing; // inside on_head: what becomes of the body is decided after it

@@ -255,7 +255,7 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *
     return 0;
 }
 
-// Room for n more octets of the message; false: no memory, or the account of blocks refuses it.
+// Room for n more bytes of the message; false: no memory, or the account of blocks refuses it.
 static bool body_room(struct http_client *c, struct http_call *call, size_t n)
 {
     size_t need = call->body_bytes + n;

@@ -119,7 +119,7 @@ static bool put_bytes(struct oip_contents *c, struct view v, struct error *e)
     return true;
 }
 
-// The element's octets, a slice at a time.
+// The element's bytes, a slice at a time.
 static size_t step_element(struct oip_contents *c)
 {
     size_t n = c->element.n < ELEMENT_SLICE ? c->element.n : ELEMENT_SLICE;

@@ -2,7 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define STRING_SLICE ((size_t)64 << 10) // octets of a string copied between two such looks
+#define STRING_SLICE ((size_t)64 << 10) // bytes of a string copied between two such looks
 #define CHUNK 2048 // values read between two looks at the budget: at most 400 octets each
 
 const char *oip_json_came(enum json_token token)
@@ -220,7 +220,7 @@ static bool take_not_finite(struct oip_data *d, struct error *e)
     return on_values(d, 1, e);
 }
 
-// A string's octets into the values, a slice at a time; their number before them when it is known.
+// A string's bytes into the values, a slice at a time; their number before them when it is known.
 static bool copy_string(struct oip_data *d, struct error *e)
 {
     char *begin = (char *)d->values + d->bytes + 4;

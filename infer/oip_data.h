@@ -20,7 +20,7 @@ struct oip_data {
     uint64_t count, got; // values asked for by the shape, and read
     uint8_t *values;
     bool over;                // values[got] does not fit a narrow integer
-    size_t bytes;             // BYTES: octets measured, then written
+    size_t bytes;             // BYTES: bytes measured, then written
     bool measuring;           // BYTES: first pass, for the size
     const char *from, *until; // BYTES: of the string that is being copied; until NULL: none is
     char *to;

@@ -9,7 +9,7 @@
  *   TOP ──inputs──► INPUTS ──{──► INPUT ──data──► DATA ─► INPUT …
  *    ▲▲                ▲            │ └─data before shape and datatype──► SKIP ─► INPUT
  *    ││                └─────}──────┘─(data was skipped: read it now)──► DATA ─► INPUTS
- *    ││                └─────}─(its data are octets behind the JSON, of BYTES)──► BLOB ─► INPUTS
+ *    ││                └─────}─(its data are bytes behind the JSON, of BYTES)──► BLOB ─► INPUTS
  *    │└──outputs──► OUTPUTS ──{──► OUTPUT …
  *    └──unknown key──► SKIP                       TOP ──}──► END
  */

@@ -32,7 +32,7 @@ bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
                    const struct oip_place *at, struct error *e);
 // An entry of map<string, InferParameter>; false: not one, or more than OIP_MAX_ENTRY fields.
 bool oip_pb_param(struct view entry, struct param *out);
-bool oip_text(struct view v); // at most OIP_MAX_TEXT octets of UTF-8: they are read in one go
+bool oip_text(struct view v); // at most OIP_MAX_TEXT bytes of UTF-8: they are read in one go
 
 // Room in an array of the arena that doubles up to INFER_MAX_TENSORS. NULL: out of memory.
 void *oip_grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size);

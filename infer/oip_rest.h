@@ -33,7 +33,7 @@ unsigned oip_rest_outputs(const struct infer_request *request, const struct answ
 // BYTES that are not UTF-8 (400, ask for binary), out of memory (503).
 enum oip_step oip_rest_step(struct oip_rest *w, size_t max_bytes, struct error *e);
 
-// Of the octets (as they lie in the answer) that become JSON, how many have, and how many have not yet.
+// Of the bytes (as they lie in the answer) that become JSON, how many have, and how many have not yet.
 void oip_rest_progress(const struct oip_rest *w, size_t *done, size_t *left);
 
 // The request's k-th wanted output: its index in the answer; UINT32_MAX: the answer has none of that name.

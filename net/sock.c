@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define WRITE_A_TURN (256u << 10) // octets; then the others have their turn
+#define WRITE_A_TURN (256u << 10) // bytes; then the others have their turn
 #define WRITE_WHEN_SPENT                                                                           \
     (16u << 10) // when the turn has no time left: a little, so that each goes on
 #define IOV_MAX_GATHER 64
@@ -217,7 +217,7 @@ static bool write_pending(struct sock *s)
     return false;
 }
 
-// The first `room` octets of the runs; how many runs these are.
+// The first `room` bytes of the runs; how many runs these are.
 static int cut_to(struct iovec *iov, int n, size_t room)
 {
     for (int i = 0; i < n; i++) {

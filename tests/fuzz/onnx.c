@@ -9,7 +9,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { MAX_PORTS = 64, LENGTH = 3 /* of free dimensions behind the first */ };
+enum { MAX_PORTS = 64, LENGTH = 3 /* of free dimensions but the batch's */ };
 #define MOST_BYTES ((size_t)64 << 20)
 
 static const uint8_t widths[] = {

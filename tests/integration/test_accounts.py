@@ -187,12 +187,12 @@ def measured(tmp_path_factory):
 
 
 def floats(n):
-    """A request of n values, nine octets each."""
+    """A request of n values, nine bytes each."""
     return b'{"inputs":[{"name":"x","shape":[%d],"datatype":"FP32","data":[0%s]}]}' % (n, b",0.123456" * (n - 1))
 
 
 def decoded_ms(measured, bodies, fields=b"", whole=False, path=NOBODY):
-    """The longest turn while the gateway takes the last octets of these bodies and decodes them (whole: and while it
+    """The longest turn while the gateway takes the last bytes of these bodies and decodes them (whole: and while it
     reads them)."""
     sluice, turns = measured
     wires = [Wire(sluice.port, 60) for _ in bodies]
@@ -216,7 +216,7 @@ def decoded_ms(measured, bodies, fields=b"", whole=False, path=NOBODY):
 
 
 def test_many_decoders_at_once(measured):
-    """48 bodies of 4 MB whose last octets come together: the loop's other clients wait no longer for that."""
+    """48 bodies of 4 MB whose last bytes come together: the loop's other clients wait no longer for that."""
     ms = decoded_ms(measured, [floats(480000)] * 48)
     assert ms < LONGEST_MS, f"{ms} ms"
 
@@ -242,7 +242,7 @@ def test_one_long_string(measured, body):
 
 
 def test_many_empty_elements(measured):
-    """15 million elements of BYTES, four octets each, that must be walked one by one."""
+    """15 million elements of BYTES, four bytes each, that must be walked one by one."""
     n = 15 << 20
     head = b'{"inputs":[{"name":"x","shape":[%d],"datatype":"BYTES","parameters":{"binary_data_size":%d}}]}' % (n, 4 * n)
     fields = b"Inference-Header-Content-Length: %d\r\n" % len(head)

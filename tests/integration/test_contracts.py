@@ -1,5 +1,5 @@
 """The gateway keeps what a doer owes for each effect of the router (tests/conformance/contracts.h): on its own loops,
-before workers that answer, refuse, hang and take no octets. The simulator's world is held to the same
+before workers that answer, refuse, hang and take no bytes. The simulator's world is held to the same
 (tests/unit/router_contracts.c). SLUICE_PROGRAM=sluice-contracts has any other test watched as well."""
 import contextlib
 import signal

@@ -1,5 +1,6 @@
 """The debug doors (gateway/doors.h), each seen to do what it says, and the faults of timing that they make:
 what the keeper says of a worker comes before, after and without the end of its connections."""
+import contextlib
 import os
 import signal
 import threading
@@ -164,48 +165,46 @@ def leave_aboard(sluice):
     wait_for(lambda: sluice.metric("sluice_requests_total", status="client_gone") >= 1)
 
 
-def test_cancels_that_are_dropped(doored):
-    """The batch stays out until the worker answers it."""
-    sluice = doored()
+@contextlib.contextmanager
+def left_aboard(sluice):
+    """The worker stands still, with a request aboard whose client has left."""
     pid = sluice.worker_pid()
-    sluice.door("drop-cancels w on")
     os.kill(pid, signal.SIGSTOP)
     try:
         leave_aboard(sluice)
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_cancels_that_are_dropped(doored):
+    """The batch stays out until the worker answers it."""
+    sluice = doored()
+    sluice.door("drop-cancels w on")
+    with left_aboard(sluice):
         threading.Event().wait(0.3)
         assert at_worker(sluice, "in_flight") == 1
         sluice.door("drop-cancels w off")
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert_nothing_left(sluice)
     assert_serves(sluice)
 
 
 def test_cancels_that_come_late(doored):
     sluice = doored()
-    pid = sluice.worker_pid()
     sluice.door("delay-cancels w 600")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        leave_aboard(sluice)
+    with left_aboard(sluice):
         threading.Event().wait(0.2)
         assert at_worker(sluice, "in_flight") == 1
         wait_for(lambda: at_worker(sluice, "in_flight") == 0, what="the cancel")
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert_nothing_left(sluice)
 
 
 def test_a_late_cancel_of_what_has_ended(doored):
     """It is for a batch that is no more: nothing is cancelled in its place."""
     sluice = doored()
-    pid = sluice.worker_pid()
     sluice.door("delay-cancels w 500")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        leave_aboard(sluice)
-    finally:
-        os.kill(pid, signal.SIGCONT)
+    with left_aboard(sluice):
+        pass
     wait_for(lambda: at_worker(sluice, "in_flight") == 0, what="its answer")
     sluice.door("hold digits")
     with Wire(sluice.port, 30) as wire:

@@ -339,8 +339,7 @@ static struct tensor *outputs_of(size_t bytes)
 {
     static float values[1 << 20];
     static struct tensor y[3];
-    for (unsigned k = 0; k < 3;
-         k++) // two that are copied where they go as octets, one that is lent
+    for (unsigned k = 0; k < 3; k++) // two that are copied where they go as bytes, one that is lent
         y[k] = (struct tensor){VIEW("y"), DT_FP32, 2, {1, 3000}, (const uint8_t *)values, 12000};
     y[2].shape[1] = (int64_t)(bytes / 4);
     y[2].bytes = bytes;

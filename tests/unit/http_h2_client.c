@@ -692,7 +692,7 @@ static void a_cancelled_call_ends_when_its_octets_have_left(void **state)
     end(w);
 }
 
-// A socket that takes nothing holds back the octets, never the end of a call whose own have left.
+// A socket that takes nothing holds back the bytes, never the end of a call whose own have left.
 static void a_cancel_needs_no_room_in_the_socket(void **state)
 {
     struct client *w = begin();
