@@ -90,12 +90,12 @@ def test_versions(worker):
     assert answer.json()["model_version"] == "7" and answer.json()["outputs"][0]["data"] == [7] * 4
     answer = httpx.get(f"{worker.url}/v2/models/many/versions/4/ready")
     assert answer.status_code == 404 and answer.json()["error"] == "model many version 4 is not served here"
-    assert worker.find("versions_left_out", model="many")[0]["why"] == "the 8 highest of 12 versions are served"
+    assert worker.wait_event("versions_left_out", model="many")["why"] == "the 8 highest of 12 versions are served"
 
 
 def test_rows_that_influence_each_other_are_not_batched(worker):
     assert httpx.get(f"{worker.url}/v2/models/turned/config").json()["max_batch_size"] == 0
-    assert "random rows" in worker.find("model_loaded", model="turned")[0]["why"]
+    assert "random rows" in worker.wait_event("model_loaded", model="turned")["why"]
 
 
 def test_models_that_are_never_batched_take_rows_all_the_same(worker):
