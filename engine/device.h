@@ -54,6 +54,9 @@ struct device_ops {
     void (*upload)(struct queue *q, void *to, const void *from, size_t bytes);
     void (*download)(struct queue *q, void *to, const void *from, size_t bytes);
     void (*enqueue)(struct queue *q, struct plan *p); // all its steps; every array has its place
+    // Runs j now, whose inputs are there, after what was given before; done when it returns. NULL: it runs plans
+    // alone, and a model whose shapes follow from data is refused. Only of devices that share their memory.
+    void (*step)(struct queue *q, const struct job *j);
     // fn is called once what was given before is done, on a thread of the device's choice, or inside this
     // call when it is done already. error: NULL, or why something before it failed.
     void (*event)(struct queue *q, void (*fn)(void *ctx, const char *error), void *ctx);

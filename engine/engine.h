@@ -51,9 +51,11 @@ struct device; // engine/device.h; engine/cpu/device.h makes one
 // What a model may take: bytes of memory (its constants, what kernels make of them, and one plan) and
 // multiplications of one run. A model that takes more for one row is refused; for max_batch rows: it is
 // given fewer rows. A few bytes of a hostile file can ask for any amount.
+// trips: of all loops of one run together.
 struct engine_limits {
-    size_t bytes; // 0: 4 GiB
-    double work;  // 0: 2^40
+    size_t bytes;   // 0: 4 GiB
+    double work;    // 0: 2^40
+    uint32_t trips; // 0: 2^20
 };
 
 struct engine_task { // something to be done on a thread of the host's

@@ -7,6 +7,8 @@
 
 static bool all_constant(const struct graph *g, const struct node *n)
 {
+    if (n->op->control)
+        return false;
     for (unsigned i = 0; i < n->n_inputs; i++) {
         if (n->input[i] >= 0 && !g->values[n->input[i]].constant)
             return false;
@@ -19,20 +21,20 @@ struct fold_budget { // of all that is folded
     double work;
 };
 
-// Room for the outputs, of the graph from here on; they are constants. False with e.
+// Room for the outputs, of the graph from here on. False with e.
 static bool outputs_alloc(struct graph *g, const struct job *j, struct engine_error *e)
 {
     for (unsigned i = 0; i < j->node->n_outputs; i++) {
-        struct array *out = j->outs[i];
-        if (!out)
-            continue;
-        out->data = graph_alloc(g, array_bytes(out), e);
-        if (!out->data)
+        if (j->outs[i] && !(j->outs[i]->data = graph_alloc(g, array_bytes(j->outs[i]), e)))
             return false;
-        g->values[j->node->output[i]].array = *out;
-        g->values[j->node->output[i]].constant = true;
     }
     return true;
+}
+
+static void outputs_drop(struct graph *g, const struct job *j)
+{
+    for (unsigned i = 0; i < j->node->n_outputs; i++)
+        graph_drop(g, j->outs[i] ? j->outs[i]->data : NULL);
 }
 
 static bool fold_compute(struct job *j, size_t scratch, struct engine_error *e)
@@ -73,8 +75,16 @@ static bool fold_one(struct graph *g, struct node *n, struct fold_budget *spent,
         return engine_fail(e, "more than %zu MiB of constants come out of the model's constants",
                            g->limits.bytes >> 22);
     spent->bytes += bytes;
-    if (!outputs_alloc(g, &j, e) || !fold_compute(&j, scratch, e))
+    if (!outputs_alloc(g, &j, e) || !fold_compute(&j, scratch, e)) {
+        outputs_drop(g, &j);
         return false;
+    }
+    for (unsigned i = 0; i < n->n_outputs; i++) {
+        if (!j.outs[i])
+            continue;
+        g->values[n->output[i]].array = *j.outs[i];
+        g->values[n->output[i]].constant = true;
+    }
     node_remove(g, n);
     return true;
 }
@@ -88,12 +98,40 @@ static bool prepare(struct graph *g, struct node *n, struct engine_error *e)
     return true;
 }
 
-bool graph_fold(struct graph *g, struct engine_error *e)
+static bool fold_graph(struct graph *g, struct fold_budget *spent, struct engine_error *e);
+
+// What n's subgraphs read and is constant by now is constant there too, and stays the surrounding graph's.
+static bool fold_bodies(struct graph *g, struct node *n, struct fold_budget *spent,
+                        struct engine_error *e)
 {
-    struct fold_budget spent = {0};
+    struct graph *b;
+    if (n->op->control && !n->op->shape(&(struct job){.node = n}, e))
+        return false;
+    for (unsigned k = 0; (b = node_body(n, k)); k++) {
+        for (unsigned i = 0; i < b->n_captures; i++) {
+            const struct value *outer = &g->values[b->captures[i].outer];
+            struct value *inner = &b->values[b->captures[i].inner];
+            if (!outer->constant)
+                continue;
+            inner->array = outer->array;
+            inner->constant = inner->borrowed = true;
+        }
+        if (!fold_graph(b, spent, e))
+            return false;
+    }
+    return true;
+}
+
+static bool fold_graph(struct graph *g, struct fold_budget *spent, struct engine_error *e)
+{
     graph_readers(g);
     for (unsigned i = 0; i < g->n_nodes; i++) {
-        if (all_constant(g, &g->nodes[i]) && !fold_one(g, &g->nodes[i], &spent, e))
+        struct node *n = &g->nodes[i];
+        if (g != g->root && n->op->check && !n->op->check(&(struct job){.node = n}, e))
+            return false;
+        bool ok = all_constant(g, n) ? fold_one(g, n, spent, e) : fold_bodies(g, n, spent, e);
+        // Of a body it may be a step that is never reached; it says so when it is.
+        if (!ok && (g == g->root || n->op->control))
             return false;
     }
     if (!graph_fuse(g, e))
@@ -102,5 +140,12 @@ bool graph_fold(struct graph *g, struct engine_error *e)
         if (g->nodes[i].op && !prepare(g, &g->nodes[i], e))
             return false;
     }
+    if (g != g->root)
+        graph_readers(g); // what counts when it is run
     return true;
+}
+
+bool graph_fold(struct graph *g, struct engine_error *e)
+{
+    return fold_graph(g, &(struct fold_budget){0}, e);
 }

@@ -38,7 +38,7 @@ static struct value *own_floats(const struct fuse *f, const struct node *n, unsi
 {
     struct value *v = i < n->n_inputs && n->input[i] >= 0 ? &f->g->values[n->input[i]] : NULL;
     size_t have;
-    if (!v || !v->constant || v->array.dtype != ENGINE_F32 || v->readers != 1 ||
+    if (!v || !v->constant || v->borrowed || v->array.dtype != ENGINE_F32 || v->readers != 1 ||
         !array_count(&v->array, &have) || have != count)
         return NULL;
     return v;

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "engine/device.h"
+#include "engine/ops.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -61,8 +62,9 @@ bool node_set(const struct graph *g, struct node *n, const struct op *op, struct
     const struct device_ops *d = g->device->ops;
     char title[128];
     n->op = op;
-    n->kernel = op->alias ? NULL : d->kernel(g->device, op);
-    return op->alias || n->kernel ||
+    bool nothing = op->alias || op->control;
+    n->kernel = nothing ? NULL : d->kernel(g->device, op);
+    return nothing || n->kernel ||
            engine_fail(e, "%s: the device %s does not have this op", node_title(n, title), d->name);
 }
 
@@ -100,8 +102,9 @@ struct graph_block { // stands before its data
     size_t bytes;
 };
 
-bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e)
+bool graph_charge(struct graph *body, size_t bytes, struct engine_error *e)
 {
+    struct graph *g = body->root;
     if (bytes > g->limits.bytes - g->bytes)
         return engine_fail(e, "the model's constants take more than %zu MiB",
                            g->limits.bytes >> 20);
@@ -115,7 +118,7 @@ void *graph_alloc(struct graph *g, size_t bytes, struct engine_error *e)
         return NULL;
     struct graph_block *b = mem_alloc_aligned(sizeof(*b) + bytes, 64);
     if (!b) {
-        g->bytes -= bytes;
+        g->root->bytes -= bytes;
         engine_fail(e, "out of memory");
         return NULL;
     }
@@ -134,11 +137,11 @@ void graph_drop(struct graph *g, void *data)
     *b->link = b->next;
     if (b->next)
         b->next->link = b->link;
-    g->bytes -= b->bytes;
+    g->root->bytes -= b->bytes;
     mem_free(b);
 }
 
-void graph_free(struct graph *g)
+static void free_one(struct graph *g)
 {
     for (unsigned i = 0; i < g->n_nodes; i++) {
         const struct node *n = &g->nodes[i];
@@ -153,19 +156,52 @@ void graph_free(struct graph *g)
     arena_deinit(&g->arena);
 }
 
+void graph_free(struct graph *g)
+{
+    for (struct graph *b = g->bodies, *next; b; b = next) {
+        next = b->next;
+        free_one(b);
+        mem_free(b);
+    }
+    free_one(g);
+}
+
 void graph_init(struct graph *g, struct device *d, struct engine_limits limits)
 {
-    *g = (struct graph){.device = d, .limits = limits};
+    *g = (struct graph){.device = d, .limits = limits, .root = g};
     arena_init(&g->arena, 64 << 10);
+}
+
+struct graph *graph_body(struct graph *root)
+{
+    struct graph *b = mem_alloc(sizeof(*b));
+    if (!b)
+        return NULL;
+    *b = (struct graph){.device = root->device, .root = root, .next = root->bodies};
+    b->opset = root->opset;
+    b->limits = root->limits;
+    arena_init(&b->arena, 4 << 10);
+    root->bodies = b;
+    return b;
+}
+
+struct graph *node_body(const struct node *n, unsigned i)
+{
+    for (unsigned k = 0; k < n->n_attrs; k++) {
+        if (n->attrs[k].kind == ATTR_GRAPH && i-- == 0)
+            return n->attrs[k].graph;
+    }
+    return NULL;
 }
 
 static void value_drop(struct graph *g, struct value *v)
 {
-    graph_drop(g, v->array.data);
+    if (!v->borrowed)
+        graph_drop(g, v->array.data);
     v->array.data = NULL;
 }
 
-static unsigned inputs_read(const struct node *n)
+unsigned node_reads(const struct node *n)
 {
     return n->prepared ? 1 : n->n_inputs;
 }
@@ -176,10 +212,12 @@ void graph_readers(struct graph *g)
         g->values[v].readers = 0;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         const struct node *n = &g->nodes[i];
-        for (unsigned k = 0; n->op && k < inputs_read(n); k++) {
+        for (unsigned k = 0; n->op && k < node_reads(n); k++) {
             if (n->input[k] >= 0)
                 g->values[n->input[k]].readers++;
         }
+        for (unsigned k = 0; n->op && k < n->n_captures; k++)
+            g->values[n->captures[k]].readers++;
     }
     for (unsigned i = 0; i < g->n_outputs; i++)
         g->values[g->outputs[i]].readers++;

@@ -11,7 +11,8 @@
 #define NODE_MAX_INPUTS 64
 #define NODE_MAX_OUTPUTS 64
 #define NODE_MAX_ATTRS 16
-#define GRAPH_MAX_FREE 64 // free dimensions of the inputs behind their first ones
+#define GRAPH_MAX_FREE 64  // free dimensions of the inputs behind their first ones
+#define GRAPH_MAX_DEPTH 16 // of graphs in graphs and functions in functions
 
 struct array { // a tensor: what a kernel sees
     enum engine_dtype dtype;
@@ -25,6 +26,7 @@ struct value {
     struct array
         array; // shape and data of constants and inputs (-1: free); others: filled by a plan
     bool constant;
+    bool borrowed;   // its data is the surrounding graph's
     void *on_device; // where the device reads it: constants of a loaded model
     int32_t maker;   // node index; -1: input or constant
     uint32_t
@@ -39,6 +41,7 @@ enum attr_kind {
     ATTR_FLOATS,
     ATTR_STRINGS,
     ATTR_TENSOR,
+    ATTR_GRAPH,
     ATTR_OTHER
 };
 
@@ -53,6 +56,7 @@ struct attr {
     struct view *strings;
     unsigned n; // of ints, floats or strings
     struct array tensor;
+    struct graph *graph; // the root's
 };
 
 struct op;     // engine/ops.h
@@ -61,10 +65,11 @@ struct kernel; // engine/device.h
 struct node {
     struct view name, type;
     const struct op *op;
-    const struct kernel *kernel;    // the device's; NULL where nothing runs
-    int32_t input[NODE_MAX_INPUTS]; // value index; -1: left out
+    const struct kernel *kernel;      // the device's; NULL where nothing runs
+    int32_t input[NODE_MAX_INPUTS];   // value index; -1: left out
     int32_t output[NODE_MAX_OUTPUTS]; // -1: left out; never the first one
-    unsigned n_inputs, n_outputs, n_attrs;
+    int32_t *captures;                // values that its subgraphs read beside the inputs
+    unsigned n_inputs, n_outputs, n_attrs, n_captures;
     struct attr *attrs;
     int64_t opset;
     // Weights as the kernel wants them, made once (packed, transposed). Not NULL: of the inputs only the
@@ -82,26 +87,46 @@ struct packed { // a constant as kernels want it, shared by all nodes that want 
 
 struct graph_block;
 
+struct declared { // what the file says of an output
+    struct view name;
+    struct array array; // -1: free; dtype ENGINE_NONE: nothing is said
+};
+
+struct capture { // a value of the surrounding graph under a number of this one's
+    int32_t outer, inner;
+};
+
 struct graph {
     struct arena arena; // owns everything below
     struct value *values;
-    unsigned n_values;
+    unsigned n_values, cap_values;
     struct node *nodes;
-    unsigned n_nodes;
+    unsigned n_nodes, cap_nodes;
     int32_t inputs[64], outputs[64];
     unsigned n_inputs, n_outputs;
-    unsigned n_free; // dimensions of the inputs that are free, first ones not counted
+    struct declared *declared; // [n_outputs]
+    unsigned n_free;           // dimensions of the inputs that are free, first ones not counted
     int64_t opset;
     struct packed *packed;
     struct graph_block *blocks; // data of constants and what was made of it
     size_t bytes;               // of the blocks, and of what kernels keep beside them
     struct device *device;
     struct engine_limits limits;
+    // A file's graph is the root; the others are bodies, run by the node that has them as attributes.
+    struct graph *root;          // whose bytes and limits count
+    struct graph *bodies, *next; // of the root: all bodies, however deep
+    struct capture *captures;
+    unsigned n_captures, cap_captures;
+    unsigned all_nodes, all_values; // of the root: in all graphs
 };
 
 void graph_init(struct graph *g, struct device *d, struct engine_limits limits);
 bool graph_import(struct graph *g, struct view onnx, struct engine_error *e); // false with e
-void graph_free(struct graph *g);
+void graph_free(struct graph *g); // a root, and its bodies
+// A body of root's; NULL: out of memory.
+struct graph *graph_body(struct graph *root);
+// The i-th body among n's attributes; NULL: there are no more.
+struct graph *node_body(const struct node *n, unsigned i);
 
 // ---- constants ---------------------------------------------------------------------------------------
 // Data of constants and what is made of it is counted, and given back with its last reader.
@@ -118,6 +143,8 @@ void node_release(struct graph *g, const struct node *n, unsigned first);
 void node_remove(struct graph *g,
                  struct node *n); // it is gone: its output is made by others, or known
 
+unsigned
+node_reads(const struct node *n); // of its inputs, from the first one on, it reads the data of
 // n is an `op` from here on, with the device's kernel for it. False with e: it has none.
 bool node_set(const struct graph *g, struct node *n, const struct op *op, struct engine_error *e);
 const struct attr *node_find(const struct node *n, struct view name); // NULL: absent

@@ -16,6 +16,7 @@ struct engine_instance {
     char *host; // outputs of a device whose memory the host does not see
     size_t host_bytes;
     struct engine_call *call; // what runs
+    struct plan *last;        // whose late outputs may still be held; NULL: none
     struct engine_task task;
 };
 
@@ -85,6 +86,8 @@ struct plan *instance_plan(struct engine_instance *i, const struct binding *b,
         plan_free(p);
         return NULL;
     }
+    if (i->last == i->plans[oldest])
+        i->last = NULL;
     plan_free(i->plans[oldest]);
     i->plans[oldest] = p;
     i->used[oldest] = ++i->clock;
@@ -228,6 +231,39 @@ static void fetch_outputs(struct engine_instance *i, struct plan *p)
 
 // ---- runs --------------------------------------------------------------------------------------------
 
+// Do late outputs look as the ports say?
+static bool check_late(const struct engine_instance *i, const struct plan *p,
+                       struct engine_error *e)
+{
+    const struct engine_model *m = i->model;
+    for (unsigned k = 0; k < m->graph.n_outputs && m->outputs; k++) {
+        const struct array *a = &p->arrays[m->graph.outputs[k]];
+        const struct engine_port *port = &m->outputs[k];
+        if (a->dtype != port->dtype || a->rank != port->rank)
+            return engine_fail(e,
+                               "output \"%.60s\": expected %u dimensions, made %u, or another "
+                               "datatype",
+                               port->name, port->rank, a->rank);
+        for (unsigned d = 0; d < a->rank; d++) {
+            if (port->shape[d] >= 0 && port->shape[d] != a->shape[d])
+                return engine_fail(e, "output \"%.60s\": shape[%u]: expected %lld, made %lld",
+                                   port->name, d, (long long)port->shape[d],
+                                   (long long)a->shape[d]);
+        }
+    }
+    return true;
+}
+
+static bool run_late(struct engine_instance *i, struct plan *p)
+{
+    struct engine_error *e = &i->call->error;
+    const char *error = ops_of(i)->sync(i->queue);
+    if (error)
+        return engine_fail(e, "%s", error);
+    i->last = p;
+    return plan_run_late(p, i->queue, e) && check_late(i, p, e);
+}
+
 // Puts the call into the queue. False with its error.
 static bool run_begin(struct engine_instance *i)
 {
@@ -239,11 +275,16 @@ static bool run_begin(struct engine_instance *i)
     struct plan *p = instance_plan(i, &b, &c->error);
     if (!p || !host_memory(i, p, &c->error))
         return false;
+    if (i->last)
+        plan_drop(i->last);
+    i->last = NULL;
     for (unsigned k = 0; k < i->model->graph.n_inputs; k++)
         at[k] = input_place(i, p, k);
     upload_known(i, p);
     plan_bind(p, i->arena, at);
     ops_of(i)->enqueue(i->queue, p);
+    if (p->n_late > 0 && !run_late(i, p))
+        return false;
     fetch_outputs(i, p);
     return true;
 }
@@ -293,17 +334,16 @@ bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
     return begun && (!error || engine_fail(e, "%s", error));
 }
 
-bool engine_instance_warm(struct engine_instance *i, struct engine_error *e)
+bool instance_zeros(struct engine_instance *i, int64_t length, struct engine_error *e)
 {
     struct engine_model *m = i->model;
     struct engine_data in[MODEL_MAX_PORTS], out[MODEL_MAX_PORTS];
     void *memory[MODEL_MAX_PORTS] = {0};
-    struct binding most = binding_of(&m->graph, m->max_batch ? m->max_batch : 1, m->lengths[0]);
-    bool ok = instance_plan(i, &most, e) != NULL;
+    bool ok = true;
     for (unsigned k = 0; k < m->graph.n_inputs && ok; k++) {
-        struct array a = model_input(m, k, 1, m->lengths[0]);
+        struct array a = model_input(m, k, 1, length);
         size_t bytes = array_bytes(&a);
-        ok = (memory[k] = mem_zalloc(bytes)) != NULL || engine_fail(e, "out of memory");
+        ok = (memory[k] = mem_zalloc(bytes + 1)) != NULL || engine_fail(e, "out of memory");
         in[k] = (struct engine_data){memory[k], bytes, a.rank, {0}};
         memcpy(in[k].shape, a.shape, sizeof(a.shape));
     }
@@ -311,4 +351,15 @@ bool engine_instance_warm(struct engine_instance *i, struct engine_error *e)
     for (unsigned k = 0; k < m->graph.n_inputs; k++)
         mem_free(memory[k]);
     return ok;
+}
+
+bool engine_instance_warm(struct engine_instance *i, struct engine_error *e)
+{
+    struct engine_model *m = i->model;
+    struct engine_error why;
+    struct binding most = binding_of(&m->graph, m->max_batch ? m->max_batch : 1, m->lengths[0]);
+    if (!instance_plan(i, &most, e))
+        return false;
+    // Zeros may be data that the model cannot take; then a request finds less made, and that is all.
+    return instance_zeros(i, m->lengths[0], m->late[0] ? &why : e) || m->late[0];
 }

@@ -21,20 +21,96 @@ static const char *copy_name(struct arena *a, struct view name)
     return copy;
 }
 
-static struct engine_port *ports_of(struct graph *g, const int32_t *values, unsigned n,
-                                    const struct plan *p)
+static bool set_port(struct graph *g, struct engine_port *p, struct view name,
+                     const struct array *a)
 {
-    struct engine_port *ports = arena_array(&g->arena, n, sizeof(*ports));
-    for (unsigned i = 0; ports && i < n; i++) {
-        const struct array *a = p ? &p->arrays[values[i]] : &g->values[values[i]].array;
-        ports[i] = (struct engine_port){.name = copy_name(&g->arena, g->values[values[i]].name),
-                                        .dtype = a->dtype,
-                                        .rank = a->rank};
-        memcpy(ports[i].shape, a->shape, sizeof(ports[i].shape));
-        if (!ports[i].name)
+    *p = (struct engine_port){
+        .name = copy_name(&g->arena, name), .dtype = a->dtype, .rank = a->rank};
+    memcpy(p->shape, a->shape, sizeof(p->shape));
+    return p->name != NULL;
+}
+
+static struct engine_port *input_ports(struct graph *g)
+{
+    struct engine_port *ports = arena_array(&g->arena, g->n_inputs, sizeof(*ports));
+    for (unsigned i = 0; ports && i < g->n_inputs; i++) {
+        const struct value *v = &g->values[g->inputs[i]];
+        if (!set_port(g, &ports[i], v->name, &v->array))
             return NULL;
     }
     return ports;
+}
+
+static struct engine_port *output_ports(struct graph *g, const struct plan *p)
+{
+    struct engine_port *ports = arena_array(&g->arena, g->n_outputs, sizeof(*ports));
+    for (unsigned i = 0; ports && i < g->n_outputs; i++) {
+        if (!set_port(g, &ports[i], g->declared[i].name, &p->arrays[g->outputs[i]]))
+            return NULL;
+    }
+    return ports;
+}
+
+// What the free dimensions of inputs mostly are: sides of images, tokens, samples; some have to be multiples.
+static const int64_t lengths[] = {64, 32, 96, 128, 224, 256, 512, 16, 8, 3, 1};
+
+static unsigned lengths_of(const struct graph *g)
+{
+    return g->n_free > 0 ? sizeof(lengths) / sizeof(lengths[0]) : 1;
+}
+
+// ---- outputs whose shapes follow from data -----------------------------------------------------------
+
+// Their datatypes and ranks are what a run of zeros gives, or else what the file says; dimensions are free but
+// where both agree.
+static bool late_port(struct engine_port *p, const struct declared *d, const struct array *made,
+                      struct engine_error *e)
+{
+    const struct array *a = made ? made : &d->array;
+    if (a->dtype == ENGINE_NONE)
+        return engine_fail(e,
+                           "output \"%.60s\": its type follows from data, and the file does not "
+                           "say it",
+                           p->name);
+    p->dtype = a->dtype;
+    p->rank = a->rank;
+    for (unsigned i = 0; i < a->rank; i++) {
+        int64_t said =
+            d->array.dtype == a->dtype && d->array.rank == a->rank ? d->array.shape[i] : -1;
+        p->shape[i] = !made || said == made->shape[i] ? said : -1;
+    }
+    return true;
+}
+
+// A plan of which zeros were run; NULL: the model could not take them.
+static struct plan *try_zeros(struct engine_model *m, struct engine_instance *in)
+{
+    struct engine_error why;
+    for (unsigned i = 0; i < lengths_of(&m->graph); i++) {
+        struct binding b = binding_of(&m->graph, 1, lengths[i]);
+        if (instance_zeros(in, lengths[i], &why)) {
+            m->lengths[0] = lengths[i];
+            return instance_plan(in, &b, &why);
+        }
+    }
+    return NULL;
+}
+
+static bool late_ports(struct engine_model *m, const struct plan *one, struct engine_port *ports,
+                       struct engine_error *e)
+{
+    struct graph *g = &m->graph;
+    struct engine_instance *in = engine_instance_new(m, e);
+    bool ok = in != NULL;
+    const struct plan *p = in ? try_zeros(m, in) : NULL;
+    for (unsigned i = 0; i < g->n_outputs && ok; i++) {
+        if (one->is_late[g->outputs[i]])
+            ok = late_port(&ports[i], &g->declared[i], p ? &p->arrays[g->outputs[i]] : NULL, e);
+    }
+    engine_instance_free(in);
+    node_title(one->late[0], m->late);
+    snprintf(m->single, sizeof(m->single), "shapes follow from data, first in %.120s", m->late);
+    return ok;
 }
 
 // ---- does it batch? ----------------------------------------------------------------------------------
@@ -212,7 +288,7 @@ static bool check_rows(struct engine_model *m, struct engine_instance *in, int64
 
 static bool check_batching(struct engine_model *m, struct engine_error *e)
 {
-    bool batches = inputs_free(m);
+    bool batches = !m->late[0] && inputs_free(m);
     if (batches)
         fit_limit(m);
     for (unsigned i = 0; i < m->n_lengths && batches; i++)
@@ -275,11 +351,8 @@ struct array model_input(const struct engine_model *m, unsigned k, uint32_t rows
 static struct plan *first_plan(const struct graph *g, int64_t but, int64_t *length,
                                struct engine_error *e)
 {
-    // What free dimensions mostly are: sides of images, tokens, samples; some have to be multiples.
-    static const int64_t lengths[] = {64, 32, 96, 128, 224, 256, 512, 16, 8, 3, 1};
-    const unsigned n = g->n_free > 0 ? sizeof(lengths) / sizeof(lengths[0]) : 1;
     struct engine_error why;
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < lengths_of(g); i++) {
         struct binding b = binding_of(g, 1, lengths[i]);
         struct plan *p = lengths[i] == but ? NULL : plan_new(g, &b, i == 0 ? e : &why);
         *length = lengths[i];
@@ -326,9 +399,12 @@ static bool load(struct engine_model *m, struct view onnx, struct engine_error *
     struct plan *one = NULL;
     bool ok = graph_import(g, onnx, e) && model_compile(m, &one, e) && upload_constants(m, e);
     if (ok) {
-        m->inputs = ports_of(g, g->inputs, g->n_inputs, NULL);
-        m->outputs = ports_of(g, g->outputs, g->n_outputs, one);
-        ok = (m->inputs && m->outputs) || engine_fail(e, "out of memory");
+        struct engine_port *outputs = output_ports(g, one);
+        m->inputs = input_ports(g);
+        ok = (m->inputs && outputs) || engine_fail(e, "out of memory");
+        if (ok && one->n_late > 0)
+            ok = late_ports(m, one, outputs, e);
+        m->outputs = outputs; // before, what was made late was held against nothing
     }
     if (ok) {
         try_lengths(m, one);

@@ -1,13 +1,25 @@
 // ONNX's protobuf (onnx/onnx onnx/onnx.proto) read into a struct graph. Field numbers stand in the enums;
-// what we do not use is skipped. The nesting is fixed by the messages we enter, so depth is bounded by this
-// code; subgraphs (attribute type GRAPH) are refused.
+// what we do not use is skipped. The nesting is fixed by the messages we enter, but for subgraphs (attributes of
+// type GRAPH) and functions (a node that stands for several), whose depth is bounded.
+//
+// A name is looked up in its graph, then in those around it: a value found there is captured, graph by graph.
+// A function sees nothing but its inputs; its nodes stand in the graph in place of the node that calls it.
 #include "base/hash.h"
 #include "base/pb.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
 #include <stdio.h>
 
-enum { MODEL_GRAPH = 7, MODEL_OPSET = 8 };
+enum { MODEL_GRAPH = 7, MODEL_OPSET = 8, MODEL_FUNCTION = 25 };
+enum {
+    FUNCTION_NAME = 1,
+    FUNCTION_INPUT = 4,
+    FUNCTION_OUTPUT = 5,
+    FUNCTION_NODE = 7,
+    FUNCTION_OPSET = 9,
+    FUNCTION_DOMAIN = 10,
+    FUNCTION_ATTRIBUTE = 11 // with what it is when the call does not say
+};
 enum { OPSET_DOMAIN = 1, OPSET_VERSION = 2 };
 enum { GRAPH_NODE = 1, GRAPH_INITIALIZER = 5, GRAPH_INPUT = 11, GRAPH_OUTPUT = 12 };
 enum {
@@ -29,7 +41,8 @@ enum {
     ATTRIBUTE_INTS = 8,
     ATTRIBUTE_STRINGS = 9,
     ATTRIBUTE_GRAPHS = 11,
-    ATTRIBUTE_TYPE = 20
+    ATTRIBUTE_TYPE = 20,
+    ATTRIBUTE_REFERENCE = 21
 };
 enum {
     TENSOR_DIMS = 1,
@@ -47,12 +60,30 @@ enum { INFO_NAME = 1, INFO_TYPE = 2 };
 
 #define NO_SHAPE (ENGINE_MAX_RANK + 1) // for a rank
 
-struct import {
+struct name {
+    struct view name;
+    int32_t value; // -1: the slot is free
+};
+
+#define LEFT_OUT INT32_MAX // as a value: a function's input that its call leaves out
+
+struct function {
+    struct function *next;
+    struct view name, domain, message;
+    int64_t opset;
+    bool checked; // its ops
+};
+
+struct import { // of one graph, or of a function's nodes into it
     struct graph *g;
     struct engine_error *e;
-    unsigned cap_values, cap_nodes;
-    int32_t *table; // open addressing: value by name; -1: free
-    unsigned table_size;
+    struct import *outer;    // of the graph around this one; NULL: nothing is seen from here
+    const struct node *call; // of the function; NULL: not within one
+    struct function *functions;
+    unsigned depth;
+    struct name *table; // open addressing
+    unsigned table_size, n_names;
+    int64_t opset;
 };
 
 enum engine_dtype dtype_from_onnx(uint64_t type)
@@ -79,40 +110,118 @@ enum engine_dtype dtype_from_onnx(uint64_t type)
 
 // ---- values by name ----------------------------------------------------------------------------------
 
-static int32_t *slot_of(struct import *im, struct view name)
+static struct name *slot_of(const struct import *im, struct view name)
 {
     unsigned at = (unsigned)hash64(name, 0) & (im->table_size - 1);
-    while (im->table[at] >= 0 && !view_eq(im->g->values[im->table[at]].name, name))
+    while (im->table[at].value >= 0 && !view_eq(im->table[at].name, name))
         at = (at + 1) & (im->table_size - 1);
     return &im->table[at];
 }
 
-static int32_t find_value(struct import *im, struct view name)
+static bool grow_table(struct import *im)
 {
-    return *slot_of(im, name);
+    struct name *old = im->table;
+    unsigned n = im->table_size;
+    if (2 * im->n_names < n)
+        return true;
+    im->table_size = n > 0 ? 2 * n : 64;
+    im->table = arena_array(&im->g->arena, im->table_size, sizeof(*im->table));
+    if (!im->table) {
+        im->table = old;
+        im->table_size = n;
+        return false;
+    }
+    for (unsigned i = 0; i < im->table_size; i++)
+        im->table[i].value = -1;
+    for (unsigned i = 0; i < n; i++) {
+        if (old[i].value >= 0)
+            *slot_of(im, old[i].name) = old[i];
+    }
+    return true;
+}
+
+// False: the name exists, or there is no memory.
+static bool bind_name(struct import *im, struct view name, int32_t value)
+{
+    if (!grow_table(im))
+        return false;
+    struct name *slot = slot_of(im, name);
+    if (slot->value >= 0)
+        return false;
+    *slot = (struct name){name, value};
+    im->n_names++;
+    return true;
+}
+
+// A new array of twice as many, the old ones copied; NULL: out of memory.
+static void *grown(struct graph *g, void *old, unsigned n, unsigned *cap, size_t size)
+{
+    unsigned more = *cap > 0 ? 2 * *cap : 64;
+    void *to = arena_array(&g->arena, more + 1, size);
+    if (!to)
+        return NULL;
+    if (n > 0)
+        memcpy(to, old, n * size);
+    *cap = more;
+    return to;
+}
+
+// A value without a name; -1: the bound is reached, or there is no memory.
+static int32_t add_unnamed(struct graph *g)
+{
+    if (g->root->all_values == GRAPH_MAX_VALUES)
+        return -1;
+    if (g->n_values == g->cap_values) {
+        struct value *more = grown(g, g->values, g->n_values, &g->cap_values, sizeof(*g->values));
+        if (!more)
+            return -1;
+        g->values = more;
+    }
+    g->root->all_values++;
+    g->values[g->n_values] = (struct value){.name = VIEW(""), .maker = -1};
+    return (int32_t)g->n_values++;
 }
 
 // A new value; -1: the name exists, or the bound is reached.
 static int32_t add_value(struct import *im, struct view name)
 {
-    int32_t *slot = slot_of(im, name);
-    if (*slot >= 0 || im->g->n_values == im->cap_values)
+    struct view copy = arena_copy(&im->g->arena, name);
+    if (name.n > 0 && !copy.p)
         return -1;
-    struct value *v = &im->g->values[im->g->n_values];
-    *v = (struct value){.name = arena_copy(&im->g->arena, name), .maker = -1};
-    if (name.n > 0 && !v->name.p)
+    if (!grow_table(im) || slot_of(im, name)->value >= 0)
         return -1;
-    *slot = (int32_t)im->g->n_values++;
-    return *slot;
+    int32_t v = add_unnamed(im->g);
+    if (v < 0)
+        return -1;
+    im->g->values[v].name = copy;
+    return bind_name(im, copy, v) ? v : -1;
 }
 
-// One that nobody can ask for; -1: the bound is reached.
-static int32_t add_nameless(struct import *im)
+static bool add_capture(struct graph *g, struct capture c)
 {
-    if (im->g->n_values == im->cap_values)
+    if (g->n_captures == g->cap_captures) {
+        struct capture *more =
+            grown(g, g->captures, g->n_captures, &g->cap_captures, sizeof(*more));
+        if (!more)
+            return false;
+        g->captures = more;
+    }
+    g->captures[g->n_captures++] = c;
+    return true;
+}
+
+// The value of that name, captured when a graph around this one has it; -1: none has.
+static int32_t find_value(struct import *im, struct view name)
+{
+    if (im->table_size > 0 && slot_of(im, name)->value >= 0)
+        return slot_of(im, name)->value;
+    int32_t outer = im->outer ? find_value(im->outer, name) : -1;
+    if (outer < 0)
         return -1;
-    im->g->values[im->g->n_values] = (struct value){.maker = -1};
-    return (int32_t)im->g->n_values++;
+    if (im->g == im->outer->g)
+        return outer;
+    int32_t v = add_value(im, name);
+    return v >= 0 && add_capture(im->g, (struct capture){outer, v}) ? v : -1;
 }
 
 // ---- tensors -----------------------------------------------------------------------------------------
@@ -263,7 +372,7 @@ static bool read_shape(struct view message, struct array *a)
             if (g.number == 1)
                 dim = (int64_t)g.value;
         }
-        if (d.error || (dim != -1 && (dim < 1 || dim > INT32_MAX)))
+        if (d.error || dim < -1 || dim > INT32_MAX)
             return false;
         a->shape[a->rank++] = dim;
     }
@@ -295,28 +404,35 @@ static bool read_type(struct view message, struct array *a, bool *shaped)
     return r.error == NULL;
 }
 
-// a: NULL when the type does not matter (what an output is, its maker says).
-static bool read_info(struct import *im, struct view message, struct view *name, struct array *a)
+static bool is_body(const struct import *im)
+{
+    return im->g != im->g->root;
+}
+
+// strict: a type that we cannot read fails; otherwise it counts as none.
+static bool read_info(struct import *im, struct view message, bool strict, struct view *name,
+                      struct array *a)
 {
     struct pb_reader r;
     struct pb_field f;
-    bool shaped = a == NULL;
-    if (a)
-        *a = (struct array){0};
+    bool shaped = false, readable = true;
+    *a = (struct array){0};
     *name = VIEW("");
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
         if (f.number == INFO_NAME)
             *name = f.data;
-        else if (f.number == INFO_TYPE && a && !read_type(f.data, a, &shaped))
-            return engine_fail(
-                im->e,
-                "value \"%.*s\": its type cannot be read (rank up to %d, dimensions of 1 or more)",
-                VIEW_ARG(*name), ENGINE_MAX_RANK);
+        else if (f.number == INFO_TYPE)
+            readable = read_type(f.data, a, &shaped);
     }
     if (r.error)
         return engine_fail(im->e, "value info: %s", r.error);
-    if (!shaped) // of any number of dimensions, says the standard
+    if (!readable && strict)
+        return engine_fail(
+            im->e,
+            "value \"%.*s\": its type cannot be read (rank up to %d, dimensions of 0 or more)",
+            VIEW_ARG(*name), ENGINE_MAX_RANK);
+    if (!shaped || !readable) // of any number of dimensions, says the standard
         a->rank = NO_SHAPE;
     return true;
 }
@@ -325,16 +441,16 @@ static bool read_input(struct import *im, struct view message)
 {
     struct view name;
     struct array a;
-    if (!read_info(im, message, &name, &a))
+    if (!read_info(im, message, !is_body(im), &name, &a))
         return false;
-    int32_t v = find_value(im, name);
+    int32_t v = im->table_size > 0 ? slot_of(im, name)->value : -1;
     if (v >= 0 && im->g->values[v].constant)
         return true; // IR 3 lists initializers among the inputs
-    if (a.dtype == ENGINE_NONE)
+    if (!is_body(im) && a.dtype == ENGINE_NONE)
         return engine_fail(im->e, "input \"%.*s\": its data type is not supported", VIEW_ARG(name));
-    if (a.rank == NO_SHAPE)
+    if (!is_body(im) && a.rank == NO_SHAPE)
         return engine_fail(im->e, "input \"%.*s\": has no shape", VIEW_ARG(name));
-    for (unsigned i = 1; i < a.rank; i++)
+    for (unsigned i = 1; i < a.rank && !is_body(im); i++)
         im->g->n_free += a.shape[i] < 0;
     if (im->g->n_free > GRAPH_MAX_FREE)
         return engine_fail(im->e, "input \"%.*s\": more than %d dimensions are free",
@@ -342,23 +458,29 @@ static bool read_input(struct import *im, struct view message)
     if (im->g->n_inputs == sizeof(im->g->inputs) / sizeof(im->g->inputs[0]) ||
         (v = add_value(im, name)) < 0)
         return engine_fail(im->e, "input \"%.*s\": twice, or too many inputs", VIEW_ARG(name));
-    im->g->values[v].array = a;
+    if (!is_body(im)) // what a body is given, its node knows
+        im->g->values[v].array = a;
     im->g->inputs[im->g->n_inputs++] = v;
     return true;
 }
 
 static bool read_output(struct import *im, struct view message)
 {
+    struct graph *g = im->g;
     struct view name;
-    if (!read_info(im, message, &name, NULL))
+    struct array a;
+    if (!read_info(im, message, false, &name, &a))
         return false;
     int32_t v = find_value(im, name);
-    if (v < 0)
+    if (v < 0 || v == LEFT_OUT)
         return engine_fail(im->e, "output \"%.*s\": no node makes it as its first output",
                            VIEW_ARG(name));
-    if (im->g->n_outputs == sizeof(im->g->outputs) / sizeof(im->g->outputs[0]))
+    if (g->n_outputs == sizeof(g->outputs) / sizeof(g->outputs[0]))
         return engine_fail(im->e, "output \"%.*s\": too many outputs", VIEW_ARG(name));
-    im->g->outputs[im->g->n_outputs++] = v;
+    if (a.rank == NO_SHAPE)
+        a.dtype = ENGINE_NONE;
+    g->declared[g->n_outputs] = (struct declared){arena_copy(&g->arena, name), a};
+    g->outputs[g->n_outputs++] = v;
     return true;
 }
 
@@ -444,70 +566,121 @@ static bool read_list(struct import *im, struct attr *a, struct view message,
 
 static enum attr_kind kind_from_onnx(uint64_t type)
 {
-    static const enum attr_kind kinds[] = {ATTR_OTHER,  ATTR_FLOAT, ATTR_INT,
-                                           ATTR_STRING, ATTR_TENSOR, ATTR_OTHER,
-                                           ATTR_FLOATS, ATTR_INTS,  ATTR_STRINGS};
+    static const enum attr_kind kinds[] = {ATTR_OTHER,  ATTR_FLOAT,  ATTR_INT,
+                                           ATTR_STRING, ATTR_TENSOR, ATTR_GRAPH,
+                                           ATTR_FLOATS, ATTR_INTS,   ATTR_STRINGS};
     return type < sizeof(kinds) / sizeof(kinds[0]) ? kinds[type] : ATTR_OTHER;
 }
 
-static bool read_attr(struct import *im, const struct node *n, struct view message, struct attr *a)
+static bool read_body(struct import *im, struct node *n, struct view message, struct graph **to);
+
+// What the function's call says of the attribute `reference`; false with e. *there: it says something, or the
+// function does.
+static bool read_reference(struct import *im, const struct node *n, struct view reference,
+                           struct attr *a, bool *there)
+{
+    const struct attr *from = im->call ? node_find(im->call, reference) : NULL;
+    struct view name = a->name;
+    char title[128];
+    *there = from != NULL;
+    if (!from)
+        return true;
+    *a = *from;
+    a->name = name;
+    if (a->kind == ATTR_GRAPH)
+        return engine_fail(im->e, "%s: a subgraph from a function's call is not supported",
+                           node_title(n, title));
+    if (a->kind != ATTR_TENSOR)
+        return true;
+    size_t bytes = array_bytes(&a->tensor); // each node has its own
+    a->tensor.data = graph_alloc(im->g, bytes, im->e);
+    if (a->tensor.data && bytes > 0)
+        memcpy(a->tensor.data, from->tensor.data, bytes);
+    return a->tensor.data != NULL;
+}
+
+// One field of an attribute. *said: the kind that it says it has; *reference: the name in ref_attr_name.
+static bool read_attr_field(struct import *im, struct node *n, struct view message,
+                            const struct pb_field *f, struct attr *a, enum attr_kind *said,
+                            struct view *reference)
+{
+    char title[128];
+    switch (f->number) {
+    case ATTRIBUTE_NAME:
+        a->name = arena_copy(&im->g->arena, f->data);
+        break;
+    case ATTRIBUTE_F:
+        a->kind = ATTR_FLOAT;
+        memcpy(&a->f, &f->value, sizeof(a->f));
+        break;
+    case ATTRIBUTE_I:
+        a->kind = ATTR_INT;
+        a->i = (int64_t)f->value;
+        break;
+    case ATTRIBUTE_S:
+        a->kind = ATTR_STRING;
+        a->s = arena_copy(&im->g->arena, f->data);
+        break;
+    case ATTRIBUTE_T: {
+        struct raw_tensor t;
+        if (!read_tensor(im, f->data, &t))
+            return false;
+        a->kind = ATTR_TENSOR;
+        a->tensor = t.array;
+        break;
+    }
+    case ATTRIBUTE_INTS:
+    case ATTRIBUTE_FLOATS:
+    case ATTRIBUTE_STRINGS:
+        return read_list(im, a, message, f) ||
+               engine_fail(im->e, "%s: an attribute's list cannot be read", node_title(n, title));
+    case ATTRIBUTE_G:
+        if (a->kind == ATTR_GRAPH)
+            return engine_fail(im->e, "%s: two subgraphs in one attribute", node_title(n, title));
+        a->kind = ATTR_GRAPH;
+        return read_body(im, n, f->data, &a->graph);
+    case ATTRIBUTE_GRAPHS:
+        return engine_fail(im->e, "%s: lists of subgraphs are not supported", node_title(n, title));
+    case ATTRIBUTE_TYPE:
+        *said = kind_from_onnx(f->value);
+        break;
+    case ATTRIBUTE_REFERENCE:
+        *reference = f->data;
+        break;
+    default:
+        break;
+    }
+    return true;
+}
+
+// n->op is NULL: any attribute (of a function's call). *there: it counts.
+static bool read_attr(struct import *im, struct node *n, struct view message, struct attr *a,
+                      bool *there)
 {
     struct pb_reader r;
     struct pb_field f;
     char title[128];
+    struct view reference = VIEW("");
     enum attr_kind said = ATTR_OTHER;
+    *there = true;
     a->kind = ATTR_OTHER;
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
-        switch (f.number) {
-        case ATTRIBUTE_NAME:
-            a->name = arena_copy(&im->g->arena, f.data);
-            break;
-        case ATTRIBUTE_F:
-            a->kind = ATTR_FLOAT;
-            memcpy(&a->f, &f.value, sizeof(a->f));
-            break;
-        case ATTRIBUTE_I:
-            a->kind = ATTR_INT;
-            a->i = (int64_t)f.value;
-            break;
-        case ATTRIBUTE_S:
-            a->kind = ATTR_STRING;
-            a->s = arena_copy(&im->g->arena, f.data);
-            break;
-        case ATTRIBUTE_T: {
-            struct raw_tensor t;
-            if (!read_tensor(im, f.data, &t))
-                return false;
-            a->kind = ATTR_TENSOR;
-            a->tensor = t.array;
-            break;
-        }
-        case ATTRIBUTE_INTS:
-        case ATTRIBUTE_FLOATS:
-        case ATTRIBUTE_STRINGS:
-            if (!read_list(im, a, message, &f))
-                return engine_fail(im->e, "%s: an attribute's list cannot be read",
-                                   node_title(n, title));
-            break;
-        case ATTRIBUTE_TYPE:
-            said = kind_from_onnx(f.value);
-            break;
-        case ATTRIBUTE_G:
-        case ATTRIBUTE_GRAPHS:
-            return engine_fail(im->e, "%s: subgraphs are not supported", node_title(n, title));
-        default:
-            break;
-        }
+        if (!read_attr_field(im, n, message, &f, a, &said, &reference))
+            return false;
     }
     if (r.error)
         return engine_fail(im->e, "%s: attribute: %s", node_title(n, title), r.error);
-    if (a->kind == ATTR_OTHER && said != ATTR_TENSOR)
+    if (reference.n > 0 && !read_reference(im, n, reference, a, there))
+        return false;
+    if (!*there)
+        return true;
+    if (a->kind == ATTR_OTHER && said != ATTR_TENSOR && said != ATTR_GRAPH)
         a->kind = said; // a 0, an empty text or list that the writer left out
     if (node_find(n, a->name) != a)
         return engine_fail(im->e, "%s: attribute \"%.*s\" stands there twice", node_title(n, title),
                            (int)(a->name.n < 64 ? a->name.n : 64), a->name.p);
-    if (!op_takes(n->op, a) || (said != ATTR_OTHER && said != a->kind))
+    if (n->op && (!op_takes(n->op, a) || (said != ATTR_OTHER && said != a->kind)))
         return engine_fail(im->e, "%s: attribute \"%.*s\" is not supported, or not with this type",
                            node_title(n, title), (int)(a->name.n < 64 ? a->name.n : 64), a->name.p);
     return true;
@@ -535,7 +708,7 @@ static bool read_node_input(struct import *im, struct node *n, struct view name)
                            "%s: input \"%.*s\" is made by no earlier node: unknown, a cycle, or "
                            "not a first output",
                            node_title(n, title), VIEW_ARG(name));
-    n->input[n->n_inputs++] = v;
+    n->input[n->n_inputs++] = v == LEFT_OUT ? -1 : v;
     return true;
 }
 
@@ -548,7 +721,7 @@ static bool read_node_output(struct import *im, struct node *n, struct view name
     int32_t v = -1;
     // Whoever asks for more than the kernels make is refused; the first one they always make.
     if (n->n_outputs == 0 || (name.n > 0 && n->n_outputs < n->op->outputs)) {
-        v = name.n > 0 ? add_value(im, name) : add_nameless(im);
+        v = name.n > 0 ? add_value(im, name) : add_unnamed(im->g);
         if (v < 0)
             return engine_fail(im->e, "%s: output \"%.*s\" is made twice", node_title(n, title),
                                VIEW_ARG(name));
@@ -561,6 +734,15 @@ static bool read_node_output(struct import *im, struct node *n, struct view name
 static const struct op *op_of(struct view type, struct view domain)
 {
     return domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(type) : NULL;
+}
+
+static struct function *function_of(const struct import *im, struct view type, struct view domain)
+{
+    for (struct function *f = im->functions; f; f = f->next) {
+        if (view_eq(f->name, type) && view_eq(f->domain, domain))
+            return f;
+    }
+    return NULL;
 }
 
 struct missing { // ops that we do not have, each named once, with its first node
@@ -601,67 +783,141 @@ static void read_identity(struct view message, struct node *n, struct view *doma
     }
 }
 
-// All ops of the graph that we do not have are named at once.
-static bool check_ops(struct import *im, struct view graph)
+static bool too_deep(struct import *im)
 {
-    struct missing m = {.n = 0};
-    struct pb_reader r;
-    struct pb_field f;
-    pb_read(&r, graph);
+    return engine_fail(im->e, "subgraphs and functions stand in each other more than %d deep",
+                       GRAPH_MAX_DEPTH);
+}
+
+// Adds the ops that are missing among the nodes of a graph or a function (`number`: the field they stand in).
+static bool find_missing(struct import *im, struct view nodes, uint32_t number, unsigned depth,
+                         struct missing *m)
+{
+    struct pb_reader r, node, attr;
+    struct pb_field f, g, a;
+    if (depth > GRAPH_MAX_DEPTH)
+        return too_deep(im);
+    pb_read(&r, nodes);
     while (pb_next(&r, &f)) {
         struct node n;
         struct view domain;
-        if (f.number != GRAPH_NODE || f.wire != PB_LEN)
+        if (f.number != number || f.wire != PB_LEN)
             continue;
         read_identity(f.data, &n, &domain);
-        if (!op_of(n.type, domain))
-            add_missing(&m, &n);
+        struct function *fn = op_of(n.type, domain) ? NULL : function_of(im, n.type, domain);
+        if (!fn && !op_of(n.type, domain))
+            add_missing(m, &n);
+        if (fn && !fn->checked) {
+            fn->checked = true;
+            if (!find_missing(im, fn->message, FUNCTION_NODE, depth + 1, m))
+                return false;
+        }
+        pb_read(&node, f.data);
+        while (pb_next(&node, &g)) {
+            if (g.number != NODE_ATTRIBUTE || g.wire != PB_LEN)
+                continue;
+            pb_read(&attr, g.data);
+            while (pb_next(&attr, &a)) {
+                if (a.number == ATTRIBUTE_G && a.wire == PB_LEN &&
+                    !find_missing(im, a.data, GRAPH_NODE, depth + 1, m))
+                    return false;
+            }
+        }
     }
+    return true;
+}
+
+// All ops of the file that we do not have are named at once.
+static bool check_ops(struct import *im, struct view graph)
+{
+    struct missing m = {.n = 0};
+    if (!find_missing(im, graph, GRAPH_NODE, 0, &m))
+        return false;
     return m.n == 0 ||
            engine_fail(im->e,
                        m.n == 1 ? "op %s is not supported" : "ops that are not supported: %s",
                        m.text);
 }
 
-static bool read_node(struct import *im, struct view message)
+// ---- one node ----------------------------------------------------------------------------------------
+
+// Inputs and attributes, in the order of the file.
+static bool read_node_fields(struct import *im, struct node *n, struct view message)
 {
-    struct node *n = &im->g->nodes[im->g->n_nodes];
     struct pb_reader r;
     struct pb_field f;
-    struct view domain = VIEW("");
-    char title[128];
-    unsigned attrs = count_fields(message, NODE_ATTRIBUTE);
-    *n = (struct node){.opset = im->g->opset};
-    if (attrs > NODE_MAX_ATTRS)
-        return engine_fail(im->e, "a node has %u attributes, expected at most %d", attrs,
-                           NODE_MAX_ATTRS);
-    n->attrs = arena_array(&im->g->arena, attrs ? attrs : 1, sizeof(*n->attrs));
-    if (!n->attrs)
-        return engine_fail(im->e, "out of memory");
-    memset(n->attrs, 0, (attrs ? attrs : 1) * sizeof(*n->attrs));
-    pb_read(&r, message); // first who it is, for the messages
-    while (pb_next(&r, &f)) {
-        if (f.number == NODE_NAME)
-            n->name = arena_copy(&im->g->arena, f.data);
-        else if (f.number == NODE_TYPE)
-            n->type = arena_copy(&im->g->arena, f.data);
-        else if (f.number == NODE_DOMAIN)
-            domain = f.data;
-    }
-    if (r.error)
-        return engine_fail(im->e, "node: %s", r.error);
-    if (!node_set(im->g, n, op_of(n->type, domain), im->e))
-        return false;
+    bool there;
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
         if (f.number == NODE_INPUT && !read_node_input(im, n, f.data))
             return false;
         if (f.number == NODE_ATTRIBUTE) {
             struct attr *a = &n->attrs[n->n_attrs++];
-            if (!read_attr(im, n, f.data, a))
+            if (!read_attr(im, n, f.data, a, &there))
                 return false;
+            if (!there)
+                n->attrs[--n->n_attrs] = (struct attr){0};
         }
     }
+    return !r.error || engine_fail(im->e, "node: %s", r.error);
+}
+
+// Who it is, and room for its attributes.
+static bool read_node_head(struct import *im, struct node *n, struct view message,
+                           struct view *domain)
+{
+    struct arena *arena = &im->g->arena;
+    unsigned attrs = count_fields(message, NODE_ATTRIBUTE);
+    unsigned values = count_fields(message, NODE_OUTPUT) +
+                      count_fields(message, NODE_INPUT) * (im->depth + 1) + 1;
+    read_identity(message, n, domain);
+    n->opset = im->opset;
+    n->name = arena_copy(arena, n->name);
+    n->type = arena_copy(arena, n->type);
+    if (attrs > NODE_MAX_ATTRS)
+        return engine_fail(im->e, "a node has %u attributes, expected at most %d", attrs,
+                           NODE_MAX_ATTRS);
+    if (values > GRAPH_MAX_VALUES - im->g->root->all_values ||
+        im->g->root->all_nodes == GRAPH_MAX_NODES)
+        return engine_fail(im->e, "graph: expected at most %d values and %d nodes in all",
+                           GRAPH_MAX_VALUES, GRAPH_MAX_NODES);
+    n->attrs = arena_zalloc(arena, (attrs + 1) * sizeof(*n->attrs));
+    return n->attrs || engine_fail(im->e, "out of memory");
+}
+
+static struct node *add_node(struct import *im)
+{
+    struct graph *g = im->g;
+    if (g->n_nodes == g->cap_nodes) {
+        struct node *more = grown(g, g->nodes, g->n_nodes, &g->cap_nodes, sizeof(*more));
+        if (!more)
+            return NULL;
+        g->nodes = more;
+    }
+    return &g->nodes[g->n_nodes];
+}
+
+static bool call_function(struct import *im, struct function *fn, struct view message);
+
+static bool read_node(struct import *im, struct view message)
+{
+    struct node *n = add_node(im);
+    struct pb_reader r;
+    struct pb_field f;
+    struct view domain;
+    char title[128];
+    if (!n)
+        return engine_fail(im->e, "out of memory");
+    if (!read_node_head(im, n, message, &domain))
+        return false;
+    const struct op *op = op_of(n->type, domain);
+    struct function *fn = op ? NULL : function_of(im, n->type, domain);
+    if (fn)
+        return call_function(im, fn, message);
+    if (!op)
+        return engine_fail(im->e, "op %s is not supported", node_title(n, title));
+    if (!node_set(im->g, n, op, im->e) || !read_node_fields(im, n, message))
+        return false;
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
         if (f.number == NODE_OUTPUT && !read_node_output(im, n, f.data))
@@ -676,26 +932,97 @@ static bool read_node(struct import *im, struct view message)
             return engine_fail(im->e, "%s: input %u is left out", node_title(n, title), i);
     }
     im->g->n_nodes++;
+    im->g->root->all_nodes++;
     return true;
 }
 
-// ---- the model ---------------------------------------------------------------------------------------
+// ---- functions ---------------------------------------------------------------------------------------
 
-static bool read_each(struct import *im, struct view graph, uint32_t number,
-                      bool (*read)(struct import *im, struct view message))
+// The function's inputs are the call's; the attributes that the call does not have are the function's.
+static bool begin_call(struct import *in, struct node *call, const struct function *fn)
 {
     struct pb_reader r;
     struct pb_field f;
-    pb_read(&r, graph);
+    unsigned k = 0;
+    bool there;
+    unsigned more = count_fields(fn->message, FUNCTION_ATTRIBUTE);
+    struct attr *attrs = arena_zalloc(&in->g->arena, (call->n_attrs + more + 1) * sizeof(*attrs));
+    if (!attrs)
+        return engine_fail(in->e, "out of memory");
+    memcpy(attrs, call->attrs, call->n_attrs * sizeof(*attrs));
+    call->attrs = attrs;
+    pb_read(&r, fn->message);
     while (pb_next(&r, &f)) {
-        if (f.number != number)
+        if (f.number == FUNCTION_INPUT && f.wire == PB_LEN) {
+            int32_t v = k < call->n_inputs ? call->input[k] : -1;
+            k++;
+            if (!bind_name(in, f.data, v < 0 ? LEFT_OUT : v))
+                return engine_fail(in->e, "function \"%.*s\": input \"%.*s\" stands there twice",
+                                   VIEW_ARG(fn->name), VIEW_ARG(f.data));
+        }
+        if (f.number != FUNCTION_ATTRIBUTE || f.wire != PB_LEN)
             continue;
-        if (f.wire != PB_LEN)
-            return engine_fail(im->e, "graph: field %u has a wrong wire type", number);
-        if (!read(im, f.data))
+        struct node own = {
+            .type = call->type, .name = call->name, .attrs = &attrs[call->n_attrs], .n_attrs = 1};
+        if (!read_attr(in, &own, f.data, own.attrs, &there))
             return false;
+        const struct attr *a = node_find(call, own.attrs->name);
+        call->n_attrs += there && !a;
     }
-    return r.error ? engine_fail(im->e, "graph: %s", r.error) : true;
+    return k >= call->n_inputs ||
+           engine_fail(in->e, "function \"%.*s\": expected at most %u inputs, got %u",
+                       VIEW_ARG(fn->name), k, call->n_inputs);
+}
+
+// What the function calls its outputs is, under the call's names, its caller's.
+static bool end_call(struct import *im, struct import *in, const struct function *fn,
+                     struct view message)
+{
+    struct pb_reader r, outputs;
+    struct pb_field f, g;
+    bool more = true;
+    pb_read(&outputs, fn->message);
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number != NODE_OUTPUT)
+            continue;
+        while ((more = pb_next(&outputs, &g)) && g.number != FUNCTION_OUTPUT)
+            ;
+        if (f.data.n == 0)
+            continue;
+        int32_t v = more && g.wire == PB_LEN ? find_value(in, g.data) : -1;
+        if (v < 0 || v == LEFT_OUT)
+            return engine_fail(im->e, "function \"%.*s\": does not make its output for \"%.*s\"",
+                               VIEW_ARG(fn->name), VIEW_ARG(f.data));
+        struct view name = arena_copy(&im->g->arena, f.data);
+        if (!name.p || !bind_name(im, name, v))
+            return engine_fail(im->e, "function \"%.*s\": output \"%.*s\" is made twice",
+                               VIEW_ARG(fn->name), VIEW_ARG(f.data));
+    }
+    return true;
+}
+
+static bool read_each(struct import *im, struct view graph, uint32_t number,
+                      bool (*read)(struct import *im, struct view message));
+
+// Its nodes in place of the one that calls it.
+static bool call_function(struct import *im, struct function *fn, struct view message)
+{
+    struct node call;
+    struct view domain;
+    struct import in = {.g = im->g,
+                        .e = im->e,
+                        .functions = im->functions,
+                        .depth = im->depth + 1,
+                        .opset = fn->opset > 0 ? fn->opset : im->opset,
+                        .call = &call};
+    if (in.depth > GRAPH_MAX_DEPTH)
+        return too_deep(im);
+    if (!read_node_head(im, &call, message, &domain) || !read_node_fields(im, &call, message))
+        return false;
+    im->g->root->all_nodes++; // also when it has none
+    return begin_call(&in, &call, fn) && read_each(&in, fn->message, FUNCTION_NODE, read_node) &&
+           end_call(im, &in, fn, message);
 }
 
 static bool read_opset(struct view message, int64_t *version)
@@ -718,32 +1045,90 @@ static bool read_opset(struct view message, int64_t *version)
     return true;
 }
 
-static bool make_room(struct import *im, struct view graph)
+static bool read_function(struct import *im, struct view message)
 {
-    // Names cost bytes, so these counts are backed by the file.
-    uint64_t values = 0, nodes = count_fields(graph, GRAPH_NODE);
+    struct pb_reader r;
+    struct pb_field f;
+    struct function *fn = arena_zalloc(&im->g->arena, sizeof(*fn));
+    if (!fn)
+        return engine_fail(im->e, "out of memory");
+    *fn = (struct function){.next = im->functions, .message = message};
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == FUNCTION_NAME)
+            fn->name = f.data;
+        else if (f.number == FUNCTION_DOMAIN)
+            fn->domain = f.data;
+        else if (f.number == FUNCTION_OPSET && f.wire == PB_LEN && !read_opset(f.data, &fn->opset))
+            return engine_fail(im->e, "function \"%.*s\": opset_import cannot be read",
+                               VIEW_ARG(fn->name));
+    }
+    im->functions = fn;
+    return !r.error || engine_fail(im->e, "function: %s", r.error);
+}
+
+// ---- graphs ------------------------------------------------------------------------------------------
+
+static bool read_each(struct import *im, struct view graph, uint32_t number,
+                      bool (*read)(struct import *im, struct view message))
+{
     struct pb_reader r;
     struct pb_field f;
     pb_read(&r, graph);
     while (pb_next(&r, &f)) {
-        if (f.number == GRAPH_NODE && f.wire == PB_LEN)
-            values += count_fields(f.data, NODE_OUTPUT);
+        if (f.number != number)
+            continue;
+        if (f.wire != PB_LEN)
+            return engine_fail(im->e, "graph: field %u has a wrong wire type", number);
+        if (!read(im, f.data))
+            return false;
     }
-    values += count_fields(graph, GRAPH_INITIALIZER) + count_fields(graph, GRAPH_INPUT);
-    if (values > GRAPH_MAX_VALUES || nodes > GRAPH_MAX_NODES)
-        return engine_fail(im->e, "graph: expected at most %d values and %d nodes",
+    return r.error ? engine_fail(im->e, "graph: %s", r.error) : true;
+}
+
+// What is counted before it is read costs the file a byte each, at least.
+static bool read_graph(struct import *im, struct view graph)
+{
+    struct graph *g = im->g;
+    unsigned values = count_fields(graph, GRAPH_INITIALIZER) + count_fields(graph, GRAPH_INPUT);
+    if (values > GRAPH_MAX_VALUES - g->root->all_values ||
+        count_fields(graph, GRAPH_NODE) > GRAPH_MAX_NODES)
+        return engine_fail(im->e, "graph: expected at most %d values and %d nodes in all",
                            GRAPH_MAX_VALUES, GRAPH_MAX_NODES);
-    im->cap_values = (unsigned)values;
-    im->cap_nodes = (unsigned)nodes;
-    im->table_size = 16;
-    while (im->table_size < 2 * values)
-        im->table_size *= 2;
-    im->g->values = arena_array(&im->g->arena, values + 1, sizeof(*im->g->values));
-    im->g->nodes = arena_array(&im->g->arena, nodes + 1, sizeof(*im->g->nodes));
-    im->table = arena_array(&im->g->arena, im->table_size, sizeof(*im->table));
-    if (!im->g->values || !im->g->nodes || !im->table)
+    g->declared =
+        arena_array(&g->arena, count_fields(graph, GRAPH_OUTPUT) + 1, sizeof(*g->declared));
+    if (!g->declared)
         return engine_fail(im->e, "out of memory");
-    memset(im->table, 0xff, im->table_size * sizeof(*im->table));
+    return read_each(im, graph, GRAPH_INITIALIZER, read_initializer) &&
+           read_each(im, graph, GRAPH_INPUT, read_input) &&
+           read_each(im, graph, GRAPH_NODE, read_node) &&
+           read_each(im, graph, GRAPH_OUTPUT, read_output);
+}
+
+// A subgraph of n, and what it reads of the graph that n is in.
+static bool read_body(struct import *im, struct node *n, struct view message, struct graph **to)
+{
+    struct graph *b = im->depth < GRAPH_MAX_DEPTH ? graph_body(im->g->root) : NULL;
+    struct import in = {.g = b,
+                        .e = im->e,
+                        .outer = im,
+                        .functions = im->functions,
+                        .depth = im->depth + 1,
+                        .opset = im->opset,
+                        .call = im->call};
+    if (!b)
+        return im->depth < GRAPH_MAX_DEPTH ? engine_fail(im->e, "out of memory") : too_deep(im);
+    *to = b;
+    if (!read_graph(&in, message))
+        return false;
+    int32_t *all = arena_array(&im->g->arena, n->n_captures + b->n_captures + 1, sizeof(*all));
+    if (!all)
+        return engine_fail(im->e, "out of memory");
+    if (n->n_captures > 0)
+        memcpy(all, n->captures, n->n_captures * sizeof(*all));
+    for (unsigned i = 0; i < b->n_captures; i++)
+        all[n->n_captures++] = b->captures[i].outer;
+    n->captures = all;
     return true;
 }
 
@@ -760,6 +1145,8 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
             graph = f.data;
         else if (f.number == MODEL_OPSET && (f.wire != PB_LEN || !read_opset(f.data, &g->opset)))
             return engine_fail(e, "opset_import cannot be read");
+        else if (f.number == MODEL_FUNCTION && f.wire == PB_LEN && !read_function(&im, f.data))
+            return false;
     }
     if (r.error)
         return engine_fail(e, "not an ONNX file: %s", r.error);
@@ -768,11 +1155,8 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
     if (g->opset < 1 || g->opset > 26)
         return engine_fail(e, "opset_import: expected a version of 1 to 26, got %lld",
                            (long long)g->opset);
-    if (!check_ops(&im, graph) || !make_room(&im, graph) ||
-        !read_each(&im, graph, GRAPH_INITIALIZER, read_initializer) ||
-        !read_each(&im, graph, GRAPH_INPUT, read_input) ||
-        !read_each(&im, graph, GRAPH_NODE, read_node) ||
-        !read_each(&im, graph, GRAPH_OUTPUT, read_output))
+    im.opset = g->opset;
+    if (!check_ops(&im, graph) || !read_graph(&im, graph))
         return false;
     if (g->n_outputs == 0 || g->n_inputs == 0)
         return engine_fail(e, "graph: expected inputs and outputs, got %u and %u", g->n_inputs,

@@ -15,6 +15,9 @@ struct job { // one node on its tensors
     const char **failure; // NULL there, until a kernel finds that its data cannot be
 };
 
+struct late;  // engine/late.h
+struct frame; // the same
+
 struct op_attr {
     const char *name; // NULL: behind the last
     enum attr_kind kind;
@@ -29,15 +32,24 @@ struct op {
     struct op_attr attrs[12];
     bool alias;    // the output is the first input under another shape: nothing runs
     bool of_shape; // the output follows from the first input's shape, whatever its data
-    // Fills j->out's dtype, rank and shape from the inputs (shapes, and data where constant).
+    // The inputs whose data decides the output's shape, in bits: until they are known it is not.
+    uint8_t by_data;
+    // Runs the node's subgraphs; then there is no kernel, and the shape function only checks the node, at load.
+    // False with the run's error.
+    bool (*control)(struct late *l, struct frame *f, struct node *n);
+    // Fills dtype, rank and shape of the outputs from the inputs (shapes, and data where constant). Ops that
+    // find out while they run how much there is give the most here; their kernels make the first dimension less.
     bool (*shape)(struct job *j, struct engine_error *e);
+    // What no data can make right about the node: looked at when it is loaded and its shape has to wait for
+    // data. NULL: nothing.
+    bool (*check)(struct job *j, struct engine_error *e);
     // Multiplications (or looks) for each element of the output; NULL: one, or one for each that is read.
     double (*work)(const struct job *j);
 };
 
 extern const struct op op_table[];
 extern const unsigned op_count;
-size_t job_bytes(const struct job *j);     // of all its outputs
+size_t job_bytes(const struct job *j);      // of all its outputs
 double op_work(const struct job *j);        // about how many steps a run takes
 const struct op *op_find(struct view type); // NULL: not supported
 bool op_takes(const struct op *op, const struct attr *a);
@@ -51,6 +63,10 @@ bool shape_gelu(struct job *j, struct engine_error *e);
 bool shape_power(struct job *j, struct engine_error *e);
 bool shape_prelu(struct job *j, struct engine_error *e);
 bool shape_several(struct job *j, struct engine_error *e);
+// engine/control.c
+bool shape_if(struct job *j, struct engine_error *e);
+bool shape_loop(struct job *j, struct engine_error *e);
+bool shape_scan(struct job *j, struct engine_error *e);
 // engine/shapes_index.c
 bool shape_shape(struct job *j, struct engine_error *e);
 bool shape_size(struct job *j, struct engine_error *e);
@@ -67,6 +83,7 @@ bool shape_reduce(struct job *j, struct engine_error *e);
 bool shape_reduce_floats(struct job *j, struct engine_error *e);
 bool shape_arg(struct job *j, struct engine_error *e);
 // engine/shapes_image.c
+bool check_resize(struct job *j, struct engine_error *e);
 bool shape_resize(struct job *j, struct engine_error *e);
 bool shape_conv_transpose(struct job *j, struct engine_error *e);
 bool shape_dropout(struct job *j, struct engine_error *e);

@@ -31,14 +31,102 @@ bool plan_work(const struct graph *g, const struct job *j, double *work, struct 
                        node_title(j->node, title), g->limits.work);
 }
 
+// ---- what is late ------------------------------------------------------------------------------------
+
+// Does the shape of what n makes follow from data that is not known?
+static bool is_late(const struct plan *p, const struct node *n)
+{
+    for (unsigned i = 0; i < n->n_inputs; i++) {
+        int32_t v = n->input[i];
+        if (v >= 0 && (p->is_late[v] || (i < 8 && (n->op->by_data >> i & 1) && !p->arrays[v].data)))
+            return true;
+    }
+    return n->op->control != NULL;
+}
+
+static bool add_late(struct plan *p, struct node *n, struct engine_error *e)
+{
+    if (n->op->check && !n->op->check(&(struct job){.node = n}, e))
+        return false;
+    p->late[p->n_late++] = n;
+    for (unsigned i = 0; i < n->n_outputs; i++) {
+        if (n->output[i] >= 0)
+            p->is_late[n->output[i]] = true;
+    }
+    return true;
+}
+
+static void count_late(struct plan *p)
+{
+    const struct graph *g = p->graph;
+    for (unsigned i = 0; i < g->n_outputs; i++)
+        p->late_reads[g->outputs[i]]++;
+    for (unsigned k = 0; k < p->n_late; k++) {
+        const struct node *n = p->late[k];
+        for (unsigned i = 0; i < node_reads(n); i++) {
+            if (n->input[i] >= 0)
+                p->late_reads[n->input[i]]++;
+        }
+        for (unsigned i = 0; i < n->n_captures; i++)
+            p->late_reads[n->captures[i]]++;
+    }
+}
+
+static bool make_late(struct plan *p, struct engine_error *e)
+{
+    const struct graph *g = p->graph;
+    char title[128];
+    count_late(p);
+    if (p->n_late == 0)
+        return true;
+    if (!g->device->ops->step || !g->device->ops->shared)
+        return engine_fail(e, "%s: its shape follows from data, which the device %s does not do",
+                           node_title(p->late[0], title), g->device->ops->name);
+    p->frame.graph = g;
+    p->frame.slots = arena_zalloc(&p->memory, (g->n_values + 1) * sizeof(*p->frame.slots));
+    p->run = arena_zalloc(&p->memory, sizeof(*p->run));
+    return (p->frame.slots && p->run) || engine_fail(e, "out of memory");
+}
+
+void plan_drop(struct plan *p)
+{
+    for (unsigned v = 0; p->frame.slots && v < p->graph->n_values; v++) {
+        if (p->frame.slots[v].cell)
+            slot_drop(p->run, &p->frame.slots[v]);
+    }
+}
+
+bool plan_run_late(struct plan *p, struct queue *q, struct engine_error *e)
+{
+    const struct graph *g = p->graph;
+    bool ok = true;
+    plan_drop(p);
+    *p->run = (struct late){.device = g->device, .queue = q, .limits = g->limits, .e = e};
+    p->run->limits.bytes -= g->bytes + p->bytes;
+    p->run->work = p->work;
+    for (unsigned v = 0; v < g->n_values; v++)
+        p->frame.slots[v] = (struct slot){.array = p->is_late[v] ? (struct array){0} : p->arrays[v],
+                                          .left = p->late_reads[v]};
+    for (unsigned i = 0; i < p->n_late && ok; i++)
+        ok = late_node(p->run, &p->frame, p->late[i]);
+    late_end(p->run);
+    for (unsigned i = 0; i < g->n_outputs && ok; i++)
+        p->arrays[g->outputs[i]] = p->frame.slots[g->outputs[i]].array;
+    if (!ok)
+        plan_drop(p);
+    return ok;
+}
+
+// ---- steps -------------------------------------------------------------------------------------------
+
 // One node: known, or a step of the plan.
-static bool add_step(struct plan *p, struct node *n, double *work, struct engine_error *e)
+static bool add_step(struct plan *p, struct node *n, struct engine_error *e)
 {
     struct step *s = &p->steps[p->n_steps];
     bool known;
     s->job = (struct job){.node = n, .failure = &p->failure};
     gather_values(&s->job, n, p->arrays);
-    if (!n->op->shape(&s->job, e) || !plan_work(p->graph, &s->job, work, e) ||
+    if (!n->op->shape(&s->job, e) || !plan_work(p->graph, &s->job, &p->work, e) ||
         !plan_know(p, &s->job, &known, e))
         return false;
     p->n_steps += !known;
@@ -47,10 +135,9 @@ static bool add_step(struct plan *p, struct node *n, double *work, struct engine
 
 static bool infer_shapes(struct plan *p, const struct graph *g, struct engine_error *e)
 {
-    double work = 0;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         struct node *n = &g->nodes[i];
-        if (n->op && !add_step(p, n, &work, e))
+        if (n->op && !(is_late(p, n) ? add_late(p, n, e) : add_step(p, n, e)))
             return false;
     }
     return true;
@@ -65,6 +152,28 @@ static bool any_wanted(const struct node *n, const bool *wanted)
     return false;
 }
 
+static void want_reads(const struct node *n, bool *wanted, int32_t none)
+{
+    for (unsigned i = 0; i < n->n_inputs; i++)
+        wanted[n->input[i] >= 0 ? n->input[i] : none] = true;
+    for (unsigned i = 0; i < n->n_captures; i++)
+        wanted[n->captures[i]] = true;
+}
+
+// Those of the late nodes whose outputs are read.
+static void prune_late(struct plan *p, bool *wanted)
+{
+    unsigned kept = p->n_late;
+    for (unsigned k = p->n_late; k-- > 0;) {
+        if (!any_wanted(p->late[k], wanted))
+            continue;
+        want_reads(p->late[k], wanted, (int32_t)p->graph->n_values);
+        p->late[--kept] = p->late[k];
+    }
+    p->late += kept;
+    p->n_late -= kept;
+}
+
 // Drops steps whose outputs are not read: what they were for is known.
 static bool prune(struct plan *p, struct engine_error *e)
 {
@@ -75,12 +184,12 @@ static bool prune(struct plan *p, struct engine_error *e)
         return engine_fail(e, "out of memory");
     for (unsigned i = 0; i < g->n_outputs; i++)
         wanted[g->outputs[i]] = true;
+    prune_late(p, wanted);
     for (unsigned s = p->n_steps; s-- > 0;) {
         const struct node *n = p->steps[s].job.node;
         if (!any_wanted(n, wanted))
             continue;
-        for (unsigned i = 0; i < n->n_inputs; i++)
-            wanted[n->input[i] >= 0 ? n->input[i] : (int32_t)g->n_values] = true;
+        want_reads(n, wanted, (int32_t)g->n_values);
         p->steps[--kept] = p->steps[s];
     }
     p->n_steps -= kept;
@@ -127,8 +236,11 @@ static void find_lives(struct plan *p, const struct graph *g, struct life *lives
                 stretch(lives, p, n->input[i], (int32_t)s);
         }
     }
-    for (unsigned i = 0; i < g->n_outputs; i++) // outputs stay until the next run
-        stretch(lives, p, g->outputs[i], (int32_t)p->n_steps);
+    for (unsigned v = 0; v < g->n_values;
+         v++) { // outputs and what is read late stay until the next run
+        if (p->late_reads[v] > 0)
+            stretch(lives, p, (int32_t)v, (int32_t)p->n_steps);
+    }
 }
 
 // First fit: the lowest place where no other life of the same time lies.
@@ -294,7 +406,11 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
     p->root = arena_array(&p->memory, g->n_values + 1, sizeof(*p->root));
     p->steps = arena_array(&p->memory, g->n_nodes + 1, sizeof(*p->steps));
     p->known = arena_array(&p->memory, g->n_values + 1, sizeof(*p->known));
-    if (!p->arrays || !p->place || !p->root || !p->steps || !p->known) {
+    p->late = arena_array(&p->memory, g->n_nodes + 1, sizeof(struct node *));
+    p->is_late = arena_zalloc(&p->memory, g->n_values + 1);
+    p->late_reads = arena_zalloc(&p->memory, (g->n_values + 1) * sizeof(*p->late_reads));
+    if (!p->arrays || !p->place || !p->root || !p->steps || !p->known || !p->late || !p->is_late ||
+        !p->late_reads) {
         engine_fail(e, "out of memory");
         plan_free(p);
         return NULL;
@@ -303,7 +419,8 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
     for (unsigned v = 0; v < g->n_values; v++)
         p->arrays[v] = g->values[v].array;
     bind_inputs(p);
-    if (!infer_shapes(p, g, e) || !prune(p, e) || !open_steps(p, e) || !place_all(p, e)) {
+    if (!infer_shapes(p, g, e) || !prune(p, e) || !make_late(p, e) || !open_steps(p, e) ||
+        !place_all(p, e)) {
         plan_free(p);
         return NULL;
     }
@@ -315,6 +432,7 @@ void plan_free(struct plan *p)
 {
     if (!p)
         return;
+    plan_drop(p);
     for (unsigned s = 0; s < p->n_steps; s++) {
         struct job *j = &p->steps[s].job;
         if (j->state)

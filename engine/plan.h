@@ -3,6 +3,7 @@
 #ifndef SLUICE_ENGINE_PLAN_H
 #define SLUICE_ENGINE_PLAN_H
 
+#include "engine/late.h"
 #include "engine/ops.h"
 
 struct binding {   // what stands in the free dimensions of the inputs
@@ -31,6 +32,15 @@ struct plan {
     struct known *known; // beside the graph's constants
     unsigned n_known;
     size_t known_bytes;
+    // What is run behind the steps, since its shapes follow from data: nodes in the graph's order, and how often
+    // each value is read there or is an output. frame.slots is NULL without any.
+    struct node **late;
+    unsigned n_late;
+    bool *is_late; // [n_values]: made there
+    uint32_t *late_reads;
+    struct frame frame;
+    struct late *run;
+    double work;         // multiplications of the steps
     const char *failure; // of the run that is under way: what a kernel found wrong with its data
     size_t bytes;        // of the arena, scratch included
     size_t scratch_at;
@@ -51,6 +61,11 @@ void plan_bind(struct plan *p, char *arena, void *const *inputs);
 bool step_runs(const struct step *s);
 // Adds the multiplications of one node. False with e: too many.
 bool plan_work(const struct graph *g, const struct job *j, double *work, struct engine_error *e);
+
+// Runs what is late, when the steps are done and bound; then the outputs have their arrays until plan_drop.
+// False with e.
+bool plan_run_late(struct plan *p, struct queue *q, struct engine_error *e);
+void plan_drop(struct plan *p); // gives back what late outputs hold
 
 // Part of making a plan: computes j now if its inputs are known and its output is small (*known). False with e.
 bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *e);

@@ -566,6 +566,7 @@ bool shape_constant(struct job *j, struct engine_error *e)
         return shape_make(j, ENGINE_F32, 1, &(int64_t){a->n}, e);
     case ATTR_STRING:
     case ATTR_STRINGS:
+    case ATTR_GRAPH:
     case ATTR_OTHER:
         break;
     }

@@ -104,6 +104,11 @@ bool resize_of(const struct job *job, struct resize *r, struct engine_error *e)
     return true;
 }
 
+bool check_resize(struct job *j, struct engine_error *e)
+{
+    return modes_of(j, &(struct resize){0}, e);
+}
+
 bool shape_resize(struct job *j, struct engine_error *e)
 {
     struct resize r;

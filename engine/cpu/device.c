@@ -227,6 +227,14 @@ static void cpu_enqueue(struct queue *q, struct plan *p)
     leave_flush(before);
 }
 
+static void cpu_step(struct queue *q, const struct job *j)
+{
+    unsigned before = enter_flush();
+    (void)q;
+    ((const struct cpu_kernel *)j->node->kernel)->run(j);
+    leave_flush(before);
+}
+
 static const char *cpu_sync(struct queue *q)
 {
     bool failed = q->failed;
@@ -258,6 +266,7 @@ static const struct device_ops cpu_ops = {
     .queue_free = cpu_queue_free,
     .upload = cpu_upload,
     .enqueue = cpu_enqueue,
+    .step = cpu_step,
     .event = cpu_event,
     .sync = cpu_sync,
 };

@@ -191,7 +191,7 @@ static bool rewrite_conv(struct rewrite *r, const struct node *n)
     struct array w;
     struct node copy = *n;
     struct job j = {.node = &copy, .in = {&r->arrays[n->input[0]], &w}};
-    if (!is_constant(r, n, 1) || !is_constant(r, n, 2))
+    if (!is_constant(r, n, 1) || !is_constant(r, n, 2) || j.in[0]->rank != 4)
         return false;
     w = r->g->values[n->input[1]].array;
     struct conv c = cpu_conv_of(&j, 2);
@@ -337,6 +337,8 @@ static void copy_as_it_is(struct rewrite *r, const struct node *n)
 {
     for (unsigned i = 0; i < n->n_inputs; i++)
         first_form(r, n->input[i]);
+    for (unsigned i = 0; i < n->n_captures; i++)
+        first_form(r, n->captures[i]);
     add_node(r, n);
     for (unsigned i = 0; i < n->n_outputs; i++) {
         if (n->output[i] >= 0)

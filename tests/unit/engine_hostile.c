@@ -94,8 +94,11 @@ static const char *attempt(const void *p, size_t n)
         in[k].bytes = count;
         in[k].data = zeros[k] = calloc(count + 1, 1);
     }
-    assert_true(engine_run(i, in, out, &e));
-    for (unsigned k = 0; k < engine_model_outputs(m); k++) {
+    // What zeros say of a shape may be nonsense; then that is said.
+    const char *single = engine_model_single_reason(m);
+    bool ran = engine_run(i, in, out, &e);
+    assert_true(ran || (single && strstr(single, "follow from data") && e.text[0] != '\0'));
+    for (unsigned k = 0; ran && k < engine_model_outputs(m); k++) {
         volatile uint8_t last = out[k].bytes ? ((const uint8_t *)out[k].data)[out[k].bytes - 1] : 0;
         (void)last;
     }
@@ -381,7 +384,7 @@ static void unknown(void **state)
     g = input("x", row4, 2);
     msg_msg(&g, GRAPH_NODES, n);
     output(&g, "y");
-    refuses(onnx_model(g, 13), "subgraphs");
+    refuses(onnx_model(g, 13), "attribute \"then_branch\" is not supported");
     char name[4096], bad[16] = "Re\x1b[2J\nlu\x01";
     memset(name, 'a', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
@@ -453,7 +456,7 @@ static void inputs(void **state)
 {
     (void)state;
     refuses(shaped((int64_t[]){-2, 4}, 2), "value \"x\"");
-    refuses(shaped((int64_t[]){1, 0}, 2), "value \"x\"");
+    takes(shaped((int64_t[]){1, 0}, 2)); // no elements
     refuses(shaped((int64_t[]){1, INT64_MIN}, 2), "value \"x\"");
     refuses(shaped((int64_t[]){1, (int64_t)1 << 40}, 2), "value \"x\"");
     refuses(shaped((int64_t[]){1, INT32_MAX, INT32_MAX}, 3), "elements");

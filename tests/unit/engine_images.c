@@ -70,12 +70,38 @@ static void sizes_that_cannot_be(void **state)
     refuses(resize((int64_t[]){1, 1, 1, 1 << 28}, NULL, (int64_t[]){1, 1, 1 << 28, 1}, "linear"),
             "memory");
     refuses(resize(image, (float[]){1, 1, 2, 2}, NULL, "sinc"), "mode");
-    struct msg g = {0}, n = onnx_node("Resize", "x,,s", "y"); // the scales are an input
-    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, image, 4));
+}
+
+// The scales are an input: each run has its own size, or says what is wrong with it.
+static void sizes_that_come_as_data(void **state)
+{
+    (void)state;
+    struct msg g = {0}, n = onnx_node("Resize", "x,,s", "y");
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){1, 1, 2, 2}, 4));
     msg_msg(&g, GRAPH_INPUTS, onnx_value("s", ONNX_F32, (int64_t[]){4}, 1));
     msg_msg(&g, GRAPH_NODES, n);
-    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
-    refuses(g, "known from shapes");
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, (int64_t[]){-1, -1, -1, -1}, 4));
+    struct engine_model *m = try(g);
+    assert_non_null(m);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    float x[4] = {1, 2, 3, 4}, s[4] = {1, 1, 1, 1};
+    struct engine_data in[2] = {{x, 16, 4, {1, 1, 2, 2}}, {s, 16, 1, {4}}}, out;
+    for (int64_t k = 1; k < 5; k++) {
+        s[2] = (float)k;
+        assert_true(engine_run(i, in, &out, &e));
+        assert_true(out.shape[2] == 2 * k && out.shape[3] == 2);
+        assert_true(((const float *)out.data)[4 * k - 1] == 4);
+    }
+    static const float wrong[] = {0, -1, NAN, INFINITY, 1e30f};
+    for (unsigned k = 0; k < sizeof(wrong) / sizeof(wrong[0]); k++) {
+        s[2] = wrong[k];
+        assert_false(engine_run(i, in, &out, &e));
+        assert_non_null(strstr(e.text, "Resize (node \"the-node\")"));
+    }
+    s[2] = 3;
+    assert_true(engine_run(i, in, &out, &e)); // and goes on
+    engine_instance_free(i);
+    engine_model_free(m);
 }
 
 // One pixel becomes many of the same, whatever the mode.
@@ -228,9 +254,8 @@ static void windows_that_cannot_be(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes_that_cannot_be),
-        cmocka_unit_test(images_of_one_pixel),
-        cmocka_unit_test(against_the_plainest_loop),
+        cmocka_unit_test(sizes_that_cannot_be),   cmocka_unit_test(sizes_that_come_as_data),
+        cmocka_unit_test(images_of_one_pixel),    cmocka_unit_test(against_the_plainest_loop),
         cmocka_unit_test(windows_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

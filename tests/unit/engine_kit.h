@@ -168,6 +168,35 @@ KIT void onnx_string(struct msg *node, const char *name, const char *v)
     msg_msg(node, 5, a);
 }
 
+KIT void onnx_floats(struct msg *node, const char *name, unsigned n, const float *v)
+{
+    struct msg a = {0};
+    msg_text(&a, 1, name);
+    for (unsigned i = 0; i < n; i++)
+        msg_float(&a, 7, v[i]);
+    msg_uint(&a, 20, 6);
+    msg_msg(node, 5, a);
+}
+
+KIT void onnx_strings(struct msg *node, const char *name, unsigned n, const char *const *v)
+{
+    struct msg a = {0};
+    msg_text(&a, 1, name);
+    for (unsigned i = 0; i < n; i++)
+        msg_text(&a, 9, v[i]);
+    msg_uint(&a, 20, 8);
+    msg_msg(node, 5, a);
+}
+
+KIT void onnx_graph(struct msg *node, const char *name, struct msg graph)
+{
+    struct msg a = {0};
+    msg_text(&a, 1, name);
+    msg_msg(&a, 6, graph);
+    msg_uint(&a, 20, 5);
+    msg_msg(node, 5, a);
+}
+
 enum { GRAPH_NODES = 1, GRAPH_CONSTANTS = 5, GRAPH_INPUTS = 11, GRAPH_OUTPUTS = 12 };
 
 KIT struct msg onnx_model(struct msg graph, int64_t opset)
