@@ -201,9 +201,9 @@ static void value_drop(struct graph *g, struct value *v)
     v->array.data = NULL;
 }
 
-unsigned node_reads(const struct node *n)
+bool node_reads(const struct node *n, unsigned i)
 {
-    return n->prepared ? 1 : n->n_inputs;
+    return n->input[i] >= 0 && (i == 0 || !n->prepared || (n->reads >> i & 1));
 }
 
 void graph_readers(struct graph *g)
@@ -212,8 +212,8 @@ void graph_readers(struct graph *g)
         g->values[v].readers = 0;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         const struct node *n = &g->nodes[i];
-        for (unsigned k = 0; n->op && k < node_reads(n); k++) {
-            if (n->input[k] >= 0)
+        for (unsigned k = 0; n->op && k < n->n_inputs; k++) {
+            if (node_reads(n, k))
                 g->values[n->input[k]].readers++;
         }
         for (unsigned k = 0; n->op && k < n->n_captures; k++)
@@ -230,7 +230,8 @@ void graph_readers(struct graph *g)
 void node_release(struct graph *g, const struct node *n, unsigned first)
 {
     for (unsigned k = first; k < n->n_inputs; k++) {
-        struct value *v = n->input[k] >= 0 ? &g->values[n->input[k]] : NULL;
+        bool released = n->input[k] >= 0 && !(n->reads >> k & 1);
+        struct value *v = released ? &g->values[n->input[k]] : NULL;
         if (v && --v->readers == 0 && v->constant)
             value_drop(g, v);
     }

@@ -72,10 +72,11 @@ struct node {
     unsigned n_inputs, n_outputs, n_attrs, n_captures;
     struct attr *attrs;
     int64_t opset;
-    // Weights as the kernel wants them, made once (packed, transposed). Not NULL: of the inputs only the
-    // first one's data is looked at.
+    // Weights as the kernel wants them, made once (packed, transposed). Not NULL: of the inputs only the data of
+    // the first one, and of those in `reads`, is looked at.
     void *prepared;
-    uint8_t relu; // 1: a Relu was fused into it
+    uint64_t reads; // inputs, in bits
+    uint8_t relu;   // 1: a Relu was fused into it
 };
 
 struct packed { // a constant as kernels want it, shared by all nodes that want it the same way
@@ -143,8 +144,8 @@ void node_release(struct graph *g, const struct node *n, unsigned first);
 void node_remove(struct graph *g,
                  struct node *n); // it is gone: its output is made by others, or known
 
-unsigned
-node_reads(const struct node *n); // of its inputs, from the first one on, it reads the data of
+// Is the data of input i, which is there, looked at?
+bool node_reads(const struct node *n, unsigned i);
 // n is an `op` from here on, with the device's kernel for it. False with e: it has none.
 bool node_set(const struct graph *g, struct node *n, const struct op *op, struct engine_error *e);
 const struct attr *node_find(const struct node *n, struct view name); // NULL: absent

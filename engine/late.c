@@ -141,8 +141,8 @@ bool late_node(struct late *l, struct frame *f, struct node *n)
 {
     if (!(n->op->control ? n->op->control(l, f, n) : compute(l, f, n)))
         return false;
-    for (unsigned i = 0; i < node_reads(n); i++) {
-        if (n->input[i] >= 0)
+    for (unsigned i = 0; i < n->n_inputs; i++) {
+        if (node_reads(n, i))
             has_read(l, &f->slots[n->input[i]]);
     }
     for (unsigned i = 0; i < n->n_captures; i++)

@@ -1,5 +1,6 @@
 #include "engine/ops.h"
 #include "engine/late.h"
+#include "engine/recurrent.h"
 
 #define OP(title, least, most, shapes, ...)                                                        \
     {                                                                                              \
@@ -84,7 +85,21 @@ double op_work(const struct job *j)
         }                                                                                          \
     }
 
+// What the recurrent ops have.
+#define RECURRENT                                                                                  \
+    {"activation_alpha", ATTR_FLOATS}, {"activation_beta", ATTR_FLOATS},                           \
+        {"activations", ATTR_STRINGS}, {"clip", ATTR_FLOAT}, {"direction", ATTR_STRING},           \
+        {"hidden_size", ATTR_INT},                                                                 \
+    {                                                                                              \
+        "layout", ATTR_INT                                                                         \
+    }
+
 const struct op op_table[] = {
+    OP("RNN", 3, 6, shape_recurrent, .outputs = 2, .work = recurrent_work, .attrs = {RECURRENT}),
+    OP("GRU", 3, 6, shape_recurrent, .outputs = 2, .work = recurrent_work,
+       .attrs = {RECURRENT, {"linear_before_reset", ATTR_INT}}),
+    OP("LSTM", 3, 8, shape_recurrent, .outputs = 3, .work = recurrent_work,
+       .attrs = {RECURRENT, {"input_forget", ATTR_INT}}),
     OP("Abs", 1, 1, shape_several),
     OP("Acos", 1, 1, shape_same),
     OP("Acosh", 1, 1, shape_same),

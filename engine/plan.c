@@ -63,8 +63,8 @@ static void count_late(struct plan *p)
         p->late_reads[g->outputs[i]]++;
     for (unsigned k = 0; k < p->n_late; k++) {
         const struct node *n = p->late[k];
-        for (unsigned i = 0; i < node_reads(n); i++) {
-            if (n->input[i] >= 0)
+        for (unsigned i = 0; i < n->n_inputs; i++) {
+            if (node_reads(n, i))
                 p->late_reads[n->input[i]]++;
         }
         for (unsigned i = 0; i < n->n_captures; i++)
