@@ -53,6 +53,7 @@ enum {
     TENSOR_NAME = 8,
     TENSOR_RAW = 9,
     TENSOR_DOUBLES = 10,
+    TENSOR_UINT64 = 11,
     TENSOR_EXTERNAL = 13,
     TENSOR_LOCATION = 14
 };
@@ -101,8 +102,20 @@ enum engine_dtype dtype_from_onnx(uint64_t type)
         return ENGINE_I64;
     case 9:
         return ENGINE_BOOL;
+    case 4:
+        return ENGINE_U16;
+    case 5:
+        return ENGINE_I16;
+    case 10:
+        return ENGINE_F16;
     case 11:
         return ENGINE_F64;
+    case 12:
+        return ENGINE_U32;
+    case 13:
+        return ENGINE_U64;
+    case 16:
+        return ENGINE_BF16;
     default:
         return ENGINE_NONE;
     }
@@ -251,10 +264,11 @@ static bool read_dims(struct raw_tensor *t, const struct pb_field *f)
 // Which of the typed fields (float_data, …) a data type's elements stand in.
 static uint32_t typed_field(enum engine_dtype d)
 {
-    return d == ENGINE_F32   ? TENSOR_FLOATS
-           : d == ENGINE_F64 ? TENSOR_DOUBLES
-           : d == ENGINE_I64 ? TENSOR_INT64
-                             : TENSOR_INT32;
+    return d == ENGINE_F32                      ? TENSOR_FLOATS
+           : d == ENGINE_F64                    ? TENSOR_DOUBLES
+           : d == ENGINE_I64                    ? TENSOR_INT64
+           : d == ENGINE_U32 || d == ENGINE_U64 ? TENSOR_UINT64
+                                                : TENSOR_INT32;
 }
 
 // The typed field when there is no raw_data: one pass to copy what is there, counted.
@@ -288,6 +302,21 @@ static bool copy_typed(const struct raw_tensor *t, struct view message, uint8_t 
         }
     }
     return n == count;
+}
+
+// 16-bit floats become float32.
+static bool widen(struct import *im, struct array *a, size_t count)
+{
+    const uint16_t *bits = a->data;
+    float *wide = graph_alloc(im->g, count * sizeof(*wide), im->e);
+    if (!wide)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        wide[i] = float_of_half(a->dtype, bits[i]);
+    graph_drop(im->g, a->data);
+    a->data = wide;
+    a->dtype = ENGINE_F32;
+    return true;
 }
 
 static bool read_tensor(struct import *im, struct view message, struct raw_tensor *t)
@@ -337,7 +366,7 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
         return engine_fail(im->e, "tensor \"%.*s\": expected %zu elements of its data type",
                            VIEW_ARG(t->name), count);
     t->array.data = data;
-    return true;
+    return dtype_inside(t->array.dtype) == t->array.dtype || widen(im, &t->array, count);
 }
 
 static bool read_initializer(struct import *im, struct view message)
@@ -437,6 +466,64 @@ static bool read_info(struct import *im, struct view message, bool strict, struc
     return true;
 }
 
+// The next node; the caller counts it. NULL: out of memory.
+static struct node *add_node(struct import *im)
+{
+    struct graph *g = im->g;
+    if (g->n_nodes == g->cap_nodes) {
+        struct node *more = grown(g, g->nodes, g->n_nodes, &g->cap_nodes, sizeof(*more));
+        if (!more)
+            return NULL;
+        g->nodes = more;
+    }
+    return &g->nodes[g->n_nodes];
+}
+
+// A port of 16-bit floats: from value `from` to `to`.
+static bool add_port(struct import *im, int32_t from, int32_t to, enum engine_dtype d)
+{
+    struct graph *g = im->g;
+    struct node *n = add_node(im);
+    struct attr *port = arena_zalloc(&g->arena, sizeof(*port));
+    if (!port || !n)
+        return engine_fail(im->e, "out of memory");
+    *port = (struct attr){.name = VIEW("port"), .kind = ATTR_INT, .i = d};
+    *n = (struct node){.name = g->values[from].name,
+                       .type = VIEW("Cast"),
+                       .input = {from},
+                       .output = {to},
+                       .n_inputs = 1,
+                       .n_outputs = 1,
+                       .n_attrs = 1,
+                       .attrs = port,
+                       .opset = g->opset};
+    g->values[to].maker = (int32_t)g->n_nodes++;
+    return node_set(g, n, &op_port, im->e);
+}
+
+// Whoever asks for input v by its name gets it as float32.
+static bool widen_input(struct import *im, int32_t v)
+{
+    int32_t wide = add_unnamed(im->g);
+    if (wide < 0)
+        return engine_fail(im->e, "out of memory");
+    slot_of(im, im->g->values[v].name)->value = wide;
+    im->g->values[wide].name = im->g->values[v].name;
+    return add_port(im, v, wide, im->g->values[v].array.dtype);
+}
+
+// What an output of 16-bit floats is made of is float32.
+static bool narrow_output(struct import *im, int32_t *v, enum engine_dtype d)
+{
+    int32_t narrow = add_unnamed(im->g);
+    if (narrow < 0)
+        return engine_fail(im->e, "out of memory");
+    im->g->values[narrow].name = im->g->values[*v].name;
+    int32_t from = *v;
+    *v = narrow;
+    return add_port(im, from, narrow, d);
+}
+
 static bool read_input(struct import *im, struct view message)
 {
     struct view name;
@@ -461,7 +548,7 @@ static bool read_input(struct import *im, struct view message)
     if (!is_body(im)) // what a body is given, its node knows
         im->g->values[v].array = a;
     im->g->inputs[im->g->n_inputs++] = v;
-    return true;
+    return is_body(im) || dtype_inside(a.dtype) == a.dtype || widen_input(im, v);
 }
 
 static bool read_output(struct import *im, struct view message)
@@ -477,9 +564,14 @@ static bool read_output(struct import *im, struct view message)
                            VIEW_ARG(name));
     if (g->n_outputs == sizeof(g->outputs) / sizeof(g->outputs[0]))
         return engine_fail(im->e, "output \"%.*s\": too many outputs", VIEW_ARG(name));
+    enum engine_dtype said = a.dtype;
     if (a.rank == NO_SHAPE)
         a.dtype = ENGINE_NONE;
+    if (is_body(im))
+        a.dtype = dtype_inside(a.dtype);
     g->declared[g->n_outputs] = (struct declared){arena_copy(&g->arena, name), a};
+    if (!is_body(im) && dtype_inside(said) != said && !narrow_output(im, &v, said))
+        return false;
     g->outputs[g->n_outputs++] = v;
     return true;
 }
@@ -885,18 +977,6 @@ static bool read_node_head(struct import *im, struct node *n, struct view messag
     return n->attrs || engine_fail(im->e, "out of memory");
 }
 
-static struct node *add_node(struct import *im)
-{
-    struct graph *g = im->g;
-    if (g->n_nodes == g->cap_nodes) {
-        struct node *more = grown(g, g->nodes, g->n_nodes, &g->cap_nodes, sizeof(*more));
-        if (!more)
-            return NULL;
-        g->nodes = more;
-    }
-    return &g->nodes[g->n_nodes];
-}
-
 static bool call_function(struct import *im, struct function *fn, struct view message);
 
 static bool read_node(struct import *im, struct view message)
@@ -1152,8 +1232,8 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
         return engine_fail(e, "not an ONNX file: %s", r.error);
     if (graph.n == 0)
         return engine_fail(e, "not an ONNX file: it has no graph");
-    if (g->opset < 1 || g->opset > 26)
-        return engine_fail(e, "opset_import: expected a version of 1 to 26, got %lld",
+    if (g->opset < 1 || g->opset > 28)
+        return engine_fail(e, "opset_import: expected a version of 1 to 28, got %lld",
                            (long long)g->opset);
     im.opset = g->opset;
     if (!check_ops(&im, graph) || !read_graph(&im, graph))
