@@ -59,6 +59,7 @@ enum {
 };
 enum { INFO_NAME = 1, INFO_TYPE = 2 };
 
+#define ONNX_MAX_OPSET 28
 #define NO_SHAPE (ENGINE_MAX_RANK + 1) // for a rank
 
 struct name {
@@ -68,10 +69,14 @@ struct name {
 
 #define LEFT_OUT INT32_MAX // as a value: a function's input that its call leaves out
 
+struct versions { // of the ops, by their domain; 0: not said
+    int64_t onnx, ml, other;
+};
+
 struct function {
     struct function *next;
     struct view name, domain, message;
-    int64_t opset;
+    struct versions versions;
     bool checked; // its ops
 };
 
@@ -84,7 +89,8 @@ struct import { // of one graph, or of a function's nodes into it
     unsigned depth;
     struct name *table; // open addressing
     unsigned table_size, n_names;
-    int64_t opset;
+    struct versions versions;
+    bool without_onnx; // the file names no version of ONNX's own ops
 };
 
 enum engine_dtype dtype_from_onnx(uint64_t type)
@@ -823,11 +829,6 @@ static bool read_node_output(struct import *im, struct node *n, struct view name
     return true;
 }
 
-static const struct op *op_of(struct view type, struct view domain)
-{
-    return domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(type) : NULL;
-}
-
 static struct function *function_of(const struct import *im, struct view type, struct view domain)
 {
     for (struct function *f = im->functions; f; f = f->next) {
@@ -896,8 +897,8 @@ static bool find_missing(struct import *im, struct view nodes, uint32_t number, 
         if (f.number != number || f.wire != PB_LEN)
             continue;
         read_identity(f.data, &n, &domain);
-        struct function *fn = op_of(n.type, domain) ? NULL : function_of(im, n.type, domain);
-        if (!fn && !op_of(n.type, domain))
+        struct function *fn = op_find(n.type, domain) ? NULL : function_of(im, n.type, domain);
+        if (!fn && !op_find(n.type, domain))
             add_missing(m, &n);
         if (fn && !fn->checked) {
             fn->checked = true;
@@ -963,7 +964,7 @@ static bool read_node_head(struct import *im, struct node *n, struct view messag
     unsigned values = count_fields(message, NODE_OUTPUT) +
                       count_fields(message, NODE_INPUT) * (im->depth + 1) + 1;
     read_identity(message, n, domain);
-    n->opset = im->opset;
+    n->opset = im->versions.onnx;
     n->name = arena_copy(arena, n->name);
     n->type = arena_copy(arena, n->type);
     if (attrs > NODE_MAX_ATTRS)
@@ -990,12 +991,17 @@ static bool read_node(struct import *im, struct view message)
         return engine_fail(im->e, "out of memory");
     if (!read_node_head(im, n, message, &domain))
         return false;
-    const struct op *op = op_of(n->type, domain);
+    const struct op *op = op_find(n->type, domain);
     struct function *fn = op ? NULL : function_of(im, n->type, domain);
     if (fn)
         return call_function(im, fn, message);
     if (!op)
         return engine_fail(im->e, "op %s is not supported", node_title(n, title));
+    if (!op->domain && im->without_onnx)
+        return engine_fail(im->e, "%s: opset_import has no version of ONNX's own ops",
+                           node_title(n, title));
+    if (op->domain && strcmp(op->domain, OP_ML) == 0)
+        n->opset = im->versions.ml;
     if (!node_set(im->g, n, op, im->e) || !read_node_fields(im, n, message))
         return false;
     pb_read(&r, message);
@@ -1094,8 +1100,13 @@ static bool call_function(struct import *im, struct function *fn, struct view me
                         .e = im->e,
                         .functions = im->functions,
                         .depth = im->depth + 1,
-                        .opset = fn->opset > 0 ? fn->opset : im->opset,
+                        .versions = im->versions,
+                        .without_onnx = im->without_onnx && fn->versions.onnx == 0,
                         .call = &call};
+    if (fn->versions.onnx > 0)
+        in.versions.onnx = fn->versions.onnx;
+    if (fn->versions.ml > 0)
+        in.versions.ml = fn->versions.ml;
     if (in.depth > GRAPH_MAX_DEPTH)
         return too_deep(im);
     if (!read_node_head(im, &call, message, &domain) || !read_node_fields(im, &call, message))
@@ -1105,7 +1116,15 @@ static bool call_function(struct import *im, struct function *fn, struct view me
            end_call(im, &in, fn, message);
 }
 
-static bool read_opset(struct view message, int64_t *version)
+// Of the domains whose ops we have; the version of a node's is the node's.
+static int64_t *version_of(struct versions *v, struct view domain)
+{
+    if (domain.n == 0 || view_is(domain, "ai.onnx"))
+        return &v->onnx;
+    return view_is(domain, OP_ML) ? &v->ml : &v->other;
+}
+
+static bool read_opset(struct versions *to, struct view message)
 {
     struct pb_reader r;
     struct pb_field f;
@@ -1120,8 +1139,7 @@ static bool read_opset(struct view message, int64_t *version)
     }
     if (r.error)
         return false;
-    if (domain.n == 0 || view_is(domain, "ai.onnx"))
-        *version = (int64_t)v;
+    *version_of(to, domain) = (int64_t)v;
     return true;
 }
 
@@ -1139,11 +1157,14 @@ static bool read_function(struct import *im, struct view message)
             fn->name = f.data;
         else if (f.number == FUNCTION_DOMAIN)
             fn->domain = f.data;
-        else if (f.number == FUNCTION_OPSET && f.wire == PB_LEN && !read_opset(f.data, &fn->opset))
+        else if (f.number == FUNCTION_OPSET && f.wire == PB_LEN && !read_opset(&fn->versions, f.data))
             return engine_fail(im->e, "function \"%.*s\": opset_import cannot be read",
                                VIEW_ARG(fn->name));
     }
     im->functions = fn;
+    if (fn->versions.onnx > ONNX_MAX_OPSET)
+        return engine_fail(im->e, "function \"%.*s\": opset_import: expected at most %d",
+                           VIEW_ARG(fn->name), ONNX_MAX_OPSET);
     return !r.error || engine_fail(im->e, "function: %s", r.error);
 }
 
@@ -1194,7 +1215,8 @@ static bool read_body(struct import *im, struct node *n, struct view message, st
                         .outer = im,
                         .functions = im->functions,
                         .depth = im->depth + 1,
-                        .opset = im->opset,
+                        .versions = im->versions,
+                        .without_onnx = im->without_onnx,
                         .call = im->call};
     if (!b)
         return im->depth < GRAPH_MAX_DEPTH ? engine_fail(im->e, "out of memory") : too_deep(im);
@@ -1223,7 +1245,7 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
     while (pb_next(&r, &f)) {
         if (f.number == MODEL_GRAPH && f.wire == PB_LEN)
             graph = f.data;
-        else if (f.number == MODEL_OPSET && (f.wire != PB_LEN || !read_opset(f.data, &g->opset)))
+        else if (f.number == MODEL_OPSET && (f.wire != PB_LEN || !read_opset(&im.versions, f.data)))
             return engine_fail(e, "opset_import cannot be read");
         else if (f.number == MODEL_FUNCTION && f.wire == PB_LEN && !read_function(&im, f.data))
             return false;
@@ -1232,10 +1254,17 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
         return engine_fail(e, "not an ONNX file: %s", r.error);
     if (graph.n == 0)
         return engine_fail(e, "not an ONNX file: it has no graph");
-    if (g->opset < 1 || g->opset > 28)
-        return engine_fail(e, "opset_import: expected a version of 1 to 28, got %lld",
-                           (long long)g->opset);
-    im.opset = g->opset;
+    if (im.versions.onnx == 0 && (im.versions.ml != 0 || im.versions.other != 0)) {
+        im.without_onnx = true;
+        im.versions.onnx = 21; // for what we put in
+    }
+    g->opset = im.versions.onnx;
+    if (g->opset < 1 || g->opset > ONNX_MAX_OPSET)
+        return engine_fail(e, "opset_import: expected a version of 1 to %d, got %lld",
+                           ONNX_MAX_OPSET, (long long)g->opset);
+    if (im.versions.ml < 0 || im.versions.ml > 5)
+        return engine_fail(e, "opset_import: " OP_ML ": expected a version of 1 to 5, got %lld",
+                           (long long)im.versions.ml);
     if (!check_ops(&im, graph) || !read_graph(&im, graph))
         return false;
     if (g->n_outputs == 0 || g->n_inputs == 0)
