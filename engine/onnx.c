@@ -1157,7 +1157,8 @@ static bool read_function(struct import *im, struct view message)
             fn->name = f.data;
         else if (f.number == FUNCTION_DOMAIN)
             fn->domain = f.data;
-        else if (f.number == FUNCTION_OPSET && f.wire == PB_LEN && !read_opset(&fn->versions, f.data))
+        else if (f.number == FUNCTION_OPSET && f.wire == PB_LEN &&
+                 !read_opset(&fn->versions, f.data))
             return engine_fail(im->e, "function \"%.*s\": opset_import cannot be read",
                                VIEW_ARG(fn->name));
     }
