@@ -109,6 +109,22 @@ double op_work(const struct job *j)
     }
 
 const struct op op_table[] = {
+    OP("Compress", 2, 2, shape_compress, .by_data = 0x02, .attrs = {{"axis", ATTR_INT}}),
+    OP("NonMaxSuppression", 2, 5, shape_suppression, .by_data = 0x1f, .work = suppression_work,
+       .attrs = {{"center_point_box", ATTR_INT}}),
+    OP("NonZero", 1, 1, shape_nonzero, .by_data = 0x01),
+    OP("Pad", 1, 4, shape_pad, .by_data = 0x0a, .check = check_pad,
+       .attrs = {{"mode", ATTR_STRING},
+                 {"paddings", ATTR_INTS},
+                 {"pads", ATTR_INTS},
+                 {"value", ATTR_FLOAT}}),
+    OP("Split", 1, 2, shape_split, .by_data = 0x02, .outputs = NODE_MAX_OUTPUTS,
+       .attrs = {{"axis", ATTR_INT}, {"num_outputs", ATTR_INT}, {"split", ATTR_INTS}}),
+    OP("Tile", 2, 2, shape_tile, .by_data = 0x02),
+    OP("TopK", 1, 2, shape_topk, .by_data = 0x02, .outputs = 2, .work = topk_work,
+       .attrs = {{"axis", ATTR_INT}, {"k", ATTR_INT}, {"largest", ATTR_INT}, {"sorted", ATTR_INT}}),
+    OP("Unique", 1, 1, shape_unique, .by_data = 0x01, .outputs = 4,
+       .attrs = {{"axis", ATTR_INT}, {"sorted", ATTR_INT}}),
     OP("RNN", 3, 6, shape_recurrent, .outputs = 2, .work = recurrent_work, .attrs = {RECURRENT}),
     OP("GRU", 3, 6, shape_recurrent, .outputs = 2, .work = recurrent_work,
        .attrs = {RECURRENT, {"linear_before_reset", ATTR_INT}}),

@@ -30,6 +30,14 @@ struct cpu_kernel {
     }
 
 static const struct cpu_kernel kernels[] = {
+    KERNEL("Compress", cpu_compress),
+    KERNEL("NonMaxSuppression", cpu_suppression, .scratch = cpu_suppression_scratch),
+    KERNEL("NonZero", cpu_nonzero),
+    KERNEL("Pad", cpu_pad, .scratch = cpu_map_scratch),
+    KERNEL("Split", cpu_split),
+    KERNEL("Tile", cpu_tile, .scratch = cpu_map_scratch),
+    KERNEL("TopK", cpu_topk, .scratch = cpu_topk_scratch),
+    KERNEL("Unique", cpu_unique, .scratch = cpu_unique_scratch),
     KERNEL("Abs", cpu_abs),
     KERNEL("Acos", cpu_acos),
     KERNEL("Acosh", cpu_acosh),
