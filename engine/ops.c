@@ -23,14 +23,20 @@ static double product_work(const struct job *j)
 
 double conv_work(const struct job *j)
 {
-    const int64_t *w = j->in[1]->shape;
-    return (double)w[1] * (double)w[2] * (double)w[3];
+    const struct array *w = j->in[1];
+    double n = 1;
+    for (unsigned i = 1; i < w->rank; i++)
+        n *= (double)w->shape[i];
+    return n;
 }
 
 double pool_work(const struct job *j)
 {
-    const int64_t *kernel = node_attr(j->node, "kernel_shape")->ints;
-    return (double)kernel[0] * (double)kernel[1];
+    const struct attr *kernel = node_attr(j->node, "kernel_shape");
+    double n = 1;
+    for (unsigned i = 0; i < kernel->n; i++)
+        n *= (double)kernel->ints[i];
+    return n;
 }
 
 // A whole patch of the kernel's size for each pixel and channel of the input.

@@ -266,20 +266,57 @@ bool shape_matmul(struct job *j, struct engine_error *e)
 
 // ---- windows -----------------------------------------------------------------------------------------
 
-static bool pair(struct job *j, const char *attr, int64_t *out, int64_t otherwise,
-                 struct engine_error *e)
+// The attribute's value for axis k of `axes`; false with e: another number of them, or out of range.
+static bool window_value(struct job *j, const char *attr, unsigned axes, unsigned k, int64_t *out,
+                         struct engine_error *e)
 {
     const struct attr *a = node_attr(j->node, attr);
-    for (unsigned i = 0; i < 2; i++) {
-        out[i] = otherwise;
-        if (a && a->kind == ATTR_INTS) {
-            if (a->n != 2)
-                return shape_wrong(j, e, "expected two values for kernel, strides and dilations");
-            out[i] = a->ints[i];
-        }
-        if (out[i] < 1 || out[i] > 1 << 20)
-            return shape_wrong(j, e, "kernel, strides and dilations: expected 1 or more");
+    if (a && a->n != axes)
+        return shape_wrong(j, e, "expected one value an axis for kernel, strides and dilations");
+    *out = a ? a->ints[k] : 1;
+    return (*out >= 1 && *out <= 1 << 20) ||
+           shape_wrong(j, e, "kernel, strides and dilations: expected 1 or more");
+}
+
+enum auto_pad { AUTO_NOTSET, AUTO_VALID, AUTO_UPPER, AUTO_LOWER };
+
+static bool auto_pad_of(struct job *j, enum auto_pad *how, struct engine_error *e)
+{
+    static const char *const names[] = {"NOTSET", "VALID", "SAME_UPPER", "SAME_LOWER"};
+    const struct attr *a = node_attr(j->node, "auto_pad");
+    for (unsigned i = 0; i < 4; i++) {
+        *how = (enum auto_pad)i;
+        if (a ? view_is(a->s, names[i]) : i == 0)
+            return true;
     }
+    return shape_wrong(j, e, "auto_pad: expected NOTSET, VALID, SAME_UPPER or SAME_LOWER");
+}
+
+// Axis i of the window, whose kernel, stride, dilation and image are known, with k-th pads of n.
+static bool window_axis(struct job *j, struct window *w, unsigned i, enum auto_pad how,
+                        const int64_t *pads, unsigned k, unsigned n, struct engine_error *e)
+{
+    int64_t span = (w->kernel[i] - 1) * w->dilation[i] + 1, before = 0, after = 0;
+    bool ceil = node_int(j->node, "ceil_mode", 0) != 0;
+    if (how == AUTO_UPPER || how == AUTO_LOWER) {
+        int64_t out = (w->in[i] + w->stride[i] - 1) / w->stride[i];
+        int64_t all = (out - 1) * w->stride[i] + span - w->in[i];
+        all = all > 0 ? all : 0;
+        before = how == AUTO_UPPER ? all / 2 : all - all / 2;
+        after = all - before;
+    } else if (pads && how == AUTO_NOTSET) {
+        before = pads[k];
+        after = pads[n + k];
+    }
+    if (before < 0 || after < 0 || before > 1 << 15 || after > 1 << 15)
+        return shape_wrong(j, e, "pads: expected 0 or more");
+    int64_t room = w->in[i] + before + after - span;
+    if (room < 0)
+        return shape_wrong(j, e, "the window is larger than the image");
+    w->pad[i] = before;
+    w->out[i] = (ceil ? room + w->stride[i] - 1 : room) / w->stride[i] + 1;
+    if (ceil && (w->out[i] - 1) * w->stride[i] >= w->in[i] + before)
+        w->out[i]--; // a window that would begin behind the image does not count
     return true;
 }
 
@@ -287,45 +324,37 @@ bool window_of(const struct job *job, unsigned axis, const int64_t *kernel, stru
                struct engine_error *e)
 {
     struct job *j = (struct job *)job;
-    const struct attr *pads = node_attr(j->node, "pads"),
-                      *automatic = node_attr(j->node, "auto_pad");
-    bool upper = automatic && view_is(automatic->s, "SAME_UPPER");
-    bool lower = automatic && view_is(automatic->s, "SAME_LOWER");
-    bool ceil = node_int(j->node, "ceil_mode", 0) != 0,
-         valid = automatic && view_is(automatic->s, "VALID");
-    if (automatic && !upper && !lower && !valid && !view_is(automatic->s, "NOTSET"))
-        return shape_wrong(j, e, "auto_pad: expected NOTSET, VALID, SAME_UPPER or SAME_LOWER");
-    if (!pair(j, "strides", w->stride, 1, e) || !pair(j, "dilations", w->dilation, 1, e))
+    const struct attr *pads = node_attr(j->node, "pads");
+    unsigned axes = j->in[0]->rank - 2; // an image of one axis is one of two, the first of one pixel
+    enum auto_pad how;
+    *w = (struct window){{1, 1}, {1, 1}, {1, 1}, {0, 0}, {1, 1}, {1, 1}};
+    if (!auto_pad_of(j, &how, e))
         return false;
-    if (pads && (pads->kind != ATTR_INTS || pads->n != 4))
-        return shape_wrong(j, e, "pads: expected four values");
-    for (unsigned i = 0; i < 2; i++) {
-        if (kernel[i] < 1 || kernel[i] > 1 << 15)
+    if (pads && pads->n != 2 * axes)
+        return shape_wrong(j, e, "pads: expected two values an axis");
+    for (unsigned k = 0; k < axes; k++) {
+        unsigned i = k + 2 - axes;
+        if (kernel[k] < 1 || kernel[k] > 1 << 15)
             return shape_wrong(j, e, "kernel: expected 1 or more");
-        w->kernel[i] = kernel[i];
-        w->in[i] = j->in[0]->shape[axis + i];
-        int64_t span = (kernel[i] - 1) * w->dilation[i] + 1, before = 0, after = 0;
-        if (upper || lower) {
-            int64_t out = (w->in[i] + w->stride[i] - 1) / w->stride[i];
-            int64_t all = (out - 1) * w->stride[i] + span - w->in[i];
-            all = all > 0 ? all : 0;
-            before = upper ? all / 2 : all - all / 2;
-            after = all - before;
-        } else if (pads && !valid) {
-            before = pads->ints[i];
-            after = pads->ints[2 + i];
-        }
-        if (before < 0 || after < 0 || before > 1 << 15 || after > 1 << 15)
-            return shape_wrong(j, e, "pads: expected 0 or more");
-        int64_t room = w->in[i] + before + after - span;
-        if (room < 0)
-            return shape_wrong(j, e, "the window is larger than the image");
-        w->pad[i] = before;
-        w->out[i] = (ceil ? room + w->stride[i] - 1 : room) / w->stride[i] + 1;
-        if (ceil && (w->out[i] - 1) * w->stride[i] >= w->in[i] + before)
-            w->out[i]--; // a window that would begin behind the image does not count
+        w->kernel[i] = kernel[k];
+        w->in[i] = j->in[0]->shape[axis + k];
+        if (!window_value(j, "strides", axes, k, &w->stride[i], e) ||
+            !window_value(j, "dilations", axes, k, &w->dilation[i], e) ||
+            !window_axis(j, w, i, how, pads ? pads->ints : NULL, k, axes, e))
+            return false;
     }
     return true;
+}
+
+// [images, channels, ...] as the window leaves it.
+static bool make_image(struct job *j, int64_t channels, const struct window *w,
+                       struct engine_error *e)
+{
+    const struct array *x = j->in[0];
+    return x->rank == 3
+               ? shape_make(j, ENGINE_F32, 3, (int64_t[]){x->shape[0], channels, w->out[1]}, e)
+               : shape_make(j, ENGINE_F32, 4,
+                            (int64_t[]){x->shape[0], channels, w->out[0], w->out[1]}, e);
 }
 
 bool shape_conv(struct job *j, struct engine_error *e)
@@ -335,20 +364,19 @@ bool shape_conv(struct job *j, struct engine_error *e)
     struct window w;
     if (!floats(j, e))
         return false;
-    if (x->rank != 4 || k->rank != 4)
-        return shape_wrong(j, e, "expected images and kernels of four dimensions");
+    if (x->rank < 3 || x->rank > 4 || k->rank != x->rank)
+        return shape_wrong(j, e, "expected images and kernels of three or four dimensions");
     if (groups < 1 || k->shape[1] < 1 || k->shape[0] % groups != 0 || x->shape[1] % groups != 0 ||
         x->shape[1] / groups != k->shape[1])
         return shape_wrong(j, e, "the channels of image, kernel and group do not fit");
     if (b && (b->rank != 1 || b->shape[0] != k->shape[0]))
         return shape_wrong(j, e, "expected one bias a channel");
     const struct attr *kernel = node_attr(j->node, "kernel_shape");
-    if (kernel && (kernel->n != 2 || memcmp(kernel->ints, &k->shape[2], 2 * sizeof(int64_t)) != 0))
+    unsigned axes = x->rank - 2;
+    if (kernel &&
+        (kernel->n != axes || memcmp(kernel->ints, &k->shape[2], axes * sizeof(int64_t)) != 0))
         return shape_wrong(j, e, "kernel_shape: expected the size of the kernels");
-    if (!window_of(j, 2, &k->shape[2], &w, e))
-        return false;
-    return shape_make(j, ENGINE_F32, 4, (int64_t[]){x->shape[0], k->shape[0], w.out[0], w.out[1]},
-                      e);
+    return window_of(j, 2, &k->shape[2], &w, e) && make_image(j, k->shape[0], &w, e);
 }
 
 bool pool_window(struct job *j, unsigned axis, struct window *w, struct engine_error *e)
@@ -357,8 +385,8 @@ bool pool_window(struct job *j, unsigned axis, struct window *w, struct engine_e
     const struct attr *kernel = node_attr(j->node, "kernel_shape");
     if (!floats(j, e))
         return false;
-    if (x->rank != 4 || !kernel || kernel->kind != ATTR_INTS || kernel->n != 2)
-        return shape_wrong(j, e, "expected images of four dimensions and a kernel_shape of two");
+    if (x->rank < 3 || x->rank > 4 || !kernel || kernel->n != x->rank - 2)
+        return shape_wrong(j, e, "expected images of one or two axes, and their kernel_shape");
     if (j->node->n_outputs > 1 || node_int(j->node, "storage_order", 0) != 0)
         return shape_wrong(j, e, "indices are not supported");
     return window_of(j, axis, kernel->ints, w, e);
@@ -366,10 +394,8 @@ bool pool_window(struct job *j, unsigned axis, struct window *w, struct engine_e
 
 bool shape_pool(struct job *j, struct engine_error *e)
 {
-    const int64_t *x = j->in[0]->shape;
     struct window w;
-    return pool_window(j, 2, &w, e) &&
-           shape_make(j, ENGINE_F32, 4, (int64_t[]){x[0], x[1], w.out[0], w.out[1]}, e);
+    return pool_window(j, 2, &w, e) && make_image(j, j->in[0]->shape[1], &w, e);
 }
 
 bool shape_global_pool(struct job *j, struct engine_error *e)

@@ -225,6 +225,12 @@ static void ppocr_rec(void **state)
     run_model("ppocr_rec", true);
 }
 
+static void silero_vad_v5(void **state)
+{
+    (void)state;
+    run_model("silero_vad_v5", false);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,7 +239,7 @@ int main(void)
         cmocka_unit_test(ad01_autoencoder), cmocka_unit_test(ultraface_rfb320),
         cmocka_unit_test(ppocr_rec),        cmocka_unit_test(ppocr_cls),
         cmocka_unit_test(ppocr_det),        cmocka_unit_test(magika_v3_3),
-        cmocka_unit_test(banking77_lsa),
+        cmocka_unit_test(banking77_lsa),    cmocka_unit_test(silero_vad_v5),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,7 +6,6 @@
 #define SLUICE_TESTS_ENGINE_REFUSED_H
 
 static const char *const refused[] = {
-    "node/averagepool_1d_default",
     "node/averagepool_3d_default",
     "node/averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_False",
     "node/averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_True",
@@ -37,7 +36,6 @@ static const char *const refused[] = {
     "node/if_seq",
     "node/loop13_seq",
     "node/loop16_seq_none",
-    "node/maxpool_1d_default",
     "node/maxpool_2d_uint8",
     "node/maxpool_3d_default",
     "node/maxpool_3d_dilations",
@@ -87,14 +85,6 @@ static const char *const refused[] = {
     "pytorch-converted/AvgPool3d",
     "pytorch-converted/AvgPool3d_stride",
     "pytorch-converted/AvgPool3d_stride1_pad0_gpu_input",
-    "pytorch-converted/Conv1d",
-    "pytorch-converted/Conv1d_dilated",
-    "pytorch-converted/Conv1d_groups",
-    "pytorch-converted/Conv1d_pad1",
-    "pytorch-converted/Conv1d_pad1size1",
-    "pytorch-converted/Conv1d_pad2",
-    "pytorch-converted/Conv1d_pad2size1",
-    "pytorch-converted/Conv1d_stride",
     "pytorch-converted/Conv3d",
     "pytorch-converted/Conv3d_dilated",
     "pytorch-converted/Conv3d_dilated_strided",
@@ -102,16 +92,12 @@ static const char *const refused[] = {
     "pytorch-converted/Conv3d_no_bias",
     "pytorch-converted/Conv3d_stride",
     "pytorch-converted/Conv3d_stride_padding",
-    "pytorch-converted/MaxPool1d",
-    "pytorch-converted/MaxPool1d_stride",
-    "pytorch-converted/MaxPool1d_stride_padding_dilation",
     "pytorch-converted/MaxPool3d",
     "pytorch-converted/MaxPool3d_stride",
     "pytorch-converted/MaxPool3d_stride_padding",
     "pytorch-converted/PReLU_1d_multiparam",
     "pytorch-converted/PReLU_2d_multiparam",
     "pytorch-converted/PReLU_3d_multiparam",
-    "pytorch-operator/operator_maxpool",
 };
 
 // Refused with one of the two and right with the other, whose file asks for less.
