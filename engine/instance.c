@@ -96,29 +96,50 @@ struct plan *instance_plan(struct engine_instance *i, const struct binding *b,
 
 // ---- inputs ------------------------------------------------------------------------------------------
 
-// Input k against its port; what stands in its free dimensions goes into *b. b->rows 0: not known yet.
-static bool check_input(const struct engine_port *p, const struct engine_data *x, struct binding *b,
-                        struct engine_error *e)
+// What stands in the free dimensions of an input's.
+struct bound_so_far {
+    struct binding *b;
+    bool rows; // known
+};
+
+// One dimension against its port. False with e.
+static bool check_dim(const struct engine_port *p, unsigned d, int64_t got, struct bound_so_far *s,
+                      struct engine_error *e)
+{
+    int64_t want = p->shape[d];
+    if (want < 0 && d == 0 && s->rows)
+        want = s->b->rows;
+    if (want >= 0 ? got != want : got < 0 || got > INT32_MAX)
+        return engine_fail(e, "input \"%.60s\": shape[%u]: expected %lld%s, got %lld", p->name, d,
+                           (long long)(want < 0 ? 0 : want),
+                           want < 0          ? " or more"
+                           : p->shape[d] < 0 ? " as in the others"
+                                             : "",
+                           (long long)got);
+    if (p->shape[d] < 0 && d == 0) {
+        s->b->rows = (uint32_t)got;
+        s->rows = true;
+    } else if (p->shape[d] < 0) {
+        s->b->dims[s->b->n++] = got;
+    }
+    return true;
+}
+
+// Input k against its port. A single number may come as a list of one.
+static bool check_input(const struct engine_port *p, const struct engine_data *x,
+                        struct bound_so_far *s, struct engine_error *e)
 {
     struct array a = {.dtype = p->dtype, .rank = x->rank};
     size_t count;
-    if (x->rank != p->rank)
+    if (x->rank != p->rank && !(p->rank == 0 && x->rank == 1 && x->shape[0] == 1))
         return engine_fail(e, "input \"%.60s\": expected %u dimensions, got %u", p->name, p->rank,
                            x->rank);
     for (unsigned d = 0; d < p->rank; d++) {
-        int64_t got = a.shape[d] = x->shape[d], want = p->shape[d];
-        if (want < 0 && d == 0)
-            want = b->rows > 0 ? (int64_t)b->rows : -1;
-        if (want >= 0 ? got != want : got < 1 || got > INT32_MAX)
-            return engine_fail(e, "input \"%.60s\": shape[%u]: expected %lld%s, got %lld", p->name,
-                               d, (long long)(want < 0 ? 1 : want),
-                               p->shape[d] < 0 && want >= 0 ? " as in the others" : "",
-                               (long long)got);
-        if (p->shape[d] < 0 && d == 0)
-            b->rows = (uint32_t)got;
-        else if (p->shape[d] < 0)
-            b->dims[b->n++] = got;
+        a.shape[d] = x->shape[d];
+        if (!check_dim(p, d, x->shape[d], s, e))
+            return false;
     }
+    a.rank = p->rank;
     return (array_count(&a, &count) && count * dtype_bytes(a.dtype) == x->bytes) ||
            engine_fail(e, "input \"%.60s\": its bytes do not fill its shape", p->name);
 }
@@ -127,12 +148,13 @@ static bool check_input(const struct engine_port *p, const struct engine_data *x
 static bool check_inputs(const struct engine_model *m, const struct engine_data *inputs,
                          struct binding *b, struct engine_error *e)
 {
+    struct bound_so_far s = {.b = b};
     *b = (struct binding){0};
     for (unsigned k = 0; k < m->graph.n_inputs; k++) {
-        if (!check_input(&m->inputs[k], &inputs[k], b, e))
+        if (!check_input(&m->inputs[k], &inputs[k], &s, e))
             return false;
     }
-    b->rows = b->rows > 0 ? b->rows : 1;
+    b->rows = s.rows ? b->rows : 1;
     return true;
 }
 
@@ -169,7 +191,8 @@ static void *input_place(const struct engine_instance *i, const struct plan *p, 
     const struct engine_call *c = i->call;
     const struct engine_data *first = &c->inputs[k];
     size_t element = dtype_bytes(i->model->inputs[k].dtype);
-    if (ops_of(i)->shared && c->n_parts == 1 && (uintptr_t)first->data % element == 0)
+    if (ops_of(i)->shared && c->n_parts == 1 && first->data &&
+        (uintptr_t)first->data % element == 0)
         return (void *)first->data;
     char *at = plan_place(p, i->arena, p->graph->inputs[k]), *to = at;
     for (unsigned part = 0; part < c->n_parts; part++) {

@@ -188,7 +188,7 @@ bool resize_of(const struct job *j, struct resize *r, struct engine_error *e);
 // What a NonMaxSuppression is asked for.
 struct suppression {
     int64_t images, classes, boxes, most; // most: of a class and image
-    float overlap, least;                 // what a box may share with a better one; scores are above `least`
+    float overlap, least; // what a box may share with a better one; scores are above `least`
     bool has_least, centers;
 };
 bool suppression_of(const struct job *j, struct suppression *s, struct engine_error *e);

@@ -325,7 +325,8 @@ bool window_of(const struct job *job, unsigned axis, const int64_t *kernel, stru
 {
     struct job *j = (struct job *)job;
     const struct attr *pads = node_attr(j->node, "pads");
-    unsigned axes = j->in[0]->rank - 2; // an image of one axis is one of two, the first of one pixel
+    unsigned axes =
+        j->in[0]->rank - 2; // an image of one axis is one of two, the first of one pixel
     enum auto_pad how;
     *w = (struct window){{1, 1}, {1, 1}, {1, 1}, {0, 0}, {1, 1}, {1, 1}};
     if (!auto_pad_of(j, &how, e))
@@ -442,6 +443,22 @@ bool shape_softmax(struct job *j, struct engine_error *e)
 
 // ---- other shapes of the same elements ---------------------------------------------------------------
 
+// The elements of the input and of the shape that is wanted, without the dimensions that this copies.
+static void without_copied(const struct job *j, const int64_t *want, unsigned n, size_t *all,
+                           size_t *known)
+{
+    struct array rest = *j->in[0], given = {.rank = 0};
+    for (unsigned i = 0; i < n; i++) {
+        if (want[i] == 0 && i < rest.rank)
+            rest.shape[i] = 1;
+        else if (want[i] > 0)
+            given.shape[given.rank++] = want[i];
+    }
+    if (node_int(j->node, "allowzero", 0) != 0 || !array_count(&rest, all) ||
+        !array_count(&given, known))
+        *known = 0;
+}
+
 bool shape_reshape(struct job *j, struct engine_error *e)
 {
     unsigned n;
@@ -465,6 +482,8 @@ bool shape_reshape(struct job *j, struct engine_error *e)
             return shape_wrong(j, e, "shape: expected dimensions of 0 or more and at most one -1");
     }
     if (free_axis >= 0) {
+        if (known == 0) // a 0 that is the input's own says nothing of the other dimensions
+            without_copied(j, want, n, &all, &known);
         if (known == 0 || all % known != 0)
             return shape_wrong(j, e, "shape: the elements do not fit");
         shape[free_axis] = (int64_t)(all / known);

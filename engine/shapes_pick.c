@@ -68,8 +68,8 @@ bool shape_unique(struct job *j, struct engine_error *e)
     int64_t n = given ? x->shape[axis] : (int64_t)all;
     if (all == 0 && n > 0)
         return shape_wrong(j, e, "expected elements along the other axes");
-    bool ok = given ? shape_make(j, x->dtype, x->rank, x->shape, e)
-                    : shape_make(j, x->dtype, 1, &n, e);
+    bool ok =
+        given ? shape_make(j, x->dtype, x->rank, x->shape, e) : shape_make(j, x->dtype, 1, &n, e);
     for (unsigned k = 1; ok && k < 4 && k < j->node->n_outputs; k++)
         ok = shape_make_at(j, k, ENGINE_I64, 1, &n, e);
     return ok;
@@ -118,8 +118,9 @@ bool suppression_of(const struct job *j, struct suppression *s, struct engine_er
     if (boxes->dtype != ENGINE_F32 || scores->dtype != ENGINE_F32 || boxes->rank != 3 ||
         scores->rank != 3 || boxes->shape[2] != 4 || boxes->shape[0] != scores->shape[0] ||
         boxes->shape[1] != scores->shape[2])
-        return shape_wrong((struct job *)j, e, "expected boxes [batch, n, 4] and scores [batch, "
-                                               "classes, n] of float32");
+        return shape_wrong((struct job *)j, e,
+                           "expected boxes [batch, n, 4] and scores [batch, "
+                           "classes, n] of float32");
     if (wrong)
         return shape_wrong((struct job *)j, e, "expected one number of boxes and one threshold");
     *s = (struct suppression){.images = boxes->shape[0],

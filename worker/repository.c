@@ -373,13 +373,14 @@ static const struct tensor *input_named(const struct infer_request *q, struct vi
 static bool input_fits(const struct tensor *want, const struct tensor *got, struct error *e)
 {
     char wanted[96], came[96];
-    bool ok = got->rank == want->rank;
+    bool ok = got->rank == want->rank ||
+              (want->rank == 0 && got->rank == 1 && got->shape[0] == 1); // a number as a list
     if (got->dtype != want->dtype)
         return error_set(e, STATUS_BAD_REQUEST, "input %.*s: datatype: expected %s, got %s",
                          VIEW_ARG(want->name), dtype_table[want->dtype].name,
                          dtype_table[got->dtype].name);
     for (unsigned d = 0; ok && d < want->rank; d++)
-        ok = want->shape[d] < 0 ? got->shape[d] > 0 : got->shape[d] == want->shape[d];
+        ok = want->shape[d] < 0 ? got->shape[d] >= 0 : got->shape[d] == want->shape[d];
     return ok || error_set(e, STATUS_BAD_REQUEST, "input %.*s: shape: expected %s, got %s",
                            VIEW_ARG(want->name), oip_shape_text(wanted, want->shape, want->rank),
                            oip_shape_text(came, got->shape, got->rank));

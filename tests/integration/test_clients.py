@@ -179,6 +179,33 @@ def test_the_worker_alone():
         assert worker.stop() == 0, worker.text
 
 
+def check_no_rows(port):
+    """A request of no rows is answered by none, in every form."""
+    none = np.zeros((0, 64), np.float32)
+    body = {"inputs": [{"name": "input", "shape": [0, 64], "datatype": "FP32", "data": []}]}
+    got = httpx.post(f"http://127.0.0.1:{port}{INFER}", json=body, timeout=30)
+    assert got.status_code == 200, got.text
+    out = got.json()["outputs"][0]
+    assert out["shape"] == [0, 10] and out["data"] == []
+    client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{port}")
+    for binary in (True, False):
+        assert triton_infer(tritonclient.http, client, "digits", none, binary_data=binary).shape == (0, 10)
+    client.close()
+    client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}")
+    assert triton_infer(tritonclient.grpc, client, "digits", none).shape == (0, 10)
+    client.close()
+
+
+def test_no_rows(gateway):
+    check_no_rows(gateway.port)
+
+
+def test_no_rows_at_the_worker():
+    with Worker(MODELS) as worker:
+        check_no_rows(worker.port)
+        assert worker.stop() == 0, worker.text
+
+
 def test_many_triton_calls_at_once_fill_batches(gateway):
     client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{gateway.port}", concurrency=32)
     before = gateway.metric("sluice_batches_total", model="digits")
