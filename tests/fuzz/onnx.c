@@ -13,8 +13,10 @@ enum { MAX_PORTS = 64, LENGTH = 3 /* of free dimensions but the batch's */ };
 #define MOST_BYTES ((size_t)64 << 20)
 
 static const uint8_t widths[] = {
-    [ENGINE_F32] = 4,  [ENGINE_F64] = 8, [ENGINE_I32] = 4, [ENGINE_I64] = 8,
-    [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,  [ENGINE_I8] = 1};
+    [ENGINE_F32] = 4, [ENGINE_F64] = 8, [ENGINE_I32] = 4, [ENGINE_I64] = 8, [ENGINE_BOOL] = 1,
+    [ENGINE_U8] = 1,  [ENGINE_I8] = 1,  [ENGINE_U16] = 2, [ENGINE_I16] = 2, [ENGINE_U32] = 4,
+    [ENGINE_U64] = 8, [ENGINE_F16] = 2, [ENGINE_BF16] = 2};
+_Static_assert(sizeof(widths) == ENGINE_DTYPES, "each datatype has its width here");
 
 // `rows` rows of small numbers (zeros where they are whole); the caller frees each data.
 static void make_inputs(const struct engine_model *m, int64_t rows, struct engine_data *in)
@@ -96,8 +98,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct engine_error e;
     static struct engine *engine;
     if (!engine)
-        engine = engine_new(cpu_device_new((struct cpu_options){0}), NULL,
-                            (struct engine_limits){.bytes = (size_t)32 << 20, .work = 1 << 22}, &e);
+        engine = engine_new(
+            cpu_device_new((struct cpu_options){0}), NULL,
+            (struct engine_limits){.bytes = (size_t)32 << 20, .work = 1 << 22, .trips = 1000}, &e);
     invariant(engine);
     struct engine_model *m = engine_model_load(engine, view_of(data, size), 4, &e);
     if (!m) {
