@@ -94,15 +94,8 @@ bool shape_where(struct job *j, struct engine_error *e);
 bool shape_nonzero(struct job *j, struct engine_error *e);
 bool shape_compress(struct job *j, struct engine_error *e);
 bool shape_unique(struct job *j, struct engine_error *e);
-bool shape_topk(struct job *j, struct engine_error *e);
-double topk_work(const struct job *j);
 bool shape_suppression(struct job *j, struct engine_error *e);
 double suppression_work(const struct job *j);
-// engine/shapes_tiles.c
-bool check_pad(struct job *j, struct engine_error *e);
-bool shape_pad(struct job *j, struct engine_error *e);
-bool shape_tile(struct job *j, struct engine_error *e);
-bool shape_split(struct job *j, struct engine_error *e);
 // engine/shapes_reduce.c
 bool shape_reduce(struct job *j, struct engine_error *e);
 bool shape_reduce_floats(struct job *j, struct engine_error *e);
@@ -194,14 +187,6 @@ struct suppression {
 bool suppression_of(const struct job *j, struct suppression *s, struct engine_error *e);
 bool array_nonzero(const struct array *a, size_t i); // element i
 
-enum pad_mode { PAD_CONSTANT, PAD_EDGE, PAD_REFLECT, PAD_WRAP };
-struct padding {
-    enum pad_mode mode;
-    const struct array *value; // NULL: an attribute, or 0
-    int64_t before[ENGINE_MAX_RANK], out[ENGINE_MAX_RANK];
-};
-bool padding_of(const struct job *j, struct padding *p, struct engine_error *e);
-int64_t split_part(const struct job *j, unsigned i); // of output i along the axis
 // A ConvTranspose's window: in is the smaller image.
 bool transposed_of(const struct job *j, struct window *w, struct engine_error *e);
 

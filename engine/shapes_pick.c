@@ -1,4 +1,4 @@
-// Shapes of what is picked by its data: NonZero, Compress, Unique, TopK, NonMaxSuppression. As engine/shapes.c:
+// Shapes of what is picked by its data: NonZero, Compress, Unique, NonMaxSuppression. As engine/shapes.c:
 // whatever a kernel relies on is checked here, where the data is known.
 #include "engine/ops.h"
 
@@ -73,29 +73,6 @@ bool shape_unique(struct job *j, struct engine_error *e)
     for (unsigned k = 1; ok && k < 4 && k < j->node->n_outputs; k++)
         ok = shape_make_at(j, k, ENGINE_I64, 1, &n, e);
     return ok;
-}
-
-bool shape_topk(struct job *j, struct engine_error *e)
-{
-    const struct array *x = j->in[0];
-    int64_t axis = shape_axis(j, -1), shape[ENGINE_MAX_RANK], room[ENGINE_MAX_RANK];
-    unsigned n;
-    const struct attr *given = node_attr(j->node, "k");
-    const int64_t *k = given ? &given->i : shape_list(j, "k", 1, &n, room);
-    if (x->dtype == ENGINE_BOOL || axis < 0 || axis >= (int64_t)x->rank)
-        return shape_wrong(j, e, "expected numbers, and an axis of theirs");
-    if (!k || (!given && n != 1) || *k < 0 || *k > x->shape[axis])
-        return shape_wrong(j, e, "k: expected a number of 0 to the axis's length");
-    memcpy(shape, x->shape, sizeof(shape));
-    shape[axis] = *k;
-    return shape_make(j, x->dtype, x->rank, shape, e) &&
-           shape_make_at(j, 1, ENGINE_I64, x->rank, shape, e);
-}
-
-double topk_work(const struct job *j)
-{
-    int64_t axis = shape_axis(j, -1), k = j->out->shape[axis];
-    return 8 * (double)j->in[0]->shape[axis] / (double)(k > 0 ? k : 1);
 }
 
 // ---- NonMaxSuppression -------------------------------------------------------------------------------

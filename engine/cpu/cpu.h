@@ -78,14 +78,8 @@ void cpu_resize(const struct job *j);
 size_t cpu_resize_scratch(const struct job *j);
 void cpu_compress(const struct job *j);
 void cpu_nonzero(const struct job *j);
-void cpu_pad(const struct job *j);
-void cpu_split(const struct job *j);
 void cpu_suppression(const struct job *j);
 size_t cpu_suppression_scratch(const struct job *j);
-void cpu_tile(const struct job *j);
-size_t cpu_map_scratch(const struct job *j); // of Pad and Tile
-void cpu_topk(const struct job *j);
-size_t cpu_topk_scratch(const struct job *j);
 void cpu_unique(const struct job *j);
 size_t cpu_unique_scratch(const struct job *j);
 void cpu_recurrent(const struct job *j);

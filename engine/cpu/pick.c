@@ -1,4 +1,4 @@
-// What is picked by its data: NonZero, Compress, Unique, TopK, NonMaxSuppression.
+// What is picked by its data: NonZero, Compress, Unique, NonMaxSuppression.
 #include "engine/cpu/cpu.h"
 
 #include <math.h>
@@ -82,7 +82,7 @@ static compare *order_of(enum engine_dtype d)
     return orders[d];
 }
 
-// ---- TopK --------------------------------------------------------------------------------------------
+// ---- the first of a lane --------------------------------------------------------------------------------------------
 
 struct lane { // elements `step` apart
     const void *x;
@@ -129,38 +129,6 @@ static void pick_first(const struct lane *l, int64_t *heap, size_t k, size_t n)
         heap[0] = heap[m];
         heap[m] = last;
         sift_down(l, heap, m, 0);
-    }
-}
-
-size_t cpu_topk_scratch(const struct job *j)
-{
-    return (size_t)j->out->shape[shape_axis(j, -1)] * sizeof(int64_t);
-}
-
-void cpu_topk(const struct job *j)
-{
-    const struct array *x = j->in[0];
-    unsigned axis = (unsigned)shape_axis(j, -1);
-    size_t n = (size_t)x->shape[axis], k = (size_t)j->out->shape[axis];
-    size_t outer = product_of(x, 0, axis), inner = product_of(x, axis + 1, x->rank),
-           size = dtype_bytes(x->dtype);
-    struct lane l = {.x = x->data,
-                     .step = inner,
-                     .before = order_of(x->dtype),
-                     .sign = node_int(j->node, "largest", 1) != 0 ? -1 : 1};
-    int64_t *places = j->node->n_outputs > 1 && j->outs[1] ? j->outs[1]->data : NULL;
-    for (size_t lane = 0; lane < outer * inner; lane++) {
-        size_t o = lane / inner, i = lane % inner;
-        l.from = o * n * inner + i;
-        pick_first(&l, j->scratch, k, n);
-        for (size_t m = 0; m < k; m++) {
-            int64_t at = ((const int64_t *)j->scratch)[m];
-            size_t to = (o * k + m) * inner + i;
-            memcpy((char *)j->out->data + to * size,
-                   (const char *)x->data + (l.from + (size_t)at * inner) * size, size);
-            if (places)
-                places[to] = at;
-        }
     }
 }
 
