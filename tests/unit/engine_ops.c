@@ -220,7 +220,7 @@ static struct msg in_a_branch(struct view model)
 
 static bool is_close(double a, double b, enum engine_dtype d)
 {
-    double of = d == ENGINE_BF16 ? 1e-2 : d == ENGINE_F16 ? 2e-3 : 1e-3;
+    double of = d == ENGINE_BF16 ? 2e-2 : d == ENGINE_F16 ? 2e-3 : 1e-3;
     return fabs(a - b) <= 1e-4 + of * fabs(b) || a == b || (isnan(a) && isnan(b));
 }
 
