@@ -94,7 +94,8 @@ struct lane { // elements `step` apart
 // Does i stand before k in the answer? Of equal ones the first.
 static bool stands_before(const struct lane *l, int64_t i, int64_t k)
 {
-    int way = l->sign * l->before(l->x, l->from + (size_t)i * l->step, l->from + (size_t)k * l->step);
+    int way =
+        l->sign * l->before(l->x, l->from + (size_t)i * l->step, l->from + (size_t)k * l->step);
     return way < 0 || (way == 0 && i < k);
 }
 
@@ -144,8 +145,8 @@ static int compare_slices(const struct slices *s, size_t a, size_t b)
 {
     for (size_t o = 0; o < s->outer; o++) {
         for (size_t i = 0; i < s->inner; i++) {
-            int way = s->before(s->x->data, (o * s->n + a) * s->inner + i,
-                                (o * s->n + b) * s->inner + i);
+            int way =
+                s->before(s->x->data, (o * s->n + a) * s->inner + i, (o * s->n + b) * s->inner + i);
             if (way != 0)
                 return way;
         }
@@ -163,7 +164,8 @@ static void sort_slices(const struct slices *s, int64_t *at, int64_t *spare, siz
     sort_slices(s, at + half, spare, n - half);
     memcpy(spare, at, n * sizeof(*at));
     for (size_t i = 0; i < n; i++) {
-        bool first = b == n || (a < half && compare_slices(s, (size_t)spare[a], (size_t)spare[b]) <= 0);
+        bool first =
+            b == n || (a < half && compare_slices(s, (size_t)spare[a], (size_t)spare[b]) <= 0);
         at[i] = spare[first ? a++ : b++];
     }
 }
