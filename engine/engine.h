@@ -38,6 +38,7 @@ struct engine_port { // an input or output as the model declares it
     enum engine_dtype dtype;
     unsigned rank;
     int64_t shape[ENGINE_MAX_RANK]; // -1: free
+    bool apart; // an input whose first dimension, which is free, is not the rows'
 };
 
 struct engine_error {
@@ -111,7 +112,8 @@ bool engine_instance_warm(struct engine_instance *i, struct engine_error *e);
 
 struct engine_call { // one run; the caller's memory until done
     // [n_parts][inputs in the model's order]: parts are put one behind the other along the first dimension.
-    // Their shapes must fit the ports, and all that have a free first dimension have the same one.
+    // Their shapes must fit the ports, and all that have a free first dimension have the same one, but those
+    // that are apart.
     const struct engine_data *inputs;
     unsigned n_parts;
     struct engine_data *outputs; // filled in the model's order; memory of the instance

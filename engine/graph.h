@@ -107,6 +107,10 @@ struct graph {
     unsigned n_inputs, n_outputs;
     struct declared *declared; // [n_outputs]
     unsigned n_free;           // dimensions of the inputs that are free, first ones not counted
+    // First dimensions are the rows', the same in all inputs. An input may part from them when the file gives its
+    // first dimension no name, or another one than the rows'; it does where rows are no batch (model.c).
+    bool may_part[64], apart[64];
+    unsigned n_apart;
     int64_t opset;
     struct packed *packed;
     struct graph_block *blocks; // data of constants and what was made of it

@@ -343,7 +343,7 @@ struct array model_input(const struct engine_model *m, unsigned k, uint32_t rows
     struct array a = m->graph.values[m->graph.inputs[k]].array;
     for (unsigned d = 0; d < a.rank; d++) {
         if (a.shape[d] < 0)
-            a.shape[d] = d == 0 ? rows : length;
+            a.shape[d] = d > 0 ? length : m->graph.apart[k] ? 1 : rows;
     }
     return a;
 }
@@ -395,6 +395,18 @@ static void try_lengths(struct engine_model *m, const struct plan *one)
     plan_free(other);
 }
 
+// Rows are no batch: the inputs' first dimensions are whatever each is given.
+static void part_inputs(struct engine_model *m)
+{
+    struct graph *g = &m->graph;
+    for (unsigned k = 0; k < g->n_inputs; k++) {
+        m->inputs[k].apart = g->apart[k] = g->may_part[k];
+        g->n_apart += g->apart[k];
+    }
+    if (m->late[0])
+        m->limit = INT32_MAX; // as any other dimension
+}
+
 static bool load(struct engine_model *m, struct view onnx, struct engine_error *e)
 {
     struct graph *g = &m->graph;
@@ -412,6 +424,8 @@ static bool load(struct engine_model *m, struct view onnx, struct engine_error *
         try_lengths(m, one);
         ok = check_batching(m, e);
     }
+    if (ok && m->max_batch == 0)
+        part_inputs(m);
     plan_free(one);
     return ok;
 }

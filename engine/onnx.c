@@ -91,6 +91,9 @@ struct import { // of one graph, or of a function's nodes into it
     unsigned table_size, n_names;
     struct versions versions;
     bool without_onnx; // the file names no version of ONNX's own ops
+    struct view
+        rows; // what the file calls the first dimension of the first input that has a free one
+    bool has_rows;
 };
 
 enum engine_dtype dtype_from_onnx(uint64_t type)
@@ -530,6 +533,31 @@ static bool narrow_output(struct import *im, int32_t *v, enum engine_dtype d)
     return add_port(im, from, narrow, d);
 }
 
+// The first field of that number that holds bytes; empty: none does.
+static struct view within(struct view message, uint32_t number)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == number && f.wire == PB_LEN)
+            return f.data;
+    }
+    return VIEW("");
+}
+
+// Input k, whose first dimension is free: are they the rows of the first such input?
+static void name_rows(struct import *im, unsigned k, struct view message)
+{
+    struct view shape = within(within(within(message, INFO_TYPE), 1), 2);
+    struct view name = within(within(shape, 1), 2);
+    if (im->has_rows)
+        im->g->may_part[k] = name.n == 0 || !view_eq(name, im->rows);
+    else
+        im->rows = name;
+    im->has_rows = true;
+}
+
 static bool read_input(struct import *im, struct view message)
 {
     struct view name;
@@ -553,6 +581,8 @@ static bool read_input(struct import *im, struct view message)
         return engine_fail(im->e, "input \"%.*s\": twice, or too many inputs", VIEW_ARG(name));
     if (!is_body(im)) // what a body is given, its node knows
         im->g->values[v].array = a;
+    if (!is_body(im) && a.rank > 0 && a.shape[0] < 0)
+        name_rows(im, im->g->n_inputs, message);
     im->g->inputs[im->g->n_inputs++] = v;
     return is_body(im) || dtype_inside(a.dtype) == a.dtype || widen_input(im, v);
 }

@@ -371,20 +371,22 @@ bool binding_same(const struct binding *a, const struct binding *b)
 
 struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length)
 {
-    struct binding b = {.rows = rows, .n = g->n_free};
+    struct binding b = {.rows = rows, .n = g->n_free + g->n_apart};
     for (unsigned i = 0; i < b.n; i++)
-        b.dims[i] = length;
+        b.dims[i] = i < g->n_free ? length : 1;
     return b;
 }
 
 static void bind_inputs(struct plan *p)
 {
-    unsigned n = 0;
+    unsigned n = 0, apart = p->graph->n_free;
     for (unsigned i = 0; i < p->graph->n_inputs; i++) {
         struct array *a = &p->arrays[p->graph->inputs[i]];
         for (unsigned d = 0; d < a->rank; d++) {
             if (a->shape[d] < 0)
-                a->shape[d] = d == 0 ? p->bound.rows : p->bound.dims[n++];
+                a->shape[d] = d > 0                ? p->bound.dims[n++]
+                              : p->graph->apart[i] ? p->bound.dims[apart++]
+                                                   : p->bound.rows;
         }
     }
 }

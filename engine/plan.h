@@ -9,7 +9,8 @@
 struct binding {   // what stands in the free dimensions of the inputs
     uint32_t rows; // in the first ones
     unsigned n;
-    int64_t dims[GRAPH_MAX_FREE]; // in the others, in the inputs' order
+    // In the others, in the inputs' order; then in the first ones that are apart.
+    int64_t dims[GRAPH_MAX_FREE + 64];
 };
 
 struct step {
@@ -48,7 +49,7 @@ struct plan {
 };
 
 bool binding_same(const struct binding *a, const struct binding *b);
-// The same length in all free dimensions other than the batch dimension.
+// The same length in all free dimensions other than the first ones; 1 in those that are apart.
 struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length);
 // The graph stays. NULL with e.
 struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e);

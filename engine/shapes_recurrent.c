@@ -63,6 +63,10 @@ static bool activations_of(struct job *j, struct recurrent *r, struct engine_err
             struct view name = names ? names->strings[d * each + i] : view_of(usual, strlen(usual));
             if (!find_activation(name, a, &takes))
                 return shape_wrong(j, e, "activations: one of them is not supported");
+            if (a->kind == ACTIVATION_THRESHOLDED_RELU && (!alphas || alpha >= alphas->n))
+                return shape_wrong(j, e,
+                                   "activations: ThresholdedRelu without its alpha, which "
+                                   "runtimes disagree on");
             if (takes > 0)
                 take_next(alphas, &alpha, &a->alpha);
             if (takes > 1)

@@ -392,7 +392,7 @@ static bool rows_fit(const struct served *s, const struct tensor *const *inputs,
     int64_t rows = -1, max = engine_model_max_rows(s->engine);
     for (unsigned i = 0; i < s->meta.n_inputs; i++) {
         const struct tensor *want = &s->meta.inputs[i];
-        if (want->rank == 0 || want->shape[0] >= 0)
+        if (want->rank == 0 || want->shape[0] >= 0 || engine_model_input(s->engine, i)->apart)
             continue;
         if (rows >= 0 && rows != inputs[i]->shape[0])
             return error_set(e, STATUS_BAD_REQUEST,

@@ -84,7 +84,7 @@ static compare *order_of(enum engine_dtype d)
 
 // ---- the first of a lane --------------------------------------------------------------------------------------------
 
-struct lane { // elements `step` apart
+struct lined { // elements `step` apart
     const void *x;
     size_t from, step;
     compare *before;
@@ -92,7 +92,7 @@ struct lane { // elements `step` apart
 };
 
 // Does i stand before k in the answer? Of equal ones the first.
-static bool stands_before(const struct lane *l, int64_t i, int64_t k)
+static bool stands_before(const struct lined *l, int64_t i, int64_t k)
 {
     int way =
         l->sign * l->before(l->x, l->from + (size_t)i * l->step, l->from + (size_t)k * l->step);
@@ -100,7 +100,7 @@ static bool stands_before(const struct lane *l, int64_t i, int64_t k)
 }
 
 // heap[0] stands last of all; what is below it is in order but for `at`.
-static void sift_down(const struct lane *l, int64_t *heap, size_t n, size_t at)
+static void sift_down(const struct lined *l, int64_t *heap, size_t n, size_t at)
 {
     for (size_t child; (child = 2 * at + 1) < n; at = child) {
         child += child + 1 < n && stands_before(l, heap[child], heap[child + 1]);
@@ -113,7 +113,7 @@ static void sift_down(const struct lane *l, int64_t *heap, size_t n, size_t at)
 }
 
 // The first k of n, in order, in heap.
-static void pick_first(const struct lane *l, int64_t *heap, size_t k, size_t n)
+static void pick_first(const struct lined *l, int64_t *heap, size_t k, size_t n)
 {
     for (size_t i = 0; i < k; i++)
         heap[i] = (int64_t)i;
@@ -295,7 +295,7 @@ size_t cpu_suppression_scratch(const struct job *j)
 static size_t suppress(const struct suppression *s, const float *boxes, const float *scores,
                        int64_t *order, int64_t *chosen, struct corners *kept)
 {
-    struct lane l = {.x = scores, .step = 1, .before = order_f32, .sign = -1};
+    struct lined l = {.x = scores, .step = 1, .before = order_f32, .sign = -1};
     size_t n = 0, kinds = (size_t)s->boxes;
     pick_first(&l, order, kinds, kinds);
     for (size_t i = 0; i < kinds && n < (size_t)s->most; i++) {

@@ -152,13 +152,13 @@ static void lstm_row(const struct pass *p, size_t n, const float *x)
             in += peep[i] * c;
             forget += peep[2 * H + i] * c;
         }
-        forget = activate(&p->f[0], r->clip, forget);
-        in = r->input_forget ? 1 - forget : activate(&p->f[0], r->clip, in);
+        in = activate(&p->f[0], r->clip, in);
+        forget = r->input_forget ? 1 - in : activate(&p->f[0], r->clip, forget);
         c = forget * c + in * activate(&p->f[1], r->clip, x[3 * H + i] + h[3 * H + i]);
         if (peep)
             out += peep[H + i] * c;
         cell[i] = c;
-        state[i] = activate(&p->f[0], r->clip, out) * activate(&p->f[2], r->clip, c);
+        state[i] = activate(&p->f[0], r->clip, out) * activate(&p->f[2], INFINITY, c);
     }
 }
 

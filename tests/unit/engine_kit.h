@@ -103,14 +103,16 @@ KIT struct msg onnx_tensor(const char *name, unsigned type, const int64_t *dims,
     return t;
 }
 
-// As a value of the graph's inputs or outputs. -1: a free dimension.
+#define ONNX_OTHER (INT64_MIN + 1)
+
+// As a value of the graph's inputs or outputs. -1: a free dimension; ONNX_OTHER: one with another name.
 KIT struct msg onnx_value(const char *name, unsigned type, const int64_t *dims, unsigned rank)
 {
     struct msg v = {0}, kind = {0}, tensor = {0}, shape = {0};
     for (unsigned i = 0; i < rank; i++) {
         struct msg dim = {0};
-        if (dims[i] == -1)
-            msg_text(&dim, 2, "N");
+        if (dims[i] == -1 || dims[i] == ONNX_OTHER)
+            msg_text(&dim, 2, dims[i] == -1 ? "N" : "M");
         else
             msg_uint(&dim, 1, (uint64_t)dims[i]);
         msg_msg(&shape, 1, dim);
