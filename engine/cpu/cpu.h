@@ -221,6 +221,9 @@ void cpu_matmul(const struct job *j);
 
 bool cpu_matmul_prepare(struct graph *g, struct node *n, struct engine_error *e);
 void cpu_conv(const struct job *j);
+bool cpu_conv_prepare(struct graph *g, struct node *n, struct engine_error *e);
+void cpu_lines(const struct job *j); // Conv over one axis, prepared
+size_t cpu_lines_scratch(const struct job *j);
 size_t cpu_conv_scratch(const struct job *j);
 struct conv;
 struct conv cpu_conv_of(const struct job *j, unsigned axis); // of the image's first axis

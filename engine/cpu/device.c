@@ -60,7 +60,7 @@ static const struct cpu_kernel kernels[] = {
     KERNEL("Concat", cpu_concat),
     KERNEL("Constant", cpu_constant),
     KERNEL("ConstantOfShape", cpu_constant_of_shape),
-    KERNEL("Conv", cpu_conv, .scratch = cpu_conv_scratch),
+    KERNEL("Conv", cpu_conv, .scratch = cpu_conv_scratch, .prepare = cpu_conv_prepare),
     KERNEL("ConvInteger", cpu_conv_integer, .scratch = cpu_conv_integer_scratch),
     KERNEL("ConvTranspose", cpu_conv_transpose, .scratch = cpu_conv_transpose_scratch),
     KERNEL("Cos", cpu_cos),

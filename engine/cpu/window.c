@@ -139,6 +139,8 @@ static bool is_pointwise(const struct window *w)
 // The columns of a group: [channels * kernel, out pixels], so that a convolution is one product.
 size_t cpu_conv_scratch(const struct job *j)
 {
+    if (j->node->prepared)
+        return cpu_lines_scratch(j);
     if (j->in[0]->rank > 4)
         return 0;
     struct conv c = cpu_conv_of(j, 2);
@@ -239,7 +241,9 @@ static void conv_planes(const struct job *j)
 
 void cpu_conv(const struct job *j)
 {
-    if (j->in[0]->rank > 4)
+    if (j->node->prepared)
+        cpu_lines(j);
+    else if (j->in[0]->rank > 4)
         cpu_conv_any(j);
     else
         conv_planes(j);
