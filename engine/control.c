@@ -25,6 +25,11 @@ bool shape_if(struct job *j, struct engine_error *e)
     return true;
 }
 
+const struct graph *control_branch(const struct node *n, bool yes)
+{
+    return body_of(n, yes ? "then_branch" : "else_branch");
+}
+
 bool shape_loop(struct job *j, struct engine_error *e)
 {
     const struct graph *b = body_of(j->node, "body");
@@ -215,8 +220,7 @@ bool control_if(struct late *l, struct frame *f, struct node *n)
     bool yes;
     if (!bool_of(l, n, &f->slots[n->input[0]], &yes))
         return false;
-    bool ok =
-        frame_begin(l, &b, body_of(n, yes ? "then_branch" : "else_branch"), f) && frame_run(l, &b);
+    bool ok = frame_begin(l, &b, control_branch(n, yes), n, f) && frame_run(l, &b);
     for (unsigned i = 0; ok && i < n->n_outputs; i++) {
         if (output_slot(f, n, i))
             slot_share(output_slot(f, n, i), &b.slots[b.graph->outputs[i]]);
@@ -246,7 +250,7 @@ static bool loop_trip(struct looping *o)
     struct array number = {.dtype = ENGINE_I64};
     if (!one_more_trip(l, o->n))
         return false;
-    bool ok = frame_begin(l, &b, o->body, o->f);
+    bool ok = frame_begin(l, &b, o->body, o->n, o->f);
     ok = ok && slot_make(l, &b.slots[o->body->inputs[0]], &number, o->n);
     if (ok)
         *(int64_t *)b.slots[o->body->inputs[0]].array.data = o->trips;
@@ -402,7 +406,7 @@ static bool scan_trip(struct scanning *o, int64_t k)
     struct frame b;
     if (!one_more_trip(l, o->n))
         return false;
-    bool ok = frame_begin(l, &b, body, o->f);
+    bool ok = frame_begin(l, &b, body, o->n, o->f);
     for (unsigned i = 0; ok && i < o->s.states; i++)
         slot_share(&b.slots[body->inputs[i]], &o->state[i]);
     for (unsigned i = 0; ok && i < o->s.ins; i++)

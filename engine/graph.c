@@ -252,6 +252,15 @@ struct graph *node_body(const struct node *n, unsigned i)
     return NULL;
 }
 
+const int32_t *node_captures(const struct node *n, const struct graph *body)
+{
+    const struct graph *b;
+    const int32_t *at = n->captures;
+    for (unsigned k = 0; (b = node_body(n, k)) && b != body; k++)
+        at += b->n_captures;
+    return at;
+}
+
 static void value_drop(struct graph *g, struct value *v)
 {
     if (!v->borrowed)

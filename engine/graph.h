@@ -93,8 +93,8 @@ struct declared { // what the file says of an output
     struct array array; // -1: free; dtype ENGINE_NONE: nothing is said
 };
 
-struct capture { // a value of the surrounding graph under a number of this one's
-    int32_t outer, inner;
+struct capture {          // a value of the surrounding graph under a number of this one's
+    int32_t outer, inner; // outer: when it was read; who runs the node goes by node_captures
 };
 
 struct graph {
@@ -132,6 +132,8 @@ void graph_free(struct graph *g); // a root, and its bodies
 struct graph *graph_body(struct graph *root);
 // The i-th body among n's attributes; NULL: there are no more.
 struct graph *node_body(const struct node *n, unsigned i);
+// Which values of n's graph the captures of that body are, one for each of them.
+const int32_t *node_captures(const struct node *n, const struct graph *body);
 
 // ---- constants ---------------------------------------------------------------------------------------
 // Data of constants and what is made of it is counted, and given back with its last reader.

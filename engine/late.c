@@ -163,9 +163,10 @@ void late_end(struct late *l)
 
 // ---- bodies ------------------------------------------------------------------------------------------
 
-bool frame_begin(struct late *l, struct frame *f, const struct graph *body,
+bool frame_begin(struct late *l, struct frame *f, const struct graph *body, const struct node *n,
                  const struct frame *outer)
 {
+    const int32_t *captures = node_captures(n, body);
     *f =
         (struct frame){.graph = body, .slots = mem_alloc((body->n_values + 1) * sizeof(*f->slots))};
     if (!f->slots)
@@ -175,7 +176,7 @@ bool frame_begin(struct late *l, struct frame *f, const struct graph *body,
     for (unsigned i = 0; i < body->n_captures; i++) {
         const struct capture *c = &body->captures[i];
         if (!body->values[c->inner].constant && f->slots[c->inner].left > 0)
-            slot_share(&f->slots[c->inner], &outer->slots[c->outer]);
+            slot_share(&f->slots[c->inner], &outer->slots[captures[i]]);
     }
     return true;
 }

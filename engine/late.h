@@ -50,14 +50,15 @@ void slot_drop(struct late *l, struct slot *s); // it holds nothing from here on
 
 // ---- bodies ------------------------------------------------------------------------------------------
 
-// The values of `body`, a subgraph of a node in `outer`, before any of its nodes has run. False with l->e.
-bool frame_begin(struct late *l, struct frame *f, const struct graph *body,
+// The values of `body`, a subgraph of n in `outer`, before any of its nodes has run. False with l->e.
+bool frame_begin(struct late *l, struct frame *f, const struct graph *body, const struct node *n,
                  const struct frame *outer);
 bool frame_run(struct late *l, struct frame *f); // its nodes; outputs and inputs stay
 void frame_end(struct late *l, struct frame *f);
 
 // ---- control flow (engine/control.c) -----------------------------------------------------------------
 
+const struct graph *control_branch(const struct node *n, bool yes); // of an If
 bool control_if(struct late *l, struct frame *f, struct node *n);
 bool control_loop(struct late *l, struct frame *f, struct node *n);
 bool control_scan(struct late *l, struct frame *f, struct node *n);

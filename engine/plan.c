@@ -83,14 +83,14 @@ static bool make_late(struct plan *p, struct engine_error *e)
         return engine_fail(e, "%s: its shape follows from data, which the device %s does not do",
                            node_title(p->late[0], title), g->device->ops->name);
     p->frame.graph = g;
-    p->frame.slots = arena_zalloc(&p->memory, (g->n_values + 1) * sizeof(*p->frame.slots));
+    p->frame.slots = arena_zalloc(&p->memory, (p->n_values + 1) * sizeof(*p->frame.slots));
     p->run = arena_zalloc(&p->memory, sizeof(*p->run));
     return (p->frame.slots && p->run) || engine_fail(e, "out of memory");
 }
 
 void plan_drop(struct plan *p)
 {
-    for (unsigned v = 0; p->frame.slots && v < p->graph->n_values; v++) {
+    for (unsigned v = 0; p->frame.slots && v < p->n_values; v++) {
         if (p->frame.slots[v].cell)
             slot_drop(p->run, &p->frame.slots[v]);
     }
@@ -104,7 +104,7 @@ bool plan_run_late(struct plan *p, struct queue *q, struct engine_error *e)
     *p->run = (struct late){.device = g->device, .queue = q, .limits = g->limits, .e = e};
     p->run->limits.bytes -= g->bytes + p->bytes;
     p->run->work = p->work;
-    for (unsigned v = 0; v < g->n_values; v++)
+    for (unsigned v = 0; v < p->n_values; v++)
         p->frame.slots[v] = (struct slot){.array = p->is_late[v] ? (struct array){0} : p->arrays[v],
                                           .left = p->late_reads[v]};
     for (unsigned i = 0; i < p->n_late && ok; i++)
@@ -133,11 +133,24 @@ static bool add_step(struct plan *p, struct node *n, struct engine_error *e)
     return true;
 }
 
+static bool add_node(struct plan *p, struct node *n, struct engine_error *e)
+{
+    const struct graph *branch = branch_known(p, n);
+    unsigned count;
+    if (!branch)
+        return is_late(p, n) ? add_late(p, n, e) : add_step(p, n, e);
+    struct node *nodes = branch_nodes(p, n, branch, &count, e);
+    for (unsigned i = 0; nodes && i < count; i++) {
+        if (!add_node(p, &nodes[i], e))
+            return false;
+    }
+    return nodes != NULL;
+}
+
 static bool infer_shapes(struct plan *p, const struct graph *g, struct engine_error *e)
 {
     for (unsigned i = 0; i < g->n_nodes; i++) {
-        struct node *n = &g->nodes[i];
-        if (n->op && !(is_late(p, n) ? add_late(p, n, e) : add_step(p, n, e)))
+        if (g->nodes[i].op && !add_node(p, &g->nodes[i], e))
             return false;
     }
     return true;
@@ -167,7 +180,7 @@ static void prune_late(struct plan *p, bool *wanted)
     for (unsigned k = p->n_late; k-- > 0;) {
         if (!any_wanted(p->late[k], wanted))
             continue;
-        want_reads(p->late[k], wanted, (int32_t)p->graph->n_values);
+        want_reads(p->late[k], wanted, (int32_t)p->n_values);
         p->late[--kept] = p->late[k];
     }
     p->late += kept;
@@ -178,7 +191,7 @@ static void prune_late(struct plan *p, bool *wanted)
 static bool prune(struct plan *p, struct engine_error *e)
 {
     const struct graph *g = p->graph;
-    bool *wanted = arena_zalloc(&p->memory, g->n_values + 1);
+    bool *wanted = arena_zalloc(&p->memory, p->n_values + 1);
     unsigned kept = p->n_steps;
     if (!wanted)
         return engine_fail(e, "out of memory");
@@ -189,7 +202,7 @@ static bool prune(struct plan *p, struct engine_error *e)
         const struct node *n = p->steps[s].job.node;
         if (!any_wanted(n, wanted))
             continue;
-        want_reads(n, wanted, (int32_t)g->n_values);
+        want_reads(n, wanted, (int32_t)p->n_values);
         p->steps[--kept] = p->steps[s];
     }
     p->n_steps -= kept;
@@ -212,7 +225,7 @@ static void stretch(struct life *lives, const struct plan *p, int32_t value, int
 
 static void find_lives(struct plan *p, const struct graph *g, struct life *lives)
 {
-    for (unsigned v = 0; v < g->n_values; v++) {
+    for (unsigned v = 0; v < p->n_values; v++) {
         p->root[v] = (int32_t)v;
         lives[v] = (struct life){.first = -1, .last = -1};
     }
@@ -236,9 +249,8 @@ static void find_lives(struct plan *p, const struct graph *g, struct life *lives
                 stretch(lives, p, n->input[i], (int32_t)s);
         }
     }
-    for (unsigned v = 0; v < g->n_values;
-         v++) { // outputs and what is read late stay until the next run
-        if (p->late_reads[v] > 0)
+    for (unsigned v = 0; v < p->n_values; v++) {
+        if (p->late_reads[v] > 0) // outputs and what is read late stay until the next run
             stretch(lives, p, (int32_t)v, (int32_t)p->n_steps);
     }
 }
@@ -308,16 +320,16 @@ static size_t scratch_of(const struct job *j)
 static bool place_all(struct plan *p, struct engine_error *e)
 {
     const struct graph *g = p->graph;
-    struct life *lives = arena_array(&p->memory, g->n_values, sizeof(*lives));
+    struct life *lives = arena_array(&p->memory, p->n_values, sizeof(*lives));
     struct placing at = {.plan = p,
                          .lives = lives,
-                         .order = arena_array(&p->memory, g->n_values, sizeof(*at.order)),
+                         .order = arena_array(&p->memory, p->n_values, sizeof(*at.order)),
                          .room = g->limits.bytes - g->bytes}; // beside the constants
     size_t scratch = 0;
     if (!lives || !at.order)
         return engine_fail(e, "out of memory");
     find_lives(p, g, lives);
-    for (unsigned v = 0; v < g->n_values; v++)
+    for (unsigned v = 0; v < p->n_values; v++)
         p->place[v] = SIZE_MAX;
     for (unsigned i = 0; i < g->n_inputs; i++) {
         if (!place_one(&at, g->inputs[i]))
@@ -393,6 +405,27 @@ static void bind_inputs(struct plan *p)
 
 // ---- life --------------------------------------------------------------------------------------------
 
+// For the graph, and every branch of it once.
+static bool make_room(struct plan *p)
+{
+    const struct graph *g = p->graph;
+    unsigned values = g->n_values + 1, nodes = g->n_nodes + 1;
+    for (const struct graph *b = g->bodies; b; b = b->next) {
+        values += b->n_values;
+        nodes += b->n_nodes + b->n_outputs;
+    }
+    p->arrays = arena_array(&p->memory, values, sizeof(*p->arrays));
+    p->place = arena_array(&p->memory, values, sizeof(*p->place));
+    p->root = arena_array(&p->memory, values, sizeof(*p->root));
+    p->steps = arena_zalloc(&p->memory, nodes * sizeof(*p->steps));
+    p->known = arena_array(&p->memory, values, sizeof(*p->known));
+    p->late = arena_array(&p->memory, nodes, sizeof(struct node *));
+    p->is_late = arena_zalloc(&p->memory, values);
+    p->late_reads = arena_zalloc(&p->memory, values * sizeof(*p->late_reads));
+    return p->arrays && p->place && p->root && p->steps && p->known && p->late && p->is_late &&
+           p->late_reads;
+}
+
 struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
 {
     struct plan *p = mem_zalloc(sizeof(*p));
@@ -403,21 +436,12 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
     arena_init(&p->memory, 64 << 10);
     p->graph = g;
     p->bound = *b;
-    p->arrays = arena_array(&p->memory, g->n_values + 1, sizeof(*p->arrays));
-    p->place = arena_array(&p->memory, g->n_values + 1, sizeof(*p->place));
-    p->root = arena_array(&p->memory, g->n_values + 1, sizeof(*p->root));
-    p->steps = arena_array(&p->memory, g->n_nodes + 1, sizeof(*p->steps));
-    p->known = arena_array(&p->memory, g->n_values + 1, sizeof(*p->known));
-    p->late = arena_array(&p->memory, g->n_nodes + 1, sizeof(struct node *));
-    p->is_late = arena_zalloc(&p->memory, g->n_values + 1);
-    p->late_reads = arena_zalloc(&p->memory, (g->n_values + 1) * sizeof(*p->late_reads));
-    if (!p->arrays || !p->place || !p->root || !p->steps || !p->known || !p->late || !p->is_late ||
-        !p->late_reads) {
+    p->n_values = g->n_values;
+    if (!make_room(p)) {
         engine_fail(e, "out of memory");
         plan_free(p);
         return NULL;
     }
-    memset(p->steps, 0, (g->n_nodes + 1) * sizeof(*p->steps));
     for (unsigned v = 0; v < g->n_values; v++)
         p->arrays[v] = g->values[v].array;
     bind_inputs(p);

@@ -25,6 +25,7 @@ struct known { // a value that follows from shapes alone
 struct plan {
     const struct graph *graph;
     struct binding bound;
+    unsigned n_values;    // the graph's, then those of branches that are known to be taken
     struct array *arrays; // [n_values]; data: constants at once, others by plan_bind
     size_t *place;        // [n_values]: bytes from the arena's start; SIZE_MAX: not in the arena
     int32_t *root;        // [n_values]: whose bytes these are (an alias shares its input's)
@@ -67,6 +68,12 @@ bool plan_work(const struct graph *g, const struct job *j, double *work, struct 
 // False with e.
 bool plan_run_late(struct plan *p, struct queue *q, struct engine_error *e);
 void plan_drop(struct plan *p); // gives back what late outputs hold
+
+// Parts of making a plan. The branch of n, an If whose condition is known; NULL: it is none. Then the branch's
+// nodes on the plan's values, with what makes n's outputs of them. NULL with e.
+const struct graph *branch_known(const struct plan *p, const struct node *n);
+struct node *branch_nodes(struct plan *p, const struct node *n, const struct graph *b,
+                          unsigned *count, struct engine_error *e);
 
 // Part of making a plan: computes j now if its inputs are known and its output is small (*known). False with e.
 bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *e);

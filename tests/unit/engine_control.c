@@ -152,6 +152,103 @@ static void ifs_that_cannot_be(void **state)
     refuses(g, "op Fizz");
 }
 
+// y = x squeezed of its last dimension when that is 1, else as it is; in there another such If. What is known from
+// shapes is planned: rows batch.
+static void known_from_shapes(void **state)
+{
+    (void)state;
+    struct msg g = {0}, yes = {0}, no = {0}, inner = {0}, other = {0}, n;
+    int64_t last = -1, one = 1;
+    add_input(&g, "x", ONNX_F32, 2, -1);
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("last", ONNX_I64, NULL, 0, &last, 8));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("one", ONNX_I64, (int64_t[]){1}, 1, &one, 8));
+    number(&g, "two", 2);
+    node(&g, "Shape", "x", "shape");
+    node(&g, "Gather", "shape,last", "cols");
+    node(&g, "Equal", "cols,one", "is_one");
+    node(&inner, "Mul", "x,two", "doubled"); // taken when there is one column
+    add_output(&inner, "doubled", ONNX_F32, 2);
+    node(&other, "Neg", "x", "negated");
+    add_output(&other, "negated", ONNX_F32, 2);
+    n = onnx_node("If", "is_one", "within");
+    onnx_graph(&n, "then_branch", inner);
+    onnx_graph(&n, "else_branch", other);
+    msg_msg(&yes, GRAPH_NODES, n);
+    node(&yes, "Squeeze", "within,one", "flat");
+    add_output(&yes, "flat", ONNX_F32, 1);
+    add_output(&no, "x", ONNX_F32, 2); // as it is around it
+    n = onnx_node("If", "is_one", "y");
+    onnx_graph(&n, "then_branch", yes);
+    onnx_graph(&n, "else_branch", no);
+    msg_msg(&g, GRAPH_NODES, n);
+    node(&g, "Add", "y,two", "z");
+    add_output(&g, "z", ONNX_F32, 2);
+    add_output(&g, "y", ONNX_F32, 2);
+    struct engine_model *m = load(g);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    float x[4] = {1, 2, 3, 4};
+    struct engine_data in = {x, 16, 2, {4, 1}}, out[2];
+    assert_int_equal(engine_model_max_batch(m), 8);
+    assert_true(engine_run(i, &in, out, &e));
+    assert_int_equal(out[1].rank, 1);
+    expect_floats(&out[0], (float[]){4, 6, 8, 10}, 4);
+    expect_floats(&out[1], (float[]){2, 4, 6, 8}, 4);
+    in = (struct engine_data){x, 16, 2, {2, 2}};
+    assert_true(engine_run(i, &in, out, &e));
+    assert_int_equal(out[1].rank, 2);
+    expect_floats(&out[0], (float[]){3, 4, 5, 6}, 4);
+    expect_floats(&out[1], x, 4);
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
+// Within a branch that is planned an If that is not, which reads what the branch made.
+static void known_and_not(void **state)
+{
+    (void)state;
+    struct msg g = {0}, yes = {0}, no = {0}, inner = {0}, other = {0}, n;
+    int64_t two = 2;
+    add_input(&g, "x", ONNX_F32, 1, -1);
+    add_input(&g, "t", BOOLS, 0, 0);
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("two", ONNX_I64, (int64_t[]){1}, 1, &two, 8));
+    node(&g, "Shape", "x", "shape");
+    node(&g, "Equal", "shape,two", "are_two");
+    node(&g, "Neg", "x", "n");
+    node(&yes, "Add", "x,n", "sum");
+    node(&yes, "Sub", "x,n", "difference");
+    node(&inner, "Identity", "sum", "a");
+    add_output(&inner, "a", ONNX_F32, 1);
+    node(&other, "Identity", "difference", "b");
+    add_output(&other, "b", ONNX_F32, 1);
+    n = onnx_node("If", "t", "either");
+    onnx_graph(&n, "then_branch", inner);
+    onnx_graph(&n, "else_branch", other);
+    msg_msg(&yes, GRAPH_NODES, n);
+    add_output(&yes, "either", ONNX_F32, 1);
+    node(&no, "Mul", "n,n", "square");
+    add_output(&no, "square", ONNX_F32, 1);
+    n = onnx_node("If", "are_two", "y");
+    onnx_graph(&n, "then_branch", yes);
+    onnx_graph(&n, "else_branch", no);
+    msg_msg(&g, GRAPH_NODES, n);
+    add_output(&g, "y", ONNX_F32, 1);
+    struct engine_model *m = load(g);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    float x[3] = {1, 2, 3};
+    uint8_t t = 1;
+    struct engine_data in[2] = {{x, 8, 1, {2}}, {&t, 1, 0, {0}}}, out;
+    assert_true(engine_run(i, in, &out, &e));
+    expect_floats(&out, (float[]){0, 0}, 2);
+    t = 0;
+    assert_true(engine_run(i, in, &out, &e));
+    expect_floats(&out, (float[]){2, 4}, 2);
+    in[0] = (struct engine_data){x, 12, 1, {3}};
+    assert_true(engine_run(i, in, &out, &e));
+    expect_floats(&out, (float[]){1, 4, 9}, 3);
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
 // A branch within a branch ... that reads the input of the file.
 static struct msg nested(unsigned depth)
 {
@@ -584,6 +681,8 @@ int main(void)
         cmocka_unit_test(either_branch),
         cmocka_unit_test(ifs_that_cannot_be),
         cmocka_unit_test(branches_in_branches),
+        cmocka_unit_test(known_from_shapes),
+        cmocka_unit_test(known_and_not),
         cmocka_unit_test(counted_trips),
         cmocka_unit_test(until_it_is_enough),
         cmocka_unit_test(growing_values),
