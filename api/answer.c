@@ -139,9 +139,10 @@ static void respond_rest(struct api_answer *w, const struct meta_fields *meta, u
 
 static void fail(struct api_answer *w, const struct error *e, uint64_t now_us)
 {
+    struct failure failure = failure_of(e);
     drop_segs(w);
-    api_answer_error(w->api, w->ex, w->call, e, e->status == STATUS_UNAVAILABLE ? 1 : 0, w->meta,
-                     now_us);
+    api_answer_error(w->api, w->ex, w->call, &failure, e->status == STATUS_UNAVAILABLE ? 1 : 0,
+                     w->meta, now_us);
 }
 
 // What all of the JSON may take, an eighth more than what its beginning took for as much of the tensors.
@@ -267,7 +268,7 @@ enum oip_step api_answer_infer(struct api *a, struct exchange *ex, const struct 
     struct api_answer *w = arena_alloc(&ex->arena, sizeof(*w));
     if (!w) {
         no_memory(e);
-        api_answer_error(a, ex, call, e, 0, meta, now_us);
+        api_answer_error(a, ex, call, FAILED(e->status, e->text), 0, meta, now_us);
         return OIP_DONE;
     }
     meta_write(&fields, meta, a->expose);

@@ -10,6 +10,7 @@
 #define SLUICE_API_API_H
 
 #include "http/http.h"
+#include "infer/failure.h"
 #include "infer/oip.h"
 
 struct api { // one a loop
@@ -105,10 +106,10 @@ void api_answer_drop(struct api_answer *w); // the client has gone in the middle
 
 // The error's one shape for each protocol. retry_after_s: 0: none. meta: NULL: only x-request-id is missing.
 void api_answer_error(struct api *a, struct exchange *ex, const struct api_call *call,
-                      const struct error *e, uint32_t retry_after_s, const struct answer_meta *meta,
-                      uint64_t now_us);
+                      const struct failure *e, uint32_t retry_after_s,
+                      const struct answer_meta *meta, uint64_t now_us);
 // A request that the HTTP room refuses before api_route has seen it: its protocol is read off the fields that came.
-void api_answer_unrouted(struct api *a, struct exchange *ex, const struct error *e,
+void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failure *e,
                          uint64_t now_us);
 void api_answer_live(struct api *a, struct exchange *ex, const struct api_call *call, bool live,
                      uint64_t now_us);

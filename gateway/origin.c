@@ -31,7 +31,7 @@ struct request {
     struct api_answer *answer;
     struct loop_call work; // decoding or encoding goes on next turn
     struct answer_meta meta;
-    struct error error; // how it ended
+    enum status outcome;
     uint64_t parsed_us;
     size_t in_bytes; // of the body as it came: decoding may replace it
     struct view client;
@@ -56,11 +56,11 @@ static void count(struct request *r, uint64_t total_us)
     struct model *m = r->infer.ticket.model;
     struct model_metrics *mm = m ? metrics_model(s, m) : NULL;
     if (!mm) {
-        metrics_inc(&s->other[r->error.status], 1);
+        metrics_inc(&s->other[r->outcome], 1);
         return;
     }
-    metrics_inc(&mm->requests[r->error.status], 1);
-    if (r->error.status != STATUS_OK)
+    metrics_inc(&mm->requests[r->outcome], 1);
+    if (r->outcome != STATUS_OK)
         return;
     hist_add(&mm->stage[STAGE_TOTAL], total_us);
     hist_add(&mm->stage[STAGE_PARSE], r->meta.parse_us);
@@ -93,7 +93,7 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
     static const char *const protocol[] = {"http/1.0", "http/1.1", "h2"};
     struct part *p = r->part;
     struct exchange *ex = r->ex;
-    bool failed = r->error.status != STATUS_OK || !whole;
+    bool failed = r->outcome != STATUS_OK || !whole;
     if (!p->gateway->config->log.access || (!sampled(p) && !failed))
         return;
     struct access_entry e = {
@@ -107,8 +107,8 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
         .protocol = r->call.grpc ? "grpc" : protocol[ex->carrier],
         .source = r->meta.source,
         .reason = r->meta.batch_reason,
-        .outcome = status_table[r->error.status].name,
-        .status = ex->status ? ex->status : status_table[r->error.status].http,
+        .outcome = status_table[r->outcome].name,
+        .status = ex->status ? ex->status : status_table[r->outcome].http,
         .loop = (uint16_t)p->loop->index,
         .whole = whole,
         .rows = r->infer.request.rows,
@@ -138,9 +138,9 @@ static void finish(struct request *r, bool whole)
 
 // ---- answers -----------------------------------------------------------------------------------------
 
-static void answer_error(struct request *r, const struct error *e, uint32_t retry_after_s)
+static void answer_failure(struct request *r, const struct failure *e, uint32_t retry_after_s)
 {
-    r->error = *e;
+    r->outcome = e->status;
     r->meta.total_us = now(r) - r->ex->started_us;
     r->phase = REQUEST_ANSWERED;
     if (e->status == STATUS_UNAVAILABLE && retry_after_s == 0)
@@ -149,9 +149,16 @@ static void answer_error(struct request *r, const struct error *e, uint32_t retr
     server_touch(r->ex->conn);
 }
 
-static void answered(struct request *r)
+static void answer_error(struct request *r, const struct error *e, uint32_t retry_after_s)
+{
+    struct failure failure = failure_of(e);
+    answer_failure(r, &failure, retry_after_s);
+}
+
+static void answered(struct request *r, enum status outcome)
 {
     r->answer = NULL;
+    r->outcome = outcome;
     r->phase = REQUEST_ANSWERED;
     block_unref(r->infer.ticket.slice.answer->block);
     server_touch(r->ex->conn);
@@ -162,23 +169,25 @@ static void answered(struct request *r)
 static void on_encode(struct loop *l, struct loop_call *c)
 {
     struct request *r = container_of(c, struct request, work);
-    if (api_answer_step(r->answer, now(r), &r->error) == OIP_MORE)
+    struct error e = {.status = STATUS_OK};
+    if (api_answer_step(r->answer, now(r), &e) == OIP_MORE)
         loop_defer(l, c);
     else
-        answered(r);
+        answered(r, e.status);
 }
 
 static void encode(struct request *r)
 {
     const struct infer *in = &r->infer;
+    struct error e;
     if (api_answer_infer(r->api, r->ex, &r->call, &in->request, &in->ticket.slice, &r->meta, now(r),
-                         &r->answer, &r->error) == OIP_MORE) {
+                         &r->answer, &e) == OIP_MORE) {
         loop_worked(r->part->loop, OIP_STEP_BYTES);
         r->work.fn = on_encode;
         loop_defer(r->part->loop, &r->work);
     } else {
         loop_worked(r->part->loop, r->ex->sent_bytes);
-        answered(r);
+        answered(r, e.status);
     }
 }
 
@@ -212,12 +221,12 @@ void origin_settle(struct part *p, struct infer *in)
     if (in->error.status == STATUS_CLIENT_GONE) // nobody is there; on_gone has logged it
         return;
     if (in->error.status != STATUS_OK) {
-        answer_error(r, &in->error, in->retry_after_s);
+        answer_failure(r, &in->error, in->retry_after_s);
         return;
     }
     fill_meta(r);
     r->phase = REQUEST_ANSWERING;
-    r->error.status = STATUS_OK;
+    r->outcome = STATUS_OK;
     if (loop_is_spent(p->loop)) {
         r->work.fn = on_first_encode;
         loop_defer(p->loop, &r->work);
@@ -330,8 +339,7 @@ static void infer(struct request *r)
     r->phase = REQUEST_DECODING;
     r->decoder = api_decode_begin(r->ex, &r->call, meta, &r->infer.request);
     if (!r->decoder) {
-        struct error e = {.status = STATUS_UNAVAILABLE, .text = "out of memory"};
-        answer_error(r, &e, 1);
+        answer_failure(r, FAILED(STATUS_UNAVAILABLE, "out of memory"), 1);
         return;
     }
     r->work.fn = on_decode;
@@ -447,8 +455,8 @@ static void on_head(struct exchange *ex, void *ctx)
     struct part *p = g->parts[server_conn_loop(ex->conn)->index];
     struct request *r = arena_zalloc(&ex->arena, sizeof(*r));
     if (!r) {
-        struct error e = {.status = STATUS_UNAVAILABLE, .text = "out of memory"};
-        api_answer_unrouted(&p->apis[f - g->fronts], ex, &e, loop_now_us(p->loop));
+        api_answer_unrouted(&p->apis[f - g->fronts], ex,
+                            FAILED(STATUS_UNAVAILABLE, "out of memory"), loop_now_us(p->loop));
         return;
     }
     ex->user = r;
@@ -490,7 +498,7 @@ static void on_gone(struct exchange *ex, void *ctx)
         return;
     enum request_phase was = r->phase;
     r->phase = REQUEST_GONE;
-    r->error.status = STATUS_CLIENT_GONE;
+    r->outcome = STATUS_CLIENT_GONE;
     loop_defer_cancel(&r->work);
     finish(r, false);
     if (was == REQUEST_DECODING && r->decoder) {
@@ -537,10 +545,9 @@ static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status,
     struct front *f = ctx;
     struct part *p = f->gateway->parts[server_conn_loop(c)->index];
     struct request *r = ex ? request_of(ex) : NULL;
-    struct error e;
-    error_set(&e, status_from_http(status), "%s", why);
+    struct failure e = {.status = status_from_http(status), .text = why};
     if (r) {
-        answer_error(r, &e, 0);
+        answer_failure(r, &e, 0);
         return;
     }
     if (ex)

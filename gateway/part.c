@@ -235,7 +235,7 @@ static bool build_part(struct gateway *g, unsigned index)
                                .deadline_max_us = g->config->limits.deadline_max_us,
                                .retry_after_s = RETRY_AFTER_S};
     flow_init(&p->flow, index, g->table, &rules, loop_now_us(p->loop));
-    effects_init(&p->fx);
+    effects_init(&p->fx, loop_blocks(p->loop));
     buffer_init(&p->line);
     loop_blocks(p->loop)->account = on_block_charge;
     loop_blocks(p->loop)->account_ctx = p;

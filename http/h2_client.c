@@ -177,12 +177,10 @@ static int hex_of(char ch)
 
 static struct view percent_decoded(struct arena *a, struct view v)
 {
-    if (v.n > 1024)
-        v.n = 1024;
-    char *out = arena_alloc(a, v.n + 1);
-    size_t n = 0;
-    for (size_t i = 0; out && i < v.n; i++) {
-        int high = v.p[i] == '%' && i + 2 < v.n + 0 ? hex_of(v.p[i + 1]) : -1;
+    size_t n = 0, most = v.n < HTTP_GRPC_MESSAGE ? v.n : HTTP_GRPC_MESSAGE;
+    char *out = arena_alloc(a, most + 1);
+    for (size_t i = 0; out && i < v.n && n < most; i++) {
+        int high = v.p[i] == '%' && i + 2 < v.n ? hex_of(v.p[i + 1]) : -1;
         int low = high >= 0 ? hex_of(v.p[i + 2]) : -1;
         if (low >= 0) {
             out[n++] = (char)(high * 16 + low);

@@ -205,11 +205,13 @@ struct http_client_ops {                                // all from the client's
     void (*on_end)(struct http_call *call, enum http_call_end end, void *ctx);
 };
 
+#define HTTP_GRPC_MESSAGE 2048 // bytes of grpc-message, decoded; the rest is cut
+
 struct http_call {
     void *user;
     uint16_t status;          // :status
     int grpc_status;          // from trailers or Trailers-Only; -1: absent
-    struct view grpc_message; // percent-decoded, in the call's arena
+    struct view grpc_message; // percent-decoded, cut, in the call's arena: any bytes
     struct block *body; // the answer's octets after gRPC de-framing: body->data[0 .. body_bytes);
     size_t body_bytes;  // taken over by on_end's callee with http_call_take_body
     struct arena arena;

@@ -59,13 +59,19 @@ static void run_batches(struct serve *s);
 
 // ---- answers -----------------------------------------------------------------------------------------
 
-static void answer_error(struct serving *r, const struct error *e)
+static void answer_failure(struct serving *r, const struct failure *e)
 {
     struct serve *s = r->serve;
     r->phase = REQUEST_OVER;
     api_answer_error(&s->api, r->ex, &r->call, e, e->status == STATUS_UNAVAILABLE ? 1 : 0, &r->meta,
                      now(s));
     server_touch(r->ex->conn);
+}
+
+static void answer_error(struct serving *r, const struct error *e)
+{
+    struct failure failure = failure_of(e);
+    answer_failure(r, &failure);
 }
 
 static void answered(struct serving *r)
@@ -535,8 +541,7 @@ static void on_head(struct exchange *ex, void *ctx)
     struct error e = {0};
     ex->user = r;
     if (!r) {
-        error_set(&e, STATUS_UNAVAILABLE, "out of memory");
-        api_answer_unrouted(&s->api, ex, &e, now(s));
+        api_answer_unrouted(&s->api, ex, FAILED(STATUS_UNAVAILABLE, "out of memory"), now(s));
         return;
     }
     r->ex = ex;
@@ -603,10 +608,9 @@ static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status,
 {
     struct serve *s = ctx;
     struct serving *r = ex ? ex->user : NULL;
-    struct error e;
-    error_set(&e, status_from_http(status), "%s", why);
+    struct failure e = {.status = status_from_http(status), .text = why};
     if (r)
-        answer_error(r, &e);
+        answer_failure(r, &e);
     else if (ex)
         api_answer_unrouted(&s->api, ex, &e, now(s));
 }

@@ -1,6 +1,7 @@
 #include "tests/sim/sim.h"
 
 #include "infer/oip_grpc.h"
+#include <inttypes.h>
 #include <stdlib.h>
 
 #define ANSWER_US 300 // a worker says no within so long
@@ -328,14 +329,27 @@ static void answer_desk(struct loop_of *l, struct model_of *m, struct batch *b, 
 }
 
 // Each has its own words for it: gRPC 8, 14, HTTP 429 with and without a text.
-static void spell_overload(struct batch_end *told, struct error *e, uint32_t worker)
+static void spell_overload(struct batch_end *told, struct failure *e, uint32_t worker)
 {
     if (worker % 4 == 1)
         e->status = STATUS_WORKER_LOST;
     else if (worker % 4 > 1)
         told->seen = SEEN_UNPROCESSED;
+    if (worker % 4 == 3 && e->block)
+        block_unref(e->block);
     if (worker % 4 == 3)
         told->error = NULL;
+}
+
+// A text of its own for each time that something is said.
+static struct failure say(struct loop_of *l, const struct batch *b, enum status status,
+                          const char *text)
+{
+    uint64_t number = ++l->w->words;
+    for (uint32_t i = 0; i < b->n; i++)
+        life_of(b->tickets[i])->words = number;
+    return failure_format(l->blocks, status, "the worker says: %s" CALLS_NUMBER "%" PRIu64, text,
+                          number);
 }
 
 // How the gateway reads it: gateway/workers.c.
@@ -357,9 +371,9 @@ static void end_desk(struct loop_of *l, struct model_of *m, struct batch *b, enu
         [END_LOST] = {SEEN_LOST, STATUS_OK, NULL},
         [END_RECALLED] = {SEEN_RECALLED, STATUS_OK, NULL},
     };
-    struct error e = {.status = as[end].status};
+    struct failure e = {.status = STATUS_OK};
     if (as[end].text)
-        error_set(&e, as[end].status, "the worker says: %s", as[end].text);
+        e = say(l, b, as[end].status, as[end].text);
     struct batch_end told = {.seen = as[end].seen,
                              .ours = ours,
                              .pushback_us = pushback_us,

@@ -1,6 +1,8 @@
 #include "tests/sim/sim.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 // What one of its batches takes, at most.
 static double batch_us(const struct model_of *m)
@@ -226,6 +228,15 @@ static void check_error(const struct world *w, const struct life *x)
     }
 }
 
+// The text is there while it is told, and is that of the worker that said something of it last.
+static void check_text(const struct world *w, struct life *x)
+{
+    const char *number = strstr(x->in.error.text, CALLS_NUMBER);
+    snprintf(x->told, sizeof(x->told), "%s", x->in.error.text);
+    demand(w, x, !number || strtoull(number + strlen(CALLS_NUMBER), NULL, 10) == x->words,
+           "a failure is told in the words that were said of it");
+}
+
 void demands_on_settle(struct loop_of *l, struct life *x)
 {
     struct world *w = l->w;
@@ -234,7 +245,9 @@ void demands_on_settle(struct loop_of *l, struct life *x)
     demand(w, x, l->index == x->loop, "an infer settles at its origin");
     demand(w, x, !x->in.ticket_out || x->called, "who settles without his ticket calls it home");
     x->settled = true;
-    trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->in.error.text);
+    if (status != STATUS_OK)
+        check_text(w, x);
+    trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->told);
     uint64_t latest = most_us(x->in.deadline_us, most_us(l->stalled_until, l->frozen_until));
     demand(w, x, !x->in.ticket.model || w->now_us <= latest + SIM_EPSILON_US,
            "an infer settles by its deadline");

@@ -278,6 +278,8 @@ struct life { // one request from arrival to release
     bool queued_behind;                           // it was sent to a replica that had a batch
     bool called;                                  // its home is being told
     bool err_alone, bad_answer;                   // what happened to it
+    uint64_t words;                               // that a worker said of it last: their number
+    char told[96];                                // what it settled with; "": answered
     bool refused;                                 // its last batch was refused
     uint32_t aboard_of;                           // the worker that it was sent to last
     uint32_t avoid;                               // a sibling of this replica is to have it now
@@ -304,6 +306,8 @@ enum end {
     END_RECALLED,
     ENDS
 };
+
+#define CALLS_NUMBER ", number " // before that of a worker's words
 
 static inline bool end_refuses(enum end end)
 {
@@ -399,6 +403,7 @@ struct world {
     struct life *lives, *free_lives;
     struct call *free_calls;
     unsigned submitted, alive, n_batches;
+    uint64_t words;    // times that a worker said something
     double arrival_us; // mean time between arrivals at a loop
     double shares[SIM_MODELS];
     uint64_t now_us, seq, tag;

@@ -25,7 +25,7 @@ static bool decode(struct view message, size_t max)
     assert_true(kit_ex.arena.bytes <= 65536 + 8 * message.n); // a varint of one octet is an INT64
     assert_true(mem_count() - calls <= 64 + message.n / 512);
     if (s == OIP_ERROR) {
-        api_answer_error(&kit_api, &kit_ex, &call, &err, 0, NULL, 0);
+        api_answer_error(&kit_api, &kit_ex, &call, FAILED(err.status, err.text), 0, NULL, 0);
         assert_null(strstr(kit_trailer("grpc-message"), MARK));
         assert_null(strstr(err.text, MARK));
     }

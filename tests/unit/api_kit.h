@@ -19,7 +19,7 @@
 struct kit_said { // copies: the answer's own memory may be reused when respond returns
     unsigned calls, status, n_headers, n_trailers, n_lent;
     char names[KIT_HEADERS][64], values[KIT_HEADERS][512];
-    char trailer_names[4][64], trailer_values[4][1024];
+    char trailer_names[4][64], trailer_values[4][8192];
     struct buffer body; // with a NUL behind it
 };
 

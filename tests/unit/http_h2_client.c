@@ -143,6 +143,28 @@ static void answers_whole_and_cut_anywhere(void **state)
     free(all.p);
 }
 
+// The bound is one of what was said, not of how it was written.
+static void a_long_grpc_message_is_cut(void **state)
+{
+    (void)state;
+    char lines[12000] = ANSWER "grpc-status: 13\ngrpc-message: ";
+    for (unsigned i = 0; i < HTTP_GRPC_MESSAGE / 2 + 10; i++)
+        strcat(lines, "%C3%a9");
+    strcat(lines, "\n");
+    struct client *w = begin();
+    client_ask(w, 10, 10, 0);
+    client_flush(w);
+    wire_head(&w->say, END_STREAM, 1, lines);
+    client_hear(w);
+    struct asked *a = &w->asked[0];
+    expect_end(a, CALL_ANSWERED);
+    assert_int_equal(a->grpc_status, 13);
+    assert_int_equal(strlen(a->text), HTTP_GRPC_MESSAGE);
+    for (unsigned i = 0; i < HTTP_GRPC_MESSAGE; i += 2)
+        assert_memory_equal(a->text + i, "\xc3\xa9", 2);
+    end(w);
+}
+
 static void answers_without_a_message(void **state)
 {
     static const struct {
@@ -826,6 +848,7 @@ int main(void)
         cmocka_unit_test(a_call_says_what_grpc_wants),
         cmocka_unit_test(answers_whole_and_cut_anywhere),
         cmocka_unit_test(answers_without_a_message),
+        cmocka_unit_test(a_long_grpc_message_is_cut),
         cmocka_unit_test(large_messages_follow_the_windows),
         cmocka_unit_test(frames_are_as_long_as_the_worker_allows),
         cmocka_unit_test(output_is_bounded),

@@ -5,6 +5,8 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
+#include "infer/failure.h"
 #include "infer/request.h"
 #include <stdio.h>
 
@@ -40,9 +42,75 @@ static void error_text_is_printable(void **state)
     memset(longer, 'a', sizeof(longer));
     longer[599] = 0;
     assert_false(error_set(&e, STATUS_BAD_REQUEST, "a\nb\033\x80%s", "\r"));
-    assert_string_equal(e.text, "a?b???");
+    assert_string_equal(e.text, "a\nb???");
     error_set(&e, STATUS_QUOTA, "%s", longer);
     assert_int_equal(strlen(e.text), sizeof(e.text) - 1);
+}
+
+static void texts_become_utf8(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } rows[] = {
+        {"", ""},
+        {"a\tb\nc", "a\tb\nc"},
+        {"\r\x01\x7f", "???"},
+        {"gr\xc3\xb6\xc3\x9f"
+         "er \xe2\x82\xac \xf0\x9f\x98\x80.",
+         "gr\xc3\xb6\xc3\x9f"
+         "er \xe2\x82\xac \xf0\x9f\x98\x80."},
+        {"\xff.\xc0\xaf.\xed\xa0\x80.\xf4\x90\x80\x80.",
+         "?.??.???.????."}, // overlong, surrogate, past the last
+        {"\xc2\x9b"
+         "31m",
+         "??31m"},              // a control character of two bytes
+        {"a\xe2\x82.", "a??."}, // not whole, in the middle
+        {"a\xe2\x82", "a"},     // cut there
+        {"a\xf0\x9f\x98", "a"},
+        {"a\xc3", "a"},
+        {"a\xff", "a?"}, // begins nothing
+        {"a\x80", "a?"},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[64];
+        strcpy(text, rows[i].in);
+        size_t n = text_clean(text, strlen(text));
+        assert_string_equal(text, rows[i].out);
+        assert_int_equal(n, strlen(rows[i].out));
+    }
+    char nul[] = "a\0b";
+    assert_int_equal(text_clean(nul, 3), 3);
+    assert_string_equal(nul, "a?b");
+}
+
+static void a_failure_keeps_its_text(void **state)
+{
+    static struct block_owner blocks; // aligned as it asks for
+    char words[FAILURE_WORDS + 2];
+    block_owner_init(&blocks);
+    block_owner_adopt(&blocks);
+    struct failure f = failure_format(&blocks, STATUS_QUOTA, "%d \xc3\xa9", 7);
+    assert_int_equal(f.status, STATUS_QUOTA);
+    assert_string_equal(f.text, "7 \xc3\xa9");
+    block_unref(f.block);
+    memset(words, 'a', sizeof(words));
+    memcpy(words + FAILURE_WORDS - 1, "\xc3\xa9", 2); // of which the first byte is within the bound
+    f = failure_quote(&blocks, STATUS_INTERNAL, "it says: ", view_of(words, sizeof(words)));
+    assert_int_equal(strlen(f.text), 9 + FAILURE_WORDS - 1);
+    assert_memory_equal(f.text, "it says: aaa", 12);
+    assert_true(f.block->bytes > strlen(f.text));
+    block_unref(f.block);
+    f = failure_quote(&blocks, STATUS_INTERNAL, "it says: ", (struct view){0});
+    assert_string_equal(f.text, "it says: ");
+    block_unref(f.block);
+    block_owner_trim(&blocks);
+    mem_fail_at(1);
+    f = failure_quote(&blocks, STATUS_INTERNAL, "it says: ", VIEW("no"));
+    mem_fail_at(0);
+    assert_int_equal(f.status, STATUS_INTERNAL);
+    assert_string_equal(f.text, "out of memory: the reason could not be kept");
+    assert_null(f.block);
+    block_owner_deinit(&blocks);
 }
 
 static void sizes(void **state)
@@ -218,6 +286,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_table_is_whole),
         cmocka_unit_test(error_text_is_printable),
+        cmocka_unit_test(texts_become_utf8),
+        cmocka_unit_test(a_failure_keeps_its_text),
         cmocka_unit_test(sizes),
         cmocka_unit_test(walks),
         cmocka_unit_test(names),

@@ -153,6 +153,59 @@ static void elsewhere_at_once(void **state)
     assert_int_equal(office.guest[0].ticket.error.status, STATUS_OK);
 }
 
+// All aboard are told in one text, and it lives for as long as one of them has not read it.
+static void a_text_is_shared_by_all_aboard(void **state)
+{
+    (void)state;
+    struct failure why = failure_quote(office.blocks, STATUS_BAD_REQUEST, "it says: ", VIEW("no"));
+    struct guest *a = lend(1), *b = lend(1);
+    run(NOW);
+    struct batch *batch = sent();
+    assert_int_equal(batch->n, 2);
+    office.desk->replicas.max_batch = 4;
+    batch->halvings = DESK_HALVINGS; // no further
+    batch->shown = true;
+    forget();
+    desk_on_end(office.desk, batch, &(struct batch_end){.seen = SEEN_STATUS, .error = &why}, NOW,
+                &office.fx);
+    assert_int_equal(back(a, STATUS_BAD_REQUEST) + back(b, STATUS_BAD_REQUEST), 2);
+    assert_ptr_equal(a->ticket.error.text, b->ticket.error.text);
+    give_back();
+    assert_int_equal(office.blocks->live_blocks, 1);
+    block_unref(a->ticket.error.block);
+    assert_string_equal(b->ticket.error.text, "it says: no");
+    block_unref(b->ticket.error.block);
+    a->ticket.error.block = b->ticket.error.block = NULL;
+    assert_int_equal(office.blocks->live_blocks, 0);
+}
+
+// The log gets all that it said, /status the beginning.
+static void a_pause_is_logged_in_the_workers_words(void **state)
+{
+    (void)state;
+    char words[600] = "";
+    for (unsigned i = 0; i < 100; i++)
+        strcat(words, "\xe2\x82\xac,");
+    struct failure why =
+        failure_quote(office.blocks, STATUS_UNAVAILABLE, "it says: ", view_str(words));
+    struct batch *b = send_one(NOW);
+    forget();
+    desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_STATUS, .error = &why}, NOW,
+                &office.fx);
+    const struct note *note = NULL;
+    for (unsigned i = office.read; i < office.fx.n; i++) {
+        if (office.fx.at[i].kind == FX_NOTE && office.fx.at[i].note.kind == NOTE_REPLICA_PAUSED)
+            note = &office.fx.at[i].note;
+        if (office.fx.at[i].kind == FX_UNREF)
+            assert_non_null(note); // it goes behind the note
+    }
+    assert_memory_equal(note->why, "it says: ", 9);
+    assert_string_equal(note->why + 9, words);
+    assert_memory_equal(replica((uint32_t)note->a)->why, note->why, 100);
+    run(NOW + REPLICA_PAUSE_US);
+    answer_one(sent(), NOW + REPLICA_PAUSE_US);
+}
+
 static void without_a_token_it_is_given_the_workers_words(void **state)
 {
     (void)state;
@@ -895,6 +948,8 @@ int main(void)
         TEST(a_worker_may_ask_for_a_longer_pause),
         TEST(one_volley_is_one_refusal),
         TEST(elsewhere_at_once),
+        TEST(a_text_is_shared_by_all_aboard),
+        TEST(a_pause_is_logged_in_the_workers_words),
         TEST(without_a_token_it_is_given_the_workers_words),
         TEST(a_ticket_is_refused_for_so_long_at_most),
         TEST(a_ticket_is_refused_so_often_at_most),
