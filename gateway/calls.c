@@ -192,6 +192,10 @@ void calls_on_end(struct worker *w, struct http_call *call, enum http_call_end e
     case CALL_REFUSED:
         over_as(p, b, SEEN_UNPROCESSED, NULL);
         break;
+    case CALL_NO_ROOM:
+        error_set(&e, STATUS_UNAVAILABLE, "the answer found no room in limits.bytes_in_flight");
+        over_as(p, b, SEEN_NO_ROOM, &e);
+        break;
     case CALL_RESET:
         on_reset(p, b, call);
         break;
