@@ -194,6 +194,10 @@ void calls_on_end(struct worker *w, struct http_call *call, enum http_call_end e
     case CALL_REFUSED:
         over_as(p, b, SEEN_UNPROCESSED, NULL);
         break;
+    case CALL_NO_ROOM:
+        over_as(p, b, SEEN_NO_ROOM,
+                FAILED(STATUS_UNAVAILABLE, "the answer found no room in limits.bytes_in_flight"));
+        break;
     case CALL_RESET:
         on_reset(p, b, call);
         break;

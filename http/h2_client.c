@@ -225,7 +225,11 @@ static void fail_call(struct http_client *c, struct http_call *call, enum http_c
         c->broken = true; // no memory: it could not be ended otherwise
     if (!call->closed)
         call->end = end;
-    call->grpc_flagged = true; // what still comes is dropped
+    call->grpc_flagged = true; // what still comes is dropped, and what came is given back at once
+    if (call->body)
+        block_unref(call->body);
+    call->body = NULL;
+    call->body_bytes = 0;
 }
 
 static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_n,
@@ -302,8 +306,8 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
         fail_call(c, call, CALL_MALFORMED);
         return 0;
     }
-    if (!body_room(c, call, n)) { // our lack of memory is not the worker's fault
-        fail_call(c, call, CALL_REFUSED);
+    if (!body_room(c, call, n)) {
+        fail_call(c, call, CALL_NO_ROOM);
         return 0;
     }
     memcpy(call->body->data + call->body_bytes, p, n);

@@ -188,8 +188,8 @@ struct http_call;
 
 enum http_call_end {
     CALL_ANSWERED, // whole response, trailers included
-    CALL_REFUSED, // not processed by the peer (REFUSED_STREAM, GOAWAY below us, no stream left), or we had no
-                  // memory for its answer: neither was wrong, it may be repeated
+    CALL_REFUSED,  // not processed by the peer (REFUSED_STREAM, GOAWAY below us, no stream left)
+    CALL_NO_ROOM, // the account of blocks has no room for its answer: reset by us, and no fault of the peer
     CALL_RESET, // RST_STREAM by the peer
     CALL_LOST,  // connection gone
     CALL_ABANDONED, // connection closed by us (said by net/peer: this room knows of no other end than LOST)

@@ -226,14 +226,14 @@ void desk_on_answer(struct desk *d, struct batch *b, struct answer *a, uint64_t 
 
 // ---- what becomes of those aboard --------------------------------------------------------------------
 
-// Half of b's tickets, to be sent by themselves; false: out of memory.
-static bool halve_off(struct desk *d, struct batch *b, uint32_t from, uint32_t to)
+// Half of b's tickets, to be sent by themselves; false: out of memory. guilty: because of what a row may be.
+static bool halve_off(struct desk *d, struct batch *b, bool guilty, uint32_t from, uint32_t to)
 {
     struct batch *half = batch_new(d, to - from);
     if (!half)
         return false;
     half->halvings = b->halvings + 1;
-    half->shown = true;
+    half->shown = b->shown || guilty;
     half->reason = b->reason;
     for (uint32_t i = from; i < to; i++)
         batch_join(half, b->tickets[i]);
@@ -241,9 +241,9 @@ static bool halve_off(struct desk *d, struct batch *b, uint32_t from, uint32_t t
     return true;
 }
 
-// Until only the guilty one fails.
-static void batch_halved(struct desk *d, struct batch *b, const struct failure *e, uint64_t now_us,
-                         struct effects *fx)
+// Until only the guilty one fails, or until each part of the answer finds room.
+static void batch_halved(struct desk *d, struct batch *b, const struct failure *e, bool guilty,
+                         uint64_t now_us, struct effects *fx)
 {
     if (b->n == 1 || !batch_prune(d, b, now_us, fx)) {
         batch_fail(d, b, e, fx);
@@ -253,7 +253,7 @@ static void batch_halved(struct desk *d, struct batch *b, const struct failure *
     fx_note(fx, NOTE_HALVED, d->model, b->n, 0);
     uint32_t parts[3] = {0, middle, b->n};
     for (unsigned i = 0; i < 2; i++) {
-        if (parts[i] == parts[i + 1] || halve_off(d, b, parts[i], parts[i + 1]))
+        if (parts[i] == parts[i + 1] || halve_off(d, b, guilty, parts[i], parts[i + 1]))
             continue;
         for (uint32_t k = parts[i]; k < parts[i + 1]; k++)
             ticket_failed(d, b->tickets[k], e, fx);
@@ -285,7 +285,8 @@ static bool may_be_refused(struct ticket *t, uint64_t now_us)
     return t->refusals++ < DESK_REFUSALS && now_us - t->refused_us < DESK_REFUSED_US;
 }
 
-// What halving has found out so far is not to be lost: a half waits as it is. False: none of it is left.
+// What halving has found out so far is not to be lost: a half waits as it is, and so does what a sibling was to
+// have. False: none of it is left.
 static bool batch_refused_again(struct desk *d, struct batch *b, const struct failure *why,
                                 uint64_t now_us, struct effects *fx)
 {
@@ -320,7 +321,7 @@ static bool batch_retried(struct desk *d, struct batch *b, const struct failure 
     bool may = replicas_may_retry(&d->replicas, version_of(b), now_us);
     if (may)
         fx_note(fx, NOTE_RETRIED, d->model, b->n, 0);
-    if (may && b->shown)
+    if (may && (b->shown || b->halvings > 0))
         return batch_refused_again(d, b, &why, now_us, fx);
     for (uint32_t i = 0; i < b->n; i++) {
         struct ticket *t = b->tickets[i];
@@ -373,7 +374,7 @@ void desk_on_end(struct desk *d, struct batch *b, const struct batch_end *end, u
     replicas_ended(&d->replicas, b, o.replica, end->pushback_us, e ? e->text : NULL, now_us, fx);
     switch (o.tickets) {
     case TICKETS_HALVED:
-        batch_halved(d, b, e, now_us, fx);
+        batch_halved(d, b, e, o.guilty, now_us, fx);
         break;
     case TICKETS_SIBLING:
         batch_shown(d, b, fx);

@@ -121,6 +121,13 @@ static enum end guilty_end(const struct batch *b)
     return life_of(b->tickets[0])->id & 1 ? END_ERROR : END_BAD;
 }
 
+static enum end no_room(struct model_of *m)
+{
+    world_count(m->w, FAULT_NO_ROOM);
+    excuse_until(&m->excuse, FAULT_NO_ROOM, m->w->now_us + 100000);
+    return END_NO_ROOM;
+}
+
 // How a batch that is computed ends.
 static enum end batch_end(struct world *w, const struct batch *b, struct model_of *m)
 {
@@ -128,6 +135,8 @@ static enum end batch_end(struct world *w, const struct batch *b, struct model_o
         world_count(w, FAULT_GUILTY);
         return guilty_end(b);
     }
+    if (!w->healed && m->room_rows > 0 && b->n > 1 && b->rows > m->room_rows)
+        return no_room(m);
     if (w->healed || !world_chance(w, w->plan.per_batch))
         return END_ANSWER;
     static const struct {
@@ -136,8 +145,9 @@ static enum end batch_end(struct world *w, const struct batch *b, struct model_o
     } kinds[] = {{END_ERROR, FAULT_ERROR},
                  {END_MALFORMED, FAULT_MALFORMED},
                  {END_SHAPE, FAULT_SHAPE},
+                 {END_NO_ROOM, FAULT_NO_ROOM},
                  {END_REFUSED, FAULT_REFUSE}};
-    unsigned k = (unsigned)rand_below(&w->rand, 4);
+    unsigned k = (unsigned)rand_below(&w->rand, 5);
     if (kinds[k].end == END_SHAPE && (b->rows == 0 || m->max_batch == 0))
         return END_ANSWER; // no shape of ours to miss
     world_count(w, kinds[k].fault);
@@ -181,8 +191,7 @@ static void call_arrives(struct call *c)
         world_count(w, FAULT_OVERLOAD);
     else if (end == END_ERROR)
         world_count(w, FAULT_BROKEN);
-    if (end != END_ANSWER && end != END_ERROR && end != END_BAD && end != END_SHAPE &&
-        end != END_MALFORMED) {
+    if (end > END_BAD) { // it is not computed
         call_ends(c, end, world_soon(w, ANSWER_US));
         return;
     }
@@ -361,6 +370,7 @@ static void end_desk(struct loop_of *l, struct model_of *m, struct batch *b, enu
         enum status status;
         const char *text;
     } as[ENDS] = {
+        [END_NO_ROOM] = {SEEN_NO_ROOM, STATUS_UNAVAILABLE, "and there is no room for it"},
         [END_MALFORMED] = {SEEN_WRONG, STATUS_BAD_ANSWER, "the answer cannot be read"},
         [END_ERROR] = {SEEN_STATUS, STATUS_INTERNAL, "the kernel failed"},
         [END_BAD] = {SEEN_STATUS, STATUS_BAD_REQUEST, "a row is not as it should be"},
@@ -420,6 +430,8 @@ static void call_over(struct loop_of *l, struct call *c)
         demands_shamed(failed_at);
     if (end_refuses(end))
         demands_refused(l, r, tickets, n, elsewhere, pushback_us);
+    if (end == END_NO_ROOM)
+        demands_no_room(l, r, tickets, n);
     for (uint32_t i = 0; i < n; i++)
         demands_queued(l, tickets[i]);
     m->dirty = true;

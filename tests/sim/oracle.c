@@ -66,7 +66,7 @@ static bool sibling_stood(const struct life *x)
 static bool was_met(const struct life *x)
 {
     const struct replica_of *r = replica_by_id(x->model, x->aboard_of);
-    return x->losses + x->ours + x->failures + x->refusals > 0 ||
+    return x->losses + x->ours + x->failures + x->refusals + x->no_rooms > 0 ||
            (r && !worker_well(r->worker, x->in.arrived_us));
 }
 
@@ -159,6 +159,9 @@ static void check_unavailable(const struct world *w, const struct life *x)
                rows > (int64_t)atomic_load(&m->m->queue_limit) ||
                    (m->rules.queue_bytes && bytes > (int64_t)m->rules.queue_bytes),
                "who is refused for room found none");
+    } else if (strstr(text, "no room")) {
+        demand(w, x, x->no_room_alone || m->memory_us >= x->in.arrived_us,
+               "who is told of no room had none alone");
     } else if (strstr(text, "out of memory")) {
         demand(w, x, m->memory_us >= x->in.arrived_us, "memory was out when it is said so");
     } else {

@@ -798,6 +798,40 @@ static void lent_octets_are_not_given_back_before_they_left(void **state)
 
 // ---- want of memory ----------------------------------------------------------------------------------
 
+static bool takes_no_more(void *ctx, int64_t delta_bytes)
+{
+    return delta_bytes < *(int64_t *)ctx;
+}
+
+// An end of its own: the worker has done nothing wrong, and is told to stop. What had come is given back at once.
+static void no_room_for_an_answer(void **state)
+{
+    int64_t least_refused = 128 << 10;
+    static const uint8_t part[100 << 10];
+    struct client *w = begin();
+    client_ask(w, 10, 10, 0);
+    client_flush(w);
+    client_blocks.account = takes_no_more;
+    client_blocks.account_ctx = &least_refused;
+    wire_head(&w->say, 0, 1, ANSWER);
+    wire_message(&w->say, 0, 1, 0, 300 << 10, part, 60 << 10);
+    client_hear(w);
+    assert_int_equal(w->asked[0].ends, 0);
+    assert_int_equal(client_blocks.live_blocks, 1);
+    wire_frame(&w->say, DATA, 0, 1, part, sizeof(part));
+    client_hear_only(w);
+    assert_int_equal(client_blocks.live_blocks, 0);
+    client_flush(w);
+    expect_end(&w->asked[0], CALL_NO_ROOM);
+    assert_false(w->asked[0].has_body);
+    assert_int_equal(reader_stream(w->r, 1)->code, NGHTTP2_CANCEL);
+    wire_frame(&w->say, DATA, 0, 1, part, sizeof(part)); // on its way still
+    client_hear(w);
+    client_blocks.account = NULL;
+    expect_alive(w);
+    end(w);
+}
+
 static void any_allocation_may_fail(void **state)
 {
     uint64_t used = 1;
@@ -876,6 +910,7 @@ int main(void)
         cmocka_unit_test(filling_is_bounded),
         cmocka_unit_test(cancel_crosses_the_answer),
         cmocka_unit_test(lent_octets_are_not_given_back_before_they_left),
+        cmocka_unit_test(no_room_for_an_answer),
         cmocka_unit_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("http: HTTP/2 as a client", tests, NULL, NULL);
