@@ -66,7 +66,7 @@ static bool shape_agrees(const struct tensor *said, const struct tensor *got)
 {
     bool same = said->rank == got->rank && said->dtype == got->dtype;
     for (unsigned k = 0; same && k < got->rank; k++)
-        same = said->shape[k] < 0 || said->shape[k] == got->shape[k];
+        same = tensor_dim(said, k) < 0 || tensor_dim(said, k) == tensor_dim(got, k);
     return same;
 }
 

@@ -308,14 +308,17 @@ static bool read_shape(struct oip_json *d, struct error *e)
     enum json_token token = json_next(&d->r);
     if (token != JSON_ARRAY)
         return expected(d, token, e, "shape", "an array of non-negative integers");
-    while ((token = json_next(&d->r)) == JSON_NUMBER) {
-        if (t->rank == TENSOR_MAX_RANK)
-            return refuse(d, e, "shape", "at most 8 dimensions", "more");
+    unsigned came = 0;
+    while (came < OIP_RANK_COUNTED && (token = json_next(&d->r)) == JSON_NUMBER) {
         int64_t v;
         if (num_parse_i64(d->r.text, &v) != NUM_OK || v < 0)
             return refuse(d, e, "shape", "non-negative integers", "another number");
-        t->shape[t->rank++] = v;
+        if (++came <= TENSOR_MAX_RANK && !tensor_add_dim(d->arena, t, v))
+            return no_memory(e);
     }
+    char text[16];
+    if (came > TENSOR_MAX_RANK)
+        return refuse(d, e, "shape", "at most 16 dimensions", oip_rank_text(text, came));
     return token == JSON_ARRAY_END || expected(d, token, e, "shape", "non-negative integers");
 }
 
@@ -403,7 +406,7 @@ static bool walk_blob(struct oip_json *d, struct error *e)
 {
     const struct tensor *t = &d->tensor;
     uint64_t count = 0;
-    tensor_count(t->shape, t->rank, &count); // it fits: oip_check_raw
+    tensor_count(t, &count); // it fits: oip_check_raw
     switch (tensor_bytes_walk(&d->walk, t->data, t->bytes, count, OIP_STEP_ELEMENTS)) {
     case WALK_RIGHT:
         return push_input(d, e);

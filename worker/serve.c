@@ -135,9 +135,12 @@ static bool keep_outputs(struct work *w, const struct engine_data *out)
         to = w->spill = mem_alloc(all ? all : 1);
     for (unsigned k = 0; to && k < w->model->meta.n_outputs; k++) {
         struct tensor *t = &w->outputs[k];
+        int64_t *more = t->more;
         *t = w->model->meta.outputs[k];
+        t->more = more;
         t->rank = (uint8_t)out[k].rank;
-        memcpy(t->shape, out[k].shape, sizeof(t->shape));
+        for (unsigned d = 0; d < t->rank; d++)
+            tensor_set_dim(t, d, out[k].shape[d]);
         t->bytes = out[k].bytes;
         t->data = (const uint8_t *)to;
         if (out[k].bytes > 0)
@@ -244,7 +247,8 @@ static size_t output_bytes(const struct served *m, uint32_t rows)
         const struct tensor *t = &m->meta.outputs[k];
         size_t n = dtype_table[t->dtype].bytes;
         for (unsigned d = 0; d < t->rank; d++) {
-            if (__builtin_mul_overflow(n, t->shape[d] < 0 ? rows : (size_t)t->shape[d], &n))
+            if (__builtin_mul_overflow(n, tensor_dim(t, d) < 0 ? rows : (size_t)tensor_dim(t, d),
+                                       &n))
                 return 0;
         }
         all += (n + 63) / 64 * 64;
@@ -263,10 +267,14 @@ static struct work *work_new(struct serve *s, struct served *m, uint32_t most)
     w->requests = arena_array(&w->arena, most, sizeof(struct serving *));
     w->outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->outputs));
     w->call.outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->call.outputs));
-    if (!w->requests || !w->outputs || !w->call.outputs) {
+    int64_t(*more)[TENSOR_MAX_RANK - TENSOR_INLINE_RANK] =
+        arena_array(&w->arena, m->meta.n_outputs, sizeof(*more)); // for keep_outputs
+    if (!w->requests || !w->outputs || !w->call.outputs || !more) {
         work_free(w);
         return NULL;
     }
+    for (unsigned k = 0; k < m->meta.n_outputs; k++)
+        w->outputs[k].more = more[k];
     w->call.done = on_computed;
     w->home.fn = on_home;
     return w;
@@ -294,7 +302,8 @@ static bool aim(struct work *w)
             const struct tensor *t = w->requests[r]->inputs[k];
             struct engine_data *d = &parts[r * n + k];
             *d = (struct engine_data){.data = t->data, .bytes = t->bytes, .rank = t->rank};
-            memcpy(d->shape, t->shape, sizeof(d->shape));
+            for (unsigned i = 0; i < t->rank; i++)
+                d->shape[i] = tensor_dim(t, i);
         }
     }
     w->call.inputs = parts;

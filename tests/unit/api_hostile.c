@@ -236,7 +236,7 @@ static void too_many(void **state)
     check(made(HEAD "\"outputs\":[", "{\"name\":\"y\"},", 100000, ""), STATUS_BAD_REQUEST,
           "outputs: more than 256");
     check(made(X_HEAD "\"FP32\",\"shape\":[", "1,", 1000, "1],\"data\":[1]}]}"), STATUS_BAD_REQUEST,
-          "inputs[0].shape: expected at most 8 dimensions, got more (octet 74)");
+          "inputs[0].shape: expected at most 16 dimensions, got 255 or more (octet 566)");
 }
 
 static int open_kit(void **state)

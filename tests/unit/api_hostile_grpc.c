@@ -191,7 +191,7 @@ static void shapes(void **state)
     refused(request(input("FP32", V("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), one)), // -1
             "inputs[0].shape: expected non-negative integers, got a negative one");
     refused(request(input("FP32", many(V("\1"), 1000), one)),
-            "inputs[0].shape: expected at most 8 dimensions, got more");
+            "inputs[0].shape: expected at most 16 dimensions, got 255 or more");
     refused(request(input("FP32", V("\2"), one)),
             "inputs[0].contents: expected 2 FP32 values for shape [2], got 1");
     refused(request(input("FP32", V("\0"), one)),
