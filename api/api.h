@@ -68,10 +68,6 @@ enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct er
 // Must be called when the decoder is not needed any more and has not ended (client gone); after the end it
 // is harmless.
 void api_decode_drop(struct api_decoder *d);
-// All at once, for small bodies and tests.
-bool api_decode_infer(struct exchange *ex, const struct api_call *call,
-                      const struct model_metadata *meta, struct infer_request *out,
-                      struct error *e);
 
 // What is said of every answer (response metadata).
 struct answer_meta {

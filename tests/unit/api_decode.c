@@ -233,16 +233,27 @@ static void many_dimensions(void **state)
     meta = (struct model_metadata){0};
 }
 
+// The n-th allocation fails. True: there were fewer.
+static bool decode_without_memory(uint64_t n)
+{
+    mem_fail_at(n);
+    struct api_decoder *d = api_decode_begin(&kit_ex, &call, NULL, &req);
+    enum oip_step step = d ? OIP_MORE : OIP_ERROR;
+    while (step == OIP_MORE)
+        step = api_decode_step(d, SIZE_MAX, &err);
+    mem_fail_at(0);
+    if (d && step == OIP_ERROR)
+        assert_int_equal(err.status, STATUS_UNAVAILABLE);
+    return step == OIP_DONE;
+}
+
 static void no_memory_for_dimensions(void **state)
 {
     bool ok = false;
     for (uint64_t n = 1; !ok; n++) {
         ask_json(VIEW(DEEP "[2,1,1,1,1,1,1,1,1,1,1,2],\"data\":[1,2,3,4]}]}"));
         assert_int_equal(api_route(&kit_ex, &call, &err), API_INFER);
-        mem_fail_at(n);
-        ok = api_decode_infer(&kit_ex, &call, NULL, &req, &err);
-        mem_fail_at(0);
-        assert_true(ok || err.status == STATUS_UNAVAILABLE);
+        ok = decode_without_memory(n);
     }
 }
 
@@ -266,11 +277,7 @@ static void allocation_fails_anywhere(void **state)
             if (k == 1)
                 kit_add("content-encoding", VIEW("gzip"));
             assert_int_equal(api_route(&kit_ex, &call, &err), API_INFER);
-            mem_fail_at(n);
-            ok = api_decode_infer(&kit_ex, &call, NULL, &req, &err);
-            mem_fail_at(0);
-            if (!ok)
-                assert_int_equal(err.status, STATUS_UNAVAILABLE);
+            ok = decode_without_memory(n);
         }
     }
     buffer_deinit(&b);
