@@ -27,10 +27,11 @@ struct api_answer {
     size_t json_expected; // of all, as the first step lets us expect; 0: the first step was all
 };
 
-void api_init(struct api *a, bool expose, struct view server_name, struct view server_version)
+void api_init(struct api *a, api_respond_fn *respond, bool expose, struct view server_name,
+              struct view server_version)
 {
-    *a = (struct api){.expose = expose,
-                      .respond = exchange_respond,
+    *a = (struct api){.respond = respond,
+                      .expose = expose,
                       .server_name = server_name,
                       .server_version = server_version};
     buffer_init(&a->scratch);

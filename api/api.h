@@ -1,11 +1,7 @@
 /* api/api.h: an exchange (HTTP) read as a call of the Open Inference Protocol, and answered: REST with
  * JSON or binary tensors, gRPC, health. Used by gateway and worker alike. Thinks: time, randomness and
  * model tables are arguments. Thread: the exchange's loop. Memory: the exchange's arena, for as long as
- * it lives; one struct api a loop holds the scratch.
- *
- *   on_head     api_route ──► refuse at once (api_answer_error), or wait for the body
- *   on_request  API_INFER: api_decode_begin, api_decode_step … ─► infer_request ─► … ─► api_answer_infer
- *               others:    api_read ─► call.model, .version ─► api_answer_* */
+ * it lives; one struct api a loop holds the scratch. In which order the functions are called: api/serving.h. */
 #ifndef SLUICE_API_API_H
 #define SLUICE_API_API_H
 
@@ -13,14 +9,16 @@
 #include "infer/failure.h"
 #include "infer/oip.h"
 
+// exchange_respond, or what calls it.
+typedef void api_respond_fn(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 struct api { // one a loop
     struct buffer scratch;
     bool expose; // metadata headers on answers
-    void (*respond)(struct exchange *, const struct http_response *,
-                    uint64_t now_us); // exchange_respond
+    api_respond_fn *respond;
     struct view server_name, server_version;
 };
-void api_init(struct api *a, bool expose, struct view server_name, struct view server_version);
+void api_init(struct api *a, api_respond_fn *respond, bool expose, struct view server_name,
+              struct view server_version);
 void api_deinit(struct api *a);
 
 enum api_kind {

@@ -64,7 +64,7 @@ struct http_server_ops {
     void (*on_gone)(struct exchange *ex, void *ctx);
     // The last octet of the response has been taken by http_conn_sent (HTTP/2: its last frame has been made;
     // at most 256 KiB of output are before it), or never will be (client gone mid-answer). Exactly once for
-    // each exchange that was responded to. For the access log.
+    // each exchange that was responded to. For the access log. NULL: not wanted.
     void (*on_sent)(struct exchange *ex, bool whole, void *ctx);
     // The room refuses a request: 400, 405, 408, 413, 414, 417, 431, 503 or 505, and `why` in printable ASCII
     // without quotes. The room above knows the client's protocol: it answers ex with exchange_respond before

@@ -347,12 +347,15 @@ void repository_free(struct repository *r)
     }
 }
 
-struct served *repository_find(const struct repository *r, struct view name, struct view version)
+struct served *repository_find(const struct repository *r, struct view name, struct view version,
+                               struct error *e)
 {
     for (struct served *s = r->models; s; s = s->next) {
         if (view_is(name, s->name) && (version.n == 0 || view_is(version, s->version)))
             return s;
     }
+    error_set(e, STATUS_NOT_FOUND, "model %.*s%s%.*s is not served here", VIEW_ARG(name),
+              version.n ? " version " : "", VIEW_ARG(version));
     return NULL;
 }
 

@@ -138,8 +138,7 @@ static inline void kit_send_message(struct view message, uint8_t flag)
 
 static inline void kit_open(bool expose)
 {
-    api_init(&kit_api, expose, VIEW("sluice"), VIEW("1.2"));
-    kit_api.respond = kit_respond;
+    api_init(&kit_api, kit_respond, expose, VIEW("sluice"), VIEW("1.2"));
     kit_ask("GET", "/");
 }
 
