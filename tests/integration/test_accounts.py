@@ -13,9 +13,9 @@ import time
 import grpc
 import httpx
 import pytest
+from h2wire import DATA, H2, frame, head
 from harness import GOOD_BODY, ROOT, SANITIZED, Sluice, Wire, configuration, memory_kib, post, wait_for
 from onnx_file import add_model, tensor
-from test_hostile import DATA, H2, frame, head
 from tritonclient.grpc import service_pb2
 
 # ---- names that nobody has -----------------------------------------------------------------------------
