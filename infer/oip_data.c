@@ -85,6 +85,7 @@ bool oip_data_begin(struct oip_data *d, struct json_reader *r, struct arena *a, 
     d->over = false;
     d->until = NULL;
     d->measuring = t->dtype == DT_BYTES;
+    r->nul = t->dtype == DT_BYTES;
     d->opened = *r;
     start_pass(d);
     char shape[96];

@@ -354,6 +354,7 @@ static bool read_data(struct oip_json *d, struct error *e)
     d->saved = d->r;
     d->later = true;
     d->r = before;
+    d->r.nul = true; // it may be of BYTES
     return skip(d, e);
 }
 
@@ -629,6 +630,7 @@ static bool step_data(struct oip_json *d, size_t max, struct error *e)
     if (step != OIP_DONE)
         return step == OIP_MORE;
     d->place = AT_INPUT;
+    d->r.nul = false;
     if (!d->reading_later)
         return true;
     d->r = d->behind;
@@ -644,8 +646,10 @@ static bool step_skip(struct oip_json *d, struct error *e)
         if (token == JSON_MORE)
             return true;
     }
-    if (d->r.depth == d->skip_depth)
+    if (d->r.depth == d->skip_depth) {
         d->place = d->after_skip;
+        d->r.nul = false;
+    }
     return true;
 }
 

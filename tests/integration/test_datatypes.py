@@ -22,7 +22,7 @@ from harness import Program, Sluice, configuration
 ECHO = pathlib.Path(echo_worker.__file__)
 INTEGERS = {d: (0 if d[0] == "U" else -(1 << int(d.lstrip("UINT")) - 1), (1 << int(d.lstrip("UINT")) - (d[0] != "U")) - 1) for d in DATATYPES if "INT" in d}
 FLOATS = [0.0, -0.0, 1.0, -1.5, 0.1, 1 / 3, 5e-324, 2.2250738585072014e-308, 1e23, 9007199254740993.0, 1.7976931348623157e308, math.pi]
-TEXTS = ["", "a", "ü", "漢字", "\U0001f600", '"\\/\b\f\n\r\t\x01\x7f', "x" * 70000, "null"]
+TEXTS = ["", "a", "ü", "漢字", "\U0001f600", '"\\/\b\f\n\r\t\x01\x7f', "x" * 70000, "null", "a\0b", "\0"]
 NUMPY = {"BOOL": np.bool_, "FP16": np.float16, "BF16": np.uint16, "FP32": np.float32, "FP64": np.float64, "BYTES": np.object_, **{d: np.dtype(d.lower()) for d in INTEGERS}}
 
 
