@@ -14,9 +14,9 @@ import grpc
 import httpx
 import pytest
 from h2wire import DATA, H2, frame, head
-from harness import GOOD_BODY, ROOT, SANITIZED, Sluice, Wire, configuration, memory_kib, post, wait_for
+from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, DooredSluice, Sluice, Wire, configuration, infer_body, memory_kib, post, wait_for
 from onnx_file import add_model, tensor
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 # ---- names that nobody has -----------------------------------------------------------------------------
 
@@ -184,6 +184,65 @@ def test_an_answer_without_room(tmp_path):
         assert together(sluice, "wide", 1)[0].status_code == 200
         sluice.wait_idle()
         wait_for(lambda: sluice.metric("sluice_bytes_in_flight") < 128 << 10, 10, "all given back")
+
+
+# ---- who gives way -------------------------------------------------------------------------------------
+
+ROW = SAMPLES[0]["input"]
+
+
+def digit(priority):
+    request = service_pb2.ModelInferRequest(model_name="digits-small")
+    request.inputs.add(name="input", datatype="FP32", shape=[1, len(ROW)])
+    request.raw_input_contents.append(struct.pack(f"<{len(ROW)}f", *ROW))
+    request.parameters["priority"].int64_param = priority
+    return request
+
+
+def test_the_lowest_priority_gives_way_first(tmp_path):
+    """While the budget fills, those who ask with priority 5 are refused first, then 3, then those who name none."""
+    holder = infer_body([ROW], parameters={"priority": 1}) + b" " * 500000
+    probe = {p: infer_body([ROW], parameters={"priority": p}) for p in (1, 3, 5)}
+    probe[0] = infer_body([ROW])
+    path = configuration(tmp_path, loops=1, limits='bytes_in_flight = "8MiB" max_body = "1MiB"')
+    small = "/v2/models/digits-small/infer"
+
+    def refused(sluice):
+        """The priorities that are, without a word of a worker."""
+        said = set()
+        for p, body in probe.items():
+            with Wire(sluice.port) as wire:
+                status, fields, text = wire.send(post(body, path=small)).read_answers(1)[0]
+                assert status == 200 or (status == 503 and fields["retry-after"] == "1"), text
+                assert status == 200 or b"kept for higher priorities" in text, text
+                said |= {p} if status == 503 else set()
+        return said
+
+    with DooredSluice(path, wait_models=("digits", "digits-small")) as sluice:
+        sluice.door("hold digits")
+        holders, seen = [], [refused(sluice)]
+        while len(holders) < 17 and seen[-1] != {0, 3, 5}:
+            holders.append(Wire(sluice.port).send(post(holder)))
+            wait_for(lambda: sluice.metric("sluice_in_flight") == len(holders))
+            if refused(sluice) != seen[-1]:
+                seen.append(refused(sluice))
+        assert seen == [set(), {5}, {3, 5}, {0, 3, 5}], seen
+        large = post(infer_body([ROW], parameters={"priority": 5}) + b" " * 100000, path=small)
+        with Wire(sluice.port) as wire:
+            assert wire.send(large).read_answers(1)[0][0] == 503
+        with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
+            infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+            assert infer(digit(priority=1), timeout=10).model_name == "digits-small"
+            with pytest.raises(grpc.RpcError) as failed:
+                infer(digit(priority=2), timeout=10)
+            assert failed.value.code() == grpc.StatusCode.UNAVAILABLE, failed.value
+            assert "kept for higher priorities" in failed.value.details(), failed.value
+        sluice.door("release digits")
+        for wire in holders:
+            assert wire.read_answers(1)[0][0] == 200
+            wire.socket.close()
+        assert refused(sluice) == set()
+        sluice.wait_idle()
 
 
 # ---- how long a turn works -----------------------------------------------------------------------------
