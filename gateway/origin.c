@@ -266,17 +266,10 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
     return room;
 }
 
-static void on_output(struct http_conn *c, int64_t delta_bytes, void *ctx)
-{
-    struct front *f = ctx;
-    budget_charge_beyond(&part_of(f, c)->lease, &f->gateway->bytes, delta_bytes, BUDGET_MUST);
-}
-
 const struct http_server_ops origin_server_ops = {.on_head = on_head,
                                                   .on_request = on_request,
                                                   .on_gone = on_gone,
                                                   .on_sent = on_sent,
                                                   .on_refuse = on_refuse,
                                                   .on_charge = on_charge,
-                                                  .on_abuse = on_abuse,
-                                                  .on_output = on_output};
+                                                  .on_abuse = on_abuse};

@@ -1,5 +1,6 @@
 """Every account is kept: what unknown names are answered, what answers hold, how long a turn works."""
 import concurrent.futures
+import fcntl
 import gzip
 import mmap
 import os
@@ -8,12 +9,13 @@ import random
 import socket
 import struct
 import subprocess
+import termios
 import time
 
 import grpc
 import httpx
 import pytest
-from h2wire import DATA, H2, frame, head
+from h2wire import DATA, H2, WINDOW, frame, head
 from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, DooredSluice, Sluice, Wire, configuration, infer_body, memory_kib, post, wait_for
 from onnx_file import add_model, tensor
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -150,6 +152,54 @@ def test_sockets_that_nobody_reads(wide):
         w.socket.close()
     assert peak < IN_FLIGHT + BESIDE, f"{peak >> 20} MiB"
     wide.wait_idle()
+
+
+def test_small_answers_that_nobody_reads(tmp_path):
+    """78: each is copied, to leave together with others. What a connection has copied is little: answers wait where they
+    are charged, in their streams, until their reader takes what was before them."""
+    add_wide(tmp_path / "models", "few", 950)
+    fields, body = ask_of("binary")
+    fields = [(k, v.replace("wide", "few")) for k, v in fields]
+    with Sluice(configuration(tmp_path, repository=tmp_path / "models"), wait_models=["few"]) as sluice:
+        with H2(sluice, settings=struct.pack(">HI", 4, 1 << 20)) as h2:
+            h2.send(frame(WINDOW, 0, 0, struct.pack(">I", 1 << 30)))
+            answered = lambda: sluice.metric("sluice_requests_total", model="few", status="ok")  # noqa: E731
+            for i in range(120):
+                h2.send(head(2 * i + 1, fields, end=False) + frame(DATA, 1, 2 * i + 1, body))
+            wait_for(lambda: sluice.metric("sluice_in_flight") == 0 and answered() > 40, 20, "a full socket")
+            wait_for(lambda: (answered(), time.sleep(0.3), answered())[0] == answered(), 20, "nothing leaves")
+            left = queued_to(h2.wire) + unread_of(h2.wire)
+            assert answered() < 120 and answered() * 3800 - left < 24 << 10, (answered(), queued_to(h2.wire), unread_of(h2.wire))
+            assert h2.until(lambda: sum(len(b) for b in h2.bodies.values()) > 120 * 3800, 30), len(h2.bodies)
+            assert all(h[":status"] == "200" for h in h2.headers.values())
+
+
+def test_what_the_kernel_holds_of_an_answer(wide):
+    """It is in no account of ours: so it is little, beside what is on its way to a reader that reads."""
+    with Wire(wide.port) as wire:
+        for _ in range(4):
+            wire.send(post(SMALL_ASK % b"", path="/v2/models/wide/infer", close=False))
+        wait_for(lambda: queued_to(wire) > 200000, 10, "a full socket")
+        assert wide.metric("sluice_connections") == 1 and queued_to(wire) < 600000
+        assert [a[0] for a in wire.read_answers(4, 30)] == [200] * 4
+
+
+def unread_of(wire):
+    """Bytes that the client's kernel holds for it."""
+    return struct.unpack("i", fcntl.ioctl(wire.socket, termios.FIONREAD, bytes(4)))[0]
+
+
+def queued_to(wire):
+    """Bytes that the gateway's kernel holds for that client. (While sockets come and go the table may leave one out.)"""
+    ours, theirs = (int(a[1]) for a in (wire.socket.getsockname(), wire.socket.getpeername()))
+
+    def row():
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            at = line.split()
+            if [int(at[i].split(":")[1], 16) for i in (1, 2)] == [theirs, ours]:
+                return [int(at[4].split(":")[0], 16)]
+
+    return wait_for(row, 10, "the gateway's socket")[0]
 
 
 def together(sluice, model, n):
