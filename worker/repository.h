@@ -48,8 +48,9 @@ struct repository {
 int repository_load(struct repository *r, struct engine *engine, const char *dir,
                     uint32_t max_batch, unsigned instances, char why[256]);
 void repository_free(struct repository *r);
-// version empty: the highest. NULL: not there.
-struct served *repository_find(const struct repository *r, struct view name, struct view version);
+// version empty: the highest. NULL: e.
+struct served *repository_find(const struct repository *r, struct view name, struct view version,
+                               struct error *e);
 
 // Do these inputs and requested outputs fit the model? Puts the inputs in the model's order into
 // out[n_inputs]. False with e (400; 501: what no model here does).

@@ -1,4 +1,6 @@
 """Every account is kept: what unknown names are answered, what answers hold, how long a turn works."""
+import concurrent.futures
+import fcntl
 import gzip
 import mmap
 import os
@@ -7,15 +9,16 @@ import random
 import socket
 import struct
 import subprocess
+import termios
 import time
 
 import grpc
 import httpx
 import pytest
-from harness import GOOD_BODY, ROOT, SANITIZED, Sluice, Wire, configuration, memory_kib, post, wait_for
+from h2wire import DATA, H2, WINDOW, frame, head
+from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, DooredSluice, Sluice, Wire, configuration, infer_body, memory_kib, post, wait_for
 from onnx_file import add_model, tensor
-from test_hostile import DATA, H2, frame, head
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 # ---- names that nobody has -----------------------------------------------------------------------------
 
@@ -55,18 +58,22 @@ IN_FLIGHT, BESIDE = 32 << 20, 64 << 20
 WIDE = 131072  # values of an answer's row, out of one value of a request's
 
 
+def add_wide(repository, name, values):
+    """A model that answers so many values of FP32 a row, out of one."""
+    weights = b"".join(struct.pack("<f", i * 0.37) for i in range(values))
+    target = repository / name / "1"
+    target.mkdir(parents=True)
+    (target / "model.onnx").write_bytes(add_model(tensor("w", [values], weights), x=("n", 1), y=("n", values)))
+
+
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
     """A model whose answers are half a megabyte, or one and more in JSON, and a gateway with a small budget."""
     home = tmp_path_factory.mktemp("wide")
-    weights = b"".join(struct.pack("<f", i * 0.37) for i in range(WIDE))
-    target = home / "models" / "wide" / "1"
-    target.mkdir(parents=True)
-    (target / "model.onnx").write_bytes(add_model(tensor("w", [WIDE], weights), x=("n", 1), y=("n", WIDE)))
+    add_wide(home / "models", "wide", WIDE)
     limits = f'bytes_in_flight = "{IN_FLIGHT >> 20}MiB" max_body = "1MiB"'
     times = 'stream_stall = "4s" send_timeout = "6s"'
-    small = 'model "wide" { batch { max_rows = 8 } }'  # a batch's answer is no larger than the budget
-    path = configuration(home, repository=home / "models", models=small, limits=f"{limits} {times}")
+    path = configuration(home, repository=home / "models", limits=f"{limits} {times}")
     with Sluice(path, wait_models=["wide"]) as sluice:
         yield sluice
 
@@ -145,6 +152,147 @@ def test_sockets_that_nobody_reads(wide):
         w.socket.close()
     assert peak < IN_FLIGHT + BESIDE, f"{peak >> 20} MiB"
     wide.wait_idle()
+
+
+def test_small_answers_that_nobody_reads(tmp_path):
+    """78: each is copied, to leave together with others. What a connection has copied is little: answers wait where they
+    are charged, in their streams, until their reader takes what was before them."""
+    add_wide(tmp_path / "models", "few", 950)
+    fields, body = ask_of("binary")
+    fields = [(k, v.replace("wide", "few")) for k, v in fields]
+    with Sluice(configuration(tmp_path, repository=tmp_path / "models"), wait_models=["few"]) as sluice:
+        with H2(sluice, settings=struct.pack(">HI", 4, 1 << 20)) as h2:
+            h2.send(frame(WINDOW, 0, 0, struct.pack(">I", 1 << 30)))
+            answered = lambda: sluice.metric("sluice_requests_total", model="few", status="ok")  # noqa: E731
+            for i in range(120):
+                h2.send(head(2 * i + 1, fields, end=False) + frame(DATA, 1, 2 * i + 1, body))
+            wait_for(lambda: sluice.metric("sluice_in_flight") == 0 and answered() > 40, 20, "a full socket")
+            wait_for(lambda: (answered(), time.sleep(0.3), answered())[0] == answered(), 20, "nothing leaves")
+            left = queued_to(h2.wire) + unread_of(h2.wire)
+            assert answered() < 120 and answered() * 3800 - left < 24 << 10, (answered(), queued_to(h2.wire), unread_of(h2.wire))
+            assert h2.until(lambda: sum(len(b) for b in h2.bodies.values()) > 120 * 3800, 30), len(h2.bodies)
+            assert all(h[":status"] == "200" for h in h2.headers.values())
+
+
+def test_what_the_kernel_holds_of_an_answer(wide):
+    """It is in no account of ours: so it is little, beside what is on its way to a reader that reads."""
+    with Wire(wide.port) as wire:
+        for _ in range(4):
+            wire.send(post(SMALL_ASK % b"", path="/v2/models/wide/infer", close=False))
+        wait_for(lambda: queued_to(wire) > 200000, 10, "a full socket")
+        assert wide.metric("sluice_connections") == 1 and queued_to(wire) < 600000
+        assert [a[0] for a in wire.read_answers(4, 30)] == [200] * 4
+
+
+def unread_of(wire):
+    """Bytes that the client's kernel holds for it."""
+    return struct.unpack("i", fcntl.ioctl(wire.socket, termios.FIONREAD, bytes(4)))[0]
+
+
+def queued_to(wire):
+    """Bytes that the gateway's kernel holds for that client. (While sockets come and go the table may leave one out.)"""
+    ours, theirs = (int(a[1]) for a in (wire.socket.getsockname(), wire.socket.getpeername()))
+
+    def row():
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            at = line.split()
+            if [int(at[i].split(":")[1], 16) for i in (1, 2)] == [theirs, ours]:
+                return [int(at[4].split(":")[0], 16)]
+
+    return wait_for(row, 10, "the gateway's socket")[0]
+
+
+def together(sluice, model, n):
+    """What n requests of one row are answered that come at once."""
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        ask = lambda _: httpx.post(f"{sluice.url}/v2/models/{model}/infer", content=SMALL_ASK % BINARY, timeout=30)  # noqa: E731
+        return list(pool.map(ask, range(n)))
+
+
+def test_an_answer_without_room(tmp_path):
+    """A batch's answer is larger than all that may be in flight, each row's is not: everybody is answered, and nothing
+    is said of the worker. Of a row alone the client is told."""
+    # 0.9 MiB a row: eight of them find no room while they come, though BUDGET_ANSWERS is given beyond; four do, and so
+    # does any one beside seven that nobody has read yet.
+    add_wide(tmp_path / "models", "wide", 230000)
+    add_wide(tmp_path / "models", "vast", 5 << 19)  # 10 MiB
+    batch = 'batch { max_rows = 8 policy = fixed max_wait = "500ms" pipeline = 1 }'
+    models = f'model "wide" {{ {batch} }}'
+    limits = 'bytes_in_flight = "1MiB" max_body = "64KiB"'
+    path = configuration(tmp_path, repository=tmp_path / "models", models=models, limits=limits)
+    with Sluice(path, wait_models=["wide", "vast"]) as sluice:
+        for _ in range(3):
+            answers = together(sluice, "wide", 8)
+            assert [a.status_code for a in answers] == [200] * 8, [a.text for a in answers if a.status_code != 200]
+            assert all(len(a.content) > 920000 for a in answers)
+        assert sluice.metric("sluice_events_total", event="halved") >= 3
+        alone = together(sluice, "vast", 1)[0]
+        assert alone.status_code == 503 and alone.headers["retry-after"] == "1", alone.text
+        assert "found no room in limits.bytes_in_flight" in alone.json()["error"], alone.text
+        for event in ("replica_paused", "replica_ejected", "retried"):
+            assert sluice.metric("sluice_events_total", event=event) == 0, event
+        assert together(sluice, "wide", 1)[0].status_code == 200
+        sluice.wait_idle()
+        wait_for(lambda: sluice.metric("sluice_bytes_in_flight") < 128 << 10, 10, "all given back")
+
+
+# ---- who gives way -------------------------------------------------------------------------------------
+
+ROW = SAMPLES[0]["input"]
+
+
+def digit(priority):
+    request = service_pb2.ModelInferRequest(model_name="digits-small")
+    request.inputs.add(name="input", datatype="FP32", shape=[1, len(ROW)])
+    request.raw_input_contents.append(struct.pack(f"<{len(ROW)}f", *ROW))
+    request.parameters["priority"].int64_param = priority
+    return request
+
+
+def test_the_lowest_priority_gives_way_first(tmp_path):
+    """While the budget fills, those who ask with priority 5 are refused first, then 3, then those who name none."""
+    holder = infer_body([ROW], parameters={"priority": 1}) + b" " * 500000
+    probe = {p: infer_body([ROW], parameters={"priority": p}) for p in (1, 3, 5)}
+    probe[0] = infer_body([ROW])
+    path = configuration(tmp_path, loops=1, limits='bytes_in_flight = "8MiB" max_body = "1MiB"')
+    small = "/v2/models/digits-small/infer"
+
+    def refused(sluice):
+        """The priorities that are, without a word of a worker."""
+        said = set()
+        for p, body in probe.items():
+            with Wire(sluice.port) as wire:
+                status, fields, text = wire.send(post(body, path=small)).read_answers(1)[0]
+                assert status == 200 or (status == 503 and fields["retry-after"] == "1"), text
+                assert status == 200 or b"kept for higher priorities" in text, text
+                said |= {p} if status == 503 else set()
+        return said
+
+    with DooredSluice(path, wait_models=("digits", "digits-small")) as sluice:
+        sluice.door("hold digits")
+        holders, seen = [], [refused(sluice)]
+        while len(holders) < 17 and seen[-1] != {0, 3, 5}:
+            holders.append(Wire(sluice.port).send(post(holder)))
+            wait_for(lambda: sluice.metric("sluice_in_flight") == len(holders))
+            if refused(sluice) != seen[-1]:
+                seen.append(refused(sluice))
+        assert seen == [set(), {5}, {3, 5}, {0, 3, 5}], seen
+        large = post(infer_body([ROW], parameters={"priority": 5}) + b" " * 100000, path=small)
+        with Wire(sluice.port) as wire:
+            assert wire.send(large).read_answers(1)[0][0] == 503
+        with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
+            infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+            assert infer(digit(priority=1), timeout=10).model_name == "digits-small"
+            with pytest.raises(grpc.RpcError) as failed:
+                infer(digit(priority=2), timeout=10)
+            assert failed.value.code() == grpc.StatusCode.UNAVAILABLE, failed.value
+            assert "kept for higher priorities" in failed.value.details(), failed.value
+        sluice.door("release digits")
+        for wire in holders:
+            assert wire.read_answers(1)[0][0] == 200
+            wire.socket.close()
+        assert refused(sluice) == set()
+        sluice.wait_idle()
 
 
 # ---- how long a turn works -----------------------------------------------------------------------------

@@ -95,9 +95,18 @@ static void put_text(const char *file, const char *text)
     assert_true(fputs(text, f) >= 0 && fclose(f) == 0);
 }
 
+static struct served *find(struct view name, struct view version)
+{
+    struct error e;
+    struct served *s = repository_find(&repo, name, version, &e);
+    if (!s)
+        assert_int_equal(e.status, STATUS_NOT_FOUND);
+    return s;
+}
+
 static uint32_t batch_of(const char *name)
 {
-    const struct served *s = repository_find(&repo, view_str(name), VIEW(""));
+    const struct served *s = find(view_str(name), VIEW(""));
     assert_non_null(s);
     return s->meta.max_batch;
 }
@@ -133,12 +142,12 @@ static void versions(void **state)
     expect_said("\"model\":\"lost\",\"version\":\"\",\"why\":\"No such file or directory\"");
     assert_null(strstr(said, ".git"));
     assert_null(strstr(said, "README"));
-    assert_string_equal(repository_find(&repo, VIEW("m"), VIEW(""))->version, "10");
-    assert_string_equal(repository_find(&repo, VIEW("m"), VIEW("2"))->version, "2");
-    assert_null(repository_find(&repo, VIEW("m"), VIEW("3")));
-    assert_null(repository_find(&repo, VIEW("m"), VIEW("latest")));
-    assert_null(repository_find(&repo, VIEW("empty"), VIEW("")));
-    const struct served *s = repository_find(&repo, VIEW("m"), VIEW("9"));
+    assert_string_equal(find(VIEW("m"), VIEW(""))->version, "10");
+    assert_string_equal(find(VIEW("m"), VIEW("2"))->version, "2");
+    assert_null(find(VIEW("m"), VIEW("3")));
+    assert_null(find(VIEW("m"), VIEW("latest")));
+    assert_null(find(VIEW("empty"), VIEW("")));
+    const struct served *s = find(VIEW("m"), VIEW("9"));
     assert_int_equal(s->meta.n_versions, 3);
     assert_true(view_is(s->meta.versions[0], "10") && view_is(s->meta.versions[2], "2"));
     assert_int_equal(s->meta.n_inputs, 1);
@@ -154,8 +163,8 @@ static void names(void **state)
     put_model(".hidden", "1");
     sh("mkdir %s/.git %s/_", dir, dir);
     load(64);
-    assert_non_null(repository_find(&repo, VIEW("good-1.0_x"), VIEW("")));
-    assert_null(repository_find(&repo, VIEW("b ad"), VIEW("")));
+    assert_non_null(find(VIEW("good-1.0_x"), VIEW("")));
+    assert_null(find(VIEW("b ad"), VIEW("")));
     expect_said("\"model\":\"b ad\",\"version\":\"\",\"why\":\"name: expected [A-Za-z0-9._-]");
     assert_null(strstr(said, ".git"));
 }
@@ -172,11 +181,11 @@ static void many_versions(void **state)
     put_model("zeros", "007"); // as Triton: no version
     put_model("few", "1");
     load(64);
-    assert_string_equal(repository_find(&repo, VIEW("m"), VIEW(""))->version, "20");
-    assert_non_null(repository_find(&repo, VIEW("m"), VIEW("13")));
-    assert_null(repository_find(&repo, VIEW("m"), VIEW("12")));
+    assert_string_equal(find(VIEW("m"), VIEW(""))->version, "20");
+    assert_non_null(find(VIEW("m"), VIEW("13")));
+    assert_null(find(VIEW("m"), VIEW("12")));
     assert_int_equal(repo.n, REPOSITORY_VERSIONS + 1);
-    assert_null(repository_find(&repo, VIEW("zeros"), VIEW("")));
+    assert_null(find(VIEW("zeros"), VIEW("")));
     expect_said("\"event\":\"versions_left_out\",\"model\":\"m\",\"version\":\"12\",\"why\":"
                 "\"the 8 highest of 20 versions are served\"");
 }
@@ -194,7 +203,7 @@ static void check_fit(const struct infer_request *q, enum status status, const c
 {
     struct error e = {0};
     const struct tensor *in[1];
-    const struct served *s = repository_find(&repo, q->model, VIEW(""));
+    const struct served *s = find(q->model, VIEW(""));
     bool fits = served_inputs(s, q, in, &e);
     assert_int_equal(fits, status == STATUS_OK);
     assert_int_equal(e.status, status);
@@ -256,7 +265,7 @@ static void refused_ones_leave_the_others(void **state)
     expect_said("\"model\":\"fifo\",\"version\":\"1\",\"why\":\"model.onnx: not a regular file\"");
     expect_said("\"model\":\"link\",\"version\":\"1\",\"why\":\"model.onnx: Too many levels");
     expect_said("\"model\":\"link\",\"version\":\"2\",\"why\":\"Not a directory\"");
-    assert_string_equal(repository_find(&repo, VIEW("half"), VIEW(""))->version, "1");
+    assert_string_equal(find(VIEW("half"), VIEW(""))->version, "1");
 }
 
 static void config_json(void **state)
