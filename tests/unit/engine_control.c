@@ -689,7 +689,7 @@ static void functions_that_cannot_be(void **state)
         msg_msg(&file, 25, f);
     }
     msg_msg(&file, 25, function("f12", "v", "v"));
-    refuses_file(file, "4096 nodes");
+    refuses_file(file, "16384 nodes");
     file = calls("f");
     msg_msg(&file, 25, function("f", "v", "nowhere"));
     refuses_file(file, "does not make its output for \"y\"");
