@@ -201,6 +201,12 @@ static void banking77_lsa(void **state)
     run_model("banking77_lsa", true);
 }
 
+static void credit_gbt(void **state)
+{
+    (void)state;
+    run_model("credit_gbt", true);
+}
+
 static void magika_v3_3(void **state)
 {
     (void)state;
