@@ -246,15 +246,6 @@ static int32_t find_value(struct import *im, struct view name)
     return v >= 0 && add_capture(im->g, (struct capture){outer, v}) ? v : -1;
 }
 
-// One that nobody can ask for; -1: the bound is reached.
-static int32_t add_nameless(struct import *im)
-{
-    if (im->g->n_values == im->cap_values)
-        return -1;
-    im->g->values[im->g->n_values] = (struct value){.maker = -1};
-    return (int32_t)im->g->n_values++;
-}
-
 // ---- tensors -----------------------------------------------------------------------------------------
 
 struct raw_tensor { // as it stands in the file

@@ -246,6 +246,7 @@ int main(void)
         cmocka_unit_test(ppocr_rec),        cmocka_unit_test(ppocr_cls),
         cmocka_unit_test(ppocr_det),        cmocka_unit_test(magika_v3_3),
         cmocka_unit_test(banking77_lsa),    cmocka_unit_test(silero_vad_v5),
+        cmocka_unit_test(credit_gbt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
