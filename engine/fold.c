@@ -11,7 +11,7 @@ static bool all_constant(const struct graph *g, const struct node *n)
         if (n->input[i] >= 0 && !g->values[n->input[i]].constant)
             return false;
     }
-    return n->output[0] >= 0;
+    return true;
 }
 
 struct fold_budget { // of all that is folded
@@ -19,43 +19,62 @@ struct fold_budget { // of all that is folded
     double work;
 };
 
+// Room for the outputs, of the graph from here on; they are constants. False with e.
+static bool outputs_alloc(struct graph *g, const struct job *j, struct engine_error *e)
+{
+    for (unsigned i = 0; i < j->node->n_outputs; i++) {
+        struct array *out = j->outs[i];
+        if (!out)
+            continue;
+        out->data = graph_alloc(g, array_bytes(out), e);
+        if (!out->data)
+            return false;
+        g->values[j->node->output[i]].array = *out;
+        g->values[j->node->output[i]].constant = true;
+    }
+    return true;
+}
+
+static bool fold_compute(struct job *j, size_t scratch, struct engine_error *e)
+{
+    char title[128];
+    size_t bytes = job_bytes(j);
+    j->scratch = scratch ? mem_alloc(scratch) : NULL;
+    if (scratch && !j->scratch)
+        return engine_fail(e, "out of memory");
+    if (j->node->op->alias && bytes > 0)
+        memcpy(j->out->data, j->in[0]->data, bytes);
+    else if (bytes > 0)
+        cpu_run(j);
+    mem_free(j->scratch);
+    return !*j->failure || engine_fail(e, "%s: %s", node_title(j->node, title), *j->failure);
+}
+
 static bool fold_one(struct graph *g, struct node *n, struct fold_budget *spent,
                      struct engine_error *e)
 {
-    struct array in[NODE_MAX_INPUTS], out = {0};
-    char title[128];
+    struct array in[NODE_MAX_INPUTS], out[NODE_MAX_OUTPUTS] = {0};
     const char *failure = NULL;
-    struct job j = {.node = n, .out = &out, .failure = &failure};
+    struct job j = {.node = n, .out = out, .failure = &failure};
     for (unsigned i = 0; i < n->n_inputs; i++) {
         if (n->input[i] >= 0) {
             in[i] = g->values[n->input[i]].array;
             j.in[i] = &in[i];
         }
     }
+    for (unsigned i = 0; i < n->n_outputs; i++)
+        j.outs[i] = n->output[i] >= 0 ? &out[i] : NULL;
     if (!n->op->shape(&j, e))
         return false;
-    size_t bytes = array_bytes(&out), scratch = n->op->alias ? 0 : cpu_scratch(&j);
+    size_t bytes = job_bytes(&j), scratch = n->op->alias ? 0 : cpu_scratch(&j);
     if (!plan_work(g, &j, &spent->work, e))
         return false;
     if (bytes > g->limits.bytes / 4 - spent->bytes || scratch > g->limits.bytes)
         return engine_fail(e, "more than %zu MiB of constants come out of the model's constants",
                            g->limits.bytes >> 22);
     spent->bytes += bytes;
-    out.data = graph_alloc(g, bytes, e);
-    j.scratch = scratch ? mem_alloc(scratch) : NULL;
-    if (!out.data || (scratch && !j.scratch)) {
-        mem_free(j.scratch);
-        return out.data ? engine_fail(e, "out of memory") : false;
-    }
-    if (n->op->alias && bytes > 0)
-        memcpy(out.data, in[0].data, bytes);
-    else if (bytes > 0)
-        cpu_run(&j);
-    mem_free(j.scratch);
-    if (failure)
-        return engine_fail(e, "%s: %s", node_title(n, title), failure);
-    g->values[n->output[0]].array = out;
-    g->values[n->output[0]].constant = true;
+    if (!outputs_alloc(g, &j, e) || !fold_compute(&j, scratch, e))
+        return false;
     node_remove(g, n);
     return true;
 }

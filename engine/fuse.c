@@ -197,7 +197,7 @@ bool graph_fuse(struct graph *g, struct engine_error *e)
     struct fuse f = {.g = g, .e = e};
     for (unsigned i = 0; i < g->n_nodes && !f.failed; i++) {
         struct node *n = &g->nodes[i];
-        if (!n->op || n->output[0] < 0)
+        if (!n->op)
             continue;
         if (view_is(n->type, "BatchNormalization"))
             fuse_batchnorm(&f, n);

@@ -9,7 +9,7 @@
 #define GRAPH_MAX_VALUES 16384
 #define GRAPH_MAX_NODES 4096 // planning looks at every pair
 #define NODE_MAX_INPUTS 64
-#define NODE_MAX_OUTPUTS 8
+#define NODE_MAX_OUTPUTS 64
 #define NODE_MAX_ATTRS 16
 #define GRAPH_MAX_FREE 64 // free dimensions of the inputs behind their first ones
 
@@ -61,7 +61,7 @@ struct node {
     const struct op *op;
     const struct kernel *kernel;    // the device's; NULL where nothing runs
     int32_t input[NODE_MAX_INPUTS]; // value index; -1: left out
-    int32_t output[NODE_MAX_OUTPUTS];
+    int32_t output[NODE_MAX_OUTPUTS]; // -1: left out; never the first one
     unsigned n_inputs, n_outputs, n_attrs;
     struct attr *attrs;
     int64_t opset;

@@ -23,24 +23,30 @@ static bool known_compute(struct plan *p, struct job *j, struct engine_error *e)
     j->scratch = scratch > 0 ? arena_alloc_aligned(&p->memory, scratch, 64) : NULL;
     if (scratch > 0 && !j->scratch)
         return engine_fail(e, "out of memory");
-    if (array_bytes(j->out) > 0)
+    if (job_bytes(j) > 0)
         cpu_run(j);
     return !p->failure || engine_fail(e, "%s: %s", node_title(j->node, title), p->failure);
 }
 
 bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *e)
 {
-    size_t bytes = array_bytes(j->out);
+    const struct node *n = j->node;
+    size_t bytes = job_bytes(j);
     // What is prepared is a device's kernel's and no arithmetic on shapes.
-    *known = !j->node->prepared && (j->node->op->of_shape || inputs_known(j)) &&
+    *known = !n->prepared && (n->op->of_shape || inputs_known(j)) &&
              bytes <= VALUE_BYTES && p->known_bytes + bytes <= PLAN_BYTES;
     if (!*known)
         return true;
-    j->out->data = j->node->op->alias ? j->in[0]->data
-                                      : arena_alloc_aligned(&p->memory, bytes ? bytes : 1, 64);
-    if (!j->out->data)
-        return engine_fail(e, "out of memory");
+    for (unsigned i = 0; i < n->n_outputs; i++) {
+        struct array *out = j->outs[i];
+        if (!out)
+            continue;
+        out->data = n->op->alias ? j->in[0]->data
+                                 : arena_alloc_aligned(&p->memory, array_bytes(out) + 1, 64);
+        if (!out->data)
+            return engine_fail(e, "out of memory");
+        p->known[p->n_known++] = (struct known){n->output[i], out->data};
+    }
     p->known_bytes += bytes;
-    p->known[p->n_known++] = (struct known){j->node->output[0], j->out->data};
-    return j->node->op->alias || known_compute(p, j, e);
+    return n->op->alias || known_compute(p, j, e);
 }

@@ -105,6 +105,15 @@ static int32_t add_value(struct import *im, struct view name)
     return *slot;
 }
 
+// One that nobody can ask for; -1: the bound is reached.
+static int32_t add_nameless(struct import *im)
+{
+    if (im->g->n_values == im->cap_values)
+        return -1;
+    im->g->values[im->g->n_values] = (struct value){.maker = -1};
+    return (int32_t)im->g->n_values++;
+}
+
 // ---- tensors -----------------------------------------------------------------------------------------
 
 struct raw_tensor { // as it stands in the file
@@ -478,9 +487,9 @@ static bool read_node_output(struct import *im, struct node *n, struct view name
         return engine_fail(im->e, "%s: more than %d outputs", node_title(n, title),
                            NODE_MAX_OUTPUTS);
     int32_t v = -1;
-    if (name.n &&
-        n->n_outputs == 0) { // the kernels make the first; whoever asks for another is refused
-        v = add_value(im, name);
+    // Whoever asks for more than the kernels make is refused; the first one they always make.
+    if (n->n_outputs == 0 || (name.n > 0 && n->n_outputs < n->op->outputs)) {
+        v = name.n > 0 ? add_value(im, name) : add_nameless(im);
         if (v < 0)
             return engine_fail(im->e, "%s: output \"%.*s\" is made twice", node_title(n, title),
                                VIEW_ARG(name));

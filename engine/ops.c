@@ -42,6 +42,14 @@ static double resize_work(const struct job *j)
     return 8;
 }
 
+size_t job_bytes(const struct job *j)
+{
+    size_t all = 0;
+    for (unsigned i = 0; i < j->node->n_outputs; i++)
+        all += j->outs[i] ? array_bytes(j->outs[i]) : 0;
+    return all;
+}
+
 double op_work(const struct job *j)
 {
     size_t n = 0, all = 0;

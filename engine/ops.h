@@ -8,7 +8,8 @@
 struct job { // one node on its tensors
     struct node *node;
     const struct array *in[NODE_MAX_INPUTS]; // NULL: left out
-    struct array *out;                       // the first output; others are not made
+    struct array *out;                       // the first output
+    struct array *outs[NODE_MAX_OUTPUTS];    // all; NULL: left out
     void *scratch;                           // as many bytes as the kernel said, aligned to 64
     void *state;                             // what the kernel's open gave
     const char **failure; // NULL there, until a kernel finds that its data cannot be
@@ -22,6 +23,7 @@ struct op_attr {
 struct op {
     const char *name;
     uint8_t min_inputs, max_inputs;
+    uint8_t outputs; // at most; 0: the first one only is made
     // Those that the shape function or the kernel looks at, or that mean nothing when serving. A node with
     // any other is refused: it would mean something that we do not do.
     struct op_attr attrs[12];
@@ -35,6 +37,7 @@ struct op {
 
 extern const struct op op_table[];
 extern const unsigned op_count;
+size_t job_bytes(const struct job *j);     // of all its outputs
 double op_work(const struct job *j);        // about how many steps a run takes
 const struct op *op_find(struct view type); // NULL: not supported
 bool op_takes(const struct op *op, const struct attr *a);
@@ -88,6 +91,9 @@ bool shape_batchnorm(struct job *j, struct engine_error *e);
 bool shape_wrong(struct job *j, struct engine_error *e, const char *what);
 bool shape_make(struct job *j, enum engine_dtype dtype, unsigned rank, const int64_t *shape,
                 struct engine_error *e);
+// The same for output k; nothing where it is left out.
+bool shape_make_at(struct job *j, unsigned k, enum engine_dtype dtype, unsigned rank,
+                   const int64_t *shape, struct engine_error *e);
 
 // The shape that n tensors have together when they are broadcast. False with e: none.
 bool shape_together(struct job *j, const struct array *const *in, unsigned n, int64_t *shape,

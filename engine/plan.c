@@ -12,10 +12,13 @@ static size_t rounded(size_t n)
 
 // ---- shapes ------------------------------------------------------------------------------------------
 
-static void gather_inputs(struct job *j, const struct node *n, struct array *arrays)
+static void gather_values(struct job *j, const struct node *n, struct array *arrays)
 {
     for (unsigned i = 0; i < n->n_inputs; i++)
         j->in[i] = n->input[i] >= 0 ? &arrays[n->input[i]] : NULL;
+    for (unsigned i = 0; i < n->n_outputs; i++)
+        j->outs[i] = n->output[i] >= 0 ? &arrays[n->output[i]] : NULL;
+    j->out = j->outs[0];
 }
 
 bool plan_work(const struct graph *g, const struct job *j, double *work, struct engine_error *e)
@@ -33,8 +36,8 @@ static bool add_step(struct plan *p, struct node *n, double *work, struct engine
 {
     struct step *s = &p->steps[p->n_steps];
     bool known;
-    s->job = (struct job){.node = n, .out = &p->arrays[n->output[0]], .failure = &p->failure};
-    gather_inputs(&s->job, n, p->arrays);
+    s->job = (struct job){.node = n, .failure = &p->failure};
+    gather_values(&s->job, n, p->arrays);
     if (!n->op->shape(&s->job, e) || !plan_work(p->graph, &s->job, work, e) ||
         !plan_know(p, &s->job, &known, e))
         return false;
@@ -47,13 +50,22 @@ static bool infer_shapes(struct plan *p, const struct graph *g, struct engine_er
     double work = 0;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         struct node *n = &g->nodes[i];
-        if (n->op && n->output[0] >= 0 && !add_step(p, n, &work, e))
+        if (n->op && !add_step(p, n, &work, e))
             return false;
     }
     return true;
 }
 
-// Drops steps whose output is not read: what they were for is known.
+static bool any_wanted(const struct node *n, const bool *wanted)
+{
+    for (unsigned i = 0; i < n->n_outputs; i++) {
+        if (n->output[i] >= 0 && wanted[n->output[i]])
+            return true;
+    }
+    return false;
+}
+
+// Drops steps whose outputs are not read: what they were for is known.
 static bool prune(struct plan *p, struct engine_error *e)
 {
     const struct graph *g = p->graph;
@@ -65,7 +77,7 @@ static bool prune(struct plan *p, struct engine_error *e)
         wanted[g->outputs[i]] = true;
     for (unsigned s = p->n_steps; s-- > 0;) {
         const struct node *n = p->steps[s].job.node;
-        if (!wanted[n->output[0]])
+        if (!any_wanted(n, wanted))
             continue;
         for (unsigned i = 0; i < n->n_inputs; i++)
             wanted[n->input[i] >= 0 ? n->input[i] : (int32_t)g->n_values] = true;
@@ -102,12 +114,14 @@ static void find_lives(struct plan *p, const struct graph *g, struct life *lives
         lives[p->known[i].value].bytes = rounded(array_bytes(&p->arrays[p->known[i].value]));
     for (unsigned s = 0; s < p->n_steps; s++) {
         const struct node *n = p->steps[s].job.node;
-        int32_t out = n->output[0];
         if (n->op->alias)
-            p->root[out] = p->root[n->input[0]];
-        else
-            lives[out] =
-                (struct life){(int32_t)s, (int32_t)s, rounded(array_bytes(&p->arrays[out]))};
+            p->root[n->output[0]] = p->root[n->input[0]];
+        for (unsigned i = 0; !n->op->alias && i < n->n_outputs; i++) {
+            int32_t out = n->output[i];
+            if (out >= 0)
+                lives[out] =
+                    (struct life){(int32_t)s, (int32_t)s, rounded(array_bytes(&p->arrays[out]))};
+        }
         for (unsigned i = 0; i < n->n_inputs; i++) {
             if (n->input[i] >= 0)
                 stretch(lives, p, n->input[i], (int32_t)s);
@@ -165,6 +179,14 @@ static bool place_one(struct placing *at, int32_t value)
     return p->bytes <= at->room;
 }
 
+static bool place_outputs(struct placing *at, const struct node *n)
+{
+    bool ok = true;
+    for (unsigned i = 0; i < n->n_outputs && !n->op->alias && ok; i++)
+        ok = n->output[i] < 0 || place_one(at, n->output[i]);
+    return ok;
+}
+
 static size_t scratch_of(const struct job *j)
 {
     const struct kernel *k = j->node->kernel;
@@ -199,7 +221,7 @@ static bool place_all(struct plan *p, struct engine_error *e)
         scratch = n > scratch ? n : scratch;
         if (scratch > at.room) // before a sum of such could wrap
             return too_large(p, e);
-        if (!j->node->op->alias && !place_one(&at, j->node->output[0]))
+        if (!place_outputs(&at, j->node))
             return too_large(p, e);
     }
     p->scratch_at = p->bytes;
@@ -271,7 +293,7 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
     p->place = arena_array(&p->memory, g->n_values + 1, sizeof(*p->place));
     p->root = arena_array(&p->memory, g->n_values + 1, sizeof(*p->root));
     p->steps = arena_array(&p->memory, g->n_nodes + 1, sizeof(*p->steps));
-    p->known = arena_array(&p->memory, g->n_nodes + 1, sizeof(*p->known));
+    p->known = arena_array(&p->memory, g->n_values + 1, sizeof(*p->known));
     if (!p->arrays || !p->place || !p->root || !p->steps || !p->known) {
         engine_fail(e, "out of memory");
         plan_free(p);
@@ -317,13 +339,17 @@ void plan_bind(struct plan *p, char *arena, void *const *inputs)
         p->arrays[p->known[i].value].data = plan_place(p, arena, p->known[i].value);
     for (unsigned s = 0; s < p->n_steps; s++) {
         struct job *j = &p->steps[s].job;
-        bool alias = j->node->op->alias;
-        j->out->data = alias ? j->in[0]->data : plan_place(p, arena, j->node->output[0]);
+        const struct node *n = j->node;
+        for (unsigned i = 0; i < n->n_outputs; i++) {
+            if (j->outs[i])
+                j->outs[i]->data =
+                    n->op->alias ? j->in[0]->data : plan_place(p, arena, n->output[i]);
+        }
         j->scratch = arena + p->scratch_at;
     }
 }
 
 bool step_runs(const struct step *s)
 {
-    return !s->job.node->op->alias && array_bytes(s->job.out) > 0;
+    return !s->job.node->op->alias && job_bytes(&s->job) > 0;
 }

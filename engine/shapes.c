@@ -26,15 +26,24 @@ static int64_t axis_of(int64_t a, unsigned rank)
     return a >= 0 && a < (int64_t)rank ? a : -1;
 }
 
+bool shape_make_at(struct job *j, unsigned k, enum engine_dtype dtype, unsigned rank,
+                   const int64_t *shape, struct engine_error *e)
+{
+    struct array *out = k == 0 ? j->out : j->outs[k];
+    size_t count;
+    if (!out)
+        return true;
+    out->dtype = dtype;
+    out->rank = rank;
+    for (unsigned i = 0; i < rank; i++)
+        out->shape[i] = shape[i];
+    return array_count(out, &count) || shape_wrong(j, e, "its output has too many elements");
+}
+
 bool shape_make(struct job *j, enum engine_dtype dtype, unsigned rank, const int64_t *shape,
                 struct engine_error *e)
 {
-    size_t count;
-    j->out->dtype = dtype;
-    j->out->rank = rank;
-    for (unsigned i = 0; i < rank; i++)
-        j->out->shape[i] = shape[i];
-    return array_count(j->out, &count) || shape_wrong(j, e, "its output has too many elements");
+    return shape_make_at(j, 0, dtype, rank, shape, e);
 }
 
 const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,

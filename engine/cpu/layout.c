@@ -338,7 +338,10 @@ static void copy_as_it_is(struct rewrite *r, const struct node *n)
     for (unsigned i = 0; i < n->n_inputs; i++)
         first_form(r, n->input[i]);
     add_node(r, n);
-    r->made[n->output[0]] = true;
+    for (unsigned i = 0; i < n->n_outputs; i++) {
+        if (n->output[i] >= 0)
+            r->made[n->output[i]] = true;
+    }
 }
 
 static bool rewrite_begin(struct rewrite *r)
@@ -368,7 +371,7 @@ static bool rewrite_begin(struct rewrite *r)
 static bool has_conv(const struct graph *g)
 {
     for (unsigned i = 0; i < g->n_nodes; i++) {
-        if (g->nodes[i].op && g->nodes[i].output[0] >= 0 && view_is(g->nodes[i].type, "Conv"))
+        if (g->nodes[i].op && view_is(g->nodes[i].type, "Conv"))
             return true;
     }
     return false;
@@ -380,7 +383,7 @@ static bool rewrite_all(struct rewrite *r)
     bool any = false;
     for (unsigned i = 0; i < r->g->n_nodes && !r->failed; i++) {
         const struct node *n = &r->g->nodes[i];
-        if (!n->op || n->output[0] < 0)
+        if (!n->op)
             continue; // folded or fused
         if (view_is(n->type, "Conv") && rewrite_conv(r, n))
             any = true;
