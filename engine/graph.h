@@ -37,6 +37,7 @@ enum attr_kind {
     ATTR_STRING,
     ATTR_INTS,
     ATTR_FLOATS,
+    ATTR_STRINGS,
     ATTR_TENSOR,
     ATTR_OTHER
 };
@@ -49,7 +50,8 @@ struct attr {
     struct view s;
     int64_t *ints;
     float *floats;
-    unsigned n;
+    struct view *strings;
+    unsigned n; // of ints, floats or strings
     struct array tensor;
 };
 

@@ -27,6 +27,7 @@ enum {
     ATTRIBUTE_G = 6,
     ATTRIBUTE_FLOATS = 7,
     ATTRIBUTE_INTS = 8,
+    ATTRIBUTE_STRINGS = 9,
     ATTRIBUTE_GRAPHS = 11,
     ATTRIBUTE_TYPE = 20
 };
@@ -363,31 +364,89 @@ static bool read_output(struct import *im, struct view message)
 
 // ---- nodes -------------------------------------------------------------------------------------------
 
-static bool read_int_list(struct import *im, struct attr *a, const struct pb_field *f)
+// How many elements an attribute's list has at most: packed ones are of at least a byte each.
+static size_t list_room(struct view message, uint32_t number)
 {
-    size_t room = f->wire == PB_LEN ? f->data.n : 1; // an element is at least a byte
-    int64_t *grown = arena_array(&im->g->arena, a->n + room, sizeof(*grown));
-    if (!grown)
+    struct pb_reader r;
+    struct pb_field f;
+    size_t n = 0;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == number)
+            n += f.wire == PB_LEN && number != ATTRIBUTE_STRINGS ? f.data.n : 1;
+    }
+    return n;
+}
+
+// Room for a list, made with its first element; *list is NULL until then.
+static void *list_of(struct import *im, void *list, struct view message, uint32_t number,
+                     size_t size)
+{
+    return list ? list : arena_array(&im->g->arena, list_room(message, number), size);
+}
+
+static bool read_ints(struct import *im, struct attr *a, struct view message,
+                      const struct pb_field *f)
+{
+    struct pb_reader packed;
+    uint64_t v;
+    a->ints = list_of(im, a->ints, message, ATTRIBUTE_INTS, sizeof(*a->ints));
+    if (!a->ints)
         return false;
-    if (a->n > 0)
-        memcpy(grown, a->ints, a->n * sizeof(*grown));
-    a->ints = grown;
     if (f->wire != PB_LEN) {
         a->ints[a->n++] = (int64_t)f->value;
         return true;
     }
-    struct pb_reader packed;
-    uint64_t v;
     pb_read(&packed, f->data);
     while (pb_packed_varint(&packed, &v))
         a->ints[a->n++] = (int64_t)v;
     return packed.error == NULL;
 }
 
+static bool read_floats(struct import *im, struct attr *a, struct view message,
+                        const struct pb_field *f)
+{
+    struct view v = f->wire == PB_LEN ? f->data : view_of(&f->value, sizeof(float));
+    a->floats = list_of(im, a->floats, message, ATTRIBUTE_FLOATS, sizeof(*a->floats));
+    if (!a->floats || v.n % sizeof(float) != 0)
+        return false;
+    if (v.n > 0)
+        memcpy(a->floats + a->n, v.p, v.n);
+    a->n += (unsigned)(v.n / sizeof(float));
+    return true;
+}
+
+static bool read_strings(struct import *im, struct attr *a, struct view message,
+                         const struct pb_field *f)
+{
+    a->strings = list_of(im, a->strings, message, ATTRIBUTE_STRINGS, sizeof(*a->strings));
+    if (!a->strings || f->wire != PB_LEN)
+        return false;
+    struct view v = arena_copy(&im->g->arena, f->data);
+    a->strings[a->n++] = v;
+    return v.n == f->data.n;
+}
+
+// One field of a list. False: it cannot be read, or another list stands there too.
+static bool read_list(struct import *im, struct attr *a, struct view message,
+                      const struct pb_field *f)
+{
+    enum attr_kind kind = f->number == ATTRIBUTE_INTS     ? ATTR_INTS
+                          : f->number == ATTRIBUTE_FLOATS ? ATTR_FLOATS
+                                                          : ATTR_STRINGS;
+    if (a->n > 0 && a->kind != kind)
+        return false;
+    a->kind = kind;
+    return kind == ATTR_INTS     ? read_ints(im, a, message, f)
+           : kind == ATTR_FLOATS ? read_floats(im, a, message, f)
+                                 : read_strings(im, a, message, f);
+}
+
 static enum attr_kind kind_from_onnx(uint64_t type)
 {
-    static const enum attr_kind kinds[] = {ATTR_OTHER,  ATTR_FLOAT, ATTR_INT,    ATTR_STRING,
-                                           ATTR_TENSOR, ATTR_OTHER, ATTR_FLOATS, ATTR_INTS};
+    static const enum attr_kind kinds[] = {ATTR_OTHER,  ATTR_FLOAT, ATTR_INT,
+                                           ATTR_STRING, ATTR_TENSOR, ATTR_OTHER,
+                                           ATTR_FLOATS, ATTR_INTS,  ATTR_STRINGS};
     return type < sizeof(kinds) / sizeof(kinds[0]) ? kinds[type] : ATTR_OTHER;
 }
 
@@ -396,7 +455,6 @@ static bool read_attr(struct import *im, const struct node *n, struct view messa
     struct pb_reader r;
     struct pb_field f;
     char title[128];
-    unsigned lists = 0;
     enum attr_kind said = ATTR_OTHER;
     a->kind = ATTR_OTHER;
     pb_read(&r, message);
@@ -426,8 +484,9 @@ static bool read_attr(struct import *im, const struct node *n, struct view messa
             break;
         }
         case ATTRIBUTE_INTS:
-            a->kind = ATTR_INTS;
-            if (++lists > 256 || !read_int_list(im, a, &f))
+        case ATTRIBUTE_FLOATS:
+        case ATTRIBUTE_STRINGS:
+            if (!read_list(im, a, message, &f))
                 return engine_fail(im->e, "%s: an attribute's list cannot be read",
                                    node_title(n, title));
             break;

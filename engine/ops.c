@@ -113,6 +113,7 @@ const struct op op_table[] = {
     OP("Constant", 0, 0, shape_constant,
        .attrs = {{"value", ATTR_TENSOR},
                  {"value_float", ATTR_FLOAT},
+                 {"value_floats", ATTR_FLOATS},
                  {"value_int", ATTR_INT},
                  {"value_ints", ATTR_INTS}}),
     OP("ConstantOfShape", 1, 1, shape_constant_of_shape, .attrs = {{"value", ATTR_TENSOR}}),

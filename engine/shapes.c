@@ -562,10 +562,12 @@ bool shape_constant(struct job *j, struct engine_error *e)
         return shape_make(j, ENGINE_I64, 0, NULL, e);
     case ATTR_INTS:
         return shape_make(j, ENGINE_I64, 1, &(int64_t){a->n}, e);
-    case ATTR_STRING:
     case ATTR_FLOATS:
+        return shape_make(j, ENGINE_F32, 1, &(int64_t){a->n}, e);
+    case ATTR_STRING:
+    case ATTR_STRINGS:
     case ATTR_OTHER:
         break;
     }
-    return shape_wrong(j, e, "expected a tensor, a number or integers");
+    return shape_wrong(j, e, "expected a tensor, numbers or a number");
 }

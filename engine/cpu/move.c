@@ -12,10 +12,11 @@ static size_t size_from(const struct array *a, unsigned axis)
 void cpu_constant(const struct job *j)
 {
     const struct attr *a = &j->node->attrs[0];
-    const void *from = a->kind == ATTR_TENSOR  ? a->tensor.data
-                       : a->kind == ATTR_FLOAT ? (const void *)&a->f
-                       : a->kind == ATTR_INT   ? (const void *)&a->i
-                                               : a->ints;
+    const void *from = a->kind == ATTR_TENSOR   ? a->tensor.data
+                       : a->kind == ATTR_FLOAT  ? (const void *)&a->f
+                       : a->kind == ATTR_FLOATS ? (const void *)a->floats
+                       : a->kind == ATTR_INT    ? (const void *)&a->i
+                                                : a->ints;
     memcpy(j->out->data, from, size_from(j->out, 0));
 }
 
