@@ -23,7 +23,14 @@ enum engine_dtype {
     ENGINE_I64,
     ENGINE_BOOL,
     ENGINE_U8,
-    ENGINE_I8
+    ENGINE_I8,
+    ENGINE_U16,
+    ENGINE_I16,
+    ENGINE_U32,
+    ENGINE_U64,
+    ENGINE_F16, // these two at ports only: inside they are float32
+    ENGINE_BF16,
+    ENGINE_DTYPES
 };
 
 struct engine_port { // an input or output as the model declares it

@@ -9,9 +9,67 @@
 size_t dtype_bytes(enum engine_dtype d)
 {
     static const uint8_t bytes[] = {
-        [ENGINE_F32] = 4,  [ENGINE_F64] = 8, [ENGINE_I32] = 4, [ENGINE_I64] = 8,
-        [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,  [ENGINE_I8] = 1};
+        [ENGINE_F32] = 4,  [ENGINE_F64] = 8,   [ENGINE_I32] = 4, [ENGINE_I64] = 8,
+        [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,    [ENGINE_I8] = 1,  [ENGINE_U16] = 2,
+        [ENGINE_I16] = 2,  [ENGINE_U32] = 4,   [ENGINE_U64] = 8, [ENGINE_F16] = 2,
+        [ENGINE_BF16] = 2, [ENGINE_DTYPES] = 0};
     return bytes[d];
+}
+
+enum engine_dtype dtype_inside(enum engine_dtype d)
+{
+    return d == ENGINE_F16 || d == ENGINE_BF16 ? ENGINE_F32 : d;
+}
+
+// Numbers too small for an exponent of their own are multiples of 2^-24.
+static float float_of_f16(uint16_t bits)
+{
+    uint32_t exponent = bits >> 10 & 31, fraction = bits & 0x3ff,
+             sign = (uint32_t)(bits & 0x8000) << 16;
+    uint32_t whole = exponent == 31 ? sign | 0x7f800000 | fraction << 13
+                                    : sign | (exponent + 112) << 23 | fraction << 13;
+    float f = (float)fraction / (1 << 24);
+    if (exponent > 0)
+        memcpy(&f, &whole, sizeof(f));
+    return exponent > 0 || sign == 0 ? f : -f;
+}
+
+float float_of_half(enum engine_dtype d, uint16_t bits)
+{
+    uint32_t whole = (uint32_t)bits << 16;
+    float f;
+    memcpy(&f, &whole, sizeof(f));
+    return d == ENGINE_BF16 ? f : float_of_f16(bits);
+}
+
+static uint32_t round_bits(uint32_t v, unsigned drop)
+{
+    uint32_t half = 1u << (drop - 1), odd = v >> drop & 1;
+    return (v + half - 1 + odd) >> drop;
+}
+
+static uint16_t f16_of_float(uint32_t bits)
+{
+    uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+    uint32_t size = bits & 0x7fffffff;
+    if (size > 0x7f800000)
+        return sign | 0x7e00;
+    if (size >= 0x477ff000) // rounds to 65536 or more
+        return sign | 0x7c00;
+    if (size >= 0x38800000) // 2^-14: has an exponent of its own
+        return sign | (uint16_t)(round_bits(size, 13) - (112 << 10));
+    unsigned shift = 126 - (size >> 23); // 2^-24 is 1
+    return sign | (uint16_t)(shift > 24 ? 0 : round_bits((size & 0x7fffff) | 0x800000, shift));
+}
+
+uint16_t half_of_float(enum engine_dtype d, float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof(bits));
+    if (d == ENGINE_F16)
+        return f16_of_float(bits);
+    return (bits & 0x7fffffff) > 0x7f800000 ? (uint16_t)(bits >> 16 | 0x40)
+                                            : (uint16_t)round_bits(bits, 16);
 }
 
 bool array_count(const struct array *a, size_t *count)

@@ -61,8 +61,8 @@ struct kernel; // engine/device.h
 struct node {
     struct view name, type;
     const struct op *op;
-    const struct kernel *kernel;    // the device's; NULL where nothing runs
-    int32_t input[NODE_MAX_INPUTS]; // value index; -1: left out
+    const struct kernel *kernel;      // the device's; NULL where nothing runs
+    int32_t input[NODE_MAX_INPUTS];   // value index; -1: left out
     int32_t output[NODE_MAX_OUTPUTS]; // -1: left out; never the first one
     unsigned n_inputs, n_outputs, n_attrs;
     struct attr *attrs;
@@ -127,7 +127,11 @@ float node_float(const struct node *n, const char *name, float otherwise);
 
 size_t dtype_bytes(enum engine_dtype d);
 enum engine_dtype
-dtype_from_onnx(uint64_t type);            // TensorProto.DataType; ENGINE_NONE: not one of ours
+dtype_from_onnx(uint64_t type); // TensorProto.DataType; ENGINE_NONE: not one of ours
+enum engine_dtype dtype_inside(enum engine_dtype d); // what values of it are inside a graph
+// One element of the 16 bits of a float16 or bfloat16, and back: to the nearest, even ones where two are.
+float float_of_half(enum engine_dtype d, uint16_t bits);
+uint16_t half_of_float(enum engine_dtype d, float f);
 size_t array_bytes(const struct array *a); // 0 as well when array_count is false
 // Elements of a shape without free dimensions; false when it wraps or is beyond 2^31 elements.
 bool array_count(const struct array *a, size_t *count);

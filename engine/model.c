@@ -96,6 +96,8 @@ static void *random_rows(const struct array *a, size_t count, unsigned most, str
         float f = (float)rand_unit(r);
         double d = (double)f;
         uint64_t whole = rand_below(r, a->dtype == ENGINE_BOOL ? 2 : most);
+        if (dtype_inside(a->dtype) != a->dtype)
+            whole = half_of_float(a->dtype, f);
         const void *from = a->dtype == ENGINE_F32   ? (const void *)&f
                            : a->dtype == ENGINE_F64 ? (const void *)&d
                                                     : (const void *)&whole;

@@ -40,6 +40,7 @@ enum {
     TENSOR_NAME = 8,
     TENSOR_RAW = 9,
     TENSOR_DOUBLES = 10,
+    TENSOR_UINT64 = 11,
     TENSOR_EXTERNAL = 13,
     TENSOR_LOCATION = 14
 };
@@ -70,8 +71,20 @@ enum engine_dtype dtype_from_onnx(uint64_t type)
         return ENGINE_I64;
     case 9:
         return ENGINE_BOOL;
+    case 4:
+        return ENGINE_U16;
+    case 5:
+        return ENGINE_I16;
+    case 10:
+        return ENGINE_F16;
     case 11:
         return ENGINE_F64;
+    case 12:
+        return ENGINE_U32;
+    case 13:
+        return ENGINE_U64;
+    case 16:
+        return ENGINE_BF16;
     default:
         return ENGINE_NONE;
     }
@@ -142,10 +155,11 @@ static bool read_dims(struct raw_tensor *t, const struct pb_field *f)
 // Which of the typed fields (float_data, …) a data type's elements stand in.
 static uint32_t typed_field(enum engine_dtype d)
 {
-    return d == ENGINE_F32   ? TENSOR_FLOATS
-           : d == ENGINE_F64 ? TENSOR_DOUBLES
-           : d == ENGINE_I64 ? TENSOR_INT64
-                             : TENSOR_INT32;
+    return d == ENGINE_F32                      ? TENSOR_FLOATS
+           : d == ENGINE_F64                    ? TENSOR_DOUBLES
+           : d == ENGINE_I64                    ? TENSOR_INT64
+           : d == ENGINE_U32 || d == ENGINE_U64 ? TENSOR_UINT64
+                                                : TENSOR_INT32;
 }
 
 // The typed field when there is no raw_data: one pass to copy what is there, counted.
@@ -179,6 +193,21 @@ static bool copy_typed(const struct raw_tensor *t, struct view message, uint8_t 
         }
     }
     return n == count;
+}
+
+// 16-bit floats become float32.
+static bool widen(struct import *im, struct array *a, size_t count)
+{
+    const uint16_t *bits = a->data;
+    float *wide = graph_alloc(im->g, count * sizeof(*wide), im->e);
+    if (!wide)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        wide[i] = float_of_half(a->dtype, bits[i]);
+    graph_drop(im->g, a->data);
+    a->data = wide;
+    a->dtype = ENGINE_F32;
+    return true;
 }
 
 static bool read_tensor(struct import *im, struct view message, struct raw_tensor *t)
@@ -228,7 +257,7 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
         return engine_fail(im->e, "tensor \"%.*s\": expected %zu elements of its data type",
                            VIEW_ARG(t->name), count);
     t->array.data = data;
-    return true;
+    return dtype_inside(t->array.dtype) == t->array.dtype || widen(im, &t->array, count);
 }
 
 static bool read_initializer(struct import *im, struct view message)
@@ -321,6 +350,51 @@ static bool read_info(struct import *im, struct view message, struct view *name,
     return true;
 }
 
+// A port of 16-bit floats: from value `from` to `to`.
+static bool add_port(struct import *im, int32_t from, int32_t to, enum engine_dtype d)
+{
+    struct graph *g = im->g;
+    struct node *n = &g->nodes[g->n_nodes];
+    struct attr *port = arena_zalloc(&g->arena, sizeof(*port));
+    if (!port)
+        return engine_fail(im->e, "out of memory");
+    *port = (struct attr){.name = VIEW("port"), .kind = ATTR_INT, .i = d};
+    *n = (struct node){.name = g->values[from].name,
+                       .type = VIEW("Cast"),
+                       .input = {from},
+                       .output = {to},
+                       .n_inputs = 1,
+                       .n_outputs = 1,
+                       .n_attrs = 1,
+                       .attrs = port,
+                       .opset = g->opset};
+    g->values[to].maker = (int32_t)g->n_nodes++;
+    return node_set(g, n, &op_port, im->e);
+}
+
+// Whoever asks for input v by its name gets it as float32.
+static bool widen_input(struct import *im, int32_t v)
+{
+    int32_t wide = add_nameless(im);
+    if (wide < 0)
+        return engine_fail(im->e, "out of memory");
+    *slot_of(im, im->g->values[v].name) = wide;
+    im->g->values[wide].name = im->g->values[v].name;
+    return add_port(im, v, wide, im->g->values[v].array.dtype);
+}
+
+// What an output of 16-bit floats is made of is float32.
+static bool narrow_output(struct import *im, int32_t *v, enum engine_dtype d)
+{
+    int32_t narrow = add_nameless(im);
+    if (narrow < 0)
+        return engine_fail(im->e, "out of memory");
+    im->g->values[narrow].name = im->g->values[*v].name;
+    int32_t from = *v;
+    *v = narrow;
+    return add_port(im, from, narrow, d);
+}
+
 static bool read_input(struct import *im, struct view message)
 {
     struct view name;
@@ -344,12 +418,28 @@ static bool read_input(struct import *im, struct view message)
         return engine_fail(im->e, "input \"%.*s\": twice, or too many inputs", VIEW_ARG(name));
     im->g->values[v].array = a;
     im->g->inputs[im->g->n_inputs++] = v;
-    return true;
+    return dtype_inside(a.dtype) == a.dtype || widen_input(im, v);
+}
+
+// ENGINE_NONE: the file does not say. Its shape its maker knows better.
+static enum engine_dtype output_dtype(struct view message)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    struct array a = {0};
+    bool shaped;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number == INFO_TYPE && f.wire == PB_LEN)
+            (void)read_type(f.data, &a, &shaped);
+    }
+    return a.dtype;
 }
 
 static bool read_output(struct import *im, struct view message)
 {
     struct view name;
+    enum engine_dtype said = output_dtype(message);
     if (!read_info(im, message, &name, NULL))
         return false;
     int32_t v = find_value(im, name);
@@ -358,6 +448,8 @@ static bool read_output(struct import *im, struct view message)
                            VIEW_ARG(name));
     if (im->g->n_outputs == sizeof(im->g->outputs) / sizeof(im->g->outputs[0]))
         return engine_fail(im->e, "output \"%.*s\": too many outputs", VIEW_ARG(name));
+    if (dtype_inside(said) != said && !narrow_output(im, &v, said))
+        return false;
     im->g->outputs[im->g->n_outputs++] = v;
     return true;
 }
@@ -444,9 +536,9 @@ static bool read_list(struct import *im, struct attr *a, struct view message,
 
 static enum attr_kind kind_from_onnx(uint64_t type)
 {
-    static const enum attr_kind kinds[] = {ATTR_OTHER,  ATTR_FLOAT, ATTR_INT,
+    static const enum attr_kind kinds[] = {ATTR_OTHER,  ATTR_FLOAT,  ATTR_INT,
                                            ATTR_STRING, ATTR_TENSOR, ATTR_OTHER,
-                                           ATTR_FLOATS, ATTR_INTS,  ATTR_STRINGS};
+                                           ATTR_FLOATS, ATTR_INTS,   ATTR_STRINGS};
     return type < sizeof(kinds) / sizeof(kinds[0]) ? kinds[type] : ATTR_OTHER;
 }
 
@@ -733,6 +825,9 @@ static bool make_room(struct import *im, struct view graph)
     if (values > GRAPH_MAX_VALUES || nodes > GRAPH_MAX_NODES)
         return engine_fail(im->e, "graph: expected at most %d values and %d nodes",
                            GRAPH_MAX_VALUES, GRAPH_MAX_NODES);
+    uint64_t ports = count_fields(graph, GRAPH_INPUT) + count_fields(graph, GRAPH_OUTPUT);
+    values += ports; // each may be of 16-bit floats
+    nodes += ports;
     im->cap_values = (unsigned)values;
     im->cap_nodes = (unsigned)nodes;
     im->table_size = 16;
@@ -765,8 +860,8 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
         return engine_fail(e, "not an ONNX file: %s", r.error);
     if (graph.n == 0)
         return engine_fail(e, "not an ONNX file: it has no graph");
-    if (g->opset < 1 || g->opset > 26)
-        return engine_fail(e, "opset_import: expected a version of 1 to 26, got %lld",
+    if (g->opset < 1 || g->opset > 28)
+        return engine_fail(e, "opset_import: expected a version of 1 to 28, got %lld",
                            (long long)g->opset);
     if (!check_ops(&im, graph) || !make_room(&im, graph) ||
         !read_each(&im, graph, GRAPH_INITIALIZER, read_initializer) ||

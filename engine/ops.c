@@ -74,6 +74,15 @@ double op_work(const struct job *j)
         "pads", ATTR_INTS                                                                          \
     }
 
+// What operands had before opset 7.
+#define BROADCAST                                                                                  \
+    {                                                                                              \
+        {"axis", ATTR_INT},                                                                        \
+        {                                                                                          \
+            "broadcast", ATTR_INT                                                                  \
+        }                                                                                          \
+    }
+
 // What all reductions have.
 #define REDUCED                                                                                    \
     {                                                                                              \
@@ -87,7 +96,7 @@ const struct op op_table[] = {
     OP("Abs", 1, 1, shape_several),
     OP("Acos", 1, 1, shape_same),
     OP("Acosh", 1, 1, shape_same),
-    OP("Add", 2, 2, shape_broadcast),
+    OP("Add", 2, 2, shape_broadcast, .attrs = BROADCAST),
     OP("And", 2, 2, shape_logic),
     OP("ArgMax", 1, 1, shape_arg,
        .attrs = {{"axis", ATTR_INT}, {"keepdims", ATTR_INT}, {"select_last_index", ATTR_INT}}),
@@ -105,6 +114,11 @@ const struct op op_table[] = {
                  {"momentum", ATTR_FLOAT},
                  {"spatial", ATTR_INT},
                  {"training_mode", ATTR_INT}}),
+    OP("BitShift", 2, 2, shape_shift, .attrs = {{"direction", ATTR_STRING}}),
+    OP("BitwiseAnd", 2, 2, shape_whole),
+    OP("BitwiseNot", 1, 1, shape_whole),
+    OP("BitwiseOr", 2, 2, shape_whole),
+    OP("BitwiseXor", 2, 2, shape_whole),
     OP("Cast", 1, 1, shape_cast, .attrs = {{"to", ATTR_INT}}),
     OP("Ceil", 1, 1, shape_same),
     OP("Celu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
@@ -125,7 +139,7 @@ const struct op op_table[] = {
                  {"output_shape", ATTR_INTS}}),
     OP("Cos", 1, 1, shape_same),
     OP("Cosh", 1, 1, shape_same),
-    OP("Div", 2, 2, shape_broadcast),
+    OP("Div", 2, 2, shape_broadcast, .attrs = BROADCAST),
     OP("Dropout", 1, 3, shape_dropout, .alias = true,
        .attrs = {{"is_test", ATTR_INT}, {"ratio", ATTR_FLOAT}, {"seed", ATTR_INT}}),
     OP("Elu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
@@ -161,12 +175,14 @@ const struct op op_table[] = {
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
     OP("Min", 1, NODE_MAX_INPUTS, shape_several),
     OP("Mish", 1, 1, shape_same),
-    OP("Mul", 2, 2, shape_broadcast),
+    OP("Mean", 1, NODE_MAX_INPUTS, shape_several_floats),
+    OP("Mod", 2, 2, shape_mod, .attrs = {{"fmod", ATTR_INT}}),
+    OP("Mul", 2, 2, shape_broadcast, .attrs = BROADCAST),
     OP("Neg", 1, 1, shape_several),
     OP("Not", 1, 1, shape_logic),
     OP("Or", 2, 2, shape_logic),
     OP("PRelu", 2, 2, shape_prelu),
-    OP("Pow", 2, 2, shape_power),
+    OP("Pow", 2, 2, shape_power, .attrs = BROADCAST),
     OP("Range", 3, 3, shape_range_of),
     OP("Reciprocal", 1, 1, shape_same),
     OP("ReduceL1", 1, 2, shape_reduce_floats, .attrs = REDUCED),
@@ -178,7 +194,7 @@ const struct op op_table[] = {
     OP("ReduceProd", 1, 2, shape_reduce, .attrs = REDUCED),
     OP("ReduceSum", 1, 2, shape_reduce, .attrs = REDUCED),
     OP("ReduceSumSquare", 1, 2, shape_reduce_floats, .attrs = REDUCED),
-    OP("Relu", 1, 1, shape_same),
+    OP("Relu", 1, 1, shape_several),
     OP("Reshape", 1, 2, shape_reshape, .alias = true, .attrs = {{"allowzero", ATTR_INT}}),
     OP("Resize", 1, 4, shape_resize, .work = resize_work,
        .attrs = {{"antialias", ATTR_INT},
@@ -195,7 +211,7 @@ const struct op op_table[] = {
     OP("Shape", 1, 1, shape_shape, .of_shape = true,
        .attrs = {{"start", ATTR_INT}, {"end", ATTR_INT}}),
     OP("Sigmoid", 1, 1, shape_same),
-    OP("Sign", 1, 1, shape_same),
+    OP("Sign", 1, 1, shape_several),
     OP("Sin", 1, 1, shape_same),
     OP("Sinh", 1, 1, shape_same),
     OP("Size", 1, 1, shape_size, .of_shape = true),
@@ -206,7 +222,8 @@ const struct op op_table[] = {
     OP("Softsign", 1, 1, shape_same),
     OP("Sqrt", 1, 1, shape_same),
     OP("Squeeze", 1, 2, shape_squeeze, .alias = true, .attrs = {{"axes", ATTR_INTS}}),
-    OP("Sub", 2, 2, shape_broadcast),
+    OP("Sub", 2, 2, shape_broadcast, .attrs = BROADCAST),
+    OP("Sum", 1, NODE_MAX_INPUTS, shape_several_floats),
     OP("Tan", 1, 1, shape_same),
     OP("Tanh", 1, 1, shape_same),
     OP("ThresholdedRelu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
@@ -216,6 +233,8 @@ const struct op op_table[] = {
     OP("Where", 3, 3, shape_where),
     OP("Xor", 2, 2, shape_logic),
 };
+const struct op op_port = {
+    .name = "a port of 16-bit floats", .min_inputs = 1, .max_inputs = 1, .shape = shape_port};
 const unsigned op_count = sizeof(op_table) / sizeof(op_table[0]);
 
 const struct op *op_find(struct view type)

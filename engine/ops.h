@@ -37,9 +37,11 @@ struct op {
 
 extern const struct op op_table[];
 extern const unsigned op_count;
-size_t job_bytes(const struct job *j);     // of all its outputs
+size_t job_bytes(const struct job *j);      // of all its outputs
 double op_work(const struct job *j);        // about how many steps a run takes
 const struct op *op_find(struct view type); // NULL: not supported
+extern const struct op
+    op_port; // from 16-bit floats at an input, to them at an output; no file can name it
 bool op_takes(const struct op *op, const struct attr *a);
 // Multiplications of a convolution and looks of a pool for each element, channels first or last.
 double conv_work(const struct job *j);
@@ -48,6 +50,10 @@ double pool_work(const struct job *j);
 // ---- shape functions (engine/shapes.c) ---------------------------------------------------------------
 bool shape_same(struct job *j, struct engine_error *e);
 bool shape_gelu(struct job *j, struct engine_error *e);
+bool shape_several_floats(struct job *j, struct engine_error *e);
+bool shape_whole(struct job *j, struct engine_error *e);
+bool shape_shift(struct job *j, struct engine_error *e);
+bool shape_mod(struct job *j, struct engine_error *e);
 bool shape_power(struct job *j, struct engine_error *e);
 bool shape_prelu(struct job *j, struct engine_error *e);
 bool shape_several(struct job *j, struct engine_error *e);
@@ -55,6 +61,7 @@ bool shape_several(struct job *j, struct engine_error *e);
 bool shape_shape(struct job *j, struct engine_error *e);
 bool shape_size(struct job *j, struct engine_error *e);
 bool shape_cast(struct job *j, struct engine_error *e);
+bool shape_port(struct job *j, struct engine_error *e);
 bool shape_gather(struct job *j, struct engine_error *e);
 bool shape_range_of(struct job *j, struct engine_error *e);
 bool shape_constant_of_shape(struct job *j, struct engine_error *e);
@@ -103,6 +110,8 @@ bool shape_together(struct job *j, const struct array *const *in, unsigned n, in
 // axis, counted from the front (not checked).
 const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
                           int64_t room[ENGINE_MAX_RANK]);
+// What Cast or CastLike is asked for: 16-bit floats too, which are float32 then.
+enum engine_dtype cast_target(const struct job *j);
 // The axes of a reduction as a set of bits. False with e.
 bool reduce_axes(struct job *j, unsigned *set, struct engine_error *e);
 int64_t shape_range(const struct job *j, int64_t *first);

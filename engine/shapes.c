@@ -145,10 +145,21 @@ bool shape_several(struct job *j, struct engine_error *e)
            shape_make(j, d, rank, shape, e);
 }
 
+// Before opset 7 the second operand's axes stood at `axis` of the first one's, or at its end, when asked to.
+static bool broadcasts_as_now(const struct job *j)
+{
+    const struct array *a = j->in[0], *b = j->in[1];
+    int64_t behind = (int64_t)a->rank - (int64_t)b->rank;
+    int64_t axis = node_int(j->node, "axis", behind);
+    if (node_int(j->node, "broadcast", 0) == 0)
+        return a->rank == b->rank && memcmp(a->shape, b->shape, a->rank * sizeof(a->shape[0])) == 0;
+    return behind >= 0 && (axis == behind || axis + a->rank == behind);
+}
+
 bool shape_broadcast(struct job *j, struct engine_error *e)
 {
-    if (j->node->opset < 7 && node_int(j->node, "broadcast", 0) != 0)
-        return shape_wrong(j, e, "broadcast: expected 0");
+    if (j->node->opset < 7 && !broadcasts_as_now(j))
+        return shape_wrong(j, e, "broadcast, axis: expected the last axes, of one shape without");
     return shape_several(j, e);
 }
 
@@ -157,19 +168,56 @@ static bool is_float(const struct array *a)
     return a->dtype == ENGINE_F32 || a->dtype == ENGINE_F64;
 }
 
-bool shape_power(struct job *j, struct engine_error *e)
+bool shape_several_floats(struct job *j, struct engine_error *e)
 {
     if (!is_float(j->in[0]))
         return shape_wrong(j, e, "expected floats");
-    return shape_broadcast(j, e);
+    return shape_several(j, e);
+}
+
+bool shape_whole(struct job *j, struct engine_error *e)
+{
+    if (is_float(j->in[0]))
+        return shape_wrong(j, e, "expected whole numbers");
+    return shape_several(j, e);
+}
+
+bool shape_shift(struct job *j, struct engine_error *e)
+{
+    enum engine_dtype d = j->in[0]->dtype;
+    const struct attr *where = node_attr(j->node, "direction");
+    if (d != ENGINE_U8 && d != ENGINE_U16 && d != ENGINE_U32 && d != ENGINE_U64)
+        return shape_wrong(j, e, "expected unsigned numbers");
+    if (!where || (!view_is(where->s, "LEFT") && !view_is(where->s, "RIGHT")))
+        return shape_wrong(j, e, "direction: expected LEFT or RIGHT");
+    return shape_several(j, e);
+}
+
+bool shape_mod(struct job *j, struct engine_error *e)
+{
+    if (is_float(j->in[0]) && node_int(j->node, "fmod", 0) == 0)
+        return shape_wrong(j, e, "fmod: expected 1 for floats");
+    return shape_several(j, e);
+}
+
+bool shape_power(struct job *j, struct engine_error *e)
+{
+    const struct array *a = j->in[0], *b = j->in[1];
+    int64_t shape[ENGINE_MAX_RANK];
+    unsigned rank;
+    bool whole = a->dtype == ENGINE_I32 || a->dtype == ENGINE_I64;
+    bool fits = b->dtype == ENGINE_I32 || b->dtype == ENGINE_I64 || is_float(b);
+    if ((!whole && !is_float(a)) || b->dtype == ENGINE_BOOL || (whole && !fits))
+        return shape_wrong(j, e, "expected floats, int32 or int64, to a power that is a number");
+    if (j->node->opset < 7 && !broadcasts_as_now(j))
+        return shape_wrong(j, e, "broadcast, axis: expected the last axes, of one shape without");
+    return shape_together(j, j->in, 2, shape, &rank, e) && shape_make(j, a->dtype, rank, shape, e);
 }
 
 // The slope is broadcast to the input, never the other way.
 bool shape_prelu(struct job *j, struct engine_error *e)
 {
     size_t have, want;
-    if (!is_float(j->in[0]))
-        return shape_wrong(j, e, "expected floats");
     return shape_several(j, e) &&
            ((array_count(j->in[0], &have) && array_count(j->out, &want) && have == want) ||
             shape_wrong(j, e, "slope: expected a shape that can be broadcast to the input's"));

@@ -32,14 +32,29 @@ bool shape_size(struct job *j, struct engine_error *e)
 
 // ---- datatypes ---------------------------------------------------------------------------------------
 
-bool shape_cast(struct job *j, struct engine_error *e)
+enum engine_dtype cast_target(const struct job *j)
 {
     const struct attr *to = node_attr(j->node, "to");
-    enum engine_dtype d =
-        to && to->kind == ATTR_INT && to->i > 0 ? dtype_from_onnx((uint64_t)to->i) : ENGINE_NONE;
+    return to && to->kind == ATTR_INT && to->i > 0 ? dtype_from_onnx((uint64_t)to->i)
+                                                   : j->out->dtype;
+}
+
+bool shape_cast(struct job *j, struct engine_error *e)
+{
+    j->out->dtype = ENGINE_NONE;
+    enum engine_dtype d = cast_target(j);
     if (d == ENGINE_NONE)
         return shape_wrong(j, e, "to: this datatype is not supported");
-    return shape_make(j, d, j->in[0]->rank, j->in[0]->shape, e);
+    return shape_make(j, dtype_inside(d), j->in[0]->rank, j->in[0]->shape, e);
+}
+
+bool shape_port(struct job *j, struct engine_error *e)
+{
+    bool in = dtype_inside(j->in[0]->dtype) != j->in[0]->dtype;
+    if (!in && j->in[0]->dtype != ENGINE_F32)
+        return shape_wrong(j, e, "the file says that this output is of 16-bit floats");
+    return shape_make(j, in ? ENGINE_F32 : (enum engine_dtype)node_int(j->node, "port", 0),
+                      j->in[0]->rank, j->in[0]->shape, e);
 }
 
 // ---- places ------------------------------------------------------------------------------------------

@@ -1,10 +1,13 @@
-// Element by element, in every datatype: two operands that are broadcast (arithmetic, comparisons, logic), Max
-// and Min of any number, and Abs and Neg of one.
+// Element by element, in every datatype: two operands that are broadcast (arithmetic, comparisons, logic, bits),
+// Max, Min, Sum and Mean of any number, and Abs, Neg, Sign and BitwiseNot of one.
 // Whole numbers wrap as two's complement does; divided by 0 they give 0.
 #include "engine/cpu/broadcast.h"
 #include "engine/cpu/cpu.h"
 
 #include <math.h>
+
+// What is written for signed numbers serves the others too.
+#pragma GCC diagnostic ignored "-Wtype-limits"
 
 // A row of `T` to `U` by an expression of a and b; the loops differ so that each can be vectorised.
 #define ROW(name, T, U, expression)                                                                \
@@ -36,33 +39,46 @@
     }
 
 struct rows { // of one op by datatype; NULL: the shape function refuses it
-    broadcast_row *f32, *f64, *i32, *i64, *u8, *i8, *boolean;
+    broadcast_row *of[ENGINE_DTYPES];
 };
 
-// The same expression in floats, and one for whole numbers of `T`, whose unsigned kin is V.
-#define NUMBERS(op, floats, whole)                                                                 \
-    ROW(op##_f32, float, float, floats)                                                            \
-    ROW(op##_f64, double, double, floats)                                                          \
-    NUMBERS_WHOLE(op, whole)
-#define NUMBERS_WHOLE(op, whole)                                                                   \
+// One expression for each whole datatype T, whose unsigned kin for sums and products is V.
+#define WHOLE_ROWS(op, whole)                                                                      \
+    ROW(op##_i8, int8_t, int8_t, whole(int8_t, uint32_t))                                          \
+    ROW(op##_i16, int16_t, int16_t, whole(int16_t, uint32_t))                                      \
     ROW(op##_i32, int32_t, int32_t, whole(int32_t, uint32_t))                                      \
     ROW(op##_i64, int64_t, int64_t, whole(int64_t, uint64_t))                                      \
     ROW(op##_u8, uint8_t, uint8_t, whole(uint8_t, uint32_t))                                       \
-    ROW(op##_i8, int8_t, int8_t, whole(int8_t, uint32_t))                                          \
-    static const struct rows op = {.f32 = op##_f32,                                                \
-                                   .f64 = op##_f64,                                                \
-                                   .i32 = op##_i32,                                                \
-                                   .i64 = op##_i64,                                                \
-                                   .u8 = op##_u8,                                                  \
-                                   .i8 = op##_i8};
+    ROW(op##_u16, uint16_t, uint16_t, whole(uint16_t, uint32_t))                                   \
+    ROW(op##_u32, uint32_t, uint32_t, whole(uint32_t, uint32_t))                                   \
+    ROW(op##_u64, uint64_t, uint64_t, whole(uint64_t, uint64_t))
+#define WHOLE_TABLE(op)                                                                            \
+    [ENGINE_I8] = op##_i8, [ENGINE_I16] = op##_i16, [ENGINE_I32] = op##_i32,                       \
+    [ENGINE_I64] = op##_i64, [ENGINE_U8] = op##_u8, [ENGINE_U16] = op##_u16,                       \
+    [ENGINE_U32] = op##_u32, [ENGINE_U64] = op##_u64
+#define NUMBERS(op, floats, whole)                                                                 \
+    ROW(op##_f32, float, float, floats)                                                            \
+    ROW(op##_f64, double, double, floats)                                                          \
+    WHOLE_ROWS(op, whole)                                                                          \
+    static const struct rows op = {                                                                \
+        {[ENGINE_F32] = op##_f32, [ENGINE_F64] = op##_f64, WHOLE_TABLE(op)}};
+#define WHOLE(op, whole)                                                                           \
+    WHOLE_ROWS(op, whole)                                                                          \
+    static const struct rows op = {{WHOLE_TABLE(op)}};
 
 #define WHOLE_ADD(T, V) (V) a + (V)b
 #define WHOLE_SUB(T, V) (V) a - (V)b
 #define WHOLE_MUL(T, V) (V) a *(V)b
-#define WHOLE_DIV(T, V) b == 0 ? 0 : (V)b + 1 == 0 ? (T)(0 - (V)a) : a / b
+#define WHOLE_DIV(T, V) b == 0 ? 0 : (V)b + 1 == 0 && (T)-1 < 0 ? (T)(0 - (V)a) : a / b
 #define WHOLE_MAX(T, V) a > b ? a : b
 #define WHOLE_MIN(T, V) a < b ? a : b
 #define WHOLE_ADD_RELU(T, V) (T)((V)a + (V)b) < 0 ? 0 : (T)((V)a + (V)b)
+// What is left has the sign of what it was divided by, or (fmod) of what was divided.
+#define WHOLE_REST(T, V) b == 0 || ((V)b + 1 == 0 && (T)-1 < 0) ? 0 : a % b
+#define WHOLE_MOD(T, V)                                                                            \
+    b == 0 || ((V)b + 1 == 0 && (T)-1 < 0) ? 0                                                     \
+    : a % b != 0 && (a % b < 0) != (b < 0) ? a % b + b                                             \
+                                           : a % b
 
 NUMBERS(add, a + b, WHOLE_ADD)
 NUMBERS(sub, a - b, WHOLE_SUB)
@@ -70,57 +86,51 @@ NUMBERS(mul, a *b, WHOLE_MUL)
 NUMBERS(div, a / b, WHOLE_DIV)
 NUMBERS(max, a != a || a > b ? a : b, WHOLE_MAX) // what is not a number stays so
 NUMBERS(min, a != a || a < b ? a : b, WHOLE_MIN)
+NUMBERS(add_relu, a + b < 0 ? 0 : a + b, WHOLE_ADD_RELU)
+NUMBERS(modulo_as_c, sizeof(a) == 4 ? fmodf((float)a, (float)b) : fmod(a, b), WHOLE_REST)
+
+#define BITS_AND(T, V) a &b
+#define BITS_OR(T, V) a | b
+#define BITS_XOR(T, V) a ^ b
+#define BITS_NOT(T, V) ~(V)a
+#define BITS_LEFT(T, V) b < 0 || (V)b >= 8 * sizeof(T) ? 0 : (V)a << b
+#define BITS_RIGHT(T, V) b < 0 || (V)b >= 8 * sizeof(T) ? 0 : a >> b
+WHOLE(modulo, WHOLE_MOD)
+WHOLE(bits_and, BITS_AND)
+WHOLE(bits_or, BITS_OR)
+WHOLE(bits_xor, BITS_XOR)
+WHOLE(bits_not, BITS_NOT)
+WHOLE(bits_left, BITS_LEFT)
+WHOLE(bits_right, BITS_RIGHT)
 
 // Of one operand, which stands as both.
 #define WHOLE_NEG(T, V) 0 - (V)a
+#define WHOLE_ABS(T, V) a < 0 ? 0 - (V)a : (V)a
+#define WHOLE_SIGN(T, V) (a > 0) - (a < 0)
+#define WHOLE_RELU(T, V) a < 0 ? 0 : a
 NUMBERS(neg, -a, WHOLE_NEG)
-ROW(abs_f32, float, float, fabsf(a))
-ROW(abs_f64, double, double, fabs(a))
-ROW(abs_i32, int32_t, int32_t, a < 0 ? 0 - (uint32_t)a : (uint32_t)a)
-ROW(abs_i64, int64_t, int64_t, a < 0 ? 0 - (uint64_t)a : (uint64_t)a)
-ROW(abs_i8, int8_t, int8_t, a < 0 ? -a : a)
-static const struct rows absolute = {.f32 = abs_f32,
-                                     .f64 = abs_f64,
-                                     .i32 = abs_i32,
-                                     .i64 = abs_i64,
-                                     .u8 = max_u8, // of it and itself
-                                     .i8 = abs_i8};
+NUMBERS(absolute, sizeof(a) == 4 ? fabsf((float)a) : fabs(a), WHOLE_ABS)
+NUMBERS(sign, a > 0 ? 1 : a < 0 ? -1 : a, WHOLE_SIGN)
+NUMBERS(rectify, a < 0 ? 0 : a, WHOLE_RELU) // what is not a number stays so
 
-ROW(add_relu_f32, float, float, a + b < 0 ? 0 : a + b)
-ROW(add_relu_f64, double, double, a + b < 0 ? 0 : a + b)
-ROW(add_relu_i32, int32_t, int32_t, WHOLE_ADD_RELU(int32_t, uint32_t))
-ROW(add_relu_i64, int64_t, int64_t, WHOLE_ADD_RELU(int64_t, uint64_t))
-ROW(add_relu_i8, int8_t, int8_t, WHOLE_ADD_RELU(int8_t, uint32_t))
-static const struct rows add_relu = {.f32 = add_relu_f32,
-                                     .f64 = add_relu_f64,
-                                     .i32 = add_relu_i32,
-                                     .i64 = add_relu_i64,
-                                     .u8 = add_u8, // never below 0
-                                     .i8 = add_relu_i8};
-
-ROW(prelu_f32, float, float, a < 0 ? a * b : a)
-ROW(prelu_f64, double, double, a < 0 ? a * b : a)
-static const struct rows prelu = {.f32 = prelu_f32, .f64 = prelu_f64};
-
-ROW(pow_f32, float, float, b == 2 ? a * a : powf(a, b))
-ROW(pow_f64, double, double, pow(a, b))
-static const struct rows power = {.f32 = pow_f32, .f64 = pow_f64};
+#define WHOLE_PRELU(T, V) a < 0 ? (T)((V)a * (V)b) : a
+NUMBERS(prelu, a < 0 ? a * b : a, WHOLE_PRELU)
 
 #define COMPARE(op, expression)                                                                    \
     ROW(op##_f32, float, uint8_t, expression)                                                      \
     ROW(op##_f64, double, uint8_t, expression)                                                     \
+    ROW(op##_i8, int8_t, uint8_t, expression)                                                      \
+    ROW(op##_i16, int16_t, uint8_t, expression)                                                    \
     ROW(op##_i32, int32_t, uint8_t, expression)                                                    \
     ROW(op##_i64, int64_t, uint8_t, expression)                                                    \
     ROW(op##_u8, uint8_t, uint8_t, expression)                                                     \
-    ROW(op##_i8, int8_t, uint8_t, expression)                                                      \
-    ROW(op##_bool, uint8_t, uint8_t, expression)                                                   \
-    static const struct rows op = {.f32 = op##_f32,                                                \
-                                   .f64 = op##_f64,                                                \
-                                   .i32 = op##_i32,                                                \
-                                   .i64 = op##_i64,                                                \
-                                   .u8 = op##_u8,                                                  \
-                                   .i8 = op##_i8,                                                  \
-                                   .boolean = op##_bool};
+    ROW(op##_u16, uint16_t, uint8_t, expression)                                                   \
+    ROW(op##_u32, uint32_t, uint8_t, expression)                                                   \
+    ROW(op##_u64, uint64_t, uint8_t, expression)                                                   \
+    static const struct rows op = {{[ENGINE_F32] = op##_f32,                                       \
+                                    [ENGINE_F64] = op##_f64,                                       \
+                                    [ENGINE_BOOL] = op##_u8, /* 0 and 1 */                         \
+                                    WHOLE_TABLE(op)}};
 
 COMPARE(equal, a == b)
 COMPARE(less, a < b)
@@ -131,21 +141,12 @@ COMPARE(greater_or_equal, a >= b)
 ROW(and_bool, uint8_t, uint8_t, a &&b)
 ROW(or_bool, uint8_t, uint8_t, a || b)
 ROW(xor_bool, uint8_t, uint8_t, !a != !b)
-static const struct rows both = {.boolean = and_bool}, either = {.boolean = or_bool},
-                         one_of = {.boolean = xor_bool};
-
-static broadcast_row *row_for(const struct rows *r, enum engine_dtype d)
-{
-    broadcast_row *const by_dtype[] = {
-        [ENGINE_F32] = r->f32,     [ENGINE_F64] = r->f64, [ENGINE_I32] = r->i32,
-        [ENGINE_I64] = r->i64,     [ENGINE_U8] = r->u8,   [ENGINE_I8] = r->i8,
-        [ENGINE_BOOL] = r->boolean};
-    return by_dtype[d];
-}
+static const struct rows both = {{[ENGINE_BOOL] = and_bool}}, either = {{[ENGINE_BOOL] = or_bool}},
+                         one_of = {{[ENGINE_BOOL] = xor_bool}};
 
 static void binary_run(const struct job *j, const struct rows *r)
 {
-    broadcast(j->out, j->in, 2, row_for(r, j->in[0]->dtype));
+    broadcast(j->out, j->in, 2, r->of[j->in[0]->dtype]);
 }
 
 void cpu_add(const struct job *j)
@@ -162,7 +163,6 @@ void cpu_add(const struct job *j)
 BINARY(cpu_sub, &sub)
 BINARY(cpu_mul, &mul)
 BINARY(cpu_div, &div)
-BINARY(cpu_pow, &power)
 BINARY(cpu_prelu, &prelu)
 BINARY(cpu_equal, &equal)
 BINARY(cpu_less, &less)
@@ -172,42 +172,138 @@ BINARY(cpu_greater_or_equal, &greater_or_equal)
 BINARY(cpu_and, &both)
 BINARY(cpu_or, &either)
 BINARY(cpu_xor, &one_of)
+BINARY(cpu_bitwise_and, &bits_and)
+BINARY(cpu_bitwise_or, &bits_or)
+BINARY(cpu_bitwise_xor, &bits_xor)
+BINARY(cpu_mod, node_int(j->node, "fmod", 0) != 0 ? &modulo_as_c : &modulo)
 
-static void unary_run(const struct job *j, const struct rows *r)
+void cpu_bit_shift(const struct job *j)
 {
-    const struct array *in[2] = {j->in[0], j->in[0]};
-    broadcast(j->out, in, 2, row_for(r, j->in[0]->dtype));
+    const struct attr *where = node_attr(j->node, "direction");
+    binary_run(j, where && view_is(where->s, "LEFT") ? &bits_left : &bits_right);
 }
 
-void cpu_abs(const struct job *j)
-{
-    unary_run(j, &absolute);
-}
+#define UNARY(name, rows)                                                                          \
+    void name(const struct job *j)                                                                 \
+    {                                                                                              \
+        const struct array *in[2] = {j->in[0], j->in[0]};                                          \
+        broadcast(j->out, in, 2, (rows)->of[j->in[0]->dtype]);                                     \
+    }
 
-void cpu_neg(const struct job *j)
-{
-    unary_run(j, &neg);
-}
+UNARY(cpu_abs, &absolute)
+UNARY(cpu_neg, &neg)
+UNARY(cpu_sign, &sign)
+UNARY(cpu_relu, &rectify)
+UNARY(cpu_bitwise_not, &bits_not)
 
-// The first with the second, what comes out with the third, and so on.
-static void several_run(const struct job *j, const struct rows *r)
+// ---- of any number -----------------------------------------------------------------------------------
+
+// The first with the second, what comes out with the third, and so on. One alone is taken with itself by
+// `alone`, which leaves it as it is.
+static void several_run(const struct job *j, const struct rows *r, const struct rows *alone)
 {
-    const struct array *in[2] = {j->in[0], j->in[j->node->n_inputs > 1 ? 1 : 0]};
-    broadcast_row *row = row_for(r, j->out->dtype);
-    broadcast(j->out, in, 2, row);
+    bool one = j->node->n_inputs == 1;
+    const struct array *in[2] = {j->in[0], j->in[one ? 0 : 1]};
+    broadcast(j->out, in, 2, (one ? alone : r)->of[j->out->dtype]);
     for (unsigned i = 2; i < j->node->n_inputs; i++) {
         in[0] = j->out;
         in[1] = j->in[i];
-        broadcast(j->out, in, 2, row);
+        broadcast(j->out, in, 2, r->of[j->out->dtype]);
     }
 }
 
 void cpu_max(const struct job *j)
 {
-    several_run(j, &max);
+    several_run(j, &max, &max);
 }
 
 void cpu_min(const struct job *j)
 {
-    several_run(j, &min);
+    several_run(j, &min, &min);
+}
+
+void cpu_sum(const struct job *j)
+{
+    several_run(j, &add, &max);
+}
+
+void cpu_mean(const struct job *j)
+{
+    size_t n = 0;
+    several_run(j, &add, &max);
+    if (!array_count(j->out, &n))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (j->out->dtype == ENGINE_F32)
+            ((float *)j->out->data)[i] /= (float)j->node->n_inputs;
+        else
+            ((double *)j->out->data)[i] /= j->node->n_inputs;
+    }
+}
+
+// ---- Pow: two datatypes ------------------------------------------------------------------------------
+
+ROW(pow_f32, float, float, b == 2 ? a * a : powf(a, b))
+ROW(pow_f64, double, double, pow(a, b))
+
+// By squaring; below 0 it is 1 over a number: 0, but for 1 and -1.
+static uint64_t whole_power(int64_t base, int64_t exponent)
+{
+    uint64_t result = 1, square = (uint64_t)base;
+    if (exponent < 0)
+        return base == 1 ? 1 : base == -1 ? (exponent % 2 ? UINT64_MAX : 1) : 0;
+    for (; exponent > 0; exponent >>= 1, square *= square)
+        result *= exponent & 1 ? square : 1;
+    return result;
+}
+
+// A row with the operands' datatypes T and U; both whole, or computed in float64.
+#define POWER(name, T, U, expression)                                                              \
+    static void name(void *y_, const void *const *in, const size_t *step, size_t n)                \
+    {                                                                                              \
+        const T *pa = in[0];                                                                       \
+        const U *pb = in[1];                                                                       \
+        T *y = y_;                                                                                 \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            T a = pa[i * step[0]];                                                                 \
+            U b = pb[i * step[1]];                                                                 \
+            y[i] = (T)(expression);                                                                \
+        }                                                                                          \
+    }
+#define POWERS(T, t)                                                                               \
+    POWER(pow_##t##_f32, T, float, pow((double)a, (double)b))                                      \
+    POWER(pow_##t##_f64, T, double, pow((double)a, b))                                             \
+    POWER(pow_##t##_i32, T, int32_t, whole_power((int64_t)a, b))                                   \
+    POWER(pow_##t##_i64, T, int64_t, whole_power((int64_t)a, b))
+
+POWERS(int32_t, i32)
+POWERS(int64_t, i64)
+POWER(pow_f32_f64, float, double, pow((double)a, b))
+POWER(pow_f64_f32, double, float, pow(a, (double)b))
+#define POWER_OF_WHOLE(t, T)                                                                       \
+    POWER(pow_f32_##t, float, T, pow((double)a, (double)b))                                        \
+    POWER(pow_f64_##t, double, T, pow(a, (double)b))
+POWER_OF_WHOLE(i8, int8_t)
+POWER_OF_WHOLE(i16, int16_t)
+POWER_OF_WHOLE(i32, int32_t)
+POWER_OF_WHOLE(i64, int64_t)
+POWER_OF_WHOLE(u8, uint8_t)
+POWER_OF_WHOLE(u16, uint16_t)
+POWER_OF_WHOLE(u32, uint32_t)
+POWER_OF_WHOLE(u64, uint64_t)
+
+void cpu_pow(const struct job *j)
+{
+    static broadcast_row *const by_dtypes[ENGINE_DTYPES][ENGINE_DTYPES] = {
+        [ENGINE_F32] = {[ENGINE_F32] = pow_f32, [ENGINE_F64] = pow_f32_f64, WHOLE_TABLE(pow_f32)},
+        [ENGINE_F64] = {[ENGINE_F64] = pow_f64, [ENGINE_F32] = pow_f64_f32, WHOLE_TABLE(pow_f64)},
+        [ENGINE_I32] = {[ENGINE_F32] = pow_i32_f32,
+                        [ENGINE_F64] = pow_i32_f64,
+                        [ENGINE_I32] = pow_i32_i32,
+                        [ENGINE_I64] = pow_i32_i64},
+        [ENGINE_I64] = {[ENGINE_F32] = pow_i64_f32,
+                        [ENGINE_F64] = pow_i64_f64,
+                        [ENGINE_I32] = pow_i64_i32,
+                        [ENGINE_I64] = pow_i64_i64}};
+    broadcast(j->out, j->in, 2, by_dtypes[j->in[0]->dtype][j->in[1]->dtype]);
 }

@@ -24,11 +24,6 @@ static size_t count_of(const struct array *a)
         }                                                                                          \
     } while (0)
 
-void cpu_relu(const struct job *j)
-{
-    EACH(x < 0 ? 0 : x); // a NaN stays a NaN
-}
-
 void cpu_exp(const struct job *j)
 {
     EACH(expf(x));
@@ -54,7 +49,7 @@ static float bound(const struct job *j, unsigned input, const char *attr, float 
 void cpu_clip(const struct job *j)
 {
     float low = bound(j, 1, "min", -INFINITY), high = bound(j, 2, "max", INFINITY);
-    EACH(x < low ? low : x > high ? high : x);
+    EACH((x < low ? low : x) > high ? high : x < low ? low : x); // high counts where they cross
 }
 
 static float clamp_to_one(float x)
@@ -82,7 +77,6 @@ UNARY(floor, floorf(x))
 UNARY(log, logf(x))
 UNARY(reciprocal, 1 / x)
 UNARY(round, rintf(x))
-UNARY(sign, x > 0 ? 1 : x < 0 ? -1 : x)
 UNARY(sin, sinf(x))
 UNARY(sinh, sinhf(x))
 UNARY(softplus, x > 0 ? x + log1pf(expf(-x)) : log1pf(expf(x)))

@@ -1,9 +1,7 @@
-// Tensors about tensors: Shape, Size, Cast, Gather, Range, ConstantOfShape, Expand, Where. Any datatype unless
+// Tensors about tensors: Shape, Size, Gather, Range, ConstantOfShape, Expand, Where. Any datatype unless
 // said otherwise: whole elements.
 #include "engine/cpu/broadcast.h"
 #include "engine/cpu/cpu.h"
-
-#include <math.h>
 
 void cpu_shape(const struct job *j)
 {
@@ -18,97 +16,6 @@ void cpu_size(const struct job *j)
     size_t n = 0;
     if (array_count(j->in[0], &n))
         *(int64_t *)j->out->data = (int64_t)n;
-}
-
-// ---- Cast --------------------------------------------------------------------------------------------
-
-// Towards 0, to the nearest that the type has; what is not a number is 0.
-static int64_t whole_of(double v, double least, double most)
-{
-    if (v != v)
-        return 0;
-    return v <= least ? (int64_t)least : v >= most ? (int64_t)most : (int64_t)v;
-}
-
-static int64_t whole_of_i64(double v)
-{
-    if (v >= 9223372036854775808.0) // the next double below is a number of 64 bits
-        return INT64_MAX;
-    return whole_of(v, -9223372036854775808.0, 9223372036854774784.0);
-}
-
-#define EACH_TO(T, U, expression)                                                                  \
-    for (size_t i = 0; i < n; i++) {                                                               \
-        T v = ((const T *)from)[i];                                                                \
-        ((U *)to)[i] = (U)(expression);                                                            \
-    }                                                                                              \
-    return;
-
-// From floats of T: whole numbers are held to what their type has.
-#define CAST_FLOATS(name, T)                                                                       \
-    static void name(const void *from, void *to, enum engine_dtype d, size_t n)                    \
-    {                                                                                              \
-        switch (d) {                                                                               \
-        case ENGINE_F32:                                                                           \
-            EACH_TO(T, float, v)                                                                   \
-        case ENGINE_F64:                                                                           \
-            EACH_TO(T, double, v)                                                                  \
-        case ENGINE_I32:                                                                           \
-            EACH_TO(T, int32_t, whole_of((double)v, INT32_MIN, INT32_MAX))                         \
-        case ENGINE_I64:                                                                           \
-            EACH_TO(T, int64_t, whole_of_i64((double)v))                                           \
-        case ENGINE_U8:                                                                            \
-            EACH_TO(T, uint8_t, whole_of((double)v, 0, UINT8_MAX))                                 \
-        case ENGINE_I8:                                                                            \
-            EACH_TO(T, int8_t, whole_of((double)v, INT8_MIN, INT8_MAX))                            \
-        case ENGINE_BOOL:                                                                          \
-            EACH_TO(T, uint8_t, v != 0)                                                            \
-        case ENGINE_NONE:                                                                          \
-            return;                                                                                \
-        }                                                                                          \
-    }
-
-// From whole numbers of T, which wrap; W: `v` as it counts.
-#define CAST_WHOLE(name, T, W)                                                                     \
-    static void name(const void *from, void *to, enum engine_dtype d, size_t n)                    \
-    {                                                                                              \
-        switch (d) {                                                                               \
-        case ENGINE_F32:                                                                           \
-            EACH_TO(T, float, W)                                                                   \
-        case ENGINE_F64:                                                                           \
-            EACH_TO(T, double, W)                                                                  \
-        case ENGINE_I32:                                                                           \
-            EACH_TO(T, int32_t, W)                                                                 \
-        case ENGINE_I64:                                                                           \
-            EACH_TO(T, int64_t, W)                                                                 \
-        case ENGINE_U8:                                                                            \
-            EACH_TO(T, uint8_t, W)                                                                 \
-        case ENGINE_I8:                                                                            \
-            EACH_TO(T, int8_t, W)                                                                  \
-        case ENGINE_BOOL:                                                                          \
-            EACH_TO(T, uint8_t, v != 0)                                                            \
-        case ENGINE_NONE:                                                                          \
-            return;                                                                                \
-        }                                                                                          \
-    }
-
-CAST_FLOATS(cast_f32, float)
-CAST_FLOATS(cast_f64, double)
-CAST_WHOLE(cast_i32, int32_t, v)
-CAST_WHOLE(cast_i64, int64_t, v)
-CAST_WHOLE(cast_u8, uint8_t, v)
-CAST_WHOLE(cast_i8, int8_t, v)
-CAST_WHOLE(cast_bool, uint8_t, v != 0)
-
-void cpu_cast(const struct job *j)
-{
-    static void (*const by_dtype[])(const void *, void *, enum engine_dtype, size_t) = {
-        [ENGINE_F32] = cast_f32,  [ENGINE_F64] = cast_f64, [ENGINE_I32] = cast_i32,
-        [ENGINE_I64] = cast_i64,  [ENGINE_U8] = cast_u8,   [ENGINE_I8] = cast_i8,
-        [ENGINE_BOOL] = cast_bool};
-    size_t n = 0;
-    if (array_count(j->out, &n))
-        by_dtype[j->in[0]->dtype](j->in[0]->data, j->out->data, j->out->dtype, n);
 }
 
 // ---- Gather ------------------------------------------------------------------------------------------
@@ -204,20 +111,23 @@ void cpu_constant_of_shape(const struct job *j)
     }
 
 COPY(copy_1, uint8_t)
+COPY(copy_2, uint16_t)
 COPY(copy_4, uint32_t)
 COPY(copy_8, uint64_t)
 CHOOSE(choose_1, uint8_t)
+CHOOSE(choose_2, uint16_t)
 CHOOSE(choose_4, uint32_t)
 CHOOSE(choose_8, uint64_t)
 
 void cpu_expand(const struct job *j)
 {
-    size_t element = dtype_bytes(j->out->dtype);
-    broadcast(j->out, j->in, 1, element == 8 ? copy_8 : element == 4 ? copy_4 : copy_1);
+    broadcast_row *const by_size[] = {[1] = copy_1, [2] = copy_2, [4] = copy_4, [8] = copy_8};
+    broadcast(j->out, j->in, 1, by_size[dtype_bytes(j->out->dtype)]);
 }
 
 void cpu_where(const struct job *j)
 {
-    size_t element = dtype_bytes(j->out->dtype);
-    broadcast(j->out, j->in, 3, element == 8 ? choose_8 : element == 4 ? choose_4 : choose_1);
+    broadcast_row *const by_size[] = {
+        [1] = choose_1, [2] = choose_2, [4] = choose_4, [8] = choose_8};
+    broadcast(j->out, j->in, 3, by_size[dtype_bytes(j->out->dtype)]);
 }

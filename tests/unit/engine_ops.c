@@ -3,7 +3,7 @@
 // behind the first) as constants; what is refused is refused at load with the op's name, and stands in the
 // list below, so that nothing falls out of the tests unnoticed. Models with other ops: refused by name.
 #include "base/pb.h"
-#include "engine/engine.h"
+#include "engine/graph.h"
 #include "engine/ops.h"
 #include "tests/unit/engine_kit.h"
 #include "tests/unit/engine_refused.h"
@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-#define DATA "/usr/share/libonnx-testdata/data/"
+#define DATA "/usr/share/libonnx-testdata/data"
 
 struct sample { // a TensorProto with its data
     struct view file, name;
@@ -170,9 +170,27 @@ static struct msg with_constants(struct view model, const struct sample *in, uns
     return out;
 }
 
-static bool is_close(float a, float b)
+// As ONNX's own runner: 1e-3 and 1e-7; 16 bits hold three digits (11 bits) and two (8 bits).
+static bool is_close(double a, double b, enum engine_dtype d)
 {
-    return fabsf(a - b) <= 1e-4f + 1e-3f * fabsf(b) || a == b || (isnan(a) && isnan(b));
+    double of = d == ENGINE_BF16 ? 1e-2 : d == ENGINE_F16 ? 2e-3 : 1e-3;
+    return fabs(a - b) <= 1e-4 + of * fabs(b) || a == b || (isnan(a) && isnan(b));
+}
+
+static bool is_float(enum engine_dtype d)
+{
+    return d == ENGINE_F32 || d == ENGINE_F64 || d == ENGINE_F16 || d == ENGINE_BF16;
+}
+
+static double element(const void *data, enum engine_dtype d, size_t i)
+{
+    float f = 0;
+    double wide = 0;
+    uint16_t half = 0;
+    memcpy(&half, (const char *)data + 2 * i, d == ENGINE_F16 || d == ENGINE_BF16 ? 2 : 0);
+    memcpy(&f, (const char *)data + 4 * i, d == ENGINE_F32 ? 4 : 0);
+    memcpy(&wide, (const char *)data + 8 * i, d == ENGINE_F64 ? 8 : 0);
+    return d == ENGINE_F64 ? wide : d == ENGINE_F32 ? (double)f : (double)float_of_half(d, half);
 }
 
 static bool is_right(const char *test, const struct engine_data *got, enum engine_dtype dtype,
@@ -185,16 +203,17 @@ static bool is_right(const char *test, const struct engine_data *got, enum engin
         print_error("%s: an output of another shape\n", test);
         return false;
     }
-    for (size_t i = 0; dtype == ENGINE_F32 && i < want->bytes / 4; i++) {
-        float a, b;
-        memcpy(&a, (const char *)got->data + 4 * i, 4);
-        memcpy(&b, want->data + 4 * i, 4);
-        if (!is_close(a, b)) {
-            print_error("%s: element %zu: expected %g, got %g\n", test, i, (double)b, (double)a);
+    for (size_t i = 0; is_float(dtype) && i < want->bytes / dtype_bytes(dtype); i++) {
+        double a = element(got->data, dtype, i), b = element(want->data, dtype, i);
+        if (!is_close(a, b, dtype)) {
+            print_error("%s: element %zu: expected %g, got %g\n", test, i, b, a);
             return false;
         }
     }
-    return dtype == ENGINE_F32 || memcmp(got->data, want->data, want->bytes) == 0;
+    if (is_float(dtype) || memcmp(got->data, want->data, want->bytes) == 0)
+        return true;
+    print_error("%s: other bytes than expected\n", test);
+    return false;
 }
 
 struct test {
@@ -211,9 +230,15 @@ static const char *attempt(const struct test *t, struct view model)
     struct engine_model *m = engine_model_load(engine_any(plain_only), model, 16, &e);
     if (!m)
         return e.text;
-    struct engine_instance *i = engine_instance_new(m, &e);
     unsigned n = engine_model_inputs(m);
     assert_true(n <= t->n_in);
+    for (unsigned k = 0; k < n; k++) {
+        if (engine_model_input(m, k)->rank != t->in[k].rank) {
+            engine_model_free(m);
+            return "its data does not fit its model";
+        }
+    }
+    struct engine_instance *i = engine_instance_new(m, &e);
     for (unsigned k = 0; k < n; k++) {
         const struct sample *s = &t->in[k];
         in[k] = (struct engine_data){s->data, s->bytes, s->rank, {0}};
@@ -262,17 +287,43 @@ static void run_known(struct test *t, struct view model)
     free(constants.p);
 }
 
-static void run_case(const char *suite, const char *name)
+// The test's model and samples. False: there is none, or its samples cannot be read.
+static bool read_test(struct test *t, const char *root, const char *suite, const char *name,
+                      struct view *model)
 {
-    static struct test t;
     struct stat st;
     char path[600];
     bool readable = true;
-    t = (struct test){0};
-    snprintf(t.name, sizeof(t.name), "%.100s/%.100s", suite, name + 5);
-    snprintf(t.path, sizeof(t.path), DATA "%.100s/%.100s/", suite, name);
-    snprintf(path, sizeof(path), "%smodel.onnx", t.path);
-    struct view model = read_file(path);
+    *t = (struct test){0};
+    snprintf(t->name, sizeof(t->name), "%.100s/%.100s", suite, name + 5);
+    snprintf(t->path, sizeof(t->path), "%.200s/%.100s/%.100s/", root, suite, name);
+    snprintf(path, sizeof(path), "%smodel.onnx", t->path);
+    *model = read_file(path);
+    for (unsigned k = 0; k < MAX_PORTS; k++) {
+        snprintf(path, sizeof(path), "%stest_data_set_0/input_%u.pb", t->path, k);
+        if (stat(path, &st) == 0)
+            readable &= read_sample(path, &t->in[t->n_in++]);
+        snprintf(path, sizeof(path), "%stest_data_set_0/output_%u.pb", t->path, k);
+        if (stat(path, &st) == 0)
+            readable &= read_sample(path, &t->out[t->n_out++]);
+    }
+    return readable;
+}
+
+static void free_test(struct test *t, struct view model)
+{
+    for (unsigned k = 0; k < t->n_in; k++)
+        free_sample(&t->in[k]);
+    for (unsigned k = 0; k < t->n_out; k++)
+        free_sample(&t->out[k]);
+    free((void *)model.p);
+}
+
+static void run_case(const char *suite, const char *name)
+{
+    static struct test t;
+    struct view model;
+    bool readable = read_test(&t, DATA, suite, name, &model);
     if (model.n == 0)
         return;
     struct view op = unknown_op(graph_of(model));
@@ -290,23 +341,10 @@ static void run_case(const char *suite, const char *name)
             print_error("%s: does not name %s: %s\n", t.name, name_of, e.text);
         counts.wrong += !said;
         counts.unknown++;
-    } else {
-        for (unsigned k = 0; k < MAX_PORTS; k++) {
-            snprintf(path, sizeof(path), "%stest_data_set_0/input_%u.pb", t.path, k);
-            if (stat(path, &st) == 0)
-                readable &= read_sample(path, &t.in[t.n_in++]);
-            snprintf(path, sizeof(path), "%stest_data_set_0/output_%u.pb", t.path, k);
-            if (stat(path, &st) == 0)
-                readable &= read_sample(path, &t.out[t.n_out++]);
-        }
-        if (readable)
-            run_known(&t, model);
-        for (unsigned k = 0; k < t.n_in; k++)
-            free_sample(&t.in[k]);
-        for (unsigned k = 0; k < t.n_out; k++)
-            free_sample(&t.out[k]);
+    } else if (readable) {
+        run_known(&t, model);
     }
-    free((void *)model.p);
+    free_test(&t, model);
 }
 
 static int is_test(const struct dirent *d)
@@ -314,15 +352,16 @@ static int is_test(const struct dirent *d)
     return strncmp(d->d_name, "test_", 5) == 0;
 }
 
+static const char *const suites[] = {"node", "pytorch-converted", "pytorch-operator", "simple"};
+
 static void run_suites(bool library)
 {
-    static const char *const suites[] = {"node", "pytorch-converted", "pytorch-operator", "simple"};
     memset(&counts, 0, sizeof(counts));
     plain_only = !library;
     for (unsigned s = 0; s < sizeof(suites) / sizeof(suites[0]); s++) {
         struct dirent **names;
         char path[300];
-        snprintf(path, sizeof(path), DATA "%s", suites[s]);
+        snprintf(path, sizeof(path), DATA "/%s", suites[s]);
         int n = scandir(path, &names, is_test, alphasort);
         if (n < 0) {
             print_message("skipped: no %s (Debian's libonnx-testdata)\n", path);
@@ -353,8 +392,119 @@ static void plain(void **state)
     run_suites(false);
 }
 
-int main(void)
+// ---- the whole suite, as a table ---------------------------------------------------------------------
+
+enum { MAX_OPS = 512 };
+
+struct tally { // of the tests whose first op it is
+    char op[64], why[160];
+    unsigned passed, refused, wrong;
+};
+
+static struct tally tallies[MAX_OPS];
+static unsigned n_tallies;
+
+static struct view first_op(struct view graph)
 {
+    struct pb_reader r, n;
+    struct pb_field f, g;
+    struct view type = VIEW("no node");
+    pb_read(&r, graph);
+    while (pb_next(&r, &f)) {
+        if (f.number != GRAPH_NODES)
+            continue;
+        pb_read(&n, f.data);
+        while (pb_next(&n, &g))
+            type = g.number == 4 ? g.data : type;
+        return type;
+    }
+    return type;
+}
+
+// What a test named after an op is about; a test of a function written out is about the function.
+static struct tally *tally_of(struct view op)
+{
+    for (unsigned i = 0; i < n_tallies; i++) {
+        if (view_is(op, tallies[i].op))
+            return &tallies[i];
+    }
+    assert_true(n_tallies < MAX_OPS);
+    snprintf(tallies[n_tallies].op, sizeof(tallies[0].op), "%.*s", VIEW_ARG(op));
+    return &tallies[n_tallies++];
+}
+
+static void tally_case(const char *root, const char *suite, const char *name, bool each)
+{
+    static struct test t;
+    struct view model;
+    bool readable = read_test(&t, root, suite, name, &model);
+    if (model.n == 0)
+        return;
+    struct tally *a = tally_of(first_op(graph_of(model)));
+    unsigned wrong = counts.wrong;
+    const char *why = attempt(&t, model);
+    struct msg constants = with_constants(model, t.in, t.n_in);
+    if (why && t.n_in > 1 && readable && !attempt(&t, view_of(constants.p, constants.n)))
+        why = NULL;
+    if (!readable && !why)
+        why = "not read by this test";
+    free(constants.p);
+    if (counts.wrong > wrong)
+        a->wrong++;
+    else if (why)
+        a->refused++;
+    else
+        a->passed++;
+    if (why)
+        snprintf(a->why, sizeof(a->why), "%s", why);
+    if (why && each)
+        printf("%s: %s\n", t.name, why);
+    free_test(&t, model);
+}
+
+static void tally_suite(const char *root, const char *suite, bool each)
+{
+    struct dirent **names;
+    char path[300];
+    snprintf(path, sizeof(path), "%.200s/%.90s", root, suite);
+    int n = scandir(path, &names, is_test, alphasort);
+    for (int i = 0; i < n; i++) {
+        tally_case(root, suite, names[i]->d_name, each);
+        free(names[i]);
+    }
+    if (n >= 0)
+        free(names);
+}
+
+static int by_op(const void *a, const void *b)
+{
+    return strcmp(((const struct tally *)a)->op, ((const struct tally *)b)->op);
+}
+
+// engine_ops --suite [--each] DIR: passed, refused and wrong by op, of DIR/{node,...}; 1: some were wrong.
+static int print_suite(const char *root, bool each)
+{
+    struct tally all = {0};
+    for (unsigned s = 0; s < sizeof(suites) / sizeof(suites[0]); s++)
+        tally_suite(root, suites[s], each);
+    qsort(tallies, n_tallies, sizeof(tallies[0]), by_op);
+    printf("%-32s passed refused wrong\n", "first op");
+    for (unsigned i = 0; i < n_tallies; i++) {
+        const struct tally *a = &tallies[i];
+        printf("%-32s %6u %7u %5u  %s\n", a->op, a->passed, a->refused, a->wrong,
+               a->refused ? a->why : "");
+        all.passed += a->passed;
+        all.refused += a->refused;
+        all.wrong += a->wrong;
+    }
+    printf("%-32s %6u %7u %5u  in %s\n", "all", all.passed, all.refused, all.wrong, root);
+    return all.wrong > 0;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 2 && strcmp(argv[1], "--suite") == 0)
+        return print_suite(argv[argc - 1], strcmp(argv[2], "--each") == 0);
     const struct CMUnitTest tests[] = {cmocka_unit_test(with_library), cmocka_unit_test(plain)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
