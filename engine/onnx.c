@@ -51,6 +51,8 @@ enum { INFO_NAME = 1, INFO_TYPE = 2 };
 struct import {
     struct graph *g;
     struct engine_error *e;
+    int64_t opset_ml, opset_other; // versions of the domains that are not ONNX's own
+    bool without_onnx;             // its own has none
     unsigned cap_values, cap_nodes;
     int32_t *table; // open addressing: value by name; -1: free
     unsigned table_size;
@@ -650,11 +652,6 @@ static bool read_node_output(struct import *im, struct node *n, struct view name
     return true;
 }
 
-static const struct op *op_of(struct view type, struct view domain)
-{
-    return domain.n == 0 || view_is(domain, "ai.onnx") ? op_find(type) : NULL;
-}
-
 struct missing { // ops that we do not have, each named once, with its first node
     struct view types[16];
     unsigned n;
@@ -706,7 +703,7 @@ static bool check_ops(struct import *im, struct view graph)
         if (f.number != GRAPH_NODE || f.wire != PB_LEN)
             continue;
         read_identity(f.data, &n, &domain);
-        if (!op_of(n.type, domain))
+        if (!op_find(n.type, domain))
             add_missing(&m, &n);
     }
     return m.n == 0 ||
@@ -742,7 +739,13 @@ static bool read_node(struct import *im, struct view message)
     }
     if (r.error)
         return engine_fail(im->e, "node: %s", r.error);
-    if (!node_set(im->g, n, op_of(n->type, domain), im->e))
+    const struct op *op = op_find(n->type, domain);
+    if (!op->domain && im->without_onnx)
+        return engine_fail(im->e, "%s: opset_import has no version of ONNX's own ops",
+                           node_title(n, title));
+    if (op->domain && strcmp(op->domain, OP_ML) == 0)
+        n->opset = im->opset_ml;
+    if (!node_set(im->g, n, op, im->e))
         return false;
     pb_read(&r, message);
     while (pb_next(&r, &f)) {
@@ -790,7 +793,15 @@ static bool read_each(struct import *im, struct view graph, uint32_t number,
     return r.error ? engine_fail(im->e, "graph: %s", r.error) : true;
 }
 
-static bool read_opset(struct view message, int64_t *version)
+// Of the domains whose ops we have; the version of a node's is the node's.
+static int64_t *opset_of(struct import *im, struct view domain)
+{
+    if (domain.n == 0 || view_is(domain, "ai.onnx"))
+        return &im->g->opset;
+    return view_is(domain, OP_ML) ? &im->opset_ml : &im->opset_other;
+}
+
+static bool read_opset(struct import *im, struct view message)
 {
     struct pb_reader r;
     struct pb_field f;
@@ -805,8 +816,7 @@ static bool read_opset(struct view message, int64_t *version)
     }
     if (r.error)
         return false;
-    if (domain.n == 0 || view_is(domain, "ai.onnx"))
-        *version = (int64_t)v;
+    *opset_of(im, domain) = (int64_t)v;
     return true;
 }
 
@@ -853,16 +863,23 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
     while (pb_next(&r, &f)) {
         if (f.number == MODEL_GRAPH && f.wire == PB_LEN)
             graph = f.data;
-        else if (f.number == MODEL_OPSET && (f.wire != PB_LEN || !read_opset(f.data, &g->opset)))
+        else if (f.number == MODEL_OPSET && (f.wire != PB_LEN || !read_opset(&im, f.data)))
             return engine_fail(e, "opset_import cannot be read");
     }
     if (r.error)
         return engine_fail(e, "not an ONNX file: %s", r.error);
     if (graph.n == 0)
         return engine_fail(e, "not an ONNX file: it has no graph");
+    if (g->opset == 0 && im.opset_ml + im.opset_other > 0) {
+        im.without_onnx = true;
+        g->opset = 21; // for what we put in
+    }
     if (g->opset < 1 || g->opset > 28)
         return engine_fail(e, "opset_import: expected a version of 1 to 28, got %lld",
                            (long long)g->opset);
+    if (im.opset_ml < 0 || im.opset_ml > 5)
+        return engine_fail(e, "opset_import: " OP_ML ": expected a version of 1 to 5, got %lld",
+                           (long long)im.opset_ml);
     if (!check_ops(&im, graph) || !make_room(&im, graph) ||
         !read_each(&im, graph, GRAPH_INITIALIZER, read_initializer) ||
         !read_each(&im, graph, GRAPH_INPUT, read_input) ||

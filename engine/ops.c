@@ -5,6 +5,11 @@
         .name = title, .min_inputs = least, .max_inputs = most, .shape = shapes, __VA_ARGS__       \
     }
 
+#define ML(title, least, most, shapes, ...)                                                        \
+    OP(title, least, most, shapes, .domain = OP_ML, __VA_ARGS__)
+#define MICROSOFT(title, least, most, shapes, ...)                                                 \
+    OP(title, least, most, shapes, .domain = OP_MICROSOFT, __VA_ARGS__)
+
 // ---- work --------------------------------------------------------------------------------------------
 
 static double product_work(const struct job *j)
@@ -232,15 +237,23 @@ const struct op op_table[] = {
     OP("Upsample", 2, 2, shape_resize, .work = resize_work, .attrs = {{"mode", ATTR_STRING}}),
     OP("Where", 3, 3, shape_where),
     OP("Xor", 2, 2, shape_logic),
+    MICROSOFT("Gelu", 1, 1, shape_gelu),
 };
 const struct op op_port = {
     .name = "a port of 16-bit floats", .min_inputs = 1, .max_inputs = 1, .shape = shape_port};
 const unsigned op_count = sizeof(op_table) / sizeof(op_table[0]);
 
-const struct op *op_find(struct view type)
+static bool op_is_in(const struct op *op, struct view domain)
+{
+    if (op->domain)
+        return view_is(domain, op->domain);
+    return domain.n == 0 || view_is(domain, "ai.onnx");
+}
+
+const struct op *op_find(struct view type, struct view domain)
 {
     for (unsigned i = 0; i < op_count; i++) {
-        if (view_is(type, op_table[i].name))
+        if (view_is(type, op_table[i].name) && op_is_in(&op_table[i], domain))
             return &op_table[i];
     }
     return NULL;

@@ -15,6 +15,9 @@ struct job { // one node on its tensors
     const char **failure; // NULL there, until a kernel finds that its data cannot be
 };
 
+#define OP_ML "ai.onnx.ml"
+#define OP_MICROSOFT "com.microsoft"
+
 struct op_attr {
     const char *name; // NULL: behind the last
     enum attr_kind kind;
@@ -22,6 +25,7 @@ struct op_attr {
 
 struct op {
     const char *name;
+    const char *domain; // OP_ML, OP_MICROSOFT; NULL: ONNX's own
     uint8_t min_inputs, max_inputs;
     uint8_t outputs; // at most; 0: the first one only is made
     // Those that the shape function or the kernel looks at, or that mean nothing when serving. A node with
@@ -37,9 +41,10 @@ struct op {
 
 extern const struct op op_table[];
 extern const unsigned op_count;
-size_t job_bytes(const struct job *j);      // of all its outputs
-double op_work(const struct job *j);        // about how many steps a run takes
-const struct op *op_find(struct view type); // NULL: not supported
+size_t job_bytes(const struct job *j); // of all its outputs
+double op_work(const struct job *j);   // about how many steps a run takes
+// domain: as a file writes it; empty and ai.onnx are ONNX's own. NULL: not supported.
+const struct op *op_find(struct view type, struct view domain);
 extern const struct op
     op_port; // from 16-bit floats at an input, to them at an output; no file can name it
 bool op_takes(const struct op *op, const struct attr *a);

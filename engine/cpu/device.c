@@ -11,13 +11,22 @@
 
 struct cpu_kernel {
     struct kernel base;
-    const char *op;
+    const char *op, *domain;
     void (*run)(const struct job *j);
 };
 
 #define KERNEL(title, function, ...)                                                               \
     {                                                                                              \
         .op = title, .run = function, .base = { __VA_ARGS__ }                                      \
+    }
+
+#define ML(title, function, ...)                                                                   \
+    {                                                                                              \
+        .op = title, .domain = OP_ML, .run = function, .base = { __VA_ARGS__ }                     \
+    }
+#define MICROSOFT(title, function, ...)                                                            \
+    {                                                                                              \
+        .op = title, .domain = OP_MICROSOFT, .run = function, .base = { __VA_ARGS__ }              \
     }
 
 static const struct cpu_kernel kernels[] = {
@@ -64,6 +73,7 @@ static const struct cpu_kernel kernels[] = {
     KERNEL("GlobalAveragePool", cpu_global_average_pool),
     KERNEL("GlobalMaxPool", cpu_global_max_pool),
     KERNEL("Greater", cpu_greater),
+    MICROSOFT("Gelu", cpu_gelu),
     KERNEL("GreaterOrEqual", cpu_greater_or_equal),
     KERNEL("HardSigmoid", cpu_hard_sigmoid),
     KERNEL("HardSwish", cpu_hard_swish),
@@ -127,10 +137,17 @@ static const struct cpu_kernel kernels[] = {
     KERNEL(LAST_GLOBAL_AVERAGE_POOL, cpu_global_average_pool_last),
 };
 
+static const char *domain_of(const char *domain)
+{
+    return domain ? domain : "";
+}
+
 static const struct cpu_kernel *kernel_of(const struct op *op)
 {
     for (unsigned i = 0; i < sizeof(kernels) / sizeof(kernels[0]); i++) {
-        if (strcmp(kernels[i].op, op->name) == 0)
+        const struct cpu_kernel *k = &kernels[i];
+        if (strcmp(k->op, op->name) == 0 &&
+            strcmp(domain_of(k->domain), domain_of(op->domain)) == 0)
             return &kernels[i];
     }
     return NULL;

@@ -133,7 +133,7 @@ static void transpose(struct rewrite *r, int32_t from, int32_t to, int64_t *perm
         no_memory(r);
         return;
     }
-    set_op(r, n, op_find(VIEW("Transpose")));
+    set_op(r, n, op_find(VIEW("Transpose"), VIEW("")));
     n->input[0] = from;
     n->output[0] = to;
 }
@@ -323,7 +323,7 @@ static bool rewrite_transpose(struct rewrite *r, const struct node *n)
         return false;
     struct node *to = add_node(r, n);
     if (to) {
-        set_op(r, to, op_find(VIEW("Identity")));
+        set_op(r, to, op_find(VIEW("Identity"), VIEW("")));
         to->type = VIEW("Identity");
         to->input[0] = r->twin[x];
         r->made[y] = true;

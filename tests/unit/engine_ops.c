@@ -118,7 +118,7 @@ static struct view unknown_op(struct view graph)
             type = g.number == 4 ? g.data : type;
             domain = g.number == 7 ? g.data : domain;
         }
-        if (!op_find(type) || domain.n > 0)
+        if (!op_find(type, domain))
             return type;
     }
     return VIEW("");

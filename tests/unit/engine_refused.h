@@ -6,10 +6,6 @@
 #define SLUICE_TESTS_ENGINE_REFUSED_H
 
 static const char *const refused[] = {
-    "node/adagrad",
-    "node/adagrad_multiple",
-    "node/adam",
-    "node/adam_multiple",
     "node/averagepool_1d_default",
     "node/averagepool_3d_default",
     "node/averagepool_3d_dilations_large_count_include_pad_is_0_ceil_mode_is_False",
@@ -54,9 +50,6 @@ static const char *const refused[] = {
     "node/maxpool_3d_dilations_use_ref_impl_large",
     "node/maxpool_with_argmax_2d_precomputed_pads",
     "node/maxpool_with_argmax_2d_precomputed_strides",
-    "node/momentum",
-    "node/momentum_multiple",
-    "node/nesterov_momentum",
     "node/range_float_type_positive_delta",
     "node/range_int32_type_negative_delta",
     "node/reduce_l1_default_axes_keepdims_example_expanded",
