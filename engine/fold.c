@@ -11,7 +11,7 @@ static bool all_constant(const struct graph *g, const struct node *n)
         if (n->input[i] >= 0 && !g->values[n->input[i]].constant)
             return false;
     }
-    return true;
+    return !n->op->kept;
 }
 
 struct fold_budget { // of all that is folded

@@ -10,7 +10,7 @@
 #define GRAPH_MAX_NODES 4096 // planning looks at every pair
 #define NODE_MAX_INPUTS 64
 #define NODE_MAX_OUTPUTS 64
-#define NODE_MAX_ATTRS 16
+#define NODE_MAX_ATTRS 32
 #define GRAPH_MAX_FREE 64 // free dimensions of the inputs behind their first ones
 
 struct array { // a tensor: what a kernel sees

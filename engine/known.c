@@ -33,8 +33,8 @@ bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *
     const struct node *n = j->node;
     size_t bytes = job_bytes(j);
     // What is prepared is a device's kernel's and no arithmetic on shapes.
-    *known = !n->prepared && (n->op->of_shape || inputs_known(j)) &&
-             bytes <= VALUE_BYTES && p->known_bytes + bytes <= PLAN_BYTES;
+    *known = !n->prepared && (n->op->of_shape || inputs_known(j)) && bytes <= VALUE_BYTES &&
+             p->known_bytes + bytes <= PLAN_BYTES;
     if (!*known)
         return true;
     for (unsigned i = 0; i < n->n_outputs; i++) {

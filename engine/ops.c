@@ -69,6 +69,34 @@ double op_work(const struct job *j)
     return (double)all;
 }
 
+// A way down each tree is at most all its nodes.
+static double trees_work(const struct job *j)
+{
+    const struct attr *a = node_attr(j->node, "nodes_featureids");
+    return a ? (double)a->n : 1;
+}
+
+static double list_work(const struct job *j, const char *name)
+{
+    const struct attr *a = node_attr(j->node, name);
+    return a ? (double)a->n + 1 : 1;
+}
+
+static double coefficient_work(const struct job *j)
+{
+    return list_work(j, "coefficients");
+}
+
+static double svm_work(const struct job *j)
+{
+    return list_work(j, "support_vectors") + list_work(j, "coefficients");
+}
+
+static double label_work(const struct job *j)
+{
+    return list_work(j, "keys_int64s") + list_work(j, "keys_floats") + 1;
+}
+
 // ---- the table ---------------------------------------------------------------------------------------
 
 // What all windows have.
@@ -86,6 +114,27 @@ double op_work(const struct job *j)
         {                                                                                          \
             "broadcast", ATTR_INT                                                                  \
         }                                                                                          \
+    }
+
+// What all tree ensembles have.
+#define TREES                                                                                      \
+    {"base_values", ATTR_FLOATS}, {"base_values_as_tensor", ATTR_TENSOR},                          \
+        {"nodes_falsenodeids", ATTR_INTS}, {"nodes_featureids", ATTR_INTS},                        \
+        {"nodes_hitrates", ATTR_FLOATS}, {"nodes_hitrates_as_tensor", ATTR_TENSOR},                \
+        {"nodes_missing_value_tracks_true", ATTR_INTS}, {"nodes_modes", ATTR_STRINGS},             \
+        {"nodes_nodeids", ATTR_INTS}, {"nodes_treeids", ATTR_INTS},                                \
+        {"nodes_truenodeids", ATTR_INTS}, {"nodes_values", ATTR_FLOATS},                           \
+        {"nodes_values_as_tensor", ATTR_TENSOR},                                                   \
+    {                                                                                              \
+        "post_transform", ATTR_STRING                                                              \
+    }
+
+// What all support vectors have.
+#define SVM                                                                                        \
+    {"coefficients", ATTR_FLOATS}, {"kernel_params", ATTR_FLOATS}, {"kernel_type", ATTR_STRING},   \
+        {"post_transform", ATTR_STRING}, {"rho", ATTR_FLOATS},                                     \
+    {                                                                                              \
+        "support_vectors", ATTR_FLOATS                                                             \
     }
 
 // What all reductions have.
@@ -238,6 +287,87 @@ const struct op op_table[] = {
     OP("Where", 3, 3, shape_where),
     OP("Xor", 2, 2, shape_logic),
     MICROSOFT("Gelu", 1, 1, shape_gelu),
+    ML("ArrayFeatureExtractor", 2, 2, shape_feature_extractor),
+    ML("Binarizer", 1, 1, shape_binarizer, .attrs = {{"threshold", ATTR_FLOAT}}),
+    ML("FeatureVectorizer", 1, NODE_MAX_INPUTS, shape_feature_vectorizer,
+       .attrs = {{"inputdimensions", ATTR_INTS}}),
+    ML("Imputer", 1, 1, shape_imputer,
+       .attrs = {{"imputed_value_floats", ATTR_FLOATS},
+                 {"imputed_value_int64s", ATTR_INTS},
+                 {"replaced_value_float", ATTR_FLOAT},
+                 {"replaced_value_int64", ATTR_INT}}),
+    ML("LabelEncoder", 1, 1, shape_label_encoder, .work = label_work,
+       .attrs = {{"default_float", ATTR_FLOAT},
+                 {"default_int64", ATTR_INT},
+                 {"default_string", ATTR_STRING},
+                 {"default_tensor", ATTR_TENSOR},
+                 {"keys_floats", ATTR_FLOATS},
+                 {"keys_int64s", ATTR_INTS},
+                 {"keys_tensor", ATTR_TENSOR},
+                 {"values_floats", ATTR_FLOATS},
+                 {"values_int64s", ATTR_INTS},
+                 {"values_tensor", ATTR_TENSOR}}),
+    ML("LinearClassifier", 1, 1, shape_linear_classifier, .outputs = 2, .work = coefficient_work,
+       .attrs = {{"classlabels_ints", ATTR_INTS},
+                 {"classlabels_strings", ATTR_STRINGS},
+                 {"coefficients", ATTR_FLOATS},
+                 {"intercepts", ATTR_FLOATS},
+                 {"multi_class", ATTR_INT},
+                 {"post_transform", ATTR_STRING}}),
+    ML("LinearRegressor", 1, 1, shape_linear_regressor, .work = coefficient_work,
+       .attrs = {{"coefficients", ATTR_FLOATS},
+                 {"intercepts", ATTR_FLOATS},
+                 {"post_transform", ATTR_STRING},
+                 {"targets", ATTR_INT}}),
+    ML("Normalizer", 1, 1, shape_normalizer, .attrs = {{"norm", ATTR_STRING}}),
+    ML("OneHotEncoder", 1, 1, shape_one_hot_encoder,
+       .attrs = {{"cats_int64s", ATTR_INTS}, {"cats_strings", ATTR_STRINGS}, {"zeros", ATTR_INT}}),
+    ML("SVMClassifier", 1, 1, shape_svm_classifier, .outputs = 2, .work = svm_work,
+       .attrs = {SVM,
+                 {"classlabels_ints", ATTR_INTS},
+                 {"classlabels_strings", ATTR_STRINGS},
+                 {"prob_a", ATTR_FLOATS},
+                 {"prob_b", ATTR_FLOATS},
+                 {"vectors_per_class", ATTR_INTS}}),
+    ML("SVMRegressor", 1, 1, shape_svm_regressor, .work = svm_work,
+       .attrs = {SVM, {"n_supports", ATTR_INT}, {"one_class", ATTR_INT}}),
+    ML("Scaler", 1, 1, shape_scaler, .attrs = {{"offset", ATTR_FLOATS}, {"scale", ATTR_FLOATS}}),
+    ML("TreeEnsemble", 1, 1, shape_tree_ensemble, .kept = true, .work = trees_work,
+       .attrs = {{"aggregate_function", ATTR_INT},
+                 {"leaf_targetids", ATTR_INTS},
+                 {"leaf_weights", ATTR_TENSOR},
+                 {"membership_values", ATTR_TENSOR},
+                 {"n_targets", ATTR_INT},
+                 {"nodes_falseleafs", ATTR_INTS},
+                 {"nodes_falsenodeids", ATTR_INTS},
+                 {"nodes_featureids", ATTR_INTS},
+                 {"nodes_hitrates", ATTR_TENSOR},
+                 {"nodes_missing_value_tracks_true", ATTR_INTS},
+                 {"nodes_modes", ATTR_TENSOR},
+                 {"nodes_splits", ATTR_TENSOR},
+                 {"nodes_trueleafs", ATTR_INTS},
+                 {"nodes_truenodeids", ATTR_INTS},
+                 {"post_transform", ATTR_INT},
+                 {"tree_roots", ATTR_INTS}}),
+    ML("TreeEnsembleClassifier", 1, 1, shape_tree_classifier, .outputs = 2, .kept = true,
+       .work = trees_work,
+       .attrs = {TREES,
+                 {"class_ids", ATTR_INTS},
+                 {"class_nodeids", ATTR_INTS},
+                 {"class_treeids", ATTR_INTS},
+                 {"class_weights", ATTR_FLOATS},
+                 {"class_weights_as_tensor", ATTR_TENSOR},
+                 {"classlabels_int64s", ATTR_INTS},
+                 {"classlabels_strings", ATTR_STRINGS}}),
+    ML("TreeEnsembleRegressor", 1, 1, shape_tree_regressor, .kept = true, .work = trees_work,
+       .attrs = {TREES,
+                 {"aggregate_function", ATTR_STRING},
+                 {"n_targets", ATTR_INT},
+                 {"target_ids", ATTR_INTS},
+                 {"target_nodeids", ATTR_INTS},
+                 {"target_treeids", ATTR_INTS},
+                 {"target_weights", ATTR_FLOATS},
+                 {"target_weights_as_tensor", ATTR_TENSOR}}),
 };
 const struct op op_port = {
     .name = "a port of 16-bit floats", .min_inputs = 1, .max_inputs = 1, .shape = shape_port};

@@ -30,8 +30,9 @@ struct op {
     uint8_t outputs; // at most; 0: the first one only is made
     // Those that the shape function or the kernel looks at, or that mean nothing when serving. A node with
     // any other is refused: it would mean something that we do not do.
-    struct op_attr attrs[12];
+    struct op_attr attrs[24];
     bool alias;    // the output is the first input under another shape: nothing runs
+    bool kept;     // its kernel works on what prepare made: never computed at load
     bool of_shape; // the output follows from the first input's shape, whatever its data
     // Fills j->out's dtype, rank and shape from the inputs (shapes, and data where constant).
     bool (*shape)(struct job *j, struct engine_error *e);
@@ -81,6 +82,22 @@ bool shape_arg(struct job *j, struct engine_error *e);
 // engine/shapes_image.c
 bool shape_resize(struct job *j, struct engine_error *e);
 bool shape_conv_transpose(struct job *j, struct engine_error *e);
+// engine/shapes_ml.c
+bool shape_tree_regressor(struct job *j, struct engine_error *e);
+bool shape_tree_classifier(struct job *j, struct engine_error *e);
+bool shape_tree_ensemble(struct job *j, struct engine_error *e);
+bool shape_linear_regressor(struct job *j, struct engine_error *e);
+bool shape_linear_classifier(struct job *j, struct engine_error *e);
+bool shape_svm_regressor(struct job *j, struct engine_error *e);
+bool shape_svm_classifier(struct job *j, struct engine_error *e);
+bool shape_scaler(struct job *j, struct engine_error *e);
+bool shape_imputer(struct job *j, struct engine_error *e);
+bool shape_normalizer(struct job *j, struct engine_error *e);
+bool shape_binarizer(struct job *j, struct engine_error *e);
+bool shape_one_hot_encoder(struct job *j, struct engine_error *e);
+bool shape_feature_extractor(struct job *j, struct engine_error *e);
+bool shape_feature_vectorizer(struct job *j, struct engine_error *e);
+bool shape_label_encoder(struct job *j, struct engine_error *e);
 bool shape_dropout(struct job *j, struct engine_error *e);
 bool shape_broadcast(struct job *j, struct engine_error *e);
 bool shape_gemm(struct job *j, struct engine_error *e);
@@ -115,6 +132,35 @@ bool shape_together(struct job *j, const struct array *const *in, unsigned n, in
 // axis, counted from the front (not checked).
 const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
                           int64_t room[ENGINE_MAX_RANK]);
+// ai.onnx.ml: what a model does with its scores in the end. False: another one.
+enum ml_transform { ML_NONE, ML_SOFTMAX, ML_LOGISTIC, ML_SOFTMAX_ZERO, ML_PROBIT };
+bool ml_transform_of(const struct node *n, enum ml_transform *t);
+// Of a tree ensemble: how many targets or classes, how leaves are put together (enum tree_sum, or as the op of
+// version 5 numbers it), what comes then. False with e.
+bool trees_of(const struct node *n, int64_t *targets, unsigned *sum, enum ml_transform *t,
+              struct engine_error *e);
+bool trees_of_5(const struct node *n, int64_t *targets, unsigned *sum, enum ml_transform *t,
+                struct engine_error *e);
+
+// Support vectors. w: coefficients; all as long as the file says.
+enum svm_kernel { SVM_LINEAR, SVM_POLY, SVM_RBF, SVM_SIGMOID };
+struct svm {
+    enum svm_kernel kernel;
+    float gamma, coef0, degree;
+    const float *w, *rho, *vectors;
+    unsigned n_w, n_rho, n_floats;
+};
+bool svm_of(const struct node *n, struct svm *s, struct engine_error *e); // false with e
+// What a LabelEncoder knows: n keys, and a value for each; `other` for what is none of them. False: not of numbers.
+struct labels {
+    struct array keys, values;
+    size_t n;
+    const void *other;
+    int64_t other_i;
+    float other_f;
+};
+bool labels_read(const struct node *n, struct labels *l);
+
 // What Cast or CastLike is asked for: 16-bit floats too, which are float32 then.
 enum engine_dtype cast_target(const struct job *j);
 // The axes of a reduction as a set of bits. False with e.

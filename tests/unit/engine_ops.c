@@ -5,6 +5,7 @@
 #include "base/pb.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
+#include "tests/unit/engine_guard.h"
 #include "tests/unit/engine_kit.h"
 #include "tests/unit/engine_refused.h"
 
@@ -30,7 +31,7 @@ struct sample { // a TensorProto with its data
 
 enum { MAX_PORTS = 16 };
 
-static bool plain_only;
+static struct engine *engine; // that the tests run on
 
 static struct {
     unsigned right, constant, refused, unknown, wrong;
@@ -227,7 +228,7 @@ static const char *attempt(const struct test *t, struct view model)
 {
     static struct engine_error e;
     struct engine_data in[MAX_PORTS], out[MAX_PORTS];
-    struct engine_model *m = engine_model_load(engine_any(plain_only), model, 16, &e);
+    struct engine_model *m = engine_model_load(engine, model, 16, &e);
     if (!m)
         return e.text;
     unsigned n = engine_model_inputs(m);
@@ -331,7 +332,7 @@ static void run_case(const char *suite, const char *name)
         struct engine_error e;
         char name_of[64];
         snprintf(name_of, sizeof(name_of), "%.*s", VIEW_ARG(op));
-        assert_null(engine_model_load(engine_any(plain_only), model, 16, &e));
+        assert_null(engine_model_load(engine, model, 16, &e));
         // By its name; a graph of a type, rank or opset that we do not read, or a node before this one,
         // may be refused first.
         bool said = strstr(e.text, name_of) || strstr(e.text, "put") || strstr(e.text, "value ") ||
@@ -354,10 +355,10 @@ static int is_test(const struct dirent *d)
 
 static const char *const suites[] = {"node", "pytorch-converted", "pytorch-operator", "simple"};
 
-static void run_suites(bool library)
+static void run_suites(struct engine *on)
 {
     memset(&counts, 0, sizeof(counts));
-    plain_only = !library;
+    engine = on;
     for (unsigned s = 0; s < sizeof(suites) / sizeof(suites[0]); s++) {
         struct dirent **names;
         char path[300];
@@ -383,13 +384,22 @@ static void run_suites(bool library)
 static void with_library(void **state)
 {
     (void)state;
-    run_suites(true);
+    run_suites(engine_any(false));
 }
 
 static void plain(void **state)
 {
     (void)state;
-    run_suites(false);
+    run_suites(engine_any(true));
+}
+
+static void between_guard_pages(void **state)
+{
+    struct engine_error e;
+    struct engine *g = engine_new(guard_device_new(), NULL, (struct engine_limits){0}, &e);
+    (void)state;
+    run_suites(g);
+    engine_free(g);
 }
 
 // ---- the whole suite, as a table ---------------------------------------------------------------------
@@ -485,6 +495,7 @@ static int by_op(const void *a, const void *b)
 static int print_suite(const char *root, bool each)
 {
     struct tally all = {0};
+    engine = engine_any(false);
     for (unsigned s = 0; s < sizeof(suites) / sizeof(suites[0]); s++)
         tally_suite(root, suites[s], each);
     qsort(tallies, n_tallies, sizeof(tallies[0]), by_op);
@@ -505,6 +516,7 @@ int main(int argc, char **argv)
 {
     if (argc > 2 && strcmp(argv[1], "--suite") == 0)
         return print_suite(argv[argc - 1], strcmp(argv[2], "--each") == 0);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(with_library), cmocka_unit_test(plain)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(with_library), cmocka_unit_test(plain),
+                                       cmocka_unit_test(between_guard_pages)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,13 @@
+/* engine/cpu/ml.h: what the models of ai.onnx.ml share: how scores become what is answered. Thinks. */
+#ifndef SLUICE_ENGINE_CPU_ML_H
+#define SLUICE_ENGINE_CPU_ML_H
+
+#include "engine/ops.h"
+
+// One row's n scores in place.
+void ml_apply(enum ml_transform t, float *scores, size_t n);
+// Row `row` of a tensor of numbers as n floats: where it lies, or copied to room.
+const float *ml_row(const struct array *x, size_t row, size_t n, float *room);
+size_t ml_rows(const struct array *x, size_t *each); // a vector is one row
+
+#endif
