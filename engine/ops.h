@@ -82,6 +82,25 @@ bool shape_arg(struct job *j, struct engine_error *e);
 // engine/shapes_image.c
 bool shape_resize(struct job *j, struct engine_error *e);
 bool shape_conv_transpose(struct job *j, struct engine_error *e);
+// engine/shapes_move.c
+bool shape_split(struct job *j, struct engine_error *e);
+bool shape_tile(struct job *j, struct engine_error *e);
+bool shape_pad(struct job *j, struct engine_error *e);
+bool shape_trilu(struct job *j, struct engine_error *e);
+bool shape_depth_to_space(struct job *j, struct engine_error *e);
+bool shape_space_to_depth(struct job *j, struct engine_error *e);
+bool shape_gather_elements(struct job *j, struct engine_error *e);
+bool shape_scatter_elements(struct job *j, struct engine_error *e);
+bool shape_gather_nd(struct job *j, struct engine_error *e);
+bool shape_scatter_nd(struct job *j, struct engine_error *e);
+bool shape_one_hot(struct job *j, struct engine_error *e);
+bool shape_eye_like(struct job *j, struct engine_error *e);
+bool shape_top_k(struct job *j, struct engine_error *e);
+bool shape_reverse_sequence(struct job *j, struct engine_error *e);
+bool shape_cumulative(struct job *j, struct engine_error *e);
+bool shape_cast_like(struct job *j, struct engine_error *e);
+bool shape_is(struct job *j, struct engine_error *e);
+bool shape_clip(struct job *j, struct engine_error *e);
 // engine/shapes_ml.c
 bool shape_tree_regressor(struct job *j, struct engine_error *e);
 bool shape_tree_classifier(struct job *j, struct engine_error *e);
@@ -132,6 +151,17 @@ bool shape_together(struct job *j, const struct array *const *in, unsigned n, in
 // axis, counted from the front (not checked).
 const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
                           int64_t room[ENGINE_MAX_RANK]);
+// Split: the length of output k. CumSum: its axis, from the front.
+int64_t split_length(const struct job *j, unsigned k);
+int64_t cumulative_axis(const struct job *j);
+// Pad: what comes before and behind each axis (below 0: goes), and from where.
+enum pad_mode { PAD_CONSTANT, PAD_REFLECT, PAD_EDGE, PAD_WRAP };
+struct pad {
+    enum pad_mode mode;
+    int64_t before[ENGINE_MAX_RANK], after[ENGINE_MAX_RANK];
+};
+bool pad_of(const struct job *j, struct pad *p, struct engine_error *e);
+
 // ai.onnx.ml: what a model does with its scores in the end. False: another one.
 enum ml_transform { ML_NONE, ML_SOFTMAX, ML_LOGISTIC, ML_SOFTMAX_ZERO, ML_PROBIT };
 bool ml_transform_of(const struct node *n, enum ml_transform *t);

@@ -73,13 +73,22 @@ const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsig
 bool shape_same(struct job *j, struct engine_error *e)
 {
     const struct array *a = j->in[0];
+    if (!j->node->op->alias && a->dtype != ENGINE_F32 && a->dtype != ENGINE_F64)
+        return shape_wrong(j, e, "expected floats");
+    return shape_make(j, a->dtype, a->rank, a->shape, e);
+}
+
+bool shape_clip(struct job *j, struct engine_error *e)
+{
+    const struct array *a = j->in[0];
     for (unsigned i = 1; i < j->node->n_inputs; i++) {
         size_t n;
-        if (j->in[i] && !j->node->op->alias && (!array_count(j->in[i], &n) || n != 1))
-            return shape_wrong(j, e, "expected scalars behind the first input");
+        if (j->in[i] && (j->in[i]->dtype != a->dtype || !array_count(j->in[i], &n) || n != 1))
+            return shape_wrong(j, e, "min, max: expected one of the input's datatype");
     }
-    if (!j->node->op->alias && !floats(j, e))
-        return false;
+    if (a->dtype == ENGINE_BOOL ||
+        (a->dtype != ENGINE_F32 && (node_attr(j->node, "min") || node_attr(j->node, "max"))))
+        return shape_wrong(j, e, "expected numbers, or float32 with bounds as attributes");
     return shape_make(j, a->dtype, a->rank, a->shape, e);
 }
 
@@ -407,11 +416,11 @@ bool shape_softmax(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     int64_t axis = node_int(j->node, "axis", j->node->opset < 13 ? 1 : -1);
-    if (!floats(j, e))
-        return false;
+    if (!is_float(x))
+        return shape_wrong(j, e, "expected floats");
     if (axis_of(axis, x->rank) < 0)
         return shape_wrong(j, e, "axis is out of range");
-    return shape_make(j, ENGINE_F32, x->rank, x->shape, e);
+    return shape_make(j, x->dtype, x->rank, x->shape, e);
 }
 
 // ---- other shapes of the same elements ---------------------------------------------------------------

@@ -241,6 +241,38 @@ void cpu_mean(const struct job *j)
     }
 }
 
+// ---- Clip --------------------------------------------------------------------------------------------
+
+// Float32, whose bounds are numbers or left out: one pass.
+static void clip_f32(const struct job *j, float low, float high)
+{
+    const float *x = j->in[0]->data;
+    float *y = j->out->data;
+    size_t n = 0;
+    if (!array_count(j->out, &n))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        float v = x[i] < low ? low : x[i];
+        y[i] = v > high ? high : v; // which counts where they cross
+    }
+}
+
+void cpu_clip(const struct job *j)
+{
+    const struct array *low = j->node->n_inputs > 1 ? j->in[1] : NULL,
+                       *high = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    if (j->out->dtype == ENGINE_F32) {
+        clip_f32(j, low ? *(const float *)low->data : node_float(j->node, "min", -INFINITY),
+                 high ? *(const float *)high->data : node_float(j->node, "max", INFINITY));
+        return;
+    }
+    const struct array *in[2] = {j->in[0], low ? low : j->in[0]};
+    broadcast(j->out, in, 2, max.of[j->out->dtype]);
+    in[0] = j->out;
+    in[1] = high ? high : j->out;
+    broadcast(j->out, in, 2, min.of[j->out->dtype]);
+}
+
 // ---- Pow: two datatypes ------------------------------------------------------------------------------
 
 ROW(pow_f32, float, float, b == 2 ? a * a : powf(a, b))

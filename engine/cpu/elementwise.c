@@ -1,7 +1,7 @@
 // Element by element: activations, Softmax, BatchNormalization.
 #include "engine/cpu/cpu.h"
 
-#include <math.h>
+#include <tgmath.h>
 
 static size_t count_of(const struct array *a)
 {
@@ -13,49 +13,41 @@ static size_t count_of(const struct array *a)
 
 // ---- activations -------------------------------------------------------------------------------------
 
-#define EACH(expression)                                                                           \
-    do {                                                                                           \
-        const float *x_ = j->in[0]->data;                                                          \
-        float *y_ = j->out->data;                                                                  \
+#define EACH_OF(T, expression)                                                                     \
+    {                                                                                              \
+        const T *x_ = j->in[0]->data;                                                              \
+        T *y_ = j->out->data;                                                                      \
         size_t n_ = count_of(j->out);                                                              \
         for (size_t i_ = 0; i_ < n_; i_++) {                                                       \
-            float x = x_[i_];                                                                      \
-            y_[i_] = (expression);                                                                 \
+            T x = x_[i_];                                                                          \
+            y_[i_] = (T)(expression);                                                              \
         }                                                                                          \
+    }
+// In float32 or float64: functions are chosen by the type of x (tgmath.h).
+#define EACH(expression)                                                                           \
+    do {                                                                                           \
+        if (j->out->dtype == ENGINE_F32)                                                           \
+            EACH_OF(float, expression)                                                             \
+        else                                                                                       \
+            EACH_OF(double, expression)                                                            \
     } while (0)
 
 void cpu_exp(const struct job *j)
 {
-    EACH(expf(x));
+    EACH(exp(x));
 }
 
 void cpu_sigmoid(const struct job *j)
 {
-    EACH(1 / (1 + expf(-x)));
+    EACH(1 / (1 + exp(-x)));
 }
 
 void cpu_tanh(const struct job *j)
 {
-    EACH(tanhf(x));
+    EACH(tanh(x));
 }
 
-static float bound(const struct job *j, unsigned input, const char *attr, float otherwise)
-{
-    if (input < j->node->n_inputs && j->in[input])
-        return *(const float *)j->in[input]->data;
-    return node_float(j->node, attr, otherwise);
-}
-
-void cpu_clip(const struct job *j)
-{
-    float low = bound(j, 1, "min", -INFINITY), high = bound(j, 2, "max", INFINITY);
-    EACH((x < low ? low : x) > high ? high : x < low ? low : x); // high counts where they cross
-}
-
-static float clamp_to_one(float x)
-{
-    return x < 0 ? 0 : x > 1 ? 1 : x; // what is not a number stays so
-}
+#define CLAMP_TO_ONE(x) ((x) < 0 ? 0 : (x) > 1 ? 1 : (x)) // what is not a number stays so
 
 #define UNARY(name, expression)                                                                    \
     void cpu_##name(const struct job *j)                                                           \
@@ -63,45 +55,45 @@ static float clamp_to_one(float x)
         EACH(expression);                                                                          \
     }
 
-UNARY(acos, acosf(x))
-UNARY(acosh, acoshf(x))
-UNARY(asin, asinf(x))
-UNARY(asinh, asinhf(x))
-UNARY(atan, atanf(x))
-UNARY(atanh, atanhf(x))
-UNARY(ceil, ceilf(x))
-UNARY(cos, cosf(x))
-UNARY(cosh, coshf(x))
-UNARY(erf, erff(x))
-UNARY(floor, floorf(x))
-UNARY(log, logf(x))
+UNARY(acos, acos(x))
+UNARY(acosh, acosh(x))
+UNARY(asin, asin(x))
+UNARY(asinh, asinh(x))
+UNARY(atan, atan(x))
+UNARY(atanh, atanh(x))
+UNARY(ceil, ceil(x))
+UNARY(cos, cos(x))
+UNARY(cosh, cosh(x))
+UNARY(erf, erf(x))
+UNARY(floor, floor(x))
+UNARY(log, log(x))
 UNARY(reciprocal, 1 / x)
-UNARY(round, rintf(x))
-UNARY(sin, sinf(x))
-UNARY(sinh, sinhf(x))
-UNARY(softplus, x > 0 ? x + log1pf(expf(-x)) : log1pf(expf(x)))
-UNARY(softsign, x / (1 + fabsf(x)))
-UNARY(sqrt, sqrtf(x))
-UNARY(tan, tanf(x))
-UNARY(hard_swish, x *clamp_to_one(x / 6 + 0.5f))
-UNARY(mish, x *tanhf(log1pf(expf(x))))
+UNARY(round, rint(x))
+UNARY(sin, sin(x))
+UNARY(sinh, sinh(x))
+UNARY(softplus, x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)))
+UNARY(softsign, x / (1 + fabs(x)))
+UNARY(sqrt, sqrt(x))
+UNARY(tan, tan(x))
+UNARY(hard_swish, x *CLAMP_TO_ONE(x / 6 + 0.5f))
+UNARY(mish, x *tanh(log1p(exp(x))))
 
 void cpu_celu(const struct job *j)
 {
     float alpha = node_float(j->node, "alpha", 1.0f);
-    EACH(x > 0 ? x : alpha * expm1f(x / alpha));
+    EACH(x > 0 ? x : alpha * expm1(x / alpha));
 }
 
 void cpu_elu(const struct job *j)
 {
     float alpha = node_float(j->node, "alpha", 1.0f);
-    EACH(x < 0 ? alpha * expm1f(x) : x);
+    EACH(x < 0 ? alpha * expm1(x) : x);
 }
 
 void cpu_hard_sigmoid(const struct job *j)
 {
     float alpha = node_float(j->node, "alpha", 0.2f), beta = node_float(j->node, "beta", 0.5f);
-    EACH(clamp_to_one(alpha * x + beta));
+    EACH(CLAMP_TO_ONE(alpha * x + beta));
 }
 
 void cpu_leaky_relu(const struct job *j)
@@ -114,7 +106,7 @@ void cpu_selu(const struct job *j)
 {
     float alpha = node_float(j->node, "alpha", 1.6732631921768188f),
           gamma = node_float(j->node, "gamma", 1.0507010221481323f);
-    EACH(gamma * (x > 0 ? x : alpha * expm1f(x)));
+    EACH(gamma * (x > 0 ? x : alpha * expm1(x)));
 }
 
 void cpu_thresholded_relu(const struct job *j)
@@ -123,13 +115,57 @@ void cpu_thresholded_relu(const struct job *j)
     EACH(x > alpha ? x : x != x ? x : 0);
 }
 
+// Numbers in the precision of x.
+#define AS(x, v) _Generic((x), float : (float)(v), double : (v))
+#define HALF_ROOT(x) AS(x, 0.70710678118654752)
+#define TWO_ROOT_PI(x) AS(x, 0.79788456080286536)
+#define CUBED(x) AS(x, 0.044715)
+
 void cpu_gelu(const struct job *j)
 {
     const struct attr *how = node_attr(j->node, "approximate");
     if (how && view_is(how->s, "tanh"))
-        EACH(0.5f * x * (1 + tanhf(0.7978845608f * (x + 0.044715f * x * x * x))));
+        EACH(x / 2 * (1 + tanh(TWO_ROOT_PI(x) * (x + CUBED(x) * x * x * x))));
     else
-        EACH(0.5f * x * (1 + erff(x * 0.7071067812f)));
+        EACH(x / 2 * (1 + erf(x * HALF_ROOT(x))));
+}
+
+void cpu_swish(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 1.0f);
+    EACH(x / (1 + exp(-alpha * x)));
+}
+
+void cpu_shrink(const struct job *j)
+{
+    float bias = node_float(j->node, "bias", 0), lambd = node_float(j->node, "lambd", 0.5f);
+    EACH(x < -lambd ? x + bias : x > lambd ? x - bias : x != x ? x : 0);
+}
+
+#define EACH_BOOL(T, expression)                                                                   \
+    for (size_t i = 0; i < n; i++) {                                                               \
+        T x = ((const T *)j->in[0]->data)[i];                                                      \
+        ((uint8_t *)j->out->data)[i] = (expression);                                               \
+    }
+
+void cpu_is_nan(const struct job *j)
+{
+    size_t n = count_of(j->out);
+    if (j->in[0]->dtype == ENGINE_F32)
+        EACH_BOOL(float, x != x)
+    else
+        EACH_BOOL(double, x != x)
+}
+
+void cpu_is_inf(const struct job *j)
+{
+    bool below = node_int(j->node, "detect_negative", 1) != 0;
+    bool above = node_int(j->node, "detect_positive", 1) != 0;
+    size_t n = count_of(j->out);
+    if (j->in[0]->dtype == ENGINE_F32)
+        EACH_BOOL(float, (above && x == INFINITY) || (below && x == -INFINITY))
+    else
+        EACH_BOOL(double, (above && x == INFINITY) || (below && x == -INFINITY))
 }
 
 void cpu_not(const struct job *j)
@@ -142,40 +178,52 @@ void cpu_not(const struct job *j)
 
 // ---- Softmax -----------------------------------------------------------------------------------------
 
-// Along n elements that stand `step` apart.
-static void softmax(const float *x, float *y, size_t n, size_t step)
-{
-    float most = -INFINITY, sum = 0;
-    for (size_t i = 0; i < n; i++)
-        most = x[i * step] > most ? x[i * step] : most;
-    for (size_t i = 0; i < n; i++) {
-        y[i * step] = expf(x[i * step] - most);
-        sum += y[i * step];
+// Each along n elements of T that stand `step` apart.
+#define ALONG(name, T, body)                                                                       \
+    static void name(const void *from, void *to, size_t n, size_t step)                            \
+    {                                                                                              \
+        const T *x = from;                                                                         \
+        T *y = to, most = -(T)INFINITY, sum = 0;                                                   \
+        for (size_t i = 0; i < n; i++)                                                             \
+            most = x[i * step] > most ? x[i * step] : most;                                        \
+        body                                                                                       \
     }
-    for (size_t i = 0; i < n; i++)
+
+#define SOFTMAX                                                                                    \
+    for (size_t i = 0; i < n; i++) {                                                               \
+        y[i * step] = exp(x[i * step] - most);                                                     \
+        sum += y[i * step];                                                                        \
+    }                                                                                              \
+    for (size_t i = 0; i < n; i++)                                                                 \
         y[i * step] /= sum;
-}
+#define LOG_SOFTMAX                                                                                \
+    for (size_t i = 0; i < n; i++)                                                                 \
+        sum += exp(x[i * step] - most);                                                            \
+    sum = n > 0 ? log(sum) : 0;                                                                    \
+    for (size_t i = 0; i < n; i++)                                                                 \
+        y[i * step] = x[i * step] - most - sum;
+#define HARDMAX /* 1 for the first of the largest */                                               \
+    for (size_t i = 0; i < n; i++) {                                                               \
+        y[i * step] = sum == 0 && x[i * step] == most;                                             \
+        sum += y[i * step];                                                                        \
+    }
 
-static void log_softmax(const float *x, float *y, size_t n, size_t step)
-{
-    float most = -INFINITY, sum = 0;
-    for (size_t i = 0; i < n; i++)
-        most = x[i * step] > most ? x[i * step] : most;
-    for (size_t i = 0; i < n; i++)
-        sum += expf(x[i * step] - most);
-    float log_sum = n > 0 ? logf(sum) : 0;
-    for (size_t i = 0; i < n; i++)
-        y[i * step] = x[i * step] - most - log_sum;
-}
+ALONG(softmax_f32, float, SOFTMAX)
+ALONG(softmax_f64, double, SOFTMAX)
+ALONG(log_softmax_f32, float, LOG_SOFTMAX)
+ALONG(log_softmax_f64, double, LOG_SOFTMAX)
+ALONG(hardmax_f32, float, HARDMAX)
+ALONG(hardmax_f64, double, HARDMAX)
 
-static void along_axis(const struct job *j,
-                       void (*fn)(const float *x, float *y, size_t n, size_t step))
+typedef void along_fn(const void *x, void *y, size_t n, size_t step);
+
+static void along_axis(const struct job *j, along_fn *f32, along_fn *f64)
 {
     const struct array *a = j->in[0];
     bool flat = j->node->opset < 13; // before 13 the axes from `axis` on are one
     int64_t axis = node_int(j->node, "axis", flat ? 1 : -1);
     axis += axis < 0 ? a->rank : 0;
-    size_t outer = 1, n = 1, inner = 1;
+    size_t outer = 1, n = 1, inner = 1, size = dtype_bytes(a->dtype);
     for (unsigned i = 0; i < a->rank; i++) {
         size_t d = (size_t)a->shape[i];
         if (i < axis)
@@ -187,20 +235,26 @@ static void along_axis(const struct job *j,
     }
     for (size_t o = 0; o < outer; o++) {
         for (size_t k = 0; k < inner; k++) {
-            size_t at = o * n * inner + k;
-            fn((const float *)a->data + at, (float *)j->out->data + at, n, inner);
+            size_t at = (o * n * inner + k) * size;
+            (a->dtype == ENGINE_F32 ? f32 : f64)((const char *)a->data + at,
+                                                 (char *)j->out->data + at, n, inner);
         }
     }
 }
 
 void cpu_softmax(const struct job *j)
 {
-    along_axis(j, softmax);
+    along_axis(j, softmax_f32, softmax_f64);
 }
 
 void cpu_log_softmax(const struct job *j)
 {
-    along_axis(j, log_softmax);
+    along_axis(j, log_softmax_f32, log_softmax_f64);
+}
+
+void cpu_hardmax(const struct job *j)
+{
+    along_axis(j, hardmax_f32, hardmax_f64);
 }
 
 // ---- BatchNormalization ------------------------------------------------------------------------------
@@ -216,7 +270,7 @@ void cpu_batchnorm(const struct job *j)
         inner *= (size_t)a->shape[i];
     for (size_t image = 0; image < (size_t)a->shape[0]; image++) {
         for (size_t c = 0; c < channels; c++) {
-            float m = scale[c] / sqrtf(variance[c] + epsilon), b = bias[c] - mean[c] * m;
+            float m = scale[c] / sqrt(variance[c] + epsilon), b = bias[c] - mean[c] * m;
             for (size_t i = 0; i < inner; i++, x++, y++)
                 *y = *x * m + b;
         }

@@ -174,7 +174,7 @@ static struct msg with_constants(struct view model, const struct sample *in, uns
 // As ONNX's own runner: 1e-3 and 1e-7; 16 bits hold three digits (11 bits) and two (8 bits).
 static bool is_close(double a, double b, enum engine_dtype d)
 {
-    double of = d == ENGINE_BF16 ? 1e-2 : d == ENGINE_F16 ? 2e-3 : 1e-3;
+    double of = d == ENGINE_BF16 ? 2e-2 : d == ENGINE_F16 ? 2e-3 : 1e-3;
     return fabs(a - b) <= 1e-4 + of * fabs(b) || a == b || (isnan(a) && isnan(b));
 }
 
