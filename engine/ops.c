@@ -102,6 +102,11 @@ static double top_k_work(const struct job *j)
     return (double)j->in[0]->shape[shape_axis(j, -1)];
 }
 
+static double lrn_work(const struct job *j)
+{
+    return (double)node_int(j->node, "size", 1);
+}
+
 // ---- the table ---------------------------------------------------------------------------------------
 
 // What all windows have.
@@ -228,28 +233,40 @@ const struct op op_table[] = {
     OP("GlobalMaxPool", 1, 1, shape_global_pool),
     OP("Greater", 2, 2, shape_compare),
     OP("GreaterOrEqual", 2, 2, shape_compare),
+    OP("GroupNormalization", 3, 3, shape_group_norm,
+       .attrs = {{"epsilon", ATTR_FLOAT}, {"num_groups", ATTR_INT}, {"stash_type", ATTR_INT}}),
     OP("HardSigmoid", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}, {"beta", ATTR_FLOAT}}),
     OP("HardSwish", 1, 1, shape_same),
     OP("Hardmax", 1, 1, shape_softmax, .attrs = {{"axis", ATTR_INT}}),
     OP("Identity", 1, 1, shape_same, .alias = true),
+    OP("InstanceNormalization", 3, 3, shape_instance_norm, .attrs = {{"epsilon", ATTR_FLOAT}}),
     OP("IsInf", 1, 1, shape_is,
        .attrs = {{"detect_negative", ATTR_INT}, {"detect_positive", ATTR_INT}}),
     OP("IsNaN", 1, 1, shape_is),
+    OP("LRN", 1, 1, shape_lrn, .work = lrn_work,
+       .attrs =
+           {{"alpha", ATTR_FLOAT}, {"beta", ATTR_FLOAT}, {"bias", ATTR_FLOAT}, {"size", ATTR_INT}}),
+    OP("LayerNormalization", 2, 3, shape_layer_norm, .outputs = 3,
+       .attrs = {{"axis", ATTR_INT}, {"epsilon", ATTR_FLOAT}, {"stash_type", ATTR_INT}}),
     OP("LeakyRelu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
     OP("Less", 2, 2, shape_compare),
     OP("LessOrEqual", 2, 2, shape_compare),
     OP("Log", 1, 1, shape_same),
     OP("LogSoftmax", 1, 1, shape_softmax, .attrs = {{"axis", ATTR_INT}}),
+    OP("LpNormalization", 1, 1, shape_lp_norm, .attrs = {{"axis", ATTR_INT}, {"p", ATTR_INT}}),
     OP("MatMul", 2, 2, shape_matmul, .work = product_work),
     OP("Max", 1, NODE_MAX_INPUTS, shape_several),
     OP("MaxPool", 1, 1, shape_pool, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
     OP("Mean", 1, NODE_MAX_INPUTS, shape_several_floats),
+    OP("MeanVarianceNormalization", 1, 1, shape_mean_variance, .attrs = {{"axes", ATTR_INTS}}),
     OP("Min", 1, NODE_MAX_INPUTS, shape_several),
     OP("Mish", 1, 1, shape_same),
     OP("Mod", 2, 2, shape_mod, .attrs = {{"fmod", ATTR_INT}}),
     OP("Mul", 2, 2, shape_broadcast, .attrs = BROADCAST),
     OP("Neg", 1, 1, shape_several),
+    OP("NegativeLogLikelihoodLoss", 2, 3, shape_loss,
+       .attrs = {{"ignore_index", ATTR_INT}, {"reduction", ATTR_STRING}}),
     OP("Not", 1, 1, shape_logic),
     OP("OneHot", 3, 3, shape_one_hot, .attrs = {{"axis", ATTR_INT}}),
     OP("Or", 2, 2, shape_logic),
@@ -257,6 +274,8 @@ const struct op op_table[] = {
     OP("Pad", 1, 4, shape_pad,
        .attrs = {{"mode", ATTR_STRING}, {"pads", ATTR_INTS}, {"value", ATTR_FLOAT}}),
     OP("Pow", 2, 2, shape_power, .attrs = BROADCAST),
+    OP("RMSNormalization", 2, 2, shape_layer_norm,
+       .attrs = {{"axis", ATTR_INT}, {"epsilon", ATTR_FLOAT}, {"stash_type", ATTR_INT}}),
     OP("Range", 3, 3, shape_range_of),
     OP("Reciprocal", 1, 1, shape_same),
     OP("ReduceL1", 1, 2, shape_reduce_floats, .attrs = REDUCED),
@@ -293,12 +312,16 @@ const struct op op_table[] = {
     OP("Shrink", 1, 1, shape_same, .attrs = {{"bias", ATTR_FLOAT}, {"lambd", ATTR_FLOAT}}),
     OP("Sigmoid", 1, 1, shape_same),
     OP("Sign", 1, 1, shape_several),
+    OP("SimplifiedLayerNormalization", 2, 2, shape_layer_norm,
+       .attrs = {{"axis", ATTR_INT}, {"epsilon", ATTR_FLOAT}, {"stash_type", ATTR_INT}}),
     OP("Sin", 1, 1, shape_same),
     OP("Sinh", 1, 1, shape_same),
     OP("Size", 1, 1, shape_size, .of_shape = true),
     OP("Slice", 1, 5, shape_slice,
        .attrs = {{"axes", ATTR_INTS}, {"ends", ATTR_INTS}, {"starts", ATTR_INTS}}),
     OP("Softmax", 1, 1, shape_softmax, .attrs = {{"axis", ATTR_INT}}),
+    OP("SoftmaxCrossEntropyLoss", 2, 3, shape_loss, .outputs = 2,
+       .attrs = {{"ignore_index", ATTR_INT}, {"reduction", ATTR_STRING}}),
     OP("Softplus", 1, 1, shape_same),
     OP("Softsign", 1, 1, shape_same),
     OP("SpaceToDepth", 1, 1, shape_space_to_depth, .attrs = {{"blocksize", ATTR_INT}}),
@@ -402,7 +425,15 @@ const struct op op_table[] = {
                  {"target_treeids", ATTR_INTS},
                  {"target_weights", ATTR_FLOATS},
                  {"target_weights_as_tensor", ATTR_TENSOR}}),
+    MICROSOFT("BiasGelu", 2, 2, shape_bias_gelu),
+    MICROSOFT("EmbedLayerNormalization", 7, 9, shape_embed_layer_norm, .outputs = 3,
+              .attrs = {{"epsilon", ATTR_FLOAT}, {"mask_index_type", ATTR_INT}}),
+    MICROSOFT("FastGelu", 1, 2, shape_bias_gelu),
     MICROSOFT("Gelu", 1, 1, shape_gelu),
+    MICROSOFT("SkipLayerNormalization", 3, 5, shape_skip_layer_norm, .outputs = 4,
+              .attrs = {{"epsilon", ATTR_FLOAT}}),
+    MICROSOFT("SkipSimplifiedLayerNormalization", 3, 4, shape_skip_layer_norm, .outputs = 4,
+              .attrs = {{"epsilon", ATTR_FLOAT}}),
 };
 const struct op op_port = {
     .name = "a port of 16-bit floats", .min_inputs = 1, .max_inputs = 1, .shape = shape_port};

@@ -101,6 +101,17 @@ bool shape_cumulative(struct job *j, struct engine_error *e);
 bool shape_cast_like(struct job *j, struct engine_error *e);
 bool shape_is(struct job *j, struct engine_error *e);
 bool shape_clip(struct job *j, struct engine_error *e);
+// engine/shapes_nn.c
+bool shape_layer_norm(struct job *j, struct engine_error *e);
+bool shape_instance_norm(struct job *j, struct engine_error *e);
+bool shape_group_norm(struct job *j, struct engine_error *e);
+bool shape_lp_norm(struct job *j, struct engine_error *e);
+bool shape_mean_variance(struct job *j, struct engine_error *e);
+bool shape_lrn(struct job *j, struct engine_error *e);
+bool shape_loss(struct job *j, struct engine_error *e);
+bool shape_bias_gelu(struct job *j, struct engine_error *e);
+bool shape_skip_layer_norm(struct job *j, struct engine_error *e);
+bool shape_embed_layer_norm(struct job *j, struct engine_error *e);
 // engine/shapes_ml.c
 bool shape_tree_regressor(struct job *j, struct engine_error *e);
 bool shape_tree_classifier(struct job *j, struct engine_error *e);
