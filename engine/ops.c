@@ -22,23 +22,28 @@ static double product_work(const struct job *j)
 double conv_work(const struct job *j)
 {
     const int64_t *w = j->in[1]->shape;
-    return (double)w[1] * (double)w[2] * (double)w[3];
+    double n = (double)w[1];
+    for (unsigned i = 2; i < j->in[1]->rank; i++)
+        n *= (double)w[i];
+    return n;
 }
 
 double pool_work(const struct job *j)
 {
-    const int64_t *kernel = node_attr(j->node, "kernel_shape")->ints;
-    return (double)kernel[0] * (double)kernel[1];
+    const struct attr *kernel = node_attr(j->node, "kernel_shape");
+    double n = 1;
+    for (unsigned i = 0; i < kernel->n; i++)
+        n *= (double)kernel->ints[i];
+    return n;
 }
 
 // A whole patch of the kernel's size for each pixel and channel of the input.
 static double conv_transpose_work(const struct job *j)
 {
-    const int64_t *w = j->in[1]->shape;
     size_t in = 0, out = 0;
     if (!array_count(j->in[0], &in) || !array_count(j->out, &out) || out == 0)
         return 0;
-    return (double)in * (double)w[1] * (double)w[2] * (double)w[3] / (double)out;
+    return (double)in * conv_work(j) / (double)out;
 }
 
 static double resize_work(const struct job *j)
@@ -105,6 +110,15 @@ static double top_k_work(const struct job *j)
 static double lrn_work(const struct job *j)
 {
     return (double)node_int(j->node, "size", 1);
+}
+
+static double qlinear_conv_work(const struct job *j)
+{
+    const struct array *w = j->in[3];
+    double n = (double)w->shape[1];
+    for (unsigned i = 2; i < w->rank; i++)
+        n *= (double)w->shape[i];
+    return n;
 }
 
 // ---- the table ---------------------------------------------------------------------------------------
@@ -197,6 +211,8 @@ const struct op op_table[] = {
                  {"value_ints", ATTR_INTS}}),
     OP("ConstantOfShape", 1, 1, shape_constant_of_shape, .attrs = {{"value", ATTR_TENSOR}}),
     OP("Conv", 2, 3, shape_conv, .work = conv_work, .attrs = {WINDOW, {"group", ATTR_INT}}),
+    OP("ConvInteger", 2, 4, shape_conv_integer, .work = conv_work,
+       .attrs = {WINDOW, {"group", ATTR_INT}}),
     OP("ConvTranspose", 2, 3, shape_conv_transpose, .work = conv_transpose_work,
        .attrs = {WINDOW,
                  {"group", ATTR_INT},
@@ -207,9 +223,12 @@ const struct op op_table[] = {
     OP("CumSum", 2, 2, shape_cumulative, .attrs = {{"exclusive", ATTR_INT}, {"reverse", ATTR_INT}}),
     OP("DepthToSpace", 1, 1, shape_depth_to_space,
        .attrs = {{"blocksize", ATTR_INT}, {"mode", ATTR_STRING}}),
+    OP("DequantizeLinear", 2, 3, shape_dequantize,
+       .attrs = {{"axis", ATTR_INT}, {"block_size", ATTR_INT}, {"output_dtype", ATTR_INT}}),
     OP("Div", 2, 2, shape_broadcast, .attrs = BROADCAST),
     OP("Dropout", 1, 3, shape_dropout, .alias = true,
        .attrs = {{"is_test", ATTR_INT}, {"ratio", ATTR_FLOAT}, {"seed", ATTR_INT}}),
+    OP("DynamicQuantizeLinear", 1, 1, shape_dynamic_quantize, .outputs = 3),
     OP("Elu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
     OP("Equal", 2, 2, shape_compare),
     OP("Erf", 1, 1, shape_same),
@@ -230,6 +249,7 @@ const struct op op_table[] = {
                  {"transA", ATTR_INT},
                  {"transB", ATTR_INT}}),
     OP("GlobalAveragePool", 1, 1, shape_global_pool),
+    OP("GlobalLpPool", 1, 1, shape_global_pool, .attrs = {{"p", ATTR_INT}}),
     OP("GlobalMaxPool", 1, 1, shape_global_pool),
     OP("Greater", 2, 2, shape_compare),
     OP("GreaterOrEqual", 2, 2, shape_compare),
@@ -254,10 +274,15 @@ const struct op op_table[] = {
     OP("Log", 1, 1, shape_same),
     OP("LogSoftmax", 1, 1, shape_softmax, .attrs = {{"axis", ATTR_INT}}),
     OP("LpNormalization", 1, 1, shape_lp_norm, .attrs = {{"axis", ATTR_INT}, {"p", ATTR_INT}}),
+    OP("LpPool", 1, 1, shape_pool, .work = pool_work,
+       .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"p", ATTR_INT}}),
     OP("MatMul", 2, 2, shape_matmul, .work = product_work),
+    OP("MatMulInteger", 2, 4, shape_matmul_integer, .work = product_work),
     OP("Max", 1, NODE_MAX_INPUTS, shape_several),
-    OP("MaxPool", 1, 1, shape_pool, .work = pool_work,
+    OP("MaxPool", 1, 1, shape_max_pool, .outputs = 2, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
+    OP("MaxUnpool", 2, 2, shape_max_unpool,
+       .attrs = {{"kernel_shape", ATTR_INTS}, {"pads", ATTR_INTS}, {"strides", ATTR_INTS}}),
     OP("Mean", 1, NODE_MAX_INPUTS, shape_several_floats),
     OP("MeanVarianceNormalization", 1, 1, shape_mean_variance, .attrs = {{"axes", ATTR_INTS}}),
     OP("Min", 1, NODE_MAX_INPUTS, shape_several),
@@ -274,6 +299,15 @@ const struct op op_table[] = {
     OP("Pad", 1, 4, shape_pad,
        .attrs = {{"mode", ATTR_STRING}, {"pads", ATTR_INTS}, {"value", ATTR_FLOAT}}),
     OP("Pow", 2, 2, shape_power, .attrs = BROADCAST),
+    OP("QLinearConv", 8, 9, shape_qlinear_conv, .work = qlinear_conv_work,
+       .attrs = {WINDOW, {"group", ATTR_INT}}),
+    OP("QLinearMatMul", 8, 8, shape_qlinear_matmul, .work = product_work),
+    OP("QuantizeLinear", 2, 3, shape_quantize,
+       .attrs = {{"axis", ATTR_INT},
+                 {"block_size", ATTR_INT},
+                 {"output_dtype", ATTR_INT},
+                 {"precision", ATTR_INT},
+                 {"saturate", ATTR_INT}}),
     OP("RMSNormalization", 2, 2, shape_layer_norm,
        .attrs = {{"axis", ATTR_INT}, {"epsilon", ATTR_FLOAT}, {"stash_type", ATTR_INT}}),
     OP("Range", 3, 3, shape_range_of),
@@ -426,10 +460,20 @@ const struct op op_table[] = {
                  {"target_weights", ATTR_FLOATS},
                  {"target_weights_as_tensor", ATTR_TENSOR}}),
     MICROSOFT("BiasGelu", 2, 2, shape_bias_gelu),
+    MICROSOFT("DequantizeLinear", 2, 3, shape_dequantize, .attrs = {{"axis", ATTR_INT}}),
+    MICROSOFT("DynamicQuantizeMatMul", 3, 5, shape_matmul_to_float, .work = product_work),
     MICROSOFT("EmbedLayerNormalization", 7, 9, shape_embed_layer_norm, .outputs = 3,
               .attrs = {{"epsilon", ATTR_FLOAT}, {"mask_index_type", ATTR_INT}}),
     MICROSOFT("FastGelu", 1, 2, shape_bias_gelu),
     MICROSOFT("Gelu", 1, 1, shape_gelu),
+    MICROSOFT("MatMulIntegerToFloat", 4, 7, shape_matmul_to_float, .work = product_work),
+    MICROSOFT("QLinearAdd", 7, 8, shape_qlinear_binary),
+    MICROSOFT("QLinearGlobalAveragePool", 4, 5, shape_qlinear_unary,
+              .attrs = {{"channels_last", ATTR_INT}}),
+    MICROSOFT("QLinearLeakyRelu", 4, 5, shape_qlinear_unary, .attrs = {{"alpha", ATTR_FLOAT}}),
+    MICROSOFT("QLinearMul", 7, 8, shape_qlinear_binary),
+    MICROSOFT("QLinearSigmoid", 4, 5, shape_qlinear_unary),
+    MICROSOFT("QuantizeLinear", 2, 3, shape_quantize, .attrs = {{"axis", ATTR_INT}}),
     MICROSOFT("SkipLayerNormalization", 3, 5, shape_skip_layer_norm, .outputs = 4,
               .attrs = {{"epsilon", ATTR_FLOAT}}),
     MICROSOFT("SkipSimplifiedLayerNormalization", 3, 4, shape_skip_layer_norm, .outputs = 4,

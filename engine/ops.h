@@ -112,6 +112,17 @@ bool shape_loss(struct job *j, struct engine_error *e);
 bool shape_bias_gelu(struct job *j, struct engine_error *e);
 bool shape_skip_layer_norm(struct job *j, struct engine_error *e);
 bool shape_embed_layer_norm(struct job *j, struct engine_error *e);
+// engine/shapes_quantized.c
+bool shape_quantize(struct job *j, struct engine_error *e);
+bool shape_dequantize(struct job *j, struct engine_error *e);
+bool shape_dynamic_quantize(struct job *j, struct engine_error *e);
+bool shape_matmul_integer(struct job *j, struct engine_error *e);
+bool shape_qlinear_matmul(struct job *j, struct engine_error *e);
+bool shape_conv_integer(struct job *j, struct engine_error *e);
+bool shape_qlinear_conv(struct job *j, struct engine_error *e);
+bool shape_qlinear_binary(struct job *j, struct engine_error *e);
+bool shape_qlinear_unary(struct job *j, struct engine_error *e);
+bool shape_matmul_to_float(struct job *j, struct engine_error *e);
 // engine/shapes_ml.c
 bool shape_tree_regressor(struct job *j, struct engine_error *e);
 bool shape_tree_classifier(struct job *j, struct engine_error *e);
@@ -134,6 +145,8 @@ bool shape_gemm(struct job *j, struct engine_error *e);
 bool shape_matmul(struct job *j, struct engine_error *e);
 bool shape_conv(struct job *j, struct engine_error *e);
 bool shape_pool(struct job *j, struct engine_error *e);
+bool shape_max_pool(struct job *j, struct engine_error *e);
+bool shape_max_unpool(struct job *j, struct engine_error *e);
 bool shape_global_pool(struct job *j, struct engine_error *e);
 bool shape_reshape(struct job *j, struct engine_error *e);
 bool shape_flatten(struct job *j, struct engine_error *e);
@@ -162,6 +175,16 @@ bool shape_together(struct job *j, const struct array *const *in, unsigned n, in
 // axis, counted from the front (not checked).
 const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
                           int64_t room[ENGINE_MAX_RANK]);
+// A product as numpy has it: matrices [rows, depth] and [depth, cols], as many as the leading axes have together;
+// shape: the answer's, whose first batch_rank are those.
+struct matmul {
+    int64_t rows, depth, cols, batch, shape[2 * ENGINE_MAX_RANK], step[2][ENGINE_MAX_RANK];
+    unsigned rank, batch_rank;
+};
+bool matmul_of(const struct job *j, const struct array *a, const struct array *b, struct matmul *m,
+               struct engine_error *e);
+// Where the matrices of the batch-th answer begin, in elements.
+void matmul_place(const struct matmul *m, int64_t batch, int64_t *a, int64_t *b);
 // Split: the length of output k. CumSum: its axis, from the front.
 int64_t split_length(const struct job *j, unsigned k);
 int64_t cumulative_axis(const struct job *j);
@@ -213,6 +236,19 @@ int64_t shape_axis(const struct job *j, int64_t otherwise);
 struct window {
     int64_t kernel[2], stride[2], dilation[2], pad[2] /* before */, in[2], out[2];
 };
+#define WINDOW_AXES (ENGINE_MAX_RANK - 2)
+struct windows { // the same of n axes; behind: what is padded there
+    unsigned n;
+    int64_t kernel[WINDOW_AXES], stride[WINDOW_AXES], dilation[WINDOW_AXES], pad[WINDOW_AXES],
+        behind[WINDOW_AXES], in[WINDOW_AXES], out[WINDOW_AXES];
+};
+// axis: the first of the image's n.
+bool windows_of(const struct job *j, unsigned axis, unsigned n, const int64_t *kernel,
+                struct windows *w, struct engine_error *e);
+// Do kernels fit the images? The answer's shape.
+bool conv_fits(struct job *j, const struct array *x, const struct array *k, struct engine_error *e);
+bool conv_make(struct job *j, enum engine_dtype d, const struct array *k, struct engine_error *e);
+// Images of one axis count as of two, of which the first has one pixel.
 // axis: the first of the image's two (2, or 1 with channels last).
 bool pool_window(struct job *j, unsigned axis, struct window *w, struct engine_error *e);
 bool window_of(const struct job *j, unsigned axis, const int64_t *kernel, struct window *w,
@@ -244,5 +280,6 @@ struct resize {
 bool resize_of(const struct job *j, struct resize *r, struct engine_error *e);
 // A ConvTranspose's window: in is the smaller image.
 bool transposed_of(const struct job *j, struct window *w, struct engine_error *e);
+bool transposed_windows(const struct job *j, struct windows *w, struct engine_error *e);
 
 #endif

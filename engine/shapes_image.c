@@ -1,4 +1,4 @@
-// Shapes of what changes the size of images: Resize, Upsample, ConvTranspose. As engine/shapes.c: whatever a
+// Shapes of what changes the size of images: Resize, Upsample. As engine/shapes.c: whatever a
 // kernel relies on is checked here.
 #include "engine/ops.h"
 
@@ -110,69 +110,4 @@ bool shape_resize(struct job *j, struct engine_error *e)
     if (j->in[0]->dtype != ENGINE_F32)
         return shape_wrong(j, e, "expected float32");
     return resize_of(j, &r, e) && shape_make(j, ENGINE_F32, j->in[0]->rank, r.out, e);
-}
-
-// ---- ConvTranspose -----------------------------------------------------------------------------------
-
-// A list of n numbers of low to high; `otherwise` where it is not there.
-static bool numbers(struct job *j, const char *attr, unsigned n, int64_t *out, int64_t otherwise,
-                    int64_t low, struct engine_error *e)
-{
-    const struct attr *a = node_attr(j->node, attr);
-    for (unsigned i = 0; i < n; i++) {
-        out[i] = a && a->n == n ? a->ints[i] : otherwise;
-        if ((a && a->n != n) || out[i] < low || out[i] > 1 << 15)
-            return shape_wrong(j, e, "pads, strides, dilations, output_padding: out of range");
-    }
-    return true;
-}
-
-bool transposed_of(const struct job *job, struct window *w, struct engine_error *e)
-{
-    struct job *j = (struct job *)job;
-    const struct attr *automatic = node_attr(j->node, "auto_pad"),
-                      *size = node_attr(j->node, "output_shape");
-    int64_t pads[4], more[2];
-    bool valid = automatic && view_is(automatic->s, "VALID");
-    if ((automatic && !valid && !view_is(automatic->s, "NOTSET")) || size)
-        return shape_wrong(j, e, "auto_pad: expected NOTSET or VALID; output_shape: expected none");
-    if (!numbers(j, "pads", 4, pads, 0, 0, e) || !numbers(j, "strides", 2, w->stride, 1, 1, e) ||
-        !numbers(j, "dilations", 2, w->dilation, 1, 1, e) ||
-        !numbers(j, "output_padding", 2, more, 0, 0, e))
-        return false;
-    for (unsigned i = 0; i < 2; i++) {
-        w->kernel[i] = j->in[1]->shape[2 + i];
-        w->in[i] = j->in[0]->shape[2 + i];
-        w->pad[i] = valid ? 0 : pads[i];
-        if (w->kernel[i] < 1 || w->kernel[i] > 1 << 15 || w->in[i] < 1)
-            return shape_wrong(j, e, "kernel and image: expected one pixel or more");
-        w->out[i] = w->stride[i] * (w->in[i] - 1) + more[i] + (w->kernel[i] - 1) * w->dilation[i] +
-                    1 - w->pad[i] - (valid ? 0 : pads[2 + i]);
-        if (w->out[i] < 1)
-            return shape_wrong(j, e, "pads: nothing is left of the image");
-    }
-    return true;
-}
-
-bool shape_conv_transpose(struct job *j, struct engine_error *e)
-{
-    const struct array *x = j->in[0], *k = j->in[1], *b = j->node->n_inputs > 2 ? j->in[2] : NULL;
-    const struct attr *kernel = node_attr(j->node, "kernel_shape");
-    int64_t groups = node_int(j->node, "group", 1);
-    struct window w;
-    if (x->dtype != ENGINE_F32 || k->dtype != ENGINE_F32 || (b && b->dtype != ENGINE_F32))
-        return shape_wrong(j, e, "expected float32 inputs");
-    if (x->rank != 4 || k->rank != 4)
-        return shape_wrong(j, e, "expected images and kernels of four dimensions");
-    if (groups < 1 || x->shape[1] != k->shape[0] || k->shape[0] % groups != 0 || k->shape[1] < 1 ||
-        k->shape[1] > INT32_MAX / groups)
-        return shape_wrong(j, e, "the channels of image, kernel and group do not fit");
-    if (b && (b->rank != 1 || b->shape[0] != k->shape[1] * groups))
-        return shape_wrong(j, e, "expected one bias a channel");
-    if (kernel && (kernel->n != 2 || memcmp(kernel->ints, &k->shape[2], 2 * sizeof(int64_t)) != 0))
-        return shape_wrong(j, e, "kernel_shape: expected the size of the kernels");
-    if (!transposed_of(j, &w, e))
-        return false;
-    int64_t shape[4] = {x->shape[0], k->shape[1] * groups, w.out[0], w.out[1]};
-    return shape_make(j, ENGINE_F32, 4, shape, e);
 }

@@ -224,33 +224,75 @@ bool cpu_matmul_prepare(struct graph *g, struct node *n, struct engine_error *e)
     return n->prepared != NULL;
 }
 
+#define MULTIPLY(T, U)                                                                             \
+    for (int64_t r = 0; r < m->rows; r++) {                                                        \
+        for (int64_t c = 0; c < m->cols; c++) {                                                    \
+            U sum = 0;                                                                             \
+            for (int64_t k = 0; k < m->depth; k++)                                                 \
+                sum += (U)((const T *)a)[r * m->depth + k] * (U)((const T *)b)[k * m->cols + c];   \
+            ((T *)y)[r * m->cols + c] = (T)sum;                                                    \
+        }                                                                                          \
+    }
+
+static void multiply(const struct matmul *m, enum engine_dtype d, const void *a, const void *b,
+                     void *y)
+{
+    if (d == ENGINE_F64)
+        MULTIPLY(double, double)
+    else if (d == ENGINE_I32 || d == ENGINE_U32)
+        MULTIPLY(uint32_t, uint32_t)
+    else
+        MULTIPLY(uint64_t, uint64_t)
+}
+
+static void multiply_f32(const struct matmul *m, const float *a, const float *b, float *y)
+{
+    size_t depth = (size_t)m->depth, cols = (size_t)m->cols;
+    struct product p = {.x = a,
+                        .w = b,
+                        .y = y,
+                        .rows = (size_t)m->rows,
+                        .depth = depth,
+                        .cols = cols,
+                        .x_step = depth,
+                        .w_step = cols,
+                        .y_step = cols};
+    cpu_product(&p);
+}
+
+static void matmul_each(const struct job *j, const struct matmul *m)
+{
+    enum engine_dtype d = j->out->dtype;
+    size_t size = dtype_bytes(d);
+    for (int64_t i = 0; i < m->batch; i++) {
+        int64_t a, b;
+        matmul_place(m, i, &a, &b);
+        const char *x = (const char *)j->in[0]->data + (size_t)a * size;
+        const char *w = (const char *)j->in[1]->data + (size_t)b * size;
+        char *y = (char *)j->out->data + (size_t)(i * m->rows * m->cols) * size;
+        if (d == ENGINE_F32)
+            multiply_f32(m, (const float *)(const void *)x, (const float *)(const void *)w,
+                         (float *)(void *)y);
+        else
+            multiply(m, d, x, w, y);
+    }
+}
+
 void cpu_matmul(const struct job *j)
 {
-    const struct array *x = j->in[0], *w = j->in[1], *y = j->out;
-    size_t depth = (size_t)x->shape[x->rank - 1], rows = 1, matrices = 1;
-    size_t cols = w->rank > 1 ? (size_t)w->shape[w->rank - 1] : 1;
+    const struct array *x = j->in[0];
+    struct matmul m;
+    struct engine_error e;
     if (j->node->prepared) { // all leading dimensions are rows
+        size_t rows = 1;
         for (unsigned i = 0; i + 1 < x->rank; i++)
             rows *= (size_t)x->shape[i];
-        dense_run(j->node->prepared, x->data, y->data, rows, j->node->relu);
+        dense_run(j->node->prepared, x->data, j->out->data, rows, j->node->relu);
         return;
     }
-    rows = x->rank > 1 ? (size_t)x->shape[x->rank - 2] : 1;
-    for (unsigned i = 0; i + 2 < y->rank; i++)
-        matrices *= (size_t)y->shape[i];
-    size_t w_size = w->rank > 2 ? depth * cols : 0, x_size = x->rank > 2 ? rows * depth : 0;
-    for (size_t m = 0; m < matrices;
-         m++) { // shape_matmul has seen that the leading dimensions agree
-        struct product p = {.x = (const float *)x->data + m * x_size,
-                            .w = (const float *)w->data + m * w_size,
-                            .y = (float *)y->data + m * rows * cols,
-                            .rows = rows,
-                            .depth = depth,
-                            .cols = cols,
-                            .x_step = depth,
-                            .w_step = cols,
-                            .y_step = cols,
-                            .relu = j->node->relu};
-        cpu_product(&p);
-    }
+    if (!matmul_of(j, x, j->in[1], &m, &e))
+        return; // the plan has asked the same and was answered
+    matmul_each(j, &m);
+    if (j->node->relu)
+        cpu_relu(&(struct job){.node = j->node, .in = {j->out}, .out = j->out});
 }

@@ -191,7 +191,7 @@ static bool rewrite_conv(struct rewrite *r, const struct node *n)
     struct array w;
     struct node copy = *n;
     struct job j = {.node = &copy, .in = {&r->arrays[n->input[0]], &w}};
-    if (!is_constant(r, n, 1) || !is_constant(r, n, 2))
+    if (r->arrays[n->input[0]].rank != 4 || !is_constant(r, n, 1) || !is_constant(r, n, 2))
         return false;
     w = r->g->values[n->input[1]].array;
     struct conv c = cpu_conv_of(&j, 2);
@@ -237,9 +237,9 @@ static bool rewrite_unary(struct rewrite *r, const struct node *n)
     const struct op *op = NULL;
     if (is_one_of(n, same))
         op = n->op;
-    else if (view_is(n->type, "MaxPool"))
+    else if (view_is(n->type, "MaxPool") && (n->n_outputs < 2 || n->output[1] < 0))
         op = &max_pool_last;
-    else if (view_is(n->type, "AveragePool"))
+    else if (view_is(n->type, "AveragePool") && node_int(n, "ceil_mode", 0) == 0)
         op = &average_pool_last;
     else if (view_is(n->type, "GlobalAveragePool"))
         op = &global_average_pool_last;

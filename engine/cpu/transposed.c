@@ -14,11 +14,13 @@ static struct window transposed_window(const struct job *j)
 // Pixels turned, [pixels, channels of a group], and patches, [pixels, outs of a group x kernel].
 size_t cpu_conv_transpose_scratch(const struct job *j)
 {
+    if (j->in[0]->rank > 4)
+        return 0;
     struct window w = transposed_window(j);
     const int64_t *k = j->in[1]->shape;
     double pixels = (double)w.in[0] * (double)w.in[1];
-    double each =
-        (double)(k[0] / node_int(j->node, "group", 1)) + (double)k[1] * (double)k[2] * (double)k[3];
+    double each = (double)(k[0] / node_int(j->node, "group", 1)) +
+                  (double)k[1] * (double)w.kernel[0] * (double)w.kernel[1];
     double bytes = pixels * each * sizeof(float);
     return bytes < 1e18 ? (size_t)bytes : SIZE_MAX / 2; // past every limit
 }
@@ -77,6 +79,10 @@ static void transposed_group(const struct window *w, const float *x, const float
 
 void cpu_conv_transpose(const struct job *j)
 {
+    if (j->in[0]->rank > 4) {
+        cpu_conv_transpose_any(j);
+        return;
+    }
     struct window w = transposed_window(j);
     const struct array *x = j->in[0], *k = j->in[1];
     int64_t groups = node_int(j->node, "group", 1);

@@ -64,14 +64,29 @@ static void pool(const struct job *j, bool max)
     }
 }
 
-void cpu_max_pool(const struct job *j)
+// Float32 of one axis or two, and nothing but the values.
+static bool is_plain(const struct job *j)
 {
-    pool(j, true);
+    return j->in[0]->rank <= 4 && j->in[0]->dtype == ENGINE_F32 && !j->outs[1];
 }
 
+void cpu_max_pool(const struct job *j)
+{
+    if (is_plain(j))
+        pool(j, true);
+    else
+        cpu_max_pool_any(j);
+}
+
+// A rounded-up window may reach beyond the pads, which do not count there.
 void cpu_average_pool(const struct job *j)
 {
-    pool(j, false);
+    bool beyond =
+        node_int(j->node, "ceil_mode", 0) != 0 && node_int(j->node, "count_include_pad", 0) != 0;
+    if (is_plain(j) && !beyond)
+        pool(j, false);
+    else
+        cpu_average_pool_any(j);
 }
 
 void cpu_global_average_pool(const struct job *j)
@@ -124,6 +139,8 @@ static bool is_pointwise(const struct window *w)
 // The columns of a group: [channels * kernel, out pixels], so that a convolution is one product.
 size_t cpu_conv_scratch(const struct job *j)
 {
+    if (j->in[0]->rank > 4)
+        return 0;
     struct conv c = cpu_conv_of(j, 2);
     if (is_pointwise(&c.w) || (c.channels == 1 && c.outs == 1))
         return 0;
@@ -205,7 +222,7 @@ static void conv_group(const struct conv *c, const float *x, const float *weight
     }
 }
 
-void cpu_conv(const struct job *j)
+static void conv_planes(const struct job *j)
 {
     struct conv c = cpu_conv_of(j, 2);
     const float *x = j->in[0]->data,
@@ -218,6 +235,14 @@ void cpu_conv(const struct job *j)
         conv_group(&c, x + n * image, (const float *)j->in[1]->data + g * kernel,
                    bias ? bias + g * c.outs : NULL, y + n * answer, j->scratch);
     }
+}
+
+void cpu_conv(const struct job *j)
+{
+    if (j->in[0]->rank > 4)
+        cpu_conv_any(j);
+    else
+        conv_planes(j);
     if (j->node->relu)
         cpu_relu(&(struct job){.node = j->node, .in = {j->out}, .out = j->out});
 }

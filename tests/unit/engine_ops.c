@@ -80,6 +80,10 @@ static bool read_sample(const char *path, struct sample *t)
         } else if ((f.number == 9 || f.number == 4) && f.wire == PB_LEN) {
             memcpy(t->data, f.data.p, f.data.n);
             t->bytes = f.data.n;
+        } else if ((f.number == 5 || f.number == 7) && f.wire == PB_LEN) { // int32_data, int64_data
+            pb_read(&packed, f.data);
+            for (; pb_packed_varint(&packed, &v); t->bytes += type_bytes(t->type))
+                memcpy(t->data + t->bytes, &v, type_bytes(t->type));
         }
     }
     return r.error == NULL && type_bytes(t->type) > 0;

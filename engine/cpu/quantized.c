@@ -1,0 +1,384 @@
+// Whole-number arithmetic that stands for floats. Sums are exact, in int32 as the standard has them; then one
+// rounding, to the nearest, to even ones where two are.
+#include "engine/cpu/broadcast.h"
+#include "engine/cpu/cpu.h"
+#include "engine/cpu/window_any.h"
+
+#include <math.h>
+
+static size_t count_all(const struct array *a)
+{
+    size_t n = 0;
+    return a && array_count(a, &n) ? n : 0;
+}
+
+static const struct array *input(const struct job *j, unsigned i)
+{
+    return i < j->node->n_inputs ? j->in[i] : NULL;
+}
+
+// Element i of whole numbers; of one element: that one; NULL: 0.
+static int32_t whole_at(const struct array *a, size_t i)
+{
+    if (!a)
+        return 0;
+    i = count_all(a) == 1 ? 0 : i;
+    switch (a->dtype) {
+    case ENGINE_U8:
+        return ((const uint8_t *)a->data)[i];
+    case ENGINE_I8:
+        return ((const int8_t *)a->data)[i];
+    case ENGINE_U16:
+        return ((const uint16_t *)a->data)[i];
+    case ENGINE_I16:
+        return ((const int16_t *)a->data)[i];
+    default:
+        return ((const int32_t *)a->data)[i];
+    }
+}
+
+static float scale_at(const struct array *a, size_t i)
+{
+    return ((const float *)a->data)[count_all(a) == 1 ? 0 : i];
+}
+
+// v is rounded, zero is added; held to what the datatype has. What is not a number is the lowest.
+static void put_whole(struct array *y, size_t i, float v, int32_t zero)
+{
+    static const struct {
+        float low, high;
+    } ends[ENGINE_DTYPES] = {[ENGINE_U8] = {0, 255},
+                             [ENGINE_I8] = {-128, 127},
+                             [ENGINE_U16] = {0, 65535},
+                             [ENGINE_I16] = {-32768, 32767}};
+    float low = ends[y->dtype].low, high = ends[y->dtype].high;
+    v = rintf(v) + (float)zero;
+    int32_t whole = v >= high ? (int32_t)high : v > low ? (int32_t)v : (int32_t)low;
+    if (y->dtype == ENGINE_U8)
+        ((uint8_t *)y->data)[i] = (uint8_t)whole;
+    else if (y->dtype == ENGINE_I8)
+        ((int8_t *)y->data)[i] = (int8_t)whole;
+    else if (y->dtype == ENGINE_U16)
+        ((uint16_t *)y->data)[i] = (uint16_t)whole;
+    else
+        ((int16_t *)y->data)[i] = (int16_t)whole;
+}
+
+// ---- QuantizeLinear, DequantizeLinear ----------------------------------------------------------------
+
+struct scaling { // which scale an element has
+    size_t dim, inner, block, blocks;
+    bool one;
+};
+
+static struct scaling scaling_of(const struct job *j)
+{
+    const struct array *x = j->in[0];
+    struct scaling s = {.one = count_all(j->in[1]) == 1, .inner = 1, .dim = 1, .block = 1};
+    if (s.one)
+        return s;
+    int64_t axis = shape_axis(j, 1), block = node_int(j->node, "block_size", 0);
+    s.dim = (size_t)x->shape[axis];
+    s.block = block > 0 ? (size_t)block : 1;
+    for (unsigned i = (unsigned)axis + 1; i < x->rank; i++)
+        s.inner *= (size_t)x->shape[i];
+    s.blocks = block > 0 ? (s.dim + s.block - 1) / s.block : 0; // 0: by place of the axis alone
+    return s;
+}
+
+static size_t scale_place(const struct scaling *s, size_t i)
+{
+    if (s->one)
+        return 0;
+    size_t at = i / s->inner % s->dim, outer = i / s->inner / s->dim;
+    return s->blocks ? (outer * s->blocks + at / s->block) * s->inner + i % s->inner : at;
+}
+
+void cpu_quantize(const struct job *j)
+{
+    const struct array *x = j->in[0], *zero = input(j, 2);
+    struct scaling s = scaling_of(j);
+    size_t n = count_all(x);
+    for (size_t i = 0; i < n; i++) {
+        size_t k = scale_place(&s, i);
+        float v = x->dtype == ENGINE_F32 ? ((const float *)x->data)[i]
+                                         : (float)((const int32_t *)x->data)[i];
+        put_whole(j->out, i, v / scale_at(j->in[1], k), whole_at(zero, k));
+    }
+}
+
+void cpu_dequantize(const struct job *j)
+{
+    const struct array *x = j->in[0], *zero = input(j, 2);
+    struct scaling s = scaling_of(j);
+    size_t n = count_all(x);
+    for (size_t i = 0; i < n; i++) {
+        size_t k = scale_place(&s, i);
+        ((float *)j->out->data)[i] =
+            ((float)whole_at(x, i) - (float)whole_at(zero, k)) * scale_at(j->in[1], k);
+    }
+}
+
+struct range_scale {
+    float scale;
+    int32_t zero;
+};
+
+// 0 and all numbers, in 0 to 255.
+static struct range_scale range_of(const float *x, size_t n)
+{
+    float low = 0, high = 0;
+    for (size_t i = 0; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+    }
+    float scale = (high - low) / 255;
+    float zero = scale > 0 ? rintf(0 - low / scale) : 0;
+    return (struct range_scale){scale, (int32_t)(zero < 0 ? 0 : zero > 255 ? 255 : zero)};
+}
+
+void cpu_dynamic_quantize(const struct job *j)
+{
+    const float *x = j->in[0]->data;
+    size_t n = count_all(j->in[0]);
+    struct range_scale r = range_of(x, n);
+    for (size_t i = 0; i < n; i++)
+        put_whole(j->out, i, r.scale > 0 ? x[i] / r.scale : 0, r.zero);
+    if (j->outs[1])
+        *(float *)j->outs[1]->data = r.scale;
+    if (j->outs[2])
+        *(uint8_t *)j->outs[2]->data = (uint8_t)r.zero;
+}
+
+// ---- products ----------------------------------------------------------------------------------------
+
+struct byte_product {
+    const struct array *a, *b, *za, *zb; // zero points: NULL is 0
+    struct matmul m;
+    int32_t *row; // [cols]
+};
+
+size_t cpu_byte_product_scratch(const struct job *j)
+{
+    const struct array *y = j->out, *a = j->in[0];
+    size_t cols = y->rank > 0 ? (size_t)y->shape[y->rank - 1] : 1, n = count_all(a);
+    return (cols + 1) * sizeof(int32_t) + n; // and a as bytes, of DynamicQuantizeMatMul
+}
+
+// Row r of matrix `batch` of a with that of b, less the zero points, into p->row.
+static void byte_row(const struct byte_product *p, int64_t batch, int64_t r)
+{
+    int64_t at_a, at_b, cols = p->m.cols;
+    matmul_place(&p->m, batch, &at_a, &at_b);
+    int32_t za = whole_at(p->za, (size_t)r);
+    memset(p->row, 0, (size_t)cols * sizeof(*p->row));
+    for (int64_t k = 0; k < p->m.depth; k++) {
+        int32_t x = whole_at(p->a, (size_t)(at_a + r * p->m.depth + k)) - za;
+        const char *b = (const char *)p->b->data + at_b + k * cols;
+        if (p->b->dtype == ENGINE_I8) {
+            for (int64_t c = 0; c < cols; c++)
+                p->row[c] += x * ((const int8_t *)b)[c];
+        } else {
+            for (int64_t c = 0; c < cols; c++)
+                p->row[c] += x * ((const uint8_t *)b)[c];
+        }
+        if (p->zb) {
+            bool each = count_all(p->zb) > 1;
+            int32_t zero = whole_at(p->zb, 0);
+            for (int64_t c = 0; c < cols; c++)
+                p->row[c] -= x * (each ? whole_at(p->zb, (size_t)c) : zero);
+        }
+    }
+}
+
+static bool product_of(const struct job *j, const struct array *a, const struct array *b,
+                       struct byte_product *p)
+{
+    struct engine_error e;
+    p->a = a;
+    p->b = b;
+    p->row = j->scratch;
+    return matmul_of(j, a, b, &p->m, &e); // the plan has asked the same and was answered
+}
+
+void cpu_matmul_integer(const struct job *j)
+{
+    struct byte_product p = {.za = input(j, 2), .zb = input(j, 3)};
+    int32_t *y = j->out->data;
+    if (!product_of(j, j->in[0], j->in[1], &p))
+        return;
+    for (int64_t i = 0; i < p.m.batch * p.m.rows; i++, y += p.m.cols) {
+        byte_row(&p, i / p.m.rows, i % p.m.rows);
+        memcpy(y, p.row, (size_t)p.m.cols * sizeof(*y));
+    }
+}
+
+void cpu_qlinear_matmul(const struct job *j)
+{
+    struct byte_product p = {.za = j->in[2], .zb = j->in[5]};
+    size_t at = 0;
+    if (!product_of(j, j->in[0], j->in[3], &p))
+        return;
+    for (int64_t i = 0; i < p.m.batch * p.m.rows; i++) {
+        byte_row(&p, i / p.m.rows, i % p.m.rows);
+        for (int64_t c = 0; c < p.m.cols; c++, at++) {
+            float scale = scale_at(j->in[1], (size_t)(i % p.m.rows)) *
+                          scale_at(j->in[4], (size_t)c) / scale_at(j->in[6], 0);
+            put_whole(j->out, at, (float)p.row[c] * scale, whole_at(j->in[7], 0));
+        }
+    }
+}
+
+void cpu_matmul_to_float(const struct job *j)
+{
+    bool dynamic = view_is(j->node->type, "DynamicQuantizeMatMul");
+    const struct array *sb = j->in[dynamic ? 2 : 3], *bias = input(j, dynamic ? 4 : 6);
+    struct array bytes = *j->in[0], zero = {.dtype = ENGINE_U8};
+    struct byte_product p = {.za = dynamic ? &zero : input(j, 4), .zb = input(j, dynamic ? 3 : 5)};
+    uint8_t zero_byte = 0;
+    float sa = dynamic ? 0 : scale_at(j->in[2], 0), *y = j->out->data;
+    if (!product_of(j, &bytes, j->in[1], &p))
+        return;
+    if (dynamic) {
+        size_t n = count_all(j->in[0]);
+        struct range_scale r = range_of(j->in[0]->data, n);
+        bytes.dtype = ENGINE_U8;
+        bytes.data = p.row + p.m.cols;
+        for (size_t i = 0; i < n; i++)
+            put_whole(&bytes, i, r.scale > 0 ? ((const float *)j->in[0]->data)[i] / r.scale : 0,
+                      r.zero);
+        zero_byte = (uint8_t)r.zero;
+        zero.data = &zero_byte;
+        sa = r.scale;
+    }
+    for (int64_t i = 0; i < p.m.batch * p.m.rows; i++) {
+        byte_row(&p, i / p.m.rows, i % p.m.rows);
+        for (int64_t c = 0; c < p.m.cols; c++)
+            *y++ = (float)p.row[c] * (sa * scale_at(sb, (size_t)c)) +
+                   (bias ? ((const float *)bias->data)[c] : 0);
+    }
+}
+
+// ---- convolutions ------------------------------------------------------------------------------------
+
+// Images, kernels and answers as int32.
+static size_t conv_ints(const struct job *j, const struct array *k)
+{
+    return (count_all(j->in[0]) + count_all(k) + count_all(j->out)) * sizeof(int32_t);
+}
+
+size_t cpu_conv_integer_scratch(const struct job *j)
+{
+    return conv_ints(j, j->in[1]);
+}
+
+size_t cpu_qlinear_conv_scratch(const struct job *j)
+{
+    return conv_ints(j, j->in[3]);
+}
+
+// Sums of (x - zx) (k - zk); pads are zx, which counts as 0. bias: int32, NULL: none. Returns the sums.
+static const int32_t *conv_sums(const struct job *j, const struct array *k, const struct array *zx,
+                                const struct array *zk, const struct array *bias)
+{
+    size_t nx = count_all(j->in[0]), nk = count_all(k), ny = count_all(j->out);
+    int32_t *x = j->scratch, *w = x + nx, *y = w + nk;
+    struct windows win = windows_for(j, k->rank - 2, &k->shape[2]);
+    struct conv_sizes s = conv_sizes_of(j, k);
+    size_t each = nk / (size_t)k->shape[0], answer = (size_t)windows_pixels(&win, win.out);
+    size_t outs = (size_t)k->shape[0];
+    for (size_t i = 0; i < nx; i++)
+        x[i] = whole_at(j->in[0], i) - whole_at(zx, 0);
+    for (size_t i = 0; i < nk; i++)
+        w[i] = whole_at(k, i) - whole_at(zk, i / each);
+    for (size_t i = 0; i < ny; i++)
+        y[i] = bias ? ((const int32_t *)bias->data)[i / answer % outs] : 0;
+    conv_any_i32(&win, &s, x, w, y);
+    return y;
+}
+
+void cpu_conv_integer(const struct job *j)
+{
+    const int32_t *y = conv_sums(j, j->in[1], input(j, 2), input(j, 3), NULL);
+    memcpy(j->out->data, y, count_all(j->out) * sizeof(*y));
+}
+
+void cpu_qlinear_conv(const struct job *j)
+{
+    const struct array *k = j->in[3];
+    const int32_t *y = conv_sums(j, k, j->in[2], j->in[5], input(j, 8));
+    size_t n = count_all(j->out), outs = (size_t)k->shape[0];
+    size_t answer = n / ((size_t)j->out->shape[0] * outs);
+    for (size_t i = 0; i < n; i++) {
+        float scale =
+            scale_at(j->in[1], 0) * scale_at(j->in[4], i / answer % outs) / scale_at(j->in[6], 0);
+        put_whole(j->out, i, (float)y[i] * scale, whole_at(j->in[7], 0));
+    }
+}
+
+// ---- com.microsoft -----------------------------------------------------------------------------------
+
+struct real { // of a byte: (x - zero) * scale
+    float scale;
+    int32_t zero;
+};
+
+static struct real real_of(const struct job *j, unsigned scale)
+{
+    return (struct real){scale_at(j->in[scale], 0), whole_at(input(j, scale + 1), 0)};
+}
+
+// The place in a of element i of the output that it is broadcast to.
+static size_t broadcast_place(const struct array *a, const struct array *out, size_t i)
+{
+    size_t at = 0, size = 1;
+    for (unsigned back = 0; back < out->rank; back++) {
+        size_t dim = (size_t)out->shape[out->rank - 1 - back], k = i % dim;
+        i /= dim;
+        if (back >= a->rank)
+            continue;
+        size_t own = (size_t)a->shape[a->rank - 1 - back];
+        at += own == 1 ? 0 : k * size;
+        size *= own;
+    }
+    return at;
+}
+
+void cpu_qlinear_binary(const struct job *j)
+{
+    bool add = view_is(j->node->type, "QLinearAdd");
+    struct real a = real_of(j, 1), b = real_of(j, 4), y = real_of(j, 6);
+    size_t n = count_all(j->out);
+    for (size_t i = 0; i < n; i++) {
+        int32_t x = whole_at(j->in[0], broadcast_place(j->in[0], j->out, i)) - a.zero;
+        int32_t z = whole_at(j->in[3], broadcast_place(j->in[3], j->out, i)) - b.zero;
+        float v = add ? (float)x * a.scale + (float)z * b.scale
+                      : (float)x * a.scale * ((float)z * b.scale);
+        put_whole(j->out, i, v / y.scale, y.zero);
+    }
+}
+
+void cpu_qlinear_unary(const struct job *j)
+{
+    bool sigmoid = view_is(j->node->type, "QLinearSigmoid");
+    float alpha = node_float(j->node, "alpha", 0.01f);
+    struct real x = real_of(j, 1), y = real_of(j, 3);
+    size_t n = count_all(j->out);
+    for (size_t i = 0; i < n; i++) {
+        float v = (float)(whole_at(j->in[0], i) - x.zero) * x.scale;
+        v = sigmoid ? 1 / (1 + expf(-v)) : v < 0 ? alpha * v : v;
+        put_whole(j->out, i, v / y.scale, y.zero);
+    }
+}
+
+void cpu_qlinear_global_pool(const struct job *j)
+{
+    struct real x = real_of(j, 1), y = real_of(j, 3);
+    size_t planes = count_all(j->out), n = planes ? count_all(j->in[0]) / planes : 0;
+    for (size_t p = 0; p < planes; p++) {
+        int64_t sum = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += whole_at(j->in[0], p * n + i) - x.zero;
+        put_whole(j->out, p, (float)((double)sum / (double)n) * x.scale / y.scale, y.zero);
+    }
+}
