@@ -121,6 +121,23 @@ static double qlinear_conv_work(const struct job *j)
     return n;
 }
 
+static double attention_work(const struct job *j)
+{
+    struct attention a;
+    struct engine_error e;
+    return attention_of(j, &a, &e) ? 2 * (double)a.keys + 1 : 1;
+}
+
+static double ms_attention_work(const struct job *j)
+{
+    return 3 * (double)j->in[1]->shape[0] + 2 * (double)j->in[0]->shape[1];
+}
+
+static double multi_head_work(const struct job *j)
+{
+    return 2 * (double)j->in[1]->shape[1] + 1;
+}
+
 // ---- the table ---------------------------------------------------------------------------------------
 
 // What all windows have.
@@ -184,6 +201,16 @@ const struct op op_table[] = {
     OP("Asinh", 1, 1, shape_same),
     OP("Atan", 1, 1, shape_same),
     OP("Atanh", 1, 1, shape_same),
+    OP("Attention", 3, 7, shape_attention, .outputs = 4, .work = attention_work,
+       .attrs = {{"is_causal", ATTR_INT},
+                 {"kv_num_heads", ATTR_INT},
+                 {"left_window_size", ATTR_INT},
+                 {"q_num_heads", ATTR_INT},
+                 {"qk_matmul_output_mode", ATTR_INT},
+                 {"right_window_size", ATTR_INT},
+                 {"scale", ATTR_FLOAT},
+                 {"softcap", ATTR_FLOAT},
+                 {"softmax_precision", ATTR_INT}}),
     OP("AveragePool", 1, 1, shape_pool, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"count_include_pad", ATTR_INT}}),
     OP("BatchNormalization", 5, 5, shape_batchnorm,
@@ -335,6 +362,10 @@ const struct op op_table[] = {
                  {"nearest_mode", ATTR_STRING}}),
     OP("ReverseSequence", 2, 2, shape_reverse_sequence,
        .attrs = {{"batch_axis", ATTR_INT}, {"time_axis", ATTR_INT}}),
+    OP("RotaryEmbedding", 3, 4, shape_rotary,
+       .attrs = {{"interleaved", ATTR_INT},
+                 {"num_heads", ATTR_INT},
+                 {"rotary_embedding_dim", ATTR_INT}}),
     OP("Round", 1, 1, shape_same),
     OP("Scatter", 3, 3, shape_scatter_elements, .attrs = {{"axis", ATTR_INT}}),
     OP("ScatterElements", 3, 3, shape_scatter_elements,
@@ -459,14 +490,33 @@ const struct op op_table[] = {
                  {"target_treeids", ATTR_INTS},
                  {"target_weights", ATTR_FLOATS},
                  {"target_weights_as_tensor", ATTR_TENSOR}}),
+    MICROSOFT("Attention", 2, 7, shape_ms_attention, .work = ms_attention_work,
+              .attrs = {{"do_rotary", ATTR_INT},
+                        {"mask_filter_value", ATTR_FLOAT},
+                        {"num_heads", ATTR_INT},
+                        {"past_present_share_buffer", ATTR_INT},
+                        {"qkv_hidden_sizes", ATTR_INTS},
+                        {"scale", ATTR_FLOAT},
+                        {"unidirectional", ATTR_INT}}),
     MICROSOFT("BiasGelu", 2, 2, shape_bias_gelu),
     MICROSOFT("DequantizeLinear", 2, 3, shape_dequantize, .attrs = {{"axis", ATTR_INT}}),
     MICROSOFT("DynamicQuantizeMatMul", 3, 5, shape_matmul_to_float, .work = product_work),
     MICROSOFT("EmbedLayerNormalization", 7, 9, shape_embed_layer_norm, .outputs = 3,
               .attrs = {{"epsilon", ATTR_FLOAT}, {"mask_index_type", ATTR_INT}}),
     MICROSOFT("FastGelu", 1, 2, shape_bias_gelu),
+    MICROSOFT("FusedMatMul", 2, 2, shape_fused_matmul, .work = product_work,
+              .attrs = {{"alpha", ATTR_FLOAT},
+                        {"transA", ATTR_INT},
+                        {"transB", ATTR_INT},
+                        {"transBatchA", ATTR_INT},
+                        {"transBatchB", ATTR_INT}}),
     MICROSOFT("Gelu", 1, 1, shape_gelu),
     MICROSOFT("MatMulIntegerToFloat", 4, 7, shape_matmul_to_float, .work = product_work),
+    MICROSOFT("MultiHeadAttention", 1, 8, shape_multi_head, .work = multi_head_work,
+              .attrs = {{"mask_filter_value", ATTR_FLOAT},
+                        {"num_heads", ATTR_INT},
+                        {"scale", ATTR_FLOAT},
+                        {"unidirectional", ATTR_INT}}),
     MICROSOFT("QLinearAdd", 7, 8, shape_qlinear_binary),
     MICROSOFT("QLinearGlobalAveragePool", 4, 5, shape_qlinear_unary,
               .attrs = {{"channels_last", ATTR_INT}}),

@@ -123,6 +123,12 @@ bool shape_qlinear_conv(struct job *j, struct engine_error *e);
 bool shape_qlinear_binary(struct job *j, struct engine_error *e);
 bool shape_qlinear_unary(struct job *j, struct engine_error *e);
 bool shape_matmul_to_float(struct job *j, struct engine_error *e);
+// engine/shapes_attention.c
+bool shape_attention(struct job *j, struct engine_error *e);
+bool shape_rotary(struct job *j, struct engine_error *e);
+bool shape_ms_attention(struct job *j, struct engine_error *e);
+bool shape_multi_head(struct job *j, struct engine_error *e);
+bool shape_fused_matmul(struct job *j, struct engine_error *e);
 // engine/shapes_ml.c
 bool shape_tree_regressor(struct job *j, struct engine_error *e);
 bool shape_tree_classifier(struct job *j, struct engine_error *e);
@@ -185,6 +191,23 @@ bool matmul_of(const struct job *j, const struct array *a, const struct array *b
                struct engine_error *e);
 // Where the matrices of the batch-th answer begin, in elements.
 void matmul_place(const struct matmul *m, int64_t batch, int64_t *a, int64_t *b);
+// Attention: heads and widths of queries, keys and values; keys: those of the past too.
+struct attention_side {
+    int64_t rows, heads, length, width;
+};
+struct attention {
+    struct attention_side q, k, v;
+    int64_t past, keys;
+};
+bool attention_of(const struct job *j, struct attention *a, struct engine_error *e);
+struct rotary {
+    struct attention_side x;
+    int64_t width; // of a head, that is rotated
+};
+bool rotary_of(const struct job *j, struct rotary *r, struct engine_error *e);
+// FusedMatMul: a and b as they are multiplied.
+bool fused_of(const struct job *j, struct array *a, struct array *b, struct matmul *m,
+              struct engine_error *e);
 // Split: the length of output k. CumSum: its axis, from the front.
 int64_t split_length(const struct job *j, unsigned k);
 int64_t cumulative_axis(const struct job *j);

@@ -13,7 +13,7 @@ struct numbers {
     unsigned n;
 };
 
-struct reading {
+struct tree_reading {
     struct graph *g;
     struct node *n;
     struct engine_error *e;
@@ -26,7 +26,7 @@ struct reading {
     int32_t *placed; // where a node of the file went; -1: nowhere yet
 };
 
-static bool bad(struct reading *r, const char *what)
+static bool bad(struct tree_reading *r, const char *what)
 {
     char title[128];
     return engine_fail(r->e, "%s: %s", node_title(r->n, title), what);
@@ -70,7 +70,7 @@ static const int64_t *ints_of(const struct node *n, const char *name, unsigned c
     return a && a->kind == ATTR_INTS && a->n == count ? a->ints : NULL;
 }
 
-static void *take(struct reading *r, size_t count, size_t size)
+static void *take(struct tree_reading *r, size_t count, size_t size)
 {
     return count > SIZE_MAX / size ? NULL : graph_alloc(r->g, count ? count * size : 1, r->e);
 }
@@ -79,7 +79,7 @@ static void *take(struct reading *r, size_t count, size_t size)
 
 static int compare_ids(const void *a, const void *b, void *reading)
 {
-    const struct reading *r = reading;
+    const struct tree_reading *r = reading;
     int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
     if (r->tree_ids[x] != r->tree_ids[y])
         return r->tree_ids[x] < r->tree_ids[y] ? -1 : 1;
@@ -87,7 +87,7 @@ static int compare_ids(const void *a, const void *b, void *reading)
 }
 
 // The file's node with this tree and id; -1: there is none.
-static int32_t find_node(const struct reading *r, int64_t tree, int64_t id)
+static int32_t find_node(const struct tree_reading *r, int64_t tree, int64_t id)
 {
     unsigned low = 0, high = r->n_nodes;
     while (low < high) {
@@ -104,7 +104,7 @@ static int32_t find_node(const struct reading *r, int64_t tree, int64_t id)
     return r->tree_ids[k] == tree && r->ids[k] == id ? k : -1;
 }
 
-static bool sort_nodes(struct reading *r)
+static bool sort_nodes(struct tree_reading *r)
 {
     for (unsigned i = 0; i < r->n_nodes; i++) {
         r->order[i] = (int32_t)i;
@@ -131,7 +131,7 @@ static int mode_of(struct view name)
     return -1;
 }
 
-static bool place(struct reading *r, int32_t from, int32_t at)
+static bool place(struct tree_reading *r, int32_t from, int32_t at)
 {
     const struct attr *modes = node_attr(r->n, "nodes_modes");
     struct tree_node *n = &r->t->nodes[at];
@@ -153,7 +153,7 @@ static bool place(struct reading *r, int32_t from, int32_t at)
 
 // Breadth first: the two that a branch leads to stand side by side. `from` of each place is kept in order[]'s
 // stead: queue[at] is the file's node at place `at`.
-static bool spread(struct reading *r, int32_t root, int32_t *queue, unsigned *used)
+static bool spread(struct tree_reading *r, int32_t root, int32_t *queue, unsigned *used)
 {
     unsigned at = *used;
     queue[(*used)++] = root;
@@ -182,7 +182,7 @@ static bool spread(struct reading *r, int32_t root, int32_t *queue, unsigned *us
 }
 
 // A tree's root is the node that no branch of it leads to.
-static bool find_roots(struct reading *r, bool *child)
+static bool find_roots(struct tree_reading *r, bool *child)
 {
     memset(child, 0, r->n_nodes);
     const struct attr *modes = node_attr(r->n, "nodes_modes");
@@ -209,7 +209,7 @@ static bool find_roots(struct reading *r, bool *child)
     return true;
 }
 
-static bool build(struct reading *r, int32_t *queue, bool *child)
+static bool build(struct tree_reading *r, int32_t *queue, bool *child)
 {
     unsigned used = 0;
     if (!sort_nodes(r) || !find_roots(r, child))
@@ -241,8 +241,8 @@ static int by_node(const void *a, const void *b)
     return x->i < y->i ? -1 : x->i > y->i;
 }
 
-static bool weigh(struct reading *r, const char *prefix, struct leaf_weight *sorted, unsigned n,
-                  const struct numbers *weights)
+static bool weigh(struct tree_reading *r, const char *prefix, struct leaf_weight *sorted,
+                  unsigned n, const struct numbers *weights)
 {
     char name[32];
     snprintf(name, sizeof(name), "%s_treeids", prefix);
@@ -278,7 +278,7 @@ static bool weigh(struct reading *r, const char *prefix, struct leaf_weight *sor
     return true;
 }
 
-static bool read_leaves(struct reading *r, const char *prefix)
+static bool read_leaves(struct tree_reading *r, const char *prefix)
 {
     char name[32];
     snprintf(name, sizeof(name), "%s_weights", prefix);
@@ -293,7 +293,7 @@ static bool read_leaves(struct reading *r, const char *prefix)
 
 // ---- the ensemble ------------------------------------------------------------------------------------
 
-static bool read_base(struct reading *r)
+static bool read_base(struct tree_reading *r)
 {
     struct numbers base = numbers_of(r->n, "base_values");
     r->t->n_base = base.n;
@@ -306,7 +306,7 @@ static bool read_base(struct reading *r)
            bad(r, "base_values: expected none, or one a target");
 }
 
-static bool read_lists(struct reading *r)
+static bool read_lists(struct tree_reading *r)
 {
     const struct attr *modes = node_attr(r->n, "nodes_modes");
     unsigned n = modes ? modes->n : 0;
@@ -327,7 +327,7 @@ static bool read_lists(struct reading *r)
     return true;
 }
 
-static bool read_ensemble(struct reading *r, const char *prefix)
+static bool read_ensemble(struct tree_reading *r, const char *prefix)
 {
     size_t n = r->n_nodes;
     int32_t *queue = mem_alloc(n * sizeof(*queue));
@@ -347,7 +347,7 @@ static bool read_ensemble(struct reading *r, const char *prefix)
 }
 
 // Two classes: of weights of both, and of what else comes out of one, nobody says what it means.
-static bool classes_fit(struct reading *r)
+static bool classes_fit(struct tree_reading *r)
 {
     const struct trees *t = r->t;
     bool plain = t->transform == ML_NONE || t->transform == ML_LOGISTIC;
@@ -364,7 +364,7 @@ static bool classes_fit(struct reading *r)
 
 struct trees *trees_read(struct graph *g, struct node *n, struct engine_error *e)
 {
-    struct reading r = {.g = g, .n = n, .e = e};
+    struct tree_reading r = {.g = g, .n = n, .e = e};
     bool classes = view_is(n->type, "TreeEnsembleClassifier");
     int64_t targets = 0;
     unsigned sum = 0;
@@ -412,7 +412,7 @@ static double vector_at(const struct attr *a, size_t i)
                                          : (double)((const float *)a->tensor.data)[i];
 }
 
-static bool read_lists5(struct reading *r, struct lists5 *l)
+static bool read_lists5(struct tree_reading *r, struct lists5 *l)
 {
     const struct node *n = r->n;
     *l = (struct lists5){.n = length_of(n, "nodes_featureids"),
@@ -445,7 +445,7 @@ struct sets5 {
     size_t at, n;
 };
 
-static bool place_set(struct reading *r, const struct lists5 *l, struct sets5 *sets,
+static bool place_set(struct tree_reading *r, const struct lists5 *l, struct sets5 *sets,
                       struct tree_node *n)
 {
     n->first = (int32_t)sets->at;
@@ -456,7 +456,7 @@ static bool place_set(struct reading *r, const struct lists5 *l, struct sets5 *s
     return sets->at++ < sets->n || bad(r, "membership_values: expected a set a BRANCH_MEMBER");
 }
 
-static bool place_leaf5(struct reading *r, const struct lists5 *l, int64_t leaf, int32_t at)
+static bool place_leaf5(struct tree_reading *r, const struct lists5 *l, int64_t leaf, int32_t at)
 {
     struct trees *t = r->t;
     if (leaf < 0 || leaf >= (int64_t)l->m || l->targets[leaf] < 0 ||
@@ -469,7 +469,7 @@ static bool place_leaf5(struct reading *r, const struct lists5 *l, int64_t leaf,
     return true;
 }
 
-static bool place_branch5(struct reading *r, const struct lists5 *l, int64_t from, int32_t at)
+static bool place_branch5(struct tree_reading *r, const struct lists5 *l, int64_t from, int32_t at)
 {
     // BRANCH_LEQ, LT, GTE, GT, EQ, NEQ, MEMBER: as the standard numbers them
     uint8_t mode = ((const uint8_t *)l->modes->tensor.data)[from];
@@ -486,7 +486,7 @@ static bool place_branch5(struct reading *r, const struct lists5 *l, int64_t fro
 }
 
 // Breadth first, as above; queue[at] is the file's inner node at place `at`, -1 of a leaf.
-static bool spread5(struct reading *r, const struct lists5 *l, int32_t *queue, unsigned most,
+static bool spread5(struct tree_reading *r, const struct lists5 *l, int32_t *queue, unsigned most,
                     unsigned *used, unsigned at)
 {
     for (; at < *used; at++) {
@@ -510,7 +510,7 @@ static bool spread5(struct reading *r, const struct lists5 *l, int32_t *queue, u
     return true;
 }
 
-static bool place_sets(struct reading *r, const struct lists5 *l)
+static bool place_sets(struct tree_reading *r, const struct lists5 *l)
 {
     struct sets5 sets = {.n = l->members ? (size_t)l->members->tensor.shape[0] : 0};
     r->t->members = take(r, sets.n, sizeof(double));
@@ -528,7 +528,7 @@ static bool place_sets(struct reading *r, const struct lists5 *l)
     return true;
 }
 
-static bool build5(struct reading *r, const struct lists5 *l, int32_t *queue, unsigned most)
+static bool build5(struct tree_reading *r, const struct lists5 *l, int32_t *queue, unsigned most)
 {
     unsigned used = 0;
     for (unsigned i = 0; i < l->n; i++)
@@ -552,7 +552,7 @@ static bool build5(struct reading *r, const struct lists5 *l, int32_t *queue, un
 struct trees *trees_read_5(struct graph *g, struct node *n, struct engine_error *e)
 {
     static const enum tree_sum sums[] = {TREE_AVERAGE, TREE_SUM, TREE_MIN, TREE_MAX};
-    struct reading r = {.g = g, .n = n, .e = e};
+    struct tree_reading r = {.g = g, .n = n, .e = e};
     struct lists5 l;
     int64_t targets = 0;
     unsigned sum = 0;

@@ -352,9 +352,9 @@ void cpu_qlinear_binary(const struct job *j)
     for (size_t i = 0; i < n; i++) {
         int32_t x = whole_at(j->in[0], broadcast_place(j->in[0], j->out, i)) - a.zero;
         int32_t z = whole_at(j->in[3], broadcast_place(j->in[3], j->out, i)) - b.zero;
-        float v = add ? (float)x * a.scale + (float)z * b.scale
-                      : (float)x * a.scale * ((float)z * b.scale);
-        put_whole(j->out, i, v / y.scale, y.zero);
+        float v = add ? (float)x * (a.scale / y.scale) + (float)z * (b.scale / y.scale)
+                      : (float)(x * z) * (a.scale * b.scale / y.scale);
+        put_whole(j->out, i, v, y.zero);
     }
 }
 
