@@ -99,7 +99,10 @@ static double svm_work(const struct job *j)
 
 static double label_work(const struct job *j)
 {
-    return list_work(j, "keys_int64s") + list_work(j, "keys_floats") + 1;
+    const struct attr *tensor = node_attr(j->node, "keys_tensor");
+    size_t n = 0;
+    return list_work(j, "keys_int64s") + list_work(j, "keys_floats") +
+           (tensor && array_count(&tensor->tensor, &n) ? (double)n : 0);
 }
 
 static double top_k_work(const struct job *j)

@@ -191,6 +191,8 @@ static bool bind_term(struct einsum *s, unsigned k, const struct array *a, unsig
     for (unsigned i = 0; i < n; i++) {
         int64_t *dim = &s->dim[s->labels[k][i]];
         bool hidden = s->labels[k][i] >= EINSUM_HIDDEN; // these may be broadcast
+        if (a->shape[i] == 0)
+            return false;
         if (*dim != 0 && *dim != a->shape[i] && !(hidden && (*dim == 1 || a->shape[i] == 1)))
             return false;
         *dim = *dim == 0 || *dim == 1 ? a->shape[i] : *dim;

@@ -26,6 +26,7 @@ static const char usage[] =
     "  --instances N      batches computed at the same time (default 1)\n"
     "  --max-batch N      rows of a batch where a model's config.json does not say (default 64)\n"
     "  --liveness-fd N    end when this descriptor reads end of file\n"
+    "  --help-onnx        the operators of model files that are taken, in Markdown\n"
     "  --version, --help\n";
 
 struct options {
@@ -75,6 +76,18 @@ static void add_listen(struct options *o, const char *address)
     o->listen[o->n_listen++] = address;
 }
 
+static bool print_ops(void)
+{
+    char line[2048];
+    bool ok =
+        puts(
+            "| op | inputs | outputs | attributes | types | limits |\n|---|---|---|---|---|---|") >=
+        0;
+    for (unsigned i = 0; ok && engine_op_line(i, line, sizeof(line)); i++)
+        ok = puts(line) >= 0;
+    return ok && fflush(stdout) == 0;
+}
+
 static void read_options(int argc, char **argv, struct options *o)
 {
     static const struct option known[] = {
@@ -85,6 +98,7 @@ static void read_options(int argc, char **argv, struct options *o)
         {"instances", required_argument, NULL, 'i'},
         {"max-batch", required_argument, NULL, 'b'},
         {"liveness-fd", required_argument, NULL, 'L'},
+        {"help-onnx", no_argument, NULL, 'o'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -122,6 +136,8 @@ static void read_options(int argc, char **argv, struct options *o)
         case 'L':
             o->liveness_fd = (int)number("--liveness-fd", optarg, 0, 1 << 20);
             break;
+        case 'o':
+            exit(!print_ops());
         case 'v':
             exit(puts("sluice-worker " SLUICE_VERSION) < 0 || fflush(stdout) != 0);
         case 'h':
