@@ -20,6 +20,7 @@ REFERENCE_MODELS = {
     "resnet8_cifar10": "resnet8_cifar10",
     "ad01_autoencoder": "ad01_autoencoder",
     "ultraface_rfb320": "ultraface_rfb320",
+    "credit_gbt": "credit_gbt",
 }
 
 
@@ -77,7 +78,7 @@ def reference_repository(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reference(reference_repository, tmp_path_factory):
-    """One gateway that serves the six reference models beside the demo models."""
+    """One gateway that serves the seven reference models beside the demo models."""
     config = configuration(tmp_path_factory.mktemp("reference-gateway"), reference_repository)
     with Sluice(config, wait_models=REFERENCE_MODELS) as s:
         yield s

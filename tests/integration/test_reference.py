@@ -1,4 +1,4 @@
-"""Six published models behind the whole gateway: every row of every reference case, alone and in mixed
+"""Seven models behind the whole gateway: every row of every reference case, alone and in mixed
 batches, over JSON and over binary tensors.
 
 Right is what reference.json says, within rtol 1e-3 / atol 1e-4. Over binary, a row that shared a batch must
