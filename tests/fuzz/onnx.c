@@ -13,8 +13,9 @@ enum { MAX_PORTS = 64, LENGTH = 3 /* of free dimensions but the batch's */ };
 #define MOST_BYTES ((size_t)64 << 20)
 
 static const uint8_t widths[] = {
-    [ENGINE_F32] = 4,  [ENGINE_F64] = 8, [ENGINE_I32] = 4, [ENGINE_I64] = 8,
-    [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,  [ENGINE_I8] = 1};
+    [ENGINE_F32] = 4, [ENGINE_F64] = 8, [ENGINE_I32] = 4, [ENGINE_I64] = 8, [ENGINE_BOOL] = 1,
+    [ENGINE_U8] = 1,  [ENGINE_I8] = 1,  [ENGINE_U16] = 2, [ENGINE_I16] = 2, [ENGINE_U32] = 4,
+    [ENGINE_U64] = 8, [ENGINE_F16] = 2, [ENGINE_BF16] = 2};
 
 // `rows` rows of small numbers (zeros where they are whole); the caller frees each data.
 static void make_inputs(const struct engine_model *m, int64_t rows, struct engine_data *in)
