@@ -64,7 +64,8 @@ static void sixteen_dimensions(void **state)
     msg_msg(&g, GRAPH_NODES, n);
     msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("w", ONNX_F32, w_dims, RANK, w, sizeof(w)));
     msg_msg(&g, GRAPH_NODES, onnx_node("Add", "t,w", "y"));
-    struct engine_model *m = load(engine_any(false), onnx_model(g, 13));
+    struct msg file = onnx_model(g, 13);
+    struct engine_model *m = load(engine_any(false), file);
     struct engine_instance *i = engine_instance_new(m, &e);
     float x[ROWS * ROW];
     for (unsigned k = 0; k < ROWS * ROW; k++)
@@ -86,6 +87,7 @@ static void sixteen_dimensions(void **state)
                         assert_true(*y++ == x[r * ROW + ((a * 3 + b) * 2 + c) * 2 + d] + w[b]);
     engine_instance_free(i);
     engine_model_free(m);
+    free(file.p);
 }
 
 // ---- images of any size ------------------------------------------------------------------------------
