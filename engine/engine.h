@@ -89,8 +89,31 @@ void engine_free(struct engine *g); // after its models
 struct engine_model;
 struct engine_instance;
 
+struct engine_files { // lends other files' bytes; embedded in whatever has them
+    // All of the file at `location`, a path below the model's folder without "..": the bytes stay, and stay as
+    // they are, until the load has ended. False with why (which names the file).
+    bool (*map)(struct engine_files *f, struct view location, struct view *all, char why[256]);
+};
+
+enum engine_note {
+    ENGINE_REFUSED, // a node that the engine does not do, and what about it
+    ENGINE_CHANGED, // what is served in another form than the file has it
+    ENGINE_FUSED,   // nodes that became part of others
+};
+
+struct engine_source {          // a model as it comes
+    struct view onnx;           // stays until the load has ended
+    struct engine_files *files; // NULL: there are none beside it
+    // Called while it is loaded, also when it is refused; NULL: nobody listens. text: printable.
+    void (*note)(void *ctx, enum engine_note what, const char *text);
+    void *ctx;
+};
+
 // Copies what it needs. max_batch: the largest batch that instances shall plan for. Runs the load-time
 // check: a model is batched only when random rows give alone what they give in a batch. NULL with e.
+struct engine_model *engine_model_open(struct engine *engine, const struct engine_source *source,
+                                       uint32_t max_batch, struct engine_error *e);
+// The same of a file that stands by itself.
 struct engine_model *engine_model_load(struct engine *engine, struct view onnx, uint32_t max_batch,
                                        struct engine_error *e);
 void engine_model_free(struct engine_model *m); // after its instances

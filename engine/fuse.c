@@ -81,13 +81,6 @@ static bool all_finite(const float *x, size_t n)
     return true;
 }
 
-// The value's data is x from now on.
-static void replace_data(struct fuse *f, struct value *v, float *x)
-{
-    graph_drop(f->g, v->array.data);
-    v->array.data = x;
-}
-
 // weights *= scale, bias = bias * scale + shift, channel by channel.
 static void scale_into(const struct target *t, const float *scale, const float *shift, float *w,
                        float *b)
@@ -124,8 +117,8 @@ static bool rescale(struct fuse *f, struct target *t, const float *scale, const 
         t->bias = &g->values[spare];
         t->bias->readers++;
     }
-    replace_data(f, t->weights, w);
-    replace_data(f, t->bias, b);
+    value_set(g, t->weights, w);
+    value_set(g, t->bias, b);
     t->bias->array.rank = 1;
     t->bias->array.shape[0] = (int64_t)t->outs;
     return true;

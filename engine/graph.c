@@ -261,11 +261,37 @@ const int32_t *node_captures(const struct node *n, const struct graph *body)
     return at;
 }
 
+void value_set(struct graph *g, struct value *v, void *data)
+{
+    if (v->lent)
+        g->root->bytes -= array_bytes(&v->array);
+    else if (!v->borrowed)
+        graph_drop(g, v->array.data);
+    v->lent = false;
+    v->array.data = data;
+}
+
 static void value_drop(struct graph *g, struct value *v)
 {
-    if (!v->borrowed)
-        graph_drop(g, v->array.data);
-    v->array.data = NULL;
+    value_set(g, v, NULL);
+}
+
+bool graph_own(struct graph *g, struct engine_error *e)
+{
+    for (unsigned i = 0; i < g->n_values; i++) {
+        struct value *v = &g->values[i];
+        size_t bytes = array_bytes(&v->array);
+        if (!v->lent)
+            continue;
+        g->root->bytes -= bytes; // for a moment: the copy is counted in its place
+        void *data = graph_alloc(g, bytes, e);
+        g->root->bytes += bytes;
+        if (!data)
+            return false;
+        memcpy(data, v->array.data, bytes);
+        value_set(g, v, data);
+    }
+    return true;
 }
 
 bool node_reads(const struct node *n, unsigned i)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #define SEED 0x51a1ce
+#define TRIED_ROWS 3
 
 // ---- ports -------------------------------------------------------------------------------------------
 
@@ -288,25 +289,37 @@ static bool check_rows(struct engine_model *m, struct engine_instance *in, int64
     return false;
 }
 
-static bool check_batching(struct engine_model *m, struct engine_error *e)
+// *batches: does it?
+static bool try_batches(struct engine_model *m, bool *batches, struct engine_error *e)
 {
-    bool batches = !m->late[0] && inputs_free(m);
-    if (batches)
+    bool ok = *batches = !m->late[0] && inputs_free(m);
+    if (ok)
         fit_limit(m);
-    for (unsigned i = 0; i < m->n_lengths && batches; i++)
-        batches = shapes_follow(m, m->lengths[i]);
-
-    if (!batches)
+    for (unsigned i = 0; i < m->n_lengths && ok; i++)
+        ok = shapes_follow(m, m->lengths[i]);
+    *batches = ok;
+    if (!ok)
         return true;
     struct engine_instance *in = engine_instance_new(m, e);
     if (!in)
         return false;
-    for (unsigned i = 0; i < m->n_lengths && batches; i++)
-        batches = check_rows(m, in, m->lengths[i]);
-    if (batches)
-        m->max_batch = m->limit;
+    for (unsigned i = 0; i < m->n_lengths && ok; i++)
+        ok = check_rows(m, in, m->lengths[i]);
+    *batches = ok;
     engine_instance_free(in);
     return true;
+}
+
+static bool check_batching(struct engine_model *m, struct engine_error *e)
+{
+    uint32_t asked = m->limit;
+    bool batches;
+    m->limit = asked < TRIED_ROWS ? TRIED_ROWS : asked; // it is tried with so many, also for fewer
+    bool ok = try_batches(m, &batches, e);
+    m->limit = asked < m->limit ? asked : m->limit;
+    if (batches)
+        m->max_batch = m->limit;
+    return ok;
 }
 
 // ---- the model ---------------------------------------------------------------------------------------
@@ -407,11 +420,15 @@ static void part_inputs(struct engine_model *m)
         m->limit = INT32_MAX; // as any other dimension
 }
 
-static bool load(struct engine_model *m, struct view onnx, struct engine_error *e)
+static bool load(struct engine_model *m, const struct engine_source *source, struct engine_error *e)
 {
     struct graph *g = &m->graph;
     struct plan *one = NULL;
-    bool ok = graph_import(g, onnx, e) && model_compile(m, &one, e) && upload_constants(m, e);
+    g->source = source;
+    bool ok = graph_import(g, source->onnx, e);
+    if (ok && g->bodies) // which will refer to this graph's constants
+        ok = graph_own(g, e);
+    ok = ok && model_compile(m, &one, e) && graph_own(g, e) && upload_constants(m, e);
     if (ok) {
         struct engine_port *outputs = output_ports(g, one);
         m->inputs = input_ports(g);
@@ -433,6 +450,13 @@ static bool load(struct engine_model *m, struct view onnx, struct engine_error *
 struct engine_model *engine_model_load(struct engine *engine, struct view onnx, uint32_t max_batch,
                                        struct engine_error *e)
 {
+    struct engine_source s = {.onnx = onnx};
+    return engine_model_open(engine, &s, max_batch, e);
+}
+
+struct engine_model *engine_model_open(struct engine *engine, const struct engine_source *source,
+                                       uint32_t max_batch, struct engine_error *e)
+{
     struct engine_model *m = mem_zalloc(sizeof(*m));
     e->text[0] = '\0';
     if (!m) {
@@ -442,10 +466,11 @@ struct engine_model *engine_model_load(struct engine *engine, struct view onnx, 
     m->engine = engine;
     m->limit = max_batch ? max_batch : 1;
     graph_init(&m->graph, engine->device, engine->limits);
-    if (!load(m, onnx, e)) {
+    if (!load(m, source, e)) {
         engine_model_free(m);
         return NULL;
     }
+    m->graph.source = NULL;
     return m;
 }
 

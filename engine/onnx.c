@@ -6,6 +6,7 @@
 // A function sees nothing but its inputs; its nodes stand in the graph in place of the node that calls it.
 #include "base/hash.h"
 #include "base/pb.h"
+#include "engine/external.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
 #include <stdio.h>
@@ -94,6 +95,7 @@ struct import { // of one graph, or of a function's nodes into it
     struct view
         rows; // what the file calls the first dimension of the first input that has a free one
     bool has_rows;
+    struct external *external; // of the file
 };
 
 enum engine_dtype dtype_from_onnx(uint64_t type)
@@ -251,8 +253,8 @@ static int32_t find_value(struct import *im, struct view name)
 struct raw_tensor { // as it stands in the file
     struct array array;
     struct view name, raw;
-    const struct view *message;
-    bool external, bad_dims;
+    bool external, lent;
+    struct external_ref where; // external
 };
 
 static bool read_dims(struct raw_tensor *t, const struct pb_field *f)
@@ -328,6 +330,25 @@ static bool widen(struct import *im, struct array *a, size_t count)
     return true;
 }
 
+// Data of another file is used where it lies until the load has ended, when it lies well: kernels that want
+// it in another form make that of it, and nothing was copied.
+static bool external_take(struct import *im, struct raw_tensor *t, size_t bytes)
+{
+    bool as_it_is = dtype_inside(t->array.dtype) == t->array.dtype;
+    bool lies_well = bytes > 0 && (uintptr_t)t->raw.p % 64 == 0;
+    t->lent = as_it_is && lies_well && im->g == im->g->root;
+    if (t->lent) {
+        t->array.data = (void *)t->raw.p; // constants are only read
+        return graph_charge(im->g, bytes, im->e);
+    }
+    t->array.data = graph_alloc(im->g, bytes, im->e);
+    if (!t->array.data)
+        return false;
+    if (bytes > 0)
+        memcpy(t->array.data, t->raw.p, bytes);
+    return as_it_is || widen(im, &t->array, bytes / 2);
+}
+
 static bool read_tensor(struct import *im, struct view message, struct raw_tensor *t)
 {
     struct pb_reader r;
@@ -347,21 +368,31 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
         else if (f.number == TENSOR_RAW) {
             t->raw = f.data;
             has_raw = true;
-        } else if (f.number == TENSOR_EXTERNAL || (f.number == TENSOR_LOCATION && f.value != 0))
+        } else if (f.number == TENSOR_EXTERNAL || (f.number == TENSOR_LOCATION && f.value != 0)) {
             t->external = true;
+            if (f.number == TENSOR_EXTERNAL && !external_entry(&t->where, f.data))
+                return engine_fail(im->e, "tensor \"%.*s\": external_data cannot be read",
+                                   VIEW_ARG(t->name));
+        }
     }
     if (r.error)
         return engine_fail(im->e, "tensor: %s", r.error);
     size_t count;
     t->array.dtype = dtype_from_onnx(type);
-    if (t->external)
-        return engine_fail(im->e, "tensor \"%.*s\": external data is not read", VIEW_ARG(t->name));
     if (t->array.dtype == ENGINE_NONE)
         return engine_fail(im->e, "tensor \"%.*s\": data type %llu is not supported",
                            VIEW_ARG(t->name), (unsigned long long)type);
     if (!array_count(&t->array, &count))
         return engine_fail(im->e, "tensor \"%.*s\": dims: too many elements", VIEW_ARG(t->name));
     size_t bytes = count * dtype_bytes(t->array.dtype);
+    if (t->external) {
+        if (has_raw)
+            return engine_fail(im->e, "tensor \"%.*s\": has data here and elsewhere",
+                               VIEW_ARG(t->name));
+        return external_find(im->external, im->g->root, t->name, &t->where, bytes, &t->raw,
+                             im->e) &&
+               external_take(im, t, bytes);
+    }
     // Every element costs at least a byte of the message: nothing is allocated that is not backed.
     if (has_raw ? t->raw.n != bytes : count > message.n)
         return engine_fail(im->e, "tensor \"%.*s\": expected %zu octets of data, got %zu",
@@ -388,6 +419,7 @@ static bool read_initializer(struct import *im, struct view message)
         return engine_fail(im->e, "initializer \"%.*s\": the name exists twice", VIEW_ARG(t.name));
     im->g->values[v].array = t.array;
     im->g->values[v].constant = true;
+    im->g->values[v].lent = t.lent;
     return true;
 }
 
@@ -753,6 +785,9 @@ static bool read_attr_field(struct import *im, struct node *n, struct view messa
         struct raw_tensor t;
         if (!read_tensor(im, f->data, &t))
             return false;
+        if (t.external)
+            return engine_fail(im->e, "%s: an attribute's tensor has external data",
+                               node_title(n, title));
         a->kind = ATTR_TENSOR;
         a->tensor = t.array;
         break;
@@ -1129,6 +1164,7 @@ static bool call_function(struct import *im, struct function *fn, struct view me
     struct import in = {.g = im->g,
                         .e = im->e,
                         .functions = im->functions,
+                        .external = im->external,
                         .depth = im->depth + 1,
                         .versions = im->versions,
                         .without_onnx = im->without_onnx && fn->versions.onnx == 0,
@@ -1245,6 +1281,7 @@ static bool read_body(struct import *im, struct node *n, struct view message, st
                         .e = im->e,
                         .outer = im,
                         .functions = im->functions,
+                        .external = im->external,
                         .depth = im->depth + 1,
                         .versions = im->versions,
                         .without_onnx = im->without_onnx,
@@ -1267,7 +1304,8 @@ static bool read_body(struct import *im, struct node *n, struct view message, st
 
 bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
 {
-    struct import im = {.g = g, .e = e};
+    struct external external = {.n_files = 0};
+    struct import im = {.g = g, .e = e, .external = &external};
     struct pb_reader r;
     struct pb_field f;
     struct view graph = VIEW("");
@@ -1296,7 +1334,7 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
     if (im.versions.ml < 0 || im.versions.ml > 5)
         return engine_fail(e, "opset_import: " OP_ML ": expected a version of 1 to 5, got %lld",
                            (long long)im.versions.ml);
-    if (!check_ops(&im, graph) || !read_graph(&im, graph))
+    if (!check_ops(&im, graph) || !read_graph(&im, graph) || !external_check(&external, e))
         return false;
     if (g->n_outputs == 0 || g->n_inputs == 0)
         return engine_fail(e, "graph: expected inputs and outputs, got %u and %u", g->n_inputs,

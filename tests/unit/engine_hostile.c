@@ -254,7 +254,7 @@ static void external_data(void **state)
         msg_msg(&t, 13, entry);
         if (i & 1)
             msg_uint(&t, 14, 1);
-        refuses(with_tensor(t), "external data");
+        refuses(with_tensor(t), "tensor \"t\": has data here and elsewhere");
     }
 }
 
