@@ -23,8 +23,9 @@ static const char usage[] =
     "  --listen ADDR      127.0.0.1:8001, [::1]:0 or unix:/path; may be given up to 8 times\n"
     "  --device cpu       the device to compute on (default cpu)\n"
     "  --threads N        threads that a kernel may use (default: one for each core)\n"
-    "  --instances N      batches computed at the same time (default 1)\n"
-    "  --max-batch N      rows of a batch where a model's config.json does not say (default 64)\n"
+    "  --instances N      batches of a model computed at the same time, at most (default: 1, or\n"
+    "                     what the instance_group of its config.pbtxt says)\n"
+    "  --max-batch N      rows of a batch where a model's configuration does not say (default 64)\n"
     "  --liveness-fd N    end when this descriptor reads end of file\n"
     "  --version, --help\n";
 
@@ -39,6 +40,7 @@ struct worker_process {
     struct loop loop;
     struct repository repository;
     struct compute *compute;
+    unsigned computing; // threads
     struct engine *engine;
     struct serve serve;
     struct http_limits limits;
@@ -90,10 +92,8 @@ static void read_options(int argc, char **argv, struct options *o)
         {NULL, 0, NULL, 0},
     };
     int c;
-    *o = (struct options){.threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
-                          .instances = 1,
-                          .max_batch = 64,
-                          .liveness_fd = -1};
+    *o = (struct options){
+        .threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .max_batch = 64, .liveness_fd = -1};
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         switch (c) {
         case 'r':
@@ -233,7 +233,7 @@ static void start_engine(struct worker_process *w)
 {
     struct cpu_options cpu = {.threads = w->o.threads};
     struct engine_error e;
-    w->compute = compute_new(w->o.instances);
+    w->compute = compute_new(w->computing);
     if (!w->compute)
         die(1, "compute threads", strerror(errno));
     w->engine =
@@ -248,9 +248,12 @@ static void start(struct worker_process *w)
     net_init();
     if (loop_init(&w->loop, 0, "worker", (uint64_t)getpid() ^ log_wall_us()) != 0)
         die(1, "loop", strerror(errno));
+    w->computing = w->o.instances ? w->o.instances : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     start_engine(w);
-    if (repository_load(&w->repository, w->engine, w->o.repository, w->o.max_batch, w->o.instances,
-                        why) != 0)
+    struct repository_options o = {.max_batch = w->o.max_batch,
+                                   .instances = w->o.instances ? w->o.instances : 1,
+                                   .threads = w->computing};
+    if (repository_load(&w->repository, w->engine, w->o.repository, o, why) != 0)
         die(1, "cannot serve", why);
     serve_init(&w->serve, &w->loop, &w->repository);
     http_limits_default(&w->limits);

@@ -7,6 +7,8 @@
 #include "net/memory.h"
 #include <time.h>
 
+#define LOOK_US 5000 // as long as somebody waits: deadlines, and memory that may be there again
+
 enum serving_phase {
     REQUEST_HEAD,
     REQUEST_DECODING,
@@ -119,24 +121,26 @@ static uint64_t monotonic_us(void)
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-static bool keep_outputs(struct work *w, const struct engine_data *out)
+static bool keep_outputs(struct work *w, const struct engine_data *all_of_them)
 {
+    const uint8_t *at = w->model->output_of;
     size_t all = 0;
     for (unsigned k = 0; k < w->model->meta.n_outputs; k++)
-        all += (out[k].bytes + 63) / 64 * 64;
+        all += (all_of_them[at[k]].bytes + 63) / 64 * 64;
     char *to = w->block ? (char *)w->block->data : NULL;
     if (!w->block || all > w->block->bytes)
         to = w->spill = mem_alloc(all ? all : 1);
     for (unsigned k = 0; to && k < w->model->meta.n_outputs; k++) {
+        const struct engine_data *out = &all_of_them[at[k]];
         struct tensor *t = &w->outputs[k];
         *t = w->model->meta.outputs[k];
-        t->rank = (uint8_t)out[k].rank;
-        memcpy(t->shape, out[k].shape, sizeof(t->shape));
-        t->bytes = out[k].bytes;
+        t->rank = (uint8_t)out->rank;
+        memcpy(t->shape, out->shape, sizeof(t->shape));
+        t->bytes = out->bytes;
         t->data = (const uint8_t *)to;
-        if (out[k].bytes > 0)
-            memcpy(to, out[k].data, out[k].bytes);
-        to += (out[k].bytes + 63) / 64 * 64;
+        if (out->bytes > 0)
+            memcpy(to, out->data, out->bytes);
+        to += (out->bytes + 63) / 64 * 64;
     }
     return to != NULL;
 }
@@ -256,7 +260,8 @@ static struct work *work_new(struct serve *s, struct served *m, uint32_t most)
     w->model = m;
     w->requests = arena_array(&w->arena, most, sizeof(struct serving *));
     w->outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->outputs));
-    w->call.outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->call.outputs));
+    w->call.outputs =
+        arena_array(&w->arena, engine_model_outputs(m->engine), sizeof(*w->call.outputs));
     if (!w->requests || !w->outputs || !w->call.outputs) {
         work_free(w);
         return NULL;
@@ -266,14 +271,12 @@ static struct work *work_new(struct serve *s, struct served *m, uint32_t most)
     return w;
 }
 
-// One that is idle: there is one as long as fewer batches are computed than a model has instances.
-static struct served_instance *idle_instance(struct served *m)
+static struct served_instance *idle_instance(struct served *m) // NULL: none is
 {
     struct served_instance *i = m->instances;
     while (i->busy)
         i++;
-    invariant(i->engine);
-    return i;
+    return i->engine ? i : NULL;
 }
 
 // The requests' tensors as parts of one run.
@@ -334,9 +337,13 @@ static bool send_batch(struct serve *s, struct served *m)
 {
     uint32_t cap = m->meta.max_batch ? m->meta.max_batch : 1;
     drop_late(s, m);
-    struct batch_plan plan = batcher_plan(&m->batcher, cap, now(s), NULL, NULL);
-    if (!plan.group)
+    if (!idle_instance(m))
         return false;
+    struct batch_plan plan = batcher_plan(&m->batcher, cap, now(s), NULL, NULL);
+    if (!plan.group) {
+        s->wake_us = plan.wake_us < s->wake_us ? plan.wake_us : s->wake_us;
+        return false;
+    }
     struct work *w = work_new(s, m, plan.rows);
     struct ticket **tickets = w ? arena_array(&w->arena, plan.rows, sizeof(*tickets)) : NULL;
     if (!tickets) {
@@ -362,6 +369,7 @@ static bool send_batch(struct serve *s, struct served *m)
 static void run_batches(struct serve *s)
 {
     struct served *first = s->turn ? s->turn : s->repository->models, *m = first;
+    s->wake_us = now(s) + LOOK_US;
     while (m && s->waiting > 0 && s->computing < s->repository->instances) {
         if (m->batcher.count > 0)
             send_batch(s, m);
@@ -373,7 +381,7 @@ static void run_batches(struct serve *s)
             break;
     }
     if (s->waiting > 0)
-        wheel_set(loop_wheel(s->loop), &s->timer, now(s) + 5000);
+        wheel_set(loop_wheel(s->loop), &s->timer, s->wake_us);
 }
 
 static void on_timer(struct wheel_timer *t, uint64_t now_us)

@@ -13,10 +13,11 @@
 struct serve {
     struct loop *loop;
     struct repository *repository;
-    unsigned computing; // batches; at most as many as a model has instances
+    unsigned computing; // batches; at most as many as the model with the most has instances
     struct api api;
     struct served *turn; // whose queue is looked at first next time
     struct wheel_timer timer;
+    uint64_t wake_us;          // when a batch may go, or who waits is looked at
     unsigned waiting, running; // requests
     int64_t held, most;        // octets that requests hold, and may
     bool draining;

@@ -1,0 +1,111 @@
+"""Repositories as Triton's users have them: config.pbtxt is followed, and what is not is told by name."""
+import struct
+
+import httpx
+import numpy as np
+import tritonclient.grpc
+import tritonclient.http
+from harness import Worker
+from onnx_file import add_model, graph, model, node, tensor, value
+
+INT32 = 6
+ONES = struct.pack("<4f", 1, 1, 1, 1)
+
+CONFIG = """
+name: "eight"
+platform: "onnxruntime_onnx"
+max_batch_size: 8
+input [ { name: "x" data_type: TYPE_FP32 dims: [ 4 ] } ]
+output [ { name: "y" data_type: TYPE_FP32 dims: [ 4 ] } ]
+dynamic_batching { max_queue_delay_microseconds: 100 default_queue_policy { max_queue_size: 7 } }
+instance_group [ { count: 2 kind: KIND_CPU } ]
+model_warmup [ { name: "two" batch_size: 2 count: 3 inputs { key: "x" value { data_type: TYPE_FP32 dims: 4 random_data: true } } },
+               { name: "file" batch_size: 1 inputs { key: "x" value { data_type: TYPE_FP32 dims: 4 input_data_file: "x.bin" } } } ]
+parameters { key: "intra_op_thread_count" value { string_value: "4" } }
+"""
+
+
+def put(repository, name, octets, config=None, version="1", file="model.onnx"):
+    (repository / name / version).mkdir(parents=True)
+    (repository / name / version / file).write_bytes(octets)
+    if config is not None:
+        (repository / name / "config.pbtxt").write_text(config)
+
+
+def ask(worker, name, rows, **more):
+    x = {"name": "x", "shape": [len(rows), len(rows[0])], "datatype": "FP32", "data": rows}
+    return httpx.post(f"http://127.0.0.1:{worker.port}/v2/models/{name}/infer", json={"inputs": [x], **more})
+
+
+def test_an_existing_repository_is_served_as_it_is(tmp_path):
+    repository = tmp_path / "models"
+    one = add_model(tensor("w", [4], ONES))
+    put(repository, "eight", one, CONFIG)
+    (repository / "eight/warmup").mkdir()
+    (repository / "eight/warmup/x.bin").write_bytes(ONES)
+    put(repository, "named", one, 'default_model_filename: "net.onnx" max_batch_size: 2', file="net.onnx")
+    two = graph([node("Add", ["x", "w"], ["y"]), node("Relu", ["y"], ["z"])], [value("x", ("n", 4))], [value("y", ("n", 4)), value("z", ("n", 4))], [tensor("w", [4], ONES)])
+    put(repository, "chosen", model(two), 'max_batch_size: 4 output { name: "z" data_type: TYPE_FP32 dims: 4 }')
+    free = model(graph([node("Relu", ["x"], ["y"])], [value("x", ("n", "m"))], [value("y", ("n", "m"))]))
+    put(repository, "fixed", free, 'max_batch_size: 4 input { name: "x" data_type: TYPE_FP32 dims: 3 }')
+    with Worker(repository) as worker:
+        told = worker.wait_event("model_config_not_followed", model="eight")["why"]
+        assert told == "dynamic_batching.default_queue_policy (line 7), parameters.intra_op_thread_count (line 11)"
+        assert worker.wait_event("model_loaded", model="eight")["why"] == "batched"
+        assert httpx.get(f"http://127.0.0.1:{worker.port}/v2/models/eight/config").json()["max_batch_size"] == 8
+        assert ask(worker, "eight", [[1, 2, 3, 4]] * 8).json()["outputs"][0]["data"] == [2, 3, 4, 5] * 8
+        answer = ask(worker, "eight", [[1, 2, 3, 4]] * 9)
+        assert answer.status_code == 400 and answer.json()["error"] == "inputs: expected at most 8 rows for model eight, got 9"
+        assert ask(worker, "named", [[1, 2, 3, 4]] * 2).json()["outputs"][0]["data"] == [2, 3, 4, 5] * 2
+        assert ask(worker, "named", [[1, 2, 3, 4]] * 3).status_code == 400
+        outputs = ask(worker, "chosen", [[-9, 2, 3, 4]]).json()["outputs"]
+        assert [o["name"] for o in outputs] == ["z"] and outputs[0]["data"] == [0, 3, 4, 5]
+        assert ask(worker, "chosen", [[1, 2, 3, 4]], outputs=[{"name": "y"}]).status_code == 400
+        assert ask(worker, "fixed", [[-1, 2, 3]]).json()["outputs"][0]["data"] == [0, 2, 3]
+        answer = ask(worker, "fixed", [[1, 2]])
+        assert answer.status_code == 400 and "expected [-1,3], got [1,2]" in answer.json()["error"]
+        metadata = httpx.get(f"http://127.0.0.1:{worker.port}/v2/models/fixed").json()
+        assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 3]}]
+
+
+def test_what_the_log_and_the_index_say_of_a_config_that_is_wrong(tmp_path):
+    repository = tmp_path / "models"
+    one = add_model(tensor("w", [4], ONES))
+    put(repository, "good", one, "max_batch_size: 8")
+    put(repository, "misspelt", one, "max_batch_size: 8\nmax_batchsize: 9\n")
+    put(repository, "binary", one, "")
+    (repository / "binary/config.pbtxt").write_bytes(bytes(range(256)))
+    put(repository, "pytorch", one, 'backend: "pytorch"')
+    wants = {"misspelt": 'config.pbtxt:2: unknown field "max_batchsize"', "binary": "config.pbtxt:1: this is not text"}
+    wants["pytorch"] = 'config.pbtxt: backend: expected onnxruntime, got "pytorch"'
+    with Worker(repository) as worker:
+        client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{worker.port}")
+        lines = {m["name"]: m for m in client.get_model_repository_index()}
+        client.close()
+        for name, why in wants.items():
+            assert worker.wait_event("model_refused", model=name)["why"] == why
+            assert lines[name]["state"] == "UNAVAILABLE" and lines[name]["reason"] == why
+        assert lines["good"]["state"] == "READY" and ask(worker, "good", [[1, 2, 3, 4]]).status_code == 200
+
+
+def test_the_first_model_of_every_newcomer(tmp_path):
+    """Sum and difference of whole numbers, batched; float32 would round the first two."""
+    repository = tmp_path / "models"
+    names, nodes = ("INPUT0", "INPUT1"), [node("Add", ["INPUT0", "INPUT1"], ["OUTPUT0"]), node("Sub", ["INPUT0", "INPUT1"], ["OUTPUT1"])]
+    ports = [[value(n, ("n", 16), INT32) for n in group] for group in (names, ("OUTPUT0", "OUTPUT1"))]
+    config = 'name: "simple" platform: "onnxruntime_onnx" max_batch_size: 8\n'
+    for kind, group in (("input", names), ("output", ("OUTPUT0", "OUTPUT1"))):
+        config += f"{kind} [" + ", ".join(f'{{ name: "{n}" data_type: TYPE_INT32 dims: [ 16 ] }}' for n in group) + "]\n"
+    put(repository, "simple", model(graph(nodes, *ports)), config)
+    a = np.arange(32, dtype=np.int32).reshape(2, 16)
+    b = np.full((2, 16), 3, np.int32)
+    b[0, :2] = 2147483647, -2147483646
+    with Worker(repository) as worker:
+        client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{worker.port}")
+        inputs = [tritonclient.grpc.InferInput(n, [2, 16], "INT32") for n in names]
+        for i, x in zip(inputs, (a, b)):
+            i.set_data_from_numpy(x)
+        answer = client.infer("simple", inputs)
+        with np.errstate(over="ignore"):
+            assert np.array_equal(answer.as_numpy("OUTPUT0"), a + b) and np.array_equal(answer.as_numpy("OUTPUT1"), a - b)
+        client.close()
