@@ -28,6 +28,7 @@ enum engine_dtype {
     ENGINE_I16,
     ENGINE_U32,
     ENGINE_U64,
+    ENGINE_STRING,
     ENGINE_F16, // these two at ports only: inside they are float32
     ENGINE_BF16,
     ENGINE_DTYPES
@@ -46,7 +47,9 @@ struct engine_error {
 };
 
 struct engine_data {
-    const void *data; // row-major, at any address; outputs: aligned to 64
+    // Row-major, at any address; outputs: aligned to 64. Strings: each 4 bytes of its length (little-endian),
+    // then its bytes.
+    const void *data;
     size_t bytes;
     unsigned rank;
     int64_t shape[ENGINE_MAX_RANK];

@@ -9,11 +9,13 @@
 
 size_t dtype_bytes(enum engine_dtype d)
 {
-    static const uint8_t bytes[] = {
-        [ENGINE_F32] = 4,  [ENGINE_F64] = 8,   [ENGINE_I32] = 4, [ENGINE_I64] = 8,
-        [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,    [ENGINE_I8] = 1,  [ENGINE_U16] = 2,
-        [ENGINE_I16] = 2,  [ENGINE_U32] = 4,   [ENGINE_U64] = 8, [ENGINE_F16] = 2,
-        [ENGINE_BF16] = 2, [ENGINE_DTYPES] = 0};
+    static const uint8_t bytes[] = {[ENGINE_F32] = 4,  [ENGINE_F64] = 8,
+                                    [ENGINE_I32] = 4,  [ENGINE_I64] = 8,
+                                    [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,
+                                    [ENGINE_I8] = 1,   [ENGINE_U16] = 2,
+                                    [ENGINE_I16] = 2,  [ENGINE_U32] = 4,
+                                    [ENGINE_U64] = 8,  [ENGINE_F16] = 2,
+                                    [ENGINE_BF16] = 2, [ENGINE_STRING] = sizeof(struct view)};
     return bytes[d];
 }
 
@@ -94,6 +96,12 @@ size_t array_bytes(const struct array *a)
     return array_count(a, &n) ? n * dtype_bytes(a->dtype) : 0;
 }
 
+static void printable(char *c)
+{
+    for (; *c; c++)
+        *c = *c < 0x20 || *c > 0x7e ? '?' : *c;
+}
+
 bool engine_fail(struct engine_error *e, const char *format, ...)
 {
     va_list args;
@@ -101,11 +109,22 @@ bool engine_fail(struct engine_error *e, const char *format, ...)
     if (vsnprintf(e->text, sizeof(e->text), format, args) < 0)
         e->text[0] = '\0';
     va_end(args);
-    for (char *c = e->text; *c; c++) {
-        if (*c < 0x20 || *c > 0x7e)
-            *c = '?';
-    }
+    printable(e->text);
     return false;
+}
+
+void graph_note(const struct graph *g, enum engine_note what, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    if (!g->source || !g->source->note)
+        return;
+    va_start(args, format);
+    if (vsnprintf(text, sizeof(text), format, args) < 0)
+        text[0] = '\0';
+    va_end(args);
+    printable(text);
+    g->source->note(g->source->ctx, what, text);
 }
 
 const char *node_title(const struct node *n, char out[128])

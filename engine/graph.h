@@ -177,6 +177,9 @@ size_t array_bytes(const struct array *a); // 0 as well when array_count is fals
 bool array_count(const struct array *a, size_t *count);
 __attribute__((format(printf, 2, 3))) bool engine_fail(struct engine_error *e, const char *format,
                                                        ...);
+// Tells whoever listens to the load; printable.
+__attribute__((format(printf, 3, 4))) void graph_note(const struct graph *g, enum engine_note what,
+                                                      const char *format, ...);
 // "Conv (node \"n1\")" for messages.
 const char *node_title(const struct node *n, char out[128]);
 

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "base/rand.h"
+#include "engine/strings.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -161,15 +162,29 @@ static bool outputs_follow(struct engine_model *m, const struct plan *one, const
     return true;
 }
 
+#define WORD_BYTES 3 // of a random string: all are as long, so that rows are as well
+
+static size_t random_bytes(const struct array *a, size_t count)
+{
+    return count * (a->dtype == ENGINE_STRING ? 4 + WORD_BYTES : dtype_bytes(a->dtype));
+}
+
+static void random_word(char *to, struct rand *r)
+{
+    static const char letters[] = "aeinrst 019AEI.-";
+    uint32_t n = WORD_BYTES;
+    memcpy(to, &n, 4);
+    for (unsigned i = 0; i < WORD_BYTES; i++)
+        to[4 + i] = letters[rand_below(r, sizeof(letters) - 1)];
+}
+
 // Whole numbers are below `most`: a model may take them for places in a table.
 static void *random_rows(const struct array *a, size_t count, unsigned most, struct rand *r)
 {
-    size_t bytes = count * dtype_bytes(a->dtype);
-    char *data = mem_alloc(bytes ? bytes : 1);
-    if (!data)
-        return NULL;
-    memset(data, 0, bytes);
-    for (size_t i = 0; i < count; i++) {
+    char *data = mem_zalloc(random_bytes(a, count) + 1);
+    for (size_t i = 0; data && i < count && a->dtype == ENGINE_STRING; i++)
+        random_word(data + i * (4 + WORD_BYTES), r);
+    for (size_t i = 0; data && i < count && a->dtype != ENGINE_STRING; i++) {
         float f = (float)rand_unit(r);
         double d = (double)f;
         uint64_t whole = rand_below(r, a->dtype == ENGINE_BOOL ? 2 : most);
@@ -192,6 +207,23 @@ static bool close_enough(const float *a, const float *b, size_t n)
     return true;
 }
 
+// Is the row of the batch's output the same alone?
+static bool row_agrees(enum engine_dtype d, const char *batch, unsigned row,
+                       const struct engine_data *single)
+{
+    size_t n = single->bytes, at = row * n, count = 1;
+    if (d == ENGINE_F32)
+        return close_enough((const float *)(const void *)(batch + at), single->data, n / 4);
+    for (unsigned i = 0; d == ENGINE_STRING && i < single->rank; i++)
+        count *= (size_t)single->shape[i];
+    if (d == ENGINE_STRING) {
+        at = strings_skip(batch, row * count);
+        if (strings_skip(batch + at, count) != n)
+            return false;
+    }
+    return memcmp(batch + at, single->data, n) == 0;
+}
+
 // Random rows give alone what they give in a batch: rows that influence each other (a mean over the batch,
 // a transposed batch) are found here, not by a client.
 static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_t length,
@@ -208,7 +240,7 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_
         struct array a = model_input(m, k, 3, length);
         size_t count = 0;
         ok = array_count(&a, &count) && (memory[k] = random_rows(&a, count, most, &r)) != NULL;
-        batch[k] = (struct engine_data){memory[k], count * dtype_bytes(a.dtype), a.rank, {0}};
+        batch[k] = (struct engine_data){memory[k], random_bytes(&a, count), a.rank, {0}};
         memcpy(batch[k].shape, a.shape, sizeof(a.shape));
     }
     ok = ok && engine_run(i, batch, out, e);
@@ -227,11 +259,7 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_
         }
         ok = engine_run(i, alone, single, e);
         for (unsigned k = 0; k < g->n_outputs && ok; k++) {
-            const float *in_batch =
-                (const float *)(void *)((char *)kept[k] + row * single[k].bytes);
-            ok = m->outputs[k].dtype == ENGINE_F32
-                     ? close_enough(in_batch, single[k].data, single[k].bytes / 4)
-                     : memcmp(in_batch, single[k].data, single[k].bytes) == 0;
+            ok = row_agrees(m->outputs[k].dtype, kept[k], row, &single[k]);
         }
     }
     for (unsigned k = 0; k < MODEL_MAX_PORTS; k++) {
@@ -426,6 +454,8 @@ static bool load(struct engine_model *m, const struct engine_source *source, str
     struct plan *one = NULL;
     g->source = source;
     bool ok = graph_import(g, source->onnx, e);
+    if (ok)
+        strings_note(g);
     if (ok && g->bodies) // which will refer to this graph's constants
         ok = graph_own(g, e);
     ok = ok && model_compile(m, &one, e) && graph_own(g, e) && upload_constants(m, e);

@@ -6,6 +6,7 @@
 // A function sees nothing but its inputs; its nodes stand in the graph in place of the node that calls it.
 #include "base/hash.h"
 #include "base/pb.h"
+#include "engine/device.h"
 #include "engine/external.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
@@ -50,6 +51,7 @@ enum {
     TENSOR_TYPE = 2,
     TENSOR_FLOATS = 4,
     TENSOR_INT32 = 5,
+    TENSOR_STRINGS = 6,
     TENSOR_INT64 = 7,
     TENSOR_NAME = 8,
     TENSOR_RAW = 9,
@@ -111,6 +113,8 @@ enum engine_dtype dtype_from_onnx(uint64_t type)
         return ENGINE_I32;
     case 7:
         return ENGINE_I64;
+    case 8:
+        return ENGINE_STRING;
     case 9:
         return ENGINE_BOOL;
     case 4:
@@ -349,6 +353,29 @@ static bool external_take(struct import *im, struct raw_tensor *t, size_t bytes)
     return as_it_is || widen(im, &t->array, bytes / 2);
 }
 
+static bool read_text(struct import *im, struct raw_tensor *t, struct view message, size_t count)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    struct view *to = t->array.data = graph_alloc(im->g, count * sizeof(*to), im->e);
+    size_t n = 0;
+    if (!to)
+        return false;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number != TENSOR_STRINGS)
+            continue;
+        if (n == count || f.wire != PB_LEN)
+            return engine_fail(im->e, "tensor \"%.*s\": expected %zu strings", VIEW_ARG(t->name),
+                               count);
+        to[n] = arena_copy(&im->g->arena, f.data);
+        if (to[n++].n != f.data.n)
+            return engine_fail(im->e, "out of memory");
+    }
+    return n == count || engine_fail(im->e, "tensor \"%.*s\": expected %zu strings, got %zu",
+                                     VIEW_ARG(t->name), count, n);
+}
+
 static bool read_tensor(struct import *im, struct view message, struct raw_tensor *t)
 {
     struct pb_reader r;
@@ -385,6 +412,14 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
     if (!array_count(&t->array, &count))
         return engine_fail(im->e, "tensor \"%.*s\": dims: too many elements", VIEW_ARG(t->name));
     size_t bytes = count * dtype_bytes(t->array.dtype);
+    if (t->array.dtype == ENGINE_STRING) {
+        if (t->external || has_raw || count > message.n || !im->g->device->ops->shared)
+            return engine_fail(im->e,
+                               "tensor \"%.*s\": expected %zu strings in string_data, on a "
+                               "device that has them",
+                               VIEW_ARG(t->name), count);
+        return read_text(im, t, message, count);
+    }
     if (t->external) {
         if (has_raw)
             return engine_fail(im->e, "tensor \"%.*s\": has data here and elsewhere",
@@ -601,6 +636,9 @@ static bool read_input(struct import *im, struct view message)
         return true; // IR 3 lists initializers among the inputs
     if (!is_body(im) && a.dtype == ENGINE_NONE)
         return engine_fail(im->e, "input \"%.*s\": its data type is not supported", VIEW_ARG(name));
+    if (a.dtype == ENGINE_STRING && !im->g->device->ops->shared)
+        return engine_fail(im->e, "input \"%.*s\": the device %s has no strings", VIEW_ARG(name),
+                           im->g->device->ops->name);
     if (!is_body(im) && a.rank == NO_SHAPE)
         return engine_fail(im->e, "input \"%.*s\": has no shape", VIEW_ARG(name));
     for (unsigned i = 1; i < a.rank && !is_body(im); i++)

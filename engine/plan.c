@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "engine/device.h"
+#include "engine/strings.h"
 
 #define ALIGN 64
 
@@ -101,7 +102,8 @@ bool plan_run_late(struct plan *p, struct queue *q, struct engine_error *e)
     const struct graph *g = p->graph;
     bool ok = true;
     plan_drop(p);
-    *p->run = (struct late){.device = g->device, .queue = q, .limits = g->limits, .e = e};
+    *p->run = (struct late){
+        .device = g->device, .queue = q, .limits = g->limits, .text = &p->text, .e = e};
     p->run->limits.bytes -= g->bytes + p->bytes;
     p->run->work = p->work;
     for (unsigned v = 0; v < p->n_values; v++)
@@ -124,11 +126,12 @@ static bool add_step(struct plan *p, struct node *n, struct engine_error *e)
 {
     struct step *s = &p->steps[p->n_steps];
     bool known;
-    s->job = (struct job){.node = n, .failure = &p->failure};
+    s->job = (struct job){.node = n, .text = &p->known_text, .failure = &p->failure};
     gather_values(&s->job, n, p->arrays);
-    if (!n->op->shape(&s->job, e) || !plan_work(p->graph, &s->job, &p->work, e) ||
+    if (!op_shape(&s->job, e) || !plan_work(p->graph, &s->job, &p->work, e) ||
         !plan_know(p, &s->job, &known, e))
         return false;
+    s->job.text = &p->text;
     p->n_steps += !known;
     return true;
 }
@@ -434,6 +437,9 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
         return NULL;
     }
     arena_init(&p->memory, 64 << 10);
+    arena_init(&p->text_memory, 0);
+    p->text = (struct text){&p->text_memory, g->limits.bytes / 4};
+    p->known_text = (struct text){&p->memory, g->limits.bytes / 4};
     p->graph = g;
     p->bound = *b;
     p->n_values = g->n_values;
@@ -464,6 +470,7 @@ void plan_free(struct plan *p)
         if (j->state)
             j->node->kernel->close(j->state);
     }
+    arena_deinit(&p->text_memory);
     arena_deinit(&p->memory);
     mem_free(p);
 }
@@ -477,6 +484,7 @@ void *plan_place(const struct plan *p, char *arena, int32_t value)
 
 void plan_bind(struct plan *p, char *arena, void *const *inputs)
 {
+    arena_reset(&p->text_memory);
     for (unsigned i = 0; i < p->graph->n_inputs; i++)
         p->arrays[p->graph->inputs[i]].data = inputs[i];
     for (unsigned i = 0; !p->graph->device->ops->shared && i < p->n_known; i++)

@@ -310,20 +310,6 @@ bool shape_binarizer(struct job *j, struct engine_error *e)
     return shape_make(j, x->dtype, x->rank, x->shape, e);
 }
 
-bool shape_one_hot_encoder(struct job *j, struct engine_error *e)
-{
-    const struct array *x = j->in[0];
-    const struct attr *cats = node_attr(j->node, "cats_int64s");
-    int64_t shape[ENGINE_MAX_RANK + 1];
-    if (list_length(j->node, "cats_strings") > 0 || !cats || cats->n == 0)
-        return shape_wrong(j, e, "cats_int64s: expected categories that are whole numbers");
-    if (!is_number(x) || x->rank >= ENGINE_MAX_RANK)
-        return shape_wrong(j, e, "expected floats, int32 or int64 of at most 7 dimensions");
-    memcpy(shape, x->shape, sizeof(x->shape));
-    shape[x->rank] = cats->n;
-    return shape_make(j, ENGINE_F32, x->rank + 1, shape, e);
-}
-
 bool shape_feature_extractor(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0], *at = j->in[1];
@@ -355,54 +341,4 @@ bool shape_feature_vectorizer(struct job *j, struct engine_error *e)
         all += dims->ints[i];
     }
     return shape_make(j, ENGINE_F32, 2, (int64_t[]){rows, all}, e);
-}
-
-// ---- LabelEncoder ------------------------------------------------------------------------------------
-
-// The list or tensor of numbers that `prefix` names; false: none, or strings.
-static bool label_list(const struct node *n, const char *const *names, struct array *out)
-{
-    for (unsigned i = 0; i < 3; i++) {
-        const struct attr *a = node_attr(n, names[i]);
-        if (!a || (a->kind != ATTR_TENSOR && a->n == 0))
-            continue;
-        *out = (struct array){.rank = 1, .shape = {a->n}};
-        out->dtype = a->kind == ATTR_INTS ? ENGINE_I64 : ENGINE_F32;
-        out->data = a->kind == ATTR_INTS ? (void *)a->ints : (void *)a->floats;
-        if (a->kind == ATTR_TENSOR)
-            *out = a->tensor;
-        return out->rank <= 1 && is_number(out);
-    }
-    return false;
-}
-
-bool labels_read(const struct node *n, struct labels *l)
-{
-    static const char *const keys[] = {"keys_int64s", "keys_floats", "keys_tensor"};
-    static const char *const values[] = {"values_int64s", "values_floats", "values_tensor"};
-    const struct attr *tensor = node_attr(n, "default_tensor");
-    size_t a = 0, b = 0;
-    if (!label_list(n, keys, &l->keys) || !label_list(n, values, &l->values) ||
-        !array_count(&l->keys, &a) || !array_count(&l->values, &b) || a != b)
-        return false;
-    l->n = a;
-    l->other_i = node_int(n, "default_int64", -1);
-    l->other_f = node_float(n, "default_float", -0.0f);
-    l->other =
-        l->values.dtype == ENGINE_I64 ? (const void *)&l->other_i : (const void *)&l->other_f;
-    if (tensor &&
-        (!array_count(&tensor->tensor, &b) || b != 1 || tensor->tensor.dtype != l->values.dtype))
-        return false;
-    if (tensor)
-        l->other = tensor->tensor.data;
-    return tensor || l->values.dtype == ENGINE_I64 || l->values.dtype == ENGINE_F32;
-}
-
-bool shape_label_encoder(struct job *j, struct engine_error *e)
-{
-    struct labels l;
-    if (!labels_read(j->node, &l) || l.keys.dtype != j->in[0]->dtype)
-        return shape_wrong(j, e,
-                           "keys and values: expected as many numbers of each, keys as the input");
-    return shape_make(j, l.values.dtype, j->in[0]->rank, j->in[0]->shape, e);
 }

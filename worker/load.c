@@ -243,7 +243,7 @@ _Static_assert(MODEL_CONFIG_PREFERRED == POLICY_MAX_PREFERRED, "one is copied to
 
 // One input's data; mem_free. NULL with why.
 static char *warmup_data(struct loading *l, const struct model_warmup_input *in, size_t bytes,
-                         struct rand *r)
+                         size_t *bytes_out, struct rand *r)
 {
     size_t n = 0;
     struct files_place at = *l->w->beside;
@@ -251,26 +251,38 @@ static char *warmup_data(struct loading *l, const struct model_warmup_input *in,
         char name[160];
         snprintf(name, sizeof(name), "warmup/%.128s", in->file);
         char *data = files_read(&at, name, WARMUP_FILE_MAX, &n, l->why);
-        if (data && n != bytes) {
+        bool text = strcmp(in->shape.dtype, "BYTES") == 0; // checked when it is run
+        if (data && n != bytes && !text) {
             config_wrong(l, in->shape.line, "model_warmup: %s: expected %zu bytes, got %zu", name,
                          bytes, n);
             mem_free(data);
             return NULL;
         }
+        *bytes_out = n;
         return data;
     }
+    *bytes_out = bytes;
     char *data = mem_zalloc(bytes + 1);
     if (!data) {
         refuse(l, "out of memory");
         return NULL;
     }
     bool floats = strcmp(in->shape.dtype, "FP32") == 0;
-    for (size_t i = 0; in->random && i < bytes; i += floats ? 4 : 1) {
+    bool text = strcmp(in->shape.dtype, "BYTES") == 0; // of strings: empty ones
+    for (size_t i = 0; in->random && !text && i < bytes; i += floats ? 4 : 1) {
         float f = (float)rand_unit(r);
         uint8_t octet = (uint8_t)rand_below(r, 2); // whole numbers: small ones
         memcpy(data + i, floats ? (const void *)&f : &octet, floats ? 4 : 1);
     }
     return data;
+}
+
+// Of strings: empty ones.
+static bool warmup_bytes(enum dtype d, const struct engine_data *x, uint64_t *bytes)
+{
+    if (d != DT_BYTES)
+        return tensor_size(d, x->shape, x->rank, bytes);
+    return tensor_count(x->shape, x->rank, bytes) && !__builtin_mul_overflow(*bytes, 4, bytes);
 }
 
 // Input i of the model as this warm-up has it. False with why.
@@ -293,11 +305,10 @@ static bool warmup_input(struct loading *l, const struct model_warmup *w, unsign
     out->shape[0] = w->batch ? w->batch : 1;
     for (unsigned d = 0; d < in->shape.rank; d++)
         out->shape[d + first] = in->shape.dims[d];
-    if (!tensor_size(t->dtype, out->shape, out->rank, &bytes) || bytes > WARMUP_FILE_MAX)
+    if (!warmup_bytes(t->dtype, out, &bytes) || bytes > WARMUP_FILE_MAX)
         return config_wrong(l, in->shape.line, "model_warmup: input \"%.60s\": more than %zu bytes",
                             in->shape.name, WARMUP_FILE_MAX);
-    out->bytes = bytes;
-    out->data = warmup_data(l, in, bytes, r);
+    out->data = warmup_data(l, in, bytes, &out->bytes, r);
     return out->data != NULL;
 }
 

@@ -18,7 +18,7 @@ enum dtype dtype_of_engine(enum engine_dtype d)
         [ENGINE_I32] = DT_INT32,    [ENGINE_I64] = DT_INT64,  [ENGINE_BOOL] = DT_BOOL,
         [ENGINE_U8] = DT_UINT8,     [ENGINE_I8] = DT_INT8,    [ENGINE_U16] = DT_UINT16,
         [ENGINE_I16] = DT_INT16,    [ENGINE_U32] = DT_UINT32, [ENGINE_U64] = DT_UINT64,
-        [ENGINE_F16] = DT_FP16,     [ENGINE_BF16] = DT_BF16};
+        [ENGINE_F16] = DT_FP16,     [ENGINE_BF16] = DT_BF16,  [ENGINE_STRING] = DT_BYTES};
     return (enum dtype)map[d];
 }
 

@@ -1,14 +1,15 @@
 """Repositories as Triton's users have them: config.pbtxt is followed, and what is not is told by name."""
 import struct
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
 import tritonclient.grpc
 import tritonclient.http
-from harness import Worker
-from onnx_file import add_model, graph, model, node, tensor, value
+from harness import Sluice, Worker, configuration
+from onnx_file import add_model, attribute, graph, model, node, number, octets, tensor, value
 
-INT32 = 6
+INT32, STRING = 6, 8
 ONES = struct.pack("<4f", 1, 1, 1, 1)
 
 CONFIG = """
@@ -108,4 +109,52 @@ def test_the_first_model_of_every_newcomer(tmp_path):
         answer = client.infer("simple", inputs)
         with np.errstate(over="ignore"):
             assert np.array_equal(answer.as_numpy("OUTPUT0"), a + b) and np.array_equal(answer.as_numpy("OUTPUT1"), a - b)
+        client.close()
+
+
+def words_model():
+    """label: the number of a word; again: the words themselves; counts: how often each word is in its row."""
+    strings = lambda *words: b"".join(octets(9, w) for w in words)  # noqa: E731
+    ml = octets(7, "ai.onnx.ml")
+    nodes = [
+        node("LabelEncoder", ["x"], ["label"], attribute("keys_strings", 8, strings("yes", "no")) + attribute("values_int64s", 7, number(8, 1) + number(8, 0))) + ml,
+        node("Identity", ["x"], ["again"]),
+        node(
+            "TfIdfVectorizer",
+            ["x"],
+            ["counts"],
+            attribute("mode", 3, octets(4, "TF")) + attribute("pool_strings", 8, strings("yes", "no"))
+            + b"".join(attribute(n, 2, number(3, v)) for n, v in (("min_gram_length", 1), ("max_gram_length", 1), ("max_skip_count", 0)))
+            + attribute("ngram_counts", 7, number(8, 0)) + attribute("ngram_indexes", 7, number(8, 0) + number(8, 1)),
+        ),
+    ]  # fmt: skip
+    outputs = [value("label", ("n", 3), 7), value("again", ("n", 3), STRING), value("counts", ("n", 2))]
+    return model(graph(nodes, [value("x", ("n", 3), STRING)], outputs), opset=17) + octets(8, octets(1, "ai.onnx.ml") + number(2, 2))
+
+
+def test_strings_in_and_out_batched_through_the_gateway(tmp_path):
+    repository = tmp_path / "models"
+    put(repository, "words", words_model(), 'max_batch_size: 32 dynamic_batching { max_queue_delay_microseconds: 2000 } model_warmup { name: "w" batch_size: 2 inputs { key: "x" value { data_type: TYPE_STRING dims: 3 zero_data: true } } }')
+    rows = [["yes", "no", "yes"], ["", "yes", "\u00e4\u6f22"], ["no", "no", "yes" * 1000]]
+    with Sluice(configuration(tmp_path, repository=repository), wait_models=("words",)) as sluice:
+        assert sluice.wait_event("model_loaded", model="words")["why"] == "batched"
+
+        def one(i):
+            mine = [rows[(i + k) % 3] for k in range(1 + i % 2)]
+            x = {"name": "x", "shape": [len(mine), 3], "datatype": "BYTES", "data": mine}
+            answer = httpx.post(f"{sluice.url}/v2/models/words/infer", json={"inputs": [x]}, timeout=30)
+            assert answer.status_code == 200, answer.text
+            out = {o["name"]: o for o in answer.json()["outputs"]}
+            flat = [w for row in mine for w in row]
+            assert out["again"]["data"] == flat and out["again"]["datatype"] == "BYTES"
+            assert out["label"]["data"] == [{"yes": 1, "no": 0}.get(w, -1) for w in flat]
+            assert out["counts"]["data"] == [row.count(w) for row in mine for w in ("yes", "no")]
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(one, range(200)))
+        client = tritonclient.grpc.InferenceServerClient(sluice.url.removeprefix("http://"))
+        x = tritonclient.grpc.InferInput("x", [1, 3], "BYTES")
+        x.set_data_from_numpy(np.array([[b"no", b"\xff\x00", b"yes"]], dtype=np.object_))
+        answer = client.infer("words", [x])
+        assert answer.as_numpy("label").tolist() == [[0, -1, 1]] and answer.as_numpy("again").tolist() == [[b"no", b"\xff\x00", b"yes"]]
         client.close()

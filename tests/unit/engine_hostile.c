@@ -212,7 +212,8 @@ static void tensors(void **state)
     refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 15)), "octets of data");
     refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 0)), "octets of data");
     refuses(with_tensor(onnx_tensor("t", 7, right, 1, four, 16)), "octets of data");
-    refuses(with_tensor(onnx_tensor("t", 8, right, 1, four, 16)), "data type 8");
+    refuses(with_tensor(onnx_tensor("t", 8, right, 1, four, 16)),
+            "expected 4 strings in string_data");
     refuses(with_tensor(onnx_tensor("t", 14, right, 1, four, 16)), "data type 14");
     refuses(with_tensor(onnx_tensor("t", 0, right, 1, four, 16)), "data type 0");
     refuses(with_tensor(onnx_tensor("other", 1, right, 1, four, 16)),
