@@ -102,6 +102,7 @@ enum engine_note {
     ENGINE_REFUSED, // a node that the engine does not do, and what about it
     ENGINE_CHANGED, // what is served in another form than the file has it
     ENGINE_FUSED,   // nodes that became part of others
+    ENGINE_FOLDED,  // nodes that were computed at load
 };
 
 struct engine_source {          // a model as it comes

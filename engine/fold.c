@@ -88,6 +88,7 @@ static bool fold_one(struct graph *g, struct node *n, struct fold_budget *spent,
         g->values[n->output[i]].array = *j.outs[i];
         g->values[n->output[i]].constant = true;
     }
+    graph_note(g, ENGINE_FOLDED, "%.*s", VIEW_ARG(n->type));
     node_remove(g, n);
     return true;
 }

@@ -27,6 +27,7 @@ static struct node *maker_of(const struct fuse *f, const struct node *n, unsigne
 // m makes what n made; n is gone.
 static void replace(struct fuse *f, struct node *m, struct node *n)
 {
+    graph_note(f->g, ENGINE_FUSED, "%.*s into %.*s", VIEW_ARG(n->type), VIEW_ARG(m->type));
     m->output[0] = n->output[0];
     f->g->values[n->output[0]].maker = (int32_t)(m - f->g->nodes);
     node_remove(f->g, n);

@@ -117,14 +117,15 @@ void graph_note(const struct graph *g, enum engine_note what, const char *format
 {
     char text[512];
     va_list args;
-    if (!g->source || !g->source->note)
+    const struct engine_source *s = g->root->source;
+    if (!s || !s->note)
         return;
     va_start(args, format);
     if (vsnprintf(text, sizeof(text), format, args) < 0)
         text[0] = '\0';
     va_end(args);
     printable(text);
-    g->source->note(g->source->ctx, what, text);
+    s->note(s->ctx, what, text);
 }
 
 const char *node_title(const struct node *n, char out[128])

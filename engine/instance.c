@@ -1,6 +1,7 @@
 // A model on one queue of its device: plans for the shapes that come, one arena for all of them.
 #include "base/check.h"
 #include "base/mem.h"
+#include "engine/explain.h"
 #include "engine/model.h"
 #include "engine/strings.h"
 
@@ -19,6 +20,7 @@ struct engine_instance {
     struct engine_call *call; // what runs
     struct plan *last;        // whose late outputs may still be held; NULL: none
     struct plan *running;     // its plan, until the next run
+    uint64_t (*now_ns)(void); // NULL: nobody watches
     struct engine_task task;
 };
 
@@ -94,6 +96,16 @@ struct plan *instance_plan(struct engine_instance *i, const struct binding *b,
     i->plans[oldest] = p;
     i->used[oldest] = ++i->clock;
     return p;
+}
+
+const struct plan *instance_running(const struct engine_instance *i)
+{
+    return i->running;
+}
+
+void engine_watch(struct engine_instance *i, uint64_t (*now_ns)(void))
+{
+    i->now_ns = now_ns;
 }
 
 // ---- inputs ------------------------------------------------------------------------------------------
@@ -356,6 +368,7 @@ static bool run_begin(struct engine_instance *i)
         at[k] = input_place(i, p, k);
     upload_known(i, p);
     i->running = p;
+    p->now_ns = i->now_ns;
     plan_bind(p, i->arena, at);
     ops_of(i)->enqueue(i->queue, p);
     if (p->n_late > 0 && !run_late(i, p))

@@ -109,8 +109,12 @@ bool plan_run_late(struct plan *p, struct queue *q, struct engine_error *e)
     for (unsigned v = 0; v < p->n_values; v++)
         p->frame.slots[v] = (struct slot){.array = p->is_late[v] ? (struct array){0} : p->arrays[v],
                                           .left = p->late_reads[v]};
-    for (unsigned i = 0; i < p->n_late && ok; i++)
+    for (unsigned i = 0; i < p->n_late && ok; i++) {
+        uint64_t from = p->now_ns ? p->now_ns() : 0;
         ok = late_node(p->run, &p->frame, p->late[i]);
+        if (p->now_ns)
+            p->spent_ns[p->n_steps + i] += p->now_ns() - from;
+    }
     late_end(p->run);
     for (unsigned i = 0; i < g->n_outputs && ok; i++)
         p->arrays[g->outputs[i]] = p->frame.slots[g->outputs[i]].array;
@@ -429,6 +433,12 @@ static bool make_room(struct plan *p)
            p->late_reads;
 }
 
+static bool make_clocks(struct plan *p, struct engine_error *e)
+{
+    p->spent_ns = arena_zalloc(&p->memory, (p->n_steps + p->n_late + 1) * sizeof(*p->spent_ns));
+    return p->spent_ns || engine_fail(e, "out of memory");
+}
+
 struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
 {
     struct plan *p = mem_zalloc(sizeof(*p));
@@ -452,7 +462,7 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
         p->arrays[v] = g->values[v].array;
     bind_inputs(p);
     if (!infer_shapes(p, g, e) || !prune(p, e) || !make_late(p, e) || !open_steps(p, e) ||
-        !place_all(p, e)) {
+        !place_all(p, e) || !make_clocks(p, e)) {
         plan_free(p);
         return NULL;
     }

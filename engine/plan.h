@@ -46,6 +46,8 @@ struct plan {
     const char *failure; // of the run that is under way: what a kernel found wrong with its data
     size_t bytes;        // of the arena, scratch included
     size_t scratch_at;
+    uint64_t (*now_ns)(void); // NULL: nobody watches how long steps take
+    uint64_t *spent_ns;       // [n_steps + n_late] of all watched runs
     struct text text;         // of what is made while it runs
     struct text known_text;   // of what is known
     struct arena text_memory; // of the run that was last

@@ -59,7 +59,7 @@ static void on_note(void *ctx, enum engine_note what, const char *text)
     static const char *const events[] = {
         [ENGINE_REFUSED] = "op_refused", [ENGINE_CHANGED] = "served_otherwise"};
     const struct loading *l = ctx;
-    if (what != ENGINE_FUSED)
+    if (what < sizeof(events) / sizeof(events[0]))
         served_say(LOG_WARN, events[what], l->w->name, l->w->version, text);
 }
 

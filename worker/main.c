@@ -6,6 +6,7 @@
 #include "net/listen.h"
 #include "net/log.h"
 #include "worker/compute.h"
+#include "worker/explain.h"
 #include "worker/serve.h"
 #include <errno.h>
 #include <getopt.h>
@@ -19,6 +20,7 @@
 
 static const char usage[] =
     "usage: sluice-worker --repository DIR --listen ADDR [options]\n"
+    "       sluice-worker explain MODEL [options]   what a model becomes; see explain --help\n"
     "  --repository DIR   models: DIR/NAME/VERSION/model.onnx\n"
     "  --listen ADDR      127.0.0.1:8001, [::1]:0 or unix:/path; may be given up to 8 times\n"
     "  --device cpu       the device to compute on (default cpu)\n"
@@ -293,6 +295,8 @@ static void stop(struct worker_process *w)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "explain") == 0)
+        return explain_main(argc - 1, argv + 1);
     struct worker_process *w = mem_must_aligned(sizeof(*w), 64);
     struct options o;
     read_options(argc, argv, &o);

@@ -337,8 +337,11 @@ static void cpu_enqueue(struct queue *q, struct plan *p)
     p->failure = NULL;
     for (unsigned s = 0; s < p->n_steps && !p->failure; s++) {
         const struct job *j = &p->steps[s].job;
+        uint64_t from = p->now_ns ? p->now_ns() : 0;
         if (step_runs(&p->steps[s]))
             ((const struct cpu_kernel *)j->node->kernel)->run(j);
+        if (p->now_ns)
+            p->spent_ns[s] += p->now_ns() - from;
         if (p->failure)
             run_failed(q, j, p->failure);
     }
