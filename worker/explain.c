@@ -27,6 +27,7 @@ static const char usage[] =
     "  MODEL            model.onnx, or the folder that holds it\n"
     "  --rows N         rows of a run (default 1)\n"
     "  --length N       in free dimensions behind the first (default: what it was tried with)\n"
+    "  --shape NAME=D,D input NAME has that shape; may be given several times\n"
     "  --runs N         how many are measured (default 20)\n"
     "  --threads N      that a kernel may use (default 1)\n"
     "  --dot            the graph as it runs, for graphviz\n"
@@ -35,9 +36,10 @@ static const char usage[] =
 
 struct explaining {
     const char *model, *check;
-    unsigned rows, runs, threads;
+    unsigned rows, runs, threads, n_shapes;
+    const char *shapes[PORTS]; // "NAME=1,512"
     int64_t length;
-    bool dot;
+    bool dot, given; // given: a length was
     struct check_tolerance tolerance;
     char *notes[NOTES]; // fusions and what was folded, as they come
     enum engine_note kinds[NOTES];
@@ -74,11 +76,17 @@ static double real(const char *option, const char *text)
 static void read_words(struct explaining *x, int argc, char **argv)
 {
     static const struct option known[] = {
-        {"rows", required_argument, NULL, 'r'}, {"length", required_argument, NULL, 'l'},
-        {"runs", required_argument, NULL, 'n'}, {"threads", required_argument, NULL, 't'},
-        {"dot", no_argument, NULL, 'd'},        {"check", required_argument, NULL, 'c'},
-        {"atol", required_argument, NULL, 'a'}, {"rtol", required_argument, NULL, 'e'},
-        {"help", no_argument, NULL, 'h'},       {NULL, 0, NULL, 0},
+        {"rows", required_argument, NULL, 'r'},
+        {"length", required_argument, NULL, 'l'},
+        {"runs", required_argument, NULL, 'n'},
+        {"shape", required_argument, NULL, 's'},
+        {"threads", required_argument, NULL, 't'},
+        {"dot", no_argument, NULL, 'd'},
+        {"check", required_argument, NULL, 'c'},
+        {"atol", required_argument, NULL, 'a'},
+        {"rtol", required_argument, NULL, 'e'},
+        {"help", no_argument, NULL, 'h'},
+        {NULL, 0, NULL, 0},
     };
     int c;
     *x = (struct explaining){
@@ -88,6 +96,8 @@ static void read_words(struct explaining *x, int argc, char **argv)
             x->rows = whole("--rows", optarg, 1, 65536);
         else if (c == 'l')
             x->length = whole("--length", optarg, 1, INT32_MAX);
+        else if (c == 's' && x->n_shapes < PORTS)
+            x->shapes[x->n_shapes++] = optarg;
         else if (c == 'n')
             x->runs = whole("--runs", optarg, 1, 1000000);
         else if (c == 't')
@@ -174,6 +184,29 @@ static uint64_t now_ns(void)
     return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
 }
 
+// What --shape says of the input. False: nothing.
+static bool shape_given(const struct explaining *x, const char *name, unsigned rank,
+                        int64_t shape[ENGINE_MAX_RANK])
+{
+    size_t n = strlen(name);
+    for (unsigned i = 0; i < x->n_shapes; i++) {
+        const char *at = x->shapes[i];
+        if (strncmp(at, name, n) != 0 || at[n] != '=')
+            continue;
+        at += n + 1;
+        for (unsigned d = 0; d < rank; d++) {
+            char *end;
+            shape[d] = strtol(at, &end, 10);
+            if (end == at || shape[d] < 0 || shape[d] > INT32_MAX ||
+                *end != (d + 1 < rank ? ',' : '\0'))
+                die(2, x->shapes[i], "expected as many dimensions as the input has");
+            at = end + 1;
+        }
+        return true;
+    }
+    return false;
+}
+
 // Random numbers below 1, small whole ones, empty strings.
 static struct engine_data input_of(const struct explaining *x, unsigned k, struct rand *r)
 {
@@ -184,6 +217,7 @@ static struct engine_data input_of(const struct explaining *x, unsigned k, struc
     int64_t length = x->length ? x->length : engine_model_length(x->m);
     for (unsigned i = 0; i < p->rank; i++)
         in.shape[i] = p->shape[i] >= 0 ? p->shape[i] : i == 0 ? (int64_t)x->rows : length;
+    shape_given(x, p->name, p->rank, in.shape);
     size_t size = d == DT_BYTES ? 4 : dtype_table[d].bytes;
     if (!tensor_count(in.shape, in.rank, &count) || count > SIZE_MAX / 8)
         die(1, p->name, "its shape is too large");
@@ -203,17 +237,46 @@ static struct engine_data input_of(const struct explaining *x, unsigned k, struc
     return in;
 }
 
+static void make_inputs(const struct explaining *x, struct engine_data *in)
+{
+    struct rand r;
+    rand_seed(&r, 1);
+    for (unsigned k = 0; k < engine_model_inputs(x->m); k++)
+        in[k] = input_of(x, k, &r);
+}
+
+static void free_inputs(const struct explaining *x, struct engine_data *in)
+{
+    for (unsigned k = 0; k < engine_model_inputs(x->m); k++)
+        mem_free((void *)in[k].data);
+}
+
+// Inputs that the model can take: what its data decides may want another length than what was tried at load.
+static void find_inputs(struct explaining *x, struct engine_data *in)
+{
+    static const int64_t lengths[] = {512, 256, 1024, 128, 32, 16, 8, 4, 3, 2, 1};
+    struct engine_data out[PORTS];
+    struct engine_error first, e;
+    make_inputs(x, in);
+    if (engine_run(x->i, in, out, &first))
+        return;
+    for (unsigned i = 0; i < sizeof(lengths) / sizeof(lengths[0]) && !x->given; i++) {
+        free_inputs(x, in);
+        x->length = lengths[i];
+        make_inputs(x, in);
+        if (engine_run(x->i, in, out, &e))
+            return;
+    }
+    die(1, x->model, first.text);
+}
+
 // How long one run takes, in nanoseconds, steps measured.
 static double measure(struct explaining *x)
 {
     struct engine_data in[PORTS], out[PORTS];
     struct engine_error e;
-    struct rand r;
-    rand_seed(&r, 1);
-    for (unsigned k = 0; k < engine_model_inputs(x->m); k++)
-        in[k] = input_of(x, k, &r);
-    if (!engine_run(x->i, in, out, &e))
-        die(1, x->model, e.text);
+    x->given = x->length > 0;
+    find_inputs(x, in);
     engine_watch(x->i, now_ns);
     uint64_t from = now_ns();
     for (unsigned n = 0; n < x->runs; n++) {
@@ -221,8 +284,7 @@ static double measure(struct explaining *x)
             die(1, x->model, e.text);
     }
     double took = (double)(now_ns() - from) / x->runs;
-    for (unsigned k = 0; k < engine_model_inputs(x->m); k++)
-        mem_free((void *)in[k].data);
+    free_inputs(x, in);
     return took;
 }
 

@@ -55,6 +55,15 @@ def test_a_picture(small):
     assert out.count("{") == out.count("}") and out.count('"') % 2 == 0
 
 
+def test_shapes_of_one_s_own(tmp_path):
+    nodes = [node("Relu", ["x"], ["y"])]
+    (tmp_path / "model.onnx").write_bytes(model(graph(nodes, [value("x", ("n", "m", "k"))], [value("y", ("n", "m", "k"))])))
+    assert "[2,7,5]" in explain(tmp_path, "--shape", "x=2,7,5")[0]
+    assert "[3,9,9]" in explain(tmp_path, "--rows", 3, "--length", 9)[0]
+    for wrong in ("x=2,7", "x=2,7,5,1", "x=a,b,c", "x=1,2,-3"):
+        assert "expected as many dimensions" in explain(tmp_path, "--shape", wrong, status=2)[1]
+
+
 def test_every_demo_model(tmp_path):
     for path in sorted(MODELS.glob("*/1/model.onnx")):
         assert "a run" in explain(path)[0]
