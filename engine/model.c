@@ -411,8 +411,13 @@ static bool model_compile(struct engine_model *m, struct plan **one, struct engi
     struct graph *g = &m->graph;
     struct device *d = g->device;
     bool changed = false;
-    if (!graph_fold(g, e) || !(*one = first_plan(g, 0, &m->lengths[0], e)))
+    if (!graph_fold(g, e))
         return false;
+    if (!(*one = first_plan(g, 0, &m->lengths[0], e))) {
+        struct binding first = binding_of(g, 1, lengths[0]);
+        plan_refuse(g, &first, e);
+        return false;
+    }
     m->n_lengths = 1;
     if (d->ops->layout && !d->ops->layout(d, g, (*one)->arrays, &changed, e))
         return false;

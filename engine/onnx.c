@@ -10,6 +10,7 @@
 #include "engine/external.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
+#include "engine/refuse.h"
 #include <stdio.h>
 
 enum { MODEL_GRAPH = 7, MODEL_OPSET = 8, MODEL_FUNCTION = 25 };
@@ -941,27 +942,6 @@ static struct function *function_of(const struct import *im, struct view type, s
     return NULL;
 }
 
-struct missing { // ops that we do not have, each named once, with its first node
-    struct view types[16];
-    unsigned n;
-    char text[200];
-    size_t at;
-};
-
-static void add_missing(struct missing *m, const struct node *n)
-{
-    char title[128];
-    for (unsigned i = 0; i < m->n; i++) {
-        if (view_eq(m->types[i], n->type))
-            return;
-    }
-    if (m->n == sizeof(m->types) / sizeof(m->types[0]) || m->at >= sizeof(m->text))
-        return;
-    m->types[m->n++] = n->type;
-    m->at += (size_t)snprintf(m->text + m->at, sizeof(m->text) - m->at, "%s%s",
-                              m->n > 1 ? ", " : "", node_title(n, title));
-}
-
 static void read_identity(struct view message, struct node *n, struct view *domain)
 {
     struct pb_reader r;
@@ -985,12 +965,41 @@ static bool too_deep(struct import *im)
                        GRAPH_MAX_DEPTH);
 }
 
-// Adds the ops that are missing among the nodes of a graph or a function (`number`: the field they stand in).
-static bool find_missing(struct import *im, struct view nodes, uint32_t number, unsigned depth,
-                         struct missing *m)
+static bool find_refused(struct import *im, struct view nodes, uint32_t number, unsigned depth,
+                         struct refusals *all);
+
+// The node's attributes: those that its op does not know, and what is refused in its subgraphs.
+static bool find_in_attrs(struct import *im, const struct node *n, const struct op *op,
+                          struct view message, unsigned depth, struct refusals *all)
 {
-    struct pb_reader r, node, attr;
-    struct pb_field f, g, a;
+    struct pb_reader node, attr;
+    struct pb_field f, a;
+    char why[128];
+    pb_read(&node, message);
+    while (pb_next(&node, &f)) {
+        if (f.number != NODE_ATTRIBUTE || f.wire != PB_LEN)
+            continue;
+        pb_read(&attr, f.data);
+        while (pb_next(&attr, &a)) {
+            if (a.number == ATTRIBUTE_NAME && op && !op_knows(op, a.data)) {
+                snprintf(why, sizeof(why), "attribute \"%.*s\" is not supported",
+                         (int)(a.data.n < 64 ? a.data.n : 64), a.data.n ? a.data.p : "");
+                refuse_node(all, n, why);
+            }
+            if (a.number == ATTRIBUTE_G && a.wire == PB_LEN &&
+                !find_refused(im, a.data, GRAPH_NODE, depth + 1, all))
+                return false;
+        }
+    }
+    return true;
+}
+
+// Adds what we do not do of the nodes of a graph or a function (`number`: the field they stand in).
+static bool find_refused(struct import *im, struct view nodes, uint32_t number, unsigned depth,
+                         struct refusals *all)
+{
+    struct pb_reader r;
+    struct pb_field f;
     if (depth > GRAPH_MAX_DEPTH)
         return too_deep(im);
     pb_read(&r, nodes);
@@ -1000,39 +1009,26 @@ static bool find_missing(struct import *im, struct view nodes, uint32_t number, 
         if (f.number != number || f.wire != PB_LEN)
             continue;
         read_identity(f.data, &n, &domain);
-        struct function *fn = op_find(n.type, domain) ? NULL : function_of(im, n.type, domain);
-        if (!fn && !op_find(n.type, domain))
-            add_missing(m, &n);
+        const struct op *op = op_find(n.type, domain);
+        struct function *fn = op ? NULL : function_of(im, n.type, domain);
+        if (!fn && !op)
+            refuse_node(all, &n, NULL);
         if (fn && !fn->checked) {
             fn->checked = true;
-            if (!find_missing(im, fn->message, FUNCTION_NODE, depth + 1, m))
+            if (!find_refused(im, fn->message, FUNCTION_NODE, depth + 1, all))
                 return false;
         }
-        pb_read(&node, f.data);
-        while (pb_next(&node, &g)) {
-            if (g.number != NODE_ATTRIBUTE || g.wire != PB_LEN)
-                continue;
-            pb_read(&attr, g.data);
-            while (pb_next(&attr, &a)) {
-                if (a.number == ATTRIBUTE_G && a.wire == PB_LEN &&
-                    !find_missing(im, a.data, GRAPH_NODE, depth + 1, m))
-                    return false;
-            }
-        }
+        if (!find_in_attrs(im, &n, op, f.data, depth, all))
+            return false;
     }
     return true;
 }
 
-// All ops of the file that we do not have are named at once.
+// All that we do not do of the file is told at once.
 static bool check_ops(struct import *im, struct view graph)
 {
-    struct missing m = {.n = 0};
-    if (!find_missing(im, graph, GRAPH_NODE, 0, &m))
-        return false;
-    return m.n == 0 ||
-           engine_fail(im->e,
-                       m.n == 1 ? "op %s is not supported" : "ops that are not supported: %s",
-                       m.text);
+    struct refusals all = {.graph = im->g};
+    return find_refused(im, graph, GRAPH_NODE, 0, &all) && refuse_all(&all, im->e);
 }
 
 // ---- one node ----------------------------------------------------------------------------------------

@@ -611,6 +611,15 @@ const struct op *op_find(struct view type, struct view domain)
     return NULL;
 }
 
+bool op_knows(const struct op *op, struct view attribute)
+{
+    for (unsigned i = 0; i < sizeof(op->attrs) / sizeof(op->attrs[0]) && op->attrs[i].name; i++) {
+        if (view_is(attribute, op->attrs[i].name))
+            return true;
+    }
+    return false;
+}
+
 bool op_takes(const struct op *op, const struct attr *a)
 {
     for (unsigned i = 0; i < sizeof(op->attrs) / sizeof(op->attrs[0]) && op->attrs[i].name; i++) {

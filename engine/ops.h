@@ -67,6 +67,7 @@ const struct op *op_find(struct view type, struct view domain);
 extern const struct op
     op_port; // from 16-bit floats at an input, to them at an output; no file can name it
 bool op_takes(const struct op *op, const struct attr *a);
+bool op_knows(const struct op *op, struct view attribute); // of some type
 // Multiplications of a convolution and looks of a pool for each element, channels first or last.
 double conv_work(const struct job *j);
 double pool_work(const struct job *j);

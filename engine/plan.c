@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "engine/device.h"
+#include "engine/refuse.h"
 #include "engine/strings.h"
 
 #define ALIGN 64
@@ -439,7 +440,9 @@ static bool make_clocks(struct plan *p, struct engine_error *e)
     return p->spent_ns || engine_fail(e, "out of memory");
 }
 
-struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
+// With its inputs bound, and no step yet. NULL with e.
+static struct plan *plan_begin(const struct graph *g, const struct binding *b,
+                               struct engine_error *e)
 {
     struct plan *p = mem_zalloc(sizeof(*p));
     if (!p) {
@@ -461,6 +464,14 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
     for (unsigned v = 0; v < g->n_values; v++)
         p->arrays[v] = g->values[v].array;
     bind_inputs(p);
+    return p;
+}
+
+struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
+{
+    struct plan *p = plan_begin(g, b, e);
+    if (!p)
+        return NULL;
     if (!infer_shapes(p, g, e) || !prune(p, e) || !make_late(p, e) || !open_steps(p, e) ||
         !place_all(p, e) || !make_clocks(p, e)) {
         plan_free(p);
@@ -483,6 +494,48 @@ void plan_free(struct plan *p)
     arena_deinit(&p->text_memory);
     arena_deinit(&p->memory);
     mem_free(p);
+}
+
+// The error without the node's title, which stands before it.
+static const char *shape_why(const struct node *n, const struct engine_error *e)
+{
+    char title[128];
+    size_t length = strlen(node_title(n, title));
+    bool titled = strncmp(e->text, title, length) == 0 && strncmp(e->text + length, ": ", 2) == 0;
+    return e->text + (titled ? length + 2 : 0);
+}
+
+static bool reads_any(const struct node *n, const bool *broken)
+{
+    for (unsigned i = 0; i < n->n_inputs; i++) {
+        if (n->input[i] >= 0 && broken[n->input[i]])
+            return true;
+    }
+    return false;
+}
+
+void plan_refuse(const struct graph *g, const struct binding *b, struct engine_error *e)
+{
+    struct refusals all = {.graph = g};
+    struct engine_error why;
+    struct plan *p = plan_begin(g, b, &why);
+    bool *broken = p ? arena_zalloc(&p->memory, g->n_values + 1) : NULL;
+    for (unsigned i = 0; broken && i < g->n_nodes && p->work <= g->limits.work; i++) {
+        struct node *n = &g->nodes[i];
+        if (!n->op)
+            continue;
+        bool skipped = reads_any(n, broken);
+        if (!skipped && add_node(p, n, &why))
+            continue;
+        if (!skipped)
+            refuse_node(&all, n, shape_why(n, &why));
+        for (unsigned k = 0; k < n->n_outputs; k++)
+            broken[n->output[k] >= 0 ? n->output[k] : (int32_t)g->n_values] = true;
+        broken[g->n_values] = false;
+    }
+    if (all.nodes > 1)
+        refuse_all(&all, e);
+    plan_free(p);
 }
 
 // ---- running -----------------------------------------------------------------------------------------

@@ -358,6 +358,23 @@ static void unknown(void **state)
     }
     output(&g, "v300");
     refuses(onnx_model(g, 13), "ops that are not supported: AnOpWithAnInconvenientlyLongName0");
+    // Also what about an op is not done, and what only its datatype tells.
+    g = input("x", row4, 2);
+    n = onnx_node("Relu", "x", "a");
+    onnx_int(&n, "secret", 1);
+    msg_msg(&g, GRAPH_NODES, n);
+    node(&g, "Fizz", "a", "y");
+    output(&g, "y");
+    refuses(onnx_model(g, 13), "refused: Relu (node \"the-node\"): attribute \"secret\" is not "
+                               "supported, Fizz (node \"the-node\")");
+    g = input("x", row4, 2);
+    node(&g, "And", "x,x", "a");
+    node(&g, "Not", "a", "b"); // nothing is said of what reads what cannot be
+    node(&g, "Not", "x", "y");
+    output(&g, "b");
+    output(&g, "y");
+    refuses(onnx_model(g, 13), "refused: And (node \"the-node\"): expected bools, Not (node "
+                               "\"the-node\"): expected bools");
     n = onnx_node("Relu", "x", "y");
     msg_text(&n, 7, "com.stranger");
     g = input("x", row4, 2);

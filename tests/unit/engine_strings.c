@@ -295,6 +295,41 @@ static void maps_are_tensors(void **state)
     free(file.p);
 }
 
+static unsigned n_told;
+
+static void count_notes(void *ctx, enum engine_note what, const char *text)
+{
+    (void)ctx;
+    n_told += what == ENGINE_REFUSED;
+    assert_true(strlen(text) > 0);
+}
+
+// Each refused node is told, up to a bound.
+static void refused_nodes_are_told(void **state)
+{
+    (void)state;
+    struct engine_error e;
+    struct msg g = {0}, file;
+    char name[32], from[16], to[16];
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("v0", ONNX_F32, any1, 1));
+    for (unsigned i = 0; i < 3000; i++) {
+        snprintf(name, sizeof(name), "Unknown%u", i % 50);
+        snprintf(from, sizeof(from), "v%u", i);
+        snprintf(to, sizeof(to), "v%u", i + 1);
+        msg_msg(&g, GRAPH_NODES, onnx_node(name, from, to));
+    }
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("v3000", ONNX_F32, any1, 1));
+    file = onnx_model(g, 17);
+    struct engine_source s = {.onnx = view_of(file.p, file.n), .note = count_notes};
+    n_told = 0;
+    assert_null(engine_model_open(engine_any(false), &s, 4, &e));
+    assert_int_equal(n_told, 100);
+    assert_non_null(
+        strstr(e.text, "ops that are not supported: Unknown0 (node \"the-node\"), Unknown1"));
+    assert_non_null(strstr(e.text, " more"));
+    free(file.p);
+}
+
 // ---- rows, parts, and what does not fit --------------------------------------------------------------
 
 static void in_parts(void **state)
@@ -427,6 +462,7 @@ int main(void)
         cmocka_unit_test(grams),
         cmocka_unit_test(labels),
         cmocka_unit_test(maps_are_tensors),
+        cmocka_unit_test(refused_nodes_are_told),
         cmocka_unit_test(in_parts),
         cmocka_unit_test(refused),
         cmocka_unit_test(broken_text),
