@@ -223,6 +223,17 @@ bool shape_one_hot_encoder(struct job *j, struct engine_error *e)
     return shape_make(j, ENGINE_F32, x->rank + 1, shape, e);
 }
 
+size_t class_labels(const struct node *n, enum engine_dtype *d)
+{
+    size_t ints, older, strings;
+    node_ints(n, "classlabels_int64s", &ints);
+    node_ints(n, "classlabels_ints", &older);
+    node_strings(n, "classlabels_strings", &strings);
+    if (d)
+        *d = strings == 0 ? ENGINE_I64 : ints + older == 0 ? ENGINE_STRING : ENGINE_NONE;
+    return ints + older + strings;
+}
+
 // A map for each row, from label to number: we give the numbers, in the labels' order.
 bool shape_zip_map(struct job *j, struct engine_error *e)
 {

@@ -67,14 +67,38 @@ size_t strings_least(const struct array *a)
 // Ops whose kernels move whole elements, or know strings.
 static bool takes_strings(const struct op *op)
 {
-    static const char *const ops[] = {"Cast",           "Concat",         "Constant",
-                                      "Equal",          "Expand",         "Flatten",
-                                      "Gather",         "Identity",       "Reshape",
-                                      "Shape",          "Size",           "Slice",
-                                      "Squeeze",        "Transpose",      "Unsqueeze",
-                                      "Where",          "CategoryMapper", "LabelEncoder",
-                                      "OneHotEncoder",  "StringConcat",   "StringNormalizer",
-                                      "TfIdfVectorizer"};
+    static const char *const ops[] = {"ArrayFeatureExtractor",
+                                      "Cast",
+                                      "CategoryMapper",
+                                      "Compress",
+                                      "Concat",
+                                      "Constant",
+                                      "Equal",
+                                      "Expand",
+                                      "Flatten",
+                                      "Gather",
+                                      "GatherElements",
+                                      "GatherND",
+                                      "Identity",
+                                      "LabelEncoder",
+                                      "LinearClassifier",
+                                      "OneHotEncoder",
+                                      "Reshape",
+                                      "SVMClassifier",
+                                      "Shape",
+                                      "Size",
+                                      "Slice",
+                                      "Split",
+                                      "Squeeze",
+                                      "StringConcat",
+                                      "StringNormalizer",
+                                      "TfIdfVectorizer",
+                                      "Tile",
+                                      "Tokenizer",
+                                      "Transpose",
+                                      "TreeEnsembleClassifier",
+                                      "Unsqueeze",
+                                      "Where"};
     for (unsigned i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
         if (strcmp(op->name, ops[i]) == 0)
             return true;

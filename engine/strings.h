@@ -25,6 +25,8 @@ void strings_note(const struct graph *g);
 // n bytes that live as long as the node's output. NULL: the node has failed.
 char *job_text(const struct job *j, size_t n);
 
+// How many labels a classifier of ai.onnx.ml has, and of which datatype (d: NULL, or told; ENGINE_NONE: of two).
+size_t class_labels(const struct node *n, enum engine_dtype *d);
 // What is wrong with a TfIdfVectorizer, a LabelEncoder, CategoryMapper or OneHotEncoder, whatever its input is;
 // NULL: nothing. Their kernels prepare nothing for one that is wrong: its shape function will refuse it.
 const char *tfidf_wrong(const struct node *n);

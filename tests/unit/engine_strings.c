@@ -267,6 +267,30 @@ static void labels(void **state)
     runs_to(model_of(n, ONNX_F32, any1, 1), view_of(nan_key, 12), shape, 1, view_of(of_nan, 12));
 }
 
+// A classifier whose labels are words says words.
+static void classes_are_words(void **state)
+{
+    (void)state;
+    static const float w[4] = {1, 0, 0, 1}, b[2] = {0, 0}, x[4] = {2, 1, 1, 2};
+    int64_t shape[2] = {2, 2};
+    char room[1024];
+    struct msg n = ml_node("LinearClassifier");
+    STRINGS(&n, "classlabels_strings", "left", "right");
+    floats_attr(&n, "coefficients", 4, w);
+    floats_attr(&n, "intercepts", 2, b);
+    runs_to(model_of(n, ONNX_F32, row2, 2), view_of(x, sizeof(x)), shape, 2,
+            wire("left|right", room));
+    struct engine_error e;
+    int64_t ints[2] = {1, 2};
+    n = ml_node("LinearClassifier");
+    STRINGS(&n, "classlabels_strings", "left", "right");
+    onnx_ints(&n, "classlabels_ints", 2, ints);
+    floats_attr(&n, "coefficients", 4, w);
+    floats_attr(&n, "intercepts", 2, b);
+    assert_null(load(model_of(n, ONNX_F32, row2, 2), &e));
+    assert_non_null(strstr(e.text, "strings or numbers, not both"));
+}
+
 static char told[600];
 
 static void on_note(void *ctx, enum engine_note what, const char *text)
@@ -462,6 +486,7 @@ int main(void)
         cmocka_unit_test(grams),
         cmocka_unit_test(labels),
         cmocka_unit_test(maps_are_tensors),
+        cmocka_unit_test(classes_are_words),
         cmocka_unit_test(refused_nodes_are_told),
         cmocka_unit_test(in_parts),
         cmocka_unit_test(refused),
