@@ -199,6 +199,8 @@ bool graph_fuse(struct graph *g, struct engine_error *e)
             fuse_bias(&f, n);
         else if (view_is(n->type, "Relu"))
             fuse_relu(&f, n);
+        else if (view_is(n->type, "TfIdfVectorizer"))
+            f.failed = !fuse_text(g, n, e);
     }
     return !f.failed;
 }

@@ -550,6 +550,12 @@ const struct op op_table[] = {
               .attrs = {{"epsilon", ATTR_FLOAT}}),
     MICROSOFT("SkipSimplifiedLayerNormalization", 3, 4, shape_skip_layer_norm, .outputs = 4,
               .attrs = {{"epsilon", ATTR_FLOAT}}),
+    MICROSOFT("Tokenizer", 1, 1, shape_tokenizer, .by_data = 0x01, .check = check_tokenizer,
+              .attrs = {{"mark", ATTR_INT},
+                        {"mincharnum", ATTR_INT},
+                        {"pad_value", ATTR_STRING},
+                        {"separators", ATTR_STRINGS},
+                        {"tokenexp", ATTR_STRING}}),
     // Strings, and what labels are made of (engine/shapes_text.c).
     OP("StringConcat", 2, 2, shape_string_concat),
     OP("StringNormalizer", 1, 1, shape_string_normalizer,

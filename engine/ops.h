@@ -79,6 +79,8 @@ bool shape_one_hot_encoder(struct job *j, struct engine_error *e);
 bool shape_string_concat(struct job *j, struct engine_error *e);
 bool shape_string_normalizer(struct job *j, struct engine_error *e);
 bool shape_tfidf(struct job *j, struct engine_error *e);
+bool shape_tokenizer(struct job *j, struct engine_error *e);
+bool check_tokenizer(struct job *j, struct engine_error *e);
 bool shape_zip_map(struct job *j, struct engine_error *e);
 double tfidf_work(const struct job *j);
 

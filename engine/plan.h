@@ -90,6 +90,8 @@ bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *
 
 // Runs what depends on constants only, once, and turns it into constants. Then fuses, and prepares weights.
 bool graph_fold(struct graph *g, struct engine_error *e);
+// Puts a Tokenizer into n, the TfIdfVectorizer behind it (engine/fuse_text.c). False with e: out of memory.
+bool fuse_text(struct graph *g, struct node *n, struct engine_error *e);
 // Puts ops into what makes their input (engine/fuse.c). The values' readers are known.
 bool graph_fuse(struct graph *g, struct engine_error *e);
 

@@ -1,6 +1,6 @@
 // Shapes of ops on strings, and of those of ai.onnx.ml that take strings or numbers. As engine/shapes.c:
 // whatever a kernel relies on is checked here.
-#include "engine/strings.h"
+#include "engine/tokens.h"
 
 // ---- StringNormalizer, StringConcat ------------------------------------------------------------------
 
@@ -29,6 +29,55 @@ bool shape_string_concat(struct job *j, struct engine_error *e)
         return shape_wrong(j, e, "expected strings");
     return shape_together(j, j->in, 2, shape, &rank, e) &&
            shape_make(j, ENGINE_STRING, rank, shape, e);
+}
+
+// ---- Tokenizer ---------------------------------------------------------------------------------------
+
+// As long as the longest text has tokens.
+static bool longest_text(struct job *j, const struct tokenizer *t, size_t *most,
+                         struct engine_error *e)
+{
+    const struct view *x = j->in[0]->data;
+    size_t texts = 0, n;
+    *most = 0;
+    if (!array_count(j->in[0], &texts))
+        texts = 0;
+    for (size_t i = 0; i < texts; i++) {
+        if (!tokens_of(t, x[i], NULL, &n))
+            return shape_wrong(j, e, "a text takes too long to be taken apart");
+        *most = n > *most ? n : *most;
+    }
+    return true;
+}
+
+bool check_tokenizer(struct job *j, struct engine_error *e)
+{
+    const char *wrong = "out of memory";
+    struct arena own;
+    arena_init(&own, 0);
+    struct tokenizer *t = arena_alloc(&own, sizeof(*t));
+    bool ok = t && tokenizer_read(j->node, t, &wrong);
+    arena_deinit(&own);
+    return ok || shape_wrong(j, e, wrong);
+}
+
+bool shape_tokenizer(struct job *j, struct engine_error *e)
+{
+    const struct array *x = j->in[0];
+    const char *wrong = "out of memory";
+    int64_t shape[3];
+    size_t most = 0;
+    struct arena own;
+    if (x->dtype != ENGINE_STRING || x->rank < 1 || x->rank > 2)
+        return shape_wrong(j, e, "expected strings of [C] or [N, C]");
+    arena_init(&own, 0);
+    struct tokenizer *t = arena_alloc(&own, sizeof(*t));
+    bool ok = (t && tokenizer_read(j->node, t, &wrong)) || shape_wrong(j, e, wrong);
+    ok = ok && longest_text(j, t, &most, e);
+    arena_deinit(&own);
+    memcpy(shape, x->shape, x->rank * sizeof(shape[0]));
+    shape[x->rank] = (int64_t)most;
+    return ok && shape_make(j, ENGINE_STRING, x->rank + 1, shape, e);
 }
 
 // ---- TfIdfVectorizer ---------------------------------------------------------------------------------

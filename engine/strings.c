@@ -95,6 +95,7 @@ static bool takes_strings(const struct op *op)
                                       "TfIdfVectorizer",
                                       "Tile",
                                       "Tokenizer",
+                                      "Tokenizer, TfIdfVectorizer",
                                       "Transpose",
                                       "TreeEnsembleClassifier",
                                       "Unsqueeze",

@@ -227,6 +227,9 @@ void cpu_string_concat(const struct job *j);
 void cpu_cast_text(const struct job *j, size_t n); // of n elements: strings to numbers, or back
 void cpu_tfidf(const struct job *j);
 bool cpu_tfidf_prepare(struct graph *g, struct node *n, struct engine_error *e);
+void cpu_tokenizer(const struct job *j);
+void cpu_words(const struct job *j);
+bool cpu_words_prepare(struct graph *g, struct node *n, struct engine_error *e);
 void cpu_label_encoder(const struct job *j);
 bool cpu_label_encoder_prepare(struct graph *g, struct node *n, struct engine_error *e);
 void cpu_category_mapper(const struct job *j);

@@ -187,6 +187,8 @@ static const struct cpu_kernel kernels[] = {
     ML("CategoryMapper", cpu_category_mapper, .prepare = cpu_category_mapper_prepare),
     ML("LabelEncoder", cpu_label_encoder, .prepare = cpu_label_encoder_prepare),
     ML("OneHotEncoder", cpu_one_hot_encoder, .prepare = cpu_one_hot_encoder_prepare),
+    KERNEL("Tokenizer, TfIdfVectorizer", cpu_words, .prepare = cpu_words_prepare),
+    MICROSOFT("Tokenizer", cpu_tokenizer),
     KERNEL("StringConcat", cpu_string_concat),
     KERNEL("StringNormalizer", cpu_string_normalizer),
     KERNEL("TfIdfVectorizer", cpu_tfidf, .prepare = cpu_tfidf_prepare),

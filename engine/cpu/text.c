@@ -2,31 +2,16 @@
 #include "base/hash.h"
 #include "base/num.h"
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/grams.h"
+#include "engine/pattern.h"
 #include "engine/strings.h"
 
 #include <locale.h>
 #include <wctype.h>
 
-// ---- StringNormalizer --------------------------------------------------------------------------------
+#define GRAMS_WORK 1e10 // looks for one row
 
-// One character of UTF-8 at *at, which is moved on; UINT32_MAX: it is none (too long a form, half a pair, cut).
-static uint32_t utf8_next(const unsigned char **at, const unsigned char *end)
-{
-    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
-    uint32_t c = *(*at)++;
-    unsigned more = c < 0x80 ? 0 : c >= 0xf0 && c < 0xf8 ? 3 : c >= 0xe0 ? 2 : 1;
-    if (c < 0x80)
-        return c;
-    if (c < 0xc0 || c >= 0xf8 || (size_t)(end - *at) < more)
-        return UINT32_MAX;
-    c &= 0x3fu >> more;
-    for (unsigned i = 0; i < more; i++, (*at)++) {
-        if ((**at & 0xc0) != 0x80)
-            return UINT32_MAX;
-        c = c << 6 | (**at & 0x3f);
-    }
-    return c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? UINT32_MAX : c;
-}
+// ---- StringNormalizer --------------------------------------------------------------------------------
 
 static unsigned utf8_put(char *to, uint32_t c)
 {
@@ -290,7 +275,7 @@ static void add_grams(struct grams *g, const struct node *n, const int64_t *ints
     }
 }
 
-static struct grams *grams_new(const struct node *n, struct arena *a)
+struct grams *grams_new(const struct node *n, struct arena *a)
 {
     size_t ints_n, strings_n, indexes, weights;
     const int64_t *ints = node_ints(n, "pool_int64s", &ints_n);
@@ -364,6 +349,17 @@ bool cpu_tfidf_prepare(struct graph *g, struct node *n, struct engine_error *e)
                        : engine_fail(e, "out of memory");
 }
 
+bool grams_count(const struct grams *g, const struct array *x, size_t from, size_t n, float *y)
+{
+    size_t skips = g->skips < n ? g->skips : n; // no gram has room for more
+    if ((double)n * (double)(skips + 1) * (double)g->most > GRAMS_WORK)
+        return false;
+    count_apart(g, x, from, n, 1, g->least, y);
+    for (size_t s = 1; s <= skips; s++) // a single word has no distance: it was counted
+        count_apart(g, x, from, n, s + 1, g->least > 1 ? g->least : 2, y);
+    return true;
+}
+
 void cpu_tfidf(const struct job *j)
 {
     const struct array *x = j->in[0];
@@ -379,10 +375,8 @@ void cpu_tfidf(const struct job *j)
     }
     memset(y, 0, rows * columns * sizeof(*y));
     for (size_t r = 0; r < rows; r++, y += columns) {
-        size_t skips = g->skips < n ? g->skips : n; // no gram has room for more
-        count_apart(g, x, r * n, n, 1, g->least, y);
-        for (size_t s = 1; s <= skips; s++) // a single word has no distance: it was counted
-            count_apart(g, x, r * n, n, s + 1, g->least > 1 ? g->least : 2, y);
+        if (!grams_count(g, x, r * n, n, y))
+            *j->failure = "a row takes too long";
     }
     arena_deinit(&own);
 }
