@@ -27,16 +27,16 @@ struct compile {
     unsigned depth;
 };
 
-struct part { // of an expression: what may begin and end it
+struct fragment { // of an expression: what may begin and end it
     uint64_t first, last;
     bool empty; // it may be nothing
 };
 
-static struct part fail(struct compile *c, const char *why)
+static struct fragment fail(struct compile *c, const char *why)
 {
     if (!c->wrong)
         c->wrong = why;
-    return (struct part){0, 0, true};
+    return (struct fragment){0, 0, true};
 }
 
 static bool peek(const struct compile *c, char what)
@@ -140,7 +140,7 @@ static void bracket(struct compile *c, struct pattern_class *k)
 }
 
 // A place where one character of a class stands.
-static struct part place(struct compile *c, struct pattern_class k)
+static struct fragment place(struct compile *c, struct pattern_class k)
 {
     struct pattern *p = c->p;
     if (p->n_places == PATTERN_PLACES)
@@ -148,12 +148,12 @@ static struct part place(struct compile *c, struct pattern_class k)
     uint64_t bit = (uint64_t)1 << p->n_places;
     p->follow[p->n_places] = 0;
     p->classes[p->n_places++] = k;
-    return (struct part){bit, bit, false};
+    return (struct fragment){bit, bit, false};
 }
 
-static struct part alternatives(struct compile *c);
+static struct fragment alternatives(struct compile *c);
 
-static struct part atom(struct compile *c)
+static struct fragment atom(struct compile *c)
 {
     struct pattern_class k = {.first = (uint16_t)c->p->n_ranges};
     if (take(c, '(')) {
@@ -161,7 +161,7 @@ static struct part atom(struct compile *c)
             return fail(c, "flags and look-around are not known here");
         if (++c->depth > PATTERN_DEPTH)
             return fail(c, "its groups are nested too deep");
-        struct part inner = alternatives(c);
+        struct fragment inner = alternatives(c);
         c->depth--;
         return take(c, ')') ? inner : fail(c, "a group is not closed");
     }
@@ -194,11 +194,11 @@ static void link_places(struct compile *c, uint64_t from, uint64_t to)
     }
 }
 
-static struct part join(struct compile *c, struct part a, struct part b)
+static struct fragment join(struct compile *c, struct fragment a, struct fragment b)
 {
     link_places(c, a.last, b.first);
-    return (struct part){a.first | (a.empty ? b.first : 0), b.last | (b.empty ? a.last : 0),
-                         a.empty && b.empty};
+    return (struct fragment){a.first | (a.empty ? b.first : 0), b.last | (b.empty ? a.last : 0),
+                             a.empty && b.empty};
 }
 
 static unsigned count(struct compile *c)
@@ -212,17 +212,17 @@ static unsigned count(struct compile *c)
 }
 
 // The atom that began at `from` once more.
-static struct part again(struct compile *c, const unsigned char *from)
+static struct fragment again(struct compile *c, const unsigned char *from)
 {
     const unsigned char *here = c->at;
     c->at = from;
-    struct part p = atom(c);
+    struct fragment p = atom(c);
     c->at = here;
     return p;
 }
 
 // Behind an atom and "{": m, or m to n, or m and more.
-static struct part counted(struct compile *c, struct part p, const unsigned char *from)
+static struct fragment counted(struct compile *c, struct fragment p, const unsigned char *from)
 {
     unsigned least = count(c), most = least;
     bool endless = false;
@@ -232,7 +232,7 @@ static struct part counted(struct compile *c, struct part p, const unsigned char
     }
     if (!take(c, '}') || most < least || most == 0 || most > PATTERN_PLACES)
         return fail(c, "a repetition cannot be");
-    struct part all = p, one = p;
+    struct fragment all = p, one = p;
     all.empty |= least == 0;
     for (unsigned i = 1; i < most && !c->wrong; i++) {
         one = again(c, from);
@@ -244,10 +244,10 @@ static struct part counted(struct compile *c, struct part p, const unsigned char
     return all;
 }
 
-static struct part repeated(struct compile *c)
+static struct fragment repeated(struct compile *c)
 {
     const unsigned char *from = c->at;
-    struct part p = atom(c);
+    struct fragment p = atom(c);
     if (c->wrong)
         return p;
     if (take(c, '{'))
@@ -263,21 +263,21 @@ static struct part repeated(struct compile *c)
     return p;
 }
 
-static struct part sequence(struct compile *c)
+static struct fragment sequence(struct compile *c)
 {
-    struct part all = {0, 0, true};
+    struct fragment all = {0, 0, true};
     while (!c->wrong && c->at < c->end && !peek(c, '|') && !peek(c, ')'))
         all = join(c, all, repeated(c));
     return all;
 }
 
-static struct part alternatives(struct compile *c)
+static struct fragment alternatives(struct compile *c)
 {
-    struct part all = sequence(c);
+    struct fragment all = sequence(c);
     while (!c->wrong && take(c, '|')) {
-        struct part other = sequence(c);
-        all =
-            (struct part){all.first | other.first, all.last | other.last, all.empty || other.empty};
+        struct fragment other = sequence(c);
+        all = (struct fragment){all.first | other.first, all.last | other.last,
+                                all.empty || other.empty};
     }
     return all;
 }
@@ -308,7 +308,7 @@ const char *pattern_compile(struct pattern *p, struct view expression)
                    expression.p[expression.n - 3] != '\\';
     c.end = c.at + expression.n - (p->word_ends ? 2 : 0);
     c.at += p->word_begins ? 2 : 0;
-    struct part all = alternatives(&c);
+    struct fragment all = alternatives(&c);
     if (!c.wrong && c.at < c.end)
         fail(&c, "a group is closed that was not opened");
     if (!c.wrong && (p->word_begins || p->word_ends) && memchr(expression.p, '|', expression.n))

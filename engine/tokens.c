@@ -5,12 +5,12 @@
 #define STEPS_EACH 256 // steps of a search for each byte of a text, and some for the smallest
 #define STEPS_LEAST 65536
 
-struct sink {
+struct taken {
     struct view *out; // NULL: they are counted only
     size_t n;
 };
 
-static void emit(const struct tokenizer *t, struct view token, struct sink *to)
+static void emit(const struct tokenizer *t, struct view token, struct taken *to)
 {
     size_t characters = 0;
     for (size_t i = 0; i < token.n; i++)
@@ -23,7 +23,7 @@ static void emit(const struct tokenizer *t, struct view token, struct sink *to)
 }
 
 // Splits by separator k and those behind it.
-static void split(const struct tokenizer *t, unsigned k, struct view text, struct sink *to,
+static void split(const struct tokenizer *t, unsigned k, struct view text, struct taken *to,
                   uint64_t *steps)
 {
     size_t from = 0, begin = 0;
@@ -42,7 +42,7 @@ static void split(const struct tokenizer *t, unsigned k, struct view text, struc
 
 bool tokens_of(const struct tokenizer *t, struct view text, struct view *out, size_t *n)
 {
-    struct sink to = {.out = out};
+    struct taken to = {.out = out};
     uint64_t steps = STEPS_LEAST + STEPS_EACH * (uint64_t)text.n;
     const unsigned char *at = (const unsigned char *)text.p, *end = at + text.n;
     size_t from = 0;
