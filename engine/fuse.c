@@ -201,6 +201,8 @@ bool graph_fuse(struct graph *g, struct engine_error *e)
             fuse_relu(&f, n);
         else if (view_is(n->type, "TfIdfVectorizer"))
             f.failed = !fuse_text(g, n, e);
+        else if (view_is(n->type, "StringNormalizer"))
+            f.failed = !set_stopwords(g, n, e);
     }
     return !f.failed;
 }

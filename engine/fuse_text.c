@@ -20,6 +20,20 @@ static bool shape_words(struct job *j, struct engine_error *e)
 const struct op op_words = {
     .name = "Tokenizer, TfIdfVectorizer", .min_inputs = 1, .max_inputs = 1, .shape = shape_words};
 
+// How many strings a StringNormalizer leaves follows from data when it has stopwords, and only then.
+static const struct op op_stopwords = {.name = "StringNormalizer, stopwords",
+                                       .min_inputs = 1,
+                                       .max_inputs = 1,
+                                       .by_data = 0x01,
+                                       .shape = shape_string_normalizer};
+
+bool set_stopwords(const struct graph *g, struct node *n, struct engine_error *e)
+{
+    size_t stopwords;
+    node_strings(n, "stopwords", &stopwords);
+    return stopwords == 0 || node_set(g, n, &op_stopwords, e);
+}
+
 static struct node *only_maker(const struct graph *g, const struct node *n)
 {
     const struct value *v = n->input[0] >= 0 ? &g->values[n->input[0]] : NULL;

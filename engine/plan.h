@@ -92,6 +92,7 @@ bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *
 bool graph_fold(struct graph *g, struct engine_error *e);
 // Puts a Tokenizer into n, the TfIdfVectorizer behind it (engine/fuse_text.c). False with e: out of memory.
 bool fuse_text(struct graph *g, struct node *n, struct engine_error *e);
+bool set_stopwords(const struct graph *g, struct node *n, struct engine_error *e);
 // Puts ops into what makes their input (engine/fuse.c). The values' readers are known.
 bool graph_fuse(struct graph *g, struct engine_error *e);
 

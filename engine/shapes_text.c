@@ -4,21 +4,47 @@
 
 // ---- StringNormalizer, StringConcat ------------------------------------------------------------------
 
+// How many strings stay: with stopwords, as the data says.
+static bool count_kept(struct job *j, size_t *kept, struct engine_error *e)
+{
+    size_t stopwords, n = 0;
+    struct arena own;
+    if (!array_count(j->in[0], &n))
+        n = 0;
+    *kept = n;
+    node_strings(j->node, "stopwords", &stopwords);
+    if (stopwords == 0)
+        return true;
+    if (!j->in[0]->data && n > 0)
+        return shape_wrong(j, e, "its shape follows from data");
+    arena_init(&own, 0);
+    struct view *room = arena_array(&own, n + 1, sizeof(*room));
+    bool ok = room && normalize_strings(j, room, kept);
+    arena_deinit(&own);
+    if (!ok) {
+        shape_wrong(j, e, room ? *j->failure : "out of memory");
+        *j->failure = NULL;
+    }
+    *kept = *kept > 0 ? *kept : 1; // an empty string
+    return ok;
+}
+
 bool shape_string_normalizer(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     struct view change = node_string(j->node, "case_change_action", VIEW("NONE"));
-    size_t stopwords;
-    node_strings(j->node, "stopwords", &stopwords);
+    size_t kept;
     if (x->dtype != ENGINE_STRING)
         return shape_wrong(j, e, "expected strings");
     if (!view_is(change, "LOWER") && !view_is(change, "UPPER") && !view_is(change, "NONE"))
         return shape_wrong(j, e, "case_change_action: expected LOWER, UPPER or NONE");
-    if (stopwords > 0)
-        return shape_wrong(j, e, "stopwords are not supported");
     if (x->rank != 1 && (x->rank != 2 || x->shape[0] != 1))
         return shape_wrong(j, e, "expected [C] or [1, C]");
-    return shape_make(j, ENGINE_STRING, x->rank, x->shape, e);
+    int64_t shape[2] = {1, 1};
+    if (!count_kept(j, &kept, e))
+        return false;
+    shape[x->rank - 1] = (int64_t)kept;
+    return shape_make(j, ENGINE_STRING, x->rank, shape, e);
 }
 
 bool shape_string_concat(struct job *j, struct engine_error *e)

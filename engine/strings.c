@@ -92,6 +92,7 @@ static bool takes_strings(const struct op *op)
                                       "Squeeze",
                                       "StringConcat",
                                       "StringNormalizer",
+                                      "StringNormalizer, stopwords",
                                       "TfIdfVectorizer",
                                       "Tile",
                                       "Tokenizer",

@@ -19,6 +19,10 @@ size_t strings_least(const struct array *a);
 // The op's shape function, and whether strings may be what goes in and comes out. False with e.
 bool op_shape(struct job *j, struct engine_error *e);
 
+// What a StringNormalizer makes of its input's strings, into y, which has room for all of them. False with the
+// node's failure.
+bool normalize_strings(const struct job *j, struct view *y, size_t *kept);
+
 // Says which outputs are maps in the file and tensors here.
 void strings_note(const struct graph *g);
 

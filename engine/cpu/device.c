@@ -191,6 +191,7 @@ static const struct cpu_kernel kernels[] = {
     MICROSOFT("Tokenizer", cpu_tokenizer),
     KERNEL("StringConcat", cpu_string_concat),
     KERNEL("StringNormalizer", cpu_string_normalizer),
+    KERNEL("StringNormalizer, stopwords", cpu_string_normalizer),
     KERNEL("TfIdfVectorizer", cpu_tfidf, .prepare = cpu_tfidf_prepare),
     KERNEL(LAST_CONV, cpu_conv_last, .scratch = cpu_conv_last_scratch, .open = cpu_conv_last_open,
            .forget = cpu_conv_last_forget, .close = onednn_conv_close),

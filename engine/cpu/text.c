@@ -3,73 +3,17 @@
 #include "base/num.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/grams.h"
-#include "engine/pattern.h"
 #include "engine/strings.h"
-
-#include <locale.h>
-#include <wctype.h>
 
 #define GRAMS_WORK 1e10 // looks for one row
 
 // ---- StringNormalizer --------------------------------------------------------------------------------
 
-static unsigned utf8_put(char *to, uint32_t c)
-{
-    if (c < 0x80) {
-        to[0] = (char)c;
-        return 1;
-    }
-    unsigned more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
-    static const unsigned char first[] = {0, 0xc0, 0xe0, 0xf0};
-    to[0] = (char)(first[more] | c >> (6 * more));
-    for (unsigned i = 1; i <= more; i++)
-        to[i] = (char)(0x80 | (c >> (6 * (more - i)) & 0x3f));
-    return more + 1;
-}
-
-typedef wint_t changer(wint_t c, locale_t l);
-
-// A change makes two bytes three at the most (U+023A).
-static bool change_case(const struct job *j, struct view x, changer *change, locale_t l,
-                        struct view *y)
-{
-    const unsigned char *at = (const unsigned char *)x.p, *end = at + x.n;
-    char *to = x.n <= SIZE_MAX / 2 ? job_text(j, x.n + x.n / 2) : NULL;
-    size_t n = 0;
-    while (to && at < end) {
-        uint32_t c = utf8_next(&at, end);
-        if (c == UINT32_MAX) {
-            *j->failure = "a string is not UTF-8";
-            return false;
-        }
-        n += utf8_put(to + n, change(c, l));
-    }
-    *y = view_of(to, n);
-    return to != NULL;
-}
-
 void cpu_string_normalizer(const struct job *j)
 {
-    struct view action = node_string(j->node, "case_change_action", VIEW("NONE"));
-    const struct view *x = j->in[0]->data;
-    struct view *y = j->out->data;
-    size_t n = 0;
-    if (!array_count(j->out, &n))
-        return;
-    memcpy(y, x, n * sizeof(*y));
-    if (view_is(action, "NONE"))
-        return;
-    // The C library's own table of Unicode, whatever the process's locale is.
-    locale_t l = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-    if (!l) {
-        *j->failure = "the system has no table of letters (C.UTF-8)";
-        return;
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (!change_case(j, x[i], view_is(action, "LOWER") ? towlower_l : towupper_l, l, &y[i]))
-            break;
-    }
-    freelocale(l);
+    size_t n = 0, kept;
+    if (normalize_strings(j, j->out->data, &kept) && kept == 0 && array_count(j->out, &n) && n == 1)
+        *(struct view *)j->out->data = VIEW(""); // all were stopwords
 }
 
 // ---- Cast --------------------------------------------------------------------------------------------
