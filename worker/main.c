@@ -28,12 +28,13 @@ static const char usage[] =
     "  --instances N      batches of a model computed at the same time, at most (default: 1, or\n"
     "                     what the instance_group of its config.pbtxt says)\n"
     "  --max-batch N      rows of a batch where a model's configuration does not say (default 64)\n"
+    "  --model-memory N   MiB that a model may take: constants and one run (default 4096)\n"
     "  --liveness-fd N    end when this descriptor reads end of file\n"
     "  --version, --help\n";
 
 struct options {
     const char *repository, *listen[MAX_LISTEN];
-    unsigned n_listen, threads, instances, max_batch;
+    unsigned n_listen, threads, instances, max_batch, model_mib;
     int liveness_fd;
 };
 
@@ -88,6 +89,7 @@ static void read_options(int argc, char **argv, struct options *o)
         {"threads", required_argument, NULL, 't'},
         {"instances", required_argument, NULL, 'i'},
         {"max-batch", required_argument, NULL, 'b'},
+        {"model-memory", required_argument, NULL, 'm'},
         {"liveness-fd", required_argument, NULL, 'L'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
@@ -120,6 +122,9 @@ static void read_options(int argc, char **argv, struct options *o)
             break;
         case 'b':
             o->max_batch = number("--max-batch", optarg, 0, 65536);
+            break;
+        case 'm':
+            o->model_mib = number("--model-memory", optarg, 16, 1 << 24);
             break;
         case 'L':
             o->liveness_fd = (int)number("--liveness-fd", optarg, 0, 1 << 20);
@@ -238,8 +243,8 @@ static void start_engine(struct worker_process *w)
     w->compute = compute_new(w->computing);
     if (!w->compute)
         die(1, "compute threads", strerror(errno));
-    w->engine =
-        engine_new(cpu_device_new(cpu), compute_host(w->compute), (struct engine_limits){0}, &e);
+    struct engine_limits limits = {.bytes = (size_t)w->o.model_mib << 20}; // 0: the engine's own
+    w->engine = engine_new(cpu_device_new(cpu), compute_host(w->compute), limits, &e);
     if (!w->engine)
         die(1, "engine", e.text);
 }

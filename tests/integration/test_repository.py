@@ -158,3 +158,13 @@ def test_strings_in_and_out_batched_through_the_gateway(tmp_path):
         answer = client.infer("words", [x])
         assert answer.as_numpy("label").tolist() == [[0, -1, 1]] and answer.as_numpy("again").tolist() == [[b"no", b"\xff\x00", b"yes"]]
         client.close()
+
+
+def test_a_model_that_takes_more_than_it_may(tmp_path):
+    repository = tmp_path / "models"
+    put(repository, "small", add_model(tensor("w", [4], ONES)))
+    large = tensor("w", [8 << 20], bytes(32 << 20))
+    put(repository, "large", model(graph([node("Add", ["x", "w"], ["y"])], [value("x", ("n", 8 << 20))], [value("y", ("n", 8 << 20))], [large])))
+    with Worker(repository, "--model-memory", "16") as worker:
+        assert "16 MiB" in worker.wait_event("model_refused", model="large")["why"]
+        assert ask(worker, "small", [[1, 2, 3, 4]]).status_code == 200

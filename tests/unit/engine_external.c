@@ -182,11 +182,45 @@ static void nothing_is_taken_for_what_is_not_there(void **state)
     mem_free(b);
 }
 
+// An input that is an initializer too has that as its default, and nobody can set it; a node's optional input may be
+// left out, by an empty name or by an end.
+static void defaults_and_left_out(void **state)
+{
+    (void)state;
+    static const int64_t row[2] = {-1, 4}, four[1] = {4};
+    static const float three[4] = {3, 3, 3, 3}, x[4] = {-1, 1, 5, 9}, want[4] = {2, 3, 3, 3};
+    struct engine_error e = {""};
+    struct msg g = {0}, most = {0};
+    msg_uint(&most, 2, ONNX_F32); // a scalar
+    msg_text(&most, 8, "most");
+    msg_bytes(&most, 9, three, 4);
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, row, 2));
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("w", ONNX_F32, four, 1));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("w", ONNX_F32, four, 1, three, 16));
+    msg_msg(&g, GRAPH_CONSTANTS, most);
+    msg_msg(&g, GRAPH_NODES, onnx_node("Add", "x,w", "s"));
+    msg_msg(&g, GRAPH_NODES, onnx_node("Clip", "s,,most", "c"));
+    msg_msg(&g, GRAPH_NODES, onnx_node("Clip", "c", "y"));
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
+    struct engine_model *m = load(onnx_model(g, 13), NULL, &e);
+    if (!m)
+        fail_msg("%s", e.text);
+    assert_int_equal(engine_model_inputs(m), 1);
+    assert_string_equal(engine_model_input(m, 0)->name, "x");
+    struct engine_instance *i = engine_instance_new(m, &e);
+    struct engine_data in = {x, 16, 2, {1, 4}}, out;
+    assert_true(engine_run(i, &in, &out, &e));
+    assert_memory_equal(out.data, want, 16);
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(used_where_it_lies),
         cmocka_unit_test(wrong_places),
+        cmocka_unit_test(defaults_and_left_out),
         cmocka_unit_test(nothing_is_taken_for_what_is_not_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
