@@ -27,10 +27,11 @@ struct api_answer {
     size_t json_expected; // of all, as the first step lets us expect; 0: the first step was all
 };
 
-void api_init(struct api *a, bool expose, struct view server_name, struct view server_version)
+void api_init(struct api *a, api_respond_fn *respond, bool expose, struct view server_name,
+              struct view server_version)
 {
-    *a = (struct api){.expose = expose,
-                      .respond = exchange_respond,
+    *a = (struct api){.respond = respond,
+                      .expose = expose,
                       .server_name = server_name,
                       .server_version = server_version};
     buffer_init(&a->scratch);
@@ -139,9 +140,10 @@ static void respond_rest(struct api_answer *w, const struct meta_fields *meta, u
 
 static void fail(struct api_answer *w, const struct error *e, uint64_t now_us)
 {
+    struct failure failure = failure_of(e);
     drop_segs(w);
-    api_answer_error(w->api, w->ex, w->call, e, e->status == STATUS_UNAVAILABLE ? 1 : 0, w->meta,
-                     now_us);
+    api_answer_error(w->api, w->ex, w->call, &failure, e->status == STATUS_UNAVAILABLE ? 1 : 0,
+                     w->meta, now_us);
 }
 
 // What all of the JSON may take, an eighth more than what its beginning took for as much of the tensors.
@@ -267,7 +269,7 @@ enum oip_step api_answer_infer(struct api *a, struct exchange *ex, const struct 
     struct api_answer *w = arena_alloc(&ex->arena, sizeof(*w));
     if (!w) {
         no_memory(e);
-        api_answer_error(a, ex, call, e, 0, meta, now_us);
+        api_answer_error(a, ex, call, FAILED(e->status, e->text), 0, meta, now_us);
         return OIP_DONE;
     }
     meta_write(&fields, meta, a->expose);

@@ -1,25 +1,24 @@
 /* api/api.h: an exchange (HTTP) read as a call of the Open Inference Protocol, and answered: REST with
  * JSON or binary tensors, gRPC, health. Used by gateway and worker alike. Thinks: time, randomness and
  * model tables are arguments. Thread: the exchange's loop. Memory: the exchange's arena, for as long as
- * it lives; one struct api a loop holds the scratch.
- *
- *   on_head     api_route ──► refuse at once (api_answer_error), or wait for the body
- *   on_request  API_INFER: api_decode_begin, api_decode_step … ─► infer_request ─► … ─► api_answer_infer
- *               others:    api_read ─► call.model, .version ─► api_answer_* */
+ * it lives; one struct api a loop holds the scratch. In which order the functions are called: api/serving.h. */
 #ifndef SLUICE_API_API_H
 #define SLUICE_API_API_H
 
 #include "http/http.h"
+#include "infer/failure.h"
 #include "infer/oip.h"
 
+// exchange_respond, or what calls it.
+typedef void api_respond_fn(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 struct api { // one a loop
     struct buffer scratch;
     bool expose; // metadata headers on answers
-    void (*respond)(struct exchange *, const struct http_response *,
-                    uint64_t now_us); // exchange_respond
+    api_respond_fn *respond;
     struct view server_name, server_version;
 };
-void api_init(struct api *a, bool expose, struct view server_name, struct view server_version);
+void api_init(struct api *a, api_respond_fn *respond, bool expose, struct view server_name,
+              struct view server_version);
 void api_deinit(struct api *a);
 
 enum api_kind {
@@ -67,10 +66,6 @@ enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct er
 // Must be called when the decoder is not needed any more and has not ended (client gone); after the end it
 // is harmless.
 void api_decode_drop(struct api_decoder *d);
-// All at once, for small bodies and tests.
-bool api_decode_infer(struct exchange *ex, const struct api_call *call,
-                      const struct model_metadata *meta, struct infer_request *out,
-                      struct error *e);
 
 // What is said of every answer (response metadata).
 struct answer_meta {
@@ -105,10 +100,10 @@ void api_answer_drop(struct api_answer *w); // the client has gone in the middle
 
 // The error's one shape for each protocol. retry_after_s: 0: none. meta: NULL: only x-request-id is missing.
 void api_answer_error(struct api *a, struct exchange *ex, const struct api_call *call,
-                      const struct error *e, uint32_t retry_after_s, const struct answer_meta *meta,
-                      uint64_t now_us);
+                      const struct failure *e, uint32_t retry_after_s,
+                      const struct answer_meta *meta, uint64_t now_us);
 // A request that the HTTP room refuses before api_route has seen it: its protocol is read off the fields that came.
-void api_answer_unrouted(struct api *a, struct exchange *ex, const struct error *e,
+void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failure *e,
                          uint64_t now_us);
 void api_answer_live(struct api *a, struct exchange *ex, const struct api_call *call, bool live,
                      uint64_t now_us);

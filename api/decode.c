@@ -145,18 +145,6 @@ void api_decode_drop(struct api_decoder *d)
     body_drop(&d->body);
 }
 
-bool api_decode_infer(struct exchange *ex, const struct api_call *call,
-                      const struct model_metadata *meta, struct infer_request *out, struct error *e)
-{
-    struct api_decoder *d = api_decode_begin(ex, call, meta, out);
-    if (!d)
-        return no_memory(e);
-    enum oip_step step;
-    while ((step = api_decode_step(d, SIZE_MAX, e)) == OIP_MORE)
-        ;
-    return step == OIP_DONE;
-}
-
 // ---- the small calls -----------------------------------------------------------------------------------
 
 static bool read_grpc(struct api_call *call, struct view message, struct error *e)

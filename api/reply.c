@@ -27,26 +27,33 @@ static void give(struct api *a, struct exchange *ex, unsigned status,
 
 // ---- errors --------------------------------------------------------------------------------------------
 
-// grpc-message is percent-encoded (grpc/grpc doc/PROTOCOL-HTTP2.md); the text is printable ASCII.
-static struct view grpc_message(char *out, const char *text)
+// grpc-message is percent-encoded (grpc/grpc doc/PROTOCOL-HTTP2.md). In the scratch; empty when that gets no
+// memory: the status says enough.
+static struct view grpc_message(struct buffer *scratch, const char *text)
 {
-    char *at = out;
+    static const char digits[] = "0123456789ABCDEF";
+    buffer_reset(scratch);
+    char *at = (char *)buffer_reserve(scratch, 3 * strlen(text)), *start = at;
+    if (!at)
+        return VIEW("");
     for (; *text; text++) {
-        if (*text != '%') {
+        unsigned char c = (unsigned char)*text;
+        if (c >= 0x20 && c <= 0x7e && c != '%') {
             *at++ = *text;
             continue;
         }
-        memcpy(at, "%25", 3);
-        at += 3;
+        *at++ = '%';
+        *at++ = digits[c >> 4];
+        *at++ = digits[c & 15];
     }
-    return view_of(out, (size_t)(at - out));
+    return view_of(start, (size_t)(at - start));
 }
 
-static void error_grpc(struct api *a, struct exchange *ex, const struct error *e,
+static void error_grpc(struct api *a, struct exchange *ex, const struct failure *e,
                        uint32_t retry_after_s, const struct meta_fields *meta, uint64_t now_us)
 {
     struct http_header headers[META_HEADERS + EXTRA], trailers[3];
-    char status[32], text[3 * sizeof(e->text)], pushback[32];
+    char status[32], pushback[32];
     unsigned n = 0;
     headers[0] = (struct http_header){VIEW("content-type"), VIEW("application/grpc")};
     memcpy(headers + 1, meta->headers, meta->n_headers * sizeof(headers[0]));
@@ -56,7 +63,7 @@ static void error_grpc(struct api *a, struct exchange *ex, const struct error *e
                                                     VIEW("identity, deflate, gzip, zstd")};
     struct view code = view_of(status, num_print_u64(status, status_table[e->status].grpc));
     trailers[n++] = (struct http_header){VIEW("grpc-status"), code};
-    trailers[n++] = (struct http_header){VIEW("grpc-message"), grpc_message(text, e->text)};
+    trailers[n++] = (struct http_header){VIEW("grpc-message"), grpc_message(&a->scratch, e->text)};
     if (retry_after_s) {
         struct view v = view_of(pushback, num_print_u64(pushback, (uint64_t)retry_after_s * 1000));
         trailers[n++] = (struct http_header){VIEW("grpc-retry-pushback-ms"), v};
@@ -65,7 +72,7 @@ static void error_grpc(struct api *a, struct exchange *ex, const struct error *e
 }
 
 static void error_rest(struct api *a, struct exchange *ex, const struct api_call *call,
-                       const struct error *e, uint32_t retry_after_s,
+                       const struct failure *e, uint32_t retry_after_s,
                        const struct meta_fields *meta, uint64_t now_us)
 {
     struct http_header headers[META_HEADERS + EXTRA];
@@ -90,8 +97,8 @@ static void error_rest(struct api *a, struct exchange *ex, const struct api_call
 }
 
 void api_answer_error(struct api *a, struct exchange *ex, const struct api_call *call,
-                      const struct error *e, uint32_t retry_after_s, const struct answer_meta *meta,
-                      uint64_t now_us)
+                      const struct failure *e, uint32_t retry_after_s,
+                      const struct answer_meta *meta, uint64_t now_us)
 {
     struct meta_fields fields;
     meta_write(&fields, meta, a->expose);
@@ -101,7 +108,8 @@ void api_answer_error(struct api *a, struct exchange *ex, const struct api_call 
         error_rest(a, ex, call, e, retry_after_s, &fields, now_us);
 }
 
-void api_answer_unrouted(struct api *a, struct exchange *ex, const struct error *e, uint64_t now_us)
+void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failure *e,
+                         uint64_t now_us)
 {
     struct api_call call = {.kind = API_REFUSED,
                             .grpc = ex->carrier == HTTP_2 && grpc_is(ex),
@@ -116,7 +124,6 @@ void api_answer_unrouted(struct api *a, struct exchange *ex, const struct error 
 static void give_scratch(struct api *a, struct exchange *ex, const struct api_call *call, bool ok,
                          unsigned status, uint64_t now_us)
 {
-    struct error e;
     struct http_header headers[] = {
         {VIEW("content-type"), call->grpc ? VIEW("application/grpc") : VIEW("application/json")},
         {VIEW("x-request-id"), call->request_id}};
@@ -131,10 +138,9 @@ static void give_scratch(struct api *a, struct exchange *ex, const struct api_ca
         body = arena_copy(&ex->arena, written);
     buffer_reset(&a->scratch);
     if (!ok || (written.n && !body.p)) { // an answer without its body would be taken for one
-        error_set(&e, STATUS_UNAVAILABLE,
-                  room ? "out of memory"
-                       : "answer: the memory that requests may hold at a time is taken");
-        api_answer_error(a, ex, call, &e, 1, NULL, now_us);
+        const char *why =
+            room ? "out of memory" : "answer: the memory that requests may hold at a time is taken";
+        api_answer_error(a, ex, call, FAILED(STATUS_UNAVAILABLE, why), 1, NULL, now_us);
         return;
     }
     give(a, ex, call->grpc ? 200 : status, headers, call->request_id.n ? 2 : 1, body, &trailer,

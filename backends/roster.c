@@ -24,9 +24,12 @@ static void mix_tensors(struct hash128 *h, const struct tensor *list, unsigned n
     mix(h, &n, sizeof(n));
     for (unsigned i = 0; i < n; i++) {
         uint32_t kind[2] = {list[i].dtype, list[i].rank};
+        int64_t dims[TENSOR_MAX_RANK];
         mix_view(h, list[i].name);
         mix(h, kind, sizeof(kind));
-        mix(h, list[i].shape, list[i].rank * sizeof(list[i].shape[0]));
+        for (unsigned k = 0; k < list[i].rank; k++)
+            dims[k] = tensor_dim(&list[i], k);
+        mix(h, dims, list[i].rank * sizeof(dims[0]));
     }
 }
 

@@ -200,6 +200,8 @@ static struct inquiry_answer answer_of(const struct http_call *call, enum http_c
         a.message = call->body ? view_of(call->body->data, call->body_bytes) : VIEW("");
     } else if (end == CALL_TOO_LARGE) {
         a.text = VIEW("the answer is too large");
+    } else if (end == CALL_NO_ROOM) {
+        a.text = VIEW("the answer found no room in limits.bytes_in_flight");
     } else {
         a.text = VIEW("the answer is not gRPC");
     }

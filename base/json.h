@@ -41,6 +41,7 @@ struct json_reader {
     bool escaped;       // text holds backslash escapes
     size_t token_at;    // byte offset of the last token
     size_t slice;       // bytes of a string that one call looks at. The caller's to set
+    bool nul;           // \u0000 may stand in a string: it is data. The caller's to set
     const char *resume; // where a string goes on that a slice has cut; NULL: none is
     bool resume_key;    // it is a key
     uint8_t depth;

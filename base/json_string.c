@@ -110,9 +110,6 @@ static const char *scan_escape(const char *p, const char *end, uint32_t *out, co
     *what = "\\u needs four hexadecimal digits";
     if (code < 0)
         return NULL;
-    *what = "\\u0000 is not accepted in a string";
-    if (code == 0)
-        return NULL;
     p += 6;
     if (code >= 0xd800 && code <= 0xdfff) {
         *what = "lone surrogate in a string";
@@ -152,6 +149,10 @@ static const char *scan_special(struct json_reader *r, const char *p, const char
     do {
         uint32_t code;
         const char *next = scan_escape(p, r->end, &code, &what);
+        if (next && code == 0 && !r->nul) {
+            what = "\\u0000 is not accepted in a string";
+            next = NULL;
+        }
         if (!next) {
             json_error(r, p, what);
             return NULL;

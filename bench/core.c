@@ -313,7 +313,7 @@ static void build_side(unsigned index)
     *s = (struct side){.loop = bench.loops.loop[index]};
     uint64_t now_us = loop_now_us(s->loop);
     flow_init(&s->flow, index, bench.table, &rules, now_us);
-    effects_init(&s->fx);
+    effects_init(&s->fx, loop_blocks(s->loop));
     s->decide.fn = on_decide;
     s->flow_timer.fn = on_flow_timer;
     s->desk_timer.fn = on_desk_timer;

@@ -124,11 +124,13 @@ def load(build, port, requests, path, conns=16, streams=16, check=100, core=None
     return json.loads(done.stdout)
 
 
-def h2load(port, requests, body_file, conns=16, streams=16):
+def h2load(port, requests, body_file, conns=16, streams=16, tls=False, h1=False, core=None):
     """(requests that succeeded, failed or errored or timed out, seconds)"""
-    words = [need("h2load"), "-n", requests, "-c", conns, "-m", streams, "-d", body_file]
-    words += ["-H", "content-type: application/json", f"http://127.0.0.1:{port}{INFER}"]
-    text = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, text=True, check=True).stdout
+    words = [need("h2load"), "-n", requests, "-c", conns, "-m", streams, "-d", body_file, *(["--h1"] if h1 else [])]
+    words += ["-H", "content-type: application/json", f"http{'s' if tls else ''}://127.0.0.1:{port}{INFER}"]
+    before = None if core is None else lambda: os.sched_setaffinity(0, {core})
+    done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, preexec_fn=before, text=True, check=True)
+    text = done.stdout
     row = re.search(r"requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
     good = int(re.search(r"status codes: (\d+) 2xx", text)[1])
     seconds = re.search(r"finished in ([0-9.]+)(us|ms|s|min)?", text)
@@ -136,7 +138,21 @@ def h2load(port, requests, body_file, conns=16, streams=16):
     return min(good, int(row[1])), requests - min(good, int(row[1])), float(seconds[1]) * unit
 
 
+def batch_sums(sluice):
+    """(rows, batches) of all models since the start"""
+    return sluice.metric("sluice_batch_rows_sum"), sluice.metric("sluice_batch_rows_count")
+
+
 # ---- rivals ----------------------------------------------------------------------------------------
+
+
+def certificate(directory):
+    """(certificate, key): files, of a P-256 key"""
+    cert, key = directory / "cert.pem", directory / "key.pem"
+    words = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    words += ["-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost"]
+    subprocess.run(words, check=True, capture_output=True)
+    return cert, key
 
 
 def free_port():
@@ -146,27 +162,48 @@ def free_port():
         return s.getsockname()[1]
 
 
-def nginx(directory, answer):
-    """nginx that answers `answer` to whatever comes; (process, port)"""
-    port, path = free_port(), directory / "nginx.conf"
-    assert "'" not in answer and "$" not in answer, answer
-    text = (HERE / "nginx.conf").read_text().split("\n")
-    path.write_text("\n".join(text).format(directory=directory, port=port, answer=answer))
+def nginx(directory, name, location, backend=1):
+    """nginx with one location, by the file bench/nginx.conf; (process, port)"""
+    port, path = free_port(), directory / f"{name}.conf"
+    words = {"directory": directory, "name": name, "port": port, "location": location, "backend": backend}
+    path.write_text((HERE / "nginx.conf").read_text().format(**words))
     return started([need("nginx"), "-p", directory, "-c", path], port), port
 
 
-def nghttpx(directory, backend):
-    """nghttpx: h2c in front, HTTP/1.1 behind, one worker, access log on; (process, port)"""
-    port = free_port()
-    words = [need("nghttpx"), f"--frontend=127.0.0.1,{port};no-tls"]
+def nginx_backend(directory, answer):
+    """nginx that answers `answer` to whatever comes; (process, port)"""
+    assert "'" not in answer and "$" not in answer, answer
+    return nginx(directory, "backend", f"return 200 '{answer}';")
+
+
+def nginx_proxy(directory, backend, cert, key):
+    """nginx that passes on, over connections that it keeps; (process, ports)"""
+    location = "proxy_pass http://kept; proxy_http_version 1.1; proxy_set_header Connection '';"
+    process, port = nginx(directory, "proxy", location, backend)
+    return process, {"h1": port}
+
+
+def haproxy(directory, backend, cert, key):
+    """HAProxy: one thread, connections behind kept for all; (process, ports)"""
+    port, path = free_port(), directory / "haproxy.cfg"
+    path.write_text((HERE / "haproxy.cfg").read_text().format(port=port, backend=backend))
+    with (directory / "haproxy.access.log").open("wb") as log:
+        return started([need("haproxy"), "-db", "-f", path], port, stdout=log), {"h1": port}
+
+
+def nghttpx(directory, backend, cert, key):
+    """nghttpx: HTTP/1.1 behind, one worker; in front everything; (process, ports)"""
+    port, tls = free_port(), free_port()
+    words = [need("nghttpx"), f"--frontend=127.0.0.1,{port};no-tls", f"--frontend=127.0.0.1,{tls}"]
     words += [f"--backend=127.0.0.1,{backend};/;proto=http/1.1", "--workers=1", "--no-ocsp"]
     words += [f"--accesslog-file={directory}/nghttpx.access.log", "--conf=/dev/null"]
     words += [f"--errorlog-file={directory}/nghttpx.error.log", "--frontend-http2-max-concurrent-streams=128"]
-    return started(words, port), port
+    words += ["--tls-max-proto-version=TLSv1.3", key, cert]
+    return started(words, port), {"h2c": port, "tls": tls, "h1": port}
 
 
-def started(words, port):
-    process = subprocess.Popen([str(w) for w in words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+def started(words, port, stdout=subprocess.DEVNULL):
+    process = subprocess.Popen([str(w) for w in words], stdout=stdout, stderr=subprocess.PIPE)
 
     def up():
         if process.poll() is not None:
@@ -195,7 +232,7 @@ def machine():
     """One line: processor, cores, kernel, versions of what was measured and measured with."""
     cpu = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
     words = [cpu[1] if cpu else os.uname().machine, f"{os.cpu_count()} cores", f"Linux {os.uname().release}"]
-    for program, option in (("gcc", "--version"), ("nghttpx", "--version"), ("nginx", "-v")):
+    for program, option in (("gcc", "--version"), ("nghttpx", "--version"), ("nginx", "-v"), ("haproxy", "-v")):
         try:
             done = subprocess.run([need(program), option], capture_output=True, text=True)
             words.append((done.stdout + done.stderr).splitlines()[0].replace("nginx version: ", ""))

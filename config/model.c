@@ -196,6 +196,24 @@ static bool shape_dim(struct model_reader *r, const struct pbtxt_field *f, void 
     return true;
 }
 
+static bool reshape_dim(struct model_reader *r, const struct pbtxt_field *f, void *into)
+{
+    struct model_shape *s = into;
+    if (s->reshape_rank == MODEL_CONFIG_RANK)
+        return wrong(r, f, "reshape: expected at most %d", MODEL_CONFIG_RANK);
+    int64_t *d = &s->reshape[s->reshape_rank++];
+    return whole(r, f, -1, INT32_MAX, d) &&
+           (*d != 0 || wrong(r, f, "reshape: expected -1, or 1 and more, got 0"));
+}
+
+static bool reshape(struct model_reader *r, const struct pbtxt_field *f, void *into)
+{
+    static const struct config_row rows[] = {{"shape", ROW_WORD, true, reshape_dim},
+                                             {.name = NULL}};
+    ((struct model_shape *)into)->reshaped = true;
+    return read_rows(r, f, "reshape", rows, into);
+}
+
 static bool port(struct model_reader *r, const struct pbtxt_field *f, const struct config_row *rows,
                  struct model_shape **list, unsigned *n)
 {
@@ -223,7 +241,7 @@ static bool input(struct model_reader *r, const struct pbtxt_field *f, void *int
     static const struct config_row rows[] = {
         SHAPE_ROWS,
         {"format", ROW_WORD, false, NULL},
-        {"reshape", ROW_MESSAGE, false, NULL},
+        {"reshape", ROW_MESSAGE, false, reshape},
         {"is_shape_tensor", ROW_WORD, false, NULL},
         {"allow_ragged_batch", ROW_WORD, false, NULL},
         {"optional", ROW_WORD, false, NULL},
@@ -238,7 +256,7 @@ static bool output(struct model_reader *r, const struct pbtxt_field *f, void *in
 {
     static const struct config_row rows[] = {
         SHAPE_ROWS,
-        {"reshape", ROW_MESSAGE, false, NULL},
+        {"reshape", ROW_MESSAGE, false, reshape},
         {"label_filename", ROW_TEXT, false, NULL},
         {"is_shape_tensor", ROW_WORD, false, NULL},
         {"is_non_linear_format_io", ROW_WORD, false, NULL},

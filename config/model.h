@@ -27,6 +27,10 @@ struct
     unsigned rank;
     int64_t dims[MODEL_CONFIG_RANK]; // -1: free
     bool shaped;                     // dims were said
+    // What the model has in their place (reshape).
+    bool reshaped;
+    unsigned reshape_rank;
+    int64_t reshape[MODEL_CONFIG_RANK];
     unsigned line;
 };
 

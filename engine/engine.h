@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ENGINE_MAX_RANK 8
+#define ENGINE_MAX_RANK 16
 
 enum engine_dtype {
     ENGINE_NONE,

@@ -398,7 +398,7 @@ bool shape_unsqueeze(struct job *j, struct engine_error *e)
     int64_t shape[ENGINE_MAX_RANK], room[ENGINE_MAX_RANK];
     const int64_t *axes = shape_list(j, "axes", 1, &n, room);
     if (!axes || x->rank + n > ENGINE_MAX_RANK || !axes_of(axes, n, x->rank + n, &set))
-        return shape_wrong(j, e, "axes: expected a constant list within 8 dimensions");
+        return shape_wrong(j, e, "axes: expected a constant list within 16 dimensions");
     for (unsigned i = 0; i < x->rank + n; i++)
         shape[i] = set >> i & 1 ? 1 : x->shape[from++];
     return shape_make(j, x->dtype, x->rank + n, shape, e);

@@ -41,7 +41,7 @@ static void answer(struct exchange *ex, unsigned status, struct view type, struc
                               .n_headers = extra ? 3 : 2,
                               .body = &seg,
                               .n_body = body.n ? 1 : 0};
-    server_respond(ex, &r);
+    server_respond(ex, &r, ex->conn ? loop_now_us(server_conn_loop(ex->conn)) : 0);
 }
 
 static void answer_error(struct exchange *ex, unsigned status, struct view json,

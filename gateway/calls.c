@@ -14,7 +14,7 @@ static void batch_over(struct part *p, struct batch *b, const struct batch_end *
 }
 
 // A kind of end that needs no more words.
-static void over_as(struct part *p, struct batch *b, enum seen seen, const struct error *e)
+static void over_as(struct part *p, struct batch *b, enum seen seen, const struct failure *e)
 {
     batch_over(p, b, &(struct batch_end){.seen = seen, .error = e});
 }
@@ -66,7 +66,7 @@ static bool shape_agrees(const struct tensor *said, const struct tensor *got)
 {
     bool same = said->rank == got->rank && said->dtype == got->dtype;
     for (unsigned k = 0; same && k < got->rank; k++)
-        same = said->shape[k] < 0 || said->shape[k] == got->shape[k];
+        same = tensor_dim(said, k) < 0 || tensor_dim(said, k) == tensor_dim(got, k);
     return same;
 }
 
@@ -96,11 +96,11 @@ static bool agrees(const struct model_metadata *m, const struct infer_request *q
 static bool is_unprocessed(struct part *p, struct batch *b, const struct http_call *call)
 {
     unsigned http = call->status;
-    struct error e = {0};
     if (call->grpc_status >= 0 || (http != 429 && http != 502 && http != 503 && http != 504))
         return false;
-    error_set(&e, STATUS_UNAVAILABLE, "the worker, or what stands before it, answered HTTP %u",
-              http);
+    struct failure e =
+        failure_format(p->fx.blocks, STATUS_UNAVAILABLE,
+                       "the worker, or what stands before it, answered HTTP %u", http);
     batch_over(p, b,
                &(struct batch_end){
                    .seen = SEEN_UNPROCESSED, .error = &e, .pushback_us = call->pushback_us});
@@ -109,32 +109,38 @@ static bool is_unprocessed(struct part *p, struct batch *b, const struct http_ca
 
 static void on_status(struct part *p, struct batch *b, const struct http_call *call)
 {
-    struct error e = {0};
-    error_set(&e, status_from_grpc((unsigned)call->grpc_status), "the worker says: %.*s",
-              VIEW_ARG(call->grpc_message));
+    enum status status = status_from_grpc((unsigned)call->grpc_status);
+    struct failure e = failure_quote(p->fx.blocks, status, "the worker says: ", call->grpc_message);
     batch_over(
         p, b,
         &(struct batch_end){.seen = SEEN_STATUS, .error = &e, .pushback_us = call->pushback_us});
 }
 
+// An answer that cannot be: e is its finder's.
+static void over_wrong(struct part *p, struct batch *b, const struct error *e)
+{
+    struct failure why = failure_format(p->fx.blocks, STATUS_BAD_ANSWER, "%s", e->text);
+    over_as(p, b, SEEN_WRONG, &why);
+}
+
 static void on_message(struct part *p, struct batch *b, struct http_call *call)
 {
     struct worker *w = p->links[b->replica]->worker;
-    struct error e = {0};
+    struct error e;
     struct answer *a;
     struct view message = call->body ? view_of(call->body->data, call->body_bytes) : VIEW("");
     struct block *block = call->grpc_status == 0 ? http_call_take_body(call) : NULL;
     if (!block) {
-        error_set(&e, STATUS_BAD_ANSWER, "the worker answered without a %s",
-                  call->grpc_status == 0 ? "message" : "gRPC status");
-        over_as(p, b, SEEN_WRONG, &e);
+        over_as(p, b, SEEN_WRONG,
+                call->grpc_status == 0
+                    ? FAILED(STATUS_BAD_ANSWER, "the worker answered without a message")
+                    : FAILED(STATUS_BAD_ANSWER, "the worker answered without a gRPC status"));
     } else if (!oip_grpc_read_answer(block, message, asked_rows(b), &a, &e)) {
         block_unref(block);
-        e.status = STATUS_BAD_ANSWER;
-        over_as(p, b, SEEN_WRONG, &e);
+        over_wrong(p, b, &e);
     } else if (!agrees(worker_model(w, b->model->name), b->tickets[0]->request, a, &e)) {
         block_unref(a->block);
-        over_as(p, b, SEEN_WRONG, &e);
+        over_wrong(p, b, &e);
     } else {
         b->call = NULL;
         desk_on_answer(b->desk, b, a, loop_now_us(p->loop), &p->fx);
@@ -153,22 +159,19 @@ static void on_answered(struct part *p, struct batch *b, struct http_call *call)
 
 static void on_malformed(struct part *p, struct batch *b, const struct http_call *call)
 {
-    struct error e = {0};
-    if (is_unprocessed(p, b, call))
-        return;
-    error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is not gRPC");
-    over_as(p, b, SEEN_WRONG, &e);
+    if (!is_unprocessed(p, b, call))
+        over_as(p, b, SEEN_WRONG, FAILED(STATUS_BAD_ANSWER, "the worker's answer is not gRPC"));
 }
 
 // What gRPC takes a reset for (grpc/grpc doc/PROTOCOL-HTTP2.md, "HTTP2 error codes").
 static void on_reset(struct part *p, struct batch *b, const struct http_call *call)
 {
     enum { CANCEL = 0x8, ENHANCE_YOUR_CALM = 0xb };
-    struct error e = {0};
     enum status status = call->rst_code == CANCEL              ? STATUS_WORKER_LOST
                          : call->rst_code == ENHANCE_YOUR_CALM ? STATUS_UNAVAILABLE
                                                                : STATUS_BAD_ANSWER;
-    error_set(&e, status, "the worker reset the call (HTTP/2 code %u)", call->rst_code);
+    struct failure e = failure_format(p->fx.blocks, status,
+                                      "the worker reset the call (HTTP/2 code %u)", call->rst_code);
     over_as(p, b, SEEN_STATUS, &e);
 }
 
@@ -182,7 +185,6 @@ void calls_on_end(struct worker *w, struct http_call *call, enum http_call_end e
 {
     struct part *p = ((struct link *)ctx)->part;
     struct batch *b = user;
-    struct error e = {0};
     if (DOOR_KEEPS_END(p, b, call, end, calls_on_end, w, ctx))
         return;
     switch (end) {
@@ -192,6 +194,10 @@ void calls_on_end(struct worker *w, struct http_call *call, enum http_call_end e
     case CALL_REFUSED:
         over_as(p, b, SEEN_UNPROCESSED, NULL);
         break;
+    case CALL_NO_ROOM:
+        over_as(p, b, SEEN_NO_ROOM,
+                FAILED(STATUS_UNAVAILABLE, "the answer found no room in limits.bytes_in_flight"));
+        break;
     case CALL_RESET:
         on_reset(p, b, call);
         break;
@@ -200,8 +206,8 @@ void calls_on_end(struct worker *w, struct http_call *call, enum http_call_end e
         on_lost(p, b, end == CALL_ABANDONED);
         break;
     case CALL_TOO_LARGE:
-        error_set(&e, STATUS_BAD_ANSWER, "the worker's answer is larger than limits.max_answer");
-        over_as(p, b, SEEN_WRONG, &e);
+        over_as(p, b, SEEN_WRONG,
+                FAILED(STATUS_BAD_ANSWER, "the worker's answer is larger than limits.max_answer"));
         break;
     case CALL_MALFORMED:
         on_malformed(p, b, call);

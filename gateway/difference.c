@@ -5,8 +5,7 @@
 
 static bool is_same(const struct tensor *a, const struct tensor *b)
 {
-    return view_eq(a->name, b->name) && a->dtype == b->dtype && a->rank == b->rank &&
-           memcmp(a->shape, b->shape, a->rank * sizeof(a->shape[0])) == 0;
+    return view_eq(a->name, b->name) && a->dtype == b->dtype && tensor_same_shape(a, b);
 }
 
 static bool describe(char out[DIFFERENCE_TEXT], const char *kind, unsigned i,
@@ -15,8 +14,8 @@ static bool describe(char out[DIFFERENCE_TEXT], const char *kind, unsigned i,
     char got[96], expected[96];
     snprintf(out, DIFFERENCE_TEXT, "%s %u: expected %.*s %s %s as at the others, got %.*s %s %s",
              kind, i, VIEW_ARG(other->name), dtype_table[other->dtype].name,
-             oip_shape_text(expected, other->shape, other->rank), VIEW_ARG(it->name),
-             dtype_table[it->dtype].name, oip_shape_text(got, it->shape, it->rank));
+             oip_shape_text(expected, other), VIEW_ARG(it->name), dtype_table[it->dtype].name,
+             oip_shape_text(got, it));
     return true;
 }
 

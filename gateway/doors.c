@@ -32,7 +32,7 @@ struct kept_end { // a call that has ended, as the desk has not heard yet
     door_end_fn *fn;
     struct worker *worker;
     void *ctx;
-    char message[200]; // call.grpc_message
+    char message[HTTP_GRPC_MESSAGE]; // call.grpc_message
 };
 
 struct late_cancel {
@@ -115,8 +115,10 @@ static void keep_end(struct loop_doors *r, const struct kept_end *what, struct h
     *k = *what;
     k->call = *call;
     k->call.body = http_call_take_body(call);
-    snprintf(k->message, sizeof(k->message), "%.*s", VIEW_ARG(call->grpc_message));
-    k->call.grpc_message = view_str(k->message);
+    struct view message = call->grpc_message;
+    k->call.grpc_message = view_of(k->message, message.n);
+    if (message.n > 0)
+        memcpy(k->message, message.p, message.n);
     k->batch->call = NULL; // the call is freed when we return
     while (*last)
         last = &(*last)->next;

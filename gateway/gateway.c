@@ -4,7 +4,7 @@
 #include "base/mem.h"
 #include "gateway/doors.h"
 #include "gateway/metrics.h"
-#include "gateway/part.h"
+#include "gateway/origin.h"
 #include "gateway/process.h"
 #include "gateway/removal.h"
 #include "gateway/show.h"
@@ -306,7 +306,7 @@ static bool build_front(struct gateway *g, unsigned index)
     }
     struct server_config c = {.name = f->config->name,
                               .limits = &g->limits,
-                              .ops = &part_server_ops,
+                              .ops = &origin_server_ops,
                               .ctx = f,
                               .tls = f->tls,
                               .budget = g->connections};

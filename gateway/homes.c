@@ -61,7 +61,7 @@ void home_touch(struct home *h)
 // No memory for a desk: the ticket goes straight back, and the client is told.
 static void bounce(struct part *p, struct ticket *t)
 {
-    error_set(&t->error, STATUS_UNAVAILABLE, "out of memory");
+    t->error = *FAILED(STATUS_UNAVAILABLE, "out of memory");
     fx_post(&p->fx, &t->lend, MSG_BACK, p->loop->index, t->lend.from);
     part_run(p);
 }

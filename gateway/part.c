@@ -6,6 +6,7 @@
 #include "gateway/card.h"
 #include "gateway/doors.h"
 #include "gateway/homes.h"
+#include "gateway/origin.h"
 #include "gateway/removal.h"
 #include "gateway/workers.h"
 #include "net/memory.h"
@@ -235,7 +236,7 @@ static bool build_part(struct gateway *g, unsigned index)
                                .deadline_max_us = g->config->limits.deadline_max_us,
                                .retry_after_s = RETRY_AFTER_S};
     flow_init(&p->flow, index, g->table, &rules, loop_now_us(p->loop));
-    effects_init(&p->fx);
+    effects_init(&p->fx, loop_blocks(p->loop));
     buffer_init(&p->line);
     loop_blocks(p->loop)->account = on_block_charge;
     loop_blocks(p->loop)->account_ctx = p;
@@ -245,7 +246,8 @@ static bool build_part(struct gateway *g, unsigned index)
     if (!p->apis)
         return false;
     for (unsigned i = 0; i < g->config->listen_count; i++)
-        api_init(&p->apis[i], g->config->listens[i].expose, VIEW("sluice"), VIEW(SLUICE_VERSION));
+        api_init(&p->apis[i], server_respond, g->config->listens[i].expose, VIEW("sluice"),
+                 VIEW(SLUICE_VERSION));
     loop_on_msg_range(p->loop, MSG_ROUTER, on_msg, p);
     return workers_build(p);
 }

@@ -67,10 +67,4 @@ void part_rules(const struct config_model *c, struct model_rules *out);
 // Runs what is in part->fx, and what running it adds.
 void part_run(struct part *p);
 
-// ---- origin.c: exchanges -----------------------------------------------------------------------------
-
-extern const struct http_server_ops part_server_ops;
-void origin_settle(struct part *p, struct infer *in);
-void origin_release(struct part *p, struct infer *in);
-
 #endif

@@ -22,7 +22,7 @@ static void hash_tensors(struct hash128 *h, const struct tensor *tensors, unsign
             struct hash128 name, before;
         } row = {.dtype = t->dtype, .rank = t->rank, .name = hash128(t->name, 1), .before = *h};
         for (unsigned k = 0; k < t->rank; k++)
-            row.shape[k] = t->shape[k];
+            row.shape[k] = tensor_dim(t, k);
         *h = hash128(view_of(&row, sizeof(row)), 2);
     }
 }

@@ -166,7 +166,8 @@ void exchange_tell_sent(struct exchange *ex, bool whole)
     if (!ex->responded || ex->sent_told || !ex->told)
         return;
     ex->sent_told = true;
-    ex->ops->on_sent(ex, whole, ex->ctx);
+    if (ex->ops->on_sent)
+        ex->ops->on_sent(ex, whole, ex->ctx);
 }
 
 void exchange_tell_gone(struct exchange *ex)

@@ -6,6 +6,7 @@
 //                     │       CHUNK_SIZE ─► CHUNK_DATA ─► CHUNK_END    │
 //                     │          └─0─► TRAILERS ───────────────►       └─close─► STOP
 #include "base/check.h"
+#include "base/pen.h"
 #include "http/conn.h"
 #include <stdio.h>
 
@@ -83,11 +84,35 @@ static void refuse_why(struct http_conn *c, const char *why, uint64_t now_us)
 
 // ---- the request line --------------------------------------------------------------------------------
 
+// token characters, RFC 9110 5.6.2
 static bool is_tchar(unsigned char ch)
 {
-    static const char others[] = "!#$%&'*+-.^_`|~";
-    return (ch >= '0' && ch <= '9') || (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') ||
-           (ch && strchr(others, ch) != NULL);
+    static const uint64_t set[4] = {0x03ff6cfa00000000, 0x57ffffffc7fffffe};
+    return set[ch >> 6] >> (ch & 63) & 1;
+}
+
+static bool is_control(unsigned char ch)
+{
+    return ch < 0x20 || ch == 0x7f;
+}
+
+// Eight at a time: nearly no text has one.
+static bool has_control(struct view v)
+{
+    const uint64_t ones = 0x0101010101010101, high = 0x8080808080808080;
+    size_t i = 0;
+    for (; i + 8 <= v.n; i += 8) {
+        uint64_t w, del;
+        memcpy(&w, v.p + i, 8);
+        del = w ^ 0x7f * ones;
+        if (((w - 0x20 * ones) & ~w & high) | ((del - ones) & ~del & high))
+            return true;
+    }
+    for (; i < v.n; i++) {
+        if (is_control((unsigned char)v.p[i]))
+            return true;
+    }
+    return false;
 }
 
 static const char *split_absolute(struct exchange *ex, struct view *target)
@@ -205,9 +230,10 @@ static const char *split_field(struct view line, struct view *name, struct view 
         return "field: expected name: value";
     *name = view_of(line.p, n);
     *value = trimmed(view_of(line.p + n + 1, line.n - n - 1));
+    if (!has_control(*value))
+        return NULL;
     for (size_t i = 0; i < value->n; i++) {
-        unsigned char ch = (unsigned char)value->p[i];
-        if ((ch < 0x20 && ch != '\t') || ch == 0x7f)
+        if (is_control((unsigned char)value->p[i]) && value->p[i] != '\t')
             return "field: a control octet in its value";
     }
     return NULL;
@@ -665,39 +691,43 @@ static void on_run_left(void *arg)
     exchange_unref(arg);
 }
 
-static unsigned put_head(char *at, size_t room, const struct http_response *r,
-                         const struct exchange *ex, size_t length, bool close)
+// What came from outside cannot begin a new line.
+static char *put_value(char *at, struct view v)
 {
-    char *start = at;
-    int n = snprintf(at, room, "HTTP/1.1 %u %s\r\n", r->status, http_reason(r->status));
-    at += n;
+    if (!has_control(v))
+        return pen_view(at, v);
+    for (size_t i = 0; i < v.n; i++)
+        *at++ = is_control((unsigned char)v.p[i]) ? ' ' : v.p[i];
+    return at;
+}
+
+static char *put_head(char *at, const struct http_response *r, const struct exchange *ex,
+                      size_t length)
+{
+    at = PEN_LIT(at, "HTTP/1.1 ");
+    at = pen_u64(at, r->status);
+    *at++ = ' ';
+    at = pen_view(at, view_str(http_reason(r->status)));
+    at = PEN_LIT(at, "\r\n");
     if (http_date_n > 0) {
-        memcpy(at, "date: ", 6);
-        memcpy(at + 6, http_date, http_date_n);
-        memcpy(at + 6 + http_date_n, "\r\n", 2);
-        at += 8 + http_date_n;
+        at = PEN_LIT(at, "date: ");
+        at = pen_view(at, view_of(http_date, http_date_n));
+        at = PEN_LIT(at, "\r\n");
     }
     for (unsigned i = 0; i < r->n_headers; i++) {
-        const struct http_header *h = &r->headers[i];
-        memcpy(at, h->name.p, h->name.n);
-        at += h->name.n;
-        *at++ = ':';
-        *at++ = ' ';
-        for (size_t k = 0; k < h->value.n; k++) { // what came from outside cannot begin a new line
-            unsigned char ch = (unsigned char)h->value.p[k];
-            *at++ = ch < 0x20 || ch == 0x7f ? ' ' : (char)ch;
-        }
-        *at++ = '\r';
-        *at++ = '\n';
+        at = pen_view(at, r->headers[i].name);
+        at = PEN_LIT(at, ": ");
+        at = put_value(at, r->headers[i].value);
+        at = PEN_LIT(at, "\r\n");
     }
-    at += snprintf(at, 64, "content-length: %zu\r\n", length);
-    if (close)
-        at = stpcpy(at, "connection: close\r\n");
+    at = PEN_LIT(at, "content-length: ");
+    at = pen_u64(at, length);
+    at = PEN_LIT(at, "\r\n");
+    if (!ex->keep_alive)
+        at = PEN_LIT(at, "connection: close\r\n");
     else if (ex->carrier == HTTP_1_0)
-        at = stpcpy(at, "connection: keep-alive\r\n");
-    *at++ = '\r';
-    *at++ = '\n';
-    return (unsigned)(at - start);
+        at = PEN_LIT(at, "connection: keep-alive\r\n");
+    return PEN_LIT(at, "\r\n");
 }
 
 static bool send_head(struct http_conn *c, struct exchange *ex, const struct http_response *r)
@@ -708,7 +738,7 @@ static bool send_head(struct http_conn *c, struct exchange *ex, const struct htt
     for (unsigned i = 0; i < r->n_body; i++)
         length += r->body[i].n;
     char small[2048], *head = room <= sizeof(small) ? small : arena_alloc(&ex->arena, room);
-    return head && out_copy(&c->out, head, put_head(head, room, r, ex, length, !ex->keep_alive));
+    return head && out_copy(&c->out, head, (size_t)(put_head(head, r, ex, length) - head));
 }
 
 // Blocks are taken over, also when it fails (or the head has failed: !ok).

@@ -177,12 +177,10 @@ static int hex_of(char ch)
 
 static struct view percent_decoded(struct arena *a, struct view v)
 {
-    if (v.n > 1024)
-        v.n = 1024;
-    char *out = arena_alloc(a, v.n + 1);
-    size_t n = 0;
-    for (size_t i = 0; out && i < v.n; i++) {
-        int high = v.p[i] == '%' && i + 2 < v.n + 0 ? hex_of(v.p[i + 1]) : -1;
+    size_t n = 0, most = v.n < HTTP_GRPC_MESSAGE ? v.n : HTTP_GRPC_MESSAGE;
+    char *out = arena_alloc(a, most + 1);
+    for (size_t i = 0; out && i < v.n && n < most; i++) {
+        int high = v.p[i] == '%' && i + 2 < v.n ? hex_of(v.p[i + 1]) : -1;
         int low = high >= 0 ? hex_of(v.p[i + 2]) : -1;
         if (low >= 0) {
             out[n++] = (char)(high * 16 + low);
@@ -227,7 +225,11 @@ static void fail_call(struct http_client *c, struct http_call *call, enum http_c
         c->broken = true; // no memory: it could not be ended otherwise
     if (!call->closed)
         call->end = end;
-    call->grpc_flagged = true; // what still comes is dropped
+    call->grpc_flagged = true; // what still comes is dropped, and what came is given back at once
+    if (call->body)
+        block_unref(call->body);
+    call->body = NULL;
+    call->body_bytes = 0;
 }
 
 static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_n,
@@ -304,8 +306,8 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
         fail_call(c, call, CALL_MALFORMED);
         return 0;
     }
-    if (!body_room(c, call, n)) { // our lack of memory is not the worker's fault
-        fail_call(c, call, CALL_REFUSED);
+    if (!body_room(c, call, n)) {
+        fail_call(c, call, CALL_NO_ROOM);
         return 0;
     }
     memcpy(call->body->data + call->body_bytes, p, n);

@@ -64,7 +64,7 @@ struct http_server_ops {
     void (*on_gone)(struct exchange *ex, void *ctx);
     // The last octet of the response has been taken by http_conn_sent (HTTP/2: its last frame has been made;
     // at most 256 KiB of output are before it), or never will be (client gone mid-answer). Exactly once for
-    // each exchange that was responded to. For the access log.
+    // each exchange that was responded to. For the access log. NULL: not wanted.
     void (*on_sent)(struct exchange *ex, bool whole, void *ctx);
     // The room refuses a request: 400, 405, 408, 413, 414, 417, 431, 503 or 505, and `why` in printable ASCII
     // without quotes. The room above knows the client's protocol: it answers ex with exchange_respond before
@@ -188,8 +188,8 @@ struct http_call;
 
 enum http_call_end {
     CALL_ANSWERED, // whole response, trailers included
-    CALL_REFUSED, // not processed by the peer (REFUSED_STREAM, GOAWAY below us, no stream left), or we had no
-                  // memory for its answer: neither was wrong, it may be repeated
+    CALL_REFUSED,  // not processed by the peer (REFUSED_STREAM, GOAWAY below us, no stream left)
+    CALL_NO_ROOM, // the account of blocks has no room for its answer: reset by us, and no fault of the peer
     CALL_RESET, // RST_STREAM by the peer
     CALL_LOST,  // connection gone
     CALL_ABANDONED, // connection closed by us (said by net/peer: this room knows of no other end than LOST)
@@ -205,11 +205,13 @@ struct http_client_ops {                                // all from the client's
     void (*on_end)(struct http_call *call, enum http_call_end end, void *ctx);
 };
 
+#define HTTP_GRPC_MESSAGE 2048 // bytes of grpc-message, decoded; the rest is cut
+
 struct http_call {
     void *user;
     uint16_t status;          // :status
     int grpc_status;          // from trailers or Trailers-Only; -1: absent
-    struct view grpc_message; // percent-decoded, in the call's arena
+    struct view grpc_message; // percent-decoded, cut, in the call's arena: any bytes
     struct block *body; // the answer's octets after gRPC de-framing: body->data[0 .. body_bytes);
     size_t body_bytes;  // taken over by on_end's callee with http_call_take_body
     struct arena arena;

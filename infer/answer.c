@@ -57,7 +57,7 @@ static bool find_rows(struct holder *h, unsigned k, struct error *e)
     struct answer *a = &h->answer;
     const struct tensor *t = &a->outputs[k];
     uint64_t count;
-    if (!tensor_count(t->shape, t->rank, &count) || !tensor_bytes_check(t->data, t->bytes, count))
+    if (!tensor_count(t, &count) || !tensor_bytes_check(t->data, t->bytes, count))
         return bad_bytes(k, e);
     if (a->rows == 0 || t->rank == 0 || t->shape[0] != a->rows)
         return true;
@@ -96,7 +96,8 @@ struct answer *answer_new(struct block *block, const struct tensor *outputs, uns
         a->rows = rows;
     }
     for (unsigned k = 0; ok && k < n; k++)
-        ok = outputs[k].dtype != DT_BYTES || find_rows(h, k, &e);
+        ok = tensor_own_shape(&h->arena, &a->outputs[k]) &&
+             (outputs[k].dtype != DT_BYTES || find_rows(h, k, &e));
     if (!ok) {
         holder_free(h);
         return NULL;
@@ -158,7 +159,7 @@ static bool add_output(struct reading *d, struct view message, struct error *e)
         return no_memory(e);
     a->outputs = t;
     d->contents = c;
-    if (!oip_pb_tensor(message, &t[a->n_outputs], &c[a->n_outputs], &at, e))
+    if (!oip_pb_tensor(arena, message, &t[a->n_outputs], &c[a->n_outputs], &at, e))
         return blame_worker(e);
     a->n_outputs++;
     return true;

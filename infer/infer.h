@@ -33,7 +33,9 @@ struct infer {
     struct ticket ticket;        // the one attempt that may be out
 
     // Valid from FX_SETTLE on: how it ended.
-    struct error error;     // status STATUS_OK: answered, ticket.slice holds the rows
+    struct failure
+        error; // status STATUS_OK: answered, ticket.slice holds the rows. Its text is there
+               // while FX_SETTLE runs, and not for longer
     uint32_t retry_after_s; // with STATUS_UNAVAILABLE
 };
 

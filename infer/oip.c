@@ -131,16 +131,22 @@ bool oip_take_param(struct infer_request *r, const struct param *p, struct error
     return keep(r, p, e);
 }
 
-const char *oip_shape_text(char out[96], const int64_t *shape, unsigned rank)
+const char *oip_rank_text(char out[16], unsigned came)
+{
+    snprintf(out, 16, "%u%s", came, came < OIP_RANK_COUNTED ? "" : " or more");
+    return out;
+}
+
+const char *oip_shape_text(char out[96], const struct tensor *t)
 {
     unsigned n = 0;
     out[n++] = '[';
-    for (unsigned i = 0; i < rank; i++) {
+    for (unsigned i = 0; i < t->rank; i++) {
         if (n > 70) { // room for one more number of 20 digits and the end
             n += (unsigned)snprintf(out + n, 96 - n, ",...");
             break;
         }
-        n += (unsigned)snprintf(out + n, 96 - n, "%s%" PRId64, i ? "," : "", shape[i]);
+        n += (unsigned)snprintf(out + n, 96 - n, "%s%" PRId64, i ? "," : "", tensor_dim(t, i));
     }
     out[n++] = ']';
     out[n] = 0;
@@ -152,8 +158,8 @@ bool oip_wrong_count(struct error *e, const struct oip_place *at, const struct t
 {
     char shape[96];
     uint64_t count = 0;
-    tensor_count(t->shape, t->rank, &count);
-    oip_shape_text(shape, t->shape, t->rank);
+    tensor_count(t, &count);
+    oip_shape_text(shape, t);
     const char *dtype = dtype_table[t->dtype].name;
     if (got == UINT64_MAX)
         return error_set(e, STATUS_BAD_REQUEST,
@@ -170,21 +176,20 @@ bool oip_check_raw(struct error *e, const struct oip_place *at, const struct ten
     uint64_t want;
     if (t->dtype == DT_BYTES) {
         uint64_t count;
-        if (tensor_count(t->shape, t->rank, &count) && count <= t->bytes / 4)
+        if (tensor_count(t, &count) && count <= t->bytes / 4)
             return true;
         return error_set(e, STATUS_BAD_REQUEST,
                          "%s[%u].%s: %zu octets cannot hold BYTES of shape %s", at->what, at->index,
-                         at->field, t->bytes, oip_shape_text(shape, t->shape, t->rank));
+                         at->field, t->bytes, oip_shape_text(shape, t));
     }
-    if (!tensor_size(t->dtype, t->shape, t->rank, &want))
+    if (!tensor_size(t, &want))
         return error_set(e, STATUS_BAD_REQUEST, "%s[%u].shape: the size of %s %s is out of range",
-                         at->what, at->index, dtype_table[t->dtype].name,
-                         oip_shape_text(shape, t->shape, t->rank));
+                         at->what, at->index, dtype_table[t->dtype].name, oip_shape_text(shape, t));
     if (want != t->bytes)
         return error_set(e, STATUS_BAD_REQUEST,
                          "%s[%u].%s: expected %" PRIu64 " octets for %s %s, got %zu", at->what,
                          at->index, at->field, want, dtype_table[t->dtype].name,
-                         oip_shape_text(shape, t->shape, t->rank), t->bytes);
+                         oip_shape_text(shape, t), t->bytes);
     return true;
 }
 

@@ -72,7 +72,11 @@ bool oip_check_raw(struct error *e, const struct oip_place *at, const struct ten
 // Seals the request when all of it is read. False: its rows hold nothing and are more than any batch has:
 // they would cost their sender nothing, and the queue's room in rows.
 bool oip_seal(struct infer_request *r, struct error *e);
+#define OIP_RANK_COUNTED                                                                           \
+    255 // dimensions of a shape that are counted, to say how many came; no more are read
+// "17", "255 or more". Returns out.
+const char *oip_rank_text(char out[16], unsigned came);
 // "[1,64]", cut when long. Returns out.
-const char *oip_shape_text(char out[96], const int64_t *shape, unsigned rank);
+const char *oip_shape_text(char out[96], const struct tensor *t);
 
 #endif

@@ -15,7 +15,7 @@ static bool one_element(struct oip_raw *w, struct arena *a, struct view body, st
     t->data = p;
     t->bytes = 4 + body.n;
     for (unsigned i = 0; i < t->rank; i++)
-        t->shape[i] = 1;
+        tensor_set_dim(t, i, 1);
     w->left = body;
     w->to = p + 4;
     return true;
@@ -26,7 +26,7 @@ static bool settle_shape(struct tensor *t, bool batched, size_t octets, struct e
 {
     unsigned free_dims = 0, last = 0;
     for (unsigned i = 0; i < t->rank; i++) {
-        if (t->shape[i] < 0) {
+        if (tensor_dim(t, i) < 0) {
             free_dims++;
             last = i;
         }
@@ -42,12 +42,12 @@ static bool settle_shape(struct tensor *t, bool batched, size_t octets, struct e
     if (free_dims == 0)
         return true;
     uint64_t rest;
-    t->shape[last] = 1;
-    if (!tensor_size(t->dtype, t->shape, t->rank, &rest) || rest == 0 || octets % rest != 0)
+    tensor_set_dim(t, last, 1);
+    if (!tensor_size(t, &rest) || rest == 0 || octets % rest != 0)
         return error_set(
             e, STATUS_BAD_REQUEST,
             "body: %zu octets do not fill whole elements of the input's free dimension", octets);
-    t->shape[last] = (int64_t)(octets / rest);
+    tensor_set_dim(t, last, (int64_t)(octets / rest));
     return true;
 }
 
@@ -64,7 +64,7 @@ bool oip_raw_begin(struct oip_raw *w, struct arena *a, struct view body,
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
     *t = m->inputs[0];
     t->name = arena_copy(a, m->inputs[0].name); // the model may be reloaded under the request
-    if (!t->name.n)
+    if (!t->name.n || !tensor_own_shape(a, t))
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
     t->data = body.n ? (const uint8_t *)body.p : NULL;
     t->bytes = body.n;

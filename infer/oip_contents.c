@@ -40,9 +40,9 @@ bool oip_contents_begin(struct oip_contents *c, struct arena *a, struct view con
     if (!field_of[t->dtype])
         return error_set(e, STATUS_BAD_REQUEST, "%s[%u].contents: %s travels only in raw form",
                          at->what, at->index, dtype_table[t->dtype].name);
-    if (!tensor_count(t->shape, t->rank, &c->count))
+    if (!tensor_count(t, &c->count))
         return error_set(e, STATUS_BAD_REQUEST, "%s[%u].shape: the size of %s is out of range",
-                         at->what, at->index, oip_shape_text(shape, t->shape, t->rank));
+                         at->what, at->index, oip_shape_text(shape, t));
     pb_read(&c->fields, contents);
     if (c->count <= contents.n && is_view(c, contents, &run)) {
         t->data = run.n ? (const uint8_t *)run.p : NULL;
@@ -55,7 +55,7 @@ bool oip_contents_begin(struct oip_contents *c, struct arena *a, struct view con
     if (c->count > contents.n)
         return error_set(e, STATUS_BAD_REQUEST,
                          "%s[%u].contents: shape %s asks for more values than the octets can hold",
-                         at->what, at->index, oip_shape_text(shape, t->shape, t->rank));
+                         at->what, at->index, oip_shape_text(shape, t));
     c->room =
         t->dtype == DT_BYTES ? contents.n + 2 * c->count : c->count * dtype_table[t->dtype].bytes;
     if (c->room && !(c->values = arena_alloc(a, c->room)))

@@ -85,6 +85,7 @@ bool oip_data_begin(struct oip_data *d, struct json_reader *r, struct arena *a, 
     d->over = false;
     d->until = NULL;
     d->measuring = t->dtype == DT_BYTES;
+    r->nul = t->dtype == DT_BYTES;
     d->opened = *r;
     start_pass(d);
     char shape[96];
@@ -93,15 +94,15 @@ bool oip_data_begin(struct oip_data *d, struct json_reader *r, struct arena *a, 
                          "%s[%u].data: %s has no JSON form, send it with binary_data_size",
                          at->what, at->index, dtype_table[t->dtype].name);
     uint64_t room = (uint64_t)(r->end - r->at) / 2 + 1; // a value and its comma
-    if (!tensor_count(t->shape, t->rank, &d->count))
+    if (!tensor_count(t, &d->count))
         return error_set(e, STATUS_BAD_REQUEST, "%s[%u].shape: the size of %s is out of range",
-                         at->what, at->index, oip_shape_text(shape, t->shape, t->rank));
+                         at->what, at->index, oip_shape_text(shape, t));
     if (d->count > room)
         return error_set(e, STATUS_BAD_REQUEST,
                          "%s[%u].data: expected %" PRIu64
                          " %s values for shape %s, the body has room for at most %" PRIu64,
                          at->what, at->index, d->count, dtype_table[t->dtype].name,
-                         oip_shape_text(shape, t->shape, t->rank), room);
+                         oip_shape_text(shape, t), room);
     if (d->count && !d->measuring) {
         d->values = arena_array(a, d->count, dtype_table[t->dtype].bytes);
         if (!d->values)
@@ -309,10 +310,10 @@ static bool finish(struct oip_data *d, struct error *e)
         return oip_wrong_count(e, &d->at, t, d->got);
     for (unsigned i = 0; d->leaf > 1 && d->leaf == t->rank && i < t->rank; i++) {
         char shape[96];
-        if (d->width[i + 1] >= 0 && d->width[i + 1] != t->shape[i])
+        if (d->width[i + 1] >= 0 && d->width[i + 1] != tensor_dim(t, i))
             return error_set(e, STATUS_BAD_REQUEST,
                              "%s[%u].%s: nested arrays do not follow shape %s", d->at.what,
-                             d->at.index, d->at.field, oip_shape_text(shape, t->shape, t->rank));
+                             d->at.index, d->at.field, oip_shape_text(shape, t));
     }
     if (t->dtype != DT_BYTES)
         d->bytes = d->count * dtype_table[t->dtype].bytes;

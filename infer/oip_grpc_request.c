@@ -54,7 +54,7 @@ static bool add_input(struct oip_grpc *d, struct view message, struct error *e)
         return no_memory(e);
     r->inputs = t;
     d->contents = c;
-    if (!oip_pb_tensor(message, &t[r->n_inputs], &c[r->n_inputs], &at, e))
+    if (!oip_pb_tensor(d->arena, message, &t[r->n_inputs], &c[r->n_inputs], &at, e))
         return false;
     r->n_inputs++;
     return true;
@@ -223,7 +223,7 @@ static enum oip_step take_raw(struct oip_grpc *d, struct error *e)
         return OIP_ERROR;
     enum tensor_walk_end end = WALK_RIGHT;
     uint64_t count = 0;
-    if (t->dtype == DT_BYTES && tensor_count(t->shape, t->rank, &count))
+    if (t->dtype == DT_BYTES && tensor_count(t, &count))
         end = tensor_bytes_walk(&d->walk, t->data, t->bytes, count, OIP_STEP_ELEMENTS);
     d->walking = end == WALK_MORE;
     if (end == WALK_WRONG) {

@@ -157,32 +157,36 @@ static bool bad(struct metadata *d, const char *what)
     return error_set(d->e, STATUS_BAD_ANSWER, "the worker's metadata: %s", what);
 }
 
-static bool add_dim(struct tensor *t, uint64_t v)
+struct metadata_tensor { // one that is being read
+    struct arena *arena;
+    struct tensor t;
+    unsigned dims; // that came
+};
+
+static bool add_dim(struct metadata_tensor *d, uint64_t v)
 {
-    if (t->rank == TENSOR_MAX_RANK || (int64_t)v < -1)
-        return false;
-    t->shape[t->rank++] = (int64_t)v;
-    return true;
+    return (int64_t)v >= -1 &&
+           (++d->dims > TENSOR_MAX_RANK || tensor_add_dim(d->arena, &d->t, (int64_t)v));
 }
 
 static bool on_tensor(const struct pb_field *f, void *ctx)
 {
-    struct tensor *t = ctx;
+    struct metadata_tensor *d = ctx;
     struct pb_reader run;
     uint64_t v;
     struct view name;
     switch (f->number) {
     case 1:
-        return take_text(f, &t->name);
+        return take_text(f, &d->t.name);
     case 2:
-        t->dtype = take_text(f, &name) ? dtype_of(name) : DT_INVALID;
+        d->t.dtype = take_text(f, &name) ? dtype_of(name) : DT_INVALID;
         return true;
     case 3:
         if (f->wire == PB_VARINT)
-            return add_dim(t, f->value);
+            return add_dim(d, f->value);
         pb_read(&run, f->data);
         while (pb_packed_varint(&run, &v))
-            if (!add_dim(t, v))
+            if (!add_dim(d, v))
                 return false;
         return f->wire == PB_LEN && !run.error;
     default:
@@ -190,13 +194,23 @@ static bool on_tensor(const struct pb_field *f, void *ctx)
     }
 }
 
+static bool bad_rank(struct metadata *d, const struct metadata_tensor *it)
+{
+    struct view name = view_of(it->t.name.p, it->t.name.n < 80 ? it->t.name.n : 80);
+    return error_set(d->e, STATUS_BAD_ANSWER,
+                     "the worker's metadata: tensor %.*s: expected at most %d dimensions, got %u",
+                     VIEW_ARG(name), TENSOR_MAX_RANK, it->dims);
+}
+
 static bool add_tensor(struct metadata *d, const struct pb_field *f, struct tensor **list,
                        uint16_t *n, unsigned *cap)
 {
-    struct tensor t = {0};
-    if (f->wire != PB_LEN || !walk(f->data, on_tensor, &t) || !t.name.n)
-        return bad(d, t.rank == TENSOR_MAX_RANK ? "a tensor has more than 8 dimensions"
-                                                : "a tensor cannot be read");
+    struct metadata_tensor it = {.arena = d->arena};
+    if (f->wire != PB_LEN || !walk(f->data, on_tensor, &it) || !it.t.name.n)
+        return bad(d, "a tensor cannot be read");
+    if (it.dims > TENSOR_MAX_RANK)
+        return bad_rank(d, &it);
+    struct tensor t = it.t;
     if (t.dtype == DT_INVALID)
         return bad(d, "a tensor has an unknown datatype");
     if (*n == INFER_MAX_TENSORS)
@@ -329,7 +343,7 @@ static size_t io_size(const struct tensor *t, unsigned skip, unsigned dims_field
 {
     size_t dims = 0;
     for (unsigned i = skip; i < t->rank; i++)
-        dims += pb_varint_size((uint64_t)t->shape[i]);
+        dims += pb_varint_size((uint64_t)tensor_dim(t, i));
     return pb_len_size(1, t->name.n) + pb_uint_size(2, dtype_table[t->dtype].config) +
            (dims ? pb_len_size(dims_field, dims) : 0);
 }
@@ -339,14 +353,14 @@ static uint8_t *w_io(uint8_t *at, uint32_t field, const struct tensor *t, unsign
 {
     size_t dims = 0;
     for (unsigned i = skip; i < t->rank; i++)
-        dims += pb_varint_size((uint64_t)t->shape[i]);
+        dims += pb_varint_size((uint64_t)tensor_dim(t, i));
     at = pb_w_len(at, field, io_size(t, skip, dims_field));
     at = pb_w_bytes(at, 1, t->name);
     at = pb_w_uint(at, 2, dtype_table[t->dtype].config);
     if (dims)
         at = pb_w_len(at, dims_field, dims);
     for (unsigned i = skip; i < t->rank; i++)
-        at = pb_w_varint(at, (uint64_t)t->shape[i]);
+        at = pb_w_varint(at, (uint64_t)tensor_dim(t, i));
     return at;
 }
 

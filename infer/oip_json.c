@@ -308,14 +308,17 @@ static bool read_shape(struct oip_json *d, struct error *e)
     enum json_token token = json_next(&d->r);
     if (token != JSON_ARRAY)
         return expected(d, token, e, "shape", "an array of non-negative integers");
-    while ((token = json_next(&d->r)) == JSON_NUMBER) {
-        if (t->rank == TENSOR_MAX_RANK)
-            return refuse(d, e, "shape", "at most 8 dimensions", "more");
+    unsigned came = 0;
+    while (came < OIP_RANK_COUNTED && (token = json_next(&d->r)) == JSON_NUMBER) {
         int64_t v;
         if (num_parse_i64(d->r.text, &v) != NUM_OK || v < 0)
             return refuse(d, e, "shape", "non-negative integers", "another number");
-        t->shape[t->rank++] = v;
+        if (++came <= TENSOR_MAX_RANK && !tensor_add_dim(d->arena, t, v))
+            return no_memory(e);
     }
+    char text[16];
+    if (came > TENSOR_MAX_RANK)
+        return refuse(d, e, "shape", "at most 16 dimensions", oip_rank_text(text, came));
     return token == JSON_ARRAY_END || expected(d, token, e, "shape", "non-negative integers");
 }
 
@@ -351,6 +354,7 @@ static bool read_data(struct oip_json *d, struct error *e)
     d->saved = d->r;
     d->later = true;
     d->r = before;
+    d->r.nul = true; // it may be of BYTES
     return skip(d, e);
 }
 
@@ -403,7 +407,7 @@ static bool walk_blob(struct oip_json *d, struct error *e)
 {
     const struct tensor *t = &d->tensor;
     uint64_t count = 0;
-    tensor_count(t->shape, t->rank, &count); // it fits: oip_check_raw
+    tensor_count(t, &count); // it fits: oip_check_raw
     switch (tensor_bytes_walk(&d->walk, t->data, t->bytes, count, OIP_STEP_ELEMENTS)) {
     case WALK_RIGHT:
         return push_input(d, e);
@@ -626,6 +630,7 @@ static bool step_data(struct oip_json *d, size_t max, struct error *e)
     if (step != OIP_DONE)
         return step == OIP_MORE;
     d->place = AT_INPUT;
+    d->r.nul = false;
     if (!d->reading_later)
         return true;
     d->r = d->behind;
@@ -641,8 +646,10 @@ static bool step_skip(struct oip_json *d, struct error *e)
         if (token == JSON_MORE)
             return true;
     }
-    if (d->r.depth == d->skip_depth)
+    if (d->r.depth == d->skip_depth) {
         d->place = d->after_skip;
+        d->r.nul = false;
+    }
     return true;
 }
 

@@ -4,7 +4,7 @@
  * the field's name; never the body's own text. Nothing is allocated that the body does not back: an
  * element takes at least two octets of it. Thinks.
  *
- * Bounds: 256 inputs, 256 outputs, 64 parameters, 256 keys in one object, depth 100, rank 8; a string that
+ * Bounds: 256 inputs, 256 outputs, 64 parameters, 256 keys in one object, depth 100, rank 16; a string that
  * is neither data nor skipped: OIP_MAX_TEXT.
  * Keys that we do not know are skipped; parameters that we do not know are kept (and go alone). */
 #ifndef SLUICE_INFER_OIP_JSON_H

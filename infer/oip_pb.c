@@ -139,18 +139,23 @@ uint8_t *oip_pb_w_param(uint8_t *at, uint32_t field, const struct param *p)
 
 // ---- tensors -------------------------------------------------------------------------------------------
 
-static bool add_dim(struct tensor *t, uint64_t v, const struct oip_place *at, struct error *e)
+struct pb_tensor { // one that is being read
+    struct arena *arena;
+    struct tensor *t;
+    struct view *contents;
+    const struct oip_place *at;
+    unsigned dims; // that came
+};
+
+static bool add_dim(struct pb_tensor *d, uint64_t v, struct error *e)
 {
-    if (t->rank == TENSOR_MAX_RANK)
-        return error_set(e, STATUS_BAD_REQUEST,
-                         "%s[%u].shape: expected at most 8 dimensions, got more", at->what,
-                         at->index);
+    d->dims++;
     if ((int64_t)v < 0)
         return error_set(e, STATUS_BAD_REQUEST,
                          "%s[%u].shape: expected non-negative integers, got a negative one",
-                         at->what, at->index);
-    t->shape[t->rank++] = (int64_t)v;
-    return true;
+                         d->at->what, d->at->index);
+    return d->dims > TENSOR_MAX_RANK || tensor_add_dim(d->arena, d->t, (int64_t)v) ||
+           error_set(e, STATUS_UNAVAILABLE, "out of memory");
 }
 
 static bool malformed(const struct oip_place *at, const char *why, struct error *e)
@@ -159,20 +164,22 @@ static bool malformed(const struct oip_place *at, const char *why, struct error 
                      why ? why : "a field has another wire type");
 }
 
-static bool read_dims(const struct pb_field *f, struct tensor *t, const struct oip_place *at,
-                      struct error *e)
+static bool read_dims(struct pb_tensor *d, const struct pb_field *f, struct error *e)
 {
-    if (f->wire == PB_VARINT)
-        return add_dim(t, f->value, at, e);
-    if (f->wire != PB_LEN)
-        return malformed(at, NULL, e);
     struct pb_reader run;
     uint64_t v;
+    if (d->dims >= OIP_RANK_COUNTED)
+        return true;
+    if (f->wire == PB_VARINT)
+        return add_dim(d, f->value, e);
+    if (f->wire != PB_LEN)
+        return malformed(d->at, NULL, e);
     pb_read(&run, f->data);
-    while (pb_packed_varint(&run, &v))
-        if (!add_dim(t, v, at, e))
+    while (d->dims < OIP_RANK_COUNTED && pb_packed_varint(&run, &v)) {
+        if (!add_dim(d, v, e))
             return false;
-    return !run.error || malformed(at, run.error, e);
+    }
+    return !run.error || malformed(d->at, run.error, e);
 }
 
 static bool tensor_param(struct view entry, const struct oip_place *at, struct error *e)
@@ -185,35 +192,53 @@ static bool tensor_param(struct view entry, const struct oip_place *at, struct e
     return true; // others mean nothing to us
 }
 
-static bool tensor_field(const struct pb_field *f, struct tensor *t, struct view *contents,
-                         const struct oip_place *at, struct error *e)
+static bool tensor_field(struct pb_tensor *d, const struct pb_field *f, struct error *e)
 {
     if (f->number > 5)
         return true;
     if (f->number == 3)
-        return read_dims(f, t, at, e);
+        return read_dims(d, f, e);
     if (f->wire != PB_LEN)
-        return malformed(at, NULL, e);
+        return malformed(d->at, NULL, e);
     switch (f->number) {
     case 1:
-        t->name = f->data;
+        d->t->name = f->data;
         return true;
     case 2:
-        t->dtype = dtype_of(f->data);
+        d->t->dtype = dtype_of(f->data);
         return true;
     case 4:
-        return tensor_param(f->data, at, e);
+        return tensor_param(f->data, d->at, e);
     default:
-        if (contents->p)
-            return malformed(at, "has contents twice", e);
-        *contents = f->data;
+        if (d->contents->p)
+            return malformed(d->at, "has contents twice", e);
+        *d->contents = f->data;
         return true;
     }
 }
 
-bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
+static bool check_tensor(const struct pb_tensor *d, struct error *e)
+{
+    const struct oip_place *at = d->at;
+    char came[16];
+    if (d->dims > TENSOR_MAX_RANK)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "%s[%u].shape: expected at most %d dimensions, got %s", at->what,
+                         at->index, TENSOR_MAX_RANK, oip_rank_text(came, d->dims));
+    if (d->t->name.n == 0 || !oip_text(d->t->name))
+        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].name: expected a name", at->what,
+                         at->index);
+    if (d->t->dtype == DT_INVALID)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "%s[%u].datatype: expected a known datatype, got another text", at->what,
+                         at->index);
+    return true;
+}
+
+bool oip_pb_tensor(struct arena *a, struct view message, struct tensor *t, struct view *contents,
                    const struct oip_place *at, struct error *e)
 {
+    struct pb_tensor d = {.arena = a, .t = t, .contents = contents, .at = at};
     struct pb_reader r;
     struct pb_field f;
     *t = (struct tensor){0};
@@ -225,24 +250,17 @@ bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
             return malformed(at, "has too many fields", e);
         if (f.number == 4 && params++ == INFER_MAX_PARAMS)
             return malformed(at, "more than 64 parameters", e);
-        if (!tensor_field(&f, t, contents, at, e))
+        if (!tensor_field(&d, &f, e))
             return false;
     }
     if (r.error)
         return malformed(at, r.error, e);
-    if (t->name.n == 0 || !oip_text(t->name))
-        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].name: expected a name", at->what,
-                         at->index);
-    if (t->dtype == DT_INVALID)
-        return error_set(e, STATUS_BAD_REQUEST,
-                         "%s[%u].datatype: expected a known datatype, got another text", at->what,
-                         at->index);
-    return true;
+    return check_tensor(&d, e);
 }
 
 static uint64_t dim(const struct tensor *t, unsigned i, int64_t first)
 {
-    return (uint64_t)(i == 0 && first > 0 ? first : t->shape[i]);
+    return (uint64_t)(i == 0 && first > 0 ? first : tensor_dim(t, i));
 }
 
 static size_t dims_size(const struct tensor *t, int64_t first)

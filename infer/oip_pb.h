@@ -27,8 +27,8 @@ bool oip_contents_begin(struct oip_contents *c, struct arena *a, struct view con
                         struct tensor *t, const struct oip_place *at, struct error *e);
 enum oip_step oip_contents_step(struct oip_contents *c, size_t max_bytes, struct error *e);
 
-// One tensor message without its data; *contents: .p NULL when it has none.
-bool oip_pb_tensor(struct view message, struct tensor *t, struct view *contents,
+// One tensor message without its data, with what its shape takes in a; *contents: .p NULL when it has none.
+bool oip_pb_tensor(struct arena *a, struct view message, struct tensor *t, struct view *contents,
                    const struct oip_place *at, struct error *e);
 // An entry of map<string, InferParameter>; false: not one, or more than OIP_MAX_ENTRY fields.
 bool oip_pb_param(struct view entry, struct param *out);

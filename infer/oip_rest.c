@@ -80,7 +80,7 @@ static bool put_shape(struct buffer *out, const struct tensor *t)
     for (unsigned i = 0; i < t->rank; i++) {
         if (i > 0)
             *at++ = ',';
-        at = pen_i64(at, t->shape[i]);
+        at = pen_i64(at, tensor_dim(t, i));
     }
     *at++ = ']';
     buffer_commit(out, (size_t)(at - start));
@@ -236,7 +236,7 @@ static bool put_floats(struct oip_rest *w, uint64_t n, struct error *e)
     struct json_writer json;
     json_write(&json, w->out);
     size_t start = buffer_len(w->out);
-    json_w_f32_array(&json, w->tensor.data + w->i * 4, n);
+    json_w_f32_array(&json, n > 0 ? w->tensor.data + w->i * 4 : NULL, n);
     if (json.failed)
         return no_memory(e);
     uint8_t *at = w->out->data + w->out->at;
@@ -305,7 +305,7 @@ static bool next_output(struct oip_rest *w, struct error *e)
         return error_set(e, STATUS_BAD_REQUEST,
                          "outputs[%u]: %s has no JSON form, ask for it with binary_data", w->k,
                          dtype_table[t->dtype].name);
-    if (!tensor_count(t->shape, t->rank, &w->n))
+    if (!tensor_count(t, &w->n))
         return error_set(e, STATUS_BAD_ANSWER, "outputs[%u]: its shape is out of range", w->k);
     if ((w->k && !PUT(w->out, ",")) || !put_tensor_head(w->out, t))
         return no_memory(e);

@@ -69,7 +69,7 @@ static void dims(struct json_writer *w, const struct tensor *t, unsigned skip)
 {
     json_w_array(w);
     for (unsigned i = skip; i < t->rank; i++)
-        json_w_i64(w, t->shape[i]);
+        json_w_i64(w, tensor_dim(t, i));
     json_w_array_end(w);
 }
 

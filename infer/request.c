@@ -71,7 +71,11 @@ static struct hash128 batch_key(const struct infer_request *r)
         uint8_t kind[2] = {(uint8_t)t->dtype, t->rank};
         key_view(&k, t->name);
         key_put(&k, kind, sizeof(kind));
-        key_put(&k, t->shape + skip, (t->rank - skip) * sizeof(t->shape[0]));
+        unsigned near = t->rank < TENSOR_INLINE_RANK ? t->rank : TENSOR_INLINE_RANK;
+        if (near > skip)
+            key_put(&k, t->shape + skip, (near - skip) * sizeof(t->shape[0]));
+        if (t->rank > near)
+            key_put(&k, t->more, (t->rank - near) * sizeof(t->more[0]));
     }
     for (unsigned i = 0; i < r->n_outputs; i++) {
         key_view(&k, r->outputs[i].name);
@@ -126,7 +130,7 @@ static bool copy_tensors(struct arena *a, struct tensor **list, unsigned n)
     *list = arena_array(a, n ? n : 1, sizeof(**list));
     for (unsigned i = 0; *list && i < n; i++) {
         (*list)[i] = from[i];
-        if (!copied(a, &(*list)[i].name))
+        if (!copied(a, &(*list)[i].name) || !tensor_own_shape(a, &(*list)[i]))
             return false;
     }
     return *list != NULL;

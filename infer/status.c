@@ -1,4 +1,6 @@
 #include "infer/status.h"
+
+#include "base/json_inside.h" // json_utf8_length
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -59,6 +61,40 @@ enum status status_from_http(unsigned http)
     return STATUS_INTERNAL;
 }
 
+// Bytes of the character at p that may be told; 0: none.
+static unsigned char_length(const char *p, const char *end)
+{
+    unsigned char c = (unsigned char)*p;
+    if (c < 0x80)
+        return (c >= 0x20 && c != 0x7f) || c == '\t' || c == '\n';
+    unsigned n = json_utf8_length(p, end);
+    return n == 2 && c == 0xc2 && (unsigned char)p[1] < 0xa0 ? 0 : n; // C1: control characters, too
+}
+
+// Are all that is left of it the first bytes of one character?
+static bool is_begun(const char *p, const char *end)
+{
+    unsigned char c = (unsigned char)*p;
+    if (c < 0xc2 || c > 0xf4 || end - p >= (c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4))
+        return false;
+    while (++p < end && ((unsigned char)*p & 0xc0) == 0x80)
+        ;
+    return p == end;
+}
+
+size_t text_clean(char *text, size_t n)
+{
+    char *p = text, *end = text + n;
+    while (p < end && !is_begun(p, end)) {
+        unsigned length = char_length(p, end);
+        if (length == 0)
+            *p = '?';
+        p += length ? length : 1;
+    }
+    *p = 0;
+    return (size_t)(p - text);
+}
+
 bool error_set(struct error *e, enum status status, const char *format, ...)
 {
     e->status = status;
@@ -67,9 +103,7 @@ bool error_set(struct error *e, enum status status, const char *format, ...)
     int n = vsnprintf(e->text, sizeof(e->text), format, args);
     va_end(args);
     if (n < 0)
-        e->text[0] = 0;
-    for (char *p = e->text; *p; p++)
-        if (*p < 0x20 || *p > 0x7e)
-            *p = '?';
+        n = 0;
+    text_clean(e->text, (size_t)n < sizeof(e->text) ? (size_t)n : sizeof(e->text) - 1);
     return false;
 }

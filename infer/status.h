@@ -50,14 +50,21 @@ status_from_grpc(unsigned grpc); // a worker's answer to ours: 3 -> BAD_REQUEST,
 // What the HTTP room refuses with that status: its number is all that room knows.
 enum status status_from_http(unsigned http);
 
-// Who is wrong, what was expected, what came. Never the body's own text.
+#define ERROR_TEXT 248
+
+// What a parser finds wrong: who is wrong, what was expected, what came. Never the body's own text. It lies on
+// the stack of who called the parser; what is kept, or told to another thread, is a struct failure.
 struct error {
-    enum status status; // STATUS_OK: no error
-    char text[248];     // NUL-terminated, printable ASCII
+    enum status status;    // STATUS_OK: no error
+    char text[ERROR_TEXT]; // NUL-terminated, see text_clean
 };
 
-// Formats text (cut to fit, control octets replaced by '?'). Returns false, so that `return error_set(...)`
-// ends a parser.
+// Makes text[0..n) fit to be told: valid UTF-8 without control characters other than \t and \n. Each byte that
+// is not becomes '?', a character that is not whole at the end (the text was cut) goes. Ends it with a NUL: there
+// is room for one. Returns its length.
+size_t text_clean(char *text, size_t n);
+
+// Formats text: cut to fit, then text_clean. Returns false, so that `return error_set(...)` ends a parser.
 __attribute__((format(printf, 3, 4))) bool error_set(struct error *e, enum status status,
                                                      const char *format, ...);
 

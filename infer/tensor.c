@@ -22,29 +22,73 @@ enum dtype dtype_of(struct view name)
     return DT_INVALID;
 }
 
+static bool make_room(struct arena *a, struct tensor *t)
+{
+    t->more = arena_array(a, TENSOR_MAX_RANK - TENSOR_INLINE_RANK, sizeof(*t->more));
+    return t->more != NULL;
+}
+
+bool tensor_add_dim(struct arena *a, struct tensor *t, int64_t v)
+{
+    if (t->rank == TENSOR_INLINE_RANK && !make_room(a, t))
+        return false;
+    tensor_set_dim(t, t->rank++, v);
+    return true;
+}
+
+bool tensor_set_shape(struct arena *a, struct tensor *t, const int64_t *shape, unsigned rank)
+{
+    t->rank = 0;
+    for (unsigned i = 0; i < rank; i++) {
+        if (!tensor_add_dim(a, t, shape[i]))
+            return false;
+    }
+    return true;
+}
+
+bool tensor_own_shape(struct arena *a, struct tensor *t)
+{
+    const int64_t *others = t->more;
+    if (t->rank <= TENSOR_INLINE_RANK)
+        return true;
+    if (!make_room(a, t))
+        return false;
+    memcpy(t->more, others, (t->rank - TENSOR_INLINE_RANK) * sizeof(*others));
+    return true;
+}
+
+bool tensor_same_shape(const struct tensor *a, const struct tensor *b)
+{
+    bool same = a->rank == b->rank;
+    for (unsigned i = 0; same && i < a->rank; i++)
+        same = tensor_dim(a, i) == tensor_dim(b, i);
+    return same;
+}
+
 // A dimension of zero does not excuse others whose product wraps: the answer does not depend on order.
-bool tensor_count(const int64_t *shape, unsigned rank, uint64_t *count)
+bool tensor_count(const struct tensor *t, uint64_t *count)
 {
     uint64_t product = 1;
     bool zero = false;
-    for (unsigned i = 0; i < rank; i++) {
-        if (shape[i] < 0)
+    for (unsigned i = 0; i < t->rank; i++) {
+        int64_t n = tensor_dim(t, i);
+        if (n < 0)
             return false;
-        if (shape[i] == 0)
+        if (n == 0)
             zero = true;
-        else if (__builtin_mul_overflow(product, (uint64_t)shape[i], &product))
+        else if (__builtin_mul_overflow(product, (uint64_t)n, &product))
             return false;
     }
     *count = zero ? 0 : product;
     return true;
 }
 
-bool tensor_size(enum dtype dtype, const int64_t *shape, unsigned rank, uint64_t *bytes)
+bool tensor_size(const struct tensor *t, uint64_t *bytes)
 {
-    uint64_t count;
-    if (dtype_table[dtype].bytes == 0 || !tensor_count(shape, rank, &count))
+    uint64_t count, each = dtype_table[t->dtype].bytes;
+    if (each == 0 || !tensor_count(t, &count))
         return false;
-    return !__builtin_mul_overflow(count, (uint64_t)dtype_table[dtype].bytes, bytes);
+    return !__builtin_mul_overflow(count, each, bytes);
 }
 
 enum tensor_walk_end tensor_bytes_walk(struct tensor_walk *w, const uint8_t *data, size_t bytes,

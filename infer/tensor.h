@@ -4,6 +4,7 @@
 #ifndef SLUICE_INFER_TENSOR_H
 #define SLUICE_INFER_TENSOR_H
 
+#include "base/arena.h"
 #include "base/view.h"
 #include "infer/status.h"
 #include <stdint.h>
@@ -37,21 +38,42 @@ struct dtype_info {
 extern const struct dtype_info dtype_table[DT_COUNT];
 enum dtype dtype_of(struct view name); // DT_INVALID: unknown
 
-#define TENSOR_MAX_RANK 8
+#define TENSOR_MAX_RANK 16
+#define TENSOR_INLINE_RANK                                                                         \
+    8 // dimensions that lie in the tensor itself: nearly all tensors have no more
 
+// Read the shape with tensor_dim. The first dimension is always shape[0]: that of rows.
 struct tensor {
     struct view name;
     enum dtype dtype;
     uint8_t rank;
-    int64_t shape[TENSOR_MAX_RANK]; // each >= 0 in a request or answer; -1 = free, in metadata only
-    const uint8_t *data;            // any alignment; NULL when bytes == 0
+    int64_t
+        shape[TENSOR_INLINE_RANK]; // each >= 0 in a request or answer; -1 = free, in metadata only
+    int64_t *more;                 // of rank > 8: those behind; copies of the tensor share them
+    const uint8_t *data;           // any alignment; NULL when bytes == 0
     size_t bytes;
 };
 
-// Product of shape; false when it wraps or a dimension is negative (no allocation comes before this).
-bool tensor_count(const int64_t *shape, unsigned rank, uint64_t *count);
-// Octets that shape and dtype ask for; false on wrap, or for BYTES (its size is in the data).
-bool tensor_size(enum dtype dtype, const int64_t *shape, unsigned rank, uint64_t *bytes);
+static inline int64_t tensor_dim(const struct tensor *t, unsigned i)
+{
+    return i < TENSOR_INLINE_RANK ? t->shape[i] : t->more[i - TENSOR_INLINE_RANK];
+}
+static inline void tensor_set_dim(struct tensor *t, unsigned i, int64_t v)
+{
+    *(i < TENSOR_INLINE_RANK ? &t->shape[i] : &t->more[i - TENSOR_INLINE_RANK]) = v;
+}
+// The next dimension; rank < TENSOR_MAX_RANK. False: out of memory.
+bool tensor_add_dim(struct arena *a, struct tensor *t, int64_t v);
+// The whole shape anew; rank <= TENSOR_MAX_RANK. False: out of memory.
+bool tensor_set_shape(struct arena *a, struct tensor *t, const int64_t *shape, unsigned rank);
+// t is a copy: from here on it shares no dimensions with where it was copied from. False: out of memory.
+bool tensor_own_shape(struct arena *a, struct tensor *t);
+bool tensor_same_shape(const struct tensor *a, const struct tensor *b);
+
+// Product of its shape; false when it wraps or a dimension is negative (no allocation comes before this).
+bool tensor_count(const struct tensor *t, uint64_t *count);
+// Bytes that its shape and dtype ask for; false on wrap, or for BYTES (its size is in the data).
+bool tensor_size(const struct tensor *t, uint64_t *bytes);
 // BYTES data: walks its elements, a few at a time: whether `count` of them fill `bytes` exactly.
 enum tensor_walk_end { WALK_WRONG, WALK_MORE, WALK_RIGHT };
 struct tensor_walk { // zeroed: at the beginning

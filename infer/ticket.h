@@ -11,6 +11,7 @@
 #define SLUICE_INFER_TICKET_H
 
 #include "base/msg.h"
+#include "infer/failure.h"
 #include "infer/request.h"
 
 #define TICKET_LOSSES 3 // then it is given back
@@ -70,7 +71,7 @@ struct ticket {
     uint8_t batch_reason; // enum batch_reason
     uint64_t queue_us;    // from queued to sent (the last sending)
     uint64_t compute_us;  // the worker's own figure, or the call's time
-    struct error error;   // STATUS_OK: answered. Last: its text is long and seldom there
+    struct failure error; // STATUS_OK: answered; else it holds one reference on its text
 };
 
 static inline uint32_t ticket_rows(const struct ticket *t)

@@ -5,9 +5,8 @@
  *   server_new -> server_start -> [server_drain -> server_stop_accept -> idle?] -> server_cut ->
  * server_free
  *
- * Who answers later than from inside an http_server_ops callback (that is, nearly everybody) calls
- * server_touch, or uses server_respond: the socket is then flagged and flushed before the loop
- * sleeps. */
+ * Who answers later than from inside an http_server_ops callback (that is, nearly everybody) uses
+ * server_respond: the socket is then flagged and flushed before the loop sleeps. */
 #ifndef SLUICE_NET_SERVER_H
 #define SLUICE_NET_SERVER_H
 
@@ -64,10 +63,8 @@ const char *server_name(const struct server *s);
 // After server_idle, or after the loops have stopped (then what is left is closed here).
 void server_free(struct server *s);
 
-// Something changed on this connection outside its own callbacks. c may be NULL (client gone).
-void server_touch(struct http_conn *c);
-// exchange_respond and server_touch; answers of exchanges whose client has gone are harmless.
-void server_respond(struct exchange *ex, const struct http_response *r);
+// exchange_respond, from wherever; answers of exchanges whose client has gone are harmless.
+void server_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 struct loop *server_conn_loop(struct http_conn *c);
 // Client's address without the port, printed once a connection: "127.0.0.1", "::1", "unix". Lives as long
 // as the connection.

@@ -323,18 +323,10 @@ void server_conn_cut_all(struct server_part *p)
 
 // ---- what the rooms above call ---------------------------------------------------------------------------
 
-void server_touch(struct http_conn *c)
+void server_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
 {
-    struct conn *conn = c ? http_conn_user(c) : NULL;
-    if (conn && !conn->closing)
-        sock_flush(&conn->sock);
-}
-
-void server_respond(struct exchange *ex, const struct http_response *r)
-{
-    struct http_conn *c = ex->conn; // may be NULL afterwards
-    struct conn *conn = c ? http_conn_user(c) : NULL;
-    exchange_respond(ex, r, conn ? loop_now_us(conn->part->loop) : 0);
+    struct conn *conn = ex->conn ? http_conn_user(ex->conn) : NULL; // gone afterwards, maybe
+    exchange_respond(ex, r, now_us);
     if (conn && !conn->closing)
         sock_flush(&conn->sock);
 }

@@ -92,7 +92,7 @@ static void send_or_wait(struct desk *d, struct batch *b, uint64_t now_us, struc
     bool gone = false, left = batch_prune(d, b, now_us, fx);
     struct replica *r = left ? choose_for(d, b, now_us, &gone) : NULL;
     if (gone)
-        batch_fail(d, b, STATUS_WORKER_LOST, desk_gone_text, fx);
+        batch_fail(d, b, FAILED(STATUS_WORKER_LOST, desk_gone_text), fx);
     if (gone || !left)
         batch_free(d, b);
     else if (r)
@@ -112,16 +112,17 @@ static bool is_past_grace(const struct desk *d, uint64_t now_us)
 static void fail_version(struct desk *d, struct ticket *t, struct effects *fx)
 {
     const struct infer_request *q = t->request;
-    struct error e;
-    error_set(&e, STATUS_NOT_FOUND, "model %.*s has no version %.*s", VIEW_ARG(q->model),
-              VIEW_ARG(q->version));
-    ticket_failed(d, t, e.status, e.text, fx);
+    struct failure e =
+        failure_format(fx->blocks, STATUS_NOT_FOUND, "model %.*s has no version %.*s",
+                       VIEW_ARG(q->model), VIEW_ARG(q->version));
+    ticket_failed(d, t, &e, fx);
+    fx_forget(fx, &e);
 }
 
 static void queue_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     if (!batcher_push(&d->batcher, t, now_us))
-        ticket_failed(d, t, STATUS_UNAVAILABLE, "out of memory", fx);
+        ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "out of memory"), fx);
 }
 
 // A step of a sequence goes where its state is, at once: no credit of ours delays it.
@@ -146,7 +147,7 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
              !replicas_serve(&d->replicas, t->request->version, false, now_us))
         fail_version(d, t, fx);
     else if (is_past_grace(d, now_us))
-        ticket_failed(d, t, STATUS_UNAVAILABLE, "no replica of the model is ready", fx);
+        ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "no replica of the model is ready"), fx);
     else if (t->request->sequence_id > 0)
         send_step(d, t, now_us, fx);
     else
@@ -158,9 +159,9 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     unsigned origin = t->cancel.from;
     if (t->place == PLACE_QUEUED) {
         batcher_remove(&d->batcher, t);
-        ticket_failed(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
+        ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
     } else if (t->place == PLACE_HELD) {
-        ticket_failed(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
+        ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
     } else if (t->place == PLACE_ABOARD && !t->cancelled) {
         t->cancelled = true;
         struct batch *b = t->batch;
@@ -220,13 +221,13 @@ static void refuse_all(struct desk *d, struct effects *fx)
     struct ticket *t;
     while ((t = batcher_any(&d->batcher)) != NULL) {
         batcher_remove(&d->batcher, t);
-        ticket_failed(d, t, STATUS_UNAVAILABLE, why, fx);
+        ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, why), fx);
     }
     while (d->again) {
         struct batch *b = d->again;
         d->again = b->next;
         n += b->n;
-        batch_fail(d, b, STATUS_UNAVAILABLE, why, fx);
+        batch_fail(d, b, FAILED(STATUS_UNAVAILABLE, why), fx);
         batch_free(d, b);
     }
     d->again_last = &d->again;

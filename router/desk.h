@@ -26,8 +26,9 @@ struct batch_end {
     enum seen seen;
     bool ours;            // SEEN_LOST: we closed the connection
     uint64_t pushback_us; // grpc-retry-pushback-ms of a refusal; 0: none
-    const struct error
-        *error; // SEEN_STATUS, SEEN_WRONG: what to tell; SEEN_UNPROCESSED: that, or NULL
+    // What to tell: of SEEN_STATUS, SEEN_WRONG, SEEN_NO_ROOM; of SEEN_UNPROCESSED too, or NULL; else NULL.
+    // desk_on_end takes over the reference that it holds.
+    const struct failure *error;
 };
 
 struct desk {

@@ -68,7 +68,7 @@ bool batch_prune(struct desk *d, struct batch *b, uint64_t now_us, struct effect
     for (uint32_t i = 0; i < b->n; i++) {
         struct ticket *t = b->tickets[i];
         if (t->cancelled) {
-            ticket_failed(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
+            ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
         } else if (now_us >= t->deadline_us) {
             ticket_expired(d, t, fx);
         } else if (t->alone &&
@@ -126,11 +126,10 @@ void batch_recall(struct desk *d, struct batch *b, uint64_t now_us, struct effec
     effects_add(fx, FX_CANCEL)->batch = b;
 }
 
-void batch_fail(struct desk *d, struct batch *b, enum status status, const char *text,
-                struct effects *fx)
+void batch_fail(struct desk *d, struct batch *b, const struct failure *why, struct effects *fx)
 {
     for (uint32_t i = 0; i < b->n; i++)
-        ticket_failed(d, b->tickets[i], status, text, fx);
+        ticket_failed(d, b->tickets[i], why, fx);
 }
 
 // ---- what its end says -------------------------------------------------------------------------------
@@ -207,12 +206,11 @@ void desk_on_answer(struct desk *d, struct batch *b, struct answer *a, uint64_t 
                     struct effects *fx)
 {
     if (!rows_fit(d, b, a)) {
-        struct error e = {.status = STATUS_BAD_ANSWER};
-        error_set(&e, STATUS_BAD_ANSWER,
-                  "the worker answered another number of rows than it was asked for");
         replicas_wrong(&d->replicas, b->replica, now_us, fx);
         effects_add(fx, FX_UNREF)->block = a->block;
-        desk_on_end(d, b, &(struct batch_end){.seen = SEEN_WRONG, .error = &e}, now_us, fx);
+        const struct failure *why = FAILED(
+            STATUS_BAD_ANSWER, "the worker answered another number of rows than it was asked for");
+        desk_on_end(d, b, &(struct batch_end){.seen = SEEN_WRONG, .error = why}, now_us, fx);
         return;
     }
     batch_unsent(d, b);
@@ -228,14 +226,14 @@ void desk_on_answer(struct desk *d, struct batch *b, struct answer *a, uint64_t 
 
 // ---- what becomes of those aboard --------------------------------------------------------------------
 
-// Half of b's tickets, to be sent by themselves; false: out of memory.
-static bool halve_off(struct desk *d, struct batch *b, uint32_t from, uint32_t to)
+// Half of b's tickets, to be sent by themselves; false: out of memory. guilty: because of what a row may be.
+static bool halve_off(struct desk *d, struct batch *b, bool guilty, uint32_t from, uint32_t to)
 {
     struct batch *half = batch_new(d, to - from);
     if (!half)
         return false;
     half->halvings = b->halvings + 1;
-    half->shown = true;
+    half->shown = b->shown || guilty;
     half->reason = b->reason;
     for (uint32_t i = from; i < to; i++)
         batch_join(half, b->tickets[i]);
@@ -243,22 +241,22 @@ static bool halve_off(struct desk *d, struct batch *b, uint32_t from, uint32_t t
     return true;
 }
 
-// Until only the guilty one fails.
-static void batch_halved(struct desk *d, struct batch *b, const struct error *e, uint64_t now_us,
-                         struct effects *fx)
+// Until only the guilty one fails, or until each part of the answer finds room.
+static void batch_halved(struct desk *d, struct batch *b, const struct failure *e, bool guilty,
+                         uint64_t now_us, struct effects *fx)
 {
     if (b->n == 1 || !batch_prune(d, b, now_us, fx)) {
-        batch_fail(d, b, e->status, e->text, fx);
+        batch_fail(d, b, e, fx);
         return;
     }
     uint32_t middle = b->n / 2;
     fx_note(fx, NOTE_HALVED, d->model, b->n, 0);
     uint32_t parts[3] = {0, middle, b->n};
     for (unsigned i = 0; i < 2; i++) {
-        if (parts[i] == parts[i + 1] || halve_off(d, b, parts[i], parts[i + 1]))
+        if (parts[i] == parts[i + 1] || halve_off(d, b, guilty, parts[i], parts[i + 1]))
             continue;
         for (uint32_t k = parts[i]; k < parts[i + 1]; k++)
-            ticket_failed(d, b->tickets[k], e->status, e->text, fx);
+            ticket_failed(d, b->tickets[k], e, fx);
     }
 }
 
@@ -287,9 +285,10 @@ static bool may_be_refused(struct ticket *t, uint64_t now_us)
     return t->refusals++ < DESK_REFUSALS && now_us - t->refused_us < DESK_REFUSED_US;
 }
 
-// What halving has found out so far is not to be lost: a half waits as it is. False: none of it is left.
-static bool batch_refused_again(struct desk *d, struct batch *b, const char *why, uint64_t now_us,
-                                struct effects *fx)
+// What halving has found out so far is not to be lost: a half waits as it is, and so does what a sibling was to
+// have. False: none of it is left.
+static bool batch_refused_again(struct desk *d, struct batch *b, const struct failure *why,
+                                uint64_t now_us, struct effects *fx)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < b->n; i++) {
@@ -297,7 +296,7 @@ static bool batch_refused_again(struct desk *d, struct batch *b, const char *why
         if (may_be_refused(t, now_us))
             b->tickets[kept++] = t;
         else
-            ticket_failed(d, t, STATUS_UNAVAILABLE, why, fx);
+            ticket_failed(d, t, why, fx);
     }
     b->n = kept;
     if (kept > 0)
@@ -305,22 +304,31 @@ static bool batch_refused_again(struct desk *d, struct batch *b, const char *why
     return kept > 0;
 }
 
+// What the clients are told of a worker that refuses: in its words, if it had any; whatever it calls it, they
+// have done nothing wrong.
+static struct failure refusal(const struct failure *e)
+{
+    return (struct failure){.status = STATUS_UNAVAILABLE,
+                            .text = e ? e->text : refused_text,
+                            .block = e ? e->block : NULL};
+}
+
 // False: its tickets have left it.
-static bool batch_retried(struct desk *d, struct batch *b, const struct error *e, uint64_t now_us,
+static bool batch_retried(struct desk *d, struct batch *b, const struct failure *e, uint64_t now_us,
                           struct effects *fx)
 {
-    const char *why = e ? e->text : refused_text;
+    struct failure why = refusal(e);
     bool may = replicas_may_retry(&d->replicas, version_of(b), now_us);
     if (may)
         fx_note(fx, NOTE_RETRIED, d->model, b->n, 0);
-    if (may && b->shown)
-        return batch_refused_again(d, b, why, now_us, fx);
+    if (may && (b->shown || b->halvings > 0))
+        return batch_refused_again(d, b, &why, now_us, fx);
     for (uint32_t i = 0; i < b->n; i++) {
         struct ticket *t = b->tickets[i];
         if (may && may_be_refused(t, now_us))
             ticket_requeued(d, t, now_us, fx);
         else
-            ticket_failed(d, t, STATUS_UNAVAILABLE, why, fx);
+            ticket_failed(d, t, &why, fx);
     }
     return false;
 }
@@ -344,20 +352,21 @@ static void batch_requeued(struct desk *d, struct batch *b, uint64_t now_us, str
 static void batch_failed(struct desk *d, struct batch *b, const struct batch_end *end, bool refused,
                          struct effects *fx)
 {
-    if (refused) // the step of a sequence: whatever its worker calls it, the client has done nothing wrong
-        batch_fail(d, b, STATUS_UNAVAILABLE, end->error ? end->error->text : refused_text, fx);
+    struct failure refused_with = refusal(end->error);
+    if (refused) // the step of a sequence
+        batch_fail(d, b, &refused_with, fx);
     else if (end->error)
-        batch_fail(d, b, end->error->status, end->error->text, fx);
+        batch_fail(d, b, end->error, fx);
     else if (end->seen == SEEN_RECALLED)
-        batch_fail(d, b, STATUS_DEADLINE, "the worker did not answer in time", fx);
+        batch_fail(d, b, FAILED(STATUS_DEADLINE, "the worker did not answer in time"), fx);
     else
-        batch_fail(d, b, STATUS_UNAVAILABLE, refused_text, fx);
+        batch_fail(d, b, &refused_with, fx);
 }
 
 void desk_on_end(struct desk *d, struct batch *b, const struct batch_end *end, uint64_t now_us,
                  struct effects *fx)
 {
-    const struct error *e = end->error;
+    const struct failure *e = end->error;
     struct evidence seen = evidence_of(d, b, end, now_us);
     struct outcome o = evidence_weigh(&seen);
     bool kept = false;
@@ -365,7 +374,7 @@ void desk_on_end(struct desk *d, struct batch *b, const struct batch_end *end, u
     replicas_ended(&d->replicas, b, o.replica, end->pushback_us, e ? e->text : NULL, now_us, fx);
     switch (o.tickets) {
     case TICKETS_HALVED:
-        batch_halved(d, b, e, now_us, fx);
+        batch_halved(d, b, e, o.guilty, now_us, fx);
         break;
     case TICKETS_SIBLING:
         batch_shown(d, b, fx);
@@ -381,11 +390,13 @@ void desk_on_end(struct desk *d, struct batch *b, const struct batch_end *end, u
         batch_requeued(d, b, now_us, fx);
         break;
     case TICKETS_DROPPED:
-        batch_fail(d, b, STATUS_WORKER_LOST, desk_gone_text, fx);
+        batch_fail(d, b, FAILED(STATUS_WORKER_LOST, desk_gone_text), fx);
         break;
     default:
         batch_failed(d, b, end, o.replica == REPLICA_REFUSED, fx);
     }
     if (!kept)
         batch_free(d, b);
+    if (e)
+        fx_forget(fx, e); // behind the notes that show its text
 }

@@ -10,8 +10,8 @@ void ticket_taken_up(struct ticket *t,
                      uint64_t now_us); // it has come: nothing of an earlier life is left
 void ticket_answered(struct desk *d, struct ticket *t,
                      struct effects *fx); // its slice is filled in
-void ticket_failed(struct desk *d, struct ticket *t, enum status status, const char *text,
-                   struct effects *fx);
+void ticket_failed(struct desk *d, struct ticket *t, const struct failure *why,
+                   struct effects *fx); // why stays the caller's
 void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx);
 // Back into the queue with its seniority, unless it is cancelled or late.
 void ticket_requeued(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx);
@@ -34,8 +34,8 @@ bool batch_prune(struct desk *d, struct batch *b, uint64_t now_us, struct effect
 void batch_send(struct desk *d, struct batch *b, struct replica *r, uint64_t now_us,
                 struct effects *fx);
 void batch_recall(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx);
-void batch_fail(struct desk *d, struct batch *b, enum status status, const char *text,
-                struct effects *fx); // all aboard; the batch stays the caller's
+void batch_fail(struct desk *d, struct batch *b, const struct failure *why,
+                struct effects *fx); // all aboard; the batch, and why, stay the caller's
 
 static inline uint64_t desk_least(uint64_t a, uint64_t b)
 {

@@ -80,34 +80,35 @@ void ticket_taken_up(struct ticket *t, uint64_t now_us)
 
 void ticket_answered(struct desk *d, struct ticket *t, struct effects *fx)
 {
-    t->error.status = STATUS_OK;
+    t->error = (struct failure){.status = STATUS_OK};
     t->place = PLACE_NONE;
     ticket_given_back(d, t, fx);
 }
 
-void ticket_failed(struct desk *d, struct ticket *t, enum status status, const char *text,
-                   struct effects *fx)
+void ticket_failed(struct desk *d, struct ticket *t, const struct failure *why, struct effects *fx)
 {
     t->place = PLACE_NONE;
-    error_set(&t->error, status, "%s", text);
+    t->error = *why;
+    if (why->block)
+        block_ref(why->block);
     ticket_given_back(d, t, fx);
 }
 
 void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx)
 {
     fx_note(fx, NOTE_EXPIRED, d->model, ticket_rows(t), 0);
-    ticket_failed(d, t, STATUS_DEADLINE, "the deadline cannot be met any more", fx);
+    ticket_failed(d, t, FAILED(STATUS_DEADLINE, "the deadline cannot be met any more"), fx);
 }
 
 void ticket_requeued(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     t->batch = NULL;
     if (t->cancelled)
-        ticket_failed(d, t, STATUS_CLIENT_GONE, "cancelled", fx);
+        ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
     else if (now_us >= t->deadline_us)
         ticket_expired(d, t, fx);
     else if (!batcher_push(&d->batcher, t, now_us))
-        ticket_failed(d, t, STATUS_UNAVAILABLE, "out of memory", fx);
+        ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "out of memory"), fx);
 }
 
 // ---- losses and deaths -------------------------------------------------------------------------------
@@ -121,14 +122,14 @@ static void ticket_isolated(struct desk *d, struct ticket *t)
 static void ticket_poisonous(struct desk *d, struct ticket *t, struct effects *fx)
 {
     fx_note(fx, NOTE_POISON, d->model, 0, t->request->batch_key.lo);
-    ticket_failed(d, t, STATUS_POISON, poison_text, fx);
+    ticket_failed(d, t, FAILED(STATUS_POISON, poison_text), fx);
 }
 
 // Lost for the last time. Whether it is poison only the keeper can say: its word is on its way, if there is one.
 static void ticket_held(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     if (t->n_lost == 0) {
-        ticket_failed(d, t, STATUS_WORKER_LOST, lost_text, fx);
+        ticket_failed(d, t, FAILED(STATUS_WORKER_LOST, lost_text), fx);
         return;
     }
     t->batch = NULL;
@@ -210,7 +211,7 @@ void tickets_released(struct desk *d, uint64_t now_us, struct effects *fx)
         if (t->place != PLACE_HELD)
             continue;
         if (now_us >= t->held_us)
-            ticket_failed(d, t, STATUS_WORKER_LOST, lost_text, fx);
+            ticket_failed(d, t, FAILED(STATUS_WORKER_LOST, lost_text), fx);
         else
             d->held_us = desk_least(d->held_us, t->held_us);
     }

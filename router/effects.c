@@ -27,15 +27,15 @@ const bool note_of_replica[NOTE_KINDS] = {
     [NOTE_REPLICA_BACK] = true,
 };
 
-void effects_init(struct effects *fx)
+void effects_init(struct effects *fx, struct block_owner *blocks)
 {
-    *fx = (struct effects){0};
+    *fx = (struct effects){.blocks = blocks};
 }
 
 void effects_deinit(struct effects *fx)
 {
     mem_free(fx->at);
-    effects_init(fx);
+    effects_init(fx, fx->blocks);
 }
 
 struct fx *effects_add(struct effects *fx, enum fx_kind kind)

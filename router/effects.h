@@ -81,9 +81,10 @@ struct fx {
 struct effects {
     struct fx *at;
     unsigned n, cap;
+    struct block_owner *blocks; // of its loop: for the texts of failures
 };
 
-void effects_init(struct effects *fx);
+void effects_init(struct effects *fx, struct block_owner *blocks);
 void effects_deinit(struct effects *fx);
 // Room for one more, zeroed but for its kind. Never fails: the list is bounded by what one call may want
 // (a few for each ticket it touches), so memory for it is a bound of ours.
@@ -102,6 +103,13 @@ static inline void fx_note(struct effects *fx, enum note_kind kind, struct model
                            uint64_t b)
 {
     effects_add(fx, FX_NOTE)->note = (struct note){.kind = kind, .model = m, .a = a, .b = b};
+}
+
+// Gives e's reference on its text back, when the effects so far have been run.
+static inline void fx_forget(struct effects *fx, const struct failure *e)
+{
+    if (e->block)
+        effects_add(fx, FX_UNREF)->block = e->block;
 }
 
 static inline void fx_wake(struct effects *fx, struct desk *d, uint64_t at_us)

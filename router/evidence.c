@@ -18,6 +18,13 @@ static struct outcome weigh_refusal(const struct evidence *e)
                             .tickets = e->sequence ? TICKETS_FAILED : TICKETS_RETRIED};
 }
 
+// The lack is ours. Half of the answer may find room; of one ticket alone the client is told.
+static struct outcome weigh_no_room(const struct evidence *e)
+{
+    return (struct outcome){.replica = REPLICA_HEARD,
+                            .tickets = e->company ? TICKETS_HALVED : TICKETS_FAILED};
+}
+
 static struct outcome weigh_status(const struct evidence *e)
 {
     switch (e->status) {
@@ -74,6 +81,8 @@ struct outcome evidence_weigh(const struct evidence *e)
         return weigh_status(e);
     case SEEN_UNPROCESSED:
         return weigh_refusal(e);
+    case SEEN_NO_ROOM:
+        return weigh_no_room(e);
     case SEEN_LOST:
         return weigh_loss(e);
     case SEEN_OVERDUE:

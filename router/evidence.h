@@ -6,10 +6,11 @@
  *  E1  A death needs evidence: the keeper says that the process crashed, or, of a process without a keeper,
  *      the connection was lost while the batch was the only one of ours there.
  *  E2  What we did ourselves (closed the connection, cancelled the call) counts against nothing.
- *  E3  A batch is halved only when one of its rows may be guilty.
+ *  E3  A batch is halved only when one of its rows may be guilty, or when we had no room for its answer.
  *  E4  A refusal is no fault of a row: it is never halved, and never answered with more load at once.
  *  E5  A step of a sequence is never sent twice.
- *  E6  A batch that is out past its deadline on a worker that lives and ends batches says nothing. */
+ *  E6  A batch that is out past its deadline on a worker that lives and ends batches says nothing.
+ *  E7  An answer that we had no room for says that the worker answers, and nothing against it or a row. */
 #ifndef SLUICE_ROUTER_EVIDENCE_H
 #define SLUICE_ROUTER_EVIDENCE_H
 
@@ -23,6 +24,7 @@ enum seen {      // what was seen of a batch
     SEEN_WRONG,  // an answer that cannot be: shape, framing, not gRPC, too large
     SEEN_STATUS, // the worker says a status that is not OK
     SEEN_UNPROCESSED, // never processed: REFUSED_STREAM, GOAWAY below it, no stream, HTTP 429, 502, 503, 504
+    SEEN_NO_ROOM,  // it was being answered, and we had no room for so large an answer
     SEEN_LOST,     // its connection ended
     SEEN_RECALLED, // our cancel, confirmed
     SEEN_OVERDUE,  // it is still out, past its last deadline
@@ -65,8 +67,8 @@ enum replica_fate {
 
 enum tickets_fate {
     TICKETS_ANSWERED,
-    TICKETS_FAILED,   // each is given the status
-    TICKETS_HALVED,   // a row may be guilty: two halves go on their own
+    TICKETS_FAILED, // each is given the status
+    TICKETS_HALVED, // a row may be guilty, or half of the answer find room: two halves go on their own
     TICKETS_SIBLING,  // as it is to another replica, once
     TICKETS_RETRIED,  // elsewhere at once, else within the retry budget, else given the status
     TICKETS_REQUEUED, // back into the queue, nothing is counted

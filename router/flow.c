@@ -97,6 +97,7 @@ static void settle(struct flow *f, struct infer *in, struct effects *fx)
     in->state = in->ticket_out ? INFER_ZOMBIE : INFER_SETTLED;
     f->n_zombies += in->ticket_out;
     effects_add(fx, FX_SETTLE)->infer = in;
+    fx_forget(fx, &in->error);
     release_if_home(f, in, fx);
 }
 
@@ -109,16 +110,11 @@ static void settle_early(struct flow *f, struct infer *in, struct effects *fx)
     settle(f, in, fx);
 }
 
-static void settle_as(struct infer *in, enum status status, const char *text)
-{
-    error_set(&in->error, status, "%s", text);
-}
-
 static void on_deadline(struct wheel_timer *timer, uint64_t now_us)
 {
     (void)now_us;
     struct infer *in = container_of(timer, struct infer, timer);
-    settle_as(in, STATUS_DEADLINE, "the deadline passed before the model answered");
+    in->error = *FAILED(STATUS_DEADLINE, "the deadline passed before the model answered");
     settle_early(in->flow, in, in->flow->fx);
 }
 
@@ -145,20 +141,20 @@ static uint64_t deadline_of(const struct flow *f, const struct infer *in, const 
 }
 
 // Why this infer cannot even be tried; STATUS_OK: it can.
-static void admit(struct flow *f, struct infer *in, uint64_t now_us)
+static void admit(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx)
 {
     struct model *m = in->ticket.model;
     uint32_t max_batch = atomic_load_explicit(&m->max_batch, memory_order_relaxed);
     in->deadline_us = deadline_of(f, in, m);
     if (now_us >= in->deadline_us)
-        settle_as(in, STATUS_DEADLINE, "the deadline passed before the request was read");
+        in->error = *FAILED(STATUS_DEADLINE, "the deadline passed before the request was read");
     else if (max_batch > 0 && in->request.rows > max_batch)
-        error_set(&in->error, STATUS_BAD_REQUEST,
-                  "inputs: expected at most %u rows for model %.*s, got %u", max_batch,
-                  VIEW_ARG(m->name), in->request.rows);
+        in->error = failure_format(fx->blocks, STATUS_BAD_REQUEST,
+                                   "inputs: expected at most %u rows for model %.*s, got %u",
+                                   max_batch, VIEW_ARG(m->name), in->request.rows);
     else if (!charge(in))
-        error_set(&in->error, STATUS_UNAVAILABLE, "model %.*s: the queue is full",
-                  VIEW_ARG(m->name));
+        in->error = failure_format(fx->blocks, STATUS_UNAVAILABLE, "model %.*s: the queue is full",
+                                   VIEW_ARG(m->name));
 }
 
 static void lend(struct flow *f, struct infer *in, struct effects *fx)
@@ -183,10 +179,10 @@ void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effec
     if (!in->ticket.model)
         in->ticket.model = table_find(f->table, in->request.model);
     if (!in->ticket.model)
-        error_set(&in->error, STATUS_NOT_FOUND, "model %.*s is not known",
-                  VIEW_ARG(in->request.model));
+        in->error = failure_format(fx->blocks, STATUS_NOT_FOUND, "model %.*s is not known",
+                                   VIEW_ARG(in->request.model));
     else
-        admit(f, in, now_us);
+        admit(f, in, now_us, fx);
     if (in->error.status != STATUS_OK) {
         if (in->error.status == STATUS_UNAVAILABLE)
             fx_note(fx, NOTE_SHED, in->ticket.model, (uint64_t)rows_of(in), 0);
@@ -202,7 +198,7 @@ void flow_on_gone(struct flow *f, struct infer *in, uint64_t now_us, struct effe
     (void)now_us;
     if (in->state != INFER_OUT)
         return;
-    settle_as(in, STATUS_CLIENT_GONE, "the client has gone");
+    in->error = *FAILED(STATUS_CLIENT_GONE, "the client has gone");
     settle_early(f, in, fx);
 }
 
@@ -212,16 +208,14 @@ void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us, struct effe
     struct infer *in = container_of(t, struct infer, ticket);
     invariant(in->ticket_out && (in->state == INFER_OUT || in->state == INFER_ZOMBIE));
     in->ticket_out = false;
-    if (in->state == INFER_OUT) {         // a chain would judge here whether its next step is tried
-        if (t->error.status == STATUS_OK) // its text is nobody's: most requests never touch it
-            in->error.status = STATUS_OK;
-        else
-            in->error = t->error;
+    if (in->state == INFER_OUT) { // a chain would judge here whether its next step is tried
+        in->error = t->error;
         settle(f, in, fx);
         return;
     }
     if (t->error.status == STATUS_OK) // answered too late: nobody wants it
         effects_add(fx, FX_UNREF)->block = t->slice.answer->block;
+    fx_forget(fx, &t->error);
     release_if_home(f, in, fx);
 }
 

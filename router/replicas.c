@@ -45,8 +45,10 @@ static struct worker_vitals *vitals_of(struct replica *r)
 static void note_replica(struct replicas *rs, struct replica *r, enum note_kind kind,
                          const char *why, struct effects *fx)
 {
-    if (why != r->why)
+    if (why != r->why) {
         snprintf(r->why, sizeof(r->why), "%s", why ? why : "");
+        text_clean(r->why, strlen(r->why)); // it may have been cut within a character
+    }
     fx_note(fx, kind, rs->model, r->id, 0);
     fx->at[fx->n - 1].note.why = r->why;
 }
@@ -408,6 +410,8 @@ static void pause_replica(struct replicas *rs, struct replica *r, uint64_t pushb
         r->paused_said = true;
         r->said_us = now_us;
         note_replica(rs, r, NOTE_REPLICA_PAUSED, why ? why : "not processed", fx);
+        if (why) // all of its words: they are there while the effects run
+            fx->at[fx->n - 1].note.why = why;
     }
     if (r->standing == STANDING_HALF)
         open_replica(rs, r, "it refused the batch that tried it", now_us, fx);

@@ -13,7 +13,7 @@ declare -A more=(
     [test]="${tests[*]}"
     [lint]='python3 git clang clang-format clang-tidy cppcheck'
     [fuzz]='clang libclang-rt-dev'
-    [bench]='python3 nghttp2-client nghttp2-proxy nginx-light valgrind'
+    [bench]='python3 nghttp2-client nghttp2-proxy nginx-light haproxy openssl valgrind'
 )
 goal=${1:-}
 if [[ -z ${more[$goal]+x} ]]; then
@@ -25,7 +25,7 @@ read -ra wanted <<<"${build[*]} ${more[$goal]}"
 # A program found in PATH will do, whichever package it came from.
 declare -A program=([gcc]=gcc [make]=make [git]=git [curl]=curl [openssl]=openssl [clang]=clang
     [clang-format]=clang-format [clang-tidy]=clang-tidy [cppcheck]=cppcheck [valgrind]=valgrind
-    [nginx-light]=/usr/sbin/nginx [nghttp2-proxy]=nghttpx [nghttp2-client]=h2load
+    [nginx-light]=/usr/sbin/nginx [nghttp2-proxy]=nghttpx [nghttp2-client]=h2load [haproxy]=haproxy
     [pkg-config]=pkg-config)
 
 have() {

@@ -45,10 +45,18 @@ static bool complain(const char *what, const char *why)
     return false;
 }
 
+static struct dims dims_of(const struct engine_data *d)
+{
+    struct dims out = {.rank = d->rank};
+    memcpy(out.at, d->shape, sizeof(out.at));
+    return out;
+}
+
 static uint64_t count_of(const struct engine_data *d)
 {
+    struct dims shape = dims_of(d);
     uint64_t n = 0;
-    return tensor_count(d->shape, d->rank, &n) ? n : 0;
+    return dims_count(&shape, &n) ? n : 0;
 }
 
 // ---- a tensor of ONNX --------------------------------------------------------------------------------
@@ -334,9 +342,9 @@ static void compare(struct checking *c, const struct test_case *t, const struct 
     bool same = got->rank == want->data.rank && d == want->dtype &&
                 memcmp(got->shape, want->data.shape, got->rank * sizeof(got->shape[0])) == 0;
     if (!same) {
+        struct dims came = dims_of(got), expected = dims_of(&want->data);
         snprintf(how, sizeof(how), "%s %s, expected %s %s", dtype_table[d].name,
-                 oip_shape_text(a, got->shape, got->rank), dtype_table[want->dtype].name,
-                 oip_shape_text(b, want->data.shape, want->data.rank));
+                 dims_text(a, &came), dtype_table[want->dtype].name, dims_text(b, &expected));
         report(c, t->name, port->name, false, how);
     } else if (is_float(d)) {
         double share = share_of(c, d, got->data, want->data.data, count_of(got));

@@ -219,7 +219,9 @@ static struct engine_data input_of(const struct explaining *x, unsigned k, struc
         in.shape[i] = p->shape[i] >= 0 ? p->shape[i] : i == 0 ? (int64_t)x->rows : length;
     shape_given(x, p->name, p->rank, in.shape);
     size_t size = d == DT_BYTES ? 4 : dtype_table[d].bytes;
-    if (!tensor_count(in.shape, in.rank, &count) || count > SIZE_MAX / 8)
+    struct dims shape = {.rank = in.rank};
+    memcpy(shape.at, in.shape, sizeof(shape.at));
+    if (!dims_count(&shape, &count) || count > SIZE_MAX / 8)
         die(1, p->name, "its shape is too large");
     in.bytes = count * size;
     char *data = mem_must_zero(in.bytes + 1);
@@ -292,9 +294,11 @@ static double measure(struct explaining *x)
 
 static void show_port(const char *what, const struct engine_port *p)
 {
-    char shape[96];
+    struct dims shape = {.rank = p->rank};
+    char text[96];
+    memcpy(shape.at, p->shape, sizeof(shape.at));
     printf("%-9s %s %s %s\n", what, p->name, dtype_table[dtype_of_engine(p->dtype)].name,
-           oip_shape_text(shape, p->shape, p->rank));
+           dims_text(text, &shape));
 }
 
 // Notes of one kind, equal ones counted.
@@ -343,7 +347,9 @@ static void show_head(const struct explaining *x)
 
 static void shape_of(char out[96], const struct engine_value *v)
 {
-    oip_shape_text(out, v->shape, v->rank);
+    struct dims shape = {.rank = v->rank};
+    memcpy(shape.at, v->shape, sizeof(shape.at));
+    dims_text(out, &shape);
 }
 
 static double step_us(const struct explaining *x, const struct engine_step *s)

@@ -87,12 +87,10 @@ static bool load_file(struct loading *l, struct engine *engine)
 
 // ---- what it says of itself --------------------------------------------------------------------------
 
-static struct tensor tensor_of(const struct engine_port *p)
+static bool tensor_of(struct served *s, const struct engine_port *p, struct tensor *t)
 {
-    struct tensor t = {
-        .name = view_str(p->name), .dtype = dtype_of_engine(p->dtype), .rank = (uint8_t)p->rank};
-    memcpy(t.shape, p->shape, sizeof(t.shape));
-    return t;
+    *t = (struct tensor){.name = view_str(p->name), .dtype = dtype_of_engine(p->dtype)};
+    return tensor_set_shape(&s->arena, t, p->shape, p->rank);
 }
 
 static bool describe(struct loading *l)
@@ -113,15 +111,16 @@ static bool describe(struct loading *l)
     };
     s->meta.versions = arena_array(&s->arena, REPOSITORY_VERSIONS, sizeof(*s->meta.versions));
     s->output_of = output_of;
-    if (!in || !out || !output_of || !s->meta.versions)
-        return refuse(l, "out of memory");
-    for (unsigned i = 0; i < n_in; i++)
-        in[i] = tensor_of(engine_model_input(s->engine, i));
-    for (unsigned i = 0; i < n_out; i++) {
-        out[i] = tensor_of(engine_model_output(s->engine, i));
+    s->in_shapes = arena_zalloc(&s->arena, (n_in + 1) * sizeof(*s->in_shapes));
+    s->out_shapes = arena_zalloc(&s->arena, (n_out + 1) * sizeof(*s->out_shapes));
+    bool ok = in && out && output_of && s->meta.versions && s->in_shapes && s->out_shapes;
+    for (unsigned i = 0; i < n_in && ok; i++)
+        ok = tensor_of(s, engine_model_input(s->engine, i), &in[i]);
+    for (unsigned i = 0; i < n_out && ok; i++) {
+        ok = tensor_of(s, engine_model_output(s->engine, i), &out[i]);
         output_of[i] = (uint8_t)i;
     }
-    return true;
+    return ok || refuse(l, "out of memory");
 }
 
 // ---- what is configured ------------------------------------------------------------------------------
@@ -135,29 +134,58 @@ static struct tensor *named(const struct tensor *list, unsigned n, const char *n
     return NULL;
 }
 
-// Does the port fit the model's tensor? Where the model leaves a dimension free and the port does not, it is
-// the port's from here on.
-static bool port_fits(struct loading *l, const char *what, const struct model_shape *p,
-                      struct tensor *t)
+// Dims of the configuration with the batch in front, where they leave it out.
+static struct dims whole_dims(const struct loading *l, unsigned rank, const int64_t *dims)
 {
     unsigned first = l->batched ? 1 : 0;
-    char model[96];
-    struct tensor fixed = *t;
+    struct dims d = {.rank = rank + first, .at = {-1}};
+    memcpy(d.at + first, dims, rank * sizeof(dims[0]));
+    return d;
+}
+
+static struct dims tensor_dims(const struct tensor *t)
+{
+    struct dims d = {.rank = t->rank};
+    for (unsigned i = 0; i < t->rank; i++)
+        d.at[i] = tensor_dim(t, i);
+    return d;
+}
+
+// Where the model leaves a dimension free and the configuration does not, it is the configuration's. False: they do
+// not fit.
+static bool narrow(struct dims *model, const struct dims *configured)
+{
+    bool ok = model->rank == configured->rank;
+    for (unsigned d = 0; d < model->rank && ok; d++) {
+        ok = model->at[d] < 0 || configured->at[d] < 0 || model->at[d] == configured->at[d];
+        model->at[d] = model->at[d] < 0 ? configured->at[d] : model->at[d];
+    }
+    return ok;
+}
+
+// Does the port fit the model's tensor, which becomes what clients see of it?
+static bool port_fits(struct loading *l, const char *what, const struct model_shape *p,
+                      struct tensor *t, struct served_shape *shape)
+{
+    struct dims has = tensor_dims(t), fixed = has, seen = whole_dims(l, p->rank, p->dims);
+    char text[96];
     if (p->dtype && !view_is(view_str(dtype_table[t->dtype].name), p->dtype))
         return config_wrong(l, p->line, "%s \"%.60s\": data_type: the model has %s, not %s", what,
                             p->name, dtype_table[t->dtype].name, p->dtype);
-    bool ok = !p->shaped || p->rank + first == t->rank;
-    for (unsigned d = 0; d < p->rank && ok; d++) {
-        int64_t *has = &fixed.shape[d + first];
-        ok = *has < 0 || p->dims[d] < 0 || *has == p->dims[d];
-        *has = *has < 0 ? p->dims[d] : *has;
-    }
-    if (!ok)
-        return config_wrong(l, p->line, "%s \"%.60s\": dims: the model has %s%s", what, p->name,
-                            oip_shape_text(model, t->shape, t->rank),
+    if (!p->shaped)
+        return true;
+    struct dims inside = p->reshaped ? whole_dims(l, p->reshape_rank, p->reshape) : seen;
+    if (!narrow(&fixed, &inside))
+        return config_wrong(l, p->line, "%s \"%.60s\": %s: the model has %s%s", what, p->name,
+                            p->reshaped ? "reshape" : "dims", dims_text(text, &has),
                             l->batched ? " with the batch in front, which dims leave out" : "");
-    *t = fixed;
-    return true;
+    if (p->reshaped && !dims_alike(&seen, &inside))
+        return config_wrong(l, p->line, "%s \"%.60s\": reshape: not as many elements as dims", what,
+                            p->name);
+    if (p->reshaped)
+        *shape = (struct served_shape){true, seen, inside};
+    const struct dims *now = p->reshaped ? &seen : &fixed;
+    return tensor_set_shape(&l->s->arena, t, now->at, now->rank) || refuse(l, "out of memory");
 }
 
 static bool inputs_fit(struct loading *l, const struct model_settings *c)
@@ -168,7 +196,8 @@ static bool inputs_fit(struct loading *l, const struct model_settings *c)
         if (!t)
             return config_wrong(l, c->inputs[i].line, "input \"%.60s\": the model has none such",
                                 c->inputs[i].name);
-        if (!port_fits(l, "input", &c->inputs[i], t))
+        struct served_shape *shapes = (struct served_shape *)l->s->in_shapes;
+        if (!port_fits(l, "input", &c->inputs[i], t, &shapes[t - m->inputs]))
             return false;
     }
     return c->n_inputs == 0 || c->n_inputs == m->n_inputs ||
@@ -190,10 +219,12 @@ static bool choose_outputs(struct loading *l, const struct model_settings *c)
             return config_wrong(l, c->outputs[i].line, "output \"%.60s\": %s", c->outputs[i].name,
                                 t ? "stands there twice" : "the model has none such");
         output_of[i] = (uint8_t)(t - s->meta.outputs);
+        struct served_shape *shapes = (struct served_shape *)s->out_shapes;
         chosen[i] = *t;
-        if (!port_fits(l, "output", &c->outputs[i], &chosen[i]))
+        if (!port_fits(l, "output", &c->outputs[i], &chosen[i], &shapes[i]))
             return false;
-        chosen[i] = *t; // what it is, not what was expected
+        if (!c->outputs[i].reshaped)
+            chosen[i] = *t; // what it is, not what was expected
     }
     if (c->n_outputs > 0) {
         s->meta.outputs = chosen;
@@ -208,7 +239,8 @@ static bool whole_shapes(const struct served *s, const struct model_settings *c)
 {
     for (unsigned i = 0; i < c->n_inputs; i++) {
         const struct tensor *t = named(s->meta.inputs, s->meta.n_inputs, c->inputs[i].name);
-        if (t && c->inputs[i].shaped && c->inputs[i].rank != t->rank)
+        const struct model_shape *p = &c->inputs[i];
+        if (t && p->shaped && (p->reshaped ? p->reshape_rank : p->rank) != t->rank)
             return false;
     }
     return c->n_inputs > 0 && c->inputs[0].shaped;
@@ -278,11 +310,10 @@ static char *warmup_data(struct loading *l, const struct model_warmup_input *in,
 }
 
 // Of strings: empty ones.
-static bool warmup_bytes(enum dtype d, const struct engine_data *x, uint64_t *bytes)
+static bool warmup_bytes(enum dtype d, const struct dims *shape, uint64_t *bytes)
 {
-    if (d != DT_BYTES)
-        return tensor_size(d, x->shape, x->rank, bytes);
-    return tensor_count(x->shape, x->rank, bytes) && !__builtin_mul_overflow(*bytes, 4, bytes);
+    uint64_t size = d == DT_BYTES ? 4 : dtype_table[d].bytes;
+    return dims_count(shape, bytes) && !__builtin_mul_overflow(*bytes, size, bytes);
 }
 
 // Input i of the model as this warm-up has it. False with why.
@@ -290,24 +321,27 @@ static bool warmup_input(struct loading *l, const struct model_warmup *w, unsign
                          struct engine_data *out, struct rand *r)
 {
     const struct tensor *t = &l->s->meta.inputs[i];
+    const struct served_shape *change = &l->s->in_shapes[i];
     const struct model_warmup_input *in = NULL;
-    unsigned first = l->batched ? 1 : 0;
     uint64_t bytes = 0;
     for (unsigned k = 0; k < w->n_inputs && !in; k++)
         in = view_is(t->name, w->inputs[k].shape.name) ? &w->inputs[k] : NULL;
     if (!in)
         return config_wrong(l, w->line, "model_warmup: no input \"%.*s\"", VIEW_ARG(t->name));
-    if (!view_is(view_str(dtype_table[t->dtype].name), in->shape.dtype) ||
-        in->shape.rank + first > TENSOR_MAX_RANK)
+    if (!view_is(view_str(dtype_table[t->dtype].name), in->shape.dtype))
         return config_wrong(l, in->shape.line, "model_warmup: input \"%.60s\": the model has %s",
                             in->shape.name, dtype_table[t->dtype].name);
-    *out = (struct engine_data){.rank = in->shape.rank + first};
-    out->shape[0] = w->batch ? w->batch : 1;
-    for (unsigned d = 0; d < in->shape.rank; d++)
-        out->shape[d + first] = in->shape.dims[d];
-    if (!warmup_bytes(t->dtype, out, &bytes) || bytes > WARMUP_FILE_MAX)
+    struct dims shape = whole_dims(l, in->shape.rank, in->shape.dims);
+    if (l->batched)
+        shape.at[0] = w->batch ? w->batch : 1;
+    if (!warmup_bytes(t->dtype, &shape, &bytes) || bytes > WARMUP_FILE_MAX)
         return config_wrong(l, in->shape.line, "model_warmup: input \"%.60s\": more than %zu bytes",
                             in->shape.name, WARMUP_FILE_MAX);
+    *out = (struct engine_data){.rank = change->changed ? change->inside.rank : shape.rank};
+    if (change->changed && shape.rank == change->outside.rank)
+        dims_change(&change->outside, shape.at, &change->inside, out->shape);
+    else
+        memcpy(out->shape, shape.at, sizeof(out->shape));
     out->data = warmup_data(l, in, bytes, &out->bytes, r);
     return out->data != NULL;
 }

@@ -152,7 +152,7 @@ static bool idle(struct worker_process *w)
         if (!server_idle(w->servers[i]))
             return false;
     }
-    return w->serve.waiting == 0 && w->serve.running == 0;
+    return serve_idle(&w->serve);
 }
 
 static void on_drain(struct wheel_timer *t, uint64_t now_us)
@@ -283,8 +283,7 @@ static void stop(struct worker_process *w)
         server_free(w->servers[i]);
     server_budget_free(w->budget);
     compute_stop(w->compute);
-    if (w->serve.waiting == 0 &&
-        w->serve.running == 0) { // else what runs still refers to all of it
+    if (serve_idle(&w->serve)) { // else what runs still refers to all of it
         serve_deinit(&w->serve);
         repository_free(&w->repository);
         engine_free(w->engine);

@@ -335,12 +335,15 @@ void repository_free(struct repository *r)
     }
 }
 
-struct served *repository_find(const struct repository *r, struct view name, struct view version)
+struct served *repository_find(const struct repository *r, struct view name, struct view version,
+                               struct error *e)
 {
     for (struct served *s = r->models; s; s = s->next) {
         if (view_is(name, s->name) && (version.n == 0 || view_is(version, s->version)))
             return s;
     }
+    error_set(e, STATUS_NOT_FOUND, "model %.*s%s%.*s is not served here", VIEW_ARG(name),
+              version.n ? " version " : "", VIEW_ARG(version));
     return NULL;
 }
 
@@ -365,10 +368,11 @@ static bool input_fits(const struct tensor *want, const struct tensor *got, stru
                          VIEW_ARG(want->name), dtype_table[want->dtype].name,
                          dtype_table[got->dtype].name);
     for (unsigned d = 0; ok && d < want->rank; d++)
-        ok = want->shape[d] < 0 ? got->shape[d] >= 0 : got->shape[d] == want->shape[d];
-    return ok || error_set(e, STATUS_BAD_REQUEST, "input %.*s: shape: expected %s, got %s",
-                           VIEW_ARG(want->name), oip_shape_text(wanted, want->shape, want->rank),
-                           oip_shape_text(came, got->shape, got->rank));
+        ok = tensor_dim(want, d) < 0 ? tensor_dim(got, d) >= 0
+                                     : tensor_dim(got, d) == tensor_dim(want, d);
+    return ok ||
+           error_set(e, STATUS_BAD_REQUEST, "input %.*s: shape: expected %s, got %s",
+                     VIEW_ARG(want->name), oip_shape_text(wanted, want), oip_shape_text(came, got));
 }
 
 // Inputs with a free first dimension have the same one, and the engine takes so many rows.

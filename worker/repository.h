@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "infer/oip.h"
 #include "infer/request.h"
+#include "worker/dims.h"
 
 #define REPOSITORY_MODELS 256
 #define REPOSITORY_VERSIONS 8 // the highest ones of a model
@@ -19,6 +20,11 @@ struct served_instance {
     bool busy; // a batch is on it
 };
 
+struct served_shape {
+    bool changed; // else nothing is said
+    struct dims outside, inside;
+};
+
 struct served { // one version of one model
     char name[MODEL_NAME_MAX + 1], version[16];
     struct engine_model *engine;
@@ -26,6 +32,8 @@ struct served { // one version of one model
     unsigned n_instances;
     struct model_metadata meta; // what it says of itself; versions: all of its name
     const uint8_t *output_of;   // [meta.n_outputs]: which of the engine's each is
+    // Of each input and output of meta, where config.pbtxt says "reshape": what clients see, what the model has.
+    const struct served_shape *in_shapes, *out_shapes;
     struct arena arena;
     struct batcher batcher;
     uint64_t inferences, executions;
@@ -58,8 +66,9 @@ struct repository {
 int repository_load(struct repository *r, struct engine *engine, const char *dir,
                     struct repository_options o, char why[256]);
 void repository_free(struct repository *r);
-// version empty: the highest. NULL: not there.
-struct served *repository_find(const struct repository *r, struct view name, struct view version);
+// version empty: the highest. NULL: e.
+struct served *repository_find(const struct repository *r, struct view name, struct view version,
+                               struct error *e);
 
 // Do these inputs and requested outputs fit the model? Puts the inputs in the model's order into
 // out[n_inputs]. False with e (400; 501: what no model here does).

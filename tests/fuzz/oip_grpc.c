@@ -26,17 +26,17 @@ static void same_tensor(const struct tensor *t, const struct tensor *u, int64_t 
 {
     invariant(view_eq(t->name, u->name) && t->dtype == u->dtype && t->rank == u->rank);
     for (unsigned i = 0; i < t->rank; i++)
-        invariant(u->shape[i] == (i == 0 && rows ? rows : t->shape[i]));
+        invariant(tensor_dim(u, i) == (i == 0 && rows ? rows : tensor_dim(t, i)));
 }
 
 static void check_size(const struct tensor *t)
 {
     uint64_t want, count;
-    invariant(tensor_count(t->shape, t->rank, &count));
+    invariant(tensor_count(t, &count));
     if (t->dtype == DT_BYTES)
         invariant(tensor_bytes_check(t->data, t->bytes, count));
     else
-        invariant(tensor_size(t->dtype, t->shape, t->rank, &want) && want == t->bytes);
+        invariant(tensor_size(t, &want) && want == t->bytes);
 }
 
 static struct view flat(struct arena *a, const struct oip_message *m)

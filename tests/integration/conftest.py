@@ -1,11 +1,16 @@
 import pathlib
 import sys
+import time
 
+import httpx
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
-from harness import MODELS, ROOT, SLUICE, DooredSluice, Sluice, WORKER, configuration, copy_model  # noqa: E402
+from harness import (  # noqa: E402
+    GOOD_BODY, MODELS, ROOT, SANITIZED, SLUICE, WORKER, DooredSluice, Sluice, configuration, copy_model, memory_kib, wait_for,
+)  # fmt: skip
+from hostile import INFER, LIMITS, descriptors  # noqa: E402
 
 REFERENCE = ROOT.parent / "shared" / "models"
 REFERENCE_MODELS = {
@@ -31,6 +36,31 @@ def gateway(tmp_path_factory):
     with Sluice(config, wait_models=("digits", "digits-small")) as s:
         yield s
         assert s.stop() == 0, s.text
+
+
+@pytest.fixture(scope="session")
+def target(tmp_path_factory):
+    """The gateway that takes all hostile input. At the end it is the same process, with bounded memory, no descriptor
+    more than before, nothing in flight, and nothing on its standard error that tells of a defect."""
+    with Sluice(configuration(tmp_path_factory.mktemp("hostile"), limits=LIMITS)) as sluice:
+        pid, fds = sluice.gateway_pid(), descriptors(sluice.gateway_pid())
+        httpx.post(sluice.url + INFER.decode(), content=GOOD_BODY)
+        yield sluice
+        for name in ("connections", "in_flight", "streams", "queue_rows", "running_rows"):
+            wait_for(lambda n=name: sluice.metric("sluice_" + n) == 0, 15, f"{name} 0")
+        assert len(sluice.find("ready")) == 1 and not sluice.find("gateway_exited") and not sluice.find("worker_exited")
+        assert SANITIZED or memory_kib(pid) < 256 << 10
+        wait_for(lambda: descriptors(pid) <= fds + 4, 10, "descriptors given back")
+        assert sluice.stop() == 0, sluice.text
+
+
+@pytest.fixture
+def others_are_served(target):
+    """After each attack another client is answered, at once by any measure."""
+    yield
+    begun = time.monotonic()
+    assert httpx.post(target.url + INFER.decode(), content=GOOD_BODY, timeout=10, verify=False).status_code == 200
+    assert time.monotonic() - begun < 5
 
 
 @pytest.fixture(scope="session")

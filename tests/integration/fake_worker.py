@@ -112,6 +112,13 @@ def refuse(code):
     return lambda request, rows, context: context.abort(code, "not by me")
 
 
+WORDS = "größer als nötig,\nnämlich " + "€" * 700  # more than 2 KiB of UTF-8
+
+
+def explain(request, rows, context):
+    context.abort(grpc.StatusCode.INVALID_ARGUMENT, WORDS)
+
+
 BEHAVIOUR = {
     "good": lambda q, rows, c: answer_of(q, rows),
     "single": lambda q, rows, c: answer_of(q, rows),
@@ -134,6 +141,7 @@ BEHAVIOUR = {
     "slow": slow,
     "refuses": refuse(grpc.StatusCode.UNAVAILABLE),
     "exhausted": refuse(grpc.StatusCode.RESOURCE_EXHAUSTED),
+    "explains": explain,
     "blames": refuse(grpc.StatusCode.INVALID_ARGUMENT),
     "crashes_inside": lambda q, rows, c: 1 / 0,
 }

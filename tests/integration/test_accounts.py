@@ -1,4 +1,5 @@
 """Every account is kept: what unknown names are answered, what answers hold, how long a turn works."""
+import concurrent.futures
 import gzip
 import mmap
 import os
@@ -12,9 +13,9 @@ import time
 import grpc
 import httpx
 import pytest
+from h2wire import DATA, H2, frame, head
 from harness import GOOD_BODY, ROOT, SANITIZED, Sluice, Wire, configuration, memory_kib, post, wait_for
 from onnx_file import add_model, tensor
-from test_hostile import DATA, H2, frame, head
 from tritonclient.grpc import service_pb2
 
 # ---- names that nobody has -----------------------------------------------------------------------------
@@ -55,18 +56,22 @@ IN_FLIGHT, BESIDE = 32 << 20, 64 << 20
 WIDE = 131072  # values of an answer's row, out of one value of a request's
 
 
+def add_wide(repository, name, values):
+    """A model that answers so many values of FP32 a row, out of one."""
+    weights = b"".join(struct.pack("<f", i * 0.37) for i in range(values))
+    target = repository / name / "1"
+    target.mkdir(parents=True)
+    (target / "model.onnx").write_bytes(add_model(tensor("w", [values], weights), x=("n", 1), y=("n", values)))
+
+
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory):
     """A model whose answers are half a megabyte, or one and more in JSON, and a gateway with a small budget."""
     home = tmp_path_factory.mktemp("wide")
-    weights = b"".join(struct.pack("<f", i * 0.37) for i in range(WIDE))
-    target = home / "models" / "wide" / "1"
-    target.mkdir(parents=True)
-    (target / "model.onnx").write_bytes(add_model(tensor("w", [WIDE], weights), x=("n", 1), y=("n", WIDE)))
+    add_wide(home / "models", "wide", WIDE)
     limits = f'bytes_in_flight = "{IN_FLIGHT >> 20}MiB" max_body = "1MiB"'
     times = 'stream_stall = "4s" send_timeout = "6s"'
-    small = 'model "wide" { batch { max_rows = 8 } }'  # a batch's answer is no larger than the budget
-    path = configuration(home, repository=home / "models", models=small, limits=f"{limits} {times}")
+    path = configuration(home, repository=home / "models", limits=f"{limits} {times}")
     with Sluice(path, wait_models=["wide"]) as sluice:
         yield sluice
 
@@ -145,6 +150,40 @@ def test_sockets_that_nobody_reads(wide):
         w.socket.close()
     assert peak < IN_FLIGHT + BESIDE, f"{peak >> 20} MiB"
     wide.wait_idle()
+
+
+def together(sluice, model, n):
+    """What n requests of one row are answered that come at once."""
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        ask = lambda _: httpx.post(f"{sluice.url}/v2/models/{model}/infer", content=SMALL_ASK % BINARY, timeout=30)  # noqa: E731
+        return list(pool.map(ask, range(n)))
+
+
+def test_an_answer_without_room(tmp_path):
+    """A batch's answer is larger than all that may be in flight, each row's is not: everybody is answered, and nothing
+    is said of the worker. Of a row alone the client is told."""
+    # 0.9 MiB a row: eight of them find no room while they come, though BUDGET_ANSWERS is given beyond; four do, and so
+    # does any one beside seven that nobody has read yet.
+    add_wide(tmp_path / "models", "wide", 230000)
+    add_wide(tmp_path / "models", "vast", 5 << 19)  # 10 MiB
+    batch = 'batch { max_rows = 8 policy = fixed max_wait = "500ms" pipeline = 1 }'
+    models = f'model "wide" {{ {batch} }}'
+    limits = 'bytes_in_flight = "1MiB" max_body = "64KiB"'
+    path = configuration(tmp_path, repository=tmp_path / "models", models=models, limits=limits)
+    with Sluice(path, wait_models=["wide", "vast"]) as sluice:
+        for _ in range(3):
+            answers = together(sluice, "wide", 8)
+            assert [a.status_code for a in answers] == [200] * 8, [a.text for a in answers if a.status_code != 200]
+            assert all(len(a.content) > 920000 for a in answers)
+        assert sluice.metric("sluice_events_total", event="halved") >= 3
+        alone = together(sluice, "vast", 1)[0]
+        assert alone.status_code == 503 and alone.headers["retry-after"] == "1", alone.text
+        assert "found no room in limits.bytes_in_flight" in alone.json()["error"], alone.text
+        for event in ("replica_paused", "replica_ejected", "retried"):
+            assert sluice.metric("sluice_events_total", event=event) == 0, event
+        assert together(sluice, "wide", 1)[0].status_code == 200
+        sluice.wait_idle()
+        wait_for(lambda: sluice.metric("sluice_bytes_in_flight") < 128 << 10, 10, "all given back")
 
 
 # ---- how long a turn works -----------------------------------------------------------------------------

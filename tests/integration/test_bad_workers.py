@@ -9,10 +9,12 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import fake_worker
+import grpc
 import httpx
 import pytest
 from fake_worker import BEHAVIOUR, FINE, HEAD, POISON, RawWorker, answer_well, message, speak_h2
 from harness import Program, Sluice, configuration, wait_for
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 FAKE = pathlib.Path(fake_worker.__file__)
 
@@ -77,8 +79,21 @@ def test_a_wrong_answer_is_502_and_counted(bad, model, rows):
     answers = ask_at_once(bad, model, [[i, i] for i in range(rows)])
     assert [a.status_code for a in answers] == [502] * rows, answers[0].text
     assert answers[0].json()["error"]
-    assert bad.metric("sluice_requests_total", model=model, status="bad_answer") == before + rows
+    # Counted when the last octet has left, which the client may see a little sooner than the loop.
+    wait_for(lambda: bad.metric("sluice_requests_total", model=model, status="bad_answer") == before + rows)
     assert is_right(ask(bad, "good"))  # the connection is as good as before
+
+
+def test_a_workers_words_reach_the_client(bad):
+    """In UTF-8, up to 2 KiB of them, cut between two characters, whatever the protocol."""
+    told = "the worker says: " + fake_worker.WORDS.encode()[:2048].decode(errors="ignore")
+    answer = ask(bad, "explains")
+    assert (answer.status_code, answer.json()) == (400, {"error": told})
+    request = service_pb2.ModelInferRequest(model_name="explains", raw_input_contents=[bytes(8)])
+    request.inputs.add(name="x", datatype="FP32", shape=[1, 2])
+    with grpc.insecure_channel(f"127.0.0.1:{bad.port}") as channel, pytest.raises(grpc.RpcError) as refused:
+        service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=10)
+    assert (refused.value.code(), refused.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, told)
 
 
 @pytest.mark.parametrize("model, status", [("exhausted", 503), ("blames", 400), ("crashes_inside", (500, 502, 503))])

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import echo_worker
 import httpx
 import numpy as np
+import onnx_file
 import pytest
 import tritonclient.grpc
 import tritonclient.http
@@ -21,7 +22,7 @@ from harness import Program, Sluice, configuration
 ECHO = pathlib.Path(echo_worker.__file__)
 INTEGERS = {d: (0 if d[0] == "U" else -(1 << int(d.lstrip("UINT")) - 1), (1 << int(d.lstrip("UINT")) - (d[0] != "U")) - 1) for d in DATATYPES if "INT" in d}
 FLOATS = [0.0, -0.0, 1.0, -1.5, 0.1, 1 / 3, 5e-324, 2.2250738585072014e-308, 1e23, 9007199254740993.0, 1.7976931348623157e308, math.pi]
-TEXTS = ["", "a", "ü", "漢字", "\U0001f600", '"\\/\b\f\n\r\t\x01\x7f', "x" * 70000, "null"]
+TEXTS = ["", "a", "ü", "漢字", "\U0001f600", '"\\/\b\f\n\r\t\x01\x7f', "x" * 70000, "null", "a\0b", "\0"]
 NUMPY = {"BOOL": np.bool_, "FP16": np.float16, "BF16": np.uint16, "FP32": np.float32, "FP64": np.float64, "BYTES": np.object_, **{d: np.dtype(d.lower()) for d in INTEGERS}}
 
 
@@ -320,3 +321,61 @@ def test_rows_of_one_batch_keep_their_texts(echo):
 
     with ThreadPoolExecutor(16) as pool:
         assert all(pool.map(one, range(200)))
+
+
+# ---- many dimensions -----------------------------------------------------------------------------------
+
+DEEP = (2, 1, 3, 1, 1, 1, 1, 1, 1, 2, 1)  # and rows before them
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory):
+    """Our own worker, with a model that turns round all dimensions of a row, of which there are eleven."""
+    directory = tmp_path_factory.mktemp("deep")
+    perm = onnx_file.attribute("perm", 7, b"".join(onnx_file.number(8, n) for n in (0, *range(11, 0, -1))))
+    graph = onnx_file.graph(
+        [onnx_file.node("Transpose", ["x"], ["y"], perm)], [onnx_file.value("x", ["n", *DEEP])], [onnx_file.value("y", ["n", *DEEP[::-1]])]
+    )
+    path = directory / "models" / "deep" / "1" / "model.onnx"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(onnx_file.model(graph))
+    with Sluice(configuration(directory, repository=directory / "models"), wait_models=["deep"]) as sluice:
+        yield sluice
+        assert sluice.stop() == 0, sluice.text
+
+
+def test_twelve_dimensions(deep):
+    x = np.arange(36, dtype=np.float32).reshape(3, *DEEP)
+    want = x.transpose(0, *range(11, 0, -1))
+    for data in (x.ravel().tolist(), x.tolist()):
+        [y] = post(deep, "deep", data, list(x.shape), "FP32").json()["outputs"]
+        assert (y["shape"], y["data"]) == (list(want.shape), want.ravel().tolist())
+    with tritonclient.http.InferenceServerClient(f"127.0.0.1:{deep.port}") as client:
+        same(client.infer("deep", [asked(tritonclient.http, "FP32", x)]).as_numpy("y"), want)
+        assert client.get_model_metadata("deep")["inputs"][0]["shape"] == [-1, *DEEP]
+        assert client.get_model_config("deep")["output"][0]["dims"] == list(DEEP[::-1])
+    with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{deep.port}") as client:
+        same(client.infer("deep", [asked(tritonclient.grpc, "FP32", x)]).as_numpy("y"), want)
+        assert client.get_model_metadata("deep").outputs[0].shape == [-1, *DEEP[::-1]]
+
+
+def test_rows_of_twelve_dimensions_share_batches(deep):
+    rows = np.arange(32 * 12, dtype=np.float32).reshape(32, 1, *DEEP)
+
+    def ask(x):
+        with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{deep.port}") as client:
+            same(client.infer("deep", [asked(tritonclient.grpc, "FP32", x)]).as_numpy("y"), x.transpose(0, *range(11, 0, -1)))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, rows))
+
+
+def test_more_dimensions_than_sixteen(deep):
+    answer = post(deep, "deep", [1.0], [1] * 17, "FP32")
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith("inputs[0].shape: expected at most 16 dimensions, got 17")
+    with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{deep.port}") as client:
+        with pytest.raises(tritonclient.grpc.InferenceServerException, match="inputs.0..shape: expected at most 16 dimensions, got 17"):
+            client.infer("deep", [asked(tritonclient.grpc, "FP32", np.zeros([1] * 17, np.float32))])
+    answer = post(deep, "deep", [1.0], [1] * 16, "FP32")  # the worker knows better
+    assert answer.status_code == 400 and "input x: shape: expected [-1,2,1,3,1,1,1,1,1,1,2,1], got [1,1,1" in answer.json()["error"]

@@ -11,9 +11,10 @@ import time
 import httpx
 import onnx_file
 import pytest
+from h2wire import ACK, CANCEL, DATA, END_STREAM, PREFACE, RST, SETTINGS, WINDOW, frame, head
 from harness import GOOD_BODY, SAMPLES, SANITIZED, WORKER, Program, Sluice, Wire, best_of, configuration, gone, infer_body, memory_kib, post, wait_for
+from hostile import ASK
 from load import Load
-from test_hostile import ACK, ASK, CANCEL, DATA, END_STREAM, PREFACE, RST, SETTINGS, WINDOW, frame, head
 
 INFER = "/v2/models/digits/infer"
 

@@ -168,3 +168,33 @@ def test_a_model_that_takes_more_than_it_may(tmp_path):
     with Worker(repository, "--model-memory", "16") as worker:
         assert "16 MiB" in worker.wait_event("model_refused", model="large")["why"]
         assert ask(worker, "small", [[1, 2, 3, 4]]).status_code == 200
+
+
+def test_reshape(tmp_path):
+    """What clients see is dims; what the model has is the reshape in it: with and without a batch."""
+    repository = tmp_path / "models"
+    port = '{0} {{ name: "{1}" data_type: TYPE_FP32 dims: [ {2} ] reshape {{ shape: [ {3} ] }} }}\n'
+    one = model(graph([node("Relu", ["x"], ["y"])], [value("x", (1, 3, 2))], [value("y", (1, 3, 2))]))
+    put(repository, "one", one, "max_batch_size: 0\n" + port.format("input", "x", "3, 2", "1, 3, 2") + port.format("output", "y", "6", "1, 3, 2"))
+    many = model(graph([node("Relu", ["x"], ["y"])], [value("x", ("n", "m"))], [value("y", ("n", "m"))]))
+    put(repository, "many", many, "max_batch_size: 4\n" + port.format("input", "x", "-1, 1", "-1") + port.format("output", "y", "1, -1, 1", "-1"))
+    put(repository, "vector", model(graph([node("Relu", ["x"], ["y"])], [value("x", ("n",))], [value("y", ("n",))])), "max_batch_size: 4\n" + port.format("input", "x", "1", "") + port.format("output", "y", "1", ""))
+    put(repository, "wrong", one, port.format("input", "x", "3, 3", "1, 3, 2"))
+    put(repository, "other", one, port.format("input", "x", "3, 2", "3, 2, 1"))
+
+    def infer(name, shape, data):
+        x = {"name": "x", "shape": shape, "datatype": "FP32", "data": data}
+        return httpx.post(f"http://127.0.0.1:{worker.port}/v2/models/{name}/infer", json={"inputs": [x]})
+
+    with Worker(repository) as worker:
+        out = infer("one", [3, 2], [-1, 2, 3, 4, 5, 6]).json()["outputs"][0]
+        assert out["shape"] == [6] and out["data"] == [0, 2, 3, 4, 5, 6]
+        assert infer("one", [1, 3, 2], [1] * 6).status_code == 400
+        metadata = httpx.get(f"http://127.0.0.1:{worker.port}/v2/models/one").json()
+        assert metadata["inputs"][0]["shape"] == [3, 2] and metadata["outputs"][0]["shape"] == [6]
+        out = infer("many", [2, 3, 1], [1, -2, 3, 4, 5, 6]).json()["outputs"][0]
+        assert out["shape"] == [2, 1, 3, 1] and out["data"] == [1, 0, 3, 4, 5, 6]
+        out = infer("vector", [3, 1], [-1, 2, 3]).json()["outputs"][0]
+        assert out["shape"] == [3, 1] and out["data"] == [0, 2, 3]
+        assert "reshape: not as many elements as dims" in worker.wait_event("model_refused", model="wrong")["why"]
+        assert "reshape: the model has [1,3,2]" in worker.wait_event("model_refused", model="other")["why"]

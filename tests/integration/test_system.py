@@ -12,9 +12,10 @@ import threading
 
 import httpx
 import pytest
+from h2wire import DATA, H2, frame, head
 from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, SLUICE, Program, Sluice, Wire, Worker, configuration, infer_body, post, wait_for
+from hostile import ASK
 from load import Load, is_right
-from test_hostile import ASK, DATA, H2, frame, head
 
 INFER = "/v2/models/digits/infer"
 ROWS = [s["input"] for s in SAMPLES]

@@ -1,6 +1,7 @@
 #include "tests/sim/sim.h"
 
 #include "infer/oip_grpc.h"
+#include <inttypes.h>
 #include <stdlib.h>
 
 #define ANSWER_US 300 // a worker says no within so long
@@ -120,6 +121,13 @@ static enum end guilty_end(const struct batch *b)
     return life_of(b->tickets[0])->id & 1 ? END_ERROR : END_BAD;
 }
 
+static enum end no_room(struct model_of *m)
+{
+    world_count(m->w, FAULT_NO_ROOM);
+    excuse_until(&m->excuse, FAULT_NO_ROOM, m->w->now_us + 100000);
+    return END_NO_ROOM;
+}
+
 // How a batch that is computed ends.
 static enum end batch_end(struct world *w, const struct batch *b, struct model_of *m)
 {
@@ -127,6 +135,8 @@ static enum end batch_end(struct world *w, const struct batch *b, struct model_o
         world_count(w, FAULT_GUILTY);
         return guilty_end(b);
     }
+    if (!w->healed && m->room_rows > 0 && b->n > 1 && b->rows > m->room_rows)
+        return no_room(m);
     if (w->healed || !world_chance(w, w->plan.per_batch))
         return END_ANSWER;
     static const struct {
@@ -135,8 +145,9 @@ static enum end batch_end(struct world *w, const struct batch *b, struct model_o
     } kinds[] = {{END_ERROR, FAULT_ERROR},
                  {END_MALFORMED, FAULT_MALFORMED},
                  {END_SHAPE, FAULT_SHAPE},
+                 {END_NO_ROOM, FAULT_NO_ROOM},
                  {END_REFUSED, FAULT_REFUSE}};
-    unsigned k = (unsigned)rand_below(&w->rand, 4);
+    unsigned k = (unsigned)rand_below(&w->rand, 5);
     if (kinds[k].end == END_SHAPE && (b->rows == 0 || m->max_batch == 0))
         return END_ANSWER; // no shape of ours to miss
     world_count(w, kinds[k].fault);
@@ -180,8 +191,7 @@ static void call_arrives(struct call *c)
         world_count(w, FAULT_OVERLOAD);
     else if (end == END_ERROR)
         world_count(w, FAULT_BROKEN);
-    if (end != END_ANSWER && end != END_ERROR && end != END_BAD && end != END_SHAPE &&
-        end != END_MALFORMED) {
+    if (end > END_BAD) { // it is not computed
         call_ends(c, end, world_soon(w, ANSWER_US));
         return;
     }
@@ -328,14 +338,27 @@ static void answer_desk(struct loop_of *l, struct model_of *m, struct batch *b, 
 }
 
 // Each has its own words for it: gRPC 8, 14, HTTP 429 with and without a text.
-static void spell_overload(struct batch_end *told, struct error *e, uint32_t worker)
+static void spell_overload(struct batch_end *told, struct failure *e, uint32_t worker)
 {
     if (worker % 4 == 1)
         e->status = STATUS_WORKER_LOST;
     else if (worker % 4 > 1)
         told->seen = SEEN_UNPROCESSED;
+    if (worker % 4 == 3 && e->block)
+        block_unref(e->block);
     if (worker % 4 == 3)
         told->error = NULL;
+}
+
+// A text of its own for each time that something is said.
+static struct failure say(struct loop_of *l, const struct batch *b, enum status status,
+                          const char *text)
+{
+    uint64_t number = ++l->w->words;
+    for (uint32_t i = 0; i < b->n; i++)
+        life_of(b->tickets[i])->words = number;
+    return failure_format(l->blocks, status, "the worker says: %s" CALLS_NUMBER "%" PRIu64, text,
+                          number);
 }
 
 // How the gateway reads it: gateway/workers.c.
@@ -347,6 +370,7 @@ static void end_desk(struct loop_of *l, struct model_of *m, struct batch *b, enu
         enum status status;
         const char *text;
     } as[ENDS] = {
+        [END_NO_ROOM] = {SEEN_NO_ROOM, STATUS_UNAVAILABLE, "and there is no room for it"},
         [END_MALFORMED] = {SEEN_WRONG, STATUS_BAD_ANSWER, "the answer cannot be read"},
         [END_ERROR] = {SEEN_STATUS, STATUS_INTERNAL, "the kernel failed"},
         [END_BAD] = {SEEN_STATUS, STATUS_BAD_REQUEST, "a row is not as it should be"},
@@ -357,9 +381,9 @@ static void end_desk(struct loop_of *l, struct model_of *m, struct batch *b, enu
         [END_LOST] = {SEEN_LOST, STATUS_OK, NULL},
         [END_RECALLED] = {SEEN_RECALLED, STATUS_OK, NULL},
     };
-    struct error e = {.status = as[end].status};
+    struct failure e = {.status = STATUS_OK};
     if (as[end].text)
-        error_set(&e, as[end].status, "the worker says: %s", as[end].text);
+        e = say(l, b, as[end].status, as[end].text);
     struct batch_end told = {.seen = as[end].seen,
                              .ours = ours,
                              .pushback_us = pushback_us,
@@ -406,6 +430,8 @@ static void call_over(struct loop_of *l, struct call *c)
         demands_shamed(failed_at);
     if (end_refuses(end))
         demands_refused(l, r, tickets, n, elsewhere, pushback_us);
+    if (end == END_NO_ROOM)
+        demands_no_room(l, r, tickets, n);
     for (uint32_t i = 0; i < n; i++)
         demands_queued(l, tickets[i]);
     m->dirty = true;

@@ -13,7 +13,7 @@ void demand_failed(const struct world *w, const struct life *x, const char *what
     printf("seed %llu, %.6f s: not so: %s", seed, (double)(w->now_us - SIM_START_US) / 1e6, what);
     if (x)
         printf(" (infer %llu, %s, kind %d, settled as \"%s\")", id, x->model->name, x->kind,
-               x->settled ? x->in.error.text : "-");
+               x->settled ? x->told : "-");
     printf("\nreplay: make sim SEED=%llu", seed);
     if (x)
         printf(" TRACE=%llu", id);

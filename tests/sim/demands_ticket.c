@@ -117,9 +117,11 @@ void demands_messages(const struct world *w, const struct life *x)
     bool out = x->work_us > 0;
     demand(w, x, x->posts == 2u * out + 2u * x->called, "a life has the messages that it needs");
     demand(w, x, x->sent == x->ends, "every sending ends");
-    unsigned again = x->losses + x->ours + x->refusals + x->failures;
+    unsigned again = x->losses + x->ours + x->refusals + x->failures + x->no_rooms;
     demand(w, x, x->sent <= 1 + again, "who is sent again was lost, refused or failed");
     demand(w, x, x->losses <= SIM_LOSSES - 1, "who was lost three times is not sent again");
     demand(w, x, x->failures <= FAILURES * (1 + x->losses + x->ours),
            "halvings and siblings are bounded");
+    demand(w, x, x->no_rooms <= (DESK_HALVINGS + 1) * (1 + x->losses + x->ours),
+           "what finds no room is halved so often at most");
 }

@@ -1,5 +1,7 @@
 #include "tests/sim/sim.h"
 
+#include <stdlib.h>
+
 #define MISTAUGHT 20    // times as long as it should
 #define KEEPER_US 10000 // it takes to kill
 #define CONNECT_US 40000
@@ -56,7 +58,7 @@ unsigned demands_evidence(const struct world *w, const struct life *x)
 static void note_pause(const struct loop_of *l, const struct call *c)
 {
     struct replica_of *r = c->replica;
-    if (c->end == END_ANSWER || c->end == END_BAD) {
+    if (end_is_heard(c->end)) {
         r->paused_until = r->pauses = 0;
         if (replica_known(r)->standing == STANDING_HALF)
             r->opened = 0;
@@ -72,7 +74,7 @@ static void note_failure(const struct call *c)
 {
     struct replica_of *r = c->replica;
     struct replica_of *other = replica_by_id(r->model, c->batch->failed_at);
-    if (c->end == END_ANSWER || c->end == END_BAD)
+    if (end_is_heard(c->end))
         r->failed = r->shamed = 0;
     else if (c->end >= END_SHAPE && c->end <= END_ERROR)
         r->failed++;
@@ -86,12 +88,14 @@ static void note_failure(const struct call *c)
 
 void demands_on_end(struct loop_of *l, struct call *c)
 {
-    static const char *const name[ENDS] = {"answered", "misshapen", "malformed", "failed",
-                                           "bad",      "not found", "stopping",  "overloaded",
-                                           "refused",  "lost",      "recalled"};
+    static const char *const name[ENDS] = {"answered",   "without room", "misshapen", "malformed",
+                                           "failed",     "bad",          "not found", "stopping",
+                                           "overloaded", "refused",      "lost",      "recalled"};
     const struct batch *b = c->batch;
     bool counts = c->end == END_LOST && !c->ours;
     bool elsewhere = demands_elsewhere(c->replica, life_of(b->tickets[0]));
+    if (c->end <= END_BAD)
+        c->replica->worker->heard_us = l->w->now_us;
     if (c->end == END_ANSWER)
         c->replica->model->answered_rows += b->rows ? b->rows : 1;
     for (uint32_t i = 0; i < b->n; i++) {
@@ -103,6 +107,8 @@ void demands_on_end(struct loop_of *l, struct call *c)
         life_failed(x, c, elsewhere);
         x->refused = end_refuses(c->end);
         x->refusals += x->refused;
+        x->no_rooms += c->end == END_NO_ROOM;
+        x->no_room_alone |= c->end == END_NO_ROOM && b->n == 1;
         x->failures += c->end >= END_SHAPE && c->end <= END_BAD;
         trace(l->w, x, "its batch of %u ends: %s%s", b->n, name[c->end],
               c->end == END_LOST && c->ours ? " by us" : "");
@@ -163,6 +169,22 @@ void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **ti
     demand(w, again, (double)m->tokens <= budget,
            "what was refused is sent again within the budget");
     demand(w, again, again->refusals <= DESK_REFUSALS, "a ticket is refused so often at most");
+}
+
+// The lack is the gateway's: nothing is held against the worker, and the same answer is not asked for again.
+void demands_no_room(struct loop_of *l, const struct replica_of *r, struct ticket **tickets,
+                     uint32_t n)
+{
+    const struct replica *known = replica_known(r);
+    demand(l->w, life_of(tickets[0]),
+           known->not_before_us == 0 && known->doubt_us == 0 && known->standing != STANDING_HALF,
+           "what found no room is not held against a replica");
+    for (uint32_t i = 0; i < n; i++) {
+        const struct ticket *t = tickets[i];
+        demand(l->w, life_of(t), t->place == PLACE_NONE || n > 1, "what found no room alone ends");
+        demand(l->w, life_of(t), t->place != PLACE_ABOARD || t->batch->n <= (n + 1) / 2,
+               "what found no room goes again in smaller parts");
+    }
 }
 
 // ---- who is counted on -------------------------------------------------------------------------------
@@ -227,6 +249,17 @@ static unsigned count_open(const struct model_of *m, unsigned *up)
     return open;
 }
 
+// What is said of it is true, and a fault's doing.
+static void replica_silent(const struct world *w, const struct worker_of *k, const char *why)
+{
+    uint64_t still_us = 1000 * strtoull(strstr(why, "no batch for ") + 13, NULL, 10);
+    uint64_t since_us = w->now_us - least_us(still_us, w->now_us);
+    demand(w, NULL, k->process != PROCESS_RUNS || k->excuse.until_us > since_us,
+           "a worker that computes is not silent");
+    demand(w, NULL, k->heard_us <= since_us + SIM_EPSILON_US || w->stalled_us > since_us,
+           "who is silent has ended nothing for so long");
+}
+
 // For its failures only when they were many and others did better, and at most half of them; or it is silent.
 static void replica_ejected(struct world *w, const struct model_of *m, struct replica_of *r,
                             const char *why)
@@ -242,10 +275,7 @@ static void replica_ejected(struct world *w, const struct model_of *m, struct re
                "a replica that others put to shame is ejected");
         r->shamed = 0;
     } else if (strstr(why, "no batch for")) {
-        demand(w, NULL,
-               r->worker->process != PROCESS_RUNS ||
-                   r->worker->excuse.until_us + REPLICA_SILENT_US > w->now_us,
-               "a worker that computes is not silent");
+        replica_silent(w, r->worker, why);
     } else {
         demand(w, NULL, strstr(why, "the batch that tried it"),
                "a replica is ejected for a reason");

@@ -1,6 +1,8 @@
 #include "tests/sim/sim.h"
 
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 
 // What one of its batches takes, at most.
 static double batch_us(const struct model_of *m)
@@ -64,7 +66,7 @@ static bool sibling_stood(const struct life *x)
 static bool was_met(const struct life *x)
 {
     const struct replica_of *r = replica_by_id(x->model, x->aboard_of);
-    return x->losses + x->ours + x->failures + x->refusals > 0 ||
+    return x->losses + x->ours + x->failures + x->refusals + x->no_rooms > 0 ||
            (r && !worker_well(r->worker, x->in.arrived_us));
 }
 
@@ -157,6 +159,9 @@ static void check_unavailable(const struct world *w, const struct life *x)
                rows > (int64_t)atomic_load(&m->m->queue_limit) ||
                    (m->rules.queue_bytes && bytes > (int64_t)m->rules.queue_bytes),
                "who is refused for room found none");
+    } else if (strstr(text, "no room")) {
+        demand(w, x, x->no_room_alone || m->memory_us >= x->in.arrived_us,
+               "who is told of no room had none alone");
     } else if (strstr(text, "out of memory")) {
         demand(w, x, m->memory_us >= x->in.arrived_us, "memory was out when it is said so");
     } else {
@@ -226,6 +231,15 @@ static void check_error(const struct world *w, const struct life *x)
     }
 }
 
+// The text is there while it is told, and is that of the worker that said something of it last.
+static void check_text(const struct world *w, struct life *x)
+{
+    const char *number = strstr(x->in.error.text, CALLS_NUMBER);
+    snprintf(x->told, sizeof(x->told), "%s", x->in.error.text);
+    demand(w, x, !number || strtoull(number + strlen(CALLS_NUMBER), NULL, 10) == x->words,
+           "a failure is told in the words that were said of it");
+}
+
 void demands_on_settle(struct loop_of *l, struct life *x)
 {
     struct world *w = l->w;
@@ -234,7 +248,9 @@ void demands_on_settle(struct loop_of *l, struct life *x)
     demand(w, x, l->index == x->loop, "an infer settles at its origin");
     demand(w, x, !x->in.ticket_out || x->called, "who settles without his ticket calls it home");
     x->settled = true;
-    trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->in.error.text);
+    if (status != STATUS_OK)
+        check_text(w, x);
+    trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->told);
     uint64_t latest = most_us(x->in.deadline_us, most_us(l->stalled_until, l->frozen_until));
     demand(w, x, !x->in.ticket.model || w->now_us <= latest + SIM_EPSILON_US,
            "an infer settles by its deadline");

@@ -18,6 +18,7 @@ const char *const fault_name[FAULTS] = {
     [FAULT_BORN] = "born",         [FAULT_EJECTED] = "ejected", [FAULT_GONE] = "gone",
     [FAULT_STALL] = "stall",       [FAULT_CLOCK] = "clock",     [FAULT_MAIL] = "mail",
     [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",       [FAULT_REMOVED] = "removed",
+    [FAULT_NO_ROOM] = "no_room",
 };
 
 static double between(struct rand *r, double low, double high)
@@ -77,6 +78,7 @@ static void draw_faults(struct plan *p, struct rand *r)
                    p->weight[FAULT_STOP] | p->weight[FAULT_HANG] | p->weight[FAULT_STUCK]);
     p->fault_us = (uint64_t)one_of(r, (double[]){2e4, 2e5, 2e6}, 3);
     p->per_batch = one_of(r, (double[]){0, 0.01, 0.1}, 3);
+    p->no_room = one_of(r, (double[]){0, 0, 0.5}, 3);
     p->gone = one_of(r, (double[]){0, 0.05, 0.3}, 3);
     p->bad_row = one_of(r, (double[]){0, 0.002, 0.02}, 3);
     p->loop_fault = one_of(r, (double[]){0, 0, 0.001}, 3);
@@ -118,7 +120,7 @@ void plan_draw(struct plan *p, uint64_t seed)
     if (p->silent)
         shape_silent(p);
     if (p->hurried)
-        p->weights = 0, p->per_batch = p->bad_row = p->memory = p->loop_fault = 0;
+        p->weights = 0, p->per_batch = p->no_room = p->bad_row = p->memory = p->loop_fault = 0;
 }
 
 static void draw_rules(struct world *w, struct model_of *m)
@@ -197,6 +199,8 @@ static void draw_model(struct world *w, struct model_of *m, unsigned i)
     m->tells_compute = rand_below(r, 2) == 0;
     m->max_batch = rand_below(r, 8) == 0 ? 0 : SIM_ROWS / 2 + (uint32_t)rand_below(r, 61);
     m->row_bytes = (uint64_t)one_of(r, (double[]){8, 1000, 50000}, 3);
+    if (world_chance(w, w->plan.no_room))
+        m->room_rows = SIM_ROWS + (uint32_t)rand_below(r, 20);
     m->home = (unsigned)(hash64(view_str(m->name), 0) % w->plan.loops);
     m->configured = w->plan.calm || rand_below(r, 4) > 0;
     if (w->plan.flood) {

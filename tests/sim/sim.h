@@ -88,6 +88,7 @@ enum fault {
     FAULT_POISON,              // one row kills the worker
     FAULT_SHAPE,               // answers other rows
     FAULT_MALFORMED,           // answers what cannot be read
+    FAULT_NO_ROOM,             // the gateway has no room for a batch's answer
     FAULT_CROSSED,             // the answer crosses our cancel
     FAULT_TWICE,               // answers twice
     FAULT_DIFFERS,             // comes back with other metadata
@@ -124,6 +125,7 @@ struct plan { // drawn from the seed, then read only
     unsigned weight[FAULTS_DRAWN], weights;
     bool killers;          // poisonous rows are the only thing that ends a connection
     double per_batch;      // share of batches with a fault of their own
+    double no_room;        // share of models whose answers to more than a few rows find no room
     double gone;           // share of clients that go away
     double bad_row;        // share of guilty and of poisonous requests, each
     double loop_fault;     // chance of a turn to stall or freeze its loop
@@ -196,6 +198,7 @@ struct worker_of { // one process that has several models
     unsigned instances, queued;
     uint64_t free_us[SIM_INSTANCES]; // when an instance has nothing to do any more
     uint64_t slow_until, overload_until;
+    uint64_t heard_us; // when a call was answered last, whatever the answer said
     unsigned bound;    // of its queue, while overloaded
     unsigned stopping; // 0: no; 1: it says so; 2: its models are gone
     bool refuses;      // while it says so it takes no streams (GOAWAY), instead of answering
@@ -220,6 +223,7 @@ struct model_of {
     uint64_t row_bytes;
     bool tells_compute;
     uint32_t max_batch;
+    uint32_t room_rows; // of more tickets' rows the gateway has no room for an answer; 0: it has
     unsigned generation;
     unsigned n_replicas;
     struct replica_of replica[SIM_REPLICAS];
@@ -277,11 +281,13 @@ struct life { // one request from arrival to release
     bool live, settled, lent, waiting, cancelled; // cancelled: its home was told
     bool queued_behind;                           // it was sent to a replica that had a batch
     bool called;                                  // its home is being told
-    bool err_alone, bad_answer;                   // what happened to it
+    bool err_alone, bad_answer, no_room_alone;    // what happened to it
+    uint64_t words;                               // that a worker said of it last: their number
+    char told[96];                                // what it settled with; "": answered
     bool refused;                                 // its last batch was refused
     uint32_t aboard_of;                           // the worker that it was sent to last
     uint32_t avoid;                               // a sibling of this replica is to have it now
-    unsigned sent, ends, losses, ours, refusals, failures; // times
+    unsigned sent, ends, losses, ours, refusals, failures, no_rooms; // times
     unsigned posts;
     struct loss loss[SIM_LOSSES];
     int64_t charged;
@@ -292,6 +298,7 @@ struct life { // one request from arrival to release
 
 enum end {
     END_ANSWER,
+    END_NO_ROOM, // it was being answered, and the gateway had no room for that
     END_SHAPE,
     END_MALFORMED,
     END_ERROR,
@@ -304,6 +311,12 @@ enum end {
     END_RECALLED,
     ENDS
 };
+
+#define CALLS_NUMBER ", number "              // before that of a worker's words
+static inline bool end_is_heard(enum end end) // the worker does what it should
+{
+    return end == END_ANSWER || end == END_NO_ROOM || end == END_BAD;
+}
 
 static inline bool end_refuses(enum end end)
 {
@@ -399,6 +412,7 @@ struct world {
     struct life *lives, *free_lives;
     struct call *free_calls;
     unsigned submitted, alive, n_batches;
+    uint64_t words;    // times that a worker said something
     double arrival_us; // mean time between arrivals at a loop
     double shares[SIM_MODELS];
     uint64_t now_us, seq, tag;
@@ -567,6 +581,9 @@ void demands_on_note(struct loop_of *l, const struct note *n);
 // What was refused at r has been handed to its desk; elsewhere: another replica was at hand.
 void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **tickets, uint32_t n,
                      bool elsewhere, uint64_t pushback_us);
+// What had no room has been handed to its desk.
+void demands_no_room(struct loop_of *l, const struct replica_of *r, struct ticket **tickets,
+                     uint32_t n);
 bool demands_elsewhere(const struct replica_of *r, const struct life *x);
 void demands_judge(struct loop_of *l, struct worker_of *k);
 const struct replica *replica_known(const struct replica_of *r); // by its desk; NULL: not yet

@@ -365,7 +365,7 @@ static void begin(struct world *w, uint64_t seed)
         l->flow_wake_us = SIM_NEVER;
         l->blocks = aligned_alloc(64, (sizeof(*l->blocks) + 63) & ~(size_t)63);
         block_owner_init(l->blocks);
-        effects_init(&l->fx);
+        effects_init(&l->fx, l->blocks);
         flow_init(&l->flow, i, w->table, &rules, w->now_us);
         l->next_arrival_us = w->now_us + 20000 + world_exponential(w, w->arrival_us);
         l->wake_us = l->next_arrival_us;

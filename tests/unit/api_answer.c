@@ -54,7 +54,12 @@ static void json_is(const char *want)
 // One output named y of one row.
 static void one(enum dtype dtype, const void *data, size_t bytes, int64_t n)
 {
-    struct tensor y = {VIEW("y"), dtype, 2, {1, n}, data, bytes};
+    struct tensor y = {.name = VIEW("y"),
+                       .dtype = dtype,
+                       .rank = 2,
+                       .shape = {1, n},
+                       .data = data,
+                       .bytes = bytes};
     take(&y, 1, 1);
 }
 
@@ -100,6 +105,39 @@ static void every_datatype(void **state)
     drop();
 }
 
+// One row of two, in twelve dimensions: the answer's own shape stays as it is.
+static void many_dimensions(void **state)
+{
+    const float v[4] = {1, 2, 3, 4};
+    int64_t more[4] = {1, 1, 1, 2};
+    struct tensor y = {.name = VIEW("y"),
+                       .dtype = DT_FP32,
+                       .rank = 12,
+                       .shape = {2, 1, 1, 1, 1, 1, 1, 1},
+                       .more = more,
+                       .data = (const uint8_t *)v,
+                       .bytes = sizeof(v)};
+    take(&y, 1, 2);
+    more[3] = 99; // the answer has its own
+    slice.row = slice.rows = 1;
+    json_is(DATA("FP32", "[1,1,1,1,1,1,1,1,1,1,1,2]", "[3,4]"));
+    assert_int_equal(slice.answer->outputs[0].shape[0], 2);
+    req.format = FORMAT_OIP_GRPC;
+    answer();
+    struct view body = kit_body();
+    struct block *b = block_new(&blocks, body.n);
+    struct answer *back;
+    memcpy(b->data, body.p, body.n);
+    struct view message = view_of(b->data + 5, body.n - 5);
+    assert_true(oip_grpc_read_answer(b, message, 0, &back, &err));
+    struct tensor mine = slice_output(&slice, 0);
+    assert_true(tensor_same_shape(&back->outputs[0], &mine));
+    assert_memory_equal(back->outputs[0].data, v + 2, 8);
+    block_unref(b);
+    req = (struct infer_request){0};
+    drop();
+}
+
 static void error_is(enum status status, const char *text)
 {
     char body[400];
@@ -136,9 +174,9 @@ static void no_json_form(void **state)
 // Requested outputs, in the order asked for, some in binary; one that the worker does not know.
 static void requested_outputs(void **state)
 {
-    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 2}, (const uint8_t *)"\1\2", 2},
-                           {VIEW("b"), DT_FP16, 2, {1, 2}, (const uint8_t *)"wxyz", 4},
-                           {VIEW("c"), DT_BOOL, 1, {1}, (const uint8_t *)"\1", 1}};
+    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 2}, NULL, (const uint8_t *)"\1\2", 2},
+                           {VIEW("b"), DT_FP16, 2, {1, 2}, NULL, (const uint8_t *)"wxyz", 4},
+                           {VIEW("c"), DT_BOOL, 1, {1}, NULL, (const uint8_t *)"\1", 1}};
     struct requested_output want[] = {
         {VIEW("c"), true, 0}, {VIEW("a"), false, 0}, {VIEW("b"), true, 0}};
     const char *json =
@@ -169,7 +207,8 @@ static void large(void **state)
     float *values = mem_must(n * 4);
     for (size_t i = 0; i < n; i++)
         values[i] = 0.5f;
-    struct tensor y = {VIEW("y"), DT_FP32, 2, {2, (int64_t)n / 2}, (const uint8_t *)values, n * 4};
+    struct tensor y = {VIEW("y"), DT_FP32, 2, {2, (int64_t)n / 2}, NULL, (const uint8_t *)values,
+                       n * 4};
     take(&y, 1, 2);
     assert_true(answer() >= 3);
     const char *text = kit_body_text();
@@ -201,7 +240,8 @@ static void broken_late(void **state)
     char *octets = mem_must(n * each);
     for (size_t i = 0; i < n; i++)
         memcpy(octets + i * each, i + 1 < n ? "\4\0\0\0text" : "\4\0\0\0Zqx\xff", each);
-    struct tensor y = {VIEW("y"), DT_BYTES, 1, {(int64_t)n}, (const uint8_t *)octets, n * each};
+    struct tensor y = {VIEW("y"), DT_BYTES, 1, {(int64_t)n}, NULL, (const uint8_t *)octets,
+                       n * each};
     take(&y, 1, 0);
     struct api_call call = {.kind = API_INFER};
     struct api_answer *more = NULL;
@@ -280,8 +320,8 @@ static void allocation_fails_anywhere(void **state)
     static const enum infer_format formats[] = {FORMAT_OIP_JSON, FORMAT_OIP_BINARY,
                                                 FORMAT_OIP_GRPC};
     static const uint8_t data[20000];
-    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 20000}, data, sizeof(data)},
-                           {VIEW("b"), DT_INT8, 2, {1, 2}, data, 2}};
+    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 20000}, NULL, data, sizeof(data)},
+                           {VIEW("b"), DT_INT8, 2, {1, 2}, NULL, data, 2}};
     for (unsigned k = 0; k < 3; k++) {
         req = (struct infer_request){.format = formats[k], .binary_output = k > 0};
         err.status = STATUS_UNAVAILABLE;
@@ -340,7 +380,8 @@ static struct tensor *outputs_of(size_t bytes)
     static float values[1 << 20];
     static struct tensor y[3];
     for (unsigned k = 0; k < 3; k++) // two that are copied where they go as bytes, one that is lent
-        y[k] = (struct tensor){VIEW("y"), DT_FP32, 2, {1, 3000}, (const uint8_t *)values, 12000};
+        y[k] =
+            (struct tensor){VIEW("y"), DT_FP32, 2, {1, 3000}, NULL, (const uint8_t *)values, 12000};
     y[2].shape[1] = (int64_t)(bytes / 4);
     y[2].bytes = bytes;
     return y;
@@ -388,6 +429,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(answers_are_charged),
         cmocka_unit_test(every_datatype),
+        cmocka_unit_test(many_dimensions),
         cmocka_unit_test(no_json_form),
         cmocka_unit_test(requested_outputs),
         cmocka_unit_test(large),

@@ -174,6 +174,89 @@ static void raw_binary(void **state)
     meta = (struct model_metadata){0};
 }
 
+#define DEEP "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":"
+
+static void check_deep(unsigned rank)
+{
+    const struct tensor *x = &req.inputs[0];
+    const float want[4] = {1, 2, 3, 4};
+    if (err.status != STATUS_OK)
+        fail_msg("%s", err.text);
+    assert_int_equal(x->rank, rank);
+    for (unsigned i = 0; i < rank; i++)
+        assert_int_equal(tensor_dim(x, i), i == 0 || i + 1 == rank ? 2 : 1);
+    assert_int_equal(x->bytes, sizeof(want));
+    assert_memory_equal(x->data, want, sizeof(want));
+    assert_int_equal(req.rows, 2);
+}
+
+static void many_dimensions(void **state)
+{
+    static const char flat[] = DEEP "[2,1,1,1,1,1,1,1,1,1,1,1,1,1,1,2],\"data\":[1,2,3,4]}]}";
+    static const char nested[] =
+        DEEP "[2,1,1,1,1,1,1,1,1,1,1,2],\"data\":[[[[[[[[[[[[1,2]]]]]]]]]]],"
+             "[[[[[[[[[[[3,4]]]]]]]]]]]]}]}";
+    static const char uneven[] =
+        DEEP "[2,1,1,1,1,1,1,1,1,1,1,2],\"data\":[[[[[[[[[[[[1],[2]]]]]]]]]]],"
+             "[[[[[[[[[[[3],[4]]]]]]]]]]]]}]}";
+    static const char binary[] = DEEP "[2,1,1,1,1,1,1,1,1,1,1,2],\"parameters\":{"
+                                      "\"binary_data_size\":16}}]}";
+    const float data[4] = {1, 2, 3, 4};
+    char length[16];
+    snprintf(length, sizeof(length), "%zu", sizeof(binary) - 1);
+    for (size_t max = 1; max < sizeof(nested); max += 1 + max / 4) {
+        ask_json(VIEW(flat));
+        decode(max);
+        check_deep(16);
+        ask_json(VIEW(nested));
+        decode(max);
+        check_deep(12);
+        ask_binary(VIEW(binary), view_of(data, sizeof(data)), length);
+        decode(max);
+        check_deep(12);
+        ask_json(VIEW(uneven));
+        refused(max, STATUS_BAD_REQUEST,
+                "inputs[0].data: nested arrays do not follow shape [2,1,1,1,1,1,1,1,1,1,1,2]");
+    }
+    int64_t more[4] = {1, 1, 1, -1};
+    struct tensor x = {.name = VIEW("x"),
+                       .dtype = DT_FP32,
+                       .rank = 12,
+                       .shape = {-1, 1, 1, 1, 1, 1, 1, 1},
+                       .more = more};
+    meta = (struct model_metadata){.name = VIEW("m"), .inputs = &x, .n_inputs = 1, .max_batch = 8};
+    ask_binary(VIEW(""), view_of(data, sizeof(data)), "0");
+    assert_true(decode(SIZE_MAX));
+    assert_int_equal(tensor_dim(&req.inputs[0], 0), 1);
+    assert_int_equal(tensor_dim(&req.inputs[0], 11), 4);
+    assert_int_equal(more[3], -1); // the model's own
+    meta = (struct model_metadata){0};
+}
+
+// The n-th allocation fails. True: there were fewer.
+static bool decode_without_memory(uint64_t n)
+{
+    mem_fail_at(n);
+    struct api_decoder *d = api_decode_begin(&kit_ex, &call, NULL, &req);
+    enum oip_step step = d ? OIP_MORE : OIP_ERROR;
+    while (step == OIP_MORE)
+        step = api_decode_step(d, SIZE_MAX, &err);
+    mem_fail_at(0);
+    if (d && step == OIP_ERROR)
+        assert_int_equal(err.status, STATUS_UNAVAILABLE);
+    return step == OIP_DONE;
+}
+
+static void no_memory_for_dimensions(void **state)
+{
+    bool ok = false;
+    for (uint64_t n = 1; !ok; n++) {
+        ask_json(VIEW(DEEP "[2,1,1,1,1,1,1,1,1,1,1,2],\"data\":[1,2,3,4]}]}"));
+        assert_int_equal(api_route(&kit_ex, &call, &err), API_INFER);
+        ok = decode_without_memory(n);
+    }
+}
+
 // The n-th allocation fails, n = 1 …: 503 each time, nothing leaks (ASan), then it works.
 static void allocation_fails_anywhere(void **state)
 {
@@ -194,11 +277,7 @@ static void allocation_fails_anywhere(void **state)
             if (k == 1)
                 kit_add("content-encoding", VIEW("gzip"));
             assert_int_equal(api_route(&kit_ex, &call, &err), API_INFER);
-            mem_fail_at(n);
-            ok = api_decode_infer(&kit_ex, &call, NULL, &req, &err);
-            mem_fail_at(0);
-            if (!ok)
-                assert_int_equal(err.status, STATUS_UNAVAILABLE);
+            ok = decode_without_memory(n);
         }
     }
     buffer_deinit(&b);
@@ -314,6 +393,8 @@ int main(void)
         cmocka_unit_test(binary_tensors),
         cmocka_unit_test(header_length),
         cmocka_unit_test(raw_binary),
+        cmocka_unit_test(many_dimensions),
+        cmocka_unit_test(no_memory_for_dimensions),
         cmocka_unit_test(allocation_fails_anywhere),
         cmocka_unit_test(dropped_anywhere),
         cmocka_unit_test(charges_what_it_takes),

@@ -64,8 +64,9 @@ static inline void refused(size_t max, enum status status, const char *text)
 static inline struct view message(struct arena *a, const char *model, struct buffer *out)
 {
     float values[] = {1, 2, 3, 4};
-    struct tensor in[] = {{VIEW("x"), DT_FP32, 2, {2, 2}, (const uint8_t *)values, sizeof(values)},
-                          {VIEW("s"), DT_BYTES, 1, {2}, (const uint8_t *)"\1\0\0\0a\0\0\0\0", 9}};
+    struct tensor in[] = {
+        {VIEW("x"), DT_FP32, 2, {2, 2}, NULL, (const uint8_t *)values, sizeof(values)},
+        {VIEW("s"), DT_BYTES, 1, {2}, NULL, (const uint8_t *)"\1\0\0\0a\0\0\0\0", 9}};
     struct requested_output y = {VIEW("y"), true, 0};
     struct infer_request r = {.model = view_str(model),
                               .version = VIEW("3"),

@@ -19,7 +19,7 @@
 struct kit_said { // copies: the answer's own memory may be reused when respond returns
     unsigned calls, status, n_headers, n_trailers, n_lent;
     char names[KIT_HEADERS][64], values[KIT_HEADERS][512];
-    char trailer_names[4][64], trailer_values[4][1024];
+    char trailer_names[4][64], trailer_values[4][8192];
     struct buffer body; // with a NUL behind it
 };
 
@@ -138,8 +138,7 @@ static inline void kit_send_message(struct view message, uint8_t flag)
 
 static inline void kit_open(bool expose)
 {
-    api_init(&kit_api, expose, VIEW("sluice"), VIEW("1.2"));
-    kit_api.respond = kit_respond;
+    api_init(&kit_api, kit_respond, expose, VIEW("sluice"), VIEW("1.2"));
     kit_ask("GET", "/");
 }
 

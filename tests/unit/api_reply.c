@@ -145,14 +145,13 @@ static void errors(void **state)
 {
     struct answer_meta meta = {.request_id = VIEW("r-1"), .model = VIEW("m")};
     for (enum status s = STATUS_BAD_REQUEST; s < STATUS_COUNT; s++) {
-        struct error e;
-        error_set(&e, s, "50%% \"of\"\r\n%s", "it");
+        const struct failure e = {.status = s, .text = "50% \"of\" \xc3\xa9\nit"};
         struct api_call c = ask(API_INFER, false);
         c.allow = s == STATUS_METHOD ? "POST" : NULL;
         c.content_encoding = VIEW("br");
         uint32_t wait = s == STATUS_UNAVAILABLE ? 3 : 0;
         api_answer_error(&kit_api, &kit_ex, &c, &e, wait, &meta, 0);
-        json_is(status_table[s].http, "{\"error\":\"50% \\\"of\\\"?\?it\"}");
+        json_is(status_table[s].http, "{\"error\":\"50% \\\"of\\\" \xc3\xa9\\nit\"}");
         assert_string_equal(kit_header("x-request-id"), "r-1");
         assert_string_equal(kit_header("sluice-model"), "m");
         assert_int_equal(kit_header("allow") != NULL, s == STATUS_METHOD);
@@ -167,17 +166,18 @@ static void errors(void **state)
         assert_int_equal(kit_body().n, 0);
         assert_string_equal(kit_header("content-type"), "application/grpc");
         assert_int_equal(atoi(kit_trailer("grpc-status")), status_table[s].grpc);
-        assert_string_equal(kit_trailer("grpc-message"), "50%25 \"of\"?\?it");
+        assert_string_equal(kit_trailer("grpc-message"), "50%25 \"of\" %C3%A9%0Ait");
         assert_int_equal(kit_header("grpc-accept-encoding") != NULL, s == STATUS_UNSUPPORTED);
         if (wait)
             assert_string_equal(kit_trailer("grpc-retry-pushback-ms"), "3000");
     }
     // The longest text, all of it to be encoded; no call known, no metadata.
-    struct error e = {.status = STATUS_INTERNAL};
-    memset(e.text, '%', sizeof(e.text) - 1);
+    char longest[FAILURE_WORDS + 1] = {0};
+    memset(longest, '%', FAILURE_WORDS);
+    const struct failure e = {.status = STATUS_INTERNAL, .text = longest};
     struct api_call c = ask(API_INFER, true);
     api_answer_error(&kit_api, &kit_ex, &c, &e, 0, NULL, 0);
-    assert_int_equal(strlen(kit_trailer("grpc-message")), 3 * (sizeof(e.text) - 1));
+    assert_int_equal(strlen(kit_trailer("grpc-message")), 3 * FAILURE_WORDS);
     kit_ask("GET", "/");
     api_answer_error(&kit_api, &kit_ex, NULL, &e, 0, NULL, 0);
     assert_int_equal(kit_said.status, 500);
@@ -194,8 +194,7 @@ static void unrouted_refusals(void **state)
                 {413, STATUS_TOO_LARGE},   {414, STATUS_LONG_TARGET}, {417, STATUS_EXPECTATION},
                 {431, STATUS_HEADERS},     {503, STATUS_UNAVAILABLE}, {505, STATUS_HTTP_VERSION}};
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct error e;
-        error_set(&e, status_from_http(rows[i].http), "field: what");
+        const struct failure e = {.status = status_from_http(rows[i].http), .text = "field: what"};
         assert_int_equal(e.status, rows[i].status);
         kit_ask("POST", "/");
         kit_ex.carrier = HTTP_1_1; // gRPC is not spoken there, whatever its fields say

@@ -297,8 +297,8 @@ static void what_cannot_be_used_says_why(void **state)
     memset(name, 'n', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
     has((struct model){.name = "my+model"});
-    has((struct model){.name = "rank9", .rank = 9});
-    has((struct model){.name = "rank8", .rank = 8});
+    has((struct model){.name = "rank17", .rank = 17});
+    has((struct model){.name = "rank16", .rank = 16});
     has((struct model){.name = "wide", .inputs = 300});
     has((struct model){.name = "junk", .junk_bytes = 100});
     has((struct model){.name = "huge", .junk_bytes = INQUIRY_METADATA_BYTES + 1});
@@ -307,9 +307,9 @@ static void what_cannot_be_used_says_why(void **state)
     round_of_questions();
     assert_int_equal(q.last->n, 8);
     assert_int_equal(q.last->n_usable, 1);
-    assert_true(roster_usable(known("rank8")));
+    assert_true(roster_usable(known("rank16")));
     expect_why("my+model", "its name is not [A-Za-z0-9._-]{1,128}");
-    expect_why("rank9", "the worker's metadata: a tensor has more than 8 dimensions");
+    expect_why("rank17", "the worker's metadata: tensor r: expected at most 16 dimensions, got 17");
     expect_why("wide", "the worker's metadata: more than 256 tensors");
     expect_why("junk", "the worker's metadata: the message cannot be read");
     expect_why("huge", "the worker's metadata: more than 1024 KiB");

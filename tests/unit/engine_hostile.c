@@ -200,7 +200,7 @@ static void tensors(void **state)
     (void)state;
     float four[4] = {0};
     int64_t negative[1] = {-4}, huge[2] = {(int64_t)1 << 62, 4}, wraps[3] = {1 << 30, 1 << 30, 16};
-    int64_t right[1] = {4}, nine[9] = {1, 1, 1, 1, 1, 1, 1, 1, 4};
+    int64_t right[1] = {4}, many[17] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4};
     int64_t twins[2] = {(int64_t)1 << 32, (int64_t)1 << 32}, big[1] = {1 << 30};
     takes(with_tensor(onnx_tensor("t", 1, right, 1, four, 16)));
     refuses(with_tensor(onnx_tensor("t", 1, negative, 1, four, 16)), "none negative");
@@ -208,7 +208,7 @@ static void tensors(void **state)
     refuses(with_tensor(onnx_tensor("t", 1, twins, 2, four, 0)), "too many elements");
     refuses(with_tensor(onnx_tensor("t", 1, wraps, 3, four, 16)), "too many elements");
     refuses(with_tensor(onnx_tensor("t", 1, big, 1, four, 16)), "octets of data");
-    refuses(with_tensor(onnx_tensor("t", 1, nine, 9, four, 16)), "at most 8");
+    refuses(with_tensor(onnx_tensor("t", 1, many, 17, four, 16)), "at most 16");
     refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 15)), "octets of data");
     refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 0)), "octets of data");
     refuses(with_tensor(onnx_tensor("t", 7, right, 1, four, 16)), "octets of data");
@@ -495,7 +495,9 @@ static void inputs(void **state)
                 onnx_value(name, ONNX_F32, (int64_t[]){-1, -1, -1, -1, -1, -1, -1, -1}, 8));
     }
     refuses(onnx_model(many, 13), "more than 64 dimensions are free");
-    refuses(shaped((int64_t[]){1, 1, 1, 1, 1, 1, 1, 1, 1}, 9), "rank up to 8");
+    refuses(shaped((int64_t[]){1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, 17),
+            "rank up to 16");
+    takes(shaped((int64_t[]){-1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3}, 16));
     refuses(shaped((int64_t[]){1, 1 << 30, 1}, 3), "memory"); // 4 GiB of input and of output
     takes(shaped((int64_t[]){-1, 1, 1, 1, 1, 1, 1, 1}, 8));
     takes(shaped(NULL, 0));
@@ -541,11 +543,14 @@ static void lists(void **state)
             "Reshape");
     refuses(with_list("Reshape", "x,a", 13, 2, L(5, -1), NULL, NULL, NULL), "Reshape");
     refuses(with_list("Reshape", "x,a", 13, 5, L(1, 4, 6, 6, 0), NULL, NULL, NULL), "Reshape");
-    refuses(with_list("Reshape", "x,a", 13, 9, L(1, 1, 1, 1, 1, 1, 1, 1, 144), NULL, NULL, NULL),
+    refuses(with_list("Reshape", "x,a", 13, 17,
+                      L(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 144), NULL, NULL, NULL),
             "Reshape");
     refuses(with_list("Unsqueeze", "x,a", 13, 1, L(9), NULL, NULL, NULL), "Unsqueeze");
     refuses(with_list("Unsqueeze", "x,a", 13, 2, L(0, 0), NULL, NULL, NULL), "Unsqueeze");
-    refuses(with_list("Unsqueeze", "x,a", 13, 5, L(0, 1, 2, 3, 4), NULL, NULL, NULL), "Unsqueeze");
+    refuses(with_list("Unsqueeze", "x,a", 13, 13, L(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12), NULL,
+                      NULL, NULL),
+            "Unsqueeze");
     refuses(with_list("Unsqueeze", "x,a", 13, 1, &least, NULL, NULL, NULL), "Unsqueeze");
     refuses(with_list("Squeeze", "x,a", 13, 1, L(1), NULL, NULL, NULL), "Squeeze");
     refuses(with_list("Squeeze", "x,a", 13, 1, &most, NULL, NULL, NULL), "Squeeze");

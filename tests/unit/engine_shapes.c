@@ -48,6 +48,46 @@ static struct engine_model *load(struct engine *engine, struct msg file)
     return m;
 }
 
+// ---- sixteen dimensions ------------------------------------------------------------------------------
+
+// y = (x, all its dimensions but the first turned round) + w, which is broadcast along most of them.
+static void sixteen_dimensions(void **state)
+{
+    enum { RANK = 16, ROWS = 3, ROW = 24 };
+    int64_t x_dims[RANK] = {-1, 2, 1, 3, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 2}, perm[RANK] = {0},
+            w_dims[RANK] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1};
+    for (int64_t i = 1; i < RANK; i++)
+        perm[i] = RANK - i;
+    struct msg g = begin(x_dims, RANK, "y"), n = onnx_node("Transpose", "x", "t");
+    const float w[3] = {100, 200, 300};
+    onnx_ints(&n, "perm", RANK, perm);
+    msg_msg(&g, GRAPH_NODES, n);
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("w", ONNX_F32, w_dims, RANK, w, sizeof(w)));
+    msg_msg(&g, GRAPH_NODES, onnx_node("Add", "t,w", "y"));
+    struct engine_model *m = load(engine_any(false), onnx_model(g, 13));
+    struct engine_instance *i = engine_instance_new(m, &e);
+    float x[ROWS * ROW];
+    for (unsigned k = 0; k < ROWS * ROW; k++)
+        x[k] = (float)k;
+    struct engine_data in = {.data = x, .bytes = sizeof(x), .rank = RANK}, out;
+    memcpy(in.shape, x_dims, sizeof(x_dims));
+    in.shape[0] = ROWS;
+    if (!engine_run(i, &in, &out, &e))
+        fail_msg("%s", e.text);
+    const int64_t want[RANK] = {ROWS, 2, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 1, 3, 1, 2};
+    assert_int_equal(out.rank, RANK);
+    assert_memory_equal(out.shape, want, sizeof(want));
+    const float *y = out.data;
+    for (unsigned r = 0; r < ROWS; r++)
+        for (unsigned d = 0; d < 2; d++)
+            for (unsigned c = 0; c < 2; c++)
+                for (unsigned b = 0; b < 3; b++)
+                    for (unsigned a = 0; a < 2; a++)
+                        assert_true(*y++ == x[r * ROW + ((a * 3 + b) * 2 + c) * 2 + d] + w[b]);
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
 // ---- images of any size ------------------------------------------------------------------------------
 
 // Two convolutions, a pool, and a gate: what the mean of an image says, multiplied into its channels.
@@ -330,10 +370,15 @@ static void parts_of_other_lengths(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(images_of_any_size),     cmocka_unit_test(images_that_do_not_fit),
-        cmocka_unit_test(channels_that_are_free), cmocka_unit_test(many_bindings),
-        cmocka_unit_test(lengths_that_cannot_be), cmocka_unit_test(lengths_that_the_model_wants),
-        cmocka_unit_test(rows_that_are_mixed),    cmocka_unit_test(parts_of_other_lengths),
+        cmocka_unit_test(sixteen_dimensions),
+        cmocka_unit_test(images_of_any_size),
+        cmocka_unit_test(images_that_do_not_fit),
+        cmocka_unit_test(channels_that_are_free),
+        cmocka_unit_test(many_bindings),
+        cmocka_unit_test(lengths_that_cannot_be),
+        cmocka_unit_test(lengths_that_the_model_wants),
+        cmocka_unit_test(rows_that_are_mixed),
+        cmocka_unit_test(parts_of_other_lengths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,7 +29,7 @@ static int make(void **state)
     g.loops.loop[0] = loop_new(0, "test", 1);
     g.table = table_new(1);
     p = (struct part){.gateway = &g, .loop = g.loops.loop[0]};
-    effects_init(&p.fx);
+    effects_init(&p.fx, loop_blocks(p.loop));
     effects_add(&p.fx, FX_NOTE); // its list takes memory with the first: not what is tested here
     p.fx.n = 0;
     loop_on_msg_range(p.loop, MSG_ROUTER, on_back, NULL);

@@ -17,7 +17,7 @@ struct asked {
     int grpc_status;
     uint32_t rst_code;
     uint64_t pushback_us;
-    char text[100]; // grpc-message
+    char text[HTTP_GRPC_MESSAGE + 1]; // grpc-message
     char body[64];
     size_t body_n;
     bool has_body;

@@ -343,6 +343,29 @@ static void old_clients(void **state)
     end(w);
 }
 
+// Whatever comes from outside into a field of an answer: it cannot begin a new line, wherever it stands.
+static void no_byte_of_a_value_ends_its_line(void **state)
+{
+    for (int byte = 0; byte < 256; byte++) {
+        for (size_t at = 0; at < 12; at++) {
+            char value[] = "abcdefghijkl", expected[32];
+            value[at] = (char)byte;
+            struct http_header field = {VIEW("x"), view_of(value, sizeof(value) - 1)};
+            struct http_response r = {.status = 200, .headers = &field, .n_headers = 1};
+            struct world *w = begin();
+            world_say(w, GET("/later"));
+            struct exchange *ex = w->later[--w->n_later];
+            exchange_respond(ex, &r, w->now_us);
+            exchange_unref(ex);
+            world_flush(w);
+            value[at] = byte < 0x20 || byte == 0x7f ? ' ' : (char)byte;
+            snprintf(expected, sizeof(expected), "\r\nx: %s\r\n", value);
+            expect_count(w, expected, 1);
+            end(w);
+        }
+    }
+}
+
 // With an exchange the room above answers; what is no request has none, and is answered all the same.
 static void the_room_above_shapes_refusals(void **state)
 {
@@ -789,6 +812,7 @@ int main(void)
         cmocka_unit_test(head_has_the_length_and_no_body),
         cmocka_unit_test(old_clients),
         cmocka_unit_test(ends_that_are_asked_for),
+        cmocka_unit_test(no_byte_of_a_value_ends_its_line),
         cmocka_unit_test(the_room_above_shapes_refusals),
         cmocka_unit_test(a_client_that_closes_its_half_has_gone),
         cmocka_unit_test(no_request_begins_after_the_end_of_the_file),

@@ -1,5 +1,6 @@
 /* HTTP/1.1, rows 1 to 45 of the hostile input: each case whole, cut at every place, and octet by octet, with
  * one and the same outcome. */
+#include <ctype.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -247,6 +248,28 @@ ALL(framing)
 ALL(chunks)
 ALL(fields)
 
+// Each byte at each place of a short name and of a value longer than eight.
+static void every_byte_of_a_field(void **state)
+{
+    static const char token[] = "!#$%&'*+-.^_`|~";
+    for (int byte = 0; byte < 256; byte++) {
+        bool breaks = byte == '\r' || byte == '\n' || byte == 0;
+        bool in_value = byte == '\t' || (byte >= 0x20 && byte != 0x7f);
+        bool in_name = (byte < 0x80 && isalnum(byte)) || (!breaks && strchr(token, byte));
+        for (size_t at = 0; at < 12; at++) {
+            char in[] = GET "X: abcdefghijkl\r\n\r\n", name[] = GET "Xyz: a\r\n\r\n";
+            in[sizeof(GET "X: ") - 1 + at] = (char)byte;
+            struct row value = {26, in, in_value ? "200" : "400c", sizeof(in) - 1};
+            check(&value);
+            if (at > 2 || (byte == ':' && at > 0)) // there a name ends
+                continue;
+            name[sizeof(GET) - 1 + at] = (char)byte;
+            struct row r = {27, name, in_name ? "200" : "400c", sizeof(name) - 1};
+            check(&r);
+        }
+    }
+}
+
 // head + n octets of fill + tail
 static void check_long(unsigned number, const char *head, size_t n, const char *tail,
                        const char *statuses)
@@ -348,9 +371,13 @@ static void what_goes_on(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_framing), cmocka_unit_test(all_chunks),
-        cmocka_unit_test(all_fields),  cmocka_unit_test(long_things),
-        cmocka_unit_test(many_things), cmocka_unit_test(what_goes_on),
+        cmocka_unit_test(all_framing),
+        cmocka_unit_test(all_chunks),
+        cmocka_unit_test(all_fields),
+        cmocka_unit_test(long_things),
+        cmocka_unit_test(every_byte_of_a_field),
+        cmocka_unit_test(many_things),
+        cmocka_unit_test(what_goes_on),
     };
     return cmocka_run_group_tests_name("http: hostile HTTP/1.1", tests, NULL, NULL);
 }

@@ -143,6 +143,28 @@ static void answers_whole_and_cut_anywhere(void **state)
     free(all.p);
 }
 
+// The bound is one of what was said, not of how it was written.
+static void a_long_grpc_message_is_cut(void **state)
+{
+    (void)state;
+    char lines[12000] = ANSWER "grpc-status: 13\ngrpc-message: ";
+    for (unsigned i = 0; i < HTTP_GRPC_MESSAGE / 2 + 10; i++)
+        strcat(lines, "%C3%a9");
+    strcat(lines, "\n");
+    struct client *w = begin();
+    client_ask(w, 10, 10, 0);
+    client_flush(w);
+    wire_head(&w->say, END_STREAM, 1, lines);
+    client_hear(w);
+    struct asked *a = &w->asked[0];
+    expect_end(a, CALL_ANSWERED);
+    assert_int_equal(a->grpc_status, 13);
+    assert_int_equal(strlen(a->text), HTTP_GRPC_MESSAGE);
+    for (unsigned i = 0; i < HTTP_GRPC_MESSAGE; i += 2)
+        assert_memory_equal(a->text + i, "\xc3\xa9", 2);
+    end(w);
+}
+
 static void answers_without_a_message(void **state)
 {
     static const struct {
@@ -776,6 +798,40 @@ static void lent_octets_are_not_given_back_before_they_left(void **state)
 
 // ---- want of memory ----------------------------------------------------------------------------------
 
+static bool takes_no_more(void *ctx, int64_t delta_bytes)
+{
+    return delta_bytes < *(int64_t *)ctx;
+}
+
+// An end of its own: the worker has done nothing wrong, and is told to stop. What had come is given back at once.
+static void no_room_for_an_answer(void **state)
+{
+    int64_t least_refused = 128 << 10;
+    static const uint8_t part[100 << 10];
+    struct client *w = begin();
+    client_ask(w, 10, 10, 0);
+    client_flush(w);
+    client_blocks.account = takes_no_more;
+    client_blocks.account_ctx = &least_refused;
+    wire_head(&w->say, 0, 1, ANSWER);
+    wire_message(&w->say, 0, 1, 0, 300 << 10, part, 60 << 10);
+    client_hear(w);
+    assert_int_equal(w->asked[0].ends, 0);
+    assert_int_equal(client_blocks.live_blocks, 1);
+    wire_frame(&w->say, DATA, 0, 1, part, sizeof(part));
+    client_hear_only(w);
+    assert_int_equal(client_blocks.live_blocks, 0);
+    client_flush(w);
+    expect_end(&w->asked[0], CALL_NO_ROOM);
+    assert_false(w->asked[0].has_body);
+    assert_int_equal(reader_stream(w->r, 1)->code, NGHTTP2_CANCEL);
+    wire_frame(&w->say, DATA, 0, 1, part, sizeof(part)); // on its way still
+    client_hear(w);
+    client_blocks.account = NULL;
+    expect_alive(w);
+    end(w);
+}
+
 static void any_allocation_may_fail(void **state)
 {
     uint64_t used = 1;
@@ -826,6 +882,7 @@ int main(void)
         cmocka_unit_test(a_call_says_what_grpc_wants),
         cmocka_unit_test(answers_whole_and_cut_anywhere),
         cmocka_unit_test(answers_without_a_message),
+        cmocka_unit_test(a_long_grpc_message_is_cut),
         cmocka_unit_test(large_messages_follow_the_windows),
         cmocka_unit_test(frames_are_as_long_as_the_worker_allows),
         cmocka_unit_test(output_is_bounded),
@@ -853,6 +910,7 @@ int main(void)
         cmocka_unit_test(filling_is_bounded),
         cmocka_unit_test(cancel_crosses_the_answer),
         cmocka_unit_test(lent_octets_are_not_given_back_before_they_left),
+        cmocka_unit_test(no_room_for_an_answer),
         cmocka_unit_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests_name("http: HTTP/2 as a client", tests, NULL, NULL);

@@ -5,6 +5,8 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
+#include "infer/failure.h"
 #include "infer/request.h"
 #include <stdio.h>
 
@@ -40,30 +42,111 @@ static void error_text_is_printable(void **state)
     memset(longer, 'a', sizeof(longer));
     longer[599] = 0;
     assert_false(error_set(&e, STATUS_BAD_REQUEST, "a\nb\033\x80%s", "\r"));
-    assert_string_equal(e.text, "a?b???");
+    assert_string_equal(e.text, "a\nb???");
     error_set(&e, STATUS_QUOTA, "%s", longer);
     assert_int_equal(strlen(e.text), sizeof(e.text) - 1);
+}
+
+static void texts_become_utf8(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } rows[] = {
+        {"", ""},
+        {"a\tb\nc", "a\tb\nc"},
+        {"\r\x01\x7f", "???"},
+        {"gr\xc3\xb6\xc3\x9f"
+         "er \xe2\x82\xac \xf0\x9f\x98\x80.",
+         "gr\xc3\xb6\xc3\x9f"
+         "er \xe2\x82\xac \xf0\x9f\x98\x80."},
+        {"\xff.\xc0\xaf.\xed\xa0\x80.\xf4\x90\x80\x80.",
+         "?.??.???.????."}, // overlong, surrogate, past the last
+        {"\xc2\x9b"
+         "31m",
+         "??31m"},              // a control character of two bytes
+        {"a\xe2\x82.", "a??."}, // not whole, in the middle
+        {"a\xe2\x82", "a"},     // cut there
+        {"a\xf0\x9f\x98", "a"},
+        {"a\xc3", "a"},
+        {"a\xff", "a?"}, // begins nothing
+        {"a\x80", "a?"},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[64];
+        strcpy(text, rows[i].in);
+        size_t n = text_clean(text, strlen(text));
+        assert_string_equal(text, rows[i].out);
+        assert_int_equal(n, strlen(rows[i].out));
+    }
+    char nul[] = "a\0b";
+    assert_int_equal(text_clean(nul, 3), 3);
+    assert_string_equal(nul, "a?b");
+}
+
+static void a_failure_keeps_its_text(void **state)
+{
+    static struct block_owner blocks; // aligned as it asks for
+    char words[FAILURE_WORDS + 2];
+    block_owner_init(&blocks);
+    block_owner_adopt(&blocks);
+    struct failure f = failure_format(&blocks, STATUS_QUOTA, "%d \xc3\xa9", 7);
+    assert_int_equal(f.status, STATUS_QUOTA);
+    assert_string_equal(f.text, "7 \xc3\xa9");
+    block_unref(f.block);
+    memset(words, 'a', sizeof(words));
+    memcpy(words + FAILURE_WORDS - 1, "\xc3\xa9", 2); // of which the first byte is within the bound
+    f = failure_quote(&blocks, STATUS_INTERNAL, "it says: ", view_of(words, sizeof(words)));
+    assert_int_equal(strlen(f.text), 9 + FAILURE_WORDS - 1);
+    assert_memory_equal(f.text, "it says: aaa", 12);
+    assert_true(f.block->bytes > strlen(f.text));
+    block_unref(f.block);
+    f = failure_quote(&blocks, STATUS_INTERNAL, "it says: ", (struct view){0});
+    assert_string_equal(f.text, "it says: ");
+    block_unref(f.block);
+    block_owner_trim(&blocks);
+    mem_fail_at(1);
+    f = failure_quote(&blocks, STATUS_INTERNAL, "it says: ", VIEW("no"));
+    mem_fail_at(0);
+    assert_int_equal(f.status, STATUS_INTERNAL);
+    assert_string_equal(f.text, "out of memory: the reason could not be kept");
+    assert_null(f.block);
+    block_owner_deinit(&blocks);
+}
+
+static bool count(const int64_t *shape, unsigned rank, uint64_t *n)
+{
+    struct tensor t = {.rank = (uint8_t)rank};
+    if (rank > 0)
+        memcpy(t.shape, shape, rank * sizeof(*shape));
+    return tensor_count(&t, n);
+}
+
+static bool size(enum dtype dtype, const int64_t *shape, unsigned rank, uint64_t *bytes)
+{
+    struct tensor t = {.dtype = dtype, .rank = (uint8_t)rank};
+    if (rank > 0)
+        memcpy(t.shape, shape, rank * sizeof(*shape));
+    return tensor_size(&t, bytes);
 }
 
 static void sizes(void **state)
 {
     uint64_t n;
-    assert_true(tensor_count(NULL, 0, &n));
+    assert_true(count(NULL, 0, &n));
     assert_int_equal(n, 1);
-    assert_true(tensor_count((int64_t[]){2, 0, 3}, 3, &n));
+    assert_true(count((int64_t[]){2, 0, 3}, 3, &n));
     assert_int_equal(n, 0);
-    assert_false(tensor_count((int64_t[]){-1}, 1, &n));
-    assert_false(tensor_count((int64_t[]){1LL << 32, 1LL << 32}, 2, &n));
-    assert_false(tensor_count((int64_t[]){1LL << 62, 4}, 2, &n));
-    assert_false(tensor_count((int64_t[]){0, 1LL << 62, 4}, 3, &n));
-    assert_false(tensor_count((int64_t[]){1LL << 62, 4, 0}, 3, &n));
-    assert_true(tensor_count((int64_t[]){1LL << 62}, 1, &n));
-    assert_false(
-        tensor_size(DT_FP32, (int64_t[]){1LL << 62}, 1, &n)); // the count fits, octets do not
-    assert_true(tensor_size(DT_FP64, (int64_t[]){3, 5}, 2, &n));
+    assert_false(count((int64_t[]){-1}, 1, &n));
+    assert_false(count((int64_t[]){1LL << 32, 1LL << 32}, 2, &n));
+    assert_false(count((int64_t[]){1LL << 62, 4}, 2, &n));
+    assert_false(count((int64_t[]){0, 1LL << 62, 4}, 3, &n));
+    assert_false(count((int64_t[]){1LL << 62, 4, 0}, 3, &n));
+    assert_true(count((int64_t[]){1LL << 62}, 1, &n));
+    assert_false(size(DT_FP32, (int64_t[]){1LL << 62}, 1, &n)); // the count fits, octets do not
+    assert_true(size(DT_FP64, (int64_t[]){3, 5}, 2, &n));
     assert_int_equal(n, 120);
-    assert_false(tensor_size(DT_BYTES, (int64_t[]){1}, 1, &n));
-    assert_false(tensor_size(DT_INVALID, (int64_t[]){1}, 1, &n));
+    assert_false(size(DT_BYTES, (int64_t[]){1}, 1, &n));
+    assert_false(size(DT_INVALID, (int64_t[]){1}, 1, &n));
     for (int d = 1; d < DT_COUNT; d++)
         assert_int_equal(dtype_of(view_str(dtype_table[d].name)), d);
     assert_int_equal(dtype_of(VIEW("fp32")), DT_INVALID);
@@ -80,6 +163,43 @@ static void sizes(void **state)
 }
 
 // A walk in steps ends as the walk in one go does.
+// The ninth dimension and those behind it lie elsewhere: nobody can tell.
+static void many_dimensions(void **state)
+{
+    static const int64_t dims[TENSOR_MAX_RANK] = {3, 1, 2, 1, 2, 1, 1, 1, 5, 1, 7, 2, 1, 1, 1, 2};
+    struct arena a;
+    uint64_t n;
+    arena_init(&a, 0);
+    for (unsigned rank = 0; rank <= TENSOR_MAX_RANK; rank++) {
+        struct tensor t = {.dtype = DT_FP32}, copy;
+        uint64_t want = 1;
+        assert_true(tensor_set_shape(&a, &t, dims, rank));
+        assert_int_equal(t.rank, rank);
+        for (unsigned i = 0; i < rank; i++) {
+            assert_int_equal(tensor_dim(&t, i), dims[i]);
+            want *= (uint64_t)dims[i];
+        }
+        assert_true(tensor_count(&t, &n));
+        assert_int_equal(n, want);
+        assert_true(tensor_size(&t, &n));
+        assert_int_equal(n, 4 * want);
+        copy = t;
+        assert_true(tensor_own_shape(&a, &copy));
+        assert_true(tensor_same_shape(&t, &copy));
+        if (rank == 0)
+            continue;
+        tensor_set_dim(&copy, rank - 1, 1 << 20);
+        assert_int_equal(tensor_dim(&t, rank - 1), dims[rank - 1]);
+        assert_false(tensor_same_shape(&t, &copy));
+        tensor_set_dim(&copy, rank - 1, -1);
+        assert_false(tensor_count(&copy, &n));
+        copy = t;
+        copy.rank--;
+        assert_false(tensor_same_shape(&t, &copy));
+    }
+    arena_deinit(&a);
+}
+
 static void walks(void **state)
 {
     static const struct {
@@ -160,6 +280,20 @@ static void batch_keys(void **state)
     SAME(false, t[0].rank = 1);
     SAME(false, r.n_inputs = 2);
     SAME(false, (r.outputs = &o, r.n_outputs = 1));
+    // a dimension that does not lie in the tensor itself
+    int64_t more[4] = {1, 1, 1, 2}, other[4] = {1, 1, 1, 3};
+    struct tensor deep = a, deeper;
+    deep.rank = 12;
+    deep.more = more;
+    deeper = deep;
+    deeper.more = other;
+    struct infer_request of_deep = request(&deep, 1), of_deeper = request(&deeper, 1);
+    request_seal(&of_deep);
+    request_seal(&of_deeper);
+    assert_false(hash128_eq(of_deep.batch_key, of_deeper.batch_key));
+    other[3] = 2;
+    request_seal(&of_deeper);
+    assert_true(hash128_eq(of_deep.batch_key, of_deeper.batch_key));
     // names longer than the key's run
     char name[3000];
     memset(name, 'q', sizeof(name));
@@ -218,7 +352,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(status_table_is_whole),
         cmocka_unit_test(error_text_is_printable),
+        cmocka_unit_test(texts_become_utf8),
+        cmocka_unit_test(a_failure_keeps_its_text),
         cmocka_unit_test(sizes),
+        cmocka_unit_test(many_dimensions),
         cmocka_unit_test(walks),
         cmocka_unit_test(names),
         cmocka_unit_test(batch_keys),

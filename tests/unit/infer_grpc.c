@@ -226,9 +226,9 @@ static void refusals(void **state)
     put(&m, 5, bytes_of(&t2));
     refused(&m, "inputs[0].name: expected a name");
     m = head();
-    t2 = tensor("x", "FP32", "\1\1\1\1\1\1\1\1\1");
+    t2 = tensor("x", "FP32", "\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1");
     put(&m, 5, bytes_of(&t2));
-    refused(&m, "inputs[0].shape: expected at most 8 dimensions, got more");
+    refused(&m, "inputs[0].shape: expected at most 16 dimensions, got 17");
     m = head();
     t2 = tensor("x", "FP32", MINUS("\xff"));
     put(&m, 5, bytes_of(&t2));
@@ -634,6 +634,47 @@ static void answers_of_our_own(void **state)
     block_unref(b);
 }
 
+static int64_t dim_of_deep(unsigned i)
+{
+    return i == 0 ? 2 : i == 11 ? 3 : 1;
+}
+
+// Twelve dimensions to a worker, in a batch of two, and back; each allocation fails in turn.
+static void many_dimensions(void **state)
+{
+    static const uint8_t values[12];
+    bool ok = false;
+    for (uint64_t n = 1; !ok; n++) {
+        struct tensor x = {.name = VIEW("x"), .dtype = DT_INT8, .data = values, .bytes = 6};
+        struct infer_request r = {.model = VIEW("m"), .inputs = &x, .n_inputs = 1};
+        const struct infer_request *members[2] = {&r, &r};
+        struct oip_message to;
+        arena_reset(&arena);
+        for (unsigned i = 0; i < 12; i++)
+            assert_true(tensor_add_dim(&arena, &x, dim_of_deep(i)));
+        assert_true(oip_grpc_write_batch(&arena, members, 2, 4, 0, &to));
+        struct view message = flat(&arena, &to);
+        mem_fail_at(n);
+        ok = oip_grpc_decode(&arena, message, &req, &err);
+        mem_fail_at(0);
+        assert_true(ok || err.status == STATUS_UNAVAILABLE);
+    }
+    assert_int_equal(req.inputs[0].rank, 12);
+    for (unsigned i = 0; i < 12; i++)
+        assert_int_equal(tensor_dim(&req.inputs[0], i), i == 0 ? 4 : dim_of_deep(i));
+    assert_int_equal(req.rows, 4);
+    struct model_metadata m = {.name = VIEW("m"), .inputs = req.inputs, .n_inputs = 1}, got, copy;
+    struct buffer out;
+    buffer_init(&out);
+    assert_true(oip_grpc_metadata(&out, &m));
+    assert_true(oip_grpc_read_metadata(&arena, buffer_view(&out), &got, &err));
+    assert_true(tensor_same_shape(&got.inputs[0], &req.inputs[0]));
+    assert_true(model_metadata_copy(&arena, &copy, &got));
+    tensor_set_dim(&got.inputs[0], 11, 9);
+    assert_true(tensor_same_shape(&copy.inputs[0], &req.inputs[0]));
+    buffer_deinit(&out);
+}
+
 // ---- the small calls -------------------------------------------------------------------------------------
 
 static void small_calls(void **state)
@@ -715,10 +756,11 @@ static void wrong_metadata(void **state)
     assert_string_equal(err.text, "the worker's metadata: a tensor has an unknown datatype");
     assert_int_equal(err.status, STATUS_BAD_ANSWER);
     m.n = 0;
-    t = tensor("x", "FP32", "\1\1\1\1\1\1\1\1\1");
+    t = tensor("x", "FP32", "\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1\1");
     put(&m, 4, bytes_of(&t));
     assert_false(oip_grpc_read_metadata(&arena, bytes_of(&m), &got, &err));
-    assert_string_equal(err.text, "the worker's metadata: a tensor has more than 8 dimensions");
+    assert_string_equal(err.text,
+                        "the worker's metadata: tensor x: expected at most 16 dimensions, got 17");
 }
 
 static int setup(void **state)
@@ -749,6 +791,7 @@ int main(void)
         cmocka_unit_test(wrong_answers),
         cmocka_unit_test(answers_otherwise),
         cmocka_unit_test(answers_of_our_own),
+        cmocka_unit_test(many_dimensions),
         cmocka_unit_test(small_calls),
         cmocka_unit_test(wrong_metadata),
     };

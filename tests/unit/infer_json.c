@@ -89,6 +89,32 @@ static void every_datatype(void **state)
     assert_true(tensor_bytes_check(req.inputs[0].data, req.inputs[0].bytes, 3));
 }
 
+// U+0000 is a byte of data like any other, and stands nowhere else.
+static void zero_bytes(void **state)
+{
+    static const char *const good[] = {
+        INPUT("[2]", "BYTES", "[\"\\u0000\",\"a\\u0000b\"]"),
+        "{\"inputs\":[{\"data\":[\"\\u0000\",\"a\\u0000b\"],\"datatype\":\"BYTES\",\"shape\":[2],"
+        "\"name\":\"x\"}]}"};
+    static const char *const bad[] = {INPUT("[1]", "FP32", "[\"\\u0000\"]"),
+                                      INPUT("[1]", "BYTES", "[\"\\u0000\"],\"\\u0000\":1"),
+                                      "{\"inputs\":[{\"data\":[\"\\u0000\"],\"datatype\":\"BYTES\","
+                                      "\"shape\":[1],\"name\":\"\\u0000\"}]}",
+                                      "{\"inputs\":[{\"data\":[\"\\u0000\"],\"datatype\":\"BYTES\","
+                                      "\"shape\":[1],\"name\":\"x\"}],"
+                                      "\"id\":\"\\u0000\"}"};
+    for (unsigned i = 0; i < 2; i++) {
+        if (!decode(good[i]))
+            fail_msg("%s: %s", good[i], err.text);
+        assert_int_equal(req.inputs[0].bytes, 12);
+        assert_memory_equal(req.inputs[0].data, "\1\0\0\0\0\3\0\0\0a\0b", 12);
+    }
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_false(decode(bad[i]));
+        assert_non_null(strstr(err.text, "u0000 is not accepted in a string"));
+    }
+}
+
 static void shapes_and_nesting(void **state)
 {
     static const char *const good[] = {
@@ -147,8 +173,8 @@ static const struct {
      "inputs[0].shape: expected non-negative integers, got null (octet 32)"},
     {INPUT("[[1]]", "FP32", "[1]"),
      "inputs[0].shape: expected non-negative integers, got an array (octet 32)"},
-    {INPUT("[1,1,1,1,1,1,1,1,1]", "FP32", "[1]"),
-     "inputs[0].shape: expected at most 8 dimensions, got more (octet 48)"},
+    {INPUT("[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", "FP32", "[1]"),
+     "inputs[0].shape: expected at most 16 dimensions, got 17 (octet 65)"},
     {INPUT("[4294967296,4294967296]", "FP32", "[1]"),
      "inputs[0].shape: the size of [4294967296,4294967296] is out of range"},
     {INPUT("[4611686018427387904,4]", "FP32", "[1]"),
@@ -528,17 +554,12 @@ static void index_requests(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(plain_request),
-        cmocka_unit_test(every_datatype),
-        cmocka_unit_test(shapes_and_nesting),
-        cmocka_unit_test(refusals),
-        cmocka_unit_test(every_truncation),
-        cmocka_unit_test(every_step_size),
-        cmocka_unit_test(steps_are_bounded),
-        cmocka_unit_test(depth_and_counts),
-        cmocka_unit_test(binary_tensors),
-        cmocka_unit_test(raw_requests),
-        cmocka_unit_test(allocation_fails_anywhere),
+        cmocka_unit_test(plain_request),    cmocka_unit_test(every_datatype),
+        cmocka_unit_test(zero_bytes),       cmocka_unit_test(shapes_and_nesting),
+        cmocka_unit_test(refusals),         cmocka_unit_test(every_truncation),
+        cmocka_unit_test(every_step_size),  cmocka_unit_test(steps_are_bounded),
+        cmocka_unit_test(depth_and_counts), cmocka_unit_test(binary_tensors),
+        cmocka_unit_test(raw_requests),     cmocka_unit_test(allocation_fails_anywhere),
         cmocka_unit_test(index_requests),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -110,7 +110,7 @@ static void every_output_has_the_rows(void **state)
     forget();
     desk_on_answer(office.desk, batch, wrong, NOW, &office.fx);
     assert_int_equal(back(a, STATUS_BAD_ANSWER), 1);
-    block_unref(next_fx(FX_UNREF)->block);
+    assert_ptr_equal(next_fx(FX_UNREF)->block, block);
 }
 
 // Only a batch that had the replica to itself tells how long the model takes.

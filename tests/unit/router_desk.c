@@ -43,7 +43,7 @@ static int setup(void **state)
         .max_rows = TICKETS, .pipeline = 2, .deadline_us = 1000000, .queue_bytes = 1 << 20};
     struct replica_facts facts = {.max_batch = 8};
     w = (struct world){.table = table_new(2)};
-    effects_init(&w.fx);
+    effects_init(&w.fx, NULL);
     struct model *m = table_add(w.table, VIEW("m"), &rules);
     w.desk = desk_new(m, 1, 1, START_US);
     desk_on_replica_up(w.desk, 7, &facts, START_US, &w.fx);

@@ -56,6 +56,7 @@ static void check_replica(const struct evidence *e, const struct outcome *o)
     bool ours = (e->seen == SEEN_LOST && e->ours) || e->seen == SEEN_RECALLED;
     hold(!ours || (o->replica == REPLICA_KEPT || o->replica == REPLICA_BUSY)); // E2
     hold(!ours || (!o->death && !o->guilty));
+    hold(e->seen != SEEN_NO_ROOM || (o->replica == REPLICA_HEARD && !o->guilty)); // E7
     hold((o->replica == REPLICA_REFUSED) == is_refusal(e));
     hold((o->replica == REPLICA_WELL) == (e->seen == SEEN_ANSWER));
     hold(o->replica != REPLICA_SILENT ||
@@ -67,7 +68,10 @@ static void check_replica(const struct evidence *e, const struct outcome *o)
 
 static void check_tickets(const struct evidence *e, const struct outcome *o)
 {
-    hold(o->tickets != TICKETS_HALVED || (o->guilty && e->company && !is_refusal(e))); // E3, E4
+    hold(o->tickets != TICKETS_HALVED || (e->company && !is_refusal(e)));         // E4
+    hold(o->tickets != TICKETS_HALVED || o->guilty != (e->seen == SEEN_NO_ROOM)); // E3
+    if (e->seen == SEEN_NO_ROOM) // E7: in parts or not at all, never again as it is
+        hold(o->tickets == (e->company ? TICKETS_HALVED : TICKETS_FAILED));
     hold(o->tickets != TICKETS_RETRIED || is_refusal(e));
     hold(!e->sequence || o->tickets == TICKETS_HALVED || !is_sent_again(o->tickets)); // E5
     hold((o->tickets == TICKETS_ANSWERED) == (e->seen == SEEN_ANSWER));
@@ -185,6 +189,13 @@ static const struct row rows[] = {
     {{.seen = SEEN_STATUS, .status = STATUS_QUOTA}, REPLICA_REFUSED, TICKETS_RETRIED, false, false},
     {{.seen = SEEN_UNPROCESSED}, REPLICA_REFUSED, TICKETS_RETRIED, false, false},
     {{.seen = SEEN_UNPROCESSED, .sequence = true}, REPLICA_REFUSED, TICKETS_FAILED, false, false},
+    {{.seen = SEEN_NO_ROOM, .company = true, .sibling = true},
+     REPLICA_HEARD,
+     TICKETS_HALVED,
+     false,
+     false},
+    {{.seen = SEEN_NO_ROOM, .sibling = true}, REPLICA_HEARD, TICKETS_FAILED, false, false},
+    {{.seen = SEEN_NO_ROOM, .sequence = true}, REPLICA_HEARD, TICKETS_FAILED, false, false},
     {{.seen = SEEN_LOST, .ours = true, .only = true}, REPLICA_KEPT, TICKETS_REQUEUED, false, false},
     {{.seen = SEEN_LOST, .ours = true, .process = PROCESS_CRASHED}, // we were first
      REPLICA_KEPT,

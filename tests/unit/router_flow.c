@@ -13,6 +13,7 @@ struct world {
     struct model *model;
     struct flow flow;
     struct effects fx;
+    struct block_owner *blocks;
     struct infer in[8];
     unsigned n;
 };
@@ -25,11 +26,24 @@ static int setup(void **state)
         .deadline_us = 1000000, .deadline_max_us = 5000000, .retry_after_s = 9};
     static const struct model_rules of_model = {.queue_rows = 10, .queue_bytes = 1000};
     memset(&w, 0, sizeof(w));
+    w.blocks = aligned_alloc(64, (sizeof(*w.blocks) + 63) & ~(size_t)63);
+    block_owner_init(w.blocks);
+    block_owner_adopt(w.blocks);
     w.table = table_new(2);
     w.model = table_add(w.table, VIEW("m"), &of_model);
-    effects_init(&w.fx);
+    effects_init(&w.fx, w.blocks);
     flow_init(&w.flow, LOOP, w.table, &rules, NOW);
     return 0;
+}
+
+// The effects so far have been run.
+static void forget(void)
+{
+    for (unsigned i = 0; i < w.fx.n; i++) {
+        if (w.fx.at[i].kind == FX_UNREF)
+            block_unref(w.fx.at[i].block);
+    }
+    w.fx.n = 0;
 }
 
 static int teardown(void **state)
@@ -40,7 +54,10 @@ static int teardown(void **state)
     assert_int_equal(w.flow.n_live + w.flow.n_zombies, 0);
     assert_null(w.flow.live);
     flow_deinit(&w.flow);
+    forget();
     effects_deinit(&w.fx);
+    block_owner_deinit(w.blocks);
+    free(w.blocks);
     table_free(w.table);
     return 0;
 }
@@ -56,7 +73,7 @@ static struct infer *make(uint32_t rows)
 
 static struct infer *submit(struct infer *in)
 {
-    w.fx.n = 0;
+    forget();
     flow_submit(&w.flow, in, NOW, &w.fx);
     return in;
 }
@@ -97,7 +114,7 @@ static void refused(struct infer *in, enum status status)
 
 static void home(struct infer *in, enum status status)
 {
-    w.fx.n = 0;
+    forget();
     in->ticket.error.status = status;
     flow_on_back(&w.flow, &in->ticket, NOW, &w.fx);
 }
@@ -250,7 +267,7 @@ static void asks_for_the_earliest_wake(void **state)
     assert_int_equal(count(FX_WAKE, NULL), 1);
     uint64_t at_us = w.flow.wake_us;
     assert_true(at_us >= NOW + 20000 && at_us <= NOW + 21000);
-    w.fx.n = 0;
+    forget();
     flow_on_wake(&w.flow, NOW + 10000, &w.fx); // too early: asks again
     assert_int_equal(count(FX_SETTLE, NULL), 0);
     assert_int_equal(count(FX_WAKE, NULL), 1);
@@ -266,7 +283,7 @@ static void the_deadline_settles_it_whatever_the_home_does(void **state)
     struct infer *in = make(2);
     in->request.timeout_us = 20000;
     submit(in);
-    w.fx.n = 0;
+    forget();
     flow_on_wake(&w.flow, NOW + 22000, &w.fx);
     assert_int_equal(count(FX_SETTLE, in), 1);
     assert_int_equal(count(FX_RELEASE, in), 0); // the home still reads what was lent
@@ -278,7 +295,7 @@ static void the_deadline_settles_it_whatever_the_home_does(void **state)
     home(in, STATUS_CLIENT_GONE);
     assert_int_equal(count(FX_SETTLE, NULL) + count(FX_RELEASE, NULL), 0); // the echo is out
     assert_int_equal(in->error.status, STATUS_DEADLINE);
-    w.fx.n = 0;
+    forget();
     flow_on_echo(&w.flow, &in->ticket, NOW, &w.fx);
     assert_int_equal(count(FX_RELEASE, in), 1);
     assert_int_equal(in->state, INFER_OVER);
@@ -289,13 +306,13 @@ static void a_client_that_goes(void **state)
 {
     (void)state;
     struct infer *in = submit(make(2));
-    w.fx.n = 0;
+    forget();
     flow_on_gone(&w.flow, in, NOW, &w.fx);
     assert_int_equal(count(FX_SETTLE, in), 1);
     assert_int_equal(in->error.status, STATUS_CLIENT_GONE);
     assert_non_null(posted(MSG_CANCEL));
     assert_int_equal(w.flow.wheel.count, 0);
-    w.fx.n = 0;
+    forget();
     flow_on_gone(&w.flow, in, NOW, &w.fx); // twice is once
     flow_on_wake(&w.flow, NOW + 9000000, &w.fx);
     assert_int_equal(w.fx.n, 0);
@@ -303,7 +320,7 @@ static void a_client_that_goes(void **state)
     assert_int_equal(count(FX_RELEASE, in), 0);
     home(in, STATUS_DEADLINE);
     assert_int_equal(count(FX_RELEASE, in), 1);
-    w.fx.n = 0;
+    forget();
     flow_on_gone(&w.flow, in, NOW, &w.fx);
     assert_int_equal(w.fx.n, 0);
 }
@@ -312,10 +329,7 @@ static void a_client_that_goes(void **state)
 static void an_answer_that_comes_too_late(void **state)
 {
     (void)state;
-    struct block_owner *blocks = aligned_alloc(64, (sizeof(*blocks) + 63) & ~(size_t)63);
-    block_owner_init(blocks);
-    block_owner_adopt(blocks);
-    struct block *block = block_new(blocks, 64);
+    struct block *block = block_new(w.blocks, 64);
     struct tensor y = {.name = VIEW("y"), .data = block->data};
     struct answer *a = answer_new(block, &y, 1, 0);
     struct infer *in = submit(make(1));
@@ -329,9 +343,46 @@ static void an_answer_that_comes_too_late(void **state)
     }
     assert_int_equal(in->error.status, STATUS_CLIENT_GONE);
     flow_on_echo(&w.flow, &in->ticket, NOW, &w.fx);
-    block_unref(block);
-    block_owner_deinit(blocks);
-    free(blocks);
+}
+
+// ---- what a failure says -------------------------------------------------------------------------------
+
+// Its text is there while it is told, then the block goes; told to nobody, it goes as well.
+static void a_text_is_given_back_when_it_was_told(void **state)
+{
+    (void)state;
+    struct infer *told = submit(make(1)), *late = submit(make(1));
+    forget();
+    told->ticket.error = failure_quote(w.blocks, STATUS_INTERNAL, "it says: ", VIEW("no"));
+    flow_on_back(&w.flow, &told->ticket, NOW, &w.fx);
+    assert_int_equal(w.fx.at[0].kind, FX_SETTLE);
+    assert_string_equal(told->error.text, "it says: no");
+    assert_int_equal(count(FX_UNREF, NULL), 1);
+    assert_int_equal(count(FX_RELEASE, told), 1);
+    forget();
+    assert_int_equal(w.blocks->live_blocks, 0);
+    flow_on_gone(&w.flow, late, NOW, &w.fx);
+    flow_on_echo(&w.flow, &late->ticket, NOW, &w.fx);
+    late->ticket.error = failure_quote(w.blocks, STATUS_INTERNAL, "it says: ", VIEW("no"));
+    flow_on_back(&w.flow, &late->ticket, NOW, &w.fx);
+    assert_int_equal(late->error.status, STATUS_CLIENT_GONE);
+    forget();
+    assert_int_equal(w.blocks->live_blocks, 0);
+}
+
+// Memory is out: the status stands, and a text that needs none.
+static void a_refusal_needs_no_memory(void **state)
+{
+    (void)state;
+    struct infer *in = make(1);
+    in->request.model = VIEW("n");
+    forget();
+    mem_fail_at(1);
+    flow_submit(&w.flow, in, NOW, &w.fx);
+    mem_fail_at(0);
+    refused(in, STATUS_NOT_FOUND);
+    assert_string_equal(in->error.text, "out of memory: the reason could not be kept");
+    assert_int_equal(count(FX_UNREF, NULL), 0);
 }
 
 // ---- the list of effects -------------------------------------------------------------------------------
@@ -340,7 +391,7 @@ static void effects_grow_and_keep_what_they_hold(void **state)
 {
     (void)state;
     struct effects fx;
-    effects_init(&fx);
+    effects_init(&fx, NULL);
     for (uint64_t i = 0; i < 2000; i++) {
         struct fx *f = effects_add(&fx, FX_NOTE);
         assert_int_equal(f->replica + f->note.a + f->note.b, 0); // zeroed
@@ -375,6 +426,8 @@ int main(void)
         TEST(the_deadline_settles_it_whatever_the_home_does),
         TEST(a_client_that_goes),
         TEST(an_answer_that_comes_too_late),
+        TEST(a_text_is_given_back_when_it_was_told),
+        TEST(a_refusal_needs_no_memory),
         TEST(effects_grow_and_keep_what_they_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -153,6 +153,59 @@ static void elsewhere_at_once(void **state)
     assert_int_equal(office.guest[0].ticket.error.status, STATUS_OK);
 }
 
+// All aboard are told in one text, and it lives for as long as one of them has not read it.
+static void a_text_is_shared_by_all_aboard(void **state)
+{
+    (void)state;
+    struct failure why = failure_quote(office.blocks, STATUS_BAD_REQUEST, "it says: ", VIEW("no"));
+    struct guest *a = lend(1), *b = lend(1);
+    run(NOW);
+    struct batch *batch = sent();
+    assert_int_equal(batch->n, 2);
+    office.desk->replicas.max_batch = 4;
+    batch->halvings = DESK_HALVINGS; // no further
+    batch->shown = true;
+    forget();
+    desk_on_end(office.desk, batch, &(struct batch_end){.seen = SEEN_STATUS, .error = &why}, NOW,
+                &office.fx);
+    assert_int_equal(back(a, STATUS_BAD_REQUEST) + back(b, STATUS_BAD_REQUEST), 2);
+    assert_ptr_equal(a->ticket.error.text, b->ticket.error.text);
+    give_back();
+    assert_int_equal(office.blocks->live_blocks, 1);
+    block_unref(a->ticket.error.block);
+    assert_string_equal(b->ticket.error.text, "it says: no");
+    block_unref(b->ticket.error.block);
+    a->ticket.error.block = b->ticket.error.block = NULL;
+    assert_int_equal(office.blocks->live_blocks, 0);
+}
+
+// The log gets all that it said, /status the beginning.
+static void a_pause_is_logged_in_the_workers_words(void **state)
+{
+    (void)state;
+    char words[600] = "";
+    for (unsigned i = 0; i < 100; i++)
+        strcat(words, "\xe2\x82\xac,");
+    struct failure why =
+        failure_quote(office.blocks, STATUS_UNAVAILABLE, "it says: ", view_str(words));
+    struct batch *b = send_one(NOW);
+    forget();
+    desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_STATUS, .error = &why}, NOW,
+                &office.fx);
+    const struct note *note = NULL;
+    for (unsigned i = office.read; i < office.fx.n; i++) {
+        if (office.fx.at[i].kind == FX_NOTE && office.fx.at[i].note.kind == NOTE_REPLICA_PAUSED)
+            note = &office.fx.at[i].note;
+        if (office.fx.at[i].kind == FX_UNREF)
+            assert_non_null(note); // it goes behind the note
+    }
+    assert_memory_equal(note->why, "it says: ", 9);
+    assert_string_equal(note->why + 9, words);
+    assert_memory_equal(replica((uint32_t)note->a)->why, note->why, 100);
+    run(NOW + REPLICA_PAUSE_US);
+    answer_one(sent(), NOW + REPLICA_PAUSE_US);
+}
+
 static void without_a_token_it_is_given_the_workers_words(void **state)
 {
     (void)state;
@@ -206,6 +259,108 @@ static void a_ticket_is_refused_so_often_at_most(void **state)
     forget();
     end(b, SEEN_UNPROCESSED, NOW + REPLICA_PAUSE_US);
     assert_int_equal(back(&office.guest[0], STATUS_UNAVAILABLE), 1);
+}
+
+// ---- no room for the answer --------------------------------------------------------------------------
+
+static void no_room(struct batch *b, uint64_t now_us)
+{
+    const struct failure *e = FAILED(STATUS_UNAVAILABLE, "no room");
+    desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_NO_ROOM, .error = e}, now_us,
+                &office.fx);
+}
+
+static void nothing_against_it(uint32_t id, uint64_t now_us)
+{
+    assert_int_equal(noted(NOTE_REPLICA_PAUSED), -1);
+    assert_int_equal(noted(NOTE_RETRIED), -1);
+    assert_int_equal(count_fx(FX_PROBE), 0);
+    assert_int_equal(replica(id)->not_before_us + replica(id)->refusals + replica(id)->faults, 0);
+    assert_int_equal(atomic_load(&vitals[id - 1].ended_us), now_us); // it is not silent
+}
+
+static void what_has_no_room_is_halved_until_it_has(void **state)
+{
+    (void)state;
+    up_local(2, 102); // who would answer no less
+    for (unsigned i = 0; i < 4; i++)
+        lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    uint32_t id = b->replica;
+    forget();
+    no_room(b, NOW + 5);
+    nothing_against_it(id, NOW + 5);
+    run(NOW + 5);
+    struct batch *half[2] = {sent(), sent()};
+    assert_int_equal(half[0]->n + half[1]->n, 4);
+    assert_int_equal(half[0]->halvings, 1);
+    answer(half[0], NOW + 6, 0, 2);
+    id = half[1]->replica;
+    no_room(half[1], NOW + 7);
+    nothing_against_it(id, NOW + 7);
+    run(NOW + 7);
+    struct batch *quarter[2] = {sent(), sent()};
+    forget();
+    id = quarter[0]->replica;
+    no_room(quarter[0], NOW + 8);
+    nothing_against_it(id, NOW + 8);
+    assert_int_equal(noted(NOTE_HALVED), -1);
+    assert_int_equal(back(&office.guest[2], STATUS_UNAVAILABLE), 1); // alone: it is told so
+    assert_string_equal(office.guest[2].ticket.error.text, "no room");
+    answer(quarter[1], NOW + 9, 0, 1);
+    for (unsigned i = 0; i < 4; i++) {
+        if (i == 2)
+            continue;
+        assert_int_equal(office.guest[i].ticket.error.status, STATUS_OK);
+        block_unref(office.guest[i].ticket.slice.answer->block);
+    }
+    run(NOW + 1000000);
+    assert_null(sent());
+}
+
+// A half says nothing of a row: when it fails, a sibling is to see it first. And it is not mixed with others again.
+static void a_half_without_room_is_judged_anew(void **state)
+{
+    (void)state;
+    up_local(2, 102);
+    for (unsigned i = 0; i < 4; i++)
+        lend(1);
+    run(NOW);
+    no_room(sent(), NOW);
+    run(NOW);
+    struct batch *half[2] = {sent(), sent()};
+    uint32_t first = half[0]->replica;
+    end(half[1], SEEN_UNPROCESSED, NOW);
+    lend(1);
+    run(NOW);
+    assert_ptr_equal(sent(), half[1]);
+    assert_int_equal(half[1]->replica, first); // elsewhere, as it is
+    assert_int_equal(half[1]->n, 2);
+    give_up(half[1], NOW);
+    run(NOW);
+    give_up(sent(), NOW);
+    forget();
+    end(half[0], SEEN_WRONG, NOW + REPLICA_PAUSE_US);
+    assert_int_equal(noted(NOTE_HALVED), -1);
+    run(NOW + REPLICA_PAUSE_US);
+    assert_ptr_equal(sent(), half[0]);
+    assert_int_equal(half[0]->replica, 3 - first);
+    assert_int_equal(half[0]->n, 2);
+    give_up(half[0], NOW + REPLICA_PAUSE_US);
+}
+
+static void what_finds_no_room_is_not_halved_for_ever(void **state)
+{
+    (void)state;
+    lend(2);
+    lend(2);
+    run(NOW);
+    struct batch *b = sent();
+    b->halvings = DESK_HALVINGS;
+    no_room(b, NOW);
+    assert_int_equal(back(&office.guest[0], STATUS_UNAVAILABLE), 1);
+    assert_int_equal(back(&office.guest[1], STATUS_UNAVAILABLE), 1);
 }
 
 // ---- siblings and ejection ---------------------------------------------------------------------------
@@ -895,9 +1050,14 @@ int main(void)
         TEST(a_worker_may_ask_for_a_longer_pause),
         TEST(one_volley_is_one_refusal),
         TEST(elsewhere_at_once),
+        TEST(a_text_is_shared_by_all_aboard),
+        TEST(a_pause_is_logged_in_the_workers_words),
         TEST(without_a_token_it_is_given_the_workers_words),
         TEST(a_ticket_is_refused_for_so_long_at_most),
         TEST(a_ticket_is_refused_so_often_at_most),
+        TEST(what_has_no_room_is_halved_until_it_has),
+        TEST(a_half_without_room_is_judged_anew),
+        TEST(what_finds_no_room_is_not_halved_for_ever),
         TEST(a_failure_is_shown_to_a_sibling_whole_and_once),
         TEST(a_refused_half_waits_as_it_is),
         TEST(its_sibling_may_go_before_it_comes_to_it),

@@ -21,7 +21,8 @@ struct office {
     struct block_owner *blocks;
     struct guest guest[GUESTS];
     unsigned n;
-    unsigned read; // effects that were looked at
+    unsigned read;  // effects that were looked at
+    unsigned given; // of those before it the blocks were given back
     int64_t memory;
 };
 
@@ -31,18 +32,31 @@ static inline void office_open(const struct model_rules *rules)
 {
     arena_thread_done();
     office.memory = mem_live();
-    office.n = office.read = 0;
+    office.n = office.read = office.given = 0;
     office.table = table_new(2);
     office.model = table_add(office.table, VIEW("m"), rules);
     office.desk = desk_new(office.model, 1, 1, NOW);
-    effects_init(&office.fx);
     office.blocks = aligned_alloc(64, (sizeof(*office.blocks) + 63) & ~(size_t)63);
     block_owner_init(office.blocks);
     block_owner_adopt(office.blocks);
+    effects_init(&office.fx, office.blocks);
+}
+
+static inline void give_back(void)
+{
+    for (; office.given < office.fx.n; office.given++) {
+        if (office.fx.at[office.given].kind == FX_UNREF)
+            block_unref(office.fx.at[office.given].block);
+    }
 }
 
 static inline void office_close(void)
 {
+    give_back();
+    for (unsigned i = 0; i < office.n; i++) {
+        if (office.guest[i].ticket.error.block)
+            block_unref(office.guest[i].ticket.error.block);
+    }
     desk_free(office.desk);
     effects_deinit(&office.fx);
     block_owner_deinit(office.blocks);
@@ -162,15 +176,11 @@ static inline void answer(struct batch *b, uint64_t now_us, uint64_t compute_us,
         out[i] = i;
     struct answer *a = answer_new(block, &t, 1, rows);
     a->compute_us = compute_us;
-    unsigned i = office.fx.n;
     desk_on_answer(office.desk, b, a, now_us, &office.fx);
-    for (; i < office.fx.n; i++) {
-        if (office.fx.at[i].kind == FX_UNREF)
-            block_unref(office.fx.at[i].block);
-    }
+    give_back();
 }
 
-static const struct error so_it_says = {.status = STATUS_INTERNAL, .text = "so it says"};
+static const struct failure so_it_says = {.status = STATUS_INTERNAL, .text = "so it says"};
 
 static inline void end(struct batch *b, enum seen seen, uint64_t now_us)
 {
@@ -183,9 +193,9 @@ static inline void end(struct batch *b, enum seen seen, uint64_t now_us)
 // Its call ends with this status of the worker.
 static inline void end_as(struct batch *b, enum status status, uint64_t now_us)
 {
-    struct error e = {.status = status, .text = "so it says"};
-    desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_STATUS, .error = &e}, now_us,
-                &office.fx);
+    desk_on_end(office.desk, b,
+                &(struct batch_end){.seen = SEEN_STATUS, .error = FAILED(status, "so it says")},
+                now_us, &office.fx);
 }
 
 // Nothing more is tried for those aboard.

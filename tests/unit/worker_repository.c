@@ -101,9 +101,18 @@ static void put_text(const char *file, const char *text)
     assert_true(fputs(text, f) >= 0 && fclose(f) == 0);
 }
 
+static struct served *find(struct view name, struct view version)
+{
+    struct error e;
+    struct served *s = repository_find(&repo, name, version, &e);
+    if (!s)
+        assert_int_equal(e.status, STATUS_NOT_FOUND);
+    return s;
+}
+
 static uint32_t batch_of(const char *name)
 {
-    const struct served *s = repository_find(&repo, view_str(name), VIEW(""));
+    const struct served *s = find(view_str(name), VIEW(""));
     assert_non_null(s);
     return s->meta.max_batch;
 }
@@ -139,12 +148,12 @@ static void versions(void **state)
     expect_said("\"model\":\"lost\",\"version\":\"\",\"why\":\"No such file or directory\"");
     assert_null(strstr(said, ".git"));
     assert_null(strstr(said, "README"));
-    assert_string_equal(repository_find(&repo, VIEW("m"), VIEW(""))->version, "10");
-    assert_string_equal(repository_find(&repo, VIEW("m"), VIEW("2"))->version, "2");
-    assert_null(repository_find(&repo, VIEW("m"), VIEW("3")));
-    assert_null(repository_find(&repo, VIEW("m"), VIEW("latest")));
-    assert_null(repository_find(&repo, VIEW("empty"), VIEW("")));
-    const struct served *s = repository_find(&repo, VIEW("m"), VIEW("9"));
+    assert_string_equal(find(VIEW("m"), VIEW(""))->version, "10");
+    assert_string_equal(find(VIEW("m"), VIEW("2"))->version, "2");
+    assert_null(find(VIEW("m"), VIEW("3")));
+    assert_null(find(VIEW("m"), VIEW("latest")));
+    assert_null(find(VIEW("empty"), VIEW("")));
+    const struct served *s = find(VIEW("m"), VIEW("9"));
     assert_int_equal(s->meta.n_versions, 3);
     assert_true(view_is(s->meta.versions[0], "10") && view_is(s->meta.versions[2], "2"));
     assert_int_equal(s->meta.n_inputs, 1);
@@ -160,8 +169,8 @@ static void names(void **state)
     put_model(".hidden", "1");
     sh("mkdir %s/.git %s/_", dir, dir);
     load(64);
-    assert_non_null(repository_find(&repo, VIEW("good-1.0_x"), VIEW("")));
-    assert_null(repository_find(&repo, VIEW("b ad"), VIEW("")));
+    assert_non_null(find(VIEW("good-1.0_x"), VIEW("")));
+    assert_null(find(VIEW("b ad"), VIEW("")));
     expect_said("\"model\":\"b ad\",\"version\":\"\",\"why\":\"name: expected [A-Za-z0-9._-]");
     assert_null(strstr(said, ".git"));
 }
@@ -178,11 +187,11 @@ static void many_versions(void **state)
     put_model("zeros", "007"); // as Triton: no version
     put_model("few", "1");
     load(64);
-    assert_string_equal(repository_find(&repo, VIEW("m"), VIEW(""))->version, "20");
-    assert_non_null(repository_find(&repo, VIEW("m"), VIEW("13")));
-    assert_null(repository_find(&repo, VIEW("m"), VIEW("12")));
+    assert_string_equal(find(VIEW("m"), VIEW(""))->version, "20");
+    assert_non_null(find(VIEW("m"), VIEW("13")));
+    assert_null(find(VIEW("m"), VIEW("12")));
     assert_int_equal(repo.n, REPOSITORY_VERSIONS + 1);
-    assert_null(repository_find(&repo, VIEW("zeros"), VIEW("")));
+    assert_null(find(VIEW("zeros"), VIEW("")));
     expect_said("\"event\":\"versions_left_out\",\"model\":\"m\",\"version\":\"12\",\"why\":"
                 "\"the 8 highest of 20 versions are served\"");
 }
@@ -200,7 +209,7 @@ static void check_fit(const struct infer_request *q, enum status status, const c
 {
     struct error e = {0};
     const struct tensor *in[1];
-    const struct served *s = repository_find(&repo, q->model, VIEW(""));
+    const struct served *s = find(q->model, VIEW(""));
     bool fits = served_inputs(s, q, in, &e);
     assert_int_equal(fits, status == STATUS_OK);
     assert_int_equal(e.status, status);
@@ -267,8 +276,8 @@ static void refused_ones_leave_the_others(void **state)
         "repository\"");
     expect_said(
         "\"model\":\"link\",\"version\":\"2\",\"why\":\"a link leads out of the repository\"");
-    assert_string_equal(repository_find(&repo, VIEW("link"), VIEW(""))->version, "3");
-    assert_string_equal(repository_find(&repo, VIEW("half"), VIEW(""))->version, "1");
+    assert_string_equal(find(VIEW("link"), VIEW(""))->version, "3");
+    assert_string_equal(find(VIEW("half"), VIEW(""))->version, "1");
 }
 
 static void config_json(void **state)
@@ -405,7 +414,7 @@ static void config_pbtxt(void **state)
     load(64);
     for (unsigned i = 0; i < N; i++) {
         snprintf(name, sizeof(name), "m%02u", i);
-        const struct served *s = repository_find(&repo, view_str(name), VIEW(""));
+        const struct served *s = find(view_str(name), VIEW(""));
         const char *line =
             model_log(name, rows[i].batch < 0 ? "model_refused" : "model_config_not_followed");
         int batch = s ? (int)s->meta.max_batch : -1;
@@ -471,13 +480,13 @@ static void instances_and_batching(void **state)
     put_text("many/config.pbtxt", "instance_group { count: 5 kind: KIND_GPU gpus: [ 0, 1 ] }");
     put_model("none", "1");
     load(64);
-    const struct served *s = repository_find(&repo, VIEW("two"), VIEW(""));
+    const struct served *s = find(VIEW("two"), VIEW(""));
     assert_int_equal(s->n_instances, 2);
     assert_int_equal(s->batcher.policy.max_wait_us, 300);
     assert_int_equal(s->batcher.policy.n_preferred, 2);
     assert_int_equal(s->batcher.policy.preferred[0], 4);
-    assert_int_equal(repository_find(&repo, VIEW("none"), VIEW(""))->n_instances, 1);
-    assert_int_equal(repository_find(&repo, VIEW("many"), VIEW(""))->n_instances, 2);
+    assert_int_equal(find(VIEW("none"), VIEW(""))->n_instances, 1);
+    assert_int_equal(find(VIEW("many"), VIEW(""))->n_instances, 2);
     assert_int_equal(repo.instances, 2);
     expect_said("instance_group: 2 of 5 instances, as many as threads compute");
     expect_said("instance_group.kind KIND_GPU (line 1), instance_group.gpus (line 1)");
@@ -493,8 +502,8 @@ static void links_within(void **state)
     sh("cd %s && ln -s ..day ..data && ln -s ..data/m m", dir);
     sh("mkdir -p %s/deep/1 && ln -s ../../..day/m/1/model.onnx %s/deep/1/model.onnx", dir, dir);
     load(64);
-    assert_non_null(repository_find(&repo, VIEW("m"), VIEW("")));
-    assert_non_null(repository_find(&repo, VIEW("deep"), VIEW("")));
+    assert_non_null(find(VIEW("m"), VIEW("")));
+    assert_non_null(find(VIEW("deep"), VIEW("")));
     assert_int_equal(repo.n_refused, 0);
 }
 

@@ -1,0 +1,232 @@
+#include "api/serving.h"
+#include "base/check.h"
+#include "base/num.h"
+
+void *serving_new(struct exchange *ex, struct api *a, const struct serving_ops *ops,
+                  uint64_t now_us)
+{
+    struct serving *s = ex->user = arena_zalloc(&ex->arena, ops->bytes);
+    if (!s) {
+        api_answer_unrouted(a, ex, FAILED(STATUS_UNAVAILABLE, "out of memory"), now_us);
+        return NULL;
+    }
+    s->ops = ops;
+    s->api = a;
+    s->ex = ex;
+    return s;
+}
+
+// ---- answers -----------------------------------------------------------------------------------------
+
+void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_after_s,
+                  uint64_t now_us)
+{
+    if (s->phase == SERVING_GONE)
+        return;
+    s->phase = SERVING_ANSWERED;
+    s->outcome = e->status;
+    s->meta.total_us = now_us - s->ex->started_us;
+    if (e->status == STATUS_UNAVAILABLE && retry_after_s == 0)
+        retry_after_s = 1;
+    api_answer_error(s->api, s->ex, &s->call, e, retry_after_s, &s->meta, now_us);
+}
+
+static void refuse_request(struct serving *s, const struct error *e, uint64_t now_us)
+{
+    struct failure failure = failure_of(e);
+    serving_fail(s, &failure, 0, now_us);
+}
+
+// Nothing is encoded from the slice any more.
+static void end_answer(struct serving *s, enum serving_phase phase)
+{
+    s->phase = phase;
+    block_unref(s->slice->answer->block);
+    if (s->released)
+        exchange_unref(s->ex);
+}
+
+static bool encode_answer(struct serving *s, uint64_t now_us)
+{
+    struct error e = {.status = STATUS_OK};
+    enum oip_step step = s->answer ? api_answer_step(s->answer, now_us, &e)
+                                   : api_answer_infer(s->api, s->ex, &s->call, s->request, s->slice,
+                                                      &s->meta, now_us, &s->answer, &e);
+    if (step == OIP_MORE)
+        return true;
+    s->outcome = e.status;
+    end_answer(s, SERVING_ANSWERED);
+    return false;
+}
+
+bool serving_answer(struct serving *s, const struct slice *slice, bool spent, uint64_t now_us)
+{
+    struct answer_meta *m = &s->meta;
+    if (s->phase == SERVING_GONE) {
+        block_unref(slice->answer->block);
+        return false;
+    }
+    s->phase = SERVING_ANSWERING;
+    s->slice = slice;
+    m->total_us = now_us - s->ex->started_us;
+    // A loop reads its clock once a turn, and all of it may have been done within this one.
+    if (m->total_us < m->queue_us + m->compute_us)
+        m->total_us = m->queue_us + m->compute_us;
+    return spent || encode_answer(s, now_us);
+}
+
+void serving_release(struct serving *s)
+{
+    s->released = true;
+    if (s->phase != SERVING_ANSWERING)
+        exchange_unref(s->ex);
+}
+
+// ---- inference ---------------------------------------------------------------------------------------
+
+static void submit_infer(struct serving *s, uint64_t now_us)
+{
+    struct error e;
+    s->meta.parse_us = now_us - s->ex->body_us;
+    s->phase = SERVING_OUT;
+    exchange_ref(s->ex); // until it is released, and encoded
+    if (s->ops->submit(s, now_us, &e))
+        return;
+    exchange_unref(s->ex);
+    refuse_request(s, &e, now_us);
+}
+
+static bool decode_body(struct serving *s, uint64_t now_us)
+{
+    struct error e;
+    enum oip_step step = api_decode_step(s->decoder, OIP_STEP_BYTES, &e);
+    if (step == OIP_DONE)
+        submit_infer(s, now_us);
+    else if (step == OIP_ERROR)
+        refuse_request(s, &e, now_us);
+    return step == OIP_MORE;
+}
+
+bool serving_step(struct serving *s, uint64_t now_us)
+{
+    return s->phase == SERVING_DECODING ? decode_body(s, now_us) : encode_answer(s, now_us);
+}
+
+static bool begin_infer(struct serving *s, bool spent, uint64_t now_us)
+{
+    struct error e;
+    uint64_t json_bytes;
+    const struct model_metadata *meta = NULL;
+    // A request in raw binary form says nothing of its tensor: the model's metadata does.
+    if (num_parse_u64(s->call.infer_header, &json_bytes) == NUM_OK && json_bytes == 0)
+        meta = s->ops->metadata(s, &e);
+    s->decoder = api_decode_begin(s->ex, &s->call, meta, s->request);
+    if (!s->decoder) {
+        serving_fail(s, FAILED(STATUS_UNAVAILABLE, "out of memory"), 0, now_us);
+        return false;
+    }
+    s->phase = SERVING_DECODING;
+    return spent || decode_body(s, now_us);
+}
+
+// ---- the small calls ---------------------------------------------------------------------------------
+
+// False: e is the answer.
+static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
+{
+    struct oip_index index = {0};
+    const struct model_metadata *meta;
+    bool ready;
+    if (!api_read(s->ex, &s->call, e))
+        return false;
+    switch (s->call.kind) {
+    case API_SERVER_LIVE:
+        api_answer_live(s->api, s->ex, &s->call, true, now_us);
+        return true;
+    case API_SERVER_METADATA:
+        api_answer_server(s->api, s->ex, &s->call, now_us);
+        return true;
+    case API_HEALTH_CHECK:
+        if (view_is(s->call.model, "inference.GRPCInferenceService"))
+            s->call.model = VIEW("");
+        // fall through
+    case API_SERVER_READY:
+    case API_MODEL_READY:
+        if (!s->ops->ready(s, &ready, e))
+            return false;
+        api_answer_ready(s->api, s->ex, &s->call, ready, now_us);
+        return true;
+    case API_MODEL_METADATA:
+    case API_MODEL_CONFIG:
+        meta = s->ops->metadata(s, e);
+        if (meta)
+            api_answer_model(s->api, s->ex, &s->call, meta, now_us);
+        return meta != NULL;
+    case API_INDEX:
+        s->ops->index(s, &index);
+        api_answer_index(s->api, s->ex, &s->call, &index, now_us);
+        return true;
+    case API_REFUSED:
+    case API_INFER:
+    case API_KINDS:
+        break;
+    }
+    invariant(!"a small call");
+}
+
+static void small_call(struct serving *s, uint64_t now_us)
+{
+    struct error e;
+    s->phase = SERVING_ANSWERED;
+    exchange_account(s->ex, 0); // whatever becomes of it: health is told when memory is taken, too
+    if (!answer_small(s, now_us, &e))
+        refuse_request(s, &e, now_us);
+}
+
+// ---- what the HTTP room calls ------------------------------------------------------------------------
+
+void serving_route(struct serving *s, const uint64_t random[2], uint64_t now_us)
+{
+    struct error e;
+    s->meta.request_id = api_request_id(s->ex, random, s->id);
+    enum api_kind kind = api_route(s->ex, &s->call, &e);
+    s->call.request_id = s->meta.request_id;
+    if (kind == API_REFUSED)
+        refuse_request(s, &e, now_us);
+}
+
+bool serving_on_request(struct serving *s, bool spent, uint64_t now_us)
+{
+    debug_invariant(s->phase == SERVING_HEAD);
+    s->in_bytes = buffer_len(&s->ex->body);
+    if (s->call.kind == API_INFER)
+        return begin_infer(s, spent, now_us);
+    small_call(s, now_us);
+    return false;
+}
+
+void serving_on_gone(struct serving *s)
+{
+    enum serving_phase was = s->phase;
+    s->phase = SERVING_GONE;
+    s->outcome = STATUS_CLIENT_GONE;
+    if (was == SERVING_DECODING)
+        api_decode_drop(s->decoder);
+    else if (was == SERVING_OUT)
+        s->ops->abandon(s);
+    if (was != SERVING_ANSWERING)
+        return;
+    if (s->answer)
+        api_answer_drop(s->answer);
+    end_answer(s, SERVING_GONE);
+}
+
+void serving_refuse(struct exchange *ex, struct api *a, unsigned status, const char *why,
+                    uint64_t now_us)
+{
+    struct failure e = {.status = status_from_http(status), .text = why};
+    if (ex->user)
+        serving_fail(ex->user, &e, 0, now_us);
+    else
+        api_answer_unrouted(a, ex, &e, now_us);
+}

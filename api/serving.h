@@ -1,0 +1,78 @@
+/* api/serving.h: the life of one exchange from its head to its answer: read, decoded, in the hands of whoever
+ * infers, encoded, answered. Gateway and worker serve with it; what differs is their serving_ops. Thinks.
+ * Thread: the exchange's loop. Memory: the exchange's arena.
+ *
+ *   HEAD ─body whole─► DECODING ─submit─► OUT ─serving_answer─► ANSWERING ─encoded─► ANSWERED
+ *    │                    │                │                        │
+ *    ├── small, refused ──┴────────────────┴── serving_fail         │ (too large: an error instead)
+ *    └────────────────────┴────────────────┴────────────────────────┴── client gone ─► GONE
+ *
+ * A large body or answer takes several turns of the loop. What returns `more` wants serving_step to be called in a
+ * later turn, and so until it returns false; serving_on_gone ends that wish. spent: this turn has worked for long
+ * enough, decoding or encoding begins in a later one. */
+#ifndef SLUICE_API_SERVING_H
+#define SLUICE_API_SERVING_H
+
+#include "api/api.h"
+
+enum serving_phase {
+    SERVING_HEAD,
+    SERVING_DECODING,
+    SERVING_OUT, // submitted, and neither answered nor refused
+    SERVING_ANSWERING,
+    SERVING_ANSWERED,
+    SERVING_GONE
+};
+
+struct serving;
+struct serving_ops {
+    size_t bytes; // of what has a struct serving as its first member
+    // Of the model that s->call names; or, where it names none, whether the server is ready. False, NULL: e says
+    // why the model is not known.
+    bool (*ready)(struct serving *s, bool *ready, struct error *e);
+    const struct model_metadata *(*metadata)(struct serving *s, struct error *e);
+    void (*index)(struct serving *s, struct oip_index *out); // in the exchange's arena
+    // *s->request is whole. True: it is in hand; then serving_release follows once, whatever becomes of it, perhaps
+    // before this returns. False: e.
+    bool (*submit)(struct serving *s, uint64_t now_us, struct error *e);
+    void (*abandon)(struct serving *s); // OUT, and the client has gone
+};
+
+struct serving {
+    const struct serving_ops *ops;
+    struct api *api;
+    struct exchange *ex;
+    struct infer_request *request; // where it is decoded to: set before serving_route
+    enum serving_phase phase;
+    enum status outcome; // what the client was told; STATUS_CLIENT_GONE
+    struct api_call call;
+    struct answer_meta meta; // its model to compute_us: set before serving_answer
+    size_t in_bytes;         // of the body as it came: decoding may replace it
+    // private
+    struct api_decoder *decoder;
+    const struct slice *slice;
+    struct api_answer *answer; // begun, and not at its end
+    bool released;
+    char id[32];
+};
+
+// On the head: makes ex->user, zeroed but for the above. NULL: out of memory, and it was answered so.
+void *serving_new(struct exchange *ex, struct api *a, const struct serving_ops *ops,
+                  uint64_t now_us);
+// Reads the head; what no route takes is answered. random: for a request id.
+void serving_route(struct serving *s, const uint64_t random[2], uint64_t now_us);
+bool serving_on_request(struct serving *s, bool spent, uint64_t now_us);
+bool serving_step(struct serving *s, uint64_t now_us);
+// OUT: the answer, of which one reference on the block is taken over, or the error. Harmless when the client has
+// gone. slice stays as long as the exchange. retry_after_s: 0: a second with 503, else none.
+bool serving_answer(struct serving *s, const struct slice *slice, bool spent, uint64_t now_us);
+void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_after_s,
+                  uint64_t now_us);
+// Nobody who had it in hand refers to it any more: it may go with its exchange.
+void serving_release(struct serving *s);
+void serving_on_gone(struct serving *s);
+// What http/ refuses (http_server_ops.on_refuse), with or without a serving.
+void serving_refuse(struct exchange *ex, struct api *a, unsigned status, const char *why,
+                    uint64_t now_us);
+
+#endif

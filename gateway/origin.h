@@ -1,0 +1,29 @@
+/* gateway/origin.h: a client's request at the loop that its connection belongs to. origin.c: its way from the
+ * exchange (api/serving.h) to the flow and back. tell.c: what is counted and logged of it. Does. Thread: the loop's.
+ * Memory: the exchange's arena. */
+#ifndef SLUICE_GATEWAY_ORIGIN_H
+#define SLUICE_GATEWAY_ORIGIN_H
+
+#include "api/serving.h"
+#include "gateway/part.h"
+
+struct request {
+    struct serving serving; // first
+    struct part *part;
+    struct infer infer;
+    struct loop_call work; // decoding or encoding goes on in a later turn
+    struct view client;    // for the log
+};
+
+extern const struct http_server_ops origin_server_ops; // ctx: the struct front
+// FX_SETTLE, FX_RELEASE.
+void origin_settle(struct part *p, struct infer *in);
+void origin_release(struct part *p, struct infer *in);
+
+// Counts it and writes its line: it was answered (whole: the client got all of it), or the client has gone.
+void tell_end(struct request *r, bool whole);
+// Refused before on_head: all that is known of it is what was answered.
+void tell_refused(struct part *p, struct http_conn *c, enum status outcome, unsigned http,
+                  const char *why);
+
+#endif
