@@ -216,6 +216,14 @@ fuzz: ## every libFuzzer target of tests/fuzz, FUZZ_SECONDS each, in bounded mem
 .PHONY: fuzzers
 fuzzers: $(FUZZERS)
 
+.PHONY: onnx-suite
+ONNX_PYTHON ?= $(firstword $(wildcard .venv/bin/python) python3)
+onnx-suite: $(B)/unit/engine_ops ## ONNX's operator tests by op: passed, refused, wrong (Debian's, and PyPI's onnx if there)
+	@$(B)/unit/engine_ops --suite /usr/share/libonnx-testdata/data
+	@if $(ONNX_PYTHON) -c 'import onnx.backend.test.case.node' 2>/dev/null; then \
+	    $(ONNX_PYTHON) -W ignore tools/onnx_cases.py $(B)/onnx && $(B)/unit/engine_ops --suite $(B)/onnx; \
+	else echo "PyPI's onnx: $(ONNX_PYTHON) does not have it (ONNX_PYTHON=...): its tests were not run"; fi
+
 .PHONY: bench
 bench: ## figures: beside nghttpx, the core alone, memory under load (bench/RESULTS.md)
 	@tools/setup.sh bench

@@ -242,21 +242,31 @@ struct looping {
     int64_t most, trips; // trips: made so far
 };
 
+static bool is_asked(const struct looping *o, unsigned pile)
+{
+    return output_slot(o->f, o->n, o->carried + pile) != NULL;
+}
+
+// The body's values after a trip on the state; they are b's, also when this fails.
+static bool loop_body(struct looping *o, struct frame *b)
+{
+    struct late *l = o->l;
+    struct array number = {.dtype = ENGINE_I64};
+    bool ok = frame_begin(l, b, o->body, o->n, o->f) &&
+              slot_make(l, &b->slots[o->body->inputs[0]], &number, o->n);
+    if (ok)
+        *(int64_t *)b->slots[o->body->inputs[0]].array.data = o->trips;
+    for (unsigned i = 0; ok && i < 1 + o->carried; i++)
+        slot_share(&b->slots[o->body->inputs[1 + i]], &o->state[i]);
+    return ok && frame_run(l, b);
+}
+
 // One trip: what it gives becomes the state.
 static bool loop_trip(struct looping *o)
 {
     struct late *l = o->l;
-    struct frame b;
-    struct array number = {.dtype = ENGINE_I64};
-    if (!one_more_trip(l, o->n))
-        return false;
-    bool ok = frame_begin(l, &b, o->body, o->n, o->f);
-    ok = ok && slot_make(l, &b.slots[o->body->inputs[0]], &number, o->n);
-    if (ok)
-        *(int64_t *)b.slots[o->body->inputs[0]].array.data = o->trips;
-    for (unsigned i = 0; ok && i < 1 + o->carried; i++)
-        slot_share(&b.slots[o->body->inputs[1 + i]], &o->state[i]);
-    ok = ok && frame_run(l, &b);
+    struct frame b = {.slots = NULL};
+    bool ok = one_more_trip(l, o->n) && loop_body(o, &b);
     for (unsigned i = 0; ok && i < 1 + o->carried; i++) {
         slot_drop(l, &o->state[i]);
         slot_share(&o->state[i], &b.slots[o->body->outputs[i]]);
@@ -264,6 +274,8 @@ static bool loop_trip(struct looping *o)
     for (unsigned i = 0; ok && i < o->piled; i++) {
         const struct slot *s = &b.slots[o->body->outputs[1 + o->carried + i]];
         struct pile *p = &o->piles[i];
+        if (!is_asked(o, i))
+            continue;
         if (o->trips == 0)
             ok = pile_begin(l, p, &s->array, 0, 4, o->n);
         else if (p->trips == p->room)
@@ -272,6 +284,29 @@ static bool loop_trip(struct looping *o)
     }
     frame_end(l, &b);
     o->trips++;
+    return ok;
+}
+
+// What no trip gave: as the file says, or else as a trip would have made it, which changes nothing.
+static bool loop_none(struct looping *o)
+{
+    const struct declared *said = &o->body->declared[1 + o->carried];
+    struct frame b = {.slots = NULL};
+    bool ok = true, silent = false;
+    for (unsigned i = 0; ok && i < o->piled; i++) {
+        silent |= is_asked(o, i) && said[i].array.dtype == ENGINE_NONE;
+        if (is_asked(o, i) && said[i].array.dtype != ENGINE_NONE)
+            ok = pile_empty(o->l, &o->piles[i], &said[i], 0, o->n);
+    }
+    if (!ok || !silent)
+        return ok;
+    ok = loop_body(o, &b);
+    for (unsigned i = 0; ok && i < o->piled; i++) {
+        const struct slot *s = &b.slots[o->body->outputs[1 + o->carried + i]];
+        if (is_asked(o, i) && said[i].array.dtype == ENGINE_NONE)
+            ok = pile_begin(o->l, &o->piles[i], &s->array, 0, 0, o->n);
+    }
+    frame_end(o->l, &b);
     return ok;
 }
 
@@ -284,9 +319,7 @@ static bool loop_all(struct looping *o)
         *(uint8_t *)o->state[0].array.data = 1;
     while (ok && go_on && o->trips < o->most)
         ok = loop_trip(o) && bool_of(o->l, o->n, &o->state[0], &go_on);
-    for (unsigned i = 0; ok && o->trips == 0 && i < o->piled; i++)
-        ok = pile_empty(o->l, &o->piles[i], &o->body->declared[1 + o->carried + i], 0, o->n);
-    return ok;
+    return ok && (o->trips > 0 || loop_none(o));
 }
 
 static bool loop_most(struct looping *o)
@@ -419,6 +452,8 @@ static bool scan_trip(struct scanning *o, int64_t k)
     for (unsigned i = 0; ok && i < o->s.outs; i++) {
         const struct slot *s = &b.slots[body->outputs[o->s.states + i]];
         int64_t axis = listed(o->n, "scan_output_axes", i);
+        if (!output_slot(o->f, o->n, o->s.states + i))
+            continue;
         if (k == 0)
             ok = pile_begin(l, &o->piles[i], &s->array, axis, (size_t)o->trips, o->n);
         ok = ok && pile_put(l, &o->piles[i], s, place_of(o, "scan_output_directions", i, k), o->n);
@@ -433,7 +468,8 @@ static bool scan_all(struct scanning *o)
     for (int64_t k = 0; ok && k < o->trips; k++)
         ok = scan_trip(o, k);
     for (unsigned i = 0; ok && o->trips == 0 && i < o->s.outs; i++)
-        ok = pile_empty(o->l, &o->piles[i], &o->s.body->declared[o->s.states + i],
+        ok = !output_slot(o->f, o->n, o->s.states + i) ||
+             pile_empty(o->l, &o->piles[i], &o->s.body->declared[o->s.states + i],
                         listed(o->n, "scan_output_axes", i), o->n);
     return ok;
 }

@@ -87,6 +87,9 @@ struct engine *engine_new(struct device *d, struct engine_host *host, struct eng
                           struct engine_error *e);
 void engine_free(struct engine *g); // after its models
 
+// What the engine takes, a line of Markdown for each op: line i in out; false: behind the last.
+bool engine_op_line(unsigned i, char *out, size_t room);
+
 // ---- models ------------------------------------------------------------------------------------------
 
 struct engine_model;

@@ -17,7 +17,7 @@ static bool shape_words(struct job *j, struct engine_error *e)
     return shape_tfidf(&tokens, e);
 }
 
-const struct op op_words = {
+const struct op op_texts = {
     .name = "Tokenizer, TfIdfVectorizer", .min_inputs = 1, .max_inputs = 1, .shape = shape_words};
 
 // How many strings a StringNormalizer leaves follows from data when it has stopwords, and only then.
@@ -101,5 +101,5 @@ bool fuse_text(struct graph *g, struct node *n, struct engine_error *e)
     node_remove(g, t);
     n->input[0] = texts;
     graph_note(g, ENGINE_FUSED, "Tokenizer into TfIdfVectorizer");
-    return node_set(g, n, &op_words, e);
+    return node_set(g, n, &op_texts, e);
 }

@@ -672,8 +672,11 @@ static bool read_output(struct import *im, struct view message)
     if (g->n_outputs == sizeof(g->outputs) / sizeof(g->outputs[0]))
         return engine_fail(im->e, "output \"%.*s\": too many outputs", VIEW_ARG(name));
     enum engine_dtype said = a.dtype;
-    if (a.rank == NO_SHAPE)
-        a.dtype = ENGINE_NONE;
+    if (a.rank == NO_SHAPE) { // a list, as far as anybody can tell before it runs
+        a.rank = 1;
+        a.shape[0] = -1;
+        a.dtype = is_body(im) ? ENGINE_NONE : a.dtype;
+    }
     if (is_body(im))
         a.dtype = dtype_inside(a.dtype);
     g->declared[g->n_outputs] = (struct declared){arena_copy(&g->arena, name), a};

@@ -135,6 +135,48 @@ static double multi_head_work(const struct job *j)
     return 2 * (double)j->in[1]->shape[1] + 1;
 }
 
+static double grid_work(const struct job *j)
+{
+    return j->in[0]->rank > 4 ? 64 : 16;
+}
+
+// A region may have as many looks as its numbers say, up to 4096 an axis: 64 is more than any ought to.
+static double roi_work(const struct job *j)
+{
+    int64_t ratio = node_int(j->node, "sampling_ratio", 0);
+    return 4 * (double)(ratio > 0 ? ratio * ratio : 64);
+}
+
+static double det_work(const struct job *j)
+{
+    double n = (double)j->in[0]->shape[j->in[0]->rank - 1];
+    return n * n * n;
+}
+
+static double einsum_work(const struct job *j)
+{
+    struct einsum s;
+    double n = j->node->n_inputs;
+    bool fits = einsum_of(j, &s);
+    for (unsigned l = s.n_out; fits && l < s.n_order; l++)
+        n *= (double)s.dim[s.order[l]];
+    return n;
+}
+
+static double dft_work(const struct job *j)
+{
+    struct dft d;
+    struct engine_error e;
+    return dft_of(j, &d, &e) ? (double)d.n : 1;
+}
+
+static double stft_work(const struct job *j)
+{
+    struct stft s;
+    struct engine_error e;
+    return stft_of(j, &s, &e) ? (double)s.n : 1;
+}
+
 // ---- the table ---------------------------------------------------------------------------------------
 
 // What all windows have.
@@ -194,21 +236,12 @@ static double multi_head_work(const struct job *j)
     }
 
 const struct op op_table[] = {
-    OP("Compress", 2, 2, shape_compress, .by_data = 0x02, .attrs = {{"axis", ATTR_INT}}),
-    OP("NonMaxSuppression", 2, 5, shape_suppression, .by_data = 0x1f, .work = suppression_work,
-       .attrs = {{"center_point_box", ATTR_INT}}),
-    OP("NonZero", 1, 1, shape_nonzero, .by_data = 0x01),
-    OP("Unique", 1, 1, shape_unique, .by_data = 0x01, .outputs = 4,
-       .attrs = {{"axis", ATTR_INT}, {"sorted", ATTR_INT}}),
-    OP("RNN", 3, 6, shape_recurrent, .outputs = 2, .work = recurrent_work, .attrs = {RECURRENT}),
-    OP("GRU", 3, 6, shape_recurrent, .outputs = 2, .work = recurrent_work,
-       .attrs = {RECURRENT, {"linear_before_reset", ATTR_INT}}),
-    OP("LSTM", 3, 8, shape_recurrent, .outputs = 3, .work = recurrent_work,
-       .attrs = {RECURRENT, {"input_forget", ATTR_INT}}),
     OP("Abs", 1, 1, shape_several),
     OP("Acos", 1, 1, shape_same),
     OP("Acosh", 1, 1, shape_same),
     OP("Add", 2, 2, shape_broadcast, .attrs = BROADCAST),
+    OP("AffineGrid", 2, 2, shape_affine_grid, .by_data = 0x02,
+       .attrs = {{"align_corners", ATTR_INT}}),
     OP("And", 2, 2, shape_logic),
     OP("ArgMax", 1, 1, shape_arg,
        .attrs = {{"axis", ATTR_INT}, {"keepdims", ATTR_INT}, {"select_last_index", ATTR_INT}}),
@@ -236,16 +269,24 @@ const struct op op_table[] = {
                  {"momentum", ATTR_FLOAT},
                  {"spatial", ATTR_INT},
                  {"training_mode", ATTR_INT}}),
+    OP("BitCast", 1, 1, shape_bit_cast, .attrs = {{"to", ATTR_INT}}),
     OP("BitShift", 2, 2, shape_shift, .attrs = {{"direction", ATTR_STRING}}),
     OP("BitwiseAnd", 2, 2, shape_whole),
     OP("BitwiseNot", 1, 1, shape_whole),
     OP("BitwiseOr", 2, 2, shape_whole),
     OP("BitwiseXor", 2, 2, shape_whole),
+    OP("BlackmanWindow", 1, 1, shape_window_function, .by_data = 0x01,
+       .attrs = {{"output_datatype", ATTR_INT}, {"periodic", ATTR_INT}}),
     OP("Cast", 1, 1, shape_cast, .attrs = {{"to", ATTR_INT}}),
     OP("CastLike", 2, 2, shape_cast_like, .attrs = {{"saturate", ATTR_INT}}),
     OP("Ceil", 1, 1, shape_same),
     OP("Celu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
+    OP("CenterCropPad", 2, 2, shape_center_crop_pad, .by_data = 0x02,
+       .attrs = {{"axes", ATTR_INTS}}),
     OP("Clip", 1, 3, shape_clip, .attrs = {{"min", ATTR_FLOAT}, {"max", ATTR_FLOAT}}),
+    OP("Col2Im", 3, 3, shape_col2im, .by_data = 0x06,
+       .attrs = {{"dilations", ATTR_INTS}, {"pads", ATTR_INTS}, {"strides", ATTR_INTS}}),
+    OP("Compress", 2, 2, shape_compress, .by_data = 0x02, .attrs = {{"axis", ATTR_INT}}),
     OP("Concat", 1, NODE_MAX_INPUTS, shape_concat, .attrs = {{"axis", ATTR_INT}}),
     OP("Constant", 0, 0, shape_constant,
        .attrs = {{"value", ATTR_TENSOR},
@@ -267,14 +308,19 @@ const struct op op_table[] = {
     OP("Cosh", 1, 1, shape_same),
     OP("CumSum", 2, 2, shape_cumulative, .by_data = 0x02,
        .attrs = {{"exclusive", ATTR_INT}, {"reverse", ATTR_INT}}),
+    OP("DFT", 1, 3, shape_dft, .by_data = 0x06, .check = check_dft, .work = dft_work,
+       .attrs = {{"axis", ATTR_INT}, {"inverse", ATTR_INT}, {"onesided", ATTR_INT}}),
     OP("DepthToSpace", 1, 1, shape_depth_to_space,
        .attrs = {{"blocksize", ATTR_INT}, {"mode", ATTR_STRING}}),
     OP("DequantizeLinear", 2, 3, shape_dequantize,
        .attrs = {{"axis", ATTR_INT}, {"block_size", ATTR_INT}, {"output_dtype", ATTR_INT}}),
+    OP("Det", 1, 1, shape_det, .work = det_work),
     OP("Div", 2, 2, shape_broadcast, .attrs = BROADCAST),
     OP("Dropout", 1, 3, shape_dropout, .alias = true,
        .attrs = {{"is_test", ATTR_INT}, {"ratio", ATTR_FLOAT}, {"seed", ATTR_INT}}),
     OP("DynamicQuantizeLinear", 1, 1, shape_dynamic_quantize, .outputs = 3),
+    OP("Einsum", 1, EINSUM_INPUTS, shape_einsum, .work = einsum_work,
+       .attrs = {{"equation", ATTR_STRING}}),
     OP("Elu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
     OP("Equal", 2, 2, shape_compare),
     OP("Erf", 1, 1, shape_same),
@@ -284,6 +330,8 @@ const struct op op_table[] = {
        .attrs = {{"dtype", ATTR_INT}, {"k", ATTR_INT}}),
     OP("Flatten", 1, 1, shape_flatten, .alias = true, .attrs = {{"axis", ATTR_INT}}),
     OP("Floor", 1, 1, shape_same),
+    OP("GRU", 3, 6, shape_recurrent, .outputs = 2, .work = recurrent_work,
+       .attrs = {RECURRENT, {"linear_before_reset", ATTR_INT}}),
     OP("Gather", 2, 2, shape_gather, .attrs = {{"axis", ATTR_INT}}),
     OP("GatherElements", 2, 2, shape_gather_elements, .attrs = {{"axis", ATTR_INT}}),
     OP("GatherND", 2, 2, shape_gather_nd, .attrs = {{"batch_dims", ATTR_INT}}),
@@ -299,14 +347,22 @@ const struct op op_table[] = {
     OP("GlobalMaxPool", 1, 1, shape_global_pool),
     OP("Greater", 2, 2, shape_compare),
     OP("GreaterOrEqual", 2, 2, shape_compare),
+    OP("GridSample", 2, 2, shape_grid_sample, .work = grid_work,
+       .attrs = {{"align_corners", ATTR_INT},
+                 {"mode", ATTR_STRING},
+                 {"padding_mode", ATTR_STRING}}),
     OP("GroupNormalization", 3, 3, shape_group_norm,
        .attrs = {{"epsilon", ATTR_FLOAT}, {"num_groups", ATTR_INT}, {"stash_type", ATTR_INT}}),
+    OP("HammingWindow", 1, 1, shape_window_function, .by_data = 0x01,
+       .attrs = {{"output_datatype", ATTR_INT}, {"periodic", ATTR_INT}}),
+    OP("HannWindow", 1, 1, shape_window_function, .by_data = 0x01,
+       .attrs = {{"output_datatype", ATTR_INT}, {"periodic", ATTR_INT}}),
     OP("HardSigmoid", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}, {"beta", ATTR_FLOAT}}),
     OP("HardSwish", 1, 1, shape_same),
-    OP("If", 1, 1, shape_if, .outputs = NODE_MAX_OUTPUTS, .control = control_if,
-       .attrs = {{"then_branch", ATTR_GRAPH}, {"else_branch", ATTR_GRAPH}}),
     OP("Hardmax", 1, 1, shape_softmax, .attrs = {{"axis", ATTR_INT}}),
     OP("Identity", 1, 1, shape_same, .alias = true),
+    OP("If", 1, 1, shape_if, .outputs = NODE_MAX_OUTPUTS, .control = control_if,
+       .attrs = {{"then_branch", ATTR_GRAPH}, {"else_branch", ATTR_GRAPH}}),
     OP("InstanceNormalization", 3, 3, shape_instance_norm, .attrs = {{"epsilon", ATTR_FLOAT}}),
     OP("IsInf", 1, 1, shape_is,
        .attrs = {{"detect_negative", ATTR_INT}, {"detect_positive", ATTR_INT}}),
@@ -314,6 +370,8 @@ const struct op op_table[] = {
     OP("LRN", 1, 1, shape_lrn, .work = lrn_work,
        .attrs =
            {{"alpha", ATTR_FLOAT}, {"beta", ATTR_FLOAT}, {"bias", ATTR_FLOAT}, {"size", ATTR_INT}}),
+    OP("LSTM", 3, 8, shape_recurrent, .outputs = 3, .work = recurrent_work,
+       .attrs = {RECURRENT, {"input_forget", ATTR_INT}}),
     OP("LayerNormalization", 2, 3, shape_layer_norm, .outputs = 3,
        .attrs = {{"axis", ATTR_INT}, {"epsilon", ATTR_FLOAT}, {"stash_type", ATTR_INT}}),
     OP("LeakyRelu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
@@ -335,6 +393,8 @@ const struct op op_table[] = {
        .attrs = {{"kernel_shape", ATTR_INTS}, {"pads", ATTR_INTS}, {"strides", ATTR_INTS}}),
     OP("Mean", 1, NODE_MAX_INPUTS, shape_several_floats),
     OP("MeanVarianceNormalization", 1, 1, shape_mean_variance, .attrs = {{"axes", ATTR_INTS}}),
+    OP("MelWeightMatrix", 5, 5, shape_mel_weights, .by_data = 0x1f,
+       .attrs = {{"output_datatype", ATTR_INT}}),
     OP("Min", 1, NODE_MAX_INPUTS, shape_several),
     OP("Mish", 1, 1, shape_same),
     OP("Mod", 2, 2, shape_mod, .attrs = {{"fmod", ATTR_INT}}),
@@ -342,6 +402,9 @@ const struct op op_table[] = {
     OP("Neg", 1, 1, shape_several),
     OP("NegativeLogLikelihoodLoss", 2, 3, shape_loss,
        .attrs = {{"ignore_index", ATTR_INT}, {"reduction", ATTR_STRING}}),
+    OP("NonMaxSuppression", 2, 5, shape_suppression, .by_data = 0x1f, .work = suppression_work,
+       .attrs = {{"center_point_box", ATTR_INT}}),
+    OP("NonZero", 1, 1, shape_nonzero, .by_data = 0x01),
     OP("Not", 1, 1, shape_logic),
     OP("OneHot", 3, 3, shape_one_hot, .by_data = 0x02, .attrs = {{"axis", ATTR_INT}}),
     OP("Or", 2, 2, shape_logic),
@@ -349,7 +412,6 @@ const struct op op_table[] = {
     OP("Pad", 1, 4, shape_pad, .by_data = 0x0a,
        .attrs = {{"mode", ATTR_STRING}, {"pads", ATTR_INTS}, {"value", ATTR_FLOAT}}),
     OP("Pow", 2, 2, shape_power, .attrs = BROADCAST),
-    OP("Range", 3, 3, shape_range_of, .by_data = 0x07),
     OP("QLinearConv", 8, 9, shape_qlinear_conv, .work = qlinear_conv_work,
        .attrs = {WINDOW, {"group", ATTR_INT}}),
     OP("QLinearMatMul", 8, 8, shape_qlinear_matmul, .work = product_work),
@@ -361,10 +423,13 @@ const struct op op_table[] = {
                  {"saturate", ATTR_INT}}),
     OP("RMSNormalization", 2, 2, shape_layer_norm,
        .attrs = {{"axis", ATTR_INT}, {"epsilon", ATTR_FLOAT}, {"stash_type", ATTR_INT}}),
+    OP("RNN", 3, 6, shape_recurrent, .outputs = 2, .work = recurrent_work, .attrs = {RECURRENT}),
+    OP("Range", 3, 3, shape_range_of, .by_data = 0x07),
     OP("Reciprocal", 1, 1, shape_same),
     OP("ReduceL1", 1, 2, shape_reduce_floats, .by_data = 0x02, .attrs = REDUCED),
     OP("ReduceL2", 1, 2, shape_reduce_floats, .by_data = 0x02, .attrs = REDUCED),
     OP("ReduceLogSum", 1, 2, shape_reduce_floats, .by_data = 0x02, .attrs = REDUCED),
+    OP("ReduceLogSumExp", 1, 2, shape_reduce_floats, .by_data = 0x02, .attrs = REDUCED),
     OP("ReduceMax", 1, 2, shape_reduce, .by_data = 0x02, .attrs = REDUCED),
     OP("ReduceMean", 1, 2, shape_reduce_floats, .by_data = 0x02, .attrs = REDUCED),
     OP("ReduceMin", 1, 2, shape_reduce, .by_data = 0x02, .attrs = REDUCED),
@@ -386,11 +451,20 @@ const struct op op_table[] = {
                  {"nearest_mode", ATTR_STRING}}),
     OP("ReverseSequence", 2, 2, shape_reverse_sequence,
        .attrs = {{"batch_axis", ATTR_INT}, {"time_axis", ATTR_INT}}),
+    OP("RoiAlign", 3, 3, shape_roi_align, .work = roi_work,
+       .attrs = {{"coordinate_transformation_mode", ATTR_STRING},
+                 {"mode", ATTR_STRING},
+                 {"output_height", ATTR_INT},
+                 {"output_width", ATTR_INT},
+                 {"sampling_ratio", ATTR_INT},
+                 {"spatial_scale", ATTR_FLOAT}}),
     OP("RotaryEmbedding", 3, 4, shape_rotary,
        .attrs = {{"interleaved", ATTR_INT},
                  {"num_heads", ATTR_INT},
                  {"rotary_embedding_dim", ATTR_INT}}),
     OP("Round", 1, 1, shape_same),
+    OP("STFT", 2, 4, shape_stft, .by_data = 0x0a, .work = stft_work,
+       .attrs = {{"onesided", ATTR_INT}}),
     OP("Scan", 0, NODE_MAX_INPUTS, shape_scan, .outputs = NODE_MAX_OUTPUTS, .control = control_scan,
        .attrs = {{"body", ATTR_GRAPH},
                  {"directions", ATTR_INTS},
@@ -432,16 +506,20 @@ const struct op op_table[] = {
     OP("Swish", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
     OP("Tan", 1, 1, shape_same),
     OP("Tanh", 1, 1, shape_same),
+    OP("TensorScatter", 2, 3, shape_tensor_scatter,
+       .attrs = {{"axis", ATTR_INT}, {"mode", ATTR_STRING}}),
     OP("ThresholdedRelu", 1, 1, shape_same, .attrs = {{"alpha", ATTR_FLOAT}}),
     OP("Tile", 2, 2, shape_tile, .by_data = 0x02),
     OP("TopK", 1, 2, shape_top_k, .by_data = 0x02, .outputs = 2, .work = top_k_work,
        .attrs = {{"axis", ATTR_INT}, {"k", ATTR_INT}, {"largest", ATTR_INT}, {"sorted", ATTR_INT}}),
     OP("Transpose", 1, 1, shape_transpose, .attrs = {{"perm", ATTR_INTS}}),
+    OP("Trilu", 1, 2, shape_trilu, .attrs = {{"upper", ATTR_INT}}),
+    OP("Unique", 1, 1, shape_unique, .by_data = 0x01, .outputs = 4,
+       .attrs = {{"axis", ATTR_INT}, {"sorted", ATTR_INT}}),
     OP("Unsqueeze", 1, 2, shape_unsqueeze, .by_data = 0x02, .alias = true,
        .attrs = {{"axes", ATTR_INTS}}),
     OP("Upsample", 2, 2, shape_resize, .by_data = 0x02, .check = check_resize, .work = resize_work,
        .attrs = {{"mode", ATTR_STRING}}),
-    OP("Trilu", 1, 2, shape_trilu, .attrs = {{"upper", ATTR_INT}}),
     OP("Where", 3, 3, shape_where),
     OP("Xor", 2, 2, shape_logic),
     ML("ArrayFeatureExtractor", 2, 2, shape_feature_extractor),

@@ -171,6 +171,22 @@ bool shape_rotary(struct job *j, struct engine_error *e);
 bool shape_ms_attention(struct job *j, struct engine_error *e);
 bool shape_multi_head(struct job *j, struct engine_error *e);
 bool shape_fused_matmul(struct job *j, struct engine_error *e);
+// engine/shapes_sample.c
+bool shape_grid_sample(struct job *j, struct engine_error *e);
+bool shape_affine_grid(struct job *j, struct engine_error *e);
+bool shape_roi_align(struct job *j, struct engine_error *e);
+bool shape_det(struct job *j, struct engine_error *e);
+bool shape_einsum(struct job *j, struct engine_error *e);
+bool shape_window_function(struct job *j, struct engine_error *e);
+bool shape_mel_weights(struct job *j, struct engine_error *e);
+bool check_dft(struct job *j, struct engine_error *e);
+bool shape_dft(struct job *j, struct engine_error *e);
+bool shape_stft(struct job *j, struct engine_error *e);
+// engine/shapes_misc.c
+bool shape_bit_cast(struct job *j, struct engine_error *e);
+bool shape_tensor_scatter(struct job *j, struct engine_error *e);
+bool shape_center_crop_pad(struct job *j, struct engine_error *e);
+bool shape_col2im(struct job *j, struct engine_error *e);
 // engine/shapes_ml.c
 bool shape_tree_regressor(struct job *j, struct engine_error *e);
 bool shape_tree_classifier(struct job *j, struct engine_error *e);
@@ -248,6 +264,36 @@ bool rotary_of(const struct job *j, struct rotary *r, struct engine_error *e);
 // FusedMatMul: a and b as they are multiplied.
 bool fused_of(const struct job *j, struct array *a, struct array *b, struct matmul *m,
               struct engine_error *e);
+// GridSample: false: modes that are not known.
+enum grid_mode { GRID_NEAREST, GRID_LINEAR, GRID_CUBIC };
+enum grid_pad { GRID_ZEROS, GRID_BORDER, GRID_REFLECTION };
+struct grid {
+    enum grid_mode mode;
+    enum grid_pad pad;
+    bool corners;
+};
+bool grid_of(const struct node *n, struct grid *g);
+// Einsum: labels are letters, and axes that stand for dots; order: the output's, then those that are summed.
+#define EINSUM_INPUTS 8
+#define EINSUM_HIDDEN 52
+#define EINSUM_LABELS (EINSUM_HIDDEN + ENGINE_MAX_RANK)
+struct einsum {
+    uint8_t labels[EINSUM_INPUTS][ENGINE_MAX_RANK], out[ENGINE_MAX_RANK], order[EINSUM_LABELS];
+    unsigned n_out, n_order;
+    int64_t dim[EINSUM_LABELS];
+};
+bool einsum_of(const struct job *j,
+               struct einsum *s); // false: the equation does not fit the inputs
+struct dft {
+    unsigned axis;
+    int64_t n, outs;    // of the transform; frequencies that are kept
+    bool inverse, pair; // pair: complex numbers come in
+};
+bool dft_of(const struct job *j, struct dft *d, struct engine_error *e);
+struct stft {
+    int64_t n, step, frames, outs;
+};
+bool stft_of(const struct job *j, struct stft *s, struct engine_error *e);
 // Split: the length of output k. CumSum: its axis, from the front.
 int64_t split_length(const struct job *j, unsigned k);
 int64_t cumulative_axis(const struct job *j);
@@ -342,6 +388,9 @@ bool array_nonzero(const struct array *a, size_t i); // element i
 
 // A ConvTranspose's window: in is the smaller image.
 bool transposed_of(const struct job *j, struct window *w, struct engine_error *e);
+// Col2Im's windows over the image. CenterCropPad: where the part that stays begins in both, and its size.
+bool patches_of(const struct job *j, struct windows *w, struct engine_error *e);
+bool center_of(const struct job *j, int64_t *from, int64_t *to, int64_t *n, int64_t *shape);
 bool transposed_windows(const struct job *j, struct windows *w, struct engine_error *e);
 
 #endif

@@ -195,8 +195,8 @@ bool shape_shift(struct job *j, struct engine_error *e)
 {
     enum engine_dtype d = j->in[0]->dtype;
     const struct attr *where = node_attr(j->node, "direction");
-    if (d != ENGINE_U8 && d != ENGINE_U16 && d != ENGINE_U32 && d != ENGINE_U64)
-        return shape_wrong(j, e, "expected unsigned numbers");
+    if (d == ENGINE_F32 || d == ENGINE_F64)
+        return shape_wrong(j, e, "expected whole numbers");
     if (!where || (!view_is(where->s, "LEFT") && !view_is(where->s, "RIGHT")))
         return shape_wrong(j, e, "direction: expected LEFT or RIGHT");
     return shape_several(j, e);
@@ -227,6 +227,10 @@ bool shape_power(struct job *j, struct engine_error *e)
 bool shape_prelu(struct job *j, struct engine_error *e)
 {
     size_t have, want;
+    const struct array *x = j->in[0], *slope = j->in[1];
+    if (j->node->opset < 7 && slope->rank == 1 && x->rank >= 2 && slope->dtype == x->dtype &&
+        x->dtype != ENGINE_BOOL && slope->shape[0] == x->shape[1])
+        return shape_make(j, x->dtype, x->rank, x->shape, e); // one a channel, then
     return shape_several(j, e) &&
            ((array_count(j->in[0], &have) && array_count(j->out, &want) && have == want) ||
             shape_wrong(j, e, "slope: expected a shape that can be broadcast to the input's"));

@@ -39,7 +39,9 @@ bool shape_reduce(struct job *j, struct engine_error *e)
 {
     enum engine_dtype d = j->in[0]->dtype;
     unsigned set;
-    if (d != ENGINE_F32 && d != ENGINE_F64 && d != ENGINE_I32 && d != ENGINE_I64)
+    bool extreme = view_is(j->node->type, "ReduceMax") || view_is(j->node->type, "ReduceMin");
+    if (d != ENGINE_F32 && d != ENGINE_F64 && d != ENGINE_I32 && d != ENGINE_I64 &&
+        !(extreme && (d == ENGINE_U8 || d == ENGINE_I8 || d == ENGINE_BOOL)))
         return shape_wrong(j, e, "expected floats, int32 or int64");
     return reduce_axes(j, &set, e) && make_reduced(j, set, d, e);
 }
@@ -56,8 +58,8 @@ bool shape_arg(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0];
     int64_t axis = shape_axis(j, 0);
-    if (x->dtype != ENGINE_F32)
-        return shape_wrong(j, e, "expected float32");
+    if (x->dtype == ENGINE_BOOL)
+        return shape_wrong(j, e, "expected numbers");
     if (axis < 0 || axis >= (int64_t)x->rank || x->shape[axis] == 0)
         return shape_wrong(j, e, "axis is out of range, or has nothing along it");
     return make_reduced(j, 1u << axis, ENGINE_I64, e);

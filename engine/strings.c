@@ -65,7 +65,7 @@ size_t strings_least(const struct array *a)
 }
 
 // Ops whose kernels move whole elements, or know strings.
-static bool takes_strings(const struct op *op)
+bool op_takes_strings(const struct op *op)
 {
     static const char *const ops[] = {"ArrayFeatureExtractor",
                                       "Cast",
@@ -113,13 +113,14 @@ bool op_shape(struct job *j, struct engine_error *e)
     bool strings = false;
     for (unsigned i = 0; i < j->node->n_inputs; i++)
         strings |= j->in[i] && j->in[i]->dtype == ENGINE_STRING;
-    if (strings && !takes_strings(j->node->op))
+    if (strings && !op_takes_strings(j->node->op))
         return shape_wrong(j, e, "strings are not supported");
     if (!j->node->op->shape(j, e))
         return false;
     for (unsigned i = 0; i < j->node->n_outputs; i++)
         strings |= j->outs[i] && j->outs[i]->dtype == ENGINE_STRING;
-    return !strings || takes_strings(j->node->op) || shape_wrong(j, e, "strings are not supported");
+    return !strings || op_takes_strings(j->node->op) ||
+           shape_wrong(j, e, "strings are not supported");
 }
 
 char *job_text(const struct job *j, size_t n)

@@ -16,6 +16,7 @@ void strings_write(const struct view *s, size_t count, char *to);
 // As few bytes as a's elements take at a port: empty strings, or all of its bytes.
 size_t strings_least(const struct array *a);
 
+bool op_takes_strings(const struct op *op);
 // The op's shape function, and whether strings may be what goes in and comes out. False with e.
 bool op_shape(struct job *j, struct engine_error *e);
 

@@ -22,6 +22,6 @@ bool tokenizer_read(const struct node *n, struct tokenizer *t, const char **wron
 bool tokens_of(const struct tokenizer *t, struct view text, struct view *out, size_t *n);
 
 // TfIdfVectorizer with the Tokenizer before it, and the attributes of both (engine/fuse_text.c).
-extern const struct op op_words;
+extern const struct op op_texts;
 
 #endif

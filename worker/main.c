@@ -30,6 +30,7 @@ static const char usage[] =
     "  --max-batch N      rows of a batch where a model's configuration does not say (default 64)\n"
     "  --model-memory N   MiB that a model may take: constants and one run (default 4096)\n"
     "  --liveness-fd N    end when this descriptor reads end of file\n"
+    "  --help-onnx        the operators of model files that are taken, in Markdown\n"
     "  --version, --help\n";
 
 struct options {
@@ -80,6 +81,18 @@ static void add_listen(struct options *o, const char *address)
     o->listen[o->n_listen++] = address;
 }
 
+static bool print_ops(void)
+{
+    char line[2048];
+    bool ok =
+        puts(
+            "| op | inputs | outputs | attributes | types | limits |\n|---|---|---|---|---|---|") >=
+        0;
+    for (unsigned i = 0; ok && engine_op_line(i, line, sizeof(line)); i++)
+        ok = puts(line) >= 0;
+    return ok && fflush(stdout) == 0;
+}
+
 static void read_options(int argc, char **argv, struct options *o)
 {
     static const struct option known[] = {
@@ -91,6 +104,7 @@ static void read_options(int argc, char **argv, struct options *o)
         {"max-batch", required_argument, NULL, 'b'},
         {"model-memory", required_argument, NULL, 'm'},
         {"liveness-fd", required_argument, NULL, 'L'},
+        {"help-onnx", no_argument, NULL, 'o'},
         {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},
         {NULL, 0, NULL, 0},
@@ -129,6 +143,8 @@ static void read_options(int argc, char **argv, struct options *o)
         case 'L':
             o->liveness_fd = (int)number("--liveness-fd", optarg, 0, 1 << 20);
             break;
+        case 'o':
+            exit(!print_ops());
         case 'v':
             exit(puts("sluice-worker " SLUICE_VERSION) < 0 || fflush(stdout) != 0);
         case 'h':

@@ -94,7 +94,7 @@ NUMBERS(modulo_as_c, sizeof(a) == 4 ? fmodf((float)a, (float)b) : fmod(a, b), WH
 #define BITS_XOR(T, V) a ^ b
 #define BITS_NOT(T, V) ~(V)a
 #define BITS_LEFT(T, V) b < 0 || (V)b >= 8 * sizeof(T) ? 0 : (V)a << b
-#define BITS_RIGHT(T, V) b < 0 || (V)b >= 8 * sizeof(T) ? 0 : a >> b
+#define BITS_RIGHT(T, V) b < 0 || (V)b >= 8 * sizeof(T) ? (T)(a < 0 ? -1 : 0) : a >> b
 WHOLE(modulo, WHOLE_MOD)
 WHOLE(bits_and, BITS_AND)
 WHOLE(bits_or, BITS_OR)
@@ -164,7 +164,6 @@ void cpu_add(const struct job *j)
 BINARY(cpu_sub, &sub)
 BINARY(cpu_mul, &mul)
 BINARY(cpu_div, &div)
-BINARY(cpu_prelu, &prelu)
 void cpu_equal(const struct job *j)
 {
     if (j->in[0]->dtype == ENGINE_STRING)
@@ -184,6 +183,19 @@ BINARY(cpu_bitwise_and, &bits_and)
 BINARY(cpu_bitwise_or, &bits_or)
 BINARY(cpu_bitwise_xor, &bits_xor)
 BINARY(cpu_mod, node_int(j->node, "fmod", 0) != 0 ? &modulo_as_c : &modulo)
+
+// Before opset 7 the slope was one a channel.
+void cpu_prelu(const struct job *j)
+{
+    struct array slope = *j->in[1];
+    const struct array *in[2] = {j->in[0], &slope};
+    if (j->node->opset < 7 && slope.rank == 1 && j->in[0]->rank > 2 &&
+        slope.shape[0] == j->in[0]->shape[1]) {
+        for (unsigned i = 1; i + 1 < j->in[0]->rank; i++)
+            slope.shape[slope.rank++] = 1;
+    }
+    broadcast(j->out, in, 2, prelu.of[j->in[0]->dtype]);
+}
 
 void cpu_bit_shift(const struct job *j)
 {

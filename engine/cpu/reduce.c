@@ -28,7 +28,7 @@ typedef void reduce_row(void *y, const void *x, size_t n, size_t step);
     }
 
 struct reduction {
-    reduce_row *f32, *f64, *i32, *i64;
+    reduce_row *f32, *f64, *i32, *i64, *u8, *i8;
     double first; // before any element
     float (*last)(float sum, size_t n);
     double (*last_f64)(double sum, size_t n);
@@ -46,6 +46,10 @@ NUMBERS(sum, s + v, (uint32_t)s + (uint32_t)v, (uint64_t)s + (uint64_t)v)
 NUMBERS(prod, s *v, (uint32_t)s *(uint32_t)v, (uint64_t)s *(uint64_t)v)
 NUMBERS(most, v != v || v > s ? v : s, v > s ? v : s, v > s ? v : s)
 NUMBERS(least, v != v || v < s ? v : s, v < s ? v : s, v < s ? v : s)
+REDUCE(most_u8, uint8_t, v > s ? v : s)
+REDUCE(most_i8, int8_t, v > s ? v : s)
+REDUCE(least_u8, uint8_t, v < s ? v : s)
+REDUCE(least_i8, int8_t, v < s ? v : s)
 FLOATS(absolute, s + (v < 0 ? -v : v))
 FLOATS(square, s + v * v)
 
@@ -89,11 +93,15 @@ static const struct reduction
                   .f64 = most_f64,
                   .i32 = most_i32,
                   .i64 = most_i64,
+                  .u8 = most_u8,
+                  .i8 = most_i8,
                   .first = -INFINITY},
     reduce_min = {.f32 = least_f32,
                   .f64 = least_f64,
                   .i32 = least_i32,
                   .i64 = least_i64,
+                  .u8 = least_u8,
+                  .i8 = least_i8,
                   .first = INFINITY},
     reduce_l1 = {.f32 = absolute_f32, .f64 = absolute_f64},
     reduce_sum_square = {.f32 = square_f32, .f64 = square_f64},
@@ -106,6 +114,12 @@ static void reduction_fill(struct array *y, size_t n, double v)
             ((float *)y->data)[i] = (float)v;
         else if (y->dtype == ENGINE_F64)
             ((double *)y->data)[i] = v;
+        else if (y->dtype == ENGINE_U8)
+            ((uint8_t *)y->data)[i] = v > 1 ? UINT8_MAX : 0;
+        else if (y->dtype == ENGINE_BOOL)
+            ((uint8_t *)y->data)[i] = v > 1;
+        else if (y->dtype == ENGINE_I8)
+            ((int8_t *)y->data)[i] = v > 1 ? INT8_MAX : INT8_MIN;
         else if (y->dtype == ENGINE_I32)
             ((int32_t *)y->data)[i] = v < -1 ? INT32_MIN : v > 1 ? INT32_MAX : (int32_t)v;
         else
@@ -161,7 +175,8 @@ static void reduction_finish(const struct reduction *r, struct array *y, size_t 
 static void reduction_run(const struct job *j, const struct reduction *r)
 {
     reduce_row *const by_dtype[] = {
-        [ENGINE_F32] = r->f32, [ENGINE_F64] = r->f64, [ENGINE_I32] = r->i32, [ENGINE_I64] = r->i64};
+        [ENGINE_F32] = r->f32, [ENGINE_F64] = r->f64, [ENGINE_I32] = r->i32, [ENGINE_I64] = r->i64,
+        [ENGINE_U8] = r->u8,   [ENGINE_I8] = r->i8,   [ENGINE_BOOL] = r->u8};
     size_t outs = 0, all = 0;
     unsigned set;
     struct engine_error e;
@@ -189,30 +204,104 @@ REDUCTION(reduce_prod)
 REDUCTION(reduce_sum)
 REDUCTION(reduce_sum_square)
 
+// ---- log of the sum of exponentials ------------------------------------------------------------------
+
+static double reduced_at(const struct array *a, size_t i)
+{
+    return a->dtype == ENGINE_F32 ? (double)((const float *)a->data)[i]
+                                  : ((const double *)a->data)[i];
+}
+
+size_t cpu_reduce_log_sum_exp_scratch(const struct job *j)
+{
+    size_t n = 0;
+    return array_count(j->out, &n) ? n * sizeof(double) : 0;
+}
+
+// Where element i of the input goes.
+static size_t reduced_place(const struct array *x, const size_t *step, size_t i)
+{
+    size_t to = 0;
+    for (unsigned a = x->rank; a-- > 0; i /= (size_t)x->shape[a])
+        to += i % (size_t)x->shape[a] * step[a];
+    return to;
+}
+
+// Less the largest, so that no exponential is too large.
+void cpu_reduce_log_sum_exp(const struct job *j)
+{
+    size_t step[ENGINE_MAX_RANK + 1] = {0}, all = 0, outs = 0;
+    double *sum = j->scratch;
+    unsigned set;
+    struct engine_error e;
+    if (!reduce_axes((struct job *)j, &set, &e) || !array_count(j->in[0], &all) ||
+        !array_count(j->out, &outs))
+        return; // the plan has asked the same and was answered
+    reduction_run(j, &reduce_max);
+    reduction_steps(j->in[0], set, step);
+    memset(sum, 0, outs * sizeof(*sum));
+    for (size_t i = 0; i < all; i++) {
+        size_t to = reduced_place(j->in[0], step, i);
+        double most = reduced_at(j->out, to);
+        sum[to] += exp(reduced_at(j->in[0], i) - (isfinite(most) ? most : 0));
+    }
+    for (size_t i = 0; i < outs; i++) {
+        double most = reduced_at(j->out, i), v = log(sum[i]) + (isfinite(most) ? most : 0);
+        if (j->out->dtype == ENGINE_F32)
+            ((float *)j->out->data)[i] = (float)v;
+        else
+            ((double *)j->out->data)[i] = v;
+    }
+}
+
 // ---- places of extremes ------------------------------------------------------------------------------
+
+typedef size_t extreme_fn(const void *x, size_t n, size_t step, bool max, bool late);
+
+// The place of the first of the largest or smallest (late: the last) of n that stand `step` apart.
+#define EXTREME(t, T)                                                                              \
+    static size_t extreme_##t(const void *from, size_t n, size_t step, bool max, bool late)        \
+    {                                                                                              \
+        const T *v = from;                                                                         \
+        size_t best = 0;                                                                           \
+        for (size_t i = 1; i < n; i++) {                                                           \
+            T a = v[i * step], b = v[best * step];                                                 \
+            if ((max ? a > b : a < b) || (late && a == b))                                         \
+                best = i;                                                                          \
+        }                                                                                          \
+        return best;                                                                               \
+    }
+EXTREME(f32, float)
+EXTREME(f64, double)
+EXTREME(i8, int8_t)
+EXTREME(i16, int16_t)
+EXTREME(i32, int32_t)
+EXTREME(i64, int64_t)
+EXTREME(u8, uint8_t)
+EXTREME(u16, uint16_t)
+EXTREME(u32, uint32_t)
+EXTREME(u64, uint64_t)
 
 static void find_extremes(const struct job *j, bool max)
 {
+    static extreme_fn *const by_dtype[ENGINE_DTYPES] = {
+        [ENGINE_F32] = extreme_f32, [ENGINE_F64] = extreme_f64, [ENGINE_I8] = extreme_i8,
+        [ENGINE_I16] = extreme_i16, [ENGINE_I32] = extreme_i32, [ENGINE_I64] = extreme_i64,
+        [ENGINE_U8] = extreme_u8,   [ENGINE_U16] = extreme_u16, [ENGINE_U32] = extreme_u32,
+        [ENGINE_U64] = extreme_u64};
     const struct array *x = j->in[0];
     unsigned axis = (unsigned)shape_axis(j, 0);
     bool late = node_int(j->node, "select_last_index", 0) != 0;
-    size_t outer = 1, inner = 1, n = (size_t)x->shape[axis];
+    size_t outer = 1, inner = 1, n = (size_t)x->shape[axis], size = dtype_bytes(x->dtype);
     int64_t *to = j->out->data;
     for (unsigned i = 0; i < x->rank; i++) {
         outer *= i < axis ? (size_t)x->shape[i] : 1;
         inner *= i > axis ? (size_t)x->shape[i] : 1;
     }
     for (size_t o = 0; o < outer; o++) {
-        for (size_t k = 0; k < inner; k++) {
-            const float *v = (const float *)x->data + o * n * inner + k;
-            size_t best = 0;
-            for (size_t i = 1; i < n; i++) {
-                float a = v[i * inner], b = v[best * inner];
-                if ((max ? a > b : a < b) || (late && a == b))
-                    best = i;
-            }
-            *to++ = (int64_t)best;
-        }
+        for (size_t k = 0; k < inner; k++)
+            *to++ = (int64_t)by_dtype[x->dtype]((const char *)x->data + (o * n * inner + k) * size,
+                                                n, inner, max, late);
     }
 }
 

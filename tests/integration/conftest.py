@@ -68,7 +68,7 @@ def reference_repository(tmp_path_factory):
     if not REFERENCE.is_dir():
         pytest.skip("the reference models (../shared/models) are not on this machine")
     repository = tmp_path_factory.mktemp("reference") / "models"
-    for name in REFERENCE_MODELS:
+    for name in (*REFERENCE_MODELS, "silero_vad_v5"):
         copy_model(REFERENCE / name / "model.onnx", repository, name)
     for name in ("digits", "digits-small"):
         copy_model(MODELS / name / "1" / "model.onnx", repository, name)
@@ -77,9 +77,9 @@ def reference_repository(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reference(reference_repository, tmp_path_factory):
-    """One gateway that serves the six reference models beside the demo models."""
+    """One gateway that serves the reference models beside the demo models."""
     config = configuration(tmp_path_factory.mktemp("reference-gateway"), reference_repository)
-    with Sluice(config, wait_models=REFERENCE_MODELS) as s:
+    with Sluice(config, wait_models=(*REFERENCE_MODELS, "silero_vad_v5")) as s:
         yield s
         assert s.stop() == 0, s.text
 

@@ -1,4 +1,4 @@
-"""Six published models behind the whole gateway: every row of every reference case, alone and in mixed
+"""Published models behind the whole gateway: every row of every reference case, alone and in mixed
 batches, over JSON and over binary tensors.
 
 Right is what reference.json says, within rtol 1e-3 / atol 1e-4. Over binary, a row that shared a batch must
@@ -201,3 +201,30 @@ def test_whole_cases(reference, model):
         for first in range(0, case.rows, most):
             for binary in (True, False):
                 asker.check(case.take(first, most), binary)
+
+
+def test_a_stream_whose_state_is_fed_back(reference):
+    """silero_vad_v5, whose two branches each hold a network: its cases are one stream, in order."""
+    folder, state = REFERENCE / "silero_vad_v5", None
+    assert "follow from data" in reference.find("model_loaded", model="silero_vad_v5")[0]["why"]
+    connection = http.client.HTTPConnection("127.0.0.1", reference.port, timeout=60)
+    for case in json.loads((folder / "reference.json").read_text())["cases"]:
+        want = {k: tensor_of(folder, t) for k, t in case["outputs"].items()}
+        given = case["inputs"]
+        inputs = [
+            {"name": "input", "datatype": "FP32", "value": tensor_of(folder, given["input"])},
+            {"name": "state", "datatype": "FP32", "value": tensor_of(folder, given["state"]) if state is None else state},
+            {"name": "sr", "datatype": "INT64", "value": np.array(given["sr"]["data"], np.int64)},
+        ]
+        for tensor in inputs:
+            value = tensor.pop("value")
+            tensor.update(shape=list(value.shape), data=value.reshape(-1).tolist())
+        connection.request("POST", "/v2/models/silero_vad_v5/infer", json.dumps({"inputs": inputs}))
+        answer = connection.getresponse()
+        octets = answer.read()
+        assert answer.status == 200, octets[:300]
+        got = read_answer(octets, answer.headers)
+        for name, value in want.items():
+            np.testing.assert_allclose(got[name], value, rtol=1e-3, atol=1e-4, err_msg=case["name"])
+        state = got["stateN"]
+    connection.close()

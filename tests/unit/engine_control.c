@@ -365,6 +365,39 @@ static void counted_trips(void **state)
     engine_model_free(m);
 }
 
+// No trip, of a body whose file does not say what it would give: as a trip would make it.
+static void no_trips(void **state)
+{
+    (void)state;
+    struct msg g = {0}, b = {0}, n, name = {0};
+    add_input(&g, "most", ONNX_I64, 0, 0);
+    add_input(&g, "v", ONNX_F32, 1, -1);
+    add_input(&b, "trip", ONNX_I64, 0, 0);
+    add_input(&b, "go", BOOLS, 0, 0);
+    n = onnx_node("Concat", "v,v", "twice");
+    onnx_int(&n, "axis", 0);
+    msg_msg(&b, GRAPH_NODES, n);
+    add_output(&b, "go", BOOLS, 0);
+    msg_text(&name, 1, "twice");
+    msg_msg(&b, GRAPH_OUTPUTS, name);
+    n = onnx_node("Loop", "most,", "y");
+    onnx_graph(&n, "body", b);
+    msg_msg(&g, GRAPH_NODES, n);
+    add_output(&g, "y", ONNX_F32, 2);
+    struct engine_model *m = load(g);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    float v[2] = {1, 2};
+    int64_t most = 0;
+    struct engine_data in[2] = {{&most, 8, 0, {0}}, {v, 8, 1, {2}}}, out;
+    assert_true(engine_run(i, in, &out, &e));
+    assert_true(out.rank == 2 && out.shape[0] == 0 && out.shape[1] == 4);
+    most = 1;
+    assert_true(engine_run(i, in, &out, &e));
+    expect_floats(&out, (float[]){1, 2, 1, 2}, 4);
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
 static void until_it_is_enough(void **state)
 {
     (void)state;
@@ -678,19 +711,13 @@ static void functions_that_cannot_be(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(either_branch),
-        cmocka_unit_test(ifs_that_cannot_be),
-        cmocka_unit_test(branches_in_branches),
-        cmocka_unit_test(known_from_shapes),
-        cmocka_unit_test(known_and_not),
-        cmocka_unit_test(counted_trips),
-        cmocka_unit_test(until_it_is_enough),
-        cmocka_unit_test(growing_values),
-        cmocka_unit_test(loops_in_loops),
-        cmocka_unit_test(loops_that_cannot_be),
-        cmocka_unit_test(sums_along),
-        cmocka_unit_test(functions_of_the_file),
-        cmocka_unit_test(functions_that_cannot_be),
+        cmocka_unit_test(either_branch),         cmocka_unit_test(ifs_that_cannot_be),
+        cmocka_unit_test(branches_in_branches),  cmocka_unit_test(known_from_shapes),
+        cmocka_unit_test(known_and_not),         cmocka_unit_test(counted_trips),
+        cmocka_unit_test(until_it_is_enough),    cmocka_unit_test(no_trips),
+        cmocka_unit_test(growing_values),        cmocka_unit_test(loops_in_loops),
+        cmocka_unit_test(loops_that_cannot_be),  cmocka_unit_test(sums_along),
+        cmocka_unit_test(functions_of_the_file), cmocka_unit_test(functions_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

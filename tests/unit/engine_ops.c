@@ -467,6 +467,41 @@ static void between_guard_pages(void **state)
 
 enum { MAX_OPS = 512 };
 
+// Why a model is refused, in one word.
+static const char *class_of(const char *why)
+{
+    static const struct {
+        const char *part, *is;
+    } classes[] = {{"not read by this test", "test"},
+                   {"does not fit its model", "test"},
+                   {"Sequence", "sequences"},
+                   {"Optional", "optional values"},
+                   {"subgraph", "control flow"},
+                   {"Loop (", "control flow"},
+                   {"If (", "control flow"},
+                   {"Scan (", "control flow"},
+                   {"String", "strings"},
+                   {"TfIdf", "strings"},
+                   {"Regex", "strings"},
+                   {"STRING", "strings"},
+                   {"its data type is not", "strings, sequences, optional values"},
+                   {"Momentum", "training"},
+                   {"Ada", "training"},
+                   {"Gradient", "training"},
+                   {"training", "training"},
+                   {"is not supported", "operator"},
+                   {"ops that are not", "operator"},
+                   {"known from shapes", "follows from data"},
+                   {"dimensions of 1 or more", "empty tensors"},
+                   {"attribute", "attribute"},
+                   {"no node makes it", "further outputs"}};
+    for (unsigned i = 0; i < sizeof(classes) / sizeof(classes[0]); i++) {
+        if (strstr(why, classes[i].part))
+            return classes[i].is;
+    }
+    return "datatype or shape";
+}
+
 struct tally { // of the tests whose first op it is
     char op[64], why[160];
     unsigned passed, refused, wrong;
@@ -563,7 +598,8 @@ static int print_suite(const char *root, bool each)
     printf("%-32s passed refused wrong\n", "first op");
     for (unsigned i = 0; i < n_tallies; i++) {
         const struct tally *a = &tallies[i];
-        printf("%-32s %6u %7u %5u  %s\n", a->op, a->passed, a->refused, a->wrong,
+        printf("%-32s %6u %7u %5u  %s%s%s\n", a->op, a->passed, a->refused, a->wrong,
+               a->refused ? class_of(a->why) : "", a->refused ? ": " : "",
                a->refused ? a->why : "");
         all.passed += a->passed;
         all.refused += a->refused;
