@@ -61,7 +61,7 @@ srcs = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))
 MAINS := keeper/main.c worker/main.c
 # Debug doors (gateway/doors.h): these files, compiled again, stand before the archives in sluice-doors.
 DOORED := backends/worker.c gateway/calls.c gateway/gateway.c gateway/part.c gateway/removal.c \
-          gateway/workers.c net/sock.c
+          gateway/workers.c keeper/tickets.c net/sock.c
 DOOR_OBJS := $(patsubst %.c,$(B)/obj/doors/%.o,gateway/doors.c $(DOORED))
 objs = $(patsubst %.c,$(B)/obj/%.o,$(filter-out $(MAINS) gateway/doors.c,$(call srcs,$(1))))
 lib = $(B)/lib$(1).a

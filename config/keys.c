@@ -132,8 +132,10 @@ const struct config_key config_keys[] = {
     {.name = "max_answer", LIMIT(KEY_SIZE, max_answer, KIB, 4 * GIB, "256MiB",
         "Octets of a worker's answer; past it 502.")},
     {.name = "bytes_in_flight", LIMIT(KEY_SIZE, bytes_in_flight, 0, 1ull << 50, "0",
-        "Bytes of all requests and their answers at once; past it 503. 0: a quarter of "
-        "the memory.")},
+        "Bytes of all requests and their answers at once; past it 503, the lowest priority first: a request that "
+        "has been read goes on while all others together hold no more than 15/16 of it (priority 2, or none), 3/4 "
+        "(3, 4) or half (5 and more); with priority 1 always. Before its body is read a request has no priority. "
+        "0: a quarter of the memory.")},
     {.name = "abuse_budget", LIMIT(KEY_COUNT, abuse_budget, 10, 1000000, "200",
         "Points a connection may spend on empty frames, PINGs and malformed streams before it is cut. So many "
         "resets of its own, and eight times max_streams more, before it takes no new streams; each answer pays "

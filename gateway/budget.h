@@ -3,6 +3,10 @@
  * use; the limit is as much larger inside, so that what idles at one loop is never missed at another:
  *     sum of used <= limit + slack,  and a charge that keeps sum of used <= limit is never refused.
  * What must be taken to finish what runs may go beyond the limit by so much as its caller says.
+ * The lowest priority gives way first: each class leaves the last part of the limit, and of what answers may take
+ * beyond it, to those above. A request's priority stands in its body: until that is read and decoded there is none,
+ * and whoever comes is charged up to the limit; then it goes on, or is refused, by what the others hold:
+ *     others <= share of its class  =>  admitted,  however large it is itself.
  * Thread: a lease belongs to its loop; the process's count is the one atomic. */
 #ifndef SLUICE_GATEWAY_BUDGET_H
 #define SLUICE_GATEWAY_BUDGET_H
@@ -14,9 +18,14 @@
 #define BUDGET_SLICE                                                                               \
     (1 << 20) // at most; a thirty-second of a loop's share where the limit is small
 
-// Beyond the limit: what workers' answers may take, and clients' answers once more.
+// Beyond the limit: what workers' answers may take, of whatever priority (a batch has many), and clients' answers
+// once more.
 #define BUDGET_ANSWERS ((int64_t)8 << 20)
 #define BUDGET_MUST ((int64_t)1 << 60) // what is counted and never refused
+
+// Sixteenths of the limit, by batcher_lane_of: priority 1; none or 2; 3 or 4; the rest.
+#define BUDGET_CLASSES 4
+static const uint8_t budget_share[BUDGET_CLASSES] = {16, 15, 12, 8};
 
 struct budget {
     _Atomic int64_t granted; // to all leases
@@ -57,6 +66,21 @@ static inline bool budget_charge_beyond(struct budget_lease *l, struct budget *b
     }
     l->used = used;
     return true;
+}
+
+// May a request of that class go on, which holds `own` bytes of this lease itself?
+static inline bool budget_admits(const struct budget_lease *l, const struct budget *b, int64_t own,
+                                 unsigned class)
+{
+    int64_t granted = atomic_load_explicit(&b->granted, memory_order_relaxed);
+    int64_t others = granted - (l->leased - l->used) - own;
+    return class == 0 || others <= b->limit * budget_share[class] / 16 + b->slack;
+}
+
+// How far beyond the limit answers of that class may go.
+static inline int64_t budget_answers(unsigned class)
+{
+    return 2 * BUDGET_ANSWERS * budget_share[class] / 16;
 }
 
 static inline bool budget_charge(struct budget_lease *l, struct budget *b, int64_t delta)

@@ -392,6 +392,12 @@ uint64_t door_gone_us(uint64_t us)
     return set_us ? set_us : us;
 }
 
+bool door_rotates(void)
+{
+    const char *path = getenv("SLUICE_DOORS_ROTATE");
+    return path && unlink(path) == 0;
+}
+
 static const struct door all_doors[] = {
     {"hold", "m", true, set_held, NULL},
     {"release", "m", false, set_held, NULL},

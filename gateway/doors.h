@@ -16,6 +16,9 @@
  *   hangs WORKER PID              every loop says that this process hangs
  *   remove-models MS              a model that its workers have no more is removed after so long; 0: as ever
  *
+ * The keeper has no socket for this. It takes away the file that SLUICE_DOORS_ROTATE names, when there is one, and
+ * rotates the ticket keys as if their day were over.
+ *
  * Thread: as each line says. */
 #ifndef SLUICE_GATEWAY_DOORS_H
 #define SLUICE_GATEWAY_DOORS_H
@@ -47,6 +50,8 @@ bool door_keeps_end(struct part *p, struct batch *b, struct http_call *call, enu
                     door_end_fn *fn, struct worker *w, void *ctx);
 // The connection to replica id has ended: so do the calls that are kept back.
 void door_on_down(struct part *p, unsigned id);
+// The keeper. True: the ticket keys are to be rotated now.
+bool door_rotates(void);
 // Any loop. How long a model without workers is kept.
 uint64_t door_gone_us(uint64_t us);
 
@@ -58,6 +63,7 @@ uint64_t door_gone_us(uint64_t us);
 #define DOOR_KEEPS_END(p, b, call, end, fn, w, ctx) door_keeps_end(p, b, call, end, fn, w, ctx)
 #define DOOR_ON_DOWN(p, id) door_on_down(p, id)
 #define DOOR_GONE_US(us) door_gone_us(us)
+#define DOOR_ROTATES() door_rotates()
 #else
 #define DOORS_OPEN(g) ((void)0)
 #define DOORS_STOP(p) ((void)0)
@@ -67,6 +73,7 @@ uint64_t door_gone_us(uint64_t us);
 #define DOOR_KEEPS_END(p, b, call, end, fn, w, ctx) false
 #define DOOR_ON_DOWN(p, id) ((void)0)
 #define DOOR_GONE_US(us) (us)
+#define DOOR_ROTATES() false
 #endif
 
 #endif

@@ -94,6 +94,12 @@ static void show_index(struct serving *s, struct oip_index *index)
 
 // ---- inference ---------------------------------------------------------------------------------------
 
+static unsigned class_of(const struct request *r)
+{
+    _Static_assert(BUDGET_CLASSES == BATCHER_LANES, "a class is a lane");
+    return batcher_lane_of(r->infer.request.priority);
+}
+
 static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
 {
     struct request *r = request_of(s);
@@ -106,6 +112,10 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     if (in->request.timeout_us > 0 && in->request.timeout_us < LAST_TIMEOUT_US)
         return error_set(e, STATUS_DEADLINE, "timeout: no model answers within %llu us",
                          (unsigned long long)in->request.timeout_us);
+    // Its priority is known by now: what is left may be kept for those above it.
+    if (!budget_admits(&r->part->lease, &r->part->gateway->bytes, r->charged, class_of(r)))
+        return error_set(e, STATUS_UNAVAILABLE,
+                         "limits.bytes_in_flight: what is left is kept for higher priorities");
     in->arrived_us = s->ex->started_us;
     in->user = r;
     part_use(r->part, m); // until origin_release
@@ -250,14 +260,10 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
     struct front *f = ctx;
     struct request *r = ex->user; // bodies are read after on_head only
     bool answering = r->serving.phase == SERVING_ANSWERING;
-    return budget_charge_beyond(&r->part->lease, &f->gateway->bytes, delta_bytes,
-                                answering ? 2 * BUDGET_ANSWERS : 0);
-}
-
-static void on_output(struct http_conn *c, int64_t delta_bytes, void *ctx)
-{
-    struct front *f = ctx;
-    budget_charge_beyond(&part_of(f, c)->lease, &f->gateway->bytes, delta_bytes, BUDGET_MUST);
+    bool room = budget_charge_beyond(&r->part->lease, &f->gateway->bytes, delta_bytes,
+                                     answering ? budget_answers(class_of(r)) : 0);
+    r->charged += room ? delta_bytes : 0;
+    return room;
 }
 
 const struct http_server_ops origin_server_ops = {.on_head = on_head,
@@ -266,5 +272,4 @@ const struct http_server_ops origin_server_ops = {.on_head = on_head,
                                                   .on_sent = on_sent,
                                                   .on_refuse = on_refuse,
                                                   .on_charge = on_charge,
-                                                  .on_abuse = on_abuse,
-                                                  .on_output = on_output};
+                                                  .on_abuse = on_abuse};

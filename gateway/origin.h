@@ -11,6 +11,7 @@ struct request {
     struct serving serving; // first
     struct part *part;
     struct infer infer;
+    int64_t charged;       // what on_charge took for it
     struct loop_call work; // decoding or encoding goes on in a later turn
     struct view client;    // for the log
 };

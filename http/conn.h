@@ -41,7 +41,6 @@ struct http_conn {
     bool secure, done, draining, freed;
     bool mute; // output was dropped in its middle: nothing may follow it
     struct out out;
-    size_t output_counted; // of out's memory: told to on_output
     struct exchange *live; // not yet answered whole
     unsigned n_live;
     uint64_t accepted_us;

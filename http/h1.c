@@ -629,7 +629,7 @@ static size_t take_sized(struct http_conn *c, const uint8_t *p, size_t n, uint64
 static bool must_hold(const struct http_conn *c)
 {
     return c->h1.state == H1_REQUEST_LINE && buffer_len(&c->h1.line) == 0 &&
-           c->out.bytes >= OUTPUT_HIGH;
+           (c->out.bytes >= OUTPUT_HIGH || out_is_full(&c->out));
 }
 
 // Takes what can be taken now: up to the end of a request that waits for its answer. Returns how many octets.
@@ -747,7 +747,7 @@ static bool send_body(struct http_conn *c, struct exchange *ex, const struct htt
 {
     for (unsigned i = 0; i < r->n_body; i++) {
         const struct http_seg *s = &r->body[i];
-        if (!ok || ex->is_head || s->n < OUT_COPY_BELOW) {
+        if (!ok || ex->is_head || out_may_copy(&c->out, s->n)) {
             ok = ok && (ex->is_head || out_copy(&c->out, s->p, s->n));
             if (s->block)
                 block_unref(s->block);

@@ -460,7 +460,7 @@ static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *head, 
     struct http_conn *c = user;
     (void)s;
     (void)f; // we pad no frame
-    if (c->out.bytes >= OUTPUT_HIGH)
+    if (c->out.bytes >= OUTPUT_HIGH || out_is_full(&c->out))
         return NGHTTP2_ERR_WOULDBLOCK; // nghttp2 would make all the frames that the windows allow
     return out_copy(&c->out, head, 9) && take_refs(source->ptr, &c->out, n)
                ? 0
@@ -573,7 +573,7 @@ void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now
 void h2_fill(struct http_conn *c, uint64_t now_us)
 {
     c->now_us = now_us;
-    while (c->h2 && !c->h2_broken && c->out.bytes < OUTPUT_HIGH) {
+    while (c->h2 && !c->h2_broken && c->out.bytes < OUTPUT_HIGH && !out_is_full(&c->out)) {
         const uint8_t *p;
         ssize_t n = nghttp2_session_mem_send(c->h2, &p);
         if (n < 0 || (n > 0 && !out_copy(&c->out, p, (size_t)n))) {

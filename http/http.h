@@ -77,10 +77,6 @@ struct http_server_ops {
     // is given back with a negative delta when the exchange is freed (ex->conn may be NULL by then). Never
     // before on_head.
     bool (*on_charge)(struct exchange *ex, int64_t delta_bytes, void *ctx);
-    // A connection's output buffer has grown past what each may have, or gone back to it: small answers that a
-    // slow reader has not taken. It is bounded (OUTPUT_HIGH), so it is counted and not refused; all is given
-    // back before the connection is freed. NULL: not counted.
-    void (*on_output)(struct http_conn *c, int64_t delta_bytes, void *ctx);
     // The connection costs more than it may: ABUSE_NO_NEW, ABUSE_CUT or ABUSE_WENT_ON has just become its lot,
     // each at most once. To be counted; touch nothing. NULL: not counted.
     void (*on_abuse)(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,

@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 
-#define KEPT_BYTES (16u << 10) // of a connection that rests
+#define KEPT_BYTES OUT_COPIED_MOST // of a connection that rests
 #define KEPT_ITEMS 64u
 
 void out_init(struct out *o)
@@ -124,12 +124,6 @@ void out_sent(struct out *o, size_t n)
         finish(&gone);
     }
     buffer_reset(&o->copy);
-}
-
-size_t out_held(const struct out *o)
-{
-    return (o->copy.cap > KEPT_BYTES ? o->copy.cap : 0) +
-           (o->cap > KEPT_ITEMS ? o->cap * sizeof(*o->items) : 0);
 }
 
 void out_rest(struct out *o)

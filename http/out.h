@@ -5,6 +5,12 @@
 #include "http/http.h"
 
 #define OUT_COPY_BELOW 4096 // smaller runs are copied: an iovec costs more than they do
+// What a connection's output may hold of its own, whatever its reader does: nobody else counts that, while runs that
+// are referenced stay charged to whom they belong. So nothing more is begun while so many copied bytes or runs wait,
+// and one answer of many small runs has no more than OUT_COPIED_MOST copied.
+#define OUT_COPIED_HIGH (8u << 10)
+#define OUT_COPIED_MOST (16u << 10)
+#define OUT_RUNS_HIGH 128u
 
 struct out_item {
     const uint8_t *p; // NULL: the octets are the next n of the copy buffer
@@ -30,8 +36,16 @@ bool out_refer(struct out *o, const void *p, size_t n, struct block *block, void
 bool out_mark(struct out *o, void (*done)(void *), void *arg); // called when all before it has left
 int out_gather(const struct out *o, struct iovec *iov, int max);
 void out_sent(struct out *o, size_t n);
-// Memory that it holds beyond what each may keep.
-size_t out_held(const struct out *o);
+// Nothing is to be begun until some of it has left.
+static inline bool out_is_full(const struct out *o)
+{
+    return buffer_len(&o->copy) >= OUT_COPIED_HIGH || o->n - o->at >= OUT_RUNS_HIGH;
+}
+// Better copied than referenced?
+static inline bool out_may_copy(const struct out *o, size_t n)
+{
+    return n < OUT_COPY_BELOW && buffer_len(&o->copy) + n <= OUT_COPIED_MOST;
+}
 // Nothing waits, and nothing will soon: gives back what a busy moment needed.
 void out_rest(struct out *o);
 

@@ -29,16 +29,6 @@ struct http_conn *http_conn_new(const struct http_limits *l, const struct http_s
     return c;
 }
 
-static void count_output(struct http_conn *c)
-{
-    size_t held = out_held(&c->out);
-    if (held == c->output_counted)
-        return;
-    if (c->ops->on_output)
-        c->ops->on_output(c, (int64_t)held - (int64_t)c->output_counted, c->ctx);
-    c->output_counted = held;
-}
-
 // What waits will never leave: its exchanges learn that before their marks are dropped.
 static void drop_output(struct http_conn *c)
 {
@@ -47,7 +37,6 @@ static void drop_output(struct http_conn *c)
             exchange_tell_sent(c->out.items[i].arg, false);
     }
     out_deinit(&c->out);
-    count_output(c);
 }
 
 void http_conn_free(struct http_conn *c, uint64_t now_us)
@@ -189,7 +178,6 @@ int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t n
         out_sent(&c->out, 0); // marks behind which nothing waits
     if (c->out.bytes > 0 && c->sent_us == 0)
         c->sent_us = now_us;
-    count_output(c);
     return out_gather(&c->out, iov, max);
 }
 
@@ -200,7 +188,6 @@ void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us)
     c->sent_us = c->out.bytes > 0 ? now_us : 0;
     if (c->out.bytes == 0 && c->idle_since_us > 0 && c->rest_begins)
         rest(c, now_us);
-    count_output(c);
 }
 
 bool http_conn_done(const struct http_conn *c)

@@ -1,5 +1,7 @@
 #include "keeper/tickets.h"
 
+#include "gateway/doors.h"
+
 void tickets_start(struct tickets *t, struct tls_ticket_keys *keys, const struct config *c)
 {
     *t = (struct tickets){0};
@@ -14,7 +16,7 @@ bool tickets_due(struct tickets *t, struct tls_ticket_keys *keys, uint64_t now_u
         return false;
     if (t->rotate_us == 0)
         t->rotate_us = now_us + TICKETS_LIFE_US;
-    if (now_us < t->rotate_us)
+    if (now_us < t->rotate_us && !DOOR_ROTATES())
         return t->untold;
     t->rotate_us = now_us + TICKETS_LIFE_US;
     tls_ticket_keys_rotate(keys);

@@ -8,6 +8,10 @@
 #include <unistd.h>
 
 #define BACKLOG 4096 // the kernel cuts it to somaxconn
+// What the kernel holds of an answer that has not been sent once: beyond it nothing is taken until half of it has
+// left. Else it would be megabytes a connection (tcp_wmem) that no account of ours sees, and a reader that does not
+// read would have them. What is on its way to a reader that reads is not meant: that follows the path.
+#define UNSENT_BYTES (256 << 10)
 
 static int fail(const struct addr *a, char err[LISTEN_ERROR], const char *why)
 {
@@ -36,7 +40,10 @@ static int tcp_socket(const struct addr *a, bool shared)
         ok = ok && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one) == 0;
     if (a->sa.sa_family == AF_INET6) // [::] and 0.0.0.0 are two listeners, as in nginx
         ok = ok && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one) == 0;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); // accepted sockets inherit it
+    // Accepted sockets inherit both.
+    int unsent = UNSENT_BYTES;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof unsent);
     if (ok && bind(fd, &a->sa, a->len) == 0 && listen(fd, BACKLOG) == 0)
         return fd;
     int err = errno;

@@ -1,5 +1,6 @@
 """Every account is kept: what unknown names are answered, what answers hold, how long a turn works."""
 import concurrent.futures
+import fcntl
 import gzip
 import mmap
 import os
@@ -8,15 +9,16 @@ import random
 import socket
 import struct
 import subprocess
+import termios
 import time
 
 import grpc
 import httpx
 import pytest
-from h2wire import DATA, H2, frame, head
-from harness import GOOD_BODY, ROOT, SANITIZED, Sluice, Wire, configuration, memory_kib, post, wait_for
+from h2wire import DATA, H2, WINDOW, frame, head
+from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, DooredSluice, Sluice, Wire, configuration, infer_body, memory_kib, post, wait_for
 from onnx_file import add_model, tensor
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 # ---- names that nobody has -----------------------------------------------------------------------------
 
@@ -152,6 +154,54 @@ def test_sockets_that_nobody_reads(wide):
     wide.wait_idle()
 
 
+def test_small_answers_that_nobody_reads(tmp_path):
+    """78: each is copied, to leave together with others. What a connection has copied is little: answers wait where they
+    are charged, in their streams, until their reader takes what was before them."""
+    add_wide(tmp_path / "models", "few", 950)
+    fields, body = ask_of("binary")
+    fields = [(k, v.replace("wide", "few")) for k, v in fields]
+    with Sluice(configuration(tmp_path, repository=tmp_path / "models"), wait_models=["few"]) as sluice:
+        with H2(sluice, settings=struct.pack(">HI", 4, 1 << 20)) as h2:
+            h2.send(frame(WINDOW, 0, 0, struct.pack(">I", 1 << 30)))
+            answered = lambda: sluice.metric("sluice_requests_total", model="few", status="ok")  # noqa: E731
+            for i in range(120):
+                h2.send(head(2 * i + 1, fields, end=False) + frame(DATA, 1, 2 * i + 1, body))
+            wait_for(lambda: sluice.metric("sluice_in_flight") == 0 and answered() > 40, 20, "a full socket")
+            wait_for(lambda: (answered(), time.sleep(0.3), answered())[0] == answered(), 20, "nothing leaves")
+            left = queued_to(h2.wire) + unread_of(h2.wire)
+            assert answered() < 120 and answered() * 3800 - left < 24 << 10, (answered(), queued_to(h2.wire), unread_of(h2.wire))
+            assert h2.until(lambda: sum(len(b) for b in h2.bodies.values()) > 120 * 3800, 30), len(h2.bodies)
+            assert all(h[":status"] == "200" for h in h2.headers.values())
+
+
+def test_what_the_kernel_holds_of_an_answer(wide):
+    """It is in no account of ours: so it is little, beside what is on its way to a reader that reads."""
+    with Wire(wide.port) as wire:
+        for _ in range(4):
+            wire.send(post(SMALL_ASK % b"", path="/v2/models/wide/infer", close=False))
+        wait_for(lambda: queued_to(wire) > 200000, 10, "a full socket")
+        assert wide.metric("sluice_connections") == 1 and queued_to(wire) < 600000
+        assert [a[0] for a in wire.read_answers(4, 30)] == [200] * 4
+
+
+def unread_of(wire):
+    """Bytes that the client's kernel holds for it."""
+    return struct.unpack("i", fcntl.ioctl(wire.socket, termios.FIONREAD, bytes(4)))[0]
+
+
+def queued_to(wire):
+    """Bytes that the gateway's kernel holds for that client. (While sockets come and go the table may leave one out.)"""
+    ours, theirs = (int(a[1]) for a in (wire.socket.getsockname(), wire.socket.getpeername()))
+
+    def row():
+        for line in pathlib.Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            at = line.split()
+            if [int(at[i].split(":")[1], 16) for i in (1, 2)] == [theirs, ours]:
+                return [int(at[4].split(":")[0], 16)]
+
+    return wait_for(row, 10, "the gateway's socket")[0]
+
+
 def together(sluice, model, n):
     """What n requests of one row are answered that come at once."""
     with concurrent.futures.ThreadPoolExecutor(n) as pool:
@@ -184,6 +234,65 @@ def test_an_answer_without_room(tmp_path):
         assert together(sluice, "wide", 1)[0].status_code == 200
         sluice.wait_idle()
         wait_for(lambda: sluice.metric("sluice_bytes_in_flight") < 128 << 10, 10, "all given back")
+
+
+# ---- who gives way -------------------------------------------------------------------------------------
+
+ROW = SAMPLES[0]["input"]
+
+
+def digit(priority):
+    request = service_pb2.ModelInferRequest(model_name="digits-small")
+    request.inputs.add(name="input", datatype="FP32", shape=[1, len(ROW)])
+    request.raw_input_contents.append(struct.pack(f"<{len(ROW)}f", *ROW))
+    request.parameters["priority"].int64_param = priority
+    return request
+
+
+def test_the_lowest_priority_gives_way_first(tmp_path):
+    """While the budget fills, those who ask with priority 5 are refused first, then 3, then those who name none."""
+    holder = infer_body([ROW], parameters={"priority": 1}) + b" " * 500000
+    probe = {p: infer_body([ROW], parameters={"priority": p}) for p in (1, 3, 5)}
+    probe[0] = infer_body([ROW])
+    path = configuration(tmp_path, loops=1, limits='bytes_in_flight = "8MiB" max_body = "1MiB"')
+    small = "/v2/models/digits-small/infer"
+
+    def refused(sluice):
+        """The priorities that are, without a word of a worker."""
+        said = set()
+        for p, body in probe.items():
+            with Wire(sluice.port) as wire:
+                status, fields, text = wire.send(post(body, path=small)).read_answers(1)[0]
+                assert status == 200 or (status == 503 and fields["retry-after"] == "1"), text
+                assert status == 200 or b"kept for higher priorities" in text, text
+                said |= {p} if status == 503 else set()
+        return said
+
+    with DooredSluice(path, wait_models=("digits", "digits-small")) as sluice:
+        sluice.door("hold digits")
+        holders, seen = [], [refused(sluice)]
+        while len(holders) < 17 and seen[-1] != {0, 3, 5}:
+            holders.append(Wire(sluice.port).send(post(holder)))
+            wait_for(lambda: sluice.metric("sluice_in_flight") == len(holders))
+            if refused(sluice) != seen[-1]:
+                seen.append(refused(sluice))
+        assert seen == [set(), {5}, {3, 5}, {0, 3, 5}], seen
+        large = post(infer_body([ROW], parameters={"priority": 5}) + b" " * 100000, path=small)
+        with Wire(sluice.port) as wire:
+            assert wire.send(large).read_answers(1)[0][0] == 503
+        with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
+            infer = service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer
+            assert infer(digit(priority=1), timeout=10).model_name == "digits-small"
+            with pytest.raises(grpc.RpcError) as failed:
+                infer(digit(priority=2), timeout=10)
+            assert failed.value.code() == grpc.StatusCode.UNAVAILABLE, failed.value
+            assert "kept for higher priorities" in failed.value.details(), failed.value
+        sluice.door("release digits")
+        for wire in holders:
+            assert wire.read_answers(1)[0][0] == 200
+            wire.socket.close()
+        assert refused(sluice) == set()
+        sluice.wait_idle()
 
 
 # ---- how long a turn works -----------------------------------------------------------------------------

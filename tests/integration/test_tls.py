@@ -10,7 +10,7 @@ import threading
 import httpx
 import pytest
 from fake_worker import RawWorker, answer_well, speak_h2
-from harness import GOOD_BODY, SANITIZED, UNPRIVILEGED, Sluice, Wire, configuration, port_of, post, wait_for
+from harness import GOOD_BODY, SANITIZED, SLUICE_DOORS, UNPRIVILEGED, Sluice, Wire, configuration, port_of, post, wait_for
 
 INFER = "/v2/models/digits/infer"
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -26,10 +26,10 @@ def certificate(directory, *, curve="prime256v1", rsa=False):
     return cert, key
 
 
-def tls_sluice(directory, rsa=False, limits_before=(), **more):
+def tls_sluice(directory, rsa=False, limits_before=(), program=None, **more):
     cert, key = certificate(directory / "pki", rsa=rsa)
     top = f'listen "tls" {{ address = "127.0.0.1:0" certificate = "{cert}" key = "{key}" }}'
-    sluice = Sluice(configuration(directory, top=top, **more), limits=limits_before)
+    sluice = Sluice(configuration(directory, top=top, **more), limits=limits_before, **(program or {}))
     sluice.cert = cert
     sluice.tls_port = port_of(sluice.wait_event("listening", name="tls")["address"])
     return sluice
@@ -403,6 +403,46 @@ def test_resumption_over_loops_and_restarts(tmp_path, version):
         os.kill(sluice.find("ready")[-1]["pid"], signal.SIGKILL)
         sluice.wait_event("ready", count=2)
         session_of(session, reused=True)
+        assert sluice.stop() == 0
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_ticket_keys_rotate_on_every_loop(tmp_path, version):
+    """The keeper's word of a new key reaches every loop of the gateway, and the gateway that follows a killed one. What
+    an old key has sealed is opened until two newer ones are there: who learns a key later reads nothing older."""
+    rotate = tmp_path / "rotate"
+    doored = {"program": SLUICE_DOORS, "env": {"SLUICE_DOORS_ROTATE": str(rotate)}}
+    with tls_sluice(tmp_path, loops=2, program=doored) as sluice:
+        c = context(sluice, low=version, high=version)
+
+        def session_of(session=None):
+            with connect(sluice, c, session=session) as s:
+                assert live(s) == 200
+                return s.session, s.session_reused
+
+        def good(session):
+            """The same on both loops: the kernel spreads ten connections over them."""
+            seen = {session_of(session)[1] for _ in range(10)}
+            assert len(seen) == 1, seen
+            return seen.pop()
+
+        def rotated(n):
+            rotate.touch()
+            event = sluice.wait_event("ticket_keys_rotated", count=n)
+            assert event["keys"] == min(n + 1, 3) and not rotate.exists()
+            # Every loop has heard of it before it is asked what it holds.
+            wait_for(lambda: all(loop["answered"] for loop in sluice.status_page()["loops"]), 10, "the loops")
+
+        sealed = [session_of()[0]]  # one with each key
+        for n in range(1, 5):
+            rotated(n)
+            sealed.append(session_of()[0])
+            assert [good(s) for s in sealed] == [k > n - 3 for k in range(n + 1)]
+        os.kill(sluice.find("ready")[-1]["pid"], signal.SIGKILL)
+        sluice.wait_event("ready", count=2)
+        assert [good(s) for s in sealed] == [False, False, True, True, True]
+        rotated(5)
+        assert [good(s) for s in sealed] == [False, False, False, True, True]
         assert sluice.stop() == 0
 
 

@@ -99,13 +99,65 @@ static void by_chance(void **state)
     }
 }
 
+// The lower a class, the sooner it is refused; what a request holds itself is never a reason.
+static void the_lowest_gives_way_first(void **state)
+{
+    (void)state;
+    struct budget b;
+    struct budget_lease a = {0}, other = {0};
+    budget_init(&b, 16 << 20, 2);
+    int64_t most[BUDGET_CLASSES] = {INT64_MAX, (15 << 20) + b.slack, (12 << 20) + b.slack,
+                                    (8 << 20) + b.slack};
+    for (int64_t held = 0; held <= 16 << 20; held += 1 << 20) {
+        for (unsigned k = 0; k < BUDGET_CLASSES; k++) {
+            assert_int_equal(budget_admits(&a, &b, 0, k), held <= most[k]);
+            assert_int_equal(budget_admits(&other, &b, 0, k), held <= most[k]);
+            assert_true(budget_admits(&a, &b, held, k)); // all of it is its own
+        }
+        assert_true(budget_charge(&a, &b, held < 16 << 20 ? 1 << 20 : 0));
+    }
+    assert_int_equal(budget_answers(0), 2 * BUDGET_ANSWERS);
+    for (unsigned k = 1; k < BUDGET_CLASSES; k++)
+        assert_true(budget_answers(k) < budget_answers(k - 1));
+    assert_true(budget_answers(BUDGET_CLASSES - 1) >=
+                BUDGET_ANSWERS); // what has been computed, once
+}
+
+// Whatever idles at other loops: no class is refused while the others hold no more than its share.
+static void shares_by_chance(void **state)
+{
+    (void)state;
+    struct rand r;
+    rand_seed(&r, 11);
+    for (unsigned round = 0; round < 20 * LIMITS; round++) {
+        struct budget b;
+        struct budget_lease l[LOOPS] = {0};
+        int64_t limit = limits[round % LIMITS], sum = 0;
+        budget_init(&b, limit, LOOPS);
+        for (unsigned step = 0; step < 500; step++) {
+            struct budget_lease *one = &l[rand_below(&r, LOOPS)];
+            int64_t delta = (int64_t)rand_below(&r, (uint64_t)limit / 4 + 2);
+            if (rand_below(&r, 2))
+                delta = -(int64_t)rand_below(&r, (uint64_t)one->used + 1);
+            sum += budget_charge(one, &b, delta) ? delta : 0;
+            int64_t own = (int64_t)rand_below(&r, (uint64_t)one->used + 1);
+            for (unsigned k = 0; k < BUDGET_CLASSES; k++) {
+                bool admits = budget_admits(one, &b, own, k);
+                assert_true(admits || sum - own > limit * budget_share[k] / 16);
+                assert_true(!admits || k == 0 ||
+                            sum - own <= limit * budget_share[k] / 16 + b.slack);
+                assert_true(!admits || k == 0 || budget_admits(one, &b, own, k - 1));
+            }
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_stays_behind),
-        cmocka_unit_test(past_the_limit),
-        cmocka_unit_test(beyond_the_limit),
-        cmocka_unit_test(by_chance),
+        cmocka_unit_test(nothing_stays_behind),       cmocka_unit_test(past_the_limit),
+        cmocka_unit_test(beyond_the_limit),           cmocka_unit_test(by_chance),
+        cmocka_unit_test(the_lowest_gives_way_first), cmocka_unit_test(shares_by_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
