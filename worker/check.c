@@ -316,10 +316,11 @@ static bool is_float(enum dtype d)
 static double share_of(const struct checking *c, enum dtype d, const void *got, const void *want,
                        size_t n)
 {
-    double most = 0;
+    // Numbers of 16 bits are as far apart as their last bit, whatever is allowed.
+    double most = 0, last = d == DT_BF16 ? 0x1p-7 : d == DT_FP16 ? 0x1p-10 : 0;
     for (size_t i = 0; i < n; i++) {
         double g = float_at(d, got, i), w = float_at(d, want, i);
-        double room = c->tolerance.absolute + c->tolerance.relative * fabs(w);
+        double room = c->tolerance.absolute + (c->tolerance.relative + last) * fabs(w);
         double share = g == w || (g != g && w != w) ? 0 : fabs(g - w) / room;
         most = share > most || share != share ? (share != share ? INFINITY : share) : most;
     }
