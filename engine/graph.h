@@ -6,8 +6,8 @@
 #include "base/arena.h"
 #include "engine/engine.h"
 
-#define GRAPH_MAX_VALUES 16384
-#define GRAPH_MAX_NODES 4096 // planning looks at every pair
+#define GRAPH_MAX_VALUES 65536
+#define GRAPH_MAX_NODES 16384 // planning looks at what is alive at a time
 #define NODE_MAX_INPUTS 64
 #define NODE_MAX_OUTPUTS 64
 #define NODE_MAX_ATTRS 32

@@ -293,10 +293,22 @@ static bool too_large(const struct plan *p, struct engine_error *e)
 struct placing {
     struct plan *plan;
     const struct life *lives;
-    int32_t *order; // what has a place
+    int32_t *
+        order; // what has a place and is needed still: places are given in the order of lives' beginnings
     unsigned placed;
     size_t room; // for the arena
 };
+
+// What ended before the value begins stands in nobody's way any more.
+static void forget_ended(struct placing *at, int32_t value)
+{
+    unsigned kept = 0;
+    for (unsigned k = 0; k < at->placed; k++) {
+        if (at->lives[at->order[k]].last >= at->lives[value].first)
+            at->order[kept++] = at->order[k];
+    }
+    at->placed = kept;
+}
 
 // False: it is full.
 static bool place_one(struct placing *at, int32_t value)
@@ -304,6 +316,7 @@ static bool place_one(struct placing *at, int32_t value)
     struct plan *p = at->plan;
     if (at->lives[value].bytes == 0)
         return true;
+    forget_ended(at, value);
     p->place[value] = find_place(p, at->lives, at->order, at->placed, value);
     at->order[at->placed++] = value;
     size_t end = p->place[value] + at->lives[value].bytes;

@@ -37,25 +37,59 @@ bool cpu_conv_prepare(struct graph *g, struct node *n, struct engine_error *e)
     return true;
 }
 
-// A group's pixels as rows, and what they become.
+#define PIXELS 96 // that are rows at a time: they stay in the caches, with what they become
+
+static size_t at_a_time(size_t pixels)
+{
+    return pixels < PIXELS ? pixels : PIXELS;
+}
+
 size_t cpu_lines_scratch(const struct job *j)
 {
     const struct turned_lines *t = j->node->prepared;
-    return (size_t)j->out->shape[2] * (t->depth + t->outs) * sizeof(float);
+    return at_a_time((size_t)j->out->shape[2]) * (t->depth + t->outs) * sizeof(float);
 }
 
-// Row p: the kernel's elements of each channel where it stands for pixel p.
-static void rows_of(const struct conv *c, const float *x, float *to)
+// What the kernel sees of each channel where it begins at `at`.
+static float *row_of(const struct conv *c, const float *x, int64_t at, float *to)
 {
     const struct window *w = &c->w;
-    for (int64_t p = 0; p < w->out[1]; p++) {
-        int64_t at = p * w->stride[1] - w->pad[1];
-        for (int64_t ch = 0; ch < c->channels; ch++) {
-            const float *line = x + ch * w->in[1];
-            for (int64_t k = 0; k < w->kernel[1]; k++) {
-                int64_t i = at + k * w->dilation[1];
-                *to++ = i >= 0 && i < w->in[1] ? line[i] : 0;
-            }
+    int64_t n = w->kernel[1], by = w->dilation[1], in = w->in[1];
+    bool inside = at >= 0 && at + (n - 1) * by < in;
+    for (int64_t ch = 0; ch < c->channels; ch++, x += in) {
+        for (int64_t k = 0; inside && k < n; k++)
+            *to++ = x[at + k * by];
+        for (int64_t k = 0; !inside && k < n; k++)
+            *to++ = at + k * by >= 0 && at + k * by < in ? x[at + k * by] : 0;
+    }
+    return to;
+}
+
+// One image's group: y[outs, pixels].
+static void run_group(const struct turned_lines *t, const struct conv *c, const float *x,
+                      const float *w, const float *bias, float *y, float *rows)
+{
+    size_t pixels = (size_t)c->w.out[1], most = at_a_time(pixels);
+    float *turned = rows + most * t->depth;
+    for (size_t first = 0, n; first < pixels; first += n) {
+        float *to = rows;
+        n = at_a_time(pixels - first);
+        for (size_t p = first; p < first + n; p++)
+            to = row_of(c, x, (int64_t)p * c->w.stride[1] - c->w.pad[1], to);
+        struct product q = {.x = rows,
+                            .w = w,
+                            .y = turned,
+                            .rows = n,
+                            .depth = t->depth,
+                            .cols = t->outs,
+                            .x_step = t->depth,
+                            .w_step = t->step,
+                            .y_step = t->outs};
+        cpu_product(&q);
+        for (size_t o = 0; o < t->outs; o++) {
+            float b = bias ? bias[o] : 0, *line = y + o * pixels + first;
+            for (size_t i = 0; i < n; i++)
+                line[i] = turned[i * t->outs + o] + b;
         }
     }
 }
@@ -65,25 +99,13 @@ void cpu_lines(const struct job *j)
     const struct turned_lines *t = j->node->prepared;
     struct conv c = cpu_conv_of(j, 2);
     const float *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
-    size_t pixels = (size_t)c.w.out[1];
-    float *rows = j->scratch, *turned = rows + pixels * t->depth, *y = j->out->data;
-    for (int64_t n = 0; n < j->in[0]->shape[0] * c.groups; n++, y += t->outs * pixels) {
+    const float *x = j->in[0]->data;
+    float *y = j->out->data;
+    for (int64_t n = 0; n < j->in[0]->shape[0] * c.groups; n++) {
         size_t group = (size_t)(n % c.groups);
-        struct product p = {.x = rows,
-                            .w = t->w + group * t->depth * t->step,
-                            .y = turned,
-                            .rows = pixels,
-                            .depth = t->depth,
-                            .cols = t->outs,
-                            .x_step = t->depth,
-                            .w_step = t->step,
-                            .y_step = t->outs};
-        rows_of(&c, (const float *)j->in[0]->data + n * c.channels * c.w.in[1], rows);
-        cpu_product(&p);
-        for (size_t o = 0; o < t->outs; o++) {
-            float b = bias ? bias[group * t->outs + o] : 0;
-            for (size_t i = 0; i < pixels; i++)
-                y[o * pixels + i] = turned[i * t->outs + o] + b;
-        }
+        run_group(t, &c, x, t->w + group * t->depth * t->step, bias ? bias + group * t->outs : NULL,
+                  y, j->scratch);
+        x += c.channels * c.w.in[1];
+        y += t->outs * (size_t)c.w.out[1];
     }
 }

@@ -3,6 +3,7 @@
 // other rows there are. Formulas: onnx/onnx docs/Operators.md (RNN, GRU, LSTM).
 #include "engine/recurrent.h"
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/curves.h"
 
 #include <math.h>
 
@@ -96,9 +97,8 @@ size_t cpu_recurrent_scratch(const struct job *j)
 
 // ---- activations -------------------------------------------------------------------------------------
 
-static float activate(const struct activation *a, float clip, float x)
+static float curve_at(const struct activation *a, float x)
 {
-    x = x > clip ? clip : x < -clip ? -clip : x;
     switch (a->kind) {
     case ACTIVATION_AFFINE:
         return a->alpha * x + a->beta;
@@ -113,79 +113,116 @@ static float activate(const struct activation *a, float clip, float x)
         return x < 0 ? 0 : x;
     case ACTIVATION_SCALED_TANH:
         return a->alpha * tanhf(a->beta * x);
-    case ACTIVATION_SIGMOID:
-        return 1 / (1 + expf(-x));
     case ACTIVATION_SOFTPLUS:
         return x > 0 ? x + log1pf(expf(-x)) : log1pf(expf(x));
     case ACTIVATION_SOFTSIGN:
         return x / (1 + fabsf(x));
-    case ACTIVATION_TANH:
-        return tanhf(x);
     case ACTIVATION_THRESHOLDED_RELU:
         return x > a->alpha ? x : x != x ? x : 0;
+    case ACTIVATION_SIGMOID:
+    case ACTIVATION_TANH:
+        break;
     }
-    return x;
+    return x; // as arrays
+}
+
+// v[0..n) in place; clip: what they are held to first.
+static void activate(const struct activation *a, float clip, float *v, size_t n)
+{
+    for (size_t i = 0; clip < INFINITY && i < n; i++)
+        v[i] = v[i] > clip ? clip : v[i] < -clip ? -clip : v[i];
+    if (a->kind == ACTIVATION_SIGMOID)
+        curve_sigmoid(v, n);
+    else if (a->kind == ACTIVATION_TANH)
+        curve_tanh(v, n);
+    else
+        for (size_t i = 0; i < n; i++)
+            v[i] = curve_at(a, v[i]);
+}
+
+static void add(float *v, const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        v[i] += x[i];
+}
+
+static void add_product(float *v, const float *x, const float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        v[i] += x[i] * y[i];
 }
 
 // ---- one row at one step -----------------------------------------------------------------------------
 
-// x, h: what inputs and states add to the gates. The states become the next ones.
+// x: what the inputs add to the gates; what the states add stands in from_h, where the gates are made. The states
+// become the next ones.
 static void rnn_row(const struct pass *p, size_t n, const float *x)
 {
-    const struct recurrent *r = p->r;
-    const float *h = p->from_h + n * p->gates;
-    float *state = p->h + n * r->states;
-    for (size_t i = 0; i < r->states; i++)
-        state[i] = activate(&p->f[0], r->clip, x[i] + h[i]);
+    size_t H = p->r->states;
+    float *gate = p->from_h + n * p->gates;
+    add(gate, x, H);
+    activate(&p->f[0], p->r->clip, gate, H);
+    memcpy(p->h + n * H, gate, H * sizeof(float));
 }
 
+// Gates stand there as input, output, forget, candidate.
 static void lstm_row(const struct pass *p, size_t n, const float *x)
 {
     const struct recurrent *r = p->r;
     size_t H = r->states;
-    const float *h = p->from_h + n * p->gates, *peep = p->peep;
+    float *in = p->from_h + n * p->gates, *out = in + H, *forget = in + 2 * H, *made = in + 3 * H;
     float *state = p->h + n * H, *cell = p->c + n * H;
-    for (size_t i = 0; i < H; i++) { // gates stand there as input, output, forget, candidate
-        float c = cell[i], in = x[i] + h[i], out = x[H + i] + h[H + i];
-        float forget = x[2 * H + i] + h[2 * H + i];
-        if (peep) {
-            in += peep[i] * c;
-            forget += peep[2 * H + i] * c;
-        }
-        in = activate(&p->f[0], r->clip, in);
-        forget = r->input_forget ? 1 - in : activate(&p->f[0], r->clip, forget);
-        c = forget * c + in * activate(&p->f[1], r->clip, x[3 * H + i] + h[3 * H + i]);
-        if (peep)
-            out += peep[H + i] * c;
-        cell[i] = c;
-        state[i] = activate(&p->f[0], r->clip, out) * activate(&p->f[2], INFINITY, c);
+    const float *peep = p->peep;
+    add(in, x, 4 * H);
+    if (peep) {
+        add_product(in, peep, cell, H);
+        add_product(forget, peep + 2 * H, cell, H);
     }
+    activate(&p->f[0], r->clip, in, H);
+    activate(&p->f[0], r->clip, forget, H);
+    activate(&p->f[1], r->clip, made, H);
+    for (size_t i = 0; r->input_forget && i < H; i++)
+        forget[i] = 1 - in[i];
+    for (size_t i = 0; i < H; i++)
+        cell[i] = forget[i] * cell[i] + in[i] * made[i];
+    if (peep)
+        add_product(out, peep + H, cell, H);
+    activate(&p->f[0], r->clip, out, H);
+    memcpy(made, cell, H * sizeof(float));
+    activate(&p->f[2], INFINITY, made, H);
+    for (size_t i = 0; i < H; i++)
+        state[i] = out[i] * made[i];
 }
 
-// Gates stand there as update, reset, hidden.
+// Gates stand there as update, reset, hidden. What of the states the hidden gate is given.
 static void gru_reset(const struct pass *p, size_t n, const float *x)
 {
-    size_t H = p->r->states;
-    const float *h = p->from_h + n * p->gates, *state = p->h + n * H;
+    const struct recurrent *r = p->r;
+    size_t H = r->states;
+    float *update = p->from_h + n * p->gates, *reset = update + H, *hidden = update + 2 * H;
+    const float *given = p->h + n * H;
+    add(update, x, 2 * H);
+    activate(&p->f[0], r->clip, update, 2 * H);
+    if (r->linear_before_reset) {
+        if (p->own_bias)
+            add(hidden, p->own_bias + 2 * H, H);
+        given = hidden;
+    }
     for (size_t i = 0; i < H; i++)
-        p->reset[n * H + i] =
-            activate(&p->f[0], p->r->clip, x[H + i] + h[H + i]) *
-            (p->r->linear_before_reset ? h[2 * H + i] + (p->own_bias ? p->own_bias[2 * H + i] : 0)
-                                       : state[i]);
+        p->reset[n * H + i] = reset[i] * given[i];
 }
 
 static void gru_row(const struct pass *p, size_t n, const float *x)
 {
     const struct recurrent *r = p->r;
     size_t H = r->states;
-    const float *h = p->from_h + n * p->gates;
-    const float *hidden = r->linear_before_reset ? p->reset + n * H : h + 2 * H;
-    float *state = p->h + n * H;
-    for (size_t i = 0; i < H; i++) {
-        float z = activate(&p->f[0], r->clip, x[i] + h[i]);
-        float g = activate(&p->f[1], r->clip, x[2 * H + i] + hidden[i]);
-        state[i] = (1 - z) * g + z * state[i];
-    }
+    float *update = p->from_h + n * p->gates, *hidden = update + 2 * H, *state = p->h + n * H;
+    if (r->linear_before_reset)
+        memcpy(hidden, p->reset + n * H, H * sizeof(float));
+    add(hidden, x + 2 * H, H);
+    activate(&p->f[1], r->clip, hidden, H);
+    for (size_t i = 0; i < H; i++)
+        state[i] = (1 - update[i]) * hidden[i] + update[i] * state[i];
 }
 
 // ---- steps -------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 // If, Loop, Scan, and functions of a file: subgraphs that read what is around them, in each other, never without
 // end. Expected numbers are computed here by hand.
+#include "base/mem.h"
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
 
@@ -688,7 +689,7 @@ static void functions_that_cannot_be(void **state)
         msg_msg(&file, 25, f);
     }
     msg_msg(&file, 25, function("f12", "v", "v"));
-    refuses_file(file, "4096 nodes");
+    refuses_file(file, "16384 nodes");
     file = calls("f");
     msg_msg(&file, 25, function("f", "v", "nowhere"));
     refuses_file(file, "does not make its output for \"y\"");
@@ -708,6 +709,42 @@ static void functions_that_cannot_be(void **state)
     refuses_file(calls("f"), "op f (node \"the-node\") is not supported");
 }
 
+// The n-th allocation fails, for every n until none does: a loop, branches that are planned and that are not.
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    struct msg files[2] = {onnx_model(doubling(false, false), 16),
+                           onnx_model(nested_in_a_file(3), 16)};
+    float v[2] = {1, 2};
+    int64_t most = 9;
+    uint8_t yes = 1;
+    struct engine_data of[2][2] = {{{&most, 8, 0, {0}}, {v, 8, 1, {2}}},
+                                   {{&yes, 1, 0, {0}}, {v, 8, 1, {2}}}};
+    for (unsigned k = 0; k < 2; k++) {
+        unsigned failed = 0;
+        for (uint64_t n = 1;; n++) {
+            struct engine_data out[2];
+            uint64_t before = mem_count();
+            mem_fail_at(n);
+            struct engine_model *m =
+                engine_model_load(engine_any(false), view_of(files[k].p, files[k].n), 8, &e);
+            struct engine_instance *i = m ? engine_instance_new(m, &e) : NULL;
+            bool ran = i && engine_run(i, of[k], out, &e);
+            bool reached = mem_count() - before >= n;
+            mem_fail_at(0);
+            failed += !ran;
+            assert_true(ran || e.text[0] != '\0');
+            engine_instance_free(i);
+            engine_model_free(m);
+            if (!reached)
+                break;
+            assert_true(n < 5000);
+        }
+        assert_true(failed > 20);
+        free(files[k].p);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -718,6 +755,7 @@ int main(void)
         cmocka_unit_test(growing_values),        cmocka_unit_test(loops_in_loops),
         cmocka_unit_test(loops_that_cannot_be),  cmocka_unit_test(sums_along),
         cmocka_unit_test(functions_of_the_file), cmocka_unit_test(functions_that_cannot_be),
+        cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

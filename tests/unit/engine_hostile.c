@@ -421,21 +421,21 @@ static void too_many(void **state)
     (void)state;
     struct msg g = input("x", row4, 2), n;
     char from[16], to[16];
-    for (unsigned i = 0; i < 5000; i++) {
+    for (unsigned i = 0; i < 16385; i++) {
         snprintf(from, sizeof(from), i ? "v%u" : "x", i);
         snprintf(to, sizeof(to), "v%u", i + 1);
         node(&g, "Relu", from, to);
     }
-    output(&g, "v5000");
-    refuses(onnx_model(g, 13), "4096 nodes");
+    output(&g, "v16385");
+    refuses(onnx_model(g, 13), "16384 nodes");
     g = input("x", row4, 2);
-    for (unsigned i = 0; i < 17000; i++) {
+    for (unsigned i = 0; i < 66000; i++) {
         snprintf(from, sizeof(from), "c%u", i);
         floats(&g, from, 0, NULL, 1);
     }
     node(&g, "Relu", "x", "y");
     output(&g, "y");
-    refuses(onnx_model(g, 13), "16384 values");
+    refuses(onnx_model(g, 13), "65536 values");
     n = (struct msg){0};
     for (unsigned i = 0; i < 100; i++)
         msg_text(&n, 1, "x");

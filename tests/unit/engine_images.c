@@ -251,12 +251,76 @@ static void windows_that_cannot_be(void **state)
         "ConvTranspose");
 }
 
+// ---- Conv over one axis ------------------------------------------------------------------------------
+
+// Weights constant and not, longer than is done at a time, against the plainest loop.
+static void lines(void **state)
+{
+    (void)state;
+    rand_seed(&dice, 11);
+    for (unsigned round = 0; round < 40; round++) {
+        int64_t groups = roll(1, 3), in = groups * roll(1, 5), out = groups * roll(1, 5);
+        int64_t kernel = roll(1, 4), by = roll(1, 2), step = roll(1, 3), pad = roll(0, 3);
+        int64_t n = roll(1, 2), length = roll(12, 300), each = in / groups;
+        size_t n_x = (size_t)(n * in * length), n_w = (size_t)(out * each * kernel);
+        float *x = malloc(n_x * 4), *w = malloc(n_w * 4), b[15];
+        for (size_t k = 0; k < n_x; k++)
+            x[k] = (float)roll(-4, 4) / 4;
+        for (size_t k = 0; k < n_w; k++)
+            w[k] = (float)roll(-4, 4) / 4;
+        for (int64_t k = 0; k < out; k++)
+            b[k] = (float)k;
+        struct msg g = {0}, node = onnx_node("Conv", "x,w,b", "y");
+        bool constant = round % 2;
+        msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){-1, in, -1}, 3));
+        if (constant)
+            msg_msg(&g, GRAPH_CONSTANTS,
+                    onnx_tensor("w", ONNX_F32, (int64_t[]){out, each, kernel}, 3, w, n_w * 4));
+        else
+            msg_msg(&g, GRAPH_INPUTS, onnx_value("w", ONNX_F32, (int64_t[]){out, each, kernel}, 3));
+        msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("b", ONNX_F32, &out, 1, b, (size_t)out * 4));
+        onnx_int(&node, "group", groups);
+        onnx_ints(&node, "pads", 2, (int64_t[]){pad, pad});
+        onnx_ints(&node, "strides", 1, &step);
+        onnx_ints(&node, "dilations", 1, &by);
+        msg_msg(&g, GRAPH_NODES, node);
+        msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
+        struct engine_model *m = try(g);
+        assert_non_null(m);
+        struct engine_instance *i = engine_instance_new(m, &e);
+        struct engine_data data[2] = {{x, n_x * 4, 3, {n, in, length}},
+                                      {w, n_w * 4, 3, {out, each, kernel}}},
+                           y;
+        if (!engine_run(i, data, &y, &e))
+            fail_msg("%s", e.text);
+        int64_t places = (length + 2 * pad - (kernel - 1) * by - 1) / step + 1;
+        assert_int_equal(y.shape[2], places);
+        for (int64_t k = 0; k < n * out * places; k++) {
+            int64_t image = k / places / out, o = k / places % out, p = k % places;
+            double want = (double)b[o];
+            for (int64_t c = 0; c < each; c++) {
+                for (int64_t t = 0; t < kernel; t++) {
+                    int64_t at = p * step - pad + t * by;
+                    const float *line = x + (image * in + o / (out / groups) * each + c) * length;
+                    if (at >= 0 && at < length)
+                        want += (double)line[at] * (double)w[(o * each + c) * kernel + t];
+                }
+            }
+            assert_true(fabs(want - (double)((const float *)y.data)[k]) < 1e-4);
+        }
+        engine_instance_free(i);
+        engine_model_free(m);
+        free(x);
+        free(w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sizes_that_cannot_be),   cmocka_unit_test(sizes_that_come_as_data),
-        cmocka_unit_test(images_of_one_pixel),    cmocka_unit_test(against_the_plainest_loop),
-        cmocka_unit_test(windows_that_cannot_be),
+        cmocka_unit_test(sizes_that_cannot_be),      cmocka_unit_test(lines),
+        cmocka_unit_test(sizes_that_come_as_data),   cmocka_unit_test(images_of_one_pixel),
+        cmocka_unit_test(against_the_plainest_loop), cmocka_unit_test(windows_that_cannot_be),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
