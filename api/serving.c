@@ -149,7 +149,7 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
     case API_HEALTH_CHECK:
         if (view_is(s->call.model, "inference.GRPCInferenceService"))
             s->call.model = VIEW("");
-        // fall through
+        __attribute__((fallthrough));
     case API_SERVER_READY:
     case API_MODEL_READY:
         if (!s->ops->ready(s, &ready, e))
