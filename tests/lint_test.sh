@@ -32,7 +32,8 @@ check() { # what, expected status, rule, words that must stand in what it says
 plant() { printf '%s\n' "${@:2}" >"$copy/$1"; }
 compile() { # as the Makefile would, without its flags: only the symbols matter
     mkdir -p "$copy/build/obj/$(dirname "$1")"
-    (cd "$copy" && "${CC:-cc}" -D_GNU_SOURCE -I. -c -o "build/obj/${1%.c}.o" "$1")
+    read -ra cc <<<"${CC:-cc}" # it may be a compiler behind another program
+    (cd "$copy" && "${cc[@]}" -D_GNU_SOURCE -I. -c -o "build/obj/${1%.c}.o" "$1")
 }
 remove() { rm -f "$copy/$1" "$copy/build/obj/${1%.c}.o"; }
 

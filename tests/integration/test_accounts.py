@@ -8,7 +8,6 @@ import pathlib
 import random
 import socket
 import struct
-import subprocess
 import termios
 import time
 
@@ -16,8 +15,9 @@ import grpc
 import httpx
 import pytest
 from h2wire import DATA, H2, WINDOW, frame, head
-from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, DooredSluice, Sluice, Wire, configuration, infer_body, memory_kib, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, DooredSluice, Sluice, Wire, configuration, infer_body, memory_kib, post, wait_for
 from onnx_file import add_model, tensor
+from preload import preloadable
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 # ---- names that nobody has -----------------------------------------------------------------------------
@@ -322,13 +322,8 @@ class Turns:
 def measured(tmp_path_factory):
     """A gateway of one loop whose turns are measured, and no worker: bodies are decoded before their model is asked
     for."""
-    if SANITIZED:
-        pytest.skip("LD_PRELOAD and a sanitizer's interceptors exclude each other")
     home = tmp_path_factory.mktemp("turns")
-    words = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-std=gnu17", "-Wall", "-Werror", "-o", home / "turns.so"]
-    done = subprocess.run([*words, ROOT / "tests/integration/turns.c", "-ldl"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    turns = Turns(home / "turns.so", home / "page")
+    turns = Turns(preloadable("turns.c", home), home / "page")
     path = configuration(home, addresses=["grpc://127.0.0.1:1"], loops=1, limits='max_body = "64MiB" bytes_in_flight = "4GiB"')
     with Sluice(path, wait_models=(), env=turns.env) as sluice:
         yield sluice, turns

@@ -13,9 +13,10 @@ import threading
 import httpx
 import pytest
 from h2wire import DATA, H2, frame, head
-from harness import GOOD_BODY, ROOT, SAMPLES, SANITIZED, SLUICE, Program, Sluice, Wire, Worker, configuration, infer_body, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SLUICE, Program, Sluice, Wire, Worker, configuration, infer_body, post, wait_for
 from hostile import ASK
 from load import Load, is_right
+from preload import preloadable
 
 INFER = "/v2/models/digits/infer"
 ROWS = [s["input"] for s in SAMPLES]
@@ -41,14 +42,7 @@ class Faults:
 
 @pytest.fixture(scope="session")
 def library(tmp_path_factory):
-    """faults.c as a shared object; it cannot stand before AddressSanitizer's own."""
-    if SANITIZED:
-        pytest.skip("LD_PRELOAD and a sanitizer's interceptors exclude each other")
-    path = tmp_path_factory.mktemp("faults") / "faults.so"
-    words = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O1", "-std=gnu17", "-Wall", "-Werror", "-o", path]
-    done = subprocess.run([*words, ROOT / "tests/integration/faults.c", "-ldl"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return path
+    return preloadable("faults.c", tmp_path_factory.mktemp("faults"))
 
 
 @pytest.fixture
