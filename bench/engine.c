@@ -155,10 +155,10 @@ int main(int argc, char **argv)
         const char *name;
         struct lengths lengths;
     } reference[] = {
-        {"iris_logreg", {0}},         {"digits_mlp", {0}},          {"mnist_cntk", {0}},
-        {"resnet8_cifar10", {0}},     {"ad01_autoencoder", {0}},    {"ultraface_rfb320", {0}},
-        {"banking77_lsa", {1, {14}}}, {"magika_v3_3", {0}},         {"ppocr_cls", {2, {48, 192}}},
-        {"ppocr_rec", {1, {160}}},    {"ppocr_det", {2, {96, 320}}}};
+        {"iris_logreg", {0}},          {"digits_mlp", {0}},          {"mnist_cntk", {0}},
+        {"resnet8_cifar10", {0}},      {"ad01_autoencoder", {0}},    {"ultraface_rfb320", {0}},
+        {"credit_gbt", {0}},           {"banking77_lsa", {1, {14}}}, {"magika_v3_3", {0}},
+        {"ppocr_cls", {2, {48, 192}}}, {"ppocr_rec", {1, {160}}},    {"ppocr_det", {2, {96, 320}}}};
     const struct lengths none = {0};
     const char *shared = getenv("SLUICE_SHARED");
     char path[512];

@@ -267,10 +267,12 @@ static size_t attributes(const struct op *op, char *out, size_t room)
 bool engine_op_line(unsigned i, char *out, size_t room)
 {
     char attrs[1024], inputs[32];
+    unsigned outputs;
     if (i >= op_count)
         return false;
     const struct op *op = &op_table[i];
     const struct op_words *words = words_of(op);
+    outputs = op->outputs > 1 ? op->outputs : 1;
     attributes(op, attrs, sizeof(attrs));
     if (op->max_inputs == op->min_inputs)
         snprintf(inputs, sizeof(inputs), "%u", op->min_inputs);
@@ -278,7 +280,7 @@ bool engine_op_line(unsigned i, char *out, size_t room)
         snprintf(inputs, sizeof(inputs), "%u to %u", op->min_inputs, op->max_inputs);
     bool strings = op_takes_strings(op) && !strstr(words->types, "strings");
     snprintf(out, room, "| %s%s%s | %s | %u | %s | %s%s | %s |", op->domain ? op->domain : "",
-             op->domain ? "." : "", op->name, inputs, op->outputs > 1 ? op->outputs : 1, attrs,
-             words->types, strings ? ", strings" : "", words->limits ? words->limits : "\u2013");
+             op->domain ? "." : "", op->name, inputs, outputs, attrs, words->types,
+             strings ? ", strings" : "", words->limits ? words->limits : "\u2013");
     return true;
 }

@@ -149,7 +149,8 @@ static int letter_label(int c)
 // "..." after a dot.
 static bool read_dots(struct equation *q)
 {
-    return next_letter(q) == '.' && next_letter(q) == '.';
+    int second = next_letter(q), third = next_letter(q);
+    return second == '.' && third == '.';
 }
 
 // Labels of one term up to , or - or the end, which is *end. hidden: axes that stand for the dots.

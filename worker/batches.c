@@ -363,7 +363,7 @@ void batches_deinit(struct batches *b)
 
 bool batches_add(struct batches *b, struct worker_request *r, struct error *e)
 {
-    const struct infer_request *q = &r->request;
+    struct infer_request *q = &r->request;
     struct served *m = r->model = repository_find(b->repository, q->model, q->version, e);
     if (!m)
         return false;
@@ -372,6 +372,8 @@ bool batches_add(struct batches *b, struct worker_request *r, struct error *e)
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
     if (!served_inputs(m, q, r->inputs, e))
         return false;
+    if (m->meta.max_batch == 0) // its first dimensions are no rows: one request, however long
+        q->rows = 0;
     uint64_t bound = 64 * (uint64_t)m->meta.max_batch;
     if (m->batcher.rows + (q->rows ? q->rows : 1) > (bound > 1024 ? bound : 1024))
         return error_set(e, STATUS_UNAVAILABLE, "model %s: the queue is full", m->name);

@@ -141,7 +141,7 @@ void cpu_affine_grid(const struct job *j)
     for (int64_t n = 0; n < size[0]; n++) {
         const float *theta = (const float *)j->in[0]->data + n * axes * (axes + 1);
         for (size_t p = 0; p < places; p++) {
-            float at[3];
+            float at[3] = {0};
             size_t rest = p;
             for (unsigned i = axes; i-- > 0; rest /= (size_t)size[2 + i]) {
                 float k = (float)(rest % (size_t)size[2 + i]), side = (float)size[2 + i];

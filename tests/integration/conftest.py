@@ -20,6 +20,7 @@ REFERENCE_MODELS = {
     "resnet8_cifar10": "resnet8_cifar10",
     "ad01_autoencoder": "ad01_autoencoder",
     "ultraface_rfb320": "ultraface_rfb320",
+    "credit_gbt": "credit_gbt",
 }
 
 

@@ -6,7 +6,7 @@ import struct
 import httpx
 import pytest
 from harness import GOOD_BODY, MODELS, SANITIZED, Sluice, Worker, configuration, copy_model, memory_kib, wait_for
-from onnx_file import add_model, attribute, graph, model, node, number, octets, tensor, value, varint
+from onnx_file import INT64, add_model, attribute, graph, model, node, number, octets, tensor, value, varint
 
 INFER = "/v2/models/digits/infer"
 ONES = struct.pack("<4f", 1, 1, 1, 1)
@@ -213,3 +213,20 @@ def test_a_file_that_changes_while_it_serves(tmp_path):
             wait_for(lambda: client.post(INFER, content=GOOD_BODY).status_code == 200, 30)
             assert client.post(INFER, content=GOOD_BODY).json()["outputs"] == right
         assert sluice.stop() == 0
+
+
+def test_a_list_longer_than_any_batch(tmp_path):
+    """What a model makes of all its input at once has no rows: 6,000 elements are one request, and their places come back."""
+    repository = tmp_path / "models"
+    places = model(graph([node("NonZero", ["x"], ["y"])], [value("x", ["n"])], [value("y", [1, "k"], INT64)]))
+    put(repository, "places", places)
+    copy_model(MODELS / "digits" / "1" / "model.onnx", repository, "digits")
+    x = [float(i % 3 == 0) for i in range(6000)]
+    body = {"inputs": [{"name": "x", "shape": [6000], "datatype": "FP32", "data": x}]}
+    with Sluice(configuration(tmp_path / "gateway", repository), wait_models=("digits", "places")) as sluice:
+        for _ in range(3):
+            got = httpx.post(sluice.url + "/v2/models/places/infer", json=body, timeout=30)
+            assert got.status_code == 200, got.text
+            out = got.json()["outputs"][0]
+            assert out["shape"] == [1, 2000] and out["data"] == list(range(0, 6000, 3))
+        assert sluice.stop() == 0, sluice.text

@@ -101,7 +101,7 @@ static void expect(struct msg g, unsigned rows, unsigned features, const float *
 
 // ---- trees -------------------------------------------------------------------------------------------
 
-struct tree { // the lists of one ensemble; weights are `n_weights` of leaf and target
+struct tree_lists { // the lists of one ensemble; weights are `n_weights` of leaf and target
     unsigned n, n_weights;
     const char *const *modes;
     int64_t tree[8], id[8], feature[8], yes[8], no[8], missing[8];
@@ -113,21 +113,21 @@ struct tree { // the lists of one ensemble; weights are `n_weights` of leaf and 
 static const char *const stump_modes[] = {"BRANCH_LEQ", "LEAF", "LEAF"};
 
 // x[0] `mode` 0.5: 1, else 2.
-static struct tree stump(const char *const *modes)
+static struct tree_lists stump(const char *const *modes)
 {
-    return (struct tree){.n = 3,
-                         .n_weights = 2,
-                         .modes = modes,
-                         .id = {0, 1, 2},
-                         .yes = {1},
-                         .no = {2},
-                         .value = {0.5f},
-                         .weight_node = {1, 2},
-                         .weight = {1, 2}};
+    return (struct tree_lists){.n = 3,
+                               .n_weights = 2,
+                               .modes = modes,
+                               .id = {0, 1, 2},
+                               .yes = {1},
+                               .no = {2},
+                               .value = {0.5f},
+                               .weight_node = {1, 2},
+                               .weight = {1, 2}};
 }
 
 static struct msg tree_node(const char *op, const char *outputs, const char *of,
-                            const struct tree *t)
+                            const struct tree_lists *t)
 {
     struct msg n = onnx_node(op, "x", outputs);
     char name[32];
@@ -150,7 +150,7 @@ static struct msg tree_node(const char *op, const char *outputs, const char *of,
     return n;
 }
 
-static struct msg regressor(const struct tree *t)
+static struct msg regressor(const struct tree_lists *t)
 {
     return ml_graph(tree_node("TreeEnsembleRegressor", "y", "target", t), 2, ONNX_F32, "y");
 }
@@ -168,7 +168,7 @@ static void thresholds(void **state)
         const char *modes[] = {cases[k].mode, "LEAF", "LEAF"};
         const float in[4] = {nextafterf(0.5f, 0), 0.5f, nextafterf(0.5f, 1), NAN};
         const float out[4] = {cases[k].below, cases[k].at, cases[k].above, cases[k].nothing};
-        struct tree t = stump(modes);
+        struct tree_lists t = stump(modes);
         for (unsigned missing = 0; missing < 2; missing++) {
             float x[26] = {0}, want[13];
             t.missing[0] = missing;
@@ -193,7 +193,7 @@ static void trees_together(void **state)
                  {"MAX", {10.25f, 10.25f}}};
     (void)state;
     for (unsigned k = 0; k < 4; k++) {
-        struct tree t = stump(modes);
+        struct tree_lists t = stump(modes);
         t.n = 4;
         t.tree[3] = 7; // a tree of one leaf
         t.n_weights = 3;
@@ -211,7 +211,7 @@ static void two_classes(void **state)
     (void)state;
     for (unsigned k = 0; k < 4; k++) {
         bool logistic = k & 1, odds = k & 2;
-        struct tree t = stump(stump_modes);
+        struct tree_lists t = stump(stump_modes);
         t.weight[0] = odds ? -1 : 0.25f;
         t.weight[1] = 0.75f;
         struct msg n = tree_node("TreeEnsembleClassifier", "l,y", "class", &t);
@@ -230,7 +230,7 @@ static void two_classes(void **state)
 static void ensembles_that_cannot_be(void **state)
 {
     (void)state;
-    struct tree t = stump(stump_modes);
+    struct tree_lists t = stump(stump_modes);
     t.feature[0] = 2;
     refuses(regressor(&t), "beyond the features");
     t = stump(stump_modes);

@@ -201,6 +201,12 @@ static void banking77_lsa(void **state)
     run_model("banking77_lsa", true);
 }
 
+static void credit_gbt(void **state)
+{
+    (void)state;
+    run_model("credit_gbt", true);
+}
+
 static void magika_v3_3(void **state)
 {
     (void)state;
@@ -240,6 +246,7 @@ int main(void)
         cmocka_unit_test(ppocr_rec),        cmocka_unit_test(ppocr_cls),
         cmocka_unit_test(ppocr_det),        cmocka_unit_test(magika_v3_3),
         cmocka_unit_test(banking77_lsa),    cmocka_unit_test(silero_vad_v5),
+        cmocka_unit_test(credit_gbt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
