@@ -47,7 +47,11 @@ struct lengths {
 
 static size_t element_bytes(enum engine_dtype d)
 {
-    return d == ENGINE_F64 || d == ENGINE_I64 ? 8 : d == ENGINE_F32 || d == ENGINE_I32 ? 4 : 1;
+    static const size_t bytes[ENGINE_DTYPES] = {
+        [ENGINE_F32] = 4, [ENGINE_F64] = 8, [ENGINE_I32] = 4, [ENGINE_I64] = 8, [ENGINE_BOOL] = 1,
+        [ENGINE_U8] = 1,  [ENGINE_I8] = 1,  [ENGINE_U16] = 2, [ENGINE_I16] = 2, [ENGINE_U32] = 4,
+        [ENGINE_U64] = 8, [ENGINE_F16] = 2, [ENGINE_BF16] = 2};
+    return bytes[d];
 }
 
 // Inputs of `rows` random rows; whole numbers are 0. Without lengths free dimensions are 64.

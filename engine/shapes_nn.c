@@ -179,9 +179,9 @@ bool shape_embed_layer_norm(struct job *j, struct engine_error *e)
     int64_t n = words->shape[1];
     const struct array *floats[] = {words, places, kinds, gamma, beta};
     for (unsigned i = 0; i < 5; i++) {
-        if (floats[i] &&
-            (floats[i]->dtype != ENGINE_F32 || floats[i]->shape[floats[i]->rank - 1] != n ||
-             floats[i]->rank != (i < 3 ? 2 : 1)))
+        const struct array *a = floats[i];
+        if (a &&
+            (a->dtype != ENGINE_F32 || a->rank != (i < 3 ? 2 : 1) || a->shape[a->rank - 1] != n))
             return shape_wrong(j, e, "expected float32 tables and gamma, beta of one width");
     }
     const struct array *like[] = {segments, mask, at};

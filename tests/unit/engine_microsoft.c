@@ -201,6 +201,24 @@ static void embeddings(void **state)
     compare();
 }
 
+static void tables_that_cannot_be(void **state)
+{
+    (void)state;
+    whole("ids", 2, SHAPE(1, 2), (const int32_t[]){0, 1});
+    whole("segments", 2, SHAPE(1, 2), (const int32_t[]){0, 0});
+    floats("words", 2, SHAPE(5, 8));
+    floats("b", 1, SHAPE(8));
+    constant("g", ONNX_F32, 0, NULL, &(float){1}, 4); // one number is no vector
+    put(microsoft("EmbedLayerNormalization", "ids,segments,words,words,words,g,b", "y"));
+    put(onnx_node("Identity", "y", "z"));
+    struct msg file = whole_model();
+    assert_null(engine_model_load(guarded(), view_of(file.p, file.n), 4, &e));
+    assert_non_null(strstr(e.text, "expected float32 tables"));
+    free(file.p);
+    while (n_inputs > 0)
+        free((void *)inputs[--n_inputs].data);
+}
+
 static void products(void **state)
 {
     (void)state;
@@ -326,13 +344,10 @@ static void bytes_for_floats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gelus),
-        cmocka_unit_test(skips),
-        cmocka_unit_test(embeddings),
-        cmocka_unit_test(products),
-        cmocka_unit_test(heads),
-        cmocka_unit_test(one_product),
-        cmocka_unit_test(bytes_for_floats),
+        cmocka_unit_test(gelus),       cmocka_unit_test(skips),
+        cmocka_unit_test(embeddings),  cmocka_unit_test(tables_that_cannot_be),
+        cmocka_unit_test(products),    cmocka_unit_test(heads),
+        cmocka_unit_test(one_product), cmocka_unit_test(bytes_for_floats),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     engine_free(guarded());
