@@ -1,6 +1,6 @@
 // The table of operators in words: docs/onnx.md holds what this gives.
 #include "engine/engine.h"
-#include "engine/ops.h"
+#include "engine/strings.h"
 
 #include <stdio.h>
 
@@ -172,12 +172,15 @@ static const struct op_words op_words[] = {
     {"Split", NULL, "all", NULL},
     {"Sqrt", NULL, "floats", NULL},
     {"Squeeze", NULL, "all", NULL},
+    {"StringConcat", NULL, "strings", NULL},
+    {"StringNormalizer", NULL, "strings", "letters as the C library's table of Unicode has them"},
     {"Sub", NULL, "all numbers", "numpy broadcasting; before opset 7 where it is the same"},
     {"Sum", NULL, "floats", NULL},
     {"Swish", NULL, "floats", NULL},
     {"Tan", NULL, "floats", NULL},
     {"Tanh", NULL, "floats", NULL},
     {"TensorScatter", NULL, "all", "the first axis is the batch"},
+    {"TfIdfVectorizer", NULL, "strings, int32, int64", NULL},
     {"ThresholdedRelu", NULL, "floats", NULL},
     {"Tile", NULL, "all", NULL},
     {"TopK", NULL, "all numbers", NULL},
@@ -190,21 +193,23 @@ static const struct op_words op_words[] = {
     {"Xor", NULL, "bool", NULL},
     {"ArrayFeatureExtractor", OP_ML, "all", NULL},
     {"Binarizer", OP_ML, "floats, int32, int64", NULL},
+    {"CategoryMapper", OP_ML, "strings, int64", NULL},
     {"FeatureVectorizer", OP_ML, "floats, int32, int64", NULL},
     {"Imputer", OP_ML, "floats, int32, int64", "one value, or one a feature"},
-    {"LabelEncoder", OP_ML, "floats, int32, int64", "keys and values that are numbers"},
+    {"LabelEncoder", OP_ML, "all", NULL},
     {"LinearClassifier", OP_ML, "floats, int32, int64",
-     "labels that are numbers; NONE or, of two classes by one score, LOGISTIC"},
+     "NONE or, of two classes by one score, LOGISTIC"},
     {"LinearRegressor", OP_ML, "floats, int32, int64", "of one target NONE or PROBIT"},
     {"Normalizer", OP_ML, "floats, int32, int64", "L1, L2"},
-    {"OneHotEncoder", OP_ML, "floats, int32, int64", "categories that are int64"},
-    {"SVMClassifier", OP_ML, "floats, int32, int64", "labels that are numbers; NONE"},
+    {"OneHotEncoder", OP_ML, "floats, int32, int64, strings", NULL},
+    {"SVMClassifier", OP_ML, "floats, int32, int64", "NONE"},
     {"SVMRegressor", OP_ML, "floats, int32, int64", "NONE"},
     {"Scaler", OP_ML, "floats, int32, int64", "one value, or one a feature"},
     {"TreeEnsemble", OP_ML, "floats", "of one target NONE or PROBIT"},
     {"TreeEnsembleClassifier", OP_ML, "floats, int32, int64",
-     "labels that are numbers; of two classes weights of one, NONE or LOGISTIC"},
+     "of two classes weights of one, NONE or LOGISTIC"},
     {"TreeEnsembleRegressor", OP_ML, "floats, int32, int64", "of one target NONE or PROBIT"},
+    {"ZipMap", OP_ML, "float32", "a tensor, a column a label"},
     {"Attention", OP_MICROSOFT, "float32",
      "no past, no attention_bias, one width for queries, keys and values"},
     {"BiasGelu", OP_MICROSOFT, "float32", NULL},
@@ -225,6 +230,7 @@ static const struct op_words op_words[] = {
     {"QuantizeLinear", OP_MICROSOFT, "float32, int32 to 8 or 16 bits", NULL},
     {"SkipLayerNormalization", OP_MICROSOFT, "float32", NULL},
     {"SkipSimplifiedLayerNormalization", OP_MICROSOFT, "float32", NULL},
+    {"Tokenizer", OP_MICROSOFT, "strings", "no marks; expressions as engine/pattern.h has them"},
 };
 
 static const struct op_words *words_of(const struct op *op)
@@ -272,8 +278,9 @@ bool engine_op_line(unsigned i, char *out, size_t room)
         snprintf(inputs, sizeof(inputs), "%u", op->min_inputs);
     else
         snprintf(inputs, sizeof(inputs), "%u to %u", op->min_inputs, op->max_inputs);
-    snprintf(out, room, "| %s%s%s | %s | %u | %s | %s | %s |", op->domain ? op->domain : "",
+    bool strings = op_takes_strings(op) && !strstr(words->types, "strings");
+    snprintf(out, room, "| %s%s%s | %s | %u | %s | %s%s | %s |", op->domain ? op->domain : "",
              op->domain ? "." : "", op->name, inputs, outputs, attrs, words->types,
-             words->limits ? words->limits : "\u2013");
+             strings ? ", strings" : "", words->limits ? words->limits : "\u2013");
     return true;
 }

@@ -53,7 +53,8 @@ struct device_ops {
     // Host -> device and back; the host's memory is the queue's until it has got there.
     void (*upload)(struct queue *q, void *to, const void *from, size_t bytes);
     void (*download)(struct queue *q, void *to, const void *from, size_t bytes);
-    void (*enqueue)(struct queue *q, struct plan *p); // all its steps; every array has its place
+    // All its steps; every array has its place. p->now_ns: it adds up how long each takes, in p->spent_ns.
+    void (*enqueue)(struct queue *q, struct plan *p);
     // Runs j now, whose inputs are there, after what was given before; done when it returns. NULL: it runs plans
     // alone, and a model whose shapes follow from data is refused. Only of devices that share their memory.
     void (*step)(struct queue *q, const struct job *j);

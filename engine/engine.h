@@ -28,6 +28,7 @@ enum engine_dtype {
     ENGINE_I16,
     ENGINE_U32,
     ENGINE_U64,
+    ENGINE_STRING,
     ENGINE_F16, // these two at ports only: inside they are float32
     ENGINE_BF16,
     ENGINE_DTYPES
@@ -46,7 +47,9 @@ struct engine_error {
 };
 
 struct engine_data {
-    const void *data; // row-major, at any address; outputs: aligned to 64
+    // Row-major, at any address; outputs: aligned to 64. Strings: each 4 bytes of its length (little-endian),
+    // then its bytes.
+    const void *data;
     size_t bytes;
     unsigned rank;
     int64_t shape[ENGINE_MAX_RANK];
@@ -92,8 +95,32 @@ bool engine_op_line(unsigned i, char *out, size_t room);
 struct engine_model;
 struct engine_instance;
 
+struct engine_files { // lends other files' bytes; embedded in whatever has them
+    // All of the file at `location`, a path below the model's folder without "..": the bytes stay, and stay as
+    // they are, until the load has ended. False with why (which names the file).
+    bool (*map)(struct engine_files *f, struct view location, struct view *all, char why[256]);
+};
+
+enum engine_note {
+    ENGINE_REFUSED, // a node that the engine does not do, and what about it
+    ENGINE_CHANGED, // what is served in another form than the file has it
+    ENGINE_FUSED,   // nodes that became part of others
+    ENGINE_FOLDED,  // nodes that were computed at load
+};
+
+struct engine_source {          // a model as it comes
+    struct view onnx;           // stays until the load has ended
+    struct engine_files *files; // NULL: there are none beside it
+    // Called while it is loaded, also when it is refused; NULL: nobody listens. text: printable.
+    void (*note)(void *ctx, enum engine_note what, const char *text);
+    void *ctx;
+};
+
 // Copies what it needs. max_batch: the largest batch that instances shall plan for. Runs the load-time
 // check: a model is batched only when random rows give alone what they give in a batch. NULL with e.
+struct engine_model *engine_model_open(struct engine *engine, const struct engine_source *source,
+                                       uint32_t max_batch, struct engine_error *e);
+// The same of a file that stands by itself.
 struct engine_model *engine_model_load(struct engine *engine, struct view onnx, uint32_t max_batch,
                                        struct engine_error *e);
 void engine_model_free(struct engine_model *m); // after its instances

@@ -4,6 +4,7 @@
 #include "engine/cpu/device.h"
 #include "engine/device.h"
 #include "engine/plan.h"
+#include "engine/strings.h"
 
 static bool all_constant(const struct graph *g, const struct node *n)
 {
@@ -66,7 +67,9 @@ static bool fold_one(struct graph *g, struct node *n, struct fold_budget *spent,
     }
     for (unsigned i = 0; i < n->n_outputs; i++)
         j.outs[i] = n->output[i] >= 0 ? &out[i] : NULL;
-    if (!n->op->shape(&j, e))
+    struct text text = {&g->arena, g->limits.bytes};
+    j.text = &text;
+    if (!op_shape(&j, e))
         return false;
     size_t bytes = job_bytes(&j), scratch = n->op->alias ? 0 : cpu_scratch(&j);
     if (!plan_work(g, &j, &spent->work, e))
@@ -85,6 +88,7 @@ static bool fold_one(struct graph *g, struct node *n, struct fold_budget *spent,
         g->values[n->output[i]].array = *j.outs[i];
         g->values[n->output[i]].constant = true;
     }
+    graph_note(g, ENGINE_FOLDED, "%.*s", VIEW_ARG(n->type));
     node_remove(g, n);
     return true;
 }

@@ -27,6 +27,7 @@ static struct node *maker_of(const struct fuse *f, const struct node *n, unsigne
 // m makes what n made; n is gone.
 static void replace(struct fuse *f, struct node *m, struct node *n)
 {
+    graph_note(f->g, ENGINE_FUSED, "%.*s into %.*s", VIEW_ARG(n->type), VIEW_ARG(m->type));
     m->output[0] = n->output[0];
     f->g->values[n->output[0]].maker = (int32_t)(m - f->g->nodes);
     node_remove(f->g, n);
@@ -81,13 +82,6 @@ static bool all_finite(const float *x, size_t n)
     return true;
 }
 
-// The value's data is x from now on.
-static void replace_data(struct fuse *f, struct value *v, float *x)
-{
-    graph_drop(f->g, v->array.data);
-    v->array.data = x;
-}
-
 // weights *= scale, bias = bias * scale + shift, channel by channel.
 static void scale_into(const struct target *t, const float *scale, const float *shift, float *w,
                        float *b)
@@ -124,8 +118,8 @@ static bool rescale(struct fuse *f, struct target *t, const float *scale, const 
         t->bias = &g->values[spare];
         t->bias->readers++;
     }
-    replace_data(f, t->weights, w);
-    replace_data(f, t->bias, b);
+    value_set(g, t->weights, w);
+    value_set(g, t->bias, b);
     t->bias->array.rank = 1;
     t->bias->array.shape[0] = (int64_t)t->outs;
     return true;
@@ -205,6 +199,10 @@ bool graph_fuse(struct graph *g, struct engine_error *e)
             fuse_bias(&f, n);
         else if (view_is(n->type, "Relu"))
             fuse_relu(&f, n);
+        else if (view_is(n->type, "TfIdfVectorizer"))
+            f.failed = !fuse_text(g, n, e);
+        else if (view_is(n->type, "StringNormalizer"))
+            f.failed = !set_stopwords(g, n, e);
     }
     return !f.failed;
 }

@@ -9,11 +9,13 @@
 
 size_t dtype_bytes(enum engine_dtype d)
 {
-    static const uint8_t bytes[] = {
-        [ENGINE_F32] = 4,  [ENGINE_F64] = 8,   [ENGINE_I32] = 4, [ENGINE_I64] = 8,
-        [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,    [ENGINE_I8] = 1,  [ENGINE_U16] = 2,
-        [ENGINE_I16] = 2,  [ENGINE_U32] = 4,   [ENGINE_U64] = 8, [ENGINE_F16] = 2,
-        [ENGINE_BF16] = 2, [ENGINE_DTYPES] = 0};
+    static const uint8_t bytes[] = {[ENGINE_F32] = 4,  [ENGINE_F64] = 8,
+                                    [ENGINE_I32] = 4,  [ENGINE_I64] = 8,
+                                    [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,
+                                    [ENGINE_I8] = 1,   [ENGINE_U16] = 2,
+                                    [ENGINE_I16] = 2,  [ENGINE_U32] = 4,
+                                    [ENGINE_U64] = 8,  [ENGINE_F16] = 2,
+                                    [ENGINE_BF16] = 2, [ENGINE_STRING] = sizeof(struct view)};
     return bytes[d];
 }
 
@@ -94,6 +96,12 @@ size_t array_bytes(const struct array *a)
     return array_count(a, &n) ? n * dtype_bytes(a->dtype) : 0;
 }
 
+static void printable(char *c)
+{
+    for (; *c; c++)
+        *c = *c < 0x20 || *c > 0x7e ? '?' : *c;
+}
+
 bool engine_fail(struct engine_error *e, const char *format, ...)
 {
     va_list args;
@@ -101,11 +109,23 @@ bool engine_fail(struct engine_error *e, const char *format, ...)
     if (vsnprintf(e->text, sizeof(e->text), format, args) < 0)
         e->text[0] = '\0';
     va_end(args);
-    for (char *c = e->text; *c; c++) {
-        if (*c < 0x20 || *c > 0x7e)
-            *c = '?';
-    }
+    printable(e->text);
     return false;
+}
+
+void graph_note(const struct graph *g, enum engine_note what, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    const struct engine_source *s = g->root->source;
+    if (!s || !s->note)
+        return;
+    va_start(args, format);
+    if (vsnprintf(text, sizeof(text), format, args) < 0)
+        text[0] = '\0';
+    va_end(args);
+    printable(text);
+    s->note(s->ctx, what, text);
 }
 
 const char *node_title(const struct node *n, char out[128])
@@ -261,11 +281,37 @@ const int32_t *node_captures(const struct node *n, const struct graph *body)
     return at;
 }
 
+void value_set(struct graph *g, struct value *v, void *data)
+{
+    if (v->lent)
+        g->root->bytes -= array_bytes(&v->array);
+    else if (!v->borrowed)
+        graph_drop(g, v->array.data);
+    v->lent = false;
+    v->array.data = data;
+}
+
 static void value_drop(struct graph *g, struct value *v)
 {
-    if (!v->borrowed)
-        graph_drop(g, v->array.data);
-    v->array.data = NULL;
+    value_set(g, v, NULL);
+}
+
+bool graph_own(struct graph *g, struct engine_error *e)
+{
+    for (unsigned i = 0; i < g->n_values; i++) {
+        struct value *v = &g->values[i];
+        size_t bytes = array_bytes(&v->array);
+        if (!v->lent)
+            continue;
+        g->root->bytes -= bytes; // for a moment: the copy is counted in its place
+        void *data = graph_alloc(g, bytes, e);
+        g->root->bytes += bytes;
+        if (!data)
+            return false;
+        memcpy(data, v->array.data, bytes);
+        value_set(g, v, data);
+    }
+    return true;
 }
 
 bool node_reads(const struct node *n, unsigned i)

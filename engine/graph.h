@@ -27,6 +27,7 @@ struct value {
         array; // shape and data of constants and inputs (-1: free); others: filled by a plan
     bool constant;
     bool borrowed;   // its data is the surrounding graph's
+    bool lent;       // its data lies in memory of the host's, which stays until the load has ended
     void *on_device; // where the device reads it: constants of a loaded model
     int32_t maker;   // node index; -1: input or constant
     uint32_t
@@ -122,7 +123,8 @@ struct graph {
     struct graph *bodies, *next; // of the root: all bodies, however deep
     struct capture *captures;
     unsigned n_captures, cap_captures;
-    unsigned all_nodes, all_values; // of the root: in all graphs
+    unsigned all_nodes, all_values;     // of the root: in all graphs
+    const struct engine_source *source; // while it is loaded
 };
 
 void graph_init(struct graph *g, struct device *d, struct engine_limits limits);
@@ -141,6 +143,10 @@ const int32_t *node_captures(const struct node *n, const struct graph *body);
 // Aligned to 64; lives until graph_drop or graph_free. NULL with e: out of memory, or too much.
 void *graph_alloc(struct graph *g, size_t bytes, struct engine_error *e);
 void graph_drop(struct graph *g, void *data); // NULL: nothing
+// The value's data is `data` from here on, the graph's own; what it was is dropped.
+void value_set(struct graph *g, struct value *v, void *data);
+// Data that was lent, and is still read, becomes the graph's own. False with e.
+bool graph_own(struct graph *g, struct engine_error *e);
 // Counts bytes that a kernel took by other means. False with e: too much.
 bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e);
 // Counts the readers of each value anew; constants without any are dropped.
@@ -171,6 +177,9 @@ size_t array_bytes(const struct array *a); // 0 as well when array_count is fals
 bool array_count(const struct array *a, size_t *count);
 __attribute__((format(printf, 2, 3))) bool engine_fail(struct engine_error *e, const char *format,
                                                        ...);
+// Tells whoever listens to the load; printable.
+__attribute__((format(printf, 3, 4))) void graph_note(const struct graph *g, enum engine_note what,
+                                                      const char *format, ...);
 // "Conv (node \"n1\")" for messages.
 const char *node_title(const struct node *n, char out[128]);
 

@@ -1,7 +1,9 @@
 // A model on one queue of its device: plans for the shapes that come, one arena for all of them.
 #include "base/check.h"
 #include "base/mem.h"
+#include "engine/explain.h"
 #include "engine/model.h"
+#include "engine/strings.h"
 
 // Bindings for which an instance keeps a plan; the one used longest ago makes room.
 #define PLANS 64
@@ -17,6 +19,8 @@ struct engine_instance {
     size_t host_bytes;
     struct engine_call *call; // what runs
     struct plan *last;        // whose late outputs may still be held; NULL: none
+    struct plan *running;     // its plan, until the next run
+    uint64_t (*now_ns)(void); // NULL: nobody watches
     struct engine_task task;
 };
 
@@ -94,6 +98,16 @@ struct plan *instance_plan(struct engine_instance *i, const struct binding *b,
     return p;
 }
 
+const struct plan *instance_running(const struct engine_instance *i)
+{
+    return i->running;
+}
+
+void engine_watch(struct engine_instance *i, uint64_t (*now_ns)(void))
+{
+    i->now_ns = now_ns;
+}
+
 // ---- inputs ------------------------------------------------------------------------------------------
 
 // What stands in the free dimensions of an input's.
@@ -143,8 +157,12 @@ static bool check_input(const struct engine_port *p, const struct engine_data *x
             return false;
     }
     a.rank = p->rank;
-    return (array_count(&a, &count) && count * dtype_bytes(a.dtype) == x->bytes) ||
-           engine_fail(e, "input \"%.60s\": its bytes do not fill its shape", p->name);
+    bool fills = array_count(&a, &count);
+    if (a.dtype == ENGINE_STRING)
+        fills = fills && strings_read(x->data, x->bytes, count, NULL);
+    else
+        fills = fills && count * dtype_bytes(a.dtype) == x->bytes;
+    return fills || engine_fail(e, "input \"%.60s\": its bytes do not fill its shape", p->name);
 }
 
 // Do the inputs of one part fit the ports? *b: what they bind.
@@ -189,12 +207,31 @@ static bool check_parts(const struct engine_model *m, const struct engine_data *
     return true;
 }
 
+// The strings of input k, part by part.
+static void *string_place(const struct engine_instance *i, const struct plan *p, unsigned k)
+{
+    const struct engine_call *c = i->call;
+    struct view *at = plan_place(p, i->arena, p->graph->inputs[k]), *to = at;
+    for (unsigned part = 0; part < c->n_parts; part++) {
+        const struct engine_data *x = &c->inputs[part * i->model->graph.n_inputs + k];
+        struct array a = {.rank = x->rank};
+        size_t count = 0;
+        memcpy(a.shape, x->shape, sizeof(a.shape));
+        if (!array_count(&a, &count) || !strings_read(x->data, x->bytes, count, to))
+            break; // check_input has asked the same and was answered
+        to += count;
+    }
+    return at;
+}
+
 // Where the device reads input k: as it lies there, or copied to its place in the arena.
 static void *input_place(const struct engine_instance *i, const struct plan *p, unsigned k)
 {
     const struct engine_call *c = i->call;
     const struct engine_data *first = &c->inputs[k];
     size_t element = dtype_bytes(i->model->inputs[k].dtype);
+    if (i->model->inputs[k].dtype == ENGINE_STRING)
+        return string_place(i, p, k);
     if (ops_of(i)->shared && c->n_parts == 1 && first->data &&
         (uintptr_t)first->data % element == 0)
         return (void *)first->data;
@@ -256,6 +293,38 @@ static void fetch_outputs(struct engine_instance *i, struct plan *p)
     }
 }
 
+// Outputs that are strings, once they are made: from the plan's form to that of ports.
+static bool write_strings(struct engine_instance *i, struct engine_data *outputs,
+                          struct engine_error *e)
+{
+    const struct graph *g = &i->model->graph;
+    size_t all = 0, count = 0;
+    for (unsigned k = 0; k < g->n_outputs; k++) {
+        const struct array *a = &i->running->arrays[g->outputs[k]];
+        if (a->dtype != ENGINE_STRING || !array_count(a, &count))
+            continue;
+        outputs[k].bytes = strings_bytes(a->data, count);
+        all += (outputs[k].bytes + 63) / 64 * 64;
+    }
+    if (all > i->host_bytes) {
+        mem_free(i->host);
+        i->host = mem_alloc_aligned(all, 64);
+        i->host_bytes = i->host ? all : 0;
+        if (!i->host)
+            return engine_fail(e, "out of memory: %zu MiB of outputs", all >> 20);
+    }
+    char *to = i->host;
+    for (unsigned k = 0; k < g->n_outputs; k++) {
+        const struct array *a = &i->running->arrays[g->outputs[k]];
+        if (a->dtype != ENGINE_STRING || !array_count(a, &count))
+            continue;
+        strings_write(a->data, count, to);
+        outputs[k].data = to;
+        to += (outputs[k].bytes + 63) / 64 * 64;
+    }
+    return true;
+}
+
 // ---- runs --------------------------------------------------------------------------------------------
 
 // Late outputs are of the ports' datatypes. Their shapes are what they are: files are often wrong about them.
@@ -298,6 +367,8 @@ static bool run_begin(struct engine_instance *i)
     for (unsigned k = 0; k < i->model->graph.n_inputs; k++)
         at[k] = input_place(i, p, k);
     upload_known(i, p);
+    i->running = p;
+    p->now_ns = i->now_ns;
     plan_bind(p, i->arena, at);
     ops_of(i)->enqueue(i->queue, p);
     if (p->n_late > 0 && !run_late(i, p))
@@ -310,7 +381,7 @@ static void run_end(void *instance, const char *error)
 {
     struct engine_instance *i = instance;
     struct engine_call *c = i->call;
-    c->ok = !error || engine_fail(&c->error, "%s", error);
+    c->ok = error ? engine_fail(&c->error, "%s", error) : write_strings(i, c->outputs, &c->error);
     i->call = NULL;
     c->done(c);
 }
@@ -348,7 +419,9 @@ bool engine_run(struct engine_instance *i, const struct engine_data *inputs,
     const char *error = begun ? ops_of(i)->sync(i->queue) : NULL;
     if (!begun)
         *e = c.error;
-    return begun && (!error || engine_fail(e, "%s", error));
+    if (!begun || error)
+        return begun && engine_fail(e, "%s", error);
+    return write_strings(i, outputs, e);
 }
 
 bool instance_zeros(struct engine_instance *i, int64_t length, struct engine_error *e)
@@ -359,7 +432,7 @@ bool instance_zeros(struct engine_instance *i, int64_t length, struct engine_err
     bool ok = true;
     for (unsigned k = 0; k < m->graph.n_inputs && ok; k++) {
         struct array a = model_input(m, k, 1, length);
-        size_t bytes = array_bytes(&a);
+        size_t bytes = strings_least(&a);
         ok = (memory[k] = mem_zalloc(bytes + 1)) != NULL || engine_fail(e, "out of memory");
         in[k] = (struct engine_data){memory[k], bytes, a.rank, {0}};
         memcpy(in[k].shape, a.shape, sizeof(a.shape));

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "engine/plan.h"
+#include "engine/strings.h"
 
 // What a step costs beside its work, in multiplications: a loop of empty steps is bounded too.
 #define STEP_WORK 64
@@ -113,14 +114,14 @@ static bool run_kernel(struct late *l, struct job *j)
 static bool compute(struct late *l, struct frame *f, struct node *n)
 {
     const char *failure = NULL;
-    struct job j = {.node = n, .failure = &failure};
+    struct job j = {.node = n, .text = l->text, .failure = &failure};
     for (unsigned i = 0; i < n->n_inputs; i++)
         j.in[i] = n->input[i] >= 0 ? &f->slots[n->input[i]].array : NULL;
     for (unsigned i = 0; i < n->n_outputs; i++)
         j.outs[i] = n->output[i] >= 0 ? &f->slots[n->output[i]].array : NULL;
     j.out = j.outs[0];
     l->work += STEP_WORK;
-    if (!n->op->shape(&j, l->e) || !plan_work(f->graph, &j, &l->work, l->e))
+    if (!op_shape(&j, l->e) || !plan_work(f->graph, &j, &l->work, l->e))
         return false;
     if (!n->op->alias)
         return make_outputs(l, f, &j) && run_kernel(l, &j);

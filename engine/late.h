@@ -32,6 +32,7 @@ struct late { // one run
     uint32_t trips;
     void *scratch;
     size_t scratch_bytes;
+    const struct text *text;
     struct engine_error *e;
 };
 

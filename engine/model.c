@@ -2,11 +2,13 @@
 
 #include "base/mem.h"
 #include "base/rand.h"
+#include "engine/strings.h"
 
 #include <math.h>
 #include <stdio.h>
 
 #define SEED 0x51a1ce
+#define TRIED_ROWS 3
 
 // ---- ports -------------------------------------------------------------------------------------------
 
@@ -160,15 +162,29 @@ static bool outputs_follow(struct engine_model *m, const struct plan *one, const
     return true;
 }
 
+#define WORD_BYTES 3 // of a random string: all are as long, so that rows are as well
+
+static size_t random_bytes(const struct array *a, size_t count)
+{
+    return count * (a->dtype == ENGINE_STRING ? 4 + WORD_BYTES : dtype_bytes(a->dtype));
+}
+
+static void random_word(char *to, struct rand *r)
+{
+    static const char letters[] = "aeinrst 019AEI.-";
+    uint32_t n = WORD_BYTES;
+    memcpy(to, &n, 4);
+    for (unsigned i = 0; i < WORD_BYTES; i++)
+        to[4 + i] = letters[rand_below(r, sizeof(letters) - 1)];
+}
+
 // Whole numbers are below `most`: a model may take them for places in a table.
 static void *random_rows(const struct array *a, size_t count, unsigned most, struct rand *r)
 {
-    size_t bytes = count * dtype_bytes(a->dtype);
-    char *data = mem_alloc(bytes ? bytes : 1);
-    if (!data)
-        return NULL;
-    memset(data, 0, bytes);
-    for (size_t i = 0; i < count; i++) {
+    char *data = mem_zalloc(random_bytes(a, count) + 1);
+    for (size_t i = 0; data && i < count && a->dtype == ENGINE_STRING; i++)
+        random_word(data + i * (4 + WORD_BYTES), r);
+    for (size_t i = 0; data && i < count && a->dtype != ENGINE_STRING; i++) {
         float f = (float)rand_unit(r);
         double d = (double)f;
         uint64_t whole = rand_below(r, a->dtype == ENGINE_BOOL ? 2 : most);
@@ -191,6 +207,23 @@ static bool close_enough(const float *a, const float *b, size_t n)
     return true;
 }
 
+// Is the row of the batch's output the same alone?
+static bool row_agrees(enum engine_dtype d, const char *batch, unsigned row,
+                       const struct engine_data *single)
+{
+    size_t n = single->bytes, at = row * n, count = 1;
+    if (d == ENGINE_F32)
+        return close_enough((const float *)(const void *)(batch + at), single->data, n / 4);
+    for (unsigned i = 0; d == ENGINE_STRING && i < single->rank; i++)
+        count *= (size_t)single->shape[i];
+    if (d == ENGINE_STRING) {
+        at = strings_skip(batch, row * count);
+        if (strings_skip(batch + at, count) != n)
+            return false;
+    }
+    return memcmp(batch + at, single->data, n) == 0;
+}
+
 // Random rows give alone what they give in a batch: rows that influence each other (a mean over the batch,
 // a transposed batch) are found here, not by a client.
 static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_t length,
@@ -207,7 +240,7 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_
         struct array a = model_input(m, k, 3, length);
         size_t count = 0;
         ok = array_count(&a, &count) && (memory[k] = random_rows(&a, count, most, &r)) != NULL;
-        batch[k] = (struct engine_data){memory[k], count * dtype_bytes(a.dtype), a.rank, {0}};
+        batch[k] = (struct engine_data){memory[k], random_bytes(&a, count), a.rank, {0}};
         memcpy(batch[k].shape, a.shape, sizeof(a.shape));
     }
     ok = ok && engine_run(i, batch, out, e);
@@ -226,11 +259,7 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_
         }
         ok = engine_run(i, alone, single, e);
         for (unsigned k = 0; k < g->n_outputs && ok; k++) {
-            const float *in_batch =
-                (const float *)(void *)((char *)kept[k] + row * single[k].bytes);
-            ok = m->outputs[k].dtype == ENGINE_F32
-                     ? close_enough(in_batch, single[k].data, single[k].bytes / 4)
-                     : memcmp(in_batch, single[k].data, single[k].bytes) == 0;
+            ok = row_agrees(m->outputs[k].dtype, kept[k], row, &single[k]);
         }
     }
     for (unsigned k = 0; k < MODEL_MAX_PORTS; k++) {
@@ -288,25 +317,37 @@ static bool check_rows(struct engine_model *m, struct engine_instance *in, int64
     return false;
 }
 
-static bool check_batching(struct engine_model *m, struct engine_error *e)
+// *batches: does it?
+static bool try_batches(struct engine_model *m, bool *batches, struct engine_error *e)
 {
-    bool batches = !m->late[0] && inputs_free(m);
-    if (batches)
+    bool ok = *batches = !m->late[0] && inputs_free(m);
+    if (ok)
         fit_limit(m);
-    for (unsigned i = 0; i < m->n_lengths && batches; i++)
-        batches = shapes_follow(m, m->lengths[i]);
-
-    if (!batches)
+    for (unsigned i = 0; i < m->n_lengths && ok; i++)
+        ok = shapes_follow(m, m->lengths[i]);
+    *batches = ok;
+    if (!ok)
         return true;
     struct engine_instance *in = engine_instance_new(m, e);
     if (!in)
         return false;
-    for (unsigned i = 0; i < m->n_lengths && batches; i++)
-        batches = check_rows(m, in, m->lengths[i]);
-    if (batches)
-        m->max_batch = m->limit;
+    for (unsigned i = 0; i < m->n_lengths && ok; i++)
+        ok = check_rows(m, in, m->lengths[i]);
+    *batches = ok;
     engine_instance_free(in);
     return true;
+}
+
+static bool check_batching(struct engine_model *m, struct engine_error *e)
+{
+    uint32_t asked = m->limit;
+    bool batches;
+    m->limit = asked < TRIED_ROWS ? TRIED_ROWS : asked; // it is tried with so many, also for fewer
+    bool ok = try_batches(m, &batches, e);
+    m->limit = asked < m->limit ? asked : m->limit;
+    if (batches)
+        m->max_batch = m->limit;
+    return ok;
 }
 
 // ---- the model ---------------------------------------------------------------------------------------
@@ -370,8 +411,13 @@ static bool model_compile(struct engine_model *m, struct plan **one, struct engi
     struct graph *g = &m->graph;
     struct device *d = g->device;
     bool changed = false;
-    if (!graph_fold(g, e) || !(*one = first_plan(g, 0, &m->lengths[0], e)))
+    if (!graph_fold(g, e))
         return false;
+    if (!(*one = first_plan(g, 0, &m->lengths[0], e))) {
+        struct binding first = binding_of(g, 1, lengths[0]);
+        plan_refuse(g, &first, e);
+        return false;
+    }
     m->n_lengths = 1;
     if (d->ops->layout && !d->ops->layout(d, g, (*one)->arrays, &changed, e))
         return false;
@@ -407,11 +453,17 @@ static void part_inputs(struct engine_model *m)
         m->limit = INT32_MAX; // as any other dimension
 }
 
-static bool load(struct engine_model *m, struct view onnx, struct engine_error *e)
+static bool load(struct engine_model *m, const struct engine_source *source, struct engine_error *e)
 {
     struct graph *g = &m->graph;
     struct plan *one = NULL;
-    bool ok = graph_import(g, onnx, e) && model_compile(m, &one, e) && upload_constants(m, e);
+    g->source = source;
+    bool ok = graph_import(g, source->onnx, e);
+    if (ok)
+        strings_note(g);
+    if (ok && g->bodies) // which will refer to this graph's constants
+        ok = graph_own(g, e);
+    ok = ok && model_compile(m, &one, e) && graph_own(g, e) && upload_constants(m, e);
     if (ok) {
         struct engine_port *outputs = output_ports(g, one);
         m->inputs = input_ports(g);
@@ -433,6 +485,13 @@ static bool load(struct engine_model *m, struct view onnx, struct engine_error *
 struct engine_model *engine_model_load(struct engine *engine, struct view onnx, uint32_t max_batch,
                                        struct engine_error *e)
 {
+    struct engine_source s = {.onnx = onnx};
+    return engine_model_open(engine, &s, max_batch, e);
+}
+
+struct engine_model *engine_model_open(struct engine *engine, const struct engine_source *source,
+                                       uint32_t max_batch, struct engine_error *e)
+{
     struct engine_model *m = mem_zalloc(sizeof(*m));
     e->text[0] = '\0';
     if (!m) {
@@ -442,10 +501,11 @@ struct engine_model *engine_model_load(struct engine *engine, struct view onnx, 
     m->engine = engine;
     m->limit = max_batch ? max_batch : 1;
     graph_init(&m->graph, engine->device, engine->limits);
-    if (!load(m, onnx, e)) {
+    if (!load(m, source, e)) {
         engine_model_free(m);
         return NULL;
     }
+    m->graph.source = NULL;
     return m;
 }
 

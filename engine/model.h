@@ -33,5 +33,7 @@ bool instance_zeros(struct engine_instance *i, int64_t length, struct engine_err
 // The plan for what is bound, made when there is none yet, and memory for it. NULL with e.
 struct plan *instance_plan(struct engine_instance *i, const struct binding *b,
                            struct engine_error *e);
+// The plan of the run that was last; NULL: there was none.
+const struct plan *instance_running(const struct engine_instance *i);
 
 #endif

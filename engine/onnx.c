@@ -6,8 +6,11 @@
 // A function sees nothing but its inputs; its nodes stand in the graph in place of the node that calls it.
 #include "base/hash.h"
 #include "base/pb.h"
+#include "engine/device.h"
+#include "engine/external.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
+#include "engine/refuse.h"
 #include <stdio.h>
 
 enum { MODEL_GRAPH = 7, MODEL_OPSET = 8, MODEL_FUNCTION = 25 };
@@ -49,6 +52,7 @@ enum {
     TENSOR_TYPE = 2,
     TENSOR_FLOATS = 4,
     TENSOR_INT32 = 5,
+    TENSOR_STRINGS = 6,
     TENSOR_INT64 = 7,
     TENSOR_NAME = 8,
     TENSOR_RAW = 9,
@@ -94,6 +98,7 @@ struct import { // of one graph, or of a function's nodes into it
     struct view
         rows; // what the file calls the first dimension of the first input that has a free one
     bool has_rows;
+    struct external *external; // of the file
 };
 
 enum engine_dtype dtype_from_onnx(uint64_t type)
@@ -109,6 +114,8 @@ enum engine_dtype dtype_from_onnx(uint64_t type)
         return ENGINE_I32;
     case 7:
         return ENGINE_I64;
+    case 8:
+        return ENGINE_STRING;
     case 9:
         return ENGINE_BOOL;
     case 4:
@@ -251,8 +258,8 @@ static int32_t find_value(struct import *im, struct view name)
 struct raw_tensor { // as it stands in the file
     struct array array;
     struct view name, raw;
-    const struct view *message;
-    bool external, bad_dims;
+    bool external, lent;
+    struct external_ref where; // external
 };
 
 static bool read_dims(struct raw_tensor *t, const struct pb_field *f)
@@ -328,6 +335,48 @@ static bool widen(struct import *im, struct array *a, size_t count)
     return true;
 }
 
+// Data of another file is used where it lies until the load has ended, when it lies well: kernels that want
+// it in another form make that of it, and nothing was copied.
+static bool external_take(struct import *im, struct raw_tensor *t, size_t bytes)
+{
+    bool as_it_is = dtype_inside(t->array.dtype) == t->array.dtype;
+    bool lies_well = bytes > 0 && (uintptr_t)t->raw.p % 64 == 0;
+    t->lent = as_it_is && lies_well && im->g == im->g->root;
+    if (t->lent) {
+        t->array.data = (void *)t->raw.p; // constants are only read
+        return graph_charge(im->g, bytes, im->e);
+    }
+    t->array.data = graph_alloc(im->g, bytes, im->e);
+    if (!t->array.data)
+        return false;
+    if (bytes > 0)
+        memcpy(t->array.data, t->raw.p, bytes);
+    return as_it_is || widen(im, &t->array, bytes / 2);
+}
+
+static bool read_text(struct import *im, struct raw_tensor *t, struct view message, size_t count)
+{
+    struct pb_reader r;
+    struct pb_field f;
+    struct view *to = t->array.data = graph_alloc(im->g, count * sizeof(*to), im->e);
+    size_t n = 0;
+    if (!to)
+        return false;
+    pb_read(&r, message);
+    while (pb_next(&r, &f)) {
+        if (f.number != TENSOR_STRINGS)
+            continue;
+        if (n == count || f.wire != PB_LEN)
+            return engine_fail(im->e, "tensor \"%.*s\": expected %zu strings", VIEW_ARG(t->name),
+                               count);
+        to[n] = arena_copy(&im->g->arena, f.data);
+        if (to[n++].n != f.data.n)
+            return engine_fail(im->e, "out of memory");
+    }
+    return n == count || engine_fail(im->e, "tensor \"%.*s\": expected %zu strings, got %zu",
+                                     VIEW_ARG(t->name), count, n);
+}
+
 static bool read_tensor(struct import *im, struct view message, struct raw_tensor *t)
 {
     struct pb_reader r;
@@ -347,21 +396,39 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
         else if (f.number == TENSOR_RAW) {
             t->raw = f.data;
             has_raw = true;
-        } else if (f.number == TENSOR_EXTERNAL || (f.number == TENSOR_LOCATION && f.value != 0))
+        } else if (f.number == TENSOR_EXTERNAL || (f.number == TENSOR_LOCATION && f.value != 0)) {
             t->external = true;
+            if (f.number == TENSOR_EXTERNAL && !external_entry(&t->where, f.data))
+                return engine_fail(im->e, "tensor \"%.*s\": external_data cannot be read",
+                                   VIEW_ARG(t->name));
+        }
     }
     if (r.error)
         return engine_fail(im->e, "tensor: %s", r.error);
     size_t count;
     t->array.dtype = dtype_from_onnx(type);
-    if (t->external)
-        return engine_fail(im->e, "tensor \"%.*s\": external data is not read", VIEW_ARG(t->name));
     if (t->array.dtype == ENGINE_NONE)
         return engine_fail(im->e, "tensor \"%.*s\": data type %llu is not supported",
                            VIEW_ARG(t->name), (unsigned long long)type);
     if (!array_count(&t->array, &count))
         return engine_fail(im->e, "tensor \"%.*s\": dims: too many elements", VIEW_ARG(t->name));
     size_t bytes = count * dtype_bytes(t->array.dtype);
+    if (t->array.dtype == ENGINE_STRING) {
+        if (t->external || has_raw || count > message.n || !im->g->device->ops->shared)
+            return engine_fail(im->e,
+                               "tensor \"%.*s\": expected %zu strings in string_data, on a "
+                               "device that has them",
+                               VIEW_ARG(t->name), count);
+        return read_text(im, t, message, count);
+    }
+    if (t->external) {
+        if (has_raw)
+            return engine_fail(im->e, "tensor \"%.*s\": has data here and elsewhere",
+                               VIEW_ARG(t->name));
+        return external_find(im->external, im->g->root, t->name, &t->where, bytes, &t->raw,
+                             im->e) &&
+               external_take(im, t, bytes);
+    }
     // Every element costs at least a byte of the message: nothing is allocated that is not backed.
     if (has_raw ? t->raw.n != bytes : count > message.n)
         return engine_fail(im->e, "tensor \"%.*s\": expected %zu octets of data, got %zu",
@@ -388,6 +455,7 @@ static bool read_initializer(struct import *im, struct view message)
         return engine_fail(im->e, "initializer \"%.*s\": the name exists twice", VIEW_ARG(t.name));
     im->g->values[v].array = t.array;
     im->g->values[v].constant = true;
+    im->g->values[v].lent = t.lent;
     return true;
 }
 
@@ -569,6 +637,9 @@ static bool read_input(struct import *im, struct view message)
         return true; // IR 3 lists initializers among the inputs
     if (!is_body(im) && a.dtype == ENGINE_NONE)
         return engine_fail(im->e, "input \"%.*s\": its data type is not supported", VIEW_ARG(name));
+    if (a.dtype == ENGINE_STRING && !im->g->device->ops->shared)
+        return engine_fail(im->e, "input \"%.*s\": the device %s has no strings", VIEW_ARG(name),
+                           im->g->device->ops->name);
     if (!is_body(im) && a.rank == NO_SHAPE)
         return engine_fail(im->e, "input \"%.*s\": has no shape", VIEW_ARG(name));
     for (unsigned i = 1; i < a.rank && !is_body(im); i++)
@@ -756,6 +827,9 @@ static bool read_attr_field(struct import *im, struct node *n, struct view messa
         struct raw_tensor t;
         if (!read_tensor(im, f->data, &t))
             return false;
+        if (t.external)
+            return engine_fail(im->e, "%s: an attribute's tensor has external data",
+                               node_title(n, title));
         a->kind = ATTR_TENSOR;
         a->tensor = t.array;
         break;
@@ -871,27 +945,6 @@ static struct function *function_of(const struct import *im, struct view type, s
     return NULL;
 }
 
-struct missing { // ops that we do not have, each named once, with its first node
-    struct view types[16];
-    unsigned n;
-    char text[200];
-    size_t at;
-};
-
-static void add_missing(struct missing *m, const struct node *n)
-{
-    char title[128];
-    for (unsigned i = 0; i < m->n; i++) {
-        if (view_eq(m->types[i], n->type))
-            return;
-    }
-    if (m->n == sizeof(m->types) / sizeof(m->types[0]) || m->at >= sizeof(m->text))
-        return;
-    m->types[m->n++] = n->type;
-    m->at += (size_t)snprintf(m->text + m->at, sizeof(m->text) - m->at, "%s%s",
-                              m->n > 1 ? ", " : "", node_title(n, title));
-}
-
 static void read_identity(struct view message, struct node *n, struct view *domain)
 {
     struct pb_reader r;
@@ -915,12 +968,41 @@ static bool too_deep(struct import *im)
                        GRAPH_MAX_DEPTH);
 }
 
-// Adds the ops that are missing among the nodes of a graph or a function (`number`: the field they stand in).
-static bool find_missing(struct import *im, struct view nodes, uint32_t number, unsigned depth,
-                         struct missing *m)
+static bool find_refused(struct import *im, struct view nodes, uint32_t number, unsigned depth,
+                         struct refusals *all);
+
+// The node's attributes: those that its op does not know, and what is refused in its subgraphs.
+static bool find_in_attrs(struct import *im, const struct node *n, const struct op *op,
+                          struct view message, unsigned depth, struct refusals *all)
 {
-    struct pb_reader r, node, attr;
-    struct pb_field f, g, a;
+    struct pb_reader node, attr;
+    struct pb_field f, a;
+    char why[128];
+    pb_read(&node, message);
+    while (pb_next(&node, &f)) {
+        if (f.number != NODE_ATTRIBUTE || f.wire != PB_LEN)
+            continue;
+        pb_read(&attr, f.data);
+        while (pb_next(&attr, &a)) {
+            if (a.number == ATTRIBUTE_NAME && op && !op_knows(op, a.data)) {
+                snprintf(why, sizeof(why), "attribute \"%.*s\" is not supported",
+                         (int)(a.data.n < 64 ? a.data.n : 64), a.data.n ? a.data.p : "");
+                refuse_node(all, n, why);
+            }
+            if (a.number == ATTRIBUTE_G && a.wire == PB_LEN &&
+                !find_refused(im, a.data, GRAPH_NODE, depth + 1, all))
+                return false;
+        }
+    }
+    return true;
+}
+
+// Adds what we do not do of the nodes of a graph or a function (`number`: the field they stand in).
+static bool find_refused(struct import *im, struct view nodes, uint32_t number, unsigned depth,
+                         struct refusals *all)
+{
+    struct pb_reader r;
+    struct pb_field f;
     if (depth > GRAPH_MAX_DEPTH)
         return too_deep(im);
     pb_read(&r, nodes);
@@ -930,39 +1012,26 @@ static bool find_missing(struct import *im, struct view nodes, uint32_t number, 
         if (f.number != number || f.wire != PB_LEN)
             continue;
         read_identity(f.data, &n, &domain);
-        struct function *fn = op_find(n.type, domain) ? NULL : function_of(im, n.type, domain);
-        if (!fn && !op_find(n.type, domain))
-            add_missing(m, &n);
+        const struct op *op = op_find(n.type, domain);
+        struct function *fn = op ? NULL : function_of(im, n.type, domain);
+        if (!fn && !op)
+            refuse_node(all, &n, NULL);
         if (fn && !fn->checked) {
             fn->checked = true;
-            if (!find_missing(im, fn->message, FUNCTION_NODE, depth + 1, m))
+            if (!find_refused(im, fn->message, FUNCTION_NODE, depth + 1, all))
                 return false;
         }
-        pb_read(&node, f.data);
-        while (pb_next(&node, &g)) {
-            if (g.number != NODE_ATTRIBUTE || g.wire != PB_LEN)
-                continue;
-            pb_read(&attr, g.data);
-            while (pb_next(&attr, &a)) {
-                if (a.number == ATTRIBUTE_G && a.wire == PB_LEN &&
-                    !find_missing(im, a.data, GRAPH_NODE, depth + 1, m))
-                    return false;
-            }
-        }
+        if (!find_in_attrs(im, &n, op, f.data, depth, all))
+            return false;
     }
     return true;
 }
 
-// All ops of the file that we do not have are named at once.
+// All that we do not do of the file is told at once.
 static bool check_ops(struct import *im, struct view graph)
 {
-    struct missing m = {.n = 0};
-    if (!find_missing(im, graph, GRAPH_NODE, 0, &m))
-        return false;
-    return m.n == 0 ||
-           engine_fail(im->e,
-                       m.n == 1 ? "op %s is not supported" : "ops that are not supported: %s",
-                       m.text);
+    struct refusals all = {.graph = im->g};
+    return find_refused(im, graph, GRAPH_NODE, 0, &all) && refuse_all(&all, im->e);
 }
 
 // ---- one node ----------------------------------------------------------------------------------------
@@ -1132,6 +1201,7 @@ static bool call_function(struct import *im, struct function *fn, struct view me
     struct import in = {.g = im->g,
                         .e = im->e,
                         .functions = im->functions,
+                        .external = im->external,
                         .depth = im->depth + 1,
                         .versions = im->versions,
                         .without_onnx = im->without_onnx && fn->versions.onnx == 0,
@@ -1248,6 +1318,7 @@ static bool read_body(struct import *im, struct node *n, struct view message, st
                         .e = im->e,
                         .outer = im,
                         .functions = im->functions,
+                        .external = im->external,
                         .depth = im->depth + 1,
                         .versions = im->versions,
                         .without_onnx = im->without_onnx,
@@ -1270,7 +1341,8 @@ static bool read_body(struct import *im, struct node *n, struct view message, st
 
 bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
 {
-    struct import im = {.g = g, .e = e};
+    struct external external = {.n_files = 0};
+    struct import im = {.g = g, .e = e, .external = &external};
     struct pb_reader r;
     struct pb_field f;
     struct view graph = VIEW("");
@@ -1299,7 +1371,7 @@ bool graph_import(struct graph *g, struct view onnx, struct engine_error *e)
     if (im.versions.ml < 0 || im.versions.ml > 5)
         return engine_fail(e, "opset_import: " OP_ML ": expected a version of 1 to 5, got %lld",
                            (long long)im.versions.ml);
-    if (!check_ops(&im, graph) || !read_graph(&im, graph))
+    if (!check_ops(&im, graph) || !read_graph(&im, graph) || !external_check(&external, e))
         return false;
     if (g->n_outputs == 0 || g->n_inputs == 0)
         return engine_fail(e, "graph: expected inputs and outputs, got %u and %u", g->n_inputs,

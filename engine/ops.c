@@ -99,14 +99,6 @@ static double svm_work(const struct job *j)
     return list_work(j, "support_vectors") + list_work(j, "coefficients");
 }
 
-static double label_work(const struct job *j)
-{
-    const struct attr *tensor = node_attr(j->node, "keys_tensor");
-    size_t n = 0;
-    return list_work(j, "keys_int64s") + list_work(j, "keys_floats") +
-           (tensor && array_count(&tensor->tensor, &n) ? (double)n : 0);
-}
-
 static double top_k_work(const struct job *j)
 {
     return (double)j->in[0]->shape[shape_axis(j, -1)];
@@ -539,17 +531,6 @@ const struct op op_table[] = {
                  {"imputed_value_int64s", ATTR_INTS},
                  {"replaced_value_float", ATTR_FLOAT},
                  {"replaced_value_int64", ATTR_INT}}),
-    ML("LabelEncoder", 1, 1, shape_label_encoder, .work = label_work,
-       .attrs = {{"default_float", ATTR_FLOAT},
-                 {"default_int64", ATTR_INT},
-                 {"default_string", ATTR_STRING},
-                 {"default_tensor", ATTR_TENSOR},
-                 {"keys_floats", ATTR_FLOATS},
-                 {"keys_int64s", ATTR_INTS},
-                 {"keys_tensor", ATTR_TENSOR},
-                 {"values_floats", ATTR_FLOATS},
-                 {"values_int64s", ATTR_INTS},
-                 {"values_tensor", ATTR_TENSOR}}),
     ML("LinearClassifier", 1, 1, shape_linear_classifier, .outputs = 2, .work = coefficient_work,
        .attrs = {{"classlabels_ints", ATTR_INTS},
                  {"classlabels_strings", ATTR_STRINGS},
@@ -563,8 +544,6 @@ const struct op op_table[] = {
                  {"post_transform", ATTR_STRING},
                  {"targets", ATTR_INT}}),
     ML("Normalizer", 1, 1, shape_normalizer, .attrs = {{"norm", ATTR_STRING}}),
-    ML("OneHotEncoder", 1, 1, shape_one_hot_encoder,
-       .attrs = {{"cats_int64s", ATTR_INTS}, {"cats_strings", ATTR_STRINGS}, {"zeros", ATTR_INT}}),
     ML("SVMClassifier", 1, 1, shape_svm_classifier, .outputs = 2, .work = svm_work,
        .attrs = {SVM,
                  {"classlabels_ints", ATTR_INTS},
@@ -649,6 +628,52 @@ const struct op op_table[] = {
               .attrs = {{"epsilon", ATTR_FLOAT}}),
     MICROSOFT("SkipSimplifiedLayerNormalization", 3, 4, shape_skip_layer_norm, .outputs = 4,
               .attrs = {{"epsilon", ATTR_FLOAT}}),
+    MICROSOFT("Tokenizer", 1, 1, shape_tokenizer, .by_data = 0x01, .check = check_tokenizer,
+              .attrs = {{"mark", ATTR_INT},
+                        {"mincharnum", ATTR_INT},
+                        {"pad_value", ATTR_STRING},
+                        {"separators", ATTR_STRINGS},
+                        {"tokenexp", ATTR_STRING}}),
+    // Strings, and what labels are made of (engine/shapes_text.c).
+    OP("StringConcat", 2, 2, shape_string_concat),
+    OP("StringNormalizer", 1, 1, shape_string_normalizer,
+       .attrs = {{"case_change_action", ATTR_STRING},
+                 {"is_case_sensitive", ATTR_INT},
+                 {"locale", ATTR_STRING},
+                 {"stopwords", ATTR_STRINGS}}),
+    OP("TfIdfVectorizer", 1, 1, shape_tfidf, .work = tfidf_work,
+       .attrs = {{"max_gram_length", ATTR_INT},
+                 {"max_skip_count", ATTR_INT},
+                 {"min_gram_length", ATTR_INT},
+                 {"mode", ATTR_STRING},
+                 {"ngram_counts", ATTR_INTS},
+                 {"ngram_indexes", ATTR_INTS},
+                 {"pool_int64s", ATTR_INTS},
+                 {"pool_strings", ATTR_STRINGS},
+                 {"weights", ATTR_FLOATS}}),
+    ML("CategoryMapper", 1, 1, shape_category_mapper,
+       .attrs = {{"cats_int64s", ATTR_INTS},
+                 {"cats_strings", ATTR_STRINGS},
+                 {"default_int64", ATTR_INT},
+                 {"default_string", ATTR_STRING}}),
+    ML("LabelEncoder", 1, 1, shape_label_encoder,
+       .attrs = {{"classes_strings", ATTR_STRINGS},
+                 {"default_float", ATTR_FLOAT},
+                 {"default_int64", ATTR_INT},
+                 {"default_string", ATTR_STRING},
+                 {"default_tensor", ATTR_TENSOR},
+                 {"keys_floats", ATTR_FLOATS},
+                 {"keys_int64s", ATTR_INTS},
+                 {"keys_strings", ATTR_STRINGS},
+                 {"keys_tensor", ATTR_TENSOR},
+                 {"values_floats", ATTR_FLOATS},
+                 {"values_int64s", ATTR_INTS},
+                 {"values_strings", ATTR_STRINGS},
+                 {"values_tensor", ATTR_TENSOR}}),
+    ML("OneHotEncoder", 1, 1, shape_one_hot_encoder,
+       .attrs = {{"cats_int64s", ATTR_INTS}, {"cats_strings", ATTR_STRINGS}, {"zeros", ATTR_INT}}),
+    ML("ZipMap", 1, 1, shape_zip_map, .alias = true,
+       .attrs = {{"classlabels_int64s", ATTR_INTS}, {"classlabels_strings", ATTR_STRINGS}}),
 };
 const struct op op_port = {
     .name = "a port of 16-bit floats", .min_inputs = 1, .max_inputs = 1, .shape = shape_port};
@@ -668,6 +693,15 @@ const struct op *op_find(struct view type, struct view domain)
             return &op_table[i];
     }
     return NULL;
+}
+
+bool op_knows(const struct op *op, struct view attribute)
+{
+    for (unsigned i = 0; i < sizeof(op->attrs) / sizeof(op->attrs[0]) && op->attrs[i].name; i++) {
+        if (view_is(attribute, op->attrs[i].name))
+            return true;
+    }
+    return false;
 }
 
 bool op_takes(const struct op *op, const struct attr *a)

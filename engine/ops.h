@@ -5,6 +5,11 @@
 
 #include "engine/graph.h"
 
+struct text { // where strings that kernels make lie
+    struct arena *arena;
+    size_t most; // bytes in it
+};
+
 struct job { // one node on its tensors
     struct node *node;
     const struct array *in[NODE_MAX_INPUTS]; // NULL: left out
@@ -12,6 +17,7 @@ struct job { // one node on its tensors
     struct array *outs[NODE_MAX_OUTPUTS];    // all; NULL: left out
     void *scratch;                           // as many bytes as the kernel said, aligned to 64
     void *state;                             // what the kernel's open gave
+    const struct text *text;                 // NULL: none can be made
     const char **failure; // NULL there, until a kernel finds that its data cannot be
 };
 
@@ -61,9 +67,22 @@ const struct op *op_find(struct view type, struct view domain);
 extern const struct op
     op_port; // from 16-bit floats at an input, to them at an output; no file can name it
 bool op_takes(const struct op *op, const struct attr *a);
+bool op_knows(const struct op *op, struct view attribute); // of some type
 // Multiplications of a convolution and looks of a pool for each element, channels first or last.
 double conv_work(const struct job *j);
 double pool_work(const struct job *j);
+
+// ---- of strings (engine/shapes_text.c) -----------------------------------------------------------------
+bool shape_category_mapper(struct job *j, struct engine_error *e);
+bool shape_label_encoder(struct job *j, struct engine_error *e);
+bool shape_one_hot_encoder(struct job *j, struct engine_error *e);
+bool shape_string_concat(struct job *j, struct engine_error *e);
+bool shape_string_normalizer(struct job *j, struct engine_error *e);
+bool shape_tfidf(struct job *j, struct engine_error *e);
+bool shape_tokenizer(struct job *j, struct engine_error *e);
+bool check_tokenizer(struct job *j, struct engine_error *e);
+bool shape_zip_map(struct job *j, struct engine_error *e);
+double tfidf_work(const struct job *j);
 
 // ---- shape functions (engine/shapes.c) ---------------------------------------------------------------
 bool shape_same(struct job *j, struct engine_error *e);
@@ -180,10 +199,8 @@ bool shape_scaler(struct job *j, struct engine_error *e);
 bool shape_imputer(struct job *j, struct engine_error *e);
 bool shape_normalizer(struct job *j, struct engine_error *e);
 bool shape_binarizer(struct job *j, struct engine_error *e);
-bool shape_one_hot_encoder(struct job *j, struct engine_error *e);
 bool shape_feature_extractor(struct job *j, struct engine_error *e);
 bool shape_feature_vectorizer(struct job *j, struct engine_error *e);
-bool shape_label_encoder(struct job *j, struct engine_error *e);
 bool shape_dropout(struct job *j, struct engine_error *e);
 bool shape_broadcast(struct job *j, struct engine_error *e);
 bool shape_gemm(struct job *j, struct engine_error *e);
@@ -307,16 +324,6 @@ struct svm {
     unsigned n_w, n_rho, n_floats;
 };
 bool svm_of(const struct node *n, struct svm *s, struct engine_error *e); // false with e
-// What a LabelEncoder knows: n keys, and a value for each; `other` for what is none of them. False: not of numbers.
-struct labels {
-    struct array keys, values;
-    size_t n;
-    const void *other;
-    int64_t other_i;
-    float other_f;
-};
-bool labels_read(const struct node *n, struct labels *l);
-
 // What Cast or CastLike is asked for: 16-bit floats too, which are float32 then.
 enum engine_dtype cast_target(const struct job *j);
 // The axes of a reduction as a set of bits. False with e.

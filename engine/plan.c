@@ -2,6 +2,8 @@
 
 #include "base/mem.h"
 #include "engine/device.h"
+#include "engine/refuse.h"
+#include "engine/strings.h"
 
 #define ALIGN 64
 
@@ -101,14 +103,19 @@ bool plan_run_late(struct plan *p, struct queue *q, struct engine_error *e)
     const struct graph *g = p->graph;
     bool ok = true;
     plan_drop(p);
-    *p->run = (struct late){.device = g->device, .queue = q, .limits = g->limits, .e = e};
+    *p->run = (struct late){
+        .device = g->device, .queue = q, .limits = g->limits, .text = &p->text, .e = e};
     p->run->limits.bytes -= g->bytes + p->bytes;
     p->run->work = p->work;
     for (unsigned v = 0; v < p->n_values; v++)
         p->frame.slots[v] = (struct slot){.array = p->is_late[v] ? (struct array){0} : p->arrays[v],
                                           .left = p->late_reads[v]};
-    for (unsigned i = 0; i < p->n_late && ok; i++)
+    for (unsigned i = 0; i < p->n_late && ok; i++) {
+        uint64_t from = p->now_ns ? p->now_ns() : 0;
         ok = late_node(p->run, &p->frame, p->late[i]);
+        if (p->now_ns)
+            p->spent_ns[p->n_steps + i] += p->now_ns() - from;
+    }
     late_end(p->run);
     for (unsigned i = 0; i < g->n_outputs && ok; i++)
         p->arrays[g->outputs[i]] = p->frame.slots[g->outputs[i]].array;
@@ -124,11 +131,12 @@ static bool add_step(struct plan *p, struct node *n, struct engine_error *e)
 {
     struct step *s = &p->steps[p->n_steps];
     bool known;
-    s->job = (struct job){.node = n, .failure = &p->failure};
+    s->job = (struct job){.node = n, .text = &p->known_text, .failure = &p->failure};
     gather_values(&s->job, n, p->arrays);
-    if (!n->op->shape(&s->job, e) || !plan_work(p->graph, &s->job, &p->work, e) ||
+    if (!op_shape(&s->job, e) || !plan_work(p->graph, &s->job, &p->work, e) ||
         !plan_know(p, &s->job, &known, e))
         return false;
+    s->job.text = &p->text;
     p->n_steps += !known;
     return true;
 }
@@ -439,7 +447,15 @@ static bool make_room(struct plan *p)
            p->late_reads;
 }
 
-struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
+static bool make_clocks(struct plan *p, struct engine_error *e)
+{
+    p->spent_ns = arena_zalloc(&p->memory, (p->n_steps + p->n_late + 1) * sizeof(*p->spent_ns));
+    return p->spent_ns || engine_fail(e, "out of memory");
+}
+
+// With its inputs bound, and no step yet. NULL with e.
+static struct plan *plan_begin(const struct graph *g, const struct binding *b,
+                               struct engine_error *e)
 {
     struct plan *p = mem_zalloc(sizeof(*p));
     if (!p) {
@@ -447,6 +463,9 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
         return NULL;
     }
     arena_init(&p->memory, 64 << 10);
+    arena_init(&p->text_memory, 0);
+    p->text = (struct text){&p->text_memory, g->limits.bytes / 4};
+    p->known_text = (struct text){&p->memory, g->limits.bytes / 4};
     p->graph = g;
     p->bound = *b;
     p->n_values = g->n_values;
@@ -458,8 +477,16 @@ struct plan *plan_new(const struct graph *g, const struct binding *b, struct eng
     for (unsigned v = 0; v < g->n_values; v++)
         p->arrays[v] = g->values[v].array;
     bind_inputs(p);
+    return p;
+}
+
+struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
+{
+    struct plan *p = plan_begin(g, b, e);
+    if (!p)
+        return NULL;
     if (!infer_shapes(p, g, e) || !prune(p, e) || !make_late(p, e) || !open_steps(p, e) ||
-        !place_all(p, e)) {
+        !place_all(p, e) || !make_clocks(p, e)) {
         plan_free(p);
         return NULL;
     }
@@ -477,8 +504,51 @@ void plan_free(struct plan *p)
         if (j->state)
             j->node->kernel->close(j->state);
     }
+    arena_deinit(&p->text_memory);
     arena_deinit(&p->memory);
     mem_free(p);
+}
+
+// The error without the node's title, which stands before it.
+static const char *shape_why(const struct node *n, const struct engine_error *e)
+{
+    char title[128];
+    size_t length = strlen(node_title(n, title));
+    bool titled = strncmp(e->text, title, length) == 0 && strncmp(e->text + length, ": ", 2) == 0;
+    return e->text + (titled ? length + 2 : 0);
+}
+
+static bool reads_any(const struct node *n, const bool *broken)
+{
+    for (unsigned i = 0; i < n->n_inputs; i++) {
+        if (n->input[i] >= 0 && broken[n->input[i]])
+            return true;
+    }
+    return false;
+}
+
+void plan_refuse(const struct graph *g, const struct binding *b, struct engine_error *e)
+{
+    struct refusals all = {.graph = g};
+    struct engine_error why;
+    struct plan *p = plan_begin(g, b, &why);
+    bool *broken = p ? arena_zalloc(&p->memory, g->n_values + 1) : NULL;
+    for (unsigned i = 0; broken && i < g->n_nodes && p->work <= g->limits.work; i++) {
+        struct node *n = &g->nodes[i];
+        if (!n->op)
+            continue;
+        bool skipped = reads_any(n, broken);
+        if (!skipped && add_node(p, n, &why))
+            continue;
+        if (!skipped)
+            refuse_node(&all, n, shape_why(n, &why));
+        for (unsigned k = 0; k < n->n_outputs; k++)
+            broken[n->output[k] >= 0 ? n->output[k] : (int32_t)g->n_values] = true;
+        broken[g->n_values] = false;
+    }
+    if (all.nodes > 1)
+        refuse_all(&all, e);
+    plan_free(p);
 }
 
 // ---- running -----------------------------------------------------------------------------------------
@@ -490,6 +560,7 @@ void *plan_place(const struct plan *p, char *arena, int32_t value)
 
 void plan_bind(struct plan *p, char *arena, void *const *inputs)
 {
+    arena_reset(&p->text_memory);
     for (unsigned i = 0; i < p->graph->n_inputs; i++)
         p->arrays[p->graph->inputs[i]].data = inputs[i];
     for (unsigned i = 0; !p->graph->device->ops->shared && i < p->n_known; i++)

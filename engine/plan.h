@@ -46,6 +46,11 @@ struct plan {
     const char *failure; // of the run that is under way: what a kernel found wrong with its data
     size_t bytes;        // of the arena, scratch included
     size_t scratch_at;
+    uint64_t (*now_ns)(void); // NULL: nobody watches how long steps take
+    uint64_t *spent_ns;       // [n_steps + n_late] of all watched runs
+    struct text text;         // of what is made while it runs
+    struct text known_text;   // of what is known
+    struct arena text_memory; // of the run that was last
     struct arena memory;
 };
 
@@ -54,6 +59,9 @@ bool binding_same(const struct binding *a, const struct binding *b);
 struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length);
 // The graph stays. NULL with e.
 struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e);
+// Tells of all nodes for which there can be no plan, as far as what they read can be; e: says so, when they are
+// several.
+void plan_refuse(const struct graph *g, const struct binding *b, struct engine_error *e);
 void plan_free(struct plan *p);
 // Where a value belongs in the arena: also inputs and what is known, when they are copied there.
 void *plan_place(const struct plan *p, char *arena, int32_t value);
@@ -82,6 +90,9 @@ bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *
 
 // Runs what depends on constants only, once, and turns it into constants. Then fuses, and prepares weights.
 bool graph_fold(struct graph *g, struct engine_error *e);
+// Puts a Tokenizer into n, the TfIdfVectorizer behind it (engine/fuse_text.c). False with e: out of memory.
+bool fuse_text(struct graph *g, struct node *n, struct engine_error *e);
+bool set_stopwords(const struct graph *g, struct node *n, struct engine_error *e);
 // Puts ops into what makes their input (engine/fuse.c). The values' readers are known.
 bool graph_fuse(struct graph *g, struct engine_error *e);
 

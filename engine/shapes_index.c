@@ -45,6 +45,11 @@ bool shape_cast(struct job *j, struct engine_error *e)
     enum engine_dtype d = cast_target(j);
     if (d == ENGINE_NONE)
         return shape_wrong(j, e, "to: this datatype is not supported");
+    enum engine_dtype from = j->in[0]->dtype;
+    bool whole = d == ENGINE_I32 || d == ENGINE_I64;
+    if ((from == ENGINE_STRING && !whole && d != ENGINE_F32 && d != ENGINE_F64 && d != from) ||
+        (d == ENGINE_STRING && from == ENGINE_BOOL))
+        return shape_wrong(j, e, "to: strings and this datatype do not go together");
     return shape_make(j, dtype_inside(d), j->in[0]->rank, j->in[0]->shape, e);
 }
 

@@ -1,6 +1,6 @@
 // Shapes of ai.onnx.ml: trees, linear models, support vectors, and what prepares features. As engine/shapes.c:
 // whatever a kernel relies on is checked here. Source of the rules: onnx/onnx docs/Operators-ml.md.
-#include "engine/ops.h"
+#include "engine/strings.h"
 
 // ---- what all have -----------------------------------------------------------------------------------
 
@@ -35,12 +35,6 @@ bool ml_transform_of(const struct node *n, enum ml_transform *t)
     return !a;
 }
 
-static unsigned list_length(const struct node *n, const char *name)
-{
-    const struct attr *a = node_attr(n, name);
-    return a ? a->n : 0;
-}
-
 // ---- trees -------------------------------------------------------------------------------------------
 
 bool trees_of(const struct node *n, int64_t *targets, unsigned *sum, enum ml_transform *t,
@@ -59,9 +53,10 @@ bool trees_of(const struct node *n, int64_t *targets, unsigned *sum, enum ml_tra
     }
     if (!known || !ml_transform_of(n, t))
         return shape_wrong(&j, e, "aggregate_function or post_transform is not known");
-    *targets = classes ? list_length(n, "classlabels_int64s") : node_int(n, "n_targets", 1);
-    if (classes && list_length(n, "classlabels_strings") > 0)
-        return shape_wrong(&j, e, "classlabels_strings: labels that are strings are not supported");
+    enum engine_dtype labels = ENGINE_I64;
+    *targets = classes ? (int64_t)class_labels(n, &labels) : node_int(n, "n_targets", 1);
+    if (labels == ENGINE_NONE)
+        return shape_wrong(&j, e, "expected labels that are strings or numbers, not both");
     if (*targets < (classes ? 2 : 1) || *targets > 1 << 16)
         return shape_wrong(&j, e, "expected 1 to 65536 targets, or 2 to 65536 labels");
     if (!classes && *targets == 1 && *t != ML_NONE && *t != ML_PROBIT)
@@ -84,6 +79,8 @@ bool shape_tree_regressor(struct job *j, struct engine_error *e)
     int64_t rows = 0, each = 0, targets = 0;
     unsigned sum;
     enum ml_transform t;
+    enum engine_dtype d;
+    class_labels(j->node, &d);
     return rows_of(j, &rows, &each, e) && trees_of(j->node, &targets, &sum, &t, e) &&
            features_fit(j, each, e) && shape_make(j, ENGINE_F32, 2, (int64_t[]){rows, targets}, e);
 }
@@ -93,8 +90,10 @@ bool shape_tree_classifier(struct job *j, struct engine_error *e)
     int64_t rows = 0, each = 0, targets = 0;
     unsigned sum;
     enum ml_transform t;
+    enum engine_dtype d;
+    class_labels(j->node, &d);
     return rows_of(j, &rows, &each, e) && trees_of(j->node, &targets, &sum, &t, e) &&
-           features_fit(j, each, e) && shape_make(j, ENGINE_I64, 1, &rows, e) &&
+           features_fit(j, each, e) && shape_make(j, d, 1, &rows, e) &&
            shape_make_at(j, 1, ENGINE_F32, 2, (int64_t[]){rows, targets}, e);
 }
 
@@ -138,13 +137,12 @@ static const struct attr *floats_of(const struct node *n, const char *name)
     return a && a->kind == ATTR_FLOATS && a->n > 0 ? a : NULL;
 }
 
-// Labels that are whole numbers; strings are refused. *n 0: none.
-static bool labels_of(struct job *j, int64_t *n, struct engine_error *e)
+// How many, and their datatype. False with e: of two.
+static bool labels_of(struct job *j, int64_t *n, enum engine_dtype *d, struct engine_error *e)
 {
-    if (list_length(j->node, "classlabels_strings") > 0)
-        return shape_wrong(j, e, "classlabels_strings: labels that are strings are not supported");
-    *n = list_length(j->node, "classlabels_ints");
-    return true;
+    *n = (int64_t)class_labels(j->node, d);
+    return *d != ENGINE_NONE ||
+           shape_wrong(j, e, "expected labels that are strings or numbers, not both");
 }
 
 bool shape_linear_regressor(struct job *j, struct engine_error *e)
@@ -167,10 +165,11 @@ bool shape_linear_regressor(struct job *j, struct engine_error *e)
 bool shape_linear_classifier(struct job *j, struct engine_error *e)
 {
     int64_t rows = 0, each = 0, labels = 0;
+    enum engine_dtype d;
     const struct attr *w = floats_of(j->node, "coefficients"),
                       *b = floats_of(j->node, "intercepts");
     enum ml_transform t;
-    if (!rows_of(j, &rows, &each, e) || !labels_of(j, &labels, e))
+    if (!rows_of(j, &rows, &each, e) || !labels_of(j, &labels, &d, e))
         return false;
     if (!w || !b || each < 1 || (int64_t)w->n != (int64_t)b->n * each)
         return shape_wrong(
@@ -180,7 +179,7 @@ bool shape_linear_classifier(struct job *j, struct engine_error *e)
     if (!ml_transform_of(j->node, &t) || (b->n == 1 && t != ML_NONE && t != ML_LOGISTIC))
         return shape_wrong(j, e,
                            "post_transform: expected NONE or LOGISTIC for one class's scores");
-    return shape_make(j, ENGINE_I64, 1, &rows, e) &&
+    return shape_make(j, d, 1, &rows, e) &&
            shape_make_at(j, 1, ENGINE_F32, 2, (int64_t[]){rows, labels}, e);
 }
 
@@ -232,11 +231,12 @@ bool shape_svm_regressor(struct job *j, struct engine_error *e)
 bool shape_svm_classifier(struct job *j, struct engine_error *e)
 {
     int64_t rows = 0, each = 0, k = 0, all = 0;
+    enum engine_dtype d;
     const struct attr *count = node_attr(j->node, "vectors_per_class"),
                       *a = floats_of(j->node, "prob_a"), *b = floats_of(j->node, "prob_b");
     struct svm s;
     enum ml_transform t;
-    if (!rows_of(j, &rows, &each, e) || !svm_of(j->node, &s, e) || !labels_of(j, &k, e))
+    if (!rows_of(j, &rows, &each, e) || !svm_of(j->node, &s, e) || !labels_of(j, &k, &d, e))
         return false;
     if (k < 2 || k > 1024 || !count || (int64_t)count->n != k)
         return shape_wrong(
@@ -256,7 +256,7 @@ bool shape_svm_classifier(struct job *j, struct engine_error *e)
     if (!ml_transform_of(j->node, &t) || t != ML_NONE)
         return shape_wrong(j, e, "post_transform: expected NONE");
     int64_t scores = a || k == 2 ? k : pairs;
-    return shape_make(j, ENGINE_I64, 1, &rows, e) &&
+    return shape_make(j, d, 1, &rows, e) &&
            shape_make_at(j, 1, ENGINE_F32, 2, (int64_t[]){rows, scores}, e);
 }
 
@@ -310,20 +310,6 @@ bool shape_binarizer(struct job *j, struct engine_error *e)
     return shape_make(j, x->dtype, x->rank, x->shape, e);
 }
 
-bool shape_one_hot_encoder(struct job *j, struct engine_error *e)
-{
-    const struct array *x = j->in[0];
-    const struct attr *cats = node_attr(j->node, "cats_int64s");
-    int64_t shape[ENGINE_MAX_RANK + 1];
-    if (list_length(j->node, "cats_strings") > 0 || !cats || cats->n == 0)
-        return shape_wrong(j, e, "cats_int64s: expected categories that are whole numbers");
-    if (!is_number(x) || x->rank >= ENGINE_MAX_RANK)
-        return shape_wrong(j, e, "expected floats, int32 or int64 of at most 7 dimensions");
-    memcpy(shape, x->shape, sizeof(x->shape));
-    shape[x->rank] = cats->n;
-    return shape_make(j, ENGINE_F32, x->rank + 1, shape, e);
-}
-
 bool shape_feature_extractor(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0], *at = j->in[1];
@@ -355,54 +341,4 @@ bool shape_feature_vectorizer(struct job *j, struct engine_error *e)
         all += dims->ints[i];
     }
     return shape_make(j, ENGINE_F32, 2, (int64_t[]){rows, all}, e);
-}
-
-// ---- LabelEncoder ------------------------------------------------------------------------------------
-
-// The list or tensor of numbers that `prefix` names; false: none, or strings.
-static bool label_list(const struct node *n, const char *const *names, struct array *out)
-{
-    for (unsigned i = 0; i < 3; i++) {
-        const struct attr *a = node_attr(n, names[i]);
-        if (!a || (a->kind != ATTR_TENSOR && a->n == 0))
-            continue;
-        *out = (struct array){.rank = 1, .shape = {a->n}};
-        out->dtype = a->kind == ATTR_INTS ? ENGINE_I64 : ENGINE_F32;
-        out->data = a->kind == ATTR_INTS ? (void *)a->ints : (void *)a->floats;
-        if (a->kind == ATTR_TENSOR)
-            *out = a->tensor;
-        return out->rank <= 1 && is_number(out);
-    }
-    return false;
-}
-
-bool labels_read(const struct node *n, struct labels *l)
-{
-    static const char *const keys[] = {"keys_int64s", "keys_floats", "keys_tensor"};
-    static const char *const values[] = {"values_int64s", "values_floats", "values_tensor"};
-    const struct attr *tensor = node_attr(n, "default_tensor");
-    size_t a = 0, b = 0;
-    if (!label_list(n, keys, &l->keys) || !label_list(n, values, &l->values) ||
-        !array_count(&l->keys, &a) || !array_count(&l->values, &b) || a != b)
-        return false;
-    l->n = a;
-    l->other_i = node_int(n, "default_int64", -1);
-    l->other_f = node_float(n, "default_float", -0.0f);
-    l->other =
-        l->values.dtype == ENGINE_I64 ? (const void *)&l->other_i : (const void *)&l->other_f;
-    if (tensor &&
-        (!array_count(&tensor->tensor, &b) || b != 1 || tensor->tensor.dtype != l->values.dtype))
-        return false;
-    if (tensor)
-        l->other = tensor->tensor.data;
-    return tensor || l->values.dtype == ENGINE_I64 || l->values.dtype == ENGINE_F32;
-}
-
-bool shape_label_encoder(struct job *j, struct engine_error *e)
-{
-    struct labels l;
-    if (!labels_read(j->node, &l) || l.keys.dtype != j->in[0]->dtype)
-        return shape_wrong(j, e,
-                           "keys and values: expected as many numbers of each, keys as the input");
-    return shape_make(j, l.values.dtype, j->in[0]->rank, j->in[0]->shape, e);
 }

@@ -7,6 +7,8 @@
 
 #define DEADLINE_US 600000000 // of a request that names none: nobody waits for ever
 
+#define LOOK_US 5000 // as long as somebody waits: deadlines, and memory that may be there again
+
 struct work { // a batch that is computed
     struct engine_call call;
     struct loop_task home;
@@ -42,27 +44,40 @@ static uint64_t monotonic_us(void)
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
-static bool keep_outputs(struct work *w, const struct engine_data *out)
+// The shape of output k as clients see it.
+static void show_shape(const struct served *m, unsigned k, const struct engine_data *out,
+                       struct tensor *t)
 {
+    const struct served_shape *s = &m->out_shapes[k];
+    int64_t shape[ENGINE_MAX_RANK];
+    t->rank = (uint8_t)(s->changed ? s->outside.rank : out->rank);
+    if (s->changed)
+        dims_change(&s->inside, out->shape, &s->outside, shape);
+    for (unsigned d = 0; d < t->rank; d++)
+        tensor_set_dim(t, d, s->changed ? shape[d] : out->shape[d]);
+}
+
+static bool keep_outputs(struct work *w, const struct engine_data *of_engine)
+{
+    const uint8_t *at = w->model->output_of;
     size_t all = 0;
     for (unsigned k = 0; k < w->model->meta.n_outputs; k++)
-        all += (out[k].bytes + 63) / 64 * 64;
+        all += (of_engine[at[k]].bytes + 63) / 64 * 64;
     char *to = w->block ? (char *)w->block->data : NULL;
     if (!w->block || all > w->block->bytes)
         to = w->spill = mem_alloc(all ? all : 1);
     for (unsigned k = 0; to && k < w->model->meta.n_outputs; k++) {
+        const struct engine_data *out = &of_engine[at[k]];
         struct tensor *t = &w->outputs[k];
         int64_t *more = t->more;
         *t = w->model->meta.outputs[k];
         t->more = more;
-        t->rank = (uint8_t)out[k].rank;
-        for (unsigned d = 0; d < t->rank; d++)
-            tensor_set_dim(t, d, out[k].shape[d]);
-        t->bytes = out[k].bytes;
+        show_shape(w->model, k, out, t);
+        t->bytes = out->bytes;
         t->data = (const uint8_t *)to;
-        if (out[k].bytes > 0)
-            memcpy(to, out[k].data, out[k].bytes);
-        to += (out[k].bytes + 63) / 64 * 64;
+        if (out->bytes > 0)
+            memcpy(to, out->data, out->bytes);
+        to += (out->bytes + 63) / 64 * 64;
     }
     return to != NULL;
 }
@@ -200,7 +215,8 @@ static struct work *work_new(struct batches *b, struct served *m, uint32_t most)
     w->model = m;
     w->tickets = arena_array(&w->arena, most, sizeof(*w->tickets));
     w->outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->outputs));
-    w->call.outputs = arena_array(&w->arena, m->meta.n_outputs, sizeof(*w->call.outputs));
+    w->call.outputs =
+        arena_array(&w->arena, engine_model_outputs(m->engine), sizeof(*w->call.outputs));
     int64_t(*more)[TENSOR_MAX_RANK - TENSOR_INLINE_RANK] =
         arena_array(&w->arena, m->meta.n_outputs, sizeof(*more)); // for keep_outputs
     if (!w->tickets || !w->outputs || !w->call.outputs || !more) {
@@ -214,15 +230,31 @@ static struct work *work_new(struct batches *b, struct served *m, uint32_t most)
     return w;
 }
 
-// One that is idle: there is one as long as fewer batches are computed than a model has instances.
-static struct served_instance *idle_instance(struct served *m)
+static struct served_instance *idle_instance(struct served *m) // NULL: none is
 {
     struct served_instance *i = m->instances;
     while (i->busy)
         i++;
-    invariant(i->engine);
-    return i;
+    return i->engine ? i : NULL;
 }
+
+// A request's tensor as the model's input k.
+static struct engine_data part_of(const struct served *m, unsigned k, const struct tensor *t)
+{
+    const struct served_shape *s = &m->in_shapes[k];
+    struct engine_data d = {.data = t->data, .bytes = t->bytes, .rank = t->rank};
+    int64_t shape[TENSOR_MAX_RANK];
+    for (unsigned i = 0; i < t->rank; i++)
+        shape[i] = tensor_dim(t, i);
+    if (s->changed) {
+        d.rank = s->inside.rank;
+        dims_change(&s->outside, shape, &s->inside, d.shape);
+    } else {
+        memcpy(d.shape, shape, t->rank * sizeof(shape[0]));
+    }
+    return d;
+}
+_Static_assert(TENSOR_MAX_RANK <= ENGINE_MAX_RANK, "every tensor fits the engine");
 
 // The requests' tensors as parts of one run.
 static bool work_aim(struct work *w)
@@ -232,13 +264,8 @@ static bool work_aim(struct work *w)
     if (!parts)
         return false;
     for (uint32_t r = 0; r < w->n; r++) {
-        for (unsigned k = 0; k < n; k++) {
-            const struct tensor *t = request_of(w->tickets[r])->inputs[k];
-            struct engine_data *d = &parts[r * n + k];
-            *d = (struct engine_data){.data = t->data, .bytes = t->bytes, .rank = t->rank};
-            for (unsigned i = 0; i < t->rank; i++)
-                d->shape[i] = tensor_dim(t, i);
-        }
+        for (unsigned k = 0; k < n; k++)
+            parts[r * n + k] = part_of(w->model, k, request_of(w->tickets[r])->inputs[k]);
     }
     w->call.inputs = parts;
     w->call.n_parts = w->n;
@@ -277,9 +304,13 @@ static void send_batch(struct batches *b, struct served *m)
 {
     uint32_t cap = m->meta.max_batch ? m->meta.max_batch : 1;
     drop_late(b, m);
-    struct batch_plan plan = batcher_plan(&m->batcher, cap, now(b), NULL, NULL);
-    if (!plan.group)
+    if (!idle_instance(m))
         return;
+    struct batch_plan plan = batcher_plan(&m->batcher, cap, now(b), NULL, NULL);
+    if (!plan.group) {
+        b->wake_us = plan.wake_us < b->wake_us ? plan.wake_us : b->wake_us;
+        return;
+    }
     struct work *w = work_new(b, m, plan.rows);
     if (!w)
         return; // the timer tries again
@@ -298,6 +329,7 @@ static void send_batch(struct batches *b, struct served *m)
 void batches_run(struct batches *b)
 {
     const struct repository *all = b->repository;
+    b->wake_us = now(b) + LOOK_US;
     for (unsigned i = 0; i < all->n && b->waiting > 0 && b->computing < all->instances; i++) {
         struct served *m = b->turn ? b->turn : all->models;
         b->turn = m->next;
@@ -305,7 +337,7 @@ void batches_run(struct batches *b)
             send_batch(b, m);
     }
     if (b->waiting > 0)
-        wheel_set(loop_wheel(b->loop), &b->timer, now(b) + 5000);
+        wheel_set(loop_wheel(b->loop), &b->timer, b->wake_us);
 }
 
 static void on_timer(struct wheel_timer *t, uint64_t now_us)

@@ -21,10 +21,11 @@ struct worker_request {     // in its exchange's arena
 struct batches {
     struct loop *loop;
     const struct repository *repository;
-    unsigned computing;        // batches; at most as many as a model has instances
+    unsigned computing;        // batches; at most as many as the model with the most has instances
     unsigned waiting, running; // requests
     struct served *turn;       // whose queue is looked at next; NULL: the first
     struct wheel_timer timer;
+    uint64_t wake_us; // when a batch may go, or who waits is looked at
 };
 
 void batches_init(struct batches *b, struct loop *l, const struct repository *r);

@@ -6,6 +6,7 @@
 #include "net/listen.h"
 #include "net/log.h"
 #include "worker/compute.h"
+#include "worker/explain.h"
 #include "worker/serve.h"
 #include <errno.h>
 #include <getopt.h>
@@ -19,19 +20,22 @@
 
 static const char usage[] =
     "usage: sluice-worker --repository DIR --listen ADDR [options]\n"
+    "       sluice-worker explain MODEL [options]   what a model becomes; see explain --help\n"
     "  --repository DIR   models: DIR/NAME/VERSION/model.onnx\n"
     "  --listen ADDR      127.0.0.1:8001, [::1]:0 or unix:/path; may be given up to 8 times\n"
     "  --device cpu       the device to compute on (default cpu)\n"
     "  --threads N        threads that a kernel may use (default: one for each core)\n"
-    "  --instances N      batches computed at the same time (default 1)\n"
-    "  --max-batch N      rows of a batch where a model's config.json does not say (default 64)\n"
+    "  --instances N      batches of a model computed at the same time, at most (default: 1, or\n"
+    "                     what the instance_group of its config.pbtxt says)\n"
+    "  --max-batch N      rows of a batch where a model's configuration does not say (default 64)\n"
+    "  --model-memory N   MiB that a model may take: constants and one run (default 4096)\n"
     "  --liveness-fd N    end when this descriptor reads end of file\n"
     "  --help-onnx        the operators of model files that are taken, in Markdown\n"
     "  --version, --help\n";
 
 struct options {
     const char *repository, *listen[MAX_LISTEN];
-    unsigned n_listen, threads, instances, max_batch;
+    unsigned n_listen, threads, instances, max_batch, model_mib;
     int liveness_fd;
 };
 
@@ -40,6 +44,7 @@ struct worker_process {
     struct loop loop;
     struct repository repository;
     struct compute *compute;
+    unsigned computing; // threads
     struct engine *engine;
     struct serve serve;
     struct http_limits limits;
@@ -97,6 +102,7 @@ static void read_options(int argc, char **argv, struct options *o)
         {"threads", required_argument, NULL, 't'},
         {"instances", required_argument, NULL, 'i'},
         {"max-batch", required_argument, NULL, 'b'},
+        {"model-memory", required_argument, NULL, 'm'},
         {"liveness-fd", required_argument, NULL, 'L'},
         {"help-onnx", no_argument, NULL, 'o'},
         {"version", no_argument, NULL, 'v'},
@@ -104,10 +110,8 @@ static void read_options(int argc, char **argv, struct options *o)
         {NULL, 0, NULL, 0},
     };
     int c;
-    *o = (struct options){.threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN),
-                          .instances = 1,
-                          .max_batch = 64,
-                          .liveness_fd = -1};
+    *o = (struct options){
+        .threads = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .max_batch = 64, .liveness_fd = -1};
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         switch (c) {
         case 'r':
@@ -132,6 +136,9 @@ static void read_options(int argc, char **argv, struct options *o)
             break;
         case 'b':
             o->max_batch = number("--max-batch", optarg, 0, 65536);
+            break;
+        case 'm':
+            o->model_mib = number("--model-memory", optarg, 16, 1 << 24);
             break;
         case 'L':
             o->liveness_fd = (int)number("--liveness-fd", optarg, 0, 1 << 20);
@@ -249,11 +256,11 @@ static void start_engine(struct worker_process *w)
 {
     struct cpu_options cpu = {.threads = w->o.threads};
     struct engine_error e;
-    w->compute = compute_new(w->o.instances);
+    w->compute = compute_new(w->computing);
     if (!w->compute)
         die(1, "compute threads", strerror(errno));
-    w->engine =
-        engine_new(cpu_device_new(cpu), compute_host(w->compute), (struct engine_limits){0}, &e);
+    struct engine_limits limits = {.bytes = (size_t)w->o.model_mib << 20}; // 0: the engine's own
+    w->engine = engine_new(cpu_device_new(cpu), compute_host(w->compute), limits, &e);
     if (!w->engine)
         die(1, "engine", e.text);
 }
@@ -264,9 +271,12 @@ static void start(struct worker_process *w)
     net_init();
     if (loop_init(&w->loop, 0, "worker", (uint64_t)getpid() ^ log_wall_us()) != 0)
         die(1, "loop", strerror(errno));
+    w->computing = w->o.instances ? w->o.instances : (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
     start_engine(w);
-    if (repository_load(&w->repository, w->engine, w->o.repository, w->o.max_batch, w->o.instances,
-                        why) != 0)
+    struct repository_options o = {.max_batch = w->o.max_batch,
+                                   .instances = w->o.instances ? w->o.instances : 1,
+                                   .threads = w->computing};
+    if (repository_load(&w->repository, w->engine, w->o.repository, o, why) != 0)
         die(1, "cannot serve", why);
     serve_init(&w->serve, &w->loop, &w->repository);
     http_limits_default(&w->limits);
@@ -305,6 +315,8 @@ static void stop(struct worker_process *w)
 
 int main(int argc, char **argv)
 {
+    if (argc > 1 && strcmp(argv[1], "explain") == 0)
+        return explain_main(argc - 1, argv + 1);
     struct worker_process *w = mem_must_aligned(sizeof(*w), 64);
     struct options o;
     read_options(argc, argv, &o);

@@ -1,7 +1,7 @@
 #include "worker/repository.h"
 
 #include "base/mem.h"
-#include "net/log.h"
+#include "worker/load.h"
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,12 +9,7 @@
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
-
-#define MODEL_FILE_MAX ((size_t)2 << 30)
-#define CONFIG_BATCH_MAX 65536
-#define SINGLE_ROWS 64 // of one request, where max_batch_size is 0
 
 enum dtype dtype_of_engine(enum engine_dtype d)
 {
@@ -23,22 +18,14 @@ enum dtype dtype_of_engine(enum engine_dtype d)
         [ENGINE_I32] = DT_INT32,    [ENGINE_I64] = DT_INT64,  [ENGINE_BOOL] = DT_BOOL,
         [ENGINE_U8] = DT_UINT8,     [ENGINE_I8] = DT_INT8,    [ENGINE_U16] = DT_UINT16,
         [ENGINE_I16] = DT_INT16,    [ENGINE_U32] = DT_UINT32, [ENGINE_U64] = DT_UINT64,
-        [ENGINE_F16] = DT_FP16,     [ENGINE_BF16] = DT_BF16};
+        [ENGINE_F16] = DT_FP16,     [ENGINE_BF16] = DT_BF16,  [ENGINE_STRING] = DT_BYTES};
     return (enum dtype)map[d];
-}
-
-static void say(enum log_level level, const char *event, const char *model, const char *version,
-                const char *why)
-{
-    const struct log_field fields[] = {LOG_CSTR("model", model), LOG_CSTR("version", version),
-                                       LOG_CSTR("why", why)};
-    log_line_fd(STDERR_FILENO, level, log_wall_us(), event, fields, 3);
 }
 
 // Found, and not served: said, and kept for the index.
 static void refuse(struct repository *r, const char *model, const char *version, const char *why)
 {
-    say(LOG_ERROR, "model_refused", model, version, why);
+    served_say(LOG_ERROR, "model_refused", model, version, why);
     struct refused *f = mem_zalloc(sizeof(*f));
     if (!f)
         return;
@@ -52,42 +39,7 @@ static void refuse(struct repository *r, const char *model, const char *version,
     r->n_refused++;
 }
 
-// ---- files -------------------------------------------------------------------------------------------
-
-// A regular file below `at`, whole; NULL with why.
-static char *read_whole(int at, const char *name, size_t most, size_t *n, char why[256])
-{
-    int fd = openat(at, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    struct stat st;
-    if (fd < 0 || fstat(fd, &st) != 0) {
-        snprintf(why, 256, "%s: %s", name, strerror(errno));
-        if (fd >= 0)
-            close(fd);
-        return NULL;
-    }
-    size_t size = (size_t)st.st_size, got = 0;
-    char *data = S_ISREG(st.st_mode) && size <= most ? mem_alloc(size + 1) : NULL;
-    while (data && got < size) {
-        ssize_t k = read(fd, data + got, size - got);
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k <= 0)
-            break;
-        got += (size_t)k;
-    }
-    close(fd);
-    if (!data || got < size) { // it became shorter while we read: what we have is no model
-        snprintf(why, 256, "%s: %s", name,
-                 !S_ISREG(st.st_mode) ? "not a regular file"
-                 : size > most        ? "too large"
-                 : data               ? "it changed while it was read"
-                                      : "out of memory");
-        mem_free(data);
-        return NULL;
-    }
-    *n = size;
-    return data;
-}
+// ---- what is configured -------------------------------------------------------------------------------
 
 // NULL, or what is wrong with it, in why.
 static const char *check_config(const json_t *config, const json_error_t *error, char why[256])
@@ -100,124 +52,108 @@ static const char *check_config(const json_t *config, const json_error_t *error,
     if (!json_is_object(config))
         return "config.json: expected an object";
     if (!max || (json_is_integer(max) && json_integer_value(max) >= 0 &&
-                 json_integer_value(max) <= CONFIG_BATCH_MAX))
+                 json_integer_value(max) <= MODEL_CONFIG_BATCH))
         return NULL;
     char *got = json_dumps(max, JSON_ENCODE_ANY | JSON_COMPACT);
-    snprintf(why, 256, "max_batch_size: expected 0 to %d, got %.80s", CONFIG_BATCH_MAX,
+    snprintf(why, 256, "max_batch_size: expected 0 to %d, got %.80s", MODEL_CONFIG_BATCH,
              got ? got : "something else");
     free(got); // jansson's own
     return why;
 }
 
-static uint32_t configured_batch(int model_dir, uint32_t otherwise, const char *name)
+// The model being looked at: its directory, and what its configuration says.
+struct found_model {
+    struct repository *r;
+    const char *name;
+    struct files_place place;
+    struct model_settings *config; // of config.pbtxt
+    uint32_t max_batch;
+    struct arena arena; // of config
+};
+
+static bool is_there(const struct found_model *f, const char *file)
+{
+    int fd = files_open(&f->place, file, O_PATH | O_NOFOLLOW);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+// config.json: what is wrong with it is told, and it is as if it were not there.
+static void read_json(struct found_model *f)
 {
     char why[256];
     size_t n;
-    if (faccessat(model_dir, "config.json", F_OK, 0) != 0)
-        return otherwise;
-    char *text = read_whole(model_dir, "config.json", 1 << 20, &n, why);
+    char *text = files_read(&f->place, "config.json", 1 << 20, &n, why);
     json_error_t error;
     json_t *config =
         text ? json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &error) : NULL;
     const char *wrong = text ? check_config(config, &error, why) : why;
     const json_t *max = json_object_get(config, "max_batch_size");
     if (wrong)
-        say(LOG_WARN, "model_config_ignored", name, "", wrong);
-    uint32_t rows = max && !wrong ? (uint32_t)json_integer_value(max) : otherwise;
+        served_say(LOG_WARN, "model_config_ignored", f->name, "", wrong);
+    if (max && !wrong)
+        f->max_batch = (uint32_t)json_integer_value(max);
     json_decref(config);
     mem_free(text);
-    return rows;
+    if (is_there(f, "config.pbtxt"))
+        served_say(LOG_WARN, "model_config_ignored", f->name, "",
+                   "config.pbtxt is not read: there is a config.json");
 }
 
-// ---- one version -------------------------------------------------------------------------------------
-
-static struct tensor *tensors_of(struct served *s, bool outputs, unsigned n)
+static bool is_ours(const char *said, const char *ours)
 {
-    struct tensor *out = arena_array(&s->arena, n ? n : 1, sizeof(*out));
-    for (unsigned i = 0; out && i < n; i++) {
-        const struct engine_port *p =
-            outputs ? engine_model_output(s->engine, i) : engine_model_input(s->engine, i);
-        out[i] = (struct tensor){.name = view_str(p->name), .dtype = dtype_of_engine(p->dtype)};
-        if (!tensor_set_shape(&s->arena, &out[i], p->shape, p->rank))
-            return NULL;
-    }
-    return out;
+    return !said || !said[0] || strcmp(said, ours) == 0;
 }
 
-static bool describe(struct served *s)
+// NULL, or what in it makes the model another than the one that lies here.
+static const char *check_model(const struct found_model *f, char why[256])
 {
-    s->meta = (struct model_metadata){
-        .name = view_str(s->name),
-        .platform = VIEW("onnx_onnxv1"),
-        .n_inputs = (uint16_t)engine_model_inputs(s->engine),
-        .n_outputs = (uint16_t)engine_model_outputs(s->engine),
-        .max_batch = engine_model_max_batch(s->engine),
-    };
-    s->meta.inputs = tensors_of(s, false, s->meta.n_inputs);
-    s->meta.outputs = tensors_of(s, true, s->meta.n_outputs);
-    s->meta.versions = arena_array(&s->arena, REPOSITORY_VERSIONS, sizeof(*s->meta.versions));
-    return s->meta.inputs && s->meta.outputs && s->meta.versions;
+    const struct model_settings *c = f->config;
+    if (!is_ours(c->name, f->name))
+        snprintf(why, 256, "config.pbtxt: name: expected %.60s, as its folder, got \"%.60s\"",
+                 f->name, c->name);
+    else if (!is_ours(c->platform, "onnxruntime_onnx"))
+        snprintf(why, 256, "config.pbtxt: platform: expected onnxruntime_onnx, got \"%.60s\"",
+                 c->platform);
+    else if (!is_ours(c->backend, "onnxruntime"))
+        snprintf(why, 256, "config.pbtxt: backend: expected onnxruntime, got \"%.60s\"",
+                 c->backend);
+    else
+        return NULL;
+    return why;
 }
 
-static void served_free(struct served *s)
+// config.pbtxt: an existing repository is served as it says, or, when it cannot be read, not at all.
+static bool read_pbtxt(struct found_model *f, char why[256])
 {
-    for (unsigned i = 0; s->instances && s->instances[i].engine; i++)
-        engine_instance_free(s->instances[i].engine);
-    mem_free(s->instances);
-    engine_model_free(s->engine);
-    batcher_deinit(&s->batcher);
-    arena_deinit(&s->arena);
-    mem_free(s);
-}
-
-static bool make_instances(struct served *s, unsigned n, struct engine_error *e)
-{
-    s->instances = mem_zalloc((n + 1) * sizeof(*s->instances));
-    for (unsigned i = 0; s->instances && i < n; i++) {
-        s->instances[i].engine = engine_instance_new(s->engine, e);
-        if (!s->instances[i].engine || !engine_instance_warm(s->instances[i].engine, e))
-            return false;
-    }
-    return s->instances != NULL;
-}
-
-static struct served *load_version(struct repository *r, int dir, const char *name,
-                                   const char *version, uint32_t max_batch)
-{
-    char why[256] = "out of memory";
-    struct engine_error e = {"out of memory"};
+    struct model_settings_error e;
     size_t n;
-    char *onnx = read_whole(dir, "model.onnx", MODEL_FILE_MAX, &n, why);
-    struct served *s = onnx ? mem_zalloc(sizeof(*s)) : NULL;
-    if (!s) {
-        refuse(r, name, version, why);
-        mem_free(onnx);
-        return NULL;
+    char *text = files_read(&f->place, "config.pbtxt", 1 << 20, &n, why);
+    if (!text)
+        return false;
+    f->config = model_settings_parse(view_of(text, n), &f->arena, &e);
+    mem_free(text);
+    if (!f->config) {
+        snprintf(why, 256, "config.pbtxt:%u: %s", e.line, e.text);
+        return false;
     }
-    snprintf(s->name, sizeof(s->name), "%.*s", MODEL_NAME_MAX, name);
-    snprintf(s->version, sizeof(s->version), "%.15s", version);
-    arena_init(&s->arena, 1024);
-    s->engine =
-        engine_model_load(r->engine, view_of(onnx, n), max_batch ? max_batch : SINGLE_ROWS, &e);
-    mem_free(onnx);
-    struct policy p = {.max_rows = 1};
-    bool ok = s->engine && make_instances(s, r->instances, &e) && describe(s);
-    if (ok && s->meta.max_batch > 0 && max_batch > 0)
-        p.max_rows = s->meta.max_batch;
-    if (max_batch == 0)
-        s->meta.max_batch = 0;
-    batcher_init(&s->batcher, &p);
-    if (!ok) {
-        refuse(r, name, version, e.text);
-        served_free(s);
-        return NULL;
-    }
-    const char *single =
-        max_batch ? engine_model_single_reason(s->engine) : "its max_batch_size is 0";
-    char how[200];
-    snprintf(how, sizeof(how), single ? "served singly: %s" : "batched", single);
-    say(LOG_INFO, "model_loaded", name, version, how);
-    return s;
+    if (check_model(f, why))
+        return false;
+    if (f->config->batch_said)
+        f->max_batch = f->config->max_batch;
+    if (f->config->ignored)
+        served_say(LOG_WARN, "model_config_not_followed", f->name, "", f->config->ignored);
+    return true;
+}
+
+static bool configure(struct found_model *f, char why[256])
+{
+    if (is_there(f, "config.json"))
+        read_json(f);
+    else if (is_there(f, "config.pbtxt"))
+        return read_pbtxt(f, why);
+    return true;
 }
 
 // ---- the directory -----------------------------------------------------------------------------------
@@ -252,79 +188,129 @@ static void append(struct repository *r, struct served *s)
         last = &(*last)->next;
     *last = s;
     r->n++;
+    r->instances = s->n_instances > r->instances ? s->n_instances : r->instances;
 }
 
-static struct served *open_version(struct repository *r, int dir, const char *name,
-                                   const char *version, uint32_t max_batch)
+static struct served *load_version(struct found_model *f, const char *version)
 {
-    int fd = openat(dir, version, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    char why[256];
+    struct version_wanted w = {.name = f->name,
+                               .version = version,
+                               .place = f->place,
+                               .beside = &f->place,
+                               .config = f->config,
+                               .max_batch = f->max_batch};
+    int fd = files_open(&f->place, version, O_RDONLY | O_DIRECTORY);
     if (fd < 0) {
-        refuse(r, name, version, strerror(errno));
+        refuse(f->r, f->name, version, files_error(errno));
         return NULL;
     }
-    struct served *s = load_version(r, fd, name, version, max_batch);
     close(fd);
+    size_t n = strlen(w.place.folder);
+    snprintf(w.place.folder + n, sizeof(w.place.folder) - n, "%s%s", n > 0 ? "/" : "", version);
+    struct served *s = served_load(f->r->engine, &w, &f->r->options, why);
+    if (!s)
+        refuse(f->r, f->name, version, why);
     return s;
 }
 
-static void load_versions(struct repository *r, int dir, const char *name, struct dirent **versions,
-                          int n, uint32_t max_batch)
+// Keeps the versions that the configuration's version_policy wants: n is theirs, the highest first.
+static int choose_versions(const struct found_model *f, struct dirent **versions, int n)
+{
+    const struct model_settings *c = f->config;
+    int kept = 0;
+    for (int i = 0; i < n && c; i++) {
+        struct dirent *v = versions[i];
+        bool wanted =
+            c->versions == MODEL_ALL || (c->versions == MODEL_LATEST && i < (int)c->latest);
+        for (unsigned k = 0; k < c->n_specific && !wanted; k++)
+            wanted = c->specific[k] == atol(v->d_name);
+        if (!wanted)
+            continue;
+        versions[i] = versions[kept]; // all stay, to be freed
+        versions[kept++] = v;
+    }
+    return c ? kept : n;
+}
+
+static void load_versions(struct found_model *f, struct dirent **versions, int n)
 {
     struct served *loaded[REPOSITORY_VERSIONS];
     unsigned n_loaded = 0;
     char why[80];
     for (int i = 0; i < n && i < REPOSITORY_VERSIONS; i++) {
-        struct served *s = open_version(r, dir, name, versions[i]->d_name, max_batch);
+        struct served *s = load_version(f, versions[i]->d_name);
         if (s)
-            append(r, loaded[n_loaded++] = s);
+            append(f->r, loaded[n_loaded++] = s);
     }
     for (unsigned i = 0; i < n_loaded; i++) { // each version says which there are
         for (unsigned k = 0; k < n_loaded; k++)
             loaded[i]->meta.versions[k] = view_str(loaded[k]->version);
         loaded[i]->meta.n_versions = (uint16_t)n_loaded;
     }
+    if (n == 0)
+        refuse(f->r, f->name, "", "config.pbtxt: version_policy: none of these versions is there");
     if (n <= REPOSITORY_VERSIONS)
         return;
     snprintf(why, sizeof(why), "the %d highest of %d versions are served", REPOSITORY_VERSIONS, n);
-    say(LOG_WARN, "versions_left_out", name, versions[REPOSITORY_VERSIONS]->d_name, why);
+    served_say(LOG_WARN, "versions_left_out", f->name, versions[REPOSITORY_VERSIONS]->d_name, why);
 }
 
-static void load_model(struct repository *r, int root, const char *name, uint32_t max_batch)
+// Where what the model's directory holds has to be: in the repository, or, when the directory is a link that
+// leads out of it (as operators lay them out), in that directory. Its descriptor, or -1 with errno.
+static int open_model(struct found_model *f, int root)
 {
+    f->place = (struct files_place){.base = root};
+    snprintf(f->place.folder, sizeof(f->place.folder), "%.128s", f->name);
+    int dir =
+        strlen(f->name) <= MODEL_NAME_MAX ? files_open(&f->place, ".", O_RDONLY | O_DIRECTORY) : -1;
+    if (dir < 0) {
+        dir = openat(root, f->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        f->place = (struct files_place){.base = dir};
+    }
+    return dir;
+}
+
+static void load_model(struct repository *r, int root, const char *name)
+{
+    struct found_model f = {.r = r, .name = name, .max_batch = r->options.max_batch};
     struct dirent **versions = NULL;
-    int dir = openat(root, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    char why[256];
+    int dir = open_model(&f, root);
     if (dir < 0 && errno == ENOTDIR)
         return; // a file beside the models
+    arena_init(&f.arena, 0);
     int n = dir >= 0 ? scandirat(dir, ".", &versions, is_version_dir, highest_first) : -1;
-    if (n < 0) {
+    if (n < 0)
         refuse(r, name, "", strerror(errno));
-    } else if (!model_name_ok(view_str(name))) { // row 120: no request could name it
+    else if (!model_name_ok(view_str(name))) // row 120: no request could name it
         refuse(r, name, "", "name: expected [A-Za-z0-9._-]{1,128}");
-    } else if (n > 0) {
-        max_batch = configured_batch(dir, max_batch, name);
-        load_versions(r, dir, name, versions, n, max_batch);
-    } else if (name[0] != '.') { // .git and its like
+    else if (n == 0 && name[0] != '.') // .git and its like
         refuse(r, name, "", "it has no version: expected a directory 1 with model.onnx");
-    }
+    else if (n > 0 && !configure(&f, why))
+        refuse(r, name, "", why);
+    else if (n > 0)
+        load_versions(&f, versions, choose_versions(&f, versions, n));
     for (int i = 0; i < n; i++)
         free(versions[i]); // scandirat's own
     free(versions);
+    arena_deinit(&f.arena);
     if (dir >= 0)
         close(dir);
 }
 
 int repository_load(struct repository *r, struct engine *engine, const char *dir,
-                    uint32_t max_batch, unsigned instances, char why[256])
+                    struct repository_options o, char why[256])
 {
     struct dirent **names = NULL;
-    *r = (struct repository){.engine = engine, .instances = instances};
+    *r = (struct repository){.engine = engine, .options = o};
     int root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int n = root >= 0 ? scandirat(root, ".", &names, is_entry, alphasort) : -1;
     if (n < 0)
         snprintf(why, 256, "repository %s: %s", dir, strerror(errno));
     for (int i = 0; i < n; i++) {
         if (r->n < REPOSITORY_MODELS)
-            load_model(r, root, names[i]->d_name, max_batch);
+            load_model(r, root, names[i]->d_name);
         else
             refuse(r, names[i]->d_name, "", "the repository serves as many as it can");
         free(names[i]);

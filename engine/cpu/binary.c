@@ -132,6 +132,7 @@ NUMBERS(prelu, a < 0 ? a * b : a, WHOLE_PRELU)
                                     [ENGINE_BOOL] = op##_u8, /* 0 and 1 */                         \
                                     WHOLE_TABLE(op)}};
 
+ROW(equal_string, struct view, uint8_t, view_eq(a, b))
 COMPARE(equal, a == b)
 COMPARE(less, a < b)
 COMPARE(less_or_equal, a <= b)
@@ -163,7 +164,14 @@ void cpu_add(const struct job *j)
 BINARY(cpu_sub, &sub)
 BINARY(cpu_mul, &mul)
 BINARY(cpu_div, &div)
-BINARY(cpu_equal, &equal)
+void cpu_equal(const struct job *j)
+{
+    if (j->in[0]->dtype == ENGINE_STRING)
+        broadcast(j->out, j->in, 2, equal_string);
+    else
+        binary_run(j, &equal);
+}
+
 BINARY(cpu_less, &less)
 BINARY(cpu_less_or_equal, &less_or_equal)
 BINARY(cpu_greater, &greater)

@@ -60,6 +60,7 @@ static uint64_t whole_of_u64(double v)
         case ENGINE_BF16:                                                                          \
             EACH_TO(T, uint16_t, half_of_float(d, (float)v))                                       \
         case ENGINE_NONE:                                                                          \
+        case ENGINE_STRING:                                                                        \
         case ENGINE_DTYPES:                                                                        \
             return;                                                                                \
         }                                                                                          \
@@ -111,7 +112,9 @@ void cpu_cast(const struct job *j)
     size_t n = 0;
     if (!array_count(j->out, &n))
         return;
-    if (x->dtype == ENGINE_F16 || x->dtype == ENGINE_BF16)
+    if (x->dtype == ENGINE_STRING || j->out->dtype == ENGINE_STRING)
+        cpu_cast_text(j, n);
+    else if (x->dtype == ENGINE_F16 || x->dtype == ENGINE_BF16)
         widen(x, j->out->data, n); // to float32: at a port
     else
         by_dtype[x->dtype](x->data, j->out->data, j->out->dtype, n);

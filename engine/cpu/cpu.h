@@ -108,10 +108,8 @@ void cpu_scaler(const struct job *j);
 void cpu_imputer(const struct job *j);
 void cpu_normalizer(const struct job *j);
 void cpu_binarizer(const struct job *j);
-void cpu_one_hot_encoder(const struct job *j);
 void cpu_feature_extractor(const struct job *j);
 void cpu_feature_vectorizer(const struct job *j);
-void cpu_label_encoder(const struct job *j);
 size_t cpu_ml_linear_scratch(const struct job *j);
 size_t cpu_svm_regressor_scratch(const struct job *j);
 size_t cpu_svm_classifier_scratch(const struct job *j);
@@ -242,6 +240,22 @@ void cpu_conv_last(const struct job *j);
 size_t cpu_conv_last_scratch(const struct job *j);
 void *cpu_conv_last_open(const struct job *j);
 void cpu_conv_last_forget(struct node *n);
+
+// Of strings (engine/cpu/text.c, labels.c).
+void cpu_string_normalizer(const struct job *j);
+void cpu_string_concat(const struct job *j);
+void cpu_cast_text(const struct job *j, size_t n); // of n elements: strings to numbers, or back
+void cpu_tfidf(const struct job *j);
+bool cpu_tfidf_prepare(struct graph *g, struct node *n, struct engine_error *e);
+void cpu_tokenizer(const struct job *j);
+void cpu_words(const struct job *j);
+bool cpu_words_prepare(struct graph *g, struct node *n, struct engine_error *e);
+void cpu_label_encoder(const struct job *j);
+bool cpu_label_encoder_prepare(struct graph *g, struct node *n, struct engine_error *e);
+void cpu_category_mapper(const struct job *j);
+bool cpu_category_mapper_prepare(struct graph *g, struct node *n, struct engine_error *e);
+void cpu_one_hot_encoder(const struct job *j);
+bool cpu_one_hot_encoder_prepare(struct graph *g, struct node *n, struct engine_error *e);
 
 void cpu_gemm(const struct job *j);
 size_t cpu_gemm_scratch(const struct job *j);

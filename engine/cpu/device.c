@@ -200,6 +200,15 @@ static const struct cpu_kernel kernels[] = {
     KERNEL("Xor", cpu_xor),
     KERNEL("a port of 16-bit floats", cpu_cast),
     KERNEL(LAST_AVERAGE_POOL, cpu_average_pool_last),
+    ML("CategoryMapper", cpu_category_mapper, .prepare = cpu_category_mapper_prepare),
+    ML("LabelEncoder", cpu_label_encoder, .prepare = cpu_label_encoder_prepare),
+    ML("OneHotEncoder", cpu_one_hot_encoder, .prepare = cpu_one_hot_encoder_prepare),
+    KERNEL("Tokenizer, TfIdfVectorizer", cpu_words, .prepare = cpu_words_prepare),
+    MICROSOFT("Tokenizer", cpu_tokenizer),
+    KERNEL("StringConcat", cpu_string_concat),
+    KERNEL("StringNormalizer", cpu_string_normalizer),
+    KERNEL("StringNormalizer, stopwords", cpu_string_normalizer),
+    KERNEL("TfIdfVectorizer", cpu_tfidf, .prepare = cpu_tfidf_prepare),
     KERNEL(LAST_CONV, cpu_conv_last, .scratch = cpu_conv_last_scratch, .open = cpu_conv_last_open,
            .forget = cpu_conv_last_forget, .close = onednn_conv_close),
     KERNEL(LAST_GLOBAL_AVERAGE_POOL, cpu_global_average_pool_last),
@@ -208,11 +217,9 @@ static const struct cpu_kernel kernels[] = {
     ML("Binarizer", cpu_binarizer),
     ML("FeatureVectorizer", cpu_feature_vectorizer, .scratch = cpu_ml_features_scratch),
     ML("Imputer", cpu_imputer),
-    ML("LabelEncoder", cpu_label_encoder),
     ML("LinearClassifier", cpu_linear_classifier, .scratch = cpu_ml_linear_scratch),
     ML("LinearRegressor", cpu_linear_regressor, .scratch = cpu_ml_linear_scratch),
     ML("Normalizer", cpu_normalizer, .scratch = cpu_ml_features_scratch),
-    ML("OneHotEncoder", cpu_one_hot_encoder),
     ML("SVMClassifier", cpu_svm_classifier, .scratch = cpu_svm_classifier_scratch),
     ML("SVMRegressor", cpu_svm_regressor, .scratch = cpu_svm_regressor_scratch),
     ML("Scaler", cpu_scaler, .scratch = cpu_ml_features_scratch),
@@ -349,8 +356,11 @@ static void cpu_enqueue(struct queue *q, struct plan *p)
     p->failure = NULL;
     for (unsigned s = 0; s < p->n_steps && !p->failure; s++) {
         const struct job *j = &p->steps[s].job;
+        uint64_t from = p->now_ns ? p->now_ns() : 0;
         if (step_runs(&p->steps[s]))
             ((const struct cpu_kernel *)j->node->kernel)->run(j);
+        if (p->now_ns)
+            p->spent_ns[s] += p->now_ns() - from;
         if (p->failure)
             run_failed(q, j, p->failure);
     }

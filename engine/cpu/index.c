@@ -114,6 +114,8 @@ COPY(copy_1, uint8_t)
 COPY(copy_2, uint16_t)
 COPY(copy_4, uint32_t)
 COPY(copy_8, uint64_t)
+COPY(copy_16, struct view)
+CHOOSE(choose_16, struct view)
 CHOOSE(choose_1, uint8_t)
 CHOOSE(choose_2, uint16_t)
 CHOOSE(choose_4, uint32_t)
@@ -121,13 +123,17 @@ CHOOSE(choose_8, uint64_t)
 
 void cpu_expand(const struct job *j)
 {
-    broadcast_row *const by_size[] = {[1] = copy_1, [2] = copy_2, [4] = copy_4, [8] = copy_8};
+    broadcast_row *const by_size[] = {
+        [1] = copy_1, [2] = copy_2, [4] = copy_4, [8] = copy_8, [sizeof(struct view)] = copy_16};
     broadcast(j->out, j->in, 1, by_size[dtype_bytes(j->out->dtype)]);
 }
 
 void cpu_where(const struct job *j)
 {
-    broadcast_row *const by_size[] = {
-        [1] = choose_1, [2] = choose_2, [4] = choose_4, [8] = choose_8};
+    broadcast_row *const by_size[] = {[1] = choose_1,
+                                      [2] = choose_2,
+                                      [4] = choose_4,
+                                      [8] = choose_8,
+                                      [sizeof(struct view)] = choose_16};
     broadcast(j->out, j->in, 3, by_size[dtype_bytes(j->out->dtype)]);
 }

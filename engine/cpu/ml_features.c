@@ -98,35 +98,6 @@ void cpu_binarizer(const struct job *j)
         BINARIZE(int32_t)
 }
 
-static int64_t category_at(const struct array *x, size_t i)
-{
-    if (x->dtype == ENGINE_F32)
-        return (int64_t)fminf(fmaxf(((const float *)x->data)[i], -9e18f), 9e18f);
-    if (x->dtype == ENGINE_F64)
-        return (int64_t)fmin(fmax(((const double *)x->data)[i], -9e18), 9e18);
-    return x->dtype == ENGINE_I64 ? ((const int64_t *)x->data)[i] : ((const int32_t *)x->data)[i];
-}
-
-void cpu_one_hot_encoder(const struct job *j)
-{
-    const struct attr *cats = node_attr(j->node, "cats_int64s");
-    bool zeros = node_int(j->node, "zeros", 1) != 0;
-    size_t n = 0;
-    if (!array_count(j->in[0], &n))
-        return;
-    float *y = j->out->data;
-    for (size_t i = 0; i < n; i++, y += cats->n) {
-        int64_t v = category_at(j->in[0], i);
-        bool any = false;
-        for (unsigned k = 0; k < cats->n; k++) {
-            y[k] = v == cats->ints[k];
-            any |= v == cats->ints[k];
-        }
-        if (!any && !zeros)
-            *j->failure = "a value is none of the categories";
-    }
-}
-
 void cpu_feature_extractor(const struct job *j)
 {
     const struct array *x = j->in[0], *at = j->in[1];
@@ -161,41 +132,5 @@ void cpu_feature_vectorizer(const struct job *j)
             memcpy(y, x, have * sizeof(*y));
             memset(y + have, 0, (want - have) * sizeof(*y));
         }
-    }
-}
-
-static bool same_label(const struct array *keys, size_t k, const void *v)
-{
-    size_t size = dtype_bytes(keys->dtype);
-    const char *key = (const char *)keys->data + k * size;
-    if (memcmp(key, v, size) == 0)
-        return true;
-    if (keys->dtype == ENGINE_F32) { // 0 has two forms, what is not a number many
-        float a = *(const float *)(const void *)key, b = *(const float *)v;
-        return a == b || (a != a && b != b);
-    }
-    if (keys->dtype == ENGINE_F64) {
-        double a = *(const double *)(const void *)key, b = *(const double *)v;
-        return a == b || (a != a && b != b);
-    }
-    return false;
-}
-
-void cpu_label_encoder(const struct job *j)
-{
-    const struct array *x = j->in[0];
-    struct labels l;
-    size_t n = 0, in = dtype_bytes(x->dtype), out = dtype_bytes(j->out->dtype);
-    if (!labels_read(j->node, &l) || !array_count(x, &n))
-        return; // the plan has asked the same and was answered
-    for (size_t i = 0; i < n; i++) {
-        const void *v = (const char *)x->data + i * in, *to = l.other;
-        for (size_t k = 0; k < l.n; k++) {
-            if (same_label(&l.keys, k, v)) {
-                to = (const char *)l.values.data + k * out;
-                break;
-            }
-        }
-        memcpy((char *)j->out->data + i * out, to, out);
     }
 }

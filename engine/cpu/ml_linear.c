@@ -66,8 +66,7 @@ static size_t score_of_two(enum ml_transform t, float *s)
 
 void cpu_linear_classifier(const struct job *j)
 {
-    const struct attr *labels = node_attr(j->node, "classlabels_ints");
-    size_t each, rows = ml_rows(j->in[0], &each), classes = labels->n;
+    size_t each, rows = ml_rows(j->in[0], &each), classes = class_labels(j->node, NULL);
     size_t scores = node_attr(j->node, "intercepts")->n;
     enum ml_transform t;
     float *own = (float *)j->scratch + each;
@@ -80,7 +79,7 @@ void cpu_linear_classifier(const struct job *j)
             best = score_of_two(t, y);
         else
             ml_apply(t, y, classes);
-        ((int64_t *)j->out->data)[r] = labels->ints[best];
+        ml_label(j, r, best);
     }
 }
 
@@ -222,15 +221,14 @@ static size_t svm_vectors(const struct node *n)
 
 size_t cpu_svm_classifier_scratch(const struct job *j)
 {
-    size_t k = node_attr(j->node, "classlabels_ints")->n, pairs = k * (k - 1) / 2;
+    size_t k = class_labels(j->node, NULL), pairs = k * (k - 1) / 2;
     return row_scratch(j, (svm_vectors(j->node) + pairs + 2 * k) * sizeof(float) + 8 +
                               (2 * k * k + 2 * k) * sizeof(double));
 }
 
 static struct voting voting_of(const struct job *j, const struct svm *s, size_t each)
 {
-    const struct attr *labels = node_attr(j->node, "classlabels_ints");
-    size_t k = labels->n, vectors = svm_vectors(j->node);
+    size_t k = class_labels(j->node, NULL), vectors = svm_vectors(j->node);
     double *square = j->scratch;
     float *floats = (float *)(square + 2 * k * k + 2 * k) + each;
     return (struct voting){.svm = s,
@@ -262,8 +260,7 @@ static size_t scores_of_row(const struct voting *v, const struct attr *a, const 
 
 void cpu_svm_classifier(const struct job *j)
 {
-    const struct attr *labels = node_attr(j->node, "classlabels_ints"),
-                      *a = node_attr(j->node, "prob_a"), *b = node_attr(j->node, "prob_b");
+    const struct attr *a = node_attr(j->node, "prob_a"), *b = node_attr(j->node, "prob_b");
     size_t each, rows = ml_rows(j->in[0], &each);
     struct svm s;
     struct engine_error e;
@@ -279,6 +276,6 @@ void cpu_svm_classifier(const struct job *j)
         vote(&v);
         float *y = j->outs[1] ? (float *)j->outs[1]->data + r * scores : own;
         size_t best = scores_of_row(&v, a && a->n ? a : NULL, b, y);
-        ((int64_t *)j->out->data)[r] = labels->ints[best];
+        ml_label(j, r, best);
     }
 }

@@ -67,3 +67,16 @@ size_t ml_rows(const struct array *x, size_t *each)
     *each = x->rank > 0 ? (size_t)x->shape[x->rank - 1] : 1;
     return x->rank > 1 ? (size_t)x->shape[0] : 1;
 }
+
+void ml_label(const struct job *j, size_t row, size_t best)
+{
+    size_t n;
+    const struct view *strings = node_strings(j->node, "classlabels_strings", &n);
+    const int64_t *ints = node_ints(j->node, "classlabels_int64s", &n);
+    if (!ints)
+        ints = node_ints(j->node, "classlabels_ints", &n);
+    if (strings)
+        ((struct view *)j->out->data)[row] = strings[best];
+    else
+        ((int64_t *)j->out->data)[row] = ints[best];
+}

@@ -306,7 +306,6 @@ static void group_down(const struct forest *f, const struct array *in, size_t ro
 void cpu_trees(const struct job *j)
 {
     const struct forest *f = j->node->prepared;
-    const struct attr *labels = node_attr(j->node, "classlabels_int64s");
     bool classes = view_is(j->node->type, "TreeEnsembleClassifier");
     unsigned targets = f->trees->n_targets;
     size_t each, rows = ml_rows(j->in[0], &each);
@@ -323,7 +322,7 @@ void cpu_trees(const struct job *j)
             }
             float *y = j->outs[1] ? (float *)j->outs[1]->data + at : room + LANES * each;
             unsigned best = finish_classes(f->trees, s + l * targets, y);
-            ((int64_t *)j->out->data)[row + l] = labels->ints[best];
+            ml_label(j, row + l, best);
         }
     }
 }

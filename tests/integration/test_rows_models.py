@@ -110,41 +110,83 @@ def test_what_was_refused_left_no_memory(broken):
     assert SANITIZED or memory_kib(broken.pid) < 200 << 10
 
 
-def test_external_data_is_never_read(tmp_path):
-    """118: whatever it names: a parent, an absolute path, a link, a hard link, a file that would be right."""
+def test_external_data_is_read_within_the_repository_only(tmp_path):
+    """118: links within it are followed; a parent, an absolute path, a link that leads out are refused by name."""
     repository = tmp_path / "models"
     secret = tmp_path / "secret"
     secret.write_bytes(ONES)
-    places = {"parent": "../../../secret", "absolute": str(secret), "device": "/dev/zero", "empty": ""}
-    places |= {n: f"{n}.bin" for n in ("link", "hard", "right")}
-    for name, location in places.items():
+    place = "expected a path below the model's folder"
+    out = "a link leads out of the repository"
+    refused = {"parent": ("../../../secret", place), "sibling": ("../../right/1/right.bin", place), "absolute": (str(secret), place)}
+    refused |= {"device": ("/dev/zero", place), "empty": ("", place), "missing": ("missing.bin", "No such file")}
+    refused |= {"link": ("link.bin", out), "far": ("far/secret", out), "pipe": ("pipe.bin", "not a regular file")}
+    refused |= {"folder": ("sub", "not a regular file"), "short": ("short.bin", "too short"), "loop": ("loop.bin", "Too many levels")}
+    served = {"right": "right.bin", "below": "sub/w.bin", "near": "near.bin", "shared": "shared/w.bin"}
+    for name, location in served.items() | {n: p for n, (p, _) in refused.items()}.items():
         put(repository, name, add_model(tensor("w", [4], location=location)))
     (repository / "link/1/link.bin").symlink_to(secret)
-    os.link(secret, repository / "hard/1/hard.bin")
+    (repository / "far/1/far").symlink_to("../../..")
+    os.mkfifo(repository / "pipe/1/pipe.bin")
+    (repository / "folder/1/sub").mkdir()
+    (repository / "short/1/short.bin").write_bytes(ONES[:15])
+    (repository / "loop/1/loop.bin").symlink_to("loop.bin")
     (repository / "right/1/right.bin").write_bytes(ONES)
-    put(repository, "good", GOOD)
+    (repository / "below/1/sub").mkdir()
+    (repository / "below/1/sub/w.bin").write_bytes(ONES)
+    (repository / ".blobs").mkdir()
+    (repository / ".blobs/w.bin").write_bytes(ONES)
+    (repository / "near/1/near.bin").symlink_to("../../.blobs/w.bin")
+    (repository / "shared/1/shared").symlink_to("../../.blobs")
     with Worker(repository) as worker:
-        for name in places:
+        for name, (_, want) in refused.items():
             why = worker.wait_event("model_refused", model=name)["why"]
-            assert why == 'tensor "w": external data is not read', why
-        assert not worker.find("model_refused", model="good")
+            assert why.startswith('tensor "w": ') and want in why, why
+        for name in served:
+            answer = httpx.post(f"http://127.0.0.1:{worker.port}/v2/models/{name}/infer", content=x_body())
+            assert answer.status_code == 200 and answer.json()["outputs"][0]["data"] == [2, 3, 4, 5], name
 
 
-def test_links_below_a_model_are_not_followed(tmp_path):
-    """118: neither a version nor its file; the directory of a model may be one, as operators lay them out."""
+def test_external_data_of_more_than_two_gigabytes(tmp_path):
+    """A file that protobuf could not hold, of which the model wants a part behind 2^31 and one behind 2^32."""
+    repository = tmp_path / "models"
+    places = [(1 << 31) + 4, (1 << 32) + 64]
+    where = lambda at: octets(13, octets(1, "location") + octets(2, "w.bin")) + octets(13, octets(1, "offset") + octets(2, str(at))) + number(14, 1)  # noqa: E731
+    weights = [tensor(n, [4], more=where(at)) for n, at in zip("wv", places)]
+    put(repository, "large", add_model(*weights, nodes=[node("Add", ["x", "w"], ["s"]), node("Add", ["s", "v"], ["y"])]))
+    with open(repository / "large/1/w.bin", "wb") as f:  # sparse: it takes no room
+        for at in places:
+            f.seek(at)
+            f.write(ONES)
+    with Worker(repository) as worker:
+        answer = httpx.post(f"http://127.0.0.1:{worker.port}/v2/models/large/infer", content=x_body())
+        assert answer.status_code == 200 and answer.json()["outputs"][0]["data"] == [3, 4, 5, 6]
+        assert SANITIZED or memory_kib(worker.pid, "VmHWM") < 200 << 10
+
+
+def test_links_of_models_and_versions(tmp_path):
+    """118: within the repository they are followed. A model's directory may lie elsewhere, as operators lay them
+    out; then what is in it has to be within that."""
     real = tmp_path / "real"
     copy_model(MODELS / "digits/1/model.onnx", real, "digits")
     repository = tmp_path / "models"
-    (repository / "version").mkdir(parents=True)
+    copy_model(MODELS / "digits/1/model.onnx", repository, "whole_here")
+    (repository / "version/1").parent.mkdir()
     (repository / "version/1").symlink_to(real / "digits/1")
+    (repository / "version_here").mkdir()
+    (repository / "version_here/1").symlink_to("../whole_here/1")
     (repository / "file/1").mkdir(parents=True)
     (repository / "file/1/model.onnx").symlink_to(real / "digits/1/model.onnx")
     (repository / "whole").symlink_to(real / "digits")
+    (real / "digits/2").mkdir()
+    (real / "digits/2/model.onnx").symlink_to("../1/model.onnx")
+    (real / "digits/3").symlink_to("../../models/whole_here/1")
     with Worker(repository) as worker:
-        worker.wait_event("model_loaded", model="whole")
-        worker.wait_event("model_refused", model="file")
-        worker.wait_event("model_refused", model="version")
-        assert not worker.find("model_loaded", model="file") and not worker.find("model_loaded", model="version")
+        worker.wait_event("model_loaded", model="whole", version="1")
+        worker.wait_event("model_loaded", model="whole", version="2")
+        worker.wait_event("model_loaded", model="version_here")
+        for name, version in (("file", "1"), ("version", "1"), ("whole", "3")):
+            why = worker.wait_event("model_refused", model=name, version=version)["why"]
+            assert "a link leads out of the repository" in why
 
 
 def test_a_file_that_changes_while_it_serves(tmp_path):

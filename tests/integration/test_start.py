@@ -284,7 +284,7 @@ def test_broken_models_and_an_unknown_op(tmp_path):
             assert event["why"], event
         assert "Frobnicate" in sluice.wait_event("model_refused", model="frob")["why"]
         assert sluice.wait_event("model_refused", model="empty")["why"].startswith("it has no version")
-        for name in ("no_file", "dir", "link"):  # row 118: a link is not followed
+        for name in ("no_file", "dir", "link"):  # row 118: a link that leads out is not followed
             assert sluice.wait_event("model_refused", model=name)["why"].startswith("model.onnx: ")
         assert sluice.wait_event("model_config_ignored", model="cfg")["why"]
         answer = httpx.post(sluice.url + "/v2/models/digits/infer", content=GOOD_BODY)

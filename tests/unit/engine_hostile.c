@@ -212,7 +212,8 @@ static void tensors(void **state)
     refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 15)), "octets of data");
     refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 0)), "octets of data");
     refuses(with_tensor(onnx_tensor("t", 7, right, 1, four, 16)), "octets of data");
-    refuses(with_tensor(onnx_tensor("t", 8, right, 1, four, 16)), "data type 8");
+    refuses(with_tensor(onnx_tensor("t", 8, right, 1, four, 16)),
+            "expected 4 strings in string_data");
     refuses(with_tensor(onnx_tensor("t", 14, right, 1, four, 16)), "data type 14");
     refuses(with_tensor(onnx_tensor("t", 0, right, 1, four, 16)), "data type 0");
     refuses(with_tensor(onnx_tensor("other", 1, right, 1, four, 16)),
@@ -254,7 +255,7 @@ static void external_data(void **state)
         msg_msg(&t, 13, entry);
         if (i & 1)
             msg_uint(&t, 14, 1);
-        refuses(with_tensor(t), "external data");
+        refuses(with_tensor(t), "tensor \"t\": has data here and elsewhere");
     }
 }
 
@@ -357,6 +358,23 @@ static void unknown(void **state)
     }
     output(&g, "v300");
     refuses(onnx_model(g, 13), "ops that are not supported: AnOpWithAnInconvenientlyLongName0");
+    // Also what about an op is not done, and what only its datatype tells.
+    g = input("x", row4, 2);
+    n = onnx_node("Relu", "x", "a");
+    onnx_int(&n, "secret", 1);
+    msg_msg(&g, GRAPH_NODES, n);
+    node(&g, "Fizz", "a", "y");
+    output(&g, "y");
+    refuses(onnx_model(g, 13), "refused: Relu (node \"the-node\"): attribute \"secret\" is not "
+                               "supported, Fizz (node \"the-node\")");
+    g = input("x", row4, 2);
+    node(&g, "And", "x,x", "a");
+    node(&g, "Not", "a", "b"); // nothing is said of what reads what cannot be
+    node(&g, "Not", "x", "y");
+    output(&g, "b");
+    output(&g, "y");
+    refuses(onnx_model(g, 13), "refused: And (node \"the-node\"): expected bools, Not (node "
+                               "\"the-node\"): expected bools");
     n = onnx_node("Relu", "x", "y");
     msg_text(&n, 7, "com.stranger");
     g = input("x", row4, 2);

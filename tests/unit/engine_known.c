@@ -218,7 +218,7 @@ static void shapes_that_cannot_be(void **state)
     with_axis(&g, "Gather", "list,two", "y", 0);
     refuses(g, "Gather (node \"the-node\"): an index is out of range");
     g = begin(ONNX_F32, (int64_t[]){-1, 4}, 2);
-    cast(&g, "x", "y", 8); // strings
+    cast(&g, "x", "y", 14); // complex numbers
     refuses(g, "to: this datatype is not supported");
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "engine/cpu/device.h"
+#include "worker/files.h"
 #include "worker/repository.h"
 #include <fcntl.h>
 #include <stdio.h>
@@ -27,6 +28,11 @@ static struct engine *engine(void)
                          &e);
     assert_non_null(one);
     return one;
+}
+
+static struct repository_options options(uint32_t max_batch)
+{
+    return (struct repository_options){.max_batch = max_batch, .instances = 1, .threads = 2};
 }
 
 static void sh(const char *format, ...)
@@ -63,7 +69,7 @@ static void load(uint32_t max_batch)
     fflush(stderr);
     int kept = dup(STDERR_FILENO), fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0600);
     assert_true(fd >= 0 && dup2(fd, STDERR_FILENO) >= 0);
-    int status = repository_load(&repo, engine(), dir, max_batch, 1, why);
+    int status = repository_load(&repo, engine(), dir, options(max_batch), why);
     dup2(kept, STDERR_FILENO);
     ssize_t n = pread(fd, said, sizeof(said) - 1, 0);
     said[n > 0 ? n : 0] = '\0';
@@ -116,12 +122,12 @@ static void a_missing_directory(void **state)
     (void)state;
     char why[256] = "", path[128], want[256];
     snprintf(path, sizeof(path), "%s/none", dir);
-    assert_int_equal(repository_load(&repo, engine(), path, 64, 1, why), -1);
+    assert_int_equal(repository_load(&repo, engine(), path, options(64), why), -1);
     snprintf(want, sizeof(want), "repository %s: No such file or directory", path);
     assert_string_equal(why, want);
     put_text("file", "");
     snprintf(path, sizeof(path), "%s/file", dir);
-    assert_int_equal(repository_load(&repo, engine(), path, 64, 1, why), -1);
+    assert_int_equal(repository_load(&repo, engine(), path, options(64), why), -1);
     assert_non_null(strstr(why, "Not a directory"));
 }
 
@@ -251,9 +257,10 @@ static void refused_ones_leave_the_others(void **state)
     put_model("half", "2");
     sh("truncate -s 1000 %s/half/2/model.onnx", dir);
     sh("mkdir -p %s/none/1 %s/fifo/1 %s/link/1 && mkfifo %s/fifo/1/model.onnx", dir, dir, dir, dir);
-    sh("ln -s /dev/zero %s/link/1/model.onnx && ln -s 1 %s/link/2", dir, dir);
+    sh("ln -s /dev/zero %s/link/1/model.onnx && ln -s %s/good/1 %s/link/2", dir, dir, dir);
+    sh("ln -s ../half/1 %s/link/3", dir);
     load(64);
-    assert_int_equal(repo.n, 2);
+    assert_int_equal(repo.n, 3);
     assert_int_equal(repo.n_refused, 6);
     assert_string_equal(repo.refused->name, "fifo");
     assert_string_equal(repo.refused->version, "1");
@@ -263,8 +270,13 @@ static void refused_ones_leave_the_others(void **state)
     expect_said(
         "\"model\":\"none\",\"version\":\"1\",\"why\":\"model.onnx: No such file or directory\"");
     expect_said("\"model\":\"fifo\",\"version\":\"1\",\"why\":\"model.onnx: not a regular file\"");
-    expect_said("\"model\":\"link\",\"version\":\"1\",\"why\":\"model.onnx: Too many levels");
-    expect_said("\"model\":\"link\",\"version\":\"2\",\"why\":\"Not a directory\"");
+    // An absolute link leads out even where its end lies within: the root may be mounted elsewhere.
+    expect_said(
+        "\"model\":\"link\",\"version\":\"1\",\"why\":\"model.onnx: a link leads out of the "
+        "repository\"");
+    expect_said(
+        "\"model\":\"link\",\"version\":\"2\",\"why\":\"a link leads out of the repository\"");
+    assert_string_equal(find(VIEW("link"), VIEW(""))->version, "3");
     assert_string_equal(find(VIEW("half"), VIEW(""))->version, "1");
 }
 
@@ -327,10 +339,199 @@ static void files_that_are_no_config(void **state)
     sh("truncate -s 2M %s/large/config.json", dir);
     load(8);
     expect_said("\"model\":\"dir\",\"version\":\"\",\"why\":\"config.json: not a regular file\"");
-    expect_said("\"model\":\"link\",\"version\":\"\",\"why\":\"config.json: Too many levels");
+    expect_said("\"model\":\"link\",\"version\":\"\",\"why\":\"config.json: a link leads out of "
+                "the repository");
     expect_said("\"model\":\"large\",\"version\":\"\",\"why\":\"config.json: too large\"");
     assert_int_equal(repo.n, 3);
     assert_int_equal(batch_of("large"), 8);
+}
+
+// ---- config.pbtxt ------------------------------------------------------------------------------------
+
+static const char *model_log(const char *name, const char *event)
+{
+    static char line[1024];
+    char want[256];
+    snprintf(want, sizeof(want), "\"event\":\"%s\",\"model\":\"%s\"", event, name);
+    const char *at = strstr(said, want);
+    snprintf(line, sizeof(line), "%.*s", at ? (int)strcspn(at, "\n") : 0, at ? at : "");
+    return line;
+}
+
+static void config_pbtxt(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *why; // why: what the log says of it
+        int batch;              // -1: refused
+    } rows[] = {
+        {"", NULL, 64},
+        {"max_batch_size: 8", NULL, 8},
+        {"max_batch_size: 0", NULL, 0},
+        {"name: \"m03\" platform: \"onnxruntime_onnx\" max_batch_size: 4 input [ { name: \"input\" "
+         "data_type: TYPE_FP32 dims: [ 64 ] } ] output { name: \"probabilities\" data_type: "
+         "TYPE_FP32 dims: 10 }",
+         NULL, 4},
+        {"input { name: \"input\" data_type: TYPE_FP32 dims: [ -1, 64 ] }", NULL, 0},
+        {"input { name: \"input\" data_type: TYPE_FP32 dims: [ 64 ] }", NULL, 64},
+        {"max_batch_size: 8\noptimization { graph { level: 1 } }\nparameters { key: \"threads\" "
+         "value { string_value: \"2\" } }",
+         "optimization (line 2), parameters.threads (line 3)", 8},
+        {"name: \"other\"", "config.pbtxt: name: expected m07, as its folder, got", -1},
+        {"backend: \"python\"", "config.pbtxt: backend: expected onnxruntime, got", -1},
+        {"platform: \"tensorrt_plan\"", "config.pbtxt: platform: expected onnxruntime_onnx", -1},
+        {"max_batch_size: 8\n\nmax_batchsize: 4", "config.pbtxt:3: unknown field", -1},
+        {"max_batch_size: 8\ninput {", "config.pbtxt:2: a message is not closed", -1},
+        {"\x7f"
+         "ELF",
+         "config.pbtxt:1: this is not text", -1},
+        {"max_batch_size: 8 input { name: \"x\" }", "input \\\"x\\\": the model has none such", -1},
+        {"max_batch_size: 8\ninput {\nname: \"input\" data_type: TYPE_INT8 }",
+         "config.pbtxt:2: input \\\"input\\\": data_type: the model has FP32, not INT8", -1},
+        {"max_batch_size: 8 input { name: \"input\" dims: [ -1, 64 ] }",
+         "dims: the model has [-1,64] with the batch in front, which dims leave out", -1},
+        {"output { name: \"input\" }", "output \\\"input\\\": the model has none such", -1},
+        {"default_model_filename: \"../1/model.onnx\"", "expected the name of a file", -1},
+        {"default_model_filename: \"other.onnx\"", "other.onnx: No such file", -1},
+        {"model_warmup { name: \"w\" batch_size: 2 inputs { key: \"input\" value { data_type: "
+         "TYPE_FP32 dims: 64 random_data: true } } }",
+         NULL, 64},
+        {"model_warmup { name: \"w\" batch_size: 1 inputs { key: \"input\" value { data_type: "
+         "TYPE_FP32 dims: 63 zero_data: true } } }",
+         "model_warmup \\\"w\\\": input \\\"input\\\"", -1},
+        {"model_warmup { name: \"w\" batch_size: 1 inputs { key: \"input\" value { data_type: "
+         "TYPE_FP32 dims: 64 input_data_file: \"x\" } } }",
+         "warmup/x: No such file", -1},
+    };
+    enum { N = sizeof(rows) / sizeof(rows[0]) };
+    char name[32], file[64];
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(name, sizeof(name), "m%02u", i);
+        snprintf(file, sizeof(file), "m%02u/config.pbtxt", i);
+        put_model(name, "1");
+        put_text(file, rows[i].text);
+    }
+    load(64);
+    for (unsigned i = 0; i < N; i++) {
+        snprintf(name, sizeof(name), "m%02u", i);
+        const struct served *s = find(view_str(name), VIEW(""));
+        const char *line =
+            model_log(name, rows[i].batch < 0 ? "model_refused" : "model_config_not_followed");
+        int batch = s ? (int)s->meta.max_batch : -1;
+        if (batch != rows[i].batch)
+            fail_msg("%s: batches of %d; %s", rows[i].text, batch, line);
+        if (rows[i].why ? !strstr(line, rows[i].why) : line[0] != '\0')
+            fail_msg("%s: want %s, got %s", rows[i].text, rows[i].why, line);
+    }
+}
+
+static void config_json_goes_first(void **state)
+{
+    (void)state;
+    put_model("both", "1");
+    put_text("both/config.json", "{\"max_batch_size\": 2}");
+    put_text("both/config.pbtxt", "max_batch_size: 8");
+    load(64);
+    assert_int_equal(batch_of("both"), 2);
+    expect_said("config.pbtxt is not read: there is a config.json");
+}
+
+static void version_policies(void **state)
+{
+    (void)state;
+    static const char *const policies[] = {"", "version_policy { latest { num_versions: 2 } }",
+                                           "version_policy: { all { } }",
+                                           "version_policy { specific { versions: [ 1, 3 ] } }",
+                                           "version_policy { specific { versions: 9 } }"};
+    static const char *const served[] = {"4", "4 3", "4 3 2 1", "3 1", ""};
+    for (unsigned i = 0; i < 5; i++) {
+        char name[8], version[8], file[32];
+        snprintf(name, sizeof(name), "p%u", i);
+        for (unsigned v = 1; v <= 4; v++) {
+            snprintf(version, sizeof(version), "%u", v);
+            put_model(name, version);
+        }
+        snprintf(file, sizeof(file), "%s/config.pbtxt", name);
+        put_text(file, policies[i]);
+    }
+    load(64);
+    for (unsigned i = 0; i < 5; i++) {
+        char name[8], got[64] = "";
+        snprintf(name, sizeof(name), "p%u", i);
+        for (const struct served *s = repo.models; s; s = s->next) {
+            if (strcmp(s->name, name) == 0)
+                snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s%s", got[0] ? " " : "",
+                         s->version);
+        }
+        assert_string_equal(got, served[i]);
+    }
+    expect_said("\"model\":\"p4\",\"version\":\"\",\"why\":\"config.pbtxt: version_policy: none");
+}
+
+static void instances_and_batching(void **state)
+{
+    (void)state;
+    put_model("two", "1");
+    put_text("two/config.pbtxt",
+             "max_batch_size: 16 instance_group [ { count: 1 kind: KIND_CPU }, { "
+             "count: 1 } ] dynamic_batching { preferred_batch_size: [ 8, 4 ] "
+             "max_queue_delay_microseconds: 300 }");
+    put_model("many", "1");
+    put_text("many/config.pbtxt", "instance_group { count: 5 kind: KIND_GPU gpus: [ 0, 1 ] }");
+    put_model("none", "1");
+    load(64);
+    const struct served *s = find(VIEW("two"), VIEW(""));
+    assert_int_equal(s->n_instances, 2);
+    assert_int_equal(s->batcher.policy.max_wait_us, 300);
+    assert_int_equal(s->batcher.policy.n_preferred, 2);
+    assert_int_equal(s->batcher.policy.preferred[0], 4);
+    assert_int_equal(find(VIEW("none"), VIEW(""))->n_instances, 1);
+    assert_int_equal(find(VIEW("many"), VIEW(""))->n_instances, 2);
+    assert_int_equal(repo.instances, 2);
+    expect_said("instance_group: 2 of 5 instances, as many as threads compute");
+    expect_said("instance_group.kind KIND_GPU (line 1), instance_group.gpus (line 1)");
+}
+
+// ---- files -------------------------------------------------------------------------------------------
+
+// A volume of Kubernetes: each name is a link into ..data, which is one to a folder of the day.
+static void links_within(void **state)
+{
+    (void)state;
+    put_model("..day/m", "1");
+    sh("cd %s && ln -s ..day ..data && ln -s ..data/m m", dir);
+    sh("mkdir -p %s/deep/1 && ln -s ../../..day/m/1/model.onnx %s/deep/1/model.onnx", dir, dir);
+    load(64);
+    assert_non_null(find(VIEW("m"), VIEW("")));
+    assert_non_null(find(VIEW("deep"), VIEW("")));
+    assert_int_equal(repo.n_refused, 0);
+}
+
+// Row 121: who cuts a file that is mapped gets a refusal, not a signal.
+static void a_mapped_file_is_cut(void **state)
+{
+    (void)state;
+    char why[256] = "", path[128];
+    struct files_maps maps;
+    struct files_place place = {.base = open(dir, O_RDONLY | O_DIRECTORY)};
+    struct view all;
+    unsigned sum = 0;
+    snprintf(path, sizeof(path), "%s/w", dir);
+    sh("head -c 100000 /dev/zero | tr '\\0' a > %s", path);
+    files_maps_init(&maps, &place);
+    assert_true(files_map(&maps, "w", &all, why));
+    assert_int_equal(all.n, 100000);
+    assert_int_equal(truncate(path, 0), 0);
+    for (size_t i = 0; i < all.n; i += 512)
+        sum += (unsigned char)all.p[i];
+    assert_int_equal(sum, 0);
+    assert_false(files_unmap(&maps));
+    files_maps_init(&maps, &place);
+    assert_true(files_map(&maps, "w", &all, why) && all.n == 0);
+    assert_false(files_map(&maps, "../w", &all, why));
+    assert_string_equal(why, "../w: a link leads out of the repository");
+    assert_true(files_unmap(&maps));
+    close(place.base);
 }
 
 int main(void)
@@ -345,6 +546,12 @@ int main(void)
         TEST(files_that_are_no_config),
         TEST(many_versions),
         TEST(what_fits_a_model),
+        TEST(config_pbtxt),
+        TEST(config_json_goes_first),
+        TEST(version_policies),
+        TEST(instances_and_batching),
+        TEST(links_within),
+        TEST(a_mapped_file_is_cut),
     };
     alarm(300); // a FIFO that nobody writes to must not hold us up
     return cmocka_run_group_tests(tests, NULL, NULL);
