@@ -74,23 +74,36 @@ static void complete_model(struct checker *k, struct config_model *m)
         m->queue_rows = m->max_rows > 16 ? 64 * m->max_rows : 1024;
 }
 
-static void check_model(struct checker *k, const struct outline_section *s, unsigned index)
+// of: the section of a model, or the one of the defaults; batch and queue within it.
+static void check_rules(struct checker *k, const struct outline_section *s, struct config_model *m,
+                        enum section_id of, enum section_id batch, enum section_id queue)
 {
-    struct config_model *m = &k->c->models[index];
-    const struct config_key *preferred = key(SECTION_MODEL_BATCH, "preferred");
+    const struct config_key *preferred = key(batch, "preferred");
     if (m->max_rows && m->preferred_count && m->preferred &&
         m->preferred[m->preferred_count - 1] > m->max_rows)
         config_error_add(k->errors, outline_line(s, preferred),
                          "preferred: %u is more than max_rows (%u)",
                          m->preferred[m->preferred_count - 1], m->max_rows);
     if (m->queue_rows && m->queue_rows < m->max_rows)
-        config_error_add(k->errors, outline_line(s, key(SECTION_MODEL_QUEUE, "rows")),
+        config_error_add(k->errors, outline_line(s, key(queue, "rows")),
                          "rows: %u is less than batch.max_rows (%u): no batch could be full",
                          m->queue_rows, m->max_rows);
     if (m->timeout_us > k->c->limits.deadline_max_us)
-        config_error_add(k->errors, outline_line(s, key(SECTION_MODEL, "timeout")),
+        config_error_add(k->errors, outline_line(s, key(of, "timeout")),
                          "timeout: is longer than limits.deadline_max");
     complete_model(k, m);
+}
+
+static void check_model(struct checker *k, const struct outline_section *s, unsigned index)
+{
+    check_rules(k, s, &k->c->models[index], SECTION_MODEL, SECTION_MODEL_BATCH,
+                SECTION_MODEL_QUEUE);
+}
+
+static void check_defaults(struct checker *k, const struct outline_section *s)
+{
+    check_rules(k, s, &k->c->unlisted, SECTION_DEFAULTS, SECTION_DEFAULTS_BATCH,
+                SECTION_DEFAULTS_QUEUE);
 }
 
 static void check_limits(struct checker *k, const struct outline_section *s)
@@ -116,6 +129,8 @@ void config_check(struct config *c, const struct outline *o, struct config_error
             check_worker(&k, s, workers++);
         else if (s->kind == SECTION_MODEL)
             check_model(&k, s, models++);
+        else if (s->kind == SECTION_DEFAULTS)
+            check_defaults(&k, s);
         else if (s->kind == SECTION_LIMITS)
             check_limits(&k, s);
     }

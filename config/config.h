@@ -59,7 +59,9 @@ struct config_worker {
     unsigned address_count;
 };
 
-enum config_policy { CONFIG_POLICY_FIXED };
+enum config_policy { CONFIG_POLICY_AUTO, CONFIG_POLICY_FIXED };
+#define CONFIG_AUTO UINT64_MAX   // max_wait_us: as the policy thinks
+#define CONFIG_AUTO_N UINT32_MAX // pipeline: by the policy and the replica's instances
 
 #define CONFIG_MAX_PREFERRED 8 // as many sizes as a model's queue looks at
 
@@ -67,10 +69,11 @@ struct config_model {
     const char *name;          // NULL in config.unlisted
     unsigned worker;           // index into config.workers; CONFIG_ANY_WORKER: whichever serves it
     unsigned max_rows;         // 0: what the worker allows
-    uint64_t max_wait_us;      // longest wait of the oldest row for company
+    uint64_t max_wait_us;      // longest wait of the oldest row for company; CONFIG_AUTO
     const uint32_t *preferred; // ascending, each <= max_rows where that is given
     unsigned preferred_count;
-    unsigned pipeline; // batches in flight a replica
+    unsigned pipeline; // batches in flight a replica; CONFIG_AUTO_N
+    bool refuse_early; // policy auto: 504 at once behind more than can be answered in time
     enum config_policy policy;
     uint32_t queue_rows; // 0: max(1024, 64 * max_rows) (max_rows as the worker gives it)
     uint64_t queue_bytes;

@@ -30,6 +30,9 @@ enum section_id {
     SECTION_LISTEN,
     SECTION_ADMIN,
     SECTION_WORKER,
+    SECTION_DEFAULTS,
+    SECTION_DEFAULTS_BATCH,
+    SECTION_DEFAULTS_QUEUE,
     SECTION_MODEL,
     SECTION_MODEL_BATCH,
     SECTION_MODEL_QUEUE,
@@ -54,6 +57,7 @@ struct config_key {
     const char
         *standard; // the default as it would stand in the file; NULL: none (0, NULL, no elements)
     const char *choices;   // KEY_CHOICE: "any|all"
+    bool automatic;        // the word auto is a value too, stored as the member's largest number
     bool required;         // the section is refused without it
     uint16_t offset;       // into the section's struct (see key_base in read.c)
     uint16_t size;         // of the member, for numbers

@@ -144,6 +144,10 @@ static void fill(struct filler *f, const struct config_key *k, void *base, const
         return;
     }
     default: {
+        if (k->automatic && strcmp(text, "auto") == 0) {
+            put_number(at, k->size, UINT64_MAX);
+            return;
+        }
         enum value_result r = number(k, view_str(text), &v);
         bool bounded = k->type != KEY_BOOL && k->type != KEY_CHOICE;
         if (r != VALUE_OK || (bounded && (v < k->min || v > k->max)))
@@ -255,14 +259,24 @@ static void fill_section(struct filler *f, enum section_id id, void *base, cfg_t
     }
 }
 
+// What holds for a model when nobody says anything; then what the section `defaults` says.
+static void fill_unlisted(struct filler *f, cfg_t *cfg)
+{
+    struct config_model *m = &f->c->unlisted;
+    if (cfg) {
+        fill_section(f, SECTION_DEFAULTS, m, cfg);
+        fill_section(f, SECTION_DEFAULTS_BATCH, m, cfg_getsec(cfg, "batch"));
+        fill_section(f, SECTION_DEFAULTS_QUEUE, m, cfg_getsec(cfg, "queue"));
+        return;
+    }
+    m->worker = CONFIG_ANY_WORKER;
+    fill_defaults(f, SECTION_DEFAULTS, m);
+    fill_defaults(f, SECTION_DEFAULTS_BATCH, m);
+    fill_defaults(f, SECTION_DEFAULTS_QUEUE, m);
+}
+
 static void fill_model(struct filler *f, struct config_model *m, cfg_t *cfg)
 {
-    m->worker = CONFIG_ANY_WORKER;
-    fill_defaults(f, SECTION_MODEL, m);
-    fill_defaults(f, SECTION_MODEL_BATCH, m);
-    fill_defaults(f, SECTION_MODEL_QUEUE, m);
-    if (!cfg)
-        return;
     fill_section(f, SECTION_MODEL, m, cfg);
     fill_section(f, SECTION_MODEL_BATCH, m, cfg_getsec(cfg, "batch"));
     fill_section(f, SECTION_MODEL_QUEUE, m, cfg_getsec(cfg, "queue"));
@@ -285,6 +299,7 @@ static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_
         fill_section(f, kind, &c->workers[i], cfg);
         break;
     default:
+        c->models[i] = c->unlisted;
         c->models[i].name = title;
         fill_model(f, &c->models[i], cfg);
     }
@@ -303,6 +318,8 @@ static void fill_kind(struct filler *f, const struct outline *o, enum section_id
             return;
         if (config_sections[kind].titled)
             fill_titled(f, kind, i++, section);
+        else if (kind == SECTION_DEFAULTS)
+            fill_unlisted(f, section);
         else
             fill_section(f, kind, f->c, section);
     }
@@ -330,13 +347,12 @@ static void fill_all(struct filler *f, const struct outline *o, cfg_t *cfg)
     f->at = &o->top;
     for (unsigned i = 0; i < sizeof(defaulted) / sizeof(*defaulted); i++)
         fill_defaults(f, defaulted[i], f->c);
+    fill_unlisted(f, NULL);
     fill_section(f, SECTION_TOP, f->c, cfg);
-    // In the order of the ids: workers come before the models that name them.
+    // In the order of the ids: workers and defaults come before the models.
     for (enum section_id s = SECTION_LISTEN; s < SECTION_KINDS; s++)
         if (config_sections[s].parent == SECTION_TOP)
             fill_kind(f, o, s, cfg);
-    f->at = &o->top;
-    fill_model(f, &f->c->unlisted, NULL);
 }
 
 void config_read(struct config *c, const char *text, const struct outline *o, struct arena *scratch,

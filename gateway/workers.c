@@ -61,6 +61,7 @@ static struct model *model_for(struct link *l, struct view name)
 static struct replica_facts facts_of(struct link *l, const struct model_metadata *meta)
 {
     struct replica_facts facts = {.max_batch = meta->max_batch,
+                                  .instances = meta->instances,
                                   .metadata = metadata_hash(meta),
                                   .vitals = &link_endpoint(l)->vitals};
     if (l->id < l->part->gateway->boot->worker_count) // others have no keeper that would tell

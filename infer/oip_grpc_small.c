@@ -80,13 +80,58 @@ bool oip_grpc_read_ready(struct view message, bool *ready)
     return walk(message, on_bool_1, ready);
 }
 
+#define INSTANCES_MOST 65536
+
 struct model_config {
-    uint32_t max_batch;
+    uint32_t max_batch, instances;
 };
+
+struct instance_group {
+    uint32_t count, devices;
+    bool passive; // takes no requests
+};
+
+// A packed list of varints has as many as octets that end one.
+static uint32_t count_varints(struct view packed)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < packed.n; i++)
+        n += ((unsigned char)packed.p[i] & 0x80) == 0;
+    return n;
+}
+
+// ModelInstanceGroup: count = 2, gpus = 3, passive = 7.
+static bool on_group_field(const struct pb_field *f, void *ctx)
+{
+    struct instance_group *g = ctx;
+    if (f->number == 2) {
+        int32_t count = (int32_t)f->value;
+        g->count = count > 0 ? (uint32_t)count : 0;
+    } else if (f->number == 3) {
+        g->devices += f->wire == PB_LEN ? count_varints(f->data) : 1;
+    } else if (f->number == 7) {
+        g->passive = f->value != 0;
+    }
+    return f->wire == PB_VARINT || (f->number != 2 && f->number != 7);
+}
+
+// Each group has so many instances on each of its devices.
+static bool add_group(struct model_config *c, struct view message)
+{
+    struct instance_group g = {0};
+    if (!walk(message, on_group_field, &g))
+        return false;
+    uint64_t n = g.passive ? 0 : (uint64_t)g.count * (g.devices > 0 ? g.devices : 1);
+    n += c->instances;
+    c->instances = n < INSTANCES_MOST ? (uint32_t)n : INSTANCES_MOST;
+    return true;
+}
 
 static bool on_config_field(const struct pb_field *f, void *ctx)
 {
     struct model_config *c = ctx;
+    if (f->number == 7) // instance_group
+        return f->wire == PB_LEN && add_group(c, f->data);
     if (f->number != 4) // max_batch_size, int32
         return true;
     int32_t v = (int32_t)f->value;
@@ -99,11 +144,12 @@ static bool on_config(const struct pb_field *f, void *ctx)
     return f->number != 1 || (f->wire == PB_LEN && walk(f->data, on_config_field, ctx));
 }
 
-bool oip_grpc_read_config(struct view message, uint32_t *max_batch)
+bool oip_grpc_read_config(struct view message, uint32_t *max_batch, uint32_t *instances)
 {
     struct model_config c = {0};
     bool ok = walk(message, on_config, &c);
     *max_batch = ok ? c.max_batch : 0;
+    *instances = ok ? c.instances : 0;
     return ok;
 }
 

@@ -44,6 +44,7 @@ struct desk {
     uint64_t overdue_us;  // before that none of them is late; UINT64_MAX: there is none
     struct batch *spare;
     uint32_t running_rows;
+    bool outlook_stale; // what the batcher expects of the servers is not what they are now
     struct ticket
         *lost; // of which the keeper may still say how their workers ended, wherever they are
     uint64_t held_us; // the first of them that is held is held until then; UINT64_MAX: none is

@@ -100,6 +100,21 @@ void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx)
     ticket_failed(d, t, FAILED(STATUS_DEADLINE, "the deadline cannot be met any more"), fx);
 }
 
+void ticket_refused(struct desk *d, struct ticket *t, struct effects *fx)
+{
+    fx_note(fx, NOTE_REFUSED, d->model, ticket_rows(t), 0);
+    ticket_failed(d, t,
+                  FAILED(STATUS_DEADLINE, "more waits before it than can be answered in time"), fx);
+}
+
+void ticket_dropped(struct desk *d, struct ticket *t, struct effects *fx)
+{
+    fx_note(fx, NOTE_DROPPED, d->model, ticket_rows(t), 0);
+    ticket_failed(d, t,
+                  FAILED(STATUS_DEADLINE, "given up for others that can still be answered in time"),
+                  fx);
+}
+
 void ticket_requeued(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     t->batch = NULL;

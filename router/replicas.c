@@ -88,10 +88,22 @@ static bool is_usable(const struct replica *r, uint64_t now_us)
     return r->up && !is_open(r, now_us) && now_us >= r->not_before_us;
 }
 
+static bool is_auto(const struct replicas *rs)
+{
+    return rs->model->rules.policy == POLICY_AUTO;
+}
+
+static uint32_t credit_of(const struct replicas *rs, const struct replica *r)
+{
+    if (rs->model->rules.pipeline > 0)
+        return rs->model->rules.pipeline;
+    return r->n_servers * (is_auto(rs) ? REPLICA_PIPELINE_AUTO : REPLICA_PIPELINE_FIXED);
+}
+
 static bool has_credit(const struct replicas *rs, const struct replica *r, uint64_t now_us)
 {
     bool single = rs->suspects > 0 || r->standing != STANDING_CLOSED;
-    return r->batches < (single ? 1 : rs->model->rules.pipeline) && is_usable(r, now_us);
+    return r->batches < (single ? 1 : credit_of(rs, r)) && is_usable(r, now_us);
 }
 
 bool replicas_serve(const struct replicas *rs, struct view version, bool with_credit,
@@ -121,6 +133,29 @@ bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view vers
     return false;
 }
 
+// ---- choosing ----------------------------------------------------------------------------------------
+
+static unsigned soonest_server(const struct replica *r)
+{
+    unsigned best = 0;
+    for (unsigned i = 1; i < r->n_servers; i++) {
+        if (server_before(&r->server[i], &r->server[best]))
+            best = i;
+    }
+    return best;
+}
+
+static struct replica *soonest(struct replica **fit, unsigned n)
+{
+    struct replica *best = fit[0];
+    for (unsigned i = 1; i < n; i++) {
+        if (server_before(&fit[i]->server[soonest_server(fit[i])],
+                          &best->server[soonest_server(best)]))
+            best = fit[i];
+    }
+    return best;
+}
+
 static double load(const struct replica *r)
 {
     return (r->rows + 1.0) * (r->latency_us + 1.0);
@@ -138,9 +173,29 @@ struct replica *replicas_choose(struct replicas *rs, struct view version, uint32
     }
     if (n <= 1)
         return n ? fit[0] : NULL;
+    if (is_auto(rs))
+        return soonest(fit, n);
     unsigned a = (unsigned)rand_below(&rs->rand, n), b = (unsigned)rand_below(&rs->rand, n - 1);
     b += b >= a;
     return load(fit[a]) <= load(fit[b]) ? fit[a] : fit[b];
+}
+
+struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us)
+{
+    struct outlook o = {0};
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct replica *r = &rs->at[i];
+        for (unsigned k = 0; k < r->n_servers && is_usable(r, now_us); k++)
+            outlook_add(&o, &r->server[k]);
+    }
+    return o;
+}
+
+const struct batch_server *replicas_at_hand(struct replicas *rs, struct view version,
+                                            uint64_t now_us)
+{
+    const struct replica *r = replicas_choose(rs, version, REPLICA_NONE, now_us);
+    return r ? &r->server[soonest_server(r)] : NULL;
 }
 
 uint64_t replicas_pause_ends(const struct replicas *rs, uint64_t now_us)
@@ -251,6 +306,7 @@ void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *f
         return;
     }
     r->up = true;
+    r->n_servers = (unsigned)least(most(facts->instances, 1), REPLICA_SERVERS);
     rs->metadata = facts->metadata;
     rs->max_batch = facts->max_batch;
     recount(rs, now_us);
@@ -379,18 +435,28 @@ bool replicas_may_retry(struct replicas *rs, struct view version, uint64_t now_u
     return true;
 }
 
+static void server_takes(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us)
+{
+    const struct batcher *q = &rs->desk->batcher;
+    uint32_t rows = b->rows ? b->rows : 1;
+    b->server = soonest_server(r);
+    b->quiet = r->server[b->server].in_flight == 0;
+    b->expected_us = estimate_mean_us(&q->estimate, rows);
+    server_sent(&r->server[b->server], rows, b->expected_us, q->trip_us, now_us);
+}
+
 void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us)
 {
     b->replica = r->id;
     b->incarnation = r->facts.incarnation;
     b->sent_us = now_us;
-    b->quiet = r->batches == 0;
     b->number = vitals_sent(vitals_of(r));
     if (r->batches++ == 0)
         r->busy_us = now_us;
     if (r->doubt_us > 0)
         look_at(rs, now_us + REPLICA_SILENT_US);
     r->rows += b->rows ? b->rows : 1;
+    server_takes(rs, r, b, now_us);
     rs->tokens += RETRY_SHARE;
 }
 
@@ -447,6 +513,9 @@ void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate
     r->batches--;
     r->rows -= rows;
     vitals_over(vitals_of(r));
+    server_ended(&r->server[b->server], b->expected_us,
+                 fate == REPLICA_WELL || fate == REPLICA_HEARD || fate == REPLICA_FAILED,
+                 rs->desk->batcher.trip_us, now_us);
     switch (fate) {
     case REPLICA_WELL:
         took(r, b, now_us);

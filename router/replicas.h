@@ -9,7 +9,7 @@
  *                                                                          └──── it is not ─────────┘
  *
  *  R1  A batch goes only to a replica that is up, not OPEN, not paused, and below its credit: `pipeline`
- *      batches; one while HALF; one at each while a suspect is queued or aboard (below).
+ *      batches, or if nobody said, REPLICA_PIPELINE_… an instance; one while HALF; one at each while a suspect is queued or aboard (below).
  *  R2  A pause doubles with each refusal that follows it (10 ms to 1 s, or what the worker asks for), and
  *      ends with the first good answer.
  *  R3  Ejection for errors leaves at least half of the replicas; for silence it may take the last one.
@@ -20,6 +20,7 @@
 #define SLUICE_ROUTER_REPLICAS_H
 
 #include "base/rand.h"
+#include "batcher/server.h"
 #include "router/batch.h"
 #include "router/effects.h"
 #include "router/evidence.h"
@@ -29,8 +30,13 @@
 #define DESK_REPLICAS 64
 #define DESK_VERSIONS 8
 #define REPLICA_NONE UINT32_MAX // no id
+#define REPLICA_SERVERS 16      // instances that are told apart; more share these
 #define REPLICA_WORDS 4         // of the keeper, kept for losses that are noticed after it
 
+// R1. Under auto a batch goes behind another just in time, whatever the credit: three are for ways that are longer
+// than what they lead to.
+#define REPLICA_PIPELINE_FIXED 2
+#define REPLICA_PIPELINE_AUTO 3
 #define REPLICA_PAUSE_US 10000 // R2
 #define REPLICA_PAUSE_MAX_US 1000000
 #define REPLICA_FAULTS 5 // in a row: ejected
@@ -61,6 +67,7 @@ struct replica_facts {       // what a replica says of itself when it comes up
     struct hash128 metadata; // of names, datatypes, shapes: replicas of one model must agree
     struct view versions[DESK_VERSIONS];
     unsigned n_versions;
+    uint32_t instances;           // of the model there, which run side by side; 0: one
     uint32_t incarnation;         // process id of a local worker; 0: no keeper watches it
     struct worker_vitals *vitals; // the worker's; NULL: it has no other models and loops
 };
@@ -76,7 +83,9 @@ struct replica {
     uint8_t faults;         // batches in a row that it failed and a sibling answered
     uint8_t refusals;       // pauses in a row
     uint32_t batches, rows; // in flight
-    double latency_us;      // EWMA of a batch's time; 0: never answered
+    struct batch_server server[REPLICA_SERVERS];
+    unsigned n_servers; // in use: one an instance
+    double latency_us;  // EWMA of a batch's time; 0: never answered
     uint64_t open_until_us;
     uint64_t not_before_us; // paused until then
     uint64_t doubt_us;      // when the batch was sent that made us doubt; 0: none
@@ -137,12 +146,18 @@ bool replica_has(const struct replica *r, struct view version);
 // Could another than this one have it, credit or not?
 bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view version,
                       uint64_t now_us);
-// Two of those that have credit, drawn at random, and of them the one with less to do: in-flight rows times
-// the time of a batch (power of two choices: Mitzenmacher 2001). Not `avoid`. NULL: none has credit.
+// Of those that have credit, under `auto` the one of which a server is free soonest; under `fixed` two drawn at
+// random, and of them the one with less to do: in-flight rows times the time of a batch (power of two choices:
+// Mitzenmacher 2001). Not `avoid`. NULL: none has credit.
 struct replica *replicas_choose(struct replicas *rs, struct view version, uint32_t avoid,
                                 uint64_t now_us);
 
-// The batch goes to r: counted. Its call has ended, and so: counted back, and what it says of the replica.
+// auto: on the servers of all replicas that are usable; and the one at hand for this version. NULL: none has credit.
+struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us);
+const struct batch_server *replicas_at_hand(struct replicas *rs, struct view version,
+                                            uint64_t now_us);
+
+// The batch goes to r, to the server that is free soonest: counted. Its call has ended, and so: counted back, and what it says of the replica.
 // pushback_us: what a refusing worker asked for; 0: nothing. why: its words, or NULL.
 void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us);
 void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate,

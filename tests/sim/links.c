@@ -33,6 +33,7 @@ static void model_up(struct loop_of *l, struct replica_of *r)
     r->max_batch = m->max_batch;
     excuse_until(&r->worker->excuse, FAULT_BORN, w->now_us + 2000);
     struct replica_facts facts = {.max_batch = r->max_batch,
+                                  .instances = r->worker->instances,
                                   .metadata = {r->generation, 7},
                                   .versions = {VIEW("1"), VIEW("2")},
                                   .n_versions = r->second ? 2 : 1};

@@ -151,6 +151,8 @@ static void draw_rules(struct world *w, struct model_of *m)
         *k = (struct model_rules){.pipeline = 2, .deadline_us = 500000000, .queue_rows = 1 << 20};
         k->max_wait_us = rand_below(r, 2) ? 2000 : 0;
     }
+    k->policy = rand_below(r, 2) ? POLICY_AUTO : POLICY_FIXED;
+    k->refuse_early = rand_below(r, 4) > 0;
 }
 
 // The requests that clients send: filled and sealed once, as a codec would.

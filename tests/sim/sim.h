@@ -567,6 +567,7 @@ unsigned group_of(const struct life *x);
 // demands_batch.c
 void demands_on_dispatch(struct loop_of *l, struct batch *b);
 void demands_decided(struct loop_of *l, struct model_of *m); // after its desk ran
+uint64_t waits_until(const struct model_of *m, uint64_t senior_us);
 uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us);
 void demands_credit(struct world *w, struct model_of *m); // after any input to its desk
 

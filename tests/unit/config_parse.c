@@ -60,14 +60,16 @@ static void sample(void **state)
     assert_non_null(m);
     assert_int_equal(m->worker, 0);
     assert_int_equal(m->max_rows, 64);
-    assert_int_equal(m->max_wait_us, 2000);
-    assert_int_equal(m->preferred_count, 2);
-    assert_int_equal(m->preferred[1], 32);
+    assert_int_equal(m->policy, CONFIG_POLICY_AUTO);
+    assert_true(m->max_wait_us == CONFIG_AUTO);
     assert_int_equal(m->queue_rows, 4096);
     assert_int_equal(m->timeout_us, 30000000);
     m = config_model_find(c, VIEW("digits-small"));
     assert_int_equal(m->queue_rows, 4096); // max(1024, 64 x 64)
     assert_int_equal(m->max_wait_us, 1000);
+    assert_int_equal(m->policy, CONFIG_POLICY_FIXED);
+    assert_int_equal(m->preferred_count, 2);
+    assert_int_equal(m->preferred[1], 32);
     assert_null(config_model_find(c, VIEW("digit")));
     assert_null(c->log.access);
     config_unref(config_ref(c));
@@ -109,12 +111,41 @@ static void defaults(void **state)
     assert_int_equal(c->health.interval_us, 1000000);
     assert_int_equal(c->health.failures, 3);
     assert_int_equal(c->unlisted.worker, CONFIG_ANY_WORKER);
-    assert_int_equal(c->unlisted.pipeline, 2);
-    assert_int_equal(c->unlisted.max_wait_us, 2000);
+    assert_int_equal(c->unlisted.policy, CONFIG_POLICY_AUTO);
+    assert_int_equal(c->unlisted.pipeline, CONFIG_AUTO_N);
+    assert_true(c->unlisted.max_wait_us == CONFIG_AUTO);
+    assert_true(c->unlisted.refuse_early);
     assert_int_equal(c->unlisted.queue_bytes, 256 << 20);
     assert_int_equal(c->unlisted.timeout_us, 30000000);
     assert_int_equal(c->workers[0].replicas, 0);
     assert_int_equal(c->workers[0].addresses[0].port, 8001);
+    config_unref(c);
+}
+
+// What `defaults` says holds for all models, with a section or without, wherever it stands in the file.
+static void rules_of_all_models(void **state)
+{
+    struct config *c = good(
+        "model m { batch { max_wait = 3ms } }\n" SMALL
+        "defaults { timeout = 7s batch { policy = fixed pipeline = 5 max_wait = 1ms\n"
+        "           preferred = {4, 8} } queue { rows = 99 refuse_early = off } }\n"
+        "model n { batch { policy = auto pipeline = auto max_wait = auto } queue { rows = 5 } }");
+    const struct config_model *m = config_model_find(c, VIEW("m")),
+                              *n = config_model_find(c, VIEW("n"));
+    assert_int_equal(m->policy, CONFIG_POLICY_FIXED);
+    assert_int_equal(m->pipeline, 5);
+    assert_int_equal(m->max_wait_us, 3000);
+    assert_int_equal(m->preferred_count, 2);
+    assert_int_equal(m->queue_rows, 99);
+    assert_int_equal(m->timeout_us, 7000000);
+    assert_false(m->refuse_early);
+    assert_int_equal(n->policy, CONFIG_POLICY_AUTO);
+    assert_int_equal(n->pipeline, CONFIG_AUTO_N);
+    assert_true(n->max_wait_us == CONFIG_AUTO);
+    assert_int_equal(n->queue_rows, 5);
+    assert_int_equal(c->unlisted.max_wait_us, 1000);
+    assert_int_equal(c->unlisted.timeout_us, 7000000);
+    assert_null(c->unlisted.name);
     config_unref(c);
 }
 
@@ -346,10 +377,17 @@ static void nearest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sample),  cmocka_unit_test(defaults), cmocka_unit_test(syntax),
-        cmocka_unit_test(shapes),  cmocka_unit_test(values),   cmocka_unit_test(many_errors),
-        cmocka_unit_test(large),   cmocka_unit_test(torn),     cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(sample),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(syntax),
+        cmocka_unit_test(shapes),
+        cmocka_unit_test(values),
+        cmocka_unit_test(many_errors),
+        cmocka_unit_test(large),
+        cmocka_unit_test(torn),
+        cmocka_unit_test(out_of_memory),
         cmocka_unit_test(nearest),
+        cmocka_unit_test(rules_of_all_models),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

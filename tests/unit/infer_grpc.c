@@ -705,7 +705,7 @@ static void small_calls(void **state)
     struct tensor in[2] = {{.name = VIEW("x"), .dtype = DT_FP32, .rank = 3, .shape = {-1, 8, 8}},
                            {.name = VIEW("s"), .dtype = DT_BYTES, .rank = 1, .shape = {-1}}};
     struct view versions[] = {VIEW("1"), VIEW("12")};
-    struct model_metadata m = {VIEW("digits"), VIEW("onnx"), versions, in, in, 2, 2, 1, 16}, got;
+    struct model_metadata m = {VIEW("digits"), VIEW("onnx"), versions, in, in, 2, 2, 1, 16, 0}, got;
     buffer_reset(&out);
     assert_true(oip_grpc_metadata(&out, &m));
     struct view v = buffer_view(&out);
@@ -722,16 +722,18 @@ static void small_calls(void **state)
     for (size_t n = 0; n < v.n; n++)
         oip_grpc_read_metadata(&arena, view_of(v.p, n), &got, &err);
     buffer_reset(&out);
-    uint32_t max_batch;
+    uint32_t max_batch, instances;
     assert_true(oip_grpc_config(&out, &m));
-    assert_true(oip_grpc_read_config(buffer_view(&out), &max_batch));
+    assert_true(oip_grpc_read_config(buffer_view(&out), &max_batch, &instances));
     assert_int_equal(max_batch, 16);
-    assert_true(oip_grpc_read_config(VIEW(""), &max_batch));
+    assert_true(oip_grpc_read_config(VIEW(""), &max_batch, &instances));
     assert_int_equal(max_batch, 0);
     // a negative max_batch_size is none
-    assert_true(oip_grpc_read_config(
-        view_of("\x0a\x0b\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 13), &max_batch));
+    assert_true(
+        oip_grpc_read_config(view_of("\x0a\x0b\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 13),
+                             &max_batch, &instances));
     assert_int_equal(max_batch, 0);
+    assert_int_equal(instances, 0); // not named
     buffer_reset(&out);
     struct oip_index_model lines[] = {{VIEW("a"), VIEW("1"), VIEW("READY"), VIEW("")},
                                       {VIEW("b"), VIEW(""), VIEW("UNAVAILABLE"), VIEW("broken")}};
@@ -778,9 +780,40 @@ static int teardown(void **state)
     return 0;
 }
 
+// ModelConfigResponse of instance groups; a group's fields follow its length.
+static void instances_are_added_up(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t n;
+        bool ok;
+        uint32_t instances;
+    } rows[] = {
+        {"\x0a\x04\x3a\x02\x10\x08", 6, true, 8},
+        {"\x0a\x08\x3a\x02\x10\x02\x3a\x02\x10\x03", 10, true, 5},     // two groups
+        {"\x0a\x08\x3a\x06\x10\x02\x1a\x02\x00\x01", 10, true, 4},     // on two devices, packed
+        {"\x0a\x08\x3a\x06\x10\x02\x18\x00\x18\x01", 10, true, 4},     // and one by one
+        {"\x0a\x09\x3a\x07\x10\x02\x1a\x03\x00\x80\x01", 11, true, 4}, // device 128
+        {"\x0a\x06\x3a\x04\x10\x02\x38\x01", 8, true, 0},              // passive
+        {"\x0a\x02\x3a\x00", 4, true, 0},                              // as many as it likes
+        {"\x0a\x0d\x3a\x0b\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 15, true, 0},
+        {"\x0a\x08\x3a\x06\x10\xff\xff\xff\xff\x07", 10, true, 65536},
+        {"\x0a\x04\x38\x02\x10\x08", 6, false, 0}, // no message
+        {"\x0a\x04\x3a\x02\x12\x00", 6, false, 0}, // count is no text
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint32_t max_batch = 9, instances = 9;
+        bool ok = oip_grpc_read_config(view_of(rows[i].bytes, rows[i].n), &max_batch, &instances);
+        if (ok != rows[i].ok || instances != rows[i].instances || max_batch != 0)
+            fail_msg("row %u: %d, %u instances, max_batch %u", i, ok, instances, max_batch);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(instances_are_added_up),
         cmocka_unit_test(raw_request),
         cmocka_unit_test(typed_contents),
         cmocka_unit_test(contents_in_steps),
