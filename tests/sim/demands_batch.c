@@ -237,7 +237,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     if (m->batches++ == 0)
         m->first_us = w->now_us;
     m->dispatched_rows += b->rows ? b->rows : 1;
-    m->dispatched_us = w->now_us;
+    m->met_us = w->now_us;
     if (w->first_dispatch_us == 0)
         w->first_dispatch_us = w->now_us;
 }

@@ -90,8 +90,9 @@ static enum fault excuse_of(const struct world *w, const struct life *x)
         if (!replica_used(r))
             return FAULT_UNLOAD;
     }
-    // An estimate learnt in another time may refuse, but something is sent once a second to test it.
-    uint64_t tested_us = m->dispatched_us + BATCHER_DOUBT_US;
+    // An estimate learnt in another time may refuse, but something is sent to test it when for a second it has met
+    // no answer. A quick batch that went behind a slow one is an answer too, and late.
+    uint64_t tested_us = m->met_us + BATCHER_DOUBT_US;
     if ((w->plan.shift || m->mistaught) && tested_us + (uint64_t)slack_needed_us(w, x) > arrived)
         return FAULT_SLOW;
     return m->desk ? FAULTS : FAULT_BORN;

@@ -248,7 +248,7 @@ struct model_of {
     uint64_t second_us;          // when no replica with version 2 was told last
     bool mistaught;         // a batch took far longer than it should: what that teaches is believed
     uint64_t memory_us;     // when an allocation failed last
-    uint64_t dispatched_us; // when a batch was sent last
+    uint64_t met_us;        // when a batch was sent or answered last
     unsigned suspects;      // lives at home that were aboard when a connection was lost
     unsigned inversions;    // batches in a row of a lower lane than one that waits
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
