@@ -49,16 +49,6 @@ struct config_admin {
     const char *token_file; // NULL: only what needs no token is served
 };
 
-struct config_worker {
-    const char *name;
-    // Exactly one of the two: a program that the keeper starts `replicas` times, or addresses.
-    const char *const *command; // [command_count + 1], ends in NULL; command_count == 0: none
-    unsigned command_count;
-    unsigned replicas; // local processes; 0 when `addresses` are given
-    const struct config_address *addresses;
-    unsigned address_count;
-};
-
 enum config_policy { CONFIG_POLICY_AUTO, CONFIG_POLICY_FIXED };
 #define CONFIG_AUTO UINT64_MAX   // max_wait_us: as the policy thinks
 #define CONFIG_AUTO_N UINT32_MAX // pipeline: by the policy and the replica's instances
@@ -66,7 +56,7 @@ enum config_policy { CONFIG_POLICY_AUTO, CONFIG_POLICY_FIXED };
 #define CONFIG_MAX_PREFERRED 8 // as many sizes as a model's queue looks at
 
 struct config_model {
-    const char *name;          // NULL in config.unlisted
+    const char *name;          // NULL in config.unlisted, and in a worker's rules
     unsigned worker;           // index into config.workers; CONFIG_ANY_WORKER: whichever serves it
     unsigned max_rows;         // 0: what the worker allows
     uint64_t max_wait_us;      // longest wait of the oldest row for company; CONFIG_AUTO
@@ -80,6 +70,17 @@ struct config_model {
     uint64_t timeout_us; // deadline of a request that names none; <= limits.deadline_max_us
 };
 #define CONFIG_ANY_WORKER (~0u)
+
+struct config_worker {
+    const char *name;
+    // Exactly one of the two: a program that the keeper starts `replicas` times, or addresses.
+    const char *const *command; // [command_count + 1], ends in NULL; command_count == 0: none
+    unsigned command_count;
+    unsigned replicas; // local processes; 0 when `addresses` are given
+    const struct config_address *addresses;
+    unsigned address_count;
+    struct config_model rules; // of models that are served by it and do not say (name NULL)
+};
 
 struct config_limits { // every row is explained in docs/configuration.md
     uint32_t max_connections;
@@ -135,7 +136,7 @@ struct config {
     struct config_model *models;
     unsigned model_count;
     struct config_model
-        unlisted; // what a model that is not in the file gets (name NULL, any worker)
+        unlisted; // what a model that is not in the file gets where its worker says nothing else (name NULL, any)
     struct config_limits limits;
     struct config_log log;
     struct config_health health;

@@ -259,27 +259,42 @@ static void fill_section(struct filler *f, enum section_id id, void *base, cfg_t
     }
 }
 
+// A section with rules, and batch and queue within it.
+#define RULE_SECTIONS 3
+_Static_assert(SECTION_DEFAULTS_QUEUE == SECTION_DEFAULTS + 2 &&
+                   SECTION_WORKER_QUEUE == SECTION_WORKER + 2 &&
+                   SECTION_MODEL_QUEUE == SECTION_MODEL + 2,
+               "they stand together");
+static void fill_rules(struct filler *f, void *base, cfg_t *cfg, enum section_id of)
+{
+    fill_section(f, of, base, cfg);
+    fill_section(f, of + 1, base, cfg_getsec(cfg, "batch"));
+    fill_section(f, of + 2, base, cfg_getsec(cfg, "queue"));
+}
+
 // What holds for a model when nobody says anything; then what the section `defaults` says.
 static void fill_unlisted(struct filler *f, cfg_t *cfg)
 {
     struct config_model *m = &f->c->unlisted;
     if (cfg) {
-        fill_section(f, SECTION_DEFAULTS, m, cfg);
-        fill_section(f, SECTION_DEFAULTS_BATCH, m, cfg_getsec(cfg, "batch"));
-        fill_section(f, SECTION_DEFAULTS_QUEUE, m, cfg_getsec(cfg, "queue"));
+        fill_rules(f, m, cfg, SECTION_DEFAULTS);
         return;
     }
     m->worker = CONFIG_ANY_WORKER;
-    fill_defaults(f, SECTION_DEFAULTS, m);
-    fill_defaults(f, SECTION_DEFAULTS_BATCH, m);
-    fill_defaults(f, SECTION_DEFAULTS_QUEUE, m);
+    for (unsigned i = 0; i < RULE_SECTIONS; i++)
+        fill_defaults(f, SECTION_DEFAULTS + i, m);
 }
 
-static void fill_model(struct filler *f, struct config_model *m, cfg_t *cfg)
+// A model's rules before its own section: those of the worker that it names, or of the only one. Of several it may
+// find itself at any, with other rules at each: then there is no saying.
+static const struct config_model *inherited(const struct config *c, cfg_t *cfg)
 {
-    fill_section(f, SECTION_MODEL, m, cfg);
-    fill_section(f, SECTION_MODEL_BATCH, m, cfg_getsec(cfg, "batch"));
-    fill_section(f, SECTION_MODEL_QUEUE, m, cfg_getsec(cfg, "queue"));
+    const char *named = cfg_getstr(cfg, "worker");
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        if (named ? strcmp(named, c->workers[i].name) == 0 : c->worker_count == 1)
+            return &c->workers[i].rules;
+    }
+    return &c->unlisted;
 }
 
 // The i-th section of a titled kind.
@@ -296,12 +311,15 @@ static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_
     case SECTION_WORKER:
         c->workers[i].name = title;
         fill_defaults(f, kind, &c->workers[i]);
-        fill_section(f, kind, &c->workers[i], cfg);
+        c->workers[i].rules = c->unlisted;
+        c->workers[i].rules.worker = i;
+        fill_rules(f, &c->workers[i], cfg, kind);
         break;
     default:
-        c->models[i] = c->unlisted;
+        c->models[i] = *inherited(c, cfg);
         c->models[i].name = title;
-        fill_model(f, &c->models[i], cfg);
+        c->models[i].worker = CONFIG_ANY_WORKER;
+        fill_rules(f, &c->models[i], cfg, kind);
     }
 }
 

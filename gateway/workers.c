@@ -52,7 +52,7 @@ static struct model *model_for(struct link *l, struct view name)
     if (!link_may_serve(l, name))
         return NULL;
     struct model_rules rules;
-    part_rules(c ? c : &g->config->unlisted, &rules);
+    part_rules(c ? c : &g->config->workers[g->replicas[l->id].worker].rules, &rules);
     struct model *m = table_add(g->table, name, &rules);
     l->left_out |= !m && model_name_ok(name);
     return m;

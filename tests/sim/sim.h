@@ -246,11 +246,11 @@ struct model_of {
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
     uint64_t alone_us;           // when that was so last
     uint64_t second_us;          // when no replica with version 2 was told last
-    bool mistaught;         // a batch took far longer than it should: what that teaches is believed
-    uint64_t memory_us;     // when an allocation failed last
-    uint64_t met_us;        // when a batch was sent or answered last
-    unsigned suspects;      // lives at home that were aboard when a connection was lost
-    unsigned inversions;    // batches in a row of a lower lane than one that waits
+    bool mistaught;      // a batch took far longer than it should: what that teaches is believed
+    uint64_t memory_us;  // when an allocation failed last
+    uint64_t met_us;     // when a batch was sent or answered last
+    unsigned suspects;   // lives at home that were aboard when a connection was lost
+    unsigned inversions; // batches in a row of a lower lane than one that waits
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
     uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
     uint64_t peak_at[64];                      // which 16 ms the entry is about

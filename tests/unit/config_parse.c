@@ -149,6 +149,51 @@ static void rules_of_all_models(void **state)
     config_unref(c);
 }
 
+// A worker's rules come between the defaults and a model's own, for models that name it, wherever they stand.
+static void rules_of_a_worker(void **state)
+{
+    struct config *c =
+        good("model named { worker = b batch { pipeline = 2 } }\n"
+             "model anywhere { }\n"
+             "worker a { addresses = {\"grpc://h:1\"} }\n"
+             "worker b { addresses = {\"grpc://h:2\"} timeout = 3s queue { refuse_early = off rows "
+             "= 77 }\n"
+             "           batch { pipeline = 9 preferred = {2, 4} } }\n"
+             "listen l { address = \"127.0.0.1:1\" }\n"
+             "defaults { batch { policy = fixed max_wait = 1ms } queue { rows = 88 } }\n");
+    const struct config_model *named = config_model_find(c, VIEW("named")),
+                              *anywhere = config_model_find(c, VIEW("anywhere")),
+                              *a = &c->workers[0].rules, *b = &c->workers[1].rules;
+    assert_int_equal(named->worker, 1);
+    assert_int_equal(named->pipeline, 2);
+    assert_int_equal(named->queue_rows, 77);
+    assert_int_equal(named->timeout_us, 3000000);
+    assert_int_equal(named->preferred_count, 2);
+    assert_int_equal(named->policy, CONFIG_POLICY_FIXED);
+    assert_false(named->refuse_early);
+    assert_int_equal(anywhere->worker, CONFIG_ANY_WORKER);
+    assert_int_equal(anywhere->queue_rows, 88);
+    assert_true(anywhere->refuse_early);
+    assert_int_equal(a->queue_rows, 88);
+    assert_int_equal(a->max_wait_us, 1000);
+    assert_int_equal(b->pipeline, 9);
+    assert_int_equal(b->max_wait_us, 1000);
+    assert_null(b->name);
+    assert_int_equal(c->unlisted.timeout_us, 30000000);
+    config_unref(c);
+}
+
+static void rules_of_the_only_worker(void **state)
+{
+    struct config *c = good("model m { queue { rows = 5 } }\n"
+                            "worker w { addresses = {\"grpc://h:1\"} batch { policy = fixed } }\n"
+                            "listen l { address = \"127.0.0.1:1\" }");
+    assert_int_equal(c->models[0].policy, CONFIG_POLICY_FIXED);
+    assert_int_equal(c->models[0].queue_rows, 5);
+    assert_int_equal(c->models[0].worker, CONFIG_ANY_WORKER);
+    config_unref(c);
+}
+
 // Comments wherever white space may be, both quotes, bare texts, CRLF, a comma at a list's end.
 static void syntax(void **state)
 {
@@ -266,6 +311,11 @@ static void values(void **state)
         {SMALL "model m { batch { max_rows = 64 } queue { rows = 63 } }", 3,
          "no batch could be full"},
         {SMALL "model m { timeout = 11m }", 3, "longer than limits.deadline_max"},
+        {SMALL "defaults { timeout = 11m }", 3, "longer than limits.deadline_max"},
+        {SMALL "worker x { addresses = {grpc://h:1}\n timeout = 11m }", 4,
+         "longer than limits.deadline_max"},
+        {SMALL "worker x { addresses = {grpc://h:1}\n batch { max_wiat = 1ms } }", 4,
+         "did you mean \"max_wait\"?"},
         {SMALL "limits { deadline_default = 11m }", 3, "longer than deadline_max"},
         {SMALL "limits { bytes_in_flight = 1MiB }", 3, "less than max_body"},
         {SMALL "listen b { address = 1.2.3.4:1 certificate = x }", 3, "certificate needs key"},
@@ -388,6 +438,8 @@ int main(void)
         cmocka_unit_test(out_of_memory),
         cmocka_unit_test(nearest),
         cmocka_unit_test(rules_of_all_models),
+        cmocka_unit_test(rules_of_a_worker),
+        cmocka_unit_test(rules_of_the_only_worker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
