@@ -189,6 +189,7 @@ void batcher_expect(struct batcher *b, const struct outlook *at)
     b->outlook = *at;
     if (b->outlook.servers == 0)
         b->outlook.servers = 1;
+    b->round_rows = (uint64_t)b->policy.max_rows * b->outlook.servers;
     b->full_us = estimate_mean_us(&b->estimate, b->policy.max_rows);
     b->full_high_us = estimate_high_us(&b->estimate, b->policy.max_rows);
 }
@@ -325,9 +326,10 @@ struct ticket *batcher_dropped(struct batcher *b, const struct batch_plan *plan,
 // False: the batch is full, or the next ticket does not fit: to look behind it would break the order.
 static bool take_lane(struct taking *k, struct lane *l)
 {
-    struct ticket *t;
-    while (k->n < k->max && (t = lane_first(l, k->now_us)) != NULL) {
+    struct ticket *t, *behind = NULL; // behind: in its slot
+    while (k->n < k->max && (t = behind ? behind : lane_first(l, k->now_us)) != NULL) {
         uint32_t rows = ticket_rows(t);
+        behind = t->next;
         if (rows > k->rows_left && k->n > 0)
             return false;
         batcher_remove(k->b, t);
@@ -446,21 +448,24 @@ static uint64_t rows_ahead(const struct batcher *b, const struct ticket *t)
     return ahead;
 }
 
-static bool is_behind_too_many(const struct batcher *b, const struct ticket *t, uint64_t ahead,
-                               uint64_t now_us)
+// When full batches have served so many rows, and one more batch.
+static uint64_t served_us(const struct batcher *b, uint64_t ahead, uint64_t now_us)
 {
-    uint64_t round_rows = (uint64_t)b->policy.max_rows * b->outlook.servers;
-    uint64_t rounds = ahead < round_rows ? 1 : ahead / round_rows + 1;
-    return soonest_us(b, now_us) + rounds * b->full_us > t->deadline_us;
+    uint64_t rounds = ahead < b->round_rows ? 1 : ahead / b->round_rows + 1;
+    return soonest_us(b, now_us) + rounds * b->full_us;
+}
+
+bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t now_us)
+{
+    return b->full_us > 0 && ticket_rows(t) <= b->policy.max_rows &&
+           served_us(b, b->rows, now_us) < t->deadline_us;
 }
 
 bool batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us)
 {
     if (b->full_us == 0 || now_us + 2 * (b->full_high_us + b->half_us) > t->deadline_us)
         return false;
-    return is_behind_too_many(b, t, b->rows,
-                              now_us) && // nearly never: then it is counted who goes before it
-           is_behind_too_many(b, t, rows_ahead(b, t), now_us);
+    return served_us(b, rows_ahead(b, t), now_us) > t->deadline_us;
 }
 
 bool batcher_hopeless(struct batcher *b, const struct ticket *t, uint64_t now_us)
@@ -468,9 +473,6 @@ bool batcher_hopeless(struct batcher *b, const struct ticket *t, uint64_t now_us
     if (now_us >= t->deadline_us)
         return true;
     uint64_t soon_us = soonest_us(b, now_us);
-    if (b->full_us > 0 && ticket_rows(t) <= b->policy.max_rows &&
-        soon_us + b->full_us < t->deadline_us)
-        return false; // nearly always: no more need be known
     uint64_t low_us = estimate_low_us(&b->estimate, ticket_rows(t));
     bool known = b->policy.kind == POLICY_AUTO ? estimate_trusted(&b->estimate) : low_us > 0;
     if (!known || soon_us + low_us < t->deadline_us)

@@ -43,12 +43,12 @@ struct batcher {
     struct outlook outlook; // what batcher_expect said last
     double trip_us;         // to a server and back; 0: not known
     uint64_t half_us;       // of the way, as whole microseconds
-    uint64_t full_us,
-        full_high_us;    // t of a full batch and its upper quantile, when batcher_expect was called
-    uint32_t sent;       // batches taken, ever
-    uint64_t learned_us; // when the estimate last met the world
-    bool refusing;       // since then it alone was why a ticket was hopeless
-    bool probing;        // a batch is out that tests it
+    // When batcher_expect was called: t of a full batch, its upper quantile, and rows that all servers take at once.
+    uint64_t full_us, full_high_us, round_rows;
+    uint32_t sent;                        // batches taken, ever
+    uint64_t learned_us;                  // when the estimate last met the world
+    bool refusing;                        // since then it alone was why a ticket was hopeless
+    bool probing;                         // a batch is out that tests it
     struct group *groups[BATCHER_GROUPS]; // NULL: never needed
     uint32_t passed[BATCHER_LANES];       // batches in a row that left out a group of this lane
     uint32_t count;
@@ -94,6 +94,8 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
                       unsigned max, uint64_t now_us);
 // A batch of so many rows was answered, and took so long.
 void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us);
+// Neither of the two below, whoever goes before it: nearly always, and then no more need be asked.
+bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t now_us);
 // R6, auto: it has time for full batches, but stands behind more of them than can be served in time. Shorter
 // deadlines are not refused so: they may be served by dropping those before them. It is not queued yet.
 bool batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us);

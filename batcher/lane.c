@@ -112,12 +112,9 @@ static struct ticket **take_slots(struct lane *l, unsigned level, uint64_t n, st
     return last;
 }
 
-// Moves l->tick to now: slots that time has come too near to are dealt out again around the new tick.
-static void advance(struct lane *l, uint64_t now_us)
+// Slots that time has come too near to are dealt out again around the new tick.
+static __attribute__((noinline)) void deal_out(struct lane *l, uint64_t to)
 {
-    uint64_t to = tick_of(now_us);
-    if (to <= l->tick)
-        return;
     struct ticket *moved = NULL, **last = &moved;
     for (uint32_t levels = l->levels; levels; levels &= levels - 1) {
         unsigned level = (unsigned)__builtin_ctz(levels);
@@ -132,6 +129,14 @@ static void advance(struct lane *l, uint64_t now_us)
         moved = t->next;
         place(l, t);
     }
+}
+
+// Moves l->tick to now: mostly it is there.
+static inline void advance(struct lane *l, uint64_t now_us)
+{
+    uint64_t to = tick_of(now_us);
+    if (to > l->tick)
+        deal_out(l, to);
 }
 
 void lane_push(struct lane *l, struct ticket *t, uint64_t now_us)

@@ -166,16 +166,17 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     batcher_came(&d->batcher, ticket_rows(t), now_us);
     if (d->outlook_stale)
         expect_servers(d, now_us);
-    if (batcher_hopeless(&d->batcher, t, now_us))
+    bool timely = batcher_timely(&d->batcher, t, now_us);
+    if (!timely && batcher_hopeless(&d->batcher, t, now_us))
         ticket_expired(d, t, fx);
-    else if (d->replicas.n_up > 0 &&
+    else if (d->replicas.n_up > 0 && t->request->version.n > 0 &&
              !replicas_serve(&d->replicas, t->request->version, false, now_us))
         fail_version(d, t, fx);
     else if (is_past_grace(d, now_us))
         ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "no replica of the model is ready"), fx);
     else if (t->request->sequence_id > 0)
         send_step(d, t, now_us, fx);
-    else if (is_refused_early(d, t, now_us))
+    else if (!timely && is_refused_early(d, t, now_us))
         ticket_refused(d, t, fx);
     else
         queue_ticket(d, t, now_us, fx);
