@@ -58,7 +58,7 @@ struct outlook {              // on the servers that could take a batch, as auto
     uint32_t idle;            // of these, without a batch
     uint32_t in_flight;       // batches at the one at hand
     uint32_t running_rows;    // of the newest of them
-    uint64_t free_us;         // when that one has done all that was sent to it
+    uint64_t free_us;         // when that one has done all that was sent to it; 0: it is idle
     uint64_t soonest_free_us; // the least of all servers'; 0: one is idle
 };
 

@@ -28,8 +28,7 @@ static double end_of(const struct filling *v, uint32_t b)
 
 static double start_of(const struct summary *s, double now)
 {
-    double there = now + s->trip_us / 2;
-    return s->at.in_flight > 0 ? fmax(there, (double)s->at.free_us) : there;
+    return fmax(now + s->trip_us / 2, (double)s->at.free_us);
 }
 
 static uint32_t late(const struct lane_rows *l, double at)
@@ -53,10 +52,10 @@ static uint64_t when(double us)
 
 uint64_t policy_turn_us(const struct summary *s, uint64_t now_us)
 {
-    if (s->at.in_flight == 0)
+    if (s->at.in_flight == 0 && s->at.free_us <= now_us)
         return 0;
-    if (!s->trusted)
-        return UINT64_MAX; // its answer teaches
+    if (!s->trusted) // its answer teaches; there is none of what was recalled
+        return s->at.in_flight > 0 ? UINT64_MAX : s->at.free_us;
     uint64_t open_us = when((double)s->at.free_us - s->trip_us / 2 - POLICY_LEAD_US);
     return now_us < open_us ? open_us : 0;
 }

@@ -12,7 +12,12 @@ struct batch_server {     // all zero: it has never had a batch
     uint64_t pending_us;  // what those in flight are expected to take, in sum
     uint64_t free_us;     // when it will have done them
     uint64_t answered_us; // when it answered a batch last
+    bool recalled;        // the last to leave it was recalled: it may be computing it all the same
 };
+
+// What is recalled before anybody knows how long it takes keeps its server busy for so long: who asks and leaves in
+// turn would else have a worker begin each.
+#define SERVER_RECALLED_US 10000
 
 // A batch goes to it, expected to take so long (0: not known); trip_us: there and back.
 void server_sent(struct batch_server *s, uint32_t rows, uint64_t expected_us, double trip_us,
@@ -20,6 +25,8 @@ void server_sent(struct batch_server *s, uint32_t rows, uint64_t expected_us, do
 // One of them has ended, answered or not; what was expected of it.
 void server_ended(struct batch_server *s, uint64_t expected_us, bool answered, double trip_us,
                   uint64_t now_us);
+// One of them has ended since we recalled it: free_us stays what it was.
+void server_recalled(struct batch_server *s, uint64_t sent_us, uint64_t expected_us);
 // How long a batch that is answered now took: call it before server_ended. quiet: nothing was in flight when it was
 // sent; then the worker's own figure counts (0: none given), else our clock from the answer before it: behind a
 // running batch the worker's figure might be half the truth, and that is fatal under load.
@@ -27,15 +34,17 @@ uint64_t server_took_us(const struct batch_server *s, uint64_t sent_us, bool qui
                         uint64_t compute_us, uint64_t now_us);
 
 // Counts a server that is up in the outlook.
-void outlook_add(struct outlook *o, const struct batch_server *s);
+void outlook_add(struct outlook *o, const struct batch_server *s, uint64_t now_us);
 // It is the one at hand.
-void outlook_at(struct outlook *o, const struct batch_server *s);
+void outlook_at(struct outlook *o, const struct batch_server *s, uint64_t now_us);
+
+// Until when it has work; 0: it is idle.
+static inline uint64_t server_busy_us(const struct batch_server *s, uint64_t now_us)
+{
+    return s->in_flight > 0 || (s->recalled && s->free_us > now_us) ? s->free_us : 0;
+}
 
 // Is a free before b? Of two that are idle, the one that has been so for longer.
-static inline bool server_before(const struct batch_server *a, const struct batch_server *b)
-{
-    uint64_t a_us = a->in_flight ? a->free_us : 0, b_us = b->in_flight ? b->free_us : 0;
-    return a_us != b_us ? a_us < b_us : a->answered_us < b->answered_us;
-}
+bool server_before(const struct batch_server *a, const struct batch_server *b, uint64_t now_us);
 
 #endif

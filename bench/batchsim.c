@@ -406,7 +406,7 @@ static struct batch_server *choose_server(struct run *r, uint32_t limit)
     for (unsigned i = 0; i < r->game->servers; i++) {
         struct batch_server *s = &r->server[i];
         bool better = !best || (r->rule->policy.kind == POLICY_AUTO && !r->rule->triton
-                                    ? server_before(s, best)
+                                    ? server_before(s, best, clock_us(r))
                                     : s->in_flight < best->in_flight);
         if (s->in_flight < limit && better)
             best = s;
@@ -429,7 +429,7 @@ static struct outlook outlook_of(const struct run *r)
 {
     struct outlook o = {0};
     for (unsigned i = 0; i < r->game->servers; i++)
-        outlook_add(&o, &r->server[i]);
+        outlook_add(&o, &r->server[i], clock_us(r));
     return o;
 }
 
@@ -454,7 +454,7 @@ static bool ask_batcher(struct run *r)
     struct batch_server *s = choose_server(r, r->rule->pipeline);
     if (!s || b->count == 0)
         return false;
-    outlook_at(&o, s);
+    outlook_at(&o, s, clock_us(r));
     batcher_expect(b, &o);
     struct batch_plan plan = batcher_plan(b, r->game->regime.max_rows, clock_us(r), NULL, NULL);
     if (!plan.group) {

@@ -296,7 +296,7 @@ static bool expect_at_hand(const struct asking *a, struct view version)
     if (!s)
         return false;
     struct outlook o = a->all;
-    outlook_at(&o, s);
+    outlook_at(&o, s, a->now_us);
     batcher_expect(&a->d->batcher, &o);
     return true;
 }

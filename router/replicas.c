@@ -135,22 +135,22 @@ bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view vers
 
 // ---- choosing ----------------------------------------------------------------------------------------
 
-static unsigned soonest_server(const struct replica *r)
+static unsigned soonest_server(const struct replica *r, uint64_t now_us)
 {
     unsigned best = 0;
     for (unsigned i = 1; i < r->n_servers; i++) {
-        if (server_before(&r->server[i], &r->server[best]))
+        if (server_before(&r->server[i], &r->server[best], now_us))
             best = i;
     }
     return best;
 }
 
-static struct replica *soonest(struct replica **fit, unsigned n)
+static struct replica *soonest(struct replica **fit, unsigned n, uint64_t now_us)
 {
     struct replica *best = fit[0];
     for (unsigned i = 1; i < n; i++) {
-        if (server_before(&fit[i]->server[soonest_server(fit[i])],
-                          &best->server[soonest_server(best)]))
+        if (server_before(&fit[i]->server[soonest_server(fit[i], now_us)],
+                          &best->server[soonest_server(best, now_us)], now_us))
             best = fit[i];
     }
     return best;
@@ -174,7 +174,7 @@ struct replica *replicas_choose(struct replicas *rs, struct view version, uint32
     if (n <= 1)
         return n ? fit[0] : NULL;
     if (is_auto(rs))
-        return soonest(fit, n);
+        return soonest(fit, n, now_us);
     unsigned a = (unsigned)rand_below(&rs->rand, n), b = (unsigned)rand_below(&rs->rand, n - 1);
     b += b >= a;
     return load(fit[a]) <= load(fit[b]) ? fit[a] : fit[b];
@@ -186,7 +186,7 @@ struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us)
     for (unsigned i = 0; i < rs->n; i++) {
         const struct replica *r = &rs->at[i];
         for (unsigned k = 0; k < r->n_servers && is_usable(r, now_us); k++)
-            outlook_add(&o, &r->server[k]);
+            outlook_add(&o, &r->server[k], now_us);
     }
     return o;
 }
@@ -195,7 +195,7 @@ const struct batch_server *replicas_at_hand(struct replicas *rs, struct view ver
                                             uint64_t now_us)
 {
     const struct replica *r = replicas_choose(rs, version, REPLICA_NONE, now_us);
-    return r ? &r->server[soonest_server(r)] : NULL;
+    return r ? &r->server[soonest_server(r, now_us)] : NULL;
 }
 
 uint64_t replicas_pause_ends(const struct replicas *rs, uint64_t now_us)
@@ -439,7 +439,7 @@ static void server_takes(struct replicas *rs, struct replica *r, struct batch *b
 {
     const struct batcher *q = &rs->desk->batcher;
     uint32_t rows = b->rows ? b->rows : 1;
-    b->server = soonest_server(r);
+    b->server = soonest_server(r, now_us);
     b->quiet = r->server[b->server].in_flight == 0;
     b->expected_us = estimate_mean_us(&q->estimate, rows);
     server_sent(&r->server[b->server], rows, b->expected_us, q->trip_us, now_us);
@@ -513,9 +513,12 @@ void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate
     r->batches--;
     r->rows -= rows;
     vitals_over(vitals_of(r));
-    server_ended(&r->server[b->server], b->expected_us,
-                 fate == REPLICA_WELL || fate == REPLICA_HEARD || fate == REPLICA_FAILED,
-                 rs->desk->batcher.trip_us, now_us);
+    if (fate == REPLICA_BUSY)
+        server_recalled(&r->server[b->server], b->sent_us, b->expected_us);
+    else
+        server_ended(&r->server[b->server], b->expected_us,
+                     fate == REPLICA_WELL || fate == REPLICA_HEARD || fate == REPLICA_FAILED,
+                     rs->desk->batcher.trip_us, now_us);
     switch (fate) {
     case REPLICA_WELL:
         took(r, b, now_us);

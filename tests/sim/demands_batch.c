@@ -250,6 +250,17 @@ static uint32_t most_in_flight(const struct model_of *m, const struct replica *k
     return planned ? known->n_servers : m->rules.pipeline;
 }
 
+// auto thinks a server busy for a while with what was recalled there. When one of the idle ones is free of that; 0: one is.
+static uint64_t rid_us(const struct model_of *m, const struct replica *known, uint64_t now_us)
+{
+    uint64_t rid = SIM_NEVER;
+    for (unsigned i = 0; i < known->n_servers && m->rules.policy == POLICY_AUTO; i++) {
+        if (known->server[i].in_flight == 0)
+            rid = least_us(rid, server_busy_us(&known->server[i], now_us));
+    }
+    return rid < SIM_NEVER ? rid : 0;
+}
+
 // Since when a replica has had credit, by what its desk knows; SIM_NEVER: it has none.
 uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us)
 {
@@ -261,7 +272,7 @@ uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint
     demand(m->w, NULL, known->not_before_us <= now_us + REPLICA_PAUSE_MAX_US,
            "a replica that refused is not left alone for ever");
     uint64_t tried_us = known->standing == STANDING_HALF ? known->open_until_us : 0;
-    return most_us(known->not_before_us, tried_us);
+    return most_us(rid_us(m, known, now_us), most_us(known->not_before_us, tried_us));
 }
 
 void demands_credit(struct world *w, struct model_of *m)

@@ -101,7 +101,7 @@ static struct verdict decide(void)
 static double start_us(void)
 {
     double there = NOW + w.s.trip_us / 2;
-    return w.s.at.in_flight ? fmax(there, (double)w.s.at.free_us) : there;
+    return fmax(there, (double)w.s.at.free_us);
 }
 
 static double end_us(uint32_t b)

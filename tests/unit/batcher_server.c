@@ -29,6 +29,35 @@ static void free_when_all_is_done(void **state)
     assert_int_equal(s.free_us, NOW + 3500);
 }
 
+// What was recalled may be computed all the same: for as long as it was expected to be.
+static void what_was_recalled_is_still_there(void **state)
+{
+    (void)state;
+    struct batch_server s = {0}, idle = {0};
+    server_sent(&s, 4, 1000, 200, NOW);
+    server_sent(&s, 4, 500, 200, NOW + 10);
+    server_recalled(&s, NOW + 10, 500);
+    assert_true(s.in_flight == 1 && s.pending_us == 1000 &&
+                server_busy_us(&s, NOW + 900) == NOW + 1600);
+    server_recalled(&s, NOW, 1000);
+    assert_true(s.in_flight == 0 && s.pending_us == 0 &&
+                server_busy_us(&s, NOW + 900) == NOW + 1600);
+    assert_true(server_before(&idle, &s, 0) && s.answered_us == 0);
+    server_sent(&s, 1, 50, 200, NOW + 700); // behind it
+    assert_int_equal(s.free_us, NOW + 1650);
+    server_ended(&s, 50, true, 200,
+                 NOW + 900); // it was not: an answer says that all before it is over
+    assert_int_equal(server_busy_us(&s, NOW + 900), 0);
+    // Nobody knows how long it takes.
+    server_sent(&s, 4, 0, 200, NOW + 2000);
+    server_recalled(&s, NOW + 2000, 0);
+    assert_int_equal(server_busy_us(&s, NOW + 3000), NOW + 2000 + SERVER_RECALLED_US);
+    assert_int_equal(server_busy_us(&s, NOW + 2000 + SERVER_RECALLED_US), 0);
+    // Nor of what has not ended: others come first.
+    server_sent(&idle, 4, 0, 200, NOW + 2000);
+    assert_true(server_before(&s, &idle, NOW + 2000) && !server_before(&idle, &s, NOW + 2000));
+}
+
 // Behind another a batch began when that one was answered; on a quiet server the worker knows it better.
 static void our_own_clock(void **state)
 {
@@ -72,35 +101,38 @@ static void an_outlook_on_several(void **state)
                                 {.in_flight = 2, .free_us = NOW + 400, .newest_rows = 5},
                                 {.free_us = NOW - 50, .newest_rows = 9}};
     struct outlook o = {0};
-    outlook_add(&o, &s[0]);
+    outlook_add(&o, &s[0], NOW);
     assert_true(o.servers == 1 && o.idle == 0 && o.soonest_free_us == NOW + 900);
-    outlook_add(&o, &s[1]);
+    outlook_add(&o, &s[1], NOW);
     assert_true(o.servers == 2 && o.idle == 0 && o.soonest_free_us == NOW + 400);
-    outlook_at(&o, &s[1]);
+    outlook_at(&o, &s[1], NOW);
     assert_true(o.in_flight == 2 && o.running_rows == 5 && o.free_us == NOW + 400);
-    outlook_add(&o, &s[2]);
+    outlook_add(&o, &s[2], NOW);
     assert_true(o.servers == 3 && o.idle == 1 && o.soonest_free_us == 0);
-    outlook_add(&o, &s[0]);
+    outlook_add(&o, &s[0], NOW);
     assert_true(o.servers == 4 && o.idle == 1 && o.soonest_free_us == 0);
 }
 
 static void who_is_free_first(void **state)
 {
     (void)state;
-    struct batch_server soon = {.in_flight = 2, .free_us = 500, .answered_us = 90};
-    struct batch_server late = {.in_flight = 1, .free_us = 900, .answered_us = 10};
+    struct batch_server soon = {.in_flight = 2, .pending_us = 9, .free_us = 500, .answered_us = 90};
+    struct batch_server late = {.in_flight = 1, .pending_us = 9, .free_us = 900, .answered_us = 10};
     struct batch_server idle = {.free_us = 2000, .answered_us = 70}, rested = {.answered_us = 20};
-    assert_true(server_before(&soon, &late) && !server_before(&late, &soon));
-    assert_true(server_before(&idle, &soon) && !server_before(&soon, &idle));
-    assert_true(server_before(&rested, &idle) && !server_before(&idle, &rested));
-    assert_false(server_before(&soon, &soon));
+    assert_true(server_before(&soon, &late, 0) && !server_before(&late, &soon, 0));
+    assert_true(server_before(&idle, &soon, 0) && !server_before(&soon, &idle, 0));
+    assert_true(server_before(&rested, &idle, 0) && !server_before(&idle, &rested, 0));
+    assert_false(server_before(&soon, &soon, 0));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(free_when_all_is_done), cmocka_unit_test(our_own_clock),
-        cmocka_unit_test(learnt_under_load),     cmocka_unit_test(an_outlook_on_several),
+        cmocka_unit_test(free_when_all_is_done),
+        cmocka_unit_test(our_own_clock),
+        cmocka_unit_test(what_was_recalled_is_still_there),
+        cmocka_unit_test(learnt_under_load),
+        cmocka_unit_test(an_outlook_on_several),
         cmocka_unit_test(who_is_free_first),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

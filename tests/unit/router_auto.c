@@ -304,6 +304,30 @@ static void hopeless_behind_what_runs(void **state)
     settle();
 }
 
+// Who asks and leaves in turn does not have the worker begin each: what was recalled may be computed all the same.
+static void who_asks_and_leaves_is_not_sent_again_at_once(void **state)
+{
+    (void)state;
+    up_with(7, 1, NOW);
+    struct guest *g = lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    desk_on_cancel(office.desk, &g->ticket, NOW + 100, &office.fx);
+    end(b, SEEN_RECALLED, NOW + 200);
+    lend(1);
+    forget();
+    run(NOW + 200);
+    assert_null(sent());
+    assert_true(office.desk->wake_us <= NOW + SERVER_RECALLED_US);
+    run(NOW + SERVER_RECALLED_US - 1);
+    assert_null(sent());
+    run(NOW + SERVER_RECALLED_US);
+    b = sent();
+    assert_non_null(b);
+    answer_after(b, NOW + 20000, 1000, 0);
+    settle();
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -312,7 +336,7 @@ int main(void)
         TEST(every_instance_is_a_server),       TEST(who_is_free_soonest_has_it),
         TEST(credit_is_by_rules_or_instances),  TEST(too_many_before_it_is_refused_at_once),
         TEST(heads_in_the_way_are_dropped),     TEST(a_quiet_batch_tells_the_way),
-        TEST(hopeless_behind_what_runs),
+        TEST(hopeless_behind_what_runs),        TEST(who_asks_and_leaves_is_not_sent_again_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
