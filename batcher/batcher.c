@@ -461,11 +461,12 @@ bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t no
            served_us(b, b->rows, now_us) < t->deadline_us;
 }
 
-bool batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us)
+uint64_t batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us)
 {
     if (b->full_us == 0 || now_us + 2 * (b->full_high_us + b->half_us) > t->deadline_us)
-        return false;
-    return served_us(b, rows_ahead(b, t), now_us) > t->deadline_us;
+        return 0;
+    uint64_t end_us = served_us(b, rows_ahead(b, t), now_us);
+    return end_us > t->deadline_us ? end_us - t->deadline_us : 0;
 }
 
 bool batcher_hopeless(struct batcher *b, const struct ticket *t, uint64_t now_us)

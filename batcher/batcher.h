@@ -98,7 +98,8 @@ void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t 
 bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t now_us);
 // R6, auto: it has time for full batches, but stands behind more of them than can be served in time. Shorter
 // deadlines are not refused so: they may be served by dropping those before them. It is not queued yet.
-bool batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us);
+// 0: it is not refused; else how late its answer would be.
+uint64_t batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us);
 // It cannot be answered in time: its deadline is past, or nearer than the low quantile of t(its rows); under auto
 // (R7) counted from when a server is free, with the way there and back.
 // Who is refused teaches nothing, so a worker that was slow once might be thought slow for ever: an estimate

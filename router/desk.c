@@ -152,12 +152,16 @@ static void send_step(struct desk *d, struct ticket *t, uint64_t now_us, struct 
     send_or_wait(d, b, now_us, fx);
 }
 
-// R6: it would wait in vain, and those behind it longer.
-static bool is_refused_early(struct desk *d, const struct ticket *t, uint64_t now_us)
+// R6: it would wait in vain, and those behind it longer. False: it is not refused.
+static bool refuse_early(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     const struct model_rules *k = &d->model->rules;
-    return k->policy == POLICY_AUTO && k->refuse_early && d->replicas.n_ready > 0 &&
-           batcher_refuses(&d->batcher, t, now_us);
+    if (k->policy != POLICY_AUTO || !k->refuse_early || d->replicas.n_ready == 0)
+        return false;
+    uint64_t late_us = batcher_refuses(&d->batcher, t, now_us);
+    if (late_us > 0)
+        ticket_refused(d, t, late_us, fx);
+    return late_us > 0;
 }
 
 void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
@@ -176,9 +180,7 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
         ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "no replica of the model is ready"), fx);
     else if (t->request->sequence_id > 0)
         send_step(d, t, now_us, fx);
-    else if (!timely && is_refused_early(d, t, now_us))
-        ticket_refused(d, t, fx);
-    else
+    else if (timely || !refuse_early(d, t, now_us, fx))
         queue_ticket(d, t, now_us, fx);
 }
 

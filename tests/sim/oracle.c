@@ -200,6 +200,9 @@ static void check_error(const struct world *w, const struct life *x)
                x->kind == KIND_VERSION9 || in_trouble(w, x) ||
                    (double)(x->in.deadline_us - x->in.arrived_us) < slack_needed_us(w, x),
                "what could be answered in time was answered");
+        demand(w, x,
+               (x->in.retry_after_s > 0) == (strstr(x->in.error.text, "more waits before") != NULL),
+               "who is refused early is told when to come back");
         demand(w, x, !had_its_chance(w, x), "with credit nobody waits until it is too late");
         break;
     case STATUS_UNAVAILABLE:

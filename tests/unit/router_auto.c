@@ -227,9 +227,18 @@ static void too_many_before_it_is_refused_at_once(void **state)
     assert_int_equal(back(g, STATUS_DEADLINE), 1);
     assert_int_equal(noted(NOTE_REFUSED), 1);
     assert_string_equal(g->ticket.error.text, "more waits before it than can be answered in time");
+    assert_int_equal(g->ticket.retry_after_s, 1); // a second is the least that can be said
     forget();
     g = lend_at(1, "", NOW + 20000, NOW);
     assert_int_equal(g->ticket.place, PLACE_QUEUED);
+    office.model->rules.refuse_early = false;
+    for (unsigned i = 0; i < 190; i++) // 742 batches of 2.3 ms
+        lend_at(250, "", NOW + 8000, NOW);
+    office.model->rules.refuse_early = true;
+    forget();
+    g = lend_at(1, "", NOW + 8900, NOW);
+    assert_int_equal(back(g, STATUS_DEADLINE), 1);
+    assert_int_equal(g->ticket.retry_after_s, 2);
     office.model->rules.refuse_early = false;
     g = lend_at(1, "", NOW + 8900, NOW);
     assert_int_equal(g->ticket.place, PLACE_QUEUED);
