@@ -302,6 +302,30 @@ struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t no
     return plan;
 }
 
+struct batcher_bid batcher_bid(const struct batcher *b)
+{
+    const struct group *best = NULL;
+    unsigned best_lane = 0;
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
+        const struct group *g = b->groups[i];
+        if (!g || !g->used)
+            continue;
+        unsigned lead = leading_lane(b, g);
+        if (!best || goes_before(b, &g->lane[lead], lead, &best->lane[best_lane], best_lane)) {
+            best = g;
+            best_lane = lead;
+        }
+    }
+    struct batcher_bid bid = {.lane = (uint8_t)best_lane, .share = 1};
+    uint32_t most = best->single ? 1 : b->policy.max_rows;
+    uint32_t rows = best->rows < most ? (uint32_t)best->rows : most;
+    uint64_t us = estimate_mean_us(&b->estimate, rows);
+    if (us > 0)
+        bid.share = (double)rows * (double)estimate_mean_us(&b->estimate, most) /
+                    ((double)most * (double)us);
+    return bid;
+}
+
 // ---- taking ------------------------------------------------------------------------------------------
 
 struct taking {

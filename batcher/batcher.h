@@ -86,6 +86,13 @@ void batcher_trip(struct batcher *b, uint64_t us);
 // says whether a group can go to the replica at hand (versions); groups that cannot are passed over.
 struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t now_us,
                                bool (*may_send)(const struct group *g, void *ctx), void *ctx);
+// What a batch would be that goes now: the lane it begins with, and its rows for the time it takes, b / t(b), as a share
+// of what full batches reach (0 .. 1; 1 while t is not known). Something is queued.
+struct batcher_bid {
+    uint8_t lane;
+    double share;
+};
+struct batcher_bid batcher_bid(const struct batcher *b);
 // auto: the next ticket that the plan drops, to be removed and refused before batcher_take. NULL: none.
 struct ticket *batcher_dropped(struct batcher *b, const struct batch_plan *plan, uint64_t now_us);
 // Takes the plan's tickets out of the queue, at most max, in the order in which they go; place becomes

@@ -79,6 +79,7 @@ struct config_worker {
     unsigned replicas; // local processes; 0 when `addresses` are given
     const struct config_address *addresses;
     unsigned address_count;
+    bool serial;               // it computes one batch at a time, of whatever model
     struct config_model rules; // of models that are served by it and do not say (name NULL)
 };
 

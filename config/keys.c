@@ -138,6 +138,9 @@ const struct config_key config_keys[] = {
         "How many processes of `command` run.")},
     {.name = "addresses", LIST_IN(SECTION_WORKER, config_worker, KEY_ADDRESSES, addresses, address_count, 256,
         "Workers that run elsewhere, each one replica.")},
+    {.name = "serial", NUMBER_IN(SECTION_WORKER, config_worker, KEY_BOOL, serial, 0, 1, "false",
+        "Each of these servers computes one batch at a time, of whatever model: their models take turns for it. "
+        "`sluice-worker` says so itself. Not for a Triton, which runs its models side by side.")},
 
     RULES(SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE, config_worker, rules.)
 
@@ -206,7 +209,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 69,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 70,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -64,7 +64,12 @@ static struct replica_facts facts_of(struct link *l, const struct model_metadata
                                   .instances = meta->instances,
                                   .metadata = metadata_hash(meta),
                                   .vitals = &link_endpoint(l)->vitals};
-    if (l->id < l->part->gateway->boot->worker_count) // others have no keeper that would tell
+    const struct gateway *g = l->part->gateway;
+    if (meta->serial || g->config->workers[link_endpoint(l)->worker].serial) {
+        facts.device = &link_endpoint(l)->device;
+        facts.turn = &l->turn;
+    }
+    if (l->id < g->boot->worker_count) // others have no keeper that would tell
         facts.incarnation = worker_pid(l->worker);
     for (unsigned i = 0; i < meta->n_versions && i < DESK_VERSIONS; i++)
         facts.versions[facts.n_versions++] = meta->versions[i];

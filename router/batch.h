@@ -29,8 +29,9 @@ struct batch {
     uint32_t failed_at;   // the replica that failed it, while a sibling has it; else REPLICA_NONE
     uint32_t incarnation; // of the worker it was sent to
     uint64_t number;      // vitals_sent
-    uint32_t server;      // of that replica, which is thought to do it
-    uint64_t expected_us; // that it was thought to take; 0: not known
+    struct serial_device *device; // of that replica, if it is serial
+    uint32_t server;              // of that replica, which is thought to do it
+    uint64_t expected_us;         // that it was thought to take; 0: not known
     enum batch_reason reason;
     uint64_t sent_us, deadline_us; // deadline of the last of its tickets
     uint64_t recalled_us;          // RECALLED: since then

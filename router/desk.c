@@ -50,8 +50,10 @@ bool desk_is_idle(const struct desk *d)
 static void expect_servers(struct desk *d, uint64_t now_us)
 {
     struct outlook o = {0};
-    if (d->batcher.policy.kind == POLICY_AUTO)
+    if (d->batcher.policy.kind == POLICY_AUTO) {
+        replicas_watch_devices(&d->replicas);
         o = replicas_outlook(&d->replicas, now_us);
+    }
     batcher_expect(&d->batcher, &o);
     d->outlook_stale = false;
 }
@@ -331,8 +333,10 @@ static uint64_t send_queued(struct desk *d, uint64_t now_us, struct effects *fx)
     struct asking asking = {.d = d, .now_us = now_us};
     uint32_t cap = d->replicas.max_batch ? d->replicas.max_batch : 1;
     while (d->batcher.count > 0 && replicas_credit(&d->replicas, now_us)) {
-        if (d->batcher.policy.kind == POLICY_AUTO)
+        if (d->batcher.policy.kind == POLICY_AUTO) {
+            replicas_watch_devices(&d->replicas);
             asking.all = replicas_outlook(&d->replicas, now_us);
+        }
         struct batch_plan plan = batcher_plan(&d->batcher, cap, now_us, group_may_go, &asking);
         if (!plan.group)
             return plan.wake_us;
@@ -367,6 +371,29 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
     }
 }
 
+static void serve_queue(struct desk *d, uint64_t now_us, struct effects *fx)
+{
+    uint64_t at_us = send_queued(d, now_us, fx);
+    ask_wake(d, at_us, now_us, fx);
+    atomic_store_explicit(&d->model->waiting, (uint32_t)d->batcher.rows, memory_order_relaxed);
+    atomic_store_explicit(&d->model->running, d->running_rows, memory_order_relaxed);
+}
+
+// A shared device is nearly free: of all that want it the best goes. The others are asked after it, for one that
+// waits deliberately, or has no credit, leaves the turn to them; they find it busy as soon as one has sent.
+static void take_turns(struct device_turn *turn, uint64_t now_us, struct effects *fx)
+{
+    struct desk *d = device_next(turn, true);
+    for (; d; d = device_next(turn, false)) {
+        uint32_t sent = d->batcher.sent;
+        expect_servers(d, now_us);
+        drop_doomed(d, now_us, fx);
+        serve_queue(d, now_us, fx);
+        if (d->batcher.sent != sent)
+            device_passed(turn, d);
+    }
+}
+
 void desk_run(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     expect_servers(d, now_us);
@@ -378,10 +405,10 @@ void desk_run(struct desk *d, uint64_t now_us, struct effects *fx)
         refuse_all(d, fx);
     if (d->again)
         send_again(d, now_us, fx);
-    uint64_t at_us = send_queued(d, now_us, fx);
-    ask_wake(d, at_us, now_us, fx);
-    atomic_store_explicit(&d->model->waiting, (uint32_t)d->batcher.rows, memory_order_relaxed);
-    atomic_store_explicit(&d->model->running, d->running_rows, memory_order_relaxed);
+    struct device_turn *turn = replicas_open_turn(&d->replicas, now_us);
+    if (turn)
+        take_turns(turn, now_us, fx);
+    serve_queue(d, now_us, fx);
 }
 
 void desk_on_wake(struct desk *d, uint64_t now_us, struct effects *fx)

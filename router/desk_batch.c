@@ -178,12 +178,10 @@ static bool rows_fit(const struct desk *d, const struct batch *b, const struct a
 static void batch_learned(struct desk *d, const struct batch *b, const struct answer *a,
                           uint64_t now_us)
 {
-    const struct replica *r = replicas_find(&d->replicas, b->replica);
     uint64_t whole_us = now_us - b->sent_us, work_us = a->compute_us + a->queue_us;
     if (b->quiet && a->compute_us > 0 && work_us < whole_us)
         batcher_trip(&d->batcher, whole_us - work_us);
-    uint64_t took_us =
-        server_took_us(&r->server[b->server], b->sent_us, b->quiet, a->compute_us, now_us);
+    uint64_t took_us = replicas_took_us(&d->replicas, b, a->compute_us, now_us);
     batcher_learn(&d->batcher, b->rows ? b->rows : 1, took_us, now_us);
 }
 

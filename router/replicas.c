@@ -191,6 +191,27 @@ struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us)
     return o;
 }
 
+void replicas_watch_devices(struct replicas *rs)
+{
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct serial_device *v = rs->at[i].facts.device;
+        if (v)
+            rs->at[i].server[0].others_us = device_free_us(v);
+    }
+}
+
+struct device_turn *replicas_open_turn(const struct replicas *rs, uint64_t now_us)
+{
+    uint64_t ahead_us = now_us + rs->desk->batcher.half_us + POLICY_LEAD_US;
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct replica *r = &rs->at[i];
+        if (r->seat.prev && r->facts.turn->first->next && is_usable(r, now_us) &&
+            device_free_us(r->facts.device) <= ahead_us)
+            return r->facts.turn;
+    }
+    return NULL;
+}
+
 const struct batch_server *replicas_at_hand(struct replicas *rs, struct view version,
                                             uint64_t now_us)
 {
@@ -306,7 +327,9 @@ void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *f
         return;
     }
     r->up = true;
-    r->n_servers = (unsigned)least(most(facts->instances, 1), REPLICA_SERVERS);
+    r->n_servers = facts->device ? 1 : (unsigned)least(most(facts->instances, 1), REPLICA_SERVERS);
+    if (facts->device && is_auto(rs))
+        device_sit(facts->turn, &r->seat, rs->desk);
     rs->metadata = facts->metadata;
     rs->max_batch = facts->max_batch;
     recount(rs, now_us);
@@ -337,6 +360,7 @@ void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct eff
         return;
     r->up = false;
     r->doubt_us = 0;
+    device_leave(&r->seat);
     recount(rs, now_us);
     note_replica(rs, r, NOTE_REPLICA_DOWN, "", fx);
     if (rs->n_up == 0)
@@ -439,10 +463,41 @@ static void server_takes(struct replicas *rs, struct replica *r, struct batch *b
 {
     const struct batcher *q = &rs->desk->batcher;
     uint32_t rows = b->rows ? b->rows : 1;
+    struct serial_device *v = r->facts.device;
     b->server = soonest_server(r, now_us);
-    b->quiet = r->server[b->server].in_flight == 0;
+    b->quiet = r->server[b->server].in_flight == 0 && (!v || b->number > 0);
     b->expected_us = estimate_mean_us(&q->estimate, rows);
     server_sent(&r->server[b->server], rows, b->expected_us, q->trip_us, now_us);
+    if (v)
+        device_sent(v, b->expected_us, now_us + q->half_us);
+    b->device = v;
+}
+
+static void server_gives(struct replicas *rs, struct replica *r, struct batch *b,
+                         enum replica_fate fate, uint64_t now_us)
+{
+    const struct batcher *q = &rs->desk->batcher;
+    struct batch_server *s = &r->server[b->server];
+    bool recalled = fate == REPLICA_BUSY;
+    if (recalled)
+        server_recalled(s, b->sent_us, b->expected_us);
+    else
+        server_ended(s, b->expected_us,
+                     fate == REPLICA_WELL || fate == REPLICA_HEARD || fate == REPLICA_FAILED,
+                     q->trip_us, now_us);
+    if (b->device)
+        device_ended(b->device, b->expected_us, recalled, q->half_us, now_us);
+}
+
+uint64_t replicas_took_us(struct replicas *rs, const struct batch *b, uint64_t compute_us,
+                          uint64_t now_us)
+{
+    struct replica *r = replicas_find(rs, b->replica);
+    struct batch_server s = r->server[b->server];
+    if (b->device) // behind whatever model's it was
+        s.answered_us = most(s.answered_us,
+                             atomic_load_explicit(&vitals_of(r)->ended_us, memory_order_relaxed));
+    return server_took_us(&s, b->sent_us, b->quiet, compute_us, now_us);
 }
 
 void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us)
@@ -513,12 +568,7 @@ void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate
     r->batches--;
     r->rows -= rows;
     vitals_over(vitals_of(r));
-    if (fate == REPLICA_BUSY)
-        server_recalled(&r->server[b->server], b->sent_us, b->expected_us);
-    else
-        server_ended(&r->server[b->server], b->expected_us,
-                     fate == REPLICA_WELL || fate == REPLICA_HEARD || fate == REPLICA_FAILED,
-                     rs->desk->batcher.trip_us, now_us);
+    server_gives(rs, r, b, fate, now_us);
     switch (fate) {
     case REPLICA_WELL:
         took(r, b, now_us);

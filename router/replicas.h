@@ -22,6 +22,7 @@
 #include "base/rand.h"
 #include "batcher/server.h"
 #include "router/batch.h"
+#include "router/device.h"
 #include "router/effects.h"
 #include "router/evidence.h"
 #include "router/table.h"
@@ -70,6 +71,9 @@ struct replica_facts {       // what a replica says of itself when it comes up
     uint32_t instances;           // of the model there, which run side by side; 0: one
     uint32_t incarnation;         // process id of a local worker; 0: no keeper watches it
     struct worker_vitals *vitals; // the worker's; NULL: it has no other models and loops
+    struct serial_device *
+        device; // it computes one batch at a time, of whatever model (then it has vitals); NULL: it does not
+    struct device_turn *turn; // of this loop at that device
 };
 
 enum standing { STANDING_CLOSED, STANDING_OPEN, STANDING_HALF }; // as of a breaker
@@ -84,8 +88,9 @@ struct replica {
     uint8_t refusals;       // pauses in a row
     uint32_t batches, rows; // in flight
     struct batch_server server[REPLICA_SERVERS];
-    unsigned n_servers; // in use: one an instance
-    double latency_us;  // EWMA of a batch's time; 0: never answered
+    unsigned n_servers; // in use: one an instance; one for a serial device
+    struct device_seat seat;
+    double latency_us; // EWMA of a batch's time; 0: never answered
     uint64_t open_until_us;
     uint64_t not_before_us; // paused until then
     uint64_t doubt_us;      // when the batch was sent that made us doubt; 0: none
@@ -157,11 +162,20 @@ struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us);
 const struct batch_server *replicas_at_hand(struct replicas *rs, struct view version,
                                             uint64_t now_us);
 
+// What the devices of others do, into our servers: before anything is decided.
+void replicas_watch_devices(struct replicas *rs);
+// auto: one that is up, whose device is shared with other models of this loop and nearly free, so that they may want it
+// too. NULL: none.
+struct device_turn *replicas_open_turn(const struct replicas *rs, uint64_t now_us);
+
 // The batch goes to r, to the server that is free soonest: counted. Its call has ended, and so: counted back, and what it says of the replica.
 // pushback_us: what a refusing worker asked for; 0: nothing. why: its words, or NULL.
 void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us);
 void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate,
                     uint64_t pushback_us, const char *why, uint64_t now_us, struct effects *fx);
+// How long a batch that is answered now took: to be asked before replicas_ended. compute_us: what the worker says.
+uint64_t replicas_took_us(struct replicas *rs, const struct batch *b, uint64_t compute_us,
+                          uint64_t now_us);
 // It has answered other rows than it was asked for: noted, and said once in a while.
 void replicas_wrong(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx);
 // A sibling has answered what the replica failed: that was the replica's fault.

@@ -142,7 +142,8 @@ static struct tensor *tensors_of(struct served *s, bool outputs, unsigned n)
     return out;
 }
 
-static bool describe(struct served *s)
+// Each model has as many instances as batches are computed at a time, of whatever model: one is a serial device.
+static bool describe(struct served *s, unsigned instances)
 {
     s->meta = (struct model_metadata){
         .name = view_str(s->name),
@@ -150,6 +151,8 @@ static bool describe(struct served *s)
         .n_inputs = (uint16_t)engine_model_inputs(s->engine),
         .n_outputs = (uint16_t)engine_model_outputs(s->engine),
         .max_batch = engine_model_max_batch(s->engine),
+        .instances = instances,
+        .serial = instances == 1,
     };
     s->meta.inputs = tensors_of(s, false, s->meta.n_inputs);
     s->meta.outputs = tensors_of(s, true, s->meta.n_outputs);
@@ -199,7 +202,7 @@ static struct served *load_version(struct repository *r, int dir, const char *na
         engine_model_load(r->engine, view_of(onnx, n), max_batch ? max_batch : SINGLE_ROWS, &e);
     mem_free(onnx);
     struct policy p = {.max_rows = 1};
-    bool ok = s->engine && make_instances(s, r->instances, &e) && describe(s);
+    bool ok = s->engine && make_instances(s, r->instances, &e) && describe(s, r->instances);
     if (ok && s->meta.max_batch > 0 && max_batch > 0)
         p.max_rows = s->meta.max_batch;
     if (max_batch == 0)

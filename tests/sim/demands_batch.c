@@ -269,14 +269,24 @@ uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint
         return SIM_NEVER;
     if (known->standing != STANDING_CLOSED && r->in_flight > 0)
         return SIM_NEVER; // one batch tries it
+    if (known->seat.prev)
+        return SIM_NEVER; // others may have the turn: see demands_turns
     demand(m->w, NULL, known->not_before_us <= now_us + REPLICA_PAUSE_MAX_US,
            "a replica that refused is not left alone for ever");
     uint64_t tried_us = known->standing == STANDING_HALF ? known->open_until_us : 0;
     return most_us(rid_us(m, known, now_us), most_us(known->not_before_us, tried_us));
 }
 
+// Who waits for a turn at a serial device is not passed over for ever: those who starve go by how long they do.
+static void demands_turns(struct world *w, const struct model_of *m)
+{
+    demand(w, NULL, m->desk->passed < DEVICE_PASSES + SIM_MODELS,
+           "no model is passed over at a device beyond its bound");
+}
+
 void demands_credit(struct world *w, struct model_of *m)
 {
+    demands_turns(w, m);
     uint64_t now_us = w->loop[m->home].now_us, pause_ends = SIM_NEVER;
     // Beside a suspect a replica takes one batch at a time: no promise then.
     for (unsigned i = 0; i < m->n_replicas && m->desk->replicas.suspects == 0; i++)

@@ -39,7 +39,10 @@ static void model_up(struct loop_of *l, struct replica_of *r)
                                   .n_versions = r->second ? 2 : 1};
     facts.incarnation = r->worker->local ? k->incarnation : 0;
     facts.vitals = &r->worker->vitals;
-    (void)k;
+    if (r->worker->serial) {
+        facts.device = &r->worker->device;
+        facts.turn = &r->worker->link[l->index].turn;
+    }
     world_desk(w, m);
     demands_credit(w, m);
     desk_on_replica_up(m->desk, r->worker->id, &facts, l->now_us, &l->fx);

@@ -232,6 +232,7 @@ static void draw_workers(struct world *w)
         k->owner = k->id % w->plan.loops;
         k->local = rand_below(r, 2);
         k->instances = w->plan.shared ? 1 + (unsigned)rand_below(r, SIM_INSTANCES) : 1;
+        k->serial = w->plan.shared && k->instances == 1 && k->id % 2;
         for (unsigned j = 0; j < w->plan.loops; j++)
             k->link[j] = (struct link_of){.worker = k, .loop = j, .used = j == k->owner};
     }

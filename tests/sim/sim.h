@@ -158,7 +158,8 @@ struct link_of { // one loop's connection to a worker
     uint64_t generation;    // of the connection: what belongs to an earlier one is void
     uint64_t unread, heard; // bytes
     struct probe probe;
-    uint64_t probe_tag; // of its timer
+    struct device_turn turn; // of the desks here, at a serial device
+    uint64_t probe_tag;      // of its timer
     struct call *calls;
 };
 
@@ -208,6 +209,8 @@ struct worker_of { // one process that has several models
     struct replica_of *replica[SIM_MODELS];
     unsigned n_replicas;
     struct worker_vitals vitals;
+    bool serial; // it says that it computes one batch at a time
+    struct serial_device device;
 };
 
 struct model_of {

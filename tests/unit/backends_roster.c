@@ -638,6 +638,7 @@ static void digests_tell_what_matters(void **state)
     DIFFERS(other.expected = true);
     DIFFERS(other.meta.max_batch = 5);
     DIFFERS(other.meta.instances = 2);
+    DIFFERS(other.meta.serial = true);
     DIFFERS(other.meta.versions = &two);
     DIFFERS(other.meta.n_versions = 0);
     DIFFERS(other.meta.platform = VIEW("p"));

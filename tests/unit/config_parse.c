@@ -156,7 +156,8 @@ static void rules_of_a_worker(void **state)
         good("model named { worker = b batch { pipeline = 2 } }\n"
              "model anywhere { }\n"
              "worker a { addresses = {\"grpc://h:1\"} }\n"
-             "worker b { addresses = {\"grpc://h:2\"} timeout = 3s queue { refuse_early = off rows "
+             "worker b { addresses = {\"grpc://h:2\"} serial = on timeout = 3s queue { "
+             "refuse_early = off rows "
              "= 77 }\n"
              "           batch { pipeline = 9 preferred = {2, 4} } }\n"
              "listen l { address = \"127.0.0.1:1\" }\n"
@@ -176,6 +177,7 @@ static void rules_of_a_worker(void **state)
     assert_true(anywhere->refuse_early);
     assert_int_equal(a->queue_rows, 88);
     assert_int_equal(a->max_wait_us, 1000);
+    assert_true(c->workers[1].serial && !c->workers[0].serial);
     assert_int_equal(b->pipeline, 9);
     assert_int_equal(b->max_wait_us, 1000);
     assert_null(b->name);
@@ -328,6 +330,8 @@ static void values(void **state)
         {SMALL "worker x { command = {a} addresses = {grpc://h:1} }", 3, "expected only one of"},
         {SMALL "worker x { addresses = {grpc://h:1} replicas = 2 }", 3,
          "replicas: goes with command"},
+        {SMALL "worker x { addresses = {grpc://h:1} serial = maybe }", 3,
+         "serial: expected true or false"},
         {SMALL "worker x { addresses = {h:1} }", 3, "addresses: expected a list of"},
         {SMALL "worker x { command = {\"\"} }", 3, "command: expected a program's name"},
         {SMALL "models = listed", 0, "no model section"},
