@@ -106,13 +106,14 @@ static bool in_trouble(const struct world *w, const struct life *x)
     return f < FAULTS;
 }
 
-// There was credit all the time, and it was known how long it takes: max_wait is no reason to miss it.
+// There was credit all the time, and it was known how long it takes: max_wait is no reason to miss it. Who was refused
+// on arrival has not waited.
 static bool had_its_chance(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
     if (!w->plan.calm || w->plan.rolling || w->plan.shared || w->plan.shift || x->first_us == 0 ||
-        x->queued_behind || !m->desk || x->kind == KIND_VERSION2 || x->kind == KIND_VERSION9 ||
-        in_trouble(w, x))
+        x->queued_behind || x->in.retry_after_s > 0 || !m->desk || x->kind == KIND_VERSION2 ||
+        x->kind == KIND_VERSION9 || in_trouble(w, x))
         return false;
     double needed = 2 * calls_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
                     (double)w->plan.mail_us + SIM_EPSILON_US;
