@@ -6,6 +6,7 @@
 #define MIXED (BATCHER_GROUPS - 1)
 #define RATE_BATCHES 10
 #define RATE_UNKNOWN_US 100000
+#define DRIFT_SHARE 16 // of what stands before a request: kept free
 #define TRIP_GAIN 0.05
 #define TRIP_MOST 4 // times what it was: more is a hiccup
 
@@ -472,11 +473,13 @@ static uint64_t rows_ahead(const struct batcher *b, const struct ticket *t)
     return ahead;
 }
 
-// When full batches have served so many rows, and one more batch.
+// When full batches have served so many rows, and one more batch. The last one may take long, and a queue that is filled
+// up to the last moment that its mean allows has all its answers come too late for clients that are some way off.
 static uint64_t served_us(const struct batcher *b, uint64_t ahead, uint64_t now_us)
 {
-    uint64_t rounds = ahead < b->round_rows ? 1 : ahead / b->round_rows + 1;
-    return soonest_us(b, now_us) + rounds * b->full_us;
+    uint64_t rounds = ahead < b->round_rows ? 0 : ahead / b->round_rows;
+    uint64_t before_us = rounds * b->full_us;
+    return soonest_us(b, now_us) + before_us + before_us / DRIFT_SHARE + b->full_high_us;
 }
 
 bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t now_us)

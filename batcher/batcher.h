@@ -103,7 +103,8 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
 void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us);
 // Neither of the two below, whoever goes before it: nearly always, and then no more need be asked.
 bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t now_us);
-// R6, auto: it has time for full batches, but stands behind more of them than can be served in time. Shorter
+// R6, auto: it has time for full batches, but stands behind more of them than can be served in time, with a sixteenth of
+// that to spare. Shorter
 // deadlines are not refused so: they may be served by dropping those before them. It is not queued yet.
 // 0: it is not refused; else how late its answer would be.
 uint64_t batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us);

@@ -40,7 +40,11 @@ extern const char *const batch_reason_name[BATCH_REASONS];
 // fixed: a batch that must leave for a deadline leaves so much before the last moment: the wake may be late by a
 // tick and a turn, and the answer has a way to go too. auto knows the way, and its quantile is the margin.
 #define POLICY_MARGIN_US 2000
-#define POLICY_LEAD_US 50 // R1: so much before it has to be there
+// R1: a batch is sent so much before it has to be there: a share of alpha within bounds. Timers are late by up to a
+// millisecond and workers have to read it first, and what stands still meanwhile is the device.
+#define POLICY_LEAD_US 50
+#define POLICY_LEAD_MOST_US 2000
+#define POLICY_LEAD_SHARE 16
 
 enum policy_kind { POLICY_FIXED, POLICY_AUTO };
 
@@ -94,6 +98,14 @@ struct verdict {
     uint64_t drop_us
         [POLICY_LANES]; // rows > 0: of that lane of the summary heads that are due before cannot be saved
 };
+
+static inline double policy_lead_us(double alpha)
+{
+    double us = alpha / POLICY_LEAD_SHARE;
+    return us < POLICY_LEAD_US        ? POLICY_LEAD_US
+           : us < POLICY_LEAD_MOST_US ? us
+                                      : POLICY_LEAD_MOST_US;
+}
 
 struct verdict policy_decide(const struct policy *p, const struct summary *s, uint64_t now_us);
 // auto: will the verdict look at what is due when? Then the lanes' due are to be filled in.

@@ -56,7 +56,7 @@ uint64_t policy_turn_us(const struct summary *s, uint64_t now_us)
         return 0;
     if (!s->trusted) // its answer teaches; there is none of what was recalled
         return s->at.in_flight > 0 ? UINT64_MAX : s->at.free_us;
-    uint64_t open_us = when((double)s->at.free_us - s->trip_us / 2 - POLICY_LEAD_US);
+    uint64_t open_us = when((double)s->at.free_us - s->trip_us / 2 - policy_lead_us(s->alpha));
     return now_us < open_us ? open_us : 0;
 }
 
@@ -258,7 +258,7 @@ static enum batch_reason reason_of(const struct filling *v, double last)
     if (is_last_free(v))
         return v->p->max_wait_us > 0 ? BATCH_WAIT : BATCH_IDLE;
     bool waited = v->s->at.in_flight == 0 && v->s->returns.answered_us > 0 &&
-                  v->now > waits_since(v) + POLICY_LEAD_US;
+                  v->now > waits_since(v) + policy_lead_us(v->s->alpha);
     return is_expecting(v) && waited ? BATCH_WAIT : BATCH_IDLE;
 }
 

@@ -202,7 +202,7 @@ void replicas_watch_devices(struct replicas *rs)
 
 struct device_turn *replicas_open_turn(const struct replicas *rs, uint64_t now_us)
 {
-    uint64_t ahead_us = now_us + rs->desk->batcher.half_us + POLICY_LEAD_US;
+    uint64_t ahead_us = now_us + rs->desk->batcher.half_us + POLICY_LEAD_MOST_US;
     for (unsigned i = 0; i < rs->n; i++) {
         const struct replica *r = &rs->at[i];
         if (r->seat.prev && r->facts.turn->first->next && is_usable(r, now_us) &&

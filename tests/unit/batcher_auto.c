@@ -354,7 +354,7 @@ static void behind_a_running_batch_just_in_time(void **state)
         draw(seed, 1);
         draw_busy();
         uint64_t open_us =
-            (uint64_t)ceil((double)w.s.at.free_us - w.s.trip_us / 2 - POLICY_LEAD_US);
+            (uint64_t)ceil((double)w.s.at.free_us - w.s.trip_us / 2 - policy_lead_us(w.s.alpha));
         struct verdict v = decide();
         if (NOW < open_us) {
             assert_int_equal(v.rows, 0);

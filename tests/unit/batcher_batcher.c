@@ -1,6 +1,8 @@
 /* batcher/batcher: who shares a batch, who goes first, and what comes too late. */
 #include "tests/unit/batcher_kit.h"
 
+#include <math.h>
+
 #define NOW 5000000ull
 #define FAR (NOW + 10000000)
 
@@ -706,7 +708,8 @@ static void auto_sends_singles_in_turn(void **state)
     struct outlook busy = {.servers = 1, .in_flight = 1, .free_us = NOW + 700};
     batcher_expect(&w.b, &busy);
     assert_null(plan().group);
-    assert_true(plan().wake_us == NOW + 700 - POLICY_LEAD_US);
+    double open_us = (double)NOW + 700 - policy_lead_us(w.b.estimate.alpha);
+    assert_true(plan().wake_us == (uint64_t)ceil(open_us));
     batcher_expect(&w.b, &quiet);
     assert_int_equal(plan().rows, 1);
     assert_int_equal(plan().reason, BATCH_IDLE);
@@ -755,6 +758,8 @@ static void auto_refuses_who_stands_behind_too_many(void **state)
     assert_true(batcher_refuses(&w.b, &late.ticket, NOW));
     assert_false(batcher_refuses(&w.b, &soon.ticket, NOW)); // it may be served by dropping others
     assert_false(batcher_refuses(&w.b, &high.ticket, NOW)); // it goes before them
+    late.ticket.deadline_us = NOW + 6900;                   // three batches are 6,840: too near
+    assert_in_range(batcher_refuses(&w.b, &late.ticket, NOW), 150, 600);
     late.ticket.deadline_us = NOW + 8000;
     assert_false(batcher_refuses(&w.b, &late.ticket, NOW));
     struct outlook two = {.servers = 2, .idle = 1};

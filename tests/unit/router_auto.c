@@ -1,6 +1,8 @@
 /* router/desk under the policy `auto`: who has the next batch and when, who is refused, who is dropped. */
 #include "tests/unit/router_kit.h"
 
+#define LEAD_US 62 // of alpha = 1000
+
 static const struct model_rules rules = {.policy = POLICY_AUTO,
                                          .refuse_early = true,
                                          .max_rows = 64,
@@ -114,11 +116,11 @@ static void the_next_one_goes_just_in_time(void **state)
     for (unsigned i = 0; i < 64; i++)
         lend(1);
     run(NOW + 100);
-    assert_true(woken_at() == free_us - POLICY_LEAD_US);
+    assert_true(woken_at() == free_us - LEAD_US);
     assert_null(sent());
-    run(free_us - POLICY_LEAD_US - 1);
+    run(free_us - LEAD_US - 1);
     assert_null(sent());
-    run(free_us - POLICY_LEAD_US);
+    run(free_us - LEAD_US);
     struct batch *second = sent();
     assert_int_equal(second->n, 64);
     assert_int_equal(second->reason, BATCH_FULL);
@@ -176,7 +178,7 @@ static void who_is_free_soonest_has_it(void **state)
     struct batch *b = sent();
     assert_int_not_equal(a->replica, b->replica); // that one is idle
     lend(1);
-    run(b->sent_us + b->expected_us - POLICY_LEAD_US);
+    run(b->sent_us + b->expected_us - LEAD_US);
     struct batch *c = sent();
     assert_int_equal(c->replica, b->replica); // free before a has ended
     answer_after(b, NOW + 1100, 0, 0);

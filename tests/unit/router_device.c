@@ -1,6 +1,8 @@
 /* router/device: its words, and models of one loop that take turns for a serial device. */
 #include "tests/unit/router_kit.h"
 
+#define LEAD_US 62 // of alpha = 1000
+
 #define MODELS 3
 
 static const struct model_rules rules = {.policy = POLICY_AUTO,
@@ -151,12 +153,12 @@ static void one_sees_what_another_sends(void **state)
     forget();
     desk_run(desk[1], NOW + 10, &office.fx);
     assert_null(sent());
-    assert_int_equal(desk[1]->wake_us, free_us - POLICY_LEAD_US);
+    assert_int_equal(desk[1]->wake_us, free_us - LEAD_US);
     ask(1, 4, 1);
-    desk_run(desk[1], free_us - POLICY_LEAD_US - 1, &office.fx);
+    desk_run(desk[1], free_us - LEAD_US - 1, &office.fx);
     assert_null(sent());
     struct batch *second;
-    desk_run(desk[1], free_us - POLICY_LEAD_US, &office.fx);
+    desk_run(desk[1], free_us - LEAD_US, &office.fx);
     assert_int_equal(whose(&second), 1);
     assert_int_equal(second->n, 5);
     assert_false(second->quiet); // its worker's figure is not the device's time for it
