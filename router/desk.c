@@ -33,6 +33,7 @@ void desk_free(struct desk *d)
         mem_free(b->tickets);
         mem_free(b);
     }
+    replicas_deinit(&d->replicas);
     sequences_free(&d->sequences);
     batcher_deinit(&d->batcher);
     mem_free(d);

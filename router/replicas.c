@@ -1,6 +1,7 @@
 #include "router/replicas.h"
 
 #include "base/check.h"
+#include "base/mem.h"
 #include "router/desk.h"
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +27,12 @@ void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t 
                             .tokens = RETRY_START,
                             .tokens_us = now_us};
     rand_seed(&rs->rand, seed);
+}
+
+void replicas_deinit(struct replicas *rs)
+{
+    for (unsigned i = 0; i < rs->n; i++)
+        mem_free(rs->at[i].server);
 }
 
 struct replica *replicas_find(struct replicas *rs, uint32_t id)
@@ -195,7 +202,7 @@ void replicas_watch_devices(struct replicas *rs)
 {
     for (unsigned i = 0; i < rs->n; i++) {
         const struct serial_device *v = rs->at[i].facts.device;
-        if (v)
+        if (v && rs->at[i].n_servers > 0) // it has been up
             rs->at[i].server[0].others_us = device_free_us(v);
     }
 }
@@ -269,6 +276,7 @@ static struct replica *slot_for(struct replicas *rs, uint32_t id)
     r = rs->n < DESK_REPLICAS ? &rs->at[rs->n++] : find_vacated(rs);
     if (!r)
         return NULL;
+    mem_free(r->server); // NULL, but for one that has gone
     memset(r, 0, sizeof(*r));
     r->id = id;
     return r;
@@ -311,6 +319,20 @@ static void say_difference(struct replicas *rs, struct replica *r, struct effect
     note_replica(rs, r, NOTE_REPLICA_DIFFERS, why, fx);
 }
 
+static void make_servers(struct replica *r, unsigned n)
+{
+    r->n_servers = n;
+    if (n <= r->servers_cap)
+        return;
+    struct batch_server *grown = mem_must(n * sizeof(*grown));
+    memset(grown, 0, n * sizeof(*grown));
+    if (r->servers_cap > 0)
+        memcpy(grown, r->server, r->servers_cap * sizeof(*grown));
+    mem_free(r->server);
+    r->server = grown;
+    r->servers_cap = n;
+}
+
 void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *facts,
                  uint64_t now_us, struct effects *fx)
 {
@@ -327,7 +349,8 @@ void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *f
         return;
     }
     r->up = true;
-    r->n_servers = facts->device ? 1 : (unsigned)least(most(facts->instances, 1), REPLICA_SERVERS);
+    uint64_t wanted = facts->device ? 1 : most(facts->instances, 1);
+    make_servers(r, (unsigned)least(wanted, REPLICA_SERVERS));
     if (facts->device && is_auto(rs))
         device_sit(facts->turn, &r->seat, rs->desk);
     rs->metadata = facts->metadata;

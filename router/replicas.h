@@ -87,7 +87,9 @@ struct replica {
     uint8_t faults;         // batches in a row that it failed and a sibling answered
     uint8_t refusals;       // pauses in a row
     uint32_t batches, rows; // in flight
-    struct batch_server server[REPLICA_SERVERS];
+    struct batch_server *
+        server; // [servers_cap]: most have one; what has gone down keeps them for what is in flight
+    unsigned servers_cap;
     unsigned n_servers; // in use: one an instance; one for a serial device
     struct device_seat seat;
     double latency_us; // EWMA of a batch's time; 0: never answered
@@ -131,6 +133,7 @@ struct replicas {
 };
 
 void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t now_us);
+void replicas_deinit(struct replicas *rs);
 struct replica *replicas_find(struct replicas *rs, uint32_t id); // NULL: never seen
 
 // It can answer now; its facts are copied. It cannot any more: its calls end as they end.
