@@ -28,6 +28,7 @@ void batcher_deinit(struct batcher *b)
     invariant(b->count == 0);
     for (unsigned i = 0; i < BATCHER_GROUPS; i++)
         mem_free(b->groups[i]);
+    mem_free(b->due);
 }
 
 // ---- groups ------------------------------------------------------------------------------------------
@@ -239,6 +240,8 @@ static void count_due(struct batcher *b, struct group *g, unsigned lead, uint64_
                       struct summary *s)
 {
     unsigned n = 0;
+    if (!b->due)
+        b->due = mem_must(BATCHER_LANES * sizeof(*b->due));
     for (unsigned i = 0; i < BATCHER_LANES; i++) {
         struct lane *l = &g->lane[lane_at(lead, i)];
         if (l->count == 0)

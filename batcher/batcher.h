@@ -54,7 +54,8 @@ struct batcher {
     uint32_t count;
     uint64_t rows, bytes;
     uint64_t lane_rows[BATCHER_LANES];
-    struct due_rows due[BATCHER_LANES]; // of the group that is asked about
+    struct due_rows *
+        due; // [BATCHER_LANES], of the group that is asked about; NULL: no deadline has pressed yet
 };
 
 struct batch_plan {      // what batcher_plan found
