@@ -420,7 +420,6 @@ static void on_metadata(struct inquiry *q, struct inquiry_line *l, const struct 
 static void on_config(struct inquiry *q, struct inquiry_line *l, const struct inquiry_answer *a,
                       uint64_t now_us)
 {
-    uint32_t max_batch = 0;
     if (keeps_what_is_known(l, a))
         return;
     if (a->status == GRPC_NO_ANSWER || a->status == GRPC_NOT_FOUND || a->status == GRPC_EXHAUSTED ||
@@ -428,10 +427,8 @@ static void on_config(struct inquiry *q, struct inquiry_line *l, const struct in
         fault(q, l, a, now_us);
         return;
     }
-    if (a->status == 0 && a->message.n <= INQUIRY_METADATA_BYTES &&
-        !oip_grpc_read_config(a->message, &max_batch))
-        max_batch = 0;
-    l->model.meta.max_batch = max_batch;
+    bool told = a->status == 0 && a->message.n <= INQUIRY_METADATA_BYTES;
+    oip_grpc_read_config(told ? a->message : VIEW(""), &l->model.meta);
     l->model.failures = 0;
     l->ask = INQUIRY_OVER;
 }

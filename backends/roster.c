@@ -42,6 +42,8 @@ static struct hash128 model_digest(const struct roster_model *m)
         return h;
     mix_view(&h, m->meta.platform);
     mix(&h, &m->meta.max_batch, sizeof(m->meta.max_batch));
+    mix(&h, &m->meta.instances, sizeof(m->meta.instances));
+    mix(&h, &m->meta.serial, sizeof(m->meta.serial));
     for (unsigned i = 0; i < m->meta.n_versions; i++)
         mix_view(&h, m->meta.versions[i]);
     mix_tensors(&h, m->meta.inputs, m->meta.n_inputs);

@@ -4,6 +4,11 @@
 #include "base/mem.h"
 
 #define MIXED (BATCHER_GROUPS - 1)
+#define RATE_BATCHES 10
+#define RATE_UNKNOWN_US 100000
+#define DRIFT_SHARE 16 // of what stands before a request: kept free
+#define TRIP_GAIN 0.05
+#define TRIP_MOST 4 // times what it was: more is a hiccup
 
 uint8_t batcher_lane_of(uint8_t priority)
 {
@@ -23,6 +28,7 @@ void batcher_deinit(struct batcher *b)
     invariant(b->count == 0);
     for (unsigned i = 0; i < BATCHER_GROUPS; i++)
         mem_free(b->groups[i]);
+    mem_free(b->due);
 }
 
 // ---- groups ------------------------------------------------------------------------------------------
@@ -105,6 +111,7 @@ bool batcher_push(struct batcher *b, struct ticket *t, uint64_t now_us)
     lane_push(&g->lane[t->lane], t, now_us);
     b->count++;
     b->rows += ticket_rows(t);
+    b->lane_rows[t->lane] += ticket_rows(t);
     b->bytes += t->request->bytes;
     return true;
 }
@@ -117,6 +124,7 @@ void batcher_remove(struct batcher *b, struct ticket *t)
     depart(g, t);
     b->count--;
     b->rows -= ticket_rows(t);
+    b->lane_rows[t->lane] -= ticket_rows(t);
     b->bytes -= t->request->bytes;
     t->group = NULL;
     t->place = PLACE_NONE;
@@ -134,21 +142,6 @@ static uint64_t group_earliest_us(const struct group *g)
         earliest = e < earliest ? e : earliest;
     }
     return earliest;
-}
-
-static struct verdict decide(const struct batcher *b, const struct group *g, uint32_t cap_rows,
-                             uint64_t now_us)
-{
-    if (g->single)
-        return (struct verdict){.rows = 1, .reason = BATCH_IDLE};
-    struct policy p = b->policy;
-    if (p.max_rows > cap_rows)
-        p.max_rows = cap_rows;
-    struct summary s = {.rows = g->rows,
-                        .oldest_us = g->oldest->senior_us,
-                        .earliest_us = group_earliest_us(g),
-                        .high_us = estimate_high_us(&b->estimate, (uint32_t)g->rows)};
-    return policy_decide(&p, &s, now_us);
 }
 
 // Who was passed over too often goes first, the longest passed over before others. 0: neither was.
@@ -173,6 +166,125 @@ static bool goes_before(const struct batcher *b, const struct lane *a, unsigned 
     return lane_earliest_us(a) < lane_earliest_us(best);
 }
 
+// The lane with which a batch of this group would begin.
+static unsigned leading_lane(const struct batcher *b, const struct group *g)
+{
+    unsigned best = BATCHER_LANES;
+    for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
+        if (g->lane[lane].count > 0 &&
+            (best == BATCHER_LANES || goes_before(b, &g->lane[lane], lane, &g->lane[best], best)))
+            best = lane;
+    }
+    return best;
+}
+
+// The i-th lane in the order in which they go when that one leads.
+static unsigned lane_at(unsigned lead, unsigned i)
+{
+    return i == 0 ? lead : i <= lead ? i - 1 : i;
+}
+
+// ---- deciding ----------------------------------------------------------------------------------------
+
+void batcher_expect(struct batcher *b, const struct outlook *at)
+{
+    b->outlook = *at;
+    if (b->outlook.servers == 0)
+        b->outlook.servers = 1;
+    b->round_rows = (uint64_t)b->policy.max_rows * b->outlook.servers;
+    b->full_us = estimate_mean_us(&b->estimate, b->policy.max_rows);
+    b->full_high_us = estimate_high_us(&b->estimate, b->policy.max_rows);
+}
+
+// The rate is that of some ten full batches.
+static double rate_of(struct batcher *b, uint64_t now_us)
+{
+    return arrivals_rate(&b->arrivals,
+                         b->full_us ? RATE_BATCHES * (double)b->full_us : RATE_UNKNOWN_US, now_us);
+}
+
+static void summarize_lanes(struct group *g, unsigned lead, struct summary *s)
+{
+    for (unsigned i = 0; i < BATCHER_LANES; i++) {
+        const struct lane *l = &g->lane[lane_at(lead, i)];
+        if (l->count > 0)
+            s->lane[s->n_lanes++] =
+                (struct lane_rows){.rows = (uint32_t)l->rows, .earliest_us = lane_earliest_us(l)};
+    }
+}
+
+static struct summary summarize(struct batcher *b, struct group *g, unsigned lead, uint64_t now_us)
+{
+    const struct estimate *e = &b->estimate;
+    struct summary s = {
+        .rows = g->rows, .oldest_us = g->oldest->senior_us, .earliest_us = group_earliest_us(g)};
+    if (b->policy.kind == POLICY_FIXED) {
+        s.high_us = estimate_high_us(e, (uint32_t)g->rows);
+        return s;
+    }
+    summarize_lanes(g, lead, &s);
+    s.at = b->outlook;
+    s.trusted = estimate_trusted(e);
+    s.alpha = e->alpha;
+    s.beta = e->beta;
+    s.high = estimate_high(e);
+    s.trip_us = b->trip_us;
+    s.rate = rate_of(b, now_us);
+    s.returns = b->arrivals.returns;
+    s.sent = b->sent;
+    return s;
+}
+
+// In one pass over the slots of the lanes that have rows: asked for only when a deadline presses.
+static void count_due(struct batcher *b, struct group *g, unsigned lead, uint64_t now_us,
+                      struct summary *s)
+{
+    unsigned n = 0;
+    if (!b->due)
+        b->due = mem_must(BATCHER_LANES * sizeof(*b->due));
+    for (unsigned i = 0; i < BATCHER_LANES; i++) {
+        struct lane *l = &g->lane[lane_at(lead, i)];
+        if (l->count == 0)
+            continue;
+        lane_first(l, now_us);
+        lane_due(l, &b->due[n]);
+        s->lane[n].due = &b->due[n];
+        n++;
+    }
+}
+
+static struct verdict decide(struct batcher *b, struct group *g, unsigned lead, uint32_t cap_rows,
+                             uint64_t now_us)
+{
+    if (g->single && b->policy.kind == POLICY_FIXED)
+        return (struct verdict){.rows = 1, .reason = BATCH_IDLE};
+    struct policy p = b->policy;
+    if (p.max_rows > cap_rows)
+        p.max_rows = cap_rows;
+    struct summary s = summarize(b, g, lead, now_us);
+    if (g->single) {
+        uint64_t turn_us = policy_turn_us(&s, now_us);
+        return (struct verdict){.rows = turn_us == 0, .reason = BATCH_IDLE, .wake_us = turn_us};
+    }
+    if (policy_presses(&p, &s, now_us))
+        count_due(b, g, lead, now_us, &s);
+    return policy_decide(&p, &s, now_us);
+}
+
+// Drops are said of the summary's lanes, which are those with rows.
+static struct batch_plan plan_of(struct group *g, unsigned lead, const struct verdict *v)
+{
+    struct batch_plan plan = {
+        .group = g, .lane = (uint8_t)lead, .rows = v->rows, .reason = v->reason};
+    unsigned n = 0;
+    for (unsigned i = 0; i < BATCHER_LANES; i++) {
+        unsigned lane = lane_at(lead, i);
+        if (g->lane[lane].count > 0)
+            plan.drop_us[lane] = v->drop_us[n++];
+    }
+    return plan;
+}
+
 struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t now_us,
                                bool (*may_send)(const struct group *g, void *ctx), void *ctx)
 {
@@ -181,23 +293,41 @@ struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t no
         struct group *g = b->groups[i];
         if (!g || !g->used || (may_send && !may_send(g, ctx)))
             continue;
-        struct verdict v = decide(b, g, cap_rows, now_us);
-        if (v.rows == 0) {
-            plan.wake_us = v.wake_us < plan.wake_us ? v.wake_us : plan.wake_us;
+        unsigned lead = leading_lane(b, g);
+        if (plan.group &&
+            !goes_before(b, &g->lane[lead], lead, &plan.group->lane[plan.lane], plan.lane))
             continue;
-        }
-        for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
-            if (g->lane[lane].count == 0 ||
-                (plan.group &&
-                 !goes_before(b, &g->lane[lane], lane, &plan.group->lane[plan.lane], plan.lane)))
-                continue;
-            plan.group = g;
-            plan.lane = (uint8_t)lane;
-            plan.rows = v.rows;
-            plan.reason = v.reason;
-        }
+        struct verdict v = decide(b, g, lead, cap_rows, now_us);
+        if (v.rows > 0)
+            plan = plan_of(g, lead, &v);
+        else
+            plan.wake_us = v.wake_us < plan.wake_us ? v.wake_us : plan.wake_us;
     }
     return plan;
+}
+
+struct batcher_bid batcher_bid(const struct batcher *b)
+{
+    const struct group *best = NULL;
+    unsigned best_lane = 0;
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
+        const struct group *g = b->groups[i];
+        if (!g || !g->used)
+            continue;
+        unsigned lead = leading_lane(b, g);
+        if (!best || goes_before(b, &g->lane[lead], lead, &best->lane[best_lane], best_lane)) {
+            best = g;
+            best_lane = lead;
+        }
+    }
+    struct batcher_bid bid = {.lane = (uint8_t)best_lane, .share = 1};
+    uint32_t most = best->single ? 1 : b->policy.max_rows;
+    uint32_t rows = best->rows < most ? (uint32_t)best->rows : most;
+    uint64_t us = estimate_mean_us(&b->estimate, rows);
+    if (us > 0)
+        bid.share = (double)rows * (double)estimate_mean_us(&b->estimate, most) /
+                    ((double)most * (double)us);
+    return bid;
 }
 
 // ---- taking ------------------------------------------------------------------------------------------
@@ -210,12 +340,24 @@ struct taking {
     uint64_t now_us;
 };
 
+struct ticket *batcher_dropped(struct batcher *b, const struct batch_plan *plan, uint64_t now_us)
+{
+    for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
+        struct ticket *t =
+            plan->drop_us[lane] > 0 ? lane_first(&plan->group->lane[lane], now_us) : NULL;
+        if (t && t->deadline_us < plan->drop_us[lane])
+            return t;
+    }
+    return NULL;
+}
+
 // False: the batch is full, or the next ticket does not fit: to look behind it would break the order.
 static bool take_lane(struct taking *k, struct lane *l)
 {
-    struct ticket *t;
-    while (k->n < k->max && (t = lane_first(l, k->now_us)) != NULL) {
+    struct ticket *t, *behind = NULL; // behind: in its slot
+    while (k->n < k->max && (t = behind ? behind : lane_first(l, k->now_us)) != NULL) {
         uint32_t rows = ticket_rows(t);
+        behind = t->next;
         if (rows > k->rows_left && k->n > 0)
             return false;
         batcher_remove(k->b, t);
@@ -269,6 +411,7 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
     }
     count_passes(b, plan->lane, before);
     invariant(k.n > 0);
+    b->sent++;
     if (b->refusing && now_us >= b->learned_us + BATCHER_DOUBT_US) {
         b->probing = true;
         b->learned_us = now_us;
@@ -278,6 +421,27 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
 
 // ---- what comes too late -----------------------------------------------------------------------------
 
+static double alpha_of(const struct batcher *b)
+{
+    return estimate_trusted(&b->estimate) ? b->estimate.alpha : 0;
+}
+
+void batcher_came(struct batcher *b, uint32_t rows, uint64_t now_us)
+{
+    if (b->policy.kind == POLICY_AUTO)
+        arrivals_came(&b->arrivals, rows, now_us);
+}
+
+void batcher_trip(struct batcher *b, uint64_t us)
+{
+    double most = TRIP_MOST * b->trip_us, now = (double)us;
+    if (b->trip_us == 0)
+        b->trip_us = now;
+    else
+        b->trip_us += TRIP_GAIN * ((now < most ? now : most) - b->trip_us);
+    b->half_us = (uint64_t)(b->trip_us / 2);
+}
+
 void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us)
 {
     if (b->probing && took_us < estimate_low_us(&b->estimate, rows))
@@ -285,13 +449,64 @@ void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t 
     estimate_add(&b->estimate, rows, took_us);
     b->learned_us = now_us;
     b->refusing = b->probing = false;
+    if (b->policy.kind == POLICY_AUTO)
+        arrivals_answered(&b->arrivals, rows, alpha_of(b), now_us);
+}
+
+// When a batch that is formed now can begin at the soonest, at any server, and its answer be on its way back.
+static uint64_t soonest_us(const struct batcher *b, uint64_t now_us)
+{
+    if (b->policy.kind == POLICY_FIXED)
+        return now_us;
+    uint64_t there_us = now_us + b->half_us, free_us = b->outlook.soonest_free_us;
+    return b->half_us + (there_us > free_us ? there_us : free_us);
+}
+
+// Rows that go before it: of higher lanes, and of its own those that are due before.
+static uint64_t rows_ahead(const struct batcher *b, const struct ticket *t)
+{
+    uint64_t ahead = 0;
+    for (unsigned lane = 0; lane < t->lane; lane++)
+        ahead += b->lane_rows[lane];
+    for (unsigned i = 0; i < BATCHER_GROUPS && b->lane_rows[t->lane] > 0; i++) {
+        const struct group *g = b->groups[i];
+        if (g && g->used)
+            ahead += lane_rows_before(&g->lane[t->lane], t->deadline_us);
+    }
+    return ahead;
+}
+
+// When full batches have served so many rows, and one more batch. The last one may take long, and a queue that is filled
+// up to the last moment that its mean allows has all its answers come too late for clients that are some way off.
+static uint64_t served_us(const struct batcher *b, uint64_t ahead, uint64_t now_us)
+{
+    uint64_t rounds = ahead < b->round_rows ? 0 : ahead / b->round_rows;
+    uint64_t before_us = rounds * b->full_us;
+    return soonest_us(b, now_us) + before_us + before_us / DRIFT_SHARE + b->full_high_us;
+}
+
+bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t now_us)
+{
+    return b->full_us > 0 && ticket_rows(t) <= b->policy.max_rows &&
+           served_us(b, b->rows, now_us) < t->deadline_us;
+}
+
+uint64_t batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us)
+{
+    if (b->full_us == 0 || now_us + 2 * (b->full_high_us + b->half_us) > t->deadline_us)
+        return 0;
+    uint64_t end_us = served_us(b, rows_ahead(b, t), now_us);
+    return end_us > t->deadline_us ? end_us - t->deadline_us : 0;
 }
 
 bool batcher_hopeless(struct batcher *b, const struct ticket *t, uint64_t now_us)
 {
     if (now_us >= t->deadline_us)
         return true;
-    if (now_us + estimate_low_us(&b->estimate, ticket_rows(t)) < t->deadline_us)
+    uint64_t soon_us = soonest_us(b, now_us);
+    uint64_t low_us = estimate_low_us(&b->estimate, ticket_rows(t));
+    bool known = b->policy.kind == POLICY_AUTO ? estimate_trusted(&b->estimate) : low_us > 0;
+    if (!known || soon_us + low_us < t->deadline_us)
         return false;
     b->refusing = true;
     return now_us < b->learned_us + BATCHER_DOUBT_US;
@@ -321,6 +536,8 @@ uint64_t batcher_doom_us(const struct batcher *b)
         earliest = e < earliest ? e : earliest;
     }
     uint64_t low_us = estimate_low_us(&b->estimate, 1);
+    if (b->policy.kind == POLICY_AUTO)
+        low_us += 2 * b->half_us;
     return earliest == UINT64_MAX ? earliest : earliest > low_us ? earliest - low_us : 0;
 }
 

@@ -14,11 +14,13 @@
 #ifndef SLUICE_BATCHER_BATCHER_H
 #define SLUICE_BATCHER_BATCHER_H
 
+#include "batcher/arrivals.h"
+#include "batcher/due.h"
 #include "batcher/estimate.h"
 #include "batcher/lane.h"
 #include "batcher/policy.h"
 
-#define BATCHER_LANES 4
+#define BATCHER_LANES POLICY_LANES
 #define BATCHER_GROUPS 32 // the last one is the mixed one
 #define BATCHER_PASSES 8
 #define BATCHER_DOUBT_US 1000000 // an estimate that refuses is put to the test so often
@@ -37,6 +39,13 @@ struct group {
 struct batcher {
     struct policy policy;
     struct estimate estimate;
+    struct arrivals arrivals;
+    struct outlook outlook; // what batcher_expect said last
+    double trip_us;         // to a server and back; 0: not known
+    uint64_t half_us;       // of the way, as whole microseconds
+    // When batcher_expect was called: t of a full batch, its upper quantile, and rows that all servers take at once.
+    uint64_t full_us, full_high_us, round_rows;
+    uint32_t sent;                        // batches taken, ever
     uint64_t learned_us;                  // when the estimate last met the world
     bool refusing;                        // since then it alone was why a ticket was hopeless
     bool probing;                         // a batch is out that tests it
@@ -44,6 +53,9 @@ struct batcher {
     uint32_t passed[BATCHER_LANES];       // batches in a row that left out a group of this lane
     uint32_t count;
     uint64_t rows, bytes;
+    uint64_t lane_rows[BATCHER_LANES];
+    struct due_rows *
+        due; // [BATCHER_LANES], of the group that is asked about; NULL: no deadline has pressed yet
 };
 
 struct batch_plan {      // what batcher_plan found
@@ -51,7 +63,9 @@ struct batch_plan {      // what batcher_plan found
     uint8_t lane;        // the batch starts with this lane
     uint32_t rows;       // at most so many
     enum batch_reason reason;
-    uint64_t wake_us; // group == NULL: ask again then; UINT64_MAX: when something changes
+    uint64_t
+        drop_us[BATCHER_LANES]; // auto: heads of that lane with a deadline before stand in the way
+    uint64_t wake_us;           // group == NULL: ask again then; UINT64_MAX: when something changes
 };
 
 // OIP's priority to a lane: 1 -> 0; 0 (none given) and 2 -> 1; 3, 4 -> 2; the rest -> 3.
@@ -64,24 +78,46 @@ void batcher_deinit(struct batcher *b); // empty
 // once). False: out of memory, nothing changed.
 bool batcher_push(struct batcher *b, struct ticket *t, uint64_t now_us);
 void batcher_remove(struct batcher *b, struct ticket *t); // place becomes NONE
+// auto: rows came, before anything is decided about them; the servers as they are now, before batcher_plan,
+// batcher_refuses, batcher_hopeless and what uses them; a batch on a quiet server was on its way so long.
+void batcher_came(struct batcher *b, uint32_t rows, uint64_t now_us);
+void batcher_expect(struct batcher *b, const struct outlook *at);
+void batcher_trip(struct batcher *b, uint64_t us);
 // Which batch should go now, if any; cap_rows: what the replica at hand takes (>= 1). may_send: NULL, or
 // says whether a group can go to the replica at hand (versions); groups that cannot are passed over.
 struct batch_plan batcher_plan(struct batcher *b, uint32_t cap_rows, uint64_t now_us,
                                bool (*may_send)(const struct group *g, void *ctx), void *ctx);
+// What a batch would be that goes now: the lane it begins with, and its rows for the time it takes, b / t(b), as a share
+// of what full batches reach (0 .. 1; 1 while t is not known). Something is queued.
+struct batcher_bid {
+    uint8_t lane;
+    double share;
+};
+struct batcher_bid batcher_bid(const struct batcher *b);
+// auto: the next ticket that the plan drops, to be removed and refused before batcher_take. NULL: none.
+struct ticket *batcher_dropped(struct batcher *b, const struct batch_plan *plan, uint64_t now_us);
 // Takes the plan's tickets out of the queue, at most max, in the order in which they go; place becomes
 // ABOARD. Counts passes. At least one.
 unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out,
                       unsigned max, uint64_t now_us);
-// A batch of so many rows took so long.
+// A batch of so many rows was answered, and took so long.
 void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us);
-// It cannot be answered in time: its deadline is past, or nearer than the low quantile of t(its rows).
+// Neither of the two below, whoever goes before it: nearly always, and then no more need be asked.
+bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t now_us);
+// R6, auto: it has time for full batches, but stands behind more of them than can be served in time, with a sixteenth of
+// that to spare. Shorter
+// deadlines are not refused so: they may be served by dropping those before them. It is not queued yet.
+// 0: it is not refused; else how late its answer would be.
+uint64_t batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us);
+// It cannot be answered in time: its deadline is past, or nearer than the low quantile of t(its rows); under auto
+// (R7) counted from when a server is free, with the way there and back.
 // Who is refused teaches nothing, so a worker that was slow once might be thought slow for ever: an estimate
 // that has refused and met no answer for BATCHER_DOUBT_US is not believed until a batch has gone; when that
 // one was quicker than it said, it is forgotten.
 bool batcher_hopeless(struct batcher *b, const struct ticket *t, uint64_t now_us);
 // The next queued ticket that is hopeless. NULL: none. Not removed.
 struct ticket *batcher_doomed(struct batcher *b, uint64_t now_us);
-// When batcher_doomed should be asked next; never late by more than 1 ms. UINT64_MAX: empty.
+// When batcher_doomed should be asked next; never late by more than a slot of a lane. UINT64_MAX: empty.
 uint64_t batcher_doom_us(const struct batcher *b);
 // Any queued ticket (to empty the queue); NULL: empty.
 struct ticket *batcher_any(struct batcher *b);

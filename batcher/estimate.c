@@ -2,7 +2,14 @@
 
 #include <math.h>
 
-#define FORGET 0.99 // weight of the past at each observation: about the last hundred count
+#define GAIN 0.1      // of a new batch in the mean of its octave, once ten were seen
+#define COUPLING 0.02 // how far the other octaves follow what one sees
+#define FOLLOW_MIN 0.5
+#define FOLLOW_MAX 1.5
+#define HICCUP 2  // times the line: more says nothing
+#define SETTLED 5 // batches of an octave: from then on hiccups are known as such
+#define WEIGHT_MOST 10
+#define WEIGHT_FADES 0.95
 #define QUANTILE_STEP 0.02
 
 void estimate_init(struct estimate *e)
@@ -10,14 +17,10 @@ void estimate_init(struct estimate *e)
     *e = (struct estimate){.low = 1, .high = 1};
 }
 
-static void note_size(struct estimate *e, uint32_t rows)
+static unsigned octave_of(uint32_t rows)
 {
-    for (uint32_t i = 0; i < e->sizes; i++) {
-        if (e->size[i] == rows)
-            return;
-    }
-    if (e->sizes < ESTIMATE_MIN_SIZES)
-        e->size[e->sizes++] = rows;
+    unsigned k = rows > 1 ? 31 - (unsigned)__builtin_clz(rows) : 0;
+    return k < ESTIMATE_OCTAVES ? k : ESTIMATE_OCTAVES - 1;
 }
 
 static double line(const struct estimate *e, double rows)
@@ -27,18 +30,23 @@ static double line(const struct estimate *e, double rows)
 
 static void fit(struct estimate *e)
 {
-    double d = e->weight * e->xx - e->x * e->x;
-    if (d > 1e-6 * e->weight * e->xx) {
-        e->beta = (e->weight * e->xy - e->x * e->y) / d;
-        if (e->beta < 0) // a bigger batch is never faster: what looks so is noise
-            e->beta = 0;
-    } else {
-        e->beta = 0; // one size only: no slope to be seen
+    double w = 0, x = 0, y = 0, xx = 0, xy = 0;
+    for (unsigned i = 0; i < ESTIMATE_OCTAVES; i++) {
+        double rows = e->octave[i].rows, us = e->octave[i].us;
+        double weight = e->octave[i].weight / fmax(us * us, 1);
+        w += weight;
+        x += weight * rows;
+        y += weight * us;
+        xx += weight * rows * rows;
+        xy += weight * rows * us;
     }
-    e->alpha = (e->y - e->beta * e->x) / e->weight;
+    double d = w * xx - x * x;
+    // One octave shows no slope; and a bigger batch is never faster: what looks so is noise.
+    e->beta = e->octaves > 1 && d > 0 ? fmax((w * xy - x * y) / d, 0) : 0;
+    e->alpha = (y - e->beta * x) / w;
     if (e->alpha < 0) {
         e->alpha = 0;
-        e->beta = e->xy / e->xx; // the line through the origin
+        e->beta = xy / xx; // the line through the origin
     }
 }
 
@@ -48,34 +56,58 @@ static void follow(double *q, double ratio, double p)
     *q += QUANTILE_STEP * *q * (ratio > *q ? p : p - 1);
 }
 
+// What one octave tells of the others: that the worker became slower or faster.
+static void couple(struct estimate *e, unsigned k, double ratio)
+{
+    double excess = fmin(fmax(ratio, FOLLOW_MIN), FOLLOW_MAX) - 1;
+    for (unsigned i = 0; i < ESTIMATE_OCTAVES; i++)
+        e->octave[i].us *= i == k ? 1 : 1 + COUPLING * excess;
+}
+
+static void weigh(struct estimate *e, unsigned k)
+{
+    for (unsigned i = 0; i < ESTIMATE_OCTAVES; i++) {
+        double *w = &e->octave[i].weight;
+        *w = i == k ? fmin(*w + 1, WEIGHT_MOST) : *w > 1 ? fmax(*w * WEIGHT_FADES, 1) : *w;
+    }
+}
+
 void estimate_add(struct estimate *e, uint32_t rows, uint64_t took_us)
 {
-    double x = rows, y = (double)took_us;
-    note_size(e, rows);
+    unsigned k = octave_of(rows);
+    double us = fmax((double)took_us, 1);
     if (e->seen >= ESTIMATE_MIN_SEEN) {
-        double fitted = line(e, x), off = y - fitted;
-        follow(&e->low, y / fitted, 0.05);
-        follow(&e->high, y / fitted, 0.95);
-        double bound = 3 * e->deviation + 1;
-        e->deviation += 0.05 * (fmin(fabs(off), 2 * bound) - e->deviation);
-        if (fabs(off) > bound)
-            y = fitted + copysign(bound, off);
-    } else if (e->seen > 0) {
-        e->deviation += (fabs(y - line(e, x)) - e->deviation) / (e->seen + 1);
+        double fitted = line(e, rows), ratio = us / fitted;
+        follow(&e->low, ratio, 0.05);
+        follow(&e->high, ratio, 0.95);
+        couple(e, k, ratio);
+        if (e->octave[k].n >= SETTLED)
+            us = fmin(us, HICCUP * fitted);
     }
-    e->weight = e->weight * FORGET + 1;
-    e->x = e->x * FORGET + x;
-    e->y = e->y * FORGET + y;
-    e->xx = e->xx * FORGET + x * x;
-    e->xy = e->xy * FORGET + x * y;
+    e->octaves += e->octave[k].n == 0;
+    e->octave[k].n++;
+    double gain = fmax(1 / e->octave[k].n, GAIN);
+    e->octave[k].rows += gain * (rows - e->octave[k].rows);
+    e->octave[k].us += gain * (us - e->octave[k].us);
     if (e->seen < UINT32_MAX)
         e->seen++;
+    weigh(e, k);
     fit(e);
 }
 
 bool estimate_trusted(const struct estimate *e)
 {
-    return e->seen >= ESTIMATE_MIN_SEEN && e->sizes >= ESTIMATE_MIN_SIZES;
+    return e->seen >= ESTIMATE_MIN_SEEN;
+}
+
+double estimate_low(const struct estimate *e)
+{
+    return e->octaves > 1 ? fmin(e->low, 1) : 0;
+}
+
+double estimate_high(const struct estimate *e)
+{
+    return fmax(e->high, 1);
 }
 
 static uint64_t scaled(const struct estimate *e, uint32_t rows, double factor)
@@ -90,10 +122,10 @@ uint64_t estimate_mean_us(const struct estimate *e, uint32_t rows)
 
 uint64_t estimate_low_us(const struct estimate *e, uint32_t rows)
 {
-    return scaled(e, rows, fmin(e->low, 1));
+    return scaled(e, rows, estimate_low(e));
 }
 
 uint64_t estimate_high_us(const struct estimate *e, uint32_t rows)
 {
-    return scaled(e, rows, fmax(e->high, 1));
+    return scaled(e, rows, estimate_high(e));
 }

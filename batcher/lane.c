@@ -4,7 +4,7 @@
 
 static uint64_t tick_of(uint64_t us)
 {
-    return us / 1000;
+    return us / LANE_TICK_US;
 }
 
 // Slots that level 0 is long, or any other.
@@ -37,9 +37,11 @@ static void place(struct lane *l, struct ticket *t)
     uint64_t tick = tick_of(t->deadline_us);
     if (tick < l->tick)
         tick = l->tick;
-    unsigned level = 0;
-    while (level + 1 < LANE_LEVELS && slots_ahead(l, tick, level) >= 64)
-        level++;
+    uint64_t ahead = tick - l->tick;
+    unsigned level = ahead < LANE_NEAR ? 0 : 58 - (unsigned)__builtin_clzll(ahead);
+    level += slots_ahead(l, tick, level) >= 64; // the border is nearer than what is ahead says
+    if (level >= LANE_LEVELS)
+        level = LANE_LEVELS - 1;
     if (slots_ahead(l, tick, level) >= 64) // beyond every bound of ours
         tick = ((l->tick >> level) + 63) << level;
     unsigned index = (unsigned)(tick >> level) % slots_of(level);
@@ -49,6 +51,7 @@ static void place(struct lane *l, struct ticket *t)
     t->prev = s->last;
     *s->last = t;
     s->last = &t->next;
+    s->rows += ticket_rows(t);
     l->used[level] |= 1ull << index;
     l->levels |= 1u << level;
 }
@@ -62,6 +65,7 @@ static void displace(struct lane *l, struct ticket *t)
     else
         s->last = t->prev;
     *t->prev = t->next;
+    s->rows -= ticket_rows(t);
     if (!s->first)
         l->used[level] &= ~(1ull << index);
     if (l->used[level] == 0)
@@ -101,18 +105,16 @@ static struct ticket **take_slots(struct lane *l, unsigned level, uint64_t n, st
         last = s->last;
         s->first = NULL;
         s->last = &s->first;
+        s->rows = 0;
     }
     if (l->used[level] == 0)
         l->levels &= ~(1u << level);
     return last;
 }
 
-// Moves l->tick to now: slots that time has come too near to are dealt out again around the new tick.
-static void advance(struct lane *l, uint64_t now_us)
+// Slots that time has come too near to are dealt out again around the new tick.
+static __attribute__((noinline)) void deal_out(struct lane *l, uint64_t to)
 {
-    uint64_t to = tick_of(now_us);
-    if (to <= l->tick)
-        return;
     struct ticket *moved = NULL, **last = &moved;
     for (uint32_t levels = l->levels; levels; levels &= levels - 1) {
         unsigned level = (unsigned)__builtin_ctz(levels);
@@ -127,6 +129,14 @@ static void advance(struct lane *l, uint64_t now_us)
         moved = t->next;
         place(l, t);
     }
+}
+
+// Moves l->tick to now: mostly it is there.
+static inline void advance(struct lane *l, uint64_t now_us)
+{
+    uint64_t to = tick_of(now_us);
+    if (to > l->tick)
+        deal_out(l, to);
 }
 
 void lane_push(struct lane *l, struct ticket *t, uint64_t now_us)
@@ -173,5 +183,51 @@ uint64_t lane_earliest_us(const struct lane *l)
     if (l->count == 0)
         return UINT64_MAX;
     unsigned level = lowest_level(l);
-    return (first_slot(l, level) << level) * 1000;
+    return (first_slot(l, level) << level) * LANE_TICK_US;
+}
+
+// The slots of one level that hold something, nearest first: which is what is left of them.
+static uint64_t next_slot(const struct lane *l, unsigned level, uint64_t *which)
+{
+    uint64_t number = nearest_slot(l, level) + (unsigned)__builtin_ctzll(*which);
+    *which &= *which - 1;
+    return number;
+}
+
+static const struct lane_slot *slot_of(const struct lane *l, unsigned level, uint64_t number)
+{
+    unsigned index = (unsigned)(number % slots_of(level));
+    return &l->slot[level == 0 ? index : LANE_NEAR + (level - 1) * LANE_FAR + index];
+}
+
+void lane_due(const struct lane *l, struct due_rows *d)
+{
+    *d = (struct due_rows){.from_us = l->tick * LANE_TICK_US};
+    for (uint32_t levels = l->levels; levels; levels &= levels - 1) {
+        unsigned level = (unsigned)__builtin_ctz(levels);
+        uint64_t which = nearest_first(l->used[level], level, nearest_slot(l, level));
+        while (which) {
+            uint64_t number = next_slot(l, level, &which);
+            d->rows[due_edge((number << level) - l->tick + 1)] += slot_of(l, level, number)->rows;
+        }
+    }
+    for (unsigned i = 1; i < DUE_EDGES; i++)
+        d->rows[i] += d->rows[i - 1];
+}
+
+uint64_t lane_rows_before(const struct lane *l, uint64_t at_us)
+{
+    uint64_t rows = 0;
+    for (uint32_t levels = l->levels; levels; levels &= levels - 1) {
+        unsigned level = (unsigned)__builtin_ctz(levels);
+        uint64_t which = nearest_first(l->used[level], level, nearest_slot(l, level));
+        while (which) {
+            uint64_t number = next_slot(l, level, &which);
+            uint64_t tick = number << level;
+            if (tick > l->tick && tick * LANE_TICK_US >= at_us)
+                return rows; // what is further is later too (L2)
+            rows += slot_of(l, level, number)->rows;
+        }
+    }
+    return rows;
 }

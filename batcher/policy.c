@@ -15,7 +15,7 @@ static uint32_t preferred(const struct policy *p, uint64_t rows)
     return 0;
 }
 
-struct verdict policy_decide(const struct policy *p, const struct summary *s, uint64_t now_us)
+static struct verdict policy_fixed(const struct policy *p, const struct summary *s, uint64_t now_us)
 {
     if (s->rows >= p->max_rows)
         return (struct verdict){.rows = p->max_rows, .reason = BATCH_FULL};
@@ -32,4 +32,9 @@ struct verdict policy_decide(const struct policy *p, const struct summary *s, ui
     if (now_us >= latest_us)
         return (struct verdict){.rows = (uint32_t)s->rows, .reason = BATCH_DEADLINE};
     return (struct verdict){.wake_us = waited_us < latest_us ? waited_us : latest_us};
+}
+
+struct verdict policy_decide(const struct policy *p, const struct summary *s, uint64_t now_us)
+{
+    return p->kind == POLICY_AUTO ? policy_auto(p, s, now_us) : policy_fixed(p, s, now_us);
 }

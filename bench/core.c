@@ -4,8 +4,8 @@
  * batch and answers in the home's next turn, so that 4 batches, 256 requests, are with it; what is in the
  * system beyond them waits in the queue. Whoever is answered asks again at once, with a priority and a
  * deadline drawn anew.
- * Usage: core [requests a row, default 1000000: fewer than 100000 are measured once]. Ends with 1 when more
- * than one request in a hundred was not answered by its deadline. */
+ * Usage: core [requests a row, default 1000000: fewer than 100000 are measured once] [fixed: instead of auto].
+ * Ends with 1 when more than one request in a hundred was not answered by its deadline. */
 #include "base/check.h"
 #include "base/mem.h"
 #include "infer/oip_grpc.h"
@@ -16,6 +16,7 @@
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define BATCH 64
@@ -46,6 +47,7 @@ struct figures {
     uint64_t answered, batches, turns, queued; // queued: summed over the home's decisions
 };
 
+static enum policy_kind policy = POLICY_AUTO;
 static struct bench {
     struct loops loops;
     struct side side[SIDES];
@@ -343,7 +345,9 @@ static void free_side(unsigned index)
 // A model whose home is the second loop.
 static void build_model(unsigned outstanding)
 {
-    struct model_rules rules = {.max_wait_us = MAX_WAIT_US,
+    struct model_rules rules = {.policy = policy,
+                                .refuse_early = true,
+                                .max_wait_us = policy == POLICY_AUTO ? UINT64_MAX : MAX_WAIT_US,
                                 .pipeline = PIPELINE,
                                 .queue_rows = outstanding,
                                 .deadline_us = 1000000};
@@ -414,6 +418,8 @@ int main(int argc, char **argv)
     enum { ROWS = sizeof(waiting) / sizeof(waiting[0]) };
     struct figures seen[ROWS][ROUNDS];
     uint64_t wanted = argc > 1 ? strtoull(argv[1], NULL, 10) : 1000000;
+    if (argc > 2 && strcmp(argv[2], "fixed") == 0)
+        policy = POLICY_FIXED;
     unsigned rounds = wanted < 100000 ? 1 : ROUNDS;
     int status = 0;
     for (unsigned round = 0; round < rounds; round++) {

@@ -106,3 +106,18 @@ def core(bench):
             bench.report.demand(False, f"bench/{name} ended with {done.returncode}", figure=False)
         elif name == "core":
             judge_core(bench.report, done.stdout)
+
+
+def batching(bench):
+    """The product's batcher in virtual time: the same figures on every machine. It says itself what it missed."""
+    say = bench.report.say
+    say("## Batching")
+    say()
+    say("`build/bench/batchsim`; its header says what is played. Goodput: answered in time, as a share of capacity.")
+    words = [str(bench.build / "bench" / "batchsim")] + (["--small"] if bench.small else [])
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, cwd=world.ROOT)
+    for line in done.stdout.rstrip().splitlines():
+        say(line)
+    say()
+    if done.returncode != 0:
+        bench.report.demand(False, f"bench/batchsim ended with {done.returncode}", figure=False)

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """The figures of this machine, as markdown tables; non-zero when a demanded figure is missed.
 
-    bench/run.py [--build build] [--only core,proxy,callgrind,memory] [--requests N] [--write] [--small]
+    bench/run.py [--build build] [--only core,batching,proxy,callgrind,memory] [--requests N] [--write] [--small]
 
 proxy      CPU of the gateway per request over h2c, TLS and HTTP/1.1, beside other proxies in front of nginx
 callgrind  instructions of the gateway per request, by function
 core       the rooms alone: bench/core.c, bench/base.c, bench/engine.c
+batching   the policies in virtual time: bench/batchsim.c
 memory     h2load on two loops: failures, batches, resident memory
 --requests is what proxy sends in each round and what memory sends in all; --write puts the tables into
 bench/RESULTS.md, with the command, the date and the machine. --small runs everything in seconds, for the
@@ -20,7 +21,7 @@ import tempfile
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TABLES = ("core", "proxy", "callgrind", "memory")
+TABLES = ("core", "batching", "proxy", "callgrind", "memory")
 CONNS, STREAMS = 16, 16
 BATCH = 8  # rows in the mean batch, at least
 GROWTH = 0.01, 256  # resident memory: this share and so many KiB
@@ -113,6 +114,9 @@ class Bench:
 
     def core(self):
         rooms.core(self)
+
+    def batching(self):
+        rooms.batching(self)
 
     def callgrind(self):
         rooms.callgrind(self)

@@ -47,6 +47,38 @@ static void check_listen(struct checker *k, const struct outline_section *s, uns
                          "address: %s is the address of admin already", l->address.text);
 }
 
+static void complete_model(struct checker *k, struct config_model *m)
+{
+    if (m->timeout_us == 0)
+        m->timeout_us = k->c->limits.deadline_default_us;
+    if (m->queue_rows == 0 && m->max_rows > 0)
+        m->queue_rows = m->max_rows > 16 ? 64 * m->max_rows : 1024;
+}
+
+// of: the section of a model or a worker, or the one of the defaults; batch and queue within it. What
+// is inherited was said where it stands.
+static void check_rules(struct checker *k, const struct outline_section *s, struct config_model *m,
+                        enum section_id of, enum section_id batch, enum section_id queue)
+{
+    const struct config_key *preferred = key(batch, "preferred"),
+                            *max_rows = key(batch, "max_rows"), *rows = key(queue, "rows"),
+                            *timeout = key(of, "timeout");
+    if (m->max_rows && m->preferred_count && m->preferred &&
+        m->preferred[m->preferred_count - 1] > m->max_rows &&
+        (given(s, preferred) || given(s, max_rows)))
+        config_error_add(k->errors, outline_line(s, preferred),
+                         "preferred: %u is more than max_rows (%u)",
+                         m->preferred[m->preferred_count - 1], m->max_rows);
+    if (m->queue_rows && m->queue_rows < m->max_rows && (given(s, rows) || given(s, max_rows)))
+        config_error_add(k->errors, outline_line(s, rows),
+                         "rows: %u is less than batch.max_rows (%u): no batch could be full",
+                         m->queue_rows, m->max_rows);
+    if (m->timeout_us > k->c->limits.deadline_max_us && given(s, timeout))
+        config_error_add(k->errors, outline_line(s, timeout),
+                         "timeout: is longer than limits.deadline_max");
+    complete_model(k, m);
+}
+
 static void check_worker(struct checker *k, const struct outline_section *s, unsigned index)
 {
     struct config_worker *w = &k->c->workers[index];
@@ -64,33 +96,19 @@ static void check_worker(struct checker *k, const struct outline_section *s, uns
                          "replicas: goes with command; each of addresses is one replica");
     if (!command)
         w->replicas = 0;
-}
-
-static void complete_model(struct checker *k, struct config_model *m)
-{
-    if (m->timeout_us == 0)
-        m->timeout_us = k->c->limits.deadline_default_us;
-    if (m->queue_rows == 0 && m->max_rows > 0)
-        m->queue_rows = m->max_rows > 16 ? 64 * m->max_rows : 1024;
+    check_rules(k, s, &w->rules, SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE);
 }
 
 static void check_model(struct checker *k, const struct outline_section *s, unsigned index)
 {
-    struct config_model *m = &k->c->models[index];
-    const struct config_key *preferred = key(SECTION_MODEL_BATCH, "preferred");
-    if (m->max_rows && m->preferred_count && m->preferred &&
-        m->preferred[m->preferred_count - 1] > m->max_rows)
-        config_error_add(k->errors, outline_line(s, preferred),
-                         "preferred: %u is more than max_rows (%u)",
-                         m->preferred[m->preferred_count - 1], m->max_rows);
-    if (m->queue_rows && m->queue_rows < m->max_rows)
-        config_error_add(k->errors, outline_line(s, key(SECTION_MODEL_QUEUE, "rows")),
-                         "rows: %u is less than batch.max_rows (%u): no batch could be full",
-                         m->queue_rows, m->max_rows);
-    if (m->timeout_us > k->c->limits.deadline_max_us)
-        config_error_add(k->errors, outline_line(s, key(SECTION_MODEL, "timeout")),
-                         "timeout: is longer than limits.deadline_max");
-    complete_model(k, m);
+    check_rules(k, s, &k->c->models[index], SECTION_MODEL, SECTION_MODEL_BATCH,
+                SECTION_MODEL_QUEUE);
+}
+
+static void check_defaults(struct checker *k, const struct outline_section *s)
+{
+    check_rules(k, s, &k->c->unlisted, SECTION_DEFAULTS, SECTION_DEFAULTS_BATCH,
+                SECTION_DEFAULTS_QUEUE);
 }
 
 static void check_limits(struct checker *k, const struct outline_section *s)
@@ -116,6 +134,8 @@ void config_check(struct config *c, const struct outline *o, struct config_error
             check_worker(&k, s, workers++);
         else if (s->kind == SECTION_MODEL)
             check_model(&k, s, models++);
+        else if (s->kind == SECTION_DEFAULTS)
+            check_defaults(&k, s);
         else if (s->kind == SECTION_LIMITS)
             check_limits(&k, s);
     }

@@ -49,6 +49,28 @@ struct config_admin {
     const char *token_file; // NULL: only what needs no token is served
 };
 
+enum config_policy { CONFIG_POLICY_AUTO, CONFIG_POLICY_FIXED };
+#define CONFIG_AUTO UINT64_MAX   // max_wait_us: as the policy thinks
+#define CONFIG_AUTO_N UINT32_MAX // pipeline: by the policy and the replica's instances
+
+#define CONFIG_MAX_PREFERRED 8 // as many sizes as a model's queue looks at
+
+struct config_model {
+    const char *name;          // NULL in config.unlisted, and in a worker's rules
+    unsigned worker;           // index into config.workers; CONFIG_ANY_WORKER: whichever serves it
+    unsigned max_rows;         // 0: what the worker allows
+    uint64_t max_wait_us;      // longest wait of the oldest row for company; CONFIG_AUTO
+    const uint32_t *preferred; // ascending, each <= max_rows where that is given
+    unsigned preferred_count;
+    unsigned pipeline; // batches in flight a replica; CONFIG_AUTO_N
+    bool refuse_early; // policy auto: 504 at once behind more than can be answered in time
+    enum config_policy policy;
+    uint32_t queue_rows; // 0: max(1024, 64 * max_rows) (max_rows as the worker gives it)
+    uint64_t queue_bytes;
+    uint64_t timeout_us; // deadline of a request that names none; <= limits.deadline_max_us
+};
+#define CONFIG_ANY_WORKER (~0u)
+
 struct config_worker {
     const char *name;
     // Exactly one of the two: a program that the keeper starts `replicas` times, or addresses.
@@ -57,26 +79,9 @@ struct config_worker {
     unsigned replicas; // local processes; 0 when `addresses` are given
     const struct config_address *addresses;
     unsigned address_count;
+    bool serial;               // it computes one batch at a time, of whatever model
+    struct config_model rules; // of models that are served by it and do not say (name NULL)
 };
-
-enum config_policy { CONFIG_POLICY_FIXED };
-
-#define CONFIG_MAX_PREFERRED 8 // as many sizes as a model's queue looks at
-
-struct config_model {
-    const char *name;          // NULL in config.unlisted
-    unsigned worker;           // index into config.workers; CONFIG_ANY_WORKER: whichever serves it
-    unsigned max_rows;         // 0: what the worker allows
-    uint64_t max_wait_us;      // longest wait of the oldest row for company
-    const uint32_t *preferred; // ascending, each <= max_rows where that is given
-    unsigned preferred_count;
-    unsigned pipeline; // batches in flight a replica
-    enum config_policy policy;
-    uint32_t queue_rows; // 0: max(1024, 64 * max_rows) (max_rows as the worker gives it)
-    uint64_t queue_bytes;
-    uint64_t timeout_us; // deadline of a request that names none; <= limits.deadline_max_us
-};
-#define CONFIG_ANY_WORKER (~0u)
 
 struct config_limits { // every row is explained in docs/configuration.md
     uint32_t max_connections;
@@ -132,7 +137,7 @@ struct config {
     struct config_model *models;
     unsigned model_count;
     struct config_model
-        unlisted; // what a model that is not in the file gets (name NULL, any worker)
+        unlisted; // what a model that is not in the file gets where its worker says nothing else (name NULL, any)
     struct config_limits limits;
     struct config_log log;
     struct config_health health;

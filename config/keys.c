@@ -19,9 +19,25 @@ const struct config_section config_sections[SECTION_KINDS] = {
                         "when a certificate is given. At least one."},
     [SECTION_ADMIN] = {"admin", SECTION_TOP, false,
                        "The operators' listener: /metrics, /healthz, /status."},
-    [SECTION_WORKER] = {"worker", SECTION_TOP, true,
-                        "Model servers that speak the Open Inference Protocol over gRPC: a program "
-                        "to start, or addresses of servers that run elsewhere. At least one."},
+    [SECTION_DEFAULTS] = {"defaults", SECTION_TOP, false,
+                          "Rules of all models. A worker's section comes before it, a model's own "
+                          "before both."},
+    [SECTION_DEFAULTS_BATCH] = {"batch", SECTION_DEFAULTS, false,
+                                "When a batch goes, and how large, where a model does not say."},
+    [SECTION_DEFAULTS_QUEUE] = {"queue", SECTION_DEFAULTS, false,
+                                "What may wait for a model that does not say."},
+    [SECTION_WORKER] =
+        {"worker", SECTION_TOP, true,
+         "Model servers that speak the Open Inference Protocol over gRPC: a program "
+         "to start, or addresses of servers that run elsewhere. At least one. Rules in it "
+         "hold for the models that name it as their `worker` and for those without a "
+         "section; when it is the only worker, for all."},
+    [SECTION_WORKER_BATCH] =
+        {"batch", SECTION_WORKER, false,
+         "When a batch goes, and how large, for models of this worker that do not "
+         "say. What stands nowhere in it is as in `defaults`."},
+    [SECTION_WORKER_QUEUE] = {"queue", SECTION_WORKER, false,
+                              "What may wait for models of this worker that do not say."},
     [SECTION_MODEL] = {"model", SECTION_TOP, true,
                        "How one model is batched, queued and routed; the title is its name."},
     [SECTION_MODEL_BATCH] = {"batch", SECTION_MODEL, false, "When a batch goes, and how large."},
@@ -48,6 +64,33 @@ const struct config_section config_sections[SECTION_KINDS] = {
     NUMBER(SECTION_LIMITS, type_, limits.member, lo, hi, dflt, text)
 
 // clang-format off
+// What a model's section may say, and a worker's and `defaults` for those that do not: in the member `in` of a
+// struct, or the struct itself.
+#define RULES(top, batch, queue, strukt, in) \
+    {.name = "timeout", NUMBER_IN(top, strukt, KEY_DURATION, in timeout_us, 0, 24 * HOUR, "0", \
+        "Deadline of a request that names none. 0: `limits.deadline_default`.")}, \
+    {.name = "policy", NUMBER_IN(batch, strukt, KEY_CHOICE, in policy, 0, 0, "auto", \
+        "`auto`: batches as large as deadlines and load allow, waits only where that pays. " \
+        "`fixed`: `preferred` sizes and `max_wait`. See batching.md."), .choices = "auto|fixed"}, \
+    {.name = "max_rows", NUMBER_IN(batch, strukt, KEY_COUNT, in max_rows, 0, 65536, "0", \
+        "Rows in a batch at most. 0: what the worker allows; more than that is cut to it. 1: no " \
+        "batching.")}, \
+    {.name = "max_wait", NUMBER_IN(batch, strukt, KEY_DURATION, in max_wait_us, 0, 10 * S, "auto", \
+        "The oldest row waits no longer than this for company while a replica is free. `auto`: no " \
+        "bound but the policy's own; 2ms under `fixed`."), .automatic = true}, \
+    {.name = "preferred", LIST_IN(batch, strukt, KEY_COUNTS, in preferred, in preferred_count, CONFIG_MAX_PREFERRED, \
+        "`fixed`: batch sizes to send at once when reached, ascending, at most eight.")}, \
+    {.name = "pipeline", NUMBER_IN(batch, strukt, KEY_COUNT, in pipeline, 1, 64, "auto", \
+        "Batches in flight to one replica; further rows wait in the queue, where batches fill. " \
+        "`auto`: three an instance of the model, each just in time; two under `fixed`."), \
+        .automatic = true}, \
+    {.name = "refuse_early", NUMBER_IN(queue, strukt, KEY_BOOL, in refuse_early, 0, 1, "true", \
+        "`auto`: who stands behind more than can be answered in time is answered 504 at once.")}, \
+    {.name = "rows", NUMBER_IN(queue, strukt, KEY_COUNT, in queue_rows, 0, 16777216, "0", \
+        "Rows that may wait; past it requests are answered 503. 0: max(1024, 64 x max_rows).")}, \
+    {.name = "bytes", NUMBER_IN(queue, strukt, KEY_SIZE, in queue_bytes, KIB, 1024 * GIB, "256MiB", \
+        "Bytes of requests that may wait; past it requests are answered 503.")},
+
 const struct config_key config_keys[] = {
     {.name = "loops", NUMBER(SECTION_TOP, KEY_COUNT, loops, 0, 256, "0",
         "Event loops, each a thread. 0: one per core.")},
@@ -86,6 +129,8 @@ const struct config_key config_keys[] = {
     {.name = "token_file", TEXT_IN(SECTION_ADMIN, config, KEY_PATH, admin.token_file,
         "File with the bearer token. Without it only `/metrics` and `/healthz` are served.")},
 
+    RULES(SECTION_DEFAULTS, SECTION_DEFAULTS_BATCH, SECTION_DEFAULTS_QUEUE, config_model,)
+
     {.name = "command", LIST_IN(SECTION_WORKER, config_worker, KEY_WORDS, command, command_count, 256,
         "Program and arguments of a local worker; `--listen` and `--liveness-fd` are added. A name "
         "without a slash is looked for beside `sluice` first, then in PATH.")},
@@ -93,26 +138,15 @@ const struct config_key config_keys[] = {
         "How many processes of `command` run.")},
     {.name = "addresses", LIST_IN(SECTION_WORKER, config_worker, KEY_ADDRESSES, addresses, address_count, 256,
         "Workers that run elsewhere, each one replica.")},
+    {.name = "serial", NUMBER_IN(SECTION_WORKER, config_worker, KEY_BOOL, serial, 0, 1, "false",
+        "Each of these servers computes one batch at a time, of whatever model: their models take turns for it. "
+        "`sluice-worker` says so itself. Not for a Triton, which runs its models side by side.")},
+
+    RULES(SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE, config_worker, rules.)
 
     {.name = "worker", TEXT_IN(SECTION_MODEL, config_model, KEY_WORKER, worker,
         "Title of the worker section that serves it. Without it: whichever worker has the model.")},
-    {.name = "timeout", NUMBER_IN(SECTION_MODEL, config_model, KEY_DURATION, timeout_us, 0, 24 * HOUR, "0",
-        "Deadline of a request that names none. 0: `limits.deadline_default`.")},
-    {.name = "max_rows", NUMBER_IN(SECTION_MODEL_BATCH, config_model, KEY_COUNT, max_rows, 0, 65536, "0",
-        "Rows in a batch at most. 0: what the worker allows; more than that is cut to it. 1: no "
-        "batching.")},
-    {.name = "max_wait", NUMBER_IN(SECTION_MODEL_BATCH, config_model, KEY_DURATION, max_wait_us, 0, 10 * S, "2ms",
-        "The oldest row waits no longer than this for company while a replica is free.")},
-    {.name = "preferred", LIST_IN(SECTION_MODEL_BATCH, config_model, KEY_COUNTS, preferred, preferred_count, CONFIG_MAX_PREFERRED,
-        "Batch sizes to send at once when reached, ascending, at most eight.")},
-    {.name = "pipeline", NUMBER_IN(SECTION_MODEL_BATCH, config_model, KEY_COUNT, pipeline, 1, 64, "2",
-        "Batches in flight to one replica; further rows wait in the queue, where batches fill.")},
-    {.name = "policy", NUMBER_IN(SECTION_MODEL_BATCH, config_model, KEY_CHOICE, policy, 0, 0, "fixed",
-        "`fixed`: preferred sizes and `max_wait`."), .choices = "fixed"},
-    {.name = "rows", NUMBER_IN(SECTION_MODEL_QUEUE, config_model, KEY_COUNT, queue_rows, 0, 16777216, "0",
-        "Rows that may wait; past it requests are answered 503. 0: max(1024, 64 x max_rows).")},
-    {.name = "bytes", NUMBER_IN(SECTION_MODEL_QUEUE, config_model, KEY_SIZE, queue_bytes, KIB, 1024 * GIB, "256MiB",
-        "Bytes of requests that may wait; past it requests are answered 503.")},
+    RULES(SECTION_MODEL, SECTION_MODEL_BATCH, SECTION_MODEL_QUEUE, config_model,)
 
     {.name = "max_connections", LIMIT(KEY_COUNT, max_connections, 1, 1048576, "65536",
         "Connections of clients. Past it (or when descriptors run out) accepting pauses.")},
@@ -175,7 +209,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 50,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 70,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)
@@ -298,5 +332,6 @@ void config_key_expects(const struct config_key *k, char *out, size_t size)
     }
     print_bound(k, k->min, low);
     print_bound(k, k->max, high);
-    snprintf(out, size, "%s from %s to %s", kinds[k->type], low, high);
+    snprintf(out, size, "%s%s from %s to %s", k->automatic ? "auto, or " : "", kinds[k->type], low,
+             high);
 }

@@ -29,7 +29,13 @@ enum section_id {
     SECTION_TOP,
     SECTION_LISTEN,
     SECTION_ADMIN,
+    // Who inherits comes after whom: workers from the defaults, models from both.
+    SECTION_DEFAULTS,
+    SECTION_DEFAULTS_BATCH,
+    SECTION_DEFAULTS_QUEUE,
     SECTION_WORKER,
+    SECTION_WORKER_BATCH,
+    SECTION_WORKER_QUEUE,
     SECTION_MODEL,
     SECTION_MODEL_BATCH,
     SECTION_MODEL_QUEUE,
@@ -54,6 +60,7 @@ struct config_key {
     const char
         *standard; // the default as it would stand in the file; NULL: none (0, NULL, no elements)
     const char *choices;   // KEY_CHOICE: "any|all"
+    bool automatic;        // the word auto is a value too, stored as the member's largest number
     bool required;         // the section is refused without it
     uint16_t offset;       // into the section's struct (see key_base in read.c)
     uint16_t size;         // of the member, for numbers

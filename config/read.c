@@ -144,6 +144,10 @@ static void fill(struct filler *f, const struct config_key *k, void *base, const
         return;
     }
     default: {
+        if (k->automatic && strcmp(text, "auto") == 0) {
+            put_number(at, k->size, UINT64_MAX);
+            return;
+        }
         enum value_result r = number(k, view_str(text), &v);
         bool bounded = k->type != KEY_BOOL && k->type != KEY_CHOICE;
         if (r != VALUE_OK || (bounded && (v < k->min || v > k->max)))
@@ -255,17 +259,42 @@ static void fill_section(struct filler *f, enum section_id id, void *base, cfg_t
     }
 }
 
-static void fill_model(struct filler *f, struct config_model *m, cfg_t *cfg)
+// A section with rules, and batch and queue within it.
+#define RULE_SECTIONS 3
+_Static_assert(SECTION_DEFAULTS_QUEUE == SECTION_DEFAULTS + 2 &&
+                   SECTION_WORKER_QUEUE == SECTION_WORKER + 2 &&
+                   SECTION_MODEL_QUEUE == SECTION_MODEL + 2,
+               "they stand together");
+static void fill_rules(struct filler *f, void *base, cfg_t *cfg, enum section_id of)
 {
-    m->worker = CONFIG_ANY_WORKER;
-    fill_defaults(f, SECTION_MODEL, m);
-    fill_defaults(f, SECTION_MODEL_BATCH, m);
-    fill_defaults(f, SECTION_MODEL_QUEUE, m);
-    if (!cfg)
+    fill_section(f, of, base, cfg);
+    fill_section(f, of + 1, base, cfg_getsec(cfg, "batch"));
+    fill_section(f, of + 2, base, cfg_getsec(cfg, "queue"));
+}
+
+// What holds for a model when nobody says anything; then what the section `defaults` says.
+static void fill_unlisted(struct filler *f, cfg_t *cfg)
+{
+    struct config_model *m = &f->c->unlisted;
+    if (cfg) {
+        fill_rules(f, m, cfg, SECTION_DEFAULTS);
         return;
-    fill_section(f, SECTION_MODEL, m, cfg);
-    fill_section(f, SECTION_MODEL_BATCH, m, cfg_getsec(cfg, "batch"));
-    fill_section(f, SECTION_MODEL_QUEUE, m, cfg_getsec(cfg, "queue"));
+    }
+    m->worker = CONFIG_ANY_WORKER;
+    for (unsigned i = 0; i < RULE_SECTIONS; i++)
+        fill_defaults(f, SECTION_DEFAULTS + i, m);
+}
+
+// A model's rules before its own section: those of the worker that it names, or of the only one. Of several it may
+// find itself at any, with other rules at each: then there is no saying.
+static const struct config_model *inherited(const struct config *c, cfg_t *cfg)
+{
+    const char *named = cfg_getstr(cfg, "worker");
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        if (named ? strcmp(named, c->workers[i].name) == 0 : c->worker_count == 1)
+            return &c->workers[i].rules;
+    }
+    return &c->unlisted;
 }
 
 // The i-th section of a titled kind.
@@ -282,11 +311,15 @@ static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_
     case SECTION_WORKER:
         c->workers[i].name = title;
         fill_defaults(f, kind, &c->workers[i]);
-        fill_section(f, kind, &c->workers[i], cfg);
+        c->workers[i].rules = c->unlisted;
+        c->workers[i].rules.worker = i;
+        fill_rules(f, &c->workers[i], cfg, kind);
         break;
     default:
+        c->models[i] = *inherited(c, cfg);
         c->models[i].name = title;
-        fill_model(f, &c->models[i], cfg);
+        c->models[i].worker = CONFIG_ANY_WORKER;
+        fill_rules(f, &c->models[i], cfg, kind);
     }
 }
 
@@ -303,6 +336,8 @@ static void fill_kind(struct filler *f, const struct outline *o, enum section_id
             return;
         if (config_sections[kind].titled)
             fill_titled(f, kind, i++, section);
+        else if (kind == SECTION_DEFAULTS)
+            fill_unlisted(f, section);
         else
             fill_section(f, kind, f->c, section);
     }
@@ -330,13 +365,12 @@ static void fill_all(struct filler *f, const struct outline *o, cfg_t *cfg)
     f->at = &o->top;
     for (unsigned i = 0; i < sizeof(defaulted) / sizeof(*defaulted); i++)
         fill_defaults(f, defaulted[i], f->c);
+    fill_unlisted(f, NULL);
     fill_section(f, SECTION_TOP, f->c, cfg);
-    // In the order of the ids: workers come before the models that name them.
+    // In the order of the ids: workers and defaults come before the models.
     for (enum section_id s = SECTION_LISTEN; s < SECTION_KINDS; s++)
         if (config_sections[s].parent == SECTION_TOP)
             fill_kind(f, o, s, cfg);
-    f->at = &o->top;
-    fill_model(f, &f->c->unlisted, NULL);
 }
 
 void config_read(struct config *c, const char *text, const struct outline *o, struct arena *scratch,

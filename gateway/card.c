@@ -31,6 +31,8 @@ void card_set(struct model *m, const struct model_metadata *meta)
     arena_deinit(&c->arena);
     arena_init(&c->arena, 1024);
     c->known = model_metadata_copy(&c->arena, &c->meta, meta);
+    c->meta.instances = 0; // of a worker behind us; to our clients we are neither
+    c->meta.serial = false;
     pthread_mutex_unlock(&c->lock);
 }
 

@@ -7,6 +7,7 @@
 #include "backends/worker.h"
 #include "gateway/part.h"
 #include "gateway/worker_story.h"
+#include "router/device.h"
 
 enum link_word {   // what one loop says to another about a worker
     WORD_NEWS = 1, // its owner has published what it has
@@ -19,11 +20,12 @@ struct link {
     struct part *part;
     struct worker *worker; // NULL: the loop has ended
     unsigned id;
-    bool told;              // it has been ready once: its models are in the table
-    bool left_out;          // a model of it found no place in the table, or no memory
-    uint64_t wish;          // for news, when its connection came up
-    _Atomic unsigned state; // published: enum worker_state
-    _Atomic unsigned words; // on their way; the first one posts the task
+    struct device_turn turn; // of the desks here at the worker's device, when it is a serial one
+    bool told;               // it has been ready once: its models are in the table
+    bool left_out;           // a model of it found no place in the table, or no memory
+    uint64_t wish;           // for news, when its connection came up
+    _Atomic unsigned state;  // published: enum worker_state
+    _Atomic unsigned words;  // on their way; the first one posts the task
     struct loop_task task;
     struct worker_story story; // the owner's
 };

@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 // How long a queue waits for a lost replica: as long as a killed worker may be away. Then 503, at once.
+#define FIXED_WAIT_US 2000 // `fixed`: of the oldest row, where nobody says
 #define GRACE_US 2000000
 #define RETRY_AFTER_S 1 // told with 503
 #define QUEUE_BYTES (256 << 20)
@@ -185,9 +186,14 @@ static bool build_endpoints(struct gateway *g)
 
 void part_rules(const struct config_model *c, struct model_rules *out)
 {
-    *out = (struct model_rules){.max_rows = c->max_rows,
-                                .max_wait_us = c->max_wait_us,
-                                .pipeline = c->pipeline,
+    bool planned = c->policy == CONFIG_POLICY_AUTO;
+    uint64_t wait_us = planned ? UINT64_MAX : FIXED_WAIT_US;
+    *out = (struct model_rules){.policy = planned ? POLICY_AUTO : POLICY_FIXED,
+                                .refuse_early = c->refuse_early,
+                                .max_rows = c->max_rows,
+                                .max_wait_us =
+                                    c->max_wait_us == CONFIG_AUTO ? wait_us : c->max_wait_us,
+                                .pipeline = c->pipeline == CONFIG_AUTO_N ? 0 : c->pipeline,
                                 .queue_rows = c->queue_rows,
                                 .queue_bytes = c->queue_bytes ? c->queue_bytes : QUEUE_BYTES,
                                 .deadline_us = c->timeout_us,

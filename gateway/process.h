@@ -13,6 +13,7 @@
 #include "net/loop.h"
 #include "net/server.h"
 #include "net/tls.h"
+#include "router/device.h"
 #include "router/table.h"
 #include "router/vitals.h"
 #include <stdatomic.h>
@@ -34,6 +35,7 @@ struct front { // one `listen` of the configuration
 
 struct endpoint { // one address that serves models: a replica, numbered by its place in the array
     _Alignas(64) struct worker_vitals vitals; // of all loops
+    struct serial_device device;              // of all loops, when it is a serial one
     struct news news;             // what its owner (the loop `number % loops`) has learnt
     _Atomic uint64_t replaced_us; // connections that came up before it are to be replaced
     char name[96];                // "cpu/0"

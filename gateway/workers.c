@@ -52,7 +52,7 @@ static struct model *model_for(struct link *l, struct view name)
     if (!link_may_serve(l, name))
         return NULL;
     struct model_rules rules;
-    part_rules(c ? c : &g->config->unlisted, &rules);
+    part_rules(c ? c : &g->config->workers[g->replicas[l->id].worker].rules, &rules);
     struct model *m = table_add(g->table, name, &rules);
     l->left_out |= !m && model_name_ok(name);
     return m;
@@ -61,9 +61,15 @@ static struct model *model_for(struct link *l, struct view name)
 static struct replica_facts facts_of(struct link *l, const struct model_metadata *meta)
 {
     struct replica_facts facts = {.max_batch = meta->max_batch,
+                                  .instances = meta->instances,
                                   .metadata = metadata_hash(meta),
                                   .vitals = &link_endpoint(l)->vitals};
-    if (l->id < l->part->gateway->boot->worker_count) // others have no keeper that would tell
+    const struct gateway *g = l->part->gateway;
+    if (meta->serial || g->config->workers[link_endpoint(l)->worker].serial) {
+        facts.device = &link_endpoint(l)->device;
+        facts.turn = &l->turn;
+    }
+    if (l->id < g->boot->worker_count) // others have no keeper that would tell
         facts.incarnation = worker_pid(l->worker);
     for (unsigned i = 0; i < meta->n_versions && i < DESK_VERSIONS; i++)
         facts.versions[facts.n_versions++] = meta->versions[i];

@@ -36,7 +36,8 @@ struct infer {
     struct failure
         error; // status STATUS_OK: answered, ticket.slice holds the rows. Its text is there
                // while FX_SETTLE runs, and not for longer
-    uint32_t retry_after_s; // with STATUS_UNAVAILABLE
+    uint32_t
+        retry_after_s; // with STATUS_UNAVAILABLE, and a STATUS_DEADLINE that was told early; 0: nothing is said
 };
 
 #endif

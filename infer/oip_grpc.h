@@ -66,8 +66,10 @@ bool oip_grpc_read_health_request(struct view message, struct view *service);
 // Answers, as a client. False: not the message. Views point into it.
 bool oip_grpc_read_ready(struct view message, bool *ready); // ServerLive, ServerReady, ModelReady
 bool oip_grpc_read_metadata(struct arena *a, struct view message, struct model_metadata *out,
-                            struct error *e); // max_batch stays 0
-bool oip_grpc_read_config(struct view message, uint32_t *max_batch);
+                            struct error *e); // max_batch and instances stay 0
+// Sets max_batch, instances and serial, to nothing when it is no such message. instances: those of all groups that take
+// requests, for each device; 0: it names none. Bounded by 65,536. serial: the parameter "serial_device" is "true".
+bool oip_grpc_read_config(struct view message, struct model_metadata *out);
 bool oip_grpc_read_index(struct arena *a, struct view message, struct oip_index *out);
 
 // Answers, as a server: appended to a buffer. False: out of memory.

@@ -80,13 +80,88 @@ bool oip_grpc_read_ready(struct view message, bool *ready)
     return walk(message, on_bool_1, ready);
 }
 
-struct model_config {
-    uint32_t max_batch;
+#define INSTANCES_MOST 65536
+
+static const char serial_key[] = "serial_device", true_text[] = "true";
+
+struct instance_group {
+    uint32_t count, devices;
+    bool passive; // takes no requests
 };
+
+// A packed list of varints has as many as octets that end one.
+static uint32_t count_varints(struct view packed)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < packed.n; i++)
+        n += ((unsigned char)packed.p[i] & 0x80) == 0;
+    return n;
+}
+
+// ModelInstanceGroup: count = 2, gpus = 3, passive = 7.
+static bool on_group_field(const struct pb_field *f, void *ctx)
+{
+    struct instance_group *g = ctx;
+    if (f->number == 2) {
+        int32_t count = (int32_t)f->value;
+        g->count = count > 0 ? (uint32_t)count : 0;
+    } else if (f->number == 3) {
+        g->devices += f->wire == PB_LEN ? count_varints(f->data) : 1;
+    } else if (f->number == 7) {
+        g->passive = f->value != 0;
+    }
+    return f->wire == PB_VARINT || (f->number != 2 && f->number != 7);
+}
+
+// Each group has so many instances on each of its devices.
+static bool add_group(struct model_metadata *c, struct view message)
+{
+    struct instance_group g = {0};
+    if (!walk(message, on_group_field, &g))
+        return false;
+    uint64_t n = g.passive ? 0 : (uint64_t)g.count * (g.devices > 0 ? g.devices : 1);
+    n += c->instances;
+    c->instances = n < INSTANCES_MOST ? (uint32_t)n : INSTANCES_MOST;
+    return true;
+}
+
+struct parameter { // of a map of ModelParameter
+    struct view key, value;
+};
+
+static bool on_parameter_value(const struct pb_field *f, void *ctx)
+{
+    if (f->number == 1)
+        ((struct parameter *)ctx)->value = f->data;
+    return f->number != 1 || f->wire == PB_LEN;
+}
+
+static bool on_parameter(const struct pb_field *f, void *ctx)
+{
+    if (f->number == 1)
+        ((struct parameter *)ctx)->key = f->data;
+    if (f->number == 2)
+        return f->wire == PB_LEN && walk(f->data, on_parameter_value, ctx);
+    return f->number != 1 || f->wire == PB_LEN;
+}
+
+static bool add_parameter(struct model_metadata *c, struct view message)
+{
+    struct parameter p = {0};
+    if (!walk(message, on_parameter, &p))
+        return false;
+    if (view_is(p.key, serial_key))
+        c->serial = view_is(p.value, true_text);
+    return true;
+}
 
 static bool on_config_field(const struct pb_field *f, void *ctx)
 {
-    struct model_config *c = ctx;
+    struct model_metadata *c = ctx;
+    if (f->number == 7) // instance_group
+        return f->wire == PB_LEN && add_group(c, f->data);
+    if (f->number == 14) // parameters
+        return f->wire == PB_LEN && add_parameter(c, f->data);
     if (f->number != 4) // max_batch_size, int32
         return true;
     int32_t v = (int32_t)f->value;
@@ -99,12 +174,15 @@ static bool on_config(const struct pb_field *f, void *ctx)
     return f->number != 1 || (f->wire == PB_LEN && walk(f->data, on_config_field, ctx));
 }
 
-bool oip_grpc_read_config(struct view message, uint32_t *max_batch)
+bool oip_grpc_read_config(struct view message, struct model_metadata *out)
 {
-    struct model_config c = {0};
-    bool ok = walk(message, on_config, &c);
-    *max_batch = ok ? c.max_batch : 0;
-    return ok;
+    out->max_batch = out->instances = 0;
+    out->serial = false;
+    if (walk(message, on_config, out))
+        return true;
+    out->max_batch = out->instances = 0;
+    out->serial = false;
+    return false;
 }
 
 // Lists grow in the arena; each entry is backed by its own field.
@@ -364,6 +442,14 @@ static uint8_t *w_io(uint8_t *at, uint32_t field, const struct tensor *t, unsign
     return at;
 }
 
+// An entry of ModelConfig.parameters: that the server has one serial device.
+static uint8_t *w_parameter(uint8_t *at, size_t entry, size_t value)
+{
+    at = pb_w_len(at, 14, entry);
+    at = pb_w_bytes(at, 1, VIEW(serial_key));
+    return pb_w_bytes(pb_w_len(at, 2, value), 1, VIEW(true_text));
+}
+
 bool oip_grpc_config(struct buffer *out, const struct model_metadata *m)
 {
     unsigned skip = m->max_batch ? 1 : 0;
@@ -374,6 +460,11 @@ bool oip_grpc_config(struct buffer *out, const struct model_metadata *m)
         n += pb_len_size(5, io_size(&m->inputs[i], skip, 4));
     for (unsigned i = 0; i < m->n_outputs; i++)
         n += pb_len_size(6, io_size(&m->outputs[i], skip, 3));
+    size_t group = m->instances ? pb_uint_size(2, m->instances) : 0; // ModelInstanceGroup.count
+    size_t value = pb_len_size(1, sizeof(true_text) - 1);
+    size_t entry = pb_len_size(1, sizeof(serial_key) - 1) + pb_len_size(2, value);
+    n += m->instances ? pb_len_size(7, group) : 0;
+    n += m->serial ? pb_len_size(14, entry) : 0;
     size_t total = pb_len_size(1, n);
     uint8_t *at = buffer_reserve(out, total);
     if (!at)
@@ -387,6 +478,10 @@ bool oip_grpc_config(struct buffer *out, const struct model_metadata *m)
         at = w_io(at, 5, &m->inputs[i], skip, 4);
     for (unsigned i = 0; i < m->n_outputs; i++)
         at = w_io(at, 6, &m->outputs[i], skip, 3);
+    if (m->instances)
+        at = pb_w_uint(pb_w_len(at, 7, group), 2, m->instances);
+    if (m->serial)
+        at = w_parameter(at, entry, value);
     buffer_commit(out, total);
     return true;
 }

@@ -88,6 +88,9 @@ struct model_metadata {
     struct tensor *inputs, *outputs; // shapes with -1 for free dimensions, no data
     uint16_t n_versions, n_inputs, n_outputs;
     uint32_t max_batch; // ModelConfig.max_batch_size; 0: never batched
+    uint32_t instances; // ModelConfig.instance_group, added up; 0: not known
+    bool
+        serial; // ModelConfig.parameters: its server computes one batch at a time, of whatever model
 };
 // Deep, into the arena. False: out of memory.
 bool model_metadata_copy(struct arena *a, struct model_metadata *out,

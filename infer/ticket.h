@@ -66,12 +66,13 @@ struct ticket {
     struct batch *batch;
 
     // The outcome: written by the home before it gives back, read by the origin after.
-    struct slice slice;   // answered: holds one reference on answer->block
-    uint32_t batch_rows;  // 0: it was in no batch that was answered
-    uint8_t batch_reason; // enum batch_reason
-    uint64_t queue_us;    // from queued to sent (the last sending)
-    uint64_t compute_us;  // the worker's own figure, or the call's time
-    struct failure error; // STATUS_OK: answered; else it holds one reference on its text
+    struct slice slice;     // answered: holds one reference on answer->block
+    uint32_t batch_rows;    // 0: it was in no batch that was answered
+    uint8_t batch_reason;   // enum batch_reason
+    uint32_t retry_after_s; // refused early: when there may be room for it; 0: nothing is said
+    uint64_t queue_us;      // from queued to sent (the last sending)
+    uint64_t compute_us;    // the worker's own figure, or the call's time
+    struct failure error;   // STATUS_OK: answered; else it holds one reference on its text
 };
 
 static inline uint32_t ticket_rows(const struct ticket *t)

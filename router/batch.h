@@ -24,11 +24,14 @@ struct batch {
         rows; // sum over the tickets; 0: one ticket that has no rows, or a model that is served singly
     uint8_t halvings;
     bool
-        quiet; // nothing else was running at the replica when it was sent: its time is the model's time
+        quiet; // nothing else was running at its server when it was sent: its time is the model's time
     bool shown;           // a sibling has had its turn with it: it fails on its own account now
     uint32_t failed_at;   // the replica that failed it, while a sibling has it; else REPLICA_NONE
     uint32_t incarnation; // of the worker it was sent to
     uint64_t number;      // vitals_sent
+    struct serial_device *device; // of that replica, if it is serial
+    uint32_t server;              // of that replica, which is thought to do it
+    uint64_t expected_us;         // that it was thought to take; 0: not known
     enum batch_reason reason;
     uint64_t sent_us, deadline_us; // deadline of the last of its tickets
     uint64_t recalled_us;          // RECALLED: since then

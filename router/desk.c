@@ -8,7 +8,8 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
     struct desk *d = mem_zalloc(sizeof(*d));
     if (!d)
         return NULL;
-    struct policy p = {.max_rows = m->rules.max_rows ? m->rules.max_rows : 1,
+    struct policy p = {.kind = m->rules.policy,
+                       .max_rows = m->rules.max_rows ? m->rules.max_rows : 1,
                        .max_wait_us = m->rules.max_wait_us,
                        .n_preferred = m->rules.n_preferred};
     memcpy(p.preferred, m->rules.preferred, sizeof(p.preferred));
@@ -16,6 +17,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
     d->home = home;
     d->wake_us = d->overdue_us = d->held_us = UINT64_MAX;
     d->again_last = &d->again;
+    d->outlook_stale = true;
     replicas_init(&d->replicas, d, seed, now_us);
     batcher_init(&d->batcher, &p);
     return d;
@@ -31,6 +33,7 @@ void desk_free(struct desk *d)
         mem_free(b->tickets);
         mem_free(b);
     }
+    replicas_deinit(&d->replicas);
     sequences_free(&d->sequences);
     batcher_deinit(&d->batcher);
     mem_free(d);
@@ -43,6 +46,18 @@ bool desk_is_idle(const struct desk *d)
 }
 
 // ---- inputs: replicas --------------------------------------------------------------------------------
+
+// auto plans with when servers are free. Of the one at hand nothing is said here: see group_may_go.
+static void expect_servers(struct desk *d, uint64_t now_us)
+{
+    struct outlook o = {0};
+    if (d->batcher.policy.kind == POLICY_AUTO) {
+        replicas_watch_devices(&d->replicas);
+        o = replicas_outlook(&d->replicas, now_us);
+    }
+    batcher_expect(&d->batcher, &o);
+    d->outlook_stale = false;
+}
 
 // What those that are up take at once is what the queue forms batches for.
 static void adopt_batch_size(struct desk *d)
@@ -62,12 +77,14 @@ void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts 
                         uint64_t now_us, struct effects *fx)
 {
     replicas_up(&d->replicas, id, facts, now_us, fx);
+    d->outlook_stale = true;
     adopt_batch_size(d);
 }
 
 void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct effects *fx)
 {
     replicas_down(&d->replicas, id, now_us, fx);
+    d->outlook_stale = true;
     adopt_batch_size(d);
 }
 
@@ -138,19 +155,35 @@ static void send_step(struct desk *d, struct ticket *t, uint64_t now_us, struct 
     send_or_wait(d, b, now_us, fx);
 }
 
+// R6: it would wait in vain, and those behind it longer. False: it is not refused.
+static bool refuse_early(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
+{
+    const struct model_rules *k = &d->model->rules;
+    if (k->policy != POLICY_AUTO || !k->refuse_early || d->replicas.n_ready == 0)
+        return false;
+    uint64_t late_us = batcher_refuses(&d->batcher, t, now_us);
+    if (late_us > 0)
+        ticket_refused(d, t, late_us, fx);
+    return late_us > 0;
+}
+
 void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     ticket_taken_up(t, now_us);
-    if (batcher_hopeless(&d->batcher, t, now_us))
+    batcher_came(&d->batcher, ticket_rows(t), now_us);
+    if (d->outlook_stale)
+        expect_servers(d, now_us);
+    bool timely = batcher_timely(&d->batcher, t, now_us);
+    if (!timely && batcher_hopeless(&d->batcher, t, now_us))
         ticket_expired(d, t, fx);
-    else if (d->replicas.n_up > 0 &&
+    else if (d->replicas.n_up > 0 && t->request->version.n > 0 &&
              !replicas_serve(&d->replicas, t->request->version, false, now_us))
         fail_version(d, t, fx);
     else if (is_past_grace(d, now_us))
         ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "no replica of the model is ready"), fx);
     else if (t->request->sequence_id > 0)
         send_step(d, t, now_us, fx);
-    else
+    else if (timely || !refuse_early(d, t, now_us, fx))
         queue_ticket(d, t, now_us, fx);
 }
 
@@ -256,30 +289,62 @@ static void send_again(struct desk *d, uint64_t now_us, struct effects *fx)
 }
 
 struct asking { // what group_may_go needs
-    const struct desk *d;
+    struct desk *d;
     uint64_t now_us;
+    struct outlook all; // auto: of all servers
 };
+
+// The server at hand for that version is what auto decides for.
+static bool expect_at_hand(const struct asking *a, struct view version)
+{
+    const struct batch_server *s = replicas_at_hand(&a->d->replicas, version, a->now_us);
+    if (!s)
+        return false;
+    struct outlook o = a->all;
+    outlook_at(&o, s, a->now_us);
+    batcher_expect(&a->d->batcher, &o);
+    return true;
+}
 
 static bool group_may_go(const struct group *g, void *ctx)
 {
     const struct asking *a = ctx;
+    bool planned = a->d->batcher.policy.kind == POLICY_AUTO;
     if (g->mixed) // one that has no replica at hand is set apart, for others behind may have one
-        return a->d->n_again < DESK_ASIDE;
-    return replicas_serve(&a->d->replicas, g->oldest->request->version, true, a->now_us);
+        return a->d->n_again < DESK_ASIDE && (!planned || expect_at_hand(a, (struct view){0}));
+    struct view version = g->oldest->request->version;
+    return planned ? expect_at_hand(a, version)
+                   : replicas_serve(&a->d->replicas, version, true, a->now_us);
+}
+
+// Heads that cannot be saved without losing others.
+static void drop_heads(struct desk *d, const struct batch_plan *plan, uint64_t now_us,
+                       struct effects *fx)
+{
+    struct ticket *t;
+    while ((t = batcher_dropped(&d->batcher, plan, now_us)) != NULL) {
+        batcher_remove(&d->batcher, t);
+        ticket_dropped(d, t, fx);
+    }
 }
 
 // Sends what should go; returns when the next batch may be due.
 static uint64_t send_queued(struct desk *d, uint64_t now_us, struct effects *fx)
 {
-    struct asking asking = {d, now_us};
+    struct asking asking = {.d = d, .now_us = now_us};
     uint32_t cap = d->replicas.max_batch ? d->replicas.max_batch : 1;
     while (d->batcher.count > 0 && replicas_credit(&d->replicas, now_us)) {
+        if (d->batcher.policy.kind == POLICY_AUTO) {
+            replicas_watch_devices(&d->replicas);
+            asking.all = replicas_outlook(&d->replicas, now_us);
+        }
         struct batch_plan plan = batcher_plan(&d->batcher, cap, now_us, group_may_go, &asking);
         if (!plan.group)
             return plan.wake_us;
         struct batch *b = batch_new(d, plan.rows);
         if (!b)
             return now_us + 1000; // out of memory: what is queued stays queued
+        drop_heads(d, &plan, now_us, fx);
         b->n = batcher_take(&d->batcher, &plan, b->tickets, b->cap, now_us);
         b->reason = plan.reason;
         for (uint32_t i = 0; i < b->n; i++)
@@ -307,8 +372,32 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
     }
 }
 
+static void serve_queue(struct desk *d, uint64_t now_us, struct effects *fx)
+{
+    uint64_t at_us = send_queued(d, now_us, fx);
+    ask_wake(d, at_us, now_us, fx);
+    atomic_store_explicit(&d->model->waiting, (uint32_t)d->batcher.rows, memory_order_relaxed);
+    atomic_store_explicit(&d->model->running, d->running_rows, memory_order_relaxed);
+}
+
+// A shared device is nearly free: of all that want it the best goes. The others are asked after it, for one that
+// waits deliberately, or has no credit, leaves the turn to them; they find it busy as soon as one has sent.
+static void take_turns(struct device_turn *turn, uint64_t now_us, struct effects *fx)
+{
+    struct desk *d = device_next(turn, true);
+    for (; d; d = device_next(turn, false)) {
+        uint32_t sent = d->batcher.sent;
+        expect_servers(d, now_us);
+        drop_doomed(d, now_us, fx);
+        serve_queue(d, now_us, fx);
+        if (d->batcher.sent != sent)
+            device_passed(turn, d);
+    }
+}
+
 void desk_run(struct desk *d, uint64_t now_us, struct effects *fx)
 {
+    expect_servers(d, now_us);
     drop_doomed(d, now_us, fx);
     tickets_released(d, now_us, fx);
     recall_overdue(d, now_us, fx);
@@ -317,10 +406,10 @@ void desk_run(struct desk *d, uint64_t now_us, struct effects *fx)
         refuse_all(d, fx);
     if (d->again)
         send_again(d, now_us, fx);
-    uint64_t at_us = send_queued(d, now_us, fx);
-    ask_wake(d, at_us, now_us, fx);
-    atomic_store_explicit(&d->model->waiting, (uint32_t)d->batcher.rows, memory_order_relaxed);
-    atomic_store_explicit(&d->model->running, d->running_rows, memory_order_relaxed);
+    struct device_turn *turn = replicas_open_turn(&d->replicas, now_us);
+    if (turn)
+        take_turns(turn, now_us, fx);
+    serve_queue(d, now_us, fx);
 }
 
 void desk_on_wake(struct desk *d, uint64_t now_us, struct effects *fx)

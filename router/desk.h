@@ -7,6 +7,7 @@
  *   desk_ticket.c  the ways out for a ticket (T1), and what it remembers of lost connections
  *   desk_batch.c   a batch's life and its ends; what they mean stands in router/evidence.h
  *   replicas.c     who may have the next one
+ *   device.c       which of the models that share a serial device has it next
  *   sequences.c    which replica has a sequence's state */
 #ifndef SLUICE_ROUTER_DESK_H
 #define SLUICE_ROUTER_DESK_H
@@ -44,6 +45,9 @@ struct desk {
     uint64_t overdue_us;  // before that none of them is late; UINT64_MAX: there is none
     struct batch *spare;
     uint32_t running_rows;
+    uint32_t
+        passed; // batches in a row that others on its device had while something was queued here
+    bool outlook_stale; // what the batcher expects of the servers is not what they are now
     struct ticket
         *lost; // of which the keeper may still say how their workers ended, wherever they are
     uint64_t held_us; // the first of them that is held is held until then; UINT64_MAX: none is

@@ -92,6 +92,7 @@ void batch_send(struct desk *d, struct batch *b, struct replica *r, uint64_t now
     d->overdue_us = desk_least(d->overdue_us, b->deadline_us);
     b->state = BATCH_SENT;
     replicas_sent(&d->replicas, r, b, now_us);
+    d->outlook_stale = true;
     d->running_rows += rows;
     b->next = d->sent;
     b->prev = &d->sent;
@@ -114,6 +115,7 @@ static void batch_unsent(struct desk *d, struct batch *b)
     if (!d->sent)
         d->overdue_us = UINT64_MAX;
     d->running_rows -= b->rows ? b->rows : 1;
+    d->outlook_stale = true;
 }
 
 void batch_recall(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx)
@@ -176,11 +178,11 @@ static bool rows_fit(const struct desk *d, const struct batch *b, const struct a
 static void batch_learned(struct desk *d, const struct batch *b, const struct answer *a,
                           uint64_t now_us)
 {
-    uint32_t rows = b->rows ? b->rows : 1;
-    if (b->quiet) // else its time holds a wait behind another batch
-        batcher_learn(&d->batcher, rows, now_us - b->sent_us, now_us);
-    else if (a->compute_us > 0)
-        batcher_learn(&d->batcher, rows, a->compute_us, now_us);
+    uint64_t whole_us = now_us - b->sent_us, work_us = a->compute_us + a->queue_us;
+    if (b->quiet && a->compute_us > 0 && work_us < whole_us)
+        batcher_trip(&d->batcher, whole_us - work_us);
+    uint64_t took_us = replicas_took_us(&d->replicas, b, a->compute_us, now_us);
+    batcher_learn(&d->batcher, b->rows ? b->rows : 1, took_us, now_us);
 }
 
 // Every ticket gets a view of its own rows: three words and a reference.

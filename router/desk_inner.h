@@ -13,6 +13,10 @@ void ticket_answered(struct desk *d, struct ticket *t,
 void ticket_failed(struct desk *d, struct ticket *t, const struct failure *why,
                    struct effects *fx); // why stays the caller's
 void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx);
+// auto: it is behind more than can be served in time, and would be so late; it stood in the way of others that can be
+// saved.
+void ticket_refused(struct desk *d, struct ticket *t, uint64_t late_us, struct effects *fx);
+void ticket_dropped(struct desk *d, struct ticket *t, struct effects *fx);
 // Back into the queue with its seniority, unless it is cancelled or late.
 void ticket_requeued(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx);
 // It was aboard b when b's connection was lost, not by our doing.

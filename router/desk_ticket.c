@@ -7,6 +7,8 @@ static const char poison_text[] =
 static const char lost_text[] =
     "the connection to the worker was lost three times with this request";
 
+#define RETRY_MOST_S 3600
+
 const char desk_gone_text[] = "the worker that held this sequence is gone";
 
 // ---- waiting for the keeper's word -------------------------------------------------------------------
@@ -76,6 +78,7 @@ void ticket_taken_up(struct ticket *t, uint64_t now_us)
     t->place = PLACE_NONE;
     t->queued_us = now_us;
     t->batch_rows = 0;
+    t->retry_after_s = 0;
 }
 
 void ticket_answered(struct desk *d, struct ticket *t, struct effects *fx)
@@ -98,6 +101,23 @@ void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx)
 {
     fx_note(fx, NOTE_EXPIRED, d->model, ticket_rows(t), 0);
     ticket_failed(d, t, FAILED(STATUS_DEADLINE, "the deadline cannot be met any more"), fx);
+}
+
+void ticket_refused(struct desk *d, struct ticket *t, uint64_t late_us, struct effects *fx)
+{
+    // By then as many have been served as are too many now.
+    t->retry_after_s = (uint32_t)desk_least((late_us + 999999) / 1000000, RETRY_MOST_S);
+    fx_note(fx, NOTE_REFUSED, d->model, ticket_rows(t), 0);
+    ticket_failed(d, t,
+                  FAILED(STATUS_DEADLINE, "more waits before it than can be answered in time"), fx);
+}
+
+void ticket_dropped(struct desk *d, struct ticket *t, struct effects *fx)
+{
+    fx_note(fx, NOTE_DROPPED, d->model, ticket_rows(t), 0);
+    ticket_failed(d, t,
+                  FAILED(STATUS_DEADLINE, "given up for others that can still be answered in time"),
+                  fx);
 }
 
 void ticket_requeued(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)

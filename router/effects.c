@@ -8,6 +8,8 @@ const char *const note_name[NOTE_KINDS] = {
     [NOTE_DONE] = "done",
     [NOTE_SHED] = "shed",
     [NOTE_EXPIRED] = "expired",
+    [NOTE_REFUSED] = "refused",
+    [NOTE_DROPPED] = "dropped",
     [NOTE_HALVED] = "halved",
     [NOTE_RETRIED] = "retried",
     [NOTE_POISON] = "poison",
@@ -38,17 +40,22 @@ void effects_deinit(struct effects *fx)
     effects_init(fx, fx->blocks);
 }
 
+// Out of line: the list soon has the size that it stays at.
+static __attribute__((noinline, cold)) void grow(struct effects *fx)
+{
+    unsigned cap = fx->cap ? fx->cap * 2 : 256;
+    struct fx *grown = mem_must(cap * sizeof(*grown));
+    if (fx->n > 0)
+        memcpy(grown, fx->at, fx->n * sizeof(*grown));
+    mem_free(fx->at);
+    fx->at = grown;
+    fx->cap = cap;
+}
+
 struct fx *effects_add(struct effects *fx, enum fx_kind kind)
 {
-    if (fx->n == fx->cap) {
-        unsigned cap = fx->cap ? fx->cap * 2 : 256;
-        struct fx *grown = mem_must(cap * sizeof(*grown));
-        if (fx->n > 0)
-            memcpy(grown, fx->at, fx->n * sizeof(*grown));
-        mem_free(fx->at);
-        fx->at = grown;
-        fx->cap = cap;
-    }
+    if (fx->n == fx->cap)
+        grow(fx);
     struct fx *f = &fx->at[fx->n++];
     memset(f, 0, sizeof(*f));
     f->kind = kind;

@@ -39,6 +39,8 @@ enum note_kind {
     NOTE_DONE,    // a, rows; b, microseconds: a batch was answered
     NOTE_SHED,    // a, rows: refused, the queue is full
     NOTE_EXPIRED, // a, rows: given back, its deadline cannot be met
+    NOTE_REFUSED, // a, rows: given back on arrival, too many stand before it
+    NOTE_DROPPED, // a, rows: given back, for others that can be saved
     NOTE_HALVED,  // a, tickets: a batch failed whole and was halved
     NOTE_RETRIED, // a, tickets: back into the queue after a lost or refusing worker
     NOTE_POISON,  // b, digest of the batch key: workers died of it

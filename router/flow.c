@@ -210,6 +210,7 @@ void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us, struct effe
     in->ticket_out = false;
     if (in->state == INFER_OUT) { // a chain would judge here whether its next step is tried
         in->error = t->error;
+        in->retry_after_s = t->retry_after_s;
         settle(f, in, fx);
         return;
     }

@@ -1,6 +1,7 @@
 #include "router/replicas.h"
 
 #include "base/check.h"
+#include "base/mem.h"
 #include "router/desk.h"
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +27,12 @@ void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t 
                             .tokens = RETRY_START,
                             .tokens_us = now_us};
     rand_seed(&rs->rand, seed);
+}
+
+void replicas_deinit(struct replicas *rs)
+{
+    for (unsigned i = 0; i < rs->n; i++)
+        mem_free(rs->at[i].server);
 }
 
 struct replica *replicas_find(struct replicas *rs, uint32_t id)
@@ -88,10 +95,22 @@ static bool is_usable(const struct replica *r, uint64_t now_us)
     return r->up && !is_open(r, now_us) && now_us >= r->not_before_us;
 }
 
+static bool is_auto(const struct replicas *rs)
+{
+    return rs->model->rules.policy == POLICY_AUTO;
+}
+
+static uint32_t credit_of(const struct replicas *rs, const struct replica *r)
+{
+    if (rs->model->rules.pipeline > 0)
+        return rs->model->rules.pipeline;
+    return r->n_servers * (is_auto(rs) ? REPLICA_PIPELINE_AUTO : REPLICA_PIPELINE_FIXED);
+}
+
 static bool has_credit(const struct replicas *rs, const struct replica *r, uint64_t now_us)
 {
     bool single = rs->suspects > 0 || r->standing != STANDING_CLOSED;
-    return r->batches < (single ? 1 : rs->model->rules.pipeline) && is_usable(r, now_us);
+    return r->batches < (single ? 1 : credit_of(rs, r)) && is_usable(r, now_us);
 }
 
 bool replicas_serve(const struct replicas *rs, struct view version, bool with_credit,
@@ -121,6 +140,29 @@ bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view vers
     return false;
 }
 
+// ---- choosing ----------------------------------------------------------------------------------------
+
+static unsigned soonest_server(const struct replica *r, uint64_t now_us)
+{
+    unsigned best = 0;
+    for (unsigned i = 1; i < r->n_servers; i++) {
+        if (server_before(&r->server[i], &r->server[best], now_us))
+            best = i;
+    }
+    return best;
+}
+
+static struct replica *soonest(struct replica **fit, unsigned n, uint64_t now_us)
+{
+    struct replica *best = fit[0];
+    for (unsigned i = 1; i < n; i++) {
+        if (server_before(&fit[i]->server[soonest_server(fit[i], now_us)],
+                          &best->server[soonest_server(best, now_us)], now_us))
+            best = fit[i];
+    }
+    return best;
+}
+
 static double load(const struct replica *r)
 {
     return (r->rows + 1.0) * (r->latency_us + 1.0);
@@ -138,9 +180,50 @@ struct replica *replicas_choose(struct replicas *rs, struct view version, uint32
     }
     if (n <= 1)
         return n ? fit[0] : NULL;
+    if (is_auto(rs))
+        return soonest(fit, n, now_us);
     unsigned a = (unsigned)rand_below(&rs->rand, n), b = (unsigned)rand_below(&rs->rand, n - 1);
     b += b >= a;
     return load(fit[a]) <= load(fit[b]) ? fit[a] : fit[b];
+}
+
+struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us)
+{
+    struct outlook o = {0};
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct replica *r = &rs->at[i];
+        for (unsigned k = 0; k < r->n_servers && is_usable(r, now_us); k++)
+            outlook_add(&o, &r->server[k], now_us);
+    }
+    return o;
+}
+
+void replicas_watch_devices(struct replicas *rs)
+{
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct serial_device *v = rs->at[i].facts.device;
+        if (v && rs->at[i].n_servers > 0) // it has been up
+            rs->at[i].server[0].others_us = device_free_us(v);
+    }
+}
+
+struct device_turn *replicas_open_turn(const struct replicas *rs, uint64_t now_us)
+{
+    uint64_t ahead_us = now_us + rs->desk->batcher.half_us + POLICY_LEAD_MOST_US;
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct replica *r = &rs->at[i];
+        if (r->seat.prev && r->facts.turn->first->next && is_usable(r, now_us) &&
+            device_free_us(r->facts.device) <= ahead_us)
+            return r->facts.turn;
+    }
+    return NULL;
+}
+
+const struct batch_server *replicas_at_hand(struct replicas *rs, struct view version,
+                                            uint64_t now_us)
+{
+    const struct replica *r = replicas_choose(rs, version, REPLICA_NONE, now_us);
+    return r ? &r->server[soonest_server(r, now_us)] : NULL;
 }
 
 uint64_t replicas_pause_ends(const struct replicas *rs, uint64_t now_us)
@@ -193,6 +276,7 @@ static struct replica *slot_for(struct replicas *rs, uint32_t id)
     r = rs->n < DESK_REPLICAS ? &rs->at[rs->n++] : find_vacated(rs);
     if (!r)
         return NULL;
+    mem_free(r->server); // NULL, but for one that has gone
     memset(r, 0, sizeof(*r));
     r->id = id;
     return r;
@@ -235,6 +319,20 @@ static void say_difference(struct replicas *rs, struct replica *r, struct effect
     note_replica(rs, r, NOTE_REPLICA_DIFFERS, why, fx);
 }
 
+static void make_servers(struct replica *r, unsigned n)
+{
+    r->n_servers = n;
+    if (n <= r->servers_cap)
+        return;
+    struct batch_server *grown = mem_must(n * sizeof(*grown));
+    memset(grown, 0, n * sizeof(*grown));
+    if (r->servers_cap > 0)
+        memcpy(grown, r->server, r->servers_cap * sizeof(*grown));
+    mem_free(r->server);
+    r->server = grown;
+    r->servers_cap = n;
+}
+
 void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *facts,
                  uint64_t now_us, struct effects *fx)
 {
@@ -251,6 +349,10 @@ void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *f
         return;
     }
     r->up = true;
+    uint64_t wanted = facts->device ? 1 : most(facts->instances, 1);
+    make_servers(r, (unsigned)least(wanted, REPLICA_SERVERS));
+    if (facts->device && is_auto(rs))
+        device_sit(facts->turn, &r->seat, rs->desk);
     rs->metadata = facts->metadata;
     rs->max_batch = facts->max_batch;
     recount(rs, now_us);
@@ -281,6 +383,7 @@ void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct eff
         return;
     r->up = false;
     r->doubt_us = 0;
+    device_leave(&r->seat);
     recount(rs, now_us);
     note_replica(rs, r, NOTE_REPLICA_DOWN, "", fx);
     if (rs->n_up == 0)
@@ -379,18 +482,59 @@ bool replicas_may_retry(struct replicas *rs, struct view version, uint64_t now_u
     return true;
 }
 
+static void server_takes(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us)
+{
+    const struct batcher *q = &rs->desk->batcher;
+    uint32_t rows = b->rows ? b->rows : 1;
+    struct serial_device *v = r->facts.device;
+    b->server = soonest_server(r, now_us);
+    b->quiet = r->server[b->server].in_flight == 0 && (!v || b->number > 0);
+    b->expected_us = estimate_mean_us(&q->estimate, rows);
+    server_sent(&r->server[b->server], rows, b->expected_us, q->trip_us, now_us);
+    if (v)
+        device_sent(v, b->expected_us, now_us + q->half_us);
+    b->device = v;
+}
+
+static void server_gives(struct replicas *rs, struct replica *r, struct batch *b,
+                         enum replica_fate fate, uint64_t now_us)
+{
+    const struct batcher *q = &rs->desk->batcher;
+    struct batch_server *s = &r->server[b->server];
+    bool recalled = fate == REPLICA_BUSY;
+    if (recalled)
+        server_recalled(s, b->sent_us, b->expected_us);
+    else
+        server_ended(s, b->expected_us,
+                     fate == REPLICA_WELL || fate == REPLICA_HEARD || fate == REPLICA_FAILED,
+                     q->trip_us, now_us);
+    if (b->device)
+        device_ended(b->device, b->expected_us, recalled, q->half_us, now_us);
+}
+
+uint64_t replicas_took_us(struct replicas *rs, const struct batch *b, uint64_t compute_us,
+                          uint64_t now_us)
+{
+    struct replica *r = replicas_find(rs, b->replica);
+    struct batch_server s = r->server[b->server];
+    if (b->device) // behind whatever model's it was
+        s.answered_us = most(s.answered_us,
+                             atomic_load_explicit(&vitals_of(r)->ended_us, memory_order_relaxed));
+    return server_took_us(&s, b->sent_us, b->quiet, compute_us, now_us);
+}
+
 void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us)
 {
     b->replica = r->id;
     b->incarnation = r->facts.incarnation;
     b->sent_us = now_us;
-    b->quiet = r->batches == 0;
     b->number = vitals_sent(vitals_of(r));
     if (r->batches++ == 0)
         r->busy_us = now_us;
     if (r->doubt_us > 0)
         look_at(rs, now_us + REPLICA_SILENT_US);
     r->rows += b->rows ? b->rows : 1;
+    server_takes(rs, r, b, now_us);
     rs->tokens += RETRY_SHARE;
 }
 
@@ -447,6 +591,7 @@ void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate
     r->batches--;
     r->rows -= rows;
     vitals_over(vitals_of(r));
+    server_gives(rs, r, b, fate, now_us);
     switch (fate) {
     case REPLICA_WELL:
         took(r, b, now_us);

@@ -9,7 +9,7 @@
  *                                                                          └──── it is not ─────────┘
  *
  *  R1  A batch goes only to a replica that is up, not OPEN, not paused, and below its credit: `pipeline`
- *      batches; one while HALF; one at each while a suspect is queued or aboard (below).
+ *      batches, or if nobody said, REPLICA_PIPELINE_… an instance; one while HALF; one at each while a suspect is queued or aboard (below).
  *  R2  A pause doubles with each refusal that follows it (10 ms to 1 s, or what the worker asks for), and
  *      ends with the first good answer.
  *  R3  Ejection for errors leaves at least half of the replicas; for silence it may take the last one.
@@ -20,7 +20,9 @@
 #define SLUICE_ROUTER_REPLICAS_H
 
 #include "base/rand.h"
+#include "batcher/server.h"
 #include "router/batch.h"
+#include "router/device.h"
 #include "router/effects.h"
 #include "router/evidence.h"
 #include "router/table.h"
@@ -29,8 +31,13 @@
 #define DESK_REPLICAS 64
 #define DESK_VERSIONS 8
 #define REPLICA_NONE UINT32_MAX // no id
+#define REPLICA_SERVERS 16      // instances that are told apart; more share these
 #define REPLICA_WORDS 4         // of the keeper, kept for losses that are noticed after it
 
+// R1. Under auto a batch goes behind another just in time, whatever the credit: three are for ways that are longer
+// than what they lead to.
+#define REPLICA_PIPELINE_FIXED 2
+#define REPLICA_PIPELINE_AUTO 3
 #define REPLICA_PAUSE_US 10000 // R2
 #define REPLICA_PAUSE_MAX_US 1000000
 #define REPLICA_FAULTS 5 // in a row: ejected
@@ -61,8 +68,12 @@ struct replica_facts {       // what a replica says of itself when it comes up
     struct hash128 metadata; // of names, datatypes, shapes: replicas of one model must agree
     struct view versions[DESK_VERSIONS];
     unsigned n_versions;
+    uint32_t instances;           // of the model there, which run side by side; 0: one
     uint32_t incarnation;         // process id of a local worker; 0: no keeper watches it
     struct worker_vitals *vitals; // the worker's; NULL: it has no other models and loops
+    struct serial_device *
+        device; // it computes one batch at a time, of whatever model (then it has vitals); NULL: it does not
+    struct device_turn *turn; // of this loop at that device
 };
 
 enum standing { STANDING_CLOSED, STANDING_OPEN, STANDING_HALF }; // as of a breaker
@@ -76,7 +87,12 @@ struct replica {
     uint8_t faults;         // batches in a row that it failed and a sibling answered
     uint8_t refusals;       // pauses in a row
     uint32_t batches, rows; // in flight
-    double latency_us;      // EWMA of a batch's time; 0: never answered
+    struct batch_server *
+        server; // [servers_cap]: most have one; what has gone down keeps them for what is in flight
+    unsigned servers_cap;
+    unsigned n_servers; // in use: one an instance; one for a serial device
+    struct device_seat seat;
+    double latency_us; // EWMA of a batch's time; 0: never answered
     uint64_t open_until_us;
     uint64_t not_before_us; // paused until then
     uint64_t doubt_us;      // when the batch was sent that made us doubt; 0: none
@@ -117,6 +133,7 @@ struct replicas {
 };
 
 void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t now_us);
+void replicas_deinit(struct replicas *rs);
 struct replica *replicas_find(struct replicas *rs, uint32_t id); // NULL: never seen
 
 // It can answer now; its facts are copied. It cannot any more: its calls end as they end.
@@ -137,16 +154,31 @@ bool replica_has(const struct replica *r, struct view version);
 // Could another than this one have it, credit or not?
 bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view version,
                       uint64_t now_us);
-// Two of those that have credit, drawn at random, and of them the one with less to do: in-flight rows times
-// the time of a batch (power of two choices: Mitzenmacher 2001). Not `avoid`. NULL: none has credit.
+// Of those that have credit, under `auto` the one of which a server is free soonest; under `fixed` two drawn at
+// random, and of them the one with less to do: in-flight rows times the time of a batch (power of two choices:
+// Mitzenmacher 2001). Not `avoid`. NULL: none has credit.
 struct replica *replicas_choose(struct replicas *rs, struct view version, uint32_t avoid,
                                 uint64_t now_us);
 
-// The batch goes to r: counted. Its call has ended, and so: counted back, and what it says of the replica.
+// auto: on the servers of all replicas that are usable; and the one at hand for this version. NULL: none has credit.
+struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us);
+const struct batch_server *replicas_at_hand(struct replicas *rs, struct view version,
+                                            uint64_t now_us);
+
+// What the devices of others do, into our servers: before anything is decided.
+void replicas_watch_devices(struct replicas *rs);
+// auto: one that is up, whose device is shared with other models of this loop and nearly free, so that they may want it
+// too. NULL: none.
+struct device_turn *replicas_open_turn(const struct replicas *rs, uint64_t now_us);
+
+// The batch goes to r, to the server that is free soonest: counted. Its call has ended, and so: counted back, and what it says of the replica.
 // pushback_us: what a refusing worker asked for; 0: nothing. why: its words, or NULL.
 void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us);
 void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate,
                     uint64_t pushback_us, const char *why, uint64_t now_us, struct effects *fx);
+// How long a batch that is answered now took: to be asked before replicas_ended. compute_us: what the worker says.
+uint64_t replicas_took_us(struct replicas *rs, const struct batch *b, uint64_t compute_us,
+                          uint64_t now_us);
 // It has answered other rows than it was asked for: noted, and said once in a while.
 void replicas_wrong(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx);
 // A sibling has answered what the replica failed: that was the replica's fault.

@@ -97,8 +97,6 @@ static struct model *model_new(const struct table *t, struct view name,
     m->hash = hash64(name, 0);
     m->home = (uint16_t)(m->hash % t->loops);
     m->rules = *rules;
-    if (m->rules.pipeline == 0)
-        m->rules.pipeline = 1;
     atomic_store(&m->queue_limit,
                  rules->queue_rows ? rules->queue_rows : model_queue_rows(rules->max_rows));
     return m;

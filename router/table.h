@@ -27,11 +27,13 @@
 
 // How a model is to be queued and batched: from the configuration, fixed at the model's birth.
 struct model_rules {
+    enum policy_kind policy;
+    bool refuse_early; // auto: who stands behind more than can be served in time is refused at once
     uint32_t max_rows; // 0: what the replicas take
-    uint64_t max_wait_us;
+    uint64_t max_wait_us; // auto: of deliberate waits; UINT64_MAX: no bound but the policy's own
     uint32_t preferred[POLICY_MAX_PREFERRED];
     uint32_t n_preferred;
-    uint32_t pipeline;    // batches in flight a replica, >= 1
+    uint32_t pipeline;    // batches in flight a replica; 0: by its instances and the policy
     uint32_t queue_rows;  // bound of waiting and running rows; 0: max(1024, 64 x max_rows)
     uint64_t queue_bytes; // bound of their octets
     uint64_t deadline_us; // of a request that names none

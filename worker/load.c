@@ -379,6 +379,7 @@ static bool make_instances(struct loading *l, unsigned n)
         if (!i || !engine_instance_warm(i, &e))
             return refuse(l, "%s", e.text);
     }
+    s->meta.instances = s->n_instances;
     return s->instances || refuse(l, "%s", e.text);
 }
 

@@ -318,6 +318,9 @@ int repository_load(struct repository *r, struct engine *engine, const char *dir
     free(names);
     if (root >= 0)
         close(root);
+    // One batch at a time, of whatever model: they share a serial device.
+    for (struct served *s = r->models; s; s = s->next)
+        s->meta.serial = r->instances == 1;
     return n < 0 ? -1 : 0;
 }
 

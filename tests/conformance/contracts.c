@@ -463,7 +463,8 @@ static void effect_wanted(unsigned loop, const void *thinker, const struct fx *f
         block_given_back(f->block);
         break;
     case FX_WAKE:
-        wake_wanted(loop, thinker, f->at_us, now_us);
+        // A desk may ask for another one of its loop, with which it shares a device.
+        wake_wanted(loop, f->desk ? f->desk : thinker, f->at_us, now_us);
         break;
     case FX_NOTE:
         break;

@@ -179,13 +179,12 @@ static void fuzz_small(struct arena *a, struct view message)
     struct buffer out;
     struct error e;
     bool flag;
-    uint32_t max_batch;
     buffer_init(&out);
     oip_grpc_read_model_request(message, &name, &version);
     oip_grpc_read_index_request(message, &flag);
     oip_grpc_read_health_request(message, &name);
     oip_grpc_read_ready(message, &flag);
-    oip_grpc_read_config(message, &max_batch);
+    oip_grpc_read_config(message, &m);
     if (oip_grpc_read_metadata(a, message, &m, &e)) {
         invariant(oip_grpc_metadata(&out, &m));
         invariant(oip_grpc_read_metadata(a, buffer_view(&out), &again, &e));

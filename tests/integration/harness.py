@@ -173,6 +173,7 @@ def configuration(
     health='interval = "100ms" timeout = "1s" failures = 2',
     address="127.0.0.1:0",
     drain_delay="0",
+    worker_rules="",
 ):
     """Writes a gateway.conf and gives its path."""
     if addresses:
@@ -188,7 +189,7 @@ runtime_dir = "{tempfile.gettempdir()}"
 {top}
 listen "public" {{ address = "{address}" {listen} }}
 admin {{ address = "127.0.0.1:0" token_file = "{directory}/token" }}
-worker "w" {{ {worker} }}
+worker "w" {{ {worker} {worker_rules} }}
 {models}
 limits {{ {limits} }}
 log {{ access = "{log or directory / 'access.log'}" }}

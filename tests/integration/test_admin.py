@@ -119,7 +119,7 @@ def test_status_has_every_loop_desk_worker_and_pool(start):
 
 def test_status_has_what_each_loop_shows(start):
     """Desks, flow, connections to workers and blocks, printed by the loop that holds them."""
-    sluice = start(health='interval = "60s" timeout = "60s" failures = 3', models='model "digits" { batch { max_rows = 2 } }')
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3', models='model "digits" { batch { policy = fixed max_rows = 2 } }')
     pid = sluice.worker_pid()
     wait_for(lambda: sluice.metric("sluice_worker_connections", state="ready") == 2)
 
@@ -174,7 +174,7 @@ def test_status_of_many_at_once_and_of_those_that_leave(start):
 
 def test_status_while_requests_wait(start):
     """What is held is told: by its loop, its model and the pools; afterwards all of it is given back."""
-    sluice = start(health='interval = "60s" timeout = "60s" failures = 3', models='model "digits" { batch { max_rows = 2 } }')
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3', models='model "digits" { batch { policy = fixed max_rows = 2 } }')
     pid = sluice.worker_pid()
     body = infer_body([[0.5] * 64] * 2)
     wires = [Wire(sluice.port, 60) for _ in range(8)]

@@ -47,7 +47,7 @@ def bad(tmp_path_factory):
     models = [m for m in BEHAVIOUR if m != "poison_dies"]
     with Program([sys.executable, FAKE, "--listen", "127.0.0.1:0", *models]) as worker:
         port = worker.wait_event("up", timeout=30)["port"]
-        rules = "\n".join(f'model "{m}" {{ batch {{ max_wait = "200ms" preferred = {{4}} }} }}' for m in models)
+        rules = "\n".join(f'model "{m}" {{ batch {{ policy = fixed max_wait = "200ms" preferred = {{4}} }} }}' for m in models)
         config = configuration(
             tmp_path_factory.mktemp("bad"),
             addresses=[f"grpc://127.0.0.1:{port}"],
@@ -164,7 +164,7 @@ def test_clients_that_leave_a_batch_harm_no_other(bad):
 def test_a_request_that_kills(tmp_path):
     """Three workers at most: they are gone before the keeper's first word comes, which is waited for. 500 poison; those
     that shared its batch are answered."""
-    config = configuration(tmp_path, addresses=["grpc://127.0.0.1:1"], models='model "poison_dies" { batch { max_wait = "300ms" preferred = {4} } }')
+    config = configuration(tmp_path, addresses=["grpc://127.0.0.1:1"], models='model "poison_dies" { batch { policy = fixed max_wait = "300ms" preferred = {4} } }')
     command = f'command = {{"{sys.executable}", "{FAKE}", "poison_dies", "good"}}'
     config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command + " replicas = 3"))
     with Sluice(config, wait_models=("good", "poison_dies")) as sluice:

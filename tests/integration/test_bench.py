@@ -5,7 +5,7 @@ import sys
 import pytest
 from harness import BUILD, PREFIX, ROOT, SANITIZED
 
-TABLES = ("The rooms alone", "Engine", "CPU of the gateway", "Instructions of the gateway", "Memory and batches")
+TABLES = ("The rooms alone", "Engine", "Batching", "CPU of the gateway", "Instructions of the gateway", "Memory and batches")
 LEFT_OUT = {"CPU of the gateway": "proxy: left out", "Instructions of the gateway": "callgrind: left out",
             "Memory and batches": "memory: left out"}  # fmt: skip
 

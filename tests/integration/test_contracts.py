@@ -46,10 +46,9 @@ def is_overloaded(sluice, t):
 def computes_nothing(sluice, t):
     """It answers probes only: what is late is called back, which makes us doubt it, and what came then is lost at once."""
     t.mute("ModelInfer")
-    before = t.calls()
     with ThreadPoolExecutor(4) as pool:
         hurried = [pool.submit(ask, sluice, "fast", timeout_us=300000) for _ in range(4)]
-        wait_for(lambda: t.calls() == before + 2, what="all of them aboard")
+        wait_for(lambda: sluice.metric("sluice_running_rows", model="fast") >= 3, what="nearly all of them aboard")  # in three batches at most
         patient = [pool.submit(ask, sluice, "fast", timeout_us=8000000) for _ in range(2)]
         sluice.wait_event("replica_ejected", timeout=20)
         t.mute()

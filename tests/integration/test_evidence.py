@@ -280,7 +280,7 @@ def test_a_worker_with_too_much_to_do_is_not_given_more(start, how):
         OVERLOADED[how](c, stream)
 
     with RawWorker(speak_h2(on_infer)) as raw:
-        rules = 'model "good" { batch { max_wait = "100ms" preferred = {16} } }'
+        rules = 'model "good" { batch { policy = fixed max_wait = "100ms" preferred = {16} } }'
         sluice = start(wait_models=("good",), addresses=[raw.address], models=rules)
         with ThreadPoolExecutor(16) as pool:
             answers = list(pool.map(lambda i: ask(sluice, "good", timeout_us=1000000), range(16)))
@@ -515,7 +515,7 @@ def test_a_connection_that_flaps_costs_no_request(start):
         speak_h2(on_infer)(s, n)
 
     with RawWorker(talk) as flapping, RawWorker(speak_h2(answer_well)) as well:
-        singly = 'model "good" { batch { max_rows = 1 } }'  # so that both are asked
+        singly = 'model "good" { batch { policy = fixed max_rows = 1 } }'  # so that both are asked
         sluice = start(wait_models=("good",), addresses=[flapping.address, well.address], health=HEALTH, models=singly)
         with Load(sluice.port, h1=4, grpc=2, ask=GOOD) as load:
             wait_for(lambda: flapping.connections > 8, 60, "connections that end")

@@ -148,7 +148,7 @@ def test_a_listener_that_hides_it(start):
 
 def test_batch_reasons(start):
     """Preferred, full, waited: each is told, and counted."""
-    rules = 'model "digits" { batch { max_rows = 8 preferred = {4} max_wait = "50ms" } }'
+    rules = 'model "digits" { batch { policy = fixed max_rows = 8 preferred = {4} max_wait = "50ms" } }'
     sluice = start(models=rules)
     with httpx.Client(base_url=sluice.url, timeout=30) as client:
 

@@ -25,7 +25,7 @@ ROWS = [s["input"] for s in SAMPLES]
 
 def test_drain_finishes_streams_and_batches(start):
     """137: calls over gRPC and HTTP/1.1 that are with a slow worker, some of them in one batch."""
-    sluice = start(models='model "digits" { batch { max_rows = 4 } }')
+    sluice = start(models='model "digits" { batch { policy = fixed max_rows = 4 } }')
     pid = sluice.worker_pid()
     q = service_pb2.ModelInferRequest(model_name="digits")
     q.inputs.add(name="input", datatype="FP32", shape=[1, 64]).contents.fp32_contents.extend(ROWS[0])
@@ -54,7 +54,7 @@ def test_drain_finishes_streams_and_batches(start):
 
 def test_a_bad_row_harms_no_other(start):
     """104: NaN, infinity and a wrong shape, sent in the moment in which others' batch is filled."""
-    sluice = start(models='model "digits" { batch { max_wait = "200ms" preferred = {8} } }')
+    sluice = start(models='model "digits" { batch { policy = fixed max_wait = "200ms" preferred = {8} } }')
     good = [infer_body([row]) for row in ROWS[:5]]
     nan = json.loads(good[0])
     nan["inputs"][0]["data"] = ["NaN"] * 32 + ["Infinity"] * 32
@@ -74,7 +74,7 @@ def test_calls_cancelled_in_mid_batch(tmp_path):
     """103: over gRPC: RST_STREAM; the others in the batch are answered, the slots are free again."""
     with Program([sys.executable, fake_worker.__file__, "--listen", "127.0.0.1:0", "slow"]) as worker:
         port = worker.wait_event("up", timeout=30)["port"]
-        rules = 'model "slow" { batch { max_wait = "500ms" preferred = {8} } }'
+        rules = 'model "slow" { batch { policy = fixed max_wait = "500ms" preferred = {8} } }'
         with Sluice(configuration(tmp_path, addresses=[f"grpc://127.0.0.1:{port}"], models=rules), wait_models=("slow",)) as sluice:
             with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
                 call = channel.unary_unary(

@@ -1,7 +1,8 @@
 """A server that says what Triton says while it serves, loads, unloads, breaks, is overloaded and stops.
 
 As a program: triton_double.py --listen ADDRESS [--second S] MODEL... where MODEL is NAME[:KEY=VALUE...], with
-takes (seconds a batch computes), max_batch, instances, slots (of a sequence model), state=unloaded|broken.
+takes (seconds a batch computes), max_batch, instances, slots (of a sequence model), state=unloaded|broken,
+serial=1 (it computes one batch at a time; else all that come side by side, whatever instances says).
 Every model has input x and output y, FP32 [-1, 2], and answers y = 2 x; a sequence model adds up what its
 sequence sent. As an actor: with Triton(...) as t: t.load("m", takes=1), t.unload("m"), t.overload(...), ...
 
@@ -25,6 +26,7 @@ What it says was read off Triton 2.51 (PyPI nvidia-pytriton 0.7.0) with its pyth
 """
 import argparse
 import collections
+import contextlib
 import json
 import os
 import pathlib
@@ -98,13 +100,14 @@ class Sequences:
 
 
 class Model:
-    def __init__(self, name, takes=0.0, max_batch=16, instances=1, slots=0, state="READY"):
+    def __init__(self, name, takes=0.0, max_batch=16, instances=1, slots=0, state="READY", serial=0):
         self.facts = {"takes": takes, "max_batch": max_batch, "instances": instances, "slots": slots}
         self.name, self.takes, self.max_batch, self.slots = name, float(takes), int(max_batch), int(slots)
         self.instances = int(instances)
         self.state, self.reason = {"unloaded": ("", ""), "broken": ("UNAVAILABLE", "Internal: it does not start")}.get(state, (state, ""))
         self.sequences = Sequences(name, self.slots)
-        self.running = 0
+        self.running = self.peak = 0
+        self.device = threading.Lock() if int(serial) else contextlib.nullcontext()
         self.dead = False
         self.described = "well"  # how its metadata is given: DESCRIPTIONS
 
@@ -238,10 +241,12 @@ class Double:
         with self.lock:
             m = self.admit(request, rows)
             m.running += 1
+            m.peak = max(m.peak, m.running)
         try:
             if m.slots:
                 rows = m.sequences.step(request, rows, context)
-            time.sleep(m.takes)
+            with m.device:
+                time.sleep(m.takes)
             return answer_of(request, rows)
         finally:
             with self.lock:
@@ -302,7 +307,7 @@ class Double:
         self.ready_word = word
 
     def do_counts(self):
-        return {"calls": dict(self.calls), "rows": dict(self.rows)}
+        return {"calls": dict(self.calls), "rows": dict(self.rows), "peak": {m.name: m.peak for m in self.models.values()}}
 
     # -- the end
 

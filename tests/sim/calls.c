@@ -334,6 +334,8 @@ static void answer_desk(struct loop_of *l, struct model_of *m, struct batch *b, 
     double us = calls_time_us(m, b->rows ? b->rows : 1);
     a->compute_us = m->tells_compute ? (uint64_t)us : 0;
     l->w->last_answer_us = l->w->now_us;
+    if (end == END_ANSWER)
+        m->met_us = l->w->now_us;
     desk_on_answer(m->desk, b, a, l->now_us, &l->fx);
 }
 

@@ -208,7 +208,10 @@ void demands_at_rest(struct world *w)
     for (unsigned i = 0; i < w->plan.models; i++)
         check_model(w, &w->model[i]);
     for (unsigned i = 0; i < w->plan.workers; i++)
-        demand(w, NULL, atomic_load(&w->worker[i].vitals.out) == 0, "no batch is out anywhere");
+        demand(w, NULL,
+               atomic_load(&w->worker[i].vitals.out) == 0 &&
+                   atomic_load(&w->worker[i].device.pending_us) == 0,
+               "no batch is out anywhere");
     uint64_t shed = 0;
     for (unsigned i = 0; i < w->plan.models; i++)
         shed += w->model[i].shed;

@@ -21,7 +21,8 @@ void demands_decided(struct loop_of *l, struct model_of *m)
             continue;
         demand(w, life_of(g->oldest),
                g->rows < batch_cap(m) &&
-                   (m->rules.n_preferred == 0 || g->rows < m->rules.preferred[0]),
+                   (m->rules.policy == POLICY_AUTO || m->rules.n_preferred == 0 ||
+                    g->rows < m->rules.preferred[0]),
                "with credit a batch that is large enough goes");
     }
     demands_doubt(l, m);
@@ -58,8 +59,9 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
             m->desk->replicas.suspects == 0) {
             uint64_t since = most_us(most_us(x->since_us, m->no_credit_us), m->memory_us + 4000);
             since = most_us(since, most_us(l->stalled_until, l->frozen_until));
-            since = most_us(
-                since, credit_since(m, replica_by_id((struct model_of *)m, b->replica), l->now_us));
+            uint64_t credit =
+                credit_since(m, replica_by_id((struct model_of *)m, b->replica), l->now_us);
+            since = most_us(since, credit < SIM_NEVER ? credit : w->now_us);
             demand(w, x, w->now_us <= since + m->rules.max_wait_us + SIM_EPSILON_US,
                    "with credit nobody waits longer than max_wait");
         }
@@ -78,10 +80,15 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
     demand(w, x, b->rows == (m->desk->replicas.max_batch ? rows : 0),
            "a batch has the rows of its tickets");
     demand(w, x,
-           b->reason != BATCH_WAIT || waited || b->halvings > 0 || w->plan.gone > 0 || x->losses,
+           b->reason != BATCH_WAIT || m->rules.policy == POLICY_AUTO || waited || b->halvings > 0 ||
+               w->plan.gone > 0 || x->losses,
            "max_wait is over when a batch goes for it");
-    demand(w, x, b->reason != BATCH_IDLE || goes_alone(x) || m->rules.max_wait_us == 0,
+    demand(w, x,
+           b->reason != BATCH_IDLE || m->rules.policy == POLICY_AUTO || goes_alone(x) ||
+               m->rules.max_wait_us == 0,
            "who has to wait does not go at once");
+    demand(w, x, b->reason != BATCH_PREFERRED || m->rules.policy == POLICY_FIXED,
+           "auto prefers no size");
     demand(w, x, b->reason != BATCH_PREFERRED || rows <= m->rules.preferred[1],
            "a preferred batch has a preferred size");
 }
@@ -109,9 +116,18 @@ static void check_order(struct world *w, const struct loop_of *l, const struct b
         if (!x || x->in.deadline_us <= y->in.deadline_us)
             continue;
         uint64_t wrong_us = x->in.deadline_us - y->in.deadline_us;
-        demand(w, y, wrong_us < 1000 || 32 * wrong_us < x->in.deadline_us - l->now_us,
+        demand(w, y, wrong_us < LANE_TICK_US || 32 * wrong_us < x->in.deadline_us - l->now_us,
                "within a lane the earliest deadline goes first");
     }
+}
+
+// Until when a group may be made to wait although a replica is free. auto waits for those that come back too: from
+// the last answer on.
+uint64_t waits_until(const struct model_of *m, uint64_t senior_us)
+{
+    uint64_t answered_us = m->desk->batcher.arrivals.returns.answered_us;
+    bool planned = m->rules.policy == POLICY_AUTO && answered_us > senior_us;
+    return (planned ? answered_us : senior_us) + m->rules.max_wait_us;
 }
 
 // A batch of a lower priority goes before a higher one that waits only when its lane is starving: so at most one
@@ -125,7 +141,7 @@ static void check_priority(struct world *w, const struct batch *b, struct model_
     for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
         const struct group *g = m->desk->batcher.groups[i];
         if (!g || !g->used || g->mixed || g->oldest->request->version.n > 0 ||
-            b->sent_us <= g->oldest->senior_us + m->rules.max_wait_us)
+            b->sent_us <= waits_until(m, g->oldest->senior_us))
             continue; // it may have to wait, or its version for a replica
         for (unsigned lane = 0; lane < first; lane++)
             inverted |= g->lane[lane].count > 0;
@@ -221,27 +237,56 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     if (m->batches++ == 0)
         m->first_us = w->now_us;
     m->dispatched_rows += b->rows ? b->rows : 1;
-    m->dispatched_us = w->now_us;
+    m->met_us = w->now_us;
     if (w->first_dispatch_us == 0)
         w->first_dispatch_us = w->now_us;
+}
+
+// Batches at a replica from which on nobody has a right to another one: under auto a second one goes when the
+// first is about to end, which is the estimate's business.
+static uint32_t most_in_flight(const struct model_of *m, const struct replica *known)
+{
+    bool planned = m->rules.policy == POLICY_AUTO && known->n_servers < m->rules.pipeline;
+    return planned ? known->n_servers : m->rules.pipeline;
+}
+
+// auto thinks a server busy for a while with what was recalled there. When one of the idle ones is free of that; 0: one is.
+static uint64_t rid_us(const struct model_of *m, const struct replica *known, uint64_t now_us)
+{
+    uint64_t rid = SIM_NEVER;
+    for (unsigned i = 0; i < known->n_servers && m->rules.policy == POLICY_AUTO; i++) {
+        if (known->server[i].in_flight == 0)
+            rid = least_us(rid, server_busy_us(&known->server[i], now_us));
+    }
+    return rid < SIM_NEVER ? rid : 0;
 }
 
 // Since when a replica has had credit, by what its desk knows; SIM_NEVER: it has none.
 uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us)
 {
     const struct replica *known = replica_known(r);
-    if (!known || !replica_used(r) || r->in_flight >= m->rules.pipeline)
+    if (!known || !replica_used(r) || r->in_flight >= most_in_flight(m, known))
         return SIM_NEVER;
     if (known->standing != STANDING_CLOSED && r->in_flight > 0)
         return SIM_NEVER; // one batch tries it
+    if (known->seat.prev)
+        return SIM_NEVER; // others may have the turn: see demands_turns
     demand(m->w, NULL, known->not_before_us <= now_us + REPLICA_PAUSE_MAX_US,
            "a replica that refused is not left alone for ever");
     uint64_t tried_us = known->standing == STANDING_HALF ? known->open_until_us : 0;
-    return most_us(known->not_before_us, tried_us);
+    return most_us(rid_us(m, known, now_us), most_us(known->not_before_us, tried_us));
+}
+
+// Who waits for a turn at a serial device is not passed over for ever: those who starve go by how long they do.
+static void demands_turns(struct world *w, const struct model_of *m)
+{
+    demand(w, NULL, m->desk->passed < DEVICE_PASSES + SIM_MODELS,
+           "no model is passed over at a device beyond its bound");
 }
 
 void demands_credit(struct world *w, struct model_of *m)
 {
+    demands_turns(w, m);
     uint64_t now_us = w->loop[m->home].now_us, pause_ends = SIM_NEVER;
     // Beside a suspect a replica takes one batch at a time: no promise then.
     for (unsigned i = 0; i < m->n_replicas && m->desk->replicas.suspects == 0; i++)

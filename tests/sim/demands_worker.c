@@ -502,7 +502,7 @@ void demands_turned(struct loop_of *l)
             x->model->home != l->index || x->in.ticket.place != PLACE_QUEUED || x->cancelled)
             continue;
         // Its group may be filled up again for as long as it was to wait in the first place.
-        if (l->now_us < x->in.ticket.senior_us + x->model->rules.max_wait_us)
+        if (l->now_us < waits_until(x->model, x->in.ticket.senior_us))
             continue;
         demand(w, x, !has_room(w, x->model, x) || x->model->memory_us == w->now_us,
                "who lost a worker is on the way again in the same turn");

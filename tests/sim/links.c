@@ -33,12 +33,16 @@ static void model_up(struct loop_of *l, struct replica_of *r)
     r->max_batch = m->max_batch;
     excuse_until(&r->worker->excuse, FAULT_BORN, w->now_us + 2000);
     struct replica_facts facts = {.max_batch = r->max_batch,
+                                  .instances = r->worker->instances,
                                   .metadata = {r->generation, 7},
                                   .versions = {VIEW("1"), VIEW("2")},
                                   .n_versions = r->second ? 2 : 1};
     facts.incarnation = r->worker->local ? k->incarnation : 0;
     facts.vitals = &r->worker->vitals;
-    (void)k;
+    if (r->worker->serial) {
+        facts.device = &r->worker->device;
+        facts.turn = &r->worker->link[l->index].turn;
+    }
     world_desk(w, m);
     demands_credit(w, m);
     desk_on_replica_up(m->desk, r->worker->id, &facts, l->now_us, &l->fx);

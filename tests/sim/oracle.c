@@ -90,8 +90,9 @@ static enum fault excuse_of(const struct world *w, const struct life *x)
         if (!replica_used(r))
             return FAULT_UNLOAD;
     }
-    // An estimate learnt in another time may refuse, but something is sent once a second to test it.
-    uint64_t tested_us = m->dispatched_us + BATCHER_DOUBT_US;
+    // An estimate learnt in another time may refuse, but something is sent to test it when for a second it has met
+    // no answer. A quick batch that went behind a slow one is an answer too, and late.
+    uint64_t tested_us = m->met_us + BATCHER_DOUBT_US;
     if ((w->plan.shift || m->mistaught) && tested_us + (uint64_t)slack_needed_us(w, x) > arrived)
         return FAULT_SLOW;
     return m->desk ? FAULTS : FAULT_BORN;
@@ -105,13 +106,14 @@ static bool in_trouble(const struct world *w, const struct life *x)
     return f < FAULTS;
 }
 
-// There was credit all the time, and it was known how long it takes: max_wait is no reason to miss it.
+// There was credit all the time, and it was known how long it takes: max_wait is no reason to miss it. Who was refused
+// on arrival has not waited.
 static bool had_its_chance(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
     if (!w->plan.calm || w->plan.rolling || w->plan.shared || w->plan.shift || x->first_us == 0 ||
-        x->queued_behind || !m->desk || x->kind == KIND_VERSION2 || x->kind == KIND_VERSION9 ||
-        in_trouble(w, x))
+        x->queued_behind || x->in.retry_after_s > 0 || !m->desk || x->kind == KIND_VERSION2 ||
+        x->kind == KIND_VERSION9 || in_trouble(w, x))
         return false;
     double needed = 2 * calls_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
                     (double)w->plan.mail_us + SIM_EPSILON_US;
@@ -199,6 +201,9 @@ static void check_error(const struct world *w, const struct life *x)
                x->kind == KIND_VERSION9 || in_trouble(w, x) ||
                    (double)(x->in.deadline_us - x->in.arrived_us) < slack_needed_us(w, x),
                "what could be answered in time was answered");
+        demand(w, x,
+               (x->in.retry_after_s > 0) == (strstr(x->in.error.text, "more waits before") != NULL),
+               "who is refused early is told when to come back");
         demand(w, x, !had_its_chance(w, x), "with credit nobody waits until it is too late");
         break;
     case STATUS_UNAVAILABLE:

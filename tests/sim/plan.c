@@ -151,6 +151,8 @@ static void draw_rules(struct world *w, struct model_of *m)
         *k = (struct model_rules){.pipeline = 2, .deadline_us = 500000000, .queue_rows = 1 << 20};
         k->max_wait_us = rand_below(r, 2) ? 2000 : 0;
     }
+    k->policy = rand_below(r, 2) ? POLICY_AUTO : POLICY_FIXED;
+    k->refuse_early = rand_below(r, 4) > 0;
 }
 
 // The requests that clients send: filled and sealed once, as a codec would.
@@ -230,6 +232,7 @@ static void draw_workers(struct world *w)
         k->owner = k->id % w->plan.loops;
         k->local = rand_below(r, 2);
         k->instances = w->plan.shared ? 1 + (unsigned)rand_below(r, SIM_INSTANCES) : 1;
+        k->serial = w->plan.shared && k->instances == 1 && k->id % 2;
         for (unsigned j = 0; j < w->plan.loops; j++)
             k->link[j] = (struct link_of){.worker = k, .loop = j, .used = j == k->owner};
     }

@@ -158,7 +158,8 @@ struct link_of { // one loop's connection to a worker
     uint64_t generation;    // of the connection: what belongs to an earlier one is void
     uint64_t unread, heard; // bytes
     struct probe probe;
-    uint64_t probe_tag; // of its timer
+    struct device_turn turn; // of the desks here, at a serial device
+    uint64_t probe_tag;      // of its timer
     struct call *calls;
 };
 
@@ -208,6 +209,8 @@ struct worker_of { // one process that has several models
     struct replica_of *replica[SIM_MODELS];
     unsigned n_replicas;
     struct worker_vitals vitals;
+    bool serial; // it says that it computes one batch at a time
+    struct serial_device device;
 };
 
 struct model_of {
@@ -246,11 +249,11 @@ struct model_of {
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
     uint64_t alone_us;           // when that was so last
     uint64_t second_us;          // when no replica with version 2 was told last
-    bool mistaught;         // a batch took far longer than it should: what that teaches is believed
-    uint64_t memory_us;     // when an allocation failed last
-    uint64_t dispatched_us; // when a batch was sent last
-    unsigned suspects;      // lives at home that were aboard when a connection was lost
-    unsigned inversions;    // batches in a row of a lower lane than one that waits
+    bool mistaught;      // a batch took far longer than it should: what that teaches is believed
+    uint64_t memory_us;  // when an allocation failed last
+    uint64_t met_us;     // when a batch was sent or answered last
+    unsigned suspects;   // lives at home that were aboard when a connection was lost
+    unsigned inversions; // batches in a row of a lower lane than one that waits
     uint32_t waiting[KINDS][BATCHER_LANES], passed[KINDS][BATCHER_LANES];
     uint64_t lane_since[KINDS][BATCHER_LANES]; // it waits, or was served last
     uint64_t peak_at[64];                      // which 16 ms the entry is about
@@ -567,6 +570,7 @@ unsigned group_of(const struct life *x);
 // demands_batch.c
 void demands_on_dispatch(struct loop_of *l, struct batch *b);
 void demands_decided(struct loop_of *l, struct model_of *m); // after its desk ran
+uint64_t waits_until(const struct model_of *m, uint64_t senior_us);
 uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us);
 void demands_credit(struct world *w, struct model_of *m); // after any input to its desk
 

@@ -115,11 +115,10 @@ static void model(void **state)
     assert_int_equal(back.n_versions, 2);
     assert_int_equal(back.inputs[0].shape[0], -1);
     assert_int_equal(back.outputs[0].dtype, DT_BYTES);
-    uint32_t max_batch;
     c = ask(API_MODEL_CONFIG, true);
     api_answer_model(&kit_api, &kit_ex, &c, &m, 0);
-    assert_true(oip_grpc_read_config(message(), &max_batch));
-    assert_int_equal(max_batch, 8);
+    assert_true(oip_grpc_read_config(message(), &back));
+    assert_int_equal(back.max_batch, 8);
 }
 
 static void repository_index(void **state)

@@ -22,7 +22,7 @@ struct model { // as the server has it
     size_t junk_bytes; // metadata: so many bytes that mean nothing
 };
 
-static struct server {
+static struct batch_server {
     struct model model[8];
     unsigned n;
     int index; // gRPC status
@@ -37,7 +37,7 @@ static struct inquiry q;
 
 static int setup(void **state)
 {
-    server = (struct server){.now_us = 1000000};
+    server = (struct batch_server){.now_us = 1000000};
     inquiry_init(&q, configured, 2);
     return 0;
 }
@@ -637,6 +637,8 @@ static void digests_tell_what_matters(void **state)
     DIFFERS(other.why = VIEW("no"));
     DIFFERS(other.expected = true);
     DIFFERS(other.meta.max_batch = 5);
+    DIFFERS(other.meta.instances = 2);
+    DIFFERS(other.meta.serial = true);
     DIFFERS(other.meta.versions = &two);
     DIFFERS(other.meta.n_versions = 0);
     DIFFERS(other.meta.platform = VIEW("p"));

@@ -26,7 +26,7 @@ static const char *const path[METHODS] = {"ServerLive",  "RepositoryIndex", "Mod
                                           "ModelConfig", "ModelInfer",      "ModelReady"};
 
 // The server, with one connection at a time.
-static struct server {
+static struct batch_server {
     int listener, fd;
     struct reader *r;
     struct wire say;
@@ -259,7 +259,7 @@ static int setup(void **state)
     char err[LISTEN_ERROR];
     struct sockaddr_in at;
     socklen_t n = sizeof(at);
-    server = (struct server){.fd = -1, .models = {"m"}, .n_models = 1};
+    server = (struct batch_server){.fd = -1, .models = {"m"}, .n_models = 1};
     memset(&seen, 0, sizeof(seen));
     seen.believes = true;
     config = (struct worker_config){.name = "w/0",

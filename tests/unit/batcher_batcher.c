@@ -1,6 +1,8 @@
 /* batcher/batcher: who shares a batch, who goes first, and what comes too late. */
 #include "tests/unit/batcher_kit.h"
 
+#include <math.h>
+
 #define NOW 5000000ull
 #define FAR (NOW + 10000000)
 
@@ -610,6 +612,201 @@ static void an_estimate_that_holds_is_kept(void **state)
     assert_true(estimate_trusted(&w.b.estimate));
 }
 
+// ---- auto ----------------------------------------------------------------------------------------------
+
+static const struct outlook quiet = {.servers = 1, .idle = 1};
+
+// t(b) = 1000 + 20 b, at most 64 rows, one server that is free.
+static void be_auto(void)
+{
+    w.b.policy = (struct policy){.kind = POLICY_AUTO, .max_rows = 64, .max_wait_us = UINT64_MAX};
+    batcher_expect(&w.b, &quiet);
+    for (uint32_t i = 0; i < 400; i++)
+        batcher_learn(&w.b, 1 << i % 7, 1000 + 20 * (1 << i % 7), NOW - 20000);
+    w.b.arrivals = (struct arrivals){0};
+    batcher_expect(&w.b, &quiet);
+}
+
+static void auto_drops_what_stands_in_the_way(void **state)
+{
+    (void)state;
+    be_auto();
+    for (unsigned i = 0; i < 40; i++) // time for one, not for many
+        add_lane(1, 1, 1, NOW + 1100 + i);
+    for (unsigned i = 0; i < 60; i++)
+        add_lane(1, 1, 1, NOW + 2400 + i);
+    struct batch_plan p = plan();
+    assert_int_equal(p.reason, BATCH_DEADLINE);
+    assert_true(p.rows >= 50 && p.rows <= 60);
+    unsigned dropped = 0;
+    for (struct ticket *t; (t = batcher_dropped(&w.b, &p, NOW)) != NULL; dropped++) {
+        assert_ptr_equal(t, &w.guest[dropped].ticket);
+        assert_int_equal(t->place, PLACE_QUEUED); // told, not removed
+        batcher_remove(&w.b, t);
+    }
+    assert_int_equal(dropped, 40);
+    assert_int_equal(batcher_take(&w.b, &p, w.out, 64, NOW), p.rows);
+    assert_ptr_equal(w.out[0], &w.guest[40].ticket);
+    assert_int_equal(w.b.sent, 1);
+}
+
+// One deadline for all, and time: nobody is dropped.
+static void auto_takes_all_when_there_is_time(void **state)
+{
+    (void)state;
+    be_auto();
+    struct guest *a = add(2, 1), *b = add(1, 1);
+    struct batch_plan p = plan();
+    assert_int_equal(p.reason, BATCH_IDLE);
+    assert_null(batcher_dropped(&w.b, &p, NOW));
+    takes(2, a, b);
+}
+
+// A lower lane fills up to where nobody of the higher one becomes late, and its own late ones are dropped.
+static void auto_lets_the_higher_lane_decide(void **state)
+{
+    (void)state;
+    be_auto();
+    for (unsigned i = 0; i < 4; i++)
+        add_lane(1, 1, 0, NOW + 1700);
+    for (unsigned i = 0; i < 60; i++)
+        add_lane(1, 1, 3, NOW + (i < 20 ? 1150 : 90000));
+    struct batch_plan p = plan();
+    assert_int_equal(p.lane, 0);
+    assert_true(p.rows > 15 && p.rows <= 34); // t(34) = 1680
+    assert_true(p.drop_us[0] == 0 && p.drop_us[1] == 0);
+    unsigned dropped = 0;
+    for (struct ticket *t; (t = batcher_dropped(&w.b, &p, NOW)) != NULL; dropped++) {
+        assert_int_equal(t->lane, 3);
+        batcher_remove(&w.b, t);
+    }
+    assert_true(dropped == 0 || dropped == 20);
+    unsigned n = batcher_take(&w.b, &p, w.out, 64, NOW);
+    assert_int_equal(n, p.rows);
+    for (unsigned i = 0; i < 4; i++)
+        assert_int_equal(w.out[i]->lane, 0);
+}
+
+// A starving lane leads, and decides then.
+static void auto_keeps_the_bound_on_starving(void **state)
+{
+    (void)state;
+    be_auto();
+    w.b.policy.max_rows = 8;
+    struct guest *low = add_lane(1, 1, 3, FAR);
+    assert_int_equal(batches_until(low, 1), BATCHER_PASSES);
+}
+
+static void auto_sends_singles_in_turn(void **state)
+{
+    (void)state;
+    be_auto();
+    struct guest *g = &w.guest[w.n++];
+    guest_init(g, 1, 1, FAR);
+    g->request.sequence = true;
+    assert_true(batcher_push(&w.b, &g->ticket, NOW));
+    struct outlook busy = {.servers = 1, .in_flight = 1, .free_us = NOW + 700};
+    batcher_expect(&w.b, &busy);
+    assert_null(plan().group);
+    double open_us = (double)NOW + 700 - policy_lead_us(w.b.estimate.alpha);
+    assert_true(plan().wake_us == (uint64_t)ceil(open_us));
+    batcher_expect(&w.b, &quiet);
+    assert_int_equal(plan().rows, 1);
+    assert_int_equal(plan().reason, BATCH_IDLE);
+    takes(1, g);
+}
+
+// R7: counted from when a server is free, with the way there and back.
+static void auto_knows_who_is_hopeless(void **state)
+{
+    (void)state;
+    be_auto();
+    uint64_t low_us = estimate_low_us(&w.b.estimate, 1);
+    assert_true(low_us > 900);
+    batcher_trip(&w.b, 200);
+    struct outlook busy = {
+        .servers = 1, .in_flight = 1, .free_us = NOW + 5000, .soonest_free_us = NOW + 5000};
+    struct guest *g = add_lane(1, 1, 1, NOW + low_us + 201);
+    w.b.learned_us = NOW;
+    assert_false(batcher_hopeless(&w.b, &g->ticket, NOW));
+    assert_true(batcher_hopeless(&w.b, &g->ticket, NOW + 1));
+    uint64_t doom_us = batcher_doom_us(&w.b);
+    assert_true(doom_us <= NOW + 1 && doom_us + LANE_TICK_US > NOW);
+    batcher_expect(&w.b, &busy);
+    assert_true(batcher_hopeless(&w.b, &g->ticket, NOW));
+    assert_ptr_equal(batcher_doomed(&w.b, NOW), &g->ticket);
+    g->ticket.deadline_us = NOW + 5000 + low_us + 101; // and half of the way back
+    assert_false(batcher_hopeless(&w.b, &g->ticket, NOW));
+    g->ticket.deadline_us--;
+    assert_true(batcher_hopeless(&w.b, &g->ticket, NOW));
+}
+
+// R6: who has time for two full batches (of 2,280 us), and stands behind more.
+static void auto_refuses_who_stands_behind_too_many(void **state)
+{
+    (void)state;
+    be_auto();
+    struct guest late, soon, high;
+    guest_init(&late, 1, 1, NOW + 6000);
+    guest_init(&soon, 1, 1, NOW + 4000);
+    guest_init(&high, 1, 1, NOW + 6000);
+    high.ticket.lane = 0;
+    for (unsigned i = 0; i < 2 * 64; i++) {
+        assert_false(batcher_refuses(&w.b, &late.ticket, NOW));
+        add_lane(1, 1 + i % 3, 1, NOW + 5000); // of whatever group
+    }
+    assert_true(batcher_refuses(&w.b, &late.ticket, NOW));
+    assert_false(batcher_refuses(&w.b, &soon.ticket, NOW)); // it may be served by dropping others
+    assert_false(batcher_refuses(&w.b, &high.ticket, NOW)); // it goes before them
+    late.ticket.deadline_us = NOW + 6900;                   // three batches are 6,840: too near
+    assert_in_range(batcher_refuses(&w.b, &late.ticket, NOW), 150, 600);
+    late.ticket.deadline_us = NOW + 8000;
+    assert_false(batcher_refuses(&w.b, &late.ticket, NOW));
+    struct outlook two = {.servers = 2, .idle = 1};
+    late.ticket.deadline_us = NOW + 6000;
+    batcher_expect(&w.b, &two);
+    assert_false(batcher_refuses(&w.b, &late.ticket, NOW));
+    batcher_expect(&w.b, &quiet);
+    for (unsigned i = 0; i < 128; i++)
+        w.guest[i].ticket.deadline_us = NOW + 5000;
+    for (unsigned i = 0; i < 64; i++) // those that are due after it are not ahead of it
+        batcher_remove(&w.b, &w.guest[i].ticket);
+    for (unsigned i = 0; i < 64; i++)
+        add_lane(1, 1, 1, NOW + 900000);
+    assert_false(batcher_refuses(&w.b, &late.ticket, NOW));
+    estimate_init(&w.b.estimate);
+    batcher_expect(&w.b, &quiet);
+    late.ticket.deadline_us = NOW + 1;
+    assert_false(batcher_refuses(&w.b, &late.ticket, NOW)); // nothing is known
+}
+
+static void a_way_is_learnt(void **state)
+{
+    (void)state;
+    batcher_trip(&w.b, 200);
+    assert_true(w.b.trip_us == 200);
+    batcher_trip(&w.b, 300);
+    assert_true(w.b.trip_us == 205);
+    batcher_trip(&w.b, 1000000); // a hiccup counts as four times what it was
+    assert_true(w.b.trip_us == 205 + 0.05 * 3 * 205);
+    w.b.trip_us = 0;
+}
+
+// Those that are refused count too.
+static void arrivals_are_counted_under_auto_only(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 10; i++)
+        batcher_came(&w.b, 3, NOW + i * 10);
+    assert_int_equal(w.b.arrivals.returns.came, 0);
+    be_auto();
+    batcher_learn(&w.b, 4, 1080, NOW);
+    assert_int_equal(w.b.arrivals.returns.answered, 4);
+    for (unsigned i = 0; i < 10; i++)
+        batcher_came(&w.b, 3, NOW + i * 10);
+    assert_int_equal(w.b.arrivals.returns.came, 30);
+}
+
 // ---- beside a naive twin -------------------------------------------------------------------------------
 
 static void every_ticket_once_in_order(void **state)
@@ -682,6 +879,15 @@ int main(void)
         TEST(a_queue_that_is_late_is_asked_at_once),
         TEST(an_estimate_that_refuses_is_put_to_the_test),
         TEST(an_estimate_that_holds_is_kept),
+        TEST(auto_drops_what_stands_in_the_way),
+        TEST(auto_takes_all_when_there_is_time),
+        TEST(auto_lets_the_higher_lane_decide),
+        TEST(auto_keeps_the_bound_on_starving),
+        TEST(auto_sends_singles_in_turn),
+        TEST(auto_knows_who_is_hopeless),
+        TEST(auto_refuses_who_stands_behind_too_many),
+        TEST(a_way_is_learnt),
+        TEST(arrivals_are_counted_under_auto_only),
         TEST(every_ticket_once_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

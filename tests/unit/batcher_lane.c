@@ -2,6 +2,7 @@
 #include "tests/unit/batcher_kit.h"
 
 #define MS 1000ull
+#define SLOT ((uint64_t)LANE_TICK_US)
 #define N 400
 
 static void an_empty_lane(void **state)
@@ -19,10 +20,10 @@ static void one_ticket(void **state)
     (void)state;
     static struct lane l;
     struct guest g;
-    for (unsigned bit = 0; bit < 22; bit++) {
+    for (unsigned bit = 0; bit < 25; bit++) {
         for (int off = -1; off <= 1; off++) {
             uint64_t now_us = 4096 * MS * 4096 - 3 * MS,
-                     at_us = now_us + ((1ull << bit) + off) * MS + 7;
+                     at_us = now_us + ((1ull << bit) + off) * SLOT + 7;
             lane_init(&l, now_us);
             guest_init(&g, 3, 1, at_us);
             lane_push(&l, &g.ticket, now_us);
@@ -32,7 +33,7 @@ static void one_ticket(void **state)
                 uint64_t left_us = at_us - t, bound_us = lane_earliest_us(&l);
                 assert_ptr_equal(lane_first(&l, t), &g.ticket);
                 assert_true(bound_us <= at_us);
-                assert_true(at_us - lane_earliest_us(&l) <= left_us / 31 + MS);
+                assert_true(at_us - lane_earliest_us(&l) <= left_us / 31 + SLOT);
             }
             // Past its deadline it stays the first.
             assert_ptr_equal(lane_first(&l, at_us + 70 * MS), &g.ticket);
@@ -101,7 +102,7 @@ static void time_does_not_go_back(void **state)
     lane_push(&l, &g[0].ticket, 930 * MS);
     lane_push(&l, &g[1].ticket, 910 * MS);
     assert_ptr_equal(lane_first(&l, 900 * MS), &g[1].ticket);
-    assert_int_equal(l.tick, 930);
+    assert_int_equal(l.tick, 930 * MS / SLOT);
     assert_true(lane_earliest_us(&l) == 950 * MS);
 }
 
@@ -112,13 +113,31 @@ static void equal_deadlines_first_in_first_out(void **state)
     static struct guest g[5];
     lane_init(&l, 0);
     for (unsigned i = 0; i < 5; i++) {
-        guest_init(&g[i], 1, 1, 900 * MS + i); // of one millisecond
+        guest_init(&g[i], 1, 1, 900 * MS + i); // of one slot
         lane_push(&l, &g[i].ticket, i * MS);
     }
     for (unsigned i = 0; i < 5; i++) {
         assert_ptr_equal(lane_first(&l, 100 * (i + 4) * MS), &g[i].ticket); // dealt out in between
         lane_remove(&l, &g[i].ticket);
     }
+}
+
+// A deadline of three milliseconds is ordered to an eighth of one.
+static void short_deadlines_are_told_apart(void **state)
+{
+    (void)state;
+    static struct lane l;
+    struct guest late, soon;
+    lane_init(&l, 40 * MS);
+    guest_init(&late, 1, 1, 43 * MS + SLOT);
+    guest_init(&soon, 1, 1, 43 * MS + SLOT - 1);
+    lane_push(&l, &late.ticket, 40 * MS);
+    lane_push(&l, &soon.ticket, 40 * MS);
+    assert_true(lane_earliest_us(&l) == 43 * MS);
+    assert_ptr_equal(lane_first(&l, 40 * MS), &soon.ticket);
+    lane_remove(&l, &soon.ticket);
+    assert_true(lane_earliest_us(&l) == 43 * MS + SLOT);
+    lane_remove(&l, &late.ticket);
 }
 
 // What was far to either side of a border of levels stands in order when it is near.
@@ -178,18 +197,75 @@ static void check(struct twin *w)
     }
     assert_true(w->in[guest_index(w->guest, first)]);
     if (first->deadline_us > w->now_us) { // else it is as late as any
-        uint64_t tick_us = w->now_us / MS * MS, best_us = at_us > tick_us ? at_us : tick_us;
+        uint64_t tick_us = w->now_us / SLOT * SLOT, best_us = at_us > tick_us ? at_us : tick_us;
         uint64_t wrong_us = first->deadline_us - best_us, left_us = first->deadline_us - w->now_us;
-        assert_true(wrong_us < MS || 32 * wrong_us < left_us);
+        assert_true(wrong_us < SLOT || 32 * wrong_us < left_us);
     }
     // Never late, and exact to the slot; what is past is due now.
     bound_us = lane_earliest_us(&w->lane);
     if (at_us >= w->now_us) {
         assert_true(bound_us <= at_us);
-        assert_true(at_us - bound_us <= (at_us - w->now_us) / 31 + MS);
+        assert_true(at_us - bound_us <= (at_us - w->now_us) / 31 + SLOT);
     } else {
         assert_true(bound_us <= w->now_us);
     }
+}
+
+// Rows with a deadline before at_us, or as many more as rounding by a slot may say.
+static uint64_t rows_due(const struct twin *w, uint64_t at_us)
+{
+    uint64_t rows = 0;
+    for (unsigned i = 0; i < N; i++)
+        rows += w->in[i] && w->guest[i].ticket.deadline_us < at_us ? w->guest[i].request.rows : 0;
+    return rows;
+}
+
+// Never too few, and too many only by what a slot and an edge are wide.
+static void check_due(struct twin *w)
+{
+    static struct due_rows d;
+    lane_first(&w->lane, w->now_us);
+    lane_due(&w->lane, &d);
+    assert_int_equal(d.from_us, w->lane.tick * SLOT);
+    for (unsigned k = 0; k < 40; k++) {
+        uint64_t ahead_us = rand_below(&w->rand, 1ull << rand_below(&w->rand, 27));
+        uint64_t at_us = w->now_us + ahead_us, wide_us = SLOT + ahead_us / 31;
+        uint64_t late = due_late(&d, (double)at_us), slots = lane_rows_before(&w->lane, at_us);
+        assert_true(late >= rows_due(w, at_us));
+        if (ahead_us < 60000000)
+            assert_true(late <= rows_due(w, at_us + 2 * wide_us));
+        assert_true(slots >= rows_due(w, at_us) && slots <= rows_due(w, at_us + wide_us));
+    }
+    if (w->lane.count > 0)
+        assert_true(due_late(&d, 1e300) == w->lane.rows);
+}
+
+static void edges_of_what_is_due(void **state)
+{
+    (void)state;
+    assert_int_equal(due_edge(1), 0);
+    assert_int_equal(due_edge(64), 63);
+    unsigned before = 63;
+    for (uint64_t ticks = 65; ticks < 3000000; ticks += 1 + ticks / 500) {
+        unsigned i = due_edge(ticks), level = (i - DUE_NEAR) / DUE_FAR + 1;
+        if (i == DUE_EDGES - 1)
+            break;
+        uint64_t edge = (uint64_t)(DUE_FAR + (i - DUE_NEAR) % DUE_FAR + 1) << level;
+        assert_true(i == before || i == before + 1);
+        assert_true(edge >= ticks && edge - (1ull << level) < ticks);
+        before = i;
+    }
+    assert_int_equal(before, DUE_EDGES - 2);
+    assert_int_equal(due_edge(UINT64_MAX), DUE_EDGES - 1);
+    struct due_rows d = {.from_us = 1000, .rows = {5, 7, 9}};
+    d.rows[DUE_EDGES - 1] = 11;
+    assert_int_equal(due_late(&d, 900), 5);
+    assert_int_equal(due_late(&d, 1000), 5);
+    assert_int_equal(due_late(&d, 1000.5), 5);
+    assert_int_equal(due_late(&d, 1125), 5);
+    assert_int_equal(due_late(&d, 1125.5), 7);
+    assert_int_equal(due_late(&d, 1375), 9);
+    assert_int_equal(due_late(&d, 65.6e6), 11);
 }
 
 static void step(struct twin *w)
@@ -234,8 +310,11 @@ static void beside_a_naive_twin(void **state)
         rand_seed(&w.rand, seed);
         w.now_us = rand_below(&w.rand, 1ull << 40);
         lane_init(&w.lane, w.now_us);
-        for (unsigned i = 0; i < 3000; i++)
+        for (unsigned i = 0; i < 3000; i++) {
             step(&w);
+            if (i % 50 == 0)
+                check_due(&w);
+        }
         for (struct ticket *t; (t = lane_first(&w.lane, w.now_us)) != NULL;) {
             lane_remove(&w.lane, t);
             w.in[guest_index(w.guest, t)] = false;
@@ -254,7 +333,9 @@ int main(void)
         cmocka_unit_test(hours_ahead),
         cmocka_unit_test(time_does_not_go_back),
         cmocka_unit_test(equal_deadlines_first_in_first_out),
+        cmocka_unit_test(short_deadlines_are_told_apart),
         cmocka_unit_test(short_deadlines_go_before_long_ones),
+        cmocka_unit_test(edges_of_what_is_due),
         cmocka_unit_test(beside_a_naive_twin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

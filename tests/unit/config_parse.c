@@ -60,14 +60,16 @@ static void sample(void **state)
     assert_non_null(m);
     assert_int_equal(m->worker, 0);
     assert_int_equal(m->max_rows, 64);
-    assert_int_equal(m->max_wait_us, 2000);
-    assert_int_equal(m->preferred_count, 2);
-    assert_int_equal(m->preferred[1], 32);
+    assert_int_equal(m->policy, CONFIG_POLICY_AUTO);
+    assert_true(m->max_wait_us == CONFIG_AUTO);
     assert_int_equal(m->queue_rows, 4096);
     assert_int_equal(m->timeout_us, 30000000);
     m = config_model_find(c, VIEW("digits-small"));
     assert_int_equal(m->queue_rows, 4096); // max(1024, 64 x 64)
     assert_int_equal(m->max_wait_us, 1000);
+    assert_int_equal(m->policy, CONFIG_POLICY_FIXED);
+    assert_int_equal(m->preferred_count, 2);
+    assert_int_equal(m->preferred[1], 32);
     assert_null(config_model_find(c, VIEW("digit")));
     assert_null(c->log.access);
     config_unref(config_ref(c));
@@ -109,12 +111,88 @@ static void defaults(void **state)
     assert_int_equal(c->health.interval_us, 1000000);
     assert_int_equal(c->health.failures, 3);
     assert_int_equal(c->unlisted.worker, CONFIG_ANY_WORKER);
-    assert_int_equal(c->unlisted.pipeline, 2);
-    assert_int_equal(c->unlisted.max_wait_us, 2000);
+    assert_int_equal(c->unlisted.policy, CONFIG_POLICY_AUTO);
+    assert_int_equal(c->unlisted.pipeline, CONFIG_AUTO_N);
+    assert_true(c->unlisted.max_wait_us == CONFIG_AUTO);
+    assert_true(c->unlisted.refuse_early);
     assert_int_equal(c->unlisted.queue_bytes, 256 << 20);
     assert_int_equal(c->unlisted.timeout_us, 30000000);
     assert_int_equal(c->workers[0].replicas, 0);
     assert_int_equal(c->workers[0].addresses[0].port, 8001);
+    config_unref(c);
+}
+
+// What `defaults` says holds for all models, with a section or without, wherever it stands in the file.
+static void rules_of_all_models(void **state)
+{
+    struct config *c = good(
+        "model m { batch { max_wait = 3ms } }\n" SMALL
+        "defaults { timeout = 7s batch { policy = fixed pipeline = 5 max_wait = 1ms\n"
+        "           preferred = {4, 8} } queue { rows = 99 refuse_early = off } }\n"
+        "model n { batch { policy = auto pipeline = auto max_wait = auto } queue { rows = 5 } }");
+    const struct config_model *m = config_model_find(c, VIEW("m")),
+                              *n = config_model_find(c, VIEW("n"));
+    assert_int_equal(m->policy, CONFIG_POLICY_FIXED);
+    assert_int_equal(m->pipeline, 5);
+    assert_int_equal(m->max_wait_us, 3000);
+    assert_int_equal(m->preferred_count, 2);
+    assert_int_equal(m->queue_rows, 99);
+    assert_int_equal(m->timeout_us, 7000000);
+    assert_false(m->refuse_early);
+    assert_int_equal(n->policy, CONFIG_POLICY_AUTO);
+    assert_int_equal(n->pipeline, CONFIG_AUTO_N);
+    assert_true(n->max_wait_us == CONFIG_AUTO);
+    assert_int_equal(n->queue_rows, 5);
+    assert_int_equal(c->unlisted.max_wait_us, 1000);
+    assert_int_equal(c->unlisted.timeout_us, 7000000);
+    assert_null(c->unlisted.name);
+    config_unref(c);
+}
+
+// A worker's rules come between the defaults and a model's own, for models that name it, wherever they stand.
+static void rules_of_a_worker(void **state)
+{
+    struct config *c =
+        good("model named { worker = b batch { pipeline = 2 } }\n"
+             "model anywhere { }\n"
+             "worker a { addresses = {\"grpc://h:1\"} }\n"
+             "worker b { addresses = {\"grpc://h:2\"} serial = on timeout = 3s queue { "
+             "refuse_early = off rows "
+             "= 77 }\n"
+             "           batch { pipeline = 9 preferred = {2, 4} } }\n"
+             "listen l { address = \"127.0.0.1:1\" }\n"
+             "defaults { batch { policy = fixed max_wait = 1ms } queue { rows = 88 } }\n");
+    const struct config_model *named = config_model_find(c, VIEW("named")),
+                              *anywhere = config_model_find(c, VIEW("anywhere")),
+                              *a = &c->workers[0].rules, *b = &c->workers[1].rules;
+    assert_int_equal(named->worker, 1);
+    assert_int_equal(named->pipeline, 2);
+    assert_int_equal(named->queue_rows, 77);
+    assert_int_equal(named->timeout_us, 3000000);
+    assert_int_equal(named->preferred_count, 2);
+    assert_int_equal(named->policy, CONFIG_POLICY_FIXED);
+    assert_false(named->refuse_early);
+    assert_int_equal(anywhere->worker, CONFIG_ANY_WORKER);
+    assert_int_equal(anywhere->queue_rows, 88);
+    assert_true(anywhere->refuse_early);
+    assert_int_equal(a->queue_rows, 88);
+    assert_int_equal(a->max_wait_us, 1000);
+    assert_true(c->workers[1].serial && !c->workers[0].serial);
+    assert_int_equal(b->pipeline, 9);
+    assert_int_equal(b->max_wait_us, 1000);
+    assert_null(b->name);
+    assert_int_equal(c->unlisted.timeout_us, 30000000);
+    config_unref(c);
+}
+
+static void rules_of_the_only_worker(void **state)
+{
+    struct config *c = good("model m { queue { rows = 5 } }\n"
+                            "worker w { addresses = {\"grpc://h:1\"} batch { policy = fixed } }\n"
+                            "listen l { address = \"127.0.0.1:1\" }");
+    assert_int_equal(c->models[0].policy, CONFIG_POLICY_FIXED);
+    assert_int_equal(c->models[0].queue_rows, 5);
+    assert_int_equal(c->models[0].worker, CONFIG_ANY_WORKER);
     config_unref(c);
 }
 
@@ -235,6 +313,11 @@ static void values(void **state)
         {SMALL "model m { batch { max_rows = 64 } queue { rows = 63 } }", 3,
          "no batch could be full"},
         {SMALL "model m { timeout = 11m }", 3, "longer than limits.deadline_max"},
+        {SMALL "defaults { timeout = 11m }", 3, "longer than limits.deadline_max"},
+        {SMALL "worker x { addresses = {grpc://h:1}\n timeout = 11m }", 4,
+         "longer than limits.deadline_max"},
+        {SMALL "worker x { addresses = {grpc://h:1}\n batch { max_wiat = 1ms } }", 4,
+         "did you mean \"max_wait\"?"},
         {SMALL "limits { deadline_default = 11m }", 3, "longer than deadline_max"},
         {SMALL "limits { bytes_in_flight = 1MiB }", 3, "less than max_body"},
         {SMALL "listen b { address = 1.2.3.4:1 certificate = x }", 3, "certificate needs key"},
@@ -247,6 +330,8 @@ static void values(void **state)
         {SMALL "worker x { command = {a} addresses = {grpc://h:1} }", 3, "expected only one of"},
         {SMALL "worker x { addresses = {grpc://h:1} replicas = 2 }", 3,
          "replicas: goes with command"},
+        {SMALL "worker x { addresses = {grpc://h:1} serial = maybe }", 3,
+         "serial: expected true or false"},
         {SMALL "worker x { addresses = {h:1} }", 3, "addresses: expected a list of"},
         {SMALL "worker x { command = {\"\"} }", 3, "command: expected a program's name"},
         {SMALL "models = listed", 0, "no model section"},
@@ -346,10 +431,19 @@ static void nearest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sample),  cmocka_unit_test(defaults), cmocka_unit_test(syntax),
-        cmocka_unit_test(shapes),  cmocka_unit_test(values),   cmocka_unit_test(many_errors),
-        cmocka_unit_test(large),   cmocka_unit_test(torn),     cmocka_unit_test(out_of_memory),
+        cmocka_unit_test(sample),
+        cmocka_unit_test(defaults),
+        cmocka_unit_test(syntax),
+        cmocka_unit_test(shapes),
+        cmocka_unit_test(values),
+        cmocka_unit_test(many_errors),
+        cmocka_unit_test(large),
+        cmocka_unit_test(torn),
+        cmocka_unit_test(out_of_memory),
         cmocka_unit_test(nearest),
+        cmocka_unit_test(rules_of_all_models),
+        cmocka_unit_test(rules_of_a_worker),
+        cmocka_unit_test(rules_of_the_only_worker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

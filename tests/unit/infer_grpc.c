@@ -705,7 +705,9 @@ static void small_calls(void **state)
     struct tensor in[2] = {{.name = VIEW("x"), .dtype = DT_FP32, .rank = 3, .shape = {-1, 8, 8}},
                            {.name = VIEW("s"), .dtype = DT_BYTES, .rank = 1, .shape = {-1}}};
     struct view versions[] = {VIEW("1"), VIEW("12")};
-    struct model_metadata m = {VIEW("digits"), VIEW("onnx"), versions, in, in, 2, 2, 1, 16}, got;
+    struct model_metadata m = {VIEW("digits"), VIEW("onnx"), versions, in, in, 2, 2, 1, 16, 0,
+                               false},
+                          got;
     buffer_reset(&out);
     assert_true(oip_grpc_metadata(&out, &m));
     struct view v = buffer_view(&out);
@@ -722,16 +724,27 @@ static void small_calls(void **state)
     for (size_t n = 0; n < v.n; n++)
         oip_grpc_read_metadata(&arena, view_of(v.p, n), &got, &err);
     buffer_reset(&out);
-    uint32_t max_batch;
+    struct model_metadata c;
     assert_true(oip_grpc_config(&out, &m));
-    assert_true(oip_grpc_read_config(buffer_view(&out), &max_batch));
-    assert_int_equal(max_batch, 16);
-    assert_true(oip_grpc_read_config(VIEW(""), &max_batch));
-    assert_int_equal(max_batch, 0);
+    assert_true(oip_grpc_read_config(buffer_view(&out), &c));
+    assert_true(c.max_batch == 16 && c.instances == 0 && !c.serial);
+    m.instances = 300;
+    m.serial = true;
+    buffer_reset(&out);
+    assert_true(oip_grpc_config(&out, &m));
+    assert_true(oip_grpc_read_config(buffer_view(&out), &c));
+    assert_true(c.max_batch == 16 && c.instances == 300 && c.serial);
+    for (size_t n = 2; n < buffer_view(&out).n;
+         n++) // cut off: no message, and nothing is left of it
+        assert_true(!oip_grpc_read_config(view_of(buffer_view(&out).p, n), &c) && !c.serial &&
+                    c.max_batch == 0);
+    assert_true(oip_grpc_read_config(VIEW(""), &c));
+    assert_true(c.max_batch == 0 && !c.serial);
     // a negative max_batch_size is none
     assert_true(oip_grpc_read_config(
-        view_of("\x0a\x0b\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 13), &max_batch));
-    assert_int_equal(max_batch, 0);
+        view_of("\x0a\x0b\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 13), &c));
+    assert_int_equal(c.max_batch, 0);
+    assert_int_equal(c.instances, 0); // not named
     buffer_reset(&out);
     struct oip_index_model lines[] = {{VIEW("a"), VIEW("1"), VIEW("READY"), VIEW("")},
                                       {VIEW("b"), VIEW(""), VIEW("UNAVAILABLE"), VIEW("broken")}};
@@ -778,9 +791,68 @@ static int teardown(void **state)
     return 0;
 }
 
+// ModelConfigResponse of instance groups; a group's fields follow its length.
+static void instances_are_added_up(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *bytes;
+        size_t n;
+        bool ok;
+        uint32_t instances;
+    } rows[] = {
+        {"\x0a\x04\x3a\x02\x10\x08", 6, true, 8},
+        {"\x0a\x08\x3a\x02\x10\x02\x3a\x02\x10\x03", 10, true, 5},     // two groups
+        {"\x0a\x08\x3a\x06\x10\x02\x1a\x02\x00\x01", 10, true, 4},     // on two devices, packed
+        {"\x0a\x08\x3a\x06\x10\x02\x18\x00\x18\x01", 10, true, 4},     // and one by one
+        {"\x0a\x09\x3a\x07\x10\x02\x1a\x03\x00\x80\x01", 11, true, 4}, // device 128
+        {"\x0a\x06\x3a\x04\x10\x02\x38\x01", 8, true, 0},              // passive
+        {"\x0a\x02\x3a\x00", 4, true, 0},                              // as many as it likes
+        {"\x0a\x0d\x3a\x0b\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 15, true, 0},
+        {"\x0a\x08\x3a\x06\x10\xff\xff\xff\xff\x07", 10, true, 65536},
+        {"\x0a\x04\x38\x02\x10\x08", 6, false, 0}, // no message
+        {"\x0a\x04\x3a\x02\x12\x00", 6, false, 0}, // count is no text
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct model_metadata c = {.max_batch = 9, .instances = 9, .serial = true};
+        bool ok = oip_grpc_read_config(view_of(rows[i].bytes, rows[i].n), &c);
+        if (ok != rows[i].ok || c.instances != rows[i].instances || c.max_batch != 0 || c.serial)
+            fail_msg("row %u: %d, %u instances, max_batch %u", i, ok, c.instances, c.max_batch);
+    }
+}
+
+// ModelConfig.parameters, as any server may have them.
+static void one_parameter_is_ours(void **state)
+{
+    (void)state;
+#define ENTRY(key, value) "\x72\x17\x0a\x0d" key "\x12\x06\x0a\x04" value
+    static const struct {
+        const char *bytes;
+        size_t n;
+        bool ok, serial;
+    } rows[] = {
+        {"\x0a\x19" ENTRY("serial_device", "true"), 27, true, true},
+        {"\x0a\x19" ENTRY("serial_device", "True"), 27, true, false},
+        {"\x0a\x19" ENTRY("serial_devicE", "true"), 27, true, false},
+        {"\x0a\x0f\x72\x0d\x0a\x0bserial_devi", 17, true, false},
+        {"\x0a\x02\x72\x00", 4, true, false},
+        {"\x0a\x02\x70\x01", 4, false, false},                 // parameters are no number
+        {"\x0a\x04\x72\x02\x08\x01", 6, false, false},         // a key is no number
+        {"\x0a\x06\x72\x04\x12\x02\x08\x01", 8, false, false}, // nor a value
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct model_metadata c = {.serial = true};
+        bool ok = oip_grpc_read_config(view_of(rows[i].bytes, rows[i].n), &c);
+        if (ok != rows[i].ok || c.serial != rows[i].serial)
+            fail_msg("row %u: %d, serial %d", i, ok, c.serial);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_parameter_is_ours),
+        cmocka_unit_test(instances_are_added_up),
         cmocka_unit_test(raw_request),
         cmocka_unit_test(typed_contents),
         cmocka_unit_test(contents_in_steps),

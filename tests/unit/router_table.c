@@ -68,13 +68,13 @@ static void defaults(void **state)
         struct model_rules rules;
         uint32_t limit, pipeline;
     } row[] = {
-        {{.max_rows = 0}, 1024, 1},
-        {{.max_rows = 15}, 1024, 1},
+        {{.max_rows = 0}, 1024, 0},
+        {{.max_rows = 15}, 1024, 0},
         {{.max_rows = 16, .pipeline = 1}, 1024, 1},
         {{.max_rows = 17, .pipeline = 2}, 1088, 2},
-        {{.max_rows = 100}, 6400, 1},
-        {{.max_rows = 100, .queue_rows = 5}, 5, 1},
-        {{.queue_rows = 1}, 1, 1},
+        {{.max_rows = 100}, 6400, 0},
+        {{.max_rows = 100, .queue_rows = 5}, 5, 0},
+        {{.queue_rows = 1}, 1, 0},
     };
     struct table *t = table_new(1);
     for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
