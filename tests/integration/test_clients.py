@@ -46,6 +46,18 @@ def test_curl(gateway):
     close(answer["outputs"][0]["data"], expected("digits", slice(0, 1)))
 
 
+def test_no_rows_are_answered_with_none(gateway):
+    """A table that a filter left empty is no error."""
+    tensor = {"name": "input", "datatype": "FP32", "shape": [0, 64], "data": []}
+    output = httpx.post(gateway.url + INFER, json={"inputs": [tensor]}).json()["outputs"][0]
+    assert output["shape"] == [0, 10] and output["data"] == []
+    for module, port in ((tritonclient.http, gateway.port), (tritonclient.grpc, gateway.port)):
+        with module.InferenceServerClient(f"127.0.0.1:{port}") as client:
+            asked = module.InferInput("input", [0, 64], "FP32")
+            asked.set_data_from_numpy(np.empty((0, 64), np.float32))
+            assert client.infer("digits", [asked]).as_numpy("probabilities").shape == (0, 10)
+
+
 def test_curl_head_has_no_body(gateway):
     status, fields, body = curl("--head", gateway.url + "/v2/models/digits")
     assert status == 200 and not body and int(fields["content-length"]) > 0
