@@ -85,7 +85,7 @@ struct answer_meta {
 struct view api_request_id(const struct exchange *ex, const uint64_t random[2], char out[32]);
 
 struct api_answer;
-// Answers an infer. The slice is only read; octets that are referenced take a reference on its block. When
+// Answers an infer. The slice is only read; bytes that are referenced take a reference on its block. When
 // the whole answer is small it is given at once (OIP_DONE). OIP_MORE: *more holds what is left to do: call
 // api_answer_step until OIP_DONE, keeping request, slice and meta. OIP_ERROR cannot come back: an answer
 // that cannot be encoded is answered as that error (e tells what was answered, for the log).

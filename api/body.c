@@ -42,12 +42,11 @@ static bool begin_grpc(struct api_body *b, struct view coding, struct error *e)
                          p[0]);
     size_t n = __builtin_bswap32(load_u32(p + 1));
     if (n > b->ex->max_body)
-        return error_set(e, STATUS_TOO_LARGE,
-                         "gRPC: a message of %zu octets, at most %zu are taken", n,
-                         b->ex->max_body);
+        return error_set(e, STATUS_TOO_LARGE, "gRPC: a message of %zu bytes, at most %zu are taken",
+                         n, b->ex->max_body);
     if (n != body.n - 5)
         return error_set(e, STATUS_INTERNAL,
-                         "gRPC: expected one message of %zu octets, %zu follow its prefix", n,
+                         "gRPC: expected one message of %zu bytes, %zu follow its prefix", n,
                          body.n - 5);
     b->out = view_of(body.p + 5, n);
     if (p[0] == 0)

@@ -1,4 +1,4 @@
-/* api/body.h: the octets of a request as the codecs want them: content coding undone (REST), the one
+/* api/body.h: the bytes of a request as the codecs want them: content coding undone (REST), the one
  * message out of its gRPC frame. Resumable. Thinks.
  *
  * Bound of decompression (row 99 of hostile input): the exchange's max_body, and BODY_RATIO times what

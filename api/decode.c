@@ -25,7 +25,7 @@ static bool no_memory(struct error *e)
     return error_set(e, STATUS_UNAVAILABLE, "out of memory");
 }
 
-// Octets of JSON at the front of the body: all of it, or what Inference-Header-Content-Length says.
+// Bytes of JSON at the front of the body: all of it, or what Inference-Header-Content-Length says.
 static bool json_length(const struct api_call *call, size_t body, size_t *n, struct error *e)
 {
     uint64_t v;
@@ -36,10 +36,10 @@ static bool json_length(const struct api_call *call, size_t body, size_t *n, str
         return error_set(e, STATUS_BAD_REQUEST, "inference-header-content-length: came twice");
     if (num_parse_u64(call->infer_header, &v) != NUM_OK)
         return error_set(e, STATUS_BAD_REQUEST,
-                         "inference-header-content-length: expected a number of octets");
+                         "inference-header-content-length: expected a number of bytes");
     if (v > body)
         return error_set(e, STATUS_BAD_REQUEST,
-                         "inference-header-content-length: %llu octets, but the body has %zu",
+                         "inference-header-content-length: %llu bytes, but the body has %zu",
                          (unsigned long long)v, body);
     *n = (size_t)v;
     return true;

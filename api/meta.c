@@ -32,7 +32,7 @@ static void add_us(struct meta_fields *f, struct view key, uint64_t us)
     f->params[f->n_params++] = (struct param){.key = key, .type = PARAM_INT64, .i = (int64_t)us};
 }
 
-// Microseconds as milliseconds: 1234567 -> 1234.567. At most 24 octets.
+// Microseconds as milliseconds: 1234567 -> 1234.567. At most 24 bytes.
 static char *put_ms(char *at, uint64_t us)
 {
     uint64_t ms = us / 1000;

@@ -17,7 +17,7 @@
 
 #define META_HEADERS 8
 #define META_PARAMS 7
-#define META_NAME_MAX 160 // octets of one name in a value; longer ones are cut
+#define META_NAME_MAX 160 // bytes of one name in a value; longer ones are cut
 #define META_TEXT 1536
 
 struct meta_fields {

@@ -144,7 +144,7 @@ enum oip_step unpack_step(struct unpack *u, struct buffer *out, size_t max, size
         buffer_commit(out, n);
         work += n + (before - u->in.n) + 64; // a slice that gives nothing is work, too
         if (buffer_len(out) > max) {
-            error_set(e, STATUS_TOO_LARGE, "body: more than %zu octets when decompressed", max);
+            error_set(e, STATUS_TOO_LARGE, "body: more than %zu bytes when decompressed", max);
             return OIP_ERROR;
         }
     }

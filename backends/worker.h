@@ -86,7 +86,7 @@ void worker_believe(struct worker *w, struct roster *r);
 // on_model of each model that is served, once more: one that could not be taken in then may find room now.
 void worker_repeat(struct worker *w);
 
-// ModelInfer with this message (without the 5-octet prefix). segs are referenced until on_infer_end;
+// ModelInfer with this message (without the 5-byte prefix). segs are referenced until on_infer_end;
 // their block references are not consumed. NULL: not ready, or no stream free (one is kept for probes).
 struct http_call *worker_infer(struct worker *w, const struct http_seg *segs, unsigned n,
                                uint64_t timeout_us, void *user);

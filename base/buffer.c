@@ -57,7 +57,7 @@ uint8_t *buffer_reserve(struct buffer *b, size_t bytes)
     size_t len = b->end - b->at, need;
     if (__builtin_add_overflow(len, bytes, &need))
         return NULL;
-    // Move only what is no longer than the gap it leaves: each octet consumed pays for one moved.
+    // Move only what is no longer than the gap it leaves: each byte consumed pays for one moved.
     if (b->data && need <= b->cap && b->at >= len) {
         if (len)
             memmove(b->data, b->data + b->at, len);

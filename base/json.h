@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define JSON_MAX_DEPTH 100
-#define JSON_MAX_NUMBER 400 // octets of one number
+#define JSON_MAX_NUMBER 400 // bytes of one number
 
 enum json_token {
     JSON_ERROR = -1,
@@ -57,8 +57,8 @@ bool json_skip(struct json_reader *r, enum json_token first);
 // Puts the last JSON_ERROR into words: caller's own error with the same offset. Without one before, the
 // offset is that of the last token (a wrong type). The reader gives JSON_ERROR from now on.
 enum json_token json_fail(struct json_reader *r, const char *constant_text);
-// The string's octets: a view into the body when nothing is escaped, else decoded into the arena.
-// .p == NULL with n > 0 raw octets: out of memory. Lone surrogates were refused by the reader already.
+// The string's bytes: a view into the body when nothing is escaped, else decoded into the arena.
+// .p == NULL with n > 0 raw bytes: out of memory. Lone surrogates were refused by the reader already.
 bool json_unescape(const struct json_reader *r, struct arena *a, struct view *out);
 // The same into memory of the caller's, in pieces: decodes at most `max` bytes (a whole escape more) of
 // [*from, end), a string's text, to *to, and moves both on. Decoding never lengthens.
@@ -98,7 +98,7 @@ void json_w_array(struct json_writer *w);
 void json_w_array_end(struct json_writer *w);
 void json_w_key(struct json_writer *w, struct view key);
 void json_w_string(struct json_writer *w,
-                   struct view v); // escapes; invalid UTF-8 octets become U+FFFD
+                   struct view v); // escapes; invalid UTF-8 bytes become U+FFFD
 void json_w_i64(struct json_writer *w, int64_t v);
 void json_w_u64(struct json_writer *w, uint64_t v);
 void json_w_f64(struct json_writer *w,

@@ -42,7 +42,7 @@ enum json_token json_error(struct json_reader *r, const char *at, const char *wh
 // r->at stands on the opening quote. JSON_STRING: text and escaped are set. JSON_MORE: r->resume is.
 enum json_token json_scan_string(struct json_reader *r);
 enum json_token json_scan_rest(struct json_reader *r); // the same, behind a JSON_MORE
-// Octets of the UTF-8 sequence at p < end, or 0: it is none.
+// Bytes of the UTF-8 sequence at p < end, or 0: it is none.
 unsigned json_utf8_length(const char *p, const char *end);
 // r->at stands behind the bracket.
 enum json_token json_open(struct json_reader *r, bool object);

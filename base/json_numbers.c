@@ -32,7 +32,7 @@ static inline const char *lane_integer(const char **p, const char *end, bool is_
 }
 
 // Pictures, token ids and counts: one to seven digits, with a comma or a bracket behind them, are an integer
-// that every lane holds exactly. The octets at p[0..8) are there. Returns how many digits; 0: it is something
+// that every lane holds exactly. The bytes at p[0..8) are there. Returns how many digits; 0: it is something
 // else (a sign, a fraction, white space, a leading zero, a longer number).
 static inline unsigned lane_short(const char *p, uint32_t *value)
 {

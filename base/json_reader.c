@@ -51,7 +51,7 @@ void json_close(struct json_reader *r)
 
 static enum json_token read_number(struct json_reader *r)
 {
-    // One octet more than allowed is looked at, so that a long number costs no more than a short one.
+    // One byte more than allowed is looked at, so that a long number costs no more than a short one.
     size_t left = (size_t)(r->end - r->at);
     const char *limit = left > JSON_MAX_NUMBER + 1 ? r->at + JSON_MAX_NUMBER + 1 : r->end;
     struct num_decimal d;

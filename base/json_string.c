@@ -1,18 +1,18 @@
 #include "base/json_inside.h"
 
-/* White space and strings. Strings: eight octets at a time up to the next one that needs a look (a quote, a backslash, a control
- * octet, the start of a longer UTF-8 sequence), then one at a time. */
+/* White space and strings. Strings: eight bytes at a time up to the next one that needs a look (a quote, a backslash, a control
+ * byte, the start of a longer UTF-8 sequence), then one at a time. */
 
 #define ONES 0x0101010101010101u
 
-// The high bit of each octet that needs a look; exact for the lowest such octet, which is all we use.
+// The high bit of each byte that needs a look; exact for the lowest such byte, which is all we use.
 static uint64_t special(uint64_t x)
 {
     uint64_t quote = x ^ ONES * '"', backslash = x ^ ONES * '\\';
     return ((x - ONES * 0x20) | (quote - ONES) | (backslash - ONES) | x) & ONES * 0x80;
 }
 
-// Eight octets at a time while all of them are blanks: a body may be nothing but that.
+// Eight bytes at a time while all of them are blanks: a body may be nothing but that.
 const char *json_space_run(const char *p, const char *end)
 {
     for (;;) {
@@ -54,7 +54,7 @@ unsigned json_utf8_length(const char *p, const char *end)
     size_t left = (size_t)(end - p);
     if (c < 0x80)
         return 1;
-    if (c < 0xc2) // a tail octet, or an overlong form of ASCII
+    if (c < 0xc2) // a tail byte, or an overlong form of ASCII
         return 0;
     if (c < 0xe0)
         return left >= 2 && is_tail(p + 1, 0x80, 0xbf) ? 2 : 0;

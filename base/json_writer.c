@@ -60,8 +60,8 @@ void json_w_array_end(struct json_writer *w)
     put(w, VIEW("]"));
 }
 
-// Some of these eight octets may need an escape or a look at their UTF-8 (Mycroft's test for a zero
-// octet, for '"' and '\\' after exclusive-or; with the sign bit left in, what is >= 0x80 shows as well).
+// Some of these eight bytes may need an escape or a look at their UTF-8 (Mycroft's test for a zero
+// byte, for '"' and '\\' after exclusive-or; with the sign bit left in, what is >= 0x80 shows as well).
 static bool any_special(uint64_t eight)
 {
     const uint64_t ones = 0x0101010101010101, high = 0x8080808080808080;
@@ -69,8 +69,8 @@ static bool any_special(uint64_t eight)
     return ((eight | (eight - ones * 0x20) | (quote - ones) | (slash - ones)) & high) != 0;
 }
 
-// One to seven octets in a word: some twice, and where they are few, harmless ones beside them.
-static uint64_t few_octets(const char *p, size_t n)
+// One to seven bytes in a word: some twice, and where they are few, harmless ones beside them.
+static uint64_t few_bytes(const char *p, size_t n)
 {
     uint32_t low, high;
     if (n >= sizeof low) {
@@ -82,7 +82,7 @@ static uint64_t few_octets(const char *p, size_t n)
     return 0x6161616161000000 | (uint64_t)u[0] << 16 | (uint64_t)u[n / 2] << 8 | u[n - 1];
 }
 
-// Octets of s from i on that can stand in a string as they are.
+// Bytes of s from i on that can stand in a string as they are.
 static size_t plain_run(struct view s, size_t i)
 {
     size_t from = i;
@@ -91,7 +91,7 @@ static size_t plain_run(struct view s, size_t i)
         if (any_special(eight))
             break;
     }
-    if (i < s.n && s.n - i < sizeof(uint64_t) && !any_special(few_octets(s.p + i, s.n - i)))
+    if (i < s.n && s.n - i < sizeof(uint64_t) && !any_special(few_bytes(s.p + i, s.n - i)))
         i = s.n;
     while (i < s.n) {
         unsigned char c = (unsigned char)s.p[i];
@@ -105,7 +105,7 @@ static size_t plain_run(struct view s, size_t i)
     return i - from;
 }
 
-// What stands for an octet that cannot stand for itself; at most 6 octets.
+// What stands for a byte that cannot stand for itself; at most 6 bytes.
 static size_t put_escape(char *at, unsigned char c)
 {
     static const char hex[] = "0123456789abcdef";

@@ -15,7 +15,7 @@ enum num_error num_parse_f32(struct view v, float *out); // rounded once, not th
 enum num_error num_parse_i64(struct view v, int64_t *out);
 enum num_error num_parse_u64(struct view v, uint64_t *out); // no sign
 
-// Write at most 32 octets at out, return how many. Finite values only; integers-valued floats print
+// Write at most 32 bytes at out, return how many. Finite values only; integers-valued floats print
 // without exponent while short ("5", "0.25", "1e+30" is allowed JSON).
 unsigned num_print_f64(char *out, double v);
 unsigned num_print_f32(char *out, float v);

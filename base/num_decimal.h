@@ -34,7 +34,7 @@ static inline bool num_is_digit(char c)
     return (unsigned char)(c - '0') < 10;
 }
 
-// Eight digits at once, or false when one of the octets is none.
+// Eight digits at once, or false when one of the bytes is none.
 static inline bool num_eight_digits(const char *p, uint32_t *value)
 {
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -44,7 +44,7 @@ static inline bool num_eight_digits(const char *p, uint32_t *value)
     if (((x & ones * 0xf0) ^ ones * 0x30) | (((x + ones * 6) & ones * 0xf0) ^ ones * 0x30))
         return false;
     x -= ones * 0x30;
-    x = x * 10 + (x >> 8);                                            // pairs, in every other octet
+    x = x * 10 + (x >> 8);                                            // pairs, in every other byte
     x = (x & 0x000000ff000000ffu) * (100 + ((uint64_t)1000000 << 32)) // fours and the sum of both
         + ((x >> 16) & 0x000000ff000000ffu) * (1 + ((uint64_t)10000 << 32));
     *value = (uint32_t)(x >> 32);

@@ -136,7 +136,7 @@ unsigned num_print_i64(char *out, int64_t v)
     return 1 + num_print_u64(out + 1, -(uint64_t)v);
 }
 
-// Eight nibbles, each in an octet of its own, to digits: those above 9 are the ones that six more carry over.
+// Eight nibbles, each in a byte of its own, to digits: those above 9 are the ones that six more carry over.
 static uint64_t hex_digits(uint32_t v)
 {
     const uint64_t ones = 0x0101010101010101;
@@ -169,7 +169,7 @@ static unsigned put_exponential(char *out, uint64_t digits, unsigned n, int expo
     return (unsigned)(p - out);
 }
 
-// Longest: 17 digits after "0.0000", or with point and "e-308": 24 octets.
+// Longest: 17 digits after "0.0000", or with point and "e-308": 24 bytes.
 static unsigned put_decimal(char *out, struct decimal d)
 {
     while (d.digits % 10 == 0) {

@@ -14,7 +14,7 @@ static bool fail(struct pb_reader *r, const char *what)
     return false;
 }
 
-// At least one octet is at hand.
+// At least one byte is at hand.
 static bool read_varint(struct pb_reader *r, uint64_t *value)
 {
     const uint8_t *p = r->at;
@@ -22,11 +22,11 @@ static bool read_varint(struct pb_reader *r, uint64_t *value)
     for (unsigned shift = 0; shift < 70; shift += 7) {
         if (p == r->end)
             return fail(r, "varint is cut off");
-        uint8_t octet = *p++;
-        if (shift == 63 && octet > 1)
+        uint8_t byte = *p++;
+        if (shift == 63 && byte > 1)
             return fail(r, "varint is longer than 64 bits");
-        v |= (uint64_t)(octet & 0x7f) << shift;
-        if (octet < 0x80) {
+        v |= (uint64_t)(byte & 0x7f) << shift;
+        if (byte < 0x80) {
             r->at = p;
             *value = v;
             return true;

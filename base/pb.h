@@ -1,5 +1,5 @@
 /* base/pb.h: protobuf wire format (https://protobuf.dev/programming-guides/encoding/): a zero-copy
- * reader over a view and a writer into caller's memory. Bounded: varints 10 octets, lengths checked
+ * reader over a view and a writer into caller's memory. Bounded: varints 10 bytes, lengths checked
  * against the bytes at hand, field 0 and wire types 3, 4, 6, 7 refused (groups are not used by any of
  * our protocols); nesting is the caller's recursion and it keeps the count. Thread: any. */
 #ifndef SLUICE_BASE_PB_H
@@ -37,7 +37,7 @@ static inline unsigned pb_tag_size(uint32_t field)
     return pb_varint_size((uint64_t)field << 3);
 }
 uint8_t *pb_w_tag(uint8_t *at, uint32_t field, enum pb_wire wire);
-// Octets of tag + length + payload of a LEN field.
+// Bytes of tag + length + payload of a LEN field.
 size_t pb_len_size(uint32_t field, size_t payload);
 uint8_t *pb_w_len(uint8_t *at, uint32_t field, size_t payload); // tag and length only
 uint8_t *pb_w_bytes(uint8_t *at, uint32_t field, struct view v);

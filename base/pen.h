@@ -1,6 +1,6 @@
 /* base/pen.h: text written where there is room for all of it already. For short texts of many parts (a
  * line of the log, the head of an answer, header fields): one look at the room, whose bound is a sum over
- * the parts, and then no call for what is constant. Each function returns where the next octet goes.
+ * the parts, and then no call for what is constant. Each function returns where the next byte goes.
  * Thinks. Thread: any. */
 #ifndef SLUICE_BASE_PEN_H
 #define SLUICE_BASE_PEN_H
@@ -30,8 +30,8 @@ static inline char *pen_i64(char *at, int64_t v)
     return at + num_print_i64(at, v);
 }
 
-// A JSON string with its quotes: escaped, octets that are not UTF-8 become U+FFFD. Room:
-// PEN_JSON(v.n) octets. (json_writer.c)
+// A JSON string with its quotes: escaped, bytes that are not UTF-8 become U+FFFD. Room:
+// PEN_JSON(v.n) bytes. (json_writer.c)
 #define PEN_JSON(n) (6 * (n) + 2)
 char *pen_json(char *at, struct view v);
 // A number of JSON; not finite: the strings "NaN", "Infinity", "-Infinity". Room: PEN_NUMBER.

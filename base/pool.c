@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define STEP 64
-#define CLASSES 16                     // blocks of 64 to 1,024 octets, header included
+#define CLASSES 16                     // blocks of 64 to 1,024 bytes, header included
 #define KEEP_BYTES ((size_t)128 << 10) // of each class and thread
 
 // In front of each block. Class 0: it came from mem.h by itself.

@@ -1,5 +1,5 @@
 /* base/pool.h: small blocks for a library that takes and gives back a dozen a request (nghttp2). Sizes are
- * rounded up to 64 octets; blocks given back wait in a list of the calling thread, bounded in octets, and
+ * rounded up to 64 bytes; blocks given back wait in a list of the calling thread, bounded in bytes, and
  * are handed out again, last in first out, so that they are still in the cache. Larger ones go to mem.h.
  * Not under ASan, which wants to see each block's own life.
  * Every call counts at mem.h's test door. Thread: any; a block may be freed by another thread. */
@@ -8,7 +8,7 @@
 
 #include <stddef.h>
 
-// NULL when out of memory. 16-octet aligned. Free with pool_free.
+// NULL when out of memory. 16-byte aligned. Free with pool_free.
 void *pool_alloc(size_t bytes);
 void *pool_zalloc(size_t count, size_t size); // NULL also when the product wraps
 void *pool_realloc(void *p, size_t bytes);    // p may be NULL

@@ -97,7 +97,7 @@ def bodies():
 
 def write_set(path):
     """Writes the file that bench/load.c reads; the references come from a sluice-worker asked directly.
-    Gives one body and one whole answer, as octets."""
+    Gives one body and one whole answer, as bytes."""
     with harness.Worker() as worker, path.open("wb") as out:
         wire = http.client.HTTPConnection("127.0.0.1", worker.port, timeout=30)
         for body in bodies():

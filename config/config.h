@@ -96,7 +96,7 @@ struct config_limits { // every row is explained in docs/configuration.md
     uint32_t abuse_budget;
     uint64_t header_timeout_us;
     uint64_t body_timeout_us;
-    uint32_t body_min_rate; // octets a second
+    uint32_t body_min_rate; // bytes a second
     uint64_t idle_timeout_us;
     uint64_t send_timeout_us;
     uint64_t stream_stall_us;

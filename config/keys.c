@@ -157,14 +157,14 @@ const struct config_key config_keys[] = {
     {.name = "max_headers", LIMIT(KEY_COUNT, max_headers, 8, 10000, "100",
         "Header fields of a request; past it 431.")},
     {.name = "max_header_bytes", LIMIT(KEY_SIZE, max_header_bytes, KIB, MIB, "32KiB",
-        "Names, values and 32 octets a field; past it 431. An HTTP/2 header block of more than four times as many "
+        "Names, values and 32 bytes a field; past it 431. An HTTP/2 header block of more than four times as many "
         "ends its connection.")},
     {.name = "max_target", LIMIT(KEY_SIZE, max_target, 64, MIB, "8KiB",
-        "Octets of the request target; past it 414.")},
+        "Bytes of the request target; past it 414.")},
     {.name = "max_body", LIMIT(KEY_SIZE, max_body, KIB, 4 * GIB, "64MiB",
-        "Octets of a request's body, also after decompression; past it 413.")},
+        "Bytes of a request's body, also after decompression; past it 413.")},
     {.name = "max_answer", LIMIT(KEY_SIZE, max_answer, KIB, 4 * GIB, "256MiB",
-        "Octets of a worker's answer; past it 502.")},
+        "Bytes of a worker's answer; past it 502.")},
     {.name = "bytes_in_flight", LIMIT(KEY_SIZE, bytes_in_flight, 0, 1ull << 50, "0",
         "Bytes of all requests and their answers at once; past it 503, the lowest priority first: a request that "
         "has been read goes on while all others together hold no more than 15/16 of it (priority 2, or none), 3/4 "
@@ -175,12 +175,12 @@ const struct config_key config_keys[] = {
         "resets of its own, and eight times max_streams more, before it takes no new streams; each answer pays "
         "for one.")},
     {.name = "header_timeout", LIMIT(KEY_DURATION, header_timeout_us, 10 * MS, HOUR, "10s",
-        "From accept (TLS handshake included), or from the first octet of a later request, to the "
+        "From accept (TLS handshake included), or from the first byte of a later request, to the "
         "end of the header.")},
     {.name = "body_timeout", LIMIT(KEY_DURATION, body_timeout_us, 10 * MS, HOUR, "10s",
         "Longest gap within a body; past it 408.")},
     {.name = "body_min_rate", LIMIT(KEY_COUNT, body_min_rate, 0, 1ull << 30, "500",
-        "Octets a second that a body must bring, over 20 s; below it 408. 0: any.")},
+        "Bytes a second that a body must bring, over 20 s; below it 408. 0: any.")},
     {.name = "idle_timeout", LIMIT(KEY_DURATION, idle_timeout_us, 10 * MS, 24 * HOUR, "75s",
         "A connection without a request is closed after this.")},
     {.name = "send_timeout", LIMIT(KEY_DURATION, send_timeout_us, 10 * MS, HOUR, "30s",

@@ -7,7 +7,7 @@ void lex_init(struct lex *l, struct view text, char *wipe)
         .at = text.p, .end = text.p + text.n, .line = 1, .start = text.p, .wipe = wipe};
 }
 
-// One octet of a comment.
+// One byte of a comment.
 static void comment(struct lex *l)
 {
     if (l->wipe && *l->at != '\n')
@@ -101,7 +101,7 @@ static enum lex_kind quoted(struct lex *l)
     l->word = view_of(from, (size_t)(l->at - from));
     l->at++;
     if (l->word.n > OUTLINE_MAX_TEXT)
-        return bad(l, "a text longer than 4096 octets");
+        return bad(l, "a text longer than 4096 bytes");
     return l->kind = LEX_TEXT;
 }
 
@@ -125,7 +125,7 @@ static enum lex_kind bare(struct lex *l)
         return bad(l, "a stray '*': texts with special characters need quotes");
     l->word = view_of(from, (size_t)(l->at - from));
     if (l->word.n > OUTLINE_MAX_TEXT)
-        return bad(l, "a text longer than 4096 octets");
+        return bad(l, "a text longer than 4096 bytes");
     return l->kind = LEX_TEXT;
 }
 

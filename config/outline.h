@@ -14,7 +14,7 @@
 
 #define OUTLINE_MAX_SECTIONS 4096u // sections in a file, all kinds together
 #define OUTLINE_MAX_LIST 256u      // elements of a list
-#define OUTLINE_MAX_TEXT 4096u     // octets of one value
+#define OUTLINE_MAX_TEXT 4096u     // bytes of one value
 
 struct outline_mark {             // a key, or a section within a section, of one section
     const struct config_key *key; // NULL: a section
@@ -42,7 +42,7 @@ bool outline_read(struct view text, char *wipe, struct arena *a, struct outline 
 // The line where this key of that section stands, else the section's own.
 unsigned outline_line(const struct outline_section *s, const struct config_key *key);
 
-// One more error at a line; control octets and what is not ASCII become '?'.
+// One more error at a line; control bytes and what is not ASCII become '?'.
 __attribute__((format(printf, 3, 4))) void config_error_add(struct config_errors *errors,
                                                             unsigned line, const char *format, ...);
 

@@ -137,7 +137,7 @@ static const char *keep(struct arena *a, struct view v)
 
 static enum value_result unix_path(struct view v, struct arena *a, struct config_address *out)
 {
-    // sun_path holds 108 octets with its NUL.
+    // sun_path holds 108 bytes with its NUL.
     if (v.n == 0)
         return VALUE_SYNTAX;
     if (v.n > 107)

@@ -31,7 +31,7 @@ enum value_result value_listen_address(struct view v, struct arena *a, struct co
 // Where a worker is: "grpc://host:8001", "grpcs://host:8001", "unix:/run/worker.sock".
 enum value_result value_worker_address(struct view v, struct arena *a, struct config_address *out);
 
-// The shortest exact form: "10s", "250ms", "64MiB", "500". out holds 32 octets.
+// The shortest exact form: "10s", "250ms", "64MiB", "500". out holds 32 bytes.
 void value_print_duration(char out[32], uint64_t us);
 void value_print_size(char out[32], uint64_t bytes);
 void value_print_share(char out[32], uint64_t ppm);

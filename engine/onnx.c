@@ -431,7 +431,7 @@ static bool read_tensor(struct import *im, struct view message, struct raw_tenso
     }
     // Every element costs at least a byte of the message: nothing is allocated that is not backed.
     if (has_raw ? t->raw.n != bytes : count > message.n)
-        return engine_fail(im->e, "tensor \"%.*s\": expected %zu octets of data, got %zu",
+        return engine_fail(im->e, "tensor \"%.*s\": expected %zu bytes of data, got %zu",
                            VIEW_ARG(t->name), bytes, has_raw ? t->raw.n : message.n);
     uint8_t *data = graph_alloc(im->g, bytes, im->e);
     if (!data)

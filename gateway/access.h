@@ -8,14 +8,14 @@
 #include "base/view.h"
 #include <stdint.h>
 
-#define ACCESS_FIELD_MAX 1024 // octets: log injection, row 133
-#define ACCESS_WORD_MAX 32    // octets of a word of our own (protocol, source, reason, outcome)
+#define ACCESS_FIELD_MAX 1024 // bytes: log injection, row 133
+#define ACCESS_WORD_MAX 32    // bytes of a word of our own (protocol, source, reason, outcome)
 
 struct access_entry {
     uint64_t wall_us;   // of the end, since 1970
     struct view client; // its address, as net/server.h prints it
     struct view request_id, method, path, model, version;
-    // Words of our own: no octet of them needs an escape.
+    // Words of our own: no byte of them needs an escape.
     const char *protocol; // "http/1.1", "h2", "grpc"
     const char *source;   // "model", NULL when no model answered
     const char *reason;   // why the batch went, NULL without one
@@ -32,7 +32,7 @@ struct access_entry {
 // Appends one line with its newline; false: out of memory, out unchanged.
 bool access_format(struct buffer *out, const struct access_entry *e);
 
-// "2026-11-24T03:56:30.123456Z", 27 octets, into out (no NUL). The second's part is cached per thread.
+// "2026-11-24T03:56:30.123456Z", 27 bytes, into out (no NUL). The second's part is cached per thread.
 unsigned access_time(char out[32], uint64_t wall_us);
 
 #endif

@@ -247,14 +247,14 @@ int admin_read_token(const char *path, char out[257], const char **why)
         return -1;
     }
     if (n > 256) {
-        *why = "longer than 256 octets";
+        *why = "longer than 256 bytes";
         return -1;
     }
     while (n > 0 && isspace((unsigned char)out[n - 1]))
         n--;
     out[n] = '\0';
     if (n < 16) {
-        *why = "shorter than 16 octets: too easy to guess";
+        *why = "shorter than 16 bytes: too easy to guess";
         return -1;
     }
     for (ssize_t i = 0; i < n; i++) {

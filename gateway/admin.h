@@ -31,7 +31,7 @@ void admin_start(struct admin *a);
 void admin_answer(struct exchange *ex, struct view type, struct buffer *page, bool cut);
 void admin_free(struct admin *a);
 
-// Reads a token file: one line, at most 256 octets, white space at the end cut. Returns 0 with the token
+// Reads a token file: one line, at most 256 bytes, white space at the end cut. Returns 0 with the token
 // in out (NUL-terminated), or -1 with why (constant text).
 int admin_read_token(const char *path, char out[257], const char **why);
 

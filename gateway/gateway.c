@@ -142,9 +142,9 @@ static void keeper_gone(struct gateway *g)
 
 static void on_liveness(evutil_socket_t fd, short what, void *ctx)
 {
-    char octet;
+    char byte;
     (void)what;
-    ssize_t n = read(fd, &octet, 1);
+    ssize_t n = read(fd, &byte, 1);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         keeper_gone(ctx);
 }

@@ -323,7 +323,7 @@ static void process(struct page *p)
     prom_count(&p->prom, &sinks[0], 1, access.write_errors);
     prom_count(&p->prom, &sinks[1], 1, events.write_errors);
     prom_family(&p->prom, "sluice_bytes_in_flight", "gauge",
-                "Octets leased to the loops for bodies.");
+                "Bytes leased to the loops for bodies.");
     prom_count(&p->prom, NULL, 0, (uint64_t)atomic_load(&g->bytes.granted));
     prom_family(&p->prom, "sluice_gateway_restarts_total", "counter",
                 "Times the keeper had to start the gateway process again.");

@@ -23,9 +23,9 @@ enum h1_state {
 struct h1 {
     enum h1_state state;
     struct buffer line;    // of a line that is not whole yet
-    struct buffer pending; // pipelined octets behind the request at hand
+    struct buffer pending; // pipelined bytes behind the request at hand
     struct exchange *ex;   // the request at hand; NULL between requests
-    uint64_t started_us;   // first octet of the request at hand
+    uint64_t started_us;   // first byte of the request at hand
     uint64_t chunk_left;
     uint64_t overhead; // framing bytes of this body
     uint32_t trailer_bytes;
@@ -44,7 +44,7 @@ struct http_conn {
     struct exchange *live; // not yet answered whole
     unsigned n_live;
     uint64_t accepted_us;
-    uint64_t head_since_us; // first octet of the head at hand (or accept); 0: between requests
+    uint64_t head_since_us; // first byte of the head at hand (or accept); 0: between requests
     uint64_t idle_since_us; // since when nothing is live; 0: something is
     uint64_t rest_until_us; // HTTP/1.1 while draining: how long it may rest
     bool rest_begins;       // the last answer is still leaving: idle since then
@@ -79,7 +79,7 @@ enum field_result { FIELD_OK, FIELD_TOO_MANY, FIELD_NO_MEMORY };
 enum field_result exchange_add_field(struct exchange *ex, struct view name, struct view value);
 // Removes hop-by-hop fields and those that Connection nominates. NULL, or what is wrong.
 const char *exchange_drop_hops(struct exchange *ex);
-// Body octets: false: too large or refused; *status says 413 or 503.
+// Body bytes: false: too large or refused; *status says 413 or 503.
 bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *status);
 void exchange_tell_head(struct exchange *ex);
 void exchange_tell_request(struct exchange *ex, uint64_t now_us);

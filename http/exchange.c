@@ -198,7 +198,7 @@ enum field_result exchange_add_field(struct exchange *ex, struct view name, stru
 {
     const struct http_limits *l = ex->conn->limits;
     // What a peer makes us keep (RFC 9113 6.5.2 counts the same 32), checked in the middle of a block: one
-    // octet of HPACK can stand for thousands (CVE-2026-49975, CVE-2016-6581).
+    // byte of HPACK can stand for thousands (CVE-2026-49975, CVE-2016-6581).
     size_t cost = name.n + value.n + 32;
     if (ex->n_headers >= l->max_headers || cost > l->max_header_bytes - ex->header_bytes)
         return FIELD_TOO_MANY;

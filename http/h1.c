@@ -1,4 +1,4 @@
-// HTTP/1.1 as a server: our own strict reading of RFC 9112. Octets come in any pieces; whole lines are
+// HTTP/1.1 as a server: our own strict reading of RFC 9112. Bytes come in any pieces; whole lines are
 // looked at one by one, each state in a function of its own. Whatever two programs might read differently
 // is refused and the connection closed.
 //
@@ -11,7 +11,7 @@
 #include <stdio.h>
 
 #define CHUNK_LINE_MAX 4096    // row 22: an extension is no place to hide a body
-#define OVERHEAD_FACTOR 16     // framing octets per octet of body, beyond the first 64 KiB
+#define OVERHEAD_FACTOR 16     // framing bytes per byte of body, beyond the first 64 KiB
 #define DISCARD_MAX (64 << 10) // a body nobody wants: read it if it is small, else close
 #define LINE_KEPT 4096         // of a connection that rests
 #define OUTPUT_HIGH                                                                                \
@@ -234,7 +234,7 @@ static const char *split_field(struct view line, struct view *name, struct view 
         return NULL;
     for (size_t i = 0; i < value->n; i++) {
         if (is_control((unsigned char)value->p[i]) && value->p[i] != '\t')
-            return "field: a control octet in its value";
+            return "field: a control byte in its value";
     }
     return NULL;
 }
@@ -489,7 +489,7 @@ static void on_trailer(struct http_conn *c, struct view line, uint64_t now_us)
         h1_refuse(c, 431, "trailers: too many or too large", now_us);
 }
 
-// ---- octets in ---------------------------------------------------------------------------------------
+// ---- bytes in ---------------------------------------------------------------------------------------
 
 static size_t line_limit(const struct http_conn *c)
 {
@@ -549,7 +549,7 @@ static void on_line(struct http_conn *c, struct view line, uint64_t now_us)
 }
 
 // What stands there before its line is whole must be able to become a request line: junk, and the first
-// octets of a TLS hello, are answered at once.
+// bytes of a TLS hello, are answered at once.
 static bool may_become_request(struct view v)
 {
     for (size_t i = 0; i < v.n && v.p[i] != ' '; i++) {
@@ -567,7 +567,7 @@ static bool is_junk(struct http_conn *c, const uint8_t *p, size_t n)
            !may_become_request(buffer_view(kept));
 }
 
-// Takes one line, or what there is of it. Returns how many octets were used.
+// Takes one line, or what there is of it. Returns how many bytes were used.
 static size_t take_line(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
     struct buffer *kept = &c->h1.line;
@@ -632,7 +632,7 @@ static bool must_hold(const struct http_conn *c)
            (c->out.bytes >= OUTPUT_HIGH || out_is_full(&c->out));
 }
 
-// Takes what can be taken now: up to the end of a request that waits for its answer. Returns how many octets.
+// Takes what can be taken now: up to the end of a request that waits for its answer. Returns how many bytes.
 static size_t take(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
     size_t at = 0;

@@ -1,6 +1,6 @@
 // HTTP/2 as a client of workers: unary gRPC calls, many at a time on one connection. A call's message is
 // referenced, never copied, until no frame refers to it; its answer is de-framed into one block that grows
-// as octets arrive, so that a length announced costs nothing.
+// as bytes arrive, so that a length announced costs nothing.
 #include "base/check.h"
 #include "base/mem.h"
 #include "http/nghttp2_compat.h"
@@ -40,7 +40,7 @@ static void list_out(struct http_call *call)
     call->prev = NULL;
 }
 
-// It has ended for the protocol; it is told as soon as nothing in the output refers to its octets.
+// It has ended for the protocol; it is told as soon as nothing in the output refers to its bytes.
 static void maybe_over(struct http_call *call)
 {
     struct http_client *c = call->client;
@@ -430,7 +430,7 @@ struct http_client *http_client_new(const struct http_client_limits *l,
 
 static void lose_all(struct http_client *c)
 {
-    out_deinit(&c->out); // runs that wait are dropped: nothing refers to lent octets any more
+    out_deinit(&c->out); // runs that wait are dropped: nothing refers to lent bytes any more
     while (c->live) {
         struct http_call *call = c->live;
         call->queued = 0;
@@ -541,7 +541,7 @@ struct block *http_call_take_body(struct http_call *call)
     return b;
 }
 
-// ---- octets ------------------------------------------------------------------------------------------
+// ---- bytes ------------------------------------------------------------------------------------------
 
 void http_client_recv(struct http_client *c, const uint8_t *p, size_t n, uint64_t now_us)
 {

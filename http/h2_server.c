@@ -374,7 +374,7 @@ static void seg_done(struct exchange *ex)
         block_unref(seg->block);
 }
 
-// Copies up to n octets of the answer.
+// Copies up to n bytes of the answer.
 static void take_copy(struct exchange *ex, uint8_t *to, size_t n)
 {
     while (n > 0) {
@@ -394,7 +394,7 @@ static void ref_done(void *arg)
     exchange_unref(arg);
 }
 
-// References up to n octets of the answer in the output; false: out of memory.
+// References up to n bytes of the answer in the output; false: out of memory.
 static bool take_refs(struct exchange *ex, struct out *out, size_t n)
 {
     while (n > 0) {
@@ -494,7 +494,7 @@ static bool keep_answer(struct exchange *ex, const struct http_response *r)
     return true;
 }
 
-// What the fields' octets take in the arena: the caller's memory is its own again when we return.
+// What the fields' bytes take in the arena: the caller's memory is its own again when we return.
 static char *make_room(struct exchange *ex, const struct http_response *r)
 {
     size_t n = 2 * PEN_NUMBER + http_date_n; // :status, content-length

@@ -20,8 +20,8 @@ struct http_header {
     struct view value;
 };
 
-// A run of octets to send. block != NULL: one reference is handed over with the run, given back when the
-// last octet has left (or never will). block == NULL: static memory or the exchange's arena/body.
+// A run of bytes to send. block != NULL: one reference is handed over with the run, given back when the
+// last byte has left (or never will). block == NULL: static memory or the exchange's arena/body.
 struct http_seg {
     const uint8_t *p;
     size_t n;
@@ -37,9 +37,9 @@ struct http_limits {            // one struct for all bounds; defaults by http_l
     size_t max_body;            // 64 MiB
     uint32_t max_streams;       // 128
     uint32_t abuse_budget;      // 200 points: http/abuse.h
-    uint64_t header_timeout_us; // 10 s from accept / from the first octet of the next request
+    uint64_t header_timeout_us; // 10 s from accept / from the first byte of the next request
     uint64_t body_timeout_us;   // 10 s without data
-    uint32_t body_min_rate;     // 500 octets/s over 20 s
+    uint32_t body_min_rate;     // 500 bytes/s over 20 s
     uint64_t idle_timeout_us;   // 75 s keep-alive without a request
     uint64_t
         send_timeout_us; // 30 s without progress of a reader; stream held by a zero window 10 s
@@ -62,7 +62,7 @@ struct http_server_ops {
     // The client has gone (reset, closed) before the response was handed over. Respond no more.
     // Called at most once and never after the response was complete.
     void (*on_gone)(struct exchange *ex, void *ctx);
-    // The last octet of the response has been taken by http_conn_sent (HTTP/2: its last frame has been made;
+    // The last byte of the response has been taken by http_conn_sent (HTTP/2: its last frame has been made;
     // at most 256 KiB of output are before it), or never will be (client gone mid-answer). Exactly once for
     // each exchange that was responded to. For the access log. NULL: not wanted.
     void (*on_sent)(struct exchange *ex, bool whole, void *ctx);
@@ -95,10 +95,10 @@ struct exchange {
     struct arena arena; // lives as long as the exchange
     struct buffer body; // de-chunked, still content-encoded
     size_t max_body;
-    uint64_t started_us; // first octet of the head
+    uint64_t started_us; // first byte of the head
     uint64_t body_us;    // body complete
     uint16_t status;     // of the response, 0 while none was given
-    uint64_t sent_bytes; // response body octets handed over
+    uint64_t sent_bytes; // response body bytes handed over
     void *user;          // the room above's
     // private to http/ from here
     struct exchange *next, **prev;
@@ -107,10 +107,9 @@ struct exchange {
     uint32_t refs;
     int32_t stream_id;
     uint32_t cap_headers, header_bytes;
-    int64_t charged;   // octets told to on_charge
-    int64_t body_left; // HTTP/1: octets that are still to come; -1: chunked
-    uint64_t
-        progress_us; // last octet of the body, or last octet of the answer that a window let go
+    int64_t charged;      // bytes told to on_charge
+    int64_t body_left;    // HTTP/1: bytes that are still to come; -1: chunked
+    uint64_t progress_us; // last byte of the body, or last byte of the answer that a window let go
     uint64_t rate_from_us, rate_bytes; // of the body: minimum rate in windows of 20 s
     bool told;                         // on_head was called
     bool whole_request;                // the body is complete
@@ -145,21 +144,21 @@ struct http_response {
 // segments are kept. HEAD: body suppressed by the room. Harmless after on_gone (blocks are given back).
 void exchange_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 
-// secure: came over TLS (scheme). h2: ALPN chose h2; else the first octets decide (preface or HTTP/1).
+// secure: came over TLS (scheme). h2: ALPN chose h2; else the first bytes decide (preface or HTTP/1).
 struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops,
                                 void *ctx, bool secure, bool h2,
                                 uint64_t now_us); // NULL: out of memory
 // Frees the connection; live exchanges are told (on_gone / on_sent(false)) and live on by their refs.
 void http_conn_free(struct http_conn *c, uint64_t now_us);
-// Octets from the peer. The room consumes them all (or buffers within its bounds).
+// Bytes from the peer. The room consumes them all (or buffers within its bounds).
 void http_conn_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
 void http_conn_eof(struct http_conn *c,
                    uint64_t now_us); // peer closed its half: gone (nginx's rule)
 // False: backpressure: pipelined requests wait, or what the peer makes us write is not taken.
 bool http_conn_wants_read(const struct http_conn *c);
-// Octets of a request (HTTP/2: of the beginning) have come, and more of it must follow.
+// Bytes of a request (HTTP/2: of the beginning) have come, and more of it must follow.
 bool http_conn_midway(const struct http_conn *c);
-// What to send now: fills iov, returns how many; 0: nothing. Then say how many octets were taken.
+// What to send now: fills iov, returns how many; 0: nothing. Then say how many bytes were taken.
 int http_conn_gather(struct http_conn *c, struct iovec *iov, int max, uint64_t now_us);
 void http_conn_sent(struct http_conn *c, size_t n, uint64_t now_us);
 // True: nothing more will come; close once gather says 0 (a short lingering read is net/'s business).
@@ -173,7 +172,7 @@ void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_
 unsigned http_conn_live(const struct http_conn *c); // exchanges not yet answered whole
 void *http_conn_user(struct http_conn *c);          // net's and gateway's pointer
 void http_conn_set_user(struct http_conn *c, void *user);
-// The value of `date` in HTTP/1.1 and HTTP/2 answers given by this thread (29 octets, RFC 9110 5.6.7); set once
+// The value of `date` in HTTP/1.1 and HTTP/2 answers given by this thread (29 bytes, RFC 9110 5.6.7); set once
 // a second by whoever reads the clock. Not set: no such field.
 void http_set_date(struct view date);
 
@@ -191,7 +190,7 @@ enum http_call_end {
     CALL_ABANDONED, // connection closed by us (said by net/peer: this room knows of no other end than LOST)
     CALL_TOO_LARGE, // answer over the bound: reset by us
     CALL_MALFORMED, // broken HTTP or gRPC framing, or header blocks over the bound
-    CALL_CANCELLED  // by us, confirmed: no frame refers to the lent octets any more
+    CALL_CANCELLED  // by us, confirmed: no frame refers to the lent bytes any more
 };
 
 struct http_client_ops {                                // all from the client's loop
@@ -208,7 +207,7 @@ struct http_call {
     uint16_t status;          // :status
     int grpc_status;          // from trailers or Trailers-Only; -1: absent
     struct view grpc_message; // percent-decoded, cut, in the call's arena: any bytes
-    struct block *body; // the answer's octets after gRPC de-framing: body->data[0 .. body_bytes);
+    struct block *body; // the answer's bytes after gRPC de-framing: body->data[0 .. body_bytes);
     size_t body_bytes;  // taken over by on_end's callee with http_call_take_body
     struct arena arena;
     uint32_t rst_code; // CALL_RESET: the peer's code
@@ -219,15 +218,15 @@ struct http_call {
     // private
     struct http_call *next, **prev;
     int32_t stream_id;
-    struct http_seg *segs; // segs[0] is the 5-octet prefix
+    struct http_seg *segs; // segs[0] is the 5-byte prefix
     uint32_t n_segs, seg_at;
     size_t seg_off;
     uint8_t prefix[5], got_prefix[5];
     uint8_t n_prefix;
-    uint32_t expect; // octets of the answer's message
+    uint32_t expect; // bytes of the answer's message
     uint32_t n_fields,
         field_bytes; // of the answer's header blocks, counted as a server counts them
-    uint32_t queued; // runs of its octets that wait in the connection's output
+    uint32_t queued; // runs of its bytes that wait in the connection's output
     bool ended, closed, grpc_flagged;
     enum http_call_end end;
 };
@@ -244,7 +243,7 @@ struct http_client *http_client_new(const struct http_client_limits *l,
                                     struct block_owner *blocks, struct view authority);
 void http_client_free(struct http_client *c); // live calls end CALL_LOST first
 // gRPC unary call: POST path, content-type application/grpc, te: trailers, grpc-timeout from timeout_us
-// (0: none). segs are the message WITHOUT the 5-octet prefix (the room writes it); they are referenced,
+// (0: none). segs are the message WITHOUT the 5-byte prefix (the room writes it); they are referenced,
 // not copied, until on_end; the array itself is copied. NULL: not possible now (not ready, too many
 // streams, draining, out of memory).
 struct http_call *http_client_call(struct http_client *c, struct view path,

@@ -13,7 +13,7 @@
 #define OUT_RUNS_HIGH 128u
 
 struct out_item {
-    const uint8_t *p; // NULL: the octets are the next n of the copy buffer
+    const uint8_t *p; // NULL: the bytes are the next n of the copy buffer
     size_t n;
     struct block *block;     // one reference, or NULL
     void (*done)(void *arg); // NULL, or called once when the run has left, or is dropped

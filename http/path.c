@@ -1,5 +1,5 @@
 // One canonical form of a target, made once and used by routing, access rules and metrics alike.
-// RFC 3986 sections 5.2.4 and 6.2.2: dot segments removed, escapes of unreserved octets decoded. What
+// RFC 3986 sections 5.2.4 and 6.2.2: dot segments removed, escapes of unreserved bytes decoded. What
 // different programs are known to read differently is refused: %2f, %5c, %00, "..;", a backslash.
 #include "http/conn.h"
 
@@ -37,14 +37,14 @@ static bool is_plain(struct view path)
     return true;
 }
 
-// The path's escapes: *n octets written to out. NULL, or what is wrong.
+// The path's escapes: *n bytes written to out. NULL, or what is wrong.
 static const char *decode(struct view path, char *out, size_t *n)
 {
     *n = 0;
     for (size_t i = 0; i < path.n; i++) {
         unsigned char c = (unsigned char)path.p[i];
         if (c <= 0x20 || c >= 0x7f || c == '#' || c == '\\')
-            return "target: an octet that must be escaped";
+            return "target: a byte that must be escaped";
         if (c != '%') {
             out[(*n)++] = (char)c;
             continue;
@@ -113,7 +113,7 @@ const char *path_canonical(struct arena *a, struct view target, struct view *pat
     for (size_t i = 0; i < query->n; i++) {
         unsigned char c = (unsigned char)query->p[i];
         if (c <= 0x20 || c >= 0x7f || c == '#')
-            return "target: an octet that must be escaped";
+            return "target: a byte that must be escaped";
     }
     char *out = arena_alloc(a, path_n + 1);
     if (!out)
@@ -129,8 +129,8 @@ const char *path_canonical(struct arena *a, struct view target, struct view *pat
     return NULL;
 }
 
-// An escape of an octet that must be escaped in a name: gRPC's clients name a Unix socket by its path,
-// "run%2Fsluice.sock". Escapes of other octets would be another spelling of a name.
+// An escape of a byte that must be escaped in a name: gRPC's clients name a Unix socket by its path,
+// "run%2Fsluice.sock". Escapes of other bytes would be another spelling of a name.
 static bool name_escape(struct view v, size_t i)
 {
     int high = v.p[i] == '%' && v.n - i > 2 ? hex(v.p[i + 1]) : -1;

@@ -58,9 +58,9 @@ void http_conn_free(struct http_conn *c, uint64_t now_us)
     mem_free(c);
 }
 
-// ---- octets in ---------------------------------------------------------------------------------------
+// ---- bytes in ---------------------------------------------------------------------------------------
 
-// The first octets decide: HTTP/2 by prior knowledge begins with its preface, everything else is HTTP/1.
+// The first bytes decide: HTTP/2 by prior knowledge begins with its preface, everything else is HTTP/1.
 static void recv_fresh(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
     size_t k = 0;
@@ -133,7 +133,7 @@ bool http_conn_wants_read(const struct http_conn *c)
                                   nghttp2_session_get_outbound_queue_size(c->h2) < FRAMES_MAX);
 }
 
-// ---- octets out --------------------------------------------------------------------------------------
+// ---- bytes out --------------------------------------------------------------------------------------
 
 // Nothing is live from now on.
 static void rest(struct http_conn *c, uint64_t now_us)

@@ -48,7 +48,7 @@ static bool no_memory(struct error *e)
 static bool bad_bytes(unsigned k, struct error *e)
 {
     return error_set(e, STATUS_BAD_ANSWER,
-                     "outputs[%u]: the octets are not as many BYTES elements as the shape says", k);
+                     "outputs[%u]: the bytes are not as many BYTES elements as the shape says", k);
 }
 
 // Where each row of a BYTES output begins; shape[0] == rows > 0.
@@ -165,7 +165,7 @@ static bool add_output(struct reading *d, struct view message, struct error *e)
     return true;
 }
 
-static bool add_raw(struct reading *d, struct view octets, struct error *e)
+static bool add_raw(struct reading *d, struct view bytes, struct error *e)
 {
     if (d->n_raw == INFER_MAX_TENSORS)
         return malformed("more than 256 raw_output_contents", e);
@@ -173,7 +173,7 @@ static bool add_raw(struct reading *d, struct view octets, struct error *e)
     if (!raw)
         return no_memory(e);
     d->raw = raw;
-    raw[d->n_raw++] = octets;
+    raw[d->n_raw++] = bytes;
     return true;
 }
 

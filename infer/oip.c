@@ -179,7 +179,7 @@ bool oip_check_raw(struct error *e, const struct oip_place *at, const struct ten
         if (tensor_count(t, &count) && count <= t->bytes / 4)
             return true;
         return error_set(e, STATUS_BAD_REQUEST,
-                         "%s[%u].%s: %zu octets cannot hold BYTES of shape %s", at->what, at->index,
+                         "%s[%u].%s: %zu bytes cannot hold BYTES of shape %s", at->what, at->index,
                          at->field, t->bytes, oip_shape_text(shape, t));
     }
     if (!tensor_size(t, &want))
@@ -187,7 +187,7 @@ bool oip_check_raw(struct error *e, const struct oip_place *at, const struct ten
                          at->what, at->index, dtype_table[t->dtype].name, oip_shape_text(shape, t));
     if (want != t->bytes)
         return error_set(e, STATUS_BAD_REQUEST,
-                         "%s[%u].%s: expected %" PRIu64 " octets for %s %s, got %zu", at->what,
+                         "%s[%u].%s: expected %" PRIu64 " bytes for %s %s, got %zu", at->what,
                          at->index, at->field, want, dtype_table[t->dtype].name,
                          oip_shape_text(shape, t), t->bytes);
     return true;

@@ -1,5 +1,5 @@
 /* infer/oip.h: what the codecs of the Open Inference Protocol v2 have in common. Thinks.
- * A codec that may have much to do works in steps: step(max_bytes) looks at about so many octets of the
+ * A codec that may have much to do works in steps: step(max_bytes) looks at about so many bytes of the
  * body and returns, so that a loop never works for long. All its state is in its struct. */
 #ifndef SLUICE_INFER_OIP_H
 #define SLUICE_INFER_OIP_H
@@ -9,16 +9,16 @@
 #define OIP_STEP_ELEMENTS ((uint64_t)16 << 10) // of BYTES, however short
 #define OIP_STEP_BYTES ((size_t)64 << 10)      // what a loop does of one body at a time
 
-// Octets of a name, an id, a key, a parameter's value: they are read in one go.
+// Bytes of a name, an id, a key, a parameter's value: they are read in one go.
 #define OIP_MAX_TEXT ((size_t)128 << 10)
 
 enum oip_step { OIP_ERROR = -1, OIP_MORE, OIP_DONE };
 
-// A run of octets to send. Who owns it is said where it is made.
+// A run of bytes to send. Who owns it is said where it is made.
 struct oip_seg {
     const uint8_t *p;
     size_t n;
-    bool lent; // not the arena's: a request's or an answer's octets
+    bool lent; // not the arena's: a request's or an answer's bytes
 };
 
 // A message to send, in pieces that lie in an arena or are lent by the tensors.
@@ -67,7 +67,7 @@ bool oip_check_names(const struct infer_request *r, struct error *e);
 // The message "expected COUNT DTYPE values for shape [..], got GOT"; got UINT64_MAX: "got more".
 bool oip_wrong_count(struct error *e, const struct oip_place *at, const struct tensor *t,
                      uint64_t got);
-// Shape, datatype and octets of raw data agree: else an error that says all three. BYTES are not walked.
+// Shape, datatype and bytes of raw data agree: else an error that says all three. BYTES are not walked.
 bool oip_check_raw(struct error *e, const struct oip_place *at, const struct tensor *t);
 // Seals the request when all of it is read. False: its rows hold nothing and are more than any batch has:
 // they would cost their sender nothing, and the queue's room in rows.

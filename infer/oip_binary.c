@@ -1,6 +1,6 @@
 #include "infer/oip_json.h"
 
-/* Raw binary requests: nothing but octets came, so names, datatype and shape are the model's.
+/* Raw binary requests: nothing but bytes came, so names, datatype and shape are the model's.
  * Source: Triton, docs/protocol/extension_binary_data.md, "Raw Binary Request". */
 
 // BYTES: the body is the one element; the length before it is ours to add.
@@ -21,8 +21,8 @@ static bool one_element(struct oip_raw *w, struct arena *a, struct view body, st
     return true;
 }
 
-// Settles the free dimensions: a leading one is the batch, and 1; one more follows from the octets.
-static bool settle_shape(struct tensor *t, bool batched, size_t octets, struct error *e)
+// Settles the free dimensions: a leading one is the batch, and 1; one more follows from the bytes.
+static bool settle_shape(struct tensor *t, bool batched, size_t bytes, struct error *e)
 {
     unsigned free_dims = 0, last = 0;
     for (unsigned i = 0; i < t->rank; i++) {
@@ -43,11 +43,11 @@ static bool settle_shape(struct tensor *t, bool batched, size_t octets, struct e
         return true;
     uint64_t rest;
     tensor_set_dim(t, last, 1);
-    if (!tensor_size(t, &rest) || rest == 0 || octets % rest != 0)
-        return error_set(
-            e, STATUS_BAD_REQUEST,
-            "body: %zu octets do not fill whole elements of the input's free dimension", octets);
-    tensor_set_dim(t, last, (int64_t)(octets / rest));
+    if (!tensor_size(t, &rest) || rest == 0 || bytes % rest != 0)
+        return error_set(e, STATUS_BAD_REQUEST,
+                         "body: %zu bytes do not fill whole elements of the input's free dimension",
+                         bytes);
+    tensor_set_dim(t, last, (int64_t)(bytes / rest));
     return true;
 }
 

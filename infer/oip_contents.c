@@ -51,10 +51,10 @@ bool oip_contents_begin(struct oip_contents *c, struct arena *a, struct view con
         c->fields.at = c->fields.end;
         return true;
     }
-    // Every value takes an octet or more; BYTES take two and become four and their octets.
+    // Every value takes a byte or more; BYTES take two and become four and their bytes.
     if (c->count > contents.n)
         return error_set(e, STATUS_BAD_REQUEST,
-                         "%s[%u].contents: shape %s asks for more values than the octets can hold",
+                         "%s[%u].contents: shape %s asks for more values than the bytes can hold",
                          at->what, at->index, oip_shape_text(shape, t));
     c->room =
         t->dtype == DT_BYTES ? contents.n + 2 * c->count : c->count * dtype_table[t->dtype].bytes;
@@ -85,7 +85,7 @@ static bool narrow(enum dtype dtype, uint64_t *v)
     }
 }
 
-// Little-endian: the low octets are the value.
+// Little-endian: the low bytes are the value.
 static bool put(struct oip_contents *c, uint64_t v, struct error *e)
 {
     size_t size = dtype_table[c->t->dtype].bytes;

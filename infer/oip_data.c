@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #define STRING_SLICE ((size_t)64 << 10) // bytes of a string copied between two such looks
-#define CHUNK 2048 // values read between two looks at the budget: at most 400 octets each
+#define CHUNK 2048 // values read between two looks at the budget: at most 400 bytes each
 
 const char *oip_json_came(enum json_token token)
 {
@@ -17,10 +17,10 @@ const char *oip_json_came(enum json_token token)
 }
 
 // With the datatype that the values should have.
-static bool say(struct oip_data *d, struct error *e, const char *what, size_t octet)
+static bool say(struct oip_data *d, struct error *e, const char *what, size_t byte)
 {
-    return error_set(e, STATUS_BAD_REQUEST, "%s[%u].%s: %s (%s, octet %zu)", d->at.what,
-                     d->at.index, d->at.field, what, dtype_table[d->t->dtype].name, octet);
+    return error_set(e, STATUS_BAD_REQUEST, "%s[%u].%s: %s (%s, byte %zu)", d->at.what, d->at.index,
+                     d->at.field, what, dtype_table[d->t->dtype].name, byte);
 }
 
 static bool wrong(struct oip_data *d, struct error *e, const char *what)
@@ -159,7 +159,7 @@ static const struct {
     [DT_INT16] = {INT16_MIN, INT16_MAX}, [DT_INT32] = {INT32_MIN, INT32_MAX},
 };
 
-// Little-endian: the low octets are the narrow value.
+// Little-endian: the low bytes are the narrow value.
 static enum json_token read_narrow(struct oip_data *d, uint8_t *out, size_t max, size_t *n)
 {
     int64_t wide[256];

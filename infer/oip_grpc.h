@@ -1,6 +1,6 @@
 /* infer/oip_grpc.h: the protobuf form (inference.GRPCInferenceService): requests read as a server,
  * batches written toward a worker, answers read from a worker and written to a client. Messages are
- * without gRPC's 5-octet prefix. Reading makes views into the message, which must stay. Thinks.
+ * without gRPC's 5-byte prefix. Reading makes views into the message, which must stay. Thinks.
  * Bounds: those of oip_json.h; nesting is fixed by the messages (an unknown field is skipped whole). */
 #ifndef SLUICE_INFER_OIP_GRPC_H
 #define SLUICE_INFER_OIP_GRPC_H
@@ -33,14 +33,14 @@ bool oip_grpc_write_batch(struct arena *a, const struct infer_request *const *me
                           uint32_t rows, uint64_t timeout_us, struct oip_message *out);
 
 // ModelInferResponse -> answer. message lies in block; on success the answer (memory that goes with the
-// block) owns the caller's reference. rows: what was asked for, 0: not batched. Every output's octets agree
+// block) owns the caller's reference. rows: what was asked for, 0: not batched. Every output's bytes agree
 // with its shape and datatype. BYTES outputs get row_offsets when their shape[0] is rows; whether it
 // is, is for the caller to see. The calling thread is the block's owner.
 bool oip_grpc_read_answer(struct block *block, struct view message, uint32_t rows,
                           struct answer **out, struct error *e);
 // An answer of outputs that the caller made (a worker's own): memory goes with the block, whose reference it
 // takes. Outputs are copied (not their data). BYTES outputs get row_offsets. NULL: out of memory, or BYTES
-// octets that are no BYTES.
+// bytes that are no BYTES.
 struct answer *answer_new(struct block *block, const struct tensor *outputs, unsigned n,
                           uint32_t rows);
 

@@ -77,7 +77,7 @@ static uint8_t *w_head(uint8_t *at, const struct batch_message *b)
     return at;
 }
 
-// Octets of input k over all members; how many of them are copied, and how many runs are lent.
+// Bytes of input k over all members; how many of them are copied, and how many runs are lent.
 static size_t input_bytes(const struct batch_message *b, unsigned k, size_t *copied, unsigned *lent)
 {
     size_t sum = 0;

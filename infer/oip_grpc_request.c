@@ -122,7 +122,7 @@ static bool add_output(struct oip_grpc *d, struct view message, struct error *e)
     return true;
 }
 
-static bool add_raw(struct oip_grpc *d, struct view octets, struct error *e)
+static bool add_raw(struct oip_grpc *d, struct view bytes, struct error *e)
 {
     if (d->n_raw == INFER_MAX_TENSORS)
         return error_set(e, STATUS_BAD_REQUEST, "raw_input_contents: more than %d",
@@ -131,7 +131,7 @@ static bool add_raw(struct oip_grpc *d, struct view octets, struct error *e)
     if (!raw)
         return no_memory(e);
     d->raw = raw;
-    raw[d->n_raw++] = octets;
+    raw[d->n_raw++] = bytes;
     return true;
 }
 
@@ -171,7 +171,7 @@ static bool check_fields(struct oip_grpc *d, struct error *e)
     if (r->version.n && !model_name_ok(r->version))
         return error_set(e, STATUS_BAD_REQUEST, "model_version: expected [A-Za-z0-9._-]{1,128}");
     if (!oip_text(r->id))
-        return error_set(e, STATUS_BAD_REQUEST, "id: expected at most %zu octets of UTF-8",
+        return error_set(e, STATUS_BAD_REQUEST, "id: expected at most %zu bytes of UTF-8",
                          OIP_MAX_TEXT);
     if (r->n_inputs == 0)
         return error_set(e, STATUS_BAD_REQUEST, "inputs: expected at least one");
@@ -228,7 +228,7 @@ static enum oip_step take_raw(struct oip_grpc *d, struct error *e)
     d->walking = end == WALK_MORE;
     if (end == WALK_WRONG) {
         error_set(e, STATUS_BAD_REQUEST,
-                  "inputs[%u].data: the octets are not as many BYTES elements as the shape says",
+                  "inputs[%u].data: the bytes are not as many BYTES elements as the shape says",
                   d->done);
         return OIP_ERROR;
     }

@@ -89,7 +89,7 @@ struct instance_group {
     bool passive; // takes no requests
 };
 
-// A packed list of varints has as many as octets that end one.
+// A packed list of varints has as many as bytes that end one.
 static uint32_t count_varints(struct view packed)
 {
     uint32_t n = 0;

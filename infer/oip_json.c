@@ -43,7 +43,7 @@ struct oip_json {
     struct json_reader r;
     struct arena *arena;
     struct infer_request *out;
-    struct view binary; // octets behind the JSON
+    struct view binary; // bytes behind the JSON
     size_t binary_at;   // given to inputs so far
     unsigned cap_inputs, cap_outputs;
     enum place place, after_skip;
@@ -74,9 +74,9 @@ static bool broken(struct oip_json *d, struct error *e)
 {
     if (d->r.resume)
         return error_set(e, STATUS_BAD_REQUEST,
-                         "body: a string outside of data is longer than %zu octets (octet %zu)",
+                         "body: a string outside of data is longer than %zu bytes (byte %zu)",
                          OIP_MAX_TEXT, d->r.token_at);
-    return error_set(e, STATUS_BAD_REQUEST, "body: %s (octet %zu)", d->r.error, d->r.error_at);
+    return error_set(e, STATUS_BAD_REQUEST, "body: %s (byte %zu)", d->r.error, d->r.error_at);
 }
 
 static bool in_input(const struct oip_json *d)
@@ -98,9 +98,9 @@ static bool refuse(struct oip_json *d, struct error *e, const char *field, const
                    const char *came)
 {
     if (d->place == AT_TOP)
-        return error_set(e, STATUS_BAD_REQUEST, "%s: expected %s, got %s (octet %zu)", field, what,
+        return error_set(e, STATUS_BAD_REQUEST, "%s: expected %s, got %s (byte %zu)", field, what,
                          came, d->r.token_at);
-    return error_set(e, STATUS_BAD_REQUEST, "%s[%u]%s%s: expected %s, got %s (octet %zu)", list(d),
+    return error_set(e, STATUS_BAD_REQUEST, "%s[%u]%s%s: expected %s, got %s (byte %zu)", list(d),
                      item(d), *field ? "." : "", field, what, came, d->r.token_at);
 }
 
@@ -123,13 +123,13 @@ static void keys_init(struct keys *k, struct arena *a)
 
 static bool duplicate(struct oip_json *d, struct error *e)
 {
-    return error_set(e, STATUS_BAD_REQUEST, "body: duplicate key (octet %zu)", d->r.token_at);
+    return error_set(e, STATUS_BAD_REQUEST, "body: duplicate key (byte %zu)", d->r.token_at);
 }
 
 static bool add_unknown(struct oip_json *d, struct keys *k, struct view key, struct error *e)
 {
     if (++k->unknown > MAX_KEYS)
-        return error_set(e, STATUS_BAD_REQUEST, "body: more than %d keys in one object (octet %zu)",
+        return error_set(e, STATUS_BAD_REQUEST, "body: more than %d keys in one object (byte %zu)",
                          MAX_KEYS, d->r.token_at);
     switch (json_keyset_add(&k->set, key)) {
     case JSON_SEEN_NEW:
@@ -372,7 +372,7 @@ static void *grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t
     return p;
 }
 
-// The next run of the octets behind the JSON is this input's.
+// The next run of the bytes behind the JSON is this input's.
 static bool take_blob(struct oip_json *d, struct error *e)
 {
     struct oip_place at = {"inputs", d->out->n_inputs, "parameters.binary_data_size"};
@@ -381,7 +381,7 @@ static bool take_blob(struct oip_json *d, struct error *e)
                          at.index);
     if (d->blob > d->binary.n - d->binary_at)
         return error_set(e, STATUS_BAD_REQUEST,
-                         "inputs[%u].%s: %" PRIu64 " octets, but only %zu are left behind the JSON",
+                         "inputs[%u].%s: %" PRIu64 " bytes, but only %zu are left behind the JSON",
                          at.index, at.field, d->blob, d->binary.n - d->binary_at);
     struct tensor *t = &d->tensor;
     t->bytes = d->blob;
@@ -616,7 +616,7 @@ static bool finish(struct oip_json *d, struct error *e)
                          d->top.seen & 1u << TOP_INPUTS ? "expected at least one" : "missing");
     if (d->binary_at != d->binary.n)
         return error_set(e, STATUS_BAD_REQUEST,
-                         "body: %zu octets behind the JSON belong to no input",
+                         "body: %zu bytes behind the JSON belong to no input",
                          d->binary.n - d->binary_at);
     if (!oip_check_names(d->out, e))
         return false;

@@ -1,8 +1,8 @@
 /* infer/oip_json.h: the JSON form of a request (OIP v2 REST, with the binary tensor extension: some
- * inputs' octets follow the JSON). Numbers go straight into typed arrays in the request's arena, never
+ * inputs' bytes follow the JSON). Numbers go straight into typed arrays in the request's arena, never
  * through a tree. Strict: duplicate keys, unknown datatypes, ragged or miscounted data are refused with
  * the field's name; never the body's own text. Nothing is allocated that the body does not back: an
- * element takes at least two octets of it. Thinks.
+ * element takes at least two bytes of it. Thinks.
  *
  * Bounds: 256 inputs, 256 outputs, 64 parameters, 256 keys in one object, depth 100, rank 16; a string that
  * is neither data nor skipped: OIP_MAX_TEXT.
@@ -29,7 +29,7 @@ bool oip_json_decode(struct arena *a, struct view json, struct view binary,
 
 // Raw binary request (Inference-Header-Content-Length: 0): the body is the one input of the model. At most
 // one dimension may be free (besides a batch dimension, which is 1 when both are free); its size follows
-// from the octets. BYTES: the body is one element.
+// from the bytes. BYTES: the body is one element.
 struct oip_raw {
     struct infer_request *out;
     struct view left; // BYTES: of the body, to be copied

@@ -59,7 +59,7 @@ static bool param_value(struct view message, struct param *out)
         if (out->type == PARAM_BOOL)
             out->b = f.value != 0;
         else
-            memcpy(&out->u, &f.value, sizeof(out->u)); // i, u and d are 8 octets in one union
+            memcpy(&out->u, &f.value, sizeof(out->u)); // i, u and d are 8 bytes in one union
     }
     return !r.error && has && (out->type != PARAM_STRING || oip_text(out->s));
 }

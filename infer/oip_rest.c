@@ -176,7 +176,7 @@ static uint64_t load_unsigned(const uint8_t *p, enum dtype dtype)
     }
 }
 
-// JSON strings are UTF-8; octets that are not would be silently changed.
+// JSON strings are UTF-8; bytes that are not would be silently changed.
 static bool plain_text(struct view v)
 {
     for (size_t i = 0; i < v.n;) {

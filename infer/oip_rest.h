@@ -19,7 +19,7 @@ struct oip_rest {
     // private
     struct tensor tensor; // the output that is being written
     uint64_t i, n;        // its elements
-    size_t at;            // BYTES: octets done
+    size_t at;            // BYTES: bytes done
     unsigned k, n_wanted;
     uint8_t state;
 };

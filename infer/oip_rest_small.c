@@ -172,11 +172,11 @@ static bool next_key(struct json_reader *r, struct json_keyset *keys, struct vie
     if (token == JSON_OBJECT_END)
         return false;
     if (token != JSON_KEY)
-        return error_set(e, STATUS_BAD_REQUEST, "body: %s (octet %zu)", r->error, r->error_at);
+        return error_set(e, STATUS_BAD_REQUEST, "body: %s (byte %zu)", r->error, r->error_at);
     enum json_seen seen =
         json_unescape(r, keys->arena, key) ? json_keyset_add(keys, *key) : JSON_SEEN_ERROR;
     if (seen == JSON_SEEN_BEFORE)
-        return error_set(e, STATUS_BAD_REQUEST, "body: duplicate key (octet %zu)", r->token_at);
+        return error_set(e, STATUS_BAD_REQUEST, "body: duplicate key (byte %zu)", r->token_at);
     return seen == JSON_SEEN_NEW || error_set(e, STATUS_UNAVAILABLE, "out of memory");
 }
 
@@ -206,5 +206,5 @@ bool oip_rest_read_index_request(struct arena *a, struct view body, bool *ready,
     if (token != JSON_ERROR && e->status != STATUS_OK)
         return false;
     return (token != JSON_ERROR && json_next(&r) == JSON_END) ||
-           error_set(e, STATUS_BAD_REQUEST, "body: %s (octet %zu)", r.error, r.error_at);
+           error_set(e, STATUS_BAD_REQUEST, "body: %s (byte %zu)", r.error, r.error_at);
 }

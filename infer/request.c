@@ -38,7 +38,7 @@ static void key_put(struct key *k, const void *p, size_t n)
     }
 }
 
-// With its length before it, so that neighbours cannot trade octets.
+// With its length before it, so that neighbours cannot trade bytes.
 static void key_view(struct key *k, struct view v)
 {
     uint32_t n = (uint32_t)v.n;

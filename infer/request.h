@@ -64,13 +64,13 @@ void request_seal(struct infer_request *r);
 // One worker's answer to one batch, reference-counted by its block: `outputs` views point into it.
 // Lives in the block's memory or in memory freed with it (block->on_free).
 struct answer {
-    struct block *block;    // owns all of the octets below; every user holds one reference
+    struct block *block;    // owns all of the bytes below; every user holds one reference
     struct tensor *outputs; // shape[0] is the batch's rows when batched
     uint16_t n_outputs;
     struct view model, version;    // as the worker says
     uint64_t queue_us, compute_us; // worker's own figures, 0: not given
     uint32_t rows;                 // rows of the batch, 0 when not batched
-    const uint64_t **row_offsets; // [n_outputs] NULL, or for BYTES outputs [rows + 1] octet offsets
+    const uint64_t **row_offsets;  // [n_outputs] NULL, or for BYTES outputs [rows + 1] byte offsets
 };
 
 // A request's share of an answer: rows [row, row + rows) of every output; rows == 0: the whole answer.

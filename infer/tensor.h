@@ -25,7 +25,7 @@ enum dtype {
     DT_BF16,
     DT_FP32,
     DT_FP64,
-    DT_BYTES, // each element: 4-octet little-endian length, then the octets
+    DT_BYTES, // each element: 4-byte little-endian length, then the bytes
     DT_COUNT
 };
 

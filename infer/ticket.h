@@ -4,7 +4,7 @@
  *  T2  While it is out its origin frees nothing that it lends: the request's views stay.
  *  T3  A cancel is a message to the home, never a reach into it; it may cross the ticket on its way back.
  *      It travels in a node of its own, which the home echoes, so that neither is freed under the other.
- *  T4  The home gives it back only when no frame refers to the lent octets.
+ *  T4  The home gives it back only when no frame refers to the lent bytes.
  *  T5  Past its deadline, or cancelled, it is never sent on.
  * Fields are written by one side at a time, as the headings say; the mailbox carries the hand-over. */
 #ifndef SLUICE_INFER_TICKET_H

@@ -125,7 +125,7 @@ static void remove_leftovers(const char *under)
 
 static bool make_and_lock(struct runtime_dir *d, const char *under, char why[RUNTIME_ERROR])
 {
-    // A Unix socket's path holds 107 octets; "/w4095-63.sock" needs 14 of them.
+    // A Unix socket's path holds 107 bytes; "/w4095-63.sock" needs 14 of them.
     if (snprintf(d->path, sizeof(d->path), "%s/" DIR_PREFIX "XXXXXX", under) >=
         (int)sizeof(d->path)) {
         d->path[0] = '\0';

@@ -29,7 +29,7 @@ static const char *parse_unix(struct addr *a, struct view path)
     if (path.n == 0)
         return "the path is missing after unix:";
     if (path.n >= sizeof a->un.sun_path)
-        return "the path of a Unix socket is longer than 107 octets";
+        return "the path of a Unix socket is longer than 107 bytes";
     if (memchr(path.p, 0, path.n))
         return "the path holds a NUL";
     a->un.sun_family = AF_UNIX;
@@ -63,7 +63,7 @@ static const char *parse_host(struct addr *a, struct view host, bool brackets)
     if (host.n == 0)
         return "the host is missing (0.0.0.0 or [::] for every address)";
     if (host.n >= ADDR_HOST)
-        return "the host is longer than 253 octets";
+        return "the host is longer than 253 bytes";
     memcpy(a->host, host.p, host.n);
     a->host[host.n] = 0;
     if (brackets) {

@@ -134,7 +134,7 @@ void listen_close(const struct addr *a, int *fds, unsigned n, bool unlink_unix)
 
 bool listen_turn_away(int fd)
 {
-    // Classic BPF over the TCP header, which is where the kernel lets a socket's filter begin: octet 13 holds
+    // Classic BPF over the TCP header, which is where the kernel lets a socket's filter begin: byte 13 holds
     // the flags; SYN without ACK opens a connection (RFC 9293, 3.1).
     static const struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),          BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0x12),

@@ -25,7 +25,7 @@ bool listen_turn_away(int fd);
 // What a descriptor that came from elsewhere listens on; false: it is no listening socket.
 bool listen_addr_of(int fd, struct addr *a);
 
-// Descriptors over a Unix socket: at most FDS_MAX beside at least one octet. Both return octets (as
+// Descriptors over a Unix socket: at most FDS_MAX beside at least one byte. Both return bytes (as
 // sendmsg/recvmsg), -1 with errno. fds_recv: *n_fds in: room, out: how many came (close-on-exec).
 #define FDS_MAX 250
 long fds_send(int sock, const void *p, size_t bytes, const int *fds, unsigned n_fds);

@@ -143,7 +143,7 @@ static void reopen(struct sink *s)
 
 enum written { WRITE_ALL, WRITE_FULL, WRITE_FAILED };
 
-// A pipe that says it can be written takes PIPE_BUF octets without blocking, and in one piece: whole lines,
+// A pipe that says it can be written takes PIPE_BUF bytes without blocking, and in one piece: whole lines,
 // as others (keeper, workers) write into the same one.
 static size_t paced_share(const struct log *g, const struct ring *r, uint64_t tail, size_t n)
 {

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define LOG_SINKS 4
-#define LOG_FIELD_MAX 1024 // octets of one field's value before escaping; the rest is cut (row 133)
+#define LOG_FIELD_MAX 1024 // bytes of one field's value before escaping; the rest is cut (row 133)
 #define LOG_RING (4u << 20)
 
 enum { LOG_EVENTS = 0 }; // sink 0: the event log, standard error unless log_open says otherwise
@@ -61,9 +61,9 @@ void log_line_fd(int fd, enum log_level level, uint64_t wall_us, const char *eve
 bool log_format(struct buffer *b, enum log_level level, uint64_t wall_us, const char *event,
                 const struct log_field *fields, unsigned n);
 // Appends v as the inside of a JSON string: control characters, quotes, backslash and DEL escaped,
-// invalid UTF-8 as \ufffd, cut at LOG_FIELD_MAX octets (then "…" follows). False: out of memory.
+// invalid UTF-8 as \ufffd, cut at LOG_FIELD_MAX bytes (then "…" follows). False: out of memory.
 bool log_escape(struct buffer *out, struct view v);
-// "2026-01-02T03:04:05.678901Z"; 28 octets with the NUL.
+// "2026-01-02T03:04:05.678901Z"; 28 bytes with the NUL.
 void log_time(char out[28], uint64_t wall_us);
 uint64_t log_wall_us(void); // now, for callers without a loop
 

@@ -4,7 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ESCAPED 6 // \u00XX, the longest form of an octet
+#define ESCAPED 6 // \u00XX, the longest form of a byte
 
 // Length of the UTF-8 sequence at p (RFC 3629, section 4: no overlong forms, no surrogates), 0: invalid.
 static unsigned utf8_len(const uint8_t *p, size_t n)

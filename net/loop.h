@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define LOOPS_MAX 257 // loops in one process: 256 (gateway/boot.h) and the main thread's
-#define LOOP_SCRATCH (256u << 10) // octets one read may bring
+#define LOOP_SCRATCH (256u << 10) // bytes one read may bring
 #define LOOP_RECORD (16u << 10)   // a TLS record's plain text
 
 // What one turn works at most, before what cannot be put off: past it, reads and codecs wait for the next. One
@@ -77,8 +77,8 @@ struct loop {
     struct wheel wheel;
     struct block_owner blocks;
     struct rand rand;
-    uint8_t *scratch; // LOOP_SCRATCH octets for whoever reads now
-    uint8_t *record;  // LOOP_RECORD octets for whoever writes a TLS record now
+    uint8_t *scratch; // LOOP_SCRATCH bytes for whoever reads now
+    uint8_t *record;  // LOOP_RECORD bytes for whoever writes a TLS record now
 
     _Atomic uint32_t conns; // client connections it holds: loop_conns_add
     bool
@@ -127,7 +127,7 @@ struct loop {
 // Once a process, before any loop: libevent's locks for its resolver, SIGPIPE ignored. Idempotent.
 void net_init(void);
 
-// 0, or -1 with errno (descriptors). seed feeds l->rand. l lies on a 64-octet boundary (static memory
+// 0, or -1 with errno (descriptors). seed feeds l->rand. l lies on a 64-byte boundary (static memory
 // does; else loop_new). All of it is set here.
 int loop_init(struct loop *l, unsigned index, const char *name, uint64_t seed);
 void loop_deinit(struct loop *l);

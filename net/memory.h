@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-// Octets. Reads files: for the start.
+// Bytes. Reads files: for the start.
 int64_t memory_total(void);
 // The least of machine_bytes and every limit from the process's own group up to the root: a service is
 // bounded by its slice as well. self: /proc/self/cgroup; root: /sys/fs/cgroup. What cannot be read bounds

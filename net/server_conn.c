@@ -151,7 +151,7 @@ static bool wants_read(struct sock *s)
 static bool expects_more(struct sock *s)
 {
     struct conn *c = conn_of(s);
-    // Nobody is owed an answer: no write of ours would meet the reset that may lie behind these octets.
+    // Nobody is owed an answer: no write of ours would meet the reset that may lie behind these bytes.
     return c->state != CONN_OPEN || http_conn_midway(c->http) || http_conn_live(c->http) == 0;
 }
 

@@ -97,7 +97,7 @@ static void pump(struct sock *s)
         s->bytes_in += n;
         loop_worked(s->loop, n >= LOOP_LOOK_BYTES ? n : 0); // less may be many small requests
         s->ops->on_data(s, s->loop->scratch, n);
-        // A short read has emptied the queue: the next octet makes a new edge. Not so the FIN or the
+        // A short read has emptied the queue: the next byte makes a new edge. Not so the FIN or the
         // reset that came together with this one's edge.
         if (!s->tls && n < room && !s->hup && s->ops->expects_more && !s->ops->expects_more(s))
             s->readable = false;
@@ -160,7 +160,7 @@ static void on_more(struct loop *l, struct loop_call *c)
 
 // ---- writing -------------------------------------------------------------------------------------------
 
-// Octets taken; 0: the socket is full; -1: broken.
+// Bytes taken; 0: the socket is full; -1: broken.
 static long write_plain(struct sock *s, struct iovec *iov, int n)
 {
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n};

@@ -1,4 +1,4 @@
-/* net/sock.h: a connected stream of octets on a loop, plain or TLS. Nonblocking, edge-triggered:
+/* net/sock.h: a connected stream of bytes on a loop, plain or TLS. Nonblocking, edge-triggered:
  * one libevent event for its whole life. Reads land in the loop's scratch and go to on_data at
  * once; writes are pulled by gather when the socket was flagged with sock_flush (once before the
  * loop sleeps). Owner: whoever embeds it. Thread: its loop's. EINTR, EAGAIN and short writes end
@@ -19,12 +19,12 @@ struct sock;
 
 struct sock_ops {
     void (*on_open)(struct sock *s); // TLS: the handshake is over; plain: from inside sock_start
-    // Octets, valid during the call only.
+    // Bytes, valid during the call only.
     void (*on_data)(struct sock *s, const uint8_t *p, size_t n);
     void (*on_eof)(struct sock *s);
     // The stream is broken: nothing more is read or written. The owner closes it (now or later).
     void (*on_error)(struct sock *s, const char *why);
-    // What to send: fills iov, 0: nothing. Octets not yet told by sent come first again next time.
+    // What to send: fills iov, 0: nothing. Bytes not yet told by sent come first again next time.
     int (*gather)(struct sock *s, struct iovec *iov, int max);
     void (*sent)(struct sock *s, size_t n);
     // After each round of writing that emptied gather or met a full socket: for time-outs and
@@ -32,7 +32,7 @@ struct sock_ops {
     void (*on_flushed)(struct sock *s, bool drained);
     bool (*wants_read)(struct sock *s); // NULL: always. False pauses; sock_resume goes on.
     // After on_data, plain sockets: may more of the same be at hand? False saves a read that would find
-    // nothing, at a price: a reset that came together with these octets is seen with the next write only
+    // nothing, at a price: a reset that came together with these bytes is seen with the next write only
     // (libevent does not tell it from readiness). NULL: always read until there is nothing.
     bool (*expects_more)(struct sock *s);
 };

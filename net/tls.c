@@ -22,7 +22,7 @@ struct tls_server {
     SSL_CTX *ctx[LOOPS_MAX]; // [i] is touched on loop i's thread once the loops run
 };
 
-// Whole file; the key's octets are wiped by the caller.
+// Whole file; the key's bytes are wiped by the caller.
 static bool read_pem(struct buffer *b, const char *what, const char *path, char err[TLS_ERROR])
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -362,7 +362,7 @@ enum tls_io tls_write(struct tls *t, const void *p, size_t bytes, size_t *n)
     enum tls_io io = outcome(t, rc);
     if (io != TLS_WANT_WRITE && io != TLS_WANT_READ)
         return io;
-    // The library demands the same octets again (they may already be sealed, or an answer to a
+    // The library demands the same bytes again (they may already be sealed, or an answer to a
     // KeyUpdate stands before them), while the rooms above may have dropped them by then.
     t->saved = mem_alloc(bytes);
     if (!t->saved) {

@@ -63,7 +63,7 @@ void tls_free(struct tls *t);
 enum tls_io { TLS_OK, TLS_WANT_READ, TLS_WANT_WRITE, TLS_EOF, TLS_BROKEN };
 enum tls_io tls_handshake(struct tls *t);
 enum tls_io tls_read(struct tls *t, void *p, size_t cap, size_t *n);
-// At most 16 KiB are taken, as one record. TLS_OK with tls_pending: the octets were taken (kept, if need
+// At most 16 KiB are taken, as one record. TLS_OK with tls_pending: the bytes were taken (kept, if need
 // be), but the socket is full: tls_flush when it can be written again, before the next tls_write.
 enum tls_io tls_write(struct tls *t, const void *p, size_t bytes, size_t *n);
 bool tls_pending(const struct tls *t);

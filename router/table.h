@@ -35,7 +35,7 @@ struct model_rules {
     uint32_t n_preferred;
     uint32_t pipeline;    // batches in flight a replica; 0: by its instances and the policy
     uint32_t queue_rows;  // bound of waiting and running rows; 0: max(1024, 64 x max_rows)
-    uint64_t queue_bytes; // bound of their octets
+    uint64_t queue_bytes; // bound of their bytes
     uint64_t deadline_us; // of a request that names none
     uint64_t grace_us;    // how long to wait for a first or a lost replica
     bool listed;          // the configuration names it: it is never removed

@@ -303,8 +303,8 @@ static char *warmup_data(struct loading *l, const struct model_warmup_input *in,
     bool text = strcmp(in->shape.dtype, "BYTES") == 0; // of strings: empty ones
     for (size_t i = 0; in->random && !text && i < bytes; i += floats ? 4 : 1) {
         float f = (float)rand_unit(r);
-        uint8_t octet = (uint8_t)rand_below(r, 2); // whole numbers: small ones
-        memcpy(data + i, floats ? (const void *)&f : &octet, floats ? 4 : 1);
+        uint8_t byte = (uint8_t)rand_below(r, 2); // whole numbers: small ones
+        memcpy(data + i, floats ? (const void *)&f : &byte, floats ? 4 : 1);
     }
     return data;
 }

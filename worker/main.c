@@ -202,10 +202,10 @@ static void on_signal(evutil_socket_t fd, short what, void *ctx)
 
 static void on_liveness(evutil_socket_t fd, short what, void *ctx)
 {
-    char octet;
+    char byte;
     (void)what;
     (void)ctx;
-    ssize_t n = read(fd, &octet, 1);
+    ssize_t n = read(fd, &byte, 1);
     if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
         _exit(0); // whoever started us is gone
 }

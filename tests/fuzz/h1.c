@@ -1,8 +1,8 @@
-/* Fuzz: any octets on an HTTP/1.1 connection, its rooms above played by the unit tests' world.
- * First what may not depend on anything: the same octets whole, cut where the input says and one by one give
- * the same events, answers and end. Then a hostile run: octets, slow readers, answers, time, drain, end of file
- * and want of memory in the order of the input's control octets, with the bounds checked after each step.
- * Input: 1 octet flags, 1 octet how many control octets, these, then what the peer says. */
+/* Fuzz: any bytes on an HTTP/1.1 connection, its rooms above played by the unit tests' world.
+ * First what may not depend on anything: the same bytes whole, cut where the input says and one by one give
+ * the same events, answers and end. Then a hostile run: bytes, slow readers, answers, time, drain, end of file
+ * and want of memory in the order of the input's control bytes, with the bounds checked after each step.
+ * Input: 1 byte flags, 1 byte how many control bytes, these, then what the peer says. */
 #include "base/check.h"
 #include "tests/unit/http_world.h"
 

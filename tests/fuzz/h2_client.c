@@ -1,9 +1,9 @@
-/* Fuzz: the HTTP/2 client, and a worker that answers well, nearly well, or with any octets. The input is read as
+/* Fuzz: the HTTP/2 client, and a worker that answers well, nearly well, or with any bytes. The input is read as
  * orders: calls of every size, cancels, the worker's frames, how much of our output it takes, want of memory, and
  * the end. Each call ends once, and never from inside a call of ours; its message goes at that moment, so that
  * what still refers to it is seen; what we say is read by a strict reader; all that arrives of a message is what
  * was lent; blocks come back.
- * Input: 1 octet flags, then orders. */
+ * Input: 1 byte flags, then orders. */
 #include "tests/fuzz/h2_kit.h"
 #include "tests/unit/http_client_world.h"
 
@@ -34,10 +34,10 @@ static uint32_t some_id(struct client *w, struct tape *t)
 
 static void put_message(struct wire *w, struct tape *t, uint32_t id)
 {
-    static const uint8_t octets[70000];
+    static const uint8_t bytes[70000];
     unsigned how = tape_u8(t);
     uint32_t n = tape_number(t) % 70000, says = how & 2 ? tape_number(t) : n;
-    wire_message(w, how & END_STREAM, id, how & 4 ? how >> 6 : 0, says, octets, n);
+    wire_message(w, how & END_STREAM, id, how & 4 ? how >> 6 : 0, says, bytes, n);
 }
 
 static void put(struct client *w, struct tape *t, unsigned op)
@@ -81,7 +81,7 @@ static void check_messages(struct client *w)
         size_t n = s->body_n < sizeof(s->body) - 1 ? s->body_n : sizeof(s->body) - 1;
         invariant(s->body_n <= a->n + 5 && (!s->ended || s->body_n == a->n + 5));
         for (size_t k = 0; k < n; k++)
-            invariant((uint8_t)s->body[k] == (k < 5 ? prefix[k] : client_octet(i, k - 5)));
+            invariant((uint8_t)s->body[k] == (k < 5 ? prefix[k] : client_byte(i, k - 5)));
     }
 }
 

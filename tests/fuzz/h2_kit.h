@@ -46,7 +46,7 @@ static inline void put_block(struct wire *w, struct tape *t, const char *const *
         wire_lines(w, lines[how % n]);
     unsigned more = tape_u8(t);
     if (more < 32) {
-        struct view v = tape_run(t, more); // octets of HPACK, whatever they are
+        struct view v = tape_run(t, more); // bytes of HPACK, whatever they are
         wire_put(w, v.p, v.n);
     } else if (more < 48) {
         unsigned name_n = tape_u8(t) % 24, value_n = tape_number(t) % 5000;

@@ -1,9 +1,9 @@
-/* Fuzz: an HTTP/2 connection as a server. The input is read as orders: frames that are nearly right, octets that
+/* Fuzz: an HTTP/2 connection as a server. The input is read as orders: frames that are nearly right, bytes that
  * are not, and what happens around them: slow readers, answers soon, late and in any order, time, drain, end of
  * file, want of memory. What the server says is read by a strict reader: lengths, the order of a stream's frames,
  * HPACK. Each exchange has one end, bounds hold after each step, everything comes back.
  * Then the same frames alone, whole and in pieces, must tell the rooms above the same.
- * Input: 1 octet flags, then orders. */
+ * Input: 1 byte flags, then orders. */
 #include "tests/fuzz/h2_kit.h"
 #include "tests/unit/http_h2_world.h"
 
@@ -263,7 +263,7 @@ static void outcome(struct h2 *h, const struct wire *all, size_t part, uint8_t f
 }
 
 // What nghttp2 makes depend on reads: it counts those in which the head of a CONTINUATION comes, not the heads
-// (octet by octet one is too many), and after the peer's GOAWAY it looks at what the same read still brought.
+// (byte by byte one is too many), and after the peer's GOAWAY it looks at what the same read still brought.
 static bool depends_on_reads(const struct wire *all)
 {
     for (size_t at = 0; at + 9 <= all->n;) {

@@ -1,7 +1,7 @@
-/* Fuzz: any octets as each message of the service. A request is decoded whole and in steps, sent on as a batch of
+/* Fuzz: any bytes as each message of the service. A request is decoded whole and in steps, sent on as a batch of
  * one and (where rows allow it) of three, and read again; a reply is read as a worker's, sliced, written to a
- * client and read again. What is read must keep its promises: octets agree with shapes.
- * Input: 1 octet step size, 1 octet rows that were asked for, then the message. */
+ * client and read again. What is read must keep its promises: bytes agree with shapes.
+ * Input: 1 byte step size, 1 byte rows that were asked for, then the message. */
 #include "infer/oip_grpc.h"
 #include "base/check.h"
 #include "infer/oip_rest.h"

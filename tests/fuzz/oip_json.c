@@ -1,7 +1,7 @@
 /* Fuzz: any body through the REST decoder, whole and in random steps: the same verdict in the same words, the
- * same request. What is taken is written anew (JSON, or JSON with the octets behind it) and must be read as
+ * same request. What is taken is written anew (JSON, or JSON with the bytes behind it) and must be read as
  * the same request; an answer of the same tensors is written whole and in steps.
- * Input: 1 octet step size, 1 octet how many octets at the end are binary data, then the body. */
+ * Input: 1 byte step size, 1 byte how many bytes at the end are binary data, then the body. */
 #include "infer/oip_json.h"
 #include "base/check.h"
 #include "infer/oip_grpc.h"

@@ -1,4 +1,4 @@
-/* Fuzz: any octets through the protobuf reader, every LEN field also as a message and as packed varints.
+/* Fuzz: any bytes through the protobuf reader, every LEN field also as a message and as packed varints.
  * What is read is written anew and must be read as the same fields. */
 #include "base/pb.h"
 #include "base/check.h"
@@ -6,7 +6,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-// Octets of the field in its minimal form.
+// Bytes of the field in its minimal form.
 static size_t field_size(const struct pb_field *f)
 {
     switch (f->wire) {

@@ -3,7 +3,7 @@
 As a program it is a server of grpcio: fake_worker.py --listen ADDRESS [--liveness-fd N] MODEL... . Every
 model has input x and output y, FP32 [-1, 2], and answers y = 2 x; its name says what else it does (BEHAVIOUR).
 Each inference is told on standard error as a line of JSON. RawWorker is for what grpcio is too well brought
-up to do: frames and octets of one's own, on a thread of the test.
+up to do: frames and bytes of one's own, on a thread of the test.
 """
 import argparse
 import contextlib
@@ -242,7 +242,7 @@ def reset(s):
 
 
 def speak_h2(on_infer, models=("good",), heads=None):
-    """A talk() that serves the small calls well and gives ModelInfer to on_infer(s, h2, stream, answer octets).
+    """A talk() that serves the small calls well and gives ModelInfer to on_infer(s, h2, stream, answer bytes).
     on_infer returns True when the connection is to end. The requests' heads are kept in `heads`."""
 
     def talk(s, n):

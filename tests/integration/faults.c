@@ -23,7 +23,7 @@ static struct faults {
     _Atomic int64_t clock_s; // added to CLOCK_REALTIME
     _Atomic int64_t every;   // about every n-th call of a kind fails; 0: none
     _Atomic int64_t
-        least; // octets from which on memory may be refused; 0: never, and else nothing but it is
+        least; // bytes from which on memory may be refused; 0: never, and else nothing but it is
     _Atomic int64_t calls[KINDS], struck[KINDS];
 } * page;
 

@@ -16,7 +16,7 @@ def frame(kind, flags=0, stream=0, payload=b""):
 
 
 def literal(name, value):
-    """A field without index and Huffman coding, whatever its octets are."""
+    """A field without index and Huffman coding, whatever its bytes are."""
 
     def text(t):
         t = t.encode("latin-1") if isinstance(t, str) else t

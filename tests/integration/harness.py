@@ -1,4 +1,4 @@
-"""Actors of the integration tests: sluice, sluice-worker, clients that send octets.
+"""Actors of the integration tests: sluice, sluice-worker, clients that send bytes.
 
 Programs come from $SLUICE_BUILD (build), so that the same tests run on sanitizer builds; $SLUICE_PROGRAM names
 another gateway there (sluice-contracts: watched), $SLUICE_WORKER another worker, $SLUICE_PREFIX words that stand
@@ -340,7 +340,7 @@ def memory_kib(pid, row="VmRSS"):
     raise AssertionError(f"no {row} of {pid}")
 
 
-# ---- octets ----------------------------------------------------------------------------------------
+# ---- bytes ----------------------------------------------------------------------------------------
 
 
 def infer_body(rows, tensor="input", **more):
@@ -353,7 +353,7 @@ GOOD_BODY = infer_body([SAMPLES[0]["input"]])
 
 
 def post(body=GOOD_BODY, path="/v2/models/digits/infer", fields=b"", close=True, length=True):
-    """The octets of a good request, with `fields` (whole lines) among its header."""
+    """The bytes of a good request, with `fields` (whole lines) among its header."""
     head = b"POST %s HTTP/1.1\r\nHost: sluice\r\nContent-Type: application/json\r\n" % path.encode()
     if length:
         head += b"Content-Length: %d\r\n" % len(body)

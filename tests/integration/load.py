@@ -7,10 +7,10 @@
     load.texts                  # Counter: what the answers that were not 200 said
     load.wrong                  # answers that are not the function of their own rows
 
-"lost": the octets of a request had left whole, and its connection ended without an answer. "again": HTTP/2
+"lost": the bytes of a request had left whole, and its connection ended without an answer. "again": HTTP/2
 told that the request was not processed (GOAWAY below its stream, REFUSED_STREAM), or nothing of it had been
 sent: it may be asked again without harm, and is. "refused": a fresh connection ended before it brought one
-octet: nobody had accepted it.
+byte: nobody had accepted it.
 """
 import collections
 import json

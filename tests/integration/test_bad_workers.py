@@ -79,7 +79,7 @@ def test_a_wrong_answer_is_502_and_counted(bad, model, rows):
     answers = ask_at_once(bad, model, [[i, i] for i in range(rows)])
     assert [a.status_code for a in answers] == [502] * rows, answers[0].text
     assert answers[0].json()["error"]
-    # Counted when the last octet has left, which the client may see a little sooner than the loop.
+    # Counted when the last byte has left, which the client may see a little sooner than the loop.
     wait_for(lambda: bad.metric("sluice_requests_total", model=model, status="bad_answer") == before + rows)
     assert is_right(ask(bad, "good"))  # the connection is as good as before
 
@@ -181,7 +181,7 @@ def test_a_request_that_kills(tmp_path):
         assert sluice.stop() == 0
 
 
-# ---- octets that are no answer -------------------------------------------------------------------------
+# ---- bytes that are no answer -------------------------------------------------------------------------
 
 
 def gateway_before(tmp_path, raw, **more):
@@ -411,7 +411,7 @@ def over_a_slow_line(s, c, stream, octets):
 
 
 def test_an_answer_on_a_slow_line(tmp_path):
-    """Octets that come say that the worker lives, although what it answers to probes waits behind them."""
+    """Bytes that come say that the worker lives, although what it answers to probes waits behind them."""
     health = 'interval = "100ms" timeout = "300ms" failures = 2'
     with RawWorker(speak_h2(over_a_slow_line)) as raw, gateway_before(tmp_path, raw, health=health) as sluice:
         sluice.wait_model("good")

@@ -57,7 +57,7 @@ def computes_nothing(sluice, t):
     wait_replicas(sluice, "fast", 1)
 
 
-def takes_no_octets(sluice, worker):
+def takes_no_bytes(sluice, worker):
     """Stopped behind a full socket: no cancel can leave, and no batch comes back but by the end of its connection."""
     worker.kill(signal.SIGSTOP)
     try:
@@ -79,7 +79,7 @@ def test_the_gateway_keeps_what_it_owes_for_each_effect(tmp_path):
             all_is_well(sluice)
             is_overloaded(sluice, t)
             computes_nothing(sluice, t)
-            takes_no_octets(sluice, worker)
+            takes_no_bytes(sluice, worker)
             all_is_well(sluice)
             assert sluice.stop() == 0
             kept = sluice.find("contracts")[-1]

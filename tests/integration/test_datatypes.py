@@ -36,7 +36,7 @@ def values(datatype):
     elif datatype == "BYTES":
         flat = [t.encode() for t in TEXTS]
     elif datatype == "BF16":
-        flat = [0, 0x3F80, 0xC020, 0x7F7F, 0x7FC1, 0xFF80]  # its octets: numpy has no such type
+        flat = [0, 0x3F80, 0xC020, 0x7F7F, 0x7FC1, 0xFF80]  # its bytes: numpy has no such type
     else:
         with np.errstate(over="ignore"):
             flat = [v for v in np.array(FLOATS, np.float64).astype(NUMPY[datatype]) if np.isfinite(v)]
@@ -74,7 +74,7 @@ def raw_of(x):
 
 
 def post_binary(echo, datatype, x, outputs):
-    """(the answer, its JSON, the octets behind it)"""
+    """(the answer, its JSON, the bytes behind it)"""
     tensor = {"name": "x", "shape": x.shape, "datatype": datatype, "parameters": {"binary_data_size": len(raw_of(x))}}
     head = json.dumps({"inputs": [tensor], **outputs}).encode()
     headers = {"inference-header-content-length": str(len(head)), "content-type": "application/octet-stream"}
@@ -280,7 +280,7 @@ def test_tritonclient_compresses(echo, coding):
 
 
 def test_large_bodies_in_every_split(echo):
-    """Around the octets at which the decoder pauses (256 KiB): keys, numbers, strings cut anywhere."""
+    """Around the bytes at which the decoder pauses (256 KiB): keys, numbers, strings cut anywhere."""
     for size in list(range((256 << 10) - 3, (256 << 10) + 4)) + [(512 << 10) + 1, 1 << 20]:
         head = b'{"inputs":[{"name":"x","shape":[2,2],"datatype":"INT32","x":"'
         body = head + b"y" * (size - len(head) - 8) + b'", "data" :[[-17,2],[3,44]] }],"id":"end"}'
@@ -309,7 +309,7 @@ def test_raw_binary_requests(echo):
     n = int(answer.headers["inference-header-content-length"])
     assert answer.content[n:] == b"\x0b\0\0\0one element"
     answer = httpx.post(f"{echo.url}/v2/models/fp32/infer", content=b"12345", headers=headers)
-    assert answer.status_code == 400 and "5 octets" in answer.json()["error"]
+    assert answer.status_code == 400 and "5 bytes" in answer.json()["error"]
 
 
 def test_rows_of_one_batch_keep_their_texts(echo):

@@ -24,7 +24,7 @@ def assert_only(load, *outcomes):
 
 
 def assert_nothing_left(sluice, connections=True):
-    """No request, row, octet or connection is still held."""
+    """No request, row, byte or connection is still held."""
     names = ["in_flight", "streams", "queue_rows", "running_rows"] + ["connections"] * connections
     for name in names:
         wait_for(lambda n=name: sluice.metric("sluice_" + n) == 0, 15, f"{name} 0")
@@ -516,7 +516,7 @@ LAST_WORDS = {
 }
 
 
-def test_a_reset_that_comes_with_the_last_octets(start):
+def test_a_reset_that_comes_with_the_last_bytes(start):
     """Both are there before the gateway looks: it takes what was said, and sees the end as well."""
     sluice = start()
     pid = sluice.gateway_pid()

@@ -28,7 +28,7 @@ def test_answers_are_told_apart():
     assert parse_answers(two[:-1]) == [(200, {"content-length": "2"}, b"ok")]
 
 
-def test_octets_reach_the_gateway(gateway):
+def test_bytes_reach_the_gateway(gateway):
     with Wire(gateway.port) as wire:
         wire.send(b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").read_until_closed()
         assert wire.closed and wire.answers()[0][0] == 200

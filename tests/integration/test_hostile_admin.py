@@ -45,7 +45,7 @@ def test_admin_is_not_on_the_public_port(target):
         assert answer.status_code == 404 and "sluice_" not in answer.text
 
 
-def test_admin_meets_hostile_octets_too(target):
+def test_admin_meets_hostile_bytes_too(target):
     for name in ("1 CL.TE", "5 two lengths", "29 two Hosts", "37 64 KiB method", "39 junk", "28 LF line ends"):
         statuses, closed = outcome(target.admin_port, SMUGGLING[name])
         assert closed and all(s >= 400 for s in statuses), (name, statuses)

@@ -100,7 +100,7 @@ def test_a_message_over_max_body_is_resource_exhausted_for_grpcio(target):
 def test_protobuf(target):
     """101, and 93 to 97 in this form."""
     rows = {
-        "11-octet varint": b"\x08" + b"\xff" * 10 + b"\x01",
+        "11-byte varint": b"\x08" + b"\xff" * 10 + b"\x01",
         "length 2^63": b"\x0a" + b"\x80" * 9 + b"\x01",
         "field 0": b"\x00\x00",
         "wire type 6": b"\x0e\x00",

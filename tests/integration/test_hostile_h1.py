@@ -98,7 +98,7 @@ def test_a_body_on_get_is_read(target):
 
 
 def test_tiny_chunks(target):
-    """23: one octet each: served, or refused for more framing than body; never slow."""
+    """23: one byte each: served, or refused for more framing than body; never slow."""
     body = b"".join(b"1\r\n%c\r\n" % c for c in GOOD_BODY) + b"0\r\n\r\n"
     assert outcome(target.port, request(CHUNKED, b"Connection: close", body=body)) == ([200], True)
     begun = time.monotonic()
@@ -203,7 +203,7 @@ def test_valid_then_malformed(target):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-def test_octets_in_pieces(target, size):
+def test_bytes_in_pieces(target, size):
     """However it is cut, a request is the same."""
     octets = post(infer_body([SAMPLES[0]["input"][:64]]), close=False) + request(CHUNKED, b"Connection: close", body=GOOD_CHUNK)
     head = octets.index(b"\r\n\r\n") + 4

@@ -20,7 +20,7 @@ def closes(wire, timeout=10.0):
 
 
 def drip(wire, octets, pause=0.05, limit=6.0):
-    """Octet by octet, until the other side has enough."""
+    """Byte by byte, until the other side has enough."""
     until = time.monotonic() + limit
     for octet in octets:
         wire.send(bytes([octet]))
@@ -64,7 +64,7 @@ def test_bodies_that_stop(target, octets):
 
 
 def test_dripped_bodies(target):
-    """76, 77: an octet now and then is never silent for long, and is too slow over 20 s: 408, on every carrier."""
+    """76, 77: a byte now and then is never silent for long, and is too slow over 20 s: 408, on every carrier."""
     with Wire(target.port) as plain, Wire(target.port) as chunked, H2(target) as h2:
         plain.send(request(b"Content-Length: 100000"))
         chunked.send(request(CHUNKED, body=b"10000\r\n"))
@@ -84,7 +84,7 @@ def test_dripped_bodies(target):
 
 
 class Pusher:
-    """Asks and asks and reads nothing: a window that is small from its first octet on."""
+    """Asks and asks and reads nothing: a window that is small from its first byte on."""
 
     def __init__(self, port, pieces):
         self.pieces, self.left = pieces, b""
@@ -119,7 +119,7 @@ def endless_h2(body):
 
 @pytest.mark.parametrize("pieces", [endless_h1, endless_h2], ids=["h1", "h2"])
 def test_a_reader_that_never_reads(target, pieces):
-    """78: however it goes on asking, it is cut, send_timeout after its socket took the last octet, and what it
+    """78: however it goes on asking, it is cut, send_timeout after its socket took the last byte, and what it
     was owed is given back."""
     body = infer_body([SAMPLES[i % 20]["input"] for i in range(64)])
     before = memory_kib(target.gateway_pid())
@@ -162,7 +162,7 @@ def test_an_answer_behind_a_zero_window(target):
 
 
 def test_a_dribbled_window(target):
-    """56: an octet at a time is slow, and is not for ever."""
+    """56: a byte at a time is slow, and is not for ever."""
     with H2(target, settings=struct.pack(">HI", 4, 0)) as h2:
         h2.send(head(1, ASK, end=False) + frame(DATA, END_STREAM, 1, GOOD_BODY))
         for _ in range(300):

@@ -267,7 +267,7 @@ def test_a_small_budget_is_for_every_loop(start):
 
 
 def test_what_a_body_becomes_is_charged_too(start):
-    """Two octets of JSON become a float of four: 3 MiB of text, 6 MiB of tensor."""
+    """Two bytes of JSON become a float of four: 3 MiB of text, 6 MiB of tensor."""
     sluice = start(limits='bytes_in_flight = "6MiB" max_body = "4MiB"')
     n = 3 << 19
     tensor = b'{"inputs":[{"name":"input","shape":[%d,64],"datatype":"FP32","data":[0%s]}]}' % (n // 64, b",0" * (n - 1))

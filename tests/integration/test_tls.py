@@ -289,7 +289,7 @@ def key_updates(sluice, most):
 
 
 def test_a_flood_of_key_updates(tls):
-    """Row 127: a few are fine, more than a connection's octets can want are cut; nobody else is harmed."""
+    """Row 127: a few are fine, more than a connection's bytes can want are cut; nobody else is harmed."""
     assert key_updates(tls, 5) == (5, True)
     sent, is_answered = key_updates(tls, 200)
     assert sent < 200 and not is_answered
@@ -303,7 +303,7 @@ def test_no_early_data(tls):
     assert "200 OK" in said and "Max Early Data: 0" in said, said[-800:]
 
 
-def test_records_of_one_octet(tls):
+def test_records_of_one_byte(tls):
     with connect(tls, context(tls)) as s:
         for octet in GET:
             s.sendall(bytes([octet]))

@@ -120,11 +120,11 @@ void demands_on_submit(struct loop_of *l, struct life *x)
     m->work_us += x->work_us;
     note_peak(w, m);
     demand(w, x, m->rows_out == atomic_load(&m->m->room_rows), "room is charged by the row");
-    demand(w, x, m->bytes_out == atomic_load(&m->m->room_bytes), "room is charged by the octet");
+    demand(w, x, m->bytes_out == atomic_load(&m->m->room_bytes), "room is charged by the byte");
     demand(w, x, m->rows_out <= (int64_t)atomic_load(&m->m->queue_limit),
            "no more rows than the queue's bound");
     demand(w, x, m->rules.queue_bytes == 0 || m->bytes_out <= (int64_t)m->rules.queue_bytes,
-           "no more octets than the queue's bound");
+           "no more bytes than the queue's bound");
     uint32_t limit = m->rules.queue_rows;
     if (limit == 0 && m->desk && atomic_load(&m->m->ready) > 0)
         limit = batch_cap(m) > 16 ? 64 * batch_cap(m) : 1024;

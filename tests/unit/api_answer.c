@@ -237,10 +237,10 @@ static void large(void **state)
 static void broken_late(void **state)
 {
     const size_t n = 100000, each = 8;
-    char *octets = mem_must(n * each);
+    char *bytes = mem_must(n * each);
     for (size_t i = 0; i < n; i++)
-        memcpy(octets + i * each, i + 1 < n ? "\4\0\0\0text" : "\4\0\0\0Zqx\xff", each);
-    struct tensor y = {VIEW("y"), DT_BYTES, 1, {(int64_t)n}, NULL, (const uint8_t *)octets,
+        memcpy(bytes + i * each, i + 1 < n ? "\4\0\0\0text" : "\4\0\0\0Zqx\xff", each);
+    struct tensor y = {VIEW("y"), DT_BYTES, 1, {(int64_t)n}, NULL, (const uint8_t *)bytes,
                        n * each};
     take(&y, 1, 0);
     struct api_call call = {.kind = API_INFER};
@@ -254,7 +254,7 @@ static void broken_late(void **state)
     assert_int_equal(kit_said.status, 400);
     assert_null(strstr(kit_body_text(), "Zqx"));
     drop();
-    mem_free(octets);
+    mem_free(bytes);
 }
 
 static void metadata_of_an_answer(void **state)

@@ -92,12 +92,12 @@ static void packed_bounds(void **state)
     struct view packed = gzipped(view_of(zeros, (1 << 20) + 1), room);
     ask_json(packed);
     kit_add("content-encoding", VIEW("gzip"));
-    refused(4096, STATUS_TOO_LARGE, "body: more than 1048576 octets when decompressed");
+    refused(4096, STATUS_TOO_LARGE, "body: more than 1048576 bytes when decompressed");
     kit_ask("POST", INFER);
     kit_ex.max_body = 1000;
     kit_send(gzipped(view_of(zeros, 1001), room));
     kit_add("content-encoding", VIEW("gzip"));
-    refused(SIZE_MAX, STATUS_TOO_LARGE, "body: more than 1000 octets when decompressed");
+    refused(SIZE_MAX, STATUS_TOO_LARGE, "body: more than 1000 bytes when decompressed");
     mem_free(zeros);
 }
 
@@ -127,7 +127,7 @@ static void binary_tensors(void **state)
         assert_non_null(strstr(err.text, "parameters.binary_data_size"));
     }
     ask_binary(VIEW(TWO), view_of(tail, sizeof(tail)), length);
-    refused(1, STATUS_BAD_REQUEST, "body: 1 octets behind the JSON belong to no input");
+    refused(1, STATUS_BAD_REQUEST, "body: 1 bytes behind the JSON belong to no input");
 }
 
 // Row 97.
@@ -139,15 +139,15 @@ static void header_length(void **state)
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         ask_binary(VIEW(TWO), VIEW(""), bad[i]);
         refused(SIZE_MAX, STATUS_BAD_REQUEST,
-                "inference-header-content-length: expected a number of octets");
+                "inference-header-content-length: expected a number of bytes");
     }
     ask_json(VIEW("{}")); // an empty field is there, and no number
     kit_add("inference-header-content-length", view_of(NULL, 0));
     refused(SIZE_MAX, STATUS_BAD_REQUEST,
-            "inference-header-content-length: expected a number of octets");
+            "inference-header-content-length: expected a number of bytes");
     ask_binary(VIEW("{}"), VIEW(""), "3");
     refused(SIZE_MAX, STATUS_BAD_REQUEST,
-            "inference-header-content-length: 3 octets, but the body has 2");
+            "inference-header-content-length: 3 bytes, but the body has 2");
     ask_binary(VIEW("{}"), VIEW(""), "18446744073709551615");
     refused(SIZE_MAX, STATUS_BAD_REQUEST, NULL);
     ask_binary(VIEW("{}"), VIEW(""), "2");
@@ -327,7 +327,7 @@ static bool count_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
     return true;
 }
 
-// 100,000 values of two octets each, which become eight: 200 KB and 800 KB.
+// 100,000 values of two bytes each, which become eight: 200 KB and 800 KB.
 static struct view many_values(void)
 {
     static char body[300000];

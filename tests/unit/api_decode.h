@@ -14,7 +14,7 @@ static struct model_metadata meta;
 #define INFER "/v2/models/m/versions/3/infer"
 #define GRPC_INFER "/inference.GRPCInferenceService/ModelInfer"
 
-// What was asked is routed and decoded, max octets a step.
+// What was asked is routed and decoded, max bytes a step.
 static inline bool decode(size_t max)
 {
     req = (struct infer_request){0};

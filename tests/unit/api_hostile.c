@@ -49,26 +49,25 @@ static const struct {
     const char *body, *text;
 } rows[] = {
     // 87: numbers
-    {X("FP64", "[1]", "[1e999999999]"), "inputs[0].data: number is out of range (FP64, octet 69)"},
-    {X("FP32", "[1]", "[" MANY MANY "]"),
-     "inputs[0].data: number is out of range (FP32, octet 69)"},
+    {X("FP64", "[1]", "[1e999999999]"), "inputs[0].data: number is out of range (FP64, byte 69)"},
+    {X("FP32", "[1]", "[" MANY MANY "]"), "inputs[0].data: number is out of range (FP32, byte 69)"},
     {X("INT64", "[1]", "[9223372036854775808]"),
-     "inputs[0].data: number is out of range (INT64, octet 70)"},
+     "inputs[0].data: number is out of range (INT64, byte 70)"},
     {X("UINT64", "[1]", "[18446744073709551616]"),
-     "inputs[0].data: number is out of range (UINT64, octet 71)"},
-    {X("INT32", "[1]", "[1e3]"), "inputs[0].data: expected an integer (INT32, octet 70)"},
+     "inputs[0].data: number is out of range (UINT64, byte 71)"},
+    {X("INT32", "[1]", "[1e3]"), "inputs[0].data: expected an integer (INT32, byte 70)"},
     {HEAD "\"parameters\":{\"timeout\":1e400}}",
-     "parameters: expected a number in range, got a larger one (octet 33)"},
+     "parameters: expected a number in range, got a larger one (byte 33)"},
     // 88: duplicate keys, also behind an escape and when unknown
-    {HEAD "\"" MARK "\":0}", "body: duplicate key (octet 9)"},
-    {HEAD "\"\\u005aqx\":0}", "body: duplicate key (octet 9)"},
-    {X_HEAD "\"FP32\",\"shape\":[1],\"sh\\u0061pe\":[1]}]}", "body: duplicate key (octet 61)"},
-    {HEAD "\"parameters\":{\"a\":0,\"b\":0,\"a\":0}}", "body: duplicate key (octet 35)"},
+    {HEAD "\"" MARK "\":0}", "body: duplicate key (byte 9)"},
+    {HEAD "\"\\u005aqx\":0}", "body: duplicate key (byte 9)"},
+    {X_HEAD "\"FP32\",\"shape\":[1],\"sh\\u0061pe\":[1]}]}", "body: duplicate key (byte 61)"},
+    {HEAD "\"parameters\":{\"a\":0,\"b\":0,\"a\":0}}", "body: duplicate key (byte 35)"},
     // 89: UTF-8, surrogates, escapes
-    {HEAD "\"id\":\"" MARK "\xff\"}", "body: string is not valid UTF-8 (octet 18)"},
-    {HEAD "\"id\":\"" MARK "\xc0\xaf\"}", "body: string is not valid UTF-8 (octet 18)"},
-    {HEAD "\"id\":\"" MARK "\xed\xa0\x80\"}", "body: string is not valid UTF-8 (octet 18)"},
-    {HEAD "\"id\":\"" MARK "\xf4\x90\x80\x80\"}", "body: string is not valid UTF-8 (octet 18)"},
+    {HEAD "\"id\":\"" MARK "\xff\"}", "body: string is not valid UTF-8 (byte 18)"},
+    {HEAD "\"id\":\"" MARK "\xc0\xaf\"}", "body: string is not valid UTF-8 (byte 18)"},
+    {HEAD "\"id\":\"" MARK "\xed\xa0\x80\"}", "body: string is not valid UTF-8 (byte 18)"},
+    {HEAD "\"id\":\"" MARK "\xf4\x90\x80\x80\"}", "body: string is not valid UTF-8 (byte 18)"},
     {HEAD "\"id\":\"\\ud800\"}", NULL},
     {HEAD "\"id\":\"\\udc00\\ud800\"}", NULL},
     {HEAD "\"id\":\"\\x41\"}", NULL},
@@ -76,13 +75,13 @@ static const struct {
     {HEAD "\"id\":\"\\\"}", NULL},
     {HEAD "\"id\":\"a\nb\"}", NULL},
     // 91: not JSON
-    {X("FP32", "[1]", "[1]") " " MARK, "body: more text after the value (octet 75)"},
-    {X("FP32", "[1]", "[1]") "{}", "body: more text after the value (octet 74)"},
-    {X("FP32", "[1]", "[NaN]"), "inputs[0].data: expected a number (FP32, octet 69)"},
-    {X("FP32", "[1]", "[Infinity]"), "inputs[0].data: expected a number (FP32, octet 69)"},
+    {X("FP32", "[1]", "[1]") " " MARK, "body: more text after the value (byte 75)"},
+    {X("FP32", "[1]", "[1]") "{}", "body: more text after the value (byte 74)"},
+    {X("FP32", "[1]", "[NaN]"), "inputs[0].data: expected a number (FP32, byte 69)"},
+    {X("FP32", "[1]", "[Infinity]"), "inputs[0].data: expected a number (FP32, byte 69)"},
     {HEAD "/*" MARK "*/\"inputs\":[]}", NULL},
     {HEAD "//" MARK "\n\"inputs\":[]}", NULL},
-    {"\xef\xbb\xbf" X("FP32", "[1]", "[1]"), "body: not a JSON value (octet 0)"},
+    {"\xef\xbb\xbf" X("FP32", "[1]", "[1]"), "body: not a JSON value (byte 0)"},
     {HEAD "'inputs':[]}", NULL},
     {HEAD "}", NULL},
     {HEAD, NULL},
@@ -95,30 +94,30 @@ static const struct {
      "inputs[0].shape: the size of [0,4611686018427387904,4] is out of range"},
     // 94: dimensions that are none, data that does not fit
     {X("FP32", "[-1]", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got another number (octet 58)"},
+     "inputs[0].shape: expected non-negative integers, got another number (byte 58)"},
     {X("FP32", "[1.5]", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got another number (octet 58)"},
+     "inputs[0].shape: expected non-negative integers, got another number (byte 58)"},
     {X("FP32", "[\"" MARK "\"]", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got a string (octet 58)"},
+     "inputs[0].shape: expected non-negative integers, got a string (byte 58)"},
     {X("FP32", "[null]", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got null (octet 58)"},
+     "inputs[0].shape: expected non-negative integers, got null (byte 58)"},
     {X("FP32", "[[1]]", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got an array (octet 58)"},
+     "inputs[0].shape: expected non-negative integers, got an array (byte 58)"},
     {X("FP32", "[18446744073709551616]", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got another number (octet 58)"},
+     "inputs[0].shape: expected non-negative integers, got another number (byte 58)"},
     {X("FP32", "[0]", "[1]"), "inputs[0].data: expected 0 FP32 values for shape [0], got more"},
     {X("FP32", "[2]", "[1]"), "inputs[0].data: expected 2 FP32 values for shape [2], got 1"},
     {X("FP32", "[1]", "[1,2]"), "inputs[0].data: expected 1 FP32 values for shape [1], got more"},
     {X("BYTES", "[1]", "[\"" MARK "\",\"" MARK "\"]"),
      "inputs[0].data: expected 1 BYTES values for shape [1], got more"},
     {X("FP32", "[2,2]", "[[1,2],[3]]"),
-     "inputs[0].data: ragged: arrays of one depth differ in length (FP32, octet 79)"},
+     "inputs[0].data: ragged: arrays of one depth differ in length (FP32, byte 79)"},
     {X("FP32", "[2,2]", "[[1,2],3,4]"),
-     "inputs[0].data: ragged: a value where an array stood before (FP32, octet 80)"},
+     "inputs[0].data: ragged: a value where an array stood before (FP32, byte 80)"},
     {X("FP32", "[1]", "[\"" MARK "\"]"), "inputs[0].data: expected a number, \"NaN\", \"Infinity\" "
-                                         "or \"-Infinity\", got another string (FP32, octet 69)"},
+                                         "or \"-Infinity\", got another string (FP32, byte 69)"},
     {X(MARK, "[1]", "[1]"),
-     "inputs[0].datatype: expected a known datatype, got another string (octet 42)"},
+     "inputs[0].datatype: expected a known datatype, got another string (byte 42)"},
     // 95: huge dimensions, no data
     {X("FP64", "[1000000000]", "[]"), "inputs[0].data: expected 1000000000 FP64 values for shape "
                                       "[1000000000], the body has room for "
@@ -138,12 +137,12 @@ static const struct {
     // 97: binary data that is not there
     {X_HEAD "\"FP32\",\"shape\":[1],\"parameters\":{\"binary_data_size\":-1}}]}",
      "inputs[0].parameters.binary_data_size: expected a non-negative integer, got a negative "
-     "integer (octet 94)"},
+     "integer (byte 94)"},
     {X_HEAD "\"FP32\",\"shape\":[1],\"parameters\":{\"binary_data_size\":18446744073709551615}}]}",
      "inputs[0].parameters.binary_data_size: expected a non-negative integer, got an integer of "
-     "2^63 or more (octet 94)"},
+     "2^63 or more (byte 94)"},
     {X_HEAD "\"FP32\",\"shape\":[1],\"parameters\":{\"binary_data_size\":9223372036854775807}}]}",
-     "inputs[0].parameters.binary_data_size: 9223372036854775807 octets, but only 0 are left "
+     "inputs[0].parameters.binary_data_size: 9223372036854775807 bytes, but only 0 are left "
      "behind "
      "the JSON"},
     {X_HEAD "\"FP32\",\"shape\":[1],\"data\":[1],\"parameters\":{\"binary_data_size\":0}}]}",
@@ -179,17 +178,17 @@ static struct view made(const char *head, const char *each, size_t times, const 
 static void too_deep(void **state)
 {
     check(made(HEAD "\"k\":", "[", 100000, ""), STATUS_BAD_REQUEST,
-          "body: nested deeper than 100 (octet 112)");
+          "body: nested deeper than 100 (byte 112)");
     check(made(HEAD "\"k\":", "{\"k\":", 100000, ""), STATUS_BAD_REQUEST, NULL);
     check(made("[", "[", 100000, ""), STATUS_BAD_REQUEST,
-          "body: expected an object, got an array (octet 0)");
+          "body: expected an object, got an array (byte 0)");
     check(made(X_HEAD "\"FP32\",\"shape\":[1],\"data\":", "[", 100000, ""), STATUS_BAD_REQUEST,
-          "inputs[0].data: nested deeper than the shape (FP32, octet 69)");
+          "inputs[0].data: nested deeper than the shape (FP32, byte 69)");
     check(made(X_HEAD "\"FP32\",\"data\":", "[", 100000, ""), STATUS_BAD_REQUEST, NULL);
     check(made(HEAD "\"k\":", "[", 99, "1"), STATUS_BAD_REQUEST, NULL);
 }
 
-// 87, 90: long things. Steps are as many as the octets ask for, so that no other connection waits.
+// 87, 90: long things. Steps are as many as the bytes ask for, so that no other connection waits.
 static void too_much(void **state)
 {
     const size_t step = 256 << 10;
@@ -210,7 +209,7 @@ static void too_much(void **state)
     big.data[4] = ' ';
     big.data[1] = ' ', big.data[2] = ' ', big.data[3] = ' ', big.data[5] = ' ';
     check(buffer_view(&big), STATUS_BAD_REQUEST, NULL); // in the request itself: 256 of them
-    assert_non_null(strstr(err.text, "body: more than 256 keys in one object (octet "));
+    assert_non_null(strstr(err.text, "body: more than 256 keys in one object (byte "));
     assert_false(decode(made(HEAD "\"k\":[", "{},", 500000, "0]}"), step));
     assert_true(steps >= 1500000 / step);
     assert_string_equal(err.text, "inputs: missing");
@@ -218,7 +217,7 @@ static void too_much(void **state)
         made(X_HEAD "\"FP32\",\"shape\":[1000001],\"data\":[", "1,", 1000000, "1]}]}"), step));
     assert_true(steps >= 2000000 / step);
     check(made(HEAD "\"id\":\"", "12345678", 1 << 20, "\"}"), STATUS_BAD_REQUEST,
-          "body: a string outside of data is longer than 131072 octets (octet 14)");
+          "body: a string outside of data is longer than 131072 bytes (byte 14)");
     assert_false(decode(made(HEAD "\"k\":\"", "12345678", 1 << 20, "\"}"), step)); // skipped
     assert_true(steps >= (8 << 20) / step);
     assert_string_equal(err.text, "inputs: missing");
@@ -236,7 +235,7 @@ static void too_many(void **state)
     check(made(HEAD "\"outputs\":[", "{\"name\":\"y\"},", 100000, ""), STATUS_BAD_REQUEST,
           "outputs: more than 256");
     check(made(X_HEAD "\"FP32\",\"shape\":[", "1,", 1000, "1],\"data\":[1]}]}"), STATUS_BAD_REQUEST,
-          "inputs[0].shape: expected at most 16 dimensions, got 255 or more (octet 566)");
+          "inputs[0].shape: expected at most 16 dimensions, got 255 or more (byte 566)");
 }
 
 static int open_kit(void **state)

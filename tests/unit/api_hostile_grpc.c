@@ -22,7 +22,7 @@ static bool decode(struct view message, size_t max)
     enum oip_step s;
     for (steps = 1; (s = api_decode_step(d, max, &err)) == OIP_MORE; steps++)
         ;
-    assert_true(kit_ex.arena.bytes <= 65536 + 8 * message.n); // a varint of one octet is an INT64
+    assert_true(kit_ex.arena.bytes <= 65536 + 8 * message.n); // a varint of one byte is an INT64
     assert_true(mem_count() - calls <= 64 + message.n / 512);
     if (s == OIP_ERROR) {
         api_answer_error(&kit_api, &kit_ex, &call, FAILED(err.status, err.text), 0, NULL, 0);
@@ -94,7 +94,7 @@ static struct view request(struct view rest)
 static void wire_format(void **state)
 {
     static const struct view rows[] = {
-        {"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12}, // 11 octets of varint
+        {"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 12}, // 11 bytes of varint
         {"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11},
         {"\x0a\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01", 11}, // length 2^63
         {"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 10},
@@ -181,13 +181,13 @@ static void shapes(void **state)
     refused(request(join(input("FP32", wraps, NONE), field(7, V("\0\0\0\0")))),
             "inputs[0].shape: the size of FP32 [4294967296,4294967296] is out of range");
     refused(request(input("FP64", VIEW(two62), NONE)),
-            "inputs[0].contents: shape [4611686018427387904] asks for more values than the octets "
+            "inputs[0].contents: shape [4611686018427387904] asks for more values than the bytes "
             "can hold");
     refused(request(input("BYTES", VIEW(two62), field(5, field(8, V(MARK))))),
-            "inputs[0].contents: shape [4611686018427387904] asks for more values than the octets "
+            "inputs[0].contents: shape [4611686018427387904] asks for more values than the bytes "
             "can hold");
     refused(request(join(input("BYTES", VIEW(two62), NONE), field(7, V("\0\0\0\0")))),
-            "inputs[0].data: 4 octets cannot hold BYTES of shape [4611686018427387904]");
+            "inputs[0].data: 4 bytes cannot hold BYTES of shape [4611686018427387904]");
     refused(request(input("FP32", V("\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"), one)), // -1
             "inputs[0].shape: expected non-negative integers, got a negative one");
     refused(request(input("FP32", many(V("\1"), 1000), one)),
@@ -197,7 +197,7 @@ static void shapes(void **state)
     refused(request(input("FP32", V("\0"), one)),
             "inputs[0].contents: expected 0 FP32 values for shape [0], got more");
     refused(request(join(input("FP32", V("\2"), NONE), field(7, V("\0\0\0\0")))),
-            "inputs[0].data: expected 8 octets for FP32 [2], got 4");
+            "inputs[0].data: expected 8 bytes for FP32 [2], got 4");
     refused(request(input("INT8", V("\1"), field(5, field(2, V("\x80\x01"))))),
             "inputs[0].contents: number is out of range (INT8, element 0)");
     refused(request(input("FP16", V("\1"), one)),
@@ -206,7 +206,7 @@ static void shapes(void **state)
             "inputs[0].datatype: expected a known datatype, got another text");
     refused(request(input("INT8", V("\1"), one)), "inputs[0].contents: values of another datatype");
     refused(request(join(input("BYTES", V("\1"), NONE), field(7, V("\xff\xff\xff\xff")))),
-            "inputs[0].data: the octets are not as many BYTES elements as the shape says");
+            "inputs[0].data: the bytes are not as many BYTES elements as the shape says");
     refused(request(join(input("FP32", V("\1"), one), field(7, V("\0\0\0\0")))),
             "inputs[0].contents: comes together with raw_input_contents");
     refused(request(join(input("FP32", V("\1"), one), one)), "inputs[1].name: expected a name");
@@ -220,7 +220,7 @@ static void names_and_numbers(void **state)
     refused(join(field(1, V(MARK "/../" MARK)), x), "model_name: expected [A-Za-z0-9._-]{1,128}");
     refused(request(field(2, V(".."))), "model_version: expected [A-Za-z0-9._-]{1,128}");
     refused(request(NONE), "inputs: expected at least one");
-    refused(request(join(field(3, V("\xff")), x)), "id: expected at most 131072 octets of UTF-8");
+    refused(request(join(field(3, V("\xff")), x)), "id: expected at most 131072 bytes of UTF-8");
     refused(request(join(x, x)), "inputs[1].name: same name as inputs[0]");
     refused(request(many(x, 257)), "inputs: more than 256");
     refused(request(many(field(6, field(1, V("y"))), 257)), "outputs: more than 256");

@@ -112,7 +112,7 @@ static inline void kit_add(const char *name, struct view value)
     kit_headers[kit_ex.n_headers++] = (struct http_header){view_str(name), value};
 }
 
-// Exactly as many octets as there are: ASan sees one read too many.
+// Exactly as many bytes as there are: ASan sees one read too many.
 static inline void kit_send(struct view body)
 {
     buffer_deinit(&kit_ex.body);

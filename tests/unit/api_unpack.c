@@ -45,7 +45,7 @@ static void pack(unsigned coding, struct view v)
     ZSTD_freeCCtx(c);
 }
 
-// From exactly so many octets, so that ASan sees one read too many.
+// From exactly so many bytes, so that ASan sees one read too many.
 static enum oip_step unpack(unsigned coding, struct view in, size_t max, size_t step)
 {
     char *exact = mem_must(in.n);
@@ -83,8 +83,8 @@ static void whole_and_cut_anywhere(void **state)
     }
 }
 
-// Each octet broken in turn: refused, or (a header's free fields, padding) without effect; never other text.
-static void every_octet_broken(void **state)
+// Each byte broken in turn: refused, or (a header's free fields, padding) without effect; never other text.
+static void every_byte_broken(void **state)
 {
     for (unsigned k = 0; k < CODINGS; k++) {
         buffer_reset(&packed);
@@ -132,7 +132,7 @@ static void bombs(void **state)
         buffer_deinit(&plain);
         assert_int_equal(unpack(k, v, MIB, 4096), OIP_ERROR);
         assert_int_equal(err.status, STATUS_TOO_LARGE);
-        assert_string_equal(err.text, "body: more than 1048576 octets when decompressed");
+        assert_string_equal(err.text, "body: more than 1048576 bytes when decompressed");
         assert_true(plain.cap <= 4 * MIB);
         // The bound is exact.
         buffer_reset(&packed);
@@ -154,7 +154,7 @@ static void bombs(void **state)
     mem_free(zeros);
 }
 
-// Octets that give nothing (empty stored blocks, empty members, empty frames, a header's long name) are work,
+// Bytes that give nothing (empty stored blocks, empty members, empty frames, a header's long name) are work,
 // too: no step takes more than it was told.
 static void nothing_for_much(void **state)
 {
@@ -237,7 +237,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whole_and_cut_anywhere),
-        cmocka_unit_test(every_octet_broken),
+        cmocka_unit_test(every_byte_broken),
         cmocka_unit_test(several),
         cmocka_unit_test(bombs),
         cmocka_unit_test(nothing_for_much),

@@ -183,7 +183,7 @@ static void refuses_every_truncation(void **state)
     }
 }
 
-// Any single octet changed, inserted or removed: no crash, and the same verdict twice.
+// Any single byte changed, inserted or removed: no crash, and the same verdict twice.
 static void survives_mutation(void **state)
 {
     struct rand r;
@@ -561,7 +561,7 @@ static void same_as_tokens(struct view text)
 }
 
 // Integers of one to nine digits, with and without Python's space, go through every lane; then with one
-// octet changed, whatever it becomes, the lane says what the tokens say. The text ends where memory ends.
+// byte changed, whatever it becomes, the lane says what the tokens say. The text ends where memory ends.
 static void lanes_of_short_integers(void **state)
 {
     struct rand rng;
@@ -764,7 +764,7 @@ static void keyset_finds_duplicates(void **state)
     arena_deinit(&a);
 }
 
-// White space and strings in runs of every length: what is skipped by the word and what octet by octet.
+// White space and strings in runs of every length: what is skipped by the word and what byte by byte.
 static void runs_of_one_kind(void **state)
 {
     static const char *const blanks[] = {" ", "\n", "\t", " \r", "         \n"};

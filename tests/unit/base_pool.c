@@ -1,4 +1,4 @@
-/* base/pool: blocks of every size keep their octets while others come and go, are zeroed when that is asked
+/* base/pool: blocks of every size keep their bytes while others come and go, are zeroed when that is asked
  * for, grow, come again last in first out, and fail at the door's n-th call like all memory. */
 #include <setjmp.h>
 #include <stdarg.h>

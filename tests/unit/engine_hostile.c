@@ -139,7 +139,7 @@ static void cut_anywhere(void **state)
     free(file.p);
 }
 
-static void one_octet_wrong(void **state)
+static void one_byte_wrong(void **state)
 {
     (void)state;
     static const uint8_t with[] = {0x00, 0x01, 0x7f, 0x80, 0xff};
@@ -153,7 +153,7 @@ static void one_octet_wrong(void **state)
         }
         file.p[at] = was;
     }
-    assert_true(refused > 100); // most of the octets are weights
+    assert_true(refused > 100); // most of the bytes are weights
     free(file.p);
 }
 
@@ -177,7 +177,7 @@ static void not_onnx(void **state)
         msg_raw(&group, "\x0b", 1); // groups, opened and never closed
     refuses(group, "not an ONNX file");
     struct msg huge = {0};
-    msg_raw(&huge, "\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 10); // a graph of 2^63 - 1 octets
+    msg_raw(&huge, "\x3a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", 10); // a graph of 2^63 - 1 bytes
     refuses(huge, "not an ONNX file");
     refuses(onnx_model(small_graph(), 0), "opset_import");
     refuses(onnx_model(small_graph(), 29), "opset_import");
@@ -207,11 +207,11 @@ static void tensors(void **state)
     refuses(with_tensor(onnx_tensor("t", 1, huge, 2, four, 16)), "too many elements");
     refuses(with_tensor(onnx_tensor("t", 1, twins, 2, four, 0)), "too many elements");
     refuses(with_tensor(onnx_tensor("t", 1, wraps, 3, four, 16)), "too many elements");
-    refuses(with_tensor(onnx_tensor("t", 1, big, 1, four, 16)), "octets of data");
+    refuses(with_tensor(onnx_tensor("t", 1, big, 1, four, 16)), "bytes of data");
     refuses(with_tensor(onnx_tensor("t", 1, many, 17, four, 16)), "at most 16");
-    refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 15)), "octets of data");
-    refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 0)), "octets of data");
-    refuses(with_tensor(onnx_tensor("t", 7, right, 1, four, 16)), "octets of data");
+    refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 15)), "bytes of data");
+    refuses(with_tensor(onnx_tensor("t", 1, right, 1, four, 0)), "bytes of data");
+    refuses(with_tensor(onnx_tensor("t", 7, right, 1, four, 16)), "bytes of data");
     refuses(with_tensor(onnx_tensor("t", 8, right, 1, four, 16)),
             "expected 4 strings in string_data");
     refuses(with_tensor(onnx_tensor("t", 14, right, 1, four, 16)), "data type 14");
@@ -643,7 +643,7 @@ static void windows(void **state)
 }
 
 // Weights that are an input, as large as a shape can say: the columns of such a convolution are 2^62
-// numbers, and their octets with the rest of the plan are more than 2^64.
+// numbers, and their bytes with the rest of the plan are more than 2^64.
 static void scratch_that_wraps(void **state)
 {
     (void)state;
@@ -659,7 +659,7 @@ static void scratch_that_wraps(void **state)
     refuses(onnx_model(g, 13), "");
 }
 
-// A few octets that ask for much: doubled 60 times, or multiplied for years.
+// A few bytes that ask for much: doubled 60 times, or multiplied for years.
 static void much_of_little(void **state)
 {
     (void)state;
@@ -798,7 +798,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cut_anywhere),
-        cmocka_unit_test(one_octet_wrong),
+        cmocka_unit_test(one_byte_wrong),
         cmocka_unit_test(not_onnx),
         cmocka_unit_test(tensors),
         cmocka_unit_test(typed_tensors),

@@ -1,4 +1,4 @@
-/* gateway/access: a line of the access log, octet for octet; what comes from outside in it; time. */
+/* gateway/access: a line of the access log, byte for byte; what comes from outside in it; time. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -110,20 +110,20 @@ static void refused_lines(void **state)
                "\"outcome\":\"bad_request\",\"why\":\"host: missing\",\"loop\":1}\n");
 }
 
-// Row 133: whatever the octets are, it is one line of JSON without a control character, and bounded.
+// Row 133: whatever the bytes are, it is one line of JSON without a control character, and bounded.
 static void hostile_fields(void **state)
 {
     (void)state;
-    char octets[4096];
+    char bytes[4096];
     struct rand r;
     rand_seed(&r, 133);
     for (unsigned round = 0; round < 500; round++) {
-        size_t n = 1 + rand_below(&r, sizeof(octets));
+        size_t n = 1 + rand_below(&r, sizeof(bytes));
         unsigned span = round % 3 == 0 ? 256 : round % 3 == 1 ? 32 : 128;
         for (size_t i = 0; i < n; i++)
-            octets[i] = (char)(rand_below(&r, span));
+            bytes[i] = (char)(rand_below(&r, span));
         struct access_entry e = entry();
-        e.request_id = e.method = e.path = e.model = e.version = view_of(octets, n);
+        e.request_id = e.method = e.path = e.model = e.version = view_of(bytes, n);
         buffer_reset(&line);
         assert_true(access_format(&line, &e));
         struct view v = buffer_view(&line);
@@ -137,7 +137,7 @@ static void hostile_fields(void **state)
     }
 }
 
-static size_t path_octets(size_t n, const char *end)
+static size_t path_bytes(size_t n, const char *end)
 {
     char path[2 * ACCESS_FIELD_MAX];
     struct access_entry e = entry();
@@ -156,11 +156,11 @@ static size_t path_octets(size_t n, const char *end)
 static void long_fields_are_cut(void **state)
 {
     (void)state;
-    assert_int_equal(path_octets(ACCESS_FIELD_MAX - 1, ""), ACCESS_FIELD_MAX - 1);
-    assert_int_equal(path_octets(ACCESS_FIELD_MAX, ""), ACCESS_FIELD_MAX);
-    assert_int_equal(path_octets(ACCESS_FIELD_MAX, "b"), ACCESS_FIELD_MAX);
+    assert_int_equal(path_bytes(ACCESS_FIELD_MAX - 1, ""), ACCESS_FIELD_MAX - 1);
+    assert_int_equal(path_bytes(ACCESS_FIELD_MAX, ""), ACCESS_FIELD_MAX);
+    assert_int_equal(path_bytes(ACCESS_FIELD_MAX, "b"), ACCESS_FIELD_MAX);
     // In the middle of a character: what is left of it becomes U+FFFD, and the line stays JSON.
-    assert_int_equal(path_octets(ACCESS_FIELD_MAX - 1, "\xc3\xa9"), ACCESS_FIELD_MAX - 1 + 3);
+    assert_int_equal(path_bytes(ACCESS_FIELD_MAX - 1, "\xc3\xa9"), ACCESS_FIELD_MAX - 1 + 3);
 }
 
 static void times(void **state)

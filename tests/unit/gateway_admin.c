@@ -30,29 +30,29 @@ static int clean(void **state)
     return rmdir(dir);
 }
 
-static void put(const char *octets, size_t n)
+static void put(const char *bytes, size_t n)
 {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
-    assert_int_equal(fwrite(octets, 1, n, f), n);
+    assert_int_equal(fwrite(bytes, 1, n, f), n);
     assert_int_equal(fclose(f), 0);
 }
 
-static void taken(const char *octets, size_t n, const char *want)
+static void taken(const char *bytes, size_t n, const char *want)
 {
     char token[257];
     const char *why = NULL;
-    put(octets, n);
+    put(bytes, n);
     if (admin_read_token(path, token, &why) != 0)
         fail_msg("%s", why);
     assert_string_equal(token, want);
 }
 
-static void refused(const char *octets, size_t n, const char *want)
+static void refused(const char *bytes, size_t n, const char *want)
 {
     char token[257];
     const char *why = NULL;
-    put(octets, n);
+    put(bytes, n);
     assert_int_equal(admin_read_token(path, token, &why), -1);
     assert_non_null(strstr(why, want));
 }
@@ -78,7 +78,7 @@ static void tokens(void **state)
 }
 
 // A NUL would end the comparison early, and what no header field may carry could never be sent.
-static void octets_that_no_token_has(void **state)
+static void bytes_that_no_token_has(void **state)
 {
     (void)state;
     REFUSE("a\0bcdefghijklmnopqrstuvwxyz", "control character");
@@ -106,7 +106,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tokens),
-        cmocka_unit_test(octets_that_no_token_has),
+        cmocka_unit_test(bytes_that_no_token_has),
         cmocka_unit_test(files),
     };
     alarm(60); // a test that waits for ever is one that failed

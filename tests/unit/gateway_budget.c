@@ -14,7 +14,7 @@
 static const int64_t limits[] = {1, 100, 65536, 1 << 20, 3 << 20, 64 << 20, (int64_t)1 << 33};
 #define LIMITS (sizeof(limits) / sizeof(limits[0]))
 
-// What one loop has used and given back is another's, to the last octet.
+// What one loop has used and given back is another's, to the last byte.
 static void nothing_stays_behind(void **state)
 {
     (void)state;

@@ -1,4 +1,4 @@
-/* gateway/prom: the text format, octet for octet; histograms whose writer goes on; memory that runs out. */
+/* gateway/prom: the text format, byte for byte; histograms whose writer goes on; memory that runs out. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -125,12 +125,12 @@ static inline void client_hear(struct client *w)
     client_flush(w);
 }
 
-static inline uint8_t client_octet(size_t call, size_t at)
+static inline uint8_t client_byte(size_t call, size_t at)
 {
     return (uint8_t)(call * 31 + at * 7 + at / 251);
 }
 
-// A call with a message of n octets, cut into runs of `run`. NULL: not possible now.
+// A call with a message of n bytes, cut into runs of `run`. NULL: not possible now.
 static inline struct asked *client_ask(struct client *w, size_t n, size_t run, uint64_t timeout_us)
 {
     if (w->n_asked == w->cap) {
@@ -140,7 +140,7 @@ static inline struct asked *client_ask(struct client *w, size_t n, size_t run, u
     struct asked *a = &w->asked[w->n_asked];
     *a = (struct asked){.message = malloc(n ? n : 1), .n = n};
     for (size_t i = 0; i < n; i++)
-        a->message[i] = client_octet(w->n_asked, i);
+        a->message[i] = client_byte(w->n_asked, i);
     struct http_seg segs[32];
     unsigned k = 0;
     for (size_t at = 0; at < n && k < 32; k++) {

@@ -1,4 +1,4 @@
-/* HTTP/2 by hand, for tests: frames and header blocks as octets, good ones and others, and a reader of what the
+/* HTTP/2 by hand, for tests: frames and header blocks as bytes, good ones and others, and a reader of what the
  * other side sends. The reader checks what nobody may get wrong (lengths, the order of frames of a stream, HPACK)
  * and keeps what tests ask for. It takes no memory through base/mem.h, so that tests may let that fail. */
 #ifndef SLUICE_TESTS_HTTP_FRAMES_H
@@ -28,7 +28,7 @@ enum { ACK = 1, END_STREAM = 1, END_HEADERS = 4, PADDED = 8, WITH_PRIORITY = 32 
 
 // ---- writing -----------------------------------------------------------------------------------------
 
-struct wire { // octets to be sent
+struct wire { // bytes to be sent
     uint8_t *p;
     size_t n, cap;
 };
@@ -133,7 +133,7 @@ struct reader_stream {
     int status;
     char fields[700];       // "name: value\n" of all its header blocks
     char body[200];         // its beginning
-    size_t body_n, longest; // octets; the longest DATA frame
+    size_t body_n, longest; // bytes; the longest DATA frame
     unsigned blocks, resets;
     uint32_t code; // of the reset
     bool ended;

@@ -43,7 +43,7 @@ static void expect_count(struct world *w, const char *what, unsigned n)
         fail_msg("expected %u times '%s' in:\n%s", n, what, world_text(&w->out));
 }
 
-// The octets are spoken without anything being taken.
+// The bytes are spoken without anything being taken.
 static void say_only(struct world *w, const char *text)
 {
     http_conn_recv(w->c, (const uint8_t *)text, strlen(text), w->now_us);
@@ -84,7 +84,7 @@ static void answers_keep_the_order_of_requests(void **state)
     end(w);
 }
 
-static void pipelined_octets_wait_where_they_are(void **state)
+static void pipelined_bytes_wait_where_they_are(void **state)
 {
     struct world *w = begin();
     world_say(w, GET("/later"));
@@ -573,7 +573,7 @@ static void heads_have_ten_seconds(void **state)
     assert_int_equal(buffer_len(&w->out), 0);
     end(w);
 
-    w = begin(); // of the next request: from its first octet
+    w = begin(); // of the next request: from its first byte
     world_say(w, GET("/a"));
     world_pass(w, 70 * SECOND);
     assert_false(http_conn_midway(w->c));
@@ -586,7 +586,7 @@ static void heads_have_ten_seconds(void **state)
 }
 
 // What a client spent before its request, on a connection opened in advance, is not the request's time.
-static void a_request_begins_with_its_first_octet(void **state)
+static void a_request_begins_with_its_first_byte(void **state)
 {
     struct world *w = begin();
     world_pass(w, 5 * SECOND);
@@ -655,18 +655,18 @@ static void trailers_that_drip_are_no_body(void **state)
 
 static void bodies_have_a_minimum_rate(void **state)
 {
-    char octets[1000];
-    memset(octets, 'x', sizeof(octets));
+    char bytes[1000];
+    memset(bytes, 'x', sizeof(bytes));
     struct world *w = begin();
     world_say(w, POST("Content-Length: 1000000\r\n"));
     for (unsigned i = 0; i < 40; i++) { // 500 a second are enough
-        world_feed(w, octets, 500);
+        world_feed(w, bytes, 500);
         world_pass(w, SECOND);
         assert_false(http_conn_done(w->c));
     }
     for (unsigned i = 0; i < 20; i++) { // 499 are not
         assert_false(http_conn_done(w->c));
-        world_feed(w, octets, 499);
+        world_feed(w, bytes, 499);
         world_pass(w, SECOND);
     }
     expect_count(w, "HTTP/1.1 408 ", 1);
@@ -815,7 +815,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_connection_is_kept),
         cmocka_unit_test(answers_keep_the_order_of_requests),
-        cmocka_unit_test(pipelined_octets_wait_where_they_are),
+        cmocka_unit_test(pipelined_bytes_wait_where_they_are),
         cmocka_unit_test(reading_stops_while_much_is_pending),
         cmocka_unit_test(requests_wait_while_answers_are_not_taken),
         cmocka_unit_test(small_answers_that_are_not_taken_are_bounded_too),
@@ -839,7 +839,7 @@ int main(void)
         cmocka_unit_test(draining_ends_after_the_answer),
         cmocka_unit_test(connections_that_die_tell_each_exchange_once),
         cmocka_unit_test(heads_have_ten_seconds),
-        cmocka_unit_test(a_request_begins_with_its_first_octet),
+        cmocka_unit_test(a_request_begins_with_its_first_byte),
         cmocka_unit_test(a_resting_connection_ends_after_idle_timeout),
         cmocka_unit_test(bodies_must_come),
         cmocka_unit_test(trailers_that_drip_are_no_body),

@@ -1,4 +1,4 @@
-/* HTTP/1.1, rows 1 to 45 of the hostile input: each case whole, cut at every place, and octet by octet, with
+/* HTTP/1.1, rows 1 to 45 of the hostile input: each case whole, cut at every place, and byte by byte, with
  * one and the same outcome. */
 #include <ctype.h>
 #include <setjmp.h>
@@ -270,7 +270,7 @@ static void every_byte_of_a_field(void **state)
     }
 }
 
-// head + n octets of fill + tail
+// head + n bytes of fill + tail
 static void check_long(unsigned number, const char *head, size_t n, const char *tail,
                        const char *statuses)
 {
@@ -320,7 +320,7 @@ static void check_many(unsigned number, const char *head, const char *piece, siz
 static void many_things(void **state)
 {
     check_many(22, CHUNKED, "1;eeeeeeeeeeeeeeeeeeeeeeeeeeeeee\r\nx\r\n", 4000, "0\r\n\r\n",
-               "400c"); // 32 octets of framing for each one of body
+               "400c"); // 32 bytes of framing for each one of body
     check_many(22, CHUNKED, "1;eeee\r\nx\r\n", 9000, "0\r\n\r\n", "200");
     check_many(23, CHUNKED, "1\r\nx\r\n", 200000, "0\r\n\r\n", "200");
     check_many(24, CHUNKED "0\r\n", "X: y\r\n", 10000, "\r\n", "431c");
@@ -331,7 +331,7 @@ static void many_things(void **state)
     check_many(38, "", "\r\n", 3, NEXT, "200"); // empty lines before a request
 }
 
-// What the rooms above see of a request: the log of it, whole and octet by octet.
+// What the rooms above see of a request: the log of it, whole and byte by byte.
 static void seen(unsigned number, const char *in, const char *must, const char *must_not)
 {
     for (unsigned step = 0; step < 2; step++) {

@@ -96,7 +96,7 @@ static void a_call_says_what_grpc_wants(void **state)
     assert_int_equal(s->body_n, 16);
     assert_memory_equal(s->body, "\0\0\0\0\x0b", 5);
     for (size_t i = 0; i < 11; i++)
-        assert_int_equal((uint8_t)s->body[5 + i], client_octet(0, i));
+        assert_int_equal((uint8_t)s->body[5 + i], client_byte(0, i));
     client_ask(w, 0, 1, 0); // an empty message
     client_flush(w);
     s = reader_stream(w->r, 3);
@@ -125,7 +125,7 @@ static void answers_whole_and_cut_anywhere(void **state)
         w = begin();
         client_ask(w, 1000, 100, 0);
         client_flush(w);
-        for (size_t at = 0; at < all.n;) { // cut == all.n: octet by octet
+        for (size_t at = 0; at < all.n;) { // cut == all.n: byte by byte
             size_t part = cut == all.n ? 1 : at < cut ? cut : all.n - at;
             wire_put(&w->say, all.p + at, part);
             client_hear(w);
@@ -338,7 +338,7 @@ static void broken_framing(void **state)
     end(w);
 }
 
-// A prefix that says much costs nothing before the octets come.
+// A prefix that says much costs nothing before the bytes come.
 static void nothing_is_allocated_by_the_prefix(void **state)
 {
     struct client *w = begin();
@@ -607,7 +607,7 @@ static void lost_connections_end_every_call(void **state)
 static void a_worker_that_breaks_the_protocol_is_left(void **state)
 {
     static const struct {
-        const char *octets;
+        const char *bytes;
         size_t n;
     } rows[] = {
         {"HTTP/1.1 400 Bad Request\r\n\r\n", 28},
@@ -624,7 +624,7 @@ static void a_worker_that_breaks_the_protocol_is_left(void **state)
             client_ask(w, 10, 10, 0);
             client_flush(w);
         }
-        wire_put(&w->say, rows[i].octets, rows[i].n);
+        wire_put(&w->say, rows[i].bytes, rows[i].n);
         client_hear(w);
         if (!http_client_done(w->c))
             fail_msg("row %zu: not done", i);
@@ -698,8 +698,8 @@ static void cancel_while_it_waits(void **state)
     end(w);
 }
 
-// Told only when nothing in the output refers to its octets any more.
-static void a_cancelled_call_ends_when_its_octets_have_left(void **state)
+// Told only when nothing in the output refers to its bytes any more.
+static void a_cancelled_call_ends_when_its_bytes_have_left(void **state)
 {
     struct client *w = begin();
     client_ask(w, 50000, 50000, 0);
@@ -780,7 +780,7 @@ static void cancel_crosses_the_answer(void **state)
 }
 
 // An answer that is there before the message has left ends the call only then.
-static void lent_octets_are_not_given_back_before_they_left(void **state)
+static void lent_bytes_are_not_given_back_before_they_left(void **state)
 {
     struct client *w = begin();
     client_ask(w, 50000, 50000, 0);
@@ -905,11 +905,11 @@ int main(void)
         cmocka_unit_test(floods_of_a_worker_are_bounded),
         cmocka_unit_test(cancel_before_it_was_sent),
         cmocka_unit_test(cancel_while_it_waits),
-        cmocka_unit_test(a_cancelled_call_ends_when_its_octets_have_left),
+        cmocka_unit_test(a_cancelled_call_ends_when_its_bytes_have_left),
         cmocka_unit_test(a_cancel_needs_no_room_in_the_socket),
         cmocka_unit_test(filling_is_bounded),
         cmocka_unit_test(cancel_crosses_the_answer),
-        cmocka_unit_test(lent_octets_are_not_given_back_before_they_left),
+        cmocka_unit_test(lent_bytes_are_not_given_back_before_they_left),
         cmocka_unit_test(no_room_for_an_answer),
         cmocka_unit_test(any_allocation_may_fail),
     };

@@ -477,7 +477,7 @@ static void floods_of_frames(void **state)
     assert_int_equal(flood(SETTINGS, 0, 0, "\0\4\0\0\0\0\0\4\0\0\xff\xff", 6, 6),
                      101); // 55, toggled
     assert_int_equal(flood(RST_STREAM, 0, 1, "\0\0\0\x8", 4, 0), RESETS_BORNE + 1);
-    assert_int_equal(flood(DATA, 0, 1, "x", 1, 0), 5000); // a body in single octets is a body
+    assert_int_equal(flood(DATA, 0, 1, "x", 1, 0), 5000); // a body in single bytes is a body
 }
 
 // Acknowledgements wait in the library; there are at most a thousand.

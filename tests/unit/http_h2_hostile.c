@@ -99,7 +99,7 @@ static void trailers_are_counted_too(void **state)
 static void broken_hpack_ends_the_connection(void **state)
 {
     static const struct {
-        const char *octets;
+        const char *bytes;
         size_t n;
     } rows[] = {
         {"\x80", 1},                                              // index 0
@@ -117,7 +117,7 @@ static void broken_hpack_ends_the_connection(void **state)
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct h2 *h = begin();
-        wire_frame(&h->say, HEADERS, END_HEADERS | END_STREAM, 1, rows[i].octets, rows[i].n);
+        wire_frame(&h->say, HEADERS, END_HEADERS | END_STREAM, 1, rows[i].bytes, rows[i].n);
         h2_say(h);
         expect_goaway(h, NGHTTP2_COMPRESSION_ERROR);
         end(h);
@@ -290,7 +290,7 @@ static void connection_errors(void **state)
     struct {
         unsigned type, flags;
         uint32_t id;
-        const char *octets;
+        const char *bytes;
         size_t n;
         uint32_t code;
     } rows[] = {
@@ -324,7 +324,7 @@ static void connection_errors(void **state)
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct h2 *h = begin();
         wire_head(&h->say, 0, 1, POST_FORM "/later\n");
-        wire_frame(&h->say, rows[i].type, rows[i].flags, rows[i].id, rows[i].octets, rows[i].n);
+        wire_frame(&h->say, rows[i].type, rows[i].flags, rows[i].id, rows[i].bytes, rows[i].n);
         h2_say(h);
         if (h->r->goaways == 0 || h->r->goaway_code != rows[i].code)
             fail_msg("row %zu: %u GOAWAYs, code %u", i, h->r->goaways, h->r->goaway_code);

@@ -37,7 +37,7 @@ static void requests_are_answered(void **state)
     end(h);
 }
 
-static void a_conversation_is_the_same_octet_by_octet(void **state)
+static void a_conversation_is_the_same_byte_by_byte(void **state)
 {
     struct h2 *h = begin_bare();
     struct wire all = {0};
@@ -276,7 +276,7 @@ static void gone_and_cut(void **state)
     end(h); // freed with all of that
 }
 
-static void other_carriers_are_known_by_their_first_octets(void **state)
+static void other_carriers_are_known_by_their_first_bytes(void **state)
 {
     struct h2 *h = begin_bare();
     wire_put(&h->say, PREFACE, 10);
@@ -457,7 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(settings_are_said_first),
         cmocka_unit_test(requests_are_answered),
-        cmocka_unit_test(a_conversation_is_the_same_octet_by_octet),
+        cmocka_unit_test(a_conversation_is_the_same_byte_by_byte),
         cmocka_unit_test(head_and_answers_without_body),
         cmocka_unit_test(trailers_follow_the_answer),
         cmocka_unit_test(an_early_answer_ends_the_request),
@@ -468,7 +468,7 @@ int main(void)
         cmocka_unit_test(the_window_of_padding_is_given_back),
         cmocka_unit_test(answers_that_are_not_taken_are_bounded),
         cmocka_unit_test(gone_and_cut),
-        cmocka_unit_test(other_carriers_are_known_by_their_first_octets),
+        cmocka_unit_test(other_carriers_are_known_by_their_first_bytes),
         cmocka_unit_test(drain_takes_what_is_on_its_way),
         cmocka_unit_test(drain_does_not_wait_for_a_peer_that_is_silent),
         cmocka_unit_test(a_connection_that_begins_while_we_drain),

@@ -90,13 +90,13 @@ static void bodies_must_come(void **state)
 static void bodies_have_a_minimum_rate(void **state)
 {
     struct h2 *h = begin();
-    static char octets[500];
+    static char bytes[500];
     wire_head(&h->say, 0, 1, POST_FORM "/a\n");
     wire_head(&h->say, 0, 3, POST_FORM "/a\n");
     h2_say(h);
-    for (unsigned i = 0; i < 50; i++) { // 500 octets a second are enough, one is not
-        wire_frame(&h->say, DATA, 0, 1, octets, 500);
-        wire_frame(&h->say, DATA, 0, 3, octets, 1);
+    for (unsigned i = 0; i < 50; i++) { // 500 bytes a second are enough, one is not
+        wire_frame(&h->say, DATA, 0, 1, bytes, 500);
+        wire_frame(&h->say, DATA, 0, 3, bytes, 1);
         h2_say(h);
         h2_pass(h, SECOND);
         assert_int_equal(h2_stream(h, 1)->status, 0);
@@ -104,7 +104,7 @@ static void bodies_have_a_minimum_rate(void **state)
             assert_int_equal(h2_stream(h, 3)->status, 0);
     }
     expect_body(h, 3, 408, "body");
-    wire_frame(&h->say, DATA, END_STREAM, 1, octets, 500);
+    wire_frame(&h->say, DATA, END_STREAM, 1, bytes, 500);
     h2_say(h);
     expect_body(h, 1, 200, " 25500:");
     end(h);

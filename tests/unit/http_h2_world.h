@@ -14,7 +14,7 @@ struct h2 {
 #define FORM ":method: GET\n:scheme: http\n:authority: h\n:path: "
 #define POST_FORM ":method: POST\n:scheme: http\n:authority: h\n:path: "
 
-// Takes up to `most` octets of what the server has to say.
+// Takes up to `most` bytes of what the server has to say.
 static inline size_t h2_take(struct h2 *h, size_t most)
 {
     struct iovec iov[4];

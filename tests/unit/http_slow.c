@@ -1,5 +1,5 @@
 // Slow peers, rows 75 to 79 of hostile input, in virtual time: what each phase of a request may take, and that
-// dripping octets buy no more. Over HTTP/1.1 and HTTP/2.
+// dripping bytes buy no more. Over HTTP/1.1 and HTTP/2.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -66,18 +66,18 @@ static const struct carrier {
 
 static void body(const struct carrier *c, size_t n)
 {
-    char octets[500];
-    memset(octets, 'x', sizeof(octets));
+    char bytes[500];
+    memset(bytes, 'x', sizeof(bytes));
     if (c->h2)
-        say_frame(DATA, 0, 1, octets, n);
+        say_frame(DATA, 0, 1, bytes, n);
     else
-        world_feed(&w, octets, n);
+        world_feed(&w, bytes, n);
 }
 
 #define EACH_CARRIER(c)                                                                            \
     for (const struct carrier *c = carriers; c < carriers + 3; teardown(NULL), setup(NULL), c++)
 
-// One octet a second is never silent for long, and yet must end with its first window of 20 s.
+// One byte a second is never silent for long, and yet must end with its first window of 20 s.
 static void a_dripped_body(void **state)
 {
     EACH_CARRIER(c)
@@ -150,7 +150,7 @@ static void a_dripped_head(void **state)
         assert_true(http_conn_done(w.c));
     }
     world_say(&w,
-              "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /"); // the next request's: from its first octet
+              "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /"); // the next request's: from its first byte
     world_pass(&w, 10 * SECOND - 1);
     assert_false(http_conn_done(w.c));
     world_pass(&w, 1);

@@ -291,7 +291,7 @@ static void output_survives_want_of_memory(void **state)
     out_init(&o);
     mem_fail_at(1);
     assert_false(out_copy(&o, "ab", 2));
-    mem_fail_at(2); // the octets had room, the item had none
+    mem_fail_at(2); // the bytes had room, the item had none
     assert_false(out_copy(&o, "ab", 2));
     mem_fail_at(0);
     assert_int_equal(o.bytes, 0);

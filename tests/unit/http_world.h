@@ -1,8 +1,8 @@
-/* A server connection and the rooms above it, for tests: every event becomes a line of `log`, every octet
+/* A server connection and the rooms above it, for tests: every event becomes a line of `log`, every byte
  * sent is kept in `out`. Requests are answered by their path:
  *   /later       not at once: world_answer does
  *   /early       from on_head, /wrong/... in on_head with 404
- *   /big         200,000 octets in one block        /empty   no body at all
+ *   /big         200,000 bytes in one block        /empty   no body at all
  *   /trailers    with trailers                      /close   closes
  *   /only        trailers and no body
  *   else         one line that tells what was understood */
@@ -216,7 +216,7 @@ static inline void world_output_is_small(const struct world *w)
     assert_in_range(w->c->out.n - w->c->out.at, 0, OUT_RUNS_HIGH + RUNS_ANSWER + 8);
 }
 
-// Takes at most `most` octets of output; how many came.
+// Takes at most `most` bytes of output; how many came.
 static size_t world_take(struct world *w, size_t most)
 {
     struct iovec iov[4];
@@ -242,7 +242,7 @@ static void world_flush(struct world *w)
     world_take(w, SIZE_MAX);
 }
 
-// Octets of the peer; what is owed leaves at once.
+// Bytes of the peer; what is owed leaves at once.
 static void world_feed(struct world *w, const void *p, size_t n)
 {
     uint8_t *exact = mem_must(n ? n : 1); // so that ASan sees a read past the end

@@ -142,7 +142,7 @@ static void sizes(void **state)
     assert_false(count((int64_t[]){0, 1LL << 62, 4}, 3, &n));
     assert_false(count((int64_t[]){1LL << 62, 4, 0}, 3, &n));
     assert_true(count((int64_t[]){1LL << 62}, 1, &n));
-    assert_false(size(DT_FP32, (int64_t[]){1LL << 62}, 1, &n)); // the count fits, octets do not
+    assert_false(size(DT_FP32, (int64_t[]){1LL << 62}, 1, &n)); // the count fits, bytes do not
     assert_true(size(DT_FP64, (int64_t[]){3, 5}, 2, &n));
     assert_int_equal(n, 120);
     assert_false(size(DT_BYTES, (int64_t[]){1}, 1, &n));

@@ -49,7 +49,7 @@ static struct msg tensor(const char *name, const char *dtype, const char *dims)
     struct msg m = {.n = 0};
     put_text(&m, 1, name);
     put_text(&m, 2, dtype);
-    put(&m, 3, view_str(dims)); // one octet a dimension
+    put(&m, 3, view_str(dims)); // one byte a dimension
     return m;
 }
 
@@ -204,9 +204,9 @@ static void refusals(void **state)
     refused(&m, "model_version: expected [A-Za-z0-9._-]{1,128}");
     m = head();
     put(&m, 5, bytes_of(&t));
-    refused(&m, "inputs[0].contents: shape [1] asks for more values than the octets can hold");
+    refused(&m, "inputs[0].contents: shape [1] asks for more values than the bytes can hold");
     put(&m, 7, view_of("abc", 3));
-    refused(&m, "inputs[0].data: expected 4 octets for FP32 [1], got 3");
+    refused(&m, "inputs[0].data: expected 4 bytes for FP32 [1], got 3");
     put(&m, 7, view_of("abcd", 4));
     refused(&m, "raw_input_contents: expected 1, one for each input, got 2");
     m = head();
@@ -268,7 +268,7 @@ static void refusals(void **state)
     put(&t2, 5, bytes_of(&c));
     put(&m, 5, bytes_of(&t2));
     refused(&m, "inputs[0]: has contents twice");
-    // row 101: an 11-octet varint, a length of 2^63, field 0, wire types 6 and 3
+    // row 101: an 11-byte varint, a length of 2^63, field 0, wire types 6 and 3
     static const struct {
         const char *p;
         size_t n;
@@ -540,11 +540,11 @@ static void wrong_answers(void **state)
 {
     struct msg m = head(), t = tensor("y", "FP32", "\2\2"), big = {.n = 0};
     put(&m, 5, bytes_of(&t));
-    answer_refused(
-        &m, 2, "outputs[0].contents: shape [2,2] asks for more values than the octets can hold");
+    answer_refused(&m, 2,
+                   "outputs[0].contents: shape [2,2] asks for more values than the bytes can hold");
     struct msg two = m;
     put(&m, 6, view_of("abc", 3));
-    answer_refused(&m, 2, "outputs[0].data: expected 16 octets for FP32 [2,2], got 3");
+    answer_refused(&m, 2, "outputs[0].data: expected 16 bytes for FP32 [2,2], got 3");
     put(&two, 6, view_of("0123456789abcdef", 16));
     put(&two, 6, VIEW(""));
     answer_refused(&two, 2, "raw_output_contents: expected 1, one for each output, got 2");
@@ -552,8 +552,7 @@ static void wrong_answers(void **state)
     t = tensor("y", "BYTES", "\2");
     put(&m, 5, bytes_of(&t));
     put(&m, 6, view_of("\1\0\0\0a\1\0\0\0", 9));
-    answer_refused(&m, 2,
-                   "outputs[0]: the octets are not as many BYTES elements as the shape says");
+    answer_refused(&m, 2, "outputs[0]: the bytes are not as many BYTES elements as the shape says");
     m.n = 3;
     memcpy(m.p, "\x0a\x7f\x01", 3);
     answer_refused(&m, 1, "the worker's message: length exceeds the message");

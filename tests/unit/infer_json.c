@@ -145,36 +145,36 @@ static void shapes_and_nesting(void **state)
 static const struct {
     const char *body, *message;
 } bad[] = {
-    {"", "body: text ends too early (octet 0)"},
-    {"[]", "body: expected an object, got an array (octet 0)"},
+    {"", "body: text ends too early (byte 0)"},
+    {"[]", "body: expected an object, got an array (byte 0)"},
     {"{}", "inputs: missing"},
     {"{\"inputs\":[]}", "inputs: expected at least one"},
-    {"{\"inputs\":{}}", "inputs: expected an array, got an object (octet 10)"},
-    {"{\"inputs\":[1]}", "inputs[0]: expected an object, got a number (octet 11)"},
+    {"{\"inputs\":{}}", "inputs: expected an array, got an object (byte 10)"},
+    {"{\"inputs\":[1]}", "inputs[0]: expected an object, got a number (byte 11)"},
     {"{\"inputs\":[{}]}", "inputs[0].name: missing"},
     {"{\"inputs\":[{\"name\":\"x\"}]}", "inputs[0].shape: missing"},
     {"{\"inputs\":[{\"name\":\"x\",\"shape\":[1]}]}", "inputs[0].datatype: missing"},
     {"{\"inputs\":[{\"name\":\"x\",\"shape\":[1],\"datatype\":\"FP32\"}]}",
      "inputs[0].data: missing"},
-    {"{\"inputs\":[{\"name\":7}]}", "inputs[0].name: expected a string, got a number (octet 19)"},
+    {"{\"inputs\":[{\"name\":7}]}", "inputs[0].name: expected a string, got a number (byte 19)"},
     {"{\"inputs\":[{\"name\":\"\"}]}",
-     "inputs[0].name: expected a name, got an empty string (octet 19)"},
+     "inputs[0].name: expected a name, got an empty string (byte 19)"},
     {INPUT("[1]", "FP31", "[1]"),
-     "inputs[0].datatype: expected a known datatype, got another string (octet 46)"},
+     "inputs[0].datatype: expected a known datatype, got another string (byte 46)"},
     {INPUT("1", "FP32", "[1]"),
-     "inputs[0].shape: expected an array of non-negative integers, got a number (octet 31)"},
+     "inputs[0].shape: expected an array of non-negative integers, got a number (byte 31)"},
     {INPUT("[-1]", "FP32", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got another number (octet 32)"},
+     "inputs[0].shape: expected non-negative integers, got another number (byte 32)"},
     {INPUT("[1.0]", "FP32", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got another number (octet 32)"},
+     "inputs[0].shape: expected non-negative integers, got another number (byte 32)"},
     {INPUT("[\"1\"]", "FP32", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got a string (octet 32)"},
+     "inputs[0].shape: expected non-negative integers, got a string (byte 32)"},
     {INPUT("[null]", "FP32", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got null (octet 32)"},
+     "inputs[0].shape: expected non-negative integers, got null (byte 32)"},
     {INPUT("[[1]]", "FP32", "[1]"),
-     "inputs[0].shape: expected non-negative integers, got an array (octet 32)"},
+     "inputs[0].shape: expected non-negative integers, got an array (byte 32)"},
     {INPUT("[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", "FP32", "[1]"),
-     "inputs[0].shape: expected at most 16 dimensions, got 17 (octet 65)"},
+     "inputs[0].shape: expected at most 16 dimensions, got 17 (byte 65)"},
     {INPUT("[4294967296,4294967296]", "FP32", "[1]"),
      "inputs[0].shape: the size of [4294967296,4294967296] is out of range"},
     {INPUT("[4611686018427387904,4]", "FP32", "[1]"),
@@ -204,63 +204,61 @@ static const struct {
     {INPUT("[1]", "BOOL", "[true,false]"),
      "inputs[0].data: expected 1 BOOL values for shape [1], got more"},
     {INPUT("[2,2]", "FP32", "[[1,2],[3]]"),
-     "inputs[0].data: ragged: arrays of one depth differ in length (FP32, octet 71)"},
+     "inputs[0].data: ragged: arrays of one depth differ in length (FP32, byte 71)"},
     {INPUT("[2,2]", "FP32", "[[1,2],3,4]"),
-     "inputs[0].data: ragged: a value where an array stood before (FP32, octet 72)"},
+     "inputs[0].data: ragged: a value where an array stood before (FP32, byte 72)"},
     {INPUT("[2,2]", "FP32", "[1,2,[3,4]]"),
-     "inputs[0].data: ragged: an array where a value stood before (FP32, octet 67)"},
+     "inputs[0].data: ragged: an array where a value stood before (FP32, byte 67)"},
     {INPUT("[2,2]", "FP32", "[[],1,2,3,4]"),
-     "inputs[0].data: ragged: a value where an array stood before (FP32, octet 73)"},
+     "inputs[0].data: ragged: a value where an array stood before (FP32, byte 73)"},
     {INPUT("[2,3]", "FP32", "[[1,2],[3,4],[5,6]]"),
      "inputs[0].data: nested arrays do not follow shape [2,3]"},
     {INPUT("[2]", "FP32", "[[1,2]]"),
-     "inputs[0].data: nested deeper than the shape (FP32, octet 61)"},
-    {INPUT("[1]", "FP32", "1"), "inputs[0].data: expected an array, got a number (octet 60)"},
-    {INPUT("[1]", "FP32", "[true]"),
-     "inputs[0].data: expected a number, got true (FP32, octet 61)"},
-    {INPUT("[1]", "FP32", "[null]"),
-     "inputs[0].data: expected a number, got null (FP32, octet 61)"},
+     "inputs[0].data: nested deeper than the shape (FP32, byte 61)"},
+    {INPUT("[1]", "FP32", "1"), "inputs[0].data: expected an array, got a number (byte 60)"},
+    {INPUT("[1]", "FP32", "[true]"), "inputs[0].data: expected a number, got true (FP32, byte 61)"},
+    {INPUT("[1]", "FP32", "[null]"), "inputs[0].data: expected a number, got null (FP32, byte 61)"},
     {INPUT("[1]", "FP32", "[\"1\"]"), "inputs[0].data: expected a number, \"NaN\", \"Infinity\" or "
-                                      "\"-Infinity\", got another string (FP32, octet 61)"},
+                                      "\"-Infinity\", got another string (FP32, byte 61)"},
     {INPUT("[1]", "INT32", "[\"NaN\"]"),
-     "inputs[0].data: expected a number, got a string (INT32, octet 62)"},
+     "inputs[0].data: expected a number, got a string (INT32, byte 62)"},
     {INPUT("[1]", "BOOL", "[1]"),
-     "inputs[0].data: expected true or false, got a number (BOOL, octet 61)"},
+     "inputs[0].data: expected true or false, got a number (BOOL, byte 61)"},
     {INPUT("[1]", "BYTES", "[1]"),
-     "inputs[0].data: expected a string, got a number (BYTES, octet 62)"},
+     "inputs[0].data: expected a string, got a number (BYTES, byte 62)"},
     {INPUT("[1]", "FP16", "[1]"),
      "inputs[0].data: FP16 has no JSON form, send it with binary_data_size"},
     {INPUT("[1]", "BF16", "[1]"),
      "inputs[0].data: BF16 has no JSON form, send it with binary_data_size"},
-    {INPUT("[1]", "FP32", "[1e39]"), "inputs[0].data: number is out of range (FP32, octet 61)"},
+    {INPUT("[1]", "FP32", "[1e39]"), "inputs[0].data: number is out of range (FP32, byte 61)"},
     {INPUT("[1]", "FP64", "[1e999999999]"),
-     "inputs[0].data: number is out of range (FP64, octet 61)"},
+     "inputs[0].data: number is out of range (FP64, byte 61)"},
     {INPUT("[1]", "INT64", "[9223372036854775808]"),
-     "inputs[0].data: number is out of range (INT64, octet 62)"},
+     "inputs[0].data: number is out of range (INT64, byte 62)"},
     {INPUT("[1]", "UINT64", "[18446744073709551616]"),
-     "inputs[0].data: number is out of range (UINT64, octet 63)"},
-    {INPUT("[1]", "UINT64", "[-1]"), "inputs[0].data: number is out of range (UINT64, octet 63)"},
-    {INPUT("[1]", "INT64", "[1.5]"), "inputs[0].data: expected an integer (INT64, octet 62)"},
+     "inputs[0].data: number is out of range (UINT64, byte 63)"},
+    {INPUT("[1]", "UINT64", "[-1]"), "inputs[0].data: number is out of range (UINT64, byte 63)"},
+    {INPUT("[1]", "INT64", "[1.5]"), "inputs[0].data: expected an integer (INT64, byte 62)"},
     {INPUT("[1]", "INT8", "[128]"), "inputs[0].data: number is out of range (INT8, element 0)"},
     {INPUT("[1]", "UINT8", "[-1]"), "inputs[0].data: number is out of range (UINT8, element 0)"},
-    {INPUT("[1]", "FP32", "[01]"), "inputs[0].data: not a number (FP32, octet 61)"},
-    {INPUT("[1]", "FP32", "[NaN]"), "inputs[0].data: expected a number (FP32, octet 61)"},
-    {INPUT("[1]", "FP32", "[1,]"), "inputs[0].data: not a JSON value (FP32, octet 63)"},
-    {INPUT("[1]", "FP32", "[1]") "x", "body: more text after the value (octet 66)"},
-    {INPUT("[1]", "FP32", "[1]") "{}", "body: more text after the value (octet 66)"},
-    {"\xef\xbb\xbf{}", "body: not a JSON value (octet 0)"},
-    {"{\"id\":1}", "id: expected a string, got a number (octet 6)"},
-    {"{\"id\":\"a\",\"id\":\"b\"}", "body: duplicate key (octet 10)"},
-    {"{\"x\":1,\"x\":2}", "body: duplicate key (octet 7)"},
-    {"{\"inputs\":[{\"name\":\"a\",\"n\\u0061me\":\"b\"}]}", "body: duplicate key (octet 23)"},
-    {"{\"parameters\":{\"a\":1,\"a\":2}}", "body: duplicate key (octet 21)"},
-    {"{\"parameters\":[]}", "parameters: expected an object, got an array (octet 14)"},
+    {INPUT("[1]", "FP32", "[01]"), "inputs[0].data: not a number (FP32, byte 61)"},
+    {INPUT("[1]", "FP32", "[NaN]"), "inputs[0].data: expected a number (FP32, byte 61)"},
+    {INPUT("[1]", "FP32", "[1,]"), "inputs[0].data: not a JSON value (FP32, byte 63)"},
+    {INPUT("[1]", "FP32", "[1]") "x", "body: more text after the value (byte 66)"},
+    {INPUT("[1]", "FP32", "[1]") "{}", "body: more text after the value (byte 66)"},
+    {"\xef\xbb\xbf{}", "body: not a JSON value (byte 0)"},
+    {"{\"id\":1}", "id: expected a string, got a number (byte 6)"},
+    {"{\"id\":\"a\",\"id\":\"b\"}", "body: duplicate key (byte 10)"},
+    {"{\"x\":1,\"x\":2}", "body: duplicate key (byte 7)"},
+    {"{\"inputs\":[{\"name\":\"a\",\"n\\u0061me\":\"b\"}]}", "body: duplicate key (byte 23)"},
+    {"{\"parameters\":{\"a\":1,\"a\":2}}", "body: duplicate key (byte 21)"},
+    {"{\"parameters\":[]}", "parameters: expected an object, got an array (byte 14)"},
     {"{\"parameters\":{\"a\":null}}",
-     "parameters: expected a string, a number, true or false as value, got null (octet 19)"},
+     "parameters: expected a string, a number, true or false as value, got null (byte 19)"},
     {"{\"parameters\":{\"a\":{}}}",
-     "parameters: expected a string, a number, true or false as value, got an object (octet 19)"},
+     "parameters: expected a string, a number, true or false as value, got an object (byte 19)"},
     {"{\"parameters\":{\"a\":1e999}}",
-     "parameters: expected a number in range, got a larger one (octet 19)"},
+     "parameters: expected a number in range, got a larger one (byte 19)"},
     {"{\"parameters\":{\"timeout\":-1}}",
      "parameters.timeout: expected microseconds as a non-negative integer, got a negative integer"},
     {"{\"parameters\":{\"timeout\":\"1\"}}",
@@ -277,9 +275,9 @@ static const struct {
     {"{\"outputs\":[{}]}", "outputs[0].name: missing"},
     {"{\"outputs\":[{\"name\":\"y\",\"parameters\":{\"classification\":-1}}]}",
      "outputs[0].parameters.classification: expected a non-negative integer, got a negative "
-     "integer (octet 55)"},
+     "integer (byte 55)"},
     {"{\"outputs\":[{\"name\":\"y\",\"parameters\":{\"binary_data\":1}}]}",
-     "outputs[0].parameters.binary_data: expected true or false, got an integer (octet 52)"},
+     "outputs[0].parameters.binary_data: expected true or false, got an integer (byte 52)"},
     {"{\"outputs\":[{\"name\":\"y\",\"parameters\":{\"shared_memory_region\":\"r\"}}]}",
      "outputs[0].parameters: shared memory is not served over a network"},
     {"{\"inputs\":[{\"name\":\"x\",\"shape\":[1],\"datatype\":\"INT8\",\"data\":[1]},"
@@ -291,11 +289,11 @@ static const struct {
     {"{\"inputs\":[{\"name\":\"x\",\"shape\":[1],\"datatype\":\"INT8\",\"parameters\":"
      "{\"binary_data_size\":-1}}]}",
      "inputs[0].parameters.binary_data_size: expected a non-negative integer, got a negative "
-     "integer (octet 86)"},
+     "integer (byte 86)"},
     {"{\"inputs\":[{\"name\":\"x\",\"shape\":[1],\"datatype\":\"INT8\",\"parameters\":"
      "{\"binary_data_size\":1}}]}",
-     "inputs[0].parameters.binary_data_size: 1 octets, but only 0 are left behind the JSON"},
-    {"{\"inputs\":[{\"name\":\"x\xff\"}]}", "body: string is not valid UTF-8 (octet 21)"},
+     "inputs[0].parameters.binary_data_size: 1 bytes, but only 0 are left behind the JSON"},
+    {"{\"inputs\":[{\"name\":\"x\xff\"}]}", "body: string is not valid UTF-8 (byte 21)"},
 };
 
 static void refusals(void **state)
@@ -329,7 +327,7 @@ static void every_truncation(void **state)
     assert_true(req.sequence); // an unknown parameter goes alone
     assert_int_equal(req.n_params, 1);
     for (size_t n = 0; n + 1 < sizeof(rich); n++) {
-        char *cut = mem_must(n + 1); // exactly n octets: ASan sees one read too many
+        char *cut = mem_must(n + 1); // exactly n bytes: ASan sees one read too many
         memcpy(cut, rich, n);
         char *exact = mem_realloc(cut, n ? n : 1);
         assert_false(decode_parts(view_of(exact, n), VIEW("")));
@@ -388,7 +386,7 @@ static void depth_and_counts(void **state)
     assert_false(decode_parts(view_of(body, 100000), VIEW("")));
     memcpy(body, "{\"k\":", 5);
     assert_false(decode_parts(view_of(body, 100000), VIEW("")));
-    assert_string_equal(err.text, "body: nested deeper than 100 (octet 104)");
+    assert_string_equal(err.text, "body: nested deeper than 100 (byte 104)");
     // 257 inputs, 257 outputs, 65 parameters, 257 unknown keys
     static const struct {
         const char *head, *each, *message;
@@ -397,7 +395,7 @@ static void depth_and_counts(void **state)
          "inputs: more than 256"},
         {"{\"outputs\":[", "{\"name\":\"%u\"},", "outputs: more than 256"},
         {"{\"parameters\":{", "\"%u\":1,", "parameters: more than 64"},
-        {"{", "\"%u\":1,", "body: more than 256 keys in one object (octet 2193)"},
+        {"{", "\"%u\":1,", "body: more than 256 keys in one object (byte 2193)"},
     };
     for (unsigned k = 0; k < 4; k++) {
         char *at = body + sprintf(body, "%s", many[k].head);
@@ -427,14 +425,14 @@ static void binary_tensors(void **state)
     assert_int_equal(req.bytes, 13);
     assert_int_equal(req.rows, 0); // 1 and 2 are not one first dimension
     assert_false(decode_parts(VIEW(two), view_of(blob, sizeof(blob))));
-    assert_string_equal(err.text, "body: 1 octets behind the JSON belong to no input");
+    assert_string_equal(err.text, "body: 1 bytes behind the JSON belong to no input");
     for (size_t n = 0; n < sizeof(blob) - 1; n++)
         assert_false(decode_parts(VIEW(two), view_of(blob, n)));
-    assert_string_equal(err.text, "inputs[1].parameters.binary_data_size: 9 octets, but only 8 are "
+    assert_string_equal(err.text, "inputs[1].parameters.binary_data_size: 9 bytes, but only 8 are "
                                   "left behind the JSON");
     assert_false(
         decode_parts(VIEW("{\"inputs\":[" BLOB("a", "FP32", "[2]", "4") "]}"), VIEW("abcd")));
-    assert_string_equal(err.text, "inputs[0].parameters.binary_data_size: expected 8 octets for "
+    assert_string_equal(err.text, "inputs[0].parameters.binary_data_size: expected 8 bytes for "
                                   "FP32 [2], got 4");
     assert_false(
         decode_parts(VIEW("{\"inputs\":[" BLOB("a", "BYTES", "[1]", "5") "]}"), VIEW("\2\0\0\0a")));
@@ -462,24 +460,24 @@ static void raw_requests(void **state)
 {
     struct tensor in = {.name = VIEW("x"), .dtype = DT_FP32, .rank = 2, .shape = {-1, 2}};
     struct model_metadata m = {.inputs = &in, .n_inputs = 1, .max_batch = 8};
-    char octets[24] = {0};
+    char bytes[24] = {0};
     req = (struct infer_request){.model = VIEW("m")};
-    assert_true(raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
+    assert_true(raw_decode(&arena, view_of(bytes, 24), &m, &req, &err));
     assert_int_equal(req.rows, 3);
     assert_int_equal(req.format, FORMAT_OIP_BINARY);
     assert_true(req.binary_output);
-    assert_false(raw_decode(&arena, view_of(octets, 23), &m, &req, &err));
+    assert_false(raw_decode(&arena, view_of(bytes, 23), &m, &req, &err));
     assert_string_equal(err.text,
-                        "body: 23 octets do not fill whole elements of the input's free dimension");
+                        "body: 23 bytes do not fill whole elements of the input's free dimension");
     in.shape[1] = -1; // the batch is 1 then
-    assert_true(raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
+    assert_true(raw_decode(&arena, view_of(bytes, 24), &m, &req, &err));
     assert_int_equal(req.inputs[0].shape[0], 1);
     assert_int_equal(req.inputs[0].shape[1], 6);
     m.max_batch = 0;
-    assert_false(raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
+    assert_false(raw_decode(&arena, view_of(bytes, 24), &m, &req, &err));
     in = (struct tensor){.name = VIEW("x"), .dtype = DT_FP32, .rank = 1, .shape = {5}};
-    assert_false(raw_decode(&arena, view_of(octets, 24), &m, &req, &err));
-    assert_string_equal(err.text, "inputs[0].data: expected 20 octets for FP32 [5], got 24");
+    assert_false(raw_decode(&arena, view_of(bytes, 24), &m, &req, &err));
+    assert_string_equal(err.text, "inputs[0].data: expected 20 bytes for FP32 [5], got 24");
     in.dtype = DT_BYTES;
     in.shape[0] = -1;
     assert_true(raw_decode(&arena, VIEW("hey"), &m, &req, &err));
@@ -533,14 +531,14 @@ static void index_requests(void **state)
         {" {\"x\":[1,{\"y\":2}],\"re\\u0061dy\":true,\"z\":null} ", NULL, true},
         {"{\"ready\":false}", NULL, false},
         {"{\"ready\":1}", "ready: expected true or false", false},
-        {"{\"ready\":true,\"ready\":true}", "body: duplicate key (octet 14)", false},
-        {"{\"x\":1,\"x\":2}", "body: duplicate key (octet 7)", false},
+        {"{\"ready\":true,\"ready\":true}", "body: duplicate key (byte 14)", false},
+        {"{\"x\":1,\"x\":2}", "body: duplicate key (byte 7)", false},
         {"[]", "body: expected an object", false},
-        {"{\"ready\":tru}", "body: not a JSON value (octet 9)", false},
-        {"{\"ready\":true", "body: text ends too early (octet 13)", false},
-        {"{\"ready\":true}{}", "body: more text after the value (octet 14)", false},
-        {"{\"x\":[1,", "body: text ends too early (octet 8)", false},
-        {"nonsense", "body: not a JSON value (octet 0)", false},
+        {"{\"ready\":tru}", "body: not a JSON value (byte 9)", false},
+        {"{\"ready\":true", "body: text ends too early (byte 13)", false},
+        {"{\"ready\":true}{}", "body: more text after the value (byte 14)", false},
+        {"{\"x\":[1,", "body: text ends too early (byte 8)", false},
+        {"nonsense", "body: not a JSON value (byte 0)", false},
     };
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         bool ready = !rows[i].ready;

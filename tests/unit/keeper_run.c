@@ -147,8 +147,8 @@ static int worker_main(int argc, char **argv)
     int s = socket(AF_UNIX, SOCK_STREAM, 0);
     if (bind(s, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(s, 5) != 0)
         return 8;
-    char octet;
-    return read(atoi(argv[6]), &octet, 1) == 0 ? 0 : 6; // waits for the keeper's end
+    char byte;
+    return read(atoi(argv[6]), &byte, 1) == 0 ? 0 : 6; // waits for the keeper's end
 }
 
 // ---- the stage ----------------------------------------------------------------------------------------

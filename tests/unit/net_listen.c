@@ -269,8 +269,8 @@ static void nobody_new_is_let_in(void **state)
     int got = accept4(fds[0], NULL, NULL, SOCK_CLOEXEC);
     assert_true(got >= 0);
     assert_int_equal(send(before, "x", 1, 0), 1); // only SYNs are dropped
-    char octet;
-    assert_int_equal(recv(got, &octet, 1, 0), 1);
+    char byte;
+    assert_int_equal(recv(got, &byte, 1, 0), 1);
     assert_int_equal(accept4(fds[0], NULL, NULL, SOCK_CLOEXEC), -1);
     assert_int_equal(errno, EAGAIN);
     listen_close(&a, fds, 1, false);

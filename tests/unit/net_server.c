@@ -23,7 +23,7 @@
 
 #include "tests/unit/net_pem.h"
 
-// ---- the line protocol: "x\n" is echoed, "big N\n" answers N octets, "last N\n" does and ends, given up when
+// ---- the line protocol: "x\n" is echoed, "big N\n" answers N bytes, "last N\n" does and ends, given up when
 // it makes no progress for send_timeout, "quit\n" ends -----------------------------------------------------
 
 struct http_conn {
@@ -254,7 +254,7 @@ static int dial(void)
     return -1;
 }
 
-// Reads `want` octets (or to the end); what came, as text.
+// Reads `want` bytes (or to the end); what came, as text.
 static const char *hear(int fd, size_t want)
 {
     static char buf[4096];
@@ -341,7 +341,7 @@ static void date_is_set_every_second_on_each_loop(void **state)
     end();
 }
 
-static void octets_may_come_singly(void **state)
+static void bytes_may_come_singly(void **state)
 {
     begin("127.0.0.1:0", 0, 0);
     int fd = dial();
@@ -437,7 +437,7 @@ static int dial_narrow(void)
     return fd;
 }
 
-// Row 78: its last octets lie in a full socket, which will never say that it can be written again.
+// Row 78: its last bytes lie in a full socket, which will never say that it can be written again.
 static void reader_that_never_reads_is_closed(void **state)
 {
     limits.send_timeout_us = 700000; // longer than any turn, sanitizers or not
@@ -747,7 +747,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(echoes_over_v4_v6_and_unix),
         TEST(date_is_set_every_second_on_each_loop),
-        TEST(octets_may_come_singly),
+        TEST(bytes_may_come_singly),
         TEST(silent_clients_are_timed_out),
         TEST(half_closed_client_gets_its_answer),
         TEST(end_is_orderly_while_the_client_still_sends),

@@ -1,4 +1,4 @@
-/* Plain streams: every octet comes through whatever the pieces, slow readers hold, ends are told once. */
+/* Plain streams: every byte comes through whatever the pieces, slow readers hold, ends are told once. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -77,7 +77,7 @@ static uint8_t pattern(size_t i)
     return (uint8_t)(i * 31 + (i >> 8) * 7 + (i >> 16));
 }
 
-// Sends `total` octets in pieces of `piece`, reads the echo in pieces of `sip`; the other side turns.
+// Sends `total` bytes in pieces of `piece`, reads the echo in pieces of `sip`; the other side turns.
 static void pass(size_t total, size_t piece, size_t sip)
 {
     uint8_t *out = malloc(piece), *in = malloc(sip);
@@ -93,7 +93,7 @@ static void pass(size_t total, size_t piece, size_t sip)
         ssize_t took = recv(peer, in, sip, 0);
         for (ssize_t i = 0; i < took; i++)
             if (in[i] != pattern(got + (size_t)i))
-                fail_msg("octet %zu is wrong", got + (size_t)i);
+                fail_msg("byte %zu is wrong", got + (size_t)i);
         if (took > 0)
             got += (size_t)took;
         if (put > 0 || took > 0)
@@ -108,12 +108,12 @@ static void pass(size_t total, size_t piece, size_t sip)
     assert_int_equal(buffer_len(&e.b), 0);
 }
 
-static void every_octet_comes_back(void **state)
+static void every_byte_comes_back(void **state)
 {
     pass(4u << 20, 100000, 150000);
 }
 
-static void octet_by_octet(void **state)
+static void byte_by_byte(void **state)
 {
     pass(3000, 1, 1);
 }
@@ -212,8 +212,8 @@ int main(void)
     cmocka_unit_test_setup_teardown(t, setup, teardown),                                           \
         cmocka_unit_test_setup_teardown(t, setup_tcp, teardown)
     const struct CMUnitTest tests[] = {
-        BOTH(every_octet_comes_back),
-        BOTH(octet_by_octet),
+        BOTH(every_byte_comes_back),
+        BOTH(byte_by_byte),
         BOTH(slow_reader_loses_nothing),
         BOTH(pause_holds_and_resume_goes_on),
         BOTH(fin_behind_data_is_seen_and_we_may_answer),

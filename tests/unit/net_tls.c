@@ -268,7 +268,7 @@ static void passes(struct pair *p, size_t total, size_t piece, size_t sip)
         loop_turn(p->e.s.loop, false);
         int took = SSL_read(p->ssl, in, (int)sip);
         if (took > 0 && memcmp(in, out + got, (size_t)took) != 0)
-            fail_msg("wrong octets behind %zu", got);
+            fail_msg("wrong bytes behind %zu", got);
         got += took > 0 ? (size_t)took : 0;
         if (put > 0 || took > 0)
             idle = 0;
@@ -279,7 +279,7 @@ static void passes(struct pair *p, size_t total, size_t piece, size_t sip)
     assert_int_equal(p->e.errors, 0);
 }
 
-static void octets_come_back(void **state)
+static void bytes_come_back(void **state)
 {
     static const struct {
         size_t total, piece, sip;
@@ -467,7 +467,7 @@ int main(void)
         TEST(alpn),
         TEST(tickets_resume_on_every_loop_and_after_restart),
         TEST(keys_rotate_under_running_loops),
-        TEST(octets_come_back),
+        TEST(bytes_come_back),
         TEST(end_of_stream_is_told_behind_the_data),
         TEST(key_updates_are_bounded),
         TEST(junk_is_an_error),

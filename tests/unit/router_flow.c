@@ -185,7 +185,7 @@ static void room_in_rows(void **state)
     home(d, STATUS_INTERNAL);
 }
 
-static void room_in_octets(void **state)
+static void room_in_bytes(void **state)
 {
     (void)state;
     struct infer *a = make(1), *b = make(1), *c = make(1);
@@ -418,7 +418,7 @@ int main(void)
         TEST(out_and_back),
         TEST(unknown_models),
         TEST(room_in_rows),
-        TEST(room_in_octets),
+        TEST(room_in_bytes),
         TEST(more_rows_than_a_worker_takes),
         TEST(deadlines),
         TEST(too_late_before_it_was_read),
