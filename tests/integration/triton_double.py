@@ -324,8 +324,8 @@ class Double:
 
 def stay_silent(context):
     ended = threading.Event()
-    context.add_callback(ended.set)
-    ended.wait(60)
+    if context.add_callback(ended.set):  # else it has been cancelled already, and nobody calls back
+        ended.wait(60)
 
 
 class Handler(grpc.GenericRpcHandler):
