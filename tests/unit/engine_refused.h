@@ -8,13 +8,9 @@
 static const char *const refused[] = {
     "node/batchnorm_epsilon_training_mode",
     "node/batchnorm_example_training_mode",
-    "node/cast_FLOAT_to_STRING",
-    "node/cast_STRING_to_FLOAT",
     "node/castlike_FLOAT_to_BFLOAT16",
     "node/castlike_FLOAT_to_STRING",
-    "node/castlike_FLOAT_to_STRING_expanded",
     "node/castlike_STRING_to_FLOAT",
-    "node/castlike_STRING_to_FLOAT_expanded",
     "node/constant",
     "node/dropout_default_mask",
     "node/dropout_default_mask_ratio",
