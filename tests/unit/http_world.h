@@ -9,6 +9,7 @@
 #ifndef SLUICE_TESTS_HTTP_WORLD_H
 #define SLUICE_TESTS_HTTP_WORLD_H
 
+#include "base/check.h"
 #include "base/mem.h"
 #include "http/conn.h"
 #include <stdarg.h>
@@ -212,8 +213,8 @@ static inline void world_hold(const struct iovec *iov, int n, size_t most)
 // What a connection's output holds of its own; a frame may be what it was filled to when the last one was begun.
 static inline void world_output_is_small(const struct world *w)
 {
-    assert_in_range(w->c->out.copy.cap, 0, OUT_COPIED_MOST);
-    assert_in_range(w->c->out.n - w->c->out.at, 0, OUT_RUNS_HIGH + RUNS_ANSWER + 8);
+    invariant(w->c->out.copy.cap <= OUT_COPIED_MOST);
+    invariant(w->c->out.n - w->c->out.at <= OUT_RUNS_HIGH + RUNS_ANSWER + 8);
 }
 
 // Takes at most `most` bytes of output; how many came.
