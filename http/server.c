@@ -5,7 +5,7 @@
 
 #define PENDING_MAX (64u << 10)
 #define FRAMES_MAX 1000 // frames that wait in nghttp2; an honest peer's are a few for each stream
-#define DRAIN_IDLE_US 250000 // how long a resting connection stays open when we serve no more
+#define DRAIN_IDLE_US 1000000 // how long a resting connection stays open when we serve no more
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 

@@ -496,7 +496,7 @@ static void draining_ends_after_the_answer(void **state)
     http_conn_drain(w->c, w->now_us, w->now_us);
     world_flush(w);
     assert_false(http_conn_done(w->c));
-    assert_int_equal(http_conn_deadline(w->c), w->now_us + 250000);
+    assert_int_equal(http_conn_deadline(w->c), w->now_us + 1000000);
     world_say(w, GET("/a"));
     expect_count(w, "connection: close\r\n", 1);
     assert_true(http_conn_done(w->c));
