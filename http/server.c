@@ -288,8 +288,8 @@ void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_
     c->rest_until_us = serve_until_us + DRAIN_IDLE_US;
     if (c->kind == CONN_H2)
         h2_drain(c);
-    else if (c->kind == CONN_H1 && c->h1.ex)
-        c->h1.ex->keep_alive = false;
+    else if (c->kind == CONN_H1 && c->h1.ex && !c->h1.ex->responded)
+        c->h1.ex->keep_alive = false; // what is answered already was told that it may go on
 }
 
 unsigned http_conn_live(const struct http_conn *c)

@@ -491,6 +491,20 @@ static void draining_ends_after_the_answer(void **state)
     assert_true(http_conn_done(w->c));
     end(w);
 
+    w = begin(); // answered, and not yet on its way: its client was told that it may ask again
+    world_say(w, GET("/later"));
+    struct exchange *ex = w->later[--w->n_later];
+    world_respond(w, ex, 200);
+    exchange_unref(ex);
+    http_conn_drain(w->c, w->now_us, w->now_us);
+    world_flush(w);
+    expect_count(w, "connection: close\r\n", 0);
+    assert_false(http_conn_done(w->c));
+    world_say(w, GET("/a"));
+    expect_count(w, "connection: close\r\n", 1);
+    assert_true(http_conn_done(w->c));
+    end(w);
+
     w = begin(); // a resting connection stays a moment: a request may be on its way
     world_say(w, GET("/a"));
     http_conn_drain(w->c, w->now_us, w->now_us);
