@@ -6,7 +6,8 @@
 /* Answers that are small: errors, health, metadata, index. Each is written into the scratch, copied into the
  * exchange's arena and given at once. */
 
-#define UNCHARGED 1024 // bytes of an answer that fit beside its request: health is told at any time
+#define UNCHARGED                                                                                  \
+    1024 // bytes of an answer that are not charged: health checks are answered without room, too
 #define EXTRA 4 // headers beside the metadata: content-type, retry-after, allow, accept-encoding
 
 // body: the exchange's, or static.

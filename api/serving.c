@@ -178,7 +178,7 @@ static void small_call(struct serving *s, uint64_t now_us)
 {
     struct error e;
     s->phase = SERVING_ANSWERED;
-    exchange_account(s->ex, 0); // whatever becomes of it: health is told when memory is taken, too
+    exchange_account(s->ex, 0); // not refused for want of room: health checks are always answered
     if (!answer_small(s, now_us, &e))
         refuse_request(s, &e, now_us);
 }

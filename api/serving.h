@@ -1,5 +1,5 @@
-/* api/serving.h: the life of one exchange from its head to its answer: read, decoded, in the hands of whoever
- * infers, encoded, answered. Gateway and worker serve with it; what differs is their serving_ops. Thinks.
+/* api/serving.h: the life of one exchange from its head to its answer: read, decoded, submitted for inference,
+ * encoded, answered. Gateway and worker serve with it; what differs is their serving_ops. Thinks.
  * Thread: the exchange's loop. Memory: the exchange's arena.
  *
  *   HEAD ─body whole─► DECODING ─submit─► OUT ─serving_answer─► ANSWERING ─encoded─► ANSWERED
@@ -32,8 +32,8 @@ struct serving_ops {
     bool (*ready)(struct serving *s, bool *ready, struct error *e);
     const struct model_metadata *(*metadata)(struct serving *s, struct error *e);
     void (*index)(struct serving *s, struct oip_index *out); // in the exchange's arena
-    // *s->request is whole. True: it is in hand; then serving_release follows once, whatever becomes of it, perhaps
-    // before this returns. False: e.
+    // *s->request is complete. True: it was accepted; serving_release then follows exactly once, answered or not,
+    // perhaps before this returns. False: e.
     bool (*submit)(struct serving *s, uint64_t now_us, struct error *e);
     void (*abandon)(struct serving *s); // OUT, and the client has gone
 };
@@ -44,7 +44,7 @@ struct serving {
     struct exchange *ex;
     struct infer_request *request; // where it is decoded to: set before serving_route
     enum serving_phase phase;
-    enum status outcome; // what the client was told; STATUS_CLIENT_GONE
+    enum status outcome; // of the answer; STATUS_CLIENT_GONE: the client left before it
     struct api_call call;
     struct answer_meta meta; // its model to compute_us: set before serving_answer
     size_t in_bytes;         // of the body as it came: decoding may replace it

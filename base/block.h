@@ -34,7 +34,7 @@ struct block_owner {
     struct mpsc returns;
     uint64_t thread_tag;            // set by block_owner_adopt; compared to know "are we at home?"
     size_t live_blocks, live_bytes; // owner's thread only
-    block_account_fn *account;      // NULL: nobody counts the blocks
+    block_account_fn *account;      // NULL: blocks are not accounted
     void *account_ctx;
     struct block *spare[BLOCK_CLASSES]; // linked through ->arg
     uint8_t spares[BLOCK_CLASSES];

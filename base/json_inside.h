@@ -13,7 +13,7 @@ enum json_expect {
     EXPECT_FIRST_VALUE, // after '[': a value or ']'
     EXPECT_FIRST_KEY,   // after '{': a key or '}'
     EXPECT_AFTER,       // a value in a container is complete: ',' or the container's end
-    EXPECT_REST,        // the rest of a string that was read up to the end of a slice
+    EXPECT_REST,        // the remainder of a string that continues in the next slice
     EXPECT_END,         // the text's value is complete: white space only
     EXPECT_NOTHING,     // an error was returned, and always will be
 };

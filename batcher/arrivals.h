@@ -17,11 +17,11 @@ struct returns {          // R5
         [ARRIVALS_WINDOWS]; // learned: rows that come within a window, as a share of those answered
 };
 
-struct arrivals { // all zero: nobody has come
+struct arrivals { // all zero: no arrivals yet
     struct returns returns;
     // Exponentially weighted over tau; weight corrects for its start.
     double rate, weight;
-    uint64_t read_us; // until then it is made up; 0: nobody has come yet
+    uint64_t read_us; // accounted for up to this time; 0: no arrivals yet
     uint32_t fresh;   // rows since then
     // A window is measured to its end, whatever is answered meanwhile: one at a time.
     bool measuring;

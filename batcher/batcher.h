@@ -102,12 +102,12 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
                       unsigned max, uint64_t now_us);
 // A batch of so many rows was answered, and took so long.
 void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us);
-// Neither of the two below, whoever goes before it: nearly always, and then no more need be asked.
+// True: it is neither refused nor hopeless (the two below), whatever is queued before it. Cheap, and nearly always
+// so: the two need not be called then.
 bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t now_us);
-// R6, auto: it has time for full batches, but stands behind more of them than can be served in time, with a sixteenth of
-// that to spare. Shorter
-// deadlines are not refused so: they may be served by dropping those before them. It is not queued yet.
-// 0: it is not refused; else how late its answer would be.
+// R6, auto: its deadline leaves time for full batches, but more of them are queued before it than can be served in
+// time, with a sixteenth to spare. Shorter deadlines are not refused here: dropping others may serve them. Called
+// before it is queued. 0: not refused; else how late its answer would be, us.
 uint64_t batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us);
 // It cannot be answered in time: its deadline is past, or nearer than the low quantile of t(its rows); under auto
 // (R7) counted from when a server is free, with the way there and back.

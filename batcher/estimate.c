@@ -56,7 +56,7 @@ static void follow(double *q, double ratio, double p)
     *q += QUANTILE_STEP * *q * (ratio > *q ? p : p - 1);
 }
 
-// What one octave tells of the others: that the worker became slower or faster.
+// A worker that becomes slower or faster does so for all batch sizes: each octave moves the others a little.
 static void couple(struct estimate *e, unsigned k, double ratio)
 {
     double excess = fmin(fmax(ratio, FOLLOW_MIN), FOLLOW_MAX) - 1;

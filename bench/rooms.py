@@ -40,10 +40,16 @@ def by_function(text):
             continue
         library = (row[4] or "sluice").rsplit("/", 1)[-1]
         name = row[3].split("'")[0].split(".part")[0].split(".isra")[0]
-        path = row[2].removeprefix(f"{world.ROOT}/").removeprefix("./")
-        files.setdefault((library, name), path if library == "sluice" else library)
+        files.setdefault((library, name), in_tree(row[2]) if library == "sluice" else library)
         counted[library, name] += int(row[1].replace(",", ""))
     return {f"{files[key]}: {key[1]}": n for key, n in counted.items()}
+
+
+def in_tree(path):
+    """Without the folder that it was compiled in; the name alone of what is not ours."""
+    parts = path.split("/")
+    tails = ("/".join(parts[i:]) for i in range(len(parts)))
+    return next((t for t in tails if t and not t.startswith("/") and (world.ROOT / t).is_file()), parts[-1])
 
 
 def callgrind(bench):

@@ -537,7 +537,8 @@ static void small_calls(void **state)
     }
     assert_int_equal(doer.ready_asked, 4);
     charges = 0;
-    kit_ops.on_charge = charges_nothing; // health is told when memory is taken, too
+    kit_ops.on_charge =
+        charges_nothing; // there is no room; health checks are answered all the same
     small("/v2/health/ready", 200, "{\"ready\":true}");
     kit_ops.on_charge = NULL;
     assert_int_equal(charges, 1);
