@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define MODEL_CONFIG_PORTS 64
-#define MODEL_CONFIG_RANK 8
+#define MODEL_CONFIG_RANK 16 // as many as the engine and the protocol have
 #define MODEL_CONFIG_BATCH 65536
 #define MODEL_CONFIG_PREFERRED 8
 #define MODEL_CONFIG_VERSIONS 64

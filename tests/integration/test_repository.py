@@ -198,3 +198,27 @@ def test_reshape(tmp_path):
         assert out["shape"] == [3, 1] and out["data"] == [0, 2, 3]
         assert "reshape: not as many elements as dims" in worker.wait_event("model_refused", model="wrong")["why"]
         assert "reshape: the model has [1,3,2]" in worker.wait_event("model_refused", model="other")["why"]
+
+
+def test_as_many_dimensions_as_the_engine_has(tmp_path):
+    repository = tmp_path / "models"
+    port = '{0} {{ name: "{1}" data_type: TYPE_FP32 dims: [ {2} ] }}\n'
+
+    def relu(name, rank, batch, dims):
+        shape = ("n",) * bool(batch) + (1,) * (rank - 1 - bool(batch)) + (2,)
+        config = f"max_batch_size: {batch}\n" + port.format("input", "x", dims) + port.format("output", "y", dims)
+        put(repository, name, model(graph([node("Relu", ["x"], ["y"])], [value("x", shape)], [value("y", shape)])), config)
+
+    relu("nine", 10, 4, "1, " * 8 + "2")
+    relu("sixteen", 16, 0, "1, " * 15 + "2")
+    relu("more", 16, 4, "1, " * 15 + "2")  # with the batch in front they would be seventeen
+    relu("yetmore", 16, 0, "1, " * 16 + "2")
+    with Worker(repository) as worker:
+        for name, shape in (("nine", [2] + [1] * 8 + [2]), ("sixteen", [1] * 15 + [2])):
+            data = list(range(-1, shape[0] * 2 - 1))
+            x = {"name": "x", "shape": shape, "datatype": "FP32", "data": data}
+            out = httpx.post(f"http://127.0.0.1:{worker.port}/v2/models/{name}/infer", json={"inputs": [x]}).json()["outputs"][0]
+            assert out["shape"] == shape and out["data"] == [max(v, 0) for v in data]
+        why = 'config.pbtxt:2: input "x": expected at most 16 dimensions, the batch among them, got 17'
+        assert worker.wait_event("model_refused", model="more")["why"] == why
+        assert worker.wait_event("model_refused", model="yetmore")["why"] == "config.pbtxt:2: dims: expected at most 16"

@@ -408,6 +408,17 @@ static void config_pbtxt(void **state)
         {"model_warmup { name: \"w\" batch_size: 1 inputs { key: \"input\" value { data_type: "
          "TYPE_FP32 dims: 64 input_data_file: \"x\" } } }",
          "warmup/x: No such file", -1},
+        // Sixteen, and the batch is one more.
+        {"max_batch_size: 8 input { name: \"input\" dims: [ 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1 ] }",
+         "input \\\"input\\\": expected at most 16 dimensions, the batch among them, got 17", -1},
+        {"max_batch_size: 8 output { name: \"probabilities\" dims: 10 reshape { shape: [ "
+         "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1 ] } }",
+         "output \\\"probabilities\\\": expected at most 16 dimensions", -1},
+        {"model_warmup { name: \"w\" batch_size: 1 inputs { key: \"input\" value { data_type: "
+         "TYPE_FP32 dims: [ 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1 ] } } }",
+         "model_warmup: input \\\"input\\\": expected at most 16 dimensions", -1},
+        {"max_batch_size: 0 input { name: \"input\" dims: [ 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1 ] }",
+         "dims: the model has [-1,64]", -1},
     };
     enum { N = sizeof(rows) / sizeof(rows[0]) };
     char name[32], file[64];
