@@ -156,6 +156,19 @@ static void *grown(struct model_reader *r, const struct pbtxt_field *f, const vo
     return more;
 }
 
+// Is the name of the last of n shapes, which lie `size` apart, none of the others'?
+static bool name_is_new(struct model_reader *r, const struct pbtxt_field *f, const char *path,
+                        const void *list, unsigned n, size_t size)
+{
+    const struct model_shape *last = (const void *)((const char *)list + (n - 1) * size);
+    for (unsigned i = 0; i + 1 < n; i++) {
+        const struct model_shape *other = (const void *)((const char *)list + i * size);
+        if (strcmp(other->name, last->name) == 0)
+            return wrong(r, f, "%s \"%.60s\": stands there twice", path, last->name);
+    }
+    return true;
+}
+
 // ---- inputs and outputs ------------------------------------------------------------------------------
 
 static bool shape_name(struct model_reader *r, const struct pbtxt_field *f, void *into)
@@ -220,14 +233,14 @@ static bool port(struct model_reader *r, const struct pbtxt_field *f, const stru
     struct model_shape *more = grown(r, f, *list, *n, MODEL_CONFIG_PORTS, sizeof(*more));
     if (!more)
         return false;
+    const char *path = n == &r->config->n_inputs ? "input" : "output";
     more[*n].line = f->line;
-    if (!read_rows(r, f, n == &r->config->n_inputs ? "input" : "output", rows, &more[*n]))
+    if (!read_rows(r, f, path, rows, &more[*n]))
         return false;
     if (!more[*n].name)
-        return wrong(r, f, "%.*s: has no name", VIEW_ARG(f->name));
+        return wrong(r, f, "%s: has no name", path);
     *list = more;
-    ++*n;
-    return true;
+    return name_is_new(r, f, path, more, ++*n, sizeof(*more));
 }
 
 #define SHAPE_ROWS                                                                                 \
@@ -469,7 +482,7 @@ static bool warmup_input(struct model_reader *r, const struct pbtxt_field *f, vo
         if (i->shape.dims[d] < 1)
             return wrong(r, f, "model_warmup.inputs: dims: expected 1 and more");
     }
-    return true;
+    return name_is_new(r, f, "model_warmup.inputs", more, w->n_inputs, sizeof(*more));
 }
 
 static bool warmup_name(struct model_reader *r, const struct pbtxt_field *f, void *into)

@@ -43,7 +43,7 @@ struct model_warmup_input {
 struct model_warmup {
     const char *name;
     uint32_t batch, runs;
-    struct model_warmup_input *inputs;
+    struct model_warmup_input *inputs; // no name twice
     unsigned n_inputs, line;
 };
 
@@ -53,7 +53,7 @@ struct model_settings {
     const char *name, *platform, *backend, *file; // NULL: not said
     bool batch_said;
     uint32_t max_batch;
-    struct model_shape *inputs, *outputs;
+    struct model_shape *inputs, *outputs; // of each no name twice
     unsigned n_inputs, n_outputs;
     bool batching; // dynamic_batching stands there
     uint64_t max_wait_us;

@@ -225,9 +225,9 @@ static bool choose_outputs(struct loading *l, const struct model_settings *c)
         return refuse(l, "out of memory");
     for (unsigned i = 0; i < c->n_outputs; i++) {
         struct tensor *t = named(s->meta.outputs, s->meta.n_outputs, c->outputs[i].name);
-        if (!t || named(chosen, i, c->outputs[i].name))
-            return config_wrong(l, c->outputs[i].line, "output \"%.60s\": %s", c->outputs[i].name,
-                                t ? "stands there twice" : "the model has none such");
+        if (!t)
+            return config_wrong(l, c->outputs[i].line, "output \"%.60s\": the model has none such",
+                                c->outputs[i].name);
         output_of[i] = (uint8_t)(t - s->meta.outputs);
         struct served_shape *shapes = (struct served_shape *)s->out_shapes;
         chosen[i] = *t;
@@ -366,6 +366,12 @@ static bool warm_up(struct loading *l, const struct model_warmup *w)
     struct rand r;
     unsigned n = 0;
     bool ok = s->meta.n_inputs <= MODEL_CONFIG_PORTS;
+    for (unsigned i = 0; i < w->n_inputs && ok; i++) {
+        const struct model_shape *p = &w->inputs[i].shape;
+        ok = named(s->meta.inputs, s->meta.n_inputs, p->name) ||
+             config_wrong(l, p->line, "model_warmup: input \"%.60s\": the model has none such",
+                          p->name);
+    }
     rand_seed(&r, WARMUP_SEED);
     while (n < s->meta.n_inputs && ok)
         ok = warmup_input(l, w, n, &in[n], &r) && ++n;

@@ -222,3 +222,20 @@ def test_as_many_dimensions_as_the_engine_has(tmp_path):
         why = 'config.pbtxt:2: input "x": expected at most 16 dimensions, the batch among them, got 17'
         assert worker.wait_event("model_refused", model="more")["why"] == why
         assert worker.wait_event("model_refused", model="yetmore")["why"] == "config.pbtxt:2: dims: expected at most 16"
+
+
+def test_a_port_that_stands_there_twice(tmp_path):
+    """It must not stand in for the one that is missing."""
+    repository = tmp_path / "models"
+    two = model(graph([node("Add", ["a", "b"], ["y"])], [value("a", ("n", 4)), value("b", ("n", 4))], [value("y", ("n", 4))]))
+    put(repository, "inputs", two, 'max_batch_size: 8\ninput [ { name: "a" },\n{ name: "a" } ]')
+    put(repository, "outputs", two, 'output { name: "y" }\noutput { name: "y" }')
+    value_ = 'value { data_type: TYPE_FP32 dims: 4 zero_data: true }'
+    put(repository, "warmup", two, f'max_batch_size: 8\nmodel_warmup {{ name: "w" inputs {{ key: "a" {value_} }}\ninputs {{ key: "a" {value_} }} inputs {{ key: "b" {value_} }} }}')
+    put(repository, "stranger", two, f'max_batch_size: 8\nmodel_warmup {{ name: "w" inputs {{ key: "a" {value_} }}\ninputs {{ key: "c" {value_} }} inputs {{ key: "b" {value_} }} }}')
+    put(repository, "good", two, f'max_batch_size: 8\ninput [ {{ name: "b" }}, {{ name: "a" }} ]')
+    with Worker(repository) as worker:
+        for name, why in (("inputs", 'config.pbtxt:3: input "a"'), ("outputs", 'config.pbtxt:2: output "y"'), ("warmup", 'config.pbtxt:3: model_warmup.inputs "a"')):
+            assert worker.wait_event("model_refused", model=name)["why"] == f"{why}: stands there twice"
+        assert worker.wait_event("model_refused", model="stranger")["why"] == 'config.pbtxt:3: model_warmup: input "c": the model has none such'
+        worker.wait_event("model_loaded", model="good")

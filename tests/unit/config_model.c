@@ -139,6 +139,12 @@ static void what_is_refused(void **state)
          "dims: expected at most 16"},
         {"input { name: \"x\" reshape { shape: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] } }", 1,
          "reshape: expected at most 16"},
+        {"input { name: \"x\" } input { name: \"y\" }\ninput { name: \"x\" }", 2,
+         "input \"x\": stands there twice"},
+        {"output [ { name: \"x\" },\n{ name: \"x\" } ]", 2, "output \"x\": stands there twice"},
+        {"model_warmup { inputs { key: \"x\" value { data_type: TYPE_FP32 dims: 1 } }\n"
+         "inputs { key: \"x\" value { data_type: TYPE_FP32 dims: 1 } } }",
+         2, "model_warmup.inputs \"x\": stands there twice"},
         {"input [ { name: \"x\" }", 1, "expected , or ]"},
         {"input { name: \"x\" } }", 1, "expected a field's name"},
         {"[com.example.x]: 1", 1, "extensions"},
