@@ -17,6 +17,7 @@ struct work { // a batch that is computed
     struct served_instance *instance;
     struct ticket **tickets; // of the requests aboard
     uint32_t n, rows;
+    enum batch_reason reason; // why it went
     struct block *block; // outputs, as large as the model's ports say
     char *spill;         // or, when they turn out larger, memory of the computing thread's making
     struct tensor *outputs;
@@ -151,7 +152,7 @@ static void answer_one(const struct work *w, struct worker_request *r, struct an
     m->version = view_str(w->model->version);
     m->source = "model";
     m->batch_rows = w->rows;
-    m->batch_reason = batch_reason_name[BATCH_IDLE];
+    m->batch_reason = batch_reason_name[w->reason];
     m->compute_us = w->compute_us;
     r->ticket.slice =
         (struct slice){.answer = a, .row = row, .rows = w->n > 1 ? r->request.rows : 0};
@@ -314,6 +315,7 @@ static void send_batch(struct batches *b, struct served *m)
     struct work *w = work_new(b, m, plan.rows);
     if (!w)
         return; // the timer tries again
+    w->reason = plan.reason;
     w->n = batcher_take(&m->batcher, &plan, w->tickets, plan.rows, now(b));
     for (uint32_t i = 0; i < w->n; i++) {
         struct ticket *t = w->tickets[i];

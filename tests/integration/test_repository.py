@@ -200,6 +200,17 @@ def test_reshape(tmp_path):
         assert "reshape: the model has [1,3,2]" in worker.wait_event("model_refused", model="other")["why"]
 
 
+def test_why_a_batch_went(tmp_path):
+    repository = tmp_path / "models"
+    config = "max_batch_size: 8 dynamic_batching {{ preferred_batch_size: 4 max_queue_delay_microseconds: {} }}"
+    put(repository, "waits", add_model(tensor("w", [4], ONES)), config.format(1000))
+    put(repository, "goes", add_model(tensor("w", [4], ONES)), "max_batch_size: 8")
+    with Worker(repository) as worker:
+        for name, rows, reason in (("waits", 1, "wait"), ("waits", 4, "preferred"), ("waits", 8, "full"), ("goes", 1, "idle"), ("goes", 8, "full")):
+            answer = ask(worker, name, [[1, 2, 3, 4]] * rows)
+            assert answer.headers["sluice-batch"] == f"{rows};reason={reason}"
+
+
 def test_as_many_dimensions_as_the_engine_has(tmp_path):
     repository = tmp_path / "models"
     port = '{0} {{ name: "{1}" data_type: TYPE_FP32 dims: [ {2} ] }}\n'
