@@ -18,8 +18,8 @@ struct work { // a batch that is computed
     struct ticket **tickets; // of the requests aboard
     uint32_t n, rows;
     enum batch_reason reason; // why it went
-    struct block *block; // outputs, as large as the model's ports say
-    char *spill;         // or, when they turn out larger, memory of the computing thread's making
+    struct block *block;      // outputs, as large as the model's ports say
+    char *spill; // or, when they turn out larger, memory of the computing thread's making
     struct tensor *outputs;
     bool ok;
     uint64_t started_us, compute_us;
@@ -301,20 +301,21 @@ static void drop_late(struct batches *b, struct served *m)
     }
 }
 
-static void send_batch(struct batches *b, struct served *m)
+// False: nothing went; wake_us, or a batch that comes home, asks again.
+static bool send_batch(struct batches *b, struct served *m)
 {
     uint32_t cap = m->meta.max_batch ? m->meta.max_batch : 1;
     drop_late(b, m);
     if (!idle_instance(m))
-        return;
+        return false;
     struct batch_plan plan = batcher_plan(&m->batcher, cap, now(b), NULL, NULL);
     if (!plan.group) {
         b->wake_us = plan.wake_us < b->wake_us ? plan.wake_us : b->wake_us;
-        return;
+        return false;
     }
     struct work *w = work_new(b, m, plan.rows);
     if (!w)
-        return; // the timer tries again
+        return false; // the timer tries again
     w->reason = plan.reason;
     w->n = batcher_take(&m->batcher, &plan, w->tickets, plan.rows, now(b));
     for (uint32_t i = 0; i < w->n; i++) {
@@ -326,17 +327,18 @@ static void send_batch(struct batches *b, struct served *m)
     b->running += w->n;
     w->block = block_new(loop_blocks(b->loop), output_bytes(m, w->rows) + 1);
     work_start(w);
+    return true;
 }
 
 void batches_run(struct batches *b)
 {
     const struct repository *all = b->repository;
+    unsigned kept = 0; // models in a row of which nothing went
     b->wake_us = now(b) + LOOK_US;
-    for (unsigned i = 0; i < all->n && b->waiting > 0 && b->computing < all->instances; i++) {
+    while (kept < all->n && b->waiting > 0 && b->computing < all->instances) {
         struct served *m = b->turn ? b->turn : all->models;
         b->turn = m->next;
-        if (m->batcher.count > 0)
-            send_batch(b, m);
+        kept = m->batcher.count > 0 && send_batch(b, m) ? 0 : kept + 1;
     }
     if (b->waiting > 0)
         wheel_set(loop_wheel(b->loop), &b->timer, b->wake_us);
