@@ -83,6 +83,8 @@ plant gateway/planted.c '#include "net/planted.h"' '' 'static void other(void)' 
 check 'and one with a caller' 0 callers ' 0 findings'
 remove gateway/planted.c
 remove net/planted.c
+plant net/planted.h 'static inline void planted(int fd)' '{' '    (void)fd;' '}'
+check 'a function in a header that tests alone call' 1 callers 'net/planted.h: planted has no caller'
 remove net/planted.h
 remove tests/planted.c
 
