@@ -4,6 +4,7 @@
 
 #include "base/num.h"
 #include "base/pbtxt.h"
+#include "base/printable.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -37,8 +38,7 @@ wrong(struct model_reader *r, const struct pbtxt_field *f, const char *format, .
     if (vsnprintf(r->e->text, sizeof(r->e->text), format, args) < 0)
         r->e->text[0] = '\0';
     va_end(args);
-    for (char *c = r->e->text; *c; c++)
-        *c = *c < ' ' || *c > '~' ? '?' : *c;
+    printable(r->e->text);
     return false;
 }
 
@@ -60,8 +60,7 @@ static void ignored(struct model_reader *r, const char *path, struct view name, 
         *to = '\0';
         return;
     }
-    for (char *c = to; *c; c++)
-        *c = *c < ' ' || *c > '~' ? '?' : *c;
+    printable(to);
     r->n_ignored += (size_t)n;
 }
 
@@ -316,7 +315,6 @@ static bool batching(struct model_reader *r, const struct pbtxt_field *f, void *
         {"priority_queue_policy", ROW_MESSAGE, true, NULL},
         {.name = NULL},
     };
-    ((struct model_settings *)into)->batching = true;
     return read_rows(r, f, "dynamic_batching", rows, into);
 }
 

@@ -55,7 +55,6 @@ struct model_settings {
     uint32_t max_batch;
     struct model_shape *inputs, *outputs; // of each no name twice
     unsigned n_inputs, n_outputs;
-    bool batching; // dynamic_batching stands there
     uint64_t max_wait_us;
     uint32_t preferred[MODEL_CONFIG_PREFERRED]; // ascending
     unsigned n_preferred;

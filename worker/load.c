@@ -1,6 +1,7 @@
 #include "worker/load.h"
 
 #include "base/mem.h"
+#include "base/printable.h"
 #include "base/rand.h"
 #include <inttypes.h>
 #include <stdarg.h>
@@ -39,8 +40,7 @@ __attribute__((format(printf, 3, 4))) static bool config_wrong(struct loading *l
     if (n < 0 || vsnprintf(l->why + n, 256 - (size_t)n, format, args) < 0)
         l->why[0] = '\0';
     va_end(args);
-    for (char *c = l->why; *c; c++)
-        *c = *c < ' ' || *c > '~' ? '?' : *c;
+    printable(l->why);
     return false;
 }
 

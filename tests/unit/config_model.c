@@ -84,7 +84,7 @@ static void what_is_followed(void **state)
         "optimization { execution_accelerators { gpu_execution_accelerator: [ { name: \"t\" } ] } "
         "}");
     assert_string_equal(c->file, "net.onnx");
-    assert_true(c->batch_said && c->batching);
+    assert_true(c->batch_said);
     assert_int_equal(c->max_batch, 32);
     assert_int_equal(c->n_inputs, 2);
     assert_string_equal(c->inputs[0].dtype, "BYTES");
