@@ -138,8 +138,6 @@ static struct answer *work_answer(struct work *w, struct error *e)
     a->version = view_str(m->version);
     a->compute_us = w->compute_us;
     batcher_learn(&m->batcher, w->rows, w->compute_us, now(w->batches));
-    m->inferences += w->rows;
-    m->executions++;
     return a;
 }
 
