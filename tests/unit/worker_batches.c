@@ -103,6 +103,8 @@ static int setup(void **state)
     engine =
         engine_new(cpu_device_new((struct cpu_options){0}), &host, (struct engine_limits){0}, &e);
     loop = loop_new(0, "test", 1);
+    if (loop)
+        loop_turn(loop, false); // its blocks are this thread's now
     ex = (struct exchange){.refs = 1, .started_us = loop ? loop_now_us(loop) : 0};
     arena_init(&ex.arena, 0);
     return engine && loop && mkdtemp(dir) ? 0 : -1;
