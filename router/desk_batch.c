@@ -182,7 +182,8 @@ static void batch_learned(struct desk *d, const struct batch *b, const struct an
     if (b->quiet && a->compute_us > 0 && work_us < whole_us)
         batcher_trip(&d->batcher, whole_us - work_us);
     uint64_t took_us = replicas_took_us(&d->replicas, b, a->compute_us, now_us);
-    batcher_learn(&d->batcher, b->rows ? b->rows : 1, took_us, now_us);
+    if (took_us > 0)
+        batcher_learn(&d->batcher, b->rows ? b->rows : 1, took_us, now_us);
 }
 
 // Every ticket gets a view of its own rows: three words and a reference.

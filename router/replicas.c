@@ -529,6 +529,8 @@ uint64_t replicas_took_us(struct replicas *rs, const struct batch *b, uint64_t c
     if (b->device) // behind whatever model's it was
         s.answered_us = most(s.answered_us,
                              atomic_load_explicit(&vitals_of(r)->ended_us, memory_order_relaxed));
+    if (s.answered_us > now_us)
+        return 0; // another loop's, whose clock is ahead of ours: nobody knows when this one began
     return server_took_us(&s, b->sent_us, b->quiet, compute_us, now_us);
 }
 

@@ -179,6 +179,7 @@ void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint
 void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate,
                     uint64_t pushback_us, const char *why, uint64_t now_us, struct effects *fx);
 // How long a batch that is answered now took: to be asked before replicas_ended. compute_us: what the worker says.
+// 0: it cannot be said.
 uint64_t replicas_took_us(struct replicas *rs, const struct batch *b, uint64_t compute_us,
                           uint64_t now_us);
 // It has answered other rows than it was asked for: noted, and said once in a while.

@@ -168,6 +168,24 @@ static void one_sees_what_another_sends(void **state)
     settle();
 }
 
+// Loops read their clocks when they like: another's answer may be later than what is now for this one.
+static void an_answer_of_tomorrow(void **state)
+{
+    (void)state;
+    struct batch *b;
+    estimate_init(&desk[0]->batcher.estimate); // what is settled takes no such figure
+    for (uint64_t ahead_us = 0; ahead_us < 2; ahead_us++) {
+        ask(0, 1, 1);
+        desk_run(desk[0], NOW + ahead_us * 5000, &office.fx);
+        assert_int_equal(whose(&b), 0);
+        b->quiet = false;
+        atomic_store(&vitals.ended_us, NOW + ahead_us * 5000 + 1000 + ahead_us);
+        answered(b, NOW + ahead_us * 5000 + 1000);
+        assert_true(desk[0]->batcher.estimate.octave[0].us < 2000);
+    }
+    settle();
+}
+
 // Whoever is asked: the best has it, and the others find the device busy.
 static void the_most_rows_for_its_time_go_first(void **state)
 {
@@ -276,6 +294,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words),
         TEST(one_sees_what_another_sends),
+        TEST(an_answer_of_tomorrow),
         TEST(the_most_rows_for_its_time_go_first),
         TEST(a_higher_lane_goes_before_more_rows),
         TEST(who_cannot_go_leaves_the_turn),
