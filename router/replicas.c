@@ -531,7 +531,7 @@ uint64_t replicas_took_us(struct replicas *rs, const struct batch *b, uint64_t c
                              atomic_load_explicit(&vitals_of(r)->ended_us, memory_order_relaxed));
     if (s.answered_us > now_us)
         return 0; // another loop's, whose clock is ahead of ours: nobody knows when this one began
-    return server_took_us(&s, b->sent_us, b->quiet, compute_us, now_us);
+    return most(server_took_us(&s, b->sent_us, b->quiet, compute_us, now_us), 1);
 }
 
 // It was silent, and is tried: that shows soon, so a deadline is not waited for where another could have the batch.
