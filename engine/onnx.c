@@ -1154,8 +1154,10 @@ static bool begin_call(struct import *in, struct node *call, const struct functi
             .type = call->type, .name = call->name, .attrs = &attrs[call->n_attrs], .n_attrs = 1};
         if (!read_attr(in, &own, f.data, own.attrs, &there))
             return false;
-        const struct attr *a = node_find(call, own.attrs->name);
-        call->n_attrs += there && !a;
+        if (there && !node_find(call, own.attrs->name))
+            call->n_attrs++;
+        else
+            *own.attrs = (struct attr){0}; // the next one's room
     }
     return k >= call->n_inputs ||
            engine_fail(in->e, "function \"%.*s\": expected at most %u inputs, got %u",
