@@ -100,8 +100,8 @@ int32_t names_find(struct import *im, struct view name)
     if (own >= 0 || !im->outer)
         return own;
     int32_t outer = names_find(im->outer, name);
-    if (outer < 0 || im->g == im->outer->g)
-        return outer;
+    if (outer < 0 || outer == LEFT_OUT)
+        return outer; // nothing to capture
     int32_t v = names_add(im, name);
     return v >= 0 && add_capture(im->g, (struct capture){outer, v}) ? v : -1;
 }

@@ -1,4 +1,5 @@
-// Functions of a file whose attributes are lists: those of the call, and what the function says when it has none.
+// Functions of a file: attributes that are lists, the call's and the function's own; inputs that the call leaves out,
+// read in a subgraph.
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
 
@@ -7,7 +8,13 @@
 
 #include <cmocka.h>
 
-enum { FUNCTIONS = 25, FUNCTION_NODES = 7, FUNCTION_ATTRIBUTES = 11, NODE_ATTRIBUTES = 5 };
+enum {
+    BOOLS = 9,
+    FUNCTIONS = 25,
+    FUNCTION_NODES = 7,
+    FUNCTION_ATTRIBUTES = 11,
+    NODE_ATTRIBUTES = 5
+};
 
 static struct engine_error e;
 
@@ -78,8 +85,62 @@ static void lists_of_the_function(void **state)
     }
 }
 
+static struct msg body(const char *type, const char *in)
+{
+    struct msg b = {0};
+    msg_msg(&b, GRAPH_NODES, onnx_node(type, in, "t"));
+    msg_msg(&b, GRAPH_OUTPUTS, onnx_value("t", ONNX_F32, (int64_t[]){2}, 1));
+    return b;
+}
+
+// y = c ? Clip(x, least) : x, and no call says a least.
+static struct msg clipped(void)
+{
+    struct msg g = {0}, f = {0}, call = onnx_node("clipped", "c,x", "y"), n;
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("c", BOOLS, NULL, 0));
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){2}, 1));
+    msg_text(&call, 7, "own");
+    msg_msg(&g, GRAPH_NODES, call);
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, (int64_t[]){2}, 1));
+    msg_text(&f, 1, "clipped");
+    msg_text(&f, 10, "own");
+    msg_text(&f, 4, "yes");
+    msg_text(&f, 4, "v");
+    msg_text(&f, 4, "least");
+    msg_text(&f, 5, "w");
+    n = onnx_node("If", "yes", "w");
+    onnx_graph(&n, "then_branch", body("Clip", "v,least"));
+    onnx_graph(&n, "else_branch", body("Identity", "v"));
+    msg_msg(&f, FUNCTION_NODES, n);
+    struct msg file = onnx_model(g, 16);
+    msg_msg(&file, FUNCTIONS, f);
+    return file;
+}
+
+// What is left out of a call is left out in the subgraphs too: no value that they capture.
+static void left_out_of_a_body(void **state)
+{
+    (void)state;
+    struct msg file = clipped();
+    struct engine_model *m = engine_model_load(engine_any(false), view_of(file.p, file.n), 8, &e);
+    free(file.p);
+    if (!m)
+        fail_msg("%s", e.text);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    uint8_t yes = 1;
+    float x[2] = {-5, 7};
+    struct engine_data in[2] = {{&yes, 1, 0, {0}}, {x, sizeof(x), 1, {2}}}, out;
+    assert_non_null(i);
+    assert_true(engine_run(i, in, &out, &e));
+    assert_int_equal(out.bytes, sizeof(x));
+    assert_memory_equal(out.data, x, sizeof(x));
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(lists_of_the_function)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(lists_of_the_function),
+                                       cmocka_unit_test(left_out_of_a_body)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
