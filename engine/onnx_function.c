@@ -23,7 +23,16 @@ bool import_function(struct import *im, struct view message)
     if (fn->versions.onnx > ONNX_MAX_OPSET)
         return engine_fail(im->e, "function \"%.*s\": opset_import: expected at most %d",
                            VIEW_ARG(fn->name), ONNX_MAX_OPSET);
-    return !r.error || engine_fail(im->e, "function: %s", r.error);
+    if (r.error)
+        return engine_fail(im->e, "function: %s", r.error);
+    unsigned inputs = field_count(message, FUNCTION_INPUT);
+    unsigned attrs = field_count(message, FUNCTION_ATTRIBUTE);
+    if (inputs > NODE_MAX_INPUTS || attrs > NODE_MAX_ATTRS) // each call takes room for all of them
+        return engine_fail(im->e,
+                           "function \"%.*s\": expected at most %d inputs and %d attributes, got "
+                           "%u and %u",
+                           VIEW_ARG(fn->name), NODE_MAX_INPUTS, NODE_MAX_ATTRS, inputs, attrs);
+    return true;
 }
 
 struct function *function_of(const struct import *im, struct view type, struct view domain)

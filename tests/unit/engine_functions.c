@@ -1,5 +1,5 @@
 // Functions of a file: attributes that are lists, the call's and the function's own; inputs that the call leaves out,
-// read in a subgraph.
+// read in a subgraph; how many of both there may be.
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
 
@@ -138,9 +138,36 @@ static void left_out_of_a_body(void **state)
     engine_model_free(m);
 }
 
+// Every call takes room for what the function has of each, so a small file would ask for any amount.
+static void more_than_a_node_has(void **state)
+{
+    (void)state;
+    for (unsigned k = 0; k < 2; k++) {
+        struct msg g = {0}, f = {0};
+        msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){2}, 1));
+        msg_text(&f, 1, "wide");
+        for (char c = '!'; c < '!' + (k ? 33 : 65); c++) {
+            char name[2] = {c};
+            if (k)
+                msg_msg(&f, FUNCTION_ATTRIBUTES, list(name, NULL, 0));
+            else
+                msg_text(&f, 4, name);
+        }
+        struct msg file = onnx_model(g, 16);
+        msg_msg(&file, FUNCTIONS, f);
+        assert_null(engine_model_load(engine_any(false), view_of(file.p, file.n), 8, &e));
+        free(file.p);
+        assert_string_equal(e.text, k ? "function \"wide\": expected at most 64 inputs and 32 "
+                                        "attributes, got 0 and 33"
+                                      : "function \"wide\": expected at most 64 inputs and 32 "
+                                        "attributes, got 65 and 0");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(lists_of_the_function),
-                                       cmocka_unit_test(left_out_of_a_body)};
+                                       cmocka_unit_test(left_out_of_a_body),
+                                       cmocka_unit_test(more_than_a_node_has)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
