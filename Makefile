@@ -72,6 +72,7 @@ link = $(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $(1) -Wl,--start-group $(call li
 UNITS := $(patsubst tests/unit/%.c,$(B)/unit/%,$(foreach r,$(ROOMS),$(wildcard tests/unit/$(r)_*.c)))
 SIM_OBJS := $(patsubst %.c,$(B)/obj/%.o,$(sort $(wildcard tests/sim/*.c)))
 BENCHES := $(patsubst bench/%.c,$(B)/bench/%,$(sort $(wildcard bench/*.c)))
+BATCHSIM_OBJS := $(patsubst %.c,$(B)/obj/%.o,$(sort $(wildcard bench/batchsim/*.c)))
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(sort $(wildcard tests/fuzz/*.c)))
 
 .PHONY: all
@@ -155,6 +156,10 @@ $(B)/bench/engine: bench/engine.c $(B)/flags $(call libs,engine base)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,engine base) $(LIBS)
+$(B)/bench/batchsim: bench/batchsim.c $(BATCHSIM_OBJS) $(B)/flags $(call libs,batcher infer base)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $< $(BATCHSIM_OBJS),batcher infer base) $(LIBS)
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/flags $(call libs,$(THINKING))
 	@mkdir -p $(@D)
 	@echo "  FUZZ $<"

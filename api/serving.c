@@ -225,6 +225,7 @@ void serving_refuse(struct exchange *ex, struct api *a, unsigned status, const c
                     uint64_t now_us)
 {
     struct failure e = {.status = status_from_http(status), .text = why};
+    debug_invariant(!ex->user || ((struct serving *)ex->user)->phase == SERVING_HEAD);
     if (ex->user)
         serving_fail(ex->user, &e, 0, now_us);
     else

@@ -119,7 +119,7 @@ def batching(bench):
     say = bench.report.say
     say("## Batching")
     say()
-    say("`build/bench/batchsim`; its header says what is played. Goodput: answered in time, as a share of capacity.")
+    say("`build/bench/batchsim`; `bench/batchsim/batchsim.h` says what is played. Goodput: answered in time, as a share of capacity.")
     words = [str(bench.build / "bench" / "batchsim")] + (["--small"] if bench.small else [])
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, cwd=world.ROOT)
     for line in done.stdout.rstrip().splitlines():

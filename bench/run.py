@@ -6,7 +6,7 @@
 proxy      CPU of the gateway per request over h2c, TLS and HTTP/1.1, beside other proxies in front of nginx
 callgrind  instructions of the gateway per request, by function
 core       the rooms alone: bench/core.c, bench/base.c, bench/engine.c
-batching   the policies in virtual time: bench/batchsim.c
+batching   the policies in virtual time: bench/batchsim.c, bench/batchsim/
 memory     h2load on two loops: failures, batches, resident memory
 --requests is what proxy sends in each round and what memory sends in all; --write puts the tables into
 bench/RESULTS.md, with the command, the date and the machine. --small runs everything in seconds, for the

@@ -656,7 +656,11 @@ void h1_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
     c->now_us = now_us;
     if (buffer_len(&c->h1.pending) == 0)
         used = take(c, p, n, now_us);
-    if (used < n && c->h1.state != H1_STOP && !buffer_append(&c->h1.pending, p + used, n - used))
+    if (used == n || c->h1.state == H1_STOP || buffer_append(&c->h1.pending, p + used, n - used))
+        return;
+    if (c->h1.ex && c->h1.ex->whole_request && !c->h1.ex->responded)
+        c->h1.ex->keep_alive = false; // it is answered, and what follows it is not
+    else
         refuse_why(c, out_of_memory, now_us);
 }
 

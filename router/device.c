@@ -43,21 +43,23 @@ void device_leave(struct device_seat *s)
 }
 
 // Does a go before b?
-static bool goes_before(const struct desk *a, const struct desk *b)
+static bool goes_before(const struct device_seat *a, const struct device_seat *b)
 {
-    bool a_starves = a->passed >= DEVICE_PASSES, b_starves = b->passed >= DEVICE_PASSES;
-    if (a_starves || b_starves)
-        return a_starves && (!b_starves || a->passed > b->passed);
-    struct batcher_bid x = batcher_bid(&a->batcher), y = batcher_bid(&b->batcher);
-    return x.lane != y.lane ? x.lane < y.lane : x.share > y.share;
+    unsigned p = a->desk->passed, q = b->desk->passed;
+    if (p >= DEVICE_PASSES || q >= DEVICE_PASSES)
+        return p > q;
+    return a->bid.lane != b->bid.lane ? a->bid.lane < b->bid.lane : a->bid.share > b->bid.share;
 }
 
 struct desk *device_next(struct device_turn *t, bool first)
 {
     struct device_seat *best = NULL;
     for (struct device_seat *s = t->first; s; s = s->next) {
+        bool queued = s->desk->batcher.count > 0;
         s->asked &= !first;
-        if (!s->asked && s->desk->batcher.count > 0 && (!best || goes_before(s->desk, best->desk)))
+        if (first && queued)
+            s->bid = batcher_bid(&s->desk->batcher);
+        if (!s->asked && queued && (!best || goes_before(s, best)))
             best = s;
     }
     if (!best)

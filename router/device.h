@@ -15,6 +15,7 @@
 #ifndef SLUICE_ROUTER_DEVICE_H
 #define SLUICE_ROUTER_DEVICE_H
 
+#include "batcher/batcher.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -32,6 +33,7 @@ struct device_seat { // a desk's, at one device
     struct desk *desk;
     struct device_seat *next, **prev; // prev NULL: it has not sat down
     bool asked;                       // in this round
+    struct batcher_bid bid;           // at its start: nobody's queue changes before it is asked
 };
 
 struct device_turn { // all zero: nobody sits there

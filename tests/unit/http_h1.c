@@ -361,6 +361,27 @@ static void old_clients(void **state)
     end(w);
 }
 
+// No memory for requests behind one that is being answered: it is answered, and they are not.
+static void pipelined_bytes_without_memory(void **state)
+{
+    for (unsigned cut = 1; cut <= 2; cut++) { // before the answer; while there is more
+        struct world *w = begin();
+        world_say(w, GET("/later"));
+        for (unsigned i = 0; i < cut; i++) {
+            mem_fail_at(1);
+            say_only(w, GET("/a"));
+            mem_fail_at(0);
+        }
+        say_only(w, GET("/b"));
+        assert_int_equal(w->refused + w->gone, 0);
+        world_answer(w);
+        expect_count(w, "HTTP/1.1 200 OK\r\n", 1);
+        expect_count(w, "connection: close\r\n", 1);
+        assert_true(http_conn_done(w->c));
+        end(w);
+    }
+}
+
 // Whatever comes from outside into a field of an answer: it cannot begin a new line, wherever it stands.
 static void no_byte_of_a_value_ends_its_line(void **state)
 {
@@ -784,7 +805,8 @@ static void options_of_connection_are_few(void **state)
 
 // ---- want of memory ----------------------------------------------------------------------------------
 
-// The n-th allocation fails: the request is answered as ever, or 503, or not at all; never another way.
+// The n-th allocation fails: the request is answered as ever, or 503, or not at all; never another way. Of two in a
+// row the first may be answered alone, and says that it was.
 static void want_of_memory(const char *in, const char *good)
 {
     uint64_t used = 1;
@@ -804,7 +826,8 @@ static void want_of_memory(const char *in, const char *good)
         bool whole = strstr(out, good) != NULL, refused = strstr(out, " 503 ") != NULL;
         if (used < n ? !whole : !whole && !refused && !http_conn_done(w->c))
             fail_msg("allocation %u of %u: %s", (unsigned)n, (unsigned)used, out);
-        if (strstr(out, " 200 ") && !whole && !refused && w->sent_whole > 0 &&
+        bool first = strstr(out, "connection: close\r\n\r\nGET /later ? @h") != NULL;
+        if (strstr(out, " 200 ") && !whole && !refused && !first && w->sent_whole > 0 &&
             strcmp(good, "xxxxxxxx") != 0)
             fail_msg("allocation %u: another answer: %s", (unsigned)n, out);
         end(w);
@@ -845,6 +868,7 @@ int main(void)
         cmocka_unit_test(head_has_the_length_and_no_body),
         cmocka_unit_test(old_clients),
         cmocka_unit_test(ends_that_are_asked_for),
+        cmocka_unit_test(pipelined_bytes_without_memory),
         cmocka_unit_test(no_byte_of_a_value_ends_its_line),
         cmocka_unit_test(the_room_above_shapes_refusals),
         cmocka_unit_test(a_client_that_closes_its_half_has_gone),

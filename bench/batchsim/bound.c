@@ -1,10 +1,8 @@
-/* bench/batchsim_bound.h: the most rows that anybody could answer in time on one server, who knows all arrivals
+/* bench/batchsim/bound: the most rows that anybody could answer in time on one server, who knows all arrivals
  * beforehand. Exact for t(b) = alpha + beta * b and deadlines in order of arrival: batches are then runs of
  * neighbours (an exchange argument), so that the earliest end of a schedule that has answered c rows, the last of
  * them row l, follows from the one that has answered c - b up to row l - b. */
-#ifndef SLUICE_BENCH_BATCHSIM_BOUND_H
-#define SLUICE_BENCH_BATCHSIM_BOUND_H
-
+#include "bench/batchsim/batchsim.h"
 #include <math.h>
 #include <stdlib.h>
 
@@ -48,8 +46,8 @@ static void bound_step(struct bound *b, int l, int lo)
     }
 }
 
-static int bound_rows(double alpha, double beta, int max_rows, const double *come,
-                      const double *due, int n)
+int bound_rows(double alpha, double beta, int max_rows, const double *come, const double *due,
+               int n)
 {
     struct bound b = {
         .alpha = alpha, .beta = beta, .max_rows = max_rows, .n = n, .come = come, .due = due};
@@ -65,5 +63,3 @@ static int bound_rows(double alpha, double beta, int max_rows, const double *com
     free(b.end);
     return b.best;
 }
-
-#endif
