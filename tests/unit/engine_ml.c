@@ -335,6 +335,25 @@ static void linear(void **state)
     expect(ml_graph(c, 2, ONNX_F32, "ly"), 2, 2, x, 2, want);
 }
 
+// One score of two classes, and nobody asks for the scores: both lie in the scratch.
+static void linear_labels(void **state)
+{
+    struct msg c = onnx_node("LinearClassifier", "x", "l");
+    (void)state;
+    floats(&c, "coefficients", 1, (float[]){2});
+    floats(&c, "intercepts", 1, (float[]){1});
+    onnx_ints(&c, "classlabels_ints", 2, (int64_t[]){3, 9});
+    struct engine_model *m = load(ml_graph(c, 1, ONNX_F32, "l"));
+    if (!m)
+        fail_msg("%s", e.text);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    struct engine_data in = {(float[]){-1, 1}, 2 * sizeof(float), 2, {2, 1}}, out;
+    assert_true(engine_run(i, &in, &out, &e));
+    assert_memory_equal(out.data, ((int64_t[]){3, 9}), 2 * sizeof(int64_t));
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +364,7 @@ int main(void)
         cmocka_unit_test(ensembles_that_cannot_be),
         cmocka_unit_test(keys_about_zero),
         cmocka_unit_test(linear),
+        cmocka_unit_test(linear_labels),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     engine_free(guarded());
