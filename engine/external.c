@@ -49,19 +49,6 @@ static bool location_ok(struct view l)
     return true;
 }
 
-// An array of the arena's with room for one more. NULL: out of memory.
-static void *roomy(struct graph *g, void *list, unsigned n, unsigned *cap, size_t size)
-{
-    if (n < *cap)
-        return list;
-    unsigned more = *cap ? *cap * 2 : 16;
-    void *grown = arena_array(&g->arena, more, size);
-    if (grown && n > 0)
-        memcpy(grown, list, n * size);
-    *cap = grown ? more : *cap;
-    return grown;
-}
-
 // The file's number; -1 with e.
 static int file_of(struct external *x, struct graph *g, struct view tensor, struct view location,
                    struct engine_error *e)
@@ -78,7 +65,7 @@ static int file_of(struct external *x, struct graph *g, struct view tensor, stru
                     EXTERNAL_FILES);
     else if (!files || !files->map(files, location, &f.bytes, why))
         engine_fail(e, "tensor \"%.*s\": %s", VIEW_ARG(tensor), why);
-    else if (!(x->files = roomy(g, x->files, x->n_files, &x->cap_files, sizeof(f))))
+    else if (!(x->files = graph_room(g, x->files, x->n_files, &x->cap_files, sizeof(f))))
         engine_fail(e, "out of memory");
     else {
         x->files[x->n_files] = f;
@@ -117,7 +104,7 @@ bool external_find(struct external *x, struct graph *g, struct view tensor,
                            "the file has %zu",
                            VIEW_ARG(tensor), (int)(r->location.n < 80 ? r->location.n : 80),
                            r->location.p, bytes, (unsigned long long)offset, all.n);
-    if (!(x->ranges = roomy(g, x->ranges, x->n_ranges, &x->cap_ranges, sizeof(*x->ranges))))
+    if (!(x->ranges = graph_room(g, x->ranges, x->n_ranges, &x->cap_ranges, sizeof(*x->ranges))))
         return engine_fail(e, "out of memory");
     if (bytes > 0)
         x->ranges[x->n_ranges++] =

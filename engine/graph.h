@@ -1,5 +1,5 @@
 /* engine/graph.h: a model as a graph: values (inputs, constants, what nodes make) and nodes in an order in
- * which every value is made before it is read. Built by engine/onnx.c, read by everybody else. Thinks. */
+ * which every value is made before it is read. Built by engine/onnx*.c, read by everybody else. Thinks. */
 #ifndef SLUICE_ENGINE_GRAPH_H
 #define SLUICE_ENGINE_GRAPH_H
 
@@ -130,6 +130,9 @@ struct graph {
 void graph_init(struct graph *g, struct device *d, struct engine_limits limits);
 bool graph_import(struct graph *g, struct view onnx, struct engine_error *e); // false with e
 void graph_free(struct graph *g); // a root, and its bodies
+// A list in g's arena with room for one more than its n elements: `list` itself, or a copy of twice as many (*cap).
+// NULL: out of memory.
+void *graph_room(struct graph *g, void *list, unsigned n, unsigned *cap, size_t size);
 // A body of root's; NULL: out of memory.
 struct graph *graph_body(struct graph *root);
 // The i-th body among n's attributes; NULL: there are no more.
@@ -182,5 +185,8 @@ __attribute__((format(printf, 3, 4))) void graph_note(const struct graph *g, enu
                                                       const char *format, ...);
 // "Conv (node \"n1\")" for messages.
 const char *node_title(const struct node *n, char out[128]);
+// False with e, which begins with the node's title.
+__attribute__((format(printf, 3, 4))) bool node_fail(const struct node *n, struct engine_error *e,
+                                                     const char *format, ...);
 
 #endif
