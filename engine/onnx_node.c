@@ -110,7 +110,7 @@ static bool is_whole(struct import *im, const struct node *n)
         return node_fail(n, im->e, "expected %u to %u inputs and an output, got %u and %u",
                          op->min_inputs, op->max_inputs, n->n_inputs, n->n_outputs);
     for (unsigned i = 0; i < op->min_inputs; i++) {
-        if (n->input[i] < 0)
+        if (n->input[i] < 0 && !(i < 8 && (op->optional >> i & 1)))
             return node_fail(n, im->e, "input %u is left out", i);
     }
     return true;

@@ -36,7 +36,8 @@ struct op {
     const char *name;
     const char *domain; // OP_ML, OP_MICROSOFT; NULL: ONNX's own
     uint8_t min_inputs, max_inputs;
-    uint8_t outputs; // at most; 0: the first one only is made
+    uint8_t optional; // those of the first min_inputs that may be left out, in bits
+    uint8_t outputs;  // at most; 0: the first one only is made
     // Those that the shape function or the kernel looks at, or that mean nothing when serving. A node with
     // any other is refused: it would mean something that we do not do.
     struct op_attr attrs[24];

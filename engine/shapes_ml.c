@@ -79,8 +79,6 @@ bool shape_tree_regressor(struct job *j, struct engine_error *e)
     int64_t rows = 0, each = 0, targets = 0;
     unsigned sum;
     enum ml_transform t;
-    enum engine_dtype d;
-    class_labels(j->node, &d);
     return rows_of(j, &rows, &each, e) && trees_of(j->node, &targets, &sum, &t, e) &&
            features_fit(j, each, e) && shape_make(j, ENGINE_F32, 2, (int64_t[]){rows, targets}, e);
 }

@@ -445,14 +445,12 @@ struct sets5 {
     size_t at, n;
 };
 
-static bool place_set(struct tree_reading *r, const struct lists5 *l, struct sets5 *sets,
-                      struct tree_node *n)
+static bool place_set(struct tree_reading *r, struct sets5 *sets, struct tree_node *n)
 {
     n->first = (int32_t)sets->at;
     while (sets->at < sets->n && !(r->t->members[sets->at] != r->t->members[sets->at]))
         sets->at++;
     n->end = (int32_t)sets->at;
-    (void)l;
     return sets->at++ < sets->n || bad(r, "membership_values: expected a set a BRANCH_MEMBER");
 }
 
@@ -522,7 +520,7 @@ static bool place_sets(struct tree_reading *r, const struct lists5 *l)
         struct tree_node *n = r->placed[i] >= 0 ? &r->t->nodes[r->placed[i]] : NULL;
         struct tree_node none;
         bool member = ((const uint8_t *)l->modes->tensor.data)[i] == TREE_MEMBER;
-        if (member && !place_set(r, l, &sets, n ? n : &none))
+        if (member && !place_set(r, &sets, n ? n : &none))
             return false;
     }
     return true;

@@ -183,6 +183,49 @@ static void convolved(void **state)
     engine_model_free(m);
 }
 
+// What a known step takes to be computed counts as the model's memory: [1, n] of zeros becomes [n, 1] by way of
+// [n, n], which is far more than either.
+static struct msg turned(void)
+{
+    struct msg g = begin(ONNX_F32, (int64_t[]){-1, 2048}, 2),
+               n = onnx_node("Resize", "zeros,,,to", "z");
+    node(&g, "Shape", "x", "shape");
+    with_axis(&g, "Gather", "shape,one", "cols", 0);
+    node(&g, "Unsqueeze", "cols,first", "cols1");
+    integers(&g, "one1", 1, 1, (int64_t[]){1});
+    with_axis(&g, "Concat", "one1,cols1", "row", 0);
+    node(&g, "ConstantOfShape", "row", "zeros");
+    integers(&g, "to", 1, 2, (int64_t[]){2048, 1});
+    onnx_string(&n, "mode", "linear");
+    msg_msg(&g, GRAPH_NODES, n);
+    node(&g, "Reshape", "z,row", "bias");
+    node(&g, "Add", "x,bias", "y");
+    return g;
+}
+
+static void known_at_a_price(void **state)
+{
+    (void)state;
+    struct engine *small =
+        engine_with((struct cpu_options){0}, (struct engine_limits){.bytes = 8 << 20});
+    struct msg file = onnx_model(turned(), 13);
+    assert_null(engine_model_load(small, view_of(file.p, file.n), 1, &e));
+    assert_string_equal(e.text, "the model needs more than 8 MiB of memory for 1 rows");
+    free(file.p);
+    engine_free(small);
+    struct engine_model *m = load(turned());
+    struct engine_instance *i = engine_instance_new(m, &e);
+    static float x[2048];
+    for (unsigned k = 0; k < 2048; k++)
+        x[k] = (float)k;
+    struct engine_data in = {x, sizeof(x), 2, {1, 2048}}, out;
+    assert_true(engine_run(i, &in, &out, &e));
+    assert_int_equal(out.bytes, sizeof(x));
+    assert_memory_equal(out.data, x, sizeof(x));
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
 static void refuses(struct msg g, const char *why)
 {
     if (try(g))
@@ -343,6 +386,7 @@ int main(void)
         cmocka_unit_test(halves),
         cmocka_unit_test(made_to_measure),
         cmocka_unit_test(convolved),
+        cmocka_unit_test(known_at_a_price),
         cmocka_unit_test(shapes_that_cannot_be),
         cmocka_unit_test(places_out_of_range),
         cmocka_unit_test(numbers_that_a_type_lacks),
