@@ -642,6 +642,38 @@ static void windows(void **state)
     refuses(window("Conv", image, w, "group", 0, &least), "Conv");
 }
 
+static struct msg in_blocks(const char *type, int64_t block, int64_t scales)
+{
+    bool from = strcmp(type, "DequantizeLinear") == 0;
+    struct msg g = {0}, n = onnx_node(type, "x,s", "y");
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", from ? 2 : ONNX_F32, (int64_t[]){4, 5}, 2));
+    floats(&g, "s", 2, (int64_t[]){scales, 5}, (size_t)scales * 5);
+    onnx_int(&n, "axis", 0);
+    onnx_int(&n, "block_size", block);
+    msg_msg(&g, GRAPH_NODES, n);
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", from ? ONNX_F32 : 2, NULL, 0));
+    return onnx_model(g, 21);
+}
+
+// Sizes of blocks, the last one short, and up to where adding to them wraps.
+static void blocks(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"QuantizeLinear", "DequantizeLinear"};
+    static const int64_t large[] = {4, INT32_MAX, INT64_MAX - 4, INT64_MAX};
+    for (unsigned i = 0; i < 2; i++) {
+        takes(in_blocks(types[i], 1, 4));
+        takes(in_blocks(types[i], 2, 2));
+        takes(in_blocks(types[i], 3, 2));
+        refuses(in_blocks(types[i], 3, 1), "one a block of the axis");
+        refuses(in_blocks(types[i], -1, 4), "block_size below 0");
+        for (unsigned k = 0; k < sizeof(large) / sizeof(large[0]); k++) {
+            takes(in_blocks(types[i], large[k], 1));
+            refuses(in_blocks(types[i], large[k], 0), "one a block of the axis");
+        }
+    }
+}
+
 // Weights that are an input, as large as a shape can say: the columns of such a convolution are 2^62
 // numbers, and their bytes with the rest of the plan are more than 2^64.
 static void scratch_that_wraps(void **state)
@@ -797,23 +829,15 @@ static void shuffled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cut_anywhere),
-        cmocka_unit_test(one_byte_wrong),
-        cmocka_unit_test(not_onnx),
-        cmocka_unit_test(tensors),
-        cmocka_unit_test(typed_tensors),
-        cmocka_unit_test(external_data),
-        cmocka_unit_test(twice),
-        cmocka_unit_test(references),
-        cmocka_unit_test(unknown),
-        cmocka_unit_test(too_many),
-        cmocka_unit_test(inputs),
-        cmocka_unit_test(lists),
-        cmocka_unit_test(nothing),
-        cmocka_unit_test(windows),
-        cmocka_unit_test(scratch_that_wraps),
-        cmocka_unit_test(much_of_little),
-        cmocka_unit_test(shuffled),
+        cmocka_unit_test(cut_anywhere),    cmocka_unit_test(one_byte_wrong),
+        cmocka_unit_test(not_onnx),        cmocka_unit_test(tensors),
+        cmocka_unit_test(typed_tensors),   cmocka_unit_test(external_data),
+        cmocka_unit_test(twice),           cmocka_unit_test(references),
+        cmocka_unit_test(unknown),         cmocka_unit_test(too_many),
+        cmocka_unit_test(inputs),          cmocka_unit_test(lists),
+        cmocka_unit_test(nothing),         cmocka_unit_test(windows),
+        cmocka_unit_test(blocks),          cmocka_unit_test(scratch_that_wraps),
+        cmocka_unit_test(much_of_little),  cmocka_unit_test(shuffled),
         cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
