@@ -642,6 +642,33 @@ static void windows(void **state)
     refuses(window("Conv", image, w, "group", 0, &least), "Conv");
 }
 
+// Two inputs of as many dimensions as there are letters before and behind the comma.
+static struct msg einsum(const char *equation)
+{
+    struct msg g = {0}, n = onnx_node("Einsum", "a,b", "y");
+    unsigned ranks[2] = {(unsigned)strcspn(equation, ","), 0};
+    ranks[1] = (unsigned)strcspn(equation + ranks[0] + 1, "-");
+    int64_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("a", ONNX_F32, ones, ranks[0]));
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("b", ONNX_F32, ones, ranks[1]));
+    onnx_string(&n, "equation", equation);
+    msg_msg(&g, GRAPH_NODES, n);
+    output(&g, "y");
+    return onnx_model(g, 13);
+}
+
+// The answer has no more dimensions than there may be, whether the equation says them or not.
+static void equations(void **state)
+{
+    (void)state;
+    takes(einsum("abcdefgh,ijklmnop"));
+    takes(einsum("abcdefgh,ijklmnop->abcdefghijklmnop"));
+    takes(einsum("abcdefghi,ijklmnopq")); // i is summed: sixteen are left
+    takes(einsum("abcdefghi,jklmnopqr->a"));
+    refuses(einsum("abcdefghi,jklmnopqr"), "more than 16 dimensions");
+    refuses(einsum("abcdefghi,jklmnopqr->abcdefghijklmnopq"), "more than 16 dimensions");
+}
+
 static struct msg in_blocks(const char *type, int64_t block, int64_t scales)
 {
     bool from = strcmp(type, "DequantizeLinear") == 0;
@@ -829,15 +856,25 @@ static void shuffled(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(cut_anywhere),    cmocka_unit_test(one_byte_wrong),
-        cmocka_unit_test(not_onnx),        cmocka_unit_test(tensors),
-        cmocka_unit_test(typed_tensors),   cmocka_unit_test(external_data),
-        cmocka_unit_test(twice),           cmocka_unit_test(references),
-        cmocka_unit_test(unknown),         cmocka_unit_test(too_many),
-        cmocka_unit_test(inputs),          cmocka_unit_test(lists),
-        cmocka_unit_test(nothing),         cmocka_unit_test(windows),
-        cmocka_unit_test(blocks),          cmocka_unit_test(scratch_that_wraps),
-        cmocka_unit_test(much_of_little),  cmocka_unit_test(shuffled),
+        cmocka_unit_test(cut_anywhere),
+        cmocka_unit_test(one_byte_wrong),
+        cmocka_unit_test(not_onnx),
+        cmocka_unit_test(tensors),
+        cmocka_unit_test(typed_tensors),
+        cmocka_unit_test(external_data),
+        cmocka_unit_test(twice),
+        cmocka_unit_test(references),
+        cmocka_unit_test(unknown),
+        cmocka_unit_test(too_many),
+        cmocka_unit_test(inputs),
+        cmocka_unit_test(lists),
+        cmocka_unit_test(nothing),
+        cmocka_unit_test(windows),
+        cmocka_unit_test(equations),
+        cmocka_unit_test(blocks),
+        cmocka_unit_test(scratch_that_wraps),
+        cmocka_unit_test(much_of_little),
+        cmocka_unit_test(shuffled),
         cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
