@@ -238,6 +238,9 @@ bool shape_together(struct job *j, const struct array *const *in, unsigned n, in
 // axis, counted from the front (not checked).
 const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
                           int64_t room[ENGINE_MAX_RANK]);
+// How many blocks of QuantizeLinear's block_size an axis has, of which the last may be short. block: 1 to INT64_MAX.
+int64_t quantize_blocks(int64_t dim, int64_t block);
+
 // A product as numpy has it: matrices [rows, depth] and [depth, cols], as many as the leading axes have together;
 // shape: the answer's, whose first batch_rank are those.
 struct matmul {

@@ -152,7 +152,7 @@ bool shape_expand(struct job *j, struct engine_error *e)
     const int64_t *dims = dims_of(j, 1, &n);
     struct array to = {.rank = n};
     if (!dims)
-        return shape_wrong(j, e, "shape: expected a list of at most 8, known from shapes");
+        return shape_wrong(j, e, "shape: expected a list of at most 16, known from shapes");
     memcpy(to.shape, dims, n * sizeof(*dims));
     int64_t shape[ENGINE_MAX_RANK];
     unsigned rank;

@@ -31,6 +31,11 @@ static bool same_shape(const struct array *a, const struct array *b)
 
 // ---- QuantizeLinear, DequantizeLinear ----------------------------------------------------------------
 
+int64_t quantize_blocks(int64_t dim, int64_t block)
+{
+    return dim / block + (dim % block != 0);
+}
+
 // Where the scale of each element stands: one, one a place of the axis, or one a block along it.
 static bool scale_fits(struct job *j, const struct array *x, const struct array *scale,
                        const struct array *zero, struct engine_error *e)
@@ -49,7 +54,7 @@ static bool scale_fits(struct job *j, const struct array *x, const struct array 
                shape_wrong(j, e, "scale: expected one, or one a place of the axis");
     bool fits = scale->rank == x->rank;
     for (unsigned i = 0; i < x->rank && fits; i++)
-        fits = scale->shape[i] == (i == axis ? (x->shape[i] + block - 1) / block : x->shape[i]);
+        fits = scale->shape[i] == (i == axis ? quantize_blocks(x->shape[i], block) : x->shape[i]);
     return fits || shape_wrong(j, e, "scale: expected one a block of the axis");
 }
 

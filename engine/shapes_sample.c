@@ -201,17 +201,21 @@ static bool bind_term(struct einsum *s, unsigned k, const struct array *a, unsig
     return true;
 }
 
-// What stands once, in the alphabet's order, behind the dots.
-static void implicit_output(struct einsum *s, const unsigned *seen, unsigned hidden)
+// What stands once, in the alphabet's order, behind the dots. False: it is more than there may be.
+static bool implicit_output(struct einsum *s, const unsigned *seen, unsigned hidden)
 {
     for (unsigned i = 0; i < hidden; i++)
         s->out[s->n_out++] = (uint8_t)(EINSUM_HIDDEN + ENGINE_MAX_RANK - hidden + i);
     static const char order[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    for (unsigned i = 0; order[i] && s->n_out < ENGINE_MAX_RANK; i++) {
+    for (unsigned i = 0; order[i]; i++) {
         int label = letter_label(order[i]);
-        if (seen[label] == 1)
-            s->out[s->n_out++] = (uint8_t)label;
+        if (seen[label] != 1)
+            continue;
+        if (s->n_out == ENGINE_MAX_RANK)
+            return false;
+        s->out[s->n_out++] = (uint8_t)label;
     }
+    return true;
 }
 
 bool einsum_of(const struct job *job, struct einsum *s)
@@ -239,11 +243,9 @@ bool einsum_of(const struct job *job, struct einsum *s)
         if (next_letter(&q) != '>' || !read_term(&q, hidden_most, s->out, &s->n_out, &dots, &end) ||
             end >= 0)
             return false;
-    } else {
-        implicit_output(s, seen, hidden_most);
-    }
-    if (end == ',')
+    } else if (end == ',' || !implicit_output(s, seen, hidden_most)) {
         return false;
+    }
     unsigned placed[EINSUM_LABELS] = {0};
     for (unsigned i = 0; i < s->n_out; i++) {
         if (seen[s->out[i]] == 0 || placed[s->out[i]]++)
@@ -269,7 +271,8 @@ bool shape_einsum(struct job *j, struct engine_error *e)
             return shape_wrong(j, e, "expected inputs of one datatype");
     }
     if (!einsum_of(j, &s))
-        return shape_wrong(j, e, "equation: does not fit the inputs");
+        return shape_wrong(
+            j, e, "equation: does not fit the inputs, or its answer has more than 16 dimensions");
     for (unsigned i = 0; i < s.n_out; i++)
         shape[i] = s.dim[s.out[i]];
     return shape_make(j, d, s.n_out, shape, e);

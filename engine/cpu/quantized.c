@@ -82,7 +82,8 @@ static struct scaling scaling_of(const struct job *j)
     s.block = block > 0 ? (size_t)block : 1;
     for (unsigned i = (unsigned)axis + 1; i < x->rank; i++)
         s.inner *= (size_t)x->shape[i];
-    s.blocks = block > 0 ? (s.dim + s.block - 1) / s.block : 0; // 0: by place of the axis alone
+    // 0: by place of the axis alone
+    s.blocks = block > 0 ? (size_t)quantize_blocks(x->shape[axis], block) : 0;
     return s;
 }
 

@@ -642,6 +642,130 @@ static void windows(void **state)
     refuses(window("Conv", image, w, "group", 0, &least), "Conv");
 }
 
+// Two inputs of as many dimensions as there are letters before and behind the comma.
+static struct msg einsum(const char *equation)
+{
+    struct msg g = {0}, n = onnx_node("Einsum", "a,b", "y");
+    unsigned ranks[2] = {(unsigned)strcspn(equation, ","), 0};
+    ranks[1] = (unsigned)strcspn(equation + ranks[0] + 1, "-");
+    int64_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("a", ONNX_F32, ones, ranks[0]));
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("b", ONNX_F32, ones, ranks[1]));
+    onnx_string(&n, "equation", equation);
+    msg_msg(&g, GRAPH_NODES, n);
+    output(&g, "y");
+    return onnx_model(g, 13);
+}
+
+// The answer has no more dimensions than there may be, whether the equation says them or not.
+static void equations(void **state)
+{
+    (void)state;
+    takes(einsum("abcdefgh,ijklmnop"));
+    takes(einsum("abcdefgh,ijklmnop->abcdefghijklmnop"));
+    takes(einsum("abcdefghi,ijklmnopq")); // i is summed: sixteen are left
+    takes(einsum("abcdefghi,jklmnopqr->a"));
+    refuses(einsum("abcdefghi,jklmnopqr"), "more than 16 dimensions");
+    refuses(einsum("abcdefghi,jklmnopqr->abcdefghijklmnopq"), "more than 16 dimensions");
+}
+
+static struct msg of_dimensions(const char *type, unsigned n, unsigned rank)
+{
+    static const int64_t ones[17] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    static const int64_t none[17] = {0};
+    struct msg g = input("x", ones, rank);
+    if (strcmp(type, "GatherND") == 0)
+        msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("s", ONNX_I64, ones, n, none, 8));
+    else
+        integers(&g, "s", n, ones);
+    node(&g, type, "x,s", "y");
+    output(&g, "y");
+    return onnx_model(g, 13);
+}
+
+// Tensors of sixteen dimensions are made, and what would have seventeen is told how many there may be.
+static void most_dimensions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type;
+        unsigned rank; // of the input
+        const char *why;
+    } rows[] = {{"Reshape", 1, "shape: expected a constant list of at most 16"},
+                {"Expand", 1, "shape: expected a list of at most 16, known from shapes"},
+                {"GatherND", 2, "its output has more than 16 dimensions"}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        takes(of_dimensions(rows[i].type, 16, rows[i].rank));
+        if (rows[i].rank == 1)
+            refuses(of_dimensions(rows[i].type, 17, 1), rows[i].why);
+        else
+            refuses(of_dimensions(rows[i].type, 16, 3), rows[i].why);
+    }
+}
+
+// An image has as many axes as a tensor has dimensions behind the first two.
+static void most_axes(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"Conv", "ConvTranspose", "MaxPool", "AveragePool",
+                                        "LpPool"};
+    enum { AXES = 14 };
+    int64_t image[2 + AXES] = {-1, 1}, kernel[2 + AXES] = {1, 1};
+    for (unsigned i = 0; i < AXES; i++) {
+        image[2 + i] = i % 7 == 0 ? 3 : 1;
+        kernel[2 + i] = i % 7 == 0 ? 2 : 1;
+    }
+    for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        struct msg g = input("x", image, 2 + AXES), n;
+        n = onnx_node(types[i], i < 2 ? "x,w" : "x", "y");
+        if (i < 2)
+            floats(&g, "w", 2 + AXES, kernel, 4);
+        onnx_ints(&n, "kernel_shape", AXES, kernel + 2);
+        msg_msg(&g, GRAPH_NODES, n);
+        output(&g, "y");
+        takes(onnx_model(g, 13));
+    }
+    char line[1024];
+    unsigned told = 0;
+    for (unsigned i = 0; engine_op_line(i, line, sizeof(line)); i++) {
+        assert_null(strstr(line, "axis to six"));
+        told += strstr(line, "images of one axis to 14") != NULL;
+    }
+    assert_int_equal(told, sizeof(types) / sizeof(types[0]));
+}
+
+static struct msg in_blocks(const char *type, int64_t block, int64_t scales)
+{
+    bool from = strcmp(type, "DequantizeLinear") == 0;
+    struct msg g = {0}, n = onnx_node(type, "x,s", "y");
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", from ? 2 : ONNX_F32, (int64_t[]){4, 5}, 2));
+    floats(&g, "s", 2, (int64_t[]){scales, 5}, (size_t)scales * 5);
+    onnx_int(&n, "axis", 0);
+    onnx_int(&n, "block_size", block);
+    msg_msg(&g, GRAPH_NODES, n);
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", from ? ONNX_F32 : 2, NULL, 0));
+    return onnx_model(g, 21);
+}
+
+// Sizes of blocks, the last one short, and up to where adding to them wraps.
+static void blocks(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"QuantizeLinear", "DequantizeLinear"};
+    static const int64_t large[] = {4, INT32_MAX, INT64_MAX - 4, INT64_MAX};
+    for (unsigned i = 0; i < 2; i++) {
+        takes(in_blocks(types[i], 1, 4));
+        takes(in_blocks(types[i], 2, 2));
+        takes(in_blocks(types[i], 3, 2));
+        refuses(in_blocks(types[i], 3, 1), "one a block of the axis");
+        refuses(in_blocks(types[i], -1, 4), "block_size below 0");
+        for (unsigned k = 0; k < sizeof(large) / sizeof(large[0]); k++) {
+            takes(in_blocks(types[i], large[k], 1));
+            refuses(in_blocks(types[i], large[k], 0), "one a block of the axis");
+        }
+    }
+}
+
 // Weights that are an input, as large as a shape can say: the columns of such a convolution are 2^62
 // numbers, and their bytes with the rest of the plan are more than 2^64.
 static void scratch_that_wraps(void **state)
@@ -811,6 +935,10 @@ int main(void)
         cmocka_unit_test(lists),
         cmocka_unit_test(nothing),
         cmocka_unit_test(windows),
+        cmocka_unit_test(equations),
+        cmocka_unit_test(most_dimensions),
+        cmocka_unit_test(most_axes),
+        cmocka_unit_test(blocks),
         cmocka_unit_test(scratch_that_wraps),
         cmocka_unit_test(much_of_little),
         cmocka_unit_test(shuffled),

@@ -1,6 +1,7 @@
 // Strings in the engine: in and out as ports have them, through the ops that move elements, and through those
 // that know words. Every model runs its rows together and one by one, and gives the same.
 #include "base/mem.h"
+#include "engine/strings.h"
 #include "tests/unit/engine_kit.h"
 
 #include <setjmp.h>
@@ -504,6 +505,61 @@ static void text_that_grows(void **state)
     engine_free(small);
 }
 
+// One text, which stands in memory once, is written for each element of an output: so outputs have a bound of their
+// own.
+static void text_that_is_repeated(void **state)
+{
+    (void)state;
+    enum { LENGTH = 1 << 16, FIT = 15, LIMIT = 1 << 20 }; // 16 do not: each has its length in front
+    struct engine_error e = {""};
+    struct engine *small =
+        engine_with((struct cpu_options){0}, (struct engine_limits){.bytes = LIMIT});
+    const uint32_t length = LENGTH;
+    char *x = calloc(1, 4 + LENGTH);
+    memcpy(x, &length, 4);
+    for (unsigned outputs = 1; outputs <= 2; outputs++) {
+        struct msg g = {0};
+        msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_STRING, any1, 1));
+        msg_msg(&g, GRAPH_INPUTS, onnx_value("s", ONNX_I64, (const int64_t[]){1}, 1));
+        msg_msg(&g, GRAPH_NODES, onnx_node("Expand", "x,s", "y"));
+        msg_msg(&g, GRAPH_NODES, onnx_node("Identity", "y", "z"));
+        msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", 1, NULL, 0));
+        if (outputs == 2)
+            msg_msg(&g, GRAPH_OUTPUTS, onnx_value("z", 1, NULL, 0));
+        struct msg file = onnx_model(g, 20);
+        struct engine_model *m = engine_model_load(small, view_of(file.p, file.n), 1, &e);
+        free(file.p);
+        if (!m)
+            fail_msg("%s", e.text);
+        struct engine_instance *i = engine_instance_new(m, &e);
+        for (int64_t times = 1; times <= 4096; times++) {
+            struct engine_data in[2] = {{x, 4 + LENGTH, 1, {1}}, {&times, 8, 1, {1}}}, out[2];
+            bool ok = engine_run(i, in, out, &e);
+            if (times * outputs <= FIT) {
+                assert_true(ok);
+                assert_int_equal(out[outputs - 1].bytes, (4 + LENGTH) * (size_t)times);
+            } else {
+                assert_false(ok);
+                assert_string_equal(e.text, times > FIT
+                                                ? "output \"y\": its strings take more than 1 MiB"
+                                                : "output \"z\": its strings take more than 1 MiB");
+                times = 2 * times; // and one more
+            }
+        }
+        engine_instance_free(i);
+        engine_model_free(m);
+    }
+    free(x);
+    engine_free(small);
+    // A length has four bytes; none of these is read.
+    struct view long_one = {"", (size_t)UINT32_MAX}, longer[2] = {long_one, {"", long_one.n + 1}};
+    size_t bytes = 0;
+    assert_true(strings_bytes(&long_one, 1, SIZE_MAX, &bytes));
+    assert_int_equal(bytes, 4 + (size_t)UINT32_MAX);
+    assert_false(strings_bytes(longer, 2, SIZE_MAX, &bytes));
+    assert_false(strings_bytes(&long_one, 1, 3 + (size_t)UINT32_MAX, &bytes));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -521,6 +577,7 @@ int main(void)
         cmocka_unit_test(refused),
         cmocka_unit_test(broken_text),
         cmocka_unit_test(text_that_grows),
+        cmocka_unit_test(text_that_is_repeated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
