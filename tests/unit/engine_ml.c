@@ -56,9 +56,7 @@ static struct engine_model *load(struct msg g)
 
 static void refuses(struct msg g, const char *why)
 {
-    struct engine_model *m = load(g);
-    if (m || !strstr(e.text, why))
-        fail_msg("expected \"%s\", got %s", why, m ? "a model" : e.text);
+    expect_refusal(load(g), e.text, why);
 }
 
 // rows of `features`; want: [rows, outs].
