@@ -21,6 +21,17 @@ struct job { // one node on its tensors
     const char **failure; // NULL there, until a kernel finds that its data cannot be
 };
 
+// Input i, and its data. NULL: left out.
+static inline const struct array *job_input(const struct job *j, unsigned i)
+{
+    return i < j->node->n_inputs ? j->in[i] : NULL;
+}
+static inline const void *job_data(const struct job *j, unsigned i)
+{
+    const struct array *a = job_input(j, i);
+    return a ? a->data : NULL;
+}
+
 #define OP_ML "ai.onnx.ml"
 #define OP_MICROSOFT "com.microsoft"
 
