@@ -1,5 +1,5 @@
-/* engine/ops.h: the table of operators: one row an op: name, arity, attributes, shape, work. What computes it
- * is a device's (engine/device.h). Adding one is a row, its shape function, a kernel and its test. Thinks. */
+/* engine/ops.h: the table of operators: one row an op: name, arity, attributes, datatypes in words, shape, work. What
+ * computes it is a device's (engine/device.h). Adding one is a row, its shape function, a kernel and its test. Thinks. */
 #ifndef SLUICE_ENGINE_OPS_H
 #define SLUICE_ENGINE_OPS_H
 
@@ -67,6 +67,8 @@ struct op {
     bool (*check)(struct job *j, struct engine_error *e);
     // Multiplications (or looks) for each element of the output; NULL: one, or one for each that is read.
     double (*work)(const struct job *j);
+    // For docs/onnx.md: datatypes, and what it does not do of what the standard says (NULL: nothing).
+    const char *types, *limits;
 };
 
 extern const struct op op_table[];
