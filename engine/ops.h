@@ -1,5 +1,5 @@
-/* engine/ops.h: the table of operators: one row an op: name, arity, attributes, shape, work. What computes it
- * is a device's (engine/device.h). Adding one is a row, its shape function, a kernel and its test. Thinks. */
+/* engine/ops.h: the table of operators: one row an op: name, arity, attributes, datatypes in words, shape, work. What
+ * computes it is a device's (engine/device.h). Adding one is a row, its shape function, a kernel and its test. Thinks. */
 #ifndef SLUICE_ENGINE_OPS_H
 #define SLUICE_ENGINE_OPS_H
 
@@ -20,6 +20,17 @@ struct job { // one node on its tensors
     const struct text *text;                 // NULL: none can be made
     const char **failure; // NULL there, until a kernel finds that its data cannot be
 };
+
+// Input i, and its data. NULL: left out.
+static inline const struct array *job_input(const struct job *j, unsigned i)
+{
+    return i < j->node->n_inputs ? j->in[i] : NULL;
+}
+static inline const void *job_data(const struct job *j, unsigned i)
+{
+    const struct array *a = job_input(j, i);
+    return a ? a->data : NULL;
+}
 
 #define OP_ML "ai.onnx.ml"
 #define OP_MICROSOFT "com.microsoft"
@@ -57,6 +68,8 @@ struct op {
     bool (*check)(struct job *j, struct engine_error *e);
     // Multiplications (or looks) for each element of the output; NULL: one, or one for each that is read.
     double (*work)(const struct job *j);
+    // For docs/onnx.md: datatypes, and what it does not do of what the standard says (NULL: nothing).
+    const char *types, *limits;
 };
 
 extern const struct op op_table[];

@@ -4,11 +4,6 @@
 
 #include <math.h>
 
-static const struct array *input(const struct job *j, unsigned i)
-{
-    return i < j->node->n_inputs ? j->in[i] : NULL;
-}
-
 static bool is_float(const struct array *a)
 {
     return a->dtype == ENGINE_F32 || a->dtype == ENGINE_F64;
@@ -311,7 +306,7 @@ bool shape_mel_weights(struct job *j, struct engine_error *e)
 bool dft_of(const struct job *job, struct dft *d, struct engine_error *e)
 {
     struct job *j = (struct job *)job;
-    const struct array *x = j->in[0], *length = input(j, 1), *axis = input(j, 2);
+    const struct array *x = j->in[0], *length = job_input(j, 1), *axis = job_input(j, 2);
     double n, a = j->node->opset < 20 ? (double)node_int(j->node, "axis", 1) : -2;
     bool one = node_int(j->node, "onesided", 0) != 0;
     d->inverse = node_int(j->node, "inverse", 0) != 0;
@@ -359,7 +354,7 @@ bool shape_dft(struct job *j, struct engine_error *e)
 bool stft_of(const struct job *job, struct stft *s, struct engine_error *e)
 {
     struct job *j = (struct job *)job;
-    const struct array *x = j->in[0], *window = input(j, 2);
+    const struct array *x = j->in[0], *window = job_input(j, 2);
     double step, length = 0;
     bool one = node_int(j->node, "onesided", 1) != 0;
     if (!is_float(x) || x->rank != 3 || x->shape[2] != 1)
@@ -369,7 +364,7 @@ bool stft_of(const struct job *job, struct stft *s, struct engine_error *e)
     if (window && (window->rank != 1 || window->dtype != x->dtype))
         return shape_wrong(j, e, "window: expected a vector of the input's datatype");
     length = window ? (double)window->shape[0] : 0;
-    if (input(j, 3) && !known_number(j->in[3], &length))
+    if (job_input(j, 3) && !known_number(j->in[3], &length))
         return shape_wrong(j, e, "frame_length: expected a number that is known from shapes");
     if (!(length >= 1 && length <= 1 << 20) || length > (double)x->shape[1] ||
         length != floor(length) || (window && (double)window->shape[0] != length))

@@ -362,18 +362,22 @@ static bool classes_fit(struct tree_reading *r)
                "one of class 0");
 }
 
+static struct trees *trees_new(struct graph *g, struct engine_error *e)
+{
+    struct trees *t = arena_zalloc(&g->arena, sizeof(*t));
+    if (!t)
+        engine_fail(e, "out of memory");
+    return t;
+}
+
 struct trees *trees_read(struct graph *g, struct node *n, struct engine_error *e)
 {
     struct tree_reading r = {.g = g, .n = n, .e = e};
     bool classes = view_is(n->type, "TreeEnsembleClassifier");
     int64_t targets = 0;
     unsigned sum = 0;
-    r.t = arena_zalloc(&g->arena, sizeof(*r.t));
-    if (!r.t) {
-        engine_fail(e, "out of memory");
-        return NULL;
-    }
-    if (!trees_of(n, &targets, &sum, &r.t->transform, e) || !read_lists(&r))
+    r.t = trees_new(g, e);
+    if (!r.t || !trees_of(n, &targets, &sum, &r.t->transform, e) || !read_lists(&r))
         return NULL;
     r.t->n_targets = (unsigned)targets;
     r.t->sum = (enum tree_sum)sum;
@@ -554,12 +558,8 @@ struct trees *trees_read_5(struct graph *g, struct node *n, struct engine_error 
     struct lists5 l;
     int64_t targets = 0;
     unsigned sum = 0;
-    r.t = arena_zalloc(&g->arena, sizeof(*r.t));
-    if (!r.t) {
-        engine_fail(e, "out of memory");
-        return NULL;
-    }
-    if (!trees_of_5(n, &targets, &sum, &r.t->transform, e) || !read_lists5(&r, &l))
+    r.t = trees_new(g, e);
+    if (!r.t || !trees_of_5(n, &targets, &sum, &r.t->transform, e) || !read_lists5(&r, &l))
         return NULL;
     r.t->n_targets = (unsigned)targets;
     r.t->sum = sums[sum];

@@ -3,20 +3,12 @@
 
 #include <math.h>
 
-static size_t product_of(const struct array *a, unsigned from, unsigned to)
-{
-    size_t n = 1;
-    for (unsigned i = from; i < to; i++)
-        n *= (size_t)a->shape[i];
-    return n;
-}
-
 // ---- NonZero, Compress -------------------------------------------------------------------------------
 
 void cpu_nonzero(const struct job *j)
 {
     const struct array *x = j->in[0];
-    size_t n = (size_t)j->out->shape[1], all = product_of(x, 0, x->rank), k = 0;
+    size_t n = (size_t)j->out->shape[1], all = count_all(x), k = 0;
     int64_t *y = j->out->data;
     for (size_t i = 0; i < all && k < n; i++) {
         size_t rest = i;
@@ -35,9 +27,9 @@ void cpu_compress(const struct job *j)
     const struct array *x = j->in[0], *yes = j->in[1];
     const struct attr *given = node_attr(j->node, "axis");
     unsigned axis = given ? (unsigned)shape_axis(j, 0) : 0;
-    size_t outer = given ? product_of(x, 0, axis) : 1,
-           inner = dtype_bytes(x->dtype) * (given ? product_of(x, axis + 1, x->rank) : 1),
-           n = given ? (size_t)x->shape[axis] : product_of(x, 0, x->rank);
+    size_t outer = given ? count_between(x, 0, axis) : 1,
+           inner = dtype_bytes(x->dtype) * (given ? count_from(x, axis + 1) : 1),
+           n = given ? (size_t)x->shape[axis] : count_all(x);
     const uint8_t *chosen = yes->data;
     char *to = j->out->data;
     for (size_t o = 0; o < outer; o++) {
@@ -176,10 +168,10 @@ static struct slices slices_of(const struct job *j)
     const struct attr *given = node_attr(j->node, "axis");
     unsigned axis = given ? (unsigned)shape_axis(j, 0) : 0;
     struct slices s = {.x = x, .before = order_of(x->dtype), .outer = 1, .inner = 1};
-    s.n = given ? (size_t)x->shape[axis] : product_of(x, 0, x->rank);
+    s.n = given ? (size_t)x->shape[axis] : count_all(x);
     if (given) {
-        s.outer = product_of(x, 0, axis);
-        s.inner = product_of(x, axis + 1, x->rank);
+        s.outer = count_between(x, 0, axis);
+        s.inner = count_from(x, axis + 1);
     }
     return s;
 }

@@ -77,15 +77,6 @@ static struct msg microsoft(const char *type, const char *in, const char *out)
     return n;
 }
 
-static void real(struct msg *node, const char *name, float v)
-{
-    struct msg a = {0};
-    msg_text(&a, 1, name);
-    msg_float(&a, 2, v);
-    msg_uint(&a, 20, 1);
-    msg_msg(node, 5, a);
-}
-
 static void put(struct msg node)
 {
     msg_msg(&graph, GRAPH_NODES, node);
@@ -170,7 +161,7 @@ static void skips(void **state)
         floats("b", 1, SHAPE(19));
         struct msg skip = k ? microsoft("SkipSimplifiedLayerNormalization", "x,s,g,b", "y,,,sum")
                             : microsoft("SkipLayerNormalization", "x,s,g,b,b", "y,,,sum");
-        real(&skip, "epsilon", 1e-5f);
+        onnx_float(&skip, "epsilon", 1e-5f);
         put(skip);
         put(onnx_node("Add", "x,s", "t"));
         put(onnx_node("Add", "t,b", "u"));
@@ -191,7 +182,7 @@ static void embeddings(void **state)
     floats("b", 1, SHAPE(8));
     struct msg embed =
         microsoft("EmbedLayerNormalization", "ids,segments,words,places,kinds,g,b", "y");
-    real(&embed, "epsilon", 1e-5f);
+    onnx_float(&embed, "epsilon", 1e-5f);
     put(embed);
     put(onnx_node("Gather", "words,ids", "w"));
     put(onnx_node("Gather", "kinds,segments", "k"));
@@ -210,7 +201,7 @@ static void embeddings_without_segments(void **state)
     floats("g", 1, SHAPE(8));
     floats("b", 1, SHAPE(8));
     struct msg embed = microsoft("EmbedLayerNormalization", "ids,,words,places,,g,b", "y");
-    real(&embed, "epsilon", 1e-5f);
+    onnx_float(&embed, "epsilon", 1e-5f);
     put(embed);
     put(onnx_node("Gather", "words,ids", "w"));
     put(onnx_node("Add", "w,places", "t"));
@@ -248,7 +239,7 @@ static void products(void **state)
         floats("w", 3, b ? SHAPE(1, 4, 5) : SHAPE(1, 5, 4));
         onnx_int(&fused, "transA", a);
         onnx_int(&fused, "transB", b);
-        real(&fused, "alpha", 0.5f);
+        onnx_float(&fused, "alpha", 0.5f);
         put(fused);
         onnx_ints(&turn_a, "perm", 3, a ? SHAPE(0, 2, 1) : SHAPE(0, 1, 2));
         onnx_ints(&turn_b, "perm", 3, b ? SHAPE(0, 2, 1) : SHAPE(0, 1, 2));
@@ -284,7 +275,7 @@ static void heads(void **state)
             floats("m", 4, SHAPE(1, 2, 4, 4));
         onnx_int(&many, "num_heads", 2);
         onnx_int(&many, "unidirectional", k == 1);
-        real(&many, "mask_filter_value", -INFINITY);
+        onnx_float(&many, "mask_filter_value", -INFINITY);
         put(many);
         put(own_attention(k == 2 ? "q,k,v,m" : "q,k,v", k == 1));
         compare();
@@ -305,7 +296,7 @@ static void one_product(void **state)
         if (k)
             whole("n", 1, SHAPE(2), (const int32_t[]){3, 1});
         onnx_int(&all, "num_heads", 2);
-        real(&all, "mask_filter_value", -INFINITY);
+        onnx_float(&all, "mask_filter_value", -INFINITY);
         put(all);
         put(onnx_node("MatMul", "x,w", "xw"));
         put(onnx_node("Add", "xw,b", "p"));
@@ -341,8 +332,8 @@ static void bytes(const char *op, const char *plain, uint8_t zero)
     struct msg direct = microsoft(op, in, "yq"),
                floating = onnx_node(plain, two ? "xf,wf" : "xf", "zf");
     if (strcmp(plain, "LeakyRelu") == 0) {
-        real(&direct, "alpha", 0.125f);
-        real(&floating, "alpha", 0.125f);
+        onnx_float(&direct, "alpha", 0.125f);
+        onnx_float(&floating, "alpha", 0.125f);
     }
     put(direct);
     put(onnx_node("DequantizeLinear", "yq,t,o", "y"));

@@ -12,26 +12,9 @@
 
 enum { ONNX_STRING = 8, ONNX_I32 = 6 };
 
-static void strings_attr(struct msg *node, const char *name, const char *const *v)
-{
-    struct msg a = {0};
-    msg_text(&a, 1, name);
-    for (; *v; v++)
-        msg_text(&a, 9, *v);
-    msg_uint(&a, 20, 8);
-    msg_msg(node, 5, a);
-}
-#define STRINGS(node, name, ...) strings_attr(node, name, (const char *const[]){__VA_ARGS__, NULL})
-
-static void floats_attr(struct msg *node, const char *name, unsigned n, const float *v)
-{
-    struct msg a = {0};
-    msg_text(&a, 1, name);
-    for (unsigned i = 0; i < n; i++)
-        msg_float(&a, 7, v[i]);
-    msg_uint(&a, 20, 6);
-    msg_msg(node, 5, a);
-}
+#define STRINGS(node, name, ...)                                                                   \
+    onnx_strings(node, name, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *),               \
+                 (const char *const[]){__VA_ARGS__})
 
 static struct msg ml_node(const char *type)
 {
@@ -234,7 +217,7 @@ static struct msg tfidf(const char *mode, int64_t least, int64_t most, int64_t s
     onnx_ints(&n, "ngram_counts", 2, counts);
     onnx_ints(&n, "ngram_indexes", 5, index);
     STRINGS(&n, "pool_strings", "a", "b", "", "a", "b", "b", "a");
-    floats_attr(&n, "weights", 5, weights);
+    onnx_floats(&n, "weights", 5, weights);
     return n;
 }
 
@@ -295,8 +278,8 @@ static void labels(void **state)
     STRINGS(&n, "cats_strings", "a", "b");
     runs_to(model_of(n, ONNX_STRING, any2, 2), wire("a|c|b", room), column, 2, view_of(hot, 24));
     n = ml_node("LabelEncoder"); // what is not a number is found, and both zeros are one
-    floats_attr(&n, "keys_floats", 2, nan_zero);
-    floats_attr(&n, "values_floats", 2, two);
+    onnx_floats(&n, "keys_floats", 2, nan_zero);
+    onnx_floats(&n, "values_floats", 2, two);
     runs_to(model_of(n, ONNX_F32, any1, 1), view_of(nan_key, 12), shape, 1, view_of(of_nan, 12));
 }
 
@@ -309,8 +292,8 @@ static void classes_are_words(void **state)
     char room[1024];
     struct msg n = ml_node("LinearClassifier");
     STRINGS(&n, "classlabels_strings", "left", "right");
-    floats_attr(&n, "coefficients", 4, w);
-    floats_attr(&n, "intercepts", 2, b);
+    onnx_floats(&n, "coefficients", 4, w);
+    onnx_floats(&n, "intercepts", 2, b);
     runs_to(model_of(n, ONNX_F32, row2, 2), view_of(x, sizeof(x)), shape, 2,
             wire("left|right", room));
     struct engine_error e;
@@ -318,8 +301,8 @@ static void classes_are_words(void **state)
     n = ml_node("LinearClassifier");
     STRINGS(&n, "classlabels_strings", "left", "right");
     onnx_ints(&n, "classlabels_ints", 2, ints);
-    floats_attr(&n, "coefficients", 4, w);
-    floats_attr(&n, "intercepts", 2, b);
+    onnx_floats(&n, "coefficients", 4, w);
+    onnx_floats(&n, "intercepts", 2, b);
     assert_null(load(model_of(n, ONNX_F32, row2, 2), &e));
     assert_non_null(strstr(e.text, "strings or numbers, not both"));
 }
