@@ -199,6 +199,13 @@ bool graph_charge(struct graph *body, size_t bytes, struct engine_error *e)
     return true;
 }
 
+bool graph_charge_arena(struct graph *g, struct engine_error *e)
+{
+    size_t more = g->arena.bytes - g->charged;
+    g->charged = g->arena.bytes;
+    return graph_charge(g, more, e);
+}
+
 void *graph_alloc(struct graph *g, size_t bytes, struct engine_error *e)
 {
     if (!graph_charge(g, bytes, e))

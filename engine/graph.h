@@ -115,7 +115,8 @@ struct graph {
     int64_t opset;
     struct packed *packed;
     struct graph_block *blocks; // data of constants and what was made of it
-    size_t bytes;               // of the blocks, and of what kernels keep beside them
+    size_t bytes;               // of the blocks, and of what is charged beside them
+    size_t charged;             // of them for the arena
     struct device *device;
     struct engine_limits limits;
     // A file's graph is the root; the others are bodies, run by the node that has them as attributes.
@@ -152,6 +153,8 @@ void value_set(struct graph *g, struct value *v, void *data);
 bool graph_own(struct graph *g, struct engine_error *e);
 // Counts bytes that a kernel took by other means. False with e: too much.
 bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e);
+// Counts what g's arena took since it was asked last. False with e: too much.
+bool graph_charge_arena(struct graph *g, struct engine_error *e);
 // Counts the readers of each value anew; constants without any are dropped.
 void graph_readers(struct graph *g);
 // Node n no longer looks at its inputs from `first` on: constants without other readers are dropped.

@@ -40,7 +40,7 @@ bool import_each(struct import *im, struct view message, uint32_t number,
     while (field_next(&r, number, &f)) {
         if (f.wire != PB_LEN)
             return engine_fail(im->e, "graph: field %u has a wrong wire type", number);
-        if (!read(im, f.data))
+        if (!read(im, f.data) || !graph_charge_arena(im->g, im->e))
             return false;
     }
     return !r.error || engine_fail(im->e, "graph: %s", r.error);

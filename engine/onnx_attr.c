@@ -19,14 +19,19 @@ static size_t list_room(struct view message, uint32_t number)
     return n;
 }
 
-// Room for a list, made with its first element; *list is NULL until then.
+// Room for a list, made with its first element; *list is NULL until then. NULL with e.
 static void *list_of(struct import *im, void *list, struct view message, uint32_t number,
                      size_t size)
 {
-    return list ? list : arena_array(&im->g->arena, list_room(message, number), size);
+    return list ? list : graph_alloc(im->g, list_room(message, number) * size, im->e);
 }
 
-static bool read_ints(struct import *im, struct attr *a, struct view message,
+static bool list_wrong(struct import *im, const struct node *n)
+{
+    return node_fail(n, im->e, "an attribute's list cannot be read");
+}
+
+static bool read_ints(struct import *im, const struct node *n, struct attr *a, struct view message,
                       const struct pb_field *f)
 {
     struct varints s;
@@ -37,15 +42,17 @@ static bool read_ints(struct import *im, struct attr *a, struct view message,
     varints_of(&s, f);
     while (varints_next(&s, &v))
         a->ints[a->n++] = (int64_t)v;
-    return s.packed.error == NULL;
+    return !s.packed.error || list_wrong(im, n);
 }
 
-static bool read_floats(struct import *im, struct attr *a, struct view message,
-                        const struct pb_field *f)
+static bool read_floats(struct import *im, const struct node *n, struct attr *a,
+                        struct view message, const struct pb_field *f)
 {
     struct view v = fixed_of(f, sizeof(*a->floats));
+    if (v.n % sizeof(*a->floats) != 0)
+        return list_wrong(im, n);
     a->floats = list_of(im, a->floats, message, ATTRIBUTE_FLOATS, sizeof(*a->floats));
-    if (!a->floats || v.n % sizeof(*a->floats) != 0)
+    if (!a->floats)
         return false;
     if (v.n > 0)
         memcpy(a->floats + a->n, v.p, v.n);
@@ -53,30 +60,32 @@ static bool read_floats(struct import *im, struct attr *a, struct view message,
     return true;
 }
 
-static bool read_strings(struct import *im, struct attr *a, struct view message,
-                         const struct pb_field *f)
+static bool read_strings(struct import *im, const struct node *n, struct attr *a,
+                         struct view message, const struct pb_field *f)
 {
+    if (f->wire != PB_LEN)
+        return list_wrong(im, n);
     a->strings = list_of(im, a->strings, message, ATTRIBUTE_STRINGS, sizeof(*a->strings));
-    if (!a->strings || f->wire != PB_LEN)
+    if (!a->strings)
         return false;
     struct view v = arena_copy(&im->g->arena, f->data);
     a->strings[a->n++] = v;
-    return v.n == f->data.n;
+    return v.n == f->data.n || engine_fail(im->e, "out of memory");
 }
 
-// One field of a list. False: it cannot be read, or another list stands there too.
-static bool read_list(struct import *im, struct attr *a, struct view message,
+// One field of a list. False with e: it cannot be read, or another list stands there too.
+static bool read_list(struct import *im, const struct node *n, struct attr *a, struct view message,
                       const struct pb_field *f)
 {
     enum attr_kind kind = f->number == ATTRIBUTE_INTS     ? ATTR_INTS
                           : f->number == ATTRIBUTE_FLOATS ? ATTR_FLOATS
                                                           : ATTR_STRINGS;
     if (a->n > 0 && a->kind != kind)
-        return false;
+        return list_wrong(im, n);
     a->kind = kind;
-    return kind == ATTR_INTS     ? read_ints(im, a, message, f)
-           : kind == ATTR_FLOATS ? read_floats(im, a, message, f)
-                                 : read_strings(im, a, message, f);
+    return kind == ATTR_INTS     ? read_ints(im, n, a, message, f)
+           : kind == ATTR_FLOATS ? read_floats(im, n, a, message, f)
+                                 : read_strings(im, n, a, message, f);
 }
 
 // ---- one attribute -----------------------------------------------------------------------------------
@@ -144,8 +153,7 @@ static bool read_field(struct import *im, struct node *n, struct view message,
     case ATTRIBUTE_INTS:
     case ATTRIBUTE_FLOATS:
     case ATTRIBUTE_STRINGS:
-        return read_list(im, a, message, f) ||
-               node_fail(n, im->e, "an attribute's list cannot be read");
+        return read_list(im, n, a, message, f);
     case ATTRIBUTE_G:
         if (a->kind == ATTR_GRAPH)
             return node_fail(n, im->e, "two subgraphs in one attribute");

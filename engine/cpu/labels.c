@@ -215,7 +215,6 @@ struct
 
 static bool prepare(struct graph *g, struct node *n, maker *make, struct engine_error *e)
 {
-    size_t before = g->arena.bytes;
     if (labels_wrong(n))
         return true;
     struct encoders *both = arena_alloc(&g->arena, sizeof(*both));
@@ -225,7 +224,7 @@ static bool prepare(struct graph *g, struct node *n, maker *make, struct engine_
     if (!both || !both->to_string || !both->to_other)
         return engine_fail(e, "out of memory");
     n->prepared = both;
-    return graph_charge(g, g->arena.bytes - before, e);
+    return graph_charge_arena(g, e);
 }
 
 // For constants, which nothing was prepared for, made in *own for this run alone.

@@ -1,5 +1,5 @@
 // Functions of a file: attributes that are lists, the call's and the function's own; inputs that the call leaves out,
-// read in a subgraph; how many of both there may be.
+// read in a subgraph; how many of both there may be; what each call takes of memory.
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
 
@@ -164,10 +164,50 @@ static void more_than_a_node_has(void **state)
     }
 }
 
+// A function that says much in a few bytes of file, called often: what its calls take counts, and is bounded.
+static void many_calls(void **state)
+{
+    (void)state;
+    enum { BYTES = 64 << 10, CALLS = 200, IN_INTS = 0, IN_STRINGS, IN_A_NAME, PLACES };
+    struct engine *en =
+        engine_with((struct cpu_options){0}, (struct engine_limits){.bytes = 8 << 20});
+    char *much = calloc(1, BYTES + 1);
+    for (unsigned k = 0; k < PLACES; k++) {
+        struct msg g = {0}, f = {0}, a = {0}, n = onnx_node("Relu", "v", "w");
+        msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){-1}, 1));
+        for (unsigned i = 0; i < CALLS; i++) {
+            struct msg call = {0};
+            msg_text(&call, 1, "x");
+            msg_text(&call, 4, "says_much");
+            msg_msg(&g, GRAPH_NODES, call);
+        }
+        msg_msg(&g, GRAPH_NODES, onnx_node("Relu", "x", "y"));
+        msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, (int64_t[]){-1}, 1));
+        msg_text(&f, 1, "says_much");
+        msg_text(&f, 4, "v");
+        msg_text(&a, 1, "list");
+        if (k == IN_INTS)
+            msg_bytes(&a, 8, much, BYTES);
+        if (k == IN_STRINGS)
+            msg_bytes(&a, 9, much, BYTES);
+        msg_msg(&f, FUNCTION_ATTRIBUTES, a);
+        if (k == IN_A_NAME)
+            msg_bytes(&n, 3, much, BYTES);
+        msg_msg(&f, FUNCTION_NODES, n);
+        struct msg file = onnx_model(g, 16);
+        msg_msg(&file, FUNCTIONS, f);
+        assert_null(engine_model_load(en, view_of(file.p, file.n), 8, &e));
+        free(file.p);
+        assert_string_equal(e.text, "the model's constants take more than 8 MiB");
+    }
+    free(much);
+    engine_free(en);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(lists_of_the_function),
-                                       cmocka_unit_test(left_out_of_a_body),
-                                       cmocka_unit_test(more_than_a_node_has)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(lists_of_the_function), cmocka_unit_test(left_out_of_a_body),
+        cmocka_unit_test(more_than_a_node_has), cmocka_unit_test(many_calls)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
