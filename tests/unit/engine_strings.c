@@ -203,6 +203,37 @@ static void stopwords(void **state)
     runs_to(model_of(n, ONNX_STRING, any1, 1), wire("a|A", room), two, 1, view_of(empty, 4));
 }
 
+// As many strings as stopwords: each is looked up, not compared with all.
+static void many_stopwords(void **state)
+{
+    (void)state;
+    enum { N = 1 << 18, LEN = 15 };
+    static const char field[2] = {9 << 3 | 2, LEN}, length[4] = {LEN};
+    struct msg n = onnx_node("StringNormalizer", "x", "y"), words = {0};
+    char *list = malloc(N * (2 + LEN)), *x = malloc(N * (4 + LEN)), *want = malloc(N * (4 + LEN));
+    char *l = list, *in = x, *out = want, word[LEN + 1];
+    int64_t shape[1] = {N};
+    for (unsigned i = 0; i < N; i++, l += 2 + LEN, in += 4 + LEN) {
+        snprintf(word, sizeof(word), "STOPWORDS%06x", i);
+        memcpy(l, field, 2);
+        memcpy(l + 2, word, LEN);
+        snprintf(word, sizeof(word), "stopwords%06x", i % 2 ? i : N + i);
+        memcpy(in, length, 4);
+        memcpy(in + 4, word, LEN);
+        memcpy(out, in, 4 + LEN);
+        out += i % 2 ? 0 : 4 + LEN;
+    }
+    msg_text(&words, 1, "stopwords");
+    msg_raw(&words, list, N * (2 + LEN));
+    msg_uint(&words, 20, 8);
+    msg_msg(&n, 5, words);
+    runs_to(model_of(n, ONNX_STRING, any1, 1), view_of(x, N * (4 + LEN)), shape, 1,
+            view_of(want, (size_t)(out - want)));
+    free(list);
+    free(x);
+    free(want);
+}
+
 // ---- words -------------------------------------------------------------------------------------------
 
 static struct msg tfidf(const char *mode, int64_t least, int64_t most, int64_t skips)
@@ -551,6 +582,7 @@ int main(void)
         cmocka_unit_test(casts),
         cmocka_unit_test(letters),
         cmocka_unit_test(stopwords),
+        cmocka_unit_test(many_stopwords),
         cmocka_unit_test(grams),
         cmocka_unit_test(labels),
         cmocka_unit_test(maps_are_tensors),
