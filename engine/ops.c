@@ -8,6 +8,7 @@
         .types = datatypes, __VA_ARGS__                                                            \
     }
 
+#define IMAGES "images of one axis to " AXES_TEXT
 #define ML(title, least, most, shapes, datatypes, ...)                                             \
     OP(title, least, most, shapes, datatypes, .domain = OP_ML, __VA_ARGS__)
 #define MICROSOFT(title, least, most, shapes, datatypes, ...)                                      \
@@ -263,8 +264,7 @@ const struct op op_table[] = {
                  {"scale", ATTR_FLOAT},
                  {"softcap", ATTR_FLOAT},
                  {"softmax_precision", ATTR_INT}}),
-    OP("AveragePool", 1, 1, shape_pool, "float32", .limits = "images of one axis to 14",
-       .work = pool_work,
+    OP("AveragePool", 1, 1, shape_pool, "float32", .limits = IMAGES, .work = pool_work,
        .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"count_include_pad", ATTR_INT}}),
     OP("BatchNormalization", 5, 5, shape_batchnorm, "float32", .limits = "not in training",
        .attrs = {{"epsilon", ATTR_FLOAT},
@@ -303,11 +303,11 @@ const struct op op_table[] = {
                  {"value_ints", ATTR_INTS}}),
     OP("ConstantOfShape", 1, 1, shape_constant_of_shape, "all", .by_data = 0x01,
        .attrs = {{"value", ATTR_TENSOR}}),
-    OP("Conv", 2, 3, shape_conv, "float32", .limits = "images of one axis to 14", .work = conv_work,
+    OP("Conv", 2, 3, shape_conv, "float32", .limits = IMAGES, .work = conv_work,
        .attrs = {WINDOW, {"group", ATTR_INT}}),
     OP("ConvInteger", 2, 4, shape_conv_integer, "int8, uint8", .work = conv_work,
        .attrs = {WINDOW, {"group", ATTR_INT}}),
-    OP("ConvTranspose", 2, 3, shape_conv_transpose, "float32", .limits = "images of one axis to 14",
+    OP("ConvTranspose", 2, 3, shape_conv_transpose, "float32", .limits = IMAGES,
        .work = conv_transpose_work,
        .attrs = {WINDOW,
                  {"group", ATTR_INT},
@@ -401,14 +401,13 @@ const struct op op_table[] = {
        .outputs = NODE_MAX_OUTPUTS, .control = control_loop, .attrs = {{"body", ATTR_GRAPH}}),
     OP("LpNormalization", 1, 1, shape_lp_norm, "float32",
        .attrs = {{"axis", ATTR_INT}, {"p", ATTR_INT}}),
-    OP("LpPool", 1, 1, shape_pool, "float32", .limits = "images of one axis to 14",
-       .work = pool_work, .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"p", ATTR_INT}}),
+    OP("LpPool", 1, 1, shape_pool, "float32", .limits = IMAGES, .work = pool_work,
+       .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"p", ATTR_INT}}),
     OP("MatMul", 2, 2, shape_matmul, "floats, int32, int64, uint32, uint64", .work = product_work),
     OP("MatMulInteger", 2, 4, shape_matmul_integer, "int8, uint8", .work = product_work),
     OP("Max", 1, NODE_MAX_INPUTS, shape_several, "all numbers"),
-    OP("MaxPool", 1, 1, shape_max_pool, "floats, int8, uint8", .limits = "images of one axis to 14",
-       .outputs = 2, .work = pool_work,
-       .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
+    OP("MaxPool", 1, 1, shape_max_pool, "floats, int8, uint8", .limits = IMAGES, .outputs = 2,
+       .work = pool_work, .attrs = {WINDOW, {"ceil_mode", ATTR_INT}, {"storage_order", ATTR_INT}}),
     OP("MaxUnpool", 2, 2, shape_max_unpool, "float32", .limits = "no output_shape",
        .attrs = {{"kernel_shape", ATTR_INTS}, {"pads", ATTR_INTS}, {"strides", ATTR_INTS}}),
     OP("Mean", 1, NODE_MAX_INPUTS, shape_several_floats, "floats"),

@@ -235,6 +235,11 @@ bool shape_softmax(struct job *j, struct engine_error *e);
 bool shape_constant(struct job *j, struct engine_error *e);
 bool shape_batchnorm(struct job *j, struct engine_error *e);
 
+// What macros stand for, in messages.
+#define TEXT_OF(number) DIGITS_OF(number)
+#define DIGITS_OF(number) #number
+#define RANK_TEXT TEXT_OF(ENGINE_MAX_RANK)
+#define AXES_TEXT TEXT_OF(WINDOW_AXES)
 // For shape functions: fails, naming the node; fills the output, whose elements are bounded.
 bool shape_wrong(struct job *j, struct engine_error *e, const char *what);
 bool shape_make(struct job *j, enum engine_dtype dtype, unsigned rank, const int64_t *shape,
@@ -352,7 +357,8 @@ int64_t shape_axis(const struct job *j, int64_t otherwise);
 struct window {
     int64_t kernel[2], stride[2], dilation[2], pad[2] /* before */, in[2], out[2];
 };
-#define WINDOW_AXES (ENGINE_MAX_RANK - 2)
+#define WINDOW_AXES 14 // behind the first two
+_Static_assert(WINDOW_AXES == ENGINE_MAX_RANK - 2, "of an image");
 struct windows { // the same of n axes; behind: what is padded there
     unsigned n;
     int64_t kernel[WINDOW_AXES], stride[WINDOW_AXES], dilation[WINDOW_AXES], pad[WINDOW_AXES],

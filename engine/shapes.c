@@ -325,7 +325,7 @@ bool shape_reshape(struct job *j, struct engine_error *e)
     const int64_t *want = shape_list(j, "shape", 1, &n, room);
     bool allow_zero = node_int(j->node, "allowzero", 0) != 0;
     if (!want || n > ENGINE_MAX_RANK || !array_count(j->in[0], &all))
-        return shape_wrong(j, e, "shape: expected a constant list of at most 16");
+        return shape_wrong(j, e, "shape: expected a constant list of at most " RANK_TEXT);
     for (unsigned i = 0; i < n; i++) {
         shape[i] = want[i];
         if (want[i] == 0 && !allow_zero) {

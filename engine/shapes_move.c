@@ -239,7 +239,7 @@ bool shape_gather_nd(struct job *j, struct engine_error *e)
     for (unsigned i = (unsigned)(deep + batch); i < x->rank; i++)
         shape[rank++] = x->shape[i];
     if (rank > ENGINE_MAX_RANK)
-        return shape_wrong(j, e, "its output has more than 16 dimensions");
+        return shape_wrong(j, e, "its output has more than " RANK_TEXT " dimensions");
     return shape_make(j, x->dtype, rank, shape, e);
 }
 

@@ -267,7 +267,9 @@ bool shape_einsum(struct job *j, struct engine_error *e)
     }
     if (!einsum_of(j, &s))
         return shape_wrong(
-            j, e, "equation: does not fit the inputs, or its answer has more than 16 dimensions");
+            j, e,
+            "equation: does not fit the inputs, or its answer has more than " RANK_TEXT
+            " dimensions");
     for (unsigned i = 0; i < s.n_out; i++)
         shape[i] = s.dim[s.out[i]];
     return shape_make(j, d, s.n_out, shape, e);

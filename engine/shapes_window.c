@@ -72,7 +72,7 @@ bool windows_of(const struct job *job, unsigned axis, unsigned n, const int64_t 
     memset(w, 0, sizeof(*w));
     w->n = n;
     if (n < 1 || n > WINDOW_AXES)
-        return shape_wrong(j, e, "expected images of one axis to 14");
+        return shape_wrong(j, e, "expected images of one axis to " AXES_TEXT);
     if (!known_padding(j, e) || !numbers_at(j, "strides", n, w->stride, 1, 1, 1 << 20, e) ||
         !numbers_at(j, "dilations", n, w->dilation, 1, 1, 1 << 20, e) ||
         !numbers_at(j, "pads", 2 * n, pads, 0, 0, 1 << 20, e))
