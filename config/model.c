@@ -4,6 +4,7 @@
 
 #include "base/num.h"
 #include "base/pbtxt.h"
+#include "base/printable.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -37,8 +38,7 @@ wrong(struct model_reader *r, const struct pbtxt_field *f, const char *format, .
     if (vsnprintf(r->e->text, sizeof(r->e->text), format, args) < 0)
         r->e->text[0] = '\0';
     va_end(args);
-    for (char *c = r->e->text; *c; c++)
-        *c = *c < ' ' || *c > '~' ? '?' : *c;
+    printable(r->e->text);
     return false;
 }
 
@@ -60,8 +60,7 @@ static void ignored(struct model_reader *r, const char *path, struct view name, 
         *to = '\0';
         return;
     }
-    for (char *c = to; *c; c++)
-        *c = *c < ' ' || *c > '~' ? '?' : *c;
+    printable(to);
     r->n_ignored += (size_t)n;
 }
 
@@ -156,6 +155,19 @@ static void *grown(struct model_reader *r, const struct pbtxt_field *f, const vo
     return more;
 }
 
+// Is the name of the last of n shapes, which lie `size` apart, none of the others'?
+static bool name_is_new(struct model_reader *r, const struct pbtxt_field *f, const char *path,
+                        const void *list, unsigned n, size_t size)
+{
+    const struct model_shape *last = (const void *)((const char *)list + (n - 1) * size);
+    for (unsigned i = 0; i + 1 < n; i++) {
+        const struct model_shape *other = (const void *)((const char *)list + i * size);
+        if (strcmp(other->name, last->name) == 0)
+            return wrong(r, f, "%s \"%.60s\": stands there twice", path, last->name);
+    }
+    return true;
+}
+
 // ---- inputs and outputs ------------------------------------------------------------------------------
 
 static bool shape_name(struct model_reader *r, const struct pbtxt_field *f, void *into)
@@ -220,14 +232,14 @@ static bool port(struct model_reader *r, const struct pbtxt_field *f, const stru
     struct model_shape *more = grown(r, f, *list, *n, MODEL_CONFIG_PORTS, sizeof(*more));
     if (!more)
         return false;
+    const char *path = n == &r->config->n_inputs ? "input" : "output";
     more[*n].line = f->line;
-    if (!read_rows(r, f, n == &r->config->n_inputs ? "input" : "output", rows, &more[*n]))
+    if (!read_rows(r, f, path, rows, &more[*n]))
         return false;
     if (!more[*n].name)
-        return wrong(r, f, "%.*s: has no name", VIEW_ARG(f->name));
+        return wrong(r, f, "%s: has no name", path);
     *list = more;
-    ++*n;
-    return true;
+    return name_is_new(r, f, path, more, ++*n, sizeof(*more));
 }
 
 #define SHAPE_ROWS                                                                                 \
@@ -303,7 +315,6 @@ static bool batching(struct model_reader *r, const struct pbtxt_field *f, void *
         {"priority_queue_policy", ROW_MESSAGE, true, NULL},
         {.name = NULL},
     };
-    ((struct model_settings *)into)->batching = true;
     return read_rows(r, f, "dynamic_batching", rows, into);
 }
 
@@ -469,7 +480,7 @@ static bool warmup_input(struct model_reader *r, const struct pbtxt_field *f, vo
         if (i->shape.dims[d] < 1)
             return wrong(r, f, "model_warmup.inputs: dims: expected 1 and more");
     }
-    return true;
+    return name_is_new(r, f, "model_warmup.inputs", more, w->n_inputs, sizeof(*more));
 }
 
 static bool warmup_name(struct model_reader *r, const struct pbtxt_field *f, void *into)

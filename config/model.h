@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define MODEL_CONFIG_PORTS 64
-#define MODEL_CONFIG_RANK 8
+#define MODEL_CONFIG_RANK 16 // as many as the engine and the protocol have
 #define MODEL_CONFIG_BATCH 65536
 #define MODEL_CONFIG_PREFERRED 8
 #define MODEL_CONFIG_VERSIONS 64
@@ -43,7 +43,7 @@ struct model_warmup_input {
 struct model_warmup {
     const char *name;
     uint32_t batch, runs;
-    struct model_warmup_input *inputs;
+    struct model_warmup_input *inputs; // no name twice
     unsigned n_inputs, line;
 };
 
@@ -53,9 +53,8 @@ struct model_settings {
     const char *name, *platform, *backend, *file; // NULL: not said
     bool batch_said;
     uint32_t max_batch;
-    struct model_shape *inputs, *outputs;
+    struct model_shape *inputs, *outputs; // of each no name twice
     unsigned n_inputs, n_outputs;
-    bool batching; // dynamic_batching stands there
     uint64_t max_wait_us;
     uint32_t preferred[MODEL_CONFIG_PREFERRED]; // ascending
     unsigned n_preferred;

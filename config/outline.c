@@ -1,4 +1,5 @@
 #include "config/outline.h"
+#include "base/printable.h"
 #include "config/lex.h"
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,9 +28,7 @@ void config_error_add(struct config_errors *errors, unsigned line, const char *f
     va_start(ap, format);
     vsnprintf(e->text, sizeof(e->text), format, ap);
     va_end(ap);
-    for (char *p = e->text; *p; p++)
-        if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e)
-            *p = '?';
+    printable(e->text);
 }
 
 unsigned outline_line(const struct outline_section *s, const struct config_key *key)

@@ -1,6 +1,7 @@
 #include "engine/graph.h"
 
 #include "base/mem.h"
+#include "base/printable.h"
 #include "engine/device.h"
 #include "engine/ops.h"
 
@@ -94,12 +95,6 @@ size_t array_bytes(const struct array *a)
 {
     size_t n;
     return array_count(a, &n) ? n * dtype_bytes(a->dtype) : 0;
-}
-
-static void printable(char *c)
-{
-    for (; *c; c++)
-        *c = *c < 0x20 || *c > 0x7e ? '?' : *c;
 }
 
 bool engine_fail(struct engine_error *e, const char *format, ...)

@@ -47,8 +47,8 @@ static inline void budget_init(struct budget *b, int64_t limit, unsigned loops)
 
 // Charges (delta > 0) or gives back (delta < 0, never refused). False: the process's limit and `beyond` are
 // reached.
-static inline bool budget_charge_beyond(struct budget_lease *l, struct budget *b, int64_t delta,
-                                        int64_t beyond)
+static inline bool budget_charge(struct budget_lease *l, struct budget *b, int64_t delta,
+                                 int64_t beyond)
 {
     int64_t used = l->used + delta;
     if (used > l->leased) {
@@ -81,11 +81,6 @@ static inline bool budget_admits(const struct budget_lease *l, const struct budg
 static inline int64_t budget_answers(unsigned class)
 {
     return 2 * BUDGET_ANSWERS * budget_share[class] / 16;
-}
-
-static inline bool budget_charge(struct budget_lease *l, struct budget *b, int64_t delta)
-{
-    return budget_charge_beyond(l, b, delta, 0);
 }
 
 #endif

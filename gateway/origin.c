@@ -260,8 +260,8 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
     struct front *f = ctx;
     struct request *r = ex->user; // bodies are read after on_head only
     bool answering = r->serving.phase == SERVING_ANSWERING;
-    bool room = budget_charge_beyond(&r->part->lease, &f->gateway->bytes, delta_bytes,
-                                     answering ? budget_answers(class_of(r)) : 0);
+    bool room = budget_charge(&r->part->lease, &f->gateway->bytes, delta_bytes,
+                              answering ? budget_answers(class_of(r)) : 0);
     r->charged += room ? delta_bytes : 0;
     return room;
 }

@@ -226,8 +226,8 @@ static void decide(struct loop *l, struct loop_flush *f)
 static bool on_block_charge(void *ctx, int64_t delta_bytes)
 {
     struct part *p = ctx;
-    return budget_charge_beyond(&p->lease, &p->gateway->bytes, delta_bytes,
-                                delta_bytes <= ANSWERS_FREE ? BUDGET_MUST : BUDGET_ANSWERS);
+    return budget_charge(&p->lease, &p->gateway->bytes, delta_bytes,
+                         delta_bytes <= ANSWERS_FREE ? BUDGET_MUST : BUDGET_ANSWERS);
 }
 
 static bool build_part(struct gateway *g, unsigned index)

@@ -38,7 +38,7 @@ struct http_conn {
     const struct http_server_ops *ops;
     void *ctx, *user;
     enum conn_kind kind;
-    bool secure, done, draining, freed;
+    bool secure, done, draining;
     bool mute; // output was dropped in its middle: nothing may follow it
     struct out out;
     struct exchange *live; // not yet answered whole

@@ -41,7 +41,6 @@ static void drop_output(struct http_conn *c)
 
 void http_conn_free(struct http_conn *c, uint64_t now_us)
 {
-    c->freed = true;
     c->now_us = now_us;
     while (c->live) {
         struct exchange *ex = c->live;

@@ -92,9 +92,8 @@ struct loop {
     // private to loop.c
     uint64_t now_us;
     int64_t wall_offset_us; // wall clock minus monotonic, looked up once a second
-    uint64_t wall_at_us;
-    bool stale;  // now_us is from before the sleep
-    bool asleep; // the mailbox holds our declaration of sleep
+    bool stale;             // now_us is from before the sleep
+    bool asleep;            // the mailbox holds our declaration of sleep
     bool running;
     struct mpsc box;
     int wake_fd, timer_fd;

@@ -91,7 +91,7 @@ void batch_send(struct desk *d, struct batch *b, struct replica *r, uint64_t now
     uint32_t rows = b->rows ? b->rows : 1;
     d->overdue_us = desk_least(d->overdue_us, b->deadline_us);
     b->state = BATCH_SENT;
-    replicas_sent(&d->replicas, r, b, now_us);
+    replicas_sent(&d->replicas, r, b, now_us, fx);
     d->outlook_stale = true;
     d->running_rows += rows;
     b->next = d->sent;

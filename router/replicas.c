@@ -72,6 +72,14 @@ static void ask_probe(struct replicas *rs, struct replica *r, struct effects *fx
     f->replica = r->id;
 }
 
+static void ask_doubted(struct replicas *rs, struct replica *r, uint64_t now_us, struct effects *fx)
+{
+    if (r->probe_us > 0 && now_us < r->probe_us + REPLICA_PROBE_US)
+        return;
+    r->probe_us = now_us;
+    ask_probe(rs, r, fx);
+}
+
 // ---- who may take a batch ----------------------------------------------------------------------------
 
 bool replica_has(const struct replica *r, struct view version)
@@ -304,6 +312,7 @@ static void begin_standing(struct replicas *rs, struct replica *r, bool reborn)
     r->paused_said = false;
     if (reborn) {
         r->standing = STANDING_CLOSED;
+        r->silent = false;
         r->latency_us = r->opened > 0 ? 0 : r->latency_us;
     } else if (r->standing == STANDING_OPEN) {
         look_at(rs, r->open_until_us);
@@ -523,7 +532,20 @@ uint64_t replicas_took_us(struct replicas *rs, const struct batch *b, uint64_t c
     return server_took_us(&s, b->sent_us, b->quiet, compute_us, now_us);
 }
 
-void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us)
+// It was silent, and is tried: that shows soon, so a deadline is not waited for where another could have the batch.
+static void doubt_tried(struct replicas *rs, struct replica *r, const struct batch *b,
+                        uint64_t now_us, struct effects *fx)
+{
+    const struct infer_request *q = b->tickets[0]->request;
+    if (!r->silent || r->standing != STANDING_HALF || q->sequence_id > 0 ||
+        !replicas_sibling(rs, r->id, q->version, now_us))
+        return;
+    r->doubt_us = now_us;
+    ask_doubted(rs, r, now_us, fx);
+}
+
+void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us,
+                   struct effects *fx)
 {
     b->replica = r->id;
     b->incarnation = r->facts.incarnation;
@@ -531,6 +553,7 @@ void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint
     b->number = vitals_sent(vitals_of(r));
     if (r->batches++ == 0)
         r->busy_us = now_us;
+    doubt_tried(rs, r, b, now_us, fx);
     if (r->doubt_us > 0)
         look_at(rs, now_us + REPLICA_SILENT_US);
     r->rows += b->rows ? b->rows : 1;
@@ -573,7 +596,7 @@ static void went_well(struct replicas *rs, struct replica *r, struct effects *fx
     bool back = r->paused_said || r->standing == STANDING_HALF;
     r->refusals = r->faults = 0;
     r->not_before_us = r->doubt_us = 0;
-    r->paused_said = false;
+    r->paused_said = r->silent = false;
     if (r->standing == STANDING_HALF) {
         r->standing = STANDING_CLOSED;
         r->opened = 0;
@@ -630,10 +653,7 @@ void replicas_overdue(struct replicas *rs, const struct batch *b, uint64_t now_u
     uint64_t out_us = now_us - b->sent_us;
     if (!r->up || out_us < REPLICA_FAIR_US || (double)out_us < REPLICA_FAIR_TIMES * r->latency_us)
         return;
-    if (r->probe_us == 0 || now_us >= r->probe_us + REPLICA_PROBE_US) {
-        r->probe_us = now_us;
-        ask_probe(rs, r, fx);
-    }
+    ask_doubted(rs, r, now_us, fx);
     r->late_us = now_us;
     if (r->doubt_us == 0 && (r->latency_us > 0 || out_us >= REPLICA_FAIR_UNKNOWN_US))
         r->doubt_us = b->sent_us;
@@ -656,6 +676,7 @@ static void eject_silent(struct replicas *rs, struct replica *r, uint64_t still_
     snprintf(why, sizeof(why), "it answers probes, but no batch for %llu ms",
              (unsigned long long)still_us / 1000);
     r->doubt_us = 0;
+    r->silent = true;
     open_replica(rs, r, why, now_us, fx);
     struct fx *f = effects_add(fx, FX_HANGS);
     f->desk = rs->desk;

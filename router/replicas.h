@@ -86,6 +86,7 @@ struct replica {
     uint8_t opened;         // times in a row: the next one is longer
     uint8_t faults;         // batches in a row that it failed and a sibling answered
     uint8_t refusals;       // pauses in a row
+    bool silent;            // it was found so, and has answered nothing since
     uint32_t batches, rows; // in flight
     struct batch_server *
         server; // [servers_cap]: most have one; what has gone down keeps them for what is in flight
@@ -173,7 +174,8 @@ struct device_turn *replicas_open_turn(const struct replicas *rs, uint64_t now_u
 
 // The batch goes to r, to the server that is free soonest: counted. Its call has ended, and so: counted back, and what it says of the replica.
 // pushback_us: what a refusing worker asked for; 0: nothing. why: its words, or NULL.
-void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us);
+void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint64_t now_us,
+                   struct effects *fx);
 void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate,
                     uint64_t pushback_us, const char *why, uint64_t now_us, struct effects *fx);
 // How long a batch that is answered now took: to be asked before replicas_ended. compute_us: what the worker says.

@@ -37,7 +37,7 @@ compile() { # as the Makefile would, without its flags: only the symbols matter
 }
 remove() { rm -f "$copy/$1" "$copy/build/obj/${1%.c}.o"; }
 
-for rule in floors circles thinking symbols calls callers tags markers whitespace; do
+for rule in floors circles thinking symbols calls callers members tags markers whitespace; do
     check "the tree as it is: $rule" 0 "$rule" ' 0 findings'
 done
 
@@ -83,8 +83,18 @@ plant gateway/planted.c '#include "net/planted.h"' '' 'static void other(void)' 
 check 'and one with a caller' 0 callers ' 0 findings'
 remove gateway/planted.c
 remove net/planted.c
+plant net/planted.h 'static inline void planted(int fd)' '{' '    (void)fd;' '}'
+check 'a function in a header that tests alone call' 1 callers 'net/planted.h: planted has no caller'
 remove net/planted.h
 remove tests/planted.c
+
+plant net/planted.h 'struct planted {' '    int *pegs;' '    struct {' '        int n_legs, n_horns[2];' '    } in;' '};'
+plant net/planted.c '#include "net/planted.h"' '' 'void other(struct planted *p)' '{' '    p->in.n_horns[0] = 1;' \
+    '    p->in.n_horns[1]++;' '    *p->pegs = p->in.n_legs;' '}'
+check 'a member that is written alone' 1 members 'net/planted.h: n_horns is read by nobody'
+check 'and those that are read' 1 members ', 1 findings'
+remove net/planted.c
+remove net/planted.h
 
 plant net/planted.c 'struct desk {' '    int legs;' '};'
 check 'a struct tag twice' 1 tags 'desk: net/planted.c, router/desk.h'

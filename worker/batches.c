@@ -17,8 +17,9 @@ struct work { // a batch that is computed
     struct served_instance *instance;
     struct ticket **tickets; // of the requests aboard
     uint32_t n, rows;
-    struct block *block; // outputs, as large as the model's ports say
-    char *spill;         // or, when they turn out larger, memory of the computing thread's making
+    enum batch_reason reason; // why it went
+    struct block *block;      // outputs, as large as the model's ports say
+    char *spill; // or, when they turn out larger, memory of the computing thread's making
     struct tensor *outputs;
     bool ok;
     uint64_t started_us, compute_us;
@@ -137,8 +138,6 @@ static struct answer *work_answer(struct work *w, struct error *e)
     a->version = view_str(m->version);
     a->compute_us = w->compute_us;
     batcher_learn(&m->batcher, w->rows, w->compute_us, now(w->batches));
-    m->inferences += w->rows;
-    m->executions++;
     return a;
 }
 
@@ -151,7 +150,7 @@ static void answer_one(const struct work *w, struct worker_request *r, struct an
     m->version = view_str(w->model->version);
     m->source = "model";
     m->batch_rows = w->rows;
-    m->batch_reason = batch_reason_name[BATCH_IDLE];
+    m->batch_reason = batch_reason_name[w->reason];
     m->compute_us = w->compute_us;
     r->ticket.slice =
         (struct slice){.answer = a, .row = row, .rows = w->n > 1 ? r->request.rows : 0};
@@ -300,20 +299,22 @@ static void drop_late(struct batches *b, struct served *m)
     }
 }
 
-static void send_batch(struct batches *b, struct served *m)
+// False: nothing went; wake_us, or a batch that comes home, asks again.
+static bool send_batch(struct batches *b, struct served *m)
 {
     uint32_t cap = m->meta.max_batch ? m->meta.max_batch : 1;
     drop_late(b, m);
     if (!idle_instance(m))
-        return;
+        return false;
     struct batch_plan plan = batcher_plan(&m->batcher, cap, now(b), NULL, NULL);
     if (!plan.group) {
         b->wake_us = plan.wake_us < b->wake_us ? plan.wake_us : b->wake_us;
-        return;
+        return false;
     }
     struct work *w = work_new(b, m, plan.rows);
     if (!w)
-        return; // the timer tries again
+        return false; // the timer tries again
+    w->reason = plan.reason;
     w->n = batcher_take(&m->batcher, &plan, w->tickets, plan.rows, now(b));
     for (uint32_t i = 0; i < w->n; i++) {
         struct ticket *t = w->tickets[i];
@@ -324,17 +325,18 @@ static void send_batch(struct batches *b, struct served *m)
     b->running += w->n;
     w->block = block_new(loop_blocks(b->loop), output_bytes(m, w->rows) + 1);
     work_start(w);
+    return true;
 }
 
 void batches_run(struct batches *b)
 {
     const struct repository *all = b->repository;
+    unsigned kept = 0; // models in a row of which nothing went
     b->wake_us = now(b) + LOOK_US;
-    for (unsigned i = 0; i < all->n && b->waiting > 0 && b->computing < all->instances; i++) {
+    while (kept < all->n && b->waiting > 0 && b->computing < all->instances) {
         struct served *m = b->turn ? b->turn : all->models;
         b->turn = m->next;
-        if (m->batcher.count > 0)
-            send_batch(b, m);
+        kept = m->batcher.count > 0 && send_batch(b, m) ? 0 : kept + 1;
     }
     if (b->waiting > 0)
         wheel_set(loop_wheel(b->loop), &b->timer, b->wake_us);

@@ -35,7 +35,7 @@ void batches_deinit(struct batches *b); // nothing runs
 bool batches_add(struct batches *b, struct worker_request *r, struct error *e);
 // Out of the queue, unreleased. False: its batch has gone.
 bool batches_remove(struct batches *b, struct worker_request *r);
-// Models take turns; a batch goes while fewer are computed than may be.
+// Models take turns, until none has a batch that may go, or as many are computed as may be.
 void batches_run(struct batches *b);
 
 #endif

@@ -217,6 +217,23 @@ static void json_number(const json_t *v, enum dtype d, char *to)
         memcpy(to, &i, dtype_table[d].bytes);
 }
 
+// The bytes of a file, as the engine has them. Those of strings are as long as they say; whoever reads them sees.
+static bool json_file(const struct checking *c, const char *file, struct arena *a,
+                      struct recorded *t, char why[256])
+{
+    size_t n, size = dtype_table[t->dtype].bytes;
+    char *data = files_read(&c->place, file, DATA_MAX, &n, why);
+    if (!data)
+        return false;
+    bool fills = t->dtype == DT_BYTES || (n % size == 0 && n / size == count_of(&t->data));
+    t->data.bytes = n;
+    t->data.data = fills ? n > 0 ? arena_copy(a, view_of(data, n)).p : "" : NULL;
+    mem_free(data);
+    if (!t->data.data)
+        snprintf(why, 256, fills ? "out of memory" : "its data does not fill its shape");
+    return t->data.data != NULL;
+}
+
 static bool json_data(const json_t *data, struct arena *a, struct recorded *t)
 {
     uint64_t count = count_of(&t->data);
@@ -261,12 +278,7 @@ static bool json_tensor(const struct checking *c, const char *name, const json_t
     if (!bin)
         return json_data(json_object_get(j, "data"), a, t) ||
                complain(name, "its data does not fill its shape");
-    char *data = files_read(&c->place, bin, DATA_MAX, &t->data.bytes, why);
-    if (!data)
-        return complain(name, why);
-    t->data.data = arena_copy(a, view_of(data, t->data.bytes)).p;
-    mem_free(data);
-    return t->data.data || complain(name, "out of memory");
+    return json_file(c, bin, a, t, why) || complain(name, why);
 }
 
 static bool json_tensors(const struct checking *c, const json_t *list, struct arena *a,

@@ -14,7 +14,7 @@
 
 #define MAPS 4096 // files of one model
 
-// Where there is no openat2 (before Linux 5.6, or forbidden): no link is followed.
+// Where there is no openat2 (before Linux 5.6, or forbidden): no link is followed, and no "..".
 static int open_without_links(int base, const char *path, int flags)
 {
     char part[256];
@@ -22,8 +22,9 @@ static int open_without_links(int base, const char *path, int flags)
     for (;;) {
         size_t n = strcspn(path, "/");
         bool last = path[n] == '\0';
-        if (n == 0 || n >= sizeof(part)) {
-            errno = ENAMETOOLONG;
+        bool leads_out = n == 0 || (n == 2 && memcmp(path, "..", 2) == 0);
+        if (leads_out || n >= sizeof(part)) {
+            errno = leads_out ? EXDEV : ENAMETOOLONG;
             break;
         }
         memcpy(part, path, n);
@@ -34,7 +35,7 @@ static int open_without_links(int base, const char *path, int flags)
         if (fd < 0 || last)
             return fd;
         at = fd;
-        path += n + 1;
+        path += n + strspn(path + n, "/");
     }
     if (at != base)
         close(at);

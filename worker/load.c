@@ -1,6 +1,7 @@
 #include "worker/load.h"
 
 #include "base/mem.h"
+#include "base/printable.h"
 #include "base/rand.h"
 #include <inttypes.h>
 #include <stdarg.h>
@@ -39,8 +40,7 @@ __attribute__((format(printf, 3, 4))) static bool config_wrong(struct loading *l
     if (n < 0 || vsnprintf(l->why + n, 256 - (size_t)n, format, args) < 0)
         l->why[0] = '\0';
     va_end(args);
-    for (char *c = l->why; *c; c++)
-        *c = *c < ' ' || *c > '~' ? '?' : *c;
+    printable(l->why);
     return false;
 }
 
@@ -134,13 +134,19 @@ static struct tensor *named(const struct tensor *list, unsigned n, const char *n
     return NULL;
 }
 
-// Dims of the configuration with the batch in front, where they leave it out.
-static struct dims whole_dims(const struct loading *l, unsigned rank, const int64_t *dims)
+// Dims or reshape of p with the batch in front, where they leave it out.
+static bool whole_dims(struct loading *l, const char *what, const struct model_shape *p,
+                       unsigned rank, const int64_t *dims, struct dims *out)
 {
     unsigned first = l->batched ? 1 : 0;
-    struct dims d = {.rank = rank + first, .at = {-1}};
-    memcpy(d.at + first, dims, rank * sizeof(dims[0]));
-    return d;
+    if (rank + first > ENGINE_MAX_RANK)
+        return config_wrong(
+            l, p->line,
+            "%s \"%.60s\": expected at most %d dimensions, the batch among them, got %u", what,
+            p->name, ENGINE_MAX_RANK, rank + first);
+    *out = (struct dims){.rank = rank + first, .at = {-1}};
+    memcpy(out->at + first, dims, rank * sizeof(dims[0]));
+    return true;
 }
 
 static struct dims tensor_dims(const struct tensor *t)
@@ -167,14 +173,18 @@ static bool narrow(struct dims *model, const struct dims *configured)
 static bool port_fits(struct loading *l, const char *what, const struct model_shape *p,
                       struct tensor *t, struct served_shape *shape)
 {
-    struct dims has = tensor_dims(t), fixed = has, seen = whole_dims(l, p->rank, p->dims);
+    struct dims has = tensor_dims(t), fixed = has, seen, inside;
     char text[96];
     if (p->dtype && !view_is(view_str(dtype_table[t->dtype].name), p->dtype))
         return config_wrong(l, p->line, "%s \"%.60s\": data_type: the model has %s, not %s", what,
                             p->name, dtype_table[t->dtype].name, p->dtype);
     if (!p->shaped)
         return true;
-    struct dims inside = p->reshaped ? whole_dims(l, p->reshape_rank, p->reshape) : seen;
+    if (!whole_dims(l, what, p, p->rank, p->dims, &seen))
+        return false;
+    inside = seen;
+    if (p->reshaped && !whole_dims(l, what, p, p->reshape_rank, p->reshape, &inside))
+        return false;
     if (!narrow(&fixed, &inside))
         return config_wrong(l, p->line, "%s \"%.60s\": %s: the model has %s%s", what, p->name,
                             p->reshaped ? "reshape" : "dims", dims_text(text, &has),
@@ -215,9 +225,9 @@ static bool choose_outputs(struct loading *l, const struct model_settings *c)
         return refuse(l, "out of memory");
     for (unsigned i = 0; i < c->n_outputs; i++) {
         struct tensor *t = named(s->meta.outputs, s->meta.n_outputs, c->outputs[i].name);
-        if (!t || named(chosen, i, c->outputs[i].name))
-            return config_wrong(l, c->outputs[i].line, "output \"%.60s\": %s", c->outputs[i].name,
-                                t ? "stands there twice" : "the model has none such");
+        if (!t)
+            return config_wrong(l, c->outputs[i].line, "output \"%.60s\": the model has none such",
+                                c->outputs[i].name);
         output_of[i] = (uint8_t)(t - s->meta.outputs);
         struct served_shape *shapes = (struct served_shape *)s->out_shapes;
         chosen[i] = *t;
@@ -331,7 +341,9 @@ static bool warmup_input(struct loading *l, const struct model_warmup *w, unsign
     if (!view_is(view_str(dtype_table[t->dtype].name), in->shape.dtype))
         return config_wrong(l, in->shape.line, "model_warmup: input \"%.60s\": the model has %s",
                             in->shape.name, dtype_table[t->dtype].name);
-    struct dims shape = whole_dims(l, in->shape.rank, in->shape.dims);
+    struct dims shape;
+    if (!whole_dims(l, "model_warmup: input", &in->shape, in->shape.rank, in->shape.dims, &shape))
+        return false;
     if (l->batched)
         shape.at[0] = w->batch ? w->batch : 1;
     if (!warmup_bytes(t->dtype, &shape, &bytes) || bytes > WARMUP_FILE_MAX)
@@ -354,6 +366,12 @@ static bool warm_up(struct loading *l, const struct model_warmup *w)
     struct rand r;
     unsigned n = 0;
     bool ok = s->meta.n_inputs <= MODEL_CONFIG_PORTS;
+    for (unsigned i = 0; i < w->n_inputs && ok; i++) {
+        const struct model_shape *p = &w->inputs[i].shape;
+        ok = named(s->meta.inputs, s->meta.n_inputs, p->name) ||
+             config_wrong(l, p->line, "model_warmup: input \"%.60s\": the model has none such",
+                          p->name);
+    }
     rand_seed(&r, WARMUP_SEED);
     while (n < s->meta.n_inputs && ok)
         ok = warmup_input(l, w, n, &in[n], &r) && ++n;

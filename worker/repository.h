@@ -36,7 +36,6 @@ struct served { // one version of one model
     const struct served_shape *in_shapes, *out_shapes;
     struct arena arena;
     struct batcher batcher;
-    uint64_t inferences, executions;
     struct served *next;
 };
 

@@ -97,6 +97,29 @@ def test_checked_against_json(small):
         assert name in explain(small, "--check", small / name, status=1)[1]
 
 
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("dtype, size", [("f32", 4), ("i64", 8)])
+def test_a_file_of_data_has_to_fill_its_shape(small, side, dtype, size):
+    """Of the model's dtype or of another, too short, too long or empty: never read past its end, nor believed."""
+    for n in (0, 1, 4, 3 * size - 1, 4 * size + 1, 5000):
+        case = recorded([[1, 2, 3, 4]], [7.5, 8.75, 10])
+        (tensor_of_it,) = case[side].values()
+        del tensor_of_it["data"]
+        tensor_of_it.update(bin="t.bin", dtype=dtype)
+        (small / "t.bin").write_bytes(bytes(n))
+        (small / "r.json").write_text(json.dumps({"cases": [case]}))
+        out, err = explain(small, "--check", small / "r.json", status=1)
+        assert err == f"sluice-worker: {'x' if side == 'inputs' else 'y'}: its data does not fill its shape\n" and "right " not in out
+
+
+def test_no_data_is_data_of_no_elements(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(model(graph([node("Relu", ["x"], ["y"])], [value("x", ("n", "m"))], [value("y", ("n", "m"))])))
+    empty = {"dtype": "f32", "shape": [1, 0], "bin": "empty.bin"}
+    (tmp_path / "empty.bin").write_bytes(b"")
+    (tmp_path / "r.json").write_text(json.dumps({"cases": [{"name": "none", "inputs": {"x": empty}, "outputs": {"y": empty}}]}))
+    assert explain(tmp_path, "--check", tmp_path / "r.json")[0] == "right   none: y: 0 of the tolerance\n1 right, 0 wrong\n"
+
+
 def test_checked_against_test_data(small):
     x, y = tensor("x", [1, 4], struct.pack("<4f", 1, 2, 3, 4)), number(1, 1) + number(1, 3) + number(2, 1) + octets(8, "y")
     for k, last in enumerate((10, 11)):

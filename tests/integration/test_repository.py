@@ -198,3 +198,55 @@ def test_reshape(tmp_path):
         assert out["shape"] == [3, 1] and out["data"] == [0, 2, 3]
         assert "reshape: not as many elements as dims" in worker.wait_event("model_refused", model="wrong")["why"]
         assert "reshape: the model has [1,3,2]" in worker.wait_event("model_refused", model="other")["why"]
+
+
+def test_why_a_batch_went(tmp_path):
+    repository = tmp_path / "models"
+    config = "max_batch_size: 8 dynamic_batching {{ preferred_batch_size: 4 max_queue_delay_microseconds: {} }}"
+    put(repository, "waits", add_model(tensor("w", [4], ONES)), config.format(1000))
+    put(repository, "goes", add_model(tensor("w", [4], ONES)), "max_batch_size: 8")
+    with Worker(repository) as worker:
+        for name, rows, reason in (("waits", 1, "wait"), ("waits", 4, "preferred"), ("waits", 8, "full"), ("goes", 1, "idle"), ("goes", 8, "full")):
+            answer = ask(worker, name, [[1, 2, 3, 4]] * rows)
+            assert answer.headers["sluice-batch"] == f"{rows};reason={reason}"
+
+
+def test_as_many_dimensions_as_the_engine_has(tmp_path):
+    repository = tmp_path / "models"
+    port = '{0} {{ name: "{1}" data_type: TYPE_FP32 dims: [ {2} ] }}\n'
+
+    def relu(name, rank, batch, dims):
+        shape = ("n",) * bool(batch) + (1,) * (rank - 1 - bool(batch)) + (2,)
+        config = f"max_batch_size: {batch}\n" + port.format("input", "x", dims) + port.format("output", "y", dims)
+        put(repository, name, model(graph([node("Relu", ["x"], ["y"])], [value("x", shape)], [value("y", shape)])), config)
+
+    relu("nine", 10, 4, "1, " * 8 + "2")
+    relu("sixteen", 16, 0, "1, " * 15 + "2")
+    relu("more", 16, 4, "1, " * 15 + "2")  # with the batch in front they would be seventeen
+    relu("yetmore", 16, 0, "1, " * 16 + "2")
+    with Worker(repository) as worker:
+        for name, shape in (("nine", [2] + [1] * 8 + [2]), ("sixteen", [1] * 15 + [2])):
+            data = list(range(-1, shape[0] * 2 - 1))
+            x = {"name": "x", "shape": shape, "datatype": "FP32", "data": data}
+            out = httpx.post(f"http://127.0.0.1:{worker.port}/v2/models/{name}/infer", json={"inputs": [x]}).json()["outputs"][0]
+            assert out["shape"] == shape and out["data"] == [max(v, 0) for v in data]
+        why = 'config.pbtxt:2: input "x": expected at most 16 dimensions, the batch among them, got 17'
+        assert worker.wait_event("model_refused", model="more")["why"] == why
+        assert worker.wait_event("model_refused", model="yetmore")["why"] == "config.pbtxt:2: dims: expected at most 16"
+
+
+def test_a_port_that_stands_there_twice(tmp_path):
+    """It must not stand in for the one that is missing."""
+    repository = tmp_path / "models"
+    two = model(graph([node("Add", ["a", "b"], ["y"])], [value("a", ("n", 4)), value("b", ("n", 4))], [value("y", ("n", 4))]))
+    put(repository, "inputs", two, 'max_batch_size: 8\ninput [ { name: "a" },\n{ name: "a" } ]')
+    put(repository, "outputs", two, 'output { name: "y" }\noutput { name: "y" }')
+    value_ = 'value { data_type: TYPE_FP32 dims: 4 zero_data: true }'
+    put(repository, "warmup", two, f'max_batch_size: 8\nmodel_warmup {{ name: "w" inputs {{ key: "a" {value_} }}\ninputs {{ key: "a" {value_} }} inputs {{ key: "b" {value_} }} }}')
+    put(repository, "stranger", two, f'max_batch_size: 8\nmodel_warmup {{ name: "w" inputs {{ key: "a" {value_} }}\ninputs {{ key: "c" {value_} }} inputs {{ key: "b" {value_} }} }}')
+    put(repository, "good", two, f'max_batch_size: 8\ninput [ {{ name: "b" }}, {{ name: "a" }} ]')
+    with Worker(repository) as worker:
+        for name, why in (("inputs", 'config.pbtxt:3: input "a"'), ("outputs", 'config.pbtxt:2: output "y"'), ("warmup", 'config.pbtxt:3: model_warmup.inputs "a"')):
+            assert worker.wait_event("model_refused", model=name)["why"] == f"{why}: stands there twice"
+        assert worker.wait_event("model_refused", model="stranger")["why"] == 'config.pbtxt:3: model_warmup: input "c": the model has none such'
+        worker.wait_event("model_loaded", model="good")

@@ -218,6 +218,7 @@ void calls_dispatch(struct loop_of *l, struct batch *b)
     struct replica_of *r = replica_by_id(m, b->replica);
     struct call *c = call_new(w, b, r);
     r->in_flight++;
+    c->tried = demands_tried(r, b);
     w->totals.dispatches++;
     if (!c->link->up) { // the doer has no connection to give it to
         call_ends(c, END_REFUSED, w->now_us);

@@ -60,6 +60,7 @@ static void note_pause(const struct loop_of *l, const struct call *c)
     struct replica_of *r = c->replica;
     if (end_is_heard(c->end)) {
         r->paused_until = r->pauses = 0;
+        r->silent = false;
         if (replica_known(r)->standing == STANDING_HALF)
             r->opened = 0;
     }
@@ -274,8 +275,10 @@ static void replica_ejected(struct world *w, const struct model_of *m, struct re
         demand(w, NULL, r->shamed >= REPLICA_FAULTS,
                "a replica that others put to shame is ejected");
         r->shamed = 0;
+        r->silent = false; // it has answered since: it had been closed
     } else if (strstr(why, "no batch for")) {
         replica_silent(w, r->worker, why);
+        r->silent = true;
     } else {
         demand(w, NULL, strstr(why, "the batch that tried it"),
                "a replica is ejected for a reason");
@@ -428,15 +431,26 @@ static void check_not_used(struct world *w, const struct worker_of *k)
     }
 }
 
-// How long a device may stand still with this batch before its desk must have seen it: a fair chance, a probe,
-// and then nothing of that worker ends for long.
+bool demands_tried(const struct replica_of *r, const struct batch *b)
+{
+    const struct ticket *t = b->tickets[0];
+    return r->silent && replica_known(r)->standing == STANDING_HALF &&
+           t->request->sequence_id == 0 && demands_elsewhere(r, life_of(t));
+}
+
+// How long a device may stand still with this batch before its desk must have seen it: a fair chance, unless it tries
+// who was silent, a probe, and then nothing of that worker ends for long.
 static uint64_t silence_us(const struct replica_of *r, const struct call *c)
 {
     uint64_t slowest_us = atomic_load(&r->worker->vitals.slowest_us);
     uint64_t us = most_us(REPLICA_SILENT_US, REPLICA_SILENT_TIMES * slowest_us);
-    us = most_us(us, r->model->rules.deadline_us); // while it has not answered anything yet
-    return most_us(c->batch->deadline_us, r->worker->since_us) + us + REPLICA_FAIR_UNKNOWN_US +
-           REPLICA_PROBE_US + 2 * r->model->w->plan.mail_us + SIM_EPSILON_US;
+    if (!c->tried || replica_known(r)->latency_us == 0) // it may not have answered anything yet
+        us = most_us(us, r->model->rules.deadline_us);
+    uint64_t from_us = c->batch->sent_us;
+    if (!c->tried)
+        from_us = c->batch->deadline_us + REPLICA_FAIR_UNKNOWN_US;
+    return most_us(from_us, r->worker->since_us) + us + REPLICA_PROBE_US +
+           2 * r->model->w->plan.mail_us + SIM_EPSILON_US;
 }
 
 static void stuck_is_seen(struct loop_of *l, struct worker_of *k)
@@ -446,7 +460,9 @@ static void stuck_is_seen(struct loop_of *l, struct worker_of *k)
         for (const struct call *c = k->link[i].calls; c; c = c->next) {
             const struct replica *known = replica_known(c->replica);
             demand(w, life_of(c->batch->tickets[0]),
-                   known->standing != STANDING_CLOSED || w->now_us < silence_us(c->replica, c),
+                   known->standing == STANDING_OPEN ||
+                       (known->standing == STANDING_HALF && !c->tried) ||
+                       w->now_us < silence_us(c->replica, c),
                    "a worker that computes nothing is not used as if it did");
         }
     }

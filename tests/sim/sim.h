@@ -185,6 +185,7 @@ struct replica_of { // one model at one worker, as it really is
     uint64_t overdue_us;     // since then a batch of it is overdue; 0: none is
     unsigned pauses, opened; // in a row
     bool probe_due;          // it refused, so it is to be asked
+    bool silent;             // it was ejected for silence, and has answered nothing since
 };
 
 struct worker_of { // one process that has several models
@@ -337,6 +338,7 @@ struct call { // one batch at one replica
     bool local;           // likewise: the keeper watches that worker
     bool queued;          // the worker's device has it
     bool stalls;          // nothing will come before its worker goes on
+    bool tried;           // it tries who was silent, and another could have it
     uint32_t incarnation; // of the process that has it
     uint64_t pushback_us, due_us;
     uint64_t tag; // changes whenever its end is fixed anew
@@ -580,6 +582,7 @@ void demands_doubt(const struct loop_of *l, struct model_of *m);  // after its d
 void demands_ready(struct world *w, const struct model_of *m);
 void demands_on_probe(struct loop_of *l, struct replica_of *r); // FX_PROBE
 void demands_shamed(const struct replica_of *r); // a sibling has answered what it failed
+bool demands_tried(const struct replica_of *r, const struct batch *b); // see struct call
 void demands_on_end(struct loop_of *l, struct call *c);
 void demands_on_note(struct loop_of *l, const struct note *n);
 // What was refused at r has been handed to its desk; elsewhere: another replica was at hand.

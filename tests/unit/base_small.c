@@ -1,4 +1,4 @@
-// base/: histogram, random, hashes, protobuf wire.
+// base/: histogram, random, hashes, protobuf wire, printable text.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +8,7 @@
 #include "base/hash.h"
 #include "base/hist.h"
 #include "base/pb.h"
+#include "base/printable.h"
 #include "base/rand.h"
 #include <stdlib.h>
 
@@ -202,6 +203,21 @@ static void pb_refuses(void **state)
     assert_null(r.error);
 }
 
+static void printable_is_ascii(void **state)
+{
+    (void)state;
+    char all[256];
+    for (unsigned i = 0; i < 255; i++)
+        all[i] = (char)(i + 1);
+    all[255] = '\0';
+    printable(all);
+    for (unsigned i = 0; i < 255; i++)
+        assert_int_equal(all[i], i + 1 >= 0x20 && i + 1 <= 0x7e ? i + 1 : '?');
+    char cut[] = "\n\0\n";
+    printable(cut);
+    assert_memory_equal(cut, "?\0\n", sizeof(cut)); // nothing behind the NUL
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -211,6 +227,7 @@ int main(void)
         cmocka_unit_test(hashes_are_xxh3),
         cmocka_unit_test(pb_reads_what_it_wrote),
         cmocka_unit_test(pb_refuses),
+        cmocka_unit_test(printable_is_ascii),
     };
     return cmocka_run_group_tests_name("base: small parts", tests, NULL, NULL);
 }

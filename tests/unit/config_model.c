@@ -73,7 +73,8 @@ static void what_is_followed(void **state)
         "name: \"m\" platform: \"onnxruntime_onnx\" backend: \"onnxruntime\"\n"
         "max_batch_size: 32 default_model_filename: \"net.onnx\"\n"
         "input [ { name: \"a\" data_type: TYPE_STRING dims: -1 }, { name: \"b\" } ]\n"
-        "output { name: \"y\" data_type: TYPE_BF16 dims: [ 2, 3 ] label_filename: \"l.txt\" }\n"
+        "output { name: \"y\" data_type: TYPE_BF16 dims: [ 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13,"
+        " 14, 15, 16, 17 ] label_filename: \"l.txt\" }\n"
         "dynamic_batching { preferred_batch_size: [ 16, 4 ] max_queue_delay_microseconds: 100\n"
         "  preserve_ordering: false }\n"
         "instance_group [ { count: 2 kind: KIND_CPU }, { kind: KIND_AUTO } ]\n"
@@ -83,12 +84,14 @@ static void what_is_followed(void **state)
         "optimization { execution_accelerators { gpu_execution_accelerator: [ { name: \"t\" } ] } "
         "}");
     assert_string_equal(c->file, "net.onnx");
-    assert_true(c->batch_said && c->batching);
+    assert_true(c->batch_said);
     assert_int_equal(c->max_batch, 32);
     assert_int_equal(c->n_inputs, 2);
     assert_string_equal(c->inputs[0].dtype, "BYTES");
     assert_false(c->inputs[1].shaped);
     assert_string_equal(c->outputs[0].dtype, "BF16");
+    assert_int_equal(c->outputs[0].rank, 16);
+    assert_int_equal(c->outputs[0].dims[15], 17);
     assert_int_equal(c->max_wait_us, 100);
     assert_int_equal(c->preferred[0], 4);
     assert_int_equal(c->preferred[1], 16);
@@ -132,7 +135,16 @@ static void what_is_refused(void **state)
         {"input { data_type: TYPE_FP32 }", 1, "input: has no name"},
         {"input { name: \"x\"\n data_type: FP32 }", 2, "data_type: expected TYPE_FP32 or"},
         {"input { name: \"x\" dims: [ 1, 0 ] }", 1, "dims: expected -1, or 1 and more"},
-        {"input { name: \"x\" dims: [1,1,1,1,1,1,1,1,1] }", 1, "dims: expected at most 8"},
+        {"input { name: \"x\" dims: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] }", 1,
+         "dims: expected at most 16"},
+        {"input { name: \"x\" reshape { shape: [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1] } }", 1,
+         "reshape: expected at most 16"},
+        {"input { name: \"x\" } input { name: \"y\" }\ninput { name: \"x\" }", 2,
+         "input \"x\": stands there twice"},
+        {"output [ { name: \"x\" },\n{ name: \"x\" } ]", 2, "output \"x\": stands there twice"},
+        {"model_warmup { inputs { key: \"x\" value { data_type: TYPE_FP32 dims: 1 } }\n"
+         "inputs { key: \"x\" value { data_type: TYPE_FP32 dims: 1 } } }",
+         2, "model_warmup.inputs \"x\": stands there twice"},
         {"input [ { name: \"x\" }", 1, "expected , or ]"},
         {"input { name: \"x\" } }", 1, "expected a field's name"},
         {"[com.example.x]: 1", 1, "extensions"},

@@ -24,8 +24,8 @@ static void nothing_stays_behind(void **state)
         budget_init(&b, limits[i], LOOPS);
         for (unsigned round = 0; round < 3; round++) {
             for (unsigned k = 0; k < LOOPS; k++) {
-                assert_true(budget_charge(&l[k], &b, limits[i]));
-                assert_true(budget_charge(&l[k], &b, -limits[i]));
+                assert_true(budget_charge(&l[k], &b, limits[i], 0));
+                assert_true(budget_charge(&l[k], &b, -limits[i], 0));
                 assert_int_equal(l[k].used, 0);
             }
         }
@@ -40,13 +40,13 @@ static void past_the_limit(void **state)
     struct budget b;
     struct budget_lease a = {0}, other = {0};
     budget_init(&b, 65536, 2);
-    assert_true(budget_charge(&a, &b, 65536));
-    assert_false(budget_charge(&other, &b, 65536));
-    assert_false(budget_charge(&a, &b, 1 << 20));
+    assert_true(budget_charge(&a, &b, 65536, 0));
+    assert_false(budget_charge(&other, &b, 65536, 0));
+    assert_false(budget_charge(&a, &b, 1 << 20, 0));
     assert_int_equal(a.used, 65536); // a refusal changes nothing
     assert_int_equal(other.used, 0);
-    assert_true(budget_charge(&a, &b, -1000));
-    assert_true(budget_charge(&other, &b, 1000));
+    assert_true(budget_charge(&a, &b, -1000, 0));
+    assert_true(budget_charge(&other, &b, 1000, 0));
 }
 
 // What must be taken goes past the limit, so far as is said, and then nothing else does.
@@ -56,16 +56,16 @@ static void beyond_the_limit(void **state)
     struct budget b;
     struct budget_lease a = {0}, other = {0};
     budget_init(&b, 65536, 2);
-    assert_true(budget_charge(&a, &b, 65536));
-    assert_false(budget_charge_beyond(&other, &b, 70000, 60000));
-    assert_true(budget_charge_beyond(&other, &b, 60000, 60000));
-    assert_false(budget_charge_beyond(&a, &b, 10000, 60000 - 10000));
-    assert_false(budget_charge(&a, &b, 10000));
-    assert_true(budget_charge_beyond(&a, &b, 1 << 20, BUDGET_MUST)); // what cannot be refused
-    assert_true(budget_charge(&a, &b, -(1 << 20)));
-    assert_true(budget_charge(&other, &b, -60000));
-    assert_true(budget_charge(&a, &b, -1000));
-    assert_true(budget_charge(&other, &b, 1000));
+    assert_true(budget_charge(&a, &b, 65536, 0));
+    assert_false(budget_charge(&other, &b, 70000, 60000));
+    assert_true(budget_charge(&other, &b, 60000, 60000));
+    assert_false(budget_charge(&a, &b, 10000, 60000 - 10000));
+    assert_false(budget_charge(&a, &b, 10000, 0));
+    assert_true(budget_charge(&a, &b, 1 << 20, BUDGET_MUST)); // what cannot be refused
+    assert_true(budget_charge(&a, &b, -(1 << 20), 0));
+    assert_true(budget_charge(&other, &b, -60000, 0));
+    assert_true(budget_charge(&a, &b, -1000, 0));
+    assert_true(budget_charge(&other, &b, 1000, 0));
 }
 
 static void by_chance(void **state)
@@ -84,7 +84,7 @@ static void by_chance(void **state)
             int64_t delta = (int64_t)rand_below(&r, (uint64_t)most + 2);
             if (rand_below(&r, 2))
                 delta = one->used > 0 ? -(int64_t)(1 + rand_below(&r, (uint64_t)one->used)) : 0;
-            bool ok = budget_charge(one, &b, delta);
+            bool ok = budget_charge(one, &b, delta, 0);
             assert_true(ok || (delta > 0 && sum + delta > limit));
             sum += ok ? delta : 0;
             assert_true(sum <= limit + b.slack);
@@ -114,7 +114,7 @@ static void the_lowest_gives_way_first(void **state)
             assert_int_equal(budget_admits(&other, &b, 0, k), held <= most[k]);
             assert_true(budget_admits(&a, &b, held, k)); // all of it is its own
         }
-        assert_true(budget_charge(&a, &b, held < 16 << 20 ? 1 << 20 : 0));
+        assert_true(budget_charge(&a, &b, held < 16 << 20 ? 1 << 20 : 0, 0));
     }
     assert_int_equal(budget_answers(0), 2 * BUDGET_ANSWERS);
     for (unsigned k = 1; k < BUDGET_CLASSES; k++)
@@ -139,7 +139,7 @@ static void shares_by_chance(void **state)
             int64_t delta = (int64_t)rand_below(&r, (uint64_t)limit / 4 + 2);
             if (rand_below(&r, 2))
                 delta = -(int64_t)rand_below(&r, (uint64_t)one->used + 1);
-            sum += budget_charge(one, &b, delta) ? delta : 0;
+            sum += budget_charge(one, &b, delta, 0) ? delta : 0;
             int64_t own = (int64_t)rand_below(&r, (uint64_t)one->used + 1);
             for (unsigned k = 0; k < BUDGET_CLASSES; k++) {
                 bool admits = budget_admits(one, &b, own, k);

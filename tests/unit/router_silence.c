@@ -166,6 +166,63 @@ static void silent_with_patient_batches_aboard(void **state)
     desk_on_cancel(office.desk, &office.guest[1].ticket, now, &office.fx);
 }
 
+// Replica 1 was silent, has served its time, and is tried with a batch that has a minute; sibling: 2 could have it.
+static struct batch *tried(bool sibling, uint64_t *now_us)
+{
+    struct batch *b = overdue(NOW);
+    uint64_t now = NOW + REPLICA_SILENT_US;
+    atomic_store(&vitals[0].probed_us, now);
+    run(now);
+    lose(b, true, now);
+    up_local(2, 102);
+    replica(2)->batches += rules.pipeline; // it is the other's turn
+    *now_us = now += REPLICA_OPEN_US;
+    lend_at(1, "", now + 60000000, now);
+    if (!sibling)
+        desk_on_replica_down(office.desk, 2, now, &office.fx);
+    forget();
+    run(now);
+    replica(2)->batches -= rules.pipeline;
+    assert_int_equal(count_fx(FX_PROBE), sibling);
+    b = sent();
+    assert_int_equal(b->replica, 1);
+    assert_int_equal(replica(1)->standing, STANDING_HALF);
+    atomic_store(&vitals[0].probed_us, now + 1);
+    return b;
+}
+
+// Its deadline is not waited for: whoever is well could have it.
+static void silent_when_it_is_tried(void **state)
+{
+    (void)state;
+    uint64_t now;
+    struct batch *b = tried(true, &now);
+    run(now + REPLICA_SILENT_US - 1);
+    assert_int_equal(count_fx(FX_HANGS), 0);
+    now += REPLICA_SILENT_US;
+    run(now);
+    assert_int_equal(count_fx(FX_HANGS), 1);
+    assert_int_equal(replica(1)->standing, STANDING_OPEN);
+    lose(b, true, now);
+    forget();
+    run(now);
+    b = sent();
+    assert_int_equal(b->replica, 2);
+    answer_one(b, now);
+}
+
+// Whom nobody else could serve is given its time.
+static void tried_without_a_sibling(void **state)
+{
+    (void)state;
+    uint64_t now;
+    struct batch *b = tried(false, &now);
+    run(now + 10 * REPLICA_SILENT_US);
+    assert_int_equal(count_fx(FX_HANGS), 0);
+    answer_one(b, now + 10 * REPLICA_SILENT_US);
+    assert_int_equal(replica(1)->standing, STANDING_CLOSED);
+}
+
 static void an_answer_ends_all_doubt(void **state)
 {
     (void)state;
@@ -207,6 +264,8 @@ int main(void)
         LOCAL(who_never_answered_has_the_default_deadline),
         LOCAL(idle_is_not_silent),
         LOCAL(silent_with_patient_batches_aboard),
+        LOCAL(silent_when_it_is_tried),
+        LOCAL(tried_without_a_sibling),
         LOCAL(an_answer_ends_all_doubt),
         LOCAL(a_recall_that_is_not_confirmed),
     };

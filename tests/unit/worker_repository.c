@@ -10,10 +10,16 @@
 #include "engine/cpu/device.h"
 #include "worker/files.h"
 #include "worker/repository.h"
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char dir[64], said[65536];
@@ -402,6 +408,17 @@ static void config_pbtxt(void **state)
         {"model_warmup { name: \"w\" batch_size: 1 inputs { key: \"input\" value { data_type: "
          "TYPE_FP32 dims: 64 input_data_file: \"x\" } } }",
          "warmup/x: No such file", -1},
+        // Sixteen, and the batch is one more.
+        {"max_batch_size: 8 input { name: \"input\" dims: [ 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1 ] }",
+         "input \\\"input\\\": expected at most 16 dimensions, the batch among them, got 17", -1},
+        {"max_batch_size: 8 output { name: \"probabilities\" dims: 10 reshape { shape: [ "
+         "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1 ] } }",
+         "output \\\"probabilities\\\": expected at most 16 dimensions", -1},
+        {"model_warmup { name: \"w\" batch_size: 1 inputs { key: \"input\" value { data_type: "
+         "TYPE_FP32 dims: [ 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1 ] } } }",
+         "model_warmup: input \\\"input\\\": expected at most 16 dimensions", -1},
+        {"max_batch_size: 0 input { name: \"input\" dims: [ 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1 ] }",
+         "dims: the model has [-1,64]", -1},
     };
     enum { N = sizeof(rows) / sizeof(rows[0]) };
     char name[32], file[64];
@@ -534,6 +551,81 @@ static void a_mapped_file_is_cut(void **state)
     close(place.base);
 }
 
+// From here on this process is on a kernel without openat2.
+static bool forget_openat2(void)
+{
+    struct sock_filter rows[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_openat2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {.len = 4, .filter = rows};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) == 0;
+}
+
+static int openable(const struct files_place *p, const char *name) // 0 or errno
+{
+    int fd = files_open(p, name, O_RDONLY);
+    if (fd < 0)
+        return errno;
+    close(fd);
+    return 0;
+}
+
+static unsigned wrong_without_openat2(const struct files_place *p)
+{
+    static const struct {
+        const char *name;
+        int error;
+    } rows[] = {
+        {"m/1/file", 0},
+        {"m//1/file", 0},
+        {"./m/./1/file", 0},
+        {"..m/..file", 0},
+        {"..", EXDEV},
+        {"../outside", EXDEV},
+        {"m/../../outside", EXDEV},
+        {"m/..", EXDEV},
+        {"m/1/../1/file", EXDEV},
+        {"/etc/passwd", EXDEV},
+        {"m/none", ENOENT},
+        {"link/outside", ENOTDIR},
+        {"m/link", ELOOP},
+        {"m/1/file/x", ENOTDIR},
+    };
+    unsigned wrong = 0;
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        int error = openable(p, rows[i].name);
+        if (error != rows[i].error)
+            fprintf(stderr, "%s: want %s, got %s\n", rows[i].name, strerror(rows[i].error),
+                    strerror(error));
+        wrong += error != rows[i].error;
+    }
+    return wrong;
+}
+
+// Where the kernel has no openat2 nothing leads out of the repository either.
+static void without_openat2(void **state)
+{
+    (void)state;
+    int status = -1;
+    sh("mkdir -p %s/r/m/1 %s/r/..m && touch %s/outside %s/r/m/1/file %s/r/..m/..file", dir, dir,
+       dir, dir, dir);
+    sh("ln -s .. %s/r/link && ln -s 1/file %s/r/m/link", dir, dir);
+    char root[96];
+    snprintf(root, sizeof(root), "%s/r", dir);
+    struct files_place place = {.base = open(root, O_RDONLY | O_DIRECTORY)};
+    pid_t child = fork();
+    if (child == 0)
+        _exit(forget_openat2() ? (int)wrong_without_openat2(&place) : 100);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    close(place.base);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -552,6 +644,7 @@ int main(void)
         TEST(instances_and_batching),
         TEST(links_within),
         TEST(a_mapped_file_is_cut),
+        TEST(without_openat2),
     };
     alarm(300); // a FIFO that nobody writes to must not hold us up
     return cmocka_run_group_tests(tests, NULL, NULL);
