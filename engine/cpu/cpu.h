@@ -294,6 +294,8 @@ size_t cpu_conv_scratch(const struct job *j);
 struct conv;
 struct conv cpu_conv_of(const struct job *j, unsigned axis); // of the image's first axis
 
+// All n places of x, the largest number's first; of equal ones the first; what is not a number before all.
+void cpu_largest(const float *x, size_t *places, size_t n);
 // y[rows, cols] = x[rows, depth] * w[depth, cols], each row: bias (per column, or NULL for 0) first, then
 // depth in ascending order, then max(0, .) when relu. Leading dimensions in elements.
 struct product {

@@ -74,57 +74,6 @@ static compare *order_of(enum engine_dtype d)
     return orders[d];
 }
 
-// ---- the first of a lane --------------------------------------------------------------------------------------------
-
-struct lined { // elements `step` apart
-    const void *x;
-    size_t from, step;
-    compare *before;
-    int sign; // 1: the smallest; -1: the largest
-};
-
-// Does i stand before k in the answer? Of equal ones the first.
-static bool stands_before(const struct lined *l, int64_t i, int64_t k)
-{
-    int way =
-        l->sign * l->before(l->x, l->from + (size_t)i * l->step, l->from + (size_t)k * l->step);
-    return way < 0 || (way == 0 && i < k);
-}
-
-// heap[0] stands last of all; what is below it is in order but for `at`.
-static void sift_down(const struct lined *l, int64_t *heap, size_t n, size_t at)
-{
-    for (size_t child; (child = 2 * at + 1) < n; at = child) {
-        child += child + 1 < n && stands_before(l, heap[child], heap[child + 1]);
-        if (!stands_before(l, heap[at], heap[child]))
-            return;
-        int64_t keep = heap[at];
-        heap[at] = heap[child];
-        heap[child] = keep;
-    }
-}
-
-// The first k of n, in order, in heap.
-static void pick_first(const struct lined *l, int64_t *heap, size_t k, size_t n)
-{
-    for (size_t i = 0; i < k; i++)
-        heap[i] = (int64_t)i;
-    for (size_t i = k / 2; i-- > 0;)
-        sift_down(l, heap, k, i);
-    for (size_t i = k; i < n; i++) {
-        if (!stands_before(l, (int64_t)i, heap[0]))
-            continue;
-        heap[0] = (int64_t)i;
-        sift_down(l, heap, k, 0);
-    }
-    for (size_t m = k; m-- > 1;) {
-        int64_t last = heap[0];
-        heap[0] = heap[m];
-        heap[m] = last;
-        sift_down(l, heap, m, 0);
-    }
-}
-
 // ---- Unique ------------------------------------------------------------------------------------------
 
 struct slices { // along an axis, each of outer * inner elements
@@ -280,16 +229,15 @@ static bool overlaps(const struct corners *a, const struct corners *b, float mos
 size_t cpu_suppression_scratch(const struct job *j)
 {
     size_t boxes = (size_t)j->in[0]->shape[1];
-    return boxes * (2 * sizeof(int64_t) + sizeof(struct corners));
+    return boxes * (sizeof(size_t) + sizeof(int64_t) + sizeof(struct corners));
 }
 
 // The boxes of one class and image that are left, in order of their scores, in `chosen`.
 static size_t suppress(const struct suppression *s, const float *boxes, const float *scores,
-                       int64_t *order, int64_t *chosen, struct corners *kept)
+                       size_t *order, int64_t *chosen, struct corners *kept)
 {
-    struct lined l = {.x = scores, .step = 1, .before = order_f32, .sign = -1};
     size_t n = 0, kinds = (size_t)s->boxes;
-    pick_first(&l, order, kinds, kinds);
+    cpu_largest(scores, order, kinds);
     for (size_t i = 0; i < kinds && n < (size_t)s->most; i++) {
         float score = scores[order[i]];
         if (score != score || (s->has_least && !(score > s->least)))
@@ -301,7 +249,7 @@ static size_t suppress(const struct suppression *s, const float *boxes, const fl
         if (hidden)
             continue;
         kept[n] = c;
-        chosen[n++] = order[i];
+        chosen[n++] = (int64_t)order[i];
     }
     return n;
 }
@@ -312,7 +260,8 @@ void cpu_suppression(const struct job *j)
     struct engine_error e;
     if (!suppression_of(j, &s, &e))
         return; // the shape function has asked the same and was answered
-    int64_t *order = j->scratch, *chosen = order + s.boxes, *to = j->out->data;
+    size_t *order = j->scratch;
+    int64_t *chosen = (int64_t *)(void *)(order + s.boxes), *to = j->out->data;
     struct corners *kept = (struct corners *)(void *)(chosen + s.boxes);
     j->out->shape[0] = 0;
     for (int64_t i = 0; i < s.images * s.classes; i++) {
