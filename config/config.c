@@ -5,17 +5,7 @@
 
 bool config_name_ok(struct view name)
 {
-    if (name.n == 0 || name.n > 128)
-        return false;
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '.' || c == '_' || c == '-';
-        if (!ok)
-            return false;
-    }
-    // "." and ".." are names of directories, and a repository is made of directories.
-    return !view_is(name, ".") && !view_is(name, "..");
+    return view_is_name(name, 128);
 }
 
 const struct config_model *config_model_find(const struct config *c, struct view name)

@@ -96,8 +96,8 @@ struct engine_model;
 struct engine_instance;
 
 struct engine_files { // lends other files' bytes; embedded in whatever has them
-    // All of the file at `location`, a path below the model's folder without "..": the bytes stay, and stay as
-    // they are, until the load has ended. False with why (which names the file).
+    // All of the file at `location`, a path below the model's folder without "." and "..", one path a file: the
+    // bytes stay, and stay as they are, until the load has ended. False with why (which names the file).
     bool (*map)(struct engine_files *f, struct view location, struct view *all, char why[256]);
 };
 

@@ -31,7 +31,7 @@ struct engine_step {
 
 struct engine_sizes {
     unsigned values, steps, known;
-    size_t constants; // bytes, with what kernels made of them
+    size_t constants; // bytes, with what kernels made of them, and what nodes are
     size_t arena;     // bytes, scratch included
     size_t scratch;   // the most that one kernel takes
     size_t made;      // of all values that steps make, if none shared a place

@@ -32,7 +32,15 @@ bool external_entry(struct external_ref *r, struct view message)
     return reader.error == NULL; // checksum and what comes one day: not looked at
 }
 
-// A path below the model's own folder: no step leads upwards, whatever lies there.
+// Without what says only that it is meant from here: one file has one location.
+static struct view location_of(struct view l)
+{
+    while (l.n >= 2 && memcmp(l.p, "./", 2) == 0)
+        l = view_of(l.p + 2, l.n - 2);
+    return l;
+}
+
+// A path below the model's own folder: no step leads upwards or stays, whatever lies there.
 static bool location_ok(struct view l)
 {
     size_t from = 0;
@@ -42,24 +50,11 @@ static bool location_ok(struct view l)
         if (i < l.n && l.p[i] != '/')
             continue;
         struct view part = view_of(l.p + from, i - from);
-        if (part.n == 0 || view_is(part, ".."))
+        if (part.n == 0 || view_is(part, ".") || view_is(part, ".."))
             return false;
         from = i + 1;
     }
     return true;
-}
-
-// An array of the arena's with room for one more. NULL: out of memory.
-static void *roomy(struct graph *g, void *list, unsigned n, unsigned *cap, size_t size)
-{
-    if (n < *cap)
-        return list;
-    unsigned more = *cap ? *cap * 2 : 16;
-    void *grown = arena_array(&g->arena, more, size);
-    if (grown && n > 0)
-        memcpy(grown, list, n * size);
-    *cap = grown ? more : *cap;
-    return grown;
 }
 
 // The file's number; -1 with e.
@@ -78,7 +73,7 @@ static int file_of(struct external *x, struct graph *g, struct view tensor, stru
                     EXTERNAL_FILES);
     else if (!files || !files->map(files, location, &f.bytes, why))
         engine_fail(e, "tensor \"%.*s\": %s", VIEW_ARG(tensor), why);
-    else if (!(x->files = roomy(g, x->files, x->n_files, &x->cap_files, sizeof(f))))
+    else if (!(x->files = graph_room(g, x->files, x->n_files, &x->cap_files, sizeof(f))))
         engine_fail(e, "out of memory");
     else {
         x->files[x->n_files] = f;
@@ -92,7 +87,8 @@ bool external_find(struct external *x, struct graph *g, struct view tensor,
                    struct engine_error *e)
 {
     uint64_t offset = 0, length = bytes;
-    if (!location_ok(r->location))
+    struct view location = location_of(r->location);
+    if (!location_ok(location))
         return engine_fail(e,
                            "tensor \"%.*s\": location: expected a path below the model's folder, "
                            "got \"%.*s\"",
@@ -107,7 +103,7 @@ bool external_find(struct external *x, struct graph *g, struct view tensor,
                            r->offset.n ? r->offset.p : "",
                            (int)(r->length.n < 20 ? r->length.n : 20),
                            r->length.n ? r->length.p : "");
-    int file = file_of(x, g, tensor, r->location, e);
+    int file = file_of(x, g, tensor, location, e);
     if (file < 0)
         return false;
     struct view all = x->files[file].bytes;
@@ -115,9 +111,9 @@ bool external_find(struct external *x, struct graph *g, struct view tensor,
         return engine_fail(e,
                            "tensor \"%.*s\": %.*s is too short: expected %zu bytes from %llu on, "
                            "the file has %zu",
-                           VIEW_ARG(tensor), (int)(r->location.n < 80 ? r->location.n : 80),
-                           r->location.p, bytes, (unsigned long long)offset, all.n);
-    if (!(x->ranges = roomy(g, x->ranges, x->n_ranges, &x->cap_ranges, sizeof(*x->ranges))))
+                           VIEW_ARG(tensor), (int)(location.n < 80 ? location.n : 80), location.p,
+                           bytes, (unsigned long long)offset, all.n);
+    if (!(x->ranges = graph_room(g, x->ranges, x->n_ranges, &x->cap_ranges, sizeof(*x->ranges))))
         return engine_fail(e, "out of memory");
     if (bytes > 0)
         x->ranges[x->n_ranges++] =

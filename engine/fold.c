@@ -42,7 +42,7 @@ static bool fold_compute(struct job *j, size_t scratch, struct engine_error *e)
 {
     char title[128];
     size_t bytes = job_bytes(j);
-    j->scratch = scratch ? mem_alloc(scratch) : NULL;
+    j->scratch = scratch ? mem_alloc_aligned(scratch, 64) : NULL;
     if (scratch && !j->scratch)
         return engine_fail(e, "out of memory");
     if (j->node->op->alias && bytes > 0)

@@ -130,15 +130,24 @@ const char *node_title(const struct node *n, char out[128])
     return out;
 }
 
+bool node_fail(const struct node *n, struct engine_error *e, const char *format, ...)
+{
+    char title[128], what[sizeof(e->text)];
+    va_list args;
+    va_start(args, format);
+    if (vsnprintf(what, sizeof(what), format, args) < 0)
+        what[0] = '\0';
+    va_end(args);
+    return engine_fail(e, "%s: %s", node_title(n, title), what);
+}
+
 bool node_set(const struct graph *g, struct node *n, const struct op *op, struct engine_error *e)
 {
     const struct device_ops *d = g->device->ops;
-    char title[128];
     n->op = op;
     bool nothing = op->alias || op->control;
     n->kernel = nothing ? NULL : d->kernel(g->device, op);
-    return nothing || n->kernel ||
-           engine_fail(e, "%s: the device %s does not have this op", node_title(n, title), d->name);
+    return nothing || n->kernel || node_fail(n, e, "the device %s does not have this op", d->name);
 }
 
 const struct attr *node_find(const struct node *n, struct view name)
@@ -183,6 +192,13 @@ bool graph_charge(struct graph *body, size_t bytes, struct engine_error *e)
                            g->limits.bytes >> 20);
     g->bytes += bytes;
     return true;
+}
+
+bool graph_charge_arena(struct graph *g, struct engine_error *e)
+{
+    size_t more = g->arena.bytes - g->charged;
+    g->charged = g->arena.bytes;
+    return graph_charge(g, more, e);
 }
 
 void *graph_alloc(struct graph *g, size_t bytes, struct engine_error *e)
@@ -243,6 +259,18 @@ void graph_init(struct graph *g, struct device *d, struct engine_limits limits)
 {
     *g = (struct graph){.device = d, .limits = limits, .root = g};
     arena_init(&g->arena, 64 << 10);
+}
+
+void *graph_room(struct graph *g, void *list, unsigned n, unsigned *cap, size_t size)
+{
+    if (n < *cap)
+        return list;
+    unsigned more = *cap ? *cap * 2 : 16;
+    void *grown = arena_array(&g->arena, more, size);
+    if (grown && n > 0)
+        memcpy(grown, list, n * size);
+    *cap = grown ? more : *cap;
+    return grown;
 }
 
 struct graph *graph_body(struct graph *root)

@@ -1,5 +1,5 @@
 /* engine/graph.h: a model as a graph: values (inputs, constants, what nodes make) and nodes in an order in
- * which every value is made before it is read. Built by engine/onnx.c, read by everybody else. Thinks. */
+ * which every value is made before it is read. Built by engine/onnx*.c, read by everybody else. Thinks. */
 #ifndef SLUICE_ENGINE_GRAPH_H
 #define SLUICE_ENGINE_GRAPH_H
 
@@ -115,7 +115,8 @@ struct graph {
     int64_t opset;
     struct packed *packed;
     struct graph_block *blocks; // data of constants and what was made of it
-    size_t bytes;               // of the blocks, and of what kernels keep beside them
+    size_t bytes;               // of the blocks, and of what is charged beside them
+    size_t charged;             // of them for the arena
     struct device *device;
     struct engine_limits limits;
     // A file's graph is the root; the others are bodies, run by the node that has them as attributes.
@@ -130,6 +131,9 @@ struct graph {
 void graph_init(struct graph *g, struct device *d, struct engine_limits limits);
 bool graph_import(struct graph *g, struct view onnx, struct engine_error *e); // false with e
 void graph_free(struct graph *g); // a root, and its bodies
+// A list in g's arena with room for one more than its n elements: `list` itself, or a copy of twice as many (*cap).
+// NULL: out of memory.
+void *graph_room(struct graph *g, void *list, unsigned n, unsigned *cap, size_t size);
 // A body of root's; NULL: out of memory.
 struct graph *graph_body(struct graph *root);
 // The i-th body among n's attributes; NULL: there are no more.
@@ -149,6 +153,8 @@ void value_set(struct graph *g, struct value *v, void *data);
 bool graph_own(struct graph *g, struct engine_error *e);
 // Counts bytes that a kernel took by other means. False with e: too much.
 bool graph_charge(struct graph *g, size_t bytes, struct engine_error *e);
+// Counts what g's arena took since it was asked last. False with e: too much.
+bool graph_charge_arena(struct graph *g, struct engine_error *e);
 // Counts the readers of each value anew; constants without any are dropped.
 void graph_readers(struct graph *g);
 // Node n no longer looks at its inputs from `first` on: constants without other readers are dropped.
@@ -182,5 +188,8 @@ __attribute__((format(printf, 3, 4))) void graph_note(const struct graph *g, enu
                                                       const char *format, ...);
 // "Conv (node \"n1\")" for messages.
 const char *node_title(const struct node *n, char out[128]);
+// False with e, which begins with the node's title.
+__attribute__((format(printf, 3, 4))) bool node_fail(const struct node *n, struct engine_error *e,
+                                                     const char *format, ...);
 
 #endif

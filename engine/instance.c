@@ -262,17 +262,22 @@ static size_t output_bytes(const struct plan *p, unsigned k)
     return (array_bytes(&p->arrays[p->graph->outputs[k]]) + 63) / 64 * 64;
 }
 
-static bool host_memory(struct engine_instance *i, const struct plan *p, struct engine_error *e)
+static bool host_room(struct engine_instance *i, size_t all, struct engine_error *e)
 {
-    size_t all = 0;
-    for (unsigned k = 0; k < p->graph->n_outputs; k++)
-        all += output_bytes(p, k);
-    if (ops_of(i)->shared || all <= i->host_bytes)
+    if (all <= i->host_bytes)
         return true;
     mem_free(i->host);
     i->host = mem_alloc_aligned(all, 64);
     i->host_bytes = i->host ? all : 0;
     return i->host || engine_fail(e, "out of memory: %zu MiB of outputs", all >> 20);
+}
+
+static bool host_memory(struct engine_instance *i, const struct plan *p, struct engine_error *e)
+{
+    size_t all = 0;
+    for (unsigned k = 0; k < p->graph->n_outputs; k++)
+        all += output_bytes(p, k);
+    return ops_of(i)->shared || host_room(i, all, e);
 }
 
 // Says where the outputs will be once the queue has done what is in it.
@@ -293,32 +298,49 @@ static void fetch_outputs(struct engine_instance *i, struct plan *p)
     }
 }
 
+// The strings that output k has become; NULL: it is of numbers.
+static const struct view *output_strings(const struct engine_instance *i, unsigned k, size_t *count)
+{
+    const struct array *a = &i->running->arrays[i->model->graph.outputs[k]];
+    return a->dtype == ENGINE_STRING && array_count(a, count) ? a->data : NULL;
+}
+
+// Their bytes in outputs, *all together. One string may stand in many elements, so the plan's size does not bound them:
+// the engine's limit does.
+static bool size_strings(const struct engine_instance *i, struct engine_data *outputs, size_t *all,
+                         struct engine_error *e)
+{
+    const struct graph *g = &i->model->graph;
+    size_t count, most = g->limits.bytes;
+    *all = 0;
+    for (unsigned k = 0; k < g->n_outputs; k++) {
+        const struct view *s = output_strings(i, k, &count);
+        if (!s)
+            continue;
+        struct view name =
+            g->declared[k].name; // the ports are not there yet while the model is tried
+        if (!strings_bytes(s, count, most, &outputs[k].bytes))
+            return engine_fail(e, "output \"%.*s\": its strings take more than %zu MiB",
+                               (int)(name.n < 60 ? name.n : 60), name.p, g->limits.bytes >> 20);
+        most -= outputs[k].bytes;
+        *all += (outputs[k].bytes + 63) / 64 * 64;
+    }
+    return true;
+}
+
 // Outputs that are strings, once they are made: from the plan's form to that of ports.
 static bool write_strings(struct engine_instance *i, struct engine_data *outputs,
                           struct engine_error *e)
 {
-    const struct graph *g = &i->model->graph;
-    size_t all = 0, count = 0;
-    for (unsigned k = 0; k < g->n_outputs; k++) {
-        const struct array *a = &i->running->arrays[g->outputs[k]];
-        if (a->dtype != ENGINE_STRING || !array_count(a, &count))
-            continue;
-        outputs[k].bytes = strings_bytes(a->data, count);
-        all += (outputs[k].bytes + 63) / 64 * 64;
-    }
-    if (all > i->host_bytes) {
-        mem_free(i->host);
-        i->host = mem_alloc_aligned(all, 64);
-        i->host_bytes = i->host ? all : 0;
-        if (!i->host)
-            return engine_fail(e, "out of memory: %zu MiB of outputs", all >> 20);
-    }
+    size_t all, count;
+    if (!size_strings(i, outputs, &all, e) || !host_room(i, all, e))
+        return false;
     char *to = i->host;
-    for (unsigned k = 0; k < g->n_outputs; k++) {
-        const struct array *a = &i->running->arrays[g->outputs[k]];
-        if (a->dtype != ENGINE_STRING || !array_count(a, &count))
+    for (unsigned k = 0; k < i->model->graph.n_outputs; k++) {
+        const struct view *s = output_strings(i, k, &count);
+        if (!s)
             continue;
-        strings_write(a->data, count, to);
+        strings_write(s, count, to);
         outputs[k].data = to;
         to += (outputs[k].bytes + 63) / 64 * 64;
     }

@@ -1,11 +1,12 @@
 // What is known when the inputs' shapes are: arithmetic on shapes (Shape, Gather, Concat, Mul ...) is done when
 // a plan is made, by the CPU's kernels whatever the device, and its results serve as constants do.
+#include "base/mem.h"
 #include "engine/cpu/device.h"
 #include "engine/device.h"
 #include "engine/plan.h"
 
 #define VALUE_BYTES 8192             // of one such value: shapes are short
-#define PLAN_BYTES ((size_t)1 << 20) // of all in a plan
+#define PLAN_BYTES ((size_t)1 << 20) // of all in a plan, and of what one takes to be computed
 
 static bool inputs_known(const struct job *j)
 {
@@ -16,15 +17,17 @@ static bool inputs_known(const struct job *j)
     return true;
 }
 
-static bool known_compute(struct plan *p, struct job *j, struct engine_error *e)
+static bool known_compute(struct plan *p, struct job *j, size_t scratch, struct engine_error *e)
 {
     char title[128];
-    size_t scratch = cpu_scratch(j);
-    j->scratch = scratch > 0 ? arena_alloc_aligned(&p->memory, scratch, 64) : NULL;
-    if (scratch > 0 && !j->scratch)
+    void *room = scratch > 0 ? mem_alloc_aligned(scratch, 64) : NULL;
+    if (scratch > 0 && !room)
         return engine_fail(e, "out of memory");
+    j->scratch = room;
     if (job_bytes(j) > 0)
         cpu_run(j);
+    j->scratch = NULL;
+    mem_free(room);
     return !p->failure || engine_fail(e, "%s: %s", node_title(j->node, title), p->failure);
 }
 
@@ -35,6 +38,8 @@ bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *
     // What is prepared is a device's kernel's and no arithmetic on shapes.
     *known = !n->prepared && (n->op->of_shape || inputs_known(j)) && bytes <= VALUE_BYTES &&
              p->known_bytes + bytes <= PLAN_BYTES;
+    size_t scratch = *known && !n->op->alias ? cpu_scratch(j) : 0;
+    *known &= scratch <= PLAN_BYTES; // a step's is bounded by the model's limits
     if (!*known)
         return true;
     for (unsigned i = 0; i < n->n_outputs; i++) {
@@ -48,5 +53,5 @@ bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *
         p->known[p->n_known++] = (struct known){n->output[i], out->data};
     }
     p->known_bytes += bytes;
-    return n->op->alias || known_compute(p, j, e);
+    return n->op->alias || known_compute(p, j, scratch, e);
 }

@@ -1,7 +1,7 @@
 // StringNormalizer: stopwords leave, letters become large or small. By the C library's own table of Unicode, whatever
 // the process's locale is.
+#include "engine/cpu/labels.h"
 #include "engine/pattern.h"
-#include "engine/strings.h"
 
 #include <locale.h>
 #include <wctype.h>
@@ -41,44 +41,42 @@ static bool change_case(const struct job *j, struct view x, changer *change, loc
     return to != NULL;
 }
 
-// The stopwords, in the letters in which they are compared.
-static bool stopwords_of(const struct job *j, changer *change, locale_t l, struct view *out)
-{
-    size_t n;
-    const struct view *words = node_strings(j->node, "stopwords", &n);
-    for (size_t i = 0; i < n; i++) {
-        out[i] = words[i];
-        if (change && !change_case(j, words[i], change, l, &out[i]))
-            return false;
-    }
-    return true;
-}
-
-static bool is_among(const struct view *words, size_t n, struct view x)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (view_eq(words[i], x))
-            return true;
-    }
-    return false;
-}
-
 struct normalizer {
     changer *change, *compare; // NULL: as they are
     locale_t letters;
-    struct view *stopwords;
-    size_t n_stopwords;
+    const struct label_table *stopwords; // NULL: none
 };
+
+// The stopwords, in the letters in which they are compared. False with j's failure.
+static bool find_stopwords(const struct job *j, struct normalizer *z, struct arena *a)
+{
+    size_t n;
+    const struct view *words = node_strings(j->node, "stopwords", &n);
+    if (n == 0)
+        return true;
+    struct view *keys = arena_array(a, n, sizeof(*keys));
+    for (size_t i = 0; keys && i < n; i++) {
+        keys[i] = words[i];
+        if (z->compare && !change_case(j, words[i], z->compare, z->letters, &keys[i]))
+            return false;
+    }
+    z->stopwords = keys ? label_table_new(a, keys, n) : NULL;
+    if (!z->stopwords)
+        *j->failure = "out of memory";
+    return z->stopwords != NULL;
+}
 
 static bool keep_string(const struct job *j, const struct normalizer *z, struct view x,
                         struct view *y, size_t *kept)
 {
     struct view compared = x, changed = x;
-    if (z->n_stopwords > 0 && z->compare && !change_case(j, x, z->compare, z->letters, &compared))
+    if (z->stopwords && z->compare && !change_case(j, x, z->compare, z->letters, &compared))
         return false;
-    if (is_among(z->stopwords, z->n_stopwords, compared))
+    if (z->stopwords && label_find(z->stopwords, compared) != SIZE_MAX)
         return true;
-    if (z->change && !change_case(j, x, z->change, z->letters, &changed))
+    if (z->stopwords && z->compare == z->change)
+        changed = compared;
+    else if (z->change && !change_case(j, x, z->change, z->letters, &changed))
         return false;
     y[(*kept)++] = changed;
     return true;
@@ -96,16 +94,14 @@ bool normalize_strings(const struct job *j, struct view *y, size_t *kept)
     z.compare = node_int(j->node, "is_case_sensitive", 0) != 0 ? NULL
                 : z.change                                     ? z.change
                                                                : towlower_l;
-    node_strings(j->node, "stopwords", &z.n_stopwords);
     *kept = 0;
     if (!array_count(j->in[0], &n))
         return true;
     arena_init(&own, 0);
-    z.stopwords = arena_array(&own, z.n_stopwords + 1, sizeof(*z.stopwords));
     z.letters = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
-    bool ok = z.letters && z.stopwords && stopwords_of(j, z.compare, z.letters, z.stopwords);
-    if (!z.letters || !z.stopwords)
-        *j->failure = z.letters ? "out of memory" : "the system has no table of letters (C.UTF-8)";
+    if (!z.letters)
+        *j->failure = "the system has no table of letters (C.UTF-8)";
+    bool ok = z.letters && find_stopwords(j, &z, &own);
     for (size_t i = 0; ok && i < n; i++)
         ok = keep_string(j, &z, x[i], y, kept);
     if (z.letters)

@@ -1,5 +1,5 @@
-/* engine/ops.h: the table of operators: one row an op: name, arity, attributes, shape, work. What computes it
- * is a device's (engine/device.h). Adding one is a row, its shape function, a kernel and its test. Thinks. */
+/* engine/ops.h: the table of operators: one row an op: name, arity, attributes, datatypes in words, shape, work. What
+ * computes it is a device's (engine/device.h). Adding one is a row, its shape function, a kernel and its test. Thinks. */
 #ifndef SLUICE_ENGINE_OPS_H
 #define SLUICE_ENGINE_OPS_H
 
@@ -21,6 +21,17 @@ struct job { // one node on its tensors
     const char **failure; // NULL there, until a kernel finds that its data cannot be
 };
 
+// Input i, and its data. NULL: left out.
+static inline const struct array *job_input(const struct job *j, unsigned i)
+{
+    return i < j->node->n_inputs ? j->in[i] : NULL;
+}
+static inline const void *job_data(const struct job *j, unsigned i)
+{
+    const struct array *a = job_input(j, i);
+    return a ? a->data : NULL;
+}
+
 #define OP_ML "ai.onnx.ml"
 #define OP_MICROSOFT "com.microsoft"
 
@@ -36,7 +47,8 @@ struct op {
     const char *name;
     const char *domain; // OP_ML, OP_MICROSOFT; NULL: ONNX's own
     uint8_t min_inputs, max_inputs;
-    uint8_t outputs; // at most; 0: the first one only is made
+    uint8_t optional; // those of the first min_inputs that may be left out, in bits
+    uint8_t outputs;  // at most; 0: the first one only is made
     // Those that the shape function or the kernel looks at, or that mean nothing when serving. A node with
     // any other is refused: it would mean something that we do not do.
     struct op_attr attrs[24];
@@ -56,6 +68,8 @@ struct op {
     bool (*check)(struct job *j, struct engine_error *e);
     // Multiplications (or looks) for each element of the output; NULL: one, or one for each that is read.
     double (*work)(const struct job *j);
+    // For docs/onnx.md: datatypes, and what it does not do of what the standard says (NULL: nothing).
+    const char *types, *limits;
 };
 
 extern const struct op op_table[];
@@ -221,6 +235,11 @@ bool shape_softmax(struct job *j, struct engine_error *e);
 bool shape_constant(struct job *j, struct engine_error *e);
 bool shape_batchnorm(struct job *j, struct engine_error *e);
 
+// What macros stand for, in messages.
+#define TEXT_OF(number) DIGITS_OF(number)
+#define DIGITS_OF(number) #number
+#define RANK_TEXT TEXT_OF(ENGINE_MAX_RANK)
+#define AXES_TEXT TEXT_OF(WINDOW_AXES)
 // For shape functions: fails, naming the node; fills the output, whose elements are bounded.
 bool shape_wrong(struct job *j, struct engine_error *e, const char *what);
 bool shape_make(struct job *j, enum engine_dtype dtype, unsigned rank, const int64_t *shape,
@@ -237,6 +256,9 @@ bool shape_together(struct job *j, const struct array *const *in, unsigned n, in
 // axis, counted from the front (not checked).
 const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsigned *n,
                           int64_t room[ENGINE_MAX_RANK]);
+// How many blocks of QuantizeLinear's block_size an axis has, of which the last may be short. block: 1 to INT64_MAX.
+int64_t quantize_blocks(int64_t dim, int64_t block);
+
 // A product as numpy has it: matrices [rows, depth] and [depth, cols], as many as the leading axes have together;
 // shape: the answer's, whose first batch_rank are those.
 struct matmul {
@@ -335,7 +357,8 @@ int64_t shape_axis(const struct job *j, int64_t otherwise);
 struct window {
     int64_t kernel[2], stride[2], dilation[2], pad[2] /* before */, in[2], out[2];
 };
-#define WINDOW_AXES (ENGINE_MAX_RANK - 2)
+#define WINDOW_AXES 14 // behind the first two
+_Static_assert(WINDOW_AXES == ENGINE_MAX_RANK - 2, "of an image");
 struct windows { // the same of n axes; behind: what is padded there
     unsigned n;
     int64_t kernel[WINDOW_AXES], stride[WINDOW_AXES], dilation[WINDOW_AXES], pad[WINDOW_AXES],

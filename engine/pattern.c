@@ -232,6 +232,8 @@ static struct fragment counted(struct compile *c, struct fragment p, const unsig
     }
     if (!take(c, '}') || most < least || most == 0 || most > PATTERN_PLACES)
         return fail(c, "a repetition cannot be");
+    if (!p.first) // so that each reading takes places, and they bound how often it is read
+        return fail(c, "a repetition repeats nothing");
     struct fragment all = p, one = p;
     all.empty |= least == 0;
     for (unsigned i = 1; i < most && !c->wrong; i++) {

@@ -50,7 +50,7 @@ const int64_t *shape_list(struct job *j, const char *attr, unsigned input, unsig
                           int64_t room[ENGINE_MAX_RANK])
 {
     const struct attr *a = node_attr(j->node, attr);
-    const struct array *x = input < j->node->n_inputs ? j->in[input] : NULL;
+    const struct array *x = job_input(j, input);
     *n = 0;
     if (a && a->kind == ATTR_INTS) {
         *n = a->n;
@@ -109,7 +109,7 @@ static bool trains(const struct job *j)
 // When serving it does nothing; asked to train it would.
 bool shape_dropout(struct job *j, struct engine_error *e)
 {
-    const struct array *train = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *train = job_input(j, 2);
     size_t n;
     if (train && (train->dtype != ENGINE_BOOL || !train->data || !array_count(train, &n) ||
                   n != 1 || *(const uint8_t *)train->data))
@@ -238,7 +238,7 @@ bool shape_prelu(struct job *j, struct engine_error *e)
 
 bool shape_gemm(struct job *j, struct engine_error *e)
 {
-    const struct array *a = j->in[0], *b = j->in[1], *c = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *a = j->in[0], *b = j->in[1], *c = job_input(j, 2);
     bool ta = node_int(j->node, "transA", 0) != 0, tb = node_int(j->node, "transB", 0) != 0;
     if (!floats(j, e))
         return false;
@@ -325,7 +325,7 @@ bool shape_reshape(struct job *j, struct engine_error *e)
     const int64_t *want = shape_list(j, "shape", 1, &n, room);
     bool allow_zero = node_int(j->node, "allowzero", 0) != 0;
     if (!want || n > ENGINE_MAX_RANK || !array_count(j->in[0], &all))
-        return shape_wrong(j, e, "shape: expected a constant list of at most 8");
+        return shape_wrong(j, e, "shape: expected a constant list of at most " RANK_TEXT);
     for (unsigned i = 0; i < n; i++) {
         shape[i] = want[i];
         if (want[i] == 0 && !allow_zero) {
@@ -381,7 +381,7 @@ bool shape_squeeze(struct job *j, struct engine_error *e)
     unsigned n, set = 0, rank = 0;
     int64_t shape[ENGINE_MAX_RANK], room[ENGINE_MAX_RANK];
     const int64_t *axes = shape_list(j, "axes", 1, &n, room);
-    if (!axes && j->node->n_inputs > 1 && j->in[1])
+    if (!axes && job_input(j, 1))
         return shape_wrong(j, e, "axes: expected a constant list");
     if (axes && !axes_of(axes, n, x->rank, &set))
         return shape_wrong(j, e, "axes are out of range");

@@ -2,11 +2,6 @@
 // is checked here. Source: onnx/onnx docs/Operators.md; onnxruntime docs/ContribOperators.md.
 #include "engine/ops.h"
 
-static const struct array *input(const struct job *j, unsigned i)
-{
-    return i < j->node->n_inputs ? j->in[i] : NULL;
-}
-
 static bool is_f32(const struct array *a)
 {
     return a->dtype == ENGINE_F32;
@@ -42,12 +37,13 @@ static bool mask_fits(const struct array *m, const struct attention *a)
 bool attention_of(const struct job *job, struct attention *a, struct engine_error *e)
 {
     struct job *j = (struct job *)job;
-    const struct array *past_k = input(j, 4), *past_v = input(j, 5), *valid = input(j, 6);
+    const struct array *past_k = job_input(j, 4), *past_v = job_input(j, 5),
+                       *valid = job_input(j, 6);
     int64_t q_heads = node_int(j->node, "q_num_heads", 0),
             heads = node_int(j->node, "kv_num_heads", 0);
     memset(a, 0, sizeof(*a));
     for (unsigned i = 0; i < 6; i++) {
-        if (i != 3 && input(j, i) && !is_f32(j->in[i]))
+        if (i != 3 && job_input(j, i) && !is_f32(j->in[i]))
             return shape_wrong(j, e, "expected floats of 16 or 32 bits");
     }
     if (!heads_of(j->in[0], q_heads, &a->q) || !heads_of(j->in[1], heads, &a->k) ||
@@ -71,7 +67,7 @@ bool attention_of(const struct job *job, struct attention *a, struct engine_erro
         a->past = k.length;
     }
     a->keys = a->past + a->k.length;
-    if (input(j, 3) && !mask_fits(j->in[3], a))
+    if (job_input(j, 3) && !mask_fits(j->in[3], a))
         return shape_wrong(j, e, "mask: expected bools or floats that can be broadcast");
     if (valid && (valid->dtype != ENGINE_I64 || valid->rank != 1 || valid->shape[0] != a->q.rows))
         return shape_wrong(j, e, "lengths: expected one int64 a row");
@@ -102,7 +98,7 @@ bool shape_attention(struct job *j, struct engine_error *e)
 bool rotary_of(const struct job *job, struct rotary *r, struct engine_error *e)
 {
     struct job *j = (struct job *)job;
-    const struct array *x = j->in[0], *c = j->in[1], *s = j->in[2], *at = input(j, 3);
+    const struct array *x = j->in[0], *c = j->in[1], *s = j->in[2], *at = job_input(j, 3);
     int64_t heads = node_int(j->node, "num_heads", 0);
     if (!is_f32(x) || !is_f32(c) || !is_f32(s) || !heads_of(x, heads, &r->x))
         return shape_wrong(j, e,
@@ -139,7 +135,7 @@ static bool keys_marked(const struct array *m, int64_t rows, int64_t keys)
 // input, weights, bias, mask.
 bool shape_ms_attention(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *w = j->in[1], *b = input(j, 2), *mask = input(j, 3);
+    const struct array *x = j->in[0], *w = j->in[1], *b = job_input(j, 2), *mask = job_input(j, 3);
     const struct attr *sizes = node_attr(j->node, "qkv_hidden_sizes");
     int64_t heads = node_int(j->node, "num_heads", 0);
     for (unsigned i = 4; i < j->node->n_inputs; i++) {
@@ -165,8 +161,8 @@ bool shape_ms_attention(struct job *j, struct engine_error *e)
 // query, key, value, bias, mask, attention_bias.
 bool shape_multi_head(struct job *j, struct engine_error *e)
 {
-    const struct array *q = j->in[0], *k = input(j, 1), *v = input(j, 2), *b = input(j, 3),
-                       *mask = input(j, 4), *add = input(j, 5);
+    const struct array *q = j->in[0], *k = job_input(j, 1), *v = job_input(j, 2),
+                       *b = job_input(j, 3), *mask = job_input(j, 4), *add = job_input(j, 5);
     int64_t heads = node_int(j->node, "num_heads", 0);
     for (unsigned i = 6; i < j->node->n_inputs; i++) {
         if (j->in[i])

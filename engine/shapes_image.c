@@ -54,7 +54,7 @@ static bool modes_of(struct job *j, struct resize *r, struct engine_error *e)
 // Input i when it is there, known and not empty.
 static const struct array *list_at(const struct job *j, unsigned i)
 {
-    const struct array *a = i < j->node->n_inputs ? j->in[i] : NULL;
+    const struct array *a = job_input(j, i);
     return a && a->rank == 1 && a->shape[0] > 0 && a->data ? a : NULL;
 }
 

@@ -86,7 +86,7 @@ bool shape_gather(struct job *j, struct engine_error *e)
             shape[rank++] = x->shape[i];
     }
     if (rank > ENGINE_MAX_RANK)
-        return shape_wrong(j, e, "its output has more than 16 dimensions");
+        return shape_wrong(j, e, "its output has more than " RANK_TEXT " dimensions");
     return shape_make(j, x->dtype, rank, shape, e);
 }
 
@@ -139,7 +139,8 @@ bool shape_constant_of_shape(struct job *j, struct engine_error *e)
     const struct attr *value = node_attr(j->node, "value");
     size_t count = 1;
     if (!dims)
-        return shape_wrong(j, e, "expected a list of at most 16 dimensions, known from shapes");
+        return shape_wrong(
+            j, e, "expected a list of at most " RANK_TEXT " dimensions, known from shapes");
     if (value && (!array_count(&value->tensor, &count) || count != 1))
         return shape_wrong(j, e, "value: expected one element");
     return shape_make(j, value ? value->tensor.dtype : ENGINE_F32, n, dims, e);
@@ -152,7 +153,8 @@ bool shape_expand(struct job *j, struct engine_error *e)
     const int64_t *dims = dims_of(j, 1, &n);
     struct array to = {.rank = n};
     if (!dims)
-        return shape_wrong(j, e, "shape: expected a list of at most 8, known from shapes");
+        return shape_wrong(j, e,
+                           "shape: expected a list of at most " RANK_TEXT ", known from shapes");
     memcpy(to.shape, dims, n * sizeof(*dims));
     int64_t shape[ENGINE_MAX_RANK];
     unsigned rank;

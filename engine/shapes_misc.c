@@ -15,7 +15,7 @@ bool shape_bit_cast(struct job *j, struct engine_error *e)
 
 bool shape_tensor_scatter(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *u = j->in[1], *at = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *x = j->in[0], *u = j->in[1], *at = job_input(j, 2);
     const struct attr *mode = node_attr(j->node, "mode");
     int64_t axis = shape_axis(j, -2);
     if (mode && !view_is(mode->s, "linear") && !view_is(mode->s, "circular"))

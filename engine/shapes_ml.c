@@ -74,27 +74,29 @@ static bool features_fit(struct job *j, int64_t each, struct engine_error *e)
     return each > 0 || shape_wrong(j, e, "expected features");
 }
 
-bool shape_tree_regressor(struct job *j, struct engine_error *e)
+// scores: [rows, targets].
+static bool tree_scores(struct job *j, int64_t scores[2], struct engine_error *e)
 {
-    int64_t rows = 0, each = 0, targets = 0;
+    int64_t each = 0;
     unsigned sum;
     enum ml_transform t;
-    enum engine_dtype d;
-    class_labels(j->node, &d);
-    return rows_of(j, &rows, &each, e) && trees_of(j->node, &targets, &sum, &t, e) &&
-           features_fit(j, each, e) && shape_make(j, ENGINE_F32, 2, (int64_t[]){rows, targets}, e);
+    return rows_of(j, &scores[0], &each, e) && trees_of(j->node, &scores[1], &sum, &t, e) &&
+           features_fit(j, each, e);
+}
+
+bool shape_tree_regressor(struct job *j, struct engine_error *e)
+{
+    int64_t scores[2];
+    return tree_scores(j, scores, e) && shape_make(j, ENGINE_F32, 2, scores, e);
 }
 
 bool shape_tree_classifier(struct job *j, struct engine_error *e)
 {
-    int64_t rows = 0, each = 0, targets = 0;
-    unsigned sum;
-    enum ml_transform t;
+    int64_t scores[2];
     enum engine_dtype d;
     class_labels(j->node, &d);
-    return rows_of(j, &rows, &each, e) && trees_of(j->node, &targets, &sum, &t, e) &&
-           features_fit(j, each, e) && shape_make(j, d, 1, &rows, e) &&
-           shape_make_at(j, 1, ENGINE_F32, 2, (int64_t[]){rows, targets}, e);
+    return tree_scores(j, scores, e) && shape_make(j, d, 1, scores, e) &&
+           shape_make_at(j, 1, ENGINE_F32, 2, scores, e);
 }
 
 bool trees_of_5(const struct node *n, int64_t *targets, unsigned *sum, enum ml_transform *t,

@@ -28,7 +28,7 @@ bool shape_split(struct job *j, struct engine_error *e)
     const int64_t *parts = shape_list(j, "split", 1, &n, room);
     if (axis < 0 || axis >= (int64_t)x->rank)
         return shape_wrong(j, e, "axis is out of range");
-    if (parts ? n != outs : j->node->n_inputs > 1 && j->in[1])
+    if (parts ? n != outs : job_input(j, 1) != NULL)
         return shape_wrong(j, e, "split: expected one an output, known from shapes");
     if (node_int(j->node, "num_outputs", outs) != outs)
         return shape_wrong(j, e, "num_outputs: expected as many as there are");
@@ -79,7 +79,7 @@ bool pad_of(const struct job *job, struct pad *p, struct engine_error *e)
     }
     if (!known)
         return shape_wrong(j, e, "mode: expected constant, reflect, edge or wrap");
-    if (!axes && j->node->n_inputs > 3 && j->in[3])
+    if (!axes && job_input(j, 3))
         return shape_wrong(j, e, "axes: expected a list that is known from shapes");
     n_axes = axes ? n_axes : x->rank;
     if (!pads || n != 2 * n_axes || n_axes > x->rank)
@@ -106,7 +106,7 @@ static bool pads_fit(const struct pad *p, unsigned axis, int64_t dim)
 
 bool shape_pad(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *value = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *x = j->in[0], *value = job_input(j, 2);
     int64_t shape[ENGINE_MAX_RANK];
     struct pad p;
     size_t one = 0;
@@ -129,7 +129,7 @@ bool shape_pad(struct job *j, struct engine_error *e)
 
 bool shape_trilu(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *k = j->node->n_inputs > 1 ? j->in[1] : NULL;
+    const struct array *x = j->in[0], *k = job_input(j, 1);
     size_t one = 0;
     if (x->rank < 2)
         return shape_wrong(j, e, "expected matrices");
@@ -239,7 +239,7 @@ bool shape_gather_nd(struct job *j, struct engine_error *e)
     for (unsigned i = (unsigned)(deep + batch); i < x->rank; i++)
         shape[rank++] = x->shape[i];
     if (rank > ENGINE_MAX_RANK)
-        return shape_wrong(j, e, "its output has more than 8 dimensions");
+        return shape_wrong(j, e, "its output has more than " RANK_TEXT " dimensions");
     return shape_make(j, x->dtype, rank, shape, e);
 }
 

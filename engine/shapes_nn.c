@@ -1,11 +1,6 @@
 // Shapes of normalizations, losses and attention. As engine/shapes.c: whatever a kernel relies on is checked here.
 #include "engine/ops.h"
 
-static const struct array *input(const struct job *j, unsigned i)
-{
-    return i < j->node->n_inputs ? j->in[i] : NULL;
-}
-
 static bool all_f32(struct job *j, struct engine_error *e)
 {
     for (unsigned i = 0; i < j->node->n_inputs; i++) {
@@ -30,7 +25,7 @@ static bool is_tail(const struct array *a, const struct array *x, int64_t axis)
 // LayerNormalization, RMSNormalization: scale, and bias if any, over the axes from `axis` on.
 bool shape_layer_norm(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *b = input(j, 2);
+    const struct array *x = j->in[0], *b = job_input(j, 2);
     int64_t axis = shape_axis(j, -1), small[ENGINE_MAX_RANK];
     if (!all_f32(j, e))
         return false;
@@ -117,7 +112,7 @@ bool shape_lrn(struct job *j, struct engine_error *e)
 
 bool shape_loss(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *at = j->in[1], *w = input(j, 2);
+    const struct array *x = j->in[0], *at = j->in[1], *w = job_input(j, 2);
     const struct attr *how = node_attr(j->node, "reduction");
     bool none = how && view_is(how->s, "none");
     if (x->dtype != ENGINE_F32 || (w && w->dtype != ENGINE_F32) ||
@@ -138,7 +133,7 @@ bool shape_loss(struct job *j, struct engine_error *e)
 
 bool shape_bias_gelu(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *b = input(j, 1);
+    const struct array *x = j->in[0], *b = job_input(j, 1);
     if (!all_f32(j, e))
         return false;
     if (b && (x->rank < 1 || !is_vector_of(b, x->shape[x->rank - 1])))
@@ -171,8 +166,8 @@ bool shape_skip_layer_norm(struct job *j, struct engine_error *e)
 bool shape_embed_layer_norm(struct job *j, struct engine_error *e)
 {
     const struct array *ids = j->in[0], *segments = j->in[1], *words = j->in[2], *places = j->in[3],
-                       *kinds = input(j, 4), *gamma = input(j, 5), *beta = input(j, 6),
-                       *mask = input(j, 7), *at = input(j, 8);
+                       *kinds = job_input(j, 4), *gamma = job_input(j, 5), *beta = job_input(j, 6),
+                       *mask = job_input(j, 7), *at = job_input(j, 8);
     if (ids->rank != 2 || ids->dtype != ENGINE_I32 || words->rank != 2 || places->rank != 2 ||
         !gamma || !beta)
         return shape_wrong(j, e, "expected int32 ids [rows, tokens], and tables");

@@ -79,7 +79,7 @@ bool shape_unique(struct job *j, struct engine_error *e)
 
 static const struct array *one_of(const struct job *j, unsigned i, enum engine_dtype d, bool *wrong)
 {
-    const struct array *a = i < j->node->n_inputs ? j->in[i] : NULL;
+    const struct array *a = job_input(j, i);
     size_t n = 0;
     *wrong |= a && (a->dtype != d || !array_count(a, &n) || n != 1);
     return a;

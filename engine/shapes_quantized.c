@@ -2,11 +2,6 @@
 // engine/shapes.c: whatever a kernel relies on is checked here.
 #include "engine/ops.h"
 
-static const struct array *input(const struct job *j, unsigned i)
-{
-    return i < j->node->n_inputs ? j->in[i] : NULL;
-}
-
 static bool is_byte(const struct array *a)
 {
     return a && (a->dtype == ENGINE_U8 || a->dtype == ENGINE_I8);
@@ -31,6 +26,11 @@ static bool same_shape(const struct array *a, const struct array *b)
 
 // ---- QuantizeLinear, DequantizeLinear ----------------------------------------------------------------
 
+int64_t quantize_blocks(int64_t dim, int64_t block)
+{
+    return dim / block + (dim % block != 0);
+}
+
 // Where the scale of each element stands: one, one a place of the axis, or one a block along it.
 static bool scale_fits(struct job *j, const struct array *x, const struct array *scale,
                        const struct array *zero, struct engine_error *e)
@@ -49,13 +49,13 @@ static bool scale_fits(struct job *j, const struct array *x, const struct array 
                shape_wrong(j, e, "scale: expected one, or one a place of the axis");
     bool fits = scale->rank == x->rank;
     for (unsigned i = 0; i < x->rank && fits; i++)
-        fits = scale->shape[i] == (i == axis ? (x->shape[i] + block - 1) / block : x->shape[i]);
+        fits = scale->shape[i] == (i == axis ? quantize_blocks(x->shape[i], block) : x->shape[i]);
     return fits || shape_wrong(j, e, "scale: expected one a block of the axis");
 }
 
 bool shape_quantize(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *zero = input(j, 2);
+    const struct array *x = j->in[0], *zero = job_input(j, 2);
     int64_t asked = node_int(j->node, "output_dtype", 0);
     enum engine_dtype d = zero        ? zero->dtype
                           : asked > 0 ? dtype_from_onnx((uint64_t)asked)
@@ -72,7 +72,7 @@ bool shape_quantize(struct job *j, struct engine_error *e)
 
 bool shape_dequantize(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *zero = input(j, 2);
+    const struct array *x = j->in[0], *zero = job_input(j, 2);
     enum engine_dtype d = x->dtype;
     int64_t asked = node_int(j->node, "output_dtype", 0);
     if (d != ENGINE_U8 && d != ENGINE_I8 && d != ENGINE_U16 && d != ENGINE_I16 && d != ENGINE_I32)
@@ -174,7 +174,7 @@ bool shape_matmul_integer(struct job *j, struct engine_error *e)
     if (!is_byte(j->in[0]) || !is_byte(j->in[1]))
         return shape_wrong(j, e, "expected int8 or uint8");
     return matmul_of(j, j->in[0], j->in[1], &m, e) &&
-           zeros_fit(j, &m, input(j, 2), input(j, 3), e) &&
+           zeros_fit(j, &m, job_input(j, 2), job_input(j, 3), e) &&
            shape_make(j, ENGINE_I32, m.rank, m.shape, e);
 }
 
@@ -198,7 +198,7 @@ bool shape_qlinear_matmul(struct job *j, struct engine_error *e)
 
 bool shape_conv_integer(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *k = j->in[1], *zx = input(j, 2), *zk = input(j, 3);
+    const struct array *x = j->in[0], *k = j->in[1], *zx = job_input(j, 2), *zk = job_input(j, 3);
     if (!is_byte(x) || !is_byte(k) || (zx && (zx->dtype != x->dtype || !is_scalar(zx))) ||
         (zk && zk->dtype != k->dtype))
         return shape_wrong(j, e, "expected int8 or uint8, and zero points of theirs");
@@ -210,7 +210,7 @@ bool shape_conv_integer(struct job *j, struct engine_error *e)
 // x, its scale and zero point, w's, the answer's, and a bias: inputs 0 to 8.
 bool shape_qlinear_conv(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *k = j->in[3], *bias = input(j, 8);
+    const struct array *x = j->in[0], *k = j->in[3], *bias = job_input(j, 8);
     if (!is_byte(x) || !is_byte(k) || !is_byte(j->in[7]) || j->in[2]->dtype != x->dtype ||
         j->in[5]->dtype != k->dtype || !is_scalar(j->in[1]) || !is_scalar(j->in[2]) ||
         !is_scalar(j->in[6]) || !is_scalar(j->in[7]))
@@ -237,7 +237,7 @@ bool shape_qlinear_binary(struct job *j, struct engine_error *e)
         return shape_wrong(j, e, "expected two inputs of int8, or of uint8");
     for (unsigned i = 1; i < 8; i++) {
         bool scale = i == 1 || i == 4 || i == 6;
-        const struct array *a = input(j, i);
+        const struct array *a = job_input(j, i);
         if (i != 3 && ((scale && !a) ||
                        (a && (!is_scalar(a) || a->dtype != (scale ? ENGINE_F32 : in[0]->dtype)))))
             return shape_wrong(j, e, "scales, zero points: expected one of each");
@@ -253,7 +253,7 @@ bool shape_qlinear_unary(struct job *j, struct engine_error *e)
         return shape_wrong(j, e, "expected int8 or uint8");
     for (unsigned i = 1; i < 5; i++) {
         bool scale = i == 1 || i == 3;
-        const struct array *a = input(j, i);
+        const struct array *a = job_input(j, i);
         if ((scale && !a) || (a && (!is_scalar(a) || a->dtype != (scale ? ENGINE_F32 : x->dtype))))
             return shape_wrong(j, e, "scales, zero points: expected one of each");
     }
@@ -273,9 +273,9 @@ bool shape_qlinear_unary(struct job *j, struct engine_error *e)
 bool shape_matmul_to_float(struct job *j, struct engine_error *e)
 {
     bool dynamic = view_is(j->node->type, "DynamicQuantizeMatMul");
-    const struct array *a = j->in[0], *b = j->in[1], *bias = input(j, dynamic ? 4 : 6);
-    const struct array *sa = dynamic ? NULL : input(j, 2), *sb = input(j, dynamic ? 2 : 3);
-    const struct array *za = dynamic ? NULL : input(j, 4), *zb = input(j, dynamic ? 3 : 5);
+    const struct array *a = j->in[0], *b = j->in[1], *bias = job_input(j, dynamic ? 4 : 6);
+    const struct array *sa = dynamic ? NULL : job_input(j, 2), *sb = job_input(j, dynamic ? 2 : 3);
+    const struct array *za = dynamic ? NULL : job_input(j, 4), *zb = job_input(j, dynamic ? 3 : 5);
     struct matmul m;
     if ((dynamic ? a->dtype != ENGINE_F32 : !is_byte(a)) || !is_byte(b))
         return shape_wrong(j, e, "expected int8 or uint8");

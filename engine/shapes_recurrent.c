@@ -87,11 +87,6 @@ static bool direction_of(struct job *j, struct recurrent *r, struct engine_error
            shape_wrong(j, e, "direction: expected forward, reverse or bidirectional");
 }
 
-static const struct array *optional_input(const struct job *j, unsigned i)
-{
-    return i < j->node->n_inputs ? j->in[i] : NULL;
-}
-
 // Is a, if it is there, of `d` and this shape?
 static bool fits(const struct array *a, enum engine_dtype d, unsigned rank, size_t s0, size_t s1,
                  size_t s2)
@@ -115,11 +110,11 @@ static bool inputs_of(struct job *j, struct recurrent *r, struct engine_error *e
     r->x = j->in[0];
     r->w = j->in[1];
     r->r = j->in[2];
-    r->b = optional_input(j, 3);
-    r->len = optional_input(j, 4);
-    r->h = optional_input(j, 5);
-    r->c = optional_input(j, 6);
-    r->p = optional_input(j, 7);
+    r->b = job_input(j, 3);
+    r->len = job_input(j, 4);
+    r->h = job_input(j, 5);
+    r->c = job_input(j, 6);
+    r->p = job_input(j, 7);
     r->rows_first = node_int(j->node, "layout", 0) != 0;
     if (r->x->rank != 3 || r->w->rank != 3 || r->r->rank != 3)
         return shape_wrong(j, e, "X, W, R: expected three dimensions each");

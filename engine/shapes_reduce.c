@@ -8,7 +8,7 @@ bool reduce_axes(struct job *j, unsigned *set, struct engine_error *e)
     int64_t room[ENGINE_MAX_RANK];
     const int64_t *axes = shape_list(j, "axes", 1, &n, room);
     *set = 0;
-    if (!axes && j->node->n_inputs > 1 && j->in[1])
+    if (!axes && job_input(j, 1))
         return shape_wrong(j, e, "axes: expected a list that is known from shapes");
     if (n == 0 && node_int(j->node, "noop_with_empty_axes", 0) == 0)
         *set = (1u << x->rank) - 1;

@@ -4,11 +4,6 @@
 
 #include <math.h>
 
-static const struct array *input(const struct job *j, unsigned i)
-{
-    return i < j->node->n_inputs ? j->in[i] : NULL;
-}
-
 static bool is_float(const struct array *a)
 {
     return a->dtype == ENGINE_F32 || a->dtype == ENGINE_F64;
@@ -201,17 +196,21 @@ static bool bind_term(struct einsum *s, unsigned k, const struct array *a, unsig
     return true;
 }
 
-// What stands once, in the alphabet's order, behind the dots.
-static void implicit_output(struct einsum *s, const unsigned *seen, unsigned hidden)
+// What stands once, in the alphabet's order, behind the dots. False: it is more than there may be.
+static bool implicit_output(struct einsum *s, const unsigned *seen, unsigned hidden)
 {
     for (unsigned i = 0; i < hidden; i++)
         s->out[s->n_out++] = (uint8_t)(EINSUM_HIDDEN + ENGINE_MAX_RANK - hidden + i);
     static const char order[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    for (unsigned i = 0; order[i] && s->n_out < ENGINE_MAX_RANK; i++) {
+    for (unsigned i = 0; order[i]; i++) {
         int label = letter_label(order[i]);
-        if (seen[label] == 1)
-            s->out[s->n_out++] = (uint8_t)label;
+        if (seen[label] != 1)
+            continue;
+        if (s->n_out == ENGINE_MAX_RANK)
+            return false;
+        s->out[s->n_out++] = (uint8_t)label;
     }
+    return true;
 }
 
 bool einsum_of(const struct job *job, struct einsum *s)
@@ -239,11 +238,9 @@ bool einsum_of(const struct job *job, struct einsum *s)
         if (next_letter(&q) != '>' || !read_term(&q, hidden_most, s->out, &s->n_out, &dots, &end) ||
             end >= 0)
             return false;
-    } else {
-        implicit_output(s, seen, hidden_most);
-    }
-    if (end == ',')
+    } else if (end == ',' || !implicit_output(s, seen, hidden_most)) {
         return false;
+    }
     unsigned placed[EINSUM_LABELS] = {0};
     for (unsigned i = 0; i < s->n_out; i++) {
         if (seen[s->out[i]] == 0 || placed[s->out[i]]++)
@@ -269,7 +266,10 @@ bool shape_einsum(struct job *j, struct engine_error *e)
             return shape_wrong(j, e, "expected inputs of one datatype");
     }
     if (!einsum_of(j, &s))
-        return shape_wrong(j, e, "equation: does not fit the inputs");
+        return shape_wrong(
+            j, e,
+            "equation: does not fit the inputs, or its answer has more than " RANK_TEXT
+            " dimensions");
     for (unsigned i = 0; i < s.n_out; i++)
         shape[i] = s.dim[s.out[i]];
     return shape_make(j, d, s.n_out, shape, e);
@@ -308,7 +308,7 @@ bool shape_mel_weights(struct job *j, struct engine_error *e)
 bool dft_of(const struct job *job, struct dft *d, struct engine_error *e)
 {
     struct job *j = (struct job *)job;
-    const struct array *x = j->in[0], *length = input(j, 1), *axis = input(j, 2);
+    const struct array *x = j->in[0], *length = job_input(j, 1), *axis = job_input(j, 2);
     double n, a = j->node->opset < 20 ? (double)node_int(j->node, "axis", 1) : -2;
     bool one = node_int(j->node, "onesided", 0) != 0;
     d->inverse = node_int(j->node, "inverse", 0) != 0;
@@ -356,7 +356,7 @@ bool shape_dft(struct job *j, struct engine_error *e)
 bool stft_of(const struct job *job, struct stft *s, struct engine_error *e)
 {
     struct job *j = (struct job *)job;
-    const struct array *x = j->in[0], *window = input(j, 2);
+    const struct array *x = j->in[0], *window = job_input(j, 2);
     double step, length = 0;
     bool one = node_int(j->node, "onesided", 1) != 0;
     if (!is_float(x) || x->rank != 3 || x->shape[2] != 1)
@@ -366,7 +366,7 @@ bool stft_of(const struct job *job, struct stft *s, struct engine_error *e)
     if (window && (window->rank != 1 || window->dtype != x->dtype))
         return shape_wrong(j, e, "window: expected a vector of the input's datatype");
     length = window ? (double)window->shape[0] : 0;
-    if (input(j, 3) && !known_number(j->in[3], &length))
+    if (job_input(j, 3) && !known_number(j->in[3], &length))
         return shape_wrong(j, e, "frame_length: expected a number that is known from shapes");
     if (!(length >= 1 && length <= 1 << 20) || length > (double)x->shape[1] ||
         length != floor(length) || (window && (double)window->shape[0] != length))

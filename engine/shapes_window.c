@@ -72,7 +72,7 @@ bool windows_of(const struct job *job, unsigned axis, unsigned n, const int64_t 
     memset(w, 0, sizeof(*w));
     w->n = n;
     if (n < 1 || n > WINDOW_AXES)
-        return shape_wrong(j, e, "expected images of one axis to six");
+        return shape_wrong(j, e, "expected images of one axis to " AXES_TEXT);
     if (!known_padding(j, e) || !numbers_at(j, "strides", n, w->stride, 1, 1, 1 << 20, e) ||
         !numbers_at(j, "dilations", n, w->dilation, 1, 1, 1 << 20, e) ||
         !numbers_at(j, "pads", 2 * n, pads, 0, 0, 1 << 20, e))
@@ -88,23 +88,29 @@ bool windows_of(const struct job *job, unsigned axis, unsigned n, const int64_t 
     return true;
 }
 
-// An image of one axis is one of two, of which the first has one pixel.
+// Of one axis or two; an image of one axis is one of two, of which the first has one pixel.
+static struct window of_images(const struct windows *all)
+{
+    struct window w = {.kernel = {1}, .stride = {1}, .dilation = {1}, .in = {1}, .out = {1}};
+    for (unsigned i = 0, to = 2 - all->n; i < all->n; i++, to++) {
+        w.kernel[to] = all->kernel[i];
+        w.stride[to] = all->stride[i];
+        w.dilation[to] = all->dilation[i];
+        w.pad[to] = all->pad[i];
+        w.in[to] = all->in[i];
+        w.out[to] = all->out[i];
+    }
+    return w;
+}
+
 bool window_of(const struct job *j, unsigned axis, const int64_t *kernel, struct window *w,
                struct engine_error *e)
 {
     struct windows all;
-    unsigned n = axis == 2 ? j->in[0]->rank - 2 : 2, skip = n == 1;
+    unsigned n = axis == 2 ? j->in[0]->rank - 2 : 2;
     if (n > 2 || !windows_of(j, axis, n, kernel, &all, e))
         return false;
-    *w = (struct window){.kernel = {1}, .stride = {1}, .dilation = {1}, .in = {1}, .out = {1}};
-    for (unsigned i = 0; i < n; i++) {
-        w->kernel[i + skip] = all.kernel[i];
-        w->stride[i + skip] = all.stride[i];
-        w->dilation[i + skip] = all.dilation[i];
-        w->pad[i + skip] = all.pad[i];
-        w->in[i + skip] = all.in[i];
-        w->out[i + skip] = all.out[i];
-    }
+    *w = of_images(&all);
     return true;
 }
 
@@ -139,7 +145,7 @@ bool conv_make(struct job *j, enum engine_dtype d, const struct array *k, struct
 
 bool shape_conv(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *k = j->in[1], *b = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *x = j->in[0], *k = j->in[1], *b = job_input(j, 2);
     if (x->dtype != ENGINE_F32 || k->dtype != ENGINE_F32 || (b && b->dtype != ENGINE_F32))
         return shape_wrong(j, e, "expected float32 inputs");
     if (!conv_fits(j, x, k, e))
@@ -253,24 +259,16 @@ bool transposed_windows(const struct job *job, struct windows *w, struct engine_
 bool transposed_of(const struct job *j, struct window *w, struct engine_error *e)
 {
     struct windows all;
-    unsigned n = j->in[0]->rank - 2, skip = n == 1;
+    unsigned n = j->in[0]->rank - 2;
     if (n > 2 || !transposed_windows(j, &all, e))
         return false;
-    *w = (struct window){.kernel = {1}, .stride = {1}, .dilation = {1}, .in = {1}, .out = {1}};
-    for (unsigned i = 0; i < n; i++) {
-        w->kernel[i + skip] = all.kernel[i];
-        w->stride[i + skip] = all.stride[i];
-        w->dilation[i + skip] = all.dilation[i];
-        w->pad[i + skip] = all.pad[i];
-        w->in[i + skip] = all.in[i];
-        w->out[i + skip] = all.out[i];
-    }
+    *w = of_images(&all);
     return true;
 }
 
 bool shape_conv_transpose(struct job *j, struct engine_error *e)
 {
-    const struct array *x = j->in[0], *k = j->in[1], *b = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *x = j->in[0], *k = j->in[1], *b = job_input(j, 2);
     const struct attr *kernel = node_attr(j->node, "kernel_shape");
     int64_t groups = node_int(j->node, "group", 1);
     struct windows w;

@@ -37,12 +37,16 @@ size_t strings_skip(const void *data, size_t count)
     return at;
 }
 
-size_t strings_bytes(const struct view *s, size_t count)
+bool strings_bytes(const struct view *s, size_t count, size_t most, size_t *bytes)
 {
-    size_t bytes = 4 * count;
-    for (size_t i = 0; i < count; i++)
-        bytes += s[i].n;
-    return bytes;
+    size_t left = most;
+    for (size_t i = 0; i < count; i++) {
+        if (left < 4 || s[i].n > left - 4 || s[i].n > UINT32_MAX)
+            return false;
+        left -= 4 + s[i].n;
+    }
+    *bytes = most - left;
+    return true;
 }
 
 void strings_write(const struct view *s, size_t count, char *to)

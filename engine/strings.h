@@ -11,7 +11,8 @@
 bool strings_read(const void *data, size_t bytes, size_t count, struct view *out);
 // How many bytes the first `count` of them take; they are there.
 size_t strings_skip(const void *data, size_t count);
-size_t strings_bytes(const struct view *s, size_t count); // as they stand at ports
+// How many bytes they take at ports. False: more than `most`, or one is longer than its length can say.
+bool strings_bytes(const struct view *s, size_t count, size_t most, size_t *bytes);
 void strings_write(const struct view *s, size_t count, char *to);
 // As few bytes as a's elements take at a port: empty strings, or all of its bytes.
 size_t strings_least(const struct array *a);

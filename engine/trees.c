@@ -362,18 +362,22 @@ static bool classes_fit(struct tree_reading *r)
                "one of class 0");
 }
 
+static struct trees *trees_new(struct graph *g, struct engine_error *e)
+{
+    struct trees *t = arena_zalloc(&g->arena, sizeof(*t));
+    if (!t)
+        engine_fail(e, "out of memory");
+    return t;
+}
+
 struct trees *trees_read(struct graph *g, struct node *n, struct engine_error *e)
 {
     struct tree_reading r = {.g = g, .n = n, .e = e};
     bool classes = view_is(n->type, "TreeEnsembleClassifier");
     int64_t targets = 0;
     unsigned sum = 0;
-    r.t = arena_zalloc(&g->arena, sizeof(*r.t));
-    if (!r.t) {
-        engine_fail(e, "out of memory");
-        return NULL;
-    }
-    if (!trees_of(n, &targets, &sum, &r.t->transform, e) || !read_lists(&r))
+    r.t = trees_new(g, e);
+    if (!r.t || !trees_of(n, &targets, &sum, &r.t->transform, e) || !read_lists(&r))
         return NULL;
     r.t->n_targets = (unsigned)targets;
     r.t->sum = (enum tree_sum)sum;
@@ -445,14 +449,12 @@ struct sets5 {
     size_t at, n;
 };
 
-static bool place_set(struct tree_reading *r, const struct lists5 *l, struct sets5 *sets,
-                      struct tree_node *n)
+static bool place_set(struct tree_reading *r, struct sets5 *sets, struct tree_node *n)
 {
     n->first = (int32_t)sets->at;
     while (sets->at < sets->n && !(r->t->members[sets->at] != r->t->members[sets->at]))
         sets->at++;
     n->end = (int32_t)sets->at;
-    (void)l;
     return sets->at++ < sets->n || bad(r, "membership_values: expected a set a BRANCH_MEMBER");
 }
 
@@ -522,7 +524,7 @@ static bool place_sets(struct tree_reading *r, const struct lists5 *l)
         struct tree_node *n = r->placed[i] >= 0 ? &r->t->nodes[r->placed[i]] : NULL;
         struct tree_node none;
         bool member = ((const uint8_t *)l->modes->tensor.data)[i] == TREE_MEMBER;
-        if (member && !place_set(r, l, &sets, n ? n : &none))
+        if (member && !place_set(r, &sets, n ? n : &none))
             return false;
     }
     return true;
@@ -556,12 +558,8 @@ struct trees *trees_read_5(struct graph *g, struct node *n, struct engine_error 
     struct lists5 l;
     int64_t targets = 0;
     unsigned sum = 0;
-    r.t = arena_zalloc(&g->arena, sizeof(*r.t));
-    if (!r.t) {
-        engine_fail(e, "out of memory");
-        return NULL;
-    }
-    if (!trees_of_5(n, &targets, &sum, &r.t->transform, e) || !read_lists5(&r, &l))
+    r.t = trees_new(g, e);
+    if (!r.t || !trees_of_5(n, &targets, &sum, &r.t->transform, e) || !read_lists5(&r, &l))
         return NULL;
     r.t->n_targets = (unsigned)targets;
     r.t->sum = sums[sum];

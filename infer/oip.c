@@ -7,6 +7,20 @@ const struct view oip_extensions[OIP_EXTENSIONS] = {
     {"schedule_policy", 15},    {"parameters", 10},
 };
 
+void *oip_grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size)
+{
+    if (n < *cap)
+        return old;
+    unsigned more = *cap ? *cap * 2 : 4;
+    void *p = arena_array(a, more, size);
+    if (!p)
+        return NULL;
+    if (n)
+        memcpy(p, old, n * size);
+    *cap = more;
+    return p;
+}
+
 static bool is_unsigned(const struct param *p, uint64_t *out)
 {
     if (p->type == PARAM_UINT64)

@@ -72,6 +72,8 @@ bool oip_check_raw(struct error *e, const struct oip_place *at, const struct ten
 // Seals the request when all of it is read. False: its rows hold nothing and are more than any batch has:
 // they would cost their sender nothing, and the queue's room in rows.
 bool oip_seal(struct infer_request *r, struct error *e);
+// Room for one more behind n in an array of the arena, which doubles; the caller bounds n. NULL: out of memory.
+void *oip_grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size);
 #define OIP_RANK_COUNTED                                                                           \
     255 // dimensions of a shape that are counted, to say how many came; no more are read
 // "17", "255 or more". Returns out.

@@ -358,20 +358,6 @@ static bool read_data(struct oip_json *d, struct error *e)
     return skip(d, e);
 }
 
-static void *grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size)
-{
-    if (n < *cap)
-        return old;
-    unsigned more = *cap ? *cap * 2 : 4;
-    void *p = arena_array(a, more, size);
-    if (!p)
-        return NULL;
-    if (n)
-        memcpy(p, old, n * size);
-    *cap = more;
-    return p;
-}
-
 // The next run of the bytes behind the JSON is this input's.
 static bool take_blob(struct oip_json *d, struct error *e)
 {
@@ -393,7 +379,7 @@ static bool take_blob(struct oip_json *d, struct error *e)
 static bool push_input(struct oip_json *d, struct error *e)
 {
     struct infer_request *r = d->out;
-    struct tensor *at = grown(d->arena, r->inputs, r->n_inputs, &d->cap_inputs, sizeof(*at));
+    struct tensor *at = oip_grown(d->arena, r->inputs, r->n_inputs, &d->cap_inputs, sizeof(*at));
     if (!at)
         return no_memory(e);
     r->inputs = at;
@@ -503,7 +489,7 @@ static bool output_done(struct oip_json *d, struct error *e)
     if (!(d->keys.seen & 1u << OUT_NAME))
         return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].name: missing", r->n_outputs);
     struct requested_output *at =
-        grown(d->arena, r->outputs, r->n_outputs, &d->cap_outputs, sizeof(*at));
+        oip_grown(d->arena, r->outputs, r->n_outputs, &d->cap_outputs, sizeof(*at));
     if (!at)
         return no_memory(e);
     r->outputs = at;

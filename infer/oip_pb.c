@@ -16,20 +16,6 @@ bool oip_text(struct view v)
     return true;
 }
 
-void *oip_grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size)
-{
-    if (n < *cap)
-        return old;
-    unsigned more = *cap ? *cap * 2 : 4;
-    void *p = arena_array(a, more, size);
-    if (!p)
-        return NULL;
-    if (n)
-        memcpy(p, old, n * size);
-    *cap = more;
-    return p;
-}
-
 // ---- parameters ----------------------------------------------------------------------------------------
 
 static bool param_value(struct view message, struct param *out)

@@ -34,9 +34,6 @@ bool oip_pb_tensor(struct arena *a, struct view message, struct tensor *t, struc
 bool oip_pb_param(struct view entry, struct param *out);
 bool oip_text(struct view v); // at most OIP_MAX_TEXT bytes of UTF-8: they are read in one go
 
-// Room in an array of the arena that doubles up to INFER_MAX_TENSORS. NULL: out of memory.
-void *oip_grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size);
-
 // Sizes and writers; first: replaces shape[0] when > 0. Field numbers are the caller's.
 size_t oip_pb_tensor_size(uint32_t field, const struct tensor *t, int64_t first);
 uint8_t *oip_pb_w_tensor(uint8_t *at, uint32_t field, const struct tensor *t, int64_t first);

@@ -3,16 +3,7 @@
 
 bool model_name_ok(struct view name)
 {
-    if (name.n == 0 || name.n > MODEL_NAME_MAX || view_is(name, ".") || view_is(name, ".."))
-        return false;
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '.' || c == '_' || c == '-';
-        if (!ok)
-            return false;
-    }
-    return true;
+    return view_is_name(name, MODEL_NAME_MAX);
 }
 
 // The key's preimage, hashed in runs: when the run is full, its hash becomes the start of the next.

@@ -339,7 +339,8 @@ static void show_head(const struct explaining *x)
     show_notes(x, "fused", ENGINE_FUSED);
     show_notes(x, "folded", ENGINE_FOLDED);
     char a[32], b[32], c[32];
-    printf("%-9s %s of constants, as kernels want them\n", "memory", size_text(a, s.constants));
+    printf("%-9s %s of constants, as kernels want them, and nodes\n", "memory",
+           size_text(a, s.constants));
     printf("%-9s %s for a run: %s of values that share places, %s of scratch\n", "",
            size_text(a, s.arena), size_text(b, s.made), size_text(c, s.scratch));
     printf("%-9s %u steps, %u values follow from shapes alone\n\n", "plan", s.steps, s.known);

@@ -3,17 +3,6 @@
 
 #include <math.h>
 
-static const struct array *input(const struct job *j, unsigned i)
-{
-    return i < j->node->n_inputs ? j->in[i] : NULL;
-}
-
-static size_t count_all(const struct array *a)
-{
-    size_t n = 0;
-    return a && array_count(a, &n) ? n : 0;
-}
-
 #define PARTS 8
 
 static float dot(const float *a, const float *b, int64_t n)
@@ -157,7 +146,7 @@ static float mask_at(const struct array *m, const int64_t *at)
 
 static float bias_at(const struct attending *t, int64_t row, int64_t head, int64_t i, int64_t k)
 {
-    const struct array *mask = input(t->j, 3), *valid = input(t->j, 6);
+    const struct array *mask = job_input(t->j, 3), *valid = job_input(t->j, 6);
     int64_t length = valid ? ((const int64_t *)valid->data)[row] : 0;
     int64_t offset = valid ? length - t->a.q.length : t->a.past, apart = i + offset - k;
     if ((t->causal && apart < 0) || (t->left >= 0 && apart > t->left) ||
@@ -205,8 +194,10 @@ void cpu_attention(const struct job *j)
     scratch += t.a.keys;
     t.scale = node_float(j->node, "scale", 1 / sqrtf((float)t.a.q.width));
     t.q = side_of(j->in[0]->data, flat, &t.a.q);
-    t.k = joined(j, 1, input(j, 4), side_of(j->in[1]->data, flat, &t.a.k), &t.a.k, &t.a, &scratch);
-    t.v = joined(j, 2, input(j, 5), side_of(j->in[2]->data, flat, &t.a.v), &t.a.v, &t.a, &scratch);
+    t.k = joined(j, 1, job_input(j, 4), side_of(j->in[1]->data, flat, &t.a.k), &t.a.k, &t.a,
+                 &scratch);
+    t.v = joined(j, 2, job_input(j, 5), side_of(j->in[2]->data, flat, &t.a.v), &t.a.v, &t.a,
+                 &scratch);
     struct attention_side out = {t.a.q.rows, t.a.q.heads, t.a.q.length, t.a.v.width};
     struct side y = side_of(j->out->data, flat, &out);
     for (int64_t row = 0; row < out.rows; row++) {
@@ -232,7 +223,7 @@ static void rotate(const float *x, const float *c, const float *s, int64_t half,
 
 void cpu_rotary(const struct job *j)
 {
-    const struct array *at = input(j, 3);
+    const struct array *at = job_input(j, 3);
     bool flat = j->in[0]->rank == 3, pairs = node_int(j->node, "interleaved", 0) != 0;
     struct rotary r;
     struct engine_error e;
@@ -323,7 +314,7 @@ size_t cpu_ms_attention_scratch(const struct job *j)
 
 void cpu_ms_attention(const struct job *j)
 {
-    const struct array *x = j->in[0], *b = input(j, 2);
+    const struct array *x = j->in[0], *b = job_input(j, 2);
     int64_t n = x->shape[1], cols = j->in[1]->shape[1], hidden = cols / 3;
     float *qkv = j->scratch;
     struct product all = {.x = x->data,
@@ -337,7 +328,8 @@ void cpu_ms_attention(const struct job *j)
                           .w_step = (size_t)cols,
                           .y_step = (size_t)cols};
     cpu_product(&all);
-    struct plain_attention p = {.rows = x->shape[0], .queries = n, .keys = n, .mask = input(j, 3)};
+    struct plain_attention p = {
+        .rows = x->shape[0], .queries = n, .keys = n, .mask = job_input(j, 3)};
     p.width = p.v_width = hidden / node_int(j->node, "num_heads", 1);
     set_options(j, &p);
     p.q = (struct side){qkv, n * cols, p.width, cols};
@@ -351,7 +343,7 @@ void cpu_ms_attention(const struct job *j)
 size_t cpu_multi_head_scratch(const struct job *j)
 {
     size_t biased =
-        input(j, 3) ? count_all(j->in[0]) + count_all(j->in[1]) + count_all(j->in[2]) : 0;
+        job_input(j, 3) ? count_all(j->in[0]) + count_all(j->in[1]) + count_all(j->in[2]) : 0;
     return (biased + (size_t)j->in[1]->shape[1]) * sizeof(float);
 }
 
@@ -370,7 +362,7 @@ static struct side biased(const struct array *a, const float *bias, int64_t head
 
 void cpu_multi_head(const struct job *j)
 {
-    const struct array *q = j->in[0], *k = j->in[1], *v = j->in[2], *b = input(j, 3);
+    const struct array *q = j->in[0], *k = j->in[1], *v = j->in[2], *b = job_input(j, 3);
     int64_t heads = node_int(j->node, "num_heads", 1), hidden = q->shape[2];
     const float *bias = b ? b->data : NULL;
     float *room = (float *)j->scratch + k->shape[1];
@@ -379,8 +371,8 @@ void cpu_multi_head(const struct job *j)
                                 .keys = k->shape[1],
                                 .width = hidden / heads,
                                 .v_width = v->shape[2] / heads,
-                                .mask = input(j, 4),
-                                .add = input(j, 5),
+                                .mask = job_input(j, 4),
+                                .add = job_input(j, 5),
                                 .scores = j->scratch};
     set_options(j, &p);
     p.q = biased(q, bias, heads, &room);

@@ -279,8 +279,7 @@ static void clip_f32(const struct job *j, float low, float high)
 
 void cpu_clip(const struct job *j)
 {
-    const struct array *low = j->node->n_inputs > 1 ? j->in[1] : NULL,
-                       *high = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *low = job_input(j, 1), *high = job_input(j, 2);
     if (j->out->dtype == ENGINE_F32) {
         clip_f32(j, low ? *(const float *)low->data : node_float(j->node, "min", -INFINITY),
                  high ? *(const float *)high->data : node_float(j->node, "max", INFINITY));

@@ -12,6 +12,29 @@ struct cpu_device {
     struct cpu_options options;
 };
 
+// Elements along the axes from `from` on and before `to`: of a tensor that a plan has, whose elements are bounded.
+static inline size_t count_between(const struct array *a, unsigned from, unsigned to)
+{
+    size_t n = 1;
+    for (unsigned i = from; i < to; i++)
+        n *= (size_t)a->shape[i];
+    return n;
+}
+static inline size_t count_from(const struct array *a, unsigned axis)
+{
+    return count_between(a, axis, a->rank);
+}
+static inline size_t count_all(const struct array *a)
+{
+    return count_between(a, 0, a->rank);
+}
+
+// Element i of int32 or int64.
+static inline int64_t integer_at(const struct array *a, size_t i)
+{
+    return a->dtype == ENGINE_I32 ? ((const int32_t *)a->data)[i] : ((const int64_t *)a->data)[i];
+}
+
 // Puts images channels last where the library does their convolutions (engine/cpu/layout.c).
 bool cpu_layout(struct device *d, struct graph *g, const struct array *shapes, bool *changed,
                 struct engine_error *e);
@@ -271,6 +294,8 @@ size_t cpu_conv_scratch(const struct job *j);
 struct conv;
 struct conv cpu_conv_of(const struct job *j, unsigned axis); // of the image's first axis
 
+// All n places of x, the largest number's first; of equal ones the first; what is not a number before all.
+void cpu_largest(const float *x, size_t *places, size_t n);
 // y[rows, cols] = x[rows, depth] * w[depth, cols], each row: bias (per column, or NULL for 0) first, then
 // depth in ascending order, then max(0, .) when relu. Leading dimensions in elements.
 struct product {

@@ -284,9 +284,7 @@ void cpu_matmul(const struct job *j)
     struct matmul m;
     struct engine_error e;
     if (j->node->prepared) { // all leading dimensions are rows
-        size_t rows = 1;
-        for (unsigned i = 0; i + 1 < x->rank; i++)
-            rows *= (size_t)x->shape[i];
+        size_t rows = count_between(x, 0, x->rank - 1);
         dense_run(j->node->prepared, x->data, j->out->data, rows, j->node->relu);
         return;
     }

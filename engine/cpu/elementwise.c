@@ -3,21 +3,13 @@
 
 #include <tgmath.h>
 
-static size_t count_of(const struct array *a)
-{
-    size_t n = 1;
-    for (unsigned i = 0; i < a->rank; i++)
-        n *= (size_t)a->shape[i];
-    return n;
-}
-
 // ---- activations -------------------------------------------------------------------------------------
 
 #define EACH_OF(T, expression)                                                                     \
     {                                                                                              \
         const T *x_ = j->in[0]->data;                                                              \
         T *y_ = j->out->data;                                                                      \
-        size_t n_ = count_of(j->out);                                                              \
+        size_t n_ = count_all(j->out);                                                             \
         for (size_t i_ = 0; i_ < n_; i_++) {                                                       \
             T x = x_[i_];                                                                          \
             y_[i_] = (T)(expression);                                                              \
@@ -150,7 +142,7 @@ void cpu_shrink(const struct job *j)
 
 void cpu_is_nan(const struct job *j)
 {
-    size_t n = count_of(j->out);
+    size_t n = count_all(j->out);
     if (j->in[0]->dtype == ENGINE_F32)
         EACH_BOOL(float, x != x)
     else
@@ -161,7 +153,7 @@ void cpu_is_inf(const struct job *j)
 {
     bool below = node_int(j->node, "detect_negative", 1) != 0;
     bool above = node_int(j->node, "detect_positive", 1) != 0;
-    size_t n = count_of(j->out);
+    size_t n = count_all(j->out);
     if (j->in[0]->dtype == ENGINE_F32)
         EACH_BOOL(float, (above && x == INFINITY) || (below && x == -INFINITY))
     else
@@ -171,7 +163,7 @@ void cpu_is_inf(const struct job *j)
 void cpu_not(const struct job *j)
 {
     const uint8_t *x = j->in[0]->data;
-    size_t n = count_of(j->out);
+    size_t n = count_all(j->out);
     for (size_t i = 0; i < n; i++)
         ((uint8_t *)j->out->data)[i] = !x[i];
 }
@@ -223,16 +215,9 @@ static void along_axis(const struct job *j, along_fn *f32, along_fn *f64)
     bool flat = j->node->opset < 13; // before 13 the axes from `axis` on are one
     int64_t axis = node_int(j->node, "axis", flat ? 1 : -1);
     axis += axis < 0 ? a->rank : 0;
-    size_t outer = 1, n = 1, inner = 1, size = dtype_bytes(a->dtype);
-    for (unsigned i = 0; i < a->rank; i++) {
-        size_t d = (size_t)a->shape[i];
-        if (i < axis)
-            outer *= d;
-        else if (flat || i == axis)
-            n *= d;
-        else
-            inner *= d;
-    }
+    unsigned first = (unsigned)axis, end = flat ? a->rank : first + 1;
+    size_t outer = count_between(a, 0, first), n = count_between(a, first, end),
+           inner = count_from(a, end), size = dtype_bytes(a->dtype);
     for (size_t o = 0; o < outer; o++) {
         for (size_t k = 0; k < inner; k++) {
             size_t at = (o * n * inner + k) * size;
@@ -265,9 +250,7 @@ void cpu_batchnorm(const struct job *j)
     const float *scale = j->in[1]->data, *bias = j->in[2]->data, *mean = j->in[3]->data,
                 *variance = j->in[4]->data, *x = a->data;
     float epsilon = node_float(j->node, "epsilon", 1e-5f), *y = j->out->data;
-    size_t channels = (size_t)a->shape[1], inner = 1;
-    for (unsigned i = 2; i < a->rank; i++)
-        inner *= (size_t)a->shape[i];
+    size_t channels = (size_t)a->shape[1], inner = count_from(a, 2);
     for (size_t image = 0; image < (size_t)a->shape[0]; image++) {
         for (size_t c = 0; c < channels; c++) {
             float m = scale[c] / sqrt(variance[c] + epsilon), b = bias[c] - mean[c] * m;

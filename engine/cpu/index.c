@@ -20,28 +20,18 @@ void cpu_size(const struct job *j)
 
 // ---- Gather ------------------------------------------------------------------------------------------
 
-static int64_t index_at(const struct array *a, size_t i)
-{
-    return a->dtype == ENGINE_I32 ? ((const int32_t *)a->data)[i] : ((const int64_t *)a->data)[i];
-}
-
 void cpu_gather(const struct job *j)
 {
     const struct array *x = j->in[0], *at = j->in[1];
     unsigned axis = (unsigned)shape_axis(j, 0);
-    size_t outer = 1, block = dtype_bytes(x->dtype), n = 0;
+    size_t outer = count_between(x, 0, axis), n = count_all(at),
+           block = dtype_bytes(x->dtype) * count_from(x, axis + 1);
     int64_t dim = x->shape[axis];
-    if (!array_count(at, &n))
-        return;
-    for (unsigned i = 0; i < axis; i++)
-        outer *= (size_t)x->shape[i];
-    for (unsigned i = axis + 1; i < x->rank; i++)
-        block *= (size_t)x->shape[i];
     char *to = j->out->data;
     for (size_t o = 0; o < outer; o++) {
         const char *from = (const char *)x->data + o * (size_t)dim * block;
         for (size_t i = 0; i < n; i++, to += block) {
-            int64_t k = index_at(at, i);
+            int64_t k = integer_at(at, i);
             k += k < 0 ? dim : 0;
             if (k < 0 || k >= dim) {
                 *j->failure = "an index is out of range";

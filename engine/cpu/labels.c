@@ -5,6 +5,9 @@
 #include "base/hash.h"
 #include "engine/cpu/cpu.h"
 
+#include <float.h>
+#include <math.h>
+
 // ---- the table ---------------------------------------------------------------------------------------
 
 struct label_table {
@@ -46,7 +49,8 @@ size_t label_find(const struct label_table *t, struct view key)
     return slot ? slot - 1 : SIZE_MAX;
 }
 
-// The bytes of a number that are equal when it is: one zero, one "not a number".
+// The bytes of a number that are equal when it is: one zero (which the smallest count as while a plan runs, and keys
+// are prepared before), one "not a number".
 struct number_key {
     char bytes[8];
 };
@@ -59,11 +63,11 @@ static struct view number_key(const void *p, enum engine_dtype d, struct number_
     memcpy(k->bytes, p, n);
     if (d == ENGINE_F32) {
         memcpy(&f, p, n);
-        f = f != f ? __builtin_nanf("") : f == 0 ? 0 : f;
+        f = f != f ? __builtin_nanf("") : fabsf(f) < FLT_MIN ? 0 : f;
         memcpy(k->bytes, &f, n);
     } else if (d == ENGINE_F64) {
         memcpy(&g, p, n);
-        g = g != g ? __builtin_nan("") : g == 0 ? 0 : g;
+        g = g != g ? __builtin_nan("") : fabs(g) < DBL_MIN ? 0 : g;
         memcpy(k->bytes, &g, n);
     }
     return view_of(k->bytes, n);
@@ -211,7 +215,6 @@ struct
 
 static bool prepare(struct graph *g, struct node *n, maker *make, struct engine_error *e)
 {
-    size_t before = g->arena.bytes;
     if (labels_wrong(n))
         return true;
     struct encoders *both = arena_alloc(&g->arena, sizeof(*both));
@@ -221,7 +224,7 @@ static bool prepare(struct graph *g, struct node *n, maker *make, struct engine_
     if (!both || !both->to_string || !both->to_other)
         return engine_fail(e, "out of memory");
     n->prepared = both;
-    return graph_charge(g, g->arena.bytes - before, e);
+    return graph_charge_arena(g, e);
 }
 
 // For constants, which nothing was prepared for, made in *own for this run alone.

@@ -98,7 +98,7 @@ void cpu_lines(const struct job *j)
 {
     const struct turned_lines *t = j->node->prepared;
     struct conv c = cpu_conv_of(j, 2);
-    const float *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
+    const float *bias = job_data(j, 2);
     const float *x = j->in[0]->data;
     float *y = j->out->data;
     for (int64_t n = 0; n < j->in[0]->shape[0] * c.groups; n++) {

@@ -14,20 +14,14 @@ struct losses {
 static struct losses losses_of(const struct job *j)
 {
     const struct array *x = j->in[0];
-    struct losses l = {
-        .j = j, .rows = (size_t)x->shape[0], .classes = (size_t)x->shape[1], .per = 1};
-    for (unsigned i = 2; i < x->rank; i++)
-        l.per *= (size_t)x->shape[i];
-    l.weights = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
+    struct losses l = {.j = j,
+                       .rows = (size_t)x->shape[0],
+                       .classes = (size_t)x->shape[1],
+                       .per = count_from(x, 2)};
+    l.weights = job_data(j, 2);
     l.ignores = node_attr(j->node, "ignore_index") != NULL;
     l.ignored = node_int(j->node, "ignore_index", 0);
     return l;
-}
-
-static int64_t label_at(const struct array *at, size_t i)
-{
-    return at->dtype == ENGINE_I32 ? ((const int32_t *)at->data)[i]
-                                   : ((const int64_t *)at->data)[i];
 }
 
 // Log probabilities to the loss of each label, put together as asked.
@@ -38,7 +32,7 @@ static void put_together(const struct losses *l, const float *logs)
     double all = 0, weights = 0;
     float *y = l->j->out->data;
     for (size_t i = 0; i < l->rows * l->per; i++) {
-        int64_t k = label_at(l->j->in[1], i);
+        int64_t k = integer_at(l->j->in[1], i);
         bool skip = l->ignores && k == l->ignored;
         if (!skip && (k < 0 || k >= (int64_t)l->classes)) {
             *l->j->failure = "a label is out of range";

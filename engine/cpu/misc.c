@@ -8,16 +8,13 @@ void cpu_bit_cast(const struct job *j)
 
 void cpu_tensor_scatter(const struct job *j)
 {
-    const struct array *x = j->in[0], *u = j->in[1], *at = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *x = j->in[0], *u = j->in[1], *at = job_input(j, 2);
     const struct attr *mode = node_attr(j->node, "mode");
     unsigned axis = (unsigned)shape_axis(j, -2);
     bool circular = mode && view_is(mode->s, "circular");
-    size_t block = dtype_bytes(x->dtype), outer = 1, rows;
-    for (unsigned i = axis + 1; i < x->rank; i++)
-        block *= (size_t)x->shape[i];
-    for (unsigned i = 0; i < axis; i++)
-        outer *= (size_t)x->shape[i];
-    rows = x->shape[0] > 0 ? outer / (size_t)x->shape[0] : 1; // before the axis, of one row
+    size_t block = dtype_bytes(x->dtype) * count_from(x, axis + 1),
+           outer = count_between(x, 0, axis),
+           rows = x->shape[0] > 0 ? outer / (size_t)x->shape[0] : 1; // before the axis, of one row
     memcpy(j->out->data, x->data, array_bytes(x));
     for (size_t o = 0; o < outer; o++) {
         int64_t first = at ? ((const int64_t *)at->data)[o / rows] : 0;

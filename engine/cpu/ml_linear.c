@@ -20,9 +20,10 @@ static size_t row_scratch(const struct job *j, size_t more)
     return each * sizeof(float) + more;
 }
 
+// Of a classifier also the scores, one a label, that nobody reads.
 size_t cpu_ml_linear_scratch(const struct job *j)
 {
-    return row_scratch(j, node_attr(j->node, "coefficients")->n * sizeof(float));
+    return row_scratch(j, class_labels(j->node, NULL) * sizeof(float));
 }
 
 static void linear_scores(const struct node *n, const float *x, size_t each, size_t classes,

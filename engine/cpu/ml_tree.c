@@ -5,6 +5,7 @@
 #include "engine/cpu/ml.h"
 #include "engine/trees.h"
 
+#include <float.h>
 #include <math.h>
 
 #define LANES 8
@@ -24,11 +25,18 @@ struct forest {
 
 // ---- preparing ---------------------------------------------------------------------------------------
 
-// The largest float that is not above v.
-static float float_below(double v)
+// The largest float that is not above v, or, `strict`, that is below it. NAN: there is none. Of those that are
+// not between 0 and FLT_MIN on either side: while a plan runs these count as 0, on both sides of a comparison.
+static float float_below(double v, bool strict)
 {
     float f = (float)v;
-    return (double)f > v ? nextafterf(f, -INFINITY) : f;
+    if (isinf(v) && v < 0 && strict)
+        return NAN;
+    if ((double)f > v || (strict && (double)f == v))
+        f = nextafterf(f, -INFINITY);
+    if (fpclassify(f) == FP_SUBNORMAL)
+        f = f < 0 ? -FLT_MIN : 0;
+    return f;
 }
 
 static bool is_simple(const struct trees *t)
@@ -46,10 +54,7 @@ static struct branch branch_of(const struct tree_node *n, const struct trees *t)
     if (n->mode == TREE_LEAF)
         return (struct branch){n->end > n->first ? (float)t->weights[n->first].weight : 0, 0,
                                n->child, 0};
-    float value = float_below(n->value); // x < v: x is at most the float below v
-    if (n->mode == TREE_LT && (double)value == n->value)
-        value = isinf(value) && value < 0 ? NAN : nextafterf(value, -INFINITY);
-    return (struct branch){value, n->feature, n->child, 1};
+    return (struct branch){float_below(n->value, n->mode == TREE_LT), n->feature, n->child, 1};
 }
 
 static bool simplify(struct graph *g, struct forest *f, struct engine_error *e)

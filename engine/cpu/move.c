@@ -3,10 +3,7 @@
 
 static size_t size_from(const struct array *a, unsigned axis)
 {
-    size_t n = dtype_bytes(a->dtype);
-    for (unsigned i = axis; i < a->rank; i++)
-        n *= (size_t)a->shape[i];
-    return n;
+    return dtype_bytes(a->dtype) * count_from(a, axis);
 }
 
 void cpu_constant(const struct job *j)
@@ -24,9 +21,8 @@ void cpu_concat(const struct job *j)
 {
     int64_t axis = node_int(j->node, "axis", 0);
     axis += axis < 0 ? j->out->rank : 0;
-    size_t outer = 1, row = size_from(j->out, (unsigned)axis);
-    for (unsigned i = 0; i < axis; i++)
-        outer *= (size_t)j->out->shape[i];
+    size_t outer = count_between(j->out, 0, (unsigned)axis),
+           row = size_from(j->out, (unsigned)axis);
     char *to = j->out->data;
     for (unsigned k = 0; k < j->node->n_inputs; k++) {
         size_t part = size_from(j->in[k], (unsigned)axis);

@@ -4,19 +4,6 @@
 
 #include <math.h>
 
-static size_t count_from(const struct array *a, unsigned axis)
-{
-    size_t n = 1;
-    for (unsigned i = axis; i < a->rank; i++)
-        n *= (size_t)a->shape[i];
-    return n;
-}
-
-static const float *floats_at(const struct job *j, unsigned i)
-{
-    return i < j->node->n_inputs && j->in[i] ? j->in[i]->data : NULL;
-}
-
 #define PARTS 8
 
 // Of x, or of the squares of x less `mean`.
@@ -69,7 +56,7 @@ static void keep_moments(const struct job *j, size_t row, struct moments m)
 
 void cpu_layer_norm(const struct job *j)
 {
-    const float *x = j->in[0]->data, *scale = j->in[1]->data, *bias = floats_at(j, 2);
+    const float *x = j->in[0]->data, *scale = j->in[1]->data, *bias = job_data(j, 2);
     size_t all = count_from(j->in[0], 0), n = count_from(j->in[0], (unsigned)shape_axis(j, -1));
     float epsilon = node_float(j->node, "epsilon", 1e-5f);
     for (size_t at = 0, row = 0; at < all; at += n, row++) {
@@ -213,7 +200,7 @@ void cpu_lrn(const struct job *j)
 static float *sum_row(const struct job *j, unsigned bias_at, size_t at, size_t n)
 {
     const float *x = (const float *)j->in[0]->data + at, *skip = (const float *)j->in[1]->data + at;
-    const float *bias = floats_at(j, bias_at);
+    const float *bias = job_data(j, bias_at);
     float *sum = (float *)(j->outs[3] ? j->outs[3]->data : j->out->data) + at;
     for (size_t i = 0; i < n; i++)
         sum[i] = x[i] + skip[i] + (bias ? bias[i] : 0);
@@ -228,7 +215,7 @@ void cpu_skip_layer_norm(const struct job *j)
     for (size_t at = 0, row = 0; at < all; at += n, row++) {
         float *sum = sum_row(j, 4, at, n);
         struct moments m = moments_of(sum, n, epsilon);
-        scale_row(sum, m, j->in[2]->data, floats_at(j, 3), n, (float *)j->out->data + at);
+        scale_row(sum, m, j->in[2]->data, job_data(j, 3), n, (float *)j->out->data + at);
         keep_moments(j, row, m);
     }
 }
@@ -258,7 +245,7 @@ static const float *table_row(const struct job *j, unsigned table, int64_t k, si
 
 static int32_t id_at(const struct job *j, unsigned i, size_t at, int32_t otherwise)
 {
-    const float *ids = floats_at(j, i);
+    const float *ids = job_data(j, i);
     return ids ? ((const int32_t *)j->in[i]->data)[at] : otherwise;
 }
 
@@ -283,7 +270,7 @@ void cpu_embed_layer_norm(const struct job *j)
     for (size_t at = 0; at < all; at++) {
         const float *word = table_row(j, 2, id_at(j, 0, at, 0), n);
         const float *place = table_row(j, 3, id_at(j, 8, at, (int32_t)(at % tokens)), n);
-        const float *kind = floats_at(j, 4) ? table_row(j, 4, id_at(j, 1, at, 0), n) : NULL;
+        const float *kind = job_data(j, 4) ? table_row(j, 4, id_at(j, 1, at, 0), n) : NULL;
         if (*j->failure)
             return;
         float *sum = (float *)(j->outs[2] ? j->outs[2]->data : j->out->data) + at * n;
@@ -303,7 +290,7 @@ static float gelu_of(float x, bool fast)
 
 static void biased_gelu(const struct job *j, bool fast)
 {
-    const float *x = j->in[0]->data, *bias = floats_at(j, 1);
+    const float *x = j->in[0]->data, *bias = job_data(j, 1);
     size_t all = count_from(j->in[0], 0), n = bias ? (size_t)j->in[1]->shape[0] : all;
     for (size_t at = 0; at < all; at += n) {
         for (size_t i = 0; i < n; i++)

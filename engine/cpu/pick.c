@@ -3,20 +3,12 @@
 
 #include <math.h>
 
-static size_t product_of(const struct array *a, unsigned from, unsigned to)
-{
-    size_t n = 1;
-    for (unsigned i = from; i < to; i++)
-        n *= (size_t)a->shape[i];
-    return n;
-}
-
 // ---- NonZero, Compress -------------------------------------------------------------------------------
 
 void cpu_nonzero(const struct job *j)
 {
     const struct array *x = j->in[0];
-    size_t n = (size_t)j->out->shape[1], all = product_of(x, 0, x->rank), k = 0;
+    size_t n = (size_t)j->out->shape[1], all = count_all(x), k = 0;
     int64_t *y = j->out->data;
     for (size_t i = 0; i < all && k < n; i++) {
         size_t rest = i;
@@ -35,9 +27,9 @@ void cpu_compress(const struct job *j)
     const struct array *x = j->in[0], *yes = j->in[1];
     const struct attr *given = node_attr(j->node, "axis");
     unsigned axis = given ? (unsigned)shape_axis(j, 0) : 0;
-    size_t outer = given ? product_of(x, 0, axis) : 1,
-           inner = dtype_bytes(x->dtype) * (given ? product_of(x, axis + 1, x->rank) : 1),
-           n = given ? (size_t)x->shape[axis] : product_of(x, 0, x->rank);
+    size_t outer = given ? count_between(x, 0, axis) : 1,
+           inner = dtype_bytes(x->dtype) * (given ? count_from(x, axis + 1) : 1),
+           n = given ? (size_t)x->shape[axis] : count_all(x);
     const uint8_t *chosen = yes->data;
     char *to = j->out->data;
     for (size_t o = 0; o < outer; o++) {
@@ -80,57 +72,6 @@ static compare *order_of(enum engine_dtype d)
         [ENGINE_I64] = order_i64, [ENGINE_U8] = order_u8,   [ENGINE_U16] = order_u16,
         [ENGINE_U32] = order_u32, [ENGINE_U64] = order_u64};
     return orders[d];
-}
-
-// ---- the first of a lane --------------------------------------------------------------------------------------------
-
-struct lined { // elements `step` apart
-    const void *x;
-    size_t from, step;
-    compare *before;
-    int sign; // 1: the smallest; -1: the largest
-};
-
-// Does i stand before k in the answer? Of equal ones the first.
-static bool stands_before(const struct lined *l, int64_t i, int64_t k)
-{
-    int way =
-        l->sign * l->before(l->x, l->from + (size_t)i * l->step, l->from + (size_t)k * l->step);
-    return way < 0 || (way == 0 && i < k);
-}
-
-// heap[0] stands last of all; what is below it is in order but for `at`.
-static void sift_down(const struct lined *l, int64_t *heap, size_t n, size_t at)
-{
-    for (size_t child; (child = 2 * at + 1) < n; at = child) {
-        child += child + 1 < n && stands_before(l, heap[child], heap[child + 1]);
-        if (!stands_before(l, heap[at], heap[child]))
-            return;
-        int64_t keep = heap[at];
-        heap[at] = heap[child];
-        heap[child] = keep;
-    }
-}
-
-// The first k of n, in order, in heap.
-static void pick_first(const struct lined *l, int64_t *heap, size_t k, size_t n)
-{
-    for (size_t i = 0; i < k; i++)
-        heap[i] = (int64_t)i;
-    for (size_t i = k / 2; i-- > 0;)
-        sift_down(l, heap, k, i);
-    for (size_t i = k; i < n; i++) {
-        if (!stands_before(l, (int64_t)i, heap[0]))
-            continue;
-        heap[0] = (int64_t)i;
-        sift_down(l, heap, k, 0);
-    }
-    for (size_t m = k; m-- > 1;) {
-        int64_t last = heap[0];
-        heap[0] = heap[m];
-        heap[m] = last;
-        sift_down(l, heap, m, 0);
-    }
 }
 
 // ---- Unique ------------------------------------------------------------------------------------------
@@ -176,10 +117,10 @@ static struct slices slices_of(const struct job *j)
     const struct attr *given = node_attr(j->node, "axis");
     unsigned axis = given ? (unsigned)shape_axis(j, 0) : 0;
     struct slices s = {.x = x, .before = order_of(x->dtype), .outer = 1, .inner = 1};
-    s.n = given ? (size_t)x->shape[axis] : product_of(x, 0, x->rank);
+    s.n = given ? (size_t)x->shape[axis] : count_all(x);
     if (given) {
-        s.outer = product_of(x, 0, axis);
-        s.inner = product_of(x, axis + 1, x->rank);
+        s.outer = count_between(x, 0, axis);
+        s.inner = count_from(x, axis + 1);
     }
     return s;
 }
@@ -288,16 +229,15 @@ static bool overlaps(const struct corners *a, const struct corners *b, float mos
 size_t cpu_suppression_scratch(const struct job *j)
 {
     size_t boxes = (size_t)j->in[0]->shape[1];
-    return boxes * (2 * sizeof(int64_t) + sizeof(struct corners));
+    return boxes * (sizeof(size_t) + sizeof(int64_t) + sizeof(struct corners));
 }
 
 // The boxes of one class and image that are left, in order of their scores, in `chosen`.
 static size_t suppress(const struct suppression *s, const float *boxes, const float *scores,
-                       int64_t *order, int64_t *chosen, struct corners *kept)
+                       size_t *order, int64_t *chosen, struct corners *kept)
 {
-    struct lined l = {.x = scores, .step = 1, .before = order_f32, .sign = -1};
     size_t n = 0, kinds = (size_t)s->boxes;
-    pick_first(&l, order, kinds, kinds);
+    cpu_largest(scores, order, kinds);
     for (size_t i = 0; i < kinds && n < (size_t)s->most; i++) {
         float score = scores[order[i]];
         if (score != score || (s->has_least && !(score > s->least)))
@@ -309,7 +249,7 @@ static size_t suppress(const struct suppression *s, const float *boxes, const fl
         if (hidden)
             continue;
         kept[n] = c;
-        chosen[n++] = order[i];
+        chosen[n++] = (int64_t)order[i];
     }
     return n;
 }
@@ -320,7 +260,8 @@ void cpu_suppression(const struct job *j)
     struct engine_error e;
     if (!suppression_of(j, &s, &e))
         return; // the shape function has asked the same and was answered
-    int64_t *order = j->scratch, *chosen = order + s.boxes, *to = j->out->data;
+    size_t *order = j->scratch;
+    int64_t *chosen = (int64_t *)(void *)(order + s.boxes), *to = j->out->data;
     struct corners *kept = (struct corners *)(void *)(chosen + s.boxes);
     j->out->shape[0] = 0;
     for (int64_t i = 0; i < s.images * s.classes; i++) {

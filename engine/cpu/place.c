@@ -7,14 +7,6 @@ static size_t size_of(const struct array *a)
     return dtype_bytes(a->dtype);
 }
 
-static size_t count_all(const struct array *a)
-{
-    size_t n = 1;
-    for (unsigned i = 0; i < a->rank; i++)
-        n *= (size_t)a->shape[i];
-    return n;
-}
-
 // Elements between neighbours along each axis.
 static void strides_of(const struct array *a, size_t *stride)
 {
@@ -33,11 +25,6 @@ static void next_place(const struct array *a, int64_t *at)
     }
 }
 
-static int64_t place_at(const struct array *a, size_t i)
-{
-    return a->dtype == ENGINE_I32 ? ((const int32_t *)a->data)[i] : ((const int64_t *)a->data)[i];
-}
-
 // A place along an axis of dim, counted from its end when it is below 0; -1 with j's failure: none.
 static int64_t checked(const struct job *j, int64_t at, int64_t dim)
 {
@@ -54,12 +41,8 @@ struct around { // of an axis: what stands before and behind it, in elements
 
 static struct around around(const struct array *a, int64_t axis)
 {
-    struct around r = {1, (size_t)a->shape[axis], 1};
-    for (unsigned i = 0; i < a->rank; i++) {
-        r.outer *= i < axis ? (size_t)a->shape[i] : 1;
-        r.inner *= i > axis ? (size_t)a->shape[i] : 1;
-    }
-    return r;
+    unsigned at = (unsigned)axis;
+    return (struct around){count_between(a, 0, at), (size_t)a->shape[at], count_from(a, at + 1)};
 }
 
 void cpu_split(const struct job *j)
@@ -110,7 +93,7 @@ static int64_t pad_source(enum pad_mode mode, int64_t at, int64_t n)
 void cpu_pad(const struct job *j)
 {
     static const uint64_t zero;
-    const struct array *x = j->in[0], *y = j->out, *value = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *x = j->in[0], *y = j->out, *value = job_input(j, 2);
     float old = node_float(j->node, "value", 0);
     const void *with = value ? value->data : x->dtype == ENGINE_F32 ? (const void *)&old : &zero;
     size_t stride[ENGINE_MAX_RANK], size = size_of(x), n = count_all(y);
@@ -135,7 +118,7 @@ void cpu_pad(const struct job *j)
 
 void cpu_trilu(const struct job *j)
 {
-    const struct array *x = j->in[0], *shift = j->node->n_inputs > 1 ? j->in[1] : NULL;
+    const struct array *x = j->in[0], *shift = job_input(j, 1);
     int64_t k = shift ? *(const int64_t *)shift->data : 0;
     bool upper = node_int(j->node, "upper", 1) != 0;
     int64_t rows = x->shape[x->rank - 2], cols = x->shape[x->rank - 1];
@@ -190,7 +173,7 @@ void cpu_gather_elements(const struct job *j)
     size_t stride[ENGINE_MAX_RANK], size = size_of(x), n = count_all(at);
     strides_of(x, stride);
     for (size_t i = 0; i < n; i++, next_place(at, place)) {
-        int64_t k = checked(j, place_at(at, i), x->shape[axis]);
+        int64_t k = checked(j, integer_at(at, i), x->shape[axis]);
         size_t from = 0;
         if (k < 0)
             return;
@@ -218,13 +201,10 @@ void cpu_gather_nd(const struct job *j)
     const struct array *x = j->in[0], *at = j->in[1];
     unsigned batch = (unsigned)node_int(j->node, "batch_dims", 0);
     int64_t deep = at->shape[at->rank - 1];
-    size_t stride[ENGINE_MAX_RANK], n = count_all(at) / (size_t)deep, each = 1, block = size_of(x);
+    size_t n = count_all(at) / (size_t)deep, batches = count_between(at, 0, batch);
+    size_t each = batches > 0 ? n / batches : 0; // places of each batch
+    size_t stride[ENGINE_MAX_RANK], block = size_of(x) * count_from(x, batch + (unsigned)deep);
     strides_of(x, stride);
-    for (unsigned i = 0; i < batch; i++)
-        each *= (size_t)at->shape[i];
-    each = each > 0 ? n / each : 0; // places of each batch
-    for (unsigned i = batch + (unsigned)deep; i < x->rank; i++)
-        block *= (size_t)x->shape[i];
     for (size_t i = 0; i < n; i++) {
         size_t from = batch > 0 ? i / each * stride[batch - 1] : 0;
         if (!deep_place(j, (const int64_t *)at->data + (int64_t)i * deep, deep, batch, stride,
@@ -305,7 +285,7 @@ void cpu_scatter_elements(const struct job *j)
     strides_of(x, stride);
     memcpy(j->out->data, x->data, count_all(x) * size);
     for (size_t i = 0; i < n; i++, next_place(at, place)) {
-        int64_t k = checked(j, place_at(at, i), x->shape[axis]);
+        int64_t k = checked(j, integer_at(at, i), x->shape[axis]);
         size_t to = 0;
         if (k < 0)
             return;
@@ -320,11 +300,10 @@ void cpu_scatter_nd(const struct job *j)
 {
     const struct array *x = j->in[0], *at = j->in[1];
     int64_t deep = at->shape[at->rank - 1];
-    size_t stride[ENGINE_MAX_RANK], size = size_of(x), n = count_all(at) / (size_t)deep, block = 1;
+    size_t n = count_all(at) / (size_t)deep, block = count_from(x, (unsigned)deep);
+    size_t stride[ENGINE_MAX_RANK], size = size_of(x);
     merge_fn *merge = merge_of(j);
     strides_of(x, stride);
-    for (unsigned i = (unsigned)deep; i < x->rank; i++)
-        block *= (size_t)x->shape[i];
     memcpy(j->out->data, x->data, count_all(x) * size);
     for (size_t i = 0; i < n; i++) {
         size_t to = 0;
@@ -340,18 +319,17 @@ void cpu_scatter_nd(const struct job *j)
 void cpu_one_hot(const struct job *j)
 {
     const struct array *at = j->in[0];
-    size_t size = size_of(j->out), inner = 1, n = count_all(at);
+    size_t size = size_of(j->out), n = count_all(at);
     int64_t axis = node_int(j->node, "axis", -1);
     axis += axis < 0 ? at->rank + 1 : 0;
     int64_t depth = j->out->shape[axis];
-    for (unsigned i = (unsigned)axis; i < at->rank; i++)
-        inner *= (size_t)at->shape[i];
+    size_t inner = count_from(at, (unsigned)axis);
     const char *off = j->in[2]->data, *on = off + size;
     for (size_t i = 0; i < count_all(j->out); i++)
         memcpy((char *)j->out->data + i * size, off, size);
     for (size_t i = 0; i < n; i++) {
         int64_t k =
-            at->dtype == ENGINE_F32 ? (int64_t)((const float *)at->data)[i] : place_at(at, i);
+            at->dtype == ENGINE_F32 ? (int64_t)((const float *)at->data)[i] : integer_at(at, i);
         k += k < 0 ? depth : 0;
         if (k < 0 || k >= depth)
             continue; // all off, says the standard
@@ -387,9 +365,7 @@ void cpu_reverse_sequence(const struct job *j)
     const struct array *x = j->in[0];
     bool batch_first = node_int(j->node, "batch_axis", 1) == 0;
     int64_t batches = x->shape[batch_first ? 0 : 1], times = x->shape[batch_first ? 1 : 0];
-    size_t block = size_of(x);
-    for (unsigned i = 2; i < x->rank; i++)
-        block *= (size_t)x->shape[i];
+    size_t block = size_of(x) * count_from(x, 2);
     for (int64_t b = 0; b < batches; b++) {
         int64_t n = ((const int64_t *)j->in[1]->data)[b];
         if (n < 0 || n > times) {
@@ -508,6 +484,11 @@ static void choose(const void *x, before_fn *before, size_t *heap, size_t k, siz
         heap[left] = keep;
         sift(x, before, heap, left, 0, step);
     }
+}
+
+void cpu_largest(const float *x, size_t *places, size_t n)
+{
+    choose(x, larger_f32, places, n, n, 1);
 }
 
 size_t cpu_top_k_scratch(const struct job *j)

@@ -6,17 +6,6 @@
 
 #include <math.h>
 
-static size_t count_all(const struct array *a)
-{
-    size_t n = 0;
-    return a && array_count(a, &n) ? n : 0;
-}
-
-static const struct array *input(const struct job *j, unsigned i)
-{
-    return i < j->node->n_inputs ? j->in[i] : NULL;
-}
-
 // Element i of whole numbers; of one element: that one; NULL: 0.
 static int32_t whole_at(const struct array *a, size_t i)
 {
@@ -80,9 +69,9 @@ static struct scaling scaling_of(const struct job *j)
     int64_t axis = shape_axis(j, 1), block = node_int(j->node, "block_size", 0);
     s.dim = (size_t)x->shape[axis];
     s.block = block > 0 ? (size_t)block : 1;
-    for (unsigned i = (unsigned)axis + 1; i < x->rank; i++)
-        s.inner *= (size_t)x->shape[i];
-    s.blocks = block > 0 ? (s.dim + s.block - 1) / s.block : 0; // 0: by place of the axis alone
+    s.inner = count_from(x, (unsigned)axis + 1);
+    // 0: by place of the axis alone
+    s.blocks = block > 0 ? (size_t)quantize_blocks(x->shape[axis], block) : 0;
     return s;
 }
 
@@ -96,7 +85,7 @@ static size_t scale_place(const struct scaling *s, size_t i)
 
 void cpu_quantize(const struct job *j)
 {
-    const struct array *x = j->in[0], *zero = input(j, 2);
+    const struct array *x = j->in[0], *zero = job_input(j, 2);
     struct scaling s = scaling_of(j);
     size_t n = count_all(x);
     for (size_t i = 0; i < n; i++) {
@@ -109,7 +98,7 @@ void cpu_quantize(const struct job *j)
 
 void cpu_dequantize(const struct job *j)
 {
-    const struct array *x = j->in[0], *zero = input(j, 2);
+    const struct array *x = j->in[0], *zero = job_input(j, 2);
     struct scaling s = scaling_of(j);
     size_t n = count_all(x);
     for (size_t i = 0; i < n; i++) {
@@ -203,7 +192,7 @@ static bool product_of(const struct job *j, const struct array *a, const struct 
 
 void cpu_matmul_integer(const struct job *j)
 {
-    struct byte_product p = {.za = input(j, 2), .zb = input(j, 3)};
+    struct byte_product p = {.za = job_input(j, 2), .zb = job_input(j, 3)};
     int32_t *y = j->out->data;
     if (!product_of(j, j->in[0], j->in[1], &p))
         return;
@@ -232,9 +221,10 @@ void cpu_qlinear_matmul(const struct job *j)
 void cpu_matmul_to_float(const struct job *j)
 {
     bool dynamic = view_is(j->node->type, "DynamicQuantizeMatMul");
-    const struct array *sb = j->in[dynamic ? 2 : 3], *bias = input(j, dynamic ? 4 : 6);
+    const struct array *sb = j->in[dynamic ? 2 : 3], *bias = job_input(j, dynamic ? 4 : 6);
     struct array bytes = *j->in[0], zero = {.dtype = ENGINE_U8};
-    struct byte_product p = {.za = dynamic ? &zero : input(j, 4), .zb = input(j, dynamic ? 3 : 5)};
+    struct byte_product p = {.za = dynamic ? &zero : job_input(j, 4),
+                             .zb = job_input(j, dynamic ? 3 : 5)};
     uint8_t zero_byte = 0;
     float sa = dynamic ? 0 : scale_at(j->in[2], 0), *y = j->out->data;
     if (!product_of(j, &bytes, j->in[1], &p))
@@ -299,14 +289,14 @@ static const int32_t *conv_sums(const struct job *j, const struct array *k, cons
 
 void cpu_conv_integer(const struct job *j)
 {
-    const int32_t *y = conv_sums(j, j->in[1], input(j, 2), input(j, 3), NULL);
+    const int32_t *y = conv_sums(j, j->in[1], job_input(j, 2), job_input(j, 3), NULL);
     memcpy(j->out->data, y, count_all(j->out) * sizeof(*y));
 }
 
 void cpu_qlinear_conv(const struct job *j)
 {
     const struct array *k = j->in[3];
-    const int32_t *y = conv_sums(j, k, j->in[2], j->in[5], input(j, 8));
+    const int32_t *y = conv_sums(j, k, j->in[2], j->in[5], job_input(j, 8));
     size_t n = count_all(j->out), outs = (size_t)k->shape[0];
     size_t answer = n / ((size_t)j->out->shape[0] * outs);
     for (size_t i = 0; i < n; i++) {
@@ -325,7 +315,7 @@ struct real { // of a byte: (x - zero) * scale
 
 static struct real real_of(const struct job *j, unsigned scale)
 {
-    return (struct real){scale_at(j->in[scale], 0), whole_at(input(j, scale + 1), 0)};
+    return (struct real){scale_at(j->in[scale], 0), whole_at(job_input(j, scale + 1), 0)};
 }
 
 // The place in a of element i of the output that it is broadcast to.

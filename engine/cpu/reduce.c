@@ -292,12 +292,9 @@ static void find_extremes(const struct job *j, bool max)
     const struct array *x = j->in[0];
     unsigned axis = (unsigned)shape_axis(j, 0);
     bool late = node_int(j->node, "select_last_index", 0) != 0;
-    size_t outer = 1, inner = 1, n = (size_t)x->shape[axis], size = dtype_bytes(x->dtype);
+    size_t outer = count_between(x, 0, axis), inner = count_from(x, axis + 1);
+    size_t n = (size_t)x->shape[axis], size = dtype_bytes(x->dtype);
     int64_t *to = j->out->data;
-    for (unsigned i = 0; i < x->rank; i++) {
-        outer *= i < axis ? (size_t)x->shape[i] : 1;
-        inner *= i > axis ? (size_t)x->shape[i] : 1;
-    }
     for (size_t o = 0; o < outer; o++) {
         for (size_t k = 0; k < inner; k++)
             *to++ = (int64_t)by_dtype[x->dtype]((const char *)x->data + (o * n * inner + k) * size,

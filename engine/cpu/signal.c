@@ -66,13 +66,10 @@ void cpu_dft(const struct job *j)
     struct engine_error e;
     if (!dft_of(j, &d, &e))
         return; // the plan has asked the same and was answered
-    size_t outer = 1, inner = 1, parts = d.pair ? 2 : 1, dim = (size_t)x->shape[d.axis];
+    size_t outer = count_between(x, 0, d.axis), inner = count_between(x, d.axis + 1, x->rank - 1);
+    size_t parts = d.pair ? 2 : 1, dim = (size_t)x->shape[d.axis];
     double *table = j->scratch, *re = table + 2 * d.n, *im = re + d.n;
     int64_t have = (int64_t)dim < d.n ? (int64_t)dim : d.n;
-    for (unsigned i = 0; i + 1 < x->rank; i++) {
-        outer *= i < d.axis ? (size_t)x->shape[i] : 1;
-        inner *= i > d.axis ? (size_t)x->shape[i] : 1;
-    }
     turns(table, d.n);
     for (size_t o = 0; o < outer * inner; o++) {
         size_t first = o / inner * dim * inner + o % inner;
@@ -99,7 +96,7 @@ size_t cpu_stft_scratch(const struct job *j)
 
 void cpu_stft(const struct job *j)
 {
-    const struct array *x = j->in[0], *window = j->node->n_inputs > 2 ? j->in[2] : NULL;
+    const struct array *x = j->in[0], *window = job_input(j, 2);
     struct stft s;
     struct engine_error e;
     size_t to = 0;

@@ -285,12 +285,10 @@ static void count_apart(const struct grams *g, const struct array *x, size_t fro
 
 bool cpu_tfidf_prepare(struct graph *g, struct node *n, struct engine_error *e)
 {
-    size_t before = g->arena.bytes;
     if (tfidf_wrong(n))
         return true;
     n->prepared = grams_new(n, &g->arena);
-    return n->prepared ? graph_charge(g, g->arena.bytes - before, e)
-                       : engine_fail(e, "out of memory");
+    return n->prepared ? graph_charge_arena(g, e) : engine_fail(e, "out of memory");
 }
 
 bool grams_count(const struct grams *g, const struct array *x, size_t from, size_t n, float *y)

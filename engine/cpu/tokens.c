@@ -59,10 +59,8 @@ static struct words *words_new(const struct node *n, struct arena *a)
 
 bool cpu_words_prepare(struct graph *g, struct node *n, struct engine_error *e)
 {
-    size_t before = g->arena.bytes;
     n->prepared = words_new(n, &g->arena);
-    return n->prepared ? graph_charge(g, g->arena.bytes - before, e)
-                       : engine_fail(e, "out of memory");
+    return n->prepared ? graph_charge_arena(g, e) : engine_fail(e, "out of memory");
 }
 
 // One text. False with j's failure.

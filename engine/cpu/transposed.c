@@ -90,7 +90,7 @@ void cpu_conv_transpose(const struct job *j)
     size_t image = channels * (size_t)(w.in[0] * w.in[1]);
     size_t answer = outs * (size_t)(w.out[0] * w.out[1]);
     size_t weights = channels * outs * (size_t)(w.kernel[0] * w.kernel[1]);
-    const float *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
+    const float *bias = job_data(j, 2);
     for (int64_t n = 0; n < x->shape[0] * groups; n++) {
         size_t g = (size_t)(n % groups);
         transposed_group(&w, (const float *)x->data + (size_t)n * image,

@@ -92,10 +92,8 @@ void cpu_average_pool(const struct job *j)
 void cpu_global_average_pool(const struct job *j)
 {
     const struct array *a = j->in[0];
-    size_t planes = (size_t)(a->shape[0] * a->shape[1]), inner = 1;
+    size_t planes = count_between(a, 0, 2), inner = count_from(a, 2);
     const float *x = a->data;
-    for (unsigned i = 2; i < a->rank; i++)
-        inner *= (size_t)a->shape[i];
     for (size_t p = 0; p < planes; p++) {
         float sum = 0;
         for (size_t i = 0; i < inner; i++)
@@ -107,10 +105,8 @@ void cpu_global_average_pool(const struct job *j)
 void cpu_global_max_pool(const struct job *j)
 {
     const struct array *a = j->in[0];
-    size_t planes = (size_t)(a->shape[0] * a->shape[1]), inner = 1;
+    size_t planes = count_between(a, 0, 2), inner = count_from(a, 2);
     const float *x = a->data;
-    for (unsigned i = 2; i < a->rank; i++)
-        inner *= (size_t)a->shape[i];
     for (size_t p = 0; p < planes; p++) {
         float best = -INFINITY;
         for (size_t i = 0; i < inner; i++, x++)
@@ -227,8 +223,7 @@ static void conv_group(const struct conv *c, const float *x, const float *weight
 static void conv_planes(const struct job *j)
 {
     struct conv c = cpu_conv_of(j, 2);
-    const float *x = j->in[0]->data,
-                *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
+    const float *x = j->in[0]->data, *bias = job_data(j, 2);
     float *y = j->out->data;
     int64_t image = c.channels * c.w.in[0] * c.w.in[1], answer = c.outs * c.w.out[0] * c.w.out[1];
     int64_t kernel = c.outs * c.channels * c.w.kernel[0] * c.w.kernel[1];

@@ -107,7 +107,7 @@ void cpu_conv_any(const struct job *j)
     const struct array *k = j->in[1];
     struct windows w = windows_for(j, k->rank - 2, &k->shape[2]);
     struct conv_sizes s = conv_sizes_of(j, k);
-    const float *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
+    const float *bias = job_data(j, 2);
     int64_t answer = windows_pixels(&w, w.out), outs = s.groups * s.outs;
     float *y = j->out->data;
     for (int64_t i = 0; i < s.images * outs * answer; i++)
@@ -139,7 +139,7 @@ static void transpose_channel(const struct windows *w, const float *x, const flo
 void cpu_conv_transpose_any(const struct job *j)
 {
     const struct array *x = j->in[0], *k = j->in[1];
-    const float *bias = j->node->n_inputs > 2 && j->in[2] ? j->in[2]->data : NULL;
+    const float *bias = job_data(j, 2);
     struct windows w;
     struct engine_error e;
     if (!transposed_windows(j, &w, &e))
@@ -294,10 +294,8 @@ void cpu_global_lp_pool(const struct job *j)
 {
     const struct array *a = j->in[0];
     double p = (double)node_int(j->node, "p", 2);
-    size_t planes = (size_t)(a->shape[0] * a->shape[1]), inner = 1;
+    size_t planes = count_between(a, 0, 2), inner = count_from(a, 2);
     const float *x = a->data;
-    for (unsigned i = 2; i < a->rank; i++)
-        inner *= (size_t)a->shape[i];
     for (size_t k = 0; k < planes; k++) {
         double sum = 0;
         for (size_t i = 0; i < inner; i++)

@@ -3,7 +3,6 @@
 #include "api_kit.h"
 #include "infer/oip_grpc.h"
 
-static struct block_owner blocks;
 static struct infer_request req;
 static struct slice slice;
 static struct error err;
@@ -11,7 +10,7 @@ static struct answer_meta meta;
 
 static void take(struct tensor *outputs, unsigned n, uint32_t rows)
 {
-    struct block *b = block_new(&blocks, 16);
+    struct block *b = block_new(&kit_blocks, 16);
     struct answer *a = answer_new(b, outputs, n, rows);
     assert_non_null(a);
     a->version = VIEW("3");
@@ -22,7 +21,7 @@ static void drop(void)
 {
     block_unref(slice.answer->block);
     slice.answer = NULL;
-    assert_int_equal(blocks.live_blocks, 0);
+    assert_int_equal(kit_blocks.live_blocks, 0);
 }
 
 // Answered on a new exchange; how many steps it took.
@@ -125,7 +124,7 @@ static void many_dimensions(void **state)
     req.format = FORMAT_OIP_GRPC;
     answer();
     struct view body = kit_body();
-    struct block *b = block_new(&blocks, body.n);
+    struct block *b = block_new(&kit_blocks, body.n);
     struct answer *back;
     memcpy(b->data, body.p, body.n);
     struct view message = view_of(b->data + 5, body.n - 5);
@@ -348,21 +347,6 @@ static void allocation_fails_anywhere(void **state)
     req = (struct infer_request){0};
 }
 
-static int open_kit(void **state)
-{
-    kit_open(true);
-    block_owner_init(&blocks);
-    block_owner_adopt(&blocks);
-    return 0;
-}
-
-static int close_kit(void **state)
-{
-    kit_close();
-    block_owner_deinit(&blocks);
-    return 0;
-}
-
 // ---- what an answer takes is charged --------------------------------------------------------------------
 
 static int64_t held, most;
@@ -437,5 +421,5 @@ int main(void)
         cmocka_unit_test(metadata_of_an_answer),
         cmocka_unit_test(allocation_fails_anywhere),
     };
-    return cmocka_run_group_tests(tests, open_kit, close_kit);
+    return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

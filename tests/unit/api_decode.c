@@ -302,18 +302,6 @@ static void dropped_anywhere(void **state)
     }
 }
 
-static int open_kit(void **state)
-{
-    kit_open(true);
-    return 0;
-}
-
-static int close_kit(void **state)
-{
-    kit_close();
-    return 0;
-}
-
 // ---- what decoding takes is charged --------------------------------------------------------------------
 
 static int64_t held, most, peak;
@@ -400,5 +388,5 @@ int main(void)
         cmocka_unit_test(charges_what_it_takes),
         cmocka_unit_test(refuses_what_cannot_be_charged),
     };
-    return cmocka_run_group_tests(tests, open_kit, close_kit);
+    return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

@@ -129,18 +129,6 @@ static void small_calls(void **state)
     mem_free(big);
 }
 
-static int open_kit(void **state)
-{
-    kit_open(true);
-    return 0;
-}
-
-static int close_kit(void **state)
-{
-    kit_close();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -148,5 +136,5 @@ int main(void)
         cmocka_unit_test(grpc_frames),
         cmocka_unit_test(small_calls),
     };
-    return cmocka_run_group_tests(tests, open_kit, close_kit);
+    return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

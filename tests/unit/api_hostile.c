@@ -240,7 +240,7 @@ static void too_many(void **state)
 
 static int open_kit(void **state)
 {
-    kit_open(true);
+    kit_open(state);
     buffer_init(&big);
     return 0;
 }
@@ -248,7 +248,7 @@ static int open_kit(void **state)
 static int close_kit(void **state)
 {
     buffer_deinit(&big);
-    kit_close();
+    kit_close(state);
     return 0;
 }
 

@@ -238,15 +238,9 @@ static void names_and_numbers(void **state)
             "parameters.timeout: expected microseconds as a non-negative integer, got a string");
 }
 
-static int open_kit(void **state)
-{
-    kit_open(true);
-    return 0;
-}
-
 static int close_kit(void **state)
 {
-    kit_close();
+    kit_close(state);
     arena_deinit(&scrap);
     return 0;
 }
@@ -266,5 +260,5 @@ int main(void)
         cmocka_unit_test_setup(shapes, empty_scrap),
         cmocka_unit_test_setup(names_and_numbers, empty_scrap),
     };
-    return cmocka_run_group_tests(tests, open_kit, close_kit);
+    return cmocka_run_group_tests(tests, kit_open, close_kit);
 }

@@ -27,6 +27,7 @@ static struct http_server_ops kit_ops; // on_charge is a test's to set
 static struct exchange kit_ex;
 static struct http_header kit_headers[KIT_HEADERS];
 static struct api kit_api;
+static struct block_owner kit_blocks; // adopted by the test's thread
 static struct kit_said kit_said;
 
 static inline void kit_text(char *out, size_t room, struct view v)
@@ -136,19 +137,27 @@ static inline void kit_send_message(struct view message, uint8_t flag)
     mem_free(p);
 }
 
-static inline void kit_open(bool expose)
+// Of a group of tests.
+static inline int kit_open(void **state)
 {
-    api_init(&kit_api, kit_respond, expose, VIEW("sluice"), VIEW("1.2"));
+    (void)state;
+    api_init(&kit_api, kit_respond, true, VIEW("sluice"), VIEW("1.2"));
+    block_owner_init(&kit_blocks);
+    block_owner_adopt(&kit_blocks);
     kit_ask("GET", "/");
+    return 0;
 }
 
-static inline void kit_close(void)
+static inline int kit_close(void **state)
 {
+    (void)state;
     arena_deinit(&kit_ex.arena);
     buffer_deinit(&kit_ex.body);
     buffer_deinit(&kit_said.body);
     api_deinit(&kit_api);
+    block_owner_deinit(&kit_blocks);
     arena_thread_done();
+    return 0;
 }
 
 #endif

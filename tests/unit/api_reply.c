@@ -268,7 +268,7 @@ static void allocation_fails_anywhere(void **state)
 
 static int open_kit(void **state)
 {
-    kit_open(true);
+    kit_open(state);
     arena_init(&arena, 0);
     return 0;
 }
@@ -276,7 +276,7 @@ static int open_kit(void **state)
 static int close_kit(void **state)
 {
     arena_deinit(&arena);
-    kit_close();
+    kit_close(state);
     return 0;
 }
 

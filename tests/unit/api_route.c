@@ -275,18 +275,6 @@ static void fields_of_the_head(void **state)
     assert_true(call.infer_header_twice);
 }
 
-static int open_kit(void **state)
-{
-    kit_open(true);
-    return 0;
-}
-
-static int close_kit(void **state)
-{
-    kit_close();
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -295,5 +283,5 @@ int main(void)
         cmocka_unit_test(every_grpc_method),     cmocka_unit_test(grpc_timeouts),
         cmocka_unit_test(fields_of_the_head),
     };
-    return cmocka_run_group_tests(tests, open_kit, close_kit);
+    return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

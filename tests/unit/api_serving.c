@@ -37,7 +37,6 @@ static struct { // what the doer does, and how often it was asked
     unsigned submits, abandons, ready_asked, metadata_asked;
 } doer;
 
-static struct block_owner blocks;
 static struct guest *guest;
 static struct serving *serving;
 static bool more; // what the last call returned
@@ -53,7 +52,7 @@ static void answer(uint64_t now_us)
                        .shape = {1, doer.values},
                        .data = (const uint8_t *)values,
                        .bytes = (size_t)doer.values * 4};
-    struct block *b = block_new(&blocks, 16);
+    struct block *b = block_new(&kit_blocks, 16);
     struct answer *a = b ? answer_new(b, &y, 1, 1) : NULL;
     if (!a) { // as a doer whose memory is out
         if (b)
@@ -228,7 +227,7 @@ static unsigned run(uint64_t now_us)
 static void all_given_back(void)
 {
     assert_int_equal(kit_ex.refs, 1);
-    assert_int_equal(blocks.live_blocks, 0);
+    assert_int_equal(kit_blocks.live_blocks, 0);
 }
 
 static void phase_is(enum serving_phase phase, unsigned answers)
@@ -672,21 +671,6 @@ static void allocation_fails_anywhere(void **state)
     }
 }
 
-static int open_kit(void **state)
-{
-    kit_open(true);
-    block_owner_init(&blocks);
-    block_owner_adopt(&blocks);
-    return 0;
-}
-
-static int close_kit(void **state)
-{
-    kit_close();
-    block_owner_deinit(&blocks);
-    return 0;
-}
-
 static int new_doer(void **state)
 {
     memset(&doer, 0, sizeof(doer));
@@ -711,5 +695,5 @@ int main(void)
         cmocka_unit_test_setup(raw_binary, new_doer),
         cmocka_unit_test_setup(allocation_fails_anywhere, new_doer),
     };
-    return cmocka_run_group_tests(tests, open_kit, close_kit);
+    return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

@@ -1,34 +1,26 @@
 // docs/configuration.md is what the table of keys says, and the sample names only keys that exist.
 #include "config/keys.h"
+#include "tests/unit/file.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 // cmocka wants the four above before it
 #include <cmocka.h>
 
-static char text[1 << 16];
-
-static void load(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        fail_msg("%s cannot be opened", path);
-    text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
-    fclose(f);
-}
-
 static void document_is_the_table(void **state)
 {
     struct buffer made;
     buffer_init(&made);
     assert_true(config_key_document(&made));
-    load("docs/configuration.md");
+    struct view doc = file_read("docs/configuration.md");
+    assert_non_null(doc.p);
     struct view v = buffer_view(&made);
-    const char *from = strstr(text, "## Top of the file");
+    const char *from = strstr(doc.p, "## Top of the file");
     if (!from || strlen(from) != v.n || memcmp(from, v.p, v.n) != 0)
         fail_msg(
             "docs/configuration.md differs from the table: see config/README.md, \"A new key\"");
     buffer_deinit(&made);
+    file_free(doc);
 }
 
 static void rows_are_whole(void **state)

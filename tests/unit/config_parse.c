@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "config/config.h"
 #include "config/keys.h"
+#include "tests/unit/file.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,17 +13,6 @@
 #define SMALL                                                                                      \
     "listen \"a\" { address = \"127.0.0.1:0\" }\n"                                                 \
     "worker \"w\" { addresses = {\"grpc://10.0.0.7:8001\"} }\n"
-
-static struct view load(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    static char text[1 << 16];
-    if (!f)
-        fail_msg("%s cannot be opened", path);
-    size_t n = fread(text, 1, sizeof(text), f);
-    fclose(f);
-    return view_of(text, n);
-}
 
 static struct config *good(const char *text)
 {
@@ -37,7 +27,10 @@ static struct config *good(const char *text)
 static void sample(void **state)
 {
     struct config_errors e;
-    struct config *c = config_parse(load("config/gateway.conf"), "config/gateway.conf", &e);
+    struct view text = file_read("config/gateway.conf");
+    assert_non_null(text.p);
+    struct config *c = config_parse(text, "config/gateway.conf", &e);
+    file_free(text);
     if (!c)
         fail_msg("refused, line %u: %s", e.error[0].line, e.error[0].text);
     assert_string_equal(c->path, "config/gateway.conf");
@@ -387,7 +380,8 @@ static void large(void **state)
 // Every cut of the sample is refused or accepted, never worse; every byte turned into another, too.
 static void torn(void **state)
 {
-    struct view whole = load("config/gateway.conf");
+    struct view whole = file_read("config/gateway.conf");
+    assert_non_null(whole.p);
     struct config_errors e;
     for (size_t n = 0; n < whole.n; n += 7)
         config_unref(config_parse(view_of(whole.p, n), "t", &e));
@@ -399,12 +393,14 @@ static void torn(void **state)
         config_unref(config_parse(view_of(copy, whole.n), "t", &e));
     }
     free(copy);
+    file_free(whole);
 }
 
 // The n-th allocation of ours fails: an error, no leak (under ASan), until it runs clean.
 static void out_of_memory(void **state)
 {
-    struct view text = load("config/gateway.conf");
+    struct view text = file_read("config/gateway.conf");
+    assert_non_null(text.p);
     struct config_errors e;
     for (uint64_t n = 1;; n++) {
         mem_fail_at(n);
@@ -413,6 +409,7 @@ static void out_of_memory(void **state)
         if (c) {
             config_unref(c);
             assert_true(n > 2);
+            file_free(text);
             return;
         }
         assert_true(e.count >= 1);

@@ -18,11 +18,6 @@ static struct msg begin(const int64_t *dims, unsigned rank)
     return g;
 }
 
-static void node(struct msg *g, const char *type, const char *in, const char *out)
-{
-    msg_msg(g, GRAPH_NODES, onnx_node(type, in, out));
-}
-
 static void floats(struct msg *g, const char *name, unsigned rank, const int64_t *dims, float v)
 {
     size_t n = 1;
@@ -87,7 +82,7 @@ static void element_by_element(void **state)
     for (unsigned k = 0; k < sizeof(ops) / sizeof(ops[0]); k++) {
         struct msg g = begin(any, 2);
         floats(&g, "c", 0, NULL, 2);
-        node(&g, ops[k].type, ops[k].in, "y");
+        graph_node(&g, ops[k].type, ops[k].in, "y");
         struct engine_model *m = load(g);
         bool turned = strcmp(ops[k].type, "Transpose") == 0;
         run(m, 2, (int64_t[]){0, 3}, 2, turned ? (int64_t[]){3, 0} : (int64_t[]){0, 3}, NULL,
@@ -126,11 +121,11 @@ static void products_of_nothing(void **state)
     (void)state;
     struct msg g = begin(any, 2);
     floats(&g, "seven", 1, (int64_t[]){3}, 7);
-    node(&g, "Transpose", "x", "t"); // [k, n]
-    node(&g, "MatMul", "x,t", "m");  // [n, n]
-    node(&g, "Gemm", "m,m", "q");
+    graph_node(&g, "Transpose", "x", "t"); // [k, n]
+    graph_node(&g, "MatMul", "x,t", "m");  // [n, n]
+    graph_node(&g, "Gemm", "m,m", "q");
     floats(&g, "zero", 0, NULL, 0);
-    node(&g, "Add", "q,zero", "y");
+    graph_node(&g, "Add", "q,zero", "y");
     struct engine_model *m = load(g);
     run(m, 2, (int64_t[]){3, 0}, 2, (int64_t[]){3, 3}, &(float){0}, "MatMul");
     run(m, 2, (int64_t[]){0, 3}, 2, (int64_t[]){0, 0}, NULL, "MatMul");
@@ -138,7 +133,7 @@ static void products_of_nothing(void **state)
     g = begin((int64_t[]){-1, 0}, 2); // and with weights of no rows
     floats(&g, "w", 2, (int64_t[]){0, 3}, 1);
     floats(&g, "b", 1, (int64_t[]){3}, 7);
-    node(&g, "Gemm", "x,w,b", "y");
+    graph_node(&g, "Gemm", "x,w,b", "y");
     m = load(g);
     run(m, 2, (int64_t[]){4, 0}, 2, (int64_t[]){4, 3}, &(float){7}, "Gemm");
     run(m, 2, (int64_t[]){0, 0}, 2, (int64_t[]){0, 3}, NULL, "Gemm");
@@ -158,7 +153,7 @@ static void put_together_and_cut(void **state)
     g = begin(any, 3); // flattened by a shape that says 0 and -1
     msg_msg(&g, GRAPH_CONSTANTS,
             onnx_tensor("s", ONNX_I64, (int64_t[]){2}, 1, (int64_t[]){0, -1}, 16));
-    node(&g, "Reshape", "x,s", "y");
+    graph_node(&g, "Reshape", "x,s", "y");
     m = load(g);
     run(m, 3, (int64_t[]){0, 3, 4}, 2, (int64_t[]){0, 12}, NULL, "Reshape");
     run(m, 3, (int64_t[]){2, 0, 4}, 2, (int64_t[]){2, 0}, NULL, "Reshape");
@@ -166,7 +161,7 @@ static void put_together_and_cut(void **state)
     g = begin(any, 2); // padded, tiled
     msg_msg(&g, GRAPH_CONSTANTS,
             onnx_tensor("p", ONNX_I64, (int64_t[]){4}, 1, (int64_t[]){1, 0, 0, 2}, 32));
-    node(&g, "Pad", "x,p", "y");
+    graph_node(&g, "Pad", "x,p", "y");
     m = load(g);
     run(m, 2, (int64_t[]){2, 0}, 2, (int64_t[]){3, 2}, &(float){0}, "Pad");
     engine_model_free(m);
@@ -178,12 +173,12 @@ static void no_images(void **state)
     (void)state;
     struct msg g = begin((int64_t[]){-1, 3, 16, 16}, 4), n;
     floats(&g, "w", 4, (int64_t[]){8, 3, 3, 3}, 0.5f);
-    node(&g, "Conv", "x,w", "c");
-    node(&g, "Relu", "c", "r");
+    graph_node(&g, "Conv", "x,w", "c");
+    graph_node(&g, "Relu", "c", "r");
     n = onnx_node("MaxPool", "r", "p");
     onnx_ints(&n, "kernel_shape", 2, (int64_t[]){2, 2});
     msg_msg(&g, GRAPH_NODES, n);
-    node(&g, "GlobalAveragePool", "p", "y");
+    graph_node(&g, "GlobalAveragePool", "p", "y");
     struct engine_model *m = load(g);
     assert_int_equal(engine_model_max_batch(m), 8);
     run(m, 4, (int64_t[]){0, 3, 16, 16}, 4, (int64_t[]){0, 8, 1, 1}, NULL, "Conv");
@@ -196,7 +191,7 @@ static void rows_of_two(void **state)
     (void)state;
     struct msg g = begin((int64_t[]){-1, 2}, 2);
     msg_msg(&g, GRAPH_INPUTS, onnx_value("t", ONNX_F32, (int64_t[]){-1, 2}, 2));
-    node(&g, "Add", "x,t", "y");
+    graph_node(&g, "Add", "x,t", "y");
     struct engine_model *m = load(g);
     struct engine_instance *i = engine_instance_new(m, &e);
     float x[4] = {0};

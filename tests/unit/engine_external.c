@@ -96,10 +96,14 @@ static void used_where_it_lies(void **state)
         {{"w.bin", "4", "16"}, {"sub/v.bin", NULL, NULL}}, // copied; another file
         {{"w.bin", "64", "16"}, {"w.bin", "64", "16"}},    // tied weights
         {{"w.bin", "8176", "16"}, {"w.bin", "0", NULL}},   // up to the last byte
+        {{"./w.bin", "64", "16"}, {"w.bin", "64", "16"}},  // one file
     };
-    static const float want[][4] = {
-        {1024, 1026, 1028, 1030}, {1, 3, 5, 7}, {32, 34, 36, 38}, {2044, 2046, 2048, 2050}};
-    for (unsigned k = 0; k < 4; k++) {
+    static const float want[][4] = {{1024, 1026, 1028, 1030},
+                                    {1, 3, 5, 7},
+                                    {32, 34, 36, 38},
+                                    {2044, 2046, 2048, 2050},
+                                    {32, 34, 36, 38}};
+    for (unsigned k = 0; k < 5; k++) {
         struct engine_error e = {""};
         struct beside *b = numbers();
         struct engine_model *m = load(sums(&places[k][0], &places[k][1]), b, &e);
@@ -133,6 +137,10 @@ static void wrong_places(void **state)
         {{NULL, "0", "16"}, FINE, "location: expected a path below"},
         {{"sub//v.bin", "0", "16"}, FINE, "location: expected a path below"},
         {{"..", "0", "16"}, FINE, "location: expected a path below"},
+        {{".", "0", "16"}, FINE, "location: expected a path below"},
+        {{".//w.bin", "0", "16"}, FINE, "location: expected a path below"},
+        {{"sub/./v.bin", "0", "16"}, FINE, "location: expected a path below"},
+        {{"./w.bin", "40", "16"}, {"w.bin", "32", "16"}, "their external data overlaps"},
         {{"none", "0", "16"}, FINE, "tensor \"w\": none: No such file"},
         {{"w.bin", "0", "15"},
          FINE,

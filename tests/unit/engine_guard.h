@@ -70,7 +70,7 @@ static inline void guarded_run(const struct job *j)
     }
     copy.out = copy.outs[0];
     size_t bytes = n->kernel->scratch ? n->kernel->scratch(j) : 0;
-    scratch = guarded_new((bytes + 63) / 64 * 64, NULL);
+    scratch = guarded_new((bytes + 7) / 8 * 8, NULL); // where a double may lie
     copy.scratch = scratch.data;
     cpu_run(&copy);
     for (unsigned i = 0; i < n->n_outputs; i++) {

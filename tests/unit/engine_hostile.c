@@ -1,7 +1,6 @@
 // Model files from strangers: cut anywhere, with lengths, shapes and references that lie. Each is refused
 // with a message that names what is wrong, or loads and runs; nothing is taken from an unchecked length
 // (ASan and UBSan see to the rest).
-#include "base/mem.h"
 #include "base/rand.h"
 #include "engine/engine.h"
 #include "tests/unit/engine_kit.h"
@@ -26,22 +25,11 @@ static void output(struct msg *g, const char *name)
     msg_msg(g, GRAPH_OUTPUTS, onnx_value(name, ONNX_F32, NULL, 0));
 }
 
-static void node(struct msg *g, const char *type, const char *in, const char *out)
-{
-    msg_msg(g, GRAPH_NODES, onnx_node(type, in, out));
-}
-
 static void floats(struct msg *g, const char *name, unsigned rank, const int64_t *dims, size_t n)
 {
     float *x = calloc(n + 1, sizeof(*x));
     msg_msg(g, GRAPH_CONSTANTS, onnx_tensor(name, ONNX_F32, dims, rank, x, n * 4));
     free(x);
-}
-
-static void integers(struct msg *g, const char *name, unsigned n, const int64_t *v)
-{
-    int64_t dims[1] = {n};
-    msg_msg(g, GRAPH_CONSTANTS, onnx_tensor(name, ONNX_I64, dims, 1, v, n * 8));
 }
 
 // A small model with a bit of everything: convolution, pool, constants of both kinds, Gemm, Softmax.
@@ -52,17 +40,17 @@ static struct msg small_graph(void)
     struct msg g = input("x", image, 4), n;
     floats(&g, "w", 4, w, 36);
     floats(&g, "b", 1, b, 4);
-    integers(&g, "shape", 2, flat);
+    graph_integers(&g, "shape", 1, 2, flat);
     floats(&g, "dense", 2, dense, 48);
-    node(&g, "Conv", "x,w,b", "c");
-    node(&g, "Relu", "c", "r");
+    graph_node(&g, "Conv", "x,w,b", "c");
+    graph_node(&g, "Relu", "c", "r");
     n = onnx_node("MaxPool", "r", "p");
     onnx_ints(&n, "kernel_shape", 2, kernel);
     onnx_ints(&n, "strides", 2, kernel);
     msg_msg(&g, GRAPH_NODES, n);
-    node(&g, "Reshape", "p,shape", "f");
-    node(&g, "Gemm", "f,dense", "d");
-    node(&g, "Softmax", "d", "y");
+    graph_node(&g, "Reshape", "p,shape", "f");
+    graph_node(&g, "Gemm", "f,dense", "d");
+    graph_node(&g, "Softmax", "d", "y");
     output(&g, "y");
     return g;
 }
@@ -190,7 +178,7 @@ static struct msg with_tensor(struct msg tensor)
 {
     struct msg g = input("x", row4, 2);
     msg_msg(&g, GRAPH_CONSTANTS, tensor);
-    node(&g, "Add", "x,t", "y");
+    graph_node(&g, "Add", "x,t", "y");
     output(&g, "y");
     return onnx_model(g, 13);
 }
@@ -266,21 +254,21 @@ static void twice(void **state)
     struct msg g = input("x", row4, 2);
     floats(&g, "t", 1, four, 4);
     floats(&g, "t", 1, four, 4);
-    node(&g, "Add", "x,t", "y");
+    graph_node(&g, "Add", "x,t", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "\"t\": the name exists twice");
     g = input("x", row4, 2);
     msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, row4, 2));
-    node(&g, "Relu", "x", "y");
+    graph_node(&g, "Relu", "x", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "\"x\": twice");
     g = input("x", row4, 2);
-    node(&g, "Relu", "x", "y");
-    node(&g, "Exp", "x", "y");
+    graph_node(&g, "Relu", "x", "y");
+    graph_node(&g, "Exp", "x", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "\"y\" is made twice");
     g = input("x", row4, 2);
-    node(&g, "Relu", "x", "x");
+    graph_node(&g, "Relu", "x", "x");
     output(&g, "x");
     refuses(onnx_model(g, 13), "\"x\" is made twice");
     struct msg n = onnx_node("Softmax", "x", "y");
@@ -298,37 +286,37 @@ static void references(void **state)
 {
     (void)state;
     struct msg g = input("x", row4, 2);
-    node(&g, "Add", "x,b", "a"); // a needs b, b needs a
-    node(&g, "Relu", "a", "b");
+    graph_node(&g, "Add", "x,b", "a"); // a needs b, b needs a
+    graph_node(&g, "Relu", "a", "b");
     output(&g, "b");
     refuses(onnx_model(g, 13), "a cycle");
     g = input("x", row4, 2);
-    node(&g, "Add", "x,y", "y");
+    graph_node(&g, "Add", "x,y", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "a cycle");
     g = input("x", row4, 2);
-    node(&g, "Relu", "x", "y");
+    graph_node(&g, "Relu", "x", "y");
     output(&g, "z");
     refuses(onnx_model(g, 13), "output \"z\"");
     g = input("x", row4, 2);
-    node(&g, "Relu", "x", "y");
+    graph_node(&g, "Relu", "x", "y");
     refuses(onnx_model(g, 13), "expected inputs and outputs");
     g = input("x", row4, 2);
-    node(&g, "Dropout", "x", "y,mask");
+    graph_node(&g, "Dropout", "x", "y,mask");
     output(&g, "mask");
     refuses(onnx_model(g, 13), "\"mask\"");
     g = input("x", row4, 2);
-    node(&g, "Dropout", "x", "y,mask");
-    node(&g, "Add", "y,mask", "z");
+    graph_node(&g, "Dropout", "x", "y,mask");
+    graph_node(&g, "Add", "y,mask", "z");
     output(&g, "z");
     refuses(onnx_model(g, 13), "\"mask\"");
     g = input("x", row4, 2);
-    node(&g, "Dropout", "x", "y,mask");
+    graph_node(&g, "Dropout", "x", "y,mask");
     output(&g, "y");
     takes(onnx_model(g, 13));
     g = input("x", row4, 2); // what goes in comes out
     output(&g, "x");
-    node(&g, "Relu", "x", "y");
+    graph_node(&g, "Relu", "x", "y");
     output(&g, "y");
     takes(onnx_model(g, 13));
 }
@@ -337,14 +325,14 @@ static void unknown(void **state)
 {
     (void)state;
     struct msg g = input("x", row4, 2), n;
-    node(&g, "FlashAttention9", "x", "y");
+    graph_node(&g, "FlashAttention9", "x", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "op FlashAttention9 (node \"the-node\") is not supported");
     g = input("x", row4, 2); // all of them at once, each op with its first node
-    node(&g, "Relu", "x", "a");
-    node(&g, "Fizz", "a", "b");
-    node(&g, "Buzz", "b", "c");
-    node(&g, "Fizz", "c", "y");
+    graph_node(&g, "Relu", "x", "a");
+    graph_node(&g, "Fizz", "a", "b");
+    graph_node(&g, "Buzz", "b", "c");
+    graph_node(&g, "Fizz", "c", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "ops that are not supported: Fizz (node \"the-node\"), Buzz (node "
                                "\"the-node\")");
@@ -354,7 +342,7 @@ static void unknown(void **state)
         snprintf(type, sizeof(type), "AnOpWithAnInconvenientlyLongName%u", i);
         snprintf(from, sizeof(from), i ? "v%u" : "x", i);
         snprintf(to, sizeof(to), "v%u", i + 1);
-        node(&g, type, from, to);
+        graph_node(&g, type, from, to);
     }
     output(&g, "v300");
     refuses(onnx_model(g, 13), "ops that are not supported: AnOpWithAnInconvenientlyLongName0");
@@ -363,14 +351,14 @@ static void unknown(void **state)
     n = onnx_node("Relu", "x", "a");
     onnx_int(&n, "secret", 1);
     msg_msg(&g, GRAPH_NODES, n);
-    node(&g, "Fizz", "a", "y");
+    graph_node(&g, "Fizz", "a", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "refused: Relu (node \"the-node\"): attribute \"secret\" is not "
                                "supported, Fizz (node \"the-node\")");
     g = input("x", row4, 2);
-    node(&g, "And", "x,x", "a");
-    node(&g, "Not", "a", "b"); // nothing is said of what reads what cannot be
-    node(&g, "Not", "x", "y");
+    graph_node(&g, "And", "x,x", "a");
+    graph_node(&g, "Not", "a", "b"); // nothing is said of what reads what cannot be
+    graph_node(&g, "Not", "x", "y");
     output(&g, "b");
     output(&g, "y");
     refuses(onnx_model(g, 13), "refused: And (node \"the-node\"): expected bools, Not (node "
@@ -394,7 +382,7 @@ static void unknown(void **state)
     output(&g, "y");
     refuses(onnx_model(g, 13), "attribute \"axis\"");
     struct msg body = {0}, attr = {0};
-    node(&body, "Relu", "x", "q");
+    graph_node(&body, "Relu", "x", "q");
     msg_text(&attr, 1, "then_branch");
     msg_msg(&attr, 6, body);
     n = onnx_node("Relu", "x", "y");
@@ -407,11 +395,11 @@ static void unknown(void **state)
     memset(name, 'a', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
     g = input("x", row4, 2);
-    node(&g, name, "x", "y");
+    graph_node(&g, name, "x", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "op aaaa");
     g = input("x", row4, 2);
-    node(&g, bad, "x", "y");
+    graph_node(&g, bad, "x", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "op Re?[2J?lu?");
 }
@@ -432,7 +420,7 @@ static void too_many(void **state)
     (void)state;
     struct msg g = input("x", row4, 2), n, one = {0};
     char from[16];
-    node(&one, "Relu", "x", "y");
+    graph_node(&one, "Relu", "x", "y");
     repeat(&g, one, 16385);
     output(&g, "y");
     refuses(onnx_model(g, 13), "16384 nodes");
@@ -440,7 +428,7 @@ static void too_many(void **state)
     one = (struct msg){0};
     floats(&one, "c", 0, NULL, 1);
     repeat(&g, one, 65536);
-    node(&g, "Relu", "x", "y");
+    graph_node(&g, "Relu", "x", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "65536 values");
     n = (struct msg){0};
@@ -472,7 +460,7 @@ static void too_many(void **state)
 static struct msg shaped(const int64_t *dims, unsigned rank)
 {
     struct msg g = input("x", dims, rank);
-    node(&g, "Relu", "x", "y");
+    graph_node(&g, "Relu", "x", "y");
     output(&g, "y");
     return onnx_model(g, 13);
 }
@@ -488,7 +476,7 @@ static void inputs(void **state)
     takes(shaped((int64_t[]){1, 4, -1}, 3));
     takes(shaped((int64_t[]){-1, -1, -1, -1, -1, -1, -1, -1}, 8));
     struct msg nameless = input("", row4, 2);
-    node(&nameless, "Relu", "x", "y");
+    graph_node(&nameless, "Relu", "x", "y");
     output(&nameless, "");
     refuses(onnx_model(nameless, 13), "\"x\" is made by no earlier node");
     nameless = input("", row4, 2);
@@ -514,7 +502,7 @@ static void inputs(void **state)
     msg_text(&v, 1, "x");
     msg_msg(&v, 2, kind);
     msg_msg(&g, GRAPH_INPUTS, v);
-    node(&g, "Identity", "x", "y");
+    graph_node(&g, "Identity", "x", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "input \"x\": has no shape");
 }
@@ -525,15 +513,15 @@ static struct msg with_list(const char *type, const char *in, int64_t opset, uns
 {
     int64_t dims[4] = {1, 4, 6, 6};
     struct msg g = input("x", dims, 4);
-    integers(&g, "a", n, a);
+    graph_integers(&g, "a", 1, n, a);
     if (b)
-        integers(&g, "b", n, b);
+        graph_integers(&g, "b", 1, n, b);
     if (c)
-        integers(&g, "c", n, c);
+        graph_integers(&g, "c", 1, n, c);
     if (d)
-        integers(&g, "d", n, d);
-    node(&g, type, in, "y");
-    node(&g, "Flatten", "y", "z");
+        graph_integers(&g, "d", 1, n, d);
+    graph_node(&g, type, in, "y");
+    graph_node(&g, "Flatten", "y", "z");
     output(&g, "z");
     return onnx_model(g, opset);
 }
@@ -579,13 +567,13 @@ static void nothing(void **state)
     (void)state;
     int64_t dims[4] = {1, 4, 6, 6};
     struct msg g = input("x", dims, 4);
-    integers(&g, "a", 1, L(0));
-    integers(&g, "shape", 4, L(0, INT32_MAX, INT32_MAX, INT32_MAX));
+    graph_integers(&g, "a", 1, 1, L(0));
+    graph_integers(&g, "shape", 1, 4, L(0, INT32_MAX, INT32_MAX, INT32_MAX));
     struct msg n = onnx_node("Reshape", "e,shape", "h");
     onnx_int(&n, "allowzero", 1);
-    node(&g, "Slice", "x,a,a", "e");
+    graph_node(&g, "Slice", "x,a,a", "e");
     msg_msg(&g, GRAPH_NODES, n);
-    node(&g, "Flatten", "h", "y");
+    graph_node(&g, "Flatten", "h", "y");
     output(&g, "y");
     refuses(onnx_model(g, 14), "elements");
 }
@@ -642,6 +630,130 @@ static void windows(void **state)
     refuses(window("Conv", image, w, "group", 0, &least), "Conv");
 }
 
+// Two inputs of as many dimensions as there are letters before and behind the comma.
+static struct msg einsum(const char *equation)
+{
+    struct msg g = {0}, n = onnx_node("Einsum", "a,b", "y");
+    unsigned ranks[2] = {(unsigned)strcspn(equation, ","), 0};
+    ranks[1] = (unsigned)strcspn(equation + ranks[0] + 1, "-");
+    int64_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("a", ONNX_F32, ones, ranks[0]));
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("b", ONNX_F32, ones, ranks[1]));
+    onnx_string(&n, "equation", equation);
+    msg_msg(&g, GRAPH_NODES, n);
+    output(&g, "y");
+    return onnx_model(g, 13);
+}
+
+// The answer has no more dimensions than there may be, whether the equation says them or not.
+static void equations(void **state)
+{
+    (void)state;
+    takes(einsum("abcdefgh,ijklmnop"));
+    takes(einsum("abcdefgh,ijklmnop->abcdefghijklmnop"));
+    takes(einsum("abcdefghi,ijklmnopq")); // i is summed: sixteen are left
+    takes(einsum("abcdefghi,jklmnopqr->a"));
+    refuses(einsum("abcdefghi,jklmnopqr"), "more than 16 dimensions");
+    refuses(einsum("abcdefghi,jklmnopqr->abcdefghijklmnopq"), "more than 16 dimensions");
+}
+
+static struct msg of_dimensions(const char *type, unsigned n, unsigned rank)
+{
+    static const int64_t ones[17] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+    static const int64_t none[17] = {0};
+    struct msg g = input("x", ones, rank);
+    if (strcmp(type, "GatherND") == 0)
+        msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("s", ONNX_I64, ones, n, none, 8));
+    else
+        graph_integers(&g, "s", 1, n, ones);
+    graph_node(&g, type, "x,s", "y");
+    output(&g, "y");
+    return onnx_model(g, 13);
+}
+
+// Tensors of sixteen dimensions are made, and what would have seventeen is told how many there may be.
+static void most_dimensions(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type;
+        unsigned rank; // of the input
+        const char *why;
+    } rows[] = {{"Reshape", 1, "shape: expected a constant list of at most 16"},
+                {"Expand", 1, "shape: expected a list of at most 16, known from shapes"},
+                {"GatherND", 2, "its output has more than 16 dimensions"}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        takes(of_dimensions(rows[i].type, 16, rows[i].rank));
+        if (rows[i].rank == 1)
+            refuses(of_dimensions(rows[i].type, 17, 1), rows[i].why);
+        else
+            refuses(of_dimensions(rows[i].type, 16, 3), rows[i].why);
+    }
+}
+
+// An image has as many axes as a tensor has dimensions behind the first two.
+static void most_axes(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"Conv", "ConvTranspose", "MaxPool", "AveragePool",
+                                        "LpPool"};
+    enum { AXES = 14 };
+    int64_t image[2 + AXES] = {-1, 1}, kernel[2 + AXES] = {1, 1};
+    for (unsigned i = 0; i < AXES; i++) {
+        image[2 + i] = i % 7 == 0 ? 3 : 1;
+        kernel[2 + i] = i % 7 == 0 ? 2 : 1;
+    }
+    for (unsigned i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        struct msg g = input("x", image, 2 + AXES), n;
+        n = onnx_node(types[i], i < 2 ? "x,w" : "x", "y");
+        if (i < 2)
+            floats(&g, "w", 2 + AXES, kernel, 4);
+        onnx_ints(&n, "kernel_shape", AXES, kernel + 2);
+        msg_msg(&g, GRAPH_NODES, n);
+        output(&g, "y");
+        takes(onnx_model(g, 13));
+    }
+    char line[1024];
+    unsigned told = 0;
+    for (unsigned i = 0; engine_op_line(i, line, sizeof(line)); i++) {
+        assert_null(strstr(line, "axis to six"));
+        told += strstr(line, "images of one axis to 14") != NULL;
+    }
+    assert_int_equal(told, sizeof(types) / sizeof(types[0]));
+}
+
+static struct msg in_blocks(const char *type, int64_t block, int64_t scales)
+{
+    bool from = strcmp(type, "DequantizeLinear") == 0;
+    struct msg g = {0}, n = onnx_node(type, "x,s", "y");
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", from ? 2 : ONNX_F32, (int64_t[]){4, 5}, 2));
+    floats(&g, "s", 2, (int64_t[]){scales, 5}, (size_t)scales * 5);
+    onnx_int(&n, "axis", 0);
+    onnx_int(&n, "block_size", block);
+    msg_msg(&g, GRAPH_NODES, n);
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", from ? ONNX_F32 : 2, NULL, 0));
+    return onnx_model(g, 21);
+}
+
+// Sizes of blocks, the last one short, and up to where adding to them wraps.
+static void blocks(void **state)
+{
+    (void)state;
+    static const char *const types[] = {"QuantizeLinear", "DequantizeLinear"};
+    static const int64_t large[] = {4, INT32_MAX, INT64_MAX - 4, INT64_MAX};
+    for (unsigned i = 0; i < 2; i++) {
+        takes(in_blocks(types[i], 1, 4));
+        takes(in_blocks(types[i], 2, 2));
+        takes(in_blocks(types[i], 3, 2));
+        refuses(in_blocks(types[i], 3, 1), "one a block of the axis");
+        refuses(in_blocks(types[i], -1, 4), "block_size below 0");
+        for (unsigned k = 0; k < sizeof(large) / sizeof(large[0]); k++) {
+            takes(in_blocks(types[i], large[k], 1));
+            refuses(in_blocks(types[i], large[k], 0), "one a block of the axis");
+        }
+    }
+}
+
 // Weights that are an input, as large as a shape can say: the columns of such a convolution are 2^62
 // numbers, and their bytes with the rest of the plan are more than 2^64.
 static void scratch_that_wraps(void **state)
@@ -650,9 +762,9 @@ static void scratch_that_wraps(void **state)
     int64_t image[4] = {1, 46000, 46000, 1}, w[4] = {1, 46000, 200, 1};
     struct msg g = input("x", image, 4);
     msg_msg(&g, GRAPH_INPUTS, onnx_value("w", ONNX_F32, w, 4));
-    node(&g, "Conv", "x,w", "c");
-    node(&g, "Relu", "x", "y");
-    node(&g, "Exp", "x", "z");
+    graph_node(&g, "Conv", "x,w", "c");
+    graph_node(&g, "Relu", "x", "y");
+    graph_node(&g, "Exp", "x", "z");
     output(&g, "c");
     output(&g, "y");
     output(&g, "z");
@@ -673,7 +785,7 @@ static void much_of_little(void **state)
         onnx_int(&n, "axis", 0);
         msg_msg(&g, GRAPH_NODES, n);
     }
-    node(&g, "Add", "x,c0", "y");
+    graph_node(&g, "Add", "x,c0", "y");
     output(&g, "y");
     refuses(onnx_model(g, 13), "constant");
     g = input("x", (int64_t[]){-1, 64}, 2); // the same of what is no constant
@@ -690,7 +802,7 @@ static void much_of_little(void **state)
     for (unsigned i = 0; i < 5; i++) {
         snprintf(from, sizeof(from), i ? "m%u,x" : "x,x", i);
         snprintf(to, sizeof(to), "m%u", i + 1);
-        node(&g, "MatMul", from, to);
+        graph_node(&g, "MatMul", from, to);
     }
     output(&g, "m5");
     refuses(onnx_model(g, 13), "multiplications");
@@ -702,35 +814,12 @@ static void much_of_little(void **state)
     refuses(onnx_model(g, 13), "multiplications");
 }
 
-// The n-th allocation fails, for every n until none does: refused, or slower; never a crash, never a leak.
 static void memory_runs_out(void **state)
 {
     (void)state;
-    struct msg file = onnx_model(small_graph(), 13);
-    struct engine_error e;
     float zeros[36] = {0};
-    struct engine_data in = {zeros, sizeof(zeros), 4, {1, 1, 6, 6}}, out;
-    unsigned failed = 0;
-    for (uint64_t n = 1;; n++) {
-        uint64_t before = mem_count();
-        mem_fail_at(n);
-        struct engine_model *m =
-            engine_model_load(engine_any(false), view_of(file.p, file.n), 8, &e);
-        struct engine_instance *i = m ? engine_instance_new(m, &e) : NULL;
-        bool ran = i && engine_run(i, &in, &out, &e);
-        bool reached = mem_count() - before >= n;
-        mem_fail_at(0);
-        failed += !ran;
-        if (!ran)
-            assert_true(e.text[0] != '\0');
-        engine_instance_free(i);
-        engine_model_free(m);
-        if (!reached)
-            break;
-        assert_true(n < 1000);
-    }
-    assert_true(failed > 5);
-    free(file.p);
+    struct engine_data in = {zeros, sizeof(zeros), 4, {1, 1, 6, 6}};
+    expect_without_memory(onnx_model(small_graph(), 13), &in, 12, 6, 1001);
 }
 
 // Random files of valid pieces: whatever comes out, it is refused or it runs.
@@ -770,8 +859,8 @@ static void shuffled(void **state)
         struct msg g = input("x", dims, rank);
         floats(&g, "w", 4, L(dims[1], dims[1], 1, 1), (size_t)(dims[1] * dims[1]));
         floats(&g, "f", 2, L(dims[1], 3), (size_t)dims[1] * 3);
-        integers(&g, "a", 2,
-                 L((int64_t)rand_below(&dice, 4) - 1, (int64_t)rand_below(&dice, 4) - 1));
+        graph_integers(&g, "a", 1, 2,
+                       L((int64_t)rand_below(&dice, 4) - 1, (int64_t)rand_below(&dice, 4) - 1));
         unsigned nodes = (unsigned)rand_below(&dice, 4) + 1;
         for (unsigned k = 0; k < nodes; k++) {
             char in[64] = "";
@@ -811,6 +900,10 @@ int main(void)
         cmocka_unit_test(lists),
         cmocka_unit_test(nothing),
         cmocka_unit_test(windows),
+        cmocka_unit_test(equations),
+        cmocka_unit_test(most_dimensions),
+        cmocka_unit_test(most_axes),
+        cmocka_unit_test(blocks),
         cmocka_unit_test(scratch_that_wraps),
         cmocka_unit_test(much_of_little),
         cmocka_unit_test(shuffled),

@@ -4,12 +4,18 @@
 #define SLUICE_TESTS_ENGINE_KIT_H
 
 #include "base/check.h"
+#include "base/mem.h"
+#include "base/rand.h"
 #include "engine/cpu/device.h"
 #include "engine/engine.h"
+#include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #define KIT static __attribute__((unused))
 
@@ -170,6 +176,15 @@ KIT void onnx_string(struct msg *node, const char *name, const char *v)
     msg_msg(node, 5, a);
 }
 
+KIT void onnx_float(struct msg *node, const char *name, float v)
+{
+    struct msg a = {0};
+    msg_text(&a, 1, name);
+    msg_float(&a, 2, v);
+    msg_uint(&a, 20, 1);
+    msg_msg(node, 5, a);
+}
+
 KIT void onnx_floats(struct msg *node, const char *name, unsigned n, const float *v)
 {
     struct msg a = {0};
@@ -201,6 +216,40 @@ KIT void onnx_graph(struct msg *node, const char *name, struct msg graph)
 
 enum { GRAPH_NODES = 1, GRAPH_CONSTANTS = 5, GRAPH_INPUTS = 11, GRAPH_OUTPUTS = 12 };
 
+KIT void graph_node(struct msg *graph, const char *type, const char *in, const char *out)
+{
+    msg_msg(graph, GRAPH_NODES, onnx_node(type, in, out));
+}
+
+// A constant of n int64, of rank 0 or 1.
+KIT void graph_integers(struct msg *graph, const char *name, unsigned rank, unsigned n,
+                        const int64_t *v)
+{
+    msg_msg(graph, GRAPH_CONSTANTS,
+            onnx_tensor(name, ONNX_I64, (int64_t[]){n}, rank, v, n * sizeof(*v)));
+}
+
+// n floats from -0.5 to 0.5; the caller frees them.
+KIT float *noise(struct rand *dice, size_t n)
+{
+    float *x = malloc((n + 1) * sizeof(*x));
+    for (size_t i = 0; i < n; i++)
+        x[i] = (float)rand_unit(dice) - 0.5f;
+    return x;
+}
+
+// A constant of them.
+KIT void graph_noise(struct msg *graph, const char *name, unsigned rank, const int64_t *dims,
+                     struct rand *dice)
+{
+    size_t n = 1;
+    for (unsigned i = 0; i < rank; i++)
+        n *= (size_t)dims[i];
+    float *x = noise(dice, n);
+    msg_msg(graph, GRAPH_CONSTANTS, onnx_tensor(name, ONNX_F32, dims, rank, x, n * 4));
+    free(x);
+}
+
 KIT struct msg onnx_model(struct msg graph, int64_t opset)
 {
     struct msg m = {0}, set = {0};
@@ -209,6 +258,46 @@ KIT struct msg onnx_model(struct msg graph, int64_t opset)
     msg_uint(&set, 2, (uint64_t)opset);
     msg_msg(&m, 8, set);
     return m;
+}
+
+// ---- what every loader is owed -----------------------------------------------------------------------
+
+// m: what the engine gave for a file that cannot be; got: its reason.
+KIT void expect_refusal(const struct engine_model *m, const char *got, const char *why)
+{
+    if (m)
+        fail_msg("taken; expected: %s", why);
+    if (!strstr(got, why))
+        fail_msg("expected \"%s\", got \"%s\"", why, got);
+}
+
+// Loads the file and runs it on `in`; the n-th allocation fails, for every n until none does (before `most`):
+// refused with a reason, at least `least` times, or the first output has `bytes`; never a crash, never a leak.
+// Frees the file.
+KIT void expect_without_memory(struct msg file, const struct engine_data *in, size_t bytes,
+                               unsigned least, uint64_t most)
+{
+    struct engine *engine = engine_any(false);
+    unsigned failed = 0;
+    bool reached = true;
+    for (uint64_t n = 1; reached; n++) {
+        struct engine_data out[2];
+        struct engine_error e = {""};
+        uint64_t before = mem_count();
+        assert_true(n < most);
+        mem_fail_at(n);
+        struct engine_model *m = engine_model_load(engine, view_of(file.p, file.n), 8, &e);
+        struct engine_instance *i = m ? engine_instance_new(m, &e) : NULL;
+        bool ran = i && engine_run(i, in, out, &e);
+        reached = mem_count() - before >= n;
+        mem_fail_at(0);
+        failed += !ran;
+        assert_true(ran ? out[0].bytes == bytes : e.text[0] != '\0');
+        engine_instance_free(i);
+        engine_model_free(m);
+    }
+    assert_true(failed >= least);
+    free(file.p);
 }
 
 #endif

@@ -18,24 +18,6 @@ static int64_t roll(int64_t low, int64_t high)
     return low + (int64_t)(rand_u64(&dice) % (uint64_t)(high - low + 1));
 }
 
-static float *noise(size_t n)
-{
-    float *x = malloc((n + 1) * sizeof(*x));
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)rand_unit(&dice) - 0.5f;
-    return x;
-}
-
-static void constant(struct msg *graph, const char *name, unsigned rank, const int64_t *dims)
-{
-    size_t n = 1;
-    for (unsigned i = 0; i < rank; i++)
-        n *= (size_t)dims[i];
-    float *x = noise(n);
-    msg_msg(graph, GRAPH_CONSTANTS, onnx_tensor(name, ONNX_F32, dims, rank, x, n * 4));
-    free(x);
-}
-
 // Loads with and without the library, runs `rows` rows, compares; and row by row with the batch, bits.
 static void compare_on(struct engine *library, struct msg graph, int64_t rows, const int64_t *image,
                        unsigned rank)
@@ -49,7 +31,7 @@ static void compare_on(struct engine *library, struct msg graph, int64_t rows, c
     for (unsigned i = 1; i < rank; i++)
         n *= (size_t)(x.shape[i] = image[i]);
     x.shape[0] = rows;
-    float *memory = noise(n + 1), *data = memory + 1; // aligned to 4, no better
+    float *memory = noise(&dice, n + 1), *data = memory + 1; // aligned to 4, no better
     x.data = data;
     x.bytes = n * 4;
     for (unsigned k = 0; k < 2; k++) {
@@ -108,9 +90,9 @@ static struct msg conv(struct msg *g, const char *from, const char *to, const ch
     char in[64], b[32];
     snprintf(b, sizeof(b), "%s-bias", weights);
     snprintf(in, sizeof(in), bias ? "%s,%s,%s" : "%s,%s", from, weights, b);
-    constant(g, weights, 4, w);
+    graph_noise(g, weights, 4, w, &dice);
     if (bias)
-        constant(g, b, 1, w);
+        graph_noise(g, b, 1, w, &dice);
     return onnx_node("Conv", in, to);
 }
 
@@ -171,23 +153,23 @@ static void fused(void **state)
             rand_seed(&dice, 12 + i);
             struct msg g = graph_of(image, 4, "r"), n;
             msg_msg(&g, GRAPH_NODES, conv(&g, "x", "c", "w", w, i & 1));
-            constant(&g, "scale", 1, w);
-            constant(&g, "shift", 1, w);
-            constant(&g, "mean", 1, w);
-            float *variance = noise(6);
+            graph_noise(&g, "scale", 1, w, &dice);
+            graph_noise(&g, "shift", 1, w, &dice);
+            graph_noise(&g, "mean", 1, w, &dice);
+            float *variance = noise(&dice, 6);
             for (unsigned k = 0; k < 6; k++)
                 variance[k] += 1;
             msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("variance", ONNX_F32, w, 1, variance, 24));
             free(variance);
             n = onnx_node("BatchNormalization", "c,scale,shift,mean,variance", "b");
             msg_msg(&g, GRAPH_NODES, n);
-            constant(&g, "each", i & 2 ? 4 : 3, each + (i & 2 ? 0 : 1));
+            graph_noise(&g, "each", i & 2 ? 4 : 3, each + (i & 2 ? 0 : 1), &dice);
             n = onnx_node("Add", i & 4 ? "b,each" : "each,b", "a");
             msg_msg(&g, GRAPH_NODES, n);
             msg_msg(&g, GRAPH_NODES, onnx_node(i & 8 ? "Relu" : "Identity", "a", "r"));
             for (unsigned k = 0; seen && k < 3; k++)
                 msg_msg(&g, GRAPH_OUTPUTS, onnx_value(&"c\0b\0a"[2 * k], ONNX_F32, NULL, 0));
-            float *data = noise(3 * 7 * 7);
+            float *data = noise(&dice, 3 * 7 * 7);
             struct msg file = onnx_model(g, 13);
             struct engine_model *m =
                 engine_model_load(engine_any(false), view_of(file.p, file.n), 4, &e);
@@ -245,8 +227,8 @@ static void chain(void **state)
         msg_msg(&g, GRAPH_NODES, n);
         msg_msg(&g, GRAPH_NODES, conv(&g, "b", "c", "w2", w2, false));
         msg_msg(&g, GRAPH_NODES, onnx_node("Add", i & 2 ? "b,c" : "c,b", "d"));
-        constant(&g, "each", i & 4 ? 4 : 3, each + (i & 4 ? 0 : 1));
-        constant(&g, "single", 1, single);
+        graph_noise(&g, "each", i & 4 ? 4 : 3, each + (i & 4 ? 0 : 1), &dice);
+        graph_noise(&g, "single", 1, single, &dice);
         msg_msg(&g, GRAPH_NODES, onnx_node("Mul", "each,d", "e"));
         msg_msg(&g, GRAPH_NODES, onnx_node("Sub", "e,single", "f"));
         msg_msg(&g, GRAPH_NODES, onnx_node("Relu", "f", "h"));
@@ -303,7 +285,7 @@ static void not_a_number(void **state)
         struct engine_model *m =
             engine_model_load(engine_any(false), view_of(file.p, file.n), 8, &e);
         struct engine_instance *in = engine_instance_new(m, &e);
-        float *data = noise((size_t)2 * ELEMENTS);
+        float *data = noise(&dice, (size_t)2 * ELEMENTS);
         struct engine_data x = {data, 2 * ELEMENTS * 4, 4, {2, 4, 8, 8}}, out;
         assert_true(engine_run(in, &x, &out, &e));
         size_t half = out.bytes / 2;

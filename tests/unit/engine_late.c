@@ -1,5 +1,4 @@
 // Shapes that follow from data: sized when the data is there, within what the limits leave, each run its own.
-#include "base/mem.h"
 #include "base/rand.h"
 #include "engine/engine.h"
 #include "tests/unit/engine_guard.h"
@@ -14,17 +13,6 @@
 enum { BOOLS = 9 };
 
 static struct engine_error e;
-
-static void node(struct msg *g, const char *type, const char *in, const char *out)
-{
-    msg_msg(g, GRAPH_NODES, onnx_node(type, in, out));
-}
-
-static void integers(struct msg *g, const char *name, unsigned rank, unsigned n, const int64_t *v)
-{
-    msg_msg(g, GRAPH_CONSTANTS,
-            onnx_tensor(name, ONNX_I64, (int64_t[]){n}, rank, v, n * sizeof(*v)));
-}
 
 static struct engine_model *load_in(struct engine *engine, struct msg g)
 {
@@ -63,10 +51,10 @@ static void places(void **state)
     (void)state;
     struct engine *engine = engine_new(guard_device_new(), NULL, (struct engine_limits){0}, &e);
     struct msg g = begin(ONNX_F32, (int64_t[]){-1}, 1, ONNX_F32);
-    node(&g, "NonZero", "x", "at");
-    integers(&g, "flat", 1, 1, (int64_t[]){-1});
-    node(&g, "Reshape", "at,flat", "list");
-    node(&g, "Gather", "x,list", "y");
+    graph_node(&g, "NonZero", "x", "at");
+    graph_integers(&g, "flat", 1, 1, (int64_t[]){-1});
+    graph_node(&g, "Reshape", "at,flat", "list");
+    graph_node(&g, "Gather", "x,list", "y");
     msg_msg(&g, GRAPH_OUTPUTS, onnx_value("at", ONNX_I64, (int64_t[]){1, -1}, 2));
     struct engine_model *m = load_in(engine, g);
     struct engine_instance *i = engine_instance_new(m, &e);
@@ -141,7 +129,7 @@ static void boxes(void **state)
     msg_msg(&g, GRAPH_INPUTS, onnx_value("most", ONNX_I64, NULL, 0));
     msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("overlap", ONNX_F32, NULL, 0, &overlap, 4));
     msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("least", ONNX_F32, NULL, 0, &least, 4));
-    node(&g, "NonMaxSuppression", "box,score,most,overlap,least", "y");
+    graph_node(&g, "NonMaxSuppression", "box,score,most,overlap,least", "y");
     msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_I64, (int64_t[]){-1, 3}, 2));
     struct engine_model *m = load_in(engine, g);
     struct engine_instance *i = engine_instance_new(m, &e);
@@ -196,10 +184,10 @@ static void as_many_as_it_says(void **state)
     struct engine *engine =
         engine_with((struct cpu_options){0}, (struct engine_limits){.bytes = 1 << 20});
     struct msg g = begin(ONNX_I64, (int64_t[]){1}, 1, ONNX_F32);
-    node(&g, "ConstantOfShape", "x", "zeros");
+    graph_node(&g, "ConstantOfShape", "x", "zeros");
     float one = 1;
     msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("one", ONNX_F32, NULL, 0, &one, 4));
-    node(&g, "Add", "zeros,one", "y");
+    graph_node(&g, "Add", "zeros,one", "y");
     struct engine_model *m = load_in(engine, g);
     struct engine_instance *i = engine_instance_new(m, &e);
     int64_t n;
@@ -239,17 +227,17 @@ static void nothing_is_kept(void **state)
     struct engine *engine =
         engine_with((struct cpu_options){0}, (struct engine_limits){.bytes = 4 << 20});
     struct msg g = begin(ONNX_F32, (int64_t[]){-1, -1}, 2, ONNX_F32);
-    integers(&g, "flat", 1, 1, (int64_t[]){-1});
-    node(&g, "NonZero", "x", "at");
-    node(&g, "Shape", "at", "size");
-    node(&g, "ConstantOfShape", "size", "v0");
+    graph_integers(&g, "flat", 1, 1, (int64_t[]){-1});
+    graph_node(&g, "NonZero", "x", "at");
+    graph_node(&g, "Shape", "at", "size");
+    graph_node(&g, "ConstantOfShape", "size", "v0");
     for (unsigned k = 0; k < 100; k++) { // a hundred of them would be too much
         char from[16], to[16];
         snprintf(from, sizeof(from), "v%u", k);
         snprintf(to, sizeof(to), "v%u", k + 1);
-        node(&g, "Neg", from, to);
+        graph_node(&g, "Neg", from, to);
     }
-    node(&g, "Reshape", "v100,flat", "y");
+    graph_node(&g, "Reshape", "v100,flat", "y");
     struct engine_model *m = load_in(engine, g);
     struct engine_instance *i = engine_instance_new(m, &e);
     static float x[20000];
@@ -266,38 +254,17 @@ static void nothing_is_kept(void **state)
     engine_free(engine);
 }
 
-// The n-th allocation fails, for every n until none does.
 static void memory_runs_out(void **state)
 {
     (void)state;
-    struct msg g = begin(ONNX_F32, (int64_t[]){-1}, 1, ONNX_F32), file;
-    node(&g, "NonZero", "x", "at");
-    integers(&g, "flat", 1, 1, (int64_t[]){-1});
-    node(&g, "Reshape", "at,flat", "list");
-    node(&g, "Gather", "x,list", "y");
-    file = onnx_model(g, 16);
+    struct msg g = begin(ONNX_F32, (int64_t[]){-1}, 1, ONNX_F32);
+    graph_node(&g, "NonZero", "x", "at");
+    graph_integers(&g, "flat", 1, 1, (int64_t[]){-1});
+    graph_node(&g, "Reshape", "at,flat", "list");
+    graph_node(&g, "Gather", "x,list", "y");
     float x[4] = {1, 0, 2, 0};
-    struct engine_data in = {x, 16, 1, {4}}, out;
-    unsigned failed = 0;
-    for (uint64_t n = 1;; n++) {
-        uint64_t before = mem_count();
-        mem_fail_at(n);
-        struct engine_model *m =
-            engine_model_load(engine_any(false), view_of(file.p, file.n), 8, &e);
-        struct engine_instance *i = m ? engine_instance_new(m, &e) : NULL;
-        bool ran = i && engine_run(i, &in, &out, &e);
-        bool reached = mem_count() - before >= n;
-        mem_fail_at(0);
-        failed += !ran;
-        assert_true(ran ? out.bytes == 8 : e.text[0] != '\0');
-        engine_instance_free(i);
-        engine_model_free(m);
-        if (!reached)
-            break;
-        assert_true(n < 1000);
-    }
-    assert_true(failed > 5);
-    free(file.p);
+    struct engine_data in = {x, 16, 1, {4}};
+    expect_without_memory(onnx_model(g, 16), &in, 8, 6, 1001);
 }
 
 int main(void)

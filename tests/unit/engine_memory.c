@@ -184,10 +184,8 @@ static struct msg products(unsigned n)
 static void expect_refused(struct msg graph, int64_t limit, const char *why)
 {
     struct engine *engine;
-    assert_null(load(graph, 1, limit, &engine));
+    expect_refusal(load(graph, 1, limit, &engine), e.text, why);
     engine_free(engine);
-    if (!strstr(e.text, why))
-        fail_msg("expected \"%s\", got \"%s\"", why, e.text);
 }
 
 static void constants_are_counted(void **state)
@@ -208,18 +206,14 @@ static void constants_are_counted(void **state)
 static void prepared_ones_are_counted(void **state)
 {
     (void)state;
-    struct msg g = graph_of_rows(), alpha;
+    struct msg g = graph_of_rows();
     square(&g, "w");
     for (unsigned i = 0; i < 16; i++) {
         char in[32], out[16];
         snprintf(in, sizeof(in), "v%u,w", i);
         snprintf(out, sizeof(out), "v%u", i + 1);
         struct msg n = onnx_node("Gemm", in, out);
-        alpha = (struct msg){0};
-        msg_text(&alpha, 1, "alpha");
-        msg_float(&alpha, 2, 1 + (float)i);
-        msg_uint(&alpha, 20, 1);
-        msg_msg(&n, 5, alpha);
+        onnx_float(&n, "alpha", 1 + (float)i);
         msg_msg(&g, GRAPH_NODES, n);
     }
     msg_msg(&g, GRAPH_OUTPUTS, onnx_value("v16", ONNX_F32, NULL, 0));

@@ -77,15 +77,6 @@ static struct msg microsoft(const char *type, const char *in, const char *out)
     return n;
 }
 
-static void real(struct msg *node, const char *name, float v)
-{
-    struct msg a = {0};
-    msg_text(&a, 1, name);
-    msg_float(&a, 2, v);
-    msg_uint(&a, 20, 1);
-    msg_msg(node, 5, a);
-}
-
 static void put(struct msg node)
 {
     msg_msg(&graph, GRAPH_NODES, node);
@@ -170,7 +161,7 @@ static void skips(void **state)
         floats("b", 1, SHAPE(19));
         struct msg skip = k ? microsoft("SkipSimplifiedLayerNormalization", "x,s,g,b", "y,,,sum")
                             : microsoft("SkipLayerNormalization", "x,s,g,b,b", "y,,,sum");
-        real(&skip, "epsilon", 1e-5f);
+        onnx_float(&skip, "epsilon", 1e-5f);
         put(skip);
         put(onnx_node("Add", "x,s", "t"));
         put(onnx_node("Add", "t,b", "u"));
@@ -191,12 +182,29 @@ static void embeddings(void **state)
     floats("b", 1, SHAPE(8));
     struct msg embed =
         microsoft("EmbedLayerNormalization", "ids,segments,words,places,kinds,g,b", "y");
-    real(&embed, "epsilon", 1e-5f);
+    onnx_float(&embed, "epsilon", 1e-5f);
     put(embed);
     put(onnx_node("Gather", "words,ids", "w"));
     put(onnx_node("Gather", "kinds,segments", "k"));
     put(onnx_node("Add", "w,k", "s"));
     put(onnx_node("Add", "s,places", "t"));
+    put(onnx_node("LayerNormalization", "t,g,b", "z"));
+    compare();
+}
+
+static void embeddings_without_segments(void **state)
+{
+    (void)state;
+    whole("ids", 2, SHAPE(2, 3), (const int32_t[]){4, 0, 2, 1, 1, 3});
+    floats("words", 2, SHAPE(5, 8));
+    floats("places", 2, SHAPE(3, 8));
+    floats("g", 1, SHAPE(8));
+    floats("b", 1, SHAPE(8));
+    struct msg embed = microsoft("EmbedLayerNormalization", "ids,,words,places,,g,b", "y");
+    onnx_float(&embed, "epsilon", 1e-5f);
+    put(embed);
+    put(onnx_node("Gather", "words,ids", "w"));
+    put(onnx_node("Add", "w,places", "t"));
     put(onnx_node("LayerNormalization", "t,g,b", "z"));
     compare();
 }
@@ -231,7 +239,7 @@ static void products(void **state)
         floats("w", 3, b ? SHAPE(1, 4, 5) : SHAPE(1, 5, 4));
         onnx_int(&fused, "transA", a);
         onnx_int(&fused, "transB", b);
-        real(&fused, "alpha", 0.5f);
+        onnx_float(&fused, "alpha", 0.5f);
         put(fused);
         onnx_ints(&turn_a, "perm", 3, a ? SHAPE(0, 2, 1) : SHAPE(0, 1, 2));
         onnx_ints(&turn_b, "perm", 3, b ? SHAPE(0, 2, 1) : SHAPE(0, 1, 2));
@@ -267,7 +275,7 @@ static void heads(void **state)
             floats("m", 4, SHAPE(1, 2, 4, 4));
         onnx_int(&many, "num_heads", 2);
         onnx_int(&many, "unidirectional", k == 1);
-        real(&many, "mask_filter_value", -INFINITY);
+        onnx_float(&many, "mask_filter_value", -INFINITY);
         put(many);
         put(own_attention(k == 2 ? "q,k,v,m" : "q,k,v", k == 1));
         compare();
@@ -288,7 +296,7 @@ static void one_product(void **state)
         if (k)
             whole("n", 1, SHAPE(2), (const int32_t[]){3, 1});
         onnx_int(&all, "num_heads", 2);
-        real(&all, "mask_filter_value", -INFINITY);
+        onnx_float(&all, "mask_filter_value", -INFINITY);
         put(all);
         put(onnx_node("MatMul", "x,w", "xw"));
         put(onnx_node("Add", "xw,b", "p"));
@@ -302,26 +310,30 @@ static void one_product(void **state)
 
 // ---- bytes -------------------------------------------------------------------------------------------
 
-// x and w to bytes and back, then in floats, and to bytes; the other way in bytes.
-static void bytes(const char *op, const char *plain)
+// x and w to bytes and back, then in floats, and to bytes; the other way in bytes, where a zero point of 0 is left
+// out.
+static void bytes(const char *op, const char *plain, uint8_t zero)
 {
-    static const float scale = 0.01f, wide = 0.02f;
-    static const uint8_t zero = 120;
-    char in[64];
+    static const float scale = 0.01f, wide = 0.03f; // no sum of two is a tie
+    const char *in;
     bool two = strcmp(plain, "Add") == 0 || strcmp(plain, "Mul") == 0;
-    floats("x", 2, SHAPE(3, 7));
+    bool images = strcmp(plain, "GlobalAveragePool") == 0;
+    floats("x", images ? 3 : 2, images ? SHAPE(3, 2, 7) : SHAPE(3, 7));
     floats("w", 2, SHAPE(1, 7));
     constant("s", ONNX_F32, 0, NULL, &scale, 4);
     constant("t", ONNX_F32, 0, NULL, &wide, 4);
     constant("o", ONNX_U8, 0, NULL, &zero, 1);
     put(onnx_node("QuantizeLinear", "x,s,o", "xq"));
     put(onnx_node("QuantizeLinear", "w,s,o", "wq"));
-    snprintf(in, sizeof(in), two ? "xq,s,o,wq,s,o,t,o" : "xq,s,o,t,o");
+    if (zero)
+        in = two ? "xq,s,o,wq,s,o,t,o" : "xq,s,o,t,o";
+    else
+        in = two ? "xq,s,,wq,s,,t" : "xq,s,,t";
     struct msg direct = microsoft(op, in, "yq"),
                floating = onnx_node(plain, two ? "xf,wf" : "xf", "zf");
     if (strcmp(plain, "LeakyRelu") == 0) {
-        real(&direct, "alpha", 0.125f);
-        real(&floating, "alpha", 0.125f);
+        onnx_float(&direct, "alpha", 0.125f);
+        onnx_float(&floating, "alpha", 0.125f);
     }
     put(direct);
     put(onnx_node("DequantizeLinear", "yq,t,o", "y"));
@@ -336,18 +348,28 @@ static void bytes(const char *op, const char *plain)
 static void bytes_for_floats(void **state)
 {
     (void)state;
-    bytes("QLinearMul", "Mul");
-    bytes("QLinearSigmoid", "Sigmoid");
-    bytes("QLinearLeakyRelu", "LeakyRelu");
+    for (unsigned k = 0; k < 2; k++) {
+        uint8_t zero = k ? 0 : 120;
+        bytes("QLinearAdd", "Add", zero);
+        bytes("QLinearMul", "Mul", zero);
+        bytes("QLinearSigmoid", "Sigmoid", zero);
+        bytes("QLinearLeakyRelu", "LeakyRelu", zero);
+        bytes("QLinearGlobalAveragePool", "GlobalAveragePool", zero);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gelus),       cmocka_unit_test(skips),
-        cmocka_unit_test(embeddings),  cmocka_unit_test(tables_that_cannot_be),
-        cmocka_unit_test(products),    cmocka_unit_test(heads),
-        cmocka_unit_test(one_product), cmocka_unit_test(bytes_for_floats),
+        cmocka_unit_test(gelus),
+        cmocka_unit_test(skips),
+        cmocka_unit_test(embeddings),
+        cmocka_unit_test(embeddings_without_segments),
+        cmocka_unit_test(tables_that_cannot_be),
+        cmocka_unit_test(products),
+        cmocka_unit_test(heads),
+        cmocka_unit_test(one_product),
+        cmocka_unit_test(bytes_for_floats),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     engine_free(guarded());

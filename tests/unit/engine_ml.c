@@ -5,6 +5,7 @@
 #include "tests/unit/engine_guard.h"
 #include "tests/unit/engine_kit.h"
 
+#include <float.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stddef.h>
@@ -12,26 +13,6 @@
 #include <cmocka.h>
 
 static struct engine_error e;
-
-static void floats(struct msg *node, const char *name, unsigned n, const float *v)
-{
-    struct msg a = {0};
-    msg_text(&a, 1, name);
-    for (unsigned i = 0; i < n; i++)
-        msg_float(&a, 7, v[i]);
-    msg_uint(&a, 20, 6);
-    msg_msg(node, 5, a);
-}
-
-static void strings(struct msg *node, const char *name, unsigned n, const char *const *v)
-{
-    struct msg a = {0};
-    msg_text(&a, 1, name);
-    for (unsigned i = 0; i < n; i++)
-        msg_text(&a, 9, v[i]);
-    msg_uint(&a, 20, 8);
-    msg_msg(node, 5, a);
-}
 
 // Imports ai.onnx.ml alone.
 static struct msg ml_model(struct msg graph)
@@ -66,26 +47,29 @@ static struct engine *guarded(void)
     return g;
 }
 
-static struct engine_model *load(struct msg g)
+static struct engine_model *load_on(struct engine *engine, struct msg g)
 {
     struct msg file = ml_model(g);
-    struct engine_model *m = engine_model_load(guarded(), view_of(file.p, file.n), 16, &e);
+    struct engine_model *m = engine_model_load(engine, view_of(file.p, file.n), 16, &e);
     free(file.p);
     return m;
 }
 
+static struct engine_model *load(struct msg g)
+{
+    return load_on(guarded(), g);
+}
+
 static void refuses(struct msg g, const char *why)
 {
-    struct engine_model *m = load(g);
-    if (m || !strstr(e.text, why))
-        fail_msg("expected \"%s\", got %s", why, m ? "a model" : e.text);
+    expect_refusal(load(g), e.text, why);
 }
 
 // rows of `features`; want: [rows, outs].
-static void expect(struct msg g, unsigned rows, unsigned features, const float *x, unsigned outs,
-                   const float *want)
+static void expect_on(struct engine *engine, struct msg g, unsigned rows, unsigned features,
+                      const float *x, unsigned outs, const float *want)
 {
-    struct engine_model *m = load(g);
+    struct engine_model *m = load_on(engine, g);
     if (!m)
         fail_msg("%s", e.text);
     struct engine_instance *i = engine_instance_new(m, &e);
@@ -97,6 +81,12 @@ static void expect(struct msg g, unsigned rows, unsigned features, const float *
         assert_float_equal(((const float *)y->data)[k], want[k], 1e-6f);
     engine_instance_free(i);
     engine_model_free(m);
+}
+
+static void expect(struct msg g, unsigned rows, unsigned features, const float *x, unsigned outs,
+                   const float *want)
+{
+    expect_on(guarded(), g, rows, features, x, outs, want);
 }
 
 // ---- trees -------------------------------------------------------------------------------------------
@@ -131,14 +121,14 @@ static struct msg tree_node(const char *op, const char *outputs, const char *of,
 {
     struct msg n = onnx_node(op, "x", outputs);
     char name[32];
-    strings(&n, "nodes_modes", t->n, t->modes);
+    onnx_strings(&n, "nodes_modes", t->n, t->modes);
     onnx_ints(&n, "nodes_treeids", t->n, t->tree);
     onnx_ints(&n, "nodes_nodeids", t->n, t->id);
     onnx_ints(&n, "nodes_featureids", t->n, t->feature);
     onnx_ints(&n, "nodes_truenodeids", t->n, t->yes);
     onnx_ints(&n, "nodes_falsenodeids", t->n, t->no);
     onnx_ints(&n, "nodes_missing_value_tracks_true", t->n, t->missing);
-    floats(&n, "nodes_values", t->n, t->value);
+    onnx_floats(&n, "nodes_values", t->n, t->value);
     snprintf(name, sizeof(name), "%s_treeids", of);
     onnx_ints(&n, name, t->n_weights, t->weight_tree);
     snprintf(name, sizeof(name), "%s_nodeids", of);
@@ -146,7 +136,7 @@ static struct msg tree_node(const char *op, const char *outputs, const char *of,
     snprintf(name, sizeof(name), "%s_ids", of);
     onnx_ints(&n, name, t->n_weights, t->weight_target);
     snprintf(name, sizeof(name), "%s_weights", of);
-    floats(&n, name, t->n_weights, t->weight);
+    onnx_floats(&n, name, t->n_weights, t->weight);
     return n;
 }
 
@@ -181,6 +171,34 @@ static void thresholds(void **state)
     }
 }
 
+// Numbers below FLT_MIN count as 0 while a plan runs; so thresholds that a float cannot be strictly below are met
+// by the numbers that there are.
+static void thresholds_about_zero(void **state)
+{
+    static const struct {
+        const char *mode;
+        float threshold, below, zero, above;
+    } cases[] = {
+        {"BRANCH_LT", 0, 1, 2, 2},         {"BRANCH_LT", -0.0f, 1, 2, 2},
+        {"BRANCH_LT", FLT_MIN, 1, 1, 2},   {"BRANCH_LT", 1e-40f, 1, 1, 2},
+        {"BRANCH_LT", -FLT_MIN, 2, 2, 2},  {"BRANCH_LT", -1e-40f, 1, 2, 2},
+        {"BRANCH_LEQ", -FLT_MIN, 1, 2, 2}, {"BRANCH_LEQ", -1e-40f, 1, 2, 2},
+        {"BRANCH_LEQ", 1e-40f, 1, 1, 2},   {"BRANCH_GTE", -1e-40f, 2, 1, 1},
+    };
+    (void)state;
+    for (unsigned k = 0; k < sizeof(cases) / sizeof(cases[0]); k++) {
+        const char *modes[] = {cases[k].mode, "LEAF", "LEAF"};
+        struct tree_lists t = stump(modes);
+        t.value[0] = cases[k].threshold;
+        float x[26] = {0}, want[13];
+        for (unsigned r = 0; r < 13; r++) {
+            x[2 * r] = (float[]){-FLT_MIN, 0, FLT_MIN}[r % 3];
+            want[r] = (&cases[k].below)[r % 3];
+        }
+        expect_on(engine_any(false), regressor(&t), 13, 2, x, 1, want);
+    }
+}
+
 static void trees_together(void **state)
 {
     static const char *const modes[] = {"BRANCH_LEQ", "LEAF", "LEAF", "LEAF"};
@@ -201,7 +219,7 @@ static void trees_together(void **state)
         t.weight[2] = 10;
         struct msg n = tree_node("TreeEnsembleRegressor", "y", "target", &t);
         onnx_string(&n, "aggregate_function", cases[k].how);
-        floats(&n, "base_values", 1, (float[]){0.25f});
+        onnx_floats(&n, "base_values", 1, (float[]){0.25f});
         expect(ml_graph(n, 2, ONNX_F32, "y"), 2, 2, (float[]){0, 0, 1, 0}, 1, cases[k].want);
     }
 }
@@ -259,6 +277,17 @@ static void ensembles_that_cannot_be(void **state)
     refuses(regressor(&t), "no root");
 }
 
+// A key that a run takes for 0 is the key 0.
+static void keys_about_zero(void **state)
+{
+    struct msg n = onnx_node("LabelEncoder", "x", "y");
+    (void)state;
+    onnx_floats(&n, "keys_floats", 2, (float[]){1e-40f, FLT_MIN});
+    onnx_floats(&n, "values_floats", 2, (float[]){5, 6});
+    expect_on(engine_any(false), ml_graph(n, 4, ONNX_F32, "y"), 1, 4,
+              (float[]){0, 1e-40f, -1e-41f, FLT_MIN}, 4, (float[]){5, 5, 5, 6});
+}
+
 // ---- linear ------------------------------------------------------------------------------------------
 
 static void linear(void **state)
@@ -268,12 +297,12 @@ static void linear(void **state)
     struct msg r = onnx_node("LinearRegressor", "x", "y"),
                c = onnx_node("LinearClassifier", "x", "l,y");
     (void)state;
-    floats(&r, "coefficients", 4, w);
-    floats(&r, "intercepts", 2, b);
+    onnx_floats(&r, "coefficients", 4, w);
+    onnx_floats(&r, "intercepts", 2, b);
     onnx_int(&r, "targets", 2);
     expect(ml_graph(r, 2, ONNX_F32, "y"), 2, 2, x, 2, plain);
-    floats(&c, "coefficients", 2, w);
-    floats(&c, "intercepts", 1, b);
+    onnx_floats(&c, "coefficients", 2, w);
+    onnx_floats(&c, "intercepts", 1, b);
     onnx_ints(&c, "classlabels_ints", 2, (int64_t[]){0, 1});
     onnx_string(&c, "post_transform", "LOGISTIC");
     float want[4];
@@ -284,12 +313,36 @@ static void linear(void **state)
     expect(ml_graph(c, 2, ONNX_F32, "ly"), 2, 2, x, 2, want);
 }
 
+// One score of two classes, and nobody asks for the scores: both lie in the scratch.
+static void linear_labels(void **state)
+{
+    struct msg c = onnx_node("LinearClassifier", "x", "l");
+    (void)state;
+    onnx_floats(&c, "coefficients", 1, (float[]){2});
+    onnx_floats(&c, "intercepts", 1, (float[]){1});
+    onnx_ints(&c, "classlabels_ints", 2, (int64_t[]){3, 9});
+    struct engine_model *m = load(ml_graph(c, 1, ONNX_F32, "l"));
+    if (!m)
+        fail_msg("%s", e.text);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    struct engine_data in = {(float[]){-1, 1}, 2 * sizeof(float), 2, {2, 1}}, out;
+    assert_true(engine_run(i, &in, &out, &e));
+    assert_memory_equal(out.data, ((int64_t[]){3, 9}), 2 * sizeof(int64_t));
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(thresholds),  cmocka_unit_test(trees_together),
-        cmocka_unit_test(two_classes), cmocka_unit_test(ensembles_that_cannot_be),
+        cmocka_unit_test(thresholds),
+        cmocka_unit_test(thresholds_about_zero),
+        cmocka_unit_test(trees_together),
+        cmocka_unit_test(two_classes),
+        cmocka_unit_test(ensembles_that_cannot_be),
+        cmocka_unit_test(keys_about_zero),
         cmocka_unit_test(linear),
+        cmocka_unit_test(linear_labels),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     engine_free(guarded());

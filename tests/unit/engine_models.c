@@ -3,6 +3,7 @@
 // where); without it each test says that it skips.
 #include "base/mem.h"
 #include "tests/unit/engine_kit.h"
+#include "tests/unit/file.h"
 
 #include <jansson.h>
 #include <math.h>
@@ -13,20 +14,6 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
-
-static char *read_file(const char *path, size_t *n)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return NULL;
-    fseek(f, 0, SEEK_END);
-    *n = (size_t)ftell(f);
-    rewind(f);
-    char *data = malloc(*n + 1);
-    assert_int_equal(fread(data, 1, *n, f), *n);
-    fclose(f);
-    return data;
-}
 
 static void path_of(char out[512], const char *model, const char *file)
 {
@@ -49,8 +36,10 @@ static struct engine_data load_tensor(const char *model, const json_t *t)
     if (bin) {
         char path[512];
         path_of(path, model, bin);
-        d.data = read_file(path, &d.bytes);
-        assert_non_null(d.data);
+        struct view file = file_read(path);
+        assert_non_null(file.p);
+        d.data = file.p;
+        d.bytes = file.n;
         return d;
     }
     const char *dtype = json_string_value(json_object_get(t, "dtype"));
@@ -113,19 +102,18 @@ static void check_rows(struct engine_instance *in, const struct engine_data *x, 
 static void run_model(const char *name, bool batches)
 {
     char path[512];
-    size_t n;
     struct engine_error e;
     path_of(path, name, "model.onnx");
-    char *onnx = read_file(path, &n);
-    if (!onnx) {
+    struct view onnx = file_read(path);
+    if (!onnx.p) {
         print_message("skipped: no %s\n", path);
         skip();
     }
-    struct engine_model *m = engine_model_load(engine_any(false), view_of(onnx, n), 1024, &e);
+    struct engine_model *m = engine_model_load(engine_any(false), onnx, 1024, &e);
     if (!m)
         print_error("%s: %s\n", name, e.text);
     assert_non_null(m);
-    free(onnx);
+    file_free(onnx);
     assert_int_equal(engine_model_max_batch(m) > 0, batches);
     struct engine_instance *in = engine_instance_new(m, &e);
     path_of(path, name, "reference.json");

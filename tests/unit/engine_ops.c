@@ -8,6 +8,7 @@
 #include "tests/unit/engine_guard.h"
 #include "tests/unit/engine_kit.h"
 #include "tests/unit/engine_refused.h"
+#include "tests/unit/file.h"
 
 #include <dirent.h>
 #include <math.h>
@@ -37,20 +38,6 @@ static struct {
     unsigned right, constant, branch, refused, unknown, wrong;
 } counts;
 
-static struct view read_file(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return VIEW("");
-    fseek(f, 0, SEEK_END);
-    size_t n = (size_t)ftell(f);
-    rewind(f);
-    char *data = malloc(n + 1);
-    assert_int_equal(fread(data, 1, n, f), n);
-    fclose(f);
-    return view_of(data, n);
-}
-
 static size_t type_bytes(uint64_t type)
 {
     static const uint8_t bytes[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8};
@@ -74,7 +61,7 @@ static bool read_sample(const char *path, struct sample *t)
     struct pb_reader r, packed;
     struct pb_field f;
     uint64_t v;
-    *t = (struct sample){.file = read_file(path)};
+    *t = (struct sample){.file = file_read(path)};
     pb_read(&r, t->file);
     t->data = malloc(8 * t->file.n + 8);
     while (pb_next(&r, &f)) {
@@ -104,7 +91,7 @@ static bool read_sample(const char *path, struct sample *t)
 
 static void free_sample(struct sample *t)
 {
-    free((void *)t->file.p);
+    file_free(t->file);
     free(t->data);
 }
 
@@ -372,7 +359,7 @@ static bool read_test(struct test *t, const char *root, const char *suite, const
     snprintf(t->name, sizeof(t->name), "%.100s/%.100s", suite, name + 5);
     snprintf(t->path, sizeof(t->path), "%.200s/%.100s/%.100s/", root, suite, name);
     snprintf(path, sizeof(path), "%smodel.onnx", t->path);
-    *model = read_file(path);
+    *model = file_read(path);
     for (unsigned k = 0; k < MAX_PORTS; k++) {
         snprintf(path, sizeof(path), "%stest_data_set_0/input_%u.pb", t->path, k);
         if (stat(path, &st) == 0)
@@ -390,7 +377,7 @@ static void free_test(struct test *t, struct view model)
         free_sample(&t->in[k]);
     for (unsigned k = 0; k < t->n_out; k++)
         free_sample(&t->out[k]);
-    free((void *)model.p);
+    file_free(model);
 }
 
 static void run_case(const char *suite, const char *name)

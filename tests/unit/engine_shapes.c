@@ -14,24 +14,6 @@
 static struct engine_error e;
 static struct rand dice;
 
-static float *noise(size_t n)
-{
-    float *x = malloc((n + 1) * sizeof(*x));
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)rand_unit(&dice) - 0.5f;
-    return x;
-}
-
-static void constant(struct msg *g, const char *name, unsigned rank, const int64_t *dims)
-{
-    size_t n = 1;
-    for (unsigned i = 0; i < rank; i++)
-        n *= (size_t)dims[i];
-    float *x = noise(n);
-    msg_msg(g, GRAPH_CONSTANTS, onnx_tensor(name, ONNX_F32, dims, rank, x, n * 4));
-    free(x);
-}
-
 static struct msg begin(const int64_t *dims, unsigned rank, const char *output)
 {
     struct msg g = {0};
@@ -100,9 +82,9 @@ static struct msg images_graph(void)
     int64_t two[2] = {2, 2};
     struct msg g = begin(image, 4, "y"), n;
     rand_seed(&dice, 3);
-    constant(&g, "w1", 4, w1);
-    constant(&g, "b1", 1, w1);
-    constant(&g, "w2", 4, w2);
+    graph_noise(&g, "w1", 4, w1, &dice);
+    graph_noise(&g, "b1", 1, w1, &dice);
+    graph_noise(&g, "w2", 4, w2, &dice);
     n = onnx_node("Conv", "x,w1,b1", "a");
     onnx_ints(&n, "pads", 4, pads);
     onnx_ints(&n, "strides", 2, two);
@@ -145,7 +127,7 @@ static void images_of_any_size(void **state)
                 w = i % 4 == 0 ? 64 : 5 + (int64_t)rand_below(&dice, 70);
         struct engine_data in = {NULL, (size_t)(rows * 3 * h * w) * 4, 4, {rows, 3, h, w}}, got,
                            want;
-        float *x = noise((size_t)(rows * 3 * h * w));
+        float *x = noise(&dice, (size_t)(rows * 3 * h * w));
         in.data = x;
         assert_true(engine_run(a, &in, &got, &e) && engine_run(b, &in, &want, &e));
         expect_close(&got, &want);
@@ -194,7 +176,7 @@ static void channels_that_are_free(void **state)
     (void)state;
     int64_t image[4] = {-1, -1, 12, 12}, w[4] = {8, 64, 3, 3};
     struct msg g = begin(image, 4, "y"), file;
-    constant(&g, "w", 4, w);
+    graph_noise(&g, "w", 4, w, &dice);
     msg_msg(&g, GRAPH_NODES, onnx_node("Conv", "x,w", "y"));
     file = onnx_model(g, 13);
     struct engine_model *m = load(engine_any(false), file);
@@ -224,7 +206,7 @@ static struct msg sums(void)
 
 static void run_sums(struct engine_instance *i, int64_t rows, int64_t n, int64_t k)
 {
-    float *x = noise((size_t)(rows * n * 4)), *t = noise((size_t)(rows * k * 4));
+    float *x = noise(&dice, (size_t)(rows * n * 4)), *t = noise(&dice, (size_t)(rows * k * 4));
     struct engine_data in[2] = {{x, (size_t)(rows * n) * 16, 3, {rows, n, 4}},
                                 {t, (size_t)(rows * k) * 16, 3, {rows, k, 4}}};
     struct engine_data out;

@@ -1,6 +1,7 @@
 // Strings in the engine: in and out as ports have them, through the ops that move elements, and through those
 // that know words. Every model runs its rows together and one by one, and gives the same.
 #include "base/mem.h"
+#include "engine/strings.h"
 #include "tests/unit/engine_kit.h"
 
 #include <setjmp.h>
@@ -11,26 +12,9 @@
 
 enum { ONNX_STRING = 8, ONNX_I32 = 6 };
 
-static void strings_attr(struct msg *node, const char *name, const char *const *v)
-{
-    struct msg a = {0};
-    msg_text(&a, 1, name);
-    for (; *v; v++)
-        msg_text(&a, 9, *v);
-    msg_uint(&a, 20, 8);
-    msg_msg(node, 5, a);
-}
-#define STRINGS(node, name, ...) strings_attr(node, name, (const char *const[]){__VA_ARGS__, NULL})
-
-static void floats_attr(struct msg *node, const char *name, unsigned n, const float *v)
-{
-    struct msg a = {0};
-    msg_text(&a, 1, name);
-    for (unsigned i = 0; i < n; i++)
-        msg_float(&a, 7, v[i]);
-    msg_uint(&a, 20, 6);
-    msg_msg(node, 5, a);
-}
+#define STRINGS(node, name, ...)                                                                   \
+    onnx_strings(node, name, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *),               \
+                 (const char *const[]){__VA_ARGS__})
 
 static struct msg ml_node(const char *type)
 {
@@ -219,6 +203,37 @@ static void stopwords(void **state)
     runs_to(model_of(n, ONNX_STRING, any1, 1), wire("a|A", room), two, 1, view_of(empty, 4));
 }
 
+// As many strings as stopwords: each is looked up, not compared with all.
+static void many_stopwords(void **state)
+{
+    (void)state;
+    enum { N = 1 << 18, LEN = 15 };
+    static const char field[2] = {9 << 3 | 2, LEN}, length[4] = {LEN};
+    struct msg n = onnx_node("StringNormalizer", "x", "y"), words = {0};
+    char *list = malloc(N * (2 + LEN)), *x = malloc(N * (4 + LEN)), *want = malloc(N * (4 + LEN));
+    char *l = list, *in = x, *out = want, word[LEN + 1];
+    int64_t shape[1] = {N};
+    for (unsigned i = 0; i < N; i++, l += 2 + LEN, in += 4 + LEN) {
+        snprintf(word, sizeof(word), "STOPWORDS%06x", i);
+        memcpy(l, field, 2);
+        memcpy(l + 2, word, LEN);
+        snprintf(word, sizeof(word), "stopwords%06x", i % 2 ? i : N + i);
+        memcpy(in, length, 4);
+        memcpy(in + 4, word, LEN);
+        memcpy(out, in, 4 + LEN);
+        out += i % 2 ? 0 : 4 + LEN;
+    }
+    msg_text(&words, 1, "stopwords");
+    msg_raw(&words, list, N * (2 + LEN));
+    msg_uint(&words, 20, 8);
+    msg_msg(&n, 5, words);
+    runs_to(model_of(n, ONNX_STRING, any1, 1), view_of(x, N * (4 + LEN)), shape, 1,
+            view_of(want, (size_t)(out - want)));
+    free(list);
+    free(x);
+    free(want);
+}
+
 // ---- words -------------------------------------------------------------------------------------------
 
 static struct msg tfidf(const char *mode, int64_t least, int64_t most, int64_t skips)
@@ -233,7 +248,7 @@ static struct msg tfidf(const char *mode, int64_t least, int64_t most, int64_t s
     onnx_ints(&n, "ngram_counts", 2, counts);
     onnx_ints(&n, "ngram_indexes", 5, index);
     STRINGS(&n, "pool_strings", "a", "b", "", "a", "b", "b", "a");
-    floats_attr(&n, "weights", 5, weights);
+    onnx_floats(&n, "weights", 5, weights);
     return n;
 }
 
@@ -294,8 +309,8 @@ static void labels(void **state)
     STRINGS(&n, "cats_strings", "a", "b");
     runs_to(model_of(n, ONNX_STRING, any2, 2), wire("a|c|b", room), column, 2, view_of(hot, 24));
     n = ml_node("LabelEncoder"); // what is not a number is found, and both zeros are one
-    floats_attr(&n, "keys_floats", 2, nan_zero);
-    floats_attr(&n, "values_floats", 2, two);
+    onnx_floats(&n, "keys_floats", 2, nan_zero);
+    onnx_floats(&n, "values_floats", 2, two);
     runs_to(model_of(n, ONNX_F32, any1, 1), view_of(nan_key, 12), shape, 1, view_of(of_nan, 12));
 }
 
@@ -308,8 +323,8 @@ static void classes_are_words(void **state)
     char room[1024];
     struct msg n = ml_node("LinearClassifier");
     STRINGS(&n, "classlabels_strings", "left", "right");
-    floats_attr(&n, "coefficients", 4, w);
-    floats_attr(&n, "intercepts", 2, b);
+    onnx_floats(&n, "coefficients", 4, w);
+    onnx_floats(&n, "intercepts", 2, b);
     runs_to(model_of(n, ONNX_F32, row2, 2), view_of(x, sizeof(x)), shape, 2,
             wire("left|right", room));
     struct engine_error e;
@@ -317,8 +332,8 @@ static void classes_are_words(void **state)
     n = ml_node("LinearClassifier");
     STRINGS(&n, "classlabels_strings", "left", "right");
     onnx_ints(&n, "classlabels_ints", 2, ints);
-    floats_attr(&n, "coefficients", 4, w);
-    floats_attr(&n, "intercepts", 2, b);
+    onnx_floats(&n, "coefficients", 4, w);
+    onnx_floats(&n, "intercepts", 2, b);
     assert_null(load(model_of(n, ONNX_F32, row2, 2), &e));
     assert_non_null(strstr(e.text, "strings or numbers, not both"));
 }
@@ -504,6 +519,61 @@ static void text_that_grows(void **state)
     engine_free(small);
 }
 
+// One text, which stands in memory once, is written for each element of an output: so outputs have a bound of their
+// own.
+static void text_that_is_repeated(void **state)
+{
+    (void)state;
+    enum { LENGTH = 1 << 16, FIT = 15, LIMIT = 1 << 20 }; // 16 do not: each has its length in front
+    struct engine_error e = {""};
+    struct engine *small =
+        engine_with((struct cpu_options){0}, (struct engine_limits){.bytes = LIMIT});
+    const uint32_t length = LENGTH;
+    char *x = calloc(1, 4 + LENGTH);
+    memcpy(x, &length, 4);
+    for (unsigned outputs = 1; outputs <= 2; outputs++) {
+        struct msg g = {0};
+        msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_STRING, any1, 1));
+        msg_msg(&g, GRAPH_INPUTS, onnx_value("s", ONNX_I64, (const int64_t[]){1}, 1));
+        msg_msg(&g, GRAPH_NODES, onnx_node("Expand", "x,s", "y"));
+        msg_msg(&g, GRAPH_NODES, onnx_node("Identity", "y", "z"));
+        msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", 1, NULL, 0));
+        if (outputs == 2)
+            msg_msg(&g, GRAPH_OUTPUTS, onnx_value("z", 1, NULL, 0));
+        struct msg file = onnx_model(g, 20);
+        struct engine_model *m = engine_model_load(small, view_of(file.p, file.n), 1, &e);
+        free(file.p);
+        if (!m)
+            fail_msg("%s", e.text);
+        struct engine_instance *i = engine_instance_new(m, &e);
+        for (int64_t times = 1; times <= 4096; times++) {
+            struct engine_data in[2] = {{x, 4 + LENGTH, 1, {1}}, {&times, 8, 1, {1}}}, out[2];
+            bool ok = engine_run(i, in, out, &e);
+            if (times * outputs <= FIT) {
+                assert_true(ok);
+                assert_int_equal(out[outputs - 1].bytes, (4 + LENGTH) * (size_t)times);
+            } else {
+                assert_false(ok);
+                assert_string_equal(e.text, times > FIT
+                                                ? "output \"y\": its strings take more than 1 MiB"
+                                                : "output \"z\": its strings take more than 1 MiB");
+                times = 2 * times; // and one more
+            }
+        }
+        engine_instance_free(i);
+        engine_model_free(m);
+    }
+    free(x);
+    engine_free(small);
+    // A length has four bytes; none of these is read.
+    struct view long_one = {"", (size_t)UINT32_MAX}, longer[2] = {long_one, {"", long_one.n + 1}};
+    size_t bytes = 0;
+    assert_true(strings_bytes(&long_one, 1, SIZE_MAX, &bytes));
+    assert_int_equal(bytes, 4 + (size_t)UINT32_MAX);
+    assert_false(strings_bytes(longer, 2, SIZE_MAX, &bytes));
+    assert_false(strings_bytes(&long_one, 1, 3 + (size_t)UINT32_MAX, &bytes));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -512,6 +582,7 @@ int main(void)
         cmocka_unit_test(casts),
         cmocka_unit_test(letters),
         cmocka_unit_test(stopwords),
+        cmocka_unit_test(many_stopwords),
         cmocka_unit_test(grams),
         cmocka_unit_test(labels),
         cmocka_unit_test(maps_are_tensors),
@@ -521,6 +592,7 @@ int main(void)
         cmocka_unit_test(refused),
         cmocka_unit_test(broken_text),
         cmocka_unit_test(text_that_grows),
+        cmocka_unit_test(text_that_is_repeated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

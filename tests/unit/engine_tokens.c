@@ -67,6 +67,8 @@ static void no_expressions(void **state)
                                           {"[a", "cut"},
                                           {"[b-a]", "ends before it begins"},
                                           {"a{2", "cannot be"},
+                                          {"(){2}a", "repeats nothing"},
+                                          {"((()|){2,}){0,2}a", "repeats nothing"},
                                           {"a{3,2}", "cannot be"},
                                           {"a{0}", "cannot be"},
                                           {"a{64}", "cannot be"},
@@ -95,7 +97,13 @@ static void no_expressions(void **state)
             fail_msg("%s: want %s, got %s", rows[i][0], rows[i][1], wrong);
         free(exact);
     }
-    char deep[4096];
+    char deep[4096] = "a";
+    unsigned levels = 16; // were each read as often as it says: 63^16 times the innermost
+    memset(deep + 1, '(', levels);
+    for (unsigned i = 0; i < levels; i++)
+        memcpy(deep + 1 + levels + 5 * i, "){63}", 5);
+    const char *wrong = pattern_compile(&p, view_of(deep, 1 + 6 * levels));
+    assert_string_equal(wrong, "a repetition repeats nothing");
     memset(deep, '(', sizeof(deep));
     assert_non_null(pattern_compile(&p, view_of(deep, sizeof(deep))));
     memset(deep, 'a', sizeof(deep));
