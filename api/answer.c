@@ -108,7 +108,7 @@ static bool add_binary(struct api_answer *w, struct error *e)
     for (unsigned i = 0; i < w->rest.n_binary; i++) {
         const struct oip_seg *s = &w->rest.binary[i];
         if (s->n >= OIP_PIN_FROM) {
-            if (!add_seg(w, s->p, s->n, w->slice->answer->block))
+            if (!add_seg(w, s->p, s->n, s->block))
                 return no_memory(e);
         } else if (!add_copy(w, view_of(s->p, s->n), e)) {
             return false;
@@ -196,9 +196,11 @@ void api_answer_drop(struct api_answer *w)
 static size_t small_bytes(const struct slice *s)
 {
     size_t all = 0;
-    for (unsigned k = 0; k < s->answer->n_outputs; k++) {
-        size_t bytes = slice_output(s, k).bytes;
-        all += bytes < OIP_PIN_FROM ? bytes : 0;
+    for (; s; s = s->next) {
+        for (unsigned k = 0; k < s->answer->n_outputs; k++) {
+            size_t bytes = slice_output(s, k).bytes;
+            all += bytes < OIP_PIN_FROM ? bytes : 0;
+        }
     }
     return all;
 }
@@ -222,10 +224,8 @@ static bool answer_grpc(struct api_answer *w, const struct infer_request *r,
     prefix[0] = 0;
     memcpy(prefix + 1, &n, sizeof(n));
     bool ok = add_seg(w, prefix, 5, NULL);
-    for (unsigned i = 0; ok && i < m.n; i++) {
-        bool lent = m.segs[i].lent;
-        ok = add_seg(w, m.segs[i].p, m.segs[i].n, lent ? w->slice->answer->block : NULL);
-    }
+    for (unsigned i = 0; ok && i < m.n; i++)
+        ok = add_seg(w, m.segs[i].p, m.segs[i].n, m.segs[i].block);
     if (!ok)
         return no_memory(e);
     struct http_header headers[META_HEADERS + 1];
@@ -247,10 +247,12 @@ static bool answer_grpc(struct api_answer *w, const struct infer_request *r,
 static enum oip_step answer_rest(struct api_answer *w, const struct infer_request *r,
                                  const struct meta_fields *meta, uint64_t now_us, struct error *e)
 {
-    unsigned n = oip_rest_outputs(r, w->slice->answer);
+    size_t n = oip_rest_outputs(r, w->slice->answer), parts = 0;
+    for (const struct slice *part = w->slice; part; part = part->next)
+        parts++;
     struct oip_seg *binary = NULL;
     if (r->format == FORMAT_OIP_BINARY &&
-        !(binary = arena_array(&w->ex->arena, n, sizeof(*binary)))) {
+        !(binary = arena_array(&w->ex->arena, n * parts, sizeof(*binary)))) {
         no_memory(e);
         fail(w, e, now_us);
         return OIP_DONE;

@@ -37,11 +37,20 @@ static void refuse_request(struct serving *s, const struct error *e, uint64_t no
     serving_fail(s, &failure, 0, now_us);
 }
 
+static void drop_parts(const struct slice *s)
+{
+    while (s) {
+        struct block *b = s->answer->block;
+        s = s->next; // it may lie where the last reference goes
+        block_unref(b);
+    }
+}
+
 // Nothing is encoded from the slice any more.
 static void end_answer(struct serving *s, enum serving_phase phase)
 {
     s->phase = phase;
-    block_unref(s->slice->answer->block);
+    drop_parts(s->slice);
     if (s->released)
         exchange_unref(s->ex);
 }
@@ -63,7 +72,7 @@ bool serving_answer(struct serving *s, const struct slice *slice, bool spent, ui
 {
     struct answer_meta *m = &s->meta;
     if (s->phase == SERVING_GONE) {
-        block_unref(slice->answer->block);
+        drop_parts(slice);
         return false;
     }
     s->phase = SERVING_ANSWERING;

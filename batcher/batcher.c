@@ -58,7 +58,7 @@ static struct group *open_group(struct batcher *b, unsigned index, struct hash12
 static struct group *group_of(struct batcher *b, const struct ticket *t, uint64_t now_us)
 {
     bool single = !ticket_batches(t);
-    struct hash128 key = single ? hash128(t->request->version, 0) : t->request->batch_key;
+    struct hash128 key = single ? hash128(t->to.version, 0) : t->key;
     unsigned spare = MIXED;
     for (unsigned i = 0; i < MIXED; i++) {
         struct group *g = b->groups[i];

@@ -104,7 +104,7 @@ static void ask(struct side *s, struct infer *in)
 static void settled(struct infer *in)
 {
     if (in->error.status == STATUS_OK)
-        block_unref(in->ticket.slice.answer->block);
+        block_unref(in->step.first.slice.answer->block);
     else
         bench.failed++;
     bench.settled++;

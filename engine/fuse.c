@@ -53,19 +53,19 @@ static bool is_vector(const struct value *v)
 // ---- into a convolution ------------------------------------------------------------------------------
 
 // What the file says of a convolution that may be changed: weights and, if any, bias.
-struct target {
+struct fused_into {
     struct node *node;
     struct value *weights, *bias; // bias NULL: none
     size_t outs, each;            // channels out, weights of each
 };
 
-static bool is_target(const struct fuse *f, struct node *conv, struct target *t)
+static bool is_target(const struct fuse *f, struct node *conv, struct fused_into *t)
 {
     const struct value *w = conv && conv->input[1] >= 0 ? &f->g->values[conv->input[1]] : NULL;
     size_t count;
     if (!w || w->array.rank != 4 || !array_count(&w->array, &count) || count == 0)
         return false;
-    *t = (struct target){.node = conv, .outs = (size_t)w->array.shape[0]};
+    *t = (struct fused_into){.node = conv, .outs = (size_t)w->array.shape[0]};
     t->each = count / t->outs;
     t->weights = own_floats(f, conv, 1, count);
     t->bias = own_floats(f, conv, 2, t->outs);
@@ -83,7 +83,7 @@ static bool all_finite(const float *x, size_t n)
 }
 
 // weights *= scale, bias = bias * scale + shift, channel by channel.
-static void scale_into(const struct target *t, const float *scale, const float *shift, float *w,
+static void scale_into(const struct fused_into *t, const float *scale, const float *shift, float *w,
                        float *b)
 {
     const float *old_w = t->weights->array.data, *old_b = t->bias ? t->bias->array.data : NULL;
@@ -98,7 +98,7 @@ static void scale_into(const struct target *t, const float *scale, const float *
 // spare: the value that becomes the bias of a convolution that had none (a constant of as many floats,
 // nobody else's). False, with nothing changed: out of memory, or the products are beyond float32 where the
 // ops one by one may not be.
-static bool rescale(struct fuse *f, struct target *t, const float *scale, const float *shift,
+static bool rescale(struct fuse *f, struct fused_into *t, const float *scale, const float *shift,
                     int32_t spare)
 {
     struct graph *g = f->g;
@@ -127,7 +127,7 @@ static bool rescale(struct fuse *f, struct target *t, const float *scale, const 
 
 static void fuse_batchnorm(struct fuse *f, struct node *n)
 {
-    struct target t;
+    struct fused_into t;
     const float *in[5];
     if (!is_target(f, maker_of(f, n, 0, "Conv"), &t) || n->opset < 7 ||
         node_int(n, "training_mode", 0) != 0 || node_int(n, "spatial", 1) != 1)
@@ -158,7 +158,7 @@ static void fuse_batchnorm(struct fuse *f, struct node *n)
 static void fuse_bias(struct fuse *f, struct node *n)
 {
     for (unsigned i = 0; i < 2; i++) {
-        struct target t;
+        struct fused_into t;
         if (!is_target(f, maker_of(f, n, i, "Conv"), &t))
             continue;
         const struct value *v = own_floats(f, n, 1 - i, t.outs);

@@ -129,7 +129,7 @@ bool plan_run_late(struct plan *p, struct queue *q, struct engine_error *e)
 // One node: known, or a step of the plan.
 static bool add_step(struct plan *p, struct node *n, struct engine_error *e)
 {
-    struct step *s = &p->steps[p->n_steps];
+    struct plan_step *s = &p->steps[p->n_steps];
     bool known;
     s->job = (struct job){.node = n, .text = &p->known_text, .failure = &p->failure};
     gather_values(&s->job, n, p->arrays);
@@ -577,7 +577,7 @@ void plan_bind(struct plan *p, char *arena, void *const *inputs)
     }
 }
 
-bool step_runs(const struct step *s)
+bool step_runs(const struct plan_step *s)
 {
     return !s->job.node->op->alias && job_bytes(&s->job) > 0;
 }

@@ -13,7 +13,7 @@ struct binding {   // what stands in the free dimensions of the inputs
     int64_t dims[GRAPH_MAX_FREE + 64];
 };
 
-struct step {
+struct plan_step {
     struct job job;
 };
 
@@ -29,7 +29,7 @@ struct plan {
     struct array *arrays; // [n_values]; data: constants at once, others by plan_bind
     size_t *place;        // [n_values]: bytes from the arena's start; SIZE_MAX: not in the arena
     int32_t *root;        // [n_values]: whose bytes these are (an alias shares its input's)
-    struct step *steps;
+    struct plan_step *steps;
     unsigned n_steps;
     struct known *known; // beside the graph's constants
     unsigned n_known;
@@ -68,7 +68,7 @@ void *plan_place(const struct plan *p, char *arena, int32_t value);
 // Gives every array its address: in the arena (aligned to 64, p->bytes long), and inputs where inputs[k] says.
 void plan_bind(struct plan *p, char *arena, void *const *inputs);
 // Does the step compute anything? Not when its output is its input, or has no elements.
-bool step_runs(const struct step *s);
+bool step_runs(const struct plan_step *s);
 // Adds the multiplications of one node. False with e: too many.
 bool plan_work(const struct graph *g, const struct job *j, double *work, struct engine_error *e);
 

@@ -34,7 +34,8 @@ void workers_dispatch(struct part *p, struct batch *b)
         members[i] = b->tickets[i]->request;
     uint64_t left_us = b->deadline_us > now_us ? b->deadline_us - now_us : 1;
     struct http_seg *segs = NULL;
-    if (members && oip_grpc_write_batch(&b->arena, members, b->n, asked_rows(b), left_us, &message))
+    if (members && oip_grpc_write_batch(&b->arena, &b->tickets[0]->to, members, b->n, asked_rows(b),
+                                        left_us, &message))
         segs = arena_array(&b->arena, message.n, sizeof(*segs));
     if (!segs) {
         over_as(p, b, SEEN_UNPROCESSED, NULL); // out of memory: a pause may help

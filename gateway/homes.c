@@ -68,7 +68,7 @@ static void bounce(struct part *p, struct ticket *t)
 
 static void on_lend(struct part *p, struct ticket *t)
 {
-    struct home *h = home_of(p, t->model);
+    struct home *h = home_of(p, t->to.model);
     if (!h) {
         bounce(p, t);
         return;
@@ -80,7 +80,7 @@ static void on_lend(struct part *p, struct ticket *t)
 
 static void on_cancel(struct part *p, struct ticket *t)
 {
-    struct desk *d = t->model->desk;
+    struct desk *d = t->to.model->desk;
     if (d) {
         desk_on_cancel(d, t, loop_now_us(p->loop), &p->fx);
         home_touch(d->user);

@@ -104,7 +104,7 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
 {
     struct request *r = request_of(s);
     struct infer *in = &r->infer;
-    struct model *m = in->ticket.model = model_of(r, in->request.model, e);
+    struct model *m = in->step.to.model = model_of(r, in->request.model, e);
     if (!m)
         return false;
     part_use(r->part, m); // until tell_end
@@ -118,6 +118,7 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
                          "limits.bytes_in_flight: what is left is kept for higher priorities");
     in->arrived_us = s->ex->started_us;
     in->user = r;
+    in->arena = &s->ex->arena;
     part_use(r->part, m); // until origin_release
     flow_submit(&r->part->flow, in, now_us, &r->part->fx);
     part_run(r->part);
@@ -143,20 +144,21 @@ void origin_settle(struct part *p, struct infer *in)
 {
     struct request *r = in->user;
     struct serving *s = &r->serving;
-    const struct ticket *t = &in->ticket;
+    const struct step *done = &in->step;
+    const struct slice *slice = &done->tickets[0].slice;
     if (in->error.status != STATUS_OK) {
         serving_fail(s, &in->error, in->retry_after_s, loop_now_us(p->loop));
         return;
     }
     s->meta.model =
         in->request.model; // the exchange's own memory: bytes of it may outlive the model
-    s->meta.version = arena_copy(&s->ex->arena, t->slice.answer->version); // the log outlives it
+    s->meta.version = arena_copy(&s->ex->arena, slice->answer->version); // the log outlives it
     s->meta.source = "model";
-    s->meta.batch_rows = t->batch_rows;
-    s->meta.batch_reason = batch_reason_name[t->batch_reason];
-    s->meta.queue_us = t->queue_us;
-    s->meta.compute_us = t->compute_us;
-    bool more = serving_answer(s, &t->slice, loop_is_spent(p->loop), loop_now_us(p->loop));
+    s->meta.batch_rows = done->batch_rows;
+    s->meta.batch_reason = batch_reason_name[done->batch_reason];
+    s->meta.queue_us = done->queue_us;
+    s->meta.compute_us = done->compute_us;
+    bool more = serving_answer(s, slice, loop_is_spent(p->loop), loop_now_us(p->loop));
     loop_worked(p->loop, more ? OIP_STEP_BYTES : s->ex->sent_bytes);
     if (more)
         loop_defer(p->loop, &r->work);
@@ -165,7 +167,7 @@ void origin_settle(struct part *p, struct infer *in)
 void origin_release(struct part *p, struct infer *in)
 {
     struct request *r = in->user;
-    part_unuse(p, in->ticket.model);
+    part_unuse(p, in->step.to.model);
     serving_release(&r->serving);
 }
 

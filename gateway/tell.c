@@ -4,7 +4,7 @@
 static void count(struct request *r, uint64_t total_us)
 {
     struct metrics *s = &r->part->metrics;
-    struct model *m = r->infer.ticket.model;
+    struct model *m = r->infer.step.to.model;
     struct model_metrics *mm = m ? metrics_model(s, m) : NULL;
     const struct answer_meta *meta = &r->serving.meta;
     enum status outcome = r->serving.outcome;
@@ -87,8 +87,8 @@ void tell_end(struct request *r, bool whole)
         metrics_inc(&r->part->metrics.streams, (uint64_t)-1);
     count(r, total_us);
     write_access(r, whole, total_us);
-    if (r->infer.ticket.model)
-        part_unuse(r->part, r->infer.ticket.model);
+    if (r->infer.step.to.model)
+        part_unuse(r->part, r->infer.step.to.model);
 }
 
 void tell_refused(struct part *p, struct http_conn *c, enum status outcome, unsigned http,

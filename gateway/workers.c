@@ -64,6 +64,8 @@ static struct replica_facts facts_of(struct link *l, const struct model_metadata
                                   .instances = meta->instances,
                                   .metadata = metadata_hash(meta),
                                   .vitals = &link_endpoint(l)->vitals};
+    for (unsigned i = 0; i < meta->n_outputs; i++)
+        facts.rowless |= meta->outputs[i].rank == 0 || meta->outputs[i].shape[0] >= 0;
     const struct gateway *g = l->part->gateway;
     if (meta->serial || g->config->workers[link_endpoint(l)->worker].serial) {
         facts.device = &link_endpoint(l)->device;

@@ -1,8 +1,8 @@
 /* infer/infer.h: one inference on its way. It lives, settles and is freed on its origin loop; it settles
  * exactly once: first good answer, end of the chain, deadline, or client gone.
  *
- *   NEW ─flow_submit─► OUT ─ticket back─► SETTLED ──────────────────────► OVER
- *    │                  └─deadline, gone─► ZOMBIE ─ticket and echo back─► OVER
+ *   NEW ─flow_submit─► OUT ─all tickets back─► SETTLED ───────────────────────────────────► OVER
+ *    │                  └─one failed, deadline, gone─► ZOMBIE ─all tickets and echoes back─► OVER
  *    └─refused at once─► SETTLED ─► OVER
  *
  * Memory: the caller's (the gateway keeps it in the exchange's arena); it stays until FX_RELEASE. */
@@ -16,25 +16,40 @@ struct flow;
 
 enum infer_state { INFER_NEW, INFER_OUT, INFER_SETTLED, INFER_ZOMBIE, INFER_OVER };
 
+// One attempt at one target: one ticket, or as many as the request has batches of rows (router/step.h).
+struct step {
+    struct target to;
+    struct ticket *tickets; // [n] in the order of their rows: first, or in the infer's arena
+    uint32_t n;
+    uint32_t out;      // tickets and echoes that have not come home
+    uint32_t answered; // tickets
+    bool over;         // its outcome is known: what comes home now is too late
+    struct ticket first;
+
+    // Of its answered tickets: the most of each, and the first one's reason.
+    uint32_t batch_rows;
+    uint8_t batch_reason;
+    uint64_t queue_us, compute_us;
+};
+
 struct infer {
     // Set by the caller before flow_submit.
     struct infer_request request;
     uint64_t arrived_us;
     void *user;
+    struct arena *arena; // of its memory, for a request that is split
 
     // flow's.
     uint64_t deadline_us;
     struct flow *flow; // router/flow.h; set by flow_submit
     enum infer_state state;
-    bool ticket_out, cancel_out; // what must come home before OVER
-    uint32_t charged_rows;       // in the model's room, and its bytes; 0: nothing is
-    struct wheel_timer timer;    // the deadline
-    struct infer *next, **prev;  // of the flow's live ones
-    struct ticket ticket;        // the one attempt that may be out
+    struct wheel_timer timer;   // the deadline
+    struct infer *next, **prev; // of the flow's live ones
+    struct step step; // what is asked; its target is set by the caller, or found by flow_submit
 
     // Valid from FX_SETTLE on: how it ended.
     struct failure
-        error; // status STATUS_OK: answered, ticket.slice holds the rows. Its text is there
+        error; // status STATUS_OK: answered, step.tickets[0].slice holds the rows. Its text is there
                // while FX_SETTLE runs, and not for longer
     uint32_t
         retry_after_s; // with STATUS_UNAVAILABLE, and a STATUS_DEADLINE that was told early; 0: nothing is said

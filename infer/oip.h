@@ -18,7 +18,8 @@ enum oip_step { OIP_ERROR = -1, OIP_MORE, OIP_DONE };
 struct oip_seg {
     const uint8_t *p;
     size_t n;
-    bool lent; // not the arena's: a request's or an answer's bytes
+    bool lent;           // not the arena's: a request's or an answer's bytes
+    struct block *block; // of an answer's: which holds them
 };
 
 // A message to send, in pieces that lie in an arena or are lent by the tensors.

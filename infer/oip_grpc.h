@@ -26,11 +26,12 @@ bool oip_grpc_decode(struct arena *a, struct view message, struct infer_request 
 // ---- toward a worker ---------------------------------------------------------------------------------
 
 // One ModelInferRequest for n requests that share a batch key (n > 1: each has rows > 0). rows: their sum,
-// or 0 when one goes that is not batched. Memory: the arena's; rows from OIP_COPY_BELOW on are referenced,
+// or 0 when one goes that is not batched. to: name and version that the worker is told. Memory: the arena's; rows from OIP_COPY_BELOW on are referenced,
 // and stay the requests'. id, priority and parameters are written only when one goes alone. timeout_us: 0: none.
 // False: out of memory.
-bool oip_grpc_write_batch(struct arena *a, const struct infer_request *const *members, unsigned n,
-                          uint32_t rows, uint64_t timeout_us, struct oip_message *out);
+bool oip_grpc_write_batch(struct arena *a, const struct target *to,
+                          const struct infer_request *const *members, unsigned n, uint32_t rows,
+                          uint64_t timeout_us, struct oip_message *out);
 
 // ModelInferResponse -> answer. message lies in block; on success the answer (memory that goes with the
 // block) owns the caller's reference. rows: what was asked for, 0: not batched. Every output's bytes agree

@@ -7,6 +7,7 @@
  *   [ head | tag, length | row | row ] → lent row → [ row | tag, length ] → lent row …               */
 
 struct batch_message {
+    const struct target *to;
     const struct infer_request *const *members;
     unsigned n;
     uint32_t rows;
@@ -40,7 +41,7 @@ static size_t output_size(const struct requested_output *o)
 static size_t head_size(const struct batch_message *b)
 {
     const struct infer_request *r = b->first;
-    size_t n = oip_pb_text_size(MODEL, r->model) + oip_pb_text_size(VERSION, r->version);
+    size_t n = oip_pb_text_size(MODEL, b->to->name) + oip_pb_text_size(VERSION, b->to->version);
     if (b->alone)
         n += oip_pb_text_size(ID, r->id);
     for (unsigned i = 0; i < b->n_own; i++)
@@ -57,8 +58,8 @@ static size_t head_size(const struct batch_message *b)
 static uint8_t *w_head(uint8_t *at, const struct batch_message *b)
 {
     const struct infer_request *r = b->first;
-    at = oip_pb_w_text(at, MODEL, r->model);
-    at = oip_pb_w_text(at, VERSION, r->version);
+    at = oip_pb_w_text(at, MODEL, b->to->name);
+    at = oip_pb_w_text(at, VERSION, b->to->version);
     if (b->alone)
         at = oip_pb_w_text(at, ID, r->id);
     for (unsigned i = 0; i < b->n_own; i++)
@@ -96,7 +97,7 @@ static size_t input_bytes(const struct batch_message *b, unsigned k, size_t *cop
 static void cut(struct oip_message *m, uint8_t **from, uint8_t *at)
 {
     if (at > *from)
-        m->segs[m->n++] = (struct oip_seg){*from, (size_t)(at - *from), false};
+        m->segs[m->n++] = (struct oip_seg){.p = *from, .n = (size_t)(at - *from)};
     *from = at;
 }
 
@@ -116,17 +117,18 @@ static void w_rows(struct oip_message *m, const struct batch_message *b, uint8_t
                 continue;
             }
             cut(m, &from, at);
-            m->segs[m->n++] = (struct oip_seg){t->data, t->bytes, true};
+            m->segs[m->n++] = (struct oip_seg){.p = t->data, .n = t->bytes, .lent = true};
         }
     }
     cut(m, &from, at);
 }
 
-bool oip_grpc_write_batch(struct arena *a, const struct infer_request *const *members, unsigned n,
-                          uint32_t rows, uint64_t timeout_us, struct oip_message *out)
+bool oip_grpc_write_batch(struct arena *a, const struct target *to,
+                          const struct infer_request *const *members, unsigned n, uint32_t rows,
+                          uint64_t timeout_us, struct oip_message *out)
 {
     struct batch_message b = {
-        .members = members, .n = n, .rows = rows, .first = members[0], .alone = n == 1};
+        .to = to, .members = members, .n = n, .rows = rows, .first = members[0], .alone = n == 1};
     add_own(&b, VIEW("timeout"), timeout_us);
     if (b.alone)
         add_own(&b, VIEW("priority"), b.first->priority);

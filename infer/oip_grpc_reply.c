@@ -9,9 +9,16 @@ enum { MODEL = 1, VERSION, ID, PARAMETERS, OUTPUTS, RAW };
 
 struct reply {
     const struct oip_said *said;
-    struct tensor *outputs;
+    const struct slice *first;
+    struct tensor *outputs; // of all parts
+    unsigned *index;        // in their answers
     unsigned n;
 };
+
+static bool is_lent(const struct tensor *part)
+{
+    return part->bytes >= OIP_PIN_FROM;
+}
 
 static size_t memory_size(const struct reply *r, unsigned *lent)
 {
@@ -21,21 +28,38 @@ static size_t memory_size(const struct reply *r, unsigned *lent)
     for (unsigned i = 0; i < s->n_params; i++)
         n += oip_pb_param_size(PARAMETERS, &s->params[i]);
     for (unsigned k = 0; k < r->n; k++) {
-        size_t bytes = r->outputs[k].bytes;
-        n += oip_pb_tensor_size(OUTPUTS, &r->outputs[k], 0) + pb_len_size(RAW, bytes);
-        if (bytes >= OIP_PIN_FROM) {
-            n -= bytes;
-            ++*lent;
+        n += oip_pb_tensor_size(OUTPUTS, &r->outputs[k], 0) + pb_len_size(RAW, r->outputs[k].bytes);
+        for (const struct slice *part = r->first; part; part = part->next) {
+            struct tensor t = slice_output(part, r->index[k]);
+            if (is_lent(&t)) {
+                n -= t.bytes;
+                ++*lent;
+            }
         }
     }
     return n;
 }
 
-static void add(struct oip_message *m, const uint8_t *p, size_t n, bool lent)
+static void add(struct oip_message *m, const uint8_t *p, size_t n, struct block *lent)
 {
     if (n)
-        m->segs[m->n++] = (struct oip_seg){p, n, lent};
+        m->segs[m->n++] = (struct oip_seg){p, n, lent != NULL, lent};
     m->bytes += n;
+}
+
+// Returns where the next byte is written; *from: from where on no segment is made of what is written.
+static uint8_t *w_rows(struct oip_message *m, const struct slice *part, unsigned index,
+                       uint8_t **from, uint8_t *at)
+{
+    struct tensor t = slice_output(part, index);
+    if (!is_lent(&t)) {
+        if (t.bytes)
+            memcpy(at, t.data, t.bytes);
+        return at + t.bytes;
+    }
+    add(m, *from, (size_t)(at - *from), NULL);
+    add(m, t.data, t.bytes, part->answer->block);
+    return *from = at;
 }
 
 static void w_reply(struct oip_message *m, const struct reply *r, uint8_t *at)
@@ -50,35 +74,28 @@ static void w_reply(struct oip_message *m, const struct reply *r, uint8_t *at)
     for (unsigned k = 0; k < r->n; k++)
         at = oip_pb_w_tensor(at, OUTPUTS, &r->outputs[k], 0);
     for (unsigned k = 0; k < r->n; k++) {
-        const struct tensor *t = &r->outputs[k];
-        at = pb_w_len(at, RAW, t->bytes);
-        if (t->bytes < OIP_PIN_FROM) {
-            if (t->bytes)
-                memcpy(at, t->data, t->bytes);
-            at += t->bytes;
-            continue;
-        }
-        add(m, from, (size_t)(at - from), false);
-        add(m, t->data, t->bytes, true);
-        from = at;
+        at = pb_w_len(at, RAW, r->outputs[k].bytes);
+        for (const struct slice *part = r->first; part; part = part->next)
+            at = w_rows(m, part, r->index[k], &from, at);
     }
-    add(m, from, (size_t)(at - from), false);
+    add(m, from, (size_t)(at - from), NULL);
 }
 
 bool oip_grpc_write_answer(struct arena *a, const struct infer_request *request,
                            const struct slice *s, const struct oip_said *said,
                            struct oip_message *out, bool *pins, struct error *e)
 {
-    struct reply r = {.said = said, .n = oip_rest_outputs(request, s->answer)};
+    struct reply r = {.said = said, .first = s, .n = oip_rest_outputs(request, s->answer)};
     r.outputs = arena_array(a, r.n, sizeof(*r.outputs));
-    if (!r.outputs)
+    r.index = arena_array(a, r.n, sizeof(*r.index));
+    if (!r.outputs || !r.index)
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
     for (unsigned k = 0; k < r.n; k++) {
         bool binary;
-        unsigned index = oip_wanted_output(request, s->answer, k, &binary);
+        unsigned index = r.index[k] = oip_wanted_output(request, s->answer, k, &binary);
         if (index == UINT32_MAX)
             return error_set(e, STATUS_BAD_ANSWER, "outputs[%u]: the worker did not answer it", k);
-        r.outputs[k] = slice_output(s, index);
+        r.outputs[k] = slice_whole(s, index);
     }
     unsigned lent = 0;
     size_t memory = memory_size(&r, &lent);

@@ -203,7 +203,7 @@ static bool put_element(struct oip_rest *w, struct json_writer *json, struct err
 static bool put_value(struct oip_rest *w, struct json_writer *json, struct error *e)
 {
     enum dtype dtype = w->tensor.dtype;
-    const uint8_t *p = w->tensor.data + w->i * dtype_table[dtype].bytes;
+    const uint8_t *p = w->tensor.data + (w->i - w->part_i) * dtype_table[dtype].bytes;
     switch (dtype) {
     case DT_BOOL:
         json_w_bool(json, *p != 0);
@@ -236,7 +236,7 @@ static bool put_floats(struct oip_rest *w, uint64_t n, struct error *e)
     struct json_writer json;
     json_write(&json, w->out);
     size_t start = buffer_len(w->out);
-    json_w_f32_array(&json, n > 0 ? w->tensor.data + w->i * 4 : NULL, n);
+    json_w_f32_array(&json, n > 0 ? w->tensor.data + (w->i - w->part_i) * 4 : NULL, n);
     if (json.failed)
         return no_memory(e);
     uint8_t *at = w->out->data + w->out->at;
@@ -278,14 +278,33 @@ void oip_rest_begin(struct oip_rest *w, const struct infer_request *request,
                            .n_wanted = oip_rest_outputs(request, slice->answer)};
 }
 
-static bool put_blob(struct oip_rest *w, struct error *e)
+static bool put_blob(struct oip_rest *w, unsigned index, size_t bytes, struct error *e)
 {
     if (!PUT(w->out, ",\"parameters\":{\"binary_data_size\":") ||
-        !put_i64(w->out, (int64_t)w->tensor.bytes) || !PUT(w->out, "}}"))
+        !put_i64(w->out, (int64_t)bytes) || !PUT(w->out, "}}"))
         return no_memory(e);
-    if (w->tensor.bytes)
-        w->binary[w->n_binary++] = (struct oip_seg){w->tensor.data, w->tensor.bytes, true};
+    for (const struct slice *part = w->slice; part; part = part->next) {
+        struct tensor t = slice_output(part, index);
+        if (t.bytes)
+            w->binary[w->n_binary++] = (struct oip_seg){t.data, t.bytes, true, part->answer->block};
+    }
     w->k++;
+    return true;
+}
+
+// The part's rows of the output are next. False: there are more than can be counted.
+static bool begin_part(struct oip_rest *w, const struct slice *part, unsigned index)
+{
+    uint64_t count;
+    w->before += w->part_end > 0 ? w->tensor.bytes : 0;
+    w->part = part;
+    w->index = index;
+    w->tensor = slice_output(part, index);
+    w->part_i = w->part_end;
+    w->at = 0;
+    if (!tensor_count(&w->tensor, &count))
+        return false;
+    w->part_end += count;
     return true;
 }
 
@@ -299,8 +318,7 @@ static bool next_output(struct oip_rest *w, struct error *e)
     unsigned index = oip_wanted_output(w->request, w->slice->answer, w->k, &binary);
     if (index == UINT32_MAX)
         return error_set(e, STATUS_BAD_ANSWER, "outputs[%u]: the worker did not answer it", w->k);
-    w->tensor = slice_output(w->slice, index);
-    struct tensor *t = &w->tensor;
+    struct tensor whole = slice_whole(w->slice, index), *t = &whole;
     if (!binary && !dtype_table[t->dtype].json)
         return error_set(e, STATUS_BAD_REQUEST,
                          "outputs[%u]: %s has no JSON form, ask for it with binary_data", w->k,
@@ -310,16 +328,18 @@ static bool next_output(struct oip_rest *w, struct error *e)
     if ((w->k && !PUT(w->out, ",")) || !put_tensor_head(w->out, t))
         return no_memory(e);
     if (binary)
-        return put_blob(w, e);
-    w->i = 0;
-    w->at = 0;
+        return put_blob(w, index, whole.bytes, e);
+    w->i = w->part_end = w->before = 0;
+    begin_part(w, w->slice, index);
     w->state = VALUES;
     return PUT(w->out, ",\"data\":") || no_memory(e);
 }
 
 static bool values(struct oip_rest *w, struct error *e)
 {
-    uint64_t left = w->n - w->i;
+    if (w->i == w->part_end && w->part->next)
+        begin_part(w, w->part->next, w->index);
+    uint64_t left = w->part_end - w->i;
     if (!put_values(w, left < CHUNK ? left : CHUNK, e))
         return false;
     if (w->i < w->n)
@@ -368,10 +388,10 @@ void oip_rest_progress(const struct oip_rest *w, size_t *done, size_t *left)
         unsigned index = oip_wanted_output(w->request, w->slice->answer, k, &binary);
         if (index == UINT32_MAX || binary)
             continue;
-        size_t bytes = slice_output(w->slice, index).bytes;
+        size_t bytes = slice_whole(w->slice, index).bytes;
         size_t size = dtype_table[w->tensor.dtype].bytes, written = k < w->k ? bytes : 0;
         if (k == w->k && w->state == VALUES)
-            written = size ? w->i * size : w->at;
+            written = size ? w->i * size : w->before + w->at;
         *done += written;
         *left += bytes - written;
     }

@@ -13,18 +13,21 @@ struct oip_rest {
     const struct slice *slice;
     const struct oip_said *said;
     struct buffer *out;
-    struct oip_seg
-        *binary; // [n_wanted], the outputs that follow the JSON: lent by the answer's block
+    struct oip_seg *binary; // the outputs that follow the JSON: lent by their answers' blocks
     unsigned n_binary;
     // private
-    struct tensor tensor; // the output that is being written
-    uint64_t i, n;        // its elements
-    size_t at;            // BYTES: bytes done
+    const struct slice *part;  // whose rows of the output are being written
+    unsigned index;            // of the output in the answers
+    struct tensor tensor;      // those
+    uint64_t i, n;             // elements of the output: done, all
+    uint64_t part_i, part_end; // where the part's begin and end
+    size_t at;                 // BYTES: bytes of the part done
+    size_t before;             // bytes of the parts before it
     unsigned k, n_wanted;
     uint8_t state;
 };
 
-// binary: room for as many segments as there are outputs (oip_rest_outputs).
+// binary: room for as many segments as there are outputs (oip_rest_outputs), times the slices.
 void oip_rest_begin(struct oip_rest *w, const struct infer_request *request,
                     const struct slice *slice, const struct oip_said *said, struct buffer *out,
                     struct oip_seg *binary);

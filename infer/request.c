@@ -54,8 +54,6 @@ static struct hash128 batch_key(const struct infer_request *r)
     k.n = 0;
     uint16_t counts[2] = {r->n_inputs, r->n_outputs};
     key_put(&k, counts, sizeof(counts));
-    key_view(&k, r->model);
-    key_view(&k, r->version);
     for (unsigned i = 0; i < r->n_inputs; i++) {
         const struct tensor *t = &r->inputs[i];
         unsigned skip = r->rows ? 1 : 0;
@@ -106,6 +104,86 @@ struct tensor slice_output(const struct slice *s, unsigned k)
     t.bytes = until - from;
     t.data = t.bytes ? t.data + from : NULL;
     return t;
+}
+
+struct tensor slice_whole(const struct slice *s, unsigned k)
+{
+    struct tensor t = slice_output(s, k);
+    for (s = s->next; s; s = s->next) {
+        struct tensor part = slice_output(s, k);
+        t.shape[0] += part.shape[0];
+        t.bytes += part.bytes;
+    }
+    return t;
+}
+
+static bool outputs_agree(const struct tensor *a, const struct tensor *b)
+{
+    bool same = view_eq(a->name, b->name) && a->dtype == b->dtype && a->rank == b->rank;
+    for (unsigned i = 1; same && i < a->rank; i++)
+        same = tensor_dim(a, i) == tensor_dim(b, i);
+    return same && a->rank > 0;
+}
+
+bool slice_agrees(const struct slice *s, struct error *e)
+{
+    const struct answer *first = s->answer;
+    for (s = s->next; s; s = s->next) {
+        if (s->answer->n_outputs != first->n_outputs)
+            return error_set(e, STATUS_BAD_ANSWER,
+                             "the worker answered parts of the request with %u outputs and with %u",
+                             first->n_outputs, s->answer->n_outputs);
+        for (unsigned k = 0; k < first->n_outputs; k++) {
+            if (!outputs_agree(&first->outputs[k], &s->answer->outputs[k]))
+                return error_set(e, STATUS_BAD_ANSWER,
+                                 "the worker's output %u differs between parts of the request, "
+                                 "and they cannot be put together",
+                                 k);
+        }
+    }
+    return true;
+}
+
+// How far `elements` of BYTES reach from there.
+static size_t bytes_of_elements(const uint8_t *data, uint64_t elements)
+{
+    size_t at = 0;
+    for (uint64_t i = 0; i < elements; i++)
+        at += 4 + load_u32(data + at);
+    return at;
+}
+
+// row_elements: of one row. What is behind `before` begins at its end.
+static void narrow(struct tensor *t, uint32_t rows, uint32_t of, const struct tensor *before)
+{
+    const uint8_t *data = before && t->bytes > 0 ? before->data + before->bytes : t->data;
+    size_t bytes = t->bytes / of * rows;
+    uint64_t count;
+    if (t->dtype == DT_BYTES && tensor_count(t, &count) && t->bytes > 0)
+        bytes = bytes_of_elements(data, count / of * rows);
+    t->shape[0] = rows;
+    t->data = t->bytes > 0 ? data : NULL;
+    t->bytes = bytes;
+}
+
+struct infer_request *request_part(struct arena *a, const struct infer_request *r, uint32_t row,
+                                   uint32_t rows, const struct infer_request *before)
+{
+    debug_invariant(rows > 0 && row <= r->rows && rows <= r->rows - row && (row == 0) == !before);
+    struct infer_request *part = arena_alloc(a, sizeof(*part));
+    struct tensor *inputs = arena_array(a, r->n_inputs, sizeof(*inputs));
+    if (!part || !inputs)
+        return NULL;
+    *part = *r;
+    part->inputs = inputs;
+    part->rows = rows;
+    part->bytes = 0;
+    for (unsigned i = 0; i < r->n_inputs; i++) {
+        inputs[i] = r->inputs[i];
+        narrow(&inputs[i], rows, r->rows, before ? &before->inputs[i] : NULL);
+        part->bytes += inputs[i].bytes;
+    }
+    return part;
 }
 
 static bool copied(struct arena *a, struct view *v)

@@ -14,6 +14,8 @@
 #define INFER_MAX_EMPTY_ROWS 65536 // rows that hold no data: as many as the largest batch
 #define MODEL_NAME_MAX 128         // [A-Za-z0-9._-]{1,128}
 
+struct model;
+
 bool model_name_ok(struct view name);
 
 enum param_type { PARAM_BOOL, PARAM_INT64, PARAM_UINT64, PARAM_DOUBLE, PARAM_STRING };
@@ -56,8 +58,14 @@ struct infer_request {
     struct hash128 batch_key; // see request_seal
 };
 
+// What is asked, as its worker knows it; the client may have used another name.
+struct target {
+    struct model *model;
+    struct view name, version; // version empty: the worker's choice
+};
+
 // Called once by each decoder when all is filled: computes rows, bytes and the batch key, the hash of
-// (model, version, names, datatypes, non-batch shapes, requested output names, parameters that matter).
+// (names, datatypes, non-batch shapes, requested output names). What is asked, and of which version, is its ticket's target.
 // Requests that must go alone (sequence, unknown parameters) get sequence = true.
 void request_seal(struct infer_request *r);
 
@@ -73,13 +81,25 @@ struct answer {
     const uint64_t **row_offsets;  // [n_outputs] NULL, or for BYTES outputs [rows + 1] byte offsets
 };
 
-// A request's share of an answer: rows [row, row + rows) of every output; rows == 0: the whole answer.
+// A request's share of an answer: rows [row, row + rows) of every output; rows == 0: the whole answer. Of a request
+// that was answered in parts the first one stands for all: next has the rows behind it.
 struct slice {
     struct answer *answer;
     uint32_t row, rows;
+    const struct slice *next; // NULL: no more
 };
-// The slice's view of output k: shape[0] replaced, data narrowed. O(1).
+// The slice's own view of output k: shape[0] replaced, data narrowed. O(1).
 struct tensor slice_output(const struct slice *s, unsigned k);
+// Output k of it and all behind it: the rows and the bytes of all; data is the first one's.
+struct tensor slice_whole(const struct slice *s, unsigned k);
+// Those behind it have the same outputs, in the same order, and rows in each. False: e, of a worker that answers
+// parts of one request so differently that they cannot be one answer (STATUS_BAD_ANSWER).
+bool slice_agrees(const struct slice *s, struct error *e);
+
+// Rows [row, row + rows) of a request as one of its own, in the arena: tensors narrowed, everything else shared.
+// row > 0: begins where the part before it ended. NULL: out of memory.
+struct infer_request *request_part(struct arena *a, const struct infer_request *r, uint32_t row,
+                                   uint32_t rows, const struct infer_request *before);
 
 // Metadata of a model as OIP gives it.
 struct model_metadata {

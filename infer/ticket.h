@@ -18,7 +18,7 @@
 
 struct group;
 struct batch;
-struct model;
+struct step;
 
 // Where the ticket is as the home sees it.
 enum ticket_place {
@@ -33,10 +33,15 @@ struct ticket {
     struct msg cancel; // origin -> home, echoed home -> origin
 
     // Written by the origin before it lends; read-only while out.
-    struct model *model; // the destination
-    const struct infer_request *request;
+    struct step *step; // whose it is; NULL: the origin has no steps
+    struct target to;
+    const struct infer_request *request; // its own rows
+    struct hash128 key;                  // ticket_key: those of an equal key may share a batch
     uint64_t deadline_us;
-    uint8_t lane; // 0: served first
+    uint32_t charged_rows;  // in the model's room, until it is home; 0: nothing is
+    uint64_t charged_bytes; // likewise
+    uint8_t lane;           // 0: served first
+    bool lent, called;      // it, and the echo of its cancel, have not come home
 
     // The home's while out.
     uint8_t losses;   // connections that ended with it aboard, not by our doing
@@ -74,6 +79,18 @@ struct ticket {
     uint64_t compute_us;    // the worker's own figure, or the call's time
     struct failure error;   // STATUS_OK: answered; else it holds one reference on its text
 };
+
+// The request's batch key, of that version.
+static inline struct hash128 ticket_key(const struct infer_request *r, struct view version)
+{
+    struct hash128 key = r->batch_key;
+    if (version.n > 0) {
+        struct hash128 of = hash128(version, key.lo);
+        key.lo ^= of.lo;
+        key.hi ^= of.hi;
+    }
+    return key;
+}
 
 static inline uint32_t ticket_rows(const struct ticket *t)
 {

@@ -93,12 +93,12 @@ void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct e
 // What failed at one replica is for its siblings, as long as there are any. *gone: no replica has its state.
 static struct replica *choose_for(struct desk *d, struct batch *b, uint64_t now_us, bool *gone)
 {
-    const struct infer_request *q = b->tickets[0]->request;
-    if (q->sequence_id > 0)
-        return sequences_choose(&d->sequences, &d->replicas, q, now_us, gone);
-    bool sibling = replicas_sibling(&d->replicas, b->failed_at, q->version, now_us);
+    const struct ticket *t = b->tickets[0];
+    if (t->request->sequence_id > 0)
+        return sequences_choose(&d->sequences, &d->replicas, t, now_us, gone);
+    bool sibling = replicas_sibling(&d->replicas, b->failed_at, t->to.version, now_us);
     struct replica *r =
-        replicas_choose(&d->replicas, q->version, sibling ? b->failed_at : REPLICA_NONE, now_us);
+        replicas_choose(&d->replicas, t->to.version, sibling ? b->failed_at : REPLICA_NONE, now_us);
     if (r && r->id == b->failed_at)
         b->failed_at = REPLICA_NONE; // an answer to it says nothing against itself
     return r;
@@ -128,10 +128,9 @@ static bool is_past_grace(const struct desk *d, uint64_t now_us)
 
 static void fail_version(struct desk *d, struct ticket *t, struct effects *fx)
 {
-    const struct infer_request *q = t->request;
     struct failure e =
         failure_format(fx->blocks, STATUS_NOT_FOUND, "model %.*s has no version %.*s",
-                       VIEW_ARG(q->model), VIEW_ARG(q->version));
+                       VIEW_ARG(t->to.name), VIEW_ARG(t->to.version));
     ticket_failed(d, t, &e, fx);
     fx_forget(fx, &e);
 }
@@ -176,8 +175,8 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     bool timely = batcher_timely(&d->batcher, t, now_us);
     if (!timely && batcher_hopeless(&d->batcher, t, now_us))
         ticket_expired(d, t, fx);
-    else if (d->replicas.n_up > 0 && t->request->version.n > 0 &&
-             !replicas_serve(&d->replicas, t->request->version, false, now_us))
+    else if (d->replicas.n_up > 0 && t->to.version.n > 0 &&
+             !replicas_serve(&d->replicas, t->to.version, false, now_us))
         fail_version(d, t, fx);
     else if (is_past_grace(d, now_us))
         ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "no replica of the model is ready"), fx);
@@ -312,7 +311,7 @@ static bool group_may_go(const struct group *g, void *ctx)
     bool planned = a->d->batcher.policy.kind == POLICY_AUTO;
     if (g->mixed) // one that has no replica at hand is set apart, for others behind may have one
         return a->d->n_again < DESK_ASIDE && (!planned || expect_at_hand(a, (struct view){0}));
-    struct view version = g->oldest->request->version;
+    struct view version = g->oldest->to.version;
     return planned ? expect_at_hand(a, version)
                    : replicas_serve(&a->d->replicas, version, true, a->now_us);
 }

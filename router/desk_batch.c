@@ -138,7 +138,7 @@ void batch_fail(struct desk *d, struct batch *b, const struct failure *why, stru
 
 static struct view version_of(const struct batch *b)
 {
-    return b->tickets[0]->request->version;
+    return b->tickets[0]->to.version;
 }
 
 static const struct worker_vitals *vitals_at(struct desk *d, const struct batch *b)

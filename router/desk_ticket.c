@@ -141,7 +141,7 @@ static void ticket_isolated(struct desk *d, struct ticket *t)
 
 static void ticket_poisonous(struct desk *d, struct ticket *t, struct effects *fx)
 {
-    fx_note(fx, NOTE_POISON, d->model, 0, t->request->batch_key.lo);
+    fx_note(fx, NOTE_POISON, d->model, 0, t->key.lo);
     ticket_failed(d, t, FAILED(STATUS_POISON, poison_text), fx);
 }
 

@@ -1,7 +1,7 @@
 #include "router/flow.h"
 
 #include "base/check.h"
-#include "batcher/batcher.h"
+#include "router/step.h"
 
 void flow_init(struct flow *f, unsigned loop, struct table *t, const struct flow_rules *r,
                uint64_t now_us)
@@ -13,41 +13,6 @@ void flow_init(struct flow *f, unsigned loop, struct table *t, const struct flow
 void flow_deinit(struct flow *f)
 {
     invariant(f->n_live == 0 && f->wheel.count == 0);
-}
-
-// ---- room --------------------------------------------------------------------------------------------
-
-// What it takes of the model's room. Only where a model batches is the first dimension one of rows: an image
-// of 1,024 lines is one request.
-static uint32_t rows_of(const struct infer *in)
-{
-    const struct model *m = in->ticket.model;
-    bool single = atomic_load_explicit(&m->single, memory_order_relaxed);
-    return in->request.rows && !single ? in->request.rows : 1;
-}
-
-static bool charge(struct infer *in)
-{
-    struct model *m = in->ticket.model;
-    int64_t bytes = (int64_t)in->request.bytes;
-    in->charged_rows = rows_of(in); // kept: the model may change its ways meanwhile
-    int64_t all_rows =
-        atomic_fetch_add_explicit(&m->room_rows, in->charged_rows, memory_order_relaxed) +
-        in->charged_rows;
-    int64_t all_bytes =
-        atomic_fetch_add_explicit(&m->room_bytes, bytes, memory_order_relaxed) + bytes;
-    return all_rows <= atomic_load_explicit(&m->queue_limit, memory_order_relaxed) &&
-           (m->rules.queue_bytes == 0 || all_bytes <= (int64_t)m->rules.queue_bytes);
-}
-
-static void discharge(struct infer *in)
-{
-    if (in->charged_rows == 0)
-        return;
-    struct model *m = in->ticket.model;
-    atomic_fetch_sub_explicit(&m->room_rows, in->charged_rows, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&m->room_bytes, (int64_t)in->request.bytes, memory_order_relaxed);
-    in->charged_rows = 0;
 }
 
 // ---- the list of live infers -------------------------------------------------------------------------
@@ -76,9 +41,8 @@ static void delist(struct flow *f, struct infer *in)
 // All that was out has come home: the caller may free it.
 static void release_if_home(struct flow *f, struct infer *in, struct effects *fx)
 {
-    if (in->ticket_out || in->cancel_out)
+    if (in->step.out > 0)
         return;
-    discharge(in);
     if (in->state == INFER_ZOMBIE)
         f->n_zombies--;
     in->state = INFER_OVER;
@@ -94,19 +58,17 @@ static void settle(struct flow *f, struct infer *in, struct effects *fx)
     wheel_cancel(&f->wheel, &in->timer);
     if (in->error.status == STATUS_UNAVAILABLE || in->error.status == STATUS_WORKER_LOST)
         in->retry_after_s = f->rules.retry_after_s;
-    in->state = in->ticket_out ? INFER_ZOMBIE : INFER_SETTLED;
-    f->n_zombies += in->ticket_out;
+    in->state = in->step.out > 0 ? INFER_ZOMBIE : INFER_SETTLED;
+    f->n_zombies += in->step.out > 0;
     effects_add(fx, FX_SETTLE)->infer = in;
     fx_forget(fx, &in->error);
     release_if_home(f, in, fx);
 }
 
-// It is settled without its ticket: call the ticket home.
+// It is settled without some of its tickets: they are called home.
 static void settle_early(struct flow *f, struct infer *in, struct effects *fx)
 {
-    struct ticket *t = &in->ticket;
-    in->cancel_out = true;
-    fx_post(fx, &t->cancel, MSG_CANCEL, f->loop, model_home(t->model));
+    step_give_up(&in->step, f->loop, fx);
     settle(f, in, fx);
 }
 
@@ -140,35 +102,39 @@ static uint64_t deadline_of(const struct flow *f, const struct infer *in, const 
     return in->arrived_us + left;
 }
 
-// Why this infer cannot even be tried; STATUS_OK: it can.
-static void admit(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx)
+// False: it cannot even be tried, in->error says why.
+static bool admit(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx)
 {
-    struct model *m = in->ticket.model;
-    uint32_t max_batch = atomic_load_explicit(&m->max_batch, memory_order_relaxed);
+    const struct model *m = in->step.to.model;
     in->deadline_us = deadline_of(f, in, m);
-    if (now_us >= in->deadline_us)
-        in->error = *FAILED(STATUS_DEADLINE, "the deadline passed before the request was read");
-    else if (max_batch > 0 && in->request.rows > max_batch)
-        in->error = failure_format(fx->blocks, STATUS_BAD_REQUEST,
-                                   "inputs: expected at most %u rows for model %.*s, got %u",
-                                   max_batch, VIEW_ARG(m->name), in->request.rows);
-    else if (!charge(in))
-        in->error = failure_format(fx->blocks, STATUS_UNAVAILABLE, "model %.*s: the queue is full",
-                                   VIEW_ARG(m->name));
+    if (now_us < in->deadline_us)
+        return step_begin(&in->step, in, in->deadline_us, fx);
+    in->error = *FAILED(STATUS_DEADLINE, "the deadline passed before the request was read");
+    return false;
+}
+
+static bool find_target(const struct flow *f, struct infer *in, struct effects *fx)
+{
+    struct target *to = &in->step.to;
+    if (!to->model)
+        to->model = table_find(f->table, in->request.model);
+    if (to->model) {
+        to->name = to->model->name;
+        to->version = in->request.version;
+        return true;
+    }
+    in->error = failure_format(fx->blocks, STATUS_NOT_FOUND, "model %.*s is not known",
+                               VIEW_ARG(in->request.model));
+    return false;
 }
 
 static void lend(struct flow *f, struct infer *in, struct effects *fx)
 {
-    struct ticket *t = &in->ticket;
-    t->request = &in->request;
-    t->deadline_us = in->deadline_us;
-    t->lane = batcher_lane_of(in->request.priority);
-    in->ticket_out = true;
     in->state = INFER_OUT;
     in->timer.fn = on_deadline;
     wheel_set(&f->wheel, &in->timer, in->deadline_us);
     enlist(f, in);
-    fx_post(fx, &t->lend, MSG_LEND, f->loop, model_home(t->model));
+    step_lend(&in->step, f->loop, fx);
 }
 
 void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx)
@@ -176,21 +142,14 @@ void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effec
     invariant(in->state == INFER_NEW && !in->prev);
     in->flow = f;
     in->error.status = STATUS_OK;
-    if (!in->ticket.model)
-        in->ticket.model = table_find(f->table, in->request.model);
-    if (!in->ticket.model)
-        in->error = failure_format(fx->blocks, STATUS_NOT_FOUND, "model %.*s is not known",
-                                   VIEW_ARG(in->request.model));
-    else
-        admit(f, in, now_us, fx);
-    if (in->error.status != STATUS_OK) {
-        if (in->error.status == STATUS_UNAVAILABLE)
-            fx_note(fx, NOTE_SHED, in->ticket.model, (uint64_t)rows_of(in), 0);
-        settle(f, in, fx);
+    if (find_target(f, in, fx) && admit(f, in, now_us, fx)) {
+        lend(f, in, fx);
+        ask_wake(f, fx);
         return;
     }
-    lend(f, in, fx);
-    ask_wake(f, fx);
+    if (in->error.status == STATUS_UNAVAILABLE)
+        fx_note(fx, NOTE_SHED, in->step.to.model, in->request.rows ? in->request.rows : 1, 0);
+    settle(f, in, fx);
 }
 
 void flow_on_gone(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx)
@@ -202,30 +161,37 @@ void flow_on_gone(struct flow *f, struct infer *in, uint64_t now_us, struct effe
     settle_early(f, in, fx);
 }
 
+static struct infer *infer_of(const struct ticket *t)
+{
+    return container_of(t->step, struct infer, step);
+}
+
 void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     (void)now_us;
-    struct infer *in = container_of(t, struct infer, ticket);
-    invariant(in->ticket_out && (in->state == INFER_OUT || in->state == INFER_ZOMBIE));
-    in->ticket_out = false;
-    if (in->state == INFER_OUT) { // a chain would judge here whether its next step is tried
-        in->error = t->error;
-        in->retry_after_s = t->retry_after_s;
+    struct infer *in = infer_of(t);
+    invariant(in->state == INFER_OUT || in->state == INFER_ZOMBIE);
+    switch (step_on_back(&in->step, t, &in->error, fx)) {
+    case STEP_OUT:
+        if (in->step.over)
+            release_if_home(f, in, fx);
+        break;
+    case STEP_ANSWERED:
         settle(f, in, fx);
-        return;
+        break;
+    case STEP_FAILED: // a chain would judge here whether its next step is tried
+        in->retry_after_s = t->retry_after_s;
+        settle_early(f, in, fx);
+        break;
     }
-    if (t->error.status == STATUS_OK) // answered too late: nobody wants it
-        effects_add(fx, FX_UNREF)->block = t->slice.answer->block;
-    fx_forget(fx, &t->error);
-    release_if_home(f, in, fx);
 }
 
 void flow_on_echo(struct flow *f, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     (void)now_us;
-    struct infer *in = container_of(t, struct infer, ticket);
-    invariant(in->cancel_out && in->state == INFER_ZOMBIE);
-    in->cancel_out = false;
+    struct infer *in = infer_of(t);
+    invariant(in->state == INFER_ZOMBIE);
+    step_on_echo(&in->step, t);
     release_if_home(f, in, fx);
 }
 

@@ -1,6 +1,6 @@
 /* router/flow.h: an infer's life on its origin loop: admission, the deadline, the ticket's way out and
  * back, and settling exactly once (infer/infer.h draws the states). A chain of steps has length one: the
- * step is chosen in flow_submit and judged in flow_on_back, which is where the next step will start.
+ * step (step.h) is chosen in flow_submit and judged in flow_on_back, which is where the next one will start.
  * Thinks. Thread: its loop's. Memory: infers are the caller's until FX_RELEASE. */
 #ifndef SLUICE_ROUTER_FLOW_H
 #define SLUICE_ROUTER_FLOW_H
@@ -29,8 +29,8 @@ void flow_init(struct flow *f, unsigned loop, struct table *t, const struct flow
                uint64_t now_us);
 void flow_deinit(struct flow *f); // nothing live
 
-// in->request is decoded and sealed, in->arrived_us and in->user set, the rest zero; in->ticket.model may be
-// set by who has looked it up already. The model stays until FX_RELEASE: the caller sees to that. One of two
+// in->request is decoded and sealed, in->arrived_us, in->user and in->arena set, the rest zero;
+// in->step.to.model may be set by who has looked it up already. The model stays until FX_RELEASE: the caller sees to that. One of two
 // things follows: the ticket goes out, or FX_SETTLE and FX_RELEASE at once.
 void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx);
 // The client has gone: it settles as STATUS_CLIENT_GONE (FX_SETTLE says so, for the log; there is nobody to

@@ -367,6 +367,7 @@ void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *f
     recount(rs, now_us);
     atomic_store(&rs->model->max_batch, rs->max_batch);
     atomic_store(&rs->model->single, rs->max_batch == 0);
+    atomic_store(&rs->model->rowless, facts->rowless);
     note_replica(rs, r, NOTE_REPLICA_UP, "", fx);
 }
 
@@ -538,9 +539,9 @@ uint64_t replicas_took_us(struct replicas *rs, const struct batch *b, uint64_t c
 static void doubt_tried(struct replicas *rs, struct replica *r, const struct batch *b,
                         uint64_t now_us, struct effects *fx)
 {
-    const struct infer_request *q = b->tickets[0]->request;
-    if (!r->silent || r->standing != STANDING_HALF || q->sequence_id > 0 ||
-        !replicas_sibling(rs, r->id, q->version, now_us))
+    const struct ticket *t = b->tickets[0];
+    if (!r->silent || r->standing != STANDING_HALF || t->request->sequence_id > 0 ||
+        !replicas_sibling(rs, r->id, t->to.version, now_us))
         return;
     r->doubt_us = now_us;
     ask_doubted(rs, r, now_us, fx);

@@ -65,6 +65,7 @@
 
 struct replica_facts {       // what a replica says of itself when it comes up
     uint32_t max_batch;      // 0: serves singly
+    bool rowless;            // an output of it has no dimension for rows
     struct hash128 metadata; // of names, datatypes, shapes: replicas of one model must agree
     struct view versions[DESK_VERSIONS];
     unsigned n_versions;

@@ -35,21 +35,21 @@ static struct sequence_place *make_place(struct sequences *s, uint64_t id)
     return best;
 }
 
-static bool fits(const struct replica *r, const struct infer_request *q)
+static bool fits(const struct replica *r, const struct target *to)
 {
-    return r->up && r->standing != STANDING_OPEN && replica_has(r, q->version);
+    return r->up && r->standing != STANDING_OPEN && replica_has(r, to->version);
 }
 
 // The highest hash of (sequence, replica): a replica that comes or goes moves only the sequences that it must
 // (Thaler, Ravishankar: "A Name-Based Mapping Scheme for Rendezvous", 1996).
-static struct replica *by_hash(struct replicas *rs, const struct infer_request *q)
+static struct replica *by_hash(struct replicas *rs, const struct ticket *t)
 {
     struct replica *best = NULL;
     uint64_t highest = 0;
     for (unsigned i = 0; i < rs->n; i++) {
         struct replica *r = &rs->at[i];
-        uint64_t hash = hash64(view_of(&r->id, sizeof(r->id)), q->sequence_id);
-        if (fits(r, q) && (!best || hash > highest)) {
+        uint64_t hash = hash64(view_of(&r->id, sizeof(r->id)), t->request->sequence_id);
+        if (fits(r, &t->to) && (!best || hash > highest)) {
             best = r;
             highest = hash;
         }
@@ -57,19 +57,20 @@ static struct replica *by_hash(struct replicas *rs, const struct infer_request *
     return best;
 }
 
-struct replica *sequences_choose(struct sequences *s, struct replicas *rs,
-                                 const struct infer_request *q, uint64_t now_us, bool *gone)
+struct replica *sequences_choose(struct sequences *s, struct replicas *rs, const struct ticket *t,
+                                 uint64_t now_us, bool *gone)
 {
+    const struct infer_request *q = t->request;
     struct sequence_place *p = find_place(s, q->sequence_id);
     struct replica *r = p ? replicas_find(rs, p->replica) : NULL;
-    bool kept = r && fits(r, q) && r->facts.incarnation == p->incarnation;
+    bool kept = r && fits(r, &t->to) && r->facts.incarnation == p->incarnation;
     *gone = p && !kept && !q->sequence_start;
     if (*gone) {
         p->id = 0;
         return NULL;
     }
     if (!kept)
-        r = by_hash(rs, q);
+        r = by_hash(rs, t);
     if (r && !p)
         p = make_place(s, q->sequence_id);
     if (r && p)

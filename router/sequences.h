@@ -24,7 +24,7 @@ struct sequences {
 
 void sequences_free(struct sequences *s);
 // The replica for this step; NULL: none is ready, or the one that has the state is gone (*gone).
-struct replica *sequences_choose(struct sequences *s, struct replicas *rs,
-                                 const struct infer_request *q, uint64_t now_us, bool *gone);
+struct replica *sequences_choose(struct sequences *s, struct replicas *rs, const struct ticket *t,
+                                 uint64_t now_us, bool *gone);
 
 #endif

@@ -54,6 +54,7 @@ struct model {
     _Atomic uint32_t ready;       // replicas that can answer
     _Atomic uint32_t max_batch; // what ready replicas take at once; 0: not known, or served singly
     _Atomic bool single;        // served singly: its first dimension counts no rows
+    _Atomic bool rowless;       // an output of it has no rows: its answers cannot be put together
     _Atomic uint8_t life;       // enum model_life
     struct desk *desk;          // the home loop's; created there at the first need
     uint64_t idle_us;           // the home loop's: since when no replica has it; 0: one has

@@ -380,9 +380,11 @@ bool batches_add(struct batches *b, struct worker_request *r, struct error *e)
     if (m->batcher.rows + (q->rows ? q->rows : 1) > (bound > 1024 ? bound : 1024))
         return error_set(e, STATUS_UNAVAILABLE, "model %s: the queue is full", m->name);
     uint64_t left = q->timeout_us ? q->timeout_us : DEADLINE_US;
-    r->ticket = (struct ticket){.request = q,
-                                .deadline_us = r->serving.ex->started_us + left,
-                                .lane = batcher_lane_of(q->priority)};
+    r->ticket =
+        (struct ticket){.request = q,
+                        .key = ticket_key(q, VIEW("")), // a version has a batcher of its own
+                        .deadline_us = r->serving.ex->started_us + left,
+                        .lane = batcher_lane_of(q->priority)};
     if (!batcher_push(&m->batcher, &r->ticket, now(b)))
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
     b->waiting++;

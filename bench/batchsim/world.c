@@ -79,7 +79,8 @@ static struct row *row_new(struct run *r, int client)
     *x = (struct row){.came = r->now, .client = client};
     x->due = r->now + slack_of(&g->regime, kind);
     x->request = (struct infer_request){.rows = 1, .bytes = 1, .batch_key = {1, 1}};
-    x->ticket = (struct ticket){.request = &x->request, .deadline_us = (uint64_t)x->due};
+    x->ticket = (struct ticket){
+        .request = &x->request, .key = x->request.batch_key, .deadline_us = (uint64_t)x->due};
     x->ticket.lane = g->high > 0 && rand_unit(&r->kinds) >= g->high;
     return x;
 }

@@ -62,7 +62,8 @@ static void check_batch(struct arena *a, const struct infer_request *r, unsigned
     uint32_t rows = r->rows * n;
     if (__builtin_mul_overflow(r->rows, n, &rows))
         return;
-    invariant(oip_grpc_write_batch(a, members, n, rows, r->timeout_us >> 1, &m));
+    struct target to = {NULL, r->model, r->version};
+    invariant(oip_grpc_write_batch(a, &to, members, n, rows, r->timeout_us >> 1, &m));
     if (!decode(a, flat(a, &m), SIZE_MAX, &back, &e)) {
         // Alone it carries timeout and priority of its own beside the kept ones; dimensions may grow too far.
         invariant(n > 1 || r->n_params + 2 > INFER_MAX_PARAMS);

@@ -1,5 +1,5 @@
 """Writes ONNX models field by field (numbers of onnx.proto), whole ones and broken ones."""
-FLOAT, INT64 = 1, 7
+FLOAT, INT64, STRING = 1, 7, 8
 
 
 def varint(n):

@@ -1,5 +1,7 @@
 #include "tests/sim/sim.h"
 
+#include <stdlib.h>
+
 static const uint8_t priorities[] = {0, 0, 0, 0, 1, 2, 3, 4, 5, 255};
 
 static struct model_of *pick_model(struct world *w)
@@ -29,9 +31,11 @@ static enum kind pick_kind(struct world *w)
     return at < 96 ? KIND_SEQUENCE : KIND_SCALAR;
 }
 
-// 1 in six requests of ten, up to SIM_ROWS in the others: 2.25 in the mean.
+// 1 in six requests of ten, up to SIM_ROWS in the others: 2.25 in the mean. And those that no batch takes.
 static uint32_t pick_rows(struct world *w)
 {
+    if (world_chance(w, w->plan.wide))
+        return 1 + (uint32_t)rand_below(&w->rand, SIM_WIDE);
     if (w->plan.flood || rand_below(&w->rand, 10) < 7)
         return 1;
     return 1 + (uint32_t)rand_below(&w->rand, SIM_ROWS);
@@ -77,6 +81,7 @@ static void fill(struct world *w, struct life *x)
     *r = x->model->form[x->kind];
     x->input = x->model->form_input[x->kind];
     uint32_t rows = x->kind == KIND_SCALAR ? 1 : pick_rows(w);
+    x->row = rows > SIM_ROWS ? malloc(rows * sizeof(*x->row)) : x->own;
     for (uint32_t i = 0; i < rows; i++)
         x->row[i] = x->id << 8 | i;
     if (x->kind != KIND_SCALAR) {
@@ -94,6 +99,34 @@ static void fill(struct world *w, struct life *x)
     x->poison = world_chance(w, w->plan.bad_row / 4);
 }
 
+// What was split goes on as its parts. Of a guilty one the last part is.
+static void life_split(struct life *x)
+{
+    unsigned n = x->in.step.n;
+    x->parts = calloc(n, sizeof(*x->parts));
+    for (unsigned i = 0; i < n; i++) {
+        struct ticket *t = &x->in.step.tickets[i];
+        struct life *p = &x->parts[i];
+        *p = (struct life){.id = x->id, .loop = x->loop, .live = true, .model = x->model};
+        p->whole = x;
+        p->ticket = t;
+        p->kind = x->kind;
+        p->guilty = x->guilty && i + 1 == n;
+        p->poison = x->poison && i + 1 == n;
+        p->in.request = *t->request;
+        p->in.step.to = t->to;
+        p->in.arrived_us = x->in.arrived_us;
+        p->in.deadline_us = t->deadline_us;
+    }
+}
+
+struct life *life_part(struct life *x, unsigned i)
+{
+    if (!x->parts)
+        return i == 0 ? x : NULL;
+    return i < x->in.step.n ? &x->parts[i] : NULL;
+}
+
 static void submit(struct loop_of *l)
 {
     struct world *w = l->w;
@@ -105,12 +138,17 @@ static void submit(struct loop_of *l)
     fill(w, x);
     x->in.arrived_us = l->now_us;
     x->in.user = x;
+    x->in.arena = &x->arena;
+    x->ticket = &x->in.step.first;
+    arena_init(&x->arena, 0);
     w->alive++;
     trace(w, x, "arrives at loop %u for %s: kind %d, %u rows, timeout %llu us, priority %u%s%s",
           l->index, x->model->name, x->kind, x->in.request.rows,
           (unsigned long long)x->in.request.timeout_us, x->in.request.priority,
           x->guilty ? ", guilty" : "", x->poison ? ", poison" : "");
     flow_submit(&l->flow, &x->in, l->now_us, &l->fx);
+    if (x->in.state == INFER_OUT && x->in.step.n > 1)
+        life_split(x);
     demands_on_submit(l, x);
     world_effects(l);
     if (x->live && world_chance(w, w->plan.gone)) {
@@ -158,7 +196,9 @@ void clients_settle(struct loop_of *l, struct infer *in)
     struct block **place = &l->pinned[l->pin++ % 8];
     if (*place)
         block_unref(*place);
-    *place = in->ticket.slice.answer->block;
+    *place = in->step.tickets[0].slice.answer->block;
+    for (uint32_t i = 1; i < in->step.n; i++)
+        block_unref(in->step.tickets[i].slice.answer->block);
 }
 
 void clients_release(struct loop_of *l, struct infer *in)
@@ -168,7 +208,12 @@ void clients_release(struct loop_of *l, struct infer *in)
     demands_on_release(l, x);
     trace(w, x, "is over");
     // Whoever still reads what was lent reads this.
-    memset(x->row, 0xdd, sizeof(x->row));
+    memset(x->own, 0xdd, sizeof(x->own));
+    if (x->row != x->own)
+        free(x->row);
+    free(x->parts);
+    x->parts = NULL;
+    arena_deinit(&x->arena);
     memset(&x->in, 0xdd, sizeof(x->in));
     x->live = false;
     w->alive--;

@@ -64,7 +64,7 @@ uint32_t batch_cap(const struct model_of *m)
 
 bool goes_alone(const struct life *x)
 {
-    return x->kind == KIND_SEQUENCE || x->kind == KIND_SCALAR || x->in.ticket.alone;
+    return x->kind == KIND_SEQUENCE || x->kind == KIND_SCALAR || x->ticket->alone;
 }
 
 // What it costs one replica at most, in company where it may have some.
@@ -100,24 +100,47 @@ double peak_since(const struct world *w, const struct model_of *m, uint64_t sinc
     return peak;
 }
 
+static void goes_out(struct world *w, struct life *x)
+{
+    struct model_of *m = x->model;
+    x->charged = x->ticket->charged_rows;
+    m->rows_out += x->charged;
+    m->bytes_out += (int64_t)x->in.request.bytes;
+    bool batches = atomic_load(&m->m->max_batch) > 0, known = m->desk && m->desk->replicas.n > 0;
+    demand(w, x, !known || x->charged == (batches ? (int64_t)rows_of(x) : 1),
+           "rows are counted where a model batches");
+    x->work_us = work_of(x);
+    m->work_us += x->work_us;
+}
+
+void demands_at_origin(struct life *x)
+{
+    struct model_of *m = x->model;
+    if (x->ticket->lent || x->ticket->called || x->charged == 0)
+        return;
+    m->rows_out -= x->charged;
+    m->bytes_out -= (int64_t)x->in.request.bytes;
+    m->work_us -= x->work_us;
+    x->charged = 0;
+    note_peak(m->w, m);
+    demand(m->w, x, m->rows_out == atomic_load(&m->m->room_rows), "room is given back by the row");
+    demand(m->w, x, m->bytes_out == atomic_load(&m->m->room_bytes),
+           "room is given back by the byte");
+}
+
 void demands_on_submit(struct loop_of *l, struct life *x)
 {
     struct world *w = l->w;
     struct model_of *m = x->model;
     demand(w, x, x->in.state == INFER_OUT || x->in.error.status != STATUS_OK,
            "it goes out or is told why not");
-    demand(w, x, (x->in.ticket.model == NULL) == (m->m == NULL),
+    demand(w, x, (x->in.step.to.model == NULL) == (m->m == NULL),
            "a model is known when it is born");
     if (x->in.state != INFER_OUT)
         return;
-    m->rows_out += x->in.charged_rows;
-    x->charged = x->in.charged_rows;
-    bool batches = atomic_load(&m->m->max_batch) > 0, known = m->desk && m->desk->replicas.n > 0;
-    demand(w, x, !known || x->charged == (batches ? (int64_t)rows_of(x) : 1),
-           "rows are counted where a model batches");
-    m->bytes_out += (int64_t)x->in.request.bytes;
-    x->work_us = work_of(x);
-    m->work_us += x->work_us;
+    struct life *p;
+    for (unsigned i = 0; (p = life_part(x, i)) != NULL; i++)
+        goes_out(w, p);
     note_peak(w, m);
     demand(w, x, m->rows_out == atomic_load(&m->m->room_rows), "room is charged by the row");
     demand(w, x, m->bytes_out == atomic_load(&m->m->room_bytes), "room is charged by the byte");
@@ -140,17 +163,13 @@ void demands_on_submit(struct loop_of *l, struct life *x)
 void demands_on_release(struct loop_of *l, struct life *x)
 {
     struct world *w = l->w;
-    demand(w, x, x->live && x->settled && !x->lent && l->index == x->loop,
-           "an infer is over once, settled, with its ticket at home, at its origin");
-    demands_messages(w, x);
-    if (x->work_us == 0)
-        return; // it never went out
-    struct model_of *m = x->model;
-    m->rows_out -= x->charged;
-    m->bytes_out -= (int64_t)x->in.request.bytes;
-    m->work_us -= x->work_us;
-    note_peak(w, m);
-    demand(w, x, m->rows_out == atomic_load(&m->m->room_rows), "room is given back by the row");
+    struct life *p;
+    demand(w, x, x->live && x->settled && l->index == x->loop,
+           "an infer is over once, settled, at its origin");
+    for (unsigned i = 0; (p = life_part(x, i)) != NULL; i++) {
+        demand(w, p, !p->lent && p->charged == 0, "an infer is over with all its tickets at home");
+        demands_messages(w, p);
+    }
 }
 
 // ---- after the world has healed ----------------------------------------------------------------------

@@ -89,7 +89,7 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
            "who has to wait does not go at once");
     demand(w, x, b->reason != BATCH_PREFERRED || m->rules.policy == POLICY_FIXED,
            "auto prefers no size");
-    demand(w, x, b->reason != BATCH_PREFERRED || rows <= m->rules.preferred[1],
+    demand(w, x, b->reason != BATCH_PREFERRED || b->n == 1 || rows <= m->rules.preferred[1],
            "a preferred batch has a preferred size");
 }
 
@@ -102,7 +102,7 @@ static void check_order(struct world *w, const struct loop_of *l, const struct b
     const struct life *last[BATCHER_LANES] = {NULL};
     for (uint32_t i = 0; i < b->n; i++) {
         const struct life *x = life_of(b->tickets[i]);
-        unsigned lane = x->in.ticket.lane;
+        unsigned lane = x->ticket->lane;
         if (x->waiting && (!last[lane] || x->in.deadline_us > last[lane]->in.deadline_us))
             last[lane] = x;
     }
@@ -110,9 +110,9 @@ static void check_order(struct world *w, const struct loop_of *l, const struct b
     for (unsigned i = 0; i < w->plan.lives; i++) {
         const struct life *y = &w->lives[i];
         if (!y->live || !y->waiting || y->model != first->model || y->group != first->group ||
-            y->in.ticket.place != PLACE_QUEUED || y->in.deadline_us <= l->now_us)
+            y->ticket->place != PLACE_QUEUED || y->in.deadline_us <= l->now_us)
             continue;
-        const struct life *x = last[y->in.ticket.lane];
+        const struct life *x = last[y->ticket->lane];
         if (!x || x->in.deadline_us <= y->in.deadline_us)
             continue;
         uint64_t wrong_us = x->in.deadline_us - y->in.deadline_us;
@@ -161,7 +161,7 @@ static void check_lanes(const struct loop_of *l, const struct batch *b, struct m
         if (!x->waiting)
             continue;
         fresh = true;
-        served[x->group][x->in.ticket.lane] = true;
+        served[x->group][x->ticket->lane] = true;
         stop_waiting(x);
     }
     if (fresh)
@@ -185,7 +185,7 @@ static void check_lanes(const struct loop_of *l, const struct batch *b, struct m
 static void check_sibling(struct life *x, const struct replica_of *r)
 {
     demand(r->model->w, x,
-           x->avoid != r->worker->id || x->in.ticket.alone || !demands_elsewhere(r, x),
+           x->avoid != r->worker->id || x->ticket->alone || !demands_elsewhere(r, x),
            "what a replica failed goes to its sibling");
     x->avoid = 0;
 }

@@ -5,7 +5,7 @@
 
 unsigned group_of(const struct life *x)
 {
-    if (ticket_batches(&x->in.ticket))
+    if (ticket_batches(x->ticket))
         return x->kind;
     // Singles have a group for each version; version 9's place is free, for nobody waits for that.
     return x->kind == KIND_VERSION1 ? KIND_VERSION9 : KIND_SEQUENCE;
@@ -13,12 +13,12 @@ unsigned group_of(const struct life *x)
 
 void stop_waiting(struct life *x)
 {
-    uint32_t *n = &x->model->waiting[x->group][x->in.ticket.lane];
+    uint32_t *n = &x->model->waiting[x->group][x->ticket->lane];
     x->waiting = false;
     // Perhaps the oldest: from now on the lane is due by those that came later.
-    x->model->lane_since[x->group][x->in.ticket.lane] = x->model->w->now_us;
+    x->model->lane_since[x->group][x->ticket->lane] = x->model->w->now_us;
     if (--*n == 0)
-        x->model->passed[x->group][x->in.ticket.lane] = 0;
+        x->model->passed[x->group][x->ticket->lane] = 0;
 }
 
 void demands_on_post(struct loop_of *l, struct msg *m)
@@ -36,7 +36,7 @@ void demands_on_post(struct loop_of *l, struct msg *m)
         demand(w, x, x->live && x->lent && l->index == x->model->home && m->to == x->loop,
                "a ticket comes back once, from its home to its origin");
         x->lent = false;
-        if (x->in.ticket.error.status == STATUS_WORKER_LOST && x->in.request.sequence_id > 0)
+        if (x->ticket->error.status == STATUS_WORKER_LOST && x->in.request.sequence_id > 0)
             x->model->sequence[x->in.request.sequence_id % SIM_SEQUENCES].replica = 0;
         if (x->losses > 0) {
             x->model->suspects--;
@@ -44,8 +44,7 @@ void demands_on_post(struct loop_of *l, struct msg *m)
         }
         if (x->waiting)
             stop_waiting(x);
-        trace(w, x, "comes back: %s",
-              x->in.ticket.error.status ? x->in.ticket.error.text : "answered");
+        trace(w, x, "comes back: %s", x->ticket->error.status ? x->ticket->error.text : "answered");
     } else {
         struct life *x = life_of(container_of(m, struct ticket, cancel));
         x->posts++;
@@ -63,7 +62,8 @@ void demands_on_deliver(struct loop_of *l, struct msg *m)
         trace(w, x, "reaches its home %u", l->index);
     } else if (m->kind == MSG_CANCEL) {
         struct life *x = life_of(container_of(m, struct ticket, cancel));
-        demand(w, x, x->live && x->settled, "only who has settled calls his ticket home");
+        demand(w, x, x->live && (x->whole ? x->whole : x)->settled,
+               "only who has settled calls his ticket home");
         x->cancelled = true;
         trace(w, x, "its cancel reaches its home");
     }

@@ -39,7 +39,7 @@ static void life_failed(struct life *x, const struct call *c, bool elsewhere)
     bool shown = b->shown || !elsewhere || x->in.request.sequence_id > 0;
     x->err_alone |= b->n == 1 && (c->end == END_BAD || (c->end == END_ERROR && shown));
     x->bad_answer |= b->n == 1 && shown && either && c->end != END_ERROR;
-    x->avoid = either && !shown && !x->in.ticket.alone ? b->replica : 0;
+    x->avoid = either && !shown && !x->ticket->alone ? b->replica : 0;
 }
 
 // What counts as a death with it aboard: a crash that the keeper sees; where no keeper watches, a connection that
@@ -515,10 +515,10 @@ void demands_turned(struct loop_of *l)
     for (unsigned i = 0; i < w->plan.lives; i++) {
         const struct life *x = &w->lives[i];
         if (!x->live || !x->lent || x->losses + x->ours == 0 || x->ends < x->sent ||
-            x->model->home != l->index || x->in.ticket.place != PLACE_QUEUED || x->cancelled)
+            x->model->home != l->index || x->ticket->place != PLACE_QUEUED || x->cancelled)
             continue;
         // Its group may be filled up again for as long as it was to wait in the first place.
-        if (l->now_us < waits_until(x->model, x->in.ticket.senior_us))
+        if (l->now_us < waits_until(x->model, x->ticket->senior_us))
             continue;
         demand(w, x, !has_room(w, x->model, x) || x->model->memory_us == w->now_us,
                "who lost a worker is on the way again in the same turn");

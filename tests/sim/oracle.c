@@ -122,9 +122,10 @@ static bool had_its_chance(const struct world *w, const struct life *x)
            (double)x->in.deadline_us > (double)x->first_us + needed;
 }
 
-static void check_answer(const struct world *w, const struct life *x)
+// first: of its rows, in the whole request.
+static void check_rows(const struct world *w, const struct life *x, uint32_t first)
 {
-    const struct slice *s = &x->in.ticket.slice;
+    const struct slice *s = &x->ticket->slice;
     const struct model_of *m = x->model;
     struct tensor t = slice_output(s, 0);
     uint32_t rows = rows_of(x);
@@ -132,15 +133,56 @@ static void check_answer(const struct world *w, const struct life *x)
     demand(w, x, t.bytes == rows * sizeof(uint64_t), "an answer has the rows asked for");
     const uint64_t *out = (const uint64_t *)t.data;
     for (uint32_t i = 0; i < rows; i++)
-        demand(w, x, out[i] == calls_answer_of(x->id << 8 | i),
+        demand(w, x, out[i] == calls_answer_of(x->id << 8 | (first + i)),
                "an answer is a function of its own rows");
-    const struct ticket *of = &x->in.ticket;
+    const struct ticket *of = x->ticket;
     demand(w, x, of->batch_rows >= (m->max_batch ? rows : 1) && of->batch_reason < BATCH_REASONS,
            "an answer says who shared its batch");
     demand(w, x,
            w->plan.loop_fault > 0 || of->queue_us + of->compute_us <= w->now_us - x->in.arrived_us,
            "an answer says where its time went");
     demand(w, x, of->compute_us > 0 || w->plan.loop_fault > 0, "computing takes time");
+}
+
+static void check_answer(const struct world *w, struct life *x)
+{
+    struct life *p;
+    uint32_t row = 0;
+    const struct slice *s = &x->in.step.tickets[0].slice;
+    for (unsigned i = 0; (p = life_part(x, i)) != NULL; i++, s = s->next) {
+        demand(w, x, s == &p->ticket->slice,
+               "the parts of an answer are in the order of their rows");
+        check_rows(w, p, row);
+        row += rows_of(p);
+    }
+    demand(w, x, !s && row == rows_of(x), "an answer has all of the rows");
+}
+
+// Who has to answer for how x ended: x, or that part of it which ended so, or has not come home.
+static struct life *culprit(struct life *x)
+{
+    struct life *p, *out = NULL;
+    for (unsigned i = 0; x->parts && (p = life_part(x, i)) != NULL; i++) {
+        bool home = !p->ticket->lent;
+        if (home && p->ticket->error.status == x->in.error.status)
+            out = p;
+        else if (!home && !out)
+            out = p;
+    }
+    if (!out)
+        return x;
+    out->in.error = x->in.error;
+    out->in.retry_after_s = x->in.retry_after_s;
+    return out;
+}
+
+static bool was_called(struct life *x)
+{
+    struct life *p;
+    bool called = true;
+    for (unsigned i = 0; (p = life_part(x, i)) != NULL; i++)
+        called &= p->called || !p->ticket->lent;
+    return called;
 }
 
 // Was its model without a replica that could be used?
@@ -177,7 +219,7 @@ static bool is_own(const struct life *x)
 {
     enum status s = x->in.error.status;
     return was_alone(x) || s == STATUS_DEADLINE || s == STATUS_CLIENT_GONE ||
-           s == STATUS_NOT_FOUND || s == STATUS_BAD_REQUEST ||
+           s == STATUS_NOT_FOUND || s == STATUS_BAD_REQUEST || s == STATUS_TOO_LARGE ||
            strstr(x->in.error.text, "queue is full");
 }
 
@@ -191,7 +233,7 @@ static void check_error(const struct world *w, const struct life *x)
     switch (x->in.error.status) {
     case STATUS_NOT_FOUND:
         demand(w, x,
-               !x->in.ticket.model || x->kind == KIND_VERSION9 ||
+               !x->in.step.to.model || x->kind == KIND_VERSION9 ||
                    (x->kind == KIND_VERSION2 &&
                     (!demands_second(m) || m->second_us >= x->in.arrived_us)),
                "404 only for what is not there");
@@ -210,8 +252,14 @@ static void check_error(const struct world *w, const struct life *x)
         check_unavailable(w, x);
         break;
     case STATUS_BAD_REQUEST:
-        demand(w, x, x->in.request.rows > atomic_load(&m->m->max_batch) || x->err_alone,
-               "400 only for more rows than a replica takes, or as a worker says");
+        demand(w, x,
+               x->err_alone ||
+                   (x->in.request.sequence && x->in.request.rows > atomic_load(&m->m->max_batch)),
+               "400 only for more rows than go alone, or as a worker says");
+        break;
+    case STATUS_TOO_LARGE:
+        demand(w, x, x->in.request.rows > atomic_load(&m->m->queue_limit),
+               "413 only for more rows than may wait");
         break;
     case STATUS_INTERNAL:
         demand(w, x, x->guilty || x->err_alone, "only the guilty row fails");
@@ -251,20 +299,20 @@ void demands_on_settle(struct loop_of *l, struct life *x)
     enum status status = x->in.error.status;
     demand(w, x, x->live && !x->settled, "an infer settles once");
     demand(w, x, l->index == x->loop, "an infer settles at its origin");
-    demand(w, x, !x->in.ticket_out || x->called, "who settles without his ticket calls it home");
+    demand(w, x, was_called(x), "who settles without his ticket calls it home");
     x->settled = true;
     if (status != STATUS_OK)
-        check_text(w, x);
-    trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->told);
+        check_text(w, culprit(x));
+    trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->in.error.text);
     uint64_t latest = most_us(x->in.deadline_us, most_us(l->stalled_until, l->frozen_until));
-    demand(w, x, !x->in.ticket.model || w->now_us <= latest + SIM_EPSILON_US,
+    demand(w, x, !x->in.step.to.model || w->now_us <= latest + SIM_EPSILON_US,
            "an infer settles by its deadline");
     if (status == STATUS_OK)
         check_answer(w, x);
     else
-        check_error(w, x);
+        check_error(w, culprit(x));
     w->totals.settled[status]++;
     w->totals.lives++;
-    uint64_t word[3] = {x->id << 8 | status, w->now_us, status ? 0 : x->in.ticket.batch_rows};
+    uint64_t word[3] = {x->id << 8 | status, w->now_us, status ? 0 : x->in.step.batch_rows};
     w->digest = hash64(view_of(word, sizeof(word)), w->digest);
 }

@@ -81,6 +81,7 @@ static void draw_faults(struct plan *p, struct rand *r)
     p->no_room = one_of(r, (double[]){0, 0, 0.5}, 3);
     p->gone = one_of(r, (double[]){0, 0.05, 0.3}, 3);
     p->bad_row = one_of(r, (double[]){0, 0.002, 0.02}, 3);
+    p->wide = one_of(r, (double[]){0, 0.01, 0.1}, 3);
     p->loop_fault = one_of(r, (double[]){0, 0, 0.001}, 3);
     p->memory = one_of(r, (double[]){0, 0, 0.002}, 3);
     if (rand_below(r, 5) == 0)

@@ -22,9 +22,11 @@
  *
  * What it cannot see: memory order (the stress tests under TSan do); real sockets, framing, HTTP and TLS (the
  * integration tests); how a roster is made, counted and handed between loops (a loop learns the truth here, a
- * little late); what a worker answers to metadata questions; the keeper's own decisions (here it kills and
- * starts when it is told to, after a while); several gateways at one worker; reconnecting (a connection comes
- * back some milliseconds after its worker can take it, whatever the backoff says); reload of the configuration.
+ * little late); whether the parts of a split request are passed over in their lanes, or wait too long with credit
+ * (each is looked at as a ticket, not as one of those who wait); what a worker answers to metadata questions; the
+ * keeper's own decisions (here it kills and starts when it is told to, after a while); several gateways at one
+ * worker; reconnecting (a connection comes back some milliseconds after its worker can take it, whatever the
+ * backoff says); reload of the configuration.
  */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
@@ -40,7 +42,8 @@
 #define SIM_REPLICAS 4
 #define SIM_WORKERS (SIM_MODELS * SIM_REPLICAS)
 #define SIM_INSTANCES 3
-#define SIM_ROWS 8 // of one request, at most
+#define SIM_ROWS 8   // of one request, at most
+#define SIM_WIDE 200 // of one that no batch takes
 #define SIM_START_US 1000000000ull
 #define SIM_NEVER UINT64_MAX
 #define SIM_SHIFT 100 // a world that shifts is so much slower at first
@@ -130,6 +133,7 @@ struct plan { // drawn from the seed, then read only
     double bad_row;        // share of guilty and of poisonous requests, each
     double loop_fault;     // chance of a turn to stall or freeze its loop
     double memory;         // chance of an input to a desk to lack memory
+    double wide;           // share of requests that are split, where models are small enough
     bool singles;          // sequences and scalars too
     uint64_t socket_bytes; // what a socket buffer holds
     double probe_share;    // of the time in which clients come: a probe's time-out
@@ -273,10 +277,17 @@ struct loss {
     bool local;
 };
 
-struct life { // one request from arrival to release
-    struct infer in;
+// Of a request that was split each part lives on its own: what becomes of a ticket is its part's, how the request ends
+// is the whole's.
+struct
+    life { // one request from arrival to release, or one part of it, from its lending to its release
+    struct infer in; // of a part: its own request and deadline
+    struct ticket *ticket;
+    struct life *parts; // of a request that was split: [in.step.n]
+    struct life *whole; // whose part it is; else NULL
     struct tensor input;
-    uint64_t row[SIM_ROWS];
+    struct arena arena;
+    uint64_t own[SIM_ROWS], *row; // own, or more of them
     uint64_t id;
     struct model_of *model;
     enum kind kind;
@@ -537,9 +548,12 @@ void tell_line(const struct world *w, const char *format, ...)
         if (__builtin_expect((w)->trace == (x)->id, 0))                                            \
             trace_line(w, x, __VA_ARGS__);                                                         \
     } while (0)
+struct life *life_part(struct life *x,
+                       unsigned i); // NULL: that is all; x itself, if it was not split
 static inline struct life *life_of(const struct ticket *t)
 {
-    return container_of(container_of(t, struct infer, ticket), struct life, in);
+    struct life *x = container_of(container_of(t->step, struct infer, step), struct life, in);
+    return x->parts ? &x->parts[t - x->in.step.tickets] : x;
 }
 static inline uint64_t most_us(uint64_t a, uint64_t b)
 {
@@ -556,6 +570,8 @@ bool goes_alone(const struct life *x);
 double peak_since(const struct world *w, const struct model_of *m, uint64_t since_us);
 void demands_on_submit(struct loop_of *l, struct life *x); // after flow_submit, before its effects
 void demands_on_release(struct loop_of *l, struct life *x);
+void demands_at_origin(
+    struct life *x); // its ticket, or its echo, came home: what room does it still hold?
 void demands_at_rest(struct world *w);
 
 // demands_ticket.c

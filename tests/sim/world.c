@@ -54,7 +54,7 @@ static void deliver(struct loop_of *l, struct msg *m)
         bool lends = m->kind == MSG_LEND;
         struct ticket *t =
             lends ? container_of(m, struct ticket, lend) : container_of(m, struct ticket, cancel);
-        struct model_of *of = model_of(w, t->model);
+        struct model_of *of = model_of(w, t->to.model);
         struct desk *d = world_desk(w, of);
         if (!lends)
             demands_credit(w, of);
@@ -68,10 +68,14 @@ static void deliver(struct loop_of *l, struct msg *m)
         if (!lends)
             demands_called_home(l, t);
     } else if (m->kind == MSG_BACK) {
-        flow_on_back(&l->flow, container_of(m, struct ticket, lend), l->now_us, &l->fx);
+        struct ticket *t = container_of(m, struct ticket, lend);
+        flow_on_back(&l->flow, t, l->now_us, &l->fx);
+        demands_at_origin(life_of(t));
     } else {
         demand(w, NULL, m->kind == MSG_ECHO, "only the router's messages travel");
-        flow_on_echo(&l->flow, container_of(m, struct ticket, cancel), l->now_us, &l->fx);
+        struct ticket *t = container_of(m, struct ticket, cancel);
+        flow_on_echo(&l->flow, t, l->now_us, &l->fx);
+        demands_at_origin(life_of(t));
     }
     world_effects(l);
 }

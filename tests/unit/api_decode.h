@@ -77,7 +77,8 @@ static inline struct view message(struct arena *a, const char *model, struct buf
                               .n_outputs = 1};
     const struct infer_request *one = &r;
     struct oip_message m;
-    assert_true(oip_grpc_write_batch(a, &one, 1, 0, 900, &m));
+    struct target to = {NULL, r.model, r.version};
+    assert_true(oip_grpc_write_batch(a, &to, &one, 1, 0, 900, &m));
     for (unsigned i = 0; i < m.n; i++)
         buffer_append(out, m.segs[i].p, m.segs[i].n);
     return buffer_view(out);

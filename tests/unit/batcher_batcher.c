@@ -165,7 +165,7 @@ static void some_go_singly(void **state)
 
 static bool serves(const struct group *g, void *version)
 {
-    return view_eq(g->oldest->request->version, view_str(version));
+    return view_eq(g->oldest->to.version, view_str(version));
 }
 
 // One that waits for another replica is in nobody's way.
@@ -176,7 +176,7 @@ static void singles_of_each_version_have_a_group(void **state)
         struct guest *g = &w.guest[w.n++];
         guest_init(g, 1, 1, FAR + i * 1000);
         g->request.sequence = true;
-        g->request.version = i == 99 ? VIEW("1") : VIEW("2");
+        g->ticket.to.version = i == 99 ? VIEW("1") : VIEW("2");
         assert_true(batcher_push(&w.b, &g->ticket, NOW));
     }
     struct batch_plan p = batcher_plan(&w.b, 64, NOW, serves, (char[]){"1"});
@@ -196,7 +196,7 @@ static void singles_keep_to_themselves(void **state)
     (void)state;
     struct guest *a = &w.guest[w.n++], *b = &w.guest[w.n++];
     guest_init(a, 1, 1, FAR);
-    a->request.batch_key = hash128(VIEW(""), 0);
+    a->ticket.key = hash128(VIEW(""), 0);
     guest_init(b, 1, 1, FAR);
     b->request.sequence = true;
     assert_true(batcher_push(&w.b, &a->ticket, NOW));
@@ -829,7 +829,7 @@ static void every_ticket_once_in_order(void **state)
             unsigned n = batcher_take(&w.b, &p, w.out, 64, now_us);
             uint32_t batch_rows = 0;
             for (unsigned i = 0; i < n; i++) {
-                assert_int_equal(w.out[i]->request->batch_key.hi, w.out[0]->request->batch_key.hi);
+                assert_int_equal(w.out[i]->key.hi, w.out[0]->key.hi);
                 assert_null(w.out[i]->group);
                 batch_rows += w.out[i]->request->rows;
             }

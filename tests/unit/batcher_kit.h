@@ -21,7 +21,8 @@ struct guest { // a ticket and what it lends
 static inline void guest_init(struct guest *g, uint32_t rows, uint64_t key, uint64_t deadline_us)
 {
     *g = (struct guest){.request = {.rows = rows, .bytes = 10 * rows, .batch_key = {key, 7}}};
-    g->ticket = (struct ticket){.request = &g->request, .deadline_us = deadline_us, .lane = 1};
+    g->ticket = (struct ticket){
+        .request = &g->request, .key = {key, 7}, .deadline_us = deadline_us, .lane = 1};
 }
 
 static inline unsigned guest_index(const struct guest *all, const struct ticket *t)

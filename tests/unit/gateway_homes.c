@@ -50,7 +50,7 @@ static int clean(void **state)
 
 static struct ticket lent(const struct infer_request *q)
 {
-    struct ticket t = {.model = table_find(part->gateway->table, VIEW("m")), .request = q};
+    struct ticket t = {.to.model = table_find(part->gateway->table, VIEW("m")), .request = q};
     t.lend.kind = MSG_LEND;
     t.cancel.kind = MSG_CANCEL;
     return t;
@@ -68,7 +68,7 @@ static void no_memory_for_a_desk(void **state)
         mem_fail_at(n);
         homes_on_msg(part, &t.lend);
         mem_fail_at(0);
-        if (t.model->desk)
+        if (t.to.model->desk)
             break; // it has all it needs
         bounced++;
         mem_fail_at(1); // and no memory has come meanwhile

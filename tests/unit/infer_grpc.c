@@ -16,6 +16,8 @@ static struct arena arena;
 static struct infer_request req;
 static struct error err;
 static struct block_owner owner;
+static const struct target worker_model = {.name = VIEW("m"),
+                                           .version = VIEW("2")}; // as it is told
 
 // ---- messages by hand ----------------------------------------------------------------------------------
 
@@ -359,7 +361,7 @@ static struct answer *through_worker(const struct infer_request *const *members,
     struct oip_message m;
     struct infer_request got;
     struct answer *answer;
-    assert_true(oip_grpc_write_batch(&arena, members, n, rows, 123, &m));
+    assert_true(oip_grpc_write_batch(&arena, &worker_model, members, n, rows, 123, &m));
     if (!oip_grpc_decode(&arena, flat(&arena, &m), &got, &err))
         fail_msg("the worker cannot read it: %s", err.text);
     assert_int_equal(got.timeout_us, 123);
@@ -428,7 +430,7 @@ static void round_trip(void **state)
     for (int i = 0; i < 3; i++) {
         struct buffer out;
         buffer_init(&out);
-        struct slice s = {a, row, r[i].rows};
+        struct slice s = {a, row, r[i].rows, NULL};
         rest(&r[i], &s, &out);
         struct view got = buffer_view(&out);
         size_t json = strlen(answers[i]);
@@ -474,7 +476,7 @@ static void large_rows(void **state)
         rows += r[i].rows;
     }
     struct oip_message m;
-    assert_true(oip_grpc_write_batch(&arena, members, 6, rows, 0, &m));
+    assert_true(oip_grpc_write_batch(&arena, &worker_model, members, 6, rows, 0, &m));
     unsigned lent = 0;
     for (unsigned i = 0; i < m.n; i++)
         lent += m.segs[i].lent;
@@ -507,7 +509,7 @@ static void alone(void **state)
     assert_true(r.sequence);
     const struct infer_request *member = &r;
     struct oip_message m;
-    assert_true(oip_grpc_write_batch(&arena, &member, 1, 0, 55, &m));
+    assert_true(oip_grpc_write_batch(&arena, &worker_model, &member, 1, 0, 55, &m));
     assert_int_equal(m.n, 1);
     assert_true(oip_grpc_decode(&arena, flat(&arena, &m), &got, &err));
     assert_true(view_is(got.id, "z") && view_is(got.version, "2"));
@@ -593,7 +595,7 @@ static void answers_otherwise(void **state)
             block_unref(b);
             continue;
         }
-        struct slice s = {a, 1, 1};
+        struct slice s = {a, 1, 1, NULL};
         assert_int_equal(load_u32(slice_output(&s, 1).data), 1);
         assert_int_equal(slice_output(&s, 0).data[0], 6);
         assert_int_equal(slice_output(&s, 1).data[4], 'x');
@@ -622,7 +624,7 @@ static void answers_of_our_own(void **state)
     out[1].data = b->data + 8;
     struct answer *a = answer_new(b, out, 2, 2);
     assert_non_null(a);
-    struct slice s = {a, 1, 1};
+    struct slice s = {a, 1, 1, NULL};
     assert_memory_equal(slice_output(&s, 0).data, "efgh", 4);
     assert_int_equal(slice_output(&s, 1).bytes, 4);
     block_unref(b);
@@ -651,7 +653,7 @@ static void many_dimensions(void **state)
         arena_reset(&arena);
         for (unsigned i = 0; i < 12; i++)
             assert_true(tensor_add_dim(&arena, &x, dim_of_deep(i)));
-        assert_true(oip_grpc_write_batch(&arena, members, 2, 4, 0, &to));
+        assert_true(oip_grpc_write_batch(&arena, &worker_model, members, 2, 4, 0, &to));
         struct view message = flat(&arena, &to);
         mem_fail_at(n);
         ok = oip_grpc_decode(&arena, message, &req, &err);

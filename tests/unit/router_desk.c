@@ -58,7 +58,7 @@ static int setup(void **state)
             (struct infer_request){.model = VIEW("m"), .inputs = &w.input[i], .n_inputs = 1};
         request_seal(&w.request[i]);
         w.ticket[i] = (struct ticket){
-            .model = m, .request = &w.request[i], .deadline_us = DEADLINE_US, .lane = 1};
+            .to = {.model = m}, .request = &w.request[i], .deadline_us = DEADLINE_US, .lane = 1};
         desk_on_ticket(w.desk, &w.ticket[i], START_US, &w.fx);
     }
     w.fx.n = 0;

@@ -72,8 +72,8 @@ static void ask(unsigned model, unsigned rows, uint8_t lane)
     for (unsigned i = 0; i < rows; i++) {
         struct guest *g = &office.guest[office.n++];
         guest_init(g, 1, 1, FAR);
-        g->request.batch_key = hash128(VIEW(""), 9);
-        g->ticket.model = desk[model]->model;
+        g->ticket.key = hash128(VIEW(""), 9);
+        g->ticket.to.model = desk[model]->model;
         g->ticket.lane = lane;
         desk_on_ticket(desk[model], &g->ticket, NOW, &office.fx);
     }
@@ -113,7 +113,7 @@ static void settle(void)
         struct ticket *t = &office.guest[i].ticket;
         struct desk *d = NULL;
         for (unsigned k = 0; !d; k++)
-            d = desk[k]->model == t->model ? desk[k] : NULL;
+            d = desk[k]->model == t->to.model ? desk[k] : NULL;
         if (t->place == PLACE_QUEUED)
             desk_on_cancel(d, t, NOW, &office.fx);
         else if (t->error.status == STATUS_OK && t->slice.answer)

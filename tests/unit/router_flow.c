@@ -1,135 +1,17 @@
 /* router/flow: an infer's life on its origin loop: it settles once, and is over when all has come home. */
-#include "tests/unit/batcher_kit.h"
-
-#include "infer/oip_grpc.h"
-#include "router/flow.h"
-#include <stdlib.h>
-
-#define NOW 5000000ull
-#define LOOP 3
-
-struct world {
-    struct table *table;
-    struct model *model;
-    struct flow flow;
-    struct effects fx;
-    struct block_owner *blocks;
-    struct infer in[8];
-    unsigned n;
-};
-static struct world w;
-
-static int setup(void **state)
-{
-    (void)state;
-    static const struct flow_rules rules = {
-        .deadline_us = 1000000, .deadline_max_us = 5000000, .retry_after_s = 9};
-    static const struct model_rules of_model = {.queue_rows = 10, .queue_bytes = 1000};
-    memset(&w, 0, sizeof(w));
-    w.blocks = aligned_alloc(64, (sizeof(*w.blocks) + 63) & ~(size_t)63);
-    block_owner_init(w.blocks);
-    block_owner_adopt(w.blocks);
-    w.table = table_new(2);
-    w.model = table_add(w.table, VIEW("m"), &of_model);
-    effects_init(&w.fx, w.blocks);
-    flow_init(&w.flow, LOOP, w.table, &rules, NOW);
-    return 0;
-}
-
-// The effects so far have been run.
-static void forget(void)
-{
-    for (unsigned i = 0; i < w.fx.n; i++) {
-        if (w.fx.at[i].kind == FX_UNREF)
-            block_unref(w.fx.at[i].block);
-    }
-    w.fx.n = 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    assert_int_equal(atomic_load(&w.model->room_rows), 0);
-    assert_int_equal(atomic_load(&w.model->room_bytes), 0);
-    assert_int_equal(w.flow.n_live + w.flow.n_zombies, 0);
-    assert_null(w.flow.live);
-    flow_deinit(&w.flow);
-    forget();
-    effects_deinit(&w.fx);
-    block_owner_deinit(w.blocks);
-    free(w.blocks);
-    table_free(w.table);
-    return 0;
-}
-
-static struct infer *make(uint32_t rows)
-{
-    struct infer *in = &w.in[w.n++];
-    in->request =
-        (struct infer_request){.model = VIEW("m"), .rows = rows, .bytes = 10 * rows, .priority = 1};
-    in->arrived_us = NOW;
-    return in;
-}
-
-static struct infer *submit(struct infer *in)
-{
-    forget();
-    flow_submit(&w.flow, in, NOW, &w.fx);
-    return in;
-}
-
-static unsigned count(enum fx_kind kind, const struct infer *in)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < w.fx.n; i++)
-        n += w.fx.at[i].kind == kind && (!in || w.fx.at[i].infer == in);
-    return n;
-}
-
-static const struct msg *posted(unsigned kind)
-{
-    const struct msg *m = NULL;
-    for (unsigned i = 0; i < w.fx.n; i++) {
-        if (w.fx.at[i].kind == FX_POST && w.fx.at[i].msg->kind == kind) {
-            assert_null(m);
-            m = w.fx.at[i].msg;
-            assert_int_equal(m->from, LOOP);
-            assert_int_equal(m->to, w.model->home);
-        }
-    }
-    return m;
-}
-
-// Refused at once, and over: told why, and of no cost to anybody.
-static void refused(struct infer *in, enum status status)
-{
-    assert_int_equal(in->error.status, status);
-    assert_int_equal(count(FX_SETTLE, in), 1);
-    assert_int_equal(count(FX_RELEASE, in), 1);
-    assert_int_equal(count(FX_POST, NULL) + count(FX_WAKE, NULL), 0);
-    assert_int_equal(in->state, INFER_OVER);
-    assert_int_equal(in->charged_rows, 0);
-    assert_int_equal(in->retry_after_s, status == STATUS_UNAVAILABLE ? 9 : 0);
-}
-
-static void home(struct infer *in, enum status status)
-{
-    forget();
-    in->ticket.error.status = status;
-    flow_on_back(&w.flow, &in->ticket, NOW, &w.fx);
-}
+#include "tests/unit/router_origin.h"
 
 static void out_and_back(void **state)
 {
     (void)state;
     struct infer *a = submit(make(2));
-    assert_ptr_equal(posted(MSG_LEND), &a->ticket.lend);
+    assert_ptr_equal(posted(MSG_LEND), &a->step.first.lend);
     assert_int_equal(a->state, INFER_OUT);
     assert_int_equal(a->deadline_us, NOW + 1000000);
-    assert_int_equal(a->ticket.deadline_us, NOW + 1000000);
-    assert_int_equal(a->ticket.lane, 0);
-    assert_ptr_equal(a->ticket.request, &a->request);
-    assert_ptr_equal(a->ticket.model, w.model);
+    assert_int_equal(a->step.first.deadline_us, NOW + 1000000);
+    assert_int_equal(a->step.first.lane, 0);
+    assert_ptr_equal(a->step.first.request, &a->request);
+    assert_ptr_equal(a->step.first.to.model, w.model);
     assert_int_equal(count(FX_WAKE, NULL), 1);
     assert_int_equal(atomic_load(&w.model->room_rows), 2);
     assert_int_equal(atomic_load(&w.model->room_bytes), 20);
@@ -203,18 +85,13 @@ static void room_in_bytes(void **state)
     home(d, STATUS_INTERNAL);
 }
 
-static void more_rows_than_a_worker_takes(void **state)
+static void all_that_a_worker_takes(void **state)
 {
     (void)state;
     atomic_store(&w.model->max_batch, 4);
-    struct infer *in = submit(make(5));
-    refused(in, STATUS_BAD_REQUEST);
-    assert_string_equal(in->error.text, "inputs: expected at most 4 rows for model m, got 5");
     struct infer *fits = submit(make(4));
-    assert_int_equal(fits->state, INFER_OUT);
+    assert_int_equal(fits->step.n, 1);
     home(fits, STATUS_INTERNAL);
-    atomic_store(&w.model->max_batch, 1);
-    refused(submit(make(2)), STATUS_BAD_REQUEST);
     atomic_store(&w.model->max_batch, 0); // not known, or served singly: the worker will say
     struct infer *any = submit(make(9));
     assert_int_equal(any->state, INFER_OUT);
@@ -290,13 +167,13 @@ static void the_deadline_settles_it_whatever_the_home_does(void **state)
     assert_int_equal(in->error.status, STATUS_DEADLINE);
     assert_int_equal(in->state, INFER_ZOMBIE);
     assert_int_equal(w.flow.n_zombies, 1);
-    assert_ptr_equal(posted(MSG_CANCEL), &in->ticket.cancel);
+    assert_ptr_equal(posted(MSG_CANCEL), &in->step.first.cancel);
     assert_int_equal(atomic_load(&w.model->room_rows), 2); // still charged
     home(in, STATUS_CLIENT_GONE);
     assert_int_equal(count(FX_SETTLE, NULL) + count(FX_RELEASE, NULL), 0); // the echo is out
     assert_int_equal(in->error.status, STATUS_DEADLINE);
     forget();
-    flow_on_echo(&w.flow, &in->ticket, NOW, &w.fx);
+    flow_on_echo(&w.flow, &in->step.first, NOW, &w.fx);
     assert_int_equal(count(FX_RELEASE, in), 1);
     assert_int_equal(in->state, INFER_OVER);
     assert_int_equal(w.flow.n_zombies, 0);
@@ -316,7 +193,7 @@ static void a_client_that_goes(void **state)
     flow_on_gone(&w.flow, in, NOW, &w.fx); // twice is once
     flow_on_wake(&w.flow, NOW + 9000000, &w.fx);
     assert_int_equal(w.fx.n, 0);
-    flow_on_echo(&w.flow, &in->ticket, NOW, &w.fx); // the echo first
+    flow_on_echo(&w.flow, &in->step.first, NOW, &w.fx); // the echo first
     assert_int_equal(count(FX_RELEASE, in), 0);
     home(in, STATUS_DEADLINE);
     assert_int_equal(count(FX_RELEASE, in), 1);
@@ -334,7 +211,7 @@ static void an_answer_that_comes_too_late(void **state)
     struct answer *a = answer_new(block, &y, 1, 0);
     struct infer *in = submit(make(1));
     flow_on_gone(&w.flow, in, NOW, &w.fx);
-    in->ticket.slice.answer = a;
+    in->step.first.slice.answer = a;
     home(in, STATUS_OK);
     assert_int_equal(count(FX_UNREF, NULL), 1);
     for (unsigned i = 0; i < w.fx.n; i++) {
@@ -342,7 +219,7 @@ static void an_answer_that_comes_too_late(void **state)
             assert_ptr_equal(w.fx.at[i].block, block);
     }
     assert_int_equal(in->error.status, STATUS_CLIENT_GONE);
-    flow_on_echo(&w.flow, &in->ticket, NOW, &w.fx);
+    flow_on_echo(&w.flow, &in->step.first, NOW, &w.fx);
 }
 
 // ---- what a failure says -------------------------------------------------------------------------------
@@ -353,8 +230,8 @@ static void a_text_is_given_back_when_it_was_told(void **state)
     (void)state;
     struct infer *told = submit(make(1)), *late = submit(make(1));
     forget();
-    told->ticket.error = failure_quote(w.blocks, STATUS_INTERNAL, "it says: ", VIEW("no"));
-    flow_on_back(&w.flow, &told->ticket, NOW, &w.fx);
+    told->step.first.error = failure_quote(w.blocks, STATUS_INTERNAL, "it says: ", VIEW("no"));
+    flow_on_back(&w.flow, &told->step.first, NOW, &w.fx);
     assert_int_equal(w.fx.at[0].kind, FX_SETTLE);
     assert_string_equal(told->error.text, "it says: no");
     assert_int_equal(count(FX_UNREF, NULL), 1);
@@ -362,9 +239,9 @@ static void a_text_is_given_back_when_it_was_told(void **state)
     forget();
     assert_int_equal(w.blocks->live_blocks, 0);
     flow_on_gone(&w.flow, late, NOW, &w.fx);
-    flow_on_echo(&w.flow, &late->ticket, NOW, &w.fx);
-    late->ticket.error = failure_quote(w.blocks, STATUS_INTERNAL, "it says: ", VIEW("no"));
-    flow_on_back(&w.flow, &late->ticket, NOW, &w.fx);
+    flow_on_echo(&w.flow, &late->step.first, NOW, &w.fx);
+    late->step.first.error = failure_quote(w.blocks, STATUS_INTERNAL, "it says: ", VIEW("no"));
+    flow_on_back(&w.flow, &late->step.first, NOW, &w.fx);
     assert_int_equal(late->error.status, STATUS_CLIENT_GONE);
     forget();
     assert_int_equal(w.blocks->live_blocks, 0);
@@ -419,7 +296,7 @@ int main(void)
         TEST(unknown_models),
         TEST(room_in_rows),
         TEST(room_in_bytes),
-        TEST(more_rows_than_a_worker_takes),
+        TEST(all_that_a_worker_takes),
         TEST(deadlines),
         TEST(too_late_before_it_was_read),
         TEST(asks_for_the_earliest_wake),

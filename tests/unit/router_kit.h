@@ -78,9 +78,8 @@ static inline struct guest *lend_at(uint32_t rows, const char *version, uint64_t
 {
     struct guest *g = &office.guest[office.n++];
     guest_init(g, rows, 1, deadline_us);
-    g->request.version = view_str(version);
-    g->request.batch_key = hash128(g->request.version, 9);
-    g->ticket.model = office.model;
+    g->ticket.to = (struct target){office.model, VIEW("m"), view_str(version)};
+    g->ticket.key = ticket_key(&g->request, g->ticket.to.version);
     g->ticket.lend.from = 0;
     desk_on_ticket(office.desk, &g->ticket, now_us, &office.fx);
     return g;

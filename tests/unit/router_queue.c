@@ -278,8 +278,7 @@ static struct guest *lend_key(uint64_t key, const char *version)
 {
     struct guest *g = &office.guest[office.n++];
     guest_init(g, 1, key, FAR);
-    g->request.version = view_str(version);
-    g->ticket.model = office.model;
+    g->ticket.to = (struct target){office.model, VIEW("m"), view_str(version)};
     desk_on_ticket(office.desk, &g->ticket, NOW, &office.fx);
     return g;
 }
@@ -315,7 +314,7 @@ static void those_that_stand_aside_are_bounded(void **state)
     give_up(busy[0], NOW);
     run(NOW);
     b = sent();
-    assert_int_equal(b->tickets[0]->request->batch_key.hi, 100);
+    assert_int_equal(b->tickets[0]->key.hi, 100);
     assert_null(sent());
     assert_int_equal(office.desk->n_again, DESK_ASIDE); // the next one took its place
     give_up(b, NOW);

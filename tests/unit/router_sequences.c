@@ -34,7 +34,7 @@ static struct guest *step(uint64_t sequence, unsigned flags)
     g->request.sequence_id = sequence;
     g->request.sequence_start = flags & START;
     g->request.sequence_end = flags & END;
-    g->ticket.model = office.model;
+    g->ticket.to.model = office.model;
     g->ticket.lend.from = 0;
     desk_on_ticket(office.desk, &g->ticket, NOW, &office.fx);
     return g;
@@ -169,11 +169,12 @@ static void the_table_is_bounded(void **state)
     struct sequences *s = &office.desk->sequences;
     struct replicas *rs = &office.desk->replicas;
     struct infer_request q = {.sequence_id = 5};
+    struct ticket t = {.request = &q};
     bool gone;
-    uint32_t first = sequences_choose(s, rs, &q, NOW, &gone)->id;
+    uint32_t first = sequences_choose(s, rs, &t, NOW, &gone)->id;
     for (unsigned i = 1; i <= SEQUENCES_WAYS; i++) {
         q.sequence_id = 5 + i * SEQUENCES_MOST; // the same place
-        assert_non_null(sequences_choose(s, rs, &q, NOW + i, &gone));
+        assert_non_null(sequences_choose(s, rs, &t, NOW + i, &gone));
     }
     unsigned kept = 0;
     for (unsigned i = 0; i < SEQUENCES_MOST; i++) {
@@ -182,22 +183,23 @@ static void the_table_is_bounded(void **state)
     }
     assert_int_equal(kept, SEQUENCES_WAYS);
     q.sequence_id = 5;
-    assert_int_equal(sequences_choose(s, rs, &q, NOW + 100, &gone)->id, first);
+    assert_int_equal(sequences_choose(s, rs, &t, NOW + 100, &gone)->id, first);
 }
 
 static void without_memory_it_goes_by_its_hash(void **state)
 {
     (void)state;
     struct infer_request q = {.sequence_id = 5};
+    struct ticket t = {.request = &q};
     bool gone;
     mem_fail_at(1);
     struct replica *r =
-        sequences_choose(&office.desk->sequences, &office.desk->replicas, &q, NOW, &gone);
+        sequences_choose(&office.desk->sequences, &office.desk->replicas, &t, NOW, &gone);
     mem_fail_at(0);
     assert_non_null(r);
     assert_null(office.desk->sequences.at);
     assert_ptr_equal(
-        sequences_choose(&office.desk->sequences, &office.desk->replicas, &q, NOW, &gone), r);
+        sequences_choose(&office.desk->sequences, &office.desk->replicas, &t, NOW, &gone), r);
 }
 
 int main(void)
