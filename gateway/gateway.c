@@ -3,8 +3,8 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "gateway/doors.h"
-#include "gateway/metrics.h"
 #include "gateway/origin.h"
+#include "gateway/pages.h"
 #include "gateway/process.h"
 #include "gateway/removal.h"
 #include "gateway/show.h"
@@ -314,9 +314,6 @@ static bool build_front(struct gateway *g, unsigned index)
     return f->server != NULL || refuse(g, f->config->name, "out of memory");
 }
 
-static const struct admin_pages admin_pages = {
-    .metrics = metrics_page, .status = show_page, .healthy = show_healthy};
-
 static bool build_admin(struct gateway *g)
 {
     char token[257] = "";
@@ -326,7 +323,7 @@ static bool build_admin(struct gateway *g)
     const char *path = g->config->admin.token_file;
     if (path && admin_read_token(path, token, &why) != 0)
         return refuse(g, path, why);
-    g->admin = admin_new(&g->main, g->boot->admin_fd, view_str(token), &g->limits, &admin_pages, g);
+    g->admin = admin_new(&g->main, g->boot->admin_fd, view_str(token), &g->limits, pages, PAGES, g);
     explicit_bzero(token, sizeof(token));
     return g->admin != NULL || refuse(g, "admin", "out of memory");
 }

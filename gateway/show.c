@@ -136,7 +136,7 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     show_models(&w, g);
     show_workers(&w, g);
     json_w_object_end(&w);
-    admin_answer(ex, VIEW("application/json"), &page, w.failed);
+    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
     exchange_unref(ex);
 }
 
@@ -147,7 +147,7 @@ void show_page(struct exchange *ex, void *gateway)
         return;
     struct buffer none;
     buffer_init(&none);
-    admin_answer(ex, VIEW("application/json"), &none, true);
+    admin_answer(ex, 200, VIEW("application/json"), &none, true);
     exchange_unref(ex);
 }
 
