@@ -27,6 +27,16 @@ bool gateway_say_hangs(struct gateway *g, unsigned worker, unsigned replica, uin
     return say(g, &(struct boot_word){BOOT_WORKER_HANGS, worker, replica, pid, 0});
 }
 
+bool gateway_say_drain(struct gateway *g)
+{
+    return say(g, &(struct boot_word){.kind = BOOT_DRAIN_ASKED});
+}
+
+bool gateway_say_log_level(struct gateway *g, enum log_level level)
+{
+    return say(g, &(struct boot_word){.kind = BOOT_LOG_LEVEL, .how = level});
+}
+
 // ---- ending ------------------------------------------------------------------------------------------
 
 #define CUT_GRACE_US 1000000 // for what was cut to come home: tickets that workers still hold
@@ -259,6 +269,7 @@ static bool build_log(struct gateway *g)
     g->log = log_new(g->loops.n + 1, g->config->log.ring_bytes);
     if (!g->log)
         return refuse(g, "log", "out of memory");
+    log_set_level(g->log, (enum log_level)g->boot->log_level);
     const char *access = g->config->log.access;
     if (access) {
         bool standard = strcmp(access, "-") == 0;

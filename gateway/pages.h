@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 3 };
+enum { PAGES = 6 };
 extern const struct admin_page pages[PAGES];
 
 #endif
