@@ -20,7 +20,7 @@ struct admin {
     const struct admin_page *pages;
     unsigned n_pages;
     void *ctx;
-    char token[257];
+    char token[TOKEN_BYTES + 1];
 };
 
 static void answer(struct exchange *ex, unsigned status, struct view type, struct view body,
@@ -260,37 +260,21 @@ void admin_free(struct admin *a)
     mem_free(a);
 }
 
-int admin_read_token(const char *path, char out[257], const char **why)
+int admin_read_token(const char *path, char out[TOKEN_BYTES + 1], const char **why)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); // a FIFO must not hold us up
     if (fd < 0) {
         *why = strerror(errno);
         return -1;
     }
-    ssize_t n = read(fd, out, 257);
+    ssize_t n = read(fd, out, TOKEN_BYTES + 1);
     int error = errno;
     close(fd);
-    if (n < 0) {
+    if (n < 0)
         *why = strerror(error);
-        return -1;
-    }
-    if (n > 256) {
+    else if (n > TOKEN_BYTES)
         *why = "longer than 256 bytes";
-        return -1;
-    }
-    while (n > 0 && isspace((unsigned char)out[n - 1]))
-        n--;
-    out[n] = '\0';
-    if (n < 16) {
-        *why = "shorter than 16 bytes: too easy to guess";
-        return -1;
-    }
-    for (ssize_t i = 0; i < n; i++) {
-        // A NUL above all: what follows it would not be compared.
-        if ((unsigned char)out[i] < 0x20 || out[i] == 0x7f) {
-            *why = "holds a control character, which no client could send";
-            return -1;
-        }
-    }
-    return 0;
+    else
+        *why = token_trim(out, (size_t)n);
+    return *why ? -1 : 0;
 }

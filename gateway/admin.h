@@ -7,6 +7,7 @@
 #define SLUICE_GATEWAY_ADMIN_H
 
 #include "base/buffer.h"
+#include "base/token.h"
 #include "http/http.h"
 #include "net/loop.h"
 #include <stdbool.h>
@@ -38,8 +39,8 @@ void admin_answer(struct exchange *ex, unsigned status, struct view type, struct
 void admin_refuse(struct exchange *ex, unsigned status, struct view why);
 void admin_free(struct admin *a);
 
-// Reads a token file: one line, at most 256 bytes, white space at the end cut. Returns 0 with the token
+// Reads a token file: one line, at most TOKEN_BYTES, white space at the end cut. Returns 0 with the token
 // in out (NUL-terminated), or -1 with why (constant text).
-int admin_read_token(const char *path, char out[257], const char **why);
+int admin_read_token(const char *path, char out[TOKEN_BYTES + 1], const char **why);
 
 #endif

@@ -327,7 +327,7 @@ static bool build_front(struct gateway *g, unsigned index)
 
 static bool build_admin(struct gateway *g)
 {
-    char token[257] = "";
+    char token[TOKEN_BYTES + 1] = "";
     const char *why = NULL;
     if (g->boot->admin_fd < 0)
         return true;
