@@ -5,6 +5,7 @@
 #include "gateway/process.h"
 #include "gateway/show.h"
 #include <stdio.h>
+#include <unistd.h>
 
 static void metrics(struct exchange *ex, void *ctx)
 {
@@ -48,6 +49,8 @@ static void drain(struct exchange *ex, void *ctx)
     json_w_object(&w);
     json_w_key(&w, VIEW("already"));
     json_w_bool(&w, already);
+    json_w_key(&w, VIEW("pid"));
+    json_w_u64(&w, (uint64_t)getpid());
     json_w_key(&w, VIEW("delay_ms"));
     json_w_u64(&w, g->config->drain_delay_us / 1000);
     json_w_key(&w, VIEW("timeout_ms"));

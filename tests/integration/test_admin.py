@@ -376,7 +376,7 @@ def test_drain_by_an_operator(start):
             wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
             answer = act(sluice, "/v1/drain")
             assert answer.status_code == 202
-            assert answer.json() == {"already": False, "delay_ms": 0, "timeout_ms": 60000}
+            assert answer.json() == {"already": False, "pid": sluice.gateway_pid(), "delay_ms": 0, "timeout_ms": 60000}
             sluice.wait_event("draining", why="an operator's word")  # the keeper, and then the gateway by its word
             sluice.wait_event("draining", why="the keeper says so")
             again = act(sluice, "/v1/drain")
