@@ -206,6 +206,20 @@ def test_a_gateway_that_hangs(start):
     wait_for(lambda: ask(sluice, "status").status == DONE)
 
 
+def test_a_loop_that_hangs(start):
+    """The main thread answers, names the loop, and does what it is told; the loop hears of it when it goes on."""
+    sluice = start(doors=True, top='watchdog = "60s"')
+    sluice.door("wedge 1 4000")
+    said = ask(sluice, "status")
+    assert said.status == DONE and "\nloop 1 did not answer in time: it is stuck or very busy\n" in said.out
+    assert [r.split()[:2] for r in said.out.split("\n\n")[2].splitlines()[1:3]] == [["0", "yes"], ["1", "no"]]
+    assert {r[0] for r in ask(sluice, "models").rows()} == {"MODEL", "digits", "digits-small"}
+    assert [h is None for h in ask(sluice, "workers", "--json").json[0]["held"]] == [False, True]
+    assert ask(sluice, "loglevel", "debug").out == "debug (it was info)\n"
+    assert ask(sluice, "drain", "--wait").status == DONE
+    assert sluice.wait() == 0 and not sluice.find("gateway_stuck")
+
+
 def test_other_addresses(tmp_path):
     said = run("--address", f"unix:{tmp_path}/none.sock", "status")
     assert said.status == UNANSWERED and "No such file or directory" in said.err
