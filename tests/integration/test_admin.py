@@ -388,3 +388,25 @@ def test_drain_by_an_operator(start):
         os.kill(pid, signal.SIGCONT)
     assert sluice.wait() == 0
     assert sluice.find("drain_asked", client="127.0.0.1") and not sluice.find("cut")
+
+
+def test_a_keeper_that_does_not_listen(start):
+    """Words to it have a bounded place: past it nothing is done by halves, and it is told so."""
+    sluice = start()
+    client = httpx.Client(base_url=f"http://127.0.0.1:{sluice.admin_port}", headers=TOKEN, timeout=30)
+    os.kill(sluice.pid, signal.SIGSTOP)
+    try:
+        for n in range(20000):
+            wish = ("debug", "warn")[n % 2]
+            answer = client.post("/v1/loglevel", content=json.dumps({"level": wish}))
+            if answer.status_code != 200:
+                break
+        assert answer.status_code == 503 and answer.json() == {"error": "the keeper could not be told: nothing has changed"}
+        assert client.get("/v1/loglevel").json()["level"] != wish
+        assert client.post("/v1/drain").status_code == 503 and client.get("/status").json()["phase"] == "running"
+        assert httpx.post(sluice.url + INFER, content=GOOD_BODY).status_code == 200
+    finally:
+        os.kill(sluice.pid, signal.SIGCONT)
+    wait_for(lambda: client.post("/v1/loglevel", content=b'{"level": "info"}').status_code == 200)
+    assert client.post("/v1/drain").status_code == 202
+    assert sluice.wait() == 0 and sluice.wait_event("draining", why="an operator's word")
