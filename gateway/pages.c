@@ -27,8 +27,9 @@ static void health(struct exchange *ex, void *ctx)
 
 // ---- drain ------------------------------------------------------------------------------------------------
 
-// As SIGTERM to the keeper, which holds the sockets and outlives us: it is asked, and then says so to us. Asked
-// again it changes nothing: only signals cut.
+// As SIGTERM to the keeper, which holds the sockets and outlives us: it is asked, and then says so to us. It is
+// also asked when we drain already: by a signal to us alone, it would start another. Asked again it changes
+// nothing: only signals cut.
 static void drain(struct exchange *ex, void *ctx)
 {
     struct gateway *g = ctx;
@@ -39,7 +40,7 @@ static void drain(struct exchange *ex, void *ctx)
         admin_refuse(ex, 400, VIEW("body: expected none"));
         return;
     }
-    if (!already && !gateway_say_drain(g)) {
+    if (!gateway_say_drain(g)) {
         admin_refuse(ex, 503, VIEW("the keeper could not be told: nothing has changed"));
         return;
     }
@@ -128,7 +129,10 @@ static void set_level(struct exchange *ex, void *ctx)
 }
 
 const struct admin_page pages[PAGES] = {
-    {"GET", "/metrics", ADMIN_OPEN, metrics},    {"GET", "/healthz", ADMIN_OPEN, health},
-    {"GET", "/status", ADMIN_TOKEN, show_page},  {"POST", "/v1/drain", ADMIN_TOKEN, drain},
-    {"GET", "/v1/loglevel", ADMIN_TOKEN, level}, {"POST", "/v1/loglevel", ADMIN_TOKEN, set_level},
+    {"GET", "/metrics", ADMIN_OPEN, metrics},         // for Prometheus
+    {"GET", "/healthz", ADMIN_OPEN, health},          // for whoever watches the process
+    {"GET", "/status", ADMIN_TOKEN, show_page},       // what everybody holds
+    {"POST", "/v1/drain", ADMIN_TOKEN, drain},        // ends in order
+    {"GET", "/v1/loglevel", ADMIN_TOKEN, level},      // of the events
+    {"POST", "/v1/loglevel", ADMIN_TOKEN, set_level}, // from now on
 };

@@ -80,7 +80,7 @@ static void note(struct part *p, const struct note *n)
         return; // counted only
     if (note_of_replica[n->kind])
         note_replica(p, n, at);
-    else if (n->kind <= NOTE_DROPPED)
+    else if (n->kind <= NOTE_DROPPED) // those of rows stand first
         note_rows(p, n, at);
     else
         note_model(p, n, at);

@@ -1,4 +1,5 @@
 """The admin listener: who may see what, what /status tells, and that it answers when the rest cannot."""
+import contextlib
 import json
 import os
 import signal
@@ -385,9 +386,33 @@ def test_drain_by_an_operator(start):
             os.kill(pid, signal.SIGCONT)
             assert wire.read_answers(1, 30)[0][0] == 200
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
     assert sluice.wait() == 0
     assert sluice.find("drain_asked", client="127.0.0.1") and not sluice.find("cut")
+
+
+def test_drain_of_a_gateway_that_was_told_alone(start):
+    """A signal to the gateway's process alone makes the keeper start another; what an operator says does not."""
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3')
+    sluice.wait_workers()
+    pid = sluice.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with Wire(sluice.port, 60) as wire:
+            wire.send(post())
+            wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+            os.kill(sluice.gateway_pid(), signal.SIGTERM)
+            sluice.wait_event("draining", why="SIGTERM")
+            answer = act(sluice, "/v1/drain")
+            assert answer.status_code == 200 and answer.json()["already"]
+            sluice.wait_event("draining", why="an operator's word")
+            os.kill(pid, signal.SIGCONT)
+            assert wire.read_answers(1, 30)[0][0] == 200
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert sluice.wait() == 0 and not sluice.find("cut") and not sluice.find("gateway_started", generation=1)
 
 
 def test_a_keeper_that_does_not_listen(start):
