@@ -21,7 +21,7 @@ MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 MAKEFLAGS += --no-print-directory
 
-ROOMS := base infer http config engine batcher api router net backends gateway worker keeper
+ROOMS := base infer http config engine batcher api router net backends gateway worker keeper ctl
 THINKING := base infer http config engine batcher api router
 PKGS := libevent libevent_pthreads libevent_openssl libnghttp2 openssl jansson libconfuse libxxhash libzstd zlib
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -55,10 +55,11 @@ USES_backends := backends net http infer base
 USES_gateway := gateway backends net router batcher api http infer config base
 USES_worker := worker backends net batcher api http infer engine config base
 USES_keeper := keeper gateway backends net router batcher api http infer config base
+USES_ctl := ctl base
 
 comma := ,
 srcs = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))
-MAINS := keeper/main.c worker/main.c
+MAINS := keeper/main.c worker/main.c ctl/main.c
 # Debug doors (gateway/doors.h): these files, compiled again, stand before the archives in sluice-doors.
 DOORED := backends/worker.c gateway/calls.c gateway/gateway.c gateway/part.c gateway/removal.c \
           gateway/workers.c keeper/tickets.c net/sock.c
@@ -76,7 +77,7 @@ BATCHSIM_OBJS := $(patsubst %.c,$(B)/obj/%.o,$(sort $(wildcard bench/batchsim/*.
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(sort $(wildcard tests/fuzz/*.c)))
 
 .PHONY: all
-all: $(B)/sluice $(B)/sluice-worker ## build build/sluice and build/sluice-worker
+all: $(B)/sluice $(B)/sluice-worker $(B)/sluicectl ## build build/sluice, build/sluice-worker and build/sluicectl
 
 .PHONY: help
 help: ## this list
@@ -142,6 +143,9 @@ $(B)/unit/router_contracts: tests/unit/router_contracts.c $(SIM_WORLD) $(WATCH_O
 $(B)/sluice-worker: worker/main.c $(B)/flags $(call libs,$(USES_worker))
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,$(USES_worker)) $(LIBS)
+$(B)/sluicectl: ctl/main.c $(B)/flags $(call libs,$(USES_ctl))
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $<,$(USES_ctl)) -lcurl $(LIBS)
 $(B)/demo: tools/demo.c $(B)/flags
 	@echo "  LINK $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< -lm
@@ -259,7 +263,9 @@ gpu-test gpu-bench:
 
 .PHONY: install
 install: all ## into DESTDIR and PREFIX (/usr/local)
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(B)/sluice $(B)/sluice-worker
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(B)/sluice $(B)/sluice-worker $(B)/sluicectl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
+	install -D -m 644 ctl/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sluicectl
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sluice README.md LICENSE docs/*.md config/gateway.conf
 
 .PHONY: clean

@@ -108,6 +108,7 @@ struct config_log {
     const char *access;  // path; NULL: off; "-": standard output
     uint32_t sample_ppm; // share of requests written, in millionths
     uint64_t ring_bytes; // of each loop
+    uint32_t level;      // events below it are not written: debug, info, warn, error from 0
 };
 
 struct config_health { // probes of a worker

@@ -45,7 +45,8 @@ const struct config_section config_sections[SECTION_KINDS] = {
     [SECTION_LIMITS] = {"limits", SECTION_TOP, false,
                         "Bounds and time-outs. Each answers an attack or a fault; each has a "
                         "default."},
-    [SECTION_LOG] = {"log", SECTION_TOP, false, "The access log: one JSON line a request."},
+    [SECTION_LOG] = {"log", SECTION_TOP, false,
+                     "The access log, one JSON line a request, and the events."},
     [SECTION_HEALTH] = {"health", SECTION_TOP, false, "How workers are probed."},
 };
 
@@ -199,6 +200,10 @@ const struct config_key config_keys[] = {
         "Share of the requests that are logged. Failed ones always are.")},
     {.name = "ring", NUMBER(SECTION_LOG, KEY_SIZE, log.ring_bytes, 64 * KIB, GIB, "4MiB",
         "Log lines of one loop that may wait for the disk; more are dropped and counted.")},
+    {.name = "level", NUMBER(SECTION_LOG, KEY_CHOICE, log.level, 0, 0, "info",
+        "Events below it are not written to standard error. `sluicectl loglevel` changes it while we run. "
+        "`debug` tells of every batch."),
+        .choices = "debug|info|warn|error"},
 
     {.name = "interval", NUMBER(SECTION_HEALTH, KEY_DURATION, health.interval_us, 10 * MS, HOUR, "1s",
         "Time between two probes of a worker.")},
@@ -209,7 +214,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 70,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 71,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

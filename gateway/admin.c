@@ -1,6 +1,7 @@
 #include "gateway/admin.h"
 
 #include "base/check.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "net/server.h"
 #include <ctype.h>
@@ -10,20 +11,16 @@
 #include <unistd.h>
 
 #define ADMIN_CONNECTIONS 256 // operators and scrapers are few
+#define JSON VIEW("application/json")
 
 struct admin {
     struct loop *loop;
     struct server *server;
     struct server_budget *budget;
-    const struct admin_pages *pages;
+    const struct admin_page *pages;
+    unsigned n_pages;
     void *ctx;
-    char token[257];
-};
-
-struct admin_page { // one row an address; adding one is a row and its test
-    const char *path;
-    bool open; // needs no token
-    void (*show)(struct admin *a, struct exchange *ex);
+    char token[TOKEN_BYTES + 1];
 };
 
 static void answer(struct exchange *ex, unsigned status, struct view type, struct view body,
@@ -44,50 +41,37 @@ static void answer(struct exchange *ex, unsigned status, struct view type, struc
     server_respond(ex, &r, ex->conn ? loop_now_us(server_conn_loop(ex->conn)) : 0);
 }
 
-static void answer_error(struct exchange *ex, unsigned status, struct view json,
-                         const struct http_header *extra)
-{
-    answer(ex, status, VIEW("application/json"), json, extra);
-}
-
-// Pages are built in a buffer of their own and copied into the exchange's arena, which lives until sent.
-void admin_answer(struct exchange *ex, struct view type, struct buffer *page, bool cut)
+// What is built for one answer is copied into the exchange's arena, which lives until it was sent.
+static void answer_built(struct exchange *ex, unsigned status, struct view type,
+                         struct buffer *page, bool cut, const struct http_header *extra)
 {
     struct view body = arena_copy(&ex->arena, buffer_view(page));
-    size_t wanted = buffer_len(page);
+    cut |= body.n != buffer_len(page);
     buffer_deinit(page);
-    if (cut || body.n != wanted)
-        answer_error(ex, 503, VIEW("{\"error\":\"out of memory\"}"), NULL);
+    if (cut)
+        answer(ex, 503, JSON, VIEW("{\"error\":\"out of memory\"}"), NULL);
     else
-        answer(ex, 200, type, body, NULL);
+        answer(ex, status, type, body, extra);
 }
 
-static void show_metrics(struct admin *a, struct exchange *ex)
+void admin_answer(struct exchange *ex, unsigned status, struct view type, struct buffer *page,
+                  bool cut)
 {
+    answer_built(ex, status, type, page, cut, NULL);
+}
+
+void admin_refuse(struct exchange *ex, unsigned status, struct view why)
+{
+    struct json_writer w;
     struct buffer page;
     buffer_init(&page);
-    bool ok = a->pages->metrics(&page, a->ctx);
-    admin_answer(ex, VIEW("text/plain; version=0.0.4; charset=utf-8"), &page, !ok);
+    json_write(&w, &page);
+    json_w_object(&w);
+    json_w_key(&w, VIEW("error"));
+    json_w_string(&w, why);
+    json_w_object_end(&w);
+    answer_built(ex, status, JSON, &page, w.failed, NULL);
 }
-
-static void show_health(struct admin *a, struct exchange *ex)
-{
-    if (a->pages->healthy(a->ctx))
-        answer(ex, 200, VIEW("application/json"), VIEW("{\"healthy\":true}"), NULL);
-    else
-        answer(ex, 503, VIEW("application/json"), VIEW("{\"healthy\":false}"), NULL);
-}
-
-static void show_status(struct admin *a, struct exchange *ex)
-{
-    a->pages->status(ex, a->ctx);
-}
-
-static const struct admin_page pages[] = {
-    {"/metrics", true, show_metrics},
-    {"/healthz", true, show_health},
-    {"/status", false, show_status},
-};
 
 // "127.0.0.1:9090", "[::1]:9090", "localhost": what cannot be re-bound to us by a stranger's DNS.
 static bool host_is_literal(struct view host)
@@ -119,46 +103,89 @@ static bool token_fits(const struct admin *a, const struct exchange *ex)
 static void refuse_token(const struct admin *a, struct exchange *ex)
 {
     struct http_header ask = {VIEW("www-authenticate"), VIEW("Bearer")};
-    answer_error(ex, 401,
-                 a->token[0] ? VIEW("{\"error\":\"authorization: expected the admin token\"}")
-                             : VIEW("{\"error\":\"authorization: admin.token_file is not set, "
-                                    "so this page is closed\"}"),
-                 &ask);
+    answer(ex, 401, JSON,
+           a->token[0] ? VIEW("{\"error\":\"authorization: expected the admin token\"}")
+                       : VIEW("{\"error\":\"authorization: admin.token_file is not set, "
+                              "so this page is closed\"}"),
+           &ask);
+}
+
+static bool add(struct buffer *b, const char *text)
+{
+    return buffer_append(b, text, strlen(text));
+}
+
+// Nobody has such a page: they are named, each once.
+static void refuse_path(const struct admin *a, struct exchange *ex)
+{
+    struct buffer page;
+    buffer_init(&page);
+    bool ok = add(&page, "{\"error\":\"path: no such page; there are ");
+    for (unsigned i = 0; i < a->n_pages; i++) {
+        const char *path = a->pages[i].path;
+        if (i == 0 || strcmp(path, a->pages[i - 1].path) != 0)
+            ok = ok && (i == 0 || add(&page, ", ")) && add(&page, path);
+    }
+    ok = ok && add(&page, "\"}");
+    answer_built(ex, 404, JSON, &page, !ok, NULL);
+}
+
+// The page is there, not for this method. allow: those that it has (RFC 9110, 15.5.6).
+static void refuse_method(const struct admin *a, struct exchange *ex)
+{
+    struct buffer page, allow;
+    buffer_init(&page);
+    buffer_init(&allow);
+    bool ok = true;
+    for (unsigned i = 0; i < a->n_pages; i++) {
+        const struct admin_page *p = &a->pages[i];
+        if (view_is(ex->path, p->path))
+            ok = ok && (buffer_len(&allow) == 0 || add(&allow, ", ")) && add(&allow, p->method) &&
+                 (strcmp(p->method, "GET") != 0 || add(&allow, ", HEAD"));
+    }
+    ok = ok && add(&page, "{\"error\":\"method: expected ") &&
+         buffer_append(&page, buffer_view(&allow).p, buffer_len(&allow)) && add(&page, "\"}");
+    struct http_header named = {VIEW("allow"), buffer_view(&allow)};
+    answer_built(ex, 405, JSON, &page, !ok, &named);
+    buffer_deinit(&allow);
 }
 
 // A browser that a stranger's DNS has sent to us carries the stranger's name in Host: such a request gets
 // nothing that wants the token. The open pages answer under any name, as scrapers and probes use one.
-static void show_page(struct admin *a, const struct admin_page *page, struct exchange *ex)
+static void open_page(struct admin *a, const struct admin_page *page, struct exchange *ex)
 {
-    if (!view_is(ex->method, "GET") && !view_is(ex->method, "HEAD")) {
-        struct http_header allow = {VIEW("allow"), VIEW("GET, HEAD")};
-        answer_error(ex, 405, VIEW("{\"error\":\"method: expected GET\"}"), &allow);
-    } else if (!page->open && !host_is_literal(ex->authority)) {
-        answer_error(ex, 403, VIEW("{\"error\":\"host: expected an address or localhost\"}"), NULL);
-    } else if (!page->open && !token_fits(a, ex)) {
+    if (page->rights != ADMIN_OPEN && !host_is_literal(ex->authority))
+        admin_refuse(ex, 403, VIEW("host: expected an address or localhost"));
+    else if (page->rights != ADMIN_OPEN && !token_fits(a, ex))
         refuse_token(a, ex);
-    } else {
-        page->show(a, ex);
-    }
+    else
+        page->fn(ex, a->ctx);
 }
 
 static void on_request(struct exchange *ex, void *ctx)
 {
-    for (size_t i = 0; i < sizeof(pages) / sizeof(pages[0]); i++) {
-        if (view_is(ex->path, pages[i].path)) {
-            show_page(ctx, &pages[i], ex);
+    struct admin *a = ctx;
+    bool known = false;
+    struct view method = view_is(ex->method, "HEAD") ? VIEW("GET") : ex->method;
+    for (unsigned i = 0; i < a->n_pages; i++) {
+        if (!view_is(ex->path, a->pages[i].path))
+            continue;
+        if (view_is(method, a->pages[i].method)) {
+            open_page(a, &a->pages[i], ex);
             return;
         }
+        known = true;
     }
-    answer_error(ex, 404,
-                 VIEW("{\"error\":\"path: no such page; there are /metrics, /healthz, /status\"}"),
-                 NULL);
+    if (known)
+        refuse_method(a, ex);
+    else
+        refuse_path(a, ex);
 }
 
 static void on_head(struct exchange *ex, void *ctx)
 {
     (void)ctx;
-    ex->max_body = 1024; // no page takes a body
+    ex->max_body = 1024; // more than any page takes
 }
 
 static void on_gone(struct exchange *ex, void *ctx)
@@ -193,15 +220,16 @@ static const struct http_server_ops admin_ops = {
 };
 
 struct admin *admin_new(struct loop *main, int fd, struct view token,
-                        const struct http_limits *limits, const struct admin_pages *admin_pages,
-                        void *ctx)
+                        const struct http_limits *limits, const struct admin_page *pages,
+                        unsigned n_pages, void *ctx)
 {
     struct admin *a = mem_zalloc(sizeof(*a));
     if (!a)
         return NULL;
     invariant(token.n < sizeof(a->token));
     a->loop = main;
-    a->pages = admin_pages;
+    a->pages = pages;
+    a->n_pages = n_pages;
     a->ctx = ctx;
     if (token.n > 0)
         memcpy(a->token, token.p, token.n);
@@ -232,37 +260,21 @@ void admin_free(struct admin *a)
     mem_free(a);
 }
 
-int admin_read_token(const char *path, char out[257], const char **why)
+int admin_read_token(const char *path, char out[TOKEN_BYTES + 1], const char **why)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK); // a FIFO must not hold us up
     if (fd < 0) {
         *why = strerror(errno);
         return -1;
     }
-    ssize_t n = read(fd, out, 257);
+    ssize_t n = read(fd, out, TOKEN_BYTES + 1);
     int error = errno;
     close(fd);
-    if (n < 0) {
+    if (n < 0)
         *why = strerror(error);
-        return -1;
-    }
-    if (n > 256) {
+    else if (n > TOKEN_BYTES)
         *why = "longer than 256 bytes";
-        return -1;
-    }
-    while (n > 0 && isspace((unsigned char)out[n - 1]))
-        n--;
-    out[n] = '\0';
-    if (n < 16) {
-        *why = "shorter than 16 bytes: too easy to guess";
-        return -1;
-    }
-    for (ssize_t i = 0; i < n; i++) {
-        // A NUL above all: what follows it would not be compared.
-        if ((unsigned char)out[i] < 0x20 || out[i] == 0x7f) {
-            *why = "holds a control character, which no client could send";
-            return -1;
-        }
-    }
-    return 0;
+    else
+        *why = token_trim(out, (size_t)n);
+    return *why ? -1 : 0;
 }

@@ -57,7 +57,8 @@ struct gateway_boot {
     unsigned worker_count;
     struct heartbeat_page *page;
     struct tls_ticket_keys ticket_keys; // those of now, after every restart too: sessions resume
-    unsigned generation;                // 0: first start; counts restarts of the gateway
+    unsigned log_level;  // enum log_level (net/log.h): the configuration's, or what was set since
+    unsigned generation; // 0: first start; counts restarts of the gateway
 };
 
 enum boot_word_kind {
@@ -69,6 +70,8 @@ enum boot_word_kind {
     BOOT_TICKET_KEYS, // keeper -> gateway: a struct boot_ticket_keys: seal with the first of them from now on
     BOOT_WORKER_HANGS, // gateway -> keeper: process `pid` of it answers nothing: kill it, start another. A pid
                        // that is not the living one's is ignored: it has ended on its own meanwhile
+    BOOT_DRAIN_ASKED, // gateway -> keeper: an operator wants what SIGTERM to the keeper does. BOOT_DRAIN follows
+    BOOT_LOG_LEVEL, // gateway -> keeper: `how` is the enum log_level from now on: here, and of gateways to come
 };
 
 enum boot_end { // of a worker process (keeper/ending.h)
@@ -81,7 +84,7 @@ struct boot_word {
     uint32_t kind; // enum boot_word_kind; unknown ones are ignored
     uint32_t worker, replica;
     uint32_t pid; // UP, GONE, HANGS: of that worker; else 0
-    uint32_t how; // GONE: enum boot_end; else 0
+    uint32_t how; // GONE: enum boot_end; LOG_LEVEL: that; else 0
 };
 
 struct boot_ticket_keys {

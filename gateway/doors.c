@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define MAX_HELD_MODELS 8
@@ -309,14 +310,14 @@ struct order {
     uint64_t ids; // the replicas meant, a bit for each
     bool on;
     uint64_t us;
-    uint32_t pid;
+    uint32_t number;
     struct sockaddr_un from; // who asked
     socklen_t from_bytes;
     unsigned out; // loops that have not done it yet
     struct order_step step[];
 };
 
-// Arguments: m model, w worker, t milliseconds, s on or off, p process id. `on`: which of two opposites it is.
+// Arguments: m model, w worker, t milliseconds, s on or off, p process id or another number. `on`: which of two opposites it is.
 struct door {
     const char *name, *arguments;
     bool on;
@@ -372,8 +373,33 @@ static void say_hangs(struct part *p, struct loop_doors *r, const struct order *
 {
     for (unsigned id = 0; id < MAX_REPLICAS; id++) {
         if (has_bit(o->ids, id))
-            parts_worker_hangs(p, id, o->pid);
+            parts_worker_hangs(p, id, o->number);
     }
+}
+
+struct wedge {
+    struct loop_task task;
+    uint64_t us;
+};
+
+static void on_wedge(struct loop *l, struct loop_task *t)
+{
+    struct wedge *w = container_of(t, struct wedge, task);
+    struct timespec still = {(time_t)(w->us / 1000000), (long)(w->us % 1000000) * 1000};
+    (void)l;
+    nanosleep(&still, NULL);
+    mem_free(w);
+}
+
+// Told at once that it is on its way: the loop could only say so when it is over.
+static void wedge_loop(const struct order *o)
+{
+    struct gateway *g = doors.gateway;
+    if (o->number >= g->loops.n)
+        return;
+    struct wedge *w = mem_must(sizeof(*w));
+    *w = (struct wedge){.task.fn = on_wedge, .us = o->us};
+    loop_post_task(&g->main, g->loops.loop[o->number], &w->task);
 }
 
 static void set_keeper_delay(const struct order *o)
@@ -408,6 +434,7 @@ static const struct door all_doors[] = {
     {"delay-keeper", "t", false, NULL, set_keeper_delay},
     {"skew-probe", "wt", false, skew_probes, NULL},
     {"hangs", "wp", false, say_hangs, NULL},
+    {"wedge", "pt", false, NULL, wedge_loop},
     {"remove-models", "t", false, NULL, set_gone},
 };
 
@@ -449,7 +476,7 @@ static const char *read_argument(struct order *o, char kind, const char *word)
         o->us = number * 1000;
         return NULL;
     case 'p':
-        o->pid = (uint32_t)number;
+        o->number = (uint32_t)number;
         return NULL;
     default:
         o->on = strcmp(word, "on") == 0;

@@ -4,7 +4,7 @@
  *
  * The environment variable SLUICE_DOORS names a Unix datagram socket, which the main thread binds. One
  * command a datagram, answered with "ok" when every loop has done it, or with "error: " and why. WORKER is
- * "name/replica", or "name" for all of its replicas; MODEL is a name; MS are milliseconds.
+ * "name/replica", or "name" for all of its replicas; MODEL is a name; LOOP an index; MS are milliseconds.
  *
  *   hold MODEL, release MODEL     answers of its calls are kept back; a call still ends with its connection
  *                                 or its cancel, as it would at a worker that computes for ever
@@ -14,6 +14,7 @@
  *   delay-keeper MS               what the keeper says from now on is heard so much later
  *   skew-probe WORKER MS          its next probe, or the time-out of the one that is out, comes so much earlier
  *   hangs WORKER PID              every loop says that this process hangs
+ *   wedge LOOP MS                 that loop stands still for so long, in the middle of a turn
  *   remove-models MS              a model that its workers have no more is removed after so long; 0: as ever
  *
  * The keeper has no socket for this. It takes away the file that SLUICE_DOORS_ROTATE names, when there is one, and

@@ -3,8 +3,8 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "gateway/doors.h"
-#include "gateway/metrics.h"
 #include "gateway/origin.h"
+#include "gateway/pages.h"
 #include "gateway/process.h"
 #include "gateway/removal.h"
 #include "gateway/show.h"
@@ -25,6 +25,16 @@ static bool say(struct gateway *g, const struct boot_word *word)
 bool gateway_say_hangs(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid)
 {
     return say(g, &(struct boot_word){BOOT_WORKER_HANGS, worker, replica, pid, 0});
+}
+
+bool gateway_say_drain(struct gateway *g)
+{
+    return say(g, &(struct boot_word){.kind = BOOT_DRAIN_ASKED});
+}
+
+bool gateway_say_log_level(struct gateway *g, enum log_level level)
+{
+    return say(g, &(struct boot_word){.kind = BOOT_LOG_LEVEL, .how = level});
 }
 
 // ---- ending ------------------------------------------------------------------------------------------
@@ -259,6 +269,7 @@ static bool build_log(struct gateway *g)
     g->log = log_new(g->loops.n + 1, g->config->log.ring_bytes);
     if (!g->log)
         return refuse(g, "log", "out of memory");
+    log_set_level(g->log, (enum log_level)g->boot->log_level);
     const char *access = g->config->log.access;
     if (access) {
         bool standard = strcmp(access, "-") == 0;
@@ -314,19 +325,16 @@ static bool build_front(struct gateway *g, unsigned index)
     return f->server != NULL || refuse(g, f->config->name, "out of memory");
 }
 
-static const struct admin_pages admin_pages = {
-    .metrics = metrics_page, .status = show_page, .healthy = show_healthy};
-
 static bool build_admin(struct gateway *g)
 {
-    char token[257] = "";
+    char token[TOKEN_BYTES + 1] = "";
     const char *why = NULL;
     if (g->boot->admin_fd < 0)
         return true;
     const char *path = g->config->admin.token_file;
     if (path && admin_read_token(path, token, &why) != 0)
         return refuse(g, path, why);
-    g->admin = admin_new(&g->main, g->boot->admin_fd, view_str(token), &g->limits, &admin_pages, g);
+    g->admin = admin_new(&g->main, g->boot->admin_fd, view_str(token), &g->limits, pages, PAGES, g);
     explicit_bzero(token, sizeof(token));
     return g->admin != NULL || refuse(g, "admin", "out of memory");
 }

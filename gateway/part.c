@@ -50,6 +50,20 @@ static void note_model(struct part *p, const struct note *n, enum log_level leve
                       LOG_I("tickets", n->a));
 }
 
+// What happens for every batch, or so often: told at LOG_DEBUG alone.
+static void note_rows(struct part *p, const struct note *n, enum log_level level)
+{
+    struct log_field fields[3] = {LOG_S("model", n->model ? n->model->name : VIEW("")),
+                                  LOG_I("rows", n->a)};
+    unsigned used = 2;
+    if (n->kind == NOTE_BATCH)
+        fields[used++] = LOG_CSTR("reason", batch_reason_name[n->b]);
+    else if (n->kind == NOTE_DONE)
+        fields[used++] = LOG_I("took_us", n->b);
+    log_line(p->gateway->log, p->loop->index, level, loop_wall_us(p->loop), note_name[n->kind],
+             fields, used);
+}
+
 static void note(struct part *p, const struct note *n)
 {
     static const enum log_level level[NOTE_KINDS] = {
@@ -59,13 +73,17 @@ static void note(struct part *p, const struct note *n)
         [NOTE_REPLICA_EJECTED] = LOG_WARN,  [NOTE_REPLICA_BACK] = LOG_INFO,
         [NOTE_NO_REPLICA] = LOG_WARN,
     };
+    bool said_lately = n->kind == NOTE_WRONG_SHAPE && n->b == 0;
+    enum log_level at = said_lately ? LOG_DEBUG : level[n->kind];
     metrics_note(&p->metrics, n);
-    if (level[n->kind] == LOG_DEBUG || (n->kind == NOTE_WRONG_SHAPE && n->b == 0))
-        return; // counted only: it happens for every batch
+    if (at < log_level(p->gateway->log))
+        return; // counted only
     if (note_of_replica[n->kind])
-        note_replica(p, n, level[n->kind]);
+        note_replica(p, n, at);
+    else if (n->kind <= NOTE_DROPPED) // those of rows stand first
+        note_rows(p, n, at);
     else
-        note_model(p, n, level[n->kind]);
+        note_model(p, n, at);
 }
 
 static void run_one(struct part *p, const struct fx *f)

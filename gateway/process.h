@@ -80,6 +80,10 @@ struct gateway {
 
 // Main thread: asks the keeper to kill that process of a local worker. False: it could not be said.
 bool gateway_say_hangs(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid);
+// Main thread: what an operator wants of the keeper: a drain, as SIGTERM to it begins one; that its events have
+// this level, and those of gateways to come. False: it could not be said.
+bool gateway_say_drain(struct gateway *g);
+bool gateway_say_log_level(struct gateway *g, enum log_level level);
 
 // An event line. loop NULL: from the main thread.
 #define GATEWAY_EVENT(g, l, level, event, ...)                                                     \

@@ -127,6 +127,7 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     put_text(&w, "version", SLUICE_VERSION);
     put(&w, "pid", (uint64_t)getpid());
     put(&w, "generation", g->boot->generation);
+    put_text(&w, "log_level", log_level_name[log_level(g->log)]);
     put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
     put_text(&w, "phase", phase[g->phase]);
     put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
@@ -136,7 +137,7 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     show_models(&w, g);
     show_workers(&w, g);
     json_w_object_end(&w);
-    admin_answer(ex, VIEW("application/json"), &page, w.failed);
+    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
     exchange_unref(ex);
 }
 
@@ -147,7 +148,7 @@ void show_page(struct exchange *ex, void *gateway)
         return;
     struct buffer none;
     buffer_init(&none);
-    admin_answer(ex, VIEW("application/json"), &none, true);
+    admin_answer(ex, 200, VIEW("application/json"), &none, true);
     exchange_unref(ex);
 }
 

@@ -2,9 +2,18 @@
 #include <poll.h>
 #include <unistd.h>
 
+static enum log_level lowest = LOG_INFO; // the process has one thread
+
+void event_set_level(enum log_level level)
+{
+    lowest = level;
+}
+
 void event_write(enum log_level level, const char *event, const struct log_field *fields,
                  unsigned n)
 {
+    if (level < lowest)
+        return;
     struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
     if (poll(&p, 1, 0) != 1 || !(p.revents & POLLOUT))
         return;

@@ -6,6 +6,8 @@
 
 #include "net/log.h"
 
+// Events below `lowest` are not told from now on. LOG_INFO at first.
+void event_set_level(enum log_level lowest);
 void event_write(enum log_level level, const char *event, const struct log_field *fields,
                  unsigned n);
 #define EVENT(level, event, ...)                                                                   \

@@ -102,6 +102,26 @@ static void start_gateway(struct keeper *k, uint64_t now)
     }
 }
 
+static void set_log_level(struct keeper *k, uint32_t level)
+{
+    if (level >= LOG_LEVELS)
+        return;
+    k->boot.log_level = level;
+    event_set_level((enum log_level)level);
+}
+
+static void hear_word(struct keeper *k, const struct boot_word *word)
+{
+    if (word->kind == BOOT_READY)
+        gateway_ready(k);
+    else if (word->kind == BOOT_WORKER_HANGS)
+        worker_hangs(k, word);
+    else if (word->kind == BOOT_DRAIN_ASKED)
+        k->drain_asked = true; // the turn does it: this may be the last word of one that was reaped
+    else if (word->kind == BOOT_LOG_LEVEL)
+        set_log_level(k, word->how);
+}
+
 static void hear_gateway(struct keeper *k)
 {
     struct boot_word word;
@@ -114,10 +134,8 @@ static void hear_gateway(struct keeper *k)
             k->gateway_fd = -1;
             return;
         }
-        if (n == sizeof(word) && word.kind == BOOT_READY)
-            gateway_ready(k);
-        else if (n == sizeof(word) && word.kind == BOOT_WORKER_HANGS)
-            worker_hangs(k, &word);
+        if (n == sizeof(word))
+            hear_word(k, &word);
     }
 }
 
@@ -277,9 +295,9 @@ static void kill_all(struct keeper *k)
     k->deadline_us = 0;
 }
 
-static void begin_drain(struct keeper *k, uint64_t now)
+static void begin_drain(struct keeper *k, const char *why, uint64_t now)
 {
-    EVENT(LOG_INFO, "draining", LOG_I("delay_us", k->config->drain_delay_us),
+    EVENT(LOG_INFO, "draining", LOG_CSTR("why", why), LOG_I("delay_us", k->config->drain_delay_us),
           LOG_I("timeout_us", k->config->drain_timeout_us));
     k->phase = DRAINING;
     k->deadline_us =
@@ -299,7 +317,7 @@ static void on_signal(struct keeper *k, int number, uint64_t now)
     case SIGTERM:
     case SIGINT:
         if (k->phase == RUNNING) {
-            begin_drain(k, now);
+            begin_drain(k, number == SIGTERM ? "SIGTERM" : "SIGINT", now);
             break;
         }
         EVENT(LOG_WARN, "cut", LOG_I("signal", number));
@@ -349,6 +367,8 @@ static void rotate_tickets(struct keeper *k, uint64_t now)
 static void advance(struct keeper *k, uint64_t now)
 {
     rotate_tickets(k, now);
+    if (k->drain_asked && k->phase == RUNNING)
+        begin_drain(k, "an operator's word", now);
     for (unsigned i = 0; i < k->worker_count; i++) {
         struct local_worker *w = &k->workers[i];
         if (w->child.state == CHILD_WAITING && now >= w->child.at_us)

@@ -236,7 +236,7 @@ static unsigned check_certificate(int err, const char *filename, const struct co
 
 static unsigned check_token(int err, const char *filename, const char *path)
 {
-    char token[257];
+    char token[TOKEN_BYTES + 1];
     const char *why;
     unsigned wrong = check_file(err, filename, "admin: token_file", NULL, path);
     if (wrong || !path || admin_read_token(path, token, &why) == 0) {

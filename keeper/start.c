@@ -159,6 +159,8 @@ bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
     k->boot.config_text = (const uint8_t *)text.p;
     k->boot.config_bytes = text.n;
     k->boot.config_path = k->config->path;
+    k->boot.log_level = k->config->log.level;
+    event_set_level((enum log_level)k->boot.log_level);
     k->boot.loops = k->config->loops ? k->config->loops : count_cores();
     tickets_start(&k->tickets, &k->boot.ticket_keys, config);
     if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))

@@ -35,6 +35,7 @@ struct keeper {
     struct boot_worker *boot_workers;
     unsigned worker_count;
     enum phase phase;
+    bool drain_asked;     // by the gateway, for an operator
     uint64_t deadline_us; // DRAINING, STOPPING: kill what is left then; 0: it has been done
     uint64_t abort_us;    // the stuck gateway was sent SIGABRT; SIGKILL follows then; 0: none
     int signal_fd;

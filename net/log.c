@@ -51,7 +51,8 @@ struct log {
     int wake_fd;
     struct pollfd full[LOG_SINKS]; // thread's: those that take nothing now
     unsigned n_full;
-    _Atomic bool woken; // an eventfd write is on its way
+    _Atomic unsigned level; // enum log_level: lines below it are not written
+    _Atomic bool woken;     // an eventfd write is on its way
     _Atomic bool stop;
     bool started;
     pthread_t thread;
@@ -97,10 +98,22 @@ bool log_write(struct log *g, unsigned producer, unsigned sink, struct view line
     return true;
 }
 
+void log_set_level(struct log *g, enum log_level lowest)
+{
+    atomic_store_explicit(&g->level, lowest, memory_order_relaxed);
+}
+
+enum log_level log_level(const struct log *g)
+{
+    return (enum log_level)atomic_load_explicit(&g->level, memory_order_relaxed);
+}
+
 bool log_line(struct log *g, unsigned producer, enum log_level level, uint64_t wall_us,
               const char *event, const struct log_field *fields, unsigned n)
 {
     invariant(producer < g->n_producers);
+    if (level < log_level(g))
+        return true;
     struct buffer *b = &g->scratch[producer];
     return log_format(b, level, wall_us, event, fields, n) &&
            log_write(g, producer, LOG_EVENTS, buffer_view(b));
@@ -261,6 +274,7 @@ struct log *log_new(unsigned n_producers, size_t ring_bytes)
     if (!g)
         return NULL;
     g->n_producers = n_producers;
+    g->level = LOG_INFO;
     g->ring_bytes = ring_bytes ? ring_bytes : LOG_RING;
     g->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     g->scratch = mem_zalloc(n_producers * sizeof *g->scratch);

@@ -36,7 +36,12 @@ struct log_stats {
 };
 void log_stats(const struct log *g, unsigned sink, struct log_stats *out);
 
-enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
+enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR, LOG_LEVELS };
+extern const char *const log_level_name[LOG_LEVELS]; // "debug", "info", "warn", "error"
+bool log_level_parse(struct view name, enum log_level *out);
+// Any thread: from now on log_line writes nothing below `lowest`, whoever the producer. LOG_INFO at first.
+void log_set_level(struct log *g, enum log_level lowest);
+enum log_level log_level(const struct log *g);
 
 struct log_field {
     const char *key; // constant, needs no escaping
@@ -48,6 +53,8 @@ struct log_field {
 #define LOG_CSTR(k, s) ((struct log_field){.key = (k), .type = LOG_STR, .str = view_str(s)})
 #define LOG_I(k, n) ((struct log_field){.key = (k), .type = LOG_INT, .num = (int64_t)(n)})
 
+// True also where the level is too low to be written; who would only put fields together for that asks
+// log_level before.
 // {"time":"2026-01-02T03:04:05.678901Z","level":"warn","event":"accept paused","why":"…"}
 bool log_line(struct log *g, unsigned producer, enum log_level level, uint64_t wall_us,
               const char *event, const struct log_field *fields, unsigned n);

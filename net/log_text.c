@@ -4,6 +4,19 @@
 #include <time.h>
 #include <unistd.h>
 
+const char *const log_level_name[LOG_LEVELS] = {"debug", "info", "warn", "error"};
+
+bool log_level_parse(struct view name, enum log_level *out)
+{
+    for (unsigned i = 0; i < LOG_LEVELS; i++) {
+        if (view_is(name, log_level_name[i])) {
+            *out = (enum log_level)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 #define ESCAPED 6 // \u00XX, the longest form of a byte
 
 // Length of the UTF-8 sequence at p (RFC 3629, section 4: no overlong forms, no surrogates), 0: invalid.
@@ -130,13 +143,12 @@ static bool add_field(struct buffer *b, const struct log_field *f)
 bool log_format(struct buffer *b, enum log_level level, uint64_t wall_us, const char *event,
                 const struct log_field *fields, unsigned n)
 {
-    static const char *const names[] = {"debug", "info", "warn", "error"};
     char time[28];
     log_time(time, wall_us);
     buffer_reset(b);
     bool ok = add(b, "{\"time\":\"") && add(b, time) && add(b, "\",\"level\":\"") &&
-              add(b, names[level]) && add(b, "\",\"event\":\"") && log_escape(b, view_str(event)) &&
-              add(b, "\"");
+              add(b, log_level_name[level]) && add(b, "\",\"event\":\"") &&
+              log_escape(b, view_str(event)) && add(b, "\"");
     for (unsigned i = 0; i < n && ok; i++)
         ok = add_field(b, &fields[i]);
     return ok && add(b, "}\n");

@@ -1,4 +1,5 @@
 """The admin listener: who may see what, what /status tells, and that it answers when the rest cannot."""
+import contextlib
 import json
 import os
 import signal
@@ -277,3 +278,160 @@ def test_an_idle_gateway_ends_at_once_with_open_connections(start):
         assert a.post(INFER, content=GOOD_BODY).status_code == b.post(INFER, content=GOOD_BODY).status_code == 200
         assert sluice.stop() == 0
         assert not sluice.find("cut")
+
+
+# ---- actions -----------------------------------------------------------------------------------------
+
+
+def act(sluice, path, body=None, **headers):
+    url = f"http://127.0.0.1:{sluice.admin_port}{path}"
+    return httpx.post(url, content=body, headers={**TOKEN, **headers}, timeout=30)
+
+
+def test_actions_want_the_token_and_post(gateway):
+    for path in ("/v1/drain", "/v1/loglevel"):
+        url = f"http://127.0.0.1:{gateway.admin_port}{path}"
+        assert httpx.post(url).status_code == 401
+        assert httpx.post(url, headers={**TOKEN, "host": "example.org"}).status_code == 403
+        assert httpx.put(url, headers=TOKEN).status_code == 405
+    assert ask(gateway, "/v1/drain", **TOKEN).headers["allow"] == "POST"
+    assert ask(gateway, "/v1/loglevel", "DELETE", **TOKEN).headers["allow"] == "GET, HEAD, POST"
+    assert ask(gateway, "/v1/loglevel").status_code == 401
+    assert gateway.status_page()["phase"] == "running"
+
+
+@pytest.mark.parametrize(
+    "body, why",
+    [
+        (b"", "body: expected"),
+        (b"debug", "body: expected"),
+        (b"{}", "body: expected"),
+        (b'{"level": 3}', "body: expected"),
+        (b'{"level": "debug"', "body: expected"),
+        (b'{"level": "debug"} {}', "body: expected"),
+        (b'{"level": "debug", "for": "ever"}', "body: expected"),
+        (b'{"level": "DEBUG"}', 'level: expected debug, info, warn or error, got "DEBUG"'),
+        (b'{"level": "%s"}' % (b"x" * 900), '"' + "x" * 64 + '"'),
+    ],
+    ids=lambda v: str(v[:20]),
+)
+def test_bad_levels(gateway, body, why):
+    answer = act(gateway, "/v1/loglevel", body)
+    assert answer.status_code == 400 and why in answer.json()["error"]
+    assert ask(gateway, "/v1/loglevel", **TOKEN).json() == {"level": "info", "before": "info"}
+
+
+def test_a_body_that_no_page_takes(gateway):
+    assert act(gateway, "/v1/loglevel", b" " * 2000).status_code == 413
+    answer = act(gateway, "/v1/drain", b"{}")
+    assert answer.status_code == 400 and answer.json() == {"error": "body: expected none"}
+    assert gateway.status_page()["phase"] == "running"
+
+
+def test_the_level_changes_while_requests_run(start):
+    """On every loop, in the keeper, and for the gateway that comes after a crash."""
+    sluice = start(loops=2)
+    infer = lambda: httpx.post(sluice.url + INFER, content=GOOD_BODY).status_code
+    level = lambda name: act(sluice, "/v1/loglevel", json.dumps({"level": name})).json()
+    assert infer() == 200 and not sluice.find("batch")
+    assert level("debug") == {"level": "debug", "before": "info"}
+    assert infer() == 200
+    assert sluice.wait_event("batch")["level"] == "debug" and sluice.find("batch")[0]["rows"] == 1
+    done = sluice.wait_event("done", model="digits")
+    assert done["rows"] == 1 and done["took_us"] > 0
+    sluice.wait_event("log_level", now="debug", before="info", client="127.0.0.1", level="info")
+    assert level("warn") == {"level": "warn", "before": "debug"}
+    sluice.wait_event("log_level", now="warn")
+    assert sluice.status_page()["log_level"] == "warn"
+    told = len(sluice.find("done"))
+    assert infer() == 200
+    os.kill(sluice.gateway_pid(), signal.SIGKILL)  # and nobody says that another one started
+    sluice.wait_event("gateway_exited")
+    assert wait_for(sluice.status_page)["log_level"] == "warn"
+    assert len(sluice.find("gateway_started", generation=1)) == 0 and len(sluice.find("done")) == told
+    assert level("info") == {"level": "info", "before": "warn"}
+    sluice.wait_event("log_level", now="info", before="warn")
+    assert sluice.stop() == 0
+    sluice.wait_event("stopped", timeout=5)
+
+
+def test_level_of_the_file(tmp_path):
+    path = configuration(tmp_path)
+    path.write_text(path.read_text().replace("log {", "log { level = debug"))
+    with Sluice(path) as sluice:
+        assert httpx.post(sluice.url + INFER, content=GOOD_BODY).status_code == 200
+        sluice.wait_event("batch", reason="idle")
+        assert ask(sluice, "/v1/loglevel", **TOKEN).json()["level"] == "debug"
+        assert sluice.stop() == 0
+
+
+def test_drain_by_an_operator(start):
+    """As SIGTERM to the keeper: what runs is answered, the end is 0; a second word does not cut."""
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3')
+    pid = sluice.worker_pid()
+    sluice.wait_workers()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with Wire(sluice.port, 60) as wire:
+            wire.send(post())
+            wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+            answer = act(sluice, "/v1/drain")
+            assert answer.status_code == 202
+            assert answer.json() == {"already": False, "pid": sluice.gateway_pid(), "delay_ms": 0, "timeout_ms": 60000}
+            sluice.wait_event("draining", why="an operator's word")  # the keeper, and then the gateway by its word
+            sluice.wait_event("draining", why="the keeper says so")
+            again = act(sluice, "/v1/drain")
+            assert again.status_code == 200 and again.json()["already"]
+            assert sluice.status_page()["phase"] != "running" and not sluice.find("cut")
+            os.kill(pid, signal.SIGCONT)
+            assert wire.read_answers(1, 30)[0][0] == 200
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert sluice.wait() == 0
+    assert sluice.find("drain_asked", client="127.0.0.1") and not sluice.find("cut")
+
+
+def test_drain_of_a_gateway_that_was_told_alone(start):
+    """A signal to the gateway's process alone makes the keeper start another; what an operator says does not."""
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3')
+    sluice.wait_workers()
+    pid = sluice.worker_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        with Wire(sluice.port, 60) as wire:
+            wire.send(post())
+            wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+            os.kill(sluice.gateway_pid(), signal.SIGTERM)
+            sluice.wait_event("draining", why="SIGTERM")
+            answer = act(sluice, "/v1/drain")
+            assert answer.status_code == 200 and answer.json()["already"]
+            sluice.wait_event("draining", why="an operator's word")
+            os.kill(pid, signal.SIGCONT)
+            assert wire.read_answers(1, 30)[0][0] == 200
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert sluice.wait() == 0 and not sluice.find("cut") and not sluice.find("gateway_started", generation=1)
+
+
+def test_a_keeper_that_does_not_listen(start):
+    """Words to it have a bounded place: past it nothing is done by halves, and it is told so."""
+    sluice = start()
+    client = httpx.Client(base_url=f"http://127.0.0.1:{sluice.admin_port}", headers=TOKEN, timeout=30)
+    os.kill(sluice.pid, signal.SIGSTOP)
+    try:
+        for n in range(20000):
+            wish = ("debug", "warn")[n % 2]
+            answer = client.post("/v1/loglevel", content=json.dumps({"level": wish}))
+            if answer.status_code != 200:
+                break
+        assert answer.status_code == 503 and answer.json() == {"error": "the keeper could not be told: nothing has changed"}
+        assert client.get("/v1/loglevel").json()["level"] != wish
+        assert client.post("/v1/drain").status_code == 503 and client.get("/status").json()["phase"] == "running"
+        assert httpx.post(sluice.url + INFER, content=GOOD_BODY).status_code == 200
+    finally:
+        os.kill(sluice.pid, signal.SIGCONT)
+    wait_for(lambda: client.post("/v1/loglevel", content=b'{"level": "info"}').status_code == 200)
+    assert client.post("/v1/drain").status_code == 202
+    assert sluice.wait() == 0 and sluice.wait_event("draining", why="an operator's word")

@@ -81,6 +81,7 @@ static void defaults(void **state)
     assert_int_equal(c->drain_timeout_us, 60000000);
     assert_int_equal(c->watchdog_us, 10000000);
     assert_null(c->runtime_dir);
+    assert_int_equal(c->log.level, 1); // info
     assert_int_equal(c->limits.max_connections, 65536);
     assert_int_equal(c->limits.max_connections_per_address, 1024);
     assert_int_equal(c->limits.max_streams, 128);
@@ -198,9 +199,10 @@ static void syntax(void **state)
              "worker w // title\n { command = { \"a\\\"b\\\\\", # first\n 'it\\'s', // second\n"
              "  /* third } */ \"\\t#\", } replicas = 3 }\n"
              "model m { batch { policy = fixed } worker = w }\n"
-             "log { access = /var/log/a.log sample=12.5% }");
+             "log { access = /var/log/a.log sample=12.5% level = error }");
     assert_int_equal(c->loops, 3);
     assert_true(c->models_listed_only && c->ready_all && c->core_dumps);
+    assert_int_equal(c->log.level, 3);
     assert_string_equal(c->workers[0].command[0], "a\"b\\");
     assert_string_equal(c->workers[0].command[1], "it's");
     assert_string_equal(c->workers[0].command[2], "\t#");
@@ -294,6 +296,7 @@ static void values(void **state)
         {"core_dumps = 1\n" SMALL, 1, "core_dumps: expected true or false"},
         {SMALL "limits {\n max_body = 64 }", 4, "max_body: expected a size"},
         {SMALL "log { sample = 101% }", 3, "sample: expected a share"},
+        {SMALL "log { level = loud }", 3, "level: expected one of debug|info|warn|error, got"},
         {SMALL "log { access = \"\" }", 3, "access: expected a text that is not empty"},
         {SMALL "admin { }", 3, "admin: address is missing"},
         {SMALL "admin { address = localhost:1 }", 3, "address: expected \"IP:PORT\""},

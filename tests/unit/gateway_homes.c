@@ -28,6 +28,8 @@ static int make(void **state)
     g = (struct gateway){.loops.n = 1};
     g.loops.loop[0] = loop_new(0, "test", 1);
     g.table = table_new(1);
+    g.log = log_new(1, 4096);
+    log_set_level(g.log, LOG_ERROR); // nothing that it tells is looked at
     p = (struct part){.gateway = &g, .loop = g.loops.loop[0]};
     effects_init(&p.fx, loop_blocks(p.loop));
     effects_add(&p.fx, FX_NOTE); // its list takes memory with the first: not what is tested here
@@ -44,6 +46,7 @@ static int clean(void **state)
     homes_free(part);
     effects_deinit(&part->fx);
     table_free(part->gateway->table);
+    log_free(part->gateway->log);
     loop_free(part->loop);
     return 0;
 }

@@ -1,6 +1,7 @@
 // The keeper as it lives: real processes, a gateway and workers that play their part (rows 135, 136, 137, 144).
 // This program is the keeper, the gateway (forked) and, with "worker" as its first argument, a worker.
 #include "keeper/keeper.h"
+#include "net/log.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -30,7 +31,19 @@ static uint64_t now_us(void)
 
 // ---- the actors ---------------------------------------------------------------------------------------
 
-enum play { GOOD, STUCK, FAILS, CRASHES, NEVER_ENDS, SIGNALLED_EARLY, DOUBTS, DOUBTS_ALL };
+enum play {
+    GOOD,
+    STUCK,
+    FAILS,
+    CRASHES,
+    NEVER_ENDS,
+    SIGNALLED_EARLY,
+    DOUBTS,
+    DOUBTS_ALL,
+    ASKS_DRAIN,
+    ASKS_DRAIN_AND_DIES,
+    SETS_LEVEL
+};
 static enum play play;
 static struct boot_word heard_up[2]; // the gateway's: the first worker that came up, and the last
 static volatile sig_atomic_t usr1;   // it was heard, and is not answered yet
@@ -41,11 +54,15 @@ static void on_usr1(int number)
     usr1 = 1;
 }
 
-static void say_hangs(int fd, unsigned worker, unsigned replica, unsigned pid)
+static void say(int fd, struct boot_word w)
 {
-    struct boot_word w = {BOOT_WORKER_HANGS, worker, replica, pid, 0};
     if (send(fd, &w, sizeof(w), 0) != sizeof(w))
         exit(4);
+}
+
+static void say_hangs(int fd, unsigned worker, unsigned replica, unsigned pid)
+{
+    say(fd, (struct boot_word){BOOT_WORKER_HANGS, worker, replica, pid, 0});
 }
 
 // What must not be believed, and at last the truth.
@@ -60,6 +77,24 @@ static void doubt(int fd)
     say_hangs(fd, 7, 0, last->pid);          // no such worker
     say_hangs(fd, 0, 0, last->pid);
     say_hangs(fd, 0, 0, last->pid); // said twice: it is dying already
+}
+
+// What an operator made it say, at SIGUSR1.
+static void say_wishes(int fd)
+{
+    if (play == DOUBTS)
+        doubt(fd);
+    if (play == ASKS_DRAIN || play == ASKS_DRAIN_AND_DIES)
+        say(fd, (struct boot_word){.kind = BOOT_DRAIN_ASKED});
+    if (play == ASKS_DRAIN)
+        say(fd, (struct boot_word){.kind = BOOT_DRAIN_ASKED}); // the second changes nothing
+    if (play == ASKS_DRAIN_AND_DIES)
+        raise(SIGKILL);
+    if (play == SETS_LEVEL) {
+        say(fd, (struct boot_word){.kind = BOOT_LOG_LEVEL, .how = LOG_WARN});
+        say(fd, (struct boot_word){.kind = BOOT_LOG_LEVEL, .how = LOG_LEVELS}); // is none
+        raise(SIGKILL);
+    }
 }
 
 static void say_word(int fd)
@@ -92,6 +127,7 @@ static int fake_gateway(const struct gateway_boot *b)
     if (play == SIGNALLED_EARLY)
         kill(getpid(), SIGUSR1); // somebody turns the logs over just now
     signal(SIGUSR1, on_usr1);
+    dprintf(2, "{\"event\":\"play_gateway\",\"level\":%u}\n", b->log_level);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -103,9 +139,9 @@ static int fake_gateway(const struct gateway_boot *b)
             atomic_store(&b->page->loop[0].turn_us, now_us());
             atomic_store(&b->page->main.turn_us, now_us());
         }
-        if (usr1 && play == DOUBTS) {
+        if (usr1) {
             usr1 = 0;
-            doubt(b->keeper_fd);
+            say_wishes(b->keeper_fd);
         }
         struct pollfd p[3] = {{.fd = b->keeper_fd, .events = POLLIN},
                               {.fd = b->liveness_fd, .events = POLLIN},
@@ -204,6 +240,16 @@ static long field(const char *line, const char *name)
     if (!at)
         fail_msg("no \"%s\" in %s", name, line);
     return strtol(at + strlen(want), NULL, 10);
+}
+
+static unsigned count_events(const char *name) // also those that event() has returned
+{
+    unsigned n = 0;
+    char want[80];
+    snprintf(want, sizeof(want), "\"event\":\"%s\"", name);
+    for (const char *at = stage.text; (at = strstr(at, want)); at++)
+        n++;
+    return n;
 }
 
 static void run_keeper(const char *conf, int events)
@@ -326,6 +372,55 @@ static void starts_and_drains(void **state)
     nothing_left();
 }
 
+// The gateway hears it from an operator and asks: it goes as with SIGTERM.
+static void drains_when_asked(void **state)
+{
+    start(ASKS_DRAIN, WORKER("good"));
+    event("worker_listening");
+    event("ready");
+    kill(stage.keeper, SIGUSR1);
+    assert_non_null(strstr(event("draining"), "an operator's word"));
+    assert_int_equal(field(event("gateway_exited"), "status"), 0);
+    assert_int_equal(field(event("worker_exited"), "signal"), SIGTERM);
+    assert_int_equal(field(event("stopped"), "status"), 0);
+    assert_int_equal(count_events("draining"), 1);
+    assert_int_equal(count_events("cut"), 0);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+// Its last word is heard when it was reaped: no signal goes to a number that may be another's by now, and none
+// follows it.
+static void drain_is_a_last_word(void **state)
+{
+    start(ASKS_DRAIN_AND_DIES, WORKER("good"));
+    event("ready");
+    kill(stage.keeper, SIGUSR1);
+    assert_int_equal(field(event("gateway_exited"), "signal"), SIGKILL);
+    event("draining");
+    event("stopped");
+    assert_int_equal(count_events("gateway_started"), 1);
+    wait_keeper();
+    nothing_left();
+}
+
+// What an operator set is the keeper's too, and the next gateway's; a level that is none is not believed.
+static void level_outlives_the_gateway(void **state)
+{
+    start(SETS_LEVEL, WORKER("good"));
+    assert_int_equal(field(event("play_gateway"), "level"), LOG_INFO);
+    event("ready");
+    event("worker_listening");
+    kill(stage.keeper, SIGUSR1);
+    event("gateway_exited"); // LOG_ERROR
+    assert_int_equal(field(event("play_gateway"), "level"), LOG_WARN);
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    assert_int_equal(count_events("gateway_started"), 1); // LOG_INFO, as the rest
+    assert_int_equal(count_events("draining") + count_events("stopped"), 0);
+    nothing_left();
+}
+
 static void gateway_killed(void **state)
 {
     start(GOOD, WORKER("good"));
@@ -393,16 +488,6 @@ static void ends_say_how(void **state)
     kill(stage.keeper, SIGTERM);
     assert_int_equal(wait_keeper(), 0);
     nothing_left();
-}
-
-static unsigned count_events(const char *name) // also those that event() has returned
-{
-    unsigned n = 0;
-    char want[80];
-    snprintf(want, sizeof(want), "\"event\":\"%s\"", name);
-    for (const char *at = stage.text; (at = strstr(at, want)); at++)
-        n++;
-    return n;
 }
 
 // It is stopped, so that no signal but SIGKILL would end it. Words about others move nothing.
@@ -608,6 +693,9 @@ int main(int argc, char **argv)
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(starts_and_drains, clear_stage),
+        cmocka_unit_test_teardown(drains_when_asked, clear_stage),
+        cmocka_unit_test_teardown(drain_is_a_last_word, clear_stage),
+        cmocka_unit_test_teardown(level_outlives_the_gateway, clear_stage),
         cmocka_unit_test_teardown(gateway_killed, clear_stage),
         cmocka_unit_test_teardown(worker_killed, clear_stage),
         cmocka_unit_test_teardown(ends_say_how, clear_stage),

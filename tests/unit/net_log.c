@@ -161,6 +161,38 @@ static void event_line_is_json(void **state)
     free(text);
 }
 
+// Each level shows itself and what is above it; what is not shown is no loss, and is counted nowhere.
+static void levels(void **state)
+{
+    struct log *g = log_new(1, 4096);
+    struct log_stats stats;
+    enum log_level level;
+    assert_int_equal(log_open(g, LOG_EVENTS, path_of("levels")), 0);
+    assert_int_equal(log_start(g), 0);
+    assert_int_equal(log_level(g), LOG_INFO);
+    for (unsigned lowest = 0; lowest < LOG_LEVELS; lowest++) {
+        log_set_level(g, (enum log_level)lowest);
+        for (unsigned at = 0; at < LOG_LEVELS; at++)
+            assert_true(
+                LOG_LINE(g, 0, (enum log_level)at, 0, log_level_name[at], LOG_I("lowest", lowest)));
+        log_stats(g, LOG_EVENTS, &stats);
+        assert_int_equal(stats.lines, lowest == 0 ? 4 : lowest == 1 ? 7 : lowest == 2 ? 9 : 10);
+        assert_int_equal(stats.dropped, 0);
+    }
+    log_free(g);
+    size_t n;
+    char *text = slurp(path_of("levels"), &n);
+    assert_non_null(strstr(text, "\"event\":\"warn\",\"lowest\":2"));
+    assert_null(strstr(text, "\"event\":\"info\",\"lowest\":2"));
+    free(text);
+    for (unsigned i = 0; i < LOG_LEVELS; i++) {
+        assert_true(log_level_parse(view_str(log_level_name[i]), &level));
+        assert_int_equal(level, i);
+    }
+    assert_false(log_level_parse(VIEW("Info"), &level) || log_level_parse(VIEW(""), &level) ||
+                 log_level_parse(VIEW("infos"), &level));
+}
+
 // ---- the thread ----------------------------------------------------------------------------------------
 
 enum { PRODUCERS = 4, LINES = 20000 };
@@ -399,6 +431,7 @@ int main(void)
         cmocka_unit_test(fields_are_cut_at_1_kib),
         cmocka_unit_test(times_are_right),
         cmocka_unit_test(event_line_is_json),
+        cmocka_unit_test(levels),
         cmocka_unit_test(lines_stay_whole_and_in_order),
         cmocka_unit_test(full_ring_drops_and_counts),
         cmocka_unit_test(full_disk_costs_lines_not_time),

@@ -1,0 +1,233 @@
+#include "ctl/commands.h"
+
+#include "ctl/columns.h"
+#include "ctl/words.h"
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct ctl_command { // adding one is a row, its test, help, man page and completion
+    const char *name;
+    const char *path;
+    bool acts;       // POST of nothing
+    bool takes_word; // then POST of that, as the level to be
+    bool waits;      // --wait has a meaning
+    // The part of the answer that was asked for; NULL: all of it.
+    json_t *(*pick)(const json_t *page);
+    bool (*words)(const json_t *picked, struct buffer *out);
+};
+
+static const struct ctl_command commands[] = {
+    {.name = "status", .path = "/status", .words = words_of_status},
+    {.name = "models", .path = "/status", .pick = words_pick_models, .words = words_of_models},
+    {.name = "workers", .path = "/status", .pick = words_pick_workers, .words = words_of_workers},
+    {.name = "drain", .path = "/v1/drain", .acts = true, .waits = true, .words = words_of_drain},
+    {.name = "loglevel", .path = "/v1/loglevel", .takes_word = true, .words = words_of_level},
+};
+
+static const struct ctl_command *find_command(const char *name)
+{
+    for (size_t i = 0; name && i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    }
+    return NULL;
+}
+
+bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
+{
+    const struct ctl_command *c = find_command(o->command);
+    if (!o->command)
+        snprintf(why, OPTIONS_ERROR, "no command");
+    else if (!c)
+        snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
+    else if (o->argument && !c->takes_word)
+        snprintf(why, OPTIONS_ERROR, "%s: expected no word behind it, got \"%.80s\"", c->name,
+                 o->argument);
+    else if (o->wait && !c->waits)
+        snprintf(why, OPTIONS_ERROR, "%s: --wait belongs to drain", c->name);
+    else
+        return true;
+    return false;
+}
+
+// ---- answers --------------------------------------------------------------------------------------------------
+
+__attribute__((format(printf, 2, 3))) static enum ctl_exit complain(enum ctl_exit status,
+                                                                    const char *format, ...)
+{
+    char line[1024];
+    struct buffer clean; // it may quote what came
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(line, sizeof(line), format, ap);
+    va_end(ap);
+    buffer_init(&clean);
+    if (columns_clean(&clean, view_str(line)))
+        fprintf(stderr, "sluicectl: %.*s\n", VIEW_ARG(buffer_view(&clean)));
+    buffer_deinit(&clean);
+    return status;
+}
+
+static enum ctl_exit print_text(struct view text)
+{
+    if (fwrite(text.p, 1, text.n, stdout) == text.n && fflush(stdout) == 0)
+        return CTL_DONE;
+    return complain(CTL_REFUSED, "standard output: %s", strerror(errno));
+}
+
+static const char *hint_for(long status, const struct ask *a)
+{
+    if (status != 401)
+        return "";
+    return a->token ? "; the token that was shown is not its token"
+                    : "; show it with --token-file, SLUICE_TOKEN_FILE or SLUICE_TOKEN";
+}
+
+// It said no. An admin listener says why as {"error": "..."}.
+static enum ctl_exit complain_refused(const struct ask *a, long status, const json_t *answer)
+{
+    const char *why = json_string_value(json_object_get(answer, "error"));
+    if (!why)
+        return complain(CTL_REFUSED, "%s: status %ld, and no reason: is that the admin address?",
+                        a->address, status);
+    return complain(CTL_REFUSED, "%s: refused (%ld): %s%s", a->address, status, why,
+                    hint_for(status, a));
+}
+
+static enum ctl_exit print_json(const json_t *value)
+{
+    char *text = json_dumps(value, JSON_INDENT(2));
+    if (!text)
+        return complain(CTL_REFUSED, "out of memory");
+    enum ctl_exit end = print_text(view_str(text));
+    free(text);
+    return end == CTL_DONE ? print_text(VIEW("\n")) : end;
+}
+
+static enum ctl_exit print_answer(const struct ctl_command *c, const struct ctl_options *o,
+                                  const struct ask *a, json_t *answer)
+{
+    struct buffer text;
+    enum ctl_exit end;
+    buffer_init(&text);
+    json_t *picked = c->pick ? c->pick(answer) : json_incref(answer);
+    // Put into words in any case: what does not fit is no answer of an admin listener, as JSON neither.
+    if (!picked || !c->words(picked, &text))
+        end =
+            complain(CTL_REFUSED, "%s: answered JSON that is no answer to %s", a->address, c->name);
+    else
+        end = o->json ? print_json(picked) : print_text(buffer_view(&text));
+    json_decref(picked);
+    buffer_deinit(&text);
+    return end;
+}
+
+// ---- drain --wait -----------------------------------------------------------------------------------------------
+
+#define WAIT_GRACE_MS 15000 // beyond what was promised: cuts, workers that stop, the keeper's end
+#define WAIT_PAUSE_MS 100
+
+static uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+static void pause_a_little(void)
+{
+    struct timespec t = {0, WAIT_PAUSE_MS * 1000000L};
+    nanosleep(&t, NULL);
+}
+
+// Another process answers there: the next one, started meanwhile.
+static bool is_another(struct view page, const json_t *answer)
+{
+    json_t *status = json_loadb(page.n ? page.p : "", page.n, JSON_ALLOW_NUL, NULL);
+    const json_t *pid = json_object_get(status, "pid");
+    bool another = pid && !json_equal(pid, json_object_get(answer, "pid"));
+    json_decref(status);
+    return another;
+}
+
+// Until nobody takes connections there any more: the keeper holds the socket to its end.
+static enum ctl_exit wait_gone(const struct ask *a, const json_t *answer)
+{
+    char why[ASK_ERROR];
+    struct ask quick = *a;
+    struct buffer page;
+    long status;
+    uint64_t most_ms = (uint64_t)json_integer_value(json_object_get(answer, "delay_ms")) +
+                       (uint64_t)json_integer_value(json_object_get(answer, "timeout_ms")) +
+                       WAIT_GRACE_MS;
+    uint64_t until_ms = now_ms() + most_ms;
+    enum ctl_exit end = CTL_REFUSED;
+    quick.timeout_ms = 1000;
+    buffer_init(&page);
+    while (end != CTL_DONE && now_ms() < until_ms) {
+        enum ask_end got = ask(&quick, "/status", NULL, &status, &page, why);
+        if (got == ASK_AWAY || (got == ASK_ANSWERED && is_another(buffer_view(&page), answer)))
+            end = CTL_DONE;
+        else
+            pause_a_little();
+    }
+    buffer_deinit(&page);
+    if (end != CTL_DONE)
+        complain(end, "%s: still there after %llu s", a->address,
+                 (unsigned long long)most_ms / 1000);
+    return end;
+}
+
+// ---- running ----------------------------------------------------------------------------------------------------
+
+// What is sent; NULL: nothing, it is a question. `made`: freed by the caller, behind it. A word that is no UTF-8
+// becomes an empty wish, which the gateway refuses.
+static const char *body_of(const struct ctl_command *c, const struct ctl_options *o, char **made)
+{
+    *made = NULL;
+    if (!c->takes_word || !o->argument)
+        return c->acts ? "" : NULL;
+    json_t *wish = json_pack("{s:s}", "level", o->argument);
+    *made = wish ? json_dumps(wish, JSON_COMPACT) : NULL;
+    json_decref(wish);
+    return *made ? *made : "";
+}
+
+static enum ctl_exit understand_answer(const struct ctl_command *c, const struct ctl_options *o,
+                                       const struct ask *a, long status, const struct buffer *text)
+{
+    json_error_t error;
+    struct view bytes = buffer_view(text);
+    json_t *answer = json_loadb(bytes.p ? bytes.p : "", bytes.n, JSON_ALLOW_NUL, &error);
+    enum ctl_exit end;
+    if (status < 200 || status > 299)
+        end = complain_refused(a, status, answer);
+    else if (!answer)
+        end = complain(CTL_REFUSED, "%s: what it answered is not JSON (line %d, column %d: %s)",
+                       a->address, error.line, error.column, error.text);
+    else
+        end = print_answer(c, o, a, answer);
+    if (end == CTL_DONE && o->wait)
+        end = wait_gone(a, answer);
+    json_decref(answer);
+    return end;
+}
+
+enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)
+{
+    const struct ctl_command *c = find_command(o->command);
+    char why[ASK_ERROR], *made;
+    struct buffer text;
+    long status = 0;
+    buffer_init(&text);
+    const char *body = body_of(c, o, &made);
+    enum ask_end end = ask(a, c->path, body, &status, &text, why);
+    enum ctl_exit result = end == ASK_ANSWERED ? understand_answer(c, o, a, status, &text)
+                                               : complain(CTL_UNANSWERED, "%s", why);
+    free(made);
+    buffer_deinit(&text);
+    return result;
+}

@@ -1,0 +1,47 @@
+# Completion of sluicectl for bash: source it, or install it as sluicectl where bash-completion looks.
+
+_sluicectl() {
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
+    local commands='status models workers drain loglevel'
+    local options='--address --token-file --ca-file --timeout --json --version --help'
+    COMPREPLY=()
+    if [[ $word == = ]]; then # --option=: bash makes three words of it
+        word=''
+    elif [[ $before == = ]]; then
+        before=${COMP_WORDS[COMP_CWORD - 2]}
+    fi
+    case $before in
+    --token-file | --ca-file)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        return
+        ;;
+    --address)
+        mapfile -t COMPREPLY < <(compgen -W 'unix: https:// 127.0.0.1:9090' -- "$word")
+        return
+        ;;
+    --timeout)
+        return
+        ;;
+    esac
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${COMP_WORDS[i]} in
+        --address | --token-file | --ca-file | --timeout) # its value is no command
+            ((i++))
+            [[ ${COMP_WORDS[i]} == = ]] && ((i++))
+            ;;
+        -*) ;;
+        *) [[ -n $command ]] || command=${COMP_WORDS[i]} ;;
+        esac
+    done
+    if [[ $word == -* ]]; then
+        [[ $command != drain ]] || options+=' --wait'
+        mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
+    elif [[ -z $command ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word")
+    elif [[ $command == loglevel ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$word")
+    fi
+}
+
+complete -F _sluicectl sluicectl

@@ -1,0 +1,87 @@
+/* sluicectl: the operator's command. A thin client of the gateway's admin listener. */
+#include "base/version.h"
+#include "ctl/commands.h"
+#include "ctl/token.h"
+#include <stdio.h>
+#include <stdlib.h>
+
+static const char help[] =
+    "Usage: sluicectl [OPTIONS] COMMAND\n"
+    "\n"
+    "Asks a running sluice what it does, and tells it what to do, over its admin listener.\n"
+    "\n"
+    "  status            the process, its listeners, its loops\n"
+    "  models            a line for each model: replicas that are ready, rows that wait and run\n"
+    "  workers           a line for each worker: connections, process, models it has\n"
+    "  drain             end in order, as SIGTERM to sluice: what runs is answered\n"
+    "  loglevel [LEVEL]  show, or set, the level of the event log: debug, info, warn, error\n"
+    "\n"
+    "  --address ADDR     the admin listener: HOST:PORT, [IPV6]:PORT, unix:PATH or "
+    "https://HOST:PORT\n"
+    "                     ($SLUICE_ADMIN, else 127.0.0.1:9090)\n"
+    "  --token-file FILE  the admin token ($SLUICE_TOKEN_FILE; or itself in $SLUICE_TOKEN)\n"
+    "  --ca-file FILE     https: certificates of those who may vouch for it, instead of the "
+    "system's\n"
+    "  --timeout SECONDS  wait so long for an answer (5)\n"
+    "  --json             what the gateway answered, for programs\n"
+    "  --wait             drain: come back when the gateway has ended\n"
+    "  --version          print the version\n"
+    "  --help             print this\n"
+    "\n"
+    "Exit status: 0 done, 1 refused (or an answer that makes no sense), 2 unanswered (no "
+    "connection,\n"
+    "no answer in time) or not asked (wrong usage, no token to be read).\n";
+
+static enum ctl_exit usage(const char *what)
+{
+    fprintf(stderr, "sluicectl: %s; see sluicectl --help\n", what);
+    return CTL_UNANSWERED;
+}
+
+static enum ctl_exit print_text(const char *text)
+{
+    return fputs(text, stdout) < 0 || fflush(stdout) ? CTL_REFUSED : CTL_DONE;
+}
+
+// False: said why.
+static bool find_token(const struct ctl_options *o, struct ask *a, char token[TOKEN_BYTES + 1])
+{
+    char why[TOKEN_ERROR];
+    if (!o->token_file && !o->token)
+        return true;
+    if (o->token_file ? token_read(o->token_file, token, why)
+                      : token_take("SLUICE_TOKEN", o->token, token, why)) {
+        a->token = token;
+        return true;
+    }
+    fprintf(stderr, "sluicectl: %s\n", why);
+    return false;
+}
+
+static enum ctl_exit run(const struct ctl_options *o)
+{
+    char token[TOKEN_BYTES + 1];
+    struct ask a = {.address = o->address, .ca_file = o->ca_file, .timeout_ms = o->timeout_ms};
+    if (!find_token(o, &a, token))
+        return CTL_UNANSWERED;
+    if (!ask_init()) {
+        fprintf(stderr, "sluicectl: out of memory\n");
+        return CTL_UNANSWERED;
+    }
+    enum ctl_exit end = command_run(o, &a);
+    ask_deinit();
+    return end;
+}
+
+int main(int argc, char **argv)
+{
+    struct ctl_options o;
+    char why[OPTIONS_ERROR];
+    if (!options_read(&o, argc, argv, getenv, why))
+        return usage(why);
+    if (o.help)
+        return print_text(help);
+    if (o.version)
+        return print_text("sluicectl " SLUICE_VERSION "\n");
+    return command_check(&o, why) ? run(&o) : usage(why);
+}

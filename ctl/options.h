@@ -1,0 +1,31 @@
+/* ctl/options.h: the words of the command line, and what the environment says where they are silent. Thinks: the
+ * environment is an argument. */
+#ifndef SLUICE_CTL_OPTIONS_H
+#define SLUICE_CTL_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define OPTIONS_ADDRESS "127.0.0.1:9090" // what config/gateway.conf has
+#define OPTIONS_TIMEOUT_MS 5000
+#define OPTIONS_ERROR 256
+
+struct ctl_options {
+    const char *address;    // "HOST:PORT", "[IPV6]:PORT", "unix:PATH" or "https://HOST[:PORT]"
+    const char *token_file; // NULL: none was named
+    const char *token;      // the environment's, where no file is named there or here; or NULL
+    const char *ca_file;    // for https; NULL: the system's
+    const char *timeout;    // as it was given; NULL: not at all
+    long timeout_ms;
+    bool json, wait, help, version;
+    const char *command;  // NULL: none stands there
+    const char *argument; // the one word behind it, or NULL
+};
+
+// getenv's shape. Options may stand before and behind the command, as "--name value" or "--name=value"; the last
+// of a name holds; "--" ends them. All texts stay argv's or the environment's. False: `why` says what is wrong
+// with which word.
+bool options_read(struct ctl_options *o, int argc, char **argv,
+                  char *(*environment)(const char *name), char why[OPTIONS_ERROR]);
+
+#endif

@@ -1,0 +1,424 @@
+#include "ctl/words.h"
+
+#include "ctl/columns.h"
+#include "ctl/units.h"
+#include <stdarg.h>
+#include <stdio.h>
+
+// ---- members --------------------------------------------------------------------------------------------------
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    return text ? text : "-";
+}
+
+// Whole and not negative; false: it is not there.
+static bool number_of(const json_t *o, const char *key, uint64_t *out)
+{
+    const json_t *v = json_object_get(o, key);
+    if (!json_is_integer(v) || json_integer_value(v) < 0)
+        return false;
+    *out = (uint64_t)json_integer_value(v);
+    return true;
+}
+
+// Sum of that member of an array's objects.
+static uint64_t sum_of(const json_t *array, const char *key)
+{
+    uint64_t sum = 0, n;
+    size_t i;
+    const json_t *o;
+    json_array_foreach(array, i, o) sum += number_of(o, key, &n) ? n : 0;
+    return sum;
+}
+
+static void cell_number(struct columns *t, const json_t *o, const char *key)
+{
+    uint64_t n;
+    if (number_of(o, key, &n))
+        columns_cellf(t, "%llu", (unsigned long long)n);
+    else
+        columns_cell(t, NULL);
+}
+
+static void cell_unit(struct columns *t, const json_t *o, const char *key,
+                      char *(*unit)(char out[UNITS_TEXT], uint64_t n))
+{
+    char text[UNITS_TEXT];
+    uint64_t n;
+    columns_cell(t, number_of(o, key, &n) ? unit(text, n) : NULL);
+}
+
+static void cell_yes(struct columns *t, const json_t *o, const char *key)
+{
+    const json_t *v = json_object_get(o, key);
+    columns_cell(t, json_is_true(v) ? "yes" : json_is_false(v) ? "no" : NULL);
+}
+
+__attribute__((format(printf, 2, 3))) static bool say_line(struct buffer *out, const char *format,
+                                                           ...)
+{
+    char line[1024];
+    va_list ap;
+    va_start(ap, format);
+    int n = vsnprintf(line, sizeof(line) - 1, format, ap);
+    va_end(ap);
+    struct view text = view_of(line, n < 0 ? 0 : strlen(line));
+    return columns_clean(out, text) && buffer_append(out, "\n", 1);
+}
+
+static bool finish_columns(struct columns *t, struct buffer *out)
+{
+    bool ok = columns_print(t, out);
+    columns_deinit(t);
+    return ok;
+}
+
+// ---- status ---------------------------------------------------------------------------------------------------
+
+static bool words_of_process(const json_t *page, struct buffer *out)
+{
+    char up[UNITS_TEXT] = "-", leased[UNITS_TEXT] = "-", limit[UNITS_TEXT] = "-";
+    uint64_t pid = 0, restarts = 0, n;
+    if (number_of(page, "uptime_s", &n))
+        units_uptime(up, n);
+    if (number_of(page, "bytes_leased", &n))
+        units_bytes(leased, n);
+    if (number_of(page, "bytes_limit", &n))
+        units_bytes(limit, n);
+    number_of(page, "pid", &pid);
+    number_of(page, "generation", &restarts);
+    return say_line(out, "sluice %s, process %llu, %s for %s, restarts %llu, log level %s",
+                    text_of(page, "version"), (unsigned long long)pid, text_of(page, "phase"), up,
+                    (unsigned long long)restarts, text_of(page, "log_level")) &&
+           say_line(out, "bytes in flight: %s leased of %s", leased, limit);
+}
+
+static bool words_of_listeners(const json_t *listeners, struct buffer *out)
+{
+    static const char *const heads[] = {"LISTENER",     "TLS",       "ACCEPTING",
+                                        ">CONNECTIONS", ">ACCEPTED", NULL};
+    struct columns t;
+    size_t i;
+    const json_t *o;
+    columns_init(&t, heads);
+    json_array_foreach(listeners, i, o)
+    {
+        columns_cell(&t, text_of(o, "name"));
+        cell_yes(&t, o, "tls");
+        cell_yes(&t, o, "accepting");
+        cell_number(&t, o, "connections");
+        cell_number(&t, o, "accepted");
+    }
+    return finish_columns(&t, out);
+}
+
+static bool words_of_loops(const json_t *loops, struct buffer *out)
+{
+    static const char *const heads[] = {">LOOP",    "ANSWERS",  ">CONNECTIONS", ">IN FLIGHT",
+                                        ">STREAMS", ">ZOMBIES", ">DELAY P99",   NULL};
+    struct columns t;
+    size_t i;
+    const json_t *o;
+    columns_init(&t, heads);
+    json_array_foreach(loops, i, o)
+    {
+        cell_number(&t, o, "index");
+        cell_yes(&t, o, "answered");
+        cell_number(&t, o, "connections");
+        cell_number(&t, o, "in_flight");
+        cell_number(&t, o, "streams");
+        cell_number(&t, o, "zombies");
+        cell_unit(&t, o, "delay_p99_us", units_duration);
+    }
+    return finish_columns(&t, out);
+}
+
+bool words_of_status(const json_t *page, struct buffer *out)
+{
+    const json_t *listeners = json_object_get(page, "listeners");
+    const json_t *loops = json_object_get(page, "loops");
+    const json_t *o;
+    size_t i;
+    if (!json_is_array(listeners) || !json_is_array(loops))
+        return false;
+    bool ok = words_of_process(page, out) && buffer_append(out, "\n", 1) &&
+              words_of_listeners(listeners, out) && buffer_append(out, "\n", 1) &&
+              words_of_loops(loops, out);
+    json_array_foreach(loops, i, o)
+    {
+        uint64_t index = i;
+        number_of(o, "index", &index);
+        if (json_is_false(json_object_get(o, "answered")))
+            ok = ok && say_line(out, "loop %llu did not answer in time: it is stuck or very busy",
+                                (unsigned long long)index);
+    }
+    return ok;
+}
+
+// ---- models ---------------------------------------------------------------------------------------------------
+
+// What the loop at that place of "loops" told of what it holds; NULL: nothing.
+static const json_t *holds_of(const json_t *page, size_t loop)
+{
+    return json_object_get(json_array_get(json_object_get(page, "loops"), loop), "holds");
+}
+
+// The object of an array whose `key` is `name`; or NULL.
+static json_t *find_named(const json_t *array, const char *key, const char *name)
+{
+    size_t i;
+    json_t *o;
+    json_array_foreach(array, i, o)
+    {
+        if (strcmp(text_of(o, key), name) == 0)
+            return o;
+    }
+    return NULL;
+}
+
+// A desk knows its replicas by their places among the workers.
+static bool name_replicas(json_t *desk, const json_t *page)
+{
+    const json_t *workers = json_object_get(page, "workers"), *worker;
+    bool ok = true;
+    size_t i;
+    json_t *r;
+    json_array_foreach(json_object_get(desk, "replicas"), i, r)
+    {
+        uint64_t id;
+        if (number_of(r, "id", &id) && (worker = json_array_get(workers, id)))
+            ok = ok && json_object_set_new(r, "name", json_string(text_of(worker, "name"))) == 0;
+    }
+    return ok;
+}
+
+static bool add_desk(json_t *model, const json_t *page)
+{
+    uint64_t home;
+    const json_t *told = NULL;
+    if (number_of(model, "home", &home))
+        told = find_named(json_object_get(holds_of(page, home), "desks"), "model",
+                          text_of(model, "name"));
+    json_t *desk = told ? json_deep_copy(told) : json_null();
+    return json_object_set_new(model, "desk", desk) == 0 && (!told || name_replicas(desk, page));
+}
+
+// A copy of that array of objects, each with what `add` finds in the page.
+static json_t *pick_array(const json_t *page, const char *key,
+                          bool (*add)(json_t *object, const json_t *page))
+{
+    const json_t *array = json_object_get(page, key);
+    json_t *picked = json_is_array(array) ? json_deep_copy(array) : NULL, *o;
+    bool ok = picked != NULL;
+    size_t i;
+    json_array_foreach(picked, i, o) ok = ok && add(o, page);
+    if (ok)
+        return picked;
+    json_decref(picked);
+    return NULL;
+}
+
+json_t *words_pick_models(const json_t *page)
+{
+    return pick_array(page, "models", add_desk);
+}
+
+static void cell_replicas(struct columns *t, const json_t *model)
+{
+    const json_t *replicas = json_object_get(json_object_get(model, "desk"), "replicas");
+    uint64_t ready;
+    if (!number_of(model, "ready_replicas", &ready))
+        columns_cell(t, NULL);
+    else if (json_is_array(replicas))
+        columns_cellf(t, "%llu/%zu", (unsigned long long)ready, json_array_size(replicas));
+    else
+        columns_cellf(t, "%llu", (unsigned long long)ready);
+}
+
+// Why a replica gets no batches now; NULL: it gets them.
+static const char *trouble_of(const json_t *replica)
+{
+    if (json_is_false(json_object_get(replica, "up")))
+        return "away";
+    if (json_is_true(json_object_get(replica, "differs")))
+        return "kept out, what it says of the model is not what the others say";
+    if (strcmp(text_of(replica, "breaker"), "open") == 0)
+        return "ejected, it fails what others answer";
+    if (json_object_get(replica, "paused_us"))
+        return "paused, it refused";
+    return NULL;
+}
+
+static bool words_of_troubles(const json_t *model, struct buffer *out)
+{
+    const json_t *r;
+    bool ok = true;
+    size_t i;
+    json_array_foreach(json_object_get(json_object_get(model, "desk"), "replicas"), i, r)
+    {
+        const char *trouble = trouble_of(r);
+        if (trouble)
+            ok = ok && say_line(out, "%s: replica %s is %s", text_of(model, "name"),
+                                text_of(r, "name"), trouble);
+    }
+    return ok;
+}
+
+bool words_of_models(const json_t *picked, struct buffer *out)
+{
+    static const char *const heads[] = {"MODEL",          ">READY",       ">WAITING",
+                                        ">RUNNING",       ">QUEUE LIMIT", ">BATCH",
+                                        ">BYTES CHARGED", ">LOOP",        NULL};
+    struct columns t;
+    size_t i;
+    const json_t *m;
+    columns_init(&t, heads);
+    json_array_foreach(picked, i, m)
+    {
+        columns_cell(&t, text_of(m, "name"));
+        cell_replicas(&t, m);
+        cell_number(&t, m, "waiting_rows");
+        cell_number(&t, m, "running_rows");
+        cell_number(&t, m, "queue_limit_rows");
+        cell_number(&t, m, "max_batch");
+        cell_unit(&t, m, "charged_bytes", units_bytes);
+        cell_number(&t, m, "home");
+    }
+    if (json_array_size(picked) == 0) {
+        columns_deinit(&t);
+        return say_line(out, "no models: no worker has told of one yet");
+    }
+    bool ok = finish_columns(&t, out);
+    json_array_foreach(picked, i, m) ok = ok && words_of_troubles(m, out);
+    return ok;
+}
+
+// ---- workers --------------------------------------------------------------------------------------------------
+
+static bool add_held(json_t *worker, const json_t *page)
+{
+    json_t *held = json_array();
+    bool ok = held != NULL;
+    for (size_t i = 0; ok && i < json_array_size(json_object_get(page, "loops")); i++) {
+        json_t *one = find_named(json_object_get(holds_of(page, i), "workers"), "name",
+                                 text_of(worker, "name"));
+        ok = json_array_append_new(held, one ? json_incref(one) : json_null()) == 0;
+    }
+    if (ok)
+        return json_object_set_new(worker, "held", held) == 0; // takes it in any case
+    json_decref(held);
+    return false;
+}
+
+json_t *words_pick_workers(const json_t *page)
+{
+    return pick_array(page, "workers", add_held);
+}
+
+// What its owner knows: only one loop asks it.
+static const json_t *owner_of(const json_t *worker)
+{
+    const json_t *held = json_object_get(worker, "held"), *o;
+    size_t i;
+    json_array_foreach(held, i, o)
+    {
+        if (json_is_true(json_object_get(o, "owner")))
+            return o;
+    }
+    return NULL;
+}
+
+// "2/2" are ready; and of the others the first state.
+static void cell_connections(struct columns *t, const json_t *worker)
+{
+    const json_t *states = json_object_get(worker, "connections"), *s;
+    const char *other = NULL;
+    size_t i, ready = 0;
+    json_array_foreach(states, i, s)
+    {
+        const char *state = json_string_value(s);
+        bool is_ready = state && strcmp(state, "ready") == 0;
+        ready += is_ready;
+        if (!is_ready && !other)
+            other = state;
+    }
+    columns_cellf(t, "%zu/%zu", ready, json_array_size(states));
+    columns_cell(t, other ? other : ready > 0 ? "ready" : NULL);
+}
+
+static void cell_models(struct columns *t, const json_t *owner)
+{
+    const json_t *models = json_object_get(owner, "models");
+    if (json_is_array(models))
+        columns_cellf(t, "%zu", json_array_size(models));
+    else
+        columns_cell(t, NULL);
+}
+
+// The models that a worker has and that are not served, and why.
+static bool words_of_unusable(const json_t *worker, struct buffer *out)
+{
+    json_t *unusable = json_object_get(owner_of(worker), "not_usable"), *reason;
+    const char *model;
+    bool ok = true;
+    json_object_foreach(unusable, model, reason)
+    {
+        const char *why = json_string_value(reason);
+        ok = ok && say_line(out, "%s: model %s is not served: %s", text_of(worker, "name"), model,
+                            why ? why : "-");
+    }
+    return ok;
+}
+
+bool words_of_workers(const json_t *picked, struct buffer *out)
+{
+    static const char *const heads[] = {"WORKER",  "ADDRESS",    ">READY",  "STATE", ">PID",
+                                        ">MODELS", ">IN FLIGHT", ">LOSSES", NULL};
+    struct columns t;
+    size_t i;
+    const json_t *w;
+    columns_init(&t, heads);
+    json_array_foreach(picked, i, w)
+    {
+        const json_t *held = json_object_get(w, "held");
+        columns_cell(&t, text_of(w, "name"));
+        columns_cell(&t, text_of(w, "address"));
+        cell_connections(&t, w);
+        cell_number(&t, owner_of(w), "pid");
+        cell_models(&t, owner_of(w));
+        columns_cellf(&t, "%llu", (unsigned long long)sum_of(held, "in_flight"));
+        columns_cellf(&t, "%llu", (unsigned long long)sum_of(held, "losses"));
+    }
+    bool ok = finish_columns(&t, out);
+    json_array_foreach(picked, i, w) ok = ok && words_of_unusable(w, out);
+    return ok;
+}
+
+// ---- actions --------------------------------------------------------------------------------------------------
+
+bool words_of_drain(const json_t *answer, struct buffer *out)
+{
+    uint64_t delay_ms, timeout_ms;
+    const json_t *already = json_object_get(answer, "already");
+    if (!json_is_boolean(already) || !number_of(answer, "delay_ms", &delay_ms) ||
+        !number_of(answer, "timeout_ms", &timeout_ms))
+        return false;
+    if (json_is_true(already))
+        return say_line(out, "it drains already");
+    return say_line(out,
+                    "draining: requests are served for %g s more, what runs then has %g s to end",
+                    (double)delay_ms / 1e3, (double)timeout_ms / 1e3);
+}
+
+bool words_of_level(const json_t *answer, struct buffer *out)
+{
+    const char *now = json_string_value(json_object_get(answer, "level"));
+    const char *before = json_string_value(json_object_get(answer, "before"));
+    if (!now || !before)
+        return false;
+    if (strcmp(now, before) == 0)
+        return say_line(out, "%s", now);
+    return say_line(out, "%s (it was %s)", now, before);
+}

@@ -1,0 +1,207 @@
+/* ctl/words: what an admin listener answers, and what may come from something that is none. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "ctl/words.h"
+#include <string.h>
+#include <unistd.h>
+
+// Two loops, of which the second does not answer; one model there, one here.
+static const char page_text[] =
+    "{'version':'0.1.0','pid':22706,'generation':1,'log_level':'info','uptime_s':3725,"
+    "'phase':'running','bytes_leased':2097152,'bytes_limit':6319015936,"
+    "'listeners':[{'name':'public','connections':3,'accepted':70,'accepting':true,'tls':false}],"
+    "'loops':[{'index':0,'connections':2,'delay_p99_us':88,'in_flight':1,'streams':0,'zombies':0,"
+    "'answered':true,'holds':{'desks':[{'model':'digits','replicas':["
+    "{'id':0,'up':true,'differs':false,'breaker':'closed'},"
+    "{'id':1,'up':true,'differs':false,'breaker':'open'},"
+    "{'id':2,'up':false,'differs':false,'breaker':'open'},"
+    "{'id':1,'up':true,'differs':true,'breaker':'closed'},"
+    "{'id':1,'up':true,'differs':false,'breaker':'closed','paused_us':7}]}],"
+    "'workers':[{'name':'w/0','owner':true,'pid':11,'in_flight':2,'losses':1,'models':['digits'],"
+    "'not_usable':{'odd':'its output has no name'}},"
+    "{'name':'w/1','owner':false,'pid':12,'in_flight':1,'losses':0,'models':[],'not_usable':{}}]}},"
+    "{'index':1,'connections':1,'delay_p99_us':2500,'in_flight':0,'streams':0,'zombies':0,"
+    "'answered':false}],"
+    "'models':[{'name':'digits','home':0,'ready_replicas':1,'max_batch':64,'waiting_rows':5,"
+    "'running_rows':8,'charged_rows':13,'charged_bytes':3328,'queue_limit_rows':4096},"
+    "{'name':'other','home':1,'ready_replicas':0,'max_batch':1,'waiting_rows':0,'running_rows':0,"
+    "'charged_rows':0,'charged_bytes':0,'queue_limit_rows':1024}],"
+    "'workers':[{'name':'w/0','address':'unix:/run/w0.sock','connections':['ready','ready']},"
+    "{'name':'w/1','address':'10.0.0.7:8001','connections':['ready','connecting']}]}";
+
+static json_t *parse(const char *single_quoted)
+{
+    static char text[8192];
+    json_error_t error;
+    size_t n = strlen(single_quoted);
+    assert_true(n < sizeof(text));
+    for (size_t i = 0; i <= n; i++)
+        text[i] = single_quoted[i] == '\'' ? '"' : single_quoted[i];
+    json_t *v = json_loads(text, JSON_DECODE_ANY, &error);
+    if (!v)
+        fail_msg("%s at %d", error.text, error.position);
+    return v;
+}
+
+static void said(bool (*words)(const json_t *v, struct buffer *out), const json_t *v,
+                 const char *want)
+{
+    struct buffer out;
+    buffer_init(&out);
+    assert_true(words(v, &out));
+    assert_true(buffer_append(&out, "", 1));
+    assert_string_equal((const char *)out.data, want);
+    buffer_deinit(&out);
+}
+
+static void status(void **state)
+{
+    (void)state;
+    json_t *page = parse(page_text);
+    said(words_of_status, page,
+         "sluice 0.1.0, process 22706, running for 1h 2m, restarts 1, log level info\n"
+         "bytes in flight: 2.0 MiB leased of 5.9 GiB\n"
+         "\n"
+         "LISTENER  TLS  ACCEPTING  CONNECTIONS  ACCEPTED\n"
+         "public    no   yes                  3        70\n"
+         "\n"
+         "LOOP  ANSWERS  CONNECTIONS  IN FLIGHT  STREAMS  ZOMBIES  DELAY P99\n"
+         "   0  yes                2          1        0        0       88us\n"
+         "   1  no                 1          0        0        0      2.5ms\n"
+         "loop 1 did not answer in time: it is stuck or very busy\n");
+    json_decref(page);
+}
+
+static void models(void **state)
+{
+    (void)state;
+    json_t *page = parse(page_text), *picked = words_pick_models(page);
+    json_t *desk = json_object_get(json_array_get(picked, 0), "desk");
+    assert_int_equal(json_array_size(json_object_get(desk, "replicas")), 5);
+    assert_true(json_is_null(json_object_get(json_array_get(picked, 1), "desk")));
+    said(words_of_models, picked,
+         "MODEL   READY  WAITING  RUNNING  QUEUE LIMIT  BATCH  BYTES CHARGED  LOOP\n"
+         "digits    1/5        5        8         4096     64        3.2 KiB     0\n"
+         "other       0        0        0         1024      1            0 B     1\n"
+         "digits: replica w/1 is ejected, it fails what others answer\n"
+         "digits: replica - is away\n"
+         "digits: replica w/1 is kept out, what it says of the model is not what the others say\n"
+         "digits: replica w/1 is paused, it refused\n");
+    json_decref(picked);
+    assert_null(json_object_get(json_array_get(json_object_get(page, "models"), 0), "desk"));
+    json_decref(page);
+    picked = parse("[]");
+    said(words_of_models, picked, "no models: no worker has told of one yet\n");
+    json_decref(picked);
+}
+
+static void workers(void **state)
+{
+    (void)state;
+    json_t *page = parse(page_text), *picked = words_pick_workers(page);
+    json_t *held = json_object_get(json_array_get(picked, 0), "held");
+    assert_int_equal(json_array_size(held), 2);
+    assert_true(json_is_null(json_array_get(held, 1)));
+    said(words_of_workers, picked,
+         "WORKER  ADDRESS            READY  STATE       PID  MODELS  IN FLIGHT  LOSSES\n"
+         "w/0     unix:/run/w0.sock    2/2  ready        11       1          2       1\n"
+         "w/1     10.0.0.7:8001        1/2  connecting    -       -          1       0\n"
+         "w/0: model odd is not served: its output has no name\n");
+    json_decref(picked);
+    json_decref(page);
+}
+
+static void actions(void **state)
+{
+    (void)state;
+    json_t *v = parse("{'already':false,'delay_ms':5000,'timeout_ms':60500}");
+    said(words_of_drain, v,
+         "draining: requests are served for 5 s more, what runs then has 60.5 s to end\n");
+    json_decref(v);
+    v = parse("{'already':true,'delay_ms':0,'timeout_ms':0}");
+    said(words_of_drain, v, "it drains already\n");
+    json_decref(v);
+    v = parse("{'level':'debug','before':'info'}");
+    said(words_of_level, v, "debug (it was info)\n");
+    json_decref(v);
+    v = parse("{'level':'info','before':'info'}");
+    said(words_of_level, v, "info\n");
+    json_decref(v);
+}
+
+// A gateway of another age: what it does not tell is "-". Names that would move a terminal do not.
+static void what_is_missing(void **state)
+{
+    (void)state;
+    json_t *page = parse("{'listeners':[{}],'loops':[{}, null, 3],'models':[{}],"
+                         "'workers':[{'name':'a\\u001b[2Jb'}, 7]}");
+    said(words_of_status, page,
+         "sluice -, process 0, - for -, restarts 0, log level -\n"
+         "bytes in flight: - leased of -\n"
+         "\n"
+         "LISTENER  TLS  ACCEPTING  CONNECTIONS  ACCEPTED\n"
+         "-         -    -                    -         -\n"
+         "\n"
+         "LOOP  ANSWERS  CONNECTIONS  IN FLIGHT  STREAMS  ZOMBIES  DELAY P99\n"
+         "   -  -                  -          -        -        -          -\n"
+         "   -  -                  -          -        -        -          -\n"
+         "   -  -                  -          -        -        -          -\n");
+    json_t *picked = words_pick_models(page);
+    said(words_of_models, picked,
+         "MODEL  READY  WAITING  RUNNING  QUEUE LIMIT  BATCH  BYTES CHARGED  LOOP\n"
+         "-          -        -        -            -      -              -     -\n");
+    json_decref(picked);
+    assert_null(words_pick_workers(page)); // 7 is no worker
+    json_array_remove(json_object_get(page, "workers"), 1);
+    picked = words_pick_workers(page);
+    said(words_of_workers, picked,
+         "WORKER  ADDRESS  READY  STATE  PID  MODELS  IN FLIGHT  LOSSES\n"
+         "a?[2Jb  -          0/0  -        -       -          0       0\n");
+    json_decref(picked);
+    json_decref(page);
+}
+
+// JSON that no admin listener answers.
+static void other_answers(void **state)
+{
+    static const char *const texts[] = {"null",
+                                        "3",
+                                        "'x'",
+                                        "[]",
+                                        "{}",
+                                        "{'models':3,'workers':{}}",
+                                        "{'models':[1]}",
+                                        "{'listeners':[],'loops':null}",
+                                        "{'level':3,'before':'info'}",
+                                        "{'already':1}",
+                                        "{'already':true,'delay_ms':-1,'timeout_ms':1}"};
+    static bool (*const words[])(const json_t *v, struct buffer *out) = {
+        words_of_status, words_of_drain, words_of_level};
+    (void)state;
+    for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+        json_t *v = parse(texts[i]);
+        struct buffer out;
+        buffer_init(&out);
+        for (size_t k = 0; k < sizeof(words) / sizeof(words[0]); k++)
+            assert_false(words[k](v, &out));
+        assert_null(words_pick_models(v));
+        assert_null(words_pick_workers(v));
+        buffer_deinit(&out);
+        json_decref(v);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(status),          cmocka_unit_test(models),
+        cmocka_unit_test(workers),         cmocka_unit_test(actions),
+        cmocka_unit_test(what_is_missing), cmocka_unit_test(other_answers),
+    };
+    alarm(60); // a test that waits for ever is one that failed
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
