@@ -44,6 +44,9 @@ static struct view cut(struct view v)
 // ,"KEY":"value" of what comes from outside; nothing for an empty value.
 #define FIELD(at, key, value)                                                                      \
     ((value).n ? pen_json(PEN_LIT(at, ",\"" key "\":"), cut(value)) : (at))
+// The same of what was checked, or is ours, and short.
+#define CHECKED(at, key, value)                                                                    \
+    ((value).n ? pen_plain(PEN_LIT(at, ",\"" key "\":"), cut(value)) : (at))
 // The same of words of our own, which need no escape; nothing for NULL.
 #define WORD(at, key, word)                                                                        \
     ((word) ? PEN_LIT(pen_view(PEN_LIT(at, ",\"" key "\":\""), view_str(word)), "\"") : (at))
@@ -104,7 +107,7 @@ bool access_format(struct buffer *out, const struct access_entry *e)
     char *at = PEN_LIT(start, "{\"time\":\"");
     at += access_time(at, e->wall_us);
     at = PEN_LIT(at, "\"");
-    at = FIELD(at, "client", e->client);
+    at = CHECKED(at, "client", e->client);
     if (!e->why)
         at = put_request(at, e);
     at = NUMBER(at, "status", e->status);

@@ -65,9 +65,11 @@ struct http_conn {
         h2_last_stream; // the last one that is taken: those behind it were refused by GOAWAY; 0: all are
     unsigned empty_data;
     int32_t block_stream; // whose header block is coming (head_since_us > 0)
-    size_t block_bytes;   // of it, as it comes
-    size_t block_cost;    // of its fields so far, as exchange_add_field counts
-    bool block_over;      // past max_headers or max_header_bytes: what follows is dropped
+    struct exchange
+        *block_of;      // its exchange, while that is attached: every field asks for it; NULL: none
+    size_t block_bytes; // of it, as it comes
+    size_t block_cost;  // of its fields so far, as exchange_add_field counts
+    bool block_over;    // past max_headers or max_header_bytes: what follows is dropped
 };
 
 // ---- exchange.c

@@ -137,6 +137,8 @@ void exchange_detach(struct exchange *ex)
         ex->next->prev = ex->prev;
     *ex->prev = ex->next;
     c->n_live--;
+    if (c->block_of == ex)
+        c->block_of = NULL;
     if (c->n_live == 0) {
         c->idle_since_us = c->now_us;
         c->rest_begins = true;
@@ -194,6 +196,29 @@ struct view exchange_header(const struct exchange *ex, const char *lower_name)
     return view_of(NULL, 0);
 }
 
+// Eight bytes at once: 'A' to 'Z' get the bit that makes them lower case.
+static uint64_t lower_of(uint64_t eight)
+{
+    const uint64_t ones = 0x0101010101010101;
+    uint64_t low = eight & 0x7f * ones;
+    uint64_t from_a = low + (0x80 - 'A') * ones, past_z = low + (0x7f - 'Z') * ones;
+    return eight | ((from_a ^ past_z) & ~eight & 0x80 * ones) >> 2;
+}
+
+// The name in lower case.
+static void put_lower(char *to, struct view name)
+{
+    uint64_t eight;
+    size_t i = 0;
+    for (; name.n - i >= sizeof(eight); i += sizeof(eight)) {
+        memcpy(&eight, name.p + i, sizeof(eight));
+        eight = lower_of(eight);
+        memcpy(to + i, &eight, sizeof(eight));
+    }
+    for (; i < name.n; i++)
+        to[i] = name.p[i] >= 'A' && name.p[i] <= 'Z' ? (char)(name.p[i] | 0x20) : name.p[i];
+}
+
 enum field_result exchange_add_field(struct exchange *ex, struct view name, struct view value)
 {
     const struct http_limits *l = ex->conn->limits;
@@ -215,10 +240,7 @@ enum field_result exchange_add_field(struct exchange *ex, struct view name, stru
     char *copy = arena_alloc_aligned(&ex->arena, name.n + value.n, 1);
     if (!copy && name.n + value.n > 0)
         return FIELD_NO_MEMORY;
-    for (size_t i = 0; i < name.n; i++) {
-        char ch = name.p[i];
-        copy[i] = ch >= 'A' && ch <= 'Z' ? (char)(ch | 0x20) : ch;
-    }
+    put_lower(copy, name);
     if (value.n > 0)
         memcpy(copy + name.n, value.p, value.n);
     ex->headers[ex->n_headers++] =

@@ -94,6 +94,7 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     struct http_conn *c = user;
     c->head_since_us = c->now_us;
     c->block_stream = f->hd.stream_id;
+    c->block_of = stream_of(s, f->hd.stream_id);
     c->block_cost = 0;
     c->block_over = false;
     if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST)
@@ -107,6 +108,7 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     ex->stream_id = f->hd.stream_id;
     ex->body_left = -1;
+    c->block_of = ex;
     nghttp2_session_set_stream_user_data(s, f->hd.stream_id, ex);
     if (c->tick_us == UINT64_MAX || c->tick_us < c->now_us)
         c->tick_us = c->now_us + TICK_US;
@@ -146,7 +148,8 @@ static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *
                      const uint8_t *value, size_t value_n, uint8_t flags, void *user)
 {
     struct http_conn *c = user;
-    struct exchange *ex = stream_of(s, f->hd.stream_id);
+    struct exchange *ex = f->hd.stream_id == c->block_stream ? c->block_of : NULL;
+    (void)s;
     (void)flags;
     if (!ex || f->hd.type != NGHTTP2_HEADERS)
         return 0;

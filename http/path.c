@@ -14,25 +14,31 @@ static int hex(char c)
     return -1;
 }
 
+// What a byte of a path may be; 0: it has to be looked at.
+enum path_byte { UNRESERVED = 1, DOT, SLASH };
+static const uint8_t path_bytes[256] = {['a' ... 'z'] = UNRESERVED,
+                                        ['A' ... 'Z'] = UNRESERVED,
+                                        ['0' ... '9'] = UNRESERVED,
+                                        ['-'] = UNRESERVED,
+                                        ['_'] = UNRESERVED,
+                                        ['~'] = UNRESERVED,
+                                        ['.'] = DOT,
+                                        ['/'] = SLASH};
+
 static bool unreserved(int c)
 {
-    static const bool row[128] = {
-        ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['-'] = true,
-        ['.'] = true,         ['_'] = true,         ['~'] = true};
-    return (unsigned)c < 128 && row[c];
+    return path_bytes[(uint8_t)c] - 1u < DOT; // one of the first two
 }
 
 // Nothing to be decoded, removed or refused: as most paths are.
 static bool is_plain(struct view path)
 {
-    char before = 0;
+    unsigned before = 0;
     for (size_t i = 0; i < path.n; i++) {
-        char c = path.p[i];
-        if (!unreserved((unsigned char)c) && c != '/')
+        unsigned kind = path_bytes[(uint8_t)path.p[i]];
+        if (kind == 0 || (kind == DOT && before == SLASH))
             return false;
-        if (c == '.' && before == '/')
-            return false;
-        before = c;
+        before = kind;
     }
     return true;
 }
@@ -152,8 +158,13 @@ bool authority_ok(struct view v)
         if (i++ >= v.n || i < 4)
             return false;
     } else {
-        while (i < v.n && (unreserved((unsigned char)v.p[i]) || name_escape(v, i)))
-            i += v.p[i] == '%' ? 3 : 1;
+        for (; i < v.n; i++) {
+            if (unreserved((unsigned char)v.p[i]))
+                continue;
+            if (!name_escape(v, i))
+                break;
+            i += 2;
+        }
         if (i == 0)
             return false;
     }

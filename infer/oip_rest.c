@@ -62,6 +62,16 @@ static bool put_string(struct buffer *out, struct view v)
     return true;
 }
 
+// What needs no escape: a model's name, a datatype's.
+static bool put_plain(struct buffer *out, struct view v)
+{
+    char *at = (char *)buffer_room(out, v.n + 2);
+    if (!at)
+        return false;
+    buffer_commit(out, (size_t)(pen_plain(at, v) - at));
+    return true;
+}
+
 static bool put_i64(struct buffer *out, int64_t v)
 {
     char *at = (char *)buffer_room(out, PEN_NUMBER);
@@ -123,7 +133,7 @@ static bool put_params(struct buffer *out, const struct oip_said *s)
 
 static bool put_head(struct buffer *out, const struct oip_said *s)
 {
-    bool ok = PUT(out, "{\"model_name\":") && put_string(out, s->model);
+    bool ok = PUT(out, "{\"model_name\":") && put_plain(out, s->model);
     if (s->version.n)
         ok = ok && PUT(out, ",\"model_version\":") && put_string(out, s->version);
     if (s->id.n)
@@ -136,7 +146,7 @@ static bool put_head(struct buffer *out, const struct oip_said *s)
 static bool put_tensor_head(struct buffer *out, const struct tensor *t)
 {
     return PUT(out, "{\"name\":") && put_string(out, t->name) && PUT(out, ",\"datatype\":") &&
-           put_string(out, view_str(dtype_table[t->dtype].name)) && PUT(out, ",\"shape\":") &&
+           put_plain(out, view_str(dtype_table[t->dtype].name)) && PUT(out, ",\"shape\":") &&
            put_shape(out, t);
 }
 
@@ -292,20 +302,25 @@ static bool put_blob(struct oip_rest *w, unsigned index, size_t bytes, struct er
     return true;
 }
 
-// The part's rows of the output are next. False: there are more than can be counted.
-static bool begin_part(struct oip_rest *w, const struct slice *part, unsigned index)
+// The part's rows of the output are next, so many elements.
+static void begin_part(struct oip_rest *w, const struct slice *part, const struct tensor *rows,
+                       uint64_t count)
 {
-    uint64_t count;
     w->before += w->part_end > 0 ? w->tensor.bytes : 0;
     w->part = part;
-    w->index = index;
-    w->tensor = slice_output(part, index);
+    w->tensor = *rows;
     w->part_i = w->part_end;
     w->at = 0;
-    if (!tensor_count(&w->tensor, &count))
-        return false;
     w->part_end += count;
-    return true;
+}
+
+// One of several: they are no more elements than all of them, which were counted.
+static void next_part(struct oip_rest *w, const struct slice *part)
+{
+    uint64_t count = 0;
+    struct tensor rows = slice_output(part, w->index);
+    tensor_count(&rows, &count);
+    begin_part(w, part, &rows, count);
 }
 
 static bool next_output(struct oip_rest *w, struct error *e)
@@ -330,7 +345,11 @@ static bool next_output(struct oip_rest *w, struct error *e)
     if (binary)
         return put_blob(w, index, whole.bytes, e);
     w->i = w->part_end = w->before = 0;
-    begin_part(w, w->slice, index);
+    w->index = index;
+    if (w->slice->next)
+        next_part(w, w->slice);
+    else
+        begin_part(w, w->slice, &whole, w->n);
     w->state = VALUES;
     return PUT(w->out, ",\"data\":") || no_memory(e);
 }
@@ -338,7 +357,7 @@ static bool next_output(struct oip_rest *w, struct error *e)
 static bool values(struct oip_rest *w, struct error *e)
 {
     if (w->i == w->part_end && w->part->next)
-        begin_part(w, w->part->next, w->index);
+        next_part(w, w->part->next);
     uint64_t left = w->part_end - w->i;
     if (!put_values(w, left < CHUNK ? left : CHUNK, e))
         return false;

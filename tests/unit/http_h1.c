@@ -65,6 +65,24 @@ static void a_connection_is_kept(void **state)
     end(w);
 }
 
+// Of every length, and nothing else than capital letters is changed.
+static void names_are_in_lower_case(void **state)
+{
+    (void)state;
+    static const char name[] = "AzZ-a^_`|~!#$%&'*+.09MQ";
+    static const char lower[] = "azz-a^_`|~!#$%&'*+.09mq";
+    for (int n = 1; n < (int)sizeof(name); n++) {
+        char line[128], want[128];
+        struct world *w = begin();
+        snprintf(line, sizeof(line), "GET /a HTTP/1.1\r\nHost: h\r\n%.*s: Val\r\n\r\n", n, name);
+        snprintf(want, sizeof(want), "  %.*s: Val\n", n, lower);
+        world_say(w, line);
+        if (!strstr(world_text(&w->log), want))
+            fail_msg("expected %s in:\n%s", want, world_text(&w->log));
+        end(w);
+    }
+}
+
 static void answers_keep_the_order_of_requests(void **state)
 {
     struct world *w = begin();
@@ -851,6 +869,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_connection_is_kept),
+        cmocka_unit_test(names_are_in_lower_case),
         cmocka_unit_test(answers_keep_the_order_of_requests),
         cmocka_unit_test(pipelined_bytes_wait_where_they_are),
         cmocka_unit_test(reading_stops_while_much_is_pending),
