@@ -162,13 +162,13 @@ def test_clients_that_leave_a_batch_harm_no_other(bad):
 
 
 def test_a_request_that_kills(tmp_path):
-    """Three workers at most: they are gone before the keeper's first word comes, which is waited for. 500 poison; those
-    that shared its batch are answered."""
+    """Three workers of four at most: they are gone before the keeper's first word comes, which is waited for. 500 poison;
+    those that shared its batch are answered."""
     config = configuration(tmp_path, addresses=["grpc://127.0.0.1:1"], models='model "poison_dies" { batch { policy = fixed max_wait = "300ms" preferred = {4} } }')
     command = f'command = {{"{sys.executable}", "{FAKE}", "poison_dies", "good"}}'
-    config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command + " replicas = 3"))
+    config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command + " replicas = 4"))
     with Sluice(config, wait_models=("good", "poison_dies")) as sluice:
-        wait_for(lambda: sluice.metric("sluice_ready_replicas", model="poison_dies") == 3, 60)
+        wait_for(lambda: sluice.metric("sluice_ready_replicas", model="poison_dies") == 4, 60)
         rows = [[1, 1], [POISON, 2], [3, 3], [4, 4]]
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda row: ask(sluice, "poison_dies", row, timeout_us=60000000), rows))
