@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "gateway/card.h"
 #include "gateway/workers.h"
+#include "router/step.h"
 
 #define LAST_TIMEOUT_US 50 // a worker's socket alone takes longer
 
@@ -116,6 +117,10 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     if (!budget_admits(&r->part->lease, &r->part->gateway->bytes, r->charged, class_of(r)))
         return error_set(e, STATUS_UNAVAILABLE,
                          "limits.bytes_in_flight: what is left is kept for higher priorities");
+    size_t parts = step_memory(m, &in->request);
+    if (parts > 0 && !exchange_account(s->ex, parts))
+        return error_set(e, STATUS_UNAVAILABLE,
+                         "limits.bytes_in_flight: no room for a request of so many rows");
     in->arrived_us = s->ex->started_us;
     in->user = r;
     in->arena = &s->ex->arena;

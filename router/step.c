@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "batcher/batcher.h"
+#include <stddef.h>
 
 // ---- room --------------------------------------------------------------------------------------------
 
@@ -51,11 +52,31 @@ static void ticket_fill(struct step *s, struct ticket *t, const struct infer_req
     t->lane = batcher_lane_of(r->priority);
 }
 
+// How many tickets it is.
+static uint32_t parts_of(const struct infer_request *r, uint32_t max_rows)
+{
+    if (max_rows == 0 || r->rows <= max_rows)
+        return 1;
+    return r->rows / max_rows + (r->rows % max_rows != 0);
+}
+
+static uint32_t rows_at_once(const struct model *m)
+{
+    return atomic_load_explicit(&m->max_batch, memory_order_relaxed);
+}
+
+size_t step_memory(const struct model *m, const struct infer_request *r)
+{
+    size_t n = parts_of(r, rows_at_once(m)), align = sizeof(max_align_t);
+    size_t part = sizeof(struct ticket) + sizeof(*r) + r->n_inputs * sizeof(*r->inputs) + 3 * align;
+    return n > 1 ? n * part : 0;
+}
+
 // A ticket for every max_rows of the request's rows.
 static bool split_request(struct step *s, struct infer *in, uint32_t max_rows, uint64_t deadline_us)
 {
     const struct infer_request *r = &in->request, *part = NULL;
-    s->n = r->rows / max_rows + (r->rows % max_rows != 0);
+    s->n = parts_of(r, max_rows);
     s->tickets = arena_zalloc(in->arena, s->n * sizeof(*s->tickets));
     for (uint32_t i = 0, row = 0; s->tickets && i < s->n; i++, row += max_rows) {
         uint32_t rows = r->rows - row < max_rows ? r->rows - row : max_rows;
@@ -93,8 +114,8 @@ static struct failure why_whole(const struct infer *in, uint32_t max_rows, struc
 
 static bool make_tickets(struct step *s, struct infer *in, uint64_t deadline_us, struct effects *fx)
 {
-    uint32_t max_rows = atomic_load_explicit(&s->to.model->max_batch, memory_order_relaxed);
-    if (max_rows == 0 || in->request.rows <= max_rows) {
+    uint32_t max_rows = rows_at_once(s->to.model);
+    if (parts_of(&in->request, max_rows) == 1) {
         s->tickets = &s->first;
         s->n = 1;
         ticket_fill(s, s->tickets, &in->request, deadline_us);

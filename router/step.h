@@ -10,6 +10,8 @@
 
 enum step_end { STEP_OUT, STEP_ANSWERED, STEP_FAILED };
 
+// What the infer's arena takes for the parts of such a request, in bytes; 0: it is not split. To be charged before.
+size_t step_memory(const struct model *m, const struct infer_request *r);
 // s->to is set, everything else zero. False: in->error says why it cannot be tried (400, 413, 503), and nothing is
 // charged.
 bool step_begin(struct step *s, struct infer *in, uint64_t deadline_us, struct effects *fx);

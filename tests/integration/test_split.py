@@ -131,6 +131,19 @@ def test_more_rows_than_may_wait(start):
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+def test_many_parts_are_in_the_accounts(start):
+    """A row a batch: what the parts take is more than the request itself, and refused before it is there."""
+    with Triton("single:max_batch=1") as triton:
+        rules = 'model "single" { queue { rows = 1000000 } }'
+        sluice = start(wait_models=("single",), addresses=[triton.address], models=rules, limits='max_body = "1MiB" bytes_in_flight = "16MiB"')
+        answer = ask_binary(sluice, numpy.zeros((100000, 2), numpy.float32), "single", name="x")
+        assert answer.status_code == 503 and "no room for a request of so many rows" in answer.text, answer.text
+        assert "retry-after" in answer.headers
+        sluice.wait_idle()
+        assert sluice.metric("sluice_bytes_in_flight") < 4 << 20
+        assert ask_binary(sluice, numpy.ones((50, 2), numpy.float32), "single", name="x").status_code == 200
+
+
 def test_what_goes_alone_is_not_split(start):
     sluice = start()
     tensor = {"name": "input", "datatype": "FP32", "shape": [65, 64], "data": DIGITS[:65].ravel().tolist()}

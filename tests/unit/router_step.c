@@ -1,7 +1,7 @@
 /* router/step: a request of more rows than its worker takes goes as several tickets, and is answered as one. */
 #include "tests/unit/router_origin.h"
 
-#include "infer/oip_rest.h"
+#include "router/step.h"
 
 #define ROWS 9
 #define TAKES 4
@@ -188,6 +188,22 @@ static void parts_that_do_not_agree_are_no_answer(void **state)
     assert_int_equal(count(FX_RELEASE, in), 1);
 }
 
+static void what_it_takes_is_known_before(void **state)
+{
+    (void)state;
+    struct infer *in = make_wide();
+    assert_int_equal(step_memory(w.model, &make(TAKES)->request), 0);
+    size_t want = step_memory(w.model, &in->request), before = w.arena.bytes;
+    submit(in);
+    assert_true(want >= 3 * sizeof(struct ticket));
+    assert_true(w.arena.bytes <= before + want + 2 * 4096); // chunks
+    fail_part(in, 0, STATUS_INTERNAL);
+    for (unsigned i = 1; i < 3; i++) {
+        echo_part(in, i);
+        fail_part(in, i, STATUS_INTERNAL);
+    }
+}
+
 static void why_it_is_not_split(void **state)
 {
     (void)state;
@@ -250,6 +266,7 @@ int main(void)
         TEST(one_that_fails_fails_them_all),
         TEST(all_that_are_out_are_called_home),
         TEST(parts_that_do_not_agree_are_no_answer),
+        TEST(what_it_takes_is_known_before),
         TEST(why_it_is_not_split),
         TEST(without_memory),
     };
