@@ -229,5 +229,6 @@ enum step_end step_on_back(struct step *s, struct ticket *t, struct failure *e, 
     note_figures(s, t);
     if (s->answered < s->n)
         return STEP_OUT;
+    s->over = true;
     return put_together(s, e, fx) ? STEP_ANSWERED : STEP_FAILED;
 }
