@@ -76,7 +76,7 @@ static void show_ticket(struct json_writer *w, const struct gateway *g, const st
     put(w, "rows", t->rows);
     put_flag(w, "home", !t->out);
     if (!t->out) {
-        put_text(w, "outcome", view_str(status_table[t->outcome].name));
+        put_text(w, "outcome", view_str(t->called ? "called_home" : status_table[t->outcome].name));
         put(w, "sent", t->sent);
         put(w, "losses", t->losses);
         put(w, "deaths", t->deaths);

@@ -39,6 +39,7 @@ struct past_ticket {
     uint8_t reason;      // enum batch_reason
     uint8_t sent, losses, deaths, refusals;
     uint8_t outcome; // enum status
+    bool called;     // home, and not answered: nobody wanted it any more
     bool out;        // it was not home yet: the rows are all that is known
 };
 

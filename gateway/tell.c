@@ -101,6 +101,8 @@ static void remember_ticket(struct past_ticket *p, const struct ticket *t)
     if (t->lent)
         return; // what the rest of it says is its home's
     p->outcome = (uint8_t)t->error.status;
+    p->called =
+        t->error.status == STATUS_CLIENT_GONE || (t->cancelled && t->error.status != STATUS_OK);
     p->losses = t->losses;
     p->deaths = t->deaths;
     p->refusals = t->refusals;
