@@ -18,6 +18,15 @@ void *serving_new(struct exchange *ex, struct api *a, const struct serving_ops *
 
 // ---- answers -----------------------------------------------------------------------------------------
 
+// Its text is gone soon. Who looks at one request later wants a line, not all that a worker said.
+static void keep_why(struct serving *s, const char *text)
+{
+    struct view why = view_str(text);
+    if (why.n > SERVING_WHY)
+        why.n = SERVING_WHY;
+    s->why = arena_copy(&s->ex->arena, why);
+}
+
 void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_after_s,
                   uint64_t now_us)
 {
@@ -25,6 +34,7 @@ void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_aft
         return;
     s->phase = SERVING_ANSWERED;
     s->outcome = e->status;
+    keep_why(s, e->text);
     s->meta.total_us = now_us - s->ex->started_us;
     if (e->status == STATUS_UNAVAILABLE && retry_after_s == 0)
         retry_after_s = 1;
@@ -64,6 +74,8 @@ static bool encode_answer(struct serving *s, uint64_t now_us)
     if (step == OIP_MORE)
         return true;
     s->outcome = e.status;
+    if (e.status != STATUS_OK)
+        keep_why(s, e.text);
     end_answer(s, SERVING_ANSWERED);
     return false;
 }

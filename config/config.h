@@ -109,6 +109,7 @@ struct config_log {
     uint32_t sample_ppm; // share of requests written, in millionths
     uint64_t ring_bytes; // of each loop
     uint32_t level;      // events below it are not written: debug, info, warn, error from 0
+    uint32_t explain;    // requests that each loop remembers
 };
 
 struct config_health { // probes of a worker

@@ -204,6 +204,8 @@ const struct config_key config_keys[] = {
         "Events below it are not written to standard error. `sluicectl loglevel` changes it while we run. "
         "`debug` tells of every batch."),
         .choices = "debug|info|warn|error"},
+    {.name = "explain", NUMBER(SECTION_LOG, KEY_COUNT, log.explain, 0, 65536, "2048",
+        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.4 KiB each. 0: none.")},
 
     {.name = "interval", NUMBER(SECTION_HEALTH, KEY_DURATION, health.interval_us, 10 * MS, HOUR, "1s",
         "Time between two probes of a worker.")},
@@ -214,7 +216,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 71,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 72,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

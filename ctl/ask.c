@@ -26,7 +26,7 @@ static size_t take_bytes(char *bytes, size_t size, size_t n, void *ctx)
 // given ourselves does not have to stand there; behind https there is a proxy, which may go by it.
 static bool aim_handle(CURL *c, const char *address, const char *path)
 {
-    char url[600];
+    char url[800];
     bool secure = strncmp(address, "https://", 8) == 0, local = strncmp(address, "unix:", 5) == 0;
     int n = snprintf(url, sizeof(url), "%s%s%s", secure ? "" : "http://",
                      local ? "localhost" : address, path);

@@ -2,11 +2,15 @@
 
 #include "ctl/columns.h"
 #include "ctl/words.h"
+#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
+
+#define ID_BYTES 128
+#define PATH_BYTES (32 + 3 * ID_BYTES)
 
 struct ctl_command { // adding one is a row, its test, help, man page and completion
     const char *name;
@@ -14,6 +18,7 @@ struct ctl_command { // adding one is a row, its test, help, man page and comple
     bool acts;       // POST of nothing
     bool takes_word; // then POST of that, as the level to be
     bool waits;      // --wait has a meaning
+    bool about_word; // wants a word: what is asked about, which stands behind path
     // The part of the answer that was asked for; NULL: all of it.
     json_t *(*pick)(const json_t *page);
     bool (*words)(const json_t *picked, struct buffer *out);
@@ -23,6 +28,7 @@ static const struct ctl_command commands[] = {
     {.name = "status", .path = "/status", .words = words_of_status},
     {.name = "models", .path = "/status", .pick = words_pick_models, .words = words_of_models},
     {.name = "workers", .path = "/status", .pick = words_pick_workers, .words = words_of_workers},
+    {.name = "explain", .path = "/v1/requests/", .about_word = true, .words = words_of_request},
     {.name = "drain", .path = "/v1/drain", .acts = true, .waits = true, .words = words_of_drain},
     {.name = "loglevel", .path = "/v1/loglevel", .takes_word = true, .words = words_of_level},
 };
@@ -36,6 +42,17 @@ static const struct ctl_command *find_command(const char *name)
     return NULL;
 }
 
+// What a request's id may be (x-request-id).
+static bool is_id(const char *word)
+{
+    size_t n = word ? strlen(word) : 0;
+    for (size_t i = 0; i < n; i++) {
+        if (word[i] < 0x21 || word[i] > 0x7e)
+            return false;
+    }
+    return n > 0 && n <= ID_BYTES;
+}
+
 bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
 {
     const struct ctl_command *c = find_command(o->command);
@@ -43,7 +60,11 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
         snprintf(why, OPTIONS_ERROR, "no command");
     else if (!c)
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
-    else if (o->argument && !c->takes_word)
+    else if (c->about_word && !is_id(o->argument))
+        snprintf(why, OPTIONS_ERROR,
+                 "%s: expected a request id, 1 to %d visible characters, got \"%.80s\"", c->name,
+                 ID_BYTES, o->argument ? o->argument : "");
+    else if (o->argument && !c->takes_word && !c->about_word)
         snprintf(why, OPTIONS_ERROR, "%s: expected no word behind it, got \"%.80s\"", c->name,
                  o->argument);
     else if (o->wait && !c->waits)
@@ -216,15 +237,28 @@ static enum ctl_exit understand_answer(const struct ctl_command *c, const struct
     return end;
 }
 
+// Its path, and behind it the word that it is about, escaped but for slashes, which no path takes so.
+static void put_path(const struct ctl_command *c, const struct ctl_options *o,
+                     char path[PATH_BYTES])
+{
+    int n = snprintf(path, PATH_BYTES, "%s", c->path);
+    for (const char *word = c->about_word ? o->argument : ""; *word; word++) {
+        bool plain = isalnum((unsigned char)*word) || strchr("-._~/", *word);
+        n += snprintf(path + n, PATH_BYTES - (size_t)n, plain ? "%c" : "%%%02X",
+                      (unsigned char)*word);
+    }
+}
+
 enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)
 {
     const struct ctl_command *c = find_command(o->command);
-    char why[ASK_ERROR], *made;
+    char why[ASK_ERROR], path[PATH_BYTES], *made;
     struct buffer text;
     long status = 0;
+    put_path(c, o, path);
     buffer_init(&text);
     const char *body = body_of(c, o, &made);
-    enum ask_end end = ask(a, c->path, body, &status, &text, why);
+    enum ask_end end = ask(a, path, body, &status, &text, why);
     enum ctl_exit result = end == ASK_ANSWERED ? understand_answer(c, o, a, status, &text)
                                                : complain(CTL_UNANSWERED, "%s", why);
     free(made);

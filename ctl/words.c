@@ -396,6 +396,122 @@ bool words_of_workers(const json_t *picked, struct buffer *out)
     return ok;
 }
 
+// ---- one request ----------------------------------------------------------------------------------------------
+
+// "2.1ms"; "-" where there is none.
+static char *span_of(char out[UNITS_TEXT], const json_t *o, const char *key)
+{
+    uint64_t us;
+    if (number_of(o, key, &us))
+        return units_duration(out, us);
+    snprintf(out, UNITS_TEXT, "-");
+    return out;
+}
+
+static uint64_t count_of(const json_t *o, const char *key)
+{
+    uint64_t n = 0;
+    number_of(o, key, &n);
+    return n;
+}
+
+static bool words_of_outcome(const json_t *r, struct buffer *out)
+{
+    const char *why = json_string_value(json_object_get(r, "why"));
+    bool cut = json_is_false(json_object_get(r, "whole"));
+    return say_line(out, "%s: %llu %s%s%s%s", text_of(r, "id"),
+                    (unsigned long long)count_of(r, "status"), text_of(r, "outcome"),
+                    why ? ": " : "", why ? why : "",
+                    cut ? "; the client has not taken all of it" : "");
+}
+
+static bool words_of_stages(const json_t *r, struct buffer *out)
+{
+    const json_t *s = json_object_get(r, "stages");
+    char total[UNITS_TEXT], parse[UNITS_TEXT], queue[UNITS_TEXT], compute[UNITS_TEXT],
+        deadline[UNITS_TEXT], left[UNITS_TEXT];
+    uint64_t had_us;
+    bool ok = say_line(out, "took %s: parse %s, queue %s, compute %s",
+                       span_of(total, s, "total_us"), span_of(parse, s, "parse_us"),
+                       span_of(queue, s, "queue_us"), span_of(compute, s, "compute_us"));
+    if (!number_of(r, "deadline_us", &had_us))
+        return ok;
+    return ok && say_line(out, "had %s, of which %s were left", span_of(deadline, r, "deadline_us"),
+                          span_of(left, r, "left_us"));
+}
+
+static bool words_of_standing(const json_t *r, struct buffer *out)
+{
+    const json_t *s = json_object_get(r, "admitted");
+    if (!json_is_object(s))
+        return say_line(out, "it was refused before its model was looked at");
+    return say_line(out,
+                    "found %llu replicas ready, %llu rows waiting, %llu running; of the room for "
+                    "%llu rows %llu taken",
+                    (unsigned long long)count_of(s, "ready_replicas"),
+                    (unsigned long long)count_of(s, "waiting_rows"),
+                    (unsigned long long)count_of(s, "running_rows"),
+                    (unsigned long long)count_of(s, "queue_limit_rows"),
+                    (unsigned long long)count_of(s, "charged_rows"));
+}
+
+static bool words_of_parts(const json_t *parts, struct buffer *out)
+{
+    static const char *const heads[] = {">PART",    ">ROWS",    "OUTCOME", "REPLICA", ">SENT",
+                                        ">LOST",    ">REFUSED", ">BATCH",  "REASON",  ">QUEUE",
+                                        ">COMPUTE", ">LEFT",    NULL};
+    struct columns t;
+    size_t i;
+    const json_t *p;
+    columns_init(&t, heads);
+    json_array_foreach(parts, i, p)
+    {
+        bool out_there = json_is_false(json_object_get(p, "home"));
+        columns_cellf(&t, "%zu", i + 1);
+        cell_number(&t, p, "rows");
+        columns_cell(&t, out_there ? "not home" : text_of(p, "outcome"));
+        columns_cell(&t, text_of(p, "replica"));
+        cell_number(&t, p, "sent");
+        cell_number(&t, p, "losses");
+        cell_number(&t, p, "refusals");
+        cell_number(&t, p, "batch_rows");
+        columns_cell(&t, text_of(p, "batch_reason"));
+        cell_unit(&t, p, "queue_us", units_duration);
+        cell_unit(&t, p, "compute_us", units_duration);
+        cell_unit(&t, p, "left_us", units_duration);
+    }
+    return finish_columns(&t, out);
+}
+
+static bool words_of_step(const json_t *step, struct buffer *out)
+{
+    const json_t *parts = json_object_get(step, "parts");
+    uint64_t tickets = count_of(step, "tickets");
+    size_t shown = json_array_size(parts);
+    bool ok = say_line(out, "step: model %s, version %s", text_of(step, "model"),
+                       text_of(step, "version")) &&
+              words_of_parts(parts, out);
+    if (tickets > shown)
+        ok = ok && say_line(out, "and %llu parts more", (unsigned long long)tickets - shown);
+    return ok;
+}
+
+bool words_of_request(const json_t *answer, struct buffer *out)
+{
+    const json_t *steps = json_object_get(answer, "steps"), *step;
+    size_t i;
+    if (!json_is_string(json_object_get(answer, "id")) || !json_is_array(steps))
+        return false;
+    bool ok = words_of_outcome(answer, out) &&
+              say_line(out, "arrived %s from %s by %s, loop %llu: model %s, %llu rows",
+                       text_of(answer, "arrived"), text_of(answer, "client"),
+                       text_of(answer, "protocol"), (unsigned long long)count_of(answer, "loop"),
+                       text_of(answer, "model"), (unsigned long long)count_of(answer, "rows")) &&
+              words_of_stages(answer, out) && words_of_standing(answer, out);
+    json_array_foreach(steps, i, step) ok = ok && words_of_step(step, out);
+    return ok;
+}
+
 // ---- actions --------------------------------------------------------------------------------------------------
 
 bool words_of_drain(const json_t *answer, struct buffer *out)

@@ -115,6 +115,14 @@ static bool add(struct buffer *b, const char *text)
     return buffer_append(b, text, strlen(text));
 }
 
+static bool has_path(const struct admin_page *page, struct view path)
+{
+    size_t n = strlen(page->path);
+    if (page->path[n - 1] != '/')
+        return view_is(path, page->path);
+    return path.n > n && memcmp(path.p, page->path, n) == 0;
+}
+
 // Nobody has such a page: they are named, each once.
 static void refuse_path(const struct admin *a, struct exchange *ex)
 {
@@ -139,7 +147,7 @@ static void refuse_method(const struct admin *a, struct exchange *ex)
     bool ok = true;
     for (unsigned i = 0; i < a->n_pages; i++) {
         const struct admin_page *p = &a->pages[i];
-        if (view_is(ex->path, p->path))
+        if (has_path(p, ex->path))
             ok = ok && (buffer_len(&allow) == 0 || add(&allow, ", ")) && add(&allow, p->method) &&
                  (strcmp(p->method, "GET") != 0 || add(&allow, ", HEAD"));
     }
@@ -168,7 +176,7 @@ static void on_request(struct exchange *ex, void *ctx)
     bool known = false;
     struct view method = view_is(ex->method, "HEAD") ? VIEW("GET") : ex->method;
     for (unsigned i = 0; i < a->n_pages; i++) {
-        if (!view_is(ex->path, a->pages[i].path))
+        if (!has_path(&a->pages[i], ex->path))
             continue;
         if (view_is(method, a->pages[i].method)) {
             open_page(a, &a->pages[i], ex);

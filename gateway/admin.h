@@ -19,7 +19,7 @@ enum admin_rights { ADMIN_OPEN, ADMIN_TOKEN };
 // One row a method and path, those of one path together; adding one is a row and its test.
 struct admin_page {
     const char *method; // "GET" (which answers HEAD too) or "POST"
-    const char *path;
+    const char *path;   // one that ends in '/' stands for all below it
     enum admin_rights rights;
     // Main thread. Answers (admin_answer, admin_refuse) now; or later, then it takes a reference on the
     // exchange. The body, at most 1 KiB, is whole in ex->body. ctx: admin_new's.

@@ -101,6 +101,21 @@ static unsigned class_of(const struct request *r)
     return batcher_lane_of(r->infer.request.priority);
 }
 
+static uint32_t now_of(const _Atomic uint32_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void look_around(struct request *r, const struct model *m)
+{
+    r->standing =
+        (struct past_standing){.ready = now_of(&m->ready),
+                               .waiting = now_of(&m->waiting),
+                               .running = now_of(&m->running),
+                               .limit = now_of(&m->queue_limit),
+                               .room = atomic_load_explicit(&m->room_rows, memory_order_relaxed)};
+}
+
 static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
 {
     struct request *r = request_of(s);
@@ -125,6 +140,8 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     in->user = r;
     in->arena = &s->ex->arena;
     part_use(r->part, m); // until origin_release
+    if (r->part->past.n > 0)
+        look_around(r, m);
     flow_submit(&r->part->flow, in, now_us, &r->part->fx);
     part_run(r->part);
     return true;
@@ -172,6 +189,7 @@ void origin_settle(struct part *p, struct infer *in)
 void origin_release(struct part *p, struct infer *in)
 {
     struct request *r = in->user;
+    tell_home(r);
     part_unuse(p, in->step.to.model);
     serving_release(&r->serving);
 }
@@ -207,7 +225,8 @@ static void on_head(struct exchange *ex, void *ctx)
     r->part = p;
     r->work.fn = on_work;
     r->serving.request = &r->infer.request;
-    if (f->gateway->config->log.access) // the connection may be gone when the line is written
+    if (f->gateway->config->log.access ||
+        p->past.n > 0) // the connection may be gone when the line is written
         r->client = arena_copy(&ex->arena, server_conn_peer(ex->conn));
     uint64_t random[2] = {rand_u64(&p->loop->rand), rand_u64(&p->loop->rand)};
     serving_route(&r->serving, random, loop_now_us(p->loop));

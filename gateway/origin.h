@@ -11,9 +11,11 @@ struct request {
     struct serving serving; // first
     struct part *part;
     struct infer infer;
-    int64_t charged;       // what on_charge took for it
-    struct loop_call work; // decoding or encoding goes on in a later turn
-    struct view client;    // for the log
+    int64_t charged;               // what on_charge took for it
+    struct loop_call work;         // decoding or encoding goes on in a later turn
+    struct view client;            // for the log, and for who wants it explained
+    struct past_standing standing; // of its model when it was submitted
+    uint64_t past;                 // it is told of and remembered: its number there; 0: not
 };
 
 extern const struct http_server_ops origin_server_ops; // ctx: the struct front
@@ -23,6 +25,8 @@ void origin_release(struct part *p, struct infer *in);
 
 // Counts it and writes its line: it was answered (whole: the client got all of it), or the client has gone.
 void tell_end(struct request *r, bool whole);
+// All of its tickets are home: what is remembered of it becomes whole, if it is told of already.
+void tell_home(struct request *r);
 // Refused before on_head: all that is known of it is what was answered.
 void tell_refused(struct part *p, struct http_conn *c, enum status outcome, unsigned http,
                   const char *why);

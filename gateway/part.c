@@ -273,7 +273,7 @@ static bool build_part(struct gateway *g, unsigned index)
         api_init(&p->apis[i], server_respond, g->config->listens[i].expose, VIEW("sluice"),
                  VIEW(SLUICE_VERSION));
     loop_on_msg_range(p->loop, MSG_ROUTER, on_msg, p);
-    return workers_build(p);
+    return past_init(&p->past, g->config->log.explain) && workers_build(p);
 }
 
 static void on_start(struct loop *l, void *ctx)
@@ -334,6 +334,7 @@ void parts_free(struct gateway *g)
         workers_forget(p);
         effects_deinit(&p->fx);
         buffer_deinit(&p->line);
+        past_deinit(&p->past);
         metrics_deinit(&p->metrics);
         mem_free(p);
     }

@@ -7,6 +7,7 @@
 #include "api/api.h"
 #include "gateway/budget.h"
 #include "gateway/metrics.h"
+#include "gateway/past.h"
 #include "gateway/process.h"
 #include "router/desk.h"
 #include "router/flow.h"
@@ -34,6 +35,7 @@ struct part {
     struct budget_lease lease;
     uint64_t sampled;   // access log: error term of the sampling
     struct buffer line; // scratch for a log line
+    struct past past;   // the last requests
 };
 
 // Builds a part for each loop, the model table and the endpoints. False: refused, and said why.

@@ -3,6 +3,7 @@
 #include "backends/worker.h"
 #include "base/json.h"
 #include "base/version.h"
+#include "gateway/homes.h"
 #include "gateway/part.h"
 #include "gateway/survey.h"
 #include "gateway/workers.h"
@@ -141,10 +142,30 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     exchange_unref(ex);
 }
 
+// On the loop that is asked.
+static void show_holdings(struct part *p, struct view about, struct buffer *said)
+{
+    struct json_writer w;
+    (void)about;
+    json_write(&w, said);
+    json_w_object(&w);
+    json_w_key(&w, VIEW("flow"));
+    flow_show(&p->flow, &w);
+    json_w_key(&w, VIEW("desks"));
+    homes_show(p, &w);
+    json_w_key(&w, VIEW("workers"));
+    workers_show(p, &w);
+    put(&w, "blocks", loop_blocks(p->loop)->live_blocks);
+    put(&w, "block_bytes", loop_blocks(p->loop)->live_bytes);
+    json_w_object_end(&w);
+    if (w.failed)
+        buffer_reset(said);
+}
+
 void show_page(struct exchange *ex, void *gateway)
 {
     exchange_ref(ex); // until show_all, or show_drop
-    if (survey_start(gateway, show_all, ex))
+    if (survey_start(gateway, show_holdings, VIEW(""), show_all, ex))
         return;
     struct buffer none;
     buffer_init(&none);

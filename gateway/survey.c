@@ -1,11 +1,8 @@
 #include "gateway/survey.h"
 
 #include "base/check.h"
-#include "base/json.h"
 #include "base/mem.h"
-#include "gateway/homes.h"
 #include "gateway/part.h"
-#include "gateway/workers.h"
 
 #define PATIENCE_US 200000 // of a loop that works; its turns are a thousand times shorter
 
@@ -20,6 +17,9 @@ struct survey_question { // to one loop, and its answer on the way back
 // Freed when every question is back, however late: a loop that is stuck still holds its own.
 struct survey {
     struct gateway *gateway;
+    survey_ask_fn *ask;
+    char about[SURVEY_ABOUT];
+    size_t about_n;
     void (*done)(struct gateway *g, const struct buffer *said, void *ctx);
     void *ctx;
     struct wheel_timer patience;
@@ -76,35 +76,25 @@ static void on_back(struct loop *l, struct loop_task *t)
 static void on_asked(struct loop *l, struct loop_task *t)
 {
     struct survey_question *q = container_of(t, struct survey_question, task);
-    struct part *p = q->part;
-    struct json_writer w;
-    json_write(&w, &q->said);
-    json_w_object(&w);
-    json_w_key(&w, VIEW("flow"));
-    flow_show(&p->flow, &w);
-    json_w_key(&w, VIEW("desks"));
-    homes_show(p, &w);
-    json_w_key(&w, VIEW("workers"));
-    workers_show(p, &w);
-    json_w_key(&w, VIEW("blocks"));
-    json_w_u64(&w, loop_blocks(l)->live_blocks);
-    json_w_key(&w, VIEW("block_bytes"));
-    json_w_u64(&w, loop_blocks(l)->live_bytes);
-    json_w_object_end(&w);
-    if (w.failed)
-        buffer_reset(&q->said);
+    const struct survey *s = q->survey;
+    s->ask(q->part, view_of(s->about, s->about_n), &q->said);
     t->fn = on_back;
-    loop_post_task(l, &p->gateway->main, t);
+    loop_post_task(l, &q->part->gateway->main, t);
 }
 
-struct survey *survey_start(struct gateway *g,
+struct survey *survey_start(struct gateway *g, survey_ask_fn *ask, struct view about,
                             void (*done)(struct gateway *g, const struct buffer *said, void *ctx),
                             void *ctx)
 {
     struct survey *s = mem_zalloc(sizeof(*s) + g->loops.n * sizeof(s->question[0]));
     if (!s)
         return NULL;
+    invariant(about.n <= SURVEY_ABOUT);
     s->gateway = g;
+    s->ask = ask;
+    s->about_n = about.n;
+    if (about.n > 0)
+        memcpy(s->about, about.p, about.n);
     s->done = done;
     s->ctx = ctx;
     s->n = s->n_out = g->loops.n;

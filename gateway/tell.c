@@ -41,9 +41,19 @@ static void put_line(struct part *p, const struct access_entry *e)
     }
 }
 
-static void write_access(struct request *r, bool whole, uint64_t total_us)
+static const char *protocol_of(const struct serving *s)
 {
     static const char *const protocol[] = {"http/1.0", "http/1.1", "h2"};
+    return s->call.grpc ? "grpc" : protocol[s->ex->carrier];
+}
+
+static uint16_t http_status(const struct serving *s)
+{
+    return s->ex->status ? s->ex->status : status_table[s->outcome].http;
+}
+
+static void write_access(struct request *r, bool whole, uint64_t total_us)
+{
     struct part *p = r->part;
     const struct serving *s = &r->serving;
     struct exchange *ex = s->ex;
@@ -58,11 +68,11 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
         .path = ex->path,
         .model = r->infer.request.model,
         .version = s->meta.version,
-        .protocol = s->call.grpc ? "grpc" : protocol[ex->carrier],
+        .protocol = protocol_of(s),
         .source = s->meta.source,
         .reason = s->meta.batch_reason,
         .outcome = status_table[s->outcome].name,
-        .status = ex->status ? ex->status : status_table[s->outcome].http,
+        .status = http_status(s),
         .loop = (uint16_t)p->loop->index,
         .whole = whole,
         .rows = r->infer.request.rows,
@@ -77,6 +87,89 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
     put_line(p, &e);
 }
 
+// ---- what is remembered ------------------------------------------------------------------------------
+
+static uint64_t left_us(const struct ticket *t)
+{
+    uint64_t sent_us = t->queued_us + t->queue_us;
+    return t->deadline_us > sent_us ? t->deadline_us - sent_us : 0;
+}
+
+static void remember_ticket(struct past_ticket *p, const struct ticket *t)
+{
+    *p = (struct past_ticket){.rows = ticket_rows(t), .out = t->lent};
+    if (t->lent)
+        return; // what the rest of it says is its home's
+    p->outcome = (uint8_t)t->error.status;
+    p->called =
+        t->error.status == STATUS_CLIENT_GONE || (t->cancelled && t->error.status != STATUS_OK);
+    p->losses = t->losses;
+    p->deaths = t->deaths;
+    p->refusals = t->refusals;
+    p->sent = t->sent;
+    if (t->sent == 0)
+        return;
+    p->replica = t->replica;
+    p->queue_us = t->queue_us;
+    p->left_us = left_us(t);
+    p->batch_rows = t->batch_rows;
+    p->reason = t->batch_reason;
+    p->compute_us = t->batch_rows > 0 ? t->compute_us : 0;
+}
+
+// A step that is over has lent its tickets; one that was refused has not.
+static void remember_tickets(struct past_request *p, const struct step *s)
+{
+    p->tickets = s->over ? s->n : 0;
+    for (uint32_t i = 0; i < p->tickets && i < PAST_TICKETS; i++)
+        remember_ticket(&p->ticket[i], &s->tickets[i]);
+}
+
+static void remember_texts(struct past_request *p, const struct request *r)
+{
+    const struct serving *s = &r->serving;
+    const struct target *to = &r->infer.step.to;
+    past_put(p, PAST_WORD_CLIENT, r->client);
+    past_put(p, PAST_WORD_ASKED, r->infer.request.model);
+    past_put(p, PAST_WORD_ANSWERED, to->name);
+    past_put(p, PAST_WORD_VERSION, s->meta.version.n ? s->meta.version : to->version);
+    past_put(p, PAST_WORD_WHY, s->why);
+}
+
+static void remember(struct request *r, bool whole, uint64_t total_us)
+{
+    struct part *part = r->part;
+    const struct serving *s = &r->serving;
+    struct past_request *p = past_add(&part->past, s->meta.request_id);
+    p->ended_us = loop_wall_us(part->loop);
+    p->arrived_us = p->ended_us - (loop_now_us(part->loop) - s->ex->started_us);
+    p->parse_us = s->meta.parse_us;
+    p->queue_us = s->meta.queue_us;
+    p->compute_us = s->meta.compute_us;
+    p->answered_us = s->meta.total_us;
+    p->total_us = total_us;
+    p->deadline_us = r->infer.deadline_us ? r->infer.deadline_us - r->infer.arrived_us : 0;
+    p->standing = r->standing;
+    p->rows = r->infer.request.rows;
+    p->http = http_status(s);
+    p->loop = (uint16_t)part->loop->index;
+    p->outcome = (uint8_t)s->outcome;
+    p->whole = whole;
+    p->protocol = protocol_of(s);
+    remember_texts(p, r);
+    remember_tickets(p, &r->infer.step);
+    r->past = p->number;
+}
+
+void tell_home(struct request *r)
+{
+    struct past_request *p = r->past ? past_at(&r->part->past, r->past) : NULL;
+    if (p)
+        remember_tickets(p, &r->infer.step);
+}
+
+// ---- the end -----------------------------------------------------------------------------------------
+
 void tell_end(struct request *r, bool whole)
 {
     const struct exchange *ex = r->serving.ex;
@@ -87,6 +180,9 @@ void tell_end(struct request *r, bool whole)
         metrics_inc(&r->part->metrics.streams, (uint64_t)-1);
     count(r, total_us);
     write_access(r, whole, total_us);
+    if (r->part->past.n > 0 &&
+        r->serving.call.kind <= API_INFER) // what no route takes is told of too
+        remember(r, whole, total_us);
     if (r->infer.step.to.model)
         part_unuse(r->part, r->infer.step.to.model);
 }

@@ -51,6 +51,7 @@ struct ticket {
     bool alone;       // goes without company: a worker may have died of it
     bool watched;     // a keeper watches the process with which it was lost last
     bool died_alone;  // the last of its losses was a death, with nothing else of ours aboard
+    uint8_t sent;     // times that it was sent; 255: or more
     struct {
         uint32_t replica, incarnation;
         uint8_t number; // which of its losses that was
@@ -74,6 +75,7 @@ struct ticket {
     struct slice slice;     // answered: holds one reference on answer->block
     uint32_t batch_rows;    // 0: it was in no batch that was answered
     uint8_t batch_reason;   // enum batch_reason
+    uint32_t replica;       // that it was sent to last; sent > 0
     uint32_t retry_after_s; // refused early: when there may be room for it; 0: nothing is said
     uint64_t queue_us;      // from queued to sent (the last sending)
     uint64_t compute_us;    // the worker's own figure, or the call's time

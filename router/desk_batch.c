@@ -100,7 +100,7 @@ void batch_send(struct desk *d, struct batch *b, struct replica *r, uint64_t now
         d->sent->prev = &b->next;
     d->sent = b;
     for (uint32_t i = 0; i < b->n; i++)
-        b->tickets[i]->queue_us = now_us - b->tickets[i]->queued_us;
+        ticket_sent(b->tickets[i], b->replica, now_us);
     effects_add(fx, FX_DISPATCH)->batch = b;
     fx_note(fx, NOTE_BATCH, d->model, rows, b->reason);
 }

@@ -8,6 +8,7 @@
 
 void ticket_taken_up(struct ticket *t,
                      uint64_t now_us); // it has come: nothing of an earlier life is left
+void ticket_sent(struct ticket *t, uint32_t replica, uint64_t now_us); // with its batch
 void ticket_answered(struct desk *d, struct ticket *t,
                      struct effects *fx); // its slice is filled in
 void ticket_failed(struct desk *d, struct ticket *t, const struct failure *why,

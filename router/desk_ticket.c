@@ -73,12 +73,19 @@ static void ticket_given_back(struct desk *d, struct ticket *t, struct effects *
 void ticket_taken_up(struct ticket *t, uint64_t now_us)
 {
     t->origin = t->lend.from;
-    t->losses = t->deaths = t->n_lost = t->refusals = 0;
+    t->losses = t->deaths = t->n_lost = t->refusals = t->sent = 0;
     t->alone = t->died_alone = t->watched = t->cancelled = false;
     t->place = PLACE_NONE;
     t->queued_us = now_us;
     t->batch_rows = 0;
     t->retry_after_s = 0;
+}
+
+void ticket_sent(struct ticket *t, uint32_t replica, uint64_t now_us)
+{
+    t->queue_us = now_us - t->queued_us;
+    t->replica = replica;
+    t->sent += t->sent < UINT8_MAX;
 }
 
 void ticket_answered(struct desk *d, struct ticket *t, struct effects *fx)

@@ -17,7 +17,8 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "drain", "loglevel"}
+COMMANDS = {"status", "models", "workers", "explain", "drain", "loglevel"}
+WORDS = [[c, "some-id"] if c == "explain" else [c] for c in sorted(COMMANDS)]
 
 
 class Said:
@@ -159,6 +160,9 @@ def test_token_files_that_are_none(gateway, tmp_path):
         (["stat"], 'unknown command "stat"'),
         (["--jsn", "status"], 'unknown option "--jsn"'),
         (["status", "now"], 'status: expected no word behind it, got "now"'),
+        (["explain"], 'explain: expected a request id, 1 to 128 visible characters, got ""'),
+        (["explain", "a b"], 'explain: expected a request id, 1 to 128 visible characters, got "a b"'),
+        (["explain", "x" * 129], f'explain: expected a request id, 1 to 128 visible characters, got "{"x" * 80}"'),
         (["status", "--wait"], "status: --wait belongs to drain"),
         (["loglevel", "a", "b"], 'loglevel: expected one word behind it at most, got "b" too'),
         (["status", "--address"], "--address needs a value"),
@@ -185,8 +189,8 @@ def test_a_gateway_that_has_stopped(start):
     sluice = start()
     address = f"127.0.0.1:{sluice.admin_port}"
     assert sluice.stop() == 0
-    for command in COMMANDS:
-        said = run("--address", address, command)
+    for words in WORDS:
+        said = run("--address", address, *words)
         assert said.status == UNANSWERED and not said.out
         assert said.err == f"sluicectl: {address}: Connection refused: is the gateway running, and is that its admin address?\n"
 
@@ -197,8 +201,8 @@ def test_a_gateway_that_hangs(start):
     pid = sluice.gateway_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
-        for command in COMMANDS:
-            said = ask(sluice, "--timeout", "0.3", command)
+        for words in WORDS:
+            said = ask(sluice, "--timeout", "0.3", *words)
             assert said.status == UNANSWERED and not said.out
             assert "a connection, and no answer within 0.3 s: the gateway hangs" in said.err
     finally:
@@ -305,12 +309,12 @@ def http(body, status=b"200 OK", fields=b""):
 )
 def test_answers_that_are_none(answer, status, why):
     with double(answer) as (port, asked):
-        for command in COMMANDS:
+        for words in WORDS:
             for json_too in ([], ["--json"]):
-                said = run("--address", f"127.0.0.1:{port}", "--timeout", "0.5" if answer is None else "20", command, *json_too)
-                assert (said.status, said.out) == (status, "") and why in said.err, (command, said.err)
+                said = run("--address", f"127.0.0.1:{port}", "--timeout", "0.5" if answer is None else "20", *words, *json_too)
+                assert (said.status, said.out) == (status, "") and why in said.err, (words, said.err)
                 assert said.err.count("\n") == 1 and "\x1b" not in said.err
-    assert {line.split()[1] for line in asked} == {"/status", "/v1/drain", "/v1/loglevel"}
+    assert {line.split()[1] for line in asked} == {"/status", "/v1/requests/some-id", "/v1/drain", "/v1/loglevel"}
 
 
 def test_an_answer_without_end():
@@ -448,7 +452,7 @@ def test_completion(tmp_path):
     assert complete("dr") == {"drain"} and complete("--json", "mo") == {"models"}
     assert complete("--timeout", "5", "st") == {"status"} and complete("--timeout", "=", "5", "st") == {"status"}
     assert complete("loglevel", "") == {"debug", "info", "warn", "error"} and complete("loglevel", "w") == {"warn"}
-    assert complete("status", "") == set() and complete("--timeout", "") == set()
+    assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
     assert complete("drain", "-") == options - {"-h"} and complete("-") == options - {"--wait"}
     (tmp_path / "token of ours").touch()

@@ -142,6 +142,8 @@ static void check_rows(const struct world *w, const struct life *x, uint32_t fir
            w->plan.loop_fault > 0 || of->queue_us + of->compute_us <= w->now_us - x->in.arrived_us,
            "an answer says where its time went");
     demand(w, x, of->compute_us > 0 || w->plan.loop_fault > 0, "computing takes time");
+    demand(w, x, of->replica == x->aboard_of && of->sent == least_us(x->sent, UINT8_MAX),
+           "an answer says who gave it, and how often it was sent");
 }
 
 static void check_answer(const struct world *w, struct life *x)

@@ -101,6 +101,7 @@ static void defaults(void **state)
     assert_int_equal(c->limits.deadline_default_us, 30000000);
     assert_int_equal(c->limits.deadline_max_us, 600000000);
     assert_int_equal(c->log.sample_ppm, 1000000);
+    assert_int_equal(c->log.explain, 2048);
     assert_int_equal(c->log.ring_bytes, 4 << 20);
     assert_int_equal(c->health.interval_us, 1000000);
     assert_int_equal(c->health.failures, 3);
@@ -296,6 +297,7 @@ static void values(void **state)
         {"core_dumps = 1\n" SMALL, 1, "core_dumps: expected true or false"},
         {SMALL "limits {\n max_body = 64 }", 4, "max_body: expected a size"},
         {SMALL "log { sample = 101% }", 3, "sample: expected a share"},
+        {SMALL "log { explain = 65537 }", 3, "explain: expected a whole number from 0 to 65536"},
         {SMALL "log { level = loud }", 3, "level: expected one of debug|info|warn|error, got"},
         {SMALL "log { access = \"\" }", 3, "access: expected a text that is not empty"},
         {SMALL "admin { }", 3, "admin: address is missing"},

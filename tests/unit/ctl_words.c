@@ -99,6 +99,47 @@ static void models(void **state)
     json_decref(picked);
 }
 
+static const char request_text[] =
+    "{'id':'r1','loop':1,'client':'10.0.0.7','protocol':'grpc','arrived':'2026-01-01T00:00:00Z',"
+    "'model':'digits','rows':128,'status':504,'outcome':'deadline','why':'it passed','whole':false,"
+    "'deadline_us':700000,'left_us':0,"
+    "'stages':{'parse_us':12,'queue_us':2100,'compute_us':0,'total_us':700100},"
+    "'admitted':{'ready_replicas':2,'waiting_rows':3,'running_rows':4,'charged_rows':7,"
+    "'queue_limit_rows':4096},"
+    "'steps':[{'model':'digits','version':'1','tickets':9,'parts':["
+    "{'rows':64,'home':true,'outcome':'ok','sent':2,'losses':1,'deaths':1,'refusals':0,"
+    "'replica':'w/0','queue_us':2100,'left_us':690000,'batch_rows':64,'batch_reason':'full',"
+    "'compute_us':318},{'rows':64,'home':false}]}]}";
+
+static void one_request(void **state)
+{
+    (void)state;
+    json_t *r = parse(request_text);
+    said(words_of_request, r,
+         "r1: 504 deadline: it passed; the client has not taken all of it\n"
+         "arrived 2026-01-01T00:00:00Z from 10.0.0.7 by grpc, loop 1: model digits, 128 rows\n"
+         "took 700.1ms: parse 12us, queue 2.1ms, compute 0us\n"
+         "had 700.0ms, of which 0us were left\n"
+         "found 2 replicas ready, 3 rows waiting, 4 running; of the room for 4096 rows 7 taken\n"
+         "step: model digits, version 1\n"
+         "PART  ROWS  OUTCOME   REPLICA  SENT  LOST  REFUSED  BATCH  REASON  QUEUE  COMPUTE     "
+         "LEFT\n"
+         "   1    64  ok        w/0         2     1        0     64  full    2.1ms    318us  "
+         "690.0ms\n"
+         "   2    64  not home  -           -     -        -      -  -           -        -        "
+         "-\n"
+         "and 7 parts more\n");
+    json_decref(r);
+    r = parse("{'id':'r2','model':'nope','rows':1,'status':404,'outcome':'not_found','why':null,"
+              "'whole':true,'admitted':null,'steps':[]}");
+    said(words_of_request, r,
+         "r2: 404 not_found\n"
+         "arrived - from - by -, loop 0: model nope, 1 rows\n"
+         "took -: parse -, queue -, compute -\n"
+         "it was refused before its model was looked at\n");
+    json_decref(r);
+}
+
 static void workers(void **state)
 {
     (void)state;
@@ -177,10 +218,12 @@ static void other_answers(void **state)
                                         "{'models':[1]}",
                                         "{'listeners':[],'loops':null}",
                                         "{'level':3,'before':'info'}",
+                                        "{'id':3,'steps':[]}",
+                                        "{'id':'x','steps':{}}",
                                         "{'already':1}",
                                         "{'already':true,'delay_ms':-1,'timeout_ms':1}"};
     static bool (*const words[])(const json_t *v, struct buffer *out) = {
-        words_of_status, words_of_drain, words_of_level};
+        words_of_status, words_of_drain, words_of_level, words_of_request};
     (void)state;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         json_t *v = parse(texts[i]);
@@ -201,6 +244,7 @@ int main(void)
         cmocka_unit_test(status),          cmocka_unit_test(models),
         cmocka_unit_test(workers),         cmocka_unit_test(actions),
         cmocka_unit_test(what_is_missing), cmocka_unit_test(other_answers),
+        cmocka_unit_test(one_request),
     };
     alarm(60); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -44,6 +44,8 @@ static void the_workers_own_time_is_told(void **state)
     run(NOW);
     answer(sent(), NOW + 1000, 700, 3);
     assert_int_equal(a->ticket.compute_us, 700);
+    assert_int_equal(a->ticket.sent, 1);
+    assert_int_equal(a->ticket.replica, 7);
     assert_int_equal(a->ticket.slice.rows, 0); // one request has the whole answer
     block_unref(a->ticket.slice.answer->block);
 }

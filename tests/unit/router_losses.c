@@ -12,6 +12,7 @@ static void what_we_close_ourselves_counts_for_nothing(void **state)
     }
     const struct ticket *t = &office.guest[0].ticket;
     assert_int_equal(t->losses + t->deaths + t->alone, 0);
+    assert_int_equal(t->sent, 11);
     give_up(b, NOW);
 }
 

@@ -124,6 +124,8 @@ static void elsewhere_at_once(void **state)
     assert_int_equal(b->replica, 3 - first);
     answer_one(b, NOW + 10);
     assert_int_equal(office.guest[0].ticket.error.status, STATUS_OK);
+    assert_int_equal(office.guest[0].ticket.replica, 3 - first);
+    assert_int_equal(office.guest[0].ticket.sent, 2);
 }
 
 static void who_was_refused_comes_back_after_a_pause(void **state)

@@ -1,0 +1,249 @@
+#include "gateway/explain.h"
+
+#include "base/json.h"
+#include "gateway/access.h"
+#include "gateway/part.h"
+#include "gateway/survey.h"
+#include <stdio.h>
+
+_Static_assert(SURVEY_ABOUT >= PAST_ID, "loops are asked about an id");
+
+// ---- what is shown -----------------------------------------------------------------------------------
+
+static void put(struct json_writer *w, const char *key, uint64_t value)
+{
+    json_w_key(w, view_str(key));
+    json_w_u64(w, value);
+}
+
+static void put_text(struct json_writer *w, const char *key, struct view text)
+{
+    json_w_key(w, view_str(key));
+    if (text.n > 0)
+        json_w_string(w, text);
+    else
+        json_w_null(w);
+}
+
+static void put_flag(struct json_writer *w, const char *key, bool value)
+{
+    json_w_key(w, view_str(key));
+    json_w_bool(w, value);
+}
+
+static void put_time(struct json_writer *w, const char *key, uint64_t wall_us)
+{
+    char text[32];
+    json_w_key(w, view_str(key));
+    json_w_string(w, view_of(text, access_time(text, wall_us)));
+}
+
+static void show_standing(struct json_writer *w, const struct past_request *r)
+{
+    const struct past_standing *s = &r->standing;
+    json_w_key(w, VIEW("admitted"));
+    if (r->deadline_us == 0) { // it never came so far
+        json_w_null(w);
+        return;
+    }
+    json_w_object(w);
+    put(w, "ready_replicas", s->ready);
+    put(w, "waiting_rows", s->waiting);
+    put(w, "running_rows", s->running);
+    put(w, "charged_rows", s->room > 0 ? (uint64_t)s->room : 0);
+    put(w, "queue_limit_rows", s->limit);
+    json_w_object_end(w);
+}
+
+static void show_batch(struct json_writer *w, const struct gateway *g, const struct past_ticket *t)
+{
+    if (t->sent > 0) {
+        put_text(w, "replica",
+                 view_str(t->replica < g->n_replicas ? g->replicas[t->replica].name : NULL));
+        put(w, "queue_us", t->queue_us);
+        put(w, "left_us", t->left_us);
+    }
+    if (t->batch_rows > 0) {
+        put(w, "batch_rows", t->batch_rows);
+        put_text(w, "batch_reason", view_str(batch_reason_name[t->reason]));
+        put(w, "compute_us", t->compute_us);
+    }
+}
+
+static void show_ticket(struct json_writer *w, const struct gateway *g, const struct past_ticket *t)
+{
+    json_w_object(w);
+    put(w, "rows", t->rows);
+    put_flag(w, "home", !t->out);
+    if (!t->out) {
+        put_text(w, "outcome", view_str(t->called ? "called_home" : status_table[t->outcome].name));
+        put(w, "sent", t->sent);
+        put(w, "losses", t->losses);
+        put(w, "deaths", t->deaths);
+        put(w, "refusals", t->refusals);
+        show_batch(w, g, t);
+    }
+    json_w_object_end(w);
+}
+
+// One, today: what was asked of one model.
+static void show_steps(struct json_writer *w, const struct gateway *g, const struct past_request *r)
+{
+    json_w_key(w, VIEW("steps"));
+    json_w_array(w);
+    if (r->tickets > 0) {
+        json_w_object(w);
+        put_text(w, "model", past_text(r, PAST_WORD_ANSWERED));
+        put_text(w, "version", past_text(r, PAST_WORD_VERSION));
+        put(w, "tickets", r->tickets);
+        json_w_key(w, VIEW("parts"));
+        json_w_array(w);
+        for (uint32_t i = 0; i < r->tickets && i < PAST_TICKETS; i++)
+            show_ticket(w, g, &r->ticket[i]);
+        json_w_array_end(w);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
+static void show_deadline(struct json_writer *w, const struct past_request *r)
+{
+    uint64_t used_us = r->answered_us ? r->answered_us : r->total_us;
+    if (r->deadline_us == 0)
+        return;
+    put(w, "deadline_us", r->deadline_us);
+    put(w, "left_us", r->deadline_us > used_us ? r->deadline_us - used_us : 0);
+}
+
+static void show_stages(struct json_writer *w, const struct past_request *r)
+{
+    json_w_key(w, VIEW("stages"));
+    json_w_object(w);
+    put(w, "parse_us", r->parse_us);
+    put(w, "queue_us", r->queue_us);
+    put(w, "compute_us", r->compute_us);
+    put(w, "total_us", r->total_us);
+    json_w_object_end(w);
+}
+
+static void show_request(struct json_writer *w, const struct gateway *g,
+                         const struct past_request *r)
+{
+    json_w_object(w);
+    put_text(w, "id", past_text(r, PAST_WORD_ID));
+    put(w, "loop", r->loop);
+    put_text(w, "client", past_text(r, PAST_WORD_CLIENT));
+    put_text(w, "protocol", view_str(r->protocol));
+    put_time(w, "arrived", r->arrived_us);
+    put_time(w, "ended", r->ended_us);
+    put_text(w, "model", past_text(r, PAST_WORD_ASKED));
+    put(w, "rows", r->rows);
+    put(w, "status", r->http);
+    put_text(w, "outcome", view_str(status_table[r->outcome].name));
+    put_text(w, "why", past_text(r, PAST_WORD_WHY));
+    put_flag(w, "whole", r->whole);
+    show_deadline(w, r);
+    show_stages(w, r);
+    show_standing(w, r);
+    show_steps(w, g, r);
+    json_w_object_end(w);
+}
+
+// ---- asking ------------------------------------------------------------------------------------------
+
+// On the loop that is asked: the whole slot; one of zeros, if it remembers none.
+static void recollect(struct part *p, struct view id, struct buffer *said)
+{
+    static const struct past_request none;
+    const struct past_request *r = past_find(&p->past, id);
+    if (!buffer_append(said, r ? r : &none, sizeof(*r)))
+        buffer_reset(said);
+}
+
+// The newest; NULL: nobody remembers it. *silent: how many loops did not say.
+static const struct past_request *choose(const struct gateway *g, const struct buffer *said,
+                                         unsigned *silent)
+{
+    const struct past_request *newest = NULL;
+    *silent = 0;
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        const struct past_request *r = (const void *)said[i].data;
+        if (buffer_len(&said[i]) == 0)
+            ++*silent;
+        else if (r->number > 0 && (!newest || r->ended_us > newest->ended_us))
+            newest = r;
+    }
+    return newest;
+}
+
+static void refuse_unknown(struct exchange *ex, const struct gateway *g, unsigned silent)
+{
+    char why[200];
+    if (g->config->log.explain == 0)
+        snprintf(why, sizeof(why), "id: no request is remembered: log.explain is 0");
+    else if (silent > 0)
+        snprintf(why, sizeof(why),
+                 "id: %u of %u loops did not answer in time, and no other remembers it", silent,
+                 g->loops.n);
+    else
+        snprintf(
+            why, sizeof(why),
+            "id: nobody remembers it: of each loop's ended requests the last %u are (log.explain)",
+            g->config->log.explain);
+    admin_refuse(ex, silent > 0 ? 503 : 404, view_str(why));
+}
+
+static void explain(struct gateway *g, const struct buffer *said, void *ctx)
+{
+    struct exchange *ex = ctx;
+    unsigned silent;
+    const struct past_request *r = choose(g, said, &silent);
+    struct json_writer w;
+    struct buffer page;
+    if (r) {
+        buffer_init(&page);
+        json_write(&w, &page);
+        show_request(&w, g, r);
+        admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+    } else {
+        refuse_unknown(ex, g, silent);
+    }
+    exchange_unref(ex);
+}
+
+static int hex(char c)
+{
+    return c <= '9' ? c - '0' : (c | 0x20) - 'a' + 10;
+}
+
+// The path is canonical (http/path.c): its escapes are whole. False: no request has such an id.
+static bool read_id(struct view path, char id[PAST_ID], size_t *n)
+{
+    *n = 0;
+    for (size_t i = sizeof(EXPLAIN_PATH) - 1; i < path.n; i++) {
+        char c = path.p[i];
+        if (c == '%') {
+            c = (char)(hex(path.p[i + 1]) * 16 + hex(path.p[i + 2]));
+            i += 2;
+        }
+        if (*n == PAST_ID || c < 0x21 || c > 0x7e)
+            return false;
+        id[(*n)++] = c;
+    }
+    return true;
+}
+
+void explain_page(struct exchange *ex, void *gateway)
+{
+    char id[PAST_ID];
+    size_t n;
+    if (!read_id(ex->path, id, &n)) {
+        admin_refuse(ex, 400, VIEW("id: expected 1 to 128 visible characters of ASCII"));
+        return;
+    }
+    exchange_ref(ex); // until explain, or show_drop
+    if (survey_start(gateway, recollect, view_of(id, n), explain, ex))
+        return;
+    admin_refuse(ex, 503, VIEW("out of memory"));
+    exchange_unref(ex);
+}

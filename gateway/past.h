@@ -1,0 +1,85 @@
+/* gateway/past.h: the last requests of one loop, for whoever wants one explained: a ring of slots of one size, in
+ * memory that is taken at the start. What is too long for its slot is cut: a request's id never is (api_request_id).
+ * Single writer, single reader: the loop's thread. Thinks. Owner: the part.
+ *
+ *   past_add ─► a slot with the request's texts and figures ─► past_at, its tickets came home later
+ *                                    └─► past_find (the newest of that id) ─► overwritten by the n-th one after it */
+#ifndef SLUICE_GATEWAY_PAST_H
+#define SLUICE_GATEWAY_PAST_H
+
+#include "base/view.h"
+#include <stdint.h>
+
+#define PAST_TICKETS 16 // of a request; of those behind them the number is known
+#define PAST_TEXT 512   // bytes of all its texts
+#define PAST_NAME 64    // of each text but its id and the reason, which has what is left
+#define PAST_ID 128
+
+enum past_word { // in the order in which they are put
+    PAST_WORD_ID,
+    PAST_WORD_CLIENT,
+    PAST_WORD_ASKED,    // the model that it named
+    PAST_WORD_ANSWERED, // that it went to
+    PAST_WORD_VERSION,  // of that, as the worker told it; or as it was asked for
+    PAST_WORD_WHY,      // it was not answered
+    PAST_WORDS
+};
+
+struct past_standing { // of its model, when it was admitted; before it took room itself
+    uint32_t ready;    // replicas
+    uint32_t waiting, running, limit; // rows; those that may wait and run
+    int64_t room;                     // rows charged
+};
+
+struct past_ticket {
+    uint64_t queue_us, compute_us, left_us; // left of its deadline when it was sent; sent > 0
+    uint32_t rows;
+    uint32_t batch_rows; // 0: it was not answered, and the two lines below say nothing
+    uint32_t replica;    // that it was sent to last
+    uint8_t reason;      // enum batch_reason
+    uint8_t sent, losses, deaths, refusals;
+    uint8_t outcome; // enum status
+    bool called;     // home, and not answered: nobody wanted it any more
+    bool out;        // it was not home yet: the rows are all that is known
+};
+
+struct past_request {
+    uint64_t number;               // of the loop's, from 1; 0: no request
+    uint64_t arrived_us, ended_us; // wall clock
+    uint64_t parse_us, queue_us, compute_us;
+    uint64_t answered_us; // until the answer was there; 0: there is none
+    uint64_t total_us;    // until the client had it
+    uint64_t deadline_us; // that it had in all; 0: it was not submitted
+    struct past_standing standing;
+    uint32_t rows, tickets; // tickets: 0: none was lent
+    uint16_t http, loop;
+    uint8_t outcome;      // enum status
+    bool whole;           // the client got all of the answer
+    const char *protocol; // constant
+    uint16_t end[PAST_WORDS];
+    char text[PAST_TEXT];
+    struct past_ticket ticket[PAST_TICKETS]; // [min(tickets, PAST_TICKETS)]
+};
+
+struct past {
+    struct past_request *slot; // [n]
+    uint32_t *hash;            // [n] of their ids: a search reads few slots
+    uint32_t n;                // 0: nothing is remembered
+    uint64_t added;
+};
+
+// False: out of memory.
+bool past_init(struct past *p, uint32_t n);
+void past_deinit(struct past *p);
+// The slot for one more request, the oldest one's: its number and id are set, its texts are empty, of the rest it has
+// what was there before. n > 0.
+struct past_request *past_add(struct past *p, struct view id);
+// That request's; NULL: others have come over it.
+struct past_request *past_at(struct past *p, uint64_t number);
+// The newest of that id; NULL: none, or it is forgotten.
+const struct past_request *past_find(const struct past *p, struct view id);
+// Each once, in the order of the enum; those left out are empty. Cut to what its kind may take.
+void past_put(struct past_request *r, enum past_word word, struct view text);
+struct view past_text(const struct past_request *r, enum past_word word);
+
+#endif
