@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 6 };
+enum { PAGES = 7 };
 extern const struct admin_page pages[PAGES];
 
 #endif

@@ -405,6 +405,22 @@ void drop_segs(const struct http_response *r)
     }
 }
 
+bool keep_trailers(struct exchange *ex, const struct http_header *trailers, unsigned n)
+{
+    invariant(n <= TRAILERS_MOST);
+    ex->trailers = arena_array(&ex->arena, n ? n : 1, sizeof(*ex->trailers));
+    if (!ex->trailers)
+        return false;
+    for (unsigned i = 0; i < n; i++) {
+        struct view name = trailers[i].name, value = trailers[i].value;
+        struct http_header *kept = &ex->trailers[ex->n_trailers++];
+        *kept = (struct http_header){arena_copy(&ex->arena, name), arena_copy(&ex->arena, value)};
+        if (!kept->name.p || (value.n > 0 && !kept->value.p))
+            return false;
+    }
+    return true;
+}
+
 // For rooms above that give refusals no form of their own.
 static void refusal_respond(struct exchange *ex, unsigned status, const char *why, uint64_t now_us)
 {
