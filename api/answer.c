@@ -27,10 +27,10 @@ struct api_answer {
     size_t json_expected; // of all, as the first step lets us expect; 0: the first step was all
 };
 
-void api_init(struct api *a, api_respond_fn *respond, bool expose, struct view server_name,
+void api_init(struct api *a, const struct api_carry *carry, bool expose, struct view server_name,
               struct view server_version)
 {
-    *a = (struct api){.respond = respond,
+    *a = (struct api){.carry = *carry,
                       .expose = expose,
                       .server_name = server_name,
                       .server_version = server_version};
@@ -134,7 +134,7 @@ static void respond_rest(struct api_answer *w, const struct meta_fields *meta, u
                               .n_headers = n + meta->n_headers,
                               .body = w->segs,
                               .n_body = w->n_segs};
-    w->api->respond(w->ex, &r, now_us);
+    w->api->carry.respond(w->ex, &r, now_us);
     w->n_segs = 0; // their references went with them
 }
 
@@ -239,7 +239,7 @@ static bool answer_grpc(struct api_answer *w, const struct infer_request *r,
                                      .n_body = w->n_segs,
                                      .trailers = &trailer,
                                      .n_trailers = 1};
-    w->api->respond(w->ex, &response, now_us);
+    w->api->carry.respond(w->ex, &response, now_us);
     w->n_segs = 0;
     return true;
 }

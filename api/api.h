@@ -9,15 +9,19 @@
 #include "infer/failure.h"
 #include "infer/oip.h"
 
-// exchange_respond, or what calls it.
-typedef void api_respond_fn(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+struct api_carry { // exchange_respond, exchange_start and exchange_wake, or what calls them
+    void (*respond)(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+    void (*start)(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+    void (*wake)(struct exchange *ex, uint64_t now_us);
+};
 struct api { // one a loop
     struct buffer scratch;
     bool expose; // metadata headers on answers
-    api_respond_fn *respond;
+    struct api_carry carry;
     struct view server_name, server_version;
+    struct watch *watches; // api/watch.h
 };
-void api_init(struct api *a, api_respond_fn *respond, bool expose, struct view server_name,
+void api_init(struct api *a, const struct api_carry *carry, bool expose, struct view server_name,
               struct view server_version);
 void api_deinit(struct api *a);
 
@@ -32,6 +36,7 @@ enum api_kind {
     API_MODEL_CONFIG,
     API_INDEX,
     API_HEALTH_CHECK, // grpc.health.v1: call.model is the service asked for
+    API_HEALTH_WATCH,
     API_KINDS
 };
 

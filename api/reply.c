@@ -23,7 +23,7 @@ static void give(struct api *a, struct exchange *ex, unsigned status,
                               .n_body = body.n ? 1 : 0,
                               .trailers = trailers,
                               .n_trailers = n_trailers};
-    a->respond(ex, &r, now_us);
+    a->carry.respond(ex, &r, now_us);
 }
 
 // ---- errors --------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ static const struct row grpc_methods[] = {
     ROW("/inference.GRPCInferenceService/ModelConfig", POST, API_MODEL_CONFIG),
     ROW("/inference.GRPCInferenceService/RepositoryIndex", POST, API_INDEX),
     ROW("/grpc.health.v1.Health/Check", POST, API_HEALTH_CHECK),
+    ROW("/grpc.health.v1.Health/Watch", POST, API_HEALTH_WATCH),
 };
 _Static_assert(sizeof(grpc_methods) / sizeof(grpc_methods[0]) == API_KINDS - 1,
                "each kind has its gRPC method");

@@ -1,4 +1,5 @@
 #include "api/serving.h"
+#include "api/watch.h"
 #include "base/check.h"
 #include "base/num.h"
 
@@ -140,6 +141,12 @@ static bool begin_infer(struct serving *s, bool spent, uint64_t now_us)
 
 // ---- the small calls ---------------------------------------------------------------------------------
 
+// Its services are the server and its models.
+static bool is_health(enum api_kind kind)
+{
+    return kind == API_HEALTH_CHECK || kind == API_HEALTH_WATCH;
+}
+
 // False: e is the answer.
 static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
 {
@@ -148,6 +155,8 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
     bool ready;
     if (!api_read(s->ex, &s->call, e))
         return false;
+    if (is_health(s->call.kind) && view_is(s->call.model, "inference.GRPCInferenceService"))
+        s->call.model = VIEW("");
     switch (s->call.kind) {
     case API_SERVER_LIVE:
         api_answer_live(s->api, s->ex, &s->call, true, now_us);
@@ -155,10 +164,10 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
     case API_SERVER_METADATA:
         api_answer_server(s->api, s->ex, &s->call, now_us);
         return true;
+    case API_HEALTH_WATCH:
+        s->phase = SERVING_FLOWING;
+        return watch_start(s, now_us, e);
     case API_HEALTH_CHECK:
-        if (view_is(s->call.model, "inference.GRPCInferenceService"))
-            s->call.model = VIEW("");
-        __attribute__((fallthrough));
     case API_SERVER_READY:
     case API_MODEL_READY:
         if (!s->ops->ready(s, &ready, e))
@@ -228,6 +237,20 @@ void serving_on_gone(struct serving *s)
     if (s->answer)
         api_answer_drop(s->answer);
     end_answer(s, SERVING_GONE);
+}
+
+void serving_on_want(struct serving *s, uint64_t now_us)
+{
+    debug_invariant(s->phase == SERVING_FLOWING);
+    watch_want(s, now_us);
+}
+
+void serving_on_sent(struct serving *s)
+{
+    if (s->phase != SERVING_FLOWING)
+        return;
+    s->phase = SERVING_ANSWERED;
+    watch_end(s);
 }
 
 void serving_refuse(struct exchange *ex, struct api *a, unsigned status, const char *why,

@@ -178,12 +178,19 @@ void origin_release(struct part *p, struct infer *in)
 
 // ---- what the HTTP room calls ------------------------------------------------------------------------
 
+static void look_soon(struct serving *s)
+{
+    struct part *p = request_of(s)->part;
+    wheel_set(loop_wheel(p->loop), &p->watch_timer, loop_now_us(p->loop) + SERVING_LOOK_US);
+}
+
 static const struct serving_ops serving_ops = {.bytes = sizeof(struct request),
                                                .ready = tell_ready,
                                                .metadata = find_metadata,
                                                .index = show_index,
                                                .submit = submit_infer,
-                                               .abandon = abandon_infer};
+                                               .abandon = abandon_infer,
+                                               .watched = look_soon};
 
 static struct part *part_of(const struct front *f, struct http_conn *c)
 {
@@ -236,8 +243,17 @@ static void on_sent(struct exchange *ex, bool whole, void *ctx)
 {
     struct request *r = ex->user;
     (void)ctx;
-    if (r) // else there was no memory for it
-        tell_end(r, whole);
+    if (!r) // there was no memory for it
+        return;
+    serving_on_sent(&r->serving);
+    tell_end(r, whole);
+}
+
+static void on_want(struct exchange *ex, void *ctx)
+{
+    struct request *r = ex->user;
+    (void)ctx;
+    serving_on_want(&r->serving, now(r));
 }
 
 static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
@@ -277,6 +293,7 @@ const struct http_server_ops origin_server_ops = {.on_head = on_head,
                                                   .on_request = on_request,
                                                   .on_gone = on_gone,
                                                   .on_sent = on_sent,
+                                                  .on_want = on_want,
                                                   .on_refuse = on_refuse,
                                                   .on_charge = on_charge,
                                                   .on_abuse = on_abuse};
