@@ -57,6 +57,7 @@ struct events *events_new(struct gateway *g, unsigned n_loops)
     if (!e)
         return NULL;
     e->gateway = g;
+    block_owner_adopt(loop_blocks(&g->main)); // the first events come before its loop turns
     e->n_slots = n_loops * SLOTS;
     e->epoch = log_wall_us() / 1000000;
     e->slots = mem_zalloc(e->n_slots * sizeof(*e->slots));
