@@ -13,6 +13,7 @@ struct api_carry { // exchange_respond, exchange_start and exchange_wake, or wha
     void (*respond)(struct exchange *ex, const struct http_response *r, uint64_t now_us);
     void (*start)(struct exchange *ex, const struct http_response *r, uint64_t now_us);
     void (*wake)(struct exchange *ex, uint64_t now_us);
+    struct block_owner *blocks; // the loop's: for the pieces of answers that flow
 };
 struct api { // one a loop
     struct buffer scratch;
@@ -37,6 +38,7 @@ enum api_kind {
     API_INDEX,
     API_HEALTH_CHECK, // grpc.health.v1: call.model is the service asked for
     API_HEALTH_WATCH,
+    API_REFLECT, // grpc.reflection.v1 and v1alpha
     API_KINDS
 };
 
@@ -110,6 +112,10 @@ void api_answer_error(struct api *a, struct exchange *ex, const struct api_call 
 // A request that the HTTP room refuses before api_route has seen it: its protocol is read off the fields that came.
 void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failure *e,
                          uint64_t now_us);
+// An answer of gRPC that flows: its head; its end, from on_want. why: printable ASCII without %.
+void api_start_grpc(struct api *a, struct exchange *ex, const struct api_call *call,
+                    uint64_t now_us);
+void api_end_grpc(struct exchange *ex, enum status status, const char *why);
 void api_answer_live(struct api *a, struct exchange *ex, const struct api_call *call, bool live,
                      uint64_t now_us);
 // API_SERVER_READY, API_MODEL_READY, API_HEALTH_CHECK: REST says 200 or 503 as well.

@@ -1,4 +1,5 @@
 #include "api/serving.h"
+#include "api/reflect.h"
 #include "api/watch.h"
 #include "base/check.h"
 #include "base/num.h"
@@ -186,6 +187,7 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
         return true;
     case API_REFUSED:
     case API_INFER:
+    case API_REFLECT:
     case API_KINDS:
         break;
     }
@@ -211,10 +213,33 @@ void serving_route(struct serving *s, const uint64_t random[2], uint64_t now_us)
     s->call.request_id = s->meta.request_id;
     if (kind == API_REFUSED)
         refuse_request(s, &e, now_us);
+    else if (kind == API_REFLECT)
+        reflect_route(s);
+}
+
+// Reflection: a message, or the end of them. The first begins the answer.
+static void hear_reflect(struct serving *s, uint64_t now_us)
+{
+    if (s->phase == SERVING_HEAD) {
+        s->phase = SERVING_FLOWING;
+        reflect_start(s, now_us);
+    } else if (s->phase == SERVING_FLOWING) {
+        s->api->carry.wake(s->ex, now_us);
+    }
+}
+
+void serving_on_body(struct serving *s, uint64_t now_us)
+{
+    hear_reflect(s, now_us);
 }
 
 bool serving_on_request(struct serving *s, bool spent, uint64_t now_us)
 {
+    if (s->call.kind == API_REFLECT) {
+        s->heard_all = true;
+        hear_reflect(s, now_us);
+        return false;
+    }
     debug_invariant(s->phase == SERVING_HEAD);
     s->in_bytes = buffer_len(&s->ex->body);
     if (s->call.kind == API_INFER)
@@ -242,7 +267,10 @@ void serving_on_gone(struct serving *s)
 void serving_on_want(struct serving *s, uint64_t now_us)
 {
     debug_invariant(s->phase == SERVING_FLOWING);
-    watch_want(s, now_us);
+    if (s->call.kind == API_REFLECT)
+        reflect_want(s, now_us);
+    else
+        watch_want(s, now_us);
 }
 
 void serving_on_sent(struct serving *s)
@@ -250,7 +278,8 @@ void serving_on_sent(struct serving *s)
     if (s->phase != SERVING_FLOWING)
         return;
     s->phase = SERVING_ANSWERED;
-    watch_end(s);
+    if (s->watch)
+        watch_end(s);
 }
 
 void serving_refuse(struct exchange *ex, struct api *a, unsigned status, const char *why,

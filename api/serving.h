@@ -7,6 +7,7 @@
  *    ├── small, refused ──┴────────────────┴── serving_fail         │ (too large: an error instead)
  *    ├────────────────────┴────────────────┴────────────────────────┴── client gone ─► GONE
  *    └── flows ─► FLOWING ─serving_on_want …─ serving_on_sent ─► ANSWERED
+ *    (reflection: with the first message, and the body goes on)
  *
  * A large body or answer takes several turns of the loop. What returns `more` wants serving_step to be called in a
  * later turn, and so until it returns false; serving_on_gone ends that wish. spent: this turn has worked for long
@@ -57,6 +58,8 @@ struct serving {
     const struct slice *slice;
     struct api_answer *answer; // begun, and not at its end
     struct watch *watch;       // FLOWING: API_HEALTH_WATCH
+    uint64_t begun_us;         // API_REFLECT: since when a message is not whole; 0: none is
+    bool heard_all;
     bool released;
     char id[32];
 };
@@ -76,6 +79,7 @@ void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_aft
 // Nobody who had it in hand refers to it any more: it may go with its exchange.
 void serving_release(struct serving *s);
 void serving_on_gone(struct serving *s);
+void serving_on_body(struct serving *s, uint64_t now_us);
 void serving_on_want(struct serving *s, uint64_t now_us);
 void serving_on_sent(struct serving *s);
 // What is ready may have changed since the last look. False: nobody watches any more.

@@ -1,7 +1,5 @@
 #include "api/watch.h"
 
-#include "base/num.h"
-
 // grpc.health.v1.HealthCheckResponse.ServingStatus; NOTHING: the first message is still to come.
 enum health { HEALTH_UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN, NOTHING };
 
@@ -23,10 +21,6 @@ static enum health health_of(struct serving *s)
 
 bool watch_start(struct serving *s, uint64_t now_us, struct error *e)
 {
-    struct http_header headers[] = {{VIEW("content-type"), VIEW("application/grpc")},
-                                    {VIEW("x-request-id"), s->call.request_id}};
-    struct http_response head = {
-        .status = 200, .headers = headers, .n_headers = s->call.request_id.n ? 2 : 1};
     struct watch **all = &s->api->watches, *w = arena_zalloc(&s->ex->arena, sizeof(*w));
     if (!w)
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
@@ -41,18 +35,8 @@ bool watch_start(struct serving *s, uint64_t now_us, struct error *e)
         w->next->prev = &w->next;
     *all = w;
     s->watch = w;
-    s->api->carry.start(s->ex, &head, now_us);
+    api_start_grpc(s->api, s->ex, &s->call, now_us);
     return true;
-}
-
-static void end_watch(struct serving *s, enum status status, const char *why)
-{
-    char text[32];
-    struct view code = view_of(text, num_print_u64(text, status_table[status].grpc));
-    struct http_header trailers[] = {{VIEW("grpc-status"), code},
-                                     {VIEW("grpc-message"), view_str(why)}};
-    s->outcome = status;
-    exchange_end(s->ex, trailers, 2);
 }
 
 void watch_want(struct serving *s, uint64_t now_us)
@@ -67,9 +51,9 @@ void watch_want(struct serving *s, uint64_t now_us)
     if (now != s->watch->told)
         exchange_put(s->ex, (struct http_seg){message[now], n, NULL});
     else if (s->ex->closing)
-        end_watch(s, STATUS_UNAVAILABLE, "the server drains");
+        api_end_grpc(s->ex, s->outcome = STATUS_UNAVAILABLE, "the server drains");
     else if (now_us >= s->watch->until_us)
-        end_watch(s, STATUS_DEADLINE, "grpc-timeout has passed");
+        api_end_grpc(s->ex, s->outcome = STATUS_DEADLINE, "grpc-timeout has passed");
     else
         exchange_ask_at(s->ex, s->watch->until_us);
     s->watch->told = now;

@@ -230,6 +230,13 @@ static void on_request(struct exchange *ex, void *ctx)
     loop_worked(l, r->serving.in_bytes);
 }
 
+static void on_body(struct exchange *ex, void *ctx)
+{
+    struct request *r = ex->user;
+    (void)ctx;
+    serving_on_body(&r->serving, now(r));
+}
+
 static void on_gone(struct exchange *ex, void *ctx)
 {
     struct request *r = ex->user;
@@ -291,6 +298,7 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
 
 const struct http_server_ops origin_server_ops = {.on_head = on_head,
                                                   .on_request = on_request,
+                                                  .on_body = on_body,
                                                   .on_gone = on_gone,
                                                   .on_sent = on_sent,
                                                   .on_want = on_want,

@@ -260,7 +260,6 @@ static void on_watch_timer(struct wheel_timer *t, uint64_t now_us)
 
 static bool build_part(struct gateway *g, unsigned index)
 {
-    static const struct api_carry carry = {server_respond, server_flow, server_wake};
     struct part *p = mem_zalloc(sizeof(*p));
     if (!p)
         return false;
@@ -275,6 +274,7 @@ static bool build_part(struct gateway *g, unsigned index)
     buffer_init(&p->line);
     loop_blocks(p->loop)->account = on_block_charge;
     loop_blocks(p->loop)->account_ctx = p;
+    struct api_carry carry = {server_respond, server_flow, server_wake, loop_blocks(p->loop)};
     p->decide.fn = decide;
     p->flow_timer.fn = on_flow_timer;
     p->apis = mem_zalloc(g->config->listen_count * sizeof(*p->apis));

@@ -116,6 +116,11 @@ static inline bool is_flowing(const struct exchange *ex)
 {
     return ex->flow && ex->flow->state != FLOW_ENDED;
 }
+// The room above reads its body as it comes: until it is answered whole.
+static inline bool is_streaming(const struct exchange *ex)
+{
+    return ex->streams && (!ex->responded || is_flowing(ex));
+}
 static inline bool flow_is_silent(const struct exchange *ex)
 {
     return ex->flow && ex->flow->state == FLOW_SILENT;

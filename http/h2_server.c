@@ -309,7 +309,11 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
         return 0;
     ex->progress_us = c->now_us;
     ex->rate_bytes += n;
-    if (!exchange_body(ex, p, n, &status))
+    if (exchange_body(ex, p, n, &status))
+        return 0;
+    if (ex->responded) // its answer flows: no other can be given
+        reset(c, id, NGHTTP2_ENHANCE_YOUR_CALM);
+    else
         exchange_refuse(ex, status,
                         status == 413 ? "body: larger than limits.max_body"
                                       : "no room for the body now",

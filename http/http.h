@@ -59,6 +59,9 @@ struct http_server_ops {
     void (*on_head)(struct exchange *ex, void *ctx);
     // The body is whole: ex->body. Respond now or later, exactly once, with exchange_respond.
     void (*on_request)(struct exchange *ex, void *ctx);
+    // More of a body that streams (ex->streams) is in ex->body; who has read it consumes it (buffer_consume). on_request
+    // comes behind the last of it, also when the answer flows already. NULL: no body streams.
+    void (*on_body)(struct exchange *ex, void *ctx);
     // The client has gone (reset, closed) before the response was handed over. Respond no more.
     // Called at most once and never after the response was complete.
     void (*on_gone)(struct exchange *ex, void *ctx);
@@ -106,6 +109,8 @@ struct exchange {
     uint16_t status;     // of the response, 0 while none was given
     uint64_t sent_bytes; // response body bytes handed over
     void *user;          // the room above's
+    // Set in on_head, HTTP/2 only: the body is told as it comes (on_body), and max_body bounds what is not consumed.
+    bool streams;
     // The connection drains and serves no more: an answer that flows without an end of its own is to end now.
     bool closing;
     // private to http/ from here

@@ -142,6 +142,13 @@ static void on_want(struct exchange *ex, void *ctx)
     serving_on_want(&r->serving, loop_now_us(r->batches->loop));
 }
 
+static void on_body(struct exchange *ex, void *ctx)
+{
+    struct worker_request *r = ex->user;
+    (void)ctx;
+    serving_on_body(&r->serving, loop_now_us(r->batches->loop));
+}
+
 static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
                       void *ctx)
 {
@@ -162,6 +169,7 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
 
 const struct http_server_ops serve_ops = {.on_head = on_head,
                                           .on_request = on_request,
+                                          .on_body = on_body,
                                           .on_gone = on_gone,
                                           .on_sent = on_sent,
                                           .on_want = on_want,
@@ -170,7 +178,7 @@ const struct http_server_ops serve_ops = {.on_head = on_head,
 
 void serve_init(struct serve *s, struct loop *l, struct repository *r)
 {
-    static const struct api_carry carry = {server_respond, server_flow, server_wake};
+    struct api_carry carry = {server_respond, server_flow, server_wake, loop_blocks(l)};
     *s = (struct serve){.most = memory_total() / 4};
     batches_init(&s->batches, l, r);
     api_init(&s->api, &carry, true, VIEW("sluice-worker"), VIEW(SLUICE_VERSION));

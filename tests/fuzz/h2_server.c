@@ -40,6 +40,7 @@ static const char *const heads[] = {
     FORM "/flow?ab8t\n",
     FORM "/flow?aqm*\n",
     POST_FORM "/flow?as0x\n",
+    POST_FORM "/talk?asbs8t\n",
     FORM "/a\nte: trailers\ncookie: a=b\nx-y: z\n",
 };
 #define N_HEADS (sizeof(heads) / sizeof(heads[0]))

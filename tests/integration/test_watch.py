@@ -96,8 +96,9 @@ def test_cancelled_and_late(sluice):
         broken.hears(SERVING)
     broken.ends(grpc.StatusCode.CANCELLED)
     sluice.wait_idle()
-    lines = wait_for(lambda: len(sluice.access_log()) >= 3 and [e for e in sluice.access_log() if e["method"] == "POST"])
-    assert sum(e.get("cut", False) for e in lines) >= 2
+    watched = lambda: [e for e in sluice.access_log() if e["method"] == "POST"]
+    wait_for(lambda: len(watched()) == 3)
+    assert sum(e.get("cut", False) for e in watched()) >= 2
 
 
 def test_many_at_once(sluice):

@@ -186,6 +186,8 @@ static const struct {
     {"/inference.GRPCInferenceService/RepositoryIndex", API_INDEX},
     {"/grpc.health.v1.Health/Check", API_HEALTH_CHECK},
     {"/grpc.health.v1.Health/Watch", API_HEALTH_WATCH},
+    {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", API_REFLECT},
+    {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", API_REFLECT},
 };
 
 static void every_grpc_method(void **state)

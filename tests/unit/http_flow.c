@@ -285,6 +285,81 @@ static void a_cut_is_a_reset(void **state)
     end(h);
 }
 
+// ---- bodies that stream --------------------------------------------------------------------------------
+
+static void both_stream(void **state)
+{
+    static const uint8_t bytes[16000];
+    struct h2 *h = begin();
+    wire_head(&h->say, 0, 1, POST_FORM "/talk?aasdt\n");
+    h2_say(h);
+    assert_int_equal(h->w.wants, 0);
+    h->w.c->live->max_body = 20000;
+    for (unsigned i = 0; i < 3000; i++) { // more than max_body at a time, not at once
+        wire_frame(&h->say, DATA, 0, 1, bytes, sizeof(bytes));
+        h2_say(h);
+    }
+    assert_int_equal(h->w.heard, 3000 * 16000);
+    assert_in_range(h->w.charged, 0, 64 << 10);
+    assert_int_equal(h2_stream(h, 1)->body_n, 2);
+    assert_int_equal(h->w.requests, 0);
+    h2_pass(h, 3600 * (uint64_t)SECOND); // whoever is silent now: it is for the source to say
+    assert_int_equal(h2_stream(h, 1)->code, 0);
+    wire_frame(&h->say, DATA, END_STREAM, 1, "x", 1);
+    h2_say(h);
+    assert_int_equal(h->w.requests, 1);
+    expect_body(h, 1, 200, "aad");
+    end(h);
+}
+
+// What its reader does not consume is bounded; an answer that flows already cannot become a refusal.
+static void a_body_that_nobody_consumes(void **state)
+{
+    static const uint8_t bytes[1000];
+    struct h2 *h = begin();
+    h->w.limits.max_body = 2500;
+    wire_head(&h->say, 0, 1, POST_FORM "/hoard?as\n");
+    for (unsigned i = 0; i < 3; i++)
+        wire_frame(&h->say, DATA, 0, 1, bytes, sizeof(bytes));
+    h2_say(h);
+    assert_int_equal(h2_stream(h, 1)->code, CALM);
+    assert_int_equal(h->w.sent, 1);
+    wire_head(&h->say, 0, 3, POST_FORM "/hoard?as\n");
+    for (unsigned i = 0; i < 3; i++)
+        wire_frame(&h->say, DATA, 0, 3, bytes, i == 0 ? 0 : sizeof(bytes));
+    wire_frame(&h->say, DATA, END_STREAM, 3, bytes, 1);
+    h->w.charge_limit = h->w.charged + 20000;
+    h2_say(h);
+    h->w.hurry = true;
+    world_wake(&h->w);
+    h2_flush(h);
+    expect_body(h, 3, 200, "a");
+    h->w.charge_limit = 1; // no room for it
+    wire_head(&h->say, 0, 5, POST_FORM "/hoard?as\n");
+    wire_frame(&h->say, DATA, 0, 5, bytes, sizeof(bytes));
+    h2_say(h);
+    assert_int_equal(h2_stream(h, 5)->status, 503);
+    end(h);
+}
+
+// The answer's end comes before the body's: what follows is of no use.
+static void answered_before_the_body_ends(void **state)
+{
+    struct h2 *h = begin();
+    wire_head(&h->say, 0, 1, POST_FORM "/talk?at\n");
+    wire_frame(&h->say, DATA, 0, 1, "x", 1);
+    wire_head(&h->say, END_STREAM, 3, POST_FORM "/talk?at\n"); // nothing is streamed at all
+    h2_say(h);
+    expect_body(h, 1, 200, "a");
+    assert_int_equal(h2_stream(h, 1)->code, NGHTTP2_NO_ERROR);
+    expect_body(h, 3, 200, "a");
+    wire_frame(&h->say, DATA, 0, 1, "x", 1);
+    h2_say(h);
+    assert_int_equal(h->w.heard, 1);
+    assert_int_equal(h->w.sent_whole, 2);
+    end(h);
+}
+
 // ---- both --------------------------------------------------------------------------------------------
 
 // Answers without an end end when the connection serves no more; the others go on.
@@ -390,6 +465,9 @@ int main(void)
         cmocka_unit_test(a_window_that_stays_shut),
         cmocka_unit_test(a_source_of_a_stream_that_wants_to_be_asked),
         cmocka_unit_test(a_cut_is_a_reset),
+        cmocka_unit_test(both_stream),
+        cmocka_unit_test(a_body_that_nobody_consumes),
+        cmocka_unit_test(answered_before_the_body_ends),
         cmocka_unit_test(drain),
         cmocka_unit_test(begun_while_closing),
         cmocka_unit_test(any_allocation_may_fail_in_http1),

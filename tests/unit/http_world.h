@@ -5,6 +5,7 @@
  *   /big         200,000 bytes in one block        /empty   no body at all
  *   /trailers    with trailers                      /close   closes
  *   /only        trailers and no body
+ *   /talk        the same, and its body streams: it is consumed as it comes; /hoard: it is not
  *   /flow        an answer that flows, by the letters of its query, one for each on_want (world_on_want)
  *   else         one line that tells what was understood */
 #ifndef SLUICE_TESTS_HTTP_WORLD_H
@@ -34,10 +35,11 @@ struct world {
     unsigned heads, requests, gone, sent, sent_whole, refused, refused_status;
     unsigned abused[ABUSE_VERDICTS];
     unsigned wants;
-    bool hurry;  // sources end as soon as they are asked
-    bool shapes; // refusals are answered here, as gRPC
-    bool hush;   // no lines: floods
-    bool terse;  // no lines of ends: when an answer has left depends on how its request came in
+    size_t heard; // bytes of bodies that stream
+    bool hurry;   // sources end as soon as they are asked
+    bool shapes;  // refusals are answered here, as gRPC
+    bool hush;    // no lines: floods
+    bool terse;   // no lines of ends: when an answer has left depends on how its request came in
 };
 
 static struct block_owner world_blocks;
@@ -210,6 +212,11 @@ static void world_refuse(struct world *w, struct exchange *ex, const char *why)
     exchange_respond(ex, &r, w->now_us);
 }
 
+static bool world_streams(const struct exchange *ex)
+{
+    return ex->carrier == HTTP_2 && (view_is(ex->path, "/talk") || view_is(ex->path, "/hoard"));
+}
+
 static void world_on_head(struct exchange *ex, void *ctx)
 {
     struct world *w = ctx;
@@ -220,8 +227,20 @@ static void world_on_head(struct exchange *ex, void *ctx)
                    VIEW_ARG(ex->headers[i].value));
     if (view_is(ex->path, "/small"))
         ex->max_body = 8;
+    ex->streams = world_streams(ex);
     if (view_is(ex->path, "/early"))
         world_respond(w, ex, 404);
+}
+
+static void world_on_body(struct exchange *ex, void *ctx)
+{
+    struct world *w = ctx;
+    if (!ex->responded)
+        world_flow(w, ex);
+    if (view_is(ex->path, "/hoard"))
+        return;
+    w->heard += buffer_len(&ex->body);
+    buffer_consume(&ex->body, buffer_len(&ex->body));
 }
 
 static void world_on_request(struct exchange *ex, void *ctx)
@@ -232,7 +251,9 @@ static void world_on_request(struct exchange *ex, void *ctx)
     if (view_is(ex->path, "/later") && w->n_later < 256) {
         exchange_ref(ex);
         w->later[w->n_later++] = ex;
-    } else if (view_is(ex->path, "/flow")) {
+    } else if (ex->responded) {
+        exchange_wake(ex, w->now_us); // its body streams
+    } else if (view_is(ex->path, "/flow") || ex->streams) {
         world_flow(w, ex);
     } else {
         world_respond(w, ex, 200);
@@ -285,6 +306,7 @@ static void world_on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse
 
 static const struct http_server_ops world_ops = {.on_head = world_on_head,
                                                  .on_request = world_on_request,
+                                                 .on_body = world_on_body,
                                                  .on_gone = world_on_gone,
                                                  .on_sent = world_on_sent,
                                                  .on_refuse = world_on_refuse,
