@@ -101,7 +101,13 @@ enum oip_step api_answer_infer(struct api *a, struct exchange *ex, const struct 
                                const struct answer_meta *meta, uint64_t now_us,
                                struct api_answer **more, struct error *e);
 enum oip_step api_answer_step(struct api_answer *w, uint64_t now_us, struct error *e);
-void api_answer_drop(struct api_answer *w); // the client has gone in the middle
+// After OIP_MORE: the rest is encoded as the client takes it (api_answer_want, from on_want), and the slice not looked
+// at any more: it has what it needs. Until then api_answer_step goes on.
+bool api_answer_flows(const struct api_answer *w);
+// False: it was cut, for want of memory.
+bool api_answer_want(struct api_answer *w);
+void api_answer_drop(
+    struct api_answer *w); // at the end of one that flows; the client has gone in the middle
 
 // ---- everything else ---------------------------------------------------------------------------------
 

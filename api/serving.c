@@ -48,13 +48,17 @@ static void drop_parts(const struct slice *s)
     }
 }
 
-// Nothing is encoded from the slice any more.
+// Nothing is encoded any more.
 static void end_answer(struct serving *s, enum serving_phase phase)
 {
     s->phase = phase;
-    drop_parts(s->slice);
     if (s->released)
         exchange_unref(s->ex);
+}
+
+static bool is_encoding(const struct serving *s)
+{
+    return s->phase == SERVING_ANSWERING || (s->phase == SERVING_FLOWING && s->answer);
 }
 
 static bool encode_answer(struct serving *s, uint64_t now_us)
@@ -63,10 +67,16 @@ static bool encode_answer(struct serving *s, uint64_t now_us)
     enum oip_step step = s->answer ? api_answer_step(s->answer, now_us, &e)
                                    : api_answer_infer(s->api, s->ex, &s->call, s->request, s->slice,
                                                       &s->meta, now_us, &s->answer, &e);
-    if (step == OIP_MORE)
+    if (step == OIP_MORE && !api_answer_flows(s->answer))
         return true;
+    drop_parts(s->slice);
     s->outcome = e.status;
-    end_answer(s, SERVING_ANSWERED);
+    if (step != OIP_MORE)
+        end_answer(s, SERVING_ANSWERED);
+    else
+        s->phase = SERVING_FLOWING;
+    if (step == OIP_MORE && s->sent) // it could not even begin
+        serving_on_sent(s);
     return false;
 }
 
@@ -89,7 +99,7 @@ bool serving_answer(struct serving *s, const struct slice *slice, bool spent, ui
 void serving_release(struct serving *s)
 {
     s->released = true;
-    if (s->phase != SERVING_ANSWERING)
+    if (!is_encoding(s))
         exchange_unref(s->ex);
 }
 
@@ -120,6 +130,10 @@ static bool decode_body(struct serving *s, uint64_t now_us)
 
 bool serving_step(struct serving *s, uint64_t now_us)
 {
+    if (s->phase == SERVING_FLOWING) {
+        s->api->carry.wake(s->ex, now_us);
+        return false;
+    }
     return s->phase == SERVING_DECODING ? decode_body(s, now_us) : encode_answer(s, now_us);
 }
 
@@ -261,25 +275,35 @@ void serving_on_gone(struct serving *s)
         return;
     if (s->answer)
         api_answer_drop(s->answer);
+    drop_parts(s->slice);
     end_answer(s, SERVING_GONE);
 }
 
-void serving_on_want(struct serving *s, uint64_t now_us)
+bool serving_on_want(struct serving *s, bool spent, uint64_t now_us)
 {
     debug_invariant(s->phase == SERVING_FLOWING);
     if (s->call.kind == API_REFLECT)
         reflect_want(s, now_us);
-    else
+    else if (s->call.kind == API_HEALTH_WATCH)
         watch_want(s, now_us);
+    else if (spent)
+        return true;
+    else if (!api_answer_want(s->answer))
+        s->outcome = STATUS_UNAVAILABLE;
+    return false;
 }
 
-void serving_on_sent(struct serving *s)
+bool serving_on_sent(struct serving *s)
 {
+    s->sent = true;
     if (s->phase != SERVING_FLOWING)
-        return;
-    s->phase = SERVING_ANSWERED;
+        return false;
     if (s->watch)
         watch_end(s);
+    if (s->answer)
+        api_answer_drop(s->answer);
+    end_answer(s, SERVING_ANSWERED);
+    return true;
 }
 
 void serving_refuse(struct exchange *ex, struct api *a, unsigned status, const char *why,

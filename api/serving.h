@@ -7,7 +7,7 @@
  *    ├── small, refused ──┴────────────────┴── serving_fail         │ (too large: an error instead)
  *    ├────────────────────┴────────────────┴────────────────────────┴── client gone ─► GONE
  *    └── flows ─► FLOWING ─serving_on_want …─ serving_on_sent ─► ANSWERED
- *    (reflection: with the first message, and the body goes on)
+ *    (reflection: with the first message, and the body goes on; large JSON: out of ANSWERING, with its first step)
  *
  * A large body or answer takes several turns of the loop. What returns `more` wants serving_step to be called in a
  * later turn, and so until it returns false; serving_on_gone ends that wish. spent: this turn has worked for long
@@ -57,6 +57,7 @@ struct serving {
     struct api_decoder *decoder;
     const struct slice *slice;
     struct api_answer *answer; // begun, and not at its end
+    bool sent;                 // on_sent came, perhaps before the answer's start returned
     struct watch *watch;       // FLOWING: API_HEALTH_WATCH
     uint64_t begun_us;         // API_REFLECT: since when a message is not whole; 0: none is
     bool heard_all;
@@ -80,8 +81,10 @@ void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_aft
 void serving_release(struct serving *s);
 void serving_on_gone(struct serving *s);
 void serving_on_body(struct serving *s, uint64_t now_us);
-void serving_on_want(struct serving *s, uint64_t now_us);
-void serving_on_sent(struct serving *s);
+// As serving_step: more is wanted in a later turn.
+bool serving_on_want(struct serving *s, bool spent, uint64_t now_us);
+// True: it was one that flows, and no serving_step is wanted any more.
+bool serving_on_sent(struct serving *s);
 // What is ready may have changed since the last look. False: nobody watches any more.
 #define SERVING_LOOK_US 50000
 bool serving_look(struct api *a, uint64_t now_us);

@@ -252,15 +252,20 @@ static void on_sent(struct exchange *ex, bool whole, void *ctx)
     (void)ctx;
     if (!r) // there was no memory for it
         return;
-    serving_on_sent(&r->serving);
+    if (serving_on_sent(&r->serving))
+        loop_defer_cancel(&r->work);
     tell_end(r, whole);
 }
 
 static void on_want(struct exchange *ex, void *ctx)
 {
     struct request *r = ex->user;
+    struct loop *l = r->part->loop;
+    uint64_t before = ex->sent_bytes;
     (void)ctx;
-    serving_on_want(&r->serving, now(r));
+    if (serving_on_want(&r->serving, loop_is_spent(l), loop_now_us(l)))
+        loop_defer(l, &r->work);
+    loop_worked(l, ex->sent_bytes - before);
 }
 
 static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,

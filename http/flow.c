@@ -40,7 +40,7 @@ void exchange_end(struct exchange *ex, const struct http_header *trailers, unsig
     struct http_flow *f = ex->flow;
     invariant(f->asking && f->state == FLOW_READY);
     f->state = FLOW_ENDED;
-    if (ex->carrier == HTTP_2 && !keep_trailers(ex, trailers, n_trailers))
+    if (n_trailers > 0 && ex->carrier == HTTP_2 && !keep_trailers(ex, trailers, n_trailers))
         f->cut = true; // trailers that are not whole would tell something else
 }
 

@@ -131,15 +131,19 @@ static void on_sent(struct exchange *ex, bool whole, void *ctx)
     struct worker_request *r = ex->user;
     (void)whole;
     (void)ctx;
-    if (r) // else there was no memory for it
-        serving_on_sent(&r->serving);
+    if (r && serving_on_sent(&r->serving)) // NULL: there was no memory for it
+        loop_defer_cancel(&r->work);
 }
 
 static void on_want(struct exchange *ex, void *ctx)
 {
     struct worker_request *r = ex->user;
+    struct loop *l = r->batches->loop;
+    uint64_t before = ex->sent_bytes;
     (void)ctx;
-    serving_on_want(&r->serving, loop_now_us(r->batches->loop));
+    if (serving_on_want(&r->serving, loop_is_spent(l), loop_now_us(l)))
+        loop_defer(l, &r->work);
+    loop_worked(l, ex->sent_bytes - before);
 }
 
 static void on_body(struct exchange *ex, void *ctx)

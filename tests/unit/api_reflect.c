@@ -13,7 +13,7 @@ static const struct serving_ops ops = {.bytes = sizeof(struct serving)};
 
 static void on_want(struct exchange *ex, void *ctx)
 {
-    serving_on_want(ex->user, now_us);
+    assert_false(serving_on_want(ex->user, true, now_us));
 }
 
 static void begin(void)

@@ -33,7 +33,7 @@ static const struct serving_ops ops = {
 
 static void on_want(struct exchange *ex, void *ctx)
 {
-    serving_on_want(ex->user, *(uint64_t *)ctx);
+    assert_false(serving_on_want(ex->user, true, *(uint64_t *)ctx));
 }
 
 static uint64_t now_us;
