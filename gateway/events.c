@@ -322,6 +322,11 @@ void events_page(struct exchange *ex, void *gateway)
     server_flow(ex, &head, now(e));
 }
 
+unsigned events_readers(const struct events *e)
+{
+    return e->n_readers;
+}
+
 void events_end(struct events *e)
 {
     e->ended = true;

@@ -27,6 +27,7 @@ void events_tell(struct gateway *g, struct loop *from, enum log_level level, con
 
 // GET /events. last-event-id goes on behind that event, while the ring has it; else from now on.
 void events_page(struct exchange *ex, void *gateway);
+unsigned events_readers(const struct events *e);
 void events_end(struct events *e); // every answer ends, and those that come now at once
 
 #endif

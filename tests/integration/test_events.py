@@ -273,6 +273,8 @@ def test_as_many_as_may(tmp_path):
                 h2.open(range(1, 257, 2))
             full = httpx.get(f"http://127.0.0.1:{sluice.admin_port}/events", headers={"authorization": TOKEN})
             assert full.status_code == 503 and full.headers["retry-after"] == "1" and "as many" in full.json()["error"]
+            assert sluice.status_page()["event_readers"] == 1024
             h2.reset(1)
             wait_for(lambda: Reader(sluice).raw)
+        wait_for(lambda: sluice.status_page()["event_readers"] <= 1)
         assert sluice.stop() == 0
