@@ -76,6 +76,7 @@ void exchange_wake(struct exchange *ex, uint64_t now_us)
 {
     if (!ex->conn || !flow_is_silent(ex))
         return;
+    ex->conn->now_us = now_us;
     ex->flow->state = FLOW_READY;
     ex->progress_us = now_us; // from here on it is the client that is waited for
     if (ex->carrier == HTTP_2)

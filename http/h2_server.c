@@ -14,6 +14,13 @@
 #define TICK_US 500000
 #define LAST_CALL_US 1000000 // how long we wait for a peer to see that we drain
 
+// A client is waited for: its streams are looked at.
+static void tick_soon(struct http_conn *c)
+{
+    if (c->tick_us > c->now_us + TICK_US || c->tick_us < c->now_us)
+        c->tick_us = c->now_us + TICK_US;
+}
+
 static struct exchange *stream_of(nghttp2_session *s, int32_t id)
 {
     return id > 0 ? nghttp2_session_get_stream_user_data(s, id) : NULL;
@@ -110,8 +117,7 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     ex->body_left = -1;
     c->block_of = ex;
     nghttp2_session_set_stream_user_data(s, f->hd.stream_id, ex);
-    if (c->tick_us == UINT64_MAX || c->tick_us < c->now_us)
-        c->tick_us = c->now_us + TICK_US;
+    tick_soon(c);
     return 0;
 }
 
@@ -604,6 +610,7 @@ void h2_start(struct exchange *ex, const struct http_response *r, uint64_t now_u
 void h2_wake(struct exchange *ex)
 {
     nghttp2_session_resume_data(ex->conn->h2, ex->stream_id);
+    tick_soon(ex->conn);
 }
 
 void h2_fill(struct http_conn *c, uint64_t now_us)
@@ -732,8 +739,8 @@ static void last_call(struct http_conn *c)
 void h2_tick(struct http_conn *c, uint64_t now_us)
 {
     const struct http_limits *l = c->limits;
+    uint64_t next_us = UINT64_MAX; // when nobody but sources is waited for
     c->now_us = now_us;
-    c->tick_us = now_us + TICK_US;
     if (c->h2_last_call_us > 0 && now_us >= c->h2_last_call_us)
         last_call(c);
     for (struct exchange *ex = c->live, *next; ex; ex = next) {
@@ -746,7 +753,10 @@ void h2_tick(struct http_conn *c, uint64_t now_us)
         else if (ex->responded && !flow_is_silent(ex) && c->out.bytes == 0 &&
                  now_us >= ex->progress_us + l->stream_stall_us)
             reset(c, ex->stream_id, NGHTTP2_CANCEL); // its window stays shut (CVE-2019-9517)
+        uint64_t at = flow_is_silent(ex) ? flow_deadline(ex) : now_us;
+        next_us = at < next_us ? at : next_us;
     }
+    c->tick_us = next_us < now_us + TICK_US ? now_us + TICK_US : next_us;
 }
 
 void h2_deinit(struct http_conn *c)

@@ -216,6 +216,7 @@ static void frames(void **state)
     assert_false(s->ended);
     assert_int_equal(s->code, 0);
     assert_int_equal(http_conn_live(h->w.c), 1);
+    assert_true(http_conn_deadline(h->w.c) == UINT64_MAX); // nor does it cost a timer
     world_wake(&h->w);
     h2_flush(h);
     assert_true(s->ended);
