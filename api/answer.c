@@ -4,12 +4,19 @@
 #include "infer/oip_rest.h"
 
 /* REST: the JSON is written into the loop's scratch and copied, once, at its exact size into the
- * exchange's arena. What does not fit one step is written on in later ones, each copied as a segment of its
- * own. gRPC: one message, small rows copied into the arena, large ones lent by the answer's block.
+ * exchange's arena. What does not fit one step flows: each step is encoded when the client has taken the one before,
+ * from rows that the answer holds itself (a batch's block is not kept for one of many). Only what may still turn out to
+ * be an error (BYTES that are not UTF-8), or has its length in the head (binary tensors), is written whole: in later
+ * steps, each copied as a segment of its own. gRPC: one message, small rows copied into the arena, large ones lent by the answer's block.
  * The exchange is charged for a copy before it is made (blocks are charged by their owner), and for all of the
  * JSON that is expected before the first of it: else many that take turns would fill the memory with beginnings.
- * An answer that does not fit into what requests may hold is answered as 503 instead. */
+ * An answer that does not fit into what requests may hold is answered as 503 instead. One that flows is charged for
+ * FLOW_ROOM of JSON before it begins, and its rows by their block: it holds no more than that at a time. */
 
+#define FLOW_ROOM                                                                                  \
+    ((size_t)192 << 10) // a step, which is an array's chunk longer, and what is still leaving
+#define FLOW_BLOCK ((size_t)64 << 10)  // a block of it: so many are never refused
+#define COPY_MOST ((size_t)1 << 20)    // of rows, within one turn
 #define SCRATCH_KEEP ((size_t)1 << 20) // what one large answer may leave behind in a loop's scratch
 
 struct api_answer {
@@ -25,12 +32,17 @@ struct api_answer {
     unsigned n_segs, cap_segs;
     size_t json_bytes;
     size_t json_expected; // of all, as the first step lets us expect; 0: the first step was all
+    // of one that flows
+    bool flows, ended;
+    struct slice *own;                 // in the arena; one reference on each block is ours
+    struct http_seg held[FLOW_PIECES]; // encoded, and not given yet
+    unsigned n_held;
 };
 
-void api_init(struct api *a, api_respond_fn *respond, bool expose, struct view server_name,
+void api_init(struct api *a, const struct api_carry *carry, bool expose, struct view server_name,
               struct view server_version)
 {
-    *a = (struct api){.respond = respond,
+    *a = (struct api){.carry = *carry,
                       .expose = expose,
                       .server_name = server_name,
                       .server_version = server_version};
@@ -117,6 +129,152 @@ static bool add_binary(struct api_answer *w, struct error *e)
     return true;
 }
 
+// ---- JSON that flows -----------------------------------------------------------------------------------
+
+// What the step wrote, in blocks that are given on the next on_want.
+static bool hold_json(struct api_answer *w)
+{
+    struct view json = buffer_view(&w->out);
+    size_t most = json.n / FLOW_PIECES + 1;
+    most = most < FLOW_BLOCK ? FLOW_BLOCK : most;
+    for (size_t at = 0, n; at < json.n; at += n) {
+        n = json.n - at < most ? json.n - at : most;
+        struct block *b = block_new(w->api->carry.blocks, n);
+        if (!b)
+            return false;
+        memcpy(b->data, json.p + at, n);
+        w->held[w->n_held++] = (struct http_seg){b->data, n, b};
+    }
+    return true;
+}
+
+static bool is_wanted(const struct api_answer *w, unsigned index)
+{
+    bool binary;
+    for (unsigned k = 0; k < w->rest.n_wanted; k++) {
+        if (oip_wanted_output(w->rest.request, w->slice->answer, k, &binary) == index)
+            return true;
+    }
+    return false;
+}
+
+static size_t wanted_bytes(const struct api_answer *w, const struct slice *part)
+{
+    size_t bytes = 0;
+    for (unsigned k = 0; k < part->answer->n_outputs; k++)
+        bytes += is_wanted(w, k) ? slice_output(part, k).bytes : 0;
+    return bytes;
+}
+
+// The part's rows in b; of outputs that nobody asked for there are none. NULL: out of memory.
+static struct answer *copy_part(struct api_answer *w, const struct slice *part, struct block *b)
+{
+    unsigned n = part->answer->n_outputs;
+    struct tensor *outputs = arena_array(&w->ex->arena, n, sizeof(*outputs));
+    uint8_t *at = b->data;
+    for (unsigned k = 0; outputs && k < n; k++) {
+        struct tensor *t = &outputs[k];
+        *t = slice_output(part, k);
+        t->name = arena_copy(&w->ex->arena, t->name); // it was in the worker's message
+        if (!is_wanted(w, k))
+            t->shape[0] = (int64_t)(t->bytes = 0);
+        if (t->bytes > 0)
+            memcpy(at, t->data, t->bytes);
+        t->data = at;
+        at += t->bytes;
+    }
+    return outputs ? answer_new(b, outputs, n, part->rows) : NULL;
+}
+
+// The block stays with us, or the rows become a copy: nobody's slow reader keeps a batch's answer for little of it.
+static bool own_part(struct api_answer *w, const struct slice *part, struct slice *own)
+{
+    bool shared = part->rows > 0 && part->rows < part->answer->rows;
+    size_t bytes = shared ? wanted_bytes(w, part) : 0;
+    *own = *part;
+    own->next = NULL;
+    if (!shared || bytes > COPY_MOST) {
+        block_ref(part->answer->block);
+        return true;
+    }
+    struct block *b = block_new(w->api->carry.blocks, bytes);
+    struct answer *a = b ? copy_part(w, part, b) : NULL;
+    if (b && !a)
+        block_unref(b);
+    *own = (struct slice){.answer = a};
+    return a;
+}
+
+static bool own_rows(struct api_answer *w)
+{
+    struct slice *last = NULL;
+    for (const struct slice *part = w->slice; part; part = part->next) {
+        struct slice *own = arena_alloc(&w->ex->arena, sizeof(*own));
+        if (!own || !own_part(w, part, own))
+            return false;
+        if (last)
+            last->next = own;
+        else
+            w->own = own;
+        last = own;
+    }
+    return true;
+}
+
+static bool start_flow(struct api_answer *w, const struct meta_fields *meta, uint64_t now_us,
+                       struct error *e)
+{
+    struct http_header headers[META_HEADERS + 1] = {
+        {VIEW("content-type"), VIEW("application/json")}};
+    memcpy(headers + 1, meta->headers, meta->n_headers * sizeof(headers[0]));
+    struct http_response head = {
+        .status = 200, .headers = headers, .n_headers = 1 + meta->n_headers};
+    if (!charge_copy(w, w->json_expected < FLOW_ROOM ? w->json_expected : FLOW_ROOM, e))
+        return false;
+    if (!hold_json(w) || !own_rows(w)) {
+        api_answer_drop(w);
+        return no_memory(e);
+    }
+    w->flows = true;
+    oip_rest_move(&w->rest, w->own);
+    w->api->carry.start(w->ex, &head, now_us);
+    return true;
+}
+
+bool api_answer_flows(const struct api_answer *w)
+{
+    return w->flows;
+}
+
+// One step more of it is held. False: out of memory.
+static bool encode_more(struct api_answer *w)
+{
+    struct error e;
+    w->out = w->api->scratch;
+    enum oip_step step = oip_rest_step(&w->rest, OIP_STEP_BYTES, &e);
+    bool ok = step != OIP_ERROR && hold_json(w);
+    w->ended = step == OIP_DONE;
+    trim_scratch(&w->out);
+    w->api->scratch = w->out;
+    return ok;
+}
+
+bool api_answer_want(struct api_answer *w)
+{
+    if (w->n_held == 0 && !encode_more(w)) {
+        exchange_cut(w->ex);
+        return false;
+    }
+    for (unsigned i = 0; i < w->n_held; i++)
+        exchange_put(w->ex, w->held[i]);
+    w->n_held = 0;
+    if (w->ended)
+        exchange_end(w->ex, NULL, 0);
+    return true;
+}
+
+// ---- REST ----------------------------------------------------------------------------------------------
+
 static void respond_rest(struct api_answer *w, const struct meta_fields *meta, uint64_t now_us)
 {
     struct http_header headers[META_HEADERS + 2];
@@ -134,7 +292,7 @@ static void respond_rest(struct api_answer *w, const struct meta_fields *meta, u
                               .n_headers = n + meta->n_headers,
                               .body = w->segs,
                               .n_body = w->n_segs};
-    w->api->respond(w->ex, &r, now_us);
+    w->api->carry.respond(w->ex, &r, now_us);
     w->n_segs = 0; // their references went with them
 }
 
@@ -161,11 +319,14 @@ static enum oip_step step_rest(struct api_answer *w, const struct meta_fields *m
 {
     w->out = w->api->scratch;
     enum oip_step step = oip_rest_step(&w->rest, OIP_STEP_BYTES, e);
-    if (step == OIP_MORE && w->json_expected == 0)
+    bool first = w->json_expected == 0;
+    if (step == OIP_MORE && first)
         expect_json(w);
     if (step == OIP_DONE)
         w->json_expected = 0;
-    if (step != OIP_ERROR && !keep_json(w, e))
+    if (step == OIP_MORE && first && oip_rest_is_sure(&w->rest))
+        step = start_flow(w, meta, now_us, e) ? OIP_MORE : OIP_ERROR;
+    else if (step != OIP_ERROR && !keep_json(w, e))
         step = OIP_ERROR;
     trim_scratch(&w->out);
     w->api->scratch = w->out;
@@ -190,6 +351,11 @@ enum oip_step api_answer_step(struct api_answer *w, uint64_t now_us, struct erro
 void api_answer_drop(struct api_answer *w)
 {
     drop_segs(w);
+    while (w->n_held > 0)
+        block_unref(w->held[--w->n_held].block);
+    for (const struct slice *own = w->own; own; own = own->next)
+        block_unref(own->answer->block);
+    w->own = NULL;
 }
 
 // Bytes that a gRPC message copies: those of its small tensors; large ones are sent from where they lie.
@@ -239,7 +405,7 @@ static bool answer_grpc(struct api_answer *w, const struct infer_request *r,
                                      .n_body = w->n_segs,
                                      .trailers = &trailer,
                                      .n_trailers = 1};
-    w->api->respond(w->ex, &response, now_us);
+    w->api->carry.respond(w->ex, &response, now_us);
     w->n_segs = 0;
     return true;
 }

@@ -9,15 +9,20 @@
 #include "infer/failure.h"
 #include "infer/oip.h"
 
-// exchange_respond, or what calls it.
-typedef void api_respond_fn(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+struct api_carry { // exchange_respond, exchange_start and exchange_wake, or what calls them
+    void (*respond)(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+    void (*start)(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+    void (*wake)(struct exchange *ex, uint64_t now_us);
+    struct block_owner *blocks; // the loop's: for the pieces of answers that flow
+};
 struct api { // one a loop
     struct buffer scratch;
     bool expose; // metadata headers on answers
-    api_respond_fn *respond;
+    struct api_carry carry;
     struct view server_name, server_version;
+    struct watch *watches; // api/watch.h
 };
-void api_init(struct api *a, api_respond_fn *respond, bool expose, struct view server_name,
+void api_init(struct api *a, const struct api_carry *carry, bool expose, struct view server_name,
               struct view server_version);
 void api_deinit(struct api *a);
 
@@ -32,6 +37,8 @@ enum api_kind {
     API_MODEL_CONFIG,
     API_INDEX,
     API_HEALTH_CHECK, // grpc.health.v1: call.model is the service asked for
+    API_HEALTH_WATCH,
+    API_REFLECT, // grpc.reflection.v1 and v1alpha
     API_KINDS
 };
 
@@ -94,7 +101,13 @@ enum oip_step api_answer_infer(struct api *a, struct exchange *ex, const struct 
                                const struct answer_meta *meta, uint64_t now_us,
                                struct api_answer **more, struct error *e);
 enum oip_step api_answer_step(struct api_answer *w, uint64_t now_us, struct error *e);
-void api_answer_drop(struct api_answer *w); // the client has gone in the middle
+// After OIP_MORE: the rest is encoded as the client takes it (api_answer_want, from on_want), and the slice not looked
+// at any more: it has what it needs. Until then api_answer_step goes on.
+bool api_answer_flows(const struct api_answer *w);
+// False: it was cut, for want of memory.
+bool api_answer_want(struct api_answer *w);
+void api_answer_drop(
+    struct api_answer *w); // at the end of one that flows; the client has gone in the middle
 
 // ---- everything else ---------------------------------------------------------------------------------
 
@@ -105,6 +118,10 @@ void api_answer_error(struct api *a, struct exchange *ex, const struct api_call 
 // A request that the HTTP room refuses before api_route has seen it: its protocol is read off the fields that came.
 void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failure *e,
                          uint64_t now_us);
+// An answer of gRPC that flows: its head; its end, from on_want. why: printable ASCII without %.
+void api_start_grpc(struct api *a, struct exchange *ex, const struct api_call *call,
+                    uint64_t now_us);
+void api_end_grpc(struct exchange *ex, enum status status, const char *why);
 void api_answer_live(struct api *a, struct exchange *ex, const struct api_call *call, bool live,
                      uint64_t now_us);
 // API_SERVER_READY, API_MODEL_READY, API_HEALTH_CHECK: REST says 200 or 503 as well.

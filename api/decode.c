@@ -161,6 +161,7 @@ static bool read_grpc(struct api_call *call, struct view message, struct error *
         ok = oip_grpc_read_index_request(message, &call->ready_only);
         break;
     case API_HEALTH_CHECK:
+    case API_HEALTH_WATCH:
         ok = oip_grpc_read_health_request(message, &call->model);
         break;
     default: // an empty message, whatever it says

@@ -23,7 +23,7 @@ static void give(struct api *a, struct exchange *ex, unsigned status,
                               .n_body = body.n ? 1 : 0,
                               .trailers = trailers,
                               .n_trailers = n_trailers};
-    a->respond(ex, &r, now_us);
+    a->carry.respond(ex, &r, now_us);
 }
 
 // ---- errors --------------------------------------------------------------------------------------------
@@ -209,4 +209,25 @@ void api_answer_index(struct api *a, struct exchange *ex, const struct api_call 
     struct buffer *b = start(a, call);
     bool ok = b && (call->grpc ? oip_grpc_index(b, index) : oip_rest_index(b, index));
     give_scratch(a, ex, call, ok, 200, now_us);
+}
+
+// ---- answers that flow ---------------------------------------------------------------------------------
+
+void api_start_grpc(struct api *a, struct exchange *ex, const struct api_call *call,
+                    uint64_t now_us)
+{
+    struct http_header headers[] = {{VIEW("content-type"), VIEW("application/grpc")},
+                                    {VIEW("x-request-id"), call->request_id}};
+    struct http_response head = {
+        .status = 200, .headers = headers, .n_headers = call->request_id.n ? 2 : 1};
+    a->carry.start(ex, &head, now_us);
+}
+
+void api_end_grpc(struct exchange *ex, enum status status, const char *why)
+{
+    char text[32];
+    struct view code = view_of(text, num_print_u64(text, status_table[status].grpc));
+    struct http_header trailers[] = {{VIEW("grpc-status"), code},
+                                     {VIEW("grpc-message"), view_str(why)}};
+    exchange_end(ex, trailers, status == STATUS_OK ? 1 : 2);
 }

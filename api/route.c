@@ -42,9 +42,12 @@ static const struct row grpc_methods[] = {
     ROW("/inference.GRPCInferenceService/ModelConfig", POST, API_MODEL_CONFIG),
     ROW("/inference.GRPCInferenceService/RepositoryIndex", POST, API_INDEX),
     ROW("/grpc.health.v1.Health/Check", POST, API_HEALTH_CHECK),
+    ROW("/grpc.health.v1.Health/Watch", POST, API_HEALTH_WATCH),
+    ROW("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", POST, API_REFLECT),
+    ROW("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", POST, API_REFLECT),
 };
-_Static_assert(sizeof(grpc_methods) / sizeof(grpc_methods[0]) == API_KINDS - 1,
-               "each kind has its gRPC method");
+_Static_assert(sizeof(grpc_methods) / sizeof(grpc_methods[0]) == API_KINDS,
+               "each kind has its gRPC method, and reflection two");
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
@@ -169,7 +172,8 @@ static bool route_rest(const struct exchange *ex, struct api_call *out, struct e
     static const char *const allow[] = {
         [GET] = "GET, HEAD", [POST] = "POST", [GET | POST] = "GET, HEAD, POST"};
     if (starts(ex->path, VIEW("/inference.GRPCInferenceService/")) ||
-        starts(ex->path, VIEW("/grpc.health.v1.Health/")))
+        starts(ex->path, VIEW("/grpc.health.v1.Health/")) ||
+        starts(ex->path, VIEW("/grpc.reflection.v1")))
         return refuse(out, e, STATUS_MEDIA_TYPE, "content-type: expected application/grpc");
     const struct row *row = find_rest(ex->path, out);
     if (!row)

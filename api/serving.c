@@ -1,4 +1,6 @@
 #include "api/serving.h"
+#include "api/reflect.h"
+#include "api/watch.h"
 #include "base/check.h"
 #include "base/num.h"
 
@@ -56,13 +58,17 @@ static void drop_parts(const struct slice *s)
     }
 }
 
-// Nothing is encoded from the slice any more.
+// Nothing is encoded any more.
 static void end_answer(struct serving *s, enum serving_phase phase)
 {
     s->phase = phase;
-    drop_parts(s->slice);
     if (s->released)
         exchange_unref(s->ex);
+}
+
+static bool is_encoding(const struct serving *s)
+{
+    return s->phase == SERVING_ANSWERING || (s->phase == SERVING_FLOWING && s->answer);
 }
 
 static bool encode_answer(struct serving *s, uint64_t now_us)
@@ -71,12 +77,18 @@ static bool encode_answer(struct serving *s, uint64_t now_us)
     enum oip_step step = s->answer ? api_answer_step(s->answer, now_us, &e)
                                    : api_answer_infer(s->api, s->ex, &s->call, s->request, s->slice,
                                                       &s->meta, now_us, &s->answer, &e);
-    if (step == OIP_MORE)
+    if (step == OIP_MORE && !api_answer_flows(s->answer))
         return true;
+    drop_parts(s->slice);
     s->outcome = e.status;
     if (e.status != STATUS_OK)
         keep_why(s, e.text);
-    end_answer(s, SERVING_ANSWERED);
+    if (step != OIP_MORE)
+        end_answer(s, SERVING_ANSWERED);
+    else
+        s->phase = SERVING_FLOWING;
+    if (step == OIP_MORE && s->sent) // it could not even begin
+        serving_on_sent(s);
     return false;
 }
 
@@ -99,7 +111,7 @@ bool serving_answer(struct serving *s, const struct slice *slice, bool spent, ui
 void serving_release(struct serving *s)
 {
     s->released = true;
-    if (s->phase != SERVING_ANSWERING)
+    if (!is_encoding(s))
         exchange_unref(s->ex);
 }
 
@@ -130,6 +142,10 @@ static bool decode_body(struct serving *s, uint64_t now_us)
 
 bool serving_step(struct serving *s, uint64_t now_us)
 {
+    if (s->phase == SERVING_FLOWING) {
+        s->api->carry.wake(s->ex, now_us);
+        return false;
+    }
     return s->phase == SERVING_DECODING ? decode_body(s, now_us) : encode_answer(s, now_us);
 }
 
@@ -152,6 +168,12 @@ static bool begin_infer(struct serving *s, bool spent, uint64_t now_us)
 
 // ---- the small calls ---------------------------------------------------------------------------------
 
+// Its services are the server and its models.
+static bool is_health(enum api_kind kind)
+{
+    return kind == API_HEALTH_CHECK || kind == API_HEALTH_WATCH;
+}
+
 // False: e is the answer.
 static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
 {
@@ -160,6 +182,8 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
     bool ready;
     if (!api_read(s->ex, &s->call, e))
         return false;
+    if (is_health(s->call.kind) && view_is(s->call.model, "inference.GRPCInferenceService"))
+        s->call.model = VIEW("");
     switch (s->call.kind) {
     case API_SERVER_LIVE:
         api_answer_live(s->api, s->ex, &s->call, true, now_us);
@@ -167,10 +191,10 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
     case API_SERVER_METADATA:
         api_answer_server(s->api, s->ex, &s->call, now_us);
         return true;
+    case API_HEALTH_WATCH:
+        s->phase = SERVING_FLOWING;
+        return watch_start(s, now_us, e);
     case API_HEALTH_CHECK:
-        if (view_is(s->call.model, "inference.GRPCInferenceService"))
-            s->call.model = VIEW("");
-        __attribute__((fallthrough));
     case API_SERVER_READY:
     case API_MODEL_READY:
         if (!s->ops->ready(s, &ready, e))
@@ -189,6 +213,7 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
         return true;
     case API_REFUSED:
     case API_INFER:
+    case API_REFLECT:
     case API_KINDS:
         break;
     }
@@ -214,10 +239,33 @@ void serving_route(struct serving *s, const uint64_t random[2], uint64_t now_us)
     s->call.request_id = s->meta.request_id;
     if (kind == API_REFUSED)
         refuse_request(s, &e, now_us);
+    else if (kind == API_REFLECT)
+        reflect_route(s);
+}
+
+// Reflection: a message, or the end of them. The first begins the answer.
+static void hear_reflect(struct serving *s, uint64_t now_us)
+{
+    if (s->phase == SERVING_HEAD) {
+        s->phase = SERVING_FLOWING;
+        reflect_start(s, now_us);
+    } else if (s->phase == SERVING_FLOWING) {
+        s->api->carry.wake(s->ex, now_us);
+    }
+}
+
+void serving_on_body(struct serving *s, uint64_t now_us)
+{
+    hear_reflect(s, now_us);
 }
 
 bool serving_on_request(struct serving *s, bool spent, uint64_t now_us)
 {
+    if (s->call.kind == API_REFLECT) {
+        s->heard_all = true;
+        hear_reflect(s, now_us);
+        return false;
+    }
     debug_invariant(s->phase == SERVING_HEAD);
     s->in_bytes = buffer_len(&s->ex->body);
     if (s->call.kind == API_INFER)
@@ -239,7 +287,35 @@ void serving_on_gone(struct serving *s)
         return;
     if (s->answer)
         api_answer_drop(s->answer);
+    drop_parts(s->slice);
     end_answer(s, SERVING_GONE);
+}
+
+bool serving_on_want(struct serving *s, bool spent, uint64_t now_us)
+{
+    debug_invariant(s->phase == SERVING_FLOWING);
+    if (s->call.kind == API_REFLECT)
+        reflect_want(s, now_us);
+    else if (s->call.kind == API_HEALTH_WATCH)
+        watch_want(s, now_us);
+    else if (spent)
+        return true;
+    else if (!api_answer_want(s->answer))
+        s->outcome = STATUS_UNAVAILABLE;
+    return false;
+}
+
+bool serving_on_sent(struct serving *s)
+{
+    s->sent = true;
+    if (s->phase != SERVING_FLOWING)
+        return false;
+    if (s->watch)
+        watch_end(s);
+    if (s->answer)
+        api_answer_drop(s->answer);
+    end_answer(s, SERVING_ANSWERED);
+    return true;
 }
 
 void serving_refuse(struct exchange *ex, struct api *a, unsigned status, const char *why,

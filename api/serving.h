@@ -5,7 +5,9 @@
  *   HEAD ─body whole─► DECODING ─submit─► OUT ─serving_answer─► ANSWERING ─encoded─► ANSWERED
  *    │                    │                │                        │
  *    ├── small, refused ──┴────────────────┴── serving_fail         │ (too large: an error instead)
- *    └────────────────────┴────────────────┴────────────────────────┴── client gone ─► GONE
+ *    ├────────────────────┴────────────────┴────────────────────────┴── client gone ─► GONE
+ *    └── flows ─► FLOWING ─serving_on_want …─ serving_on_sent ─► ANSWERED
+ *    (reflection: with the first message, and the body goes on; large JSON: out of ANSWERING, with its first step)
  *
  * A large body or answer takes several turns of the loop. What returns `more` wants serving_step to be called in a
  * later turn, and so until it returns false; serving_on_gone ends that wish. spent: this turn has worked for long
@@ -22,6 +24,7 @@ enum serving_phase {
     SERVING_DECODING,
     SERVING_OUT, // submitted, and neither answered nor refused
     SERVING_ANSWERING,
+    SERVING_FLOWING,
     SERVING_ANSWERED,
     SERVING_GONE
 };
@@ -38,6 +41,8 @@ struct serving_ops {
     // perhaps before this returns. False: e.
     bool (*submit)(struct serving *s, uint64_t now_us, struct error *e);
     void (*abandon)(struct serving *s); // OUT, and the client has gone
+    // The first one watches what is ready: serving_look is to be called, in SERVING_LOOK_US and so on.
+    void (*watched)(struct serving *s);
 };
 
 struct serving {
@@ -56,6 +61,10 @@ struct serving {
     struct api_decoder *decoder;
     const struct slice *slice;
     struct api_answer *answer; // begun, and not at its end
+    bool sent;                 // on_sent came, perhaps before the answer's start returned
+    struct watch *watch;       // FLOWING: API_HEALTH_WATCH
+    uint64_t begun_us;         // API_REFLECT: since when a message is not whole; 0: none is
+    bool heard_all;
     bool released;
     char id[32];
 };
@@ -75,6 +84,14 @@ void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_aft
 // Nobody who had it in hand refers to it any more: it may go with its exchange.
 void serving_release(struct serving *s);
 void serving_on_gone(struct serving *s);
+void serving_on_body(struct serving *s, uint64_t now_us);
+// As serving_step: more is wanted in a later turn.
+bool serving_on_want(struct serving *s, bool spent, uint64_t now_us);
+// True: it was one that flows, and no serving_step is wanted any more.
+bool serving_on_sent(struct serving *s);
+// What is ready may have changed since the last look. False: nobody watches any more.
+#define SERVING_LOOK_US 50000
+bool serving_look(struct api *a, uint64_t now_us);
 // What http/ refuses (http_server_ops.on_refuse), with or without a serving.
 void serving_refuse(struct exchange *ex, struct api *a, unsigned status, const char *why,
                     uint64_t now_us);

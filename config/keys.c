@@ -18,7 +18,7 @@ const struct config_section config_sections[SECTION_KINDS] = {
                         "Where clients are served: HTTP/1.1, HTTP/2 and gRPC on one port, over TLS "
                         "when a certificate is given. At least one."},
     [SECTION_ADMIN] = {"admin", SECTION_TOP, false,
-                       "The operators' listener: /metrics, /healthz, /status."},
+                       "The operators' listener: /metrics, /healthz, /status, /events."},
     [SECTION_DEFAULTS] = {"defaults", SECTION_TOP, false,
                           "Rules of all models. A worker's section comes before it, a model's own "
                           "before both."},

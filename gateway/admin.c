@@ -10,7 +10,8 @@
 #include <openssl/crypto.h>
 #include <unistd.h>
 
-#define ADMIN_CONNECTIONS 256 // operators and scrapers are few
+#define ADMIN_CONNECTIONS                                                                          \
+    1280 // operators and scrapers are few, readers of events EVENTS_READERS at most
 #define JSON VIEW("application/json")
 
 struct admin {
@@ -204,9 +205,18 @@ static void on_gone(struct exchange *ex, void *ctx)
 
 static void on_sent(struct exchange *ex, bool whole, void *ctx)
 {
-    (void)ex;
+    struct admin_stream *stream = ex->user;
     (void)whole;
     (void)ctx;
+    if (stream)
+        stream->ended(ex);
+}
+
+static void on_want(struct exchange *ex, void *ctx)
+{
+    struct admin_stream *stream = ex->user;
+    (void)ctx;
+    stream->want(ex);
 }
 
 static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
@@ -225,6 +235,7 @@ static const struct http_server_ops admin_ops = {
     .on_gone = on_gone,
     .on_sent = on_sent,
     .on_refuse = on_refuse,
+    .on_want = on_want,
 };
 
 struct admin *admin_new(struct loop *main, int fd, struct view token,

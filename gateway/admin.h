@@ -26,6 +26,12 @@ struct admin_page {
     void (*fn)(struct exchange *ex, void *ctx);
 };
 
+// What an answer that flows has in ex->user.
+struct admin_stream {
+    void (*want)(struct exchange *ex);  // http_server_ops.on_want
+    void (*ended)(struct exchange *ex); // it is over, whole or not
+};
+
 // fd: a listening socket, taken over. token: NULL or empty: what wants a token is refused with 401.
 // The token is copied and wiped when the admin is freed; pages stay the caller's. NULL: out of memory (fd stays the caller's).
 struct admin *admin_new(struct loop *main, int fd, struct view token,

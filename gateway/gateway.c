@@ -61,6 +61,7 @@ static void each_server(struct gateway *g, void (*fn)(struct server *s, struct l
 static void end(struct gateway *g)
 {
     g->phase = PHASE_OVER;
+    events_end(g->events); // they leave with what this turn flushes
     wheel_cancel(loop_wheel(&g->main), &g->drain_timer);
     loop_stop(&g->main);
 }
@@ -293,7 +294,8 @@ static bool build_loops(struct gateway *g)
         g->main.heartbeat = &g->boot->page->main.turn_us;
     }
     g->started_us = loop_now_us(&g->main);
-    return true;
+    g->events = events_new(g, g->loops.n);
+    return g->events != NULL || refuse(g, "events", "out of memory");
 }
 
 static bool build_front(struct gateway *g, unsigned index)
@@ -424,6 +426,7 @@ static void tear_down(struct gateway *g)
     DOORS_CLOSE(g);
     unwatch_all(g);
     log_free(g->log);
+    events_free(g->events);
     loops_deinit(&g->loops);
     loop_deinit(&g->main);
     server_budget_free(g->connections);

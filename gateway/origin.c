@@ -196,12 +196,19 @@ void origin_release(struct part *p, struct infer *in)
 
 // ---- what the HTTP room calls ------------------------------------------------------------------------
 
+static void look_soon(struct serving *s)
+{
+    struct part *p = request_of(s)->part;
+    wheel_set(loop_wheel(p->loop), &p->watch_timer, loop_now_us(p->loop) + SERVING_LOOK_US);
+}
+
 static const struct serving_ops serving_ops = {.bytes = sizeof(struct request),
                                                .ready = tell_ready,
                                                .metadata = find_metadata,
                                                .index = show_index,
                                                .submit = submit_infer,
-                                               .abandon = abandon_infer};
+                                               .abandon = abandon_infer,
+                                               .watched = look_soon};
 
 static struct part *part_of(const struct front *f, struct http_conn *c)
 {
@@ -242,6 +249,13 @@ static void on_request(struct exchange *ex, void *ctx)
     loop_worked(l, r->serving.in_bytes);
 }
 
+static void on_body(struct exchange *ex, void *ctx)
+{
+    struct request *r = ex->user;
+    (void)ctx;
+    serving_on_body(&r->serving, now(r));
+}
+
 static void on_gone(struct exchange *ex, void *ctx)
 {
     struct request *r = ex->user;
@@ -255,8 +269,22 @@ static void on_sent(struct exchange *ex, bool whole, void *ctx)
 {
     struct request *r = ex->user;
     (void)ctx;
-    if (r) // else there was no memory for it
-        tell_end(r, whole);
+    if (!r) // there was no memory for it
+        return;
+    if (serving_on_sent(&r->serving))
+        loop_defer_cancel(&r->work);
+    tell_end(r, whole);
+}
+
+static void on_want(struct exchange *ex, void *ctx)
+{
+    struct request *r = ex->user;
+    struct loop *l = r->part->loop;
+    uint64_t before = ex->sent_bytes;
+    (void)ctx;
+    if (serving_on_want(&r->serving, loop_is_spent(l), loop_now_us(l)))
+        loop_defer(l, &r->work);
+    loop_worked(l, ex->sent_bytes - before);
 }
 
 static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
@@ -294,8 +322,10 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
 
 const struct http_server_ops origin_server_ops = {.on_head = on_head,
                                                   .on_request = on_request,
+                                                  .on_body = on_body,
                                                   .on_gone = on_gone,
                                                   .on_sent = on_sent,
+                                                  .on_want = on_want,
                                                   .on_refuse = on_refuse,
                                                   .on_charge = on_charge,
                                                   .on_abuse = on_abuse};

@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 7 };
+enum { PAGES = 8 };
 extern const struct admin_page pages[PAGES];
 
 #endif

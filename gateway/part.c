@@ -248,6 +248,16 @@ static bool on_block_charge(void *ctx, int64_t delta_bytes)
                          delta_bytes <= ANSWERS_FREE ? BUDGET_MUST : BUDGET_ANSWERS);
 }
 
+static void on_watch_timer(struct wheel_timer *t, uint64_t now_us)
+{
+    struct part *p = container_of(t, struct part, watch_timer);
+    bool any = false;
+    for (unsigned i = 0; i < p->gateway->config->listen_count; i++)
+        any |= serving_look(&p->apis[i], now_us);
+    if (any)
+        wheel_set(loop_wheel(p->loop), t, now_us + SERVING_LOOK_US);
+}
+
 static bool build_part(struct gateway *g, unsigned index)
 {
     struct part *p = mem_zalloc(sizeof(*p));
@@ -264,14 +274,16 @@ static bool build_part(struct gateway *g, unsigned index)
     buffer_init(&p->line);
     loop_blocks(p->loop)->account = on_block_charge;
     loop_blocks(p->loop)->account_ctx = p;
+    struct api_carry carry = {server_respond, server_flow, server_wake, loop_blocks(p->loop)};
     p->decide.fn = decide;
     p->flow_timer.fn = on_flow_timer;
     p->apis = mem_zalloc(g->config->listen_count * sizeof(*p->apis));
     if (!p->apis)
         return false;
     for (unsigned i = 0; i < g->config->listen_count; i++)
-        api_init(&p->apis[i], server_respond, g->config->listens[i].expose, VIEW("sluice"),
+        api_init(&p->apis[i], &carry, g->config->listens[i].expose, VIEW("sluice"),
                  VIEW(SLUICE_VERSION));
+    p->watch_timer.fn = on_watch_timer;
     loop_on_msg_range(p->loop, MSG_ROUTER, on_msg, p);
     return past_init(&p->past, g->config->log.explain) && workers_build(p);
 }
@@ -325,6 +337,7 @@ void parts_free(struct gateway *g)
         homes_free(p);
         flow_deinit(&p->flow);
         wheel_cancel(loop_wheel(p->loop), &p->flow_timer);
+        wheel_cancel(loop_wheel(p->loop), &p->watch_timer);
         wheel_cancel(loop_wheel(p->loop), &p->look_timer);
         for (unsigned k = 0; k < g->config->listen_count; k++)
             api_deinit(&p->apis[k]);

@@ -26,11 +26,12 @@ struct part {
     struct home *dirty;       // those with inputs since their last decision
     struct loop_flush decide; // runs the dirty desks before the loop sleeps
     struct wheel_timer flow_timer;
-    struct wheel_timer look_timer; // gateway/removal
-    struct removal *removals;      // that wait here for uses to end
-    uint32_t uses[TABLE_MODELS];   // of each model, by index: see part_use
-    struct link **links;           // [gateway->n_replicas]
-    struct api *apis;              // [config->listen_count]
+    struct wheel_timer watch_timer; // set while a health Watch is open here
+    struct wheel_timer look_timer;  // gateway/removal
+    struct removal *removals;       // that wait here for uses to end
+    uint32_t uses[TABLE_MODELS];    // of each model, by index: see part_use
+    struct link **links;            // [gateway->n_replicas]
+    struct api *apis;               // [config->listen_count]
     struct metrics metrics;
     struct budget_lease lease;
     uint64_t sampled;   // access log: error term of the sampling

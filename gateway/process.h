@@ -7,6 +7,7 @@
 #include "gateway/admin.h"
 #include "gateway/boot.h"
 #include "gateway/budget.h"
+#include "gateway/events.h"
 #include "gateway/news.h"
 #include "http/http.h"
 #include "net/log.h"
@@ -61,6 +62,7 @@ struct gateway {
     struct tls_client *tls_client; // NULL: no worker wants TLS
     struct table *table;
     struct log *log;
+    struct events *events;
     struct admin *admin;
     _Atomic bool draining;
     struct budget bytes; // of requests, in flight
@@ -85,9 +87,10 @@ bool gateway_say_hangs(struct gateway *g, unsigned worker, unsigned replica, uin
 bool gateway_say_drain(struct gateway *g);
 bool gateway_say_log_level(struct gateway *g, enum log_level level);
 
-// An event line. loop NULL: from the main thread.
+// An event, on loop l's thread. NULL: on the main thread.
 #define GATEWAY_EVENT(g, l, level, event, ...)                                                     \
-    LOG_LINE((g)->log, (l) ? ((struct loop *)(l))->index : (g)->main.index, level,                 \
-             loop_wall_us((l) ? (struct loop *)(l) : &(g)->main), event, __VA_ARGS__)
+    events_tell(g, (l) ? (struct loop *)(l) : &(g)->main, level, event,                            \
+                (const struct log_field[]){__VA_ARGS__},                                           \
+                sizeof((const struct log_field[]){__VA_ARGS__}) / sizeof(struct log_field))
 
 #endif

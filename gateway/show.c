@@ -128,6 +128,7 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     put_text(&w, "version", SLUICE_VERSION);
     put(&w, "pid", (uint64_t)getpid());
     put(&w, "generation", g->boot->generation);
+    put(&w, "event_readers", events_readers(g->events));
     put_text(&w, "log_level", log_level_name[log_level(g->log)]);
     put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
     put_text(&w, "phase", phase[g->phase]);

@@ -44,13 +44,15 @@ struct http_conn {
     struct exchange *live; // not yet answered whole
     unsigned n_live;
     uint64_t accepted_us;
-    uint64_t head_since_us; // first byte of the head at hand (or accept); 0: between requests
-    uint64_t idle_since_us; // since when nothing is live; 0: something is
-    uint64_t rest_until_us; // HTTP/1.1 while draining: how long it may rest
-    bool rest_begins;       // the last answer is still leaving: idle since then
-    uint64_t sent_us;       // last progress of the output while something waits; 0: nothing waits
-    uint64_t tick_us;       // HTTP/2: next look at the streams
-    uint64_t now_us;        // of the call at hand, for callbacks of nghttp2
+    uint64_t head_since_us;  // first byte of the head at hand (or accept); 0: between requests
+    uint64_t idle_since_us;  // since when nothing is live; 0: something is
+    uint64_t serve_until_us; // while draining: when answers without an end are to end
+    bool closing;            // they were told
+    uint64_t rest_until_us;  // HTTP/1.1 while draining: how long it may rest
+    bool rest_begins;        // the last answer is still leaving: idle since then
+    uint64_t sent_us;        // last progress of the output while something waits; 0: nothing waits
+    uint64_t tick_us;        // HTTP/2: next look at the streams
+    uint64_t now_us;         // of the call at hand, for callbacks of nghttp2
     struct h1 h1;
     nghttp2_session *h2;
     struct abuse abuse;
@@ -95,8 +97,41 @@ void exchange_refuse(struct exchange *ex, unsigned status, const char *why, uint
 uint64_t exchange_body_deadline(const struct exchange *ex, const struct http_limits *l);
 bool exchange_body_is_slow(struct exchange *ex, const struct http_limits *l, uint64_t now_us);
 void drop_segs(const struct http_response *r); // gives the body's blocks back
+#define TRAILERS_MOST 32
+// Copies them for HTTP/2. False: out of memory.
+bool keep_trailers(struct exchange *ex, const struct http_header *trailers, unsigned n);
 // Content-Length as a number; false: it is none, or too large for 63 bits.
 bool content_length_of(struct view v, int64_t *out);
+
+// ---- flow.c
+enum flow_state { FLOW_READY, FLOW_SILENT, FLOW_ENDED };
+struct http_flow { // in the exchange's arena
+    enum flow_state state;
+    bool asking; // inside on_want
+    bool cut;
+    uint64_t ask_us;
+    struct http_seg piece[FLOW_PIECES]; // what ex->out is
+};
+static inline bool is_flowing(const struct exchange *ex)
+{
+    return ex->flow && ex->flow->state != FLOW_ENDED;
+}
+// The room above reads its body as it comes: until it is answered whole.
+static inline bool is_streaming(const struct exchange *ex)
+{
+    return ex->streams && (!ex->responded || is_flowing(ex));
+}
+static inline bool flow_is_silent(const struct exchange *ex)
+{
+    return ex->flow && ex->flow->state == FLOW_SILENT;
+}
+// What was held has been taken: asks for more. False: there is none now, and the source is silent.
+bool flow_ask(struct exchange *ex);
+void flow_tell_closing(struct http_conn *c); // all of them
+static inline uint64_t flow_deadline(const struct exchange *ex)
+{
+    return flow_is_silent(ex) ? ex->flow->ask_us : UINT64_MAX;
+}
 
 // ---- h1.c
 void h1_init(struct http_conn *c);
@@ -104,6 +139,7 @@ void h1_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
 void h1_resume(struct http_conn *c, uint64_t now_us); // pipelined requests, after an answer
 void h1_rest(struct http_conn *c);                    // gives back what a long line needed
 void h1_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+void h1_start(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t now_us);
 void h1_deinit(struct http_conn *c);
 
@@ -111,6 +147,8 @@ void h1_deinit(struct http_conn *c);
 bool h2_init(struct http_conn *c, uint64_t now_us);
 void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
 void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+void h2_start(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+void h2_wake(struct exchange *ex);
 void h2_fill(struct http_conn *c, uint64_t now_us); // frames into c->out
 void h2_drain(struct http_conn *c);
 void h2_tick(struct http_conn *c, uint64_t now_us); // time-outs of streams

@@ -159,7 +159,7 @@ void exchange_tell_request(struct exchange *ex, uint64_t now_us)
 {
     ex->whole_request = true;
     ex->body_us = now_us;
-    if (!ex->responded && !ex->gone)
+    if ((!ex->responded || is_streaming(ex)) && !ex->gone)
         ex->ops->on_request(ex, ex->ctx);
 }
 
@@ -363,14 +363,28 @@ static bool grow_body(struct exchange *ex, size_t n)
     return buffer_grow(&ex->body, cap);
 }
 
+// Its reader consumes it meanwhile: what waits is little, and charged as it is.
+static bool stream_body(struct exchange *ex, const uint8_t *p, size_t n)
+{
+    if (!buffer_append(&ex->body, p, n) || !exchange_account(ex, 0))
+        return false;
+    ex->ops->on_body(ex, ex->ctx);
+    if (buffer_len(&ex->body) == 0)
+        buffer_reset(&ex->body);
+    return true;
+}
+
 bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *status)
 {
-    if (ex->discard || ex->responded || n == 0)
+    bool streaming = is_streaming(ex);
+    if (ex->discard || (ex->responded && !streaming) || n == 0)
         return true;
     *status = 413;
     if (n > ex->max_body - buffer_len(&ex->body))
         return false;
     *status = 503;
+    if (streaming)
+        return stream_body(ex, p, n);
     size_t need = ex->body.end + n;
     return (need <= ex->body.cap || grow_body(ex, n)) && buffer_append(&ex->body, p, n);
 }
@@ -403,6 +417,22 @@ void drop_segs(const struct http_response *r)
         if (r->body[i].block)
             block_unref(r->body[i].block);
     }
+}
+
+bool keep_trailers(struct exchange *ex, const struct http_header *trailers, unsigned n)
+{
+    invariant(n <= TRAILERS_MOST);
+    ex->trailers = arena_array(&ex->arena, n ? n : 1, sizeof(*ex->trailers));
+    if (!ex->trailers)
+        return false;
+    for (unsigned i = 0; i < n; i++) {
+        struct view name = trailers[i].name, value = trailers[i].value;
+        struct http_header *kept = &ex->trailers[ex->n_trailers++];
+        *kept = (struct http_header){arena_copy(&ex->arena, name), arena_copy(&ex->arena, value)};
+        if (!kept->name.p || (value.n > 0 && !kept->value.p))
+            return false;
+    }
+    return true;
 }
 
 // For rooms above that give refusals no form of their own.

@@ -348,7 +348,7 @@ static void on_field(struct http_conn *c, struct view line, uint64_t now_us)
 static void let_go(struct http_conn *c)
 {
     struct exchange *ex = c->h1.ex;
-    if (c->h1.state != H1_WAIT || !ex || !ex->responded)
+    if (c->h1.state != H1_WAIT || !ex || !ex->responded || is_flowing(ex))
         return;
     bool keep = ex->keep_alive;
     c->h1.ex = NULL;
@@ -658,17 +658,22 @@ void h1_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
         used = take(c, p, n, now_us);
     if (used == n || c->h1.state == H1_STOP || buffer_append(&c->h1.pending, p + used, n - used))
         return;
-    if (c->h1.ex && c->h1.ex->whole_request && !c->h1.ex->responded)
-        c->h1.ex->keep_alive = false; // it is answered, and what follows it is not
+    struct exchange *ex = c->h1.ex;
+    if (ex && ex->whole_request && (!ex->responded || is_flowing(ex)))
+        ex->keep_alive = false; // it is answered, and what follows it is not
     else
         refuse_why(c, out_of_memory, now_us);
 }
+
+static void pull(struct http_conn *c, struct exchange *ex);
 
 // The request at hand may have been answered: let it go, and take the next ones.
 void h1_resume(struct http_conn *c, uint64_t now_us)
 {
     struct buffer *pending = &c->h1.pending;
     c->now_us = now_us;
+    if (c->h1.ex && is_flowing(c->h1.ex))
+        pull(c, c->h1.ex);
     let_go(c);
     if (c->done || buffer_len(pending) == 0)
         return;
@@ -705,6 +710,8 @@ static char *put_value(char *at, struct view v)
     return at;
 }
 
+#define FLOWS SIZE_MAX // for a length that nobody knows yet
+
 static char *put_head(char *at, const struct http_response *r, const struct exchange *ex,
                       size_t length)
 {
@@ -724,9 +731,10 @@ static char *put_head(char *at, const struct http_response *r, const struct exch
         at = put_value(at, r->headers[i].value);
         at = PEN_LIT(at, "\r\n");
     }
-    at = PEN_LIT(at, "content-length: ");
-    at = pen_u64(at, length);
-    at = PEN_LIT(at, "\r\n");
+    if (length == FLOWS && ex->carrier == HTTP_1_1)
+        at = PEN_LIT(at, "transfer-encoding: chunked\r\n");
+    else if (length != FLOWS)
+        at = PEN_LIT(pen_u64(PEN_LIT(at, "content-length: "), length), "\r\n");
     if (!ex->keep_alive)
         at = PEN_LIT(at, "connection: close\r\n");
     else if (ex->carrier == HTTP_1_0)
@@ -736,7 +744,7 @@ static char *put_head(char *at, const struct http_response *r, const struct exch
 
 static bool send_head(struct http_conn *c, struct exchange *ex, const struct http_response *r)
 {
-    size_t room = 256 + sizeof(http_date), length = 0;
+    size_t room = 256 + sizeof(http_date), length = ex->flow ? FLOWS : 0;
     for (unsigned i = 0; i < r->n_headers; i++)
         room += r->headers[i].name.n + r->headers[i].value.n + 4;
     for (unsigned i = 0; i < r->n_body; i++)
@@ -777,6 +785,17 @@ static bool rest_is_read(const struct http_conn *c, const struct exchange *ex)
     return !c->h1.expect_continue && ex->body_left > 0 && ex->body_left <= DISCARD_MAX;
 }
 
+// Nothing of the answer follows. Half an answer (!ok) is no answer.
+static void end_answer(struct http_conn *c, struct exchange *ex, bool ok)
+{
+    exchange_ref(ex);
+    if (ok && out_mark(&c->out, on_left, ex))
+        return;
+    exchange_tell_sent(ex, false);
+    exchange_unref(ex);
+    ex->keep_alive = false;
+}
+
 void h1_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
 {
     struct http_conn *c = ex->conn;
@@ -787,14 +806,62 @@ void h1_respond(struct exchange *ex, const struct http_response *r, uint64_t now
     bool ok = send_body(c, ex, r, send_head(c, ex, r));
     if (c->sent_us == 0)
         c->sent_us = now_us;
-    exchange_ref(ex);
-    if (!ok || !out_mark(&c->out, on_left, ex)) { // half an answer is no answer
-        exchange_tell_sent(ex, false);
-        exchange_unref(ex);
-        ex->keep_alive = false;
-    }
+    end_answer(c, ex, ok);
     if (!ex->whole_request && !ex->keep_alive && !c->h1.parsing)
         stop(c);
     // The exchange stays with its connection until gather lets it go: whoever answered from outside
     // must still find the connection, to have it flushed.
+}
+
+// ---- answers that flow: RFC 9112 7.1 -------------------------------------------------------------------
+
+// Nothing more of it is asked for.
+static void end_flow(struct http_conn *c, struct exchange *ex, bool ok)
+{
+    ex->flow->state = FLOW_ENDED;
+    if (ok && ex->carrier == HTTP_1_1 && !ex->is_head)
+        ok = out_copy(&c->out, "0\r\n\r\n", 5);
+    end_answer(c, ex, ok);
+}
+
+void h1_start(struct exchange *ex, const struct http_response *r, uint64_t now_us)
+{
+    struct http_conn *c = ex->conn;
+    c->now_us = now_us;
+    if (r->close || c->draining || (ex->carrier == HTTP_1_0 && !ex->is_head))
+        ex->keep_alive = false; // that is the end of what has neither length nor chunks
+    ex->discard = true;
+    if (!ex->flow)
+        end_answer(c, ex, false);
+    else if (!send_head(c, ex, r) || ex->is_head)
+        end_flow(c, ex, ex->is_head);
+}
+
+// What the source gave, as one chunk. Blocks are taken over, also when it fails.
+static bool send_chunk(struct http_conn *c, struct exchange *ex)
+{
+    struct http_response pieces = {.body = ex->out, .n_body = ex->n_out};
+    size_t n = 0;
+    char line[32];
+    for (unsigned i = 0; i < ex->n_out; i++)
+        n += ex->out[i].n;
+    ex->n_out = 0;
+    if (n == 0)
+        return true;
+    bool chunked = ex->carrier == HTTP_1_1;
+    int length = snprintf(line, sizeof(line), "%zx\r\n", n);
+    bool ok = !chunked || out_copy(&c->out, line, (size_t)length);
+    return send_body(c, ex, &pieces, ok) && (!chunked || out_copy(&c->out, "\r\n", 2));
+}
+
+// Asks the source for as much as the output takes.
+static void pull(struct http_conn *c, struct exchange *ex)
+{
+    while (ex->flow->state == FLOW_READY && c->out.bytes < OUTPUT_HIGH && !out_is_full(&c->out)) {
+        if (!flow_ask(ex))
+            return;
+        bool ok = send_chunk(c, ex);
+        if (!ok || ex->flow->state == FLOW_ENDED)
+            end_flow(c, ex, ok && !ex->flow->cut);
+    }
 }

@@ -14,6 +14,13 @@
 #define TICK_US 500000
 #define LAST_CALL_US 1000000 // how long we wait for a peer to see that we drain
 
+// A client is waited for: its streams are looked at.
+static void tick_soon(struct http_conn *c)
+{
+    if (c->tick_us > c->now_us + TICK_US || c->tick_us < c->now_us)
+        c->tick_us = c->now_us + TICK_US;
+}
+
 static struct exchange *stream_of(nghttp2_session *s, int32_t id)
 {
     return id > 0 ? nghttp2_session_get_stream_user_data(s, id) : NULL;
@@ -110,8 +117,7 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     ex->body_left = -1;
     c->block_of = ex;
     nghttp2_session_set_stream_user_data(s, f->hd.stream_id, ex);
-    if (c->tick_us == UINT64_MAX || c->tick_us < c->now_us)
-        c->tick_us = c->now_us + TICK_US;
+    tick_soon(c);
     return 0;
 }
 
@@ -309,7 +315,11 @@ static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t 
         return 0;
     ex->progress_us = c->now_us;
     ex->rate_bytes += n;
-    if (!exchange_body(ex, p, n, &status))
+    if (exchange_body(ex, p, n, &status))
+        return 0;
+    if (ex->responded) // its answer flows: no other can be given
+        reset(c, id, NGHTTP2_ENHANCE_YOUR_CALM);
+    else
         exchange_refuse(ex, status,
                         status == 413 ? "body: larger than limits.max_body"
                                       : "no room for the body now",
@@ -432,17 +442,28 @@ static bool is_of_this_answer(struct view name)
     return view_is(name, "x-request-id") || view_is(name, "server-timing");
 }
 
+// Something of an answer that flows is at hand, or its end. Else it was cut, or its source is silent.
+static bool flow_has(struct exchange *ex)
+{
+    if (ex->out_at < ex->n_out)
+        return true;
+    return (ex->flow->state == FLOW_ENDED || flow_ask(ex)) &&
+           (ex->out_at < ex->n_out || !ex->flow->cut);
+}
+
 static ssize_t read_body(nghttp2_session *s, int32_t id, uint8_t *buf, size_t room, uint32_t *flags,
                          nghttp2_data_source *source, void *user)
 {
     struct exchange *ex = source->ptr;
     struct http_conn *c = user;
-    size_t left = left_of(ex), n = left < room ? left : room;
     ex->progress_us = c->now_us;
-    if (n == left) {
+    if (ex->flow && !flow_has(ex))
+        return ex->flow->cut ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : NGHTTP2_ERR_DEFERRED;
+    size_t left = left_of(ex), n = left < room ? left : room;
+    if (n == left && (!ex->flow || (ex->flow->state == FLOW_ENDED && !ex->flow->cut))) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
         if (ex->n_trailers > 0) {
-            nghttp2_nv nv[32];
+            nghttp2_nv nv[TRAILERS_MOST];
             for (uint32_t i = 0; i < ex->n_trailers; i++)
                 nv[i] = nv_of(ex->trailers[i].name, ex->trailers[i].value);
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
@@ -474,9 +495,7 @@ static int send_data(nghttp2_session *s, nghttp2_frame *f, const uint8_t *head, 
 static bool keep_answer(struct exchange *ex, const struct http_response *r)
 {
     ex->out = arena_array(&ex->arena, r->n_body ? r->n_body : 1, sizeof(*ex->out));
-    ex->trailers =
-        arena_array(&ex->arena, r->n_trailers ? r->n_trailers : 1, sizeof(*ex->trailers));
-    if (!ex->out || !ex->trailers) {
+    if (!ex->out) {
         drop_segs(r);
         return false;
     }
@@ -487,14 +506,7 @@ static bool keep_answer(struct exchange *ex, const struct http_response *r)
         else if (r->body[i].block)
             block_unref(r->body[i].block);
     }
-    for (unsigned i = 0; i < r->n_trailers && i < 32; i++) {
-        ex->trailers[i].name = arena_copy(&ex->arena, r->trailers[i].name);
-        ex->trailers[i].value = arena_copy(&ex->arena, r->trailers[i].value);
-        ex->n_trailers++;
-        if (!ex->trailers[i].name.p || (r->trailers[i].value.n > 0 && !ex->trailers[i].value.p))
-            return false;
-    }
-    return true;
+    return r->n_trailers == 0 || keep_trailers(ex, r->trailers, r->n_trailers);
 }
 
 // What the fields' bytes take in the arena: the caller's memory is its own again when we return.
@@ -520,6 +532,8 @@ static struct view keep_number(char **at, size_t v)
     return view_of(from, (size_t)(*at - from));
 }
 
+#define FLOWS SIZE_MAX // for a length that nobody knows yet
+
 // False: out of memory.
 static bool put_fields(const struct http_response *r, struct exchange *ex, size_t length,
                        nghttp2_nv *nv, unsigned *n)
@@ -541,12 +555,21 @@ static bool put_fields(const struct http_response *r, struct exchange *ex, size_
     if (trailers_only) {
         for (uint32_t i = 0; i < ex->n_trailers; i++)
             nv[(*n)++] = nv_of(ex->trailers[i].name, ex->trailers[i].value);
-    } else if (r->n_trailers == 0) {
+    } else if (r->n_trailers == 0 && length != FLOWS) {
         nv[(*n)++] = nv_of(VIEW("content-length"), keep_number(&at, length));
     }
     if (http_date_n > 0)
         nv[(*n)++] = nv_of(VIEW("date"), keep(&at, view_of(http_date, http_date_n)));
     return true;
+}
+
+static void submit_answer(struct exchange *ex, const nghttp2_nv *nv, unsigned n, bool has_body,
+                          uint64_t now_us)
+{
+    nghttp2_data_provider body = {.source = {.ptr = ex}, .read_callback = read_body};
+    ex->progress_us = now_us;
+    if (nghttp2_submit_response(ex->conn->h2, ex->stream_id, nv, n, has_body ? &body : NULL) != 0)
+        reset(ex->conn, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
 }
 
 void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
@@ -566,11 +589,28 @@ void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now
     bool trailers_only = r->n_trailers > 0 && ex->n_out == 0;
     if (trailers_only)
         ex->n_trailers = 0;
-    ex->progress_us = now_us;
-    nghttp2_data_provider body = {.source = {.ptr = ex}, .read_callback = read_body};
-    bool has_body = ex->n_out > 0 && !ex->is_head;
-    if (nghttp2_submit_response(c->h2, ex->stream_id, nv, n, has_body ? &body : NULL) != 0)
-        reset(c, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
+    submit_answer(ex, nv, n, ex->n_out > 0 && !ex->is_head, now_us);
+}
+
+void h2_start(struct exchange *ex, const struct http_response *r, uint64_t now_us)
+{
+    nghttp2_nv nv[64];
+    unsigned n;
+    ex->conn->now_us = now_us;
+    invariant(r->n_headers + 4 <= 64);
+    if (!ex->flow || !put_fields(r, ex, FLOWS, nv, &n)) {
+        reset(ex->conn, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
+        return;
+    }
+    if (ex->is_head)
+        ex->flow->state = FLOW_ENDED;
+    submit_answer(ex, nv, n, !ex->is_head, now_us);
+}
+
+void h2_wake(struct exchange *ex)
+{
+    nghttp2_session_resume_data(ex->conn->h2, ex->stream_id);
+    tick_soon(ex->conn);
 }
 
 void h2_fill(struct http_conn *c, uint64_t now_us)
@@ -699,8 +739,8 @@ static void last_call(struct http_conn *c)
 void h2_tick(struct http_conn *c, uint64_t now_us)
 {
     const struct http_limits *l = c->limits;
+    uint64_t next_us = UINT64_MAX; // when nobody but sources is waited for
     c->now_us = now_us;
-    c->tick_us = now_us + TICK_US;
     if (c->h2_last_call_us > 0 && now_us >= c->h2_last_call_us)
         last_call(c);
     for (struct exchange *ex = c->live, *next; ex; ex = next) {
@@ -708,10 +748,15 @@ void h2_tick(struct http_conn *c, uint64_t now_us)
         if (ex->told && !ex->whole_request && !ex->responded &&
             exchange_body_is_slow(ex, l, now_us))
             exchange_refuse(ex, 408, "body: it did not come in time", now_us);
-        else if (ex->responded && c->out.bytes == 0 &&
+        else if (now_us >= flow_deadline(ex))
+            exchange_wake(ex, now_us);
+        else if (ex->responded && !flow_is_silent(ex) && c->out.bytes == 0 &&
                  now_us >= ex->progress_us + l->stream_stall_us)
             reset(c, ex->stream_id, NGHTTP2_CANCEL); // its window stays shut (CVE-2019-9517)
+        uint64_t at = flow_is_silent(ex) ? flow_deadline(ex) : now_us;
+        next_us = at < next_us ? at : next_us;
     }
+    c->tick_us = next_us < now_us + TICK_US ? now_us + TICK_US : next_us;
 }
 
 void h2_deinit(struct http_conn *c)

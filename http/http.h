@@ -59,6 +59,9 @@ struct http_server_ops {
     void (*on_head)(struct exchange *ex, void *ctx);
     // The body is whole: ex->body. Respond now or later, exactly once, with exchange_respond.
     void (*on_request)(struct exchange *ex, void *ctx);
+    // More of a body that streams (ex->streams) is in ex->body; who has read it consumes it (buffer_consume). on_request
+    // comes behind the last of it, also when the answer flows already. NULL: no body streams.
+    void (*on_body)(struct exchange *ex, void *ctx);
     // The client has gone (reset, closed) before the response was handed over. Respond no more.
     // Called at most once and never after the response was complete.
     void (*on_gone)(struct exchange *ex, void *ctx);
@@ -81,7 +84,13 @@ struct http_server_ops {
     // each at most once. To be counted; touch nothing. NULL: not counted.
     void (*on_abuse)(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
                      void *ctx);
+    // An answer that flows (exchange_start) has room for more: gives pieces with exchange_put, its end with
+    // exchange_end or exchange_cut, or nothing: then its source is silent until exchange_wake. Calls nothing else of
+    // this room. NULL: no answer flows.
+    void (*on_want)(struct exchange *ex, void *ctx);
 };
+
+struct http_flow;
 
 struct exchange {
     struct http_conn *conn; // NULL after the connection has gone
@@ -100,6 +109,10 @@ struct exchange {
     uint16_t status;     // of the response, 0 while none was given
     uint64_t sent_bytes; // response body bytes handed over
     void *user;          // the room above's
+    // Set in on_head, HTTP/2 only: the body is told as it comes (on_body), and max_body bounds what is not consumed.
+    bool streams;
+    // The connection drains and serves no more: an answer that flows without an end of its own is to end now.
+    bool closing;
     // private to http/ from here
     struct exchange *next, **prev;
     const struct http_server_ops *ops;
@@ -119,6 +132,7 @@ struct exchange {
     size_t out_off; // in out[out_at]
     struct http_header *trailers;
     uint32_t n_trailers;
+    struct http_flow *flow; // NULL: the answer does not flow
 };
 
 struct view exchange_header(const struct exchange *ex, const char *lower_name); // .p NULL: absent
@@ -143,6 +157,35 @@ struct http_response {
 // Exactly once for each exchange (invariant). Header and trailer memory may be reused on return; body
 // segments are kept. HEAD: body suppressed by the room. Harmless after on_gone (blocks are given back).
 void exchange_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+
+/* ---- answers that flow: given piece by piece, and pulled. on_want asks for a piece when the one before has gone into
+ * the connection's output and the client's window (HTTP/2) or socket has room: a slow client throttles its source,
+ * and nothing is held for it but the piece at hand.
+ *
+ *   exchange_start ─► READY ──on_want: exchange_put──► READY …
+ *                       │ ▲                              on_want: exchange_end, _cut ─► ENDED ─► on_sent
+ *      on_want: nothing │ │ exchange_wake, exchange_ask_at
+ *                       ▼ │
+ *                     SILENT
+ * Two clocks tell who is silent. READY is the client's: what it does not take in send_timeout_us (HTTP/2: a window that
+ * stays shut for stream_stall_us) ends its connection, or its stream, and on_sent(false) says so. SILENT is the
+ * source's: it may last, and the source itself says with exchange_ask_at when it wants to be asked again. */
+
+#define FLOW_PIECES 8 // at most, for one on_want
+
+// Instead of exchange_respond: the head of an answer that flows. r has neither body nor trailers; HTTP/1.1 sends chunks,
+// HTTP/1.0 closes behind it, HEAD has no more than its head and asks for nothing. HTTP/1: the request is whole. Out of
+// memory: the answer is cut.
+void exchange_start(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+// From on_want only. A piece is kept as a segment of exchange_respond is; an empty one is none.
+void exchange_put(struct exchange *ex, struct http_seg piece);
+// The end, with trailers (HTTP/2 only; copied) or without; or no end: the client is to see that it did not get all.
+void exchange_end(struct exchange *ex, const struct http_header *trailers, unsigned n_trailers);
+void exchange_cut(struct exchange *ex);
+// on_want is called at at_us, if it has given nothing and is not woken before (HTTP/2: up to half a second later).
+void exchange_ask_at(struct exchange *ex, uint64_t at_us);
+// The source has something again. Not from on_want. Harmless at any other time, as long as somebody holds ex.
+void exchange_wake(struct exchange *ex, uint64_t now_us);
 
 // secure: came over TLS (scheme). h2: ALPN chose h2; else the first bytes decide (preface or HTTP/1).
 struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops,

@@ -225,6 +225,10 @@ uint64_t http_conn_deadline(const struct http_conn *c)
         at = earlier(at, rest_deadline(c));
     if (c->kind == CONN_H2 && c->n_live > 0)
         at = earlier(at, c->tick_us);
+    if (c->kind == CONN_H1 && c->h1.ex)
+        at = earlier(at, flow_deadline(c->h1.ex));
+    if (c->draining && !c->closing && c->n_live > 0)
+        at = earlier(at, c->serve_until_us);
     if (c->kind == CONN_H2 && c->h2_last_call_us > 0)
         at = earlier(at, c->h2_last_call_us);
     return at;
@@ -275,6 +279,10 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
         else
             give_up(c);
     }
+    if (c->kind == CONN_H1 && c->h1.ex && now_us >= flow_deadline(c->h1.ex))
+        exchange_wake(c->h1.ex, now_us);
+    if (c->draining && !c->closing && now_us >= c->serve_until_us)
+        flow_tell_closing(c);
     if (c->kind == CONN_H2 &&
         (now_us >= c->tick_us || (c->h2_last_call_us > 0 && now_us >= c->h2_last_call_us)))
         h2_tick(c, now_us);
@@ -284,6 +292,7 @@ void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_
 {
     c->now_us = now_us;
     c->draining = true;
+    c->serve_until_us = serve_until_us;
     c->rest_until_us = serve_until_us + DRAIN_IDLE_US;
     if (c->kind == CONN_H2)
         h2_drain(c);

@@ -399,6 +399,33 @@ enum oip_step oip_rest_step(struct oip_rest *w, size_t max_bytes, struct error *
     return OIP_DONE;
 }
 
+bool oip_rest_is_sure(const struct oip_rest *w)
+{
+    for (unsigned k = 0; k < w->n_wanted; k++) {
+        bool binary;
+        uint64_t n;
+        unsigned index = oip_wanted_output(w->request, w->slice->answer, k, &binary);
+        if (index == UINT32_MAX || binary)
+            return false;
+        struct tensor t = slice_whole(w->slice, index);
+        if (!dtype_table[t.dtype].json || t.dtype == DT_BYTES || !tensor_count(&t, &n))
+            return false;
+    }
+    return true;
+}
+
+void oip_rest_move(struct oip_rest *w, const struct slice *slice)
+{
+    if (w->state == VALUES) {
+        const struct slice *was = w->slice, *now = slice;
+        for (; was != w->part; was = was->next)
+            now = now->next;
+        w->part = now;
+        w->tensor = slice_output(now, w->index);
+    }
+    w->slice = slice;
+}
+
 void oip_rest_progress(const struct oip_rest *w, size_t *done, size_t *left)
 {
     *done = *left = 0;

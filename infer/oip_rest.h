@@ -36,6 +36,11 @@ unsigned oip_rest_outputs(const struct infer_request *request, const struct answ
 // BYTES that are not UTF-8 (400, ask for binary), out of memory (503).
 enum oip_step oip_rest_step(struct oip_rest *w, size_t max_bytes, struct error *e);
 
+// Nothing but memory can keep it from becoming JSON: its outputs are there, are numbers, and none goes behind the JSON.
+bool oip_rest_is_sure(const struct oip_rest *w);
+// The same rows lie elsewhere from now on, in as many parts.
+void oip_rest_move(struct oip_rest *w, const struct slice *slice);
+
 // Of the bytes (as they lie in the answer) that become JSON, how many have, and how many have not yet.
 void oip_rest_progress(const struct oip_rest *w, size_t *done, size_t *left);
 

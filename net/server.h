@@ -65,6 +65,9 @@ void server_free(struct server *s);
 
 // exchange_respond, from wherever; answers of exchanges whose client has gone are harmless.
 void server_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
+// exchange_start and exchange_wake, likewise.
+void server_flow(struct exchange *ex, const struct http_response *head, uint64_t now_us);
+void server_wake(struct exchange *ex, uint64_t now_us);
 struct loop *server_conn_loop(struct http_conn *c);
 // Client's address without the port, printed once a connection: "127.0.0.1", "::1", "unix". Lives as long
 // as the connection.

@@ -323,12 +323,37 @@ void server_conn_cut_all(struct server_part *p)
 
 // ---- what the rooms above call ---------------------------------------------------------------------------
 
+// NULL: it has gone. Looked up before the room is told: its connection may be gone afterwards.
+static struct conn *conn_under(const struct exchange *ex)
+{
+    return ex->conn ? http_conn_user(ex->conn) : NULL;
+}
+
+static void conn_flush(struct conn *c)
+{
+    if (c && !c->closing)
+        sock_flush(&c->sock);
+}
+
 void server_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
 {
-    struct conn *conn = ex->conn ? http_conn_user(ex->conn) : NULL; // gone afterwards, maybe
+    struct conn *c = conn_under(ex);
     exchange_respond(ex, r, now_us);
-    if (conn && !conn->closing)
-        sock_flush(&conn->sock);
+    conn_flush(c);
+}
+
+void server_flow(struct exchange *ex, const struct http_response *head, uint64_t now_us)
+{
+    struct conn *c = conn_under(ex);
+    exchange_start(ex, head, now_us);
+    conn_flush(c);
+}
+
+void server_wake(struct exchange *ex, uint64_t now_us)
+{
+    struct conn *c = conn_under(ex);
+    exchange_wake(ex, now_us);
+    conn_flush(c);
 }
 
 struct loop *server_conn_loop(struct http_conn *c)

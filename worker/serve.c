@@ -72,12 +72,27 @@ static void on_work(struct loop *l, struct loop_call *c)
 
 // ---- what the HTTP room calls ------------------------------------------------------------------------
 
+static void on_watch_timer(struct wheel_timer *t, uint64_t now_us)
+{
+    struct serve *s = container_of(t, struct serve, watch_timer);
+    if (serving_look(&s->api, now_us))
+        wheel_set(loop_wheel(s->batches.loop), t, now_us + SERVING_LOOK_US);
+}
+
+static void look_soon(struct serving *s)
+{
+    struct loop *l = request_of(s)->batches->loop;
+    struct serve *serve = container_of(request_of(s)->batches, struct serve, batches);
+    wheel_set(loop_wheel(l), &serve->watch_timer, loop_now_us(l) + SERVING_LOOK_US);
+}
+
 static const struct serving_ops serving_ops = {.bytes = sizeof(struct worker_request),
                                                .ready = tell_ready,
                                                .metadata = find_metadata,
                                                .index = show_index,
                                                .submit = submit_infer,
-                                               .abandon = abandon_infer};
+                                               .abandon = abandon_infer,
+                                               .watched = look_soon};
 
 static void on_head(struct exchange *ex, void *ctx)
 {
@@ -111,6 +126,33 @@ static void on_gone(struct exchange *ex, void *ctx)
     serving_on_gone(&r->serving);
 }
 
+static void on_sent(struct exchange *ex, bool whole, void *ctx)
+{
+    struct worker_request *r = ex->user;
+    (void)whole;
+    (void)ctx;
+    if (r && serving_on_sent(&r->serving)) // NULL: there was no memory for it
+        loop_defer_cancel(&r->work);
+}
+
+static void on_want(struct exchange *ex, void *ctx)
+{
+    struct worker_request *r = ex->user;
+    struct loop *l = r->batches->loop;
+    uint64_t before = ex->sent_bytes;
+    (void)ctx;
+    if (serving_on_want(&r->serving, loop_is_spent(l), loop_now_us(l)))
+        loop_defer(l, &r->work);
+    loop_worked(l, ex->sent_bytes - before);
+}
+
+static void on_body(struct exchange *ex, void *ctx)
+{
+    struct worker_request *r = ex->user;
+    (void)ctx;
+    serving_on_body(&r->serving, loop_now_us(r->batches->loop));
+}
+
 static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status, const char *why,
                       void *ctx)
 {
@@ -131,19 +173,25 @@ static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
 
 const struct http_server_ops serve_ops = {.on_head = on_head,
                                           .on_request = on_request,
+                                          .on_body = on_body,
                                           .on_gone = on_gone,
+                                          .on_sent = on_sent,
+                                          .on_want = on_want,
                                           .on_refuse = on_refuse,
                                           .on_charge = on_charge};
 
 void serve_init(struct serve *s, struct loop *l, struct repository *r)
 {
+    struct api_carry carry = {server_respond, server_flow, server_wake, loop_blocks(l)};
     *s = (struct serve){.most = memory_total() / 4};
     batches_init(&s->batches, l, r);
-    api_init(&s->api, server_respond, true, VIEW("sluice-worker"), VIEW(SLUICE_VERSION));
+    api_init(&s->api, &carry, true, VIEW("sluice-worker"), VIEW(SLUICE_VERSION));
+    s->watch_timer.fn = on_watch_timer;
 }
 
 void serve_deinit(struct serve *s)
 {
+    wheel_cancel(loop_wheel(s->batches.loop), &s->watch_timer);
     batches_deinit(&s->batches);
     api_deinit(&s->api);
 }

@@ -11,6 +11,7 @@ struct serve {
     struct batches batches;
     int64_t held, most; // bytes that requests hold, and may
     bool draining;
+    struct wheel_timer watch_timer; // set while a health Watch is open
 };
 
 extern const struct http_server_ops serve_ops; // ctx: the struct serve

@@ -40,6 +40,21 @@ static void check_books(const struct world *w)
 
 // ---- the same however it is cut ------------------------------------------------------------------------
 
+// The request at hand is answered, or its answer ends. False: none waits for that.
+static bool go_on(struct world *w)
+{
+    if (w->n_later > 0) {
+        world_answer(w);
+        return true;
+    }
+    if (!world_flows(w))
+        return false;
+    w->hurry = true;
+    world_wake(w);
+    world_flush(w);
+    return true;
+}
+
 // Everything that could be noticed from outside.
 static void outcome(struct world *w, struct view cuts, struct view in, uint8_t flags)
 {
@@ -48,14 +63,14 @@ static void outcome(struct world *w, struct view cuts, struct view in, uint8_t f
     for (size_t at = 0; at < in.n;) {
         size_t part = cuts.n ? 1 + (uint8_t)cuts.p[k++ % cuts.n] : in.n;
         part = part < in.n - at ? part : in.n - at;
-        while (!http_conn_wants_read(w->c) && w->n_later > 0)
-            world_answer(w);
+        while (!http_conn_wants_read(w->c) && go_on(w))
+            ;
         invariant(http_conn_wants_read(w->c)); // with all answers given and taken
         world_feed(w, in.p + at, part);
         at += part;
     }
-    while (w->n_later > 0)
-        world_answer(w);
+    while (go_on(w))
+        ;
     world_note(w, "%s, %u live\n", http_conn_done(w->c) ? "closed" : "open", http_conn_live(w->c));
     world_close(w);
     check_books(w);
@@ -168,6 +183,8 @@ static void step(struct world *w, uint8_t op, struct view *in)
             http_conn_drain(w->c, w->now_us + 1000000, w->now_us);
         else if (n == 1)
             http_conn_eof(w->c, w->now_us);
+        else
+            world_wake(w);
         break;
     default:
         take(w, SIZE_MAX);
@@ -186,7 +203,8 @@ static void hostile(struct view control, struct view in, uint8_t flags)
     }
     mem_fail_at(0);
     take(&w, SIZE_MAX);
-    if (w.n_later == 0) // all that was asked is answered, and all answers were taken
+    if (w.n_later == 0 &&
+        !world_flows(&w)) // all that was asked is answered, and all answers were taken
         invariant(http_conn_done(w.c) || http_conn_wants_read(w.c));
     check_bounds(&w);
     world_close(&w);

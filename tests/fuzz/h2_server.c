@@ -37,6 +37,10 @@ static const char *const heads[] = {
     ":method: OPTIONS\n:scheme: http\n:authority: h\n:path: *\n",
     FORM "/bad%2f\n",
     "x-tail: end\n",
+    FORM "/flow?ab8t\n",
+    FORM "/flow?aqm*\n",
+    POST_FORM "/flow?as0x\n",
+    POST_FORM "/talk?asbs8t\n",
     FORM "/a\nte: trailers\ncookie: a=b\nx-y: z\n",
 };
 #define N_HEADS (sizeof(heads) / sizeof(heads[0]))
@@ -205,6 +209,9 @@ static void step(struct h2 *h, struct tape *t)
     case FRAMES + 7:
         h2_flush(h);
         break;
+    case FRAMES + 8:
+        world_wake(&h->w);
+        break;
     default:
         put(&h->say, t, op % FRAMES);
         break;
@@ -227,6 +234,8 @@ static void hostile(struct tape t, uint8_t flags)
     mem_fail_at(0);
     while (h.w.n_later > 0)
         answer(&h, 0);
+    h.w.hurry = true;
+    world_wake(&h.w);
     h2_flush(&h);
     check_bounds(&h);
     let_pass(&h, 11 * SECOND);

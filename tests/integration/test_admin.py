@@ -44,7 +44,7 @@ def test_refusals_say_what_was_expected(gateway, http2):
     answer = ask(gateway, "/metrics", "POST", http2=http2)
     assert answer.status_code == 405 and answer.headers["allow"] == "GET, HEAD"
     answer = ask(gateway, "/nothing", http2=http2, **TOKEN)
-    assert answer.status_code == 404 and "/metrics, /healthz, /status" in answer.json()["error"]
+    assert answer.status_code == 404 and "/metrics, /healthz, /status, /events" in answer.json()["error"]
     answer = ask(gateway, "/status", http2=http2, host="example.org", **TOKEN)
     assert answer.status_code == 403 and "host" in answer.json()["error"]
 

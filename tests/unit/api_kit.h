@@ -5,6 +5,7 @@
 
 #include "api/api.h"
 #include "base/mem.h"
+#include "http/conn.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -30,6 +31,15 @@ static struct api kit_api;
 static struct block_owner kit_blocks; // adopted by the test's thread
 static struct kit_said kit_said;
 
+static bool kit_fails_on; // the n-th allocation may be one of a later piece
+
+// What the test itself does must not fail.
+static inline void kit_fail_no_more(void)
+{
+    if (!kit_fails_on)
+        mem_fail_at(0);
+}
+
 static inline void kit_text(char *out, size_t room, struct view v)
 {
     assert_true(v.n < room);
@@ -53,7 +63,7 @@ static inline void kit_respond(struct exchange *ex, const struct http_response *
         kit_text(s->trailer_names[i], sizeof(s->trailer_names[i]), r->trailers[i].name);
         kit_text(s->trailer_values[i], sizeof(s->trailer_values[i]), r->trailers[i].value);
     }
-    mem_fail_at(0); // what the test itself does must not fail
+    kit_fail_no_more();
     buffer_reset(&s->body);
     for (unsigned i = 0; i < r->n_body; i++) {
         assert_true(buffer_append(&s->body, r->body[i].p, r->body[i].n));
@@ -63,6 +73,46 @@ static inline void kit_respond(struct exchange *ex, const struct http_response *
         }
     }
     *buffer_reserve(&s->body, 1) = 0;
+}
+
+// An answer that flows: its head is said; kit_want asks for what is next. kit_woken: how often its source woke it.
+static struct http_flow kit_flow;
+static unsigned kit_woken;
+
+static inline void kit_start(struct exchange *ex, const struct http_response *r, uint64_t now_us)
+{
+    kit_respond(ex, r, now_us);
+    kit_flow = (struct http_flow){.ask_us = UINT64_MAX};
+    ex->flow = &kit_flow;
+    ex->out = kit_flow.piece;
+    ex->responded = true;
+}
+
+static inline void kit_wake(struct exchange *ex, uint64_t now_us)
+{
+    kit_woken++;
+    if (kit_flow.state == FLOW_SILENT)
+        kit_flow.state = FLOW_READY;
+}
+
+// What the source gives is appended to the body. False: nothing, and no end.
+static inline bool kit_want(void)
+{
+    bool any = flow_ask(&kit_ex);
+    kit_fail_no_more();
+    for (; kit_ex.out_at < kit_ex.n_out; kit_ex.out_at++) {
+        struct http_seg *piece = &kit_ex.out[kit_ex.out_at];
+        assert_true(buffer_append(&kit_said.body, piece->p, piece->n));
+        if (piece->block)
+            block_unref(piece->block);
+    }
+    *buffer_reserve(&kit_said.body, 1) = 0;
+    kit_said.n_trailers = kit_ex.n_trailers;
+    for (unsigned i = 0; i < kit_ex.n_trailers; i++) {
+        kit_text(kit_said.trailer_names[i], 64, kit_ex.trailers[i].name);
+        kit_text(kit_said.trailer_values[i], 8192, kit_ex.trailers[i].value);
+    }
+    return any;
 }
 
 static inline const char *kit_header(const char *name)
@@ -140,8 +190,9 @@ static inline void kit_send_message(struct view message, uint8_t flag)
 // Of a group of tests.
 static inline int kit_open(void **state)
 {
+    struct api_carry carry = {kit_respond, kit_start, kit_wake, &kit_blocks};
     (void)state;
-    api_init(&kit_api, kit_respond, true, VIEW("sluice"), VIEW("1.2"));
+    api_init(&kit_api, &carry, true, VIEW("sluice"), VIEW("1.2"));
     block_owner_init(&kit_blocks);
     block_owner_adopt(&kit_blocks);
     kit_ask("GET", "/");

@@ -185,6 +185,9 @@ static const struct {
     {"/inference.GRPCInferenceService/ModelConfig", API_MODEL_CONFIG},
     {"/inference.GRPCInferenceService/RepositoryIndex", API_INDEX},
     {"/grpc.health.v1.Health/Check", API_HEALTH_CHECK},
+    {"/grpc.health.v1.Health/Watch", API_HEALTH_WATCH},
+    {"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", API_REFLECT},
+    {"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", API_REFLECT},
 };
 
 static void every_grpc_method(void **state)
@@ -214,7 +217,7 @@ static void every_grpc_method(void **state)
                                           "/inference.GRPCInferenceService/modelinfer",
                                           "/inference.GRPCInferenceService/ModelInfer/",
                                           "/inference.GRPCInferenceService/ModelStreamInfer",
-                                          "/grpc.health.v1.Health/Watch",
+                                          "/grpc.health.v1.Health/List",
                                           "/v2/models/m/infer"};
     for (unsigned i = 0; i < COUNT(unknown); i++) {
         assert_int_equal(route_as("POST", unknown[i], "application/grpc"), API_REFUSED);

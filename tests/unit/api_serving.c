@@ -34,9 +34,11 @@ static struct { // what the doer does, and how often it was asked
     bool ready;   // server and model
     bool unknown; // the model
     int64_t values;
+    bool text; // they are strings: an answer that does not flow
     unsigned submits, abandons, ready_asked, metadata_asked;
 } doer;
 
+static bool start_fails;
 static struct guest *guest;
 static struct serving *serving;
 static bool more; // what the last call returned
@@ -47,7 +49,7 @@ static void answer(uint64_t now_us)
 {
     static float values[LARGE];
     struct tensor y = {.name = VIEW("y"),
-                       .dtype = DT_FP32,
+                       .dtype = doer.text ? DT_BYTES : DT_FP32,
                        .rank = 2,
                        .shape = {1, doer.values},
                        .data = (const uint8_t *)values,
@@ -223,6 +225,25 @@ static unsigned run(uint64_t now_us)
     return steps;
 }
 
+static bool busy; // the turn in which its connection asks
+
+static void on_want(struct exchange *ex, void *ctx)
+{
+    more = serving_on_want(serving, busy, NOW_US);
+}
+
+// Its client takes all of it, if it flows; how many pieces.
+static unsigned drink(void)
+{
+    unsigned pieces = 0;
+    if (!serving || serving->phase != SERVING_FLOWING)
+        return 0;
+    for (; kit_flow.state != FLOW_ENDED; pieces++)
+        assert_true(kit_want());
+    assert_true(serving_on_sent(serving));
+    return pieces;
+}
+
 // Nothing holds the exchange but its connection; no answer's block is left.
 static void all_given_back(void)
 {
@@ -328,9 +349,10 @@ static void in_several_turns(void **state)
     }
 }
 
-// A large body and a large answer take steps; nothing is said before the last of them.
+// A large body and a large answer of strings take steps; nothing is said before the last of them.
 static void large_ones_take_steps(void **state)
 {
+    doer.text = true;
     for (int early = 0; early < 2; early++) {
         doer.values = 1;
         ask_json(large_body());
@@ -350,6 +372,61 @@ static void large_ones_take_steps(void **state)
     }
 }
 
+// A large one of numbers flows. It may be released before and after it has been sent; a turn that is spent puts its
+// next piece off.
+static void large_ones_flow(void **state)
+{
+    for (int early = 0; early < 2; early++) {
+        ask_json(VIEW(JSON));
+        assert_false(serving_on_request(serving, false, NOW_US));
+        doer.values = LARGE;
+        answer(NOW_US);
+        assert_false(more);
+        phase_is(SERVING_FLOWING, 1);
+        assert_int_equal(kit_blocks.live_blocks, 3); // the answer's, and what is encoded
+        if (early)
+            serving_release(serving);
+        assert_int_equal(kit_ex.refs, 2); // it is still encoded
+        assert_true(kit_want());
+        busy = true;
+        assert_false(kit_want());
+        busy = false;
+        assert_true(more);
+        kit_woken = 0;
+        assert_false(serving_step(serving, NOW_US));
+        assert_int_equal(kit_woken, 1);
+        assert_true(drink() >= 3);
+        assert_int_equal(kit_body().n, strlen(kit_body_text()));
+        answered_whole(false);
+        if (!early)
+            serving_release(serving);
+        all_given_back();
+    }
+}
+
+// Its client leaves, or its connection cannot even begin.
+static void gone_while_it_flows(void **state)
+{
+    for (unsigned way = 0; way < 8; way++) {
+        ask_json(VIEW(JSON));
+        serving_on_request(serving, false, NOW_US);
+        doer.values = LARGE;
+        start_fails = way & 4;
+        answer(NOW_US);
+        if (way & 1)
+            serving_release(serving);
+        if (way & 2 && !start_fails)
+            kit_want();
+        if (!start_fails)
+            assert_true(serving_on_sent(serving));
+        start_fails = false;
+        if (!(way & 1))
+            serving_release(serving);
+        phase_is(SERVING_ANSWERED, 1);
+        all_given_back();
+    }
+}
+
 // ---- the client goes ---------------------------------------------------------------------------------
 
 // In each state, with the doer still holding it and not: nobody answers, all is given back, and what comes too
@@ -361,6 +438,7 @@ static void go_in_each_state(void)
         for (int released = 0; released < (place >= TO_ENCODE ? 2 : 1); released++) {
             doer.abandons = 0;
             doer.aboard = place == ABOARD;
+            doer.text = true;
             doer.values = place == ENCODED_IN_PART ? LARGE : 1;
             if (place == DECODED_IN_PART)
                 ask_packed();
@@ -655,6 +733,7 @@ static void allocation_fails_anywhere(void **state)
                 run(NOW_US);
             }
             mem_fail_at(0);
+            drink();
             assert_int_equal(kit_said.calls, 1);
             if (serving)
                 assert_int_equal(serving->phase, SERVING_ANSWERED);
@@ -671,6 +750,22 @@ static void allocation_fails_anywhere(void **state)
     }
 }
 
+// As a connection that has no memory for it does.
+static void start(struct exchange *ex, const struct http_response *r, uint64_t now_us)
+{
+    kit_start(ex, r, now_us);
+    if (start_fails)
+        assert_false(serving_on_sent(serving));
+}
+
+static int open_kit(void **state)
+{
+    kit_open(state);
+    kit_api.carry.start = start;
+    kit_ops.on_want = on_want;
+    return 0;
+}
+
 static int new_doer(void **state)
 {
     memset(&doer, 0, sizeof(doer));
@@ -684,6 +779,8 @@ int main(void)
         cmocka_unit_test_setup(in_one_turn, new_doer),
         cmocka_unit_test_setup(in_several_turns, new_doer),
         cmocka_unit_test_setup(large_ones_take_steps, new_doer),
+        cmocka_unit_test_setup(large_ones_flow, new_doer),
+        cmocka_unit_test_setup(gone_while_it_flows, new_doer),
         cmocka_unit_test_setup(gone_in_each_state, new_doer),
         cmocka_unit_test_setup(refused, new_doer),
         cmocka_unit_test_setup(bodies_refused, new_doer),
@@ -695,5 +792,5 @@ int main(void)
         cmocka_unit_test_setup(raw_binary, new_doer),
         cmocka_unit_test_setup(allocation_fails_anywhere, new_doer),
     };
-    return cmocka_run_group_tests(tests, kit_open, kit_close);
+    return cmocka_run_group_tests(tests, open_kit, kit_close);
 }

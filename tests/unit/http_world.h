@@ -5,6 +5,8 @@
  *   /big         200,000 bytes in one block        /empty   no body at all
  *   /trailers    with trailers                      /close   closes
  *   /only        trailers and no body
+ *   /talk        the same, and its body streams: it is consumed as it comes; /hoard: it is not
+ *   /flow        an answer that flows, by the letters of its query, one for each on_want (world_on_want)
  *   else         one line that tells what was understood */
 #ifndef SLUICE_TESTS_HTTP_WORLD_H
 #define SLUICE_TESTS_HTTP_WORLD_H
@@ -32,9 +34,12 @@ struct world {
     int64_t charged, charge_limit;
     unsigned heads, requests, gone, sent, sent_whole, refused, refused_status;
     unsigned abused[ABUSE_VERDICTS];
-    bool shapes; // refusals are answered here, as gRPC
-    bool hush;   // no lines: floods
-    bool terse;  // no lines of ends: when an answer has left depends on how its request came in
+    unsigned wants;
+    size_t heard; // bytes of bodies that stream
+    bool hurry;   // sources end as soon as they are asked
+    bool shapes;  // refusals are answered here, as gRPC
+    bool hush;    // no lines: floods
+    bool terse;   // no lines of ends: when an answer has left depends on how its request came in
 };
 
 static struct block_owner world_blocks;
@@ -94,6 +99,110 @@ static void world_respond(struct world *w, struct exchange *ex, unsigned status)
     exchange_respond(ex, &r, w->now_us);
 }
 
+// ---- an answer that flows
+
+struct world_source { // ex->user
+    const char *next, *start, *end;
+    bool was_silent; // since it began, or began again
+};
+
+static void world_flow(struct world *w, struct exchange *ex)
+{
+    struct http_header type = {VIEW("content-type"), VIEW("text/event-stream")};
+    struct http_response r = {.status = 200, .headers = &type, .n_headers = 1};
+    struct world_source *s = ex->user = arena_zalloc(&ex->arena, sizeof(*s));
+    if (!s) {
+        world_respond(w, ex, 503);
+        return;
+    }
+    s->next = s->start = ex->query.p;
+    s->end = s->start + ex->query.n;
+    exchange_start(ex, &r, w->now_us);
+}
+
+static void world_put_block(struct exchange *ex)
+{
+    struct block *block = block_new(&world_blocks, BIG_ANSWER);
+    if (!block) {
+        exchange_cut(ex);
+        return;
+    }
+    memset(block->data, 'b', BIG_ANSWER);
+    exchange_put(ex, (struct http_seg){block->data, BIG_ANSWER, block});
+}
+
+// s: silent until it is woken; q: or asked, ten seconds later; b: a block; 8: as many pieces as there may be; 0: an
+// empty one before it, which is none; m: an eighth of what is copied; e: the end; t: with trailers; l: the end with the last
+// piece; x: cut; *: from the start again. Any other letter is a piece. Behind the last one it ends.
+static void world_on_want(struct exchange *ex, void *ctx)
+{
+    struct world *w = ctx;
+    struct world_source *s = ex->user;
+    struct http_header trailers[2] = {{VIEW("grpc-status"), VIEW("0")},
+                                      {VIEW("grpc-message"), VIEW("fine")}};
+    static uint8_t kilo[1024];
+    memset(kilo, 'm', sizeof(kilo));
+    w->wants++;
+    if (s->next < s->end && *s->next == '*')
+        s->next = s->was_silent ? s->start : s->end; // it must not go on for ever by itself
+    char letter = s->next == s->end || w->hurry || ex->closing ? 'e' : *s->next++;
+    struct http_seg piece = {(const uint8_t *)s->next - 1, 1, NULL};
+    switch (letter) {
+    case 'q':
+        exchange_ask_at(ex, w->now_us + 10 * (uint64_t)SECOND);
+        __attribute__((fallthrough));
+    case 's':
+        s->was_silent = true;
+        break;
+    case 'b':
+        world_put_block(ex);
+        break;
+    case '8':
+        for (unsigned i = 0; i < FLOW_PIECES; i++)
+            exchange_put(ex, piece);
+        break;
+    case '0':
+        exchange_put(ex, (struct http_seg){(const uint8_t *)"", 0, block_new(&world_blocks, 1)});
+        exchange_put(ex, piece);
+        break;
+    case 'm':
+        exchange_put(ex, (struct http_seg){kilo, sizeof(kilo), NULL});
+        break;
+    case 'e':
+        exchange_end(ex, NULL, 0);
+        break;
+    case 't':
+        exchange_end(ex, trailers, 2);
+        break;
+    case 'l':
+        exchange_put(ex, piece);
+        exchange_end(ex, NULL, 0);
+        break;
+    case 'x':
+        exchange_cut(ex);
+        break;
+    default:
+        exchange_put(ex, piece);
+        break;
+    }
+}
+
+// All sources have something again.
+static inline void world_wake(struct world *w)
+{
+    for (struct exchange *ex = w->c->live; ex; ex = ex->next)
+        exchange_wake(ex, w->now_us);
+}
+
+static inline bool world_flows(const struct world *w)
+{
+    for (const struct exchange *ex = w->c->live; ex; ex = ex->next) {
+        if (is_flowing(ex))
+            return true;
+    }
+    return false;
+}
+
 // As gRPC would have it: 200, and the reason in trailers.
 static void world_refuse(struct world *w, struct exchange *ex, const char *why)
 {
@@ -101,6 +210,11 @@ static void world_refuse(struct world *w, struct exchange *ex, const char *why)
                                       {VIEW("grpc-message"), view_str(why)}};
     struct http_response r = {.status = 200, .trailers = trailers, .n_trailers = 2};
     exchange_respond(ex, &r, w->now_us);
+}
+
+static bool world_streams(const struct exchange *ex)
+{
+    return ex->carrier == HTTP_2 && (view_is(ex->path, "/talk") || view_is(ex->path, "/hoard"));
 }
 
 static void world_on_head(struct exchange *ex, void *ctx)
@@ -113,8 +227,20 @@ static void world_on_head(struct exchange *ex, void *ctx)
                    VIEW_ARG(ex->headers[i].value));
     if (view_is(ex->path, "/small"))
         ex->max_body = 8;
+    ex->streams = world_streams(ex);
     if (view_is(ex->path, "/early"))
         world_respond(w, ex, 404);
+}
+
+static void world_on_body(struct exchange *ex, void *ctx)
+{
+    struct world *w = ctx;
+    if (!ex->responded)
+        world_flow(w, ex);
+    if (view_is(ex->path, "/hoard"))
+        return;
+    w->heard += buffer_len(&ex->body);
+    buffer_consume(&ex->body, buffer_len(&ex->body));
 }
 
 static void world_on_request(struct exchange *ex, void *ctx)
@@ -125,6 +251,10 @@ static void world_on_request(struct exchange *ex, void *ctx)
     if (view_is(ex->path, "/later") && w->n_later < 256) {
         exchange_ref(ex);
         w->later[w->n_later++] = ex;
+    } else if (ex->responded) {
+        exchange_wake(ex, w->now_us); // its body streams
+    } else if (view_is(ex->path, "/flow") || ex->streams) {
+        world_flow(w, ex);
     } else {
         world_respond(w, ex, 200);
     }
@@ -176,11 +306,13 @@ static void world_on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse
 
 static const struct http_server_ops world_ops = {.on_head = world_on_head,
                                                  .on_request = world_on_request,
+                                                 .on_body = world_on_body,
                                                  .on_gone = world_on_gone,
                                                  .on_sent = world_on_sent,
                                                  .on_refuse = world_on_refuse,
                                                  .on_charge = world_on_charge,
-                                                 .on_abuse = world_on_abuse};
+                                                 .on_abuse = world_on_abuse,
+                                                 .on_want = world_on_want};
 
 static void world_open(struct world *w, bool h2)
 {

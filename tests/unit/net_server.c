@@ -173,6 +173,14 @@ void exchange_respond(struct exchange *ex, const struct http_response *r, uint64
 {
 }
 
+void exchange_start(struct exchange *ex, const struct http_response *r, uint64_t now_us)
+{
+}
+
+void exchange_wake(struct exchange *ex, uint64_t now_us)
+{
+}
+
 static _Atomic unsigned dates, wrong_dates;
 
 void http_set_date(struct view date)

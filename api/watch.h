@@ -1,0 +1,16 @@
+/* api/watch.h: health Watch (grpc.health.v1): the state of a service now, and again each time that it is another, until
+ * the client leaves or the server drains. Thinks.
+ * States are looked at, not told: that a model is ready has many causes on many threads, and is a load of a word. So a
+ * change is seen within SERVING_LOOK_US, and one that is undone before is not. A client that is slow gets the
+ * state as it is when its window opens. */
+#ifndef SLUICE_API_WATCH_H
+#define SLUICE_API_WATCH_H
+
+#include "api/serving.h"
+
+// The answer begins to flow. False: e.
+bool watch_start(struct serving *s, uint64_t now_us, struct error *e);
+void watch_want(struct serving *s, uint64_t now_us); // on_want
+void watch_end(struct serving *s);
+
+#endif
