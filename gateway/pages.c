@@ -133,8 +133,8 @@ const struct admin_page pages[PAGES] = {
     {"GET", "/metrics", ADMIN_OPEN, metrics},         // for Prometheus
     {"GET", "/healthz", ADMIN_OPEN, health},          // for whoever watches the process
     {"GET", "/status", ADMIN_TOKEN, show_page},       // what everybody holds
-    {"GET", EXPLAIN_PATH, ADMIN_TOKEN, explain_page}, // what became of one request
     {"GET", "/events", ADMIN_TOKEN, events_page},     // what changes, from now on
+    {"GET", EXPLAIN_PATH, ADMIN_TOKEN, explain_page}, // what became of one request
     {"POST", "/v1/drain", ADMIN_TOKEN, drain},        // ends in order
     {"GET", "/v1/loglevel", ADMIN_TOKEN, level},      // of the events
     {"POST", "/v1/loglevel", ADMIN_TOKEN, set_level}, // from now on
