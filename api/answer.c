@@ -19,6 +19,13 @@
 #define COPY_MOST ((size_t)1 << 20)    // of rows, within one turn
 #define SCRATCH_KEEP ((size_t)1 << 20) // what one large answer may leave behind in a loop's scratch
 
+struct json_flow { // of an answer that flows, in the arena
+    bool ended;
+    struct slice *own;                 // in the arena; one reference on each block is ours
+    struct http_seg held[FLOW_PIECES]; // encoded, and not given yet
+    unsigned n_held;
+};
+
 struct api_answer {
     struct api *api;
     struct exchange *ex;
@@ -31,12 +38,8 @@ struct api_answer {
     struct http_seg *segs;
     unsigned n_segs, cap_segs;
     size_t json_bytes;
-    size_t json_expected; // of all, as the first step lets us expect; 0: the first step was all
-    // of one that flows
-    bool flows, ended;
-    struct slice *own;                 // in the arena; one reference on each block is ours
-    struct http_seg held[FLOW_PIECES]; // encoded, and not given yet
-    unsigned n_held;
+    size_t json_expected;   // of all, as the first step lets us expect; 0: the first step was all
+    struct json_flow *flow; // NULL: it does not
 };
 
 void api_init(struct api *a, const struct api_carry *carry, bool expose, struct view server_name,
@@ -143,7 +146,7 @@ static bool hold_json(struct api_answer *w)
         if (!b)
             return false;
         memcpy(b->data, json.p + at, n);
-        w->held[w->n_held++] = (struct http_seg){b->data, n, b};
+        w->flow->held[w->flow->n_held++] = (struct http_seg){b->data, n, b};
     }
     return true;
 }
@@ -215,7 +218,7 @@ static bool own_rows(struct api_answer *w)
         if (last)
             last->next = own;
         else
-            w->own = own;
+            w->flow->own = own;
         last = own;
     }
     return true;
@@ -231,19 +234,19 @@ static bool start_flow(struct api_answer *w, const struct meta_fields *meta, uin
         .status = 200, .headers = headers, .n_headers = 1 + meta->n_headers};
     if (!charge_copy(w, w->json_expected < FLOW_ROOM ? w->json_expected : FLOW_ROOM, e))
         return false;
-    if (!hold_json(w) || !own_rows(w)) {
+    w->flow = arena_zalloc(&w->ex->arena, sizeof(*w->flow));
+    if (!w->flow || !hold_json(w) || !own_rows(w)) {
         api_answer_drop(w);
         return no_memory(e);
     }
-    w->flows = true;
-    oip_rest_move(&w->rest, w->own);
+    oip_rest_move(&w->rest, w->flow->own);
     w->api->carry.start(w->ex, &head, now_us);
     return true;
 }
 
 bool api_answer_flows(const struct api_answer *w)
 {
-    return w->flows;
+    return w->flow;
 }
 
 // One step more of it is held. False: out of memory.
@@ -253,7 +256,7 @@ static bool encode_more(struct api_answer *w)
     w->out = w->api->scratch;
     enum oip_step step = oip_rest_step(&w->rest, OIP_STEP_BYTES, &e);
     bool ok = step != OIP_ERROR && hold_json(w);
-    w->ended = step == OIP_DONE;
+    w->flow->ended = step == OIP_DONE;
     trim_scratch(&w->out);
     w->api->scratch = w->out;
     return ok;
@@ -261,14 +264,15 @@ static bool encode_more(struct api_answer *w)
 
 bool api_answer_want(struct api_answer *w)
 {
-    if (w->n_held == 0 && !encode_more(w)) {
+    struct json_flow *f = w->flow;
+    if (f->n_held == 0 && !encode_more(w)) {
         exchange_cut(w->ex);
         return false;
     }
-    for (unsigned i = 0; i < w->n_held; i++)
-        exchange_put(w->ex, w->held[i]);
-    w->n_held = 0;
-    if (w->ended)
+    for (unsigned i = 0; i < f->n_held; i++)
+        exchange_put(w->ex, f->held[i]);
+    f->n_held = 0;
+    if (f->ended)
         exchange_end(w->ex, NULL, 0);
     return true;
 }
@@ -350,12 +354,13 @@ enum oip_step api_answer_step(struct api_answer *w, uint64_t now_us, struct erro
 
 void api_answer_drop(struct api_answer *w)
 {
+    struct json_flow *f = w->flow;
     drop_segs(w);
-    while (w->n_held > 0)
-        block_unref(w->held[--w->n_held].block);
-    for (const struct slice *own = w->own; own; own = own->next)
+    w->flow = NULL;
+    while (f && f->n_held > 0)
+        block_unref(f->held[--f->n_held].block);
+    for (const struct slice *own = f ? f->own : NULL; own; own = own->next)
         block_unref(own->answer->block);
-    w->own = NULL;
 }
 
 // Bytes that a gRPC message copies: those of its small tensors; large ones are sent from where they lie.

@@ -225,7 +225,7 @@ uint64_t http_conn_deadline(const struct http_conn *c)
         at = earlier(at, rest_deadline(c));
     if (c->kind == CONN_H2 && c->n_live > 0)
         at = earlier(at, c->tick_us);
-    if (c->kind == CONN_H1 && c->h1.ex)
+    if (c->kind == CONN_H1 && c->h1.ex && c->h1.ex->flow)
         at = earlier(at, flow_deadline(c->h1.ex));
     if (c->draining && !c->closing && c->n_live > 0)
         at = earlier(at, c->serve_until_us);
