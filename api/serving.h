@@ -52,8 +52,7 @@ struct serving {
     struct infer_request *request; // where it is decoded to: set before serving_route
     enum serving_phase phase;
     enum status outcome; // of the answer; STATUS_CLIENT_GONE: the client left before it
-    struct view
-        why; // the client was told of another outcome than STATUS_OK, cut; in the exchange's arena
+    struct view why;     // told with it, cut, in the exchange's arena; STATUS_OK: none
     struct api_call call;
     struct answer_meta meta; // its model to compute_us: set before serving_answer
     size_t in_bytes;         // of the body as it came: decoding may replace it

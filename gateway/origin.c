@@ -232,8 +232,8 @@ static void on_head(struct exchange *ex, void *ctx)
     r->part = p;
     r->work.fn = on_work;
     r->serving.request = &r->infer.request;
-    if (f->gateway->config->log.access ||
-        p->past.n > 0) // the connection may be gone when the line is written
+    // The connection may be gone when it is told.
+    if (f->gateway->config->log.access || p->past.n > 0)
         r->client = arena_copy(&ex->arena, server_conn_peer(ex->conn));
     uint64_t random[2] = {rand_u64(&p->loop->rand), rand_u64(&p->loop->rand)};
     serving_route(&r->serving, random, loop_now_us(p->loop));

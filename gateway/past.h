@@ -34,7 +34,7 @@ struct past_standing { // of its model, when it was admitted; before it took roo
 struct past_ticket {
     uint64_t queue_us, compute_us, left_us; // left of its deadline when it was sent; sent > 0
     uint32_t rows;
-    uint32_t batch_rows; // 0: it was not answered, and the two lines below say nothing
+    uint32_t batch_rows; // 0: it was not answered, and nothing is said of reason and compute_us
     uint32_t replica;    // that it was sent to last
     uint8_t reason;      // enum batch_reason
     uint8_t sent, losses, deaths, refusals;
