@@ -189,7 +189,8 @@ void origin_settle(struct part *p, struct infer *in)
 void origin_release(struct part *p, struct infer *in)
 {
     struct request *r = in->user;
-    tell_home(r);
+    if (r->past > 0)
+        tell_home(r);
     part_unuse(p, in->step.to.model);
     serving_release(&r->serving);
 }

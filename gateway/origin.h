@@ -25,7 +25,7 @@ void origin_release(struct part *p, struct infer *in);
 
 // Counts it and writes its line: it was answered (whole: the client got all of it), or the client has gone.
 void tell_end(struct request *r, bool whole);
-// All of its tickets are home: what is remembered of it becomes whole, if it is told of already.
+// All of its tickets are home, and it is told of already: what is remembered of it becomes whole.
 void tell_home(struct request *r);
 // Refused before on_head: all that is known of it is what was answered.
 void tell_refused(struct part *p, struct http_conn *c, enum status outcome, unsigned http,

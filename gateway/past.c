@@ -1,6 +1,5 @@
 #include "gateway/past.h"
 
-#include "base/hash.h"
 #include "base/mem.h"
 
 bool past_init(struct past *p, uint32_t n)
@@ -9,14 +8,14 @@ bool past_init(struct past *p, uint32_t n)
     if (n == 0)
         return true;
     p->slot = mem_zalloc(n * sizeof(*p->slot));
-    p->hash = mem_zalloc(n * sizeof(*p->hash));
-    return p->slot && p->hash;
+    p->tail = mem_zalloc(n * sizeof(*p->tail));
+    return p->slot && p->tail;
 }
 
 void past_deinit(struct past *p)
 {
     mem_free(p->slot);
-    mem_free(p->hash);
+    mem_free(p->tail);
     *p = (struct past){0};
 }
 
@@ -25,18 +24,38 @@ static uint32_t place_of(const struct past *p, uint64_t number)
     return (uint32_t)((number - 1) % p->n);
 }
 
-static uint32_t hash_of(struct view id)
+// Ids that clients make differ in their last bytes, where counters are, as well as random ones do.
+static uint64_t tail_of(struct view id)
 {
-    return (uint32_t)hash64(id, 0);
+    uint64_t tail = 0;
+    if (id.n >= sizeof(tail))
+        memcpy(&tail, id.p + id.n - sizeof(tail), sizeof(tail));
+    else if (id.n > 0)
+        memcpy(&tail, id.p, id.n);
+    return tail;
 }
 
-struct past_request *past_add(struct past *p, struct view id)
+// Behind those before it, at `at`; returns where it ends.
+static inline size_t put_text(struct past_request *r, unsigned word, size_t at, struct view text,
+                              size_t most)
+{
+    size_t n = text.n < most ? text.n : most;
+    if (n > 0)
+        memcpy(r->text + at, text.p, n);
+    r->end[word] = (uint16_t)(at + n);
+    return at + n;
+}
+
+struct past_request *past_add(struct past *p, const struct view words[PAST_WORDS])
 {
     uint32_t place = place_of(p, ++p->added);
     struct past_request *r = &p->slot[place];
-    p->hash[place] = hash_of(id);
+    p->tail[place] = tail_of(words[PAST_WORD_ID]);
     r->number = p->added;
-    past_put(r, PAST_WORD_ID, id);
+    size_t at = put_text(r, PAST_WORD_ID, 0, words[PAST_WORD_ID], PAST_ID);
+    for (unsigned i = PAST_WORD_CLIENT; i < PAST_WORD_WHY; i++)
+        at = put_text(r, i, at, words[i], PAST_NAME);
+    put_text(r, PAST_WORD_WHY, at, words[PAST_WORD_WHY], PAST_TEXT - at);
     return r;
 }
 
@@ -48,28 +67,14 @@ struct past_request *past_at(struct past *p, uint64_t number)
 
 const struct past_request *past_find(const struct past *p, struct view id)
 {
-    uint32_t hash = hash_of(id);
+    uint64_t tail = tail_of(id);
     uint64_t oldest = p->added > p->n ? p->added - p->n : 0;
     for (uint64_t number = p->added; number > oldest; number--) {
         uint32_t place = place_of(p, number);
-        if (p->hash[place] == hash && view_eq(past_text(&p->slot[place], PAST_WORD_ID), id))
+        if (p->tail[place] == tail && view_eq(past_text(&p->slot[place], PAST_WORD_ID), id))
             return &p->slot[place];
     }
     return NULL;
-}
-
-void past_put(struct past_request *r, enum past_word word, struct view text)
-{
-    static const uint16_t most[PAST_WORDS] = {PAST_ID,   PAST_NAME, PAST_NAME,
-                                              PAST_NAME, PAST_NAME, PAST_TEXT};
-    size_t start = word > 0 ? r->end[word - 1] : 0, room = PAST_TEXT - start;
-    size_t n = text.n < most[word] ? text.n : most[word];
-    if (n > room)
-        n = room;
-    if (n > 0)
-        memcpy(r->text + start, text.p, n);
-    for (unsigned i = word; i < PAST_WORDS; i++) // those that are left out begin and end here
-        r->end[i] = (uint16_t)(start + n);
 }
 
 struct view past_text(const struct past_request *r, enum past_word word)

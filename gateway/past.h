@@ -11,11 +11,11 @@
 #include <stdint.h>
 
 #define PAST_TICKETS 16 // of a request; of those behind them the number is known
-#define PAST_TEXT 512   // bytes of all its texts
-#define PAST_NAME 64    // of each text but its id and the reason, which has what is left
-#define PAST_ID 128
+#define PAST_ID 128     // bytes
+#define PAST_NAME 64    // of each text but its id and the reason
+#define PAST_TEXT 512   // of all: the reason has what is left, 128 and more
 
-enum past_word { // in the order in which they are put
+enum past_word {
     PAST_WORD_ID,
     PAST_WORD_CLIENT,
     PAST_WORD_ASKED,    // the model that it named
@@ -63,7 +63,7 @@ struct past_request {
 
 struct past {
     struct past_request *slot; // [n]
-    uint32_t *hash;            // [n] of their ids: a search reads few slots
+    uint64_t *tail;            // [n] of their ids, see tail_of: a search reads few slots
     uint32_t n;                // 0: nothing is remembered
     uint64_t added;
 };
@@ -71,15 +71,13 @@ struct past {
 // False: out of memory.
 bool past_init(struct past *p, uint32_t n);
 void past_deinit(struct past *p);
-// The slot for one more request, the oldest one's: its number and id are set, its texts are empty, of the rest it has
-// what was there before. n > 0.
-struct past_request *past_add(struct past *p, struct view id);
+// The slot for one more request, the oldest one's, with its number and its texts: each is cut to what its kind may take.
+// Of the rest it has what was there before. n > 0.
+struct past_request *past_add(struct past *p, const struct view words[PAST_WORDS]);
 // That request's; NULL: others have come over it.
 struct past_request *past_at(struct past *p, uint64_t number);
 // The newest of that id; NULL: none, or it is forgotten.
 const struct past_request *past_find(const struct past *p, struct view id);
-// Each once, in the order of the enum; those left out are empty. Cut to what its kind may take.
-void past_put(struct past_request *r, enum past_word word, struct view text);
 struct view past_text(const struct past_request *r, enum past_word word);
 
 #endif

@@ -52,7 +52,7 @@ static uint16_t http_status(const struct serving *s)
     return s->ex->status ? s->ex->status : status_table[s->outcome].http;
 }
 
-static void write_access(struct request *r, bool whole, uint64_t total_us)
+static void write_access(struct request *r, bool whole, uint64_t total_us, uint64_t wall_us)
 {
     struct part *p = r->part;
     const struct serving *s = &r->serving;
@@ -61,7 +61,7 @@ static void write_access(struct request *r, bool whole, uint64_t total_us)
     if (!p->gateway->config->log.access || (!sampled(p) && !failed))
         return;
     struct access_entry e = {
-        .wall_us = loop_wall_us(p->loop),
+        .wall_us = wall_us,
         .client = r->client,
         .request_id = s->meta.request_id,
         .method = ex->method,
@@ -95,11 +95,13 @@ static uint64_t left_us(const struct ticket *t)
     return t->deadline_us > sent_us ? t->deadline_us - sent_us : 0;
 }
 
+// Who shows it goes by `out`, `sent` and `batch_rows`: what they rule out may say anything.
 static void remember_ticket(struct past_ticket *p, const struct ticket *t)
 {
-    *p = (struct past_ticket){.rows = ticket_rows(t), .out = t->lent};
+    p->rows = ticket_rows(t);
+    p->out = t->lent;
     if (t->lent)
-        return; // what the rest of it says is its home's
+        return; // the rest is its home's
     p->outcome = (uint8_t)t->error.status;
     p->called =
         t->error.status == STATUS_CLIENT_GONE || (t->cancelled && t->error.status != STATUS_OK);
@@ -107,14 +109,12 @@ static void remember_ticket(struct past_ticket *p, const struct ticket *t)
     p->deaths = t->deaths;
     p->refusals = t->refusals;
     p->sent = t->sent;
-    if (t->sent == 0)
-        return;
     p->replica = t->replica;
     p->queue_us = t->queue_us;
     p->left_us = left_us(t);
     p->batch_rows = t->batch_rows;
     p->reason = t->batch_reason;
-    p->compute_us = t->batch_rows > 0 ? t->compute_us : 0;
+    p->compute_us = t->compute_us;
 }
 
 // A step that is over has lent its tickets; one that was refused has not.
@@ -125,24 +125,28 @@ static void remember_tickets(struct past_request *p, const struct step *s)
         remember_ticket(&p->ticket[i], &s->tickets[i]);
 }
 
-static void remember_texts(struct past_request *p, const struct request *r)
+static struct past_request *remember_texts(struct past *past, const struct request *r)
 {
     const struct serving *s = &r->serving;
     const struct target *to = &r->infer.step.to;
-    past_put(p, PAST_WORD_CLIENT, r->client);
-    past_put(p, PAST_WORD_ASKED, r->infer.request.model);
-    past_put(p, PAST_WORD_ANSWERED, to->name);
-    past_put(p, PAST_WORD_VERSION, s->meta.version.n ? s->meta.version : to->version);
-    past_put(p, PAST_WORD_WHY, s->why);
+    const struct view words[PAST_WORDS] = {
+        [PAST_WORD_ID] = s->meta.request_id,
+        [PAST_WORD_CLIENT] = r->client,
+        [PAST_WORD_ASKED] = r->infer.request.model,
+        [PAST_WORD_ANSWERED] = to->name,
+        [PAST_WORD_VERSION] = s->meta.version.n ? s->meta.version : to->version,
+        [PAST_WORD_WHY] = s->why,
+    };
+    return past_add(past, words);
 }
 
-static void remember(struct request *r, bool whole, uint64_t total_us)
+static void remember(struct request *r, bool whole, uint64_t total_us, uint64_t wall_us)
 {
     struct part *part = r->part;
     const struct serving *s = &r->serving;
-    struct past_request *p = past_add(&part->past, s->meta.request_id);
-    p->ended_us = loop_wall_us(part->loop);
-    p->arrived_us = p->ended_us - (loop_now_us(part->loop) - s->ex->started_us);
+    struct past_request *p = remember_texts(&part->past, r);
+    p->ended_us = wall_us;
+    p->arrived_us = wall_us - (loop_now_us(part->loop) - s->ex->started_us);
     p->parse_us = s->meta.parse_us;
     p->queue_us = s->meta.queue_us;
     p->compute_us = s->meta.compute_us;
@@ -156,14 +160,13 @@ static void remember(struct request *r, bool whole, uint64_t total_us)
     p->outcome = (uint8_t)s->outcome;
     p->whole = whole;
     p->protocol = protocol_of(s);
-    remember_texts(p, r);
     remember_tickets(p, &r->infer.step);
     r->past = p->number;
 }
 
 void tell_home(struct request *r)
 {
-    struct past_request *p = r->past ? past_at(&r->part->past, r->past) : NULL;
+    struct past_request *p = past_at(&r->part->past, r->past);
     if (p)
         remember_tickets(p, &r->infer.step);
 }
@@ -173,16 +176,17 @@ void tell_home(struct request *r)
 void tell_end(struct request *r, bool whole)
 {
     const struct exchange *ex = r->serving.ex;
+    uint64_t wall_us = loop_wall_us(r->part->loop);
     uint64_t total_us = loop_now_us(r->part->loop) - ex->started_us;
     if (total_us < r->serving.meta.total_us)
         total_us = r->serving.meta.total_us;
     if (ex->carrier == HTTP_2)
         metrics_inc(&r->part->metrics.streams, (uint64_t)-1);
     count(r, total_us);
-    write_access(r, whole, total_us);
+    write_access(r, whole, total_us, wall_us);
     if (r->part->past.n > 0 &&
         r->serving.call.kind <= API_INFER) // what no route takes is told of too
-        remember(r, whole, total_us);
+        remember(r, whole, total_us, wall_us);
     if (r->infer.step.to.model)
         part_unuse(r->part, r->infer.step.to.model);
 }

@@ -26,7 +26,7 @@ static int teardown(void **state)
 
 static struct past_request *add(const char *id)
 {
-    return past_add(&past, view_str(id));
+    return past_add(&past, (struct view[PAST_WORDS]){view_str(id)});
 }
 
 static const struct past_request *find(const char *id)
@@ -55,6 +55,11 @@ static void the_last_ones(void **state)
     }
     assert_null(find("r2")); // as r23 begins
     assert_null(find("r234"));
+    add("a-long-id-of-one");
+    add("a-long-id-of-another");
+    assert_null(find("a-long-id-of-on"));
+    assert_null(find("b-long-id-of-one"));
+    assert_non_null(find("a-long-id-of-one"));
 }
 
 static void one_slot(void **state)
@@ -109,10 +114,11 @@ static void texts(void **state)
 {
     (void)state;
     open_past(1);
-    struct past_request *r = add("id");
-    past_put(r, PAST_WORD_CLIENT, VIEW("::1"));
-    past_put(r, PAST_WORD_ASKED, VIEW("digits"));
-    past_put(r, PAST_WORD_WHY, VIEW("the queue is full")); // two are left out
+    const struct view words[PAST_WORDS] = {[PAST_WORD_ID] = VIEW("id"),
+                                           [PAST_WORD_CLIENT] = VIEW("::1"),
+                                           [PAST_WORD_ASKED] = VIEW("digits"),
+                                           [PAST_WORD_WHY] = VIEW("the queue is full")};
+    const struct past_request *r = past_add(&past, words);
     said(r, PAST_WORD_ID, "id");
     said(r, PAST_WORD_CLIENT, "::1");
     said(r, PAST_WORD_ASKED, "digits");
@@ -132,9 +138,8 @@ static void long_texts_are_cut(void **state)
     memset(text, 'x', sizeof(text));
     struct view all = view_of(text, sizeof(text));
     open_past(1);
-    struct past_request *r = past_add(&past, view_of(text, PAST_ID));
-    for (unsigned w = PAST_WORD_CLIENT; w < PAST_WORDS; w++)
-        past_put(r, (enum past_word)w, all);
+    const struct past_request *r =
+        past_add(&past, (struct view[PAST_WORDS]){view_of(text, PAST_ID), all, all, all, all, all});
     size_t sum = 0;
     for (unsigned w = 0; w < PAST_WORDS; w++)
         sum += past_text(r, (enum past_word)w).n;
