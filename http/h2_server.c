@@ -563,48 +563,49 @@ static bool put_fields(const struct http_response *r, struct exchange *ex, size_
     return true;
 }
 
-static void submit_answer(struct exchange *ex, const nghttp2_nv *nv, unsigned n, bool has_body,
-                          uint64_t now_us)
-{
-    nghttp2_data_provider body = {.source = {.ptr = ex}, .read_callback = read_body};
-    ex->progress_us = now_us;
-    if (nghttp2_submit_response(ex->conn->h2, ex->stream_id, nv, n, has_body ? &body : NULL) != 0)
-        reset(ex->conn, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
-}
-
-void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
+// length: FLOWS, or of the body that is kept. Both kinds of answer come through here, so that put_fields stays inline.
+static void send_head(struct exchange *ex, const struct http_response *r, size_t length,
+                      uint64_t now_us)
 {
     struct http_conn *c = ex->conn;
     nghttp2_nv nv[64];
     unsigned n;
-    c->now_us = now_us;
     invariant(r->n_headers + r->n_trailers + 4 <= 64);
-    size_t length = 0;
-    for (unsigned i = 0; i < r->n_body; i++)
-        length += r->body[i].n;
-    if (!keep_answer(ex, r) || !put_fields(r, ex, length, nv, &n)) {
+    if (!put_fields(r, ex, length, nv, &n)) {
         reset(c, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
         return;
     }
     bool trailers_only = r->n_trailers > 0 && ex->n_out == 0;
     if (trailers_only)
         ex->n_trailers = 0;
-    submit_answer(ex, nv, n, ex->n_out > 0 && !ex->is_head, now_us);
+    ex->progress_us = now_us;
+    nghttp2_data_provider body = {.source = {.ptr = ex}, .read_callback = read_body};
+    bool has_body = (ex->n_out > 0 || length == FLOWS) && !ex->is_head;
+    if (nghttp2_submit_response(c->h2, ex->stream_id, nv, n, has_body ? &body : NULL) != 0)
+        reset(c, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
+}
+
+void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us)
+{
+    size_t length = 0;
+    ex->conn->now_us = now_us;
+    for (unsigned i = 0; i < r->n_body; i++)
+        length += r->body[i].n;
+    if (keep_answer(ex, r))
+        send_head(ex, r, length, now_us);
+    else
+        reset(ex->conn, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
 }
 
 void h2_start(struct exchange *ex, const struct http_response *r, uint64_t now_us)
 {
-    nghttp2_nv nv[64];
-    unsigned n;
     ex->conn->now_us = now_us;
-    invariant(r->n_headers + 4 <= 64);
-    if (!ex->flow || !put_fields(r, ex, FLOWS, nv, &n)) {
-        reset(ex->conn, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
-        return;
-    }
-    if (ex->is_head)
+    if (ex->flow && ex->is_head)
         ex->flow->state = FLOW_ENDED;
-    submit_answer(ex, nv, n, !ex->is_head, now_us);
+    if (ex->flow)
+        send_head(ex, r, FLOWS, now_us);
+    else
+        reset(ex->conn, ex->stream_id, NGHTTP2_INTERNAL_ERROR);
 }
 
 void h2_wake(struct exchange *ex)
