@@ -168,7 +168,13 @@ static void take(struct gateway *g)
     give_up(&t);
     close(r->memory_fd);
     r->memory_fd = -1;
-    gateway_say_taken(g, ok ? NULL : t.why);
+    if (!ok)
+        gateway_say_taken(g, t.why);
+}
+
+void reload_in_force(struct gateway *g)
+{
+    gateway_say_taken(g, NULL);
 }
 
 void reload_on_room(struct gateway *g)

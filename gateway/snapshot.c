@@ -148,6 +148,12 @@ static void leave(struct snapshot *p, struct loop *from)
         loop_post_task(from, &p->gateway->main, &p->over);
 }
 
+static void on_taken(struct loop *l, struct loop_task *t)
+{
+    (void)l;
+    reload_in_force(container_of(t, struct snapshot, taken)->gateway);
+}
+
 static void on_take_up(struct loop *l, struct loop_task *t)
 {
     struct snapshot_hold *mine = container_of(t, struct snapshot_hold, task);
@@ -157,6 +163,8 @@ static void on_take_up(struct loop *l, struct loop_task *t)
     struct snapshot *before = part->snap;
     part->snap = p;
     part_adopt(part);
+    if (atomic_fetch_sub(&p->awaited, 1) == 1)
+        loop_post_task(l, &p->gateway->main, &p->taken);
     if (atomic_load_explicit(&before->hold[l->index].uses, memory_order_relaxed) == 0)
         leave(before, l);
 }
@@ -166,6 +174,8 @@ void snapshot_publish(struct snapshot *p)
     struct gateway *g = p->gateway;
     struct snapshot *before = g->snap;
     enlist(p);
+    atomic_store(&p->awaited, g->loops.n);
+    p->taken.fn = on_taken;
     for (unsigned i = 0; i < g->loops.n; i++) {
         p->hold[i].task.fn = on_take_up;
         loop_post_task(&g->main, g->loops.loop[i], &p->hold[i].task);

@@ -39,6 +39,8 @@ struct snapshot {
     struct view *names;            // of the models: config->model_count
     _Atomic unsigned holders;      // loops, and the main thread
     struct loop_task over;         // to the main thread
+    _Atomic unsigned awaited;      // loops that have not taken it up yet
+    struct loop_task taken;        // to the main thread, when all have: reload_in_force
     struct snapshot *next, **prev; // of gateway.snaps: the main thread's
     struct snapshot_hold hold[];   // [loops]
 };
