@@ -36,6 +36,12 @@ void inquiry_forget(struct inquiry *q)
     arena_deinit(&q->arena);
 }
 
+void inquiry_set_names(struct inquiry *q, const struct view *names, unsigned n_names)
+{
+    q->names = names;
+    q->n_names = n_names;
+}
+
 void inquiry_deinit(struct inquiry *q)
 {
     inquiry_forget(q);
@@ -291,7 +297,8 @@ static enum inquiry_ask ask_configured(struct inquiry *q, uint64_t now_us)
 {
     q->no_index = true;
     for (unsigned i = 0; i < q->n_names; i++) {
-        struct inquiry_line *l = line_for(q, q->names[i]);
+        struct view name = arena_copy(&q->arena, q->names[i]); // the round may outlive the names
+        struct inquiry_line *l = name.p ? line_for(q, name) : NULL;
         if (l)
             l->stateless = true;
     }

@@ -36,7 +36,7 @@ enum inquiry_ask {
 struct inquiry_line;
 
 struct inquiry {
-    const struct view *names; // that the configuration gives; they outlive this
+    const struct view *names; // that the configuration gives; alive until others are given
     unsigned n_names;
     struct roster *last;  // what is known; NULL: nothing yet
     char why[ROSTER_WHY]; // why the round that is over learnt nothing; empty: it did
@@ -51,6 +51,7 @@ struct inquiry {
 
 void inquiry_init(struct inquiry *q, const struct view *names, unsigned n_names);
 void inquiry_deinit(struct inquiry *q);
+void inquiry_set_names(struct inquiry *q, const struct view *names, unsigned n_names);
 // The connection is another: nothing is known of who is at its end.
 void inquiry_forget(struct inquiry *q);
 // A round begins (one that was open is given up). The first question; OVER only without memory.

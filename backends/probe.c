@@ -32,6 +32,14 @@ void probe_start(struct probe *p, const struct probe_rules *rules, bool periodic
     rest_until(p, periodic ? now_us : UINT64_MAX);
 }
 
+void probe_set_rules(struct probe *p, const struct probe_rules *rules, uint64_t now_us)
+{
+    uint64_t soon_us = now_us + rules->interval_us;
+    p->rules = *rules;
+    if (p->on && p->periodic && !p->out && p->due_us > soon_us)
+        p->due_us = soon_us;
+}
+
 void probe_stop(struct probe *p)
 {
     p->on = false;

@@ -54,6 +54,8 @@ struct probe {
 // Its connection is up. Periodic: the first question is due at once.
 void probe_start(struct probe *p, const struct probe_rules *rules, bool periodic, uint64_t now_us);
 void probe_stop(struct probe *p); // it is gone
+// Others for the questions that are asked from now on; the next one comes no later than they say.
+void probe_set_rules(struct probe *p, const struct probe_rules *rules, uint64_t now_us);
 // At due_us or later; before it, nothing happens. heard_bytes: all that ever came, growing.
 enum probe_act probe_on_time(struct probe *p, uint64_t heard_bytes, uint64_t now_us);
 // Something made us doubt the server.

@@ -197,10 +197,11 @@ struct worker *worker_new(struct loop *l, const struct worker_config *c,
     memcpy(w->name, c->name, n);
     w->config.name = w->name;
     w->since_us = loop_now_us(l);
-    struct peer_config peer = {
-        .addr = c->addr,
-        .tls = c->tls,
-        .limits = {.max_answer = c->max_answer, .frame_bytes = 1 << 20, .window_bytes = 16 << 20}};
+    struct peer_config peer = {.addr = c->addr,
+                               .tls = c->tls,
+                               .limits = {.max_answer = c->rules.max_answer,
+                                          .frame_bytes = 1 << 20,
+                                          .window_bytes = 16 << 20}};
     w->peer = peer_new(l, &peer, &peer_ops, w);
     if (!w->peer) {
         mem_free(w);
@@ -208,6 +209,13 @@ struct worker *worker_new(struct loop *l, const struct worker_config *c,
     }
     ask_init(w);
     return w;
+}
+
+void worker_set_rules(struct worker *w, const struct worker_rules *rules)
+{
+    w->config.rules = *rules;
+    peer_set_max_answer(w->peer, rules->max_answer);
+    ask_rules(w);
 }
 
 void worker_start(struct worker *w)

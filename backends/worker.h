@@ -47,23 +47,29 @@ struct worker_ops {
                          void *user, void *ctx);
 };
 
+struct worker_rules {         // what may change while it lives
+    struct probe_rules probe; // interval: of the owner's probes, and of its rounds of questions
+    size_t max_answer;
+    // Owner: models that the configuration names; views stay alive until others are given.
+    const struct view *known_models;
+    unsigned n_known_models;
+};
+
 struct worker_config {
     struct addr addr;
     struct tls_client *tls; // NULL: plain
     const char *name;       // for logs: "cpu/0"
     bool owner;
-    struct probe_rules probe; // interval: of the owner's probes, and of its rounds of questions
-    size_t max_answer;
-    // Owner: models that the configuration names; views stay alive.
-    const struct view *known_models;
-    unsigned n_known_models;
+    struct worker_rules rules;
 };
 
 struct worker *worker_new(struct loop *l, const struct worker_config *c,
                           const struct worker_ops *ops,
                           void *ctx); // NULL: out of memory
-void worker_start(struct worker *w);  // connects as soon as possible, and again after each loss
-void worker_free(struct worker *w);   // calls end CALL_ABANDONED first; no on_down
+// Others from now on: what is out or waits goes by those that it began with.
+void worker_set_rules(struct worker *w, const struct worker_rules *rules);
+void worker_start(struct worker *w); // connects as soon as possible, and again after each loss
+void worker_free(struct worker *w);  // calls end CALL_ABANDONED first; no on_down
 enum worker_state worker_state(const struct worker *w);
 const char *worker_name(const struct worker *w);
 uint32_t worker_pid(const struct worker *w);   // peer_pid of its connection; 0: unknown

@@ -142,10 +142,11 @@ static uint64_t pause_us(struct worker *w)
     const struct roster *known = w->inquiry.last;
     if (known && known->n_usable > 0 && w->inquiry.why[0] == '\0') {
         backoff_reset(&w->hungry);
-        return w->config.probe.interval_us;
+        return w->config.rules.probe.interval_us;
     }
     uint64_t wait_us = backoff_next_us(&w->hungry, &w->loop->rand);
-    return wait_us < w->config.probe.interval_us ? wait_us : w->config.probe.interval_us;
+    return wait_us < w->config.rules.probe.interval_us ? wait_us
+                                                       : w->config.rules.probe.interval_us;
 }
 
 static void round_over(struct worker *w)
@@ -254,7 +255,7 @@ bool ask_on_end(struct worker *w, struct http_call *call, enum http_call_end end
 
 void ask_up(struct worker *w)
 {
-    probe_start(&w->probe, &w->config.probe, w->config.owner, loop_now_us(w->loop));
+    probe_start(&w->probe, &w->config.rules.probe, w->config.owner, loop_now_us(w->loop));
     set_probe_timer(w);
     if (w->config.owner) {
         backoff_reset(&w->hungry);
@@ -282,16 +283,32 @@ void ask_down(struct worker *w)
     w->inquiry.why[0] = '\0';
 }
 
+static void set_hunger(struct worker *w)
+{
+    uint64_t interval_us = w->config.rules.probe.interval_us;
+    w->hungry = (struct backoff){.first_us = interval_us < HUNGRY_US ? interval_us : HUNGRY_US,
+                                 .cap_us = interval_us};
+}
+
 void ask_init(struct worker *w)
 {
     w->probe_timer.fn = on_probe_timer;
     w->round.fn = on_round;
     w->patience.fn = on_patience;
-    uint64_t interval_us = w->config.probe.interval_us;
-    w->hungry = (struct backoff){.first_us = interval_us < HUNGRY_US ? interval_us : HUNGRY_US,
-                                 .cap_us = interval_us};
+    set_hunger(w);
     probe_stop(&w->probe);
-    inquiry_init(&w->inquiry, w->config.known_models, w->config.n_known_models);
+    inquiry_init(&w->inquiry, w->config.rules.known_models, w->config.rules.n_known_models);
+}
+
+void ask_rules(struct worker *w)
+{
+    set_hunger(w);
+    uint64_t now_us = loop_now_us(w->loop), next_us = now_us + w->config.rules.probe.interval_us;
+    probe_set_rules(&w->probe, &w->config.rules.probe, now_us);
+    set_probe_timer(w);
+    if (wheel_is_set(&w->round) && w->round.at_us > next_us)
+        wheel_set(loop_wheel(w->loop), &w->round, next_us);
+    inquiry_set_names(&w->inquiry, w->config.rules.known_models, w->config.rules.n_known_models);
 }
 
 void ask_free(struct worker *w)

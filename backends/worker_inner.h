@@ -65,5 +65,6 @@ bool ask_on_end(struct worker *w, struct http_call *call,
                 enum http_call_end end); // false: not ours
 void ask_owed(struct worker *w);         // a stream may be free again
 void ask_init(struct worker *w);
+void ask_rules(struct worker *w); // config.rules are others
 
 #endif

@@ -146,6 +146,9 @@ void config_check(struct config *c, const struct outline *o, struct config_error
         config_error_add(errors, 0, "no worker section: nothing could answer");
     if (c->models_listed_only && models == 0)
         config_error_add(errors, 0, "models = listed, but no model section");
+    if (models > CONFIG_MAX_MODELS)
+        config_error_add(errors, 0, "expected at most %u model sections, got %u", CONFIG_MAX_MODELS,
+                         models);
     if (c->log.access && strcmp(c->log.access, "off") == 0)
         c->log.access = NULL;
 }

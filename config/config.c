@@ -2,17 +2,63 @@
 #include "base/mem.h"
 #include "config/read.h"
 #include <stdio.h>
+#include <stdlib.h>
 
 bool config_name_ok(struct view name)
 {
     return view_is_name(name, 128);
 }
 
+static int compare_name(struct view a, struct view b)
+{
+    int way = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+    return way ? way : (a.n > b.n) - (a.n < b.n);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    const struct config_model *const *x = a, *const *y = b;
+    return compare_name(view_str((*x)->name), view_str((*y)->name));
+}
+
+static bool sort_models(struct config *c)
+{
+    c->by_name = arena_array(&c->arena, c->model_count + 1, sizeof(*c->by_name));
+    for (unsigned i = 0; c->by_name && i < c->model_count; i++)
+        c->by_name[i] = &c->models[i];
+    if (c->by_name)
+        qsort(c->by_name, c->model_count, sizeof(*c->by_name), by_name);
+    return c->by_name != NULL;
+}
+
 const struct config_model *config_model_find(const struct config *c, struct view name)
 {
-    for (unsigned i = 0; i < c->model_count; i++)
-        if (view_is(name, c->models[i].name))
-            return &c->models[i];
+    for (unsigned low = 0, high = c->model_count; low < high && name.n > 0;) {
+        unsigned middle = low + (high - low) / 2;
+        int way = compare_name(name, view_str(c->by_name[middle]->name));
+        if (way == 0)
+            return c->by_name[middle];
+        if (way < 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return NULL;
+}
+
+bool config_names_secrets(const struct config *c)
+{
+    bool secrets = c->admin.token_file != NULL;
+    for (unsigned i = 0; i < c->listen_count; i++)
+        secrets |= c->listens[i].key != NULL;
+    return secrets;
+}
+
+const struct config_worker *config_worker_find(const struct config *c, const char *name)
+{
+    for (unsigned i = 0; i < c->worker_count; i++)
+        if (strcmp(c->workers[i].name, name) == 0)
+            return &c->workers[i];
     return NULL;
 }
 
@@ -65,6 +111,8 @@ static void read_text(struct config *c, struct view text, struct arena *scratch,
     if (!outline_read(text, copy, scratch, &outline, errors))
         return;
     config_read(c, copy, &outline, scratch, errors);
+    if (errors->count == 0 && !sort_models(c))
+        config_error_add(errors, 0, "out of memory");
     if (errors->count == 0)
         config_check(c, &outline, errors);
 }

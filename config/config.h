@@ -20,6 +20,7 @@
 
 #define CONFIG_MAX_BYTES (1u << 20) // a larger file is refused before anything is read
 #define CONFIG_MAX_ERRORS 20
+#define CONFIG_MAX_MODELS 1024 // sections; as many as a gateway knows
 
 enum config_scheme {
     CONFIG_TCP,  // "IP:PORT", "[V6]:PORT"; as a worker's address "grpc://HOST:PORT"
@@ -138,6 +139,7 @@ struct config {
     unsigned worker_count;
     struct config_model *models;
     unsigned model_count;
+    const struct config_model **by_name; // the models, sorted
     struct config_model
         unlisted; // what a model that is not in the file gets where its worker says nothing else (name NULL, any)
     struct config_limits limits;
@@ -172,5 +174,8 @@ int config_error_print(char *out, size_t size, const char *filename, const struc
 bool config_name_ok(struct view name);
 // The model's row, or NULL when the file does not list it.
 const struct config_model *config_model_find(const struct config *c, struct view name);
+// Whoever reads the files that it names has secrets in memory: keys, a token.
+bool config_names_secrets(const struct config *c);
+const struct config_worker *config_worker_find(const struct config *c, const char *name);
 
 #endif

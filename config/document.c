@@ -30,8 +30,11 @@ static bool put_section_title(struct buffer *out, enum section_id s)
         snprintf(title, sizeof(title), "## %s %s{ }\n\n", row->name,
                  row->titled ? "\"NAME\" " : "");
     return put(out, title) && put(out, row->doc) &&
-           put(out, "\n\n| key | value | default | meaning |\n|---|---|---|---|\n");
+           put(out, "\n\n| key | value | default | reload | meaning |\n|---|---|---|---|---|\n");
 }
+
+static const char *const reload_word[] = {
+    [RELOAD_TAKES] = "yes", [RELOAD_CONNECTIONS] = "new connections", [RELOAD_RESTART] = "restart"};
 
 static bool put_key(struct buffer *out, const struct config_key *k)
 {
@@ -41,7 +44,8 @@ static bool put_key(struct buffer *out, const struct config_key *k)
            put(out, " | ") &&
            (k->standard ? put(out, "`") && put(out, k->standard) && put(out, "`")
                         : put(out, k->required ? "required" : "none")) &&
-           put(out, " | ") && put_cell(out, k->doc) && put(out, " |\n");
+           put(out, " | ") && put(out, reload_word[k->reload]) && put(out, " | ") &&
+           put_cell(out, k->doc) && put(out, " |\n");
 }
 
 bool config_key_document(struct buffer *out)

@@ -13,41 +13,44 @@
 #define GIB (1024 * MIB)
 
 const struct config_section config_sections[SECTION_KINDS] = {
-    [SECTION_TOP] = {"", SECTION_TOP, false, "Keys that stand outside of any section."},
-    [SECTION_LISTEN] = {"listen", SECTION_TOP, true,
+    [SECTION_TOP] = {"", SECTION_TOP, false, RELOAD_RESTART,
+                     "Keys that stand outside of any section."},
+    [SECTION_LISTEN] = {"listen", SECTION_TOP, true, RELOAD_RESTART,
                         "Where clients are served: HTTP/1.1, HTTP/2 and gRPC on one port, over TLS "
                         "when a certificate is given. At least one."},
-    [SECTION_ADMIN] = {"admin", SECTION_TOP, false,
+    [SECTION_ADMIN] = {"admin", SECTION_TOP, false, RELOAD_RESTART,
                        "The operators' listener: /metrics, /healthz, /status, /events."},
-    [SECTION_DEFAULTS] = {"defaults", SECTION_TOP, false,
+    [SECTION_DEFAULTS] = {"defaults", SECTION_TOP, false, RELOAD_TAKES,
                           "Rules of all models. A worker's section comes before it, a model's own "
                           "before both."},
-    [SECTION_DEFAULTS_BATCH] = {"batch", SECTION_DEFAULTS, false,
+    [SECTION_DEFAULTS_BATCH] = {"batch", SECTION_DEFAULTS, false, RELOAD_TAKES,
                                 "When a batch goes, and how large, where a model does not say."},
-    [SECTION_DEFAULTS_QUEUE] = {"queue", SECTION_DEFAULTS, false,
+    [SECTION_DEFAULTS_QUEUE] = {"queue", SECTION_DEFAULTS, false, RELOAD_TAKES,
                                 "What may wait for a model that does not say."},
     [SECTION_WORKER] =
-        {"worker", SECTION_TOP, true,
+        {"worker", SECTION_TOP, true, RELOAD_RESTART,
          "Model servers that speak the Open Inference Protocol over gRPC: a program "
          "to start, or addresses of servers that run elsewhere. At least one. Rules in it "
          "hold for the models that name it as their `worker` and for those without a "
          "section; when it is the only worker, for all."},
     [SECTION_WORKER_BATCH] =
-        {"batch", SECTION_WORKER, false,
+        {"batch", SECTION_WORKER, false, RELOAD_TAKES,
          "When a batch goes, and how large, for models of this worker that do not "
          "say. What stands nowhere in it is as in `defaults`."},
-    [SECTION_WORKER_QUEUE] = {"queue", SECTION_WORKER, false,
+    [SECTION_WORKER_QUEUE] = {"queue", SECTION_WORKER, false, RELOAD_TAKES,
                               "What may wait for models of this worker that do not say."},
-    [SECTION_MODEL] = {"model", SECTION_TOP, true,
+    [SECTION_MODEL] = {"model", SECTION_TOP, true, RELOAD_TAKES,
                        "How one model is batched, queued and routed; the title is its name."},
-    [SECTION_MODEL_BATCH] = {"batch", SECTION_MODEL, false, "When a batch goes, and how large."},
-    [SECTION_MODEL_QUEUE] = {"queue", SECTION_MODEL, false, "What may wait for the model."},
-    [SECTION_LIMITS] = {"limits", SECTION_TOP, false,
+    [SECTION_MODEL_BATCH] = {"batch", SECTION_MODEL, false, RELOAD_TAKES,
+                             "When a batch goes, and how large."},
+    [SECTION_MODEL_QUEUE] = {"queue", SECTION_MODEL, false, RELOAD_TAKES,
+                             "What may wait for the model."},
+    [SECTION_LIMITS] = {"limits", SECTION_TOP, false, RELOAD_TAKES,
                         "Bounds and time-outs. Each answers an attack or a fault; each has a "
                         "default."},
-    [SECTION_LOG] = {"log", SECTION_TOP, false,
+    [SECTION_LOG] = {"log", SECTION_TOP, false, RELOAD_TAKES,
                      "The access log, one JSON line a request, and the events."},
-    [SECTION_HEALTH] = {"health", SECTION_TOP, false, "How workers are probed."},
+    [SECTION_HEALTH] = {"health", SECTION_TOP, false, RELOAD_TAKES, "How workers are probed."},
 };
 
 #define NUMBER(sec, type_, member, lo, hi, dflt, text)                                             \
@@ -94,7 +97,7 @@ const struct config_section config_sections[SECTION_KINDS] = {
 
 const struct config_key config_keys[] = {
     {.name = "loops", NUMBER(SECTION_TOP, KEY_COUNT, loops, 0, 256, "0",
-        "Event loops, each a thread. 0: one per core.")},
+        "Event loops, each a thread. 0: one per core."), .reload = RELOAD_RESTART},
     {.name = "models", NUMBER(SECTION_TOP, KEY_CHOICE, models_listed_only, 0, 0, "all",
         "`all`: every model that a worker has is served, those without a section with the defaults. "
         "`listed`: only models that have a section."), .choices = "all|listed"},
@@ -110,23 +113,23 @@ const struct config_key config_keys[] = {
         "A loop that makes no turn for so long is stuck: the gateway process is aborted and started "
         "again.")},
     {.name = "core_dumps", NUMBER(SECTION_TOP, KEY_BOOL, core_dumps, 0, 1, "false",
-        "Let a crash leave a core file (it holds keys and requests).")},
+        "Let a crash leave a core file (it holds keys and requests)."), .reload = RELOAD_RESTART},
     {.name = "runtime_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, runtime_dir,
         "Directory below which a private one for the sockets of local workers is made. Without it: "
-        "`$XDG_RUNTIME_DIR`, else `/tmp`.")},
+        "`$XDG_RUNTIME_DIR`, else `/tmp`."), .reload = RELOAD_RESTART},
 
     {.name = "address", TEXT_IN(SECTION_LISTEN, config_listen, KEY_LISTEN, address,
-        "Port 0 picks a free one and reports it."), .required = true},
+        "Port 0 picks a free one and reports it."), .required = true, .reload = RELOAD_RESTART},
     {.name = "certificate", TEXT_IN(SECTION_LISTEN, config_listen, KEY_PATH, certificate,
-        "PEM file with the certificate and its chain: this listener speaks TLS. Needs `key`.")},
+        "PEM file with the certificate and its chain: this listener speaks TLS. Needs `key`."), .reload = RELOAD_CONNECTIONS},
     {.name = "key", TEXT_IN(SECTION_LISTEN, config_listen, KEY_PATH, key,
-        "PEM file with the private key of `certificate`.")},
+        "PEM file with the private key of `certificate`."), .reload = RELOAD_CONNECTIONS},
     {.name = "expose", NUMBER_IN(SECTION_LISTEN, config_listen, KEY_BOOL, expose, 0, 1, "true",
         "Answers say which model gave them, from where, in which batch and how long each stage took "
         "(`sluice-*` and `server-timing`).")},
 
     {.name = "address", TEXT_IN(SECTION_ADMIN, config, KEY_LISTEN, admin.address,
-        "Keep it on loopback or a Unix socket."), .required = true},
+        "Keep it on loopback or a Unix socket."), .required = true, .reload = RELOAD_RESTART},
     {.name = "token_file", TEXT_IN(SECTION_ADMIN, config, KEY_PATH, admin.token_file,
         "File with the bearer token. Without it only `/metrics` and `/healthz` are served.")},
 
@@ -134,14 +137,14 @@ const struct config_key config_keys[] = {
 
     {.name = "command", LIST_IN(SECTION_WORKER, config_worker, KEY_WORDS, command, command_count, 256,
         "Program and arguments of a local worker; `--listen` and `--liveness-fd` are added. A name "
-        "without a slash is looked for beside `sluice` first, then in PATH.")},
+        "without a slash is looked for beside `sluice` first, then in PATH."), .reload = RELOAD_RESTART},
     {.name = "replicas", NUMBER_IN(SECTION_WORKER, config_worker, KEY_COUNT, replicas, 1, 64, "1",
-        "How many processes of `command` run.")},
+        "How many processes of `command` run."), .reload = RELOAD_RESTART},
     {.name = "addresses", LIST_IN(SECTION_WORKER, config_worker, KEY_ADDRESSES, addresses, address_count, 256,
-        "Workers that run elsewhere, each one replica.")},
+        "Workers that run elsewhere, each one replica."), .reload = RELOAD_RESTART},
     {.name = "serial", NUMBER_IN(SECTION_WORKER, config_worker, KEY_BOOL, serial, 0, 1, "false",
         "Each of these servers computes one batch at a time, of whatever model: their models take turns for it. "
-        "`sluice-worker` says so itself. Not for a Triton, which runs its models side by side.")},
+        "`sluice-worker` says so itself. Not for a Triton, which runs its models side by side."), .reload = RELOAD_RESTART},
 
     RULES(SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE, config_worker, rules.)
 
@@ -154,16 +157,16 @@ const struct config_key config_keys[] = {
     {.name = "max_connections_per_address", LIMIT(KEY_COUNT, max_connections_per_address, 1, 1048576, "1024",
         "Connections of one client address; further ones are closed.")},
     {.name = "max_streams", LIMIT(KEY_COUNT, max_streams, 1, 65536, "128",
-        "HTTP/2 streams a connection; further ones get REFUSED_STREAM.")},
+        "HTTP/2 streams a connection; further ones get REFUSED_STREAM."), .reload = RELOAD_CONNECTIONS},
     {.name = "max_headers", LIMIT(KEY_COUNT, max_headers, 8, 10000, "100",
-        "Header fields of a request; past it 431.")},
+        "Header fields of a request; past it 431."), .reload = RELOAD_CONNECTIONS},
     {.name = "max_header_bytes", LIMIT(KEY_SIZE, max_header_bytes, KIB, MIB, "32KiB",
         "Names, values and 32 bytes a field; past it 431. An HTTP/2 header block of more than four times as many "
-        "ends its connection.")},
+        "ends its connection."), .reload = RELOAD_CONNECTIONS},
     {.name = "max_target", LIMIT(KEY_SIZE, max_target, 64, MIB, "8KiB",
-        "Bytes of the request target; past it 414.")},
+        "Bytes of the request target; past it 414."), .reload = RELOAD_CONNECTIONS},
     {.name = "max_body", LIMIT(KEY_SIZE, max_body, KIB, 4 * GIB, "64MiB",
-        "Bytes of a request's body, also after decompression; past it 413.")},
+        "Bytes of a request's body, also after decompression; past it 413."), .reload = RELOAD_CONNECTIONS},
     {.name = "max_answer", LIMIT(KEY_SIZE, max_answer, KIB, 4 * GIB, "256MiB",
         "Bytes of a worker's answer; past it 502.")},
     {.name = "bytes_in_flight", LIMIT(KEY_SIZE, bytes_in_flight, 0, 1ull << 50, "0",
@@ -174,20 +177,20 @@ const struct config_key config_keys[] = {
     {.name = "abuse_budget", LIMIT(KEY_COUNT, abuse_budget, 10, 1000000, "200",
         "Points a connection may spend on empty frames, PINGs and malformed streams before it is cut. So many "
         "resets of its own, and eight times max_streams more, before it takes no new streams; each answer pays "
-        "for one.")},
+        "for one."), .reload = RELOAD_CONNECTIONS},
     {.name = "header_timeout", LIMIT(KEY_DURATION, header_timeout_us, 10 * MS, HOUR, "10s",
         "From accept (TLS handshake included), or from the first byte of a later request, to the "
-        "end of the header.")},
+        "end of the header."), .reload = RELOAD_CONNECTIONS},
     {.name = "body_timeout", LIMIT(KEY_DURATION, body_timeout_us, 10 * MS, HOUR, "10s",
-        "Longest gap within a body; past it 408.")},
+        "Longest gap within a body; past it 408."), .reload = RELOAD_CONNECTIONS},
     {.name = "body_min_rate", LIMIT(KEY_COUNT, body_min_rate, 0, 1ull << 30, "500",
-        "Bytes a second that a body must bring, over 20 s; below it 408. 0: any.")},
+        "Bytes a second that a body must bring, over 20 s; below it 408. 0: any."), .reload = RELOAD_CONNECTIONS},
     {.name = "idle_timeout", LIMIT(KEY_DURATION, idle_timeout_us, 10 * MS, 24 * HOUR, "75s",
-        "A connection without a request is closed after this.")},
+        "A connection without a request is closed after this."), .reload = RELOAD_CONNECTIONS},
     {.name = "send_timeout", LIMIT(KEY_DURATION, send_timeout_us, 10 * MS, HOUR, "30s",
-        "A client that takes nothing of its answer for so long is closed.")},
+        "A client that takes nothing of its answer for so long is closed."), .reload = RELOAD_CONNECTIONS},
     {.name = "stream_stall", LIMIT(KEY_DURATION, stream_stall_us, 10 * MS, HOUR, "10s",
-        "An HTTP/2 stream whose answer is held by a zero window for so long is reset.")},
+        "An HTTP/2 stream whose answer is held by a zero window for so long is reset."), .reload = RELOAD_CONNECTIONS},
     {.name = "deadline_default", LIMIT(KEY_DURATION, deadline_default_us, MS, 24 * HOUR, "30s",
         "Deadline of a request that names none; past it 504.")},
     {.name = "deadline_max", LIMIT(KEY_DURATION, deadline_max_us, MS, 24 * HOUR, "10m",
@@ -199,13 +202,13 @@ const struct config_key config_keys[] = {
     {.name = "sample", NUMBER(SECTION_LOG, KEY_SHARE, log.sample_ppm, 0, 1000000, "100%",
         "Share of the requests that are logged. Failed ones always are.")},
     {.name = "ring", NUMBER(SECTION_LOG, KEY_SIZE, log.ring_bytes, 64 * KIB, GIB, "4MiB",
-        "Log lines of one loop that may wait for the disk; more are dropped and counted.")},
+        "Log lines of one loop that may wait for the disk; more are dropped and counted."), .reload = RELOAD_RESTART},
     {.name = "level", NUMBER(SECTION_LOG, KEY_CHOICE, log.level, 0, 0, "info",
         "Events below it are not written to standard error. `sluicectl loglevel` changes it while we run. "
         "`debug` tells of every batch."),
         .choices = "debug|info|warn|error"},
     {.name = "explain", NUMBER(SECTION_LOG, KEY_COUNT, log.explain, 0, 65536, "2048",
-        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.4 KiB each. 0: none.")},
+        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.4 KiB each. 0: none."), .reload = RELOAD_RESTART},
 
     {.name = "interval", NUMBER(SECTION_HEALTH, KEY_DURATION, health.interval_us, 10 * MS, HOUR, "1s",
         "Time between two probes of a worker.")},

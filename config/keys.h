@@ -45,10 +45,17 @@ enum section_id {
     SECTION_KINDS
 };
 
+enum key_reload {       // what a reload of the file does with another value
+    RELOAD_TAKES,       // it is in force at once
+    RELOAD_CONNECTIONS, // for connections that are made from then on
+    RELOAD_RESTART      // refused: it wants a restart
+};
+
 struct config_section {
     const char *name;       // "" for the top of the file
     enum section_id parent; // SECTION_TOP is its own
     bool titled;            // NAME "TITLE" { }: may stand many times, each title once
+    enum key_reload reload; // titled: of a section that comes or goes
     const char *doc;        // one sentence
 };
 
@@ -59,9 +66,10 @@ struct config_key {
     uint64_t min, max; // of the stored value; of the number of elements for lists
     const char
         *standard; // the default as it would stand in the file; NULL: none (0, NULL, no elements)
-    const char *choices;   // KEY_CHOICE: "any|all"
-    bool automatic;        // the word auto is a value too, stored as the member's largest number
-    bool required;         // the section is refused without it
+    const char *choices; // KEY_CHOICE: "any|all"
+    bool automatic;      // the word auto is a value too, stored as the member's largest number
+    bool required;       // the section is refused without it
+    enum key_reload reload;
     uint16_t offset;       // into the section's struct (see key_base in read.c)
     uint16_t size;         // of the member, for numbers
     uint16_t count_offset; // lists: the unsigned beside the pointer
@@ -83,6 +91,11 @@ bool config_key_is_list(const struct config_key *k);
 // What a value of this key must look like, for messages and the documentation:
 // "a duration from 1ms to 1h, such as \"2ms\"".
 void config_key_expects(const struct config_key *k, char *out, size_t size);
+
+// A value of this key as it would stand in a file, appended; base: the section's struct. false: out of memory.
+struct config;
+bool config_key_print(const struct config *c, const struct config_key *k, const void *base,
+                      struct buffer *out);
 
 // Appends the tables of docs/configuration.md (Markdown). false: out of memory.
 bool config_key_document(struct buffer *out);

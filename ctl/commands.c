@@ -29,6 +29,7 @@ static const struct ctl_command commands[] = {
     {.name = "models", .path = "/status", .pick = words_pick_models, .words = words_of_models},
     {.name = "workers", .path = "/status", .pick = words_pick_workers, .words = words_of_workers},
     {.name = "explain", .path = "/v1/requests/", .about_word = true, .words = words_of_request},
+    {.name = "reload", .path = "/v1/reload", .acts = true, .words = words_of_reload},
     {.name = "drain", .path = "/v1/drain", .acts = true, .waits = true, .words = words_of_drain},
     {.name = "loglevel", .path = "/v1/loglevel", .takes_word = true, .words = words_of_level},
 };
@@ -79,7 +80,7 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
 __attribute__((format(printf, 2, 3))) static enum ctl_exit complain(enum ctl_exit status,
                                                                     const char *format, ...)
 {
-    char line[1024];
+    char line[8192];
     struct buffer clean; // it may quote what came
     va_list ap;
     va_start(ap, format);

@@ -14,6 +14,7 @@ static const char help[] =
     "  models            a line for each model: replicas that are ready, rows that wait and run\n"
     "  workers           a line for each worker: connections, process, models it has\n"
     "  explain ID        what became of one of the last requests (x-request-id)\n"
+    "  reload            take the configuration's file again, while requests run\n"
     "  drain             end in order, as SIGTERM to sluice: what runs is answered\n"
     "  loglevel [LEVEL]  show, or set, the level of the event log: debug, info, warn, error\n"
     "\n"

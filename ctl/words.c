@@ -77,6 +77,22 @@ static bool finish_columns(struct columns *t, struct buffer *out)
 
 // ---- status ---------------------------------------------------------------------------------------------------
 
+// Which is in force, and who still goes by older ones.
+static bool words_of_configuration(const json_t *o, struct buffer *out)
+{
+    uint64_t generation;
+    const json_t *older = json_object_get(o, "older");
+    size_t n = json_array_size(older);
+    if (!number_of(o, "generation", &generation))
+        return true; // an older gateway
+    if (n == 0)
+        return say_line(out, "configuration %llu of %s since %s", (unsigned long long)generation,
+                        text_of(o, "path"), text_of(o, "since"));
+    return say_line(out, "configuration %llu of %s since %s; %zu older held by %llu requests",
+                    (unsigned long long)generation, text_of(o, "path"), text_of(o, "since"), n,
+                    (unsigned long long)sum_of(older, "requests"));
+}
+
 static bool words_of_process(const json_t *page, struct buffer *out)
 {
     char up[UNITS_TEXT] = "-", leased[UNITS_TEXT] = "-", limit[UNITS_TEXT] = "-";
@@ -92,6 +108,7 @@ static bool words_of_process(const json_t *page, struct buffer *out)
     return say_line(out, "sluice %s, process %llu, %s for %s, restarts %llu, log level %s",
                     text_of(page, "version"), (unsigned long long)pid, text_of(page, "phase"), up,
                     (unsigned long long)restarts, text_of(page, "log_level")) &&
+           words_of_configuration(json_object_get(page, "configuration"), out) &&
            say_line(out, "bytes in flight: %s leased of %s", leased, limit);
 }
 
@@ -513,6 +530,20 @@ bool words_of_request(const json_t *answer, struct buffer *out)
 }
 
 // ---- actions --------------------------------------------------------------------------------------------------
+
+bool words_of_reload(const json_t *answer, struct buffer *out)
+{
+    uint64_t generation;
+    const char *changes = json_string_value(json_object_get(answer, "changes"));
+    if (!changes || !number_of(answer, "generation", &generation))
+        return false;
+    char head[60];
+    snprintf(head, sizeof(head),
+             "configuration %llu is in force: ", (unsigned long long)generation);
+    return columns_clean(out, view_str(head)) &&
+           columns_clean(out, view_str(*changes ? changes : "its file says what it said before")) &&
+           buffer_append(out, "\n", 1);
+}
 
 bool words_of_drain(const json_t *answer, struct buffer *out)
 {

@@ -238,6 +238,19 @@ static const struct http_server_ops admin_ops = {
     .on_want = on_want,
 };
 
+void admin_set_token(struct admin *a, struct view token)
+{
+    invariant(token.n < sizeof(a->token));
+    OPENSSL_cleanse(a->token, sizeof(a->token));
+    if (token.n > 0)
+        memcpy(a->token, token.p, token.n);
+}
+
+void admin_set_limits(struct admin *a, const struct http_limits *limits)
+{
+    server_set_limits(a->server, 0, limits);
+}
+
 struct admin *admin_new(struct loop *main, int fd, struct view token,
                         const struct http_limits *limits, const struct admin_page *pages,
                         unsigned n_pages, void *ctx)
@@ -245,13 +258,11 @@ struct admin *admin_new(struct loop *main, int fd, struct view token,
     struct admin *a = mem_zalloc(sizeof(*a));
     if (!a)
         return NULL;
-    invariant(token.n < sizeof(a->token));
     a->loop = main;
     a->pages = pages;
     a->n_pages = n_pages;
     a->ctx = ctx;
-    if (token.n > 0)
-        memcpy(a->token, token.p, token.n);
+    admin_set_token(a, token);
     a->budget = server_budget_new(ADMIN_CONNECTIONS, 0, rand_u64(&main->rand));
     struct server_config config = {
         .name = "admin", .limits = limits, .ops = &admin_ops, .ctx = a, .budget = a->budget};

@@ -37,6 +37,9 @@ struct admin_stream {
 struct admin *admin_new(struct loop *main, int fd, struct view token,
                         const struct http_limits *limits, const struct admin_page *pages,
                         unsigned n_pages, void *ctx);
+// Others from now on. token: as admin_new's.
+void admin_set_token(struct admin *a, struct view token);
+void admin_set_limits(struct admin *a, const struct http_limits *limits);
 void admin_start(struct admin *a);
 // Answers with this page (freed); harmless when the client has gone. cut: it is not whole, for want of memory.
 void admin_answer(struct exchange *ex, unsigned status, struct view type, struct buffer *page,

@@ -28,7 +28,7 @@ struct heartbeat_page {
 };
 
 struct boot_listener { // one listening socket, non-blocking, close-on-exec, already listening
-    unsigned listen;   // index into config.listens
+    const char *name;  // title of its section
     unsigned loop;     // whose socket it is; with `shared` it belongs to all loops
     bool shared;       // a Unix socket: every loop accepts from the one descriptor
     int fd;
@@ -36,7 +36,8 @@ struct boot_listener { // one listening socket, non-blocking, close-on-exec, alr
 };
 
 struct boot_worker {     // one local worker process that the keeper runs
-    unsigned worker;     // index into config.workers
+    const char *name;    // title of its section
+    unsigned worker;     // by which number the keeper speaks of that section
     unsigned replica;    // 0 .. replicas - 1
     const char *address; // "unix:PATH": stable over restarts of the worker
 };
@@ -50,7 +51,9 @@ struct gateway_boot {
     const uint8_t *config_text; // parsed again by the gateway; the keeper has found it good
     size_t config_bytes;
     const char *config_path;
-    unsigned loops; // decided: 1 .. BOOT_MAX_LOOPS
+    uint64_t config_generation; // 1: the first that this keeper read; grows by one with each reload
+    uint64_t config_since_us;   // wall clock: in force since then
+    unsigned loops;             // decided: 1 .. BOOT_MAX_LOOPS
     const struct boot_listener *listeners;
     unsigned listener_count;
     const struct boot_worker *workers;
@@ -71,6 +74,11 @@ enum boot_word_kind {
     BOOT_WORKER_HANGS, // gateway -> keeper: process `pid` of it answers nothing: kill it, start another. A pid
                        // that is not the living one's is ignored: it has ended on its own meanwhile
     BOOT_DRAIN_ASKED, // gateway -> keeper: an operator wants what SIGTERM to the keeper does. BOOT_DRAIN follows
+    BOOT_RELOAD_ASKED, // gateway -> keeper: an operator wants what SIGHUP does; `how` numbers the wish, growing from 1
+    BOOT_OFFER, // keeper -> gateway: a struct boot_offer, and a descriptor of the configuration's bytes
+    BOOT_TAKEN, // gateway -> keeper: a struct boot_said: `how` 1: what was offered is in force here; 0: text says why not
+    BOOT_RELOADED, // keeper -> gateway: a struct boot_said: a reload is over, which answers the wishes up to `worker`;
+    // `how` 1: it is in force, text says what has changed; 0: text says why not
     BOOT_LOG_LEVEL, // gateway -> keeper: `how` is the enum log_level from now on: here, and of gateways to come
 };
 
@@ -85,6 +93,19 @@ struct boot_word {
     uint32_t worker, replica;
     uint32_t pid; // UP, GONE, HANGS: of that worker; else 0
     uint32_t how; // GONE: enum boot_end; LOG_LEVEL: that; else 0
+};
+
+struct boot_offer {
+    struct boot_word word;
+    uint64_t generation, since_us; // as in struct gateway_boot
+    uint64_t bytes;
+};
+
+#define BOOT_TEXT 4096
+struct boot_said { // sent as far as the text goes, with its NUL
+    struct boot_word word;
+    uint64_t generation;
+    char text[BOOT_TEXT];
 };
 
 struct boot_ticket_keys {

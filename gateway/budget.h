@@ -29,20 +29,40 @@ static const uint8_t budget_share[BUDGET_CLASSES] = {16, 15, 12, 8};
 
 struct budget {
     _Atomic int64_t granted; // to all leases
-    int64_t limit, slice, slack;
+    _Atomic int64_t limit, slice, slack;
 };
 
 struct budget_lease {     // zeroed: nothing leased
     int64_t leased, used; // used <= leased < used + 2 slices
 };
 
-static inline void budget_init(struct budget *b, int64_t limit, unsigned loops)
+static inline int64_t budget_limit(const struct budget *b)
+{
+    return atomic_load_explicit(&b->limit, memory_order_relaxed);
+}
+
+static inline int64_t budget_slack(const struct budget *b)
+{
+    return atomic_load_explicit(&b->slack, memory_order_relaxed);
+}
+
+// Another limit from now on; what is out stays out. The slack never shrinks: a loop that rests may have two slices of the
+// largest that there was.
+static inline void budget_set(struct budget *b, int64_t limit, unsigned loops)
 {
     int64_t slice = limit / 32 / loops;
-    b->limit = limit;
-    b->slice = slice < 1 ? 1 : slice > BUDGET_SLICE ? BUDGET_SLICE : slice;
-    b->slack = 2 * b->slice * loops;
+    slice = slice < 1 ? 1 : slice > BUDGET_SLICE ? BUDGET_SLICE : slice;
+    atomic_store_explicit(&b->limit, limit, memory_order_relaxed);
+    atomic_store_explicit(&b->slice, slice, memory_order_relaxed);
+    if (budget_slack(b) < 2 * slice * loops)
+        atomic_store_explicit(&b->slack, 2 * slice * loops, memory_order_relaxed);
+}
+
+static inline void budget_init(struct budget *b, int64_t limit, unsigned loops)
+{
+    atomic_init(&b->slack, 0);
     atomic_init(&b->granted, 0);
+    budget_set(b, limit, loops);
 }
 
 // Charges (delta > 0) or gives back (delta < 0, never refused). False: the process's limit and `beyond` are
@@ -51,16 +71,17 @@ static inline bool budget_charge(struct budget_lease *l, struct budget *b, int64
                                  int64_t beyond)
 {
     int64_t used = l->used + delta;
+    int64_t slice = atomic_load_explicit(&b->slice, memory_order_relaxed);
     if (used > l->leased) {
-        int64_t more = (used - l->leased + b->slice - 1) / b->slice * b->slice;
+        int64_t more = (used - l->leased + slice - 1) / slice * slice;
         int64_t all = atomic_fetch_add_explicit(&b->granted, more, memory_order_relaxed) + more;
-        if (all > b->limit + b->slack + beyond) {
+        if (all > budget_limit(b) + budget_slack(b) + beyond) {
             atomic_fetch_sub_explicit(&b->granted, more, memory_order_relaxed);
             return false;
         }
         l->leased += more;
-    } else if (l->leased - used >= 2 * b->slice) { // keep one slice at hand, return the rest
-        int64_t back = (l->leased - used) / b->slice * b->slice - b->slice;
+    } else if (l->leased - used >= 2 * slice) { // keep one slice at hand, return the rest
+        int64_t back = (l->leased - used) / slice * slice - slice;
         atomic_fetch_sub_explicit(&b->granted, back, memory_order_relaxed);
         l->leased -= back;
     }
@@ -74,7 +95,7 @@ static inline bool budget_admits(const struct budget_lease *l, const struct budg
 {
     int64_t granted = atomic_load_explicit(&b->granted, memory_order_relaxed);
     int64_t others = granted - (l->leased - l->used) - own;
-    return class == 0 || others <= b->limit * budget_share[class] / 16 + b->slack;
+    return class == 0 || others <= budget_limit(b) * budget_share[class] / 16 + budget_slack(b);
 }
 
 // How far beyond the limit answers of that class may go.

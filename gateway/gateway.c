@@ -6,9 +6,13 @@
 #include "gateway/origin.h"
 #include "gateway/pages.h"
 #include "gateway/process.h"
+#include "gateway/reload.h"
 #include "gateway/removal.h"
 #include "gateway/show.h"
+#include "net/listen.h"
+#include "net/memory.h"
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,6 +36,20 @@ bool gateway_say_drain(struct gateway *g)
     return say(g, &(struct boot_word){.kind = BOOT_DRAIN_ASKED});
 }
 
+bool gateway_say_reload(struct gateway *g, uint32_t wish)
+{
+    return say(g, &(struct boot_word){.kind = BOOT_RELOAD_ASKED, .how = wish});
+}
+
+bool gateway_say_taken(struct gateway *g, const char *why)
+{
+    struct boot_said said = {.word = {.kind = BOOT_TAKEN, .how = why == NULL}};
+    snprintf(said.text, sizeof(said.text), "%s", why ? why : "");
+    size_t n = offsetof(struct boot_said, text) + strlen(said.text) + 1;
+    return g->boot->keeper_fd >= 0 &&
+           send(g->boot->keeper_fd, &said, n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)n;
+}
+
 bool gateway_say_log_level(struct gateway *g, enum log_level level)
 {
     return say(g, &(struct boot_word){.kind = BOOT_LOG_LEVEL, .how = level});
@@ -45,7 +63,7 @@ static bool all_idle(const struct gateway *g)
 {
     if (!parts_idle(g))
         return false;
-    for (unsigned i = 0; i < g->config->listen_count; i++) {
+    for (unsigned i = 0; i < g->n_fronts; i++) {
         if (!server_idle(g->fronts[i].server))
             return false;
     }
@@ -54,7 +72,7 @@ static bool all_idle(const struct gateway *g)
 
 static void each_server(struct gateway *g, void (*fn)(struct server *s, struct loop *from))
 {
-    for (unsigned i = 0; i < g->config->listen_count; i++)
+    for (unsigned i = 0; i < g->n_fronts; i++)
         fn(g->fronts[i].server, &g->main);
 }
 
@@ -69,7 +87,7 @@ static void end(struct gateway *g)
 static void finish(struct gateway *g, uint64_t now_us)
 {
     g->phase = PHASE_FINISHING;
-    g->drain_until_us = now_us + g->config->drain_timeout_us;
+    g->drain_until_us = now_us + g->snap->config->drain_timeout_us;
     each_server(g, server_stop_accept);
     wheel_set(loop_wheel(&g->main), &g->drain_timer, now_us + 5000);
 }
@@ -115,12 +133,13 @@ static void drain(struct gateway *g, const char *why)
     }
     g->phase = PHASE_DELAYING;
     atomic_store(&g->draining, true);
+    reload_on_drain(g);
     GATEWAY_EVENT(g, NULL, LOG_INFO, "draining", LOG_CSTR("why", why),
-                  LOG_I("delay_ms", g->config->drain_delay_us / 1000),
-                  LOG_I("timeout_ms", g->config->drain_timeout_us / 1000));
-    for (unsigned i = 0; i < g->config->listen_count; i++)
-        server_drain(g->fronts[i].server, &g->main, now_us + g->config->drain_delay_us);
-    wheel_set(loop_wheel(&g->main), &g->drain_timer, now_us + g->config->drain_delay_us);
+                  LOG_I("delay_ms", g->snap->config->drain_delay_us / 1000),
+                  LOG_I("timeout_ms", g->snap->config->drain_timeout_us / 1000));
+    for (unsigned i = 0; i < g->n_fronts; i++)
+        server_drain(g->fronts[i].server, &g->main, now_us + g->snap->config->drain_delay_us);
+    wheel_set(loop_wheel(&g->main), &g->drain_timer, now_us + g->snap->config->drain_delay_us);
 }
 
 // ---- signals and the keeper --------------------------------------------------------------------------
@@ -162,7 +181,8 @@ static void on_liveness(evutil_socket_t fd, short what, void *ctx)
 
 static void take_ticket_keys(struct gateway *g, const struct tls_ticket_keys *keys)
 {
-    for (unsigned i = 0; i < g->config->listen_count; i++) {
+    g->ticket_keys = *keys;
+    for (unsigned i = 0; i < g->n_fronts; i++) {
         if (g->fronts[i].tls)
             tls_server_set_keys(g->fronts[i].tls, keys, &g->main, g->loops.loop);
     }
@@ -179,22 +199,45 @@ static void hear_word(struct gateway *g, const struct boot_word *word)
         parts_worker_gone(g, word->worker, word->replica, word->pid, word->how == BOOT_CRASHED);
 }
 
+union keeper_words { // whatever the keeper says
+    struct boot_word word;
+    struct boot_ticket_keys keys;
+    struct boot_offer offer;
+    struct boot_said said;
+};
+
+static void hear(struct gateway *g, union keeper_words *w, size_t n, int fd)
+{
+    if (w->word.kind == BOOT_OFFER && n == sizeof(w->offer) && fd >= 0) {
+        reload_on_offer(g, &w->offer, fd);
+        return;
+    }
+    if (fd >= 0)
+        close(fd);
+    if (w->word.kind == BOOT_TICKET_KEYS && n == sizeof(w->keys))
+        take_ticket_keys(g, &w->keys.keys);
+    else if (w->word.kind == BOOT_RELOADED && n > offsetof(struct boot_said, text))
+        reload_on_end(g, &w->said);
+    else if (!DOOR_KEEPS_WORD(g, &w->word, hear_word))
+        hear_word(g, &w->word);
+}
+
 static void on_keeper(evutil_socket_t fd, short what, void *ctx)
 {
     struct gateway *g = ctx;
-    struct boot_ticket_keys said; // the longest that the keeper says
+    union keeper_words w;
     (void)what;
     for (;;) {
-        ssize_t n = recv(fd, &said, sizeof(said), MSG_DONTWAIT);
+        int came = -1;
+        unsigned n_fds = 1;
+        long n = fds_recv(fd, &w, sizeof(w), &came, &n_fds);
         if (n == 0 || (n < 0 && errno == ECONNRESET))
             keeper_gone(g);
-        if (n < (ssize_t)sizeof(said.word))
+        if (n < (long)sizeof(w.word))
             return;
-        if (said.word.kind == BOOT_TICKET_KEYS && n == sizeof(said))
-            take_ticket_keys(g, &said.keys);
-        else if (!DOOR_KEEPS_WORD(g, &said.word, hear_word))
-            hear_word(g, &said.word);
-        explicit_bzero(&said.keys, sizeof(said.keys));
+        w.said.text[BOOT_TEXT - 1] = '\0';
+        hear(g, &w, (size_t)n, n_fds > 0 ? came : -1);
+        explicit_bzero(&w, sizeof(w));
     }
 }
 
@@ -247,36 +290,15 @@ static bool refuse(struct gateway *g, const char *what, const char *why)
     return false;
 }
 
-static void set_limits(struct gateway *g)
-{
-    const struct config_limits *c = &g->config->limits;
-    http_limits_default(&g->limits);
-    g->limits.max_headers = c->max_headers;
-    g->limits.max_header_bytes = c->max_header_bytes;
-    g->limits.max_target = c->max_target;
-    g->limits.max_body = c->max_body;
-    g->limits.max_streams = c->max_streams;
-    g->limits.abuse_budget = c->abuse_budget;
-    g->limits.header_timeout_us = c->header_timeout_us;
-    g->limits.body_timeout_us = c->body_timeout_us;
-    g->limits.body_min_rate = c->body_min_rate;
-    g->limits.idle_timeout_us = c->idle_timeout_us;
-    g->limits.send_timeout_us = c->send_timeout_us;
-    g->limits.stream_stall_us = c->stream_stall_us;
-}
-
 static bool build_log(struct gateway *g)
 {
-    g->log = log_new(g->loops.n + 1, g->config->log.ring_bytes);
+    g->log = log_new(g->loops.n + 1, g->birth->log.ring_bytes);
     if (!g->log)
         return refuse(g, "log", "out of memory");
     log_set_level(g->log, (enum log_level)g->boot->log_level);
-    const char *access = g->config->log.access;
-    if (access) {
-        bool standard = strcmp(access, "-") == 0;
-        if (log_open(g->log, SINK_ACCESS, standard ? "/dev/stdout" : access) != 0)
-            return refuse(g, access, strerror(errno));
-    }
+    const char *access = g->birth->log.access;
+    if (access && log_open(g->log, SINK_ACCESS, log_path(access)) != 0)
+        return refuse(g, access, strerror(errno));
     return log_start(g->log) == 0 || refuse(g, "log thread", strerror(errno));
 }
 
@@ -301,30 +323,30 @@ static bool build_loops(struct gateway *g)
 static bool build_front(struct gateway *g, unsigned index)
 {
     struct front *f = &g->fronts[index];
+    const struct config_listen *l = &g->birth->listens[index];
     f->gateway = g;
-    f->config = &g->config->listens[index];
-    if (f->config->certificate) {
+    f->name = l->name;
+    if (l->certificate) {
         char why[TLS_ERROR];
-        f->tls = tls_server_new(f->config->certificate, f->config->key, &g->boot->ticket_keys,
-                                g->loops.n, why);
+        f->tls = tls_server_new(l->certificate, l->key, &g->ticket_keys, g->loops.n, why);
         if (!f->tls)
-            return refuse(g, f->config->name, why);
+            return refuse(g, f->name, why);
     }
     int fds[BOOT_MAX_LOOPS];
     unsigned n = 0;
     for (unsigned i = 0; i < g->boot->listener_count; i++) {
         const struct boot_listener *b = &g->boot->listeners[i];
-        if (b->listen == index && n < BOOT_MAX_LOOPS)
+        if (strcmp(b->name, l->name) == 0 && n < BOOT_MAX_LOOPS)
             fds[n++] = b->fd;
     }
-    struct server_config c = {.name = f->config->name,
-                              .limits = &g->limits,
+    struct server_config c = {.name = f->name,
+                              .limits = &g->snap->limits,
                               .ops = &origin_server_ops,
                               .ctx = f,
                               .tls = f->tls,
                               .budget = g->connections};
     f->server = server_new(&c, g->loops.loop, g->loops.n, fds, n);
-    return f->server != NULL || refuse(g, f->config->name, "out of memory");
+    return f->server != NULL || refuse(g, f->name, "out of memory");
 }
 
 static bool build_admin(struct gateway *g)
@@ -333,10 +355,11 @@ static bool build_admin(struct gateway *g)
     const char *why = NULL;
     if (g->boot->admin_fd < 0)
         return true;
-    const char *path = g->config->admin.token_file;
+    const char *path = g->birth->admin.token_file;
     if (path && admin_read_token(path, token, &why) != 0)
         return refuse(g, path, why);
-    g->admin = admin_new(&g->main, g->boot->admin_fd, view_str(token), &g->limits, pages, PAGES, g);
+    g->admin =
+        admin_new(&g->main, g->boot->admin_fd, view_str(token), &g->snap->limits, pages, PAGES, g);
     explicit_bzero(token, sizeof(token));
     return g->admin != NULL || refuse(g, "admin", "out of memory");
 }
@@ -344,47 +367,72 @@ static bool build_admin(struct gateway *g)
 static bool build_config(struct gateway *g)
 {
     struct config_errors errors;
-    g->config = config_parse(view_of(g->boot->config_text, g->boot->config_bytes),
-                             g->boot->config_path, &errors);
-    if (g->config)
-        return true;
-    return refuse(g, g->boot->config_path, errors.error[0].text);
+    g->birth = config_parse(view_of(g->boot->config_text, g->boot->config_bytes),
+                            g->boot->config_path, &errors);
+    if (!g->birth)
+        return refuse(g, g->boot->config_path, errors.error[0].text);
+    g->n_fronts = g->birth->listen_count;
+    g->ticket_keys = g->boot->ticket_keys;
+    g->reload.memory_fd = -1;
+    return true;
+}
+
+static bool build_snapshot(struct gateway *g)
+{
+    const char *why;
+    struct snapshot *p = snapshot_new(g, config_ref(g->birth), g->boot->config_generation,
+                                      g->boot->config_since_us, &why);
+    if (p)
+        snapshot_first(p);
+    return p || refuse(g, g->boot->config_path, why);
 }
 
 #define FDS_AT_HAND 16 // operators, log files that are opened again, certificates
 
-// limits.max_connections, or less if descriptors are fewer: what we need ourselves is never a client's,
-// so that the operators' listener answers and workers are connected to when clients have all the rest.
-static unsigned connections_bound(const struct gateway *g)
+// What we need ourselves is never a client's, so that the operators' listener answers and workers are connected to when
+// clients have all the rest.
+static unsigned connections_left(const struct gateway *g)
 {
-    const struct config *c = g->config;
+    const struct config *c = g->birth;
     struct rlimit files;
     int lowest = dup(STDERR_FILENO); // the lowest free one: so many are open
     if (lowest < 0 || getrlimit(RLIMIT_NOFILE, &files) != 0)
-        return c->limits.max_connections;
+        return UINT_MAX;
     close(lowest);
     uint64_t workers = 0;
     for (unsigned i = 0; i < c->worker_count; i++)
         workers += c->workers[i].address_count + c->workers[i].replicas;
     uint64_t ours = (uint64_t)lowest + FDS_AT_HAND + g->loops.n * (workers + c->listen_count);
     uint64_t left = files.rlim_cur > ours ? files.rlim_cur - ours : 1;
-    return left < c->limits.max_connections ? (unsigned)left : c->limits.max_connections;
+    return left < UINT_MAX ? (unsigned)left : UINT_MAX;
+}
+
+// limits.max_connections, or less if descriptors are fewer.
+unsigned gateway_connections(const struct gateway *g, const struct config *c)
+{
+    return g->most_connections < c->limits.max_connections ? g->most_connections
+                                                           : c->limits.max_connections;
+}
+
+int64_t gateway_bytes(const struct config *c)
+{
+    return c->limits.bytes_in_flight ? (int64_t)c->limits.bytes_in_flight : memory_total() / 4;
 }
 
 static bool build(struct gateway *g)
 {
-    if (!build_config(g) || !build_loops(g) || !build_log(g))
+    if (!build_config(g) || !build_loops(g) || !build_log(g) || !build_snapshot(g))
         return false;
-    set_limits(g);
+    g->most_connections = connections_left(g);
     g->connections =
-        server_budget_new(connections_bound(g), g->config->limits.max_connections_per_address,
-                          rand_u64(&g->main.rand));
-    g->fronts = mem_zalloc(g->config->listen_count * sizeof(*g->fronts));
+        server_budget_new(gateway_connections(g, g->birth),
+                          g->birth->limits.max_connections_per_address, rand_u64(&g->main.rand));
+    g->fronts = mem_zalloc(g->n_fronts * sizeof(*g->fronts));
     if (!g->connections || !g->fronts)
         return refuse(g, "listeners", "out of memory");
     if (!parts_build(g))
         return false;
-    for (unsigned i = 0; i < g->config->listen_count; i++) {
+    for (unsigned i = 0; i < g->n_fronts; i++) {
         if (!build_front(g, i))
             return false;
     }
@@ -414,12 +462,13 @@ static void run(struct gateway *g)
 static void tear_down(struct gateway *g)
 {
     // Clients first, then what answers them: an exchange that dies tells its infer, which needs its part.
-    for (unsigned i = 0; i < g->config->listen_count; i++)
+    for (unsigned i = 0; i < g->n_fronts; i++)
         server_free(g->fronts[i].server);
     show_drop(g);
+    reload_drop(g);
     admin_free(g->admin);
     parts_free(g);
-    for (unsigned i = 0; i < g->config->listen_count; i++) {
+    for (unsigned i = 0; i < g->n_fronts; i++) {
         if (g->fronts[i].tls)
             tls_server_free(g->fronts[i].tls);
     }
@@ -433,7 +482,8 @@ static void tear_down(struct gateway *g)
     if (g->tls_client)
         tls_client_free(g->tls_client);
     mem_free(g->fronts);
-    config_unref(g->config);
+    snapshots_free(g);
+    config_unref(g->birth);
 }
 
 int gateway_main(const struct gateway_boot *boot)

@@ -169,6 +169,47 @@ bool homes_drop(struct part *p, struct model *m)
     return true;
 }
 
+// What is in no section has the rules of the worker that serves it.
+static const struct config_model *find_rules(const struct part *p, const struct model *m,
+                                             unsigned replica)
+{
+    const struct config_model *c = snapshot_model(p->snap, m->name);
+    if (c)
+        return c;
+    if (replica == HOME_NO_REPLICA)
+        return &p->snap->config->unlisted;
+    return &p->snap->workers[p->gateway->replicas[replica].section]->rules;
+}
+
+void home_adopt(struct part *p, struct model *m, unsigned replica)
+{
+    struct model_rules rules;
+    bool was_listed = m->rules.listed;
+    part_rules(find_rules(p, m, replica), &rules);
+    rules.listed = snapshot_model(p->snap, m->name) != NULL;
+    if (memcmp(&rules, &m->rules, sizeof(rules)) == 0)
+        return; // two that are equal may differ in their padding: that costs a decision
+    if (!m->desk) {
+        model_set_rules(m, &rules);
+    } else {
+        desk_on_rules(m->desk, &rules);
+        home_touch(m->desk->user);
+    }
+    if (was_listed && !rules.listed && replica == HOME_NO_REPLICA)
+        model_offer(m); // nobody ever had it: there is nobody to wait for
+}
+
+void homes_adopt(struct part *p)
+{
+    for (unsigned i = 0; i < TABLE_MODELS; i++) {
+        struct model *m = table_at(p->gateway->table, i);
+        if (!m || model_home(m) != p->loop->index)
+            continue;
+        const struct replicas *rs = m->desk ? &m->desk->replicas : NULL;
+        home_adopt(p, m, rs && rs->n > 0 ? rs->at[0].id : HOME_NO_REPLICA);
+    }
+}
+
 void homes_free(struct part *p)
 {
     while (p->homes) {

@@ -19,6 +19,10 @@ struct home *homes_first(struct part *p);               // all of them; NULL: no
 struct home *homes_next(struct home *h);
 // Of a model that no request refers to any more. True: it has no desk any more; false: not yet.
 bool homes_drop(struct part *p, struct model *m);
+// The rules of this model are those of the snapshot, here at its home; `replica` has it, or is about to, if it is known.
+#define HOME_NO_REPLICA (~0u)
+void home_adopt(struct part *p, struct model *m, unsigned replica);
+void homes_adopt(struct part *p); // of all models whose home is here
 void homes_free(struct part *p);
 
 #endif

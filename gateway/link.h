@@ -22,6 +22,7 @@ struct link {
     unsigned id;
     struct device_turn turn; // of the desks here at the worker's device, when it is a serial one
     bool told;               // it has been ready once: its models are in the table
+    bool kept_out;           // a model of it is another worker's by the configuration
     bool left_out;           // a model of it found no place in the table, or no memory
     uint64_t wish;           // for news, when its connection came up
     _Atomic unsigned state;  // published: enum worker_state

@@ -229,15 +229,15 @@ static void fronts(struct page *p)
     struct server_stats stats;
     for (unsigned row = 0; row < N(rows); row++) {
         prom_family(&p->prom, rows[row].name, rows[row].type, rows[row].help);
-        for (unsigned i = 0; i < g->config->listen_count; i++) {
-            struct prom_label label = {"listener", view_str(g->fronts[i].config->name)};
+        for (unsigned i = 0; i < g->n_fronts; i++) {
+            struct prom_label label = {"listener", view_str(g->fronts[i].name)};
             server_stats(g->fronts[i].server, &stats);
             prom_count(&p->prom, &label, 1, *(uint64_t *)((char *)&stats + rows[row].offset));
         }
     }
     prom_family(&p->prom, "sluice_connections", "gauge", "Client connections that are open.");
-    for (unsigned i = 0; i < g->config->listen_count; i++) {
-        struct prom_label label = {"listener", view_str(g->fronts[i].config->name)};
+    for (unsigned i = 0; i < g->n_fronts; i++) {
+        struct prom_label label = {"listener", view_str(g->fronts[i].name)};
         server_stats(g->fronts[i].server, &stats);
         prom_count(&p->prom, &label, 1, stats.conns);
     }

@@ -23,11 +23,11 @@ static uint64_t now(const struct request *r)
 // model of a worker that has not said what it has.
 static struct model *model_of(struct request *r, struct view name, struct error *e)
 {
-    struct gateway *g = r->part->gateway;
-    struct model *m = table_find(g->table, name);
+    const struct snapshot *p = r->snap;
+    bool never_known = p->config->models_listed_only && !snapshot_model(p, name);
+    struct model *m = never_known ? NULL : table_find(r->part->gateway->table, name);
     if (m)
         return m;
-    bool never_known = g->config->models_listed_only && !config_model_find(g->config, name);
     if (never_known || workers_told(r->part, now(r)))
         error_set(e, STATUS_NOT_FOUND, "model %.*s is not known", VIEW_ARG(name));
     else
@@ -42,7 +42,7 @@ static bool has_replica(const struct model *m)
 }
 
 // Any that is ready will do, or all have to be.
-static bool any_or_all_ready(const struct gateway *g)
+static bool any_or_all_ready(const struct gateway *g, const struct snapshot *p)
 {
     unsigned known = 0, ready = 0;
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
@@ -50,17 +50,28 @@ static bool any_or_all_ready(const struct gateway *g)
         known += m != NULL;
         ready += m && has_replica(m);
     }
-    return ready > 0 && (!g->config->ready_all || ready == known);
+    return ready > 0 && (!p->config->ready_all || ready == known);
+}
+
+// Who watches for days goes by the configuration of the day, and holds no other.
+static void renew(struct request *r)
+{
+    if (r->snap == r->part->snap)
+        return;
+    snapshot_let_go(r->part, r->snap);
+    r->snap = snapshot_hold(r->part);
 }
 
 static bool tell_ready(struct serving *s, bool *ready, struct error *e)
 {
     const struct gateway *g = request_of(s)->part->gateway;
     bool server = s->call.model.n == 0;
+    renew(request_of(s));
     struct model *m = server ? NULL : model_of(request_of(s), s->call.model, e);
     if (!server && !m)
         return false;
-    *ready = !atomic_load(&g->draining) && (server ? any_or_all_ready(g) : has_replica(m));
+    *ready = !atomic_load(&g->draining) &&
+             (server ? any_or_all_ready(g, request_of(s)->snap) : has_replica(m));
     return true;
 }
 
@@ -231,10 +242,11 @@ static void on_head(struct exchange *ex, void *ctx)
     if (ex->carrier == HTTP_2)
         metrics_inc(&p->metrics.streams, 1);
     r->part = p;
+    r->snap = snapshot_hold(p);
     r->work.fn = on_work;
     r->serving.request = &r->infer.request;
     // The connection may be gone when it is told.
-    if (f->gateway->config->log.access || p->past.n > 0)
+    if (r->snap->config->log.access || p->past.n > 0)
         r->client = arena_copy(&ex->arena, server_conn_peer(ex->conn));
     uint64_t random[2] = {rand_u64(&p->loop->rand), rand_u64(&p->loop->rand)};
     serving_route(&r->serving, random, loop_now_us(p->loop));

@@ -10,6 +10,7 @@
 struct request {
     struct serving serving; // first
     struct part *part;
+    struct snapshot *snap; // that it began with: held until tell_end
     struct infer infer;
     int64_t charged;               // what on_charge took for it
     struct loop_call work;         // decoding or encoding goes on in a later turn

@@ -4,7 +4,9 @@
 #include "gateway/explain.h"
 #include "gateway/metrics.h"
 #include "gateway/process.h"
+#include "gateway/reload.h"
 #include "gateway/show.h"
+#include "gateway/snapshot.h"
 #include <stdio.h>
 #include <unistd.h>
 
@@ -54,9 +56,9 @@ static void drain(struct exchange *ex, void *ctx)
     json_w_key(&w, VIEW("pid"));
     json_w_u64(&w, (uint64_t)getpid());
     json_w_key(&w, VIEW("delay_ms"));
-    json_w_u64(&w, g->config->drain_delay_us / 1000);
+    json_w_u64(&w, g->snap->config->drain_delay_us / 1000);
     json_w_key(&w, VIEW("timeout_ms"));
-    json_w_u64(&w, g->config->drain_timeout_us / 1000);
+    json_w_u64(&w, g->snap->config->drain_timeout_us / 1000);
     json_w_object_end(&w);
     admin_answer(ex, already ? 200 : 202, VIEW("application/json"), &page, w.failed);
 }
@@ -136,6 +138,7 @@ const struct admin_page pages[PAGES] = {
     {"GET", "/events", ADMIN_TOKEN, events_page},     // what changes, from now on
     {"GET", EXPLAIN_PATH, ADMIN_TOKEN, explain_page}, // what became of one request
     {"POST", "/v1/drain", ADMIN_TOKEN, drain},        // ends in order
+    {"POST", "/v1/reload", ADMIN_TOKEN, reload_page}, // takes the file again
     {"GET", "/v1/loglevel", ADMIN_TOKEN, level},      // of the events
     {"POST", "/v1/loglevel", ADMIN_TOKEN, set_level}, // from now on
 };

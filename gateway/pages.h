@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 8 };
+enum { PAGES = 9 };
 extern const struct admin_page pages[PAGES];
 
 #endif

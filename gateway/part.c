@@ -9,13 +9,11 @@
 #include "gateway/origin.h"
 #include "gateway/removal.h"
 #include "gateway/workers.h"
-#include "net/memory.h"
 #include <stdio.h>
 
 // How long a queue waits for a lost replica: as long as a killed worker may be away. Then 503, at once.
 #define FIXED_WAIT_US 2000 // `fixed`: of the oldest row, where nobody says
 #define GRACE_US 2000000
-#define RETRY_AFTER_S 1 // told with 503
 #define QUEUE_BYTES (256 << 20)
 // Answers of workers come when their requests have been computed: they may use so much more than requests may
 // hold, and what clients get of them as much again, so that what runs finishes and gives its memory back while
@@ -156,13 +154,19 @@ static void on_msg(struct loop *l, struct msg *m, void *ctx)
 
 // ---- building ----------------------------------------------------------------------------------------
 
-static bool build_endpoint(struct gateway *g, unsigned worker, unsigned replica,
-                           const char *address)
+static unsigned section_of(const struct config *c, const char *name)
+{
+    return (unsigned)(config_worker_find(c, name) - c->workers);
+}
+
+static bool build_endpoint(struct gateway *g, unsigned section, const struct boot_worker *local,
+                           unsigned replica, const char *address)
 {
     struct endpoint *e = &g->replicas[g->n_replicas];
-    e->worker = worker;
+    e->section = section;
+    e->worker = local ? local->worker : 0;
     e->replica = replica;
-    snprintf(e->name, sizeof(e->name), "%s/%u", g->config->workers[worker].name, replica);
+    snprintf(e->name, sizeof(e->name), "%s/%u", g->birth->workers[section].name, replica);
     struct view v = view_str(address);
     if (v.n > 8 && memcmp(v.p, "grpcs://", 8) == 0) {
         e->tls = true;
@@ -183,19 +187,20 @@ static bool build_endpoint(struct gateway *g, unsigned worker, unsigned replica,
 
 static bool build_endpoints(struct gateway *g)
 {
+    const struct config *c = g->birth;
     unsigned n = g->boot->worker_count;
-    for (unsigned i = 0; i < g->config->worker_count; i++)
-        n += g->config->workers[i].address_count;
+    for (unsigned i = 0; i < c->worker_count; i++)
+        n += c->workers[i].address_count;
     g->replicas = mem_must_aligned((n ? n : 1) * sizeof(*g->replicas), _Alignof(struct endpoint));
     for (unsigned i = 0; i < g->boot->worker_count; i++) {
         const struct boot_worker *b = &g->boot->workers[i];
-        if (!build_endpoint(g, b->worker, b->replica, b->address))
+        if (!build_endpoint(g, section_of(c, b->name), b, b->replica, b->address))
             return false;
     }
-    for (unsigned i = 0; i < g->config->worker_count; i++) {
-        const struct config_worker *w = &g->config->workers[i];
+    for (unsigned i = 0; i < c->worker_count; i++) {
+        const struct config_worker *w = &c->workers[i];
         for (unsigned k = 0; k < w->address_count; k++) {
-            if (!build_endpoint(g, i, k, w->addresses[k].text))
+            if (!build_endpoint(g, i, NULL, k, w->addresses[k].text))
                 return false;
         }
     }
@@ -224,14 +229,28 @@ void part_rules(const struct config_model *c, struct model_rules *out)
 static bool build_table(struct gateway *g)
 {
     g->table = table_new(g->loops.n);
-    for (unsigned i = 0; g->table && i < g->config->model_count; i++) {
+    for (unsigned i = 0; g->table && i < g->birth->model_count; i++) {
+        const struct config_model *c = &g->birth->models[i];
         struct model_rules rules;
-        part_rules(&g->config->models[i], &rules);
+        part_rules(c, &rules);
         rules.listed = true;
-        if (!table_add(g->table, view_str(g->config->models[i].name), &rules))
+        if (!table_add(g->table, view_str(c->name), &rules))
             return false;
     }
     return g->table != NULL;
+}
+
+void part_adopt(struct part *p)
+{
+    struct gateway *g = p->gateway;
+    flow_set_rules(&p->flow, &p->snap->flow);
+    for (unsigned i = 0; i < g->n_fronts; i++) {
+        p->apis[i].expose = p->snap->listens[i]->expose;
+        server_set_limits(g->fronts[i].server, p->loop->index, &p->snap->limits);
+    }
+    homes_adopt(p);
+    workers_adopt(p);
+    part_run(p);
 }
 
 static void decide(struct loop *l, struct loop_flush *f)
@@ -252,7 +271,7 @@ static void on_watch_timer(struct wheel_timer *t, uint64_t now_us)
 {
     struct part *p = container_of(t, struct part, watch_timer);
     bool any = false;
-    for (unsigned i = 0; i < p->gateway->config->listen_count; i++)
+    for (unsigned i = 0; i < p->gateway->n_fronts; i++)
         any |= serving_look(&p->apis[i], now_us);
     if (any)
         wheel_set(loop_wheel(p->loop), t, now_us + SERVING_LOOK_US);
@@ -266,10 +285,8 @@ static bool build_part(struct gateway *g, unsigned index)
     g->parts[index] = p;
     p->gateway = g;
     p->loop = g->loops.loop[index];
-    struct flow_rules rules = {.deadline_us = g->config->limits.deadline_default_us,
-                               .deadline_max_us = g->config->limits.deadline_max_us,
-                               .retry_after_s = RETRY_AFTER_S};
-    flow_init(&p->flow, index, g->table, &rules, loop_now_us(p->loop));
+    p->snap = g->snap;
+    flow_init(&p->flow, index, g->table, &p->snap->flow, loop_now_us(p->loop));
     effects_init(&p->fx, loop_blocks(p->loop));
     buffer_init(&p->line);
     loop_blocks(p->loop)->account = on_block_charge;
@@ -277,15 +294,15 @@ static bool build_part(struct gateway *g, unsigned index)
     struct api_carry carry = {server_respond, server_flow, server_wake, loop_blocks(p->loop)};
     p->decide.fn = decide;
     p->flow_timer.fn = on_flow_timer;
-    p->apis = mem_zalloc(g->config->listen_count * sizeof(*p->apis));
+    p->apis = mem_zalloc(g->n_fronts * sizeof(*p->apis));
     if (!p->apis)
         return false;
-    for (unsigned i = 0; i < g->config->listen_count; i++)
-        api_init(&p->apis[i], &carry, g->config->listens[i].expose, VIEW("sluice"),
+    for (unsigned i = 0; i < g->n_fronts; i++)
+        api_init(&p->apis[i], &carry, p->snap->listens[i]->expose, VIEW("sluice"),
                  VIEW(SLUICE_VERSION));
     p->watch_timer.fn = on_watch_timer;
     loop_on_msg_range(p->loop, MSG_ROUTER, on_msg, p);
-    return past_init(&p->past, g->config->log.explain) && workers_build(p);
+    return past_init(&p->past, g->birth->log.explain) && workers_build(p);
 }
 
 static void on_start(struct loop *l, void *ctx)
@@ -305,8 +322,7 @@ static void on_stop(struct loop *l, void *ctx)
 
 bool parts_build(struct gateway *g)
 {
-    uint64_t limit = g->config->limits.bytes_in_flight;
-    budget_init(&g->bytes, limit ? (int64_t)limit : memory_total() / 4, g->loops.n);
+    budget_init(&g->bytes, gateway_bytes(g->birth), g->loops.n);
     g->parts = mem_zalloc(g->loops.n * sizeof(*g->parts));
     if (!g->parts || !build_endpoints(g) || !build_table(g))
         return false;
@@ -339,7 +355,7 @@ void parts_free(struct gateway *g)
         wheel_cancel(loop_wheel(p->loop), &p->flow_timer);
         wheel_cancel(loop_wheel(p->loop), &p->watch_timer);
         wheel_cancel(loop_wheel(p->loop), &p->look_timer);
-        for (unsigned k = 0; k < g->config->listen_count; k++)
+        for (unsigned k = 0; k < g->n_fronts; k++)
             api_deinit(&p->apis[k]);
         mem_free(p->apis);
         for (unsigned k = 0; k < TABLE_MODELS; k++)
@@ -360,7 +376,6 @@ void parts_free(struct gateway *g)
     for (unsigned i = 0; i < g->n_replicas; i++)
         news_deinit(&g->replicas[i].news);
     mem_free(g->replicas);
-    mem_free(g->known_models);
     mem_free(g->parts);
 }
 

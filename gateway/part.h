@@ -9,6 +9,7 @@
 #include "gateway/metrics.h"
 #include "gateway/past.h"
 #include "gateway/process.h"
+#include "gateway/snapshot.h"
 #include "router/desk.h"
 #include "router/flow.h"
 
@@ -19,6 +20,7 @@ struct removal;
 struct part {
     struct gateway *gateway;
     struct loop *loop;
+    struct snapshot *snap; // the configuration in force here
     struct flow flow;
     struct effects fx;
     bool running;             // effects are being run: what comes meanwhile joins the list
@@ -31,7 +33,7 @@ struct part {
     struct removal *removals;       // that wait here for uses to end
     uint32_t uses[TABLE_MODELS];    // of each model, by index: see part_use
     struct link **links;            // [gateway->n_replicas]
-    struct api *apis;               // [config->listen_count]
+    struct api *apis;               // [gateway->n_fronts]
     struct metrics metrics;
     struct budget_lease lease;
     uint64_t sampled;   // access log: error term of the sampling
@@ -63,6 +65,9 @@ static inline void part_unuse(struct part *p, const struct model *m)
 {
     p->uses[m->index]--;
 }
+
+// Its snapshot is another one: what the loop keeps of the configuration follows.
+void part_adopt(struct part *p);
 
 // How a model is queued and batched, from its row of the configuration.
 void part_rules(const struct config_model *c, struct model_rules *out);

@@ -18,10 +18,19 @@
 #include "router/table.h"
 #include "router/vitals.h"
 #include <stdatomic.h>
+#include <string.h>
 
 struct part;
+struct snapshot;
+struct reload_wish;
 struct survey;
 struct removal;
+
+// Where log.access points: "-" is standard output.
+static inline const char *log_path(const char *access)
+{
+    return access && strcmp(access, "-") == 0 ? "/dev/stdout" : access;
+}
 
 enum { SINK_ACCESS = LOG_EVENTS + 1 }; // sinks of net/log
 
@@ -29,7 +38,7 @@ enum gateway_phase { PHASE_RUNNING, PHASE_DELAYING, PHASE_FINISHING, PHASE_CUTTI
 
 struct front { // one `listen` of the configuration
     struct gateway *gateway;
-    const struct config_listen *config;
+    const char *name; // title of its section
     struct server *server;
     struct tls_server *tls;
 };
@@ -41,23 +50,30 @@ struct endpoint { // one address that serves models: a replica, numbered by its 
     _Atomic uint64_t replaced_us; // connections that came up before it are to be replaced
     char name[96];                // "cpu/0"
     char address[ADDR_TEXT];      // for logs
-    unsigned worker, replica;
+    unsigned section;             // of its worker: snapshot.workers
+    unsigned worker, replica;     // by which the keeper speaks of it
     struct addr addr;
     bool tls;
     uint32_t hung_pid; // main thread only: the last process of it that the keeper was asked to kill
 };
 
+struct reload {                  // gateway/reload
+    uint32_t wishes;             // of operators, so far
+    struct reload_wish *waiting; // for the keeper's word
+    struct boot_offer offer;     // of the keeper, if memory_fd >= 0: it waits for room
+    int memory_fd;
+};
+
 struct gateway {
     const struct gateway_boot *boot;
-    struct config *config;
-    struct http_limits limits;
+    struct config *birth; // of the start: names and addresses of listeners and workers, which stay
     struct loops loops;
     struct loop main;          // index loops.n
     struct part **parts;       // [loops.n]
     struct endpoint *replicas; // [n_replicas]
     unsigned n_replicas;
-    struct view *known_models; // names in the configuration, for servers that have no index
-    struct front *fronts;      // [config->listen_count]
+    struct front *fronts; // [n_fronts]
+    unsigned n_fronts;
     struct server_budget *connections;
     struct tls_client *tls_client; // NULL: no worker wants TLS
     struct table *table;
@@ -69,6 +85,11 @@ struct gateway {
     uint64_t started_us;
 
     // main thread only
+    struct snapshot *snap;  // the newest; the loops have their own (part.snap)
+    struct snapshot *snaps; // all that are held, newest first
+    struct reload reload;
+    struct tls_ticket_keys ticket_keys;
+    unsigned most_connections; // that descriptors allow
     enum gateway_phase phase;
     unsigned terms;         // SIGTERMs that came
     struct survey *surveys; // questions of /status that are out
@@ -85,6 +106,13 @@ bool gateway_say_hangs(struct gateway *g, unsigned worker, unsigned replica, uin
 // Main thread: what an operator wants of the keeper: a drain, as SIGTERM to it begins one; that its events have
 // this level, and those of gateways to come. False: it could not be said.
 bool gateway_say_drain(struct gateway *g);
+bool gateway_say_reload(struct gateway *g, uint32_t wish);
+// What the keeper offered is in force: why NULL; or why it is not.
+bool gateway_say_taken(struct gateway *g, const char *why);
+// How many clients' connections a configuration allows here.
+unsigned gateway_connections(const struct gateway *g, const struct config *c);
+// How many bytes of requests.
+int64_t gateway_bytes(const struct config *c);
 bool gateway_say_log_level(struct gateway *g, enum log_level level);
 
 // An event, on loop l's thread. NULL: on the main thread.

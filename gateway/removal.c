@@ -157,7 +157,8 @@ static void on_sweep(struct wheel_timer *t, uint64_t now_us)
     struct gateway *g = container_of(t, struct gateway, sweep_timer);
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
         struct model *m = table_at(g->table, i);
-        if (m && atomic_load(&m->life) == MODEL_IDLE)
+        // One that has a section again, of which its home has not heard yet, stays.
+        if (m && atomic_load(&m->life) == MODEL_IDLE && !snapshot_model(g->snap, m->name))
             remove_model(g, m);
     }
     wheel_set(loop_wheel(&g->main), t, now_us + LOOK_US);

@@ -99,11 +99,11 @@ static void show_fronts(struct json_writer *w, struct gateway *g)
 {
     json_w_key(w, VIEW("listeners"));
     json_w_array(w);
-    for (unsigned i = 0; i < g->config->listen_count; i++) {
+    for (unsigned i = 0; i < g->n_fronts; i++) {
         struct server_stats s;
         server_stats(g->fronts[i].server, &s);
         json_w_object(w);
-        put_text(w, "name", g->fronts[i].config->name);
+        put_text(w, "name", g->fronts[i].name);
         put(w, "connections", s.conns);
         put(w, "accepted", s.accepted);
         put(w, "handed_over", s.handed_over);
@@ -114,6 +114,32 @@ static void show_fronts(struct json_writer *w, struct gateway *g)
         json_w_object_end(w);
     }
     json_w_array_end(w);
+}
+
+// And those before it that requests still have.
+static void show_configuration(struct json_writer *w, struct gateway *g)
+{
+    char since[28];
+    log_time(since, g->snap->since_us);
+    json_w_key(w, VIEW("configuration"));
+    json_w_object(w);
+    put_text(w, "path", g->snap->config->path);
+    put(w, "generation", g->snap->generation);
+    put_text(w, "since", since);
+    json_w_key(w, VIEW("older"));
+    json_w_array(w);
+    for (const struct snapshot *p = g->snap->next; p; p = p->next) {
+        uint64_t requests = 0;
+        for (unsigned i = 0; i < g->loops.n; i++)
+            requests += atomic_load_explicit(&p->hold[i].uses, memory_order_relaxed);
+        json_w_object(w);
+        put(w, "generation", p->generation);
+        put(w, "loops", atomic_load(&p->holders));
+        put(w, "requests", requests);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+    json_w_object_end(w);
 }
 
 static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
@@ -133,7 +159,8 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
     put_text(&w, "phase", phase[g->phase]);
     put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
-    put(&w, "bytes_limit", (uint64_t)g->bytes.limit);
+    put(&w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
+    show_configuration(&w, g);
     show_fronts(&w, g);
     show_loops(&w, g, said);
     show_models(&w, g);
@@ -190,7 +217,7 @@ bool show_healthy(void *gateway)
     uint64_t now_us = loop_now_us(&g->main);
     for (unsigned i = 0; g->boot->page && i < g->loops.n; i++) {
         uint64_t turn_us = atomic_load(&g->boot->page->loop[i].turn_us);
-        if (turn_us > 0 && now_us > turn_us + g->config->watchdog_us)
+        if (turn_us > 0 && now_us > turn_us + g->snap->config->watchdog_us)
             return false;
     }
     return !atomic_load(&g->draining);

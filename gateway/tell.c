@@ -22,10 +22,9 @@ static void count(struct request *r, uint64_t total_us)
 }
 
 // Bresenham's rule: of every million requests sample_ppm are written, evenly spread.
-static bool sampled(struct part *p)
+static bool sampled(struct part *p, const struct snapshot *snap)
 {
-    uint32_t ppm = p->gateway->config->log.sample_ppm;
-    p->sampled += ppm;
+    p->sampled += snap->config->log.sample_ppm;
     if (p->sampled < 1000000)
         return false;
     p->sampled -= 1000000;
@@ -58,7 +57,7 @@ static void write_access(struct request *r, bool whole, uint64_t total_us, uint6
     const struct serving *s = &r->serving;
     struct exchange *ex = s->ex;
     bool failed = s->outcome != STATUS_OK || !whole;
-    if (!p->gateway->config->log.access || (!sampled(p) && !failed))
+    if (!r->snap->config->log.access || (!sampled(p, r->snap) && !failed))
         return;
     struct access_entry e = {
         .wall_us = wall_us,
@@ -189,13 +188,14 @@ void tell_end(struct request *r, bool whole)
         remember(r, whole, total_us, wall_us);
     if (r->infer.step.to.model)
         part_unuse(r->part, r->infer.step.to.model);
+    snapshot_let_go(r->part, r->snap);
 }
 
 void tell_refused(struct part *p, struct http_conn *c, enum status outcome, unsigned http,
                   const char *why)
 {
     metrics_inc(&p->metrics.refused[outcome], 1);
-    if (!p->gateway->config->log.access)
+    if (!p->snap->config->log.access)
         return;
     struct access_entry e = {.wall_us = loop_wall_us(p->loop),
                              .client = server_conn_peer(c),

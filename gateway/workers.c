@@ -37,23 +37,26 @@ static struct hash128 metadata_hash(const struct model_metadata *m)
 
 bool link_may_serve(const struct link *l, struct view name)
 {
-    struct gateway *g = l->part->gateway;
-    const struct config_model *c = config_model_find(g->config, name);
+    const struct snapshot *p = l->part->snap;
+    const struct config_model *c = snapshot_model(p, name);
     if (!c)
-        return !g->config->models_listed_only;
-    return c->worker == CONFIG_ANY_WORKER || c->worker == g->replicas[l->id].worker;
+        return !p->config->models_listed_only;
+    return c->worker == CONFIG_ANY_WORKER ||
+           &p->config->workers[c->worker] == p->workers[link_endpoint(l)->section];
 }
 
 // The model as this worker may serve it: NULL when the configuration gives it to others.
 static struct model *model_for(struct link *l, struct view name)
 {
-    struct gateway *g = l->part->gateway;
-    const struct config_model *c = config_model_find(g->config, name);
-    if (!link_may_serve(l, name))
+    const struct snapshot *p = l->part->snap;
+    const struct config_model *c = snapshot_model(p, name);
+    if (!link_may_serve(l, name)) {
+        l->kept_out = true;
         return NULL;
+    }
     struct model_rules rules;
-    part_rules(c ? c : &g->config->workers[g->replicas[l->id].worker].rules, &rules);
-    struct model *m = table_add(g->table, name, &rules);
+    part_rules(c ? c : &p->workers[link_endpoint(l)->section]->rules, &rules);
+    struct model *m = table_add(l->part->gateway->table, name, &rules);
     l->left_out |= !m && model_name_ok(name);
     return m;
 }
@@ -67,7 +70,7 @@ static struct replica_facts facts_of(struct link *l, const struct model_metadata
     for (unsigned i = 0; i < meta->n_outputs; i++)
         facts.rowless |= meta->outputs[i].rank == 0 || meta->outputs[i].shape[0] >= 0;
     const struct gateway *g = l->part->gateway;
-    if (meta->serial || g->config->workers[link_endpoint(l)->worker].serial) {
+    if (meta->serial || l->part->snap->workers[link_endpoint(l)->section]->serial) {
         facts.device = &link_endpoint(l)->device;
         facts.turn = &l->turn;
     }
@@ -110,8 +113,10 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
         return;
     struct model *m = home_desk(h)->model;
     struct replica_facts facts = facts_of(l, meta);
-    if (home_desk(h)->replicas.n_up == 0)
+    if (home_desk(h)->replicas.n_up == 0) {
         card_set(m, meta);
+        home_adopt(l->part, m, l->id); // another loop may have added it by an older snapshot
+    }
     desk_on_replica_up(home_desk(h), l->id, &facts, loop_now_us(l->part->loop), &l->part->fx);
     if (!has_place(home_desk(h), l->id))
         GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_WARN, "replica_left_out",
@@ -346,12 +351,44 @@ static const struct worker_ops worker_ops = {.on_state = on_state,
 
 // ---- life --------------------------------------------------------------------------------------------
 
-static struct view *known_models(struct gateway *g)
+static struct worker_rules rules_of(const struct snapshot *p)
 {
-    struct view *names = mem_zalloc((g->config->model_count + 1) * sizeof(*names));
-    for (unsigned i = 0; names && i < g->config->model_count; i++)
-        names[i] = view_str(g->config->models[i].name);
-    return names;
+    const struct config *c = p->config;
+    return (struct worker_rules){.probe = {.interval_us = c->health.interval_us,
+                                           .timeout_us = c->health.timeout_us,
+                                           .failures = c->health.failures},
+                                 .max_answer = c->limits.max_answer,
+                                 .known_models = p->names,
+                                 .n_known_models = c->model_count};
+}
+
+// Those that were given to others leave; who was kept out before is looked at again.
+static void adopt_models(struct part *p)
+{
+    for (struct home *h = homes_first(p); h; h = homes_next(h)) {
+        struct desk *d = home_desk(h);
+        for (unsigned i = 0; i < d->replicas.n; i++) {
+            struct link *l = p->links[d->replicas.at[i].id];
+            if (!d->replicas.at[i].up || link_may_serve(l, d->model->name))
+                continue;
+            l->kept_out = true;
+            model_down(l, d->model);
+        }
+    }
+}
+
+void workers_adopt(struct part *p)
+{
+    struct worker_rules rules = rules_of(p->snap);
+    for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
+        struct link *l = p->links[id];
+        bool again = l->kept_out;
+        worker_set_rules(l->worker, &rules);
+        l->kept_out = false;
+        if (again)
+            worker_repeat(l->worker);
+    }
+    adopt_models(p);
 }
 
 static struct link *link_new(struct part *p, unsigned id)
@@ -367,12 +404,7 @@ static struct link *link_new(struct part *p, unsigned id)
                               .tls = g->replicas[id].tls ? g->tls_client : NULL,
                               .name = g->replicas[id].name,
                               .owner = id % g->loops.n == p->loop->index,
-                              .probe = {.interval_us = g->config->health.interval_us,
-                                        .timeout_us = g->config->health.timeout_us,
-                                        .failures = g->config->health.failures},
-                              .max_answer = g->config->limits.max_answer,
-                              .known_models = g->known_models,
-                              .n_known_models = g->config->model_count};
+                              .rules = rules_of(p->snap)};
     l->worker = worker_new(p->loop, &c, &worker_ops, l);
     if (!l->worker) {
         mem_free(l);
@@ -383,9 +415,7 @@ static struct link *link_new(struct part *p, unsigned id)
 
 bool workers_build(struct part *p)
 {
-    struct gateway *g = p->gateway;
-    if (!g->known_models && !(g->known_models = known_models(g)))
-        return false;
+    const struct gateway *g = p->gateway;
     p->links = mem_zalloc((g->n_replicas ? g->n_replicas : 1) * sizeof(struct link *));
     for (unsigned id = 0; p->links && id < g->n_replicas; id++) {
         p->links[id] = link_new(p, id);

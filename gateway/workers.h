@@ -24,6 +24,7 @@ unsigned workers_state(const struct part *p, unsigned id);      // enum worker_s
 bool workers_differ(const struct part *p, const struct model *m, unsigned id,
                     char out[DIFFERENCE_TEXT]);
 
+void workers_adopt(struct part *p); // its snapshot is another one
 void workers_retry(struct part *p); // takes in models that were left out, if there is room by now
 
 void workers_probe(struct part *p, unsigned id); // FX_PROBE

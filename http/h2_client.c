@@ -441,6 +441,11 @@ static void lose_all(struct http_client *c)
     }
 }
 
+void http_client_set_max_answer(struct http_client *c, size_t max_answer)
+{
+    c->limits.max_answer = max_answer;
+}
+
 void http_client_free(struct http_client *c)
 {
     c->broken = true;

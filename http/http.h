@@ -285,6 +285,8 @@ struct http_client *http_client_new(const struct http_client_limits *l,
                                     const struct http_client_ops *ops, void *ctx,
                                     struct block_owner *blocks, struct view authority);
 void http_client_free(struct http_client *c); // live calls end CALL_LOST first
+// Of answers whose length is read from now on.
+void http_client_set_max_answer(struct http_client *c, size_t max_answer);
 // gRPC unary call: POST path, content-type application/grpc, te: trailers, grpc-timeout from timeout_us
 // (0: none). segs are the message WITHOUT the 5-byte prefix (the room writes it); they are referenced,
 // not copied, until on_end; the array itself is copied. NULL: not possible now (not ready, too many

@@ -86,6 +86,7 @@ static void start_gateway(struct keeper *k, uint64_t now)
     k->gateway_fd = pair[0];
     k->boot.keeper_fd = pair[1];
     k->boot.generation = k->gateway.starts;
+    reload_on_gateway_gone(k);
     bool forked = child_fork(&k->gateway, gateway_body, k, now, &k->rand);
     close(pair[1]);
     k->boot.keeper_fd = -1;
@@ -110,23 +111,28 @@ static void set_log_level(struct keeper *k, uint32_t level)
     event_set_level((enum log_level)level);
 }
 
-static void hear_word(struct keeper *k, const struct boot_word *word)
+static void hear_word(struct keeper *k, const struct boot_said *said)
 {
+    const struct boot_word *word = &said->word;
     if (word->kind == BOOT_READY)
         gateway_ready(k);
     else if (word->kind == BOOT_WORKER_HANGS)
         worker_hangs(k, word);
     else if (word->kind == BOOT_DRAIN_ASKED)
         k->drain_asked = true; // the turn does it: this may be the last word of one that was reaped
+    else if (word->kind == BOOT_RELOAD_ASKED)
+        reload_ask(k, word->how);
+    else if (word->kind == BOOT_TAKEN)
+        reload_on_taken(k, said);
     else if (word->kind == BOOT_LOG_LEVEL)
         set_log_level(k, word->how);
 }
 
 static void hear_gateway(struct keeper *k)
 {
-    struct boot_word word;
+    struct boot_said said; // the longest that it says
     for (;;) {
-        ssize_t n = recv(k->gateway_fd, &word, sizeof(word), MSG_DONTWAIT);
+        ssize_t n = recv(k->gateway_fd, &said, sizeof(said), MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
         if (n <= 0) { // it has gone, or will in a moment: SIGCHLD tells the rest
@@ -134,8 +140,12 @@ static void hear_gateway(struct keeper *k)
             k->gateway_fd = -1;
             return;
         }
-        if (n == sizeof(word))
-            hear_word(k, &word);
+        if (n < (ssize_t)sizeof(said.word))
+            continue;
+        if (n <= (ssize_t)offsetof(struct boot_said, text))
+            said.text[0] = '\0';
+        said.text[BOOT_TEXT - 1] = '\0';
+        hear_word(k, &said);
     }
 }
 
@@ -248,6 +258,7 @@ static void gateway_died(struct keeper *k, int status, uint64_t now)
         close(k->gateway_fd);
     k->gateway_fd = -1;
     k->abort_us = 0;
+    reload_on_gateway_gone(k);
     child_died(&k->gateway, k->phase == RUNNING && !hopeless, now, &k->rand);
     if (hopeless)
         EVENT(LOG_ERROR, "giving_up", LOG_I("starts", k->gateway.starts));
@@ -277,6 +288,8 @@ static void reap(struct keeper *k, uint64_t now)
 {
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+        if (reload_reap(k, pid, status))
+            continue;
         if (pid == k->gateway.pid)
             gateway_died(k, status, now);
         for (unsigned i = 0; i < k->worker_count; i++)
@@ -333,8 +346,7 @@ static void on_signal(struct keeper *k, int number, uint64_t now)
         child_signal(&k->gateway, SIGUSR1);
         break;
     case SIGHUP:
-        EVENT(LOG_WARN, "reload_refused",
-              LOG_CSTR("why", "this version does not reload: restart to take a new configuration"));
+        reload_ask(k, 0);
         break;
     default: // SIGCHLD: reap() looks at every turn
         break;
@@ -369,6 +381,7 @@ static void advance(struct keeper *k, uint64_t now)
     rotate_tickets(k, now);
     if (k->drain_asked && k->phase == RUNNING)
         begin_drain(k, "an operator's word", now);
+    reload_turn(k, now);
     for (unsigned i = 0; i < k->worker_count; i++) {
         struct local_worker *w = &k->workers[i];
         if (w->child.state == CHILD_WAITING && now >= w->child.at_us)
@@ -411,7 +424,9 @@ static uint64_t next_wake(const struct keeper *k, uint64_t now)
         at = sooner(at, k->gateway.at_us);
     if (k->deadline_us)
         at = sooner(at, k->deadline_us);
-    return at;
+    if (k->reload.state == RELOAD_IDLE && k->reload.asked)
+        at = now;
+    return sooner(at, reload_wake_us(&k->reload));
 }
 
 static void wait_for_news(struct keeper *k, uint64_t until_us)

@@ -21,9 +21,10 @@ static const char help[] =
     "  --version      print the version\n"
     "  --help         print this\n"
     "\n"
-    "Runs in the foreground. SIGTERM and SIGINT drain (a second one cuts), SIGUSR1 opens log "
-    "files\n"
-    "again. Exit status: 0 stopped in order, 1 failed, 2 wrong usage.\n";
+    "Runs in the foreground. SIGTERM and SIGINT drain (a second one cuts), SIGHUP takes the "
+    "file\n"
+    "again, SIGUSR1 opens log files again. Exit status: 0 stopped in order, 1 failed, 2 wrong "
+    "usage.\n";
 
 struct keeper_options {
     const char *file;

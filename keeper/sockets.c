@@ -41,7 +41,7 @@ static bool open_listen(struct sockets *s, const struct config *c, unsigned inde
     unsigned n = open_one(who, &l->address, loops, fds, bound, why);
     for (unsigned i = 0; i < n; i++) {
         s->listeners[s->count++] = (struct boot_listener){
-            .listen = index,
+            .name = keep(l->name),
             .loop = i,
             .shared = l->address.scheme == CONFIG_UNIX,
             .fd = fds[i],
@@ -95,6 +95,7 @@ void sockets_close(struct sockets *s)
     for (unsigned i = 0; i < s->count; i++) {
         close_one(s->listeners[i].fd, s->listeners[i].address);
         mem_free((void *)(uintptr_t)s->listeners[i].address);
+        mem_free((void *)(uintptr_t)s->listeners[i].name);
     }
     if (s->admin_fd >= 0)
         close_one(s->admin_fd, s->admin_address);

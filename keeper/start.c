@@ -60,14 +60,10 @@ static void prepare_process(void)
     }
 }
 
-// No core file and no /proc/PID/mem while keys are in memory; forked children inherit it (row 134).
-static void guard_secrets(const struct config *c)
+void keeper_guard_secrets(const struct config *c)
 {
 #ifndef SLUICE_ASAN // the leak checker must be allowed to look
-    bool secrets = c->admin.token_file != NULL;
-    for (unsigned i = 0; i < c->listen_count; i++)
-        secrets |= c->listens[i].key != NULL;
-    if (secrets && !c->core_dumps)
+    if (config_names_secrets(c) && !c->core_dumps)
         prctl(PR_SET_DUMPABLE, 0);
 #endif
 }
@@ -118,7 +114,8 @@ static bool prepare_workers(struct keeper *k)
             w->config = &k->config->workers[i];
             w->worker = i;
             w->replica = r;
-            k->boot_workers[k->worker_count++] = (struct boot_worker){i, r, w->address};
+            k->boot_workers[k->worker_count++] = (struct boot_worker){
+                .name = w->config->name, .worker = i, .replica = r, .address = w->address};
             if (!prepare_worker(k, w))
                 return false;
         }
@@ -140,7 +137,7 @@ static bool prepare_sockets(struct keeper *k)
     for (unsigned i = 0; i < k->sockets.count; i++) {
         const struct boot_listener *l = &k->sockets.listeners[i];
         if (l->loop == 0)
-            EVENT(LOG_INFO, "listening", LOG_CSTR("name", k->config->listens[l->listen].name),
+            EVENT(LOG_INFO, "listening", LOG_CSTR("name", l->name),
                   LOG_CSTR("address", l->address));
     }
     if (k->boot.admin_fd >= 0)
@@ -151,7 +148,9 @@ static bool prepare_sockets(struct keeper *k)
 
 bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
 {
-    k->config = config;
+    k->config = config_ref(config);
+    buffer_init(&k->text);
+    reload_init(&k->reload);
     k->dir.lock_fd = k->sockets.admin_fd = k->boot.admin_fd = k->boot.liveness_fd = -1;
     k->boot.keeper_fd = k->gateway_fd = k->liveness_write = k->signal_fd = -1;
     int pipe_fds[2];
@@ -159,6 +158,8 @@ bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
     k->boot.config_text = (const uint8_t *)text.p;
     k->boot.config_bytes = text.n;
     k->boot.config_path = k->config->path;
+    k->boot.config_generation = 1;
+    k->boot.config_since_us = log_wall_us();
     k->boot.log_level = k->config->log.level;
     event_set_level((enum log_level)k->boot.log_level);
     k->boot.loops = k->config->loops ? k->config->loops : count_cores();
@@ -178,7 +179,7 @@ bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
         return refuse_errno("mmap");
     if (!prepare_sockets(k) || !prepare_workers(k))
         return false;
-    guard_secrets(config);
+    keeper_guard_secrets(config);
     return true;
 }
 
@@ -204,5 +205,8 @@ void keeper_clean_up(struct keeper *k)
     close_fd(k->liveness_write);
     close_fd(k->gateway_fd);
     close_fd(k->signal_fd);
+    reload_deinit(&k->reload);
+    buffer_deinit(&k->text);
+    config_unref(k->config);
     explicit_bzero(&k->boot.ticket_keys, sizeof(k->boot.ticket_keys));
 }

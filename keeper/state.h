@@ -4,6 +4,7 @@
 
 #include "keeper/child.h"
 #include "keeper/keeper.h"
+#include "keeper/reload.h"
 #include "keeper/runtime.h"
 #include "keeper/tickets.h"
 #include "keeper/watchdog.h"
@@ -22,7 +23,8 @@ struct local_worker { // one replica of a local worker
 };
 
 struct keeper {
-    struct config *config;
+    struct config *config; // in force: one reference
+    struct buffer text;    // it was parsed from, after a reload; before, the caller's
     int (*gateway_main)(const struct gateway_boot *boot);
     struct gateway_boot boot;
     struct runtime_dir dir;
@@ -30,6 +32,7 @@ struct keeper {
     struct rand rand;
     struct watchdog watchdog;
     struct tickets tickets;
+    struct reload_job reload;
     struct child gateway;
     struct local_worker *workers;
     struct boot_worker *boot_workers;
@@ -46,6 +49,8 @@ struct keeper {
 
 // Signals, sockets, directory, pipe, page, the workers' words; starts no process. false: said why.
 bool keeper_prepare(struct keeper *k, struct config *config, struct view text);
+// No core file and no /proc/PID/mem while keys are in memory; forked children inherit it (row 134).
+void keeper_guard_secrets(const struct config *c);
 // Gives all of it back; also after a keeper_prepare that failed.
 void keeper_clean_up(struct keeper *k);
 

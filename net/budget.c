@@ -7,7 +7,7 @@
 #define ROWS 2
 
 struct server_budget {
-    unsigned max_conns, max_per_address;
+    _Atomic unsigned max_conns, max_per_address;
     uint64_t seed; // from outside: an attacker who knew it could make others collide
     _Atomic uint32_t conns;
     _Atomic uint32_t cell[ROWS][CELLS];
@@ -27,6 +27,12 @@ struct server_budget *server_budget_new(unsigned max_conns, unsigned max_per_add
 void server_budget_free(struct server_budget *b)
 {
     mem_free(b);
+}
+
+void server_budget_set(struct server_budget *b, unsigned max_conns, unsigned max_per_address)
+{
+    atomic_store_explicit(&b->max_conns, max_conns, memory_order_relaxed);
+    atomic_store_explicit(&b->max_per_address, max_per_address, memory_order_relaxed);
 }
 
 unsigned server_budget_conns(const struct server_budget *b)

@@ -28,10 +28,16 @@ struct ring {
     uint8_t *data;
 };
 
-struct sink {
-    bool used;
-    char *path; // NULL: standard error
+struct log_target { // where a sink is to go
+    char *path;     // NULL: nowhere
     int fd;
+};
+
+struct sink {
+    _Atomic bool used;
+    char *path;                        // NULL: standard error, or nowhere
+    int fd;                            // -1: nowhere
+    _Atomic(struct log_target *) next; // NULL: it stays where it is
     bool
         paced; // fd would block us: a pipe or socket that we were given (standard error, standard output)
     struct ring *rings; // one a producer
@@ -138,6 +144,30 @@ static bool may_block(int fd)
     return fstat(fd, &st) == 0 && !S_ISREG(st.st_mode) && !(fcntl(fd, F_GETFL) & O_NONBLOCK);
 }
 
+static void target_free(struct log_target *t)
+{
+    if (t && t->fd >= 0)
+        close(t->fd);
+    if (t)
+        mem_free(t->path);
+    mem_free(t);
+}
+
+// To where log_move wants it. What waits for nowhere had its last look.
+static void move(struct sink *s)
+{
+    struct log_target *t = s->cut_end ? NULL : atomic_exchange(&s->next, NULL);
+    if (!t)
+        return;
+    struct log_target old = *t;
+    t->path = s->path;
+    t->fd = s->path ? s->fd : -1; // standard error is not ours to close
+    s->path = old.path;
+    s->fd = old.fd;
+    s->paced = s->fd >= 0 && may_block(s->fd);
+    target_free(t);
+}
+
 static void reopen(struct sink *s)
 {
     if (!s->path || s->cut_end) // a line that was cut is finished in its own file
@@ -211,9 +241,24 @@ static enum written write_ring(struct log *g, struct sink *s, unsigned i, uint64
     return w;
 }
 
+// Of a sink that is nowhere. What was written after log_move found a file for it is seen here with `next`, and stays.
+static void drop_lines(struct log *g, struct sink *s)
+{
+    for (unsigned i = 0; i < g->n_producers; i++) {
+        uint64_t head = atomic_load_explicit(&s->rings[i].head, memory_order_acquire);
+        if (atomic_load(&s->next))
+            return;
+        atomic_store_explicit(&s->rings[i].tail, head, memory_order_release);
+    }
+}
+
 static enum written write_sink(struct log *g, struct sink *s)
 {
     enum written w = WRITE_ALL;
+    if (s->fd < 0) {
+        drop_lines(g, s);
+        return w;
+    }
     if (s->cut_end)
         w = write_ring(g, s, s->cut_ring, s->cut_end);
     for (unsigned i = 0; i < g->n_producers && w == WRITE_ALL; i++)
@@ -244,6 +289,9 @@ static void *log_main(void *arg)
             struct sink *s = &g->sink[i];
             if (!s->used)
                 continue;
+            if (atomic_load_explicit(&s->next, memory_order_relaxed))
+                write_sink(g, s); // what came for the file that it leaves
+            move(s);
             reopen(s);
             uint64_t before = atomic_load_explicit(&s->bytes, memory_order_relaxed);
             enum written w = write_sink(g, s);
@@ -287,8 +335,10 @@ struct log *log_new(unsigned n_producers, size_t ring_bytes)
     return g;
 }
 
+// -1 with errno.
 static int make_rings(struct log *g, struct sink *s)
 {
+    errno = ENOMEM;
     if (!s->raw) {
         s->raw = mem_zalloc(g->n_producers * sizeof(struct ring) + 64);
         if (!s->raw)
@@ -331,6 +381,37 @@ int log_open(struct log *g, unsigned sink, const char *path)
     return 0;
 }
 
+int log_move(struct log *g, unsigned sink, const char *path)
+{
+    invariant(sink < LOG_SINKS && sink != LOG_EVENTS && g->started);
+    struct sink *s = &g->sink[sink];
+    struct log_target *t = mem_zalloc(sizeof *t);
+    int fd = t && path ? open_file(path) : -1;
+    bool whole = t && (!path || fd >= 0);
+    if (whole && path) {
+        t->path = mem_alloc(strlen(path) + 1);
+        if (t->path)
+            memcpy(t->path, path, strlen(path) + 1);
+        else
+            errno = ENOMEM;
+        whole = t->path && (s->used || make_rings(g, s) == 0);
+    }
+    if (!whole) {
+        int error = t ? errno : ENOMEM;
+        if (t)
+            t->fd = fd;
+        target_free(t);
+        errno = error;
+        return -1;
+    }
+    t->fd = fd;
+    target_free(atomic_exchange(&s->next, t)); // an earlier wish that nobody has seen yet
+    if (path)
+        atomic_store(&s->used, true);
+    nudge(g);
+    return 0;
+}
+
 int log_start(struct log *g)
 {
     sigset_t all, old;
@@ -357,6 +438,7 @@ void log_free(struct log *g)
         for (unsigned k = 0; s->rings && k < g->n_producers; k++)
             mem_free(s->rings[k].data);
         mem_free(s->raw);
+        target_free(atomic_exchange(&s->next, NULL));
         if (s->path)
             close(s->fd);
         mem_free(s->path);

@@ -24,8 +24,11 @@ struct log;
 struct log *log_new(unsigned n_producers, size_t ring_bytes);
 // Before log_start. path NULL: standard error. 0, or -1 with errno.
 int log_open(struct log *g, unsigned sink, const char *path);
-int log_start(struct log *g);   // starts the thread; 0 or -1 with errno
-void log_free(struct log *g);   // writes what is left (giving up after 2 s of errors), joins, frees
+int log_start(struct log *g); // starts the thread; 0 or -1 with errno
+void log_free(struct log *g); // writes what is left (giving up after 2 s of errors), joins, frees
+// After log_start, one thread: the sink is another file from the next look of the log thread on; path NULL: none, and
+// what is written to it from then on is dropped. 0, or -1 with errno: nothing has changed.
+int log_move(struct log *g, unsigned sink, const char *path);
 void log_reopen(struct log *g); // any thread: every file sink is opened anew (SIGUSR1)
 
 // A whole line with its '\n'. False: dropped (counted).

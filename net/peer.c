@@ -320,6 +320,13 @@ void peer_free(struct peer *p)
     mem_free(p);
 }
 
+void peer_set_max_answer(struct peer *p, size_t max_answer)
+{
+    p->c.limits.max_answer = max_answer;
+    if (p->client)
+        http_client_set_max_answer(p->client, max_answer);
+}
+
 enum peer_state peer_state(const struct peer *p)
 {
     return p->close_later || p->free_later ? PEER_DOWN : p->state;

@@ -40,6 +40,8 @@ void peer_connect(struct peer *p); // state DOWN only; callbacks come later, nev
 // Closes now: calls end CALL_ABANDONED (on_end from inside), no on_down. State DOWN after it.
 void peer_close(struct peer *p);
 void peer_free(struct peer *p); // closes first
+void peer_set_max_answer(struct peer *p,
+                         size_t max_answer); // of this connection, and those to come
 enum peer_state peer_state(const struct peer *p);
 // The client to make calls on while UP, else NULL.
 struct http_client *peer_client(struct peer *p);

@@ -31,6 +31,7 @@ static void part_init(struct server_part *p, struct server *s, struct loop *l)
 {
     p->server = s;
     p->loop = l;
+    p->limits = *s->c.limits;
     p->spare_fd = spare_open();
     p->resume.fn = on_resume_timer;
     p->last_call.fn = on_last_call;
@@ -58,11 +59,12 @@ struct server *server_new(const struct server_config *c, struct loop *const *loo
         return NULL;
     }
     snprintf(s->name, sizeof s->name, "%s", c->name ? c->name : "");
-    s->c.name = s->name;
     s->n_parts = n_loops;
     s->n_listeners = n_fds;
     for (unsigned i = 0; i < n_loops; i++)
         part_init(&s->parts[i], s, loops[i]);
+    s->c.name = s->name; // both are the caller's
+    s->c.limits = NULL;
     for (unsigned i = 0; i < n_fds; i++) {
         struct server_part *p = &s->parts[i % n_loops];
         s->listeners[i].part = p;
@@ -352,6 +354,11 @@ bool server_idle(const struct server *s)
             return false;
     }
     return atomic_load_explicit(&s->conns, memory_order_acquire) == 0;
+}
+
+void server_set_limits(struct server *s, unsigned loop, const struct http_limits *limits)
+{
+    s->parts[loop].limits = *limits;
 }
 
 const char *server_name(const struct server *s)

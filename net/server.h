@@ -23,13 +23,15 @@ struct server_budget;
 struct server_budget *server_budget_new(unsigned max_conns, unsigned max_per_address,
                                         uint64_t seed);
 void server_budget_free(struct server_budget *b);
+// Other bounds from now on; whoever is there stays. Neither is 0 before or after.
+void server_budget_set(struct server_budget *b, unsigned max_conns, unsigned max_per_address);
 unsigned server_budget_conns(const struct server_budget *b);
 
 struct server;
 
 struct server_config {
     const char *name;                  // for logs; copied
-    const struct http_limits *limits;  // stays alive as long as the server
+    const struct http_limits *limits;  // copied
     const struct http_server_ops *ops; // likewise
     void *ctx;                         // for ops
     struct tls_server *tls;            // NULL: plain. Not owned.
@@ -59,6 +61,8 @@ void server_cut(struct server *s, struct loop *from); // closes every connection
 // No listening descriptor and no connection left (any thread).
 bool server_idle(const struct server *s);
 void server_stats(const struct server *s, struct server_stats *out);
+// On loops[loop]: connections that begin there from now on have these limits.
+void server_set_limits(struct server *s, unsigned loop, const struct http_limits *limits);
 const char *server_name(const struct server *s);
 // After server_idle, or after the loops have stopped (then what is left is closed here).
 void server_free(struct server *s);

@@ -24,7 +24,8 @@ struct conn {
     struct wheel_timer timer;
     enum conn_state state;
     bool closing;
-    int fd; // until sock_init
+    int fd;                    // until sock_init
+    struct http_limits limits; // those of its beginning
     uint64_t accepted_us;
     uint64_t full_us;            // the socket has taken nothing since; 0: it takes what comes
     char name[INET6_ADDRSTRLEN]; // printed address; "" until somebody asks
@@ -74,7 +75,7 @@ static void conn_close(struct conn *c)
 // socket flushes no more: its end has to come from here, whatever waits in it (a TLS record, say).
 static uint64_t full_deadline(const struct conn *c)
 {
-    return c->full_us ? c->full_us + c->part->server->c.limits->send_timeout_us : UINT64_MAX;
+    return c->full_us ? c->full_us + c->limits.send_timeout_us : UINT64_MAX;
 }
 
 // Timers are lazy: one that is too early asks again, so that most moves of a deadline cost nothing.
@@ -118,7 +119,7 @@ static void on_open(struct sock *s)
     const struct server_config *cfg = &c->part->server->c;
     bool h2 = s->tls && tls_is_h2(s->tls);
     // The header's time-out counts from accept: a slow handshake has used it up in part.
-    c->http = http_conn_new(cfg->limits, cfg->ops, cfg->ctx, s->tls != NULL, h2, c->accepted_us);
+    c->http = http_conn_new(&c->limits, cfg->ops, cfg->ctx, s->tls != NULL, h2, c->accepted_us);
     wheel_cancel(loop_wheel(s->loop), &c->timer);
     if (!c->http) {
         c->state = CONN_LINGER; // closed by its timer at once: this callback must not
@@ -233,6 +234,7 @@ static void begin(struct conn *c)
     struct server_part *p = c->part;
     struct tls_server *ts = p->server->c.tls;
     struct tls *tls = NULL;
+    c->limits = p->limits;
     if (p->cut || (ts && !(tls = tls_accept(ts, p->loop->index, c->fd)))) {
         close(c->fd);
         release(c);
@@ -247,8 +249,7 @@ static void begin(struct conn *c)
     if (c->next)
         c->next->prev = &c->next;
     p->conns = c;
-    wheel_set(loop_wheel(p->loop), &c->timer,
-              c->accepted_us + p->server->c.limits->header_timeout_us);
+    wheel_set(loop_wheel(p->loop), &c->timer, c->accepted_us + c->limits.header_timeout_us);
     sock_start(&c->sock);
 }
 

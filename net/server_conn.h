@@ -26,6 +26,7 @@ struct listener {
 struct server_part {
     struct server *server;
     struct loop *loop;
+    struct http_limits limits; // of connections that begin here
     struct server_op op[OPS];
     struct conn *conns;
     struct conn *to_drain;       // of conns: this one and those behind it have not been told yet

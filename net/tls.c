@@ -128,6 +128,11 @@ void tls_server_free(struct tls_server *t)
     mem_free(t);
 }
 
+struct tls_change {
+    struct tls_server *server;
+    SSL_CTX *ctx[LOOPS_MAX]; // NULL: a loop has it
+};
+
 struct swap {
     struct loop_task task;
     struct tls_server *server;
@@ -142,19 +147,32 @@ static void on_swap(struct loop *l, struct loop_task *task)
     mem_free(w);
 }
 
-bool tls_server_reload(struct tls_server *t, const char *cert_file, const char *key_file,
-                       const struct tls_ticket_keys *keys, struct loop *from,
-                       struct loop *const *loops, char err[TLS_ERROR])
+struct tls_change *tls_change_new(struct tls_server *t, const char *cert_file, const char *key_file,
+                                  const struct tls_ticket_keys *keys, char err[TLS_ERROR])
 {
-    SSL_CTX *fresh[LOOPS_MAX];
-    if (!build_from_files(fresh, t->n, cert_file, key_file, keys, err))
-        return false;
-    for (unsigned i = 0; i < t->n; i++) {
+    struct tls_change *c = mem_must_zero(sizeof *c);
+    c->server = t;
+    if (build_from_files(c->ctx, t->n, cert_file, key_file, keys, err))
+        return c;
+    mem_free(c);
+    return NULL;
+}
+
+void tls_change_apply(struct tls_change *c, struct loop *from, struct loop *const *loops)
+{
+    for (unsigned i = 0; i < c->server->n; i++) {
         struct swap *w = mem_must_zero(sizeof *w);
-        *w = (struct swap){.task.fn = on_swap, .server = t, .ctx = fresh[i]};
+        *w = (struct swap){.task.fn = on_swap, .server = c->server, .ctx = c->ctx[i]};
         loop_post_task(from, loops[i], &w->task);
     }
-    return true;
+    mem_free(c);
+}
+
+void tls_change_drop(struct tls_change *c)
+{
+    for (unsigned i = 0; c && i < c->server->n; i++)
+        SSL_CTX_free(c->ctx[i]);
+    mem_free(c);
 }
 
 struct new_keys {

@@ -3,16 +3,23 @@
 #include "base/check.h"
 #include "base/mem.h"
 
+// Of one that knows no replica yet.
+static struct policy policy_of(const struct model_rules *k)
+{
+    struct policy p = {.kind = k->policy,
+                       .max_rows = k->max_rows ? k->max_rows : 1,
+                       .max_wait_us = k->max_wait_us,
+                       .n_preferred = k->n_preferred};
+    memcpy(p.preferred, k->preferred, sizeof(p.preferred));
+    return p;
+}
+
 struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t now_us)
 {
     struct desk *d = mem_zalloc(sizeof(*d));
     if (!d)
         return NULL;
-    struct policy p = {.kind = m->rules.policy,
-                       .max_rows = m->rules.max_rows ? m->rules.max_rows : 1,
-                       .max_wait_us = m->rules.max_wait_us,
-                       .n_preferred = m->rules.n_preferred};
-    memcpy(p.preferred, m->rules.preferred, sizeof(p.preferred));
+    struct policy p = policy_of(&m->rules);
     d->model = m;
     d->home = home;
     d->wake_us = d->overdue_us = d->held_us = UINT64_MAX;
@@ -71,6 +78,17 @@ static void adopt_batch_size(struct desk *d)
     d->batcher.policy.max_rows = max;
     if (m->rules.queue_rows == 0)
         atomic_store(&m->queue_limit, model_queue_rows(max));
+}
+
+void desk_on_rules(struct desk *d, const struct model_rules *rules)
+{
+    uint32_t max_rows = d->batcher.policy.max_rows;
+    model_set_rules(d->model, rules);
+    d->batcher.policy = policy_of(rules);
+    if (d->replicas.n_up == 0 && rules->max_rows == 0)
+        d->batcher.policy.max_rows = max_rows; // of those that were here last
+    d->outlook_stale = true;
+    adopt_batch_size(d);
 }
 
 void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts,

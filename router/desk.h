@@ -65,6 +65,9 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us,
                     struct effects *fx); // MSG_LEND
 void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us,
                     struct effects *fx); // MSG_CANCEL
+// The model's rules are these from now on, for what is queued, too; nothing that waits is refused by them. What is
+// asked for a room that has become smaller is refused until enough has left.
+void desk_on_rules(struct desk *d, const struct model_rules *rules);
 // A replica (of the doer's numbering) can answer now. Its facts are copied.
 void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts,
                         uint64_t now_us, struct effects *fx);

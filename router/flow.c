@@ -10,6 +10,11 @@ void flow_init(struct flow *f, unsigned loop, struct table *t, const struct flow
     wheel_init(&f->wheel, now_us);
 }
 
+void flow_set_rules(struct flow *f, const struct flow_rules *r)
+{
+    f->rules = *r;
+}
+
 void flow_deinit(struct flow *f)
 {
     invariant(f->n_live == 0 && f->wheel.count == 0);
@@ -96,7 +101,9 @@ static uint64_t deadline_of(const struct flow *f, const struct infer *in, const 
 {
     uint64_t left = in->request.timeout_us;
     if (left == 0)
-        left = m->rules.deadline_us ? m->rules.deadline_us : f->rules.deadline_us;
+        left = atomic_load_explicit(&m->deadline_us, memory_order_relaxed);
+    if (left == 0)
+        left = f->rules.deadline_us;
     if (left > f->rules.deadline_max_us)
         left = f->rules.deadline_max_us;
     return in->arrived_us + left;

@@ -28,6 +28,8 @@ struct flow {
 void flow_init(struct flow *f, unsigned loop, struct table *t, const struct flow_rules *r,
                uint64_t now_us);
 void flow_deinit(struct flow *f); // nothing live
+// Those for requests that come from now on.
+void flow_set_rules(struct flow *f, const struct flow_rules *r);
 
 // in->request is decoded and sealed, in->arrived_us, in->user and in->arena set, the rest zero;
 // in->step.to.model may be set by who has looked it up already. The model stays until FX_RELEASE: the caller sees to that. One of two

@@ -25,8 +25,9 @@ static bool ticket_charge(struct ticket *t)
         t->charged_rows;
     int64_t all_bytes =
         atomic_fetch_add_explicit(&m->room_bytes, bytes, memory_order_relaxed) + bytes;
+    uint64_t most_bytes = atomic_load_explicit(&m->queue_bytes, memory_order_relaxed);
     return all_rows <= atomic_load_explicit(&m->queue_limit, memory_order_relaxed) &&
-           (m->rules.queue_bytes == 0 || all_bytes <= (int64_t)m->rules.queue_bytes);
+           (most_bytes == 0 || all_bytes <= (int64_t)most_bytes);
 }
 
 static void ticket_discharge(struct ticket *t)

@@ -80,6 +80,15 @@ static void table_unlock(struct table *t)
     atomic_store_explicit(&t->busy, false, memory_order_release);
 }
 
+void model_set_rules(struct model *m, const struct model_rules *rules)
+{
+    m->rules = *rules;
+    atomic_store(&m->queue_limit,
+                 rules->queue_rows ? rules->queue_rows : model_queue_rows(rules->max_rows));
+    atomic_store(&m->queue_bytes, rules->queue_bytes);
+    atomic_store(&m->deadline_us, rules->deadline_us);
+}
+
 static struct model *model_new(const struct table *t, struct view name,
                                const struct model_rules *rules)
 {
@@ -96,9 +105,7 @@ static struct model *model_new(const struct table *t, struct view name,
     m->name = view_of(copy, name.n);
     m->hash = hash64(name, 0);
     m->home = (uint16_t)(m->hash % t->loops);
-    m->rules = *rules;
-    atomic_store(&m->queue_limit,
-                 rules->queue_rows ? rules->queue_rows : model_queue_rows(rules->max_rows));
+    model_set_rules(m, rules);
     return m;
 }
 

@@ -25,7 +25,7 @@
 #define TABLE_SLOTS (2 * TABLE_MODELS)
 #define MODEL_VERSION_MAX 32
 
-// How a model is to be queued and batched: from the configuration, fixed at the model's birth.
+// How a model is to be queued and batched: from the configuration in force.
 struct model_rules {
     enum policy_kind policy;
     bool refuse_early; // auto: who stands behind more than can be served in time is refused at once
@@ -46,11 +46,13 @@ enum model_life { MODEL_KEPT, MODEL_IDLE, MODEL_GONE };
 struct model {
     struct view name; // NUL-terminated, the table's memory
     uint64_t hash;
-    uint16_t home;  // asked for by model_home, see there
-    uint16_t index; // in the table: table_at(t, index) is this model
-    struct model_rules rules;
+    uint16_t home;            // asked for by model_home, see there
+    uint16_t index;           // in the table: table_at(t, index) is this model
+    struct model_rules rules; // the home loop's, once it is in the table: model_set_rules
     // The shared words. These are read by all and seldom written.
     _Atomic uint32_t queue_limit; // rows; kept up to date by the home
+    _Atomic uint64_t queue_bytes; // of the rules; 0: no bound
+    _Atomic uint64_t deadline_us; // likewise; 0: it names none
     _Atomic uint32_t ready;       // replicas that can answer
     _Atomic uint32_t max_batch; // what ready replicas take at once; 0: not known, or served singly
     _Atomic bool single;        // served singly: its first dimension counts no rows
@@ -93,6 +95,9 @@ struct model *table_add(struct table *t, struct view name, const struct model_ru
 bool table_remove(struct table *t, struct model *m);
 // Main thread. What was removed is freed: no thread refers to it.
 void table_release(struct table *t, struct model *m);
+// Home loop. Others rules from now on; what origins read of them is published. Of a model with a desk the queue's
+// bound may follow from its replicas: call desk_on_rules.
+void model_set_rules(struct model *m, const struct model_rules *rules);
 // Home loop. A replica has it, or is about to: it is not to be removed. False: it is GONE; table_add makes another.
 bool model_keep(struct model *m);
 // Home loop. No replica has it: it may be removed.

@@ -289,7 +289,7 @@ def act(sluice, path, body=None, **headers):
 
 
 def test_actions_want_the_token_and_post(gateway):
-    for path in ("/v1/drain", "/v1/loglevel"):
+    for path in ("/v1/reload", "/v1/drain", "/v1/loglevel"):
         url = f"http://127.0.0.1:{gateway.admin_port}{path}"
         assert httpx.post(url).status_code == 401
         assert httpx.post(url, headers={**TOKEN, "host": "example.org"}).status_code == 403

@@ -17,7 +17,7 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "explain", "drain", "loglevel"}
+COMMANDS = {"status", "models", "workers", "explain", "reload", "drain", "loglevel"}
 WORDS = [[c, "some-id"] if c == "explain" else [c] for c in sorted(COMMANDS)]
 
 
@@ -54,7 +54,7 @@ def test_status(gateway):
     said = ask(gateway, "status")
     assert (said.status, said.err) == (DONE, "")
     first, listeners, loops = said.out.split("\n\n")
-    assert re.match(rf"sluice \S+, process {gateway.gateway_pid()}, running for .*, restarts 0, log level info\nbytes in flight: ", first)
+    assert re.match(rf"sluice \S+, process {gateway.gateway_pid()}, running for .*, restarts 0, log level info\nconfiguration 1 of {gateway.config} since \S+Z\nbytes in flight: ", first)
     assert [r.split()[:3] for r in listeners.splitlines()] == [["LISTENER", "TLS", "ACCEPTING"], ["public", "no", "yes"]]
     assert [r.split()[:2] for r in loops.splitlines()] == [["LOOP", "ANSWERS"], ["0", "yes"], ["1", "yes"]]
     page = ask(gateway, "--json", "status").json
@@ -314,7 +314,7 @@ def test_answers_that_are_none(answer, status, why):
                 said = run("--address", f"127.0.0.1:{port}", "--timeout", "0.5" if answer is None else "20", *words, *json_too)
                 assert (said.status, said.out) == (status, "") and why in said.err, (words, said.err)
                 assert said.err.count("\n") == 1 and "\x1b" not in said.err
-    assert {line.split()[1] for line in asked} == {"/status", "/v1/requests/some-id", "/v1/drain", "/v1/loglevel"}
+    assert {line.split()[1] for line in asked} == {"/status", "/v1/requests/some-id", "/v1/reload", "/v1/drain", "/v1/loglevel"}
 
 
 def test_an_answer_without_end():

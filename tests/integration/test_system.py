@@ -135,7 +135,7 @@ def test_a_file_that_may_not_grow(start):
 
 
 def test_signals_under_load(start):
-    """142: SIGUSR1 a hundred times while requests run, and SIGHUP, which asks for nothing."""
+    """142: SIGUSR1 a hundred times while requests run, and SIGHUP, whose file says what it said."""
     sluice = start()
     with Load(sluice.port, h1=4, h2=2) as load:
         for n in range(100):

@@ -502,6 +502,23 @@ def test_nobody_looks_into_the_memory_of_secrets(tmp_path):
         assert sluice.stop() == 0
 
 
+@pytest.mark.skipif(SANITIZED, reason="the leak checker must be allowed to look")
+def test_the_first_secret_may_come_by_a_reload(tmp_path):
+    config = configuration(tmp_path)
+    text = config.read_text()
+    config.write_text(text.replace("token_file", "# token_file").replace("token\" }", "token\"\n}"))
+    with Sluice(config, limits=UNPRIVILEGED) as sluice:
+        pids = [sluice.pid, sluice.gateway_pid()]
+        denied = lambda pid: b"Permission denied" in subprocess.run([*UNPRIVILEGED, "cat", f"/proc/{pid}/environ"], capture_output=True).stderr
+        assert not any(denied(p) for p in pids)
+        config.write_text(text)
+        sluice.kill(signal.SIGHUP)
+        sluice.wait_event("reloaded", generation=2)
+        assert all(denied(p) for p in pids)
+        assert sluice.status_page()["configuration"]["generation"] == 2
+        assert sluice.stop() == 0
+
+
 def test_no_secrets_in_words(tls):
     """Row 134: keys and token are in files, not in arguments or environment, nor in what is said."""
     secret = (tls.config.parent / "pki" / "key.pem").read_text().split("\n")[1][:30].encode()

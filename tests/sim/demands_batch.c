@@ -79,6 +79,8 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
     }
     demand(w, x, b->rows == (m->desk->replicas.max_batch ? rows : 0),
            "a batch has the rows of its tickets");
+    if (m->rules_us >= x->first_us && m->rules_us > 0)
+        return; // it may have been put together by others
     demand(w, x,
            b->reason != BATCH_WAIT || m->rules.policy == POLICY_AUTO || waited || b->halvings > 0 ||
                w->plan.gone > 0 || x->losses,

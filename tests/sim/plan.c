@@ -17,8 +17,8 @@ const char *const fault_name[FAULTS] = {
     [FAULT_CROSSED] = "crossed",   [FAULT_TWICE] = "twice",     [FAULT_DIFFERS] = "differs",
     [FAULT_BORN] = "born",         [FAULT_EJECTED] = "ejected", [FAULT_GONE] = "gone",
     [FAULT_STALL] = "stall",       [FAULT_CLOCK] = "clock",     [FAULT_MAIL] = "mail",
-    [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",       [FAULT_REMOVED] = "removed",
-    [FAULT_NO_ROOM] = "no_room",
+    [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",       [FAULT_RULES] = "rules",
+    [FAULT_REMOVED] = "removed",   [FAULT_NO_ROOM] = "no_room",
 };
 
 static double between(struct rand *r, double low, double high)
@@ -84,6 +84,7 @@ static void draw_faults(struct plan *p, struct rand *r)
     p->wide = one_of(r, (double[]){0, 0.01, 0.1}, 3);
     p->loop_fault = one_of(r, (double[]){0, 0, 0.001}, 3);
     p->memory = one_of(r, (double[]){0, 0, 0.002}, 3);
+    p->rules = one_of(r, (double[]){0, 0.001, 0.01}, 3);
     if (rand_below(r, 5) == 0)
         p->mail_us = 20000;
 }
@@ -121,7 +122,8 @@ void plan_draw(struct plan *p, uint64_t seed)
     if (p->silent)
         shape_silent(p);
     if (p->hurried)
-        p->weights = 0, p->per_batch = p->no_room = p->bad_row = p->memory = p->loop_fault = 0;
+        p->weights = 0,
+        p->per_batch = p->no_room = p->bad_row = p->memory = p->loop_fault = p->rules = 0;
 }
 
 static void draw_rules(struct world *w, struct model_of *m)
@@ -154,6 +156,14 @@ static void draw_rules(struct world *w, struct model_of *m)
     }
     k->policy = rand_below(r, 2) ? POLICY_AUTO : POLICY_FIXED;
     k->refuse_early = rand_below(r, 4) > 0;
+}
+
+// Deadlines stay: in some worlds others are reckoned by them.
+void plan_rules(struct model_of *m)
+{
+    uint64_t deadline_us = m->rules.deadline_us;
+    draw_rules(m->w, m);
+    m->rules.deadline_us = deadline_us;
 }
 
 // The requests that clients send: filled and sealed once, as a codec would.

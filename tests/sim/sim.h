@@ -26,7 +26,8 @@
  * (each is looked at as a ticket, not as one of those who wait); what a worker answers to metadata questions; the
  * keeper's own decisions (here it kills and starts when it is told to, after a while); several gateways at one
  * worker; reconnecting (a connection comes back some milliseconds after its worker can take it, whatever the
- * backoff says); reload of the configuration.
+ * backoff says); of a reload of the configuration all but a model's rules: which loop hears of it when, other limits and
+deadlines of a flow, models that come, go or move by it, snapshots and who holds them.
  */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
@@ -104,6 +105,7 @@ enum fault {
     FAULT_MAIL,                // a mailbox is slow
     FAULT_MEMORY,              // the n-th allocation fails
     FAULT_ROOM,                // the queue is full
+    FAULT_RULES,               // a model's rules are others, by a reload of the configuration
     FAULTS
 };
 extern const char *const fault_name[FAULTS];
@@ -133,6 +135,7 @@ struct plan { // drawn from the seed, then read only
     double bad_row;        // share of guilty and of poisonous requests, each
     double loop_fault;     // chance of a turn to stall or freeze its loop
     double memory;         // chance of an input to a desk to lack memory
+    double rules;          // chance of a desk's turn to begin with other rules
     double wide;           // share of requests that are split, where models are small enough
     bool singles;          // sequences and scalars too
     uint64_t socket_bytes; // what a socket buffer holds
@@ -256,6 +259,7 @@ struct model_of {
     uint64_t second_us;          // when no replica with version 2 was told last
     bool mistaught;      // a batch took far longer than it should: what that teaches is believed
     uint64_t memory_us;  // when an allocation failed last
+    uint64_t rules_us;   // since when its rules are these; 0: from the beginning
     uint64_t met_us;     // when a batch was sent or answered last
     unsigned suspects;   // lives at home that were aboard when a connection was lost
     unsigned inversions; // batches in a row of a lower lane than one that waits
@@ -446,6 +450,7 @@ struct world {
 // plan.c
 void plan_draw(struct plan *p, uint64_t seed);
 void plan_models(struct world *w);
+void plan_rules(struct model_of *m); // others
 
 // world.c
 void world_run(struct world *w, uint64_t seed, uint64_t trace);

@@ -244,6 +244,18 @@ static void loop_faults(struct loop_of *l)
     w->trouble_until = most_us(w->trouble_until, until);
 }
 
+// As its home does when a configuration is taken up: between turns of its desk, which decides by the new ones next.
+static void change_rules(struct world *w, struct model_of *m)
+{
+    if (w->healed || !world_chance(w, w->plan.rules))
+        return;
+    plan_rules(m);
+    desk_on_rules(m->desk, &m->rules);
+    m->rules_us = m->no_credit_us = w->now_us; // what is promised of waiting begins anew
+    excuse_until(&m->excuse, FAULT_RULES, w->now_us + 20000);
+    world_count(w, FAULT_RULES);
+}
+
 static void run_desks(struct loop_of *l)
 {
     struct world *w = l->w;
@@ -254,6 +266,7 @@ static void run_desks(struct loop_of *l)
         bool woken = m->desk_wake_us <= l->now_us;
         if (!woken && !m->dirty)
             continue;
+        change_rules(w, m);
         world_memory(w, m);
         if (woken)
             m->desk_wake_us = SIM_NEVER;

@@ -310,6 +310,34 @@ static void long_walks(void **state)
     }
 }
 
+// The next question comes no later than the new rules say, and no earlier than the old ones; what is out keeps its time.
+static void other_rules(void **state)
+{
+    (void)state;
+    struct probe p = started(true, 50);
+    static const struct probe_rules soon = {INTERVAL / 4, TIMEOUT / 2, 1},
+                                    late = {INTERVAL * 4, TIMEOUT, FAILURES};
+    assert_int_equal(probe_on_time(&p, 0, 50), PROBE_ASK);
+    probe_set_rules(&p, &soon, 60);
+    assert_int_equal(p.due_us, 50 + TIMEOUT);
+    probe_on_answer(&p, 70);
+    assert_int_equal(p.due_us, 70 + INTERVAL / 4);
+    probe_set_rules(&p, &late, 80);
+    assert_int_equal(p.due_us, 70 + INTERVAL / 4);
+    assert_int_equal(probe_on_time(&p, 9, p.due_us), PROBE_ASK);
+    probe_on_answer(&p, 1000);
+    assert_int_equal(p.due_us, 1000 + INTERVAL * 4);
+    probe_set_rules(&p, &soon, 1001);
+    assert_int_equal(p.due_us, 1001 + INTERVAL / 4);
+    assert_int_equal(probe_on_time(&p, 9, p.due_us), PROBE_ASK);
+    assert_int_equal(probe_on_time(&p, 9, p.due_us), PROBE_HANGS); // one failure is enough now
+    probe_set_rules(&p, &rules, 5000);
+    assert_int_equal(p.due_us, UINT64_MAX); // it is off
+    p = started(false, 50);
+    probe_set_rules(&p, &soon, 60);
+    assert_int_equal(p.due_us, UINT64_MAX);
+}
+
 static void one_that_answers_never_hangs(void **state)
 {
     (void)state;
@@ -340,6 +368,7 @@ int main(void)
         cmocka_unit_test(a_late_answer_is_a_sign_of_life),
         cmocka_unit_test(suspicion_does_not_add_up),
         cmocka_unit_test(stopped_is_off),
+        cmocka_unit_test(other_rules),
         cmocka_unit_test(every_order),
         cmocka_unit_test(long_walks),
         cmocka_unit_test(one_that_answers_never_hangs),

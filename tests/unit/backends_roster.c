@@ -457,6 +457,29 @@ static void without_an_index_the_configured_are_asked(void **state)
     }
 }
 
+// The configuration names others in the middle of a round, and the first names are gone.
+static void other_names_are_given(void **state)
+{
+    static char names[2][8];
+    strcpy(names[0], "conf");
+    strcpy(names[1], "ghost");
+    struct view gone[] = {view_str(names[0]), view_str(names[1])};
+    static const struct view newer[] = {{"conf", 4}};
+    server.index = 12;
+    has((struct model){.name = "conf"});
+    inquiry_set_names(&q, gone, 2);
+    inquiry_begin(&q, server.now_us);
+    answer(); // there is no index: both are asked about
+    memset(names, 'x', sizeof(names));
+    inquiry_set_names(&q, newer, 1);
+    while (q.ask != INQUIRY_OVER)
+        answer();
+    assert_true(roster_usable(known("conf")));
+    expect_why("ghost", "the server does not know it");
+    round_of_questions();
+    assert_int_equal(q.last->n, 1);
+}
+
 static void a_server_that_stops_serves_nothing(void **state)
 {
     has((struct model){.name = "m", .says_version = "1"});
@@ -683,6 +706,7 @@ int main(void)
         TEST(nothing_grows),
         TEST(a_name_alone_is_asked_whether_it_is_ready),
         TEST(without_an_index_the_configured_are_asked),
+        TEST(other_names_are_given),
         TEST(a_server_that_stops_serves_nothing),
         TEST(no_answer_is_no_news),
         TEST(a_round_that_is_given_up),

@@ -262,10 +262,10 @@ static int setup(void **state)
     server = (struct batch_server){.fd = -1, .models = {"m"}, .n_models = 1};
     memset(&seen, 0, sizeof(seen));
     seen.believes = true;
-    config = (struct worker_config){.name = "w/0",
-                                    .owner = true,
-                                    .probe = {INTERVAL, TIMEOUT, FAILURES},
-                                    .max_answer = 1 << 20};
+    config = (struct worker_config){
+        .name = "w/0",
+        .owner = true,
+        .rules = {.probe = {INTERVAL, TIMEOUT, FAILURES}, .max_answer = 1 << 20}};
     assert_null(addr_parse(&config.addr, VIEW("127.0.0.1:0"), 0));
     assert_int_equal(listen_open(&config.addr, 1, &server.listener, err), 1);
     assert_int_equal(getsockname(server.listener, (struct sockaddr *)&at, &n), 0);
@@ -382,7 +382,7 @@ static void another_asks_nothing_until_it_doubts(void **state)
 static void wishes_are_answered_by_what_is_asked_after_them(void **state)
 {
     uint64_t wish;
-    config.probe.interval_us = 60000000;
+    config.rules.probe.interval_us = 60000000;
     begin();
     unsigned learnt = seen.learnt;
     worker_news(w, 5);
@@ -567,7 +567,7 @@ static void a_probe_that_is_owed_is_sent_when_a_stream_is_free(void **state)
 {
     server.streams = 1;
     config.owner = false;
-    config.probe.timeout_us = 5000000;
+    config.rules.probe.timeout_us = 5000000;
     begin();
     believe("m", 2);
     assert_non_null(infer(100));

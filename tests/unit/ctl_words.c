@@ -2,6 +2,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -166,6 +167,12 @@ static void actions(void **state)
     v = parse("{'already':true,'delay_ms':0,'timeout_ms':0}");
     said(words_of_drain, v, "it drains already\n");
     json_decref(v);
+    v = parse("{'generation':3,'changes':'loops: was 2, is 3'}");
+    said(words_of_reload, v, "configuration 3 is in force: loops: was 2, is 3\n");
+    json_decref(v);
+    v = parse("{'generation':4,'changes':''}");
+    said(words_of_reload, v, "configuration 4 is in force: its file says what it said before\n");
+    json_decref(v);
     v = parse("{'level':'debug','before':'info'}");
     said(words_of_level, v, "debug (it was info)\n");
     json_decref(v);
@@ -175,6 +182,30 @@ static void actions(void **state)
 }
 
 // A gateway of another age: what it does not tell is "-". Names that would move a terminal do not.
+static void configurations(void **state)
+{
+    (void)state;
+    static const char head[] = "sluice -, process 0, - for -, restarts 0, log level -\n"
+                               "configuration 7 of /etc/g.conf since now";
+    char want[300];
+    json_t *page = parse("{'configuration':{'generation':7,'path':'/etc/g.conf','since':'now',"
+                         "'older':[]},'listeners':[],'loops':[]}");
+    struct buffer out;
+    buffer_init(&out);
+    assert_true(words_of_status(page, &out));
+    snprintf(want, sizeof(want), "%s\nbytes", head);
+    assert_memory_equal(out.data, want, strlen(want));
+    json_decref(page);
+    page = parse("{'configuration':{'generation':7,'path':'/etc/g.conf','since':'now',"
+                 "'older':[{'requests':2},{'requests':3}]},'listeners':[],'loops':[]}");
+    buffer_reset(&out);
+    assert_true(words_of_status(page, &out));
+    snprintf(want, sizeof(want), "%s; 2 older held by 5 requests\nbytes", head);
+    assert_memory_equal(out.data, want, strlen(want));
+    json_decref(page);
+    buffer_deinit(&out);
+}
+
 static void what_is_missing(void **state)
 {
     (void)state;
@@ -220,10 +251,12 @@ static void other_answers(void **state)
                                         "{'level':3,'before':'info'}",
                                         "{'id':3,'steps':[]}",
                                         "{'id':'x','steps':{}}",
+                                        "{'generation':-1,'changes':''}",
+                                        "{'generation':1,'changes':2}",
                                         "{'already':1}",
                                         "{'already':true,'delay_ms':-1,'timeout_ms':1}"};
     static bool (*const words[])(const json_t *v, struct buffer *out) = {
-        words_of_status, words_of_drain, words_of_level, words_of_request};
+        words_of_status, words_of_reload, words_of_drain, words_of_level, words_of_request};
     (void)state;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         json_t *v = parse(texts[i]);
@@ -241,10 +274,10 @@ static void other_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(status),          cmocka_unit_test(models),
-        cmocka_unit_test(workers),         cmocka_unit_test(actions),
-        cmocka_unit_test(what_is_missing), cmocka_unit_test(other_answers),
-        cmocka_unit_test(one_request),
+        cmocka_unit_test(status),         cmocka_unit_test(models),
+        cmocka_unit_test(workers),        cmocka_unit_test(actions),
+        cmocka_unit_test(configurations), cmocka_unit_test(what_is_missing),
+        cmocka_unit_test(other_answers),  cmocka_unit_test(one_request),
     };
     alarm(60); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -152,12 +152,44 @@ static void shares_by_chance(void **state)
     }
 }
 
+// Another limit while some is out: what is out stays, what is asked for goes by the new one, and all comes back.
+static void another_limit(void **state)
+{
+    struct rand r;
+    (void)state;
+    rand_seed(&r, 9);
+    for (unsigned round = 0; round < 200; round++) {
+        struct budget b;
+        struct budget_lease l[LOOPS] = {0};
+        int64_t limit = limits[round % LIMITS], sum = 0;
+        budget_init(&b, limit, LOOPS);
+        for (unsigned step = 0; step < 500; step++) {
+            struct budget_lease *one = &l[rand_below(&r, LOOPS)];
+            if (step % 50 == 49)
+                budget_set(&b, limit = limits[rand_below(&r, LIMITS)], LOOPS);
+            int64_t delta = (int64_t)rand_below(&r, (uint64_t)limit / 4 + 2);
+            bool took = budget_charge(one, &b, delta, 0);
+            assert_true(took || sum + delta > limit);
+            sum += took ? delta : 0;
+            delta = (int64_t)rand_below(&r, (uint64_t)one->used + 1);
+            assert_true(budget_charge(one, &b, -delta, 0));
+            sum -= delta;
+        }
+        for (unsigned i = 0; i < LOOPS; i++) {
+            assert_true(budget_charge(&l[i], &b, -l[i].used, 0));
+            assert_true(budget_charge(&l[i], &b, 0, 0));
+        }
+        assert_true(atomic_load(&b.granted) <= atomic_load(&b.slack));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing_stays_behind),       cmocka_unit_test(past_the_limit),
-        cmocka_unit_test(beyond_the_limit),           cmocka_unit_test(by_chance),
-        cmocka_unit_test(the_lowest_gives_way_first), cmocka_unit_test(shares_by_chance),
+        cmocka_unit_test(another_limit),    cmocka_unit_test(nothing_stays_behind),
+        cmocka_unit_test(past_the_limit),   cmocka_unit_test(beyond_the_limit),
+        cmocka_unit_test(by_chance),        cmocka_unit_test(the_lowest_gives_way_first),
+        cmocka_unit_test(shares_by_chance),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,7 +42,10 @@ enum play {
     DOUBTS_ALL,
     ASKS_DRAIN,
     ASKS_DRAIN_AND_DIES,
-    SETS_LEVEL
+    SETS_LEVEL,
+    TAKES,       // what it is offered
+    ASKS_RELOAD, // and does not want what it is offered then
+    DIES_OFFERED
 };
 static enum play play;
 static struct boot_word heard_up[2]; // the gateway's: the first worker that came up, and the last
@@ -90,11 +93,23 @@ static void say_wishes(int fd)
         say(fd, (struct boot_word){.kind = BOOT_DRAIN_ASKED}); // the second changes nothing
     if (play == ASKS_DRAIN_AND_DIES)
         raise(SIGKILL);
+    if (play == ASKS_RELOAD || play == TAKES)
+        say(fd, (struct boot_word){.kind = BOOT_RELOAD_ASKED, .how = 5});
     if (play == SETS_LEVEL) {
         say(fd, (struct boot_word){.kind = BOOT_LOG_LEVEL, .how = LOG_WARN});
         say(fd, (struct boot_word){.kind = BOOT_LOG_LEVEL, .how = LOG_LEVELS}); // is none
         raise(SIGKILL);
     }
+}
+
+static void on_offer(int fd)
+{
+    struct boot_said said = {.word = {.kind = BOOT_TAKEN, .how = play == TAKES},
+                             .text = "it does not like it"};
+    if (play == DIES_OFFERED)
+        raise(SIGKILL);
+    if (send(fd, &said, sizeof(said), 0) != sizeof(said))
+        exit(4);
 }
 
 static void say_word(int fd)
@@ -104,8 +119,10 @@ static void say_word(int fd)
         exit(4);
     if (w.kind == BOOT_DRAIN && play != NEVER_ENDS)
         exit(0);
-    dprintf(2, "{\"event\":\"play_word_%u\",\"replica\":%u,\"pid\":%u,\"how\":%u}\n", w.kind,
-            w.replica, w.pid, w.how);
+    dprintf(2, "{\"event\":\"play_word_%u\",\"worker\":%u,\"replica\":%u,\"pid\":%u,\"how\":%u}\n",
+            w.kind, w.worker, w.replica, w.pid, w.how);
+    if (w.kind == BOOT_OFFER)
+        on_offer(fd);
     if (w.kind != BOOT_WORKER_UP)
         return;
     if (heard_up[0].pid == 0)
@@ -127,7 +144,9 @@ static int fake_gateway(const struct gateway_boot *b)
     if (play == SIGNALLED_EARLY)
         kill(getpid(), SIGUSR1); // somebody turns the logs over just now
     signal(SIGUSR1, on_usr1);
-    dprintf(2, "{\"event\":\"play_gateway\",\"level\":%u}\n", b->log_level);
+    dprintf(2, "{\"event\":\"play_gateway\",\"level\":%u,\"configuration\":%u,\"more\":%d}\n",
+            b->log_level, (unsigned)b->config_generation,
+            memmem(b->config_text, b->config_bytes, "max_body", 8) != NULL);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -195,6 +214,8 @@ static struct {
     char text[1 << 16];
     size_t n;
     char runtime[64];
+    char conf[80]; // path of its file
+    char text_of_conf[1000];
 } stage;
 
 // Looks for a line with this event that was not returned before: what different processes say has no order.
@@ -257,7 +278,7 @@ static void run_keeper(const char *conf, int events)
     struct config_errors e;
     dup2(events, 2);
     prctl(PR_SET_PDEATHSIG, SIGKILL); // a test that is killed leaves nothing behind
-    struct config *c = config_parse(view_str(conf), "play.conf", &e);
+    struct config *c = config_parse(view_str(conf), stage.conf, &e);
     if (!c) {
         dprintf(2, "{\"event\":\"bad_config\",\"why\":\"%s\"}\n", e.error[0].text);
         _exit(77);
@@ -265,6 +286,15 @@ static void run_keeper(const char *conf, int events)
     int status = keeper_run(c, view_str(conf), fake_gateway);
     config_unref(c);
     exit(status);
+}
+
+// Its file says what it said at the start, and that.
+static void write_conf(const char *more)
+{
+    FILE *f = fopen(stage.conf, "w");
+    assert_non_null(f);
+    fprintf(f, "%s%s\n", stage.text_of_conf, more);
+    fclose(f);
 }
 
 static void start(enum play p, const char *workers)
@@ -279,6 +309,9 @@ static void start(enum play p, const char *workers)
              "loops = 1 watchdog = 2s drain_delay = 0 drain_timeout = 30s runtime_dir = \"%s\"\n"
              "listen a { address = \"127.0.0.1:0\" }\n%s",
              stage.runtime, workers);
+    snprintf(stage.conf, sizeof(stage.conf), "%s.conf", stage.runtime);
+    snprintf(stage.text_of_conf, sizeof(stage.text_of_conf), "%s", conf);
+    write_conf("");
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
     fcntl(fds[0], F_SETFL, O_NONBLOCK);
     stage.events = fds[0];
@@ -313,6 +346,7 @@ static void nothing_left(void)
         pid_t pid = waitpid(-1, &status, WNOHANG); // we are the reaper of what the keeper leaves
         if (pid < 0 && errno == ECHILD) {
             assert_int_equal(rmdir(stage.runtime), 0);
+            unlink(stage.conf);
             return;
         }
     }
@@ -648,11 +682,102 @@ static void other_signals(void **state)
 {
     start(GOOD, WORKER("good"));
     event("ready");
-    kill(stage.keeper, SIGHUP);
-    event("reload_refused");
     kill(stage.keeper, SIGUSR1);
     event("play_usr1");
     kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+// ---- another configuration ------------------------------------------------------------------------------
+
+#define MORE "limits { max_body = 1MiB }"
+
+// What the gateway takes is the keeper's too: its next gateway begins with it, its worker is started by it.
+static void reload_taken(void **state)
+{
+    start(TAKES, WORKER("good"));
+    assert_int_equal(field(event("play_gateway"), "configuration"), 1);
+    event("worker_listening");
+    event("ready");
+    write_conf(MORE);
+    kill(stage.keeper, SIGHUP);
+    const char *said = event("reloaded");
+    assert_int_equal(field(said, "generation"), 2);
+    assert_non_null(strstr(said, "limits: max_body: was 64MiB, is 1MiB"));
+    kill(stage.keeper, SIGUSR1); // an operator asks for one more
+    event("play_usr1");
+    assert_int_equal(field(event("reloaded"), "generation"), 3);
+    char word[20];
+    snprintf(word, sizeof(word), "play_word_%u", BOOT_RELOADED);
+    said = event(word);
+    assert_int_equal(field(said, "worker"), 5);
+    assert_int_equal(field(said, "how"), 1);
+    kill((pid_t)field(event("gateway_started"), "pid"), SIGKILL);
+    said = event("play_gateway");
+    assert_int_equal(field(said, "configuration"), 3);
+    assert_int_equal(field(said, "more"), 1);
+    kill((pid_t)field(event("worker_started"), "pid"), SIGKILL);
+    event("worker_exited");
+    event("worker_started");
+    event("worker_listening");
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void reload_is_not_wanted(void **state)
+{
+    start(ASKS_RELOAD, WORKER("good"));
+    event("play_gateway");
+    event("ready");
+    write_conf(MORE);
+    kill(stage.keeper, SIGUSR1);
+    event("play_usr1");
+    assert_non_null(strstr(event("reload_refused"), "it does not like it"));
+    char word[20];
+    snprintf(word, sizeof(word), "play_word_%u", BOOT_RELOADED);
+    assert_int_equal(field(event(word), "how"), 0);
+    write_conf("nonsense = 1");
+    kill(stage.keeper, SIGHUP);
+    assert_non_null(strstr(event("reload_refused"), ".conf:4: "));
+    kill((pid_t)field(event("gateway_started"), "pid"), SIGKILL);
+    const char *said = event("play_gateway");
+    assert_int_equal(field(said, "configuration"), 1);
+    assert_int_equal(field(said, "more"), 0);
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+static void gateway_dies_of_an_offer(void **state)
+{
+    start(DIES_OFFERED, WORKER("good"));
+    event("play_gateway");
+    event("ready");
+    write_conf(MORE);
+    kill(stage.keeper, SIGHUP);
+    assert_non_null(strstr(event("reload_refused"), "has ended before it had taken it"));
+    const char *said = event("play_gateway");
+    assert_int_equal(field(said, "configuration"), 1);
+    assert_int_equal(field(said, "more"), 0);
+    event("ready");
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+// A check that runs is given up with the keeper; one that is asked for while it drains is refused.
+static void reload_and_the_end(void **state)
+{
+    start(NEVER_ENDS, WORKER("good"));
+    event("ready");
+    kill(stage.keeper, SIGTERM);
+    event("draining");
+    kill(stage.keeper, SIGHUP);
+    assert_non_null(strstr(event("reload_refused"), "the gateway drains"));
+    kill(stage.keeper, SIGTERM);
+    event("cut");
     assert_int_equal(wait_keeper(), 0);
     nothing_left();
 }
@@ -709,6 +834,10 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(worker_crash_loop, clear_stage),
         cmocka_unit_test_teardown(second_signal_cuts, clear_stage),
         cmocka_unit_test_teardown(other_signals, clear_stage),
+        cmocka_unit_test_teardown(reload_taken, clear_stage),
+        cmocka_unit_test_teardown(reload_is_not_wanted, clear_stage),
+        cmocka_unit_test_teardown(gateway_dies_of_an_offer, clear_stage),
+        cmocka_unit_test_teardown(reload_and_the_end, clear_stage),
         cmocka_unit_test_teardown(signals_wait_for_the_gateway, clear_stage),
         cmocka_unit_test_teardown(port_in_use, clear_stage),
     };

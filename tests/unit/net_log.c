@@ -422,6 +422,61 @@ static void failed_reopen_keeps_the_old_file(void **state)
     log_free(g);
 }
 
+static unsigned open_descriptors(void)
+{
+    unsigned n = 0;
+    for (int fd = 0; fd < 256; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+// From none to a file, to another, to none and to a third: what was written for a file stands in it, once.
+static void moves(void **state)
+{
+    struct log *g = log_new(2, 4096);
+    char a[128], b[128], c[128];
+    snprintf(a, sizeof a, "%s", path_of("a"));
+    snprintf(b, sizeof b, "%s", path_of("b"));
+    snprintf(c, sizeof c, "%s", path_of("c"));
+    assert_int_equal(log_start(g), 0);
+    assert_false(log_write(g, 0, FILE_SINK, VIEW("nobody asked\n")));
+    unsigned before = open_descriptors();
+    assert_int_equal(log_move(g, FILE_SINK, a), 0);
+    assert_true(log_write(g, 1, FILE_SINK, VIEW("one\n")));
+    assert_true(wait_lines(a, 1));
+    assert_int_equal(log_move(g, FILE_SINK, b), 0);
+    struct stat st = {0}; // what is written before the thread has seen it stands in the old one
+    for (int i = 0; i < 400 && (stat(b, &st) < 0 || st.st_size == 0); i++, usleep(5000))
+        assert_true(log_write(g, 0, FILE_SINK, VIEW("two\n")));
+    assert_true(st.st_size > 0);
+    errno = 0;
+    assert_int_equal(log_move(g, FILE_SINK, path_of("none/such")), -1);
+    assert_int_equal(errno, ENOENT);
+    assert_int_equal(log_move(g, FILE_SINK, NULL), 0);
+    log_reopen(g); // nothing to open
+    for (int i = 0; i < 400 && open_descriptors() > before; i++)
+        usleep(5000);
+    assert_int_equal(open_descriptors(), before);
+    for (int i = 0; i < 5000; i++) // more than a ring holds: dropped, and nobody waits
+        log_write(g, 1, FILE_SINK, VIEW("nowhere\n"));
+    usleep(300000);
+    assert_int_equal(log_move(g, FILE_SINK, a), 0); // nobody may have seen this one yet
+    assert_int_equal(log_move(g, FILE_SINK, c), 0);
+    usleep(300000);
+    assert_true(log_write(g, 1, FILE_SINK, VIEW("three\n")));
+    assert_true(wait_lines(c, 1));
+    log_move(g, FILE_SINK, b); // the last wish is heard, or given back
+    log_free(g);
+    size_t n;
+    char *text = slurp(c, &n);
+    assert_string_equal(text, "three\n");
+    free(text);
+    text = slurp(a, &n);
+    assert_memory_equal(text, "one\n", 4);
+    assert_null(strstr(text, "three"));
+    free(text);
+}
+
 int main(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -439,6 +494,7 @@ int main(void)
         cmocka_unit_test(unread_pipe_holds_nobody),
         cmocka_unit_test(reopens_on_request),
         cmocka_unit_test(failed_reopen_keeps_the_old_file),
+        cmocka_unit_test(moves),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

@@ -83,6 +83,12 @@ void http_client_sent(struct http_client *c, size_t n)
     buffer_consume(&c->out, n);
 }
 
+static size_t max_answer; // the last that the client was told
+void http_client_set_max_answer(struct http_client *c, size_t bytes)
+{
+    max_answer = bytes;
+}
+
 bool http_client_done(const struct http_client *c)
 {
     return c->done;
@@ -248,6 +254,15 @@ static void broken_connection_goes_down(void **state)
     assert_int_equal(downs, 1);
 }
 
+static void the_bound_of_an_answer(void **state)
+{
+    peer_set_max_answer(p, 5); // not connected: for those to come
+    assert_int_equal(max_answer, 0);
+    come_up();
+    peer_set_max_answer(p, 7);
+    assert_int_equal(max_answer, 7);
+}
+
 static void freed_when_down(void **state)
 {
     come_up();
@@ -376,6 +391,7 @@ int main(void)
         TEST(peers_end_ends_the_calls),
         TEST(broken_connection_goes_down),
         TEST(freed_when_down),
+        TEST(the_bound_of_an_answer),
         TEST(closed_by_its_owner_is_not_told),
         TEST(closed_or_freed_from_inside_an_end),
         TEST(freed_from_inside_a_lost_call),

@@ -532,6 +532,40 @@ static void address_has_its_share(void **state)
     end();
 }
 
+static void on_limits(struct loop *l, struct loop_task *t)
+{
+    (void)t;
+    server_set_limits(server, l->index, &limits);
+}
+
+// Whoever begins after it has less time; whoever was there before has as much as ever. And another bound for all.
+static void other_limits(void **state)
+{
+    begin("127.0.0.1:0", 0, 4);
+    struct loop_task t[2] = {{.fn = on_limits}, {.fn = on_limits}};
+    int before = dial();
+    EVENTUALLY(stats().conns == 1);
+    limits.header_timeout_us = 100000;
+    for (unsigned i = 0; i < 2; i++)
+        loop_post_task(NULL, set.loop[i], &t[i]);
+    usleep(100000);
+    for (unsigned i = 0; i < 3; i++) {
+        int after = dial();
+        assert_string_equal(hear(after, 5), "late\n");
+        assert_true(closed(after));
+        close(after);
+    }
+    assert_true(talks(before));
+    EVENTUALLY(stats().conns == 1);
+    server_budget_set(budget, 10, 1);
+    int more = dial();
+    assert_true(closed(more));
+    close(more);
+    close(before);
+    EVENTUALLY(stats().conns == 0);
+    end();
+}
+
 static void at_the_bound_accept_waits(void **state)
 {
     begin("127.0.0.1:0", 3, 0);
@@ -764,6 +798,7 @@ int main(void)
         TEST(reader_that_never_reads_is_closed),
         TEST(last_record_is_not_waited_for_for_ever),
         TEST(address_has_its_share),
+        TEST(other_limits),
         TEST(at_the_bound_accept_waits),
         TEST(out_of_descriptors_accept_rests_and_recovers),
         TEST(drain_ends_gracefully),

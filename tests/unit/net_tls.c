@@ -380,12 +380,20 @@ static void broken_files_are_named_and_reload_keeps_the_old(void **state)
     assert_false(resumes(&w));
     w.resume = ticket;
     SSL_SESSION_up_ref(w.resume);
-    assert_false(tls_server_reload(server, bad, key, &keys, NULL, loops, err));
+    assert_null(tls_change_new(server, bad, key, &keys, err));
     loop_turn(loops[0], false);
     assert_true(resumes(&w)); // nothing has changed
     pem_file(cert, other.cert);
     pem_file(key, other.key);
-    assert_true(tls_server_reload(server, cert, key, &keys, NULL, loops, err));
+    tls_change_drop(tls_change_new(server, cert, key, &keys, err)); // not wanted after all
+    tls_change_drop(NULL);
+    loop_turn(loops[0], false);
+    w.resume = ticket;
+    SSL_SESSION_up_ref(w.resume);
+    assert_true(resumes(&w));
+    struct tls_change *change = tls_change_new(server, cert, key, &keys, err);
+    assert_non_null(change);
+    tls_change_apply(change, NULL, loops);
     loop_turn(loops[0], false);
     loop_turn(loops[1], false);
     struct pair p;

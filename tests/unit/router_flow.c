@@ -78,7 +78,7 @@ static void room_in_bytes(void **state)
     refused(submit(c), STATUS_UNAVAILABLE);
     home(a, STATUS_INTERNAL);
     home(b, STATUS_INTERNAL);
-    w.model->rules.queue_bytes = 0; // no bound
+    atomic_store(&w.model->queue_bytes, 0); // no bound
     struct infer *d = make(1);
     d->request.bytes = 1 << 30;
     assert_int_equal(submit(d)->state, INFER_OUT);
@@ -108,7 +108,7 @@ static void deadlines(void **state)
     for (unsigned i = 0; i < sizeof(row) / sizeof(row[0]); i++) {
         struct infer *in = make(1);
         in->request.timeout_us = row[i].asked;
-        w.model->rules.deadline_us = row[i].model;
+        atomic_store(&w.model->deadline_us, row[i].model);
         submit(in);
         assert_int_equal(in->deadline_us, NOW + row[i].left);
         home(in, STATUS_INTERNAL);
@@ -288,6 +288,29 @@ static void effects_grow_and_keep_what_they_hold(void **state)
     assert_string_equal(note_name[NOTE_SHED], "shed");
 }
 
+// A model's own deadline before the default, never more than the longest; whoever has come keeps its own.
+static void rules_of_requests_to_come(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t model_us, default_us, max_us, want_us;
+    } row[] = {{7000, 100000, 200000, 7000},
+               {0, 100000, 200000, 100000},
+               {0, 50000, 200000, 50000},
+               {7000, 50000, 5000, 5000}};
+    for (unsigned i = 0; i < 4; i++) {
+        struct model_rules k = {.queue_rows = 10, .deadline_us = row[i].model_us};
+        model_set_rules(w.model, &k);
+        flow_set_rules(&w.flow, &(struct flow_rules){.deadline_us = row[i].default_us,
+                                                     .deadline_max_us = row[i].max_us});
+        assert_int_equal(submit(make(1))->deadline_us, NOW + row[i].want_us);
+    }
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(w.in[i].deadline_us, NOW + row[i].want_us);
+        home(&w.in[i], STATUS_UNAVAILABLE);
+    }
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -298,6 +321,7 @@ int main(void)
         TEST(room_in_bytes),
         TEST(all_that_a_worker_takes),
         TEST(deadlines),
+        TEST(rules_of_requests_to_come),
         TEST(too_late_before_it_was_read),
         TEST(asks_for_the_earliest_wake),
         TEST(the_deadline_settles_it_whatever_the_home_does),

@@ -1,0 +1,189 @@
+#include "config/changes.h"
+#include "config/keys.h"
+#include <stdio.h>
+
+#define VALUE_TOLD 60 // bytes of a value; a command may be long
+
+struct finder {
+    struct config_changes *out;
+    const struct config *was, *is;
+    struct buffer before, after; // the values at hand
+};
+
+// ---- telling ------------------------------------------------------------------------------------------
+
+static void tell(struct finder *f, bool refused, const char *text)
+{
+    struct config_changes *c = f->out;
+    unsigned n = refused ? c->refused++ : c->taken++;
+    struct buffer *to = refused ? &c->refused_text : &c->taken_text;
+    if (n >= CONFIG_CHANGES_TOLD)
+        return;
+    c->failed |= (n > 0 && !buffer_append(to, "; ", 2)) || !buffer_append(to, text, strlen(text));
+}
+
+static void tell_section(struct finder *f, enum section_id s, const char *title, const char *what)
+{
+    char text[300];
+    const struct config_section *row = &config_sections[s];
+    if (title)
+        snprintf(text, sizeof(text), "%s \"%s\": %s", row->name, title, what);
+    else
+        snprintf(text, sizeof(text), "%s: %s", row->name, what);
+    tell(f, row->reload == RELOAD_RESTART, text);
+}
+
+static int told_bytes(struct view v)
+{
+    return v.n > VALUE_TOLD ? VALUE_TOLD : (int)v.n;
+}
+
+// A path's end says more than its beginning.
+static void tell_key(struct finder *f, const struct config_key *k, const char *title, bool refused)
+{
+    const struct config_section *s = &config_sections[k->section];
+    const struct config_section *top = s->parent == SECTION_TOP ? s : &config_sections[s->parent];
+    struct view a = buffer_view(&f->before), b = buffer_view(&f->after);
+    char text[700];
+    int n =
+        snprintf(text, sizeof(text), "%s%s%s%s%s%s%s%s: was %.*s%s, is %.*s%s", top->name,
+                 title ? " \"" : "", title ? title : "", title ? "\"" : "", *top->name ? ": " : "",
+                 s == top ? "" : s->name, s == top ? "" : ": ", k->name, told_bytes(a), a.p,
+                 a.n > VALUE_TOLD ? "..." : "", told_bytes(b), b.p, b.n > VALUE_TOLD ? "..." : "");
+    if (n > 0)
+        tell(f, refused, text);
+}
+
+// ---- values -------------------------------------------------------------------------------------------
+
+static bool print(struct finder *f, const struct config *c, const struct config_key *k,
+                  const void *base, struct buffer *out)
+{
+    buffer_reset(out);
+    bool ok = config_key_print(c, k, base, out);
+    f->out->failed |= !ok;
+    return ok;
+}
+
+// A listener begins or ends to speak TLS: its connections could not go over.
+static bool turns_tls(const struct config_key *k, const void *was, const void *is)
+{
+    return k->type == KEY_PATH && k->section == SECTION_LISTEN &&
+           !((const struct config_listen *)was)->certificate !=
+               !((const struct config_listen *)is)->certificate;
+}
+
+static bool differs(struct finder *f, const struct config_key *k, const void *was, const void *is)
+{
+    return print(f, f->was, k, was, &f->before) && print(f, f->is, k, is, &f->after) &&
+           !view_eq(buffer_view(&f->before), buffer_view(&f->after));
+}
+
+// The keys of one section.
+static void compare_keys(struct finder *f, enum section_id s, const char *title, const void *was,
+                         const void *is)
+{
+    for (unsigned i = 0; i < config_key_count; i++) {
+        const struct config_key *k = &config_keys[i];
+        if (k->section == s && differs(f, k, was, is))
+            tell_key(f, k, title, k->reload == RELOAD_RESTART || turns_tls(k, was, is));
+    }
+}
+
+// And of batch and queue within it, which stand behind it in the table of sections.
+static void compare_rules(struct finder *f, enum section_id s, const char *title, const void *was,
+                          const void *is)
+{
+    for (unsigned i = 0; i < 3; i++)
+        compare_keys(f, s + i, title, was, is);
+}
+
+// ---- sections -----------------------------------------------------------------------------------------
+
+static const struct config_listen *find_listen(const struct config *c, const char *name)
+{
+    for (unsigned i = 0; i < c->listen_count; i++)
+        if (strcmp(c->listens[i].name, name) == 0)
+            return &c->listens[i];
+    return NULL;
+}
+
+static void compare_listens(struct finder *f)
+{
+    for (unsigned i = 0; i < f->was->listen_count; i++) {
+        const struct config_listen *was = &f->was->listens[i], *is = find_listen(f->is, was->name);
+        if (is)
+            compare_keys(f, SECTION_LISTEN, was->name, was, is);
+        else
+            tell_section(f, SECTION_LISTEN, was->name, "removed");
+    }
+    for (unsigned i = 0; i < f->is->listen_count; i++)
+        if (!find_listen(f->was, f->is->listens[i].name))
+            tell_section(f, SECTION_LISTEN, f->is->listens[i].name, "added");
+}
+
+static void compare_workers(struct finder *f)
+{
+    for (unsigned i = 0; i < f->was->worker_count; i++) {
+        const struct config_worker *was = &f->was->workers[i],
+                                   *is = config_worker_find(f->is, was->name);
+        if (is)
+            compare_rules(f, SECTION_WORKER, was->name, was, is);
+        else
+            tell_section(f, SECTION_WORKER, was->name, "removed");
+    }
+    for (unsigned i = 0; i < f->is->worker_count; i++)
+        if (!config_worker_find(f->was, f->is->workers[i].name))
+            tell_section(f, SECTION_WORKER, f->is->workers[i].name, "added");
+}
+
+static void compare_models(struct finder *f)
+{
+    for (unsigned i = 0; i < f->was->model_count; i++) {
+        const struct config_model *was = &f->was->models[i],
+                                  *is = config_model_find(f->is, view_str(was->name));
+        if (is)
+            compare_rules(f, SECTION_MODEL, was->name, was, is);
+        else
+            tell_section(f, SECTION_MODEL, was->name, "removed");
+    }
+    for (unsigned i = 0; i < f->is->model_count; i++)
+        if (!config_model_find(f->was, view_str(f->is->models[i].name)))
+            tell_section(f, SECTION_MODEL, f->is->models[i].name, "added");
+}
+
+static void compare_admin(struct finder *f)
+{
+    if (f->was->admin.on && f->is->admin.on)
+        compare_keys(f, SECTION_ADMIN, NULL, f->was, f->is);
+    else if (f->was->admin.on != f->is->admin.on)
+        tell_section(f, SECTION_ADMIN, NULL, f->is->admin.on ? "added" : "removed");
+}
+
+void config_changes_find(struct config_changes *out, const struct config *was,
+                         const struct config *is)
+{
+    struct finder f = {.out = out, .was = was, .is = is};
+    *out = (struct config_changes){0};
+    buffer_init(&out->taken_text);
+    buffer_init(&out->refused_text);
+    buffer_init(&f.before);
+    buffer_init(&f.after);
+    compare_keys(&f, SECTION_TOP, NULL, was, is);
+    compare_listens(&f);
+    compare_admin(&f);
+    compare_rules(&f, SECTION_DEFAULTS, NULL, &was->unlisted, &is->unlisted);
+    compare_workers(&f);
+    compare_models(&f);
+    compare_keys(&f, SECTION_LIMITS, NULL, was, is);
+    compare_keys(&f, SECTION_LOG, NULL, was, is);
+    compare_keys(&f, SECTION_HEALTH, NULL, was, is);
+    buffer_deinit(&f.before);
+    buffer_deinit(&f.after);
+}
+
+void config_changes_deinit(struct config_changes *c)
+{
+    buffer_deinit(&c->taken_text);
+    buffer_deinit(&c->refused_text);
+}

@@ -1,0 +1,89 @@
+/* A value as it would stand in a file: to compare two of them, and to say what was and what is. */
+#include "config/config.h"
+#include "config/keys.h"
+#include "config/value.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+static bool put(struct buffer *out, const char *text)
+{
+    return buffer_append(out, text, strlen(text));
+}
+
+static bool put_quoted(struct buffer *out, const char *text)
+{
+    return put(out, "\"") && put(out, text) && put(out, "\"");
+}
+
+static uint64_t number_at(const struct config_key *k, const void *at)
+{
+    return k->size == 1   ? *(const uint8_t *)at
+           : k->size == 4 ? *(const uint32_t *)at
+                          : *(const uint64_t *)at;
+}
+
+static bool put_number(struct buffer *out, const struct config_key *k, uint64_t v)
+{
+    char text[32];
+    if (k->automatic && v == (k->size == 4 ? UINT32_MAX : UINT64_MAX))
+        return put(out, "auto");
+    if (k->type == KEY_DURATION)
+        value_print_duration(text, v);
+    else if (k->type == KEY_SIZE)
+        value_print_size(text, v);
+    else if (k->type == KEY_SHARE)
+        value_print_share(text, v);
+    else
+        snprintf(text, sizeof(text), "%" PRIu64, v);
+    return put(out, text);
+}
+
+static bool put_choice(struct buffer *out, const char *choices, uint64_t v)
+{
+    for (; v > 0; v--)
+        choices += strcspn(choices, "|") + 1;
+    return buffer_append(out, choices, strcspn(choices, "|"));
+}
+
+static bool put_worker(struct buffer *out, const struct config *c, unsigned worker)
+{
+    return worker == CONFIG_ANY_WORKER ? put(out, "any") : put_quoted(out, c->workers[worker].name);
+}
+
+static bool put_list(struct buffer *out, const struct config_key *k, const void *at, unsigned n)
+{
+    bool ok = put(out, "{");
+    for (unsigned i = 0; ok && i < n; i++) {
+        ok = i == 0 || put(out, ", ");
+        if (k->type == KEY_WORDS)
+            ok = ok && put_quoted(out, (*(const char *const *const *)at)[i]);
+        else if (k->type == KEY_COUNTS)
+            ok = ok && put_number(out, k, (*(const uint32_t *const *)at)[i]);
+        else
+            ok = ok && put_quoted(out, (*(const struct config_address *const *)at)[i].text);
+    }
+    return ok && put(out, "}");
+}
+
+bool config_key_print(const struct config *c, const struct config_key *k, const void *base,
+                      struct buffer *out)
+{
+    const void *at = (const char *)base + k->offset;
+    if (config_key_is_list(k))
+        return put_list(out, k, at, *(const unsigned *)((const char *)base + k->count_offset));
+    switch (k->type) {
+    case KEY_BOOL:
+        return put(out, number_at(k, at) ? "true" : "false");
+    case KEY_CHOICE:
+        return put_choice(out, k->choices, number_at(k, at));
+    case KEY_PATH:
+        return *(const char *const *)at ? put_quoted(out, *(const char *const *)at)
+                                        : put(out, "none");
+    case KEY_WORKER:
+        return put_worker(out, c, *(const unsigned *)at);
+    case KEY_LISTEN:
+        return put_quoted(out, ((const struct config_address *)at)->text);
+    default:
+        return put_number(out, k, number_at(k, at));
+    }
+}

@@ -1,0 +1,279 @@
+#include "gateway/reload.h"
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "gateway/process.h"
+#include <errno.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+// ---- an offer: what may fail ---------------------------------------------------------------------------
+
+struct takeover { // all that is new, before anything has changed
+    struct gateway *g;
+    struct snapshot *snap;
+    struct tls_change **tls; // [n_fronts]; NULL: that listener is plain
+    char token[TOKEN_BYTES + 1];
+    char why[512];
+};
+
+__attribute__((format(printf, 2, 3))) static bool refuse(struct takeover *t, const char *format,
+                                                         ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(t->why, sizeof(t->why), format, ap);
+    va_end(ap);
+    return false;
+}
+
+static struct config *read_config(struct takeover *t, const struct boot_offer *offer, int memory_fd)
+{
+    struct config_errors errors;
+    struct config *c = NULL;
+    void *text = MAP_FAILED;
+    if (offer->bytes > 0 && offer->bytes <= CONFIG_MAX_BYTES)
+        text = mmap(NULL, offer->bytes, PROT_READ, MAP_PRIVATE, memory_fd, 0);
+    if (text == MAP_FAILED) {
+        refuse(t, "what the keeper offers cannot be read");
+        return NULL;
+    }
+    c = config_parse(view_of(text, offer->bytes), t->g->boot->config_path, &errors);
+    munmap(text, offer->bytes);
+    if (!c)
+        refuse(t, "%s", errors.error[0].text);
+    return c;
+}
+
+// Before any is read: a token may be the first secret here (row 134).
+static void guard_secrets(const struct config *c)
+{
+#ifndef SLUICE_ASAN // the leak checker must be allowed to look
+    if (config_names_secrets(c) && !c->core_dumps)
+        prctl(PR_SET_DUMPABLE, 0);
+#endif
+}
+
+static bool make_snapshot(struct takeover *t, const struct boot_offer *offer, int memory_fd)
+{
+    const char *why;
+    struct config *c = read_config(t, offer, memory_fd);
+    if (!c)
+        return false;
+    guard_secrets(c);
+    t->snap = snapshot_new(t->g, c, offer->generation, offer->since_us, &why);
+    return t->snap || refuse(t, "%s", why);
+}
+
+static bool read_certificates(struct takeover *t)
+{
+    struct gateway *g = t->g;
+    char why[TLS_ERROR];
+    t->tls = mem_zalloc((g->n_fronts + 1) * sizeof(struct tls_change *));
+    if (!t->tls)
+        return refuse(t, "out of memory");
+    for (unsigned i = 0; i < g->n_fronts; i++) {
+        const struct config_listen *l = t->snap->listens[i];
+        if (!g->fronts[i].tls)
+            continue;
+        t->tls[i] = tls_change_new(g->fronts[i].tls, l->certificate, l->key, &g->ticket_keys, why);
+        if (!t->tls[i])
+            return refuse(t, "listen \"%s\": %s", l->name, why);
+    }
+    return true;
+}
+
+static bool read_token(struct takeover *t)
+{
+    const char *path = t->snap->config->admin.token_file, *why = NULL;
+    if (!path || !t->g->admin || admin_read_token(path, t->token, &why) == 0)
+        return true;
+    return refuse(t, "admin: token_file: %s: %s", path, why);
+}
+
+static bool is_same(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+// The last of all: it changes something.
+static bool move_log(struct takeover *t)
+{
+    const char *path = t->snap->config->log.access, *before = t->g->snap->config->log.access;
+    if (is_same(path, before) || log_move(t->g->log, SINK_ACCESS, log_path(path)) == 0)
+        return true;
+    return refuse(t, "log: access: %s: %s", path, strerror(errno));
+}
+
+// ---- and what cannot -----------------------------------------------------------------------------------
+
+// Those that were configured before are known; homes learn by themselves what is said of them now.
+static void add_models(struct gateway *g, const struct config *c)
+{
+    unsigned left_out = 0;
+    for (unsigned i = 0; i < c->model_count; i++) {
+        struct model_rules rules;
+        part_rules(&c->models[i], &rules);
+        rules.listed = true;
+        left_out += !table_add(g->table, view_str(c->models[i].name), &rules);
+    }
+    if (left_out > 0)
+        GATEWAY_EVENT(g, NULL, LOG_ERROR, "models_left_out", LOG_I("models", left_out),
+                      LOG_I("most", TABLE_MODELS));
+}
+
+static void put_in_force(struct takeover *t)
+{
+    struct gateway *g = t->g;
+    const struct config *c = t->snap->config;
+    for (unsigned i = 0; i < g->n_fronts; i++) {
+        if (t->tls[i])
+            tls_change_apply(t->tls[i], &g->main, g->loops.loop);
+        t->tls[i] = NULL;
+    }
+    if (g->admin) {
+        admin_set_token(g->admin, view_str(t->token));
+        admin_set_limits(g->admin, &t->snap->limits);
+    }
+    server_budget_set(g->connections, gateway_connections(g, c),
+                      c->limits.max_connections_per_address);
+    budget_set(&g->bytes, gateway_bytes(c), g->loops.n);
+    if (c->log.level != g->snap->config->log.level) // else what an operator has set since stays
+        log_set_level(g->log, (enum log_level)c->log.level);
+    add_models(g, c);
+    snapshot_publish(t->snap);
+    t->snap = NULL;
+}
+
+static void give_up(struct takeover *t)
+{
+    for (unsigned i = 0; t->tls && i < t->g->n_fronts; i++)
+        tls_change_drop(t->tls[i]);
+    mem_free(t->tls);
+    if (t->snap)
+        snapshot_drop(t->snap);
+    explicit_bzero(t->token, sizeof(t->token));
+}
+
+static void take(struct gateway *g)
+{
+    struct reload *r = &g->reload;
+    struct takeover t = {.g = g};
+    bool ok = make_snapshot(&t, &r->offer, r->memory_fd) && read_certificates(&t) &&
+              read_token(&t) && move_log(&t);
+    if (ok)
+        put_in_force(&t);
+    give_up(&t);
+    close(r->memory_fd);
+    r->memory_fd = -1;
+    if (!ok)
+        gateway_say_taken(g, t.why);
+}
+
+void reload_in_force(struct gateway *g)
+{
+    gateway_say_taken(g, NULL);
+}
+
+void reload_on_room(struct gateway *g)
+{
+    if (g->reload.memory_fd >= 0 && snapshots_held(g) < SNAPSHOTS_HELD)
+        take(g);
+}
+
+void reload_on_offer(struct gateway *g, const struct boot_offer *offer, int memory_fd)
+{
+    if (g->reload.memory_fd >= 0) // the keeper offers one at a time
+        close(g->reload.memory_fd);
+    g->reload.offer = *offer;
+    g->reload.memory_fd = memory_fd;
+    if (g->phase != PHASE_RUNNING)
+        reload_on_drain(g);
+    else if (snapshots_held(g) < SNAPSHOTS_HELD)
+        take(g);
+    else
+        GATEWAY_EVENT(g, NULL, LOG_WARN, "reload_waits", LOG_I("held", SNAPSHOTS_HELD));
+}
+
+void reload_on_drain(struct gateway *g)
+{
+    if (g->reload.memory_fd < 0)
+        return;
+    close(g->reload.memory_fd);
+    g->reload.memory_fd = -1;
+    gateway_say_taken(g, "the gateway drains");
+}
+
+// ---- operators -----------------------------------------------------------------------------------------
+
+struct reload_wish {
+    struct exchange *ex; // a reference
+    uint32_t number;
+    struct reload_wish *next;
+};
+
+void reload_page(struct exchange *ex, void *gateway)
+{
+    struct gateway *g = gateway;
+    if (buffer_len(&ex->body) > 0) {
+        admin_refuse(ex, 400, VIEW("body: expected none"));
+        return;
+    }
+    struct reload_wish *w = mem_zalloc(sizeof(*w));
+    if (!w || !gateway_say_reload(g, g->reload.wishes + 1)) {
+        admin_refuse(ex, 503, VIEW("the keeper could not be told: nothing has changed"));
+        mem_free(w);
+        return;
+    }
+    exchange_ref(ex);
+    *w = (struct reload_wish){ex, ++g->reload.wishes, g->reload.waiting};
+    g->reload.waiting = w;
+    GATEWAY_EVENT(g, NULL, LOG_INFO, "reload_asked", LOG_S("client", server_conn_peer(ex->conn)));
+}
+
+static void answer(struct exchange *ex, const struct boot_said *said)
+{
+    struct json_writer w;
+    struct buffer page;
+    if (!said->word.how) {
+        admin_refuse(ex, 409, view_str(said->text));
+        return;
+    }
+    buffer_init(&page);
+    json_write(&w, &page);
+    json_w_object(&w);
+    json_w_key(&w, VIEW("generation"));
+    json_w_u64(&w, said->generation);
+    json_w_key(&w, VIEW("changes"));
+    json_w_string(&w, view_str(said->text));
+    json_w_object_end(&w);
+    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+}
+
+void reload_on_end(struct gateway *g, const struct boot_said *said)
+{
+    for (struct reload_wish **at = &g->reload.waiting, *w; (w = *at);) {
+        if (w->number > said->word.worker) {
+            at = &w->next;
+            continue;
+        }
+        *at = w->next;
+        answer(w->ex, said);
+        exchange_unref(w->ex);
+        mem_free(w);
+    }
+}
+
+void reload_drop(struct gateway *g)
+{
+    for (struct reload_wish *w; (w = g->reload.waiting);) {
+        g->reload.waiting = w->next;
+        exchange_unref(w->ex);
+        mem_free(w);
+    }
+    if (g->reload.memory_fd >= 0)
+        close(g->reload.memory_fd);
+    g->reload.memory_fd = -1;
+}

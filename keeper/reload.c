@@ -1,0 +1,372 @@
+#include "keeper/reload.h"
+#include "base/mem.h"
+#include "config/changes.h"
+#include "keeper/event.h"
+#include "keeper/state.h"
+#include "net/listen.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// ---- the child -------------------------------------------------------------------------------------------
+
+enum { FOUND_GOOD = 0, FOUND_BAD = 1 };
+
+static bool write_all(int fd, struct view v)
+{
+    while (v.n > 0) {
+        ssize_t n = write(fd, v.p, v.n);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        v = view_of(v.p + n, v.n - (size_t)n);
+    }
+    return true;
+}
+
+static void say(const struct keeper *k, struct view v)
+{
+    write_all(k->reload.said_fd, v);
+}
+
+static int refuse_errors(const struct keeper *k, const struct config_errors *errors)
+{
+    char line[800];
+    for (unsigned i = 0; i < errors->count; i++) {
+        config_error_print(line, sizeof(line), k->config->path, &errors->error[i]);
+        say(k, view_str(line));
+    }
+    return FOUND_BAD;
+}
+
+// What cannot change while it runs is named; else what does is.
+static int compare(const struct keeper *k, const struct config *c)
+{
+    struct config_changes changes;
+    bool refused = true;
+    config_changes_find(&changes, k->config, c);
+    if (changes.failed) {
+        say(k, VIEW("out of memory"));
+    } else if (changes.refused > 0) {
+        char head[120];
+        snprintf(head, sizeof(head),
+                 "%u changes want a restart, nothing was taken: ", changes.refused);
+        say(k, view_str(changes.refused == 1 ? "a change wants a restart, nothing was taken: "
+                                             : head));
+        say(k, buffer_view(&changes.refused_text));
+    } else {
+        char more[60] = "";
+        if (changes.taken > CONFIG_CHANGES_TOLD)
+            snprintf(more, sizeof(more), "; and %u more", changes.taken - CONFIG_CHANGES_TOLD);
+        say(k, buffer_view(&changes.taken_text));
+        say(k, view_str(more));
+        refused = false;
+    }
+    config_changes_deinit(&changes);
+    return refused ? FOUND_BAD : FOUND_GOOD;
+}
+
+static int check_text(const struct keeper *k, struct view text)
+{
+    struct config_errors errors;
+    struct config *c = config_parse(text, k->config->path, &errors);
+    if (!c)
+        return refuse_errors(k, &errors);
+    int found = FOUND_BAD;
+    if (runtime_check_files(c, k->config->path, k->reload.said_fd) == 0)
+        found = compare(k, c);
+    if (found == FOUND_GOOD && !write_all(k->reload.memory_fd, text)) {
+        say(k, VIEW("no memory for the configuration"));
+        found = FOUND_BAD;
+    }
+    config_unref(c);
+    return found;
+}
+
+static int check_body(void *arg)
+{
+    struct keeper *k = arg;
+    struct buffer text;
+    char why[RUNTIME_ERROR];
+    int found = FOUND_BAD;
+    close(k->liveness_write); // its closing is the message
+    close(k->signal_fd);
+    if (k->gateway_fd >= 0)
+        close(k->gateway_fd);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    buffer_init(&text);
+    if (runtime_read_file(k->config->path, &text, why))
+        found = check_text(k, buffer_view(&text));
+    else
+        say(k, view_str(why));
+    buffer_deinit(&text);
+    _exit(found); // nothing of the keeper's is undone here
+}
+
+// ---- ends ------------------------------------------------------------------------------------------------
+
+void reload_init(struct reload_job *r)
+{
+    *r = (struct reload_job){.memory_fd = -1, .said_fd = -1};
+    buffer_init(&r->text);
+}
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+static void forget(struct reload_job *r)
+{
+    close_fd(&r->memory_fd);
+    close_fd(&r->said_fd);
+    config_unref(r->config);
+    r->config = NULL;
+    buffer_deinit(&r->text);
+    buffer_init(&r->text);
+    r->state = RELOAD_IDLE;
+    r->kill_us = 0;
+}
+
+static void tell_gateway(struct keeper *k, bool taken, const char *text)
+{
+    struct boot_said said = {
+        .word = {.kind = BOOT_RELOADED, .worker = k->reload.answers, .how = taken},
+        .generation = k->boot.config_generation};
+    int n = snprintf(said.text, sizeof(said.text), "%s", text);
+    size_t bytes = n < 0 ? 0 : (size_t)n < BOOT_TEXT ? (size_t)n : BOOT_TEXT - 1;
+    if (k->gateway_fd >= 0 && k->reload.answers > 0)
+        send(k->gateway_fd, &said, offsetof(struct boot_said, text) + bytes + 1,
+             MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void refuse(struct keeper *k, const char *why)
+{
+    EVENT(LOG_WARN, "reload_refused", LOG_CSTR("file", k->config->path), LOG_CSTR("why", why));
+    tell_gateway(k, false, why);
+    forget(&k->reload);
+}
+
+// ---- in force ----------------------------------------------------------------------------------------------
+
+// Their commands are what they were; the words that stood in the old configuration stand in this one.
+static void adopt_workers(struct keeper *k, const struct config *c)
+{
+    for (unsigned i = 0; i < k->worker_count; i++) {
+        struct local_worker *w = &k->workers[i];
+        w->config = config_worker_find(c, w->config->name);
+        for (unsigned n = 0; n < w->config->command_count; n++)
+            w->words[n] = (char *)(uintptr_t)w->config->command[n]; // execv's type
+        k->boot_workers[i].name = w->config->name;
+    }
+}
+
+static void put_in_force(struct keeper *k)
+{
+    struct reload_job *r = &k->reload;
+    struct config *before = k->config;
+    adopt_workers(k, r->config);
+    if (r->config->log.level != before->log.level) { // else what an operator has set since stays
+        k->boot.log_level = r->config->log.level;
+        event_set_level((enum log_level)k->boot.log_level);
+    }
+    k->config = r->config;
+    r->config = NULL;
+    keeper_guard_secrets(k->config);
+    config_unref(before);
+    buffer_deinit(&k->text);
+    k->text = r->text;
+    buffer_init(&r->text);
+    k->boot.config_text = (const uint8_t *)buffer_view(&k->text).p;
+    k->boot.config_bytes = buffer_len(&k->text);
+    k->boot.config_path = k->config->path;
+    k->boot.config_generation++;
+    k->boot.config_since_us = r->since_us;
+    EVENT(LOG_INFO, "reloaded", LOG_CSTR("file", k->config->path),
+          LOG_I("generation", k->boot.config_generation), LOG_CSTR("changes", r->said));
+    tell_gateway(k, true, r->said);
+    forget(r);
+}
+
+// Parsed from the bytes that the child found good: it says the same.
+static bool read_again(struct keeper *k)
+{
+    struct reload_job *r = &k->reload;
+    struct config_errors errors;
+    off_t bytes = lseek(r->memory_fd, 0, SEEK_END);
+    uint8_t *at =
+        bytes > 0 && bytes <= CONFIG_MAX_BYTES ? buffer_reserve(&r->text, (size_t)bytes) : NULL;
+    if (!at || pread(r->memory_fd, at, (size_t)bytes, 0) != bytes)
+        return false;
+    buffer_commit(&r->text, (size_t)bytes);
+    r->config = config_parse(buffer_view(&r->text), k->config->path, &errors);
+    return r->config != NULL;
+}
+
+static void offer(struct keeper *k)
+{
+    struct reload_job *r = &k->reload;
+    struct boot_offer o = {.word.kind = BOOT_OFFER,
+                           .generation = k->boot.config_generation + 1,
+                           .since_us = r->since_us,
+                           .bytes = buffer_len(&r->text)};
+    if (fds_send(k->gateway_fd, &o, sizeof(o), &r->memory_fd, 1) != sizeof(o)) {
+        refuse(k, "the gateway process could not be told");
+        return;
+    }
+    r->state = RELOAD_OFFERED;
+}
+
+static void go_on(struct keeper *k)
+{
+    k->reload.since_us = log_wall_us();
+    if (!read_again(k))
+        refuse(k, "what was found good cannot be read again");
+    else if (k->phase != RUNNING)
+        refuse(k, "the gateway drains");
+    else if (k->gateway_fd < 0)
+        put_in_force(k);
+    else
+        offer(k);
+}
+
+static void keep_said(struct reload_job *r, const char *text)
+{
+    for (; *text && r->said_bytes < BOOT_TEXT - 1; text++)
+        r->said[r->said_bytes++] = *text;
+    r->said[r->said_bytes] = '\0';
+}
+
+// Lines become one.
+static void hear_child(struct reload_job *r)
+{
+    char some[512];
+    bool ended = false;
+    for (ssize_t n; (n = read(r->said_fd, some, sizeof(some))) > 0;) {
+        for (ssize_t i = 0; i < n; i++) {
+            char one[2] = {some[i]};
+            if (ended)
+                keep_said(r, "; ");
+            ended = some[i] == '\n';
+            if (!ended)
+                keep_said(r, one);
+        }
+    }
+}
+
+bool reload_reap(struct keeper *k, pid_t pid, int status)
+{
+    struct reload_job *r = &k->reload;
+    if (r->state != RELOAD_CHECKING || pid != r->child.pid)
+        return false;
+    bool late = r->child.killed;
+    hear_child(r);
+    r->child = (struct child){0};
+    if (WIFEXITED(status) && WEXITSTATUS(status) == FOUND_GOOD)
+        go_on(k);
+    else if (WIFEXITED(status) && r->said_bytes > 0)
+        refuse(k, r->said);
+    else
+        refuse(k, late ? "the file could not be read in time"
+                       : "the process that checks it has failed");
+    return true;
+}
+
+// ---- the way ----------------------------------------------------------------------------------------------
+
+void reload_ask(struct keeper *k, uint32_t wish)
+{
+    k->reload.asked = true;
+    if (wish > 0)
+        k->reload.wish = wish;
+}
+
+// The child's end is written and read without waiting: it says at most what a pipe holds.
+static bool open_ways(struct reload_job *r, int *said_write)
+{
+    int pair[2];
+    r->memory_fd = memfd_create("configuration", MFD_CLOEXEC);
+    if (r->memory_fd < 0 || pipe2(pair, O_CLOEXEC | O_NONBLOCK) != 0)
+        return false;
+    r->said_fd = pair[0];
+    *said_write = pair[1];
+    return true;
+}
+
+static void begin(struct keeper *k, uint64_t now_us)
+{
+    struct reload_job *r = &k->reload;
+    int said_write = -1;
+    r->asked = false;
+    r->answers = r->wish;
+    r->said_bytes = 0;
+    r->said[0] = '\0';
+    if (k->phase != RUNNING) {
+        refuse(k, "the gateway drains");
+        return;
+    }
+    if (!open_ways(r, &said_write)) {
+        refuse(k, strerrordesc_np(errno));
+        return;
+    }
+    int said_read = r->said_fd;
+    r->said_fd = said_write; // the child's
+    bool forked = child_fork(&r->child, check_body, k, now_us, &k->rand);
+    r->said_fd = said_read;
+    close(said_write);
+    r->state = RELOAD_CHECKING;
+    r->kill_us = now_us + RELOAD_CHECK_US;
+    if (!forked)
+        refuse(k, "no process could be made to check it");
+}
+
+void reload_turn(struct keeper *k, uint64_t now_us)
+{
+    struct reload_job *r = &k->reload;
+    if (r->state == RELOAD_CHECKING && now_us >= r->kill_us) {
+        child_signal(&r->child, SIGKILL);
+        r->kill_us = UINT64_MAX;
+    }
+    if (r->state == RELOAD_IDLE && r->asked)
+        begin(k, now_us);
+}
+
+void reload_on_taken(struct keeper *k, const struct boot_said *said)
+{
+    if (k->reload.state != RELOAD_OFFERED)
+        return;
+    if (said->word.how)
+        put_in_force(k);
+    else
+        refuse(k, said->text);
+}
+
+void reload_on_gateway_gone(struct keeper *k)
+{
+    struct reload_job *r = &k->reload;
+    r->wish = r->answers = 0;
+    if (r->state == RELOAD_OFFERED)
+        refuse(k, "the gateway process has ended before it had taken it");
+}
+
+uint64_t reload_wake_us(const struct reload_job *r)
+{
+    return r->state == RELOAD_CHECKING ? r->kill_us : UINT64_MAX;
+}
+
+void reload_deinit(struct reload_job *r)
+{
+    child_signal(&r->child, SIGKILL);
+    forget(r);
+    buffer_deinit(&r->text);
+}

@@ -1,0 +1,219 @@
+// What a file says differently from the one in force, by name, with both values; and what a reload cannot take.
+#include "config/changes.h"
+#include "config/keys.h"
+#include "config/value.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+// cmocka wants the four above before it
+#include <cmocka.h>
+
+#define LISTEN "listen \"a\" { address = \"127.0.0.1:0\" }\n"
+#define WORKER "worker \"w\" { addresses = {\"grpc://10.0.0.7:8001\"} }\n"
+#define ADMIN "admin { address = \"127.0.0.1:1\" }\n"
+#define SMALL LISTEN WORKER
+
+static struct config *parse(const char *text)
+{
+    struct config_errors e;
+    struct config *c = config_parse(view_str(text), "t.conf", &e);
+    if (!c)
+        fail_msg("refused, line %u: %s", e.error[0].line, e.error[0].text);
+    return c;
+}
+
+static void compare(const char *was, const char *is, const char *taken, const char *refused)
+{
+    struct config *a = parse(was), *b = parse(is);
+    struct config_changes c;
+    config_changes_find(&c, a, b);
+    assert_false(c.failed);
+    if (!view_is(buffer_view(&c.taken_text), taken))
+        fail_msg("taken: %.*s", VIEW_ARG(buffer_view(&c.taken_text)));
+    if (!view_is(buffer_view(&c.refused_text), refused))
+        fail_msg("refused: %.*s", VIEW_ARG(buffer_view(&c.refused_text)));
+    assert_int_equal(c.taken > 0, taken[0] != '\0');
+    assert_int_equal(c.refused > 0, refused[0] != '\0');
+    config_changes_deinit(&c);
+    config_unref(a);
+    config_unref(b);
+}
+
+static void nothing(void **state)
+{
+    compare(SMALL, SMALL, "", "");
+    compare(SMALL, "# a comment\n" SMALL, "", "");
+    compare(SMALL, WORKER LISTEN, "", "");
+    // The same in other words, and titles in another order.
+    compare(SMALL "limits { idle_timeout = \"60s\" }", SMALL "limits { idle_timeout = \"1m\" }", "",
+            "");
+    compare(SMALL "model \"x\" { worker = \"w\" }\nmodel \"y\" { }",
+            SMALL "model \"y\" { }\nmodel \"x\" { worker = \"w\" }", "", "");
+    compare(SMALL "worker \"v\" { command = {\"a\"} }", "worker \"v\" { command = {\"a\"} }" SMALL,
+            "", "");
+}
+
+static void what_is_taken(void **state)
+{
+    compare(SMALL, SMALL "models = listed\nmodel \"x\" { }",
+            "models: was all, is listed; model \"x\": added", "");
+    compare(SMALL "model \"x\" { }\nmodel \"y\" { }",
+            SMALL "model \"y\" { batch { max_rows = 8 } }",
+            "model \"x\": removed; model \"y\": batch: max_rows: was 0, is 8; "
+            "model \"y\": queue: rows: was 0, is 1024",
+            "");
+    compare(
+        SMALL "model \"x\" { batch { preferred = {4, 8} policy = fixed } }",
+        SMALL "model \"x\" { worker = \"w\" batch { preferred = {4} max_wait = 3ms } }",
+        "model \"x\": worker: was any, is \"w\"; model \"x\": batch: policy: was fixed, is auto; "
+        "model \"x\": batch: max_wait: was auto, is 3ms; "
+        "model \"x\": batch: preferred: was {4, 8}, is {4}",
+        "");
+    compare(SMALL, SMALL "log { access = \"/tmp/a\" sample = 2% level = debug }",
+            "log: access: was none, is \"/tmp/a\"; log: sample: was 100%, is 2%; "
+            "log: level: was info, is debug",
+            "");
+    compare(SMALL, SMALL "limits { max_body = 1MiB }\nhealth { interval = 5s }",
+            "limits: max_body: was 64MiB, is 1MiB; health: interval: was 1s, is 5s", "");
+    compare(SMALL, SMALL "defaults { queue { refuse_early = off } }",
+            "defaults: queue: refuse_early: was true, is false; "
+            "worker \"w\": queue: refuse_early: was true, is false",
+            "");
+    compare("listen \"a\" { address = \"127.0.0.1:0\" certificate = \"c\" key = \"k\" }" WORKER,
+            "listen \"a\" { address = \"127.0.0.1:0\" certificate = \"d\" key = \"k\" }" WORKER,
+            "listen \"a\": certificate: was \"c\", is \"d\"", "");
+}
+
+static void what_wants_a_restart(void **state)
+{
+    compare(
+        SMALL, "loops = 3\nruntime_dir = \"/run\"\ncore_dumps = on\n" SMALL, "",
+        "loops: was 0, is 3; core_dumps: was false, is true; runtime_dir: was none, is \"/run\"");
+    compare(SMALL, "listen \"a\" { address = \"127.0.0.1:1\" }" WORKER, "",
+            "listen \"a\": address: was \"127.0.0.1:0\", is \"127.0.0.1:1\"");
+    compare(SMALL, "listen \"b\" { address = \"127.0.0.1:0\" }" WORKER, "",
+            "listen \"a\": removed; listen \"b\": added");
+    compare(SMALL, SMALL ADMIN, "", "admin: added");
+    compare(SMALL ADMIN, SMALL, "", "admin: removed");
+    compare(SMALL ADMIN, SMALL "admin { address = \"127.0.0.1:2\" token_file = \"t\" }",
+            "admin: token_file: was none, is \"t\"",
+            "admin: address: was \"127.0.0.1:1\", is \"127.0.0.1:2\"");
+    compare(
+        SMALL, LISTEN "worker \"w\" { command = {\"a\", \"b\"} }", "",
+        "worker \"w\": command: was {}, is {\"a\", \"b\"}; worker \"w\": replicas: was 0, is 1; "
+        "worker \"w\": addresses: was {\"grpc://10.0.0.7:8001\"}, is {}");
+    compare(SMALL, SMALL "worker \"v\" { command = {\"a\"} }", "", "worker \"v\": added");
+    compare(SMALL, SMALL "log { ring = 1MiB sample = 1% }", "log: sample: was 100%, is 1%",
+            "log: ring: was 4MiB, is 1MiB");
+}
+
+// Connections could not go over from one to the other.
+static void tls_begins(void **state)
+{
+    compare(SMALL,
+            "listen \"a\" { address = \"127.0.0.1:0\" certificate = \"c\" key = \"k\" }" WORKER, "",
+            "listen \"a\": certificate: was none, is \"c\"; listen \"a\": key: was none, is \"k\"");
+    compare("listen \"a\" { address = \"127.0.0.1:0\" certificate = \"c\" key = \"k\" }" WORKER,
+            SMALL, "",
+            "listen \"a\": certificate: was \"c\", is none; listen \"a\": key: was \"k\", is none");
+}
+
+// Not cut before they are compared; and of a thousand changes sixteen are told, all are counted.
+static void long_and_many(void **state)
+{
+    char was[8000], is[8000];
+    snprintf(was, sizeof(was), LISTEN "worker \"w\" { command = {\"%0200d\", \"a\"} }", 0);
+    snprintf(is, sizeof(is), LISTEN "worker \"w\" { command = {\"%0200d\", \"b\"} }", 0);
+    struct config *a = parse(was), *b = parse(is);
+    struct config_changes c;
+    config_changes_find(&c, a, b);
+    assert_int_equal(c.refused, 1);
+    assert_true(buffer_append(&c.refused_text, "", 1)); // for strstr
+    assert_non_null(strstr(buffer_view(&c.refused_text).p, "..., is {"));
+    config_changes_deinit(&c);
+    config_unref(b);
+    char *at = is + snprintf(is, sizeof(is), "%s", was);
+    for (unsigned i = 0; i < 300; i++)
+        at += sprintf(at, "model \"m%u\" { }\n", i);
+    b = parse(is);
+    config_changes_find(&c, a, b);
+    assert_int_equal(c.taken, 300);
+    assert_int_equal(c.refused, 0);
+    struct view told = buffer_view(&c.taken_text);
+    assert_true(told.n < CONFIG_CHANGES_TOLD * 40);
+    for (unsigned i = 0; i < 300; i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "m%u", i);
+        assert_ptr_equal(config_model_find(b, view_str(name)), &b->models[i]);
+    }
+    assert_null(config_model_find(b, VIEW("m300")));
+    assert_null(config_model_find(b, VIEW("")));
+    config_changes_deinit(&c);
+    config_unref(a);
+    config_unref(b);
+}
+
+static void too_many_models(void **state)
+{
+    struct buffer text;
+    struct config_errors e;
+    buffer_init(&text);
+    assert_true(buffer_append(&text, SMALL, strlen(SMALL)));
+    for (unsigned i = 0; i <= CONFIG_MAX_MODELS; i++) {
+        char line[40];
+        int n = snprintf(line, sizeof(line), "model \"m%u\" { }\n", i);
+        assert_true(buffer_append(&text, line, (size_t)n));
+    }
+    assert_null(config_parse(buffer_view(&text), "t.conf", &e));
+    assert_string_equal(e.error[0].text, "expected at most 1024 model sections, got 1025");
+    buffer_deinit(&text);
+}
+
+// Every row can be printed as the file would have it, and its default reads back as itself.
+static void every_key_prints(void **state)
+{
+    struct config *c = parse(SMALL "model \"x\" { }");
+    for (unsigned i = 0; i < config_key_count; i++) {
+        const struct config_key *k = &config_keys[i];
+        const void *base = c;
+        struct buffer out;
+        if (k->section == SECTION_LISTEN)
+            base = &c->listens[0];
+        else if (k->section >= SECTION_DEFAULTS && k->section <= SECTION_DEFAULTS_QUEUE)
+            base = &c->unlisted;
+        else if (k->section >= SECTION_WORKER && k->section <= SECTION_WORKER_QUEUE)
+            base = &c->workers[0];
+        else if (k->section >= SECTION_MODEL && k->section <= SECTION_MODEL_QUEUE)
+            base = &c->models[0];
+        if (k->section == SECTION_ADMIN)
+            continue; // there is none
+        buffer_init(&out);
+        assert_true(config_key_print(c, k, base, &out));
+        bool completed = strcmp(k->name, "timeout") == 0 && k->section != SECTION_HEALTH;
+        completed |= strcmp(k->name, "replicas") == 0; // of addresses there are none
+        if (k->type == KEY_DURATION && k->standard) {  // 60s is 1m
+            uint64_t us = 0, same = 0;
+            value_duration(view_str(k->standard), &us);
+            completed |= value_duration(buffer_view(&out), &same) == VALUE_OK && us == same;
+        }
+        if (k->standard && !completed && !view_is(buffer_view(&out), k->standard))
+            fail_msg("%s: %s printed as %.*s", k->name, k->standard, VIEW_ARG(buffer_view(&out)));
+        buffer_deinit(&out);
+    }
+    config_unref(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing),
+        cmocka_unit_test(what_is_taken),
+        cmocka_unit_test(what_wants_a_restart),
+        cmocka_unit_test(tls_begins),
+        cmocka_unit_test(long_and_many),
+        cmocka_unit_test(too_many_models),
+        cmocka_unit_test(every_key_prints),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
