@@ -235,6 +235,7 @@ void cpu_bitwise_xor(const struct job *j);
 void cpu_shape(const struct job *j);
 void cpu_size(const struct job *j);
 void cpu_cast(const struct job *j);
+void cpu_small_port(const struct job *j);
 void cpu_gather(const struct job *j);
 void cpu_range(const struct job *j);
 void cpu_constant_of_shape(const struct job *j);

@@ -199,6 +199,7 @@ static const struct cpu_kernel kernels[] = {
     KERNEL("Where", cpu_where),
     KERNEL("Xor", cpu_xor),
     KERNEL("a port of 16-bit floats", cpu_cast),
+    KERNEL("a port of small numbers", cpu_small_port),
     KERNEL(LAST_AVERAGE_POOL, cpu_average_pool_last),
     ML("CategoryMapper", cpu_category_mapper, .prepare = cpu_category_mapper_prepare),
     ML("LabelEncoder", cpu_label_encoder, .prepare = cpu_label_encoder_prepare),
