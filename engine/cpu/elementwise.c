@@ -1,5 +1,6 @@
 // Element by element: activations, Softmax, BatchNormalization.
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/curves.h"
 
 #include <tgmath.h>
 
@@ -24,19 +25,38 @@
             EACH_OF(double, expression)                                                            \
     } while (0)
 
+// Of float32 piece by piece, so that what was copied is still in the cache.
+static bool along_curve(const struct job *j, void (*curve)(float *x, size_t n))
+{
+    enum { PIECE = 4096 };
+    const float *x = j->in[0]->data;
+    float *y = j->out->data;
+    if (j->out->dtype != ENGINE_F32)
+        return false;
+    for (size_t n = count_all(j->out), k; n > 0; n -= k, x += k, y += k) {
+        k = n < PIECE ? n : PIECE;
+        memmove(y, x, k * sizeof(*x)); // it may be done in place
+        curve(y, k);
+    }
+    return true;
+}
+
 void cpu_exp(const struct job *j)
 {
-    EACH(exp(x));
+    if (!along_curve(j, curve_exp))
+        EACH(exp(x));
 }
 
 void cpu_sigmoid(const struct job *j)
 {
-    EACH(1 / (1 + exp(-x)));
+    if (!along_curve(j, curve_sigmoid))
+        EACH(1 / (1 + exp(-x)));
 }
 
 void cpu_tanh(const struct job *j)
 {
-    EACH(tanh(x));
+    if (!along_curve(j, curve_tanh))
+        EACH(tanh(x));
 }
 
 #define CLAMP_TO_ONE(x) ((x) < 0 ? 0 : (x) > 1 ? 1 : (x)) // what is not a number stays so
@@ -200,12 +220,31 @@ void cpu_not(const struct job *j)
         sum += y[i * step];                                                                        \
     }
 
-ALONG(softmax_f32, float, SOFTMAX)
+ALONG(softmax_apart, float, SOFTMAX)
 ALONG(softmax_f64, double, SOFTMAX)
 ALONG(log_softmax_f32, float, LOG_SOFTMAX)
 ALONG(log_softmax_f64, double, LOG_SOFTMAX)
 ALONG(hardmax_f32, float, HARDMAX)
 ALONG(hardmax_f64, double, HARDMAX)
+
+static void softmax_f32(const void *from, void *to, size_t n, size_t step)
+{
+    const float *x = from;
+    float *y = to, most = -INFINITY, sum = 0;
+    if (step != 1) {
+        softmax_apart(from, to, n, step);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] - most;
+    curve_exp(y, n);
+    for (size_t i = 0; i < n; i++)
+        sum += y[i];
+    for (size_t i = 0; i < n; i++)
+        y[i] /= sum;
+}
 
 typedef void along_fn(const void *x, void *y, size_t n, size_t step);
 
