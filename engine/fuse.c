@@ -1,5 +1,6 @@
-// Nodes that become part of the node that makes their input: BatchNormalization and an Add of a number a
-// channel go into a convolution's weights and bias, Relu goes into whatever can end with it. Only where
+// Nodes that become part of the node that makes their input: BatchNormalization, and a Mul or an Add of one number or
+// one a channel, go into a convolution's weights and bias, Relu goes into whatever can end with it; a HardSwish that is
+// written out becomes one. Only where
 // nobody else reads the value between, and where the constants to be changed are read once. A node computes
 // its sum and then its Relu: what stands behind a fused Relu can no longer go into the sum.
 #include "engine/plan.h"
@@ -155,18 +156,88 @@ static void fuse_batchnorm(struct fuse *f, struct node *n)
         replace(f, t.node, n);
 }
 
-static void fuse_bias(struct fuse *f, struct node *n)
+// Constant v as one number for each of t's channels: it is one number, or [C, 1, 1] or [1, C, 1, 1]. NULL: another one.
+static const float *for_channels(struct fuse *f, const struct fused_into *t, const struct value *v)
+{
+    size_t n = 0;
+    if (!array_count(&v->array, &n) || v->array.rank > 4)
+        return NULL;
+    const float *x = v->array.data;
+    if (n != 1)
+        return n == t->outs && v->array.rank >= 3 &&
+                       v->array.shape[v->array.rank - 3] == (int64_t)t->outs
+                   ? x
+                   : NULL;
+    float *each = arena_array(&f->g->arena, t->outs, sizeof(*each));
+    f->failed = !each && !engine_fail(f->e, "out of memory");
+    for (size_t o = 0; each && o < t->outs; o++)
+        each[o] = *x;
+    return each;
+}
+
+// A Mul or an Add with a constant.
+static void fuse_channels(struct fuse *f, struct node *n)
 {
     for (unsigned i = 0; i < 2; i++) {
         struct fused_into t;
         if (!is_target(f, maker_of(f, n, i, "Conv"), &t))
             continue;
         const struct value *v = own_floats(f, n, 1 - i, t.outs);
-        unsigned rank = v ? v->array.rank : 0; // [C, 1, 1] or [1, C, 1, 1]
-        if (rank < 3 || rank > 4 || v->array.shape[rank - 3] != (int64_t)t.outs)
+        v = v ? v : own_floats(f, n, 1 - i, 1);
+        const float *x = v ? for_channels(f, &t, v) : NULL;
+        if (!x)
             continue;
-        if (rescale(f, &t, NULL, v->array.data, n->input[1 - i]))
+        const float *none = arena_zalloc(&f->g->arena, t.outs * sizeof(*none));
+        bool scale = view_is(n->type, "Mul");
+        f->failed = !none && !engine_fail(f->e, "out of memory");
+        if (none && rescale(f, &t, scale ? x : NULL, scale ? none : x, n->input[1 - i]))
             replace(f, t.node, n);
+        return;
+    }
+}
+
+// ---- HardSwish ---------------------------------------------------------------------------------------
+
+// Input i of n is this number, of no dimensions, so that nothing is made longer by it.
+static bool is_number(const struct fuse *f, const struct node *n, unsigned i, float number)
+{
+    const struct value *v = i < n->n_inputs && n->input[i] >= 0 ? &f->g->values[n->input[i]] : NULL;
+    return v && v->constant && v->array.dtype == ENGINE_F32 && v->array.rank == 0 &&
+           *(const float *)v->array.data == number;
+}
+
+static bool is_bound(const struct fuse *f, const struct node *clip, unsigned i, const char *name,
+                     float number)
+{
+    if (clip->opset < 11)
+        return node_float(clip, name, number + 1) == number;
+    return is_number(f, clip, i, number);
+}
+
+// x * Clip(x + 3, 0, 6) / 6, of which nobody sees a part.
+static void fuse_hard_swish(struct fuse *f, struct node *n)
+{
+    struct node *mul = is_number(f, n, 1, 6) ? maker_of(f, n, 0, "Mul") : NULL;
+    const struct op *op = op_find(VIEW("HardSwish"), VIEW(""));
+    for (unsigned i = 0; mul && i < 2; i++) {
+        struct node *clip = maker_of(f, mul, i, "Clip");
+        if (!clip || !is_bound(f, clip, 1, "min", 0) || !is_bound(f, clip, 2, "max", 6))
+            continue;
+        struct node *add = maker_of(f, clip, 0, "Add");
+        int32_t x = mul->input[1 - i];
+        if (!add || !((add->input[0] == x && is_number(f, add, 1, 3)) ||
+                      (add->input[1] == x && is_number(f, add, 0, 3))))
+            continue;
+        f->g->values[x].readers++; // n is one
+        struct node *const gone[] = {mul, clip, add};
+        node_release(f->g, n, 0);
+        for (unsigned k = 0; k < 3; k++)
+            node_remove(f->g, gone[k]);
+        n->input[0] = x;
+        n->n_inputs = 1;
+        n->type = VIEW("HardSwish");
+        f->failed = !node_set(f->g, n, op, f->e);
+        graph_note(f->g, ENGINE_FUSED, "Add, Clip, Mul, Div into HardSwish");
         return;
     }
 }
@@ -195,8 +266,10 @@ bool graph_fuse(struct graph *g, struct engine_error *e)
             continue;
         if (view_is(n->type, "BatchNormalization"))
             fuse_batchnorm(&f, n);
-        else if (view_is(n->type, "Add"))
-            fuse_bias(&f, n);
+        else if (view_is(n->type, "Add") || view_is(n->type, "Mul"))
+            fuse_channels(&f, n);
+        else if (view_is(n->type, "Div"))
+            fuse_hard_swish(&f, n);
         else if (view_is(n->type, "Relu"))
             fuse_relu(&f, n);
         else if (view_is(n->type, "TfIdfVectorizer"))

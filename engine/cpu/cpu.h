@@ -7,6 +7,13 @@
 #include "engine/cpu/device.h"
 #include "engine/device.h"
 
+// Before a loop over elements whose answer lies where its input does, or apart: each is read before it is written.
+#ifdef __clang__
+#define EACH_BY_ITSELF _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define EACH_BY_ITSELF _Pragma("GCC ivdep")
+#endif
+
 struct cpu_device {
     struct device base;
     struct cpu_options options;

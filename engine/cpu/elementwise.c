@@ -11,6 +11,7 @@
         const T *x_ = j->in[0]->data;                                                              \
         T *y_ = j->out->data;                                                                      \
         size_t n_ = count_all(j->out);                                                             \
+        EACH_BY_ITSELF                                                                             \
         for (size_t i_ = 0; i_ < n_; i_++) {                                                       \
             T x = x_[i_];                                                                          \
             y_[i_] = (T)(expression);                                                              \
@@ -59,8 +60,6 @@ void cpu_tanh(const struct job *j)
         EACH(tanh(x));
 }
 
-#define CLAMP_TO_ONE(x) ((x) < 0 ? 0 : (x) > 1 ? 1 : (x)) // what is not a number stays so
-
 #define UNARY(name, expression)                                                                    \
     void cpu_##name(const struct job *j)                                                           \
     {                                                                                              \
@@ -87,8 +86,45 @@ UNARY(softplus, x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)))
 UNARY(softsign, x / (1 + fabs(x)))
 UNARY(sqrt, sqrt(x))
 UNARY(tan, tan(x))
-UNARY(hard_swish, x *CLAMP_TO_ONE(x / 6 + 0.5f))
 UNARY(mish, x *tanh(log1p(exp(x))))
+
+// What is not a number stays so. A compiler that knows the ends makes branches of them, and no vectors.
+static const volatile float ends[2] = {0, 1};
+
+#define CLAMP_LINE(name, T)                                                                        \
+    static void name(const T *x, T *y, size_t n, T alpha, T beta, bool times_x)                    \
+    {                                                                                              \
+        const T low = (T)ends[0], high = (T)ends[1];                                               \
+        EACH_BY_ITSELF                                                                             \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            T v = x[i], t = alpha * v + beta;                                                      \
+            t = t < low ? low : t;                                                                 \
+            t = t > high ? high : t;                                                               \
+            y[i] = times_x ? v * t : t;                                                            \
+        }                                                                                          \
+    }
+CLAMP_LINE(clamp_line_f32, float)
+CLAMP_LINE(clamp_line_f64, double)
+
+static void clamp_line(const struct job *j, double alpha, double beta, bool times_x)
+{
+    size_t n = count_all(j->out);
+    if (j->out->dtype == ENGINE_F32)
+        clamp_line_f32(j->in[0]->data, j->out->data, n, (float)alpha, (float)beta, times_x);
+    else
+        clamp_line_f64(j->in[0]->data, j->out->data, n, alpha, beta, times_x);
+}
+
+void cpu_hard_swish(const struct job *j)
+{
+    clamp_line(j, 1.0 / 6, 0.5, true);
+}
+
+void cpu_hard_sigmoid(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 0.2f), beta = node_float(j->node, "beta", 0.5f);
+    clamp_line(j, (double)alpha, (double)beta, false);
+}
 
 void cpu_celu(const struct job *j)
 {
@@ -100,12 +136,6 @@ void cpu_elu(const struct job *j)
 {
     float alpha = node_float(j->node, "alpha", 1.0f);
     EACH(x < 0 ? alpha * expm1(x) : x);
-}
-
-void cpu_hard_sigmoid(const struct job *j)
-{
-    float alpha = node_float(j->node, "alpha", 0.2f), beta = node_float(j->node, "beta", 0.5f);
-    EACH(CLAMP_TO_ONE(alpha * x + beta));
 }
 
 void cpu_leaky_relu(const struct job *j)
