@@ -17,7 +17,7 @@ SHAPES = {
     "ultraface_rfb320": [[1, 3, 240, 320]],
 }  # fmt: skip
 ROWS = 1, 32
-ROUNDS, SECONDS = 5, 0.4  # of a model and its rows; of a side in a round
+ROUNDS, SECONDS = 3, 0.4  # of a model and its rows; of a side in a round
 MEAN, MOST = 0.9, 1.2  # our time to its: of all, of each
 LOAD = 2  # our time and memory to its, of each
 
