@@ -315,6 +315,8 @@ const struct op op_table[] = {
                  {"output_shape", ATTR_INTS}}),
     OP("Cos", 1, 1, shape_same, "floats"),
     OP("Cosh", 1, 1, shape_same, "floats"),
+    OP("CumProd", 2, 2, shape_cumulative, "floats, int32, int64", .by_data = 0x02,
+       .attrs = {{"exclusive", ATTR_INT}, {"reverse", ATTR_INT}}),
     OP("CumSum", 2, 2, shape_cumulative, "floats, int32, int64", .by_data = 0x02,
        .attrs = {{"exclusive", ATTR_INT}, {"reverse", ATTR_INT}}),
     OP("DFT", 1, 3, shape_dft, "floats", .limits = "onesided of real numbers, not inverse",

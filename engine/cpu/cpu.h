@@ -159,6 +159,7 @@ void cpu_eye_like(const struct job *j);
 void cpu_top_k(const struct job *j);
 void cpu_reverse_sequence(const struct job *j);
 void cpu_cum_sum(const struct job *j);
+void cpu_cum_prod(const struct job *j);
 void cpu_hardmax(const struct job *j);
 void cpu_shrink(const struct job *j);
 void cpu_is_nan(const struct job *j);

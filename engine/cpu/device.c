@@ -71,6 +71,7 @@ static const struct cpu_kernel kernels[] = {
     KERNEL("ConvTranspose", cpu_conv_transpose, .scratch = cpu_conv_transpose_scratch),
     KERNEL("Cos", cpu_cos),
     KERNEL("Cosh", cpu_cosh),
+    KERNEL("CumProd", cpu_cum_prod),
     KERNEL("CumSum", cpu_cum_sum),
     KERNEL("DFT", cpu_dft, .scratch = cpu_dft_scratch),
     KERNEL("DepthToSpace", cpu_depth_to_space),
