@@ -41,7 +41,7 @@ def models():
     shared = pathlib.Path(os.environ.get("SLUICE_SHARED", world.ROOT / ".." / "shared")) / "models"
     found = {name: shared / name / "model.onnx" for name in SHAPES if (shared / name / "model.onnx").is_file()}
     if not found:
-        raise world.Missing(f"no models in {shared.name}/ beside the tree (SLUICE_SHARED=DIR)")
+        raise world.Missing(f"no models in {shared} (SLUICE_SHARED=DIR)")
     return found
 
 
@@ -79,6 +79,7 @@ def agree(rounds):
 
 def beside(bench):
     theirs, version = python()
+    found = models()
     say, demand = bench.report.say, bench.report.demand
     say(f"## The engine beside onnxruntime {version}")
     say()
@@ -87,7 +88,7 @@ def beside(bench):
     say("process grows by until its first answer, MiB.")
     say()
     rows_of_table, ratios, loads, memories = [], {}, {}, {}
-    for name, file in models().items():
+    for name, file in found.items():
         batches = ROWS if "N" in SHAPES[name][0] else ROWS[:1]
         for rows in batches:
             rounds = compare(bench, theirs, name, file, rows)
