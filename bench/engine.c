@@ -1,7 +1,10 @@
 /* bench/engine.c: microseconds of CPU per row for each model, batches of 1, 8, 32 and 64 rows, on the plain C
  * kernels alone and with oneDNN where the engine takes it; one thread. A markdown table. The demo models of
  * models/, and the reference models when ../shared/models (or SLUICE_SHARED) is there.
- * Usage: engine [seconds per cell, default 0.3] [FILE.onnx ...] */
+ * Usage: engine [seconds per cell, default 0.3] [FILE.onnx ...]
+ *        engine --one SECONDS FILE.onnx [INPUT:1x3x48 ...]
+ * The second is one model on the inputs of those files and shapes, for a comparison (bench/beside.py): CPU of loading,
+ * microseconds a run, kilobytes that the process grew by, sum of its first output. */
 #include "engine/engine.h"
 #include "base/mem.h"
 #include "base/rand.h"
@@ -139,6 +142,71 @@ static void row_of(struct engine *engine, const char *path, const char *name,
     engine_model_free(m);
 }
 
+// Kilobytes of /proc/self/status. 0: not Linux.
+static long status_kib(const char *field)
+{
+    char line[256];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof(line), f)) {
+        if (strncmp(line, field, strlen(field)) == 0)
+            kib = strtol(line + strlen(field) + 1, NULL, 10);
+    }
+    if (f)
+        fclose(f);
+    return kib;
+}
+
+// "FILE:2x3"; "FILE:" is a scalar.
+static struct engine_data read_input(char *word)
+{
+    struct engine_data x = {.rank = 0};
+    char *shape = strrchr(word, ':');
+    if (!shape)
+        abort();
+    *shape++ = '\0';
+    x.data = read_file(word, &x.bytes);
+    for (; *shape && x.rank < ENGINE_MAX_RANK; shape += *shape == 'x')
+        x.shape[x.rank++] = strtoll(shape, &shape, 10);
+    return x;
+}
+
+static double sum_of(const struct engine_data *out, enum engine_dtype d)
+{
+    double sum = 0;
+    for (size_t i = 0; d == ENGINE_F32 && i < out->bytes / 4; i++)
+        sum += (double)((const float *)out->data)[i];
+    return sum;
+}
+
+static int one(unsigned n, char **words)
+{
+    struct engine_data x[MAX_PORTS], out[MAX_PORTS];
+    struct engine_error e = {""};
+    size_t bytes;
+    seconds_per_cell = atof(words[0]);
+    for (unsigned k = 0; k + 2 < n && k < MAX_PORTS; k++)
+        x[k] = read_input(words[k + 2]);
+    struct engine *engine = engine_new(cpu_device_new((struct cpu_options){.threads = 1}), NULL,
+                                       (struct engine_limits){0}, &e);
+    long before = status_kib("VmRSS");
+    double start = cpu_s();
+    char *onnx = read_file(words[1], &bytes);
+    struct engine_model *m = onnx ? engine_model_load(engine, view_of(onnx, bytes), 64, &e) : NULL;
+    mem_free(onnx);
+    struct engine_instance *in = m ? engine_instance_new(m, &e) : NULL;
+    double loaded = cpu_s();
+    if (!in || !engine_run(in, x, out, &e)) {
+        fprintf(stderr, "%s: %s\n", words[1], e.text);
+        return 1;
+    }
+    double first = cpu_s(), sum = sum_of(out, engine_model_output(m, 0)->dtype);
+    long grown = status_kib("VmHWM") - before;
+    printf("load_us %.1f first_us %.1f run_us %.3f kib %ld sum %.9g\n", (loaded - start) * 1e6,
+           (first - loaded) * 1e6, measure(in, x, 1), grown, sum);
+    return 0;
+}
+
 static void both(const char *path, const char *name, const struct lengths *l)
 {
     for (unsigned library = 0; library < 2; library++) {
@@ -166,6 +234,8 @@ int main(int argc, char **argv)
     const struct lengths none = {0};
     const char *shared = getenv("SLUICE_SHARED");
     char path[512];
+    if (argc > 3 && strcmp(argv[1], "--one") == 0)
+        return one((unsigned)argc - 2, argv + 2);
     if (argc > 1)
         seconds_per_cell = atof(argv[1]);
     printf("| model | kernels | 1 row | 8 | 32 | 64 |\n|---|---|---|---|---|---|\n");

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The figures of this machine, as markdown tables; non-zero when a demanded figure is missed.
 
-    bench/run.py [--build build] [--only core,batching,proxy,callgrind,memory] [--requests N] [--write] [--small]
+    bench/run.py [--build build] [--only core,beside,batching,proxy,callgrind,memory] [--requests N] [--write] [--small]
 
 proxy      CPU of the gateway per request over h2c, TLS and HTTP/1.1, beside other proxies in front of nginx
 callgrind  instructions of the gateway per request, by function
+beside     the engine beside PyPI's onnxruntime, where a Python has it (ORT_PYTHON) and the models are there
 core       the rooms alone: bench/core.c, bench/base.c, bench/engine.c
 batching   the policies in virtual time: bench/batchsim.c, bench/batchsim/
 memory     h2load on two loops: failures, batches, resident memory
@@ -21,7 +22,7 @@ import tempfile
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TABLES = ("core", "batching", "proxy", "callgrind", "memory")
+TABLES = ("core", "beside", "batching", "proxy", "callgrind", "memory")
 CONNS, STREAMS = 16, 16
 BATCH = 8  # rows in the mean batch, at least
 GROWTH = 0.01, 256  # resident memory: this share and so many KiB
@@ -115,6 +116,9 @@ class Bench:
     def core(self):
         rooms.core(self)
 
+    def beside(self):
+        beside.beside(self)
+
     def batching(self):
         rooms.batching(self)
 
@@ -142,7 +146,8 @@ def main():
     if set(wanted) - set(TABLES):
         parse.error(f"--only knows {', '.join(TABLES)}")
     os.environ["SLUICE_BUILD"] = str(build)
-    global fronts, harness, rooms, world
+    global beside, fronts, harness, rooms, world
+    import beside
     import fronts  # noqa: E402  after SLUICE_BUILD is known
     import rooms
     import world

@@ -1,5 +1,6 @@
 // The table of operators in words: docs/onnx.md holds what this gives.
 #include "engine/engine.h"
+#include "engine/small.h"
 #include "engine/strings.h"
 
 #include <stdio.h>
@@ -36,8 +37,9 @@ bool engine_op_line(unsigned i, char *out, size_t room)
     else
         snprintf(inputs, sizeof(inputs), "%u to %u", op->min_inputs, op->max_inputs);
     bool strings = op_takes_strings(op) && !strstr(op->types, "strings");
-    snprintf(out, room, "| %s%s%s | %s | %u | %s | %s%s | %s |", op->domain ? op->domain : "",
+    snprintf(out, room, "| %s%s%s | %s | %u | %s | %s%s%s | %s |", op->domain ? op->domain : "",
              op->domain ? "." : "", op->name, inputs, outputs, attrs, op->types,
-             strings ? ", strings" : "", op->limits ? op->limits : "\u2013");
+             strings ? ", strings" : "", op_takes_small(op) ? ", small" : "",
+             op->limits ? op->limits : "\u2013");
     return true;
 }

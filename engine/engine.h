@@ -31,6 +31,16 @@ enum engine_dtype {
     ENGINE_STRING,
     ENGINE_F16, // these two at ports only: inside they are float32
     ENGINE_BF16,
+    ENGINE_F8E4M3FN, // these never at ports: a byte each (engine/small.h)
+    ENGINE_F8E4M3FNUZ,
+    ENGINE_F8E5M2,
+    ENGINE_F8E5M2FNUZ,
+    ENGINE_F8E8M0,
+    ENGINE_F4E2M1,
+    ENGINE_U4,
+    ENGINE_I4,
+    ENGINE_U2,
+    ENGINE_I2,
     ENGINE_DTYPES
 };
 

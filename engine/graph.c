@@ -4,20 +4,22 @@
 #include "base/printable.h"
 #include "engine/device.h"
 #include "engine/ops.h"
+#include "engine/small.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 
 size_t dtype_bytes(enum engine_dtype d)
 {
-    static const uint8_t bytes[] = {[ENGINE_F32] = 4,  [ENGINE_F64] = 8,
-                                    [ENGINE_I32] = 4,  [ENGINE_I64] = 8,
-                                    [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,
-                                    [ENGINE_I8] = 1,   [ENGINE_U16] = 2,
-                                    [ENGINE_I16] = 2,  [ENGINE_U32] = 4,
-                                    [ENGINE_U64] = 8,  [ENGINE_F16] = 2,
-                                    [ENGINE_BF16] = 2, [ENGINE_STRING] = sizeof(struct view)};
-    return bytes[d];
+    static const uint8_t bytes[ENGINE_DTYPES] = {
+        [ENGINE_F32] = 4,  [ENGINE_F64] = 8,
+        [ENGINE_I32] = 4,  [ENGINE_I64] = 8,
+        [ENGINE_BOOL] = 1, [ENGINE_U8] = 1,
+        [ENGINE_I8] = 1,   [ENGINE_U16] = 2,
+        [ENGINE_I16] = 2,  [ENGINE_U32] = 4,
+        [ENGINE_U64] = 8,  [ENGINE_F16] = 2,
+        [ENGINE_BF16] = 2, [ENGINE_STRING] = sizeof(struct view)};
+    return dtype_is_small(d) ? 1 : bytes[d];
 }
 
 enum engine_dtype dtype_inside(enum engine_dtype d)

@@ -1,5 +1,6 @@
 #include "engine/device.h"
 #include "engine/onnx_inner.h"
+#include "engine/small.h"
 
 enum { INFO_NAME = 1, INFO_TYPE = 2 };
 // TypeProto.tensor_type.shape.dim: 1 -> {1 elem_type, 2 shape -> {1 dim -> {1 value, 2 param}}}
@@ -98,7 +99,13 @@ static bool read_info(struct import *im, struct view message, bool strict, struc
     return true;
 }
 
-// ---- ports of 16-bit floats --------------------------------------------------------------------------
+// ---- ports of 16-bit floats and small numbers --------------------------------------------------------------------------
+
+// Between what it is at a port and inside stands a node.
+static bool has_port(enum engine_dtype d)
+{
+    return dtype_inside(d) != d || dtype_is_small(d);
+}
 
 // A value of its own with value v's name; -1 with im->e.
 static int32_t add_twin(struct import *im, int32_t v)
@@ -111,7 +118,17 @@ static int32_t add_twin(struct import *im, int32_t v)
     return twin;
 }
 
-// From value `from` to `to`, one of which has 16-bit floats.
+// What is small inside is told: a port has another datatype.
+static void tell_small(struct import *im, int32_t v, enum engine_dtype d)
+{
+    graph_note(im->g, ENGINE_CHANGED, "\"%.*s\": %s is served as %s",
+               VIEW_ARG(im->g->values[v].name), dtype_title(d),
+               dtype_is_small_float(d)         ? "UINT8, its bits"
+               : dtype_at_port(d) == ENGINE_I8 ? "INT8"
+                                               : "UINT8");
+}
+
+// From value `from` to `to`, one of which has 16-bit floats, or small numbers.
 static bool add_port(struct import *im, int32_t from, int32_t to, enum engine_dtype d)
 {
     struct graph *g = im->g;
@@ -130,20 +147,22 @@ static bool add_port(struct import *im, int32_t from, int32_t to, enum engine_dt
                        .attrs = port,
                        .opset = g->opset};
     g->values[to].maker = (int32_t)g->n_nodes++;
-    return node_set(g, n, &op_port, im->e);
+    if (dtype_is_small(d))
+        tell_small(im, from, d);
+    return node_set(g, n, dtype_is_small(d) ? &op_small_port : &op_port, im->e);
 }
 
-// Whoever asks for input v by its name gets it as float32.
-static bool widen_input(struct import *im, int32_t v)
+// Whoever asks for input v by its name gets it as it is inside.
+static bool widen_input(struct import *im, int32_t v, enum engine_dtype d)
 {
     int32_t wide = add_twin(im, v);
     if (wide < 0)
         return false;
     names_rebind(im, im->g->values[v].name, wide);
-    return add_port(im, v, wide, im->g->values[v].array.dtype);
+    return add_port(im, v, wide, d);
 }
 
-// What an output of 16-bit floats is made of is float32.
+// What an output of 16-bit floats is made of is float32; of small numbers: they.
 static bool narrow_output(struct import *im, int32_t *v, enum engine_dtype d)
 {
     int32_t from = *v;
@@ -213,9 +232,10 @@ bool import_input(struct import *im, struct view message)
     if (is_body(im))
         return true;
     g->values[v].array = a;
+    g->values[v].array.dtype = dtype_at_port(a.dtype);
     if (a.rank > 0 && a.shape[0] < 0)
         name_rows(im, k, message);
-    return dtype_inside(a.dtype) == a.dtype || widen_input(im, v);
+    return !has_port(a.dtype) || widen_input(im, v, a.dtype);
 }
 
 // ---- outputs -----------------------------------------------------------------------------------------
@@ -228,7 +248,9 @@ static struct array declared_of(const struct import *im, struct array a)
         a.rank = 1;
         a.shape[0] = -1;
     }
-    if (is_body(im))
+    if (!is_body(im))
+        a.dtype = dtype_at_port(a.dtype);
+    else
         a.dtype = list ? ENGINE_NONE : dtype_inside(a.dtype);
     return a;
 }
@@ -247,7 +269,7 @@ bool import_output(struct import *im, struct view message)
     if (g->n_outputs == sizeof(g->outputs) / sizeof(g->outputs[0]))
         return engine_fail(im->e, "output \"%.*s\": too many outputs", VIEW_ARG(name));
     g->declared[g->n_outputs] = (struct declared){arena_copy(&g->arena, name), declared_of(im, a)};
-    if (!is_body(im) && dtype_inside(a.dtype) != a.dtype && !narrow_output(im, &v, a.dtype))
+    if (!is_body(im) && has_port(a.dtype) && !narrow_output(im, &v, a.dtype))
         return false;
     g->outputs[g->n_outputs++] = v;
     return true;

@@ -1,5 +1,6 @@
 #include "engine/device.h"
 #include "engine/onnx_inner.h"
+#include "engine/small.h"
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -21,10 +22,14 @@ enum {
 enum engine_dtype dtype_from_onnx(uint64_t type)
 {
     static const enum engine_dtype types[] = {
-        [1] = ENGINE_F32,  [2] = ENGINE_U8,   [3] = ENGINE_I8,   [4] = ENGINE_U16,
-        [5] = ENGINE_I16,  [6] = ENGINE_I32,  [7] = ENGINE_I64,  [8] = ENGINE_STRING,
-        [9] = ENGINE_BOOL, [10] = ENGINE_F16, [11] = ENGINE_F64, [12] = ENGINE_U32,
-        [13] = ENGINE_U64, [16] = ENGINE_BF16};
+        [1] = ENGINE_F32,         [2] = ENGINE_U8,      [3] = ENGINE_I8,
+        [4] = ENGINE_U16,         [5] = ENGINE_I16,     [6] = ENGINE_I32,
+        [7] = ENGINE_I64,         [8] = ENGINE_STRING,  [9] = ENGINE_BOOL,
+        [10] = ENGINE_F16,        [11] = ENGINE_F64,    [12] = ENGINE_U32,
+        [13] = ENGINE_U64,        [16] = ENGINE_BF16,   [17] = ENGINE_F8E4M3FN,
+        [18] = ENGINE_F8E4M3FNUZ, [19] = ENGINE_F8E5M2, [20] = ENGINE_F8E5M2FNUZ,
+        [21] = ENGINE_U4,         [22] = ENGINE_I4,     [23] = ENGINE_F4E2M1,
+        [24] = ENGINE_F8E8M0,     [25] = ENGINE_U2,     [26] = ENGINE_I2};
     return type < sizeof(types) / sizeof(types[0]) ? types[type] : ENGINE_NONE;
 }
 
@@ -158,10 +163,23 @@ static bool copy_typed(const struct raw_tensor *t, struct view message, uint8_t 
     return n == count;
 }
 
-// 16-bit floats become float32; all else stays.
+static bool unpack(struct import *im, struct array *a, size_t count)
+{
+    uint8_t *to = graph_alloc(im->g, count, im->e);
+    if (!to)
+        return false;
+    small_unpack(a->dtype, a->data, to, count);
+    graph_drop(im->g, a->data);
+    a->data = to;
+    return true;
+}
+
+// 16-bit floats become float32, packed numbers one a byte; all else stays.
 static bool widen(struct import *im, struct array *a, size_t count)
 {
     const uint16_t *bits = a->data;
+    if (dtype_is_small(a->dtype))
+        return unpack(im, a, count);
     if (dtype_inside(a->dtype) == a->dtype)
         return true;
     float *wide = graph_alloc(im->g, count * sizeof(*wide), im->e);
@@ -189,8 +207,8 @@ static bool copy_raw(struct import *im, struct raw_tensor *t, size_t count)
 // Every element costs at least a byte of the message: nothing is allocated that is not backed.
 static bool read_numbers(struct import *im, struct raw_tensor *t, struct view message, size_t count)
 {
-    size_t bytes = count * dtype_bytes(t->array.dtype);
-    if (t->has_raw ? t->raw.n != bytes : count > message.n)
+    size_t bytes = dtype_file_bytes(t->array.dtype, count), size = dtype_bytes(t->array.dtype);
+    if (t->has_raw ? t->raw.n != bytes : bytes / size > message.n)
         return tensor_fail(im, t, "expected %zu bytes of data, got %zu", bytes,
                            t->has_raw ? t->raw.n : message.n);
     if (t->has_raw)
@@ -198,7 +216,7 @@ static bool read_numbers(struct import *im, struct raw_tensor *t, struct view me
     t->array.data = graph_alloc(im->g, bytes, im->e);
     if (!t->array.data)
         return false;
-    if (!copy_typed(t, message, t->array.data, count))
+    if (!copy_typed(t, message, t->array.data, bytes / size)) // packed ones: so many bytes
         return tensor_fail(im, t, "expected %zu elements of its data type", count);
     return widen(im, &t->array, count);
 }
@@ -207,12 +225,13 @@ static bool read_numbers(struct import *im, struct raw_tensor *t, struct view me
 // it in another form make that of it, and nothing was copied.
 static bool read_external(struct import *im, struct raw_tensor *t, size_t count)
 {
-    size_t bytes = count * dtype_bytes(t->array.dtype);
+    size_t bytes = dtype_file_bytes(t->array.dtype, count);
     if (t->has_raw)
         return tensor_fail(im, t, "has data here and elsewhere");
     if (!external_find(im->external, im->g->root, t->name, &t->where, bytes, &t->raw, im->e))
         return false;
-    bool as_it_is = dtype_inside(t->array.dtype) == t->array.dtype;
+    enum engine_dtype d = t->array.dtype;
+    bool as_it_is = dtype_inside(d) == d && !dtype_is_small(d);
     bool lies_well = bytes > 0 && (uintptr_t)t->raw.p % 64 == 0;
     t->lent = as_it_is && lies_well && im->g == im->g->root;
     if (!t->lent)

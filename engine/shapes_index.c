@@ -1,6 +1,7 @@
 // Shapes of the ops that are about shapes and places, or compare and choose. As engine/shapes.c: whatever a
 // kernel relies on is checked here.
 #include "engine/ops.h"
+#include "engine/small.h"
 
 #include <math.h>
 
@@ -48,8 +49,11 @@ bool shape_cast(struct job *j, struct engine_error *e)
     enum engine_dtype from = j->in[0]->dtype;
     bool whole = d == ENGINE_I32 || d == ENGINE_I64;
     if ((from == ENGINE_STRING && !whole && d != ENGINE_F32 && d != ENGINE_F64 && d != from) ||
-        (d == ENGINE_STRING && from == ENGINE_BOOL))
+        (d == ENGINE_STRING && (from == ENGINE_BOOL || dtype_is_small(from))))
         return shape_wrong(j, e, "to: strings and this datatype do not go together");
+    struct small_rounding r;
+    if (!small_rounding_of(j->node, &r))
+        return shape_wrong(j, e, "round_mode: expected up, down or nearest");
     return shape_make(j, dtype_inside(d), j->in[0]->rank, j->in[0]->shape, e);
 }
 

@@ -1,6 +1,7 @@
 // Shapes of what puts elements elsewhere: Split, Pad, Tile, TopK, gathers and scatters by place. As
 // engine/shapes.c: whatever a kernel relies on is checked here; places that are data, the kernels check.
 #include "engine/ops.h"
+#include "engine/small.h"
 
 static bool is_index(const struct array *a)
 {
@@ -356,6 +357,9 @@ bool shape_reverse_sequence(struct job *j, struct engine_error *e)
 
 bool shape_cast_like(struct job *j, struct engine_error *e)
 {
+    struct small_rounding r;
+    if (!small_rounding_of(j->node, &r))
+        return shape_wrong(j, e, "round_mode: expected up, down or nearest");
     return shape_make(j, j->in[1]->dtype, j->in[0]->rank, j->in[0]->shape, e);
 }
 

@@ -1,6 +1,7 @@
 // Shapes of whole-number arithmetic that stands for floats: quantization, products, convolutions. As
 // engine/shapes.c: whatever a kernel relies on is checked here.
 #include "engine/ops.h"
+#include "engine/small.h"
 
 static bool is_byte(const struct array *a)
 {
@@ -53,6 +54,13 @@ static bool scale_fits(struct job *j, const struct array *x, const struct array 
     return fits || shape_wrong(j, e, "scale: expected one a block of the axis");
 }
 
+// What a number may be quantized to; a scale's own exponents are none.
+static bool is_quantized(enum engine_dtype d)
+{
+    return d == ENGINE_U8 || d == ENGINE_I8 || d == ENGINE_U16 || d == ENGINE_I16 ||
+           (dtype_is_small(d) && d != ENGINE_F8E8M0);
+}
+
 bool shape_quantize(struct job *j, struct engine_error *e)
 {
     const struct array *x = j->in[0], *zero = job_input(j, 2);
@@ -62,8 +70,9 @@ bool shape_quantize(struct job *j, struct engine_error *e)
                                       : ENGINE_U8;
     if (x->dtype != ENGINE_F32 && x->dtype != ENGINE_I32)
         return shape_wrong(j, e, "expected float32 or int32");
-    if (d != ENGINE_U8 && d != ENGINE_I8 && d != ENGINE_U16 && d != ENGINE_I16)
-        return shape_wrong(j, e, "expected to make 8 or 16 bits a number");
+    if (!is_quantized(d))
+        return shape_wrong(
+            j, e, "expected to make whole numbers of 16 bits or less, or floats of 8 or 4");
     int64_t precision = node_int(j->node, "precision", 0);
     if (precision != 0 && precision != 1)
         return shape_wrong(j, e, "precision: expected float32");
@@ -75,8 +84,9 @@ bool shape_dequantize(struct job *j, struct engine_error *e)
     const struct array *x = j->in[0], *zero = job_input(j, 2);
     enum engine_dtype d = x->dtype;
     int64_t asked = node_int(j->node, "output_dtype", 0);
-    if (d != ENGINE_U8 && d != ENGINE_I8 && d != ENGINE_U16 && d != ENGINE_I16 && d != ENGINE_I32)
-        return shape_wrong(j, e, "expected 8 or 16 bits a number, or int32");
+    if (!is_quantized(d) && d != ENGINE_I32)
+        return shape_wrong(j, e,
+                           "expected whole numbers of 16 bits or less, int32, or floats of 8 or 4");
     if (zero && zero->dtype != d)
         return shape_wrong(j, e, "zero point: expected the input's datatype");
     if (asked > 0 && dtype_inside(dtype_from_onnx((uint64_t)asked)) != ENGINE_F32)

@@ -1,4 +1,5 @@
 #include "engine/strings.h"
+#include "engine/small.h"
 
 #include "engine/device.h"
 #include <stdio.h>
@@ -112,19 +113,29 @@ bool op_takes_strings(const struct op *op)
     return false;
 }
 
+// Of what most ops know nothing.
+static bool may_take(struct job *j, const struct array *a, struct engine_error *e)
+{
+    if (a && a->dtype == ENGINE_STRING && !op_takes_strings(j->node->op))
+        return shape_wrong(j, e, "strings are not supported");
+    if (a && dtype_is_small(a->dtype) && !op_takes_small(j->node->op))
+        return shape_wrong(j, e, "floats of 8 bits, and numbers of 4 and 2, are not supported");
+    return true;
+}
+
 bool op_shape(struct job *j, struct engine_error *e)
 {
-    bool strings = false;
-    for (unsigned i = 0; i < j->node->n_inputs; i++)
-        strings |= j->in[i] && j->in[i]->dtype == ENGINE_STRING;
-    if (strings && !op_takes_strings(j->node->op))
-        return shape_wrong(j, e, "strings are not supported");
+    for (unsigned i = 0; i < j->node->n_inputs; i++) {
+        if (!may_take(j, j->in[i], e))
+            return false;
+    }
     if (!j->node->op->shape(j, e))
         return false;
-    for (unsigned i = 0; i < j->node->n_outputs; i++)
-        strings |= j->outs[i] && j->outs[i]->dtype == ENGINE_STRING;
-    return !strings || op_takes_strings(j->node->op) ||
-           shape_wrong(j, e, "strings are not supported");
+    for (unsigned i = 0; i < j->node->n_outputs; i++) {
+        if (!may_take(j, j->outs[i], e))
+            return false;
+    }
+    return true;
 }
 
 char *job_text(const struct job *j, size_t n)

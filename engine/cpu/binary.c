@@ -16,6 +16,7 @@
         const T *pa = in[0], *pb = in[1];                                                          \
         U *y = y_;                                                                                 \
         if (step[0] && step[1]) {                                                                  \
+            EACH_BY_ITSELF                                                                         \
             for (size_t i = 0; i < n; i++) {                                                       \
                 T a = pa[i], b = pb[i];                                                            \
                 (void)b;                                                                           \
@@ -24,14 +25,23 @@
         } else if (step[0]) {                                                                      \
             T b = *pb;                                                                             \
             (void)b;                                                                               \
+            EACH_BY_ITSELF                                                                         \
             for (size_t i = 0; i < n; i++) {                                                       \
                 T a = pa[i];                                                                       \
                 y[i] = (U)(expression);                                                            \
             }                                                                                      \
-        } else {                                                                                   \
+        } else if (step[1]) {                                                                      \
             T a = *pa;                                                                             \
+            EACH_BY_ITSELF                                                                         \
             for (size_t i = 0; i < n; i++) {                                                       \
-                T b = pb[i * step[1]];                                                             \
+                T b = pb[i];                                                                       \
+                (void)b;                                                                           \
+                y[i] = (U)(expression);                                                            \
+            }                                                                                      \
+        } else {                                                                                   \
+            T a = *pa, b = *pb;                                                                    \
+            EACH_BY_ITSELF                                                                         \
+            for (size_t i = 0; i < n; i++) {                                                       \
                 (void)b;                                                                           \
                 y[i] = (U)(expression);                                                            \
             }                                                                                      \
@@ -271,6 +281,7 @@ static void clip_f32(const struct job *j, float low, float high)
     size_t n = 0;
     if (!array_count(j->out, &n))
         return;
+    EACH_BY_ITSELF
     for (size_t i = 0; i < n; i++) {
         float v = x[i] < low ? low : x[i];
         y[i] = v > high ? high : v; // which counts where they cross

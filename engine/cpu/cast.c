@@ -1,5 +1,6 @@
 // Cast, and what stands at ports of 16-bit floats: from every datatype to every other.
 #include "engine/cpu/cpu.h"
+#include "engine/small.h"
 
 // Towards 0, to the nearest that the type has; what is not a number is 0.
 static int64_t whole_of(double v, double least, double most)
@@ -59,9 +60,7 @@ static uint64_t whole_of_u64(double v)
         case ENGINE_F16:                                                                           \
         case ENGINE_BF16:                                                                          \
             EACH_TO(T, uint16_t, half_of_float(d, (float)v))                                       \
-        case ENGINE_NONE:                                                                          \
-        case ENGINE_STRING:                                                                        \
-        case ENGINE_DTYPES:                                                                        \
+        default:                                                                                   \
             return;                                                                                \
         }                                                                                          \
     }
@@ -100,13 +99,62 @@ static void round_to(enum engine_dtype d, float *y, size_t n)
         y[i] = float_of_half(d, half_of_float(d, y[i]));
 }
 
+static void (*const by_dtype[])(const void *, void *, enum engine_dtype, size_t) = {
+    [ENGINE_F32] = cast_f32, [ENGINE_F64] = cast_f64, [ENGINE_I32] = cast_i32,
+    [ENGINE_I64] = cast_i64, [ENGINE_U8] = cast_u8,   [ENGINE_I8] = cast_i8,
+    [ENGINE_BOOL] = cast_u8, [ENGINE_U16] = cast_u16, [ENGINE_I16] = cast_i16,
+    [ENGINE_U32] = cast_u32, [ENGINE_U64] = cast_u64};
+
+// A whole number beyond what its type has keeps its low bits, as the standard's own numbers do.
+static uint8_t small_of(enum engine_dtype d, double v, struct small_rounding r)
+{
+    return dtype_is_small_float(d) ? small_of_float(d, v, r)
+                                   : small_of_whole(d, (uint64_t)whole_of_i64(v));
+}
+
+enum { PIECE = 64 };
+
+// Whole numbers to fewer bits: the low ones.
+static void cut_whole(const struct array *x, struct array *y, size_t n)
+{
+    uint64_t piece[PIECE];
+    for (size_t at = 0, k; at < n; at += k) {
+        k = n - at < PIECE ? n - at : PIECE;
+        by_dtype[x->dtype]((const char *)x->data + at * dtype_bytes(x->dtype), piece, ENGINE_U64,
+                           k);
+        for (size_t i = 0; i < k; i++)
+            ((uint8_t *)y->data)[at + i] = small_of_whole(y->dtype, piece[i]);
+    }
+}
+
+// From or to small numbers: by way of doubles, which have all that floats and 32 bits can say.
+static void cast_small(const struct array *x, struct array *y, struct small_rounding r, size_t n)
+{
+    double piece[PIECE];
+    size_t from = dtype_bytes(x->dtype), to = dtype_bytes(y->dtype);
+    bool whole = x->dtype != ENGINE_F32 && x->dtype != ENGINE_F64 && !dtype_is_small(x->dtype);
+    if (whole && !dtype_is_small_float(y->dtype)) {
+        cut_whole(x, y, n);
+        return;
+    }
+    for (size_t at = 0, k; at < n; at += k) {
+        const char *in = (const char *)x->data + at * from;
+        char *out = (char *)y->data + at * to;
+        k = n - at < PIECE ? n - at : PIECE;
+        if (!dtype_is_small(x->dtype))
+            by_dtype[x->dtype](in, piece, ENGINE_F64, k);
+        for (size_t i = 0; i < k && dtype_is_small(x->dtype); i++)
+            piece[i] = small_value(x->dtype, (uint8_t)in[i]);
+        if (!dtype_is_small(y->dtype))
+            cast_f64(piece, out, y->dtype, k);
+        for (size_t i = 0; i < k && dtype_is_small(y->dtype); i++)
+            out[i] = (char)small_of(y->dtype, piece[i], r);
+    }
+}
+
 void cpu_cast(const struct job *j)
 {
-    static void (*const by_dtype[])(const void *, void *, enum engine_dtype, size_t) = {
-        [ENGINE_F32] = cast_f32, [ENGINE_F64] = cast_f64, [ENGINE_I32] = cast_i32,
-        [ENGINE_I64] = cast_i64, [ENGINE_U8] = cast_u8,   [ENGINE_I8] = cast_i8,
-        [ENGINE_BOOL] = cast_u8, [ENGINE_U16] = cast_u16, [ENGINE_I16] = cast_i16,
-        [ENGINE_U32] = cast_u32, [ENGINE_U64] = cast_u64};
+    struct small_rounding r;
     const struct array *x = j->in[0];
     enum engine_dtype asked = cast_target(j);
     size_t n = 0;
@@ -114,10 +162,29 @@ void cpu_cast(const struct job *j)
         return;
     if (x->dtype == ENGINE_STRING || j->out->dtype == ENGINE_STRING)
         cpu_cast_text(j, n);
+    else if (dtype_is_small(x->dtype) || dtype_is_small(j->out->dtype))
+        cast_small(x, j->out, (small_rounding_of(j->node, &r), r), n);
     else if (x->dtype == ENGINE_F16 || x->dtype == ENGINE_BF16)
         widen(x, j->out->data, n); // to float32: at a port
     else
         by_dtype[x->dtype](x->data, j->out->data, j->out->dtype, n);
     if (asked != j->out->dtype)
         round_to(asked, j->out->data, n);
+}
+
+// A client's bytes may be beyond what the model's numbers hold.
+void cpu_small_port(const struct job *j)
+{
+    enum engine_dtype d = j->out->dtype;
+    const uint8_t *from = j->in[0]->data;
+    size_t n = 0;
+    if (!array_count(j->out, &n))
+        return;
+    for (size_t i = 0; i < n; i++) {
+        if (dtype_is_small(d) && !small_holds(d, from[i])) {
+            *j->failure = "a number is beyond what its 4 or 2 bits hold";
+            return;
+        }
+        ((uint8_t *)j->out->data)[i] = from[i];
+    }
 }

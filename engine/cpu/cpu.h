@@ -7,6 +7,13 @@
 #include "engine/cpu/device.h"
 #include "engine/device.h"
 
+// Before a loop over elements whose answer lies where its input does, or apart: each is read before it is written.
+#ifdef __clang__
+#define EACH_BY_ITSELF _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define EACH_BY_ITSELF _Pragma("GCC ivdep")
+#endif
+
 struct cpu_device {
     struct device base;
     struct cpu_options options;
@@ -152,6 +159,7 @@ void cpu_eye_like(const struct job *j);
 void cpu_top_k(const struct job *j);
 void cpu_reverse_sequence(const struct job *j);
 void cpu_cum_sum(const struct job *j);
+void cpu_cum_prod(const struct job *j);
 void cpu_hardmax(const struct job *j);
 void cpu_shrink(const struct job *j);
 void cpu_is_nan(const struct job *j);
@@ -235,6 +243,7 @@ void cpu_bitwise_xor(const struct job *j);
 void cpu_shape(const struct job *j);
 void cpu_size(const struct job *j);
 void cpu_cast(const struct job *j);
+void cpu_small_port(const struct job *j);
 void cpu_gather(const struct job *j);
 void cpu_range(const struct job *j);
 void cpu_constant_of_shape(const struct job *j);

@@ -30,6 +30,32 @@ INLINE float exp_of(float x)
     return p * scale;
 }
 
+// Where the result has no exponent of its own it is 0; where it has none that is as large, infinite.
+INLINE float exp_whole_of(float x)
+{
+    const float round = 12582912.0f;
+    float y = x > 89.0f ? 89.0f : x;
+    y = y < -88.0f ? -88.0f : y;
+    float shifted = y * 1.44269504088896341f + round, power = shifted - round;
+    float r = y - power * 0.693359375f - power * -2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1;
+    int32_t bits, half;
+    memcpy(&bits, &shifted, 4);
+    bits -= 0x4b400000; // the power, a whole number; its two halves have an exponent each
+    half = bits >> 1;
+    uint32_t low = (uint32_t)(half + 127) << 23, high = (uint32_t)(bits - half + 127) << 23;
+    float a, b;
+    memcpy(&a, &low, 4);
+    memcpy(&b, &high, 4);
+    return x < -87.33654f ? 0 : p * a * b;
+}
+
 INLINE float sigmoid_of(float x)
 {
     return 1 / (1 + exp_of(-x));
@@ -56,14 +82,17 @@ INLINE float tanh_of(float x)
     }
 
 #define PLAIN __attribute__((noinline))
+EACH(exp_plain, PLAIN, exp_whole_of)
 EACH(sigmoid_plain, PLAIN, sigmoid_of)
 EACH(tanh_plain, PLAIN, tanh_of)
 
 #ifdef __x86_64__
 #define AVX512 __attribute__((target("avx512f")))
 #define AVX2 __attribute__((target("avx2,fma")))
+EACH(exp_avx512, AVX512, exp_whole_of)
 EACH(sigmoid_avx512, AVX512, sigmoid_of)
 EACH(tanh_avx512, AVX512, tanh_of)
+EACH(exp_avx2, AVX2, exp_whole_of)
 EACH(sigmoid_avx2, AVX2, sigmoid_of)
 EACH(tanh_avx2, AVX2, tanh_of)
 
@@ -85,5 +114,6 @@ EACH(tanh_avx2, AVX2, tanh_of)
     }
 #endif
 
+CHOOSE(exp)
 CHOOSE(sigmoid)
 CHOOSE(tanh)

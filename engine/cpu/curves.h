@@ -1,4 +1,4 @@
-/* engine/cpu/curves.h: the logistic function and the hyperbolic tangent of arrays of float32, in the vectors of the
+/* engine/cpu/curves.h: the exponential, the logistic function and the hyperbolic tangent of arrays of float32, in the vectors of the
  * machine, in place. Within 2 units of the last place; what is not a number stays so. An element's bits depend on
  * nothing but the element and the machine. Thinks. */
 #ifndef SLUICE_ENGINE_CPU_CURVES_H
@@ -6,6 +6,7 @@
 
 #include <stddef.h>
 
+void curve_exp(float *x, size_t n); // below 1.2e-38: 0
 void curve_sigmoid(float *x, size_t n);
 void curve_tanh(float *x, size_t n);
 

@@ -1,5 +1,6 @@
 // Element by element: activations, Softmax, BatchNormalization.
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/curves.h"
 
 #include <tgmath.h>
 
@@ -10,6 +11,7 @@
         const T *x_ = j->in[0]->data;                                                              \
         T *y_ = j->out->data;                                                                      \
         size_t n_ = count_all(j->out);                                                             \
+        EACH_BY_ITSELF                                                                             \
         for (size_t i_ = 0; i_ < n_; i_++) {                                                       \
             T x = x_[i_];                                                                          \
             y_[i_] = (T)(expression);                                                              \
@@ -24,22 +26,39 @@
             EACH_OF(double, expression)                                                            \
     } while (0)
 
+// Of float32 piece by piece, so that what was copied is still in the cache.
+static bool along_curve(const struct job *j, void (*curve)(float *x, size_t n))
+{
+    enum { PIECE = 4096 };
+    const float *x = j->in[0]->data;
+    float *y = j->out->data;
+    if (j->out->dtype != ENGINE_F32)
+        return false;
+    for (size_t n = count_all(j->out), k; n > 0; n -= k, x += k, y += k) {
+        k = n < PIECE ? n : PIECE;
+        memmove(y, x, k * sizeof(*x)); // it may be done in place
+        curve(y, k);
+    }
+    return true;
+}
+
 void cpu_exp(const struct job *j)
 {
-    EACH(exp(x));
+    if (!along_curve(j, curve_exp))
+        EACH(exp(x));
 }
 
 void cpu_sigmoid(const struct job *j)
 {
-    EACH(1 / (1 + exp(-x)));
+    if (!along_curve(j, curve_sigmoid))
+        EACH(1 / (1 + exp(-x)));
 }
 
 void cpu_tanh(const struct job *j)
 {
-    EACH(tanh(x));
+    if (!along_curve(j, curve_tanh))
+        EACH(tanh(x));
 }
-
-#define CLAMP_TO_ONE(x) ((x) < 0 ? 0 : (x) > 1 ? 1 : (x)) // what is not a number stays so
 
 #define UNARY(name, expression)                                                                    \
     void cpu_##name(const struct job *j)                                                           \
@@ -67,8 +86,45 @@ UNARY(softplus, x > 0 ? x + log1p(exp(-x)) : log1p(exp(x)))
 UNARY(softsign, x / (1 + fabs(x)))
 UNARY(sqrt, sqrt(x))
 UNARY(tan, tan(x))
-UNARY(hard_swish, x *CLAMP_TO_ONE(x / 6 + 0.5f))
 UNARY(mish, x *tanh(log1p(exp(x))))
+
+// What is not a number stays so. A compiler that knows the ends makes branches of them, and no vectors.
+static const volatile float ends[2] = {0, 1};
+
+#define CLAMP_LINE(name, T)                                                                        \
+    static void name(const T *x, T *y, size_t n, T alpha, T beta, bool times_x)                    \
+    {                                                                                              \
+        const T low = (T)ends[0], high = (T)ends[1];                                               \
+        EACH_BY_ITSELF                                                                             \
+        for (size_t i = 0; i < n; i++) {                                                           \
+            T v = x[i], t = alpha * v + beta;                                                      \
+            t = t < low ? low : t;                                                                 \
+            t = t > high ? high : t;                                                               \
+            y[i] = times_x ? v * t : t;                                                            \
+        }                                                                                          \
+    }
+CLAMP_LINE(clamp_line_f32, float)
+CLAMP_LINE(clamp_line_f64, double)
+
+static void clamp_line(const struct job *j, double alpha, double beta, bool times_x)
+{
+    size_t n = count_all(j->out);
+    if (j->out->dtype == ENGINE_F32)
+        clamp_line_f32(j->in[0]->data, j->out->data, n, (float)alpha, (float)beta, times_x);
+    else
+        clamp_line_f64(j->in[0]->data, j->out->data, n, alpha, beta, times_x);
+}
+
+void cpu_hard_swish(const struct job *j)
+{
+    clamp_line(j, 1.0 / 6, 0.5, true);
+}
+
+void cpu_hard_sigmoid(const struct job *j)
+{
+    float alpha = node_float(j->node, "alpha", 0.2f), beta = node_float(j->node, "beta", 0.5f);
+    clamp_line(j, (double)alpha, (double)beta, false);
+}
 
 void cpu_celu(const struct job *j)
 {
@@ -80,12 +136,6 @@ void cpu_elu(const struct job *j)
 {
     float alpha = node_float(j->node, "alpha", 1.0f);
     EACH(x < 0 ? alpha * expm1(x) : x);
-}
-
-void cpu_hard_sigmoid(const struct job *j)
-{
-    float alpha = node_float(j->node, "alpha", 0.2f), beta = node_float(j->node, "beta", 0.5f);
-    EACH(CLAMP_TO_ONE(alpha * x + beta));
 }
 
 void cpu_leaky_relu(const struct job *j)
@@ -113,10 +163,29 @@ void cpu_thresholded_relu(const struct job *j)
 #define TWO_ROOT_PI(x) AS(x, 0.79788456080286536)
 #define CUBED(x) AS(x, 0.044715)
 
+// By tanh, of float32: piece by piece, so that what was computed is still in the cache.
+static void gelu_f32(const float *x, float *y, size_t n)
+{
+    enum { PIECE = 1024 };
+    float curve[PIECE];
+    for (size_t k; n > 0; n -= k, x += k, y += k) {
+        k = n < PIECE ? n : PIECE;
+        for (size_t i = 0; i < k; i++)
+            curve[i] = TWO_ROOT_PI(*x) * (x[i] + CUBED(*x) * x[i] * x[i] * x[i]);
+        curve_tanh(curve, k);
+        EACH_BY_ITSELF
+        for (size_t i = 0; i < k; i++)
+            y[i] = x[i] * 0.5f * (1 + curve[i]);
+    }
+}
+
 void cpu_gelu(const struct job *j)
 {
     const struct attr *how = node_attr(j->node, "approximate");
-    if (how && view_is(how->s, "tanh"))
+    bool by_tanh = how && view_is(how->s, "tanh");
+    if (by_tanh && j->out->dtype == ENGINE_F32)
+        gelu_f32(j->in[0]->data, j->out->data, count_all(j->out));
+    else if (by_tanh)
         EACH(x / 2 * (1 + tanh(TWO_ROOT_PI(x) * (x + CUBED(x) * x * x * x))));
     else
         EACH(x / 2 * (1 + erf(x * HALF_ROOT(x))));
@@ -200,12 +269,31 @@ void cpu_not(const struct job *j)
         sum += y[i * step];                                                                        \
     }
 
-ALONG(softmax_f32, float, SOFTMAX)
+ALONG(softmax_apart, float, SOFTMAX)
 ALONG(softmax_f64, double, SOFTMAX)
 ALONG(log_softmax_f32, float, LOG_SOFTMAX)
 ALONG(log_softmax_f64, double, LOG_SOFTMAX)
 ALONG(hardmax_f32, float, HARDMAX)
 ALONG(hardmax_f64, double, HARDMAX)
+
+static void softmax_f32(const void *from, void *to, size_t n, size_t step)
+{
+    const float *x = from;
+    float *y = to, most = -INFINITY, sum = 0;
+    if (step != 1) {
+        softmax_apart(from, to, n, step);
+        return;
+    }
+    for (size_t i = 0; i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] - most;
+    curve_exp(y, n);
+    for (size_t i = 0; i < n; i++)
+        sum += y[i];
+    for (size_t i = 0; i < n; i++)
+        y[i] /= sum;
+}
 
 typedef void along_fn(const void *x, void *y, size_t n, size_t step);
 

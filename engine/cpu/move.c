@@ -74,6 +74,25 @@ static char *move(const struct mover *m, unsigned axis, const char *from, char *
     return to;
 }
 
+// Axes of one step fall out, and two that follow each other in both are one: a Slice that cuts nothing is one copy.
+static void move_all(const struct mover *all, const char *from, char *to)
+{
+    struct mover m = {.element = all->element};
+    for (unsigned i = 0; i < all->rank; i++) {
+        int64_t n = all->length[i], step = all->from_step[i];
+        if (n == 1)
+            continue;
+        if (m.rank > 0 && m.from_step[m.rank - 1] == n * step) {
+            m.length[m.rank - 1] *= n;
+            m.from_step[m.rank - 1] = step;
+        } else {
+            m.length[m.rank] = n;
+            m.from_step[m.rank++] = step;
+        }
+    }
+    move(&m, 0, from, to);
+}
+
 void cpu_slice(const struct job *j)
 {
     const struct array *a = j->in[0];
@@ -90,7 +109,7 @@ void cpu_slice(const struct job *j)
         if (m.length[i] == 0)
             return;
     }
-    move(&m, 0, from, j->out->data);
+    move_all(&m, from, j->out->data);
 }
 
 void cpu_transpose(const struct job *j)
@@ -105,5 +124,5 @@ void cpu_transpose(const struct job *j)
         if (m.length[i] == 0)
             return;
     }
-    move(&m, 0, a->data, j->out->data);
+    move_all(&m, a->data, j->out->data);
 }

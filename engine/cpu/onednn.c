@@ -148,6 +148,26 @@ bool onednn_conv_takes(const struct conv *c)
            c->groups * c->channels <= 1 << 13 && c->groups * c->outs <= 1 << 13;
 }
 
+// A line that stands upright lies down: channels last the bytes are the same, and the library's kernels work on several
+// pixels of a row at a time (a kernel of 5 over 512 pixels and 256 channels: 31 ms upright, 6 ms so).
+static struct conv lying(const struct conv *upright)
+{
+    struct conv c = *upright;
+    struct window *w = &c.w;
+    const struct window *u = &upright->w;
+    if (u->in[1] != 1 || u->out[1] != 1 || u->kernel[1] != 1 || u->in[0] == 1)
+        return c;
+    for (unsigned a = 0; a < 2; a++) {
+        w->kernel[a] = u->kernel[1 - a];
+        w->stride[a] = u->stride[1 - a];
+        w->dilation[a] = u->dilation[1 - a];
+        w->pad[a] = u->pad[1 - a];
+        w->in[a] = u->in[1 - a];
+        w->out[a] = u->out[1 - a];
+    }
+    return c;
+}
+
 struct layouts {
     struct layout x, w, plain_w, bias, y;
 };
@@ -289,9 +309,10 @@ static bool sized_make(struct sized *s, const struct conv *c)
     return dnnl_primitive_create(&s->primitive, s->desc) == dnnl_success;
 }
 
-struct onednn_conv *onednn_conv_new(const struct conv *c, const float *weights, const float *bias,
-                                    bool relu, unsigned threads)
+struct onednn_conv *onednn_conv_new(const struct conv *upright, const float *weights,
+                                    const float *bias, bool relu, unsigned threads)
 {
+    const struct conv lies = lying(upright), *c = &lies;
     struct layouts l;
     struct onednn_conv *o = onednn_conv_takes(c) ? mem_zalloc(sizeof(*o)) : NULL;
     if (!o)
@@ -387,8 +408,9 @@ static bool run_resize(struct run *r, const struct onednn_conv *o, const struct 
 
 enum { RUN_X, RUN_Y, RUN_SCRATCH }; // the first of a run's memory: bound anew at each run
 
-void *onednn_conv_open(const struct onednn_conv *o, const struct conv *c)
+void *onednn_conv_open(const struct onednn_conv *o, const struct conv *upright)
 {
+    const struct conv lies = lying(upright), *c = &lies;
     struct run *r = mem_zalloc(sizeof(*r));
     if (!r)
         return NULL;

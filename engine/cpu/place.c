@@ -382,24 +382,24 @@ void cpu_reverse_sequence(const struct job *j)
     }
 }
 
-// ---- CumSum ------------------------------------------------------------------------------------------
+// ---- CumSum, CumProd ------------------------------------------------------------------------------------------
 
 #define CUMULATE(T, U)                                                                             \
     for (size_t o = 0; o < r.outer; o++) {                                                         \
         for (size_t i = 0; i < r.inner; i++) {                                                     \
             const T *x = (const T *)j->in[0]->data + o * r.dim * r.inner + i;                      \
             T *y = (T *)j->out->data + o * r.dim * r.inner + i;                                    \
-            U sum = 0;                                                                             \
+            U all = product ? 1 : 0;                                                               \
             for (size_t k = 0; k < r.dim; k++) {                                                   \
                 size_t at = (reverse ? r.dim - 1 - k : k) * r.inner;                               \
-                U before = sum;                                                                    \
-                sum += (U)x[at];                                                                   \
-                y[at] = (T)(exclusive ? before : sum);                                             \
+                U before = all;                                                                    \
+                all = product ? all * (U)x[at] : all + (U)x[at];                                   \
+                y[at] = (T)(exclusive ? before : all);                                             \
             }                                                                                      \
         }                                                                                          \
     }
 
-void cpu_cum_sum(const struct job *j)
+static void cumulate(const struct job *j, bool product)
 {
     bool reverse = node_int(j->node, "reverse", 0) != 0;
     bool exclusive = node_int(j->node, "exclusive", 0) != 0;
@@ -412,6 +412,16 @@ void cpu_cum_sum(const struct job *j)
         CUMULATE(int32_t, uint32_t)
     else
         CUMULATE(int64_t, uint64_t)
+}
+
+void cpu_cum_sum(const struct job *j)
+{
+    cumulate(j, false);
+}
+
+void cpu_cum_prod(const struct job *j)
+{
+    cumulate(j, true);
 }
 
 // ---- TopK --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 #include "engine/cpu/broadcast.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/window_any.h"
+#include "engine/small.h"
 
 #include <math.h>
 
@@ -14,8 +15,12 @@ static int32_t whole_at(const struct array *a, size_t i)
     i = count_all(a) == 1 ? 0 : i;
     switch (a->dtype) {
     case ENGINE_U8:
+    case ENGINE_U4:
+    case ENGINE_U2:
         return ((const uint8_t *)a->data)[i];
     case ENGINE_I8:
+    case ENGINE_I4:
+    case ENGINE_I2:
         return ((const int8_t *)a->data)[i];
     case ENGINE_U16:
         return ((const uint16_t *)a->data)[i];
@@ -24,6 +29,14 @@ static int32_t whole_at(const struct array *a, size_t i)
     default:
         return ((const int32_t *)a->data)[i];
     }
+}
+
+// The same of whole numbers and small floats.
+static float number_at(const struct array *a, size_t i)
+{
+    if (!a || !dtype_is_small_float(a->dtype))
+        return (float)whole_at(a, i);
+    return (float)small_value(a->dtype, ((const uint8_t *)a->data)[count_all(a) == 1 ? 0 : i]);
 }
 
 static float scale_at(const struct array *a, size_t i)
@@ -36,17 +49,15 @@ static void put_whole(struct array *y, size_t i, float v, int32_t zero)
 {
     static const struct {
         float low, high;
-    } ends[ENGINE_DTYPES] = {[ENGINE_U8] = {0, 255},
-                             [ENGINE_I8] = {-128, 127},
-                             [ENGINE_U16] = {0, 65535},
-                             [ENGINE_I16] = {-32768, 32767}};
+    } ends[ENGINE_DTYPES] = {
+        [ENGINE_U8] = {0, 255},    [ENGINE_I8] = {-128, 127},     [ENGINE_U4] = {0, 15},
+        [ENGINE_I4] = {-8, 7},     [ENGINE_U2] = {0, 3},          [ENGINE_I2] = {-2, 1},
+        [ENGINE_U16] = {0, 65535}, [ENGINE_I16] = {-32768, 32767}};
     float low = ends[y->dtype].low, high = ends[y->dtype].high;
     v = rintf(v) + (float)zero;
     int32_t whole = v >= high ? (int32_t)high : v > low ? (int32_t)v : (int32_t)low;
-    if (y->dtype == ENGINE_U8)
+    if (dtype_bytes(y->dtype) == 1)
         ((uint8_t *)y->data)[i] = (uint8_t)whole;
-    else if (y->dtype == ENGINE_I8)
-        ((int8_t *)y->data)[i] = (int8_t)whole;
     else if (y->dtype == ENGINE_U16)
         ((uint16_t *)y->data)[i] = (uint16_t)whole;
     else
@@ -83,8 +94,20 @@ static size_t scale_place(const struct scaling *s, size_t i)
     return s->blocks ? (outer * s->blocks + at / s->block) * s->inner + i % s->inner : at;
 }
 
+// A small float: the zero point is one too.
+static void put_small(const struct job *j, size_t i, float v, size_t k, struct small_rounding r)
+{
+    const struct array *zero = job_input(j, 2);
+    enum engine_dtype d = j->out->dtype;
+    double z =
+        zero ? small_value(d, ((const uint8_t *)zero->data)[count_all(zero) == 1 ? 0 : k]) : 0;
+    ((uint8_t *)j->out->data)[i] = small_of_float(d, (double)v + z, r);
+}
+
 void cpu_quantize(const struct job *j)
 {
+    struct small_rounding r;
+    bool small = dtype_is_small_float(j->out->dtype) && small_rounding_of(j->node, &r);
     const struct array *x = j->in[0], *zero = job_input(j, 2);
     struct scaling s = scaling_of(j);
     size_t n = count_all(x);
@@ -92,7 +115,11 @@ void cpu_quantize(const struct job *j)
         size_t k = scale_place(&s, i);
         float v = x->dtype == ENGINE_F32 ? ((const float *)x->data)[i]
                                          : (float)((const int32_t *)x->data)[i];
-        put_whole(j->out, i, v / scale_at(j->in[1], k), whole_at(zero, k));
+        v /= scale_at(j->in[1], k);
+        if (small)
+            put_small(j, i, v, k, r);
+        else
+            put_whole(j->out, i, v, whole_at(zero, k));
     }
 }
 
@@ -103,8 +130,7 @@ void cpu_dequantize(const struct job *j)
     size_t n = count_all(x);
     for (size_t i = 0; i < n; i++) {
         size_t k = scale_place(&s, i);
-        ((float *)j->out->data)[i] =
-            ((float)whole_at(x, i) - (float)whole_at(zero, k)) * scale_at(j->in[1], k);
+        ((float *)j->out->data)[i] = (number_at(x, i) - number_at(zero, k)) * scale_at(j->in[1], k);
     }
 }
 

@@ -102,17 +102,40 @@ void cpu_global_average_pool(const struct job *j)
     }
 }
 
+// In lanes, so that the loop is vectorised. What is not a number is larger than all.
+static float largest(const float *x, size_t n)
+{
+    enum { LANES = 16 };
+    float best[LANES], most = -INFINITY;
+    uint32_t odd[LANES] = {0};
+    size_t i = 0;
+    for (unsigned k = 0; k < LANES; k++)
+        best[k] = -INFINITY;
+    for (; i + LANES <= n; i += LANES) {
+        for (unsigned k = 0; k < LANES; k++) {
+            float v = x[i + k];
+            best[k] = v > best[k] ? v : best[k];
+            odd[k] |= v != v;
+        }
+    }
+    for (; i < n; i++) {
+        best[0] = x[i] > best[0] ? x[i] : best[0];
+        odd[0] |= x[i] != x[i];
+    }
+    for (unsigned k = 0; k < LANES; k++)
+        most = odd[k] ? NAN : best[k] > most ? best[k] : most;
+    for (unsigned k = 0; k < LANES; k++)
+        most = odd[k] ? NAN : most;
+    return most;
+}
+
 void cpu_global_max_pool(const struct job *j)
 {
     const struct array *a = j->in[0];
     size_t planes = count_between(a, 0, 2), inner = count_from(a, 2);
     const float *x = a->data;
-    for (size_t p = 0; p < planes; p++) {
-        float best = -INFINITY;
-        for (size_t i = 0; i < inner; i++, x++)
-            best = *x > best || *x != *x ? *x : best;
-        ((float *)j->out->data)[p] = best;
-    }
+    for (size_t p = 0; p < planes; p++, x += inner)
+        ((float *)j->out->data)[p] = largest(x, inner);
 }
 
 // ---- convolution -------------------------------------------------------------------------------------

@@ -43,7 +43,10 @@ static void close_everywhere(void **state)
     for (unsigned k = 0; k < 5; k++) {
         check(curve_tanh, tanh, ranges[k][0], ranges[k][1]);
         check(curve_sigmoid, logistic, ranges[k][0], ranges[k][1]);
+        check(curve_exp, exp, ranges[k][0], ranges[k][1]);
     }
+    check(curve_exp, exp, 80, 88.72f); // close to the largest that there is
+    check(curve_exp, exp, -87.3f, -80);
 }
 
 static void the_ends(void **state)
@@ -59,6 +62,15 @@ static void the_ends(void **state)
     assert_true(isnan(y[5]));
 }
 
+static void exponential_has_no_end(void **state)
+{
+    float y[] = {INFINITY, -INFINITY, 88.73f, 89, 3e38f, -87.4f, -200, -3e38f, 0, NAN};
+    (void)state;
+    curve_exp(y, 10);
+    assert_true(isinf(y[0]) && y[1] == 0 && isinf(y[2]) && isinf(y[3]) && isinf(y[4]));
+    assert_true(y[5] == 0 && y[6] == 0 && y[7] == 0 && y[8] == 1 && isnan(y[9]));
+}
+
 // An element's bits are its own: wherever it stands, however many there are.
 static void at_any_place(void **state)
 {
@@ -68,8 +80,9 @@ static void at_any_place(void **state)
     rand_seed(&dice, 9);
     for (unsigned k = 0; k < 100; k++)
         x[k] = ((float)rand_unit(&dice) - 0.5f) * 20;
-    for (unsigned which = 0; which < 2; which++) {
-        void (*curve)(float *, size_t) = which ? curve_tanh : curve_sigmoid;
+    static void (*const curves[])(float *, size_t) = {curve_exp, curve_sigmoid, curve_tanh};
+    for (unsigned which = 0; which < 3; which++) {
+        void (*curve)(float *, size_t) = curves[which];
         memcpy(whole, x, sizeof(x));
         curve(whole, 100);
         for (unsigned from = 0; from < 40; from++) {
@@ -84,7 +97,8 @@ static void at_any_place(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(close_everywhere),
-                                       cmocka_unit_test(the_ends), cmocka_unit_test(at_any_place)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(close_everywhere), cmocka_unit_test(the_ends),
+        cmocka_unit_test(exponential_has_no_end), cmocka_unit_test(at_any_place)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -220,12 +220,174 @@ static void scale_beyond_float32(void **state)
                 (float[]){1, 1e20f, 1, 2e20f});
 }
 
+// x * Clip(x + 3, 0, 6) / 6, as exporters write it; which of two stands first varies, and so does what is not quite it.
+struct swish {
+    bool x_first, clip_first, seen; // seen: the sum is an output too
+    float three, six, high;
+    bool fused;
+};
+
+static struct msg swish_file(const struct swish *s, int64_t opset)
+{
+    struct msg g = {0}, clip = onnx_node("Clip", opset < 11 ? "a" : "a,low,high", "c");
+    const float low = 0;
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){-1, 8}, 2));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("three", ONNX_F32, NULL, 0, &s->three, 4));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("six", ONNX_F32, NULL, 0, &s->six, 4));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("low", ONNX_F32, NULL, 0, &low, 4));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("high", ONNX_F32, NULL, 0, &s->high, 4));
+    if (opset < 11) {
+        onnx_float(&clip, "min", low);
+        onnx_float(&clip, "max", s->high);
+    }
+    graph_node(&g, "Add", s->x_first ? "x,three" : "three,x", "a");
+    msg_msg(&g, GRAPH_NODES, clip);
+    graph_node(&g, "Mul", s->clip_first ? "c,x" : "x,c", "m");
+    graph_node(&g, "Div", "m,six", "y");
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
+    if (s->seen)
+        msg_msg(&g, GRAPH_OUTPUTS, onnx_value("a", ONNX_F32, NULL, 0));
+    return onnx_model(g, opset);
+}
+
+static const char *awaited; // what a fusion is told of
+static bool swish_told;
+
+static void hear(void *ctx, enum engine_note what, const char *text)
+{
+    (void)ctx;
+    swish_told |= what == ENGINE_FUSED && strstr(text, awaited);
+}
+
+static void try_swish(const struct swish *s, int64_t opset)
+{
+    static const float x[] = {-4, -3, -1.5f, 0, 1, 2.9f, 3.1f, 100};
+    struct engine_error e;
+    struct msg file = swish_file(s, opset);
+    const struct engine_source source = {.onnx = view_of(file.p, file.n), .note = hear};
+    swish_told = false;
+    awaited = "HardSwish";
+    struct engine_model *m = engine_model_open(engine_any(false), &source, 2, &e);
+    free(file.p);
+    assert_non_null(m);
+    assert_int_equal(swish_told, s->fused);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    struct engine_data in = {x, sizeof(x), 2, {1, 8}}, out[2];
+    assert_true(engine_run(i, &in, out, &e));
+    for (unsigned k = 0; k < 8; k++) {
+        float sum = x[k] + s->three, held = sum < 0 ? 0 : sum > s->high ? s->high : sum;
+        float want = x[k] * held / s->six, got = ((const float *)out[0].data)[k];
+        if (!(fabsf(got - want) <= 1e-5f + 1e-5f * fabsf(want)))
+            fail_msg("of %g: expected %g, got %g", (double)x[k], (double)want, (double)got);
+    }
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
+static void hard_swish_written_out(void **state)
+{
+    static const struct swish rows[] = {
+        {true, false, false, 3, 6, 6, true},  {false, true, false, 3, 6, 6, true},
+        {true, true, true, 3, 6, 6, false},   {true, false, false, 2, 6, 6, false},
+        {true, false, false, 3, 5, 6, false}, {true, false, false, 3, 6, 7, false}};
+    (void)state;
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        try_swish(&rows[i], 13);
+        try_swish(&rows[i], 9);
+    }
+}
+
+// Gelu by tanh as two exporters write it, and what is not quite it: lists of nodes, the constants' numbers by name.
+struct spelled {
+    const char *nodes; // op inputs output, separated by ;
+    float half, root, cubed, one;
+    unsigned rank; // of the constant `one`
+    bool fused;
+};
+
+#define BY_TENSORFLOW                                                                              \
+    "Add x,shift s;Mul cubed,s a;Mul s,a b;Mul s,b c;Add s,c d;Mul root,d e;Tanh e t;Add one,t g;" \
+    "Mul half,g h;Mul s,h y"
+#define BY_TORCH                                                                                   \
+    "Add x,shift s;Mul s,half k;Mul s,s a;Mul a,s b;Mul b,cubed c;Add c,s d;Mul d,root e;Tanh e "  \
+    "t;Add t,one g;Mul k,g y"
+
+static void add_words(struct msg *g, const char *nodes)
+{
+    char op[16], in[32], out[8];
+    for (int n = 0; sscanf(nodes, "%15s %31s %7[^;]%n", op, in, out, &n) == 3; n = 0) {
+        graph_node(g, op, in, out);
+        nodes += n + (nodes[n] == ';');
+    }
+}
+
+static void try_gelu(const struct spelled *s)
+{
+    static const float x[] = {-6, -3, -1.5f, 0, 1, 2.9f, 3.1f, 50};
+    const struct {
+        const char *name;
+        float is;
+        unsigned rank;
+    } numbers[] = {{"half", s->half, 0},
+                   {"root", s->root, 1},
+                   {"cubed", s->cubed, 0},
+                   {"one", s->one, s->rank}};
+    struct engine_error e;
+    struct msg g = {0};
+    const float shift[8] = {0};
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){-1, 8}, 2));
+    msg_msg(&g, GRAPH_CONSTANTS, onnx_tensor("shift", ONNX_F32, (int64_t[]){1, 8}, 2, shift, 32));
+    for (unsigned i = 0; i < 4; i++)
+        msg_msg(&g, GRAPH_CONSTANTS,
+                onnx_tensor(numbers[i].name, ONNX_F32, (int64_t[]){1, 1, 1}, numbers[i].rank,
+                            &numbers[i].is, 4));
+    add_words(&g, s->nodes);
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
+    struct msg file = onnx_model(g, 13);
+    const struct engine_source source = {.onnx = view_of(file.p, file.n), .note = hear};
+    swish_told = false;
+    awaited = "Gelu";
+    struct engine_model *m = engine_model_open(engine_any(false), &source, 2, &e);
+    free(file.p);
+    assert_non_null(m);
+    assert_int_equal(swish_told, s->fused);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    struct engine_data in = {x, sizeof(x), 2, {1, 8}}, out[1];
+    assert_true(engine_run(i, &in, out, &e));
+    assert_int_equal(out[0].rank, s->rank > 2 ? 3 : 2);
+    for (unsigned k = 0; k < 8; k++) {
+        float line = s->root * (x[k] + s->cubed * x[k] * x[k] * x[k]);
+        float want = s->half * x[k] * (s->one + tanhf(line)), got = ((const float *)out[0].data)[k];
+        if (!(fabsf(got - want) <= 1e-5f + 1e-5f * fabsf(want)))
+            fail_msg("of %g: expected %g, got %g", (double)x[k], (double)want, (double)got);
+    }
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
+static void gelu_written_out(void **state)
+{
+    static const struct spelled rows[] = {
+        {BY_TENSORFLOW, 0.5f, 0.7978846f, 0.044715f, 1, 0, true},
+        {BY_TENSORFLOW, 0.5f, 0.7978846f, 0.044715f, 1, 2, true},
+        {BY_TENSORFLOW, 0.5f, 0.7978846f, 0.044715f, 1, 3, false}, // a dimension more
+        {BY_TORCH, 0.5f, 0.7978846f, 0.044715f, 1, 0, true},
+        {BY_TORCH, 0.6f, 0.7978846f, 0.044715f, 1, 0, false},
+        {BY_TORCH, 0.5f, 0.7f, 0.044715f, 1, 0, false},
+        {BY_TORCH, 0.5f, 0.7978846f, 0.05f, 1, 0, false},
+        {BY_TORCH, 0.5f, 0.7978846f, 0.044715f, 2, 0, false}};
+    (void)state;
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        try_gelu(&rows[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scale_below_zero),     cmocka_unit_test(scale_beyond_float32),
         cmocka_unit_test(behind_a_convolution), cmocka_unit_test(behind_a_product),
-        cmocka_unit_test(behind_a_sum),
+        cmocka_unit_test(behind_a_sum),         cmocka_unit_test(hard_swish_written_out),
+        cmocka_unit_test(gelu_written_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -5,6 +5,7 @@
 #include "base/pb.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
+#include "engine/small.h"
 #include "tests/unit/engine_guard.h"
 #include "tests/unit/engine_kit.h"
 #include "tests/unit/engine_refused.h"
@@ -40,7 +41,8 @@ static struct {
 
 static size_t type_bytes(uint64_t type)
 {
-    static const uint8_t bytes[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8};
+    static const uint8_t bytes[] = {0, 4, 1, 1, 2, 2, 4, 8, 0, 1, 2, 8, 4, 8,
+                                    0, 0, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     return type < sizeof(bytes) ? bytes[type] : 0;
 }
 
@@ -54,6 +56,22 @@ static void add_string(struct sample *t, struct view v)
 }
 
 enum { STRING = 8 };
+
+// Numbers below 8 bits: one a byte, as at ports.
+static void unpack(struct sample *t)
+{
+    enum engine_dtype d = dtype_from_onnx(t->type);
+    size_t n = 1;
+    for (unsigned i = 0; i < t->rank; i++)
+        n *= (size_t)t->shape[i];
+    if (!dtype_is_small(d) || t->bytes != dtype_file_bytes(d, n))
+        return;
+    uint8_t *to = malloc(n + 1);
+    small_unpack(d, t->data, to, n);
+    free(t->data);
+    t->data = to;
+    t->bytes = n;
+}
 
 // False: a data type that these tests do not read (sequences, optional values).
 static bool read_sample(const char *path, struct sample *t)
@@ -86,6 +104,7 @@ static bool read_sample(const char *path, struct sample *t)
                 memcpy(t->data + t->bytes, &v, type_bytes(t->type));
         }
     }
+    unpack(t);
     return r.error == NULL && (type_bytes(t->type) > 0 || t->type == STRING);
 }
 
@@ -280,7 +299,17 @@ static bool is_right(const char *test, const struct engine_data *got, enum engin
             return false;
         }
     }
-    if (is_float(dtype) || memcmp(got->data, want->data, want->bytes) == 0)
+    enum engine_dtype small = dtype_from_onnx(want->type);
+    for (size_t i = 0; dtype_is_small_float(small) && i < want->bytes; i++) {
+        double a = small_value(small, ((const uint8_t *)got->data)[i]),
+               b = small_value(small, want->data[i]);
+        if (a != b && !(isnan(a) && isnan(b))) {
+            print_error("%s: element %zu: expected %g, got %g\n", test, i, b, a);
+            return false;
+        }
+    }
+    if (is_float(dtype) || dtype_is_small_float(small) ||
+        memcmp(got->data, want->data, want->bytes) == 0)
         return true;
     print_error("%s: other bytes than expected\n", test);
     return false;
@@ -421,7 +450,8 @@ static void run_case(const char *suite, const char *name)
             print_error("%s: does not name %s: %s\n", t.name, name_of, e.text);
         counts.wrong += !said;
         counts.unknown++;
-    } else if (readable) {
+    } else if (readable && !is_listed(open_questions,
+                                      sizeof(open_questions) / sizeof(open_questions[0]), t.name)) {
         run_known(&t, model);
     }
     free_test(&t, model);
@@ -527,6 +557,7 @@ struct tally { // of the tests whose first op it is
 };
 
 static struct tally tallies[MAX_OPS];
+static struct engine *guarded; // whatever is right is run once more, between guard pages
 static unsigned n_tallies;
 
 static struct view first_op(struct view graph)
@@ -571,6 +602,12 @@ static void tally_case(const char *root, const char *suite, const char *name, bo
     struct msg constants = with_constants(model, t.in, t.n_in);
     if (why && t.n_in > 1 && readable && !attempt(&t, view_of(constants.p, constants.n)))
         why = NULL;
+    if (!why) {
+        struct engine *usual = engine;
+        engine = guarded;
+        (void)attempt(&t, model);
+        engine = usual;
+    }
     if (!readable && !why)
         why = "not read by this test";
     free(constants.p);
@@ -610,7 +647,9 @@ static int by_op(const void *a, const void *b)
 static int print_suite(const char *root, bool each)
 {
     struct tally all = {0};
+    struct engine_error e;
     engine = engine_any(false);
+    guarded = engine_new(guard_device_new(), NULL, (struct engine_limits){0}, &e);
     for (unsigned s = 0; s < sizeof(suites) / sizeof(suites[0]); s++)
         tally_suite(root, suites[s], each);
     qsort(tallies, n_tallies, sizeof(tallies[0]), by_op);
@@ -624,6 +663,7 @@ static int print_suite(const char *root, bool each)
         all.refused += a->refused;
         all.wrong += a->wrong;
     }
+    engine_free(guarded);
     printf("%-32s %6u %7u %5u  in %s\n", "all", all.passed, all.refused, all.wrong, root);
     return all.wrong > 0;
 }

@@ -8,7 +8,6 @@
 static const char *const refused[] = {
     "node/batchnorm_epsilon_training_mode",
     "node/batchnorm_example_training_mode",
-    "node/castlike_FLOAT_to_BFLOAT16",
     "node/castlike_FLOAT_to_STRING",
     "node/castlike_STRING_to_FLOAT",
     "node/constant",
@@ -56,6 +55,7 @@ static const char *const varies[] = {
     "node/castlike_FLOAT16_to_DOUBLE_expanded",
     "node/castlike_FLOAT16_to_FLOAT",
     "node/castlike_FLOAT16_to_FLOAT_expanded",
+    "node/castlike_FLOAT_to_BFLOAT16",
     "node/castlike_FLOAT_to_BFLOAT16_expanded",
     "node/castlike_FLOAT_to_DOUBLE",
     "node/castlike_FLOAT_to_DOUBLE_expanded",
@@ -85,6 +85,15 @@ static const char *const mistaken[] = {
     "node/qlinearmatmul_2D_int8_float32",
     "node/qlinearmatmul_3D_int8_float16",
     "node/qlinearmatmul_3D_int8_float32",
+};
+
+// What the standard leaves open (a float beyond what 4 bits hold): these answers of 1.17's are held to the largest, later
+// ones and runtimes keep the low bits, as we do.
+static const char *const open_questions[] = {
+    "node/cast_FLOAT16_to_INT4",
+    "node/cast_FLOAT16_to_UINT4",
+    "node/cast_FLOAT_to_INT4",
+    "node/cast_FLOAT_to_UINT4",
 };
 
 #endif
