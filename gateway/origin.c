@@ -178,11 +178,11 @@ void origin_settle(struct part *p, struct infer *in)
     struct request *r = in->user;
     struct serving *s = &r->serving;
     const struct step *done = &in->step;
-    const struct slice *slice = &done->tickets[0].slice;
     if (in->error.status != STATUS_OK) {
         serving_fail(s, &in->error, in->retry_after_s, loop_now_us(p->loop));
         return;
     }
+    const struct slice *slice = &done->tickets[0].slice;
     s->meta.model =
         in->request.model; // the exchange's own memory: bytes of it may outlive the model
     s->meta.version = arena_copy(&s->ex->arena, slice->answer->version); // the log outlives it

@@ -9,6 +9,7 @@
 
 // Before a loop over elements whose answer lies where its input does, or apart: each is read before it is written.
 #ifdef __clang__
+#pragma clang diagnostic ignored "-Wpass-failed" // it need not
 #define EACH_BY_ITSELF _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define EACH_BY_ITSELF _Pragma("GCC ivdep")

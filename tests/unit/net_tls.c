@@ -388,6 +388,7 @@ static void broken_files_are_named_and_reload_keeps_the_old(void **state)
     tls_change_drop(tls_change_new(server, cert, key, &keys, err)); // not wanted after all
     tls_change_drop(NULL);
     loop_turn(loops[0], false);
+    SSL_SESSION_free(w.resume);
     w.resume = ticket;
     SSL_SESSION_up_ref(w.resume);
     assert_true(resumes(&w));
