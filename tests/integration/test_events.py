@@ -253,8 +253,8 @@ def test_what_a_reader_misses_it_is_told(sluice):
         one.take(0.001)
     one.until(lambda: len(one.events()) >= 2500)
     assert ": lost" not in one.body()[0]
-    last = one.events()[-1]["id"].encode()
-    late.until(lambda: last in late.raw)
+    last = one.events()[-1]["id"]
+    late.until(lambda: last.encode() in late.raw and late.events()[-1]["id"] == last)  # whole
     text, events = late.body()[0], late.events()
     lost = sum(int(n) for n in re.findall(r"^: lost (\d+)$", text, re.M))
     assert lost > 0 and lost + len(events) == 2500
