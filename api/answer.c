@@ -169,7 +169,7 @@ static size_t wanted_bytes(const struct api_answer *w, const struct slice *part)
     return bytes;
 }
 
-// The part's rows in b; of outputs that nobody asked for there are none. NULL: out of memory.
+// Copies the part's rows into b, without outputs that were not requested. NULL: out of memory.
 static struct answer *copy_part(struct api_answer *w, const struct slice *part, struct block *b)
 {
     unsigned n = part->answer->n_outputs;
@@ -189,7 +189,8 @@ static struct answer *copy_part(struct api_answer *w, const struct slice *part, 
     return outputs ? answer_new(b, outputs, n, part->rows) : NULL;
 }
 
-// The block stays with us, or the rows become a copy: nobody's slow reader keeps a batch's answer for little of it.
+// Keeps a reference on the part's block, or copies its rows: a slow client that is owed a few rows must not hold the
+// answer of a whole batch in memory.
 static bool own_part(struct api_answer *w, const struct slice *part, struct slice *own)
 {
     bool shared = part->rows > 0 && part->rows < part->answer->rows;

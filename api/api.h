@@ -101,13 +101,13 @@ enum oip_step api_answer_infer(struct api *a, struct exchange *ex, const struct 
                                const struct answer_meta *meta, uint64_t now_us,
                                struct api_answer **more, struct error *e);
 enum oip_step api_answer_step(struct api_answer *w, uint64_t now_us, struct error *e);
-// After OIP_MORE: the rest is encoded as the client takes it (api_answer_want, from on_want), and the slice not looked
-// at any more: it has what it needs. Until then api_answer_step goes on.
+// After OIP_MORE. True: the rest is encoded by api_answer_want as the client takes it, and the caller's slice is no longer
+// needed. False: go on with api_answer_step.
 bool api_answer_flows(const struct api_answer *w);
 // False: it was cut, for want of memory.
 bool api_answer_want(struct api_answer *w);
-void api_answer_drop(
-    struct api_answer *w); // at the end of one that flows; the client has gone in the middle
+// One that flows has ended, or the client left before the end: gives back what it holds.
+void api_answer_drop(struct api_answer *w);
 
 // ---- everything else ---------------------------------------------------------------------------------
 

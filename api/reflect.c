@@ -5,7 +5,7 @@
 #include <stdio.h>
 
 #define PREFIX 5
-#define PATIENCE_US 10000000 // for the rest of a message that has begun
+#define PATIENCE_US 10000000 // longest wait for the rest of a message, from its first byte
 
 void reflect_route(struct serving *s)
 {

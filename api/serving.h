@@ -52,7 +52,7 @@ struct serving {
     struct infer_request *request; // where it is decoded to: set before serving_route
     enum serving_phase phase;
     enum status outcome; // of the answer; STATUS_CLIENT_GONE: the client left before it
-    struct view why;     // told with it, cut, in the exchange's arena; STATUS_OK: none
+    struct view why; // the error's text, truncated, in the exchange's arena; empty with STATUS_OK
     struct api_call call;
     struct answer_meta meta; // its model to compute_us: set before serving_answer
     size_t in_bytes;         // of the body as it came: decoding may replace it
@@ -88,7 +88,8 @@ void serving_on_body(struct serving *s, uint64_t now_us);
 bool serving_on_want(struct serving *s, bool spent, uint64_t now_us);
 // True: it was one that flows, and no serving_step is wanted any more.
 bool serving_on_sent(struct serving *s);
-// What is ready may have changed since the last look. False: nobody watches any more.
+// To be called every SERVING_LOOK_US: wakes each health Watch whose service has another state than its client was told.
+// False: there is no Watch left.
 #define SERVING_LOOK_US 50000
 bool serving_look(struct api *a, uint64_t now_us);
 // What http/ refuses (http_server_ops.on_refuse), with or without a serving.

@@ -1,8 +1,8 @@
 /* api/watch.h: health Watch (grpc.health.v1): the state of a service now, and again each time that it is another, until
  * the client leaves or the server drains. Thinks.
- * States are looked at, not told: that a model is ready has many causes on many threads, and is a load of a word. So a
- * change is seen within SERVING_LOOK_US, and one that is undone before is not. A client that is slow gets the
- * state as it is when its window opens. */
+ * States are polled, since readiness changes for many reasons on many threads, and reading it is one load. A change is
+ * seen within SERVING_LOOK_US; one that is undone within that time is not. A slow client gets the state that holds
+ * when its window opens. */
 #ifndef SLUICE_API_WATCH_H
 #define SLUICE_API_WATCH_H
 

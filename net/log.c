@@ -153,7 +153,7 @@ static void target_free(struct log_target *t)
     mem_free(t);
 }
 
-// To where log_move wants it. What waits for nowhere had its last look.
+// Switches to the file that log_move named. What came for the file before has been written by now, as far as it takes it.
 static void move(struct sink *s)
 {
     struct log_target *t = s->cut_end ? NULL : atomic_exchange(&s->next, NULL);

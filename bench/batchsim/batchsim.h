@@ -117,7 +117,7 @@ void lanes_table(void);
 void goodput_table(bool small);
 void uneven_tables(bool small);
 
-// What the estimate may be told wrongly, or too late.
+// Workers that report wrong times, or become slower: what an estimate that is wrong costs.
 void wrong_table(void);
 
 // What the rows of goodput_table demand.

@@ -163,7 +163,6 @@ void uneven_tables(bool small)
     }
 }
 
-// What the estimate may be told wrongly, or too late.
 void wrong_table(void)
 {
     static const struct {

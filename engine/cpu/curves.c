@@ -8,12 +8,12 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
-INLINE float exp_of(float x)
+// x = power ln 2 + r: the polynomial of r; *shifted has the power, a whole number, in its last bits.
+INLINE float exp_reduced(float x, float *shifted)
 {
-    const float round = 12582912.0f; // 1.5 * 2^23: whole numbers stand in its last bits
-    x = x > 88.0f ? 88.0f : x;
-    x = x < -87.0f ? -87.0f : x;
-    float shifted = x * 1.44269504088896341f + round, power = shifted - round;
+    const float round = 12582912.0f; // 1.5 * 2^23
+    *shifted = x * 1.44269504088896341f + round;
+    float power = *shifted - round;
     float r = x - power * 0.693359375f - power * -2.12194440e-4f;
     float p = 1.9875691500e-4f;
     p = p * r + 1.3981999507e-3f;
@@ -21,7 +21,14 @@ INLINE float exp_of(float x)
     p = p * r + 4.1665795894e-2f;
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1;
+    return p * r * r + r + 1;
+}
+
+INLINE float exp_of(float x)
+{
+    x = x > 88.0f ? 88.0f : x;
+    x = x < -87.0f ? -87.0f : x;
+    float shifted, p = exp_reduced(x, &shifted);
     uint32_t bits;
     memcpy(&bits, &shifted, 4);
     bits = (bits + 127) << 23; // 2^power
@@ -33,18 +40,9 @@ INLINE float exp_of(float x)
 // Where the result has no exponent of its own it is 0; where it has none that is as large, infinite.
 INLINE float exp_whole_of(float x)
 {
-    const float round = 12582912.0f;
     float y = x > 89.0f ? 89.0f : x;
     y = y < -88.0f ? -88.0f : y;
-    float shifted = y * 1.44269504088896341f + round, power = shifted - round;
-    float r = y - power * 0.693359375f - power * -2.12194440e-4f;
-    float p = 1.9875691500e-4f;
-    p = p * r + 1.3981999507e-3f;
-    p = p * r + 8.3334519073e-3f;
-    p = p * r + 4.1665795894e-2f;
-    p = p * r + 1.6666665459e-1f;
-    p = p * r + 5.0000001201e-1f;
-    p = p * r * r + r + 1;
+    float shifted, p = exp_reduced(y, &shifted);
     int32_t bits, half;
     memcpy(&bits, &shifted, 4);
     bits -= 0x4b400000; // the power, a whole number; its two halves have an exponent each

@@ -1,17 +1,9 @@
 /* ctl/options, ctl/token: the command line, the environment behind it, and who may read a token. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
+#include "tests/unit/token_file.h"
 
 #include "ctl/options.h"
 #include "ctl/token.h"
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 // ---- options --------------------------------------------------------------------------------------------------
 
@@ -167,31 +159,9 @@ static void environments(void **state)
 
 // ---- tokens ---------------------------------------------------------------------------------------------------
 
-static char dir[] = "/tmp/sluicectl-XXXXXX", path[64];
-
-static int make(void **state)
+static void put_text(const char *text)
 {
-    (void)state;
-    if (!mkdtemp(dir))
-        return -1;
-    snprintf(path, sizeof(path), "%s/token", dir);
-    return 0;
-}
-
-static int clean(void **state)
-{
-    (void)state;
-    unlink(path);
-    return rmdir(dir);
-}
-
-static void put(const char *text, mode_t mode)
-{
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    assert_true(fputs(text, f) >= 0);
-    assert_int_equal(fclose(f), 0);
-    assert_int_equal(chmod(path, mode), 0);
+    put(text, strlen(text), 0600);
 }
 
 static void refused(const char *file, const char *want)
@@ -207,8 +177,8 @@ static void token_files(void **state)
     (void)state;
     unlink(path);
     refused(path, "No such file or directory");
-    refused(dir, "Is a directory");
-    put("open sesame, please\n", 0600);
+    refused(token_dir, "Is a directory");
+    put_text("open sesame, please\n");
     assert_true(token_read(path, token, why));
     assert_string_equal(token, "open sesame, please");
     for (unsigned mode = 0400; mode <= 0777; mode++) {
@@ -220,16 +190,16 @@ static void token_files(void **state)
     }
     chmod(path, 0644);
     refused(path, "its mode is 0644");
-    put("open sesame\n", 0600);
+    put_text("open sesame\n");
     refused(path, "shorter than 16 bytes");
-    put("open sesame,\nplease, please\n", 0600);
+    put_text("open sesame,\nplease, please\n");
     refused(path, "control character");
     memset(text, 'x', sizeof(text));
     text[257] = '\0';
-    put(text, 0600);
+    put_text(text);
     refused(path, "longer than 256 bytes");
     text[256] = '\0';
-    put(text, 0600);
+    put_text(text);
     assert_true(token_read(path, token, why));
     assert_string_equal(token, text);
 }

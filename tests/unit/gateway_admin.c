@@ -1,48 +1,14 @@
 /* gateway/admin: what may be a token. Its pages and who may see them: tests/integration/test_admin.py. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-
-#include <cmocka.h>
+#include "tests/unit/token_file.h"
 
 #include "gateway/admin.h"
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static char dir[] = "/tmp/sluice-admin-XXXXXX", path[64];
-
-static int make(void **state)
-{
-    (void)state;
-    if (!mkdtemp(dir))
-        return -1;
-    snprintf(path, sizeof(path), "%s/token", dir);
-    return 0;
-}
-
-static int clean(void **state)
-{
-    (void)state;
-    unlink(path);
-    return rmdir(dir);
-}
-
-static void put(const char *bytes, size_t n)
-{
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    assert_int_equal(fwrite(bytes, 1, n, f), n);
-    assert_int_equal(fclose(f), 0);
-}
 
 static void taken(const char *bytes, size_t n, const char *want)
 {
     char token[257];
     const char *why = NULL;
-    put(bytes, n);
+    put(bytes, n, 0600);
     if (admin_read_token(path, token, &why) != 0)
         fail_msg("%s", why);
     assert_string_equal(token, want);
@@ -52,7 +18,7 @@ static void refused(const char *bytes, size_t n, const char *want)
 {
     char token[257];
     const char *why = NULL;
-    put(bytes, n);
+    put(bytes, n, 0600);
     assert_int_equal(admin_read_token(path, token, &why), -1);
     assert_non_null(strstr(why, want));
 }
@@ -95,7 +61,7 @@ static void files(void **state)
     unlink(path);
     assert_int_equal(admin_read_token(path, token, &why), -1);
     assert_string_equal(why, "No such file or directory");
-    assert_int_equal(admin_read_token(dir, token, &why), -1);
+    assert_int_equal(admin_read_token(token_dir, token, &why), -1);
     assert_string_equal(why, "Is a directory");
     assert_int_equal(mkfifo(path, 0600), 0); // nobody writes: no start must wait for that
     assert_int_equal(admin_read_token(path, token, &why), -1);
