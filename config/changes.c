@@ -90,11 +90,11 @@ static void compare_keys(struct finder *f, enum section_id s, const char *title,
     }
 }
 
-// And of batch and queue within it, which stand behind it in the table of sections.
+// And of those within it.
 static void compare_rules(struct finder *f, enum section_id s, const char *title, const void *was,
                           const void *is)
 {
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < CONFIG_RULE_SECTIONS; i++)
         compare_keys(f, s + i, title, was, is);
 }
 

@@ -1,5 +1,6 @@
 /* What one key alone cannot know: keys that need or exclude each other, and things that must differ. */
 #include "config/read.h"
+#include "config/value.h"
 
 struct checker {
     struct config *c;
@@ -49,20 +50,45 @@ static void check_listen(struct checker *k, const struct outline_section *s, uns
 
 static void complete_model(struct checker *k, struct config_model *m)
 {
+    if (m->p99_leave_us == 0)
+        m->p99_leave_us = m->p99_enter_us / 4 * 3;
     if (m->timeout_us == 0)
         m->timeout_us = k->c->limits.deadline_default_us;
     if (m->queue_rows == 0 && m->max_rows > 0)
         m->queue_rows = m->max_rows > 16 ? 64 * m->max_rows : 1024;
 }
 
-// of: the section of a model or a worker, or the one of the defaults; batch and queue within it. What
-// is inherited was said where it stands.
-static void check_rules(struct checker *k, const struct outline_section *s, struct config_model *m,
-                        enum section_id of, enum section_id batch, enum section_id queue)
+// Who comes back before he has gone would move for ever.
+static void check_bounds(struct checker *k, const struct outline_section *s, struct config_model *m,
+                         enum section_id of)
 {
+    enum section_id degradation = of + SECTION_MODEL_DEGRADATION - SECTION_MODEL;
+    const struct config_key *enter = key(degradation, "p99_enter"),
+                            *leave = key(degradation, "p99_leave");
+    if (!given(s, enter) && !given(s, leave))
+        return;
+    unsigned line = outline_line(s, given(s, leave) ? leave : enter);
+    char e[32], l[32];
+    value_print_duration(e, m->p99_enter_us);
+    value_print_duration(l, m->p99_leave_us);
+    if (m->p99_leave_us > 0 && m->p99_enter_us == 0)
+        config_error_add(k->errors, line, "p99_leave: needs p99_enter");
+    else if (m->p99_leave_us > m->p99_enter_us)
+        config_error_add(k->errors, line, "p99_leave: expected at most p99_enter (%s), got %s", e,
+                         l);
+}
+
+// of: the section of a model or a worker, or the one of the defaults, with those within it. What is inherited was said
+// where it stands.
+static void check_rules(struct checker *k, const struct outline_section *s, struct config_model *m,
+                        enum section_id of)
+{
+    enum section_id batch = of + SECTION_MODEL_BATCH - SECTION_MODEL,
+                    queue = of + SECTION_MODEL_QUEUE - SECTION_MODEL;
     const struct config_key *preferred = key(batch, "preferred"),
                             *max_rows = key(batch, "max_rows"), *rows = key(queue, "rows"),
                             *timeout = key(of, "timeout");
+    check_bounds(k, s, m, of);
     if (m->max_rows && m->preferred_count && m->preferred &&
         m->preferred[m->preferred_count - 1] > m->max_rows &&
         (given(s, preferred) || given(s, max_rows)))
@@ -96,19 +122,17 @@ static void check_worker(struct checker *k, const struct outline_section *s, uns
                          "replicas: goes with command; each of addresses is one replica");
     if (!command)
         w->replicas = 0;
-    check_rules(k, s, &w->rules, SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE);
+    check_rules(k, s, &w->rules, SECTION_WORKER);
 }
 
 static void check_model(struct checker *k, const struct outline_section *s, unsigned index)
 {
-    check_rules(k, s, &k->c->models[index], SECTION_MODEL, SECTION_MODEL_BATCH,
-                SECTION_MODEL_QUEUE);
+    check_rules(k, s, &k->c->models[index], SECTION_MODEL);
 }
 
 static void check_defaults(struct checker *k, const struct outline_section *s)
 {
-    check_rules(k, s, &k->c->unlisted, SECTION_DEFAULTS, SECTION_DEFAULTS_BATCH,
-                SECTION_DEFAULTS_QUEUE);
+    check_rules(k, s, &k->c->unlisted, SECTION_DEFAULTS);
 }
 
 static void check_limits(struct checker *k, const struct outline_section *s)

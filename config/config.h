@@ -68,7 +68,12 @@ struct config_model {
     enum config_policy policy;
     uint32_t queue_rows; // 0: max(1024, 64 * max_rows) (max_rows as the worker gives it)
     uint64_t queue_bytes;
-    uint64_t timeout_us; // deadline of a request that names none; <= limits.deadline_max_us
+    uint64_t timeout_us;   // deadline of a request that names none; <= limits.deadline_max_us
+    bool levels;           // its service comes down by levels
+    uint64_t p99_enter_us; // 0: by what the queue takes of the deadlines
+    uint64_t p99_leave_us; // <= p99_enter_us
+    uint64_t hold_us, window_us;
+    bool critical; // counts for the level of the instance; a model's own section alone says so
 };
 #define CONFIG_ANY_WORKER (~0u)
 
@@ -130,6 +135,7 @@ struct config {
     bool core_dumps;         // a crash may write a core although secrets are in memory
     uint64_t drain_delay_us, drain_timeout_us;
     uint64_t watchdog_us;    // a loop without a turn for so long: the gateway process is aborted
+    const char *state_dir;   // NULL: what would be kept there ends with the process
     const char *runtime_dir; // NULL: a fresh directory below $XDG_RUNTIME_DIR or /tmp
 
     struct config_listen *listens;

@@ -27,6 +27,9 @@ const struct config_section config_sections[SECTION_KINDS] = {
                                 "When a batch goes, and how large, where a model does not say."},
     [SECTION_DEFAULTS_QUEUE] = {"queue", SECTION_DEFAULTS, false, RELOAD_TAKES,
                                 "What may wait for a model that does not say."},
+    [SECTION_DEFAULTS_DEGRADATION] = {"degradation", SECTION_DEFAULTS, false, RELOAD_TAKES,
+                                      "When the service of a model that does not say comes down, "
+                                      "and up again. See resilience.md."},
     [SECTION_WORKER] =
         {"worker", SECTION_TOP, true, RELOAD_RESTART,
          "Model servers that speak the Open Inference Protocol over gRPC: a program "
@@ -39,12 +42,17 @@ const struct config_section config_sections[SECTION_KINDS] = {
          "say. What stands nowhere in it is as in `defaults`."},
     [SECTION_WORKER_QUEUE] = {"queue", SECTION_WORKER, false, RELOAD_TAKES,
                               "What may wait for models of this worker that do not say."},
+    [SECTION_WORKER_DEGRADATION] = {"degradation", SECTION_WORKER, false, RELOAD_TAKES,
+                                    "When the service of models of this worker that do not say "
+                                    "comes down, and up again."},
     [SECTION_MODEL] = {"model", SECTION_TOP, true, RELOAD_TAKES,
                        "How one model is batched, queued and routed; the title is its name."},
     [SECTION_MODEL_BATCH] = {"batch", SECTION_MODEL, false, RELOAD_TAKES,
                              "When a batch goes, and how large."},
     [SECTION_MODEL_QUEUE] = {"queue", SECTION_MODEL, false, RELOAD_TAKES,
                              "What may wait for the model."},
+    [SECTION_MODEL_DEGRADATION] = {"degradation", SECTION_MODEL, false, RELOAD_TAKES,
+                                   "When the service of the model comes down, and up again."},
     [SECTION_LIMITS] = {"limits", SECTION_TOP, false, RELOAD_TAKES,
                         "Bounds and time-outs. Each answers an attack or a fault; each has a "
                         "default."},
@@ -70,9 +78,11 @@ const struct config_section config_sections[SECTION_KINDS] = {
 // clang-format off
 // What a model's section may say, and a worker's and `defaults` for those that do not: in the member `in` of a
 // struct, or the struct itself.
-#define RULES(top, batch, queue, strukt, in) \
+#define RULES(top, batch, queue, degradation, strukt, in) \
     {.name = "timeout", NUMBER_IN(top, strukt, KEY_DURATION, in timeout_us, 0, 24 * HOUR, "0", \
         "Deadline of a request that names none. 0: `limits.deadline_default`.")}, \
+    {.name = "levels", NUMBER_IN(top, strukt, KEY_BOOL, in levels, 0, 1, "true", \
+        "Its service comes down by levels when it is in trouble (resilience.md). `off`: always level 0, and nobody can pin it.")}, \
     {.name = "policy", NUMBER_IN(batch, strukt, KEY_CHOICE, in policy, 0, 0, "auto", \
         "`auto`: batches as large as deadlines and load allow, waits only where that pays. " \
         "`fixed`: `preferred` sizes and `max_wait`. See batching.md."), .choices = "auto|fixed"}, \
@@ -93,7 +103,16 @@ const struct config_section config_sections[SECTION_KINDS] = {
     {.name = "rows", NUMBER_IN(queue, strukt, KEY_COUNT, in queue_rows, 0, 16777216, "0", \
         "Rows that may wait; past it requests are answered 503. 0: max(1024, 64 x max_rows).")}, \
     {.name = "bytes", NUMBER_IN(queue, strukt, KEY_SIZE, in queue_bytes, KIB, 1024 * GIB, "256MiB", \
-        "Bytes of requests that may wait; past it requests are answered 503.")},
+        "Bytes of requests that may wait; past it requests are answered 503.")}, \
+    {.name = "p99_enter", NUMBER_IN(degradation, strukt, KEY_DURATION, in p99_enter_us, 0, HOUR, "0", \
+        "Level 1 when 99 of 100 answers of the last `window` take longer than this, from the queue to the answer, for " \
+        "`hold`. 0: when more than one of 100 requests waits for half of the time that its deadline leaves.")}, \
+    {.name = "p99_leave", NUMBER_IN(degradation, strukt, KEY_DURATION, in p99_leave_us, 0, HOUR, "0", \
+        "And back when they take no longer than this for twice `hold`. 0: 3/4 of `p99_enter`.")}, \
+    {.name = "hold", NUMBER_IN(degradation, strukt, KEY_DURATION, in hold_us, 10 * MS, HOUR, "5s", \
+        "A level is held for at least so long, and what is measured has to last as long.")}, \
+    {.name = "window", NUMBER_IN(degradation, strukt, KEY_DURATION, in window_us, 100 * MS, HOUR, "10s", \
+        "What is measured is of the last so long.")},
 
 const struct config_key config_keys[] = {
     {.name = "loops", NUMBER(SECTION_TOP, KEY_COUNT, loops, 0, 256, "0",
@@ -117,6 +136,9 @@ const struct config_key config_keys[] = {
     {.name = "runtime_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, runtime_dir,
         "Directory below which a private one for the sockets of local workers is made. Without it: "
         "`$XDG_RUNTIME_DIR`, else `/tmp`."), .reload = RELOAD_RESTART},
+    {.name = "state_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, state_dir,
+        "Directory for what outlives the process: pinned levels. Made when it is not there. Without it they end with the "
+        "gateway process."), .reload = RELOAD_RESTART},
 
     {.name = "address", TEXT_IN(SECTION_LISTEN, config_listen, KEY_LISTEN, address,
         "Port 0 picks a free one and reports it."), .required = true, .reload = RELOAD_RESTART},
@@ -133,7 +155,7 @@ const struct config_key config_keys[] = {
     {.name = "token_file", TEXT_IN(SECTION_ADMIN, config, KEY_PATH, admin.token_file,
         "File with the bearer token. Without it only `/metrics` and `/healthz` are served.")},
 
-    RULES(SECTION_DEFAULTS, SECTION_DEFAULTS_BATCH, SECTION_DEFAULTS_QUEUE, config_model,)
+    RULES(SECTION_DEFAULTS, SECTION_DEFAULTS_BATCH, SECTION_DEFAULTS_QUEUE, SECTION_DEFAULTS_DEGRADATION, config_model,)
 
     {.name = "command", LIST_IN(SECTION_WORKER, config_worker, KEY_WORDS, command, command_count, 256,
         "Program and arguments of a local worker; `--listen` and `--liveness-fd` are added. A name "
@@ -146,11 +168,13 @@ const struct config_key config_keys[] = {
         "Each of these servers computes one batch at a time, of whatever model: their models take turns for it. "
         "`sluice-worker` says so itself. Not for a Triton, which runs its models side by side."), .reload = RELOAD_RESTART},
 
-    RULES(SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE, config_worker, rules.)
+    RULES(SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE, SECTION_WORKER_DEGRADATION, config_worker, rules.)
 
     {.name = "worker", TEXT_IN(SECTION_MODEL, config_model, KEY_WORKER, worker,
         "Title of the worker section that serves it. Without it: whichever worker has the model.")},
-    RULES(SECTION_MODEL, SECTION_MODEL_BATCH, SECTION_MODEL_QUEUE, config_model,)
+    {.name = "critical", NUMBER_IN(SECTION_MODEL, config_model, KEY_BOOL, critical, 0, 1, "false",
+        "Its level counts for the instance's, which is the highest of such models.")},
+    RULES(SECTION_MODEL, SECTION_MODEL_BATCH, SECTION_MODEL_QUEUE, SECTION_MODEL_DEGRADATION, config_model,)
 
     {.name = "max_connections", LIMIT(KEY_COUNT, max_connections, 1, 1048576, "65536",
         "Connections of clients. Past it (or when descriptors run out) accepting pauses.")},
@@ -219,7 +243,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 72,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 89,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

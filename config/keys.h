@@ -33,17 +33,27 @@ enum section_id {
     SECTION_DEFAULTS,
     SECTION_DEFAULTS_BATCH,
     SECTION_DEFAULTS_QUEUE,
+    SECTION_DEFAULTS_DEGRADATION,
     SECTION_WORKER,
     SECTION_WORKER_BATCH,
     SECTION_WORKER_QUEUE,
+    SECTION_WORKER_DEGRADATION,
     SECTION_MODEL,
     SECTION_MODEL_BATCH,
     SECTION_MODEL_QUEUE,
+    SECTION_MODEL_DEGRADATION,
     SECTION_LIMITS,
     SECTION_LOG,
     SECTION_HEALTH,
     SECTION_KINDS
 };
+
+// A section with rules of models, and those within it, which stand behind it in the table.
+#define CONFIG_RULE_SECTIONS 4
+_Static_assert(SECTION_DEFAULTS_DEGRADATION == SECTION_DEFAULTS + CONFIG_RULE_SECTIONS - 1 &&
+                   SECTION_WORKER_DEGRADATION == SECTION_WORKER + CONFIG_RULE_SECTIONS - 1 &&
+                   SECTION_MODEL_DEGRADATION == SECTION_MODEL + CONFIG_RULE_SECTIONS - 1,
+               "they stand together");
 
 enum key_reload {       // what a reload of the file does with another value
     RELOAD_TAKES,       // it is in force at once

@@ -259,17 +259,12 @@ static void fill_section(struct filler *f, enum section_id id, void *base, cfg_t
     }
 }
 
-// A section with rules, and batch and queue within it.
-#define RULE_SECTIONS 3
-_Static_assert(SECTION_DEFAULTS_QUEUE == SECTION_DEFAULTS + 2 &&
-                   SECTION_WORKER_QUEUE == SECTION_WORKER + 2 &&
-                   SECTION_MODEL_QUEUE == SECTION_MODEL + 2,
-               "they stand together");
+// A section with rules, and those within it.
 static void fill_rules(struct filler *f, void *base, cfg_t *cfg, enum section_id of)
 {
     fill_section(f, of, base, cfg);
-    fill_section(f, of + 1, base, cfg_getsec(cfg, "batch"));
-    fill_section(f, of + 2, base, cfg_getsec(cfg, "queue"));
+    for (unsigned i = 1; i < CONFIG_RULE_SECTIONS; i++)
+        fill_section(f, of + i, base, cfg_getsec(cfg, config_sections[of + i].name));
 }
 
 // What holds for a model when nobody says anything; then what the section `defaults` says.
@@ -281,7 +276,7 @@ static void fill_unlisted(struct filler *f, cfg_t *cfg)
         return;
     }
     m->worker = CONFIG_ANY_WORKER;
-    for (unsigned i = 0; i < RULE_SECTIONS; i++)
+    for (unsigned i = 0; i < CONFIG_RULE_SECTIONS; i++)
         fill_defaults(f, SECTION_DEFAULTS + i, m);
 }
 
@@ -319,6 +314,7 @@ static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_
         c->models[i] = *inherited(c, cfg);
         c->models[i].name = title;
         c->models[i].worker = CONFIG_ANY_WORKER;
+        c->models[i].critical = false;
         fill_rules(f, &c->models[i], cfg, kind);
     }
 }

@@ -1,6 +1,7 @@
 #include "ctl/commands.h"
 
 #include "ctl/columns.h"
+#include "ctl/level.h"
 #include "ctl/words.h"
 #include <ctype.h>
 #include <errno.h>
@@ -14,11 +15,15 @@
 
 struct ctl_command { // adding one is a row, its test, help, man page and completion
     const char *name;
+    const char *verb; // the word behind it that makes it this one; NULL: it has no verbs
     const char *path;
     bool acts;       // POST of nothing
     bool takes_word; // then POST of that, as the level to be
     bool waits;      // --wait has a meaning
     bool about_word; // wants a word: what is asked about, which stands behind path
+    // Of a verb: are the words behind it right; what is POSTed then. NULL: none may stand there; it is a question.
+    bool (*check)(const struct ctl_options *o, char why[OPTIONS_ERROR]);
+    json_t *(*wish)(const struct ctl_options *o);
     // The part of the answer that was asked for; NULL: all of it.
     json_t *(*pick)(const json_t *page);
     bool (*words)(const json_t *picked, struct buffer *out);
@@ -32,15 +37,39 @@ static const struct ctl_command commands[] = {
     {.name = "reload", .path = "/v1/reload", .acts = true, .words = words_of_reload},
     {.name = "drain", .path = "/v1/drain", .acts = true, .waits = true, .words = words_of_drain},
     {.name = "loglevel", .path = "/v1/loglevel", .takes_word = true, .words = words_of_level},
+    {.name = "level", .verb = "show", .path = "/v1/levels", .words = words_of_levels},
+    {.name = "level",
+     .verb = "set",
+     .path = "/v1/levels",
+     .check = level_check_set,
+     .wish = level_wish_set,
+     .words = words_of_pin},
+    {.name = "level",
+     .verb = "clear",
+     .path = "/v1/levels",
+     .check = level_check_clear,
+     .wish = level_wish_clear,
+     .words = words_of_pin},
 };
 
-static const struct ctl_command *find_command(const char *name)
+// Its command; of one with verbs the first where no verb of it stands there.
+static const struct ctl_command *find_command(const struct ctl_options *o)
 {
-    for (size_t i = 0; name && i < sizeof(commands) / sizeof(commands[0]); i++) {
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
+    const struct ctl_command *found = NULL;
+    for (size_t i = 0; o->command && i < sizeof(commands) / sizeof(commands[0]); i++) {
+        const struct ctl_command *c = &commands[i];
+        if (strcmp(c->name, o->command) != 0)
+            continue;
+        if (!c->verb || (o->argument && strcmp(c->verb, o->argument) == 0))
+            return c;
+        found = found ? found : c;
     }
-    return NULL;
+    return found;
+}
+
+static bool has_verb(const struct ctl_command *c, const struct ctl_options *o)
+{
+    return !c->verb || (o->argument && strcmp(c->verb, o->argument) == 0);
 }
 
 // What a request's id may be (x-request-id).
@@ -56,16 +85,26 @@ static bool is_id(const char *word)
 
 bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
 {
-    const struct ctl_command *c = find_command(o->command);
+    const struct ctl_command *c = find_command(o);
     if (!o->command)
         snprintf(why, OPTIONS_ERROR, "no command");
     else if (!c)
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
+    else if (!has_verb(c, o))
+        snprintf(why, OPTIONS_ERROR, "%s: expected show, set or clear behind it, got \"%.80s\"",
+                 c->name, o->argument ? o->argument : "");
+    else if (!c->wish && (o->for_ || o->why))
+        snprintf(why, OPTIONS_ERROR, "%s: --for and --why belong to level set", c->name);
+    else if (!c->wish && o->more[0])
+        snprintf(why, OPTIONS_ERROR, "%s: expected one word behind it at most, got \"%.80s\" too",
+                 c->name, o->more[0]);
+    else if (c->check && !c->check(o, why))
+        return false;
     else if (c->about_word && !is_id(o->argument))
         snprintf(why, OPTIONS_ERROR,
                  "%s: expected a request id, 1 to %d visible characters, got \"%.80s\"", c->name,
                  ID_BYTES, o->argument ? o->argument : "");
-    else if (o->argument && !c->takes_word && !c->about_word)
+    else if (o->argument && !c->takes_word && !c->about_word && !c->verb)
         snprintf(why, OPTIONS_ERROR, "%s: expected no word behind it, got \"%.80s\"", c->name,
                  o->argument);
     else if (o->wait && !c->waits)
@@ -210,9 +249,9 @@ static enum ctl_exit wait_gone(const struct ask *a, const json_t *answer)
 static const char *body_of(const struct ctl_command *c, const struct ctl_options *o, char **made)
 {
     *made = NULL;
-    if (!c->takes_word || !o->argument)
+    if (!c->wish && (!c->takes_word || !o->argument))
         return c->acts ? "" : NULL;
-    json_t *wish = json_pack("{s:s}", "level", o->argument);
+    json_t *wish = c->wish ? c->wish(o) : json_pack("{s:s}", "level", o->argument);
     *made = wish ? json_dumps(wish, JSON_COMPACT) : NULL;
     json_decref(wish);
     return *made ? *made : "";
@@ -252,7 +291,7 @@ static void put_path(const struct ctl_command *c, const struct ctl_options *o,
 
 enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)
 {
-    const struct ctl_command *c = find_command(o->command);
+    const struct ctl_command *c = find_command(o);
     char why[ASK_ERROR], path[PATH_BYTES], *made;
     struct buffer text;
     long status = 0;

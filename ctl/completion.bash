@@ -1,8 +1,8 @@
 # Completion of sluicectl for bash: source it, or install it as sluicectl where bash-completion looks.
 
 _sluicectl() {
-    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' i
-    local commands='status models workers explain reload drain loglevel'
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' verb='' i
+    local commands='status models workers explain reload drain loglevel level'
     local options='--address --token-file --ca-file --timeout --json --version --help'
     COMPREPLY=()
     if [[ $word == = ]]; then # --option=: bash makes three words of it
@@ -20,25 +20,35 @@ _sluicectl() {
         mapfile -t COMPREPLY < <(compgen -W 'unix: https:// 127.0.0.1:9090' -- "$word")
         return
         ;;
-    --timeout)
+    --timeout | --why)
+        return
+        ;;
+    --for)
+        mapfile -t COMPREPLY < <(compgen -W '10m 1h 1d' -- "$word")
         return
         ;;
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        --address | --token-file | --ca-file | --timeout) # its value is no command
+        --address | --token-file | --ca-file | --timeout | --for | --why) # its value is no command
             ((i++))
             [[ ${COMP_WORDS[i]} == = ]] && ((i++))
             ;;
         -*) ;;
-        *) [[ -n $command ]] || command=${COMP_WORDS[i]} ;;
+        *)
+            [[ -z $command || -n $verb ]] || verb=${COMP_WORDS[i]}
+            [[ -n $command ]] || command=${COMP_WORDS[i]}
+            ;;
         esac
     done
     if [[ $word == -* ]]; then
         [[ $command != drain ]] || options+=' --wait'
+        [[ "$command $verb" != 'level set' ]] || options+=' --for --why'
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
     elif [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word")
+    elif [[ $command == level && -z $verb ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'show set clear' -- "$word")
     elif [[ $command == loglevel ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$word")
     fi

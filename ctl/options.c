@@ -17,6 +17,8 @@ static const struct option_row rows[] = {
     {"--token-file", false, offsetof(struct ctl_options, token_file)},
     {"--ca-file", false, offsetof(struct ctl_options, ca_file)},
     {"--timeout", false, offsetof(struct ctl_options, timeout)},
+    {"--for", false, offsetof(struct ctl_options, for_)},
+    {"--why", false, offsetof(struct ctl_options, why)},
     {"--json", true, offsetof(struct ctl_options, json)},
     {"--wait", true, offsetof(struct ctl_options, wait)},
     {"--version", true, offsetof(struct ctl_options, version)},
@@ -70,14 +72,15 @@ static bool read_option(struct ctl_options *o, int argc, char **argv, int *i,
 
 static bool read_word(struct ctl_options *o, const char *word, char why[OPTIONS_ERROR])
 {
-    if (!o->command)
-        o->command = word;
-    else if (!o->argument)
-        o->argument = word;
-    else
-        return refuse(why, "%.80s: expected one word behind it at most, got \"%.80s\" too",
-                      o->command, word);
-    return true;
+    const char **places[] = {&o->command, &o->argument, &o->more[0], &o->more[1]};
+    _Static_assert(OPTIONS_MORE == 2, "all of them");
+    for (unsigned i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        if (*places[i])
+            continue;
+        *places[i] = word;
+        return true;
+    }
+    return refuse(why, "%.80s: expected no more words, got \"%.80s\" too", o->command, word);
 }
 
 static bool read_timeout(struct ctl_options *o, char why[OPTIONS_ERROR])

@@ -9,6 +9,7 @@
 #define OPTIONS_ADDRESS "127.0.0.1:9090" // what config/gateway.conf has
 #define OPTIONS_TIMEOUT_MS 5000
 #define OPTIONS_ERROR 256
+#define OPTIONS_MORE 2
 
 struct ctl_options {
     const char *address;    // "HOST:PORT", "[IPV6]:PORT", "unix:PATH" or "https://HOST[:PORT]"
@@ -18,8 +19,10 @@ struct ctl_options {
     const char *timeout;    // as it was given; NULL: not at all
     long timeout_ms;
     bool json, wait, help, version;
-    const char *command;  // NULL: none stands there
-    const char *argument; // the one word behind it, or NULL
+    const char *command;            // NULL: none stands there
+    const char *argument;           // the word behind it, or NULL
+    const char *more[OPTIONS_MORE]; // those behind that; NULL: none
+    const char *for_, *why;         // level set; NULL: not given
 };
 
 // getenv's shape. Options may stand before and behind the command, as "--name value" or "--name=value"; the last

@@ -304,9 +304,9 @@ static bool words_of_troubles(const json_t *model, struct buffer *out)
 
 bool words_of_models(const json_t *picked, struct buffer *out)
 {
-    static const char *const heads[] = {"MODEL",    ">READY",         ">SHARE", ">WAIT",
-                                        ">WAITING", ">RUNNING",       ">ROW",   ">QUEUE LIMIT",
-                                        ">BATCH",   ">BYTES CHARGED", ">LOOP",  NULL};
+    static const char *const heads[] = {
+        "MODEL", ">READY",       ">LEVEL", ">SHARE",         ">WAIT", ">WAITING", ">RUNNING",
+        ">ROW",  ">QUEUE LIMIT", ">BATCH", ">BYTES CHARGED", ">LOOP", NULL};
     struct columns t;
     size_t i;
     const json_t *m;
@@ -315,6 +315,7 @@ bool words_of_models(const json_t *picked, struct buffer *out)
     {
         columns_cell(&t, text_of(m, "name"));
         cell_replicas(&t, m);
+        cell_number(&t, m, "level");
         cell_share(&t, m);
         cell_wait(&t, m);
         cell_number(&t, m, "waiting_rows");

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "gateway/doors.h"
+#include "gateway/levels.h"
 #include "gateway/origin.h"
 #include "gateway/pages.h"
 #include "gateway/process.h"
@@ -443,6 +444,7 @@ static bool build(struct gateway *g)
 static void run(struct gateway *g)
 {
     DOORS_OPEN(g);
+    levels_start(g);
     if (loops_start(&g->loops) != 0) {
         refuse(g, "threads", strerror(errno));
         g->exit_status = 1;
@@ -466,6 +468,7 @@ static void tear_down(struct gateway *g)
         server_free(g->fronts[i].server);
     show_drop(g);
     reload_drop(g);
+    levels_free(g);
     admin_free(g->admin);
     parts_free(g);
     for (unsigned i = 0; i < g->n_fronts; i++) {

@@ -2,6 +2,7 @@
 
 #include "backends/worker.h"
 #include "base/mem.h"
+#include "gateway/levels.h"
 #include "gateway/part.h"
 #include "gateway/process.h"
 #include "gateway/prom.h"
@@ -25,6 +26,8 @@ void metrics_note(struct metrics *s, const struct note *n)
     if (n->kind == NOTE_BATCH) {
         metrics_inc(&mm->batches[n->b], 1);
         hist_add(&mm->batch_rows, n->a);
+    } else if (n->kind == NOTE_LEVEL) {
+        metrics_inc(&mm->moves[n->a], 1);
     }
 }
 
@@ -167,6 +170,12 @@ static void notes_of(struct page *p, const struct model *m)
     put_counts(p, m, offsetof(struct model_metrics, notes), "event", note_name, NOTE_KINDS);
 }
 
+static void moves_of(struct page *p, const struct model *m)
+{
+    static const char *const level[LEVELS] = {"0", "1", "2", "3", "4"};
+    put_counts(p, m, offsetof(struct model_metrics, moves), "level", level, LEVELS);
+}
+
 static void put_gauge(struct page *p, const struct model *m, uint64_t value)
 {
     struct prom_label label = {"model", m->name};
@@ -186,6 +195,32 @@ static void running_of(struct page *p, const struct model *m)
 static void ready_of(struct page *p, const struct model *m)
 {
     put_gauge(p, m, atomic_load(&m->ready));
+}
+
+static void level_of(struct page *p, const struct model *m)
+{
+    put_gauge(p, m, standing_level(m));
+}
+
+static void share_of(struct page *p, const struct model *m)
+{
+    struct prom_label label = {"model", m->name};
+    prom_value(&p->prom, &label, 1, (double)atomic_load(&m->share) / MODEL_SHARE);
+}
+
+static void levels(struct page *p)
+{
+    struct prom *o = &p->prom;
+    prom_family(o, "sluice_degradation_level", "gauge",
+                "How far the service of a model has come down: 0 healthy, 4 outage.");
+    each_model(p, level_of);
+    prom_family(o, "sluice_level_moves_total", "counter", "Moves by the level that was moved to.");
+    each_model(p, moves_of);
+    prom_family(o, "sluice_share", "gauge", "Share of its traffic that a model can carry.");
+    each_model(p, share_of);
+    prom_family(o, "sluice_instance_degradation_level", "gauge",
+                "The highest level of the critical models.");
+    prom_count(o, NULL, 0, levels_instance(p->g));
 }
 
 static void models(struct page *p)
@@ -353,6 +388,7 @@ bool metrics_page(struct buffer *out, void *ctx)
     prom_init(&p.prom, out);
     requests(&p);
     models(&p);
+    levels(&p);
     workers(&p);
     fronts(&p);
     loops(&p);

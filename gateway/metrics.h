@@ -9,6 +9,7 @@
 #include "base/hist.h"
 #include "http/abuse.h"
 #include "router/effects.h"
+#include "router/level.h"
 #include "router/table.h"
 #include <stdatomic.h>
 
@@ -22,6 +23,7 @@ struct model_metrics {
     _Atomic uint64_t batches[BATCH_REASONS]; // at the home
     struct hist batch_rows;
     _Atomic uint64_t notes[NOTE_KINDS];
+    _Atomic uint64_t moves[LEVELS]; // to that level
 };
 
 struct metrics {

@@ -187,6 +187,7 @@ void origin_settle(struct part *p, struct infer *in)
         in->request.model; // the exchange's own memory: bytes of it may outlive the model
     s->meta.version = arena_copy(&s->ex->arena, slice->answer->version); // the log outlives it
     s->meta.source = "model";
+    s->meta.degradation = standing_level(done->to.model);
     s->meta.batch_rows = done->batch_rows;
     s->meta.batch_reason = batch_reason_name[done->batch_reason];
     s->meta.queue_us = done->queue_us;

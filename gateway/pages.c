@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "gateway/explain.h"
+#include "gateway/levels.h"
 #include "gateway/metrics.h"
 #include "gateway/process.h"
 #include "gateway/reload.h"
@@ -141,4 +142,7 @@ const struct admin_page pages[PAGES] = {
     {"POST", "/v1/reload", ADMIN_TOKEN, reload_page}, // takes the file again
     {"GET", "/v1/loglevel", ADMIN_TOKEN, level},      // of the events
     {"POST", "/v1/loglevel", ADMIN_TOKEN, set_level}, // from now on
+    {"GET", "/v1/levels", ADMIN_TOKEN,
+     levels_page}, // how far service has come down, and what is pinned
+    {"POST", "/v1/levels", ADMIN_TOKEN, levels_set_page}, // pins, for a while
 };

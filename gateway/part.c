@@ -48,6 +48,17 @@ static void note_model(struct part *p, const struct note *n, enum log_level leve
                       LOG_I("tickets", n->a));
 }
 
+// A move, with what was seen then. Its desk is this loop's.
+static void note_level(struct part *p, const struct note *n, enum log_level level)
+{
+    const struct desk_standing *s = &n->model->desk->standing;
+    GATEWAY_EVENT(p->gateway, p->loop, level, note_name[n->kind], LOG_S("model", n->model->name),
+                  LOG_I("now", n->a), LOG_I("before", n->b),
+                  LOG_CSTR("cause", atomic_load(&n->model->level_cause)),
+                  LOG_I("p99_us", recent_p99(&s->took)), LOG_I("share_ppm", s->signals.share_ppm),
+                  LOG_I("ready", s->signals.ready), LOG_I("replicas", s->signals.known));
+}
+
 // What happens for every batch, or so often: told at LOG_DEBUG alone.
 static void note_rows(struct part *p, const struct note *n, enum log_level level)
 {
@@ -69,7 +80,7 @@ static void note(struct part *p, const struct note *n)
         [NOTE_REPLICA_UP] = LOG_INFO,       [NOTE_REPLICA_DOWN] = LOG_WARN,
         [NOTE_REPLICA_DIFFERS] = LOG_ERROR, [NOTE_REPLICA_PAUSED] = LOG_WARN,
         [NOTE_REPLICA_EJECTED] = LOG_WARN,  [NOTE_REPLICA_BACK] = LOG_INFO,
-        [NOTE_NO_REPLICA] = LOG_WARN,
+        [NOTE_NO_REPLICA] = LOG_WARN,       [NOTE_LEVEL] = LOG_WARN,
     };
     bool said_lately = n->kind == NOTE_WRONG_SHAPE && n->b == 0;
     enum log_level at = said_lately ? LOG_DEBUG : level[n->kind];
@@ -78,6 +89,8 @@ static void note(struct part *p, const struct note *n)
         return; // counted only
     if (note_of_replica[n->kind])
         note_replica(p, n, at);
+    else if (n->kind == NOTE_LEVEL)
+        note_level(p, n, at);
     else if (n->kind <= NOTE_DROPPED) // those of rows stand first
         note_rows(p, n, at);
     else
@@ -220,7 +233,12 @@ void part_rules(const struct config_model *c, struct model_rules *out)
                                 .queue_rows = c->queue_rows,
                                 .queue_bytes = c->queue_bytes ? c->queue_bytes : QUEUE_BYTES,
                                 .deadline_us = c->timeout_us,
-                                .grace_us = GRACE_US};
+                                .grace_us = GRACE_US,
+                                .levels = c->levels,
+                                .p99_enter_us = c->p99_enter_us,
+                                .p99_leave_us = c->p99_leave_us,
+                                .hold_us = c->hold_us,
+                                .window_us = c->window_us};
     _Static_assert(CONFIG_MAX_PREFERRED == POLICY_MAX_PREFERRED, "none is left out");
     for (unsigned i = 0; i < c->preferred_count; i++)
         out->preferred[out->n_preferred++] = c->preferred[i];

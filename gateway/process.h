@@ -9,6 +9,7 @@
 #include "gateway/budget.h"
 #include "gateway/events.h"
 #include "gateway/news.h"
+#include "gateway/pins.h"
 #include "http/http.h"
 #include "net/log.h"
 #include "net/loop.h"
@@ -96,6 +97,8 @@ struct gateway {
     int exit_status;
     struct wheel_timer drain_timer;
     uint64_t drain_until_us;
+    struct pins pins; // gateway/levels
+    struct wheel_timer pins_timer;
     struct wheel_timer sweep_timer; // gateway/removal
     struct removal *removals;       // models that are out of the table and not free yet
     struct event *keeper_event, *liveness_event, *term_event, *usr1_event;

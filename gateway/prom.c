@@ -78,6 +78,12 @@ void prom_count(struct prom *p, const struct prom_label *labels, unsigned n, uin
     put_line(p, "", labels, n, NULL, view_of(text, num_print_u64(text, value)));
 }
 
+void prom_value(struct prom *p, const struct prom_label *labels, unsigned n, double value)
+{
+    char text[32];
+    put_line(p, "", labels, n, NULL, view_of(text, num_print_f64(text, value)));
+}
+
 void prom_hist(struct prom *p, const struct prom_label *labels, unsigned n, const struct hist *h,
                const uint64_t *bounds, unsigned n_bounds, double per_unit)
 {

@@ -25,6 +25,7 @@ void prom_init(struct prom *p, struct buffer *out);
 // type: "counter", "gauge", "histogram". name without _bucket/_sum/_count.
 void prom_family(struct prom *p, const char *name, const char *type, const char *help);
 void prom_count(struct prom *p, const struct prom_label *labels, unsigned n, uint64_t value);
+void prom_value(struct prom *p, const struct prom_label *labels, unsigned n, double value);
 // Buckets of latencies in seconds from a histogram of microseconds (per_unit 1e6), or of rows (1).
 // bounds: ascending upper edges in the histogram's own unit; +Inf is added.
 void prom_hist(struct prom *p, const struct prom_label *labels, unsigned n, const struct hist *h,

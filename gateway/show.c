@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/version.h"
 #include "gateway/homes.h"
+#include "gateway/levels.h"
 #include "gateway/part.h"
 #include "gateway/survey.h"
 #include "gateway/workers.h"
@@ -56,8 +57,10 @@ static void show_loops(struct json_writer *w, struct gateway *g, const struct bu
 // What its desk has told those who choose among models.
 static void show_standing(struct json_writer *w, const struct model *m, uint64_t now_us)
 {
+    put(w, "level", standing_level(m));
     put(w, "share_ppm", atomic_load(&m->share) * 1000000ull / MODEL_SHARE);
     put(w, "row_us", atomic_load(&m->row_us));
+    put(w, "p99_us", atomic_load(&m->p99_us));
     json_w_key(w, VIEW("wait_us"));
     json_w_array(w);
     for (unsigned lane = 0; lane < POLICY_LANES; lane++)
@@ -173,6 +176,7 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     put_text(&w, "phase", phase[g->phase]);
     put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
     put(&w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
+    put(&w, "level", levels_instance(g));
     show_configuration(&w, g);
     show_fronts(&w, g);
     show_loops(&w, g, said);

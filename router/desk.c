@@ -22,6 +22,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
     struct policy p = policy_of(&m->rules);
     d->model = m;
     d->home = home;
+    d->most_rows = p.max_rows;
     d->wake_us = d->overdue_us = d->held_us = UINT64_MAX;
     d->again_last = &d->again;
     d->outlook_stale = true;
@@ -67,6 +68,15 @@ static void expect_servers(struct desk *d, uint64_t now_us)
     d->outlook_stale = false;
 }
 
+void desk_adopt_policy(struct desk *d)
+{
+    struct policy p = policy_of(&d->model->rules);
+    p.max_rows = d->most_rows;
+    standing_ease(d, &p);
+    d->outlook_stale |= p.max_rows != d->batcher.policy.max_rows;
+    d->batcher.policy = p;
+}
+
 // What those that are up take at once is what the queue forms batches for.
 static void adopt_batch_size(struct desk *d)
 {
@@ -76,19 +86,19 @@ static void adopt_batch_size(struct desk *d)
     uint32_t max = d->replicas.max_batch ? d->replicas.max_batch : 1;
     if (m->rules.max_rows > 0 && m->rules.max_rows < max)
         max = m->rules.max_rows;
-    d->batcher.policy.max_rows = max;
+    d->most_rows = max;
+    desk_adopt_policy(d);
     if (m->rules.queue_rows == 0)
         atomic_store(&m->queue_limit, model_queue_rows(max));
 }
 
 void desk_on_rules(struct desk *d, const struct model_rules *rules)
 {
-    uint32_t max_rows = d->batcher.policy.max_rows;
     model_set_rules(d->model, rules);
-    d->batcher.policy = policy_of(rules);
-    if (d->replicas.n_up == 0 && rules->max_rows == 0)
-        d->batcher.policy.max_rows = max_rows; // of those that were here last
+    if (d->replicas.n_up > 0 || rules->max_rows > 0) // else of those that were here last
+        d->most_rows = rules->max_rows ? rules->max_rows : 1;
     d->outlook_stale = true;
+    desk_adopt_policy(d);
     adopt_batch_size(d);
     standing_doubt(&d->standing);
 }
@@ -194,11 +204,14 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
     if (d->outlook_stale)
         expect_servers(d, now_us);
     bool timely = batcher_timely(&d->batcher, t, now_us);
+    const char *why;
     if (!timely && batcher_hopeless(&d->batcher, t, now_us))
         ticket_expired(d, t, fx);
     else if (d->replicas.n_up > 0 && t->to.version.n > 0 &&
              !replicas_serve(&d->replicas, t->to.version, false, now_us))
         fail_version(d, t, fx);
+    else if ((why = standing_refusal(d)) != NULL)
+        ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, why), fx);
     else if (is_past_grace(d, now_us))
         ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "no replica of the model is ready"), fx);
     else if (t->request->sequence_id > 0)
@@ -210,6 +223,8 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
 void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     unsigned origin = t->cancel.from;
+    if (t->place != PLACE_NONE && !t->cancelled && now_us >= t->deadline_us)
+        standing_late(&d->standing, t);
     if (t->place == PLACE_QUEUED) {
         batcher_remove(&d->batcher, t);
         ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
@@ -396,7 +411,7 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
 static void serve_queue(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     uint64_t at_us = send_queued(d, now_us, fx);
-    standing_tell(d, now_us);
+    standing_tell(d, now_us, fx);
     ask_wake(d, at_us, now_us, fx);
     atomic_store_explicit(&d->model->waiting, (uint32_t)d->batcher.rows, memory_order_relaxed);
     atomic_store_explicit(&d->model->running, d->running_rows, memory_order_relaxed);

@@ -41,6 +41,8 @@ struct desk {
     struct replicas replicas;
     struct sequences sequences;
     struct desk_standing standing;
+    uint32_t
+        most_rows; // of a batch, as rules and replicas have it; what is in force is batcher.policy's
     struct batch *again, **again_last; // to be sent as they are
     unsigned n_again;
     bool again_cancelled; // of some of them the client has gone

@@ -201,6 +201,7 @@ static void scatter(struct desk *d, struct batch *b, struct answer *a, uint64_t 
         t->batch_rows = b->rows ? b->rows : 1;
         t->batch_reason = (uint8_t)b->reason;
         t->compute_us = compute_us;
+        standing_answered(&d->standing, t, now_us);
         ticket_answered(d, t, fx);
     }
 }

@@ -4,6 +4,11 @@
 
 #include "router/desk.h"
 
+// ---- desk.c ------------------------------------------------------------------------------------------
+
+// What the rules ask for, at this level, is in force.
+void desk_adopt_policy(struct desk *d);
+
 // ---- desk_ticket.c -----------------------------------------------------------------------------------
 
 void ticket_taken_up(struct ticket *t,

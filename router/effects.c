@@ -21,6 +21,7 @@ const char *const note_name[NOTE_KINDS] = {
     [NOTE_REPLICA_EJECTED] = "replica_ejected",
     [NOTE_REPLICA_BACK] = "replica_back",
     [NOTE_NO_REPLICA] = "no_replica",
+    [NOTE_LEVEL] = "level",
 };
 
 const bool note_of_replica[NOTE_KINDS] = {

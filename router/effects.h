@@ -52,6 +52,7 @@ enum note_kind {
     NOTE_REPLICA_EJECTED, // a, replica: fails what others answer, or computes nothing
     NOTE_REPLICA_BACK,    // a, replica: answers again after one of the two
     NOTE_NO_REPLICA,      // a, tickets given back: nobody is left that could answer
+    NOTE_LEVEL, // a, the level in force from now on; b, the one before: the desk's standing says why
     NOTE_KINDS
 };
 extern const char *const note_name[NOTE_KINDS];

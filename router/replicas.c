@@ -408,7 +408,7 @@ void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct eff
 void replicas_forget(struct replicas *rs, uint32_t id, uint64_t now_us)
 {
     struct replica *r = replicas_find(rs, id);
-    if (!r || !r->lost)
+    if (!r || !r->lost || rs->n_known == 1)
         return;
     r->lost = false;
     recount(rs, now_us);

@@ -145,7 +145,8 @@ struct replica *replicas_find(struct replicas *rs, uint32_t id); // NULL: never 
 void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *facts,
                  uint64_t now_us, struct effects *fx);
 void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx);
-// What is lost is not missed any more: it was taken away, or has been away for too long.
+// What is lost is not missed any more: it was taken away, or has been away for too long. The last
+// one is missed for ever: a model that nobody has is not well.
 void replicas_forget(struct replicas *rs, uint32_t id, uint64_t now_us);
 bool replicas_absent(const struct replicas *rs); // none has the model, like the others or not
 // The keeper's word on one incarnation, kept; and asked for again.

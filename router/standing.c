@@ -1,6 +1,6 @@
 #include "router/standing.h"
 
-#include "router/desk.h"
+#include "router/desk_inner.h"
 #include <math.h>
 
 #define STEP (MODEL_SHARE / 64)
@@ -48,11 +48,11 @@ static void tell_waits(struct desk *d, uint64_t now_us)
 
 static double rows_a_us(const struct desk *d, uint64_t now_us)
 {
-    uint64_t full_us = estimate_mean_us(&d->batcher.estimate, d->batcher.policy.max_rows);
+    uint64_t full_us = estimate_mean_us(&d->batcher.estimate, d->most_rows);
     if (full_us == 0)
         return 0;
     struct outlook at = replicas_outlook(&d->replicas, now_us);
-    return (double)at.servers * d->batcher.policy.max_rows / (double)full_us;
+    return (double)at.servers * d->most_rows / (double)full_us;
 }
 
 static void count_demand(struct desk_standing *s, uint64_t rows, double us)
@@ -80,6 +80,203 @@ static double share_of(const struct desk *d, double can)
     return s->demand > 0 ? fmin(1, can * s->yield / s->demand) : 1;
 }
 
+static void count_rows(struct desk *d, double can, uint64_t now_us)
+{
+    struct desk_standing *s = &d->standing;
+    uint64_t turned = atomic_load_explicit(&d->model->turned_rows, memory_order_relaxed);
+    double us = (double)(now_us - s->seen_us);
+    if (s->seen_us > 0 && us > 0) {
+        bool backlog = s->backlog != UINT64_MAX && s->backlog >= d->batcher.policy.max_rows;
+        count_demand(s, s->came - s->came_seen + turned - s->turned_seen, us);
+        learn_yield(s, can, (double)(s->served - s->served_seen) / us, backlog);
+    }
+    s->seen_us = now_us;
+    s->came_seen = s->came;
+    s->served_seen = s->served;
+    s->turned_seen = turned;
+    s->backlog = UINT64_MAX;
+}
+
+// ---- who comes late ----------------------------------------------------------------------------------
+
+static void delays_turn(struct delays *l, uint64_t window_us, uint64_t now_us)
+{
+    uint64_t pane_us = window_us / RECENT_PANES;
+    for (unsigned i = 0; i < RECENT_PANES && now_us - l->since_us >= pane_us; i++) {
+        l->at = (l->at + 1) % RECENT_PANES;
+        l->n[l->at] = l->half[l->at] = l->quarter[l->at] = 0;
+        l->since_us += pane_us;
+    }
+    if (now_us - l->since_us >= pane_us)
+        l->since_us = now_us;
+}
+
+static void delays_add(struct delays *l, uint64_t queue_us, uint64_t slack_us)
+{
+    l->n[l->at]++;
+    l->half[l->at] += 2 * queue_us > slack_us;
+    l->quarter[l->at] += 4 * queue_us > slack_us;
+}
+
+void standing_answered(struct desk_standing *s, const struct ticket *t, uint64_t now_us)
+{
+    uint64_t took_us = now_us - t->queued_us, left_us = t->deadline_us - t->queued_us;
+    uint64_t worked_us = took_us - t->queue_us;
+    recent_add(&s->took, took_us);
+    delays_add(&s->delays, t->queue_us, left_us > worked_us ? left_us - worked_us : 0);
+}
+
+void standing_late(struct desk_standing *s, const struct ticket *t)
+{
+    uint32_t row_us = atomic_load_explicit(&t->to.model->row_us, memory_order_relaxed);
+    if (t->deadline_us <= t->queued_us + row_us)
+        return; // in no time can it be done: that says nothing of us
+    recent_add(&s->took, t->deadline_us - t->queued_us);
+    delays_add(&s->delays, 1, 0);
+}
+
+// The bounds of LATENCY, and where this stands between them.
+#define OVER_HALF 3
+#define OVER_QUARTER 2
+#define IN_TIME 1
+
+static struct level_rules bounds_of(const struct model_rules *k)
+{
+    struct level_rules l = {.off = !k->levels, .hold_us = k->hold_us};
+    l.enter = k->p99_enter_us > 0 ? k->p99_enter_us : OVER_QUARTER;
+    l.leave = k->p99_enter_us > 0 ? k->p99_leave_us : IN_TIME;
+    return l;
+}
+
+static uint64_t strain_of(const struct desk_standing *s, const struct model_rules *k)
+{
+    uint32_t n = 0, half = 0, quarter = 0;
+    if (k->p99_enter_us > 0)
+        return recent_p99(&s->took);
+    for (unsigned i = 0; i < RECENT_PANES; i++) {
+        n += s->delays.n[i];
+        half += s->delays.half[i];
+        quarter += s->delays.quarter[i];
+    }
+    return half > recent_spare(n) ? OVER_HALF : quarter > recent_spare(n) ? OVER_QUARTER : IN_TIME;
+}
+
+// ---- S4: the level -----------------------------------------------------------------------------------
+
+static uint8_t pin_of(const struct model *m)
+{
+    return atomic_load_explicit(&m->pin, memory_order_relaxed);
+}
+
+static bool is_pinned(const struct desk *d)
+{
+    return d->model->rules.levels && d->standing.pin > 0;
+}
+
+// Why the level in force is what it is now; NULL: nothing has changed.
+static const char *cause_of(const struct desk *d, bool was_pinned, bool moves)
+{
+    const struct model *m = d->model;
+    if (is_pinned(d))
+        return "pinned";
+    if (was_pinned)
+        return "unpinned";
+    return moves ? level_cause_name[m->rules.levels ? d->standing.state.cause : LEVEL_CAUSE_RULES]
+                 : NULL;
+}
+
+static void tell_level(struct desk *d, uint64_t now_us, struct effects *fx)
+{
+    struct desk_standing *s = &d->standing;
+    struct model *m = d->model;
+    bool was_pinned = is_pinned(d);
+    s->pin = pin_of(m);
+    enum level was = standing_level(m), is = is_pinned(d) ? s->pin - 1u : s->state.level;
+    const char *cause = cause_of(d, was_pinned, is != was);
+    if (cause)
+        atomic_store(&m->level_cause, cause);
+    if (is == was)
+        return;
+    atomic_store(&m->level_since_us, now_us);
+    atomic_store(&m->level, (uint8_t)is);
+    fx_note(fx, NOTE_LEVEL, m, is, was);
+}
+
+static struct level_signals signals_of(const struct desk *d, double share)
+{
+    const struct replicas *rs = &d->replicas;
+    const struct model_rules *k = &d->model->rules;
+    return (struct level_signals){.strain = strain_of(&d->standing, k),
+                                  .ready = rs->n_ready,
+                                  .known = rs->n_known,
+                                  .share_ppm = (uint32_t)(share * 1e6),
+                                  .alternatives = k->alternatives,
+                                  .rest = LEVEL_REST_NONE};
+}
+
+static void reckon_level(struct desk *d, double share, uint64_t now_us, struct effects *fx)
+{
+    struct desk_standing *s = &d->standing;
+    struct level_rules k = bounds_of(&d->model->rules);
+    s->signals = signals_of(d, share);
+    level_step(&s->state, &k, &s->signals, now_us);
+    tell_level(d, now_us, fx);
+}
+
+// ---- S5: what it does --------------------------------------------------------------------------------
+
+// Rows of a batch that take no longer than half of what p99 may come down to; 0: not even one, or nobody says.
+static double rows_in_time(const struct desk *d)
+{
+    const struct estimate *e = &d->batcher.estimate;
+    double us = (double)d->model->rules.p99_leave_us / 2 - e->alpha;
+    return us > 0 && e->beta > 0 ? us / e->beta : 0;
+}
+
+// At which the servers keep up with what is asked for: b / t(b) = demand.
+static double rows_needed(const struct desk *d)
+{
+    const struct estimate *e = &d->batcher.estimate;
+    unsigned servers = d->batcher.outlook.servers > 0 ? d->batcher.outlook.servers : 1;
+    double rate = STANDING_LOAD * d->standing.demand / servers;
+    return rate * e->beta < 1 ? e->alpha * rate / (1 - rate * e->beta) : UINT32_MAX;
+}
+
+void standing_ease(const struct desk *d, struct policy *p)
+{
+    if (standing_level(d->model) == LEVEL_HEALTHY)
+        return;
+    bool planned = p->kind == POLICY_AUTO;
+    bool known = estimate_trusted(&d->batcher.estimate);
+    double rows = p->max_rows;
+    p->max_wait_us = 0;
+    if (!planned)
+        rows = ceil(rows / 2);
+    else if (known && d->model->rules.p99_enter_us > 0)
+        rows = floor(rows_in_time(d));
+    if (known)
+        rows = fmax(rows, ceil(rows_needed(d)));
+    p->max_rows = rows < 1 ? 1 : rows < p->max_rows ? (uint32_t)rows : p->max_rows;
+}
+
+const char *standing_refusal(const struct desk *d)
+{
+    if (standing_level(d->model) != LEVEL_OUTAGE)
+        return NULL;
+    if (is_pinned(d))
+        return "an operator has set the model to level 4, as if nothing could answer";
+    return d->replicas.n_ready == 0 ? "no replica of the model is ready" : NULL;
+}
+
+// ---- telling -----------------------------------------------------------------------------------------
+
+// S4: a pinned level pretends a loss.
+static double share_left(const struct desk *d, double share)
+{
+    static const double left[LEVELS] = {1, 1, 0.5, 0.25, 0};
+    return is_pinned(d) ? fmin(share, left[standing_level(d->model)]) : share;
+}
+
 static void tell_share(struct model *m, double share)
 {
     uint32_t is = (uint32_t)(share * MODEL_SHARE) / STEP * STEP;
@@ -89,49 +286,52 @@ static void tell_share(struct model *m, double share)
         atomic_store_explicit(&m->share, is, memory_order_relaxed);
 }
 
-static void tell_row(struct desk *d)
+static void tell_us(_Atomic uint32_t *word, uint64_t us)
 {
-    struct model *m = d->model;
-    uint64_t us = estimate_mean_us(&d->batcher.estimate, 1);
-    uint32_t was = atomic_load_explicit(&m->row_us, memory_order_relaxed);
+    uint32_t was = atomic_load_explicit(word, memory_order_relaxed);
     uint32_t is = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
     uint32_t differs = was > is ? was - is : is - was;
     if (differs > is / 16)
-        atomic_store_explicit(&m->row_us, is, memory_order_relaxed);
+        atomic_store_explicit(word, is, memory_order_relaxed);
 }
 
-static void look(struct desk *d, uint64_t now_us)
+static uint64_t look_after_us(const struct model_rules *k)
+{
+    uint64_t us = k->hold_us / 8;
+    return k->levels && us < STANDING_LOOK_US ? us + 1 : STANDING_LOOK_US;
+}
+
+static void look(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     struct desk_standing *s = &d->standing;
-    uint64_t turned = atomic_load_explicit(&d->model->turned_rows, memory_order_relaxed);
-    double us = (double)(now_us - s->seen_us), can = rows_a_us(d, now_us);
-    if (s->seen_us > 0 && us > 0) {
-        bool backlog = s->backlog != UINT64_MAX && s->backlog >= d->batcher.policy.max_rows;
-        count_demand(s, s->came - s->came_seen + turned - s->turned_seen, us);
-        learn_yield(s, can, (double)(s->served - s->served_seen) / us, backlog);
-    }
-    s->seen_us = now_us;
-    s->look_us = now_us + STANDING_LOOK_US;
-    s->came_seen = s->came;
-    s->served_seen = s->served;
-    s->turned_seen = turned;
-    s->backlog = UINT64_MAX;
-    tell_share(d->model, share_of(d, can));
-    tell_row(d);
+    struct model *m = d->model;
+    double can = rows_a_us(d, now_us);
+    recent_turn(&s->took, m->rules.window_us, now_us);
+    delays_turn(&s->delays, m->rules.window_us, now_us);
+    count_rows(d, can, now_us);
+    double share = share_of(d, can);
+    reckon_level(d, share, now_us, fx);
+    tell_share(m, share_left(d, share));
+    tell_us(&m->row_us, estimate_mean_us(&d->batcher.estimate, 1));
+    tell_us(&m->p99_us, recent_p99(&s->took));
+    desk_adopt_policy(d);
+    s->look_us = now_us + look_after_us(&m->rules);
 }
 
-void standing_tell(struct desk *d, uint64_t now_us)
+void standing_tell(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     struct desk_standing *s = &d->standing;
     if (d->batcher.rows < s->backlog)
         s->backlog = d->batcher.rows;
-    if (now_us >= s->look_us)
-        look(d, now_us);
+    if (now_us >= s->look_us || pin_of(d->model) != s->pin)
+        look(d, now_us, fx);
     tell_waits(d, now_us);
 }
 
 uint64_t standing_wake_us(const struct desk *d)
 {
+    const struct desk_standing *s = &d->standing;
     bool whole = atomic_load_explicit(&d->model->share, memory_order_relaxed) == MODEL_SHARE;
-    return whole || d->replicas.n_ready == 0 ? UINT64_MAX : d->standing.look_us;
+    bool settled = !d->model->rules.levels || !level_unsettled(&s->state);
+    return settled && (whole || d->replicas.n_ready == 0) ? UINT64_MAX : s->look_us;
 }

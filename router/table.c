@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "infer/request.h"
+#include "router/level.h"
 
 struct table *table_new(unsigned loops)
 {
@@ -106,6 +107,7 @@ static struct model *model_new(const struct table *t, struct view name,
     m->hash = hash64(name, 0);
     m->home = (uint16_t)(m->hash % t->loops);
     atomic_store(&m->share, MODEL_SHARE);
+    atomic_store(&m->level_cause, level_cause_name[LEVEL_CAUSE_NONE]);
     model_set_rules(m, rules);
     return m;
 }

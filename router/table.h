@@ -40,6 +40,12 @@ struct model_rules {
     uint64_t deadline_us; // of a request that names none
     uint64_t grace_us;    // how long to wait for a first or a lost replica
     bool listed;          // the configuration names it: it is never removed
+    // Degradation (router/standing.h).
+    bool levels;           // its service may come down
+    bool alternatives;     // others may answer for it: a chain, a cache
+    uint64_t p99_enter_us; // 0: by what queues cost of the deadlines
+    uint64_t p99_leave_us;
+    uint64_t hold_us, window_us;
 };
 
 enum model_life { MODEL_KEPT, MODEL_IDLE, MODEL_GONE };
@@ -61,8 +67,13 @@ struct model {
     _Atomic uint8_t life;       // enum model_life
     // Its standing: told by its desk (router/standing.h) for whoever chooses among models before it lends, and for
     // /status.
+    _Atomic uint8_t level;             // enum level, in force
+    _Atomic(const char *) level_cause; // of its last move: a word, constant
+    _Atomic uint64_t level_since_us;   // of that move; 0: it has not moved
+    _Atomic uint8_t pin;     // an operator's, written by the main thread: 1 + that level; 0: none
     _Atomic uint32_t share;  // what it can carry of its traffic now, of MODEL_SHARE
     _Atomic uint32_t row_us; // what one row takes; 0: not known
+    _Atomic uint32_t p99_us; // from the queue to the answer, over the window; 0: not known
     _Atomic uint64_t begins_us[POLICY_LANES]; // when a new ticket of that lane goes: model_wait_us
     struct desk *desk;                        // the home loop's; created there at the first need
     uint64_t idle_us;     // the home loop's: since when no replica has it; 0: one has

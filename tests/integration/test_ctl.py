@@ -17,8 +17,9 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "explain", "reload", "drain", "loglevel"}
-WORDS = [[c, "some-id"] if c == "explain" else [c] for c in sorted(COMMANDS)]
+COMMANDS = {"status", "models", "workers", "explain", "reload", "drain", "loglevel", "level"}
+BEHIND = {"explain": ["some-id"], "level": ["show"]}
+WORDS = [[c, *BEHIND.get(c, [])] for c in sorted(COMMANDS)]
 
 
 class Said:
@@ -65,8 +66,8 @@ def test_models(gateway):
     said = ask(gateway, "models")
     assert (said.status, said.err) == (DONE, "")
     heads, digits, small = said.rows()
-    assert heads[:4] == ["MODEL", "READY", "WAITING", "RUNNING"]
-    assert digits[:6] == ["digits", "1/1", "0", "0", "4096", "64"] and small[0] == "digits-small"
+    assert heads[:7] == ["MODEL", "READY", "LEVEL", "SHARE", "WAIT", "WAITING", "RUNNING"]
+    assert digits[:7] == ["digits", "1/1", "0", "100%", "0us", "0", "0"] and digits[8:10] == ["4096", "64"] and small[0] == "digits-small"
     models = {m["name"]: m for m in ask(gateway, "models", "--json").json}
     assert set(models) == {"digits", "digits-small"}
     (replica,) = models["digits"]["desk"]["replicas"]
@@ -96,7 +97,7 @@ def test_troubles_are_told(start):
             wire.send(post())
         wait_for(lambda: sluice.metric("sluice_in_flight") == 6)
         seen = lambda: next(r for r in ask(sluice, "models").rows() if r[0] == "digits")
-        wait_for(lambda: int(seen()[2]) + int(seen()[3]) == 6)
+        wait_for(lambda: int(seen()[5]) + int(seen()[6]) == 6)
         assert sum(int(r[-2]) for r in ask(sluice, "workers").rows()[1:]) > 0
     finally:
         os.kill(pid, signal.SIGCONT)
@@ -165,6 +166,13 @@ def test_token_files_that_are_none(gateway, tmp_path):
         (["explain", "x" * 129], f'explain: expected a request id, 1 to 128 visible characters, got "{"x" * 80}"'),
         (["status", "--wait"], "status: --wait belongs to drain"),
         (["loglevel", "a", "b"], 'loglevel: expected one word behind it at most, got "b" too'),
+        (["level"], 'level: expected show, set or clear behind it, got ""'),
+        (["level", "up"], 'level: expected show, set or clear behind it, got "up"'),
+        (["level", "show", "digits"], 'level: expected one word behind it at most, got "digits" too'),
+        (["level", "set", "digits", "7", "--for", "1m", "--why", "x"], 'level set: expected [MODEL] and a level from 0 to 4, got "7"'),
+        (["level", "set", "digits", "2", "--why", "x"], 'level set: expected --for as "90s", "10m", "2h" or "1d", 30 days at most, got ""'),
+        (["level", "clear", "a", "b"], 'level clear: expected one model at most, got "b" too'),
+        (["status", "--why", "x"], "status: --for and --why belong to level set"),
         (["status", "--address"], "--address needs a value"),
         (["status", "--address", "nowhere"], 'address: expected HOST:PORT, [IPV6]:PORT, unix:PATH or https://HOST:PORT, got "nowhere"'),
         (["status", "--timeout", "soon"], '--timeout: expected seconds from 0.01 to 3600, got "soon"'),
@@ -314,7 +322,7 @@ def test_answers_that_are_none(answer, status, why):
                 said = run("--address", f"127.0.0.1:{port}", "--timeout", "0.5" if answer is None else "20", *words, *json_too)
                 assert (said.status, said.out) == (status, "") and why in said.err, (words, said.err)
                 assert said.err.count("\n") == 1 and "\x1b" not in said.err
-    assert {line.split()[1] for line in asked} == {"/status", "/v1/requests/some-id", "/v1/reload", "/v1/drain", "/v1/loglevel"}
+    assert {line.split()[1] for line in asked} == {"/status", "/v1/requests/some-id", "/v1/reload", "/v1/drain", "/v1/loglevel", "/v1/levels"}
 
 
 def test_an_answer_without_end():
@@ -454,7 +462,10 @@ def test_completion(tmp_path):
     assert complete("loglevel", "") == {"debug", "info", "warn", "error"} and complete("loglevel", "w") == {"warn"}
     assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
-    assert complete("drain", "-") == options - {"-h"} and complete("-") == options - {"--wait"}
+    assert complete("level", "") == {"show", "set", "clear"} and complete("level", "set", "digits", "--for", "1") == {"10m", "1h", "1d"}
+    own = {"--wait", "--for", "--why"}
+    assert complete("drain", "-") == options - {"-h", "--for", "--why"} and complete("-") == options - own
+    assert complete("level", "set", "-") == options - {"-h", "--wait"} and complete("level", "clear", "-") == options - own
     (tmp_path / "token of ours").touch()
     assert complete("--token-file", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}
     assert complete("--ca-file", "=", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}

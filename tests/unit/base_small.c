@@ -10,6 +10,7 @@
 #include "base/pb.h"
 #include "base/printable.h"
 #include "base/rand.h"
+#include "base/recent.h"
 #include <stdlib.h>
 
 static void hist_edges_meet(void **state)
@@ -218,10 +219,56 @@ static void printable_is_ascii(void **state)
     assert_memory_equal(cut, "?\0\n", sizeof(cut)); // nothing behind the NUL
 }
 
+#define WINDOW 4000u
+
+static void recent_forgets_by_quarters(void **state)
+{
+    static struct recent r;
+    uint64_t now = 1000000;
+    recent_turn(&r, WINDOW, now);
+    assert_int_equal(recent_p99(&r), 0);
+    for (unsigned i = 0; i < 200; i++)
+        recent_add(&r, 100);
+    assert_int_equal(recent_p99(&r), hist_upper(hist_index(100)));
+    for (unsigned q = 0; q < 3; q++)
+        recent_turn(&r, WINDOW, now += WINDOW / 4);
+    recent_add(&r, 5000);
+    assert_int_equal(r.n, 201);
+    recent_turn(&r, WINDOW, now += WINDOW / 4);
+    assert_int_equal(r.n, 1); // the quarter in which they came is out of the window
+    recent_turn(&r, WINDOW, now += 3 * WINDOW / 4 - 1);
+    assert_int_equal(r.n, 1);
+    recent_turn(&r, WINDOW, now += 100 * WINDOW);
+    assert_int_equal(r.n, 0);
+    for (unsigned i = 0; i < HIST_BUCKETS; i++)
+        assert_int_equal(r.sum[i], 0);
+}
+
+// Three of a few say nothing; one of a hundred of many neither.
+static void recent_speaks_for_ninety_nine(void **state)
+{
+    static struct recent r;
+    for (unsigned i = 0; i < 3; i++)
+        recent_add(&r, 9000);
+    assert_int_equal(recent_p99(&r), 0);
+    recent_add(&r, 7);
+    assert_int_equal(recent_p99(&r), 7);
+    recent_add(&r, 9000);
+    assert_int_equal(recent_p99(&r), hist_upper(hist_index(9000)));
+    for (unsigned i = 0; i < 1000 - 5; i++)
+        recent_add(&r, 8);
+    assert_int_equal(recent_p99(&r), 8);
+    for (unsigned i = 0; i < 7; i++)
+        recent_add(&r, 9000);
+    assert_int_equal(recent_p99(&r), hist_upper(hist_index(9000)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(hist_edges_meet),
+        cmocka_unit_test(recent_forgets_by_quarters),
+        cmocka_unit_test(recent_speaks_for_ninety_nine),
         cmocka_unit_test(hist_quantiles_within_a_sixteenth),
         cmocka_unit_test(rand_is_the_published_generator),
         cmocka_unit_test(hashes_are_xxh3),

@@ -112,6 +112,11 @@ static void defaults(void **state)
     assert_true(c->unlisted.refuse_early);
     assert_int_equal(c->unlisted.queue_bytes, 256 << 20);
     assert_int_equal(c->unlisted.timeout_us, 30000000);
+    assert_true(c->unlisted.levels);
+    assert_int_equal(c->unlisted.p99_enter_us, 0);
+    assert_int_equal(c->unlisted.p99_leave_us, 0);
+    assert_int_equal(c->unlisted.hold_us, 5000000);
+    assert_int_equal(c->unlisted.window_us, 10000000);
     assert_int_equal(c->workers[0].replicas, 0);
     assert_int_equal(c->workers[0].addresses[0].port, 8001);
     config_unref(c);
@@ -177,6 +182,31 @@ static void rules_of_a_worker(void **state)
     assert_int_equal(b->max_wait_us, 1000);
     assert_null(b->name);
     assert_int_equal(c->unlisted.timeout_us, 30000000);
+    config_unref(c);
+}
+
+// From the defaults to a worker to a model: what is said last of each key; p99_leave follows p99_enter where nobody says.
+static void rules_of_levels(void **state)
+{
+    struct config *c = good(
+        SMALL "defaults { levels = off degradation { p99_enter = 100ms hold = 2s } }\n"
+              "worker b { addresses = {\"grpc://h:2\"} levels = on degradation { window = 30s } }\n"
+              "model one { worker = b critical = true degradation { p99_enter = 40ms } }\n"
+              "model two { degradation { p99_leave = 90ms hold = 1s } }");
+    const struct config_model *one = config_model_find(c, VIEW("one")),
+                              *two = config_model_find(c, VIEW("two"));
+    assert_false(c->unlisted.levels);
+    assert_int_equal(c->unlisted.p99_leave_us, 75000);
+    assert_true(one->levels && one->critical);
+    assert_int_equal(one->p99_enter_us, 40000);
+    assert_int_equal(one->p99_leave_us, 30000);
+    assert_int_equal(one->hold_us, 2000000);
+    assert_int_equal(one->window_us, 30000000);
+    assert_false(two->levels || two->critical);
+    assert_int_equal(two->p99_enter_us, 100000);
+    assert_int_equal(two->p99_leave_us, 90000);
+    assert_int_equal(two->hold_us, 1000000);
+    assert_int_equal(two->window_us, 10000000);
     config_unref(c);
 }
 
@@ -311,6 +341,18 @@ static void values(void **state)
         {SMALL "model m { batch { max_rows = 64 } queue { rows = 63 } }", 3,
          "no batch could be full"},
         {SMALL "model m { timeout = 11m }", 3, "longer than limits.deadline_max"},
+        {SMALL "model m { critical = 2 }", 3, "critical: expected true or false"},
+        {SMALL "model m {\n levels = some }", 4, "levels: expected true or false"},
+        {SMALL "model m { degradation {\n p99_enter = 80ms\n p99_leave = 81ms } }", 5,
+         "p99_leave: expected at most p99_enter (80ms), got 81ms"},
+        {SMALL "defaults { degradation { p99_enter = 80ms p99_leave = 80ms } }\n"
+               "model m { degradation {\n p99_enter = 79ms } }",
+         5, "p99_leave: expected at most p99_enter (79ms), got 80ms"},
+        {SMALL "worker x { addresses = {grpc://h:1}\n degradation { p99_leave = 1ms } }", 4,
+         "p99_leave: needs p99_enter"},
+        {SMALL "defaults { degradation { hold = 9ms } }", 3, "hold: expected a duration"},
+        {SMALL "defaults { degradation { window = 2h } }", 3, "from 100ms to 1h, got \"2h\""},
+        {SMALL "degradation { hold = 1s }", 3, "degradation"},
         {SMALL "defaults { timeout = 11m }", 3, "longer than limits.deadline_max"},
         {SMALL "worker x { addresses = {grpc://h:1}\n timeout = 11m }", 4,
          "longer than limits.deadline_max"},
@@ -446,6 +488,7 @@ int main(void)
         cmocka_unit_test(rules_of_all_models),
         cmocka_unit_test(rules_of_a_worker),
         cmocka_unit_test(rules_of_the_only_worker),
+        cmocka_unit_test(rules_of_levels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -75,6 +75,13 @@ static void words(void **state)
     assert_string_equal(o.command, "--json");
     assert_true(good("-h").help && good("--version").version && good("drain --wait").wait);
     assert_string_equal(good("loglevel -").argument, "-");
+    o = good("level set --for 10m digits 2 --why swap");
+    assert_string_equal(o.command, "level");
+    assert_string_equal(o.argument, "set");
+    assert_string_equal(o.more[0], "digits");
+    assert_string_equal(o.more[1], "2");
+    assert_string_equal(o.for_, "10m");
+    assert_string_equal(o.why, "swap");
 }
 
 static void wrong_words(void **state)
@@ -85,7 +92,7 @@ static void wrong_words(void **state)
     bad("--json=yes status", "--json takes no value, got \"yes\"");
     bad("status --address", "--address needs a value");
     bad("--token-file= status", "--token-file needs a value");
-    bad("loglevel debug info", "loglevel: expected one word behind it at most, got \"info\" too");
+    bad("level set a 1 b", "level: expected no more words, got \"b\" too");
     bad("--timeout 0 status", "--timeout: expected seconds from 0.01 to 3600, got \"0\"");
     bad("--timeout nan status", "got \"nan\"");
     bad("--timeout 5s status", "got \"5s\"");

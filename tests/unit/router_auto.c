@@ -169,7 +169,9 @@ static void who_is_free_soonest_has_it(void **state)
     up_with(7, 1, NOW);
     up_with(8, 1, NOW);
     teach();
-    office.desk->batcher.policy.max_wait_us = 0;
+    struct model_rules no_waits = rules;
+    no_waits.max_wait_us = 0;
+    desk_on_rules(office.desk, &no_waits);
     lend(20);
     run(NOW);
     struct batch *a = sent();

@@ -1,4 +1,5 @@
-/* router/standing: what a desk says of its model: the share that it can carry, when a new ticket would go, t(1). */
+/* router/standing: what a desk says of its model: the share that it can carry, when a new ticket would go, t(1); its level
+ * and what that does; pins. The table of levels itself: router_level.c. */
 #include "tests/unit/router_worker.h"
 
 #define US_A_ROW 1000
@@ -202,6 +203,247 @@ static void unknown_times(void **state)
     office_close();
 }
 
+// ---- levels ------------------------------------------------------------------------------------------
+
+#define S 1000000ull
+
+static const struct model_rules by_queue = {.max_rows = 8,
+                                            .pipeline = 1,
+                                            .max_wait_us = 4000,
+                                            .deadline_us = 5000000,
+                                            .queue_bytes = 1 << 20,
+                                            .grace_us = 50000,
+                                            .levels = true,
+                                            .hold_us = S,
+                                            .window_us = 2 * S};
+static struct model_rules of_levels;
+static unsigned seen; // effects
+
+static int leveled(void **state)
+{
+    (void)state;
+    of_levels = by_queue;
+    office_open(&of_levels);
+    up(7, 8, "1", NOW);
+    clock_us = NOW;
+    seen = 0;
+    forget();
+    return 0;
+}
+
+#define LEVELED(f) cmocka_unit_test_setup_teardown(f, leveled, teardown)
+
+// The next move that nobody has seen yet: 10 x before + now; -1: none.
+static int moved(void)
+{
+    while (seen < office.fx.n) {
+        const struct fx *f = &office.fx.at[seen++];
+        if (f->kind == FX_NOTE && f->note.kind == NOTE_LEVEL)
+            return (int)(10 * f->note.b + f->note.a);
+    }
+    return -1;
+}
+
+static void expect_level(enum level level, const char *cause)
+{
+    assert_int_equal(atomic_load(&office.model->level), level);
+    assert_string_equal(atomic_load(&office.model->level_cause), cause);
+}
+
+// Nothing happens; the desk wakes when it wants to.
+static void idle(uint64_t us)
+{
+    for (uint64_t end_us = clock_us + us;;) {
+        uint64_t wake_us = standing_wake_us(office.desk);
+        if (wake_us > end_us)
+            break;
+        clock_us = wake_us > clock_us ? wake_us : clock_us + 1;
+        desk_on_wake(office.desk, clock_us, &office.fx);
+    }
+}
+
+// Single requests with so much time, of which each waits and is then computed for so long.
+static void serve(unsigned n, uint64_t left_us, uint64_t wait_us, uint64_t took_us)
+{
+    for (unsigned i = 0; i < n; i++) {
+        office.n = 0;
+        struct guest *g = lend_at(8, "", clock_us + left_us, clock_us);
+        run(clock_us + wait_us);
+        struct fx *f = next_fx(FX_DISPATCH);
+        clock_us += wait_us + took_us;
+        answer(f->batch, clock_us, 0, 8);
+        block_unref(g->ticket.slice.answer->block);
+        run(clock_us);
+    }
+}
+
+static void late_in_the_queue(void **state)
+{
+    (void)state;
+    serve(20, 100 * MS, 0, 40 * MS);
+    expect_level(LEVEL_HEALTHY, "none");   // a heavy model is not in trouble for ever
+    serve(50, 100 * MS, 40 * MS, 30 * MS); // more than half of the 70 ms that it leaves
+    assert_int_equal(moved(), 1);
+    expect_level(LEVEL_LATENCY, "latency");
+    assert_int_equal(office.desk->batcher.policy.max_wait_us, 0);
+    // fixed: halved, for merging only; or what the load needs
+    assert_in_range(office.desk->batcher.policy.max_rows, 4, 5);
+    assert_int_equal(office.model->rules.max_wait_us, 4000);
+    serve(200, 100 * MS, 0, 30 * MS);
+    assert_int_equal(moved(), 10);
+    expect_level(LEVEL_HEALTHY, "in_time");
+    assert_int_equal(office.desk->batcher.policy.max_wait_us, 4000);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 8);
+}
+
+// The load needs larger batches than half of them: they stay.
+static void as_large_as_the_load_needs(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 60; i++) {
+        batcher_learn(&office.desk->batcher, 1 + i % 8, 10 * MS + (1 + i % 8) * MS, clock_us);
+    }
+    for (unsigned i = 0; i < 40; i++) {
+        clock_us += STANDING_LOOK_US;
+        standing_came(&office.desk->standing, STANDING_LOOK_US / 2500); // 400 rows a second of 444
+        desk_on_wake(office.desk, clock_us, &office.fx);
+    }
+    atomic_store(&office.model->pin, 1 + LEVEL_LATENCY);
+    run(clock_us);
+    expect_level(LEVEL_LATENCY, "pinned");
+    assert_int_equal(office.desk->batcher.policy.max_rows, 8);
+}
+
+static void by_p99(void **state)
+{
+    (void)state;
+    of_levels.p99_enter_us = 30 * MS;
+    of_levels.p99_leave_us = 20 * MS;
+    desk_on_rules(office.desk, &of_levels);
+    serve(60, 5 * S, 0, 35 * MS);
+    expect_level(LEVEL_LATENCY, "latency");
+    assert_in_range(atomic_load(&office.model->p99_us), 33 * MS, 38 * MS);
+    serve(200, 5 * S, 0, 25 * MS); // neither
+    expect_level(LEVEL_LATENCY, "latency");
+    serve(300, 5 * S, 0, 15 * MS);
+    expect_level(LEVEL_HEALTHY, "in_time");
+}
+
+// Without traffic, too: what was late is out of the window one day.
+static void nobody_comes(void **state)
+{
+    (void)state;
+    serve(80, 100 * MS, 40 * MS, 30 * MS);
+    expect_level(LEVEL_LATENCY, "latency");
+    idle(30 * S);
+    expect_level(LEVEL_HEALTHY, "in_time");
+    assert_int_equal(standing_wake_us(office.desk), UINT64_MAX);
+}
+
+// Who gives less time than one row takes says nothing of us; who is given up does.
+static void given_up(void **state)
+{
+    (void)state;
+    serve(40, 100 * MS, 0, 20 * MS);
+    struct guest g;
+    guest_init(&g, 1, 1, 0);
+    g.ticket.to.model = office.model;
+    g.ticket.queued_us = clock_us;
+    g.ticket.deadline_us = clock_us + 1;
+    for (unsigned i = 0; i < 20; i++)
+        standing_late(&office.desk->standing, &g.ticket);
+    idle(3 * S);
+    run(clock_us += S / 4);
+    assert_int_equal(office.desk->standing.state.strained_us, 0);
+    g.ticket.deadline_us = clock_us + 100 * MS;
+    for (unsigned i = 0; i < 20; i++)
+        standing_late(&office.desk->standing, &g.ticket);
+    run(clock_us += S / 4);
+    assert_int_not_equal(office.desk->standing.state.strained_us, 0);
+}
+
+static void outage(void **state)
+{
+    (void)state;
+    desk_on_replica_down(office.desk, 7, clock_us, &office.fx);
+    run(clock_us);
+    assert_int_equal(moved(), 1);
+    expect_level(LEVEL_LATENCY, "nobody_can_answer");
+    idle(S + S / 2);
+    assert_int_equal(moved(), 14); // no chain, no cache: nothing between
+    expect_level(LEVEL_OUTAGE, "nobody_can_answer");
+    forget();
+    struct guest *g = lend_at(1, "", clock_us + S, clock_us);
+    assert_int_equal(back(g, STATUS_UNAVAILABLE), 1); // at once
+    assert_string_equal(g->ticket.error.text, "no replica of the model is ready");
+    up(7, 8, "1", clock_us);
+    g = lend_at(1, "", clock_us + S, clock_us); // it is held, and answers all the same
+    run(clock_us);
+    expect_level(LEVEL_OUTAGE, "nobody_can_answer");
+    struct batch *b = sent();
+    assert_non_null(b);
+    answer_one(b, clock_us);
+    idle(2 * S);
+    expect_level(LEVEL_HEALTHY, "all_back");
+}
+
+static void pinned(void **state)
+{
+    (void)state;
+    static const uint32_t left[LEVELS] = {MODEL_SHARE, MODEL_SHARE, MODEL_SHARE / 2,
+                                          MODEL_SHARE / 4, 0};
+    for (unsigned level = 0; level < LEVELS; level++) {
+        atomic_store(&office.model->pin, (uint8_t)(1 + level));
+        run(++clock_us); // at once, whatever is held
+        expect_level(level, "pinned");
+        assert_int_equal(share(), left[level]);
+    }
+    forget();
+    struct guest *g = lend_at(1, "", clock_us + S, clock_us);
+    assert_int_equal(back(g, STATUS_UNAVAILABLE), 1);
+    assert_string_equal(g->ticket.error.text,
+                        "an operator has set the model to level 4, as if nothing could answer");
+    atomic_store(&office.model->pin, 0);
+    run(++clock_us);
+    for (unsigned i = 0; i + 1 < LEVELS; i++) // each told once
+        assert_int_equal(moved(), 11 * (int)i + 1);
+    assert_int_equal(moved(), 40);
+    expect_level(LEVEL_HEALTHY, "unpinned");
+    assert_int_equal(share(), MODEL_SHARE);
+    assert_int_equal(standing_wake_us(office.desk), UINT64_MAX);
+}
+
+// What is reckoned goes on beneath a pin, and holds when that is gone.
+static void beneath_a_pin(void **state)
+{
+    (void)state;
+    atomic_store(&office.model->pin, 1 + LEVEL_CAPACITY);
+    desk_on_replica_down(office.desk, 7, clock_us, &office.fx);
+    run(clock_us);
+    idle(5 * S);
+    expect_level(LEVEL_CAPACITY, "pinned");
+    atomic_store(&office.model->pin, 0);
+    run(clock_us);
+    expect_level(LEVEL_OUTAGE, "unpinned");
+}
+
+static void switched_off(void **state)
+{
+    (void)state;
+    atomic_store(&office.model->pin, 1 + LEVEL_OUTAGE);
+    run(clock_us);
+    of_levels.levels = false;
+    desk_on_rules(office.desk, &of_levels);
+    run(++clock_us);
+    expect_level(LEVEL_HEALTHY, "rules");
+    assert_int_equal(share(), MODEL_SHARE);
+    desk_on_replica_down(office.desk, 7, clock_us, &office.fx);
+    run(clock_us);
+    idle(20 * S);
+    expect_level(LEVEL_HEALTHY, "rules");
+    assert_int_equal(share(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +454,15 @@ int main(void)
         TAUGHT(two_servers),
         TAUGHT(shared_device),
         cmocka_unit_test(unknown_times),
+        LEVELED(late_in_the_queue),
+        LEVELED(as_large_as_the_load_needs),
+        LEVELED(by_p99),
+        LEVELED(nobody_comes),
+        LEVELED(given_up),
+        LEVELED(outage),
+        LEVELED(pinned),
+        LEVELED(beneath_a_pin),
+        LEVELED(switched_off),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
