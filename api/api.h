@@ -76,8 +76,10 @@ void api_decode_drop(struct api_decoder *d);
 
 // What is said of every answer (response metadata).
 struct answer_meta {
-    struct view model, version;      // that answered; empty: nobody did
-    const char *source;              // "model", "cache", "stale", "default"; NULL: nobody
+    struct view model, version; // that answered; empty: nobody did
+    const char *source;         // answer_source_name; NULL: nobody
+    bool aged;                  // age_s is told: it comes from a cache
+    uint32_t age_s;
     struct view fallback;            // the model asked for, when another answered
     uint8_t degradation;             // 0..4
     struct view experiment, variant; // empty: none

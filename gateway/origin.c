@@ -186,7 +186,9 @@ void origin_settle(struct part *p, struct infer *in)
     s->meta.model =
         in->request.model; // the exchange's own memory: bytes of it may outlive the model
     s->meta.version = arena_copy(&s->ex->arena, slice->answer->version); // the log outlives it
-    s->meta.source = "model";
+    s->meta.source = answer_source_name[done->source];
+    s->meta.aged = done->source == SOURCE_CACHE || done->source == SOURCE_STALE;
+    s->meta.age_s = done->age_s;
     s->meta.batch_rows = done->batch_rows;
     s->meta.batch_reason = batch_reason_name[done->batch_reason];
     s->meta.queue_us = done->queue_us;

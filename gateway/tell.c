@@ -12,11 +12,16 @@ static void count(struct request *r, uint64_t total_us)
         metrics_inc(&s->other[outcome], 1);
         return;
     }
-    metrics_inc(&mm->requests[outcome], 1);
-    if (outcome != STATUS_OK)
+    enum answer_source source = r->infer.step.source;
+    if (outcome != STATUS_OK) {
+        metrics_inc(&mm->failures[outcome], 1);
         return;
+    }
+    metrics_inc(&mm->answers[source], 1);
     hist_add(&mm->stage[STAGE_TOTAL], total_us);
     hist_add(&mm->stage[STAGE_PARSE], meta->parse_us);
+    if (source != SOURCE_MODEL)
+        return;
     hist_add(&mm->stage[STAGE_QUEUE], meta->queue_us);
     hist_add(&mm->stage[STAGE_COMPUTE], meta->compute_us);
 }

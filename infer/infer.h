@@ -29,6 +29,8 @@ struct step {
     // Of its answered tickets: the most of each, and the first one's reason.
     uint32_t batch_rows;
     uint8_t batch_reason;
+    uint8_t source; // enum answer_source
+    uint32_t age_s;
     uint64_t queue_us, compute_us;
 };
 

@@ -75,6 +75,8 @@ struct ticket {
     struct slice slice;     // answered: holds one reference on answer->block
     uint32_t batch_rows;    // 0: it was in no batch that was answered
     uint8_t batch_reason;   // enum batch_reason
+    uint8_t source;         // enum answer_source, of an answer
+    uint32_t age_s;         // of an answer that is not the model's own
     uint32_t replica;       // that it was sent to last; sent > 0
     uint32_t retry_after_s; // refused early: when there may be room for it; 0: nothing is said
     uint64_t queue_us;      // from queued to sent (the last sending)

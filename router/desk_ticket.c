@@ -78,6 +78,8 @@ void ticket_taken_up(struct ticket *t, uint64_t now_us)
     t->place = PLACE_NONE;
     t->queued_us = now_us;
     t->batch_rows = 0;
+    t->source = SOURCE_MODEL;
+    t->age_s = 0;
     t->retry_after_s = 0;
 }
 

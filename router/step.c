@@ -194,8 +194,11 @@ void step_on_echo(struct step *s, struct ticket *t)
 
 static void note_figures(struct step *s, const struct ticket *t)
 {
-    if (s->answered++ == 0)
+    if (s->answered++ == 0) {
         s->batch_reason = t->batch_reason;
+        s->source = t->source;
+        s->age_s = t->age_s;
+    }
     s->batch_rows = t->batch_rows > s->batch_rows ? t->batch_rows : s->batch_rows;
     s->queue_us = t->queue_us > s->queue_us ? t->queue_us : s->queue_us;
     s->compute_us = t->compute_us > s->compute_us ? t->compute_us : s->compute_us;
