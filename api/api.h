@@ -52,6 +52,8 @@ struct api_call {
     // What the head says of the body; .p NULL: nothing.
     struct view content_type, content_encoding, grpc_encoding, infer_header;
     bool infer_header_twice;
+    bool no_store,
+        no_cache; // of cache-control: its answer is not to be kept; not to come from what is
     struct view request_id; // set by the caller after api_route: the small answers carry it
 };
 

@@ -90,11 +90,11 @@ static void compare_keys(struct finder *f, enum section_id s, const char *title,
     }
 }
 
-// And of batch and queue within it, which stand behind it in the table of sections.
+// And of batch, queue and cache within it, which stand behind it in the table of sections.
 static void compare_rules(struct finder *f, enum section_id s, const char *title, const void *was,
                           const void *is)
 {
-    for (unsigned i = 0; i < 3; i++)
+    for (unsigned i = 0; i < 4; i++)
         compare_keys(f, s + i, title, was, is);
 }
 
@@ -175,6 +175,7 @@ void config_changes_find(struct config_changes *out, const struct config *was,
     compare_rules(&f, SECTION_DEFAULTS, NULL, &was->unlisted, &is->unlisted);
     compare_workers(&f);
     compare_models(&f);
+    compare_keys(&f, SECTION_CACHE, NULL, was, is);
     compare_keys(&f, SECTION_LIMITS, NULL, was, is);
     compare_keys(&f, SECTION_LOG, NULL, was, is);
     compare_keys(&f, SECTION_HEALTH, NULL, was, is);

@@ -68,7 +68,10 @@ struct config_model {
     enum config_policy policy;
     uint32_t queue_rows; // 0: max(1024, 64 * max_rows) (max_rows as the worker gives it)
     uint64_t queue_bytes;
-    uint64_t timeout_us; // deadline of a request that names none; <= limits.deadline_max_us
+    uint64_t timeout_us;   // deadline of a request that names none; <= limits.deadline_max_us
+    bool cache_enabled;    // false: as with a ttl of 0
+    uint64_t cache_ttl_us; // 0: no answers are kept
+    uint64_t cache_stale_us;
 };
 #define CONFIG_ANY_WORKER (~0u)
 
@@ -142,6 +145,7 @@ struct config {
     const struct config_model **by_name; // the models, sorted
     struct config_model
         unlisted; // what a model that is not in the file gets where its worker says nothing else (name NULL, any)
+    uint64_t cache_bytes; // of all answers that are kept
     struct config_limits limits;
     struct config_log log;
     struct config_health health;

@@ -259,17 +259,18 @@ static void fill_section(struct filler *f, enum section_id id, void *base, cfg_t
     }
 }
 
-// A section with rules, and batch and queue within it.
-#define RULE_SECTIONS 3
-_Static_assert(SECTION_DEFAULTS_QUEUE == SECTION_DEFAULTS + 2 &&
-                   SECTION_WORKER_QUEUE == SECTION_WORKER + 2 &&
-                   SECTION_MODEL_QUEUE == SECTION_MODEL + 2,
+// A section with rules, and batch, queue and cache within it.
+#define RULE_SECTIONS 4
+_Static_assert(SECTION_DEFAULTS_CACHE == SECTION_DEFAULTS + 3 &&
+                   SECTION_WORKER_CACHE == SECTION_WORKER + 3 &&
+                   SECTION_MODEL_CACHE == SECTION_MODEL + 3,
                "they stand together");
 static void fill_rules(struct filler *f, void *base, cfg_t *cfg, enum section_id of)
 {
     fill_section(f, of, base, cfg);
     fill_section(f, of + 1, base, cfg_getsec(cfg, "batch"));
     fill_section(f, of + 2, base, cfg_getsec(cfg, "queue"));
+    fill_section(f, of + 3, base, cfg_getsec(cfg, "cache"));
 }
 
 // What holds for a model when nobody says anything; then what the section `defaults` says.
@@ -360,8 +361,8 @@ static bool make_room(struct config *c, const struct outline *o)
 
 static void fill_all(struct filler *f, const struct outline *o, cfg_t *cfg)
 {
-    static const enum section_id defaulted[] = {SECTION_TOP, SECTION_LIMITS, SECTION_LOG,
-                                                SECTION_HEALTH};
+    static const enum section_id defaulted[] = {SECTION_TOP, SECTION_CACHE, SECTION_LIMITS,
+                                                SECTION_LOG, SECTION_HEALTH};
     f->at = &o->top;
     for (unsigned i = 0; i < sizeof(defaulted) / sizeof(*defaulted); i++)
         fill_defaults(f, defaulted[i], f->c);

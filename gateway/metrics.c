@@ -172,6 +172,16 @@ static void notes_of(struct page *p, const struct model *m)
     put_counts(p, m, offsetof(struct model_metrics, notes), "event", note_name, NOTE_KINDS);
 }
 
+static void cache_of(struct page *p, const struct model *m)
+{
+    for (unsigned k = 0; k < CACHE_COUNTS; k++) {
+        struct prom_label labels[] = {{"model", m->name}, {"event", view_str(cache_count_name[k])}};
+        uint64_t n = get(&m->cache.count[k]);
+        if (n > 0 || atomic_load(&m->caches))
+            prom_count(&p->prom, labels, N(labels), n);
+    }
+}
+
 static void put_gauge(struct page *p, const struct model *m, uint64_t value)
 {
     struct prom_label label = {"model", m->name};
@@ -193,6 +203,12 @@ static void ready_of(struct page *p, const struct model *m)
     put_gauge(p, m, atomic_load(&m->ready));
 }
 
+static void kept_of(struct page *p, const struct model *m)
+{
+    if (get(&m->cache.bytes) > 0)
+        put_gauge(p, m, get(&m->cache.bytes));
+}
+
 static void models(struct page *p)
 {
     struct prom *o = &p->prom;
@@ -211,6 +227,11 @@ static void models(struct page *p)
     each_model(p, running_of);
     prom_family(o, "sluice_ready_replicas", "gauge", "Replicas that can answer.");
     each_model(p, ready_of);
+    prom_family(o, "sluice_cache_events_total", "counter",
+                "Look-ups, answers kept and answers given up, by model.");
+    each_model(p, cache_of);
+    prom_family(o, "sluice_cache_bytes", "gauge", "Bytes of the answers that are kept.");
+    each_model(p, kept_of);
 }
 
 static void fronts(struct page *p)

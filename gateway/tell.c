@@ -74,6 +74,8 @@ static void write_access(struct request *r, bool whole, uint64_t total_us, uint6
         .version = s->meta.version,
         .protocol = protocol_of(s),
         .source = s->meta.source,
+        .aged = s->meta.aged,
+        .age_s = s->meta.age_s,
         .reason = s->meta.batch_reason,
         .outcome = status_table[s->outcome].name,
         .status = http_status(s),
