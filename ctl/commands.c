@@ -14,11 +14,12 @@
 
 struct ctl_command { // adding one is a row, its test, help, man page and completion
     const char *name;
+    const char *verb; // the first word behind it; NULL: it has none of its own
     const char *path;
-    bool acts;       // POST of nothing
-    bool takes_word; // then POST of that, as the level to be
-    bool waits;      // --wait has a meaning
-    bool about_word; // wants a word: what is asked about, which stands behind path
+    bool acts;         // POST of nothing
+    const char *takes; // a word, and then POST of that as this member; NULL: none
+    bool waits;        // --wait has a meaning
+    bool about_word;   // wants a word: what is asked about, which stands behind path
     // The part of the answer that was asked for; NULL: all of it.
     json_t *(*pick)(const json_t *page);
     bool (*words)(const json_t *picked, struct buffer *out);
@@ -31,16 +32,54 @@ static const struct ctl_command commands[] = {
     {.name = "explain", .path = "/v1/requests/", .about_word = true, .words = words_of_request},
     {.name = "reload", .path = "/v1/reload", .acts = true, .words = words_of_reload},
     {.name = "drain", .path = "/v1/drain", .acts = true, .waits = true, .words = words_of_drain},
-    {.name = "loglevel", .path = "/v1/loglevel", .takes_word = true, .words = words_of_level},
+    {.name = "loglevel", .path = "/v1/loglevel", .takes = "level", .words = words_of_level},
+    {.name = "cache", .verb = "stats", .path = "/v1/cache", .words = words_of_cache},
+    {.name = "cache",
+     .verb = "flush",
+     .path = "/v1/cache/flush",
+     .acts = true,
+     .takes = "model",
+     .words = words_of_flush},
 };
 
-static const struct ctl_command *find_command(const char *name)
+static bool is_word(const char *word, const char *what)
 {
-    for (size_t i = 0; name && i < sizeof(commands) / sizeof(commands[0]); i++) {
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
+    return word && strcmp(word, what) == 0;
+}
+
+// Of several with that name the one of the verb that came; of none of their verbs: the first.
+static const struct ctl_command *find_command(const struct ctl_options *o)
+{
+    const struct ctl_command *first = NULL;
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        const struct ctl_command *c = &commands[i];
+        if (!is_word(o->command, c->name))
+            continue;
+        if (!c->verb || is_word(o->argument, c->verb))
+            return c;
+        first = first ? first : c;
     }
-    return NULL;
+    return first;
+}
+
+// The word behind the command, and behind its verb.
+static const char *word_of(const struct ctl_command *c, const struct ctl_options *o)
+{
+    return c->verb ? o->second : o->argument;
+}
+
+static bool refuse_verb(const struct ctl_options *o, char why[OPTIONS_ERROR])
+{
+    int n = snprintf(why, OPTIONS_ERROR, "%.80s: expected", o->command);
+    const char *between = " ";
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (!is_word(o->command, commands[i].name))
+            continue;
+        n += snprintf(why + n, OPTIONS_ERROR - (size_t)n, "%s%s", between, commands[i].verb);
+        between = " or ";
+    }
+    snprintf(why + n, OPTIONS_ERROR - (size_t)n, ", got \"%.40s\"", o->argument ? o->argument : "");
+    return false;
 }
 
 // What a request's id may be (x-request-id).
@@ -56,18 +95,25 @@ static bool is_id(const char *word)
 
 bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
 {
-    const struct ctl_command *c = find_command(o->command);
+    const struct ctl_command *c = find_command(o);
+    const char *word = c ? word_of(c, o) : NULL;
+    const char *more = c && c->verb ? NULL : o->second;
     if (!o->command)
         snprintf(why, OPTIONS_ERROR, "no command");
     else if (!c)
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
+    else if (c->verb && !is_word(o->argument, c->verb))
+        return refuse_verb(o, why);
+    else if (more)
+        snprintf(why, OPTIONS_ERROR, "%s: expected one word behind it at most, got \"%.80s\" too",
+                 c->name, more);
     else if (c->about_word && !is_id(o->argument))
         snprintf(why, OPTIONS_ERROR,
                  "%s: expected a request id, 1 to %d visible characters, got \"%.80s\"", c->name,
                  ID_BYTES, o->argument ? o->argument : "");
-    else if (o->argument && !c->takes_word && !c->about_word)
-        snprintf(why, OPTIONS_ERROR, "%s: expected no word behind it, got \"%.80s\"", c->name,
-                 o->argument);
+    else if (word && !c->takes && !c->about_word)
+        snprintf(why, OPTIONS_ERROR, "%s%s%s: expected no word behind it, got \"%.80s\"", c->name,
+                 c->verb ? " " : "", c->verb ? c->verb : "", word);
     else if (o->wait && !c->waits)
         snprintf(why, OPTIONS_ERROR, "%s: --wait belongs to drain", c->name);
     else
@@ -210,9 +256,10 @@ static enum ctl_exit wait_gone(const struct ask *a, const json_t *answer)
 static const char *body_of(const struct ctl_command *c, const struct ctl_options *o, char **made)
 {
     *made = NULL;
-    if (!c->takes_word || !o->argument)
+    const char *word = word_of(c, o);
+    if (!c->takes || !word)
         return c->acts ? "" : NULL;
-    json_t *wish = json_pack("{s:s}", "level", o->argument);
+    json_t *wish = json_pack("{s:s}", c->takes, word);
     *made = wish ? json_dumps(wish, JSON_COMPACT) : NULL;
     json_decref(wish);
     return *made ? *made : "";
@@ -252,7 +299,7 @@ static void put_path(const struct ctl_command *c, const struct ctl_options *o,
 
 enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)
 {
-    const struct ctl_command *c = find_command(o->command);
+    const struct ctl_command *c = find_command(o);
     char why[ASK_ERROR], path[PATH_BYTES], *made;
     struct buffer text;
     long status = 0;

@@ -74,8 +74,10 @@ static bool read_word(struct ctl_options *o, const char *word, char why[OPTIONS_
         o->command = word;
     else if (!o->argument)
         o->argument = word;
+    else if (!o->second)
+        o->second = word;
     else
-        return refuse(why, "%.80s: expected one word behind it at most, got \"%.80s\" too",
+        return refuse(why, "%.80s: expected two words behind it at most, got \"%.80s\" too",
                       o->command, word);
     return true;
 }

@@ -19,7 +19,8 @@ struct ctl_options {
     long timeout_ms;
     bool json, wait, help, version;
     const char *command;  // NULL: none stands there
-    const char *argument; // the one word behind it, or NULL
+    const char *argument; // the word behind it, or NULL
+    const char *second;   // and the one behind that
 };
 
 // getenv's shape. Options may stand before and behind the command, as "--name value" or "--name=value"; the last

@@ -1,6 +1,7 @@
 #include "gateway/pages.h"
 
 #include "base/json.h"
+#include "gateway/cache_pages.h"
 #include "gateway/explain.h"
 #include "gateway/metrics.h"
 #include "gateway/process.h"
@@ -132,13 +133,15 @@ static void set_level(struct exchange *ex, void *ctx)
 }
 
 const struct admin_page pages[PAGES] = {
-    {"GET", "/metrics", ADMIN_OPEN, metrics},         // for Prometheus
-    {"GET", "/healthz", ADMIN_OPEN, health},          // for whoever watches the process
-    {"GET", "/status", ADMIN_TOKEN, show_page},       // what everybody holds
-    {"GET", "/events", ADMIN_TOKEN, events_page},     // what changes, from now on
-    {"GET", EXPLAIN_PATH, ADMIN_TOKEN, explain_page}, // what became of one request
-    {"POST", "/v1/drain", ADMIN_TOKEN, drain},        // ends in order
-    {"POST", "/v1/reload", ADMIN_TOKEN, reload_page}, // takes the file again
-    {"GET", "/v1/loglevel", ADMIN_TOKEN, level},      // of the events
-    {"POST", "/v1/loglevel", ADMIN_TOKEN, set_level}, // from now on
+    {"GET", "/metrics", ADMIN_OPEN, metrics},                  // for Prometheus
+    {"GET", "/healthz", ADMIN_OPEN, health},                   // for whoever watches the process
+    {"GET", "/status", ADMIN_TOKEN, show_page},                // what everybody holds
+    {"GET", "/events", ADMIN_TOKEN, events_page},              // what changes, from now on
+    {"GET", EXPLAIN_PATH, ADMIN_TOKEN, explain_page},          // what became of one request
+    {"POST", "/v1/drain", ADMIN_TOKEN, drain},                 // ends in order
+    {"POST", "/v1/reload", ADMIN_TOKEN, reload_page},          // takes the file again
+    {"GET", "/v1/loglevel", ADMIN_TOKEN, level},               // of the events
+    {"POST", "/v1/loglevel", ADMIN_TOKEN, set_level},          // from now on
+    {"GET", CACHE_PATH, ADMIN_TOKEN, cache_stats_page},        // answers that are kept
+    {"POST", CACHE_FLUSH_PATH, ADMIN_TOKEN, cache_flush_page}, // and not given any more
 };

@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 9 };
+enum { PAGES = 11 };
 extern const struct admin_page pages[PAGES];
 
 #endif

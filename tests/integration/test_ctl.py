@@ -17,8 +17,9 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "explain", "reload", "drain", "loglevel"}
-WORDS = [[c, "some-id"] if c == "explain" else [c] for c in sorted(COMMANDS)]
+COMMANDS = {"status", "models", "workers", "explain", "reload", "drain", "cache", "loglevel"}
+MORE = {"explain": [["some-id"]], "cache": [["stats"], ["flush"], ["flush", "digits"]]}
+WORDS = [[c, *more] for c in sorted(COMMANDS) for more in MORE.get(c, [[]])]
 
 
 class Said:
@@ -165,6 +166,10 @@ def test_token_files_that_are_none(gateway, tmp_path):
         (["explain", "x" * 129], f'explain: expected a request id, 1 to 128 visible characters, got "{"x" * 80}"'),
         (["status", "--wait"], "status: --wait belongs to drain"),
         (["loglevel", "a", "b"], 'loglevel: expected one word behind it at most, got "b" too'),
+        (["loglevel", "a", "b", "c"], 'loglevel: expected two words behind it at most, got "c" too'),
+        (["cache"], 'cache: expected stats or flush, got ""'),
+        (["cache", "clear"], 'cache: expected stats or flush, got "clear"'),
+        (["cache", "stats", "digits"], 'cache stats: expected no word behind it, got "digits"'),
         (["status", "--address"], "--address needs a value"),
         (["status", "--address", "nowhere"], 'address: expected HOST:PORT, [IPV6]:PORT, unix:PATH or https://HOST:PORT, got "nowhere"'),
         (["status", "--timeout", "soon"], '--timeout: expected seconds from 0.01 to 3600, got "soon"'),
@@ -314,7 +319,7 @@ def test_answers_that_are_none(answer, status, why):
                 said = run("--address", f"127.0.0.1:{port}", "--timeout", "0.5" if answer is None else "20", *words, *json_too)
                 assert (said.status, said.out) == (status, "") and why in said.err, (words, said.err)
                 assert said.err.count("\n") == 1 and "\x1b" not in said.err
-    assert {line.split()[1] for line in asked} == {"/status", "/v1/requests/some-id", "/v1/reload", "/v1/drain", "/v1/loglevel"}
+    assert {line.split()[1] for line in asked} == {"/status", "/v1/requests/some-id", "/v1/reload", "/v1/drain", "/v1/cache", "/v1/cache/flush", "/v1/loglevel"}
 
 
 def test_an_answer_without_end():
@@ -452,6 +457,7 @@ def test_completion(tmp_path):
     assert complete("dr") == {"drain"} and complete("--json", "mo") == {"models"}
     assert complete("--timeout", "5", "st") == {"status"} and complete("--timeout", "=", "5", "st") == {"status"}
     assert complete("loglevel", "") == {"debug", "info", "warn", "error"} and complete("loglevel", "w") == {"warn"}
+    assert complete("cache", "") == {"stats", "flush"} and complete("cache", "flush", "") == set()
     assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
     assert complete("drain", "-") == options - {"-h"} and complete("-") == options - {"--wait"}
