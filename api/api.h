@@ -52,6 +52,8 @@ struct api_call {
     // What the head says of the body; .p NULL: nothing.
     struct view content_type, content_encoding, grpc_encoding, infer_header;
     bool infer_header_twice;
+    bool no_store,
+        no_cache; // of cache-control: its answer is not to be kept; not to come from what is
     struct view request_id; // set by the caller after api_route: the small answers carry it
 };
 
@@ -76,8 +78,10 @@ void api_decode_drop(struct api_decoder *d);
 
 // What is said of every answer (response metadata).
 struct answer_meta {
-    struct view model, version;      // that answered; empty: nobody did
-    const char *source;              // "model", "cache", "stale", "default"; NULL: nobody
+    struct view model, version; // that answered; empty: nobody did
+    const char *source;         // answer_source_name; NULL: nobody
+    bool aged;                  // age_s is told: it comes from a cache
+    uint32_t age_s;
     struct view fallback;            // the model asked for, when another answered
     uint8_t degradation;             // 0..4
     struct view experiment, variant; // empty: none

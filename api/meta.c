@@ -27,9 +27,9 @@ static void add_text(struct meta_fields *f, struct view key, struct view value)
     f->params[f->n_params++] = (struct param){.key = key, .type = PARAM_STRING, .s = value};
 }
 
-static void add_us(struct meta_fields *f, struct view key, uint64_t us)
+static void add_number(struct meta_fields *f, struct view key, uint64_t v)
 {
-    f->params[f->n_params++] = (struct param){.key = key, .type = PARAM_INT64, .i = (int64_t)us};
+    f->params[f->n_params++] = (struct param){.key = key, .type = PARAM_INT64, .i = (int64_t)v};
 }
 
 // Microseconds as milliseconds: 1234567 -> 1234.567. At most 24 bytes.
@@ -90,6 +90,16 @@ static char *put_batch(struct meta_fields *f, char *at, const struct answer_meta
     return at;
 }
 
+// RFC 9111, section 5.1.
+static char *put_age(struct meta_fields *f, char *at, const struct answer_meta *m)
+{
+    char *from = at;
+    at += num_print_u64(at, m->age_s);
+    add_header(f, VIEW("age"), view_of(from, (size_t)(at - from)));
+    add_number(f, VIEW("age_s"), m->age_s);
+    return at;
+}
+
 static char *put_timing(struct meta_fields *f, char *at, const struct answer_meta *m)
 {
     char *from = at;
@@ -119,6 +129,8 @@ void meta_write(struct meta_fields *f, const struct answer_meta *m, bool expose)
         add_text(f, VIEW("sluice-source"), view_str(m->source));
         add_text(f, VIEW("sluice-degradation"), view_of(digits + level, 1));
     }
+    if (m->aged)
+        at = put_age(f, at, m);
     if (m->fallback.n)
         at = put_fallback(f, at, m);
     if (m->experiment.n)
@@ -128,8 +140,8 @@ void meta_write(struct meta_fields *f, const struct answer_meta *m, bool expose)
     if (m->total_us || m->compute_us)
         at = put_timing(f, at, m);
     if (m->source || m->compute_us) {
-        add_us(f, VIEW("queue_us"), m->queue_us);
-        add_us(f, VIEW("compute_us"), m->compute_us);
+        add_number(f, VIEW("queue_us"), m->queue_us);
+        add_number(f, VIEW("compute_us"), m->compute_us);
     }
     debug_invariant(at <= f->text + sizeof(f->text));
 }

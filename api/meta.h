@@ -2,11 +2,12 @@
  *
  *   header                                       response parameter
  *   sluice-model: NAME;version=V                 (model_name, model_version of the answer)
- *   sluice-source: model                         "sluice-source"
+ *   sluice-source: model|cache|stale|default     "sluice-source"
  *   sluice-fallback: NAME                        "sluice-fallback"
  *   sluice-degradation: 0..4                     "sluice-degradation"
  *   sluice-experiment: NAME/VARIANT              "sluice-experiment"
  *   sluice-batch: ROWS;reason=full               "sluice-batch"
+ *   age: SECONDS                                 "age_s"
  *   server-timing: parse;dur=0.012, queue;dur=…  "queue_us", "compute_us"
  *   x-request-id: …
  */
@@ -15,8 +16,8 @@
 
 #include "api/api.h"
 
-#define META_HEADERS 8
-#define META_PARAMS 7
+#define META_HEADERS 9
+#define META_PARAMS 8
 #define META_NAME_MAX 160 // bytes of one name in a value; longer ones are cut
 #define META_TEXT 1536
 

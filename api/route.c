@@ -115,6 +115,25 @@ static void add_coding(struct view *coding, struct view value)
     *coding = coding->n ? VIEW("several") : value;
 }
 
+// Directives of a request that matter to us (RFC 9111, 5.2.1.4 and 5.2.1.5); others mean nothing here. Names have any
+// case, values are skipped.
+static void read_cache_control(struct view v, struct api_call *out)
+{
+    size_t i = 0;
+    while (i < v.n) {
+        while (i < v.n && (v.p[i] == ' ' || v.p[i] == '\t' || v.p[i] == ','))
+            i++;
+        size_t from = i;
+        while (i < v.n && v.p[i] != ',' && v.p[i] != '=' && v.p[i] != ' ' && v.p[i] != '\t')
+            i++;
+        bool is_eight = i - from == 8;
+        out->no_store |= is_eight && strncasecmp(v.p + from, "no-store", 8) == 0;
+        out->no_cache |= is_eight && strncasecmp(v.p + from, "no-cache", 8) == 0;
+        for (bool quoted = false; i < v.n && (quoted || v.p[i] != ','); i++)
+            quoted ^= v.p[i] == '"';
+    }
+}
+
 // The fields of the head that this room reads, in one pass.
 static void read_head(const struct exchange *ex, struct api_call *out, struct view *timeout)
 {
@@ -130,6 +149,8 @@ static void read_head(const struct exchange *ex, struct api_call *out, struct vi
         case 13:
             if (memcmp(h->name.p, "grpc-encoding", 13) == 0)
                 add_coding(&out->grpc_encoding, h->value);
+            else if (memcmp(h->name.p, "cache-control", 13) == 0)
+                read_cache_control(h->value, out);
             break;
         case 16:
             if (memcmp(h->name.p, "content-encoding", 16) == 0)

@@ -8,6 +8,7 @@ static _Thread_local struct block_owner *here;
 
 // Data follows the header in the same allocation, on a cache line of its own start.
 #define HEADER_BYTES ((sizeof(struct block) + 63) & ~(size_t)63)
+_Static_assert(HEADER_BYTES + 64 <= BLOCK_OVERHEAD, "with what malloc adds");
 
 void block_owner_init(struct block_owner *o)
 {
@@ -48,6 +49,10 @@ static void destroy(struct block *b)
         b->on_free(b, b->arg);
     o->live_blocks--;
     o->live_bytes -= b->bytes;
+    if (b->apart) {
+        mem_free_large(b, b->bytes);
+        return;
+    }
     charge(o, -(int64_t)b->bytes);
     unsigned k = class_of(b->bytes);
     if (MAY_KEEP && k < BLOCK_CLASSES && o->spares[k] < BLOCK_SPARES) {
@@ -120,6 +125,25 @@ struct block *block_new(struct block_owner *o, size_t bytes)
         return NULL;
     }
     *b = (struct block){.owner = o, .data = (uint8_t *)b + HEADER_BYTES, .bytes = bytes};
+    atomic_init(&b->refs, 1);
+    o->live_blocks++;
+    o->live_bytes += bytes;
+    return b;
+}
+
+struct block *block_new_apart(struct block_owner *o, size_t bytes,
+                              void (*on_free)(struct block *b, void *arg), void *arg)
+{
+    debug_invariant(here == o);
+    struct block *b = mem_alloc_aligned(bytes + HEADER_BYTES, 64);
+    if (!b)
+        return NULL;
+    *b = (struct block){.owner = o,
+                        .data = (uint8_t *)b + HEADER_BYTES,
+                        .bytes = bytes,
+                        .on_free = on_free,
+                        .arg = arg,
+                        .apart = true};
     atomic_init(&b->refs, 1);
     o->live_blocks++;
     o->live_bytes += bytes;

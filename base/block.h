@@ -19,6 +19,7 @@ struct block {
     void (*on_free)(struct block *b,
                     void *); // NULL, or called on the owner's thread just before free
     void *arg;
+    bool apart; // block_new_apart
 };
 
 // Freed blocks of common sizes wait here for the next block_new (not under ASan).
@@ -52,6 +53,12 @@ void block_owner_trim(struct block_owner *o);
 
 // Owner's thread. NULL when out of memory, or refused by the owner's account.
 struct block *block_new(struct block_owner *o, size_t bytes);
+// One that the owner's account does not hear of: who makes it has charged it elsewhere, and learns of its end by on_free.
+// It has the size that was asked for.
+struct block *block_new_apart(struct block_owner *o, size_t bytes,
+                              void (*on_free)(struct block *b, void *arg), void *arg);
+// What one takes beside its data.
+#define BLOCK_OVERHEAD 128
 struct block *block_ref(struct block *b);
 void block_ref_many(struct block *b, uint32_t n); // n references in one step
 // Any thread. True when this was the last reference and the block joined the return list of another

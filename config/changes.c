@@ -175,6 +175,7 @@ void config_changes_find(struct config_changes *out, const struct config *was,
     compare_rules(&f, SECTION_DEFAULTS, NULL, &was->unlisted, &is->unlisted);
     compare_workers(&f);
     compare_models(&f);
+    compare_keys(&f, SECTION_CACHE, NULL, was, is);
     compare_keys(&f, SECTION_LIMITS, NULL, was, is);
     compare_keys(&f, SECTION_LOG, NULL, was, is);
     compare_keys(&f, SECTION_HEALTH, NULL, was, is);

@@ -73,7 +73,10 @@ struct config_model {
     uint64_t p99_enter_us; // 0: by what the queue takes of the deadlines
     uint64_t p99_leave_us; // <= p99_enter_us
     uint64_t hold_us, window_us;
-    bool critical; // counts for the level of the instance; a model's own section alone says so
+    bool critical;      // counts for the level of the instance; a model's own section alone says so
+    bool cache_enabled; // false: as with a ttl of 0
+    uint64_t cache_ttl_us; // 0: no answers are kept
+    uint64_t cache_stale_us;
 };
 #define CONFIG_ANY_WORKER (~0u)
 
@@ -148,6 +151,7 @@ struct config {
     const struct config_model **by_name; // the models, sorted
     struct config_model
         unlisted; // what a model that is not in the file gets where its worker says nothing else (name NULL, any)
+    uint64_t cache_bytes; // of all answers that are kept
     struct config_limits limits;
     struct config_log log;
     struct config_health health;

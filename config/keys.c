@@ -30,6 +30,9 @@ const struct config_section config_sections[SECTION_KINDS] = {
     [SECTION_DEFAULTS_DEGRADATION] = {"degradation", SECTION_DEFAULTS, false, RELOAD_TAKES,
                                       "When the service of a model that does not say comes down, "
                                       "and up again. See resilience.md."},
+    [SECTION_DEFAULTS_CACHE] =
+        {"cache", SECTION_DEFAULTS, false, RELOAD_TAKES,
+         "Which answers are kept of a model that does not say. See cache.md."},
     [SECTION_WORKER] =
         {"worker", SECTION_TOP, true, RELOAD_RESTART,
          "Model servers that speak the Open Inference Protocol over gRPC: a program "
@@ -45,6 +48,8 @@ const struct config_section config_sections[SECTION_KINDS] = {
     [SECTION_WORKER_DEGRADATION] = {"degradation", SECTION_WORKER, false, RELOAD_TAKES,
                                     "When the service of models of this worker that do not say "
                                     "comes down, and up again."},
+    [SECTION_WORKER_CACHE] = {"cache", SECTION_WORKER, false, RELOAD_TAKES,
+                              "Which answers are kept of models of this worker that do not say."},
     [SECTION_MODEL] = {"model", SECTION_TOP, true, RELOAD_TAKES,
                        "How one model is batched, queued and routed; the title is its name."},
     [SECTION_MODEL_BATCH] = {"batch", SECTION_MODEL, false, RELOAD_TAKES,
@@ -53,6 +58,10 @@ const struct config_section config_sections[SECTION_KINDS] = {
                              "What may wait for the model."},
     [SECTION_MODEL_DEGRADATION] = {"degradation", SECTION_MODEL, false, RELOAD_TAKES,
                                    "When the service of the model comes down, and up again."},
+    [SECTION_MODEL_CACHE] = {"cache", SECTION_MODEL, false, RELOAD_TAKES,
+                             "Which of its answers are kept for those who ask the same."},
+    [SECTION_CACHE] = {"cache", SECTION_TOP, false, RELOAD_TAKES,
+                       "Where answers are kept, of models that have a `cache.ttl`."},
     [SECTION_LIMITS] = {"limits", SECTION_TOP, false, RELOAD_TAKES,
                         "Bounds and time-outs. Each answers an attack or a fault; each has a "
                         "default."},
@@ -78,7 +87,7 @@ const struct config_section config_sections[SECTION_KINDS] = {
 // clang-format off
 // What a model's section may say, and a worker's and `defaults` for those that do not: in the member `in` of a
 // struct, or the struct itself.
-#define RULES(top, batch, queue, degradation, strukt, in) \
+#define RULES(top, batch, queue, degradation, cache, strukt, in) \
     {.name = "timeout", NUMBER_IN(top, strukt, KEY_DURATION, in timeout_us, 0, 24 * HOUR, "0", \
         "Deadline of a request that names none. 0: `limits.deadline_default`.")}, \
     {.name = "levels", NUMBER_IN(top, strukt, KEY_BOOL, in levels, 0, 1, "true", \
@@ -112,7 +121,14 @@ const struct config_section config_sections[SECTION_KINDS] = {
     {.name = "hold", NUMBER_IN(degradation, strukt, KEY_DURATION, in hold_us, 10 * MS, HOUR, "5s", \
         "A level is held for at least so long, and what is measured has to last as long.")}, \
     {.name = "window", NUMBER_IN(degradation, strukt, KEY_DURATION, in window_us, 100 * MS, HOUR, "10s", \
-        "What is measured is of the last so long.")},
+        "What is measured is of the last so long.")}, \
+    {.name = "enabled", NUMBER_IN(cache, strukt, KEY_BOOL, in cache_enabled, 0, 1, "true", \
+        "false: nothing is looked up and nothing kept, whatever `ttl` says. What is kept already stays.")}, \
+    {.name = "ttl", NUMBER_IN(cache, strukt, KEY_DURATION, in cache_ttl_us, 0, 365 * 24 * HOUR, "0", \
+        "An answer that is younger is given to who asks the same, and requests that ask the same at once are computed once. " \
+        "0: neither. For models whose answers follow from their inputs alone.")}, \
+    {.name = "stale", NUMBER_IN(cache, strukt, KEY_DURATION, in cache_stale_us, 0, 365 * 24 * HOUR, "24h", \
+        "An answer that is older than `ttl` and younger than this is kept for when the model cannot be asked.")},
 
 const struct config_key config_keys[] = {
     {.name = "loops", NUMBER(SECTION_TOP, KEY_COUNT, loops, 0, 256, "0",
@@ -155,7 +171,7 @@ const struct config_key config_keys[] = {
     {.name = "token_file", TEXT_IN(SECTION_ADMIN, config, KEY_PATH, admin.token_file,
         "File with the bearer token. Without it only `/metrics` and `/healthz` are served.")},
 
-    RULES(SECTION_DEFAULTS, SECTION_DEFAULTS_BATCH, SECTION_DEFAULTS_QUEUE, SECTION_DEFAULTS_DEGRADATION, config_model,)
+    RULES(SECTION_DEFAULTS, SECTION_DEFAULTS_BATCH, SECTION_DEFAULTS_QUEUE, SECTION_DEFAULTS_DEGRADATION, SECTION_DEFAULTS_CACHE, config_model,)
 
     {.name = "command", LIST_IN(SECTION_WORKER, config_worker, KEY_WORDS, command, command_count, 256,
         "Program and arguments of a local worker; `--listen` and `--liveness-fd` are added. A name "
@@ -168,13 +184,17 @@ const struct config_key config_keys[] = {
         "Each of these servers computes one batch at a time, of whatever model: their models take turns for it. "
         "`sluice-worker` says so itself. Not for a Triton, which runs its models side by side."), .reload = RELOAD_RESTART},
 
-    RULES(SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE, SECTION_WORKER_DEGRADATION, config_worker, rules.)
+    RULES(SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE, SECTION_WORKER_DEGRADATION, SECTION_WORKER_CACHE, config_worker, rules.)
 
     {.name = "worker", TEXT_IN(SECTION_MODEL, config_model, KEY_WORKER, worker,
         "Title of the worker section that serves it. Without it: whichever worker has the model.")},
     {.name = "critical", NUMBER_IN(SECTION_MODEL, config_model, KEY_BOOL, critical, 0, 1, "false",
         "Its level counts for the instance's, which is the highest of such models.")},
-    RULES(SECTION_MODEL, SECTION_MODEL_BATCH, SECTION_MODEL_QUEUE, SECTION_MODEL_DEGRADATION, config_model,)
+    RULES(SECTION_MODEL, SECTION_MODEL_BATCH, SECTION_MODEL_QUEUE, SECTION_MODEL_DEGRADATION, SECTION_MODEL_CACHE, config_model,)
+
+    {.name = "memory", NUMBER(SECTION_CACHE, KEY_SIZE, cache_bytes, 0, 1ull << 50, "256MiB",
+        "Bytes of all answers that are kept, and of what keeping them takes. 0: none are; those who ask the same at "
+        "once are still computed once.")},
 
     {.name = "max_connections", LIMIT(KEY_COUNT, max_connections, 1, 1048576, "65536",
         "Connections of clients. Past it (or when descriptors run out) accepting pauses.")},
@@ -243,7 +263,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 89,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 99,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

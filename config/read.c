@@ -356,8 +356,8 @@ static bool make_room(struct config *c, const struct outline *o)
 
 static void fill_all(struct filler *f, const struct outline *o, cfg_t *cfg)
 {
-    static const enum section_id defaulted[] = {SECTION_TOP, SECTION_LIMITS, SECTION_LOG,
-                                                SECTION_HEALTH};
+    static const enum section_id defaulted[] = {SECTION_TOP, SECTION_CACHE, SECTION_LIMITS,
+                                                SECTION_LOG, SECTION_HEALTH};
     f->at = &o->top;
     for (unsigned i = 0; i < sizeof(defaulted) / sizeof(*defaulted); i++)
         fill_defaults(f, defaulted[i], f->c);

@@ -1,5 +1,6 @@
 #include "ctl/commands.h"
 
+#include "ctl/cache.h"
 #include "ctl/columns.h"
 #include "ctl/level.h"
 #include "ctl/words.h"
@@ -50,6 +51,13 @@ static const struct ctl_command commands[] = {
      .check = level_check_clear,
      .wish = level_wish_clear,
      .words = words_of_pin},
+    {.name = "cache", .verb = "stats", .path = "/v1/cache", .words = words_of_cache},
+    {.name = "cache",
+     .verb = "flush",
+     .path = "/v1/cache/flush",
+     .check = cache_check_flush,
+     .wish = cache_wish_flush,
+     .words = words_of_flush},
 };
 
 // Its command; of one with verbs the first where no verb of it stands there.
@@ -72,6 +80,21 @@ static bool has_verb(const struct ctl_command *c, const struct ctl_options *o)
     return !c->verb || (o->argument && strcmp(c->verb, o->argument) == 0);
 }
 
+static bool refuse_verb(const struct ctl_options *o, char why[OPTIONS_ERROR])
+{
+    int n = snprintf(why, OPTIONS_ERROR, "%.80s: expected", o->command);
+    const char *between = " ";
+    for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+        if (strcmp(commands[i].name, o->command) != 0)
+            continue;
+        n += snprintf(why + n, OPTIONS_ERROR - (size_t)n, "%s%s", between, commands[i].verb);
+        between = " or ";
+    }
+    snprintf(why + n, OPTIONS_ERROR - (size_t)n, " behind it, got \"%.80s\"",
+             o->argument ? o->argument : "");
+    return false;
+}
+
 // What a request's id may be (x-request-id).
 static bool is_id(const char *word)
 {
@@ -91,9 +114,8 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
     else if (!c)
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
     else if (!has_verb(c, o))
-        snprintf(why, OPTIONS_ERROR, "%s: expected show, set or clear behind it, got \"%.80s\"",
-                 c->name, o->argument ? o->argument : "");
-    else if (!c->wish && (o->for_ || o->why))
+        return refuse_verb(o, why);
+    else if (c->check != level_check_set && (o->for_ || o->why))
         snprintf(why, OPTIONS_ERROR, "%s: --for and --why belong to level set", c->name);
     else if (!c->wish && o->more[0])
         snprintf(why, OPTIONS_ERROR, "%s: expected one word behind it at most, got \"%.80s\" too",

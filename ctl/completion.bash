@@ -2,7 +2,7 @@
 
 _sluicectl() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' verb='' i
-    local commands='status models workers explain reload drain loglevel level'
+    local commands='status models workers explain reload drain loglevel level cache'
     local options='--address --token-file --ca-file --timeout --json --version --help'
     COMPREPLY=()
     if [[ $word == = ]]; then # --option=: bash makes three words of it
@@ -49,6 +49,8 @@ _sluicectl() {
         mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word")
     elif [[ $command == level && -z $verb ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'show set clear' -- "$word")
+    elif [[ $command == cache && $before == cache ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'stats flush' -- "$word")
     elif [[ $command == loglevel ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'debug info warn error' -- "$word")
     fi

@@ -16,6 +16,8 @@ static const char help[] =
     "  explain ID        what became of one of the last requests (x-request-id)\n"
     "  reload            take the configuration's file again, while requests run\n"
     "  drain             end in order, as SIGTERM to sluice: what runs is answered\n"
+    "  cache stats       answers that are kept, by model, and how often they were asked for\n"
+    "  cache flush [MODEL]  from now on none of these is given\n"
     "  loglevel [LEVEL]  show, or set, the level of the event log: debug, info, warn, error\n"
     "  level show        how far the service of each model has come down, and why; what is pinned\n"
     "  level set [MODEL] N --for TIME --why TEXT\n"

@@ -592,3 +592,62 @@ bool words_of_level(const json_t *answer, struct buffer *out)
         return say_line(out, "%s", now);
     return say_line(out, "%s (it was %s)", now, before);
 }
+
+// ---- cache ----------------------------------------------------------------------------------------------------
+
+// Of all that asked, those that needed no model.
+static void cell_ratio(struct columns *t, const json_t *m)
+{
+    double hits = (double)json_integer_value(json_object_get(m, "hit")) +
+                  (double)json_integer_value(json_object_get(m, "follower"));
+    double all = hits + (double)json_integer_value(json_object_get(m, "miss"));
+    if (all > 0)
+        columns_cellf(t, "%.1f%%", 100 * hits / all);
+    else
+        columns_cell(t, NULL);
+}
+
+bool words_of_cache(const json_t *answer, struct buffer *out)
+{
+    static const char *const heads[] = {"MODEL",   "KEEPS",      ">ENTRIES",   ">BYTES",
+                                        ">HITS",   ">STALE",     ">FOLLOWERS", ">MISSES",
+                                        ">STORES", ">EVICTIONS", ">SPARED",    NULL};
+    static const char *const numbers[] = {"hit", "stale", "follower", "miss", "store", "eviction"};
+    const json_t *models = json_object_get(answer, "models"), *m;
+    char leased[UNITS_TEXT], limit[UNITS_TEXT];
+    struct columns t;
+    size_t i;
+    const json_t *held = json_object_get(answer, "leased_bytes"),
+                 *most = json_object_get(answer, "limit_bytes");
+    if (!json_is_array(models) || !json_is_integer(held) || !json_is_integer(most))
+        return false;
+    columns_init(&t, heads);
+    json_array_foreach(models, i, m)
+    {
+        columns_cell(&t, text_of(m, "name"));
+        columns_cell(&t, json_is_true(json_object_get(m, "enabled")) ? "yes" : "no");
+        cell_number(&t, m, "entries");
+        cell_unit(&t, m, "bytes", units_bytes);
+        for (unsigned k = 0; k < sizeof(numbers) / sizeof(numbers[0]); k++)
+            cell_number(&t, m, numbers[k]);
+        cell_ratio(&t, m);
+    }
+    units_bytes(leased, (uint64_t)json_integer_value(held));
+    units_bytes(limit, (uint64_t)json_integer_value(most));
+    bool ok = say_line(out, "memory: %s of %s", leased, limit);
+    if (json_array_size(models) == 0) {
+        columns_deinit(&t);
+        return ok && say_line(out, "no model has a cache { ttl }");
+    }
+    return ok && say_line(out, "%s", "") && finish_columns(&t, out);
+}
+
+bool words_of_flush(const json_t *answer, struct buffer *out)
+{
+    const char *model = json_string_value(json_object_get(answer, "model"));
+    const json_t *entries = json_object_get(answer, "entries");
+    if (!model || !json_is_integer(entries))
+        return false;
+    return say_line(out, "%lld answers of %s are not given any more",
+                    (long long)json_integer_value(entries), *model ? model : "all models");
+}

@@ -19,5 +19,7 @@ bool words_of_request(const json_t *answer, struct buffer *out);
 bool words_of_reload(const json_t *answer, struct buffer *out);
 bool words_of_drain(const json_t *answer, struct buffer *out);
 bool words_of_level(const json_t *answer, struct buffer *out);
+bool words_of_cache(const json_t *answer, struct buffer *out);
+bool words_of_flush(const json_t *answer, struct buffer *out);
 
 #endif

@@ -17,9 +17,11 @@ struct access_entry {
     struct view request_id, method, path, model, version;
     // Words of our own: no byte of them needs an escape.
     const char *protocol; // "http/1.1", "h2", "grpc"
-    const char *source;   // "model", NULL when no model answered
-    const char *reason;   // why the batch went, NULL without one
-    const char *outcome;  // name in the status table
+    const char *source;   // answer_source_name, NULL when nobody answered
+    bool aged;            // age_s is told
+    uint32_t age_s;
+    const char *reason;  // why the batch went, NULL without one
+    const char *outcome; // name in the status table
     const char *why; // refused before its head was whole: nothing else is known of it; else NULL
     uint16_t status; // HTTP
     uint16_t loop;

@@ -34,6 +34,7 @@ struct home *home_of(struct part *p, struct model *m)
         mem_free(h);
         return NULL;
     }
+    desk_keep_in(h->desk, p->cache);
     m->desk = h->desk;
     h->desk->user = h;
     h->part = p;

@@ -78,22 +78,35 @@ static void each_model(struct page *p, void (*fn)(struct page *p, const struct m
     }
 }
 
+// The sum over the loops of the k-th of the model's counters at `offset`.
+static uint64_t sum_of(const struct page *p, const struct model *m, size_t offset, unsigned k)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < p->g->loops.n; i++) {
+        const struct model_metrics *mm = shard_of(p, i, m);
+        sum += mm ? get((const _Atomic uint64_t *)((const char *)mm + offset) + k) : 0;
+    }
+    return sum;
+}
+
+static void put_requests(struct page *p, struct view model, enum status status, const char *source,
+                         uint64_t n)
+{
+    struct prom_label labels[] = {{"model", model},
+                                  {"status", view_str(status_table[status].name)},
+                                  {"source", view_str(source)}};
+    if (n > 0)
+        prom_count(&p->prom, labels, N(labels), n);
+}
+
 static void requests_of(struct page *p, const struct model *m)
 {
-    for (unsigned status = 0; status < STATUS_COUNT; status++) {
-        uint64_t n = 0;
-        for (unsigned i = 0; i < p->g->loops.n; i++) {
-            const struct model_metrics *mm = shard_of(p, i, m);
-            n += mm ? get(&mm->requests[status]) : 0;
-        }
-        struct prom_label labels[] = {
-            {"model", m->name},
-            {"status", view_str(status_table[status].name)},
-            {"source", status == STATUS_OK ? VIEW("model") : VIEW("none")},
-        };
-        if (n > 0)
-            prom_count(&p->prom, labels, N(labels), n);
-    }
+    for (unsigned source = 0; source < SOURCES; source++)
+        put_requests(p, m->name, STATUS_OK, answer_source_name[source],
+                     sum_of(p, m, offsetof(struct model_metrics, answers), source));
+    for (unsigned status = 0; status < STATUS_COUNT; status++)
+        put_requests(p, m->name, status, "none",
+                     sum_of(p, m, offsetof(struct model_metrics, failures), status));
 }
 
 static void requests(struct page *p)
@@ -105,11 +118,7 @@ static void requests(struct page *p)
         uint64_t n = 0;
         for (unsigned i = 0; i < p->g->loops.n; i++)
             n += get(&p->g->parts[i]->metrics.other[status]);
-        struct prom_label labels[] = {{"model", VIEW("")},
-                                      {"status", view_str(status_table[status].name)},
-                                      {"source", VIEW("none")}};
-        if (n > 0)
-            prom_count(&p->prom, labels, N(labels), n);
+        put_requests(p, VIEW(""), status, "none", n);
     }
 }
 
@@ -148,11 +157,7 @@ static void put_counts(struct page *p, const struct model *m, size_t offset, con
                        const char *const *names, unsigned n)
 {
     for (unsigned k = 0; k < n; k++) {
-        uint64_t sum = 0;
-        for (unsigned i = 0; i < p->g->loops.n; i++) {
-            const struct model_metrics *mm = shard_of(p, i, m);
-            sum += mm ? get((const _Atomic uint64_t *)((const char *)mm + offset) + k) : 0;
-        }
+        uint64_t sum = sum_of(p, m, offset, k);
         struct prom_label labels[] = {{"model", m->name}, {label, view_str(names[k])}};
         if (sum > 0)
             prom_count(&p->prom, labels, N(labels), sum);
@@ -174,6 +179,16 @@ static void moves_of(struct page *p, const struct model *m)
 {
     static const char *const level[LEVELS] = {"0", "1", "2", "3", "4"};
     put_counts(p, m, offsetof(struct model_metrics, moves), "level", level, LEVELS);
+}
+
+static void cache_of(struct page *p, const struct model *m)
+{
+    for (unsigned k = 0; k < CACHE_COUNTS; k++) {
+        struct prom_label labels[] = {{"model", m->name}, {"event", view_str(cache_count_name[k])}};
+        uint64_t n = get(&m->cache.count[k]);
+        if (n > 0 || atomic_load(&m->caches))
+            prom_count(&p->prom, labels, N(labels), n);
+    }
 }
 
 static void put_gauge(struct page *p, const struct model *m, uint64_t value)
@@ -223,11 +238,17 @@ static void levels(struct page *p)
     prom_count(o, NULL, 0, levels_instance(p->g));
 }
 
+static void kept_of(struct page *p, const struct model *m)
+{
+    if (get(&m->cache.bytes) > 0)
+        put_gauge(p, m, get(&m->cache.bytes));
+}
+
 static void models(struct page *p)
 {
     struct prom *o = &p->prom;
     prom_family(o, "sluice_latency_seconds", "histogram",
-                "Time by stage of requests a model answered.");
+                "Time by stage of requests that were answered; queue and compute: by the model.");
     each_model(p, stages_of);
     prom_family(o, "sluice_batch_rows", "histogram", "Rows of the batches that were sent.");
     each_model(p, batch_rows_of);
@@ -241,6 +262,11 @@ static void models(struct page *p)
     each_model(p, running_of);
     prom_family(o, "sluice_ready_replicas", "gauge", "Replicas that can answer.");
     each_model(p, ready_of);
+    prom_family(o, "sluice_cache_events_total", "counter",
+                "Look-ups, answers kept and answers given up, by model.");
+    each_model(p, cache_of);
+    prom_family(o, "sluice_cache_bytes", "gauge", "Bytes of the answers that are kept.");
+    each_model(p, kept_of);
 }
 
 static void fronts(struct page *p)

@@ -18,8 +18,9 @@ struct gateway;
 enum metrics_stage { STAGE_TOTAL, STAGE_PARSE, STAGE_QUEUE, STAGE_COMPUTE, STAGES };
 
 struct model_metrics {
-    _Atomic uint64_t requests[STATUS_COUNT]; // by outcome, at the origin
-    struct hist stage[STAGES];               // microseconds, of what was answered by the model
+    // At the origin: what was answered, by who did; what was not, by outcome.
+    _Atomic uint64_t answers[SOURCES], failures[STATUS_COUNT];
+    struct hist stage[STAGES]; // microseconds; queue, compute: of what the model answered
     _Atomic uint64_t batches[BATCH_REASONS]; // at the home
     struct hist batch_rows;
     _Atomic uint64_t notes[NOTE_KINDS];

@@ -127,6 +127,48 @@ static void look_around(struct request *r, const struct model *m)
                                .room = atomic_load_explicit(&m->room_rows, memory_order_relaxed)};
 }
 
+static void submit(struct request *r, uint64_t now_us)
+{
+    if (r->part->past.n > 0)
+        look_around(r, r->infer.step.to.model);
+    flow_submit(&r->part->flow, &r->infer, now_us, &r->part->fx);
+    part_run(r->part);
+}
+
+// What the answers that are kept are to it: its model has some, and the client lets it be asked.
+static enum cache_use cache_use_of(const struct request *r, const struct model *m)
+{
+    const struct api_call *call = &r->serving.call;
+    if (!atomic_load_explicit(&m->caches, memory_order_relaxed) || call->no_store ||
+        !cache_key_fits(&r->infer.request))
+        return CACHE_NONE;
+    return call->no_cache ? CACHE_RENEW : CACHE_USE;
+}
+
+// True: it has one. False: it goes on in a later turn.
+static bool make_key(struct request *r)
+{
+    struct infer *in = &r->infer;
+    if (!cache_key_step(r->keying, OIP_STEP_BYTES, &in->cache_key))
+        return false;
+    r->keying = NULL;
+    in->step.cache_key = &in->cache_key;
+    return true;
+}
+
+// As make_key. A small one is made at once.
+static bool begin_key(struct request *r)
+{
+    static _Thread_local struct cache_keying small;
+    const struct infer_request *q = &r->infer.request;
+    bool is_small = q->bytes <= OIP_STEP_BYTES;
+    r->keying = is_small ? &small : arena_alloc(r->infer.arena, sizeof(small));
+    if (!r->keying)
+        return true; // without memory it goes without the cache
+    cache_key_begin(r->keying, q, VIEW(""));
+    return make_key(r);
+}
+
 static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
 {
     struct request *r = request_of(s);
@@ -151,16 +193,21 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     in->user = r;
     in->arena = &s->ex->arena;
     part_use(r->part, m); // until origin_release
-    if (r->part->past.n > 0)
-        look_around(r, m);
-    flow_submit(&r->part->flow, in, now_us, &r->part->fx);
-    part_run(r->part);
+    in->step.cache = cache_use_of(r, m);
+    if (in->step.cache != CACHE_NONE && !begin_key(r))
+        loop_defer(r->part->loop, &r->work);
+    else
+        submit(r, now_us);
     return true;
 }
 
 static void abandon_infer(struct serving *s)
 {
     struct request *r = request_of(s);
+    if (r->keying) { // no flow has it yet
+        origin_release(r->part, &r->infer);
+        return;
+    }
     flow_on_gone(&r->part->flow, &r->infer, now(r), &r->part->fx);
     part_run(r->part);
 }
@@ -169,6 +216,13 @@ static void on_work(struct loop *l, struct loop_call *c)
 {
     struct request *r = container_of(c, struct request, work);
     loop_worked(l, OIP_STEP_BYTES);
+    if (r->keying) {
+        if (make_key(r))
+            submit(r, loop_now_us(l));
+        else
+            loop_defer(l, c);
+        return;
+    }
     if (serving_step(&r->serving, loop_now_us(l)))
         loop_defer(l, c);
 }
@@ -186,10 +240,12 @@ void origin_settle(struct part *p, struct infer *in)
     s->meta.model =
         in->request.model; // the exchange's own memory: bytes of it may outlive the model
     s->meta.version = arena_copy(&s->ex->arena, slice->answer->version); // the log outlives it
-    s->meta.source = "model";
     s->meta.degradation = standing_level(done->to.model);
+    s->meta.source = answer_source_name[done->source];
+    s->meta.aged = done->source == SOURCE_CACHE || done->source == SOURCE_STALE;
+    s->meta.age_s = done->age_s;
     s->meta.batch_rows = done->batch_rows;
-    s->meta.batch_reason = batch_reason_name[done->batch_reason];
+    s->meta.batch_reason = done->batch_rows > 0 ? batch_reason_name[done->batch_reason] : NULL;
     s->meta.queue_us = done->queue_us;
     s->meta.compute_us = done->compute_us;
     bool more = serving_answer(s, slice, loop_is_spent(p->loop), loop_now_us(p->loop));

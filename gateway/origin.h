@@ -6,15 +6,18 @@
 
 #include "api/serving.h"
 #include "gateway/part.h"
+#include "infer/cache_key.h"
 
 struct request {
     struct serving serving; // first
     struct part *part;
     struct snapshot *snap; // that it began with: held until tell_end
     struct infer infer;
-    int64_t charged;               // what on_charge took for it
-    struct loop_call work;         // decoding or encoding goes on in a later turn
-    struct view client;            // for the log, and for who wants it explained
+    int64_t charged;       // what on_charge took for it
+    struct loop_call work; // decoding, making the key or encoding goes on in a later turn
+    struct cache_keying
+        *keying;        // the key is being made: it is submitted when that is done; else NULL
+    struct view client; // for the log, and for who wants it explained
     struct past_standing standing; // of its model when it was submitted
     uint64_t past;                 // it is told of and remembered: its number there; 0: not
 };

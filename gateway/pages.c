@@ -1,6 +1,7 @@
 #include "gateway/pages.h"
 
 #include "base/json.h"
+#include "gateway/cache_pages.h"
 #include "gateway/explain.h"
 #include "gateway/levels.h"
 #include "gateway/metrics.h"
@@ -144,5 +145,7 @@ const struct admin_page pages[PAGES] = {
     {"POST", "/v1/loglevel", ADMIN_TOKEN, set_level}, // from now on
     {"GET", "/v1/levels", ADMIN_TOKEN,
      levels_page}, // how far service has come down, and what is pinned
-    {"POST", "/v1/levels", ADMIN_TOKEN, levels_set_page}, // pins, for a while
+    {"POST", "/v1/levels", ADMIN_TOKEN, levels_set_page},      // pins, for a while
+    {"GET", CACHE_PATH, ADMIN_TOKEN, cache_stats_page},        // answers that are kept
+    {"POST", CACHE_FLUSH_PATH, ADMIN_TOKEN, cache_flush_page}, // and not given any more
 };

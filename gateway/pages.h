@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 11 };
+enum { PAGES = 13 };
 extern const struct admin_page pages[PAGES];
 
 #endif

@@ -238,7 +238,9 @@ void part_rules(const struct config_model *c, struct model_rules *out)
                                 .p99_enter_us = c->p99_enter_us,
                                 .p99_leave_us = c->p99_leave_us,
                                 .hold_us = c->hold_us,
-                                .window_us = c->window_us};
+                                .window_us = c->window_us,
+                                .cache_ttl_us = c->cache_enabled ? c->cache_ttl_us : 0,
+                                .cache_stale_us = c->cache_stale_us};
     _Static_assert(CONFIG_MAX_PREFERRED == POLICY_MAX_PREFERRED, "none is left out");
     for (unsigned i = 0; i < c->preferred_count; i++)
         out->preferred[out->n_preferred++] = c->preferred[i];
@@ -271,11 +273,25 @@ void part_adopt(struct part *p)
     part_run(p);
 }
 
+static void tick_later(struct part *p)
+{
+    if (p->cache->tick_us != UINT64_MAX && !wheel_is_set(&p->cache_timer))
+        wheel_set(loop_wheel(p->loop), &p->cache_timer, p->cache->tick_us);
+}
+
+static void on_cache_timer(struct wheel_timer *t, uint64_t now_us)
+{
+    struct part *p = container_of(t, struct part, cache_timer);
+    cache_tick(p->cache, now_us);
+    tick_later(p);
+}
+
 static void decide(struct loop *l, struct loop_flush *f)
 {
     struct part *p = container_of(f, struct part, decide);
     homes_decide(p, loop_now_us(l));
     part_run(p);
+    tick_later(p);
 }
 
 static bool on_block_charge(void *ctx, int64_t delta_bytes)
@@ -312,6 +328,10 @@ static bool build_part(struct gateway *g, unsigned index)
     struct api_carry carry = {server_respond, server_flow, server_wake, loop_blocks(p->loop)};
     p->decide.fn = decide;
     p->flow_timer.fn = on_flow_timer;
+    p->cache_timer.fn = on_cache_timer;
+    p->cache = cache_new(&g->kept, rand_u64(&p->loop->rand));
+    if (!p->cache)
+        return false;
     p->apis = mem_zalloc(g->n_fronts * sizeof(*p->apis));
     if (!p->apis)
         return false;
@@ -341,6 +361,7 @@ static void on_stop(struct loop *l, void *ctx)
 bool parts_build(struct gateway *g)
 {
     budget_init(&g->bytes, gateway_bytes(g->birth), g->loops.n);
+    cache_pool_set(&g->kept, (int64_t)g->birth->cache_bytes, g->loops.n);
     g->parts = mem_zalloc(g->loops.n * sizeof(*g->parts));
     if (!g->parts || !build_endpoints(g) || !build_table(g))
         return false;
@@ -369,6 +390,9 @@ void parts_free(struct gateway *g)
         struct part *p = g->parts[i];
         loop_blocks(p->loop)->account = NULL; // some may still be on their way back to it
         homes_free(p);
+        wheel_cancel(loop_wheel(p->loop), &p->cache_timer);
+        block_owner_adopt(loop_blocks(p->loop));
+        cache_free(p->cache);
         flow_deinit(&p->flow);
         wheel_cancel(loop_wheel(p->loop), &p->flow_timer);
         wheel_cancel(loop_wheel(p->loop), &p->watch_timer);

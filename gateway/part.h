@@ -23,10 +23,12 @@ struct part {
     struct snapshot *snap; // the configuration in force here
     struct flow flow;
     struct effects fx;
-    bool running;             // effects are being run: what comes meanwhile joins the list
-    struct home *homes;       // desks that live here
-    struct home *dirty;       // those with inputs since their last decision
-    struct loop_flush decide; // runs the dirty desks before the loop sleeps
+    bool running;                   // effects are being run: what comes meanwhile joins the list
+    struct home *homes;             // desks that live here
+    struct home *dirty;             // those with inputs since their last decision
+    struct loop_flush decide;       // runs the dirty desks before the loop sleeps
+    struct cache *cache;            // answers of models whose home is here
+    struct wheel_timer cache_timer; // its wish to be ticked
     struct wheel_timer flow_timer;
     struct wheel_timer watch_timer; // set while a health Watch is open here
     struct wheel_timer look_timer;  // gateway/removal

@@ -15,6 +15,7 @@
 #include "net/loop.h"
 #include "net/server.h"
 #include "net/tls.h"
+#include "router/cache.h"
 #include "router/device.h"
 #include "router/table.h"
 #include "router/vitals.h"
@@ -82,7 +83,8 @@ struct gateway {
     struct events *events;
     struct admin *admin;
     _Atomic bool draining;
-    struct budget bytes; // of requests, in flight
+    struct budget bytes;    // of requests, in flight
+    struct cache_pool kept; // of answers that are kept
     uint64_t started_us;
 
     // main thread only

@@ -88,6 +88,8 @@ static void show_models(struct json_writer *w, struct gateway *g)
         put(w, "charged_rows", (uint64_t)atomic_load(&m->room_rows));
         put(w, "charged_bytes", (uint64_t)atomic_load(&m->room_bytes));
         put(w, "queue_limit_rows", atomic_load(&m->queue_limit));
+        put(w, "cache_entries", atomic_load(&m->cache.entries));
+        put(w, "cache_bytes", atomic_load(&m->cache.bytes));
         json_w_object_end(w);
     }
     json_w_array_end(w);
@@ -177,6 +179,8 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
     put(&w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
     put(&w, "level", levels_instance(g));
+    put(&w, "cache_leased", (uint64_t)atomic_load(&g->kept.granted));
+    put(&w, "cache_limit", (uint64_t)atomic_load(&g->kept.limit));
     show_configuration(&w, g);
     show_fronts(&w, g);
     show_loops(&w, g, said);

@@ -12,11 +12,16 @@ static void count(struct request *r, uint64_t total_us)
         metrics_inc(&s->other[outcome], 1);
         return;
     }
-    metrics_inc(&mm->requests[outcome], 1);
-    if (outcome != STATUS_OK)
+    enum answer_source source = r->infer.step.source;
+    if (outcome != STATUS_OK) {
+        metrics_inc(&mm->failures[outcome], 1);
         return;
+    }
+    metrics_inc(&mm->answers[source], 1);
     hist_add(&mm->stage[STAGE_TOTAL], total_us);
     hist_add(&mm->stage[STAGE_PARSE], meta->parse_us);
+    if (source != SOURCE_MODEL)
+        return;
     hist_add(&mm->stage[STAGE_QUEUE], meta->queue_us);
     hist_add(&mm->stage[STAGE_COMPUTE], meta->compute_us);
 }
@@ -69,6 +74,8 @@ static void write_access(struct request *r, bool whole, uint64_t total_us, uint6
         .version = s->meta.version,
         .protocol = protocol_of(s),
         .source = s->meta.source,
+        .aged = s->meta.aged,
+        .age_s = s->meta.age_s,
         .reason = s->meta.batch_reason,
         .outcome = status_table[s->outcome].name,
         .status = http_status(s),

@@ -19,6 +19,8 @@ enum infer_state { INFER_NEW, INFER_OUT, INFER_SETTLED, INFER_ZOMBIE, INFER_OVER
 // One attempt at one target: one ticket, or as many as the request has batches of rows (router/step.h).
 struct step {
     struct target to;
+    const struct cache_key *cache_key; // of the request; NULL: none
+    enum cache_use cache;
     struct ticket *tickets; // [n] in the order of their rows: first, or in the infer's arena
     uint32_t n;
     uint32_t out;      // tickets and echoes that have not come home
@@ -29,6 +31,8 @@ struct step {
     // Of its answered tickets: the most of each, and the first one's reason.
     uint32_t batch_rows;
     uint8_t batch_reason;
+    uint8_t source; // enum answer_source
+    uint32_t age_s;
     uint64_t queue_us, compute_us;
 };
 
@@ -37,7 +41,8 @@ struct infer {
     struct infer_request request;
     uint64_t arrived_us;
     void *user;
-    struct arena *arena; // of its memory, for a request that is split
+    struct arena *arena;        // of its memory, for a request that is split
+    struct cache_key cache_key; // step.cache_key points here when there is one
 
     // flow's.
     uint64_t deadline_us;

@@ -6,6 +6,11 @@ bool model_name_ok(struct view name)
     return view_is_name(name, MODEL_NAME_MAX);
 }
 
+const char *const answer_source_name[SOURCES] = {[SOURCE_MODEL] = "model",
+                                                 [SOURCE_CACHE] = "cache",
+                                                 [SOURCE_STALE] = "stale",
+                                                 [SOURCE_DEFAULT] = "default"};
+
 // The key's preimage, hashed in runs: when the run is full, its hash becomes the start of the next.
 struct key {
     size_t n;

@@ -81,6 +81,10 @@ struct answer {
     const uint64_t **row_offsets;  // [n_outputs] NULL, or for BYTES outputs [rows + 1] byte offsets
 };
 
+// Who gave an answer. SOURCE_STALE: a cache, and it is older than the model's `ttl`.
+enum answer_source { SOURCE_MODEL, SOURCE_CACHE, SOURCE_STALE, SOURCE_DEFAULT, SOURCES };
+extern const char *const answer_source_name[SOURCES]; // as clients, logs and metrics are told
+
 // A request's share of an answer: rows [row, row + rows) of every output; rows == 0: the whole answer. Of a request
 // that was answered in parts the first one stands for all: next has the rows behind it.
 struct slice {

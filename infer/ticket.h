@@ -19,6 +19,20 @@
 struct group;
 struct batch;
 struct step;
+struct cache_node;
+
+// What is asked, as infer/cache_key.h makes it.
+struct cache_key {
+    uint8_t sha256[32];
+};
+
+// What a ticket wants of the answers that its home keeps.
+enum cache_use {
+    CACHE_NONE,  // nothing; and its own is not kept
+    CACHE_USE,   // a fresh one; else its own is kept, and is that of all who ask the same meanwhile
+    CACHE_RENEW, // none, but its own is kept
+    CACHE_ONLY_STALE // one that is not older than the model's `stale`; else it is given back at once, STATUS_UNAVAILABLE
+};
 
 // Where the ticket is as the home sees it.
 enum ticket_place {
@@ -26,6 +40,7 @@ enum ticket_place {
     PLACE_QUEUED, // in a lane of the batcher
     PLACE_ABOARD, // in a batch: sent, or about to be sent alone or halved
     PLACE_HELD,   // lost too often: what to tell depends on the keeper's word, which is waited for
+    PLACE_WAITS,  // in a flight: for the answer of its leader, or to lead after it
 };
 
 struct ticket {
@@ -38,10 +53,13 @@ struct ticket {
     const struct infer_request *request; // its own rows
     struct hash128 key;                  // ticket_key: those of an equal key may share a batch
     uint64_t deadline_us;
-    uint32_t charged_rows;  // in the model's room, until it is home; 0: nothing is
-    uint64_t charged_bytes; // likewise
-    uint8_t lane;           // 0: served first
-    bool lent, called;      // it, and the echo of its cancel, have not come home
+    uint32_t charged_rows;             // in the model's room, until it is home; 0: nothing is
+    uint64_t charged_bytes;            // likewise
+    uint8_t lane;                      // 0: served first
+    uint8_t cache;                     // enum cache_use
+    const struct cache_key *cache_key; // of the whole request; cache != CACHE_NONE
+    uint32_t cache_row, cache_rows;    // which of its rows these are; 0, 0: all
+    bool lent, called;                 // it, and the echo of its cancel, have not come home
 
     // The home's while out.
     uint8_t losses;   // connections that ended with it aboard, not by our doing
@@ -70,11 +88,18 @@ struct ticket {
     struct ticket *next, **prev;  // in its lane's slot
     struct ticket *older, *newer; // in its group, by arrival
     struct batch *batch;
+    struct cache_node *flight;          // of those who ask the same at a time; NULL: it is in none
+    struct ticket *followers;           // the leader's: those who wait for its answer
+    struct ticket *waits, **waits_prev; // PLACE_WAITS: among them, or among those who lead next
+    uint64_t wanted_us;                 // the latest deadline of it and of who follows it
+    uint32_t cache_epoch;               // of the model when it came
 
     // The outcome: written by the home before it gives back, read by the origin after.
     struct slice slice;     // answered: holds one reference on answer->block
     uint32_t batch_rows;    // 0: it was in no batch that was answered
     uint8_t batch_reason;   // enum batch_reason
+    uint8_t source;         // enum answer_source, of an answer
+    uint32_t age_s;         // of an answer that is not the model's own
     uint32_t replica;       // that it was sent to last; sent > 0
     uint32_t retry_after_s; // refused early: when there may be room for it; 0: nothing is said
     uint64_t queue_us;      // from queued to sent (the last sending)

@@ -34,7 +34,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
 
 void desk_free(struct desk *d)
 {
-    invariant(!d->sent && !d->again && !d->lost);
+    invariant(!d->sent && !d->again && !d->lost && d->followers == 0);
     while (d->spare) {
         struct batch *b = d->spare;
         d->spare = b->next;
@@ -45,6 +45,8 @@ void desk_free(struct desk *d)
     replicas_deinit(&d->replicas);
     sequences_free(&d->sequences);
     batcher_deinit(&d->batcher);
+    if (d->kept)
+        cache_leave(d->kept);
     mem_free(d);
 }
 
@@ -107,6 +109,7 @@ void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts 
                         uint64_t now_us, struct effects *fx)
 {
     replicas_up(&d->replicas, id, facts, now_us, fx);
+    cache_replicas(d, true, now_us);
     d->outlook_stale = true;
     adopt_batch_size(d);
 }
@@ -114,6 +117,7 @@ void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts 
 void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct effects *fx)
 {
     replicas_down(&d->replicas, id, now_us, fx);
+    cache_replicas(d, false, now_us);
     d->outlook_stale = true;
     adopt_batch_size(d);
 }
@@ -169,6 +173,8 @@ static void queue_ticket(struct desk *d, struct ticket *t, uint64_t now_us, stru
 {
     if (!batcher_push(&d->batcher, t, now_us))
         ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "out of memory"), fx);
+    else if (t->cache == CACHE_USE)
+        cache_lead(d, t);
 }
 
 // A step of a sequence goes where its state is, at once: no credit of ours delays it.
@@ -196,11 +202,9 @@ static bool refuse_early(struct desk *d, struct ticket *t, uint64_t now_us, stru
     return late_us > 0;
 }
 
-void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
+// led: it was accepted when it began to wait for another one's answer, and is not refused for being late now.
+static void admit(struct desk *d, struct ticket *t, bool led, uint64_t now_us, struct effects *fx)
 {
-    ticket_taken_up(t, now_us);
-    batcher_came(&d->batcher, ticket_rows(t), now_us);
-    standing_came(&d->standing, ticket_rows(t));
     if (d->outlook_stale)
         expect_servers(d, now_us);
     bool timely = batcher_timely(&d->batcher, t, now_us);
@@ -216,8 +220,36 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
         ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "no replica of the model is ready"), fx);
     else if (t->request->sequence_id > 0)
         send_step(d, t, now_us, fx);
-    else if (timely || !refuse_early(d, t, now_us, fx))
+    else if (timely || led || !refuse_early(d, t, now_us, fx))
         queue_ticket(d, t, now_us, fx);
+}
+
+void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
+{
+    ticket_taken_up(t, now_us);
+    if (t->cache != CACHE_NONE && cache_met(d, t, now_us, fx))
+        return;
+    batcher_came(&d->batcher, ticket_rows(t), now_us);
+    standing_came(&d->standing, ticket_rows(t));
+    admit(d, t, false, now_us, fx);
+}
+
+// Those whose leaders have not been answered take their turn.
+static void admit_leads(struct desk *d, uint64_t now_us, struct effects *fx)
+{
+    struct ticket *t;
+    while ((t = flight_next(d)) != NULL)
+        admit(d, t, true, now_us, fx);
+}
+
+void desk_aboard_gone(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx)
+{
+    if (++b->cancelled < b->n || b->state != BATCH_SENT)
+        return;
+    // At the deadline the origins' timers and ours race: it is overdue all the same.
+    if (now_us >= b->deadline_us)
+        replicas_overdue(&d->replicas, b, now_us, fx);
+    batch_recall(d, b, now_us, fx);
 }
 
 void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
@@ -230,16 +262,13 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
         ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
     } else if (t->place == PLACE_HELD) {
         ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
+    } else if (t->place == PLACE_WAITS) {
+        flight_cancelled(d, t, now_us, fx);
     } else if (t->place == PLACE_ABOARD && !t->cancelled) {
         t->cancelled = true;
-        struct batch *b = t->batch;
-        d->again_cancelled |= b->state == BATCH_AGAIN;
-        if (++b->cancelled == b->n && b->state == BATCH_SENT) {
-            // At the deadline the origins' timers and ours race: it is overdue all the same.
-            if (now_us >= b->deadline_us)
-                replicas_overdue(&d->replicas, b, now_us, fx);
-            batch_recall(d, b, now_us, fx);
-        }
+        d->again_cancelled |= t->batch->state == BATCH_AGAIN;
+        if (!t->followers)
+            desk_aboard_gone(d, t->batch, now_us, fx);
     } // else it is on its way back: the two cross
     fx_post(fx, &t->cancel, MSG_ECHO, d->home, origin);
 }
@@ -410,7 +439,11 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
 
 static void serve_queue(struct desk *d, uint64_t now_us, struct effects *fx)
 {
-    uint64_t at_us = send_queued(d, now_us, fx);
+    uint64_t at_us;
+    do { // what is dropped on the way leaves its lead to others
+        admit_leads(d, now_us, fx);
+        at_us = send_queued(d, now_us, fx);
+    } while (d->leads);
     standing_tell(d, now_us, fx);
     ask_wake(d, at_us, now_us, fx);
     atomic_store_explicit(&d->model->waiting, (uint32_t)d->batcher.rows, memory_order_relaxed);

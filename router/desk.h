@@ -5,6 +5,7 @@
  *
  *   desk.c         tickets come in, batches go out
  *   desk_ticket.c  the ways out for a ticket (T1), and what it remembers of lost connections
+ *   desk_cache.c   answers that are kept (cache.h), and tickets that ask the same at a time
  *   desk_batch.c   a batch's life and its ends; what they mean stands in router/evidence.h
  *   replicas.c     who may have the next one
  *   device.c       which of the models that share a serial device has it next
@@ -14,6 +15,7 @@
 #define SLUICE_ROUTER_DESK_H
 
 #include "batcher/batcher.h"
+#include "router/cache.h"
 #include "router/replicas.h"
 #include "router/sequences.h"
 #include "router/standing.h"
@@ -23,7 +25,8 @@
 // Refusals of one ticket, and for so long (as a queue waits for a lost replica): then it is given the worker's words.
 #define DESK_REFUSALS 32
 #define DESK_REFUSED_US 2000000
-#define DESK_HELD_US 100000 // the keeper's word on a process that has ended comes within
+#define DESK_COPY_BYTES (4 << 20) // of one batch's answer, to be kept: what a turn has time for
+#define DESK_HELD_US 100000       // the keeper's word on a process that has ended comes within
 
 struct batch_end {
     enum seen seen;
@@ -55,7 +58,15 @@ struct desk {
     bool outlook_stale; // what the batcher expects of the servers is not what they are now
     struct ticket
         *lost; // of which the keeper may still say how their workers ended, wherever they are
-    uint64_t held_us; // the first of them that is held is held until then; UINT64_MAX: none is
+    uint64_t held_us;      // the first of them that is held is held until then; UINT64_MAX: none is
+    struct cache_of *kept; // answers; NULL: there is no cache
+    struct ticket *leads;  // that lead a flight next, and are not queued yet
+    uint32_t followers;    // tickets that wait in flights
+    char version[MODEL_VERSION_MAX]; // that who names none is thought to be answered by
+    uint8_t version_bytes;
+    bool version_old; // replicas came or went since
+    uint64_t
+        loaded_us; // when one came up last: what was kept before is stale, for it may be another model
     uint64_t wake_us; // what was asked for; UINT64_MAX: nothing
     void *user;       // the doer's
 };
@@ -63,6 +74,8 @@ struct desk {
 // NULL: out of memory. A desk without replicas queues for rules.grace_us, then refuses.
 struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t now_us);
 void desk_free(struct desk *d); // nothing queued, nothing sent
+// Its answers are kept there, if its rules want it; once, before its first ticket. Without memory none are.
+void desk_keep_in(struct desk *d, struct cache *c);
 // No replica has its model, and no request is there or on its way.
 bool desk_is_idle(const struct desk *d);
 

@@ -77,7 +77,7 @@ bool batch_prune(struct desk *d, struct batch *b, uint64_t now_us, struct effect
         } else {
             b->tickets[kept++] = t;
             b->rows += d->replicas.max_batch > 0 ? t->request->rows : 0; // else it is one request
-            b->deadline_us = t->deadline_us > b->deadline_us ? t->deadline_us : b->deadline_us;
+            b->deadline_us = t->wanted_us > b->deadline_us ? t->wanted_us : b->deadline_us;
         }
     }
     b->n = kept;
@@ -191,6 +191,7 @@ static void scatter(struct desk *d, struct batch *b, struct answer *a, uint64_t 
                     struct effects *fx)
 {
     uint32_t row = 0;
+    size_t copied = DESK_COPY_BYTES;
     uint64_t compute_us = a->compute_us ? a->compute_us : now_us - b->sent_us;
     block_ref_many(a->block, b->n);
     for (uint32_t i = 0; i < b->n; i++) {
@@ -202,6 +203,8 @@ static void scatter(struct desk *d, struct batch *b, struct answer *a, uint64_t 
         t->batch_reason = (uint8_t)b->reason;
         t->compute_us = compute_us;
         standing_answered(&d->standing, t, now_us);
+        if (t->cache != CACHE_NONE)
+            cache_keep(d, t, b->sent_us, now_us, &copied, fx);
         ticket_answered(d, t, fx);
     }
 }
@@ -270,7 +273,8 @@ static void batch_back(struct desk *d, struct batch *b)
 {
     b->call = NULL;
     arena_reset(&b->arena);
-    d->again_cancelled |= b->cancelled > 0;
+    for (uint32_t i = 0; i < b->n; i++)
+        d->again_cancelled |= b->tickets[i]->cancelled;
     batch_wait(d, b);
 }
 

@@ -33,6 +33,27 @@ void ticket_survived(struct desk *d, struct ticket *t, const struct batch *b, bo
 void tickets_released(struct desk *d, uint64_t now_us, struct effects *fx);
 extern const char desk_gone_text[]; // of a sequence whose state is gone
 
+// ---- desk_cache.c ------------------------------------------------------------------------------------
+
+// A ticket has come that may be answered by what is kept, or by what another one is waiting for. True: it needs nothing more.
+bool cache_met(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx);
+void cache_lead(struct desk *d,
+                struct ticket *t); // it is queued: who asks the same waits for its answer
+// Its slice is filled in; of it *left bytes may be copied, and less from then on.
+void cache_keep(struct desk *d, const struct ticket *t, uint64_t sent_us, uint64_t now_us,
+                size_t *left, struct effects *fx);
+void flight_left(struct desk *d, struct ticket *t, struct effects *fx); // its outcome is known
+// Of those that wait; the client of it has gone.
+void flight_cancelled(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx);
+// The next one that leads, to be queued as others are. NULL: none.
+struct ticket *flight_next(struct desk *d);
+void cache_replicas(struct desk *d, bool up, uint64_t now_us); // one came up, or went
+
+// ---- desk.c ------------------------------------------------------------------------------------------
+
+// The client of one that is aboard has gone, and nobody waits for its answer.
+void desk_aboard_gone(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx);
+
 // ---- desk_batch.c ------------------------------------------------------------------------------------
 
 struct batch *batch_new(struct desk *d, uint32_t cap); // NULL: out of memory

@@ -67,6 +67,8 @@ static void ticket_given_back(struct desk *d, struct ticket *t, struct effects *
     t->batch = NULL;
     d->replicas.suspects -= t->alone;
     losses_delisted(t);
+    if (t->flight)
+        flight_left(d, t, fx);
     fx_post(fx, &t->lend, MSG_BACK, d->home, t->origin);
 }
 
@@ -78,7 +80,12 @@ void ticket_taken_up(struct ticket *t, uint64_t now_us)
     t->place = PLACE_NONE;
     t->queued_us = now_us;
     t->batch_rows = 0;
+    t->source = SOURCE_MODEL;
+    t->age_s = 0;
     t->retry_after_s = 0;
+    t->flight = NULL;
+    t->followers = NULL;
+    t->wanted_us = t->deadline_us;
 }
 
 void ticket_sent(struct ticket *t, uint32_t replica, uint64_t now_us)

@@ -58,6 +58,7 @@ void desk_show(const struct desk *d, uint64_t now_us, struct json_writer *w)
     put(w, "waiting_bytes", d->batcher.bytes);
     put(w, "running_rows", d->running_rows);
     put(w, "suspects", d->replicas.suspects);
+    put(w, "followers", d->followers);
     if (d->replicas.n_ready == 0)
         put(w, "alone_us", now_us - d->replicas.alone_since_us);
     json_w_key(w, VIEW("replicas"));

@@ -51,6 +51,8 @@ static void ticket_fill(struct step *s, struct ticket *t, const struct infer_req
     t->key = ticket_key(r, s->to.version);
     t->deadline_us = deadline_us;
     t->lane = batcher_lane_of(r->priority);
+    t->cache = (uint8_t)(s->cache_key ? s->cache : CACHE_NONE);
+    t->cache_key = s->cache_key;
 }
 
 // How many tickets it is.
@@ -85,6 +87,8 @@ static bool split_request(struct step *s, struct infer *in, uint32_t max_rows, u
         if (!part)
             return false;
         ticket_fill(s, &s->tickets[i], part, deadline_us);
+        s->tickets[i].cache_row = row;
+        s->tickets[i].cache_rows = rows;
     }
     return s->tickets != NULL;
 }
@@ -197,6 +201,9 @@ static void note_figures(struct step *s, const struct ticket *t)
 {
     if (s->answered++ == 0)
         s->batch_reason = t->batch_reason;
+    s->source =
+        t->source > s->source ? t->source : s->source; // the least that holds for all of its rows
+    s->age_s = t->age_s > s->age_s ? t->age_s : s->age_s;
     s->batch_rows = t->batch_rows > s->batch_rows ? t->batch_rows : s->batch_rows;
     s->queue_us = t->queue_us > s->queue_us ? t->queue_us : s->queue_us;
     s->compute_us = t->compute_us > s->compute_us ? t->compute_us : s->compute_us;

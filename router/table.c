@@ -5,6 +5,10 @@
 #include "infer/request.h"
 #include "router/level.h"
 
+const char *const cache_count_name[CACHE_COUNTS] = {
+    [CACHE_HITS] = "hit",           [CACHE_STALE] = "stale",  [CACHE_MISSES] = "miss",
+    [CACHE_FOLLOWERS] = "follower", [CACHE_STORES] = "store", [CACHE_EVICTIONS] = "eviction"};
+
 struct table *table_new(unsigned loops)
 {
     struct table *t = mem_zalloc(sizeof(*t));
@@ -88,6 +92,7 @@ void model_set_rules(struct model *m, const struct model_rules *rules)
                  rules->queue_rows ? rules->queue_rows : model_queue_rows(rules->max_rows));
     atomic_store(&m->queue_bytes, rules->queue_bytes);
     atomic_store(&m->deadline_us, rules->deadline_us);
+    atomic_store(&m->caches, rules->cache_ttl_us > 0);
 }
 
 static struct model *model_new(const struct table *t, struct view name,

@@ -46,7 +46,35 @@ struct model_rules {
     uint64_t p99_enter_us; // 0: by what queues cost of the deadlines
     uint64_t p99_leave_us;
     uint64_t hold_us, window_us;
+    uint64_t
+        cache_ttl_us; // how long an answer that is kept is as good as the model's; 0: none is kept
+    uint64_t cache_stale_us; // and how long it is better than none
 };
+
+enum cache_count {
+    CACHE_HITS,      // tickets that were answered from the cache, with what is fresh
+    CACHE_STALE,     // and with what is stale
+    CACHE_MISSES,    // that were not, and went to the model
+    CACHE_FOLLOWERS, // and that waited for the answer of another one
+    CACHE_STORES,    // answers kept
+    CACHE_EVICTIONS, // and given up for others
+    CACHE_COUNTS
+};
+extern const char *const cache_count_name[CACHE_COUNTS];
+
+// Of a model's answers that are kept (router/cache.h). Its home writes, and all may read; but anybody moves the epoch.
+struct cache_figures {
+    _Atomic uint64_t count[CACHE_COUNTS];
+    _Atomic uint64_t entries, bytes;
+    _Atomic uint32_t epoch; // what was kept in another one is not given any more
+};
+
+// The writer's.
+static inline void cache_add(_Atomic uint64_t *at, int64_t by)
+{
+    atomic_store_explicit(at, atomic_load_explicit(at, memory_order_relaxed) + (uint64_t)by,
+                          memory_order_relaxed);
+}
 
 enum model_life { MODEL_KEPT, MODEL_IDLE, MODEL_GONE };
 
@@ -63,6 +91,7 @@ struct model {
     _Atomic uint32_t ready;       // replicas that can answer
     _Atomic uint32_t max_batch; // what ready replicas take at once; 0: not known, or served singly
     _Atomic bool single;        // served singly: its first dimension counts no rows
+    _Atomic bool caches;        // answers are kept: its tickets want a key
     _Atomic bool rowless;       // an output of it has no rows: its answers cannot be put together
     _Atomic uint8_t life;       // enum model_life
     // Its standing: told by its desk (router/standing.h) for whoever chooses among models before it lends, and for
@@ -85,6 +114,7 @@ struct model {
     _Atomic uint64_t turned_rows;          // that never came to the desk, ever: demand all the same
     _Alignas(64) _Atomic uint32_t waiting; // the home's: rows queued, for metrics
     _Atomic uint32_t running;              // rows dispatched, for metrics
+    struct cache_figures cache;
 };
 
 struct table {

@@ -148,7 +148,7 @@ static void answer_one(const struct work *w, struct worker_request *r, struct an
     struct answer_meta *m = &r->serving.meta;
     m->model = view_str(w->model->name);
     m->version = view_str(w->model->version);
-    m->source = "model";
+    m->source = answer_source_name[SOURCE_MODEL];
     m->batch_rows = w->rows;
     m->batch_reason = batch_reason_name[w->reason];
     m->compute_us = w->compute_us;

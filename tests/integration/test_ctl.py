@@ -17,9 +17,9 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "explain", "reload", "drain", "loglevel", "level"}
-BEHIND = {"explain": ["some-id"], "level": ["show"]}
-WORDS = [[c, *BEHIND.get(c, [])] for c in sorted(COMMANDS)]
+COMMANDS = {"status", "models", "workers", "explain", "reload", "drain", "cache", "loglevel", "level"}
+BEHIND = {"explain": [["some-id"]], "level": [["show"]], "cache": [["stats"], ["flush"], ["flush", "digits"]]}
+WORDS = [[c, *more] for c in sorted(COMMANDS) for more in BEHIND.get(c, [[]])]
 
 
 class Said:
@@ -166,13 +166,17 @@ def test_token_files_that_are_none(gateway, tmp_path):
         (["explain", "x" * 129], f'explain: expected a request id, 1 to 128 visible characters, got "{"x" * 80}"'),
         (["status", "--wait"], "status: --wait belongs to drain"),
         (["loglevel", "a", "b"], 'loglevel: expected one word behind it at most, got "b" too'),
-        (["level"], 'level: expected show, set or clear behind it, got ""'),
-        (["level", "up"], 'level: expected show, set or clear behind it, got "up"'),
+        (["level"], 'level: expected show or set or clear behind it, got ""'),
+        (["level", "up"], 'level: expected show or set or clear behind it, got "up"'),
         (["level", "show", "digits"], 'level: expected one word behind it at most, got "digits" too'),
         (["level", "set", "digits", "7", "--for", "1m", "--why", "x"], 'level set: expected [MODEL] and a level from 0 to 4, got "7"'),
         (["level", "set", "digits", "2", "--why", "x"], 'level set: expected --for as "90s", "10m", "2h" or "1d", 30 days at most, got ""'),
         (["level", "clear", "a", "b"], 'level clear: expected one model at most, got "b" too'),
         (["status", "--why", "x"], "status: --for and --why belong to level set"),
+        (["cache"], 'cache: expected stats or flush behind it, got ""'),
+        (["cache", "clear"], 'cache: expected stats or flush behind it, got "clear"'),
+        (["cache", "stats", "digits"], 'cache: expected one word behind it at most, got "digits" too'),
+        (["cache", "flush", "digits", "now"], 'cache flush: expected one model at most, got "now" too'),
         (["status", "--address"], "--address needs a value"),
         (["status", "--address", "nowhere"], 'address: expected HOST:PORT, [IPV6]:PORT, unix:PATH or https://HOST:PORT, got "nowhere"'),
         (["status", "--timeout", "soon"], '--timeout: expected seconds from 0.01 to 3600, got "soon"'),
@@ -322,7 +326,9 @@ def test_answers_that_are_none(answer, status, why):
                 said = run("--address", f"127.0.0.1:{port}", "--timeout", "0.5" if answer is None else "20", *words, *json_too)
                 assert (said.status, said.out) == (status, "") and why in said.err, (words, said.err)
                 assert said.err.count("\n") == 1 and "\x1b" not in said.err
-    assert {line.split()[1] for line in asked} == {"/status", "/v1/requests/some-id", "/v1/reload", "/v1/drain", "/v1/loglevel", "/v1/levels"}
+    assert {line.split()[1] for line in asked} == {
+        "/status", "/v1/requests/some-id", "/v1/reload", "/v1/drain", "/v1/cache", "/v1/cache/flush", "/v1/loglevel", "/v1/levels",
+    }
 
 
 def test_an_answer_without_end():
@@ -460,6 +466,7 @@ def test_completion(tmp_path):
     assert complete("dr") == {"drain"} and complete("--json", "mo") == {"models"}
     assert complete("--timeout", "5", "st") == {"status"} and complete("--timeout", "=", "5", "st") == {"status"}
     assert complete("loglevel", "") == {"debug", "info", "warn", "error"} and complete("loglevel", "w") == {"warn"}
+    assert complete("cache", "") == {"stats", "flush"} and complete("cache", "flush", "") == set()
     assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
     assert complete("level", "") == {"show", "set", "clear"} and complete("level", "set", "digits", "--for", "1") == {"10m", "1h", "1d"}

@@ -351,16 +351,20 @@ static void metadata_of_an_answer(void **state)
                                 .queue_us = 1500,
                                 .compute_us = 2000000,
                                 .total_us = 2001512,
+                                .aged = true,
+                                .age_s = 61,
                                 .request_id = VIEW("r-1")};
     one(DT_INT8, "\1", 1, 1);
     json_is(
         "{\"model_name\":\"m\",\"model_version\":\"3\",\"parameters\":{\"sluice-source\":\"model\","
-        "\"sluice-degradation\":\"4\",\"sluice-fallback\":\"big??x\",\"sluice-experiment\":\"e/b\","
+        "\"sluice-degradation\":\"4\",\"age_s\":61,\"sluice-fallback\":\"big??x\",\"sluice-"
+        "experiment\":\"e/b\","
         "\"sluice-batch\":\"8;reason=full\",\"queue_us\":1500,\"compute_us\":2000000},\"outputs\":["
         "{\"name\":\"y\",\"datatype\":\"INT8\",\"shape\":[1,1],\"data\":[1]}]}");
     assert_string_equal(kit_header("sluice-model"), "m;version=3");
     assert_string_equal(kit_header("sluice-source"), "model");
     assert_string_equal(kit_header("sluice-degradation"), "4");
+    assert_string_equal(kit_header("age"), "61");
     assert_string_equal(kit_header("sluice-fallback"), "big??x");
     assert_string_equal(kit_header("sluice-experiment"), "e/b");
     assert_string_equal(kit_header("sluice-batch"), "8;reason=full");
@@ -386,7 +390,9 @@ static void metadata_of_an_answer(void **state)
                                 .parse_us = UINT64_MAX,
                                 .queue_us = UINT64_MAX,
                                 .compute_us = UINT64_MAX,
-                                .total_us = UINT64_MAX};
+                                .total_us = UINT64_MAX,
+                                .aged = true,
+                                .age_s = UINT32_MAX};
     answer(); // stays within its text (ASan)
     assert_int_equal(strlen(kit_header("sluice-model")), 160 + 9 + 160);
     drop();

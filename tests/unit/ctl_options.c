@@ -93,6 +93,7 @@ static void wrong_words(void **state)
     bad("status --address", "--address needs a value");
     bad("--token-file= status", "--token-file needs a value");
     bad("level set a 1 b", "level: expected no more words, got \"b\" too");
+    assert_string_equal(good("cache flush digits").more[0], "digits");
     bad("--timeout 0 status", "--timeout: expected seconds from 0.01 to 3600, got \"0\"");
     bad("--timeout nan status", "got \"nan\"");
     bad("--timeout 5s status", "got \"5s\"");

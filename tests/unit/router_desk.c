@@ -143,7 +143,7 @@ static void desks_show_what_they_hold(void **state)
     expect_shown(
         w->desk, START_US,
         "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-        "\"running_rows\":2,\"suspects\":0,\"replicas\":["
+        "\"running_rows\":2,\"suspects\":0,\"followers\":0,\"replicas\":["
         "{\"id\":7,\"up\":true,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
         "\"latency_us\":1500,\"versions\":[]},"
         "{\"id\":8,\"up\":false,\"differs\":true,\"breaker\":\"closed\",\"batches\":0,\"rows\":0,"
@@ -155,7 +155,7 @@ static void desks_show_what_they_hold(void **state)
     expect_shown(
         w->desk, START_US + 200,
         "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-        "\"running_rows\":2,\"suspects\":0,\"alone_us\":200,\"replicas\":["
+        "\"running_rows\":2,\"suspects\":0,\"followers\":0,\"alone_us\":200,\"replicas\":["
         "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
         "\"latency_us\":1500,\"paused_us\":700,\"versions\":[]}]}");
     r->not_before_us = START_US + 200;
@@ -163,7 +163,7 @@ static void desks_show_what_they_hold(void **state)
     expect_shown(
         w->desk, START_US + 200,
         "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-        "\"running_rows\":3,\"suspects\":0,\"alone_us\":200,\"replicas\":["
+        "\"running_rows\":3,\"suspects\":0,\"followers\":0,\"alone_us\":200,\"replicas\":["
         "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
         "\"latency_us\":1500,\"versions\":[]}],"
         "\"wrong\":\"the rows at the replicas do not add up to running_rows\"}");
@@ -172,7 +172,7 @@ static void desks_show_what_they_hold(void **state)
     expect_shown(
         w->desk, START_US + 200,
         "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-        "\"running_rows\":2,\"suspects\":0,\"replicas\":["
+        "\"running_rows\":2,\"suspects\":0,\"followers\":0,\"replicas\":["
         "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
         "\"latency_us\":1500,\"versions\":[]}],"
         "\"wrong\":\"the replicas that are up are not as many as were counted\"}");

@@ -1,0 +1,132 @@
+#include "gateway/cache_pages.h"
+
+#include "base/json.h"
+#include "gateway/process.h"
+#include "net/server.h"
+#include <stdio.h>
+
+static void put(struct json_writer *w, const char *key, uint64_t value)
+{
+    json_w_key(w, view_str(key));
+    json_w_u64(w, value);
+}
+
+static uint64_t get(const _Atomic uint64_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static bool caches(const struct model *m)
+{
+    return atomic_load_explicit(&m->caches, memory_order_relaxed);
+}
+
+// What is kept of it, or was asked for; else it has nothing to do with all this.
+static bool is_known(const struct model *m)
+{
+    bool known = caches(m) || get(&m->cache.entries) > 0;
+    for (unsigned k = 0; k < CACHE_COUNTS; k++)
+        known |= get(&m->cache.count[k]) > 0;
+    return known;
+}
+
+static void show_model(struct json_writer *w, const struct model *m)
+{
+    json_w_object(w);
+    json_w_key(w, VIEW("name"));
+    json_w_string(w, m->name);
+    json_w_key(w, VIEW("enabled"));
+    json_w_bool(w, caches(m));
+    put(w, "entries", get(&m->cache.entries));
+    put(w, "bytes", get(&m->cache.bytes));
+    for (unsigned k = 0; k < CACHE_COUNTS; k++)
+        put(w, cache_count_name[k], get(&m->cache.count[k]));
+    json_w_object_end(w);
+}
+
+void cache_stats_page(struct exchange *ex, void *ctx)
+{
+    struct gateway *g = ctx;
+    struct json_writer w;
+    struct buffer page;
+    buffer_init(&page);
+    json_write(&w, &page);
+    json_w_object(&w);
+    put(&w, "limit_bytes", (uint64_t)atomic_load(&g->kept.limit));
+    put(&w, "leased_bytes", (uint64_t)atomic_load(&g->kept.granted));
+    json_w_key(&w, VIEW("models"));
+    json_w_array(&w);
+    for (unsigned i = 0; i < TABLE_MODELS; i++) {
+        const struct model *m = table_at(g->table, i);
+        if (m && is_known(m))
+            show_model(&w, m);
+    }
+    json_w_array_end(&w);
+    json_w_object_end(&w);
+    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+}
+
+// {"model": NAME} and nothing else; or no body: out is empty. False: neither.
+static bool read_model(const struct exchange *ex, struct view *out)
+{
+    static const enum json_token shape[] = {JSON_OBJECT, JSON_KEY, JSON_STRING, JSON_OBJECT_END,
+                                            JSON_END};
+    struct json_reader r;
+    *out = VIEW("");
+    if (buffer_len(&ex->body) == 0)
+        return true;
+    bool ok = true;
+    json_read(&r, buffer_view(&ex->body));
+    for (unsigned i = 0; ok && i < 5; i++) {
+        ok = json_next(&r) == shape[i] && (shape[i] != JSON_KEY || view_is(r.text, "model"));
+        if (shape[i] == JSON_STRING)
+            *out = r.text;
+    }
+    return ok && out->n > 0;
+}
+
+// Returns how many answers that were.
+static uint64_t flush(struct model *m)
+{
+    uint64_t entries = get(&m->cache.entries);
+    cache_flush(&m->cache);
+    return entries;
+}
+
+static uint64_t flush_all(struct gateway *g)
+{
+    uint64_t entries = 0;
+    for (unsigned i = 0; i < TABLE_MODELS; i++) {
+        struct model *m = table_at(g->table, i);
+        entries += m ? flush(m) : 0;
+    }
+    return entries;
+}
+
+void cache_flush_page(struct exchange *ex, void *ctx)
+{
+    struct gateway *g = ctx;
+    struct view name;
+    if (!read_model(ex, &name)) {
+        admin_refuse(ex, 400, VIEW("body: expected none, or {\"model\": \"NAME\"}"));
+        return;
+    }
+    struct model *m = name.n > 0 ? table_find(g->table, name) : NULL;
+    if (name.n > 0 && !m) {
+        admin_refuse(ex, 404, VIEW("model: expected one that is known"));
+        return;
+    }
+    uint64_t entries = m ? flush(m) : flush_all(g);
+    GATEWAY_EVENT(g, NULL, LOG_INFO, "cache_flushed", LOG_S("model", m ? m->name : VIEW("")),
+                  LOG_I("entries", entries), LOG_S("client", server_conn_peer(ex->conn)));
+    struct json_writer w;
+    struct buffer page;
+    buffer_init(&page);
+    json_write(&w, &page);
+    json_w_object(&w);
+    json_w_key(&w, VIEW("model"));
+    json_w_string(&w, m ? m->name : VIEW(""));
+    put(&w, "entries", entries);
+    json_w_object_end(&w);
+    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+}

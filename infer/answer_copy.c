@@ -1,0 +1,60 @@
+#include "infer/answer_copy.h"
+
+#include "base/check.h"
+
+/* One run of memory: the struct, its outputs, their dimensions beyond the inline ones, then names and data. */
+
+static size_t dims_bytes(const struct tensor *t)
+{
+    return t->rank > TENSOR_INLINE_RANK ? (t->rank - TENSOR_INLINE_RANK) * sizeof(*t->more) : 0;
+}
+
+size_t answer_copy_bytes(const struct slice *s)
+{
+    const struct answer *a = s->answer;
+    size_t n = sizeof(*a) + a->n_outputs * sizeof(*a->outputs) + a->model.n + a->version.n;
+    for (unsigned k = 0; k < a->n_outputs; k++) {
+        struct tensor t = slice_output(s, k);
+        n += dims_bytes(&t) + t.name.n + t.bytes;
+    }
+    return n;
+}
+
+static void *put(uint8_t **at, const void *p, size_t n)
+{
+    void *here = *at;
+    if (n > 0)
+        memcpy(here, p, n);
+    *at += n;
+    return here;
+}
+
+static struct view put_view(uint8_t **at, struct view v)
+{
+    return view_of(put(at, v.p, v.n), v.n);
+}
+
+struct answer *answer_copy(struct block *block, const struct slice *s)
+{
+    const struct answer *from = s->answer;
+    struct answer *a = (struct answer *)block->data;
+    uint8_t *at = block->data + sizeof(*a) + from->n_outputs * sizeof(*a->outputs);
+    *a = (struct answer){.block = block,
+                         .outputs = (struct tensor *)(block->data + sizeof(*a)),
+                         .n_outputs = from->n_outputs};
+    for (unsigned k = 0; k < a->n_outputs; k++) {
+        struct tensor *t = &a->outputs[k];
+        *t = slice_output(s, k);
+        if (dims_bytes(t) > 0)
+            t->more = put(&at, t->more, dims_bytes(t));
+    }
+    for (unsigned k = 0; k < a->n_outputs; k++) {
+        struct tensor *t = &a->outputs[k];
+        t->name = put_view(&at, t->name);
+        t->data = t->bytes > 0 ? put(&at, t->data, t->bytes) : NULL;
+    }
+    a->model = put_view(&at, from->model);
+    a->version = put_view(&at, from->version);
+    debug_invariant(at <= block->data + block->bytes);
+    return a;
+}
