@@ -254,6 +254,25 @@ static void cell_replicas(struct columns *t, const json_t *model)
         columns_cellf(t, "%llu", (unsigned long long)ready);
 }
 
+// What it says that it can carry of its traffic.
+static void cell_share(struct columns *t, const json_t *model)
+{
+    uint64_t ppm;
+    if (number_of(model, "share_ppm", &ppm))
+        columns_cellf(t, "%llu%%", (unsigned long long)(ppm + 5000) / 10000);
+    else
+        columns_cell(t, NULL);
+}
+
+// How long a request without a priority would wait there.
+static void cell_wait(struct columns *t, const json_t *model)
+{
+    const json_t *lane = json_array_get(json_object_get(model, "wait_us"), 1);
+    char text[UNITS_TEXT];
+    bool known = json_is_integer(lane) && json_integer_value(lane) >= 0;
+    columns_cell(t, known ? units_duration(text, (uint64_t)json_integer_value(lane)) : NULL);
+}
+
 // Why a replica gets no batches now; NULL: it gets them.
 static const char *trouble_of(const json_t *replica)
 {
@@ -285,9 +304,9 @@ static bool words_of_troubles(const json_t *model, struct buffer *out)
 
 bool words_of_models(const json_t *picked, struct buffer *out)
 {
-    static const char *const heads[] = {"MODEL",          ">READY",       ">WAITING",
-                                        ">RUNNING",       ">QUEUE LIMIT", ">BATCH",
-                                        ">BYTES CHARGED", ">LOOP",        NULL};
+    static const char *const heads[] = {"MODEL",    ">READY",         ">SHARE", ">WAIT",
+                                        ">WAITING", ">RUNNING",       ">ROW",   ">QUEUE LIMIT",
+                                        ">BATCH",   ">BYTES CHARGED", ">LOOP",  NULL};
     struct columns t;
     size_t i;
     const json_t *m;
@@ -296,8 +315,11 @@ bool words_of_models(const json_t *picked, struct buffer *out)
     {
         columns_cell(&t, text_of(m, "name"));
         cell_replicas(&t, m);
+        cell_share(&t, m);
+        cell_wait(&t, m);
         cell_number(&t, m, "waiting_rows");
         cell_number(&t, m, "running_rows");
+        cell_unit(&t, m, "row_us", units_duration);
         cell_number(&t, m, "queue_limit_rows");
         cell_number(&t, m, "max_batch");
         cell_unit(&t, m, "charged_bytes", units_bytes);

@@ -35,6 +35,20 @@ static bool is_denied(const struct part *p, const struct model *m)
     return true;
 }
 
+// A replica is missed no longer than its model would be.
+static void forget_lost(const struct part *p, struct model *m, uint64_t now_us)
+{
+    struct replicas *rs = m->desk ? &m->desk->replicas : NULL;
+    for (unsigned i = 0; rs && rs->n_known > rs->n_up && i < rs->n; i++) {
+        struct replica *r = &rs->at[i];
+        bool there = workers_state(p, r->id) == WORKER_READY;
+        if (!r->lost || now_us - r->lost_us < (there ? DOOR_GONE_US(GONE_US) : AWAY_US))
+            continue;
+        replicas_forget(rs, r->id, now_us);
+        home_touch(m->desk->user);
+    }
+}
+
 // Requests do not count: they keep a model alive that has left the table, but not in it.
 static void look_at_model(const struct part *p, struct model *m, uint64_t now_us)
 {
@@ -46,12 +60,14 @@ static void look_at_model(const struct part *p, struct model *m, uint64_t now_us
         model_offer(m);
 }
 
-static void offer_idle(struct part *p, uint64_t now_us)
+static void look_at_models(struct part *p, uint64_t now_us)
 {
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
         struct model *m = table_at(p->gateway->table, i);
-        if (m && model_home(m) == p->loop->index)
-            look_at_model(p, m, now_us);
+        if (!m || model_home(m) != p->loop->index)
+            continue;
+        forget_lost(p, m, now_us);
+        look_at_model(p, m, now_us);
     }
 }
 
@@ -104,7 +120,7 @@ static void on_look(struct wheel_timer *t, uint64_t now_us)
         next = r->next_waiting;
         visit(p, r);
     }
-    offer_idle(p, now_us);
+    look_at_models(p, now_us);
     workers_retry(p);
     wheel_set(loop_wheel(p->loop), t, now_us + LOOK_US);
 }

@@ -53,6 +53,18 @@ static void show_loops(struct json_writer *w, struct gateway *g, const struct bu
     json_w_array_end(w);
 }
 
+// What its desk has told those who choose among models.
+static void show_standing(struct json_writer *w, const struct model *m, uint64_t now_us)
+{
+    put(w, "share_ppm", atomic_load(&m->share) * 1000000ull / MODEL_SHARE);
+    put(w, "row_us", atomic_load(&m->row_us));
+    json_w_key(w, VIEW("wait_us"));
+    json_w_array(w);
+    for (unsigned lane = 0; lane < POLICY_LANES; lane++)
+        json_w_u64(w, model_wait_us(m, lane, now_us));
+    json_w_array_end(w);
+}
+
 static void show_models(struct json_writer *w, struct gateway *g)
 {
     json_w_key(w, VIEW("models"));
@@ -66,6 +78,7 @@ static void show_models(struct json_writer *w, struct gateway *g)
         json_w_string(w, m->name);
         put(w, "home", model_home(m));
         put(w, "ready_replicas", atomic_load(&m->ready));
+        show_standing(w, m, loop_now_us(&g->main));
         put(w, "max_batch", atomic_load(&m->max_batch));
         put(w, "waiting_rows", atomic_load(&m->waiting));
         put(w, "running_rows", atomic_load(&m->running));

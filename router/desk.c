@@ -25,6 +25,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
     d->wake_us = d->overdue_us = d->held_us = UINT64_MAX;
     d->again_last = &d->again;
     d->outlook_stale = true;
+    standing_init(&d->standing);
     replicas_init(&d->replicas, d, seed, now_us);
     batcher_init(&d->batcher, &p);
     return d;
@@ -89,6 +90,7 @@ void desk_on_rules(struct desk *d, const struct model_rules *rules)
         d->batcher.policy.max_rows = max_rows; // of those that were here last
     d->outlook_stale = true;
     adopt_batch_size(d);
+    standing_doubt(&d->standing);
 }
 
 void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts,
@@ -188,6 +190,7 @@ void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
 {
     ticket_taken_up(t, now_us);
     batcher_came(&d->batcher, ticket_rows(t), now_us);
+    standing_came(&d->standing, ticket_rows(t));
     if (d->outlook_stale)
         expect_servers(d, now_us);
     bool timely = batcher_timely(&d->batcher, t, now_us);
@@ -378,6 +381,7 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
     at_us = desk_least(at_us, d->overdue_us);
     at_us = desk_least(at_us, d->replicas.look_us);
     at_us = desk_least(at_us, d->held_us);
+    at_us = desk_least(at_us, standing_wake_us(d));
     bool waits = d->batcher.count > 0 || d->again;
     if (waits && d->replicas.n_ready == 0)
         at_us = desk_least(at_us, d->replicas.alone_since_us + d->model->rules.grace_us);
@@ -392,6 +396,7 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
 static void serve_queue(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     uint64_t at_us = send_queued(d, now_us, fx);
+    standing_tell(d, now_us);
     ask_wake(d, at_us, now_us, fx);
     atomic_store_explicit(&d->model->waiting, (uint32_t)d->batcher.rows, memory_order_relaxed);
     atomic_store_explicit(&d->model->running, d->running_rows, memory_order_relaxed);

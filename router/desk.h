@@ -8,13 +8,15 @@
  *   desk_batch.c   a batch's life and its ends; what they mean stands in router/evidence.h
  *   replicas.c     who may have the next one
  *   device.c       which of the models that share a serial device has it next
- *   sequences.c    which replica has a sequence's state */
+ *   sequences.c    which replica has a sequence's state
+ *   standing.c     what it says of its model to those who choose among models */
 #ifndef SLUICE_ROUTER_DESK_H
 #define SLUICE_ROUTER_DESK_H
 
 #include "batcher/batcher.h"
 #include "router/replicas.h"
 #include "router/sequences.h"
+#include "router/standing.h"
 
 #define DESK_HALVINGS 12 // of one batch: 4,096 rows down to the guilty one
 #define DESK_ASIDE 64 // tickets that wait for a replica of their version without holding up others
@@ -38,6 +40,7 @@ struct desk {
     struct batcher batcher;
     struct replicas replicas;
     struct sequences sequences;
+    struct desk_standing standing;
     struct batch *again, **again_last; // to be sent as they are
     unsigned n_again;
     bool again_cancelled; // of some of them the client has gone

@@ -222,6 +222,7 @@ void desk_on_answer(struct desk *d, struct batch *b, struct answer *a, uint64_t 
     if (b->failed_at != REPLICA_NONE)
         replicas_fault(&d->replicas, b->failed_at, now_us, fx);
     fx_note(fx, NOTE_DONE, d->model, b->rows ? b->rows : 1, now_us - b->sent_us);
+    standing_served(&d->standing, b->rows ? b->rows : 1);
     scatter(d, b, a, now_us, fx);
     effects_add(fx, FX_UNREF)->block = a->block;
     batch_free(d, b);

@@ -253,9 +253,10 @@ uint64_t replicas_pause_ends(const struct replicas *rs, uint64_t now_us)
 static void recount(struct replicas *rs, uint64_t now_us)
 {
     unsigned before = rs->n_ready;
-    rs->n_up = rs->n_ready = 0;
+    rs->n_up = rs->n_ready = rs->n_known = 0;
     for (unsigned i = 0; i < rs->n; i++) {
         rs->n_up += rs->at[i].up;
+        rs->n_known += rs->at[i].up || rs->at[i].lost;
         rs->n_ready += rs->at[i].up && rs->at[i].standing != STANDING_OPEN;
     }
     if (rs->n_ready > 0)
@@ -263,6 +264,7 @@ static void recount(struct replicas *rs, uint64_t now_us)
     else if (before > 0)
         rs->alone_since_us = now_us;
     atomic_store(&rs->model->ready, rs->n_ready);
+    standing_doubt(&rs->desk->standing);
 }
 
 // A slot whose replica has gone, with nothing on its way back. NULL: there is none.
@@ -358,6 +360,7 @@ void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *f
         return;
     }
     r->up = true;
+    r->lost = false;
     uint64_t wanted = facts->device ? 1 : most(facts->instances, 1);
     make_servers(r, (unsigned)least(wanted, REPLICA_SERVERS));
     if (facts->device && is_auto(rs))
@@ -392,12 +395,23 @@ void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct eff
     if (!r->up)
         return;
     r->up = false;
+    r->lost = true;
+    r->lost_us = now_us;
     r->doubt_us = 0;
     device_leave(&r->seat);
     recount(rs, now_us);
     note_replica(rs, r, NOTE_REPLICA_DOWN, "", fx);
     if (rs->n_up == 0)
         readmit(rs, now_us, fx);
+}
+
+void replicas_forget(struct replicas *rs, uint32_t id, uint64_t now_us)
+{
+    struct replica *r = replicas_find(rs, id);
+    if (!r || !r->lost)
+        return;
+    r->lost = false;
+    recount(rs, now_us);
 }
 
 bool replicas_absent(const struct replicas *rs)

@@ -83,6 +83,7 @@ struct replica {
     uint32_t id;
     bool up;                // its connection is, and the model is ready there
     bool differs;           // R4: kept out
+    bool lost;              // it was up, is not now, and nobody has said that it is not missed
     enum standing standing; // see above
     uint8_t opened;         // times in a row: the next one is longer
     uint8_t faults;         // batches in a row that it failed and a sibling answered
@@ -95,6 +96,7 @@ struct replica {
     unsigned n_servers; // in use: one an instance; one for a serial device
     struct device_seat seat;
     double latency_us; // EWMA of a batch's time; 0: never answered
+    uint64_t lost_us;  // since when
     uint64_t open_until_us;
     uint64_t not_before_us; // paused until then
     uint64_t doubt_us;      // when the batch was sent that made us doubt; 0: none
@@ -123,6 +125,7 @@ struct replicas {
     unsigned n;              // slots in use; when all are, one whose replica has gone is used again
     unsigned n_up;           // R4
     unsigned n_ready;        // R5
+    unsigned n_known;        // those that are up, and those that are lost
     uint32_t max_batch;      // of those that are up (they agree)
     struct hash128 metadata; // likewise
     uint64_t alone_since_us; // since when none is ready; 0 while one is
@@ -142,6 +145,8 @@ struct replica *replicas_find(struct replicas *rs, uint32_t id); // NULL: never 
 void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *facts,
                  uint64_t now_us, struct effects *fx);
 void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct effects *fx);
+// What is lost is not missed any more: it was taken away, or has been away for too long.
+void replicas_forget(struct replicas *rs, uint32_t id, uint64_t now_us);
 bool replicas_absent(const struct replicas *rs); // none has the model, like the others or not
 // The keeper's word on one incarnation, kept; and asked for again.
 void replicas_process_ended(struct replicas *rs, uint32_t id, uint32_t incarnation,

@@ -139,6 +139,7 @@ bool step_begin(struct step *s, struct infer *in, uint64_t deadline_us, struct e
         return true;
     for (uint32_t i = 0; i < s->n; i++)
         ticket_discharge(&s->tickets[i]);
+    model_turned(s->to.model, in->request.rows ? in->request.rows : 1);
     in->error = failure_format(fx->blocks, STATUS_UNAVAILABLE, "model %.*s: the queue is full",
                                VIEW_ARG(s->to.model->name));
     return false;

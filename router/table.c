@@ -105,6 +105,7 @@ static struct model *model_new(const struct table *t, struct view name,
     m->name = view_of(copy, name.n);
     m->hash = hash64(name, 0);
     m->home = (uint16_t)(m->hash % t->loops);
+    atomic_store(&m->share, MODEL_SHARE);
     model_set_rules(m, rules);
     return m;
 }

@@ -24,6 +24,7 @@
 #define TABLE_MODELS 1024 // a worker that names more has them left out
 #define TABLE_SLOTS (2 * TABLE_MODELS)
 #define MODEL_VERSION_MAX 32
+#define MODEL_SHARE 65536u // all of a model's traffic
 
 // How a model is to be queued and batched: from the configuration in force.
 struct model_rules {
@@ -58,13 +59,19 @@ struct model {
     _Atomic bool single;        // served singly: its first dimension counts no rows
     _Atomic bool rowless;       // an output of it has no rows: its answers cannot be put together
     _Atomic uint8_t life;       // enum model_life
-    struct desk *desk;          // the home loop's; created there at the first need
-    uint64_t idle_us;           // the home loop's: since when no replica has it; 0: one has
-    _Atomic(void *) user;       // the doer's
+    // Its standing: told by its desk (router/standing.h) for whoever chooses among models before it lends, and for
+    // /status.
+    _Atomic uint32_t share;  // what it can carry of its traffic now, of MODEL_SHARE
+    _Atomic uint32_t row_us; // what one row takes; 0: not known
+    _Atomic uint64_t begins_us[POLICY_LANES]; // when a new ticket of that lane goes: model_wait_us
+    struct desk *desk;                        // the home loop's; created there at the first need
+    uint64_t idle_us;     // the home loop's: since when no replica has it; 0: one has
+    _Atomic(void *) user; // the doer's
     // These are written all the time, by one side or the other: each side's have a line of their own, or
     // every request would take the line above from the other side's cache.
     _Alignas(64) _Atomic int64_t room_rows; // what origins have charged and not yet given back
     _Atomic int64_t room_bytes;
+    _Atomic uint64_t turned_rows;          // that never came to the desk, ever: demand all the same
     _Alignas(64) _Atomic uint32_t waiting; // the home's: rows queued, for metrics
     _Atomic uint32_t running;              // rows dispatched, for metrics
 };
@@ -102,6 +109,19 @@ void model_set_rules(struct model *m, const struct model_rules *rules);
 bool model_keep(struct model *m);
 // Home loop. No replica has it: it may be removed.
 void model_offer(struct model *m);
+// How long a new ticket of that lane would wait at its home before it goes, as its desk said last (within a
+// millisecond, or an eighth).
+static inline uint64_t model_wait_us(const struct model *m, unsigned lane, uint64_t now_us)
+{
+    uint64_t at_us = atomic_load_explicit(&m->begins_us[lane], memory_order_relaxed);
+    return at_us > now_us ? at_us - now_us : 0;
+}
+// Any loop: rows that asked for this model were answered otherwise, or refused, before its desk saw them. Its desk counts
+// them when it says which share of its traffic it can carry.
+static inline void model_turned(struct model *m, uint32_t rows)
+{
+    atomic_fetch_add_explicit(&m->turned_rows, rows, memory_order_relaxed);
+}
 // The loop that this model's desk lives on: never remembered elsewhere, so that there may be several one day.
 static inline unsigned model_home(const struct model *m)
 {

@@ -27,7 +27,8 @@ static const char page_text[] =
     "{'name':'w/1','owner':false,'pid':12,'in_flight':1,'losses':0,'models':[],'not_usable':{}}]}},"
     "{'index':1,'connections':1,'delay_p99_us':2500,'in_flight':0,'streams':0,'zombies':0,"
     "'answered':false}],"
-    "'models':[{'name':'digits','home':0,'ready_replicas':1,'max_batch':64,'waiting_rows':5,"
+    "'models':[{'name':'digits','home':0,'ready_replicas':1,'share_ppm':437500,'row_us':1900,"
+    "'wait_us':[0,2500,2500,90000],'max_batch':64,'waiting_rows':5,"
     "'running_rows':8,'charged_rows':13,'charged_bytes':3328,'queue_limit_rows':4096},"
     "{'name':'other','home':1,'ready_replicas':0,'max_batch':1,'waiting_rows':0,'running_rows':0,"
     "'charged_rows':0,'charged_bytes':0,'queue_limit_rows':1024}],"
@@ -85,9 +86,12 @@ static void models(void **state)
     assert_int_equal(json_array_size(json_object_get(desk, "replicas")), 5);
     assert_true(json_is_null(json_object_get(json_array_get(picked, 1), "desk")));
     said(words_of_models, picked,
-         "MODEL   READY  WAITING  RUNNING  QUEUE LIMIT  BATCH  BYTES CHARGED  LOOP\n"
-         "digits    1/5        5        8         4096     64        3.2 KiB     0\n"
-         "other       0        0        0         1024      1            0 B     1\n"
+         "MODEL   READY  SHARE   WAIT  WAITING  RUNNING    ROW  QUEUE LIMIT  BATCH  BYTES CHARGED  "
+         "LOOP\n"
+         "digits    1/5    44%  2.5ms        5        8  1.9ms         4096     64        3.2 KiB  "
+         "   0\n"
+         "other       0      -      -        0        0      -         1024      1            0 B  "
+         "   1\n"
          "digits: replica w/1 is ejected, it fails what others answer\n"
          "digits: replica - is away\n"
          "digits: replica w/1 is kept out, what it says of the model is not what the others say\n"
@@ -224,8 +228,10 @@ static void what_is_missing(void **state)
          "   -  -                  -          -        -        -          -\n");
     json_t *picked = words_pick_models(page);
     said(words_of_models, picked,
-         "MODEL  READY  WAITING  RUNNING  QUEUE LIMIT  BATCH  BYTES CHARGED  LOOP\n"
-         "-          -        -        -            -      -              -     -\n");
+         "MODEL  READY  SHARE  WAIT  WAITING  RUNNING  ROW  QUEUE LIMIT  BATCH  BYTES CHARGED  "
+         "LOOP\n"
+         "-          -      -     -        -        -    -            -      -              -     "
+         "-\n");
     json_decref(picked);
     assert_null(words_pick_workers(page)); // 7 is no worker
     json_array_remove(json_object_get(page, "workers"), 1);

@@ -54,6 +54,7 @@ static void room_in_rows(void **state)
     struct infer *c = submit(make(1));
     refused(c, STATUS_UNAVAILABLE);
     assert_string_equal(c->error.text, "model m: the queue is full");
+    assert_int_equal(atomic_load(&w.model->turned_rows), 1); // demand that the desk never sees
     assert_int_equal(count(FX_NOTE, NULL), 1);
     for (unsigned i = 0; i < w.fx.n; i++) {
         if (w.fx.at[i].kind == FX_NOTE)

@@ -1,0 +1,56 @@
+/* router/standing.h: what a desk says of its model to whoever chooses among models: words of struct model that other
+ * loops read (router/table.h), told only when they have changed by enough to matter, so that origins keep their line of
+ * the cache. Thinks. Thread: the home loop's. Owner: the desk.
+ *
+ *  S1  begins_us of a lane is when a ticket of it that came now would go: when a server is free, and what goes before it
+ *      has been served in full batches. A moment, not a span: it stays true while time passes. Told when the wait
+ *      has changed by a millisecond and an eighth of it.
+ *  S2  share is what the servers can do of what is asked for: rows a second in full batches by t(b), over rows a second
+ *      that come or were turned away (model_turned). All while that is not known and no replica is lost; then what
+ *      STANDING_SPARE makes of those that are left, and without any nothing. Told in steps of 1/64.
+ *  S3  What a server can do is not always its model's: devices are shared. While a full batch waits all the time, what was
+ *      answered is what can be; the ratio of the two is kept (yield), and forgotten slowly when nothing waits. */
+#ifndef SLUICE_ROUTER_STANDING_H
+#define SLUICE_ROUTER_STANDING_H
+
+#include "router/effects.h"
+#include "router/table.h"
+
+#define STANDING_LOOK_US 100000
+#define STANDING_SPARE 1.4 // Envoy's overprovisioning: five of seven replicas carry everything
+#define STANDING_TAU_US 1000000
+
+struct desk;
+
+struct desk_standing {
+    uint64_t look_us;                             // when the share is looked at next
+    uint64_t seen_us;                             // when it was last; 0: never
+    uint64_t came, served;                        // rows, ever
+    uint64_t came_seen, served_seen, turned_seen; // of them then
+    uint64_t backlog; // rows: the least that waited since then; UINT64_MAX: nobody has looked
+    double demand;    // rows a microsecond, weighted over STANDING_TAU_US
+    double yield;     // S3
+    bool spread;      // the lanes were told different moments
+};
+
+void standing_init(struct desk_standing *s);
+// Rows came; were answered.
+static inline void standing_came(struct desk_standing *s, uint32_t rows)
+{
+    s->came += rows;
+}
+static inline void standing_served(struct desk_standing *s, uint32_t rows)
+{
+    s->served += rows;
+}
+// Replicas or rules have changed: the next standing_tell looks.
+static inline void standing_doubt(struct desk_standing *s)
+{
+    s->look_us = 0;
+}
+// After every decision: what waits, and when servers are free, as they are now. Looks, when it is time.
+void standing_tell(struct desk *d, uint64_t now_us);
+// When standing_tell is to be called, whatever happens; UINT64_MAX: when something does.
+uint64_t standing_wake_us(const struct desk *d);
+
+#endif
