@@ -52,6 +52,7 @@ struct api_call {
     // What the head says of the body; .p NULL: nothing.
     struct view content_type, content_encoding, grpc_encoding, infer_header;
     bool infer_header_twice;
+    struct view chain;      // sluice-chain
     struct view request_id; // set by the caller after api_route: the small answers carry it
 };
 
@@ -81,6 +82,7 @@ struct answer_meta {
     bool aged;                  // age_s is told: it comes from a cache
     uint32_t age_s;
     struct view fallback;            // the model asked for, when another answered
+    struct view attempts;            // what was tried, when it was more than that; ours, printable
     uint8_t degradation;             // 0..4
     struct view experiment, variant; // empty: none
     uint32_t batch_rows;             // 0: was in no batch

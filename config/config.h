@@ -69,7 +69,14 @@ struct config_model {
     uint32_t queue_rows; // 0: max(1024, 64 * max_rows) (max_rows as the worker gives it)
     uint64_t queue_bytes;
     uint64_t timeout_us; // deadline of a request that names none; <= limits.deadline_max_us
+    // What else may answer for it, in order: models; last, if at all, CONFIG_DEFAULT.
+    const char *const *fallback; // [fallback_count]
+    unsigned fallback_count;
+    uint64_t step_timeout_us;   // of one step; 0: by what is known of its model
+    const char *default_answer; // file with an answer of the protocol in JSON; NULL: none
 };
+#define CONFIG_MAX_FALLBACK 16
+#define CONFIG_DEFAULT "default" // in a fallback: the answer that default_answer has
 #define CONFIG_ANY_WORKER (~0u)
 
 struct config_worker {

@@ -62,6 +62,14 @@ static void note_rows(struct part *p, const struct note *n, enum log_level level
              fields, used);
 }
 
+static void note_step(struct part *p, const struct note *n, enum log_level level)
+{
+    struct log_field fields[] = {LOG_S("model", n->model->name),
+                                 LOG_CSTR("outcome", chain_outcome((unsigned)n->a))};
+    log_line(p->gateway->log, p->loop->index, level, loop_wall_us(p->loop), note_name[n->kind],
+             fields, 2);
+}
+
 static void note(struct part *p, const struct note *n)
 {
     static const enum log_level level[NOTE_KINDS] = {
@@ -76,7 +84,9 @@ static void note(struct part *p, const struct note *n)
     metrics_note(&p->metrics, n);
     if (at < log_level(p->gateway->log))
         return; // counted only
-    if (note_of_replica[n->kind])
+    if (n->kind == NOTE_STEP)
+        note_step(p, n, at);
+    else if (note_of_replica[n->kind])
         note_replica(p, n, at);
     else if (n->kind <= NOTE_DROPPED) // those of rows stand first
         note_rows(p, n, at);
@@ -102,6 +112,9 @@ static void run_one(struct part *p, const struct fx *f)
         break;
     case FX_HANGS:
         workers_hangs(p, f->replica);
+        break;
+    case FX_USE:
+        part_use(p, f->model);
         break;
     case FX_SETTLE:
         origin_settle(p, f->infer);

@@ -41,7 +41,10 @@ struct ticket {
     uint32_t charged_rows;  // in the model's room, until it is home; 0: nothing is
     uint64_t charged_bytes; // likewise
     uint8_t lane;           // 0: served first
-    bool lent, called;      // it, and the echo of its cancel, have not come home
+    bool
+        elsewhere; // where no replica is ready it is given back at once: there is something else to try
+    uint8_t losses_before, deaths_before; // at models that were asked before this one
+    bool lent, called;                    // it, and the echo of its cancel, have not come home
 
     // The home's while out.
     uint8_t losses;   // connections that ended with it aboard, not by our doing
@@ -73,6 +76,7 @@ struct ticket {
 
     // The outcome: written by the home before it gives back, read by the origin after.
     struct slice slice;     // answered: holds one reference on answer->block
+    bool let_go;            // refused: nobody was ready, and it had something else to try
     uint32_t batch_rows;    // 0: it was in no batch that was answered
     uint8_t batch_reason;   // enum batch_reason
     uint8_t source;         // enum answer_source, of an answer

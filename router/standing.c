@@ -89,10 +89,13 @@ static void tell_share(struct model *m, double share)
         atomic_store_explicit(&m->share, is, memory_order_relaxed);
 }
 
-static void tell_row(struct desk *d)
+static void tell_row(struct desk *d, uint64_t now_us)
 {
     struct model *m = d->model;
+    const struct desk_standing *s = &d->standing;
     uint64_t us = estimate_mean_us(&d->batcher.estimate, 1);
+    if (us < s->cut_us && now_us < s->cut_until_us)
+        us = s->cut_us;
     uint32_t was = atomic_load_explicit(&m->row_us, memory_order_relaxed);
     uint32_t is = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
     uint32_t differs = was > is ? was - is : is - was;
@@ -117,7 +120,17 @@ static void look(struct desk *d, uint64_t now_us)
     s->turned_seen = turned;
     s->backlog = UINT64_MAX;
     tell_share(d->model, share_of(d, can));
-    tell_row(d);
+    tell_row(d, now_us);
+}
+
+void standing_cut(struct desk *d, uint64_t us, uint64_t now_us)
+{
+    struct desk_standing *s = &d->standing;
+    if (us <= s->cut_us && now_us < s->cut_until_us)
+        return;
+    s->cut_us = us;
+    s->cut_until_us = now_us + STANDING_CUT_US;
+    tell_row(d, now_us);
 }
 
 void standing_tell(struct desk *d, uint64_t now_us)

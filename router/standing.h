@@ -9,7 +9,10 @@
  *      that come or were turned away (model_turned). All while that is not known and no replica is lost; then what
  *      STANDING_SPARE makes of those that are left, and without any nothing. Told in steps of 1/64.
  *  S3  What a server can do is not always its model's: devices are shared. While a full batch waits all the time, what was
- *      answered is what can be; the ratio of the two is kept (yield), and forgotten slowly when nothing waits. */
+ *      answered is what can be; the ratio of the two is kept (yield), and forgotten slowly when nothing waits.
+ *  S4  row_us is t(1), but no less than what a batch had when it was recalled without an answer: whoever has no more time
+ *      than that would only cost the device some, and be late. Believed until something is answered, for
+ *      STANDING_CUT_US at most: then one has to test it. */
 #ifndef SLUICE_ROUTER_STANDING_H
 #define SLUICE_ROUTER_STANDING_H
 
@@ -19,6 +22,7 @@
 #define STANDING_LOOK_US 100000
 #define STANDING_SPARE 1.4 // Envoy's overprovisioning: five of seven replicas carry everything
 #define STANDING_TAU_US 1000000
+#define STANDING_CUT_US 1000000
 
 struct desk;
 
@@ -31,6 +35,7 @@ struct desk_standing {
     double demand;    // rows a microsecond, weighted over STANDING_TAU_US
     double yield;     // S3
     bool spread;      // the lanes were told different moments
+    uint64_t cut_us, cut_until_us; // S4
 };
 
 void standing_init(struct desk_standing *s);
@@ -42,12 +47,15 @@ static inline void standing_came(struct desk_standing *s, uint32_t rows)
 static inline void standing_served(struct desk_standing *s, uint32_t rows)
 {
     s->served += rows;
+    s->cut_us = 0;
 }
 // Replicas or rules have changed: the next standing_tell looks.
 static inline void standing_doubt(struct desk_standing *s)
 {
     s->look_us = 0;
 }
+// A batch was recalled that had been out for so long.
+void standing_cut(struct desk *d, uint64_t us, uint64_t now_us);
 // After every decision: what waits, and when servers are free, as they are now. Looks, when it is time.
 void standing_tell(struct desk *d, uint64_t now_us);
 // When standing_tell is to be called, whatever happens; UINT64_MAX: when something does.

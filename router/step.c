@@ -51,6 +51,9 @@ static void ticket_fill(struct step *s, struct ticket *t, const struct infer_req
     t->key = ticket_key(r, s->to.version);
     t->deadline_us = deadline_us;
     t->lane = batcher_lane_of(r->priority);
+    t->elsewhere = s->elsewhere;
+    t->losses_before = s->losses;
+    t->deaths_before = s->deaths;
 }
 
 // How many tickets it is.
