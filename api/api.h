@@ -53,7 +53,8 @@ struct api_call {
     struct view content_type, content_encoding, grpc_encoding, infer_header;
     bool infer_header_twice;
     bool no_store,
-        no_cache; // of cache-control: its answer is not to be kept; not to come from what is
+        no_cache;      // of cache-control: its answer is not to be kept; not to come from what is
+    struct view chain; // sluice-chain
     struct view request_id; // set by the caller after api_route: the small answers carry it
 };
 
@@ -83,6 +84,7 @@ struct answer_meta {
     bool aged;                  // age_s is told: it comes from a cache
     uint32_t age_s;
     struct view fallback;            // the model asked for, when another answered
+    struct view attempts;            // what was tried, when it was more than that; ours, printable
     uint8_t degradation;             // 0..4
     struct view experiment, variant; // empty: none
     uint32_t batch_rows;             // 0: was in no batch

@@ -103,6 +103,18 @@ static bool charge_step(struct api_decoder *d, struct error *e)
                      "body: the memory that requests may hold at a time is taken");
 }
 
+// What the head says of the request, when all of it is read.
+static bool apply_head(struct api_decoder *d, struct error *e)
+{
+    uint64_t timeout = d->call->timeout_us;
+    if (timeout && (!d->out->timeout_us || timeout < d->out->timeout_us))
+        d->out->timeout_us = timeout;
+    if (!d->call->chain.p)
+        return true;
+    d->out->no_chain = view_is(d->call->chain, "none");
+    return d->out->no_chain || error_set(e, STATUS_BAD_REQUEST, "sluice-chain: expected none");
+}
+
 enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct error *e)
 {
     enum oip_step step = OIP_MORE;
@@ -118,12 +130,9 @@ enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct er
         api_decode_drop(d);
         return OIP_ERROR;
     }
-    if (step == OIP_MORE)
+    if (step != OIP_DONE)
         return step;
-    uint64_t timeout = d->call->timeout_us;
-    if (step == OIP_DONE && timeout && (!d->out->timeout_us || timeout < d->out->timeout_us))
-        d->out->timeout_us = timeout;
-    return step;
+    return apply_head(d, e) ? OIP_DONE : OIP_ERROR;
 }
 
 struct api_decoder *api_decode_begin(struct exchange *ex, const struct api_call *call,

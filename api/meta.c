@@ -122,7 +122,7 @@ void meta_write(struct meta_fields *f, const struct answer_meta *m, bool expose)
     if (!expose)
         return;
     char *at = f->text;
-    if (m->model.n)
+    if (m->model.n && m->source != answer_source_name[SOURCE_DEFAULT]) // that no model gave
         at = put_model(f, at, m);
     if (m->source) {
         unsigned level = m->degradation < 4 ? m->degradation : 4;
@@ -133,6 +133,8 @@ void meta_write(struct meta_fields *f, const struct answer_meta *m, bool expose)
         at = put_age(f, at, m);
     if (m->fallback.n)
         at = put_fallback(f, at, m);
+    if (m->attempts.n)
+        add_text(f, VIEW("sluice-attempts"), m->attempts);
     if (m->experiment.n)
         at = put_pair(f, at, m);
     if (m->batch_rows)

@@ -4,6 +4,7 @@
  *   sluice-model: NAME;version=V                 (model_name, model_version of the answer)
  *   sluice-source: model|cache|stale|default     "sluice-source"
  *   sluice-fallback: NAME                        "sluice-fallback"
+ *   sluice-attempts: NAME;timeout;dur=200, …     "sluice-attempts"
  *   sluice-degradation: 0..4                     "sluice-degradation"
  *   sluice-experiment: NAME/VARIANT              "sluice-experiment"
  *   sluice-batch: ROWS;reason=full               "sluice-batch"
@@ -16,8 +17,8 @@
 
 #include "api/api.h"
 
-#define META_HEADERS 9
-#define META_PARAMS 8
+#define META_HEADERS 10
+#define META_PARAMS 9
 #define META_NAME_MAX 160 // bytes of one name in a value; longer ones are cut
 #define META_TEXT 1536
 

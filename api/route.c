@@ -141,7 +141,9 @@ static void read_head(const struct exchange *ex, struct api_call *out, struct vi
         const struct http_header *h = &ex->headers[i];
         switch (h->name.n) {
         case 12:
-            if (memcmp(h->name.p, "content-type", 12) == 0)
+            if (memcmp(h->name.p, "sluice-chain", 12) == 0)
+                out->chain = present(h->value);
+            else if (memcmp(h->name.p, "content-type", 12) == 0)
                 out->content_type = h->value;
             else if (memcmp(h->name.p, "grpc-timeout", 12) == 0)
                 *timeout = present(h->value);

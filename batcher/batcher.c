@@ -48,6 +48,7 @@ static struct group *open_group(struct batcher *b, unsigned index, struct hash12
     g->key = key;
     g->used = true;
     g->mixed = index == MIXED;
+    g->overtaken = false;
     g->single = single || g->mixed;
     g->count = 0;
     g->rows = 0;
@@ -110,6 +111,7 @@ bool batcher_push(struct batcher *b, struct ticket *t, uint64_t now_us)
     arrive(g, t);
     lane_push(&g->lane[t->lane], t, now_us);
     b->count++;
+    b->elsewhere += t->elsewhere;
     b->rows += ticket_rows(t);
     b->lane_rows[t->lane] += ticket_rows(t);
     b->bytes += t->request->bytes;
@@ -123,6 +125,7 @@ void batcher_remove(struct batcher *b, struct ticket *t)
     lane_remove(&g->lane[t->lane], t);
     depart(g, t);
     b->count--;
+    b->elsewhere -= t->elsewhere;
     b->rows -= ticket_rows(t);
     b->lane_rows[t->lane] -= ticket_rows(t);
     b->bytes -= t->request->bytes;
@@ -261,6 +264,8 @@ static struct verdict decide(struct batcher *b, struct group *g, unsigned lead, 
     struct policy p = b->policy;
     if (p.max_rows > cap_rows)
         p.max_rows = cap_rows;
+    if (g->overtaken && p.kind == POLICY_AUTO)
+        p.max_wait_us = 0;
     struct summary s = summarize(b, g, lead, now_us);
     if (g->single) {
         uint64_t turn_us = policy_turn_us(&s, now_us);
@@ -368,6 +373,24 @@ static bool take_lane(struct taking *k, struct lane *l)
     return true;
 }
 
+static bool is_higher(const struct group *g, unsigned lane)
+{
+    while (lane-- > 0)
+        if (g->lane[lane].count > 0)
+            return true;
+    return false;
+}
+
+// Each full batch of a lower priority would move the moment on from which company is waited for.
+static void note_overtaken(struct batcher *b, const struct group *gone, unsigned batch_lane)
+{
+    for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
+        struct group *g = b->groups[i];
+        if (g && g->used)
+            g->overtaken = g != gone && (g->overtaken || is_higher(g, batch_lane));
+    }
+}
+
 // Who had to watch this batch go without a row of theirs: groups within a lane that had rows in it; and lanes in
 // which somebody was left out, until a batch begins with them: to fill up those of others serves one group only.
 static void count_passes(struct batcher *b, unsigned batch_lane,
@@ -410,6 +433,7 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
             more = take_lane(&k, &g->lane[lane]);
     }
     count_passes(b, plan->lane, before);
+    note_overtaken(b, g, plan->lane);
     invariant(k.n > 0);
     b->sent++;
     if (b->refusing && now_us >= b->learned_us + BATCHER_DOUBT_US) {

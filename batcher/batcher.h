@@ -30,6 +30,8 @@ struct group {
     bool used;
     bool single; // one ticket a batch
     bool mixed;  // of any version: its tickets may have no replica at hand, others behind them have
+    bool
+        overtaken; // while it waited for company, a lower priority went: it waits for none any more
     uint32_t count;
     uint64_t rows;
     struct ticket *oldest, *newest; // by arrival: in order of senior_us
@@ -52,6 +54,7 @@ struct batcher {
     struct group *groups[BATCHER_GROUPS]; // NULL: never needed
     uint32_t passed[BATCHER_LANES];       // batches in a row that left out a group of this lane
     uint32_t count;
+    uint32_t elsewhere; // of those, tickets that have something else to try
     uint64_t rows, bytes;
     uint64_t lane_rows[BATCHER_LANES];
     struct due_rows *

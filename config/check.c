@@ -125,8 +125,65 @@ static void check_worker(struct checker *k, const struct outline_section *s, uns
     check_rules(k, s, &w->rules, SECTION_WORKER);
 }
 
+static unsigned place_in(const char *const *list, unsigned n, const char *name)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (list[i] && strcmp(list[i], name) == 0)
+            return i;
+    return n;
+}
+
+// The i-th step of a chain: another model's name, each once, or the written answer, last.
+static void check_step(struct checker *k, const struct config_model *m, unsigned line, unsigned i)
+{
+    const char *step = m->fallback[i];
+    struct view name = view_str(step);
+    if (strcmp(step, CONFIG_DEFAULT) == 0 && i + 1 < m->fallback_count)
+        config_error_add(k->errors, line,
+                         "fallback: \"default\" always answers: nothing is asked behind it");
+    else if (strcmp(step, CONFIG_CACHED) == 0 && (!m->cache_enabled || m->cache_ttl_us == 0))
+        config_error_add(k->errors, line,
+                         "fallback: \"cached\" needs cache { ttl }: nothing is kept");
+    else if (strcmp(step, CONFIG_DEFAULT) != 0 && !config_name_ok(name))
+        config_error_add(k->errors, line,
+                         "fallback: expected a model name [A-Za-z0-9._-]{1,128}, got \"%.40s\"",
+                         step);
+    else if (strcmp(step, m->name) == 0)
+        config_error_add(k->errors, line, "fallback: \"%.40s\" is the model itself", step);
+    else if (place_in(m->fallback, i, step) < i)
+        config_error_add(k->errors, line, "fallback: \"%.40s\" stands in it twice", step);
+    else if (k->c->models_listed_only && strcmp(step, CONFIG_DEFAULT) != 0 &&
+             strcmp(step, CONFIG_CACHED) != 0 && !config_model_find(k->c, name))
+        config_error_add(k->errors, line,
+                         "fallback: \"%.40s\" has no model section, and models = listed", step);
+}
+
+static void check_chain(struct checker *k, const struct outline_section *s,
+                        const struct config_model *m)
+{
+    const struct config_key *fallback = key(SECTION_MODEL, "fallback"),
+                            *timeout = key(SECTION_MODEL, "step_timeout"),
+                            *written = key(SECTION_MODEL, "default");
+    for (unsigned i = 0; m->fallback && i < m->fallback_count; i++)
+        if (m->fallback[i])
+            check_step(k, m, outline_line(s, fallback), i);
+    bool ends =
+        m->fallback && place_in(m->fallback, m->fallback_count, CONFIG_DEFAULT) < m->fallback_count;
+    if (ends && !given(s, written))
+        config_error_add(k->errors, outline_line(s, fallback),
+                         "fallback: \"default\" needs the key default");
+    if (given(s, written) && !ends)
+        config_error_add(k->errors, outline_line(s, written),
+                         "default: is never given: fallback does not end in \"default\"");
+    if (given(s, timeout) && !given(s, fallback))
+        config_error_add(
+            k->errors, outline_line(s, timeout),
+            "step_timeout: goes with fallback; of a model alone the deadline is timeout");
+}
+
 static void check_model(struct checker *k, const struct outline_section *s, unsigned index)
 {
+    check_chain(k, s, &k->c->models[index]);
     check_rules(k, s, &k->c->models[index], SECTION_MODEL);
 }
 

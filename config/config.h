@@ -77,7 +77,15 @@ struct config_model {
     bool cache_enabled; // false: as with a ttl of 0
     uint64_t cache_ttl_us; // 0: no answers are kept
     uint64_t cache_stale_us;
+    // What else may answer for it, in order: models, CONFIG_CACHED; last, if at all, CONFIG_DEFAULT.
+    const char *const *fallback; // [fallback_count]
+    unsigned fallback_count;
+    uint64_t step_timeout_us;   // of one step; 0: by what is known of its model
+    const char *default_answer; // file with an answer of the protocol in JSON; NULL: none
 };
+#define CONFIG_MAX_FALLBACK 16
+#define CONFIG_DEFAULT "default" // in a fallback: the answer that default_answer has
+#define CONFIG_CACHED "cached"   // and what is kept, stale as it may be
 #define CONFIG_ANY_WORKER (~0u)
 
 struct config_worker {

@@ -190,6 +190,15 @@ const struct config_key config_keys[] = {
         "Title of the worker section that serves it. Without it: whichever worker has the model.")},
     {.name = "critical", NUMBER_IN(SECTION_MODEL, config_model, KEY_BOOL, critical, 0, 1, "false",
         "Its level counts for the instance's, which is the highest of such models.")},
+    {.name = "fallback", LIST_IN(SECTION_MODEL, config_model, KEY_WORDS, fallback, fallback_count, CONFIG_MAX_FALLBACK,
+        "What answers when it cannot, in order: names of models; `cached`, what is kept of its answers, stale as it may be; "
+        "last, if at all, `default`, the answer of the key of that name. See resilience.md.")},
+    {.name = "step_timeout", NUMBER_IN(SECTION_MODEL, config_model, KEY_DURATION, step_timeout_us, 0, HOUR, "0",
+        "Of each step of its chain but the last: past it the next one is asked. 0: what the steps behind it leave, at "
+        "most a second, or the time to wait and 16 times what a row takes where that is more.")},
+    {.name = "default", TEXT_IN(SECTION_MODEL, config_model, KEY_PATH, default_answer,
+        "File with an answer of the Open Inference Protocol in JSON, of one row, which is given as often as rows were "
+        "asked for.")},
     RULES(SECTION_MODEL, SECTION_MODEL_BATCH, SECTION_MODEL_QUEUE, SECTION_MODEL_DEGRADATION, SECTION_MODEL_CACHE, config_model,)
 
     {.name = "memory", NUMBER(SECTION_CACHE, KEY_SIZE, cache_bytes, 0, 1ull << 50, "256MiB",
@@ -252,7 +261,7 @@ const struct config_key config_keys[] = {
         "`debug` tells of every batch."),
         .choices = "debug|info|warn|error"},
     {.name = "explain", NUMBER(SECTION_LOG, KEY_COUNT, log.explain, 0, 65536, "2048",
-        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.4 KiB each. 0: none."), .reload = RELOAD_RESTART},
+        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.6 KiB each. 0: none."), .reload = RELOAD_RESTART},
 
     {.name = "interval", NUMBER(SECTION_HEALTH, KEY_DURATION, health.interval_us, 10 * MS, HOUR, "1s",
         "Time between two probes of a worker.")},
@@ -263,7 +272,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 99,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 102,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -465,6 +465,12 @@ static bool words_of_outcome(const json_t *r, struct buffer *out)
                     cut ? "; the client has not taken all of it" : "");
 }
 
+static bool words_of_attempts(const json_t *r, struct buffer *out)
+{
+    const char *attempts = json_string_value(json_object_get(r, "attempts"));
+    return !attempts || say_line(out, "tried %s", attempts);
+}
+
 static bool words_of_stages(const json_t *r, struct buffer *out)
 {
     const json_t *s = json_object_get(r, "stages");
@@ -547,7 +553,8 @@ bool words_of_request(const json_t *answer, struct buffer *out)
                        text_of(answer, "arrived"), text_of(answer, "client"),
                        text_of(answer, "protocol"), (unsigned long long)count_of(answer, "loop"),
                        text_of(answer, "model"), (unsigned long long)count_of(answer, "rows")) &&
-              words_of_stages(answer, out) && words_of_standing(answer, out);
+              words_of_attempts(answer, out) && words_of_stages(answer, out) &&
+              words_of_standing(answer, out);
     json_array_foreach(steps, i, step) ok = ok && words_of_step(step, out);
     return ok;
 }

@@ -57,12 +57,14 @@ static char *put_model(char *at, const struct access_entry *e)
     if (e->model.n == 0)
         return at;
     at = FIELD(at, "model", e->model);
+    at = FIELD(at, "answered", e->answered);
     at = FIELD(at, "version", e->version);
     if (e->rows > 0)
         at = NUMBER(at, "rows", e->rows);
     at = WORD(at, "source", e->source);
     if (e->aged)
         at = NUMBER(at, "age_s", e->age_s);
+    at = FIELD(at, "attempts", e->attempts);
     if (e->reason) {
         at = NUMBER(at, "batch", e->batch_rows);
         at = WORD(at, "reason", e->reason);
@@ -72,11 +74,11 @@ static char *put_model(char *at, const struct access_entry *e)
     return at;
 }
 
-// What one line may take: seven texts, twelve numbers, and our own words and keys.
+// What one line may take: nine texts, twelve numbers, and our own words and keys.
 static size_t room(const struct access_entry *e)
 {
-    const struct view text[] = {e->client, e->request_id, e->method,       e->path,
-                                e->model,  e->version,    view_str(e->why)};
+    const struct view text[] = {e->client,  e->request_id,    e->method,   e->path,    e->model,
+                                e->version, view_str(e->why), e->answered, e->attempts};
     size_t n = 12 * PEN_NUMBER + 4 * ACCESS_WORD_MAX + 512;
     for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
         n += PEN_JSON(cut(text[i]).n);

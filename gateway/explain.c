@@ -86,7 +86,7 @@ static void show_ticket(struct json_writer *w, const struct gateway *g, const st
     json_w_object_end(w);
 }
 
-// One, today: what was asked of one model.
+// The last one; what was tried before it is told by `attempts`.
 static void show_steps(struct json_writer *w, const struct gateway *g, const struct past_request *r)
 {
     json_w_key(w, VIEW("steps"));
@@ -140,6 +140,7 @@ static void show_request(struct json_writer *w, const struct gateway *g,
     put(w, "rows", r->rows);
     put(w, "status", r->http);
     put_text(w, "outcome", view_str(status_table[r->outcome].name));
+    put_text(w, "attempts", past_text(r, PAST_WORD_ATTEMPTS));
     put_text(w, "why", past_text(r, PAST_WORD_WHY));
     put_flag(w, "whole", r->whole);
     show_deadline(w, r);

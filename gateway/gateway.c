@@ -380,9 +380,9 @@ static bool build_config(struct gateway *g)
 
 static bool build_snapshot(struct gateway *g)
 {
-    const char *why;
+    char why[FILE_WHY];
     struct snapshot *p = snapshot_new(g, config_ref(g->birth), g->boot->config_generation,
-                                      g->boot->config_since_us, &why);
+                                      g->boot->config_since_us, why);
     if (p)
         snapshot_first(p);
     return p || refuse(g, g->boot->config_path, why);

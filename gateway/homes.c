@@ -35,6 +35,7 @@ struct home *home_of(struct part *p, struct model *m)
         return NULL;
     }
     desk_keep_in(h->desk, p->cache);
+    desk_on_chain(h->desk, p->gateway->table, chains_find(p->snap->chains, m->name));
     m->desk = h->desk;
     h->desk->user = h;
     h->part = p;
@@ -208,6 +209,8 @@ void homes_adopt(struct part *p)
             continue;
         const struct replicas *rs = m->desk ? &m->desk->replicas : NULL;
         home_adopt(p, m, rs && rs->n > 0 ? rs->at[0].id : HOME_NO_REPLICA);
+        if (m->desk)
+            desk_on_chain(m->desk, p->gateway->table, chains_find(p->snap->chains, m->name));
     }
 }
 

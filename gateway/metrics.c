@@ -22,6 +22,10 @@ void metrics_note(struct metrics *s, const struct note *n)
     struct model_metrics *mm = n->model ? metrics_model(s, n->model) : NULL;
     if (!mm)
         return;
+    if (n->kind == NOTE_STEP) {
+        metrics_inc(&mm->steps[n->a], 1);
+        return;
+    }
     metrics_inc(&mm->notes[n->kind], 1);
     if (n->kind == NOTE_BATCH) {
         metrics_inc(&mm->batches[n->b], 1);
@@ -191,6 +195,24 @@ static void cache_of(struct page *p, const struct model *m)
     }
 }
 
+static void steps_of(struct page *p, const struct model *m)
+{
+    for (unsigned k = 0; k < CHAIN_OUTCOMES; k++) {
+        uint64_t n = sum_of(p, m, offsetof(struct model_metrics, steps), k);
+        struct prom_label labels[] = {{"model", m->name}, {"outcome", view_str(chain_outcome(k))}};
+        if (n > 0)
+            prom_count(&p->prom, labels, N(labels), n);
+    }
+}
+
+static void fallbacks_of(struct page *p, const struct model *m)
+{
+    uint64_t n = sum_of(p, m, offsetof(struct model_metrics, fallbacks), 0);
+    struct prom_label label = {"model", m->name};
+    if (n > 0)
+        prom_count(&p->prom, &label, 1, n);
+}
+
 static void put_gauge(struct page *p, const struct model *m, uint64_t value)
 {
     struct prom_label label = {"model", m->name};
@@ -256,6 +278,12 @@ static void models(struct page *p)
     each_model(p, batches_of);
     prom_family(o, "sluice_events_total", "counter", "What the router noted, by model.");
     each_model(p, notes_of);
+    prom_family(o, "sluice_fallbacks_total", "counter",
+                "Requests for the model that another one, or its written answer, answered.");
+    each_model(p, fallbacks_of);
+    prom_family(o, "sluice_chain_steps_total", "counter",
+                "Steps of chains at the model: what came of them, or why it was passed over.");
+    each_model(p, steps_of);
     prom_family(o, "sluice_queue_rows", "gauge", "Rows that wait for a batch.");
     each_model(p, waiting_of);
     prom_family(o, "sluice_running_rows", "gauge", "Rows that are at a replica.");

@@ -20,6 +20,8 @@ enum metrics_stage { STAGE_TOTAL, STAGE_PARSE, STAGE_QUEUE, STAGE_COMPUTE, STAGE
 struct model_metrics {
     // At the origin: what was answered, by who did; what was not, by outcome.
     _Atomic uint64_t answers[SOURCES], failures[STATUS_COUNT];
+    _Atomic uint64_t fallbacks;             // of the answers, those that another one gave
+    _Atomic uint64_t steps[CHAIN_OUTCOMES]; // of chains, at this model, by what came of them
     struct hist stage[STAGES]; // microseconds; queue, compute: of what the model answered
     _Atomic uint64_t batches[BATCH_REASONS]; // at the home
     struct hist batch_rows;

@@ -190,6 +190,9 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
         return error_set(e, STATUS_UNAVAILABLE,
                          "limits.bytes_in_flight: no room for a request of so many rows");
     in->arrived_us = s->ex->started_us;
+    in->chain = chains_find(r->snap->chains, m->name);
+    if (in->chain)
+        in->lot = (uint32_t)(hash64(s->meta.request_id, 0) % CHAIN_LOTS);
     in->user = r;
     in->arena = &s->ex->arena;
     part_use(r->part, m); // until origin_release
@@ -227,28 +230,57 @@ static void on_work(struct loop *l, struct loop_call *c)
         loop_defer(l, c);
 }
 
+// What was tried, where that was more than the model asked for and its answer. In the exchange's arena: the log needs
+// it when the models may be gone.
+static struct view attempts_of(struct request *r)
+{
+    const struct infer *in = &r->infer;
+    char told[CHAIN_TOLD];
+    if (!in->walk || (in->walk->n == 1 && in->error.status == STATUS_OK))
+        return (struct view){0};
+    size_t n = chain_tell(in->chain, in->walk, told);
+    return arena_copy(&r->serving.ex->arena, view_of(told, n));
+}
+
+// Who answered: the model asked for (its name lies in the exchange's memory already), another one, or none.
+static void say_who(struct request *r)
+{
+    const struct infer *in = &r->infer;
+    struct answer_meta *m = &r->serving.meta;
+    bool other = in->source == SOURCE_DEFAULT || in->at->to.model != in->step.to.model;
+    m->model = in->request.model;
+    if (other)
+        m->fallback = in->request.model;
+    if (other && in->source != SOURCE_DEFAULT)
+        m->model = arena_copy(&r->serving.ex->arena, in->at->to.name);
+    m->version = arena_copy(&r->serving.ex->arena, in->answer->answer->version);
+    m->source = answer_source_name[in->source];
+    m->degradation = standing_level(in->step.to.model);
+}
+
+static void say_how(struct answer_meta *m, const struct step *done)
+{
+    m->aged = done->source == SOURCE_CACHE || done->source == SOURCE_STALE;
+    m->age_s = done->age_s;
+    m->batch_rows = done->batch_rows;
+    m->batch_reason = done->batch_rows > 0 ? batch_reason_name[done->batch_reason] : NULL;
+    m->queue_us = done->queue_us;
+    m->compute_us = done->compute_us;
+}
+
 void origin_settle(struct part *p, struct infer *in)
 {
     struct request *r = in->user;
     struct serving *s = &r->serving;
-    const struct step *done = &in->step;
+    s->meta.attempts = attempts_of(r);
     if (in->error.status != STATUS_OK) {
         serving_fail(s, &in->error, in->retry_after_s, loop_now_us(p->loop));
         return;
     }
-    const struct slice *slice = &done->tickets[0].slice;
-    s->meta.model =
-        in->request.model; // the exchange's own memory: bytes of it may outlive the model
-    s->meta.version = arena_copy(&s->ex->arena, slice->answer->version); // the log outlives it
-    s->meta.degradation = standing_level(done->to.model);
-    s->meta.source = answer_source_name[done->source];
-    s->meta.aged = done->source == SOURCE_CACHE || done->source == SOURCE_STALE;
-    s->meta.age_s = done->age_s;
-    s->meta.batch_rows = done->batch_rows;
-    s->meta.batch_reason = done->batch_rows > 0 ? batch_reason_name[done->batch_reason] : NULL;
-    s->meta.queue_us = done->queue_us;
-    s->meta.compute_us = done->compute_us;
-    bool more = serving_answer(s, slice, loop_is_spent(p->loop), loop_now_us(p->loop));
+    say_who(r);
+    if (in->source != SOURCE_DEFAULT)
+        say_how(&s->meta, in->at);
+    bool more = serving_answer(s, in->answer, loop_is_spent(p->loop), loop_now_us(p->loop));
     loop_worked(p->loop, more ? OIP_STEP_BYTES : s->ex->sent_bytes);
     if (more)
         loop_defer(p->loop, &r->work);
@@ -259,7 +291,8 @@ void origin_release(struct part *p, struct infer *in)
     struct request *r = in->user;
     if (r->past > 0)
         tell_home(r);
-    part_unuse(p, in->step.to.model);
+    for (const struct step *done = in->at; done; done = done->before)
+        part_unuse(p, done->to.model);
     serving_release(&r->serving);
 }
 

@@ -73,6 +73,14 @@ static void note_rows(struct part *p, const struct note *n, enum log_level level
              fields, used);
 }
 
+static void note_step(struct part *p, const struct note *n, enum log_level level)
+{
+    struct log_field fields[] = {LOG_S("model", n->model->name),
+                                 LOG_CSTR("outcome", chain_outcome((unsigned)n->a))};
+    log_line(p->gateway->log, p->loop->index, level, loop_wall_us(p->loop), note_name[n->kind],
+             fields, 2);
+}
+
 static void note(struct part *p, const struct note *n)
 {
     static const enum log_level level[NOTE_KINDS] = {
@@ -87,7 +95,9 @@ static void note(struct part *p, const struct note *n)
     metrics_note(&p->metrics, n);
     if (at < log_level(p->gateway->log))
         return; // counted only
-    if (note_of_replica[n->kind])
+    if (n->kind == NOTE_STEP)
+        note_step(p, n, at);
+    else if (note_of_replica[n->kind])
         note_replica(p, n, at);
     else if (n->kind == NOTE_LEVEL)
         note_level(p, n, at);
@@ -115,6 +125,9 @@ static void run_one(struct part *p, const struct fx *f)
         break;
     case FX_HANGS:
         workers_hangs(p, f->replica);
+        break;
+    case FX_USE:
+        part_use(p, f->model);
         break;
     case FX_SETTLE:
         origin_settle(p, f->infer);
@@ -223,6 +236,7 @@ static bool build_endpoints(struct gateway *g)
 void part_rules(const struct config_model *c, struct model_rules *out)
 {
     bool planned = c->policy == CONFIG_POLICY_AUTO;
+    bool keeps = c->cache_enabled && c->cache_ttl_us > 0;
     uint64_t wait_us = planned ? UINT64_MAX : FIXED_WAIT_US;
     *out = (struct model_rules){.policy = planned ? POLICY_AUTO : POLICY_FIXED,
                                 .refuse_early = c->refuse_early,
@@ -235,11 +249,12 @@ void part_rules(const struct config_model *c, struct model_rules *out)
                                 .deadline_us = c->timeout_us,
                                 .grace_us = GRACE_US,
                                 .levels = c->levels,
+                                .alternatives = c->fallback_count > 0 || keeps,
                                 .p99_enter_us = c->p99_enter_us,
                                 .p99_leave_us = c->p99_leave_us,
                                 .hold_us = c->hold_us,
                                 .window_us = c->window_us,
-                                .cache_ttl_us = c->cache_enabled ? c->cache_ttl_us : 0,
+                                .cache_ttl_us = keeps ? c->cache_ttl_us : 0,
                                 .cache_stale_us = c->cache_stale_us};
     _Static_assert(CONFIG_MAX_PREFERRED == POLICY_MAX_PREFERRED, "none is left out");
     for (unsigned i = 0; i < c->preferred_count; i++)

@@ -53,8 +53,9 @@ struct past_request *past_add(struct past *p, const struct view words[PAST_WORDS
     p->tail[place] = tail_of(words[PAST_WORD_ID]);
     r->number = p->added;
     size_t at = put_text(r, PAST_WORD_ID, 0, words[PAST_WORD_ID], PAST_ID);
-    for (unsigned i = PAST_WORD_CLIENT; i < PAST_WORD_WHY; i++)
+    for (unsigned i = PAST_WORD_CLIENT; i < PAST_WORD_ATTEMPTS; i++)
         at = put_text(r, i, at, words[i], PAST_NAME);
+    at = put_text(r, PAST_WORD_ATTEMPTS, at, words[PAST_WORD_ATTEMPTS], PAST_TRIED);
     put_text(r, PAST_WORD_WHY, at, words[PAST_WORD_WHY], PAST_TEXT - at);
     return r;
 }

@@ -12,8 +12,9 @@
 
 #define PAST_TICKETS 16 // of a request; of those behind them the number is known
 #define PAST_ID 128     // bytes
-#define PAST_NAME 64    // of each text but its id and the reason
-#define PAST_TEXT 512   // of all: the reason has what is left, 128 and more
+#define PAST_NAME 64    // of each text but its id, what was tried and the reason
+#define PAST_TRIED 192
+#define PAST_TEXT 704 // of all: the reason has what is left, 128 and more
 
 enum past_word {
     PAST_WORD_ID,
@@ -21,6 +22,7 @@ enum past_word {
     PAST_WORD_ASKED,    // the model that it named
     PAST_WORD_ANSWERED, // that it went to
     PAST_WORD_VERSION,  // of that, as the worker told it; or as it was asked for
+    PAST_WORD_ATTEMPTS, // of its chain, where there was more than one
     PAST_WORD_WHY,      // it was not answered
     PAST_WORDS
 };

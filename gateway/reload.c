@@ -58,12 +58,12 @@ static void guard_secrets(const struct config *c)
 
 static bool make_snapshot(struct takeover *t, const struct boot_offer *offer, int memory_fd)
 {
-    const char *why;
+    char why[FILE_WHY];
     struct config *c = read_config(t, offer, memory_fd);
     if (!c)
         return false;
     guard_secrets(c);
-    t->snap = snapshot_new(t->g, c, offer->generation, offer->since_us, &why);
+    t->snap = snapshot_new(t->g, c, offer->generation, offer->since_us, why);
     return t->snap || refuse(t, "%s", why);
 }
 

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/part.h"
 #include "gateway/reload.h"
+#include <stdio.h>
 
 #define RETRY_AFTER_S 1 // told with 503
 
@@ -71,6 +72,7 @@ static void snapshot_free(struct snapshot *p)
     mem_free(p->listens);
     mem_free(p->workers);
     mem_free(p->names);
+    chains_free(p->chains);
     config_unref(p->config);
     mem_free(p);
 }
@@ -90,12 +92,12 @@ static void on_over(struct loop *l, struct loop_task *t)
 }
 
 struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t generation,
-                              uint64_t since_us, const char **why)
+                              uint64_t since_us, char why[FILE_WHY])
 {
     size_t bytes = sizeof(struct snapshot) + g->loops.n * sizeof(struct snapshot_hold);
     struct snapshot *p = mem_alloc_aligned((bytes + 63) & ~(size_t)63, 64);
-    *why = "out of memory";
     if (!p) {
+        snprintf(why, FILE_WHY, "out of memory");
         config_unref(c);
         return NULL;
     }
@@ -109,8 +111,10 @@ struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t gene
     p->flow = (struct flow_rules){.deadline_us = c->limits.deadline_default_us,
                                   .deadline_max_us = c->limits.deadline_max_us,
                                   .retry_after_s = RETRY_AFTER_S};
-    *why = fill_sections(p, g->birth);
-    if (!*why)
+    const char *other = fill_sections(p, g->birth);
+    if (other)
+        snprintf(why, FILE_WHY, "%s", other);
+    else if ((p->chains = chains_new(c, why)) != NULL)
         return p;
     snapshot_free(p);
     return NULL;

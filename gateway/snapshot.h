@@ -11,6 +11,7 @@
 #define SLUICE_GATEWAY_SNAPSHOT_H
 
 #include "config/config.h"
+#include "gateway/chains.h"
 #include "http/http.h"
 #include "net/loop.h"
 #include "router/flow.h"
@@ -36,7 +37,8 @@ struct snapshot {
     // The sections that the process was started with, by their numbers then, as this configuration has them.
     const struct config_listen **listens;
     const struct config_worker **workers;
-    struct view *names;            // of the models: config->model_count
+    struct view *names; // of the models: config->model_count
+    struct chains *chains;
     _Atomic unsigned holders;      // loops, and the main thread
     struct loop_task over;         // to the main thread
     _Atomic unsigned awaited;      // loops that have not taken it up yet
@@ -45,9 +47,10 @@ struct snapshot {
     struct snapshot_hold hold[];   // [loops]
 };
 
-// Main thread. Takes over the reference to the configuration. NULL: `why` (then the reference is dropped).
+// Main thread. Takes over the reference to the configuration, and reads the files that it names for models. NULL: `why`
+// (then the reference is dropped).
 struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t generation,
-                              uint64_t since_us, const char **why);
+                              uint64_t since_us, char why[FILE_WHY]);
 void snapshot_drop(struct snapshot *p); // one that was not published
 // Before the loops run, and the parts are there: theirs (part.snap) is this one, gateway.snap.
 void snapshot_first(struct snapshot *p);

@@ -12,12 +12,13 @@ static void count(struct request *r, uint64_t total_us)
         metrics_inc(&s->other[outcome], 1);
         return;
     }
-    enum answer_source source = r->infer.step.source;
+    enum answer_source source = r->infer.source;
     if (outcome != STATUS_OK) {
         metrics_inc(&mm->failures[outcome], 1);
         return;
     }
     metrics_inc(&mm->answers[source], 1);
+    metrics_inc(&mm->fallbacks, meta->fallback.n > 0);
     hist_add(&mm->stage[STAGE_TOTAL], total_us);
     hist_add(&mm->stage[STAGE_PARSE], meta->parse_us);
     if (source != SOURCE_MODEL)
@@ -76,6 +77,9 @@ static void write_access(struct request *r, bool whole, uint64_t total_us, uint6
         .source = s->meta.source,
         .aged = s->meta.aged,
         .age_s = s->meta.age_s,
+        .answered = s->meta.fallback.n && s->meta.model.p != s->meta.fallback.p ? s->meta.model
+                                                                                : (struct view){0},
+        .attempts = s->meta.attempts,
         .reason = s->meta.batch_reason,
         .outcome = status_table[s->outcome].name,
         .status = http_status(s),
@@ -131,16 +135,31 @@ static void remember_tickets(struct past_request *p, const struct step *s)
         remember_ticket(&p->ticket[i], &s->tickets[i]);
 }
 
+// The step that answered, or that was given up last.
+static const struct step *asked_last(const struct request *r)
+{
+    return r->infer.at ? r->infer.at : &r->infer.step;
+}
+
+// Of the models behind the first only the chain's own names are sure to be there still.
+static struct view name_of_last(const struct request *r)
+{
+    const struct infer *in = &r->infer;
+    if (r->serving.meta.model.n > 0 || !in->walk)
+        return r->serving.meta.model.n > 0 ? r->serving.meta.model : in->step.to.name;
+    return in->chain->links[in->walk->attempt[in->walk->n - 1].link].name;
+}
+
 static struct past_request *remember_texts(struct past *past, const struct request *r)
 {
     const struct serving *s = &r->serving;
-    const struct target *to = &r->infer.step.to;
     const struct view words[PAST_WORDS] = {
         [PAST_WORD_ID] = s->meta.request_id,
         [PAST_WORD_CLIENT] = r->client,
         [PAST_WORD_ASKED] = r->infer.request.model,
-        [PAST_WORD_ANSWERED] = to->name,
-        [PAST_WORD_VERSION] = s->meta.version.n ? s->meta.version : to->version,
+        [PAST_WORD_ANSWERED] = name_of_last(r),
+        [PAST_WORD_ATTEMPTS] = s->meta.attempts,
+        [PAST_WORD_VERSION] = s->meta.version.n ? s->meta.version : r->infer.step.to.version,
         [PAST_WORD_WHY] = s->why,
     };
     return past_add(past, words);
@@ -166,7 +185,7 @@ static void remember(struct request *r, bool whole, uint64_t total_us, uint64_t 
     p->outcome = (uint8_t)s->outcome;
     p->whole = whole;
     p->protocol = protocol_of(s);
-    remember_tickets(p, &r->infer.step);
+    remember_tickets(p, asked_last(r));
     r->past = p->number;
 }
 
@@ -174,7 +193,7 @@ void tell_home(struct request *r)
 {
     struct past_request *p = past_at(&r->part->past, r->past);
     if (p)
-        remember_tickets(p, &r->infer.step);
+        remember_tickets(p, asked_last(r));
 }
 
 // ---- the end -----------------------------------------------------------------------------------------

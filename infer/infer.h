@@ -2,7 +2,8 @@
  * exactly once: first good answer, end of the chain, deadline, or client gone.
  *
  *   NEW ─flow_submit─► OUT ─all tickets back─► SETTLED ───────────────────────────────────► OVER
- *    │                  └─one failed, deadline, gone─► ZOMBIE ─all tickets and echoes back─► OVER
+ *    │                 │ ▲└─end of its chain, deadline, gone─► ZOMBIE ─all tickets and echoes back─► OVER
+ *    │                 └─┘ a step failed or took too long: the next one of its chain
  *    └─refused at once─► SETTLED ─► OVER
  *
  * Memory: the caller's (the gateway keeps it in the exchange's arena); it stays until FX_RELEASE. */
@@ -13,14 +14,20 @@
 #include "infer/ticket.h"
 
 struct flow;
+struct chain;
+struct chain_walk;
 
 enum infer_state { INFER_NEW, INFER_OUT, INFER_SETTLED, INFER_ZOMBIE, INFER_OVER };
 
 // One attempt at one target: one ticket, or as many as the request has batches of rows (router/step.h).
 struct step {
+    struct infer *infer; // whose
+    struct step *before; // the one that was begun before it; NULL: it is the first
     struct target to;
     const struct cache_key *cache_key; // of the request; NULL: none
     enum cache_use cache;
+    bool elsewhere; // when no replica is ready there is something else to try: nobody waits for one
+    uint8_t losses, deaths; // that the request has met with before (ticket.h)
     struct ticket *tickets; // [n] in the order of their rows: first, or in the infer's arena
     uint32_t n;
     uint32_t out;      // tickets and echoes that have not come home
@@ -41,21 +48,28 @@ struct infer {
     struct infer_request request;
     uint64_t arrived_us;
     void *user;
-    struct arena *arena;        // of its memory, for a request that is split
+    struct arena
+        *arena; // of its memory: for a request that is split, and for the steps behind the first
+    const struct chain *chain;  // router/chain.h; NULL: the model alone
     struct cache_key cache_key; // step.cache_key points here when there is one
+    uint32_t lot;               // likewise: of whom it comes from
 
     // flow's.
     uint64_t deadline_us;
     struct flow *flow; // router/flow.h; set by flow_submit
     enum infer_state state;
-    struct wheel_timer timer;   // the deadline
+    struct wheel_timer timer;   // the deadline, or that of its step
     struct infer *next, **prev; // of the flow's live ones
-    struct step step; // what is asked; its target is set by the caller, or found by flow_submit
+    struct step step;        // the first; its target is set by the caller, or found by flow_submit
+    struct step *at;         // the last that was begun
+    struct chain_walk *walk; // along its chain; NULL: it has none, or was refused before
 
     // Valid from FX_SETTLE on: how it ended.
     struct failure
-        error; // status STATUS_OK: answered, step.tickets[0].slice holds the rows. Its text is there
-               // while FX_SETTLE runs, and not for longer
+        error; // status STATUS_OK: answered. Its text, and those of the walk's attempts, are there while
+               // FX_SETTLE runs, and not for longer
+    const struct slice *answer; // the rows; one reference on the block of each part is the infer's
+    uint8_t source;             // enum answer_source: whose they are
     uint32_t
         retry_after_s; // with STATUS_UNAVAILABLE, and a STATUS_DEADLINE that was told early; 0: nothing is said
 };

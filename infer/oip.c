@@ -116,6 +116,14 @@ static bool take_binary_output(struct infer_request *r, const struct param *p, s
     return true;
 }
 
+// Its client wants the model that it names, or an error.
+static bool take_chain(struct infer_request *r, const struct param *p, struct error *e)
+{
+    r->no_chain = p->type == PARAM_STRING && view_is(p->s, "none");
+    return r->no_chain ||
+           error_set(e, STATUS_BAD_REQUEST, "parameters.sluice-chain: expected \"none\"");
+}
+
 // Of streamed answers: means nothing for a single one.
 static bool take_nothing(struct infer_request *r, const struct param *p, struct error *e)
 {
@@ -134,6 +142,7 @@ bool oip_take_param(struct infer_request *r, const struct param *p, struct error
         {{"sequence_start", 14}, take_sequence_flag},
         {{"sequence_end", 12}, take_sequence_flag},
         {{"binary_data_output", 18}, take_binary_output},
+        {{"sluice-chain", 12}, take_chain},
         {{"triton_enable_empty_final_response", 34}, take_nothing},
     };
     for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)
@@ -207,13 +216,13 @@ bool oip_check_raw(struct error *e, const struct oip_place *at, const struct ten
     return true;
 }
 
-bool oip_check_names(const struct infer_request *r, struct error *e)
+bool oip_check_names(const struct infer_request *r, const char *inputs, struct error *e)
 {
     for (unsigned i = 1; i < r->n_inputs; i++)
         for (unsigned k = 0; k < i; k++)
             if (view_eq(r->inputs[i].name, r->inputs[k].name))
-                return error_set(e, STATUS_BAD_REQUEST, "inputs[%u].name: same name as inputs[%u]",
-                                 i, k);
+                return error_set(e, STATUS_BAD_REQUEST, "%s[%u].name: same name as %s[%u]", inputs,
+                                 i, inputs, k);
     for (unsigned i = 1; i < r->n_outputs; i++)
         for (unsigned k = 0; k < i; k++)
             if (view_eq(r->outputs[i].name, r->outputs[k].name))

@@ -63,8 +63,8 @@ struct oip_place {
     unsigned index;
     const char *field; // NULL: none
 };
-// Same name twice among the inputs, or among the outputs: false.
-bool oip_check_names(const struct infer_request *r, struct error *e);
+// Same name twice among the inputs (called so), or among the outputs: false.
+bool oip_check_names(const struct infer_request *r, const char *inputs, struct error *e);
 // The message "expected COUNT DTYPE values for shape [..], got GOT"; got UINT64_MAX: "got more".
 bool oip_wrong_count(struct error *e, const struct oip_place *at, const struct tensor *t,
                      uint64_t got);

@@ -175,7 +175,7 @@ static bool check_fields(struct oip_grpc *d, struct error *e)
                          OIP_MAX_TEXT);
     if (r->n_inputs == 0)
         return error_set(e, STATUS_BAD_REQUEST, "inputs: expected at least one");
-    if (!oip_check_names(r, e))
+    if (!oip_check_names(r, "inputs", e))
         return false;
     if (d->n_raw && d->n_raw != r->n_inputs)
         return error_set(e, STATUS_BAD_REQUEST,

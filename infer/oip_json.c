@@ -43,6 +43,7 @@ struct oip_json {
     struct json_reader r;
     struct arena *arena;
     struct infer_request *out;
+    bool answer;        // it is one: its outputs are read as inputs
     struct view binary; // bytes behind the JSON
     size_t binary_at;   // given to inputs so far
     unsigned cap_inputs, cap_outputs;
@@ -84,9 +85,15 @@ static bool in_input(const struct oip_json *d)
     return d->place == AT_INPUT;
 }
 
+// What the tensors with data are called.
+static const char *tensors(const struct oip_json *d)
+{
+    return d->answer ? "outputs" : "inputs";
+}
+
 static const char *list(const struct oip_json *d)
 {
-    return in_input(d) ? "inputs" : "outputs";
+    return in_input(d) ? tensors(d) : "outputs";
 }
 
 static unsigned item(const struct oip_json *d)
@@ -337,7 +344,7 @@ static bool read_datatype(struct oip_json *d, struct error *e)
 
 static bool begin_data(struct oip_json *d, struct error *e)
 {
-    struct oip_place at = {"inputs", d->out->n_inputs, "data"};
+    struct oip_place at = {tensors(d), d->out->n_inputs, "data"};
     d->place = AT_DATA;
     return oip_data_begin(&d->data, &d->r, d->arena, &d->tensor, &at, e);
 }
@@ -361,14 +368,14 @@ static bool read_data(struct oip_json *d, struct error *e)
 // The next run of the bytes behind the JSON is this input's.
 static bool take_blob(struct oip_json *d, struct error *e)
 {
-    struct oip_place at = {"inputs", d->out->n_inputs, "parameters.binary_data_size"};
+    struct oip_place at = {tensors(d), d->out->n_inputs, "parameters.binary_data_size"};
     if (d->keys.seen & 1u << IN_DATA)
-        return error_set(e, STATUS_BAD_REQUEST, "inputs[%u]: has both data and binary_data_size",
-                         at.index);
+        return error_set(e, STATUS_BAD_REQUEST, "%s[%u]: has both data and binary_data_size",
+                         at.what, at.index);
     if (d->blob > d->binary.n - d->binary_at)
         return error_set(e, STATUS_BAD_REQUEST,
-                         "inputs[%u].%s: %" PRIu64 " bytes, but only %zu are left behind the JSON",
-                         at.index, at.field, d->blob, d->binary.n - d->binary_at);
+                         "%s[%u].%s: %" PRIu64 " bytes, but only %zu are left behind the JSON",
+                         at.what, at.index, at.field, d->blob, d->binary.n - d->binary_at);
     struct tensor *t = &d->tensor;
     t->bytes = d->blob;
     t->data = t->bytes ? (const uint8_t *)d->binary.p + d->binary_at : NULL;
@@ -421,8 +428,8 @@ static bool input_done(struct oip_json *d, struct error *e)
     static const char *const names[] = {"name", "shape", "datatype"};
     for (int i = IN_NAME; i <= IN_DATATYPE; i++)
         if (!(d->keys.seen & 1u << i))
-            return error_set(e, STATUS_BAD_REQUEST, "inputs[%u].%s: missing", d->out->n_inputs,
-                             names[i]);
+            return error_set(e, STATUS_BAD_REQUEST, "%s[%u].%s: missing", tensors(d),
+                             d->out->n_inputs, names[i]);
     if (d->has_blob)
         return blob_done(d, e);
     if (d->later) {
@@ -432,7 +439,8 @@ static bool input_done(struct oip_json *d, struct error *e)
         return begin_data(d, e);
     }
     if (!(d->keys.seen & 1u << IN_DATA))
-        return error_set(e, STATUS_BAD_REQUEST, "inputs[%u].data: missing", d->out->n_inputs);
+        return error_set(e, STATUS_BAD_REQUEST, "%s[%u].data: missing", tensors(d),
+                         d->out->n_inputs);
     return push_input(d, e);
 }
 
@@ -474,7 +482,7 @@ static bool step_inputs(struct oip_json *d, struct error *e)
     if (token != JSON_OBJECT)
         return expected(d, token, e, "", "an object");
     if (d->out->n_inputs == INFER_MAX_TENSORS)
-        return error_set(e, STATUS_BAD_REQUEST, "inputs: more than %d", INFER_MAX_TENSORS);
+        return error_set(e, STATUS_BAD_REQUEST, "%s: more than %d", tensors(d), INFER_MAX_TENSORS);
     keys_init(&d->keys, d->arena);
     memset(&d->tensor, 0, sizeof(d->tensor));
     d->has_blob = d->later = d->reading_later = false;
@@ -558,13 +566,16 @@ static bool step_top(struct oip_json *d, struct error *e)
         return token == JSON_STRING ? text(d, &d->out->id, e)
                                     : expected(d, token, e, "id", "a string");
     case TOP_PARAMETERS:
-        return read_params(d, take_request_param, e);
+        return d->answer ? skip(d, e) : read_params(d, take_request_param, e);
     case TOP_INPUTS:
+        if (d->answer)
+            return error_set(e, STATUS_BAD_REQUEST, "inputs: an answer has none");
+        // fall through
     case TOP_OUTPUTS:
         token = json_next(&d->r);
         if (token != JSON_ARRAY)
             return expected(d, token, e, key == TOP_INPUTS ? "inputs" : "outputs", "an array");
-        d->place = key == TOP_INPUTS ? AT_INPUTS : AT_OUTPUTS;
+        d->place = key == TOP_INPUTS || d->answer ? AT_INPUTS : AT_OUTPUTS;
         return true;
     case -1:
         return skip(d, e);
@@ -598,13 +609,15 @@ static bool finish(struct oip_json *d, struct error *e)
     if (json_next(&d->r) != JSON_END)
         return broken(d, e);
     if (d->out->n_inputs == 0)
-        return error_set(e, STATUS_BAD_REQUEST, "inputs: %s",
-                         d->top.seen & 1u << TOP_INPUTS ? "expected at least one" : "missing");
+        return error_set(e, STATUS_BAD_REQUEST, "%s: %s", tensors(d),
+                         d->top.seen & 1u << (d->answer ? TOP_OUTPUTS : TOP_INPUTS)
+                             ? "expected at least one"
+                             : "missing");
     if (d->binary_at != d->binary.n)
         return error_set(e, STATUS_BAD_REQUEST,
                          "body: %zu bytes behind the JSON belong to no input",
                          d->binary.n - d->binary_at);
-    if (!oip_check_names(d->out, e))
+    if (!oip_check_names(d->out, tensors(d), e))
         return false;
     settle_format(d);
     return oip_seal(d->out, e);
@@ -697,14 +710,34 @@ struct oip_json *oip_json_begin(struct arena *a, struct view json, struct view b
     return d;
 }
 
+static bool decode_all(struct oip_json *d, struct error *e)
+{
+    enum oip_step s;
+    while ((s = oip_json_step(d, SIZE_MAX, e)) == OIP_MORE)
+        ;
+    return s == OIP_DONE;
+}
+
 bool oip_json_decode(struct arena *a, struct view json, struct view binary,
                      struct infer_request *out, struct error *e)
 {
     struct oip_json *d = oip_json_begin(a, json, binary, out);
     if (!d)
         return no_memory(e);
-    enum oip_step s;
-    while ((s = oip_json_step(d, SIZE_MAX, e)) == OIP_MORE)
-        ;
-    return s == OIP_DONE;
+    return decode_all(d, e);
+}
+
+bool oip_json_decode_answer(struct arena *a, struct view json, struct tensor **outputs, unsigned *n,
+                            struct error *e)
+{
+    struct infer_request r = {0};
+    struct oip_json *d = oip_json_begin(a, json, (struct view){0}, &r);
+    if (!d)
+        return no_memory(e);
+    d->answer = true;
+    if (!decode_all(d, e))
+        return false;
+    *outputs = r.inputs;
+    *n = r.n_inputs;
+    return true;
 }

@@ -27,6 +27,11 @@ enum oip_step oip_json_step(struct oip_json *d, size_t max_bytes, struct error *
 bool oip_json_decode(struct arena *a, struct view json, struct view binary,
                      struct infer_request *out, struct error *e);
 
+// An answer, as an operator writes one (or a server of the protocol does): its outputs, with their data, in the arena or
+// views into json. What else stands in it is not looked at.
+bool oip_json_decode_answer(struct arena *a, struct view json, struct tensor **outputs, unsigned *n,
+                            struct error *e);
+
 // Raw binary request (Inference-Header-Content-Length: 0): the body is the one input of the model. At most
 // one dimension may be free (besides a batch dimension, which is 1 when both are free); its size follows
 // from the bytes. BYTES: the body is one element.

@@ -50,6 +50,7 @@ struct infer_request {
     bool binary_output;                // default of outputs that do not say
     bool sequence;                     // sequence_* or unknown parameters came: goes alone
     bool sequence_start, sequence_end; // first, last step of its sequence
+    bool no_chain;                     // the model that it names, or an error: no other may answer
     uint64_t sequence_id; // hash of the client's sequence_id; 0: belongs to no sequence
     uint8_t priority;     // 0: default; 1 highest … 255 lowest
     uint64_t timeout_us;  // 0: none given

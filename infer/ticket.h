@@ -59,7 +59,10 @@ struct ticket {
     uint8_t cache;                     // enum cache_use
     const struct cache_key *cache_key; // of the whole request; cache != CACHE_NONE
     uint32_t cache_row, cache_rows;    // which of its rows these are; 0, 0: all
-    bool lent, called;                 // it, and the echo of its cancel, have not come home
+    bool
+        elsewhere; // where no replica is ready it is given back at once: there is something else to try
+    uint8_t losses_before, deaths_before; // at models that were asked before this one
+    bool lent, called;                    // it, and the echo of its cancel, have not come home
 
     // The home's while out.
     uint8_t losses;   // connections that ended with it aboard, not by our doing
@@ -96,6 +99,7 @@ struct ticket {
 
     // The outcome: written by the home before it gives back, read by the origin after.
     struct slice slice;     // answered: holds one reference on answer->block
+    bool let_go;            // refused: nobody was ready, and it had something else to try
     uint32_t batch_rows;    // 0: it was in no batch that was answered
     uint8_t batch_reason;   // enum batch_reason
     uint8_t source;         // enum answer_source, of an answer

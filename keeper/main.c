@@ -1,6 +1,7 @@
 /* sluice: options, and the file that everything else comes from. */
 #include "base/version.h"
 #include "config/keys.h"
+#include "gateway/file.h"
 #include "gateway/gateway.h"
 #include "keeper/keeper.h"
 #include "keeper/runtime.h"
@@ -105,7 +106,7 @@ static int run(const struct keeper_options *o)
     int status = EXIT_FAILED;
     buffer_init(&text);
     struct config *config = NULL;
-    if (!runtime_read_file(o->file, &text, why)) {
+    if (!file_read(o->file, CONFIG_MAX_BYTES, &text, why)) {
         fprintf(stderr, "%s\n", why);
     } else if (!(config = config_parse(buffer_view(&text), o->file, &errors))) {
         print_errors(o->file, &errors);

@@ -1,6 +1,7 @@
 #include "keeper/reload.h"
 #include "base/mem.h"
 #include "config/changes.h"
+#include "gateway/file.h"
 #include "keeper/event.h"
 #include "keeper/state.h"
 #include "net/listen.h"
@@ -103,7 +104,7 @@ static int check_body(void *arg)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     buffer_init(&text);
-    if (runtime_read_file(k->config->path, &text, why))
+    if (file_read(k->config->path, CONFIG_MAX_BYTES, &text, why))
         found = check_text(k, buffer_view(&text));
     else
         say(k, view_str(why));

@@ -1,6 +1,7 @@
 #include "keeper/runtime.h"
 #include "base/mem.h"
 #include "gateway/admin.h"
+#include "gateway/chains.h"
 #include "net/tls.h"
 #include <dirent.h>
 #include <errno.h>
@@ -21,42 +22,6 @@ __attribute__((format(printf, 2, 3))) static bool refuse(char why[RUNTIME_ERROR]
     vsnprintf(why, RUNTIME_ERROR, format, ap);
     va_end(ap);
     return false;
-}
-
-// ---- the configuration's file -------------------------------------------------------------------------
-
-static bool read_all(int fd, const char *path, struct buffer *out, char why[RUNTIME_ERROR])
-{
-    while (buffer_len(out) <= CONFIG_MAX_BYTES) {
-        uint8_t *at = buffer_reserve(out, 16384);
-        if (!at)
-            return refuse(why, "%s: out of memory", path);
-        ssize_t n = read(fd, at, 16384);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return refuse(why, "%s: %s", path, strerror(errno));
-        if (n == 0)
-            return true;
-        buffer_commit(out, (size_t)n);
-    }
-    return refuse(why, "%s: larger than 1MiB", path);
-}
-
-bool runtime_read_file(const char *path, struct buffer *out, char why[RUNTIME_ERROR])
-{
-    // O_NONBLOCK: a FIFO in its place must not hold us. The one descriptor is checked and read, so it
-    // does not matter what the name points to afterwards.
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    struct stat st;
-    if (fd < 0)
-        return refuse(why, "%s: %s", path, strerror(errno));
-    bool ok = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
-    if (!ok)
-        refuse(why, "%s: not a regular file", path);
-    ok = ok && read_all(fd, path, out, why);
-    close(fd);
-    return ok;
 }
 
 // ---- the private directory ----------------------------------------------------------------------------
@@ -248,6 +213,17 @@ static unsigned check_token(int err, const char *filename, const char *path)
     return 1;
 }
 
+// The answers that are written down for models.
+static unsigned check_answers(int err, const char *filename, const struct config *c)
+{
+    char why[FILE_WHY];
+    struct chains *all = chains_new(c, why);
+    if (!all)
+        dprintf(err, "%s: %s\n", filename, why);
+    chains_free(all);
+    return all == NULL;
+}
+
 unsigned runtime_check_files(const struct config *c, const char *filename, int err_fd)
 {
     unsigned wrong = 0;
@@ -255,6 +231,7 @@ unsigned runtime_check_files(const struct config *c, const char *filename, int e
     for (unsigned i = 0; i < c->listen_count; i++)
         wrong += check_certificate(err_fd, filename, &c->listens[i]);
     wrong += check_token(err_fd, filename, c->admin.token_file);
+    wrong += check_answers(err_fd, filename, c);
     for (unsigned i = 0; i < c->worker_count; i++) {
         const struct config_worker *w = &c->workers[i];
         if (w->command_count == 0 || runtime_find_program(w->command[0], program, sizeof(program)))

@@ -11,9 +11,6 @@
 
 #define RUNTIME_ERROR 512
 
-// The whole of a regular file of at most CONFIG_MAX_BYTES, opened and read once.
-bool runtime_read_file(const char *path, struct buffer *out, char why[RUNTIME_ERROR]);
-
 struct runtime_dir {
     char path[80]; // "" when there is none
     int lock_fd;   // held (flock) while we live: what nobody holds is a leftover

@@ -105,6 +105,13 @@ void desk_on_rules(struct desk *d, const struct model_rules *rules)
     standing_doubt(&d->standing);
 }
 
+void desk_on_chain(struct desk *d, const struct table *t, const struct chain *c)
+{
+    d->table = t;
+    d->chain = c;
+    standing_doubt(&d->standing);
+}
+
 void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts,
                         uint64_t now_us, struct effects *fx)
 {
@@ -216,8 +223,8 @@ static void admit(struct desk *d, struct ticket *t, bool led, uint64_t now_us, s
         fail_version(d, t, fx);
     else if ((why = standing_refusal(d)) != NULL)
         ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, why), fx);
-    else if (is_past_grace(d, now_us))
-        ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "no replica of the model is ready"), fx);
+    else if (is_past_grace(d, now_us) || (t->elsewhere && d->replicas.n_ready == 0))
+        ticket_let_go(d, t, fx);
     else if (t->request->sequence_id > 0)
         send_step(d, t, now_us, fx);
     else if (timely || led || !refuse_early(d, t, now_us, fx))
@@ -226,7 +233,7 @@ static void admit(struct desk *d, struct ticket *t, bool led, uint64_t now_us, s
 
 void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
-    ticket_taken_up(t, now_us);
+    ticket_taken_up(d, t, now_us);
     if (t->cache != CACHE_NONE && cache_met(d, t, now_us, fx))
         return;
     batcher_came(&d->batcher, ticket_rows(t), now_us);
@@ -313,24 +320,70 @@ static void recall_overdue(struct desk *d, uint64_t now_us, struct effects *fx)
 // No replica is left that could answer, and the time to wait for one is over.
 static void refuse_all(struct desk *d, struct effects *fx)
 {
-    static const char why[] = "no replica of the model is ready";
     uint64_t n = d->batcher.count;
     struct ticket *t;
     while ((t = batcher_any(&d->batcher)) != NULL) {
         batcher_remove(&d->batcher, t);
-        ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, why), fx);
+        ticket_let_go(d, t, fx);
     }
     while (d->again) {
         struct batch *b = d->again;
         d->again = b->next;
         n += b->n;
-        batch_fail(d, b, FAILED(STATUS_UNAVAILABLE, why), fx);
+        for (uint32_t i = 0; i < b->n; i++)
+            ticket_let_go(d, b->tickets[i], fx);
         batch_free(d, b);
     }
     d->again_last = &d->again;
     d->n_again = 0;
     if (n > 0)
         fx_note(fx, NOTE_NO_REPLICA, d->model, n, 0);
+}
+
+// No replica is ready: who has something else to try waits for none.
+static void let_go_queued(struct desk *d, struct effects *fx)
+{
+    struct ticket *next;
+    for (unsigned i = 0; i < BATCHER_GROUPS && d->batcher.elsewhere > 0; i++) {
+        struct group *g = d->batcher.groups[i];
+        for (struct ticket *t = g && g->used ? g->oldest : NULL; t; t = next) {
+            next = t->newer;
+            if (!t->elsewhere)
+                continue;
+            batcher_remove(&d->batcher, t);
+            ticket_let_go(d, t, fx);
+        }
+    }
+}
+
+// Likewise of a batch that waits to be sent as it is. False: none of it is left.
+static bool let_go_aboard(struct desk *d, struct batch *b, struct effects *fx)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < b->n; i++) {
+        struct ticket *t = b->tickets[i];
+        if (t->elsewhere)
+            ticket_let_go(d, t, fx);
+        else
+            b->tickets[kept++] = t;
+    }
+    b->n = kept;
+    return kept > 0;
+}
+
+static void let_go_again(struct desk *d, struct effects *fx)
+{
+    struct batch *list = d->again, *next;
+    d->again = NULL;
+    d->again_last = &d->again;
+    d->n_again = 0;
+    for (struct batch *b = list; b; b = next) {
+        next = b->next;
+        if (let_go_aboard(d, b, fx))
+            batch_wait(d, b);
+        else
+            batch_free(d, b);
+    }
 }
 
 static void send_again(struct desk *d, uint64_t now_us, struct effects *fx)
@@ -472,8 +525,12 @@ void desk_run(struct desk *d, uint64_t now_us, struct effects *fx)
     tickets_released(d, now_us, fx);
     recall_overdue(d, now_us, fx);
     replicas_look(&d->replicas, now_us, fx);
-    if (is_past_grace(d, now_us))
+    if (is_past_grace(d, now_us)) {
         refuse_all(d, fx);
+    } else if (d->replicas.n_ready == 0) {
+        let_go_queued(d, fx);
+        let_go_again(d, fx);
+    }
     if (d->again)
         send_again(d, now_us, fx);
     struct device_turn *turn = replicas_open_turn(&d->replicas, now_us);

@@ -67,8 +67,10 @@ struct desk {
     bool version_old; // replicas came or went since
     uint64_t
         loaded_us; // when one came up last: what was kept before is stale, for it may be another model
-    uint64_t wake_us; // what was asked for; UINT64_MAX: nothing
-    void *user;       // the doer's
+    uint64_t wake_us;          // what was asked for; UINT64_MAX: nothing
+    const struct table *table; // where those of the chain are found
+    const struct chain *chain; // of its model; NULL: it has none
+    void *user;                // the doer's
 };
 
 // NULL: out of memory. A desk without replicas queues for rules.grace_us, then refuses.
@@ -86,6 +88,8 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us,
 // The model's rules are these from now on, for what is queued, too; nothing that waits is refused by them. What is
 // asked for a room that has become smaller is refused until enough has left.
 void desk_on_rules(struct desk *d, const struct model_rules *rules);
+// What may answer for its model; stays until the next call. It is looked at for the model's level alone.
+void desk_on_chain(struct desk *d, const struct table *t, const struct chain *c);
 // A replica (of the doer's numbering) can answer now. Its facts are copied.
 void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts,
                         uint64_t now_us, struct effects *fx);

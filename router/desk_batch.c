@@ -124,6 +124,7 @@ void batch_recall(struct desk *d, struct batch *b, uint64_t now_us, struct effec
         return;
     b->state = BATCH_RECALLED;
     b->recalled_us = now_us;
+    standing_cut(d, now_us - b->sent_us, now_us);
     d->overdue_us = desk_least(d->overdue_us, now_us + REPLICA_FAIR_US);
     effects_add(fx, FX_CANCEL)->batch = b;
 }

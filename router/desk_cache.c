@@ -148,7 +148,8 @@ static bool answer_kept(struct desk *d, struct ticket *t, struct cache_node *n, 
         return false;
     uint64_t age_us = now_us > n->stored_us ? now_us - n->stored_us : 0;
     bool fresh = age_us < k->cache_ttl_us && n->stored_us >= d->loaded_us;
-    if (!fresh && (t->cache != CACHE_ONLY_STALE || age_us >= k->cache_stale_us))
+    bool stale_too = t->cache == CACHE_ONLY_STALE || standing_level(d->model) >= LEVEL_PARTIAL;
+    if (!fresh && (!stale_too || age_us >= k->cache_stale_us))
         return false;
     cache_touch(n);
     counted(d, fresh ? CACHE_HITS : CACHE_STALE);

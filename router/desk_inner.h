@@ -11,13 +11,14 @@ void desk_adopt_policy(struct desk *d);
 
 // ---- desk_ticket.c -----------------------------------------------------------------------------------
 
-void ticket_taken_up(struct ticket *t,
+void ticket_taken_up(struct desk *d, struct ticket *t,
                      uint64_t now_us); // it has come: nothing of an earlier life is left
 void ticket_sent(struct ticket *t, uint32_t replica, uint64_t now_us); // with its batch
 void ticket_answered(struct desk *d, struct ticket *t,
                      struct effects *fx); // its slice is filled in
 void ticket_failed(struct desk *d, struct ticket *t, const struct failure *why,
-                   struct effects *fx); // why stays the caller's
+                   struct effects *fx);                                   // why stays the caller's
+void ticket_let_go(struct desk *d, struct ticket *t, struct effects *fx); // no replica is ready
 void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx);
 // auto: it is behind more than can be served in time, and would be so late; it stood in the way of others that can be
 // saved.

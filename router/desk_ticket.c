@@ -72,22 +72,6 @@ static void ticket_given_back(struct desk *d, struct ticket *t, struct effects *
     fx_post(fx, &t->lend, MSG_BACK, d->home, t->origin);
 }
 
-void ticket_taken_up(struct ticket *t, uint64_t now_us)
-{
-    t->origin = t->lend.from;
-    t->losses = t->deaths = t->n_lost = t->refusals = t->sent = 0;
-    t->alone = t->died_alone = t->watched = t->cancelled = false;
-    t->place = PLACE_NONE;
-    t->queued_us = now_us;
-    t->batch_rows = 0;
-    t->source = SOURCE_MODEL;
-    t->age_s = 0;
-    t->retry_after_s = 0;
-    t->flight = NULL;
-    t->followers = NULL;
-    t->wanted_us = t->deadline_us;
-}
-
 void ticket_sent(struct ticket *t, uint32_t replica, uint64_t now_us)
 {
     t->queue_us = now_us - t->queued_us;
@@ -109,6 +93,12 @@ void ticket_failed(struct desk *d, struct ticket *t, const struct failure *why, 
     if (why->block)
         block_ref(why->block);
     ticket_given_back(d, t, fx);
+}
+
+void ticket_let_go(struct desk *d, struct ticket *t, struct effects *fx)
+{
+    t->let_go = t->elsewhere;
+    ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "no replica of the model is ready"), fx);
 }
 
 void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx)
@@ -154,6 +144,28 @@ static void ticket_isolated(struct desk *d, struct ticket *t)
 {
     d->replicas.suspects += !t->alone;
     t->alone = true;
+}
+
+// Whom it may have killed elsewhere it is not to take others with here.
+void ticket_taken_up(struct desk *d, struct ticket *t, uint64_t now_us)
+{
+    t->origin = t->lend.from;
+    t->losses = t->losses_before;
+    t->deaths = t->deaths_before;
+    t->n_lost = t->refusals = t->sent = 0;
+    t->alone = t->died_alone = t->watched = t->cancelled = false;
+    t->place = PLACE_NONE;
+    t->queued_us = now_us;
+    t->batch_rows = 0;
+    t->source = SOURCE_MODEL;
+    t->age_s = 0;
+    t->retry_after_s = 0;
+    t->let_go = false;
+    t->flight = NULL;
+    t->followers = NULL;
+    t->wanted_us = t->deadline_us;
+    if (ticket_fate_after_loss(t->losses, t->deaths, false, false) != TICKET_AGAIN)
+        ticket_isolated(d, t);
 }
 
 static void ticket_poisonous(struct desk *d, struct ticket *t, struct effects *fx)

@@ -14,6 +14,7 @@ const char *const note_name[NOTE_KINDS] = {
     [NOTE_RETRIED] = "retried",
     [NOTE_POISON] = "poison",
     [NOTE_WRONG_SHAPE] = "wrong_shape",
+    [NOTE_STEP] = "step",
     [NOTE_REPLICA_UP] = "replica_up",
     [NOTE_REPLICA_DOWN] = "replica_down",
     [NOTE_REPLICA_DIFFERS] = "replica_differs",

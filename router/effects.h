@@ -27,7 +27,8 @@ enum fx_kind {
               // desk_on_replica_down or _up, or as lost connections
     FX_HANGS, // desk, replica: it lives and computes nothing: replace every loop's connection to it (calls
               // end as lost, by us); the keeper kills and starts a local process
-    FX_SETTLE,  // infer: answer the client from infer->error or infer->step.tickets[0].slice
+    FX_USE,     // model: an infer refers to it, by one more step, until FX_RELEASE
+    FX_SETTLE,  // infer: answer the client from infer->error or infer->answer
     FX_RELEASE, // infer: nothing refers to it any more: free it. Follows FX_SETTLE, at once or later
     FX_UNREF,   // block: give one reference back
     FX_WAKE,    // desk (or NULL: the flow) wants its on_wake at at_us; replaces its earlier wish
@@ -45,6 +46,7 @@ enum note_kind {
     NOTE_RETRIED, // a, tickets: back into the queue after a lost or refusing worker
     NOTE_POISON,  // b, digest of the batch key: workers died of it
     NOTE_WRONG_SHAPE, // a, replica: answered other rows than it was asked for; b, it was not said lately
+    NOTE_STEP,        // a, how a step of a chain went at the model: chain_outcome
     NOTE_REPLICA_UP,      // a, replica
     NOTE_REPLICA_DOWN,    // a, replica
     NOTE_REPLICA_DIFFERS, // a, replica: its metadata is not that of the others: kept out
@@ -72,6 +74,7 @@ struct fx {
         struct msg *msg;
         struct batch *batch;
         struct infer *infer;
+        struct model *model; // FX_USE
         struct block *block;
         struct {
             struct desk *desk; // FX_WAKE, FX_PROBE, FX_HANGS

@@ -1,12 +1,15 @@
 /* router/flow.h: an infer's life on its origin loop: admission, the deadline, the ticket's way out and
- * back, and settling exactly once (infer/infer.h draws the states). A chain of steps has length one: the
- * step (step.h) is chosen in flow_submit and judged in flow_on_back, which is where the next one will start.
+ * back, and settling exactly once (infer/infer.h draws the states). One step (step.h) is asked at a time, along the
+ * request's chain (chain.h): the next one leaves at once when one fails or takes too long, while what is out of it is
+ * still being called home.
  * Thinks. Thread: its loop's. Memory: infers are the caller's until FX_RELEASE. */
 #ifndef SLUICE_ROUTER_FLOW_H
 #define SLUICE_ROUTER_FLOW_H
 
 #include "router/effects.h"
 #include "router/table.h"
+
+#define FLOW_CALLED 4 // steps of one infer that are being called home at a time
 
 struct flow_rules {
     uint64_t deadline_us;     // default, where the model says nothing
@@ -31,7 +34,7 @@ void flow_deinit(struct flow *f); // nothing live
 // Those for requests that come from now on.
 void flow_set_rules(struct flow *f, const struct flow_rules *r);
 
-// in->request is decoded and sealed, in->arrived_us, in->user and in->arena set, the rest zero;
+// in->request is decoded and sealed, in->arrived_us, in->user, in->arena, in->chain and in->lot set, the rest zero;
 // in->step.to.model may be set by who has looked it up already. The model stays until FX_RELEASE: the caller sees to that. One of two
 // things follows: the ticket goes out, or FX_SETTLE and FX_RELEASE at once.
 void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx);

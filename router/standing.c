@@ -202,6 +202,21 @@ static void tell_level(struct desk *d, uint64_t now_us, struct effects *fx)
     fx_note(fx, NOTE_LEVEL, m, is, was);
 }
 
+// What is kept, or written down, answers too; but nobody would call that service.
+static enum level_rest rest_of(const struct desk *d)
+{
+    enum level_rest rest = LEVEL_REST_NONE;
+    for (unsigned i = 1; d->chain && i < d->chain->n && rest != LEVEL_REST_ROOM; i++) {
+        const struct chain_link *l = &d->chain->links[i];
+        const struct model *m = l->kind == LINK_MODEL ? table_find(d->table, l->name) : NULL;
+        if (!m || atomic_load_explicit(&m->ready, memory_order_relaxed) == 0)
+            continue;
+        bool room = atomic_load_explicit(&m->share, memory_order_relaxed) >= STANDING_ROOM;
+        rest = room ? LEVEL_REST_ROOM : LEVEL_REST_FULL;
+    }
+    return rest;
+}
+
 static struct level_signals signals_of(const struct desk *d, double share)
 {
     const struct replicas *rs = &d->replicas;
@@ -211,7 +226,7 @@ static struct level_signals signals_of(const struct desk *d, double share)
                                   .known = rs->n_known,
                                   .share_ppm = (uint32_t)(share * 1e6),
                                   .alternatives = k->alternatives,
-                                  .rest = LEVEL_REST_NONE};
+                                  .rest = rest_of(d)};
 }
 
 static void reckon_level(struct desk *d, double share, uint64_t now_us, struct effects *fx)
@@ -301,6 +316,14 @@ static uint64_t look_after_us(const struct model_rules *k)
     return k->levels && us < STANDING_LOOK_US ? us + 1 : STANDING_LOOK_US;
 }
 
+// S6
+static uint64_t row_us(const struct desk *d, uint64_t now_us)
+{
+    const struct desk_standing *s = &d->standing;
+    uint64_t us = estimate_mean_us(&d->batcher.estimate, 1);
+    return us < s->cut_us && now_us < s->cut_until_us ? s->cut_us : us;
+}
+
 static void look(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     struct desk_standing *s = &d->standing;
@@ -312,10 +335,20 @@ static void look(struct desk *d, uint64_t now_us, struct effects *fx)
     double share = share_of(d, can);
     reckon_level(d, share, now_us, fx);
     tell_share(m, share_left(d, share));
-    tell_us(&m->row_us, estimate_mean_us(&d->batcher.estimate, 1));
+    tell_us(&m->row_us, row_us(d, now_us));
     tell_us(&m->p99_us, recent_p99(&s->took));
     desk_adopt_policy(d);
     s->look_us = now_us + look_after_us(&m->rules);
+}
+
+void standing_cut(struct desk *d, uint64_t us, uint64_t now_us)
+{
+    struct desk_standing *s = &d->standing;
+    if (us <= s->cut_us && now_us < s->cut_until_us)
+        return;
+    s->cut_us = us;
+    s->cut_until_us = now_us + STANDING_CUT_US;
+    tell_us(&d->model->row_us, row_us(d, now_us));
 }
 
 void standing_tell(struct desk *d, uint64_t now_us, struct effects *fx)

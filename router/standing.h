@@ -9,13 +9,17 @@
  *      that come or were turned away (model_turned). All while that is not known and no replica is lost; then what
  *      STANDING_SPARE makes of those that are left, and without any nothing. Told in steps of 1/64.
  *  S3  What a server can do is not always its model's: devices are shared. While a full batch waits all the time, what was
- *      answered is what can be; the ratio of the two is kept (yield), and forgotten slowly when nothing waits. *  S4  level is what router/level.h makes of it: whether answers come late (p99 over p99_enter; without one, more than one
+ *      answered is what can be; the ratio of the two is kept (yield), and forgotten slowly when nothing waits.
+ *  S4  level is what router/level.h makes of it: whether answers come late (p99 over p99_enter; without one, more than one
  *      of a hundred requests has waited for half of the time that its deadline left), replicas that are lost, the share.
  *      A pin holds instead, while there is one, and what is pinned pretends the loss that leads there: of its share is
  *      left a half (2), a quarter (3), nothing (4). What was reckoned goes on beneath it.
  *  S5  What a level does is in force beside what the rules ask for, and overwrites nothing of it: batcher.policy.
  *      From LATENCY on nothing is waited for, and batches grow no further than half of p99_leave allows, or the
- *      load needs; under `fixed` to half of max_rows. In OUTAGE who comes is refused at once. */
+ *      load needs; under `fixed` to half of max_rows. In OUTAGE who comes is refused at once.
+ *  S6  row_us is t(1), but no less than what a batch had when it was recalled without an answer: whoever has no more time
+ *      than that would only cost the device some, and be late. Believed until something is answered, for
+ *      STANDING_CUT_US at most: then one has to test it. */
 #ifndef SLUICE_ROUTER_STANDING_H
 #define SLUICE_ROUTER_STANDING_H
 
@@ -28,6 +32,9 @@
 #define STANDING_SPARE 1.4      // Envoy's overprovisioning: five of seven replicas carry everything
 #define STANDING_TAU_US 1000000
 #define STANDING_LOAD 1.25 // R: what the load needs, with that much to spare
+#define STANDING_CUT_US 1000000
+#define STANDING_ROOM                                                                              \
+    (MODEL_SHARE * 9 / 10) // a model of a chain has room for others when its share is no less
 
 struct desk;
 struct ticket;
@@ -50,9 +57,10 @@ struct desk_standing {
     bool spread;        // the lanes were told different moments
     struct recent took; // microseconds from the queue to the answer
     struct delays delays;
-    struct level_state state;     // as it is reckoned
-    struct level_signals signals; // then
-    uint8_t pin;                  // of the model, as it was seen last
+    struct level_state state;      // as it is reckoned
+    struct level_signals signals;  // then
+    uint8_t pin;                   // of the model, as it was seen last
+    uint64_t cut_us, cut_until_us; // S6
 };
 
 void standing_init(struct desk_standing *s);
@@ -64,6 +72,7 @@ static inline void standing_came(struct desk_standing *s, uint32_t rows)
 static inline void standing_served(struct desk_standing *s, uint32_t rows)
 {
     s->served += rows;
+    s->cut_us = 0;
 }
 // A ticket is answered; or it is given up for its deadline.
 void standing_answered(struct desk_standing *s, const struct ticket *t, uint64_t now_us);
@@ -73,6 +82,8 @@ static inline void standing_doubt(struct desk_standing *s)
 {
     s->look_us = 0;
 }
+// A batch was recalled that had been out for so long.
+void standing_cut(struct desk *d, uint64_t us, uint64_t now_us);
 // After every decision: what waits, and when servers are free, as they are now. Looks, when it is time.
 void standing_tell(struct desk *d, uint64_t now_us, struct effects *fx);
 // When standing_tell is to be called, whatever happens; UINT64_MAX: when something does.

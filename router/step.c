@@ -17,6 +17,8 @@ static uint32_t room_rows(const struct ticket *t)
 static bool ticket_charge(struct ticket *t)
 {
     struct model *m = t->to.model;
+    if (t->cache == CACHE_ONLY_STALE)
+        return true; // it never queues
     int64_t bytes = (int64_t)t->request->bytes;
     t->charged_rows = room_rows(t); // kept: the model may change its ways meanwhile
     t->charged_bytes = t->request->bytes;
@@ -53,6 +55,9 @@ static void ticket_fill(struct step *s, struct ticket *t, const struct infer_req
     t->lane = batcher_lane_of(r->priority);
     t->cache = (uint8_t)(s->cache_key ? s->cache : CACHE_NONE);
     t->cache_key = s->cache_key;
+    t->elsewhere = s->elsewhere;
+    t->losses_before = s->losses;
+    t->deaths_before = s->deaths;
 }
 
 // How many tickets it is.

@@ -211,3 +211,16 @@ void model_offer(struct model *m)
     uint8_t was = MODEL_KEPT;
     atomic_compare_exchange_strong(&m->life, &was, MODEL_IDLE);
 }
+
+struct chance table_chance(const struct model *m, unsigned lane, uint64_t now_us)
+{
+    if (!m)
+        return (struct chance){0};
+    return (struct chance){.known = true,
+                           .ready = atomic_load_explicit(&m->ready, memory_order_relaxed) > 0,
+                           .level = atomic_load_explicit(&m->level, memory_order_relaxed),
+                           .share = atomic_load_explicit(&m->share, memory_order_relaxed),
+                           .wait_us = model_wait_us(m, lane, now_us),
+                           .row_us = atomic_load_explicit(&m->row_us, memory_order_relaxed),
+                           .p99_us = atomic_load_explicit(&m->p99_us, memory_order_relaxed)};
+}

@@ -17,6 +17,7 @@
 
 #include "base/hash.h"
 #include "batcher/policy.h"
+#include "router/chain.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -24,7 +25,7 @@
 #define TABLE_MODELS 1024 // a worker that names more has them left out
 #define TABLE_SLOTS (2 * TABLE_MODELS)
 #define MODEL_VERSION_MAX 32
-#define MODEL_SHARE 65536u // all of a model's traffic
+#define MODEL_SHARE CHAIN_LOTS // all of a model's traffic
 
 // How a model is to be queued and batched: from the configuration in force.
 struct model_rules {
@@ -168,6 +169,8 @@ static inline unsigned model_home(const struct model *m)
 {
     return m->home;
 }
+// What chance a request of that lane stands with it, as far as its origin can see. m: NULL: it is not known.
+struct chance table_chance(const struct model *m, unsigned lane, uint64_t now_us);
 // The model of that index, < TABLE_MODELS; NULL: none.
 static inline struct model *table_at(const struct table *t, unsigned i)
 {

@@ -466,6 +466,7 @@ static void effect_wanted(unsigned loop, const void *thinker, const struct fx *f
         // A desk may ask for another one of its loop, with which it shares a device.
         wake_wanted(loop, f->desk ? f->desk : thinker, f->at_us, now_us);
         break;
+    case FX_USE: // what the doer keeps of models is its own
     case FX_NOTE:
         break;
     }

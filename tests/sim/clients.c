@@ -122,9 +122,95 @@ static void life_split(struct life *x)
 
 struct life *life_part(struct life *x, unsigned i)
 {
+    for (struct stride *s = x->strides; s; i -= s->n, s = s->next)
+        if (i < s->n)
+            return &s->parts[i];
     if (!x->parts)
-        return i == 0 ? x : NULL;
+        return i == 0 && !x->in.walk ? x : NULL;
     return i < x->in.step.n ? &x->parts[i] : NULL;
+}
+
+// ---- along a chain -----------------------------------------------------------------------------------
+
+static struct model_of *model_at(struct world *w, const struct model *m)
+{
+    return atomic_load(&((struct model *)m)->user);
+}
+
+// What its origin knew of its losses at the models before: what has not come home it does not know.
+static void remember_losses(struct life *p, const struct life *x)
+{
+    const struct life *most = NULL;
+    for (const struct stride *s = x->strides; s; s = s->next)
+        for (unsigned i = 0; i < s->n; i++)
+            if (!most || s->parts[i].losses > most->losses)
+                most = &s->parts[i];
+    p->losses = p->ticket->losses_before;
+    demand(p->model->w, p, p->losses <= (most ? most->losses : 0),
+           "no more losses are told to the next model than there were");
+    if (most)
+        memcpy(p->loss, most->loss, sizeof(p->loss));
+    p->model->suspects += p->losses > 0;
+}
+
+static void stride_begin(struct loop_of *l, struct life *x, struct step *of)
+{
+    struct world *w = l->w;
+    struct stride *s = calloc(1, sizeof(*s));
+    *s = (struct stride){.of = of,
+                         .attempt = x->in.walk->n - 1,
+                         .parts = calloc(of->n, sizeof(struct life)),
+                         .n = of->n,
+                         .next = x->strides};
+    struct model_of *m = model_at(w, of->to.model);
+    bool first = of->to.model == x->in.step.to.model;
+    bool versioned = x->kind >= KIND_VERSION1 && x->kind <= KIND_VERSION9;
+    for (unsigned i = 0; i < s->n; i++) {
+        struct life *p = &s->parts[i];
+        struct ticket *t = &of->tickets[i];
+        *p = (struct life){.id = x->id, .loop = x->loop, .live = true, .model = m, .whole = x};
+        p->ticket = t;
+        p->kind = versioned && !first ? KIND_PLAIN : x->kind; // a version is one of its model
+        p->guilty = x->guilty && i + 1 == s->n;
+        p->poison = x->poison && i + 1 == s->n;
+        p->in.request = *t->request;
+        p->in.step.to = t->to;
+        p->in.arrived_us = l->now_us;
+        p->in.deadline_us = t->deadline_us;
+        remember_losses(p, x);
+        demands_goes_out(w, p);
+    }
+    x->strides = s;
+    trace(w, x, "asks %s, %u tickets, until %llu us from now%s", m->name, s->n,
+          (unsigned long long)(of->tickets[0].deadline_us - l->now_us),
+          of->elsewhere ? ", or something else" : "");
+    demands_room(w, &s->parts[0]);
+}
+
+void clients_lend(struct loop_of *l, struct ticket *t)
+{
+    struct life *x = t->step->infer->user;
+    if (x->in.walk && (!x->strides || x->strides->of != t->step))
+        stride_begin(l, x, t->step);
+}
+
+void clients_use(struct loop_of *l, struct model *m)
+{
+    model_at(l->w, m)->uses++;
+}
+
+static void strides_end(struct world *w, struct life *x)
+{
+    if (x->in.step.to.model)
+        model_at(w, x->in.step.to.model)->uses--;
+    for (const struct step *s = x->in.at; s != &x->in.step; s = s->before)
+        model_at(w, s->to.model)->uses--;
+    while (x->strides) {
+        struct stride *s = x->strides;
+        x->strides = s->next;
+        free(s->parts);
+        free(s);
+    }
 }
 
 static void submit(struct loop_of *l)
@@ -139,6 +225,8 @@ static void submit(struct loop_of *l)
     x->in.arrived_us = l->now_us;
     x->in.user = x;
     x->in.arena = &x->arena;
+    x->in.chain = x->model->chain.n > 0 ? &x->model->chain : NULL;
+    x->in.lot = (uint32_t)rand_below(&w->rand, CHAIN_LOTS);
     x->ticket = &x->in.step.first;
     arena_init(&x->arena, 0);
     w->alive++;
@@ -147,7 +235,9 @@ static void submit(struct loop_of *l)
           (unsigned long long)x->in.request.timeout_us, x->in.request.priority,
           x->guilty ? ", guilty" : "", x->poison ? ", poison" : "");
     flow_submit(&l->flow, &x->in, l->now_us, &l->fx);
-    if (x->in.state == INFER_OUT && x->in.step.n > 1)
+    if (x->in.step.to.model)
+        model_at(w, x->in.step.to.model)->uses++;
+    if (x->in.state == INFER_OUT && !x->in.walk && x->in.step.n > 1)
         life_split(x);
     demands_on_submit(l, x);
     world_effects(l);
@@ -196,9 +286,9 @@ void clients_settle(struct loop_of *l, struct infer *in)
     struct block **place = &l->pinned[l->pin++ % 8];
     if (*place)
         block_unref(*place);
-    *place = in->step.tickets[0].slice.answer->block;
-    for (uint32_t i = 1; i < in->step.n; i++)
-        block_unref(in->step.tickets[i].slice.answer->block);
+    *place = in->answer->answer->block;
+    for (const struct slice *s = in->answer->next; s; s = s->next)
+        block_unref(s->answer->block);
 }
 
 void clients_release(struct loop_of *l, struct infer *in)
@@ -213,6 +303,7 @@ void clients_release(struct loop_of *l, struct infer *in)
         free(x->row);
     free(x->parts);
     x->parts = NULL;
+    strides_end(w, x);
     arena_deinit(&x->arena);
     memset(&x->in, 0xdd, sizeof(x->in));
     x->live = false;

@@ -100,14 +100,18 @@ double peak_since(const struct world *w, const struct model_of *m, uint64_t sinc
     return peak;
 }
 
-static void goes_out(struct world *w, struct life *x)
+void demands_goes_out(struct world *w, struct life *x)
 {
     struct model_of *m = x->model;
     x->charged = x->ticket->charged_rows;
     m->rows_out += x->charged;
     m->bytes_out += (int64_t)x->in.request.bytes;
     bool batches = atomic_load(&m->m->max_batch) > 0, known = m->desk && m->desk->replicas.n > 0;
-    demand(w, x, !known || x->charged == (batches ? (int64_t)rows_of(x) : 1),
+    bool waits = x->ticket->cache != CACHE_ONLY_STALE; // else it is given back at once
+    demand(w, x,
+           !known || x->charged == (!waits    ? 0
+                                    : batches ? (int64_t)rows_of(x)
+                                              : 1),
            "rows are counted where a model batches");
     x->work_us = work_of(x);
     m->work_us += x->work_us;
@@ -123,27 +127,29 @@ void demands_at_origin(struct life *x)
     m->work_us -= x->work_us;
     x->charged = 0;
     note_peak(m->w, m);
-    demand(m->w, x, m->rows_out == atomic_load(&m->m->room_rows), "room is given back by the row");
-    demand(m->w, x, m->bytes_out == atomic_load(&m->m->room_bytes),
-           "room is given back by the byte");
+    m->moved = true;
 }
 
-void demands_on_submit(struct loop_of *l, struct life *x)
+// When all that one input wanted is done: it may have begun steps at several models.
+void demands_rooms(struct world *w)
 {
-    struct world *w = l->w;
+    for (unsigned i = 0; i < w->plan.models; i++) {
+        struct model_of *m = &w->model[i];
+        if (!m->moved)
+            continue;
+        m->moved = false;
+        demand(w, NULL, m->rows_out == atomic_load(&m->m->room_rows),
+               "room is charged and given back by the row");
+        demand(w, NULL, m->bytes_out == atomic_load(&m->m->room_bytes),
+               "room is charged and given back by the byte");
+    }
+}
+
+void demands_room(struct world *w, const struct life *x)
+{
     struct model_of *m = x->model;
-    demand(w, x, x->in.state == INFER_OUT || x->in.error.status != STATUS_OK,
-           "it goes out or is told why not");
-    demand(w, x, (x->in.step.to.model == NULL) == (m->m == NULL),
-           "a model is known when it is born");
-    if (x->in.state != INFER_OUT)
-        return;
-    struct life *p;
-    for (unsigned i = 0; (p = life_part(x, i)) != NULL; i++)
-        goes_out(w, p);
     note_peak(w, m);
-    demand(w, x, m->rows_out == atomic_load(&m->m->room_rows), "room is charged by the row");
-    demand(w, x, m->bytes_out == atomic_load(&m->m->room_bytes), "room is charged by the byte");
+    m->moved = true;
     demand(w, x, m->rows_out <= (int64_t)atomic_load(&m->m->queue_limit),
            "no more rows than the queue's bound");
     demand(w, x, m->rules.queue_bytes == 0 || m->bytes_out <= (int64_t)m->rules.queue_bytes,
@@ -153,6 +159,25 @@ void demands_on_submit(struct loop_of *l, struct life *x)
         limit = batch_cap(m) > 16 ? 64 * batch_cap(m) : 1024;
     demand(w, x, !w->plan.calm || limit == 0 || limit == atomic_load(&m->m->queue_limit),
            "the bound is max(1,024, 64 x max_rows), or what the rules say");
+}
+
+void demands_on_submit(struct loop_of *l, struct life *x)
+{
+    struct world *w = l->w;
+    struct model_of *m = x->model;
+    demand(w, x,
+           x->in.state == INFER_OUT || x->in.error.status != STATUS_OK ||
+               x->in.source == SOURCE_DEFAULT,
+           "it goes out or is told why not");
+    demand(w, x, (x->in.step.to.model == NULL) == (m->m == NULL),
+           "a model is known when it is born");
+    if (x->in.state != INFER_OUT)
+        return;
+    struct life *p;
+    for (unsigned i = 0; (p = life_part(x, i)) != NULL; i++)
+        demands_goes_out(w, p);
+    if (!x->in.walk) // else each of its steps goes out by itself
+        demands_room(w, x);
     uint64_t asked = x->in.request.timeout_us;
     uint64_t want = asked ? asked : m->rules.deadline_us;
     if (want > l->flow.rules.deadline_max_us)

@@ -62,8 +62,8 @@ void demands_on_deliver(struct loop_of *l, struct msg *m)
         trace(w, x, "reaches its home %u", l->index);
     } else if (m->kind == MSG_CANCEL) {
         struct life *x = life_of(container_of(m, struct ticket, cancel));
-        demand(w, x, x->live && (x->whole ? x->whole : x)->settled,
-               "only who has settled calls his ticket home");
+        demand(w, x, x->live && ((x->whole ? x->whole : x)->settled || x->ticket->step->over),
+               "only whose step is over, or who has settled, calls his ticket home");
         x->cancelled = true;
         trace(w, x, "its cancel reaches its home");
     }

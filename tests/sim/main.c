@@ -12,6 +12,8 @@ static void add(struct totals *sum, const struct totals *one)
 {
     sum->lives += one->lives;
     sum->virtual_us += one->virtual_us;
+    sum->fallbacks += one->fallbacks;
+    sum->defaults += one->defaults;
     for (unsigned i = 0; i < STATUS_COUNT; i++)
         sum->settled[i] += one->settled[i];
     for (unsigned i = 0; i < FAULTS; i++)
@@ -27,6 +29,8 @@ static void show(const struct totals *t, uint64_t seeds, double cpu_s)
         if (t->settled[i] > 0)
             printf(" %s %" PRIu64, status_table[i].name, t->settled[i]);
     }
+    printf(" (by another model %" PRIu64 ", as written down %" PRIu64 ")", t->fallbacks,
+           t->defaults);
     printf("\nfaults:");
     for (unsigned i = 0; i < FAULTS; i++)
         printf(" %s %" PRIu64, fault_name[i], t->faults[i]);

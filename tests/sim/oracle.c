@@ -146,12 +146,33 @@ static void check_rows(const struct world *w, const struct life *x, uint32_t fir
            "an answer says who gave it, and how often it was sent");
 }
 
+// The parts of the step that answered, from the i-th on.
+static struct life *answering(struct life *x, unsigned i)
+{
+    const struct stride *s = x->strides;
+    if (!x->in.walk)
+        return life_part(x, i);
+    return s && s->of == x->in.at && i < s->n ? &s->parts[i] : NULL;
+}
+
+static void check_written(const struct world *w, const struct life *x)
+{
+    struct tensor t = slice_output(x->in.answer, 0);
+    bool single = atomic_load(&x->in.step.to.model->single);
+    demand(w, x, t.bytes == (single ? 1 : rows_of(x)) * sizeof(uint64_t),
+           "the written answer is given by the row");
+}
+
 static void check_answer(const struct world *w, struct life *x)
 {
     struct life *p;
     uint32_t row = 0;
-    const struct slice *s = &x->in.step.tickets[0].slice;
-    for (unsigned i = 0; (p = life_part(x, i)) != NULL; i++, s = s->next) {
+    const struct slice *s = x->in.answer;
+    if (x->in.source == SOURCE_DEFAULT) {
+        check_written(w, x);
+        return;
+    }
+    for (unsigned i = 0; (p = answering(x, i)) != NULL; i++, s = s->next) {
         demand(w, x, s == &p->ticket->slice,
                "the parts of an answer are in the order of their rows");
         check_rows(w, p, row);
@@ -160,17 +181,27 @@ static void check_answer(const struct world *w, struct life *x)
     demand(w, x, !s && row == rows_of(x), "an answer has all of the rows");
 }
 
-// Who has to answer for how x ended: x, or that part of it which ended so, or has not come home.
-static struct life *culprit(struct life *x)
+// The one of these parts which ended so, or had not come home.
+static struct life *guilty_part(struct life *parts, unsigned n, const struct failure *why)
 {
-    struct life *p, *out = NULL;
-    for (unsigned i = 0; x->parts && (p = life_part(x, i)) != NULL; i++) {
+    struct life *out = NULL;
+    for (unsigned i = 0; i < n; i++) {
+        struct life *p = &parts[i];
         bool home = !p->ticket->lent;
-        if (home && p->ticket->error.status == x->in.error.status)
+        if (home && p->ticket->error.status == why->status && p->ticket->error.text == why->text)
+            return p;
+        if (home && p->ticket->error.status == why->status)
             out = p;
-        else if (!home && !out)
+        else if ((!home || p->called) && !out)
             out = p;
     }
+    return out;
+}
+
+// Who has to answer for how x ended: x, or a part of it.
+static struct life *culprit(struct life *x)
+{
+    struct life *out = x->parts ? guilty_part(x->parts, x->in.step.n, &x->in.error) : NULL;
     if (!out)
         return x;
     out->in.error = x->in.error;
@@ -295,6 +326,108 @@ static void check_text(const struct world *w, struct life *x)
            "a failure is told in the words that were said of it");
 }
 
+// ---- along a chain -----------------------------------------------------------------------------------
+
+static const struct model_of *model_of_link(const struct world *w, const struct life *x, unsigned i)
+{
+    for (unsigned k = 0; k < w->plan.models; k++)
+        if (view_is(x->in.chain->links[i].name, w->model[k].name))
+            return &w->model[k];
+    abort();
+}
+
+// Who was passed over could not have answered, as far as one can know without asking.
+static void check_passed(const struct world *w, const struct life *x, const struct attempt *a)
+{
+    const struct model_of *m = model_of_link(w, x, a->link);
+    switch (a->passed) {
+    case PASSED_UNKNOWN:
+        demand(w, x, !m->configured, "a model that is configured is known");
+        break;
+    case PASSED_NOT_READY:
+        demand(w, x, !m->desk || m->alone_since_us > 0 || m->alone_us >= x->in.arrived_us,
+               "no replica was ready where it is said so");
+        break;
+    case PASSED_POISON:
+        demand(w, x, x->in.walk->poisonous, "only what workers died of is kept from models");
+        break;
+    case PASSED_SHARE:
+        demand(w, x, !w->plan.calm || w->plan.load > 0.5 || w->plan.burst > 0,
+               "a model that has little to do carries all of it");
+        break;
+    default:
+        demand(w, x, a->passed == PASSED_LATE, "who is passed over is so for a reason");
+    }
+}
+
+static struct stride *stride_of(const struct life *x, unsigned attempt)
+{
+    for (struct stride *s = x->strides; s; s = s->next)
+        if (s->attempt == attempt)
+            return s;
+    return NULL;
+}
+
+// A step that failed had a reason to, as any request; within its own time.
+static void check_step(const struct world *w, struct life *x, const struct attempt *a,
+                       struct stride *s)
+{
+    enum status status = a->why.status;
+    struct life *p = s ? guilty_part(s->parts, s->n, &a->why) : NULL;
+    if (!p) { // it could not even be asked
+        demand(w, x,
+               !s && (status == STATUS_UNAVAILABLE || status == STATUS_BAD_REQUEST ||
+                      status == STATUS_TOO_LARGE),
+               "a step that was not asked had no room");
+        return;
+    }
+    p->in.error = a->why;
+    bool told =
+        !p->ticket->lent && p->ticket->error.text == a->why.text; // else it was given up before
+    p->in.retry_after_s = status == STATUS_UNAVAILABLE ? 1 : told ? p->ticket->retry_after_s : 0;
+    check_text(w, p);
+    check_error(w, p);
+}
+
+static void check_walk(const struct world *w, struct life *x)
+{
+    const struct chain_walk *walk = x->in.walk;
+    uint32_t seen = 0;
+    uint64_t at_us = x->in.walk->n > 0 ? walk->attempt[0].began_us : 0;
+    for (unsigned k = 0; k < walk->n; k++) {
+        const struct attempt *a = &walk->attempt[k];
+        bool model = x->in.chain->links[a->link].kind == LINK_MODEL;
+        demand(w, x, a->began_us == at_us, "the next step leaves at once");
+        demand(w, x, !a->out, "who has settled knows what came of each step");
+        at_us += a->took_us;
+        seen |= 1u << a->link;
+        if (a->passed)
+            check_passed(w, x, a);
+        else if (model && a->why.status != STATUS_OK && a->why.status != STATUS_CLIENT_GONE)
+            check_step(w, x, a, stride_of(x, k));
+    }
+    bool all = seen == (1u << x->in.chain->n) - 1;
+    bool last = walk->n > 0 && walk->attempt[walk->n - 1].why.status == x->in.error.status;
+    demand(w, x, x->in.error.status != STATUS_UNAVAILABLE || (all && x->in.retry_after_s == 1),
+           "503 only when nothing of the chain is left");
+    demand(w, x,
+           x->in.error.status != STATUS_DEADLINE || all ||
+               w->now_us + SIM_EPSILON_US >= x->in.deadline_us,
+           "504 only when nothing is left, or no time");
+    demand(w, x,
+           all || last || x->in.error.status == STATUS_OK ||
+               x->in.error.status == STATUS_DEADLINE || x->in.error.status == STATUS_POISON ||
+               x->in.error.status == STATUS_CLIENT_GONE,
+           "what is left of a chain is tried");
+}
+
+static void count_source(struct world *w, const struct life *x)
+{
+    w->totals.defaults += x->in.source == SOURCE_DEFAULT;
+    w->totals.fallbacks +=
+        x->in.source == SOURCE_MODEL && x->in.at->to.model != x->in.step.to.model;
+}
+
 void demands_on_settle(struct loop_of *l, struct life *x)
 {
     struct world *w = l->w;
@@ -303,18 +436,22 @@ void demands_on_settle(struct loop_of *l, struct life *x)
     demand(w, x, l->index == x->loop, "an infer settles at its origin");
     demand(w, x, was_called(x), "who settles without his ticket calls it home");
     x->settled = true;
-    if (status != STATUS_OK)
+    if (status != STATUS_OK && !x->in.walk)
         check_text(w, culprit(x));
     trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->in.error.text);
     uint64_t latest = most_us(x->in.deadline_us, most_us(l->stalled_until, l->frozen_until));
     demand(w, x, !x->in.step.to.model || w->now_us <= latest + SIM_EPSILON_US,
            "an infer settles by its deadline");
+    if (x->in.walk)
+        check_walk(w, x);
     if (status == STATUS_OK)
         check_answer(w, x);
-    else
+    else if (!x->in.walk)
         check_error(w, culprit(x));
+    if (status == STATUS_OK)
+        count_source(w, x);
     w->totals.settled[status]++;
     w->totals.lives++;
-    uint64_t word[3] = {x->id << 8 | status, w->now_us, status ? 0 : x->in.step.batch_rows};
+    uint64_t word[3] = {x->id << 8 | status, w->now_us, status ? 0 : x->in.at->batch_rows};
     w->digest = hash64(view_of(word, sizeof(word)), w->digest);
 }

@@ -82,6 +82,7 @@ static void draw_faults(struct plan *p, struct rand *r)
     p->gone = one_of(r, (double[]){0, 0.05, 0.3}, 3);
     p->bad_row = one_of(r, (double[]){0, 0.002, 0.02}, 3);
     p->wide = one_of(r, (double[]){0, 0.01, 0.1}, 3);
+    p->chains = one_of(r, (double[]){0, 0.3, 1}, 3);
     p->loop_fault = one_of(r, (double[]){0, 0, 0.001}, 3);
     p->memory = one_of(r, (double[]){0, 0, 0.002}, 3);
     p->rules = one_of(r, (double[]){0, 0.001, 0.01}, 3);
@@ -310,12 +311,38 @@ static void draw_probes(struct world *w)
     p->interval_us = p->timeout_us * (1 + rand_below(&w->rand, 4));
 }
 
+// Behind a model some of the others, in any order; and what is written down.
+static void draw_chain(struct world *w, struct model_of *m)
+{
+    if (!world_chance(w, w->plan.chains) || m->haste_us > 0)
+        return; // who has no time for the others has no use for them: see sim.h
+    unsigned n = 1, start = (unsigned)rand_below(&w->rand, w->plan.models);
+    double slowest_us = calls_time_us(m, batch_cap(m));
+    m->links[0] = (struct chain_link){LINK_MODEL, view_str(m->name)};
+    for (unsigned i = 0; i < w->plan.models; i++) {
+        const struct model_of *other = &w->model[(start + i) % w->plan.models];
+        if (other == m || rand_below(&w->rand, 3) == 0)
+            continue;
+        m->links[n++] = (struct chain_link){LINK_MODEL, view_str(other->name)};
+        slowest_us = fmax(slowest_us, calls_time_us(other, batch_cap(other)));
+    }
+    if (rand_below(&w->rand, 3) == 0)
+        m->links[n++] = (struct chain_link){LINK_DEFAULT, VIEW("default")};
+    if (n == 1)
+        return;
+    m->chain = (struct chain){.links = m->links, .n = n, .answer = w->written};
+    if (rand_below(&w->rand, 2))
+        m->chain.step_timeout_us = (uint64_t)(20 * slowest_us);
+}
+
 void plan_models(struct world *w)
 {
     double all = 0;
     unsigned replicas = 0, instances = 0;
     for (unsigned i = 0; i < w->plan.models; i++)
         draw_model(w, &w->model[i], i);
+    for (unsigned i = 0; i < w->plan.models; i++)
+        draw_chain(w, &w->model[i]);
     draw_replicas(w);
     for (unsigned i = 0; i < w->plan.models; i++) {
         all += capacity(&w->model[i]);

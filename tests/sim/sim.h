@@ -137,6 +137,7 @@ struct plan { // drawn from the seed, then read only
     double memory;         // chance of an input to a desk to lack memory
     double rules;          // chance of a desk's turn to begin with other rules
     double wide;           // share of requests that are split, where models are small enough
+    double chains;         // share of models that have a chain
     bool singles;          // sequences and scalars too
     uint64_t socket_bytes; // what a socket buffer holds
     double probe_share;    // of the time in which clients come: a probe's time-out
@@ -246,12 +247,16 @@ struct model_of {
     struct {
         uint32_t replica, incarnation; // 0: none has its state
     } sequence[SIM_SEQUENCES];
-    unsigned downs;                // times that a replica went down or was ejected
+    unsigned uses;      // requests that refer to it, by as many steps
+    unsigned downs;     // times that a replica went down or was ejected
+    struct chain chain; // n == 0: it has none
+    struct chain_link links[SIM_MODELS + 1];
     struct ticket *word[SIM_WORD]; // those that wait for the keeper's word
     unsigned n_word;
 
     // The books that the demands keep.
     int64_t rows_out, bytes_out; // charged: of lives that are not over
+    bool moved;                  // they have changed since they were compared last
     struct excuse excuse;        // a fault of a batch or of memory, that slows others down
     uint64_t no_credit_us;       // when no replica had credit last
     uint64_t alone_since_us;     // since when no replica is told; 0 while one is
@@ -274,6 +279,15 @@ struct model_of {
     uint64_t first_us; // when the first batch was sent
 };
 
+struct
+    stride { // a step of a request with a chain: its tickets live as parts do, each from its lending on
+    struct step *of;
+    unsigned attempt;   // of the walk
+    struct life *parts; // [n]
+    unsigned n;
+    struct stride *next;
+};
+
 struct loss {
     uint32_t incarnation;
     bool only;  // its batch was the only one at the worker
@@ -287,8 +301,9 @@ struct
     life { // one request from arrival to release, or one part of it, from its lending to its release
     struct infer in; // of a part: its own request and deadline
     struct ticket *ticket;
-    struct life *parts; // of a request that was split: [in.step.n]
-    struct life *whole; // whose part it is; else NULL
+    struct life *parts;     // of a request that was split: [in.step.n]
+    struct stride *strides; // of one with a chain: its steps, the last one first
+    struct life *whole;     // whose part it is; else NULL
     struct tensor input;
     struct arena arena;
     uint64_t own[SIM_ROWS], *row; // own, or more of them
@@ -419,6 +434,7 @@ struct loop_of {
 
 struct totals {
     uint64_t lives, settled[STATUS_COUNT], faults[FAULTS], virtual_us;
+    uint64_t fallbacks, defaults; // of the answers, those of other models, and the written ones
     uint64_t posts, dispatches;
 };
 
@@ -430,6 +446,7 @@ struct world {
     struct model_of model[SIM_MODELS];
     struct worker_of worker[SIM_WORKERS];
     struct life *lives, *free_lives;
+    struct default_answer *written; // at the end of some chains
     struct call *free_calls;
     unsigned submitted, alive, n_batches;
     uint64_t words;    // times that a worker said something
@@ -478,6 +495,8 @@ void clients_arrive(struct loop_of *l);
 void clients_gone(struct loop_of *l, struct life *x, uint64_t id);
 void clients_settle(struct loop_of *l, struct infer *in);
 void clients_release(struct loop_of *l, struct infer *in);
+void clients_lend(struct loop_of *l, struct ticket *t); // before MSG_LEND is posted
+void clients_use(struct loop_of *l, struct model *m);   // FX_USE
 
 // workers.c
 void workers_start(struct world *w);
@@ -553,11 +572,14 @@ void tell_line(const struct world *w, const char *format, ...)
         if (__builtin_expect((w)->trace == (x)->id, 0))                                            \
             trace_line(w, x, __VA_ARGS__);                                                         \
     } while (0)
-struct life *life_part(struct life *x,
-                       unsigned i); // NULL: that is all; x itself, if it was not split
+// Those that have tickets: x itself, its parts, those of all of its steps. NULL: that is all.
+struct life *life_part(struct life *x, unsigned i);
 static inline struct life *life_of(const struct ticket *t)
 {
-    struct life *x = container_of(container_of(t->step, struct infer, step), struct life, in);
+    struct life *x = container_of(t->step->infer, struct life, in);
+    for (struct stride *s = x->strides; s; s = s->next)
+        if (s->of == t->step)
+            return &s->parts[t - t->step->tickets];
     return x->parts ? &x->parts[t - x->in.step.tickets] : x;
 }
 static inline uint64_t most_us(uint64_t a, uint64_t b)
@@ -574,6 +596,9 @@ uint32_t batch_cap(const struct model_of *m);
 bool goes_alone(const struct life *x);
 double peak_since(const struct world *w, const struct model_of *m, uint64_t since_us);
 void demands_on_submit(struct loop_of *l, struct life *x); // after flow_submit, before its effects
+void demands_goes_out(struct world *w, struct life *x);    // to its model, as it is or as a part
+void demands_room(struct world *w, const struct life *x);  // when all of a step have gone
+void demands_rooms(struct world *w);                       // when the effects of an input have run
 void demands_on_release(struct loop_of *l, struct life *x);
 void demands_at_origin(
     struct life *x); // its ticket, or its echo, came home: what room does it still hold?

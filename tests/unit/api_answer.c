@@ -384,7 +384,7 @@ static void metadata_of_an_answer(void **state)
                                 .fallback = v,
                                 .experiment = v,
                                 .variant = v,
-                                .source = "default",
+                                .source = "stale",
                                 .batch_rows = UINT32_MAX,
                                 .batch_reason = "a reason of more than thirty-two characters",
                                 .parse_us = UINT64_MAX,
@@ -395,6 +395,18 @@ static void metadata_of_an_answer(void **state)
                                 .age_s = UINT32_MAX};
     answer(); // stays within its text (ASan)
     assert_int_equal(strlen(kit_header("sluice-model")), 160 + 9 + 160);
+    drop();
+    // What is written down no model gave.
+    meta = (struct answer_meta){.model = VIEW("m"),
+                                .fallback = VIEW("m"),
+                                .attempts = VIEW("m;not_ready, default;ok;dur=0"),
+                                .source = answer_source_name[SOURCE_DEFAULT]};
+    one(DT_INT8, "\1", 1, 1);
+    answer();
+    assert_null(kit_header("sluice-model"));
+    assert_string_equal(kit_header("sluice-source"), "default");
+    assert_string_equal(kit_header("sluice-fallback"), "m");
+    assert_string_equal(kit_header("sluice-attempts"), "m;not_ready, default;ok;dur=0");
     drop();
     meta = (struct answer_meta){0};
 }

@@ -780,6 +780,39 @@ static void auto_refuses_who_stands_behind_too_many(void **state)
     assert_false(batcher_refuses(&w.b, &late.ticket, NOW)); // nothing is known
 }
 
+// A row of lane 1 waits for those that come back. A full batch of lane 3 goes meanwhile, for the server is free; but
+// the next turn is the row's, whatever comes back: else full batches would move its waiting on for ever.
+static void auto_waits_for_company_until_it_is_overtaken(void **state)
+{
+    (void)state;
+    static const struct policy planned = {
+        .kind = POLICY_AUTO, .max_rows = 8, .max_wait_us = UINT64_MAX};
+    const struct outlook idle = {.servers = 1, .idle = 1};
+    w.b.policy = planned;
+    for (unsigned i = 0; i < 200; i++)
+        batcher_learn(&w.b, 1 + i % 8, 4000 + 20 * (1 + i % 8), NOW);
+    w.b.trip_us = 100;
+    w.b.arrivals.returns = (struct returns){
+        .answered_us = NOW - 50, .answered = 4, .came = 1, .back = {0.75, 0.75, 0.75}};
+    struct guest *row = add_lane(1, 1, 1, FAR);
+    batcher_expect(&w.b, &idle);
+    assert_null(plan().group);
+    for (unsigned i = 0; i < 16; i++)
+        add_lane(1, 2, 3, FAR);
+    batcher_expect(&w.b, &idle);
+    struct batch_plan p = plan();
+    assert_int_equal(p.lane, 3);
+    assert_int_equal(batcher_take(&w.b, &p, w.out, 64, NOW), 8);
+    batcher_expect(&w.b, &idle);
+    p = plan();
+    assert_int_equal(p.lane, 1);
+    assert_int_equal(batcher_take(&w.b, &p, w.out, 64, NOW), 1);
+    assert_ptr_equal(w.out[0], &row->ticket);
+    add_lane(1, 1, 1, FAR); // and the one after it waits again
+    batcher_expect(&w.b, &idle);
+    assert_int_equal(plan().lane, 3);
+}
+
 static void a_way_is_learnt(void **state)
 {
     (void)state;
@@ -886,6 +919,7 @@ int main(void)
         TEST(auto_sends_singles_in_turn),
         TEST(auto_knows_who_is_hopeless),
         TEST(auto_refuses_who_stands_behind_too_many),
+        TEST(auto_waits_for_company_until_it_is_overtaken),
         TEST(a_way_is_learnt),
         TEST(arrivals_are_counted_under_auto_only),
         TEST(every_ticket_once_in_order),

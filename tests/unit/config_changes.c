@@ -180,11 +180,11 @@ static void every_key_prints(void **state)
         struct buffer out;
         if (k->section == SECTION_LISTEN)
             base = &c->listens[0];
-        else if (k->section >= SECTION_DEFAULTS && k->section <= SECTION_DEFAULTS_DEGRADATION)
+        else if (k->section >= SECTION_DEFAULTS && k->section <= SECTION_DEFAULTS_CACHE)
             base = &c->unlisted;
-        else if (k->section >= SECTION_WORKER && k->section <= SECTION_WORKER_DEGRADATION)
+        else if (k->section >= SECTION_WORKER && k->section <= SECTION_WORKER_CACHE)
             base = &c->workers[0];
-        else if (k->section >= SECTION_MODEL && k->section <= SECTION_MODEL_DEGRADATION)
+        else if (k->section >= SECTION_MODEL && k->section <= SECTION_MODEL_CACHE)
             base = &c->models[0];
         if (k->section == SECTION_ADMIN)
             continue; // there is none

@@ -23,6 +23,9 @@ static int make(void **state)
 {
     static struct gateway g;
     static struct part p;
+    static struct config none;
+    static struct snapshot snap;
+    char why[FILE_WHY];
     struct model_rules rules = {.max_rows = 4, .queue_rows = 16, .deadline_us = 1000000};
     (void)state;
     g = (struct gateway){.loops.n = 1};
@@ -30,7 +33,8 @@ static int make(void **state)
     g.table = table_new(1);
     g.log = log_new(1, 4096);
     log_set_level(g.log, LOG_ERROR); // nothing that it tells is looked at
-    p = (struct part){.gateway = &g, .loop = g.loops.loop[0]};
+    snap.chains = chains_new(&none, why);
+    p = (struct part){.gateway = &g, .loop = g.loops.loop[0], .snap = &snap};
     effects_init(&p.fx, loop_blocks(p.loop));
     effects_add(&p.fx, FX_NOTE); // its list takes memory with the first: not what is tested here
     p.fx.n = 0;
@@ -45,6 +49,7 @@ static int clean(void **state)
     (void)state;
     homes_free(part);
     effects_deinit(&part->fx);
+    chains_free(part->snap->chains);
     table_free(part->gateway->table);
     log_free(part->gateway->log);
     loop_free(part->loop);

@@ -138,13 +138,14 @@ static void long_texts_are_cut(void **state)
     memset(text, 'x', sizeof(text));
     struct view all = view_of(text, sizeof(text));
     open_past(1);
-    const struct past_request *r =
-        past_add(&past, (struct view[PAST_WORDS]){view_of(text, PAST_ID), all, all, all, all, all});
+    const struct past_request *r = past_add(
+        &past, (struct view[PAST_WORDS]){view_of(text, PAST_ID), all, all, all, all, all, all});
     size_t sum = 0;
     for (unsigned w = 0; w < PAST_WORDS; w++)
         sum += past_text(r, (enum past_word)w).n;
     assert_int_equal(past_text(r, PAST_WORD_ID).n, PAST_ID); // never
     assert_int_equal(past_text(r, PAST_WORD_ANSWERED).n, PAST_NAME);
+    assert_int_equal(past_text(r, PAST_WORD_ATTEMPTS).n, PAST_TRIED);
     assert_int_equal(sum, PAST_TEXT);
     assert_true(past_text(r, PAST_WORD_WHY).n >= 128);
     assert_ptr_equal(past_find(&past, view_of(text, PAST_ID)), r);

@@ -1,4 +1,5 @@
 // What the keeper takes from the system: the file, the private directory, sockets, programs (row 122).
+#include "gateway/file.h"
 #include "keeper/runtime.h"
 #include "net/listen.h"
 #include <fcntl.h>
@@ -42,26 +43,26 @@ static void files(void **state)
     struct buffer b;
     char why[RUNTIME_ERROR];
     buffer_init(&b);
-    assert_false(runtime_read_file("none.conf", &b, why));
+    assert_false(file_read("none.conf", CONFIG_MAX_BYTES, &b, why));
     assert_string_equal(why, "none.conf: No such file or directory");
-    assert_false(runtime_read_file("/tmp", &b, why));
+    assert_false(file_read("/tmp", CONFIG_MAX_BYTES, &b, why));
     assert_string_equal(why, "/tmp: not a regular file");
     mkfifo("fifo", 0600);
-    assert_false(runtime_read_file("fifo", &b, why)); // and does not wait for a writer
+    assert_false(file_read("fifo", CONFIG_MAX_BYTES, &b, why)); // and does not wait for a writer
     assert_string_equal(why, "fifo: not a regular file");
     put_file("good", "loops = 1\n", 10);
-    assert_true(runtime_read_file("good", &b, why));
+    assert_true(file_read("good", CONFIG_MAX_BYTES, &b, why));
     assert_int_equal(buffer_len(&b), 10);
     buffer_reset(&b);
     char *large = calloc(1, 10 << 20);
     put_file("large", large, 10 << 20);
-    assert_false(runtime_read_file("large", &b, why));
+    assert_false(file_read("large", CONFIG_MAX_BYTES, &b, why));
     assert_string_equal(why, "large: larger than 1MiB");
     assert_true(b.cap <= 4u << 20);
     free(large);
     if (geteuid() != 0) {
         chmod("good", 0);
-        assert_false(runtime_read_file("good", &b, why));
+        assert_false(file_read("good", CONFIG_MAX_BYTES, &b, why));
         assert_string_equal(why, "good: Permission denied");
     }
     buffer_deinit(&b);

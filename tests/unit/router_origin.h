@@ -93,7 +93,7 @@ static inline unsigned count(enum fx_kind kind, const struct infer *in)
     return n;
 }
 
-static const struct msg *posted(unsigned kind)
+static inline const struct msg *posted(unsigned kind)
 {
     const struct msg *m = NULL;
     for (unsigned i = 0; i < w.fx.n; i++) {

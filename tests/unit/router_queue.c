@@ -30,6 +30,66 @@ static void without_a_replica_the_grace_is_waited_for(void **state)
     assert_int_equal(count_fx(FX_WAKE), 0);
 }
 
+static struct guest *lend_elsewhere(uint32_t rows)
+{
+    struct guest *g = &office.guest[office.n++];
+    guest_init(g, rows, 1, FAR);
+    g->ticket.to = (struct target){office.model, VIEW("m"), VIEW("")};
+    g->ticket.key = ticket_key(&g->request, g->ticket.to.version);
+    g->ticket.elsewhere = true;
+    desk_on_ticket(office.desk, &g->ticket, NOW, &office.fx);
+    return g;
+}
+
+// Who has something else to try waits for no replica; the others do.
+static void who_can_go_elsewhere_does_not_wait(void **state)
+{
+    (void)state;
+    struct guest *aboard = lend_elsewhere(1), *with = lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    end(b, SEEN_STATUS, NOW); // two halves wait
+    struct guest *queued = lend_elsewhere(1), *waits = lend(1);
+    desk_on_replica_down(office.desk, 7, NOW + 1000, &office.fx);
+    forget();
+    run(NOW + 1000);
+    assert_int_equal(back(aboard, STATUS_UNAVAILABLE), 1);
+    assert_int_equal(back(queued, STATUS_UNAVAILABLE), 1);
+    assert_true(aboard->ticket.let_go && queued->ticket.let_go);
+    assert_int_equal(office.desk->n_again, 1);
+    assert_int_equal(office.desk->batcher.count, 1);
+    assert_int_equal(office.desk->batcher.elsewhere, 0);
+    forget();
+    assert_int_equal(back(lend_elsewhere(1), STATUS_UNAVAILABLE), 1); // at once
+    forget();
+    run(NOW + 51000);
+    assert_int_equal(back(with, STATUS_UNAVAILABLE), 1);
+    assert_int_equal(back(waits, STATUS_UNAVAILABLE), 1);
+    assert_false(with->ticket.let_go || waits->ticket.let_go);
+}
+
+// Whom workers may have died of before goes alone here from the start, and its losses add up.
+static void what_was_before_is_remembered(void **state)
+{
+    (void)state;
+    struct guest *g = &office.guest[office.n++];
+    guest_init(g, 1, 1, FAR);
+    g->ticket.to = (struct target){office.model, VIEW("m"), VIEW("")};
+    g->ticket.key = ticket_key(&g->request, g->ticket.to.version);
+    g->ticket.losses_before = 2;
+    desk_on_ticket(office.desk, &g->ticket, NOW, &office.fx);
+    assert_true(g->ticket.alone);
+    assert_int_equal(office.desk->replicas.suspects, 1);
+    run(NOW);
+    struct batch *b = sent();
+    forget();
+    lose(b, false, NOW);
+    run(NOW);
+    assert_int_equal(back(g, STATUS_WORKER_LOST), 1);
+    assert_int_equal(g->ticket.losses, 3);
+    assert_int_equal(office.desk->replicas.suspects, 0);
+}
+
 static void a_version_that_nobody_has(void **state)
 {
     (void)state;
@@ -329,6 +389,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         REMOTE(without_a_replica_the_grace_is_waited_for),
+        REMOTE(who_can_go_elsewhere_does_not_wait),
+        REMOTE(what_was_before_is_remembered),
         REMOTE(a_version_that_nobody_has),
         REMOTE(the_rules_are_the_batchers),
         REMOTE(wishes_to_be_woken),

@@ -34,6 +34,23 @@ static int taught(void **state)
 
 #define TAUGHT(f) cmocka_unit_test_setup_teardown(f, taught, teardown)
 
+// What was recalled says that one takes longer than that, until an answer says how long, or for a second.
+static void who_was_cut_says_how_long_at_least(void **state)
+{
+    (void)state;
+    lend_at(1, "", clock_us + 9000, clock_us);
+    run(clock_us);
+    struct batch *b = sent();
+    clock_us += 9000;
+    run(clock_us); // its deadline: it is called back
+    assert_int_equal(b->state, BATCH_RECALLED);
+    assert_int_equal(atomic_load(&office.model->row_us), 9000);
+    give_up(b, clock_us);
+    clock_us += STANDING_CUT_US;
+    run(clock_us);
+    assert_in_range(atomic_load(&office.model->row_us), 1800, 2200);
+}
+
 static void drop_guests(void)
 {
     for (unsigned i = 0; i < office.n; i++) {
@@ -447,6 +464,7 @@ static void switched_off(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TAUGHT(who_was_cut_says_how_long_at_least),
         TAUGHT(at_rest),
         TAUGHT(what_waits),
         TAUGHT(told_seldom),

@@ -1,0 +1,56 @@
+#include "gateway/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define READ_BYTES 16384
+
+__attribute__((format(printf, 2, 3))) static bool refuse(char why[FILE_WHY], const char *format,
+                                                         ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(why, FILE_WHY, format, ap);
+    va_end(ap);
+    return false;
+}
+
+static bool read_all(int fd, const char *path, size_t most, struct buffer *out, char why[FILE_WHY])
+{
+    size_t before = buffer_len(out);
+    while (buffer_len(out) - before <= most) {
+        uint8_t *at = buffer_reserve(out, READ_BYTES);
+        if (!at)
+            return refuse(why, "%s: out of memory", path);
+        ssize_t n = read(fd, at, READ_BYTES);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return refuse(why, "%s: %s", path, strerror(errno));
+        if (n == 0)
+            return true;
+        buffer_commit(out, (size_t)n);
+    }
+    return refuse(why, "%s: larger than %zuMiB", path, most >> 20);
+}
+
+bool file_read(const char *path, size_t most, struct buffer *out, char why[FILE_WHY])
+{
+    // O_NONBLOCK: a FIFO in its place must not hold us. The one descriptor is checked and read, so it
+    // does not matter what the name points to afterwards.
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat st;
+    if (fd < 0)
+        return refuse(why, "%s: %s", path, strerror(errno));
+    bool ok = fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
+    if (!ok)
+        refuse(why, "%s: not a regular file", path);
+    ok = ok && read_all(fd, path, most, out, why);
+    close(fd);
+    return ok;
+}

@@ -1,0 +1,12 @@
+/* gateway/file.h: a small file that the configuration names, and the configuration itself, read whole. Does. Thread: any. */
+#ifndef SLUICE_GATEWAY_FILE_H
+#define SLUICE_GATEWAY_FILE_H
+
+#include "base/buffer.h"
+
+#define FILE_WHY 512
+
+// A regular file of at most `most` bytes, opened and read once, appended to out. False: why, in one line without a newline.
+bool file_read(const char *path, size_t most, struct buffer *out, char why[FILE_WHY]);
+
+#endif
