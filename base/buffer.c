@@ -1,6 +1,6 @@
 #include "base/buffer.h"
 #include "base/check.h"
-#include "base/mem.h"
+#include "base/pool.h"
 
 #define BUFFER_MIN 512
 
@@ -11,7 +11,7 @@ void buffer_init(struct buffer *b)
 
 void buffer_deinit(struct buffer *b)
 {
-    mem_free_large(b->data, b->cap);
+    pool_free(b->data);
     *b = (struct buffer){0};
 }
 
@@ -24,16 +24,16 @@ static uint8_t *grow(struct buffer *b, size_t need)
     size_t len = b->end - b->at;
     uint8_t *data;
     if (b->at == 0) {
-        data = mem_realloc(b->data, cap);
+        data = pool_realloc(b->data, cap);
         if (!data)
             return NULL;
     } else { // the consumed front is left behind, not copied
-        data = mem_alloc(cap);
+        data = pool_alloc(cap);
         if (!data)
             return NULL;
         if (len)
             memcpy(data, b->data + b->at, len);
-        mem_free(b->data);
+        pool_free(b->data);
     }
     *b = (struct buffer){.data = data, .end = len, .cap = cap};
     return data + len;
@@ -42,7 +42,7 @@ static uint8_t *grow(struct buffer *b, size_t need)
 bool buffer_grow(struct buffer *b, size_t cap)
 {
     invariant(b->at == 0 && cap > b->cap);
-    uint8_t *data = mem_realloc(b->data, cap);
+    uint8_t *data = pool_realloc(b->data, cap);
     if (!data)
         return false;
     b->data = data;

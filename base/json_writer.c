@@ -60,39 +60,59 @@ void json_w_array_end(struct json_writer *w)
     put(w, VIEW("]"));
 }
 
-// Some of these eight bytes may need an escape or a look at their UTF-8 (Mycroft's test for a zero
+// Not zero: some of these eight bytes may need an escape or a look at their UTF-8 (Mycroft's test for a zero
 // byte, for '"' and '\\' after exclusive-or; with the sign bit left in, what is >= 0x80 shows as well).
-static bool any_special(uint64_t eight)
+static uint64_t special(uint64_t eight)
 {
     const uint64_t ones = 0x0101010101010101, high = 0x8080808080808080;
     uint64_t quote = eight ^ ones * '"', slash = eight ^ ones * '\\';
-    return ((eight | (eight - ones * 0x20) | (quote - ones) | (slash - ones)) & high) != 0;
+    return (eight | (eight - ones * 0x20) | (quote - ones) | (slash - ones)) & high;
 }
 
-// One to seven bytes in a word: some twice, and where they are few, harmless ones beside them.
-static uint64_t few_bytes(const char *p, size_t n)
+// One to seven bytes: some twice, and where they are few, harmless ones beside them.
+static bool copy_few(char *at, const char *p, size_t n)
 {
     uint32_t low, high;
-    if (n >= sizeof low) {
-        memcpy(&low, p, sizeof low);
-        memcpy(&high, p + n - sizeof high, sizeof high);
-        return low | (uint64_t)high << 32;
+    if (n >= sizeof(low)) {
+        memcpy(&low, p, sizeof(low));
+        memcpy(&high, p + n - sizeof(high), sizeof(high));
+        memcpy(at, &low, sizeof(low));
+        memcpy(at + n - sizeof(high), &high, sizeof(high));
+        return !special(low | (uint64_t)high << 32);
     }
     const unsigned char *u = (const unsigned char *)p;
-    return 0x6161616161000000 | (uint64_t)u[0] << 16 | (uint64_t)u[n / 2] << 8 | u[n - 1];
+    at[0] = p[0];
+    at[n / 2] = p[n / 2];
+    at[n - 1] = p[n - 1];
+    return !special(0x6161616161000000 | (uint64_t)u[0] << 16 | (uint64_t)u[n / 2] << 8 | u[n - 1]);
+}
+
+// Copies the text, eight bytes at a time, the last ones some of them twice. False: not all of it can stand in a string
+// as it is, and what was copied is of no use.
+static bool copy_plain(char *at, struct view v)
+{
+    uint64_t eight, found = 0;
+    if (v.n < sizeof(eight))
+        return v.n == 0 || copy_few(at, v.p, v.n);
+    for (size_t i = 0; i < v.n - sizeof(eight); i += sizeof(eight)) {
+        memcpy(&eight, v.p + i, sizeof(eight));
+        memcpy(at + i, &eight, sizeof(eight));
+        found |= special(eight);
+    }
+    memcpy(&eight, v.p + v.n - sizeof(eight), sizeof(eight));
+    memcpy(at + v.n - sizeof(eight), &eight, sizeof(eight));
+    return !(found | special(eight));
 }
 
 // Bytes of s from i on that can stand in a string as they are.
 static size_t plain_run(struct view s, size_t i)
 {
     size_t from = i;
-    for (uint64_t eight; s.n - i >= sizeof eight; i += sizeof eight) {
-        memcpy(&eight, s.p + i, sizeof eight);
-        if (any_special(eight))
+    for (uint64_t eight; s.n - i >= sizeof(eight); i += sizeof(eight)) {
+        memcpy(&eight, s.p + i, sizeof(eight));
+        if (special(eight))
             break;
     }
-    if (i < s.n && s.n - i < sizeof(uint64_t) && !any_special(few_bytes(s.p + i, s.n - i)))
-        i = s.n;
     while (i < s.n) {
         unsigned char c = (unsigned char)s.p[i];
         if (c < 0x20 || c == '"' || c == '\\')
@@ -128,6 +148,10 @@ static size_t put_escape(char *at, unsigned char c)
 char *pen_json(char *at, struct view v)
 {
     *at++ = '"';
+    if (copy_plain(at, v)) { // nearly always
+        at[v.n] = '"';
+        return at + v.n + 1;
+    }
     for (size_t i = 0; i < v.n;) {
         size_t run = plain_run(v, i);
         at = pen_view(at, view_of(v.p + i, run));
@@ -146,17 +170,14 @@ static void put_string(struct json_writer *w, struct view v, char tail)
     if (!at)
         return;
     *at++ = '"';
-    size_t i = plain_run(v, 0);
-    if (i == v.n) { // nearly always
-        if (i)
-            memcpy(at, v.p, i);
-        at[i] = '"';
-        at[i + 1] = tail;
-        buffer_commit(w->out, i + 2 + (tail != 0));
+    if (copy_plain(at, v)) { // nearly always
+        at[v.n] = '"';
+        at[v.n + 1] = tail;
+        buffer_commit(w->out, v.n + 2 + (tail != 0));
         return;
     }
     buffer_commit(w->out, 1);
-    for (i = 0;;) {
+    for (size_t i = 0;;) {
         size_t run = plain_run(v, i);
         at = (char *)buffer_reserve(w->out, run + 6 + 2);
         if (!at) {

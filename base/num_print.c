@@ -62,7 +62,7 @@ shortest(uint64_t c, int q, bool lower_near, uint64_t (*scale)(struct num_pow10,
     return (struct decimal){s + (v > middle || (v == middle && (s & 1))), k};
 }
 
-// How many digits: log10(2) times the bits, one too many where v is below that power.
+// How many digits of v > 0: log10(2) times the bits, one too many where v is below that power.
 static unsigned digit_count(uint64_t v)
 {
     static const uint64_t least[] = {0,
@@ -86,8 +86,8 @@ static unsigned digit_count(uint64_t v)
                                      100000000000000000,
                                      1000000000000000000,
                                      10000000000000000000u};
-    unsigned n = ((unsigned)(64 - __builtin_clzll(v | 1)) * 1233 >> 12) + 1;
-    return n - (v < least[n]) + (v == 0);
+    unsigned n = ((unsigned)(64 - __builtin_clzll(v)) * 1233 >> 12) + 1;
+    return n - (v < least[n]);
 }
 
 // Eight digits of v < 10^8, leading zeros too: halves, quarters and eighths side by side in one word. Each
@@ -123,6 +123,10 @@ static void put_digits(char *out, uint64_t v, unsigned n)
 
 unsigned num_print_u64(char *out, uint64_t v)
 {
+    if (v < 10) { // as half of them are: counts, levels, exponents
+        *out = (char)('0' + v);
+        return 1;
+    }
     unsigned n = digit_count(v);
     put_digits(out, v, n);
     return n;

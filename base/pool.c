@@ -95,7 +95,7 @@ void pool_free(void *p)
     struct list *l = list_of(h->class);
     size_t bytes = h->class * STEP;
     if (!l || l->bytes + bytes > KEEP_BYTES) {
-        mem_free(h);
+        mem_free_large(h, h->bytes + sizeof(*h));
         return;
     }
     struct waiting *w = p;

@@ -1,4 +1,4 @@
-/* base/pool.h: small blocks for a library that takes and gives back a dozen a request (nghttp2). Sizes are
+/* base/pool.h: small blocks that come and go with each request: a dozen of nghttp2, the buffer of its body. Sizes are
  * rounded up to 64 bytes; blocks given back wait in a list of the calling thread, bounded in bytes, and
  * are handed out again, last in first out, so that they are still in the cache. Larger ones go to mem.h.
  * Not under ASan, which wants to see each block's own life.

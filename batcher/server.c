@@ -10,7 +10,6 @@ void server_sent(struct batch_server *s, uint32_t rows, uint64_t expected_us, do
 {
     uint64_t there_us = now_us + (uint64_t)(trip_us / 2);
     s->free_us = most(there_us, server_busy_us(s, now_us)) + expected_us;
-    s->recalled = false;
     s->pending_us += expected_us;
     s->newest_rows = rows;
     s->in_flight++;
@@ -25,7 +24,6 @@ static void leave(struct batch_server *s, uint64_t expected_us)
 void server_recalled(struct batch_server *s, uint64_t sent_us, uint64_t expected_us)
 {
     leave(s, expected_us);
-    s->recalled = true;
     if (expected_us == 0)
         s->free_us = most(s->free_us, sent_us + SERVER_RECALLED_US);
 }
@@ -34,7 +32,6 @@ void server_ended(struct batch_server *s, uint64_t expected_us, bool answered, d
                   uint64_t now_us)
 {
     leave(s, expected_us);
-    s->recalled = false;
     // The next one began when this one ended, half a way ago: what was expected of the past no longer counts.
     uint64_t half_us = (uint64_t)(trip_us / 2);
     s->free_us = s->pending_us > half_us ? now_us + s->pending_us - half_us : now_us;

@@ -10,10 +10,10 @@ struct batch_server {     // all zero: it has never had a batch
     uint32_t in_flight;   // batches sent to it that have not ended
     uint32_t newest_rows; // of the one sent last
     uint64_t pending_us;  // what those in flight are expected to take, in sum
-    uint64_t free_us;     // when it will have done them
+    uint64_t
+        free_us; // when it will have done them; none: past, or when it will have done what was recalled
     uint64_t answered_us; // when it answered a batch last
     uint64_t others_us; // until when others keep its device busy, if it shares one; set by the desk
-    bool recalled;      // the last to leave it was recalled: it may be computing it all the same
 };
 
 // What is recalled before anybody knows how long it takes keeps its server busy for so long: who asks and leaves in
@@ -42,7 +42,7 @@ void outlook_at(struct outlook *o, const struct batch_server *s, uint64_t now_us
 // Until when it has work; 0: it is idle.
 static inline uint64_t server_busy_us(const struct batch_server *s, uint64_t now_us)
 {
-    uint64_t own_us = s->in_flight > 0 || (s->recalled && s->free_us > now_us) ? s->free_us : 0;
+    uint64_t own_us = s->in_flight > 0 || s->free_us > now_us ? s->free_us : 0;
     return s->others_us > now_us && s->others_us > own_us ? s->others_us : own_us;
 }
 

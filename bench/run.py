@@ -1,15 +1,16 @@
 #!/usr/bin/env python3
 """The figures of this machine, as markdown tables; non-zero when a demanded figure is missed.
 
-    bench/run.py [--build build] [--only core,beside,batching,proxy,callgrind,memory] [--requests N] [--write] [--small]
+    bench/run.py [--build build] [--only core,beside,batching,closed,proxy,callgrind,memory] [--requests N] [--write] [--small]
 
 proxy      CPU of the gateway per request over h2c, TLS and HTTP/1.1, beside other proxies in front of nginx
 callgrind  instructions of the gateway per request, by function
 beside     the engine beside PyPI's onnxruntime, where a Python has it (ORT_PYTHON) and the models are there
 core       the rooms alone: bench/core.c, bench/base.c, bench/engine.c
 batching   the policies in virtual time: bench/batchsim.c, bench/batchsim/
+closed     the policies on real clients that wait for their answers: bench/closed.py
 memory     h2load on two loops: failures, batches, resident memory
---requests is what proxy sends in each round and what memory sends in all; --write puts the tables into
+--requests is what closed and proxy send in each round and what memory sends in all; --write puts the tables into
 bench/RESULTS.md, with the command, the date and the machine. --small runs everything in seconds, for the
 tests: answers are checked, figures are printed but say nothing, and nothing is demanded of them.
 """
@@ -22,7 +23,7 @@ import tempfile
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TABLES = ("core", "beside", "batching", "proxy", "callgrind", "memory")
+TABLES = ("core", "beside", "batching", "closed", "proxy", "callgrind", "memory")
 CONNS, STREAMS = 16, 16
 BATCH = 8  # rows in the mean batch, at least
 GROWTH = 0.01, 256  # resident memory: this share and so many KiB
@@ -122,6 +123,9 @@ class Bench:
     def batching(self):
         rooms.batching(self)
 
+    def closed(self):
+        closed.closed(self)
+
     def callgrind(self):
         rooms.callgrind(self)
 
@@ -146,8 +150,9 @@ def main():
     if set(wanted) - set(TABLES):
         parse.error(f"--only knows {', '.join(TABLES)}")
     os.environ["SLUICE_BUILD"] = str(build)
-    global beside, fronts, harness, rooms, world
+    global beside, closed, fronts, harness, rooms, world
     import beside
+    import closed
     import fronts  # noqa: E402  after SLUICE_BUILD is known
     import rooms
     import world

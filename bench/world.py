@@ -124,10 +124,10 @@ def load(build, port, requests, path, conns=16, streams=16, check=100, core=None
     return json.loads(done.stdout)
 
 
-def h2load(port, requests, body_file, conns=16, streams=16, tls=False, h1=False, core=None):
+def h2load(port, requests, body_file, conns=16, streams=16, tls=False, h1=False, core=None, path=INFER):
     """(requests that succeeded, failed or errored or timed out, seconds)"""
     words = [need("h2load"), "-n", requests, "-c", conns, "-m", streams, "-d", body_file, *(["--h1"] if h1 else [])]
-    words += ["-H", "content-type: application/json", f"http{'s' if tls else ''}://127.0.0.1:{port}{INFER}"]
+    words += ["-H", "content-type: application/json", f"http{'s' if tls else ''}://127.0.0.1:{port}{path}"]
     before = None if core is None else lambda: os.sched_setaffinity(0, {core})
     done = subprocess.run([str(w) for w in words], stdout=subprocess.PIPE, preexec_fn=before, text=True, check=True)
     text = done.stdout

@@ -65,6 +65,7 @@ struct http_conn {
         h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone
     int32_t
         h2_last_stream; // the last one that is taken: those behind it were refused by GOAWAY; 0: all are
+    uint64_t h2_names_us; // when names go into the peer's table next
     unsigned empty_data;
     int32_t block_stream; // whose header block is coming (head_since_us > 0)
     struct exchange

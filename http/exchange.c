@@ -426,11 +426,10 @@ bool keep_trailers(struct exchange *ex, const struct http_header *trailers, unsi
     if (!ex->trailers)
         return false;
     for (unsigned i = 0; i < n; i++) {
-        struct view name = trailers[i].name, value = trailers[i].value;
-        struct http_header *kept = &ex->trailers[ex->n_trailers++];
-        *kept = (struct http_header){arena_copy(&ex->arena, name), arena_copy(&ex->arena, value)};
-        if (!kept->name.p || (value.n > 0 && !kept->value.p))
+        struct view value = arena_copy(&ex->arena, trailers[i].value);
+        if (trailers[i].value.n > 0 && !value.p)
             return false;
+        ex->trailers[ex->n_trailers++] = (struct http_header){trailers[i].name, value};
     }
     return true;
 }

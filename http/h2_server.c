@@ -429,7 +429,7 @@ static bool take_refs(struct exchange *ex, struct out *out, size_t n)
     return true;
 }
 
-// A field of the exchange's arena, or of static memory: nghttp2 copies and lowers nothing.
+// A name in static memory, a value in the exchange's arena: nghttp2 copies and lowers nothing.
 static nghttp2_nv nv_of(struct view name, struct view value)
 {
     return (nghttp2_nv){(uint8_t *)name.p, (uint8_t *)value.p, name.n, value.n,
@@ -440,6 +440,17 @@ static nghttp2_nv nv_of(struct view name, struct view value)
 static bool is_of_this_answer(struct view name)
 {
     return view_is(name, "x-request-id") || view_is(name, "server-timing");
+}
+
+// But once in NAMES_US they go there, for their names: those between refer to them.
+#define NAMES_US 1000000
+
+static bool names_are_due(struct http_conn *c)
+{
+    if (c->now_us < c->h2_names_us)
+        return false;
+    c->h2_names_us = c->now_us + NAMES_US;
+    return true;
 }
 
 // Something of an answer that flows is at hand, or its end. Else it was cut, or its source is silent.
@@ -509,12 +520,12 @@ static bool keep_answer(struct exchange *ex, const struct http_response *r)
     return r->n_trailers == 0 || keep_trailers(ex, r->trailers, r->n_trailers);
 }
 
-// What the fields' bytes take in the arena: the caller's memory is its own again when we return.
+// What the values take in the arena: the caller's memory is its own again when we return.
 static char *make_room(struct exchange *ex, const struct http_response *r)
 {
     size_t n = 2 * PEN_NUMBER + http_date_n; // :status, content-length
     for (unsigned i = 0; i < r->n_headers; i++)
-        n += r->headers[i].name.n + r->headers[i].value.n;
+        n += r->headers[i].value.n;
     return arena_alloc_aligned(&ex->arena, n, 1);
 }
 
@@ -541,14 +552,14 @@ static bool put_fields(const struct http_response *r, struct exchange *ex, size_
     char *at = make_room(ex, r);
     if (!at)
         return false;
+    uint8_t once = names_are_due(ex->conn) ? 0 : NGHTTP2_NV_FLAG_NO_INDEX;
     *n = 0;
     nv[(*n)++] = nv_of(VIEW(":status"), keep_number(&at, r->status));
     for (unsigned i = 0; i < r->n_headers; i++) {
         const struct http_header *h = &r->headers[i];
-        struct view name = keep(&at, h->name);
-        nv[*n] = nv_of(name, keep(&at, h->value));
+        nv[*n] = nv_of(h->name, keep(&at, h->value));
         if (is_of_this_answer(h->name))
-            nv[*n].flags |= NGHTTP2_NV_FLAG_NO_INDEX;
+            nv[*n].flags |= once;
         (*n)++;
     }
     bool trailers_only = r->n_trailers > 0 && ex->n_out == 0;

@@ -154,8 +154,8 @@ struct http_response {
     unsigned n_trailers;
     bool close; // HTTP/1.1: close after it; HTTP/2: ignored
 };
-// Exactly once for each exchange (invariant). Header and trailer memory may be reused on return; body
-// segments are kept. HEAD: body suppressed by the room. Harmless after on_gone (blocks are given back).
+// Exactly once for each exchange (invariant). Names of headers and trailers are static, their values' memory may be
+// reused on return; body segments are kept. HEAD: body suppressed by the room. Harmless after on_gone (blocks are given back).
 void exchange_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 
 /* ---- answers that flow: given piece by piece, and pulled. on_want asks for a piece when the one before has gone into

@@ -2,16 +2,17 @@
 """Breaks router/ and batcher/ at random and counts what the tests notice.
 
     tools/mutants.py [N] [--seed S] [--build build] [--sim-seeds 1000] [--only FILE]
-                     [--tests WORD] [--all]
+                     [--tests WORD] [--all] [--again LOG]
 
 A mutant is one change of one operator, constant or statement, in a .c file or in an inline function of a
 header. Left alone: what stands in invariant(), for a check that asks less can only be seen beside a second
 bug; texts; and declarations. The draw is seeded, so that a run can be repeated; --all tries every mutant
-there is. Each is compiled in a copy under BUILD/mutants, never in the tree: only what was changed, then
-linked with the rest. One that does not compile, or whose objects are equal to the original's, is no mutant:
-another one is drawn for it, and both kinds are counted. The unit tests of the two rooms and the simulator
-have a bounded time; an endless loop counts as killed. Prints each survivor as file:line, before -> after,
-and ends with 1 when fewer than nine of ten were killed.
+there is, --again those that LOG, what an earlier run printed, says have survived (by their text: lines move).
+Each is compiled in a copy under BUILD/mutants, never in the tree: only what was changed, then linked with the
+rest. One that does not compile, or whose objects are equal to the original's, is no mutant: another one is drawn
+for it, and both kinds are counted. The unit tests of the two rooms and the simulator have a bounded time; an
+endless loop counts as killed. Prints each survivor as file:line, before -> after, and ends with 1 when fewer
+than nine of ten were killed.
 """
 import argparse
 import concurrent.futures
@@ -68,11 +69,14 @@ class Mutant:
         self.old = " ".join(text[start:end].split())
         self.new = " ".join((text[start:at] + after + text[at + len(before) : end]).split())
 
+    def change(self):
+        return f"{self.old}  ->  {self.new}"
+
     def applied(self):
         return self.text[: self.at] + self.after + self.text[self.at + len(self.before) :]
 
     def __str__(self):
-        return f"{self.name}:{self.line}: {self.old}  ->  {self.new}"
+        return f"{self.name}:{self.line}: {self.change()}"
 
 
 def is_operand(token):
@@ -184,6 +188,11 @@ def mutants_of(name, text):
         if within(spans, a) and not within(kept, a):
             found.append(Mutant(name, text, a, text[a:b], "\n" * text.count("\n", a, b)))
     return found
+
+
+def survived(log):
+    """{(file, change)} of those that the output of an earlier run names at its end."""
+    return set(re.findall(r"^survivor: (\S+):\d+: (.*)$", log.read_text(), re.M))
 
 
 class Bench:
@@ -298,6 +307,7 @@ def main():
     parser.add_argument("--only", help="files whose name contains this")
     parser.add_argument("--tests", default="", help="tests whose name contains this")
     parser.add_argument("--all", action="store_true", help="every mutant there is")
+    parser.add_argument("--again", type=pathlib.Path, metavar="LOG", help="the survivors of an earlier run")
     args = parser.parse_args()
     pool = []
     for room in ROOMS:
@@ -306,7 +316,10 @@ def main():
             if not args.only or args.only in name:
                 pool += mutants_of(name, path.read_text())
     random.Random(args.seed).shuffle(pool)
-    wanted = len(pool) if args.all else args.n
+    if args.again:
+        before = survived(args.again)
+        pool = [m for m in pool if (m.name, m.change()) in before]
+    wanted = len(pool) if args.all or args.again else args.n
     trial = Trial(args.build, args.sim_seeds, args.tests)
     workers = os.cpu_count() or 1
     benches = queue.SimpleQueue()

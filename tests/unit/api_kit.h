@@ -167,11 +167,9 @@ static inline void kit_add(const char *name, struct view value)
 static inline void kit_send(struct view body)
 {
     buffer_deinit(&kit_ex.body);
-    if (body.n) {
-        kit_ex.body.data = mem_must(body.n);
-        memcpy(kit_ex.body.data, body.p, body.n);
-    }
-    kit_ex.body.end = kit_ex.body.cap = body.n;
+    if (body.n)
+        assert_true(buffer_grow(&kit_ex.body, body.n) &&
+                    buffer_append(&kit_ex.body, body.p, body.n));
 }
 
 // With gRPC's prefix before it.

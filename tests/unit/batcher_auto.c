@@ -292,6 +292,17 @@ static void the_last_free_server_waits(void **state)
     assert_int_equal(decide().rows, 3);
     w.s.rate = 0.1; // more than full batches can serve
     assert_int_equal(decide().rows, 0);
+    w.s.rate = 0.004;
+    for (unsigned i = 3; i < 16; i++)
+        w.deadline[0][i] = NOW + 1000000;
+    fill_due(0, 15);
+    w.s.rows = 15; // of the 16
+    assert_int_equal(decide().rows, 0);
+    fill_due(0, 16);
+    w.s.rows = 16;
+    assert_int_equal(decide().rows, 16);
+    fill_due(0, 3);
+    w.s.rows = 3;
     w.s.earliest_us = NOW + 7000; // last: less t(4) = 5000
     w.s.lane[0].earliest_us = NOW + 7000;
     assert_int_equal(decide().wake_us, NOW + 2000);
@@ -323,6 +334,8 @@ static void a_single_server_waits_for_returns(void **state)
     assert_int_equal(decide().wake_us, NOW + 200); // 2 rows * 4000 > 1 row * 200
     w.p.max_wait_us = 120;                         // since the row came
     assert_int_equal(decide().wake_us, NOW + 100);
+    w.p.max_wait_us = 21;
+    assert_int_equal(decide().wake_us, NOW + 1);
     w.p.max_wait_us = UINT64_MAX;
     w.s.returns.came = 3; // all are here
     assert_int_equal(decide().rows, 1);
@@ -432,6 +445,46 @@ static void who_goes_can_make_it(void **state)
             assert_true(w.s.lane[0].rows - dropped >= v.rows); // so many are left to make it
     }
     assert_true(dropping > 300 && sized > 300);
+}
+
+// t(b) = alpha + beta b, and so many rows of each deadline, on one server that is free.
+static struct verdict decide_rows(double alpha, double beta, uint32_t max_rows, uint32_t first,
+                                  uint64_t first_us, uint32_t rest)
+{
+    w.p = (struct policy){.kind = POLICY_AUTO, .max_rows = max_rows};
+    w.s = (struct summary){.rows = first + rest,
+                           .oldest_us = NOW,
+                           .earliest_us = NOW + first_us,
+                           .n_lanes = 1,
+                           .at = {.servers = 1, .idle = 1},
+                           .trusted = true,
+                           .alpha = alpha,
+                           .beta = beta,
+                           .high = 1};
+    for (uint32_t i = 0; i < first + rest; i++)
+        w.deadline[0][i] = NOW + (i < first ? first_us : 100000);
+    fill_due(0, first + rest);
+    return decide();
+}
+
+// Two rows can make it in a batch of two and in no larger one; the six behind them have time for full batches.
+static void who_can_be_saved_without_harm_is(void **state)
+{
+    (void)state;
+    struct verdict v = decide_rows(1000, 100, 4, 2, 1250, 6);
+    assert_int_equal(v.rows, 2);
+    assert_true(v.drop_us[0] == 0);
+}
+
+// A row can make it alone, and not with another.
+static void who_can_make_it_alone_goes_alone(void **state)
+{
+    (void)state;
+    struct verdict v = decide_rows(1000, 200, 8, 1, 1300, 1);
+    assert_int_equal(v.rows, 1);
+    assert_true(v.drop_us[0] == 0);
+    v = decide_rows(1000, 200, 8, 1, 1000, 1); // not even alone
+    assert_int_equal(v.drop_us[0], NOW + 1200);
 }
 
 static void without_a_deadline_nobody_is_dropped(void **state)
@@ -616,6 +669,8 @@ static void a_window_is_measured_to_its_end(void **state)
     assert_true(a.returns.came == 0 && a.returns.answered == 3);
     assert_true(a.returns.answered_us == NOW + 120);
     arrivals_came(&a, 2, NOW + 150);
+    arrivals_answered(&a, 3, alpha, NOW + 300); // nor when two windows of three are over
+    assert_int_equal(a.of_rows, 10);
     arrivals_came(&a, 60, NOW + 399);
     arrivals_came(&a, 60, NOW + 400);
     assert_true(a.returns.back[2] == 0);
@@ -641,6 +696,8 @@ int main(void)
         cmocka_unit_test(behind_a_running_batch_just_in_time),
         cmocka_unit_test(not_trusted_it_learns),
         cmocka_unit_test(who_goes_can_make_it),
+        cmocka_unit_test(who_can_be_saved_without_harm_is),
+        cmocka_unit_test(who_can_make_it_alone_goes_alone),
         cmocka_unit_test(without_a_deadline_nobody_is_dropped),
         cmocka_unit_test(overload_does_not_shrink_batches),
         cmocka_unit_test(more_slack_never_lowers_it),

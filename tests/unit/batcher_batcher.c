@@ -394,6 +394,22 @@ static void groups_of_a_lane_take_turns(void **state)
     assert_int_equal(n, BATCHER_PASSES + 1);
 }
 
+// A group of which rows stay behind waits its turn anew, and as long as any: also when it is not the first one.
+static void a_group_waits_anew_for_its_rest(void **state)
+{
+    (void)state;
+    add_lane(8, 2, 1, NOW + 50000);
+    struct guest *first = add_lane(8, 1, 1, FAR), *rest = add_lane(8, 1, 1, FAR);
+    unsigned n = 0, went = 0;
+    for (; rest->ticket.place == PLACE_QUEUED && n < 100; n++) {
+        went += first->ticket.place == PLACE_QUEUED;
+        take();
+        add_lane(8, 2, 1, NOW + 50000);
+    }
+    assert_int_equal(went, BATCHER_PASSES + 1);
+    assert_int_equal(n, 2 * (BATCHER_PASSES + 1));
+}
+
 static void who_waits_longer_for_its_turn_goes_first(void **state)
 {
     (void)state;
@@ -650,6 +666,53 @@ static void auto_drops_what_stands_in_the_way(void **state)
     assert_int_equal(w.b.sent, 1);
 }
 
+// What was pushed long ago is told apart as finely as what comes now: one of two cannot make it, the other can.
+static void auto_counts_what_is_due_from_now(void **state)
+{
+    (void)state;
+    be_auto();
+    struct guest *late = add_lane(1, 1, 1, FAR), *in_time = add_lane(1, 1, 1, FAR + 400);
+    uint64_t now_us = FAR - 980; // t(1) = 1020, t(2) = 1040
+    struct batch_plan p = batcher_plan(&w.b, 64, now_us, NULL, NULL);
+    assert_ptr_equal(batcher_dropped(&w.b, &p, now_us), &late->ticket);
+    batcher_remove(&w.b, &late->ticket);
+    assert_null(batcher_dropped(&w.b, &p, now_us));
+    assert_int_equal(batcher_take(&w.b, &p, w.out, 64, now_us), 1);
+    assert_ptr_equal(w.out[0], &in_time->ticket);
+}
+
+// While no server is known to be up, plans are made for one.
+static void auto_expects_one_server_at_least(void **state)
+{
+    (void)state;
+    be_auto();
+    batcher_expect(&w.b, &(struct outlook){0});
+    assert_int_equal(w.b.outlook.servers, 1);
+    assert_int_equal(w.b.round_rows, 64);
+    batcher_expect(&w.b, &(struct outlook){.servers = 3});
+    assert_int_equal(w.b.round_rows, 3 * 64);
+}
+
+// Rows for the device's time, beside a full batch: b / t(b) of 64 / t(64).
+static void a_bid_is_its_share_of_a_full_batch(void **state)
+{
+    (void)state;
+    be_auto();
+    for (unsigned i = 0; i < 16; i++)
+        add_lane(1, 1, 2, FAR);
+    assert_int_equal(batcher_bid(&w.b).lane, 2);
+    assert_true(fabs(batcher_bid(&w.b).share - 16.0 * 2280 / (64 * 1320)) < 0.01);
+    for (unsigned i = 0; i < 84; i++)
+        add_lane(1, 1, 2, FAR);
+    assert_true(fabs(batcher_bid(&w.b).share - 1) < 1e-9); // it takes no more than a full one
+    struct guest *single = add_lane(1, 2, 0, FAR);
+    batcher_remove(&w.b, &single->ticket);
+    single->request.sequence = true;
+    assert_true(batcher_push(&w.b, &single->ticket, NOW));
+    assert_int_equal(batcher_bid(&w.b).lane, 0);
+    assert_true(fabs(batcher_bid(&w.b).share - 1) < 1e-9); // alone it is all that goes
+}
+
 // One deadline for all, and time: nobody is dropped.
 static void auto_takes_all_when_there_is_time(void **state)
 {
@@ -901,6 +964,7 @@ int main(void)
         TEST(a_lane_that_only_fills_up_is_served_too),
         TEST(no_group_starves),
         TEST(all_that_starve_go_in_turn),
+        TEST(a_group_waits_anew_for_its_rest),
         TEST(who_waits_longer_for_its_turn_goes_first),
         TEST(whoever_was_served_waits_anew),
         TEST(max_wait_counts_from_the_oldest),
@@ -913,6 +977,9 @@ int main(void)
         TEST(an_estimate_that_refuses_is_put_to_the_test),
         TEST(an_estimate_that_holds_is_kept),
         TEST(auto_drops_what_stands_in_the_way),
+        TEST(auto_counts_what_is_due_from_now),
+        TEST(auto_expects_one_server_at_least),
+        TEST(a_bid_is_its_share_of_a_full_batch),
         TEST(auto_takes_all_when_there_is_time),
         TEST(auto_lets_the_higher_lane_decide),
         TEST(auto_keeps_the_bound_on_starving),

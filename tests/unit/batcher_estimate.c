@@ -264,6 +264,17 @@ static void no_time_is_negative(void **state)
     assert_int_equal(estimate_low_us(&none, 1), 0); // nothing is doomed by it
 }
 
+// Both begin at the line itself: with the first times below it, less is thought possible.
+static void the_low_one_moves_from_the_line(void **state)
+{
+    (void)state;
+    struct estimate e = fed(ESTIMATE_MIN_SEEN, 10000, 100);
+    near(estimate_low(&e), 1, 1e-9);
+    feed(&e, 10, 5000, 50);
+    assert_true(estimate_low(&e) < 0.85); // a fiftieth of the way each time
+    near(estimate_high(&e), 1, 1e-9);
+}
+
 // Times spread evenly over +-40 % of the line: 5 % of them are below 0.64, 95 % below 1.36.
 static void two_quantiles(void **state)
 {
@@ -306,6 +317,7 @@ int main(void)
         cmocka_unit_test(it_follows_a_worker_that_has_changed),
         cmocka_unit_test(a_bigger_batch_is_never_faster),
         cmocka_unit_test(no_time_is_negative),
+        cmocka_unit_test(the_low_one_moves_from_the_line),
         cmocka_unit_test(two_quantiles),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -118,11 +118,11 @@ static void who_is_free_first(void **state)
     (void)state;
     struct batch_server soon = {.in_flight = 2, .pending_us = 9, .free_us = 500, .answered_us = 90};
     struct batch_server late = {.in_flight = 1, .pending_us = 9, .free_us = 900, .answered_us = 10};
-    struct batch_server idle = {.free_us = 2000, .answered_us = 70}, rested = {.answered_us = 20};
-    assert_true(server_before(&soon, &late, 0) && !server_before(&late, &soon, 0));
-    assert_true(server_before(&idle, &soon, 0) && !server_before(&soon, &idle, 0));
-    assert_true(server_before(&rested, &idle, 0) && !server_before(&idle, &rested, 0));
-    assert_false(server_before(&soon, &soon, 0));
+    struct batch_server idle = {.free_us = 70, .answered_us = 70}, rested = {.answered_us = 20};
+    assert_true(server_before(&soon, &late, 100) && !server_before(&late, &soon, 100));
+    assert_true(server_before(&idle, &soon, 100) && !server_before(&soon, &idle, 100));
+    assert_true(server_before(&rested, &idle, 100) && !server_before(&idle, &rested, 100));
+    assert_false(server_before(&soon, &soon, 100));
 }
 
 int main(void)

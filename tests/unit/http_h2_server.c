@@ -103,6 +103,42 @@ static void trailers_follow_the_answer(void **state)
     end(h);
 }
 
+// The bytes of an answer that has no more than this field.
+static size_t answer_with(struct h2 *h, uint32_t id, struct view name, struct view value)
+{
+    struct http_header field = {name, value};
+    struct http_response r = {.status = 200, .headers = &field, .n_headers = 1};
+    wire_head(&h->say, END_STREAM, id, FORM "/later\n");
+    h2_say(h);
+    struct exchange *ex = h->w.later[--h->w.n_later];
+    exchange_respond(ex, &r, h->w.now_us);
+    exchange_unref(ex);
+    size_t bytes = h2_take(h, SIZE_MAX);
+    assert_int_equal(h2_stream(h, id)->status, 200);
+    return bytes;
+}
+
+// A value that no other answer repeats does not fill the peer's table, but its name is found there: once a second.
+static void names_of_passing_values_are_spelled_once(void **state)
+{
+    struct h2 *h = begin();
+    static char large[3000];
+    struct view id = VIEW("x-request-id");
+    memset(large, 'x', sizeof(large));
+    size_t spelled = answer_with(h, 1, id, VIEW("0001")),
+           brief = answer_with(h, 3, id, VIEW("0002"));
+    assert_in_range(brief, 1, spelled - 8); // twelve letters, of six bits or so
+    assert_non_null(strstr(h2_stream(h, 3)->fields, "x-request-id: 0002\n"));
+    answer_with(h, 5, VIEW("x-large"), view_of(large, 3000)); // drives all others out
+    answer_with(h, 7, VIEW("x-large"), view_of(large, 2999));
+    assert_int_equal(answer_with(h, 9, id, VIEW("0003")), spelled);
+    assert_int_equal(answer_with(h, 11, id, VIEW("0004")), spelled);
+    h2_pass(h, SECOND);
+    assert_int_equal(answer_with(h, 13, id, VIEW("0005")), spelled);
+    assert_int_equal(answer_with(h, 15, id, VIEW("0006")), brief);
+    end(h);
+}
+
 static void an_early_answer_ends_the_request(void **state)
 {
     struct h2 *h = begin();
@@ -460,6 +496,7 @@ int main(void)
         cmocka_unit_test(a_conversation_is_the_same_byte_by_byte),
         cmocka_unit_test(head_and_answers_without_body),
         cmocka_unit_test(trailers_follow_the_answer),
+        cmocka_unit_test(names_of_passing_values_are_spelled_once),
         cmocka_unit_test(an_early_answer_ends_the_request),
         cmocka_unit_test(bodies_are_bounded),
         cmocka_unit_test(the_room_above_shapes_refusals),

@@ -1,4 +1,5 @@
 /* router/desk under the policy `auto`: who has the next batch and when, who is refused, who is dropped. */
+#include "router/desk_inner.h"
 #include "tests/unit/router_kit.h"
 
 #define LEAD_US 62 // of alpha = 1000
@@ -265,13 +266,35 @@ static void heads_in_the_way_are_dropped(void **state)
     assert_int_equal(b->reason, BATCH_DEADLINE);
     assert_int_equal(b->n, 50);
     office.read = 0;
-    unsigned dropped = 0;
+    unsigned dropped = 0, noted = 0;
     for (unsigned i = 0; i < 30; i++)
         dropped += back(&office.guest[i], STATUS_DEADLINE);
+    for (unsigned i = 0; i < office.fx.n; i++)
+        noted += office.fx.at[i].kind == FX_NOTE && office.fx.at[i].note.kind == NOTE_DROPPED;
     assert_int_equal(dropped, 30);
+    assert_int_equal(noted, 30);
     assert_string_equal(office.guest[0].ticket.error.text,
                         "given up for others that can still be answered in time");
     answer_after(b, NOW + 2000, 0, 0);
+    settle();
+}
+
+// What a queue is thought to wait for is thought anew when the first request comes, and when the rules are others.
+static void the_outlook_is_of_todays_rules(void **state)
+{
+    (void)state;
+    const struct batcher *q = &office.desk->batcher;
+    lend(1);
+    assert_int_equal(q->outlook.servers, 1); // nobody is there: as if one were
+    up_with(7, 2, NOW);
+    forget();
+    struct model_rules less = rules;
+    less.max_rows = 8;
+    run(NOW);
+    answer_after(sent(), NOW, 0, 0);
+    desk_on_rules(office.desk, &less);
+    lend(1);
+    assert_int_equal(q->round_rows, 2 * 8);
     settle();
 }
 
@@ -295,6 +318,24 @@ static void a_quiet_batch_tells_the_way(void **state)
     answer_after(sent(), NOW + 5000, 0, 0);
     assert_true(q->trip_us == 200);
     settle();
+}
+
+// Nobody who is refused is sent away for more than an hour.
+static void an_hour_is_the_longest_that_is_said(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t late_us;
+        uint32_t said_s;
+    } rows[] = {{3599000000, 3599}, {3599000001, 3600}, {7200000000, 3600}};
+    for (unsigned i = 0; i < 3; i++) {
+        struct guest *g = &office.guest[office.n++];
+        guest_init(g, 1, 1, FAR);
+        forget();
+        ticket_refused(office.desk, &g->ticket, rows[i].late_us, &office.fx);
+        assert_int_equal(back(g, STATUS_DEADLINE), 1);
+        assert_int_equal(g->ticket.retry_after_s, rows[i].said_s);
+    }
 }
 
 // R7 counts from when a server is free.
@@ -349,6 +390,7 @@ int main(void)
         TEST(every_instance_is_a_server),       TEST(who_is_free_soonest_has_it),
         TEST(credit_is_by_rules_or_instances),  TEST(too_many_before_it_is_refused_at_once),
         TEST(heads_in_the_way_are_dropped),     TEST(a_quiet_batch_tells_the_way),
+        TEST(the_outlook_is_of_todays_rules),   TEST(an_hour_is_the_longest_that_is_said),
         TEST(hopeless_behind_what_runs),        TEST(who_asks_and_leaves_is_not_sent_again_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -31,6 +31,19 @@ static void a_failure_is_shown_to_a_sibling_whole_and_once(void **state)
     assert_int_equal(replica(1)->faults + replica(2)->faults, 0);
 }
 
+static void who_is_not_there_has_no_faults(void **state)
+{
+    (void)state;
+    up_local(2, 102);
+    replicas_fault(&office.desk->replicas, 3, NOW, &office.fx); // nobody
+    desk_on_replica_down(office.desk, 2, NOW, &office.fx);
+    forget();
+    for (unsigned i = 0; i < REPLICA_FAULTS; i++)
+        replicas_fault(&office.desk->replicas, 2, NOW, &office.fx);
+    assert_int_equal(replica(2)->faults, 0);
+    assert_int_equal(count_fx(FX_NOTE), 0);
+}
+
 static void its_sibling_may_go_before_it_comes_to_it(void **state)
 {
     (void)state;
@@ -208,6 +221,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         LOCAL(a_failure_is_shown_to_a_sibling_whole_and_once),
+        LOCAL(who_is_not_there_has_no_faults),
         LOCAL(its_sibling_may_go_before_it_comes_to_it),
         LOCAL(who_is_gone_is_not_shown),
         LOCAL(it_is_said_in_what_a_replica_differs),

@@ -40,6 +40,7 @@ static void the_third_loss_is_enough(void **state)
     assert_int_equal(back(&office.guest[0], STATUS_WORKER_LOST), 1);
     assert_null(office.desk->lost);
     assert_int_equal(office.desk->replicas.suspects, 0);
+    assert_true(office.desk->held_us == UINT64_MAX); // nobody is waited for any more
 }
 
 // A request that loses three workers, processes 201 to 203, before a word of the keeper comes.

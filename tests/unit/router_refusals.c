@@ -104,7 +104,10 @@ static void a_pause_is_logged_in_the_workers_words(void **state)
     }
     assert_memory_equal(note->why, "it says: ", 9);
     assert_string_equal(note->why + 9, words);
-    assert_memory_equal(replica((uint32_t)note->a)->why, note->why, 100);
+    const struct replica *r = replica((uint32_t)note->a);
+    assert_memory_equal(r->why, note->why, 100);
+    assert_int_equal(strlen(r->why), sizeof(r->why) - 3); // what was begun of a character has gone
+    assert_int_equal(r->why[sizeof(r->why) - 4], ',');
     run(NOW + REPLICA_PAUSE_US);
     answer_one(sent(), NOW + REPLICA_PAUSE_US);
 }
@@ -194,6 +197,20 @@ static void without_a_token_it_is_given_the_workers_words(void **state)
     desk_on_cancel(office.desk, &office.guest[1].ticket, NOW, &office.fx);
 }
 
+static void one_token_is_enough_and_less_is_not(void **state)
+{
+    (void)state;
+    struct replicas *rs = &office.desk->replicas;
+    end(send_one(NOW), SEEN_UNPROCESSED, NOW); // the only one there is pauses
+    rs->tokens_us = NOW;
+    rs->tokens = 0.999;
+    assert_false(replicas_may_retry(rs, VIEW(""), NOW));
+    rs->tokens = 1;
+    assert_true(replicas_may_retry(rs, VIEW(""), NOW));
+    assert_true(rs->tokens == 0);
+    desk_on_cancel(office.desk, &office.guest[0].ticket, NOW, &office.fx);
+}
+
 static void a_ticket_is_refused_for_so_long_at_most(void **state)
 {
     (void)state;
@@ -211,6 +228,12 @@ static void a_ticket_is_refused_for_so_long_at_most(void **state)
     end_as(b, STATUS_UNAVAILABLE, now);
     assert_int_equal(back(&office.guest[0], STATUS_UNAVAILABLE), 1);
     assert_string_equal(office.guest[0].ticket.error.text, "so it says");
+    b = send_one(now + REPLICA_PAUSE_MAX_US);
+    office.guest[1].ticket.refusals = 1;
+    office.guest[1].ticket.refused_us = now + REPLICA_PAUSE_MAX_US - DESK_REFUSED_US;
+    forget();
+    end_as(b, STATUS_UNAVAILABLE, now + REPLICA_PAUSE_MAX_US);
+    assert_int_equal(back(&office.guest[1], STATUS_UNAVAILABLE), 1); // to the microsecond
 }
 
 static void a_ticket_is_refused_so_often_at_most(void **state)
@@ -239,6 +262,7 @@ int main(void)
         REMOTE(who_was_refused_comes_back_after_a_pause),
         REMOTE(past_its_deadline_nobody_is_tried_again),
         LOCAL(without_a_token_it_is_given_the_workers_words),
+        REMOTE(one_token_is_enough_and_less_is_not),
         LOCAL(a_ticket_is_refused_for_so_long_at_most),
         LOCAL(a_ticket_is_refused_so_often_at_most),
     };

@@ -130,7 +130,9 @@ static void removed_only_when_idle(void **state)
     assert_false(table_remove(t, m)); // it was not offered
     model_offer(m);
     assert_ptr_equal(table_find(t, VIEW("m")), m); // M1
+    m->idle_us = 77;
     assert_true(model_keep(m));
+    assert_int_equal(m->idle_us, 0);  // when it is idle again that counts anew
     assert_false(table_remove(t, m)); // a replica came up: called off
     model_offer(m);
     unsigned index = m->index;
