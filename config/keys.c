@@ -15,7 +15,7 @@
 const struct config_section config_sections[SECTION_KINDS] = {
     [SECTION_TOP] = {"", SECTION_TOP, false, RELOAD_RESTART,
                      "Keys that stand outside of any section."},
-    [SECTION_LISTEN] = {"listen", SECTION_TOP, true, RELOAD_RESTART,
+    [SECTION_LISTEN] = {"listen", SECTION_TOP, true, RELOAD_TAKES,
                         "Where clients are served: HTTP/1.1, HTTP/2 and gRPC on one port, over TLS "
                         "when a certificate is given. At least one."},
     [SECTION_ADMIN] = {"admin", SECTION_TOP, false, RELOAD_RESTART,
@@ -119,7 +119,7 @@ const struct config_key config_keys[] = {
         "`$XDG_RUNTIME_DIR`, else `/tmp`."), .reload = RELOAD_RESTART},
 
     {.name = "address", TEXT_IN(SECTION_LISTEN, config_listen, KEY_LISTEN, address,
-        "Port 0 picks a free one and reports it."), .required = true, .reload = RELOAD_RESTART},
+        "Port 0 picks a free one and reports it."), .required = true},
     {.name = "certificate", TEXT_IN(SECTION_LISTEN, config_listen, KEY_PATH, certificate,
         "PEM file with the certificate and its chain: this listener speaks TLS. Needs `key`."), .reload = RELOAD_CONNECTIONS},
     {.name = "key", TEXT_IN(SECTION_LISTEN, config_listen, KEY_PATH, key,

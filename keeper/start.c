@@ -131,15 +131,11 @@ static bool prepare_sockets(struct keeper *k)
     if (!sockets_open(&k->sockets, k->config, k->boot.loops, why))
         return refuse(why);
     k->boot.listeners = k->sockets.listeners;
-    k->boot.listener_count = k->sockets.count;
     k->boot.admin_fd = k->sockets.admin_fd;
     k->boot.admin_address = k->sockets.admin_address;
-    for (unsigned i = 0; i < k->sockets.count; i++) {
-        const struct boot_listener *l = &k->sockets.listeners[i];
-        if (l->loop == 0)
-            EVENT(LOG_INFO, "listening", LOG_CSTR("name", l->name),
-                  LOG_CSTR("address", l->address));
-    }
+    for (unsigned i = 0; i < k->sockets.count; i++)
+        EVENT(LOG_INFO, "listening", LOG_CSTR("name", k->sockets.listeners[i]->name),
+              LOG_CSTR("address", k->sockets.listeners[i]->address));
     if (k->boot.admin_fd >= 0)
         EVENT(LOG_INFO, "listening", LOG_CSTR("name", "admin"),
               LOG_CSTR("address", k->boot.admin_address));
@@ -191,6 +187,7 @@ static void close_fd(int fd)
 
 void keeper_clean_up(struct keeper *k)
 {
+    reload_deinit(k);
     sockets_close(&k->sockets);
     for (unsigned i = 0; i < k->worker_count; i++) {
         struct local_worker *w = &k->workers[i];
@@ -205,7 +202,6 @@ void keeper_clean_up(struct keeper *k)
     close_fd(k->liveness_write);
     close_fd(k->gateway_fd);
     close_fd(k->signal_fd);
-    reload_deinit(&k->reload);
     buffer_deinit(&k->text);
     config_unref(k->config);
     explicit_bzero(&k->boot.ticket_keys, sizeof(k->boot.ticket_keys));
