@@ -82,6 +82,8 @@ enum boot_word_kind {
     BOOT_RELOADED, // keeper -> gateway: a struct boot_said: a reload is over, which answers the wishes up to `worker`;
     // `how` 1: it is in force, text says what has changed: listeners that are not in it leave; 0: text says why not
     BOOT_LET_GO, // gateway -> keeper: of those that leave no socket is open here any more
+    BOOT_EVENT, // keeper -> gateway: a struct boot_said, for /events: the event's name, and behind its NUL the line; `how`: so
+    // many were lost before it
     BOOT_LOG_LEVEL, // gateway -> keeper: `how` is the enum log_level from now on: here, and of gateways to come
 };
 

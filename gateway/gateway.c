@@ -205,6 +205,13 @@ static void hear_word(struct gateway *g, const struct boot_word *word)
         parts_worker_gone(g, word->worker, word->replica, word->pid, word->how == BOOT_CRASHED);
 }
 
+static void relay_event(struct gateway *g, const struct boot_said *said, size_t bytes)
+{
+    size_t name = strlen(said->text) + 1;
+    if (name < bytes)
+        events_relay(g->events, said->text, view_str(said->text + name), said->word.how);
+}
+
 union keeper_words { // whatever the keeper says
     struct boot_word word;
     struct boot_ticket_keys keys;
@@ -229,6 +236,8 @@ static void hear(struct gateway *g, union keeper_words *w, size_t n, const int *
         take_ticket_keys(g, &w->keys.keys);
     else if (w->word.kind == BOOT_RELOADED && n > offsetof(struct boot_said, text))
         reload_on_end(g, &w->said);
+    else if (w->word.kind == BOOT_EVENT && n > offsetof(struct boot_said, text))
+        relay_event(g, &w->said, n - offsetof(struct boot_said, text));
     else if (!DOOR_KEEPS_WORD(g, &w->word, hear_word))
         hear_word(g, &w->word);
 }

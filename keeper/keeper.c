@@ -41,6 +41,12 @@ static bool tell_gateway(struct keeper *k, const struct boot_word *word)
            send(k->gateway_fd, word, sizeof(*word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(*word);
 }
 
+void keeper_relay(struct keeper *k)
+{
+    if (k->gateway.state == CHILD_RUNNING)
+        relay_flush(&k->relay, k->gateway_fd);
+}
+
 static void gateway_ready(struct keeper *k)
 {
     if (k->gateway.state != CHILD_STARTING)
@@ -382,6 +388,7 @@ static void rotate_tickets(struct keeper *k, uint64_t now)
 static void advance(struct keeper *k, uint64_t now)
 {
     rotate_tickets(k, now);
+    keeper_relay(k);
     if (k->drain_asked && k->phase == RUNNING)
         begin_drain(k, "an operator's word", now);
     reload_turn(k, now);

@@ -142,8 +142,16 @@ static bool prepare_sockets(struct keeper *k)
     return true;
 }
 
+static void on_event(void *ctx, const char *event, struct view line)
+{
+    struct keeper *k = ctx;
+    relay_add(&k->relay, event, line);
+    keeper_relay(k);
+}
+
 bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
 {
+    event_listen(on_event, k);
     k->config = config_ref(config);
     buffer_init(&k->text);
     reload_init(&k->reload);
@@ -187,6 +195,7 @@ static void close_fd(int fd)
 
 void keeper_clean_up(struct keeper *k)
 {
+    event_listen(NULL, NULL);
     reload_deinit(k);
     sockets_close(&k->sockets);
     for (unsigned i = 0; i < k->worker_count; i++) {

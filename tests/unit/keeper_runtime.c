@@ -1,4 +1,5 @@
 // What the keeper takes from the system: the file, the private directory, sockets, programs (row 122).
+#include "keeper/relay.h"
 #include "keeper/runtime.h"
 #include "net/listen.h"
 #include <fcntl.h>
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -270,6 +272,66 @@ static void other_listeners(void **state)
     config_unref(more);
 }
 
+// Reads one of them: "NAME LINE lost"; NULL: none is there.
+static const char *hear_relayed(int fd)
+{
+    static char text[200];
+    struct boot_said s;
+    ssize_t n = recv(fd, &s, sizeof(s), MSG_DONTWAIT);
+    if (n < 0)
+        return NULL;
+    assert_int_equal(s.word.kind, BOOT_EVENT);
+    assert_int_equal(s.text[(size_t)n - offsetof(struct boot_said, text) - 1], 0);
+    snprintf(text, sizeof(text), "%.20s %.100s %u", s.text, s.text + strlen(s.text) + 1,
+             s.word.how);
+    return text;
+}
+
+static void relayed(struct relay *r, unsigned from, unsigned to)
+{
+    for (unsigned i = from; i < to; i++) {
+        char line[20];
+        snprintf(line, sizeof(line), "{%u}", i);
+        relay_add(r, "e", view_str(line));
+    }
+}
+
+// What waits for a gateway goes in order; what had to give way is counted at its place.
+static void events_wait(void **state)
+{
+    static struct relay r;
+    int fd[2], full = 0;
+    memset(&r, 0, sizeof(r));
+    relay_flush(&r, -1);
+    relayed(&r, 0, RELAY_KEPT + 3);
+    relay_flush(&r, -1);
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, fd), 0);
+    relay_flush(&r, fd[0]);
+    assert_string_equal(hear_relayed(fd[1]), "e {3} 3");
+    for (unsigned i = 4; i < RELAY_KEPT + 3; i++)
+        assert_non_null(strstr(hear_relayed(fd[1]), " 0"));
+    assert_null(hear_relayed(fd[1]));
+    static char longest[BOOT_TEXT];
+    memset(longest, 'x', sizeof(longest));
+    relay_add(&r, "e", view_of(longest, BOOT_TEXT - 2)); // with both its zeros one too many
+    relayed(&r, 7, 8);
+    relay_add(&r, "e", view_of(longest, BOOT_TEXT - 3));
+    relay_flush(&r, fd[0]);
+    assert_string_equal(hear_relayed(fd[1]), "e {7} 1");
+    assert_non_null(hear_relayed(fd[1]));
+    for (; r.first == r.next; full++) { // one that does not read
+        relayed(&r, 0, 1);
+        relay_flush(&r, fd[0]);
+    }
+    relayed(&r, 1, RELAY_KEPT + 1); // the one that found no room gives way
+    for (int i = 0; i < full - 1; i++)
+        assert_string_equal(hear_relayed(fd[1]), "e {0} 0");
+    relay_flush(&r, fd[0]);
+    assert_string_equal(hear_relayed(fd[1]), "e {1} 1");
+    close(fd[0]);
+    close(fd[1]);
+}
+
 static void programs_and_files(void **state)
 {
     char path[600];
@@ -304,6 +366,7 @@ int main(void)
         cmocka_unit_test(many_start_at_once),
         cmocka_unit_test(sockets),
         cmocka_unit_test(other_listeners),
+        cmocka_unit_test(events_wait),
         cmocka_unit_test(other_listeners),
         cmocka_unit_test(programs_and_files),
     };
