@@ -113,7 +113,7 @@ const struct config_key config_keys[] = {
         "A loop that makes no turn for so long is stuck: the gateway process is aborted and started "
         "again.")},
     {.name = "core_dumps", NUMBER(SECTION_TOP, KEY_BOOL, core_dumps, 0, 1, "false",
-        "Let a crash leave a core file (it holds keys and requests)."), .reload = RELOAD_RESTART},
+        "Let a crash leave a core file (it holds keys and requests).")},
     {.name = "runtime_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, runtime_dir,
         "Directory below which a private one for the sockets of local workers is made. Without it: "
         "`$XDG_RUNTIME_DIR`, else `/tmp`."), .reload = RELOAD_RESTART},
@@ -208,7 +208,7 @@ const struct config_key config_keys[] = {
         "`debug` tells of every batch."),
         .choices = "debug|info|warn|error"},
     {.name = "explain", NUMBER(SECTION_LOG, KEY_COUNT, log.explain, 0, 65536, "2048",
-        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.4 KiB each. 0: none."), .reload = RELOAD_RESTART},
+        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.4 KiB each. 0: none.")},
 
     {.name = "interval", NUMBER(SECTION_HEALTH, KEY_DURATION, health.interval_us, 10 * MS, HOUR, "1s",
         "Time between two probes of a worker.")},

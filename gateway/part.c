@@ -248,6 +248,9 @@ void part_adopt(struct part *p)
         const struct front *f = p->snap->fronts[i];
         server_adopt(f->server, p->loop->index, &p->snap->limits, f->tls);
     }
+    if (!past_resize(&p->past, p->snap->config->log.explain))
+        GATEWAY_EVENT(p->gateway, p->loop, LOG_ERROR, "explain_kept",
+                      LOG_CSTR("why", "out of memory"), LOG_I("requests", p->past.n));
     homes_adopt(p);
     workers_adopt(p);
     part_run(p);

@@ -4,10 +4,10 @@
 #include "base/mem.h"
 #include "gateway/front.h"
 #include "gateway/process.h"
+#include "gateway/secrets.h"
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 // ---- an offer: what may fail ---------------------------------------------------------------------------
@@ -48,22 +48,14 @@ static struct config *read_config(struct takeover *t, const struct boot_offer *o
     return c;
 }
 
-// Before any is read: a token may be the first secret here (row 134).
-static void guard_secrets(const struct config *c)
-{
-#ifndef SLUICE_ASAN // the leak checker must be allowed to look
-    if (config_names_secrets(c) && !c->core_dumps)
-        prctl(PR_SET_DUMPABLE, 0);
-#endif
-}
-
 static bool make_snapshot(struct takeover *t, const struct boot_offer *offer, int memory_fd)
 {
     const char *why;
     struct config *c = read_config(t, offer, memory_fd);
     if (!c)
         return false;
-    guard_secrets(c);
+    if (!c->core_dumps) // a token may be the first secret here
+        secrets_guard(c);
     t->snap = snapshot_new(t->g, c, offer->generation, offer->since_us, &why);
     return t->snap || refuse(t, "%s", why);
 }
@@ -159,6 +151,7 @@ static void put_in_force(struct takeover *t)
     server_budget_set(g->connections, gateway_connections(g, c),
                       c->limits.max_connections_per_address);
     budget_set(&g->bytes, gateway_bytes(c), g->loops.n);
+    secrets_guard(c);
     if (c->log.level != g->snap->config->log.level) // else what an operator has set since stays
         log_set_level(g->log, (enum log_level)c->log.level);
     add_models(g, c);
@@ -193,8 +186,10 @@ static void take(struct gateway *g)
     give_up(&t);
     close(r->memory_fd);
     r->memory_fd = -1;
-    if (!ok)
+    if (!ok) {
+        secrets_guard(g->snap->config);
         gateway_say_taken(g, t.why);
+    }
 }
 
 void reload_in_force(struct gateway *g)

@@ -1,6 +1,7 @@
 #include "keeper/reload.h"
 #include "base/mem.h"
 #include "config/changes.h"
+#include "gateway/secrets.h"
 #include "keeper/event.h"
 #include "keeper/state.h"
 #include "net/listen.h"
@@ -212,7 +213,7 @@ static void put_in_force(struct keeper *k, uint64_t now_us)
     }
     k->config = r->config;
     r->config = NULL;
-    keeper_guard_secrets(k->config);
+    secrets_guard(k->config);
     config_unref(before);
     buffer_deinit(&k->text);
     k->text = r->text;

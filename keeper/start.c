@@ -1,6 +1,7 @@
 /* How the keeper comes to life and goes: everything that it holds is opened here, in the order in which a
  * failure is most useful to hear of, and closed here. */
 #include "base/mem.h"
+#include "gateway/secrets.h"
 #include "keeper/event.h"
 #include "keeper/state.h"
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -58,14 +58,6 @@ static void prepare_process(void)
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-}
-
-void keeper_guard_secrets(const struct config *c)
-{
-#ifndef SLUICE_ASAN // the leak checker must be allowed to look
-    if (config_names_secrets(c) && !c->core_dumps)
-        prctl(PR_SET_DUMPABLE, 0);
-#endif
 }
 
 // argv: the command, then --listen ADDRESS --liveness-fd N.
@@ -183,7 +175,7 @@ bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
         return refuse_errno("mmap");
     if (!prepare_sockets(k) || !prepare_workers(k))
         return false;
-    keeper_guard_secrets(config);
+    secrets_guard(config);
     return true;
 }
 

@@ -51,8 +51,6 @@ struct keeper {
 
 // Signals, sockets, directory, pipe, page, the workers' words; starts no process. false: said why.
 bool keeper_prepare(struct keeper *k, struct config *config, struct view text);
-// No core file and no /proc/PID/mem while keys are in memory; forked children inherit it (row 134).
-void keeper_guard_secrets(const struct config *c);
 // What we have told goes on to a gateway that is ready.
 void keeper_relay(struct keeper *k);
 // Gives all of it back; also after a keeper_prepare that failed.

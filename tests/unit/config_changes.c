@@ -101,9 +101,9 @@ static void listeners(void **state)
 
 static void what_wants_a_restart(void **state)
 {
-    compare(
-        SMALL, "loops = 3\nruntime_dir = \"/run\"\ncore_dumps = on\n" SMALL, "",
-        "loops: was 0, is 3; core_dumps: was false, is true; runtime_dir: was none, is \"/run\"");
+    compare(SMALL, "loops = 3\nruntime_dir = \"/run\"\ncore_dumps = on\nlog { explain = 7 }" SMALL,
+            "core_dumps: was false, is true; log: explain: was 2048, is 7",
+            "loops: was 0, is 3; runtime_dir: was none, is \"/run\"");
     compare(SMALL, SMALL ADMIN, "", "admin: added");
     compare(SMALL ADMIN, SMALL, "", "admin: removed");
     compare(SMALL ADMIN, SMALL "admin { address = \"127.0.0.1:2\" token_file = \"t\" }",
