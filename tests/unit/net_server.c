@@ -532,10 +532,13 @@ static void address_has_its_share(void **state)
     end();
 }
 
+static _Atomic unsigned adopted;
+
 static void on_adopt(struct loop *l, struct loop_task *t)
 {
     (void)t;
     server_adopt(server, l->index, &limits, tls);
+    atomic_fetch_add(&adopted, 1);
 }
 
 // Whoever begins after it has less time; whoever was there before has as much as ever. And another bound for all.
@@ -797,12 +800,12 @@ static bool talks_tls(SSL_CTX *ctx)
 static void adopt_all(void)
 {
     static struct loop_task t[2];
+    adopted = 0;
     for (unsigned i = 0; i < 2; i++) {
-        uint64_t turns = loop_turns(set.loop[i]);
         t[i].fn = on_adopt;
         loop_post_task(NULL, set.loop[i], &t[i]);
-        EVENTUALLY(loop_turns(set.loop[i]) > turns + 1);
     }
+    EVENTUALLY(adopted == 2);
 }
 
 // One socket: plain, then with TLS, then plain; who was there before goes on as it began.
