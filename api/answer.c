@@ -42,13 +42,11 @@ struct api_answer {
     struct json_flow *flow; // NULL: it does not
 };
 
-void api_init(struct api *a, const struct api_carry *carry, bool expose, struct view server_name,
+void api_init(struct api *a, const struct api_carry *carry, struct view server_name,
               struct view server_version)
 {
-    *a = (struct api){.carry = *carry,
-                      .expose = expose,
-                      .server_name = server_name,
-                      .server_version = server_version};
+    *a =
+        (struct api){.carry = *carry, .server_name = server_name, .server_version = server_version};
     buffer_init(&a->scratch);
 }
 
@@ -349,7 +347,7 @@ static enum oip_step step_rest(struct api_answer *w, const struct meta_fields *m
 enum oip_step api_answer_step(struct api_answer *w, uint64_t now_us, struct error *e)
 {
     struct meta_fields meta;
-    meta_write(&meta, w->meta, w->api->expose);
+    meta_write(&meta, w->meta);
     return step_rest(w, &meta, now_us, e);
 }
 
@@ -446,7 +444,7 @@ enum oip_step api_answer_infer(struct api *a, struct exchange *ex, const struct 
         api_answer_error(a, ex, call, FAILED(e->status, e->text), 0, meta, now_us);
         return OIP_DONE;
     }
-    meta_write(&fields, meta, a->expose);
+    meta_write(&fields, meta);
     *w = (struct api_answer){.api = a, .ex = ex, .call = call, .meta = meta, .slice = s};
     w->said = (struct oip_said){.model = meta->model.n ? meta->model : r->model,
                                 .version = meta->version.n ? meta->version : s->answer->version,

@@ -17,12 +17,11 @@ struct api_carry { // exchange_respond, exchange_start and exchange_wake, or wha
 };
 struct api { // one a loop
     struct buffer scratch;
-    bool expose; // metadata headers on answers
     struct api_carry carry;
     struct view server_name, server_version;
     struct watch *watches; // api/watch.h
 };
-void api_init(struct api *a, const struct api_carry *carry, bool expose, struct view server_name,
+void api_init(struct api *a, const struct api_carry *carry, struct view server_name,
               struct view server_version);
 void api_deinit(struct api *a);
 
@@ -79,6 +78,7 @@ void api_decode_drop(struct api_decoder *d);
 
 // What is said of every answer (response metadata).
 struct answer_meta {
+    bool hidden;                // only the request's id is said
     struct view model, version; // that answered; empty: nobody did
     const char *source;         // answer_source_name; NULL: nobody
     bool aged;                  // age_s is told: it comes from a cache

@@ -111,7 +111,7 @@ static char *put_timing(struct meta_fields *f, char *at, const struct answer_met
     return at;
 }
 
-void meta_write(struct meta_fields *f, const struct answer_meta *m, bool expose)
+void meta_write(struct meta_fields *f, const struct answer_meta *m)
 {
     static const char digits[] = "01234";
     f->n_headers = f->n_params = 0;
@@ -119,7 +119,7 @@ void meta_write(struct meta_fields *f, const struct answer_meta *m, bool expose)
         return;
     if (m->request_id.n)
         add_header(f, VIEW("x-request-id"), m->request_id);
-    if (!expose)
+    if (m->hidden)
         return;
     char *at = f->text;
     if (m->model.n && m->source != answer_source_name[SOURCE_DEFAULT]) // that no model gave

@@ -29,7 +29,7 @@ struct meta_fields {
     char text[META_TEXT]; // what the values point into
 };
 
-// m: NULL: nothing. expose: false leaves only x-request-id. Values point into f and m.
-void meta_write(struct meta_fields *f, const struct answer_meta *m, bool expose);
+// m: NULL: nothing. Values point into f and m.
+void meta_write(struct meta_fields *f, const struct answer_meta *m);
 
 #endif

@@ -102,7 +102,7 @@ void api_answer_error(struct api *a, struct exchange *ex, const struct api_call 
                       const struct answer_meta *meta, uint64_t now_us)
 {
     struct meta_fields fields;
-    meta_write(&fields, meta, a->expose);
+    meta_write(&fields, meta);
     if (call && call->grpc)
         error_grpc(a, ex, e, retry_after_s, &fields, now_us);
     else

@@ -39,7 +39,7 @@ static int told_bytes(struct view v)
 }
 
 // A path's end says more than its beginning.
-static void tell_key(struct finder *f, const struct config_key *k, const char *title, bool refused)
+static void tell_key(struct finder *f, const struct config_key *k, const char *title)
 {
     const struct config_section *s = &config_sections[k->section];
     const struct config_section *top = s->parent == SECTION_TOP ? s : &config_sections[s->parent];
@@ -51,7 +51,7 @@ static void tell_key(struct finder *f, const struct config_key *k, const char *t
                  s == top ? "" : s->name, s == top ? "" : ": ", k->name, told_bytes(a), a.p,
                  a.n > VALUE_TOLD ? "..." : "", told_bytes(b), b.p, b.n > VALUE_TOLD ? "..." : "");
     if (n > 0)
-        tell(f, refused, text);
+        tell(f, k->reload == RELOAD_RESTART, text);
 }
 
 // ---- values -------------------------------------------------------------------------------------------
@@ -63,14 +63,6 @@ static bool print(struct finder *f, const struct config *c, const struct config_
     bool ok = config_key_print(c, k, base, out);
     f->out->failed |= !ok;
     return ok;
-}
-
-// A listener begins or ends to speak TLS: its connections could not go over.
-static bool turns_tls(const struct config_key *k, const void *was, const void *is)
-{
-    return k->type == KEY_PATH && k->section == SECTION_LISTEN &&
-           !((const struct config_listen *)was)->certificate !=
-               !((const struct config_listen *)is)->certificate;
 }
 
 static bool differs(struct finder *f, const struct config_key *k, const void *was, const void *is)
@@ -86,7 +78,7 @@ static void compare_keys(struct finder *f, enum section_id s, const char *title,
     for (unsigned i = 0; i < config_key_count; i++) {
         const struct config_key *k = &config_keys[i];
         if (k->section == s && differs(f, k, was, is))
-            tell_key(f, k, title, k->reload == RELOAD_RESTART || turns_tls(k, was, is));
+            tell_key(f, k, title);
     }
 }
 

@@ -15,7 +15,7 @@
 const struct config_section config_sections[SECTION_KINDS] = {
     [SECTION_TOP] = {"", SECTION_TOP, false, RELOAD_RESTART,
                      "Keys that stand outside of any section."},
-    [SECTION_LISTEN] = {"listen", SECTION_TOP, true, RELOAD_RESTART,
+    [SECTION_LISTEN] = {"listen", SECTION_TOP, true, RELOAD_TAKES,
                         "Where clients are served: HTTP/1.1, HTTP/2 and gRPC on one port, over TLS "
                         "when a certificate is given. At least one."},
     [SECTION_ADMIN] = {"admin", SECTION_TOP, false, RELOAD_RESTART,
@@ -148,7 +148,7 @@ const struct config_key config_keys[] = {
         "A loop that makes no turn for so long is stuck: the gateway process is aborted and started "
         "again.")},
     {.name = "core_dumps", NUMBER(SECTION_TOP, KEY_BOOL, core_dumps, 0, 1, "false",
-        "Let a crash leave a core file (it holds keys and requests)."), .reload = RELOAD_RESTART},
+        "Let a crash leave a core file (it holds keys and requests).")},
     {.name = "runtime_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, runtime_dir,
         "Directory below which a private one for the sockets of local workers is made. Without it: "
         "`$XDG_RUNTIME_DIR`, else `/tmp`."), .reload = RELOAD_RESTART},
@@ -157,7 +157,7 @@ const struct config_key config_keys[] = {
         "gateway process."), .reload = RELOAD_RESTART},
 
     {.name = "address", TEXT_IN(SECTION_LISTEN, config_listen, KEY_LISTEN, address,
-        "Port 0 picks a free one and reports it."), .required = true, .reload = RELOAD_RESTART},
+        "Port 0 picks a free one and reports it."), .required = true},
     {.name = "certificate", TEXT_IN(SECTION_LISTEN, config_listen, KEY_PATH, certificate,
         "PEM file with the certificate and its chain: this listener speaks TLS. Needs `key`."), .reload = RELOAD_CONNECTIONS},
     {.name = "key", TEXT_IN(SECTION_LISTEN, config_listen, KEY_PATH, key,
@@ -261,7 +261,7 @@ const struct config_key config_keys[] = {
         "`debug` tells of every batch."),
         .choices = "debug|info|warn|error"},
     {.name = "explain", NUMBER(SECTION_LOG, KEY_COUNT, log.explain, 0, 65536, "2048",
-        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.6 KiB each. 0: none."), .reload = RELOAD_RESTART},
+        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.6 KiB each. 0: none.")},
 
     {.name = "interval", NUMBER(SECTION_HEALTH, KEY_DURATION, health.interval_us, 10 * MS, HOUR, "1s",
         "Time between two probes of a worker.")},

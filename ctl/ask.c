@@ -1,7 +1,7 @@
 #include "ctl/ask.h"
 
+#include "ctl/clock.h"
 #include <curl/curl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -141,6 +141,114 @@ enum ask_end ask(const struct ask *a, const char *path, const char *body, long *
         snprintf(why, ASK_ERROR, "out of memory");
         end = ASK_SILENT;
     }
+    curl_slist_free_all(fields);
+    curl_easy_cleanup(c);
+    return end;
+}
+
+// ---- an answer that goes on -------------------------------------------------------------------------------------
+
+struct flowing {
+    CURL *handle;
+    struct ask_flow *flow;
+    uint64_t heard_ms; // the last byte
+};
+
+static bool is_of_events(CURL *c)
+{
+    static const char type[] = "text/event-stream";
+    const char *said = NULL;
+    long status = 0;
+    curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(c, CURLINFO_CONTENT_TYPE, &said);
+    return status == 200 && said && strncmp(said, type, sizeof(type) - 1) == 0;
+}
+
+static size_t take_piece(char *bytes, size_t size, size_t n, void *ctx)
+{
+    struct flowing *w = ctx;
+    w->heard_ms = clock_ms();
+    w->flow->flowed = w->flow->flowed || is_of_events(w->handle);
+    if (!w->flow->flowed)
+        return take_bytes(bytes, size, n, &w->flow->answer);
+    return w->flow->take(w->flow->ctx, view_of(bytes, size * n)) ? size * n : 0;
+}
+
+// Until it has ended, one way or the other.
+static CURLcode follow(CURLM *multi, struct flowing *w, uint64_t until_ms)
+{
+    for (int running = 1; running && !*w->flow->enough;) {
+        curl_multi_perform(multi, &running);
+        curl_easy_getinfo(w->handle, CURLINFO_RESPONSE_CODE, &w->flow->status);
+        if (!running)
+            break;
+        uint64_t now = clock_ms();
+        if (w->flow->status == 0 ? now >= until_ms : now >= w->heard_ms + ASK_SILENCE_MS)
+            return CURLE_OPERATION_TIMEDOUT;
+        curl_multi_poll(multi, NULL, 0, 100, NULL);
+    }
+    int left;
+    CURLMsg *said = curl_multi_info_read(multi, &left);
+    return said && said->msg == CURLMSG_DONE ? said->data.result : CURLE_OK;
+}
+
+static CURLcode flow_through(struct flowing *w, const struct ask *a)
+{
+    CURLM *multi = curl_multi_init();
+    if (!multi || curl_multi_add_handle(multi, w->handle) != CURLM_OK) {
+        curl_multi_cleanup(multi);
+        return CURLE_OUT_OF_MEMORY;
+    }
+    w->heard_ms = clock_ms();
+    CURLcode code = follow(multi, w, w->heard_ms + (uint64_t)a->timeout_ms);
+    curl_multi_remove_handle(multi, w->handle);
+    curl_multi_cleanup(multi);
+    return code;
+}
+
+static bool put_last_id(const char *id, struct curl_slist **fields)
+{
+    char field[200];
+    snprintf(field, sizeof(field), "Last-Event-ID: %.160s", id ? id : "");
+    return !id || add_field(fields, field);
+}
+
+static enum ask_end end_flow(struct flowing *w, CURLcode code, const struct ask *a,
+                             const char *said, char why[ASK_ERROR])
+{
+    w->flow->whole = code == CURLE_OK;
+    if (code == CURLE_OK || *w->flow->enough)
+        return ASK_ANSWERED;
+    if (w->flow->flowed && code == CURLE_OPERATION_TIMEDOUT) {
+        snprintf(why, ASK_ERROR, "%s: nothing came for %d s", a->address, ASK_SILENCE_MS / 1000);
+        return ASK_ANSWERED;
+    }
+    enum ask_end end = explain_end(w->handle, code, a, said, why);
+    return w->flow->flowed ? ASK_ANSWERED : end;
+}
+
+enum ask_end ask_flow(const struct ask *a, const char *path, struct ask_flow *f,
+                      char why[ASK_ERROR])
+{
+    char said[CURL_ERROR_SIZE] = "";
+    struct curl_slist *fields = NULL;
+    struct flowing w = {.handle = curl_easy_init(), .flow = f};
+    CURL *c = w.handle;
+    enum ask_end end = ASK_SILENT;
+    buffer_reset(&f->answer);
+    f->status = 0;
+    f->flowed = f->whole = false;
+    bool ok = c && aim_handle(c, a->address, path) && put_fields(a, NULL, &fields) &&
+              put_last_id(f->last_id, &fields) && set_handle(c, a, NULL, fields) &&
+              curl_easy_setopt(c, CURLOPT_TIMEOUT_MS, 0L) == CURLE_OK &&
+              curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, take_piece) == CURLE_OK &&
+              curl_easy_setopt(c, CURLOPT_WRITEDATA, &w) == CURLE_OK &&
+              curl_easy_setopt(c, CURLOPT_ERRORBUFFER, said) == CURLE_OK;
+    CURLcode code = ok ? flow_through(&w, a) : CURLE_OUT_OF_MEMORY;
+    if (code == CURLE_OUT_OF_MEMORY)
+        snprintf(why, ASK_ERROR, "out of memory");
+    else
+        end = end_flow(&w, code, a, said, why);
     curl_slist_free_all(fields);
     curl_easy_cleanup(c);
     return end;

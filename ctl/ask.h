@@ -5,6 +5,8 @@
 #define SLUICE_CTL_ASK_H
 
 #include "base/buffer.h"
+#include <signal.h>
+#include <stdbool.h>
 
 #define ASK_ERROR 512
 #define ASK_MOST_BYTES ((size_t)64 << 20) // of an answer
@@ -29,5 +31,23 @@ void ask_deinit(void);
 // Not ASK_ANSWERED: `why` names the address and the reason.
 enum ask_end ask(const struct ask *a, const char *path, const char *body, long *status,
                  struct buffer *answer, char why[ASK_ERROR]);
+
+#define ASK_SILENCE_MS 45000 // a stream of events brings a comment every 15 seconds
+
+struct ask_flow {                               // an answer of events that goes on
+    const char *last_id;                        // of the last one that was seen; NULL: none
+    bool (*take)(void *ctx, struct view bytes); // as they come; false: enough
+    void *ctx;
+    const volatile sig_atomic_t *enough; // set by a signal: nobody wants more
+    // out
+    long status;
+    bool flowed;          // 200, and events: all went to take; else `answer` has it
+    bool whole;           // it ended as an answer ends
+    struct buffer answer; // the caller's, from buffer_init to buffer_deinit
+};
+// GET path. timeout_ms is for the head of the answer; then it may last. ASK_ANSWERED: flowed and not whole: `why` says
+// why it broke off.
+enum ask_end ask_flow(const struct ask *a, const char *path, struct ask_flow *f,
+                      char why[ASK_ERROR]);
 
 #endif

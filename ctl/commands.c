@@ -1,15 +1,16 @@
 #include "ctl/commands.h"
 
 #include "ctl/cache.h"
+#include "ctl/clock.h"
 #include "ctl/columns.h"
+#include "ctl/complain.h"
 #include "ctl/level.h"
+#include "ctl/watch.h"
 #include "ctl/words.h"
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #define ID_BYTES 128
 #define PATH_BYTES (32 + 3 * ID_BYTES)
@@ -22,6 +23,7 @@ struct ctl_command { // adding one is a row, its test, help, man page and comple
     bool takes_word; // then POST of that, as the level to be
     bool waits;      // --wait has a meaning
     bool about_word; // wants a word: what is asked about, which stands behind path
+    bool flows;      // the answer has no end: watch.h has it
     // Of a verb: are the words behind it right; what is POSTed then. NULL: none may stand there; it is a question.
     bool (*check)(const struct ctl_options *o, char why[OPTIONS_ERROR]);
     json_t *(*wish)(const struct ctl_options *o);
@@ -35,6 +37,7 @@ static const struct ctl_command commands[] = {
     {.name = "models", .path = "/status", .pick = words_pick_models, .words = words_of_models},
     {.name = "workers", .path = "/status", .pick = words_pick_workers, .words = words_of_workers},
     {.name = "explain", .path = "/v1/requests/", .about_word = true, .words = words_of_request},
+    {.name = "watch", .path = WATCH_PATH, .flows = true},
     {.name = "reload", .path = "/v1/reload", .acts = true, .words = words_of_reload},
     {.name = "drain", .path = "/v1/drain", .acts = true, .waits = true, .words = words_of_drain},
     {.name = "loglevel", .path = "/v1/loglevel", .takes_word = true, .words = words_of_level},
@@ -138,46 +141,11 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
 
 // ---- answers --------------------------------------------------------------------------------------------------
 
-__attribute__((format(printf, 2, 3))) static enum ctl_exit complain(enum ctl_exit status,
-                                                                    const char *format, ...)
-{
-    char line[8192];
-    struct buffer clean; // it may quote what came
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(line, sizeof(line), format, ap);
-    va_end(ap);
-    buffer_init(&clean);
-    if (columns_clean(&clean, view_str(line)))
-        fprintf(stderr, "sluicectl: %.*s\n", VIEW_ARG(buffer_view(&clean)));
-    buffer_deinit(&clean);
-    return status;
-}
-
 static enum ctl_exit print_text(struct view text)
 {
     if (fwrite(text.p, 1, text.n, stdout) == text.n && fflush(stdout) == 0)
         return CTL_DONE;
     return complain(CTL_REFUSED, "standard output: %s", strerror(errno));
-}
-
-static const char *hint_for(long status, const struct ask *a)
-{
-    if (status != 401)
-        return "";
-    return a->token ? "; the token that was shown is not its token"
-                    : "; show it with --token-file, SLUICE_TOKEN_FILE or SLUICE_TOKEN";
-}
-
-// It said no. An admin listener says why as {"error": "..."}.
-static enum ctl_exit complain_refused(const struct ask *a, long status, const json_t *answer)
-{
-    const char *why = json_string_value(json_object_get(answer, "error"));
-    if (!why)
-        return complain(CTL_REFUSED, "%s: status %ld, and no reason: is that the admin address?",
-                        a->address, status);
-    return complain(CTL_REFUSED, "%s: refused (%ld): %s%s", a->address, status, why,
-                    hint_for(status, a));
 }
 
 static enum ctl_exit print_json(const json_t *value)
@@ -213,19 +181,6 @@ static enum ctl_exit print_answer(const struct ctl_command *c, const struct ctl_
 #define WAIT_GRACE_MS 15000 // beyond what was promised: cuts, workers that stop, the keeper's end
 #define WAIT_PAUSE_MS 100
 
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
-}
-
-static void pause_a_little(void)
-{
-    struct timespec t = {0, WAIT_PAUSE_MS * 1000000L};
-    nanosleep(&t, NULL);
-}
-
 // Another process answers there: the next one, started meanwhile.
 static bool is_another(struct view page, const json_t *answer)
 {
@@ -246,16 +201,16 @@ static enum ctl_exit wait_gone(const struct ask *a, const json_t *answer)
     uint64_t most_ms = (uint64_t)json_integer_value(json_object_get(answer, "delay_ms")) +
                        (uint64_t)json_integer_value(json_object_get(answer, "timeout_ms")) +
                        WAIT_GRACE_MS;
-    uint64_t until_ms = now_ms() + most_ms;
+    uint64_t until_ms = clock_ms() + most_ms;
     enum ctl_exit end = CTL_REFUSED;
     quick.timeout_ms = 1000;
     buffer_init(&page);
-    while (end != CTL_DONE && now_ms() < until_ms) {
+    while (end != CTL_DONE && clock_ms() < until_ms) {
         enum ask_end got = ask(&quick, "/status", NULL, &status, &page, why);
         if (got == ASK_AWAY || (got == ASK_ANSWERED && is_another(buffer_view(&page), answer)))
             end = CTL_DONE;
         else
-            pause_a_little();
+            clock_pause(WAIT_PAUSE_MS);
     }
     buffer_deinit(&page);
     if (end != CTL_DONE)
@@ -315,6 +270,8 @@ enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)
 {
     const struct ctl_command *c = find_command(o);
     char why[ASK_ERROR], path[PATH_BYTES], *made;
+    if (c->flows)
+        return watch_run(o, a);
     struct buffer text;
     long status = 0;
     put_path(c, o, path);

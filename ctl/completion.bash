@@ -2,7 +2,7 @@
 
 _sluicectl() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' verb='' i
-    local commands='status models workers explain reload drain loglevel level cache'
+    local commands='status models workers explain watch reload drain loglevel level cache'
     local options='--address --token-file --ca-file --timeout --json --version --help'
     COMPREPLY=()
     if [[ $word == = ]]; then # --option=: bash makes three words of it

@@ -4,6 +4,7 @@
 #include "ctl/units.h"
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 // ---- members --------------------------------------------------------------------------------------------------
 
@@ -557,6 +558,47 @@ bool words_of_request(const json_t *answer, struct buffer *out)
               words_of_standing(answer, out);
     json_array_foreach(steps, i, step) ok = ok && words_of_step(step, out);
     return ok;
+}
+
+// ---- events ---------------------------------------------------------------------------------------------------
+
+// "09:41:12.345" of "2026-01-02T09:41:12.345678Z"; else what stands there.
+static struct view clock_of(const char *time)
+{
+    size_t n = strlen(time);
+    return n == 27 && time[10] == 'T' ? view_of(time + 11, 12) : view_of(time, n);
+}
+
+static bool words_of_field(const char *key, const json_t *value, struct buffer *out)
+{
+    const char *text = json_string_value(value);
+    bool quoted = text && (!*text || strpbrk(text, " =\"") != NULL);
+    char *made = text ? NULL : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    bool ok = (text || made) && buffer_append(out, " ", 1) && columns_clean(out, view_str(key)) &&
+              buffer_append(out, quoted ? "=\"" : "=", quoted ? 2 : 1) &&
+              columns_clean(out, view_str(text ? text : made)) &&
+              (!quoted || buffer_append(out, "\"", 1));
+    free(made);
+    return ok;
+}
+
+bool words_of_event(const json_t *event, struct buffer *out)
+{
+    char head[200];
+    const char *name = json_string_value(json_object_get(event, "event")), *key;
+    if (!name)
+        return false;
+    struct view at = clock_of(text_of(event, "time"));
+    snprintf(head, sizeof(head), "%.*s  %-5.20s  %-18.80s", at.n < 40 ? (int)at.n : 40, at.p,
+             text_of(event, "level"), name);
+    bool ok = columns_clean(out, view_str(head));
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)event, key, value)
+    {
+        if (strcmp(key, "time") != 0 && strcmp(key, "level") != 0 && strcmp(key, "event") != 0)
+            ok = ok && words_of_field(key, value, out);
+    }
+    return ok && buffer_append(out, "\n", 1);
 }
 
 // ---- actions --------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ bool words_of_status(const json_t *page, struct buffer *out);
 bool words_of_models(const json_t *picked, struct buffer *out);  // of words_pick_models
 bool words_of_workers(const json_t *picked, struct buffer *out); // of words_pick_workers
 bool words_of_request(const json_t *answer, struct buffer *out);
+// One of /events: "09:41:12.345  warn   worker_down   worker=w/0 why=\"the connection broke off\"".
+bool words_of_event(const json_t *event, struct buffer *out);
 bool words_of_reload(const json_t *answer, struct buffer *out);
 bool words_of_drain(const json_t *answer, struct buffer *out);
 bool words_of_level(const json_t *answer, struct buffer *out);

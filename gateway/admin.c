@@ -248,7 +248,7 @@ void admin_set_token(struct admin *a, struct view token)
 
 void admin_set_limits(struct admin *a, const struct http_limits *limits)
 {
-    server_set_limits(a->server, 0, limits);
+    server_adopt(a->server, 0, limits, NULL);
 }
 
 struct admin *admin_new(struct loop *main, int fd, struct view token,

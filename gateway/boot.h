@@ -5,6 +5,7 @@
 #ifndef SLUICE_GATEWAY_BOOT_H
 #define SLUICE_GATEWAY_BOOT_H
 
+#include "net/addr.h"
 #include "net/tls.h"
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -27,12 +28,13 @@ struct heartbeat_page {
     struct heartbeat main; // the gateway's main thread
 };
 
-struct boot_listener { // one listening socket, non-blocking, close-on-exec, already listening
-    const char *name;  // title of its section
-    unsigned loop;     // whose socket it is; with `shared` it belongs to all loops
-    bool shared;       // a Unix socket: every loop accepts from the one descriptor
-    int fd;
+struct boot_listener { // the sockets of a `listen`: non-blocking, close-on-exec, already listening
+    uint32_t id; // of these sockets, as long as they live: grows from 1, whatever section has them
+    const char *name;    // title of its section
+    const char *wanted;  // its address as the section has it, printed: "127.0.0.1:0"
     const char *address; // as bound, with the real port: "127.0.0.1:41234", "[::1]:8080", "unix:/x"
+    unsigned n;          // one a loop; of a Unix address one
+    int *fds;            // -1: closed
 };
 
 struct boot_worker {     // one local worker process that the keeper runs
@@ -54,8 +56,7 @@ struct gateway_boot {
     uint64_t config_generation; // 1: the first that this keeper read; grows by one with each reload
     uint64_t config_since_us;   // wall clock: in force since then
     unsigned loops;             // decided: 1 .. BOOT_MAX_LOOPS
-    const struct boot_listener *listeners;
-    unsigned listener_count;
+    struct boot_listener *const *listeners; // one a section, in the order of the configuration
     const struct boot_worker *workers;
     unsigned worker_count;
     struct heartbeat_page *page;
@@ -75,10 +76,14 @@ enum boot_word_kind {
                        // that is not the living one's is ignored: it has ended on its own meanwhile
     BOOT_DRAIN_ASKED, // gateway -> keeper: an operator wants what SIGTERM to the keeper does. BOOT_DRAIN follows
     BOOT_RELOAD_ASKED, // gateway -> keeper: an operator wants what SIGHUP does; `how` numbers the wish, growing from 1
+    BOOT_LISTENER, // keeper -> gateway: a struct boot_listen: before BOOT_OFFER, of each `listen` of what is offered
     BOOT_OFFER, // keeper -> gateway: a struct boot_offer, and a descriptor of the configuration's bytes
     BOOT_TAKEN, // gateway -> keeper: a struct boot_said: `how` 1: what was offered is in force here; 0: text says why not
     BOOT_RELOADED, // keeper -> gateway: a struct boot_said: a reload is over, which answers the wishes up to `worker`;
-    // `how` 1: it is in force, text says what has changed; 0: text says why not
+    // `how` 1: it is in force, text says what has changed: listeners that are not in it leave; 0: text says why not
+    BOOT_LET_GO, // gateway -> keeper: of those that leave no socket is open here any more
+    BOOT_EVENT, // keeper -> gateway: a struct boot_said, for /events: the event's name, and behind its NUL the line; `how`: so
+    // many were lost before it
     BOOT_LOG_LEVEL, // gateway -> keeper: `how` is the enum log_level from now on: here, and of gateways to come
 };
 
@@ -93,6 +98,13 @@ struct boot_word {
     uint32_t worker, replica;
     uint32_t pid; // UP, GONE, HANGS: of that worker; else 0
     uint32_t how; // GONE: enum boot_end; LOG_LEVEL: that; else 0
+};
+
+struct
+    boot_listen { // with descriptors, unless the gateway has them; more than go at a time follow with the same numbers
+    struct boot_word
+        word; // `worker`: the section's number; `replica`: id of the sockets; `how`: 1: the first of an offer
+    char address[ADDR_TEXT];
 };
 
 struct boot_offer {

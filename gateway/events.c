@@ -59,7 +59,7 @@ struct events *events_new(struct gateway *g, unsigned n_loops)
     e->gateway = g;
     block_owner_adopt(loop_blocks(&g->main)); // the first events come before its loop turns
     e->n_slots = n_loops * SLOTS;
-    e->epoch = log_wall_us() / 1000000;
+    e->epoch = log_wall_us();
     e->slots = mem_zalloc(e->n_slots * sizeof(*e->slots));
     if (!e->slots) {
         mem_free(e);
@@ -129,17 +129,22 @@ static void publish(struct events *e, const char *event, struct view line)
 {
     for (uint64_t lost = atomic_exchange(&e->dropped, 0); lost > 0; lost--)
         ring_put(e, (struct event_text){0});
-    if (line.n > 0)
-        line.n--; // its newline
     ring_put(e, line.n > 0 ? text_of(e, event, line) : (struct event_text){0});
     wake_all(e);
+}
+
+static struct view without_newline(const struct buffer *line)
+{
+    struct view v = buffer_view(line);
+    v.n -= v.n > 0;
+    return v;
 }
 
 static void on_carried(struct loop *l, struct loop_task *t)
 {
     struct event_slot *s = container_of(t, struct event_slot, task);
     (void)l;
-    publish(s->events, s->event, buffer_view(&s->line));
+    publish(s->events, s->event, without_newline(&s->line));
     atomic_store_explicit(&s->busy, false, memory_order_release);
 }
 
@@ -177,7 +182,7 @@ static void publish_own(struct events *e, uint64_t wall_us, enum log_level level
     buffer_init(&line);
     if (!log_format(&line, level, wall_us, event, fields, n))
         buffer_reset(&line);
-    publish(e, event, buffer_view(&line));
+    publish(e, event, without_newline(&line));
     buffer_deinit(&line);
 }
 
@@ -192,6 +197,12 @@ void events_tell(struct gateway *g, struct loop *from, enum log_level level, con
         publish_own(g->events, wall_us, level, event, fields, n);
     else if (!carry(g->events, from, wall_us, level, event, fields, n))
         atomic_fetch_add(&g->events->dropped, 1);
+}
+
+void events_relay(struct events *e, const char *event, struct view line, uint32_t lost)
+{
+    atomic_fetch_add(&e->dropped, lost);
+    publish(e, event, line);
 }
 
 // ---- readers -----------------------------------------------------------------------------------------
@@ -279,8 +290,10 @@ static uint64_t reader_start(const struct events *e, const struct exchange *ex)
     unsigned long long epoch, number;
     int end = 0;
     snprintf(text, sizeof(text), "%.*s", (int)(v.n < 47 ? v.n : 47), v.n ? v.p : "");
-    if (sscanf(text, "%llx.%llu%n", &epoch, &number, &end) < 2 || text[end] || epoch != e->epoch)
+    if (sscanf(text, "%llx.%llu%n", &epoch, &number, &end) < 2 || text[end])
         return e->next;
+    if (epoch != e->epoch)
+        return 0;
     return number < e->next ? number + 1 : e->next;
 }
 

@@ -180,7 +180,7 @@ static const struct past_request *choose(const struct gateway *g, const struct b
 static void refuse_unknown(struct exchange *ex, const struct gateway *g, unsigned silent)
 {
     char why[200];
-    if (g->birth->log.explain == 0)
+    if (g->snap->config->log.explain == 0)
         snprintf(why, sizeof(why), "id: no request is remembered: log.explain is 0");
     else if (silent > 0)
         snprintf(why, sizeof(why),
@@ -190,7 +190,7 @@ static void refuse_unknown(struct exchange *ex, const struct gateway *g, unsigne
         snprintf(
             why, sizeof(why),
             "id: nobody remembers it: of each loop's ended requests the last %u are (log.explain)",
-            g->birth->log.explain);
+            g->snap->config->log.explain);
     admin_refuse(ex, silent > 0 ? 503 : 404, view_str(why));
 }
 

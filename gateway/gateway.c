@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "gateway/doors.h"
+#include "gateway/front.h"
 #include "gateway/levels.h"
 #include "gateway/origin.h"
 #include "gateway/pages.h"
@@ -51,6 +52,11 @@ bool gateway_say_taken(struct gateway *g, const char *why)
            send(g->boot->keeper_fd, &said, n, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)n;
 }
 
+bool gateway_say_let_go(struct gateway *g)
+{
+    return say(g, &(struct boot_word){.kind = BOOT_LET_GO});
+}
+
 bool gateway_say_log_level(struct gateway *g, enum log_level level)
 {
     return say(g, &(struct boot_word){.kind = BOOT_LOG_LEVEL, .how = level});
@@ -64,8 +70,8 @@ static bool all_idle(const struct gateway *g)
 {
     if (!parts_idle(g))
         return false;
-    for (unsigned i = 0; i < g->n_fronts; i++) {
-        if (!server_idle(g->fronts[i].server))
+    for (const struct front *f = g->fronts; f; f = f->next) {
+        if (!server_idle(f->server))
             return false;
     }
     return true;
@@ -73,8 +79,8 @@ static bool all_idle(const struct gateway *g)
 
 static void each_server(struct gateway *g, void (*fn)(struct server *s, struct loop *from))
 {
-    for (unsigned i = 0; i < g->n_fronts; i++)
-        fn(g->fronts[i].server, &g->main);
+    for (const struct front *f = g->fronts; f; f = f->next)
+        fn(f->server, &g->main);
 }
 
 static void end(struct gateway *g)
@@ -138,8 +144,8 @@ static void drain(struct gateway *g, const char *why)
     GATEWAY_EVENT(g, NULL, LOG_INFO, "draining", LOG_CSTR("why", why),
                   LOG_I("delay_ms", g->snap->config->drain_delay_us / 1000),
                   LOG_I("timeout_ms", g->snap->config->drain_timeout_us / 1000));
-    for (unsigned i = 0; i < g->n_fronts; i++)
-        server_drain(g->fronts[i].server, &g->main, now_us + g->snap->config->drain_delay_us);
+    for (const struct front *f = g->fronts; f; f = f->next)
+        server_drain(f->server, &g->main, now_us + g->snap->config->drain_delay_us);
     wheel_set(loop_wheel(&g->main), &g->drain_timer, now_us + g->snap->config->drain_delay_us);
 }
 
@@ -183,9 +189,9 @@ static void on_liveness(evutil_socket_t fd, short what, void *ctx)
 static void take_ticket_keys(struct gateway *g, const struct tls_ticket_keys *keys)
 {
     g->ticket_keys = *keys;
-    for (unsigned i = 0; i < g->n_fronts; i++) {
-        if (g->fronts[i].tls)
-            tls_server_set_keys(g->fronts[i].tls, keys, &g->main, g->loops.loop);
+    for (const struct front *f = g->fronts; f; f = f->next) {
+        if (f->tls)
+            tls_server_set_keys(f->tls, keys, &g->main, g->loops.loop);
     }
     GATEWAY_EVENT(g, NULL, LOG_INFO, "ticket_keys_rotated", LOG_I("keys", keys->n));
 }
@@ -200,25 +206,39 @@ static void hear_word(struct gateway *g, const struct boot_word *word)
         parts_worker_gone(g, word->worker, word->replica, word->pid, word->how == BOOT_CRASHED);
 }
 
+static void relay_event(struct gateway *g, const struct boot_said *said, size_t bytes)
+{
+    size_t name = strlen(said->text) + 1;
+    if (name < bytes)
+        events_relay(g->events, said->text, view_str(said->text + name), said->word.how);
+}
+
 union keeper_words { // whatever the keeper says
     struct boot_word word;
     struct boot_ticket_keys keys;
+    struct boot_listen listener;
     struct boot_offer offer;
     struct boot_said said;
 };
 
-static void hear(struct gateway *g, union keeper_words *w, size_t n, int fd)
+static void hear(struct gateway *g, union keeper_words *w, size_t n, const int *fds, unsigned n_fds)
 {
-    if (w->word.kind == BOOT_OFFER && n == sizeof(w->offer) && fd >= 0) {
-        reload_on_offer(g, &w->offer, fd);
+    if (w->word.kind == BOOT_OFFER && n == sizeof(w->offer) && n_fds == 1) {
+        reload_on_offer(g, &w->offer, fds[0]);
         return;
     }
-    if (fd >= 0)
-        close(fd);
+    if (w->word.kind == BOOT_LISTENER && n == sizeof(w->listener)) {
+        handed_add(&g->reload.handed, &w->listener, fds, n_fds);
+        return;
+    }
+    for (unsigned i = 0; i < n_fds; i++)
+        close(fds[i]);
     if (w->word.kind == BOOT_TICKET_KEYS && n == sizeof(w->keys))
         take_ticket_keys(g, &w->keys.keys);
     else if (w->word.kind == BOOT_RELOADED && n > offsetof(struct boot_said, text))
         reload_on_end(g, &w->said);
+    else if (w->word.kind == BOOT_EVENT && n > offsetof(struct boot_said, text))
+        relay_event(g, &w->said, n - offsetof(struct boot_said, text));
     else if (!DOOR_KEEPS_WORD(g, &w->word, hear_word))
         hear_word(g, &w->word);
 }
@@ -229,15 +249,15 @@ static void on_keeper(evutil_socket_t fd, short what, void *ctx)
     union keeper_words w;
     (void)what;
     for (;;) {
-        int came = -1;
-        unsigned n_fds = 1;
-        long n = fds_recv(fd, &w, sizeof(w), &came, &n_fds);
+        int fds[FDS_MAX];
+        unsigned n_fds = FDS_MAX;
+        long n = fds_recv(fd, &w, sizeof(w), fds, &n_fds);
         if (n == 0 || (n < 0 && errno == ECONNRESET))
             keeper_gone(g);
         if (n < (long)sizeof(w.word))
             return;
         w.said.text[BOOT_TEXT - 1] = '\0';
-        hear(g, &w, (size_t)n, n_fds > 0 ? came : -1);
+        hear(g, &w, (size_t)n, fds, n_fds);
         explicit_bzero(&w, sizeof(w));
     }
 }
@@ -323,31 +343,11 @@ static bool build_loops(struct gateway *g)
 
 static bool build_front(struct gateway *g, unsigned index)
 {
-    struct front *f = &g->fronts[index];
+    const struct boot_listener *b = g->boot->listeners[index];
     const struct config_listen *l = &g->birth->listens[index];
-    f->gateway = g;
-    f->name = l->name;
-    if (l->certificate) {
-        char why[TLS_ERROR];
-        f->tls = tls_server_new(l->certificate, l->key, &g->ticket_keys, g->loops.n, why);
-        if (!f->tls)
-            return refuse(g, f->name, why);
-    }
-    int fds[BOOT_MAX_LOOPS];
-    unsigned n = 0;
-    for (unsigned i = 0; i < g->boot->listener_count; i++) {
-        const struct boot_listener *b = &g->boot->listeners[i];
-        if (strcmp(b->name, l->name) == 0 && n < BOOT_MAX_LOOPS)
-            fds[n++] = b->fd;
-    }
-    struct server_config c = {.name = f->name,
-                              .limits = &g->snap->limits,
-                              .ops = &origin_server_ops,
-                              .ctx = f,
-                              .tls = f->tls,
-                              .budget = g->connections};
-    f->server = server_new(&c, g->loops.loop, g->loops.n, fds, n);
-    return f->server != NULL || refuse(g, f->name, "out of memory");
+    char why[TLS_ERROR];
+    g->snap->fronts[index] = front_new(g, b->id, b->address, b->fds, b->n, l, why);
+    return g->snap->fronts[index] || refuse(g, l->name, why);
 }
 
 static bool build_admin(struct gateway *g)
@@ -372,7 +372,6 @@ static bool build_config(struct gateway *g)
                             g->boot->config_path, &errors);
     if (!g->birth)
         return refuse(g, g->boot->config_path, errors.error[0].text);
-    g->n_fronts = g->birth->listen_count;
     g->ticket_keys = g->boot->ticket_keys;
     g->reload.memory_fd = -1;
     return true;
@@ -390,29 +389,32 @@ static bool build_snapshot(struct gateway *g)
 
 #define FDS_AT_HAND 16 // operators, log files that are opened again, certificates
 
-// What we need ourselves is never a client's, so that the operators' listener answers and workers are connected to when
-// clients have all the rest.
-static unsigned connections_left(const struct gateway *g)
+// Before listeners are there, the first ones' sockets apart.
+static unsigned descriptors_left(const struct gateway *g)
 {
-    const struct config *c = g->birth;
     struct rlimit files;
     int lowest = dup(STDERR_FILENO); // the lowest free one: so many are open
     if (lowest < 0 || getrlimit(RLIMIT_NOFILE, &files) != 0)
         return UINT_MAX;
     close(lowest);
-    uint64_t workers = 0;
-    for (unsigned i = 0; i < c->worker_count; i++)
-        workers += c->workers[i].address_count + c->workers[i].replicas;
-    uint64_t ours = (uint64_t)lowest + FDS_AT_HAND + g->loops.n * (workers + c->listen_count);
-    uint64_t left = files.rlim_cur > ours ? files.rlim_cur - ours : 1;
+    if (files.rlim_cur > UINT_MAX)
+        return UINT_MAX;
+    uint64_t first = (uint64_t)g->loops.n * g->birth->listen_count;
+    uint64_t left = files.rlim_cur + first - (uint64_t)lowest;
     return left < UINT_MAX ? (unsigned)left : UINT_MAX;
 }
 
-// limits.max_connections, or less if descriptors are fewer.
+// limits.max_connections, or less if descriptors are fewer. What we need ourselves is never a client's, so that the
+// operators' listener answers and workers are connected to when clients have all the rest: a listener has its socket
+// and one to spare.
 unsigned gateway_connections(const struct gateway *g, const struct config *c)
 {
-    return g->most_connections < c->limits.max_connections ? g->most_connections
-                                                           : c->limits.max_connections;
+    uint64_t workers = 0;
+    for (unsigned i = 0; i < c->worker_count; i++)
+        workers += c->workers[i].address_count + c->workers[i].replicas;
+    uint64_t ours = FDS_AT_HAND + g->loops.n * (workers + 2 * (uint64_t)c->listen_count);
+    uint64_t left = g->descriptors > ours ? g->descriptors - ours : 1;
+    return left < c->limits.max_connections ? (unsigned)left : c->limits.max_connections;
 }
 
 int64_t gateway_bytes(const struct config *c)
@@ -424,16 +426,15 @@ static bool build(struct gateway *g)
 {
     if (!build_config(g) || !build_loops(g) || !build_log(g) || !build_snapshot(g))
         return false;
-    g->most_connections = connections_left(g);
+    g->descriptors = descriptors_left(g);
     g->connections =
         server_budget_new(gateway_connections(g, g->birth),
                           g->birth->limits.max_connections_per_address, rand_u64(&g->main.rand));
-    g->fronts = mem_zalloc(g->n_fronts * sizeof(*g->fronts));
-    if (!g->connections || !g->fronts)
+    if (!g->connections)
         return refuse(g, "listeners", "out of memory");
     if (!parts_build(g))
         return false;
-    for (unsigned i = 0; i < g->n_fronts; i++) {
+    for (unsigned i = 0; i < g->birth->listen_count; i++) {
         if (!build_front(g, i))
             return false;
     }
@@ -450,7 +451,8 @@ static void run(struct gateway *g)
         g->exit_status = 1;
         return;
     }
-    each_server(g, server_start);
+    fronts_publish(g);
+    fronts_in_force(g);
     removals_start(g);
     if (g->admin)
         admin_start(g->admin);
@@ -464,17 +466,13 @@ static void run(struct gateway *g)
 static void tear_down(struct gateway *g)
 {
     // Clients first, then what answers them: an exchange that dies tells its infer, which needs its part.
-    for (unsigned i = 0; i < g->n_fronts; i++)
-        server_free(g->fronts[i].server);
+    while (g->fronts)
+        front_drop(g->fronts);
     show_drop(g);
     reload_drop(g);
     levels_free(g);
     admin_free(g->admin);
     parts_free(g);
-    for (unsigned i = 0; i < g->n_fronts; i++) {
-        if (g->fronts[i].tls)
-            tls_server_free(g->fronts[i].tls);
-    }
     DOORS_CLOSE(g);
     unwatch_all(g);
     log_free(g->log);
@@ -484,7 +482,6 @@ static void tear_down(struct gateway *g)
     server_budget_free(g->connections);
     if (g->tls_client)
         tls_client_free(g->tls_client);
-    mem_free(g->fronts);
     snapshots_free(g);
     config_unref(g->birth);
 }

@@ -2,6 +2,7 @@
 
 #include "backends/worker.h"
 #include "base/mem.h"
+#include "gateway/front.h"
 #include "gateway/levels.h"
 #include "gateway/part.h"
 #include "gateway/process.h"
@@ -318,18 +319,26 @@ static void fronts(struct page *p)
     struct server_stats stats;
     for (unsigned row = 0; row < N(rows); row++) {
         prom_family(&p->prom, rows[row].name, rows[row].type, rows[row].help);
-        for (unsigned i = 0; i < g->n_fronts; i++) {
-            struct prom_label label = {"listener", view_str(g->fronts[i].name)};
-            server_stats(g->fronts[i].server, &stats);
+        for (unsigned i = 0; i < g->snap->config->listen_count; i++) {
+            struct prom_label label = {"listener", view_str(g->snap->fronts[i]->name)};
+            server_stats(g->snap->fronts[i]->server, &stats);
             prom_count(&p->prom, &label, 1, *(uint64_t *)((char *)&stats + rows[row].offset));
         }
     }
     prom_family(&p->prom, "sluice_connections", "gauge", "Client connections that are open.");
-    for (unsigned i = 0; i < g->n_fronts; i++) {
-        struct prom_label label = {"listener", view_str(g->fronts[i].name)};
-        server_stats(g->fronts[i].server, &stats);
+    for (unsigned i = 0; i < g->snap->config->listen_count; i++) {
+        struct prom_label label = {"listener", view_str(g->snap->fronts[i]->name)};
+        server_stats(g->snap->fronts[i]->server, &stats);
         prom_count(&p->prom, &label, 1, stats.conns);
     }
+    uint64_t leaving = 0;
+    for (const struct front *f = g->fronts; f; f = f->next) {
+        server_stats(f->server, &stats);
+        leaving += f->listed ? 0 : stats.conns;
+    }
+    prom_family(&p->prom, "sluice_connections_leaving", "gauge",
+                "Client connections of listeners that the configuration has no more.");
+    prom_count(&p->prom, NULL, 0, leaving);
 }
 
 static void loops(struct page *p)

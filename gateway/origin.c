@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "gateway/card.h"
+#include "gateway/front.h"
 #include "gateway/workers.h"
 #include "router/step.h"
 
@@ -317,16 +318,11 @@ static struct part *part_of(const struct front *f, struct http_conn *c)
     return f->gateway->parts[server_conn_loop(c)->index];
 }
 
-static struct api *api_of(const struct front *f, struct part *p)
-{
-    return &p->apis[f - f->gateway->fronts];
-}
-
 static void on_head(struct exchange *ex, void *ctx)
 {
     struct front *f = ctx;
     struct part *p = part_of(f, ex->conn);
-    struct request *r = serving_new(ex, api_of(f, p), &serving_ops, loop_now_us(p->loop));
+    struct request *r = serving_new(ex, &p->api, &serving_ops, loop_now_us(p->loop));
     if (!r)
         return;
     if (ex->carrier == HTTP_2)
@@ -334,6 +330,7 @@ static void on_head(struct exchange *ex, void *ctx)
     r->part = p;
     r->snap = snapshot_hold(p);
     r->work.fn = on_work;
+    r->serving.meta.hidden = !atomic_load_explicit(&f->expose, memory_order_relaxed);
     r->serving.request = &r->infer.request;
     // The connection may be gone when it is told.
     if (r->snap->config->log.access || p->past.n > 0)
@@ -396,7 +393,7 @@ static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status,
     struct front *f = ctx;
     struct part *p = part_of(f, c);
     if (ex)
-        serving_refuse(ex, api_of(f, p), status, why, loop_now_us(p->loop));
+        serving_refuse(ex, &p->api, status, why, loop_now_us(p->loop));
     if (!ex || !ex->user)
         tell_refused(p, c, status_from_http(status), ex ? ex->status : status, why);
 }
@@ -414,10 +411,10 @@ static void on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse_verdi
 
 static bool on_charge(struct exchange *ex, int64_t delta_bytes, void *ctx)
 {
-    struct front *f = ctx;
     struct request *r = ex->user; // bodies are read after on_head only
+    (void)ctx; // it may have gone: what was charged is given back after the connection's end
     bool answering = r->serving.phase == SERVING_ANSWERING;
-    bool room = budget_charge(&r->part->lease, &f->gateway->bytes, delta_bytes,
+    bool room = budget_charge(&r->part->lease, &r->part->gateway->bytes, delta_bytes,
                               answering ? budget_answers(class_of(r)) : 0);
     r->charged += room ? delta_bytes : 0;
     return room;

@@ -5,6 +5,7 @@
 #include "base/version.h"
 #include "gateway/card.h"
 #include "gateway/doors.h"
+#include "gateway/front.h"
 #include "gateway/homes.h"
 #include "gateway/origin.h"
 #include "gateway/removal.h"
@@ -277,12 +278,14 @@ static bool build_table(struct gateway *g)
 
 void part_adopt(struct part *p)
 {
-    struct gateway *g = p->gateway;
     flow_set_rules(&p->flow, &p->snap->flow);
-    for (unsigned i = 0; i < g->n_fronts; i++) {
-        p->apis[i].expose = p->snap->listens[i]->expose;
-        server_set_limits(g->fronts[i].server, p->loop->index, &p->snap->limits);
+    for (unsigned i = 0; i < p->snap->config->listen_count; i++) {
+        const struct front *f = p->snap->fronts[i];
+        server_adopt(f->server, p->loop->index, &p->snap->limits, f->tls);
     }
+    if (!past_resize(&p->past, p->snap->config->log.explain))
+        GATEWAY_EVENT(p->gateway, p->loop, LOG_ERROR, "explain_kept",
+                      LOG_CSTR("why", "out of memory"), LOG_I("requests", p->past.n));
     homes_adopt(p);
     workers_adopt(p);
     part_run(p);
@@ -319,10 +322,7 @@ static bool on_block_charge(void *ctx, int64_t delta_bytes)
 static void on_watch_timer(struct wheel_timer *t, uint64_t now_us)
 {
     struct part *p = container_of(t, struct part, watch_timer);
-    bool any = false;
-    for (unsigned i = 0; i < p->gateway->n_fronts; i++)
-        any |= serving_look(&p->apis[i], now_us);
-    if (any)
+    if (serving_look(&p->api, now_us))
         wheel_set(loop_wheel(p->loop), t, now_us + SERVING_LOOK_US);
 }
 
@@ -347,12 +347,7 @@ static bool build_part(struct gateway *g, unsigned index)
     p->cache = cache_new(&g->kept, rand_u64(&p->loop->rand));
     if (!p->cache)
         return false;
-    p->apis = mem_zalloc(g->n_fronts * sizeof(*p->apis));
-    if (!p->apis)
-        return false;
-    for (unsigned i = 0; i < g->n_fronts; i++)
-        api_init(&p->apis[i], &carry, p->snap->listens[i]->expose, VIEW("sluice"),
-                 VIEW(SLUICE_VERSION));
+    api_init(&p->api, &carry, VIEW("sluice"), VIEW(SLUICE_VERSION));
     p->watch_timer.fn = on_watch_timer;
     loop_on_msg_range(p->loop, MSG_ROUTER, on_msg, p);
     return past_init(&p->past, g->birth->log.explain) && workers_build(p);
@@ -412,9 +407,7 @@ void parts_free(struct gateway *g)
         wheel_cancel(loop_wheel(p->loop), &p->flow_timer);
         wheel_cancel(loop_wheel(p->loop), &p->watch_timer);
         wheel_cancel(loop_wheel(p->loop), &p->look_timer);
-        for (unsigned k = 0; k < g->n_fronts; k++)
-            api_deinit(&p->apis[k]);
-        mem_free(p->apis);
+        api_deinit(&p->api);
         for (unsigned k = 0; k < TABLE_MODELS; k++)
             debug_invariant(p->uses[k] == 0); // every request has ended
         workers_forget(p);

@@ -35,7 +35,7 @@ struct part {
     struct removal *removals;       // that wait here for uses to end
     uint32_t uses[TABLE_MODELS];    // of each model, by index: see part_use
     struct link **links;            // [gateway->n_replicas]
-    struct api *apis;               // [gateway->n_fronts]
+    struct api api;                 // of all listeners
     struct metrics metrics;
     struct budget_lease lease;
     uint64_t sampled;   // access log: error term of the sampling

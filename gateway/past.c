@@ -19,6 +19,21 @@ void past_deinit(struct past *p)
     *p = (struct past){0};
 }
 
+bool past_resize(struct past *p, uint32_t n)
+{
+    struct past now;
+    if (n == p->n)
+        return true;
+    if (!past_init(&now, n)) {
+        past_deinit(&now);
+        return false;
+    }
+    now.added = p->added;
+    past_deinit(p);
+    *p = now;
+    return true;
+}
+
 static uint32_t place_of(const struct past *p, uint64_t number)
 {
     return (uint32_t)((number - 1) % p->n);
@@ -62,8 +77,8 @@ struct past_request *past_add(struct past *p, const struct view words[PAST_WORDS
 
 struct past_request *past_at(struct past *p, uint64_t number)
 {
-    struct past_request *r = &p->slot[place_of(p, number)];
-    return r->number == number ? r : NULL;
+    struct past_request *r = p->n > 0 ? &p->slot[place_of(p, number)] : NULL;
+    return r && r->number == number ? r : NULL;
 }
 
 const struct past_request *past_find(const struct past *p, struct view id)
@@ -72,7 +87,8 @@ const struct past_request *past_find(const struct past *p, struct view id)
     uint64_t oldest = p->added > p->n ? p->added - p->n : 0;
     for (uint64_t number = p->added; number > oldest; number--) {
         uint32_t place = place_of(p, number);
-        if (p->tail[place] == tail && view_eq(past_text(&p->slot[place], PAST_WORD_ID), id))
+        if (p->slot[place].number == number && p->tail[place] == tail &&
+            view_eq(past_text(&p->slot[place], PAST_WORD_ID), id))
             return &p->slot[place];
     }
     return NULL;

@@ -1,5 +1,5 @@
 /* gateway/past.h: the last requests of one loop, for whoever wants one explained: a ring of slots of one size, in
- * memory that is taken at the start. What is too long for its slot is cut: a request's id never is (api_request_id).
+ * memory that is taken at the start, or by another configuration. What is too long for its slot is cut: a request's id never is (api_request_id).
  * Single writer, single reader: the loop's thread. Thinks. Owner: the part.
  *
  *   past_add ─► a slot with the request's texts and figures ─► past_at, its tickets came home later
@@ -73,10 +73,12 @@ struct past {
 // False: out of memory.
 bool past_init(struct past *p, uint32_t n);
 void past_deinit(struct past *p);
+// So many from now on. Another number forgets what was remembered, and numbers go on. False: out of memory, as before.
+bool past_resize(struct past *p, uint32_t n);
 // The slot for one more request, the oldest one's, with its number and its texts: each is cut to what its kind may take.
 // Of the rest it has what was there before. n > 0.
 struct past_request *past_add(struct past *p, const struct view words[PAST_WORDS]);
-// That request's; NULL: others have come over it.
+// That request's; NULL: others have come over it, or it is forgotten.
 struct past_request *past_at(struct past *p, uint64_t number);
 // The newest of that id; NULL: none, or it is forgotten.
 const struct past_request *past_find(const struct past *p, struct view id);

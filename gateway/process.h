@@ -8,6 +8,7 @@
 #include "gateway/boot.h"
 #include "gateway/budget.h"
 #include "gateway/events.h"
+#include "gateway/handed.h"
 #include "gateway/news.h"
 #include "gateway/pins.h"
 #include "http/http.h"
@@ -22,6 +23,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
+struct front;
 struct part;
 struct snapshot;
 struct reload_wish;
@@ -37,13 +39,6 @@ static inline const char *log_path(const char *access)
 enum { SINK_ACCESS = LOG_EVENTS + 1 }; // sinks of net/log
 
 enum gateway_phase { PHASE_RUNNING, PHASE_DELAYING, PHASE_FINISHING, PHASE_CUTTING, PHASE_OVER };
-
-struct front { // one `listen` of the configuration
-    struct gateway *gateway;
-    const char *name; // title of its section
-    struct server *server;
-    struct tls_server *tls;
-};
 
 struct endpoint { // one address that serves models: a replica, numbered by its place in the array
     _Alignas(64) struct worker_vitals vitals; // of all loops
@@ -62,20 +57,19 @@ struct endpoint { // one address that serves models: a replica, numbered by its 
 struct reload {                  // gateway/reload
     uint32_t wishes;             // of operators, so far
     struct reload_wish *waiting; // for the keeper's word
+    struct handed handed;        // the listeners of the next offer
     struct boot_offer offer;     // of the keeper, if memory_fd >= 0: it waits for room
     int memory_fd;
 };
 
 struct gateway {
     const struct gateway_boot *boot;
-    struct config *birth; // of the start: names and addresses of listeners and workers, which stay
+    struct config *birth; // of the start: names and addresses of workers, which stay
     struct loops loops;
     struct loop main;          // index loops.n
     struct part **parts;       // [loops.n]
     struct endpoint *replicas; // [n_replicas]
     unsigned n_replicas;
-    struct front *fronts; // [n_fronts]
-    unsigned n_fronts;
     struct server_budget *connections;
     struct tls_client *tls_client; // NULL: no worker wants TLS
     struct table *table;
@@ -91,8 +85,9 @@ struct gateway {
     struct snapshot *snap;  // the newest; the loops have their own (part.snap)
     struct snapshot *snaps; // all that are held, newest first
     struct reload reload;
+    struct front *fronts; // all that live
     struct tls_ticket_keys ticket_keys;
-    unsigned most_connections; // that descriptors allow
+    unsigned descriptors; // that are left when what every configuration needs is open
     enum gateway_phase phase;
     unsigned terms;         // SIGTERMs that came
     struct survey *surveys; // questions of /status that are out
@@ -114,6 +109,8 @@ bool gateway_say_drain(struct gateway *g);
 bool gateway_say_reload(struct gateway *g, uint32_t wish);
 // What the keeper offered is in force: why NULL; or why it is not.
 bool gateway_say_taken(struct gateway *g, const char *why);
+// Of the listeners that leave no socket is open here any more.
+bool gateway_say_let_go(struct gateway *g);
 // How many clients' connections a configuration allows here.
 unsigned gateway_connections(const struct gateway *g, const struct config *c);
 // How many bytes of requests.

@@ -2,11 +2,12 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "gateway/front.h"
 #include "gateway/process.h"
+#include "gateway/secrets.h"
 #include <errno.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 // ---- an offer: what may fail ---------------------------------------------------------------------------
@@ -14,7 +15,7 @@
 struct takeover { // all that is new, before anything has changed
     struct gateway *g;
     struct snapshot *snap;
-    struct tls_change **tls; // [n_fronts]; NULL: that listener is plain
+    struct tls_server **tls; // of listen sections that have a front already; NULL: plain
     char token[TOKEN_BYTES + 1];
     char why[512];
 };
@@ -47,40 +48,49 @@ static struct config *read_config(struct takeover *t, const struct boot_offer *o
     return c;
 }
 
-// Before any is read: a token may be the first secret here (row 134).
-static void guard_secrets(const struct config *c)
-{
-#ifndef SLUICE_ASAN // the leak checker must be allowed to look
-    if (config_names_secrets(c) && !c->core_dumps)
-        prctl(PR_SET_DUMPABLE, 0);
-#endif
-}
-
 static bool make_snapshot(struct takeover *t, const struct boot_offer *offer, int memory_fd)
 {
     char why[FILE_WHY];
     struct config *c = read_config(t, offer, memory_fd);
     if (!c)
         return false;
-    guard_secrets(c);
+    if (!c->core_dumps) // a token may be the first secret here
+        secrets_guard(c);
     t->snap = snapshot_new(t->g, c, offer->generation, offer->since_us, why);
     return t->snap || refuse(t, "%s", why);
 }
 
-static bool read_certificates(struct takeover *t)
+// One that is new, or another's TLS; the sockets that come with it belong to its front then.
+static bool make_front(struct takeover *t, unsigned i, struct handed_listener *h)
 {
     struct gateway *g = t->g;
+    const struct config_listen *l = &t->snap->config->listens[i];
     char why[TLS_ERROR];
-    t->tls = mem_zalloc((g->n_fronts + 1) * sizeof(struct tls_change *));
+    struct front *f = front_find(g, h->id);
+    if (f) {
+        t->tls[i] = front_tls(g, l, why);
+    } else if (h->n_fds == 0) {
+        snprintf(why, sizeof(why), "its sockets have not come");
+    } else if ((f = front_new(g, h->id, h->address, h->fds, h->n_fds, l, why))) {
+        h->n_fds = 0;
+        *why = '\0';
+    }
+    t->snap->fronts[i] = f;
+    return !*why || refuse(t, "listen \"%s\": %s", l->name, why);
+}
+
+static bool make_fronts(struct takeover *t)
+{
+    const struct handed *h = &t->g->reload.handed;
+    unsigned n = t->snap->config->listen_count;
+    t->tls = mem_zalloc((n + 1) * sizeof(struct tls_server *));
     if (!t->tls)
         return refuse(t, "out of memory");
-    for (unsigned i = 0; i < g->n_fronts; i++) {
-        const struct config_listen *l = t->snap->listens[i];
-        if (!g->fronts[i].tls)
-            continue;
-        t->tls[i] = tls_change_new(g->fronts[i].tls, l->certificate, l->key, &g->ticket_keys, why);
-        if (!t->tls[i])
-            return refuse(t, "listen \"%s\": %s", l->name, why);
+    if (h->broken || h->n != n)
+        return refuse(t, "the listeners that the keeper offers are not those of the file");
+    for (unsigned i = 0; i < n; i++) {
+        if (!make_front(t, i, h->listeners[i]))
+            return false;
     }
     return true;
 }
@@ -128,9 +138,10 @@ static void put_in_force(struct takeover *t)
 {
     struct gateway *g = t->g;
     const struct config *c = t->snap->config;
-    for (unsigned i = 0; i < g->n_fronts; i++) {
-        if (t->tls[i])
-            tls_change_apply(t->tls[i], &g->main, g->loops.loop);
+    for (unsigned i = 0; i < c->listen_count; i++) {
+        struct front *f = t->snap->fronts[i];
+        if (f->state == FRONT_SERVING)
+            front_adopt(f, &c->listens[i], t->tls[i]);
         t->tls[i] = NULL;
     }
     if (g->admin) {
@@ -141,20 +152,27 @@ static void put_in_force(struct takeover *t)
                       c->limits.max_connections_per_address);
     budget_set(&g->bytes, gateway_bytes(c), g->loops.n);
     cache_pool_set(&g->kept, (int64_t)c->cache_bytes, g->loops.n);
+    secrets_guard(c);
     if (c->log.level != g->snap->config->log.level) // else what an operator has set since stays
         log_set_level(g->log, (enum log_level)c->log.level);
     add_models(g, c);
     snapshot_publish(t->snap);
+    fronts_publish(g);
     t->snap = NULL;
 }
 
 static void give_up(struct takeover *t)
 {
-    for (unsigned i = 0; t->tls && i < t->g->n_fronts; i++)
-        tls_change_drop(t->tls[i]);
+    for (unsigned i = 0; t->snap && t->tls && i < t->snap->config->listen_count; i++) {
+        struct front *f = t->snap->fronts[i];
+        tls_server_free(t->tls[i]);
+        if (f && f->state == FRONT_NEW)
+            front_drop(f);
+    }
     mem_free(t->tls);
     if (t->snap)
         snapshot_drop(t->snap);
+    handed_drop(&t->g->reload.handed);
     explicit_bzero(t->token, sizeof(t->token));
 }
 
@@ -162,19 +180,22 @@ static void take(struct gateway *g)
 {
     struct reload *r = &g->reload;
     struct takeover t = {.g = g};
-    bool ok = make_snapshot(&t, &r->offer, r->memory_fd) && read_certificates(&t) &&
-              read_token(&t) && move_log(&t);
+    bool ok = make_snapshot(&t, &r->offer, r->memory_fd) && make_fronts(&t) && read_token(&t) &&
+              move_log(&t);
     if (ok)
         put_in_force(&t);
     give_up(&t);
     close(r->memory_fd);
     r->memory_fd = -1;
-    if (!ok)
+    if (!ok) {
+        secrets_guard(g->snap->config);
         gateway_say_taken(g, t.why);
+    }
 }
 
 void reload_in_force(struct gateway *g)
 {
+    fronts_in_force(g);
     gateway_say_taken(g, NULL);
 }
 
@@ -204,6 +225,7 @@ void reload_on_drain(struct gateway *g)
         return;
     close(g->reload.memory_fd);
     g->reload.memory_fd = -1;
+    handed_drop(&g->reload.handed);
     gateway_say_taken(g, "the gateway drains");
 }
 
@@ -255,6 +277,8 @@ static void answer(struct exchange *ex, const struct boot_said *said)
 
 void reload_on_end(struct gateway *g, const struct boot_said *said)
 {
+    if (said->word.how)
+        fronts_leave(g);
     for (struct reload_wish **at = &g->reload.waiting, *w; (w = *at);) {
         if (w->number > said->word.worker) {
             at = &w->next;
@@ -277,4 +301,5 @@ void reload_drop(struct gateway *g)
     if (g->reload.memory_fd >= 0)
         close(g->reload.memory_fd);
     g->reload.memory_fd = -1;
+    handed_drop(&g->reload.handed);
 }

@@ -3,6 +3,7 @@
 #include "backends/worker.h"
 #include "base/json.h"
 #include "base/version.h"
+#include "gateway/front.h"
 #include "gateway/homes.h"
 #include "gateway/levels.h"
 #include "gateway/part.h"
@@ -113,23 +114,34 @@ static void show_workers(struct json_writer *w, struct gateway *g)
     json_w_array_end(w);
 }
 
+static void show_front(struct json_writer *w, const struct front *f)
+{
+    struct server_stats s;
+    server_stats(f->server, &s);
+    json_w_object(w);
+    put_text(w, "name", f->name);
+    put_text(w, "address", f->address);
+    put_text(w, "state", front_state_name[f->state]);
+    put(w, "connections", s.conns);
+    put(w, "accepted", s.accepted);
+    put(w, "handed_over", s.handed_over);
+    json_w_key(w, VIEW("accepting"));
+    json_w_bool(w, s.accepting);
+    json_w_key(w, VIEW("tls"));
+    json_w_bool(w, f->tls != NULL);
+    json_w_object_end(w);
+}
+
+// In the order of the configuration, and then those that it has no more.
 static void show_fronts(struct json_writer *w, struct gateway *g)
 {
     json_w_key(w, VIEW("listeners"));
     json_w_array(w);
-    for (unsigned i = 0; i < g->n_fronts; i++) {
-        struct server_stats s;
-        server_stats(g->fronts[i].server, &s);
-        json_w_object(w);
-        put_text(w, "name", g->fronts[i].name);
-        put(w, "connections", s.conns);
-        put(w, "accepted", s.accepted);
-        put(w, "handed_over", s.handed_over);
-        json_w_key(w, VIEW("accepting"));
-        json_w_bool(w, s.accepting);
-        json_w_key(w, VIEW("tls"));
-        json_w_bool(w, g->fronts[i].tls != NULL);
-        json_w_object_end(w);
+    for (unsigned i = 0; i < g->snap->config->listen_count; i++)
+        show_front(w, g->snap->fronts[i]);
+    for (const struct front *f = g->fronts; f; f = f->next) {
+        if (!f->listed)
+            show_front(w, f);
     }
     json_w_array_end(w);
 }

@@ -29,30 +29,17 @@ static void set_limits(struct http_limits *l, const struct config_limits *c)
     l->stream_stall_us = c->stream_stall_us;
 }
 
-static const struct config_listen *find_listen(const struct config *c, const char *name)
-{
-    for (unsigned i = 0; i < c->listen_count; i++)
-        if (strcmp(c->listens[i].name, name) == 0)
-            return &c->listens[i];
-    return NULL;
-}
-
 // The keeper has compared them already: what stands here is what this process can do, whatever it is told.
 static const char *fill_sections(struct snapshot *p, const struct config *birth)
 {
     const struct config *c = p->config;
-    p->listens = mem_zalloc((birth->listen_count + 1) * sizeof(*p->listens));
+    p->fronts = mem_zalloc((c->listen_count + 1) * sizeof(*p->fronts));
     p->workers = mem_zalloc((birth->worker_count + 1) * sizeof(*p->workers));
     p->names = mem_zalloc((c->model_count + 1) * sizeof(*p->names));
-    if (!p->listens || !p->workers || !p->names)
+    if (!p->fronts || !p->workers || !p->names)
         return "out of memory";
-    if (c->listen_count != birth->listen_count || c->worker_count != birth->worker_count)
-        return "a listener or a worker came or went: that wants a restart";
-    for (unsigned i = 0; i < birth->listen_count; i++) {
-        p->listens[i] = find_listen(c, birth->listens[i].name);
-        if (!p->listens[i] || !p->listens[i]->certificate != !birth->listens[i].certificate)
-            return "a listener is another one: that wants a restart";
-    }
+    if (c->worker_count != birth->worker_count)
+        return "a worker came or went: that wants a restart";
     for (unsigned i = 0; i < birth->worker_count; i++) {
         p->workers[i] = config_worker_find(c, birth->workers[i].name);
         if (!p->workers[i])
@@ -69,7 +56,7 @@ static void snapshot_free(struct snapshot *p)
         p->next->prev = p->prev;
     if (p->prev)
         *p->prev = p->next;
-    mem_free(p->listens);
+    mem_free(p->fronts);
     mem_free(p->workers);
     mem_free(p->names);
     chains_free(p->chains);

@@ -34,8 +34,9 @@ struct snapshot {
     uint64_t since_us;     // wall clock
     struct http_limits limits;
     struct flow_rules flow;
+    struct front *
+        *fronts; // of its listen sections, in their order; theirs while this is the newest
     // The sections that the process was started with, by their numbers then, as this configuration has them.
-    const struct config_listen **listens;
     const struct config_worker **workers;
     struct view *names; // of the models: config->model_count
     struct chains *chains;

@@ -12,6 +12,7 @@
 static void settle(pid_t keeper)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    event_listen(NULL, NULL);
     if (getppid() != keeper) // it died before the line above
         _exit(1);
     setpgid(0, 0);

@@ -41,6 +41,12 @@ static bool tell_gateway(struct keeper *k, const struct boot_word *word)
            send(k->gateway_fd, word, sizeof(*word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(*word);
 }
 
+void keeper_relay(struct keeper *k)
+{
+    if (k->gateway.state == CHILD_RUNNING)
+        relay_flush(&k->relay, k->gateway_fd);
+}
+
 static void gateway_ready(struct keeper *k)
 {
     if (k->gateway.state != CHILD_STARTING)
@@ -123,7 +129,9 @@ static void hear_word(struct keeper *k, const struct boot_said *said)
     else if (word->kind == BOOT_RELOAD_ASKED)
         reload_ask(k, word->how);
     else if (word->kind == BOOT_TAKEN)
-        reload_on_taken(k, said);
+        reload_on_taken(k, said, now_monotonic_us());
+    else if (word->kind == BOOT_LET_GO)
+        reload_on_let_go(k);
     else if (word->kind == BOOT_LOG_LEVEL)
         set_log_level(k, word->how);
 }
@@ -288,7 +296,7 @@ static void reap(struct keeper *k, uint64_t now)
 {
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        if (reload_reap(k, pid, status))
+        if (reload_reap(k, pid, status, now))
             continue;
         if (pid == k->gateway.pid)
             gateway_died(k, status, now);
@@ -322,6 +330,7 @@ static void begin_drain(struct keeper *k, const char *why, uint64_t now)
         child_signal(&k->gateway, SIGTERM);
     }
     sockets_let_go(&k->sockets); // no other gateway process follows
+    sockets_let_go(&k->reload.sockets);
 }
 
 static void on_signal(struct keeper *k, int number, uint64_t now)
@@ -379,6 +388,7 @@ static void rotate_tickets(struct keeper *k, uint64_t now)
 static void advance(struct keeper *k, uint64_t now)
 {
     rotate_tickets(k, now);
+    keeper_relay(k);
     if (k->drain_asked && k->phase == RUNNING)
         begin_drain(k, "an operator's word", now);
     reload_turn(k, now);
@@ -424,8 +434,6 @@ static uint64_t next_wake(const struct keeper *k, uint64_t now)
         at = sooner(at, k->gateway.at_us);
     if (k->deadline_us)
         at = sooner(at, k->deadline_us);
-    if (k->reload.state == RELOAD_IDLE && k->reload.asked)
-        at = now;
     return sooner(at, reload_wake_us(&k->reload));
 }
 

@@ -2,11 +2,13 @@
 #include "base/mem.h"
 #include "config/changes.h"
 #include "gateway/file.h"
+#include "gateway/secrets.h"
 #include "keeper/event.h"
 #include "keeper/state.h"
 #include "net/listen.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -116,7 +118,7 @@ static int check_body(void *arg)
 
 void reload_init(struct reload_job *r)
 {
-    *r = (struct reload_job){.memory_fd = -1, .said_fd = -1};
+    *r = (struct reload_job){.memory_fd = -1, .said_fd = -1, .sockets.admin_fd = -1};
     buffer_init(&r->text);
 }
 
@@ -127,8 +129,10 @@ static void close_fd(int *fd)
     *fd = -1;
 }
 
-static void forget(struct reload_job *r)
+static void forget(struct keeper *k)
 {
+    struct reload_job *r = &k->reload;
+    sockets_drop(&r->sockets, &k->sockets);
     close_fd(&r->memory_fd);
     close_fd(&r->said_fd);
     config_unref(r->config);
@@ -139,6 +143,18 @@ static void forget(struct reload_job *r)
     r->kill_us = 0;
 }
 
+// It reads as soon as it can: what does not fit is not lost, if it is alive.
+static bool send_surely(const struct keeper *k, const void *p, size_t bytes, const int *fds,
+                        unsigned n_fds)
+{
+    struct pollfd room = {.fd = k->gateway_fd, .events = POLLOUT};
+    long n = -1;
+    while (k->gateway_fd >= 0 && (n = fds_send(k->gateway_fd, p, bytes, fds, n_fds)) < 0 &&
+           errno == EAGAIN && poll(&room, 1, RELOAD_SEND_MS) == 1 && room.revents == POLLOUT) {
+    }
+    return n == (long)bytes;
+}
+
 static void tell_gateway(struct keeper *k, bool taken, const char *text)
 {
     struct boot_said said = {
@@ -146,16 +162,15 @@ static void tell_gateway(struct keeper *k, bool taken, const char *text)
         .generation = k->boot.config_generation};
     int n = snprintf(said.text, sizeof(said.text), "%s", text);
     size_t bytes = n < 0 ? 0 : (size_t)n < BOOT_TEXT ? (size_t)n : BOOT_TEXT - 1;
-    if (k->gateway_fd >= 0 && k->reload.answers > 0)
-        send(k->gateway_fd, &said, offsetof(struct boot_said, text) + bytes + 1,
-             MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (taken || k->reload.answers > 0)
+        send_surely(k, &said, offsetof(struct boot_said, text) + bytes + 1, NULL, 0);
 }
 
 static void refuse(struct keeper *k, const char *why)
 {
     EVENT(LOG_WARN, "reload_refused", LOG_CSTR("file", k->config->path), LOG_CSTR("why", why));
     tell_gateway(k, false, why);
-    forget(&k->reload);
+    forget(k);
 }
 
 // ---- in force ----------------------------------------------------------------------------------------------
@@ -172,18 +187,34 @@ static void adopt_workers(struct keeper *k, const struct config *c)
     }
 }
 
-static void put_in_force(struct keeper *k)
+static void adopt_sockets(struct keeper *k, const struct config *c, uint64_t now_us)
+{
+    struct reload_job *r = &k->reload;
+    for (unsigned i = 0; i < r->sockets.count; i++) {
+        const struct boot_listener *l = r->sockets.listeners[i];
+        if (!sockets_has(&k->sockets, l))
+            EVENT(LOG_INFO, "listening", LOG_CSTR("name", l->name),
+                  LOG_CSTR("address", l->address));
+    }
+    unsigned closed = sockets_commit(&k->sockets, &r->sockets, c);
+    k->boot.listeners = k->sockets.listeners;
+    r->let_go_us = closed > 0 && k->gateway_fd >= 0 ? now_us + RELOAD_LET_GO_US : 0;
+    tickets_adopt(&k->tickets, c);
+}
+
+static void put_in_force(struct keeper *k, uint64_t now_us)
 {
     struct reload_job *r = &k->reload;
     struct config *before = k->config;
     adopt_workers(k, r->config);
+    adopt_sockets(k, r->config, now_us);
     if (r->config->log.level != before->log.level) { // else what an operator has set since stays
         k->boot.log_level = r->config->log.level;
         event_set_level((enum log_level)k->boot.log_level);
     }
     k->config = r->config;
     r->config = NULL;
-    keeper_guard_secrets(k->config);
+    secrets_guard(k->config);
     config_unref(before);
     buffer_deinit(&k->text);
     k->text = r->text;
@@ -196,7 +227,7 @@ static void put_in_force(struct keeper *k)
     EVENT(LOG_INFO, "reloaded", LOG_CSTR("file", k->config->path),
           LOG_I("generation", k->boot.config_generation), LOG_CSTR("changes", r->said));
     tell_gateway(k, true, r->said);
-    forget(r);
+    forget(k);
 }
 
 // Parsed from the bytes that the child found good: it says the same.
@@ -214,6 +245,25 @@ static bool read_again(struct keeper *k)
     return r->config != NULL;
 }
 
+// A section's sockets: their number, and what the gateway does not have.
+static bool hand_over(struct keeper *k, unsigned section)
+{
+    const struct boot_listener *l = k->reload.sockets.listeners[section];
+    struct boot_listen said = {.word = {BOOT_LISTENER, section, l->id, 0, section == 0}};
+    unsigned left = sockets_has(&k->sockets, l) ? 0 : l->n;
+    const int *fds = l->fds;
+    snprintf(said.address, sizeof(said.address), "%s", l->address);
+    do {
+        unsigned n = left < FDS_MAX ? left : FDS_MAX;
+        if (!send_surely(k, &said, sizeof(said), fds, n))
+            return false;
+        said.word.how = 0;
+        fds += n;
+        left -= n;
+    } while (left > 0);
+    return true;
+}
+
 static void offer(struct keeper *k)
 {
     struct reload_job *r = &k->reload;
@@ -221,22 +271,28 @@ static void offer(struct keeper *k)
                            .generation = k->boot.config_generation + 1,
                            .since_us = r->since_us,
                            .bytes = buffer_len(&r->text)};
-    if (fds_send(k->gateway_fd, &o, sizeof(o), &r->memory_fd, 1) != sizeof(o)) {
+    bool told = true;
+    for (unsigned i = 0; told && i < r->sockets.count; i++)
+        told = hand_over(k, i);
+    if (told && send_surely(k, &o, sizeof(o), &r->memory_fd, 1))
+        r->state = RELOAD_OFFERED;
+    else
         refuse(k, "the gateway process could not be told");
-        return;
-    }
-    r->state = RELOAD_OFFERED;
 }
 
-static void go_on(struct keeper *k)
+static void go_on(struct keeper *k, uint64_t now_us)
 {
-    k->reload.since_us = log_wall_us();
+    struct reload_job *r = &k->reload;
+    char why[RUNTIME_ERROR];
+    r->since_us = log_wall_us();
     if (!read_again(k))
         refuse(k, "what was found good cannot be read again");
     else if (k->phase != RUNNING)
         refuse(k, "the gateway drains");
+    else if (!sockets_prepare(&r->sockets, &k->sockets, r->config, k->boot.loops, why))
+        refuse(k, why);
     else if (k->gateway_fd < 0)
-        put_in_force(k);
+        put_in_force(k, now_us);
     else
         offer(k);
 }
@@ -265,7 +321,7 @@ static void hear_child(struct reload_job *r)
     }
 }
 
-bool reload_reap(struct keeper *k, pid_t pid, int status)
+bool reload_reap(struct keeper *k, pid_t pid, int status, uint64_t now_us)
 {
     struct reload_job *r = &k->reload;
     if (r->state != RELOAD_CHECKING || pid != r->child.pid)
@@ -274,7 +330,7 @@ bool reload_reap(struct keeper *k, pid_t pid, int status)
     hear_child(r);
     r->child = (struct child){0};
     if (WIFEXITED(status) && WEXITSTATUS(status) == FOUND_GOOD)
-        go_on(k);
+        go_on(k, now_us);
     else if (WIFEXITED(status) && r->said_bytes > 0)
         refuse(k, r->said);
     else
@@ -331,6 +387,11 @@ static void begin(struct keeper *k, uint64_t now_us)
         refuse(k, "no process could be made to check it");
 }
 
+static bool is_due(const struct reload_job *r)
+{
+    return r->state == RELOAD_IDLE && r->asked && !r->let_go_us;
+}
+
 void reload_turn(struct keeper *k, uint64_t now_us)
 {
     struct reload_job *r = &k->reload;
@@ -338,16 +399,23 @@ void reload_turn(struct keeper *k, uint64_t now_us)
         child_signal(&r->child, SIGKILL);
         r->kill_us = UINT64_MAX;
     }
-    if (r->state == RELOAD_IDLE && r->asked)
+    if (r->let_go_us && now_us >= r->let_go_us)
+        r->let_go_us = 0;
+    if (is_due(r))
         begin(k, now_us);
 }
 
-void reload_on_taken(struct keeper *k, const struct boot_said *said)
+void reload_on_let_go(struct keeper *k)
+{
+    k->reload.let_go_us = 0;
+}
+
+void reload_on_taken(struct keeper *k, const struct boot_said *said, uint64_t now_us)
 {
     if (k->reload.state != RELOAD_OFFERED)
         return;
     if (said->word.how)
-        put_in_force(k);
+        put_in_force(k, now_us);
     else
         refuse(k, said->text);
 }
@@ -356,18 +424,23 @@ void reload_on_gateway_gone(struct keeper *k)
 {
     struct reload_job *r = &k->reload;
     r->wish = r->answers = 0;
+    r->let_go_us = 0;
     if (r->state == RELOAD_OFFERED)
         refuse(k, "the gateway process has ended before it had taken it");
 }
 
 uint64_t reload_wake_us(const struct reload_job *r)
 {
-    return r->state == RELOAD_CHECKING ? r->kill_us : UINT64_MAX;
+    if (is_due(r))
+        return 0;
+    if (r->state == RELOAD_CHECKING)
+        return r->kill_us;
+    return r->let_go_us ? r->let_go_us : UINT64_MAX;
 }
 
-void reload_deinit(struct reload_job *r)
+void reload_deinit(struct keeper *k)
 {
-    child_signal(&r->child, SIGKILL);
-    forget(r);
-    buffer_deinit(&r->text);
+    child_signal(&k->reload.child, SIGKILL);
+    forget(k);
+    buffer_deinit(&k->reload.text);
 }

@@ -27,14 +27,23 @@ void runtime_page_free(struct heartbeat_page *p);
 // ---- listening sockets --------------------------------------------------------------------------------
 
 struct sockets {
-    struct boot_listener *listeners; // each with its address text
+    struct boot_listener **listeners; // one a section, in the order of the configuration
     unsigned count;
+    uint32_t last_id;
     int admin_fd; // -1: none
     char *admin_address;
 };
 // Opens what the configuration names, for so many loops. false: nothing stays open.
 bool sockets_open(struct sockets *s, const struct config *c, unsigned loops,
                   char why[RUNTIME_ERROR]);
+// Those of another configuration: a section that has an address of now's has its sockets, too (port 0: of the section
+// of its name); the rest are opened. The admin's stay. Then one of the two below. false: nothing has changed.
+bool sockets_prepare(struct sockets *next, const struct sockets *now, const struct config *c,
+                     unsigned loops, char why[RUNTIME_ERROR]);
+// now is what next was, by the names that c has; what it had and next has not is closed, files removed. How many were.
+unsigned sockets_commit(struct sockets *now, struct sockets *next, const struct config *c);
+void sockets_drop(struct sockets *next, const struct sockets *now);
+bool sockets_has(const struct sockets *s, const struct boot_listener *l);
 // Closes the clients' sockets here: when the gateway process closes its own, nobody listens any more,
 // and no connection waits in a backlog that nobody will accept. Their files stay until sockets_close.
 void sockets_let_go(struct sockets *s);

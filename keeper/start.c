@@ -1,6 +1,7 @@
 /* How the keeper comes to life and goes: everything that it holds is opened here, in the order in which a
  * failure is most useful to hear of, and closed here. */
 #include "base/mem.h"
+#include "gateway/secrets.h"
 #include "keeper/event.h"
 #include "keeper/state.h"
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
@@ -58,14 +58,6 @@ static void prepare_process(void)
         files.rlim_cur = files.rlim_max;
         setrlimit(RLIMIT_NOFILE, &files);
     }
-}
-
-void keeper_guard_secrets(const struct config *c)
-{
-#ifndef SLUICE_ASAN // the leak checker must be allowed to look
-    if (config_names_secrets(c) && !c->core_dumps)
-        prctl(PR_SET_DUMPABLE, 0);
-#endif
 }
 
 // argv: the command, then --listen ADDRESS --liveness-fd N.
@@ -131,23 +123,27 @@ static bool prepare_sockets(struct keeper *k)
     if (!sockets_open(&k->sockets, k->config, k->boot.loops, why))
         return refuse(why);
     k->boot.listeners = k->sockets.listeners;
-    k->boot.listener_count = k->sockets.count;
     k->boot.admin_fd = k->sockets.admin_fd;
     k->boot.admin_address = k->sockets.admin_address;
-    for (unsigned i = 0; i < k->sockets.count; i++) {
-        const struct boot_listener *l = &k->sockets.listeners[i];
-        if (l->loop == 0)
-            EVENT(LOG_INFO, "listening", LOG_CSTR("name", l->name),
-                  LOG_CSTR("address", l->address));
-    }
+    for (unsigned i = 0; i < k->sockets.count; i++)
+        EVENT(LOG_INFO, "listening", LOG_CSTR("name", k->sockets.listeners[i]->name),
+              LOG_CSTR("address", k->sockets.listeners[i]->address));
     if (k->boot.admin_fd >= 0)
         EVENT(LOG_INFO, "listening", LOG_CSTR("name", "admin"),
               LOG_CSTR("address", k->boot.admin_address));
     return true;
 }
 
+static void on_event(void *ctx, const char *event, struct view line)
+{
+    struct keeper *k = ctx;
+    relay_add(&k->relay, event, line);
+    keeper_relay(k);
+}
+
 bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
 {
+    event_listen(on_event, k);
     k->config = config_ref(config);
     buffer_init(&k->text);
     reload_init(&k->reload);
@@ -179,7 +175,7 @@ bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
         return refuse_errno("mmap");
     if (!prepare_sockets(k) || !prepare_workers(k))
         return false;
-    keeper_guard_secrets(config);
+    secrets_guard(config);
     return true;
 }
 
@@ -191,6 +187,8 @@ static void close_fd(int fd)
 
 void keeper_clean_up(struct keeper *k)
 {
+    event_listen(NULL, NULL);
+    reload_deinit(k);
     sockets_close(&k->sockets);
     for (unsigned i = 0; i < k->worker_count; i++) {
         struct local_worker *w = &k->workers[i];
@@ -205,7 +203,6 @@ void keeper_clean_up(struct keeper *k)
     close_fd(k->liveness_write);
     close_fd(k->gateway_fd);
     close_fd(k->signal_fd);
-    reload_deinit(&k->reload);
     buffer_deinit(&k->text);
     config_unref(k->config);
     explicit_bzero(&k->boot.ticket_keys, sizeof(k->boot.ticket_keys));

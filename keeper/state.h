@@ -4,6 +4,7 @@
 
 #include "keeper/child.h"
 #include "keeper/keeper.h"
+#include "keeper/relay.h"
 #include "keeper/reload.h"
 #include "keeper/runtime.h"
 #include "keeper/tickets.h"
@@ -33,6 +34,7 @@ struct keeper {
     struct watchdog watchdog;
     struct tickets tickets;
     struct reload_job reload;
+    struct relay relay;
     struct child gateway;
     struct local_worker *workers;
     struct boot_worker *boot_workers;
@@ -49,8 +51,8 @@ struct keeper {
 
 // Signals, sockets, directory, pipe, page, the workers' words; starts no process. false: said why.
 bool keeper_prepare(struct keeper *k, struct config *config, struct view text);
-// No core file and no /proc/PID/mem while keys are in memory; forked children inherit it (row 134).
-void keeper_guard_secrets(const struct config *c);
+// What we have told goes on to a gateway that is ready.
+void keeper_relay(struct keeper *k);
 // Gives all of it back; also after a keeper_prepare that failed.
 void keeper_clean_up(struct keeper *k);
 

@@ -6,6 +6,12 @@ void tickets_start(struct tickets *t, struct tls_ticket_keys *keys, const struct
 {
     *t = (struct tickets){0};
     tls_ticket_keys_random(keys);
+    tickets_adopt(t, c);
+}
+
+void tickets_adopt(struct tickets *t, const struct config *c)
+{
+    t->used = false;
     for (unsigned i = 0; i < c->listen_count; i++)
         t->used |= c->listens[i].certificate != NULL;
 }

@@ -18,6 +18,8 @@ struct tickets {
 
 // Draws the first key.
 void tickets_start(struct tickets *t, struct tls_ticket_keys *keys, const struct config *c);
+// Another configuration is in force.
+void tickets_adopt(struct tickets *t, const struct config *c);
 // Rotates what is due. True: the gateway is to be told of the keys.
 bool tickets_due(struct tickets *t, struct tls_ticket_keys *keys, uint64_t now_us);
 

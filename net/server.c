@@ -32,6 +32,7 @@ static void part_init(struct server_part *p, struct server *s, struct loop *l)
     p->server = s;
     p->loop = l;
     p->limits = *s->c.limits;
+    p->tls = s->c.tls;
     p->spare_fd = spare_open();
     p->resume.fn = on_resume_timer;
     p->last_call.fn = on_last_call;
@@ -65,6 +66,7 @@ struct server *server_new(const struct server_config *c, struct loop *const *loo
         part_init(&s->parts[i], s, loops[i]);
     s->c.name = s->name; // both are the caller's
     s->c.limits = NULL;
+    s->c.tls = NULL; // the parts' from now on
     for (unsigned i = 0; i < n_fds; i++) {
         struct server_part *p = &s->parts[i % n_loops];
         s->listeners[i].part = p;
@@ -85,23 +87,28 @@ static void listener_close(struct listener *l)
     atomic_fetch_sub_explicit(&l->part->open_listeners, 1, memory_order_release);
 }
 
+// The loop has nothing of it any more.
+static void part_end(struct server_part *p)
+{
+    p->stopped = true;
+    loop_defer_cancel(&p->drain_more);
+    server_conn_cut_all(p);
+    wheel_cancel(loop_wheel(p->loop), &p->resume);
+    wheel_cancel(loop_wheel(p->loop), &p->last_call);
+    wheel_cancel(loop_wheel(p->loop), &p->date);
+    if (p->spare_fd >= 0)
+        close(p->spare_fd);
+    p->spare_fd = -1;
+}
+
 void server_free(struct server *s)
 {
     if (!s)
         return;
     for (unsigned i = 0; i < s->n_listeners; i++)
         listener_close(&s->listeners[i]);
-    for (unsigned i = 0; i < s->n_parts; i++) {
-        struct server_part *p = &s->parts[i];
-        p->stopped = true;
-        loop_defer_cancel(&p->drain_more);
-        server_conn_cut_all(p);
-        wheel_cancel(loop_wheel(p->loop), &p->resume);
-        wheel_cancel(loop_wheel(p->loop), &p->last_call);
-        wheel_cancel(loop_wheel(p->loop), &p->date);
-        if (p->spare_fd >= 0)
-            close(p->spare_fd);
-    }
+    for (unsigned i = 0; i < s->n_parts; i++)
+        part_end(&s->parts[i]);
     mem_free(s->listeners);
     mem_free(s->parts);
     mem_free(s);
@@ -297,6 +304,15 @@ static void on_last_call(struct wheel_timer *t, uint64_t now_us)
     wheel_cancel(loop_wheel(p->loop), &p->resume);
 }
 
+// The last one posts: none touches the server after it.
+static void part_retire(struct server_part *p)
+{
+    struct server *s = p->server;
+    part_end(p);
+    if (atomic_fetch_sub(&s->retiring, 1) == 1)
+        loop_post_task(p->loop, s->retired_to, s->retired);
+}
+
 static void on_op(struct loop *l, struct loop_task *t)
 {
     struct server_op *op = container_of(t, struct server_op, task);
@@ -313,6 +329,9 @@ static void on_op(struct loop *l, struct loop_task *t)
         break;
     case OP_CUT:
         server_conn_cut_all(p);
+        break;
+    case OP_RETIRE:
+        part_retire(p);
         break;
     }
 }
@@ -347,6 +366,15 @@ void server_cut(struct server *s, struct loop *from)
     post_all(s, from, OP_CUT);
 }
 
+void server_retire(struct server *s, struct loop *from, struct loop_task *done)
+{
+    debug_invariant(server_idle(s));
+    s->retired_to = from;
+    s->retired = done;
+    atomic_store(&s->retiring, s->n_parts);
+    post_all(s, from, OP_RETIRE);
+}
+
 bool server_idle(const struct server *s)
 {
     for (unsigned i = 0; i < s->n_parts; i++) {
@@ -356,9 +384,11 @@ bool server_idle(const struct server *s)
     return atomic_load_explicit(&s->conns, memory_order_acquire) == 0;
 }
 
-void server_set_limits(struct server *s, unsigned loop, const struct http_limits *limits)
+void server_adopt(struct server *s, unsigned loop, const struct http_limits *limits,
+                  struct tls_server *tls)
 {
     s->parts[loop].limits = *limits;
+    s->parts[loop].tls = tls;
 }
 
 const char *server_name(const struct server *s)

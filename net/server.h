@@ -3,7 +3,7 @@
  * A fresh connection may be handed to a less loaded loop (two choices on published counts).
  *
  *   server_new -> server_start -> [server_drain -> server_stop_accept -> idle?] -> server_cut ->
- * server_free
+ * [server_retire ->] server_free
  *
  * Who answers later than from inside an http_server_ops callback (that is, nearly everybody) uses
  * server_respond: the socket is then flagged and flushed before the loop sleeps. */
@@ -34,7 +34,7 @@ struct server_config {
     const struct http_limits *limits;  // copied
     const struct http_server_ops *ops; // likewise
     void *ctx;                         // for ops
-    struct tls_server *tls;            // NULL: plain. Not owned.
+    struct tls_server *tls;            // NULL: plain. Not owned, as in server_adopt
     struct server_budget *budget;      // not owned
 };
 
@@ -61,10 +61,15 @@ void server_cut(struct server *s, struct loop *from); // closes every connection
 // No listening descriptor and no connection left (any thread).
 bool server_idle(const struct server *s);
 void server_stats(const struct server *s, struct server_stats *out);
-// On loops[loop]: connections that begin there from now on have these limits.
-void server_set_limits(struct server *s, unsigned loop, const struct http_limits *limits);
+// On loops[loop]: connections that begin there from now on have these limits, and speak TLS by these contexts (NULL: plain),
+// which stay until that loop has others or the server is retired; connections hold what they need of them.
+void server_adopt(struct server *s, unsigned loop, const struct http_limits *limits,
+                  struct tls_server *tls);
 const char *server_name(const struct server *s);
-// After server_idle, or after the loops have stopped (then what is left is closed here).
+// server_idle, and the loops run on: each lets go of it, and the last one posts `done` to `from`, the caller's loop.
+// Then server_free.
+void server_retire(struct server *s, struct loop *from, struct loop_task *done);
+// Retired, or the loops have stopped (then what is left is closed here).
 void server_free(struct server *s);
 
 // exchange_respond, from wherever; answers of exchanges whose client has gone are harmless.

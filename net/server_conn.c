@@ -232,7 +232,7 @@ static const struct sock_ops conn_ops = {
 static void begin(struct conn *c)
 {
     struct server_part *p = c->part;
-    struct tls_server *ts = p->server->c.tls;
+    struct tls_server *ts = p->tls;
     struct tls *tls = NULL;
     c->limits = p->limits;
     if (p->cut || (ts && !(tls = tls_accept(ts, p->loop->index, c->fd)))) {

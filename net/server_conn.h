@@ -9,7 +9,7 @@
 struct server_part; // a server on one loop
 struct conn;
 
-enum { OP_START, OP_DRAIN, OP_STOP, OP_CUT, OPS };
+enum { OP_START, OP_DRAIN, OP_STOP, OP_CUT, OP_RETIRE, OPS };
 
 struct server_op { // one step of the server's life on its way to a part's loop
     struct loop_task task;
@@ -27,6 +27,7 @@ struct server_part {
     struct server *server;
     struct loop *loop;
     struct http_limits limits; // of connections that begin here
+    struct tls_server *tls;    // likewise
     struct server_op op[OPS];
     struct conn *conns;
     struct conn *to_drain;       // of conns: this one and those behind it have not been told yet
@@ -50,6 +51,9 @@ struct server {
     unsigned n_parts, n_listeners;
     _Atomic uint32_t conns;          // living, on their way between loops included
     _Atomic uint64_t serve_until_us; // draining: until when new requests are served
+    _Atomic uint32_t retiring;       // parts that have not let go yet
+    struct loop *retired_to;
+    struct loop_task *retired;
     struct listener *listeners;
     struct server_part *parts;
 };

@@ -79,44 +79,40 @@ static bool build(SSL_CTX **ctx, unsigned n, struct view cert, const char *cert_
     return true;
 }
 
-static bool build_from_files(SSL_CTX **ctx, unsigned n, const char *cert_file, const char *key_file,
-                             const struct tls_ticket_keys *keys, char err[TLS_ERROR])
+static struct tls_server *server_of(struct view cert, const char *cert_name, struct view key,
+                                    const char *key_name, const struct tls_ticket_keys *keys,
+                                    unsigned n_loops, char err[TLS_ERROR])
 {
-    struct buffer cert, key;
-    bool ok = read_pem(&cert, "certificate", cert_file, err);
-    if (ok) {
-        ok = read_pem(&key, "key", key_file, err) &&
-             build(ctx, n, buffer_view(&cert), cert_file, buffer_view(&key), key_file, keys, err);
-        wipe(&key);
-    }
-    buffer_deinit(&cert);
-    return ok;
+    invariant(n_loops > 0 && n_loops <= LOOPS_MAX);
+    struct tls_server *t = mem_must_zero(sizeof *t);
+    t->n = n_loops;
+    if (build(t->ctx, n_loops, cert, cert_name, key, key_name, keys, err))
+        return t;
+    mem_free(t);
+    return NULL;
 }
 
 struct tls_server *tls_server_new(const char *cert_file, const char *key_file,
                                   const struct tls_ticket_keys *keys, unsigned n_loops,
                                   char err[TLS_ERROR])
 {
-    invariant(n_loops > 0 && n_loops <= LOOPS_MAX);
-    struct tls_server *t = mem_must_zero(sizeof *t);
-    t->n = n_loops;
-    if (build_from_files(t->ctx, n_loops, cert_file, key_file, keys, err))
-        return t;
-    mem_free(t);
-    return NULL;
+    struct buffer cert, key;
+    struct tls_server *t = NULL;
+    if (read_pem(&cert, "certificate", cert_file, err)) {
+        if (read_pem(&key, "key", key_file, err))
+            t = server_of(buffer_view(&cert), cert_file, buffer_view(&key), key_file, keys, n_loops,
+                          err);
+        wipe(&key);
+    }
+    buffer_deinit(&cert);
+    return t;
 }
 
 struct tls_server *tls_server_new_mem(struct view cert_pem, struct view key_pem,
                                       const struct tls_ticket_keys *keys, unsigned n_loops,
                                       char err[TLS_ERROR])
 {
-    invariant(n_loops > 0 && n_loops <= LOOPS_MAX);
-    struct tls_server *t = mem_must_zero(sizeof *t);
-    t->n = n_loops;
-    if (build(t->ctx, n_loops, cert_pem, "(memory)", key_pem, "(memory)", keys, err))
-        return t;
-    mem_free(t);
-    return NULL;
+    return server_of(cert_pem, "(memory)", key_pem, "(memory)", keys, n_loops, err);
 }
 
 void tls_server_free(struct tls_server *t)
@@ -126,53 +122,6 @@ void tls_server_free(struct tls_server *t)
     for (unsigned i = 0; i < t->n; i++)
         SSL_CTX_free(t->ctx[i]);
     mem_free(t);
-}
-
-struct tls_change {
-    struct tls_server *server;
-    SSL_CTX *ctx[LOOPS_MAX]; // NULL: a loop has it
-};
-
-struct swap {
-    struct loop_task task;
-    struct tls_server *server;
-    SSL_CTX *ctx;
-};
-
-static void on_swap(struct loop *l, struct loop_task *task)
-{
-    struct swap *w = (struct swap *)task;
-    SSL_CTX_free(w->server->ctx[l->index]); // connections hold their own references
-    w->server->ctx[l->index] = w->ctx;
-    mem_free(w);
-}
-
-struct tls_change *tls_change_new(struct tls_server *t, const char *cert_file, const char *key_file,
-                                  const struct tls_ticket_keys *keys, char err[TLS_ERROR])
-{
-    struct tls_change *c = mem_must_zero(sizeof *c);
-    c->server = t;
-    if (build_from_files(c->ctx, t->n, cert_file, key_file, keys, err))
-        return c;
-    mem_free(c);
-    return NULL;
-}
-
-void tls_change_apply(struct tls_change *c, struct loop *from, struct loop *const *loops)
-{
-    for (unsigned i = 0; i < c->server->n; i++) {
-        struct swap *w = mem_must_zero(sizeof *w);
-        *w = (struct swap){.task.fn = on_swap, .server = c->server, .ctx = c->ctx[i]};
-        loop_post_task(from, loops[i], &w->task);
-    }
-    mem_free(c);
-}
-
-void tls_change_drop(struct tls_change *c)
-{
-    for (unsigned i = 0; c && i < c->server->n; i++)
-        SSL_CTX_free(c->ctx[i]);
-    mem_free(c);
 }
 
 struct new_keys {

@@ -33,16 +33,9 @@ struct tls_server *tls_server_new(const char *cert_file, const char *key_file,
 struct tls_server *tls_server_new_mem(struct view cert_pem, struct view key_pem,
                                       const struct tls_ticket_keys *keys, unsigned n_loops,
                                       char err[TLS_ERROR]);
-void tls_server_free(struct tls_server *t); // after the loops that use it have stopped
-// Another certificate and key for it, read and built; nothing has changed yet. NULL with err.
-struct tls_change;
-struct tls_change *tls_change_new(struct tls_server *t, const char *cert_file, const char *key_file,
-                                  const struct tls_ticket_keys *keys, char err[TLS_ERROR]);
-// Each loop is told (by a task in its mailbox) to swap: connections that begin there from then on have it. loops[i]
-// has index i. from: the caller's loop or NULL. The change is over.
-void tls_change_apply(struct tls_change *c, struct loop *from, struct loop *const *loops);
-void tls_change_drop(struct tls_change *c); // it is not wanted; NULL is fine
-
+// No loop begins a connection by it any more, and no task of tls_server_set_keys is on its way. Connections hold what they
+// need of it. NULL is fine.
+void tls_server_free(struct tls_server *t);
 // Each loop is told (by a task in its mailbox) to seal tickets with the first of these keys and to open them with
 // all. loops[i] has index i. from: the caller's loop or NULL. Without memory a loop keeps the keys it has.
 void tls_server_set_keys(struct tls_server *t, const struct tls_ticket_keys *keys,

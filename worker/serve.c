@@ -185,7 +185,7 @@ void serve_init(struct serve *s, struct loop *l, struct repository *r)
     struct api_carry carry = {server_respond, server_flow, server_wake, loop_blocks(l)};
     *s = (struct serve){.most = memory_total() / 4};
     batches_init(&s->batches, l, r);
-    api_init(&s->api, &carry, true, VIEW("sluice-worker"), VIEW(SLUICE_VERSION));
+    api_init(&s->api, &carry, VIEW("sluice-worker"), VIEW(SLUICE_VERSION));
     s->watch_timer.fn = on_watch_timer;
 }
 

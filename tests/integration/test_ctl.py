@@ -17,7 +17,7 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "explain", "reload", "drain", "cache", "loglevel", "level"}
+COMMANDS = {"status", "models", "workers", "explain", "watch", "reload", "drain", "cache", "loglevel", "level"}
 BEHIND = {"explain": [["some-id"]], "level": [["show"]], "cache": [["stats"], ["flush"], ["flush", "digits"]]}
 WORDS = [[c, *more] for c in sorted(COMMANDS) for more in BEHIND.get(c, [[]])]
 
@@ -321,7 +321,7 @@ def http(body, status=b"200 OK", fields=b""):
 )
 def test_answers_that_are_none(answer, status, why):
     with double(answer) as (port, asked):
-        for words in WORDS:
+        for words in [w for w in WORDS if w != ["watch"]]:  # what is no stream stands with it
             for json_too in ([], ["--json"]):
                 said = run("--address", f"127.0.0.1:{port}", "--timeout", "0.5" if answer is None else "20", *words, *json_too)
                 assert (said.status, said.out) == (status, "") and why in said.err, (words, said.err)
@@ -377,6 +377,140 @@ def test_behind_tls(certificate, gateway):
     assert len(asked) == 1
     said = run("--address", f"https://localhost:{gateway.admin_port}", "status", SLUICE_TOKEN=TOKEN)  # and the other way round
     assert said.status == UNANSWERED and "SSL" in said.err
+
+
+# ---- watching ----------------------------------------------------------------------------------------
+
+
+class Watching:
+    """sluicectl watch, line by line as they come."""
+
+    def __init__(self, address, *words, token=TOKEN):
+        env = dict({k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}, SLUICE_TOKEN=token)
+        self.process = subprocess.Popen([CTL, "--address", address, "watch", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.lines, self.errors = [], []
+        self.threads = [threading.Thread(target=lambda f=f, to=to: to.extend(iter(f.readline, "")), daemon=True) for f, to in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))]
+        for t in self.threads:
+            t.start()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+    def sees(self, *words, timeout=20):
+        return wait_for(lambda: next((line for line in list(self.lines) if all(w in line for w in words)), None), timeout, f"{words} among {self.lines} {self.errors}")
+
+    def ends(self):
+        status = self.process.wait(20)
+        for t in self.threads:
+            t.join(10)
+        return status
+
+
+def watch(sluice, *words):
+    watching = Watching(f"127.0.0.1:{sluice.admin_port}", *words)
+    wait_for(lambda: sluice.status_page()["event_readers"] > 0, 10, "it reads")
+    return watching
+
+
+def test_watch(start):
+    sluice = start()
+    with watch(sluice) as people, Watching(f"127.0.0.1:{sluice.admin_port}", "--json") as programs:
+        wait_for(lambda: sluice.status_page()["event_readers"] == 2, 10, "both read")
+        os.kill(sluice.worker_pid(), signal.SIGKILL)
+        line = people.sees("worker_down", "worker=w/0")
+        assert re.match(r"\d\d:\d\d:\d\d\.\d\d\d  warn   worker_down        worker=w/0", line), line
+        people.sees("worker_exited", "name=w replica=0", "signal=9")
+        people.sees("replica_up", "model=digits")
+        programs.sees('"worker_down"'), programs.sees('"worker_ready"')
+        wait_for(lambda: all(json.loads(line) in sluice.events for line in programs.lines))
+        people.process.send_signal(signal.SIGINT)
+        programs.process.send_signal(signal.SIGTERM)
+        assert people.ends() == programs.ends() == DONE and not people.errors and not programs.errors
+
+
+def test_watch_ends_with_the_gateway(start):
+    sluice = start()
+    with watch(sluice) as watching:
+        assert sluice.stop() == 0
+        assert watching.ends() == DONE
+        assert "draining" in watching.lines[0] and not watching.errors
+
+
+def test_watch_over_a_crash(start):
+    """Nothing is missed: how it ended, what came after."""
+    sluice = start()
+    with watch(sluice) as watching:
+        ask(sluice, "loglevel", "debug")
+        watching.sees("log_level")
+        os.kill(sluice.gateway_pid(), signal.SIGKILL)
+        watching.sees("gateway_exited", "signal=9")
+        watching.sees("ready", "generation=1")
+        watching.sees("worker_ready")
+        assert sum("gateway_exited" in line for line in watching.lines) == 1
+        assert len(watching.errors) == 1 and "the connection broke off; connecting again" in watching.errors[0]
+        assert sluice.stop() == 0
+        assert watching.ends() == DONE
+
+
+def test_watch_a_gateway_that_does_not_come_back(start):
+    sluice = start()
+    with watch(sluice, "--timeout", "1") as watching:
+        sluice.kill(signal.SIGKILL)
+        sluice.wait()
+        assert watching.ends() == UNANSWERED
+        assert "connecting again" in watching.errors[0] and "is the gateway running" in watching.errors[-1]
+
+
+def test_watch_is_refused(start, tmp_path):
+    sluice = start()
+    said = run("--address", f"127.0.0.1:{sluice.admin_port}", "watch")
+    assert said.status == REFUSED and "refused (401)" in said.err and "--token-file" in said.err
+    said = run("--address", f"127.0.0.1:{sluice.admin_port}", "watch", SLUICE_TOKEN=TOKEN + "x")
+    assert said.status == REFUSED and "is not its token" in said.err
+    said = run("--address", f"127.0.0.1:{sluice.port}", "watch", SLUICE_TOKEN=TOKEN)
+    assert said.status == REFUSED and "refused (404)" in said.err
+    with open("/dev/full", "wb") as full:
+        process = subprocess.Popen([CTL, "--address", f"127.0.0.1:{sluice.admin_port}", "watch"], env=dict(os.environ, SLUICE_TOKEN=TOKEN), stdout=full, stderr=subprocess.PIPE)
+        wait_for(lambda: sluice.status_page()["event_readers"] == 1)
+        os.kill(sluice.worker_pid(), signal.SIGKILL)
+        assert process.wait(20) == REFUSED and b"standard output: No space left" in process.stderr.read()
+
+
+STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer, status, out, why",
+    [
+        (http(b"{}"), REFUSED, "", "answered what is no stream of events"),
+        (http(b"<h1>Bad gateway</h1>", b"502 Bad Gateway"), REFUSED, "", "status 502, and no reason: is that the admin address?"),
+        (http(b'{"error":"events: as many read them as may"}', b"503 x"), REFUSED, "", "refused (503): events: as many read them as may"),
+        (STREAM + b"data: nonsense\n\n", REFUSED, "", "what it told is no event"),
+        (STREAM + b"data: {}\n\n", REFUSED, "", "what it told is no event"),
+        (STREAM + b'data: {"event":"a"}\n\ndata: ' + b"x" * 70000, REFUSED, '{"event":"a"}\n', "what it told is no event"),
+        (b"SSH-2.0-OpenSSH_9.2p1\r\n", UNANSWERED, "", "what it speaks is not HTTP"),
+        (b"", UNANSWERED, "", "it closed the connection without an answer"),
+        (None, UNANSWERED, "", "no answer within 0.5 s"),
+    ],
+    ids=lambda v: repr(v[:40]) if isinstance(v, bytes) else "",
+)
+def test_what_is_no_stream(answer, status, out, why):
+    with double(answer) as (port, asked):
+        said = run("--address", f"127.0.0.1:{port}", "--timeout", "0.5" if answer is None else "20", "--json", "watch")
+    assert (said.status, said.out) == (status, out) and why in said.err, said.err
+
+
+def test_watch_goes_on_behind_the_last(tmp_path):
+    """It says where it was, and that some are lost."""
+    answers = iter([STREAM + b'id: a.7\ndata: {"event":"one"}\n\n: lost 3\n\n', STREAM + b'id: a.9\ndata: {"event":"two"}\n\nid: a.10\ndata: {"ev', http(b"", b"404 x")])
+    with double(lambda: next(answers)) as (port, asked):
+        said = run("--address", f"127.0.0.1:{port}", "watch", "--json", SLUICE_TOKEN=TOKEN)
+    assert said.status == REFUSED and said.out == '{"event":"one"}\n{"event":"two"}\n' and "3 events were lost" in said.err
+    assert ["Last-Event-ID: a.7\r\n" in a for a in asked] == [False, True, False] and "Last-Event-ID: a.9\r\n" in asked[2]
 
 
 # ---- what it does ------------------------------------------------------------------------------------

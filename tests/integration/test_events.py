@@ -84,6 +84,10 @@ class Reader:
             self.take(end - time.monotonic())
         return condition()
 
+    def until_closed(self):
+        while not self.closed:
+            self.take(10)
+
     def body(self):
         """What came so far, and whether its last chunk did."""
         rest, body = self.raw.split(b"\r\n\r\n", 1)[1], b""
@@ -175,7 +179,7 @@ def test_going_on_where_it_ended(sluice):
     again = Reader(sluice, b"Last-Event-ID: %s\r\n" % last.encode())
     again.wait("client_abuse", count=3)
     assert [e["event"] for e in again.events()] == ["client_abuse"] * 3 and last not in [e["id"] for e in again.events()]
-    for strange in (b"1.1", b"", b"x", b"%s0" % last.encode(), last.encode() + b"x", b"9" * 300):
+    for strange in (b"", b"x", b"%s0" % last.encode(), last.encode() + b"x", b"9" * 300):
         anew = Reader(sluice, b"Last-Event-ID: %s\r\n" % strange)
         assert anew.events() == [], strange
         anew.close()
@@ -188,6 +192,52 @@ def test_who_may(sluice):
     assert ask("POST", authorization=TOKEN).status_code == 405
     head = ask("HEAD", authorization=TOKEN)
     assert head.status_code == 200 and head.headers["content-type"] == "text/event-stream"
+
+
+def test_what_the_keeper_tells(sluice):
+    """Processes that it starts and that end, a file that is refused: in the same words as on its standard error."""
+    reader = Reader(sluice)
+    sluice.config.write_text(sluice.config.read_text() + "nonsense")
+    sluice.kill(signal.SIGHUP)
+    assert "gateway.conf:" in reader.wait("reload_refused", file=str(sluice.config))["why"]
+    for start in (2, 3):
+        os.kill(sluice.find("worker_started")[-1]["pid"], signal.SIGKILL)
+        assert (reader.wait("worker_exited", signal=9, count=start - 1)["restart_in_us"] > 0) == (start > 2)
+        reader.wait("worker_started", name="w", replica=0, start=start)
+        reader.wait("worker_listening", count=start - 1)
+    told = [{k: v for k, v in e.items() if k != "id"} for e in reader.events()]
+    wait_for(lambda: all(e in sluice.events for e in told))
+    reader.close()
+
+
+def test_over_a_crash_of_the_process(sluice):
+    """Who comes back with the last id of the one before hears how that ended, and all that the new one has told."""
+    reader = Reader(sluice)
+    abuse(sluice)
+    last = reader.wait("client_abuse")["id"]
+    os.kill(sluice.gateway_pid(), signal.SIGKILL)
+    reader.until_closed()
+    sluice.wait_event("ready", count=2)
+    again = Reader(sluice, b"Last-Event-ID: %s\r\n" % last.encode())
+    again.wait("gateway_exited", signal=9)
+    again.wait("gateway_started", generation=1)
+    again.wait("ready", generation=1)
+    again.wait("worker_ready")
+    assert not any(e["event"] == "client_abuse" for e in again.events())
+    first = again.events()[0]["id"]
+    assert first.split(".")[0] != last.split(".")[0] and first.split(".")[1] == "0"
+    again.close()
+
+
+def test_the_keepers_level(sluice):
+    """What log.level keeps out of the log is an event all the same."""
+    url = f"http://127.0.0.1:{sluice.admin_port}/v1/loglevel"
+    assert httpx.post(url, headers={"authorization": TOKEN}, json={"level": "error"}).status_code == 200
+    reader = Reader(sluice)
+    os.kill(sluice.worker_pid(), signal.SIGKILL)
+    reader.wait("worker_started", start=2)
+    assert not sluice.find("worker_started", start=2)
+    reader.close()
 
 
 # ---- many readers, and those that stop ---------------------------------------------------------------

@@ -371,11 +371,10 @@ static void metadata_of_an_answer(void **state)
     assert_string_equal(kit_header("server-timing"),
                         "parse;dur=0.012, queue;dur=1.5, compute;dur=2000, total;dur=2001.512");
     assert_string_equal(kit_header("x-request-id"), "r-1");
-    kit_api.expose = false; // only the id
+    meta.hidden = true; // only the id
     json_is(DATA("INT8", "[1,1]", "[1]"));
     assert_int_equal(kit_said.n_headers, 2);
     assert_string_equal(kit_header("x-request-id"), "r-1");
-    kit_api.expose = true;
     char longest[1000];
     memset(longest, 'n', sizeof(longest));
     struct view v = view_of(longest, sizeof(longest));

@@ -190,7 +190,7 @@ static inline int kit_open(void **state)
 {
     struct api_carry carry = {kit_respond, kit_start, kit_wake, &kit_blocks};
     (void)state;
-    api_init(&kit_api, &carry, true, VIEW("sluice"), VIEW("1.2"));
+    api_init(&kit_api, &carry, VIEW("sluice"), VIEW("1.2"));
     block_owner_init(&kit_blocks);
     block_owner_adopt(&kit_blocks);
     kit_ask("GET", "/");

@@ -249,6 +249,23 @@ static void what_is_missing(void **state)
     json_decref(page);
 }
 
+static void one_event(void **state)
+{
+    json_t *v = parse(
+        "{'time':'2026-01-02T03:04:05.678901Z','level':'warn','event':'worker_exited','name':'w',"
+        "'replica':0,'why':'signal 9, at "
+        "once','more':'','odd':'a=b','n':-3,'b':true,'c':{'d':[1]}}");
+    (void)state;
+    said(words_of_event, v,
+         "03:04:05.678  warn   worker_exited      name=w replica=0 why=\"signal 9, at once\" "
+         "more=\"\" "
+         "odd=\"a=b\" n=-3 b=true c={\"d\":[1]}\n");
+    json_decref(v);
+    v = parse("{'event':'a\\u001b[2Jb','time':'noon','x\\u0007':'y\\u009bz'}");
+    said(words_of_event, v, "noon  -      a?[2Jb             x?=y?z\n");
+    json_decref(v);
+}
+
 // JSON that no admin listener answers.
 static void other_answers(void **state)
 {
@@ -268,7 +285,8 @@ static void other_answers(void **state)
                                         "{'already':1}",
                                         "{'already':true,'delay_ms':-1,'timeout_ms':1}"};
     static bool (*const words[])(const json_t *v, struct buffer *out) = {
-        words_of_status, words_of_reload, words_of_drain, words_of_level, words_of_request};
+        words_of_status, words_of_reload,  words_of_drain,
+        words_of_level,  words_of_request, words_of_event};
     (void)state;
     for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
         json_t *v = parse(texts[i]);
@@ -290,6 +308,7 @@ int main(void)
         cmocka_unit_test(workers),        cmocka_unit_test(actions),
         cmocka_unit_test(configurations), cmocka_unit_test(what_is_missing),
         cmocka_unit_test(other_answers),  cmocka_unit_test(one_request),
+        cmocka_unit_test(one_event),
     };
     alarm(60); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, NULL, NULL);

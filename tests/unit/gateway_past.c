@@ -160,6 +160,37 @@ static void nothing_is_remembered(void **state)
     assert_null(find("a"));
 }
 
+static void another_number(void **state)
+{
+    (void)state;
+    open_past(4);
+    for (unsigned i = 0; i < 6; i++)
+        add("a");
+    assert_true(past_resize(&past, 4)); // the same: nothing is forgotten
+    assert_int_equal(find("a")->number, 6);
+    assert_true(past_resize(&past, 2));
+    assert_null(find("a"));
+    assert_null(past_at(&past, 6)); // whose tickets come home now
+    assert_int_equal(add("b")->number, 7);
+    assert_int_equal(find("b")->number, 7);
+    assert_null(find("")); // a slot that nobody has had is nobody's
+    assert_true(past_resize(&past, 0));
+    assert_null(find("b"));
+    assert_null(past_at(&past, 7));
+    for (unsigned n = 1; n <= 2; n++) {
+        mem_fail_at(n);
+        assert_false(past_resize(&past, 3));
+        mem_fail_at(0);
+        assert_int_equal(past.n, 0);
+    }
+    assert_true(past_resize(&past, 3));
+    assert_int_equal(add("c")->number, 8);
+    mem_fail_at(2);
+    assert_false(past_resize(&past, 5));
+    mem_fail_at(0);
+    assert_int_equal(find("c")->number, 8); // as before
+}
+
 static void no_memory(void **state)
 {
     (void)state;
@@ -177,8 +208,15 @@ static void no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(the_last_ones), TEST(one_slot),           TEST(the_newest_of_an_id),   TEST(by_number),
-        TEST(texts),         TEST(long_texts_are_cut), TEST(nothing_is_remembered), TEST(no_memory),
+        TEST(the_last_ones),
+        TEST(one_slot),
+        TEST(the_newest_of_an_id),
+        TEST(by_number),
+        TEST(texts),
+        TEST(long_texts_are_cut),
+        TEST(nothing_is_remembered),
+        TEST(no_memory),
+        TEST(another_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

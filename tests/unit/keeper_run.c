@@ -1,6 +1,7 @@
 // The keeper as it lives: real processes, a gateway and workers that play their part (rows 135, 136, 137, 144).
 // This program is the keeper, the gateway (forked) and, with "worker" as its first argument, a worker.
 #include "keeper/keeper.h"
+#include "net/listen.h"
 #include "net/log.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -44,6 +45,7 @@ enum play {
     ASKS_DRAIN_AND_DIES,
     SETS_LEVEL,
     TAKES,       // what it is offered
+    CLINGS,      // likewise, and has let go of sockets only when it says so
     ASKS_RELOAD, // and does not want what it is offered then
     DIES_OFFERED
 };
@@ -95,6 +97,8 @@ static void say_wishes(int fd)
         raise(SIGKILL);
     if (play == ASKS_RELOAD || play == TAKES)
         say(fd, (struct boot_word){.kind = BOOT_RELOAD_ASKED, .how = 5});
+    if (play == CLINGS)
+        say(fd, (struct boot_word){.kind = BOOT_LET_GO});
     if (play == SETS_LEVEL) {
         say(fd, (struct boot_word){.kind = BOOT_LOG_LEVEL, .how = LOG_WARN});
         say(fd, (struct boot_word){.kind = BOOT_LOG_LEVEL, .how = LOG_LEVELS}); // is none
@@ -104,7 +108,7 @@ static void say_wishes(int fd)
 
 static void on_offer(int fd)
 {
-    struct boot_said said = {.word = {.kind = BOOT_TAKEN, .how = play == TAKES},
+    struct boot_said said = {.word = {.kind = BOOT_TAKEN, .how = play == TAKES || play == CLINGS},
                              .text = "it does not like it"};
     if (play == DIES_OFFERED)
         raise(SIGKILL);
@@ -115,12 +119,18 @@ static void on_offer(int fd)
 static void say_word(int fd)
 {
     struct boot_word w;
-    if (recv(fd, &w, sizeof(w), 0) != sizeof(w))
+    int fds[FDS_MAX];
+    unsigned n_fds = FDS_MAX;
+    if (fds_recv(fd, &w, sizeof(w), fds, &n_fds) != sizeof(w))
         exit(4);
+    for (unsigned i = 0; i < n_fds; i++)
+        close(fds[i]);
     if (w.kind == BOOT_DRAIN && play != NEVER_ENDS)
         exit(0);
-    dprintf(2, "{\"event\":\"play_word_%u\",\"worker\":%u,\"replica\":%u,\"pid\":%u,\"how\":%u}\n",
-            w.kind, w.worker, w.replica, w.pid, w.how);
+    dprintf(2,
+            "{\"event\":\"play_word_%u\",\"worker\":%u,\"replica\":%u,\"pid\":%u,\"how\":%u,"
+            "\"fds\":%u}\n",
+            w.kind, w.worker, w.replica, w.pid, w.how, n_fds);
     if (w.kind == BOOT_OFFER)
         on_offer(fd);
     if (w.kind != BOOT_WORKER_UP)
@@ -164,7 +174,7 @@ static int fake_gateway(const struct gateway_boot *b)
         }
         struct pollfd p[3] = {{.fd = b->keeper_fd, .events = POLLIN},
                               {.fd = b->liveness_fd, .events = POLLIN},
-                              {.fd = b->listeners[0].fd, .events = POLLIN}};
+                              {.fd = b->listeners[0]->fds[0], .events = POLLIN}};
         if (poll(p, 3, 100) <= 0)
             continue;
         if (p[1].revents)
@@ -172,7 +182,7 @@ static int fake_gateway(const struct gateway_boot *b)
         if (p[0].revents)
             say_word(b->keeper_fd);
         if (p[2].revents) {
-            int fd = accept(b->listeners[0].fd, NULL, NULL);
+            int fd = accept(b->listeners[0]->fds[0], NULL, NULL);
             dprintf(fd, "%d", (int)getpid());
             close(fd);
         }
@@ -693,6 +703,13 @@ static void other_signals(void **state)
 
 #define MORE "limits { max_body = 1MiB }"
 
+static const char *word_of(enum boot_word_kind kind)
+{
+    static char word[20];
+    snprintf(word, sizeof(word), "play_word_%u", kind);
+    return word;
+}
+
 // What the gateway takes is the keeper's too: its next gateway begins with it, its worker is started by it.
 static void reload_taken(void **state)
 {
@@ -708,11 +725,10 @@ static void reload_taken(void **state)
     kill(stage.keeper, SIGUSR1); // an operator asks for one more
     event("play_usr1");
     assert_int_equal(field(event("reloaded"), "generation"), 3);
-    char word[20];
-    snprintf(word, sizeof(word), "play_word_%u", BOOT_RELOADED);
-    said = event(word);
-    assert_int_equal(field(said, "worker"), 5);
+    said = event(word_of(BOOT_RELOADED)); // that nobody waits for
+    assert_int_equal(field(said, "worker"), 0);
     assert_int_equal(field(said, "how"), 1);
+    assert_int_equal(field(event(word_of(BOOT_RELOADED)), "worker"), 5);
     kill((pid_t)field(event("gateway_started"), "pid"), SIGKILL);
     said = event("play_gateway");
     assert_int_equal(field(said, "configuration"), 3);
@@ -721,6 +737,43 @@ static void reload_taken(void **state)
     event("worker_exited");
     event("worker_started");
     event("worker_listening");
+    kill(stage.keeper, SIGTERM);
+    assert_int_equal(wait_keeper(), 0);
+    nothing_left();
+}
+
+// Sockets go with the offer, those that it has already as a number; and the next reload waits until it has let go of what
+// left.
+static void listeners_are_handed_over(void **state)
+{
+    start(CLINGS, WORKER("good"));
+    event("listening");
+    event("ready");
+    write_conf("listen more { address = \"127.0.0.1:0\" }");
+    kill(stage.keeper, SIGHUP);
+    const char *said = event(word_of(BOOT_LISTENER));
+    assert_int_equal(field(said, "worker"), 0);
+    assert_int_equal(field(said, "replica"), 1);
+    assert_int_equal(field(said, "how"), 1);
+    assert_int_equal(field(said, "fds"), 0);
+    said = event(word_of(BOOT_LISTENER));
+    assert_int_equal(field(said, "worker"), 1);
+    assert_int_equal(field(said, "replica"), 2);
+    assert_int_equal(field(said, "how"), 0);
+    assert_int_equal(field(said, "fds"), 1);
+    assert_int_equal(field(event(word_of(BOOT_OFFER)), "fds"), 1);
+    assert_non_null(strstr(event("listening"), "\"more\""));
+    event("reloaded");
+    write_conf("");
+    kill(stage.keeper, SIGHUP);
+    assert_non_null(strstr(event("reloaded"), "removed"));
+    kill(stage.keeper, SIGHUP);
+    event(word_of(BOOT_RELOADED));
+    event(word_of(BOOT_RELOADED));
+    assert_int_equal(count_events("reloaded"), 2);
+    kill(stage.keeper, SIGUSR1);
+    event("play_usr1");
+    assert_int_equal(field(event("reloaded"), "generation"), 4);
     kill(stage.keeper, SIGTERM);
     assert_int_equal(wait_keeper(), 0);
     nothing_left();
@@ -735,9 +788,7 @@ static void reload_is_not_wanted(void **state)
     kill(stage.keeper, SIGUSR1);
     event("play_usr1");
     assert_non_null(strstr(event("reload_refused"), "it does not like it"));
-    char word[20];
-    snprintf(word, sizeof(word), "play_word_%u", BOOT_RELOADED);
-    assert_int_equal(field(event(word), "how"), 0);
+    assert_int_equal(field(event(word_of(BOOT_RELOADED)), "how"), 0);
     write_conf("nonsense = 1");
     kill(stage.keeper, SIGHUP);
     assert_non_null(strstr(event("reload_refused"), ".conf:4: "));
@@ -835,6 +886,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_teardown(second_signal_cuts, clear_stage),
         cmocka_unit_test_teardown(other_signals, clear_stage),
         cmocka_unit_test_teardown(reload_taken, clear_stage),
+        cmocka_unit_test_teardown(listeners_are_handed_over, clear_stage),
         cmocka_unit_test_teardown(reload_is_not_wanted, clear_stage),
         cmocka_unit_test_teardown(gateway_dies_of_an_offer, clear_stage),
         cmocka_unit_test_teardown(reload_and_the_end, clear_stage),

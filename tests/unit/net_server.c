@@ -532,17 +532,20 @@ static void address_has_its_share(void **state)
     end();
 }
 
-static void on_limits(struct loop *l, struct loop_task *t)
+static _Atomic unsigned adopted;
+
+static void on_adopt(struct loop *l, struct loop_task *t)
 {
     (void)t;
-    server_set_limits(server, l->index, &limits);
+    server_adopt(server, l->index, &limits, tls);
+    atomic_fetch_add(&adopted, 1);
 }
 
 // Whoever begins after it has less time; whoever was there before has as much as ever. And another bound for all.
 static void other_limits(void **state)
 {
     begin("127.0.0.1:0", 0, 4);
-    struct loop_task t[2] = {{.fn = on_limits}, {.fn = on_limits}};
+    struct loop_task t[2] = {{.fn = on_adopt}, {.fn = on_adopt}};
     int before = dial();
     EVENTUALLY(stats().conns == 1);
     limits.header_timeout_us = 100000;
@@ -781,6 +784,111 @@ static void tls_works_and_slow_hellos_end(void **state)
     tls = NULL;
 }
 
+static bool talks_tls(SSL_CTX *ctx)
+{
+    int fd = dial();
+    char buf[16] = {0};
+    SSL *ssl = SSL_new(ctx);
+    SSL_set_fd(ssl, fd);
+    bool ok = SSL_connect(ssl) == 1 && SSL_write(ssl, "hello\n", 6) == 6 &&
+              SSL_read(ssl, buf, sizeof buf) == 6 && strcmp(buf, "hello\n") == 0;
+    SSL_free(ssl);
+    close(fd);
+    return ok;
+}
+
+static void adopt_all(void)
+{
+    static struct loop_task t[2];
+    adopted = 0;
+    for (unsigned i = 0; i < 2; i++) {
+        t[i].fn = on_adopt;
+        loop_post_task(NULL, set.loop[i], &t[i]);
+    }
+    EVENTUALLY(adopted == 2);
+}
+
+// One socket: plain, then with TLS, then plain; who was there before goes on as it began.
+static void tls_begins_and_ends(void **state)
+{
+    static struct pem pem;
+    char err[TLS_ERROR];
+    struct tls_server *first;
+    SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+    pem_make(&pem, "a.example", -60, 3600);
+    begin("127.0.0.1:0", 0, 0);
+    int plain = dial();
+    assert_true(talks(plain));
+    for (int round = 0; round < 3; round++) {
+        first = tls = tls_server_new_mem(view_str(pem.cert), view_str(pem.key), NULL, 2, err);
+        assert_non_null(tls);
+        adopt_all();
+        for (int i = 0; i < 6; i++)
+            assert_true(talks_tls(ctx));
+        assert_true(talks(plain));
+        tls = NULL;
+        adopt_all();
+        tls_server_free(first);
+        int more = dial();
+        assert_true(talks(more));
+        close(more);
+    }
+    close(plain);
+    SSL_CTX_free(ctx);
+    end();
+}
+
+static _Atomic bool is_retired;
+
+static void on_retired(struct loop *l, struct loop_task *t)
+{
+    (void)l;
+    (void)t;
+    is_retired = true;
+}
+
+// Its loops run on, with another server beside it, and nothing of it is left.
+static void a_server_retires_while_its_loops_run(void **state)
+{
+    begin("127.0.0.1:0", 0, 0);
+    struct loop *own = loop_new(7, "own", 1);
+    struct server *first = server;
+    for (int round = 0; round < 20; round++) {
+        int fds[2], fd[4];
+        char err[LISTEN_ERROR];
+        struct loop_task done = {.fn = on_retired};
+        struct server_config c = {
+            .name = "next", .limits = &limits, .ops = &no_ops, .budget = budget};
+        assert_null(addr_parse(&where, VIEW("127.0.0.1:0"), 0));
+        assert_int_equal(listen_open(&where, 2, fds, err), 2);
+        server = server_new(&c, set.loop, 2, fds, 2);
+        server_start(server, own);
+        loop_turn(own, false);
+        for (int i = 0; i < 4; i++) {
+            fd[i] = dial();
+            assert_true(talks(fd[i]));
+        }
+        server_drain(server, own, 0);
+        server_stop_accept(server, own);
+        loop_turn(own, false);
+        for (int i = 0; i < 4; i++) {
+            assert_true(closed(fd[i]));
+            close(fd[i]);
+        }
+        EVENTUALLY(server_idle(server));
+        is_retired = false;
+        server_retire(server, own, &done);
+        while (!is_retired)
+            loop_turn(own, true);
+        server_free(server);
+    }
+    server = first;
+    uint64_t seen = dates;
+    EVENTUALLY(dates > seen + 1); // the first one's clock goes on
+    end();
+    loop_free(own);
+}
+
 int main(void)
 {
     alarm(180);
@@ -806,6 +914,8 @@ int main(void)
         TEST(cut_closes_everything),
         TEST(stopping_with_connections_leaks_nothing),
         TEST(tls_works_and_slow_hellos_end),
+        TEST(tls_begins_and_ends),
+        TEST(a_server_retires_while_its_loops_run),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
