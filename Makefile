@@ -233,6 +233,11 @@ onnx-suite: $(B)/unit/engine_ops ## ONNX's operator tests by op: passed, refused
 	    $(ONNX_PYTHON) -W ignore tools/onnx_cases.py $(B)/onnx && $(B)/unit/engine_ops --suite $(B)/onnx; \
 	else echo "PyPI's onnx: $(ONNX_PYTHON) does not have it (ONNX_PYTHON=...): its tests were not run"; fi
 
+.PHONY: onnx-exporters
+EXPORTERS_PYTHON ?= $(ONNX_PYTHON)
+onnx-exporters: $(B)/sluice-worker ## models of PyPI's exporters beside onnxruntime (those that EXPORTERS_PYTHON has)
+	@$(EXPORTERS_PYTHON) -W ignore tests/exporters/run.py --worker $(B)/sluice-worker $(B)/exporters
+
 .PHONY: bench
 bench: ## figures: beside nghttpx, the core alone, memory under load (bench/RESULTS.md)
 	@tools/setup.sh bench

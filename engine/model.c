@@ -9,6 +9,9 @@
 
 #define SEED 0x51a1ce
 #define TRIED_ROWS 3
+// Of them so many are run together and alone: what influences another row does so in both directions, and most of
+// what a load costs is runs.
+#define RUN_ROWS 2
 
 // ---- ports -------------------------------------------------------------------------------------------
 
@@ -146,7 +149,7 @@ static bool mark_free(struct engine_model *m, const struct plan *p, const struct
     return same_ranks;
 }
 
-// Plans for one row and for three tell whether each output has a row for each row.
+// Sketches for one row and for three tell whether each output has a row for each row.
 static bool outputs_follow(struct engine_model *m, const struct plan *one, const struct plan *three)
 {
     mark_free(m, one, three);
@@ -237,7 +240,7 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_
     bool ok = true;
     rand_seed(&r, SEED);
     for (unsigned k = 0; k < g->n_inputs && ok; k++) {
-        struct array a = model_input(m, k, 3, length);
+        struct array a = model_input(m, k, RUN_ROWS, length);
         size_t count = 0;
         ok = array_count(&a, &count) && (memory[k] = random_rows(&a, count, most, &r)) != NULL;
         batch[k] = (struct engine_data){memory[k], random_bytes(&a, count), a.rank, {0}};
@@ -250,11 +253,11 @@ static bool rows_agree(struct engine_model *m, struct engine_instance *i, int64_
         if (ok)
             memcpy(kept[k], out[k].data, out[k].bytes);
     }
-    for (unsigned row = 0; row < 3 && ok; row++) {
+    for (unsigned row = 0; row < RUN_ROWS && ok; row++) {
         for (unsigned k = 0; k < g->n_inputs; k++) {
             alone[k] = batch[k];
             alone[k].shape[0] = 1;
-            alone[k].bytes = batch[k].bytes / 3;
+            alone[k].bytes = batch[k].bytes / RUN_ROWS;
             alone[k].data = (char *)memory[k] + row * alone[k].bytes;
         }
         ok = engine_run(i, alone, single, e);
@@ -288,7 +291,7 @@ static bool shapes_follow(struct engine_model *m, int64_t length)
 {
     struct engine_error why;
     struct binding b = binding_of(&m->graph, 1, length), c = binding_of(&m->graph, 3, length);
-    struct plan *one = plan_new(&m->graph, &b, &why), *three = plan_new(&m->graph, &c, &why);
+    struct plan *one = plan_sketch(&m->graph, &b, &why), *three = plan_sketch(&m->graph, &c, &why);
     bool ok = one && three && outputs_follow(m, one, three);
     if (!one || !three) // written for one row only, although it does not say so
         snprintf(m->single, sizeof(m->single), "it cannot take three rows: %.120s", why.text);
@@ -389,7 +392,7 @@ struct array model_input(const struct engine_model *m, unsigned k, uint32_t rows
     return a;
 }
 
-// A plan for one row and the first of the lengths, but that one, that the graph can take. e: why it cannot
+// A sketch for one row and the first of the lengths, but that one, that the graph can take. e: why it cannot
 // take the first one.
 static struct plan *first_plan(const struct graph *g, int64_t but, int64_t *length,
                                struct engine_error *e)
@@ -397,7 +400,7 @@ static struct plan *first_plan(const struct graph *g, int64_t but, int64_t *leng
     struct engine_error why;
     for (unsigned i = 0; i < lengths_of(g); i++) {
         struct binding b = binding_of(g, 1, lengths[i]);
-        struct plan *p = lengths[i] == but ? NULL : plan_new(g, &b, i == 0 ? e : &why);
+        struct plan *p = lengths[i] == but ? NULL : plan_sketch(g, &b, i == 0 ? e : &why);
         *length = lengths[i];
         if (p)
             return p;
@@ -405,7 +408,7 @@ static struct plan *first_plan(const struct graph *g, int64_t but, int64_t *leng
     return NULL;
 }
 
-// The graph in the form that runs. *one: its plan for one row.
+// The graph in the form that runs. *one: a sketch of it for one row.
 static bool model_compile(struct engine_model *m, struct plan **one, struct engine_error *e)
 {
     struct graph *g = &m->graph;
@@ -425,7 +428,7 @@ static bool model_compile(struct engine_model *m, struct plan **one, struct engi
         return true;
     struct binding b = (*one)->bound;
     plan_free(*one);
-    *one = plan_new(g, &b, e);
+    *one = plan_sketch(g, &b, e);
     return *one != NULL;
 }
 

@@ -335,7 +335,7 @@ static bool place_outputs(struct placing *at, const struct node *n)
 static size_t scratch_of(const struct job *j)
 {
     const struct kernel *k = j->node->kernel;
-    return k && k->scratch ? k->scratch(j) : 0;
+    return k && k->scratch && (!k->open || j->state) ? k->scratch(j) : 0;
 }
 
 static bool place_all(struct plan *p, struct engine_error *e)
@@ -480,18 +480,29 @@ static struct plan *plan_begin(const struct graph *g, const struct binding *b,
     return p;
 }
 
-struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
+static struct plan *make_plan(const struct graph *g, const struct binding *b, bool runs,
+                              struct engine_error *e)
 {
     struct plan *p = plan_begin(g, b, e);
     if (!p)
         return NULL;
-    if (!infer_shapes(p, g, e) || !prune(p, e) || !make_late(p, e) || !open_steps(p, e) ||
+    if (!infer_shapes(p, g, e) || !prune(p, e) || !make_late(p, e) || (runs && !open_steps(p, e)) ||
         !place_all(p, e) || !make_clocks(p, e)) {
         plan_free(p);
         return NULL;
     }
     bind_constants(p);
     return p;
+}
+
+struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e)
+{
+    return make_plan(g, b, true, e);
+}
+
+struct plan *plan_sketch(const struct graph *g, const struct binding *b, struct engine_error *e)
+{
+    return make_plan(g, b, false, e);
 }
 
 void plan_free(struct plan *p)

@@ -59,6 +59,8 @@ bool binding_same(const struct binding *a, const struct binding *b);
 struct binding binding_of(const struct graph *g, uint32_t rows, int64_t length);
 // The graph stays. NULL with e.
 struct plan *plan_new(const struct graph *g, const struct binding *b, struct engine_error *e);
+// The same without what kernels open and their scratch: for a look at its shapes, never to be run.
+struct plan *plan_sketch(const struct graph *g, const struct binding *b, struct engine_error *e);
 // Tells of all nodes for which there can be no plan, as far as what they read can be; e: says so, when they are
 // several.
 void plan_refuse(const struct graph *g, const struct binding *b, struct engine_error *e);

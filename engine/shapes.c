@@ -240,8 +240,9 @@ bool shape_gemm(struct job *j, struct engine_error *e)
 {
     const struct array *a = j->in[0], *b = j->in[1], *c = job_input(j, 2);
     bool ta = node_int(j->node, "transA", 0) != 0, tb = node_int(j->node, "transB", 0) != 0;
-    if (!floats(j, e))
-        return false;
+    if ((a->dtype != ENGINE_F32 && a->dtype != ENGINE_F64) || b->dtype != a->dtype ||
+        (c && c->dtype != a->dtype))
+        return shape_wrong(j, e, "expected inputs of float32, or of float64");
     if (a->rank != 2 || b->rank != 2 || a->shape[ta ? 0 : 1] != b->shape[tb ? 1 : 0])
         return shape_wrong(j, e, "expected two matrices that can be multiplied");
     int64_t shape[2] = {a->shape[ta ? 1 : 0], b->shape[tb ? 0 : 1]};
@@ -251,7 +252,7 @@ bool shape_gemm(struct job *j, struct engine_error *e)
             (c->rank == 2 && c->shape[0] != shape[0] && c->shape[0] != 1))
             return shape_wrong(j, e, "the third input cannot be broadcast to the product");
     }
-    return shape_make(j, ENGINE_F32, 2, shape, e);
+    return shape_make(j, a->dtype, 2, shape, e);
 }
 
 // ---- pools of whole images ---------------------------------------------------------------------------

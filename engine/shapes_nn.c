@@ -10,16 +10,15 @@ static bool all_f32(struct job *j, struct engine_error *e)
     return true;
 }
 
-// Is a as many elements as x's axes from `axis` on, and of their shape (dimensions of 1 in front may stand there)?
-static bool is_tail(const struct array *a, const struct array *x, int64_t axis)
+// Is a of the shape of x's last axes (dimensions of 1 in front may stand there)?
+static bool is_tail(const struct array *a, const struct array *x)
 {
-    unsigned rank = x->rank - (unsigned)axis, skip = a->rank > rank ? a->rank - rank : 0;
-    for (unsigned i = 0; i < skip; i++) {
-        if (a->shape[i] != 1)
-            return false;
-    }
-    return a->rank - skip == rank &&
-           memcmp(a->shape + skip, x->shape + axis, rank * sizeof(a->shape[0])) == 0;
+    unsigned skip = 0;
+    while (skip < a->rank && a->shape[skip] == 1)
+        skip++;
+    unsigned rank = a->rank - skip;
+    return a->rank <= x->rank &&
+           memcmp(a->shape + skip, x->shape + x->rank - rank, rank * sizeof(a->shape[0])) == 0;
 }
 
 // LayerNormalization, RMSNormalization: scale, and bias if any, over the axes from `axis` on.
@@ -31,8 +30,8 @@ bool shape_layer_norm(struct job *j, struct engine_error *e)
         return false;
     if (axis < 0 || axis >= (int64_t)x->rank || node_int(j->node, "stash_type", 1) != 1)
         return shape_wrong(j, e, "axis is out of range, or stash_type is not 1");
-    if (!is_tail(j->in[1], x, axis) || (b && !is_tail(b, x, axis)))
-        return shape_wrong(j, e, "scale, bias: expected the shape of what is normalized");
+    if (!is_tail(j->in[1], x) || (b && !is_tail(b, x)))
+        return shape_wrong(j, e, "scale, bias: expected the shape of the last axes, or one number");
     for (unsigned i = 0; i < x->rank; i++)
         small[i] = i < axis ? x->shape[i] : 1;
     return shape_make(j, ENGINE_F32, x->rank, x->shape, e) &&

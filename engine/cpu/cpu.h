@@ -336,8 +336,8 @@ size_t onednn_conv_bytes(const struct onednn_conv *o); // of its copies of weigh
 size_t onednn_conv_scratch(const void *state);         // of what is open
 bool onednn_conv_takes(const struct conv *c);          // of a moderate size
 // What each plan has of its own, c: with the images as they are there; NULL: out of memory. Any number of
-// plans may run one convolution at a time.
-void *onednn_conv_open(const struct onednn_conv *o, const struct conv *c);
+// plans may open, run and close one convolution at a time; those with images of one size share its kernel.
+void *onednn_conv_open(struct onednn_conv *o, const struct conv *c);
 void onednn_conv_close(void *state);
 void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, float *y,
                      size_t images, void *scratch);

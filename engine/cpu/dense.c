@@ -156,7 +156,8 @@ bool cpu_gemm_prepare(struct graph *g, struct node *n, struct engine_error *e)
 size_t cpu_gemm_scratch(const struct job *j)
 {
     size_t x, w;
-    if (j->node->prepared || !array_count(j->in[0], &x) || !array_count(j->in[1], &w))
+    if (j->node->prepared || j->out->dtype == ENGINE_F64 || !array_count(j->in[0], &x) ||
+        !array_count(j->in[1], &w))
         return 0;
     return (x + w) * sizeof(float);
 }
@@ -174,6 +175,36 @@ static const float *straight(const struct array *a, bool transposed, float *scra
     return scratch;
 }
 
+// Where c's element for row r and column i stands.
+static size_t addend_place(const struct array *c, size_t r, size_t i)
+{
+    size_t last = c->rank ? (size_t)c->shape[c->rank - 1] : 1;
+    return (c->rank == 2 && c->shape[0] > 1 ? r * last : 0) + (last > 1 ? i : 0);
+}
+
+static void gemm_f64(const struct job *j)
+{
+    const struct node *n = j->node;
+    const struct array *a = j->in[0], *b = j->in[1], *c = job_input(j, 2);
+    bool ta = node_int(n, "transA", 0) != 0, tb = node_int(n, "transB", 0) != 0;
+    size_t rows = (size_t)j->out->shape[0], cols = (size_t)j->out->shape[1];
+    size_t depth = (size_t)a->shape[ta ? 0 : 1];
+    double alpha = (double)node_float(n, "alpha", 1), beta = (double)node_float(n, "beta", 1);
+    const double *x = a->data, *w = b->data;
+    double *y = j->out->data;
+    for (size_t r = 0; r < rows; r++) {
+        for (size_t i = 0; i < cols; i++) {
+            double sum = 0;
+            for (size_t k = 0; k < depth; k++)
+                sum += x[ta ? k * rows + r : r * depth + k] * w[tb ? i * depth + k : k * cols + i];
+            sum *= alpha;
+            if (c)
+                sum += beta * ((const double *)c->data)[addend_place(c, r, i)];
+            y[r * cols + i] = n->relu && sum < 0 ? 0 : sum;
+        }
+    }
+}
+
 void cpu_gemm(const struct job *j)
 {
     const struct node *n = j->node;
@@ -181,6 +212,10 @@ void cpu_gemm(const struct job *j)
     float *y = j->out->data;
     if (n->prepared) {
         dense_run(n->prepared, j->in[0]->data, y, rows, n->relu);
+        return;
+    }
+    if (j->out->dtype == ENGINE_F64) {
+        gemm_f64(j);
         return;
     }
     bool ta = node_int(n, "transA", 0) != 0, tb = node_int(n, "transB", 0) != 0;
@@ -203,11 +238,8 @@ void cpu_gemm(const struct job *j)
     for (size_t r = 0; r < rows; r++) {
         for (size_t i = 0; i < cols; i++) {
             float v = alpha * y[r * cols + i];
-            if (c) {
-                size_t cr = c->rank == 2 && c->shape[0] > 1 ? r : 0;
-                size_t last = c->rank ? (size_t)c->shape[c->rank - 1] : 1;
-                v += beta * ((const float *)c->data)[cr * last + (last > 1 ? i : 0)];
-            }
+            if (c)
+                v += beta * ((const float *)c->data)[addend_place(c, r, i)];
             y[r * cols + i] = n->relu && v < 0 ? 0 : v;
         }
     }

@@ -46,6 +46,23 @@ static void scale_row(const float *x, struct moments m, const float *scale, cons
     }
 }
 
+// Row `at` to at + n of LayerNormalization and its like, whose scale and bias may be of fewer axes or of more.
+static void scale_tail(const struct job *j, size_t at, struct moments m, size_t n)
+{
+    const struct array *scale = j->in[1], *bias = job_input(j, 2);
+    const float *x = (const float *)j->in[0]->data + at;
+    float *y = (float *)j->out->data + at;
+    size_t scales = count_all(scale), biases = bias ? count_all(bias) : n;
+    if (scales == n && biases == n) {
+        scale_row(x, m, scale->data, job_data(j, 2), n, y);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float v = (x[i] - m.mean) * m.inverse * ((const float *)scale->data)[(at + i) % scales];
+        y[i] = bias ? v + ((const float *)bias->data)[(at + i) % biases] : v;
+    }
+}
+
 static void keep_moments(const struct job *j, size_t row, struct moments m)
 {
     if (j->outs[1])
@@ -56,24 +73,24 @@ static void keep_moments(const struct job *j, size_t row, struct moments m)
 
 void cpu_layer_norm(const struct job *j)
 {
-    const float *x = j->in[0]->data, *scale = j->in[1]->data, *bias = job_data(j, 2);
+    const float *x = j->in[0]->data;
     size_t all = count_from(j->in[0], 0), n = count_from(j->in[0], (unsigned)shape_axis(j, -1));
     float epsilon = node_float(j->node, "epsilon", 1e-5f);
     for (size_t at = 0, row = 0; at < all; at += n, row++) {
         struct moments m = moments_of(x + at, n, epsilon);
-        scale_row(x + at, m, scale, bias, n, (float *)j->out->data + at);
+        scale_tail(j, at, m, n);
         keep_moments(j, row, m);
     }
 }
 
 void cpu_rms_norm(const struct job *j)
 {
-    const float *x = j->in[0]->data, *scale = j->in[1]->data;
+    const float *x = j->in[0]->data;
     size_t all = count_from(j->in[0], 0), n = count_from(j->in[0], (unsigned)shape_axis(j, -1));
     float epsilon = node_float(j->node, "epsilon", 1e-5f);
     for (size_t at = 0; at < all; at += n) {
         float inverse = 1 / sqrtf(sum_of(x + at, n, true, 0) / (float)n + epsilon);
-        scale_row(x + at, (struct moments){0, inverse}, scale, NULL, n, (float *)j->out->data + at);
+        scale_tail(j, at, (struct moments){0, inverse}, n);
     }
 }
 

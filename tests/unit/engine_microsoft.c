@@ -252,6 +252,72 @@ static void products(void **state)
     }
 }
 
+// ---- exporters' ways ---------------------------------------------------------------------------------
+
+// A scale of other axes than those that are normalized: of the last one, one number, all.
+static void scales_of_other_axes(void **state)
+{
+    (void)state;
+    static const int64_t shape[] = {2, 3, 8};
+    for (unsigned k = 0; k < 6; k++) {
+        unsigned rank = k / 2 == 2 ? 3 : k / 2;
+        const char *op = k & 1 ? "RMSNormalization" : "LayerNormalization";
+        floats("x", 3, shape);
+        floats("s", rank, shape + 3 - rank);
+        constant("one", ONNX_F32, 1, SHAPE(8), (const float[]){1, 1, 1, 1, 1, 1, 1, 1}, 32);
+        struct msg own = onnx_node(op, k & 1 ? "x,s" : "x,s,s", "y");
+        struct msg plain = onnx_node(op, "x,one", "n");
+        onnx_int(&own, "axis", rank == 1 ? 1 : -1);
+        if (rank == 1) {
+            constant("to", 7, 1, SHAPE(2), SHAPE(3, 8), 16);
+            put(onnx_node("Expand", "one,to", "ones"));
+            free(plain.p);
+            plain = onnx_node(op, "x,ones", "n");
+            onnx_int(&plain, "axis", 1);
+        }
+        put(own);
+        put(plain);
+        put(onnx_node("Mul", "n,s", k & 1 ? "z" : "m"));
+        if (!(k & 1))
+            put(onnx_node("Add", "m,s", "z"));
+        compare();
+    }
+}
+
+// Gemm of float64 is Gemm.
+static void doubles(void **state)
+{
+    (void)state;
+    for (unsigned k = 0; k < 8; k++) {
+        bool a = k & 1, b = k & 2, third = k & 4;
+        const char *const names[] = {"x", "w", "c"};
+        floats("x", 2, a ? SHAPE(5, 3) : SHAPE(3, 5));
+        floats("w", 2, b ? SHAPE(4, 5) : SHAPE(5, 4));
+        floats("c", third ? 2 : 1, third ? SHAPE(3, 1) : SHAPE(4));
+        struct msg gemm = onnx_node("Gemm", "x,w,c", "z"),
+                   wide = onnx_node("Gemm", "xd,wd,cd", "yd"), back = onnx_node("Cast", "yd", "y");
+        for (unsigned i = 0; i < 3; i++) {
+            char to[4];
+            snprintf(to, sizeof(to), "%sd", names[i]);
+            struct msg cast = onnx_node("Cast", names[i], to);
+            onnx_int(&cast, "to", 11);
+            put(cast);
+        }
+        struct msg *const both[] = {&gemm, &wide};
+        for (unsigned i = 0; i < 2; i++) {
+            onnx_int(both[i], "transA", a);
+            onnx_int(both[i], "transB", b);
+            onnx_float(both[i], "alpha", 0.5f);
+            onnx_float(both[i], "beta", 2);
+        }
+        put(gemm);
+        put(wide);
+        onnx_int(&back, "to", ONNX_F32);
+        put(back);
+        compare();
+    }
+}
+
 // ---- attention ---------------------------------------------------------------------------------------
 
 static struct msg own_attention(const char *in, bool causal)
@@ -367,6 +433,8 @@ int main(void)
         cmocka_unit_test(embeddings_without_segments),
         cmocka_unit_test(tables_that_cannot_be),
         cmocka_unit_test(products),
+        cmocka_unit_test(scales_of_other_axes),
+        cmocka_unit_test(doubles),
         cmocka_unit_test(heads),
         cmocka_unit_test(one_product),
         cmocka_unit_test(bytes_for_floats),
