@@ -185,10 +185,17 @@ unit: $(UNITS) ## unit tests of every room (one room: make unit-ROOM)
 	@tools/run_tests unit --build $(B)
 
 .PHONY: test
-test: ## everything a machine without a GPU can: unit tests, 1,000 simulator seeds, integration
+test: ## everything a machine without a GPU can: unit tests, 1,000 simulator seeds, integration, faults
 	@tools/setup.sh test
 	@$(MAKE) programs
 	@tools/run_tests unit sim integration --build $(B) --seeds $(SEEDS)
+
+.PHONY: chaos
+CHAOS_SECONDS ?= 300
+chaos: ## every scenario of tests/faults under random faults, for five minutes: a table (CHAOS_SECONDS=, SEED=)
+	@tools/setup.sh test
+	@$(MAKE) all
+	@SLUICE_BUILD=$(abspath $(B)) .venv/bin/python tests/faults/chaos.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
 .PHONY: sim
 sim: $(B)/sim ## the simulator: SEEDS=N, or SEED=S TRACE=INFER for the story of one

@@ -1,16 +1,12 @@
-import pathlib
-import sys
 import time
 
 import httpx
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-
-from harness import (  # noqa: E402
+from harness import (
     GOOD_BODY, MODELS, ROOT, SANITIZED, SLUICE, WORKER, DooredSluice, Sluice, configuration, copy_model, memory_kib, wait_for,
 )  # fmt: skip
-from hostile import INFER, LIMITS, descriptors  # noqa: E402
+from hostile import INFER, LIMITS, descriptors
 
 REFERENCE = ROOT.parent / "shared" / "models"
 REFERENCE_MODELS = {

@@ -26,6 +26,7 @@ WORKER = pathlib.Path(os.environ.get("SLUICE_WORKER", BUILD / "sluice-worker"))
 PREFIX = os.environ.get("SLUICE_PREFIX", "").split()
 SANITIZED = BUILD.name in ("asan", "tsan")
 MODELS = ROOT / "models"
+WORKER_DOUBLE = ROOT / "tests" / "faults" / "worker.py"  # a worker that does what it is told
 SAMPLES = json.loads((MODELS / "samples.json").read_text())
 DEATHS = ("contract broken", "AddressSanitizer", "LeakSanitizer", "ThreadSanitizer", "runtime error:", "invariant")
 

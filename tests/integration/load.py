@@ -31,22 +31,39 @@ from tritonclient.grpc import service_pb2
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
+def grpc_message(model, tensor, row, **more):
+    request = service_pb2.ModelInferRequest(model_name=model, **more)
+    request.inputs.add(name=tensor, datatype="FP32", shape=[1, len(row)])
+    request.raw_input_contents.append(struct.pack(f"<{len(row)}f", *row))
+    return request.SerializeToString()
+
+
 class Questions:
     """What is asked of one model, a row each, and what is right: pairs of rows (input, output)."""
 
     def __init__(self, model, pairs, tensor="input"):
         self.path, self.wants = f"/v2/models/{model}/infer", [want for _, want in pairs]
         self.bodies = [infer_body([row], tensor=tensor) for row, _ in pairs]
-        self.messages = [self.message(model, tensor, row) for row, _ in pairs]
-        head = "POST %s HTTP/1.1\r\nHost: sluice\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-        self.heads = [(head % (self.path, len(b))).encode() for b in self.bodies]
+        self.messages = [grpc_message(model, tensor, row) for row, _ in pairs]
 
-    @staticmethod
-    def message(model, tensor, row):
-        request = service_pb2.ModelInferRequest(model_name=model)
-        request.inputs.add(name=tensor, datatype="FP32", shape=[1, len(row)])
-        request.raw_input_contents.append(struct.pack(f"<{len(row)}f", *row))
-        return request.SerializeToString()
+    def following(self, k):
+        """The question that a client asks behind question k."""
+        return (k + 1) % len(self.wants)
+
+    def body(self, k):
+        return self.bodies[k]
+
+    def message(self, k):
+        return self.messages[k]
+
+    def fields(self, k):
+        """[(name, value)]: of its head, or metadata, beside what every request has."""
+        return []
+
+    def http1(self, k):
+        fields = [("Host", "sluice"), ("Content-Type", "application/json"), ("Content-Length", len(self.body(k))), *self.fields(k)]
+        lines = [f"POST {self.path} HTTP/1.1", *(f"{n}: {v}" for n, v in fields)]
+        return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body(k)
 
     def is_right(self, k, got):
         want = self.wants[k]
@@ -77,8 +94,8 @@ class Connection(h2.connection.H2Connection):
 
 
 class Load:
-    def __init__(self, port, h1=4, h2=0, grpc=0, streams=16, until_refused=False, ask=DIGITS):
-        self.port, self.streams, self.until_refused, self.ask = port, streams, until_refused, ask
+    def __init__(self, port, h1=4, h2=0, grpc=0, streams=16, until_refused=False, ask=DIGITS, pause=0.0):
+        self.port, self.streams, self.until_refused, self.ask, self.pause = port, streams, until_refused, ask, pause
         self.outcomes, self.texts, self.wrong, self.errors = collections.Counter(), collections.Counter(), [], []
         self.lock, self.ended = threading.Lock(), threading.Event()
         jobs = [self.h1_client] * h1 + [self.h2_client] * h2 + [self.grpc_client] * grpc
@@ -116,7 +133,7 @@ class Load:
         with self.lock:
             self.outcomes[outcome] += n
 
-    def judge(self, k, status, body):
+    def judge(self, k, status, fields, body):
         self.count(status)
         if status != 200:
             self.texts[f"{status} {body[:200]!r}"] += 1
@@ -135,10 +152,10 @@ class Load:
     def h1_client(self, s):
         k, fresh = 0, True
         while not self.ended.is_set():
-            k = (k + 1) % len(self.ask.bodies)
+            k = self.ask.following(k)
             data, sent = b"", False
             try:
-                s.sendall(self.ask.heads[k] + self.ask.bodies[k])
+                s.sendall(self.ask.http1(k))
                 sent = True
                 while not parse_answers(data):
                     got = s.recv(65536)
@@ -153,7 +170,10 @@ class Load:
                 return
             fresh = False
             status, fields, body = answers[0]
-            self.judge(k, status, body)
+            self.judge(k, status, fields, body)
+            if len(answers) > 1:
+                self.errors.append(f"more than one answer: {data!r}")
+            self.ended.wait(self.pause)
             if fields.get("connection", "").lower() == "close":
                 return
 
@@ -161,16 +181,16 @@ class Load:
         c = Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         c.initiate_connection()
         c.increment_flow_control_window(1 << 24)
-        open_, leaving, k, fresh = {}, False, 0, True  # open_: stream: [k, status, body]
+        open_, leaving, k, fresh = {}, False, 0, True  # open_: stream: [k, status, head, body]
         try:
             while open_ or not (leaving or self.ended.is_set()):
                 while len(open_) < self.streams and not (leaving or self.ended.is_set()):
-                    k = (k + 1) % len(self.ask.bodies)
+                    k = self.ask.following(k)
                     stream = c.get_next_available_stream_id()
                     head = {":method": "POST", ":scheme": "http", ":authority": "sluice", ":path": self.ask.path}
-                    c.send_headers(stream, [*head.items(), ("content-type", "application/json")])
-                    c.send_data(stream, self.ask.bodies[k], end_stream=True)
-                    open_[stream] = [k, 0, b""]
+                    c.send_headers(stream, [*head.items(), ("content-type", "application/json"), *self.ask.fields(k)])
+                    c.send_data(stream, self.ask.body(k), end_stream=True)
+                    open_[stream] = [k, 0, {}, b""]
                 s.sendall(c.data_to_send())
                 got = s.recv(65536)
                 if not got:
@@ -178,6 +198,7 @@ class Load:
                 fresh = False
                 for e in c.receive_data(got):
                     leaving |= self.h2_event(c, e, open_)
+                self.ended.wait(self.pause)
         except (ConnectionResetError, BrokenPipeError):
             pass
         if open_:
@@ -186,9 +207,10 @@ class Load:
     def h2_event(self, c, e, open_):
         """True: the server wants no more on this connection."""
         if isinstance(e, h2.events.ResponseReceived):
-            open_[e.stream_id][1] = int(dict(e.headers)[":status"])
+            open_[e.stream_id][2] = dict(e.headers)
+            open_[e.stream_id][1] = int(open_[e.stream_id][2][":status"])
         elif isinstance(e, h2.events.DataReceived):
-            open_[e.stream_id][2] += e.data
+            open_[e.stream_id][3] += e.data
             if e.flow_controlled_length:
                 c.acknowledge_received_data(e.flow_controlled_length, e.stream_id)
         elif isinstance(e, h2.events.StreamEnded):
@@ -211,13 +233,20 @@ class Load:
         with grpc.insecure_channel(f"127.0.0.1:{self.port}", options=own) as channel:
             call = channel.unary_unary(INFER)
             while not self.ended.is_set():
-                k = (k + 1) % len(self.ask.messages)
+                k = self.ask.following(k)
                 try:
-                    answer = call(self.ask.messages[k], timeout=60)
+                    answer, done = call.with_call(self.ask.message(k), timeout=60, metadata=self.ask.fields(k))
+                    said = [*done.initial_metadata(), *done.trailing_metadata()]
+                    self.judge_grpc(k, 200, dict(said), answer)
                 except grpc.RpcError as e:
-                    self.count(e.code().name)
-                    self.texts[f"{e.code().name} {e.details()[:200]}"] += 1
-                    continue
-                self.count(200)
-                if not self.ask.is_right_grpc(k, answer):
-                    self.wrong.append((k, answer[:300]))
+                    said = [*(e.initial_metadata() or ()), *(e.trailing_metadata() or ())]
+                    self.judge_grpc(k, e.code().name, dict(said), (e.details() or "").encode())
+                self.ended.wait(self.pause)
+
+    def judge_grpc(self, k, status, fields, answer):
+        """The message of an answer; with a status that is not 200, its words."""
+        self.count(status)
+        if status != 200:
+            self.texts[f"{status} {answer.decode()[:200]}"] += 1
+        elif not self.ask.is_right_grpc(k, answer):
+            self.wrong.append((k, answer[:300]))

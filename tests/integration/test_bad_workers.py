@@ -1,22 +1,19 @@
 """Workers that answer wrongly, late, never, or with something that is no answer: what the client is told."""
 import contextlib
 import json
-import pathlib
 import struct
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import fake_worker
 import grpc
 import httpx
 import pytest
-from fake_worker import BEHAVIOUR, FINE, HEAD, POISON, RawWorker, answer_well, message, speak_h2
-from harness import Program, Sluice, configuration, wait_for
+from harness import WORKER_DOUBLE, Program, Sluice, configuration, wait_for
+from raw_worker import FINE, HEAD, RawWorker, answer_well, message, reset, speak_h2
 from tritonclient.grpc import service_pb2, service_pb2_grpc
-
-FAKE = pathlib.Path(fake_worker.__file__)
+from worker import POISON, WORDS
 
 
 def body(*rows, **parameters):
@@ -43,9 +40,9 @@ def ask_at_once(sluice, model, rows):
 
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory):
-    """One gateway before one fake worker that has every behaviour but death."""
-    models = [m for m in BEHAVIOUR if m != "poison_dies"]
-    with Program([sys.executable, FAKE, "--listen", "127.0.0.1:0", *models]) as worker:
+    """One gateway before one scripted worker that has every misdeed but death."""
+    models = ["good", "single", *WRONG, "exhausted", "blames", "crashes_inside", "refuses", "explains", "poison_error", "slow", "hangs"]
+    with Program([sys.executable, WORKER_DOUBLE, "--listen", "127.0.0.1:0", *models]) as worker:
         port = worker.wait_event("up", timeout=30)["port"]
         rules = "\n".join(f'model "{m}" {{ batch {{ policy = fixed max_wait = "200ms" preferred = {{4}} }} }}' for m in models)
         config = configuration(
@@ -62,7 +59,7 @@ def bad(tmp_path_factory):
         worker.kill(9)
 
 
-def test_the_fake_worker_can_be_good(bad):
+def test_the_scripted_worker_can_be_good(bad):
     assert is_right(ask(bad, "good")) and is_right(ask(bad, "single"))
     answers = ask_at_once(bad, "good", [[i, i + 1] for i in range(4)])
     assert all(is_right(a, [i, i + 1]) for i, a in enumerate(answers))
@@ -86,7 +83,7 @@ def test_a_wrong_answer_is_502_and_counted(bad, model, rows):
 
 def test_a_workers_words_reach_the_client(bad):
     """In UTF-8, up to 2 KiB of them, cut between two characters, whatever the protocol."""
-    told = "the worker says: " + fake_worker.WORDS.encode()[:2048].decode(errors="ignore")
+    told = "the worker says: " + WORDS.encode()[:2048].decode(errors="ignore")
     answer = ask(bad, "explains")
     assert (answer.status_code, answer.json()) == (400, {"error": told})
     request = service_pb2.ModelInferRequest(model_name="explains", raw_input_contents=[bytes(8)])
@@ -165,7 +162,7 @@ def test_a_request_that_kills(tmp_path):
     """Three workers of four at most: they are gone before the keeper's first word comes, which is waited for. 500 poison;
     those that shared its batch are answered."""
     config = configuration(tmp_path, addresses=["grpc://127.0.0.1:1"], models='model "poison_dies" { batch { policy = fixed max_wait = "300ms" preferred = {4} } }')
-    command = f'command = {{"{sys.executable}", "{FAKE}", "poison_dies", "good"}}'
+    command = f'command = {{"{sys.executable}", "{WORKER_DOUBLE}", "poison_dies", "good"}}'
     config.write_text(config.read_text().replace('addresses = {"grpc://127.0.0.1:1"}', command + " replicas = 4"))
     with Sluice(config, wait_models=("good", "poison_dies")) as sluice:
         wait_for(lambda: sluice.metric("sluice_ready_replicas", model="poison_dies") == 4, 60)
@@ -204,7 +201,7 @@ def rst_connection_mid_answer(s, c, stream, octets):
     c.send_headers(stream, HEAD)
     c.send_data(stream, message(octets)[:9])
     s.sendall(c.data_to_send())
-    fake_worker.reset(s)
+    reset(s)
     return True
 
 
@@ -446,7 +443,7 @@ def hush(s, n):
 
 
 def flap(s, n):
-    fake_worker.reset(s)
+    reset(s)
 
 
 @pytest.mark.parametrize(

@@ -3,23 +3,20 @@ into each, exact to the last bit; ranges; what is said of a request beside its t
 import gzip
 import json
 import math
-import pathlib
 import struct
 import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
-import echo_worker
 import httpx
 import numpy as np
 import onnx_file
 import pytest
 import tritonclient.grpc
 import tritonclient.http
-from echo_worker import DATATYPES
-from harness import Program, Sluice, configuration
+from harness import WORKER_DOUBLE, Program, Sluice, configuration
+from worker import DATATYPES
 
-ECHO = pathlib.Path(echo_worker.__file__)
 INTEGERS = {d: (0 if d[0] == "U" else -(1 << int(d.lstrip("UINT")) - 1), (1 << int(d.lstrip("UINT")) - (d[0] != "U")) - 1) for d in DATATYPES if "INT" in d}
 FLOATS = [0.0, -0.0, 1.0, -1.5, 0.1, 1 / 3, 5e-324, 2.2250738585072014e-308, 1e23, 9007199254740993.0, 1.7976931348623157e308, math.pi]
 TEXTS = ["", "a", "ü", "漢字", "\U0001f600", '"\\/\b\f\n\r\t\x01\x7f', "x" * 70000, "null", "a\0b", "\0"]
@@ -46,10 +43,11 @@ def values(datatype):
 
 @pytest.fixture(scope="module")
 def echo(tmp_path_factory):
-    with Program([sys.executable, ECHO, "--listen", "127.0.0.1:0"]) as worker:
+    models = [*(d.lower() for d in DATATYPES), "told"]
+    with Program([sys.executable, WORKER_DOUBLE, "--listen", "127.0.0.1:0", *models]) as worker:
         port = worker.wait_event("up", timeout=30)["port"]
         config = configuration(tmp_path_factory.mktemp("echo"), addresses=[f"grpc://127.0.0.1:{port}"])
-        with Sluice(config, wait_models=[m for m in echo_worker.MODELS]) as sluice:
+        with Sluice(config, wait_models=models) as sluice:
             yield sluice
             assert sluice.stop() == 0, sluice.text
         worker.kill(9)

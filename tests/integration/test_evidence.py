@@ -5,7 +5,6 @@ Workers are sluice-worker, doubles that speak as Triton does (triton_double.py) 
 import contextlib
 import json
 import os
-import pathlib
 import signal
 import struct
 import sys
@@ -13,16 +12,14 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import fake_worker
 import httpx
 import onnx_file
 import pytest
-from fake_worker import RawWorker, answer_well, speak_h2
-from harness import SANITIZED, WORKER, Program, memory_kib, wait_for
+from harness import SANITIZED, WORKER, WORKER_DOUBLE, Program, memory_kib, wait_for
 from load import Load, Questions
+from raw_worker import HEAD, RawWorker, answer_well, reset, speak_h2
 from triton_double import PROBES, Triton
 
-FAKE = pathlib.Path(fake_worker.__file__)
 HEALTH = 'interval = "100ms" timeout = "300ms" failures = 2'
 FAST = Questions("fast", [([i, i + 1], [2 * i, 2 * i + 2]) for i in range(20)], tensor="x")
 GOOD = Questions("good", [([i, i + 1], [2 * i, 2 * i + 2]) for i in range(20)], tensor="x")
@@ -147,7 +144,7 @@ def test_a_client_in_a_hurry_never_ends_what_others_asked(start, tmp_path):
 
 
 def test_a_model_that_hangs_never_ends_what_was_asked_of_its_neighbour(start):
-    with Program([sys.executable, FAKE, "--listen", "127.0.0.1:0", "slow", "hangs"]) as worker:
+    with Program([sys.executable, WORKER_DOUBLE, "--listen", "127.0.0.1:0", "slow", "hangs"]) as worker:
         port = worker.wait_event("up", timeout=30)["port"]
         sluice = start(wait_models=("slow", "hangs"), addresses=[f"grpc://127.0.0.1:{port}"], loops=1)
         with contextlib.ExitStack() as clients:
@@ -257,7 +254,7 @@ def test_a_worker_that_answers_all_but_probes_costs_no_request(start):
 
 
 def trailers_only(status, *more):
-    return lambda c, stream: c.send_headers(stream, [*fake_worker.HEAD, ("grpc-status", status), ("grpc-message", "too much to do"), *more], end_stream=True)
+    return lambda c, stream: c.send_headers(stream, [*HEAD, ("grpc-status", status), ("grpc-message", "too much to do"), *more], end_stream=True)
 
 
 OVERLOADED = {
@@ -510,7 +507,7 @@ def test_a_connection_that_flaps_costs_no_request(start):
             if len(asked) < 5:
                 return answer_well(s, c, stream, octets)
             s.sendall(c.data_to_send())
-            fake_worker.reset(s)
+            reset(s)
             return True
 
         speak_h2(on_infer)(s, n)

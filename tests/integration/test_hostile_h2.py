@@ -6,7 +6,6 @@ import sys
 import threading
 import time
 
-import fake_worker
 import grpc
 import pytest
 from h2wire import (
@@ -14,7 +13,7 @@ from h2wire import (
     HEADERS, INTERNAL, NO_ERROR, PING, PRIORITY, PROTOCOL, PUSH, REFUSED, RST, SETTINGS, SIZE, WINDOW, block,
     frame, head, literal, varint,
 )
-from harness import GOOD_BODY, SANITIZED, Program, Sluice, configuration, memory_kib, wait_for
+from harness import GOOD_BODY, SANITIZED, WORKER_DOUBLE, Program, Sluice, configuration, memory_kib, wait_for
 from hostile import ASK, EXHAUSTED, GRPC, HIDDEN, LIVE, N, odd, replaced
 
 pytestmark = pytest.mark.usefixtures("others_are_served")
@@ -90,7 +89,7 @@ def test_rapid_reset_that_goes_on_is_cut(target):
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory):
     """A gateway before models that answer, are slow, and hang; one channel to it."""
-    words = [sys.executable, fake_worker.__file__, "--listen", "127.0.0.1:0", "good", "slow", "hangs"]
+    words = [sys.executable, WORKER_DOUBLE, "--listen", "127.0.0.1:0", "good", "slow", "hangs"]
     with Program(words) as worker:
         address = f"grpc://127.0.0.1:{worker.wait_event('up', timeout=30)['port']}"
         with Sluice(configuration(tmp_path_factory.mktemp("shared"), addresses=[address]), wait_models=("good", "hangs", "slow")) as sluice:

@@ -7,9 +7,9 @@ import time
 
 import grpc
 import pytest
-from fake_worker import FINE, HEAD, RawWorker, answer_well, message, speak_h2
 from harness import SANITIZED, DooredSluice, Wire, configuration, infer_body, memory_kib, post, wait_for
-from load import INFER, Load, Questions
+from load import INFER, Load, Questions, grpc_message
+from raw_worker import FINE, HEAD, RawWorker, answer_well, message, speak_h2
 from test_system import faults, library  # noqa: F401
 
 GOOD = Questions("good", [([1.0, 2.0], [2.0, 4.0]), ([3.0, -4.0], [6.0, -8.0])], tensor="x")
@@ -212,7 +212,7 @@ def come_and_go(s, rounds, each, grow=lambda: None):
             s.wait_ready(names[-1])
             for name in names[:: max(1, each // 10)]:
                 assert s.ask(name) == 200, name
-                call(Questions.message(name, "x", [1.0, 2.0]), timeout=30)
+                call(grpc_message(name, "x", [1.0, 2.0]), timeout=30)
             places.append(len(s.known()))
             grow()
     s.have()

@@ -8,12 +8,11 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import fake_worker
 import grpc
 import httpx
-from fake_worker import RawWorker, answer_well, speak_h2
-from harness import SAMPLES, Program, Sluice, Wire, configuration, infer_body, post, wait_for
+from harness import SAMPLES, WORKER_DOUBLE, Program, Sluice, Wire, configuration, infer_body, post, wait_for
 from load import is_right
+from raw_worker import RawWorker, answer_well, reset, speak_h2
 from tritonclient.grpc import service_pb2
 
 INFER = "/v2/models/digits/infer"
@@ -72,7 +71,7 @@ def test_a_bad_row_harms_no_other(start):
 
 def test_calls_cancelled_in_mid_batch(tmp_path):
     """103: over gRPC: RST_STREAM; the others in the batch are answered, the slots are free again."""
-    with Program([sys.executable, fake_worker.__file__, "--listen", "127.0.0.1:0", "slow"]) as worker:
+    with Program([sys.executable, WORKER_DOUBLE, "--tell", "--listen", "127.0.0.1:0", "slow"]) as worker:
         port = worker.wait_event("up", timeout=30)["port"]
         rules = 'model "slow" { batch { policy = fixed max_wait = "500ms" preferred = {8} } }'
         with Sluice(configuration(tmp_path, addresses=[f"grpc://127.0.0.1:{port}"], models=rules), wait_models=("slow",)) as sluice:
@@ -113,7 +112,7 @@ def test_a_worker_that_flaps(tmp_path):
             cuts[0] += 1
             for s in list(raw.sockets):
                 with contextlib.suppress(OSError):
-                    fake_worker.reset(s)
+                    reset(s)
 
     body = b'{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[1,2]}]}'
     with RawWorker(speak_h2(count)) as raw:

@@ -6,14 +6,13 @@ import socket
 import struct
 import threading
 
-import fake_worker
 import grpc
 import httpx
 import numpy
 import onnx_file
 import pytest
-from fake_worker import RawWorker, answer_well, speak_h2
 from harness import SAMPLES, SANITIZED, wait_for
+from raw_worker import HEAD, RawWorker, answer_well, speak_h2
 from triton_double import Triton
 from tritonclient.grpc import service_pb2
 
@@ -160,7 +159,7 @@ def pairs(n):
 
 
 def refuse(c, stream, why):
-    c.send_headers(stream, [*fake_worker.HEAD, ("grpc-status", "3"), ("grpc-message", why)], end_stream=True)
+    c.send_headers(stream, [*HEAD, ("grpc-status", "3"), ("grpc-message", why)], end_stream=True)
 
 
 def test_a_part_that_fails_fails_the_request_with_its_reason(start):

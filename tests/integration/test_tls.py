@@ -9,8 +9,8 @@ import threading
 
 import httpx
 import pytest
-from fake_worker import RawWorker, answer_well, speak_h2
 from harness import GOOD_BODY, SANITIZED, SLUICE_DOORS, UNPRIVILEGED, Sluice, Wire, configuration, port_of, post, wait_for
+from raw_worker import RawWorker, answer_well, speak_h2
 
 INFER = "/v2/models/digits/infer"
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -27,21 +27,20 @@ What it says was read off Triton 2.51 (PyPI nvidia-pytriton 0.7.0) with its pyth
 import argparse
 import collections
 import contextlib
-import json
 import os
 import pathlib
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
-from concurrent import futures
 
-import grpc
-from fake_worker import answer_of, end_with, metadata, rows_of
 from harness import Program, wait_for
 from tritonclient.grpc import model_config_pb2, service_pb2
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "faults"))  # as a program it is alone
+
+from worker import Code, Refused, Service, answer_of, end_with, metadata, order, rows_of, say, serve, take_orders  # noqa: E402
 
 NO_VERSIONS = "Request for unknown model: '{}' has no available versions"
 NOT_FOUND = "Request for unknown model: '{}' is not found"
@@ -51,15 +50,6 @@ DEAD = "Stub process '{}_0_0' is not healthy."
 NO_ID = "inference request to model '{}' must specify a non-zero or non-empty correlation ID"
 NO_START = "inference request for sequence {} to model '{}' must specify the START flag on the first request of the sequence"
 PROBES = ("ServerLive", "ServerReady", "ModelReady", "RepositoryIndex", "ModelMetadata", "ModelConfig")
-Code = grpc.StatusCode
-
-
-class Refused(Exception):
-    """What the call is answered instead."""
-
-    def __init__(self, code, text, trailers=()):
-        super().__init__(text)
-        self.code, self.text, self.trailers = code, text, trailers
 
 
 # ---- models ------------------------------------------------------------------------------------------
@@ -157,29 +147,15 @@ OVERLOADED = {
 # ---- the server --------------------------------------------------------------------------------------
 
 
-class Double:
+class Double(Service):
     def __init__(self, models, second):
+        super().__init__()
         self.models, self.second = {m.name: m for m in models}, second
         self.lock = threading.Lock()
         self.stopping = self.unloaded = False
-        self.mute = ()  # methods that are not answered
         self.overloaded, self.overloaded_until = None, 0.0
         self.ready_word = "READY"
-        self.calls, self.rows, self.asked = collections.Counter(), collections.Counter(), 0.0
-
-    def call(self, method, octets, context):
-        self.calls[method] += 1
-        if method in self.mute:
-            stay_silent(context)
-        answer = getattr(self, method, None)
-        try:
-            if not answer:
-                raise Refused(Code.UNIMPLEMENTED, method)
-            return answer(octets, context)
-        except Refused as r:
-            if r.trailers:
-                context.set_trailing_metadata(r.trailers)
-            return context.abort(r.code, r.text)
+        self.rows, self.asked = collections.Counter(), 0.0
 
     # -- small calls
 
@@ -322,45 +298,12 @@ class Double:
         time.sleep(2 * self.second)
 
 
-def stay_silent(context):
-    ended = threading.Event()
-    if context.add_callback(ended.set):  # else it has been cancelled already, and nobody calls back
-        ended.wait(60)
-
-
-class Handler(grpc.GenericRpcHandler):
-    def __init__(self, double):
-        self.double = double
-
-    def service(self, details):
-        method = details.method.rsplit("/", 1)[1]
-        return grpc.unary_unary_rpc_method_handler(lambda octets, context: self.double.call(method, octets, context))
-
-
 # ---- the program -------------------------------------------------------------------------------------
-
-
-def say(event, **fields):
-    os.write(2, (json.dumps({"event": event, **fields}) + "\n").encode())  # whole: others write there too
-
-
-def obey(double, s):
-    """A line is {"do": NAME, ...}; it is answered by a line once it is done."""
-    with s, s.makefile("r") as lines:
-        for line in lines:
-            words = json.loads(line)
-            answer = getattr(double, "do_" + words.pop("do"))(**words)
-            s.sendall((json.dumps(answer) + "\n").encode())
 
 
 def listen_for_orders(double):
     listener = socket.create_server(("127.0.0.1", 0))
-
-    def accept():
-        while True:
-            threading.Thread(target=obey, args=(double, listener.accept()[0]), daemon=True).start()
-
-    threading.Thread(target=accept, daemon=True).start()
+    take_orders(double, listener)
     return listener.getsockname()[1]
 
 
@@ -380,10 +323,7 @@ def main():
         threading.Thread(target=end_with, args=(args.liveness_fd,), daemon=True).start()
     double, told = Double(args.models, args.second), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
-    size = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), ("grpc.so_reuseport", 0)]
-    server = grpc.server(futures.ThreadPoolExecutor(64), [Handler(double)], options=size)
-    port = server.add_insecure_port(args.listen)
-    server.start()
+    server, port = serve(double, args.listen)
     say("up", port=port, control=listen_for_orders(double))
     told.wait()
     double.stop()
@@ -411,9 +351,7 @@ class Triton(Program):
         return Triton(*self.models, port=self.port, second=self.second)
 
     def do(self, what, **words):
-        with socket.create_connection(("127.0.0.1", self.control), 60) as s, s.makefile("r") as answers:
-            s.sendall((json.dumps({"do": what, **words}) + "\n").encode())
-            return json.loads(answers.readline())
+        return order(self.control, what, **words)
 
     def load(self, name, takes=0.0, **changes):
         """It is loaded, or loaded again with other facts; that takes so many seconds."""
