@@ -2,6 +2,7 @@
 #include "tests/unit/file.h"
 
 #include "base/mem.h"
+#include "base/pool.h"
 #include "gateway/pins.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,6 +25,7 @@ static int setup(void **state)
     snprintf(dir, sizeof(dir), "%s/state", base);
     snprintf(path, sizeof(path), "%s/pins.json", dir);
     arena_thread_done();
+    pool_thread_done();
     memory = mem_live();
     return 0;
 }
@@ -35,6 +37,7 @@ static int teardown(void **state)
     rmdir(dir);
     rmdir(base);
     arena_thread_done();
+    pool_thread_done();
     assert_int_equal(mem_live(), memory);
     return 0;
 }
