@@ -1,6 +1,10 @@
 #include "gateway/chains.h"
 
 #include "base/mem.h"
+#include "gateway/card.h"
+#include "gateway/difference.h"
+#include "gateway/process.h"
+#include "gateway/snapshot.h"
 #include <stdio.h>
 #include <string.h>
 
@@ -8,6 +12,7 @@ struct model_chain {
     struct chain chain;
     struct chain_link links[CHAIN_LINKS];
     struct default_answer *answer;
+    _Atomic uint32_t unfit; // see struct chain
 };
 
 struct chains {
@@ -65,6 +70,7 @@ static struct model_chain *model_chain_new(const struct config_model *m, char wh
         return NULL;
     }
     c->chain.answer = c->answer;
+    c->chain.unfit = &c->unfit;
     return c;
 }
 
@@ -113,4 +119,55 @@ const struct chain *chains_find(const struct chains *all, struct view model)
     const struct config_model *m = all->n > 0 ? config_model_find(all->config, model) : NULL;
     const struct model_chain *c = m ? all->of[m - all->config->models] : NULL;
     return c ? &c->chain : NULL;
+}
+
+// ---- do they fit? --------------------------------------------------------------------------------------
+
+// What is not known of fits: its errors will tell.
+static bool link_fits(struct gateway *g, const struct model_chain *c, unsigned i,
+                      const struct model_metadata *asked, struct arena *a,
+                      char why[DIFFERENCE_TEXT])
+{
+    const struct chain_link *l = &c->links[i];
+    struct model_metadata step;
+    if (l->kind == LINK_DEFAULT)
+        return outputs_fit(why, c->answer->outputs, c->answer->n_outputs, asked);
+    struct model *m = l->kind == LINK_MODEL ? table_find(g->table, l->name) : NULL;
+    return !m || !card_copy(m, a, &step) || metadata_fits(why, &step, asked);
+}
+
+static void tell_fit(struct gateway *g, struct model_chain *c, unsigned i, bool fits,
+                     const char *why)
+{
+    uint32_t bit = 1u << i, was = atomic_load(&c->unfit);
+    if (!(was & bit) == fits)
+        return;
+    atomic_store(&c->unfit, fits ? was & ~bit : was | bit);
+    if (fits)
+        GATEWAY_EVENT(g, NULL, LOG_INFO, "chain_step_fits", LOG_S("model", c->links[0].name),
+                      LOG_S("step", c->links[i].name));
+    else
+        GATEWAY_EVENT(g, NULL, LOG_ERROR, "chain_step_unfit", LOG_S("model", c->links[0].name),
+                      LOG_S("step", c->links[i].name), LOG_CSTR("why", why));
+}
+
+static void look_at_chain(struct gateway *g, struct model_chain *c)
+{
+    struct model *m = table_find(g->table, c->links[0].name);
+    struct model_metadata asked;
+    struct arena a;
+    arena_init(&a, 0);
+    for (unsigned i = 1; m && card_copy(m, &a, &asked) && i < c->chain.n; i++) {
+        char why[DIFFERENCE_TEXT] = "";
+        tell_fit(g, c, i, link_fits(g, c, i, &asked, &a, why), why);
+    }
+    arena_deinit(&a);
+}
+
+void chains_look(struct gateway *g)
+{
+    struct chains *all = g->snap->chains;
+    for (unsigned i = 0; all->n > 0 && i < all->config->model_count; i++)
+        if (all->of[i])
+            look_at_chain(g, all->of[i]);
 }

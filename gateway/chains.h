@@ -9,11 +9,16 @@
 #include "router/chain.h"
 
 struct chains;
+struct gateway;
 
 // The configuration stays for as long. NULL: why.
 struct chains *chains_new(const struct config *c, char why[FILE_WHY]);
 void chains_free(struct chains *all); // NULL is fine
 // Of the model of that name; NULL: it has none.
 const struct chain *chains_find(const struct chains *all, struct view model);
+
+// Main thread, once a second: of the newest configuration, which steps take or give something else than their model, by
+// what workers have told of both. Those are passed over from here on, or no longer; an event tells of each change.
+void chains_look(struct gateway *g);
 
 #endif

@@ -46,3 +46,59 @@ void metadata_difference(char out[DIFFERENCE_TEXT], const struct model_metadata 
         tensors_differ(out, "output", it->outputs, it->n_outputs, others->outputs,
                        others->n_outputs);
 }
+
+// ---- steps of chains -----------------------------------------------------------------------------------
+
+static bool dims_fit(const struct tensor *a, const struct tensor *b)
+{
+    if (a->rank != b->rank)
+        return false;
+    for (unsigned i = 0; i < a->rank; i++) {
+        int64_t x = tensor_dim(a, i), y = tensor_dim(b, i);
+        if (x != y && x != -1 && y != -1)
+            return false;
+    }
+    return true;
+}
+
+static const struct tensor *find(const struct tensor *list, unsigned n, struct view name)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (view_eq(list[i].name, name))
+            return &list[i];
+    return NULL;
+}
+
+// Each of `wanted` is among those that are there.
+static bool all_fit(char why[DIFFERENCE_TEXT], const char *kind, const struct tensor *wanted,
+                    unsigned n_wanted, const struct tensor *there, unsigned n)
+{
+    char want[96], got[96];
+    for (unsigned i = 0; i < n_wanted; i++) {
+        const struct tensor *w = &wanted[i], *t = find(there, n, w->name);
+        if (t && t->dtype == w->dtype && dims_fit(t, w))
+            continue;
+        if (t)
+            snprintf(why, DIFFERENCE_TEXT, "%s %.*s: expected %s %s, got %s %s", kind,
+                     VIEW_ARG(w->name), dtype_table[w->dtype].name, oip_shape_text(want, w),
+                     dtype_table[t->dtype].name, oip_shape_text(got, t));
+        else
+            snprintf(why, DIFFERENCE_TEXT, "%s %.*s: there is none", kind, VIEW_ARG(w->name));
+        return false;
+    }
+    return true;
+}
+
+bool metadata_fits(char why[DIFFERENCE_TEXT], const struct model_metadata *step,
+                   const struct model_metadata *asked)
+{
+    return all_fit(why, "input", step->inputs, step->n_inputs, asked->inputs, asked->n_inputs) &&
+           all_fit(why, "input", asked->inputs, asked->n_inputs, step->inputs, step->n_inputs) &&
+           all_fit(why, "output", asked->outputs, asked->n_outputs, step->outputs, step->n_outputs);
+}
+
+bool outputs_fit(char why[DIFFERENCE_TEXT], const struct tensor *outputs, unsigned n,
+                 const struct model_metadata *asked)
+{
+    return all_fit(why, "output", outputs, n, asked->outputs, asked->n_outputs);
+}

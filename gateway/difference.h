@@ -1,4 +1,4 @@
-/* gateway/difference.h: in what two replicas of a model differ, for people. Thread: any. */
+/* gateway/difference.h: in what two replicas of a model differ, or two models of a chain, for people. Thread: any. */
 #ifndef SLUICE_GATEWAY_DIFFERENCE_H
 #define SLUICE_GATEWAY_DIFFERENCE_H
 
@@ -9,5 +9,13 @@
 // The first difference that would keep `it` from serving beside `others`; "" when there is none.
 void metadata_difference(char out[DIFFERENCE_TEXT], const struct model_metadata *it,
                          const struct model_metadata *others);
+
+// Can a step of a chain answer for the model that was asked? It takes what that takes, and has all that it gives; free
+// dimensions fit any. False: why.
+bool metadata_fits(char why[DIFFERENCE_TEXT], const struct model_metadata *step,
+                   const struct model_metadata *asked);
+// The same of outputs that are written down: each is one of the model's.
+bool outputs_fit(char why[DIFFERENCE_TEXT], const struct tensor *outputs, unsigned n,
+                 const struct model_metadata *asked);
 
 #endif

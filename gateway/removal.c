@@ -177,6 +177,7 @@ static void on_sweep(struct wheel_timer *t, uint64_t now_us)
         if (m && atomic_load(&m->life) == MODEL_IDLE && !snapshot_model(g->snap, m->name))
             remove_model(g, m);
     }
+    chains_look(g);
     wheel_set(loop_wheel(&g->main), t, now_us + LOOK_US);
 }
 

@@ -7,8 +7,9 @@
 const char *chain_outcome(unsigned outcome)
 {
     static const char *const passed[PASSED_REASONS] = {
-        [PASSED_NOT] = "tried", [PASSED_UNKNOWN] = "unknown", [PASSED_NOT_READY] = "not_ready",
-        [PASSED_LATE] = "late", [PASSED_SHARE] = "share",     [PASSED_POISON] = "poison",
+        [PASSED_NOT] = "tried",   [PASSED_UNKNOWN] = "unknown", [PASSED_NOT_READY] = "not_ready",
+        [PASSED_LATE] = "late",   [PASSED_SHARE] = "share",     [PASSED_POISON] = "poison",
+        [PASSED_UNFIT] = "unfit",
     };
     if (outcome >= STATUS_COUNT)
         return passed[outcome - STATUS_COUNT];
@@ -100,13 +101,16 @@ unsigned chain_next(const struct chain *c, const struct chance *s, struct chain_
                     uint64_t now_us, uint64_t left_us)
 {
     unsigned cached = cached_first(c, s, w);
+    uint32_t unfit = c->unfit ? atomic_load_explicit(c->unfit, memory_order_relaxed) : 0;
     if (cached < c->n)
         return cached;
     for (unsigned i = 0; i < c->n; i++) {
         enum passed why = PASSED_NOT;
         if (w->done & bit_of(i))
             continue;
-        if (c->links[i].kind == LINK_MODEL)
+        if (unfit & bit_of(i))
+            why = PASSED_UNFIT;
+        else if (c->links[i].kind == LINK_MODEL)
             why = why_passed(w, &s[i], &w->lot, left_us);
         if (why == PASSED_NOT)
             return i;
@@ -222,6 +226,7 @@ static const char *words_of(const struct attempt *a)
         [PASSED_LATE] = "it could not answer in time",
         [PASSED_SHARE] = "it has all that it can carry",
         [PASSED_POISON] = "workers died of this request",
+        [PASSED_UNFIT] = "its inputs or outputs are others",
     };
     return a->passed ? passed[a->passed] : a->why.text;
 }

@@ -2,7 +2,7 @@
  * happened so far, time left). A chain is a model and, behind it, what else may answer for it, in order: other models,
  * the cache, the answer that the operator wrote down. Thinks. Thread: any; a walk is its request's.
  *
- *  1. In order, each link once. One that stands no chance (not known, no replica, later than the deadline) is passed over
+ *  1. In order, each link once. One that stands no chance (not known, unfit, no replica, later than the deadline) is passed over
  *     at once, and so is a model beyond its share: surplus goes down the chain before it queues.
  *  2. When the end is reached: those that were beyond their share after all, for they are ready; then those that have, or
  *     had, no replica: their desks wait for one for a while.
@@ -15,6 +15,7 @@
 
 #include "infer/default_answer.h"
 #include "infer/failure.h"
+#include <stdatomic.h>
 
 #define CHAIN_STEPS 16 // behind the model
 #define CHAIN_LINKS (CHAIN_STEPS + 1)
@@ -40,6 +41,8 @@ struct chain {                      // immutable: of one model in one configurat
     unsigned n;
     uint64_t step_timeout_us;            // 0: see chain_patience
     const struct default_answer *answer; // of LINK_DEFAULT
+    const _Atomic uint32_t *
+        unfit; // bits of links that take or give something else than the model; NULL: none is known
 };
 
 // Of a link's model, as its origin sees it without asking.
@@ -60,6 +63,7 @@ enum passed {
     PASSED_LATE,
     PASSED_SHARE,
     PASSED_POISON,
+    PASSED_UNFIT,
     PASSED_REASONS
 };
 // How a step went, in one word for clients and metrics: enum status of one that was tried ("ok", "timeout", "poison", …);

@@ -8,6 +8,7 @@ import threading
 import grpc
 import httpx
 import numpy
+import onnx_file
 import pytest
 from harness import BUILD, MODELS, SAMPLES, wait_for, worker_command
 from test_reload import reload, TOKEN
@@ -193,6 +194,28 @@ def test_a_full_queue_keeps_nobody_from_what_is_kept(chain):
         for t in threads:
             t.join()
     assert set(answers) <= {"stale", "model", "cache"}, answers
+
+
+def test_a_step_that_takes_something_else_is_passed_over(start, tmp_path):
+    """`other` has another input; the written answer another output. Events say how."""
+    other = tmp_path / "other" / "other" / "1"
+    other.mkdir(parents=True)
+    ports = [onnx_file.value(n, ["n", 64], onnx_file.FLOAT) for n in ("pixels", "probabilities")]
+    (other / "model.onnx").write_bytes(onnx_file.model(onnx_file.graph([onnx_file.node("Relu", ["pixels"], ["probabilities"])], ports[:1], ports[1:], [])))
+    written = answers(tmp_path)
+    written.write_text(written.read_text().replace("probabilities", "guesses"))
+    sluice = start(
+        wait_models=("digits", "other"),
+        repository=only(tmp_path / "big", "digits"),
+        models=f'worker "v" {{ command = {{{worker_command(tmp_path / "other")}}} }} '
+        f'model "digits" {{ fallback = {{"other", "default"}} default = "{written}" }}',
+    )
+    told = sluice.wait_event("chain_step_unfit", model="digits", step="other")
+    assert told["why"] == "input pixels: there is none"
+    assert sluice.wait_event("chain_step_unfit", model="digits", step="default")["why"] == "output guesses: there is none"
+    with kept_away(sluice, "w"):
+        answer = wait_for(lambda: "other;unfit" in steps(a := ask(sluice, timeout=60)) and a, 60, "passed over")
+    assert "default;unfit" in steps(answer)
 
 
 def test_who_wants_the_model_or_nothing(chain):

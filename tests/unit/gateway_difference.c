@@ -64,10 +64,52 @@ static void long_names_are_cut(void **state)
     assert_int_equal(strlen(got), DIFFERENCE_TEXT - 1);
 }
 
+static void fits(const struct model_metadata *step, const char *want)
+{
+    char got[DIFFERENCE_TEXT] = "";
+    assert_int_equal(metadata_fits(got, step, &base), *want == 0);
+    assert_string_equal(got, want);
+}
+
+// A step of a chain: the same inputs, the same outputs and perhaps more, free dimensions as they are.
+static void what_may_answer_for_it(void **state)
+{
+    (void)state;
+    struct tensor in[2] = {x, y}, out[2] = {y, x};
+    struct model_metadata step = base;
+    step.max_batch = 4;
+    step.inputs = in;
+    step.outputs = out;
+    step.n_outputs = 2;
+    in[0].shape[0] = 1;
+    fits(&step, "");
+    step.n_inputs = 2;
+    fits(&step, "input y: there is none"); // it wants more than is asked with
+    step.n_inputs = 0;
+    fits(&step, "input x: there is none");
+    step.n_inputs = 1;
+    in[0].shape[1] = 3;
+    fits(&step, "input x: expected FP32 [1,3], got FP32 [-1,2]");
+    in[0] = x;
+    in[0].rank = 1;
+    fits(&step, "input x: expected FP32 [-1], got FP32 [-1,2]");
+    in[0] = x;
+    out[0].dtype = DT_INT16;
+    fits(&step, "output y: expected INT8 [-1], got INT16 [-1]");
+    step.n_outputs = 0;
+    fits(&step, "output y: there is none");
+    char got[DIFFERENCE_TEXT] = "";
+    assert_true(outputs_fit(got, &y, 1, &base));
+    assert_true(outputs_fit(got, &y, 0, &base)); // fewer than the model has
+    assert_false(outputs_fit(got, &x, 1, &base));
+    assert_string_equal(got, "output x: there is none");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(each_difference_is_named, setup),
+        cmocka_unit_test_setup(what_may_answer_for_it, setup),
         cmocka_unit_test_setup(long_names_are_cut, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

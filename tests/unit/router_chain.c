@@ -33,6 +33,20 @@ static void in_order_each_once(void **state)
     assert_int_equal(walk.n, 4);
 }
 
+static void what_does_not_fit_is_passed_over(void **state)
+{
+    (void)state;
+    const _Atomic uint32_t unfit = 1u << 1 | 1u << 3;
+    const struct chain c = {.links = links, .n = 4, .unfit = &unfit};
+    const struct chance at[4] = {READY, READY, READY, {0}};
+    struct chain_walk walk = {0};
+    chain_begin(&walk, next(&c, at, &walk), NOW);
+    assert_int_equal(next(&c, at, &walk), 2);
+    assert_int_equal(walk.attempt[1].passed, PASSED_UNFIT);
+    chain_begin(&walk, 2, NOW);
+    assert_int_equal(next(&c, at, &walk), CHAIN_END);
+}
+
 static void what_stands_no_chance_is_passed_over(void **state)
 {
     (void)state;
@@ -631,6 +645,7 @@ int main(void)
 #define WITH(t) cmocka_unit_test_setup_teardown(t, setup_chain, teardown_chain)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(in_order_each_once),
+        cmocka_unit_test(what_does_not_fit_is_passed_over),
         cmocka_unit_test(what_stands_no_chance_is_passed_over),
         cmocka_unit_test(shares_are_drawn_one_after_the_other),
         cmocka_unit_test(the_end_has_a_second_look),
