@@ -182,6 +182,7 @@ static void run_one(struct side *s, const struct fx *f)
     case FX_WAKE:
         wheel_set(loop_wheel(s->loop), f->desk ? &s->desk_timer : &s->flow_timer, f->at_us);
         break;
+    case FX_USE:
     case FX_NOTE:
         if (f->note.kind == NOTE_BATCH)
             bench.batches++;
