@@ -52,9 +52,9 @@ struct api_call {
     struct view content_type, content_encoding, grpc_encoding, infer_header;
     bool infer_header_twice;
     bool no_store,
-        no_cache;      // of cache-control: its answer is not to be kept; not to come from what is
-    struct view chain; // sluice-chain
-    struct view request_id; // set by the caller after api_route: the small answers carry it
+        no_cache; // of cache-control: its answer is not to be kept; not to come from what is
+    struct view chain, priority; // sluice-chain, sluice-priority
+    struct view request_id;      // set by the caller after api_route: the small answers carry it
 };
 
 // What the head asks for. API_REFUSED: e says why; answer it with api_answer_error.

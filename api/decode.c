@@ -103,12 +103,24 @@ static bool charge_step(struct api_decoder *d, struct error *e)
                      "body: the memory that requests may hold at a time is taken");
 }
 
+// What a proxy in front says goes before what stands in the body.
+static bool apply_priority(struct api_decoder *d, struct error *e)
+{
+    uint64_t v;
+    if (num_parse_u64(d->call->priority, &v) != NUM_OK)
+        return error_set(e, STATUS_BAD_REQUEST, "sluice-priority: expected a non-negative integer");
+    d->out->priority = v > UINT8_MAX ? UINT8_MAX : (uint8_t)v;
+    return true;
+}
+
 // What the head says of the request, when all of it is read.
 static bool apply_head(struct api_decoder *d, struct error *e)
 {
     uint64_t timeout = d->call->timeout_us;
     if (timeout && (!d->out->timeout_us || timeout < d->out->timeout_us))
         d->out->timeout_us = timeout;
+    if (d->call->priority.p && !apply_priority(d, e))
+        return false;
     if (!d->call->chain.p)
         return true;
     d->out->no_chain = view_is(d->call->chain, "none");

@@ -154,6 +154,10 @@ static void read_head(const struct exchange *ex, struct api_call *out, struct vi
             else if (memcmp(h->name.p, "cache-control", 13) == 0)
                 read_cache_control(h->value, out);
             break;
+        case 15:
+            if (memcmp(h->name.p, "sluice-priority", 15) == 0)
+                out->priority = present(h->value);
+            break;
         case 16:
             if (memcmp(h->name.p, "content-encoding", 16) == 0)
                 add_coding(&out->content_encoding, h->value);

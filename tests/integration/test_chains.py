@@ -234,6 +234,13 @@ def test_who_wants_the_model_or_nothing(chain):
     assert wrong.status_code == 400 and wrong.json() == {"error": "sluice-chain: expected none"}
 
 
+def test_a_priority_may_stand_in_the_head(chain):
+    sluice = chain()
+    assert ask(sluice, headers={"sluice-priority": "1"}).status_code == 200
+    wrong = ask(sluice, headers={"sluice-priority": "high"})
+    assert wrong.status_code == 400 and wrong.json() == {"error": "sluice-priority: expected a non-negative integer"}
+
+
 def test_a_bad_request_is_the_same_at_every_model(chain):
     sluice = chain()
     body = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 3], "data": [1, 2, 3]}]}

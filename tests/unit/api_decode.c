@@ -371,11 +371,50 @@ static void refuses_what_cannot_be_charged(void **state)
     kit_ops.on_charge = NULL;
 }
 
+// What the head says of the request, and what its parameters do.
+static void words_of_the_head(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *value, *why;
+        unsigned priority;
+        bool no_chain;
+    } rows[] = {
+        {"sluice-priority", "7", NULL, 7, false},
+        {"sluice-priority", "1000", NULL, 255, false},
+        {"sluice-priority", "-1", "sluice-priority: expected a non-negative integer", 0, false},
+        {"sluice-priority", "", "sluice-priority: expected a non-negative integer", 0, false},
+        {"sluice-chain", "none", NULL, 3, true},
+        {"sluice-chain", "", "sluice-chain: expected none", 0, false},
+        {"sluice-chair", "none", NULL, 3, false},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        ask_json(VIEW("{\"parameters\":{\"priority\":3},\"inputs\":[{\"name\":\"x\",\"shape\":[1],"
+                      "\"datatype\":\"INT8\",\"data\":[1]}]}"));
+        kit_add(rows[i].name, view_str(rows[i].value));
+        if (rows[i].why) {
+            refused(SIZE_MAX, STATUS_BAD_REQUEST, rows[i].why);
+            continue;
+        }
+        assert_true(decode(SIZE_MAX));
+        assert_int_equal(req.priority, rows[i].priority);
+        assert_int_equal(req.no_chain, rows[i].no_chain);
+        assert_false(req.sequence);
+    }
+    ask_json(VIEW(
+        "{\"parameters\":{\"sluice-chain\":\"none\"},\"inputs\":[{\"name\":\"x\",\"shape\":[1],"
+        "\"datatype\":\"INT8\",\"data\":[1]}]}"));
+    assert_true(decode(SIZE_MAX) && req.no_chain && !req.sequence);
+    ask_json(VIEW("{\"parameters\":{\"sluice-chain\":true},\"inputs\":[]}"));
+    refused(SIZE_MAX, STATUS_BAD_REQUEST, "parameters.sluice-chain: expected \"none\"");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(json_in_every_step_size),
         cmocka_unit_test(every_truncation),
+        cmocka_unit_test(words_of_the_head),
         cmocka_unit_test(codings),
         cmocka_unit_test(packed_bounds),
         cmocka_unit_test(binary_tensors),
