@@ -344,10 +344,13 @@ static void refuse_all(struct desk *d, struct effects *fx)
 static void let_go_queued(struct desk *d, struct effects *fx)
 {
     struct ticket *next;
-    for (unsigned i = 0; i < BATCHER_GROUPS && d->batcher.elsewhere > 0; i++) {
+    bool any = d->batcher.elsewhere > 0 || d->followers_elsewhere > 0;
+    for (unsigned i = 0; any && i < BATCHER_GROUPS; i++) {
         struct group *g = d->batcher.groups[i];
         for (struct ticket *t = g && g->used ? g->oldest : NULL; t; t = next) {
             next = t->newer;
+            if (t->followers && !t->elsewhere)
+                flight_let_go(d, t, fx);
             if (!t->elsewhere)
                 continue;
             batcher_remove(&d->batcher, t);
@@ -362,6 +365,8 @@ static bool let_go_aboard(struct desk *d, struct batch *b, struct effects *fx)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < b->n; i++) {
         struct ticket *t = b->tickets[i];
+        if (t->followers && !t->elsewhere)
+            flight_let_go(d, t, fx);
         if (t->elsewhere)
             ticket_let_go(d, t, fx);
         else

@@ -62,6 +62,7 @@ struct desk {
     struct cache_of *kept; // answers; NULL: there is no cache
     struct ticket *leads;  // that lead a flight next, and are not queued yet
     uint32_t followers;    // tickets that wait in flights
+    uint32_t followers_elsewhere;    // of those, who have something else to try
     char version[MODEL_VERSION_MAX]; // that who names none is thought to be answered by
     uint8_t version_bytes;
     bool version_old; // replicas came or went since

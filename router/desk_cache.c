@@ -49,17 +49,12 @@ static void set_version(struct desk *d, struct view v)
         memcpy(d->version, v.p, v.n);
 }
 
-static bool usable(const struct replica *r)
-{
-    return r->up && r->standing != STANDING_OPEN;
-}
-
-// Do all that may be asked have it? Who lists none says nothing against it.
+// Do all that are up have it, ejected ones too, which come back? Who lists none says nothing against it.
 static bool all_have(const struct desk *d, struct view version)
 {
     for (unsigned i = 0; i < d->replicas.n; i++) {
         const struct replica *r = &d->replicas.at[i];
-        if (usable(r) && r->facts.n_versions > 0 && !replica_has(r, version))
+        if (r->up && r->facts.n_versions > 0 && !replica_has(r, version))
             return false;
     }
     return true;
@@ -86,12 +81,12 @@ static bool is_higher(struct view a, struct view b)
     return order > 0 || (order == 0 && a.n > b.n);
 }
 
-// The highest that all replicas have; while none can be asked, as it was.
+// The highest that all replicas have; while none is up, as it was.
 static void resolve_version(struct desk *d)
 {
     const struct replica *first = NULL;
     for (unsigned i = 0; i < d->replicas.n && !first; i++)
-        first = usable(&d->replicas.at[i]) ? &d->replicas.at[i] : NULL;
+        first = d->replicas.at[i].up ? &d->replicas.at[i] : NULL;
     if (!d->version_old || !first)
         return;
     d->version_old = false;
@@ -186,6 +181,7 @@ static void wait_in(struct desk *d, struct ticket **list, struct ticket *t)
         t->waits->waits_prev = &t->waits;
     *list = t;
     d->followers++;
+    d->followers_elsewhere += t->elsewhere;
 }
 
 static void wait_no_more(struct desk *d, struct ticket *t)
@@ -195,6 +191,7 @@ static void wait_no_more(struct desk *d, struct ticket *t)
     *t->waits_prev = t->waits;
     t->place = PLACE_NONE;
     d->followers--;
+    d->followers_elsewhere -= t->elsewhere;
 }
 
 static void take_lead(struct ticket *t, struct cache_node *n, struct ticket *followers)
@@ -210,6 +207,8 @@ static void follow(struct desk *d, struct ticket *t, struct cache_node *n)
 {
     struct ticket *leader = n->leader;
     t->flight = n;
+    if (leader->place == PLACE_ABOARD && leader->cancelled && !leader->followers)
+        leader->batch->cancelled--; // L3: it is wanted again
     wait_in(d, &leader->followers, t);
     if (t->wanted_us > leader->wanted_us)
         leader->wanted_us = t->wanted_us;
@@ -217,11 +216,17 @@ static void follow(struct desk *d, struct ticket *t, struct cache_node *n)
         leader->batch->deadline_us = leader->wanted_us; // L3
 }
 
-static bool is_more_urgent(const struct ticket *t, const struct ticket *leader)
+static bool is_more_urgent(const struct ticket *a, const struct ticket *b)
 {
-    return leader->place == PLACE_QUEUED &&
-           (t->lane < leader->lane ||
-            (t->lane == leader->lane && t->deadline_us < leader->deadline_us));
+    return a->lane < b->lane || (a->lane == b->lane && a->deadline_us < b->deadline_us);
+}
+
+static struct ticket *most_urgent(struct ticket *list)
+{
+    struct ticket *best = list;
+    for (struct ticket *t = list; t; t = t->waits)
+        best = is_more_urgent(t, best) ? t : best;
+    return best;
 }
 
 // L2. It is to be queued.
@@ -245,13 +250,15 @@ bool cache_met(struct desk *d, struct ticket *t, uint64_t now_us, struct effects
         ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "not cached"), fx);
         return true;
     }
-    if (!n || !n->leader || t->cache != CACHE_USE) {
+    bool alone =
+        t->elsewhere && d->replicas.n_ready == 0; // it has better to do than to wait for one
+    if (!n || !n->leader || alone || t->cache != CACHE_USE) {
         if (caches(d) && t->cache == CACHE_USE)
             counted(d, CACHE_MISSES);
         return false;
     }
     counted(d, CACHE_FOLLOWERS);
-    bool overtakes = is_more_urgent(t, n->leader);
+    bool overtakes = n->leader->place == PLACE_QUEUED && is_more_urgent(t, n->leader);
     if (overtakes)
         overtake(d, t, n);
     else
@@ -305,7 +312,7 @@ static void end_flight(struct desk *d, struct ticket *leader, struct effects *fx
 void flight_left(struct desk *d, struct ticket *t, struct effects *fx)
 {
     struct cache_node *n = t->flight;
-    struct ticket *next = t->followers;
+    struct ticket *next = most_urgent(t->followers);
     t->flight = NULL;
     if (n->leader != t)
         return;
@@ -319,6 +326,18 @@ void flight_left(struct desk *d, struct ticket *t, struct effects *fx)
     }
     end_flight(d, t, fx);
     cache_release(d->kept->cache, n);
+}
+
+void flight_let_go(struct desk *d, struct ticket *leader, struct effects *fx)
+{
+    struct ticket *next;
+    for (struct ticket *t = leader->followers; t; t = next) {
+        next = t->waits;
+        if (!t->elsewhere)
+            continue;
+        wait_no_more(d, t);
+        ticket_let_go(d, t, fx);
+    }
 }
 
 struct ticket *flight_next(struct desk *d)

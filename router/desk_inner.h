@@ -46,6 +46,8 @@ void cache_keep(struct desk *d, const struct ticket *t, uint64_t sent_us, uint64
 void flight_left(struct desk *d, struct ticket *t, struct effects *fx); // its outcome is known
 // Of those that wait; the client of it has gone.
 void flight_cancelled(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx);
+// Who follows it, and has something else to try, waits for no replica.
+void flight_let_go(struct desk *d, struct ticket *leader, struct effects *fx);
 // The next one that leads, to be queued as others are. NULL: none.
 struct ticket *flight_next(struct desk *d);
 void cache_replicas(struct desk *d, bool up, uint64_t now_us); // one came up, or went

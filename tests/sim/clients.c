@@ -82,8 +82,11 @@ static void fill(struct world *w, struct life *x)
     x->input = x->model->form_input[x->kind];
     uint32_t rows = x->kind == KIND_SCALAR ? 1 : pick_rows(w);
     x->row = rows > SIM_ROWS ? malloc(rows * sizeof(*x->row)) : x->own;
+    x->asks = x->id;
+    if (w->plan.cached)
+        kept_ask(w, x);
     for (uint32_t i = 0; i < rows; i++)
-        x->row[i] = x->id << 8 | i;
+        x->row[i] = x->asks << 8 | i;
     if (x->kind != KIND_SCALAR) {
         x->input.shape[0] = rows;
         r->rows = rows;
@@ -95,8 +98,13 @@ static void fill(struct world *w, struct life *x)
     r->priority = w->plan.flood ? 0 : priorities[rand_below(&w->rand, sizeof(priorities))];
     if (x->kind == KIND_SEQUENCE && rand_below(&w->rand, 2))
         draw_step(w, r);
-    x->guilty = world_chance(w, w->plan.bad_row);
-    x->poison = world_chance(w, w->plan.bad_row / 4);
+    // Who asks the same is as guilty.
+    struct rand own, *by = x->asks == x->id ? &w->rand : &own;
+    rand_seed(&own, x->asks + (uint64_t)(x->model - w->model));
+    x->guilty = w->plan.bad_row > 0 && rand_unit(by) < w->plan.bad_row;
+    x->poison = w->plan.bad_row > 0 && rand_unit(by) < w->plan.bad_row / 4;
+    if (w->plan.cached)
+        kept_key(x);
 }
 
 // What was split goes on as its parts. Of a guilty one the last part is.
@@ -107,7 +115,8 @@ static void life_split(struct life *x)
     for (unsigned i = 0; i < n; i++) {
         struct ticket *t = &x->in.step.tickets[i];
         struct life *p = &x->parts[i];
-        *p = (struct life){.id = x->id, .loop = x->loop, .live = true, .model = x->model};
+        *p = (struct life){
+            .id = x->id, .asks = x->asks, .loop = x->loop, .live = true, .model = x->model};
         p->whole = x;
         p->ticket = t;
         p->kind = x->kind;
@@ -168,7 +177,8 @@ static void stride_begin(struct loop_of *l, struct life *x, struct step *of)
     for (unsigned i = 0; i < s->n; i++) {
         struct life *p = &s->parts[i];
         struct ticket *t = &of->tickets[i];
-        *p = (struct life){.id = x->id, .loop = x->loop, .live = true, .model = m, .whole = x};
+        *p = (struct life){
+            .id = x->id, .asks = x->asks, .loop = x->loop, .live = true, .model = m, .whole = x};
         p->ticket = t;
         p->kind = versioned && !first ? KIND_PLAIN : x->kind; // a version is one of its model
         p->guilty = x->guilty && i + 1 == s->n;

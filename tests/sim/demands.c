@@ -105,7 +105,7 @@ void demands_goes_out(struct world *w, struct life *x)
     struct model_of *m = x->model;
     x->charged = x->ticket->charged_rows;
     m->rows_out += x->charged;
-    m->bytes_out += (int64_t)x->in.request.bytes;
+    m->bytes_out += x->charged > 0 ? (int64_t)x->in.request.bytes : 0;
     bool batches = atomic_load(&m->m->max_batch) > 0, known = m->desk && m->desk->replicas.n > 0;
     bool waits = x->ticket->cache != CACHE_ONLY_STALE; // else it is given back at once
     demand(w, x,
@@ -114,7 +114,7 @@ void demands_goes_out(struct world *w, struct life *x)
                                               : 1),
            "rows are counted where a model batches");
     x->work_us = work_of(x);
-    m->work_us += x->work_us;
+    m->work_us += waits ? x->work_us : 0;
 }
 
 void demands_at_origin(struct life *x)
@@ -150,6 +150,9 @@ void demands_room(struct world *w, const struct life *x)
     struct model_of *m = x->model;
     note_peak(w, m);
     m->moved = true;
+    const struct life *first = life_part((struct life *)x, 0);
+    if (first && first->charged == 0)
+        return; // it takes no room
     demand(w, x, m->rows_out <= (int64_t)atomic_load(&m->m->queue_limit),
            "no more rows than the queue's bound");
     demand(w, x, m->rules.queue_bytes == 0 || m->bytes_out <= (int64_t)m->rules.queue_bytes,

@@ -10,7 +10,7 @@ void demands_decided(struct loop_of *l, struct model_of *m)
     for (const struct batch *b = d->sent; b; b = b->next) {
         bool wanted = false;
         for (uint32_t i = 0; i < b->n; i++)
-            wanted |= !life_of(b->tickets[i])->cancelled;
+            wanted |= !life_of(b->tickets[i])->cancelled || b->tickets[i]->followers;
         demand(w, life_of(b->tickets[0]),
                b->state == BATCH_RECALLED || (wanted && l->now_us < b->deadline_us),
                "a call that serves nobody is cancelled");
@@ -111,7 +111,7 @@ static void check_order(struct world *w, const struct loop_of *l, const struct b
     const struct life *first = life_of(b->tickets[0]);
     for (unsigned i = 0; i < w->plan.lives; i++) {
         const struct life *y = &w->lives[i];
-        if (!y->live || !y->waiting || y->model != first->model || y->group != first->group ||
+        if (!y->live || !y->waiting || y->model != first->model || y->group != group_of(first) ||
             y->ticket->place != PLACE_QUEUED || y->in.deadline_us <= l->now_us)
             continue;
         const struct life *x = last[y->ticket->lane];
@@ -232,6 +232,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     demand(w, x, step || l->now_us >= r->paused_until,
            "a replica that refused is left alone for a while");
     check_members(l, b, m);
+    kept_dispatched(l, b, m);
     for (uint32_t i = 0; i < b->n; i++)
         life_of(b->tickets[i])->queued_behind = r->in_flight > 0;
     check_order(w, l, b);

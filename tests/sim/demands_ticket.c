@@ -36,6 +36,7 @@ void demands_on_post(struct loop_of *l, struct msg *m)
         demand(w, x, x->live && x->lent && l->index == x->model->home && m->to == x->loop,
                "a ticket comes back once, from its home to its origin");
         x->lent = false;
+        kept_back(l, x);
         if (x->ticket->error.status == STATUS_WORKER_LOST && x->in.request.sequence_id > 0)
             x->model->sequence[x->in.request.sequence_id % SIM_SEQUENCES].replica = 0;
         if (x->losses > 0) {
@@ -59,6 +60,7 @@ void demands_on_deliver(struct loop_of *l, struct msg *m)
     if (m->kind == MSG_LEND) {
         struct life *x = life_of(container_of(m, struct ticket, lend));
         x->first_us = l->now_us;
+        kept_lent(x);
         trace(w, x, "reaches its home %u", l->index);
     } else if (m->kind == MSG_CANCEL) {
         struct life *x = life_of(container_of(m, struct ticket, cancel));

@@ -16,6 +16,9 @@ static void add(struct totals *sum, const struct totals *one)
     sum->defaults += one->defaults;
     for (unsigned i = 0; i < STATUS_COUNT; i++)
         sum->settled[i] += one->settled[i];
+    for (unsigned i = 0; i < SOURCES; i++)
+        sum->sources[i] += one->sources[i];
+    sum->followers += one->followers;
     for (unsigned i = 0; i < FAULTS; i++)
         sum->faults[i] += one->faults[i];
 }
@@ -31,6 +34,10 @@ static void show(const struct totals *t, uint64_t seeds, double cpu_s)
     }
     printf(" (by another model %" PRIu64 ", as written down %" PRIu64 ")", t->fallbacks,
            t->defaults);
+    printf("\nanswered by:");
+    for (unsigned i = 0; i < SOURCES; i++)
+        printf(" %s %" PRIu64, answer_source_name[i], t->sources[i]);
+    printf(", in a flight of another %" PRIu64, t->followers);
     printf("\nfaults:");
     for (unsigned i = 0; i < FAULTS; i++)
         printf(" %s %" PRIu64, fault_name[i], t->faults[i]);

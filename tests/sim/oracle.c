@@ -66,7 +66,7 @@ static bool sibling_stood(const struct life *x)
 static bool was_met(const struct life *x)
 {
     const struct replica_of *r = replica_by_id(x->model, x->aboard_of);
-    return x->losses + x->ours + x->failures + x->refusals + x->no_rooms > 0 ||
+    return x->losses + x->ours + x->failures + x->refusals + x->no_rooms > 0 || x->followed ||
            (r && !worker_well(r->worker, x->in.arrived_us));
 }
 
@@ -132,10 +132,19 @@ static void check_rows(const struct world *w, const struct life *x, uint32_t fir
     demand(w, x, s->rows == 0 || s->rows == x->in.request.rows, "an answer has the rows asked for");
     demand(w, x, t.bytes == rows * sizeof(uint64_t), "an answer has the rows asked for");
     const uint64_t *out = (const uint64_t *)t.data;
+    struct view version = s->answer->version;
+    demand(w, x,
+           version.n == 1 &&
+               (x->in.step.to.version.n == 0 || view_eq(version, x->in.step.to.version)),
+           "an answer is of the version that was asked for");
     for (uint32_t i = 0; i < rows; i++)
-        demand(w, x, out[i] == calls_answer_of(x->id << 8 | (first + i)),
+        demand(w, x,
+               out[i] ==
+                   calls_answer_of(x->asks << 8 | (first + i)) + (uint64_t)(version.p[0] - '0'),
                "an answer is a function of its own rows");
     const struct ticket *of = x->ticket;
+    if (of->source != SOURCE_MODEL || x->followed)
+        return; // it was in no batch itself
     demand(w, x, of->batch_rows >= (m->max_batch ? rows : 1) && of->batch_reason < BATCH_REASONS,
            "an answer says who shared its batch");
     demand(w, x,
@@ -259,6 +268,11 @@ static bool is_own(const struct life *x)
 static void check_error(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
+    if (strstr(x->in.error.text, "not cached")) {
+        demand(w, x, x->ticket->cache == CACHE_ONLY_STALE,
+               "only who wants nothing else is told that it is not there");
+        return;
+    }
     demand(w, x,
            !w->plan.rolling || x->kind == KIND_VERSION9 || x->in.error.status == STATUS_BAD_REQUEST,
            "nothing is lost while a sibling stands");
@@ -286,7 +300,7 @@ static void check_error(const struct world *w, const struct life *x)
         break;
     case STATUS_BAD_REQUEST:
         demand(w, x,
-               x->err_alone ||
+               x->err_alone || (x->followed && x->guilty) ||
                    (x->in.request.sequence && x->in.request.rows > atomic_load(&m->m->max_batch)),
                "400 only for more rows than go alone, or as a worker says");
         break;
@@ -305,8 +319,10 @@ static void check_error(const struct world *w, const struct life *x)
                "three connections were lost with it, or its sequence");
         break;
     case STATUS_POISON:
-        demand(w, x, demands_evidence(w, x) >= 2, "poison is what two workers died of");
-        demand(w, x, x->loss[x->losses - 1].alone, "and at the last one it was alone");
+        demand(w, x, x->followed || demands_evidence(w, x) >= 2,
+               "poison is what two workers died of");
+        demand(w, x, x->followed || x->loss[x->losses - 1].alone,
+               "and at the last one it was alone");
         demand(w, x, x->poison || !w->plan.killers, "and where nothing else kills it was it");
         break;
     case STATUS_CLIENT_GONE:
@@ -322,7 +338,8 @@ static void check_text(const struct world *w, struct life *x)
 {
     const char *number = strstr(x->in.error.text, CALLS_NUMBER);
     snprintf(x->told, sizeof(x->told), "%s", x->in.error.text);
-    demand(w, x, !number || strtoull(number + strlen(CALLS_NUMBER), NULL, 10) == x->words,
+    demand(w, x,
+           !number || x->followed || strtoull(number + strlen(CALLS_NUMBER), NULL, 10) == x->words,
            "a failure is told in the words that were said of it");
 }
 
@@ -451,6 +468,9 @@ void demands_on_settle(struct loop_of *l, struct life *x)
     if (status == STATUS_OK)
         count_source(w, x);
     w->totals.settled[status]++;
+    if (status == STATUS_OK)
+        w->totals.sources[x->in.source]++;
+    w->totals.followers += x->followed;
     w->totals.lives++;
     uint64_t word[3] = {x->id << 8 | status, w->now_us, status ? 0 : x->in.at->batch_rows};
     w->digest = hash64(view_of(word, sizeof(word)), w->digest);

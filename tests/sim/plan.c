@@ -113,7 +113,11 @@ void plan_draw(struct plan *p, uint64_t seed)
                        .flood = seed % 12 == 0,
                        .shift = seed % 12 == 4,
                        .rolling = seed % 24 == 8,
-                       .silent = seed % 12 == 6};
+                       .silent = seed % 12 == 6,
+                       .cached = seed / 12 % 3 == 2};
+    p->cached &= !p->flood && !p->shift;
+    p->questions = 1 + (unsigned)(seed * 7919 % 60);
+    p->kept_bytes = (int64_t[]){0, 20000, 300000, 16 << 20}[seed / 36 % 4];
     p->shared = !p->flood && !p->shift && (p->rolling || rand_below(&r, 2) == 0);
     draw_load(p, &r);
     shape_calm(p, &r);
@@ -154,6 +158,10 @@ static void draw_rules(struct world *w, struct model_of *m)
     if (w->plan.flood) {
         *k = (struct model_rules){.pipeline = 2, .deadline_us = 500000000, .queue_rows = 1 << 20};
         k->max_wait_us = rand_below(r, 2) ? 2000 : 0;
+    }
+    if (w->plan.cached) {
+        k->cache_ttl_us = (uint64_t)one_of(r, (double[]){0, 1e4, 1e6, 1e8}, 4);
+        k->cache_stale_us = (uint64_t)one_of(r, (double[]){0, 1e5, 1e9}, 3);
     }
     k->policy = rand_below(r, 2) ? POLICY_AUTO : POLICY_FIXED;
     k->refuse_early = rand_below(r, 4) > 0;

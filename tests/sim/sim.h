@@ -12,6 +12,7 @@
  *   faults.c          which of that happens when
  *   links.c           a loop's connection to a worker: up, lost, full, probed; what it learns of models
  *   calls.c           batches at a worker: what comes of each
+ *   kept.c            answers that are kept, and flights: what may come of them
  *   demands.c         room, the end of a world
  *   demands_ticket.c  a ticket's way, and the budget of messages
  *   demands_batch.c   what may be sent, to whom, in which order
@@ -138,6 +139,9 @@ struct plan { // drawn from the seed, then read only
     double rules;          // chance of a desk's turn to begin with other rules
     double wide;           // share of requests that are split, where models are small enough
     double chains;         // share of models that have a chain
+    bool cached;           // models keep their answers, and clients ask the same again
+    unsigned questions;    // of them, for each model
+    int64_t kept_bytes;    // most of what is kept, in all
     bool singles;          // sequences and scalars too
     uint64_t socket_bytes; // what a socket buffer holds
     double probe_share;    // of the time in which clients come: a probe's time-out
@@ -239,6 +243,7 @@ struct model_of {
     unsigned generation;
     unsigned n_replicas;
     struct replica_of replica[SIM_REPLICAS];
+    struct life *askers; // lent, and of use for the cache
     struct infer_request form[KINDS];
     struct tensor form_input[KINDS];
     struct requested_output form_output;
@@ -308,6 +313,9 @@ struct
     struct arena arena;
     uint64_t own[SIM_ROWS], *row; // own, or more of them
     uint64_t id;
+    uint64_t asks; // what its rows are: its own id, or the number of a question that others ask too
+    bool followed; // it was in a flight, and not its leader
+    struct life *asker_next, **asker_prev; // of model.askers
     struct model_of *model;
     enum kind kind;
     unsigned loop, group; // group: in which it waits
@@ -419,6 +427,7 @@ struct loop_of {
     struct flow flow;
     struct effects fx;
     struct block_owner *blocks;
+    struct cache *cache;
     struct mailbox in[SIM_LOOPS];
     struct entry *agenda;
     unsigned n_agenda, cap_agenda;
@@ -436,12 +445,14 @@ struct totals {
     uint64_t lives, settled[STATUS_COUNT], faults[FAULTS], virtual_us;
     uint64_t fallbacks, defaults; // of the answers, those of other models, and the written ones
     uint64_t posts, dispatches;
+    uint64_t sources[SOURCES], followers;
 };
 
 struct world {
     struct plan plan;
     struct rand rand;
     struct table *table;
+    struct cache_pool kept;
     struct loop_of loop[SIM_LOOPS];
     struct model_of model[SIM_MODELS];
     struct worker_of worker[SIM_WORKERS];
@@ -646,6 +657,16 @@ uint64_t demands_patience_us(const struct worker_of *k); // how long it may do n
 void demands_turned(struct loop_of *l);                  // at the end of its turn
 bool demands_second(const struct model_of *m);           // is a replica with version 2 counted on?
 unsigned demands_evidence(const struct world *w, const struct life *x);
+
+// kept.c
+void kept_ask(struct world *w, struct life *x); // its question, and what it wants of what is kept
+void kept_key(struct life *x);                  // when its request is whole
+void kept_lent(struct life *x);                 // it came to its home
+void kept_back(struct loop_of *l, struct life *x); // and leaves it
+void kept_look(struct loop_of *l,
+               struct model_of *m); // after any input to its desk: who waits now?
+void kept_dispatched(struct loop_of *l, const struct batch *b, const struct model_of *m);
+void kept_turn(struct loop_of *l);
 
 // oracle.c
 void demands_on_settle(struct loop_of *l, struct life *x);

@@ -64,6 +64,7 @@ static void deliver(struct loop_of *l, struct msg *m)
         if (lends)
             demands_queued(l, t);
         of->dirty = true;
+        kept_look(l, of);
         world_effects(l);
         if (!lends)
             demands_called_home(l, t);
@@ -179,6 +180,7 @@ struct desk *world_desk(struct world *w, struct model_of *m)
         m->desk = desk_new(m->m, m->home, rand_u64(&w->rand), w->loop[m->home].now_us);
         m->desk->user = m;
         m->m->desk = m->desk;
+        desk_keep_in(m->desk, w->loop[m->home].cache);
         m->alone_since_us = m->alone_us = m->second_us = w->now_us;
     }
     return m->desk;
@@ -281,6 +283,7 @@ static void run_desks(struct loop_of *l)
         world_memory_end();
         m->dirty = false;
         world_effects(l);
+        kept_look(l, m);
         demands_credit(w, m);
         demands_decided(l, m);
         remove_model(w, m);
@@ -358,6 +361,7 @@ static void turn(struct loop_of *l)
         world_effects(l);
     }
     run_desks(l);
+    kept_turn(l);
     demands_turned(l);
     plan_wake(l);
 }
@@ -384,6 +388,7 @@ static void begin(struct world *w, uint64_t seed)
         VIEW("{\"outputs\":[{\"name\":\"y\",\"datatype\":\"UINT64\",\"shape\":[1],\"data\":[7]}]}"),
         &e);
     plan_models(w);
+    cache_pool_set(&w->kept, w->plan.kept_bytes, w->plan.loops);
     for (unsigned i = 0; i < w->plan.loops; i++) {
         struct loop_of *l = &w->loop[i];
         l->w = w;
@@ -393,6 +398,7 @@ static void begin(struct world *w, uint64_t seed)
         l->blocks = aligned_alloc(64, (sizeof(*l->blocks) + 63) & ~(size_t)63);
         block_owner_init(l->blocks);
         effects_init(&l->fx, l->blocks);
+        l->cache = cache_new(&w->kept, i);
         flow_init(&l->flow, i, w->table, &rules, w->now_us);
         l->next_arrival_us = w->now_us + 20000 + world_exponential(w, w->arrival_us);
         l->wake_us = l->next_arrival_us;
@@ -416,6 +422,7 @@ static void end(struct world *w)
     for (unsigned i = 0; i < w->plan.loops; i++) {
         struct loop_of *l = &w->loop[i];
         block_owner_adopt(l->blocks);
+        cache_free(l->cache);
         for (unsigned k = 0; k < 8; k++) {
             if (l->pinned[k])
                 block_unref(l->pinned[k]);

@@ -278,13 +278,37 @@ static void fields_of_the_head(void **state)
     assert_true(call.infer_header_twice);
 }
 
+static void cache_control(void **state)
+{
+    static const struct {
+        const char *text;
+        bool no_store, no_cache;
+    } rows[] = {{"no-store", true, false},
+                {"No-Cache", false, true},
+                {" ,max-age=0 ,, NO-STORE\t, no-cache", true, true},
+                {"no-cache=\"a, no-store\"", false, true},
+                {"private=\"no-store", false, false},
+                {"no-stored, xno-cache, no-cach", false, false},
+                {"", false, false}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        kit_ask("POST", "/v2/models/m/infer");
+        kit_add("cache-control", view_str(rows[i].text));
+        assert_int_equal(api_route(&kit_ex, &call, &err), API_INFER);
+        if (call.no_store != rows[i].no_store || call.no_cache != rows[i].no_cache)
+            fail_msg("%s: %d %d", rows[i].text, call.no_store, call.no_cache);
+        kit_add("cache-control", VIEW("no-store")); // several fields are one list
+        assert_int_equal(api_route(&kit_ex, &call, &err), API_INFER);
+        assert_true(call.no_store && call.no_cache == rows[i].no_cache);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_path_and_method), cmocka_unit_test(unknown_paths),
-        cmocka_unit_test(model_names),           cmocka_unit_test(media_types),
-        cmocka_unit_test(every_grpc_method),     cmocka_unit_test(grpc_timeouts),
-        cmocka_unit_test(fields_of_the_head),
+        cmocka_unit_test(cache_control), cmocka_unit_test(every_path_and_method),
+        cmocka_unit_test(unknown_paths), cmocka_unit_test(model_names),
+        cmocka_unit_test(media_types),   cmocka_unit_test(every_grpc_method),
+        cmocka_unit_test(grpc_timeouts), cmocka_unit_test(fields_of_the_head),
     };
     return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

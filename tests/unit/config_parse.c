@@ -111,6 +111,9 @@ static void defaults(void **state)
     assert_true(c->unlisted.max_wait_us == CONFIG_AUTO);
     assert_true(c->unlisted.refuse_early);
     assert_int_equal(c->unlisted.queue_bytes, 256 << 20);
+    assert_true(c->unlisted.cache_enabled && c->unlisted.cache_ttl_us == 0);
+    assert_true(c->unlisted.cache_stale_us == 24 * 3600 * 1000000ull);
+    assert_int_equal(c->cache_bytes, 256 << 20);
     assert_int_equal(c->unlisted.timeout_us, 30000000);
     assert_true(c->unlisted.levels);
     assert_int_equal(c->unlisted.p99_enter_us, 0);
@@ -128,7 +131,8 @@ static void rules_of_all_models(void **state)
     struct config *c = good(
         "model m { batch { max_wait = 3ms } }\n" SMALL
         "defaults { timeout = 7s batch { policy = fixed pipeline = 5 max_wait = 1ms\n"
-        "           preferred = {4, 8} } queue { rows = 99 refuse_early = off } }\n"
+        "           preferred = {4, 8} } queue { rows = 99 refuse_early = off }\n"
+        "           cache { ttl = 5m enabled = off } } cache { memory = 3MiB }\n"
         "model n { batch { policy = auto pipeline = auto max_wait = auto } queue { rows = 5 } }");
     const struct config_model *m = config_model_find(c, VIEW("m")),
                               *n = config_model_find(c, VIEW("n"));
@@ -138,7 +142,9 @@ static void rules_of_all_models(void **state)
     assert_int_equal(m->preferred_count, 2);
     assert_int_equal(m->queue_rows, 99);
     assert_int_equal(m->timeout_us, 7000000);
-    assert_false(m->refuse_early);
+    assert_false(m->refuse_early || m->cache_enabled);
+    assert_int_equal(m->cache_ttl_us, 300000000);
+    assert_int_equal(c->cache_bytes, 3 << 20);
     assert_int_equal(n->policy, CONFIG_POLICY_AUTO);
     assert_int_equal(n->pipeline, CONFIG_AUTO_N);
     assert_true(n->max_wait_us == CONFIG_AUTO);
@@ -152,21 +158,24 @@ static void rules_of_all_models(void **state)
 // A worker's rules come between the defaults and a model's own, for models that name it, wherever they stand.
 static void rules_of_a_worker(void **state)
 {
-    struct config *c =
-        good("model named { worker = b batch { pipeline = 2 } }\n"
-             "model anywhere { }\n"
-             "worker a { addresses = {\"grpc://h:1\"} }\n"
-             "worker b { addresses = {\"grpc://h:2\"} serial = on timeout = 3s queue { "
-             "refuse_early = off rows "
-             "= 77 }\n"
-             "           batch { pipeline = 9 preferred = {2, 4} } }\n"
-             "listen l { address = \"127.0.0.1:1\" }\n"
-             "defaults { batch { policy = fixed max_wait = 1ms } queue { rows = 88 } }\n");
+    struct config *c = good(
+        "model named { worker = b batch { pipeline = 2 } }\n"
+        "model anywhere { }\n"
+        "worker a { addresses = {\"grpc://h:1\"} }\n"
+        "worker b { addresses = {\"grpc://h:2\"} serial = on timeout = 3s queue { "
+        "refuse_early = off rows "
+        "= 77 }\n"
+        "           batch { pipeline = 9 preferred = {2, 4} } cache { ttl = 4s stale = 5s } }\n"
+        "listen l { address = \"127.0.0.1:1\" }\n"
+        "defaults { batch { policy = fixed max_wait = 1ms } queue { rows = 88 } }\n");
     const struct config_model *named = config_model_find(c, VIEW("named")),
                               *anywhere = config_model_find(c, VIEW("anywhere")),
                               *a = &c->workers[0].rules, *b = &c->workers[1].rules;
     assert_int_equal(named->worker, 1);
     assert_int_equal(named->pipeline, 2);
+    assert_int_equal(named->cache_ttl_us, 4000000);
+    assert_int_equal(named->cache_stale_us, 5000000);
+    assert_int_equal(anywhere->cache_ttl_us, 0);
     assert_int_equal(named->queue_rows, 77);
     assert_int_equal(named->timeout_us, 3000000);
     assert_int_equal(named->preferred_count, 2);
@@ -327,6 +336,11 @@ static void values(void **state)
         {"core_dumps = 1\n" SMALL, 1, "core_dumps: expected true or false"},
         {SMALL "limits {\n max_body = 64 }", 4, "max_body: expected a size"},
         {SMALL "log { sample = 101% }", 3, "sample: expected a share"},
+        {SMALL "cache {\n memory = lots }", 4, "memory: expected a size such as"},
+        {SMALL "cache { ttl = 1s }", 3, "unknown key \"ttl\" in section cache"},
+        {SMALL "defaults { cache {\n ttl = 10 } }", 4, "ttl: expected a duration such as"},
+        {SMALL "model m { cache {\n enabled = maybe } }", 4, "enabled: expected true or false"},
+        {SMALL "model m { cache = off }", 3, "cache is a section: write cache { ... }"},
         {SMALL "log { explain = 65537 }", 3, "explain: expected a whole number from 0 to 65536"},
         {SMALL "log { level = loud }", 3, "level: expected one of debug|info|warn|error, got"},
         {SMALL "log { access = \"\" }", 3, "access: expected a text that is not empty"},

@@ -86,6 +86,17 @@ static void lines(void **state)
                "\"method\":\"POST\",\"path\":\"/v2/models/digits/infer\",\"status\":499,"
                "\"outcome\":\"client_gone\",\"in\":300,\"out\":400,\"parse_us\":1,\"total_us\":7,"
                "\"loop\":3,\"cut\":true}\n");
+    e = entry();
+    e.source = "cache";
+    e.reason = NULL;
+    e.aged = true;
+    e.age_s = 61;
+    expect(&e, "{\"time\":\"2026-01-01T00:00:00.000001Z\",\"client\":\"::1\",\"id\":\"r1\","
+               "\"protocol\":\"h2\","
+               "\"method\":\"POST\",\"path\":\"/v2/models/digits/infer\",\"status\":200,"
+               "\"outcome\":\"ok\",\"model\":\"digits\",\"version\":\"1\",\"rows\":2,"
+               "\"source\":\"cache\",\"age_s\":61,\"in\":300,\"out\":400,\"parse_us\":1,"
+               "\"total_us\":7,\"loop\":3}\n");
     e = entry(); // asked for a model, and in no batch
     e.source = e.reason = NULL;
     e.version = (struct view){0};

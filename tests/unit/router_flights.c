@@ -304,6 +304,25 @@ static void without_a_replica_each_is_told(void **state)
     assert_int_equal(cache->nodes, 0);
 }
 
+// Whoever leads: who has something else to try waits for no replica.
+static void who_has_something_else_to_try_is_let_go(void **state)
+{
+    struct guest *leader = ask(0), *stays = ask(0), *goes = ask(0);
+    goes->ticket.elsewhere = true;
+    office.desk->followers_elsewhere++; // as if it had come so
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    forget();
+    run(NOW);
+    assert_int_equal(back(goes, STATUS_UNAVAILABLE), 1);
+    assert_true(goes->ticket.let_go);
+    assert_int_equal(office.desk->followers, 1);
+    assert_int_equal(office.desk->followers_elsewhere, 0);
+    assert_int_equal(stays->ticket.place, PLACE_WAITS);
+    forget();
+    run(NOW + 50000);
+    assert_int_equal(back(leader, STATUS_UNAVAILABLE) + back(stays, STATUS_UNAVAILABLE), 2);
+}
+
 static void the_next_one_leads(void **state)
 {
     struct guest *first = ask(0), *second = ask(0), *third = ask(0);
@@ -344,6 +363,25 @@ static void a_leader_that_is_gone_is_computed_for_the_others(void **state)
     assert_int_equal(count_fx(FX_CANCEL), 1);
     end(b, SEEN_RECALLED, NOW);
     assert_int_equal(back(leader, STATUS_DEADLINE), 1);
+}
+
+// However often that happens, others aboard are none of its business.
+static void followers_that_come_and_go(void **state)
+{
+    ask(0);
+    struct guest *other = ask(1);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(b->n, 2);
+    forget();
+    cancel(&office.guest[0], NOW);
+    for (unsigned i = 0; i < 3; i++)
+        cancel(ask(0), NOW);
+    assert_int_equal(count_fx(FX_CANCEL), 0);
+    assert_int_equal(b->cancelled, 1);
+    cancel(other, NOW);
+    assert_int_equal(count_fx(FX_CANCEL), 1);
+    end(b, SEEN_RECALLED, NOW);
 }
 
 static void each_has_its_own_deadline(void **state)
@@ -417,8 +455,10 @@ int main(void)
         TEST(all_are_answered_by_one),
         TEST(an_error_is_for_all_or_for_one),
         TEST(without_a_replica_each_is_told),
+        TEST(who_has_something_else_to_try_is_let_go),
         TEST(the_next_one_leads),
         TEST(a_leader_that_is_gone_is_computed_for_the_others),
+        TEST(followers_that_come_and_go),
         TEST(each_has_its_own_deadline),
         TEST(who_is_more_urgent_leads),
         TEST(without_memory_it_is_a_miss),
