@@ -263,7 +263,7 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
 {
     unsigned origin = t->cancel.from;
     if (t->place != PLACE_NONE && !t->cancelled && now_us >= t->deadline_us)
-        standing_late(&d->standing, t);
+        standing_late(d, t);
     if (t->place == PLACE_QUEUED) {
         batcher_remove(&d->batcher, t);
         ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
@@ -450,6 +450,18 @@ static void drop_heads(struct desk *d, const struct batch_plan *plan, uint64_t n
     }
 }
 
+// Batches that an eased policy keeps small serve a queue slowly: where more than two rounds of them wait they are as
+// large as they may be, until the policy is adopted anew.
+static void lift_ease(struct desk *d)
+{
+    struct policy *p = &d->batcher.policy;
+    uint64_t servers = d->replicas.n_ready;
+    if (p->max_rows == d->most_rows || d->batcher.rows <= 2 * servers * p->max_rows)
+        return;
+    p->max_rows = d->most_rows;
+    d->outlook_stale = true;
+}
+
 // Sends what should go; returns when the next batch may be due.
 static uint64_t send_queued(struct desk *d, uint64_t now_us, struct effects *fx)
 {
@@ -497,6 +509,7 @@ static void ask_wake(struct desk *d, uint64_t at_us, uint64_t now_us, struct eff
 
 static void serve_queue(struct desk *d, uint64_t now_us, struct effects *fx)
 {
+    lift_ease(d);
     uint64_t at_us;
     do { // what is dropped on the way leaves its lead to others
         admit_leads(d, now_us, fx);

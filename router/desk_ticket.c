@@ -104,7 +104,7 @@ void ticket_let_go(struct desk *d, struct ticket *t, struct effects *fx)
 void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx)
 {
     fx_note(fx, NOTE_EXPIRED, d->model, ticket_rows(t), 0);
-    standing_late(&d->standing, t);
+    standing_late(d, t);
     ticket_failed(d, t, FAILED(STATUS_DEADLINE, "the deadline cannot be met any more"), fx);
 }
 
@@ -113,7 +113,7 @@ void ticket_refused(struct desk *d, struct ticket *t, uint64_t late_us, struct e
     // By then as many have been served as are too many now.
     t->retry_after_s = (uint32_t)desk_least((late_us + 999999) / 1000000, RETRY_MOST_S);
     fx_note(fx, NOTE_REFUSED, d->model, ticket_rows(t), 0);
-    standing_late(&d->standing, t);
+    standing_late(d, t);
     ticket_failed(d, t,
                   FAILED(STATUS_DEADLINE, "more waits before it than can be answered in time"), fx);
 }
@@ -121,7 +121,7 @@ void ticket_refused(struct desk *d, struct ticket *t, uint64_t late_us, struct e
 void ticket_dropped(struct desk *d, struct ticket *t, struct effects *fx)
 {
     fx_note(fx, NOTE_DROPPED, d->model, ticket_rows(t), 0);
-    standing_late(&d->standing, t);
+    standing_late(d, t);
     ticket_failed(d, t,
                   FAILED(STATUS_DEADLINE, "given up for others that can still be answered in time"),
                   fx);

@@ -126,10 +126,11 @@ void standing_answered(struct desk_standing *s, const struct ticket *t, uint64_t
     delays_add(&s->delays, t->queue_us, left_us > worked_us ? left_us - worked_us : 0);
 }
 
-void standing_late(struct desk_standing *s, const struct ticket *t)
+void standing_late(struct desk *d, const struct ticket *t)
 {
-    uint32_t row_us = atomic_load_explicit(&t->to.model->row_us, memory_order_relaxed);
-    if (t->deadline_us <= t->queued_us + row_us)
+    struct desk_standing *s = &d->standing;
+    uint64_t one_us = estimate_mean_us(&d->batcher.estimate, 1);
+    if (t->deadline_us <= t->queued_us + one_us)
         return; // in no time can it be done: that says nothing of us
     recent_add(&s->took, t->deadline_us - t->queued_us);
     delays_add(&s->delays, 1, 0);
@@ -148,11 +149,12 @@ static struct level_rules bounds_of(const struct model_rules *k)
     return l;
 }
 
-static uint64_t strain_of(const struct desk_standing *s, const struct model_rules *k)
+static uint64_t strain_of(const struct desk_standing *s, const struct model_rules *k,
+                          uint64_t p99_us)
 {
     uint32_t n = 0, half = 0, quarter = 0;
     if (k->p99_enter_us > 0)
-        return recent_p99(&s->took);
+        return p99_us;
     for (unsigned i = 0; i < RECENT_PANES; i++) {
         n += s->delays.n[i];
         half += s->delays.half[i];
@@ -217,11 +219,11 @@ static enum level_rest rest_of(const struct desk *d)
     return rest;
 }
 
-static struct level_signals signals_of(const struct desk *d, double share)
+static struct level_signals signals_of(const struct desk *d, double share, uint64_t p99_us)
 {
     const struct replicas *rs = &d->replicas;
     const struct model_rules *k = &d->model->rules;
-    return (struct level_signals){.strain = strain_of(&d->standing, k),
+    return (struct level_signals){.strain = strain_of(&d->standing, k, p99_us),
                                   .ready = rs->n_ready,
                                   .known = rs->n_known,
                                   .share_ppm = (uint32_t)(share * 1e6),
@@ -229,23 +231,26 @@ static struct level_signals signals_of(const struct desk *d, double share)
                                   .rest = rest_of(d)};
 }
 
-static void reckon_level(struct desk *d, double share, uint64_t now_us, struct effects *fx)
+static void reckon_level(struct desk *d, double share, uint64_t p99_us, uint64_t now_us,
+                         struct effects *fx)
 {
     struct desk_standing *s = &d->standing;
     struct level_rules k = bounds_of(&d->model->rules);
-    s->signals = signals_of(d, share);
+    s->signals = signals_of(d, share, p99_us);
     level_step(&s->state, &k, &s->signals, now_us);
     tell_level(d, now_us, fx);
 }
 
 // ---- S5: what it does --------------------------------------------------------------------------------
 
-// Rows of a batch that take no longer than half of what p99 may come down to; 0: not even one, or nobody says.
-static double rows_in_time(const struct desk *d)
+// Rows of a batch that take no longer than half of what p99 may come down to; all: nobody says, or not even one.
+static double rows_in_time(const struct desk *d, uint32_t all)
 {
     const struct estimate *e = &d->batcher.estimate;
-    double us = (double)d->model->rules.p99_leave_us / 2 - e->alpha;
-    return us > 0 && e->beta > 0 ? us / e->beta : 0;
+    const struct model_rules *k = &d->model->rules;
+    double us = (double)k->p99_leave_us / 2 - e->alpha;
+    bool can = k->p99_enter_us > 0 && estimate_trusted(e) && us >= e->beta && e->beta > 0;
+    return can ? floor(us / e->beta) : all;
 }
 
 // At which the servers keep up with what is asked for: b / t(b) = demand.
@@ -254,24 +259,19 @@ static double rows_needed(const struct desk *d)
     const struct estimate *e = &d->batcher.estimate;
     unsigned servers = d->batcher.outlook.servers > 0 ? d->batcher.outlook.servers : 1;
     double rate = STANDING_LOAD * d->standing.demand / servers;
-    return rate * e->beta < 1 ? e->alpha * rate / (1 - rate * e->beta) : UINT32_MAX;
+    if (!estimate_trusted(e))
+        return 1;
+    return rate * e->beta < 1 ? ceil(e->alpha * rate / (1 - rate * e->beta)) : UINT32_MAX;
 }
 
 void standing_ease(const struct desk *d, struct policy *p)
 {
     if (standing_level(d->model) == LEVEL_HEALTHY)
         return;
-    bool planned = p->kind == POLICY_AUTO;
-    bool known = estimate_trusted(&d->batcher.estimate);
-    double rows = p->max_rows;
+    double rows = p->kind == POLICY_AUTO ? rows_in_time(d, p->max_rows) : ceil(p->max_rows / 2.0);
+    rows = fmax(rows, fmax(rows_needed(d), 1));
     p->max_wait_us = 0;
-    if (!planned)
-        rows = ceil(rows / 2);
-    else if (known && d->model->rules.p99_enter_us > 0)
-        rows = floor(rows_in_time(d));
-    if (known)
-        rows = fmax(rows, ceil(rows_needed(d)));
-    p->max_rows = rows < 1 ? 1 : rows < p->max_rows ? (uint32_t)rows : p->max_rows;
+    p->max_rows = rows < p->max_rows ? (uint32_t)rows : p->max_rows;
 }
 
 const char *standing_refusal(const struct desk *d)
@@ -333,10 +333,11 @@ static void look(struct desk *d, uint64_t now_us, struct effects *fx)
     delays_turn(&s->delays, m->rules.window_us, now_us);
     count_rows(d, can, now_us);
     double share = share_of(d, can);
-    reckon_level(d, share, now_us, fx);
+    uint64_t p99_us = recent_p99(&s->took);
+    reckon_level(d, share, p99_us, now_us, fx);
     tell_share(m, share_left(d, share));
     tell_us(&m->row_us, row_us(d, now_us));
-    tell_us(&m->p99_us, recent_p99(&s->took));
+    tell_us(&m->p99_us, p99_us);
     desk_adopt_policy(d);
     s->look_us = now_us + look_after_us(&m->rules);
 }

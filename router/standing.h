@@ -16,7 +16,8 @@
  *      left a half (2), a quarter (3), nothing (4). What was reckoned goes on beneath it.
  *  S5  What a level does is in force beside what the rules ask for, and overwrites nothing of it: batcher.policy.
  *      From LATENCY on nothing is waited for, and batches grow no further than half of p99_leave allows, or the
- *      load needs; under `fixed` to half of max_rows. In OUTAGE who comes is refused at once.
+ *      load needs; under `fixed` to half of max_rows. Where more than two rounds of those wait they are as
+ *      large as ever. In OUTAGE who comes is refused at once.
  *  S6  row_us is t(1), but no less than what a batch had when it was recalled without an answer: whoever has no more time
  *      than that would only cost the device some, and be late. Believed until something is answered, for
  *      STANDING_CUT_US at most: then one has to test it. */
@@ -31,7 +32,7 @@
 #define STANDING_LOOK_US 100000 // or an eighth of hold
 #define STANDING_SPARE 1.4      // Envoy's overprovisioning: five of seven replicas carry everything
 #define STANDING_TAU_US 1000000
-#define STANDING_LOAD 1.25 // R: what the load needs, with that much to spare
+#define STANDING_LOAD 1.25 // S5: what the load needs, with a quarter to spare
 #define STANDING_CUT_US 1000000
 #define STANDING_ROOM                                                                              \
     (MODEL_SHARE * 9 / 10) // a model of a chain has room for others when its share is no less
@@ -76,7 +77,7 @@ static inline void standing_served(struct desk_standing *s, uint32_t rows)
 }
 // A ticket is answered; or it is given up for its deadline.
 void standing_answered(struct desk_standing *s, const struct ticket *t, uint64_t now_us);
-void standing_late(struct desk_standing *s, const struct ticket *t);
+void standing_late(struct desk *d, const struct ticket *t);
 // Replicas or rules have changed: the next standing_tell looks.
 static inline void standing_doubt(struct desk_standing *s)
 {

@@ -87,7 +87,7 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
            "max_wait is over when a batch goes for it");
     demand(w, x,
            b->reason != BATCH_IDLE || m->rules.policy == POLICY_AUTO || goes_alone(x) ||
-               m->rules.max_wait_us == 0,
+               m->rules.max_wait_us == 0 || demands_eased(m, x),
            "who has to wait does not go at once");
     demand(w, x, b->reason != BATCH_PREFERRED || m->rules.policy == POLICY_FIXED,
            "auto prefers no size");

@@ -376,6 +376,9 @@ void demands_on_note(struct loop_of *l, const struct note *n)
     case NOTE_REPLICA_PAUSED:
         note_replica(w, m, n);
         break;
+    case NOTE_LEVEL:
+        demands_on_level(l, m, n);
+        break;
     case NOTE_BATCH:
         m->noted_rows += n->a;
         break;

@@ -50,7 +50,8 @@ static void check_kept(struct loop_of *l, const struct life *x)
     const struct ticket *t = x->ticket;
     const struct model_rules *k = &x->model->rules;
     bool fresh = t->source == SOURCE_CACHE;
-    demand(w, x, t->cache == CACHE_ONLY_STALE || (t->cache == CACHE_USE && fresh),
+    bool stale_too = t->cache == CACHE_ONLY_STALE || standing_level(x->model->m) >= LEVEL_PARTIAL;
+    demand(w, x, t->cache != CACHE_RENEW && (fresh || stale_too),
            "what is kept is given to who may have it");
     demand(w, x, x->sent == 0 && t->batch_rows == 0, "and is not computed");
     demand(w, x, (uint64_t)t->age_s * 1000000 < (fresh ? k->cache_ttl_us : k->cache_stale_us),

@@ -103,7 +103,8 @@ static void shape_silent(struct plan *p)
 }
 
 // Of twelve seeds one is a flood, one shifts, one is calm or (every other time) rolling, one is silent; the
-// others have faults as they are drawn. Half of all but flood and shift share their workers.
+// others have faults as they are drawn. Half of all but flood and shift share their workers. In four of five service comes
+// down by levels.
 void plan_draw(struct plan *p, uint64_t seed)
 {
     struct rand r;
@@ -114,7 +115,8 @@ void plan_draw(struct plan *p, uint64_t seed)
                        .shift = seed % 12 == 4,
                        .rolling = seed % 24 == 8,
                        .silent = seed % 12 == 6,
-                       .cached = seed / 12 % 3 == 2};
+                       .cached = seed / 12 % 3 == 2,
+                       .levels = seed % 5 > 0};
     p->cached &= !p->flood && !p->shift;
     p->questions = 1 + (unsigned)(seed * 7919 % 60);
     p->kept_bytes = (int64_t[]){0, 20000, 300000, 16 << 20}[seed / 36 % 4];
@@ -129,6 +131,22 @@ void plan_draw(struct plan *p, uint64_t seed)
     if (p->hurried)
         p->weights = 0,
         p->per_batch = p->no_room = p->bad_row = p->memory = p->loop_fault = p->rules = 0;
+}
+
+// Of a dice of their own, so that worlds are the same with levels and without.
+static void draw_levels(struct world *w, struct model_of *m)
+{
+    struct rand r;
+    struct model_rules *k = &m->rules;
+    rand_seed(&r, w->plan.seed * 1000003 + (uint64_t)(m - w->model) * 1009 + m->drawn++);
+    k->levels = w->plan.levels && rand_below(&r, 8) > 0;
+    k->alternatives = m->chain.n > 0;
+    k->hold_us = (uint64_t)one_of(&r, (double[]){5e4, 2e5, 1e6}, 3);
+    k->window_us = k->hold_us * (1 + rand_below(&r, 3));
+    if (w->plan.flood || rand_below(&r, 2))
+        return;
+    k->p99_enter_us = (uint64_t)(between(&r, 1, 8) * (m->alpha_us + 8 * m->beta_us));
+    k->p99_leave_us = k->p99_enter_us * (1 + rand_below(&r, 4)) / 4;
 }
 
 static void draw_rules(struct world *w, struct model_of *m)
@@ -165,6 +183,7 @@ static void draw_rules(struct world *w, struct model_of *m)
     }
     k->policy = rand_below(r, 2) ? POLICY_AUTO : POLICY_FIXED;
     k->refuse_early = rand_below(r, 4) > 0;
+    draw_levels(w, m);
 }
 
 // Deadlines stay: in some worlds others are reckoned by them.
@@ -339,6 +358,7 @@ static void draw_chain(struct world *w, struct model_of *m)
     if (n == 1)
         return;
     m->chain = (struct chain){.links = m->links, .n = n, .answer = w->written};
+    m->rules.alternatives = true;
     if (rand_below(&w->rand, 2))
         m->chain.step_timeout_us = (uint64_t)(20 * slowest_us);
 }

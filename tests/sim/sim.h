@@ -17,6 +17,7 @@
  *   demands_ticket.c  a ticket's way, and the budget of messages
  *   demands_batch.c   what may be sent, to whom, in which order
  *   demands_worker.c  what may be concluded of a worker: who is ready, deaths, retries
+ *   demands_level.c   what a model's level may be, and why
  *   oracle.c          how an infer may settle: who could have been answered, and what excuses an error
  *
  * Time: microseconds. A loop's turn runs at a moment of its own; what it sees as now may stand still.
@@ -137,6 +138,7 @@ struct plan { // drawn from the seed, then read only
     double loop_fault;     // chance of a turn to stall or freeze its loop
     double memory;         // chance of an input to a desk to lack memory
     double rules;          // chance of a desk's turn to begin with other rules
+    bool levels;           // service comes down
     double wide;           // share of requests that are split, where models are small enough
     double chains;         // share of models that have a chain
     bool cached;           // models keep their answers, and clients ask the same again
@@ -282,6 +284,15 @@ struct model_of {
     uint64_t batches,
         tokens;        // sent; refused, and back in the queue though no other replica was at hand
     uint64_t first_us; // when the first batch was sent
+    unsigned drawn;    // times that its rules were
+    // Levels.
+    unsigned level;
+    uint64_t moved_us; // by its home's clock; 0: it has not
+    uint64_t eased_us; // when its desk last decided at another level than 0
+    uint64_t
+        late_us; // when one of its requests last had to wait, or to be long under way; or was given up
+    uint64_t lost_us; // when a replica was last not there that had been
+    uint64_t out_us;  // since when none is there that had been; 0: one is, or none ever was
 };
 
 struct
@@ -667,6 +678,13 @@ void kept_look(struct loop_of *l,
                struct model_of *m); // after any input to its desk: who waits now?
 void kept_dispatched(struct loop_of *l, const struct batch *b, const struct model_of *m);
 void kept_turn(struct loop_of *l);
+
+// demands_level.c
+void demands_before_run(struct world *w, struct model_of *m);       // its desk is to decide
+bool demands_eased(const struct model_of *m, const struct life *x); // since x came, at some time
+void demands_on_level(struct loop_of *l, struct model_of *m, const struct note *n);
+void demands_on_back(struct loop_of *l, const struct ticket *t); // leaves its home
+void demands_standing(struct loop_of *l, struct model_of *m);    // after its desk ran
 
 // oracle.c
 void demands_on_settle(struct loop_of *l, struct life *x);

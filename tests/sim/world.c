@@ -181,6 +181,7 @@ struct desk *world_desk(struct world *w, struct model_of *m)
         m->desk->user = m;
         m->m->desk = m->desk;
         desk_keep_in(m->desk, w->loop[m->home].cache);
+        desk_on_chain(m->desk, w->table, m->chain.n > 0 ? &m->chain : NULL);
         m->alone_since_us = m->alone_us = m->second_us = w->now_us;
     }
     return m->desk;
@@ -194,6 +195,8 @@ static void forget_desk(struct model_of *m)
     m->desk_wake_us = SIM_NEVER;
     m->dirty = false;
     m->batches = m->tokens = m->first_us = 0;
+    m->level = 0;
+    m->moved_us = m->eased_us = m->late_us = m->lost_us = m->out_us = 0;
     memset(m->sequence, 0, sizeof(m->sequence));
     for (unsigned i = 0; i < m->n_replicas; i++) {
         struct replica_of *r = &m->replica[i];
@@ -279,6 +282,7 @@ static void run_desks(struct loop_of *l)
         if (woken)
             m->desk_wake_us = SIM_NEVER;
         demands_credit(w, m);
+        demands_before_run(w, m);
         (woken ? desk_on_wake : desk_run)(m->desk, l->now_us, &l->fx);
         world_memory_end();
         m->dirty = false;
@@ -286,6 +290,7 @@ static void run_desks(struct loop_of *l)
         kept_look(l, m);
         demands_credit(w, m);
         demands_decided(l, m);
+        demands_standing(l, m);
         remove_model(w, m);
     }
 }

@@ -331,6 +331,48 @@ static void as_large_as_the_load_needs(void **state)
     assert_int_equal(office.desk->batcher.policy.max_rows, 8);
 }
 
+// Where a queue has built up batches are as large as ever.
+static void as_large_as_the_queue_needs(void **state)
+{
+    (void)state;
+    atomic_store(&office.model->pin, 1 + LEVEL_LATENCY);
+    run(clock_us);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 4);
+    for (unsigned i = 0; i < 9; i++)
+        lend_at(1, "", clock_us + S, clock_us);
+    run(clock_us);
+    struct batch *b = sent();
+    assert_int_equal(b->rows, 8);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 8);
+    answer(b, clock_us, 0, 8);
+    for (unsigned i = 0; i < 8; i++)
+        block_unref(office.guest[i].ticket.slice.answer->block);
+    run(clock_us += S / 4);
+    b = sent();
+    assert_int_equal(office.desk->batcher.policy.max_rows, 4);
+    answer_one(b, clock_us);
+}
+
+// auto: half of p99_leave, by t(b); where that is not even one row, no bound would help.
+static void by_the_time_of_a_batch(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 100; i++)
+        batcher_learn(&office.desk->batcher, 1 + i % 8, 10 * MS + (1 + i % 8) * MS, clock_us);
+    of_levels.policy = POLICY_AUTO;
+    of_levels.p99_enter_us = 40 * MS;
+    of_levels.p99_leave_us = 28 * MS;
+    desk_on_rules(office.desk, &of_levels);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 8);
+    atomic_store(&office.model->pin, 1 + LEVEL_LATENCY);
+    run(clock_us);
+    assert_in_range(office.desk->batcher.policy.max_rows, 3, 4);
+    of_levels.p99_leave_us = 20 * MS;
+    desk_on_rules(office.desk, &of_levels);
+    run(++clock_us);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 8);
+}
+
 static void by_p99(void **state)
 {
     (void)state;
@@ -368,13 +410,13 @@ static void given_up(void **state)
     g.ticket.queued_us = clock_us;
     g.ticket.deadline_us = clock_us + 1;
     for (unsigned i = 0; i < 20; i++)
-        standing_late(&office.desk->standing, &g.ticket);
+        standing_late(office.desk, &g.ticket);
     idle(3 * S);
     run(clock_us += S / 4);
     assert_int_equal(office.desk->standing.state.strained_us, 0);
     g.ticket.deadline_us = clock_us + 100 * MS;
     for (unsigned i = 0; i < 20; i++)
-        standing_late(&office.desk->standing, &g.ticket);
+        standing_late(office.desk, &g.ticket);
     run(clock_us += S / 4);
     assert_int_not_equal(office.desk->standing.state.strained_us, 0);
 }
@@ -474,6 +516,8 @@ int main(void)
         cmocka_unit_test(unknown_times),
         LEVELED(late_in_the_queue),
         LEVELED(as_large_as_the_load_needs),
+        LEVELED(as_large_as_the_queue_needs),
+        LEVELED(by_the_time_of_a_batch),
         LEVELED(by_p99),
         LEVELED(nobody_comes),
         LEVELED(given_up),
