@@ -42,7 +42,8 @@ static int teardown(void **state)
 static void add(unsigned section, unsigned id, unsigned n, bool first)
 {
     int fds[BOOT_MAX_LOOPS + 1];
-    struct boot_listen said = {.word = {BOOT_LISTENER, section, id, 0, first}};
+    struct boot_listen said = {
+        .word = {.kind = BOOT_LISTENER, .how = first}, .section = section, .id = id};
     snprintf(said.address, sizeof(said.address), "127.0.0.1:%u", id);
     for (unsigned i = 0; i < n; i++)
         fds[i] = dup(0);
