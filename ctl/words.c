@@ -115,8 +115,8 @@ static bool words_of_process(const json_t *page, struct buffer *out)
 
 static bool words_of_listeners(const json_t *listeners, struct buffer *out)
 {
-    static const char *const heads[] = {"LISTENER",     "TLS",       "ACCEPTING",
-                                        ">CONNECTIONS", ">ACCEPTED", NULL};
+    static const char *const heads[] = {"LISTENER",  "ADDRESS",      "STATE",     "TLS",
+                                        "ACCEPTING", ">CONNECTIONS", ">ACCEPTED", NULL};
     struct columns t;
     size_t i;
     const json_t *o;
@@ -124,6 +124,8 @@ static bool words_of_listeners(const json_t *listeners, struct buffer *out)
     json_array_foreach(listeners, i, o)
     {
         columns_cell(&t, text_of(o, "name"));
+        columns_cell(&t, text_of(o, "address"));
+        columns_cell(&t, text_of(o, "state"));
         cell_yes(&t, o, "tls");
         cell_yes(&t, o, "accepting");
         cell_number(&t, o, "connections");

@@ -100,10 +100,11 @@ struct boot_word {
     uint32_t how; // GONE: enum boot_end; LOG_LEVEL: that; else 0
 };
 
-struct
-    boot_listen { // with descriptors, unless the gateway has them; more than go at a time follow with the same numbers
-    struct boot_word
-        word; // `worker`: the section's number; `replica`: id of the sockets; `how`: 1: the first of an offer
+// With descriptors, unless the gateway has them; more than go at a time follow with the same numbers.
+struct boot_listen {
+    struct boot_word word; // `how`: 1: the first of an offer
+    uint32_t section;      // among the configuration's listen sections
+    uint32_t id;           // of its sockets
     char address[ADDR_TEXT];
 };
 

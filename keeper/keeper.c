@@ -143,6 +143,10 @@ static void hear_gateway(struct keeper *k)
         ssize_t n = recv(k->gateway_fd, &said, sizeof(said), MSG_DONTWAIT);
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
             return;
+        if (n < 0 &&
+            errno ==
+                ECONNRESET) // it ended with words of ours unread: said once, before its own last ones
+            continue;
         if (n <= 0) { // it has gone, or will in a moment: SIGCHLD tells the rest
             close(k->gateway_fd);
             k->gateway_fd = -1;

@@ -249,7 +249,8 @@ static bool read_again(struct keeper *k)
 static bool hand_over(struct keeper *k, unsigned section)
 {
     const struct boot_listener *l = k->reload.sockets.listeners[section];
-    struct boot_listen said = {.word = {BOOT_LISTENER, section, l->id, 0, section == 0}};
+    struct boot_listen said = {
+        .word = {.kind = BOOT_LISTENER, .how = section == 0}, .section = section, .id = l->id};
     unsigned left = sockets_has(&k->sockets, l) ? 0 : l->n;
     const int *fds = l->fds;
     snprintf(said.address, sizeof(said.address), "%s", l->address);

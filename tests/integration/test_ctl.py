@@ -56,7 +56,7 @@ def test_status(gateway):
     assert (said.status, said.err) == (DONE, "")
     first, listeners, loops = said.out.split("\n\n")
     assert re.match(rf"sluice \S+, process {gateway.gateway_pid()}, running for .*, restarts 0, log level info\nconfiguration 1 of {gateway.config} since \S+Z\nbytes in flight: ", first)
-    assert [r.split()[:3] for r in listeners.splitlines()] == [["LISTENER", "TLS", "ACCEPTING"], ["public", "no", "yes"]]
+    assert [r.split()[:5] for r in listeners.splitlines()] == [["LISTENER", "ADDRESS", "STATE", "TLS", "ACCEPTING"], ["public", f"127.0.0.1:{gateway.port}", "serving", "no", "yes"]]
     assert [r.split()[:2] for r in loops.splitlines()] == [["LOOP", "ANSWERS"], ["0", "yes"], ["1", "yes"]]
     page = ask(gateway, "--json", "status").json
     assert page["pid"] == gateway.gateway_pid() and page["phase"] == "running" and len(page["loops"]) == 2

@@ -209,6 +209,18 @@ def test_limits_reach_a_new_one(start):
     assert wire.send(post(GOOD_BODY + b" " * 2000)).read_answers(1)[0][0] == 200
 
 
+def test_more_loops_than_descriptors_go_at_a_time(start):
+    """The kernel takes 253 in a message: a listener's sockets come in two."""
+    sluice = start(loops=4 if SANITIZED else 252)
+    base = sluice.config.read_text()
+    add(sluice, section("second") + section("third"))
+    reload(sluice)
+    assert [served(port(sluice, name)) for name in ("second", "third") * 10] == [200] * 20
+    sluice.config.write_text(base)
+    reload(sluice)
+    sluice.wait_event("listener_gone", count=2)
+
+
 # ---- those that leave ----------------------------------------------------------------------------------
 
 
