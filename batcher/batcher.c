@@ -4,6 +4,8 @@
 #include "base/mem.h"
 
 #define MIXED (BATCHER_GROUPS - 1)
+#define MISSED_UNKNOWN 1
+#define MISSED_WRONG 3
 #define RATE_BATCHES 10
 #define RATE_UNKNOWN_US 100000
 #define DRIFT_SHARE 16 // of what stands before a request: kept free
@@ -470,11 +472,25 @@ void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t 
 {
     if (b->probing && took_us < estimate_low_us(&b->estimate, rows))
         estimate_init(&b->estimate);
-    estimate_add(&b->estimate, rows, took_us);
+    if (b->missed >= MISSED_WRONG)
+        estimate_raise(&b->estimate, rows, took_us);
+    else
+        estimate_add(&b->estimate, rows, took_us);
+    b->missed = 0;
     b->learned_us = now_us;
     b->refusing = b->probing = false;
     if (b->policy.kind == POLICY_AUTO)
         arrivals_answered(&b->arrivals, rows, alpha_of(b), now_us);
+}
+
+void batcher_missed(struct batcher *b)
+{
+    b->missed += b->missed < MISSED_WRONG;
+}
+
+bool batcher_curious(const struct batcher *b)
+{
+    return b->missed >= (estimate_trusted(&b->estimate) ? MISSED_WRONG : MISSED_UNKNOWN);
 }
 
 // When a batch that is formed now can begin at the soonest, at any server, and its answer be on its way back.

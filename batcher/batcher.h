@@ -51,6 +51,7 @@ struct batcher {
     uint64_t learned_us;                  // when the estimate last met the world
     bool refusing;                        // since then it alone was why a ticket was hopeless
     bool probing;                         // a batch is out that tests it
+    uint32_t missed;                      // batches that were late, since one was answered
     struct group *groups[BATCHER_GROUPS]; // NULL: never needed
     uint32_t passed[BATCHER_LANES];       // batches in a row that left out a group of this lane
     uint32_t count;
@@ -105,6 +106,13 @@ unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct t
                       unsigned max, uint64_t now_us);
 // A batch of so many rows was answered, and took so long.
 void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us);
+// A batch was late, and recalled: nobody waits for it any more.
+void batcher_missed(struct batcher *b);
+// Is the next one to be let end, however late, since it teaches? Under overload the next deadline goes first, and when it
+// is not known how long a batch takes, or it takes longer than it did, all that go are recalled, one after the other, and
+// none ever says that they are sent too late. So: after the first while nothing is known, after three in a row when what
+// is known must be wrong.
+bool batcher_curious(const struct batcher *b);
 // True: it is neither refused nor hopeless (the two below), whatever is queued before it. Cheap, and nearly always
 // so: the two need not be called then.
 bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t now_us);

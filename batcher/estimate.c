@@ -95,6 +95,16 @@ void estimate_add(struct estimate *e, uint32_t rows, uint64_t took_us)
     fit(e);
 }
 
+void estimate_raise(struct estimate *e, uint32_t rows, uint64_t took_us)
+{
+    double ratio = (double)took_us / line(e, rows);
+    for (unsigned i = 0; i < ESTIMATE_OCTAVES && ratio > 1 && e->seen > 0; i++)
+        e->octave[i].us *= ratio;
+    if (ratio > 1 && e->seen > 0)
+        fit(e);
+    estimate_add(e, rows, took_us);
+}
+
 bool estimate_trusted(const struct estimate *e)
 {
     return e->seen >= ESTIMATE_MIN_SEEN;

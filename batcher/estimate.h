@@ -34,6 +34,8 @@ struct estimate {
 
 void estimate_init(struct estimate *e);
 void estimate_add(struct estimate *e, uint32_t rows, uint64_t took_us);
+// A batch that took longer than thought is known to be no hiccup: the whole line is raised to it, then it is added.
+void estimate_raise(struct estimate *e, uint32_t rows, uint64_t took_us);
 bool estimate_trusted(const struct estimate *e);
 // What the policy may plan with: never more optimistic than the mean, and no refusal on a guess.
 double estimate_low(const struct estimate *e);  // 0 .. 1; 0: not known

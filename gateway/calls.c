@@ -32,7 +32,7 @@ void workers_dispatch(struct part *p, struct batch *b)
     struct oip_message message = {0};
     for (uint32_t i = 0; members && i < b->n; i++)
         members[i] = b->tickets[i]->request;
-    uint64_t left_us = b->deadline_us > now_us ? b->deadline_us - now_us : 1;
+    uint64_t left_us = b->until_us > now_us ? b->until_us - now_us : 1;
     struct http_seg *segs = NULL;
     if (members && oip_grpc_write_batch(&b->arena, &b->tickets[0]->to, members, b->n, asked_rows(b),
                                         left_us, &message))

@@ -34,8 +34,10 @@ struct batch {
     uint64_t expected_us;         // that it was thought to take; 0: not known
     enum batch_reason reason;
     uint64_t sent_us, deadline_us; // deadline of the last of its tickets
-    uint64_t recalled_us;          // RECALLED: since then
-    uint32_t cancelled;            // tickets of it
+    uint64_t
+        until_us; // when it is recalled: its deadline, or later where it is to teach how long it takes
+    uint64_t recalled_us; // RECALLED: since then
+    uint32_t cancelled;   // tickets of it
     struct batch *next, **prev;
 
     // The doer's, from FX_DISPATCH to the call's end. The arena is reset when the batch is freed.

@@ -249,14 +249,28 @@ static void admit_leads(struct desk *d, uint64_t now_us, struct effects *fx)
         admit(d, t, true, now_us, fx);
 }
 
+// Nobody waits for it any more. It is recalled, unless it was sent to teach.
+static void batch_late(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx)
+{
+    replicas_overdue(&d->replicas, b, now_us, fx);
+    if (b->state == BATCH_SENT && now_us >= b->until_us) {
+        batcher_missed(&d->batcher);
+        batch_recall(d, b, now_us, fx);
+    } else if (b->state == BATCH_SENT) {
+        d->overdue_us = desk_least(d->overdue_us, b->until_us);
+    }
+    d->overdue_us = desk_least(d->overdue_us, now_us + REPLICA_FAIR_US);
+}
+
 void desk_aboard_gone(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx)
 {
     if (++b->cancelled < b->n || b->state != BATCH_SENT)
         return;
-    // At the deadline the origins' timers and ours race: it is overdue all the same.
+    // At the deadline the origins' timers and ours race: it is late all the same.
     if (now_us >= b->deadline_us)
-        replicas_overdue(&d->replicas, b, now_us, fx);
-    batch_recall(d, b, now_us, fx);
+        batch_late(d, b, now_us, fx);
+    else
+        batch_recall(d, b, now_us, fx);
 }
 
 void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
@@ -307,11 +321,7 @@ static void recall_overdue(struct desk *d, uint64_t now_us, struct effects *fx)
     for (struct batch *b = d->sent; b; b = b->next) {
         bool late = now_us >= late_us(b);
         if (late)
-            replicas_overdue(&d->replicas, b, now_us, fx);
-        if (late && b->state == BATCH_RECALLED)
-            d->overdue_us = desk_least(d->overdue_us, now_us + REPLICA_FAIR_US);
-        else if (late)
-            batch_recall(d, b, now_us, fx);
+            batch_late(d, b, now_us, fx);
         else
             d->overdue_us = desk_least(d->overdue_us, late_us(b));
     }

@@ -85,6 +85,20 @@ bool batch_prune(struct desk *d, struct batch *b, uint64_t now_us, struct effect
     return kept > 0;
 }
 
+// One of a server at a time is let end to learn from: for as long again as it has, and as nobody would call its worker
+// silent.
+static uint64_t until_us(const struct desk *d, const struct batch *b, uint64_t now_us)
+{
+    uint64_t has_us = b->deadline_us - now_us;
+    if (!batcher_curious(&d->batcher))
+        return b->deadline_us;
+    for (const struct batch *o = d->sent; o; o = o->next) {
+        if (o->replica == b->replica && o->server == b->server && o->until_us > o->deadline_us)
+            return b->deadline_us;
+    }
+    return b->deadline_us + (has_us > REPLICA_SILENT_US ? has_us : REPLICA_SILENT_US);
+}
+
 void batch_send(struct desk *d, struct batch *b, struct replica *r, uint64_t now_us,
                 struct effects *fx)
 {
@@ -92,6 +106,7 @@ void batch_send(struct desk *d, struct batch *b, struct replica *r, uint64_t now
     d->overdue_us = desk_least(d->overdue_us, b->deadline_us);
     b->state = BATCH_SENT;
     replicas_sent(&d->replicas, r, b, now_us, fx);
+    b->until_us = until_us(d, b, now_us);
     d->outlook_stale = true;
     d->running_rows += rows;
     b->next = d->sent;

@@ -540,7 +540,7 @@ class Lab:
         row.errors = {e: int(n) for e, n in self.statuses(metrics).items() if e != "ok"}
         killed = {pid for _, pid in self.deaths}
         row.deaths = len(killed | {e["pid"] for e in self.exits})
-        row.levels = self.level_traces(told)
+        row.levels = self.level_traces()
         row.moved_s = self.moved(log)
         row.findings = [f for check in (self.accounts, self.answers, self.extras) for f in check(row, told, metrics, log, demands)]
         return row
@@ -599,14 +599,12 @@ class Lab:
             if dict(row.levels).get(model) != trace:
                 yield f"levels of {model}: {dict(row.levels).get(model)}, demanded {trace}"
 
-    def level_traces(self, told):
-        """[(model, [level, ...])]: as the answers' heads told, in the order in which they came; 0 alone is no trace."""
+    def level_traces(self):
+        """[(model, [level, ...])] of the models whose level has moved."""
         traces = {}
-        for t in sorted((t for t in told if t.level is not None), key=lambda t: t.came):
-            trace = traces.setdefault(t.model, [])
-            if not trace or trace[-1] != int(t.level):
-                trace.append(int(t.level))
-        return [(m, trace) for m, trace in sorted(traces.items()) if trace != [0]]
+        for e in self.sluice.find("level"):
+            traces.setdefault(e["model"], [e["before"]]).append(e["now"])
+        return sorted(traces.items())
 
     def moved(self, log):
         """Seconds, by the gateway's clock, from the death of a worker to the last good answer of what was there

@@ -358,7 +358,7 @@ class Worker(Service):
         if age < seconds(m.cold):
             took *= 1 + (m.cold_times - 1) * (1 - age / seconds(m.cold))
         with self.device if self.serial else contextlib.nullcontext():
-            if took:
+            if took and context.is_active():  # what was cancelled before it began is not computed
                 time.sleep(took)
         return answer_of(request, rows, factor=m.factor)
 

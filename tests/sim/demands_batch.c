@@ -2,7 +2,18 @@
 
 #define STARVED ((BATCHER_PASSES + BATCHER_LANES) * (BATCHER_PASSES + BATCHER_GROUPS) + 1)
 
-// Nobody computes for nobody, and nobody waits for a replica beyond the grace.
+// Late, and let end since it teaches how long it takes: one of a server, and not for ever.
+static bool teaches(const struct loop_of *l, const struct batch *b)
+{
+    uint64_t had_us = b->deadline_us - b->sent_us;
+    uint64_t most_us = had_us > REPLICA_SILENT_US ? had_us : REPLICA_SILENT_US;
+    bool only = l->now_us < b->until_us && b->until_us <= b->deadline_us + most_us;
+    for (const struct batch *o = b->next; o; o = o->next)
+        only &= o->until_us == o->deadline_us || o->replica != b->replica || o->server != b->server;
+    return only;
+}
+
+// Nobody computes for nobody, unless to learn, and nobody waits for a replica beyond the grace.
 void demands_decided(struct loop_of *l, struct model_of *m)
 {
     struct world *w = l->w;
@@ -12,7 +23,8 @@ void demands_decided(struct loop_of *l, struct model_of *m)
         for (uint32_t i = 0; i < b->n; i++)
             wanted |= !life_of(b->tickets[i])->cancelled || b->tickets[i]->followers;
         demand(w, life_of(b->tickets[0]),
-               b->state == BATCH_RECALLED || (wanted && l->now_us < b->deadline_us),
+               b->state == BATCH_RECALLED || (wanted && l->now_us < b->deadline_us) ||
+                   teaches(l, b),
                "a call that serves nobody is cancelled");
     }
     for (unsigned i = 0; w->plan.calm && m->no_credit_us < w->now_us && i < BATCHER_GROUPS; i++) {
