@@ -125,6 +125,29 @@ static void fresh_then_stale_then_none(void **state)
     assert_int_equal(counted(CACHE_STORES), 2);
 }
 
+// While most of the model's replicas are lost what is stale spares those that are left.
+static void stale_is_good_enough_when_most_is_lost(void **state)
+{
+    (void)state;
+    keep(0, NOW);
+    atomic_store(&office.model->level, LEVEL_CAPACITY);
+    struct batch *b = ask_and_send(0, NOW + TTL);
+    assert_non_null(b); // not yet
+    give_up(b, NOW + TTL);
+    atomic_store(&office.model->level, LEVEL_PARTIAL);
+    forget();
+    struct guest *g = ask_at(0, CACHE_USE, 1, FAR + TTL, NOW + TTL + 1);
+    assert_int_equal(back(g, STATUS_OK), 1);
+    assert_int_equal(g->ticket.source, SOURCE_STALE);
+    forget();
+    g = ask_at(0, CACHE_RENEW, 1, FAR + TTL, NOW + TTL + 2); // who wants no kept answer gets none
+    run(NOW + TTL + 2);
+    b = sent();
+    assert_non_null(b);
+    give_up(b, NOW + TTL + 2);
+    assert_int_equal(g->ticket.place, PLACE_NONE);
+}
+
 static void what_the_client_wants_of_it(void **state)
 {
     struct guest *g = ask_at(0, CACHE_NONE, 1, FAR, NOW);
@@ -447,6 +470,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(fresh_then_stale_then_none),
+        TEST(stale_is_good_enough_when_most_is_lost),
         TEST(what_the_client_wants_of_it),
         TEST(a_process_that_came_may_have_another_model),
         TEST(versions_are_not_mixed),
