@@ -23,8 +23,8 @@ void handed_drop(struct handed *h)
 // The next section's, or the last one's, of which more comes. NULL: not in order.
 static struct handed_listener *place(struct handed *h, const struct boot_listen *said)
 {
-    unsigned section = said->word.worker;
-    if (h->n > 0 && section == h->n - 1 && h->listeners[section]->id == said->word.replica)
+    unsigned section = said->word.place;
+    if (h->n > 0 && section == h->n - 1 && h->listeners[section]->id == said->sockets)
         return h->listeners[section];
     if (section != h->n)
         return NULL;
@@ -40,7 +40,7 @@ static struct handed_listener *place(struct handed *h, const struct boot_listen 
     if (!l)
         return NULL;
     h->n++;
-    l->id = said->word.replica;
+    l->id = said->sockets;
     snprintf(l->address, sizeof(l->address), "%s", said->address);
     return l;
 }
