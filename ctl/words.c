@@ -198,7 +198,20 @@ static json_t *find_named(const json_t *array, const char *key, const char *name
     return NULL;
 }
 
-// A desk knows its replicas by their places among the workers.
+static const json_t *find_numbered(const json_t *array, uint64_t id)
+{
+    const json_t *o;
+    uint64_t its;
+    size_t i;
+    json_array_foreach(array, i, o)
+    {
+        if (number_of(o, "id", &its) && its == id)
+            return o;
+    }
+    return NULL;
+}
+
+// A desk knows its replicas by their numbers.
 static bool name_replicas(json_t *desk, const json_t *page)
 {
     const json_t *workers = json_object_get(page, "workers"), *worker;
@@ -208,7 +221,7 @@ static bool name_replicas(json_t *desk, const json_t *page)
     json_array_foreach(json_object_get(desk, "replicas"), i, r)
     {
         uint64_t id;
-        if (number_of(r, "id", &id) && (worker = json_array_get(workers, id)))
+        if (number_of(r, "id", &id) && (worker = find_numbered(workers, id)))
             ok = ok && json_object_set_new(r, "name", json_string(text_of(worker, "name"))) == 0;
     }
     return ok;
@@ -373,7 +386,7 @@ static const json_t *owner_of(const json_t *worker)
     return NULL;
 }
 
-// "2/2" are ready; and of the others the first state.
+// "2/2" are ready; and of the others the first state, unless it is on its way out.
 static void cell_connections(struct columns *t, const json_t *worker)
 {
     const json_t *states = json_object_get(worker, "connections"), *s;
@@ -388,7 +401,8 @@ static void cell_connections(struct columns *t, const json_t *worker)
             other = state;
     }
     columns_cellf(t, "%zu/%zu", ready, json_array_size(states));
-    columns_cell(t, other ? other : ready > 0 ? "ready" : NULL);
+    bool leaves = json_is_true(json_object_get(worker, "leaving"));
+    columns_cell(t, leaves ? "leaving" : other ? other : ready > 0 ? "ready" : NULL);
 }
 
 static void cell_models(struct columns *t, const json_t *owner)
