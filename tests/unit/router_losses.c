@@ -24,6 +24,7 @@ static void the_third_loss_is_enough(void **state)
     const struct ticket *t = &office.guest[0].ticket;
     for (unsigned i = 0; i < 2; i++) {
         lose(b, false, NOW);
+        assert_true(t->lost[i].alone); // from the worker's first batch on
         assert_int_equal(t->alone, i == 1);
         assert_ptr_equal(office.desk->lost, t);
         run(NOW);

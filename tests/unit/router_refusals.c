@@ -49,6 +49,20 @@ static void pauses_double_and_end_with_an_answer(void **state)
     assert_int_equal(replica(1)->refusals, 0);
 }
 
+// It was the process before it that paused: nobody comes back with this one's answer.
+static void a_new_process_has_not_paused(void **state)
+{
+    (void)state;
+    end_as(send_one(NOW), STATUS_UNAVAILABLE, NOW);
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    up_local(1, 102);
+    run(NOW);
+    struct batch *b = sent();
+    forget();
+    answer_one(b, NOW);
+    assert_int_equal(noted(NOTE_REPLICA_BACK), -1);
+}
+
 static void a_worker_may_ask_for_a_longer_pause(void **state)
 {
     (void)state;
@@ -255,6 +269,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         LOCAL(a_refusal_is_not_halved_and_not_sent_again_at_once),
         LOCAL(pauses_double_and_end_with_an_answer),
+        LOCAL(a_new_process_has_not_paused),
         LOCAL(a_worker_may_ask_for_a_longer_pause),
         LOCAL(one_volley_is_one_refusal),
         LOCAL(a_pause_is_logged_in_the_workers_words),
