@@ -101,11 +101,13 @@ static int on_begin_headers(nghttp2_session *s, const nghttp2_frame *f, void *us
     struct http_conn *c = user;
     c->head_since_us = c->now_us;
     c->block_stream = f->hd.stream_id;
-    c->block_of = stream_of(s, f->hd.stream_id);
+    c->block_of = NULL;
     c->block_cost = 0;
     c->block_over = false;
-    if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST)
+    if (f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST) {
+        c->block_of = stream_of(s, f->hd.stream_id);
         return 0;
+    }
     if (stream_is_late(c, f->hd.stream_id))
         return 0; // until the GOAWAY has been made nghttp2 opens it; then it closes it
     if (c->done)
@@ -126,17 +128,15 @@ static enum field_result add_pseudo(struct exchange *ex, struct view name, struc
     size_t cost = name.n + value.n + 32;
     if (cost > ex->conn->limits->max_header_bytes - ex->header_bytes)
         return FIELD_TOO_MANY;
-    struct view copy = arena_copy(&ex->arena, value);
-    if (value.n > 0 && !copy.p)
-        return FIELD_NO_MEMORY;
     ex->header_bytes += (uint32_t)cost;
-    if (view_is(name, ":method"))
-        ex->method = copy;
-    else if (view_is(name, ":path"))
-        ex->path = copy;
-    else if (view_is(name, ":authority"))
-        ex->authority = copy;
-    return FIELD_OK; // :scheme is what the connection is
+    struct view *to = view_is(name, ":method")      ? &ex->method
+                      : view_is(name, ":path")      ? &ex->path
+                      : view_is(name, ":authority") ? &ex->authority
+                                                    : NULL;
+    if (!to) // :scheme is what the connection is
+        return FIELD_OK;
+    *to = arena_copy(&ex->arena, value);
+    return value.n == 0 || to->p ? FIELD_OK : FIELD_NO_MEMORY;
 }
 
 // A field that is counted and no more: of trailers, or of a head that is too large. False: past the hard bound, for
@@ -347,11 +347,12 @@ static int on_stream_close(nghttp2_session *s, int32_t id, uint32_t code, void *
 static int on_frame_send(nghttp2_session *s, const nghttp2_frame *f, void *user)
 {
     struct http_conn *c = user;
-    struct exchange *ex = stream_of(s, f->hd.stream_id);
+    bool ends = (f->hd.type == NGHTTP2_HEADERS || f->hd.type == NGHTTP2_DATA) &&
+                f->hd.flags & NGHTTP2_FLAG_END_STREAM;
+    struct exchange *ex = ends ? stream_of(s, f->hd.stream_id) : NULL;
     if (f->hd.type == NGHTTP2_RST_STREAM && f->rst_stream.error_code != NGHTTP2_NO_ERROR)
         pay(c, ABUSE_RESET_BY_US);
-    if (ex && f->hd.flags & NGHTTP2_FLAG_END_STREAM &&
-        (f->hd.type == NGHTTP2_HEADERS || f->hd.type == NGHTTP2_DATA)) {
+    if (ex) {
         exchange_tell_sent(ex, true);
         abuse_answered(&c->abuse);
         if (!ex->whole_request) // answered early: the rest of the body is of no use (RFC 9113 8.1)
