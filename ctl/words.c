@@ -503,6 +503,14 @@ static bool words_of_stages(const json_t *r, struct buffer *out)
                           span_of(left, r, "left_us"));
 }
 
+// The model, where nothing is said.
+static bool words_of_source(const json_t *r, struct buffer *out)
+{
+    const json_t *age = json_object_get(r, "age_s");
+    return !json_is_integer(age) || say_line(out, "source: %s, %lld s old", text_of(r, "source"),
+                                             (long long)json_integer_value(age));
+}
+
 static bool words_of_standing(const json_t *r, struct buffer *out)
 {
     const json_t *s = json_object_get(r, "admitted");
@@ -570,8 +578,8 @@ bool words_of_request(const json_t *answer, struct buffer *out)
                        text_of(answer, "arrived"), text_of(answer, "client"),
                        text_of(answer, "protocol"), (unsigned long long)count_of(answer, "loop"),
                        text_of(answer, "model"), (unsigned long long)count_of(answer, "rows")) &&
-              words_of_attempts(answer, out) && words_of_stages(answer, out) &&
-              words_of_standing(answer, out);
+              words_of_source(answer, out) && words_of_attempts(answer, out) &&
+              words_of_stages(answer, out) && words_of_standing(answer, out);
     json_array_foreach(steps, i, step) ok = ok && words_of_step(step, out);
     return ok;
 }

@@ -133,6 +133,10 @@ static void show_request(struct json_writer *w, const struct gateway *g,
     put(w, "loop", r->loop);
     put_text(w, "client", past_text(r, PAST_WORD_CLIENT));
     put_text(w, "protocol", view_str(r->protocol));
+    if (r->source)
+        put_text(w, "source", view_str(r->source));
+    if (r->aged)
+        put(w, "age_s", r->age_s);
     put_time(w, "arrived", r->arrived_us);
     put_time(w, "ended", r->ended_us);
     put_text(w, "model", past_text(r, PAST_WORD_ASKED));

@@ -58,6 +58,9 @@ struct past_request {
     uint8_t outcome;      // enum status
     bool whole;           // the client got all of the answer
     const char *protocol; // constant
+    const char *source;   // constant: answer_source_name; NULL: nobody has answered
+    bool aged;            // age_s is known: a cache has
+    uint32_t age_s;
     uint16_t end[PAST_WORDS];
     char text[PAST_TEXT];
     struct past_ticket ticket[PAST_TICKETS]; // [min(tickets, PAST_TICKETS)]

@@ -185,6 +185,9 @@ static void remember(struct request *r, bool whole, uint64_t total_us, uint64_t 
     p->outcome = (uint8_t)s->outcome;
     p->whole = whole;
     p->protocol = protocol_of(s);
+    p->source = s->meta.source;
+    p->aged = s->meta.aged;
+    p->age_s = s->meta.age_s;
     remember_tickets(p, asked_last(r));
     r->past = p->number;
 }

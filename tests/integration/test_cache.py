@@ -33,7 +33,7 @@ def events(sluice, model="digits"):
 
 def test_the_second_one_is_answered_from_the_cache(start):
     sluice = start(models=KEPT)
-    first, second = ask(sluice), ask(sluice, id="mine")
+    first, second = ask(sluice), ask(sluice, id="mine", headers={"x-request-id": "the-second"})
     assert source(first) == "model" and "age" not in first.headers and "sluice-batch" in first.headers
     assert source(second) == "cache" and int(second.headers["age"]) < 60 and "sluice-batch" not in second.headers
     assert second.headers["sluice-model"] == first.headers["sluice-model"]
@@ -46,6 +46,7 @@ def test_the_second_one_is_answered_from_the_cache(start):
     lines = lambda: [line for line in sluice.access_log() if line.get("source") == "cache"]  # noqa: E731
     wait_for(lambda: len(lines()) == 1, 10, "its line")
     assert lines()[0]["age_s"] < 60 and "batch" not in lines()[0]
+    assert "\nsource: cache, " in ctl(sluice, "explain", "the-second").out
 
 
 def test_every_protocol_has_the_same_answers(start):
