@@ -197,6 +197,12 @@ chaos: ## every scenario of tests/faults under random faults, for five minutes: 
 	@$(MAKE) all
 	@SLUICE_BUILD=$(abspath $(B)) .venv/bin/python tests/faults/chaos.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
+.PHONY: tour
+tour: ## watch it for a minute: answers go on while workers are killed and come back
+	@tools/setup.sh test
+	@$(MAKE) all
+	@SLUICE_BUILD=$(abspath $(B)) .venv/bin/python tests/faults/tour.py
+
 .PHONY: sim
 sim: $(B)/sim ## the simulator: SEEDS=N, or SEED=S TRACE=INFER for the story of one
 	@$(B)/sim $(if $(SEED),--seed $(SEED) $(if $(TRACE),--trace $(TRACE)),--seeds $(SEEDS))

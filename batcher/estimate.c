@@ -72,7 +72,7 @@ static void weigh(struct estimate *e, unsigned k)
     }
 }
 
-void estimate_add(struct estimate *e, uint32_t rows, uint64_t took_us)
+static void add(struct estimate *e, uint32_t rows, uint64_t took_us)
 {
     unsigned k = octave_of(rows);
     double us = fmax((double)took_us, 1);
@@ -95,14 +95,29 @@ void estimate_add(struct estimate *e, uint32_t rows, uint64_t took_us)
     fit(e);
 }
 
+static void scale(struct estimate *e, double by)
+{
+    for (unsigned i = 0; i < ESTIMATE_OCTAVES; i++)
+        e->octave[i].us *= by;
+    fit(e);
+}
+
+void estimate_add(struct estimate *e, uint32_t rows, uint64_t took_us)
+{
+    double ratio = fmax((double)took_us, 1) / line(e, rows);
+    if (e->raised && ratio < 1)
+        scale(e, ratio);
+    e->raised = false;
+    add(e, rows, took_us);
+}
+
 void estimate_raise(struct estimate *e, uint32_t rows, uint64_t took_us)
 {
     double ratio = (double)took_us / line(e, rows);
-    for (unsigned i = 0; i < ESTIMATE_OCTAVES && ratio > 1 && e->seen > 0; i++)
-        e->octave[i].us *= ratio;
-    if (ratio > 1 && e->seen > 0)
-        fit(e);
-    estimate_add(e, rows, took_us);
+    e->raised = ratio > 1 && e->seen > 0;
+    if (e->raised)
+        scale(e, ratio);
+    add(e, rows, took_us);
 }
 
 bool estimate_trusted(const struct estimate *e)

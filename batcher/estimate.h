@@ -30,11 +30,13 @@ struct estimate {
     double low, high;   // quantiles of observed / fitted
     uint32_t seen;
     uint32_t octaves; // in which anything was seen
+    bool raised;      // by the last one
 };
 
 void estimate_init(struct estimate *e);
 void estimate_add(struct estimate *e, uint32_t rows, uint64_t took_us);
-// A batch that took longer than thought is known to be no hiccup: the whole line is raised to it, then it is added.
+// A batch that took longer than thought after others that were not waited for: the whole line is raised to it, and lowered
+// again to the next one if that took less.
 void estimate_raise(struct estimate *e, uint32_t rows, uint64_t took_us);
 bool estimate_trusted(const struct estimate *e);
 // What the policy may plan with: never more optimistic than the mean, and no refusal on a guess.

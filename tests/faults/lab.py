@@ -27,6 +27,7 @@ from worker import FACTS, PROCESS, order, seconds
 HERE = pathlib.Path(__file__).resolve().parent
 SCENARIOS = HERE / "scenarios"
 PATIENCE = 60.0  # for everything that is waited for
+JUMPS = ((4, 0), (1, 4), (4, 1))  # levels move a step at a time, but when all is back; the others: without alternatives
 
 
 def scenarios(names=()):
@@ -595,6 +596,10 @@ class Lab:
                 yield f"{series}: {sum_of(metrics, series):g}, demanded {wanted}"
         if "moved" in demands and row.moved_s is not None and row.moved_s > seconds(demands["moved"]):
             yield f"what was there at a death was answered {row.moved_s:.3f} s later, allowed are {demands['moved']}"
+        for model, trace in row.levels:
+            for before, now in zip(trace, trace[1:]):
+                if abs(now - before) != 1 and (before, now) not in JUMPS:
+                    yield f"the level of {model} went from {before} to {now}: {trace}"
         for model, trace in demands.get("levels", {}).items():
             if dict(row.levels).get(model) != trace:
                 yield f"levels of {model}: {dict(row.levels).get(model)}, demanded {trace}"

@@ -299,9 +299,28 @@ static void two_quantiles(void **state)
     near((double)estimate_mean_us(&e, 10), 11000, 0.08);
 }
 
+// Others were late before it, so it is no hiccup; when the next one says that it was one, it is forgotten.
+static void raised_at_once_and_lowered_again(void **state)
+{
+    (void)state;
+    struct estimate e = fed(200, 1000, 20);
+    estimate_raise(&e, 8, 11600);
+    near((double)estimate_mean_us(&e, 8), 11600, 0.02);
+    near((double)estimate_mean_us(&e, 32), 16400, 0.02);
+    estimate_add(&e, 8, 11600); // it stays
+    near((double)estimate_mean_us(&e, 8), 11600, 0.02);
+    e = fed(200, 1000, 20);
+    estimate_raise(&e, 8, 116000);
+    estimate_add(&e, 8, 1160);
+    near((double)estimate_mean_us(&e, 8), 1160, 0.02);
+    estimate_raise(&e, 8, 580); // nothing is raised by less
+    assert_true(estimate_mean_us(&e, 8) > 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(raised_at_once_and_lowered_again),
         cmocka_unit_test(nothing_is_said_before_it_is_trusted),
         cmocka_unit_test(one_size_shows_no_line),
         cmocka_unit_test(octaves_of_every_size),
