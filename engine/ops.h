@@ -174,6 +174,7 @@ bool shape_dequantize(struct job *j, struct engine_error *e);
 bool shape_dynamic_quantize(struct job *j, struct engine_error *e);
 bool shape_matmul_integer(struct job *j, struct engine_error *e);
 bool shape_qlinear_matmul(struct job *j, struct engine_error *e);
+bool shape_qgemm(struct job *j, struct engine_error *e);
 bool shape_conv_integer(struct job *j, struct engine_error *e);
 bool shape_qlinear_conv(struct job *j, struct engine_error *e);
 bool shape_qlinear_binary(struct job *j, struct engine_error *e);
