@@ -126,19 +126,32 @@ static bool fold_bodies(struct graph *g, struct node *n, struct fold_budget *spe
     return true;
 }
 
-static bool fold_graph(struct graph *g, struct fold_budget *spent, struct engine_error *e)
+// What depends on constants only; `bytes`: but what makes floats of bytes, which may go into an op on bytes.
+static bool fold_nodes(struct graph *g, bool bytes, struct fold_budget *spent,
+                       struct engine_error *e)
 {
-    graph_readers(g);
     for (unsigned i = 0; i < g->n_nodes; i++) {
         struct node *n = &g->nodes[i];
+        if (!n->op || (bytes && node_feeds_bytes(g, n)))
+            continue;
+        bool all = all_constant(g, n);
+        if (!all && bytes)
+            continue;
         if (g != g->root && n->op->check && !n->op->check(&(struct job){.node = n}, e))
             return false;
-        bool ok = all_constant(g, n) ? fold_one(g, n, spent, e) : fold_bodies(g, n, spent, e);
+        bool ok = all ? fold_one(g, n, spent, e) : fold_bodies(g, n, spent, e);
         // Of a body it may be a step that is never reached; it says so when it is.
         if (!ok && (g == g->root || n->op->control))
             return false;
     }
-    if (!graph_fuse(g, e))
+    return true;
+}
+
+static bool fold_graph(struct graph *g, struct fold_budget *spent, struct engine_error *e)
+{
+    graph_readers(g);
+    if (!fold_nodes(g, true, spent, e) || !fuse_bytes(g, e) || !fold_nodes(g, false, spent, e) ||
+        !graph_fuse(g, e))
         return false;
     for (unsigned i = 0; i < g->n_nodes; i++) {
         if (g->nodes[i].op && !prepare(g, &g->nodes[i], e))

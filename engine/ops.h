@@ -174,6 +174,7 @@ bool shape_dequantize(struct job *j, struct engine_error *e);
 bool shape_dynamic_quantize(struct job *j, struct engine_error *e);
 bool shape_matmul_integer(struct job *j, struct engine_error *e);
 bool shape_qlinear_matmul(struct job *j, struct engine_error *e);
+bool shape_qgemm(struct job *j, struct engine_error *e);
 bool shape_conv_integer(struct job *j, struct engine_error *e);
 bool shape_qlinear_conv(struct job *j, struct engine_error *e);
 bool shape_qlinear_binary(struct job *j, struct engine_error *e);
@@ -390,12 +391,14 @@ enum resize_place {
     RESIZE_TF_NEAREST
 };
 enum resize_rounding { RESIZE_PREFER_FLOOR, RESIZE_PREFER_CEIL, RESIZE_FLOOR, RESIZE_CEIL };
+enum resize_aspect { RESIZE_STRETCH, RESIZE_NOT_LARGER, RESIZE_NOT_SMALLER }; // of sizes
 struct resize {
     enum resize_mode mode;
     enum resize_place place;
     enum resize_rounding rounding;
     float cubic; // the coefficient a
-    bool exclude_outside;
+    bool exclude_outside, antialias;
+    enum resize_aspect aspect;
     float scale[ENGINE_MAX_RANK];
     int64_t out[ENGINE_MAX_RANK];
 };

@@ -92,6 +92,10 @@ bool plan_know(struct plan *p, struct job *j, bool *known, struct engine_error *
 
 // Runs what depends on constants only, once, and turns it into constants. Then fuses, and prepares weights.
 bool graph_fold(struct graph *g, struct engine_error *e);
+// Conv, MatMul and Gemm between bytes become ops on bytes (engine/fuse_bytes.c). The values' readers are known. What
+// makes floats of constant bytes is not folded until then. False with e.
+bool fuse_bytes(struct graph *g, struct engine_error *e);
+bool node_feeds_bytes(const struct graph *g, const struct node *n);
 // Puts a Tokenizer into n, the TfIdfVectorizer behind it (engine/fuse_text.c). False with e: out of memory.
 bool fuse_text(struct graph *g, struct node *n, struct engine_error *e);
 bool set_stopwords(const struct graph *g, struct node *n, struct engine_error *e);

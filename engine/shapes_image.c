@@ -31,6 +31,7 @@ static bool modes_of(struct job *j, struct resize *r, struct engine_error *e)
                                          "half_pixel_symmetric", "tf_half_pixel_for_nn"};
     static const char *const roundings[] = {"round_prefer_floor", "round_prefer_ceil", "floor",
                                             "ceil"};
+    static const char *const aspects[] = {"stretch", "not_larger", "not_smaller"};
     const struct node *n = j->node;
     bool old = n->opset < 11; // then a pixel's place was its number times the scale
     int mode = choice_of(n, "mode", "nearest", modes, 3);
@@ -40,14 +41,16 @@ static bool modes_of(struct job *j, struct resize *r, struct engine_error *e)
         old ? RESIZE_FLOOR : choice_of(n, "nearest_mode", "round_prefer_floor", roundings, 4);
     if (mode < 0 || place < 0 || rounding < 0)
         return shape_wrong(j, e, "its mode, or how it maps coordinates, is not supported");
-    if (node_int(n, "antialias", 0) != 0 ||
-        !text_is(n, "keep_aspect_ratio_policy", "stretch", "stretch"))
-        return shape_wrong(j, e, "antialias: expected 0; keep_aspect_ratio_policy: stretch");
+    int aspect = choice_of(n, "keep_aspect_ratio_policy", "stretch", aspects, 3);
+    if (aspect < 0)
+        return shape_wrong(j, e, "keep_aspect_ratio_policy: not one that is known");
     *r = (struct resize){.mode = (enum resize_mode)mode,
                          .place = (enum resize_place)place,
                          .rounding = (enum resize_rounding)rounding,
                          .cubic = node_float(n, "cubic_coeff_a", -0.75f),
-                         .exclude_outside = node_int(n, "exclude_outside", 0) != 0};
+                         .exclude_outside = node_int(n, "exclude_outside", 0) != 0,
+                         .antialias = node_int(n, "antialias", 0) != 0,
+                         .aspect = (enum resize_aspect)aspect};
     return true;
 }
 
@@ -75,6 +78,25 @@ static bool set_axis(struct job *j, struct resize *r, unsigned axis, const struc
     return true;
 }
 
+// Sizes are bounds, which the axes together fill or cover: one scale for all of them. False: no such scale.
+static bool keep_aspect(const struct job *j, struct resize *r, const int64_t *axes, unsigned n)
+{
+    double scale = 0;
+    for (unsigned i = 0; i < n; i++) {
+        double in = (double)j->in[0]->shape[axes[i]], own = (double)r->out[axes[i]] / in;
+        bool takes = r->aspect == RESIZE_NOT_LARGER ? own < scale : own > scale;
+        scale = i == 0 || takes ? own : scale;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        double out = floor(scale * (double)j->in[0]->shape[axes[i]] + 0.5);
+        if (!(out >= 1 && out <= INT32_MAX))
+            return false;
+        r->scale[axes[i]] = (float)scale;
+        r->out[axes[i]] = (int64_t)out;
+    }
+    return true;
+}
+
 bool resize_of(const struct job *job, struct resize *r, struct engine_error *e)
 {
     struct job *j = (struct job *)job;
@@ -86,13 +108,14 @@ bool resize_of(const struct job *job, struct resize *r, struct engine_error *e)
     unsigned n = axes ? axes->n : x->rank;
     if (!modes_of(j, r, e))
         return false;
-    if (!given || given->shape[0] != n || (scales && scales->dtype != ENGINE_F32) ||
-        (!scales && sizes->dtype != ENGINE_I64))
+    if (!given || given->shape[0] != n || n > ENGINE_MAX_RANK ||
+        (scales && scales->dtype != ENGINE_F32) || (!scales && sizes->dtype != ENGINE_I64))
         return shape_wrong(j, e, "expected scales or sizes, one an axis, known from shapes");
     for (unsigned i = 0; i < x->rank; i++) {
         r->scale[i] = 1;
         r->out[i] = x->shape[i];
     }
+    int64_t resized[ENGINE_MAX_RANK];
     for (unsigned i = 0; i < n; i++) {
         int64_t axis = axes ? axes->ints[i] : i;
         axis += axis < 0 ? x->rank : 0;
@@ -100,7 +123,10 @@ bool resize_of(const struct job *job, struct resize *r, struct engine_error *e)
             return shape_wrong(j, e, "axes are out of range");
         if (!set_axis(j, r, (unsigned)axis, scales, sizes, i, e))
             return false;
+        resized[i] = axis;
     }
+    if (!scales && r->aspect != RESIZE_STRETCH && !keep_aspect(j, r, resized, n))
+        return shape_wrong(j, e, "sizes: expected an image of one pixel or more");
     return true;
 }
 

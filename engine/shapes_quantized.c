@@ -267,6 +267,9 @@ bool shape_qlinear_unary(struct job *j, struct engine_error *e)
         if ((scale && !a) || (a && (!is_scalar(a) || a->dtype != (scale ? ENGINE_F32 : x->dtype))))
             return shape_wrong(j, e, "scales, zero points: expected one of each");
     }
+    int64_t axis = shape_axis(j, -1);
+    if (view_is(j->node->type, "QLinearSoftmax") && (axis < 0 || axis >= (int64_t)x->rank))
+        return shape_wrong(j, e, "axis is out of range");
     if (view_is(j->node->type, "QLinearGlobalAveragePool")) {
         int64_t shape[ENGINE_MAX_RANK];
         if (x->rank < 3 || node_int(j->node, "channels_last", 0) != 0)
@@ -276,6 +279,39 @@ bool shape_qlinear_unary(struct job *j, struct engine_error *e)
         return shape_make(j, x->dtype, x->rank, shape, e);
     }
     return shape_make(j, x->dtype, x->rank, x->shape, e);
+}
+
+// a, its scale and zero point, b's, [bias], [the answer's scale], [its zero point]: inputs 0 to 8. Without the answer's
+// scale it is float.
+bool shape_qgemm(struct job *j, struct engine_error *e)
+{
+    const struct array *a = j->in[0], *b = j->in[3], *c = job_input(j, 6), *zero = job_input(j, 8);
+    bool turned = node_int(j->node, "transB", 0) != 0;
+    size_t n = 0;
+    if (!is_byte(a) || !is_byte(b) || (zero && !is_byte(zero)))
+        return shape_wrong(j, e, "expected int8 or uint8");
+    if (node_int(j->node, "transA", 0) != 0 || (turned && !j->node->prepared))
+        return shape_wrong(j, e, "transA: expected 0; transB: a constant");
+    if (a->rank != 2 || b->rank != 2 || a->shape[1] != b->shape[turned ? 1 : 0])
+        return shape_wrong(j, e, "expected two matrices that can be multiplied");
+    int64_t shape[2] = {a->shape[0], b->shape[turned ? 0 : 1]};
+    for (unsigned i = 1; i < 8; i += 3) {
+        const struct array *scale = job_input(j, i);
+        if (scale && (scale->dtype != ENGINE_F32 ||
+                      !(i == 4 ? is_one_or(scale, shape[1]) : is_scalar(scale))))
+            return shape_wrong(j, e, "scales: expected one float32, or one a column");
+    }
+    if (j->in[2]->dtype != a->dtype || !is_scalar(j->in[2]) || j->in[5]->dtype != b->dtype ||
+        !is_one_or(j->in[5], shape[1]) || (zero && !is_scalar(zero)))
+        return shape_wrong(j, e, "zero points: expected one, or one a column of the second input");
+    if (c && (c->dtype != ENGINE_I32 || !array_count(c, &n) ||
+              (n != 1 && (n != (size_t)shape[1] || c->shape[c->rank - 1] != shape[1]))))
+        return shape_wrong(j, e, "bias: expected one int32, or one a column");
+    return shape_make(j,
+                      !job_input(j, 7) ? ENGINE_F32
+                      : zero           ? zero->dtype
+                                       : ENGINE_U8,
+                      2, shape, e);
 }
 
 // a, b, their scales, [zero points], [bias] (MatMulIntegerToFloat); a is float in DynamicQuantizeMatMul, whose

@@ -1,13 +1,13 @@
-// Resize and Upsample, axis by axis: each pixel of the answer is a sum of one, two or four of the axis, by
-// weights that are the same for the whole axis. Source: onnx/onnx docs/Operators.md, Resize; Keys, "Cubic
+// Resize and Upsample, axis by axis: each pixel of the answer is a sum of one, two or four of the axis, or, with antialias
+// where it becomes shorter, of as many as fall together, by weights that are the same for the whole axis. Source: onnx/onnx docs/Operators.md, Resize; Keys, "Cubic
 // convolution interpolation", 1981, for the four.
 #include "engine/cpu/cpu.h"
 
 #include <math.h>
 
-struct taps { // of one pixel of the answer
-    int32_t at[4];
-    float weight[4];
+struct tap { // one of those that a pixel of the answer is a sum of
+    int32_t at;
+    float weight;
 };
 
 // ---- where a pixel comes from ------------------------------------------------------------------------
@@ -60,44 +60,64 @@ static float cubic_weight(float a, float d)
     return d < 2 ? ((a * d - 5 * a) * d + 8 * a) * d - 4 * a : 0;
 }
 
-static unsigned taps_of(const struct resize *r, unsigned axis, int64_t in, int64_t x,
-                        struct taps *t)
+// How much a filter is stretched so that it sees all pixels that become one: 1 or less.
+static float stretch_of(const struct resize *r, unsigned axis)
 {
-    float at = place_of(r, axis, in, x), low = floorf(at), sum = 0;
-    unsigned n = r->mode == RESIZE_NEAREST ? 1 : r->mode == RESIZE_LINEAR ? 2 : 4;
-    float first = r->mode == RESIZE_NEAREST  ? nearest_place(r, at)
-                  : r->mode == RESIZE_LINEAR ? low
-                                             : low - 1;
-    for (unsigned i = 0; i < n; i++) {
-        int64_t k = (int64_t)first + i;
-        t->weight[i] = n == 1   ? 1
-                       : n == 2 ? 1 - fabsf(at - (float)k)
-                                : cubic_weight(r->cubic, at - (float)k);
-        if (n == 4 && r->exclude_outside && (k < 0 || k >= in))
-            t->weight[i] = 0;
-        t->at[i] = (int32_t)(k < 0 ? 0 : k >= in ? in - 1 : k);
-        sum += t->weight[i];
+    return r->antialias && r->scale[axis] < 1 ? r->scale[axis] : 1;
+}
+
+// Taps of each pixel along the axis.
+static double taps_along(const struct resize *r, unsigned axis)
+{
+    if (r->mode == RESIZE_NEAREST)
+        return 1;
+    return 2 * ceil((r->mode == RESIZE_LINEAR ? 1 : 2) / (double)stretch_of(r, axis));
+}
+
+static float weight_of(const struct resize *r, float distance)
+{
+    if (r->mode == RESIZE_NEAREST)
+        return 1;
+    if (r->mode == RESIZE_CUBIC)
+        return cubic_weight(r->cubic, distance);
+    return fabsf(distance) < 1 ? 1 - fabsf(distance) : 0;
+}
+
+// Those of pixel x, n of them.
+static void taps_of(const struct resize *r, unsigned axis, int64_t in, int64_t x, int64_t n,
+                    struct tap *t)
+{
+    float at = place_of(r, axis, in, x), stretch = stretch_of(r, axis), sum = 0;
+    int64_t first =
+        r->mode == RESIZE_NEAREST ? (int64_t)nearest_place(r, at) : (int64_t)floorf(at) + 1 - n / 2;
+    bool excludes = r->mode == RESIZE_CUBIC && r->exclude_outside;
+    for (int64_t i = 0; i < n; i++) {
+        int64_t k = first + i;
+        t[i].weight = weight_of(r, (at - (float)k) * stretch);
+        if ((excludes || (stretch < 1 && r->exclude_outside)) && (k < 0 || k >= in))
+            t[i].weight = 0;
+        t[i].at = (int32_t)(k < 0 ? 0 : k >= in ? in - 1 : k);
+        sum += t[i].weight;
     }
-    for (unsigned i = 0; n == 4 && r->exclude_outside && i < n; i++)
-        t->weight[i] /= sum;
-    return n;
+    for (int64_t i = 0; n > 1 && (excludes || stretch < 1) && i < n; i++)
+        t[i].weight /= sum;
 }
 
 // ---- one axis ----------------------------------------------------------------------------------------
 
 static void resize_axis(const float *x, float *y, size_t outer, int64_t in, int64_t out,
-                        size_t inner, const struct taps *taps, unsigned n)
+                        size_t inner, const struct tap *taps, size_t n)
 {
     for (size_t o = 0; o < outer; o++, x += (size_t)in * inner) {
         for (int64_t k = 0; k < out; k++, y += inner) {
-            const struct taps *t = &taps[k];
-            const float *a = x + (size_t)t->at[0] * inner;
+            const struct tap *t = taps + (size_t)k * n;
+            const float *a = x + (size_t)t[0].at * inner;
             for (size_t i = 0; i < inner; i++)
-                y[i] = n == 1 ? a[i] : t->weight[0] * a[i];
-            for (unsigned m = 1; m < n; m++) {
-                const float *b = x + (size_t)t->at[m] * inner;
+                y[i] = n == 1 ? a[i] : t[0].weight * a[i];
+            for (size_t m = 1; m < n; m++) {
+                const float *b = x + (size_t)t[m].at * inner;
                 for (size_t i = 0; i < inner; i++)
-                    y[i] += t->weight[m] * b[i];
+                    y[i] += t[m].weight * b[i];
             }
         }
     }
@@ -117,26 +137,36 @@ static size_t element_count(const int64_t *shape, unsigned rank)
     return n;
 }
 
-// The taps of the longest axis, and what each pass but the last gives.
+// The taps of the axis that has most.
+static double most_taps(const struct resize *r, unsigned rank)
+{
+    double most = 1;
+    for (unsigned i = 0; i < rank; i++) {
+        double n = taps_along(r, i) * (double)r->out[i];
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+// Those taps, and what each pass but the last gives.
 size_t cpu_resize_scratch(const struct job *j)
 {
     const struct array *x = j->in[0];
     struct resize r;
     struct engine_error e;
-    int64_t shape[ENGINE_MAX_RANK], longest = 1;
+    int64_t shape[ENGINE_MAX_RANK];
     double bytes = 0; // between two axes there may be far more than at either end
     if (!resize_of(j, &r, &e))
         return 0; // the plan has asked the same and was answered
     memcpy(shape, x->shape, sizeof(shape));
     for (unsigned i = 0; i < x->rank; i++) {
-        longest = r.out[i] > longest ? r.out[i] : longest;
         shape[i] = r.out[i];
         double n = sizeof(float);
         for (unsigned k = 0; k < x->rank; k++)
             n *= (double)shape[k];
         bytes += axis_passes(&r, x, i) ? n : 0;
     }
-    bytes += (double)longest * sizeof(struct taps);
+    bytes += most_taps(&r, x->rank) * sizeof(struct tap);
     return bytes < 1e18 ? (size_t)bytes : SIZE_MAX / 2; // past every limit
 }
 
@@ -145,21 +175,19 @@ void cpu_resize(const struct job *j)
     const struct array *x = j->in[0];
     struct resize r;
     struct engine_error e;
-    int64_t shape[ENGINE_MAX_RANK], longest = 1;
+    int64_t shape[ENGINE_MAX_RANK];
     if (!resize_of(j, &r, &e))
         return;
     memcpy(shape, x->shape, sizeof(shape));
-    for (unsigned i = 0; i < x->rank; i++)
-        longest = r.out[i] > longest ? r.out[i] : longest;
-    struct taps *taps = j->scratch;
-    float *aside = (float *)(void *)(taps + longest);
+    struct tap *taps = j->scratch;
+    float *aside = (float *)(void *)(taps + (size_t)most_taps(&r, x->rank));
     const float *from = x->data;
     for (unsigned i = 0; i < x->rank; i++) {
-        unsigned n = 1;
+        size_t n = (size_t)taps_along(&r, i);
         if (!axis_passes(&r, x, i))
             continue;
         for (int64_t k = 0; k < r.out[i]; k++)
-            n = taps_of(&r, i, x->shape[i], k, &taps[k]);
+            taps_of(&r, i, x->shape[i], k, (int64_t)n, taps + (size_t)k * n);
         size_t outer = element_count(shape, i),
                inner = element_count(shape + i + 1, x->rank - i - 1);
         resize_axis(from, aside, outer, shape[i], r.out[i], inner, taps, n);

@@ -33,11 +33,6 @@ REFUSED = {
     "torch/encoder": "elements do not fit",  # for the rows and tokens that it was traced with, whatever the file says
     "torch/bert": "elements do not fit",
     "torch-dynamo/embedding_bag": "SequenceEmpty",
-    "torch-dynamo/antialias": "antialias",
-    "onnxruntime-quantization/convolutions_operators": "QGemm",
-    "onnxruntime-quantization/convolutions_operators_channels": "QGemm",
-    "onnxruntime-quantization/dense_operators": "QLinearSoftmax",
-    "onnxruntime-quantization/dense_operators_channels": "QLinearSoftmax",
 }
 ATOL, RTOL = 1e-4, 1e-3  # what float32 leaves after some layers in another order
 

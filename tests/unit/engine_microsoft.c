@@ -418,6 +418,7 @@ static void bytes_for_floats(void **state)
         uint8_t zero = k ? 0 : 120;
         bytes("QLinearAdd", "Add", zero);
         bytes("QLinearMul", "Mul", zero);
+        bytes("QLinearSoftmax", "Softmax", zero);
         bytes("QLinearSigmoid", "Sigmoid", zero);
         bytes("QLinearLeakyRelu", "LeakyRelu", zero);
         bytes("QLinearGlobalAveragePool", "GlobalAveragePool", zero);
