@@ -129,6 +129,11 @@ void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct e
     adopt_batch_size(d);
 }
 
+void desk_on_replica_gone(struct desk *d, uint32_t id)
+{
+    replicas_forget(&d->replicas, id);
+}
+
 // ---- sending -----------------------------------------------------------------------------------------
 
 // What failed at one replica is for its siblings, as long as there are any. *gone: no replica has its state.

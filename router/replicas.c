@@ -267,15 +267,18 @@ static void recount(struct replicas *rs, uint64_t now_us)
     standing_doubt(&rs->desk->standing);
 }
 
-// A slot whose replica has gone, with nothing on its way back. NULL: there is none.
+// A free slot; else one whose replica is down, with nothing on its way back. NULL: there is none.
 static struct replica *find_vacated(struct replicas *rs)
 {
+    struct replica *down = NULL;
     for (unsigned i = 0; i < rs->n; i++) {
         struct replica *r = &rs->at[i];
-        if (!r->up && !r->differs && r->batches == 0)
+        if (r->id == REPLICA_NONE)
             return r;
+        if (!r->up && !r->differs && r->batches == 0)
+            down = r;
     }
-    return NULL;
+    return rs->n < DESK_REPLICAS ? &rs->at[rs->n++] : down;
 }
 
 static struct replica *slot_for(struct replicas *rs, uint32_t id)
@@ -283,7 +286,7 @@ static struct replica *slot_for(struct replicas *rs, uint32_t id)
     struct replica *r = replicas_find(rs, id);
     if (r)
         return r;
-    r = rs->n < DESK_REPLICAS ? &rs->at[rs->n++] : find_vacated(rs);
+    r = find_vacated(rs);
     if (!r)
         return NULL;
     mem_free(r->server); // NULL, but for one that has gone
@@ -411,6 +414,20 @@ void replicas_forget(struct replicas *rs, uint32_t id, uint64_t now_us)
     if (!r || !r->lost || rs->n_known == 1)
         return;
     r->lost = false;
+    recount(rs, now_us);
+}
+
+void replicas_vacate(struct replicas *rs, uint32_t id, uint64_t now_us)
+{
+    struct replica *r = replicas_find(rs, id);
+    if (!r)
+        return;
+    invariant(!r->up && !r->differs && r->batches == 0);
+    rs->bereft |= r->lost && rs->n_known == 1;
+    mem_free(r->server);
+    *r = (struct replica){.id = REPLICA_NONE};
+    while (rs->n > 0 && rs->at[rs->n - 1].id == REPLICA_NONE)
+        rs->n--;
     recount(rs, now_us);
 }
 

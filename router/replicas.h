@@ -80,7 +80,7 @@ struct replica_facts {       // what a replica says of itself when it comes up
 enum standing { STANDING_CLOSED, STANDING_OPEN, STANDING_HALF }; // as of a breaker
 
 struct replica {
-    uint32_t id;
+    uint32_t id;            // the doer's number, which is never another's; REPLICA_NONE: the place is free
     bool up;                // its connection is, and the model is ready there
     bool differs;           // R4: kept out
     bool lost;              // it was up, is not now, and nobody has said that it is not missed
@@ -122,10 +122,11 @@ struct replicas {
     struct model *model;
     struct rand rand;
     struct replica at[DESK_REPLICAS];
-    unsigned n;              // slots in use; when all are, one whose replica has gone is used again
+    unsigned n;              // slots in use; when all are, one whose replica is down is used again
     unsigned n_up;           // R4
     unsigned n_ready;        // R5
     unsigned n_known;        // those that are up, and those that are lost
+    bool bereft;             // the last one was taken away: it is counted as lost
     uint32_t max_batch;      // of those that are up (they agree)
     struct hash128 metadata; // likewise
     uint64_t alone_since_us; // since when none is ready; 0 while one is
@@ -148,6 +149,9 @@ void replicas_down(struct replicas *rs, uint32_t id, uint64_t now_us, struct eff
 // What is lost is not missed any more: it was taken away, or has been away for too long. The last
 // one is missed for ever: a model that nobody has is not well.
 void replicas_forget(struct replicas *rs, uint32_t id, uint64_t now_us);
+// It comes no more, is down, and has nothing in flight: its place is free, and nothing that its facts point at is looked
+// at any more.
+void replicas_vacate(struct replicas *rs, uint32_t id, uint64_t now_us);
 bool replicas_absent(const struct replicas *rs); // none has the model, like the others or not
 // The keeper's word on one incarnation, kept; and asked for again.
 void replicas_process_ended(struct replicas *rs, uint32_t id, uint32_t incarnation,

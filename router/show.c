@@ -66,7 +66,8 @@ void desk_show(const struct desk *d, uint64_t now_us, struct json_writer *w)
     for (unsigned i = 0; i < d->replicas.n; i++) {
         rows += d->replicas.at[i].rows;
         up += d->replicas.at[i].up;
-        show_replica(&d->replicas.at[i], now_us, w);
+        if (d->replicas.at[i].id != REPLICA_NONE)
+            show_replica(&d->replicas.at[i], now_us, w);
     }
     json_w_array_end(w);
     if (up != d->replicas.n_up)

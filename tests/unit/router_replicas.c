@@ -308,6 +308,58 @@ static void slots_are_given_back(void **state)
         desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_RECALLED}, FAR, &office.fx);
 }
 
+static struct ticket *lost_with(struct batch *b)
+{
+    struct ticket *t = b->tickets[0];
+    desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_LOST}, NOW, &office.fx);
+    return t;
+}
+
+// One that comes no more leaves nothing behind but what tickets remember of it, by its number: whoever has its slot, and
+// even its process id, is another.
+static void slots_of_those_that_left(void **state)
+{
+    (void)state;
+    struct replicas *rs = &office.desk->replicas;
+    struct worker_vitals vitals = {0};
+    struct replica_facts facts = {.max_batch = 8, .incarnation = 77, .vitals = &vitals};
+    desk_on_replica_gone(office.desk, 1); // never seen
+    desk_on_replica_up(office.desk, 1, &facts, NOW, &office.fx);
+    up(2, 8, "", NOW);
+    lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    while (b->replica != 1) { // of the two
+        desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_RECALLED}, NOW, &office.fx);
+        lend(1);
+        run(NOW);
+        b = sent();
+    }
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    struct ticket *t = lost_with(b);
+    assert_int_equal(t->losses, 1);
+    desk_on_replica_gone(office.desk, 1);
+    assert_null(replicas_find(rs, 1));
+    assert_int_equal(rs->n, 2); // the other one stays where it is
+    assert_int_equal(rs->at[0].id, REPLICA_NONE);
+    assert_int_equal(ready(), 1);
+    desk_on_replica_up(office.desk, 4097, &facts, NOW, &office.fx);
+    assert_ptr_equal(replicas_find(rs, 4097), &rs->at[0]);
+    assert_int_equal(rs->n, 2);
+    desk_on_process_end(office.desk, 4097, 77, true, NOW, &office.fx);
+    assert_int_equal(t->deaths, 0);
+    desk_on_process_end(office.desk, 1, 77, true, NOW, &office.fx);
+    assert_int_equal(t->deaths, 1);
+    for (run(NOW); (b = sent()) != NULL;)
+        desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_RECALLED}, NOW, &office.fx);
+    for (uint32_t id = 2; id <= 4097; id += 4095) {
+        desk_on_replica_down(office.desk, id, NOW, &office.fx);
+        desk_on_replica_gone(office.desk, id);
+    }
+    assert_int_equal(rs->n, 0);
+    run(FAR);
+}
+
 static void idle_without_replicas_and_requests(void **state)
 {
     (void)state;
@@ -350,6 +402,7 @@ int main(void)
         TEST(an_idle_replica_that_nobody_knows_is_tried),
         TEST(more_replicas_than_a_desk_has_room_for),
         TEST(slots_are_given_back),
+        TEST(slots_of_those_that_left),
         TEST(idle_without_replicas_and_requests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
