@@ -48,7 +48,7 @@ struct worker {
     uint64_t wish, round_wish, told_wish; // the newest; of the round that runs; of what is known
 
     struct worker_stats stats;
-    char name[64];
+    char name[144]; // a title and a number
 };
 
 // worker.c

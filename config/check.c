@@ -230,6 +230,9 @@ void config_check(struct config *c, const struct outline *o, struct config_error
     if (models > CONFIG_MAX_MODELS)
         config_error_add(errors, 0, "expected at most %u model sections, got %u", CONFIG_MAX_MODELS,
                          models);
+    if (config_replicas(c) > CONFIG_MAX_REPLICAS)
+        config_error_add(errors, 0, "expected at most %u replicas of all workers together, got %u",
+                         CONFIG_MAX_REPLICAS, config_replicas(c));
     if (c->log.access && strcmp(c->log.access, "off") == 0)
         c->log.access = NULL;
 }

@@ -6,7 +6,15 @@
 
 bool config_name_ok(struct view name)
 {
-    return view_is_name(name, 128);
+    return view_is_name(name, CONFIG_NAME_BYTES - 1);
+}
+
+unsigned config_replicas(const struct config *c)
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < c->worker_count; i++)
+        n += c->workers[i].replicas + c->workers[i].address_count;
+    return n;
 }
 
 static int compare_name(struct view a, struct view b)

@@ -20,7 +20,9 @@
 
 #define CONFIG_MAX_BYTES (1u << 20) // a larger file is refused before anything is read
 #define CONFIG_MAX_ERRORS 20
-#define CONFIG_MAX_MODELS 1024 // sections; as many as a gateway knows
+#define CONFIG_MAX_MODELS 1024   // sections; as many as a gateway knows
+#define CONFIG_MAX_REPLICAS 2048 // of all workers together
+#define CONFIG_NAME_BYTES 129    // of a section's title, with its NUL
 
 enum config_scheme {
     CONFIG_TCP,  // "IP:PORT", "[V6]:PORT"; as a worker's address "grpc://HOST:PORT"
@@ -96,6 +98,7 @@ struct config_worker {
     unsigned replicas; // local processes; 0 when `addresses` are given
     const struct config_address *addresses;
     unsigned address_count;
+    bool replace_before;       // another command: its process is ready before the old one ends
     bool serial;               // it computes one batch at a time, of whatever model
     struct config_model rules; // of models that are served by it and do not say (name NULL)
 };
@@ -194,6 +197,8 @@ bool config_name_ok(struct view name);
 const struct config_model *config_model_find(const struct config *c, struct view name);
 // Whoever reads the files that it names has secrets in memory: keys, a token.
 bool config_names_secrets(const struct config *c);
+// Replicas of all workers together.
+unsigned config_replicas(const struct config *c);
 const struct config_worker *config_worker_find(const struct config *c, const char *name);
 
 #endif

@@ -34,7 +34,7 @@ const struct config_section config_sections[SECTION_KINDS] = {
         {"cache", SECTION_DEFAULTS, false, RELOAD_TAKES,
          "Which answers are kept of a model that does not say. See cache.md."},
     [SECTION_WORKER] =
-        {"worker", SECTION_TOP, true, RELOAD_RESTART,
+        {"worker", SECTION_TOP, true, RELOAD_TAKES,
          "Model servers that speak the Open Inference Protocol over gRPC: a program "
          "to start, or addresses of servers that run elsewhere. At least one. Rules in it "
          "hold for the models that name it as their `worker` and for those without a "
@@ -175,14 +175,18 @@ const struct config_key config_keys[] = {
 
     {.name = "command", LIST_IN(SECTION_WORKER, config_worker, KEY_WORDS, command, command_count, 256,
         "Program and arguments of a local worker; `--listen` and `--liveness-fd` are added. A name "
-        "without a slash is looked for beside `sluice` first, then in PATH."), .reload = RELOAD_RESTART},
+        "without a slash is looked for beside `sluice` first, then in PATH.")},
     {.name = "replicas", NUMBER_IN(SECTION_WORKER, config_worker, KEY_COUNT, replicas, 1, 64, "1",
-        "How many processes of `command` run."), .reload = RELOAD_RESTART},
+        "How many processes of `command` run.")},
+    {.name = "replace", NUMBER_IN(SECTION_WORKER, config_worker, KEY_CHOICE, replace_before, 0, 0, "after",
+        "When a reload brings another `command`: `after`, the new process is started when the old one has ended (their "
+        "models may not fit into a GPU together); `before`, the old one goes when the new one is ready. One replica at a "
+        "time."), .choices = "after|before"},
     {.name = "addresses", LIST_IN(SECTION_WORKER, config_worker, KEY_ADDRESSES, addresses, address_count, 256,
-        "Workers that run elsewhere, each one replica."), .reload = RELOAD_RESTART},
+        "Workers that run elsewhere, each one replica.")},
     {.name = "serial", NUMBER_IN(SECTION_WORKER, config_worker, KEY_BOOL, serial, 0, 1, "false",
         "Each of these servers computes one batch at a time, of whatever model: their models take turns for it. "
-        "`sluice-worker` says so itself. Not for a Triton, which runs its models side by side."), .reload = RELOAD_RESTART},
+        "`sluice-worker` says so itself. Not for a Triton, which runs its models side by side.")},
 
     RULES(SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE, SECTION_WORKER_DEGRADATION, SECTION_WORKER_CACHE, config_worker, rules.)
 
@@ -272,7 +276,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 102,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 103,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

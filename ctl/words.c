@@ -198,7 +198,20 @@ static json_t *find_named(const json_t *array, const char *key, const char *name
     return NULL;
 }
 
-// A desk knows its replicas by their places among the workers.
+static const json_t *find_numbered(const json_t *array, uint64_t id)
+{
+    const json_t *o;
+    uint64_t its;
+    size_t i;
+    json_array_foreach(array, i, o)
+    {
+        if (number_of(o, "id", &its) && its == id)
+            return o;
+    }
+    return NULL;
+}
+
+// A desk knows its replicas by their numbers.
 static bool name_replicas(json_t *desk, const json_t *page)
 {
     const json_t *workers = json_object_get(page, "workers"), *worker;
@@ -208,7 +221,7 @@ static bool name_replicas(json_t *desk, const json_t *page)
     json_array_foreach(json_object_get(desk, "replicas"), i, r)
     {
         uint64_t id;
-        if (number_of(r, "id", &id) && (worker = json_array_get(workers, id)))
+        if (number_of(r, "id", &id) && (worker = find_numbered(workers, id)))
             ok = ok && json_object_set_new(r, "name", json_string(text_of(worker, "name"))) == 0;
     }
     return ok;

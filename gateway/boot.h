@@ -37,12 +37,19 @@ struct boot_listener { // the sockets of a `listen`: non-blocking, close-on-exec
     int *fds;            // -1: closed
 };
 
-struct boot_worker {     // one local worker process that the keeper runs
-    const char *name;    // title of its section
-    unsigned worker;     // by which number the keeper speaks of that section
-    unsigned replica;    // 0 .. replicas - 1
-    const char *address; // "unix:PATH": stable over restarts of the worker
+// One replica of a worker: a process that the keeper runs, or an address. It has its number and its name
+// ("section/replica") for as long as the configuration says the same of it, over restarts of its process and of ours.
+struct boot_place {
+    uint32_t number;  // by which the two speak of it; never another's
+    uint32_t section; // among the configuration's workers
+    uint32_t replica; // of the section: no two that live have the same
+    uint32_t
+        address; // among the section's addresses; BOOT_LOCAL: a process, which listens at `path`
+    uint32_t replaces; // number of the one that goes for it; 0: none
+    uint32_t before;   // it is ready before that one goes (else: starts when that one has ended)
+    char path[112];    // "unix:PATH"
 };
+#define BOOT_LOCAL UINT32_MAX
 
 struct gateway_boot {
     int keeper_fd;   // SOCK_SEQPACKET, non-blocking: struct boot_word both ways. End of file: the
@@ -57,8 +64,8 @@ struct gateway_boot {
     uint64_t config_since_us;   // wall clock: in force since then
     unsigned loops;             // decided: 1 .. BOOT_MAX_LOOPS
     struct boot_listener *const *listeners; // one a section, in the order of the configuration
-    const struct boot_worker *workers;
-    unsigned worker_count;
+    const struct boot_place *places;        // all that are to serve
+    unsigned place_count;
     struct heartbeat_page *page;
     struct tls_ticket_keys ticket_keys; // those of now, after every restart too: sessions resume
     unsigned log_level;  // enum log_level (net/log.h): the configuration's, or what was set since
@@ -68,8 +75,7 @@ struct gateway_boot {
 enum boot_word_kind {
     BOOT_READY = 1,   // gateway -> keeper: loops run, listeners accept
     BOOT_DRAIN,       // keeper -> gateway: as SIGTERM: stop in order, exit 0
-    BOOT_WORKER_UP,   // keeper -> gateway: local worker `worker`/`replica` was (re)started: connect
-                      // now
+    BOOT_WORKER_UP,   // keeper -> gateway: the process of `place` was (re)started: connect now
     BOOT_WORKER_GONE, // keeper -> gateway: process `pid` of it has ended; `how` says in what way
     BOOT_TICKET_KEYS, // keeper -> gateway: a struct boot_ticket_keys: seal with the first of them from now on
     BOOT_WORKER_HANGS, // gateway -> keeper: process `pid` of it answers nothing: kill it, start another. A pid
@@ -79,11 +85,12 @@ enum boot_word_kind {
     BOOT_LISTENER, // keeper -> gateway: a struct boot_listen: before BOOT_OFFER, of each `listen` of what is offered
     BOOT_OFFER, // keeper -> gateway: a struct boot_offer, and a descriptor of the configuration's bytes
     BOOT_TAKEN, // gateway -> keeper: a struct boot_said: `how` 1: what was offered is in force here; 0: text says why not
-    BOOT_RELOADED, // keeper -> gateway: a struct boot_said: a reload is over, which answers the wishes up to `worker`;
+    BOOT_RELOADED, // keeper -> gateway: a struct boot_said: a reload is over, which answers the wishes up to `place`;
     // `how` 1: it is in force, text says what has changed: listeners that are not in it leave; 0: text says why not
     BOOT_LET_GO, // gateway -> keeper: of those that leave no socket is open here any more
     BOOT_EVENT, // keeper -> gateway: a struct boot_said, for /events: the event's name, and behind its NUL the line; `how`: so
     // many were lost before it
+    BOOT_PLACE_LEFT, // gateway -> keeper: nothing here refers to `place` any more: its process may end
     BOOT_LOG_LEVEL, // gateway -> keeper: `how` is the enum log_level from now on: here, and of gateways to come
 };
 
@@ -94,10 +101,10 @@ enum boot_end { // of a worker process (keeper/ending.h)
 };
 
 struct boot_word {
-    uint32_t kind; // enum boot_word_kind; unknown ones are ignored
-    uint32_t worker, replica;
-    uint32_t pid; // UP, GONE, HANGS: of that worker; else 0
-    uint32_t how; // GONE: enum boot_end; LOG_LEVEL: that; else 0
+    uint32_t kind;  // enum boot_word_kind; unknown ones are ignored
+    uint32_t place; // UP, GONE, HANGS, LEFT: its number; RELOADED: see there; else 0
+    uint32_t pid;   // UP, GONE, HANGS: of that worker; else 0
+    uint32_t how;   // GONE: enum boot_end; LOG_LEVEL: that; else 0
 };
 
 // With descriptors, unless the gateway has them; more than go at a time follow with the same numbers.
@@ -111,7 +118,8 @@ struct boot_listen {
 struct boot_offer {
     struct boot_word word;
     uint64_t generation, since_us; // as in struct gateway_boot
-    uint64_t bytes;
+    uint64_t bytes;                // of the configuration; behind it stand
+    uint64_t places;               // so many struct boot_place
 };
 
 #define BOOT_TEXT 4096

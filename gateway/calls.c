@@ -8,6 +8,7 @@
 static void batch_over(struct part *p, struct batch *b, const struct batch_end *end)
 {
     b->call = NULL;
+    link_batch_home(part_link(p, b->replica));
     desk_on_end(b->desk, b, end, loop_now_us(p->loop), &p->fx);
     home_touch(b->desk->user);
     part_run(p);
@@ -26,10 +27,11 @@ static uint32_t asked_rows(const struct batch *b)
 
 void workers_dispatch(struct part *p, struct batch *b)
 {
-    struct link *l = p->links[b->replica];
+    struct link *l = part_link(p, b->replica); // it is there: its desk has it up
     uint64_t now_us = loop_now_us(p->loop);
     const struct infer_request **members = arena_array(&b->arena, b->n, sizeof(*members));
     struct oip_message message = {0};
+    l->batches++;
     for (uint32_t i = 0; members && i < b->n; i++)
         members[i] = b->tickets[i]->request;
     uint64_t left_us = b->until_us > now_us ? b->until_us - now_us : 1;
@@ -51,7 +53,7 @@ void workers_dispatch(struct part *p, struct batch *b)
 void workers_cancel(struct part *p, struct batch *b)
 {
     if (b->call)
-        worker_cancel(p->links[b->replica]->worker, b->call);
+        worker_cancel(part_link(p, b->replica)->worker, b->call);
 }
 
 static const struct tensor *find_tensor(const struct tensor *tensors, unsigned n, struct view name)
@@ -126,7 +128,7 @@ static void over_wrong(struct part *p, struct batch *b, const struct error *e)
 
 static void on_message(struct part *p, struct batch *b, struct http_call *call)
 {
-    struct worker *w = p->links[b->replica]->worker;
+    struct worker *w = part_link(p, b->replica)->worker;
     struct error e;
     struct answer *a;
     struct view message = call->body ? view_of(call->body->data, call->body_bytes) : VIEW("");
@@ -144,6 +146,7 @@ static void on_message(struct part *p, struct batch *b, struct http_call *call)
         over_wrong(p, b, &e);
     } else {
         b->call = NULL;
+        link_batch_home(part_link(p, b->replica));
         desk_on_answer(b->desk, b, a, loop_now_us(p->loop), &p->fx);
         home_touch(b->desk->user);
         part_run(p);

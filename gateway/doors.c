@@ -7,7 +7,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
-#include "gateway/part.h"
+#include "gateway/endpoint.h"
 #include "gateway/workers.h"
 #include "net/door.h"
 #include "net/sock.h"
@@ -74,9 +74,15 @@ static struct loop_doors *doors_of(const struct part *p)
     return doors.gateway ? &doors.loops[p->loop->index] : NULL;
 }
 
-static bool has_bit(uint64_t set, unsigned id)
+// Of a place.
+static bool has_bit(uint64_t set, unsigned place)
 {
-    return id < MAX_REPLICAS && (set >> id & 1);
+    return place < MAX_REPLICAS && (set >> place & 1);
+}
+
+static unsigned place_of(uint32_t id)
+{
+    return id % ENDPOINTS_MOST;
 }
 
 // ---- hold --------------------------------------------------------------------------------------------
@@ -197,9 +203,10 @@ static void on_late_cancel(struct wheel_timer *t, uint64_t now_us)
 bool door_keeps_cancel(struct part *p, struct batch *b)
 {
     struct loop_doors *r = doors_of(p);
-    if (!r || has_bit(r->drops, b->replica))
+    if (!r || has_bit(r->drops, place_of(b->replica)))
         return r != NULL;
-    uint64_t us = b->replica < MAX_REPLICAS ? r->cancel_us[b->replica] : 0;
+    unsigned place = place_of(b->replica);
+    uint64_t us = place < MAX_REPLICAS ? r->cancel_us[place] : 0;
     if (us == 0)
         return cancel_kept(r, b);
     struct late_cancel *c = mem_must(sizeof(*c));
@@ -229,10 +236,11 @@ static bool is_peer(int fd, const struct addr *want)
     return strcmp(addr_print(&got, have), addr_print(want, text)) == 0;
 }
 
-static bool is_peer_of(int fd, uint64_t ids)
+static bool is_peer_of(const struct loop *l, int fd, uint64_t ids)
 {
-    for (unsigned id = 0; id < doors.gateway->n_replicas && id < MAX_REPLICAS; id++) {
-        if (has_bit(ids, id) && is_peer(fd, &doors.gateway->replicas[id].addr))
+    const struct part *p = doors.gateway->parts[l->index];
+    for (unsigned i = 0; i < p->n_links && i < MAX_REPLICAS; i++) {
+        if (has_bit(ids, i) && p->links[i] && is_peer(fd, &p->links[i]->endpoint->addr))
             return true;
     }
     return false;
@@ -243,10 +251,11 @@ bool door_is_deaf(const struct sock *s)
     if (!doors.gateway || s->loop->index >= doors.gateway->loops.n)
         return false;
     uint64_t deaf = doors.loops[s->loop->index].deaf;
-    return deaf && is_peer_of(s->fd, deaf);
+    return deaf && is_peer_of(s->loop, s->fd, deaf);
 }
 
 struct found {
+    const struct loop *loop;
     uint64_t ids;
     struct event *events[MAX_REPLICAS * 4];
     unsigned n;
@@ -257,7 +266,7 @@ static int find_event(const struct event_base *base, const struct event *e, void
     struct found *f = arg;
     bool is_socket = !(event_get_events(e) & EV_SIGNAL) && event_get_fd(e) >= 0;
     if (is_socket && f->n < sizeof(f->events) / sizeof(*f->events) &&
-        is_peer_of(event_get_fd(e), f->ids))
+        is_peer_of(f->loop, event_get_fd(e), f->ids))
         f->events[f->n++] = (struct event *)(uintptr_t)e;
     return 0;
 }
@@ -265,7 +274,7 @@ static int find_event(const struct event_base *base, const struct event *e, void
 // Edges that came meanwhile were used up.
 static void wake_sockets(struct loop *l, uint64_t ids)
 {
-    struct found f = {.ids = ids};
+    struct found f = {.loop = l, .ids = ids};
     event_base_foreach_event(l->base, find_event, &f);
     for (unsigned i = 0; i < f.n; i++)
         event_active(f.events[i], EV_READ, 0);
@@ -363,17 +372,17 @@ static void set_cancel_delay(struct part *p, struct loop_doors *r, const struct 
 
 static void skew_probes(struct part *p, struct loop_doors *r, const struct order *o)
 {
-    for (unsigned id = 0; id < MAX_REPLICAS; id++) {
-        if (has_bit(o->ids, id))
-            workers_skew(p, id, o->us);
+    for (unsigned i = 0; i < p->n_links && i < MAX_REPLICAS; i++) {
+        if (has_bit(o->ids, i) && p->links[i])
+            workers_skew(p, p->links[i]->id, o->us);
     }
 }
 
 static void say_hangs(struct part *p, struct loop_doors *r, const struct order *o)
 {
-    for (unsigned id = 0; id < MAX_REPLICAS; id++) {
-        if (has_bit(o->ids, id))
-            parts_worker_hangs(p, id, o->number);
+    for (unsigned i = 0; i < p->n_links && i < MAX_REPLICAS; i++) {
+        if (has_bit(o->ids, i) && p->links[i])
+            parts_worker_hangs(p, p->links[i]->id, o->number);
     }
 }
 
@@ -448,11 +457,10 @@ static void answer(const struct order *o, const char *text)
 static uint64_t replicas_named(const char *name)
 {
     uint64_t ids = 0;
-    size_t n = strlen(name);
-    for (unsigned id = 0; id < doors.gateway->n_replicas && id < MAX_REPLICAS; id++) {
-        const char *its = doors.gateway->replicas[id].name;
-        if (strcmp(its, name) == 0 || (strncmp(its, name, n) == 0 && its[n] == '/'))
-            ids |= 1ull << id;
+    for (const struct endpoint *e = doors.gateway->fleet.endpoints; e; e = e->next) {
+        bool its = strcmp(e->name, name) == 0 || strcmp(e->section, name) == 0;
+        if (its && place_of(e->id) < MAX_REPLICAS)
+            ids |= 1ull << place_of(e->id);
     }
     return ids;
 }

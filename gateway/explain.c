@@ -2,7 +2,7 @@
 
 #include "base/json.h"
 #include "gateway/access.h"
-#include "gateway/part.h"
+#include "gateway/endpoint.h"
 #include "gateway/survey.h"
 #include <stdio.h>
 
@@ -58,8 +58,7 @@ static void show_standing(struct json_writer *w, const struct past_request *r)
 static void show_batch(struct json_writer *w, const struct gateway *g, const struct past_ticket *t)
 {
     if (t->sent > 0) {
-        put_text(w, "replica",
-                 view_str(t->replica < g->n_replicas ? g->replicas[t->replica].name : NULL));
+        put_text(w, "replica", view_str(endpoint_name(g, t->replica)));
         put(w, "queue_us", t->queue_us);
         put(w, "left_us", t->left_us);
     }

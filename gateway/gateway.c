@@ -28,9 +28,14 @@ static bool say(struct gateway *g, const struct boot_word *word)
                                            MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(*word);
 }
 
-bool gateway_say_hangs(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid)
+bool gateway_say_hangs(struct gateway *g, uint32_t place, uint32_t pid)
 {
-    return say(g, &(struct boot_word){BOOT_WORKER_HANGS, worker, replica, pid, 0});
+    return say(g, &(struct boot_word){BOOT_WORKER_HANGS, place, pid, 0});
+}
+
+bool gateway_say_left(struct gateway *g, uint32_t place)
+{
+    return say(g, &(struct boot_word){.kind = BOOT_PLACE_LEFT, .place = place});
 }
 
 bool gateway_say_drain(struct gateway *g)
@@ -201,9 +206,9 @@ static void hear_word(struct gateway *g, const struct boot_word *word)
     if (word->kind == BOOT_DRAIN)
         drain(g, "the keeper says so");
     else if (word->kind == BOOT_WORKER_UP)
-        parts_kick_worker(g, word->worker, word->replica);
+        parts_kick_worker(g, word->place);
     else if (word->kind == BOOT_WORKER_GONE)
-        parts_worker_gone(g, word->worker, word->replica, word->pid, word->how == BOOT_CRASHED);
+        parts_worker_gone(g, word->place, word->pid, word->how == BOOT_CRASHED);
 }
 
 static void relay_event(struct gateway *g, const struct boot_said *said, size_t bytes)
@@ -409,10 +414,7 @@ static unsigned descriptors_left(const struct gateway *g)
 // and one to spare.
 unsigned gateway_connections(const struct gateway *g, const struct config *c)
 {
-    uint64_t workers = 0;
-    for (unsigned i = 0; i < c->worker_count; i++)
-        workers += c->workers[i].address_count + c->workers[i].replicas;
-    uint64_t ours = FDS_AT_HAND + g->loops.n * (workers + 2 * (uint64_t)c->listen_count);
+    uint64_t ours = FDS_AT_HAND + g->loops.n * (config_replicas(c) + 2 * (uint64_t)c->listen_count);
     uint64_t left = g->descriptors > ours ? g->descriptors - ours : 1;
     return left < c->limits.max_connections ? (unsigned)left : c->limits.max_connections;
 }
@@ -454,6 +456,7 @@ static void run(struct gateway *g)
     fronts_publish(g);
     fronts_in_force(g);
     removals_start(g);
+    fleet_go_on(g);
     if (g->admin)
         admin_start(g->admin);
     GATEWAY_EVENT(g, NULL, LOG_INFO, "gateway_started", LOG_I("loops", g->loops.n),
@@ -480,8 +483,6 @@ static void tear_down(struct gateway *g)
     loops_deinit(&g->loops);
     loop_deinit(&g->main);
     server_budget_free(g->connections);
-    if (g->tls_client)
-        tls_client_free(g->tls_client);
     snapshots_free(g);
     config_unref(g->birth);
 }

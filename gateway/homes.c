@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "gateway/link.h"
 
 // A desk and what the doer keeps beside it.
 struct home {
@@ -178,9 +179,8 @@ static const struct config_model *find_rules(const struct part *p, const struct 
     const struct config_model *c = snapshot_model(p->snap, m->name);
     if (c)
         return c;
-    if (replica == HOME_NO_REPLICA)
-        return &p->snap->config->unlisted;
-    return &p->snap->workers[p->gateway->replicas[replica].section]->rules;
+    const struct link *l = replica == HOME_NO_REPLICA ? NULL : part_link(p, replica);
+    return l && l->section ? &l->section->rules : &p->snap->config->unlisted;
 }
 
 void home_adopt(struct part *p, struct model *m, unsigned replica)
@@ -201,14 +201,22 @@ void home_adopt(struct part *p, struct model *m, unsigned replica)
         model_offer(m); // nobody ever had it: there is nobody to wait for
 }
 
+static uint32_t first_replica(const struct desk *d)
+{
+    for (unsigned i = 0; d && i < d->replicas.n; i++) {
+        if (d->replicas.at[i].id != REPLICA_NONE)
+            return d->replicas.at[i].id;
+    }
+    return HOME_NO_REPLICA;
+}
+
 void homes_adopt(struct part *p)
 {
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
         struct model *m = table_at(p->gateway->table, i);
         if (!m || model_home(m) != p->loop->index)
             continue;
-        const struct replicas *rs = m->desk ? &m->desk->replicas : NULL;
-        home_adopt(p, m, rs && rs->n > 0 ? rs->at[0].id : HOME_NO_REPLICA);
+        home_adopt(p, m, first_replica(m->desk));
         if (m->desk)
             desk_on_chain(m->desk, p->gateway->table, chains_find(p->snap->chains, m->name));
     }

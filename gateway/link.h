@@ -1,6 +1,9 @@
 /* gateway/link.h: a loop's connection to one worker, with what the gateway keeps beside it. Shared by workers.c
- * (connections, what a worker has), calls.c (batches) and worker_story.c (events). Thread: the loop's, but for
- * the atomics, and `task` while `words` is not 0. Lives until all loops have ended. */
+ * (connections, what a worker has), calls.c (batches) and worker_story.c (events). It stands in its endpoint, which
+ * outlives it. Thread: the loop's, but for the atomics, and `task` while `words` is not 0.
+ *
+ *   not there ─WORD_JOIN─► connected, or trying to ─WORD_LEAVE─► leaving: no new batches ─the last one is home─► left
+ *       └─ no memory: tried again each second ─┘                                                                 */
 #ifndef SLUICE_GATEWAY_LINK_H
 #define SLUICE_GATEWAY_LINK_H
 
@@ -9,21 +12,34 @@
 #include "gateway/worker_story.h"
 #include "router/device.h"
 
+struct endpoint;
+
 enum link_word {   // what one loop says to another about a worker
     WORD_NEWS = 1, // its owner has published what it has
     WORD_WISH = 2, // to its owner: a loop wants news
     WORD_DOUBT = 4,
-    WORD_REPLACE = 8
+    WORD_REPLACE = 8,
+    WORD_JOIN = 16, // the main thread's: connect to it
+    WORD_LEAVE = 32
 };
 
 struct link {
     struct part *part;
-    struct worker *worker; // NULL: the loop has ended
-    unsigned id;
+    struct endpoint *endpoint;
+    struct worker *worker; // NULL: it is not there (any more)
+    uint32_t id;           // the endpoint's
+    // Of its worker, in the part's snapshot. NULL: that has none of this name.
+    const struct config_worker *section;
+    bool serial;             // as the section said when its models were taken in
+    bool leaving;            // no new batches
+    unsigned batches;        // that are out
+    struct loop_call close;  // the last of them has come home
+    uint64_t born_us;        // when it joined
     struct device_turn turn; // of the desks here at the worker's device, when it is a serial one
     bool told;               // it has been ready once: its models are in the table
     bool kept_out;           // a model of it is another worker's by the configuration
     bool left_out;           // a model of it found no place in the table, or no memory
+    bool crowded_out;        // nor at a desk, among its replicas
     uint64_t wish;           // for news, when its connection came up
     _Atomic unsigned state;  // published: enum worker_state
     _Atomic unsigned words;  // on their way; the first one posts the task
@@ -31,9 +47,11 @@ struct link {
     struct worker_story story; // the owner's
 };
 
-static inline struct endpoint *link_endpoint(const struct link *l)
+// Its place in part.links; there for as long as anything of this loop goes by its id.
+static inline struct link *part_link(const struct part *p, uint32_t id)
 {
-    return &l->part->gateway->replicas[l->id];
+    struct link *l = p->links[id % ENDPOINTS_MOST];
+    return l && l->id == id ? l : NULL;
 }
 static inline uint64_t link_now_us(const struct link *l)
 {
@@ -41,6 +59,8 @@ static inline uint64_t link_now_us(const struct link *l)
 }
 // Does the configuration let this worker serve a model of that name?
 bool link_may_serve(const struct link *l, struct view name);
+// A batch of its has come home.
+void link_batch_home(struct link *l);
 
 // calls.c: worker_ops.on_infer_end
 void calls_on_end(struct worker *w, struct http_call *call, enum http_call_end end, void *user,

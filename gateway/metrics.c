@@ -1,13 +1,11 @@
 #include "gateway/metrics.h"
 
-#include "backends/worker.h"
 #include "base/mem.h"
+#include "gateway/endpoint.h"
 #include "gateway/front.h"
 #include "gateway/levels.h"
-#include "gateway/part.h"
 #include "gateway/process.h"
 #include "gateway/prom.h"
-#include "gateway/workers.h"
 
 struct model_metrics *metrics_model(struct metrics *s, const struct model *m)
 {
@@ -433,12 +431,14 @@ static void process(struct page *p)
 static void workers(struct page *p)
 {
     prom_family(&p->prom, "sluice_worker_connections", "gauge", "Connections to workers by state.");
-    for (unsigned id = 0; id < p->g->n_replicas; id++) {
+    for (const struct endpoint *e = p->g->fleet.endpoints; e; e = e->next) {
+        if (e->leaving)
+            continue;
         unsigned count[WORKER_STATES] = {0};
         for (unsigned i = 0; i < p->g->loops.n; i++)
-            count[workers_state(p->g->parts[i], id)]++;
+            count[endpoint_state(e, i)]++;
         for (unsigned state = 0; state < WORKER_STATES; state++) {
-            struct prom_label labels[] = {{"worker", view_str(p->g->replicas[id].name)},
+            struct prom_label labels[] = {{"worker", view_str(e->name)},
                                           {"state", view_str(worker_state_name[state])}};
             prom_count(&p->prom, labels, N(labels), count[state]);
         }

@@ -37,3 +37,11 @@ struct roster *news_take(struct news *n, uint64_t wish, uint32_t pid)
     pthread_mutex_unlock(&n->lock);
     return r;
 }
+
+bool news_serves(struct news *n)
+{
+    pthread_mutex_lock(&n->lock);
+    bool serves = n->roster && n->roster->n_usable > 0;
+    pthread_mutex_unlock(&n->lock);
+    return serves;
+}

@@ -24,6 +24,8 @@ static inline uint64_t news_newest_wish(struct news *n)
 {
     return atomic_load(&n->wishes);
 }
+// Something of what it has can be used.
+bool news_serves(struct news *n);
 // The owner's. False: that is what was published already. A reference is taken.
 bool news_publish(struct news *n, struct roster *r, uint64_t answers, uint32_t pid);
 // What answers that wish and is of that process, as a reference; NULL: there is none.

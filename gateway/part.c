@@ -5,6 +5,7 @@
 #include "base/version.h"
 #include "gateway/card.h"
 #include "gateway/doors.h"
+#include "gateway/endpoint.h"
 #include "gateway/front.h"
 #include "gateway/homes.h"
 #include "gateway/origin.h"
@@ -26,7 +27,8 @@
 
 static void note_replica(struct part *p, const struct note *n, enum log_level level)
 {
-    const struct endpoint *e = &p->gateway->replicas[n->a];
+    const struct link *l = part_link(p, (uint32_t)n->a);
+    const struct endpoint *e = l->endpoint; // it is there: its desk has just spoken of it
     const char *why = n->why ? n->why : "";
     char difference[DIFFERENCE_TEXT];
     if (n->kind == NOTE_REPLICA_DIFFERS && workers_differ(p, n->model, n->a, difference))
@@ -181,56 +183,17 @@ static void on_msg(struct loop *l, struct msg *m, void *ctx)
 
 // ---- building ----------------------------------------------------------------------------------------
 
-static unsigned section_of(const struct config *c, const char *name)
+static bool build_fleet(struct gateway *g)
 {
-    return (unsigned)(config_worker_find(c, name) - c->workers);
-}
-
-static bool build_endpoint(struct gateway *g, unsigned section, const struct boot_worker *local,
-                           unsigned replica, const char *address)
-{
-    struct endpoint *e = &g->replicas[g->n_replicas];
-    e->section = section;
-    e->worker = local ? local->worker : 0;
-    e->replica = replica;
-    snprintf(e->name, sizeof(e->name), "%s/%u", g->birth->workers[section].name, replica);
-    struct view v = view_str(address);
-    if (v.n > 8 && memcmp(v.p, "grpcs://", 8) == 0) {
-        e->tls = true;
-        v = view_of(v.p + 8, v.n - 8);
-    } else if (v.n > 7 && memcmp(v.p, "grpc://", 7) == 0) {
-        v = view_of(v.p + 7, v.n - 7);
-    }
-    const char *why = addr_parse(&e->addr, v, 8001);
-    if (why) {
-        fprintf(stderr, "worker %s: address %s: %s\n", e->name, address, why);
+    struct fleet_change change;
+    char why[256];
+    const struct boot_place *places = g->boot->places;
+    unsigned n = g->boot->place_count;
+    if (!fleet_prepare(g, g->birth, places, n, &change, why, sizeof(why))) {
+        fprintf(stderr, "%s\n", why);
         return false;
     }
-    addr_print(&e->addr, e->address);
-    news_init(&e->news);
-    g->n_replicas++;
-    return true;
-}
-
-static bool build_endpoints(struct gateway *g)
-{
-    const struct config *c = g->birth;
-    unsigned n = g->boot->worker_count;
-    for (unsigned i = 0; i < c->worker_count; i++)
-        n += c->workers[i].address_count;
-    g->replicas = mem_must_aligned((n ? n : 1) * sizeof(*g->replicas), _Alignof(struct endpoint));
-    for (unsigned i = 0; i < g->boot->worker_count; i++) {
-        const struct boot_worker *b = &g->boot->workers[i];
-        if (!build_endpoint(g, section_of(c, b->name), b, b->replica, b->address))
-            return false;
-    }
-    for (unsigned i = 0; i < c->worker_count; i++) {
-        const struct config_worker *w = &c->workers[i];
-        for (unsigned k = 0; k < w->address_count; k++) {
-            if (!build_endpoint(g, i, NULL, k, w->addresses[k].text))
-                return false;
-        }
-    }
+    fleet_apply(g, g->birth, places, n, &change, false);
     return true;
 }
 
@@ -286,6 +249,7 @@ void part_adopt(struct part *p)
     if (!past_resize(&p->past, p->snap->config->log.explain))
         GATEWAY_EVENT(p->gateway, p->loop, LOG_ERROR, "explain_kept",
                       LOG_CSTR("why", "out of memory"), LOG_I("requests", p->past.n));
+    workers_adopt_sections(p);
     homes_adopt(p);
     workers_adopt(p);
     part_run(p);
@@ -373,15 +337,8 @@ bool parts_build(struct gateway *g)
     budget_init(&g->bytes, gateway_bytes(g->birth), g->loops.n);
     cache_pool_set(&g->kept, (int64_t)g->birth->cache_bytes, g->loops.n);
     g->parts = mem_zalloc(g->loops.n * sizeof(*g->parts));
-    if (!g->parts || !build_endpoints(g) || !build_table(g))
+    if (!g->parts || !build_fleet(g) || !build_table(g))
         return false;
-    for (unsigned i = 0; i < g->n_replicas; i++) {
-        char why[TLS_ERROR];
-        if (g->replicas[i].tls && !g->tls_client && !(g->tls_client = tls_client_new(NULL, why))) {
-            fprintf(stderr, "worker %s: %s\n", g->replicas[i].name, why);
-            return false;
-        }
-    }
     for (unsigned i = 0; i < g->loops.n; i++) {
         if (!build_part(g, i))
             return false;
@@ -410,7 +367,7 @@ void parts_free(struct gateway *g)
         api_deinit(&p->api);
         for (unsigned k = 0; k < TABLE_MODELS; k++)
             debug_invariant(p->uses[k] == 0); // every request has ended
-        workers_forget(p);
+        mem_free(p->links);
         effects_deinit(&p->fx);
         buffer_deinit(&p->line);
         past_deinit(&p->past);
@@ -423,9 +380,7 @@ void parts_free(struct gateway *g)
             card_free(table_at(g->table, i));
     }
     table_free(g->table);
-    for (unsigned i = 0; i < g->n_replicas; i++)
-        news_deinit(&g->replicas[i].news);
-    mem_free(g->replicas);
+    fleet_free(g);
     mem_free(g->parts);
 }
 
@@ -478,30 +433,22 @@ static void carry_word(struct gateway *g, const struct word *what)
     }
 }
 
-// The keeper's workers come first among the replicas, in its order.
-static bool find_local(const struct gateway *g, unsigned worker, unsigned replica, unsigned *id)
+void parts_kick_worker(struct gateway *g, uint32_t place)
 {
-    for (*id = 0; *id < g->boot->worker_count; ++*id) {
-        if (g->replicas[*id].worker == worker && g->replicas[*id].replica == replica)
-            return true;
+    const struct endpoint *e = endpoint_by_number(g, place);
+    if (e)
+        carry_word(g, &(struct word){.task.fn = on_kick, .id = e->id});
+}
+
+// Of one that leaves, too: what it may have died of is still asked.
+void parts_worker_gone(struct gateway *g, uint32_t place, uint32_t pid, bool crashed)
+{
+    for (const struct endpoint *e = g->fleet.endpoints; e; e = e->next) {
+        if (e->number == place)
+            carry_word(
+                g, &(struct word){
+                       .task.fn = on_process_gone, .id = e->id, .pid = pid, .crashed = crashed});
     }
-    return false;
-}
-
-void parts_kick_worker(struct gateway *g, unsigned worker, unsigned replica)
-{
-    unsigned id;
-    if (find_local(g, worker, replica, &id))
-        carry_word(g, &(struct word){.task.fn = on_kick, .id = id});
-}
-
-void parts_worker_gone(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid,
-                       bool crashed)
-{
-    unsigned id;
-    if (find_local(g, worker, replica, &id))
-        carry_word(g, &(struct word){
-                          .task.fn = on_process_gone, .id = id, .pid = pid, .crashed = crashed});
 }
 
 // On the main thread. Each loop finds it out by itself: one word is enough.
@@ -509,9 +456,11 @@ static void on_hangs(struct loop *l, struct loop_task *t)
 {
     struct word *w = container_of(t, struct word, task);
     struct gateway *g = w->part->gateway;
-    struct endpoint *e = &g->replicas[w->id];
+    struct endpoint *e = g->fleet.endpoints;
     (void)l;
-    if (e->hung_pid != w->pid && gateway_say_hangs(g, e->worker, e->replica, w->pid))
+    while (e && e->id != w->id)
+        e = e->next;
+    if (e && e->hung_pid != w->pid && gateway_say_hangs(g, e->number, w->pid))
         e->hung_pid = w->pid;
     mem_free(w);
 }
@@ -519,7 +468,8 @@ static void on_hangs(struct loop *l, struct loop_task *t)
 void parts_worker_hangs(struct part *p, unsigned id, uint32_t pid)
 {
     struct gateway *g = p->gateway;
-    struct word *w = id < g->boot->worker_count && pid ? mem_zalloc(sizeof(*w)) : NULL;
+    const struct link *l = part_link(p, id);
+    struct word *w = l && l->endpoint->local && pid ? mem_zalloc(sizeof(*w)) : NULL;
     if (!w)
         return;
     *w = (struct word){.task.fn = on_hangs, .part = p, .id = id, .pid = pid};

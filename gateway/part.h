@@ -34,7 +34,8 @@ struct part {
     struct wheel_timer look_timer;  // gateway/removal
     struct removal *removals;       // that wait here for uses to end
     uint32_t uses[TABLE_MODELS];    // of each model, by index: see part_use
-    struct link **links;            // [gateway->n_replicas]
+    struct link **links;            // [ENDPOINTS_MOST], by place: see part_link
+    unsigned n_links;               // that were ever used
     struct api api;                 // of all listeners
     struct metrics metrics;
     struct budget_lease lease;
@@ -47,12 +48,11 @@ struct part {
 bool parts_build(struct gateway *g);
 void parts_free(struct gateway *g); // the loops have stopped
 bool parts_idle(const struct gateway *g);
-// The keeper has (re)started this local worker: connect now.
-void parts_kick_worker(struct gateway *g, unsigned worker, unsigned replica);
+// The keeper has (re)started the process of this place: connect now.
+void parts_kick_worker(struct gateway *g, uint32_t place);
 // The keeper says that this process of a local worker has ended. Every loop hears of it, before or after its
 // connection to it has ended.
-void parts_worker_gone(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid,
-                       bool crashed);
+void parts_worker_gone(struct gateway *g, uint32_t place, uint32_t pid, bool crashed);
 // p's loop: replica `id`, a local worker, does nothing any more, and pid is the process at the other end of the
 // connection. The keeper is asked, once a process, to kill it and to start another. Others have no keeper.
 void parts_worker_hangs(struct part *p, unsigned id, uint32_t pid);

@@ -8,8 +8,8 @@
 #include "gateway/boot.h"
 #include "gateway/budget.h"
 #include "gateway/events.h"
+#include "gateway/fleet.h"
 #include "gateway/handed.h"
-#include "gateway/news.h"
 #include "gateway/pins.h"
 #include "http/http.h"
 #include "net/log.h"
@@ -17,9 +17,7 @@
 #include "net/server.h"
 #include "net/tls.h"
 #include "router/cache.h"
-#include "router/device.h"
 #include "router/table.h"
-#include "router/vitals.h"
 #include <stdatomic.h>
 #include <string.h>
 
@@ -40,20 +38,6 @@ enum { SINK_ACCESS = LOG_EVENTS + 1 }; // sinks of net/log
 
 enum gateway_phase { PHASE_RUNNING, PHASE_DELAYING, PHASE_FINISHING, PHASE_CUTTING, PHASE_OVER };
 
-struct endpoint { // one address that serves models: a replica, numbered by its place in the array
-    _Alignas(64) struct worker_vitals vitals; // of all loops
-    struct serial_device device;              // of all loops, when it is a serial one
-    struct news news;             // what its owner (the loop `number % loops`) has learnt
-    _Atomic uint64_t replaced_us; // connections that came up before it are to be replaced
-    char name[96];                // "cpu/0"
-    char address[ADDR_TEXT];      // for logs
-    unsigned section;             // of its worker: snapshot.workers
-    unsigned worker, replica;     // by which the keeper speaks of it
-    struct addr addr;
-    bool tls;
-    uint32_t hung_pid; // main thread only: the last process of it that the keeper was asked to kill
-};
-
 struct reload {                  // gateway/reload
     uint32_t wishes;             // of operators, so far
     struct reload_wish *waiting; // for the keeper's word
@@ -64,14 +48,11 @@ struct reload {                  // gateway/reload
 
 struct gateway {
     const struct gateway_boot *boot;
-    struct config *birth; // of the start: names and addresses of workers, which stay
+    struct config *birth; // of the start
     struct loops loops;
-    struct loop main;          // index loops.n
-    struct part **parts;       // [loops.n]
-    struct endpoint *replicas; // [n_replicas]
-    unsigned n_replicas;
+    struct loop main;    // index loops.n
+    struct part **parts; // [loops.n]
     struct server_budget *connections;
-    struct tls_client *tls_client; // NULL: no worker wants TLS
     struct table *table;
     struct log *log;
     struct events *events;
@@ -82,6 +63,7 @@ struct gateway {
     uint64_t started_us;
 
     // main thread only
+    struct fleet fleet;
     struct snapshot *snap;  // the newest; the loops have their own (part.snap)
     struct snapshot *snaps; // all that are held, newest first
     struct reload reload;
@@ -102,7 +84,9 @@ struct gateway {
 };
 
 // Main thread: asks the keeper to kill that process of a local worker. False: it could not be said.
-bool gateway_say_hangs(struct gateway *g, unsigned worker, unsigned replica, uint32_t pid);
+bool gateway_say_hangs(struct gateway *g, uint32_t place, uint32_t pid);
+// That nothing refers to that replica any more.
+bool gateway_say_left(struct gateway *g, uint32_t place);
 // Main thread: what an operator wants of the keeper: a drain, as SIGTERM to it begins one; that its events have
 // this level, and those of gateways to come. False: it could not be said.
 bool gateway_say_drain(struct gateway *g);

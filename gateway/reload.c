@@ -15,7 +15,9 @@
 struct takeover { // all that is new, before anything has changed
     struct gateway *g;
     struct snapshot *snap;
-    struct tls_server **tls; // of listen sections that have a front already; NULL: plain
+    struct tls_server **tls;   // of listen sections that have a front already; NULL: plain
+    struct boot_place *places; // of the offer
+    struct fleet_change fleet;
     char token[TOKEN_BYTES + 1];
     char why[512];
 };
@@ -58,6 +60,21 @@ static bool make_snapshot(struct takeover *t, const struct boot_offer *offer, in
         secrets_guard(c);
     t->snap = snapshot_new(t->g, c, offer->generation, offer->since_us, why);
     return t->snap || refuse(t, "%s", why);
+}
+
+// They stand behind the configuration's bytes.
+static bool make_workers(struct takeover *t, const struct boot_offer *offer, int memory_fd)
+{
+    if (offer->places > CONFIG_MAX_REPLICAS)
+        return refuse(t, "the keeper offers too many workers");
+    size_t bytes = offer->places * sizeof(struct boot_place);
+    t->places = mem_alloc(bytes + 1);
+    if (!t->places)
+        return refuse(t, "out of memory");
+    if (pread(memory_fd, t->places, bytes, (off_t)offer->bytes) != (ssize_t)bytes)
+        return refuse(t, "the workers that the keeper offers cannot be read");
+    return fleet_prepare(t->g, t->snap->config, t->places, (unsigned)offer->places, &t->fleet,
+                         t->why, sizeof(t->why));
 }
 
 // One that is new, or another's TLS; the sockets that come with it belong to its front then.
@@ -158,6 +175,7 @@ static void put_in_force(struct takeover *t)
     add_models(g, c);
     snapshot_publish(t->snap);
     fronts_publish(g);
+    fleet_apply(g, c, t->places, (unsigned)g->reload.offer.places, &t->fleet, true);
     t->snap = NULL;
 }
 
@@ -170,6 +188,8 @@ static void give_up(struct takeover *t)
             front_drop(f);
     }
     mem_free(t->tls);
+    fleet_drop(&t->fleet);
+    mem_free(t->places);
     if (t->snap)
         snapshot_drop(t->snap);
     handed_drop(&t->g->reload.handed);
@@ -180,7 +200,8 @@ static void take(struct gateway *g)
 {
     struct reload *r = &g->reload;
     struct takeover t = {.g = g};
-    bool ok = make_snapshot(&t, &r->offer, r->memory_fd) && make_fronts(&t) && read_token(&t) &&
+    bool ok = make_snapshot(&t, &r->offer, r->memory_fd) &&
+              make_workers(&t, &r->offer, r->memory_fd) && make_fronts(&t) && read_token(&t) &&
               move_log(&t);
     if (ok)
         put_in_force(&t);
@@ -197,6 +218,7 @@ void reload_in_force(struct gateway *g)
 {
     fronts_in_force(g);
     gateway_say_taken(g, NULL);
+    fleet_go_on(g);
 }
 
 void reload_on_room(struct gateway *g)
@@ -280,7 +302,7 @@ void reload_on_end(struct gateway *g, const struct boot_said *said)
     if (said->word.how)
         fronts_leave(g);
     for (struct reload_wish **at = &g->reload.waiting, *w; (w = *at);) {
-        if (w->number > said->word.worker) {
+        if (w->number > said->word.place) {
             at = &w->next;
             continue;
         }

@@ -1,6 +1,5 @@
 #include "gateway/removal.h"
 
-#include "backends/worker.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "gateway/card.h"
@@ -23,26 +22,16 @@ struct removal {
 
 // ---- its home: who is idle ---------------------------------------------------------------------------
 
-// Have those who had it been asked, and say nothing of it? Without a desk it could have been any of them.
-static bool is_denied(const struct part *p, const struct model *m)
-{
-    const struct replicas *rs = m->desk ? &m->desk->replicas : NULL;
-    unsigned n = rs ? rs->n : p->gateway->n_replicas;
-    for (unsigned i = 0; i < n; i++) {
-        if (workers_state(p, rs ? rs->at[i].id : i) != WORKER_READY)
-            return false;
-    }
-    return true;
-}
-
 // A replica is missed no longer than its model would be.
 static void forget_lost(const struct part *p, struct model *m, uint64_t now_us)
 {
     struct replicas *rs = m->desk ? &m->desk->replicas : NULL;
     for (unsigned i = 0; rs && rs->n_known > rs->n_up && i < rs->n; i++) {
         struct replica *r = &rs->at[i];
-        bool there = workers_state(p, r->id) == WORKER_READY;
-        if (!r->lost || now_us - r->lost_us < (there ? DOOR_GONE_US(GONE_US) : AWAY_US))
+        if (!r->lost)
+            continue;
+        bool there = workers_asked(p, r->id);
+        if (now_us - r->lost_us < (there ? DOOR_GONE_US(GONE_US) : AWAY_US))
             continue;
         replicas_forget(rs, r->id, now_us);
         home_touch(m->desk->user);
@@ -56,7 +45,7 @@ static void look_at_model(const struct part *p, struct model *m, uint64_t now_us
         m->idle_us = 0;
     else if (m->idle_us == 0)
         m->idle_us = now_us;
-    else if (now_us - m->idle_us >= (is_denied(p, m) ? DOOR_GONE_US(GONE_US) : AWAY_US))
+    else if (now_us - m->idle_us >= (workers_deny(p, m) ? DOOR_GONE_US(GONE_US) : AWAY_US))
         model_offer(m);
 }
 

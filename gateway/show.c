@@ -3,6 +3,7 @@
 #include "backends/worker.h"
 #include "base/json.h"
 #include "base/version.h"
+#include "gateway/endpoint.h"
 #include "gateway/front.h"
 #include "gateway/homes.h"
 #include "gateway/levels.h"
@@ -100,14 +101,17 @@ static void show_workers(struct json_writer *w, struct gateway *g)
 {
     json_w_key(w, VIEW("workers"));
     json_w_array(w);
-    for (unsigned id = 0; id < g->n_replicas; id++) {
+    for (const struct endpoint *e = g->fleet.endpoints; e; e = e->next) {
         json_w_object(w);
-        put_text(w, "name", g->replicas[id].name);
-        put_text(w, "address", g->replicas[id].address);
+        put(w, "id", e->id);
+        put_text(w, "name", e->name);
+        put_text(w, "address", e->address);
+        json_w_key(w, VIEW("leaving"));
+        json_w_bool(w, e->leaving);
         json_w_key(w, VIEW("connections"));
         json_w_array(w);
         for (unsigned i = 0; i < g->loops.n; i++)
-            json_w_string(w, view_str(worker_state_name[workers_state(g->parts[i], id)]));
+            json_w_string(w, view_str(worker_state_name[endpoint_state(e, i)]));
         json_w_array_end(w);
         json_w_object_end(w);
     }

@@ -30,21 +30,13 @@ static void set_limits(struct http_limits *l, const struct config_limits *c)
 }
 
 // The keeper has compared them already: what stands here is what this process can do, whatever it is told.
-static const char *fill_sections(struct snapshot *p, const struct config *birth)
+static const char *fill_sections(struct snapshot *p)
 {
     const struct config *c = p->config;
     p->fronts = mem_zalloc((c->listen_count + 1) * sizeof(*p->fronts));
-    p->workers = mem_zalloc((birth->worker_count + 1) * sizeof(*p->workers));
     p->names = mem_zalloc((c->model_count + 1) * sizeof(*p->names));
-    if (!p->fronts || !p->workers || !p->names)
+    if (!p->fronts || !p->names)
         return "out of memory";
-    if (c->worker_count != birth->worker_count)
-        return "a worker came or went: that wants a restart";
-    for (unsigned i = 0; i < birth->worker_count; i++) {
-        p->workers[i] = config_worker_find(c, birth->workers[i].name);
-        if (!p->workers[i])
-            return "a worker is another one: that wants a restart";
-    }
     for (unsigned i = 0; i < c->model_count; i++)
         p->names[i] = view_str(c->models[i].name);
     return NULL;
@@ -57,7 +49,6 @@ static void snapshot_free(struct snapshot *p)
     if (p->prev)
         *p->prev = p->next;
     mem_free(p->fronts);
-    mem_free(p->workers);
     mem_free(p->names);
     chains_free(p->chains);
     config_unref(p->config);
@@ -98,7 +89,7 @@ struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t gene
     p->flow = (struct flow_rules){.deadline_us = c->limits.deadline_default_us,
                                   .deadline_max_us = c->limits.deadline_max_us,
                                   .retry_after_s = RETRY_AFTER_S};
-    const char *other = fill_sections(p, g->birth);
+    const char *other = fill_sections(p);
     if (other)
         snprintf(why, FILE_WHY, "%s", other);
     else if ((p->chains = chains_new(c, why)) != NULL)

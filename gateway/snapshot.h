@@ -35,9 +35,7 @@ struct snapshot {
     struct http_limits limits;
     struct flow_rules flow;
     struct front *
-        *fronts; // of its listen sections, in their order; theirs while this is the newest
-    // The sections that the process was started with, by their numbers then, as this configuration has them.
-    const struct config_worker **workers;
+        *fronts;        // of its listen sections, in their order; theirs while this is the newest
     struct view *names; // of the models: config->model_count
     struct chains *chains;
     _Atomic unsigned holders;      // loops, and the main thread

@@ -1,13 +1,13 @@
 #include "gateway/worker_story.h"
 
-#include "gateway/link.h"
+#include "gateway/endpoint.h"
 #include <stdarg.h>
 #include <stdio.h>
 
 #define STORY(l, level, event, ...)                                                                \
     GATEWAY_EVENT((l)->part->gateway, (l)->part->loop, level, event,                               \
-                  LOG_CSTR("worker", link_endpoint(l)->name),                                      \
-                  LOG_CSTR("address", link_endpoint(l)->address), __VA_ARGS__)
+                  LOG_CSTR("worker", (l)->endpoint->name),                                         \
+                  LOG_CSTR("address", (l)->endpoint->address), __VA_ARGS__)
 
 // Is it news? Then it counts as said.
 static bool is_news(struct worker_story *s, enum story_said said, struct view why)
@@ -125,7 +125,7 @@ void story_not_learnt(struct link *l, const char *why, bool knows_nothing)
 // Local workers take a moment to come up, and the keeper says so of those that do not.
 void story_down(struct link *l, const char *why)
 {
-    bool is_local = l->id < l->part->gateway->boot->worker_count;
+    bool is_local = l->endpoint->local;
     bool was_ready = l->story.said == SAID_READY || l->story.said == SAID_SERVES_NOTHING;
     enum story_said said = was_ready ? SAID_DOWN : SAID_UNREACHABLE;
     if (!was_ready && is_local)

@@ -6,8 +6,8 @@
 #include "base/mem.h"
 #include "gateway/card.h"
 #include "gateway/doors.h"
+#include "gateway/endpoint.h"
 #include "gateway/homes.h"
-#include "gateway/link.h"
 #include <stdio.h>
 
 // ---- models ------------------------------------------------------------------------------------------
@@ -39,10 +39,11 @@ bool link_may_serve(const struct link *l, struct view name)
 {
     const struct snapshot *p = l->part->snap;
     const struct config_model *c = snapshot_model(p, name);
+    if (!l->section || l->leaving)
+        return false;
     if (!c)
         return !p->config->models_listed_only;
-    return c->worker == CONFIG_ANY_WORKER ||
-           &p->config->workers[c->worker] == p->workers[link_endpoint(l)->section];
+    return c->worker == CONFIG_ANY_WORKER || &p->config->workers[c->worker] == l->section;
 }
 
 // The model as this worker may serve it: NULL when the configuration gives it to others.
@@ -55,7 +56,7 @@ static struct model *model_for(struct link *l, struct view name)
         return NULL;
     }
     struct model_rules rules;
-    part_rules(c ? c : &p->workers[link_endpoint(l)->section]->rules, &rules);
+    part_rules(c ? c : &l->section->rules, &rules);
     struct model *m = table_add(l->part->gateway->table, name, &rules);
     l->left_out |= !m && model_name_ok(name);
     return m;
@@ -66,15 +67,14 @@ static struct replica_facts facts_of(struct link *l, const struct model_metadata
     struct replica_facts facts = {.max_batch = meta->max_batch,
                                   .instances = meta->instances,
                                   .metadata = metadata_hash(meta),
-                                  .vitals = &link_endpoint(l)->vitals};
+                                  .vitals = &l->endpoint->vitals};
     for (unsigned i = 0; i < meta->n_outputs; i++)
         facts.rowless |= meta->outputs[i].rank == 0 || meta->outputs[i].shape[0] >= 0;
-    const struct gateway *g = l->part->gateway;
-    if (meta->serial || l->part->snap->workers[link_endpoint(l)->section]->serial) {
-        facts.device = &link_endpoint(l)->device;
+    if (meta->serial || l->serial) {
+        facts.device = &l->endpoint->device;
         facts.turn = &l->turn;
     }
-    if (l->id < g->boot->worker_count) // others have no keeper that would tell
+    if (l->endpoint->local) // others have no keeper that would tell
         facts.incarnation = worker_pid(l->worker);
     for (unsigned i = 0; i < meta->n_versions && i < DESK_VERSIONS; i++)
         facts.versions[facts.n_versions++] = meta->versions[i];
@@ -118,6 +118,7 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
         home_adopt(l->part, m, l->id); // another loop may have added it by an older snapshot
     }
     desk_on_replica_up(home_desk(h), l->id, &facts, loop_now_us(l->part->loop), &l->part->fx);
+    l->crowded_out |= !has_place(home_desk(h), l->id);
     if (!has_place(home_desk(h), l->id))
         GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_WARN, "replica_left_out",
                       LOG_S("model", m->name), LOG_CSTR("replica", worker_name(w)),
@@ -132,7 +133,7 @@ static const struct model_metadata *said_of(const struct part *p, const struct m
     const struct replicas *rs = &((const struct desk *)m->desk)->replicas;
     for (unsigned i = 0; i < rs->n; i++) {
         const struct model_metadata *meta =
-            rs->at[i].up ? worker_model(p->links[rs->at[i].id]->worker, m->name) : NULL;
+            rs->at[i].up ? worker_model(part_link(p, rs->at[i].id)->worker, m->name) : NULL;
         if (meta)
             return meta;
     }
@@ -142,7 +143,8 @@ static const struct model_metadata *said_of(const struct part *p, const struct m
 bool workers_differ(const struct part *p, const struct model *m, unsigned id,
                     char out[DIFFERENCE_TEXT])
 {
-    const struct model_metadata *it = worker_model(p->links[id]->worker, m->name);
+    const struct link *l = part_link(p, id);
+    const struct model_metadata *it = l && l->worker ? worker_model(l->worker, m->name) : NULL;
     const struct model_metadata *others = m->desk ? said_of(p, m) : NULL;
     if (!it || !others)
         return false;
@@ -182,16 +184,36 @@ static void on_model_gone(struct worker *w, struct view name, void *ctx)
         model_down(l, m);
 }
 
+// Those that are there, in their places; those to whom nothing was ever connected are passed over.
+static struct link *next_link(const struct part *p, unsigned *place)
+{
+    while (*place < p->n_links) {
+        struct link *l = p->links[(*place)++];
+        if (l && l->worker)
+            return l;
+    }
+    return NULL;
+}
+
+static void repeat(struct link *l, bool *flag)
+{
+    bool again = *flag;
+    *flag = false;
+    if (again)
+        worker_repeat(l->worker);
+}
+
+static void link_connect(struct link *l);
+
 void workers_retry(struct part *p)
 {
-    if (atomic_load(&p->gateway->table->count) >= TABLE_MODELS)
-        return;
-    for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
-        struct link *l = p->links[id];
-        bool left_out = l->left_out;
-        l->left_out = false;
-        if (left_out)
-            worker_repeat(l->worker);
+    bool room = atomic_load(&p->gateway->table->count) < TABLE_MODELS;
+    for (unsigned i = 0; i < p->n_links; i++) {
+        struct link *l = p->links[i];
+        if (l && !l->worker)
+            link_connect(l);
+        else if (l && room)
+            repeat(l, &l->left_out);
     }
 }
 
@@ -199,29 +221,21 @@ void workers_retry(struct part *p)
 
 static struct link *owner_of(const struct link *l)
 {
-    struct gateway *g = l->part->gateway;
-    return g->parts[l->id % g->loops.n]->links[l->id];
-}
-
-// One task carries all that is to be said to a link; what is said while it is on its way joins it.
-static void say(const struct link *from, struct link *to, enum link_word word)
-{
-    if (atomic_fetch_or(&to->words, word) == 0)
-        loop_post_task(from->part->loop, to->part->loop, &to->task);
+    return &l->endpoint->link[l->id % ENDPOINTS_MOST % l->part->gateway->loops.n];
 }
 
 static void say_to_others(const struct link *from, enum link_word word)
 {
-    struct gateway *g = from->part->gateway;
-    for (unsigned i = 0; i < g->loops.n; i++) {
-        if (g->parts[i] != from->part)
-            say(from, g->parts[i]->links[from->id], word);
+    struct loop *loop = from->part->loop;
+    for (unsigned i = 0; i < from->part->gateway->loops.n; i++) {
+        if (i != loop->index)
+            endpoint_say(from->endpoint, loop, i, word);
     }
 }
 
 static void hear_news(struct link *l)
 {
-    struct roster *r = news_take(&link_endpoint(l)->news, l->wish, worker_pid(l->worker));
+    struct roster *r = news_take(&l->endpoint->news, l->wish, worker_pid(l->worker));
     if (r)
         worker_believe(l->worker, r);
     roster_unref(r);
@@ -229,22 +243,18 @@ static void hear_news(struct link *l)
 
 static uint64_t wish_news(struct link *l)
 {
-    struct news *n = &link_endpoint(l)->news;
     struct link *owner = owner_of(l);
-    uint64_t wish = news_wish(n);
+    uint64_t wish = news_wish(&l->endpoint->news);
     if (owner == l)
         worker_news(l->worker, wish);
     else
-        say(l, owner, WORD_WISH);
+        endpoint_say(l->endpoint, l->part->loop, owner->part->loop->index, WORD_WISH);
     return wish;
 }
 
-static void on_words(struct loop *loop, struct loop_task *t)
+static void hear_loops(struct link *l, unsigned words)
 {
-    struct link *l = container_of(t, struct link, task);
-    struct endpoint *e = link_endpoint(l);
-    unsigned words = atomic_exchange(&l->words, 0);
-    (void)loop;
+    struct endpoint *e = l->endpoint;
     if (words & WORD_WISH)
         worker_news(l->worker, news_newest_wish(&e->news));
     if (words & WORD_NEWS)
@@ -253,6 +263,22 @@ static void on_words(struct loop *loop, struct loop_task *t)
         worker_doubt(l->worker);
     if ((words & WORD_REPLACE) && worker_up_us(l->worker) < atomic_load(&e->replaced_us))
         worker_replace(l->worker, "it computes nothing");
+}
+
+static void link_join(struct link *l);
+static void link_leave(struct link *l);
+
+static void on_words(struct loop *loop, struct loop_task *t)
+{
+    struct link *l = container_of(t, struct link, task);
+    unsigned words = atomic_exchange(&l->words, 0);
+    if (words & WORD_JOIN)
+        link_join(l);
+    if (l->worker)
+        hear_loops(l, words);
+    if (words & WORD_LEAVE)
+        link_leave(l);
+    endpoint_unhold(l->endpoint, loop);
 }
 
 static void on_state(struct worker *w, void *ctx)
@@ -278,7 +304,7 @@ static void on_learnt(struct worker *w, const char *why, void *ctx)
         story_not_learnt(l, why, r == NULL);
         return;
     }
-    if (news_publish(&link_endpoint(l)->news, r, wish, worker_pid(w))) {
+    if (news_publish(&l->endpoint->news, r, wish, worker_pid(w))) {
         say_to_others(l, WORD_NEWS);
         hear_news(l);
     }
@@ -291,8 +317,7 @@ static void on_probed(struct worker *w, void *ctx)
 {
     struct link *l = ctx;
     (void)w;
-    atomic_store_explicit(&link_endpoint(l)->vitals.probed_us, link_now_us(l),
-                          memory_order_relaxed);
+    atomic_store_explicit(&l->endpoint->vitals.probed_us, link_now_us(l), memory_order_relaxed);
 }
 
 // Its owner's probe is late: every loop looks for itself now, not when its own batches are overdue.
@@ -325,14 +350,15 @@ static void on_down(struct worker *w, const char *why, void *ctx)
 
 void workers_probe(struct part *p, unsigned id)
 {
-    worker_doubt(p->links[id]->worker);
-    wish_news(p->links[id]);
+    struct link *l = part_link(p, id);
+    worker_doubt(l->worker);
+    wish_news(l);
 }
 
 void workers_hangs(struct part *p, unsigned id)
 {
-    struct link *l = p->links[id];
-    atomic_store(&link_endpoint(l)->replaced_us, link_now_us(l));
+    struct link *l = part_link(p, id);
+    atomic_store(&l->endpoint->replaced_us, link_now_us(l));
     parts_worker_hangs(p, id, worker_pid(l->worker));
     worker_replace(l->worker, "it answers probes and computes nothing");
     say_to_others(l, WORD_REPLACE);
@@ -368,8 +394,8 @@ static void adopt_models(struct part *p)
     for (struct home *h = homes_first(p); h; h = homes_next(h)) {
         struct desk *d = home_desk(h);
         for (unsigned i = 0; i < d->replicas.n; i++) {
-            struct link *l = p->links[d->replicas.at[i].id];
-            if (!d->replicas.at[i].up || link_may_serve(l, d->model->name))
+            struct link *l = d->replicas.at[i].up ? part_link(p, d->replicas.at[i].id) : NULL;
+            if (!l || link_may_serve(l, d->model->name))
                 continue;
             l->kept_out = true;
             model_down(l, d->model);
@@ -377,49 +403,139 @@ static void adopt_models(struct part *p)
     }
 }
 
+// Its models go, for now or for good: what is aboard ends as it ends.
+static void models_down(struct link *l)
+{
+    for (struct home *h = homes_first(l->part); h; h = homes_next(h))
+        model_down(l, home_desk(h)->model);
+}
+
+static void find_section(struct link *l)
+{
+    l->section = config_worker_find(l->part->snap->config, l->endpoint->section);
+    l->serial = l->section && l->section->serial;
+}
+
+// Whether its models take turns is a fact that desks have of each: they come anew.
+void workers_adopt_sections(struct part *p)
+{
+    for (unsigned i = 0; i < p->n_links; i++) {
+        struct link *l = p->links[i];
+        bool serial = l && l->serial;
+        if (l)
+            find_section(l);
+        if (!l || !l->section || l->serial == serial)
+            continue;
+        models_down(l);
+        l->kept_out = true;
+    }
+}
+
 void workers_adopt(struct part *p)
 {
     struct worker_rules rules = rules_of(p->snap);
-    for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
-        struct link *l = p->links[id];
-        bool again = l->kept_out;
+    unsigned at = 0;
+    for (struct link *l; (l = next_link(p, &at));) {
         worker_set_rules(l->worker, &rules);
-        l->kept_out = false;
-        if (again)
-            worker_repeat(l->worker);
+        repeat(l, &l->kept_out);
     }
     adopt_models(p);
 }
 
-static struct link *link_new(struct part *p, unsigned id)
+static void link_make(struct link *l)
 {
-    struct gateway *g = p->gateway;
-    struct link *l = mem_zalloc(sizeof(*l));
-    if (!l)
-        return NULL;
-    l->part = p;
-    l->id = id;
+    const struct endpoint *e = l->endpoint;
+    struct worker_config c = {.addr = e->addr,
+                              .tls = e->tls ? e->gateway->fleet.tls : NULL,
+                              .name = e->name,
+                              .owner = owner_of(l) == l,
+                              .rules = rules_of(l->part->snap)};
+    find_section(l);
+    l->worker = worker_new(l->part->loop, &c, &worker_ops, l);
+}
+
+static void link_connect(struct link *l)
+{
+    link_make(l);
+    if (l->worker) // else it is tried again: workers_retry
+        worker_start(l->worker);
+}
+
+static void take_place(struct link *l)
+{
+    struct part *p = l->part;
+    unsigned place = l->id % ENDPOINTS_MOST;
+    invariant(!p->links[place]);
+    p->links[place] = l;
+    if (p->n_links <= place)
+        p->n_links = place + 1;
+    l->born_us = link_now_us(l);
+}
+
+static void link_join(struct link *l)
+{
+    take_place(l);
+    link_connect(l);
+}
+
+// Who found no place at a desk may find one now.
+static void let_in(struct part *p)
+{
+    unsigned at = 0;
+    for (struct link *l; (l = next_link(p, &at));)
+        repeat(l, &l->crowded_out);
+}
+
+// Nothing of its is aboard anywhere: from here on this loop refers to it no more.
+static void on_close(struct loop *loop, struct loop_call *c)
+{
+    struct link *l = container_of(c, struct link, close);
+    struct part *p = l->part;
+    worker_free(l->worker);
+    l->worker = NULL;
+    p->links[l->id % ENDPOINTS_MOST] = NULL;
+    for (struct home *h = homes_first(p); h; h = homes_next(h))
+        desk_on_replica_gone(home_desk(h), l->id, loop_now_us(loop));
+    atomic_store_explicit(&l->state, WORKER_DOWN, memory_order_relaxed);
+    let_in(p);
+    part_run(p);
+    endpoint_unhold(l->endpoint, loop);
+}
+
+static void link_leave(struct link *l)
+{
+    l->leaving = true;
+    models_down(l);
+    for (struct home *h = homes_first(l->part); h; h = homes_next(h)) // nobody misses it
+        replicas_forget(&home_desk(h)->replicas, l->id, link_now_us(l));
+    if (l->batches == 0)
+        loop_defer(l->part->loop, &l->close);
+}
+
+void link_batch_home(struct link *l)
+{
+    if (--l->batches == 0 && l->leaving)
+        loop_defer(l->part->loop, &l->close);
+}
+
+void workers_link(struct link *l, struct endpoint *e, unsigned loop)
+{
+    l->part = e->gateway->parts[loop];
+    l->endpoint = e;
+    l->id = e->id;
     l->task.fn = on_words;
-    struct worker_config c = {.addr = g->replicas[id].addr,
-                              .tls = g->replicas[id].tls ? g->tls_client : NULL,
-                              .name = g->replicas[id].name,
-                              .owner = id % g->loops.n == p->loop->index,
-                              .rules = rules_of(p->snap)};
-    l->worker = worker_new(p->loop, &c, &worker_ops, l);
-    if (!l->worker) {
-        mem_free(l);
-        return NULL;
-    }
-    return l;
+    l->close.fn = on_close;
 }
 
 bool workers_build(struct part *p)
 {
-    const struct gateway *g = p->gateway;
-    p->links = mem_zalloc((g->n_replicas ? g->n_replicas : 1) * sizeof(struct link *));
-    for (unsigned id = 0; p->links && id < g->n_replicas; id++) {
-        p->links[id] = link_new(p, id);
-        if (!p->links[id])
+    p->links = mem_zalloc(ENDPOINTS_MOST * sizeof(struct link *));
+    for (struct endpoint *e = p->gateway->fleet.endpoints; p->links && e; e = e->next) {
+        struct link *l = &e->link[p->loop->index];
+        l->part = p; // there was none yet
+        take_place(l);
+        link_make(l);
+        if (!l->worker)
             return false;
     }
     return p->links != NULL;
@@ -427,30 +543,28 @@ bool workers_build(struct part *p)
 
 void workers_start(struct part *p)
 {
-    for (unsigned id = 0; id < p->gateway->n_replicas; id++)
-        worker_start(p->links[id]->worker);
+    unsigned at = 0;
+    for (struct link *l; (l = next_link(p, &at));)
+        worker_start(l->worker);
 }
 
 void workers_free(struct part *p)
 {
-    for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
-        worker_free(p->links[id]->worker);
-        p->links[id]->worker = NULL;
+    for (unsigned i = 0; i < p->n_links; i++) {
+        struct link *l = p->links[i];
+        if (!l)
+            continue;
+        worker_free(l->worker);
+        l->worker = NULL;
+        loop_defer_cancel(&l->close);
     }
-}
-
-void workers_forget(struct part *p)
-{
-    for (unsigned id = 0; p->links && id < p->gateway->n_replicas && p->links[id]; id++) {
-        story_deinit(&p->links[id]->story);
-        mem_free(p->links[id]);
-    }
-    mem_free(p->links);
 }
 
 void workers_kick(struct part *p, unsigned id)
 {
-    worker_kick(p->links[id]->worker);
+    struct link *l = part_link(p, id);
+    if (l && l->worker)
+        worker_kick(l->worker);
 }
 
 void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
@@ -464,38 +578,55 @@ void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
 }
 
 // One that is connected and not ready yet loads its models: that may take minutes.
-static bool is_waited_for(const struct link *l, uint64_t up_us)
+static bool is_waited_for(const struct link *l, uint64_t now_us)
 {
-    return !l->told && (up_us < WORKERS_UNREACHED_US || worker_state(l->worker) == WORKER_ASKING);
+    return !l->told && !l->leaving &&
+           (now_us - l->born_us < WORKERS_UNREACHED_US || worker_state(l->worker) == WORKER_ASKING);
 }
 
 bool workers_told(const struct part *p, uint64_t now_us)
 {
     bool any = false;
-    for (unsigned id = 0; id < p->gateway->n_replicas; id++) {
-        if (is_waited_for(p->links[id], now_us - p->gateway->started_us))
+    unsigned at = 0;
+    for (struct link *l; (l = next_link(p, &at));) {
+        if (is_waited_for(l, now_us))
             return false;
-        any |= p->links[id]->told;
+        any |= l->told;
     }
     return any;
 }
 
-void workers_show(const struct part *p, struct json_writer *w)
+bool workers_asked(const struct part *p, unsigned id)
 {
-    json_w_array(w);
-    for (unsigned id = 0; id < p->gateway->n_replicas; id++)
-        worker_show(p->links[id]->worker, w);
-    json_w_array_end(w);
+    const struct link *l = part_link(p, id);
+    return l && l->worker && worker_state(l->worker) == WORKER_READY;
 }
 
-unsigned workers_state(const struct part *p, unsigned id)
+bool workers_deny(const struct part *p, const struct model *m)
 {
-    return atomic_load_explicit(&p->links[id]->state, memory_order_relaxed);
+    unsigned at = 0;
+    for (struct link *l; (l = next_link(p, &at));) {
+        bool had_it = !m->desk || replicas_find(&m->desk->replicas, l->id);
+        if (had_it && !l->leaving && worker_state(l->worker) != WORKER_READY)
+            return false;
+    }
+    return true;
+}
+
+void workers_show(const struct part *p, struct json_writer *w)
+{
+    unsigned at = 0;
+    json_w_array(w);
+    for (struct link *l; (l = next_link(p, &at));)
+        worker_show(l->worker, w);
+    json_w_array_end(w);
 }
 
 #ifdef SLUICE_DOORS
 void workers_skew(struct part *p, unsigned id, uint64_t us)
 {
-    worker_skew(p->links[id]->worker, us);
+    struct link *l = part_link(p, id);
+    if (l && l->worker)
+        worker_skew(l->worker, us);
 }
 #endif

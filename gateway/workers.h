@@ -1,15 +1,16 @@
 /* gateway/workers.h: a loop's connections to the workers, and what a desk wants sent over them.
- * Thread: the part's loop; workers_state: any (atomic). */
+ * Thread: the part's loop. */
 #ifndef SLUICE_GATEWAY_WORKERS_H
 #define SLUICE_GATEWAY_WORKERS_H
 
 #include "gateway/difference.h"
 #include "gateway/part.h"
 
-bool workers_build(struct part *p);  // before the loop runs
-void workers_start(struct part *p);  // on the loop
-void workers_free(struct part *p);   // on the loop: it has ended
-void workers_forget(struct part *p); // all loops have ended: what they might still have written to
+void workers_link(struct link *l, struct endpoint *e,
+                  unsigned loop);   // main: a new one, of that loop
+bool workers_build(struct part *p); // before the loop runs
+void workers_start(struct part *p); // on the loop
+void workers_free(struct part *p);  // on the loop: it has ended
 void workers_kick(struct part *p, unsigned id);
 // The keeper says that process pid of it has ended: in order (or because it was asked to), or by a crash.
 void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed);
@@ -18,13 +19,19 @@ void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed);
 #define WORKERS_UNREACHED_US 10000000
 bool workers_told(const struct part *p, uint64_t now_us);
 void workers_show(const struct part *p, struct json_writer *w); // an array: each one's worker_show
-unsigned workers_state(const struct part *p, unsigned id);      // enum worker_state
+// It is there, and what it has is known.
+bool workers_asked(const struct part *p, unsigned id);
+// Those of its workers that had the model have been asked, and have it no more. (Without a desk it could have been any.)
+bool workers_deny(const struct part *p, const struct model *m);
 
 // In what replica id of the model differs from one that is up; false: that is not known.
 bool workers_differ(const struct part *p, const struct model *m, unsigned id,
                     char out[DIFFERENCE_TEXT]);
 
-void workers_adopt(struct part *p); // its snapshot is another one
+// Its snapshot is another one: first what it says of the workers themselves, which the rules of models come from; then
+// what they may serve.
+void workers_adopt_sections(struct part *p);
+void workers_adopt(struct part *p);
 void workers_retry(struct part *p); // takes in models that were left out, if there is room by now
 
 void workers_probe(struct part *p, unsigned id); // FX_PROBE

@@ -1,6 +1,5 @@
 #include "keeper/keeper.h"
 #include "base/mem.h"
-#include "keeper/ending.h"
 #include "keeper/event.h"
 #include "keeper/state.h"
 #include <errno.h>
@@ -9,7 +8,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -35,7 +33,7 @@ static int gateway_body(void *arg)
     return k->gateway_main(&k->boot);
 }
 
-static bool tell_gateway(struct keeper *k, const struct boot_word *word)
+bool keeper_tell(const struct keeper *k, const struct boot_word *word)
 {
     return k->gateway_fd >= 0 &&
            send(k->gateway_fd, word, sizeof(*word), MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof(*word);
@@ -56,27 +54,6 @@ static void gateway_ready(struct keeper *k)
           LOG_I("took_us", now_monotonic_us() - k->gateway.started_us));
 }
 
-// Only the process that the gateway means: another may have taken its place since the word was sent. Its end
-// is seen by reap(), as every other.
-static void worker_hangs(struct keeper *k, const struct boot_word *word)
-{
-    for (unsigned i = 0; i < k->worker_count; i++) {
-        struct local_worker *w = &k->workers[i];
-        if (w->worker != word->worker || w->replica != word->replica || !child_alive(&w->child) ||
-            (uint32_t)w->child.pid != word->pid || w->child.killed)
-            continue;
-        EVENT(LOG_WARN, "worker_hangs", LOG_CSTR("name", w->config->name),
-              LOG_I("replica", w->replica), LOG_I("pid", w->child.pid));
-        child_signal(&w->child, SIGKILL);
-    }
-}
-
-static void tell_of_worker(struct keeper *k, const struct local_worker *w, enum boot_word_kind kind,
-                           enum boot_end how)
-{
-    tell_gateway(k, &(struct boot_word){kind, w->worker, w->replica, (uint32_t)w->child.pid, how});
-}
-
 static void start_gateway(struct keeper *k, uint64_t now)
 {
     int pair[2];
@@ -93,16 +70,14 @@ static void start_gateway(struct keeper *k, uint64_t now)
     k->boot.keeper_fd = pair[1];
     k->boot.generation = k->gateway.starts;
     reload_on_gateway_gone(k);
+    places_for_boot(k);
     bool forked = child_fork(&k->gateway, gateway_body, k, now, &k->rand);
     close(pair[1]);
     k->boot.keeper_fd = -1;
     if (forked) {
         EVENT(LOG_INFO, "gateway_started", LOG_I("pid", k->gateway.pid),
               LOG_I("generation", k->boot.generation), LOG_I("loops", k->boot.loops));
-        for (unsigned i = 0; i < k->worker_count; i++) { // those that were quicker
-            if (k->workers[i].child.state == CHILD_RUNNING)
-                tell_of_worker(k, &k->workers[i], BOOT_WORKER_UP, BOOT_ENDED);
-        }
+        places_tell_all(k); // those that were quicker
     } else {
         close(k->gateway_fd);
         k->gateway_fd = -1;
@@ -123,7 +98,9 @@ static void hear_word(struct keeper *k, const struct boot_said *said)
     if (word->kind == BOOT_READY)
         gateway_ready(k);
     else if (word->kind == BOOT_WORKER_HANGS)
-        worker_hangs(k, word);
+        places_on_hangs(k, word);
+    else if (word->kind == BOOT_PLACE_LEFT)
+        places_on_left(k, word->place, now_monotonic_us());
     else if (word->kind == BOOT_DRAIN_ASKED)
         k->drain_asked = true; // the turn does it: this may be the last word of one that was reaped
     else if (word->kind == BOOT_RELOAD_ASKED)
@@ -195,52 +172,13 @@ static void watch_gateway(struct keeper *k, uint64_t now)
     }
 }
 
-// ---- workers ------------------------------------------------------------------------------------------
-
-static const char *socket_path(const struct local_worker *w)
-{
-    return w->address + strlen("unix:");
-}
-
-static int worker_body(void *arg)
-{
-    struct local_worker *w = arg;
-    return child_exec_worker(w->program, w->words, w->liveness_fd, w->config->name, w->replica);
-}
-
-static void start_worker(struct keeper *k, struct local_worker *w, uint64_t now)
-{
-    unlink(socket_path(w)); // of its last life; its coming back says that the new one listens
-    if (child_fork(&w->child, worker_body, w, now, &k->rand))
-        EVENT(LOG_INFO, "worker_started", LOG_CSTR("name", w->config->name),
-              LOG_I("replica", w->replica), LOG_I("pid", w->child.pid),
-              LOG_I("start", w->child.starts));
-}
-
-static void watch_worker(struct keeper *k, struct local_worker *w)
-{
-    struct stat st;
-    if (w->child.state != CHILD_STARTING || stat(socket_path(w), &st) != 0 || !S_ISSOCK(st.st_mode))
-        return;
-    child_ready(&w->child);
-    EVENT(LOG_INFO, "worker_listening", LOG_CSTR("name", w->config->name),
-          LOG_I("replica", w->replica), LOG_I("pid", w->child.pid));
-    tell_of_worker(k, w, BOOT_WORKER_UP, BOOT_ENDED);
-}
-
 // ---- deaths -------------------------------------------------------------------------------------------
 
 static void begin_stop(struct keeper *k, uint64_t now)
 {
     k->phase = STOPPING;
     k->deadline_us = now + KEEPER_WORKER_STOP_US;
-    for (unsigned i = 0; i < k->worker_count; i++) {
-        struct child *c = &k->workers[i].child;
-        if (child_alive(c))
-            child_signal(c, SIGTERM);
-        else
-            c->state = CHILD_OVER;
-    }
+    places_end(k);
 }
 
 static const char *how(int status, int *number)
@@ -282,31 +220,14 @@ static void gateway_died(struct keeper *k, int status, uint64_t now)
         begin_stop(k, now);
 }
 
-static void worker_died(struct keeper *k, struct local_worker *w, int status, uint64_t now)
-{
-    int number;
-    const char *kind = how(status, &number);
-    bool again = k->phase == RUNNING || k->phase == DRAINING;
-    pid_t pid = w->child.pid;
-    tell_of_worker(k, w, BOOT_WORKER_GONE, ending_of(status, w->child.killed));
-    child_died(&w->child, again, now, &k->rand);
-    uint64_t pause = again ? w->child.at_us - now : 0;
-    EVENT(again ? LOG_WARN : LOG_INFO, "worker_exited", LOG_CSTR("name", w->config->name),
-          LOG_I("replica", w->replica), LOG_I("pid", pid), LOG_I(kind, number),
-          LOG_I("lived_us", now - w->child.started_us), LOG_I("restart_in_us", pause));
-}
-
 static void reap(struct keeper *k, uint64_t now)
 {
     int status;
     for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
-        if (reload_reap(k, pid, status, now))
+        if (reload_reap(k, pid, status, now) || places_reap(k, pid, status, now))
             continue;
         if (pid == k->gateway.pid)
             gateway_died(k, status, now);
-        for (unsigned i = 0; i < k->worker_count; i++)
-            if (pid == k->workers[i].child.pid)
-                worker_died(k, &k->workers[i], status, now);
     }
 }
 
@@ -315,8 +236,7 @@ static void reap(struct keeper *k, uint64_t now)
 static void kill_all(struct keeper *k)
 {
     child_signal(&k->gateway, SIGKILL);
-    for (unsigned i = 0; i < k->worker_count; i++)
-        child_signal(&k->workers[i].child, SIGKILL);
+    places_signal(k, SIGKILL);
     k->deadline_us = 0;
 }
 
@@ -330,7 +250,7 @@ static void begin_drain(struct keeper *k, const char *why, uint64_t now)
     if (!child_alive(&k->gateway)) {
         k->gateway.state = CHILD_OVER;
         begin_stop(k, now);
-    } else if (!tell_gateway(k, &(struct boot_word){.kind = BOOT_DRAIN})) {
+    } else if (!keeper_tell(k, &(struct boot_word){.kind = BOOT_DRAIN})) {
         child_signal(&k->gateway, SIGTERM);
     }
     sockets_let_go(&k->sockets); // no other gateway process follows
@@ -349,9 +269,7 @@ static void on_signal(struct keeper *k, int number, uint64_t now)
         EVENT(LOG_WARN, "cut", LOG_I("signal", number));
         if (k->phase == DRAINING) {
             k->phase = STOPPING; // the gateway's end by our own hand is no failure
-            for (unsigned i = 0; i < k->worker_count; i++)
-                if (!child_alive(&k->workers[i].child))
-                    k->workers[i].child.state = CHILD_OVER;
+            places_give_up(k);
         }
         kill_all(k);
         break;
@@ -370,12 +288,7 @@ static void on_signal(struct keeper *k, int number, uint64_t now)
 
 static bool all_over(const struct keeper *k)
 {
-    if (child_alive(&k->gateway))
-        return false;
-    for (unsigned i = 0; i < k->worker_count; i++)
-        if (k->workers[i].child.state != CHILD_OVER)
-            return false;
-    return true;
+    return !child_alive(&k->gateway) && places_over(k);
 }
 
 static void rotate_tickets(struct keeper *k, uint64_t now)
@@ -396,12 +309,7 @@ static void advance(struct keeper *k, uint64_t now)
     if (k->drain_asked && k->phase == RUNNING)
         begin_drain(k, "an operator's word", now);
     reload_turn(k, now);
-    for (unsigned i = 0; i < k->worker_count; i++) {
-        struct local_worker *w = &k->workers[i];
-        if (w->child.state == CHILD_WAITING && now >= w->child.at_us)
-            start_worker(k, w, now);
-        watch_worker(k, w);
-    }
+    places_turn(k, now);
     if (k->gateway.state == CHILD_WAITING && now >= k->gateway.at_us)
         start_gateway(k, now);
     watch_gateway(k, now);
@@ -426,14 +334,7 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 
 static uint64_t next_wake(const struct keeper *k, uint64_t now)
 {
-    uint64_t at = now + WATCHDOG_TICK_US;
-    for (unsigned i = 0; i < k->worker_count; i++) {
-        const struct child *c = &k->workers[i].child;
-        if (c->state == CHILD_WAITING)
-            at = sooner(at, c->at_us);
-        else if (c->state == CHILD_STARTING) // often at first; a slow or broken one costs little
-            at = sooner(at, now + (now - c->started_us < 5000000 ? KEEPER_SOCKET_POLL_US : 200000));
-    }
+    uint64_t at = sooner(now + WATCHDOG_TICK_US, places_wake_us(k, now));
     if (k->gateway.state == CHILD_WAITING)
         at = sooner(at, k->gateway.at_us);
     if (k->deadline_us)

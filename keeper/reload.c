@@ -137,6 +137,7 @@ static void forget(struct keeper *k)
     close_fd(&r->said_fd);
     config_unref(r->config);
     r->config = NULL;
+    places_plan_deinit(&r->places);
     buffer_deinit(&r->text);
     buffer_init(&r->text);
     r->state = RELOAD_IDLE;
@@ -158,7 +159,7 @@ static bool send_surely(const struct keeper *k, const void *p, size_t bytes, con
 static void tell_gateway(struct keeper *k, bool taken, const char *text)
 {
     struct boot_said said = {
-        .word = {.kind = BOOT_RELOADED, .worker = k->reload.answers, .how = taken},
+        .word = {.kind = BOOT_RELOADED, .place = k->reload.answers, .how = taken},
         .generation = k->boot.config_generation};
     int n = snprintf(said.text, sizeof(said.text), "%s", text);
     size_t bytes = n < 0 ? 0 : (size_t)n < BOOT_TEXT ? (size_t)n : BOOT_TEXT - 1;
@@ -174,18 +175,6 @@ static void refuse(struct keeper *k, const char *why)
 }
 
 // ---- in force ----------------------------------------------------------------------------------------------
-
-// Their commands are what they were; the words that stood in the old configuration stand in this one.
-static void adopt_workers(struct keeper *k, const struct config *c)
-{
-    for (unsigned i = 0; i < k->worker_count; i++) {
-        struct local_worker *w = &k->workers[i];
-        w->config = config_worker_find(c, w->config->name);
-        for (unsigned n = 0; n < w->config->command_count; n++)
-            w->words[n] = (char *)(uintptr_t)w->config->command[n]; // execv's type
-        k->boot_workers[i].name = w->config->name;
-    }
-}
 
 static void adopt_sockets(struct keeper *k, const struct config *c, uint64_t now_us)
 {
@@ -206,7 +195,7 @@ static void put_in_force(struct keeper *k, uint64_t now_us)
 {
     struct reload_job *r = &k->reload;
     struct config *before = k->config;
-    adopt_workers(k, r->config);
+    places_apply(k, r->config, &r->places);
     adopt_sockets(k, r->config, now_us);
     if (r->config->log.level != before->log.level) { // else what an operator has set since stays
         k->boot.log_level = r->config->log.level;
@@ -245,6 +234,18 @@ static bool read_again(struct keeper *k)
     return r->config != NULL;
 }
 
+// The workers stand behind the configuration's bytes.
+static bool add_places(struct reload_job *r)
+{
+    size_t at = buffer_len(&r->text), bytes = sizeof(struct boot_place);
+    for (unsigned i = 0; i < r->places.n; i++) {
+        if (pwrite(r->memory_fd, &r->places.rows[i].to_be, bytes, (off_t)(at + i * bytes)) !=
+            (ssize_t)bytes)
+            return false;
+    }
+    return true;
+}
+
 // A section's sockets: their number, and what the gateway does not have.
 static bool hand_over(struct keeper *k, unsigned section)
 {
@@ -271,8 +272,9 @@ static void offer(struct keeper *k)
     struct boot_offer o = {.word.kind = BOOT_OFFER,
                            .generation = k->boot.config_generation + 1,
                            .since_us = r->since_us,
-                           .bytes = buffer_len(&r->text)};
-    bool told = true;
+                           .bytes = buffer_len(&r->text),
+                           .places = r->places.n};
+    bool told = add_places(r);
     for (unsigned i = 0; told && i < r->sockets.count; i++)
         told = hand_over(k, i);
     if (told && send_surely(k, &o, sizeof(o), &r->memory_fd, 1))
@@ -291,6 +293,8 @@ static void go_on(struct keeper *k, uint64_t now_us)
     else if (k->phase != RUNNING)
         refuse(k, "the gateway drains");
     else if (!sockets_prepare(&r->sockets, &k->sockets, r->config, k->boot.loops, why))
+        refuse(k, why);
+    else if (!places_prepare(k, r->config, &r->places, why))
         refuse(k, why);
     else if (k->gateway_fd < 0)
         put_in_force(k, now_us);

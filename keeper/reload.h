@@ -19,6 +19,7 @@
 #include "config/config.h"
 #include "gateway/boot.h"
 #include "keeper/child.h"
+#include "keeper/places.h"
 #include "keeper/runtime.h"
 
 #define RELOAD_CHECK_US 30000000ull // a file on a disk that does not answer is given up
@@ -40,6 +41,7 @@ struct reload_job { // the one that runs, and the one that is asked for
     struct buffer text; // of the configuration, while it is not in force
     struct config *config;  // OFFERED
     struct sockets sockets; // OFFERED: those of it
+    struct places_plan places;
     uint64_t
         let_go_us; // the gateway closes sockets that left with the last one: until then; 0: none
     uint64_t since_us; // OFFERED: wall clock

@@ -1,6 +1,5 @@
 /* How the keeper comes to life and goes: everything that it holds is opened here, in the order in which a
  * failure is most useful to hear of, and closed here. */
-#include "base/mem.h"
 #include "gateway/secrets.h"
 #include "keeper/event.h"
 #include "keeper/state.h"
@@ -60,61 +59,23 @@ static void prepare_process(void)
     }
 }
 
-// argv: the command, then --listen ADDRESS --liveness-fd N.
-static bool prepare_worker(struct keeper *k, struct local_worker *w)
+static bool prepare_places(struct keeper *k)
 {
-    static char *const listen = (char *)(uintptr_t) "--listen";
-    static char *const liveness = (char *)(uintptr_t) "--liveness-fd";
-    char program[600], why[200];
-    unsigned n = w->config->command_count;
-    if (!runtime_find_program(w->config->command[0], program, sizeof(program))) {
-        snprintf(why, sizeof(why), "worker \"%.60s\": program \"%.100s\" not found",
-                 w->config->name, w->config->command[0]);
-        return refuse(why);
-    }
-    snprintf(w->address, sizeof(w->address), "unix:%s/w%u-%u.sock", k->dir.path, w->worker,
-             w->replica);
-    w->program = mem_must(strlen(program) + 1);
-    memcpy(w->program, program, strlen(program) + 1);
-    w->words = mem_must_zero((n + 5) * sizeof(*w->words));
-    for (unsigned i = 0; i < n; i++)
-        w->words[i] = (char *)(uintptr_t)w->config->command[i]; // execv's type; not written to
-    w->liveness_fd = k->boot.liveness_fd;
-    snprintf(w->number, sizeof(w->number), "%d", w->liveness_fd);
-    w->words[n] = listen;
-    w->words[n + 1] = w->address;
-    w->words[n + 2] = liveness;
-    w->words[n + 3] = w->number;
-    return true;
-}
-
-static bool prepare_workers(struct keeper *k)
-{
-    unsigned n = 0;
-    for (unsigned i = 0; i < k->config->worker_count; i++)
-        n += k->config->workers[i].replicas;
-    if (n == 0)
-        return true;
-    char why[RUNTIME_ERROR];
-    if (!runtime_dir_make(&k->dir, k->config->runtime_dir, why))
-        return refuse(why);
-    k->workers = mem_must_zero(n * sizeof(*k->workers)); // bounds: 4,096 sections, 64 replicas
-    k->boot_workers = mem_must_zero(n * sizeof(*k->boot_workers));
+    struct places_plan plan;
+    char why[RUNTIME_ERROR], program[600];
     for (unsigned i = 0; i < k->config->worker_count; i++) {
-        for (unsigned r = 0; r < k->config->workers[i].replicas; r++) {
-            struct local_worker *w = &k->workers[k->worker_count];
-            w->config = &k->config->workers[i];
-            w->worker = i;
-            w->replica = r;
-            k->boot_workers[k->worker_count++] = (struct boot_worker){
-                .name = w->config->name, .worker = i, .replica = r, .address = w->address};
-            if (!prepare_worker(k, w))
-                return false;
-        }
+        const struct config_worker *w = &k->config->workers[i];
+        if (w->command_count == 0 || runtime_find_program(w->command[0], program, sizeof(program)))
+            continue;
+        snprintf(why, sizeof(why), "worker \"%.60s\": program \"%.100s\" not found", w->name,
+                 w->command[0]);
+        return refuse(why);
     }
-    k->boot.workers = k->boot_workers;
-    k->boot.worker_count = k->worker_count;
-    return true;
+    bool ok = places_prepare(k, k->config, &plan, why);
+    if (ok)
+        places_apply(k, k->config, &plan);
+    places_plan_deinit(&plan);
+    return ok || refuse(why);
 }
 
 static bool prepare_sockets(struct keeper *k)
@@ -173,7 +134,7 @@ bool keeper_prepare(struct keeper *k, struct config *config, struct view text)
     k->boot.page = runtime_page_new();
     if (!k->boot.page)
         return refuse_errno("mmap");
-    if (!prepare_sockets(k) || !prepare_workers(k))
+    if (!prepare_sockets(k) || !prepare_places(k))
         return false;
     secrets_guard(config);
     return true;
@@ -190,13 +151,7 @@ void keeper_clean_up(struct keeper *k)
     event_listen(NULL, NULL);
     reload_deinit(k);
     sockets_close(&k->sockets);
-    for (unsigned i = 0; i < k->worker_count; i++) {
-        struct local_worker *w = &k->workers[i];
-        mem_free(w->words);
-        mem_free(w->program);
-    }
-    mem_free(k->workers);
-    mem_free(k->boot_workers);
+    places_free(k);
     runtime_dir_remove(&k->dir);
     runtime_page_free(k->boot.page);
     close_fd(k->boot.liveness_fd);

@@ -4,6 +4,7 @@
 
 #include "keeper/child.h"
 #include "keeper/keeper.h"
+#include "keeper/places.h"
 #include "keeper/relay.h"
 #include "keeper/reload.h"
 #include "keeper/runtime.h"
@@ -11,17 +12,6 @@
 #include "keeper/watchdog.h"
 
 enum phase { RUNNING, DRAINING, STOPPING, OVER };
-
-struct local_worker { // one replica of a local worker
-    struct child child;
-    const struct config_worker *config;
-    unsigned worker, replica; // as in struct boot_worker
-    char *program;
-    char **words;      // argv, NULL-terminated
-    int liveness_fd;   // what --liveness-fd names
-    char number[16];   // of that descriptor
-    char address[120]; // "unix:PATH"
-};
 
 struct keeper {
     struct config *config; // in force: one reference
@@ -36,9 +26,9 @@ struct keeper {
     struct reload_job reload;
     struct relay relay;
     struct child gateway;
-    struct local_worker *workers;
-    struct boot_worker *boot_workers;
-    unsigned worker_count;
+    struct worker_place *places;
+    struct boot_place *boot_places;
+    uint32_t last_place; // number that was given
     enum phase phase;
     bool drain_asked;     // by the gateway, for an operator
     uint64_t deadline_us; // DRAINING, STOPPING: kill what is left then; 0: it has been done
@@ -51,6 +41,8 @@ struct keeper {
 
 // Signals, sockets, directory, pipe, page, the workers' words; starts no process. false: said why.
 bool keeper_prepare(struct keeper *k, struct config *config, struct view text);
+// Says a word to the gateway process, if there is one. False: it could not be said.
+bool keeper_tell(const struct keeper *k, const struct boot_word *word);
 // What we have told goes on to a gateway that is ready.
 void keeper_relay(struct keeper *k);
 // Gives all of it back; also after a keeper_prepare that failed.

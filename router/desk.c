@@ -129,9 +129,9 @@ void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct e
     adopt_batch_size(d);
 }
 
-void desk_on_replica_gone(struct desk *d, uint32_t id)
+void desk_on_replica_gone(struct desk *d, uint32_t id, uint64_t now_us)
 {
-    replicas_forget(&d->replicas, id);
+    replicas_vacate(&d->replicas, id, now_us);
 }
 
 // ---- sending -----------------------------------------------------------------------------------------

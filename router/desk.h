@@ -98,7 +98,7 @@ void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts 
 void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct effects *fx);
 // It is down, comes no more, and has nothing in flight: what its facts pointed at may be freed. Its number is never given
 // to another, so that what is still remembered of it (losses, sequences) is nobody else's.
-void desk_on_replica_gone(struct desk *d, uint32_t id);
+void desk_on_replica_gone(struct desk *d, uint32_t id, uint64_t now_us);
 // The keeper's word: that process has ended, before or after its connection, or without it. crashed: by a
 // crash signal, a SIGKILL that was not ours, or with a status that is not 0.
 void desk_on_process_end(struct desk *d, uint32_t id, uint32_t incarnation, bool crashed,

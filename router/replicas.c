@@ -259,6 +259,8 @@ static void recount(struct replicas *rs, uint64_t now_us)
         rs->n_known += rs->at[i].up || rs->at[i].lost;
         rs->n_ready += rs->at[i].up && rs->at[i].standing != STANDING_OPEN;
     }
+    rs->bereft &= rs->n_known == 0;
+    rs->n_known += rs->bereft;
     if (rs->n_ready > 0)
         rs->alone_since_us = 0;
     else if (before > 0)

@@ -80,10 +80,10 @@ struct replica_facts {       // what a replica says of itself when it comes up
 enum standing { STANDING_CLOSED, STANDING_OPEN, STANDING_HALF }; // as of a breaker
 
 struct replica {
-    uint32_t id;            // the doer's number, which is never another's; REPLICA_NONE: the place is free
-    bool up;                // its connection is, and the model is ready there
-    bool differs;           // R4: kept out
-    bool lost;              // it was up, is not now, and nobody has said that it is not missed
+    uint32_t id;  // the doer's number, which is never another's; REPLICA_NONE: the place is free
+    bool up;      // its connection is, and the model is ready there
+    bool differs; // R4: kept out
+    bool lost;    // it was up, is not now, and nobody has said that it is not missed
     enum standing standing; // see above
     uint8_t opened;         // times in a row: the next one is longer
     uint8_t faults;         // batches in a row that it failed and a sibling answered

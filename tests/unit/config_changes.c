@@ -83,6 +83,15 @@ static void what_is_taken(void **state)
     compare("listen \"a\" { address = \"127.0.0.1:0\" certificate = \"c\" key = \"k\" }" WORKER,
             "listen \"a\" { address = \"127.0.0.1:0\" certificate = \"d\" key = \"k\" }" WORKER,
             "listen \"a\": certificate: was \"c\", is \"d\"", "");
+    compare(
+        SMALL, LISTEN "worker \"w\" { command = {\"a\", \"b\"} replace = before }",
+        "worker \"w\": command: was {}, is {\"a\", \"b\"}; worker \"w\": replicas: was 0, is 1; "
+        "worker \"w\": replace: was after, is before; "
+        "worker \"w\": addresses: was {\"grpc://10.0.0.7:8001\"}, is {}",
+        "");
+    compare(SMALL, SMALL "worker \"v\" { command = {\"a\"} }", "worker \"v\": added", "");
+    compare(SMALL "worker \"v\" { command = {\"a\"} serial = on }", SMALL, "worker \"v\": removed",
+            "");
 }
 
 static void listeners(void **state)
@@ -109,11 +118,6 @@ static void what_wants_a_restart(void **state)
     compare(SMALL ADMIN, SMALL "admin { address = \"127.0.0.1:2\" token_file = \"t\" }",
             "admin: token_file: was none, is \"t\"",
             "admin: address: was \"127.0.0.1:1\", is \"127.0.0.1:2\"");
-    compare(
-        SMALL, LISTEN "worker \"w\" { command = {\"a\", \"b\"} }", "",
-        "worker \"w\": command: was {}, is {\"a\", \"b\"}; worker \"w\": replicas: was 0, is 1; "
-        "worker \"w\": addresses: was {\"grpc://10.0.0.7:8001\"}, is {}");
-    compare(SMALL, SMALL "worker \"v\" { command = {\"a\"} }", "", "worker \"v\": added");
     compare(SMALL, SMALL "log { ring = 1MiB sample = 1% }", "log: sample: was 100%, is 1%",
             "log: ring: was 4MiB, is 1MiB");
 }
@@ -127,9 +131,9 @@ static void long_and_many(void **state)
     struct config *a = parse(was), *b = parse(is);
     struct config_changes c;
     config_changes_find(&c, a, b);
-    assert_int_equal(c.refused, 1);
-    assert_true(buffer_append(&c.refused_text, "", 1)); // for strstr
-    assert_non_null(strstr(buffer_view(&c.refused_text).p, "..., is {"));
+    assert_int_equal(c.taken, 1);
+    assert_true(buffer_append(&c.taken_text, "", 1)); // for strstr
+    assert_non_null(strstr(buffer_view(&c.taken_text).p, "..., is {"));
     config_changes_deinit(&c);
     config_unref(b);
     char *at = is + snprintf(is, sizeof(is), "%s", was);
@@ -166,6 +170,28 @@ static void too_many_models(void **state)
     }
     assert_null(config_parse(buffer_view(&text), "t.conf", &e));
     assert_string_equal(e.error[0].text, "expected at most 1024 model sections, got 1025");
+    buffer_deinit(&text);
+}
+
+static void too_many_replicas(void **state)
+{
+    struct buffer text;
+    struct config_errors e;
+    buffer_init(&text);
+    assert_true(buffer_append(&text, LISTEN, strlen(LISTEN)));
+    for (unsigned i = 0; i < CONFIG_MAX_REPLICAS / 64; i++) {
+        char line[80];
+        int n =
+            snprintf(line, sizeof(line), "worker \"w%u\" { command = {\"a\"} replicas = 64 }\n", i);
+        assert_true(buffer_append(&text, line, (size_t)n));
+    }
+    struct config *c = config_parse(buffer_view(&text), "t.conf", &e);
+    assert_int_equal(config_replicas(c), CONFIG_MAX_REPLICAS);
+    config_unref(c);
+    assert_true(buffer_append(&text, WORKER, strlen(WORKER)));
+    assert_null(config_parse(buffer_view(&text), "t.conf", &e));
+    assert_string_equal(e.error[0].text,
+                        "expected at most 2048 replicas of all workers together, got 2049");
     buffer_deinit(&text);
 }
 
@@ -212,6 +238,7 @@ int main(void)
         cmocka_unit_test(listeners),
         cmocka_unit_test(long_and_many),
         cmocka_unit_test(too_many_models),
+        cmocka_unit_test(too_many_replicas),
         cmocka_unit_test(every_key_prints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

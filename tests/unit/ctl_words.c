@@ -34,8 +34,9 @@ static const char page_text[] =
     "'running_rows':8,'charged_rows':13,'charged_bytes':3328,'queue_limit_rows':4096},"
     "{'name':'other','home':1,'ready_replicas':0,'max_batch':1,'waiting_rows':0,'running_rows':0,"
     "'charged_rows':0,'charged_bytes':0,'queue_limit_rows':1024}],"
-    "'workers':[{'name':'w/0','address':'unix:/run/w0.sock','connections':['ready','ready']},"
-    "{'name':'w/1','address':'10.0.0.7:8001','connections':['ready','connecting']}]}";
+    "'workers':[{'id':0,'name':'w/0','address':'unix:/run/"
+    "w0.sock','connections':['ready','ready']},"
+    "{'id':1,'name':'w/1','address':'10.0.0.7:8001','connections':['ready','connecting']}]}";
 
 static json_t *parse(const char *single_quoted)
 {

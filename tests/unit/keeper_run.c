@@ -65,9 +65,9 @@ static void say(int fd, struct boot_word w)
         exit(4);
 }
 
-static void say_hangs(int fd, unsigned worker, unsigned replica, unsigned pid)
+static void say_hangs(int fd, unsigned place, unsigned pid)
 {
-    say(fd, (struct boot_word){BOOT_WORKER_HANGS, worker, replica, pid, 0});
+    say(fd, (struct boot_word){BOOT_WORKER_HANGS, place, pid, 0});
 }
 
 // What must not be believed, and at last the truth.
@@ -75,13 +75,13 @@ static void doubt(int fd)
 {
     const struct boot_word *first = &heard_up[0], *last = &heard_up[1];
     if (first->pid != last->pid)
-        say_hangs(fd, 0, 0, first->pid); // has long ended
-    say_hangs(fd, 0, 0, 0);
-    say_hangs(fd, 0, 0, (unsigned)getpid()); // is no worker
-    say_hangs(fd, 0, 1, last->pid);          // no such replica
-    say_hangs(fd, 7, 0, last->pid);          // no such worker
-    say_hangs(fd, 0, 0, last->pid);
-    say_hangs(fd, 0, 0, last->pid); // said twice: it is dying already
+        say_hangs(fd, 1, first->pid); // has long ended
+    say_hangs(fd, 1, 0);
+    say_hangs(fd, 1, (unsigned)getpid()); // is no worker
+    say_hangs(fd, 0, last->pid);          // no such place
+    say_hangs(fd, 7, last->pid);
+    say_hangs(fd, 1, last->pid);
+    say_hangs(fd, 1, last->pid); // said twice: it is dying already
 }
 
 // What an operator made it say, at SIGUSR1.
@@ -129,8 +129,8 @@ static void say_word(int fd)
         close(fds[i]);
     if (w.kind == BOOT_DRAIN && play != NEVER_ENDS)
         exit(0);
-    dprintf(2, "{\"event\":\"play_word_%u\",\"worker\":%u,\"replica\":%u,\"pid\":%u,\"how\":%u}\n",
-            w.kind, w.worker, w.replica, w.pid, w.how);
+    dprintf(2, "{\"event\":\"play_word_%u\",\"place\":%u,\"pid\":%u,\"how\":%u}\n", w.kind,
+            w.place, w.pid, w.how);
     if (w.kind == BOOT_LISTENER)
         dprintf(2,
                 "{\"event\":\"play_listener\",\"section\":%u,\"id\":%u,\"first\":%u,\"fds\":%u}\n",
@@ -143,7 +143,7 @@ static void say_word(int fd)
         heard_up[0] = w;
     heard_up[1] = w;
     if (play == DOUBTS_ALL)
-        say_hangs(fd, w.worker, w.replica, w.pid);
+        say_hangs(fd, w.place, w.pid);
 }
 
 // Answers its process id to whoever connects; beats, unless it plays stuck.
@@ -731,9 +731,9 @@ static void reload_taken(void **state)
     event("play_usr1");
     assert_int_equal(field(event("reloaded"), "generation"), 3);
     said = event(word_of(BOOT_RELOADED)); // that nobody waits for
-    assert_int_equal(field(said, "worker"), 0);
+    assert_int_equal(field(said, "place"), 0);
     assert_int_equal(field(said, "how"), 1);
-    assert_int_equal(field(event(word_of(BOOT_RELOADED)), "worker"), 5);
+    assert_int_equal(field(event(word_of(BOOT_RELOADED)), "place"), 5);
     kill((pid_t)field(event("gateway_started"), "pid"), SIGKILL);
     said = event("play_gateway");
     assert_int_equal(field(said, "configuration"), 3);

@@ -323,7 +323,7 @@ static void slots_of_those_that_left(void **state)
     struct replicas *rs = &office.desk->replicas;
     struct worker_vitals vitals = {0};
     struct replica_facts facts = {.max_batch = 8, .incarnation = 77, .vitals = &vitals};
-    desk_on_replica_gone(office.desk, 1); // never seen
+    desk_on_replica_gone(office.desk, 1, NOW); // never seen
     desk_on_replica_up(office.desk, 1, &facts, NOW, &office.fx);
     up(2, 8, "", NOW);
     lend(1);
@@ -338,7 +338,7 @@ static void slots_of_those_that_left(void **state)
     desk_on_replica_down(office.desk, 1, NOW, &office.fx);
     struct ticket *t = lost_with(b);
     assert_int_equal(t->losses, 1);
-    desk_on_replica_gone(office.desk, 1);
+    desk_on_replica_gone(office.desk, 1, NOW);
     assert_null(replicas_find(rs, 1));
     assert_int_equal(rs->n, 2); // the other one stays where it is
     assert_int_equal(rs->at[0].id, REPLICA_NONE);
@@ -354,9 +354,12 @@ static void slots_of_those_that_left(void **state)
         desk_on_end(office.desk, b, &(struct batch_end){.seen = SEEN_RECALLED}, NOW, &office.fx);
     for (uint32_t id = 2; id <= 4097; id += 4095) {
         desk_on_replica_down(office.desk, id, NOW, &office.fx);
-        desk_on_replica_gone(office.desk, id);
+        desk_on_replica_gone(office.desk, id, NOW);
     }
     assert_int_equal(rs->n, 0);
+    assert_int_equal(rs->n_known, 1); // the last one is missed
+    up(9, 8, "", NOW);
+    assert_int_equal(rs->n_known, 1);
     run(FAR);
 }
 
