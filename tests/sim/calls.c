@@ -25,7 +25,7 @@ double calls_time_us(const struct model_of *m, double rows)
 struct replica_of *replica_by_id(struct model_of *m, uint32_t id)
 {
     for (unsigned i = 0; i < m->n_replicas; i++) {
-        if (m->replica[i].worker->id == id)
+        if (m->replica[i].worker->id % SIM_IDS == id % SIM_IDS)
             return &m->replica[i];
     }
     return NULL;

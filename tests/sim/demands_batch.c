@@ -214,7 +214,7 @@ static void check_step(struct loop_of *l, const struct life *x, const struct rep
     const struct replica *known = had ? replica_known(had) : NULL;
     bool there = known && replica_used(had) &&
                  known->facts.incarnation == m->sequence[i].incarnation &&
-                 (x->kind != KIND_VERSION2 || had->second);
+                 known->id == m->sequence[i].replica && (x->kind != KIND_VERSION2 || had->second);
     demand(l->w, x, !there || had == r, "a sequence keeps its replica");
     m->sequence[i].replica = q->sequence_end ? 0 : r->worker->id;
     m->sequence[i].incarnation = replica_known(r)->facts.incarnation;

@@ -149,7 +149,7 @@ void faults_roll(struct worker_of *k)
     struct world *w = k->w;
     if (w->healed)
         return;
-    struct worker_of *next = &w->worker[k->id % w->plan.workers];
+    struct worker_of *next = &w->worker[k->id % SIM_IDS % w->plan.workers];
     bool turn = all_is_well(w);
     if (turn) {
         // Who hangs is found out before the deadlines of those aboard.

@@ -18,7 +18,7 @@ const char *const fault_name[FAULTS] = {
     [FAULT_BORN] = "born",         [FAULT_EJECTED] = "ejected", [FAULT_GONE] = "gone",
     [FAULT_STALL] = "stall",       [FAULT_CLOCK] = "clock",     [FAULT_MAIL] = "mail",
     [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",       [FAULT_RULES] = "rules",
-    [FAULT_REMOVED] = "removed",   [FAULT_NO_ROOM] = "no_room",
+    [FAULT_REMOVED] = "removed",   [FAULT_NO_ROOM] = "no_room", [FAULT_ANOTHER] = "another",
 };
 
 static double between(struct rand *r, double low, double high)

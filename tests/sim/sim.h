@@ -29,7 +29,8 @@
  * keeper's own decisions (here it kills and starts when it is told to, after a while); several gateways at one
  * worker; reconnecting (a connection comes back some milliseconds after its worker can take it, whatever the
  * backoff says); of a reload of the configuration all but a model's rules: which loop hears of it when, other limits and
-deadlines of a flow, models that come, go or move by it, snapshots and who holds them.
+deadlines of a flow, models that come, go or move by it, snapshots and who holds them, connections that are closed in
+order (a worker that goes is dead by then).
  */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
@@ -45,6 +46,7 @@ deadlines of a flow, models that come, go or move by it, snapshots and who holds
 #define SIM_REPLICAS 4
 #define SIM_WORKERS (SIM_MODELS * SIM_REPLICAS)
 #define SIM_INSTANCES 3
+#define SIM_IDS 64   // who takes a worker's place has its id and so much more
 #define SIM_ROWS 8   // of one request, at most
 #define SIM_WIDE 200 // of one that no batch takes
 #define SIM_START_US 1000000000ull
@@ -108,6 +110,7 @@ enum fault {
     FAULT_MEMORY,              // the n-th allocation fails
     FAULT_ROOM,                // the queue is full
     FAULT_RULES,               // a model's rules are others, by a reload of the configuration
+    FAULT_ANOTHER,             // a worker comes no more, by a reload, and another has its slots
     FAULTS
 };
 extern const char *const fault_name[FAULTS];
@@ -204,7 +207,8 @@ struct replica_of { // one model at one worker, as it really is
 
 struct worker_of { // one process that has several models
     struct world *w;
-    uint32_t id; // the replica's name at every desk
+    uint32_t
+        id; // the replica's name at every desk; another's whenever it takes the place of one that comes no more
     unsigned owner;
     bool local; // the keeper watches it
     enum process process;
@@ -404,7 +408,7 @@ enum event {
     EVENT_DOUBT,  // link: another loop doubts its worker
     EVENT_CLOSE,  // link: another loop says that its worker hangs
     EVENT_NEWS,   // link: what the worker has
-    EVENT_WORD,   // worker: the keeper says that it ended (tag: incarnation, crashed)
+    EVENT_WORD,   // worker: the keeper says that it ended (tag: id, incarnation, crashed)
     EVENT_KILL,   // worker: the keeper kills it, if it is still that incarnation
     EVENT_START,  // worker
     EVENT_RESUME, // worker: goes on, if it is still in that state
@@ -568,7 +572,7 @@ void calls_event(struct loop_of *l, const struct entry *e);
 void calls_lose(struct link_of *k, bool ours);
 void calls_stall(struct link_of *k);  // nothing is answered from now on
 void calls_resume(struct link_of *k); // what stalled is computed now
-struct replica_of *replica_by_id(struct model_of *m, uint32_t id);
+struct replica_of *replica_by_id(struct model_of *m, uint32_t id); // or of one whose place it took
 uint64_t calls_answer_of(uint64_t row); // the function that every replica computes
 double calls_time_us(const struct model_of *m, double rows);
 

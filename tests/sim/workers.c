@@ -3,6 +3,7 @@
 #define START_US 100000 // mean time from an end to the next start
 #define STOP_STEP_US 20000
 #define HEAL_US 50000
+#define MASK_40 ((1ull << 40) - 1)
 
 static struct loop_of *owner_of(struct worker_of *k)
 {
@@ -67,7 +68,7 @@ static void word_comes(struct worker_of *k, bool crashed)
     uint64_t at_us = world_soon(w, rand_below(&w->rand, 3) ? 5000 : 300);
     for (unsigned i = 0; i < w->plan.loops; i++)
         world_at(w, &w->loop[i], at_us + rand_below(&w->rand, w->plan.mail_us + 1), EVENT_WORD, k,
-                 (uint64_t)k->incarnation << 1 | crashed);
+                 (uint64_t)k->id << 40 | (uint64_t)k->incarnation << 1 | crashed);
 }
 
 static void process_ends(struct worker_of *k, bool crashed, uint64_t start_us)
@@ -128,7 +129,8 @@ static void keeper_says(struct loop_of *l, struct worker_of *k, uint64_t word)
             continue;
         demands_credit(w, m);
         demands_before_word(m);
-        desk_on_process_end(m->desk, k->id, (uint32_t)(word >> 1), word & 1, l->now_us, &l->fx);
+        desk_on_process_end(m->desk, (uint32_t)(word >> 40), (uint32_t)((word & MASK_40) >> 1),
+                            word & 1, l->now_us, &l->fx);
         demands_after_word(l, m);
         m->dirty = true;
         world_effects(l);
@@ -137,9 +139,47 @@ static void keeper_says(struct loop_of *l, struct worker_of *k, uint64_t word)
 
 // ---- start -------------------------------------------------------------------------------------------
 
+static bool is_left(const struct worker_of *k)
+{
+    for (unsigned i = 0; i < k->w->plan.loops; i++) {
+        if (k->link[i].up)
+            return false;
+    }
+    for (unsigned i = 0; i < k->n_replicas; i++) {
+        const struct replica *known = replica_known(k->replica[i]);
+        if (known && (known->up || known->differs || known->batches > 0))
+            return false;
+    }
+    return true;
+}
+
+// By another configuration the one that has ended comes no more, and this is another, of which nobody knows anything.
+// What is still said of the first (the keeper's word, tickets that were lost with it) is not about this one.
+static void takes_place(struct worker_of *k)
+{
+    struct world *w = k->w;
+    if (w->healed || w->plan.rules == 0 || rand_below(&w->rand, 3) > 0 || !is_left(k))
+        return;
+    for (unsigned i = 0; i < k->n_replicas; i++) {
+        struct replica_of *r = k->replica[i];
+        if (r->model->desk)
+            desk_on_replica_gone(r->model->desk, k->id);
+        demand(w, NULL, !replica_known(r), "a desk forgets who comes no more");
+        r->failed = r->shamed = r->pauses = r->opened = 0;
+        r->paused_until = r->said_us = r->overdue_us = r->probed_us = 0;
+        r->probe_due = r->silent = false;
+    }
+    memset(&k->vitals, 0, sizeof(k->vitals));
+    memset(&k->device, 0, sizeof(k->device));
+    k->id += SIM_IDS;
+    world_count(w, FAULT_ANOTHER);
+    tell(w, "worker %u is another one", k->id);
+}
+
 static void process_starts(struct worker_of *k)
 {
     struct world *w = k->w;
+    takes_place(k);
     worker_enters(k, PROCESS_RUNS);
     k->incarnation = ++w->incarnations;
     k->slow_until = k->overload_until = 0;
