@@ -386,7 +386,7 @@ static const json_t *owner_of(const json_t *worker)
     return NULL;
 }
 
-// "2/2" are ready; and of the others the first state.
+// "2/2" are ready; and of the others the first state, unless it is on its way out.
 static void cell_connections(struct columns *t, const json_t *worker)
 {
     const json_t *states = json_object_get(worker, "connections"), *s;
@@ -401,7 +401,8 @@ static void cell_connections(struct columns *t, const json_t *worker)
             other = state;
     }
     columns_cellf(t, "%zu/%zu", ready, json_array_size(states));
-    columns_cell(t, other ? other : ready > 0 ? "ready" : NULL);
+    bool leaves = json_is_true(json_object_get(worker, "leaving"));
+    columns_cell(t, leaves ? "leaving" : other ? other : ready > 0 ? "ready" : NULL);
 }
 
 static void cell_models(struct columns *t, const json_t *owner)

@@ -258,6 +258,7 @@ def test_batches_aboard_end_first(start):
         sluice.wait_event("worker_leaving", worker="w/0")
         wait_for(lambda: up(sluice) >= {"v/0"}, 20)
         assert workers(sluice)["w/0"]["leaving"] and not gone(pid)
+        assert "leaving" in [line for line in ask(sluice, "workers").out.splitlines() if line.startswith("w/0 ")][0].split()
         change(sluice, ("limits {", "limits { max_headers = 90 "))
         reload(sluice)
         assert workers(sluice)["w/0"]["leaving"] and not sluice.find("worker_removed")

@@ -129,8 +129,8 @@ static void say_word(int fd)
         close(fds[i]);
     if (w.kind == BOOT_DRAIN && play != NEVER_ENDS)
         exit(0);
-    dprintf(2, "{\"event\":\"play_word_%u\",\"place\":%u,\"pid\":%u,\"how\":%u}\n", w.kind,
-            w.place, w.pid, w.how);
+    dprintf(2, "{\"event\":\"play_word_%u\",\"place\":%u,\"pid\":%u,\"how\":%u}\n", w.kind, w.place,
+            w.pid, w.how);
     if (w.kind == BOOT_LISTENER)
         dprintf(2,
                 "{\"event\":\"play_listener\",\"section\":%u,\"id\":%u,\"first\":%u,\"fds\":%u}\n",
