@@ -7,12 +7,14 @@ import pathlib
 import signal
 
 import pytest
-from harness import MODELS, SANITIZED, Wire, Worker, gone, memory_kib, post, wait_for, worker_command
+from fake_worker import RawWorker, answer_well, speak_h2
+from harness import MODELS, SANITIZED, Sluice, Wire, Worker, configuration, gone, memory_kib, post, wait_for, worker_command
 from hostile import descriptors
 from load import Load
 from test_ctl import DONE, REFUSED, ask
 from test_evidence import assert_all_answered, wait_replicas
 from test_reload import add, change, children, configured, infer, reload, threads
+from test_tls import certificate, over_tls
 
 OLD, NEW = '"--threads", "1"', '"--threads", "2"'  # two commands that serve the same
 
@@ -87,6 +89,42 @@ def test_an_address_that_nobody_serves(start):
         reload(sluice)
         wait_serving(sluice, "w/0")
         assert infer(sluice) == 200
+
+
+def test_more_than_a_model_has_room_for(start):
+    """Those that found no place come in when others leave."""
+    with Worker() as a:
+        sluice = start(addresses=[f"grpc://127.0.0.1:{a.port}"] * 66)
+        wait_replicas(sluice, "digits", 64)
+        sluice.wait_event("replica_left_out", count=2, model="digits", most=64)
+        change(sluice, (of(*[a] * 66), of(*[a] * 65)))
+        reload(sluice)
+        wait_for(lambda: len(workers(sluice)) == 65, 20)
+        wait_replicas(sluice, "digits", 64)
+        wait_for(lambda: up(sluice) <= set(workers(sluice)), 10, "desks know no others")
+        change(sluice, (of(*[a] * 65), of(*[a] * 62)))
+        reload(sluice)
+        wait_for(lambda: len(workers(sluice)) == 62, 20)
+        wait_for(lambda: up(sluice) == set(workers(sluice)), 10, "all have a place")
+        wait_replicas(sluice, "digits", 62)
+        assert infer(sluice) == 200
+
+
+def test_one_behind_tls_comes(tmp_path):
+    """The first of them: nobody wanted TLS before."""
+    cert, key = certificate(tmp_path / "pki")
+    with RawWorker(over_tls(speak_h2(answer_well), cert, key)) as raw:
+        with Sluice(configuration(tmp_path), env={"SSL_CERT_FILE": str(cert)}) as sluice:
+            text = 'worker "v" { addresses = {"grpcs://localhost:%d"} }\n' % raw.port
+            for _ in range(2):
+                add(sluice, text)
+                reload(sluice)
+                wait_serving(sluice, "v/0", "w/0")
+                wait_for(lambda: sluice.get("/v2/models/good/ready")[0] == 200, 20, "its model is served")
+                change(sluice, (text, ""))
+                reload(sluice)
+                wait_serving(sluice, "w/0")
+            assert infer(sluice) == 200 and sluice.stop() == 0
 
 
 @pytest.mark.load
@@ -239,7 +277,7 @@ def test_a_worker_that_cannot_be_run_is_added(start, tmp_path):
 def held_at(sluice, name):
     """A request whose batch is at that replica, until `digits` is released."""
     sluice.door("hold digits")
-    wire = Wire(sluice.port, 60).send(post())
+    wire = Wire(sluice.port, 60).send(post(fields=b"X-Request-Id: held\r\n"))
     is_busy(sluice)
     at = {r["name"] for m in ask(sluice, "models", "--json").json if m["name"] == "digits" for r in m["desk"]["replicas"] if r["batches"]}
     assert at == {name}
@@ -268,6 +306,9 @@ def test_batches_aboard_end_first(start):
         sluice.wait_event("worker_exited", pid=pid)
         wait_serving(sluice, "v/0")
         assert infer(sluice) == 200
+        told = ask(sluice, "explain", "held", "--json").json
+        assert told["steps"][0]["parts"][0]["sent"] == 1 and told["steps"][0]["parts"][0]["replica"] is None
+        assert ask(sluice, "explain", "held").status == DONE
 
 
 def test_batches_that_do_not_end(start):
