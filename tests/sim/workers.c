@@ -163,7 +163,7 @@ static void takes_place(struct worker_of *k)
     for (unsigned i = 0; i < k->n_replicas; i++) {
         struct replica_of *r = k->replica[i];
         if (r->model->desk)
-            desk_on_replica_gone(r->model->desk, k->id);
+            desk_on_replica_gone(r->model->desk, k->id, w->loop[r->model->home].now_us);
         demand(w, NULL, !replica_known(r), "a desk forgets who comes no more");
         r->failed = r->shamed = r->pauses = r->opened = 0;
         r->paused_until = r->said_us = r->overdue_us = r->probed_us = 0;
