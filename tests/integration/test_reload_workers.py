@@ -7,10 +7,10 @@ import pathlib
 import signal
 
 import pytest
-from fake_worker import RawWorker, answer_well, speak_h2
 from harness import MODELS, SANITIZED, Sluice, Wire, Worker, configuration, gone, memory_kib, post, wait_for, worker_command
 from hostile import descriptors
 from load import Load
+from raw_worker import RawWorker, answer_well, speak_h2
 from test_ctl import DONE, REFUSED, ask
 from test_evidence import assert_all_answered, wait_replicas
 from test_reload import add, change, children, configured, infer, reload, threads
