@@ -17,7 +17,7 @@ from test_tls import certificate
 
 TIMES = int(os.environ.get("SLUICE_RELOADS", "10" if SANITIZED else "40"))
 # What a worker section may say beside its command: one after the other, where workers can change while the gateway runs.
-WORKERS = ["replicas = 1"]
+WORKERS = ["replicas = 1", "replicas = 2", "replicas = 2 timeout = 20s"]
 KIB = {"gateway": 6 << 10, "keeper": 1 << 10}  # of noise: glibc's arenas, blocks at hand
 
 pytestmark = pytest.mark.load
