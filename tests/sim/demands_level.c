@@ -23,6 +23,7 @@ static void count(const struct model_of *m, unsigned *used, unsigned *lost)
         const struct replica *known = replica_known(r);
         *lost += known && (known->up || known->lost) && !replica_used(r);
     }
+    *lost += *used + *lost == 0 && m->desk && m->desk->replicas.bereft; // the last one is missed
 }
 
 // How long a desk may be late to see something: it looks eight times a hold.
