@@ -146,19 +146,26 @@ static struct model_of *model_at(struct world *w, const struct model *m)
     return atomic_load(&((struct model *)m)->user);
 }
 
-// What its origin knew of its losses at the models before: what has not come home it does not know.
+// What its origin knew of its losses at the models before: what has not come home it does not know. Of several parts the
+// one with the most losses counts, and the one with the most deaths, which may be another.
 static void remember_losses(struct life *p, const struct life *x)
 {
-    const struct life *most = NULL;
-    for (const struct stride *s = x->strides; s; s = s->next)
-        for (unsigned i = 0; i < s->n; i++)
-            if (!most || s->parts[i].losses > most->losses)
-                most = &s->parts[i];
+    const struct world *w = p->model->w;
+    const struct life *most = NULL, *worst = NULL;
+    for (const struct stride *s = x->strides; s; s = s->next) {
+        for (unsigned i = 0; i < s->n; i++) {
+            const struct life *part = &s->parts[i];
+            if (!most || part->losses > most->losses)
+                most = part;
+            if (!worst || demands_evidence(w, part) > demands_evidence(w, worst))
+                worst = part;
+        }
+    }
     p->losses = p->ticket->losses_before;
-    demand(p->model->w, p, p->losses <= (most ? most->losses : 0),
+    demand(w, p, p->losses <= (most ? most->losses : 0),
            "no more losses are told to the next model than there were");
-    if (most)
-        memcpy(p->loss, most->loss, sizeof(p->loss));
+    if (worst)
+        memcpy(p->loss, demands_evidence(w, worst) > 0 ? worst->loss : most->loss, sizeof(p->loss));
     p->model->suspects += p->losses > 0;
 }
 

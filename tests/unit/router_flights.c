@@ -410,8 +410,10 @@ static void followers_that_come_and_go(void **state)
 static void each_has_its_own_deadline(void **state)
 {
     struct batch *b = ask_and_send(0, NOW);
+    b->until_us = b->deadline_us; // as one that need not teach
     struct guest *longer = ask_at(0, CACHE_USE, 1, FAR + 500000, NOW);
     assert_int_equal(b->deadline_us, FAR + 500000);
+    assert_true(b->until_us >= b->deadline_us); // nor is it recalled before
     forget();
     run(FAR + 1); // the leader's is over
     assert_int_equal(count_fx(FX_CANCEL), 0);
