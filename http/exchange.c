@@ -5,6 +5,7 @@
 
 #define CONNECTION_OPTIONS 100 // each is compared with each field
 #define RATE_WINDOW_US 20000000
+#define ARENA_CHUNK 6144 // a small inference's fields, decoder and answer
 
 const char out_of_memory[] = "out of memory";
 
@@ -76,7 +77,7 @@ struct exchange *exchange_new(struct http_conn *c, enum http_carrier carrier, ui
     if (!ex)
         return NULL;
     memset(ex, 0, sizeof(*ex));
-    arena_init(&ex->arena, 0);
+    arena_init(&ex->arena, ARENA_CHUNK);
     buffer_init(&ex->body);
     ex->conn = c;
     ex->ops = c->ops;
