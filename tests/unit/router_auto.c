@@ -331,6 +331,7 @@ static void an_hour_is_the_longest_that_is_said(void **state)
     for (unsigned i = 0; i < 3; i++) {
         struct guest *g = &office.guest[office.n++];
         guest_init(g, 1, 1, FAR);
+        g->ticket.to.model = office.model;
         forget();
         ticket_refused(office.desk, &g->ticket, rows[i].late_us, &office.fx);
         assert_int_equal(back(g, STATUS_DEADLINE), 1);
