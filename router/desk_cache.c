@@ -212,8 +212,11 @@ static void follow(struct desk *d, struct ticket *t, struct cache_node *n)
     wait_in(d, &leader->followers, t);
     if (t->wanted_us > leader->wanted_us)
         leader->wanted_us = t->wanted_us;
-    if (leader->place == PLACE_ABOARD && leader->batch->deadline_us < leader->wanted_us)
-        leader->batch->deadline_us = leader->wanted_us; // L3
+    struct batch *b = leader->place == PLACE_ABOARD ? leader->batch : NULL;
+    if (b && b->deadline_us < leader->wanted_us)
+        b->deadline_us = leader->wanted_us; // L3
+    if (b && b->until_us < b->deadline_us)
+        b->until_us = b->deadline_us;
 }
 
 static bool is_more_urgent(const struct ticket *a, const struct ticket *b)

@@ -412,6 +412,7 @@ static void each_has_its_own_deadline(void **state)
     struct batch *b = ask_and_send(0, NOW);
     struct guest *longer = ask_at(0, CACHE_USE, 1, FAR + 500000, NOW);
     assert_int_equal(b->deadline_us, FAR + 500000);
+    assert_int_equal(b->until_us, FAR + 500000); // it is not sent to teach
     forget();
     run(FAR + 1); // the leader's is over
     assert_int_equal(count_fx(FX_CANCEL), 0);
