@@ -413,7 +413,7 @@ static void each_has_its_own_deadline(void **state)
     b->until_us = b->deadline_us; // as one that need not teach
     struct guest *longer = ask_at(0, CACHE_USE, 1, FAR + 500000, NOW);
     assert_int_equal(b->deadline_us, FAR + 500000);
-    assert_true(b->until_us >= b->deadline_us); // nor is it recalled before
+    assert_true(b->until_us >= b->deadline_us);  // nor is it recalled before
     assert_int_equal(b->until_us, FAR + 500000); // it is not sent to teach
     forget();
     run(FAR + 1); // the leader's is over
