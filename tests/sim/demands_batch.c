@@ -9,7 +9,7 @@ static bool teaches(const struct loop_of *l, const struct batch *b)
     uint64_t most_us = had_us > REPLICA_SILENT_US ? had_us : REPLICA_SILENT_US;
     bool only = l->now_us < b->until_us && b->until_us <= b->deadline_us + most_us;
     for (const struct batch *o = b->next; o; o = o->next)
-        only &= o->until_us == o->deadline_us || o->replica != b->replica || o->server != b->server;
+        only &= o->until_us <= o->deadline_us || o->replica != b->replica || o->server != b->server;
     return only;
 }
 
