@@ -23,7 +23,7 @@ MAKEFLAGS += --no-print-directory
 
 ROOMS := base infer http config engine batcher api router net backends gateway worker keeper ctl
 THINKING := base infer http config engine batcher api router
-PKGS := libevent libevent_pthreads libevent_openssl libnghttp2 openssl jansson libconfuse libxxhash libzstd zlib
+PKGS := libevent libevent_pthreads libevent_openssl libnghttp2 openssl jansson libconfuse libxxhash libzstd zlib hiredis
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
         -Wwrite-strings -Wvla -Wundef -Wold-style-definition -Wno-unused-parameter -Wimplicit-fallthrough
 # What distributions harden with. _FORTIFY_SOURCE wants optimisation and quarrels with sanitizers.
@@ -34,8 +34,11 @@ HARDEN += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3
 endif
 endif
 # Asked for once, and only by a recipe that compiles: before the set-up there may be no pkg-config.
-PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) 2>/dev/null))$(PKG_CFLAGS)
-PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) 2>/dev/null))$(PKG_LIBS)
+# TLS to a Redis wants hiredis 1.0 or later, built with it: a library of its own.
+REDIS_TLS = $(shell pkg-config --exists hiredis_ssl 2>/dev/null && echo hiredis_ssl)
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS) $(REDIS_TLS) 2>/dev/null) \
+             $(if $(REDIS_TLS),-DSLUICE_REDIS_TLS=1))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS) $(REDIS_TLS) 2>/dev/null))$(PKG_LIBS)
 CFLAGS_ALL = -std=gnu17 $(OPT) $(WARN) $(HARDEN) -fno-strict-aliasing -fno-common -pthread -D_GNU_SOURCE \
              -I. -I$(B)/gen $(PKG_CFLAGS) $(SAN) $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
@@ -127,7 +130,7 @@ $(B)/sluice-doors: keeper/main.c $(DOOR_OBJS) $(B)/flags $(call libs,$(USES_keep
 # What doers owe for effects (tests/conformance/contracts.h) is watched around these functions of the router.
 WATCHED := flow_submit flow_on_gone flow_on_back flow_on_echo flow_on_wake flow_deinit desk_on_ticket \
            desk_on_cancel desk_on_replica_up desk_on_replica_down desk_on_process_end desk_on_answer \
-           desk_on_end desk_on_wake desk_run desk_free
+           desk_on_end desk_on_stored desk_on_wake desk_run desk_free
 WATCH := $(addprefix -Wl$(comma)--wrap=,$(WATCHED))
 WATCH_OBJS := $(patsubst %,$(B)/obj/tests/conformance/%.o,boundary contracts)
 $(B)/sluice-contracts: keeper/main.c $(DOOR_OBJS) $(WATCH_OBJS) $(B)/obj/tests/conformance/gateway.o $(B)/flags $(call libs,$(USES_keeper))
@@ -164,6 +167,10 @@ $(B)/bench/batchsim: bench/batchsim.c $(BATCHSIM_OBJS) $(B)/flags $(call libs,ba
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $< $(BATCHSIM_OBJS),batcher infer base) $(LIBS)
+$(B)/fuzz/redis: tests/fuzz/redis.c $(B)/obj/backends/redis_words.o $(B)/flags $(call libs,$(THINKING))
+	@mkdir -p $(@D)
+	@echo "  FUZZ $<"
+	@$(call link,-fsanitize=fuzzer -MMD -MP -MF $@.d $< $(B)/obj/backends/redis_words.o,$(THINKING)) $(LIBS)
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/flags $(call libs,$(THINKING))
 	@mkdir -p $(@D)
 	@echo "  FUZZ $<"

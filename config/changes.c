@@ -144,12 +144,13 @@ static void compare_models(struct finder *f)
             tell_section(f, SECTION_MODEL, f->is->models[i].name, "added");
 }
 
-static void compare_admin(struct finder *f)
+// A section without a title that may be missing.
+static void compare_whole(struct finder *f, enum section_id s, bool was, bool is)
 {
-    if (f->was->admin.on && f->is->admin.on)
-        compare_keys(f, SECTION_ADMIN, NULL, f->was, f->is);
-    else if (f->was->admin.on != f->is->admin.on)
-        tell_section(f, SECTION_ADMIN, NULL, f->is->admin.on ? "added" : "removed");
+    if (was && is)
+        compare_keys(f, s, NULL, f->was, f->is);
+    else if (was != is)
+        tell_section(f, s, NULL, is ? "added" : "removed");
 }
 
 void config_changes_find(struct config_changes *out, const struct config *was,
@@ -163,7 +164,7 @@ void config_changes_find(struct config_changes *out, const struct config *was,
     buffer_init(&f.after);
     compare_keys(&f, SECTION_TOP, NULL, was, is);
     compare_listens(&f);
-    compare_admin(&f);
+    compare_whole(&f, SECTION_ADMIN, was->admin.on, is->admin.on);
     compare_rules(&f, SECTION_DEFAULTS, NULL, &was->unlisted, &is->unlisted);
     compare_workers(&f);
     compare_models(&f);
@@ -171,6 +172,7 @@ void config_changes_find(struct config_changes *out, const struct config *was,
     compare_keys(&f, SECTION_LIMITS, NULL, was, is);
     compare_keys(&f, SECTION_LOG, NULL, was, is);
     compare_keys(&f, SECTION_HEALTH, NULL, was, is);
+    compare_whole(&f, SECTION_STORE, was->store.on, is->store.on);
     buffer_deinit(&f.before);
     buffer_deinit(&f.after);
 }

@@ -204,6 +204,57 @@ static void check_limits(struct checker *k, const struct outline_section *s)
                          "be taken");
 }
 
+// Keys that go together, or not at all.
+static void check_store_pair(struct checker *k, const struct outline_section *s, const char *one,
+                             const char *needs)
+{
+    if (given(s, key(SECTION_STORE, one)) && !given(s, key(SECTION_STORE, needs)))
+        config_error_add(k->errors, outline_line(s, key(SECTION_STORE, one)),
+                         "%s: needs %s beside it", one, needs);
+}
+
+static void check_store_tls(struct checker *k, const struct outline_section *s)
+{
+    struct config_store *c = &k->c->store;
+    const struct config_key *at = key(SECTION_STORE, c->tls ? "tls" : "redis");
+    c->tls |= c->redis.text && c->redis.scheme == CONFIG_TLS;
+    if (c->ca && !c->tls)
+        config_error_add(k->errors, outline_line(s, key(SECTION_STORE, "ca")),
+                         "ca: goes with tls or rediss://");
+    if (c->tls && c->redis.text && c->redis.scheme == CONFIG_UNIX)
+        config_error_add(k->errors, outline_line(s, at), "tls: not over a Unix socket");
+#ifndef SLUICE_REDIS_TLS
+    if (c->tls)
+        config_error_add(k->errors, outline_line(s, at),
+                         "%s: this build's hiredis speaks no TLS (1.0 or later does, with "
+                         "libhiredis_ssl)",
+                         at->name);
+#endif
+}
+
+static void check_store(struct checker *k, const struct outline_section *s)
+{
+    struct config_store *c = &k->c->store;
+    unsigned ways = given(s, key(SECTION_STORE, "redis")) +
+                    given(s, key(SECTION_STORE, "sentinels")) +
+                    given(s, key(SECTION_STORE, "cluster"));
+    if (ways != 1)
+        config_error_add(k->errors, s->line, "store: expected %s of redis, sentinels and cluster",
+                         ways ? "only one" : "one");
+    check_store_pair(k, s, "sentinels", "master");
+    check_store_pair(k, s, "master", "sentinels");
+    check_store_pair(k, s, "user", "password_file");
+    check_store_pair(k, s, "sentinel_user", "sentinel_password_file");
+    check_store_pair(k, s, "sentinel_password_file", "sentinels");
+    check_store_tls(k, s);
+    if (!c->deployment)
+        c->deployment = "default";
+    if (!view_is_name(view_str(c->deployment), 64))
+        config_error_add(k->errors, outline_line(s, key(SECTION_STORE, "deployment")),
+                         "deployment: expected at most 64 of A-Z a-z 0-9 . _ -, got \"%.40s\"",
+                         c->deployment);
+}
+
 void config_check(struct config *c, const struct outline *o, struct config_errors *errors)
 {
     struct checker k = {.c = c, .errors = errors, .o = o};
@@ -219,6 +270,8 @@ void config_check(struct config *c, const struct outline *o, struct config_error
             check_defaults(&k, s);
         else if (s->kind == SECTION_LIMITS)
             check_limits(&k, s);
+        else if (s->kind == SECTION_STORE)
+            check_store(&k, s);
     }
     complete_model(&k, &c->unlisted);
     if (listens == 0)

@@ -56,7 +56,7 @@ const struct config_model *config_model_find(const struct config *c, struct view
 
 bool config_names_secrets(const struct config *c)
 {
-    bool secrets = c->admin.token_file != NULL;
+    bool secrets = c->admin.token_file || c->store.password_file || c->store.sentinel_password_file;
     for (unsigned i = 0; i < c->listen_count; i++)
         secrets |= c->listens[i].key != NULL;
     return secrets;

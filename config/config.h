@@ -35,8 +35,9 @@ struct config_address {
     enum config_scheme scheme;
     const char
         *host; // CONFIG_TCP, CONFIG_TLS: without brackets; listeners: a numeric address. Else NULL
-    uint16_t port;    // listeners: 0 picks a free one and reports it
-    const char *path; // CONFIG_UNIX; else NULL
+    uint16_t port;     // listeners: 0 picks a free one and reports it
+    const char *path;  // CONFIG_UNIX; else NULL
+    uint32_t database; // a Redis': "redis://HOST:PORT/DATABASE"; else 0
 };
 
 struct config_listen {
@@ -138,6 +139,21 @@ struct config_health { // probes of a worker
     uint32_t failures; // so many in a row: the replica is down
 };
 
+// A Redis that instances share. Exactly one of redis, sentinels and cluster.
+struct config_store {
+    bool on;                     // a section store { } stands in the file
+    struct config_address redis; // text NULL: none. CONFIG_TLS: rediss://
+    const struct config_address *sentinels, *cluster;
+    unsigned sentinel_count, cluster_count;
+    const char *master; // name of the Sentinels' master; NULL without them
+    const char *user, *password_file;
+    const char *sentinel_user, *sentinel_password_file;
+    const char *ca;         // PEM file; NULL: the system's
+    const char *deployment; // in the names of its keys
+    uint64_t timeout_us;
+    bool tls;
+};
+
 struct config {
     _Atomic uint32_t refs;
     struct arena arena;
@@ -166,6 +182,7 @@ struct config {
     struct config_limits limits;
     struct config_log log;
     struct config_health health;
+    struct config_store store;
 };
 
 struct config_error {

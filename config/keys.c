@@ -68,6 +68,10 @@ const struct config_section config_sections[SECTION_KINDS] = {
     [SECTION_LOG] = {"log", SECTION_TOP, false, RELOAD_TAKES,
                      "The access log, one JSON line a request, and the events."},
     [SECTION_HEALTH] = {"health", SECTION_TOP, false, RELOAD_TAKES, "How workers are probed."},
+    [SECTION_STORE] = {"store", SECTION_TOP, false, RELOAD_TAKES,
+                       "A Redis that instances share: a server, a master behind Sentinels, or a "
+                       "Cluster. Nothing depends on it: without it, and while it is away, every "
+                       "instance has its own memory alone. See store.md."},
 };
 
 #define NUMBER(sec, type_, member, lo, hi, dflt, text)                                             \
@@ -273,10 +277,36 @@ const struct config_key config_keys[] = {
         "A probe without an answer for so long has failed.")},
     {.name = "failures", NUMBER(SECTION_HEALTH, KEY_COUNT, health.failures, 1, 100, "3",
         "Failed probes in a row that take a worker out; one good probe takes it in.")},
+
+    {.name = "redis", TEXT_IN(SECTION_STORE, config, KEY_REDIS, store.redis,
+        "A server alone. Without a database's number: 0.")},
+    {.name = "sentinels", LIST_IN(SECTION_STORE, config, KEY_PEERS, store.sentinels, store.sentinel_count, 64,
+        "Sentinels, asked for `master` in this order.")},
+    {.name = "master", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.master,
+        "The name that the Sentinels have for the master.")},
+    {.name = "cluster", LIST_IN(SECTION_STORE, config, KEY_PEERS, store.cluster, store.cluster_count, 64,
+        "Some nodes of a Cluster; they tell of the others.")},
+    {.name = "timeout", NUMBER(SECTION_STORE, KEY_DURATION, store.timeout_us, MS, 10 * S, "20ms",
+        "A command without an answer for so long is given up: so long at most a request waits for the store.")},
+    {.name = "user", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.user,
+        "User of an access control list. Needs `password_file`.")},
+    {.name = "password_file", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.password_file,
+        "File with the password, in its first line; read again by every reload.")},
+    {.name = "sentinel_user", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.sentinel_user,
+        "The same toward the Sentinels.")},
+    {.name = "sentinel_password_file", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.sentinel_password_file,
+        "The same toward the Sentinels. Without it they are asked without a password.")},
+    {.name = "tls", NUMBER(SECTION_STORE, KEY_BOOL, store.tls, 0, 1, "false",
+        "Every connection of the store is TLS; `rediss://` says the same. Wants a build with hiredis 1.0 or later.")},
+    {.name = "ca", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.ca,
+        "PEM file of the authorities that servers' certificates are checked against. Without it: the system's.")},
+    {.name = "deployment", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.deployment,
+        "All keys begin with `sluice:DEPLOYMENT:`. Instances that say the same share what they store. Without it: "
+        "`default`.")},
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 103,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 115,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)
@@ -353,7 +383,8 @@ const char *config_nearest(enum section_id section, struct view came)
 
 bool config_key_is_list(const struct config_key *k)
 {
-    return k->type == KEY_WORDS || k->type == KEY_COUNTS || k->type == KEY_ADDRESSES;
+    return k->type == KEY_WORDS || k->type == KEY_COUNTS || k->type == KEY_ADDRESSES ||
+           k->type == KEY_PEERS;
 }
 
 static void print_bound(const struct config_key *k, uint64_t v, char out[32])
@@ -386,6 +417,8 @@ void config_key_expects(const struct config_key *k, char *out, size_t size)
         [KEY_LISTEN] = "\"IP:PORT\", \"[IPV6]:PORT\" or \"unix:PATH\"",
         [KEY_WORDS] = "a list of texts {\"a\", \"b\"}",
         [KEY_COUNTS] = "an ascending list of whole numbers {8, 16}",
+        [KEY_REDIS] = "\"redis://HOST[:PORT][/DATABASE]\", \"rediss://...\" or \"unix:PATH\"",
+        [KEY_PEERS] = "a list of \"HOST:PORT\"",
         [KEY_ADDRESSES] = "a list of \"grpc://HOST:PORT\", \"grpcs://HOST:PORT\" or \"unix:PATH\"",
     };
     char low[32], high[32];

@@ -23,6 +23,8 @@ enum key_type {
     KEY_WORDS,     // list of texts: const char *const *, NULL-terminated; its count beside it
     KEY_COUNTS,    // list of whole numbers: const uint32_t *; its count beside it
     KEY_ADDRESSES, // list of workers' addresses: const struct config_address *; its count beside it
+    KEY_REDIS,     // struct config_address of a Redis
+    KEY_PEERS,     // list of "HOST:PORT": const struct config_address *; its count beside it
 };
 
 enum section_id {
@@ -49,6 +51,7 @@ enum section_id {
     SECTION_LIMITS,
     SECTION_LOG,
     SECTION_HEALTH,
+    SECTION_STORE,
     SECTION_KINDS
 };
 

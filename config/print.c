@@ -82,7 +82,10 @@ bool config_key_print(const struct config *c, const struct config_key *k, const 
     case KEY_WORKER:
         return put_worker(out, c, *(const unsigned *)at);
     case KEY_LISTEN:
-        return put_quoted(out, ((const struct config_address *)at)->text);
+    case KEY_REDIS: {
+        const char *text = ((const struct config_address *)at)->text;
+        return text ? put_quoted(out, text) : put(out, "none");
+    }
     default:
         return put_number(out, k, number_at(k, at));
     }

@@ -143,6 +143,14 @@ static void fill(struct filler *f, const struct config_key *k, void *base, const
             wrong(f, k, text);
         return;
     }
+    case KEY_REDIS: {
+        enum value_result r = value_redis_address(view_str(text), &f->c->arena, at);
+        if (r == VALUE_MEMORY)
+            no_memory(f);
+        else if (r != VALUE_OK)
+            wrong(f, k, text);
+        return;
+    }
     default: {
         if (k->automatic && strcmp(text, "auto") == 0) {
             put_number(at, k->size, UINT64_MAX);
@@ -201,7 +209,8 @@ static void fill_addresses(struct filler *f, const struct config_key *k, cfg_opt
     }
     for (unsigned i = 0; i < n; i++) {
         const char *text = cfg_opt_getnstr(opt, i);
-        enum value_result r = value_worker_address(view_str(text), &f->c->arena, &list[i]);
+        enum value_result r = (k->type == KEY_PEERS ? value_peer_address : value_worker_address)(
+            view_str(text), &f->c->arena, &list[i]);
         if (r == VALUE_MEMORY)
             no_memory(f);
         else if (r != VALUE_OK)
@@ -346,6 +355,7 @@ static bool make_room(struct config *c, const struct outline *o)
         c->worker_count += s->kind == SECTION_WORKER;
         c->model_count += s->kind == SECTION_MODEL;
         c->admin.on |= s->kind == SECTION_ADMIN;
+        c->store.on |= s->kind == SECTION_STORE;
     }
     c->listens = arena_zalloc(&c->arena, c->listen_count * sizeof(*c->listens));
     c->workers = arena_zalloc(&c->arena, c->worker_count * sizeof(*c->workers));
@@ -356,8 +366,8 @@ static bool make_room(struct config *c, const struct outline *o)
 
 static void fill_all(struct filler *f, const struct outline *o, cfg_t *cfg)
 {
-    static const enum section_id defaulted[] = {SECTION_TOP, SECTION_CACHE, SECTION_LIMITS,
-                                                SECTION_LOG, SECTION_HEALTH};
+    static const enum section_id defaulted[] = {SECTION_TOP, SECTION_CACHE,  SECTION_LIMITS,
+                                                SECTION_LOG, SECTION_HEALTH, SECTION_STORE};
     f->at = &o->top;
     for (unsigned i = 0; i < sizeof(defaulted) / sizeof(*defaulted); i++)
         fill_defaults(f, defaulted[i], f->c);

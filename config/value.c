@@ -3,6 +3,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define REDIS_PORT 6379u
+#define REDIS_LAST_DATABASE 65535u
+
 struct unit {
     const char *name;
     uint64_t factor;
@@ -203,6 +206,17 @@ static bool host_name_ok(const char *s)
     return true;
 }
 
+// HOST:PORT of something that is connected to.
+static enum value_result named_place(struct view v, struct arena *a, struct config_address *out)
+{
+    enum value_result r = host_port(v, a, out);
+    if (r != VALUE_OK)
+        return r;
+    if (out->port == 0)
+        return VALUE_RANGE;
+    return v.p[0] == '[' || host_name_ok(out->host) ? VALUE_OK : VALUE_SYNTAX;
+}
+
 enum value_result value_worker_address(struct view v, struct arena *a, struct config_address *out)
 {
     memset(out, 0, sizeof(*out));
@@ -216,12 +230,50 @@ enum value_result value_worker_address(struct view v, struct arena *a, struct co
         out->scheme = CONFIG_TCP;
     else
         return VALUE_SYNTAX;
-    enum value_result r = host_port(v, a, out);
-    if (r != VALUE_OK)
-        return r;
-    if (out->port == 0)
-        return VALUE_RANGE;
-    return v.p[0] == '[' || host_name_ok(out->host) ? VALUE_OK : VALUE_SYNTAX;
+    return named_place(v, a, out);
+}
+
+enum value_result value_peer_address(struct view v, struct arena *a, struct config_address *out)
+{
+    memset(out, 0, sizeof(*out));
+    out->scheme = CONFIG_TCP;
+    return (out->text = keep(a, v)) ? named_place(v, a, out) : VALUE_MEMORY;
+}
+
+static enum value_result database_number(struct view v, struct config_address *out)
+{
+    uint64_t number = 0;
+    enum value_result r = v.n ? value_count(v, &number) : VALUE_OK;
+    out->database = (uint32_t)number;
+    return r == VALUE_OK && number > REDIS_LAST_DATABASE ? VALUE_RANGE : r;
+}
+
+static bool has_port(struct view place)
+{
+    const char *end = place.n && place.p[0] == '[' ? memchr(place.p, ']', place.n) : place.p;
+    return end && memchr(end, ':', place.n - (size_t)(end - place.p));
+}
+
+enum value_result value_redis_address(struct view v, struct arena *a, struct config_address *out)
+{
+    memset(out, 0, sizeof(*out));
+    if (!(out->text = keep(a, v)))
+        return VALUE_MEMORY;
+    if (takes_prefix(&v, "unix:"))
+        return unix_path(v, a, out);
+    out->scheme = takes_prefix(&v, "rediss://") ? CONFIG_TLS : CONFIG_TCP;
+    if (out->scheme == CONFIG_TCP && !takes_prefix(&v, "redis://"))
+        return VALUE_SYNTAX;
+    const char *slash = v.n ? memchr(v.p, '/', v.n) : NULL;
+    struct view place = view_of(v.p, slash ? (size_t)(slash - v.p) : v.n);
+    enum value_result r =
+        slash ? database_number(view_of(slash + 1, v.n - place.n - 1), out) : VALUE_OK;
+    if (r != VALUE_OK || has_port(place))
+        return r != VALUE_OK ? r : named_place(place, a, out);
+    char with_port[300];
+    int n = snprintf(with_port, sizeof(with_port), "%.*s:%u", VIEW_ARG(place), REDIS_PORT);
+    return n < (int)sizeof(with_port) ? named_place(view_of(with_port, (size_t)n), a, out)
+                                      : VALUE_SYNTAX;
 }
 
 static void print_scaled(char out[32], uint64_t v, const struct unit *units, size_t n)

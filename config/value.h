@@ -30,6 +30,10 @@ enum value_result value_bool(struct view v, uint64_t *out);
 enum value_result value_listen_address(struct view v, struct arena *a, struct config_address *out);
 // Where a worker is: "grpc://host:8001", "grpcs://host:8001", "unix:/run/worker.sock".
 enum value_result value_worker_address(struct view v, struct arena *a, struct config_address *out);
+// Where a Redis is: "redis://host:6379/0", "rediss://[::1]:6379", "redis://host", "unix:/run/redis.sock".
+enum value_result value_redis_address(struct view v, struct arena *a, struct config_address *out);
+// "host:26379"
+enum value_result value_peer_address(struct view v, struct arena *a, struct config_address *out);
 
 // The shortest exact form: "10s", "250ms", "64MiB", "500". out holds 32 bytes.
 void value_print_duration(char out[32], uint64_t us);

@@ -155,6 +155,32 @@ static bool words_of_loops(const json_t *loops, struct buffer *out)
     return finish_columns(&t, out);
 }
 
+// Nothing, where there is none. One line: every loop has a connection of its own to the same store.
+static bool words_of_store(const json_t *loops, struct buffer *out)
+{
+    const char *why = "", *state = NULL;
+    unsigned up = 0, have = 0;
+    size_t i;
+    const json_t *o;
+    json_array_foreach(loops, i, o)
+    {
+        const json_t *store = json_object_get(json_object_get(o, "holds"), "store");
+        const char *its = text_of(store, "state");
+        if (!store || strcmp(its, "none") == 0)
+            continue;
+        have++;
+        up += strcmp(its, "up") == 0;
+        if (state && strcmp(its, "up") == 0)
+            continue;
+        state = its;
+        why = text_of(store, "why");
+    }
+    if (have == 0)
+        return true;
+    return say_line(out, "store: %s, up on %u of %u loops%s%s", state, up, have, *why ? ": " : "",
+                    why);
+}
+
 bool words_of_status(const json_t *page, struct buffer *out)
 {
     const json_t *listeners = json_object_get(page, "listeners");
@@ -163,9 +189,9 @@ bool words_of_status(const json_t *page, struct buffer *out)
     size_t i;
     if (!json_is_array(listeners) || !json_is_array(loops))
         return false;
-    bool ok = words_of_process(page, out) && buffer_append(out, "\n", 1) &&
-              words_of_listeners(listeners, out) && buffer_append(out, "\n", 1) &&
-              words_of_loops(loops, out);
+    bool ok = words_of_process(page, out) && words_of_store(loops, out) &&
+              buffer_append(out, "\n", 1) && words_of_listeners(listeners, out) &&
+              buffer_append(out, "\n", 1) && words_of_loops(loops, out);
     json_array_foreach(loops, i, o)
     {
         uint64_t index = i;

@@ -85,11 +85,11 @@ static bool read_model(const struct exchange *ex, struct view *out)
     return ok && out->n > 0;
 }
 
-// Returns how many answers that were.
-static uint64_t flush(struct model *m)
+// Returns how many answers that were. at_us: of the wall clock, by which other instances hear of it.
+static uint64_t flush(struct model *m, uint64_t at_us)
 {
     uint64_t entries = get(&m->cache.entries);
-    cache_flush(&m->cache);
+    cache_flush(&m->cache, at_us);
     return entries;
 }
 
@@ -98,7 +98,7 @@ static uint64_t flush_all(struct gateway *g)
     uint64_t entries = 0;
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
         struct model *m = table_at(g->table, i);
-        entries += m ? flush(m) : 0;
+        entries += m ? flush(m, loop_wall_us(&g->main)) : 0;
     }
     return entries;
 }
@@ -116,7 +116,7 @@ void cache_flush_page(struct exchange *ex, void *ctx)
         admin_refuse(ex, 404, VIEW("model: expected one that is known"));
         return;
     }
-    uint64_t entries = m ? flush(m) : flush_all(g);
+    uint64_t entries = m ? flush(m, loop_wall_us(&g->main)) : flush_all(g);
     GATEWAY_EVENT(g, NULL, LOG_INFO, "cache_flushed", LOG_S("model", m ? m->name : VIEW("")),
                   LOG_I("entries", entries), LOG_S("client", server_conn_peer(ex->conn)));
     struct json_writer w;

@@ -37,6 +37,7 @@ struct home *home_of(struct part *p, struct model *m)
     }
     desk_keep_in(h->desk, p->cache);
     desk_on_chain(h->desk, p->gateway->table, chains_find(p->snap->chains, m->name));
+    store_serve(p, h->desk);
     m->desk = h->desk;
     h->desk->user = h;
     h->part = p;

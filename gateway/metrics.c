@@ -445,6 +445,73 @@ static void workers(struct page *p)
     }
 }
 
+static uint64_t sum_of_stores(const struct page *p, size_t offset)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < p->g->loops.n; i++)
+        n += get((const _Atomic uint64_t *)((const char *)&p->g->parts[i]->store + offset));
+    return n;
+}
+
+static void put_store_outcomes(struct page *p)
+{
+    static const struct {
+        const char *name;
+        size_t offset;
+    } rows[] = {
+        {"sent", offsetof(struct store, stats.commands)},
+        {"error", offsetof(struct store, stats.errors)},
+        {"late", offsetof(struct store, stats.late)},
+        {"lost", offsetof(struct store, stats.lost)},
+        {"refused_nobody", offsetof(struct store, stats.nobody)},
+        {"refused_full", offsetof(struct store, stats.full)},
+        {"redirected", offsetof(struct store, stats.redirected)},
+    };
+    prom_family(&p->prom, "sluice_store_commands_total", "counter",
+                "Commands for the store: sent, and of those how many failed; and refused at once.");
+    for (unsigned i = 0; i < N(rows); i++) {
+        struct prom_label label = {"outcome", view_str(rows[i].name)};
+        prom_count(&p->prom, &label, 1, sum_of_stores(p, rows[i].offset));
+    }
+}
+
+static void store(struct page *p)
+{
+    if (!p->g->snap->store)
+        return;
+    put_store_outcomes(p);
+    prom_family(&p->prom, "sluice_store_connects_total", "counter",
+                "Connections that were let in.");
+    prom_count(&p->prom, NULL, 0, sum_of_stores(p, offsetof(struct store, stats.connects)));
+    prom_family(&p->prom, "sluice_store_losses_total", "counter", "Connections lost or refused.");
+    prom_count(&p->prom, NULL, 0, sum_of_stores(p, offsetof(struct store, stats.losses)));
+    prom_family(&p->prom, "sluice_store_rests_total", "counter",
+                "Times a server was not asked for a while, for its answers came late.");
+    prom_count(&p->prom, NULL, 0, sum_of_stores(p, offsetof(struct store, stats.rests)));
+    prom_family(&p->prom, "sluice_store_answers_total", "counter",
+                "Answers that were looked for in the store, and told to it.");
+    for (unsigned i = 0; i < STORE_COUNTS; i++) {
+        struct prom_label label = {"outcome", view_str(store_count_name[i])};
+        prom_count(&p->prom, &label, 1,
+                   sum_of_stores(p, offsetof(struct store, count) + i * sizeof(uint64_t)));
+    }
+    prom_family(&p->prom, "sluice_store_bad_values_total", "counter",
+                "Values in the store that were not what they should be, and were not served.");
+    for (unsigned i = STORED_FITS + 1; i < STORED_FAULTS; i++) {
+        struct prom_label label = {"fault", view_str(stored_fault_name[i])};
+        prom_count(&p->prom, &label, 1,
+                   sum_of_stores(p, offsetof(struct store, fault) + i * sizeof(uint64_t)));
+    }
+    prom_family(&p->prom, "sluice_store_loops", "gauge", "Loops by the state of their store.");
+    unsigned loops_in[REDIS_STATES] = {0};
+    for (unsigned i = 0; i < p->g->loops.n; i++)
+        loops_in[atomic_load(&p->g->parts[i]->store.stats.state)]++;
+    for (unsigned s = 0; s < REDIS_STATES; s++) {
+        struct prom_label label = {"state", view_str(redis_state_name[s])};
+        prom_count(&p->prom, &label, 1, loops_in[s]);
+    }
+}
+
 bool metrics_page(struct buffer *out, void *ctx)
 {
     struct page p = {.g = ctx};
@@ -456,5 +523,6 @@ bool metrics_page(struct buffer *out, void *ctx)
     fronts(&p);
     loops(&p);
     process(&p);
+    store(&p);
     return !p.prom.failed;
 }

@@ -147,6 +147,12 @@ static void run_one(struct part *p, const struct fx *f)
         else
             wheel_set(loop_wheel(p->loop), &p->flow_timer, f->at_us);
         break;
+    case FX_STORE_GET:
+        store_get(p, f->ask);
+        break;
+    case FX_STORE_PUT:
+        store_put(p, f->ask);
+        break;
     case FX_NOTE:
         note(p, &f->note);
         break;
@@ -252,6 +258,7 @@ void part_adopt(struct part *p)
     workers_adopt_sections(p);
     homes_adopt(p);
     workers_adopt(p);
+    store_adopt(p);
     part_run(p);
 }
 
@@ -321,6 +328,7 @@ static void on_start(struct loop *l, void *ctx)
 {
     struct gateway *g = ctx;
     workers_start(g->parts[l->index]);
+    store_adopt(g->parts[l->index]);
     removals_watch(g->parts[l->index]);
 }
 
@@ -330,6 +338,7 @@ static void on_stop(struct loop *l, void *ctx)
     struct gateway *g = ctx;
     DOORS_STOP(g->parts[l->index]);
     workers_free(g->parts[l->index]);
+    store_close(g->parts[l->index]);
 }
 
 bool parts_build(struct gateway *g)

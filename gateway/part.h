@@ -10,6 +10,7 @@
 #include "gateway/past.h"
 #include "gateway/process.h"
 #include "gateway/snapshot.h"
+#include "gateway/store.h"
 #include "router/desk.h"
 #include "router/flow.h"
 
@@ -42,6 +43,7 @@ struct part {
     uint64_t sampled;   // access log: error term of the sampling
     struct buffer line; // scratch for a log line
     struct past past;   // the last requests
+    struct store store;
 };
 
 // Builds a part for each loop, the model table and the endpoints. False: refused, and said why.

@@ -220,6 +220,8 @@ static void show_holdings(struct part *p, struct view about, struct buffer *said
     homes_show(p, &w);
     json_w_key(&w, VIEW("workers"));
     workers_show(p, &w);
+    json_w_key(&w, VIEW("store"));
+    store_show(p, &w);
     put(&w, "blocks", loop_blocks(p->loop)->live_blocks);
     put(&w, "block_bytes", loop_blocks(p->loop)->live_bytes);
     json_w_object_end(&w);

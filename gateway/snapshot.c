@@ -4,10 +4,12 @@
 #include "base/mem.h"
 #include "gateway/part.h"
 #include "gateway/reload.h"
+#include "gateway/store_plan.h"
 #include <stdio.h>
 
 #define RETRY_AFTER_S 1 // told with 503
 
+_Static_assert(STORE_WHY <= FILE_WHY, "it fits");
 _Static_assert(CONFIG_MAX_MODELS <= TABLE_MODELS, "each that is configured is known");
 
 // ---- making ------------------------------------------------------------------------------------------
@@ -51,6 +53,7 @@ static void snapshot_free(struct snapshot *p)
     mem_free(p->fronts);
     mem_free(p->names);
     chains_free(p->chains);
+    store_plan_unref(p->store);
     config_unref(p->config);
     mem_free(p);
 }
@@ -93,6 +96,8 @@ struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t gene
     if (other)
         snprintf(why, FILE_WHY, "%s", other);
     else if ((p->chains = chains_new(c, why)) != NULL)
+        p->store = store_plan_new(c, g->snap ? g->snap->store : NULL, why);
+    if (!other && p->chains && !why[0])
         return p;
     snapshot_free(p);
     return NULL;

@@ -21,6 +21,7 @@
 
 struct gateway;
 struct part;
+struct store_plan;
 
 struct snapshot_hold {                  // of one loop
     _Alignas(64) _Atomic uint64_t uses; // requests that have it; the loop's, read by who looks
@@ -38,6 +39,7 @@ struct snapshot {
         *fronts;        // of its listen sections, in their order; theirs while this is the newest
     struct view *names; // of the models: config->model_count
     struct chains *chains;
+    struct store_plan *store;      // NULL: none
     _Atomic unsigned holders;      // loops, and the main thread
     struct loop_task over;         // to the main thread
     _Atomic unsigned awaited;      // loops that have not taken it up yet

@@ -20,6 +20,7 @@ struct group;
 struct batch;
 struct step;
 struct cache_node;
+struct store_ask;
 
 // What is asked, as infer/cache_key.h makes it.
 struct cache_key {
@@ -40,6 +41,7 @@ enum ticket_place {
     PLACE_QUEUED, // in a lane of the batcher
     PLACE_ABOARD, // in a batch: sent, or about to be sent alone or halved
     PLACE_HELD,   // lost too often: what to tell depends on the keeper's word, which is waited for
+    PLACE_ASKS,   // leads a flight, and asks the store first
     PLACE_WAITS,  // in a flight: for the answer of its leader, or to lead after it
 };
 
@@ -91,6 +93,7 @@ struct ticket {
     struct ticket *next, **prev;  // in its lane's slot
     struct ticket *older, *newer; // in its group, by arrival
     struct batch *batch;
+    struct store_ask *ask;              // PLACE_ASKS
     struct cache_node *flight;          // of those who ask the same at a time; NULL: it is in none
     struct ticket *followers;           // the leader's: those who wait for its answer
     struct ticket *waits, **waits_prev; // PLACE_WAITS: among them, or among those who lead next

@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "gateway/admin.h"
 #include "gateway/chains.h"
+#include "gateway/store_plan.h"
 #include "net/tls.h"
 #include <dirent.h>
 #include <errno.h>
@@ -224,9 +225,18 @@ static unsigned check_answers(int err, const char *filename, const struct config
     return all == NULL;
 }
 
+static unsigned check_store(int err, const char *filename, const struct config *c)
+{
+    char why[STORE_WHY];
+    if (!c->store.on || store_plan_check(&c->store, why))
+        return 0;
+    dprintf(err, "%s: %s\n", filename, why);
+    return 1;
+}
+
 unsigned runtime_check_files(const struct config *c, const char *filename, int err_fd)
 {
-    unsigned wrong = 0;
+    unsigned wrong = check_store(err_fd, filename, c);
     char program[600];
     for (unsigned i = 0; i < c->listen_count; i++)
         wrong += check_certificate(err_fd, filename, &c->listens[i]);

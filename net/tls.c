@@ -199,20 +199,35 @@ struct tls *tls_accept(struct tls_server *t, unsigned loop_index, int fd)
     return new_on(t->ctx[loop_index], fd, false);
 }
 
+// Without the name nothing would be verified.
+static bool verify_host(SSL *ssl, const char *host)
+{
+    struct in6_addr ip;
+    bool is_ip = inet_pton(AF_INET, host, &ip) == 1 || inet_pton(AF_INET6, host, &ip) == 1;
+    int ok = is_ip ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host)
+                   : SSL_set1_host(ssl, host) && SSL_set_tlsext_host_name(ssl, host);
+    return ok == 1;
+}
+
 struct tls *tls_connect(struct tls_client *c, const char *host, int fd)
 {
     struct tls *t = new_on(c->ctx, fd, true);
-    if (!t)
-        return NULL;
-    struct in6_addr ip;
-    bool is_ip = inet_pton(AF_INET, host, &ip) == 1 || inet_pton(AF_INET6, host, &ip) == 1;
-    int ok = is_ip ? X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(t->ssl), host)
-                   : SSL_set1_host(t->ssl, host) && SSL_set_tlsext_host_name(t->ssl, host);
-    if (ok != 1) { // without the name nothing would be verified
-        tls_free(t);
-        return NULL;
+    if (!t || verify_host(t->ssl, host))
+        return t;
+    tls_free(t);
+    return NULL;
+}
+
+SSL *tls_client_ssl(struct tls_client *c, const char *host)
+{
+    SSL *ssl = SSL_new(c->ctx);
+    if (ssl && SSL_set_alpn_protos(ssl, NULL, 0) == 0 && verify_host(ssl, host)) {
+        SSL_set_connect_state(ssl);
+        return ssl;
     }
-    return t;
+    ERR_clear_error();
+    SSL_free(ssl);
+    return NULL;
 }
 
 void tls_free(struct tls *t)

@@ -45,6 +45,9 @@ struct tls_client; // context for outgoing connections
 // ca_file NULL: the system's. NULL with err.
 struct tls_client *tls_client_new(const char *ca_file, char err[TLS_ERROR]);
 void tls_client_free(struct tls_client *t);
+// A connection's state for who brings its own I/O (hiredis): the certificate is verified to be for host, no ALPN.
+// NULL: out of memory. The caller's, who frees it with SSL_free.
+struct ssl_st *tls_client_ssl(struct tls_client *t, const char *host);
 
 // ---- one connection (used by net/sock.c)
 // -------------------------------------------------------------

@@ -121,10 +121,26 @@ void cache_release(struct cache *c, struct cache_node *n);
 // Keeps a copy of the slice's rows. epoch: that of the time when it was asked. False: it is not kept.
 bool cache_put(struct cache_of *of, struct cache_id *id, const struct slice *s, uint32_t epoch,
                uint64_t sent_us, uint64_t now_us, struct block_owner *blocks);
-// Of now on nothing of the model that is kept is given.
-static inline void cache_flush(struct cache_figures *figures)
+// There was a flush at that moment, here or elsewhere. False: it is known already. Any thread.
+// The epoch moves before, so that no answer of before is stored under a name of after; and behind it, so that none that is
+// read under a name of before is given after.
+static inline bool cache_fleet_flush(struct cache_figures *figures, uint64_t at_us)
 {
-    atomic_fetch_add_explicit(&figures->epoch, 1, memory_order_relaxed);
+    uint64_t known = atomic_load(&figures->fleet_epoch);
+    if (at_us <= known)
+        return false;
+    atomic_fetch_add(&figures->epoch, 1);
+    while (at_us > known && !atomic_compare_exchange_weak(&figures->fleet_epoch, &known, at_us))
+        ;
+    atomic_fetch_add(&figures->epoch, 1);
+    return true;
+}
+// Of now on nothing of the model that is kept is given, here or at another instance. at_us: of the wall clock. Any thread.
+static inline void cache_flush(struct cache_figures *figures, uint64_t at_us)
+{
+    uint64_t known = atomic_load(&figures->fleet_epoch); // of one whose clock is ahead, perhaps
+    while (!cache_fleet_flush(figures, at_us > known ? at_us : known + 1))
+        known = atomic_load(&figures->fleet_epoch);
 }
 
 #endif

@@ -34,7 +34,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
 
 void desk_free(struct desk *d)
 {
-    invariant(!d->sent && !d->again && !d->lost && d->followers == 0);
+    invariant(!d->sent && !d->again && !d->lost && !d->asks && d->followers == 0);
     while (d->spare) {
         struct batch *b = d->spare;
         d->spare = b->next;
@@ -52,7 +52,7 @@ void desk_free(struct desk *d)
 
 bool desk_is_idle(const struct desk *d)
 {
-    return d->batcher.count == 0 && !d->again && !d->sent && !d->lost &&
+    return d->batcher.count == 0 && !d->again && !d->sent && !d->lost && !d->asks &&
            replicas_absent(&d->replicas) && atomic_load(&d->model->room_rows) == 0;
 }
 
@@ -115,8 +115,10 @@ void desk_on_chain(struct desk *d, const struct table *t, const struct chain *c)
 void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts *facts,
                         uint64_t now_us, struct effects *fx)
 {
+    // It was here before, or nobody is who was: under its name there may be another model now.
+    bool another = replicas_find(&d->replicas, id) || (d->replicas.n > 0 && d->replicas.n_up == 0);
     replicas_up(&d->replicas, id, facts, now_us, fx);
-    cache_replicas(d, true, now_us);
+    cache_replicas(d, another, now_us);
     d->outlook_stale = true;
     adopt_batch_size(d);
 }
@@ -236,14 +238,19 @@ static void admit(struct desk *d, struct ticket *t, bool led, uint64_t now_us, s
         queue_ticket(d, t, now_us, fx);
 }
 
+void desk_missed(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
+{
+    batcher_came(&d->batcher, ticket_rows(t), now_us);
+    standing_came(&d->standing, ticket_rows(t));
+    admit(d, t, false, now_us, fx);
+}
+
 void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     ticket_taken_up(d, t, now_us);
     if (t->cache != CACHE_NONE && cache_met(d, t, now_us, fx))
         return;
-    batcher_came(&d->batcher, ticket_rows(t), now_us);
-    standing_came(&d->standing, ticket_rows(t));
-    admit(d, t, false, now_us, fx);
+    desk_missed(d, t, now_us, fx);
 }
 
 // Those whose leaders have not been answered take their turn.
@@ -287,6 +294,9 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
         batcher_remove(&d->batcher, t);
         ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
     } else if (t->place == PLACE_HELD) {
+        ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
+    } else if (t->place == PLACE_ASKS) {
+        store_forgotten(t);
         ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
     } else if (t->place == PLACE_WAITS) {
         flight_cancelled(d, t, now_us, fx);

@@ -6,6 +6,7 @@
  *   desk.c         tickets come in, batches go out
  *   desk_ticket.c  the ways out for a ticket (T1), and what it remembers of lost connections
  *   desk_cache.c   answers that are kept (cache.h), and tickets that ask the same at a time
+ *   desk_store.c   and those that other instances keep, too (store.h)
  *   desk_batch.c   a batch's life and its ends; what they mean stands in router/evidence.h
  *   replicas.c     who may have the next one
  *   device.c       which of the models that share a serial device has it next
@@ -19,6 +20,7 @@
 #include "router/replicas.h"
 #include "router/sequences.h"
 #include "router/standing.h"
+#include "router/store.h"
 
 #define DESK_HALVINGS 12 // of one batch: 4,096 rows down to the guilty one
 #define DESK_ASIDE 64 // tickets that wait for a replica of their version without holding up others
@@ -58,10 +60,14 @@ struct desk {
     bool outlook_stale; // what the batcher expects of the servers is not what they are now
     struct ticket
         *lost; // of which the keeper may still say how their workers ended, wherever they are
-    uint64_t held_us;      // the first of them that is held is held until then; UINT64_MAX: none is
-    struct cache_of *kept; // answers; NULL: there is no cache
-    struct ticket *leads;  // that lead a flight next, and are not queued yet
-    uint32_t followers;    // tickets that wait in flights
+    uint64_t held_us; // the first of them that is held is held until then; UINT64_MAX: none is
+    bool stored;      // and in a store, too
+    bool store_cold;  // it has had little of what was asked for: it is asked seldom
+    uint32_t store_asked, store_found, store_misses;
+    struct store_ask *asks;          // of which the doer has not told yet
+    struct cache_of *kept;           // answers; NULL: there is no cache
+    struct ticket *leads;            // that lead a flight next, and are not queued yet
+    uint32_t followers;              // tickets that wait in flights
     uint32_t followers_elsewhere;    // of those, who have something else to try
     char version[MODEL_VERSION_MAX]; // that who names none is thought to be answered by
     uint8_t version_bytes;
@@ -79,6 +85,8 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
 void desk_free(struct desk *d); // nothing queued, nothing sent
 // Its answers are kept there, if its rules want it; once, before its first ticket. Without memory none are.
 void desk_keep_in(struct desk *d, struct cache *c);
+// There is a store behind what is kept, from now on; or there is none.
+void desk_store_in(struct desk *d, bool stored);
 // No replica has its model, and no request is there or on its way.
 bool desk_is_idle(const struct desk *d);
 
@@ -109,6 +117,10 @@ void desk_on_answer(struct desk *d, struct batch *b, struct answer *a, uint64_t 
                     struct effects *fx);
 void desk_on_end(struct desk *d, struct batch *b, const struct batch_end *end, uint64_t now_us,
                  struct effects *fx);
+// What FX_STORE_GET asked for: the whole answer, which stays the caller's, and since when it is good (of the loop's clock; 0
+// or the future: it does not matter). s NULL: it is not there, or cannot be had in time. The ask is over.
+void desk_on_stored(struct desk *d, struct store_ask *a, const struct slice *s, uint64_t stored_us,
+                    uint64_t now_us, struct effects *fx);
 void desk_on_wake(struct desk *d, uint64_t now_us, struct effects *fx);
 void desk_run(struct desk *d, uint64_t now_us, struct effects *fx);
 // One JSON object: what it holds, and "wrong" when its counts do not add up.

@@ -22,6 +22,11 @@ void desk_keep_in(struct desk *d, struct cache *c)
     d->kept = cache_join(c, &d->model->cache);
 }
 
+void desk_store_in(struct desk *d, bool stored)
+{
+    d->stored = stored;
+}
+
 static void counted(struct desk *d, enum cache_count what)
 {
     cache_add(&d->model->cache.count[what], 1);
@@ -99,10 +104,10 @@ static void resolve_version(struct desk *d)
     set_version(d, best);
 }
 
-void cache_replicas(struct desk *d, bool up, uint64_t now_us)
+void cache_replicas(struct desk *d, bool another, uint64_t now_us)
 {
     d->version_old = true;
-    if (up)
+    if (another)
         d->loaded_us = now_us;
 }
 
@@ -113,6 +118,15 @@ static bool version_fits(struct desk *d, const struct ticket *t, struct view sai
         return said.n == 0 || view_eq(said, t->to.version);
     resolve_version(d);
     return view_eq(said, version_of(d));
+}
+
+// Under which version its answer is stored.
+static struct view version_asked(struct desk *d, const struct ticket *t)
+{
+    if (t->to.version.n > 0)
+        return t->to.version;
+    resolve_version(d);
+    return version_of(d);
 }
 
 // As version_fits, of an answer that has just come: workers may prefer another version than the highest.
@@ -133,6 +147,17 @@ static bool caches(const struct desk *d)
     return d->kept && d->model->rules.cache_ttl_us > 0;
 }
 
+static void give_kept(struct desk *d, struct ticket *t, struct answer *a, enum answer_source source,
+                      uint64_t age_us, struct effects *fx)
+{
+    block_ref(a->block);
+    t->slice = (struct slice){.answer = a};
+    t->source = source;
+    t->age_s = (uint32_t)desk_least(age_us / 1000000, UINT32_MAX);
+    t->queue_us = t->compute_us = 0;
+    ticket_answered(d, t, fx);
+}
+
 // False: it is not there, or too old.
 static bool answer_kept(struct desk *d, struct ticket *t, struct cache_node *n, uint64_t now_us,
                         struct effects *fx)
@@ -148,12 +173,7 @@ static bool answer_kept(struct desk *d, struct ticket *t, struct cache_node *n, 
         return false;
     cache_touch(n);
     counted(d, fresh ? CACHE_HITS : CACHE_STALE);
-    block_ref(a->block);
-    t->slice = (struct slice){.answer = a};
-    t->source = fresh ? SOURCE_CACHE : SOURCE_STALE;
-    t->age_s = (uint32_t)desk_least(age_us / 1000000, UINT32_MAX);
-    t->queue_us = t->compute_us = 0;
-    ticket_answered(d, t, fx);
+    give_kept(d, t, a, fresh ? SOURCE_CACHE : SOURCE_STALE, age_us, fx);
     return true;
 }
 
@@ -167,7 +187,19 @@ void cache_keep(struct desk *d, const struct ticket *t, uint64_t sent_us, uint64
     if (bytes > *left)
         return;
     *left -= bytes;
-    cache_put(d->kept, &id, &t->slice, t->cache_epoch, sent_us, now_us, fx->blocks);
+    if (cache_put(d->kept, &id, &t->slice, t->cache_epoch, sent_us, now_us, fx->blocks))
+        store_keep(d, t, &id, version_asked(d, t), sent_us, fx);
+}
+
+bool store_answers(struct desk *d, struct ticket *t, struct cache_id *id, const struct slice *s,
+                   uint32_t epoch, uint64_t stored_us, uint64_t now_us, struct effects *fx)
+{
+    if (!caches(d) || !version_fits(d, t, s->answer->version))
+        return false;
+    cache_put(d->kept, id, s, epoch, stored_us, now_us, fx->blocks);
+    counted(d, CACHE_SHARED);
+    give_kept(d, t, s->answer, SOURCE_CACHE, now_us - stored_us, fx);
+    return true;
 }
 
 // ---- flights -----------------------------------------------------------------------------------------
@@ -256,6 +288,8 @@ bool cache_met(struct desk *d, struct ticket *t, uint64_t now_us, struct effects
     bool alone =
         t->elsewhere && d->replicas.n_ready == 0; // it has better to do than to wait for one
     if (!n || !n->leader || alone || t->cache != CACHE_USE) {
+        if (caches(d) && t->cache == CACHE_USE && store_asked(d, t, &id, version_asked(d, t), fx))
+            return true;
         if (caches(d) && t->cache == CACHE_USE)
             counted(d, CACHE_MISSES);
         return false;
@@ -269,14 +303,16 @@ bool cache_met(struct desk *d, struct ticket *t, uint64_t now_us, struct effects
     return !overtakes;
 }
 
-void cache_lead(struct desk *d, struct ticket *t)
+bool cache_lead(struct desk *d, struct ticket *t)
 {
     if (t->flight || !caches(d))
-        return;
+        return false;
     struct cache_id id = id_of(t);
     struct cache_node *n = cache_claim(d->kept, &id);
-    if (n && !n->leader)
-        take_lead(t, n, NULL);
+    if (!n || n->leader)
+        return false;
+    take_lead(t, n, NULL);
+    return true;
 }
 
 static void answer_follower(struct desk *d, struct ticket *t, const struct ticket *leader,
@@ -285,6 +321,8 @@ static void answer_follower(struct desk *d, struct ticket *t, const struct ticke
     uint64_t took_us = now_us > t->queued_us ? now_us - t->queued_us : 0;
     t->slice = leader->slice;
     block_ref(t->slice.answer->block);
+    t->source = leader->source;
+    t->age_s = leader->age_s;
     t->batch_rows = leader->batch_rows;
     t->batch_reason = leader->batch_reason;
     t->compute_us = desk_least(leader->compute_us, took_us);

@@ -38,8 +38,8 @@ extern const char desk_gone_text[]; // of a sequence whose state is gone
 
 // A ticket has come that may be answered by what is kept, or by what another one is waiting for. True: it needs nothing more.
 bool cache_met(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx);
-void cache_lead(struct desk *d,
-                struct ticket *t); // it is queued: who asks the same waits for its answer
+// It is queued, or asks the store: who asks the same waits for its answer. False: it does not lead.
+bool cache_lead(struct desk *d, struct ticket *t);
 // Its slice is filled in; of it *left bytes may be copied, and less from then on.
 void cache_keep(struct desk *d, const struct ticket *t, uint64_t sent_us, uint64_t now_us,
                 size_t *left, struct effects *fx);
@@ -50,10 +50,25 @@ void flight_cancelled(struct desk *d, struct ticket *t, uint64_t now_us, struct 
 void flight_let_go(struct desk *d, struct ticket *leader, struct effects *fx);
 // The next one that leads, to be queued as others are. NULL: none.
 struct ticket *flight_next(struct desk *d);
-void cache_replicas(struct desk *d, bool up, uint64_t now_us); // one came up, or went
+// One came up, or went. another: what it has may be another model than it was.
+void cache_replicas(struct desk *d, bool another, uint64_t now_us);
+// The store has its answer, which is kept here, too. False: it is none for this ticket.
+bool store_answers(struct desk *d, struct ticket *t, struct cache_id *id, const struct slice *s,
+                   uint32_t epoch, uint64_t stored_us, uint64_t now_us, struct effects *fx);
+
+// ---- desk_store.c ------------------------------------------------------------------------------------
+
+// It leads, and asks the store first. False: there is none, or it is not worth it.
+bool store_asked(struct desk *d, struct ticket *t, const struct cache_id *id, struct view version,
+                 struct effects *fx);
+void store_forgotten(struct ticket *t); // PLACE_ASKS: it asks no more
+void store_keep(struct desk *d, const struct ticket *t, const struct cache_id *id,
+                struct view version, uint64_t sent_us, struct effects *fx);
 
 // ---- desk.c ------------------------------------------------------------------------------------------
 
+// The store had nothing for it: it is for the model.
+void desk_missed(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx);
 // The client of one that is aboard has gone, and nobody waits for its answer.
 void desk_aboard_gone(struct desk *d, struct batch *b, uint64_t now_us, struct effects *fx);
 

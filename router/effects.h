@@ -18,6 +18,7 @@ enum router_msg {
 
 struct desk;
 struct batch;
+struct store_ask;
 
 enum fx_kind {
     FX_POST, // msg: give it to loop msg->to
@@ -32,7 +33,9 @@ enum fx_kind {
     FX_RELEASE, // infer: nothing refers to it any more: free it. Follows FX_SETTLE, at once or later
     FX_UNREF,   // block: give one reference back
     FX_WAKE,    // desk (or NULL: the flow) wants its on_wake at at_us; replaces its earlier wish
-    FX_NOTE     // note: something for metrics and logs; nothing depends on it
+    FX_STORE_GET, // ask: look for it in the store; what comes of it comes as desk_on_stored, once (router/store.h)
+    FX_STORE_PUT, // ask: put it into the store, or not; then store_told
+    FX_NOTE       // note: something for metrics and logs; nothing depends on it
 };
 
 enum note_kind {
@@ -80,6 +83,7 @@ struct fx {
             struct desk *desk; // FX_WAKE, FX_PROBE, FX_HANGS
             uint64_t at_us;
         };
+        struct store_ask *ask;
         struct note note;
     };
 };

@@ -6,8 +6,10 @@
 #include "router/level.h"
 
 const char *const cache_count_name[CACHE_COUNTS] = {
-    [CACHE_HITS] = "hit",           [CACHE_STALE] = "stale",  [CACHE_MISSES] = "miss",
-    [CACHE_FOLLOWERS] = "follower", [CACHE_STORES] = "store", [CACHE_EVICTIONS] = "eviction"};
+    [CACHE_HITS] = "hit",           [CACHE_STALE] = "stale",        [CACHE_SHARED] = "shared",
+    [CACHE_MISSES] = "miss",        [CACHE_FOLLOWERS] = "follower", [CACHE_STORES] = "store",
+    [CACHE_EVICTIONS] = "eviction",
+};
 
 struct table *table_new(unsigned loops)
 {

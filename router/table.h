@@ -55,6 +55,7 @@ struct model_rules {
 enum cache_count {
     CACHE_HITS,      // tickets that were answered from the cache, with what is fresh
     CACHE_STALE,     // and with what is stale
+    CACHE_SHARED,    // from the store, which other instances fill, too
     CACHE_MISSES,    // that were not, and went to the model
     CACHE_FOLLOWERS, // and that waited for the answer of another one
     CACHE_STORES,    // answers kept
@@ -68,6 +69,9 @@ struct cache_figures {
     _Atomic uint64_t count[CACHE_COUNTS];
     _Atomic uint64_t entries, bytes;
     _Atomic uint32_t epoch; // what was kept in another one is not given any more
+    // Of all instances that share a store: the newest flush that is known of, in microseconds of the wall clock of whoever
+    // ordered it; 0: none. It only grows.
+    _Atomic uint64_t fleet_epoch;
 };
 
 // The writer's.

@@ -104,6 +104,13 @@ WRAPS(desk_on_end, struct desk *d, struct batch *b, const struct batch_end *end,
     WATCH_DESK(d, __real_desk_on_end(d, b, end, now_us, fx));
 }
 
+WRAPS(desk_on_stored, struct desk *d, struct store_ask *a, const struct slice *s,
+      uint64_t stored_us, uint64_t now_us, struct effects *fx)
+{
+    contracts_on_stored(a);
+    WATCH_DESK(d, __real_desk_on_stored(d, a, s, stored_us, now_us, fx));
+}
+
 WRAPS(desk_on_wake, struct desk *d, uint64_t now_us, struct effects *fx)
 {
     contracts_on_wake(d->home, d, now_us);

@@ -19,6 +19,7 @@ struct contract_row contracts[CONTRACTS] = {
     [OWED_RELEASE] = {"FX_RELEASE", "an infer is released once, after it has settled"},
     [OWED_UNREF] = {"FX_UNREF", "a block is there while somebody refers to it"},
     [OWED_WAKE] = {"FX_WAKE", "a wake comes neither early nor late"},
+    [OWED_STORE] = {"FX_STORE_GET", "what the store is asked it answers once, in time"},
     [OWED_TURN] = {"turn", "a desk that had an input decides in that turn"},
     [OWED_ALONE] = {"alone", "inputs come one after the other, on their loop's thread"},
 };
@@ -425,6 +426,25 @@ static void infer_released(const struct infer *in)
         LIST_DROP(p);
 }
 
+// ---- the store ---------------------------------------------------------------------------------------
+
+static void store_asked_for(const struct store_ask *a, uint64_t now_us)
+{
+    due_add(a->desk->home, &(struct due){.contract = OWED_STORE,
+                                         .thinker = a->desk,
+                                         .of = a,
+                                         .since_us = now_us,
+                                         .by_us = now_us + doer.store_us});
+}
+
+void contracts_on_stored(const struct store_ask *a)
+{
+    pthread_mutex_lock(&lock);
+    if (!due_done(a->desk->home, OWED_STORE, a->desk, a))
+        broken(OWED_STORE, "the store tells what it was not asked");
+    pthread_mutex_unlock(&lock);
+}
+
 // ---- effects -----------------------------------------------------------------------------------------
 
 static void block_given_back(const struct block *b)
@@ -466,7 +486,11 @@ static void effect_wanted(unsigned loop, const void *thinker, const struct fx *f
         // A desk may ask for another one of its loop, with which it shares a device.
         wake_wanted(loop, f->desk ? f->desk : thinker, f->at_us, now_us);
         break;
-    case FX_USE: // what the doer keeps of models is its own
+    case FX_STORE_GET:
+        store_asked_for(f->ask, now_us);
+        break;
+    case FX_STORE_PUT: // nothing comes of it
+    case FX_USE:       // what the doer keeps of models is its own
     case FX_NOTE:
         break;
     }

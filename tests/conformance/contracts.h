@@ -14,6 +14,7 @@
  *   FX_RELEASE   once, after it has settled; the doer speaks of it no more
  *   FX_UNREF     of a block that is still there
  *   FX_WAKE      on_wake comes not before at_us and at most doer.wake_us later; the newest wish counts
+ *   FX_STORE_GET desk_on_stored comes once, within doer.store_us
  *   turn         a desk that had an input decides within doer.turn_us
  *   alone        no input comes inside another, and each comes on its loop's own thread
  *
@@ -36,6 +37,7 @@ enum contract {
     OWED_RELEASE,
     OWED_UNREF,
     OWED_WAKE,
+    OWED_STORE,
     OWED_TURN,
     OWED_ALONE,
     CONTRACTS
@@ -50,13 +52,14 @@ extern struct contract_row contracts[CONTRACTS];
 
 struct doer { // who runs the effects, and how late it may be
     const char *name;
-    uint64_t turn_us, wake_us, call_us, probe_us, close_us;
+    uint64_t turn_us, wake_us, call_us, probe_us, close_us, store_us;
     bool aborts; // at the first breach
 };
 
 void contracts_watch(const struct doer *d); // from now on; nothing is out
-void contracts_over(void);                  // nothing may be out any more
-void contracts_show(FILE *out);             // one JSON line: how often each was kept
+void contracts_on_stored(const struct store_ask *a);
+void contracts_over(void);      // nothing may be out any more
+void contracts_show(FILE *out); // one JSON line: how often each was kept
 
 // ---- told by boundary.c ------------------------------------------------------------------------------
 // A thinker is a flow or a desk.

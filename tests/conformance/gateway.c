@@ -24,6 +24,7 @@ __attribute__((constructor)) static void watch(void)
     d.call_us = next_us(&at);
     d.probe_us = next_us(&at);
     d.close_us = next_us(&at);
+    d.store_us = 1000000; // store.timeout, and as late as the machine may be
     contracts_watch(&d);
 }
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 from harness import SLUICE_CONTRACTS, DooredSluice, configuration, wait_for
 from load import Load
+from redis_servers import Redis
 from test_evidence import FAST, ask, large_binary, light_model, own_worker, wait_replicas
 from triton_double import Triton
 
@@ -31,6 +32,19 @@ def all_is_well(sluice):
     """Messages, batches, wakes, and what comes of each."""
     with Load(sluice.port, h1=3, h2=1, grpc=2, streams=4, ask=FAST) as load:
         load.wait(200)
+
+
+def asks_the_store(sluice, redis):
+    """It answers, answers late, and is away."""
+    stored = lambda what: sluice.metric("sluice_store_answers_total", outcome=what)  # noqa: E731
+    asked = lambda: ask(sluice, "kept").status_code == 200  # noqa: E731
+    wait_for(lambda: asked() and stored("missed") + stored("found") > 2, 10, "it answers")
+    redis.pause()
+    before = stored("late")
+    wait_for(lambda: asked() and stored("late") > before + 10, 10, "it does not")
+    redis.go_on()
+    redis.stop()
+    assert asked()
 
 
 def is_overloaded(sluice, t):
@@ -72,11 +86,14 @@ def takes_no_bytes(sluice, worker):
 
 def test_the_gateway_keeps_what_it_owes_for_each_effect(tmp_path):
     light_model(tmp_path / "models", "big", COLUMNS)
-    with own_worker(tmp_path / "models", tmp_path / "w.sock") as worker, Triton("fast:takes=0.005:max_batch=2") as t:
-        config = configuration(tmp_path, addresses=[t.address, f"unix:{tmp_path}/w.sock"], health=HEALTH)
-        with Watched(config, wait_models=("fast", "big")) as sluice:
+    with own_worker(tmp_path / "models", tmp_path / "w.sock") as worker, Triton("fast:takes=0.005:max_batch=2", "kept") as t, Redis() as redis:
+        top = f'store {{ redis = "redis://127.0.0.1:{redis.port}" }}'
+        kept = 'model "kept" { cache { ttl = "1us" } }'
+        config = configuration(tmp_path, addresses=[t.address, f"unix:{tmp_path}/w.sock"], health=HEALTH, top=top, models=kept)
+        with Watched(config, wait_models=("fast", "big", "kept")) as sluice:
             sluice.wait_workers()
             all_is_well(sluice)
+            asks_the_store(sluice, redis)
             is_overloaded(sluice, t)
             computes_nothing(sluice, t)
             takes_no_bytes(sluice, worker)
@@ -84,7 +101,7 @@ def test_the_gateway_keeps_what_it_owes_for_each_effect(tmp_path):
             assert sluice.stop() == 0
             kept = sluice.find("contracts")[-1]
     counts = {name: n for name, n in kept.items() if name not in ("event", "doer")}
-    assert len(counts) == 11 and all(counts.values()), kept
+    assert len(counts) == 12 and all(counts.values()), kept
 
 
 def test_a_contract_that_is_broken_is_noticed(tmp_path):

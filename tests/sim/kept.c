@@ -136,6 +136,6 @@ void kept_turn(struct loop_of *l)
         return;
     for (unsigned i = 0; i < w->plan.models; i++) {
         if (w->model[i].m)
-            cache_flush(&w->model[i].m->cache);
+            cache_flush(&w->model[i].m->cache, w->now_us);
     }
 }

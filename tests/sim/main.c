@@ -19,6 +19,9 @@ static void add(struct totals *sum, const struct totals *one)
     for (unsigned i = 0; i < SOURCES; i++)
         sum->sources[i] += one->sources[i];
     sum->followers += one->followers;
+    sum->asked += one->asked;
+    sum->found += one->found;
+    sum->told += one->told;
     for (unsigned i = 0; i < FAULTS; i++)
         sum->faults[i] += one->faults[i];
 }
@@ -38,6 +41,8 @@ static void show(const struct totals *t, uint64_t seeds, double cpu_s)
     for (unsigned i = 0; i < SOURCES; i++)
         printf(" %s %" PRIu64, answer_source_name[i], t->sources[i]);
     printf(", in a flight of another %" PRIu64, t->followers);
+    printf("\nstore: asked %" PRIu64 ", found %" PRIu64 ", told %" PRIu64, t->asked, t->found,
+           t->told);
     printf("\nfaults:");
     for (unsigned i = 0; i < FAULTS; i++)
         printf(" %s %" PRIu64, fault_name[i], t->faults[i]);

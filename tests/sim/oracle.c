@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+// Who has no more left when the store has said that it has nothing, had too little.
+#define STORE_SLACK_US 100000
+
 // What one of its batches takes, at most.
 static double batch_us(const struct model_of *m)
 {
@@ -67,6 +70,7 @@ static bool was_met(const struct life *x)
 {
     const struct replica_of *r = replica_by_id(x->model, x->aboard_of);
     return x->losses + x->ours + x->failures + x->refusals + x->no_rooms > 0 || x->followed ||
+           x->asked_until_us + STORE_SLACK_US > x->in.deadline_us ||
            (r && !worker_well(r->worker, x->in.arrived_us));
 }
 

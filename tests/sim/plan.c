@@ -118,6 +118,8 @@ void plan_draw(struct plan *p, uint64_t seed)
                        .cached = seed / 12 % 3 == 2,
                        .levels = seed % 5 > 0};
     p->cached &= !p->flood && !p->shift;
+    p->stored = p->cached && seed / 36 % 4 > 1;
+    p->store_fails = p->calm ? 0 : (double[]){0, 0.02, 0.3}[seed % 3];
     p->questions = 1 + (unsigned)(seed * 7919 % 60);
     p->kept_bytes = (int64_t[]){0, 20000, 300000, 16 << 20}[seed / 36 % 4];
     p->shared = !p->flood && !p->shift && (p->rolling || rand_below(&r, 2) == 0);

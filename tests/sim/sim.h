@@ -13,6 +13,7 @@
  *   links.c           a loop's connection to a worker: up, lost, full, probed; what it learns of models
  *   calls.c           batches at a worker: what comes of each
  *   kept.c            answers that are kept, and flights: what may come of them
+ *   store.c           a store that other instances share
  *   demands.c         room, the end of a world
  *   demands_ticket.c  a ticket's way, and the budget of messages
  *   demands_batch.c   what may be sent, to whom, in which order
@@ -55,7 +56,8 @@ order (a worker that goes is dead by then).
 #define SIM_INCARNATIONS 4096
 #define SIM_SEQUENCES 8 // that clients of a model know
 #define SIM_WORD 4096
-#define SIM_LOSSES 4 // of one life that are remembered
+#define SIM_STORED 4096 // answers in the store
+#define SIM_LOSSES 4    // of one life that are remembered
 #define SIM_EPSILON_US                                                                             \
     4000 // how late a settlement may be: a wheel's tick, a turn, and a wake that was early
 
@@ -147,6 +149,8 @@ struct plan { // drawn from the seed, then read only
     bool cached;           // models keep their answers, and clients ask the same again
     unsigned questions;    // of them, for each model
     int64_t kept_bytes;    // most of what is kept, in all
+    bool stored;           // and in a store, which others fill, too
+    double store_fails;    // share of what it is asked and told that comes to nothing
     bool singles;          // sequences and scalars too
     uint64_t socket_bytes; // what a socket buffer holds
     double probe_share;    // of the time in which clients come: a probe's time-out
@@ -329,7 +333,8 @@ struct
     uint64_t own[SIM_ROWS], *row; // own, or more of them
     uint64_t id;
     uint64_t asks; // what its rows are: its own id, or the number of a question that others ask too
-    bool followed; // it was in a flight, and not its leader
+    uint64_t asked_until_us;               // it waited for the store until then
+    bool followed;                         // it was in a flight, and not its leader
     struct life *asker_next, **asker_prev; // of model.askers
     struct model_of *model;
     enum kind kind;
@@ -416,6 +421,7 @@ enum event {
     EVENT_FAULT,  // worker: the next one of its own accord
     EVENT_LOAD,   // replica: its model is there again
     EVENT_ROLL,   // worker: it is its turn
+    EVENT_STORED, // ask: what the store says (tag: in time)
     EVENT_JUDGE   // worker: has been doing nothing for so long that no desk may count on it
 };
 
@@ -461,6 +467,7 @@ struct totals {
     uint64_t fallbacks, defaults; // of the answers, those of other models, and the written ones
     uint64_t posts, dispatches;
     uint64_t sources[SOURCES], followers;
+    uint64_t asked, found, told; // of and to the store
 };
 
 struct world {
@@ -468,6 +475,8 @@ struct world {
     struct rand rand;
     struct table *table;
     struct cache_pool kept;
+    struct in_store *store; // [SIM_STORED]; NULL: there is none
+    unsigned asks_out;      // that it has not answered
     struct loop_of loop[SIM_LOOPS];
     struct model_of model[SIM_MODELS];
     struct worker_of worker[SIM_WORKERS];
@@ -689,6 +698,14 @@ bool demands_eased(const struct model_of *m, const struct life *x); // since x c
 void demands_on_level(struct loop_of *l, struct model_of *m, const struct note *n);
 void demands_on_back(struct loop_of *l, const struct ticket *t); // leaves its home
 void demands_standing(struct loop_of *l, struct model_of *m);    // after its desk ran
+
+// store.c
+void store_open(struct world *w);
+void store_free(struct world *w);
+void store_get(struct loop_of *l, struct store_ask *a); // FX_STORE_GET
+void store_put(struct loop_of *l, struct store_ask *a); // FX_STORE_PUT
+void store_event(struct loop_of *l, struct store_ask *a, bool in_time);
+void store_turn(struct loop_of *l);
 
 // oracle.c
 void demands_on_settle(struct loop_of *l, struct life *x);

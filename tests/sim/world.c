@@ -147,6 +147,12 @@ static void run_effect(struct loop_of *l, const struct fx *f)
             l->flow_wake_us = f->at_us;
         }
         break;
+    case FX_STORE_GET:
+        store_get(l, f->ask);
+        break;
+    case FX_STORE_PUT:
+        store_put(l, f->ask);
+        break;
     case FX_NOTE:
         demands_on_note(l, &f->note);
         break;
@@ -182,6 +188,8 @@ struct desk *world_desk(struct world *w, struct model_of *m)
         m->m->desk = m->desk;
         desk_keep_in(m->desk, w->loop[m->home].cache);
         desk_on_chain(m->desk, w->table, m->chain.n > 0 ? &m->chain : NULL);
+
+        desk_store_in(m->desk, w->plan.stored);
         m->alone_since_us = m->alone_us = m->second_us = w->now_us;
     }
     return m->desk;
@@ -328,6 +336,9 @@ static void run_event(struct loop_of *l, const struct entry *e)
     case EVENT_GONE:
         clients_gone(l, e->p, e->tag);
         break;
+    case EVENT_STORED:
+        store_event(l, e->p, e->tag);
+        break;
     case EVENT_CALL:
         calls_event(l, e);
         break;
@@ -367,6 +378,7 @@ static void turn(struct loop_of *l)
     }
     run_desks(l);
     kept_turn(l);
+    store_turn(l);
     demands_turned(l);
     plan_wake(l);
 }
@@ -393,6 +405,7 @@ static void begin(struct world *w, uint64_t seed)
         VIEW("{\"outputs\":[{\"name\":\"y\",\"datatype\":\"UINT64\",\"shape\":[1],\"data\":[7]}]}"),
         &e);
     plan_models(w);
+    store_open(w);
     cache_pool_set(&w->kept, w->plan.kept_bytes, w->plan.loops);
     for (unsigned i = 0; i < w->plan.loops; i++) {
         struct loop_of *l = &w->loop[i];
@@ -449,6 +462,7 @@ static void end(struct world *w)
     }
     table_free(w->table);
     default_answer_free(w->written);
+    store_free(w);
     while (w->free_calls) {
         struct call *c = w->free_calls;
         w->free_calls = c->next;
@@ -479,7 +493,7 @@ static struct loop_of *next_loop(struct world *w)
 // No request is left, and all workers are there again; only probes go on.
 static bool is_at_rest(const struct world *w)
 {
-    if (!w->healed || w->alive > 0)
+    if (!w->healed || w->alive > 0 || w->asks_out > 0)
         return false;
     for (unsigned i = 0; i < w->plan.workers; i++) {
         const struct worker_of *k = &w->worker[i];

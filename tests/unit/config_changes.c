@@ -80,6 +80,12 @@ static void what_is_taken(void **state)
             "defaults: queue: refuse_early: was true, is false; "
             "worker \"w\": queue: refuse_early: was true, is false",
             "");
+    compare(SMALL, SMALL "store { redis = redis://h }", "store: added", "");
+    compare(SMALL "store { redis = redis://h }", SMALL, "store: removed", "");
+    compare(SMALL "store { redis = redis://h }", SMALL "store { cluster = {a:1} timeout = 1ms }",
+            "store: redis: was \"redis://h\", is none; store: cluster: was {}, is {\"a:1\"}; "
+            "store: timeout: was 20ms, is 1ms",
+            "");
     compare("listen \"a\" { address = \"127.0.0.1:0\" certificate = \"c\" key = \"k\" }" WORKER,
             "listen \"a\" { address = \"127.0.0.1:0\" certificate = \"d\" key = \"k\" }" WORKER,
             "listen \"a\": certificate: was \"c\", is \"d\"", "");
@@ -215,7 +221,7 @@ static void every_key_prints(void **state)
             continue; // there is none
         buffer_init(&out);
         assert_true(config_key_print(c, k, base, &out));
-        bool completed = strcmp(k->name, "timeout") == 0 && k->section != SECTION_HEALTH;
+        bool completed = strcmp(k->name, "timeout") == 0 && k->section < SECTION_HEALTH;
         completed |= strcmp(k->name, "replicas") == 0; // of addresses there are none
         if (k->type == KEY_DURATION && k->standard) {  // 60s is 1m
             uint64_t us = 0, same = 0;

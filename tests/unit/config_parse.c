@@ -105,6 +105,7 @@ static void defaults(void **state)
     assert_int_equal(c->log.ring_bytes, 4 << 20);
     assert_int_equal(c->health.interval_us, 1000000);
     assert_int_equal(c->health.failures, 3);
+    assert_false(c->store.on);
     assert_int_equal(c->unlisted.worker, CONFIG_ANY_WORKER);
     assert_int_equal(c->unlisted.policy, CONFIG_POLICY_AUTO);
     assert_int_equal(c->unlisted.pipeline, CONFIG_AUTO_N);
@@ -250,6 +251,30 @@ static void syntax(void **state)
     assert_int_equal(c->workers[0].replicas, 3);
     assert_string_equal(c->log.access, "/var/log/a.log");
     assert_int_equal(c->log.sample_ppm, 125000);
+    config_unref(c);
+}
+
+// A store, of each kind.
+static void stores(void **state)
+{
+    struct config *c = good(SMALL "store { redis = redis://h/2 }");
+    assert_true(c->store.on && !c->store.tls);
+    assert_string_equal(c->store.redis.host, "h");
+    assert_int_equal(c->store.redis.database, 2);
+    assert_int_equal(c->store.timeout_us, 20000);
+    assert_string_equal(c->store.deployment, "default");
+    assert_false(config_names_secrets(c));
+    config_unref(c);
+    c = good(SMALL "store { sentinels = {a:1, b:2} master = m user = u password_file = p\n"
+                   "        sentinel_user = su sentinel_password_file = sp deployment = d }");
+    assert_int_equal(c->store.sentinel_count, 2);
+    assert_string_equal(c->store.sentinels[1].host, "b");
+    assert_string_equal(c->store.master, "m");
+    assert_true(config_names_secrets(c));
+    config_unref(c);
+    c = good(SMALL "store { cluster = {a:1} timeout = 5ms }");
+    assert_int_equal(c->store.cluster_count, 1);
+    assert_null(c->store.redis.text);
     config_unref(c);
 }
 
@@ -403,6 +428,25 @@ static void values(void **state)
          "serial: expected true or false"},
         {SMALL "worker x { addresses = {h:1} }", 3, "addresses: expected a list of"},
         {SMALL "worker x { command = {\"\"} }", 3, "command: expected a program's name"},
+        {SMALL "store { }", 3, "store: expected one of redis, sentinels and cluster"},
+        {SMALL "store {\n redis = redis://h\n cluster = {h:1} }", 3, "store: expected only one of"},
+        {SMALL "store { redis = \"redis://me:secret@h:1\" }", 3, "redis: expected \"redis://HOST"},
+        {SMALL "store {\n sentinels = {h:1} }", 4, "sentinels: needs master beside it"},
+        {SMALL "store { redis = redis://h\n master = m }", 4, "master: needs sentinels beside it"},
+        {SMALL "store { cluster = {h:1, h}\n }", 3, "cluster: expected a list of \"HOST:PORT\""},
+        {SMALL "store { redis = redis://h\n user = u }", 4, "user: needs password_file beside it"},
+        {SMALL "store { redis = redis://h\n sentinel_password_file = f }", 4,
+         "sentinel_password_file: needs sentinels beside it"},
+        {SMALL "store { redis = redis://h\n timeout = 0 }", 4, "timeout: expected a duration"},
+        {SMALL "store { redis = redis://h\n deployment = \"a:b\" }", 4,
+         "deployment: expected at most 64 of A-Z a-z 0-9 . _ -, got \"a:b\""},
+        {SMALL "store { redis = redis://h\n\n ca = f }", 5, "ca: goes with tls or rediss://"},
+        {SMALL "store { redis = unix:/r\n tls = on }", 4, "tls: not over a Unix socket"},
+#ifndef SLUICE_REDIS_TLS
+        {SMALL "store {\n redis = rediss://h }", 4, "redis: this build's hiredis speaks no TLS"},
+        {SMALL "store { cluster = {h:1}\n tls = on }", 4,
+         "tls: this build's hiredis speaks no TLS"},
+#endif
         {SMALL "models = listed", 0, "no model section"},
         {"", 0, "no listen section"},
         {"# nothing\n", 0, "no listen section"},
@@ -507,6 +551,7 @@ int main(void)
         cmocka_unit_test(sample),
         cmocka_unit_test(defaults),
         cmocka_unit_test(syntax),
+        cmocka_unit_test(stores),
         cmocka_unit_test(shapes),
         cmocka_unit_test(values),
         cmocka_unit_test(many_errors),

@@ -166,6 +166,53 @@ static void worker_addresses(void **state)
     arena_deinit(&a);
 }
 
+// Where a Redis is: by URL, or by name and port.
+static void stores(void **state)
+{
+    struct arena a;
+    struct config_address got;
+    arena_init(&a, 0);
+    assert_int_equal(value_redis_address(VIEW("redis://r.lan"), &a, &got), VALUE_OK);
+    assert_int_equal(got.scheme, CONFIG_TCP);
+    assert_string_equal(got.host, "r.lan");
+    assert_int_equal(got.port, 6379);
+    assert_int_equal(got.database, 0);
+    assert_int_equal(value_redis_address(VIEW("rediss://[::1]:7000/15"), &a, &got), VALUE_OK);
+    assert_int_equal(got.scheme, CONFIG_TLS);
+    assert_string_equal(got.host, "::1");
+    assert_int_equal(got.port, 7000);
+    assert_int_equal(got.database, 15);
+    assert_int_equal(value_redis_address(VIEW("redis://[::1]/"), &a, &got), VALUE_OK);
+    assert_int_equal(got.port, 6379);
+    assert_int_equal(value_redis_address(VIEW("unix:/run/r.sock"), &a, &got), VALUE_OK);
+    assert_string_equal(got.path, "/run/r.sock");
+    assert_int_equal(value_peer_address(VIEW("10.0.0.1:26379"), &a, &got), VALUE_OK);
+    assert_int_equal(got.port, 26379);
+    static const char *const bad[] = {
+        "",
+        "redis://",
+        "redis:///0",
+        "redis://h:0",
+        "redis://h:x",
+        "redis://h/a",
+        "redis://h/-1",
+        "redis://h/65536",
+        "redis://h/1/2",
+        "redis://u:p@h",
+        "h:1",
+        "unix:",
+        "http://h:1",
+        "redis://h:1?db=2",
+        "redis://[::1",
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
+        if (value_redis_address(view_str(bad[i]), &a, &got) == VALUE_OK)
+            fail_msg("accepted \"%s\"", bad[i]);
+    assert_int_equal(value_peer_address(VIEW("h"), &a, &got), VALUE_SYNTAX);
+    assert_int_equal(value_peer_address(VIEW("redis://h:1"), &a, &got), VALUE_SYNTAX);
+    arena_deinit(&a);
+}
+
 // What is printed reads back as the same value.
 static void printing(void **state)
 {
@@ -192,9 +239,13 @@ static void printing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(durations),           cmocka_unit_test(sizes),
-        cmocka_unit_test(shares_counts_bools), cmocka_unit_test(listen_addresses),
-        cmocka_unit_test(worker_addresses),    cmocka_unit_test(printing),
+        cmocka_unit_test(stores),
+        cmocka_unit_test(durations),
+        cmocka_unit_test(sizes),
+        cmocka_unit_test(shares_counts_bools),
+        cmocka_unit_test(listen_addresses),
+        cmocka_unit_test(worker_addresses),
+        cmocka_unit_test(printing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -216,6 +216,38 @@ static void configurations(void **state)
     buffer_deinit(&out);
 }
 
+// One line for all loops, where there is a store: what is wrong with the first that has it not.
+static void the_store(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *first, *second, *want;
+    } rows[] = {
+        {"'state':'up','why':''", "'state':'up','why':''", "store: up, up on 2 of 2 loops\n"},
+        {"'state':'up','why':''", "'state':'down','why':'Connection refused'",
+         "store: down, up on 1 of 2 loops: Connection refused\n"},
+        {"'state':'resting','why':'late'", "'state':'up','why':''",
+         "store: resting, up on 1 of 2 loops: late\n"},
+        {"'state':'none','why':''", "'state':'none','why':''", NULL},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[400];
+        struct buffer out;
+        buffer_init(&out);
+        snprintf(text, sizeof(text),
+                 "{'listeners':[],'loops':[{'holds':{'store':{%s}}},{'holds':{'store':{%s}}},{}]}",
+                 rows[i].first, rows[i].second);
+        json_t *page = parse(text);
+        assert_true(words_of_status(page, &out) && buffer_append(&out, "", 1));
+        const char *said = strstr((const char *)out.data, "store:");
+        assert_true(!said == !rows[i].want);
+        if (said)
+            assert_memory_equal(said, rows[i].want, strlen(rows[i].want));
+        json_decref(page);
+        buffer_deinit(&out);
+    }
+}
+
 static void what_is_missing(void **state)
 {
     (void)state;
@@ -306,11 +338,11 @@ static void other_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(status),         cmocka_unit_test(models),
-        cmocka_unit_test(workers),        cmocka_unit_test(actions),
-        cmocka_unit_test(configurations), cmocka_unit_test(what_is_missing),
-        cmocka_unit_test(other_answers),  cmocka_unit_test(one_request),
-        cmocka_unit_test(one_event),
+        cmocka_unit_test(the_store),       cmocka_unit_test(status),
+        cmocka_unit_test(models),          cmocka_unit_test(workers),
+        cmocka_unit_test(actions),         cmocka_unit_test(configurations),
+        cmocka_unit_test(what_is_missing), cmocka_unit_test(other_answers),
+        cmocka_unit_test(one_request),     cmocka_unit_test(one_event),
     };
     alarm(60); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -199,7 +199,7 @@ static void one_operation(uint64_t n)
     else if (what < 97000)
         lead(l, m, k);
     else if (what < 97020)
-        cache_flush(&w.figures[l][m]), forget_all(l, m);
+        cache_flush(&w.figures[l][m], 1), forget_all(l, m);
     else if (what < 97030)
         leave_and_return(l, m);
     else if (what < 97032)

@@ -34,7 +34,8 @@ void __wrap_plan_models(struct world *w)
                        .wake_us = p->turn_us,
                        .probe_us = hang_us(p),
                        .call_us = p->probe.interval_us + hang_us(p),
-                       .close_us = p->turn_us};
+                       .close_us = p->turn_us,
+                       .store_us = 20000 + p->turn_us};
     contracts_watch(&sim);
 }
 
@@ -75,7 +76,7 @@ static struct msg letter[2];
 static struct block block;
 static struct worker_vitals vitals;
 static const struct doer strict = {
-    .name = "a test", .call_us = 100, .probe_us = 100, .close_us = 100};
+    .name = "a test", .call_us = 100, .probe_us = 100, .close_us = 100, .store_us = 100};
 
 // An input to the desk's loop, which wants this; NULL: nothing.
 static void input(uint64_t now_us, const struct fx *wanted)
@@ -151,6 +152,14 @@ static void break_wake(void)
     contracts_on_wake(0, &desk, 49);
 }
 
+static void break_store(void)
+{
+    static struct store_ask it = {.desk = &desk};
+    wants(&(struct fx){.kind = FX_STORE_GET, .ask = &it});
+    contracts_on_stored(&it);
+    contracts_on_stored(&it);
+}
+
 static void break_turn(void)
 {
     contracts_on_input(0, &desk, 1);
@@ -169,7 +178,7 @@ static void (*const breach[CONTRACTS])(void) = {
     [OWED_POST] = break_post,       [OWED_DISPATCH] = break_dispatch, [OWED_CANCEL] = break_cancel,
     [OWED_PROBE] = break_probe,     [OWED_HANGS] = break_hangs,       [OWED_SETTLE] = break_settle,
     [OWED_RELEASE] = break_release, [OWED_UNREF] = break_unref,       [OWED_WAKE] = break_wake,
-    [OWED_TURN] = break_turn,       [OWED_ALONE] = break_alone,
+    [OWED_STORE] = break_store,     [OWED_TURN] = break_turn,         [OWED_ALONE] = break_alone,
 };
 
 static void a_breach_is_noticed(void **state)

@@ -239,7 +239,7 @@ static void a_flush_reaches_what_is_on_its_way(void **state)
 {
     keep(0, NOW);
     struct batch *b = ask_and_send(1, NOW);
-    cache_flush(&office.model->cache);
+    cache_flush(&office.model->cache, 1);
     answer(b, NOW, 0, 1);
     assert_int_equal(counted(CACHE_STORES), 1);
     b = ask_and_send(0, NOW);
@@ -458,7 +458,7 @@ static void without_memory_it_is_a_miss(void **state)
             answer(b, NOW, 0, b->rows);
             run(NOW);
         }
-        cache_flush(&office.model->cache);
+        cache_flush(&office.model->cache, 1);
     }
     assert_int_equal(office.desk->followers, 0);
     for (unsigned i = 0; i < office.n; i++) {
