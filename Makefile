@@ -222,7 +222,7 @@ ASAN_SEEDS ?= 200
 asan: ## unit tests, simulator and fault tests under AddressSanitizer and UBSan
 	@tools/setup.sh test
 	@$(MAKE) B=$(B)/asan OPT="-O1 -g" SAN="$(ASAN_FLAGS)" programs
-	@tools/run_tests unit sim integration --build $(B)/asan --seeds $(ASAN_SEEDS) --marks "not reference"
+	@tools/run_tests unit sim integration --build $(B)/asan --seeds $(ASAN_SEEDS) --marks "not reference and not slow"
 
 .PHONY: tsan
 tsan: ## the mailbox stress and a load of two loops under ThreadSanitizer

@@ -183,6 +183,8 @@ static void run_one(struct side *s, const struct fx *f)
         wheel_set(loop_wheel(s->loop), f->desk ? &s->desk_timer : &s->flow_timer, f->at_us);
         break;
     case FX_USE:
+    case FX_STORE_GET:
+    case FX_STORE_PUT:
     case FX_NOTE:
         if (f->note.kind == NOTE_BATCH)
             bench.batches++;

@@ -3,9 +3,11 @@ import pytest
 from lab import play, scenarios
 
 ALL = scenarios()
+# Under the sanitizers, which take three times as long, these are enough; the others are for `make test`.
+FEW = {"killed-one-by-one", "the-smaller-one-answers", "what-is-kept-answers", "wrong-answers", "half-open"}
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in FEW else pytest.mark.slow) for n in ALL])
 def test_scenario(name):
     row = play(name, ALL[name])
     print(*row.cells(), sep=" | ")
