@@ -155,8 +155,11 @@ def port_of(address):
     return int(address.rsplit(":", 1)[1])
 
 
-def worker_command(repository, *more):
+def worker_command(repository, *more, unless=None):
+    """unless: a path; while something is there the process ends at once, as often as it is started."""
     words = [str(WORKER), "--repository", str(repository), "--device", "cpu", "--threads", "1", *more]
+    if unless:
+        words = ["sh", "-c", "[ ! -e $0 ] || exit 1; exec $@", str(unless), *words]
     return ", ".join(f'"{w}"' for w in words)
 
 
@@ -175,12 +178,13 @@ def configuration(
     address="127.0.0.1:0",
     drain_delay="0",
     worker_rules="",
+    unless=None,
 ):
     """Writes a gateway.conf and gives its path."""
     if addresses:
         worker = "addresses = {%s}" % ", ".join(f'"{a}"' for a in addresses)
     else:
-        worker = "command = {%s} replicas = %d" % (worker_command(repository), replicas)
+        worker = "command = {%s} replicas = %d" % (worker_command(repository, unless=unless), replicas)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "token").write_text("open sesame, please\n")
     text = f"""

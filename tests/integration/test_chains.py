@@ -38,12 +38,13 @@ def chain(start, tmp_path):
     """digits at a worker of its own, digits-small at another one, a written answer."""
 
     def one(fallback='"digits-small", "default"', keys="", **more):
-        small = worker_command(only(tmp_path / "small", "digits-small"))
+        small = worker_command(only(tmp_path / "small", "digits-small"), unless=tmp_path / "no-v")
         written = answers(tmp_path) if "default" in fallback else None
         default = f'default = "{written}"' if written else ""
         return start(
             wait_models=("digits", "digits-small"),
             repository=only(tmp_path / "big", "digits"),
+            unless=tmp_path / "no-w",
             models=f'worker "v" {{ command = {{{small}}} }} model "digits" {{ worker = "w" fallback = {{{fallback}}} {default} {keys} }}',
             **more,
         )
@@ -123,26 +124,21 @@ def test_a_model_without_a_replica_is_passed_over(chain):
 
 
 class kept_away:
-    """The worker's process is killed as often as the keeper starts it."""
+    """The workers' processes are killed, and end at once as often as the keeper starts them."""
 
     def __init__(self, sluice, *workers):
-        self.sluice, self.workers, self.stop = sluice, workers, threading.Event()
-        self.thread = threading.Thread(target=self.kill)
-
-    def kill(self):
-        while not self.stop.wait(0.02):
-            for worker in self.workers:
-                try:
-                    os.kill(pid_of(self.sluice, worker), signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+        self.sluice, self.workers = sluice, workers
+        self.flags = [sluice.config.parent.parent / f"no-{w}" for w in workers]
 
     def __enter__(self):
-        self.thread.start()
+        for flag in self.flags:
+            flag.touch()
+        for worker in self.workers:
+            os.kill(pid_of(self.sluice, worker), signal.SIGKILL)
 
     def __exit__(self, *more):
-        self.stop.set()
-        self.thread.join()
+        for flag in self.flags:
+            flag.unlink()
 
 
 def test_the_written_answer_is_the_last(chain):
@@ -207,6 +203,7 @@ def test_a_step_that_takes_something_else_is_passed_over(start, tmp_path):
     sluice = start(
         wait_models=("digits", "other"),
         repository=only(tmp_path / "big", "digits"),
+        unless=tmp_path / "no-w",
         models=f'worker "v" {{ command = {{{worker_command(tmp_path / "other")}}} }} '
         f'model "digits" {{ fallback = {{"other", "default"}} default = "{written}" }}',
     )
