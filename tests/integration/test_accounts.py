@@ -29,6 +29,7 @@ def worker(title, address):
     return f'worker "{title}" {{ addresses = {{"grpc://{address}"}} }}\n'
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_404_beside_a_worker_that_never_came(tmp_path):
     """One address with a typo is no reason to have clients repeat theirs: once those that can be reached have
     said what they have, and the other has had its time to come, the name is not known."""
@@ -43,6 +44,7 @@ def test_an_unknown_name_is_404_beside_a_worker_that_never_came(tmp_path):
             assert "nobody is not known" in ask().json()["error"]
 
 
+@pytest.mark.slow
 def test_an_unknown_name_is_503_while_no_worker_is_there(tmp_path):
     """Then any name may be a worker's: clients repeat."""
     path = configuration(tmp_path, addresses=["grpc://127.0.0.1:1"])

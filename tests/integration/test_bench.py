@@ -18,6 +18,7 @@ def test_core_answers_every_request():
     assert done.stdout.count("ns a request") == 3, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(SANITIZED, reason="benches measure nothing under sanitizers")
 def test_every_table_is_printed():
     words = [sys.executable, ROOT / "bench" / "run.py", "--small", "--build", BUILD]

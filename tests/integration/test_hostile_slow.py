@@ -63,6 +63,7 @@ def test_bodies_that_stop(target, octets):
         assert closes(wire.send(octets)) == [408]
 
 
+@pytest.mark.slow
 def test_dripped_bodies(target):
     """76, 77: a byte now and then is never silent for long, and is too slow over 20 s: 408, on every carrier."""
     with Wire(target.port) as plain, Wire(target.port) as chunked, H2(target) as h2:

@@ -219,6 +219,7 @@ def come_and_go(s, rounds, each, grow=lambda: None):
     return places
 
 
+@pytest.mark.slow
 def test_hundreds_come_and_go_under_load(shelf):
     """More names than there are places, and the clients of a model that stays notice nothing."""
     rounds, each = (4, 30) if SANITIZED else (24, 100)
@@ -235,6 +236,7 @@ def test_hundreds_come_and_go_under_load(shelf):
     s.sluice.wait_idle()
 
 
+@pytest.mark.slow
 def test_names_that_flap_while_they_are_asked(shelf):
     """As fast as they can, with a grace of nothing: what was asked is answered, refused or unknown."""
     s = shelf(remove_ms=1)

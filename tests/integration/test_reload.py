@@ -635,6 +635,7 @@ def test_the_keeper_is_killed_during_one(start):
 # ---- many ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_thousand_models_in_turn(start):
     """Each is there for one configuration; the table holds none that nobody has."""
     sluice = start(models='model "m-0" { }')
@@ -647,6 +648,7 @@ def test_a_thousand_models_in_turn(start):
     assert not sluice.find("models_left_out")
 
 
+@pytest.mark.slow
 def test_two_hundred_reloads_cost_nothing(start):
     """Memory, descriptors and threads of keeper and gateway are what they were after the first few."""
     sluice = start()

@@ -75,6 +75,7 @@ def test_addresses_come_and_go_under_load(start):
         assert not sluice.find("worker_down") and not sluice.find("replica_left_out")
 
 
+@pytest.mark.slow
 def test_an_address_that_nobody_serves(start):
     """The one that it is to replace stays for ten seconds; the next reload takes it back."""
     with Worker() as a:

@@ -157,6 +157,7 @@ def test_one_of_two_workers_is_away_for_a_while(start, tmp_path, kind, event):
         assert pair.sluice.metric("sluice_events_total", event="poison") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Tritons, Own])
 def test_one_of_two_workers_comes_and_goes_in_every_order(start, tmp_path, kind):
     """A sanitizer's build takes a sample: every order of three."""

@@ -406,6 +406,7 @@ def test_resumption_over_loops_and_restarts(tmp_path, version):
         assert sluice.stop() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_ticket_keys_rotate_on_every_loop(tmp_path, version):
     """The keeper's word of a new key reaches every loop of the gateway, and the gateway that follows a killed one. What
