@@ -84,11 +84,12 @@ static void *make_list(const redisReadTask *task, redis_count n)
 struct redis_ask *ask_new(const struct view *words, unsigned n)
 {
     size_t bytes = redis_write(NULL, words, n);
-    struct redis_ask *a = mem_alloc(sizeof(*a) + bytes);
+    struct redis_ask *a = mem_alloc(sizeof(*a) + bytes + 1);
     if (!a)
         return NULL;
     *a = (struct redis_ask){.bytes = bytes};
     redis_write(a->text, words, n);
+    a->text[bytes] = '\0'; // hiredis looks for its next argument as in a string
     return a;
 }
 
