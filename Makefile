@@ -228,7 +228,7 @@ asan: ## unit tests, simulator and fault tests under AddressSanitizer and UBSan
 tsan: ## the mailbox stress and a load of two loops under ThreadSanitizer
 	@tools/setup.sh test
 	@$(MAKE) all
-	@$(MAKE) B=$(B)/tsan OPT="-O1 -g" SAN="$(TSAN_FLAGS)" $(B)/tsan/sluice \
+	@$(MAKE) B=$(B)/tsan OPT="-O1 -g" SAN="$(TSAN_FLAGS)" $(B)/tsan/sluice $(B)/tsan/sluicectl \
 	    $(B)/tsan/bench/core tsan-units
 	@tools/run_tests unit integration --build $(B)/tsan --worker $(B)/sluice-worker --marks load
 
