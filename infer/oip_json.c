@@ -548,6 +548,17 @@ static bool step_outputs(struct oip_json *d, struct error *e)
 
 // ---- the request -----------------------------------------------------------------------------------------
 
+static bool begin_list(struct oip_json *d, bool inputs, struct error *e)
+{
+    if (inputs && d->answer)
+        return error_set(e, STATUS_BAD_REQUEST, "inputs: an answer has none");
+    enum json_token token = json_next(&d->r);
+    if (token != JSON_ARRAY)
+        return expected(d, token, e, inputs ? "inputs" : "outputs", "an array");
+    d->place = inputs || d->answer ? AT_INPUTS : AT_OUTPUTS;
+    return true;
+}
+
 static bool step_top(struct oip_json *d, struct error *e)
 {
     static const struct view names[] = {
@@ -568,15 +579,8 @@ static bool step_top(struct oip_json *d, struct error *e)
     case TOP_PARAMETERS:
         return d->answer ? skip(d, e) : read_params(d, take_request_param, e);
     case TOP_INPUTS:
-        if (d->answer)
-            return error_set(e, STATUS_BAD_REQUEST, "inputs: an answer has none");
-        // fall through
     case TOP_OUTPUTS:
-        token = json_next(&d->r);
-        if (token != JSON_ARRAY)
-            return expected(d, token, e, key == TOP_INPUTS ? "inputs" : "outputs", "an array");
-        d->place = key == TOP_INPUTS || d->answer ? AT_INPUTS : AT_OUTPUTS;
-        return true;
+        return begin_list(d, key == TOP_INPUTS, e);
     case -1:
         return skip(d, e);
     default:
