@@ -458,7 +458,7 @@ def test_rules_of_a_section_that_comes(start):
     """A model without a section goes by the rules of the worker that has it, from the first request on."""
     sluice = start(models="")
     text = sluice.config.read_text()
-    sluice.config.write_text(text.replace('worker "w"', 'worker "v"').replace("replicas = 1", "replicas = 1 timeout = 1ms levels = off batch { policy = fixed max_wait = 900ms }"))
+    sluice.config.write_text(text.replace('worker "w"', 'worker "v"').replace("replicas = 1", "replicas = 1 timeout = 50us levels = off batch { policy = fixed max_wait = 900ms }"))
     reload(sluice)
     wait_serving(sluice, "v/0")
     wait_for(lambda: infer(sluice) == 504, 20, "its deadline")
