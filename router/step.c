@@ -99,10 +99,10 @@ static bool split_request(struct step *s, struct infer *in, uint32_t max_rows, u
 }
 
 // Why a request of so many rows is not split; STATUS_OK: it is.
-static struct failure why_whole(const struct infer *in, uint32_t max_rows, struct effects *fx)
+static struct failure why_whole(const struct step *s, uint32_t max_rows, struct effects *fx)
 {
-    const struct infer_request *r = &in->request;
-    const struct model *m = in->step.to.model;
+    const struct infer_request *r = &s->infer->request;
+    const struct model *m = s->to.model;
     uint32_t limit = atomic_load_explicit(&m->queue_limit, memory_order_relaxed);
     if (r->sequence)
         return failure_format(fx->blocks, STATUS_BAD_REQUEST,
@@ -131,7 +131,7 @@ static bool make_tickets(struct step *s, struct infer *in, uint64_t deadline_us,
         ticket_fill(s, s->tickets, &in->request, deadline_us);
         return true;
     }
-    in->error = why_whole(in, max_rows, fx);
+    in->error = why_whole(s, max_rows, fx);
     if (in->error.status == STATUS_OK && !split_request(s, in, max_rows, deadline_us))
         in->error = *FAILED(STATUS_UNAVAILABLE, "out of memory");
     return in->error.status == STATUS_OK;

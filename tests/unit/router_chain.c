@@ -427,6 +427,20 @@ static void a_full_queue_is_passed_by(void **state)
     assert_int_equal(count(FX_SETTLE, in), 1);
 }
 
+// Whether a request can be split is asked of the model of its step.
+static void a_step_is_split_as_its_model_takes_it(void **state)
+{
+    (void)state;
+    struct infer *in = ask(&three);
+    atomic_store(&model_n->max_batch, 1);
+    atomic_store(&model_n->rowless, true);
+    comes_back(lent(in, w.model), STATUS_UNAVAILABLE, NOW);
+    struct ticket *t = lent(in, model_o);
+    assert_int_equal(in->walk->attempt[1].why.status, STATUS_BAD_REQUEST);
+    assert_non_null(strstr(in->walk->attempt[1].why.text, "for model n has an output"));
+    comes_back(t, STATUS_UNAVAILABLE, NOW);
+}
+
 static void what_the_model_itself_finds_wrong_ends_it(void **state)
 {
     (void)state;
@@ -661,6 +675,7 @@ int main(void)
         WITH(who_takes_too_long_is_called_home_and_not_waited_for),
         WITH(what_comes_home_of_an_earlier_step_changes_nothing),
         WITH(a_full_queue_is_passed_by),
+        WITH(a_step_is_split_as_its_model_takes_it),
         WITH(what_the_model_itself_finds_wrong_ends_it),
         WITH(deaths_are_told_to_the_next),
         WITH(who_wants_no_chain_has_none),
