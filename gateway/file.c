@@ -54,3 +54,16 @@ bool file_read(const char *path, size_t most, struct buffer *out, char why[FILE_
     close(fd);
     return ok;
 }
+
+bool file_write(int fd, struct view v)
+{
+    while (v.n > 0) {
+        ssize_t n = write(fd, v.p, v.n);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return false;
+        v = view_of(v.p + n, v.n - (size_t)n);
+    }
+    return true;
+}

@@ -170,6 +170,19 @@ static bool begin_key(struct request *r)
     return make_key(r);
 }
 
+// Of a request that is split, at its model and at those of its chain: each step would have tickets of its own.
+static size_t steps_memory(const struct request *r, const struct model *m)
+{
+    const struct chain *c = r->infer.chain;
+    size_t bytes = step_memory(m, &r->infer.request);
+    for (unsigned i = 1; c && i < c->n; i++) {
+        bool model = c->links[i].kind == LINK_MODEL;
+        m = model ? table_find(r->part->gateway->table, c->links[i].name) : NULL;
+        bytes += m ? step_memory(m, &r->infer.request) : 0;
+    }
+    return bytes;
+}
+
 static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
 {
     struct request *r = request_of(s);
@@ -186,12 +199,12 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     if (!budget_admits(&r->part->lease, &r->part->gateway->bytes, r->charged, class_of(r)))
         return error_set(e, STATUS_UNAVAILABLE,
                          "limits.bytes_in_flight: what is left is kept for higher priorities");
-    size_t parts = step_memory(m, &in->request);
+    in->chain = chains_find(r->snap->chains, m->name);
+    size_t parts = steps_memory(r, m);
     if (parts > 0 && !exchange_account(s->ex, parts))
         return error_set(e, STATUS_UNAVAILABLE,
                          "limits.bytes_in_flight: no room for a request of so many rows");
     in->arrived_us = s->ex->started_us;
-    in->chain = chains_find(r->snap->chains, m->name);
     if (in->chain)
         in->lot = (uint32_t)(hash64(s->meta.request_id, 0) % CHAIN_LOTS);
     in->user = r;

@@ -1,6 +1,7 @@
 #include "gateway/pins.h"
 
 #include "base/mem.h"
+#include "gateway/file.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -205,19 +206,6 @@ bool pins_load(struct pins *p, const char *dir, char why[PINS_ERROR])
     return ok;
 }
 
-static bool write_all(int fd, struct view v)
-{
-    while (v.n > 0) {
-        ssize_t n = write(fd, v.p, v.n);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        v = view_of(v.p + n, v.n - (size_t)n);
-    }
-    return true;
-}
-
 static bool sync_dir(const char *dir)
 {
     int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -241,7 +229,7 @@ static bool replace_file(const char *dir, struct view text)
     int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return false;
-    bool ok = write_all(fd, text) && fsync(fd) == 0;
+    bool ok = file_write(fd, text) && fsync(fd) == 0;
     int error = errno;
     close(fd);
     errno = error;

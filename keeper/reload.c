@@ -20,22 +20,9 @@
 
 enum { FOUND_GOOD = 0, FOUND_BAD = 1 };
 
-static bool write_all(int fd, struct view v)
-{
-    while (v.n > 0) {
-        ssize_t n = write(fd, v.p, v.n);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return false;
-        v = view_of(v.p + n, v.n - (size_t)n);
-    }
-    return true;
-}
-
 static void say(const struct keeper *k, struct view v)
 {
-    write_all(k->reload.said_fd, v);
+    file_write(k->reload.said_fd, v);
 }
 
 static int refuse_errors(const struct keeper *k, const struct config_errors *errors)
@@ -84,7 +71,7 @@ static int check_text(const struct keeper *k, struct view text)
     int found = FOUND_BAD;
     if (runtime_check_files(c, k->config->path, k->reload.said_fd) == 0)
         found = compare(k, c);
-    if (found == FOUND_GOOD && !write_all(k->reload.memory_fd, text)) {
+    if (found == FOUND_GOOD && !file_write(k->reload.memory_fd, text)) {
         say(k, VIEW("no memory for the configuration"));
         found = FOUND_BAD;
     }

@@ -30,8 +30,9 @@
  * keeper's own decisions (here it kills and starts when it is told to, after a while); several gateways at one
  * worker; reconnecting (a connection comes back some milliseconds after its worker can take it, whatever the
  * backoff says); of a reload of the configuration all but a model's rules: which loop hears of it when, other limits and
-deadlines of a flow, models that come, go or move by it, snapshots and who holds them, connections that are closed in
-order (a worker that goes is dead by then).
+ * deadlines of a flow, models that come, go or move by it, snapshots and who holds them, connections that are closed in
+ * order (a worker that goes is dead by then); levels that an operator pins; clients in a hurry whose requests fall to a model
+ * that is far slower than they can wait (its batches are recalled, and a worker that computes them all the same looks silent).
  */
 #ifndef SLUICE_TESTS_SIM_H
 #define SLUICE_TESTS_SIM_H
