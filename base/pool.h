@@ -1,5 +1,5 @@
-/* base/pool.h: small blocks that come and go with each request: a dozen of nghttp2, the buffer of its body. Sizes are
- * rounded up to 64 bytes; blocks given back wait in a list of the calling thread, bounded in bytes, and
+/* base/pool.h: small blocks that come and go with each request: its exchange, the buffer of its body, what
+ * nghttp2 needs toward workers. Sizes are rounded up to 64 bytes; blocks given back wait in a list of the calling thread, bounded in bytes, and
  * are handed out again, last in first out, so that they are still in the cache. Larger ones go to mem.h.
  * Not under ASan, which wants to see each block's own life.
  * Every call counts at mem.h's test door. Thread: any; a block may be freed by another thread. */

@@ -21,7 +21,7 @@ enum abuse_kind {
     ABUSE_SETTINGS,      // CVE-2019-9515
     ABUSE_WINDOW_UPDATE, // in floods; they are part of normal life, so they cost little
     ABUSE_BLOCK,         // a header block past its hard bound: CVE-2024-27316; no purse pays for it
-    ABUSE_FLOOD,         // what nghttp2 counts by itself: acknowledgements, CONTINUATION
+    ABUSE_FLOOD,         // acknowledgements that are not read, CONTINUATION, rows of SETTINGS
     ABUSE_KINDS
 };
 extern const char *const abuse_name[ABUSE_KINDS]; // "resets", "pings", …

@@ -4,7 +4,9 @@
 
 #include "http/http.h"
 #include "http/out.h"
-#include <nghttp2/nghttp2.h>
+
+#define HTTP_PREFACE_BYTES 24
+extern const char http_preface[]; // of HTTP/2 (RFC 9113 3.4)
 
 enum conn_kind { CONN_FRESH, CONN_H1, CONN_H2 };
 
@@ -52,27 +54,12 @@ struct http_conn {
     bool rest_begins;        // the last answer is still leaving: idle since then
     uint64_t sent_us;        // last progress of the output while something waits; 0: nothing waits
     uint64_t tick_us;        // HTTP/2: next look at the streams
-    uint64_t now_us;         // of the call at hand, for callbacks of nghttp2
+    uint64_t now_us;         // of the call at hand
     struct h1 h1;
-    nghttp2_session *h2;
+    struct h2_conn *h2;
     struct abuse abuse;
-    uint8_t preface[24];
+    uint8_t preface[HTTP_PREFACE_BYTES];
     unsigned n_preface;
-    bool h2_greeted; // SETTINGS came
-    bool h2_cut;     // ended by us: its GOAWAY is on its way, nothing more is read
-    bool h2_broken;  // no frame can be made any more
-    uint64_t
-        h2_last_call_us; // draining: when the final GOAWAY goes at the latest; 0: not draining, or gone
-    int32_t
-        h2_last_stream; // the last one that is taken: those behind it were refused by GOAWAY; 0: all are
-    uint64_t h2_names_us; // when names go into the peer's table next
-    unsigned empty_data;
-    int32_t block_stream; // whose header block is coming (head_since_us > 0)
-    struct exchange
-        *block_of;      // its exchange, while that is attached: every field asks for it; NULL: none
-    size_t block_bytes; // of it, as it comes
-    size_t block_cost;  // of its fields so far, as exchange_add_field counts
-    bool block_over;    // past max_headers or max_header_bytes: what follows is dropped
 };
 
 // ---- exchange.c
@@ -144,16 +131,17 @@ void h1_start(struct exchange *ex, const struct http_response *r, uint64_t now_u
 void h1_refuse(struct http_conn *c, unsigned status, const char *why, uint64_t now_us);
 void h1_deinit(struct http_conn *c);
 
-// ---- h2_server.c
-bool h2_init(struct http_conn *c, uint64_t now_us);
+// ---- h2_server.c, h2_in.c, h2_out.c
+bool h2_init(struct http_conn *c, uint64_t now_us); // false: out of memory
 void h2_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
 void h2_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 void h2_start(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 void h2_wake(struct exchange *ex);
-void h2_fill(struct http_conn *c, uint64_t now_us); // frames into c->out
+void h2_detach(struct http_conn *c, struct exchange *ex); // the stream is over
+void h2_fill(struct http_conn *c, uint64_t now_us);       // frames into c->out
 void h2_drain(struct http_conn *c);
-void h2_tick(struct http_conn *c, uint64_t now_us); // time-outs of streams
-void h2_terminate(struct http_conn *c, uint32_t code);
+void h2_terminate(struct http_conn *c, unsigned code); // GOAWAY; nothing more is read
+void h2_tick(struct http_conn *c, uint64_t now_us);    // time-outs of streams
 void h2_deinit(struct http_conn *c);
 
 // ---- path.c

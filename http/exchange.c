@@ -138,8 +138,8 @@ void exchange_detach(struct exchange *ex)
         ex->next->prev = ex->prev;
     *ex->prev = ex->next;
     c->n_live--;
-    if (c->block_of == ex)
-        c->block_of = NULL;
+    if (ex->carrier == HTTP_2)
+        h2_detach(c, ex);
     if (c->n_live == 0) {
         c->idle_since_us = c->now_us;
         c->rest_begins = true;
@@ -375,17 +375,31 @@ static bool stream_body(struct exchange *ex, const uint8_t *p, size_t n)
     return true;
 }
 
+// However much comes at once: what bounds it is what its reader leaves.
+static bool stream_pieces(struct exchange *ex, const uint8_t *p, size_t n, unsigned *status)
+{
+    while (n > 0 && is_streaming(ex)) {
+        size_t room = ex->max_body - buffer_len(&ex->body), part = n < room ? n : room;
+        *status = part == 0 ? 413 : 503;
+        if (part == 0 || !stream_body(ex, p, part))
+            return false;
+        p += part;
+        n -= part;
+    }
+    return true;
+}
+
 bool exchange_body(struct exchange *ex, const uint8_t *p, size_t n, unsigned *status)
 {
     bool streaming = is_streaming(ex);
     if (ex->discard || (ex->responded && !streaming) || n == 0)
         return true;
+    if (streaming)
+        return stream_pieces(ex, p, n, status);
     *status = 413;
     if (n > ex->max_body - buffer_len(&ex->body))
         return false;
     *status = 503;
-    if (streaming)
-        return stream_body(ex, p, n);
     size_t need = ex->body.end + n;
     return (need <= ex->body.cap || grow_body(ex, n)) && buffer_append(&ex->body, p, n);
 }

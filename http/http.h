@@ -118,10 +118,10 @@ struct exchange {
     const struct http_server_ops *ops;
     void *ctx;
     uint32_t refs;
-    int32_t stream_id;
+    uint32_t stream_id; // HTTP/2, while it is open
     uint32_t cap_headers, header_bytes;
     int64_t charged;      // bytes told to on_charge
-    int64_t body_left;    // HTTP/1: bytes that are still to come; -1: chunked
+    int64_t body_left;    // bytes that are still to come; -1: as many as do
     uint64_t progress_us; // last byte of the body, or last byte of the answer that a window let go
     uint64_t rate_from_us, rate_bytes; // of the body: minimum rate in windows of 20 s
     bool told;                         // on_head was called
@@ -132,6 +132,13 @@ struct exchange {
     size_t out_off; // in out[out_at]
     struct http_header *trailers;
     uint32_t n_trailers;
+    struct http_header *fields; // of the head, until it is made
+    uint32_t n_fields;
+    bool head_due, failed; // the head is to be made; there was no memory for the answer
+    struct exchange *turn_next,
+        **turn_prev;        // of those that may have something to send; NULL: not among them
+    int64_t send_window;    // the peer's, of this stream
+    uint32_t recv_used;     // of ours, since it was last given back
     struct http_flow *flow; // NULL: the answer does not flow
 };
 

@@ -54,23 +54,33 @@ static struct out_item *add(struct out *o)
     return i;
 }
 
+uint8_t *out_room(struct out *o, size_t n)
+{
+    return buffer_room(&o->copy, n);
+}
+
+bool out_commit(struct out *o, size_t n)
+{
+    struct out_item *last = o->at < o->n ? &o->items[o->n - 1] : NULL;
+    if (!last || last->p || last->done)
+        last = add(o);
+    if (!last)
+        return false;
+    buffer_commit(&o->copy, n);
+    last->n += n;
+    o->bytes += n;
+    return true;
+}
+
 bool out_copy(struct out *o, const void *p, size_t n)
 {
     if (n == 0)
         return true;
-    struct out_item *last = o->at < o->n ? &o->items[o->n - 1] : NULL;
-    if (!buffer_append(&o->copy, p, n))
+    uint8_t *to = out_room(o, n);
+    if (!to)
         return false;
-    if (!last || last->p || last->done) {
-        last = add(o);
-        if (!last) {
-            o->copy.end -= n;
-            return false;
-        }
-    }
-    last->n += n;
-    o->bytes += n;
-    return true;
+    memcpy(to, p, n);
+    return out_commit(o, n);
 }
 
 bool out_refer(struct out *o, const void *p, size_t n, struct block *block, void (*done)(void *),

@@ -31,6 +31,9 @@ void out_init(struct out *o);
 void out_deinit(struct out *o); // drops what waits: references given back, done called
 // Each: false when out of memory (nothing was added; block references stay the caller's).
 bool out_copy(struct out *o, const void *p, size_t n);
+// Room for n bytes, to be written there at once; then how many they were.
+uint8_t *out_room(struct out *o, size_t n);
+bool out_commit(struct out *o, size_t n);
 bool out_refer(struct out *o, const void *p, size_t n, struct block *block, void (*done)(void *),
                void *arg);
 bool out_mark(struct out *o, void (*done)(void *), void *arg); // called when all before it has left

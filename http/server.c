@@ -1,13 +1,14 @@
 // A server connection: which carrier it is, its deadlines, and what both carriers have in common.
 #include "base/check.h"
 #include "base/mem.h"
-#include "http/conn.h"
+#include "http/h2_conn.h"
 
 #define PENDING_MAX (64u << 10)
-#define FRAMES_MAX 1000 // frames that wait in nghttp2; an honest peer's are a few for each stream
+#define CONTROL_MAX                                                                                \
+    (16u << 10) // control frames that wait; an honest peer's are a few for each stream
 #define DRAIN_IDLE_US 1000000 // how long a resting connection stays open when we serve no more
 
-static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const char http_preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops,
                                 void *ctx, bool secure, bool h2, uint64_t now_us)
@@ -63,12 +64,13 @@ void http_conn_free(struct http_conn *c, uint64_t now_us)
 static void recv_fresh(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
     size_t k = 0;
-    while (k < n && c->n_preface < 24 && p[k] == (uint8_t)preface[c->n_preface])
+    while (k < n && c->n_preface < HTTP_PREFACE_BYTES &&
+           p[k] == (uint8_t)http_preface[c->n_preface])
         c->preface[c->n_preface++] = p[k++];
-    bool whole = c->n_preface == 24;
+    bool whole = c->n_preface == HTTP_PREFACE_BYTES;
     if (!whole && k == n)
         return; // it may still become one
-    uint8_t head[24];
+    uint8_t head[HTTP_PREFACE_BYTES];
     size_t head_n = c->n_preface;
     memcpy(head, c->preface, head_n);
     if (whole && !h2_init(c, now_us)) {
@@ -112,8 +114,6 @@ void http_conn_eof(struct http_conn *c, uint64_t now_us)
             exchange_tell_gone(ex);
             if (c->h1.ex == ex)
                 c->h1.ex = NULL;
-            if (c->kind == CONN_H2)
-                nghttp2_session_set_stream_user_data(c->h2, ex->stream_id, NULL);
             exchange_detach(ex);
             exchange_unref(ex);
         }
@@ -128,8 +128,8 @@ bool http_conn_wants_read(const struct http_conn *c)
     if (c->kind == CONN_H1)
         return buffer_len(&c->h1.pending) < PENDING_MAX;
     // Acknowledgements and resets that the peer makes us write and does not read (rows 47, 50, 51).
-    return c->kind != CONN_H2 || (c->out.bytes < (1 << 20) &&
-                                  nghttp2_session_get_outbound_queue_size(c->h2) < FRAMES_MAX);
+    return c->kind != CONN_H2 ||
+           (c->out.bytes < (1 << 20) && !c->h2->cut && buffer_len(&c->h2->control) < CONTROL_MAX);
 }
 
 // ---- bytes out --------------------------------------------------------------------------------------
@@ -229,8 +229,8 @@ uint64_t http_conn_deadline(const struct http_conn *c)
         at = earlier(at, flow_deadline(c->h1.ex));
     if (c->draining && !c->closing && c->n_live > 0)
         at = earlier(at, c->serve_until_us);
-    if (c->kind == CONN_H2 && c->h2_last_call_us > 0)
-        at = earlier(at, c->h2_last_call_us);
+    if (c->kind == CONN_H2 && c->h2->last_call_us > 0)
+        at = earlier(at, c->h2->last_call_us);
     return at;
 }
 
@@ -242,14 +242,16 @@ bool http_conn_midway(const struct http_conn *c)
 static void give_up(struct http_conn *c)
 {
     c->done = true;
-    c->head_since_us = c->idle_since_us = c->h2_last_call_us = 0;
+    c->head_since_us = c->idle_since_us = 0;
+    if (c->kind == CONN_H2)
+        c->h2->last_call_us = 0;
     c->tick_us = UINT64_MAX;
 }
 
 static void on_slow_head(struct http_conn *c, uint64_t now_us)
 {
     if (c->kind == CONN_H2)
-        h2_terminate(c, c->h2_greeted ? NGHTTP2_ENHANCE_YOUR_CALM : NGHTTP2_SETTINGS_TIMEOUT);
+        h2_terminate(c, c->h2->greeted ? H2_ENHANCE_YOUR_CALM : H2_SETTINGS_TIMEOUT);
     else if (c->kind == CONN_H1 && (c->h1.state != H1_REQUEST_LINE || buffer_len(&c->h1.line) > 0))
         h1_refuse(c, 408, "head: it did not come in time", now_us);
     else
@@ -275,7 +277,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
     if (is_resting(c) && now_us >= rest_deadline(c)) {
         c->idle_since_us = 0;
         if (c->kind == CONN_H2)
-            h2_terminate(c, NGHTTP2_NO_ERROR);
+            h2_terminate(c, H2_NO_ERROR);
         else
             give_up(c);
     }
@@ -284,7 +286,7 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
     if (c->draining && !c->closing && now_us >= c->serve_until_us)
         flow_tell_closing(c);
     if (c->kind == CONN_H2 &&
-        (now_us >= c->tick_us || (c->h2_last_call_us > 0 && now_us >= c->h2_last_call_us)))
+        (now_us >= c->tick_us || (c->h2->last_call_us > 0 && now_us >= c->h2->last_call_us)))
         h2_tick(c, now_us);
 }
 
