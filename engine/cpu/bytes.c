@@ -4,6 +4,7 @@
 #include "engine/cpu/bytes.h"
 
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/vectors.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -39,16 +40,10 @@ int32_t bytes_at(const struct array *a, size_t i)
     }
 }
 
-const struct array *bytes_constant(const struct graph *g, const struct node *n, unsigned i)
-{
-    const struct value *v = i < n->n_inputs && n->input[i] >= 0 ? &g->values[n->input[i]] : NULL;
-    return v && v->constant ? &v->array : NULL;
-}
-
 bool bytes_zeros(struct graph *g, const struct node *n, unsigned i, size_t count, int32_t **room,
                  struct engine_error *e)
 {
-    const struct array *z = bytes_constant(g, n, i);
+    const struct array *z = node_constant(g, n, i);
     size_t have = 1;
     if (i < n->n_inputs && n->input[i] >= 0 &&
         (!z || !bytes_is(z) || !array_count(z, &have) || (have != 1 && have != count)))
@@ -264,11 +259,12 @@ void bytes_product(const struct bytes *w, const uint8_t *x, size_t x_step, size_
 {
     const struct panel p = {.w = w, .x = x, .y = y, .x_step = x_step};
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw")) {
+    enum vectors have = cpu_vectors();
+    if (have >= VECTORS_VNNI) {
         product_vnni(&p, rows);
         return;
     }
-    if (__builtin_cpu_supports("avx2")) {
+    if (have >= VECTORS_AVX2) {
         product_avx2(&p, rows);
         return;
     }

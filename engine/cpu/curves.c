@@ -3,6 +3,8 @@
 // Cephes (S. L. Moshier), expf and tanhf.
 #include "engine/cpu/curves.h"
 
+#include "engine/cpu/vectors.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -72,15 +74,32 @@ INLINE float tanh_of(float x)
     return a < 0.625f ? near : far;
 }
 
+INLINE float relu_of(float x)
+{
+    return x < 0 ? 0 : x;
+}
+
+#define LANES 16
+
+// What is left over at the end goes through the same vectors, in a place of its own.
 #define EACH(name, target, function)                                                               \
     target static void name(float *x, size_t n)                                                    \
     {                                                                                              \
-        for (size_t i = 0; i < n; i++)                                                             \
+        float rest[LANES] = {0};                                                                   \
+        size_t whole = n / LANES * LANES;                                                          \
+        for (size_t i = 0; i < whole; i++)                                                         \
             x[i] = function(x[i]);                                                                 \
+        if (whole == n)                                                                            \
+            return;                                                                                \
+        memcpy(rest, x + whole, (n - whole) * sizeof(*x));                                         \
+        for (unsigned i = 0; i < LANES; i++)                                                       \
+            rest[i] = function(rest[i]);                                                           \
+        memcpy(x + whole, rest, (n - whole) * sizeof(*x));                                         \
     }
 
 #define PLAIN __attribute__((noinline))
 EACH(exp_plain, PLAIN, exp_whole_of)
+EACH(relu_plain, PLAIN, relu_of)
 EACH(sigmoid_plain, PLAIN, sigmoid_of)
 EACH(tanh_plain, PLAIN, tanh_of)
 
@@ -88,18 +107,21 @@ EACH(tanh_plain, PLAIN, tanh_of)
 #define AVX512 __attribute__((target("avx512f")))
 #define AVX2 __attribute__((target("avx2,fma")))
 EACH(exp_avx512, AVX512, exp_whole_of)
+EACH(relu_avx512, AVX512, relu_of)
 EACH(sigmoid_avx512, AVX512, sigmoid_of)
 EACH(tanh_avx512, AVX512, tanh_of)
 EACH(exp_avx2, AVX2, exp_whole_of)
+EACH(relu_avx2, AVX2, relu_of)
 EACH(sigmoid_avx2, AVX2, sigmoid_of)
 EACH(tanh_avx2, AVX2, tanh_of)
 
 #define CHOOSE(name)                                                                               \
     void curve_##name(float *x, size_t n)                                                          \
     {                                                                                              \
-        if (__builtin_cpu_supports("avx512f"))                                                     \
+        enum vectors have = cpu_vectors();                                                         \
+        if (have >= VECTORS_AVX512)                                                                \
             name##_avx512(x, n);                                                                   \
-        else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))                  \
+        else if (have >= VECTORS_AVX2)                                                             \
             name##_avx2(x, n);                                                                     \
         else                                                                                       \
             name##_plain(x, n);                                                                    \
@@ -113,5 +135,6 @@ EACH(tanh_avx2, AVX2, tanh_of)
 #endif
 
 CHOOSE(exp)
+CHOOSE(relu)
 CHOOSE(sigmoid)
 CHOOSE(tanh)

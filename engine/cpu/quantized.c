@@ -151,7 +151,8 @@ static struct range_scale range_of(const float *x, size_t n)
     }
     float scale = (high - low) / 255;
     float zero = scale > 0 ? rintf(0 - low / scale) : 0;
-    return (struct range_scale){scale, (int32_t)(zero < 0 ? 0 : zero > 255 ? 255 : zero)};
+    zero = zero > 0 ? zero : 0; // nor what is not a number: low may be infinite
+    return (struct range_scale){scale, (int32_t)(zero < 255 ? zero : 255)};
 }
 
 void cpu_dynamic_quantize(const struct job *j)
@@ -207,7 +208,7 @@ bool cpu_byte_product_prepare(struct graph *g, struct node *n, struct engine_err
     unsigned at, zero;
     int32_t *zeros;
     weights_at(n, &at, &zero);
-    const struct array *b = bytes_constant(g, n, at);
+    const struct array *b = node_constant(g, n, at);
     bool turned = node_int(n, "transB", 0) != 0;
     if (!b || b->rank != 2 || !bytes_is(b) || b->shape[0] < 1 || b->shape[1] < 1 ||
         node_int(n, "transA", 0) != 0)
