@@ -196,7 +196,7 @@ bool oip_rest_read_index_request(struct arena *a, struct view body, bool *ready,
     while (token != JSON_ERROR && next_key(&r, &keys, &key, e)) {
         token = json_next(&r);
         if (view_is(key, "ready") && token != JSON_ERROR) {
-            if (token != JSON_TRUE && token != JSON_FALSE)
+            if (token != JSON_TRUE && token != JSON_FALSE && token != JSON_NULL)
                 return error_set(e, STATUS_BAD_REQUEST, "ready: expected true or false");
             *ready = token == JSON_TRUE;
         } else if (!json_skip(&r, token)) {
