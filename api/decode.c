@@ -178,6 +178,10 @@ static bool read_grpc(struct api_call *call, struct view message, struct error *
         ok = oip_grpc_read_model_request(message, &call->model, &call->version);
         names = true;
         break;
+    case API_STATISTICS:
+        ok = oip_grpc_read_model_request(message, &call->model, &call->version);
+        names = call->model.n > 0;
+        break;
     case API_INDEX:
         ok = oip_grpc_read_index_request(message, &call->ready_only);
         break;

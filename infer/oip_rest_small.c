@@ -49,7 +49,8 @@ bool oip_rest_model_ready(struct buffer *out, struct view name, bool ready)
     return !w.failed;
 }
 
-bool oip_rest_server(struct buffer *out, struct view name, struct view version)
+bool oip_rest_server(struct buffer *out, struct view name, struct view version,
+                     unsigned n_extensions)
 {
     struct json_writer w;
     json_write(&w, out);
@@ -58,7 +59,7 @@ bool oip_rest_server(struct buffer *out, struct view name, struct view version)
     text(&w, VIEW("version"), version);
     json_w_key(&w, VIEW("extensions"));
     json_w_array(&w);
-    for (unsigned i = 0; i < OIP_EXTENSIONS; i++)
+    for (unsigned i = 0; i < n_extensions; i++)
         json_w_string(&w, oip_extensions[i]);
     json_w_array_end(&w);
     json_w_object_end(&w);
