@@ -155,8 +155,13 @@ static bool begin_infer(struct serving *s, bool spent, uint64_t now_us)
     uint64_t json_bytes;
     const struct model_metadata *meta = NULL;
     // A request in raw binary form says nothing of its tensor: the model's metadata does.
-    if (num_parse_u64(s->call.infer_header, &json_bytes) == NUM_OK && json_bytes == 0)
+    if (num_parse_u64(s->call.infer_header, &json_bytes) == NUM_OK && json_bytes == 0) {
         meta = s->ops->metadata(s, &e);
+        if (!meta) {
+            refuse_request(s, &e, now_us);
+            return false;
+        }
+    }
     s->decoder = api_decode_begin(s->ex, &s->call, meta, s->request);
     if (!s->decoder) {
         serving_fail(s, FAILED(STATUS_UNAVAILABLE, "out of memory"), 0, now_us);

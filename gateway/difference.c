@@ -81,7 +81,7 @@ bool request_fits(char why[DIFFERENCE_TEXT], const struct infer_request *r,
         const struct tensor *w = in_place ? &m->inputs[i] : find(m->inputs, m->n_inputs, t->name);
         if (!w || dims_fit(w, t))
             continue;
-        snprintf(why, DIFFERENCE_TEXT, "input %.*s: expected shape %s, got %s", VIEW_ARG(w->name),
+        snprintf(why, DIFFERENCE_TEXT, "input %.*s: shape: expected %s, got %s", VIEW_ARG(w->name),
                  oip_shape_text(want, w), oip_shape_text(got, t));
         return false;
     }

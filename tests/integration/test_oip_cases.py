@@ -8,7 +8,7 @@ import httpx
 import pytest
 import tritonclient.grpc
 from h2wire import DATA, END_STREAM, H2, frame, head
-from harness import GOOD_BODY, MODELS, Sluice, Wire, configuration, copy_model, wait_for
+from harness import GOOD_BODY, MODELS, Sluice, Wire, Worker, configuration, copy_model, wait_for
 from onnx_file import STRING, graph, model, node, value
 from tritonclient.grpc import service_pb2
 
@@ -135,14 +135,14 @@ def test_a_shape_that_the_model_does_not_take_is_told_before_it_is_queued(field,
         body = {"inputs": [{"name": "input", "datatype": "FP32", "shape": shape, "data": [0] * count}]}
         answer = httpx.post(field.url + INFER, json=body)
         assert answer.status_code == 400
-        assert answer.json()["error"] == f"input input: expected shape [-1,64], got {told}"
+        assert answer.json()["error"] == f"input input: shape: expected [-1,64], got {told}"
     q = service_pb2.ModelInferRequest(model_name="digits")
     q.inputs.add(name="input", datatype="FP32", shape=[2, 32])
     q.raw_input_contents.append(bytes(256))
     with pytest.raises(grpc.RpcError) as e:
         calls.ModelInfer(q)
     assert e.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    assert e.value.details() == "input input: expected shape [-1,64], got [2,32]"
+    assert e.value.details() == "input input: shape: expected [-1,64], got [2,32]"
     assert field.metric("sluice_batches_total", model="digits") == sent
     assert ask(field, "passes", [[1, 2, 3, 4]] * 100, (100, 4)).status_code == 200  # rows are free
 
@@ -166,6 +166,30 @@ def test_a_version_that_is_not_there_is_not_there_for_any_call(field, calls):
         with pytest.raises(grpc.RpcError) as e:
             call(question(name="twice", version="2"))
         assert e.value.code() == grpc.StatusCode.NOT_FOUND and e.value.details() == "model twice has no version 2"
+
+
+def test_versions_of_all_replicas_that_are_up(tmp_path):
+    put(tmp_path / "old", "twice", passes(), "1")
+    put(tmp_path / "new", "twice", passes(), "1")
+    put(tmp_path / "new", "twice", passes(), "2")
+    with Worker(tmp_path / "old") as old, Worker(tmp_path / "new") as new:
+        addresses = [f"grpc://127.0.0.1:{w.port}" for w in (old, new)]
+        with Sluice(configuration(tmp_path, addresses=addresses), ("twice",)) as s:
+
+            def versions():
+                return set(json.loads(s.get("/v2/models/twice")[1])["versions"])
+
+            wait_for(lambda: versions() == {"1", "2"}, 10, "the versions of both")
+            assert s.get("/v2/models/twice/versions/2/ready")[0] == 200
+            assert new.stop() == 0
+            wait_for(lambda: s.get("/v2/models/twice/versions/2/ready")[0] == 404, 10, "version 2 gone")
+            assert versions() == {"1"} and s.get("/v2/models/twice/versions/1/ready")[0] == 200
+            raw = {"inference-header-content-length": "0"}
+            for version, status in (("1", 200), ("2", 404)):
+                answer = httpx.post(f"{s.url}/v2/models/twice/versions/{version}/infer", content=bytes(16), headers=raw)
+                assert answer.status_code == status, answer.text
+            assert s.stop() == 0, s.text
+        assert old.stop() == 0
 
 
 def test_what_is_not_known_is_not_ready(field, calls):

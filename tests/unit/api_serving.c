@@ -713,6 +713,8 @@ static void raw_binary(void **state)
             assert_int_equal(guest->request.n_inputs, 1);
             assert_int_equal(guest->request.rows, 1);
             serving_on_gone(serving);
+        } else {
+            error_is(false, STATUS_NOT_FOUND, "model m is unknown", 0);
         }
         all_given_back();
     }
