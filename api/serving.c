@@ -188,6 +188,16 @@ static bool answer_statistics(struct serving *s, uint64_t now_us, struct error *
     return true;
 }
 
+// Over gRPC what is not known is not ready, as Triton says it.
+static bool tell_ready(struct serving *s, bool *ready, struct error *e)
+{
+    bool model = s->call.grpc && s->call.kind == API_MODEL_READY;
+    if (!(model && s->call.model.n == 0) && s->ops->ready(s, ready, e))
+        return true;
+    *ready = false;
+    return model;
+}
+
 // False: e is the answer.
 static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
 {
@@ -211,11 +221,8 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
     case API_HEALTH_CHECK:
     case API_SERVER_READY:
     case API_MODEL_READY:
-        if (!s->ops->ready(s, &ready, e)) {
-            if (!s->call.grpc || s->call.kind != API_MODEL_READY)
-                return false;
-            ready = false; // what is not known is not ready, as Triton says it
-        }
+        if (!tell_ready(s, &ready, e))
+            return false;
         api_answer_ready(s->api, s->ex, &s->call, ready, now_us);
         return true;
     case API_MODEL_METADATA:
