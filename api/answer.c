@@ -45,8 +45,10 @@ struct api_answer {
 void api_init(struct api *a, const struct api_carry *carry, struct view server_name,
               struct view server_version)
 {
-    *a =
-        (struct api){.carry = *carry, .server_name = server_name, .server_version = server_version};
+    *a = (struct api){.carry = *carry,
+                      .server_name = server_name,
+                      .server_version = server_version,
+                      .n_extensions = OIP_EXTENSIONS_CORE};
     buffer_init(&a->scratch);
 }
 
@@ -226,11 +228,12 @@ static bool own_rows(struct api_answer *w)
 static bool start_flow(struct api_answer *w, const struct meta_fields *meta, uint64_t now_us,
                        struct error *e)
 {
-    struct http_header headers[META_HEADERS + 1] = {
+    struct http_header headers[META_HEADERS + 1 + CORS_HEADERS] = {
         {VIEW("content-type"), VIEW("application/json")}};
     memcpy(headers + 1, meta->headers, meta->n_headers * sizeof(headers[0]));
-    struct http_response head = {
-        .status = 200, .headers = headers, .n_headers = 1 + meta->n_headers};
+    unsigned n_headers = 1 + meta->n_headers;
+    n_headers += cors_write(w->call, headers + n_headers);
+    struct http_response head = {.status = 200, .headers = headers, .n_headers = n_headers};
     if (!charge_copy(w, w->json_expected < FLOW_ROOM ? w->json_expected : FLOW_ROOM, e))
         return false;
     w->flow = arena_zalloc(&w->ex->arena, sizeof(*w->flow));
@@ -280,7 +283,7 @@ bool api_answer_want(struct api_answer *w)
 
 static void respond_rest(struct api_answer *w, const struct meta_fields *meta, uint64_t now_us)
 {
-    struct http_header headers[META_HEADERS + 2];
+    struct http_header headers[META_HEADERS + 2 + CORS_HEADERS];
     unsigned n = 0;
     char length[32];
     bool binary = w->rest.n_binary || w->rest.request->format == FORMAT_OIP_BINARY;
@@ -289,6 +292,7 @@ static void respond_rest(struct api_answer *w, const struct meta_fields *meta, u
     if (binary)
         headers[n++] = (struct http_header){VIEW("inference-header-content-length"),
                                             view_of(length, num_print_u64(length, w->json_bytes))};
+    n += cors_write(w->call, headers + n);
     memcpy(headers + n, meta->headers, meta->n_headers * sizeof(headers[0]));
     struct http_response r = {.status = 200,
                               .headers = headers,

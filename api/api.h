@@ -8,6 +8,7 @@
 #include "http/http.h"
 #include "infer/failure.h"
 #include "infer/oip.h"
+#include "infer/oip_statistics.h"
 
 struct api_carry { // exchange_respond, exchange_start and exchange_wake, or what calls them
     void (*respond)(struct exchange *ex, const struct http_response *r, uint64_t now_us);
@@ -19,6 +20,8 @@ struct api { // one a loop
     struct buffer scratch;
     struct api_carry carry;
     struct view server_name, server_version;
+    unsigned
+        n_extensions; // of oip_extensions, that it says it speaks: OIP_EXTENSIONS_CORE unless set
     struct watch *watches; // api/watch.h
 };
 void api_init(struct api *a, const struct api_carry *carry, struct view server_name,
@@ -35,10 +38,24 @@ enum api_kind {
     API_MODEL_METADATA,
     API_MODEL_CONFIG,
     API_INDEX,
+    API_STATISTICS,   // call.model empty: of all
     API_HEALTH_CHECK, // grpc.health.v1: call.model is the service asked for
     API_HEALTH_WATCH,
     API_REFLECT, // grpc.reflection.v1 and v1alpha
     API_KINDS
+};
+
+// What a listener says of the origin of a page (the Fetch standard, CORS protocol).
+enum api_cors {
+    CORS_OFF,      // it allows none, or none was named
+    CORS_STRANGER, // not this one
+    CORS_ORIGIN,   // this one
+    CORS_ANY       // all
+};
+enum api_options { // a question about a path, not for it: API_REFUSED
+    OPTIONS_NONE,
+    OPTIONS_SERVER,   // OPTIONS *
+    OPTIONS_PREFLIGHT // what a browser asks before a page's request
 };
 
 struct api_call {
@@ -53,8 +70,11 @@ struct api_call {
     bool infer_header_twice;
     bool no_store,
         no_cache; // of cache-control: its answer is not to be kept; not to come from what is
-    struct view chain, priority; // sluice-chain, sluice-priority
-    struct view request_id;      // set by the caller after api_route: the small answers carry it
+    struct view chain, priority;                     // sluice-chain, sluice-priority
+    struct view origin, asked_method, asked_headers; // origin, access-control-request-*
+    enum api_options options;
+    enum api_cors cors;     // set by the caller after api_route, where an origin was named
+    struct view request_id; // set by the caller after api_route: the small answers carry it
 };
 
 // What the head asks for. API_REFUSED: e says why; answer it with api_answer_error.
@@ -124,6 +144,11 @@ void api_answer_error(struct api *a, struct exchange *ex, const struct api_call 
 // A request that the HTTP room refuses before api_route has seen it: its protocol is read off the fields that came.
 void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failure *e,
                          uint64_t now_us);
+void api_answer_statistics(struct api *a, struct exchange *ex, const struct api_call *call,
+                           const struct oip_statistics *statistics, uint64_t now_us);
+// To call.options: 200 without a body.
+void api_answer_options(struct api *a, struct exchange *ex, const struct api_call *call,
+                        uint64_t now_us);
 // An answer of gRPC that flows: its head; its end, from on_want. why: printable ASCII without %.
 void api_start_grpc(struct api *a, struct exchange *ex, const struct api_call *call,
                     uint64_t now_us);
@@ -140,5 +165,9 @@ void api_answer_model(struct api *a, struct exchange *ex, const struct api_call 
                       uint64_t now_us); // API_MODEL_METADATA, _CONFIG
 void api_answer_index(struct api *a, struct exchange *ex, const struct api_call *call,
                       const struct oip_index *index, uint64_t now_us);
+
+// What a browser wants to read of an answer before its page may: at most CORS_HEADERS. call: NULL: nothing.
+#define CORS_HEADERS 3
+unsigned cors_write(const struct api_call *call, struct http_header out[CORS_HEADERS]);
 
 #endif

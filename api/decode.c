@@ -176,7 +176,11 @@ static bool read_grpc(struct api_call *call, struct view message, struct error *
     case API_MODEL_METADATA:
     case API_MODEL_CONFIG:
         ok = oip_grpc_read_model_request(message, &call->model, &call->version);
-        names = true;
+        names = call->kind != API_MODEL_READY; // what cannot be a name is not ready
+        break;
+    case API_STATISTICS:
+        ok = oip_grpc_read_model_request(message, &call->model, &call->version);
+        names = call->model.n > 0;
         break;
     case API_INDEX:
         ok = oip_grpc_read_index_request(message, &call->ready_only);

@@ -8,7 +8,9 @@
 
 #define UNCHARGED                                                                                  \
     1024 // bytes of an answer that are not charged: health checks are answered without room, too
-#define EXTRA 4 // headers beside the metadata: content-type, retry-after, allow, accept-encoding
+#define EXTRA                                                                                      \
+    (4 +                                                                                           \
+     CORS_HEADERS) // headers beside the metadata: content-type, retry-after, allow, accept-encoding
 
 // body: the exchange's, or static.
 static void give(struct api *a, struct exchange *ex, unsigned status,
@@ -24,6 +26,48 @@ static void give(struct api *a, struct exchange *ex, unsigned status,
                               .trailers = trailers,
                               .n_trailers = n_trailers};
     a->carry.respond(ex, &r, now_us);
+}
+
+// ---- pages of other origins ------------------------------------------------------------------------------
+
+unsigned cors_write(const struct api_call *call, struct http_header out[CORS_HEADERS])
+{
+    if (!call || call->cors == CORS_OFF)
+        return 0;
+    unsigned n = 0;
+    bool any = call->cors == CORS_ANY;
+    if (!any) // else a cache would give what one origin may read to another
+        out[n++] = (struct http_header){VIEW("vary"), VIEW("origin")};
+    if (call->cors == CORS_STRANGER)
+        return n;
+    out[n++] =
+        (struct http_header){VIEW("access-control-allow-origin"), any ? VIEW("*") : call->origin};
+    out[n++] = (struct http_header){
+        VIEW("access-control-expose-headers"),
+        VIEW("inference-header-content-length, retry-after, age, server-timing, x-request-id, "
+             "sluice-model, sluice-source, sluice-fallback, sluice-attempts, sluice-degradation, "
+             "sluice-experiment, sluice-batch")};
+    return n;
+}
+
+// A page may send whatever it asks for: what a request means is not decided by who sends it, and cookies are not
+// asked for.
+void api_answer_options(struct api *a, struct exchange *ex, const struct api_call *call,
+                        uint64_t now_us)
+{
+    struct http_header headers[CORS_HEADERS + 5];
+    unsigned n = cors_write(call, headers);
+    headers[n++] = (struct http_header){VIEW("allow"), view_str(call->allow)};
+    if (call->options == OPTIONS_PREFLIGHT) {
+        headers[n++] =
+            (struct http_header){VIEW("access-control-allow-methods"), view_str(call->allow)};
+        headers[n++] = (struct http_header){VIEW("access-control-max-age"), VIEW("600")};
+    }
+    if (call->options == OPTIONS_PREFLIGHT && call->asked_headers.n > 0)
+        headers[n++] =
+            (struct http_header){VIEW("access-control-allow-headers"), call->asked_headers};
+    headers[n++] = (struct http_header){VIEW("x-request-id"), call->request_id};
+    give(a, ex, 200, headers, n, VIEW(""), NULL, 0, now_us);
 }
 
 // ---- errors --------------------------------------------------------------------------------------------
@@ -87,6 +131,7 @@ static void error_rest(struct api *a, struct exchange *ex, const struct api_call
         headers[n++] = (struct http_header){VIEW("allow"), view_str(call->allow)};
     if (e->status == STATUS_MEDIA_TYPE && call && call->content_encoding.n) // RFC 9110, 15.5.16
         headers[n++] = (struct http_header){VIEW("accept-encoding"), VIEW("gzip, deflate, zstd")};
+    n += cors_write(call, headers + n);
     memcpy(headers + n, meta->headers, meta->n_headers * sizeof(headers[0]));
     buffer_reset(&a->scratch);
     if (!oip_rest_error(&a->scratch, e->text))
@@ -125,10 +170,12 @@ void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failur
 static void give_scratch(struct api *a, struct exchange *ex, const struct api_call *call, bool ok,
                          unsigned status, uint64_t now_us)
 {
-    struct http_header headers[] = {
+    struct http_header headers[2 + CORS_HEADERS] = {
         {VIEW("content-type"), call->grpc ? VIEW("application/grpc") : VIEW("application/json")},
         {VIEW("x-request-id"), call->request_id}};
     struct http_header trailer = {VIEW("grpc-status"), VIEW("0")};
+    unsigned n_headers = call->request_id.n ? 2 : 1;
+    n_headers += cors_write(call, headers + n_headers);
     if (ok && call->grpc) {
         uint32_t n = __builtin_bswap32((uint32_t)(buffer_len(&a->scratch) - 5));
         memcpy(a->scratch.data + a->scratch.at + 1, &n, sizeof(n));
@@ -144,8 +191,8 @@ static void give_scratch(struct api *a, struct exchange *ex, const struct api_ca
         api_answer_error(a, ex, call, FAILED(STATUS_UNAVAILABLE, why), 1, NULL, now_us);
         return;
     }
-    give(a, ex, call->grpc ? 200 : status, headers, call->request_id.n ? 2 : 1, body, &trailer,
-         call->grpc ? 1 : 0, now_us);
+    give(a, ex, call->grpc ? 200 : status, headers, n_headers, body, &trailer, call->grpc ? 1 : 0,
+         now_us);
 }
 
 // The buffer to write into, with room for the frame.
@@ -186,8 +233,8 @@ void api_answer_server(struct api *a, struct exchange *ex, const struct api_call
                        uint64_t now_us)
 {
     struct buffer *b = start(a, call);
-    bool ok = b && (call->grpc ? oip_grpc_server(b, a->server_name, a->server_version)
-                               : oip_rest_server(b, a->server_name, a->server_version));
+    bool ok = b && (call->grpc ? oip_grpc_server : oip_rest_server)(
+                       b, a->server_name, a->server_version, a->n_extensions);
     give_scratch(a, ex, call, ok, 200, now_us);
 }
 
@@ -208,6 +255,14 @@ void api_answer_index(struct api *a, struct exchange *ex, const struct api_call 
 {
     struct buffer *b = start(a, call);
     bool ok = b && (call->grpc ? oip_grpc_index(b, index) : oip_rest_index(b, index));
+    give_scratch(a, ex, call, ok, 200, now_us);
+}
+
+void api_answer_statistics(struct api *a, struct exchange *ex, const struct api_call *call,
+                           const struct oip_statistics *statistics, uint64_t now_us)
+{
+    struct buffer *b = start(a, call);
+    bool ok = b && (call->grpc ? oip_grpc_statistics : oip_rest_statistics)(b, statistics);
     give_scratch(a, ex, call, ok, 200, now_us);
 }
 

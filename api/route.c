@@ -22,14 +22,14 @@ static const struct row fixed[] = {
     ROW("/v2/health/live", GET, API_SERVER_LIVE),
     ROW("/v2/health/ready", GET, API_SERVER_READY),
     ROW("/v2/repository/index", GET | POST, API_INDEX),
+    ROW("/v2/models/stats", GET, API_STATISTICS),
 };
 
 // Behind /v2/models/{m} and /v2/models/{m}/versions/{v}.
 static const struct row verbs[] = {
-    ROW("/infer", POST, API_INFER),
-    ROW("", GET, API_MODEL_METADATA),
-    ROW("/ready", GET, API_MODEL_READY),
-    ROW("/config", GET, API_MODEL_CONFIG),
+    ROW("/infer", POST, API_INFER),      ROW("", GET, API_MODEL_METADATA),
+    ROW("/ready", GET, API_MODEL_READY), ROW("/config", GET, API_MODEL_CONFIG),
+    ROW("/stats", GET, API_STATISTICS),
 };
 
 static const struct row grpc_methods[] = {
@@ -41,6 +41,7 @@ static const struct row grpc_methods[] = {
     ROW("/inference.GRPCInferenceService/ModelMetadata", POST, API_MODEL_METADATA),
     ROW("/inference.GRPCInferenceService/ModelConfig", POST, API_MODEL_CONFIG),
     ROW("/inference.GRPCInferenceService/RepositoryIndex", POST, API_INDEX),
+    ROW("/inference.GRPCInferenceService/ModelStatistics", POST, API_STATISTICS),
     ROW("/grpc.health.v1.Health/Check", POST, API_HEALTH_CHECK),
     ROW("/grpc.health.v1.Health/Watch", POST, API_HEALTH_WATCH),
     ROW("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", POST, API_REFLECT),
@@ -93,8 +94,9 @@ static const struct row *find_rest(struct view path, struct api_call *out)
     static const struct view models = {"/v2/models/", 11};
     if (path.n > 1 && path.p[path.n - 1] == '/')
         path.n--;
-    return starts(path, models) ? find_model(view_of(path.p + models.n, path.n - models.n), out)
-                                : find(fixed, COUNT(fixed), path);
+    if (!starts(path, models) || view_is(path, "/v2/models/stats")) // not of a model of that name
+        return find(fixed, COUNT(fixed), path);
+    return find_model(view_of(path.p + models.n, path.n - models.n), out);
 }
 
 static bool refuse(struct api_call *out, struct error *e, enum status status, const char *text)
@@ -140,6 +142,10 @@ static void read_head(const struct exchange *ex, struct api_call *out, struct vi
     for (unsigned i = 0; i < ex->n_headers; i++) {
         const struct http_header *h = &ex->headers[i];
         switch (h->name.n) {
+        case 6:
+            if (memcmp(h->name.p, "origin", 6) == 0)
+                out->origin = present(h->value);
+            break;
         case 12:
             if (memcmp(h->name.p, "sluice-chain", 12) == 0)
                 out->chain = present(h->value);
@@ -161,6 +167,14 @@ static void read_head(const struct exchange *ex, struct api_call *out, struct vi
         case 16:
             if (memcmp(h->name.p, "content-encoding", 16) == 0)
                 add_coding(&out->content_encoding, h->value);
+            break;
+        case 29:
+            if (memcmp(h->name.p, "access-control-request-method", 29) == 0)
+                out->asked_method = present(h->value);
+            break;
+        case 30:
+            if (memcmp(h->name.p, "access-control-request-headers", 30) == 0)
+                out->asked_headers = present(h->value);
             break;
         case 31:
             if (memcmp(h->name.p, "inference-header-content-length", 31) == 0) {
@@ -194,23 +208,35 @@ static bool route_grpc(const struct exchange *ex, struct api_call *out, struct v
     return true;
 }
 
-static bool route_rest(const struct exchange *ex, struct api_call *out, struct error *e)
+// A path that is there was asked for by a method that it has not.
+static bool refuse_method(const struct exchange *ex, struct api_call *out, unsigned methods,
+                          struct error *e)
 {
     static const char *const allow[] = {
         [GET] = "GET, HEAD", [POST] = "POST", [GET | POST] = "GET, HEAD, POST"};
+    out->allow = allow[methods];
+    if (out->origin.p && out->asked_method.p && view_is(ex->method, "OPTIONS"))
+        out->options = OPTIONS_PREFLIGHT;
+    refuse(out, e, STATUS_METHOD, "");
+    return error_set(e, STATUS_METHOD, "method: expected %s", out->allow);
+}
+
+static bool route_rest(const struct exchange *ex, struct api_call *out, struct error *e)
+{
     if (starts(ex->path, VIEW("/inference.GRPCInferenceService/")) ||
         starts(ex->path, VIEW("/grpc.health.v1.Health/")) ||
         starts(ex->path, VIEW("/grpc.reflection.v1")))
         return refuse(out, e, STATUS_MEDIA_TYPE, "content-type: expected application/grpc");
     const struct row *row = find_rest(ex->path, out);
+    if (!row && view_is(ex->method, "OPTIONS") && view_is(ex->path, "/*")) {
+        out->options = OPTIONS_SERVER;
+        out->allow = "GET, HEAD, POST, OPTIONS";
+    }
     if (!row)
         return refuse(out, e, STATUS_NOT_FOUND, "unknown path");
     bool get = view_is(ex->method, "GET") || view_is(ex->method, "HEAD");
-    if (!(get && row->methods & GET) && !(row->methods & POST && view_is(ex->method, "POST"))) {
-        out->allow = allow[row->methods];
-        refuse(out, e, STATUS_METHOD, "");
-        return error_set(e, STATUS_METHOD, "method: expected %s", out->allow);
-    }
+    if (!(get && row->methods & GET) && !(row->methods & POST && view_is(ex->method, "POST")))
+        return refuse_method(ex, out, row->methods, e);
     if (out->model.n && !model_name_ok(out->model))
         return refuse(out, e, STATUS_BAD_REQUEST, "model name: expected [A-Za-z0-9._-]{1,128}");
     if (out->version.n && !model_name_ok(out->version))

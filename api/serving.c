@@ -155,8 +155,13 @@ static bool begin_infer(struct serving *s, bool spent, uint64_t now_us)
     uint64_t json_bytes;
     const struct model_metadata *meta = NULL;
     // A request in raw binary form says nothing of its tensor: the model's metadata does.
-    if (num_parse_u64(s->call.infer_header, &json_bytes) == NUM_OK && json_bytes == 0)
+    if (num_parse_u64(s->call.infer_header, &json_bytes) == NUM_OK && json_bytes == 0) {
         meta = s->ops->metadata(s, &e);
+        if (!meta) {
+            refuse_request(s, &e, now_us);
+            return false;
+        }
+    }
     s->decoder = api_decode_begin(s->ex, &s->call, meta, s->request);
     if (!s->decoder) {
         serving_fail(s, FAILED(STATUS_UNAVAILABLE, "out of memory"), 0, now_us);
@@ -172,6 +177,25 @@ static bool begin_infer(struct serving *s, bool spent, uint64_t now_us)
 static bool is_health(enum api_kind kind)
 {
     return kind == API_HEALTH_CHECK || kind == API_HEALTH_WATCH;
+}
+
+static bool answer_statistics(struct serving *s, uint64_t now_us, struct error *e)
+{
+    struct oip_statistics statistics;
+    if (!s->ops->statistics(s, &statistics, e))
+        return false;
+    api_answer_statistics(s->api, s->ex, &s->call, &statistics, now_us);
+    return true;
+}
+
+// Over gRPC what is not known is not ready, as Triton says it.
+static bool tell_ready(struct serving *s, bool *ready, struct error *e)
+{
+    bool model = s->call.grpc && s->call.kind == API_MODEL_READY;
+    if (!(model && s->call.model.n == 0) && s->ops->ready(s, ready, e))
+        return true;
+    *ready = false;
+    return model;
 }
 
 // False: e is the answer.
@@ -197,7 +221,7 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
     case API_HEALTH_CHECK:
     case API_SERVER_READY:
     case API_MODEL_READY:
-        if (!s->ops->ready(s, &ready, e))
+        if (!tell_ready(s, &ready, e))
             return false;
         api_answer_ready(s->api, s->ex, &s->call, ready, now_us);
         return true;
@@ -211,6 +235,8 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
         s->ops->index(s, &index);
         api_answer_index(s->api, s->ex, &s->call, &index, now_us);
         return true;
+    case API_STATISTICS:
+        return answer_statistics(s, now_us, e);
     case API_REFUSED:
     case API_INFER:
     case API_REFLECT:
@@ -231,12 +257,27 @@ static void small_call(struct serving *s, uint64_t now_us)
 
 // ---- what the HTTP room calls ------------------------------------------------------------------------
 
+// A question about the path, or the server. False: there is no answer but the refusal.
+static bool answer_options(struct serving *s, uint64_t now_us)
+{
+    bool allowed = s->call.cors == CORS_ORIGIN || s->call.cors == CORS_ANY;
+    if (s->call.options == OPTIONS_NONE || (s->call.options == OPTIONS_PREFLIGHT && !allowed))
+        return false;
+    s->phase = SERVING_ANSWERED;
+    api_answer_options(s->api, s->ex, &s->call, now_us);
+    return true;
+}
+
 void serving_route(struct serving *s, const uint64_t random[2], uint64_t now_us)
 {
     struct error e;
     s->meta.request_id = api_request_id(s->ex, random, s->id);
     enum api_kind kind = api_route(s->ex, &s->call, &e);
     s->call.request_id = s->meta.request_id;
+    if (s->call.origin.p && s->ops->cors)
+        s->call.cors = s->ops->cors(s);
+    if (kind == API_REFUSED && answer_options(s, now_us))
+        return;
     if (kind == API_REFUSED)
         refuse_request(s, &e, now_us);
     else if (kind == API_REFLECT)

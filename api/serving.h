@@ -37,10 +37,13 @@ struct serving_ops {
     bool (*ready)(struct serving *s, bool *ready, struct error *e);
     const struct model_metadata *(*metadata)(struct serving *s, struct error *e);
     void (*index)(struct serving *s, struct oip_index *out); // in the exchange's arena
+    // Of the model, or its version, that s->call names, or of all; in the exchange's arena. False: e.
+    bool (*statistics)(struct serving *s, struct oip_statistics *out, struct error *e);
     // *s->request is complete. True: it was accepted; serving_release then follows exactly once, answered or not,
     // perhaps before this returns. False: e.
     bool (*submit)(struct serving *s, uint64_t now_us, struct error *e);
-    void (*abandon)(struct serving *s); // OUT, and the client has gone
+    void (*abandon)(struct serving *s);       // OUT, and the client has gone
+    enum api_cors (*cors)(struct serving *s); // of s->call.origin. NULL: no page of another origin
     // The first one watches what is ready: serving_look is to be called, in SERVING_LOOK_US and so on.
     void (*watched)(struct serving *s);
 };

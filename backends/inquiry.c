@@ -146,6 +146,15 @@ static void add_to_digest(struct inquiry_line *l, const struct oip_index_model *
     l->model.line.lo ^= h.lo;
 }
 
+// Their memory is the round's.
+static void note_refusal(struct inquiry_line *l, const struct oip_index_model *m)
+{
+    l->model.refused = (struct roster_refusal){
+        .version = view_of(m->version.p, cut(m->version.p, m->version.n, ROSTER_VERSION)),
+        .state = view_of(m->state.p, cut(m->state.p, m->state.n, ROSTER_VERSION)),
+        .reason = view_of(m->reason.p, cut(m->reason.p, m->reason.n, ROSTER_WHY))};
+}
+
 static void add_line(struct inquiry *q, const struct oip_index_model *m)
 {
     struct inquiry_line *l = line_for(q, m->name);
@@ -160,8 +169,10 @@ static void add_line(struct inquiry *q, const struct oip_index_model *m)
         add_version(q, l, m->version);
     } else if (m->reason.n > 0 && !view_is(m->reason, "unloaded")) {
         l->model.expected = true;
+        note_refusal(l, m);
         because(q, &l->model.why, "%.*s: %.*s", VIEW_ARG(m->state), VIEW_ARG(m->reason));
     } else if (l->model.why.n == 0) {
+        note_refusal(l, m);
         because(q, &l->model.why, "%.*s", VIEW_ARG(m->state));
     }
 }
@@ -171,8 +182,10 @@ static void add_line(struct inquiry *q, const struct oip_index_model *m)
 static void keep_before(struct inquiry_line *l)
 {
     struct hash128 line = l->model.line;
+    struct roster_refusal refused = l->model.refused;
     l->model = *l->before;
     l->model.line = line;
+    l->model.refused = refused;
     l->ask = INQUIRY_OVER;
 }
 

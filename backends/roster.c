@@ -38,6 +38,9 @@ static struct hash128 model_digest(const struct roster_model *m)
     struct hash128 h = {m->expected, m->meta.n_versions};
     mix_view(&h, m->name);
     mix_view(&h, m->why);
+    mix_view(&h, m->refused.version);
+    mix_view(&h, m->refused.state);
+    mix_view(&h, m->refused.reason);
     if (!roster_usable(m))
         return h;
     mix_view(&h, m->meta.platform);
@@ -78,12 +81,25 @@ struct hash128 roster_seal(struct roster_model *models, unsigned n)
 
 // ---- life --------------------------------------------------------------------------------------------
 
+static bool copy_refusal(struct arena *a, struct roster_refusal *r)
+{
+    struct view *const part[] = {&r->version, &r->state, &r->reason};
+    bool ok = true;
+    for (unsigned i = 0; i < 3; i++) {
+        size_t n = part[i]->n;
+        *part[i] = arena_copy(a, *part[i]);
+        ok = ok && part[i]->n == n;
+    }
+    return ok;
+}
+
 static bool copy_model(struct arena *a, struct roster_model *out, const struct roster_model *from)
 {
     *out = *from;
     out->name = arena_copy(a, from->name);
     out->why = arena_copy(a, from->why);
-    if ((from->name.n && !out->name.p) || (from->why.n && !out->why.p))
+    if ((from->name.n && !out->name.p) || (from->why.n && !out->why.p) ||
+        !copy_refusal(a, &out->refused))
         return false;
     if (!roster_usable(from)) {
         out->meta = (struct model_metadata){0};

@@ -12,12 +12,18 @@
 #define ROSTER_MODELS 256 // of one server; the others are counted and left out, usable ones last
 #define ROSTER_NAME 256   // bytes of a name that are kept: what is longer cannot be used anyway
 #define ROSTER_WHY 300    // bytes of a reason
+#define ROSTER_VERSION 64 // bytes of a version or a state that is not ready
+
+struct roster_refusal { // what an index says of a version that is not ready, in the server's words
+    struct view version, state, reason; // any may be empty
+};
 
 struct roster_model {
     struct view name;
-    struct view why; // why it cannot be used, for people; empty: it can
-    bool expected;   // not usable although it should be: its server says READY or a reason, or the
-                     // configuration names it. Else it is merely not loaded
+    struct roster_refusal refused; // the last such version; nothing: all are ready
+    struct view why;               // why it cannot be used, for people; empty: it can
+    bool expected; // not usable although it should be: its server says READY or a reason, or the
+                   // configuration names it. Else it is merely not loaded
     struct model_metadata meta; // usable: name, versions, inputs, outputs, max_batch
     struct hash128 digest; // of all the above: of equal ones the models are the same to their users
 

@@ -67,6 +67,11 @@ const struct model_metadata *worker_model(struct worker *w, struct view name)
     return roster_usable(m) ? &m->meta : NULL;
 }
 
+const struct roster *worker_roster(const struct worker *w)
+{
+    return w->believed;
+}
+
 // ---- the connection ----------------------------------------------------------------------------------
 
 static void went_down(struct worker *w, const char *why)

@@ -102,6 +102,9 @@ void worker_cancel(struct worker *w, struct http_call *call);
 // A model that is served on this connection; NULL: it is not. Valid until on_model_gone of it.
 const struct model_metadata *worker_model(struct worker *w, struct view name);
 
+// What its server has, as is believed on this connection; NULL: nothing yet. Valid until the next turn.
+const struct roster *worker_roster(const struct worker *w);
+
 struct worker_stats {
     uint64_t connects, losses, probes, probes_missed, rounds, calls;
     unsigned in_flight;

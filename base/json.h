@@ -1,5 +1,5 @@
 /* base/json.h: strict RFC 8259 pull reader and a writer.
- * Reader: over a whole body at hand (one view); the caller pulls tokens and may stop between any two
+ * Reader: over a whole body at hand (one view; a byte order mark before it is ignored, RFC 8259 section 8.1); the caller pulls tokens and may stop between any two
  * (that is what makes work over large bodies resumable: the reader's state is this struct). Depth is
  * bounded (JSON_MAX_DEPTH), numbers are bounded in digits, UTF-8 is checked, duplicate keys are the
  * caller's to reject (it knows its keys; json_keyset helps for unknown ones). Errors carry a byte offset
@@ -35,13 +35,15 @@ enum json_token {
 
 struct json_reader {
     const char *at, *end, *start;
-    const char *error;  // constant text, NULL while fine
-    size_t error_at;    // byte offset of the error
-    struct view text;   // of the last KEY/STRING/NUMBER
-    bool escaped;       // text holds backslash escapes
-    size_t token_at;    // byte offset of the last token
-    size_t slice;       // bytes of a string that one call looks at. The caller's to set
-    bool nul;           // \u0000 may stand in a string: it is data. The caller's to set
+    const char *error; // constant text, NULL while fine
+    size_t error_at;   // byte offset of the error
+    struct view text;  // of the last KEY/STRING/NUMBER
+    bool escaped;      // text holds backslash escapes
+    size_t token_at;   // byte offset of the last token
+    size_t slice;      // bytes of a string that one call looks at. The caller's to set
+    bool nul;          // \u0000 may stand in a string: it is data. The caller's to set
+    bool
+        words; // NaN, Infinity and -Infinity are values, for which JSON_NULL comes. The caller's to set
     const char *resume; // where a string goes on that a slice has cut; NULL: none is
     bool resume_key;    // it is a key
     uint8_t depth;
@@ -68,7 +70,7 @@ void json_unescape_some(const char **from, const char *end, char **to, size_t ma
 // many. Returns the token that ended the run: JSON_ARRAY_END (consumed), JSON_ARRAY (a nested array was
 // opened, consumed), JSON_NULL when max was reached (call again), JSON_STRING (a string came: text is
 // set, as after json_next), JSON_MORE (a string longer than the slice: no number), or JSON_ERROR. One function
-// a type.
+// a type. Floats: the words NaN, Infinity and -Infinity are numbers, and so is null: NaN.
 enum json_token json_numbers_f32(struct json_reader *r, float *out, size_t max, size_t *n);
 enum json_token json_numbers_f64(struct json_reader *r, double *out, size_t max, size_t *n);
 enum json_token json_numbers_i64(struct json_reader *r, int64_t *out, size_t max, size_t *n);

@@ -44,6 +44,8 @@ enum json_token json_scan_string(struct json_reader *r);
 enum json_token json_scan_rest(struct json_reader *r); // the same, behind a JSON_MORE
 // Bytes of the UTF-8 sequence at p < end, or 0: it is none.
 unsigned json_utf8_length(const char *p, const char *end);
+// The word NaN, Infinity or -Infinity at p, for what JSON has no number: its bytes; 0: it is none.
+unsigned json_word(const char *p, const char *end, double *value);
 // r->at stands behind the bracket.
 enum json_token json_open(struct json_reader *r, bool object);
 void json_close(struct json_reader *r);

@@ -94,6 +94,24 @@ static inline const char *lane_shorts(enum number_lane lane, const char *p, cons
     return p;
 }
 
+// What stands for a float without a form in JSON. Out of line: it is rare, and is no number's way.
+static __attribute__((noinline)) bool lane_word(enum number_lane lane, const char **p,
+                                                const char *end, void *out)
+{
+    double v = __builtin_nan("");
+    bool null = end - *p >= 4 && memcmp(*p, "null", 4) == 0;
+    unsigned n = null ? 4 : json_word(*p, end, &v);
+    float f = (float)v;
+    if (n == 0 || (lane != LANE_F32 && lane != LANE_F64))
+        return false;
+    if (lane == LANE_F32)
+        memcpy(out, &f, sizeof(f));
+    else
+        memcpy(out, &v, sizeof(v));
+    *p += n;
+    return true;
+}
+
 // Reads the number at *p, moves *p past it. Returns what is wrong, or NULL.
 static inline __attribute__((always_inline)) const char *
 lane_number(enum number_lane lane, const char **p, const char *end, void *out)
@@ -108,7 +126,7 @@ lane_number(enum number_lane lane, const char **p, const char *end, void *out)
         struct num_decimal d;
         const char *after = num_scan(begin, limit, &d);
         if (!after)
-            return "not a number";
+            return lane_word(lane, p, end, out) ? NULL : "not a number";
         if (!(lane == LANE_F32 ? num_to_f32(&d, out) : num_to_f64(&d, out)))
             return "number is out of range";
         *p = after;
@@ -173,6 +191,10 @@ run(enum number_lane lane, struct json_reader *r, void *out, size_t max, size_t 
             return json_error(r, p, "text ends too early");
         }
         if (*p != '-' && !num_is_digit(*p)) {
+            if (lane_word(lane, &p, end, (char *)out + i * size)) {
+                i++;
+                continue;
+            }
             *n = i;
             r->at = p;
             r->token_at = (size_t)(p - r->start);

@@ -4,8 +4,12 @@
 void json_read(struct json_reader *r, struct view text)
 {
     const char *p = text.p ? text.p : "";
-    *r = (struct json_reader){
-        .at = p, .end = p + text.n, .start = p, .slice = SIZE_MAX, .expect = EXPECT_VALUE};
+    bool marked = text.n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0;
+    *r = (struct json_reader){.at = marked ? p + 3 : p,
+                              .end = p + text.n,
+                              .start = p,
+                              .slice = SIZE_MAX,
+                              .expect = EXPECT_VALUE};
 }
 
 enum json_token json_error(struct json_reader *r, const char *at, const char *what)
@@ -49,6 +53,34 @@ void json_close(struct json_reader *r)
     value_done(r);
 }
 
+static bool starts(const char *p, const char *end, struct view word)
+{
+    return (size_t)(end - p) >= word.n && memcmp(p, word.p, word.n) == 0;
+}
+
+unsigned json_word(const char *p, const char *end, double *value)
+{
+    bool minus = p < end && *p == '-';
+    if (starts(p + minus, end, VIEW("Infinity"))) {
+        *value = minus ? -__builtin_inf() : __builtin_inf();
+        return 8u + minus;
+    }
+    *value = __builtin_nan("");
+    return starts(p, end, VIEW("NaN")) ? 3 : 0;
+}
+
+// Where JSON has no value: one of those words, if they are asked for.
+static enum json_token read_odd(struct json_reader *r, const char *what)
+{
+    double v;
+    unsigned n = r->words ? json_word(r->at, r->end, &v) : 0;
+    if (n == 0)
+        return json_error(r, r->at, what);
+    r->at += n;
+    value_done(r);
+    return JSON_NULL;
+}
+
 static enum json_token read_number(struct json_reader *r)
 {
     // One byte more than allowed is looked at, so that a long number costs no more than a short one.
@@ -57,7 +89,7 @@ static enum json_token read_number(struct json_reader *r)
     struct num_decimal d;
     const char *end = num_scan(r->at, limit, &d);
     if (!end)
-        return json_error(r, r->at, "not a number");
+        return read_odd(r, "not a number");
     if (end - r->at > JSON_MAX_NUMBER)
         return json_error(r, r->at, "number is longer than 400 characters");
     r->text = view_of(r->at, (size_t)(end - r->at));
@@ -69,7 +101,7 @@ static enum json_token read_number(struct json_reader *r)
 
 static enum json_token read_word(struct json_reader *r, struct view word, enum json_token token)
 {
-    if ((size_t)(r->end - r->at) < word.n || memcmp(r->at, word.p, word.n) != 0)
+    if (!starts(r->at, r->end, word))
         return json_error(r, r->at, "not a JSON value");
     r->at += word.n;
     value_done(r);
@@ -106,7 +138,7 @@ static enum json_token read_value(struct json_reader *r)
     case '0' ... '9':
         return read_number(r);
     }
-    return json_error(r, r->at, "not a JSON value");
+    return read_odd(r, "not a JSON value");
 }
 
 // The colon belongs to the key: after it only a value can follow.

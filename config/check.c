@@ -31,6 +31,34 @@ static bool same_place(const struct config_address *a, const struct config_addre
            strcmp(a->host, b->host) == 0;
 }
 
+static unsigned place_in(const char *const *list, unsigned n, const char *name)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (list[i] && strcmp(list[i], name) == 0)
+            return i;
+    return n;
+}
+
+static void check_cors(struct checker *k, const struct outline_section *s,
+                       const struct config_listen *l)
+{
+    unsigned line = outline_line(s, key(SECTION_LISTEN, "cors"));
+    for (unsigned i = 0; l->cors && i < l->cors_count; i++) {
+        const char *origin = l->cors[i];
+        bool any = origin && strcmp(origin, CONFIG_ANY_ORIGIN) == 0;
+        const char *why = origin && !any ? value_origin(view_str(origin)) : NULL;
+        if (why)
+            config_error_add(k->errors, line,
+                             "cors: expected an origin such as \"https://app.example\", or \"*\", "
+                             "got \"%.60s\": %s",
+                             origin, why);
+        else if (any && l->cors_count > 1)
+            config_error_add(k->errors, line, "cors: \"*\" is all: nothing stands beside it");
+        else if (origin && place_in(l->cors, i, origin) < i)
+            config_error_add(k->errors, line, "cors: \"%.60s\" stands in it twice", origin);
+    }
+}
+
 static void check_listen(struct checker *k, const struct outline_section *s, unsigned index)
 {
     const struct config_listen *l = &k->c->listens[index];
@@ -46,6 +74,7 @@ static void check_listen(struct checker *k, const struct outline_section *s, uns
     if (k->c->admin.on && same_place(&l->address, &k->c->admin.address))
         config_error_add(k->errors, outline_line(s, address),
                          "address: %s is the address of admin already", l->address.text);
+    check_cors(k, s, l);
 }
 
 static void complete_model(struct checker *k, struct config_model *m)
@@ -123,14 +152,6 @@ static void check_worker(struct checker *k, const struct outline_section *s, uns
     if (!command)
         w->replicas = 0;
     check_rules(k, s, &w->rules, SECTION_WORKER);
-}
-
-static unsigned place_in(const char *const *list, unsigned n, const char *name)
-{
-    for (unsigned i = 0; i < n; i++)
-        if (list[i] && strcmp(list[i], name) == 0)
-            return i;
-    return n;
 }
 
 // The i-th step of a chain: another model's name, each once, or the written answer, last.

@@ -45,7 +45,10 @@ struct config_listen {
     struct config_address address;
     const char *certificate, *key; // PEM files; both or neither. NULL: no TLS
     bool expose;                   // answers carry sluice-* headers and server-timing
+    const char *const *cors;       // origins of pages that may ask, or CONFIG_ANY_ORIGIN alone
+    unsigned cors_count;
 };
+#define CONFIG_ANY_ORIGIN "*"
 
 struct config_admin {
     bool on; // a section admin { } stands in the file

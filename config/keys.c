@@ -169,6 +169,9 @@ const struct config_key config_keys[] = {
     {.name = "expose", NUMBER_IN(SECTION_LISTEN, config_listen, KEY_BOOL, expose, 0, 1, "true",
         "Answers say which model gave them, from where, in which batch and how long each stage took "
         "(`sluice-*` and `server-timing`).")},
+    {.name = "cors", LIST_IN(SECTION_LISTEN, config_listen, KEY_WORDS, cors, cors_count, 128,
+        "Origins of web pages that may ask here and read the answers, such as {\"https://app.example\"}; \"*\" alone: of all. "
+        "Cookies are not asked for. See oip.md.")},
 
     {.name = "address", TEXT_IN(SECTION_ADMIN, config, KEY_LISTEN, admin.address,
         "Keep it on loopback or a Unix socket."), .required = true, .reload = RELOAD_RESTART},
@@ -306,7 +309,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 115,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 116,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

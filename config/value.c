@@ -240,6 +240,60 @@ enum value_result value_peer_address(struct view v, struct arena *a, struct conf
     return (out->text = keep(a, v)) ? named_place(v, a, out) : VALUE_MEMORY;
 }
 
+// ---- origins -------------------------------------------------------------------------------------------
+
+static bool is_lower(char c)
+{
+    return c >= 'a' && c <= 'z';
+}
+
+// Takes the bytes of a host off the front of *v; how many.
+static size_t take_host(struct view *v)
+{
+    bool six = v->n > 0 && v->p[0] == '[';
+    size_t n = six;
+    while (n < v->n && (is_digit(v->p[n]) || (six ? strchr("abcdef:.", v->p[n]) != NULL
+                                                  : is_lower(v->p[n]) || strchr("-._", v->p[n]))))
+        n++;
+    if (six && (n < 3 || n == v->n || v->p[n] != ']'))
+        return 0;
+    n += six;
+    *v = view_of(v->p + n, v->n - n);
+    return n;
+}
+
+static const char *check_origin_port(struct view scheme, struct view port)
+{
+    uint64_t number = 0;
+    if (port.n == 0 || port.p[0] == '0' || value_count(port, &number) != VALUE_OK || number > 65535)
+        return "its port is none";
+    bool standard =
+        (view_is(scheme, "https") && number == 443) || (view_is(scheme, "http") && number == 80);
+    return standard ? "browsers leave that port out" : NULL;
+}
+
+const char *value_origin(struct view v)
+{
+    size_t n = 0;
+    if (view_is(v, "null"))
+        return "every sandboxed page and every file says that";
+    for (size_t i = 0; i < v.n; i++)
+        if (v.p[i] >= 'A' && v.p[i] <= 'Z')
+            return "browsers say it in lower case";
+    while (n < v.n && (is_lower(v.p[n]) || (n > 0 && (is_digit(v.p[n]) || strchr("+.-", v.p[n])))))
+        n++;
+    struct view scheme = view_of(v.p, n), rest = view_of(v.p + n, v.n - n);
+    if (n == 0 || !takes_prefix(&rest, "://"))
+        return "it does not begin with a scheme and ://";
+    if (take_host(&rest) == 0)
+        return "it has no host";
+    if (takes_prefix(&rest, ":")) {
+        struct view port = rest;
+        return check_origin_port(scheme, port);
+    }
+    return rest.n > 0 ? "nothing may stand behind host and port" : NULL;
+}
+
 static enum value_result database_number(struct view v, struct config_address *out)
 {
     uint64_t number = 0;

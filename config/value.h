@@ -25,6 +25,9 @@ enum value_result value_size(struct view v, uint64_t *bytes);
 enum value_result value_share(struct view v, uint64_t *ppm);
 // "true" "on" "yes" / "false" "off" "no".
 enum value_result value_bool(struct view v, uint64_t *out);
+// An origin as browsers say it: SCHEME://HOST[:PORT], in lower case, without the scheme's own port. NULL, or what is
+// wrong with it.
+const char *value_origin(struct view v);
 // Where we listen: "127.0.0.1:8080", "[::1]:8080", "unix:/run/sluice.sock". The host is numeric: a name
 // could change under us between two starts.
 enum value_result value_listen_address(struct view v, struct arena *a, struct config_address *out);

@@ -2,6 +2,7 @@
 #include "gateway/doors.h"
 #include "gateway/homes.h"
 #include "gateway/link.h"
+#include "gateway/statistics.h"
 #include "gateway/workers.h"
 #include "infer/oip_grpc.h"
 
@@ -126,6 +127,13 @@ static void over_wrong(struct part *p, struct batch *b, const struct error *e)
     over_as(p, b, SEEN_WRONG, &why);
 }
 
+static void count_batch(struct part *p, const struct batch *b, const struct answer *a)
+{
+    uint64_t took_us = loop_now_us(p->loop) - b->sent_us;
+    figures_batch(p, b->model, a->version, b->rows ? b->rows : 1,
+                  a->compute_us ? a->compute_us : took_us);
+}
+
 static void on_message(struct part *p, struct batch *b, struct http_call *call)
 {
     struct worker *w = part_link(p, b->replica)->worker;
@@ -147,6 +155,7 @@ static void on_message(struct part *p, struct batch *b, struct http_call *call)
     } else {
         b->call = NULL;
         link_batch_home(part_link(p, b->replica));
+        count_batch(p, b, a);
         desk_on_answer(b->desk, b, a, loop_now_us(p->loop), &p->fx);
         home_touch(b->desk->user);
         part_run(p);

@@ -47,6 +47,36 @@ bool card_copy(struct model *m, struct arena *a, struct model_metadata *out)
     return ok;
 }
 
+bool card_lacks(struct model *m, struct view version)
+{
+    struct card *c = atomic_load_explicit(&m->user, memory_order_acquire);
+    if (!c)
+        return false;
+    pthread_mutex_lock(&c->lock);
+    bool lacks = c->known;
+    for (unsigned i = 0; lacks && i < c->meta.n_versions; i++)
+        lacks = !view_eq(c->meta.versions[i], version);
+    pthread_mutex_unlock(&c->lock);
+    return lacks;
+}
+
+unsigned card_versions(struct model *m, struct arena *a, struct view **out)
+{
+    struct card *c = atomic_load_explicit(&m->user, memory_order_acquire);
+    unsigned n = 0;
+    *out = NULL;
+    if (!c)
+        return 0;
+    pthread_mutex_lock(&c->lock);
+    if (c->known && c->meta.n_versions > 0)
+        *out = arena_array(a, c->meta.n_versions, sizeof(**out));
+    for (; *out && n < c->meta.n_versions; n++)
+        if (!((*out)[n] = arena_copy(a, c->meta.versions[n])).p)
+            break;
+    pthread_mutex_unlock(&c->lock);
+    return n;
+}
+
 void card_free(struct model *m)
 {
     struct card *c = atomic_load(&m->user);

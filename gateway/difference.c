@@ -47,7 +47,7 @@ void metadata_difference(char out[DIFFERENCE_TEXT], const struct model_metadata 
                        others->n_outputs);
 }
 
-// ---- steps of chains -----------------------------------------------------------------------------------
+// ---- what fits ---------------------------------------------------------------------------------------------
 
 static bool dims_fit(const struct tensor *a, const struct tensor *b)
 {
@@ -68,6 +68,27 @@ static const struct tensor *find(const struct tensor *list, unsigned n, struct v
             return &list[i];
     return NULL;
 }
+
+// ---- requests --------------------------------------------------------------------------------------------
+
+bool request_fits(char why[DIFFERENCE_TEXT], const struct infer_request *r,
+                  const struct model_metadata *m)
+{
+    char want[96], got[96];
+    for (unsigned i = 0; i < r->n_inputs; i++) {
+        const struct tensor *t = &r->inputs[i];
+        bool in_place = i < m->n_inputs && view_eq(m->inputs[i].name, t->name);
+        const struct tensor *w = in_place ? &m->inputs[i] : find(m->inputs, m->n_inputs, t->name);
+        if (!w || dims_fit(w, t))
+            continue;
+        snprintf(why, DIFFERENCE_TEXT, "input %.*s: shape: expected %s, got %s", VIEW_ARG(w->name),
+                 oip_shape_text(want, w), oip_shape_text(got, t));
+        return false;
+    }
+    return true;
+}
+
+// ---- steps of chains -----------------------------------------------------------------------------------
 
 // Each of `wanted` is among those that are there.
 static bool all_fit(char why[DIFFERENCE_TEXT], const char *kind, const struct tensor *wanted,

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "gateway/difference.h"
 #include "gateway/link.h"
 
 // A desk and what the doer keeps beside it.
@@ -11,8 +12,11 @@ struct home {
     struct desk *desk;
     struct wheel_timer timer; // its wish to be woken
     bool is_dirty;
-    struct home *next;       // of the part
-    struct home *next_dirty; // of those that must decide
+    bool knows_form;
+    struct arena arena;         // of form
+    struct model_metadata form; // of its model, as those say who are up
+    struct home *next;          // of the part
+    struct home *next_dirty;    // of those that must decide
 };
 
 static void on_timer(struct wheel_timer *t, uint64_t now_us)
@@ -41,6 +45,7 @@ struct home *home_of(struct part *p, struct model *m)
     m->desk = h->desk;
     h->desk->user = h;
     h->part = p;
+    arena_init(&h->arena, 1024);
     h->timer.fn = on_timer;
     h->next = p->homes;
     p->homes = h;
@@ -62,10 +67,26 @@ void home_touch(struct home *h)
     loop_flush_later(h->part->loop, &h->part->decide);
 }
 
-// No memory for a desk: the ticket goes straight back, and the client is told.
-static void bounce(struct part *p, struct ticket *t)
+void home_know_form(struct home *h, const struct model_metadata *meta)
 {
-    t->error = *FAILED(STATUS_UNAVAILABLE, "out of memory");
+    arena_reset(&h->arena);
+    h->knows_form = model_metadata_copy(&h->arena, &h->form, meta);
+}
+
+// Its inputs have ranks and dimensions that the model takes, as far as we know: other versions may have a form of their
+// own, and so may what comes up next where nobody is up. Servers that tell no ModelConfig take what their metadata
+// do not say, too. False: `why`.
+static bool takes_form(const struct home *h, const struct ticket *t, char why[DIFFERENCE_TEXT])
+{
+    bool other = t->to.version.n > 0 && h->form.n_versions > 1;
+    bool told = h->knows_form && (h->form.max_batch > 0 || h->form.instances > 0);
+    return !told || other || h->desk->replicas.n_up == 0 || request_fits(why, t->request, &h->form);
+}
+
+// It goes straight back, and the client is told.
+static void bounce(struct part *p, struct ticket *t, struct failure why)
+{
+    t->error = why;
     fx_post(&p->fx, &t->lend, MSG_BACK, p->loop->index, t->lend.from);
     part_run(p);
 }
@@ -73,8 +94,13 @@ static void bounce(struct part *p, struct ticket *t)
 static void on_lend(struct part *p, struct ticket *t)
 {
     struct home *h = home_of(p, t->to.model);
+    char why[DIFFERENCE_TEXT];
     if (!h) {
-        bounce(p, t);
+        bounce(p, t, *FAILED(STATUS_UNAVAILABLE, "out of memory"));
+        return;
+    }
+    if (!takes_form(h, t, why)) {
+        bounce(p, t, failure_format(p->fx.blocks, STATUS_BAD_REQUEST, "%s", why));
         return;
     }
     desk_on_ticket(h->desk, t, loop_now_us(p->loop), &p->fx);
@@ -155,6 +181,7 @@ static void home_free(struct home *h)
 {
     wheel_cancel(loop_wheel(h->part->loop), &h->timer);
     desk_free(h->desk);
+    arena_deinit(&h->arena);
     mem_free(h);
 }
 

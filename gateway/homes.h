@@ -11,6 +11,8 @@ struct home; // a desk and what the doer keeps beside it
 struct home *home_of(struct part *p, struct model *m);
 struct desk *home_desk(struct home *h);
 void home_touch(struct home *h); // its desk had an input: it decides before the loop sleeps
+// What its model takes: a request of another form is answered 400, and not queued. Copied.
+void home_know_form(struct home *h, const struct model_metadata *meta);
 void homes_decide(struct part *p, uint64_t now_us); // effects are left in p->fx
 void homes_on_msg(struct part *p, struct msg *m);   // MSG_ROUTER
 void homes_wake(struct part *p, struct desk *d, uint64_t at_us);

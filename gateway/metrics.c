@@ -34,16 +34,23 @@ void metrics_note(struct metrics *s, const struct note *n)
     }
 }
 
+static void model_metrics_free(struct model_metrics *mm)
+{
+    for (unsigned i = 0; mm && i < FIGURES_VERSIONS; i++)
+        mem_free(atomic_load(&mm->figures[i]));
+    mem_free(mm);
+}
+
 void metrics_drop(struct metrics *s, const struct model *m)
 {
-    mem_free(atomic_load(&s->model[m->index]));
+    model_metrics_free(atomic_load(&s->model[m->index]));
     atomic_store(&s->model[m->index], NULL);
 }
 
 void metrics_deinit(struct metrics *s)
 {
     for (unsigned i = 0; i < TABLE_MODELS; i++)
-        mem_free(atomic_load(&s->model[i]));
+        model_metrics_free(atomic_load(&s->model[i]));
 }
 
 // ---- the page ----------------------------------------------------------------------------------------

@@ -14,6 +14,10 @@
 #include <stdatomic.h>
 
 struct gateway;
+struct figures;
+
+#define FIGURES_VERSIONS 64 // of a model, that the statistics tell apart
+#define FIGURES_SIZES 64    // of batches of one version
 
 enum metrics_stage { STAGE_TOTAL, STAGE_PARSE, STAGE_QUEUE, STAGE_COMPUTE, STAGES };
 
@@ -26,7 +30,8 @@ struct model_metrics {
     _Atomic uint64_t batches[BATCH_REASONS]; // at the home
     struct hist batch_rows;
     _Atomic uint64_t notes[NOTE_KINDS];
-    _Atomic uint64_t moves[LEVELS]; // to that level
+    _Atomic uint64_t moves[LEVELS];                    // to that level
+    struct figures *_Atomic figures[FIGURES_VERSIONS]; // gateway/statistics.h
 };
 
 struct metrics {
@@ -50,7 +55,8 @@ static inline void metrics_inc(_Atomic uint64_t *c, uint64_t by)
 // NULL: out of memory (then it is not counted).
 struct model_metrics *metrics_model(struct metrics *s, const struct model *m);
 void metrics_note(struct metrics *s, const struct note *n);
-void metrics_drop(struct metrics *s, const struct model *m); // it is out of the table
+void metrics_drop(struct metrics *s,
+                  const struct model *m); // no loop can have found it any more; any thread
 void metrics_deinit(struct metrics *s);
 
 // The whole page; ctx is the struct gateway.

@@ -3,6 +3,8 @@
 #include "base/check.h"
 #include "gateway/card.h"
 #include "gateway/front.h"
+#include "gateway/index.h"
+#include "gateway/statistics.h"
 #include "gateway/workers.h"
 #include "router/step.h"
 
@@ -29,12 +31,27 @@ static struct model *model_of(struct request *r, struct view name, struct error 
     struct model *m = never_known ? NULL : table_find(r->part->gateway->table, name);
     if (m)
         return m;
-    if (never_known || workers_told(r->part, now(r)))
+    struct view why = index_why(r->part, name);
+    if (why.n > 0)
+        error_set(e, STATUS_NOT_FOUND, "model %.*s is not served: %.*s", VIEW_ARG(name),
+                  VIEW_ARG(why));
+    else if (never_known || workers_told(r->part, now(r)))
         error_set(e, STATUS_NOT_FOUND, "model %.*s is not known", VIEW_ARG(name));
     else
         error_set(e, STATUS_UNAVAILABLE, "model %.*s: not every worker has said yet what it has",
                   VIEW_ARG(name));
     return NULL;
+}
+
+// The path or the message names a version that nobody has.
+static bool lacks_version(const struct serving *s, struct model *m, struct error *e)
+{
+    struct view version = s->call.version;
+    if (version.n == 0 || !card_lacks(m, version))
+        return false;
+    error_set(e, STATUS_NOT_FOUND, "model %.*s has no version %.*s", VIEW_ARG(m->name),
+              VIEW_ARG(version));
+    return true;
 }
 
 static bool has_replica(const struct model *m)
@@ -43,15 +60,16 @@ static bool has_replica(const struct model *m)
 }
 
 // Any that is ready will do, or all have to be.
-static bool any_or_all_ready(const struct gateway *g, const struct snapshot *p)
+static bool any_or_all_ready(const struct part *part, const struct snapshot *p)
 {
+    const struct gateway *g = part->gateway;
     unsigned known = 0, ready = 0;
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
         struct model *m = table_at(g->table, i);
         known += m != NULL;
         ready += m && has_replica(m);
     }
-    return ready > 0 && (!p->config->ready_all || ready == known);
+    return ready > 0 && (!p->config->ready_all || (ready == known && !index_lacks(part)));
 }
 
 // Who watches for days goes by the configuration of the day, and holds no other.
@@ -69,40 +87,48 @@ static bool tell_ready(struct serving *s, bool *ready, struct error *e)
     bool server = s->call.model.n == 0;
     renew(request_of(s));
     struct model *m = server ? NULL : model_of(request_of(s), s->call.model, e);
-    if (!server && !m)
+    if (!server && (!m || lacks_version(s, m, e)))
         return false;
     *ready = !atomic_load(&g->draining) &&
-             (server ? any_or_all_ready(g, request_of(s)->snap) : has_replica(m));
+             (server ? any_or_all_ready(request_of(s)->part, request_of(s)->snap) : has_replica(m));
     return true;
+}
+
+static void say_unready(const struct request *r, const struct model *m, struct error *e)
+{
+    struct view why = index_why(r->part, m->name);
+    if (why.n == 0)
+        why = VIEW("no replica has told of it yet");
+    error_set(e, STATUS_UNAVAILABLE, "model %.*s: %.*s", VIEW_ARG(m->name), VIEW_ARG(why));
 }
 
 static const struct model_metadata *find_metadata(struct serving *s, struct error *e)
 {
     struct model *m = model_of(request_of(s), s->call.model, e);
+    if (m && lacks_version(s, m, e))
+        return NULL;
     struct model_metadata *meta = m ? arena_alloc(&s->ex->arena, sizeof(*meta)) : NULL;
     if (meta && card_copy(m, &s->ex->arena, meta))
         return meta;
     if (m)
-        error_set(e, STATUS_UNAVAILABLE, "model %.*s: no replica has told of it yet",
-                  VIEW_ARG(m->name));
+        say_unready(request_of(s), m, e);
     return NULL;
 }
 
 static void show_index(struct serving *s, struct oip_index *index)
 {
-    struct gateway *g = request_of(s)->part->gateway;
-    bool draining = atomic_load(&g->draining);
-    unsigned n = atomic_load(&g->table->count);
-    index->models = arena_array(&s->ex->arena, n ? n : 1, sizeof(*index->models));
-    for (unsigned i = 0; index->models && i < TABLE_MODELS && index->n < n; i++) {
-        struct model *m = table_at(g->table, i);
-        if (!m)
-            continue;
-        bool ready = !draining && has_replica(m);
-        if (ready || !s->call.ready_only)
-            index->models[index->n++] = (struct oip_index_model){
-                .name = m->name, .state = ready ? VIEW("READY") : VIEW("UNAVAILABLE")};
-    }
+    index_tell(request_of(s)->part, s->call.ready_only, &s->ex->arena, index);
+}
+
+static bool tell_statistics(struct serving *s, struct oip_statistics *out, struct error *e)
+{
+    struct request *r = request_of(s);
+    bool all = s->call.model.n == 0;
+    struct model *m = all ? NULL : model_of(r, s->call.model, e);
+    if (!all && (!m || lacks_version(s, m, e)))
+        return false;
+    return statistics_tell(r->part->gateway, m, s->call.version, &s->ex->arena, out) ||
+           error_set(e, STATUS_UNAVAILABLE, "out of memory");
 }
 
 // ---- inference ---------------------------------------------------------------------------------------
@@ -318,12 +344,36 @@ static void look_soon(struct serving *s)
     wheel_set(loop_wheel(p->loop), &p->watch_timer, loop_now_us(p->loop) + SERVING_LOOK_US);
 }
 
+static const struct config_listen *listen_of(const struct request *r)
+{
+    const struct config *c = r->snap->config;
+    for (unsigned i = 0; i < c->listen_count; i++)
+        if (r->snap->fronts[i] == r->front)
+            return &c->listens[i];
+    return NULL; // it leaves: the configuration has it no more
+}
+
+static enum api_cors cors_of(struct serving *s)
+{
+    const struct config_listen *l = listen_of(request_of(s));
+    if (!l || l->cors_count == 0)
+        return CORS_OFF;
+    if (strcmp(l->cors[0], CONFIG_ANY_ORIGIN) == 0)
+        return CORS_ANY;
+    for (unsigned i = 0; i < l->cors_count; i++)
+        if (view_is(s->call.origin, l->cors[i]))
+            return CORS_ORIGIN;
+    return CORS_STRANGER;
+}
+
 static const struct serving_ops serving_ops = {.bytes = sizeof(struct request),
                                                .ready = tell_ready,
                                                .metadata = find_metadata,
                                                .index = show_index,
+                                               .statistics = tell_statistics,
                                                .submit = submit_infer,
                                                .abandon = abandon_infer,
+                                               .cors = cors_of,
                                                .watched = look_soon};
 
 static struct part *part_of(const struct front *f, struct http_conn *c)
@@ -342,6 +392,7 @@ static void on_head(struct exchange *ex, void *ctx)
         metrics_inc(&p->metrics.streams, 1);
     r->part = p;
     r->snap = snapshot_hold(p);
+    r->front = f;
     r->work.fn = on_work;
     r->serving.meta.hidden = !atomic_load_explicit(&f->expose, memory_order_relaxed);
     r->serving.request = &r->infer.request;

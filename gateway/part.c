@@ -319,6 +319,7 @@ static bool build_part(struct gateway *g, unsigned index)
     if (!p->cache)
         return false;
     api_init(&p->api, &carry, VIEW("sluice"), VIEW(SLUICE_VERSION));
+    p->api.n_extensions = OIP_EXTENSIONS;
     p->watch_timer.fn = on_watch_timer;
     loop_on_msg_range(p->loop, MSG_ROUTER, on_msg, p);
     return past_init(&p->past, g->birth->log.explain) && workers_build(p);
@@ -382,6 +383,7 @@ void parts_free(struct gateway *g)
         past_deinit(&p->past);
         metrics_deinit(&p->metrics);
         mem_free(p);
+        g->parts[i] = NULL;
     }
     removals_free(g);
     for (unsigned i = 0; i < TABLE_MODELS; i++) {

@@ -89,7 +89,6 @@ static void visit(struct part *p, struct removal *r)
         p->removals = r;
         return;
     }
-    metrics_drop(&p->metrics, r->model);
     r->visited++;
     send_on(r, p->loop);
 }
@@ -122,8 +121,13 @@ void removals_watch(struct part *p)
 
 // ---- the main thread ---------------------------------------------------------------------------------
 
+// Whoever has found the model in its table reads the counts of all loops within that turn: they go when each loop has
+// had a turn since.
 static void removal_free(struct removal *r)
 {
+    for (unsigned i = 0; i < r->gateway->loops.n; i++)
+        if (r->gateway->parts[i])
+            metrics_drop(&r->gateway->parts[i]->metrics, r->model);
     card_free(r->model);
     table_release(r->gateway->table, r->model);
     if (r->next)

@@ -10,6 +10,8 @@
 #include "gateway/homes.h"
 #include <stdio.h>
 
+#define VERSIONS_TOLD 64 // of a model, to clients
+
 // ---- models ------------------------------------------------------------------------------------------
 
 static void hash_tensors(struct hash128 *h, const struct tensor *tensors, unsigned n)
@@ -105,6 +107,68 @@ static struct home *home_for(struct link *l, struct view name)
     return h;
 }
 
+// What that replica says of the model; NULL: it is not up.
+static const struct model_metadata *said_by(const struct part *p, const struct model *m,
+                                            const struct replica *r)
+{
+    return r->up ? worker_model(part_link(p, r->id)->worker, m->name) : NULL;
+}
+
+// What one that is up says; NULL: none is.
+static const struct model_metadata *said_of(const struct part *p, const struct model *m)
+{
+    const struct replicas *rs = &((const struct desk *)m->desk)->replicas;
+    const struct model_metadata *meta = NULL;
+    for (unsigned i = 0; !meta && i < rs->n; i++)
+        meta = said_by(p, m, &rs->at[i]);
+    return meta;
+}
+
+static bool has_version(const struct model_metadata *m, struct view version)
+{
+    for (unsigned i = 0; i < m->n_versions; i++)
+        if (view_eq(m->versions[i], version))
+            return true;
+    return false;
+}
+
+// A version that none of those before has.
+static bool has_news(struct model *m, const struct model_metadata *meta)
+{
+    for (unsigned i = 0; i < meta->n_versions; i++)
+        if (card_lacks(m, meta->versions[i]))
+            return true;
+    return false;
+}
+
+static void tell(struct home *h, const struct model_metadata *meta)
+{
+    card_set(home_desk(h)->model, meta);
+    home_know_form(h, meta);
+}
+
+// Clients get the metadata that the replicas that are up give, with the versions of all of them.
+static void tell_again(struct part *p, struct home *h)
+{
+    struct model *m = home_desk(h)->model;
+    const struct replicas *rs = &home_desk(h)->replicas;
+    const struct model_metadata *meta = said_of(p, m), *other;
+    struct view versions[VERSIONS_TOLD];
+    struct model_metadata all;
+    if (!meta)
+        return;
+    all = *meta;
+    all.versions = versions;
+    all.n_versions = 0;
+    for (unsigned i = 0; i < rs->n; i++) {
+        other = said_by(p, m, &rs->at[i]);
+        for (unsigned k = 0; other && k < other->n_versions; k++)
+            if (all.n_versions < VERSIONS_TOLD && !has_version(&all, other->versions[k]))
+                versions[all.n_versions++] = other->versions[k];
+    }
+    tell(h, &all);
+}
+
 static void on_model(struct worker *w, const struct model_metadata *meta, void *ctx)
 {
     struct link *l = ctx;
@@ -113,11 +177,14 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
         return;
     struct model *m = home_desk(h)->model;
     struct replica_facts facts = facts_of(l, meta);
-    if (home_desk(h)->replicas.n_up == 0) {
-        card_set(m, meta);
+    bool first = home_desk(h)->replicas.n_up == 0;
+    if (first) {
+        tell(h, meta);
         home_adopt(l->part, m, l->id); // another loop may have added it by an older snapshot
     }
     desk_on_replica_up(home_desk(h), l->id, &facts, loop_now_us(l->part->loop), &l->part->fx);
+    if (!first && has_news(m, meta))
+        tell_again(l->part, h);
     l->crowded_out |= !has_place(home_desk(h), l->id);
     if (!has_place(home_desk(h), l->id))
         GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_WARN, "replica_left_out",
@@ -125,19 +192,6 @@ static void on_model(struct worker *w, const struct model_metadata *meta, void *
                       LOG_I("most", DESK_REPLICAS));
     home_touch(h);
     part_run(l->part);
-}
-
-// What a replica that is up says of the model; NULL: none is.
-static const struct model_metadata *said_of(const struct part *p, const struct model *m)
-{
-    const struct replicas *rs = &((const struct desk *)m->desk)->replicas;
-    for (unsigned i = 0; i < rs->n; i++) {
-        const struct model_metadata *meta =
-            rs->at[i].up ? worker_model(part_link(p, rs->at[i].id)->worker, m->name) : NULL;
-        if (meta)
-            return meta;
-    }
-    return NULL;
 }
 
 bool workers_differ(const struct part *p, const struct model *m, unsigned id,
@@ -152,25 +206,14 @@ bool workers_differ(const struct part *p, const struct model *m, unsigned id,
     return out[0] != '\0';
 }
 
-// Clients get the metadata that the replicas that are up give.
-static void tell_again(const struct part *p, struct model *m)
-{
-    const struct model_metadata *meta = said_of(p, m);
-    if (meta)
-        card_set(m, meta);
-}
-
 static void model_down(struct link *l, struct model *m)
 {
     if (model_home(m) != l->part->loop->index || !m->desk)
         return;
     struct home *h = home_of(l->part, m);
     struct desk *d = home_desk(h);
-    unsigned before = d->replicas.n_up;
     desk_on_replica_down(d, l->id, loop_now_us(l->part->loop), &l->part->fx);
-    if (d->replicas.n_up > 0 &&
-        d->replicas.n_up >= before) // the last of its kind has gone: others were let in
-        tell_again(l->part, m);
+    tell_again(l->part, h); // others may have been let in, and versions have gone with it
     home_touch(h);
     part_run(l->part);
 }

@@ -56,7 +56,8 @@ static void control_move(struct http_conn *c)
 
 void h2_queue(struct h2_conn *h, struct exchange *ex)
 {
-    if (ex->turn_prev || !(ex->responded || ex->failed) || flow_is_silent(ex))
+    bool any = ex->responded || ex->failed || ex->continue_due;
+    if (ex->turn_prev || !any || flow_is_silent(ex))
         return;
     ex->turn_next = NULL;
     ex->turn_prev = h->last;
@@ -362,9 +363,15 @@ static void head_turn(struct http_conn *c, struct exchange *ex)
 
 static void stream_turn(struct http_conn *c, struct exchange *ex)
 {
+    bool waited_for = ex->continue_due && !ex->responded;
+    ex->continue_due = false;
     h2_unqueue(c->h2, ex);
     if (ex->failed)
         h2_stream_reset(c, ex, H2_INTERNAL_ERROR);
+    else if (waited_for && !block_write(c, ex, 100, NULL, 0, false))
+        conn_break(c);
+    else if (waited_for)
+        return;
     else if (ex->head_due)
         head_turn(c, ex);
     else

@@ -459,11 +459,30 @@ static const char *check_head(struct exchange *ex, unsigned *status)
     return path_canonical(&ex->arena, target, &ex->path, &ex->query);
 }
 
+// The fields that say what is to become of the body.
+static void body_fields(const struct exchange *ex, struct view *length, struct view *expect)
+{
+    *length = *expect = view_of(NULL, 0);
+    for (unsigned i = 0; i < ex->n_headers; i++) {
+        const struct http_header *f = &ex->headers[i];
+        if (f->name.n == 14 && !length->p && memcmp(f->name.p, "content-length", 14) == 0)
+            *length = f->value;
+        else if (f->name.n == 6 && memcmp(f->name.p, "expect", 6) == 0)
+            *expect = f->value;
+    }
+}
+
+static bool is_continue(struct view v)
+{
+    return v.n == 12 && strncasecmp(v.p, "100-continue", 12) == 0;
+}
+
 static void on_head(struct http_conn *c, struct exchange *ex, bool last)
 {
     struct h2_conn *h = c->h2;
     unsigned status;
-    struct view length = exchange_header(ex, "content-length");
+    struct view length, expect;
+    body_fields(ex, &length, &expect);
     if (!head_is_whole(h, ex) ||
         (length.p && content_length_of(length, &ex->body_left) && last && ex->body_left > 0)) {
         h2_stream_reset(c, ex, H2_PROTOCOL_ERROR);
@@ -476,6 +495,10 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
         return;
     }
     const char *why = check_head(ex, &status);
+    if (!why && expect.p && !is_continue(expect)) {
+        why = "expect: only 100-continue is known";
+        status = 417;
+    }
     if (!why)
         why = exchange_drop_hops(ex);
     if (!why)
@@ -490,8 +513,13 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
         exchange_refuse(ex, 413, "body: larger than limits.max_body", c->now_us);
         return;
     }
-    if (last)
+    if (last) {
         exchange_tell_request(ex, c->now_us);
+    } else if (expect.p &&
+               !ex->responded) { // its client waits for the word to go on (RFC 9110 10.1.1)
+        ex->continue_due = true;
+        h2_queue(h, ex);
+    }
 }
 
 static void on_trailers(struct http_conn *c, struct exchange *ex, bool last)

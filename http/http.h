@@ -135,6 +135,7 @@ struct exchange {
     struct http_header *fields; // of the head, until it is made
     uint32_t n_fields;
     bool head_due, failed; // the head is to be made; there was no memory for the answer
+    bool continue_due;     // 100 is to be said, unless it is answered before
     struct exchange *turn_next,
         **turn_prev;        // of those that may have something to send; NULL: not among them
     int64_t send_window;    // the peer's, of this stream

@@ -3,8 +3,9 @@
 #include <stdio.h>
 
 const struct view oip_extensions[OIP_EXTENSIONS] = {
-    {"binary_tensor_data", 18}, {"model_configuration", 19}, {"model_repository", 16},
-    {"schedule_policy", 15},    {"parameters", 10},
+    {"binary_tensor_data", 18},  {"model_configuration", 19}, {"schedule_policy", 15},
+    {"parameters", 10},          {"statistics", 10},          {"sequence", 8},
+    {"sequence(string_id)", 19},
 };
 
 void *oip_grown(struct arena *a, void *old, unsigned n, unsigned *cap, size_t size)

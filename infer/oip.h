@@ -46,9 +46,10 @@ struct oip_index {
 };
 #define OIP_MAX_INDEX 65536 // lines of an index that we read
 
-#define OIP_EXTENSIONS 5
-extern const struct view
-    oip_extensions[OIP_EXTENSIONS]; // what our servers say they speak beyond the core
+// What our servers say they speak beyond the core: a worker the first ones, a gateway all.
+#define OIP_EXTENSIONS 7
+#define OIP_EXTENSIONS_CORE 5
+extern const struct view oip_extensions[OIP_EXTENSIONS];
 
 // ---- for the decoders --------------------------------------------------------------------------------
 

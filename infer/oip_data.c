@@ -64,6 +64,11 @@ static bool no_memory(struct error *e)
     return error_set(e, STATUS_UNAVAILABLE, "out of memory");
 }
 
+static bool is_float(const struct tensor *t)
+{
+    return t->dtype == DT_FP32 || t->dtype == DT_FP64;
+}
+
 static void start_pass(struct oip_data *d)
 {
     d->got = 0;
@@ -86,6 +91,7 @@ bool oip_data_begin(struct oip_data *d, struct json_reader *r, struct arena *a, 
     d->until = NULL;
     d->measuring = t->dtype == DT_BYTES;
     r->nul = t->dtype == DT_BYTES;
+    r->words = is_float(t);
     d->opened = *r;
     start_pass(d);
     char shape[96];
@@ -200,7 +206,7 @@ static enum json_token read_numbers(struct oip_data *d, size_t *n)
 static bool take_not_finite(struct oip_data *d, struct error *e)
 {
     double v;
-    if (d->t->dtype != DT_FP32 && d->t->dtype != DT_FP64)
+    if (!is_float(d->t))
         return expected(d, e, "a number", JSON_STRING);
     if (view_is(d->r->text, "NaN"))
         v = __builtin_nan("");

@@ -75,7 +75,8 @@ bool oip_grpc_read_index(struct arena *a, struct view message, struct oip_index 
 
 // Answers, as a server: appended to a buffer. False: out of memory.
 bool oip_grpc_ready(struct buffer *out, bool ready); // ServerLive, ServerReady, ModelReady
-bool oip_grpc_server(struct buffer *out, struct view name, struct view version);
+bool oip_grpc_server(struct buffer *out, struct view name, struct view version,
+                     unsigned n_extensions);
 bool oip_grpc_metadata(struct buffer *out, const struct model_metadata *m);
 bool oip_grpc_config(struct buffer *out, const struct model_metadata *m);
 bool oip_grpc_index(struct buffer *out, const struct oip_index *index);

@@ -377,16 +377,17 @@ bool oip_grpc_health(struct buffer *out, bool serving)
     return buffer_append(out, status, sizeof(status));
 }
 
-bool oip_grpc_server(struct buffer *out, struct view name, struct view version)
+bool oip_grpc_server(struct buffer *out, struct view name, struct view version,
+                     unsigned n_extensions)
 {
     size_t n = oip_pb_text_size(1, name) + oip_pb_text_size(2, version);
-    for (unsigned i = 0; i < OIP_EXTENSIONS; i++)
+    for (unsigned i = 0; i < n_extensions; i++)
         n += pb_len_size(3, oip_extensions[i].n);
     uint8_t *at = buffer_reserve(out, n);
     if (!at)
         return false;
     at = oip_pb_w_text(oip_pb_w_text(at, 1, name), 2, version);
-    for (unsigned i = 0; i < OIP_EXTENSIONS; i++)
+    for (unsigned i = 0; i < n_extensions; i++)
         at = pb_w_bytes(at, 3, oip_extensions[i]);
     buffer_commit(out, n);
     return true;

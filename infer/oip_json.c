@@ -4,7 +4,8 @@
 #include <inttypes.h>
 
 /* The whole request is one object. Everything that is bounded is read in one go; what a client can make
- * long (data, skipped values) is read in steps, so the reader's place is kept in a state:
+ * long (data, skipped values) is read in steps, so the reader's place is kept in a state. An optional member
+ * that is null counts as absent.
  *
  *   TOP ──inputs──► INPUTS ──{──► INPUT ──data──► DATA ─► INPUT …
  *    ▲▲                ▲            │ └─data before shape and datatype──► SKIP ─► INPUT
@@ -51,7 +52,7 @@ struct oip_json {
     uint8_t skip_depth;    // AT_SKIP ends when the reader is back at it
     struct keys top, keys; // of the request; of the present input or output
     struct tensor tensor;  // the present input
-    bool has_blob;
+    bool has_data, has_blob;
     uint64_t blob;           // its binary_data_size
     struct tensor_walk walk; // over the blob's elements
     bool later;              // its data stood before its shape or datatype: saved
@@ -194,10 +195,9 @@ static bool skip(struct oip_json *d, struct error *e)
 // ---- parameters ----------------------------------------------------------------------------------------
 
 // The value behind a parameter's key. false: e.
-static bool read_param_value(struct oip_json *d, struct param *p, const char *field,
-                             struct error *e)
+static bool read_param_value(struct oip_json *d, enum json_token token, struct param *p,
+                             const char *field, struct error *e)
 {
-    enum json_token token = json_next(&d->r);
     switch (token) {
     case JSON_TRUE:
     case JSON_FALSE:
@@ -228,7 +228,9 @@ typedef bool take_param(struct oip_json *d, const struct param *p, struct error 
 // An object of parameters, given one by one.
 static bool read_params(struct oip_json *d, take_param *take, struct error *e)
 {
-    enum json_token token = json_next(&d->r);
+    enum json_token token = json_next(&d->r), value;
+    if (token == JSON_NULL)
+        return true;
     if (token != JSON_OBJECT)
         return expected(d, token, e, "parameters", "an object");
     struct keys keys;
@@ -237,7 +239,9 @@ static bool read_params(struct oip_json *d, take_param *take, struct error *e)
         struct param p = {0};
         if (!text(d, &p.key, e) || !add_unknown(d, &keys, p.key, e))
             return false;
-        if (!read_param_value(d, &p, "parameters", e) || !take(d, &p, e))
+        if ((value = json_next(&d->r)) == JSON_NULL)
+            continue;
+        if (!read_param_value(d, value, &p, "parameters", e) || !take(d, &p, e))
             return false;
     }
     return token == JSON_OBJECT_END || broken(d, e);
@@ -354,14 +358,17 @@ static bool read_data(struct oip_json *d, struct error *e)
     const uint32_t needed = 1u << IN_SHAPE | 1u << IN_DATATYPE;
     struct json_reader before = d->r;
     enum json_token token = json_next(&d->r);
+    if (token == JSON_NULL)
+        return true;
     if (token != JSON_ARRAY)
         return expected(d, token, e, "data", "an array");
+    d->has_data = true;
     if ((d->keys.seen & needed) == needed)
         return begin_data(d, e);
     d->saved = d->r;
     d->later = true;
     d->r = before;
-    d->r.nul = true; // it may be of BYTES
+    d->r.nul = d->r.words = true; // it may be of BYTES, or of floats
     return skip(d, e);
 }
 
@@ -369,7 +376,7 @@ static bool read_data(struct oip_json *d, struct error *e)
 static bool take_blob(struct oip_json *d, struct error *e)
 {
     struct oip_place at = {tensors(d), d->out->n_inputs, "parameters.binary_data_size"};
-    if (d->keys.seen & 1u << IN_DATA)
+    if (d->has_data)
         return error_set(e, STATUS_BAD_REQUEST, "%s[%u]: has both data and binary_data_size",
                          at.what, at.index);
     if (d->blob > d->binary.n - d->binary_at)
@@ -438,7 +445,7 @@ static bool input_done(struct oip_json *d, struct error *e)
         d->reading_later = true;
         return begin_data(d, e);
     }
-    if (!(d->keys.seen & 1u << IN_DATA))
+    if (!d->has_data)
         return error_set(e, STATUS_BAD_REQUEST, "%s[%u].data: missing", tensors(d),
                          d->out->n_inputs);
     return push_input(d, e);
@@ -485,7 +492,7 @@ static bool step_inputs(struct oip_json *d, struct error *e)
         return error_set(e, STATUS_BAD_REQUEST, "%s: more than %d", tensors(d), INFER_MAX_TENSORS);
     keys_init(&d->keys, d->arena);
     memset(&d->tensor, 0, sizeof(d->tensor));
-    d->has_blob = d->later = d->reading_later = false;
+    d->has_data = d->has_blob = d->later = d->reading_later = false;
     return true;
 }
 
@@ -553,6 +560,8 @@ static bool begin_list(struct oip_json *d, bool inputs, struct error *e)
     if (inputs && d->answer)
         return error_set(e, STATUS_BAD_REQUEST, "inputs: an answer has none");
     enum json_token token = json_next(&d->r);
+    if (token == JSON_NULL)
+        return true;
     if (token != JSON_ARRAY)
         return expected(d, token, e, inputs ? "inputs" : "outputs", "an array");
     d->place = inputs || d->answer ? AT_INPUTS : AT_OUTPUTS;
@@ -574,6 +583,8 @@ static bool step_top(struct oip_json *d, struct error *e)
     switch (key) {
     case TOP_ID:
         token = json_next(&d->r);
+        if (token == JSON_NULL)
+            return true;
         return token == JSON_STRING ? text(d, &d->out->id, e)
                                     : expected(d, token, e, "id", "a string");
     case TOP_PARAMETERS:
@@ -633,7 +644,7 @@ static bool step_data(struct oip_json *d, size_t max, struct error *e)
     if (step != OIP_DONE)
         return step == OIP_MORE;
     d->place = AT_INPUT;
-    d->r.nul = false;
+    d->r.nul = d->r.words = false;
     if (!d->reading_later)
         return true;
     d->r = d->behind;
@@ -651,7 +662,7 @@ static bool step_skip(struct oip_json *d, struct error *e)
     }
     if (d->r.depth == d->skip_depth) {
         d->place = d->after_skip;
-        d->r.nul = false;
+        d->r.nul = d->r.words = false;
     }
     return true;
 }

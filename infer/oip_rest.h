@@ -53,7 +53,8 @@ bool oip_rest_error(struct buffer *out, const char *text);
 bool oip_rest_live(struct buffer *out, bool live);
 bool oip_rest_ready(struct buffer *out, bool ready);
 bool oip_rest_model_ready(struct buffer *out, struct view name, bool ready);
-bool oip_rest_server(struct buffer *out, struct view name, struct view version);
+bool oip_rest_server(struct buffer *out, struct view name, struct view version,
+                     unsigned n_extensions);
 bool oip_rest_model(struct buffer *out, const struct model_metadata *m);
 bool oip_rest_config(struct buffer *out, const struct model_metadata *m);
 bool oip_rest_index(struct buffer *out, const struct oip_index *index);

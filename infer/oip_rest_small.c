@@ -49,7 +49,8 @@ bool oip_rest_model_ready(struct buffer *out, struct view name, bool ready)
     return !w.failed;
 }
 
-bool oip_rest_server(struct buffer *out, struct view name, struct view version)
+bool oip_rest_server(struct buffer *out, struct view name, struct view version,
+                     unsigned n_extensions)
 {
     struct json_writer w;
     json_write(&w, out);
@@ -58,7 +59,7 @@ bool oip_rest_server(struct buffer *out, struct view name, struct view version)
     text(&w, VIEW("version"), version);
     json_w_key(&w, VIEW("extensions"));
     json_w_array(&w);
-    for (unsigned i = 0; i < OIP_EXTENSIONS; i++)
+    for (unsigned i = 0; i < n_extensions; i++)
         json_w_string(&w, oip_extensions[i]);
     json_w_array_end(&w);
     json_w_object_end(&w);
@@ -196,7 +197,7 @@ bool oip_rest_read_index_request(struct arena *a, struct view body, bool *ready,
     while (token != JSON_ERROR && next_key(&r, &keys, &key, e)) {
         token = json_next(&r);
         if (view_is(key, "ready") && token != JSON_ERROR) {
-            if (token != JSON_TRUE && token != JSON_FALSE)
+            if (token != JSON_TRUE && token != JSON_FALSE && token != JSON_NULL)
                 return error_set(e, STATUS_BAD_REQUEST, "ready: expected true or false");
             *ready = token == JSON_TRUE;
         } else if (!json_skip(&r, token)) {

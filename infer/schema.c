@@ -76,6 +76,10 @@ struct schema_file {
 #define PARAMETERS(number) MAPS("parameters", number, "InferParameter")
 #define TENSOR_HEAD                                                                                \
     HAS("name", 1, STRING, ONE), HAS("datatype", 2, STRING, ONE), HAS("shape", 3, INT64, MANY)
+#define COMPUTES(number)                                                                           \
+    REFERS("compute_input", number, GROUP_OF, ONE, "StatisticDuration"),                           \
+        REFERS("compute_infer", number + 1, GROUP_OF, ONE, "StatisticDuration"),                   \
+        REFERS("compute_output", number + 2, GROUP_OF, ONE, "StatisticDuration")
 #define CONTENTS REFERS("contents", 5, GROUP_OF, ONE, "InferTensorContents")
 
 static const struct schema_row inference[] = {
@@ -178,6 +182,36 @@ static const struct schema_row inference[] = {
     CLOSE,
     REFERS("models", 1, GROUP_OF, MANY, "RepositoryIndexResponse.ModelIndex"),
     CLOSE,
+    OPEN(MESSAGE, "ModelStatisticsRequest"),
+    NAME_AND_VERSION,
+    CLOSE,
+    OPEN(MESSAGE, "StatisticDuration"),
+    HAS("count", 1, UINT64, ONE),
+    HAS("ns", 2, UINT64, ONE),
+    CLOSE,
+    OPEN(MESSAGE, "InferStatistics"),
+    REFERS("success", 1, GROUP_OF, ONE, "StatisticDuration"),
+    REFERS("fail", 2, GROUP_OF, ONE, "StatisticDuration"),
+    REFERS("queue", 3, GROUP_OF, ONE, "StatisticDuration"),
+    COMPUTES(4),
+    REFERS("cache_hit", 7, GROUP_OF, ONE, "StatisticDuration"),
+    REFERS("cache_miss", 8, GROUP_OF, ONE, "StatisticDuration"),
+    CLOSE,
+    OPEN(MESSAGE, "InferBatchStatistics"),
+    HAS("batch_size", 1, UINT64, ONE),
+    COMPUTES(2),
+    CLOSE,
+    OPEN(MESSAGE, "ModelStatistics"),
+    NAME_AND_VERSION,
+    HAS("last_inference", 3, UINT64, ONE),
+    HAS("inference_count", 4, UINT64, ONE),
+    HAS("execution_count", 5, UINT64, ONE),
+    REFERS("inference_stats", 6, GROUP_OF, ONE, "InferStatistics"),
+    REFERS("batch_stats", 7, GROUP_OF, MANY, "InferBatchStatistics"),
+    CLOSE,
+    OPEN(MESSAGE, "ModelStatisticsResponse"),
+    REFERS("model_stats", 1, GROUP_OF, MANY, "ModelStatistics"),
+    CLOSE,
     OPEN(ENUM, "DataType"),
     IS("TYPE_INVALID", 0),
     IS("TYPE_BOOL", 1),
@@ -229,6 +263,7 @@ static const struct schema_row inference[] = {
     CALL("ModelInfer", ONE),
     CALL("ModelConfig", ONE),
     CALL("RepositoryIndex", ONE),
+    CALL("ModelStatistics", ONE),
     CLOSE,
     CLOSE,
 };

@@ -161,6 +161,33 @@ static void answer_one(const struct work *w, struct worker_request *r, struct an
         loop_defer(l, &r->work);
 }
 
+static void add(struct oip_duration *d, uint64_t us)
+{
+    d->count++;
+    d->us += us;
+}
+
+static void count_batch(const struct work *w)
+{
+    struct oip_figures *f = &w->model->figures;
+    f->inferences += w->rows;
+    f->executions++;
+    f->last_ms = loop_wall_us(w->batches->loop) / 1000;
+    oip_batches_add(w->model->sizes, &f->n_batches, SERVED_SIZES, w->rows,
+                    (struct oip_duration){1, w->compute_us});
+}
+
+static void count_end(struct served *m, const struct worker_request *r, bool answered)
+{
+    struct oip_figures *f = &m->figures;
+    uint64_t total_us = now(r->batches) - r->serving.ex->started_us;
+    add(answered ? &f->success : &f->fail, total_us);
+    if (!answered)
+        return;
+    add(&f->queue, r->serving.meta.queue_us);
+    add(&f->compute, r->serving.meta.compute_us);
+}
+
 static void on_home(struct loop *l, struct loop_task *t)
 {
     struct work *w = container_of(t, struct work, home);
@@ -171,12 +198,15 @@ static void on_home(struct loop *l, struct loop_task *t)
     w->instance->busy = false;
     b->computing--;
     b->running -= w->n;
+    if (a)
+        count_batch(w);
     for (uint32_t i = 0; i < w->n; i++) {
         struct worker_request *r = request_of(w->tickets[i]);
         if (a)
             answer_one(w, r, a, row);
         else
             serving_fail(&r->serving, FAILED(e.status, e.text), 0, loop_now_us(l));
+        count_end(w->model, r, a != NULL);
         row += r->request.rows;
         serving_release(&r->serving);
     }
@@ -292,6 +322,7 @@ static void drop_late(struct batches *b, struct served *m)
     while ((t = batcher_doomed(&m->batcher, now(b))) != NULL) {
         struct worker_request *r = request_of(t);
         batches_remove(b, r);
+        count_end(m, r, false);
         serving_fail(&r->serving,
                      FAILED(STATUS_DEADLINE, "the deadline passed in the worker's queue"), 0,
                      now(b));

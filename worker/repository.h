@@ -9,11 +9,13 @@
 #include "batcher/batcher.h"
 #include "engine/engine.h"
 #include "infer/oip.h"
-#include "infer/request.h"
+#include "infer/oip_statistics.h"
 #include "worker/dims.h"
 
 #define REPOSITORY_MODELS 256
 #define REPOSITORY_VERSIONS 8 // the highest ones of a model
+
+#define SERVED_SIZES 64 // of batches, that are told apart
 
 struct served_instance {
     struct engine_instance *engine;
@@ -36,6 +38,8 @@ struct served { // one version of one model
     const struct served_shape *in_shapes, *out_shapes;
     struct arena arena;
     struct batcher batcher;
+    struct oip_figures figures; // its name is `name`; batches is `sizes`. The loop's that serves it
+    struct oip_batch_figures sizes[SERVED_SIZES];
     struct served *next;
 };
 

@@ -44,6 +44,25 @@ static void show_index(struct serving *s, struct oip_index *index)
                                                              .reason = view_str(f->why)};
 }
 
+static bool tell_statistics(struct serving *s, struct oip_statistics *out, struct error *e)
+{
+    const struct repository *all = request_of(s)->batches->repository;
+    struct view named = s->call.model, version = s->call.version;
+    if (named.n > 0 && !model_of(s, e))
+        return false;
+    *out = (struct oip_statistics){
+        .models = arena_array(&s->ex->arena, (size_t)all->n + 1, sizeof(*out->models))};
+    for (struct served *m = all->models; out->models && m; m = m->next) {
+        m->figures.name = view_str(m->name);
+        m->figures.version = view_str(m->version);
+        m->figures.batches = m->sizes;
+        if (named.n == 0 || (view_eq(named, m->figures.name) &&
+                             (version.n == 0 || view_eq(version, m->figures.version))))
+            out->models[out->n++] = m->figures;
+    }
+    return out->models || error_set(e, STATUS_UNAVAILABLE, "out of memory");
+}
+
 // ---- inference ---------------------------------------------------------------------------------------
 
 static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
@@ -90,6 +109,7 @@ static const struct serving_ops serving_ops = {.bytes = sizeof(struct worker_req
                                                .ready = tell_ready,
                                                .metadata = find_metadata,
                                                .index = show_index,
+                                               .statistics = tell_statistics,
                                                .submit = submit_infer,
                                                .abandon = abandon_infer,
                                                .watched = look_soon};

@@ -59,7 +59,7 @@ def test_what_is_told_is_what_others_know(channel):
     pool = pool_of(channel)
     service = pool.FindServiceByName(SERVICES[0])
     theirs = service_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"]
-    assert len(service.methods) == 8
+    assert len(service.methods) == 9
     for method in service.methods:
         known = theirs.methods_by_name[method.name]
         for ours, other in ((method.input_type, known.input_type), (method.output_type, known.output_type)):

@@ -93,6 +93,25 @@ def test_versions(worker):
     assert worker.wait_event("versions_left_out", model="many")["why"] == "the 8 highest of 12 versions are served"
 
 
+def test_statistics(worker):
+    def told(path):
+        return {(m["name"], m["version"]): m for m in httpx.get(f"{worker.url}{path}").json()["model_stats"]}
+
+    before = told("/v2/models/never/stats")["never", "1"]
+    for rows in (1, 2):
+        assert ask(worker, "never", [[1, 2, 3, 4]] * rows).status_code == 200
+    after = told("/v2/models/never/stats")["never", "1"]
+    assert after["inference_stats"]["success"]["count"] - before["inference_stats"]["success"]["count"] == 2
+    assert after["execution_count"] > before["execution_count"] and after["last_inference"] > 0
+    assert after["inference_stats"]["compute_infer"]["ns"] > 0 and after["batch_stats"]
+    assert len(told("/v2/models/many/stats")) == 7 and list(told("/v2/models/many/versions/7/stats")) == [("many", "7")]
+    assert ("turned", "1") in told("/v2/models/stats") and httpx.get(f"{worker.url}/v2/models/nobody/stats").status_code == 404
+    client = tritonclient.grpc.InferenceServerClient(worker.addresses[0])
+    assert client.get_inference_statistics("never").model_stats[0].inference_count == after["inference_count"]
+    assert "statistics" in client.get_server_metadata().extensions
+    client.close()
+
+
 def test_rows_that_influence_each_other_are_not_batched(worker):
     assert httpx.get(f"{worker.url}/v2/models/turned/config").json()["max_batch_size"] == 0
     assert "random rows" in worker.wait_event("model_loaded", model="turned")["why"]

@@ -68,9 +68,16 @@ static void server(void **state)
 {
     struct api_call c = ask(API_SERVER_METADATA, false);
     api_answer_server(&kit_api, &kit_ex, &c, 0);
-    json_is(200,
-            "{\"name\":\"sluice\",\"version\":\"1.2\",\"extensions\":[\"binary_tensor_data\","
-            "\"model_configuration\",\"model_repository\",\"schedule_policy\",\"parameters\"]}");
+    json_is(200, "{\"name\":\"sluice\",\"version\":\"1.2\",\"extensions\":[\"binary_tensor_data\","
+                 "\"model_configuration\",\"schedule_policy\",\"parameters\",\"statistics\"]}");
+    kit_api.n_extensions = OIP_EXTENSIONS; // a gateway's
+    c = ask(API_SERVER_METADATA, false);
+    api_answer_server(&kit_api, &kit_ex, &c, 0);
+    json_is(
+        200,
+        "{\"name\":\"sluice\",\"version\":\"1.2\",\"extensions\":[\"binary_tensor_data\","
+        "\"model_configuration\",\"schedule_policy\",\"parameters\",\"statistics\",\"sequence\","
+        "\"sequence(string_id)\"]}");
     struct view name, version;
     c = ask(API_SERVER_METADATA, true);
     api_answer_server(&kit_api, &kit_ex, &c, 0);

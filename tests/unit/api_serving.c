@@ -133,10 +133,18 @@ static void doer_index(struct serving *s, struct oip_index *index)
             (struct oip_index_model){.name = VIEW("m"), .state = VIEW("READY")};
 }
 
+static bool doer_statistics(struct serving *s, struct oip_statistics *out, struct error *e)
+{
+    *out = (struct oip_statistics){.n = 0};
+    return s->call.model.n == 0 || !doer.unknown ||
+           error_set(e, STATUS_NOT_FOUND, "model %.*s is unknown", VIEW_ARG(s->call.model));
+}
+
 static const struct serving_ops ops = {.bytes = sizeof(struct guest),
                                        .ready = doer_ready,
                                        .metadata = doer_metadata,
                                        .index = doer_index,
+                                       .statistics = doer_statistics,
                                        .submit = doer_submit,
                                        .abandon = doer_abandon};
 
@@ -654,9 +662,15 @@ static void small_calls_of_grpc(void **state)
     small_grpc("RepositoryIndex", VIEW(""), NULL);
     assert_int_equal(serving->outcome, STATUS_OK);
     doer.unknown = true;
-    small_grpc("ModelReady", VIEW("\x0a\x01m"), NULL);
+    small_grpc("ModelReady", VIEW("\x0a\x01m"), ""); // false, as Triton says it
+    assert_int_equal(serving->outcome, STATUS_OK);
+    small_grpc("ModelMetadata", VIEW("\x0a\x01m"), NULL);
     error_is(true, STATUS_NOT_FOUND, "model m is unknown", 0);
-    small_grpc("ModelReady", VIEW(""), NULL);
+    small_grpc("ModelStatistics", VIEW(""), ""); // of no model
+    small_grpc("ModelStatistics", VIEW("\x0a\x01m"), NULL);
+    error_is(true, STATUS_NOT_FOUND, "model m is unknown", 0);
+    small_grpc("ModelReady", VIEW(""), "");
+    small_grpc("ModelMetadata", VIEW(""), NULL);
     error_is(true, STATUS_BAD_REQUEST, "name: expected [A-Za-z0-9._-]{1,128}", 0);
     // The server's health goes by two names; any other is a model's.
     static const struct view names[] = {
@@ -700,6 +714,8 @@ static void raw_binary(void **state)
             assert_int_equal(guest->request.n_inputs, 1);
             assert_int_equal(guest->request.rows, 1);
             serving_on_gone(serving);
+        } else {
+            error_is(false, STATUS_NOT_FOUND, "model m is unknown", 0);
         }
         all_given_back();
     }

@@ -112,7 +112,6 @@ static const struct {
     {"'a'", "not a JSON value", 0},
     {"/* c */ 1", "not a JSON value", 0},
     {"1 // c", "more text after the value", 2},
-    {"\xef\xbb\xbf[]", "not a JSON value", 0}, // BOM
     {"\f1", "not a JSON value", 0},
     {"\"", "text ends inside a string", 1},
     {"\"abc", "text ends inside a string", 4},
@@ -452,6 +451,56 @@ static void lanes_stop_and_go_on(void **state)
     assert_int_equal(json_next(&r), JSON_END);
 }
 
+// What JSON has no number for, in the lanes of floats and, where it is asked for, as tokens.
+static void lanes_without_a_number(void **state)
+{
+    const char text[] = "[NaN,1.5, null,-Infinity ,Infinity,-2,NaN]";
+    struct json_reader r;
+    float f[7];
+    double d[7];
+    size_t n;
+    json_read(&r, view_str(text));
+    json_next(&r);
+    assert_int_equal(json_numbers_f32(&r, f, 7, &n), JSON_ARRAY_END);
+    assert_int_equal(n, 7);
+    json_read(&r, view_str(text));
+    json_next(&r);
+    assert_int_equal(json_numbers_f64(&r, d, 4, &n), JSON_NULL); // stopped in the middle
+    assert_int_equal(json_numbers_f64(&r, d + n, 7 - n, &n), JSON_ARRAY_END);
+    for (unsigned i = 0; i < 7; i++)
+        assert_true(d[i] == (double)f[i] || (isnan(d[i]) && isnan(f[i])));
+    assert_true(isnan(f[0]) && f[1] == 1.5f && isnan(f[2]) && f[5] == -2 && isnan(f[6]));
+    assert_true(f[3] == -INFINITY && f[4] == INFINITY);
+    json_read(&r, view_str(text));
+    r.words = true;
+    for (unsigned i = 0, nulls = 0; i < 9; i++) {
+        nulls += json_next(&r) == JSON_NULL;
+        assert_true(i < 8 || nulls == 5);
+    }
+    assert_int_equal(json_next(&r), JSON_END);
+    json_read(&r, view_str(text));
+    json_next(&r);
+    assert_int_equal(json_next(&r), JSON_ERROR); // nobody asked for it
+}
+
+static void byte_order_mark(void **state)
+{
+    struct json_reader r;
+    json_read(&r, VIEW("\xef\xbb\xbf {}"));
+    assert_int_equal(json_next(&r), JSON_OBJECT);
+    assert_int_equal(r.token_at, 4); // bytes of the text as it came
+    assert_int_equal(json_next(&r), JSON_OBJECT_END);
+    assert_int_equal(json_next(&r), JSON_END);
+    static const char *const bad[] = {"\xef\xbb\xbf\xef\xbb\xbf{}", "\xef\xbb{}", "{}\xef\xbb\xbf",
+                                      "\xef\xbb\xbf"};
+    for (unsigned i = 0; i < 4; i++) {
+        json_read(&r, view_str(bad[i]));
+        enum json_token token;
+        while ((token = json_next(&r)) != JSON_ERROR)
+            assert_int_not_equal(token, JSON_END);
+    }
+}
+
 static void lanes_refuse(void **state)
 {
     static const struct {
@@ -471,7 +520,16 @@ static void lanes_refuse(void **state)
         {"[1,]", "expected a number", 'f', 3, 1},
         {"[,1]", "expected a number", 'i', 1, 0},
         {"[1 2]", "expected ',' or ']'", 'f', 3, 1},
-        {"[1,null]", "expected a number", 'f', 3, 1},
+        {"[1,null]", "expected a number", 'i', 3, 1},
+        {"[1,NaN]", "expected a number", 'u', 3, 1},
+        {"[-Infinity]", "not a number", 'i', 1, 0},
+        {"[nul]", "expected a number", 'f', 1, 0},
+        {"[nan]", "expected a number", 'd', 1, 0},
+        {"[NaNa]", "expected ',' or ']'", 'f', 4, 1},
+        {"[-NaN]", "not a number", 'd', 1, 0},
+        {"[+Infinity]", "expected a number", 'f', 1, 0},
+        {"[Infinit", "expected a number", 'f', 1, 0},
+        {"[-Infinit", "not a number", 'f', 1, 0},
         {"[true]", "expected a number", 'u', 1, 0},
         {"[{}]", "expected a number", 'f', 1, 0},
         {"[01]", "not a number", 'i', 1, 0},
@@ -833,6 +891,8 @@ int main(void)
         cmocka_unit_test(lanes_of_short_integers),
         cmocka_unit_test(lanes_stop_and_go_on),
         cmocka_unit_test(lanes_refuse),
+        cmocka_unit_test(lanes_without_a_number),
+        cmocka_unit_test(byte_order_mark),
         cmocka_unit_test(lanes_in_every_piece),
         cmocka_unit_test(writes),
         cmocka_unit_test(pen_writes_the_same),

@@ -236,6 +236,53 @@ static void printing(void **state)
     assert_string_equal(text, "100%");
 }
 
+static void origins(void **state)
+{
+    static const struct {
+        const char *text, *why; // NULL: it is one
+    } rows[] = {
+        {"https://app.example", NULL},
+        {"http://localhost:3000", NULL},
+        {"http://127.0.0.1", NULL},
+        {"http://[::1]:8080", NULL},
+        {"https://xn--bcher-kva.example", NULL},
+        {"chrome-extension://abcdefghijklmnop", NULL},
+        {"https://app.example:80", NULL}, // another scheme's
+        {"null", "every sandboxed page and every file says that"},
+        {"https://App.example", "browsers say it in lower case"},
+        {"HTTPS://app.example", "browsers say it in lower case"},
+        {"app.example", "it does not begin with a scheme and ://"},
+        {"//app.example", "it does not begin with a scheme and ://"},
+        {"://app.example", "it does not begin with a scheme and ://"},
+        {"1http://app.example", "it does not begin with a scheme and ://"},
+        {"", "it does not begin with a scheme and ://"},
+        {"https://", "it has no host"},
+        {"https://:443", "it has no host"},
+        {"https:///a", "it has no host"},
+        {"https://[::1", "it has no host"},
+        {"https://[]", "it has no host"},
+        {"https://[::g]", "it has no host"},
+        {"https://*.app.example", "it has no host"},
+        {"https://app.example/", "nothing may stand behind host and port"},
+        {"https://app.example?x", "nothing may stand behind host and port"},
+        {"https://user@app.example", "nothing may stand behind host and port"},
+        {"https://b\xc3\xbc.example", "nothing may stand behind host and port"},
+        {"https://a b", "nothing may stand behind host and port"},
+        {"https://app.example:", "its port is none"},
+        {"https://app.example:0", "its port is none"},
+        {"https://app.example:0443", "its port is none"},
+        {"https://app.example:65536", "its port is none"},
+        {"https://app.example:44x", "its port is none"},
+        {"https://app.example:443", "browsers leave that port out"},
+        {"http://app.example:80", "browsers leave that port out"},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *why = value_origin(view_str(rows[i].text));
+        if (!why != !rows[i].why || (why && strcmp(why, rows[i].why) != 0))
+            fail_msg("%s: %s", rows[i].text, why ? why : "taken");
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +293,7 @@ int main(void)
         cmocka_unit_test(listen_addresses),
         cmocka_unit_test(worker_addresses),
         cmocka_unit_test(printing),
+        cmocka_unit_test(origins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -105,12 +105,49 @@ static void what_may_answer_for_it(void **state)
     assert_string_equal(got, "output x: there is none");
 }
 
+// Free dimensions fit any number of rows; inputs are found by their names, wherever they stand.
+static void requests_of_another_form(void **state)
+{
+    static const struct {
+        struct tensor t;
+        const char *why; // NULL: it fits
+    } rows[] = {
+        {{.name = {"x", 1}, .rank = 2, .shape = {7, 2}}, NULL},
+        {{.name = {"x", 1}, .rank = 2, .shape = {0, 2}}, NULL},
+        {{.name = {"z", 1}, .rank = 1, .shape = {5}},
+         NULL}, // its worker will say something of that
+        {{.name = {"x", 1}, .rank = 2, .shape = {2, 3}},
+         "input x: shape: expected [-1,2], got [2,3]"},
+        {{.name = {"x", 1}, .rank = 1, .shape = {2}}, "input x: shape: expected [-1,2], got [2]"},
+        {{.name = {"x", 1}, .rank = 0}, "input x: shape: expected [-1,2], got []"},
+        {{.name = {"v", 1}, .rank = 1, .shape = {4}}, "input v: shape: expected [3], got [4]"},
+    };
+    struct tensor v = {.name = VIEW("v"), .dtype = DT_FP32, .rank = 1, .shape = {3}}, in[] = {x, v};
+    struct model_metadata m = base;
+    char why[DIFFERENCE_TEXT];
+    m.inputs = in;
+    m.n_inputs = 2;
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        for (unsigned before = 0; before < 2; before++) {
+            struct tensor asked[] = {v, rows[i].t};
+            asked[0].name = VIEW("other");
+            struct infer_request r = {.inputs = asked + 1 - before,
+                                      .n_inputs = (uint16_t)(1 + before)};
+            if (request_fits(why, &r, &m) != !rows[i].why)
+                fail_msg("row %u: %s", i, rows[i].why ? "taken" : why);
+            if (rows[i].why)
+                assert_string_equal(why, rows[i].why);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(each_difference_is_named, setup),
         cmocka_unit_test_setup(what_may_answer_for_it, setup),
         cmocka_unit_test_setup(long_names_are_cut, setup),
+        cmocka_unit_test_setup(requests_of_another_form, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

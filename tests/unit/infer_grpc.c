@@ -699,7 +699,7 @@ static void small_calls(void **state)
     assert_true(oip_grpc_health(&out, false));
     assert_memory_equal(out.data, "\x08\x02", 2);
     buffer_reset(&out);
-    assert_true(oip_grpc_server(&out, VIEW("sluice"), VIEW("0.1")));
+    assert_true(oip_grpc_server(&out, VIEW("sluice"), VIEW("0.1"), OIP_EXTENSIONS));
     assert_true(oip_grpc_read_model_request(buffer_view(&out), &name, &version));
     assert_true(view_is(name, "sluice") && view_is(version, "0.1"));
 

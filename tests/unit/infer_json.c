@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "infer/oip_json.h"
 #include "infer/oip_rest.h"
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -115,6 +116,52 @@ static void zero_bytes(void **state)
     }
 }
 
+// NaN and infinities: as clients say them, wherever the data stands, nested or not.
+static void floats_without_a_number(void **state)
+{
+    static const char *const good[] = {
+        INPUT("[2,3]", "FP32", "[1.5,NaN,-Infinity,Infinity,null,8]"),
+        INPUT("[2,3]", "FP32", "[[1.5,\"NaN\",\"-Infinity\"], [ Infinity , null , 8 ]]"),
+        "\xef\xbb\xbf{\"inputs\":[{\"data\":[[1.5,NaN,-Infinity],[Infinity,null,8]],"
+        "\"datatype\":\"FP32\",\"shape\":[2,3],\"name\":\"x\"}]}",
+    };
+    const float inf = (float)INFINITY;
+    for (unsigned i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        float v[6];
+        if (!decode(good[i]))
+            fail_msg("%s: %s", good[i], err.text);
+        assert_int_equal(req.inputs[0].bytes, sizeof(v));
+        memcpy(v, req.inputs[0].data, sizeof(v));
+        assert_true(v[0] == 1.5f && isnan(v[1]) && v[2] == -inf && v[3] == inf && isnan(v[4]));
+        assert_true(v[5] == 8);
+    }
+    assert_true(decode(INPUT("[2]", "FP64", "[null,-Infinity]")));
+    double d[2];
+    memcpy(d, req.inputs[0].data, sizeof(d));
+    assert_true(isnan(d[0]) && d[1] == -INFINITY);
+}
+
+// An optional member that is null is not there.
+static void null_members(void **state)
+{
+    assert_true(decode("{\"id\":null,\"parameters\":null,\"outputs\":null,\"inputs\":[{\"name\":"
+                       "\"x\",\"shape\":[1],\"datatype\":\"INT8\",\"parameters\":null,"
+                       "\"data\":[7]}]}"));
+    assert_true(req.id.n == 0 && req.n_params == 0 && req.n_outputs == 0 && req.n_inputs == 1);
+    assert_true(decode("{\"parameters\":{\"a\":null,\"timeout\":null,\"priority\":3},\"outputs\":"
+                       "[{\"name\":\"y\",\"parameters\":null},{\"name\":\"z\",\"parameters\":"
+                       "{\"binary_data\":null,\"classification\":null}}],\"inputs\":[{\"name\":"
+                       "\"x\",\"shape\":[1],\"datatype\":\"INT8\",\"data\":[7],\"parameters\":"
+                       "{\"binary_data_size\":null}}]}"));
+    assert_true(req.n_params == 0 && req.timeout_us == 0 && req.priority == 3 && !req.sequence);
+    assert_true(req.n_outputs == 2 && !req.outputs[1].binary);
+    assert_true(decode_parts(VIEW("{\"inputs\":[{\"name\":\"x\",\"shape\":[1],\"datatype\":"
+                                  "\"INT8\",\"data\":null,\"parameters\":"
+                                  "{\"binary_data_size\":1}}]}"),
+                             VIEW("\7")));
+    assert_memory_equal(req.inputs[0].data, "\7", 1);
+}
+
 static void shapes_and_nesting(void **state)
 {
     static const char *const good[] = {
@@ -217,7 +264,23 @@ static const struct {
      "inputs[0].data: nested deeper than the shape (FP32, byte 61)"},
     {INPUT("[1]", "FP32", "1"), "inputs[0].data: expected an array, got a number (byte 60)"},
     {INPUT("[1]", "FP32", "[true]"), "inputs[0].data: expected a number, got true (FP32, byte 61)"},
-    {INPUT("[1]", "FP32", "[null]"), "inputs[0].data: expected a number, got null (FP32, byte 61)"},
+    {INPUT("[1]", "INT32", "[null]"),
+     "inputs[0].data: expected a number, got null (INT32, byte 62)"},
+    {INPUT("[1]", "INT64", "[NaN]"), "inputs[0].data: expected a number (INT64, byte 62)"},
+    {INPUT("[1]", "BOOL", "[null]"),
+     "inputs[0].data: expected true or false, got null (BOOL, byte 61)"},
+    {INPUT("[1]", "BYTES", "[null]"),
+     "inputs[0].data: expected a string, got null (BYTES, byte 62)"},
+    {INPUT("[1]", "BYTES", "[NaN]"), "inputs[0].data: not a JSON value (BYTES, byte 62)"},
+    {INPUT("[2]", "FP32", "[null,1,NaN]"),
+     "inputs[0].data: expected 2 FP32 values for shape [2], got more"},
+    {INPUT("[1]", "FP32", "[1]") ",\"x\":NaN", "body: more text after the value (byte 66)"},
+    {"{\"inputs\":[{\"name\":\"x\",\"shape\":[NaN]}]}", "body: not a JSON value (byte 32)"},
+    {"{\"inputs\":[{\"name\":null}]}", "inputs[0].name: expected a string, got null (byte 19)"},
+    {"{\"inputs\":null}", "inputs: expected at least one"},
+    {"{\"id\":null,\"id\":\"b\"}", "body: duplicate key (byte 11)"},
+    {"{\"inputs\":[{\"name\":\"x\",\"shape\":[1],\"datatype\":\"FP32\",\"data\":null}]}",
+     "inputs[0].data: missing"},
     {INPUT("[1]", "FP32", "[\"1\"]"), "inputs[0].data: expected a number, \"NaN\", \"Infinity\" or "
                                       "\"-Infinity\", got another string (FP32, byte 61)"},
     {INPUT("[1]", "INT32", "[\"NaN\"]"),
@@ -242,19 +305,17 @@ static const struct {
     {INPUT("[1]", "INT8", "[128]"), "inputs[0].data: number is out of range (INT8, element 0)"},
     {INPUT("[1]", "UINT8", "[-1]"), "inputs[0].data: number is out of range (UINT8, element 0)"},
     {INPUT("[1]", "FP32", "[01]"), "inputs[0].data: not a number (FP32, byte 61)"},
-    {INPUT("[1]", "FP32", "[NaN]"), "inputs[0].data: expected a number (FP32, byte 61)"},
     {INPUT("[1]", "FP32", "[1,]"), "inputs[0].data: not a JSON value (FP32, byte 63)"},
     {INPUT("[1]", "FP32", "[1]") "x", "body: more text after the value (byte 66)"},
     {INPUT("[1]", "FP32", "[1]") "{}", "body: more text after the value (byte 66)"},
-    {"\xef\xbb\xbf{}", "body: not a JSON value (byte 0)"},
+    {"\xef\xbb\xbf{}", "inputs: missing"},
+    {"\xef\xbb\xbf\xef\xbb\xbf{}", "body: not a JSON value (byte 3)"},
     {"{\"id\":1}", "id: expected a string, got a number (byte 6)"},
     {"{\"id\":\"a\",\"id\":\"b\"}", "body: duplicate key (byte 10)"},
     {"{\"x\":1,\"x\":2}", "body: duplicate key (byte 7)"},
     {"{\"inputs\":[{\"name\":\"a\",\"n\\u0061me\":\"b\"}]}", "body: duplicate key (byte 23)"},
     {"{\"parameters\":{\"a\":1,\"a\":2}}", "body: duplicate key (byte 21)"},
     {"{\"parameters\":[]}", "parameters: expected an object, got an array (byte 14)"},
-    {"{\"parameters\":{\"a\":null}}",
-     "parameters: expected a string, a number, true or false as value, got null (byte 19)"},
     {"{\"parameters\":{\"a\":{}}}",
      "parameters: expected a string, a number, true or false as value, got an object (byte 19)"},
     {"{\"parameters\":{\"a\":1e999}}",
@@ -529,6 +590,8 @@ static void index_requests(void **state)
         {"{}", NULL, false},
         {"{\"ready\":true}", NULL, true},
         {" {\"x\":[1,{\"y\":2}],\"re\\u0061dy\":true,\"z\":null} ", NULL, true},
+        {"\xef\xbb\xbf{\"ready\":true}", NULL, true},
+        {"{\"ready\":null}", NULL, false},
         {"{\"ready\":false}", NULL, false},
         {"{\"ready\":1}", "ready: expected true or false", false},
         {"{\"ready\":true,\"ready\":true}", "body: duplicate key (byte 14)", false},
@@ -558,7 +621,8 @@ int main(void)
         cmocka_unit_test(every_step_size),  cmocka_unit_test(steps_are_bounded),
         cmocka_unit_test(depth_and_counts), cmocka_unit_test(binary_tensors),
         cmocka_unit_test(raw_requests),     cmocka_unit_test(allocation_fails_anywhere),
-        cmocka_unit_test(index_requests),
+        cmocka_unit_test(index_requests),   cmocka_unit_test(floats_without_a_number),
+        cmocka_unit_test(null_members),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
