@@ -33,7 +33,7 @@ static int teardown(void **state)
 static struct cache_id id_of(uint64_t n)
 {
     struct cache_id id = {0};
-    memcpy(id.key.sha256, &n, sizeof(n));
+    memcpy(id.key.bytes, &n, sizeof(n));
     return id;
 }
 
