@@ -11,7 +11,7 @@ static uint64_t turned(uint64_t x, unsigned by)
     return x << by | x >> (64 - by);
 }
 
-static void round_of(struct rounds *v)
+static inline void round_of(struct rounds *v)
 {
     v->a += v->b;
     v->b = turned(v->b, 13) ^ v->a;
@@ -30,7 +30,6 @@ static void put_word(struct rounds *v, const uint8_t *p)
     uint64_t word;
     memcpy(&word, p, sizeof(word)); // little-endian, as every machine that we run on
     v->d ^= word;
-    round_of(v);
     round_of(v);
     v->a ^= word;
 }
@@ -82,7 +81,7 @@ void siphash_put(struct siphash *s, const void *bytes, size_t n)
 static uint64_t half_of(struct rounds *v, uint64_t *mark, uint64_t with)
 {
     *mark ^= with;
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 3; i++)
         round_of(v);
     return v->a ^ v->b ^ v->c ^ v->d;
 }

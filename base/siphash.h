@@ -1,7 +1,7 @@
-/* base/siphash.h: SipHash-2-4 of 128 bits, in pieces (Aumasson, Bernstein: "SipHash: a fast short-input PRF", INDOCRYPT 2012;
- * 128 bits as in the authors' reference code). To whoever does not know the key what comes out looks random: nobody can make
- * two inputs of the same outcome, or aim at one, but by trying 2^64 of them. It costs some four instructions a byte on any
- * processor. Thinks. Thread: any, one state at a time. */
+/* base/siphash.h: SipHash-1-3 of 128 bits, in pieces (Aumasson, Bernstein: "SipHash: a fast short-input PRF", INDOCRYPT 2012;
+ * 128 bits as in the authors' reference code). Whoever knows neither the key nor what comes out cannot make two inputs of the
+ * same outcome, but by trying 2^64 of them. One round a word, and three at the end, is what they propose where outcomes are
+ * not seen; it costs two instructions a byte on any processor. Thinks. Thread: any, one state at a time. */
 #ifndef SLUICE_BASE_SIPHASH_H
 #define SLUICE_BASE_SIPHASH_H
 
