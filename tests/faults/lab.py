@@ -660,8 +660,9 @@ class Lab:
                 yield f"levels of {model}: {dict(row.levels).get(model)}, demanded {trace}"
 
     def own_times(self, told, log):
-        """Of each phase, what the gateway itself took of a request, by its own clock: all but what was computed."""
-        own = {e["id"]: e["total_us"] - e.get("compute_us", 0) for e in log if e.get("outcome") == "ok" and "total_us" in e}
+        """Of each phase, what the gateway itself took of a request, by its own clock: all but the model's queue and its time."""
+        model = lambda e: e.get("queue_us", 0) + e.get("compute_us", 0)  # noqa: E731
+        own = {e["id"]: e["total_us"] - model(e) for e in log if e.get("outcome") == "ok" and "total_us" in e}
         for phase in self.phases if self.stores else ():
             us = sorted(own[f"lab-{t.k}"] for t in told if t.sent >= phase.began and t.came <= phase.ended and f"lab-{t.k}" in own)
             if us:
