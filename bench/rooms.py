@@ -13,7 +13,7 @@ KEPT = 'model "digits" { cache { ttl = "1h" } }'
 FUNCTION = re.compile(r"^\s*([\d,]+) \([ \d.]+%\)\s+(\S+?):(\S.*?)(?: \[(.*)\])?$")
 
 
-def instructions(bench, requests, name="callgrind", **more):
+def instructions(bench, requests, name, load=None, **more):
     """{function: instructions} of a gateway process that has served so many requests."""
     path = bench.directory / f"{name}{requests}"
     path.mkdir()
@@ -23,7 +23,7 @@ def instructions(bench, requests, name="callgrind", **more):
     try:
         with bench.gateway(f"{name}-gateway{requests}", loops=1, **more) as sluice:
             gateway = sluice.gateway_pid()
-            bench.load(sluice.port, requests)
+            bench.load(sluice.port, requests, **(load or {}))
             assert sluice.stop(timeout=120) == 0, sluice.text
     finally:
         harness.PREFIX = before
@@ -53,7 +53,7 @@ def in_tree(path):
     return next((t for t in tails if t and not t.startswith("/") and (world.ROOT / t).is_file()), parts[-1])
 
 
-def per_request(bench, counts, name="callgrind", **more):
+def per_request(bench, counts, name, **more):
     few, many = (instructions(bench, n, name, **more) for n in counts)
     return {function: (many[function] - few.get(function, 0)) / (counts[1] - counts[0]) for function in many}
 
@@ -61,10 +61,8 @@ def per_request(bench, counts, name="callgrind", **more):
 def callgrind(bench):
     bench.requests_file()
     counts = SMALL_COUNTS if bench.small else COUNTS
-    each = per_request(bench, counts)
+    each = per_request(bench, counts, "callgrind")
     total = sum(each.values())
-    kept = per_request(bench, counts, "kept", models=KEPT)
-    digest = sum(n for function, n in kept.items() if function.startswith("libcrypto"))
     say = bench.report.say
     say("## Instructions of the gateway per request")
     say()
@@ -74,9 +72,26 @@ def callgrind(bench):
     first = sorted(each, key=each.get, reverse=True)[:TOP]
     rows = [(name.replace("|", " "), f"{each[name]:,.0f}", f"{100 * each[name] / total:.1f} %") for name in first]
     bench.report.table(("function", "instructions", "share"), rows)
-    say(f"The same requests, answered from the cache: {sum(kept.values()):,.0f}, of which {digest:,.0f} are SHA-256 without the "
-        "processor's instructions for it, which callgrind does not know.")  # fmt: skip
-    say()
+    kept(bench, counts, total)
+
+
+ONE = {"conns": 1, "streams": 1}
+HIT = 0.8  # of what the same request costs when a batch of its own answers it
+
+
+def kept(bench, counts, in_full_batches):
+    """The same requests, answered from the cache's memory; and both when they come one by one (not in a small run)."""
+    total = lambda name, **more: sum(per_request(bench, counts, name, **more).values())  # noqa: E731
+    costs = [("16 connections of 16 streams, full batches", in_full_batches, total("kept", models=KEPT))]
+    if not bench.small:
+        costs.append(("one connection, one after the other", total("lone", load=ONE), total("kept-lone", load=ONE, models=KEPT)))
+    bench.report.say("The same requests (1,000 questions, again and again), answered from the cache's memory:")
+    bench.report.say()
+    rows = [(load, f"{model:,.0f}", f"{hit:,.0f}", f"{hit / model:.2f}") for load, model, hit in costs]
+    bench.report.table(("load", "by the model", "from the cache", "ratio"), rows)
+    _, lone, hit = costs[-1]
+    bench.report.demand(hit / lone <= HIT, f"a hit beside the same request in a batch of its own, at most {HIT}: {hit / lone:.2f}")
+    bench.report.say()
 
 
 CORE_NS, CORE_SPREAD = 600, 0.20  # a request of 256; of that, with few or many that wait

@@ -72,7 +72,8 @@ class Bench:
 
     def load(self, port, requests, **more):
         """A run in which nothing may go wrong."""
-        got = world.load(self.build, port, requests, self.requests_file(), CONNS, STREAMS, **more)
+        more = {"conns": CONNS, "streams": STREAMS, **more}
+        got = world.load(self.build, port, requests, self.requests_file(), **more)
         if got["ok"] != requests or got["mismatch"]:
             self.report.demand(False, f"every request answered with 200 and its reference: {got}", figure=False)
         return got

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -334,6 +335,8 @@ static bool build_log(struct gateway *g)
 static bool build_loops(struct gateway *g)
 {
     uint64_t seed = 0x51a1ce ^ ((uint64_t)getpid() << 20) ^ log_wall_us();
+    if (getrandom(g->secret, sizeof(g->secret), 0) != sizeof(g->secret))
+        return refuse(g, "getrandom", strerror(errno));
     net_init();
     if (loops_init(&g->loops, g->boot->loops, seed) != 0)
         return refuse(g, "loops", strerror(errno));

@@ -192,7 +192,8 @@ static bool begin_key(struct request *r)
     r->keying = is_small ? &small : arena_alloc(r->infer.arena, sizeof(small));
     if (!r->keying)
         return true; // without memory it goes without the cache
-    cache_key_begin(r->keying, q, VIEW(""));
+    // What a store is asked by is the same for all who share it.
+    cache_key_begin(r->keying, q, VIEW(""), r->snap->store ? NULL : r->part->gateway->secret);
     return make_key(r);
 }
 

@@ -3,6 +3,7 @@
 #ifndef SLUICE_GATEWAY_PROCESS_H
 #define SLUICE_GATEWAY_PROCESS_H
 
+#include "base/siphash.h"
 #include "config/config.h"
 #include "gateway/admin.h"
 #include "gateway/boot.h"
@@ -58,8 +59,9 @@ struct gateway {
     struct events *events;
     struct admin *admin;
     _Atomic bool draining;
-    struct budget bytes;    // of requests, in flight
-    struct cache_pool kept; // of answers that are kept
+    struct budget bytes;         // of requests, in flight
+    struct cache_pool kept;      // of answers that are kept
+    uint8_t secret[SIPHASH_KEY]; // of the keys that they are found by
     uint64_t started_us;
 
     // main thread only

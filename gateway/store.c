@@ -177,7 +177,7 @@ static void name_of(const struct store_ask *a, uint8_t out[STORED_KEY])
     struct sha256 sha;
     uint64_t rest[] = {a->id.row, a->id.rows, atomic_load(&a->model->cache.fleet_epoch)};
     sha256_begin(&sha);
-    sha256_put(&sha, &a->id.key, sizeof(a->id.key));
+    sha256_put(&sha, a->id.key.bytes, sizeof(a->id.key.bytes));
     sha256_view(&sha, store_version(a));
     sha256_put(&sha, rest, sizeof(rest));
     sha256_end(&sha, out);
@@ -293,7 +293,7 @@ static bool send_put(struct part *p, const struct store_ask *a)
     if (!stored_write(&s->value, &it, &a->slice))
         return false;
     loop_worked(p->loop, buffer_len(&s->value));
-    snprintf(ms, sizeof(ms), "%" PRIu64, a->ttl_us / 1000 + 1);
+    snprintf(ms, sizeof(ms), "%" PRIu64, a->keep_us / 1000 + 1);
     struct view words[] = {VIEW("SET"), key_of(s, a, name, key), buffer_view(&s->value), VIEW("PX"),
                            view_str(ms)};
     return redis_send(s->redis, words, 5, true, on_put, p) == REDIS_SENT;

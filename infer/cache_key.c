@@ -5,30 +5,46 @@ bool cache_key_fits(const struct infer_request *r)
     return r->sequence_id == 0 && !r->sequence_start && !r->sequence_end;
 }
 
-static void put_input(struct sha256 *s, const struct tensor *t)
+static void put(struct cache_keying *k, const void *p, size_t n)
+{
+    if (k->shared)
+        sha256_put(&k->sha, p, n);
+    else
+        siphash_put(&k->sip, p, n);
+}
+
+// With its length before it, so that neighbours cannot trade bytes.
+static void put_view(struct cache_keying *k, struct view v)
+{
+    uint64_t n = v.n;
+    put(k, &n, sizeof(n));
+    put(k, v.p, v.n);
+}
+
+static void put_input(struct cache_keying *k, const struct tensor *t)
 {
     uint8_t kind[2] = {(uint8_t)t->dtype, t->rank};
     uint64_t bytes = t->bytes;
-    sha256_view(s, t->name);
-    sha256_put(s, kind, sizeof(kind));
+    put_view(k, t->name);
+    put(k, kind, sizeof(kind));
     for (unsigned i = 0; i < t->rank; i++) {
         int64_t dim = tensor_dim(t, i);
-        sha256_put(s, &dim, sizeof(dim));
+        put(k, &dim, sizeof(dim));
     }
-    sha256_put(s, &bytes, sizeof(bytes));
+    put(k, &bytes, sizeof(bytes));
 }
 
-static void put_param(struct sha256 *s, const struct param *p)
+static void put_param(struct cache_keying *k, const struct param *p)
 {
     uint8_t type = (uint8_t)p->type;
-    sha256_view(s, p->key);
-    sha256_put(s, &type, sizeof(type));
+    put_view(k, p->key);
+    put(k, &type, sizeof(type));
     if (p->type == PARAM_STRING)
-        sha256_view(s, p->s);
+        put_view(k, p->s);
     else if (p->type == PARAM_BOOL)
-        sha256_put(s, &p->b, sizeof(p->b));
+        put(k, &p->b, sizeof(p->b));
     else
-        sha256_put(s, &p->u, sizeof(p->u));
+        put(k, &p->u, sizeof(p->u));
 }
 
 static int by_key(struct view a, struct view b)
@@ -38,7 +54,7 @@ static int by_key(struct view a, struct view b)
 }
 
 // In the order of their names: a map has none of its own, and clients give it any. There are INFER_MAX_PARAMS at most.
-static void put_params(struct sha256 *s, const struct infer_request *r)
+static void put_params(struct cache_keying *k, const struct infer_request *r)
 {
     const struct param *last = NULL;
     for (unsigned n = 0; n < r->n_params; n++) {
@@ -51,29 +67,43 @@ static void put_params(struct sha256 *s, const struct infer_request *r)
             if (!next || by_key(p->key, next->key) < 0)
                 next = p;
         }
-        put_param(s, next);
+        put_param(k, next);
         last = next;
     }
 }
 
-void cache_key_begin(struct cache_keying *k, const struct infer_request *r, struct view tenant)
+void cache_key_begin(struct cache_keying *k, const struct infer_request *r, struct view tenant,
+                     const uint8_t secret[SIPHASH_KEY])
 {
     static const char layout[] = "sluice cache 1";
     uint16_t counts[3] = {r->n_inputs, r->n_outputs, r->n_params};
     k->request = r;
     k->input = 0;
     k->at = 0;
-    sha256_begin(&k->sha);
-    sha256_put(&k->sha, layout, sizeof(layout));
-    sha256_view(&k->sha, tenant);
-    sha256_put(&k->sha, counts, sizeof(counts));
+    k->shared = !secret;
+    if (secret)
+        siphash_begin(&k->sip, secret);
+    else
+        sha256_begin(&k->sha);
+    put(k, layout, sizeof(layout));
+    put_view(k, tenant);
+    put(k, counts, sizeof(counts));
     for (unsigned i = 0; i < r->n_inputs; i++)
-        put_input(&k->sha, &r->inputs[i]);
+        put_input(k, &r->inputs[i]);
     for (unsigned i = 0; i < r->n_outputs; i++) {
-        sha256_view(&k->sha, r->outputs[i].name);
-        sha256_put(&k->sha, &r->outputs[i].classification, sizeof(r->outputs[i].classification));
+        put_view(k, r->outputs[i].name);
+        put(k, &r->outputs[i].classification, sizeof(r->outputs[i].classification));
     }
-    put_params(&k->sha, r);
+    put_params(k, r);
+}
+
+static void end(struct cache_keying *k, struct cache_key *out)
+{
+    *out = (struct cache_key){.shared = k->shared};
+    if (k->shared)
+        sha256_end(&k->sha, out->bytes);
+    else
+        siphash_end(&k->sip, out->bytes);
 }
 
 bool cache_key_step(struct cache_keying *k, size_t max_bytes, struct cache_key *out)
@@ -83,7 +113,7 @@ bool cache_key_step(struct cache_keying *k, size_t max_bytes, struct cache_key *
         const struct tensor *t = &r->inputs[k->input];
         size_t n = t->bytes - k->at < max_bytes ? t->bytes - k->at : max_bytes;
         if (n > 0)
-            sha256_put(&k->sha, t->data + k->at, n);
+            put(k, t->data + k->at, n);
         k->at += n;
         max_bytes -= n;
         if (k->at < t->bytes)
@@ -91,6 +121,6 @@ bool cache_key_step(struct cache_keying *k, size_t max_bytes, struct cache_key *
         k->input++;
         k->at = 0;
     }
-    sha256_end(&k->sha, out->sha256);
+    end(k, out);
     return true;
 }

@@ -24,7 +24,8 @@ struct store_ask;
 
 // What is asked, as infer/cache_key.h makes it.
 struct cache_key {
-    uint8_t sha256[32];
+    uint8_t bytes[32];
+    bool shared; // other instances make the same one: a store may be asked by it
 };
 
 // What a ticket wants of the answers that its home keeps.

@@ -84,15 +84,16 @@ static void split_bucket(struct cache *c)
 
 static bool same_id(const struct cache_id *a, const struct cache_id *b)
 {
-    return memcmp(&a->key, &b->key, sizeof(a->key)) == 0 && hash128_eq(a->version, b->version) &&
-           a->of == b->of && a->row == b->row && a->rows == b->rows;
+    return memcmp(a->key.bytes, b->key.bytes, sizeof(a->key.bytes)) == 0 &&
+           a->key.shared == b->key.shared && hash128_eq(a->version, b->version) && a->of == b->of &&
+           a->row == b->row && a->rows == b->rows;
 }
 
 static uint64_t hash_of(const struct cache *c, const struct cache_id *id)
 {
     uint64_t seed = c->salt ^ id->version.lo ^ ((uint64_t)id->of << 32) ^
                     (((uint64_t)id->row << 16) * 0x9e3779b97f4a7c15ull) ^ id->rows;
-    return hash64(view_of(&id->key, sizeof(id->key)), seed);
+    return hash64(view_of(id->key.bytes, sizeof(id->key.bytes)), seed);
 }
 
 struct cache_node *cache_find(struct cache_of *of, struct cache_id *id)

@@ -288,8 +288,9 @@ void desk_aboard_gone(struct desk *d, struct batch *b, uint64_t now_us, struct e
 void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     unsigned origin = t->cancel.from;
-    if (t->place != PLACE_NONE && !t->cancelled && now_us >= t->deadline_us)
-        standing_late(d, t);
+    if (t->place != PLACE_NONE && !t->cancelled && now_us >= t->deadline_us &&
+        t->cache != CACHE_ONLY_STALE)
+        standing_late(d, t); // it waited for the model
     if (t->place == PLACE_QUEUED) {
         batcher_remove(&d->batcher, t);
         ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);

@@ -158,23 +158,43 @@ static void give_kept(struct desk *d, struct ticket *t, struct answer *a, enum a
     ticket_answered(d, t, fx);
 }
 
+static uint64_t age_of(uint64_t stored_us, uint64_t now_us)
+{
+    return now_us > stored_us ? now_us - stored_us : 0;
+}
+
+// What an answer of then is to it: SOURCE_CACHE, SOURCE_STALE where that may be given, or SOURCE_MODEL: the model has to be
+// asked. Known of it is that it is of the right version.
+static enum answer_source source_of(const struct desk *d, const struct ticket *t,
+                                    uint64_t stored_us, uint64_t now_us)
+{
+    const struct model_rules *k = &d->model->rules;
+    uint64_t age_us = age_of(stored_us, now_us);
+    bool stale_too = t->cache == CACHE_ONLY_STALE || standing_level(d->model) >= LEVEL_PARTIAL;
+    if (age_us < k->cache_ttl_us && stored_us >= d->loaded_us)
+        return SOURCE_CACHE;
+    return stale_too && age_us < k->cache_stale_us ? SOURCE_STALE : SOURCE_MODEL;
+}
+
 // False: it is not there, or too old.
 static bool answer_kept(struct desk *d, struct ticket *t, struct cache_node *n, uint64_t now_us,
                         struct effects *fx)
 {
-    const struct model_rules *k = &d->model->rules;
     struct answer *a = cache_answer(n);
     if (!a || !version_fits(d, t, a->version))
         return false;
-    uint64_t age_us = now_us > n->stored_us ? now_us - n->stored_us : 0;
-    bool fresh = age_us < k->cache_ttl_us && n->stored_us >= d->loaded_us;
-    bool stale_too = t->cache == CACHE_ONLY_STALE || standing_level(d->model) >= LEVEL_PARTIAL;
-    if (!fresh && (!stale_too || age_us >= k->cache_stale_us))
+    enum answer_source source = source_of(d, t, n->stored_us, now_us);
+    if (source == SOURCE_MODEL)
         return false;
     cache_touch(n);
-    counted(d, fresh ? CACHE_HITS : CACHE_STALE);
-    give_kept(d, t, a, fresh ? SOURCE_CACHE : SOURCE_STALE, age_us, fx);
+    counted(d, source == SOURCE_CACHE ? CACHE_HITS : CACHE_STALE);
+    give_kept(d, t, a, source, age_of(n->stored_us, now_us), fx);
     return true;
+}
+
+void cache_has_none(struct desk *d, struct ticket *t, struct effects *fx)
+{
+    ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "not cached"), fx);
 }
 
 void cache_keep(struct desk *d, const struct ticket *t, uint64_t sent_us, uint64_t now_us,
@@ -196,9 +216,14 @@ bool store_answers(struct desk *d, struct ticket *t, struct cache_id *id, const 
 {
     if (!caches(d) || !version_fits(d, t, s->answer->version))
         return false;
-    cache_put(d->kept, id, s, epoch, stored_us, now_us, fx->blocks);
+    enum answer_source source = source_of(d, t, stored_us, now_us);
+    if (source == SOURCE_MODEL)
+        return false;
+    const struct cache_node *n = cache_find(d->kept, id);
+    if (!n || !cache_answer(n) || n->stored_us < stored_us) // who asks anew may have been quicker
+        cache_put(d->kept, id, s, epoch, stored_us, now_us, fx->blocks);
     counted(d, CACHE_SHARED);
-    give_kept(d, t, s->answer, SOURCE_CACHE, now_us - stored_us, fx);
+    give_kept(d, t, s->answer, source, age_of(stored_us, now_us), fx);
     return true;
 }
 
@@ -282,7 +307,8 @@ bool cache_met(struct desk *d, struct ticket *t, uint64_t now_us, struct effects
     if (n && t->cache != CACHE_RENEW && answer_kept(d, t, n, now_us, fx))
         return true;
     if (t->cache == CACHE_ONLY_STALE) {
-        ticket_failed(d, t, FAILED(STATUS_UNAVAILABLE, "not cached"), fx);
+        if (!caches(d) || !store_asked(d, t, &id, version_asked(d, t), fx))
+            cache_has_none(d, t, fx);
         return true;
     }
     bool alone =

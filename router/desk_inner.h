@@ -43,6 +43,8 @@ bool cache_lead(struct desk *d, struct ticket *t);
 // Its slice is filled in; of it *left bytes may be copied, and less from then on.
 void cache_keep(struct desk *d, const struct ticket *t, uint64_t sent_us, uint64_t now_us,
                 size_t *left, struct effects *fx);
+// Who wants what is kept alone is told that it is not.
+void cache_has_none(struct desk *d, struct ticket *t, struct effects *fx);
 void flight_left(struct desk *d, struct ticket *t, struct effects *fx); // its outcome is known
 // Of those that wait; the client of it has gone.
 void flight_cancelled(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx);
@@ -52,13 +54,13 @@ void flight_let_go(struct desk *d, struct ticket *leader, struct effects *fx);
 struct ticket *flight_next(struct desk *d);
 // One came up, or went. another: what it has may be another model than it was.
 void cache_replicas(struct desk *d, bool another, uint64_t now_us);
-// The store has its answer, which is kept here, too. False: it is none for this ticket.
+// The store has its answer, which is kept here, too. False: it is none for this ticket, or too old.
 bool store_answers(struct desk *d, struct ticket *t, struct cache_id *id, const struct slice *s,
                    uint32_t epoch, uint64_t stored_us, uint64_t now_us, struct effects *fx);
 
 // ---- desk_store.c ------------------------------------------------------------------------------------
 
-// It leads, and asks the store first. False: there is none, or it is not worth it.
+// It asks the store first, and leads, unless it is not for the model. False: there is none, or it is not worth it.
 bool store_asked(struct desk *d, struct ticket *t, const struct cache_id *id, struct view version,
                  struct effects *fx);
 void store_forgotten(struct ticket *t); // PLACE_ASKS: it asks no more

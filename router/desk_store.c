@@ -4,14 +4,21 @@
 #include "base/mem.h"
 
 /* A store behind what is kept here: whoever would lead a flight asks it first (PLACE_ASKS), and is queued when it has
- * nothing. Others who ask the same follow, as they do behind one that is queued.
+ * nothing. Others who ask the same follow, as they do behind one that is queued. Who wants what is kept alone
+ * (CACHE_ONLY_STALE) asks as well, and leads nobody: it never goes to the model.
  *
  *   leads ─► ASKS ─it is there─► answered, and kept here
- *             ├─it is not, or not in time─► admitted, as a ticket that has just come
+ *             ├─it is not, too old, or not in time─► admitted, as a ticket that has just come
  *             └─called home─► the next of the flight leads, and goes to the model
  *
+ *   wants what is kept ─► ASKS ─it is there, stale as it may be─► answered, and kept here
+ *                          └─else, or called home─► given back
+ *
  *  S1  Each ask is in desk.asks until desk_on_stored; its ticket may be gone long before.
- *  S2  Who asks much and finds little asks seldom: a model whose inputs never repeat would wait for nothing each time. */
+ *  S2  Who asks much and finds little asks seldom: a model whose inputs never repeat would wait for nothing each time. For
+ *      a last resort nothing is too much.
+ *  S3  Keys that only this process makes are no names in a store (infer/cache_key.h): on one loop the configuration may
+ *      have a store already, on another not yet. */
 
 #define WINDOW 1024 // asks that are judged together
 #define WORTH 100   // one of so many must find something
@@ -66,10 +73,11 @@ static void unlist(struct store_ask *a)
 bool store_asked(struct desk *d, struct ticket *t, const struct cache_id *id, struct view version,
                  struct effects *fx)
 {
-    if (!d->stored || !is_worth_it(d))
+    bool last = t->cache == CACHE_ONLY_STALE;
+    if (!d->stored || !t->cache_key->shared || (!last && !is_worth_it(d)))
         return false;
     struct store_ask *a = ask_new(d, id, version);
-    if (!a || !cache_lead(d, t)) {
+    if (!a || (!last && !cache_lead(d, t))) {
         mem_free(a);
         return false;
     }
@@ -89,30 +97,35 @@ void store_forgotten(struct ticket *t)
     t->place = PLACE_NONE;
 }
 
-static bool is_fresh(const struct desk *d, const struct store_ask *a, uint64_t stored_us,
-                     uint64_t now_us)
+static void ask_the_model(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
-    return stored_us + d->model->rules.cache_ttl_us > now_us && stored_us >= d->loaded_us &&
-           a->epoch == atomic_load(&d->model->cache.epoch);
+    cache_add(&d->model->cache.count[CACHE_MISSES], 1);
+    t->queued_us = now_us; // or it would go before all that have come meanwhile
+    desk_missed(d, t, now_us, fx);
+}
+
+// Its ticket still waits for it.
+static void ask_over(struct desk *d, struct store_ask *a, const struct slice *s, uint64_t stored_us,
+                     uint64_t now_us, struct effects *fx)
+{
+    struct ticket *t = a->ticket;
+    bool current = a->epoch == atomic_load(&d->model->cache.epoch);
+    store_forgotten(t);
+    bool found = s && current && store_answers(d, t, &a->id, s, a->epoch, stored_us, now_us, fx);
+    if (!a->unheard) // what is away is as good as before when it is back
+        judge(d, found);
+    if (!found && t->cache == CACHE_ONLY_STALE)
+        cache_has_none(d, t, fx);
+    else if (!found)
+        ask_the_model(d, t, now_us, fx);
 }
 
 void desk_on_stored(struct desk *d, struct store_ask *a, const struct slice *s, uint64_t stored_us,
                     uint64_t now_us, struct effects *fx)
 {
-    struct ticket *t = a->ticket;
-    stored_us = stored_us < now_us ? stored_us : now_us; // clocks of instances differ
-    bool found = s && is_fresh(d, a, stored_us, now_us);
-    if (!a->unheard) // what is away is as good as before when it is back
-        judge(d, found);
     unlist(a);
-    if (t) {
-        store_forgotten(t);
-        if (!found || !store_answers(d, t, &a->id, s, a->epoch, stored_us, now_us, fx)) {
-            cache_add(&d->model->cache.count[CACHE_MISSES], 1);
-            t->queued_us = now_us; // or it would go before all that have come meanwhile
-            desk_missed(d, t, now_us, fx);
-        }
-    }
+    if (a->ticket) // clocks of instances differ
+        ask_over(d, a, s, stored_us < now_us ? stored_us : now_us, now_us, fx);
     mem_free(a);
 }
 
@@ -121,12 +134,14 @@ void desk_on_stored(struct desk *d, struct store_ask *a, const struct slice *s, 
 void store_keep(struct desk *d, const struct ticket *t, const struct cache_id *id,
                 struct view version, uint64_t sent_us, struct effects *fx)
 {
-    struct store_ask *a = d->stored ? ask_new(d, id, version) : NULL;
+    const struct model_rules *k = &d->model->rules;
+    bool named = d->stored && t->cache_key->shared; // S3
+    struct store_ask *a = named ? ask_new(d, id, version) : NULL;
     if (!a)
         return;
     a->epoch = t->cache_epoch;
     a->sent_us = sent_us;
-    a->ttl_us = d->model->rules.cache_ttl_us;
+    a->keep_us = k->cache_stale_us > k->cache_ttl_us ? k->cache_stale_us : k->cache_ttl_us;
     a->slice = t->slice;
     block_ref(a->slice.answer->block);
     effects_add(fx, FX_STORE_PUT)->ask = a;

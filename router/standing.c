@@ -7,6 +7,7 @@
 #define MATTERS_US 1000
 #define YIELD_GAIN 0.25
 #define YIELD_BACK 1.02
+#define YIELD_LEAST (1.0 / 64) // a step of the share
 
 void standing_init(struct desk_standing *s)
 {
@@ -64,7 +65,7 @@ static void count_demand(struct desk_standing *s, uint64_t rows, double us)
 static void learn_yield(struct desk_standing *s, double can, double did, bool backlog)
 {
     if (backlog && can > 0)
-        s->yield += YIELD_GAIN * (fmin(1, did / can) - s->yield);
+        s->yield = fmax(YIELD_LEAST, s->yield + YIELD_GAIN * (fmin(1, did / can) - s->yield));
     else
         s->yield = fmin(1, s->yield * YIELD_BACK);
 }

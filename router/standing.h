@@ -9,7 +9,8 @@
  *      that come or were turned away (model_turned). All while that is not known and no replica is lost; then what
  *      STANDING_SPARE makes of those that are left, and without any nothing. Told in steps of 1/64.
  *  S3  What a server can do is not always its model's: devices are shared. While a full batch waits all the time, what was
- *      answered is what can be; the ratio of the two is kept (yield), and forgotten slowly when nothing waits.
+ *      answered is what can be; the ratio of the two is kept (yield), and forgotten slowly when nothing waits. It is never less
+ *      than a 64th: of a server that stood still for minutes it would be remembered for an hour.
  *  S4  level is what router/level.h makes of it: whether answers come late (p99 over p99_enter; without one, more than one
  *      of a hundred requests has waited for half of the time that its deadline left), replicas that are lost, the share.
  *      A pin holds instead, while there is one, and what is pinned pretends the loss that leads there: of its share is

@@ -18,7 +18,7 @@ static bool ticket_charge(struct ticket *t)
 {
     struct model *m = t->to.model;
     if (t->cache == CACHE_ONLY_STALE)
-        return true; // it never queues
+        return true; // it never queues; where it waits for a store, that bounds it
     int64_t bytes = (int64_t)t->request->bytes;
     t->charged_rows = room_rows(t); // kept: the model may change its ways meanwhile
     t->charged_bytes = t->request->bytes;

@@ -28,7 +28,7 @@ struct store_ask {
     // FX_STORE_PUT
     struct slice slice; // one reference on its answer
     uint64_t sent_us;   // its age counts from here
-    uint64_t ttl_us;
+    uint64_t keep_us;   // from then on it is of no use to anybody
 };
 
 static inline struct view store_version(const struct store_ask *a)

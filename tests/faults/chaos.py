@@ -51,6 +51,8 @@ def main():
     rows = [played(name, s, args.seed, until, len(chosen) - i) for i, (name, s) in enumerate(chosen.items())]
     print_table(rows)
     for row in rows:
+        for figure in row.figures:
+            print(f"{row.name}: {figure}")
         for finding in row.findings:
             print(f"{row.name}: {finding}")
     bad = sum(1 for r in rows if r.findings)

@@ -22,6 +22,7 @@ import time
 from callers import Asked, Callers
 from harness import Program, Sluice, wait_for
 from proxy import Wires
+from redis_servers import Redis
 from worker import FACTS, PROCESS, order, seconds
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -228,6 +229,47 @@ class Crew:
         return {"addresses": [a if a.startswith("unix:") else f"grpc://{a}" for a in reach], **self.rules}
 
 
+class Store:
+    """A Redis behind the cache, and what can happen to it. It holds what it has in memory alone."""
+
+    def __init__(self, lab, name="redis/0", **keys):
+        self.lab, self.name, self.server, self.still, self.keys = lab, name, Redis(), False, keys
+
+    def section(self):
+        return {"redis": f"redis://127.0.0.1:{self.server.port}", **self.keys}
+
+    def do_kill(self, back=None):
+        self.server.stop()
+        self.still = False
+        if back is not None:
+            self.lab.later(back, self.do_start)
+
+    def do_start(self):
+        if not self.server.process:
+            self.server.start()
+
+    def do_stop(self, back=None):
+        """SIGSTOP: it stands still, its sockets are open."""
+        if self.server.process:
+            self.server.pause()
+            self.still = True
+        if back is not None:
+            self.lab.later(back, self.do_go_on)
+
+    def do_go_on(self):
+        if self.still and self.server.process:
+            self.server.go_on()
+        self.still = False
+
+    def do_flush(self):
+        if self.server.process and not self.still:
+            assert self.server.command("FLUSHALL") == "OK"
+
+    def do_heal(self):
+        self.do_go_on()
+        self.do_start()
+
+
 # ---- what is demanded ----------------------------------------------------------------------------------
 
 
@@ -277,6 +319,7 @@ class Row:
     def __init__(self, name):
         self.name, self.requests, self.sources, self.errors = name, 0, {}, {}
         self.levels, self.deaths, self.moved_s, self.findings = [], 0, None, []
+        self.figures = []  # sentences that nothing is demanded of
 
     HEAD = ("scenario", "requests", "answers by source", "errors", "level trace", "deaths", "moved")
 
@@ -301,6 +344,7 @@ class Lab:
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="lab-"))
         self.rng = chaos.rng if chaos else random.Random(name)
         self.phases, self.deaths, self.levels, self.troubles = [], [], {}, []
+        self.stores, self.figures = [], []
         self.ended, self.due, self.news = threading.Event(), [], threading.Condition()
 
     # -- a clock for what happens later and again
@@ -339,7 +383,7 @@ class Lab:
     def chosen(self, to):
         """Members by "w/0", "w/*" (all), "w/any" (one that is whole; never the last one)."""
         crew, which = to.split("/")
-        members = self.crews[crew].members
+        members = self.stores if crew == "redis" else self.crews[crew].members
         if which == "*":
             return members
         if which != "any":
@@ -385,6 +429,13 @@ class Lab:
 
     def step_until(self, until, value):
         wait_for(lambda: compare(sum_of(self.sluice.metrics(), until), value), PATIENCE, f"{until} {value}")
+
+    def step_grows(self, grows, by):
+        """A metric is so much more; how long that took is told."""
+        count, begun = lambda: sum_of(self.sluice.metrics(), grows), time.monotonic()
+        until = count() + by
+        wait_for(lambda: count() >= until or self.stopped(), PATIENCE, f"{grows} grows by {by}")
+        self.figures.append(f"{by} more of {grows} after {time.monotonic() - begun:.2f} s")
 
     def step_replicas(self, replicas, of):
         self.step_until(f'sluice_ready_replicas{{model="{of}"}}', replicas)
@@ -434,6 +485,7 @@ class Lab:
         top = {"loops": 2, "drain_delay": 0, "runtime_dir": tempfile.gettempdir(), **s.get("top", {})}
         health = {"interval": "100ms", "timeout": "500ms", "failures": 2}
         config = {"health": health, "log": {"access": str(self.directory / "access.log")}, **s.get("config", {})}
+        config.update({"store": store.section() for store in self.stores})
         admin = {"address": "127.0.0.1:0", "token_file": str(self.directory / "token")}
         parts = [conf_section(top), titled("listen", {"public": {"address": "127.0.0.1:0"}}), conf_section({"admin": admin})]
         parts += [titled("worker", sections), titled("model", self.with_defaults(s.get("models", {}))), conf_section(config)]
@@ -469,6 +521,9 @@ class Lab:
             self.crews = {name: Crew(self, name, **crew) for name, crew in s["workers"].items()}
             stack.callback(self.end_workers)
             sections = {name: crew.start() for name, crew in self.crews.items()}
+            if "redis" in s:
+                self.stores.append(Store(self, **s["redis"]))
+                stack.callback(self.stores[0].server.stop)
             self.replicas_of = collections.Counter()
             for crew in self.crews.values():
                 for model in crew.script["models"]:
@@ -504,9 +559,8 @@ class Lab:
         self.repeated.clear()
         with self.news:
             self.due.clear()
-        for crew in self.crews.values():
-            for m in crew.members:
-                m.do_heal()
+        for m in [m for crew in self.crews.values() for m in crew.members] + self.stores:
+            m.do_heal()
 
     def run_chaos(self):
         """Random faults of those that the scenario names, one of a crew always whole; then all is healed, and
@@ -543,6 +597,7 @@ class Lab:
         row.deaths = len(killed | {e["pid"] for e in self.exits})
         row.levels = self.level_traces()
         row.moved_s = self.moved(log)
+        row.figures = [*self.figures, *self.own_times(told, log)]
         row.findings = [f for check in (self.accounts, self.answers, self.extras) for f in check(row, told, metrics, log, demands)]
         return row
 
@@ -603,6 +658,15 @@ class Lab:
         for model, trace in demands.get("levels", {}).items():
             if dict(row.levels).get(model) != trace:
                 yield f"levels of {model}: {dict(row.levels).get(model)}, demanded {trace}"
+
+    def own_times(self, told, log):
+        """Of each phase, what the gateway itself took of a request, by its own clock: all but the model's queue and its time."""
+        model = lambda e: e.get("queue_us", 0) + e.get("compute_us", 0)  # noqa: E731
+        own = {e["id"]: e["total_us"] - model(e) for e in log if e.get("outcome") == "ok" and "total_us" in e}
+        for phase in self.phases if self.stores else ():
+            us = sorted(own[f"lab-{t.k}"] for t in told if t.sent >= phase.began and t.came <= phase.ended and f"lab-{t.k}" in own)
+            if us:
+                yield f"{phase.name}: {len(us)} answers, of the gateway's own p50 {us[len(us) // 2]} us, p99 {us[len(us) * 99 // 100]} us"
 
     def level_traces(self):
         """[(model, [level, ...])] of the models whose level has moved."""

@@ -11,6 +11,7 @@ FEW = {"killed-one-by-one", "the-smaller-one-answers", "what-is-kept-answers", "
 def test_scenario(name):
     row = play(name, ALL[name])
     print(*row.cells(), sep=" | ")
+    print(*row.figures, sep="\n")
     assert not row.findings, "\n".join(row.findings)
 
 

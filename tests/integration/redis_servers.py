@@ -1,5 +1,6 @@
 """Real Redis servers for the tests: one alone, a master with replicas behind three Sentinels, a Cluster of three."""
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -10,13 +11,11 @@ from harness import wait_for
 QUIET = ["--save", "", "--appendonly", "no", "--protected-mode", "no"]
 
 
-def free_port(below=50000):
-    """A Cluster's node also listens on its port + 10000."""
+def free_port():
+    """Below those that the kernel gives to whoever wants any, so that a server which was stopped finds its own free again.
+    A Cluster's node also listens on its port + 10000."""
     for _ in range(100):
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        port = port if port < below else 20000 + port % (below - 20000)
+        port = random.SystemRandom().randrange(12000, 22000)
         with socket.socket() as a, socket.socket() as b:
             try:
                 a.bind(("127.0.0.1", port))

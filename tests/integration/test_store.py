@@ -26,9 +26,9 @@ def worker():
 def start(tmp_path, worker):
     running = []
 
-    def run(store, models=KEPT, **more):
+    def run(store, models=KEPT, by=worker, **more):
         directory = tmp_path / str(len(running))
-        config = configuration(directory, addresses=[f"grpc://127.0.0.1:{worker.port}"], models=models, **more)
+        config = configuration(directory, addresses=[f"grpc://127.0.0.1:{by.port}"], models=models, **more)
         config.write_text(config.read_text() + f"store {{ {store} }}\n")
         running.append(Sluice(config))
         return running[-1]
@@ -78,7 +78,7 @@ def test_what_one_has_computed_the_other_has(start):
         wait_for(lambda: told(first) == 6, 10, "six are stored")
         keys = redis.keys()
         assert len(keys) == 6 and all(k.startswith("sluice:default:cache:digits:") for k in keys)
-        assert 0 < int(redis.command("PTTL", keys[0])) <= 600001
+        assert 600001 < int(redis.command("PTTL", keys[0])) <= 86400001  # as long as it is of use when it is stale
         answer = infer_sample(second, 0)
         assert source(answer) == "cache" and int(answer.headers["age"]) < 60
         assert answer.json()["outputs"] == infer_sample(first, 0).json()["outputs"]
@@ -103,6 +103,31 @@ def test_it_outlives_the_gateway(start):
         second = start(store)
         ready(second)
         assert sources(second) == ["cache"] * 6
+
+
+LAST = 'model "digits" { fallback = {"cached"} cache { ttl = "50ms" stale = "1h" } }'
+
+
+def test_what_is_stale_there_is_given_when_nobody_else_can_answer(start):
+    """By the step `cached` of a chain; what is not there is an error with the reason of each step."""
+    with Redis() as redis, Worker() as own:
+        store = patient(redis)
+        first, second = start(store, models=LAST), start(store, models=LAST, by=own)
+        ready(first), ready(second)
+        assert sources(first) == ["model"] * 6
+        wait_for(lambda: told(first) == 6, 10, "six are stored")
+        assert source(infer_sample(second, 7)) == "model"
+        own.stop()
+        wait_for(lambda: second.metric("sluice_ready_replicas", model="digits") == 0, 20, "nobody is left")
+        wait_for(lambda: int(redis.command("PTTL", redis.keys()[0])) < 3599900, 10, "none is fresh")
+        answer = infer_sample(second, 0)
+        assert source(answer) == "stale" and int(answer.headers["age"]) < 60
+        assert answer.json()["outputs"] == infer_sample(first, 0).json()["outputs"]
+        assert "digits;not_ready, cached;ok;dur=" in answer.headers["sluice-attempts"]
+        assert sources(second) == ["stale"] * 6
+        assert second.metric("sluice_cache_events_total", event="shared") == 6
+        nothing = infer_sample(second, 8)
+        assert nothing.status_code == 503 and "cached: not cached" in nothing.text
 
 
 def test_who_asks_the_same_at_once_asks_the_store_once(start):

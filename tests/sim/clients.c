@@ -104,7 +104,7 @@ static void fill(struct world *w, struct life *x)
     x->guilty = w->plan.bad_row > 0 && rand_unit(by) < w->plan.bad_row;
     x->poison = w->plan.bad_row > 0 && rand_unit(by) < w->plan.bad_row / 4;
     if (w->plan.cached)
-        kept_key(x);
+        kept_key(w, x);
 }
 
 // What was split goes on as its parts. Of a guilty one the last part is.

@@ -18,13 +18,15 @@ void kept_ask(struct world *w, struct life *x)
         x->asks = QUESTION | (1 + rand_below(r, most));
 }
 
-// In steps, as an origin does.
-void kept_key(struct life *x)
+// In steps, as an origin does. Some origins have no store in their configuration yet.
+void kept_key(struct world *w, struct life *x)
 {
+    static const uint8_t secret[SIPHASH_KEY] = "of this world  ";
     struct cache_keying k;
     if (x->in.step.cache == CACHE_NONE)
         return;
-    cache_key_begin(&k, &x->in.request, VIEW(""));
+    bool shared = w->plan.stored && rand_below(&w->rand, 16) > 0;
+    cache_key_begin(&k, &x->in.request, VIEW(""), shared ? NULL : secret);
     while (!cache_key_step(&k, 100, &x->in.cache_key))
         ;
     x->in.step.cache_key = &x->in.cache_key;
@@ -98,7 +100,7 @@ void kept_look(struct loop_of *l, struct model_of *m)
 
 static bool asks_the_same(const struct ticket *a, const struct ticket *b)
 {
-    return memcmp(a->cache_key, b->cache_key, sizeof(*a->cache_key)) == 0 &&
+    return memcmp(a->cache_key->bytes, b->cache_key->bytes, sizeof(a->cache_key->bytes)) == 0 &&
            view_eq(a->to.version, b->to.version) && a->cache_row == b->cache_row &&
            a->cache_rows == b->cache_rows;
 }

@@ -251,6 +251,9 @@ static void check_unavailable(const struct world *w, const struct life *x)
     } else if (strstr(text, "no room")) {
         demand(w, x, x->no_room_alone || m->memory_us >= x->in.arrived_us,
                "who is told of no room had none alone");
+    } else if (strstr(text, "an operator has set")) {
+        demand(w, x, m->shut || m->shut_us >= x->in.arrived_us,
+               "only a model that is set to level 4 refuses as one");
     } else if (strstr(text, "out of memory")) {
         demand(w, x, m->memory_us >= x->in.arrived_us, "memory was out when it is said so");
     } else {
@@ -409,6 +412,20 @@ static void check_step(const struct world *w, struct life *x, const struct attem
     check_error(w, p);
 }
 
+// What is kept was not there, or was not asked for at all.
+static void check_kept_step(const struct world *w, const struct life *x, const struct attempt *a,
+                            const struct stride *s)
+{
+    enum status status = a->why.status;
+    demand(w, x,
+           status == STATUS_UNAVAILABLE || status == STATUS_DEADLINE ||
+               status == STATUS_BAD_REQUEST || status == STATUS_TOO_LARGE,
+           "a step that asks nobody fails since nothing is there, or for want of time");
+    for (unsigned i = 0; s && i < s->n; i++)
+        demand(w, &s->parts[i], s->parts[i].ticket->cache == CACHE_ONLY_STALE,
+               "a step that asks for what is kept asks for nothing else");
+}
+
 static void check_walk(const struct world *w, struct life *x)
 {
     const struct chain_walk *walk = x->in.walk;
@@ -417,6 +434,7 @@ static void check_walk(const struct world *w, struct life *x)
     for (unsigned k = 0; k < walk->n; k++) {
         const struct attempt *a = &walk->attempt[k];
         bool model = x->in.chain->links[a->link].kind == LINK_MODEL;
+        bool kept = x->in.chain->links[a->link].kind == LINK_CACHED;
         demand(w, x, a->began_us == at_us, "the next step leaves at once");
         demand(w, x, !a->out, "who has settled knows what came of each step");
         at_us += a->took_us;
@@ -425,6 +443,8 @@ static void check_walk(const struct world *w, struct life *x)
             check_passed(w, x, a);
         else if (model && a->why.status != STATUS_OK && a->why.status != STATUS_CLIENT_GONE)
             check_step(w, x, a, stride_of(x, k));
+        else if (kept && a->why.status != STATUS_OK && a->why.status != STATUS_CLIENT_GONE)
+            check_kept_step(w, x, a, stride_of(x, k));
     }
     bool all = seen == (1u << x->in.chain->n) - 1;
     bool last = walk->n > 0 && walk->attempt[walk->n - 1].why.status == x->in.error.status;

@@ -19,6 +19,7 @@ const char *const fault_name[FAULTS] = {
     [FAULT_STALL] = "stall",       [FAULT_CLOCK] = "clock",     [FAULT_MAIL] = "mail",
     [FAULT_MEMORY] = "memory",     [FAULT_ROOM] = "room",       [FAULT_RULES] = "rules",
     [FAULT_REMOVED] = "removed",   [FAULT_NO_ROOM] = "no_room", [FAULT_ANOTHER] = "another",
+    [FAULT_PINNED] = "pinned",
 };
 
 static double between(struct rand *r, double low, double high)
@@ -104,7 +105,7 @@ static void shape_silent(struct plan *p)
 
 // Of twelve seeds one is a flood, one shifts, one is calm or (every other time) rolling, one is silent; the
 // others have faults as they are drawn. Half of all but flood and shift share their workers. In four of five service comes
-// down by levels.
+// down by levels. In half of those with faults operators set some.
 void plan_draw(struct plan *p, uint64_t seed)
 {
     struct rand r;
@@ -120,6 +121,7 @@ void plan_draw(struct plan *p, uint64_t seed)
     p->cached &= !p->flood && !p->shift;
     p->stored = p->cached && seed / 36 % 4 > 1;
     p->store_fails = p->calm ? 0 : (double[]){0, 0.02, 0.3}[seed % 3];
+    p->pins = p->calm ? 0 : (double[]){0, 0, 0.0005, 0.005}[seed / 7 % 4];
     p->questions = 1 + (unsigned)(seed * 7919 % 60);
     p->kept_bytes = (int64_t[]){0, 20000, 300000, 16 << 20}[seed / 36 % 4];
     p->shared = !p->flood && !p->shift && (p->rolling || rand_below(&r, 2) == 0);
@@ -132,7 +134,7 @@ void plan_draw(struct plan *p, uint64_t seed)
         shape_silent(p);
     if (p->hurried)
         p->weights = 0,
-        p->per_batch = p->no_room = p->bad_row = p->memory = p->loop_fault = p->rules = 0;
+        p->per_batch = p->no_room = p->bad_row = p->memory = p->loop_fault = p->rules = p->pins = 0;
 }
 
 // Of a dice of their own, so that worlds are the same with levels and without.
@@ -340,7 +342,7 @@ static void draw_probes(struct world *w)
     p->interval_us = p->timeout_us * (1 + rand_below(&w->rand, 4));
 }
 
-// Behind a model some of the others, in any order; and what is written down.
+// Behind a model some of the others, in any order; what is kept, and what is written down.
 static void draw_chain(struct world *w, struct model_of *m)
 {
     if (!world_chance(w, w->plan.chains) || m->haste_us > 0)
@@ -355,6 +357,8 @@ static void draw_chain(struct world *w, struct model_of *m)
         m->links[n++] = (struct chain_link){LINK_MODEL, view_str(other->name)};
         slowest_us = fmax(slowest_us, calls_time_us(other, batch_cap(other)));
     }
+    if (w->plan.cached && rand_below(&w->rand, 3) > 0)
+        m->links[n++] = (struct chain_link){LINK_CACHED, VIEW("cached")};
     if (rand_below(&w->rand, 3) == 0)
         m->links[n++] = (struct chain_link){LINK_DEFAULT, VIEW("default")};
     if (n == 1)

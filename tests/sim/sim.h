@@ -12,6 +12,7 @@
  *   faults.c          which of that happens when
  *   links.c           a loop's connection to a worker: up, lost, full, probed; what it learns of models
  *   calls.c           batches at a worker: what comes of each
+ *   pins.c            levels that operators set
  *   kept.c            answers that are kept, and flights: what may come of them
  *   store.c           a store that other instances share
  *   demands.c         room, the end of a world
@@ -31,7 +32,7 @@
  * worker; reconnecting (a connection comes back some milliseconds after its worker can take it, whatever the
  * backoff says); of a reload of the configuration all but a model's rules: which loop hears of it when, other limits and
  * deadlines of a flow, models that come, go or move by it, snapshots and who holds them, connections that are closed in
- * order (a worker that goes is dead by then); levels that an operator pins; clients in a hurry whose requests fall to a model
+ * order (a worker that goes is dead by then); clients in a hurry whose requests fall to a model
  * that is far slower than they can wait (its batches are recalled, and a worker that computes them all the same looks silent).
  */
 #ifndef SLUICE_TESTS_SIM_H
@@ -113,6 +114,7 @@ enum fault {
     FAULT_MEMORY,              // the n-th allocation fails
     FAULT_ROOM,                // the queue is full
     FAULT_RULES,               // a model's rules are others, by a reload of the configuration
+    FAULT_PINNED,              // an operator sets a model's level, or lets it go
     FAULT_ANOTHER,             // a worker comes no more, by a reload, and another has its slots
     FAULTS
 };
@@ -145,6 +147,7 @@ struct plan { // drawn from the seed, then read only
     double memory;         // chance of an input to a desk to lack memory
     double rules;          // chance of a desk's turn to begin with other rules
     bool levels;           // service comes down
+    double pins;           // chance of a turn that an operator sets a level
     double wide;           // share of requests that are split, where models are small enough
     double chains;         // share of models that have a chain
     bool cached;           // models keep their answers, and clients ask the same again
@@ -266,7 +269,7 @@ struct model_of {
     unsigned uses;      // requests that refer to it, by as many steps
     unsigned downs;     // times that a replica went down or was ejected
     struct chain chain; // n == 0: it has none
-    struct chain_link links[SIM_MODELS + 1];
+    struct chain_link links[SIM_MODELS + 2];
     struct ticket *word[SIM_WORD]; // those that wait for the keeper's word
     unsigned n_word;
 
@@ -295,8 +298,11 @@ struct model_of {
     uint64_t first_us; // when the first batch was sent
     unsigned drawn;    // times that its rules were
     // Levels.
-    unsigned level;
-    uint64_t moved_us; // by its home's clock; 0: it has not
+    unsigned level;    // in force
+    unsigned reckoned; // beneath a pin
+    uint64_t moved_us; // that, by its home's clock; 0: it has not
+    bool shut;         // it is pinned as if nothing could answer
+    uint64_t shut_us;  // when it last was
     uint64_t eased_us; // when its desk last decided at another level than 0
     uint64_t
         late_us; // when one of its requests last had to wait, or to be long under way; or was given up
@@ -422,6 +428,7 @@ enum event {
     EVENT_FAULT,  // worker: the next one of its own accord
     EVENT_LOAD,   // replica: its model is there again
     EVENT_ROLL,   // worker: it is its turn
+    EVENT_PINNED, // model: its desk is told to look at its pin
     EVENT_STORED, // ask: what the store says (tag: in time)
     EVENT_JUDGE   // worker: has been doing nothing for so long that no desk may count on it
 };
@@ -683,9 +690,14 @@ void demands_turned(struct loop_of *l);                  // at the end of its tu
 bool demands_second(const struct model_of *m);           // is a replica with version 2 counted on?
 unsigned demands_evidence(const struct world *w, const struct life *x);
 
+// pins.c
+void pins_turn(struct loop_of *l);
+void pins_event(const struct entry *e);
+void pins_heal(struct world *w); // whoever set them lets them go
+
 // kept.c
 void kept_ask(struct world *w, struct life *x); // its question, and what it wants of what is kept
-void kept_key(struct life *x);                  // when its request is whole
+void kept_key(struct world *w, struct life *x); // when its request is whole
 void kept_lent(struct life *x);                 // it came to its home
 void kept_back(struct loop_of *l, struct life *x); // and leaves it
 void kept_look(struct loop_of *l,

@@ -23,7 +23,7 @@ static uint64_t name_of(const struct store_ask *a)
                         a->model->hash};
     uint64_t name = hash64(view_of(words, sizeof(words)), 7);
     name = hash64(store_version(a), name);
-    return hash64(view_of(&a->id.key, sizeof(a->id.key)), name);
+    return hash64(view_of(a->id.key.bytes, sizeof(a->id.key.bytes)), name);
 }
 
 static struct in_store *place_of(struct world *w, uint64_t name)
@@ -47,7 +47,7 @@ void store_put(struct loop_of *l, struct store_ask *a)
     struct tensor t = slice_output(&a->slice, 0);
     bool current = a->epoch == atomic_load(&a->model->cache.epoch);
     demand(w, NULL, w->plan.stored, "where there is no store nobody tells it");
-    demand(w, NULL, !a->slice.next && a->sent_us <= l->now_us && a->ttl_us > 0,
+    demand(w, NULL, !a->slice.next && a->sent_us <= l->now_us && a->keep_us > 0 && a->id.key.shared,
            "what is told is one answer, and how long it is good");
     demand(w, NULL, view_eq(a->slice.answer->version, store_version(a)),
            "it is told under the version that it is of");
@@ -132,7 +132,9 @@ void store_get(struct loop_of *l, struct store_ask *a)
     struct world *w = l->w;
     demand(w, NULL, w->plan.stored && a->ticket && a->ticket->place == PLACE_ASKS,
            "who asks the store waits for it");
+    demand(w, NULL, a->id.key.shared, "what is asked of a store has a name that all give it");
     w->asks_out++;
+    life_of(a->ticket)->asked_until_us = w->now_us + LATE_US;
     demand(w, NULL, a->desk->home == l->index, "a desk asks on its home loop");
     if (world_chance(w, w->plan.store_fails)) {
         a->unheard = true;

@@ -203,8 +203,9 @@ static void forget_desk(struct model_of *m)
     m->desk_wake_us = SIM_NEVER;
     m->dirty = false;
     m->batches = m->tokens = m->first_us = 0;
-    m->level = 0;
-    m->moved_us = m->eased_us = m->late_us = m->lost_us = m->out_us = 0;
+    m->level = m->reckoned = 0;
+    m->shut = false;
+    m->moved_us = m->shut_us = m->eased_us = m->late_us = m->lost_us = m->out_us = 0;
     memset(m->sequence, 0, sizeof(m->sequence));
     for (unsigned i = 0; i < m->n_replicas; i++) {
         struct replica_of *r = &m->replica[i];
@@ -336,6 +337,9 @@ static void run_event(struct loop_of *l, const struct entry *e)
     case EVENT_GONE:
         clients_gone(l, e->p, e->tag);
         break;
+    case EVENT_PINNED:
+        pins_event(e);
+        break;
     case EVENT_STORED:
         store_event(l, e->p, e->tag);
         break;
@@ -379,6 +383,7 @@ static void turn(struct loop_of *l)
     run_desks(l);
     kept_turn(l);
     store_turn(l);
+    pins_turn(l);
     demands_turned(l);
     plan_wake(l);
 }
@@ -518,6 +523,7 @@ void world_run(struct world *w, uint64_t seed, uint64_t trace)
             w->healed = true;
             healed_us = w->now_us;
             workers_heal(w);
+            pins_heal(w);
         }
         demand(w, NULL, ++turns < TURNS_MAX, "a world takes a bounded number of turns");
         demand(w, NULL, !w->healed || w->now_us < healed_us + REST_US,

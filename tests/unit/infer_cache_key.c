@@ -40,11 +40,14 @@ static int setup(void **state)
     return 0;
 }
 
+static uint8_t secret_bytes[SIPHASH_KEY];
+static const uint8_t *secret; // NULL: the keys are those that all make
+
 static struct cache_key key_in_steps(size_t step, struct view tenant)
 {
     struct cache_keying k;
     struct cache_key out;
-    cache_key_begin(&k, &request, tenant);
+    cache_key_begin(&k, &request, tenant, secret);
     while (!cache_key_step(&k, step, &out))
         ;
     return out;
@@ -60,9 +63,22 @@ static bool same(struct cache_key a, struct cache_key b)
     return memcmp(&a, &b, sizeof(a)) == 0;
 }
 
+static int setup_secret(void **state)
+{
+    secret = secret_bytes;
+    return setup(state);
+}
+
+static int teardown(void **state)
+{
+    secret = NULL;
+    return 0;
+}
+
 static void what_is_the_same_question(void **state)
 {
     struct cache_key first = key();
+    assert_int_equal(first.shared, secret == NULL);
     for (size_t step = 1; step < 700; step += 37)
         assert_true(same(key_in_steps(step, VIEW("")), first));
     request.id = VIEW("mine");
@@ -121,6 +137,21 @@ static void what_is_another_question(void **state)
     }
 }
 
+// Of another process nobody can say what its keys are.
+static void a_secret_makes_keys_of_its_own(void **state)
+{
+    struct cache_key shared = key();
+    secret = secret_bytes;
+    struct cache_key first = key();
+    assert_false(same(first, shared));
+    for (unsigned i = 0; i < SIPHASH_KEY; i++) {
+        secret_bytes[i] ^= 0x80;
+        assert_false(same(first, key()));
+        secret_bytes[i] ^= 0x80;
+    }
+    assert_true(same(first, key()));
+}
+
 static void steps_of_sequences_are_nothing_to_keep(void **state)
 {
     assert_true(cache_key_fits(&request));
@@ -138,6 +169,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(what_is_the_same_question, setup),
         cmocka_unit_test_setup(what_is_another_question, setup),
+        cmocka_unit_test_setup_teardown(what_is_the_same_question, setup_secret, teardown),
+        cmocka_unit_test_setup_teardown(what_is_another_question, setup_secret, teardown),
+        cmocka_unit_test_setup_teardown(a_secret_makes_keys_of_its_own, setup, teardown),
         cmocka_unit_test_setup(steps_of_sequences_are_nothing_to_keep, setup),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -33,7 +33,7 @@ static int teardown(void **state)
 static struct cache_id id_of(uint64_t n)
 {
     struct cache_id id = {0};
-    memcpy(id.key.sha256, &n, sizeof(n));
+    memcpy(id.key.bytes, &n, sizeof(n));
     return id;
 }
 
@@ -228,6 +228,7 @@ static void as_a_slow_model_says(void **state)
     }
     for (uint64_t n = 0; n < operations; n++)
         one_operation(n);
+    print_message("%llu operations are as a slow model says\n", (unsigned long long)operations);
     cache_pool_set(&w.pool, 3 * MIB, LOOPS);
     for (unsigned l = 0; l < LOOPS; l++) {
         for (unsigned m = 0; m < MODELS; m++) {

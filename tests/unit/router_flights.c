@@ -49,7 +49,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static const struct cache_key keys[3] = {{{1}}, {{2}}, {{3}}};
+static const struct cache_key keys[3] = {{{1}, true}, {{2}, true}, {{3}, true}};
 
 static struct guest *ask_at(unsigned key, enum cache_use use, uint32_t lane, uint64_t deadline_us,
                             uint64_t now_us)

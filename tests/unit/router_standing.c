@@ -186,6 +186,36 @@ static void shared_device(void **state)
     give_up(b[1], clock_us);
 }
 
+// Nothing is answered for minutes while a full batch waits: what it can do is next to nothing, never nothing; and when it is
+// well again that is soon forgotten.
+static void stood_still(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 4; i++) {
+        lend_at(8, "", clock_us + 900000000, clock_us);
+        office.guest[office.n - 1].ticket.lane = 1;
+    }
+    run(clock_us);
+    struct batch *b[2] = {sent(), sent()};
+    for (unsigned i = 0; i < 2800; i++) {
+        clock_us += STANDING_LOOK_US;
+        standing_came(&office.desk->standing, 100);
+        run(clock_us);
+    }
+    assert_int_equal(office.desk->batcher.rows, 16);
+    assert_int_equal(share(), MODEL_SHARE / 64);
+    drop_guests();
+    give_up(b[0], clock_us);
+    give_up(b[1], clock_us);
+    for (unsigned i = 0; i < 300; i++) {
+        clock_us += STANDING_LOOK_US;
+        standing_came(&office.desk->standing, 1);
+        standing_served(&office.desk->standing, 1);
+        run(clock_us);
+    }
+    assert_int_equal(share(), MODEL_SHARE);
+}
+
 // t is not known: five of seven carry everything, two thirds of that many what is left, none nothing.
 static void unknown_times(void **state)
 {
@@ -513,6 +543,7 @@ int main(void)
         TAUGHT(turned_away),
         TAUGHT(two_servers),
         TAUGHT(shared_device),
+        TAUGHT(stood_still),
         cmocka_unit_test(unknown_times),
         LEVELED(late_in_the_queue),
         LEVELED(as_large_as_the_load_needs),

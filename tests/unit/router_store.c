@@ -4,6 +4,7 @@
 #include "tests/unit/router_kit.h"
 
 #define TTL 1000000u
+#define STALE 3000000u
 
 static struct cache_pool pool;
 static struct cache *cache;
@@ -13,7 +14,8 @@ static const struct model_rules rules = {.max_rows = 8,
                                          .deadline_us = 5000000,
                                          .queue_bytes = 1 << 20,
                                          .grace_us = 50000,
-                                         .cache_ttl_us = TTL};
+                                         .cache_ttl_us = TTL,
+                                         .cache_stale_us = STALE};
 
 static int setup(void **state)
 {
@@ -45,7 +47,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static const struct cache_key keys[2] = {{{1}}, {{2}}};
+static const struct cache_key keys[2] = {{{1}, true}, {{2}, true}};
 
 static struct guest *ask_as(unsigned key, enum cache_use use, const char *version)
 {
@@ -161,7 +163,7 @@ static void what_is_not_there_is_computed_and_told(void **state)
     struct fx *put = next_fx(FX_STORE_PUT);
     assert_non_null(put);
     assert_true(view_is(store_version(put->ask), "3"));
-    assert_int_equal(put->ask->ttl_us, TTL);
+    assert_int_equal(put->ask->keep_us, STALE);
     assert_memory_equal(&put->ask->id.key, &keys[0], sizeof(keys[0]));
     assert_null(next_fx(FX_STORE_PUT));
 }
@@ -180,17 +182,37 @@ static void who_wants_none_asks_nobody(void **state)
 {
     ask_as(0, CACHE_NONE, "");
     ask_as(1, CACHE_RENEW, "");
-    struct guest *g = ask_as(1, CACHE_ONLY_STALE, "");
-    assert_int_equal(back(g, STATUS_UNAVAILABLE), 1);
     assert_null(asked());
     desk_store_in(office.desk, false);
     ask(0);
+    struct guest *g = ask_as(1, CACHE_ONLY_STALE, "");
+    assert_int_equal(back(g, STATUS_UNAVAILABLE), 1);
     assert_null(asked());
     run(NOW);
     struct batch *b = sent();
     answer(b, NOW, 0, b->rows);
     office.read = 0;
     assert_null(next_fx(FX_STORE_PUT));
+}
+
+// On its loop the configuration has no store yet, or no more: nobody else knows that key.
+static void what_only_this_process_knows_by_name_stays_here(void **state)
+{
+    static const struct cache_key own = {{9}, false};
+    struct guest *g = &office.guest[office.n++];
+    guest_init(g, 1, 1, FAR);
+    g->ticket.to = (struct target){office.model, VIEW("m"), VIEW("")};
+    g->ticket.key = ticket_key(&g->request, g->ticket.to.version);
+    g->ticket.cache = CACHE_USE;
+    g->ticket.cache_key = &own;
+    desk_on_ticket(office.desk, &g->ticket, NOW, &office.fx);
+    assert_null(asked());
+    compute("3");
+    office.read = 0;
+    assert_int_equal(back(g, STATUS_OK), 1);
+    office.read = 0;
+    assert_null(next_fx(FX_STORE_PUT));
+    assert_int_equal(counted(CACHE_STORES), 1);
 }
 
 static void what_is_renewed_is_told(void **state)
@@ -302,6 +324,103 @@ static void what_was_stored_before_the_model_was_loaded_anew_is_a_miss(void **st
     expect_a_miss(g);
 }
 
+// ---- what is stale ---------------------------------------------------------------------------------------
+
+static void who_wants_what_is_kept_gets_what_is_stale(void **state)
+{
+    struct guest *g = ask_as(0, CACHE_ONLY_STALE, ""), *other = ask_as(0, CACHE_ONLY_STALE, "");
+    struct store_ask *a = asked(), *b = asked();
+    assert_non_null(b); // each for itself: they wait for no model
+    has(a, "3", NOW - 2500000, NOW);
+    nothing(b, NOW);
+    office.read = 0;
+    assert_int_equal(back(g, STATUS_OK), 1);
+    assert_int_equal(g->ticket.source, SOURCE_STALE);
+    assert_int_equal(g->ticket.age_s, 2);
+    assert_int_equal(back(other, STATUS_UNAVAILABLE), 1);
+    forget();
+    struct guest *again = ask_as(0, CACHE_ONLY_STALE, ""); // it is kept here, too
+    assert_null(asked());
+    office.read = 0;
+    assert_int_equal(back(again, STATUS_OK), 1);
+    assert_int_equal(again->ticket.source, SOURCE_STALE);
+    run(NOW);
+    assert_null(sent());
+    assert_int_equal(counted(CACHE_MISSES), 0);
+}
+
+static void what_is_older_than_stale_may_be_is_given_to_nobody(void **state)
+{
+    struct guest *g = ask_as(0, CACHE_ONLY_STALE, "");
+    has(asked(), "3", NOW - STALE, NOW);
+    office.read = 0;
+    assert_int_equal(back(g, STATUS_UNAVAILABLE), 1);
+}
+
+static void who_wants_what_is_kept_is_called_home_at_once(void **state)
+{
+    struct guest *g = ask_as(0, CACHE_ONLY_STALE, "");
+    struct store_ask *a = asked();
+    desk_on_cancel(office.desk, &g->ticket, FAR, &office.fx);
+    office.read = 0;
+    assert_int_equal(back(g, STATUS_CLIENT_GONE), 1);
+    has(a, "3", NOW, NOW);
+    assert_null(office.desk->asks);
+}
+
+static void while_most_is_lost_what_is_stale_is_as_good(void **state)
+{
+    atomic_store(&office.model->level, LEVEL_PARTIAL);
+    struct guest *g = ask(0), *other = ask(0);
+    has(asked(), "3", NOW - TTL - 1, NOW);
+    office.read = 0;
+    assert_int_equal(back(g, STATUS_OK) + back(other, STATUS_OK), 2);
+    assert_int_equal(g->ticket.source, SOURCE_STALE);
+    assert_int_equal(other->ticket.source, SOURCE_STALE);
+    assert_int_equal(counted(CACHE_SHARED), 1);
+    atomic_store(&office.model->level, LEVEL_HEALTHY);
+    forget();
+    struct guest *later = ask(0);
+    has(asked(), "3", NOW - TTL - 1, NOW);
+    compute("3");
+    office.read = 0;
+    assert_int_equal(back(later, STATUS_OK), 1);
+    assert_int_equal(later->ticket.source, SOURCE_MODEL);
+    assert_int_equal(counted(CACHE_SHARED), 1);
+}
+
+// Who asks anew does not wait for the store, and may be quicker.
+static void what_is_newer_here_stays(void **state)
+{
+    struct guest *g = ask_as(0, CACHE_ONLY_STALE, "");
+    struct store_ask *a = asked();
+    struct guest *anew = ask_as(0, CACHE_RENEW, "");
+    compute("3");
+    has(a, "3", NOW - TTL - 1, NOW);
+    office.read = 0;
+    assert_int_equal(back(anew, STATUS_OK) + back(g, STATUS_OK), 2);
+    forget();
+    struct guest *later = ask(0);
+    office.read = 0;
+    assert_int_equal(back(later, STATUS_OK), 1);
+    assert_int_equal(value_of(later), 7);
+}
+
+// A last resort is asked for, however little is found.
+static void a_last_resort_is_asked_for_every_time(void **state)
+{
+    office.desk->store_cold = true;
+    for (unsigned i = 0; i < 20; i++) {
+        struct guest *g = ask_as(i % 2, CACHE_ONLY_STALE, "");
+        struct store_ask *a = asked();
+        assert_non_null(a);
+        nothing(a, NOW);
+        office.read = 0;
+        assert_int_equal(back(g, STATUS_UNAVAILABLE), 1);
+        forget();
+    }
+}
+
 // One that joins others, or is the first, loads nothing anew: what is stored is as good as before.
 static void what_was_stored_before_we_began_is_good(void **state)
 {
@@ -346,13 +465,13 @@ static void a_flush_is_known_once(void **state)
 // So many that find nothing, or something now and then; each is a question of its own.
 static unsigned asks_of(unsigned n, unsigned found_every)
 {
-    static struct cache_key key;
+    static struct cache_key key = {.shared = true};
     static uint64_t questions;
     unsigned asks = 0;
     for (unsigned i = 0; i < n; i++) {
         struct guest *g = &office.guest[0];
         guest_init(g, 1, 1, FAR);
-        memcpy(key.sha256, &(uint64_t){++questions}, 8);
+        memcpy(key.bytes, &(uint64_t){++questions}, 8);
         g->ticket.to = (struct target){office.model, VIEW("m"), VIEW("")};
         g->ticket.key = ticket_key(&g->request, g->ticket.to.version);
         g->ticket.cache = CACHE_USE;
@@ -435,7 +554,14 @@ int main(void)
         TEST(what_is_not_there_is_computed_and_told),
         TEST(a_version_that_was_named_is_asked_for),
         TEST(who_wants_none_asks_nobody),
+        TEST(what_only_this_process_knows_by_name_stays_here),
         TEST(what_is_renewed_is_told),
+        TEST(who_wants_what_is_kept_gets_what_is_stale),
+        TEST(what_is_older_than_stale_may_be_is_given_to_nobody),
+        TEST(who_wants_what_is_kept_is_called_home_at_once),
+        TEST(while_most_is_lost_what_is_stale_is_as_good),
+        TEST(what_is_newer_here_stays),
+        TEST(a_last_resort_is_asked_for_every_time),
         TEST(others_wait_for_the_same_reply),
         TEST(others_wait_for_the_model_then),
         TEST(who_is_called_home_leaves_the_lead),
