@@ -121,6 +121,9 @@ $(B)/unit/$(1)_%: tests/unit/$(1)_%.c $(B)/flags $(call libs,$(USES_$(1)))
 endef
 $(foreach r,$(ROOMS),$(eval $(call ROOM,$(r))))
 
+# Those that test kernels which the machine would not choose.
+$(patsubst %,$(B)/unit/engine_%,bytes curves product): LIBS += -Wl$(comma)--wrap=cpu_vectors
+
 $(B)/sluice: keeper/main.c $(B)/flags $(call libs,$(USES_keeper))
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,$(USES_keeper)) $(LIBS)

@@ -4,6 +4,7 @@
 #include "engine/cpu/bytes.h"
 
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/vectors.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -264,11 +265,12 @@ void bytes_product(const struct bytes *w, const uint8_t *x, size_t x_step, size_
 {
     const struct panel p = {.w = w, .x = x, .y = y, .x_step = x_step};
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bw")) {
+    enum vectors have = cpu_vectors();
+    if (have >= VECTORS_VNNI) {
         product_vnni(&p, rows);
         return;
     }
-    if (__builtin_cpu_supports("avx2")) {
+    if (have >= VECTORS_AVX2) {
         product_avx2(&p, rows);
         return;
     }

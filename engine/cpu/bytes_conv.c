@@ -4,6 +4,7 @@
 #include "engine/cpu/bytes_conv.h"
 
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/vectors.h"
 
 #ifdef __x86_64__
 #include <immintrin.h>
@@ -392,12 +393,12 @@ __attribute__((noinline)) static void run_plain(const struct bytes_run *r)
 static void run(const struct bytes_run *r)
 {
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
+    enum vectors have = cpu_vectors();
+    if (have >= VECTORS_AVX512) {
         run_avx512(r);
         return;
     }
-    if (__builtin_cpu_supports("avx2")) {
+    if (have >= VECTORS_AVX2) {
         run_avx2(r);
         return;
     }

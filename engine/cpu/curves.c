@@ -3,6 +3,8 @@
 // Cephes (S. L. Moshier), expf and tanhf.
 #include "engine/cpu/curves.h"
 
+#include "engine/cpu/vectors.h"
+
 #include <stdint.h>
 #include <string.h>
 
@@ -72,11 +74,22 @@ INLINE float tanh_of(float x)
     return a < 0.625f ? near : far;
 }
 
+#define LANES 16
+
+// What is left over at the end goes through the same vectors, in a place of its own.
 #define EACH(name, target, function)                                                               \
     target static void name(float *x, size_t n)                                                    \
     {                                                                                              \
-        for (size_t i = 0; i < n; i++)                                                             \
+        float rest[LANES] = {0};                                                                   \
+        size_t whole = n / LANES * LANES;                                                          \
+        for (size_t i = 0; i < whole; i++)                                                         \
             x[i] = function(x[i]);                                                                 \
+        if (whole == n)                                                                            \
+            return;                                                                                \
+        memcpy(rest, x + whole, (n - whole) * sizeof(*x));                                         \
+        for (unsigned i = 0; i < LANES; i++)                                                       \
+            rest[i] = function(rest[i]);                                                           \
+        memcpy(x + whole, rest, (n - whole) * sizeof(*x));                                         \
     }
 
 #define PLAIN __attribute__((noinline))
@@ -97,9 +110,10 @@ EACH(tanh_avx2, AVX2, tanh_of)
 #define CHOOSE(name)                                                                               \
     void curve_##name(float *x, size_t n)                                                          \
     {                                                                                              \
-        if (__builtin_cpu_supports("avx512f"))                                                     \
+        enum vectors have = cpu_vectors();                                                         \
+        if (have >= VECTORS_AVX512)                                                                \
             name##_avx512(x, n);                                                                   \
-        else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))                  \
+        else if (have >= VECTORS_AVX2)                                                             \
             name##_avx2(x, n);                                                                     \
         else                                                                                       \
             name##_plain(x, n);                                                                    \

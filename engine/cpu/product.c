@@ -3,6 +3,7 @@
 // is left of rows and columns runs the same sums in the same order, so that a row's bits do not depend on
 // its block.
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/vectors.h"
 
 static inline __attribute__((always_inline)) void tail(const struct product *p, size_t row,
                                                        size_t col)
@@ -52,11 +53,12 @@ __attribute__((noinline)) static void product_plain(const struct product *p)
 void cpu_product(const struct product *p)
 {
 #ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512f")) {
+    enum vectors have = cpu_vectors();
+    if (have >= VECTORS_AVX512) {
         product_avx512(p);
         return;
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (have >= VECTORS_AVX2) {
         product_avx2(p);
         return;
     }

@@ -2,6 +2,7 @@
 // place in an array.
 #include "base/rand.h"
 #include "engine/cpu/curves.h"
+#include "tests/unit/engine_vectors.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -95,10 +96,15 @@ static void at_any_place(void **state)
     }
 }
 
-int main(void)
+static int all(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(close_everywhere), cmocka_unit_test(the_ends),
         cmocka_unit_test(exponential_has_no_end), cmocka_unit_test(at_any_place)};
     return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return vectors_each(all);
 }
