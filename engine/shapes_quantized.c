@@ -3,6 +3,8 @@
 #include "engine/ops.h"
 #include "engine/small.h"
 
+#include <math.h>
+
 static bool is_byte(const struct array *a)
 {
     return a && (a->dtype == ENGINE_U8 || a->dtype == ENGINE_I8);
@@ -23,6 +25,18 @@ static bool is_one_or(const struct array *a, int64_t n)
 static bool same_shape(const struct array *a, const struct array *b)
 {
     return a->rank == b->rank && memcmp(a->shape, b->shape, a->rank * sizeof(a->shape[0])) == 0;
+}
+
+// A constant scale that is divided by. Numbers below 1.2e-38 count as 0 while a plan runs; 0 divided by one would not be 0.
+static bool divides(struct job *j, const struct array *scale, struct engine_error *e)
+{
+    size_t n = 0;
+    const float *x = scale->data;
+    for (size_t i = 0; x && array_count(scale, &n) && i < n; i++) {
+        if (fpclassify(x[i]) == FP_SUBNORMAL)
+            return shape_wrong(j, e, "scale: expected no number between 0 and 1.2e-38");
+    }
+    return true;
 }
 
 // ---- QuantizeLinear, DequantizeLinear ----------------------------------------------------------------
@@ -76,7 +90,8 @@ bool shape_quantize(struct job *j, struct engine_error *e)
     int64_t precision = node_int(j->node, "precision", 0);
     if (precision != 0 && precision != 1)
         return shape_wrong(j, e, "precision: expected float32");
-    return scale_fits(j, x, j->in[1], zero, e) && shape_make(j, d, x->rank, x->shape, e);
+    return scale_fits(j, x, j->in[1], zero, e) && divides(j, j->in[1], e) &&
+           shape_make(j, d, x->rank, x->shape, e);
 }
 
 bool shape_dequantize(struct job *j, struct engine_error *e)
@@ -201,7 +216,7 @@ bool shape_qlinear_matmul(struct job *j, struct engine_error *e)
         !is_one_or(j->in[4], m.cols) || !is_scalar(j->in[6]) || !is_scalar(j->in[7]) ||
         j->in[5]->dtype != j->in[3]->dtype)
         return shape_wrong(j, e, "scales: expected one float32, or one a row and a column");
-    return shape_make(j, j->in[7]->dtype, m.rank, m.shape, e);
+    return divides(j, j->in[6], e) && shape_make(j, j->in[7]->dtype, m.rank, m.shape, e);
 }
 
 // ---- convolutions ------------------------------------------------------------------------------------
@@ -232,7 +247,7 @@ bool shape_qlinear_conv(struct job *j, struct engine_error *e)
         !is_one_or(j->in[5], k->shape[0]) ||
         (bias && (bias->dtype != ENGINE_I32 || bias->rank != 1 || bias->shape[0] != k->shape[0])))
         return shape_wrong(j, e, "scales, zero points, bias: expected one, or one a channel");
-    return conv_make(j, j->in[7]->dtype, k, e);
+    return divides(j, j->in[6], e) && conv_make(j, j->in[7]->dtype, k, e);
 }
 
 // ---- com.microsoft -----------------------------------------------------------------------------------
@@ -252,7 +267,8 @@ bool shape_qlinear_binary(struct job *j, struct engine_error *e)
                        (a && (!is_scalar(a) || a->dtype != (scale ? ENGINE_F32 : in[0]->dtype)))))
             return shape_wrong(j, e, "scales, zero points: expected one of each");
     }
-    return shape_together(j, in, 2, shape, &rank, e) && shape_make(j, in[0]->dtype, rank, shape, e);
+    return divides(j, j->in[6], e) && shape_together(j, in, 2, shape, &rank, e) &&
+           shape_make(j, in[0]->dtype, rank, shape, e);
 }
 
 // x with scale and zero point, and the answer's: inputs 0 to 4.
@@ -267,6 +283,8 @@ bool shape_qlinear_unary(struct job *j, struct engine_error *e)
         if ((scale && !a) || (a && (!is_scalar(a) || a->dtype != (scale ? ENGINE_F32 : x->dtype))))
             return shape_wrong(j, e, "scales, zero points: expected one of each");
     }
+    if (!divides(j, j->in[3], e))
+        return false;
     int64_t axis = shape_axis(j, -1);
     if (view_is(j->node->type, "QLinearSoftmax") && (axis < 0 || axis >= (int64_t)x->rank))
         return shape_wrong(j, e, "axis is out of range");
@@ -307,6 +325,8 @@ bool shape_qgemm(struct job *j, struct engine_error *e)
     if (c && (c->dtype != ENGINE_I32 || !array_count(c, &n) ||
               (n != 1 && (n != (size_t)shape[1] || c->shape[c->rank - 1] != shape[1]))))
         return shape_wrong(j, e, "bias: expected one int32, or one a column");
+    if (job_input(j, 7) && !divides(j, job_input(j, 7), e))
+        return false;
     return shape_make(j,
                       !job_input(j, 7) ? ENGINE_F32
                       : zero           ? zero->dtype

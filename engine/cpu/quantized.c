@@ -151,7 +151,8 @@ static struct range_scale range_of(const float *x, size_t n)
     }
     float scale = (high - low) / 255;
     float zero = scale > 0 ? rintf(0 - low / scale) : 0;
-    return (struct range_scale){scale, (int32_t)(zero < 0 ? 0 : zero > 255 ? 255 : zero)};
+    zero = zero > 0 ? zero : 0; // nor what is not a number: low may be infinite
+    return (struct range_scale){scale, (int32_t)(zero < 255 ? zero : 255)};
 }
 
 void cpu_dynamic_quantize(const struct job *j)

@@ -4,7 +4,9 @@
 #include "engine/engine.h"
 #include "tests/unit/engine_guard.h"
 #include "tests/unit/engine_kit.h"
+#include "tests/unit/engine_vectors.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -74,10 +76,26 @@ static void add(struct two *w, struct tensor *t)
     w->t[w->n++] = t;
 }
 
+// A file of that graph, with com.microsoft's ops. NULL with e.
+static struct engine_model *load(struct msg g)
+{
+    struct msg file = {0}, own = {0}, other = {0};
+    msg_uint(&file, 1, 10);
+    msg_msg(&file, 7, g);
+    msg_uint(&own, 2, 21);
+    msg_msg(&file, 8, own);
+    msg_text(&other, 1, "com.microsoft");
+    msg_uint(&other, 2, 1);
+    msg_msg(&file, 8, other);
+    struct engine_model *m = engine_model_load(guarded(), view_of(file.p, file.n), 4, &e);
+    free(file.p);
+    return m;
+}
+
 static void run_two(struct two *w, struct msg node, bool constants, struct engine_data *out,
                     struct engine_model **m, struct engine_instance **in)
 {
-    struct msg g = {0}, file = {0}, own = {0}, other = {0};
+    struct msg g = {0};
     struct engine_data x[MOST_TENSORS];
     unsigned inputs = 0;
     for (unsigned i = 0; i < w->n; i++) {
@@ -93,20 +111,11 @@ static void run_two(struct two *w, struct msg node, bool constants, struct engin
     }
     msg_msg(&g, GRAPH_NODES, node);
     msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", 0, NULL, 0));
-    msg_uint(&file, 1, 10);
-    msg_msg(&file, 7, g);
-    msg_uint(&own, 2, 21);
-    msg_msg(&file, 8, own);
-    msg_text(&other, 1, "com.microsoft");
-    msg_uint(&other, 2, 1);
-    msg_msg(&file, 8, other);
-    *m = engine_model_load(guarded(), view_of(file.p, file.n), 4, &e);
-    if (!*m)
+    if (!(*m = load(g)))
         fail_msg("%s", e.text);
     *in = engine_instance_new(*m, &e);
     if (!engine_run(*in, x, out, &e))
         fail_msg("%s", e.text);
-    free(file.p);
 }
 
 static struct msg copy_of(struct msg m)
@@ -363,13 +372,131 @@ static void joined(void **state)
     }
 }
 
-int main(void)
+// ---- scales ------------------------------------------------------------------------------------------
+
+static void byte_of(struct msg *g, const char *name, uint8_t v)
+{
+    msg_msg(g, GRAPH_CONSTANTS, onnx_tensor(name, ONNX_U8, NULL, 0, &v, 1));
+}
+
+static struct engine_model *quantizing(float scale)
+{
+    struct msg g = {0};
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){8}, 1));
+    scale_of(&g, "s", scale);
+    byte_of(&g, "z", 120);
+    graph_node(&g, "QuantizeLinear", "x,s,z", "y");
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_U8, NULL, 0));
+    return load(g);
+}
+
+static void run_once(struct engine_model *m, const float *x, unsigned n, struct engine_data *out,
+                     struct engine_instance **in)
+{
+    const struct engine_data data = {.data = x, .bytes = n * sizeof(*x), .rank = 1, .shape = {n}};
+    if (!m)
+        fail_msg("%s", e.text);
+    *in = engine_instance_new(m, &e);
+    if (!engine_run(*in, &data, out, &e))
+        fail_msg("%s", e.text);
+}
+
+// What onnxruntime makes of them; a sum that is no number is the lowest byte.
+static void scales_that_are_no_scales(void **state)
+{
+    (void)state;
+    static const float x[8] = {0, 1, -1, 1e30f, -1e30f, INFINITY, -INFINITY, NAN};
+    static const struct {
+        float scale;
+        uint8_t y[8];
+    } rows[] = {{0, {0, 255, 0, 255, 0, 255, 0, 0}},
+                {NAN, {0}},
+                {INFINITY, {120, 120, 120, 120, 120, 0, 0, 0}},
+                {-1, {120, 119, 121, 0, 255, 0, 255, 0}},
+                {1.2e-38f, {120, 255, 0, 255, 0, 255, 0, 0}}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        struct engine_model *m = quantizing(rows[i].scale);
+        struct engine_instance *in;
+        struct engine_data out;
+        run_once(m, x, 8, &out, &in);
+        assert_memory_equal(out.data, rows[i].y, 8);
+        engine_instance_free(in);
+        engine_model_free(m);
+    }
+}
+
+// Numbers below 1.2e-38 count as 0; nothing is divided by one.
+static void scales_that_vanish(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *op, *in, *domain;
+        unsigned rank;
+    } rows[] = {{"QLinearMatMul", "x,s,z,w,s,z,t,z", "", 4},
+                {"QLinearConv", "x,s,z,w,s,z,t,z", "", 4},
+                {"QGemm", "x,s,z,w,s,z,,t,z", "com.microsoft", 2},
+                {"QLinearAdd", "x,s,z,w,s,z,t,z", "com.microsoft", 4},
+                {"QLinearSigmoid", "x,s,z,t,z", "com.microsoft", 4}};
+    static const int64_t ones[4] = {1, 1, 1, 1};
+    for (unsigned i = 0; i < 2 * sizeof(rows) / sizeof(rows[0]); i++) {
+        struct msg g = {0}, n = onnx_node(rows[i / 2].op, rows[i / 2].in, "y");
+        msg_text(&n, 7, rows[i / 2].domain);
+        msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_U8, ones, rows[i / 2].rank));
+        constant(&g, tensor("w", ONNX_U8, rows[i / 2].rank, ones));
+        scale_of(&g, "s", 0.1f);
+        scale_of(&g, "t", i % 2 ? 1e-40f : 0.1f);
+        byte_of(&g, "z", 120);
+        msg_msg(&g, GRAPH_NODES, n);
+        msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_U8, NULL, 0));
+        struct engine_model *m = load(g);
+        if ((m == NULL) != (i % 2 == 1) || (!m && !strstr(e.text, "between 0 and 1.2e-38")))
+            fail_msg("%s: %s", rows[i / 2].op, m ? "taken" : e.text);
+        engine_model_free(m);
+    }
+    assert_null(quantizing(1e-40f));
+    assert_non_null(strstr(e.text, "between 0 and 1.2e-38"));
+}
+
+// A range without an end has no zero point: it is 0.
+static void a_range_without_end(void **state)
+{
+    (void)state;
+    static const float x[2] = {-INFINITY, 1};
+    struct msg g = {0}, n = onnx_node("DynamicQuantizeMatMul", "x,w,s", "y");
+    msg_text(&n, 7, "com.microsoft");
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", ONNX_F32, (int64_t[]){2}, 1));
+    constant(&g, tensor("w", ONNX_U8, 2, (int64_t[]){2, 3}));
+    scale_of(&g, "s", 0.1f);
+    msg_msg(&g, GRAPH_NODES, n);
+    graph_node(&g, "DynamicQuantizeLinear", "x", "q,r,zero");
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("zero", ONNX_U8, NULL, 0));
+    struct engine_model *m = load(g);
+    struct engine_instance *in;
+    struct engine_data out[2];
+    run_once(m, x, 2, out, &in);
+    for (unsigned c = 0; c < 3; c++)
+        assert_true(isnan(((const float *)out[0].data)[c]));
+    assert_int_equal(*(const uint8_t *)out[1].data, 0);
+    engine_instance_free(in);
+    engine_model_free(m);
+}
+
+static int all(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(products),
         cmocka_unit_test(gemms),
         cmocka_unit_test(convolutions),
         cmocka_unit_test(joined),
+        cmocka_unit_test(scales_that_are_no_scales),
+        cmocka_unit_test(scales_that_vanish),
+        cmocka_unit_test(a_range_without_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return vectors_each(all);
 }

@@ -418,12 +418,18 @@ static void repeat(struct msg *to, struct msg m, size_t times)
 static void too_many(void **state)
 {
     (void)state;
-    struct msg g = input("x", row4, 2), n, one = {0};
+    struct msg g, n, one;
     char from[16];
-    graph_node(&one, "Relu", "x", "y");
-    repeat(&g, one, 16385);
-    output(&g, "y");
-    refuses(onnx_model(g, 13), "16384 nodes");
+    static const size_t nodes[] = {16385, 1000000};
+    static const char *const types[] = {"Relu", "Fizz"};
+    for (unsigned i = 0; i < 4; i++) {
+        g = input("x", row4, 2);
+        one = (struct msg){0};
+        graph_node(&one, types[i / 2], "x", "y");
+        repeat(&g, one, nodes[i % 2]);
+        output(&g, "y");
+        refuses(onnx_model(g, 13), i / 2 ? "op Fizz" : "16384 nodes");
+    }
     g = input("x", row4, 2);
     one = (struct msg){0};
     floats(&one, "c", 0, NULL, 1);
