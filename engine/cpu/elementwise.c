@@ -1,6 +1,7 @@
 // Element by element: activations, Softmax, BatchNormalization.
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/curves.h"
+#include "engine/cpu/parts.h"
 
 #include <tgmath.h>
 
@@ -276,23 +277,24 @@ ALONG(log_softmax_f64, double, LOG_SOFTMAX)
 ALONG(hardmax_f32, float, HARDMAX)
 ALONG(hardmax_f64, double, HARDMAX)
 
+PARTS_OF(most_of, float, -INFINITY, v > s ? v : s, v > s ? v : s)
+PARTS_OF(sum_of, float, 0, s + v, s + v)
+
 static void softmax_f32(const void *from, void *to, size_t n, size_t step)
 {
     const float *x = from;
-    float *y = to, most = -INFINITY, sum = 0;
+    float *y = to;
     if (step != 1) {
         softmax_apart(from, to, n, step);
         return;
     }
-    for (size_t i = 0; i < n; i++)
-        most = x[i] > most ? x[i] : most;
+    float most = most_of(x, n, 0);
     for (size_t i = 0; i < n; i++)
         y[i] = x[i] - most;
     curve_exp(y, n);
+    float part = 1 / sum_of(y, n, 0);
     for (size_t i = 0; i < n; i++)
-        sum += y[i];
-    for (size_t i = 0; i < n; i++)
-        y[i] /= sum;
+        y[i] *= part;
 }
 
 typedef void along_fn(const void *x, void *y, size_t n, size_t step);

@@ -1,30 +1,12 @@
 // Normalizations: layer, RMS, instance, group, Lp, mean and variance, LRN; and the ops of com.microsoft that add
-// before they normalize. Float32; sums in eight parts, in one order whatever the batch.
+// before they normalize. Float32; sums in one order whatever the batch.
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/parts.h"
 
 #include <math.h>
 
-#define PARTS 8
-
-// Of x, or of the squares of x less `mean`.
-static float sum_of(const float *x, size_t n, bool squares, float mean)
-{
-    float part[PARTS] = {0}, sum = 0;
-    size_t i = 0;
-    for (; i + PARTS <= n; i += PARTS) {
-        for (unsigned p = 0; p < PARTS; p++) {
-            float v = x[i + p] - mean;
-            part[p] += squares ? v * v : v;
-        }
-    }
-    for (unsigned p = 0; i < n; i++, p++) {
-        float v = x[i] - mean;
-        part[p] += squares ? v * v : v;
-    }
-    for (unsigned p = 0; p < PARTS; p++)
-        sum += part[p];
-    return sum;
-}
+PARTS_OF(sum_of, float, 0, s + v, s + v)
+PARTS_OF(squares_of, float, 0, s + (v - mean) * (v - mean), s + v)
 
 struct moments {
     float mean, inverse; // 1 / sqrt(variance + epsilon)
@@ -32,8 +14,8 @@ struct moments {
 
 static struct moments moments_of(const float *x, size_t n, float epsilon)
 {
-    float mean = sum_of(x, n, false, 0) / (float)n;
-    return (struct moments){mean, 1 / sqrtf(sum_of(x, n, true, mean) / (float)n + epsilon)};
+    float mean = sum_of(x, n, 0) / (float)n;
+    return (struct moments){mean, 1 / sqrtf(squares_of(x, n, mean) / (float)n + epsilon)};
 }
 
 // y = (x - mean) * inverse * scale + bias, element by element; bias NULL: none.
@@ -89,7 +71,7 @@ void cpu_rms_norm(const struct job *j)
     size_t all = count_from(j->in[0], 0), n = count_from(j->in[0], (unsigned)shape_axis(j, -1));
     float epsilon = node_float(j->node, "epsilon", 1e-5f);
     for (size_t at = 0; at < all; at += n) {
-        float inverse = 1 / sqrtf(sum_of(x + at, n, true, 0) / (float)n + epsilon);
+        float inverse = 1 / sqrtf(squares_of(x + at, n, 0) / (float)n + epsilon);
         scale_tail(j, at, (struct moments){0, inverse}, n);
     }
 }
@@ -244,7 +226,7 @@ void cpu_skip_rms_norm(const struct job *j)
     float epsilon = node_float(j->node, "epsilon", 1e-6f);
     for (size_t at = 0, row = 0; at < all; at += n, row++) {
         float *sum = sum_row(j, 3, at, n);
-        struct moments m = {0, 1 / sqrtf(sum_of(sum, n, true, 0) / (float)n + epsilon)};
+        struct moments m = {0, 1 / sqrtf(squares_of(sum, n, 0) / (float)n + epsilon)};
         scale_row(sum, m, j->in[2]->data, NULL, n, (float *)j->out->data + at);
         keep_moments(j, row, m);
     }

@@ -1,57 +1,90 @@
 // Sums, products and extremes along axes; ArgMax and ArgMin. Each element of the output takes its elements in
-// the order in which they stand, so a row's bits do not depend on the batch.
+// one order, so a row's bits do not depend on the batch.
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/parts.h"
 
 #include <math.h>
 
-// n elements of a row into y: into one, or each into its own (step 1).
-typedef void reduce_row(void *y, const void *x, size_t n, size_t step);
+// What stands at x into y: a row of n elements into one element (lines: 0), or `lines` rows into one row, each element
+// into its own.
+typedef void reduce_fn(void *y, const void *x, size_t n, size_t lines);
 
-#define REDUCE(name, T, expression)                                                                \
-    static void name(void *y_, const void *x_, size_t n, size_t step)                              \
-    {                                                                                              \
-        const T *x = x_;                                                                           \
-        T *y = y_;                                                                                 \
-        if (step == 0) {                                                                           \
-            T s = *y;                                                                              \
-            for (size_t i = 0; i < n; i++) {                                                       \
-                T v = x[i];                                                                        \
-                s = (T)(expression);                                                               \
+// Some columns at a time, whose parts stay in registers.
+#define REDUCE_LINES(T, expression)                                                                \
+    size_t from = 0;                                                                               \
+    for (; from + PARTS <= n; from += PARTS) {                                                     \
+        T part[PARTS];                                                                             \
+        memcpy(part, y + from, sizeof(part));                                                      \
+        for (size_t l = 0; l < lines; l++) {                                                       \
+            for (unsigned p = 0; p < PARTS; p++) {                                                 \
+                T v = x[l * n + from + p], s = part[p];                                            \
+                part[p] = (T)(expression);                                                         \
             }                                                                                      \
-            *y = s;                                                                                \
-        } else {                                                                                   \
-            for (size_t i = 0; i < n; i++) {                                                       \
-                T v = x[i], s = y[i];                                                              \
-                y[i] = (T)(expression);                                                            \
-            }                                                                                      \
+        }                                                                                          \
+        memcpy(y + from, part, sizeof(part));                                                      \
+    }                                                                                              \
+    for (size_t l = 0; l < lines; l++) {                                                           \
+        for (size_t i = from; i < n; i++) {                                                        \
+            T v = x[l * n + i], s = y[i];                                                          \
+            y[i] = (T)(expression);                                                                \
         }                                                                                          \
     }
 
+#define REDUCE(name, T, expression)                                                                \
+    static void name(void *y_, const void *x_, size_t n, size_t lines)                             \
+    {                                                                                              \
+        const T *x = x_;                                                                           \
+        T *y = y_;                                                                                 \
+        if (lines == 0) {                                                                          \
+            for (size_t i = 0; i < n; i++) {                                                       \
+                T v = x[i], s = *y;                                                                \
+                *y = (T)(expression);                                                              \
+            }                                                                                      \
+            return;                                                                                \
+        }                                                                                          \
+        REDUCE_LINES(T, expression)                                                                \
+    }
+
+// Of floats, whose sums depend on the order: a row of them in parts. together: of two parts.
+#define REDUCE_PARTS(name, T, first, expression, together)                                         \
+    PARTS_OF(name##_parts, T, first, expression, together)                                         \
+    static void name(void *y_, const void *x_, size_t n, size_t lines)                             \
+    {                                                                                              \
+        const T *x = x_;                                                                           \
+        T *y = y_;                                                                                 \
+        if (lines == 0) {                                                                          \
+            T v = name##_parts(x, n, 0), s = *y;                                                   \
+            *y = (T)(together);                                                                    \
+            return;                                                                                \
+        }                                                                                          \
+        REDUCE_LINES(T, expression)                                                                \
+    }
+
 struct reduction {
-    reduce_row *f32, *f64, *i32, *i64, *u8, *i8;
+    reduce_fn *f32, *f64, *i32, *i64, *u8, *i8;
     double first; // before any element
     float (*last)(float sum, size_t n);
     double (*last_f64)(double sum, size_t n);
 };
 
-#define FLOATS(name, expression)                                                                   \
-    REDUCE(name##_f32, float, expression)                                                          \
-    REDUCE(name##_f64, double, expression)
-#define NUMBERS(name, floats, i32, i64)                                                            \
-    FLOATS(name, floats)                                                                           \
+#define FLOATS(name, first, expression, together)                                                  \
+    REDUCE_PARTS(name##_f32, float, first, expression, together)                                   \
+    REDUCE_PARTS(name##_f64, double, first, expression, together)
+#define NUMBERS(name, first, floats, i32, i64)                                                     \
+    FLOATS(name, first, floats, floats)                                                            \
     REDUCE(name##_i32, int32_t, i32)                                                               \
     REDUCE(name##_i64, int64_t, i64)
 
-NUMBERS(sum, s + v, (uint32_t)s + (uint32_t)v, (uint64_t)s + (uint64_t)v)
-NUMBERS(prod, s *v, (uint32_t)s *(uint32_t)v, (uint64_t)s *(uint64_t)v)
-NUMBERS(most, v != v || v > s ? v : s, v > s ? v : s, v > s ? v : s)
-NUMBERS(least, v != v || v < s ? v : s, v < s ? v : s, v < s ? v : s)
+NUMBERS(sum, 0, s + v, (uint32_t)s + (uint32_t)v, (uint64_t)s + (uint64_t)v)
+NUMBERS(prod, 1, s *v, (uint32_t)s *(uint32_t)v, (uint64_t)s *(uint64_t)v)
+NUMBERS(most, -INFINITY, v != v || v > s ? v : s, v > s ? v : s, v > s ? v : s)
+NUMBERS(least, INFINITY, v != v || v < s ? v : s, v < s ? v : s, v < s ? v : s)
 REDUCE(most_u8, uint8_t, v > s ? v : s)
 REDUCE(most_i8, int8_t, v > s ? v : s)
 REDUCE(least_u8, uint8_t, v < s ? v : s)
 REDUCE(least_i8, int8_t, v < s ? v : s)
-FLOATS(absolute, s + (v < 0 ? -v : v))
-FLOATS(square, s + v * v)
+FLOATS(absolute, 0, s + (v < 0 ? -v : v), s + v)
+FLOATS(square, 0, s + v * v, s + v)
 
 static float mean_of(float sum, size_t n)
 {
@@ -109,10 +142,10 @@ static const struct reduction
 
 static void reduction_fill(struct array *y, size_t n, double v)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (y->dtype == ENGINE_F32)
-            ((float *)y->data)[i] = (float)v;
-        else if (y->dtype == ENGINE_F64)
+    for (size_t i = 0; y->dtype == ENGINE_F32 && i < n; i++)
+        ((float *)y->data)[i] = (float)v;
+    for (size_t i = 0; y->dtype != ENGINE_F32 && i < n; i++) {
+        if (y->dtype == ENGINE_F64)
             ((double *)y->data)[i] = v;
         else if (y->dtype == ENGINE_U8)
             ((uint8_t *)y->data)[i] = v > 1 ? UINT8_MAX : 0;
@@ -138,23 +171,34 @@ static void reduction_steps(const struct array *x, unsigned set, size_t *step)
     }
 }
 
-static void reduction_add(const struct job *j, unsigned set, reduce_row *row)
+#define BLOCK_BYTES                                                                                \
+    16384 // of rows that are added up column by column: what stays in the nearest cache
+
+static void reduction_add(const struct job *j, unsigned set, reduce_fn *add)
 {
     const struct array *x = j->in[0];
-    size_t step[ENGINE_MAX_RANK + 1] = {0}, at[ENGINE_MAX_RANK] = {0}, all = 0, element;
+    size_t step[ENGINE_MAX_RANK + 1] = {0}, at[ENGINE_MAX_RANK] = {0}, all = 0;
+    size_t element = dtype_bytes(x->dtype);
     unsigned last = x->rank > 0 ? x->rank - 1 : 0;
-    size_t length = x->rank > 0 ? (size_t)x->shape[last] : 1;
-    element = dtype_bytes(x->dtype);
+    size_t n = x->rank > 0 ? (size_t)x->shape[last] : 1;
     reduction_steps(x, set, step);
-    if (!array_count(x, &all))
+    if (!array_count(x, &all) || all == 0)
         return;
-    for (size_t done = 0; done < all; done += length) {
+    // Rows that go into the same row stand side by side where the axis outside is reduced.
+    bool keeps = step[last] != 0, several = keeps && last > 0 && step[last - 1] == 0;
+    unsigned outer = several ? last - 1 : last;
+    size_t rows = several ? (size_t)x->shape[outer] : 1;
+    size_t most = BLOCK_BYTES / (n * element) + 1, lines;
+    const char *from = x->data;
+    for (size_t done = 0; done < all; done += rows * n) {
         size_t to = 0;
-        for (unsigned i = 0; i < last; i++)
+        for (unsigned i = 0; i < outer; i++)
             to += at[i] * step[i];
-        row((char *)j->out->data + to * element, (const char *)x->data + done * element, length,
-            step[last]);
-        for (unsigned i = last; i-- > 0;) {
+        for (size_t row = 0; row < rows; row += lines, from += lines * n * element) {
+            lines = rows - row < most ? rows - row : most;
+            add((char *)j->out->data + to * element, from, n, keeps ? lines : 0);
+        }
+        for (unsigned i = outer; i-- > 0;) {
             if (++at[i] < (size_t)x->shape[i])
                 break;
             at[i] = 0;
@@ -174,7 +218,7 @@ static void reduction_finish(const struct reduction *r, struct array *y, size_t 
 
 static void reduction_run(const struct job *j, const struct reduction *r)
 {
-    reduce_row *const by_dtype[] = {
+    reduce_fn *const by_dtype[] = {
         [ENGINE_F32] = r->f32, [ENGINE_F64] = r->f64, [ENGINE_I32] = r->i32, [ENGINE_I64] = r->i64,
         [ENGINE_U8] = r->u8,   [ENGINE_I8] = r->i8,   [ENGINE_BOOL] = r->u8};
     size_t outs = 0, all = 0;

@@ -1,6 +1,7 @@
 // Reductions where ONNX's own tests do not look: axes that cannot be, nothing along an axis, whole numbers at
 // their ends, what is not a number, shapes multiplied together.
 #include "engine/engine.h"
+#include "tests/unit/engine_guard.h"
 #include "tests/unit/engine_kit.h"
 
 #include <math.h>
@@ -12,12 +13,17 @@
 
 static struct engine_error e;
 
-static struct engine_model *try(struct msg g)
+static struct engine_model *try_in(struct engine *engine, struct msg g)
 {
     struct msg file = onnx_model(g, 13);
-    struct engine_model *m = engine_model_load(engine_any(false), view_of(file.p, file.n), 16, &e);
+    struct engine_model *m = engine_model_load(engine, view_of(file.p, file.n), 16, &e);
     free(file.p);
     return m;
+}
+
+static struct engine_model *try(struct msg g)
+{
+    return try_in(engine_any(false), g);
 }
 
 // x -> [Slice of it ->] op along axes -> y; opset 13.
@@ -39,10 +45,10 @@ static struct msg graph_of(const char *op, unsigned type, const int64_t *dims, u
     return g;
 }
 
-static void expect(struct msg g, const void *x, size_t bytes, const int64_t *dims, unsigned rank,
-                   const void *want, size_t want_bytes)
+static void expect_in(struct engine *engine, struct msg g, const void *x, size_t bytes,
+                      const int64_t *dims, unsigned rank, const void *want, size_t want_bytes)
 {
-    struct engine_model *m = try(g);
+    struct engine_model *m = try_in(engine, g);
     if (!m)
         fail_msg("%s", e.text);
     struct engine_instance *i = engine_instance_new(m, &e);
@@ -53,6 +59,12 @@ static void expect(struct msg g, const void *x, size_t bytes, const int64_t *dim
     assert_memory_equal(out.data, want, want_bytes);
     engine_instance_free(i);
     engine_model_free(m);
+}
+
+static void expect(struct msg g, const void *x, size_t bytes, const int64_t *dims, unsigned rank,
+                   const void *want, size_t want_bytes)
+{
+    expect_in(engine_any(false), g, x, bytes, dims, rank, want, want_bytes);
 }
 
 static void axes_that_cannot_be(void **state)
@@ -113,6 +125,63 @@ static void not_a_number(void **state)
     }
 }
 
+enum { I32 = 6 }; // TensorProto.DataType
+
+// Into which element of the sums along `set` element i of [dims] goes; no axes: all.
+static size_t goes_to(const int64_t *dims, unsigned set, size_t i)
+{
+    size_t to = 0, step = 1;
+    for (unsigned a = 3; a-- > 0; i /= (size_t)dims[a]) {
+        if (set == 0 || set >> a & 1)
+            continue;
+        to += i % (size_t)dims[a] * step;
+        step *= (size_t)dims[a];
+    }
+    return to;
+}
+
+// Small whole numbers, whose sums are exact in any order, in float32 too.
+static void add_up(const int64_t *dims, unsigned set, unsigned type)
+{
+    size_t n = (size_t)(dims[0] * dims[1] * dims[2]), outs = 1;
+    union {
+        float f;
+        int32_t i;
+    } *x = malloc(n * sizeof(*x)), *want = calloc(n, sizeof(*want));
+    int64_t axes[3];
+    unsigned n_axes = 0;
+    for (unsigned a = 0; a < 3; a++) {
+        if (set >> a & 1)
+            axes[n_axes++] = a;
+        outs *= set == 0 || set >> a & 1 ? 1 : (size_t)dims[a];
+    }
+    for (size_t i = 0; i < n; i++) {
+        int32_t v = (int32_t)(i * 7919 % 101) - 50;
+        size_t to = goes_to(dims, set, i);
+        if (type == I32)
+            want[to].i += x[i].i = v;
+        else
+            want[to].f += x[i].f = (float)v;
+    }
+    struct engine *guarded = engine_new(guard_device_new(), NULL, (struct engine_limits){0}, &e);
+    expect_in(guarded, graph_of("ReduceSum", type, dims, 3, n_axes, axes, false), x, n * sizeof(*x),
+              dims, 3, want, outs * sizeof(*want));
+    engine_free(guarded);
+    free(x);
+    free(want);
+}
+
+// Rows and columns longer than what is added up at a time, along every choice of three axes; between guard pages.
+static void long_ones(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][3] = {{3, 5, 77}, {2, 300, 35}, {1, 1, 16}, {4, 3, 1}};
+    for (unsigned k = 0; k < 4 * 8; k++) {
+        add_up(shapes[k % 4], k / 4, ONNX_F32);
+        add_up(shapes[k % 4], k / 4, I32);
+    }
+}
+
 // x [-1, -1, 2] as one row of so many elements as its dimensions multiply to, known when they are.
 static void shapes_multiplied(void **state)
 {
@@ -143,7 +212,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(axes_that_cannot_be), cmocka_unit_test(nothing_along_an_axis),
         cmocka_unit_test(whole_numbers),       cmocka_unit_test(not_a_number),
-        cmocka_unit_test(shapes_multiplied),
+        cmocka_unit_test(long_ones),           cmocka_unit_test(shapes_multiplied),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
