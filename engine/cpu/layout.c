@@ -95,6 +95,27 @@ static struct attr *perm_attr(struct rewrite *r, int64_t *perm)
     return a;
 }
 
+// The axes of four that a Transpose moves; NULL: it is another node.
+static const int64_t *moved_axes(const struct node *n)
+{
+    const struct attr *perm = view_is(n->type, "Transpose") ? node_attr(n, "perm") : NULL;
+    return perm && perm->kind == ATTR_INTS && perm->n == 4 ? perm->ints : NULL;
+}
+
+// Where a Transpose has just made *from: *from is what that one reads, and both are one. NULL: out of memory.
+static int64_t *both_moves(struct rewrite *r, int32_t *from, int64_t *perm)
+{
+    const struct node *last = r->n_nodes > 0 ? &r->nodes[r->n_nodes - 1] : NULL;
+    const int64_t *first = last && last->output[0] == *from ? moved_axes(last) : NULL;
+    if (!first)
+        return perm;
+    int64_t *both = arena_array(&r->g->arena, 4, sizeof(*both));
+    for (unsigned i = 0; both && i < 4; i++)
+        both[i] = first[perm[i]];
+    *from = last->input[0];
+    return both;
+}
+
 static struct node *add_node(struct rewrite *r, const struct node *like)
 {
     if (r->n_nodes == r->cap_nodes)
@@ -121,13 +142,14 @@ static void set_op(struct rewrite *r, struct node *n, const struct op *op)
 
 static void transpose(struct rewrite *r, int32_t from, int32_t to, int64_t *perm)
 {
-    struct node *n = add_node(r, &(struct node){.name = r->g->values[from].name,
+    struct view name = r->g->values[from].name;
+    perm = both_moves(r, &from, perm);
+    struct node *n = add_node(r, &(struct node){.name = name,
                                                 .type = VIEW("Transpose"),
-
                                                 .n_inputs = 1,
                                                 .n_outputs = 1,
                                                 .n_attrs = 1,
-                                                .attrs = perm_attr(r, perm),
+                                                .attrs = perm ? perm_attr(r, perm) : NULL,
                                                 .opset = r->g->opset});
     if (!n || !n->attrs) {
         no_memory(r);
@@ -311,15 +333,15 @@ static bool rewrite_binary(struct rewrite *r, const struct node *n)
 // A Transpose from one form to the other is what we have already.
 static bool rewrite_transpose(struct rewrite *r, const struct node *n)
 {
-    const struct attr *perm = node_attr(n, "perm");
+    const int64_t *perm = moved_axes(n);
     int32_t x = n->input[0], y = n->output[0];
-    if (!view_is(n->type, "Transpose") || !perm || perm->kind != ATTR_INTS || perm->n != 4)
+    if (!perm)
         return false;
-    if (memcmp(perm->ints, to_first, sizeof(to_first)) == 0) {
+    if (memcmp(perm, to_first, sizeof(to_first)) == 0) {
         r->twin[y] = first_form(r, x);
         return true;
     }
-    if (memcmp(perm->ints, to_last, sizeof(to_last)) != 0 || r->twin[x] < 0)
+    if (memcmp(perm, to_last, sizeof(to_last)) != 0 || r->twin[x] < 0)
         return false;
     struct node *to = add_node(r, n);
     if (to) {

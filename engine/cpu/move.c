@@ -1,6 +1,10 @@
 // Elements that move and do not change: Concat, Slice, Transpose, Constant. Any datatype: whole elements.
 #include "engine/cpu/cpu.h"
 
+#ifdef __x86_64__
+#include <xmmintrin.h>
+#endif
+
 static size_t size_from(const struct array *a, unsigned axis)
 {
     return dtype_bytes(a->dtype) * count_from(a, axis);
@@ -39,16 +43,61 @@ struct mover {
     int64_t length[ENGINE_MAX_RANK], from_step[ENGINE_MAX_RANK]; // steps in bytes
 };
 
+#define TILE                                                                                       \
+    16 // rows and columns that are turned at a time: their lines of the cache are read and written whole
+
+// `n` rows of `k` elements of four bytes; from: rows `outer` bytes apart, elements `inner`.
+static void move_tile(const char *from, int64_t outer, int64_t inner, int64_t n, int64_t k,
+                      char *to, int64_t to_row)
+{
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t x = 0; x < k; x++)
+            memcpy(to + i * to_row + x * 4, from + i * outer + x * inner, 4);
+    }
+}
+
+#ifdef __x86_64__
+// A whole tile whose columns stand side by side, four by four.
+static void turn_tile(const char *from, int64_t inner, char *to, int64_t to_row)
+{
+    for (int64_t x = 0; x < TILE; x += 4) {
+        for (int64_t i = 0; i < TILE; i += 4) {
+            const float *f = (const float *)(const void *)(from + x * inner + i * 4);
+            float *t = (float *)(void *)(to + i * to_row + x * 4);
+            __m128 a = _mm_loadu_ps(f), b = _mm_loadu_ps(f + inner / 4),
+                   c = _mm_loadu_ps(f + inner / 2), d = _mm_loadu_ps(f + inner / 4 * 3);
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            _mm_storeu_ps(t, a);
+            _mm_storeu_ps(t + to_row / 4, b);
+            _mm_storeu_ps(t + to_row / 2, c);
+            _mm_storeu_ps(t + to_row / 4 * 3, d);
+        }
+    }
+}
+#else
+static void turn_tile(const char *from, int64_t inner, char *to, int64_t to_row)
+{
+    move_tile(from, 4, inner, TILE, TILE, to, to_row);
+}
+#endif
+
 // The last two axes, the last one in steps: what a Transpose of images comes to.
 static char *move_plane(const struct mover *m, unsigned axis, const char *from, char *to)
 {
-    int64_t n = m->length[axis], k = m->length[axis + 1];
+    int64_t n = m->length[axis], k = m->length[axis + 1], row = 4 * k;
     int64_t outer = m->from_step[axis], inner = m->from_step[axis + 1];
-    for (int64_t i = 0; i < n; i++, from += outer) {
-        for (int64_t x = 0; x < k; x++, to += 4)
-            memcpy(to, from + x * inner, 4);
+    for (int64_t i = 0; i < n; i += TILE) {
+        int64_t rows = n - i < TILE ? n - i : TILE;
+        for (int64_t x = 0; x < k; x += TILE) {
+            int64_t columns = k - x < TILE ? k - x : TILE;
+            const char *at = from + i * outer + x * inner;
+            if (outer == 4 && rows == TILE && columns == TILE)
+                turn_tile(at, inner, to + i * row + x * 4, row);
+            else
+                move_tile(at, outer, inner, rows, columns, to + i * row + x * 4, row);
+        }
     }
-    return to;
+    return to + n * row;
 }
 
 static char *move(const struct mover *m, unsigned axis, const char *from, char *to)
