@@ -421,6 +421,8 @@ bool graph_fuse(struct graph *g, struct engine_error *e)
             fuse_hard_swish(&f, n);
         else if (view_is(n->type, "Relu"))
             fuse_relu(&f, n);
+        else if (view_is(n->type, "MatMul"))
+            f.failed = !fuse_lookup(g, n, e);
         else if (view_is(n->type, "TfIdfVectorizer"))
             f.failed = !fuse_text(g, n, e);
         else if (view_is(n->type, "StringNormalizer"))

@@ -99,6 +99,8 @@ bool node_feeds_bytes(const struct graph *g, const struct node *n);
 // Puts a Tokenizer into n, the TfIdfVectorizer behind it (engine/fuse_text.c). False with e: out of memory.
 bool fuse_text(struct graph *g, struct node *n, struct engine_error *e);
 bool set_stopwords(const struct graph *g, struct node *n, struct engine_error *e);
+// Makes n, a MatMul, a look into a table where it is one (engine/fuse_lookup.c). False with e.
+bool fuse_lookup(struct graph *g, struct node *n, struct engine_error *e);
 // Puts ops into what makes their input (engine/fuse.c). The values' readers are known.
 bool graph_fuse(struct graph *g, struct engine_error *e);
 

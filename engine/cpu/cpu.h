@@ -250,6 +250,7 @@ void cpu_size(const struct job *j);
 void cpu_cast(const struct job *j);
 void cpu_small_port(const struct job *j);
 void cpu_gather(const struct job *j);
+void cpu_lookup(const struct job *j);
 void cpu_range(const struct job *j);
 void cpu_constant_of_shape(const struct job *j);
 void cpu_expand(const struct job *j);

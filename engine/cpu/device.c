@@ -210,6 +210,7 @@ static const struct cpu_kernel kernels[] = {
     ML("LabelEncoder", cpu_label_encoder, .prepare = cpu_label_encoder_prepare),
     ML("OneHotEncoder", cpu_one_hot_encoder, .prepare = cpu_one_hot_encoder_prepare),
     KERNEL("Tokenizer, TfIdfVectorizer", cpu_words, .prepare = cpu_words_prepare),
+    KERNEL("Equal, Cast, MatMul", cpu_lookup),
     MICROSOFT("Tokenizer", cpu_tokenizer),
     KERNEL("StringConcat", cpu_string_concat),
     KERNEL("StringNormalizer", cpu_string_normalizer),

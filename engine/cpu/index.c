@@ -42,6 +42,49 @@ void cpu_gather(const struct job *j)
     }
 }
 
+// ---- Equal, Cast, MatMul -----------------------------------------------------------------------------
+
+// Which of n places the number is; n: none.
+#define PLACE(T)                                                                                   \
+    {                                                                                              \
+        T v = ((const T *)x->data)[i];                                                             \
+        size_t k = v >= 0 && v < (T)n ? (size_t)v : n;                                             \
+        return k < n && (T)k == v ? k : n;                                                         \
+    }
+
+static size_t place_of(const struct array *x, size_t i, size_t n)
+{
+    if (x->dtype == ENGINE_F32)
+        PLACE(float)
+    if (x->dtype == ENGINE_I32)
+        PLACE(int32_t)
+    PLACE(int64_t)
+}
+
+// One number a row of the answer, or one for each of the table's rows, of which those are added up that are there.
+void cpu_lookup(const struct job *j)
+{
+    const struct array *x = j->in[0], *table = j->in[2];
+    size_t n = (size_t)table->shape[0], columns = (size_t)table->shape[1];
+    size_t each = x->rank > 0 && x->shape[x->rank - 1] > 1 ? n : 1, rows = count_all(x) / each;
+    float *y = j->out->data;
+    const float *from = table->data;
+    for (size_t r = 0; r < rows; r++, y += columns) {
+        size_t at = each == 1 ? place_of(x, r, n) : n;
+        if (at < n) {
+            memcpy(y, from + at * columns, columns * sizeof(*y));
+            continue;
+        }
+        memset(y, 0, columns * sizeof(*y));
+        for (size_t k = 0; each > 1 && k < n; k++) {
+            if (place_of(x, r * n + k, n) != k)
+                continue;
+            for (size_t c = 0; c < columns; c++)
+                y[c] += from[k * columns + c];
+        }
+    }
+}
+
 // ---- made from little --------------------------------------------------------------------------------
 
 void cpu_range(const struct job *j)

@@ -381,13 +381,121 @@ static void gelu_written_out(void **state)
         try_gelu(&rows[i]);
 }
 
+// A row of a table as a product by what numbers are equal to, and what is not quite that.
+struct lookup {
+    unsigned type; // of the numbers
+    float first;   // of the places
+    float table;   // its first number
+    int64_t each;  // numbers for each row: 1, or one for each place
+    bool places_first, seen, fused;
+};
+
+enum { I32 = 6, PLACES = 5, COLUMNS = 3, NUMBERS = 15 };
+
+// `n` numbers from `first` on, one apart, or what `list` has.
+static size_t numbers_of(unsigned type, float first, const float *list, size_t n, void *to)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = list ? list[i] : first + (float)i;
+        if (type == ONNX_F32)
+            ((float *)to)[i] = v;
+        else if (type == I32)
+            ((int32_t *)to)[i] = (int32_t)v;
+        else
+            ((int64_t *)to)[i] = (int64_t)v;
+    }
+    return n * (type == ONNX_I64 ? 8 : 4);
+}
+
+static struct msg lookup_file(const struct lookup *l)
+{
+    int64_t table[PLACES * COLUMNS];
+    float numbers[PLACES * COLUMNS];
+    struct msg g = {0}, cast = onnx_node("Cast", "e", "c");
+    msg_msg(&g, GRAPH_INPUTS, onnx_value("x", l->type, (int64_t[]){-1, 3, l->each}, 3));
+    size_t bytes = numbers_of(l->type, l->first, NULL, PLACES, table);
+    msg_msg(&g, GRAPH_CONSTANTS,
+            onnx_tensor("places", l->type, (int64_t[]){1, PLACES}, 2, table, bytes));
+    numbers_of(ONNX_F32, 1, NULL, PLACES * COLUMNS, numbers);
+    numbers[0] = l->table;
+    msg_msg(&g, GRAPH_CONSTANTS,
+            onnx_tensor("w", ONNX_F32, (int64_t[]){PLACES, COLUMNS}, 2, numbers, sizeof(numbers)));
+    graph_node(&g, "Equal", l->places_first ? "places,x" : "x,places", "e");
+    onnx_int(&cast, "to", 1);
+    msg_msg(&g, GRAPH_NODES, cast);
+    graph_node(&g, "MatMul", "c,w", "y");
+    msg_msg(&g, GRAPH_OUTPUTS, onnx_value("y", ONNX_F32, NULL, 0));
+    if (l->seen)
+        msg_msg(&g, GRAPH_OUTPUTS, onnx_value("c", ONNX_F32, NULL, 0));
+    return onnx_model(g, 13);
+}
+
+static void check_lookup(const struct lookup *l, const float *x, const float *y)
+{
+    for (unsigned i = 0; i < 3 * COLUMNS; i++) {
+        float want = 0;
+        for (unsigned k = 0; k < PLACES; k++) {
+            float w =
+                k == 0 && i % COLUMNS == 0 ? l->table : 1 + (float)(k * COLUMNS + i % COLUMNS);
+            bool is =
+                x[l->each == 1 ? i / COLUMNS : i / COLUMNS * PLACES + k] == l->first + (float)k;
+            want += (is ? 1.0f : 0.0f) * w;
+        }
+        if (!(y[i] == want || (isnan(y[i]) && isnan(want))))
+            fail_msg("element %u: expected %g, got %g", i, (double)want, (double)y[i]);
+    }
+}
+
+static void try_lookup(const struct lookup *l, const float *numbers)
+{
+    int64_t x[NUMBERS];
+    struct engine_error e;
+    struct msg file = lookup_file(l);
+    const struct engine_source source = {.onnx = view_of(file.p, file.n), .note = hear};
+    swish_told = false;
+    awaited = "a look into a table";
+    struct engine_model *m = engine_model_open(engine_any(false), &source, 2, &e);
+    free(file.p);
+    if (!m)
+        fail_msg("%s", e.text);
+    assert_int_equal(swish_told, l->fused);
+    struct engine_instance *i = engine_instance_new(m, &e);
+    struct engine_data in = {x, 0, 3, {1, 3, l->each}}, out[2];
+    in.bytes = numbers_of(l->type, 0, numbers, 3 * (size_t)l->each, x);
+    if (!engine_run(i, &in, out, &e))
+        fail_msg("%s", e.text);
+    assert_int_equal(out[0].bytes, 3 * COLUMNS * sizeof(float));
+    check_lookup(l, numbers, out[0].data);
+    engine_instance_free(i);
+    engine_model_free(m);
+}
+
+static void tables_written_out(void **state)
+{
+    static const struct lookup rows[] = {
+        {I32, 0, 1, 1, false, false, true},          {ONNX_I64, 0, 1, 1, true, false, true},
+        {ONNX_F32, 0, 1, 1, false, false, true},     {I32, 0, 1, PLACES, false, false, true},
+        {ONNX_F32, 0, 1, PLACES, true, false, true}, {I32, 1, 1, 1, false, false, false},
+        {I32, 0, INFINITY, 1, false, false, false},  {I32, 0, 1, 1, false, true, false}};
+    static const float whole[NUMBERS] = {4, 0, 2, 3, 1, 0, 1, 2, 3, 4, 4, 4, 2, 4, 0},
+                       none[NUMBERS] = {-1, 5, 1, 2147483520.0f, 0, 1, 2, 3, 3, 9, 9, 9, 9, 9, 9},
+                       broken[NUMBERS] = {0.5f, NAN, INFINITY, 1, 1e30f, -0.0f, 1, 2};
+    (void)state;
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        try_lookup(&rows[i], whole);
+        try_lookup(&rows[i], none);
+        if (rows[i].type == ONNX_F32)
+            try_lookup(&rows[i], broken);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(scale_below_zero),     cmocka_unit_test(scale_beyond_float32),
         cmocka_unit_test(behind_a_convolution), cmocka_unit_test(behind_a_product),
         cmocka_unit_test(behind_a_sum),         cmocka_unit_test(hard_swish_written_out),
-        cmocka_unit_test(gelu_written_out),
+        cmocka_unit_test(gelu_written_out),     cmocka_unit_test(tables_written_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
