@@ -74,6 +74,11 @@ INLINE float tanh_of(float x)
     return a < 0.625f ? near : far;
 }
 
+INLINE float relu_of(float x)
+{
+    return x < 0 ? 0 : x;
+}
+
 #define LANES 16
 
 // What is left over at the end goes through the same vectors, in a place of its own.
@@ -94,6 +99,7 @@ INLINE float tanh_of(float x)
 
 #define PLAIN __attribute__((noinline))
 EACH(exp_plain, PLAIN, exp_whole_of)
+EACH(relu_plain, PLAIN, relu_of)
 EACH(sigmoid_plain, PLAIN, sigmoid_of)
 EACH(tanh_plain, PLAIN, tanh_of)
 
@@ -101,9 +107,11 @@ EACH(tanh_plain, PLAIN, tanh_of)
 #define AVX512 __attribute__((target("avx512f")))
 #define AVX2 __attribute__((target("avx2,fma")))
 EACH(exp_avx512, AVX512, exp_whole_of)
+EACH(relu_avx512, AVX512, relu_of)
 EACH(sigmoid_avx512, AVX512, sigmoid_of)
 EACH(tanh_avx512, AVX512, tanh_of)
 EACH(exp_avx2, AVX2, exp_whole_of)
+EACH(relu_avx2, AVX2, relu_of)
 EACH(sigmoid_avx2, AVX2, sigmoid_of)
 EACH(tanh_avx2, AVX2, tanh_of)
 
@@ -127,5 +135,6 @@ EACH(tanh_avx2, AVX2, tanh_of)
 #endif
 
 CHOOSE(exp)
+CHOOSE(relu)
 CHOOSE(sigmoid)
 CHOOSE(tanh)

@@ -270,7 +270,7 @@ void cpu_not(const struct job *j)
         sum += y[i * step];                                                                        \
     }
 
-ALONG(softmax_apart, float, SOFTMAX)
+ALONG(softmax_f32, float, SOFTMAX)
 ALONG(softmax_f64, double, SOFTMAX)
 ALONG(log_softmax_f32, float, LOG_SOFTMAX)
 ALONG(log_softmax_f64, double, LOG_SOFTMAX)
@@ -280,46 +280,75 @@ ALONG(hardmax_f64, double, HARDMAX)
 PARTS_OF(most_of, float, -INFINITY, v > s ? v : s, v > s ? v : s)
 PARTS_OF(sum_of, float, 0, s + v, s + v)
 
-static void softmax_f32(const void *from, void *to, size_t n, size_t step)
+#define BLOCK 1024 // elements of short rows whose exponentials are taken together
+
+// Rows of n that stand one behind the other.
+static void softmax_rows(const float *x, float *y, size_t rows, size_t n)
 {
-    const float *x = from;
-    float *y = to;
-    if (step != 1) {
-        softmax_apart(from, to, n, step);
-        return;
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = x + r * n;
+        float *to = y + r * n, most = n < PARTS ? -INFINITY : most_of(from, n, 0);
+        for (size_t i = 0; n < PARTS && i < n; i++)
+            most = from[i] > most ? from[i] : most;
+        for (size_t i = 0; i < n; i++)
+            to[i] = from[i] - most;
     }
-    float most = most_of(x, n, 0);
-    for (size_t i = 0; i < n; i++)
-        y[i] = x[i] - most;
-    curve_exp(y, n);
-    float part = 1 / sum_of(y, n, 0);
-    for (size_t i = 0; i < n; i++)
-        y[i] *= part;
+    curve_exp(y, rows * n);
+    for (size_t r = 0; r < rows; r++, y += n) {
+        float sum = n < PARTS ? 0 : sum_of(y, n, 0);
+        for (size_t i = 0; n < PARTS && i < n; i++)
+            sum += y[i];
+        for (size_t i = 0; i < n; i++)
+            y[i] *= 1 / sum;
+    }
+}
+
+static void softmax_lines(const float *x, float *y, size_t rows, size_t n)
+{
+    size_t most = n < BLOCK ? BLOCK / n : 1;
+    for (size_t r = 0, some; r < rows; r += some) {
+        some = rows - r < most ? rows - r : most;
+        softmax_rows(x + r * n, y + r * n, some, n);
+    }
 }
 
 typedef void along_fn(const void *x, void *y, size_t n, size_t step);
 
-static void along_axis(const struct job *j, along_fn *f32, along_fn *f64)
+struct along { // n elements, `inner` apart, of which there are outer * inner
+    size_t outer, n, inner;
+};
+
+static struct along along_of(const struct job *j)
 {
     const struct array *a = j->in[0];
     bool flat = j->node->opset < 13; // before 13 the axes from `axis` on are one
     int64_t axis = node_int(j->node, "axis", flat ? 1 : -1);
     axis += axis < 0 ? a->rank : 0;
     unsigned first = (unsigned)axis, end = flat ? a->rank : first + 1;
-    size_t outer = count_between(a, 0, first), n = count_between(a, first, end),
-           inner = count_from(a, end), size = dtype_bytes(a->dtype);
-    for (size_t o = 0; o < outer; o++) {
-        for (size_t k = 0; k < inner; k++) {
-            size_t at = (o * n * inner + k) * size;
+    return (struct along){count_between(a, 0, first), count_between(a, first, end),
+                          count_from(a, end)};
+}
+
+static void along_axis(const struct job *j, along_fn *f32, along_fn *f64)
+{
+    const struct array *a = j->in[0];
+    struct along s = along_of(j);
+    for (size_t o = 0; o < s.outer; o++) {
+        for (size_t k = 0; k < s.inner; k++) {
+            size_t at = (o * s.n * s.inner + k) * dtype_bytes(a->dtype);
             (a->dtype == ENGINE_F32 ? f32 : f64)((const char *)a->data + at,
-                                                 (char *)j->out->data + at, n, inner);
+                                                 (char *)j->out->data + at, s.n, s.inner);
         }
     }
 }
 
 void cpu_softmax(const struct job *j)
 {
-    along_axis(j, softmax_f32, softmax_f64);
+    struct along s = along_of(j);
+    if (s.inner == 1 && j->in[0]->dtype == ENGINE_F32)
+        softmax_lines(j->in[0]->data, j->out->data, s.outer, s.n);
+    else
+        along_axis(j, softmax_f32, softmax_f64);
 }
 
 void cpu_log_softmax(const struct job *j)

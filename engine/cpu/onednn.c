@@ -13,6 +13,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "engine/cpu/cpu.h"
+#include "engine/cpu/curves.h"
 
 #include <oneapi/dnnl/dnnl.h>
 #include <stdatomic.h>
@@ -526,13 +527,6 @@ static void aim(struct run *r, int which, const void *at)
     invariant(s == dnnl_success);
 }
 
-// The library's own makes 0 of what is not a number: an answer that looks right.
-static void relu_in_place(float *y, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        y[i] = y[i] < 0 ? 0 : y[i];
-}
-
 void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, float *y,
                      size_t images, void *scratch)
 {
@@ -546,7 +540,7 @@ void onednn_conv_run(const struct onednn_conv *o, void *state, const float *x, f
         dnnl_status_t s = dnnl_primitive_execute(r->sized->primitive, r->stream, r->n, r->args);
         invariant(s == dnnl_success);
         dnnl_stream_wait(r->stream);
-        if (o->relu)
-            relu_in_place(y + i * r->sized->answer, r->sized->answer);
+        if (o->relu) // the library's own makes 0 of what is not a number: an answer that looks right
+            curve_relu(y + i * r->sized->answer, r->sized->answer);
     }
 }

@@ -72,6 +72,15 @@ static void exponential_has_no_end(void **state)
     assert_true(y[5] == 0 && y[6] == 0 && y[7] == 0 && y[8] == 1 && isnan(y[9]));
 }
 
+static void nothing_below_zero(void **state)
+{
+    float y[] = {INFINITY, -INFINITY, 1, -1, 0, -0.0f, 3e38f, -3e38f, NAN, 0.5f};
+    (void)state;
+    curve_relu(y, 10);
+    assert_true(isinf(y[0]) && y[1] == 0 && y[2] == 1 && y[3] == 0 && y[4] == 0 && y[5] == 0);
+    assert_true(y[6] == 3e38f && y[7] == 0 && isnan(y[8]) && y[9] == 0.5f);
+}
+
 // An element's bits are its own: wherever it stands, however many there are.
 static void at_any_place(void **state)
 {
@@ -81,8 +90,9 @@ static void at_any_place(void **state)
     rand_seed(&dice, 9);
     for (unsigned k = 0; k < 100; k++)
         x[k] = ((float)rand_unit(&dice) - 0.5f) * 20;
-    static void (*const curves[])(float *, size_t) = {curve_exp, curve_sigmoid, curve_tanh};
-    for (unsigned which = 0; which < 3; which++) {
+    static void (*const curves[])(float *, size_t) = {curve_exp, curve_relu, curve_sigmoid,
+                                                      curve_tanh};
+    for (unsigned which = 0; which < 4; which++) {
         void (*curve)(float *, size_t) = curves[which];
         memcpy(whole, x, sizeof(x));
         curve(whole, 100);
@@ -100,7 +110,8 @@ static int all(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(close_everywhere), cmocka_unit_test(the_ends),
-        cmocka_unit_test(exponential_has_no_end), cmocka_unit_test(at_any_place)};
+        cmocka_unit_test(exponential_has_no_end), cmocka_unit_test(nothing_below_zero),
+        cmocka_unit_test(at_any_place)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
