@@ -18,11 +18,8 @@ struct fuse {
 static struct node *maker_of(const struct fuse *f, const struct node *n, unsigned i,
                              const char *type)
 {
-    if (n->input[i] < 0 || f->g->values[n->input[i]].readers != 1)
-        return NULL;
-    int32_t maker = f->g->values[n->input[i]].maker;
-    struct node *m = maker >= 0 ? &f->g->nodes[maker] : NULL;
-    return m && m->op && !m->relu && view_is(m->type, type) ? m : NULL;
+    struct node *m = node_only_maker(f->g, n, i, type);
+    return m && !m->relu ? m : NULL;
 }
 
 // m makes what n made; n is gone.
@@ -314,7 +311,7 @@ static bool is_near(double a, double b)
 // The node of that type which makes `v` for p's last node alone, or for n.
 static struct node *only_maker(const struct fuse *f, int32_t v, const char *type)
 {
-    const struct node reader = {.input = {v}};
+    const struct node reader = {.input = {v}, .n_inputs = 1};
     return v >= 0 ? maker_of(f, &reader, 0, type) : NULL;
 }
 

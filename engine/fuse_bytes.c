@@ -10,32 +10,6 @@ struct joined {                // of one QuantizeLinear
     struct node *op, *relu;    // relu NULL: none
 };
 
-static const struct value *input_value(const struct graph *g, const struct node *n, unsigned i)
-{
-    return i < n->n_inputs && n->input[i] >= 0 ? &g->values[n->input[i]] : NULL;
-}
-
-static struct node *maker(const struct graph *g, const struct node *n, unsigned i, const char *type)
-{
-    const struct value *v = input_value(g, n, i);
-    struct node *m = v && v->maker >= 0 ? &g->nodes[v->maker] : NULL;
-    return m && m->op && view_is(m->type, type) ? m : NULL;
-}
-
-// Nobody else reads what it makes.
-static struct node *only_maker(const struct graph *g, const struct node *n, unsigned i,
-                               const char *type)
-{
-    const struct value *v = input_value(g, n, i);
-    return v && v->readers == 1 ? maker(g, n, i, type) : NULL;
-}
-
-static const struct array *constant(const struct graph *g, const struct node *n, unsigned i)
-{
-    const struct value *v = input_value(g, n, i);
-    return v && v->constant && v->array.data ? &v->array : NULL;
-}
-
 static bool is_bytes(const struct array *a)
 {
     return a && (a->dtype == ENGINE_U8 || a->dtype == ENGINE_I8);
@@ -52,7 +26,7 @@ static size_t elements(const struct array *a)
 static bool is_scaled(const struct graph *g, const struct node *n, size_t count, int64_t axis,
                       unsigned rank)
 {
-    const struct array *scale = constant(g, n, 1), *zero = constant(g, n, 2);
+    const struct array *scale = node_constant(g, n, 1), *zero = node_constant(g, n, 2);
     size_t have = elements(scale);
     int64_t own = node_int(n, "axis", 1);
     own += own < 0 ? rank : 0;
@@ -70,7 +44,7 @@ static int64_t column_axis(const struct node *op)
 
 static bool weights_fit(const struct graph *g, struct joined *j)
 {
-    const struct array *w = constant(g, j->w, 0);
+    const struct array *w = node_constant(g, j->w, 0);
     bool conv = view_is(j->op->type, "Conv");
     int64_t axis = column_axis(j->op);
     return is_bytes(w) && (conv ? w->rank == 3 || w->rank == 4 : w->rank == 2) && elements(w) > 0 &&
@@ -80,9 +54,9 @@ static bool weights_fit(const struct graph *g, struct joined *j)
 // An int32 bias in the product's own scale, one a column.
 static bool bias_fits(const struct graph *g, const struct joined *j)
 {
-    const struct array *w = constant(g, j->w, 0), *b = constant(g, j->bias, 0);
-    const struct array *scale = constant(g, j->bias, 1), *zero = constant(g, j->bias, 2);
-    const struct array *sx = constant(g, j->x, 1), *sw = constant(g, j->w, 1);
+    const struct array *w = node_constant(g, j->w, 0), *b = node_constant(g, j->bias, 0);
+    const struct array *scale = node_constant(g, j->bias, 1), *zero = node_constant(g, j->bias, 2);
+    const struct array *sx = node_constant(g, j->x, 1), *sw = node_constant(g, j->w, 1);
     size_t count = (size_t)w->shape[column_axis(j->op)], n = elements(scale), each = elements(sw);
     if (!b || b->dtype != ENGINE_I32 || b->rank != 1 || elements(b) != count || !scale ||
         scale->dtype != ENGINE_F32 || (n != 1 && n != count))
@@ -110,19 +84,19 @@ static bool is_plain_gemm(const struct node *n)
 static bool find(const struct graph *g, const struct node *n, struct joined *j)
 {
     static const char *const ops[] = {"Conv", "MatMul", "Gemm"};
-    *j = (struct joined){.relu = only_maker(g, n, 0, "Relu")};
+    *j = (struct joined){.relu = node_only_maker(g, n, 0, "Relu")};
     const struct node *last = j->relu ? j->relu : n;
     for (unsigned i = 0; i < 3 && !j->op; i++)
-        j->op = only_maker(g, last, 0, ops[i]);
+        j->op = node_only_maker(g, last, 0, ops[i]);
     if (!j->op || j->op->relu || !is_scaled(g, n, 1, 0, 1) ||
         (view_is(j->op->type, "Gemm") && !is_plain_gemm(j->op)))
         return false;
-    j->x = maker(g, j->op, 0, "DequantizeLinear");
-    j->w = maker(g, j->op, 1, "DequantizeLinear");
-    bool biased = input_value(g, j->op, 2) != NULL;
-    j->bias = biased ? maker(g, j->op, 2, "DequantizeLinear") : NULL;
+    j->x = node_maker(g, j->op, 0, "DequantizeLinear");
+    j->w = node_maker(g, j->op, 1, "DequantizeLinear");
+    bool biased = j->op->n_inputs > 2 && j->op->input[2] >= 0;
+    j->bias = biased ? node_maker(g, j->op, 2, "DequantizeLinear") : NULL;
     return j->x && j->w && biased == (j->bias != NULL) && is_scaled(g, j->x, 1, 0, 1) &&
-           !constant(g, j->x, 0) && weights_fit(g, j) && (!biased || bias_fits(g, j));
+           !node_constant(g, j->x, 0) && weights_fit(g, j) && (!biased || bias_fits(g, j));
 }
 
 // Attributes of the op that the one on bytes has as well.
@@ -199,7 +173,7 @@ static const struct op *op_on_bytes(const struct node *op)
 
 bool node_feeds_bytes(const struct graph *g, const struct node *n)
 {
-    const struct array *x = constant(g, n, 0);
+    const struct array *x = node_constant(g, n, 0);
     return view_is(n->type, "DequantizeLinear") && x && (is_bytes(x) || x->dtype == ENGINE_I32);
 }
 

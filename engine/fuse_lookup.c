@@ -24,19 +24,6 @@ static bool shape_lookup(struct job *j, struct engine_error *e)
 static const struct op op_lookup = {
     .name = "Equal, Cast, MatMul", .min_inputs = 3, .max_inputs = 3, .shape = shape_lookup};
 
-static const struct value *input_of(const struct graph *g, const struct node *n, unsigned i)
-{
-    return n->input[i] >= 0 ? &g->values[n->input[i]] : NULL;
-}
-
-// The node of that type which makes n's first input, for it alone.
-static struct node *only_maker(const struct graph *g, const struct node *n, const char *type)
-{
-    const struct value *v = input_of(g, n, 0);
-    struct node *m = v && v->readers == 1 && v->maker >= 0 ? &g->nodes[v->maker] : NULL;
-    return m && m->op && view_is(m->type, type) ? m : NULL;
-}
-
 static double number_at(const struct array *a, size_t i)
 {
     return a->dtype == ENGINE_F32   ? (double)((const float *)a->data)[i]
@@ -45,11 +32,10 @@ static double number_at(const struct array *a, size_t i)
 }
 
 // 0, 1, 2 … along the last of its axes, which is the only one.
-static bool is_places(const struct value *v, int64_t n)
+static bool is_places(const struct array *a, int64_t n)
 {
     size_t count;
-    const struct array *a = &v->array;
-    if (!v->constant || a->rank == 0 || a->shape[a->rank - 1] != n || !array_count(a, &count) ||
+    if (!a || a->rank == 0 || a->shape[a->rank - 1] != n || !array_count(a, &count) ||
         (int64_t)count != n ||
         (a->dtype != ENGINE_F32 && a->dtype != ENGINE_I32 && a->dtype != ENGINE_I64))
         return false;
@@ -61,14 +47,13 @@ static bool is_places(const struct value *v, int64_t n)
 }
 
 // Of finite numbers: the product has each of them, times 0.
-static bool is_table(const struct value *v)
+static bool is_table(const struct array *a)
 {
     size_t count;
-    if (!v || !v->constant || v->array.dtype != ENGINE_F32 || v->array.rank != 2 ||
-        !array_count(&v->array, &count) || count == 0)
+    if (!a || a->dtype != ENGINE_F32 || a->rank != 2 || !array_count(a, &count) || count == 0)
         return false;
     for (size_t i = 0; i < count; i++) {
-        if (!isfinite(((const float *)v->array.data)[i]))
+        if (!isfinite(((const float *)a->data)[i]))
             return false;
     }
     return true;
@@ -76,13 +61,14 @@ static bool is_table(const struct value *v)
 
 bool fuse_lookup(struct graph *g, struct node *n, struct engine_error *e)
 {
-    struct node *cast = only_maker(g, n, "Cast");
-    struct node *equal = cast && node_int(cast, "to", 0) == 1 ? only_maker(g, cast, "Equal") : NULL;
-    const struct value *table = input_of(g, n, 1);
+    struct node *cast = node_only_maker(g, n, 0, "Cast");
+    struct node *equal =
+        cast && node_int(cast, "to", 0) == 1 ? node_only_maker(g, cast, 0, "Equal") : NULL;
+    const struct array *table = node_constant(g, n, 1);
     if (!equal || !is_table(table) || !g->device->ops->kernel(g->device, &op_lookup))
         return true;
     for (unsigned i = 0; i < 2; i++) {
-        if (!is_places(input_of(g, equal, i), table->array.shape[0]))
+        if (!is_places(node_constant(g, equal, i), table->shape[0]))
             continue;
         const int32_t in[3] = {equal->input[1 - i], equal->input[i], n->input[1]};
         for (unsigned k = 0; k < 3; k++)

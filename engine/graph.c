@@ -152,6 +152,31 @@ bool node_set(const struct graph *g, struct node *n, const struct op *op, struct
     return nothing || n->kernel || node_fail(n, e, "the device %s does not have this op", d->name);
 }
 
+static const struct value *input_value(const struct graph *g, const struct node *n, unsigned i)
+{
+    return i < n->n_inputs && n->input[i] >= 0 ? &g->values[n->input[i]] : NULL;
+}
+
+const struct array *node_constant(const struct graph *g, const struct node *n, unsigned i)
+{
+    const struct value *v = input_value(g, n, i);
+    return v && v->constant ? &v->array : NULL;
+}
+
+struct node *node_maker(const struct graph *g, const struct node *n, unsigned i, const char *type)
+{
+    const struct value *v = input_value(g, n, i);
+    struct node *m = v && v->maker >= 0 ? &g->nodes[v->maker] : NULL;
+    return m && m->op && view_is(m->type, type) ? m : NULL;
+}
+
+struct node *node_only_maker(const struct graph *g, const struct node *n, unsigned i,
+                             const char *type)
+{
+    const struct value *v = input_value(g, n, i);
+    return v && v->readers == 1 ? node_maker(g, n, i, type) : NULL;
+}
+
 const struct attr *node_find(const struct node *n, struct view name)
 {
     for (unsigned i = 0; i < n->n_attrs; i++) {

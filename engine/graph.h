@@ -164,6 +164,12 @@ void node_remove(struct graph *g,
 
 // Is the data of input i, which is there, looked at?
 bool node_reads(const struct node *n, unsigned i);
+// n's input i if it is a constant; NULL: it is not, or left out.
+const struct array *node_constant(const struct graph *g, const struct node *n, unsigned i);
+// The node of that type that makes n's input i; the same if nobody else reads it. NULL: none. The readers are known.
+struct node *node_maker(const struct graph *g, const struct node *n, unsigned i, const char *type);
+struct node *node_only_maker(const struct graph *g, const struct node *n, unsigned i,
+                             const char *type);
 // n is an `op` from here on, with the device's kernel for it. False with e: it has none.
 bool node_set(const struct graph *g, struct node *n, const struct op *op, struct engine_error *e);
 const struct attr *node_find(const struct node *n, struct view name); // NULL: absent

@@ -40,16 +40,10 @@ int32_t bytes_at(const struct array *a, size_t i)
     }
 }
 
-const struct array *bytes_constant(const struct graph *g, const struct node *n, unsigned i)
-{
-    const struct value *v = i < n->n_inputs && n->input[i] >= 0 ? &g->values[n->input[i]] : NULL;
-    return v && v->constant ? &v->array : NULL;
-}
-
 bool bytes_zeros(struct graph *g, const struct node *n, unsigned i, size_t count, int32_t **room,
                  struct engine_error *e)
 {
-    const struct array *z = bytes_constant(g, n, i);
+    const struct array *z = node_constant(g, n, i);
     size_t have = 1;
     if (i < n->n_inputs && n->input[i] >= 0 &&
         (!z || !bytes_is(z) || !array_count(z, &have) || (have != 1 && have != count)))

@@ -35,8 +35,6 @@ void bytes_settle(const struct bytes *w, int32_t zero, int32_t *y);
 bool bytes_is(const struct array *a); // int8 or uint8
 // Element i of whole numbers; of one element: that one; NULL: 0.
 int32_t bytes_at(const struct array *a, size_t i);
-// n's input i, if it is a constant; else NULL.
-const struct array *bytes_constant(const struct graph *g, const struct node *n, unsigned i);
 // n's input i is constant zero points for `count` columns, or left out: one for each in *room. False: they are not
 // known, or as many others; with e: out of memory.
 bool bytes_zeros(struct graph *g, const struct node *n, unsigned i, size_t count, int32_t **room,

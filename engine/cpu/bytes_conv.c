@@ -72,7 +72,7 @@ static bool groups_new(struct graph *g, struct byte_conv *c, const struct array 
 bool cpu_byte_conv_prepare(struct graph *g, struct node *n, struct engine_error *e)
 {
     unsigned at = view_is(n->type, "ConvInteger") ? 1 : 3;
-    const struct array *k = bytes_constant(g, n, at);
+    const struct array *k = node_constant(g, n, at);
     int64_t groups = node_int(n, "group", 1);
     int32_t *zeros;
     size_t count;

@@ -16,13 +16,6 @@ static bool is_f32(const struct array *a)
     return a && a->dtype == ENGINE_F32;
 }
 
-// Input i of n as far as it is a constant; NULL: it is none.
-static const struct array *constant_input(const struct graph *g, const struct node *n, unsigned i)
-{
-    const struct value *v = i < n->n_inputs && n->input[i] >= 0 ? &g->values[n->input[i]] : NULL;
-    return v && v->constant ? &v->array : NULL;
-}
-
 static bool pack(struct graph *g, const struct array *w, bool transposed, float scale,
                  struct dense_weights *d, struct engine_error *e)
 {
@@ -133,7 +126,7 @@ static float *bias_of(struct graph *g, const struct dense_weights *w, const stru
 
 bool cpu_gemm_prepare(struct graph *g, struct node *n, struct engine_error *e)
 {
-    const struct array *w = constant_input(g, n, 1), *c = constant_input(g, n, 2);
+    const struct array *w = node_constant(g, n, 1), *c = node_constant(g, n, 2);
     bool transposed = node_int(n, "transB", 0) != 0;
     if (!is_f32(w) || w->rank != 2 || node_int(n, "transA", 0) != 0)
         return true; // the plain way
@@ -249,7 +242,7 @@ void cpu_gemm(const struct job *j)
 
 bool cpu_matmul_prepare(struct graph *g, struct node *n, struct engine_error *e)
 {
-    const struct array *w = constant_input(g, n, 1);
+    const struct array *w = node_constant(g, n, 1);
     if (!is_f32(w) || w->rank != 2)
         return true;
     n->prepared = dense_new(g, n->input[1], false, 1, e);

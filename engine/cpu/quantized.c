@@ -208,7 +208,7 @@ bool cpu_byte_product_prepare(struct graph *g, struct node *n, struct engine_err
     unsigned at, zero;
     int32_t *zeros;
     weights_at(n, &at, &zero);
-    const struct array *b = bytes_constant(g, n, at);
+    const struct array *b = node_constant(g, n, at);
     bool turned = node_int(n, "transB", 0) != 0;
     if (!b || b->rank != 2 || !bytes_is(b) || b->shape[0] < 1 || b->shape[1] < 1 ||
         node_int(n, "transA", 0) != 0)
