@@ -331,8 +331,8 @@ static void planes(void **state)
     engine_free(guarded);
 }
 
-// A row that holds what is not a number: its answer says so (a Relu that the library has fused takes it for
-// 0, as engine/README.md says), and the other rows of the batch do not notice.
+// A row that holds what is not a number: its answer says so, behind a Relu too, and the other rows of the batch do not
+// notice.
 static void not_a_number(void **state)
 {
     (void)state;
