@@ -3,6 +3,8 @@
 // Source of the rules: onnx/onnx docs/Operators.md and docs/Broadcasting.md.
 #include "engine/ops.h"
 
+#include <stdio.h>
+
 bool shape_wrong(struct job *j, struct engine_error *e, const char *what)
 {
     char title[128];
@@ -317,6 +319,25 @@ static void without_copied(const struct job *j, const int64_t *want, unsigned n,
         *known = 0;
 }
 
+// "[1,4,-1]", or as much of it as there is room for.
+static const char *dims_text(const int64_t *shape, unsigned rank, char out[80])
+{
+    size_t at = 0;
+    snprintf(out, 80, "[]");
+    for (unsigned i = 0; i < rank && at < 80; i++)
+        at += (size_t)snprintf(out + at, 80 - at, "%s%lld%s", i ? "," : "[", (long long)shape[i],
+                               i + 1 == rank ? "]" : "");
+    return out;
+}
+
+// Files that were written for other sizes than they say end here.
+static bool elements_wrong(struct job *j, const int64_t *shape, unsigned n, struct engine_error *e)
+{
+    char have[80], want[80];
+    return node_fail(j->node, e, "shape: the elements of %s do not fit %s",
+                     dims_text(j->in[0]->shape, j->in[0]->rank, have), dims_text(shape, n, want));
+}
+
 bool shape_reshape(struct job *j, struct engine_error *e)
 {
     unsigned n;
@@ -343,10 +364,10 @@ bool shape_reshape(struct job *j, struct engine_error *e)
         if (known == 0) // a 0 that is the input's own says nothing of the other dimensions
             without_copied(j, want, n, &all, &known);
         if (known == 0 || all % known != 0)
-            return shape_wrong(j, e, "shape: the elements do not fit");
+            return elements_wrong(j, shape, n, e);
         shape[free_axis] = (int64_t)(all / known);
     } else if (known != all) {
-        return shape_wrong(j, e, "shape: the elements do not fit");
+        return elements_wrong(j, shape, n, e);
     }
     return shape_make(j, j->in[0]->dtype, n, shape, e);
 }

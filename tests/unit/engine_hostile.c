@@ -542,7 +542,10 @@ static void lists(void **state)
     refuses(with_list("Reshape", "x,a", 13, 2, L(-2, 72), NULL, NULL, NULL), "Reshape");
     refuses(with_list("Reshape", "x,a", 13, 3, L((int64_t)1 << 62, 4, 36), NULL, NULL, NULL),
             "Reshape");
-    refuses(with_list("Reshape", "x,a", 13, 2, L(5, -1), NULL, NULL, NULL), "Reshape");
+    refuses(with_list("Reshape", "x,a", 13, 2, L(5, -1), NULL, NULL, NULL),
+            "Reshape (node \"the-node\"): shape: the elements of [1,4,6,6] do not fit [5,-1]");
+    refuses(with_list("Reshape", "x,a", 13, 3, L(2, 0, 12), NULL, NULL, NULL),
+            "the elements of [1,4,6,6] do not fit [2,4,12]");
     refuses(with_list("Reshape", "x,a", 13, 5, L(1, 4, 6, 6, 0), NULL, NULL, NULL), "Reshape");
     refuses(with_list("Reshape", "x,a", 13, 17,
                       L(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 144), NULL, NULL, NULL),

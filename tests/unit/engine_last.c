@@ -2,6 +2,7 @@
 // without bias and Relu, in chains with what may stand between them. Each model is loaded twice.
 #include "base/rand.h"
 #include "engine/engine.h"
+#include "tests/unit/engine_guard.h"
 #include "tests/unit/engine_kit.h"
 
 #include <math.h>
@@ -267,8 +268,71 @@ static void transposes(void **state)
     }
 }
 
-// A row that holds what is not a number: its answer says so (a Relu that the library has fused takes it for
-// 0, as engine/README.md says), and the other rows of the batch do not notice.
+// A Transpose of the file's right before a convolution, of every order that keeps the rows: both moves are one. Somebody
+// else may look at what it makes.
+static void turned_before(void **state)
+{
+    (void)state;
+    static const int64_t orders[6][4] = {{0, 1, 2, 3}, {0, 1, 3, 2}, {0, 2, 1, 3},
+                                         {0, 2, 3, 1}, {0, 3, 1, 2}, {0, 3, 2, 1}};
+    rand_seed(&dice, 16);
+    for (unsigned k = 0; k < 12; k++) {
+        const int64_t *order = orders[k / 2];
+        int64_t image[4] = {-1, 9, 10, 11}, w[4] = {8, image[order[1]], 3, 3};
+        struct msg g = graph_of(image, 4, "out"), n = onnx_node("Transpose", "x", "a");
+        onnx_ints(&n, "perm", 4, order);
+        msg_msg(&g, GRAPH_NODES, n);
+        msg_msg(&g, GRAPH_NODES, conv(&g, "a", k & 1 ? "b" : "out", "w", w, true));
+        if (k & 1) {
+            msg_msg(&g, GRAPH_NODES, onnx_node("Flatten", "a", "d"));
+            msg_msg(&g, GRAPH_NODES, onnx_node("Flatten", "b", "f"));
+            n = onnx_node("Concat", "d,f", "out");
+            onnx_int(&n, "axis", 1);
+            msg_msg(&g, GRAPH_NODES, n);
+        }
+        compare(g, 3, image, 4);
+    }
+}
+
+// Planes larger than what is turned at a time, and what is left over; each element where it belongs, between guard pages.
+static void planes(void **state)
+{
+    (void)state;
+    struct engine_error e;
+    struct engine *guarded = engine_new(guard_device_new(), NULL, (struct engine_limits){0}, &e);
+    static const int64_t shapes[][3] = {{2, 16, 16}, {1, 40, 37}, {3, 17, 64}, {2, 5, 33}};
+    static const int64_t orders[][3] = {{0, 2, 1}, {1, 2, 0}, {2, 1, 0}, {2, 0, 1}};
+    static float x[3 * 64 * 64];
+    for (unsigned k = 0; k < 16; k++) {
+        const int64_t *dims = shapes[k / 4], *order = orders[k % 4];
+        struct msg g = graph_of(dims, 3, "y"), n = onnx_node("Transpose", "x", "y");
+        onnx_ints(&n, "perm", 3, order);
+        msg_msg(&g, GRAPH_NODES, n);
+        struct msg file = onnx_model(g, 13);
+        struct engine_model *m = engine_model_load(guarded, view_of(file.p, file.n), 1, &e);
+        struct engine_instance *i = m ? engine_instance_new(m, &e) : NULL;
+        struct engine_data in = {.data = x, .rank = 3}, out;
+        memcpy(in.shape, dims, 3 * sizeof(*dims));
+        in.bytes = (size_t)(dims[0] * dims[1] * dims[2]) * sizeof(*x);
+        for (size_t at = 0; at < in.bytes / sizeof(*x); at++)
+            x[at] = (float)at;
+        if (!i || !engine_run(i, &in, &out, &e))
+            fail_msg("%s", e.text);
+        const int64_t *to = out.shape, step[3] = {dims[1] * dims[2], dims[2], 1};
+        for (int64_t at = 0; at < to[0] * to[1] * to[2]; at++) {
+            int64_t from = at / (to[1] * to[2]) * step[order[0]] +
+                           at / to[2] % to[1] * step[order[1]] + at % to[2] * step[order[2]];
+            assert_true(((const float *)out.data)[at] == (float)from);
+        }
+        engine_instance_free(i);
+        engine_model_free(m);
+        free(file.p);
+    }
+    engine_free(guarded);
+}
+
+// A row that holds what is not a number: its answer says so, behind a Relu too, and the other rows of the batch do not
+// notice.
 static void not_a_number(void **state)
 {
     (void)state;
@@ -307,9 +371,10 @@ static void not_a_number(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one),          cmocka_unit_test(threads),
-        cmocka_unit_test(fused),        cmocka_unit_test(transposed_once_more),
-        cmocka_unit_test(chain),        cmocka_unit_test(transposes),
+        cmocka_unit_test(one),           cmocka_unit_test(threads),
+        cmocka_unit_test(fused),         cmocka_unit_test(transposed_once_more),
+        cmocka_unit_test(chain),         cmocka_unit_test(transposes),
+        cmocka_unit_test(turned_before), cmocka_unit_test(planes),
         cmocka_unit_test(not_a_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
