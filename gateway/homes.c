@@ -15,6 +15,8 @@ struct home {
     bool knows_form;
     struct arena arena;         // of form
     struct model_metadata form; // of its model, as those say who are up
+    bool rows_are_free;         // the first dimensions in it are
+    struct hash128 fits;        // batch key of the last request that had it; zero: none had
     struct home *next;          // of the part
     struct home *next_dirty;    // of those that must decide
 };
@@ -71,16 +73,28 @@ void home_know_form(struct home *h, const struct model_metadata *meta)
 {
     arena_reset(&h->arena);
     h->knows_form = model_metadata_copy(&h->arena, &h->form, meta);
+    h->fits = (struct hash128){0};
+    h->rows_are_free = true;
+    for (unsigned i = 0; i < meta->n_inputs; i++)
+        h->rows_are_free &= meta->inputs[i].rank > 0 && meta->inputs[i].shape[0] < 0;
 }
 
 // Its inputs have ranks and dimensions that the model takes, as far as we know: other versions may have a form of their
 // own, and so may what comes up next where nobody is up. Servers that tell no ModelConfig take what their metadata
 // do not say, too. False: `why`.
-static bool takes_form(const struct home *h, const struct ticket *t, char why[DIFFERENCE_TEXT])
+static bool takes_form(struct home *h, const struct ticket *t, char why[DIFFERENCE_TEXT])
 {
+    if (hash128_eq(h->fits, t->request->batch_key)) // but for its rows it is as the last one
+        return true;
     bool other = t->to.version.n > 0 && h->form.n_versions > 1;
     bool told = h->knows_form && (h->form.max_batch > 0 || h->form.instances > 0);
-    return !told || other || h->desk->replicas.n_up == 0 || request_fits(why, t->request, &h->form);
+    if (!told || other || h->desk->replicas.n_up == 0)
+        return true;
+    if (!request_fits(why, t->request, &h->form))
+        return false;
+    if (h->rows_are_free)
+        h->fits = t->request->batch_key;
+    return true;
 }
 
 // It goes straight back, and the client is told.

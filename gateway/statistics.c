@@ -12,12 +12,11 @@ static bool is_of(const struct figures *f, struct view version)
 }
 
 // NULL: no memory, or more versions than are told apart: then it is not counted.
-static struct figures *figures_of(struct part *p, const struct model *m, struct view version)
+static struct figures *figures_of(struct model_metrics *mm, struct view version)
 {
-    struct model_metrics *mm = metrics_model(&p->metrics, m);
     if (version.n > MODEL_VERSION_MAX)
         version = VIEW("");
-    for (unsigned i = 0; mm && i < FIGURES_VERSIONS; i++) {
+    for (unsigned i = 0; i < FIGURES_VERSIONS; i++) {
         struct figures *f = atomic_load_explicit(&mm->figures[i], memory_order_relaxed);
         if (f && is_of(f, version))
             return f;
@@ -39,10 +38,10 @@ static void add(struct figures_tally *t, uint64_t us)
     metrics_inc(&t->us, us);
 }
 
-void figures_answered(struct part *p, struct model *m, struct view version,
-                      const struct answer_meta *meta, enum answer_source source, uint64_t total_us)
+void figures_answered(struct model_metrics *mm, struct view version, const struct answer_meta *meta,
+                      enum answer_source source, uint64_t total_us)
 {
-    struct figures *f = figures_of(p, m, version);
+    struct figures *f = figures_of(mm, version);
     if (!f)
         return;
     add(&f->success, total_us);
@@ -54,11 +53,11 @@ void figures_answered(struct part *p, struct model *m, struct view version,
     }
 }
 
-void figures_failed(struct part *p, struct model *m, struct view version, uint64_t total_us)
+void figures_failed(struct model_metrics *mm, struct model *m, struct view version,
+                    uint64_t total_us)
 {
-    // A name that a client made up is no version.
-    struct figures *f =
-        figures_of(p, m, version.n > 0 && card_lacks(m, version) ? VIEW("") : version);
+    bool made_up = version.n > 0 && card_lacks(m, version); // by a client: it is none
+    struct figures *f = figures_of(mm, made_up ? VIEW("") : version);
     if (f)
         add(&f->fail, total_us);
 }
@@ -79,7 +78,8 @@ static void add_size(struct figures *f, uint32_t rows, uint64_t us)
 void figures_batch(struct part *p, const struct model *m, struct view version, uint32_t rows,
                    uint64_t compute_us)
 {
-    struct figures *f = figures_of(p, m, version);
+    struct model_metrics *mm = metrics_model(&p->metrics, m);
+    struct figures *f = mm ? figures_of(mm, version) : NULL;
     if (!f)
         return;
     metrics_inc(&f->inferences, rows);

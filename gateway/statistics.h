@@ -27,9 +27,10 @@ struct figures {
 };
 
 // A request of that model was answered: by a model, its own or not, or from what is kept; or it failed.
-void figures_answered(struct part *p, struct model *m, struct view version,
-                      const struct answer_meta *meta, enum answer_source source, uint64_t total_us);
-void figures_failed(struct part *p, struct model *m, struct view version, uint64_t total_us);
+void figures_answered(struct model_metrics *mm, struct view version, const struct answer_meta *meta,
+                      enum answer_source source, uint64_t total_us);
+void figures_failed(struct model_metrics *mm, struct model *m, struct view version,
+                    uint64_t total_us);
 // A batch of so many rows was computed by that version.
 void figures_batch(struct part *p, const struct model *m, struct view version, uint32_t rows,
                    uint64_t compute_us);

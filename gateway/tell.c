@@ -16,11 +16,11 @@ static void count(struct request *r, uint64_t total_us)
     enum answer_source source = r->infer.source;
     if (outcome != STATUS_OK) {
         metrics_inc(&mm->failures[outcome], 1);
-        figures_failed(r->part, m, r->infer.request.version, total_us);
+        figures_failed(mm, m, r->infer.request.version, total_us);
         return;
     }
     bool other = meta->fallback.n > 0; // its versions are no versions of this one
-    figures_answered(r->part, m, other ? VIEW("") : meta->version, meta, source, total_us);
+    figures_answered(mm, other ? VIEW("") : meta->version, meta, source, total_us);
     metrics_inc(&mm->answers[source], 1);
     metrics_inc(&mm->fallbacks, meta->fallback.n > 0);
     hist_add(&mm->stage[STAGE_TOTAL], total_us);
