@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/told.h"
 #include "gateway/doors.h"
 #include "gateway/front.h"
 #include "gateway/levels.h"
@@ -159,12 +160,12 @@ static void drain(struct gateway *g, const char *why)
 static void on_term(evutil_socket_t fd, short what, void *ctx)
 {
     struct gateway *g = ctx;
-    (void)fd;
+    enum told_how told = told_to_end(&g->told_us, loop_now_us(&g->main));
     (void)what;
-    if (g->terms++ == 0)
-        drain(g, "SIGTERM");
+    if (told != TOLD_HURRY)
+        drain(g, fd == SIGTERM ? "SIGTERM" : "SIGQUIT");
     else if (g->phase != PHASE_OVER)
-        cut(g, "a second SIGTERM");
+        cut(g, "a second signal");
 }
 
 static void on_usr1(evutil_socket_t fd, short what, void *ctx)
@@ -282,8 +283,9 @@ static bool watch_all(struct gateway *g)
     signal(SIGINT, SIG_IGN); // Ctrl-C reaches the whole foreground group; the keeper decides
     signal(SIGHUP, SIG_IGN);
     g->term_event = watch(g, SIGTERM, EV_SIGNAL | EV_PERSIST, on_term);
+    g->quit_event = watch(g, SIGQUIT, EV_SIGNAL | EV_PERSIST, on_term);
     g->usr1_event = watch(g, SIGUSR1, EV_SIGNAL | EV_PERSIST, on_usr1);
-    if (!g->term_event || !g->usr1_event)
+    if (!g->term_event || !g->quit_event || !g->usr1_event)
         return false;
     sigset_t none; // what came since the fork has waited for us
     sigemptyset(&none);
@@ -298,7 +300,8 @@ static bool watch_all(struct gateway *g)
 
 static void unwatch_all(struct gateway *g)
 {
-    struct event *events[] = {g->term_event, g->usr1_event, g->keeper_event, g->liveness_event};
+    struct event *events[] = {g->term_event, g->quit_event, g->usr1_event, g->keeper_event,
+                              g->liveness_event};
     for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
         if (events[i])
             event_free(events[i]);

@@ -71,7 +71,7 @@ struct gateway {
     struct tls_ticket_keys ticket_keys;
     unsigned descriptors; // that are left when what every configuration needs is open
     enum gateway_phase phase;
-    unsigned terms;         // SIGTERMs that came
+    uint64_t told_us;       // the first signal to end came then; 0: none has
     struct survey *surveys; // questions of /status that are out
     int exit_status;
     struct wheel_timer drain_timer;
@@ -80,7 +80,7 @@ struct gateway {
     struct wheel_timer pins_timer;
     struct wheel_timer sweep_timer; // gateway/removal
     struct removal *removals;       // models that are out of the table and not free yet
-    struct event *keeper_event, *liveness_event, *term_event, *usr1_event;
+    struct event *keeper_event, *liveness_event, *term_event, *quit_event, *usr1_event;
 };
 
 // Main thread: asks the keeper to kill that process of a local worker. False: it could not be said.

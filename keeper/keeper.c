@@ -1,5 +1,6 @@
 #include "keeper/keeper.h"
 #include "base/mem.h"
+#include "base/told.h"
 #include "keeper/event.h"
 #include "keeper/state.h"
 #include <errno.h>
@@ -257,21 +258,36 @@ static void begin_drain(struct keeper *k, const char *why, uint64_t now)
     sockets_let_go(&k->reload.sockets);
 }
 
+static void cut(struct keeper *k, int number)
+{
+    EVENT(LOG_WARN, "cut", LOG_I("signal", number));
+    if (k->phase == DRAINING) {
+        k->phase = STOPPING; // the gateway's end by our own hand is no failure
+        places_give_up(k);
+    }
+    kill_all(k);
+}
+
+// Only signals cut: the first one behind an operator's drain is as good as none.
+static void on_end_signal(struct keeper *k, int number, uint64_t now)
+{
+    const char *name = number == SIGTERM ? "SIGTERM" : number == SIGINT ? "SIGINT" : "SIGQUIT";
+    enum told_how told = told_to_end(&k->told_us, now);
+    if (k->phase == RUNNING)
+        begin_drain(k, name, now);
+    else if (told == TOLD_HURRY)
+        cut(k, number);
+    else
+        EVENT(LOG_INFO, "told_again", LOG_CSTR("why", name));
+}
+
 static void on_signal(struct keeper *k, int number, uint64_t now)
 {
     switch (number) {
     case SIGTERM:
     case SIGINT:
-        if (k->phase == RUNNING) {
-            begin_drain(k, number == SIGTERM ? "SIGTERM" : "SIGINT", now);
-            break;
-        }
-        EVENT(LOG_WARN, "cut", LOG_I("signal", number));
-        if (k->phase == DRAINING) {
-            k->phase = STOPPING; // the gateway's end by our own hand is no failure
-            places_give_up(k);
-        }
-        kill_all(k);
+    case SIGQUIT:
+        on_end_signal(k, number, now);
         break;
     case SIGUSR1:
         child_signal(&k->gateway, SIGUSR1);

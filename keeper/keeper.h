@@ -4,7 +4,7 @@
  *
  *   RUNNING ─SIGTERM, SIGINT─► DRAINING ─the gateway has ended─► STOPPING ─all workers have ended─► OVER
  *      └─ the gateway cannot start ─────────────────────────────────▲
- *   (a second SIGTERM or SIGINT kills what is left, from anywhere)
+ *   (another signal to end kills what is left, from anywhere)
  *
  * The gateway is a fork without exec: struct gateway_boot crosses as memory, sockets as descriptors.
  * Workers are fork and exec; they inherit 0, 1, 2 and the liveness pipe, nothing else. */

@@ -22,10 +22,9 @@ static const char help[] =
     "  --version      print the version\n"
     "  --help         print this\n"
     "\n"
-    "Runs in the foreground. SIGTERM and SIGINT drain (a second one cuts), SIGHUP takes the "
-    "file\n"
-    "again, SIGUSR1 opens log files again. Exit status: 0 stopped in order, 1 failed, 2 wrong "
-    "usage.\n";
+    "Runs in the foreground. SIGTERM, SIGINT and SIGQUIT drain (another one, more than 100 ms\n"
+    "later, cuts), SIGHUP takes the file again, SIGUSR1 opens log files again. Exit status:\n"
+    "0 stopped in order, 1 failed, 2 wrong usage.\n";
 
 struct keeper_options {
     const char *file;

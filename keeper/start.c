@@ -35,7 +35,7 @@ static bool refuse_errno(const char *what)
 
 static bool prepare_signals(struct keeper *k)
 {
-    static const int wanted[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+    static const int wanted[] = {SIGCHLD, SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1};
     sigset_t set;
     sigemptyset(&set);
     for (unsigned i = 0; i < sizeof(wanted) / sizeof(*wanted); i++) {

@@ -31,6 +31,7 @@ struct keeper {
     uint32_t last_place; // number that was given
     enum phase phase;
     bool drain_asked;     // by the gateway, for an operator
+    uint64_t told_us;     // the first signal to end came then; 0: none has
     uint64_t deadline_us; // DRAINING, STOPPING: kill what is left then; 0: it has been done
     uint64_t abort_us;    // the stuck gateway was sent SIGABRT; SIGKILL follows then; 0: none
     int signal_fd;

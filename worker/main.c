@@ -1,6 +1,7 @@
 // sluice-worker: a model server for one device.
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/told.h"
 #include "base/version.h"
 #include "engine/cpu/device.h"
 #include "net/listen.h"
@@ -51,8 +52,9 @@ struct worker_process {
     struct server *servers[MAX_LISTEN];
     struct addr at[MAX_LISTEN]; // where they listen
     struct server_budget *budget;
-    struct event *term, *interrupt, *liveness;
+    struct event *term, *quit, *interrupt, *liveness;
     struct wheel_timer drain;
+    uint64_t told_us; // the first signal to end came then; 0: none has
     uint64_t drain_until_us;
 };
 
@@ -185,10 +187,11 @@ static void on_signal(evutil_socket_t fd, short what, void *ctx)
     struct worker_process *w = ctx;
     (void)fd;
     (void)what;
-    if (w->serve.draining) {
+    enum told_how told = told_to_end(&w->told_us, loop_now_us(&w->loop));
+    if (told == TOLD_HURRY)
         loop_stop(&w->loop);
+    if (told != TOLD_FIRST)
         return;
-    }
     w->serve.draining = true;
     w->drain_until_us = loop_now_us(&w->loop) + DRAIN_US;
     for (unsigned i = 0; i < w->o.n_listen; i++) {
@@ -241,7 +244,9 @@ static void watch(struct worker_process *w)
 {
     w->term = event_new(w->loop.base, SIGTERM, EV_SIGNAL | EV_PERSIST, on_signal, w);
     w->interrupt = event_new(w->loop.base, SIGINT, EV_SIGNAL | EV_PERSIST, on_signal, w);
+    w->quit = event_new(w->loop.base, SIGQUIT, EV_SIGNAL | EV_PERSIST, on_signal, w);
     event_add(w->term, NULL);
+    event_add(w->quit, NULL);
     if (w->o.liveness_fd < 0) {
         event_add(w->interrupt, NULL);
         return;
@@ -305,7 +310,7 @@ static void stop(struct worker_process *w)
         engine_free(w->engine);
         compute_free(w->compute);
     }
-    struct event *events[] = {w->term, w->interrupt, w->liveness};
+    struct event *events[] = {w->term, w->quit, w->interrupt, w->liveness};
     for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
         if (events[i])
             event_free(events[i]);

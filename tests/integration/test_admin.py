@@ -383,6 +383,8 @@ def test_drain_by_an_operator(start):
             again = act(sluice, "/v1/drain")
             assert again.status_code == 200 and again.json()["already"]
             assert sluice.status_page()["phase"] != "running" and not sluice.find("cut")
+            sluice.kill(signal.SIGTERM)  # whoever stops the service behind the operator is in no hurry either
+            sluice.wait_event("told_again", why="SIGTERM")
             os.kill(pid, signal.SIGCONT)
             assert wire.read_answers(1, 30)[0][0] == 200
     finally:

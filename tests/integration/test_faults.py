@@ -399,6 +399,18 @@ def refuses(port):
     return False
 
 
+def cut_by(sluice, number):
+    """Told to end and told again, until it is cut."""
+
+    def hurry():
+        if sluice.process.poll() is None:
+            sluice.kill(number)
+        return sluice.find("cut")
+
+    wait_for(hurry, 20, "the cut")
+    return sluice.wait(20)
+
+
 def test_a_second_sigterm_cuts(start):
     sluice = start()
     pid = sluice.worker_pid()
@@ -408,11 +420,31 @@ def test_a_second_sigterm_cuts(start):
         wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
         sluice.kill(signal.SIGTERM)
         sluice.wait_event("draining")
-        sluice.kill(signal.SIGTERM)
-        sluice.wait(20)
-        sluice.wait_event("cut")
+        cut_by(sluice, signal.SIGTERM)
         assert wire.read_until_closed().closed
     assert gone(pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
+@pytest.mark.parametrize("to_all", [False, True])
+def test_told_twice_at_once_is_told_once(start, number, to_all):
+    """Supervisors double a signal, or send it to every process of the service; SIGQUIT drains as the others do."""
+    sluice = start(health='interval = "60s" timeout = "60s" failures = 3')
+    sluice.wait_workers()
+    worker, gateway = sluice.worker_pid(), sluice.gateway_pid()
+    with Wire(sluice.port, 30) as wire:
+        os.kill(worker, signal.SIGSTOP)
+        wire.send(post())
+        wait_for(lambda: sluice.metric("sluice_in_flight") == 1)
+        until = time.monotonic() + 0.02
+        while time.monotonic() < until:
+            for pid in (sluice.pid, gateway) if to_all else (sluice.pid,):
+                os.kill(pid, number)
+        sluice.wait_event("draining", why=number.name)
+        wait_for(lambda: refuses(sluice.port), 10, "the end of listening")
+        os.kill(worker, signal.SIGCONT)
+        assert wire.read_answers(1)[0][0] == 200
+    assert sluice.wait() == 0 and not sluice.find("cut")
 
 
 # ---- clients that leave ----------------------------------------------------------------------------

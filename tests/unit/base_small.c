@@ -11,6 +11,7 @@
 #include "base/printable.h"
 #include "base/rand.h"
 #include "base/recent.h"
+#include "base/told.h"
 #include <stdlib.h>
 
 static void hist_edges_meet(void **state)
@@ -263,6 +264,18 @@ static void recent_speaks_for_ninety_nine(void **state)
     assert_int_equal(recent_p99(&r), hist_upper(hist_index(9000)));
 }
 
+// What comes within 100 ms of the first signal is its echo, however often.
+static void told_once_is_a_wish(void **state)
+{
+    uint64_t first_us = 0;
+    assert_int_equal(told_to_end(&first_us, 5000), TOLD_FIRST);
+    assert_int_equal(told_to_end(&first_us, 5000), TOLD_ECHO);
+    assert_int_equal(told_to_end(&first_us, 5090), TOLD_ECHO);
+    assert_int_equal(told_to_end(&first_us, 104999), TOLD_ECHO);
+    assert_int_equal(told_to_end(&first_us, 105000), TOLD_HURRY);
+    assert_int_equal(told_to_end(&first_us, 105001), TOLD_HURRY);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +288,7 @@ int main(void)
         cmocka_unit_test(pb_reads_what_it_wrote),
         cmocka_unit_test(pb_refuses),
         cmocka_unit_test(printable_is_ascii),
+        cmocka_unit_test(told_once_is_a_wish),
     };
     return cmocka_run_group_tests_name("base: small parts", tests, NULL, NULL);
 }

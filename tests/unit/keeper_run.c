@@ -1,5 +1,6 @@
 // The keeper as it lives: real processes, a gateway and workers that play their part (rows 135, 136, 137, 144).
 // This program is the keeper, the gateway (forked) and, with "worker" as its first argument, a worker.
+#include "base/told.h"
 #include "keeper/keeper.h"
 #include "net/listen.h"
 #include "net/log.h"
@@ -684,7 +685,10 @@ static void second_signal_cuts(void **state)
     start(NEVER_ENDS, WORKER("stubborn"));
     event("worker_listening");
     kill(stage.keeper, SIGTERM);
+    kill(stage.keeper, SIGQUIT);
     event("draining");
+    event("told_again"); // its echo
+    usleep(TOLD_ONCE_US);
     uint64_t began = now_us();
     kill(stage.keeper, SIGTERM);
     event("cut");
@@ -832,6 +836,7 @@ static void reload_and_the_end(void **state)
     event("draining");
     kill(stage.keeper, SIGHUP);
     assert_non_null(strstr(event("reload_refused"), "the gateway drains"));
+    usleep(TOLD_ONCE_US);
     kill(stage.keeper, SIGTERM);
     event("cut");
     assert_int_equal(wait_keeper(), 0);
