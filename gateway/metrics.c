@@ -313,6 +313,12 @@ static void fronts(struct page *p)
          offsetof(struct server_stats, accept_paused)},
         {"sluice_tls_failed_total", "counter", "TLS handshakes that failed.",
          offsetof(struct server_stats, tls_failed)},
+        {"sluice_plain_on_tls_total", "counter",
+         "Connections without TLS to a port that speaks it: refused.",
+         offsetof(struct server_stats, plain_on_tls)},
+        {"sluice_tls_on_plain_total", "counter",
+         "Connections with TLS to a port that does not speak it: refused.",
+         offsetof(struct server_stats, tls_on_plain)},
     };
     struct server_stats stats;
     for (unsigned row = 0; row < N(rows); row++) {

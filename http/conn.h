@@ -46,15 +46,15 @@ struct http_conn {
     struct exchange *live; // not yet answered whole
     unsigned n_live;
     uint64_t accepted_us;
-    uint64_t head_since_us;  // first byte of the head at hand (or accept); 0: between requests
-    uint64_t idle_since_us;  // since when nothing is live; 0: something is
-    uint64_t serve_until_us; // while draining: when answers without an end are to end
-    bool closing;            // they were told
-    uint64_t rest_until_us;  // HTTP/1.1 while draining: how long it may rest
-    bool rest_begins;        // the last answer is still leaving: idle since then
-    uint64_t sent_us;        // last progress of the output while something waits; 0: nothing waits
-    uint64_t tick_us;        // HTTP/2: next look at the streams
-    uint64_t now_us;         // of the call at hand
+    uint64_t head_since_us; // first byte of the head at hand (or accept); 0: between requests
+    uint64_t idle_since_us; // since when nothing is live; 0: something is
+    bool closing;           // draining, and nothing is served any more: it was told
+    const char *misled;     // why nothing is served here from the start; NULL: it is
+    uint64_t rest_until_us; // HTTP/1.1 while draining: how long it may rest
+    bool rest_begins;       // the last answer is still leaving: idle since then
+    uint64_t sent_us;       // last progress of the output while something waits; 0: nothing waits
+    uint64_t tick_us;       // HTTP/2: next look at the streams
+    uint64_t now_us;        // of the call at hand
     struct h1 h1;
     struct h2_conn *h2;
     struct abuse abuse;
@@ -149,6 +149,8 @@ void h2_deinit(struct http_conn *c);
 const char *path_canonical(struct arena *a, struct view target, struct view *path,
                            struct view *query);
 bool authority_ok(struct view v);
+bool authorities_ok(
+    struct view v); // one, or several with commas between: of a channel of gRPC to many addresses
 
 const char *http_reason(unsigned status);
 #define HTTP_ALLOWED "GET, HEAD, POST" // what is ever served, for a 405 that knows no better

@@ -13,7 +13,7 @@ void exchange_start(struct exchange *ex, const struct http_response *r, uint64_t
     ex->status = r->status;
     if (c->mute) // its reader was given up: on_sent follows with the connection's end
         return;
-    ex->closing = c->draining && now_us >= c->serve_until_us;
+    ex->closing = c->closing;
     ex->flow = arena_zalloc(&ex->arena, sizeof(*ex->flow));
     if (ex->flow) {
         ex->flow->ask_us = UINT64_MAX;

@@ -379,7 +379,7 @@ static bool body_is_welcome(struct http_conn *c, struct exchange *ex, uint64_t n
 static void end_of_head(struct http_conn *c, uint64_t now_us)
 {
     struct exchange *ex = c->h1.ex;
-    const char *why = NULL;
+    const char *why = c->misled;
     if (c->h1.saw_length && c->h1.saw_coding)
         why = "content-length and transfer-encoding exclude each other";
     else if (!c->h1.saw_host && ex->carrier == HTTP_1_1)

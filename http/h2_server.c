@@ -452,7 +452,7 @@ static const char *check_head(struct exchange *ex, unsigned *status)
         struct view host = exchange_header(ex, "host");
         ex->authority = host;
     }
-    if (ex->authority.n > 0 && !authority_ok(ex->authority))
+    if (ex->authority.n > 0 && !authorities_ok(ex->authority))
         return "authority: expected a host name and an optional port";
     if (view_is(target, "*") && view_is(ex->method, "OPTIONS"))
         target = VIEW("/*");
@@ -478,6 +478,8 @@ static void on_head(struct http_conn *c, struct exchange *ex, bool last)
     const char *why = check_head(ex, &status);
     if (!why)
         why = exchange_drop_hops(ex);
+    if (!why)
+        why = c->misled;
     if (why) {
         exchange_refuse(ex, why == out_of_memory ? 503 : status, why, c->now_us);
         return;

@@ -198,6 +198,9 @@ void exchange_wake(struct exchange *ex, uint64_t now_us);
 struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops,
                                 void *ctx, bool secure, bool h2,
                                 uint64_t now_us); // NULL: out of memory
+// Right after http_conn_new: the peer has taken the port for another. tls_wanted: it speaks HTTP without TLS; its first
+// request is refused, 400 in words, and the connection ends. Else it speaks TLS where there is none: refused at once.
+void http_conn_misled(struct http_conn *c, bool tls_wanted, uint64_t now_us);
 // Frees the connection; live exchanges are told (on_gone / on_sent(false)) and live on by their refs.
 void http_conn_free(struct http_conn *c, uint64_t now_us);
 // Bytes from the peer. The room consumes them all (or buffers within its bounds).
@@ -216,8 +219,10 @@ bool http_conn_done(const struct http_conn *c);
 uint64_t
 http_conn_deadline(const struct http_conn *c); // earliest moment on_timer wants to run; UINT64_MAX
 void http_conn_on_timer(struct http_conn *c, uint64_t now_us);
-// Graceful: HTTP/1.1 answers with connection: close; HTTP/2 sends GOAWAY (2^31-1, then the real one). One
-// that rests (HTTP/1.1), or has said nothing yet, stays open until serve_until_us and a moment longer.
+// Graceful. Requests are served until serve_until_us: until then HTTP/1.1 answers with connection: close, and HTTP/2
+// hears nothing, since a client opens no stream on a connection that was told to end. Called again when that
+// moment has come (or for the first time then): HTTP/2 sends GOAWAY (2^31-1, then the real one), and answers
+// without an end end. One that rests (HTTP/1.1), or has said nothing yet, stays open for a moment longer.
 void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_us);
 unsigned http_conn_live(const struct http_conn *c); // exchanges not yet answered whole
 void *http_conn_user(struct http_conn *c);          // net's and gateway's pointer

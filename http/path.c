@@ -180,3 +180,17 @@ bool authority_ok(struct view v)
     }
     return port <= 65535;
 }
+
+bool authorities_ok(struct view v)
+{
+    const char *comma;
+    if (v.n > 255)
+        return false;
+    while ((comma = v.n ? memchr(v.p, ',', v.n) : NULL)) {
+        size_t n = (size_t)(comma - v.p);
+        if (!authority_ok(view_of(v.p, n)))
+            return false;
+        v = view_of(comma + 1, v.n - n - 1);
+    }
+    return authority_ok(v);
+}

@@ -30,6 +30,18 @@ struct http_conn *http_conn_new(const struct http_limits *l, const struct http_s
     return c;
 }
 
+void http_conn_misled(struct http_conn *c, bool tls_wanted, uint64_t now_us)
+{
+    c->now_us = now_us;
+    if (tls_wanted) {
+        c->misled =
+            "this port speaks TLS, and the request came without: use https, or grpc with TLS";
+        return;
+    }
+    h1_init(c);
+    h1_refuse(c, 400, "this port speaks no TLS: use http, or grpc without TLS", now_us);
+}
+
 // What waits will never leave: its exchanges learn that before their marks are dropped.
 static void drop_output(struct http_conn *c)
 {
@@ -79,7 +91,7 @@ static void recv_fresh(struct http_conn *c, const uint8_t *p, size_t n, uint64_t
     }
     if (!whole)
         h1_init(c);
-    else if (c->draining) // it came while we drain, and was told before we knew its language
+    else if (c->closing) // it was told before we knew its language
         h2_drain(c);
     http_conn_recv(c, head, head_n, now_us);
     if (n > k)
@@ -144,6 +156,9 @@ static void rest(struct http_conn *c, uint64_t now_us)
         h1_rest(c);
     if (c->rest_until_us < now_us + DRAIN_IDLE_US)
         c->rest_until_us = now_us + DRAIN_IDLE_US;
+    if (c->misled &&
+        c->kind == CONN_H2) // behind its answer: some clients take GOAWAY for the end of all
+        h2_terminate(c, H2_NO_ERROR);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
@@ -227,8 +242,6 @@ uint64_t http_conn_deadline(const struct http_conn *c)
         at = earlier(at, c->tick_us);
     if (c->kind == CONN_H1 && c->h1.ex && c->h1.ex->flow)
         at = earlier(at, flow_deadline(c->h1.ex));
-    if (c->draining && !c->closing && c->n_live > 0)
-        at = earlier(at, c->serve_until_us);
     if (c->kind == CONN_H2 && c->h2->last_call_us > 0)
         at = earlier(at, c->h2->last_call_us);
     return at;
@@ -283,8 +296,6 @@ void http_conn_on_timer(struct http_conn *c, uint64_t now_us)
     }
     if (c->kind == CONN_H1 && c->h1.ex && now_us >= flow_deadline(c->h1.ex))
         exchange_wake(c->h1.ex, now_us);
-    if (c->draining && !c->closing && now_us >= c->serve_until_us)
-        flow_tell_closing(c);
     if (c->kind == CONN_H2 &&
         (now_us >= c->tick_us || (c->h2->last_call_us > 0 && now_us >= c->h2->last_call_us)))
         h2_tick(c, now_us);
@@ -294,12 +305,14 @@ void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_
 {
     c->now_us = now_us;
     c->draining = true;
-    c->serve_until_us = serve_until_us;
     c->rest_until_us = serve_until_us + DRAIN_IDLE_US;
+    if (c->kind == CONN_H1 && c->h1.ex && !c->h1.ex->responded)
+        c->h1.ex->keep_alive = false; // what is answered already was told that it may go on
+    if (now_us < serve_until_us || c->closing)
+        return;
+    flow_tell_closing(c);
     if (c->kind == CONN_H2)
         h2_drain(c);
-    else if (c->kind == CONN_H1 && c->h1.ex && !c->h1.ex->responded)
-        c->h1.ex->keep_alive = false; // what is answered already was told that it may go on
 }
 
 unsigned http_conn_live(const struct http_conn *c)

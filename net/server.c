@@ -279,10 +279,12 @@ static void last_call(struct listener *l)
     listener_close(l);
 }
 
-// Nobody begins to connect any more. Those who have begun may arrive for a moment yet; then the end.
+// Nobody begins to connect any more. Those who have begun may arrive for a moment yet; then the end. Who is
+// there hears of it now.
 static void part_stop(struct server_part *p)
 {
     struct server *s = p->server;
+    server_conn_drain(p, loop_now_us(p->loop));
     for (unsigned i = 0; i < s->n_listeners; i++) {
         struct listener *l = &s->listeners[i];
         if (l->part == p && l->fd >= 0 && !listen_turn_away(l->fd))
@@ -322,7 +324,7 @@ static void on_op(struct loop *l, struct loop_task *t)
         part_start(p);
         break;
     case OP_DRAIN:
-        server_conn_drain(p);
+        server_conn_drain(p, atomic_load(&p->server->serve_until_us));
         break;
     case OP_STOP:
         part_stop(p);
@@ -406,6 +408,8 @@ void server_stats(const struct server *s, struct server_stats *out)
         out->handed_over += atomic_load_explicit(&p->handed_over, memory_order_relaxed);
         out->accept_paused += atomic_load_explicit(&p->accept_paused, memory_order_relaxed);
         out->tls_failed += atomic_load_explicit(&p->tls_failed, memory_order_relaxed);
+        out->plain_on_tls += atomic_load_explicit(&p->plain_on_tls, memory_order_relaxed);
+        out->tls_on_plain += atomic_load_explicit(&p->tls_on_plain, memory_order_relaxed);
         out->bytes_in += atomic_load_explicit(&p->bytes_in, memory_order_relaxed);
         out->bytes_out += atomic_load_explicit(&p->bytes_out, memory_order_relaxed);
         out->accepting |= atomic_load_explicit(&p->open_listeners, memory_order_relaxed) > 0;

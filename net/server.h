@@ -40,7 +40,8 @@ struct server_config {
 
 struct server_stats { // relaxed atomics summed over the parts
     uint64_t accepted, refused_address, handed_over, accept_paused, tls_failed;
-    uint64_t bytes_in, bytes_out; // of connections that have ended
+    uint64_t plain_on_tls, tls_on_plain; // clients that have taken the port for another
+    uint64_t bytes_in, bytes_out;        // of connections that have ended
     unsigned conns;
     bool accepting;
 };
@@ -52,10 +53,10 @@ struct server *server_new(const struct server_config *c, struct loop *const *loo
 // Any thread, from the loop's own point of view `from` (NULL when not on a loop). Effects reach
 // each loop by its mailbox.
 void server_start(struct server *s, struct loop *from);
-// Every connection is told to end gracefully, new ones from their start; accepting goes on. serve_until_us:
-// when server_stop_accept is meant to come (HTTP/1.1 connections that rest stay as long).
+// The end is near; accepting goes on. Connections, new ones too, are served in full until serve_until_us, when
+// server_stop_accept is meant to come: HTTP/1.1 hears of it with each answer, HTTP/2 then.
 void server_drain(struct server *s, struct loop *from, uint64_t serve_until_us);
-// Takes what is in the backlog, then closes the listening descriptors.
+// Takes what is in the backlog, then closes the listening descriptors. Every connection is told to end gracefully.
 void server_stop_accept(struct server *s, struct loop *from);
 void server_cut(struct server *s, struct loop *from); // closes every connection now
 // No listening descriptor and no connection left (any thread).

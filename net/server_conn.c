@@ -9,6 +9,7 @@
 // on their way.
 #define LINGER_US 1000000
 #define DRAINS_A_TURN 64 // each may cost a GOAWAY and a write
+#define TLS_HANDSHAKE 22 // RFC 8446 5.1: the first byte of who speaks TLS
 
 /*   accepted ──sock_start──► HANDSHAKE ──on_open──► OPEN ──http done──► LINGER ──FIN, time──► freed
  *                                └─ error, header_timeout, cut: freed from any of them ─┘
@@ -128,9 +129,12 @@ static void on_open(struct sock *s)
     }
     c->state = CONN_OPEN;
     http_conn_set_user(c->http, c);
+    if (s->plain) {
+        COUNT(c->part, plain_on_tls, 1);
+        http_conn_misled(c->http, true, loop_now_us(s->loop));
+    }
     if (c->part->draining)
-        http_conn_drain(c->http, atomic_load(&c->part->server->serve_until_us),
-                        loop_now_us(s->loop));
+        http_conn_drain(c->http, c->part->serve_until_us, loop_now_us(s->loop));
     rearm(c);
 }
 
@@ -139,6 +143,10 @@ static void on_data(struct sock *s, const uint8_t *p, size_t n)
     struct conn *c = conn_of(s);
     if (c->state != CONN_OPEN)
         return; // lingering
+    if (s->bytes_in == n && p[0] == TLS_HANDSHAKE && !s->tls) {
+        COUNT(c->part, tls_on_plain, 1);
+        http_conn_misled(c->http, false, loop_now_us(s->loop));
+    }
     http_conn_recv(c->http, p, n, loop_now_us(s->loop));
     sock_flush(s);
 }
@@ -249,6 +257,7 @@ static void begin(struct conn *c)
     if (c->next)
         c->next->prev = &c->next;
     p->conns = c;
+    c->sock.may_be_plain = tls;
     wheel_set(loop_wheel(p->loop), &c->timer, c->accepted_us + c->limits.header_timeout_us);
     sock_start(&c->sock);
 }
@@ -295,7 +304,7 @@ static void drain_some(struct server_part *p)
         p->to_drain = c->next;
         if (c->state != CONN_OPEN)
             continue; // in its handshake: told when that is over
-        http_conn_drain(c->http, atomic_load(&p->server->serve_until_us), loop_now_us(p->loop));
+        http_conn_drain(c->http, p->serve_until_us, loop_now_us(p->loop));
         sock_flush(&c->sock); // the connection itself ends in the flush, not here
     }
     if (p->to_drain)
@@ -307,9 +316,10 @@ static void on_drain_more(struct loop *l, struct loop_call *c)
     drain_some(container_of(c, struct server_part, drain_more));
 }
 
-void server_conn_drain(struct server_part *p)
+void server_conn_drain(struct server_part *p, uint64_t serve_until_us)
 {
     p->draining = true;
+    p->serve_until_us = serve_until_us;
     p->drain_more.fn = on_drain_more;
     p->to_drain = p->conns;
     drain_some(p);

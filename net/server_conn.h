@@ -33,6 +33,7 @@ struct server_part {
     struct conn *to_drain;       // of conns: this one and those behind it have not been told yet
     struct loop_call drain_more; // the next slice of them
     bool draining, stopped, cut;
+    uint64_t serve_until_us;  // draining: until when new requests are served
     bool paused;              // accept stands still; resume tries again
     uint64_t paused_since_us; // first pause of a row of them
     int spare_fd;             // given up for a moment to send a waiting client away
@@ -42,6 +43,7 @@ struct server_part {
     _Atomic uint32_t open_listeners;
     // counters, relaxed, one writer (handed_over connections are counted where they were accepted)
     _Atomic uint64_t accepted, refused_address, handed_over, accept_paused, tls_failed;
+    _Atomic uint64_t plain_on_tls, tls_on_plain;
     _Atomic uint64_t bytes_in, bytes_out;
 };
 
@@ -50,7 +52,7 @@ struct server {
     struct server_config c;
     unsigned n_parts, n_listeners;
     _Atomic uint32_t conns;          // living, on their way between loops included
-    _Atomic uint64_t serve_until_us; // draining: until when new requests are served
+    _Atomic uint64_t serve_until_us; // on its way to the parts
     _Atomic uint32_t retiring;       // parts that have not let go yet
     struct loop *retired_to;
     struct loop_task *retired;
@@ -62,7 +64,8 @@ struct server {
 // from: the accepting loop.
 void server_conn_admit(struct server_part *to, struct loop *from, int fd, const struct sockaddr *sa,
                        uint64_t now_us);
-void server_conn_drain(struct server_part *p);   // every connection of the part, a slice a turn
+// Tells every connection of the part, a slice a turn; those that begin later, too. Again, when the moment has come.
+void server_conn_drain(struct server_part *p, uint64_t serve_until_us);
 void server_conn_cut_all(struct server_part *p); // closes them
 void server_resume(struct server_part *p);       // a descriptor has become free
 

@@ -104,8 +104,30 @@ static void pump(struct sock *s)
     }
 }
 
+// The first byte tells: TLS begins with the number of a record, a request with a letter of its method. False: it has
+// not come yet. Nothing but its edge follows then: TLS would read what has not been looked at.
+static bool look_at_first_byte(struct sock *s)
+{
+    uint8_t first = 0;
+    ssize_t got;
+    do
+        got = recv(s->fd, &first, 1, MSG_PEEK);
+    while (got < 0 && errno == EINTR);
+    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        return false;
+    s->may_be_plain = false; // an end, or an error, is for the handshake to find
+    s->plain = first >= 'A' && first <= 'Z';
+    if (!s->plain)
+        return true;
+    tls_free(s->tls);
+    s->tls = NULL;
+    return true;
+}
+
 static void handshake(struct sock *s)
 {
+    if (s->may_be_plain && !look_at_first_byte(s))
+        return;
     loop_worked(s->loop, LOOP_LOOK_BYTES); // a signature: look at the clock behind it
     enum tls_io io = s->tls ? tls_handshake(s->tls) : TLS_OK;
     if (io == TLS_WANT_READ || io == TLS_WANT_WRITE)

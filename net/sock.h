@@ -42,8 +42,11 @@ struct sock {
     const struct sock_ops *ops;
     struct tls *tls; // NULL: plain; owned
     int fd;          // -1: closed
-    bool open;       // handshake done
-    bool readable;   // the edge said so and EAGAIN has not been seen since
+    bool
+        may_be_plain; // TLS: a peer that begins to speak without it is heard so (set before sock_start)
+    bool plain;       // it did: tls is NULL from on_open on
+    bool open;        // handshake done
+    bool readable; // the edge said so and EAGAIN has not been seen since
     bool writable;
     bool hup;        // the peer's FIN is waiting behind the data: read until 0
     bool eof;        // on_eof was told

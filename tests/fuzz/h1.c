@@ -180,7 +180,7 @@ static void step(struct world *w, uint8_t op, struct view *in)
         break;
     case 6:
         if (n % 4 == 0)
-            http_conn_drain(w->c, w->now_us + 1000000, w->now_us);
+            http_conn_drain(w->c, w->now_us + (n % 8 ? SECOND : 0), w->now_us);
         else if (n == 1)
             http_conn_eof(w->c, w->now_us);
         else

@@ -198,7 +198,7 @@ static void step(struct h2 *h, struct tape *t)
     case FRAMES + 4:
         n = tape_u8(t);
         if (n % 4 == 0)
-            http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);
+            http_conn_drain(h->w.c, h->w.now_us + (n % 8 ? SECOND : 0), h->w.now_us);
         else if (n == 1)
             http_conn_eof(h->w.c, h->w.now_us);
         break;

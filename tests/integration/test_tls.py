@@ -1,5 +1,6 @@
 """TLS at the front: what is spoken, what is refused, and sessions that outlive loops and processes."""
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -7,10 +8,12 @@ import ssl
 import subprocess
 import threading
 
+import grpc
 import httpx
 import pytest
-from harness import GOOD_BODY, SANITIZED, SLUICE_DOORS, UNPRIVILEGED, Sluice, Wire, configuration, port_of, post, wait_for
+from harness import GOOD_BODY, SAMPLES, SANITIZED, SLUICE_DOORS, UNPRIVILEGED, Sluice, Wire, configuration, infer_body, port_of, post, wait_for
 from raw_worker import RawWorker, answer_well, speak_h2
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 INFER = "/v2/models/digits/infer"
 GET = b"GET /v2/health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -332,15 +335,78 @@ def test_a_record_that_is_too_long(tls):
 # ---- peers that speak something else, or nothing ---------------------------------------------------------
 
 
-def test_plain_http_to_the_tls_port(tls):
+NO_TLS = "this port speaks TLS, and the request came without: use https, or grpc with TLS"
+LARGE = infer_body([SAMPLES[0]["input"]] * 3000)
+
+
+@pytest.mark.parametrize("octets", [GET, post(close=False), post(LARGE), GET.replace(b"GET", b"OPTIONS"), GET.replace(b" HTTP/1.1", b" HTTP/1.0")])
+def test_plain_http_to_the_tls_port(tls, octets):
+    """Told in words, in plain; nothing is served, not even a second request; the connection ends."""
+    before = tls.metric("sluice_plain_on_tls_total", listener="tls")
     with Wire(tls.tls_port) as wire:
-        wire.send(post()).read_until_closed()
-        assert wire.closed and b"HTTP/1.1 200" not in wire.data
-    before = tls.metric("sluice_tls_failed_total", listener="tls")
-    with Wire(tls.tls_port) as wire:
-        assert wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(100)).read_until_closed().closed
-    wait_for(lambda: tls.metric("sluice_tls_failed_total", listener="tls") > before)
+        status, fields, body = wire.send(octets + octets).read_answers(1)[0]
+        assert (status, fields["connection"], json.loads(body)) == (400, "close", {"error": NO_TLS})
+        assert wire.read_until_closed().closed and len(wire.answers()) == 1
+    wait_for(lambda: tls.metric("sluice_plain_on_tls_total", listener="tls") == before + 1)
+    wait_for(lambda: any(line.get("why") == NO_TLS for line in tls.access_log()))
     assert_alive(tls)
+
+
+def test_plain_http2_and_grpc_to_the_tls_port(tls):
+    with httpx.Client(http1=False, http2=True) as client:
+        answer = client.post(f"http://127.0.0.1:{tls.tls_port}{INFER}", content=GOOD_BODY)
+        assert answer.status_code == 400 and answer.json() == {"error": NO_TLS}
+    with grpc.insecure_channel(f"127.0.0.1:{tls.tls_port}") as channel:
+        with pytest.raises(grpc.RpcError) as told:
+            service_pb2_grpc.GRPCInferenceServiceStub(channel).ServerLive(service_pb2.ServerLiveRequest(), timeout=10)
+        assert (told.value.code(), told.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, NO_TLS)
+    with Wire(tls.tls_port) as wire:  # it never asks: its time is that of any head
+        assert wire.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").read_until_closed().closed
+    wait_for(lambda: tls.metric("sluice_connections", listener="tls") == 0)
+    assert_alive(tls)
+
+
+def test_tls_to_the_plain_port(tls):
+    """Clients say "wrong version number", which is what everybody knows it by; the log says it in words."""
+    before = tls.metric("sluice_tls_on_plain_total", listener="public")
+    with socket.create_connection(("127.0.0.1", tls.port), 10) as s, pytest.raises(ssl.SSLError) as told:
+        context(tls).wrap_socket(s, server_hostname="localhost")
+    assert told.value.reason == "WRONG_VERSION_NUMBER"
+    with Wire(tls.port) as wire:
+        status, fields, body = wire.send(client_hello(tls)).read_answers(1)[0]
+        assert (status, fields["connection"]) == (400, "close") and b"this port speaks no TLS" in body
+        assert wire.read_until_closed().closed
+    assert tls.metric("sluice_tls_on_plain_total", listener="public") == before + 2
+    wait_for(lambda: any(line.get("why", "").startswith("this port speaks no TLS") for line in tls.access_log()))
+
+
+def test_a_handshake_that_comes_byte_by_byte(tls):
+    """No byte in the middle of it is taken for the first one."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    o = context(tls).wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection(("127.0.0.1", tls.tls_port), 10) as s:
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def push():
+            for octet in outgoing.read():
+                s.sendall(bytes([octet]))
+
+        while True:
+            try:
+                o.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                push()
+                incoming.write(s.recv(65536))
+        o.write(GET)
+        push()
+        incoming.write(s.recv(65536))
+        while True:
+            try:
+                assert b"HTTP/1.1 200" in o.read()
+                break
+            except ssl.SSLWantReadError:
+                incoming.write(s.recv(65536))
 
 
 def client_hello(sluice):

@@ -369,9 +369,10 @@ static void drain(void **state)
     struct world *w = h1_begin();
     world_say(w, GET("as*"));
     http_conn_drain(w->c, w->now_us + 5 * SECOND, w->now_us);
-    world_pass(w, 5 * SECOND - 1);
+    world_pass(w, 5 * SECOND);
     assert_int_equal(http_conn_live(w->c), 1);
-    world_pass(w, 1);
+    http_conn_drain(w->c, w->now_us, w->now_us);
+    world_flush(w);
     assert_string_equal(h1_body(w), "1\r\na\r\n0\r\n\r\n");
     assert_int_equal(w->sent_whole, 1);
     h1_end(w);
@@ -380,15 +381,21 @@ static void drain(void **state)
     wire_head(&h->say, END_STREAM, 3, FORM "/later\n");
     h2_say(h);
     http_conn_drain(h->w.c, h->w.now_us + 5 * SECOND, h->w.now_us);
+    h2_pass(h, 5 * SECOND);
     wire_head(&h->say, END_STREAM, 5, FLOW("as*"));
-    h2_pass(h, 5 * SECOND - 1);
     h2_say(h);
-    assert_int_equal(http_conn_live(h->w.c), 2); // 5 came behind the last call
-    h2_pass(h, 1);
+    assert_int_equal(http_conn_live(h->w.c), 3);
+    http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);
+    h2_flush(h);
     expect_body(h, 1, 200, "a");
+    expect_body(h, 5, 200, "a");
+    h2_pass(h, SECOND);
+    wire_head(&h->say, END_STREAM, 7, FLOW("as*"));
+    h2_say(h);
+    assert_int_equal(http_conn_live(h->w.c), 1); // 7 came behind the last call
     h2_answer(h);
     assert_true(http_conn_done(h->w.c));
-    assert_int_equal(h->w.sent_whole, 2);
+    assert_int_equal(h->w.sent_whole, 3);
     end(h);
 }
 

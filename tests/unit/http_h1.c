@@ -587,6 +587,41 @@ static void draining_ends_after_the_answer(void **state)
     end(w);
 }
 
+#define NO_TLS "this port speaks TLS, and the request came without"
+
+static void a_request_without_tls(void **state)
+{
+    struct world *w = begin();
+    http_conn_misled(w->c, true, w->now_us);
+    world_say(w, "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\nxyz" GET("/b"));
+    expect_count(w, "HTTP/1.1 400 ", 1);
+    expect_count(w, NO_TLS, 1);
+    expect_count(w, "connection: close\r\n", 1);
+    assert_true(http_conn_done(w->c));
+    assert_int_equal(w->heads + w->requests, 0);
+    assert_int_equal(w->refused, 1);
+    end(w);
+    w = begin(); // it is waited for as for any head
+    http_conn_misled(w->c, true, w->now_us);
+    world_say(w, "GET / HT");
+    world_pass(w, 10 * SECOND);
+    expect_count(w, "HTTP/1.1 408 ", 1);
+    assert_true(http_conn_done(w->c));
+    end(w);
+}
+
+static void tls_where_there_is_none(void **state)
+{
+    struct world *w = begin();
+    http_conn_misled(w->c, false, w->now_us);
+    world_say(w, "\x16\x03\x01\x02");
+    expect_count(w, "HTTP/1.1 400 ", 1);
+    expect_count(w, "this port speaks no TLS", 1);
+    assert_true(http_conn_done(w->c));
+    assert_int_equal(w->refused, 1);
+    end(w);
+}
+
 static void connections_that_die_tell_each_exchange_once(void **state)
 {
     struct world *w = begin();
@@ -894,6 +929,8 @@ int main(void)
         cmocka_unit_test(no_request_begins_after_the_end_of_the_file),
         cmocka_unit_test(an_answer_to_one_who_was_given_up),
         cmocka_unit_test(draining_ends_after_the_answer),
+        cmocka_unit_test(a_request_without_tls),
+        cmocka_unit_test(tls_where_there_is_none),
         cmocka_unit_test(connections_that_die_tell_each_exchange_once),
         cmocka_unit_test(heads_have_ten_seconds),
         cmocka_unit_test(a_request_begins_with_its_first_byte),

@@ -367,6 +367,40 @@ static void drain_does_not_wait_for_a_peer_that_is_silent(void **state)
     end(h);
 }
 
+static void is_served_for_five_seconds(struct h2 *h)
+{
+    for (uint32_t id = 1; id < 11; id += 2) {
+        wire_head(&h->say, END_STREAM, id, FORM "/a\n");
+        h2_say(h);
+        expect_body(h, id, 200, "GET /a");
+        h2_pass(h, SECOND);
+    }
+    assert_int_equal(h->r->goaways + h->r->pings, 0);
+    http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);
+    h2_flush(h);
+    assert_int_equal(h->r->goaway_last, 0x7fffffff);
+    wire_head(&h->say, END_STREAM, 11, FORM "/a\n"); // was sent before that came
+    wire_frame(&h->say, PING, ACK, 0, "\0\0\0\0\0\0\0\0", 8);
+    h2_say(h);
+    expect_body(h, 11, 200, "GET /a");
+    assert_int_equal(h->r->goaways, 2);
+    assert_int_equal(h->r->goaway_last, 11);
+    assert_true(http_conn_done(h->w.c));
+    end(h);
+}
+
+// A client opens no stream on a connection that was told to end: while requests are served it is not told.
+static void nothing_is_said_while_requests_are_served(void **state)
+{
+    struct h2 *h = begin();
+    http_conn_drain(h->w.c, h->w.now_us + 5 * SECOND, h->w.now_us);
+    is_served_for_five_seconds(h);
+    h = begin_bare();
+    http_conn_drain(h->w.c, h->w.now_us + 5 * SECOND, h->w.now_us);
+    h2_greet(h);
+    is_served_for_five_seconds(h);
+}
+
 static void a_connection_that_begins_while_we_drain(void **state)
 {
     struct h2 *h = begin_bare();
@@ -380,6 +414,26 @@ static void a_connection_that_begins_while_we_drain(void **state)
     h2_pass(h, SECOND);
     assert_int_equal(h->r->goaways, 2);
     assert_int_equal(h->r->goaway_last, 1);
+    assert_true(http_conn_done(h->w.c));
+    end(h);
+}
+
+static void a_request_without_tls(void **state)
+{
+    struct h2 *h = begin_bare();
+    http_conn_misled(h->w.c, true, h->w.now_us);
+    h2_greet(h);
+    h2_say(h);
+    assert_int_equal(h->r->goaways,
+                     0); // a client opens no stream behind it, and would never hear why
+    wire_head(&h->say, END_STREAM, 1, FORM "/a\n");
+    wire_head(&h->say, END_STREAM, 3, FORM "/a\n");
+    h2_say(h);
+    expect_body(h, 1, 400, "this port speaks TLS");
+    expect_body(h, 3, 400, "this port speaks TLS");
+    assert_int_equal(h->w.heads + h->w.requests, 0);
+    assert_int_equal(h->r->goaways, 1);
+    assert_int_equal(h->r->goaway_last, 3);
     assert_true(http_conn_done(h->w.c));
     end(h);
 }
@@ -505,7 +559,9 @@ int main(void)
         cmocka_unit_test(other_carriers_are_known_by_their_first_bytes),
         cmocka_unit_test(drain_takes_what_is_on_its_way),
         cmocka_unit_test(drain_does_not_wait_for_a_peer_that_is_silent),
+        cmocka_unit_test(nothing_is_said_while_requests_are_served),
         cmocka_unit_test(a_connection_that_begins_while_we_drain),
+        cmocka_unit_test(a_request_without_tls),
         cmocka_unit_test(any_allocation_may_fail),
         cmocka_unit_test(no_block_follows_one_that_failed),
     };

@@ -153,10 +153,17 @@ static void authorities(void **state)
             fail_msg("accepted: %s", bad[i].p);
         mem_free(exact);
     }
+    assert_true(authorities_ok(VIEW("10.0.0.1:80,[::1]:81,b")) && authorities_ok(VIEW("a:80")));
+    assert_false(authorities_ok(VIEW("a:80,")) || authorities_ok(VIEW(",a")) ||
+                 authorities_ok(VIEW("a,,b")) || authorities_ok(VIEW("a,u@b")) ||
+                 authorities_ok(VIEW("")) || authorities_ok(VIEW(",")));
     char long_name[300];
     memset(long_name, 'a', sizeof(long_name));
     assert_true(authority_ok(view_of(long_name, 255)));
     assert_false(authority_ok(view_of(long_name, 256)));
+    long_name[200] = ',';
+    assert_true(authorities_ok(view_of(long_name, 255)));
+    assert_false(authorities_ok(view_of(long_name, 256)));
 }
 
 static void lengths(void **state)

@@ -75,6 +75,8 @@ static void on_line(struct http_conn *c, const char *line, size_t n)
 
 void http_conn_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
 {
+    if (c->done)
+        return; // thrown away
     buffer_append(&c->in, p, n);
     for (;;) {
         struct view v = buffer_view(&c->in);
@@ -151,7 +153,14 @@ void http_conn_drain(struct http_conn *c, uint64_t serve_until_us, uint64_t now_
     if (in_turn > most_drained)
         most_drained = in_turn;
     atomic_fetch_add(&drained, 1);
-    c->done = true; // whatever has been answered goes first
+    c->done |= now_us >= serve_until_us; // whatever has been answered goes first
+}
+
+void http_conn_misled(struct http_conn *c, bool tls_wanted, uint64_t now_us)
+{
+    const char *said = tls_wanted ? "no TLS?\n" : "TLS?\n";
+    buffer_append(&c->out, said, strlen(said));
+    c->done = true;
 }
 
 unsigned http_conn_live(const struct http_conn *c)
@@ -686,6 +695,23 @@ static void drain_ends_gracefully(void **state)
     end();
 }
 
+// Until the moment has come who is there, and who comes, is served; then all of them go.
+static void drain_waits_for_its_time(void **state)
+{
+    begin("127.0.0.1:0", 0, 0);
+    int old = dial();
+    assert_true(talks(old));
+    server_drain(server, NULL, UINT64_MAX / 2);
+    int late = dial();
+    assert_true(talks(late) && talks(late) && talks(old));
+    server_stop_accept(server, NULL);
+    assert_true(closed(late) && closed(old));
+    close(late);
+    close(old);
+    EVENTUALLY(server_idle(server));
+    end();
+}
+
 // Turns stay short however many there are; some end while the others wait for their turn.
 static void drain_goes_by_slices(void **state)
 {
@@ -772,16 +798,33 @@ static void tls_works_and_slow_hellos_end(void **state)
     int none = dial(), half = dial(), junk = dial(); // row 81
     send(half, "\x16\x03\x01\x02\x00\x01", 6, 0);
     send(junk, "GET / HTTP/1.1\r\n\r\n", 18, 0);
+    assert_string_equal(hear(junk, 8), "no TLS?\n"); // in plain
+    assert_int_equal(stats().plain_on_tls, 1);
     assert_true(closed(junk));
     assert_true(closed(half));
     assert_true(closed(none));
-    assert_true(stats().tls_failed >= 3);
+    assert_int_equal(stats().tls_failed, 2);
     close(none);
     close(half);
     close(junk);
     end();
     tls_server_free(tls);
     tls = NULL;
+}
+
+static void tls_where_there_is_none(void **state)
+{
+    begin("127.0.0.1:0", 0, 0);
+    int hello = dial(), other = dial();
+    send(hello, "\x16\x03\x01\x02\x00\x01", 6, 0);
+    assert_string_equal(hear(hello, 5), "TLS?\n");
+    assert_true(closed(hello) && talks(other));
+    send(other, "\x16\n", 2, 0); // not the first byte
+    assert_string_equal(hear(other, 2), "\x16\n");
+    assert_int_equal(stats().tls_on_plain, 1);
+    close(hello);
+    close(other);
+    end();
 }
 
 static bool talks_tls(SSL_CTX *ctx)
@@ -910,10 +953,12 @@ int main(void)
         TEST(at_the_bound_accept_waits),
         TEST(out_of_descriptors_accept_rests_and_recovers),
         TEST(drain_ends_gracefully),
+        TEST(drain_waits_for_its_time),
         TEST(drain_goes_by_slices),
         TEST(cut_closes_everything),
         TEST(stopping_with_connections_leaks_nothing),
         TEST(tls_works_and_slow_hellos_end),
+        TEST(tls_where_there_is_none),
         TEST(tls_begins_and_ends),
         TEST(a_server_retires_while_its_loops_run),
     };
