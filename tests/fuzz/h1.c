@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define OUTPUT_MAX ((64u << 10) + BIG_ANSWER + 20000)
 #define PENDING_MOST (64u << 10)
 
-enum { SMALL_LIMITS = 1, LITTLE_ROOM = 2, DRAINING = 4, SHAPES = 8 };
+enum { SMALL_LIMITS = 1, LITTLE_ROOM = 2, DRAINING = 4, SHAPES = 8, MISLED = 16 };
 
 static void begin(struct world *w, uint8_t flags)
 {
@@ -27,6 +27,8 @@ static void begin(struct world *w, uint8_t flags)
     if (flags & LITTLE_ROOM)
         w->charge_limit = 1000;
     w->shapes = flags & SHAPES;
+    if (flags & MISLED)
+        http_conn_misled(w->c, true, w->now_us);
     if (flags & DRAINING)
         http_conn_drain(w->c, w->now_us + 1000000, w->now_us);
 }

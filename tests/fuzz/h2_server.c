@@ -17,7 +17,8 @@ enum {
     DRAINING = 4,
     BY_ALPN = 8,
     NO_GREETING = 16,
-    SHAPES = 32
+    SHAPES = 32,
+    MISLED = 64
 };
 enum { FRAMES = 12 };
 
@@ -108,6 +109,8 @@ static void begin(struct h2 *h, uint8_t flags)
     h->w.charge_limit = flags & LITTLE_ROOM ? 30000 : 0;
     h->w.shapes = flags & SHAPES;
     h->r = reader_new(false);
+    if (flags & MISLED)
+        http_conn_misled(h->w.c, true, h->w.now_us);
     if (flags & DRAINING)
         http_conn_drain(h->w.c, h->w.now_us, h->w.now_us);
     wire_put(&h->say, PREFACE, 24);
