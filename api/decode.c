@@ -116,6 +116,7 @@ static bool apply_priority(struct api_decoder *d, struct error *e)
 // What the head says of the request, when all of it is read.
 static bool apply_head(struct api_decoder *d, struct error *e)
 {
+    d->out->trace = &d->call->trace;
     uint64_t timeout = d->call->timeout_us;
     if (timeout && (!d->out->timeout_us || timeout < d->out->timeout_us))
         d->out->timeout_us = timeout;
@@ -195,9 +196,9 @@ static bool read_grpc(struct api_call *call, struct view message, struct error *
     if (!ok)
         return error_set(e, STATUS_BAD_REQUEST, "message: cannot be read");
     if (names && !model_name_ok(call->model))
-        return error_set(e, STATUS_BAD_REQUEST, "name: expected [A-Za-z0-9._-]{1,128}");
+        return error_set(e, STATUS_BAD_REQUEST, "name: expected [A-Za-z0-9._+@~-]{1,128}");
     if (names && call->version.n && !model_name_ok(call->version))
-        return error_set(e, STATUS_BAD_REQUEST, "version: expected [A-Za-z0-9._-]{1,128}");
+        return error_set(e, STATUS_BAD_REQUEST, "version: expected [A-Za-z0-9._+@~-]{1,128}");
     return true;
 }
 

@@ -13,7 +13,7 @@ struct inquiry_line { // a model, while it is asked about
     const struct roster_model *before; // what the last roster says of it
     uint64_t key;                      // of its name
     struct view *versions;             // that the index calls ready
-    unsigned n_versions;
+    unsigned n_versions, cap_versions;
     bool ready;           // one of its versions is
     bool stateless;       // the index names it and says no more
     bool refresh;         // known, and asked again all the same
@@ -131,10 +131,14 @@ static struct inquiry_line *line_for(struct inquiry *q, struct view name)
 
 static void add_version(struct inquiry *q, struct inquiry_line *l, struct view version)
 {
-    if (!l->versions)
-        l->versions = arena_array(&q->arena, INQUIRY_VERSIONS, sizeof(*l->versions));
-    if (l->versions && version.n > 0 && l->n_versions < INQUIRY_VERSIONS)
-        l->versions[l->n_versions++] = version;
+    if (version.n == 0 || l->n_versions == INFER_MAX_VERSIONS)
+        return;
+    struct view *list =
+        oip_grown(&q->arena, l->versions, l->n_versions, &l->cap_versions, sizeof(*list));
+    if (!list)
+        return;
+    l->versions = list;
+    list[l->n_versions++] = version;
 }
 
 // The same lines in another order are the same.
@@ -214,7 +218,7 @@ static void settle(struct inquiry *q, struct inquiry_line *l, uint64_t now_us)
     bool may_serve = l->ready || l->stateless;
     if (may_serve && !model_name_ok(l->model.name)) {
         l->model.expected |= l->ready;
-        because(q, &l->model.why, "its name is not [A-Za-z0-9._-]{1,%d}", MODEL_NAME_MAX);
+        because(q, &l->model.why, "its name is not [A-Za-z0-9._+@~-]{1,%d}", MODEL_NAME_MAX);
     } else if (l->ready) {
         settle_ready(l, now_us);
     } else if (l->stateless && is_paused(l, now_us) && !q->no_index) {
@@ -315,6 +319,10 @@ static enum inquiry_ask ask_configured(struct inquiry *q, uint64_t now_us)
         if (l)
             l->stateless = true;
     }
+    if (q->n_names == 0)
+        return finish(
+            q, VIEW("the server has no index of its models (RepositoryIndex): those that a section "
+                    "model of the configuration names are asked for, and there is none"));
     return start_on_lines(q, now_us);
 }
 
@@ -436,7 +444,19 @@ static void on_metadata(struct inquiry *q, struct inquiry_line *l, const struct 
         because(q, &l->model.why, "%s", e.text);
 }
 
-// ModelConfig is an extension: where it is not known, the model is served singly.
+static bool read_config(struct inquiry *q, struct model_metadata *meta, struct view message,
+                        struct error *e)
+{
+    if (!oip_grpc_read_config(message, meta, e))
+        return false;
+    struct view kept = arena_copy(&q->arena, meta->config);
+    if (meta->config.n > 0 && !kept.p)
+        return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+    meta->config = kept;
+    return true;
+}
+
+// ModelConfig is an extension: where it is not known, or cannot be read, the model is served singly.
 static void on_config(struct inquiry *q, struct inquiry_line *l, const struct inquiry_answer *a,
                       uint64_t now_us)
 {
@@ -447,8 +467,9 @@ static void on_config(struct inquiry *q, struct inquiry_line *l, const struct in
         fault(q, l, a, now_us);
         return;
     }
-    bool told = a->status == 0 && a->message.n <= INQUIRY_METADATA_BYTES;
-    oip_grpc_read_config(told ? a->message : VIEW(""), &l->model.meta);
+    struct error e;
+    if (a->status == 0 && !read_config(q, &l->model.meta, a->message, &e))
+        because(q, &l->model.config_why, "%s", e.text);
     l->model.failures = 0;
     l->ask = INQUIRY_OVER;
 }

@@ -93,9 +93,11 @@ void worker_believe(struct worker *w, struct roster *r);
 void worker_repeat(struct worker *w);
 
 // ModelInfer with this message (without the 5-byte prefix). segs are referenced until on_infer_end;
-// their block references are not consumed. NULL: not ready, or no stream free (one is kept for probes).
-struct http_call *worker_infer(struct worker *w, const struct http_seg *segs, unsigned n,
-                               uint64_t timeout_us, void *user);
+// their block references are not consumed. more: metadata beside it, as http_client_call has it. NULL: not ready, or no
+// stream free (one is kept for probes).
+struct http_call *worker_infer(struct worker *w, const struct http_header *more, unsigned n_more,
+                               const struct http_seg *segs, unsigned n, uint64_t timeout_us,
+                               void *user);
 // on_infer_end(CALL_CANCELLED) follows.
 void worker_cancel(struct worker *w, struct http_call *call);
 
@@ -112,9 +114,11 @@ struct worker_stats {
     uint64_t since_us; // of the present state
 };
 void worker_stats(const struct worker *w, struct worker_stats *out);
-// One JSON object: state, counts, models; "wrong" when what it holds does not fit its state.
+// One JSON object: state, counts, models; "wrong" when what it holds does not fit its state. why_not: why its owner does not
+// serve a model that it could have; NULL: it does.
 struct json_writer;
-void worker_show(const struct worker *w, struct json_writer *out);
+void worker_show(const struct worker *w, const char *(*why_not)(struct view name, void *ctx),
+                 struct json_writer *out);
 
 #ifdef SLUICE_DOORS // gateway/doors.h: the next probe, or the time-out of the one that is out, comes earlier
 void worker_skew(struct worker *w, uint64_t us);
