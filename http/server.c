@@ -156,8 +156,9 @@ static void rest(struct http_conn *c, uint64_t now_us)
         h1_rest(c);
     if (c->rest_until_us < now_us + DRAIN_IDLE_US)
         c->rest_until_us = now_us + DRAIN_IDLE_US;
-    if (c->misled) // behind its answer: some clients take GOAWAY for the end of all
-        http_conn_drain(c, now_us, now_us);
+    // Behind its answer, and without a notice: some clients take GOAWAY for the end of all, and nothing behind it.
+    if (c->misled && c->kind == CONN_H2)
+        h2_terminate(c, H2_NO_ERROR);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b)
