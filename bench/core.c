@@ -352,7 +352,8 @@ static void build_model(unsigned outstanding)
                                 .refuse_early = true,
                                 .max_wait_us = policy == POLICY_AUTO ? UINT64_MAX : MAX_WAIT_US,
                                 .pipeline = PIPELINE,
-                                .queue_rows = outstanding,
+                                .queue_rows =
+                                    2 * outstanding, // of which the lowest priority may have half
                                 .deadline_us = 1000000};
     char name[16];
     bench.table = table_new(SIDES);

@@ -132,6 +132,23 @@ static bool tell_statistics(struct serving *s, struct oip_statistics *out, struc
            error_set(e, STATUS_UNAVAILABLE, "out of memory");
 }
 
+// ---- what is remembered ---------------------------------------------------------------------------------
+
+static uint32_t now_of(const _Atomic uint32_t *word)
+{
+    return atomic_load_explicit(word, memory_order_relaxed);
+}
+
+static void look_around(struct request *r, const struct model *m)
+{
+    r->standing =
+        (struct past_standing){.ready = now_of(&m->ready),
+                               .waiting = now_of(&m->waiting),
+                               .running = now_of(&m->running),
+                               .limit = now_of(&m->queue_limit),
+                               .room = atomic_load_explicit(&m->room_rows, memory_order_relaxed)};
+}
+
 // ---- at the head ---------------------------------------------------------------------------------------
 
 // Whose it is, as its head says it. Two such fields: a proxy's, perhaps, and one that the client has made up.
@@ -188,6 +205,8 @@ static void refuse_at_head(struct request *r, struct model *m, unsigned lane,
     r->infer.step.to.model = m;
     if (m)
         part_use(p, m); // until tell_end
+    if (m && p->past.n > 0)
+        look_around(r, m);
     serving_fail(&r->serving, e, flow_retry_ms(&p->flow, m, lane, 0, now(r)), now(r));
 }
 
@@ -207,6 +226,8 @@ static void admit_head(struct request *r)
     enum refusal why = m ? step_foresee(m, r->infer.tenant, lane, left_us, now(r)) : REFUSAL_NONE;
     if (why == REFUSAL_NONE)
         return;
+    r->infer.arrived_us = r->serving.ex->started_us; // for who wants it explained
+    r->infer.deadline_us = r->infer.arrived_us + left_us;
     struct failure e = step_refuse(m, r->infer.tenant, why, 1, &p->fx);
     refuse_at_head(r, m, lane, &e);
     fx_forget(&p->fx, &e);
@@ -230,21 +251,6 @@ static unsigned class_of(const struct request *r)
 {
     _Static_assert(BUDGET_CLASSES == BATCHER_LANES, "a class is a lane");
     return batcher_lane_of(r->infer.request.priority);
-}
-
-static uint32_t now_of(const _Atomic uint32_t *word)
-{
-    return atomic_load_explicit(word, memory_order_relaxed);
-}
-
-static void look_around(struct request *r, const struct model *m)
-{
-    r->standing =
-        (struct past_standing){.ready = now_of(&m->ready),
-                               .waiting = now_of(&m->waiting),
-                               .running = now_of(&m->running),
-                               .limit = now_of(&m->queue_limit),
-                               .room = atomic_load_explicit(&m->room_rows, memory_order_relaxed)};
 }
 
 static void submit(struct request *r, uint64_t now_us)
