@@ -17,7 +17,7 @@ struct named {
 
 struct tenants {
     uint64_t seed;
-    _Atomic bool busy; // somebody adds or sweeps
+    _Atomic uint32_t turn; // odd: somebody adds or sweeps
     _Atomic uint32_t count;
     _Atomic uint32_t swept_s;     // when no place was found last: not before another second
     _Atomic uint16_t slot[SLOTS]; // by hash, open addressing: an index of `at`; 0: empty
@@ -113,13 +113,16 @@ static uint16_t add(struct tenants *t, struct view name, uint64_t hash, uint32_t
 // As table.c's: it is rare, and takes some microseconds.
 static void lock(struct tenants *t)
 {
-    while (atomic_exchange_explicit(&t->busy, true, memory_order_acquire)) {
-    }
+    uint32_t even;
+    do
+        even = atomic_load_explicit(&t->turn, memory_order_relaxed) & ~1u;
+    while (!atomic_compare_exchange_weak_explicit(&t->turn, &even, even + 1, memory_order_acquire,
+                                                  memory_order_relaxed));
 }
 
 static void unlock(struct tenants *t)
 {
-    atomic_store_explicit(&t->busy, false, memory_order_release);
+    atomic_fetch_add_explicit(&t->turn, 1, memory_order_release);
 }
 
 static uint16_t find(const struct tenants *t, uint64_t hash)
@@ -127,16 +130,25 @@ static uint16_t find(const struct tenants *t, uint64_t hash)
     return atomic_load_explicit(&t->slot[find_slot(t, hash)], memory_order_acquire);
 }
 
+// Nobody has left within this second: whoever makes up names costs no more than this.
+static bool is_full(const struct tenants *t, uint32_t now_s)
+{
+    return atomic_load_explicit(&t->count, memory_order_acquire) == TENANTS &&
+           atomic_load_explicit(&t->swept_s, memory_order_acquire) == now_s;
+}
+
 uint16_t tenants_find(struct tenants *t, struct view name, uint64_t now_us)
 {
     uint64_t hash = hash64(name, t->seed) | 1; // 0 is nobody's
     uint32_t now_s = (uint32_t)(now_us / 1000000);
+    uint32_t turn = atomic_load_explicit(&t->turn, memory_order_acquire);
     uint16_t at = find(t, hash);
     if (at > 0)
         return seen(t, at, now_s);
-    // Full, and nobody has left within this second: whoever makes up names costs no more than this.
-    if (atomic_load_explicit(&t->count, memory_order_relaxed) == TENANTS &&
-        atomic_load_explicit(&t->swept_s, memory_order_relaxed) == now_s)
+    bool full = is_full(t, now_s);
+    // Else it may have been moved about while we looked.
+    bool still = turn % 2 == 0 && turn == atomic_load_explicit(&t->turn, memory_order_relaxed);
+    if (full && still)
         return TENANT_REST;
     lock(t);
     at = find(t, hash);

@@ -3,6 +3,7 @@
 
 #include "base/rand.h"
 #include "router/tenants.h"
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -243,6 +244,56 @@ static void what_is_of_use(void **state)
     assert_int_equal(tenants_room(UINT32_MAX, UINT32_MAX, 1, 1, UINT64_MAX), UINT32_MAX);
 }
 
+// ---- several loops -----------------------------------------------------------------------------------
+
+#define LOOPS 3
+#define ROUNDS 20000
+
+struct origin {
+    unsigned index;
+    bool moved; // a tenant was found in two places within a minute
+};
+
+// Those of its own find the same place each time, whoever comes and goes beside them; what it takes it gives back.
+static void *ask_and_give(void *arg)
+{
+    struct origin *o = arg;
+    uint16_t mine = find(o->index, NOW);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        uint64_t now_us = NOW + i * SECOND / 400; // clocks of loops differ by little
+        o->moved |= find(o->index, now_us) != mine;
+        uint16_t other = find(10 + (o->index * ROUNDS + i) % 3000, now_us);
+        uint32_t had = tenants_part(books, mine, 0, 30, now_us);
+        bool one = tenants_take(books, mine, 1, had), two = tenants_take(books, other, 1, 1);
+        if (one)
+            tenants_give(books, mine, 1);
+        if (two)
+            tenants_give(books, other, 1);
+    }
+    return NULL;
+}
+
+static void several_loops_at_once(void **state)
+{
+    (void)state;
+    pthread_t thread[LOOPS];
+    struct origin o[LOOPS] = {{0}};
+    for (unsigned i = 0; i < TENANTS; i++) // whose places are free
+        find(5000 + i, NOW - 2 * TENANT_IDLE_US);
+    for (unsigned i = 0; i < LOOPS; i++) {
+        o[i].index = i;
+        assert_int_equal(pthread_create(&thread[i], NULL, ask_and_give, &o[i]), 0);
+    }
+    for (unsigned i = 0; i < 200; i++) // their home
+        tenants_reckon(books, 30, NOW + i * SECOND);
+    for (unsigned i = 0; i < LOOPS; i++)
+        pthread_join(thread[i], NULL);
+    for (unsigned i = 0; i < LOOPS; i++)
+        assert_false(o[i].moved);
+    for (unsigned i = 0; i < TENANT_INDICES; i++)
+        assert_int_equal(atomic_load(&books->of[i].rows), 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -258,6 +309,7 @@ int main(void)
         TEST(an_old_word_is_none),
         TEST(parts_are_max_min),
         TEST(what_is_of_use),
+        TEST(several_loops_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
