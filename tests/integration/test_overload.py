@@ -14,6 +14,7 @@ import pytest
 from h2wire import DATA, H2, WINDOW, frame, head
 from harness import Wire, wait_for
 from load import INFER, grpc_message
+from test_reload import change, reload
 from triton_double import Triton
 
 PATH = "/v2/models/m/infer"
@@ -24,9 +25,9 @@ def body(value=1.0):
     return json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [value, 2]}]}).encode()
 
 
-def ask(sluice, tenant=None, priority=None, value=1.0, **more):
-    fields = {"x-tenant": tenant, "sluice-priority": priority and str(priority)}
-    return httpx.post(sluice.url + PATH, content=body(value), headers={k: v for k, v in fields.items() if v}, timeout=60, **more)
+def ask(sluice, tenant=None, client=httpx):
+    fields = {"x-tenant": tenant} if tenant else {}
+    return client.post(sluice.url + PATH, content=body(), headers=fields, timeout=60)
 
 
 def model(rules):
@@ -110,26 +111,51 @@ def test_grpc_is_told_in_milliseconds(start):
 # ---- tenants -------------------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def asking(sluice, tenant, clients):
+    """They ask again and again; what they are told, in order."""
+    told, stop = [], threading.Event()
+
+    def loop():
+        with httpx.Client() as client:
+            while not stop.is_set():
+                told.append(ask(sluice, tenant, client))
+                stop.wait(0 if told[-1].status_code == 200 else 0.02)
+
+    threads = [threading.Thread(target=loop) for _ in range(clients)]
+    for t in threads:
+        t.start()
+    yield told
+    stop.set()
+    for t in threads:
+        t.join()
+
+
 def test_tenants_share_the_queue(start):
     """Alone one has all of it. When another comes, the first gets no more until it has less than its part."""
-    with Triton("m:takes=0.5:max_batch=1:serial=1") as triton:
+    with Triton("m:takes=0.1:max_batch=1:serial=1") as triton:
         rules = model("queue { rows = 8 refuse_early = off }")
         sluice = start(wait_models=("m",), addresses=[triton.address], models=rules, top=TENANT)
-        with full_queue(sluice, 8):
-            assert ask(sluice, "honest").status_code == 503
+        of_m = lambda: sluice.status_page()["models"][0]  # noqa: E731
+        with asking(sluice, "flood", 10) as flood:
+            wait_for(lambda: of_m()["charged_rows"] == 8)
+            wait_for(lambda: any(a.status_code == 503 for a in flood), what="alone it is refused for the queue alone")
+            assert not any(a.status_code == 429 for a in flood)
+            with asking(sluice, "honest", 1) as honest:
+                wait_for(lambda: [a.status_code for a in honest[-3:]] == 3 * [200], 30, "the honest one is served")
+                told = wait_for(lambda: next((a for a in flood if a.status_code == 429), None))
+                assert "others want theirs" in told.json()["error"] and int(told.headers["retry-after"]) >= 1
 
-            def flood_is_told():
-                answer = ask(sluice, "flood")
-                return answer if answer.status_code == 429 else None
+                def by_grpc():
+                    with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
+                        message, who = grpc_message("m", "x", [1, 2]), [("x-tenant", "flood")]
+                        try:
+                            channel.unary_unary(INFER)(message, timeout=20, metadata=who)
+                        except grpc.RpcError as e:
+                            return e.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
-            told = wait_for(flood_is_told)
-            assert "others want theirs" in told.json()["error"] and int(told.headers["retry-after"]) >= 1
-            with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel, pytest.raises(grpc.RpcError) as e:
-                channel.unary_unary(INFER)(grpc_message("m", "x", [1, 2]), timeout=20, metadata=[("x-tenant", "flood")])
-            assert e.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-            page = sluice.status_page()["models"][0]
-            assert page["tenants"] == 2 and page["tenants_most"][0]["name"] == "flood", page
-            assert ask(sluice, "honest").status_code == 200
+                wait_for(by_grpc, 20, "gRPC is told so, too")
+                wait_for(lambda: of_m()["tenants"] == 2 and of_m()["tenants_most"][0]["name"] == "flood")
         assert sluice.metric("sluice_refusals_total", model="m", reason="tenant") >= 1
         assert {line.get("tenant") for line in sluice.access_log() if line.get("model")} == {"flood", "honest"}
 
@@ -141,6 +167,18 @@ def test_a_tenant_named_twice_is_none(start):
         answer = httpx.post(sluice.url + PATH, content=body(), headers=[("x-tenant", "a"), ("x-tenant", "b")])
         assert answer.status_code == 400 and answer.json()["error"] == "x-tenant: came twice"
         assert ask(sluice).status_code == 200  # who says nothing is one of those who say nothing
+
+
+def test_a_reload_tells_tenants_apart(start):
+    with Triton("m") as triton:
+        sluice = start(wait_models=("m",), addresses=[triton.address])
+        twice = lambda: httpx.post(sluice.url + PATH, content=body(), headers=[("x-tenant", "a"), ("x-tenant", "b")]).status_code  # noqa: E731
+        assert twice() == 200  # it is a field like any other
+        change(sluice, ("\nloops = 2", f"\nloops = 2\n{TENANT}"))
+        assert "tenant" in str(reload(sluice))
+        assert twice() == 400 and ask(sluice, "a").status_code == 200
+        change(sluice, (f"\n{TENANT}", ""))
+        assert "tenant" in str(reload(sluice)) and twice() == 200
 
 
 @pytest.mark.parametrize("shared", ["false", "true"])
