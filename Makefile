@@ -236,7 +236,7 @@ tsan: ## the mailbox stress and a load of two loops under ThreadSanitizer
 	@tools/run_tests unit integration --build $(B)/tsan --worker $(B)/sluice-worker --marks load
 
 .PHONY: tsan-units
-tsan-units: $(filter $(B)/unit/base_mpsc $(B)/unit/router_table $(B)/unit/base_block% $(B)/unit/base_memory $(B)/unit/net_%,$(UNITS))
+tsan-units: $(filter $(B)/unit/base_mpsc $(B)/unit/router_table $(B)/unit/router_tenants $(B)/unit/base_block% $(B)/unit/base_memory $(B)/unit/net_%,$(UNITS))
 
 .PHONY: fuzz
 fuzz: ## every libFuzzer target of tests/fuzz, FUZZ_SECONDS each, in bounded memory

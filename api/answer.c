@@ -307,8 +307,8 @@ static void fail(struct api_answer *w, const struct error *e, uint64_t now_us)
 {
     struct failure failure = failure_of(e);
     drop_segs(w);
-    api_answer_error(w->api, w->ex, w->call, &failure, e->status == STATUS_UNAVAILABLE ? 1 : 0,
-                     w->meta, now_us);
+    api_answer_error(w->api, w->ex, w->call, &failure,
+                     e->status == STATUS_UNAVAILABLE ? API_RETRY_MS : 0, w->meta, now_us);
 }
 
 // What all of the JSON may take, an eighth more than what its beginning took for as much of the tensors.

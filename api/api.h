@@ -138,9 +138,12 @@ void api_answer_drop(struct api_answer *w);
 
 // ---- everything else ---------------------------------------------------------------------------------
 
-// The error's one shape for each protocol. retry_after_s: 0: none. meta: NULL: only x-request-id is missing.
+#define API_RETRY_MS 1000 // with 503 where nobody says more: memory that others hold now
+
+// The error's one shape for each protocol. retry_after_ms: in whole seconds, rounded up, as `retry-after`, as it is as
+// grpc-retry-pushback-ms; 0: none. meta: NULL: only x-request-id is missing.
 void api_answer_error(struct api *a, struct exchange *ex, const struct api_call *call,
-                      const struct failure *e, uint32_t retry_after_s,
+                      const struct failure *e, uint32_t retry_after_ms,
                       const struct answer_meta *meta, uint64_t now_us);
 // A request that the HTTP room refuses before api_route has seen it: its protocol is read off the fields that came.
 void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failure *e,

@@ -95,7 +95,7 @@ static struct view grpc_message(struct buffer *scratch, const char *text)
 }
 
 static void error_grpc(struct api *a, struct exchange *ex, const struct failure *e,
-                       uint32_t retry_after_s, const struct meta_fields *meta, uint64_t now_us)
+                       uint32_t retry_after_ms, const struct meta_fields *meta, uint64_t now_us)
 {
     struct http_header headers[META_HEADERS + EXTRA], trailers[3];
     char status[32], pushback[32];
@@ -109,24 +109,26 @@ static void error_grpc(struct api *a, struct exchange *ex, const struct failure 
     struct view code = view_of(status, num_print_u64(status, status_table[e->status].grpc));
     trailers[n++] = (struct http_header){VIEW("grpc-status"), code};
     trailers[n++] = (struct http_header){VIEW("grpc-message"), grpc_message(&a->scratch, e->text)};
-    if (retry_after_s) {
-        struct view v = view_of(pushback, num_print_u64(pushback, (uint64_t)retry_after_s * 1000));
+    if (retry_after_ms) {
+        struct view v = view_of(pushback, num_print_u64(pushback, retry_after_ms));
         trailers[n++] = (struct http_header){VIEW("grpc-retry-pushback-ms"), v};
     }
     give(a, ex, 200, headers, n_headers, VIEW(""), trailers, n, now_us);
 }
 
 static void error_rest(struct api *a, struct exchange *ex, const struct api_call *call,
-                       const struct failure *e, uint32_t retry_after_s,
+                       const struct failure *e, uint32_t retry_after_ms,
                        const struct meta_fields *meta, uint64_t now_us)
 {
     struct http_header headers[META_HEADERS + EXTRA];
     char seconds[32];
     unsigned n = 0;
     headers[n++] = (struct http_header){VIEW("content-type"), VIEW("application/json")};
-    if (retry_after_s)
+    if (retry_after_ms)
         headers[n++] = (struct http_header){
-            VIEW("retry-after"), view_of(seconds, num_print_u64(seconds, retry_after_s))};
+            VIEW("retry-after"),
+            view_of(seconds,
+                    num_print_u64(seconds, (retry_after_ms + 999) / 1000))}; // RFC 9110, 10.2.3
     if (call && call->allow)
         headers[n++] = (struct http_header){VIEW("allow"), view_str(call->allow)};
     if (e->status == STATUS_MEDIA_TYPE && call && call->content_encoding.n) // RFC 9110, 15.5.16
@@ -143,15 +145,15 @@ static void error_rest(struct api *a, struct exchange *ex, const struct api_call
 }
 
 void api_answer_error(struct api *a, struct exchange *ex, const struct api_call *call,
-                      const struct failure *e, uint32_t retry_after_s,
+                      const struct failure *e, uint32_t retry_after_ms,
                       const struct answer_meta *meta, uint64_t now_us)
 {
     struct meta_fields fields;
     meta_write(&fields, meta);
     if (call && call->grpc)
-        error_grpc(a, ex, e, retry_after_s, &fields, now_us);
+        error_grpc(a, ex, e, retry_after_ms, &fields, now_us);
     else
-        error_rest(a, ex, call, e, retry_after_s, &fields, now_us);
+        error_rest(a, ex, call, e, retry_after_ms, &fields, now_us);
 }
 
 void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failure *e,
@@ -160,8 +162,8 @@ void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failur
     struct api_call call = {.kind = API_REFUSED,
                             .grpc = ex->carrier == HTTP_2 && grpc_is(ex),
                             .allow = e->status == STATUS_METHOD ? "GET, HEAD, POST" : NULL};
-    uint32_t retry_after_s = e->status == STATUS_UNAVAILABLE ? 1 : 0;
-    api_answer_error(a, ex, &call, e, retry_after_s, NULL, now_us);
+    uint32_t retry_after_ms = e->status == STATUS_UNAVAILABLE ? API_RETRY_MS : 0;
+    api_answer_error(a, ex, &call, e, retry_after_ms, NULL, now_us);
 }
 
 // ---- the small calls -----------------------------------------------------------------------------------
@@ -188,7 +190,7 @@ static void give_scratch(struct api *a, struct exchange *ex, const struct api_ca
     if (!ok || (written.n && !body.p)) { // an answer without its body would be taken for one
         const char *why =
             room ? "out of memory" : "answer: the memory that requests may hold at a time is taken";
-        api_answer_error(a, ex, call, FAILED(STATUS_UNAVAILABLE, why), 1, NULL, now_us);
+        api_answer_error(a, ex, call, FAILED(STATUS_UNAVAILABLE, why), API_RETRY_MS, NULL, now_us);
         return;
     }
     give(a, ex, call->grpc ? 200 : status, headers, n_headers, body, &trailer, call->grpc ? 1 : 0,

@@ -29,7 +29,7 @@ static void keep_why(struct serving *s, const char *text)
     s->why = arena_copy(&s->ex->arena, why);
 }
 
-void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_after_s,
+void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_after_ms,
                   uint64_t now_us)
 {
     if (s->phase == SERVING_GONE)
@@ -38,9 +38,9 @@ void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_aft
     s->outcome = e->status;
     keep_why(s, e->text);
     s->meta.total_us = now_us - s->ex->started_us;
-    if (e->status == STATUS_UNAVAILABLE && retry_after_s == 0)
-        retry_after_s = 1;
-    api_answer_error(s->api, s->ex, &s->call, e, retry_after_s, &s->meta, now_us);
+    if (e->status == STATUS_UNAVAILABLE && retry_after_ms == 0)
+        retry_after_ms = API_RETRY_MS;
+    api_answer_error(s->api, s->ex, &s->call, e, retry_after_ms, &s->meta, now_us);
 }
 
 static void refuse_request(struct serving *s, const struct error *e, uint64_t now_us)

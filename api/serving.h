@@ -79,9 +79,9 @@ void serving_route(struct serving *s, const uint64_t random[2], uint64_t now_us)
 bool serving_on_request(struct serving *s, bool spent, uint64_t now_us);
 bool serving_step(struct serving *s, uint64_t now_us);
 // OUT: the answer, of which one reference on the block of each part is taken over, or the error. Harmless when the client has
-// gone. slice stays as long as the exchange. retry_after_s: 0: a second with 503, else none.
+// gone. slice stays as long as the exchange. retry_after_ms: 0: API_RETRY_MS with 503, else none.
 bool serving_answer(struct serving *s, const struct slice *slice, bool spent, uint64_t now_us);
-void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_after_s,
+void serving_fail(struct serving *s, const struct failure *e, uint32_t retry_after_ms,
                   uint64_t now_us);
 // Nobody who had it in hand refers to it any more: it may go with its exchange.
 void serving_release(struct serving *s);

@@ -317,7 +317,7 @@ static void build_side(unsigned index)
     struct flow_rules rules = {.deadline_us = 1000000, .deadline_max_us = 600000000};
     *s = (struct side){.loop = bench.loops.loop[index]};
     uint64_t now_us = loop_now_us(s->loop);
-    flow_init(&s->flow, index, bench.table, &rules, now_us);
+    flow_init(&s->flow, index, bench.table, &rules, index, now_us);
     effects_init(&s->fx, loop_blocks(s->loop));
     s->decide.fn = on_decide;
     s->flow_timer.fn = on_flow_timer;
@@ -352,7 +352,8 @@ static void build_model(unsigned outstanding)
                                 .refuse_early = true,
                                 .max_wait_us = policy == POLICY_AUTO ? UINT64_MAX : MAX_WAIT_US,
                                 .pipeline = PIPELINE,
-                                .queue_rows = outstanding,
+                                .queue_rows =
+                                    2 * outstanding, // of which the lowest priority may have half
                                 .deadline_us = 1000000};
     char name[16];
     bench.table = table_new(SIDES);

@@ -276,6 +276,45 @@ static void check_store(struct checker *k, const struct outline_section *s)
                          c->deployment);
 }
 
+// Its values are shown: in the access log, to who may see /status.
+static bool is_secret(struct view header)
+{
+    return view_is(header, "authorization") || view_is(header, "proxy-authorization") ||
+           view_is(header, "cookie");
+}
+
+static bool is_header_name(struct view v)
+{
+    for (size_t i = 0; i < v.n; i++) {
+        char c = v.p[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
+            return false;
+    }
+    return v.n > 0 && v.n <= 64;
+}
+
+static void check_tenant(struct checker *k)
+{
+    static const char prefix[] = "header:";
+    const size_t n = sizeof(prefix) - 1;
+    unsigned line = outline_line(&k->o->top, key(SECTION_TOP, "tenant"));
+    struct view text = view_str(k->c->tenant), name = {0};
+    if (text.n > n && memcmp(text.p, prefix, n) == 0)
+        name = view_of(text.p + n, text.n - n);
+    if (!is_header_name(name))
+        config_error_add(k->errors, line,
+                         "tenant: expected \"header:NAME\" with at most 64 of a-z 0-9 - _, got "
+                         "\"%.40s\"",
+                         k->c->tenant);
+    else if (is_secret(name))
+        config_error_add(k->errors, line,
+                         "tenant: %.*s is a secret, and names of tenants are shown: have a proxy "
+                         "set a header of its own",
+                         VIEW_ARG(name));
+    else
+        k->c->tenant_header = name;
+}
+
 void config_check(struct config *c, const struct outline *o, struct config_errors *errors)
 {
     struct checker k = {.c = c, .errors = errors, .o = o};
@@ -295,6 +334,8 @@ void config_check(struct config *c, const struct outline *o, struct config_error
             check_store(&k, s);
     }
     complete_model(&k, &c->unlisted);
+    if (c->tenant)
+        check_tenant(&k);
     if (listens == 0)
         config_error_add(errors, 0, "no listen section: nobody could reach the gateway");
     if (workers == 0)

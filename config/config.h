@@ -83,6 +83,7 @@ struct config_model {
     bool cache_enabled; // false: as with a ttl of 0
     uint64_t cache_ttl_us; // 0: no answers are kept
     uint64_t cache_stale_us;
+    bool cache_shared; // by all tenants
     // What else may answer for it, in order: models, CONFIG_CACHED; last, if at all, CONFIG_DEFAULT.
     const char *const *fallback; // [fallback_count]
     unsigned fallback_count;
@@ -167,9 +168,11 @@ struct config {
     bool ready_all;          // `ready_when = all`
     bool core_dumps;         // a crash may write a core although secrets are in memory
     uint64_t drain_delay_us, drain_timeout_us;
-    uint64_t watchdog_us;    // a loop without a turn for so long: the gateway process is aborted
-    const char *state_dir;   // NULL: what would be kept there ends with the process
-    const char *runtime_dir; // NULL: a fresh directory below $XDG_RUNTIME_DIR or /tmp
+    uint64_t watchdog_us;      // a loop without a turn for so long: the gateway process is aborted
+    const char *tenant;        // "header:NAME"; NULL: nobody is told apart
+    struct view tenant_header; // that name, in lower case; empty: likewise
+    const char *state_dir;     // NULL: what would be kept there ends with the process
+    const char *runtime_dir;   // NULL: a fresh directory below $XDG_RUNTIME_DIR or /tmp
 
     struct config_listen *listens;
     unsigned listen_count; // >= 1

@@ -132,7 +132,9 @@ const struct config_section config_sections[SECTION_KINDS] = {
         "An answer that is younger is given to who asks the same, and requests that ask the same at once are computed once. " \
         "0: neither. For models whose answers follow from their inputs alone.")}, \
     {.name = "stale", NUMBER_IN(cache, strukt, KEY_DURATION, in cache_stale_us, 0, 365 * 24 * HOUR, "24h", \
-        "An answer that is older than `ttl` and younger than this is kept for when the model cannot be asked.")},
+        "An answer that is older than `ttl` and younger than this is kept for when the model cannot be asked.")}, \
+    {.name = "shared", NUMBER_IN(cache, strukt, KEY_BOOL, in cache_shared, 0, 1, "false", \
+        "true: what one tenant has been answered is given to others, too.")},
 
 const struct config_key config_keys[] = {
     {.name = "loops", NUMBER(SECTION_TOP, KEY_COUNT, loops, 0, 256, "0",
@@ -156,6 +158,9 @@ const struct config_key config_keys[] = {
     {.name = "runtime_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, runtime_dir,
         "Directory below which a private one for the sockets of local workers is made. Without it: "
         "`$XDG_RUNTIME_DIR`, else `/tmp`."), .reload = RELOAD_RESTART},
+    {.name = "tenant", TEXT_IN(SECTION_TOP, config, KEY_PATH, tenant,
+        "Who a request is of, `\"header:x-tenant\"`: the value of that field of its head, or metadata. Tenants share each model's "
+        "queue by max-min, and are not given what is kept for others. See resilience.md."), .reload = RELOAD_TAKES},
     {.name = "state_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, state_dir,
         "Directory for what outlives the process: pinned levels. Made when it is not there. Without it they end with the "
         "gateway process."), .reload = RELOAD_RESTART},
@@ -309,7 +314,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 116,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 120,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

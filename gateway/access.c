@@ -64,6 +64,7 @@ static char *put_model(char *at, const struct access_entry *e)
     if (e->model.n == 0)
         return at;
     at = FIELD(at, "model", e->model);
+    at = FIELD(at, "tenant", e->tenant);
     at = FIELD(at, "answered", e->answered);
     at = FIELD(at, "version", e->version);
     if (e->rows > 0)
@@ -83,11 +84,11 @@ static char *put_model(char *at, const struct access_entry *e)
     return at;
 }
 
-// What one line may take: nine texts, thirteen numbers, and our own words and keys.
+// What one line may take: ten texts, thirteen numbers, and our own words and keys.
 static size_t room(const struct access_entry *e)
 {
-    const struct view text[] = {e->client,  e->request_id,    e->method,   e->path,    e->model,
-                                e->version, view_str(e->why), e->answered, e->attempts};
+    const struct view text[] = {e->client,  e->request_id,    e->method,   e->path,     e->model,
+                                e->version, view_str(e->why), e->answered, e->attempts, e->tenant};
     size_t n = 13 * PEN_NUMBER + 4 * ACCESS_WORD_MAX + 512;
     for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
         n += PEN_JSON(cut(text[i]).n);

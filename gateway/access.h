@@ -15,6 +15,7 @@ struct access_entry {
     uint64_t wall_us;   // of the end, since 1970
     struct view client; // its address, as net/server.h prints it
     struct view request_id, method, path, model, version;
+    struct view tenant;   // as its head names it, where tenants are told apart
     struct view answered; // the model that did, when it is another one
     struct view attempts; // of its chain, when there was more than one (router/chain.h)
     // Words of our own: no byte of them needs an escape.

@@ -31,6 +31,8 @@ void metrics_note(struct metrics *s, const struct note *n)
         hist_add(&mm->batch_rows, n->a);
     } else if (n->kind == NOTE_LEVEL) {
         metrics_inc(&mm->moves[n->a], 1);
+    } else if (n->kind == NOTE_SHED || n->kind == NOTE_REFUSED) {
+        metrics_inc(&mm->refusals[n->kind == NOTE_SHED ? n->b : REFUSAL_LATE], 1);
     }
 }
 
@@ -185,6 +187,25 @@ static void notes_of(struct page *p, const struct model *m)
     put_counts(p, m, offsetof(struct model_metrics, notes), "event", note_name, NOTE_KINDS);
 }
 
+static void refusals_of(struct page *p, const struct model *m)
+{
+    put_counts(p, m, offsetof(struct model_metrics, refusals), "reason", refusal_name, REFUSALS);
+}
+
+static void refusals(struct page *p)
+{
+    struct prom_label labels[] = {{"model", VIEW("")},
+                                  {"reason", view_str(refusal_name[REFUSAL_MEMORY])}};
+    uint64_t n = 0;
+    for (unsigned i = 0; i < p->g->loops.n; i++)
+        n += get(&p->g->parts[i]->metrics.no_memory);
+    prom_family(&p->prom, "sluice_refusals_total", "counter",
+                "Requests refused for want of room or time, by the reason.");
+    each_model(p, refusals_of);
+    if (n > 0)
+        prom_count(&p->prom, labels, N(labels), n);
+}
+
 static void moves_of(struct page *p, const struct model *m)
 {
     static const char *const level[LEVELS] = {"0", "1", "2", "3", "4"};
@@ -284,6 +305,7 @@ static void models(struct page *p)
     each_model(p, batches_of);
     prom_family(o, "sluice_events_total", "counter", "What the router noted, by model.");
     each_model(p, notes_of);
+    refusals(p);
     prom_family(o, "sluice_fallbacks_total", "counter",
                 "Requests for the model that another one, or its written answer, answered.");
     each_model(p, fallbacks_of);

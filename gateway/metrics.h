@@ -32,6 +32,7 @@ struct model_metrics {
     _Atomic uint64_t notes[NOTE_KINDS];
     _Atomic uint64_t moves[LEVELS];                    // to that level
     struct figures *_Atomic figures[FIGURES_VERSIONS]; // gateway/statistics.h
+    _Atomic uint64_t refusals[REFUSALS];
 };
 
 struct metrics {
@@ -40,7 +41,8 @@ struct metrics {
     _Atomic uint64_t
         refused[STATUS_COUNT]; // bad input, answered by the HTTP room before its head was whole
     _Atomic uint64_t abused[ABUSE_KINDS][ABUSE_VERDICTS]; // connections that cost too much
-    _Atomic uint64_t log_lines;                           // offered to the access log
+    _Atomic uint64_t no_memory;     // REFUSAL_MEMORY of requests that named no model yet
+    _Atomic uint64_t log_lines;     // offered to the access log
     _Atomic uint64_t streams;       // HTTP/2 requests that have begun and not ended
     _Atomic uint32_t live, zombies; // infers
 };

@@ -1,6 +1,7 @@
 #include "gateway/origin.h"
 
 #include "base/check.h"
+#include "base/num.h"
 #include "gateway/card.h"
 #include "gateway/front.h"
 #include "gateway/index.h"
@@ -134,13 +135,7 @@ static bool tell_statistics(struct serving *s, struct oip_statistics *out, struc
            error_set(e, STATUS_UNAVAILABLE, "out of memory");
 }
 
-// ---- inference ---------------------------------------------------------------------------------------
-
-static unsigned class_of(const struct request *r)
-{
-    _Static_assert(BUDGET_CLASSES == BATCHER_LANES, "a class is a lane");
-    return batcher_lane_of(r->infer.request.priority);
-}
+// ---- what is remembered ---------------------------------------------------------------------------------
 
 static uint32_t now_of(const _Atomic uint32_t *word)
 {
@@ -155,6 +150,110 @@ static void look_around(struct request *r, const struct model *m)
                                .running = now_of(&m->running),
                                .limit = now_of(&m->queue_limit),
                                .room = atomic_load_explicit(&m->room_rows, memory_order_relaxed)};
+}
+
+// ---- at the head ---------------------------------------------------------------------------------------
+
+// Whose it is, as its head says it. Two such fields: a proxy's, perhaps, and one that the client has made up.
+static bool read_tenant(struct request *r, struct error *e)
+{
+    struct view field = r->snap->config->tenant_header;
+    const struct exchange *ex = r->serving.ex;
+    unsigned n = 0;
+    for (unsigned i = 0; i < ex->n_headers; i++) {
+        if (!view_eq(ex->headers[i].name, field))
+            continue;
+        r->tenant = ex->headers[i].value;
+        n++;
+    }
+    if (n > 1)
+        return error_set(e, STATUS_BAD_REQUEST, "%.*s: came twice", VIEW_ARG(field));
+    r->infer.tenant = tenants_find(r->part->gateway->tenants, r->tenant, now(r));
+    return true;
+}
+
+// Of what the head says; where it says nothing, the body may: then nobody is above it.
+static unsigned lane_of_head(const struct request *r)
+{
+    uint64_t v = 1;
+    if (r->serving.call.priority.p && num_parse_u64(r->serving.call.priority, &v) != NUM_OK)
+        v = 1; // it will be told so
+    return batcher_lane_of(v > UINT8_MAX ? UINT8_MAX : (uint8_t)v);
+}
+
+// The model that its path names, where no other one may answer for it. NULL: what comes of it is not known yet.
+static struct model *only_model(struct request *r)
+{
+    const struct api_call *call = &r->serving.call;
+    struct model *m = call->model.n > 0 ? table_find(r->part->gateway->table, call->model) : NULL;
+    bool chain = m && !view_is(call->chain, "none") && chains_find(r->snap->chains, m->name);
+    return chain ? NULL : m;
+}
+
+static void count_memory(struct part *p, const struct model *m)
+{
+    struct model_metrics *mm = m ? metrics_model(&p->metrics, m) : NULL;
+    metrics_inc(mm ? &mm->refusals[REFUSAL_MEMORY] : &p->metrics.no_memory, 1);
+}
+
+static const struct failure no_memory = {
+    .status = STATUS_UNAVAILABLE,
+    .text = "limits.bytes_in_flight: what is left is kept for higher priorities"};
+
+static void refuse_at_head(struct request *r, struct model *m, unsigned lane,
+                           const struct failure *e)
+{
+    struct part *p = r->part;
+    r->infer.request.model = r->serving.call.model;
+    r->infer.step.to.model = m;
+    if (m)
+        part_use(p, m); // until tell_end
+    if (m && p->past.n > 0)
+        look_around(r, m);
+    serving_fail(&r->serving, e, flow_retry_ms(&p->flow, m, lane, 0, now(r)), now(r));
+}
+
+// Before its body is read, where its head says enough: it would only be read to be refused. Its deadline may stand in the
+// body: what counts here is its model's.
+static void admit_head(struct request *r)
+{
+    struct part *p = r->part;
+    unsigned lane = lane_of_head(r);
+    struct model *m = only_model(r);
+    if (!budget_admits(&p->lease, &p->gateway->bytes, r->charged, lane)) {
+        count_memory(p, m);
+        refuse_at_head(r, m, lane, &no_memory);
+        return;
+    }
+    uint64_t left_us = m ? atomic_load_explicit(&m->deadline_us, memory_order_relaxed) : 0;
+    enum refusal why = m ? step_foresee(m, r->infer.tenant, lane, left_us, now(r)) : REFUSAL_NONE;
+    if (why == REFUSAL_NONE)
+        return;
+    r->infer.arrived_us = r->serving.ex->started_us; // for who wants it explained
+    r->infer.deadline_us = r->infer.arrived_us + left_us;
+    struct failure e = step_refuse(m, r->infer.tenant, why, 1, &p->fx);
+    refuse_at_head(r, m, lane, &e);
+    fx_forget(&p->fx, &e);
+    part_run(p);
+}
+
+static void on_infer_head(struct request *r)
+{
+    struct error e;
+    if (r->snap->config->tenant_header.n > 0 && !read_tenant(r, &e)) {
+        struct failure failure = failure_of(&e);
+        serving_fail(&r->serving, &failure, 0, now(r));
+        return;
+    }
+    admit_head(r);
+}
+
+// ---- inference ---------------------------------------------------------------------------------------
+
+static unsigned class_of(const struct request *r)
+{
+    _Static_assert(BUDGET_CLASSES == BATCHER_LANES, "a class is a lane");
+    return batcher_lane_of(r->infer.request.priority);
 }
 
 static void submit(struct request *r, uint64_t now_us)
@@ -187,7 +286,7 @@ static bool make_key(struct request *r)
 }
 
 // As make_key. A small one is made at once.
-static bool begin_key(struct request *r)
+static bool begin_key(struct request *r, bool shared)
 {
     static _Thread_local struct cache_keying small;
     const struct infer_request *q = &r->infer.request;
@@ -196,7 +295,8 @@ static bool begin_key(struct request *r)
     if (!r->keying)
         return true; // without memory it goes without the cache
     // What a store is asked by is the same for all who share it.
-    cache_key_begin(r->keying, q, VIEW(""), r->snap->store ? NULL : r->part->gateway->secret);
+    cache_key_begin(r->keying, q, shared ? VIEW("") : r->tenant,
+                    r->snap->store ? NULL : r->part->gateway->secret);
     return make_key(r);
 }
 
@@ -226,9 +326,10 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
         return error_set(e, STATUS_DEADLINE, "timeout: no model answers within %llu us",
                          (unsigned long long)in->request.timeout_us);
     // Its priority is known by now: what is left may be kept for those above it.
-    if (!budget_admits(&r->part->lease, &r->part->gateway->bytes, r->charged, class_of(r)))
-        return error_set(e, STATUS_UNAVAILABLE,
-                         "limits.bytes_in_flight: what is left is kept for higher priorities");
+    if (!budget_admits(&r->part->lease, &r->part->gateway->bytes, r->charged, class_of(r))) {
+        count_memory(r->part, m);
+        return error_set(e, no_memory.status, "%s", no_memory.text);
+    }
     in->chain = chains_find(r->snap->chains, m->name);
     size_t parts = steps_memory(r, m);
     if (parts > 0 && !exchange_account(s->ex, parts))
@@ -241,7 +342,8 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     in->arena = &s->ex->arena;
     part_use(r->part, m); // until origin_release
     in->step.cache = cache_use_of(r, m);
-    if (in->step.cache != CACHE_NONE && !begin_key(r))
+    bool shared = atomic_load_explicit(&m->cache_shared, memory_order_relaxed);
+    if (in->step.cache != CACHE_NONE && !begin_key(r, shared))
         loop_defer(r->part->loop, &r->work);
     else
         submit(r, now_us);
@@ -318,7 +420,7 @@ void origin_settle(struct part *p, struct infer *in)
     struct serving *s = &r->serving;
     s->meta.attempts = attempts_of(r);
     if (in->error.status != STATUS_OK) {
-        serving_fail(s, &in->error, in->retry_after_s, loop_now_us(p->loop));
+        serving_fail(s, &in->error, in->retry_after_ms, loop_now_us(p->loop));
         return;
     }
     say_who(r);
@@ -405,6 +507,8 @@ static void on_head(struct exchange *ex, void *ctx)
         r->client = arena_copy(&ex->arena, server_conn_peer(ex->conn));
     uint64_t random[2] = {rand_u64(&p->loop->rand), rand_u64(&p->loop->rand)};
     serving_route(&r->serving, random, loop_now_us(p->loop));
+    if (r->serving.call.kind == API_INFER)
+        on_infer_head(r);
 }
 
 static void on_request(struct exchange *ex, void *ctx)

@@ -18,6 +18,7 @@ struct request {
     struct loop_call work; // decoding, making the key or encoding goes on in a later turn
     struct cache_keying
         *keying;        // the key is being made: it is submitted when that is done; else NULL
+    struct view tenant; // as its head names it
     struct view client; // for the log, and for who wants it explained
     struct past_standing standing; // of its model when it was submitted
     uint64_t past;                 // it is told of and remembered: its number there; 0: not

@@ -12,6 +12,7 @@
 #include "gateway/removal.h"
 #include "gateway/workers.h"
 #include <stdio.h>
+#include <sys/random.h>
 
 // How long a queue waits for a lost replica: as long as a killed worker may be away. Then 503, at once.
 #define FIXED_WAIT_US 2000 // `fixed`: of the oldest row, where nobody says
@@ -225,7 +226,8 @@ void part_rules(const struct config_model *c, struct model_rules *out)
                                 .hold_us = c->hold_us,
                                 .window_us = c->window_us,
                                 .cache_ttl_us = keeps ? c->cache_ttl_us : 0,
-                                .cache_stale_us = c->cache_stale_us};
+                                .cache_stale_us = c->cache_stale_us,
+                                .cache_shared = c->cache_shared};
     _Static_assert(CONFIG_MAX_PREFERRED == POLICY_MAX_PREFERRED, "none is left out");
     for (unsigned i = 0; i < c->preferred_count; i++)
         out->preferred[out->n_preferred++] = c->preferred[i];
@@ -234,6 +236,12 @@ void part_rules(const struct config_model *c, struct model_rules *out)
 static bool build_table(struct gateway *g)
 {
     g->table = table_new(g->loops.n);
+    uint64_t secret; // see tenants_new
+    if (getrandom(&secret, sizeof(secret), 0) != sizeof(secret))
+        return false;
+    g->tenants = tenants_new(secret);
+    if (!g->tenants)
+        return false;
     for (unsigned i = 0; g->table && i < g->birth->model_count; i++) {
         const struct config_model *c = &g->birth->models[i];
         struct model_rules rules;
@@ -306,7 +314,8 @@ static bool build_part(struct gateway *g, unsigned index)
     p->gateway = g;
     p->loop = g->loops.loop[index];
     p->snap = g->snap;
-    flow_init(&p->flow, index, g->table, &p->snap->flow, loop_now_us(p->loop));
+    flow_init(&p->flow, index, g->table, &p->snap->flow, rand_u64(&p->loop->rand),
+              loop_now_us(p->loop));
     effects_init(&p->fx, loop_blocks(p->loop));
     buffer_init(&p->line);
     loop_blocks(p->loop)->account = on_block_charge;
@@ -391,6 +400,7 @@ void parts_free(struct gateway *g)
             card_free(table_at(g->table, i));
     }
     table_free(g->table);
+    tenants_free(g->tenants);
     fleet_free(g);
     mem_free(g->parts);
 }

@@ -55,6 +55,7 @@ struct gateway {
     struct part **parts; // [loops.n]
     struct server_budget *connections;
     struct table *table;
+    struct tenants *tenants;
     struct log *log;
     struct events *events;
     struct admin *admin;

@@ -70,6 +70,48 @@ static void show_standing(struct json_writer *w, const struct model *m, uint64_t
     json_w_array_end(w);
 }
 
+static void show_tenant(struct json_writer *w, const struct gateway *g, uint16_t index,
+                        int32_t rows)
+{
+    char name[TENANT_NAME];
+    unsigned n = tenants_name(g->tenants, index, name);
+    json_w_object(w);
+    json_w_key(w, VIEW("name"));
+    json_w_string(w, index == TENANT_REST ? VIEW("(others)") : view_of(name, n));
+    put(w, "rows", (uint64_t)rows);
+    json_w_object_end(w);
+}
+
+// Those that hold most of a model's room.
+#define SHOWN_TENANTS 8
+
+static void show_tenants(struct json_writer *w, const struct gateway *g, const struct model *m)
+{
+    const struct tenant_books *b = atomic_load_explicit(&m->books, memory_order_acquire);
+    uint64_t shown[TENANT_INDICES / 64 + 1] = {0};
+    if (!b)
+        return;
+    put(w, "tenants", tenants_active(b));
+    json_w_key(w, VIEW("tenants_most"));
+    json_w_array(w);
+    for (unsigned k = 0; k < SHOWN_TENANTS; k++) {
+        int32_t most = 0;
+        uint16_t of = 0;
+        for (uint16_t i = 1; i < TENANT_INDICES; i++) {
+            int32_t rows = atomic_load_explicit(&b->of[i].rows, memory_order_relaxed);
+            if (rows > most && !(shown[i / 64] >> i % 64 & 1)) {
+                most = rows;
+                of = i;
+            }
+        }
+        if (of == 0)
+            break;
+        shown[of / 64] |= 1ull << of % 64;
+        show_tenant(w, g, of, most);
+    }
+    json_w_array_end(w);
+}
+
 static void show_models(struct json_writer *w, struct gateway *g)
 {
     json_w_key(w, VIEW("models"));
@@ -90,6 +132,8 @@ static void show_models(struct json_writer *w, struct gateway *g)
         put(w, "charged_rows", (uint64_t)atomic_load(&m->room_rows));
         put(w, "charged_bytes", (uint64_t)atomic_load(&m->room_bytes));
         put(w, "queue_limit_rows", atomic_load(&m->queue_limit));
+        put(w, "rate_rows", atomic_load(&m->rate));
+        show_tenants(w, g, m);
         put(w, "cache_entries", atomic_load(&m->cache.entries));
         put(w, "cache_bytes", atomic_load(&m->cache.bytes));
         json_w_object_end(w);

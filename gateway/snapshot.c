@@ -7,8 +7,6 @@
 #include "gateway/store_plan.h"
 #include <stdio.h>
 
-#define RETRY_AFTER_S 1 // told with 503
-
 _Static_assert(STORE_WHY <= FILE_WHY, "it fits");
 _Static_assert(CONFIG_MAX_MODELS <= TABLE_MODELS, "each that is configured is known");
 
@@ -90,8 +88,7 @@ struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t gene
     p->over.fn = on_over;
     set_limits(&p->limits, &c->limits);
     p->flow = (struct flow_rules){.deadline_us = c->limits.deadline_default_us,
-                                  .deadline_max_us = c->limits.deadline_max_us,
-                                  .retry_after_s = RETRY_AFTER_S};
+                                  .deadline_max_us = c->limits.deadline_max_us};
     const char *other = fill_sections(p);
     if (other)
         snprintf(why, FILE_WHY, "%s", other);

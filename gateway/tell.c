@@ -77,6 +77,7 @@ static void write_access(struct request *r, bool whole, uint64_t total_us, uint6
         .path = ex->path,
         .model = r->infer.request.model,
         .version = s->meta.version,
+        .tenant = r->tenant,
         .protocol = protocol_of(s),
         .source = s->meta.source,
         .aged = s->meta.aged,

@@ -16,6 +16,7 @@
 struct flow;
 struct chain;
 struct chain_walk;
+struct tenant_books;
 
 enum infer_state { INFER_NEW, INFER_OUT, INFER_SETTLED, INFER_ZOMBIE, INFER_OVER };
 
@@ -30,6 +31,8 @@ struct step {
     uint8_t losses, deaths; // that the request has met with before (ticket.h)
     struct ticket *tickets; // [n] in the order of their rows: first, or in the infer's arena
     uint32_t n;
+    struct tenant_books
+        *books;        // of its model, where its tenant is charged (router/tenants.h); else NULL
     uint32_t out;      // tickets and echoes that have not come home
     uint32_t answered; // tickets
     bool over;         // its outcome is known: what comes home now is too late
@@ -54,6 +57,7 @@ struct infer {
     const struct chain *chain;  // router/chain.h; NULL: the model alone
     struct cache_key cache_key; // step.cache_key points here when there is one
     uint32_t lot;               // likewise: of whom it comes from
+    uint16_t tenant;            // router/tenants.h; 0: nobody is told apart
 
     // flow's.
     uint64_t deadline_us;
@@ -64,6 +68,7 @@ struct infer {
     struct step step;        // the first; its target is set by the caller, or found by flow_submit
     struct step *at;         // the last that was begun
     struct chain_walk *walk; // along its chain; NULL: it has none, or was refused before
+    uint64_t room_in_us;     // as its last ticket said it (ticket.h)
 
     // Valid from FX_SETTLE on: how it ended.
     struct failure
@@ -71,8 +76,7 @@ struct infer {
                // FX_SETTLE runs, and not for longer
     const struct slice *answer; // the rows; one reference on the block of each part is the infer's
     uint8_t source;             // enum answer_source: whose they are
-    uint32_t
-        retry_after_s; // with STATUS_UNAVAILABLE, and a STATUS_DEADLINE that was told early; 0: nothing is said
+    uint32_t retry_after_ms; // when there may be room for it (router/retry.h); 0: nothing is said
 };
 
 #endif

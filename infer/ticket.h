@@ -102,18 +102,19 @@ struct ticket {
     uint32_t cache_epoch;               // of the model when it came
 
     // The outcome: written by the home before it gives back, read by the origin after.
-    struct slice slice;     // answered: holds one reference on answer->block
-    bool let_go;            // refused: nobody was ready, and it had something else to try
-    uint32_t batch_rows;    // 0: it was in no batch that was answered
-    uint8_t batch_reason;   // enum batch_reason
-    uint8_t source;         // enum answer_source, of an answer
-    uint32_t age_s;         // of an answer that is not the model's own
-    uint32_t replica;       // that it was sent to last; sent > 0
-    uint64_t batch_id;      // of the batch in which it was sent last, with others; 0: it went alone
-    uint32_t retry_after_s; // refused early: when there may be room for it; 0: nothing is said
-    uint64_t queue_us;      // from queued to sent (the last sending)
-    uint64_t compute_us;    // the worker's own figure, or the call's time
-    struct failure error;   // STATUS_OK: answered; else it holds one reference on its text
+    struct slice slice;   // answered: holds one reference on answer->block
+    bool let_go;          // refused: nobody was ready, and it had something else to try
+    uint32_t batch_rows;  // 0: it was in no batch that was answered
+    uint8_t batch_reason; // enum batch_reason
+    uint8_t source;       // enum answer_source, of an answer
+    uint32_t age_s;       // of an answer that is not the model's own
+    uint32_t replica;     // that it was sent to last; sent > 0
+    uint64_t batch_id;    // of the batch in which it was sent last, with others; 0: it went alone
+    uint64_t
+        room_in_us; // refused early: when there may be room for it, from then; 0: nothing is said
+    uint64_t queue_us;    // from queued to sent (the last sending)
+    uint64_t compute_us;  // the worker's own figure, or the call's time
+    struct failure error; // STATUS_OK: answered; else it holds one reference on its text
 };
 
 // The request's batch key, of that version.

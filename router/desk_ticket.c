@@ -7,8 +7,6 @@ static const char poison_text[] =
 static const char lost_text[] =
     "the connection to the worker was lost three times with this request";
 
-#define RETRY_MOST_S 3600
-
 const char desk_gone_text[] = "the worker that held this sequence is gone";
 
 // ---- waiting for the keeper's word -------------------------------------------------------------------
@@ -111,7 +109,7 @@ void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx)
 void ticket_refused(struct desk *d, struct ticket *t, uint64_t late_us, struct effects *fx)
 {
     // By then as many have been served as are too many now.
-    t->retry_after_s = (uint32_t)desk_least((late_us + 999999) / 1000000, RETRY_MOST_S);
+    t->room_in_us = late_us;
     fx_note(fx, NOTE_REFUSED, d->model, ticket_rows(t), 0);
     standing_late(d, t);
     ticket_failed(d, t,
@@ -159,7 +157,7 @@ void ticket_taken_up(struct desk *d, struct ticket *t, uint64_t now_us)
     t->batch_rows = 0;
     t->source = SOURCE_MODEL;
     t->age_s = 0;
-    t->retry_after_s = 0;
+    t->room_in_us = 0;
     t->let_go = false;
     t->flight = NULL;
     t->followers = NULL;

@@ -3,6 +3,11 @@
 #include "base/check.h"
 #include "base/mem.h"
 
+const char *const refusal_name[REFUSALS] = {
+    [REFUSAL_NONE] = "none",     [REFUSAL_QUEUE] = "queue", [REFUSAL_PRIORITY] = "priority",
+    [REFUSAL_TENANT] = "tenant", [REFUSAL_LATE] = "late",   [REFUSAL_MEMORY] = "memory",
+};
+
 const char *const note_name[NOTE_KINDS] = {
     [NOTE_BATCH] = "batch",
     [NOTE_DONE] = "done",

@@ -41,7 +41,7 @@ enum fx_kind {
 enum note_kind {
     NOTE_BATCH,   // a, rows; b, reason: a batch was sent
     NOTE_DONE,    // a, rows; b, microseconds: a batch was answered
-    NOTE_SHED,    // a, rows: refused, the queue is full
+    NOTE_SHED,    // a, rows; b, enum refusal: refused at the origin
     NOTE_EXPIRED, // a, rows: given back, its deadline cannot be met
     NOTE_REFUSED, // a, rows: given back on arrival, too many stand before it
     NOTE_DROPPED, // a, rows: given back, for others that can be saved
@@ -60,6 +60,17 @@ enum note_kind {
     NOTE_LEVEL, // a, the level in force from now on; b, the one before: the desk's standing says why
     NOTE_KINDS
 };
+// Why a request is refused for want of room or time, before it costs a device anything.
+enum refusal {
+    REFUSAL_NONE,
+    REFUSAL_QUEUE,    // the queue is full
+    REFUSAL_PRIORITY, // what is left of it is kept for higher priorities
+    REFUSAL_TENANT,   // its tenant has its part
+    REFUSAL_LATE,     // more waits before it than can be answered in time: NOTE_REFUSED
+    REFUSAL_MEMORY,   // what is left of limits.bytes_in_flight is kept for higher priorities
+    REFUSALS
+};
+extern const char *const refusal_name[REFUSALS];
 extern const char *const note_name[NOTE_KINDS];
 extern const bool note_of_replica[NOTE_KINDS]; // a is a replica
 

@@ -2,14 +2,16 @@
 
 #include "base/check.h"
 #include "batcher/batcher.h"
+#include "router/retry.h"
 #include "router/step.h"
 
 static void on_time_up(struct wheel_timer *timer, uint64_t now_us);
 
 void flow_init(struct flow *f, unsigned loop, struct table *t, const struct flow_rules *r,
-               uint64_t now_us)
+               uint64_t seed, uint64_t now_us)
 {
     *f = (struct flow){.loop = loop, .table = t, .rules = *r, .wake_us = UINT64_MAX};
+    rand_seed(&f->rand, seed);
     wheel_init(&f->wheel, now_us);
 }
 
@@ -74,13 +76,45 @@ static void forget_texts(const struct infer *in, struct effects *fx)
         fx_forget(fx, &in->walk->attempt[i].why);
 }
 
+// Is it worth while to ask again?
+static bool may_come_back(const struct infer *in)
+{
+    switch (in->error.status) {
+    case STATUS_QUOTA:
+    case STATUS_UNAVAILABLE:
+        return true;
+    case STATUS_WORKER_LOST:
+        return in->request.sequence_id ==
+               0; // else its state is lost: what comes next is no next step
+    case STATUS_DEADLINE:
+        return in->room_in_us > 0; // it was refused early
+    default:
+        return false;
+    }
+}
+
+uint32_t flow_retry_ms(struct flow *f, const struct model *m, unsigned lane, uint64_t room_in_us,
+                       uint64_t now_us)
+{
+    uint64_t wait_us = m ? model_wait_us(m, lane, now_us) : 0;
+    return retry_after_ms(room_in_us > 0 ? room_in_us : wait_us, rand_u64(&f->rand));
+}
+
+// Its last ticket, if it was refused early, says when there is room; else its model does.
+static void say_when(struct flow *f, struct infer *in, uint64_t now_us)
+{
+    if (may_come_back(in))
+        in->retry_after_ms = flow_retry_ms(
+            f, in->step.to.model, batcher_lane_of(in->request.priority), in->room_in_us, now_us);
+}
+
 // The only place where an infer settles.
-static void settle(struct flow *f, struct infer *in, struct effects *fx)
+static void settle(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx)
 {
     invariant(in->state == INFER_NEW || in->state == INFER_OUT); // exactly once
     wheel_cancel(&f->wheel, &in->timer);
-    if (in->error.status == STATUS_UNAVAILABLE || in->error.status == STATUS_WORKER_LOST)
-        in->retry_after_s = f->rules.retry_after_s;
+    if (in->error.status != STATUS_OK)
+        say_when(f, in, now_us);
     bool home = is_home(in);
     in->state = home ? INFER_SETTLED : INFER_ZOMBIE;
     f->n_zombies += !home;
@@ -90,10 +124,10 @@ static void settle(struct flow *f, struct infer *in, struct effects *fx)
 }
 
 // It is settled without some of its tickets: they are called home.
-static void settle_early(struct flow *f, struct infer *in, struct effects *fx)
+static void settle_early(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx)
 {
     step_give_up(in->at, f->loop, fx);
-    settle(f, in, fx);
+    settle(f, in, now_us, fx);
 }
 
 // ---- asking ------------------------------------------------------------------------------------------
@@ -109,15 +143,13 @@ static void lend(struct flow *f, struct infer *in, uint64_t until_us, struct eff
 }
 
 // The step that in->at is goes out. False: in->error says why not.
-static bool ask(struct flow *f, struct infer *in, uint64_t until_us, struct effects *fx)
+static bool ask(struct flow *f, struct infer *in, uint64_t until_us, uint64_t now_us,
+                struct effects *fx)
 {
-    if (step_begin(in->at, in, until_us, fx)) {
+    bool begun = step_begin(in->at, in, until_us, now_us, fx);
+    if (begun)
         lend(f, in, until_us, fx);
-        return true;
-    }
-    if (in->error.status == STATUS_UNAVAILABLE)
-        fx_note(fx, NOTE_SHED, in->at->to.model, in->request.rows ? in->request.rows : 1, 0);
-    return false;
+    return begun;
 }
 
 // ---- along a chain -----------------------------------------------------------------------------------
@@ -209,7 +241,7 @@ static bool ask_link(struct flow *f, struct infer *in, unsigned i, const struct 
     s->losses = w->losses;
     s->deaths = w->deaths;
     in->at = s;
-    return ask(f, in, now_us + chain_patience(in->chain, at, w, i, left_us), fx);
+    return ask(f, in, now_us + chain_patience(in->chain, at, w, i, left_us), now_us, fx);
 }
 
 // What the attempt that is out came to: in->error.
@@ -243,7 +275,7 @@ static bool give_default(struct flow *f, struct infer *in, uint64_t now_us, stru
     attempt_over(f, in, now_us, fx);
     in->answer = s;
     in->source = SOURCE_DEFAULT;
-    settle(f, in, fx);
+    settle(f, in, now_us, fx);
     return true;
 }
 
@@ -256,7 +288,7 @@ static bool link_failed(struct flow *f, struct infer *in, uint64_t now_us, struc
         return false;
     in->error = a->why;
     a->why.block = NULL; // one of the two holds its text
-    settle(f, in, fx);
+    settle(f, in, now_us, fx);
     return true;
 }
 
@@ -277,7 +309,7 @@ static void chain_ended(struct flow *f, struct infer *in, uint64_t now_us, struc
     enum status status = chain_verdict(in->walk, now_us >= in->deadline_us);
     chain_reasons(in->chain, in->walk, reasons, sizeof(reasons));
     in->error = failure_format(fx->blocks, status, "nothing of its chain answered: %s", reasons);
-    settle(f, in, fx);
+    settle(f, in, now_us, fx);
 }
 
 static void walk_on(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx)
@@ -306,9 +338,9 @@ static void remember_deaths(struct chain_walk *w, const struct ticket *t)
 static void step_failed(struct flow *f, struct infer *in, const struct ticket *t, uint64_t now_us,
                         struct effects *fx)
 {
-    in->retry_after_s = t->retry_after_s;
+    in->room_in_us = t->room_in_us;
     if (!in->walk) {
-        settle_early(f, in, fx);
+        settle_early(f, in, now_us, fx);
         return;
     }
     step_give_up(in->at, f->loop, fx);
@@ -325,7 +357,7 @@ static void step_answered(struct flow *f, struct infer *in, uint64_t now_us, str
     in->source = in->at->source;
     if (in->walk)
         attempt_over(f, in, now_us, fx);
-    settle(f, in, fx);
+    settle(f, in, now_us, fx);
 }
 
 // Of its step, or of all.
@@ -337,7 +369,7 @@ static void on_time_up(struct wheel_timer *timer, uint64_t now_us)
         *FAILED(STATUS_DEADLINE,
                 in->walk ? "it took too long" : "the deadline passed before the model answered");
     if (!in->walk) {
-        settle_early(f, in, f->fx);
+        settle_early(f, in, now_us, f->fx);
         return;
     }
     step_give_up(in->at, f->loop, f->fx);
@@ -410,15 +442,15 @@ void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effec
     in->step.infer = in;
     in->error.status = STATUS_OK;
     if (!admit(f, in, now_us, fx)) {
-        settle(f, in, fx);
+        settle(f, in, now_us, fx);
         return;
     }
     in->walk = has_chain(in) ? arena_zalloc(in->arena, sizeof(*in->walk)) : NULL;
     if (in->walk) {
         in->walk->lot = in->lot;
         walk_on(f, in, now_us, fx);
-    } else if (!ask(f, in, in->deadline_us, fx)) {
-        settle(f, in, fx);
+    } else if (!ask(f, in, in->deadline_us, now_us, fx)) {
+        settle(f, in, now_us, fx);
     }
     ask_wake(f, fx);
 }
@@ -432,7 +464,7 @@ void flow_on_gone(struct flow *f, struct infer *in, uint64_t now_us, struct effe
         attempt_over(f, in, now_us, fx);
         in->error = *FAILED(STATUS_CLIENT_GONE, "the client has gone");
     }
-    settle_early(f, in, fx);
+    settle_early(f, in, now_us, fx);
 }
 
 void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us, struct effects *fx)

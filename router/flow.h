@@ -6,6 +6,7 @@
 #ifndef SLUICE_ROUTER_FLOW_H
 #define SLUICE_ROUTER_FLOW_H
 
+#include "base/rand.h"
 #include "router/effects.h"
 #include "router/table.h"
 
@@ -14,7 +15,6 @@
 struct flow_rules {
     uint64_t deadline_us;     // default, where the model says nothing
     uint64_t deadline_max_us; // longest that a client may ask for
-    uint32_t retry_after_s;   // told with 503
 };
 
 struct flow {
@@ -23,13 +23,14 @@ struct flow {
     struct flow_rules rules;
     struct wheel wheel; // deadlines
     uint64_t wake_us;   // asked for by FX_WAKE; UINT64_MAX: none
+    struct rand rand;   // of what refusals say (retry.h)
     struct infer *live; // OUT and ZOMBIE
     uint32_t n_live, n_zombies;
     struct effects *fx; // while a call runs: the wheel's callbacks write there
 };
 
 void flow_init(struct flow *f, unsigned loop, struct table *t, const struct flow_rules *r,
-               uint64_t now_us);
+               uint64_t seed, uint64_t now_us);
 void flow_deinit(struct flow *f); // nothing live
 // Those for requests that come from now on.
 void flow_set_rules(struct flow *f, const struct flow_rules *r);
@@ -46,6 +47,10 @@ void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us,
 void flow_on_echo(struct flow *f, struct ticket *t, uint64_t now_us,
                   struct effects *fx); // MSG_ECHO
 void flow_on_wake(struct flow *f, uint64_t now_us, struct effects *fx);
+// When a request of that lane, refused now, may come again: retry_after_ms of what its model's queue takes, or of room_in_us
+// where that is known better. m: NULL: nothing is known.
+uint32_t flow_retry_ms(struct flow *f, const struct model *m, unsigned lane, uint64_t room_in_us,
+                       uint64_t now_us);
 struct json_writer;
 void flow_show(const struct flow *f, struct json_writer *w); // as desk_show
 

@@ -325,6 +325,14 @@ static uint64_t row_us(const struct desk *d, uint64_t now_us)
     return us < s->cut_us && now_us < s->cut_until_us ? s->cut_us : us;
 }
 
+static void reckon_tenants(struct model *m, uint64_t now_us)
+{
+    struct tenant_books *b = atomic_load_explicit(&m->books, memory_order_acquire);
+    uint32_t limit = atomic_load_explicit(&m->queue_limit, memory_order_relaxed);
+    if (b)
+        tenants_reckon(b, model_useful(m, limit, m->rules.deadline_us), now_us);
+}
+
 static void look(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     struct desk_standing *s = &d->standing;
@@ -339,6 +347,8 @@ static void look(struct desk *d, uint64_t now_us, struct effects *fx)
     tell_share(m, share_left(d, share));
     tell_us(&m->row_us, row_us(d, now_us));
     tell_us(&m->p99_us, p99_us);
+    tell_us(&m->rate, (uint64_t)(can * s->yield * 1e6));
+    reckon_tenants(m, now_us);
     desk_adopt_policy(d);
     s->look_us = now_us + look_after_us(&m->rules);
 }

@@ -14,32 +14,126 @@ static uint32_t room_rows(const struct ticket *t)
     return t->request->rows && !single ? t->request->rows : 1;
 }
 
-static bool ticket_charge(struct ticket *t)
+// Where nobody is told apart the lowest priority gives way first, as it does for bytes_in_flight: each lane leaves the last
+// part of the room, in sixteenths, to those above it.
+static uint32_t lane_room(uint32_t limit, unsigned lane)
 {
-    struct model *m = t->to.model;
-    if (t->cache == CACHE_ONLY_STALE)
-        return true; // it never queues; where it waits for a store, that bounds it
-    int64_t bytes = (int64_t)t->request->bytes;
-    t->charged_rows = room_rows(t); // kept: the model may change its ways meanwhile
-    t->charged_bytes = t->request->bytes;
-    int64_t all_rows =
-        atomic_fetch_add_explicit(&m->room_rows, t->charged_rows, memory_order_relaxed) +
-        t->charged_rows;
-    int64_t all_bytes =
-        atomic_fetch_add_explicit(&m->room_bytes, bytes, memory_order_relaxed) + bytes;
-    uint64_t most_bytes = atomic_load_explicit(&m->queue_bytes, memory_order_relaxed);
-    return all_rows <= atomic_load_explicit(&m->queue_limit, memory_order_relaxed) &&
-           (most_bytes == 0 || all_bytes <= (int64_t)most_bytes);
+    static const uint8_t sixteenths[BATCHER_LANES] = {16, 15, 12, 8};
+    return (uint32_t)(((uint64_t)limit * sixteenths[lane] + 15) / 16);
 }
 
-static void ticket_discharge(struct ticket *t)
+static uint32_t limit_of(const struct model *m)
 {
-    struct model *m = t->to.model;
+    return atomic_load_explicit(&m->queue_limit, memory_order_relaxed);
+}
+
+static struct tenant_books *books_of(struct model *m, uint16_t tenant)
+{
+    return tenant == TENANT_NONE ? NULL : model_books(m);
+}
+
+struct room { // of a model, as one request finds it
+    uint32_t limit;
+    uint32_t lane; // what may be taken already when it comes
+    uint32_t part; // likewise of its tenant's; UINT32_MAX: there is no other
+};
+
+static struct room room_for(const struct model *m, const struct tenant_books *b, uint16_t tenant,
+                            unsigned lane, uint64_t left_us, uint64_t now_us)
+{
+    uint32_t limit = limit_of(m);
+    struct room r = {.limit = limit, .lane = lane_room(limit, lane), .part = UINT32_MAX};
+    if (b)
+        r.part = tenants_part(b, tenant, lane, model_useful(m, limit, left_us), now_us);
+    if (r.part != UINT32_MAX)
+        r.lane = limit; // it is its part that has lanes
+    return r;
+}
+
+static enum refusal take_rows(struct model *m, const struct room *r, uint32_t rows, uint64_t bytes)
+{
+    int64_t before = atomic_fetch_add_explicit(&m->room_rows, rows, memory_order_relaxed);
+    int64_t all_bytes =
+        atomic_fetch_add_explicit(&m->room_bytes, (int64_t)bytes, memory_order_relaxed) +
+        (int64_t)bytes;
+    uint64_t most_bytes = atomic_load_explicit(&m->queue_bytes, memory_order_relaxed);
+    if (before + rows > r->limit || (most_bytes > 0 && all_bytes > (int64_t)most_bytes))
+        return REFUSAL_QUEUE;
+    return before < r->lane ? REFUSAL_NONE : REFUSAL_PRIORITY;
+}
+
+static void give_rows(struct model *m, uint32_t rows, uint64_t bytes)
+{
+    atomic_fetch_sub_explicit(&m->room_rows, rows, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&m->room_bytes, (int64_t)bytes, memory_order_relaxed);
+}
+
+// All that its tickets take, or nothing.
+static enum refusal step_charge(struct step *s, uint16_t tenant, uint64_t left_us, uint64_t now_us)
+{
+    struct model *m = s->to.model;
+    struct tenant_books *b = books_of(m, tenant);
+    struct room r = room_for(m, b, tenant, s->tickets->lane, left_us, now_us);
+    uint32_t rows = 0;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < s->n; i++) {
+        rows += s->tickets[i].charged_rows;
+        bytes += s->tickets[i].charged_bytes;
+    }
+    if (rows == 0)
+        return REFUSAL_NONE;
+    if (b && !tenants_take(b, tenant, rows, r.part))
+        return REFUSAL_TENANT;
+    enum refusal why = take_rows(m, &r, rows, bytes);
+    if (why == REFUSAL_NONE) {
+        s->books = b;
+        return why;
+    }
+    give_rows(m, rows, bytes);
+    if (b)
+        tenants_give(b, tenant, rows);
+    return why;
+}
+
+static void ticket_discharge(struct ticket *t, const struct step *s)
+{
     if (t->charged_rows == 0)
         return;
-    atomic_fetch_sub_explicit(&m->room_rows, t->charged_rows, memory_order_relaxed);
-    atomic_fetch_sub_explicit(&m->room_bytes, (int64_t)t->charged_bytes, memory_order_relaxed);
+    give_rows(t->to.model, t->charged_rows, t->charged_bytes);
+    if (s->books)
+        tenants_give(s->books, s->infer->tenant, t->charged_rows);
     t->charged_rows = 0;
+}
+
+enum refusal step_foresee(struct model *m, uint16_t tenant, unsigned lane, uint64_t left_us,
+                          uint64_t now_us)
+{
+    const struct tenant_books *b = books_of(m, tenant);
+    struct room r = room_for(m, b, tenant, lane, left_us, now_us);
+    int64_t rows = atomic_load_explicit(&m->room_rows, memory_order_relaxed);
+    if (b && r.part != UINT32_MAX &&
+        atomic_load_explicit(&b->of[tenant].rows, memory_order_relaxed) >= (int64_t)r.part)
+        return REFUSAL_TENANT;
+    if (rows >= r.limit)
+        return REFUSAL_QUEUE;
+    return rows < r.lane ? REFUSAL_NONE : REFUSAL_PRIORITY;
+}
+
+struct failure step_refuse(struct model *m, uint16_t tenant, enum refusal why, uint32_t rows,
+                           struct effects *fx)
+{
+    static const char *const words[REFUSALS] = {
+        [REFUSAL_QUEUE] = "the queue is full",
+        [REFUSAL_PRIORITY] = "what is left of the queue is kept for higher priorities",
+        [REFUSAL_TENANT] = "the tenant has its part of the queue, and others want theirs",
+    };
+    struct tenant_books *b = books_of(m, tenant);
+    if (b)
+        tenants_refused(b, tenant);
+    model_turned(m, rows);
+    fx_note(fx, NOTE_SHED, m, rows, why);
+    return failure_format(fx->blocks, why == REFUSAL_TENANT ? STATUS_QUOTA : STATUS_UNAVAILABLE,
+                          "model %.*s: %s", VIEW_ARG(m->name), words[why]);
 }
 
 // ---- its tickets -------------------------------------------------------------------------------------
@@ -58,6 +152,10 @@ static void ticket_fill(struct step *s, struct ticket *t, const struct infer_req
     t->elsewhere = s->elsewhere;
     t->losses_before = s->losses;
     t->deaths_before = s->deaths;
+    if (t->cache == CACHE_ONLY_STALE)
+        return;                     // it never queues
+    t->charged_rows = room_rows(t); // kept: the model may change its ways meanwhile
+    t->charged_bytes = r->bytes;
 }
 
 // How many tickets it is.
@@ -137,20 +235,18 @@ static bool make_tickets(struct step *s, struct infer *in, uint64_t deadline_us,
     return in->error.status == STATUS_OK;
 }
 
-bool step_begin(struct step *s, struct infer *in, uint64_t deadline_us, struct effects *fx)
+bool step_begin(struct step *s, struct infer *in, uint64_t deadline_us, uint64_t now_us,
+                struct effects *fx)
 {
     if (!make_tickets(s, in, deadline_us, fx))
         return false;
-    bool room = true;
-    for (uint32_t i = 0; room && i < s->n; i++)
-        room = ticket_charge(&s->tickets[i]);
-    if (room)
+    enum refusal why = step_charge(s, in->tenant, deadline_us - now_us, now_us);
+    if (why == REFUSAL_NONE)
         return true;
     for (uint32_t i = 0; i < s->n; i++)
-        ticket_discharge(&s->tickets[i]);
-    model_turned(s->to.model, in->request.rows ? in->request.rows : 1);
-    in->error = failure_format(fx->blocks, STATUS_UNAVAILABLE, "model %.*s: the queue is full",
-                               VIEW_ARG(s->to.model->name));
+        s->tickets[i].charged_rows = 0;
+    in->error =
+        step_refuse(s->to.model, in->tenant, why, in->request.rows ? in->request.rows : 1, fx);
     return false;
 }
 
@@ -192,7 +288,7 @@ static void came_home(struct step *s, struct ticket *t)
 {
     s->out--;
     if (!t->lent && !t->called)
-        ticket_discharge(t);
+        ticket_discharge(t, s);
 }
 
 void step_on_echo(struct step *s, struct ticket *t)

@@ -12,9 +12,16 @@ enum step_end { STEP_OUT, STEP_ANSWERED, STEP_FAILED };
 
 // What the infer's arena takes for the parts of such a request, in bytes; 0: it is not split. To be charged before.
 size_t step_memory(const struct model *m, const struct infer_request *r);
-// s->to is set, everything else zero. False: in->error says why it cannot be tried (400, 413, 503), and nothing is
+// s->to is set, everything else zero. False: in->error says why it cannot be tried (400, 413, 429, 503), and nothing is
 // charged.
-bool step_begin(struct step *s, struct infer *in, uint64_t deadline_us, struct effects *fx);
+bool step_begin(struct step *s, struct infer *in, uint64_t deadline_us, uint64_t now_us,
+                struct effects *fx);
+// What would become of one row that asked now, as far as anybody can see who takes nothing: of that lane, and with left_us.
+enum refusal step_foresee(struct model *m, uint16_t tenant, unsigned lane, uint64_t left_us,
+                          uint64_t now_us);
+// It is refused for that, and counted: demand that the model's desk never sees.
+struct failure step_refuse(struct model *m, uint16_t tenant, enum refusal why, uint32_t rows,
+                           struct effects *fx);
 // All of its tickets leave for the model's home.
 void step_lend(struct step *s, unsigned loop, struct effects *fx);
 // A ticket has come home. STEP_ANSWERED: the first ticket's slice has the rows of all, with a reference on the block of

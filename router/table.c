@@ -21,6 +21,7 @@ struct table *table_new(unsigned loops)
 
 static void model_free(struct model *m)
 {
+    mem_free(atomic_load(&m->books));
     mem_free((char *)m->name.p);
     mem_free(m);
 }
@@ -95,6 +96,29 @@ void model_set_rules(struct model *m, const struct model_rules *rules)
     atomic_store(&m->queue_bytes, rules->queue_bytes);
     atomic_store(&m->deadline_us, rules->deadline_us);
     atomic_store(&m->caches, rules->cache_ttl_us > 0);
+    atomic_store(&m->cache_shared, rules->cache_shared);
+}
+
+struct tenant_books *model_books(struct model *m)
+{
+    struct tenant_books *b = atomic_load_explicit(&m->books, memory_order_acquire), *none = NULL;
+    if (b)
+        return b;
+    b = mem_alloc_aligned(sizeof(*b), 64);
+    if (!b)
+        return NULL;
+    memset(b, 0, sizeof(*b));
+    if (atomic_compare_exchange_strong(&m->books, &none, b))
+        return b;
+    mem_free(b); // another loop was faster
+    return none;
+}
+
+uint32_t model_useful(const struct model *m, uint32_t limit, uint64_t left_us)
+{
+    return tenants_room(limit, atomic_load_explicit(&m->rate, memory_order_relaxed),
+                        atomic_load_explicit(&m->max_batch, memory_order_relaxed),
+                        atomic_load_explicit(&m->ready, memory_order_relaxed), left_us);
 }
 
 static struct model *model_new(const struct table *t, struct view name,

@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "batcher/policy.h"
 #include "router/chain.h"
+#include "router/tenants.h"
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,6 +51,7 @@ struct model_rules {
     uint64_t
         cache_ttl_us; // how long an answer that is kept is as good as the model's; 0: none is kept
     uint64_t cache_stale_us; // and how long it is better than none
+    bool cache_shared;       // by all tenants
 };
 
 enum cache_count {
@@ -97,6 +99,7 @@ struct model {
     _Atomic uint32_t max_batch; // what ready replicas take at once; 0: not known, or served singly
     _Atomic bool single;        // served singly: its first dimension counts no rows
     _Atomic bool caches;        // answers are kept: its tickets want a key
+    _Atomic bool cache_shared;  // which has no tenant in it
     _Atomic bool rowless;       // an output of it has no rows: its answers cannot be put together
     _Atomic uint8_t life;       // enum model_life
     // Its standing: told by its desk (router/standing.h) for whoever chooses among models before it lends, and for
@@ -108,6 +111,8 @@ struct model {
     _Atomic uint32_t share;  // what it can carry of its traffic now, of MODEL_SHARE
     _Atomic uint32_t row_us; // what one row takes; 0: not known
     _Atomic uint32_t p99_us; // from the queue to the answer, over the window; 0: not known
+    _Atomic uint32_t rate;   // rows a second that its servers can do; 0: not known
+    _Atomic(struct tenant_books *) books;     // of its tenants; made at the first need
     _Atomic uint64_t begins_us[POLICY_LANES]; // when a new ticket of that lane goes: model_wait_us
     struct desk *desk;                        // the home loop's; created there at the first need
     uint64_t idle_us;     // the home loop's: since when no replica has it; 0: one has
@@ -168,6 +173,10 @@ static inline void model_turned(struct model *m, uint32_t rows)
 {
     atomic_fetch_add_explicit(&m->turned_rows, rows, memory_order_relaxed);
 }
+// Of its tenants: made now, if there are none. NULL: out of memory, and they are not told apart.
+struct tenant_books *model_books(struct model *m);
+// What is of use of its room, of `limit` rows, to a request that has left_us.
+uint32_t model_useful(const struct model *m, uint32_t limit, uint64_t left_us);
 // The loop that this model's desk lives on: never remembered elsewhere, so that there may be several one day.
 static inline unsigned model_home(const struct model *m)
 {

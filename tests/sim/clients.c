@@ -230,6 +230,15 @@ static void strides_end(struct world *w, struct life *x)
     }
 }
 
+// Half of all is the first one's. By dice of its own: worlds are the same with tenants and without.
+static uint16_t pick_tenant(const struct world *w, const struct life *x)
+{
+    uint64_t dice[2] = {w->plan.seed, x->id}, at = hash64(view_of(dice, sizeof(dice)), 0);
+    if (w->plan.tenants == 0)
+        return TENANT_NONE;
+    return (uint16_t)(at & 1 ? 1 : 1 + (at >> 1) % w->plan.tenants);
+}
+
 static void submit(struct loop_of *l)
 {
     struct world *w = l->w;
@@ -244,6 +253,7 @@ static void submit(struct loop_of *l)
     x->in.arena = &x->arena;
     x->in.chain = x->model->chain.n > 0 ? &x->model->chain : NULL;
     x->in.lot = (uint32_t)rand_below(&w->rand, CHAIN_LOTS);
+    x->in.tenant = pick_tenant(w, x);
     x->ticket = &x->in.step.first;
     arena_init(&x->arena, 0);
     w->alive++;

@@ -100,11 +100,17 @@ double peak_since(const struct world *w, const struct model_of *m, uint64_t sinc
     return peak;
 }
 
+static unsigned tenant_of(const struct life *x)
+{
+    return x->whole ? x->whole->in.tenant : x->in.tenant;
+}
+
 void demands_goes_out(struct world *w, struct life *x)
 {
     struct model_of *m = x->model;
     x->charged = x->ticket->charged_rows;
     m->rows_out += x->charged;
+    m->rows_of[tenant_of(x)] += x->charged;
     m->bytes_out += x->charged > 0 ? (int64_t)x->in.request.bytes : 0;
     bool batches = atomic_load(&m->m->max_batch) > 0, known = m->desk && m->desk->replicas.n > 0;
     bool waits = x->ticket->cache != CACHE_ONLY_STALE; // else it is given back at once
@@ -123,11 +129,20 @@ void demands_at_origin(struct life *x)
     if (x->ticket->lent || x->ticket->called || x->charged == 0)
         return;
     m->rows_out -= x->charged;
+    m->rows_of[tenant_of(x)] -= x->charged;
     m->bytes_out -= (int64_t)x->in.request.bytes;
     m->work_us -= x->work_us;
     x->charged = 0;
     note_peak(m->w, m);
     m->moved = true;
+}
+
+static void demand_tenants(const struct world *w, const struct model_of *m)
+{
+    const struct tenant_books *b = atomic_load(&m->m->books);
+    for (unsigned i = 1; i <= w->plan.tenants; i++)
+        demand(w, NULL, (b ? atomic_load(&b->of[i].rows) : 0) == m->rows_of[i],
+               "what a tenant holds is charged and given back by the row");
 }
 
 // When all that one input wanted is done: it may have begun steps at several models.
@@ -142,6 +157,7 @@ void demands_rooms(struct world *w)
                "room is charged and given back by the row");
         demand(w, NULL, m->bytes_out == atomic_load(&m->m->room_bytes),
                "room is charged and given back by the byte");
+        demand_tenants(w, m);
     }
 }
 
@@ -174,6 +190,8 @@ void demands_on_submit(struct loop_of *l, struct life *x)
            "it goes out or is told why not");
     demand(w, x, (x->in.step.to.model == NULL) == (m->m == NULL),
            "a model is known when it is born");
+    for (unsigned i = 0; i < w->plan.models; i++) // and whoever its chain asks
+        w->model[i].asked_us[x->in.tenant] = w->now_us;
     if (x->in.state != INFER_OUT)
         return;
     struct life *p;

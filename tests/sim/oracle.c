@@ -1,5 +1,7 @@
 #include "tests/sim/sim.h"
 
+#include "router/retry.h"
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,7 +118,7 @@ static bool had_its_chance(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
     if (!w->plan.calm || w->plan.rolling || w->plan.shared || w->plan.shift || x->first_us == 0 ||
-        x->queued_behind || x->in.retry_after_s > 0 || !m->desk || x->kind == KIND_VERSION2 ||
+        x->queued_behind || x->in.retry_after_ms > 0 || !m->desk || x->kind == KIND_VERSION2 ||
         x->kind == KIND_VERSION9 || in_trouble(w, x))
         return false;
     double needed = 2 * calls_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
@@ -217,7 +219,7 @@ static struct life *culprit(struct life *x)
     if (!out)
         return x;
     out->in.error = x->in.error;
-    out->in.retry_after_s = x->in.retry_after_s;
+    out->in.retry_after_ms = x->in.retry_after_ms;
     return out;
 }
 
@@ -236,12 +238,25 @@ static bool was_alone(const struct life *x)
     return x->model->alone_since_us > 0 || x->model->alone_us >= x->in.arrived_us;
 }
 
+// When to come again, within bounds.
+static bool says_when(const struct life *x)
+{
+    return x->in.retry_after_ms > 0 && x->in.retry_after_ms <= RETRY_MOST_US / 1000 * 3 / 2;
+}
+
 static void check_unavailable(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
     const char *text = x->in.error.text;
-    demand(w, x, x->in.retry_after_s == 1, "503 says when to come back");
-    if (strstr(text, "queue is full")) {
+    demand(w, x, says_when(x), "503 says when to come back");
+    if (strstr(text, "kept for higher")) {
+        static const uint8_t sixteenths[BATCHER_LANES] = {16, 15, 12, 8};
+        uint64_t limit = atomic_load(&m->m->queue_limit);
+        demand(w, x,
+               16 * (uint64_t)m->rows_out >=
+                   limit * sixteenths[batcher_lane_of(x->in.request.priority)],
+               "who gives way to higher priorities has none of the room that is his");
+    } else if (strstr(text, "queue is full")) {
         int64_t rows = m->rows_out + rows_of(x);
         int64_t bytes = m->bytes_out + (int64_t)x->in.request.bytes;
         demand(w, x,
@@ -262,13 +277,41 @@ static void check_unavailable(const struct world *w, const struct life *x)
     }
 }
 
+// Those that have asked for room lately, and others have not forgotten; a clock may have stood still meanwhile.
+static unsigned rivals(const struct world *w, const struct model_of *m)
+{
+    unsigned n = 0;
+    uint64_t since_us = w->now_us - 5 * TENANTS_PANE_US;
+    bool all = w->trouble_until >= since_us;
+    for (unsigned i = 1; i <= w->plan.tenants; i++)
+        n += all || m->asked_us[i] >= since_us;
+    return n;
+}
+
+// Who is refused for what his tenant has: there are others, and it has at least an equal part of the room that is of use
+// whatever the time.
+static void check_quota(const struct world *w, const struct life *x)
+{
+    static const uint8_t quarters[POLICY_LANES] = {4, 3, 2, 1};
+    const struct model_of *m = x->model;
+    unsigned n = rivals(w, m);
+    uint64_t room = least_us(atomic_load(&m->m->queue_limit),
+                             TENANT_BATCHES * most_us(1, atomic_load(&m->m->max_batch)));
+    uint64_t part = n > 0 ? room / n * quarters[batcher_lane_of(x->in.request.priority)] / 4 : 0;
+    demand(w, x, w->plan.tenants > 1 && n > 1, "who is alone has all of the room");
+    demand(w, x, says_when(x), "429 says when to come back");
+    demand(w, x, x->in.tenant > 0 && m->rows_of[x->in.tenant] >= (int64_t)part,
+           "no tenant is refused for others before it has an equal part");
+}
+
 // An end that a client has brought upon itself: nothing is wrong with the workers.
 static bool is_own(const struct life *x)
 {
     enum status s = x->in.error.status;
     return was_alone(x) || s == STATUS_DEADLINE || s == STATUS_CLIENT_GONE ||
            s == STATUS_NOT_FOUND || s == STATUS_BAD_REQUEST || s == STATUS_TOO_LARGE ||
-           strstr(x->in.error.text, "queue is full");
+           s == STATUS_QUOTA || strstr(x->in.error.text, "queue is full") ||
+           strstr(x->in.error.text, "kept for higher");
 }
 
 static void check_error(const struct world *w, const struct life *x)
@@ -296,13 +339,15 @@ static void check_error(const struct world *w, const struct life *x)
                x->kind == KIND_VERSION9 || in_trouble(w, x) ||
                    (double)(x->in.deadline_us - x->in.arrived_us) < slack_needed_us(w, x),
                "what could be answered in time was answered");
-        demand(w, x,
-               (x->in.retry_after_s > 0) == (strstr(x->in.error.text, "more waits before") != NULL),
+        demand(w, x, says_when(x) == (strstr(x->in.error.text, "more waits before") != NULL),
                "who is refused early is told when to come back");
         demand(w, x, !had_its_chance(w, x), "with credit nobody waits until it is too late");
         break;
     case STATUS_UNAVAILABLE:
         check_unavailable(w, x);
+        break;
+    case STATUS_QUOTA:
+        check_quota(w, x);
         break;
     case STATUS_BAD_REQUEST:
         demand(w, x,
@@ -400,14 +445,14 @@ static void check_step(const struct world *w, struct life *x, const struct attem
     if (!p) { // it could not even be asked
         demand(w, x,
                !s && (status == STATUS_UNAVAILABLE || status == STATUS_BAD_REQUEST ||
-                      status == STATUS_TOO_LARGE),
+                      status == STATUS_TOO_LARGE || status == STATUS_QUOTA),
                "a step that was not asked had no room");
         return;
     }
     p->in.error = a->why;
     bool told =
         !p->ticket->lent && p->ticket->error.text == a->why.text; // else it was given up before
-    p->in.retry_after_s = status == STATUS_UNAVAILABLE ? 1 : told ? p->ticket->retry_after_s : 0;
+    p->in.retry_after_ms = status == STATUS_UNAVAILABLE || (told && p->ticket->room_in_us > 0);
     check_text(w, p);
     check_error(w, p);
 }
@@ -448,7 +493,7 @@ static void check_walk(const struct world *w, struct life *x)
     }
     bool all = seen == (1u << x->in.chain->n) - 1;
     bool last = walk->n > 0 && walk->attempt[walk->n - 1].why.status == x->in.error.status;
-    demand(w, x, x->in.error.status != STATUS_UNAVAILABLE || (all && x->in.retry_after_s == 1),
+    demand(w, x, x->in.error.status != STATUS_UNAVAILABLE || (all && says_when(x)),
            "503 only when nothing of the chain is left");
     demand(w, x,
            x->in.error.status != STATUS_DEADLINE || all ||

@@ -117,7 +117,8 @@ void plan_draw(struct plan *p, uint64_t seed)
                        .rolling = seed % 24 == 8,
                        .silent = seed % 12 == 6,
                        .cached = seed / 12 % 3 == 2,
-                       .levels = seed % 5 > 0};
+                       .levels = seed % 5 > 0,
+                       .tenants = seed % 7 < 3 ? 2 + (unsigned)(seed % (SIM_TENANTS - 1)) : 0};
     p->cached &= !p->flood && !p->shift;
     p->stored = p->cached && seed / 36 % 4 > 1;
     p->store_fails = p->calm ? 0 : (double[]){0, 0.02, 0.3}[seed % 3];

@@ -58,6 +58,7 @@
 #define SIM_INCARNATIONS 4096
 #define SIM_SEQUENCES 8 // that clients of a model know
 #define SIM_WORD 4096
+#define SIM_TENANTS 6
 #define SIM_STORED 4096 // answers in the store
 #define SIM_LOSSES 4    // of one life that are remembered
 #define SIM_EPSILON_US                                                                             \
@@ -148,6 +149,7 @@ struct plan { // drawn from the seed, then read only
     double rules;          // chance of a desk's turn to begin with other rules
     bool levels;           // service comes down
     double pins;           // chance of a turn that an operator sets a level
+    unsigned tenants;      // of which the first sends most; 0: nobody is told apart
     double wide;           // share of requests that are split, where models are small enough
     double chains;         // share of models that have a chain
     bool cached;           // models keep their answers, and clients ask the same again
@@ -274,13 +276,15 @@ struct model_of {
     unsigned n_word;
 
     // The books that the demands keep.
-    int64_t rows_out, bytes_out; // charged: of lives that are not over
-    bool moved;                  // they have changed since they were compared last
-    struct excuse excuse;        // a fault of a batch or of memory, that slows others down
-    uint64_t no_credit_us;       // when no replica had credit last
-    uint64_t alone_since_us;     // since when no replica is told; 0 while one is
-    uint64_t alone_us;           // when that was so last
-    uint64_t second_us;          // when no replica with version 2 was told last
+    int64_t rows_out, bytes_out;        // charged: of lives that are not over
+    int64_t rows_of[SIM_TENANTS + 1];   // likewise, by tenant
+    uint64_t asked_us[SIM_TENANTS + 1]; // when it asked for room last
+    bool moved;                         // they have changed since they were compared last
+    struct excuse excuse;               // a fault of a batch or of memory, that slows others down
+    uint64_t no_credit_us;              // when no replica had credit last
+    uint64_t alone_since_us;            // since when no replica is told; 0 while one is
+    uint64_t alone_us;                  // when that was so last
+    uint64_t second_us;                 // when no replica with version 2 was told last
     bool mistaught;      // a batch took far longer than it should: what that teaches is believed
     uint64_t memory_us;  // when an allocation failed last
     uint64_t rules_us;   // since when its rules are these; 0: from the beginning

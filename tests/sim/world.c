@@ -401,8 +401,7 @@ static void begin(struct world *w, uint64_t seed)
         w->lives[i].next = w->free_lives;
         w->free_lives = &w->lives[i];
     }
-    struct flow_rules rules = {
-        .deadline_us = 1000000, .deadline_max_us = 5000000, .retry_after_s = 1};
+    struct flow_rules rules = {.deadline_us = 1000000, .deadline_max_us = 5000000};
     if (w->plan.flood)
         rules.deadline_max_us = 500000000;
     struct error e;
@@ -422,7 +421,7 @@ static void begin(struct world *w, uint64_t seed)
         block_owner_init(l->blocks);
         effects_init(&l->fx, l->blocks);
         l->cache = cache_new(&w->kept, i);
-        flow_init(&l->flow, i, w->table, &rules, w->now_us);
+        flow_init(&l->flow, i, w->table, &rules, seed + i, w->now_us);
         l->next_arrival_us = w->now_us + 20000 + world_exponential(w, w->arrival_us);
         l->wake_us = l->next_arrival_us;
     }

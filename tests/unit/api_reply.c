@@ -155,13 +155,16 @@ static void errors(void **state)
         struct api_call c = ask(API_INFER, false);
         c.allow = s == STATUS_METHOD ? "POST" : NULL;
         c.content_encoding = VIEW("br");
-        uint32_t wait = s == STATUS_UNAVAILABLE ? 3 : 0;
+        uint32_t wait = s == STATUS_UNAVAILABLE ? 2001 : 0;
         api_answer_error(&kit_api, &kit_ex, &c, &e, wait, &meta, 0);
         json_is(status_table[s].http, "{\"error\":\"50% \\\"of\\\" \xc3\xa9\\nit\"}");
         assert_string_equal(kit_header("x-request-id"), "r-1");
         assert_string_equal(kit_header("sluice-model"), "m");
         assert_int_equal(kit_header("allow") != NULL, s == STATUS_METHOD);
-        assert_int_equal(kit_header("retry-after") != NULL, wait > 0);
+        if (wait) // whole seconds, and not before
+            assert_string_equal(kit_header("retry-after"), "3");
+        else
+            assert_null(kit_header("retry-after"));
         assert_int_equal(kit_header("accept-encoding") != NULL, s == STATUS_MEDIA_TYPE);
         c.content_encoding = VIEW(""); // then it is about the media type
         api_answer_error(&kit_api, &kit_ex, &c, &e, wait, &meta, 0);
@@ -175,7 +178,7 @@ static void errors(void **state)
         assert_string_equal(kit_trailer("grpc-message"), "50%25 \"of\" %C3%A9%0Ait");
         assert_int_equal(kit_header("grpc-accept-encoding") != NULL, s == STATUS_UNSUPPORTED);
         if (wait)
-            assert_string_equal(kit_trailer("grpc-retry-pushback-ms"), "3000");
+            assert_string_equal(kit_trailer("grpc-retry-pushback-ms"), "2001");
     }
     // The longest text, all of it to be encoded; no call known, no metadata.
     char longest[FAILURE_WORDS + 1] = {0};

@@ -515,7 +515,7 @@ static void refused(void **state)
     doer.on_submit = HOLD;
     ask(false);
     serving_on_request(serving, false, NOW_US);
-    serving_fail(serving, FAILED(STATUS_WORKER_LOST, "lost"), 7, NOW_US);
+    serving_fail(serving, FAILED(STATUS_WORKER_LOST, "lost"), 7000, NOW_US);
     error_is(false, STATUS_WORKER_LOST, "lost", 7);
     serving_release(serving);
     all_given_back();

@@ -254,6 +254,21 @@ static void syntax(void **state)
     config_unref(c);
 }
 
+// Who requests are of.
+static void tenants(void **state)
+{
+    struct config *c =
+        good("tenant = \"header:x-tenant\"\n" SMALL "defaults { cache { shared = on } }");
+    assert_true(view_is(c->tenant_header, "x-tenant"));
+    assert_true(c->unlisted.cache_shared);
+    config_unref(c);
+    c = good(SMALL);
+    assert_int_equal(c->tenant_header.n, 0);
+    assert_null(c->tenant);
+    assert_false(c->unlisted.cache_shared);
+    config_unref(c);
+}
+
 // A store, of each kind.
 static void stores(void **state)
 {
@@ -359,6 +374,12 @@ static void values(void **state)
         {"watchdog = 1s\n" SMALL, 1, "from 2s to 1h, got \"1s\""},
         {"ready_when = some\n" SMALL, 1, "ready_when: expected one of any|all, got \"some\""},
         {"core_dumps = 1\n" SMALL, 1, "core_dumps: expected true or false"},
+        {"\ntenant = x-tenant\n" SMALL, 2, "tenant: expected \"header:NAME\" with at most 64 of"},
+        {"tenant = \"header:\"\n" SMALL, 1, "got \"header:\""},
+        {"tenant = \"header:X-Tenant\"\n" SMALL, 1, "of a-z 0-9 - _, got \"header:X-Tenant\""},
+        {"tenant = \"header:a b\"\n" SMALL, 1, "got \"header:a b\""},
+        {"tenant = \"header:authorization\"\n" SMALL, 1, "authorization is a secret"},
+        {"tenant = \"header:cookie\"\n" SMALL, 1, "tenant: cookie is a secret"},
         {SMALL "limits {\n max_body = 64 }", 4, "max_body: expected a size"},
         {SMALL "log { sample = 101% }", 3, "sample: expected a share"},
         {SMALL "cache {\n memory = lots }", 4, "memory: expected a size such as"},
@@ -560,6 +581,7 @@ int main(void)
         cmocka_unit_test(sample),
         cmocka_unit_test(defaults),
         cmocka_unit_test(syntax),
+        cmocka_unit_test(tenants),
         cmocka_unit_test(stores),
         cmocka_unit_test(shapes),
         cmocka_unit_test(values),

@@ -410,7 +410,7 @@ static void what_comes_home_of_an_earlier_step_changes_nothing(void **state)
     assert_int_equal(in->error.status, STATUS_UNAVAILABLE);
     assert_string_equal(in->error.text,
                         "nothing of its chain answered: m: it took too long; n: no; o: no");
-    assert_int_equal(in->retry_after_s, 9);
+    comes_back_later(in, true);
     assert_int_equal(count(FX_RELEASE, in), 1);
 }
 

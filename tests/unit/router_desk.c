@@ -189,7 +189,7 @@ static void flows_show_what_they_hold(void **state)
                 {5, 2, 2, true},  {5, 2, 4, true},  {0, 1, 0, true}};
     struct flow_rules rules = {.deadline_us = 1, .deadline_max_us = 1};
     struct flow f;
-    flow_init(&f, 0, w->table, &rules, START_US);
+    flow_init(&f, 0, w->table, &rules, 1, START_US);
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct buffer out;
         struct json_writer writer;

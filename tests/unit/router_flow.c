@@ -1,6 +1,8 @@
 /* router/flow: an infer's life on its origin loop: it settles once, and is over when all has come home. */
 #include "tests/unit/router_origin.h"
 
+#include "router/step.h"
+
 static void out_and_back(void **state)
 {
     (void)state;
@@ -29,10 +31,10 @@ static void out_and_back(void **state)
     assert_int_equal(w.flow.wheel.count, 2);
     home(c, STATUS_BAD_ANSWER);
     assert_int_equal(c->error.status, STATUS_BAD_ANSWER);
-    assert_int_equal(c->retry_after_s, 0);
+    comes_back_later(c, false);
     assert_ptr_equal(w.flow.live, a);
     home(a, STATUS_WORKER_LOST);
-    assert_int_equal(a->retry_after_s, 9);
+    comes_back_later(a, true);
     assert_int_equal(w.flow.n_live, 0);
 }
 
@@ -312,6 +314,141 @@ static void rules_of_requests_to_come(void **state)
     }
 }
 
+static struct infer *refused_early(uint64_t room_in_us)
+{
+    struct infer *in = submit(make(1));
+    in->step.first.room_in_us = room_in_us;
+    home(in, STATUS_DEADLINE);
+    return in;
+}
+
+// From what the queue takes, in its lane; or what the home knows better. Never all at the same moment.
+static void who_is_refused_is_told_when_there_is_room(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t begins_us;
+        uint32_t from_ms, to_ms;
+    } row[] = {{0, RETRY_UNKNOWN_US / 1000, RETRY_UNKNOWN_US * 3 / 2000},
+               {NOW + 1000, RETRY_LEAST_US / 1000, RETRY_LEAST_US * 3 / 2000},
+               {NOW + 4000000, 4000, 6000},
+               {NOW + 3600000000, RETRY_MOST_US / 1000, RETRY_MOST_US * 3 / 2000}};
+    atomic_store(&w.model->room_rows, 10);
+    for (unsigned i = 0; i < 4; i++) {
+        atomic_store(&w.model->begins_us[0], row[i].begins_us);
+        atomic_store(&w.model->begins_us[1], NOW + 30000000); // another lane
+        uint32_t first = 0;
+        bool differ = false;
+        for (unsigned k = 0; k < 20; k++, w.n = 0) {
+            struct infer *in = make(1);
+            uint32_t ms = submit(in)->retry_after_ms;
+            assert_int_equal(in->error.status, STATUS_UNAVAILABLE);
+            assert_in_range(ms, row[i].from_ms, row[i].to_ms);
+            first = k == 0 ? ms : first;
+            differ |= ms != first;
+        }
+        assert_true(differ);
+    }
+    atomic_store(&w.model->room_rows, 0);
+    assert_in_range(refused_early(2000000)->retry_after_ms, 2000, 3000);
+}
+
+static void who_cannot_come_again_is_told_nothing(void **state)
+{
+    (void)state;
+    static const enum status none[] = {STATUS_DEADLINE, STATUS_POISON, STATUS_INTERNAL,
+                                       STATUS_BAD_REQUEST, STATUS_TOO_LARGE};
+    for (unsigned i = 0; i < 5; i++) {
+        struct infer *in = submit(make(1));
+        home(in, none[i]);
+        comes_back_later(in, false);
+    }
+    struct infer *in = make(1);
+    in->request.sequence_id = 5; // its state is gone with the worker
+    submit(in);
+    home(in, STATUS_WORKER_LOST);
+    comes_back_later(in, false);
+}
+
+// Each lane leaves the last part of the room to those above it.
+static void the_lowest_priority_is_refused_first(void **state)
+{
+    (void)state;
+    static const struct {
+        uint8_t priority;
+        uint32_t taken; // of 1,600 rows
+    } row[] = {{1, 1600}, {0, 1500}, {3, 1200}, {9, 800}};
+    atomic_store(&w.model->queue_limit, 1600);
+    for (unsigned i = 0; i < 4; i++) {
+        atomic_store(&w.model->room_rows, row[i].taken);
+        struct infer *no = make(1), *yes = make(1);
+        no->request.priority = yes->request.priority = row[i].priority;
+        refused(submit(no), STATUS_UNAVAILABLE);
+        assert_string_equal(no->error.text,
+                            i == 0 ? "model m: the queue is full"
+                                   : "model m: what is left of the queue is kept for higher "
+                                     "priorities");
+        assert_int_equal(step_foresee(w.model, 0, no->step.first.lane, 1, NOW),
+                         i == 0 ? REFUSAL_QUEUE : REFUSAL_PRIORITY);
+        atomic_store(&w.model->room_rows, row[i].taken - 1);
+        assert_int_equal(step_foresee(w.model, 0, no->step.first.lane, 1, NOW), REFUSAL_NONE);
+        assert_int_equal(submit(yes)->state, INFER_OUT);
+        home(yes, STATUS_INTERNAL);
+    }
+    atomic_store(&w.model->room_rows, 0);
+}
+
+static struct infer *of_tenant(uint16_t tenant)
+{
+    struct infer *in = make(1);
+    in->tenant = tenant;
+    return submit(in);
+}
+
+static int32_t held_by(uint16_t tenant)
+{
+    return atomic_load(&w.model->books->of[tenant].rows);
+}
+
+// One has all of the room until another one comes; then it gets no more until it has less than its part.
+static void tenants_share_the_room(void **state)
+{
+    (void)state;
+    struct model_rules k = {.queue_rows = 6};
+    model_set_rules(w.model, &k);
+    struct infer *a[6];
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal((a[i] = of_tenant(1))->state, INFER_OUT);
+    struct infer *full = of_tenant(2);
+    assert_int_equal(full->error.status, STATUS_UNAVAILABLE); // nothing is taken from anybody
+    comes_back_later(full, true);
+    assert_int_equal(held_by(2), 0);
+    tenants_reckon(w.model->books, 6, NOW); // as its home does
+    home(a[0], STATUS_INTERNAL);
+    assert_int_equal(step_foresee(w.model, 1, 0, 1, NOW), REFUSAL_TENANT);
+    assert_int_equal(step_foresee(w.model, 2, 0, 1, NOW), REFUSAL_NONE);
+    w.n = 6;
+    struct infer *more = of_tenant(1);
+    assert_int_equal(more->error.status, STATUS_QUOTA);
+    assert_string_equal(more->error.text,
+                        "model m: the tenant has its part of the queue, and others want theirs");
+    comes_back_later(more, true);
+    assert_int_equal(held_by(1), 5);
+    struct infer *other = of_tenant(2);
+    assert_int_equal(other->state, INFER_OUT);
+    for (unsigned i = 1; i < 4; i++)
+        home(a[i], STATUS_INTERNAL);
+    w.n = 0; // these are over
+    assert_int_equal(held_by(1), 2);
+    struct infer *again = of_tenant(1);
+    assert_int_equal(again->state, INFER_OUT);
+    home(again, STATUS_INTERNAL);
+    home(other, STATUS_INTERNAL);
+    home(a[4], STATUS_INTERNAL);
+    home(a[5], STATUS_INTERNAL);
+    assert_int_equal(held_by(1) + held_by(2), 0);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -331,6 +468,10 @@ int main(void)
         TEST(a_text_is_given_back_when_it_was_told),
         TEST(a_refusal_needs_no_memory),
         TEST(effects_grow_and_keep_what_they_hold),
+        TEST(who_is_refused_is_told_when_there_is_room),
+        TEST(who_cannot_come_again_is_told_nothing),
+        TEST(the_lowest_priority_is_refused_first),
+        TEST(tenants_share_the_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

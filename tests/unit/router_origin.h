@@ -6,6 +6,7 @@
 
 #include "infer/oip_grpc.h"
 #include "router/flow.h"
+#include "router/retry.h"
 #include <stdlib.h>
 
 #define NOW 5000000ull
@@ -26,8 +27,7 @@ static struct world w;
 static inline int setup(void **state)
 {
     (void)state;
-    static const struct flow_rules rules = {
-        .deadline_us = 1000000, .deadline_max_us = 5000000, .retry_after_s = 9};
+    static const struct flow_rules rules = {.deadline_us = 1000000, .deadline_max_us = 5000000};
     static const struct model_rules of_model = {.queue_rows = 10, .queue_bytes = 1000};
     memset(&w, 0, sizeof(w));
     w.blocks = aligned_alloc(64, (sizeof(*w.blocks) + 63) & ~(size_t)63);
@@ -37,7 +37,7 @@ static inline int setup(void **state)
     w.model = table_add(w.table, VIEW("m"), &of_model);
     effects_init(&w.fx, w.blocks);
     arena_init(&w.arena, 0);
-    flow_init(&w.flow, LOOP, w.table, &rules, NOW);
+    flow_init(&w.flow, LOOP, w.table, &rules, 7, NOW);
     return 0;
 }
 
@@ -71,10 +71,9 @@ static inline int teardown(void **state)
 static inline struct infer *make(uint32_t rows)
 {
     struct infer *in = &w.in[w.n++];
+    *in = (struct infer){.arrived_us = NOW, .arena = &w.arena};
     in->request =
         (struct infer_request){.model = VIEW("m"), .rows = rows, .bytes = 10 * rows, .priority = 1};
-    in->arrived_us = NOW;
-    in->arena = &w.arena;
     return in;
 }
 
@@ -107,6 +106,13 @@ static inline const struct msg *posted(unsigned kind)
     return m;
 }
 
+// Told when to come again, or not.
+static inline void comes_back_later(const struct infer *in, bool told)
+{
+    assert_int_equal(in->retry_after_ms > 0, told);
+    assert_true(in->retry_after_ms <= RETRY_UNKNOWN_US / 1000 * 3 / 2);
+}
+
 // Refused at once, and over: told why, and of no cost to anybody.
 static inline void refused(struct infer *in, enum status status)
 {
@@ -116,7 +122,7 @@ static inline void refused(struct infer *in, enum status status)
     assert_int_equal(count(FX_POST, NULL) + count(FX_WAKE, NULL), 0);
     assert_int_equal(in->state, INFER_OVER);
     assert_int_equal(in->step.first.charged_rows, 0);
-    assert_int_equal(in->retry_after_s, status == STATUS_UNAVAILABLE ? 9 : 0);
+    comes_back_later(in, status == STATUS_UNAVAILABLE);
 }
 
 static inline void home(struct infer *in, enum status status)
