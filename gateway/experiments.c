@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TRAITS_MOST 64 // that experiments under one name ask for
+#define TRAITS_MOST 64u // that experiments under one name ask for
 #define TENANT_HEADER "sluice-tenant"
 
 _Static_assert(CONFIG_MAX_VARIANTS == EXPERIMENT_VARIANTS, "none is left out");
@@ -39,7 +39,7 @@ static struct trial *take_trial(const struct experiments *before, unsigned loops
                                 const char *variant)
 {
     struct trial *t = find_trial(before, name, variant);
-    if (!t && (t = mem_zalloc(sizeof(*t) + loops * sizeof(t->counts[0])))) {
+    if (!t && (t = mem_zalloc(sizeof(*t) + loops * sizeof(t->shard[0])))) {
         snprintf(t->name, sizeof(t->name), "%s", name);
         snprintf(t->variant, sizeof(t->variant), "%s", variant);
     }
@@ -53,15 +53,15 @@ static void drop_trial(struct trial *t, unsigned loops)
     if (!t || --t->refs > 0)
         return;
     for (unsigned i = 0; i < loops; i++)
-        mem_free(atomic_load(&t->counts[i]));
+        mem_free(atomic_load(&t->shard[i]));
     mem_free(t);
 }
 
 struct trial_counts *experiments_counts(struct trial *t, unsigned loop)
 {
-    struct trial_counts *c = atomic_load_explicit(&t->counts[loop], memory_order_relaxed);
+    struct trial_counts *c = atomic_load_explicit(&t->shard[loop], memory_order_relaxed);
     if (!c && (c = mem_zalloc(sizeof(*c))))
-        atomic_store_explicit(&t->counts[loop], c, memory_order_release);
+        atomic_store_explicit(&t->shard[loop], c, memory_order_release);
     return c;
 }
 
@@ -69,7 +69,7 @@ uint64_t experiments_requests(const struct trial *t, unsigned loops)
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < loops; i++) {
-        const struct trial_counts *c = atomic_load_explicit(&t->counts[i], memory_order_acquire);
+        const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
         for (unsigned status = 0; c && status < STATUS_COUNT; status++)
             sum += atomic_load_explicit(&c->requests[status], memory_order_relaxed);
     }

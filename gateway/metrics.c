@@ -541,7 +541,7 @@ static uint64_t sum_of_trial(const struct page *p, const struct trial *t, size_t
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < p->g->loops.n; i++) {
-        const struct trial_counts *c = atomic_load_explicit(&t->counts[i], memory_order_acquire);
+        const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
         sum += c ? get((const _Atomic uint64_t *)((const char *)c + offset) + k) : 0;
     }
     return sum;
@@ -587,7 +587,7 @@ static void trial_took(struct page *p, const struct trial *t)
     struct prom_label labels[] = {TRIAL_LABELS(t)};
     hist_init(&p->sum);
     for (unsigned i = 0; i < p->g->loops.n; i++) {
-        const struct trial_counts *c = atomic_load_explicit(&t->counts[i], memory_order_acquire);
+        const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
         if (c)
             hist_merge(&p->sum, &c->took);
     }
