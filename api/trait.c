@@ -92,8 +92,9 @@ static struct view decode_base64url(struct arena *a, struct view v)
 // The claims: what stands between the dots.
 static struct view payload_of(struct arena *a, struct view token)
 {
-    const char *first = token.n <= TOKEN_MOST && token.n ? memchr(token.p, '.', token.n) : NULL;
-    const char *end = token.p + token.n;
+    if (token.n == 0 || token.n > TOKEN_MOST)
+        return none;
+    const char *first = memchr(token.p, '.', token.n), *end = token.p + token.n;
     const char *second = first ? memchr(first + 1, '.', (size_t)(end - first - 1)) : NULL;
     return second ? decode_base64url(a, view_of(first + 1, (size_t)(second - first - 1))) : none;
 }
@@ -103,6 +104,8 @@ static struct view find_claim(struct arena *a, struct view json, struct view nam
 {
     struct json_reader r;
     struct view key, found = none;
+    if (json.n == 0)
+        return none;
     json_read(&r, json);
     if (json_next(&r) != JSON_OBJECT)
         return none;

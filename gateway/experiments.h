@@ -26,7 +26,7 @@ struct trial_counts {
 struct trial {
     unsigned refs; // the main thread's
     char name[CONFIG_NAME_BYTES],
-        variant[CONFIG_NAME_BYTES];        // of the experiment; or of the model, and none
+        variant[CONFIG_NAME_BYTES];       // of the experiment; or of the model, and none
     struct trial_counts *_Atomic shard[]; // [loops], made when there is something to count
 };
 

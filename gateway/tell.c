@@ -87,7 +87,8 @@ static struct view answered_by(const struct request *r)
 {
     const struct answer_meta *m = &r->serving.meta;
     struct view named = r->infer.request.model;
-    bool other = m->model.p != named.p && !view_eq(m->model, named);
+    bool written = m->model.p == m->fallback.p; // what is written down answered
+    bool other = m->model.p != named.p && !written && !view_eq(m->model, named);
     return other ? m->model : (struct view){0};
 }
 
