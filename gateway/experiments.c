@@ -290,10 +290,12 @@ static bool fill_place(struct builder *b, struct experiment_place *p,
         if (!fill_experiment(b, p, &list[at], &p->keeps[at], e))
             return false;
     }
-    p->traits = (const struct trait *)arena_copy(
-                    a, view_of(b->traits, p->site.n_traits * sizeof(struct trait)))
-                    .p;
-    return p->traits || no_memory(b);
+    struct trait *traits = arena_array(a, p->site.n_traits, sizeof(*traits));
+    if (!traits)
+        return no_memory(b);
+    memcpy(traits, b->traits, p->site.n_traits * sizeof(*traits));
+    p->traits = traits;
+    return true;
 }
 
 static int compare_names(struct view a, struct view b)

@@ -25,7 +25,7 @@
     "experiment \"two\" { model = \"m\" layer = \"l\" from = 50%\n"                                \
     "  variant \"a\" { model = \"m\" weight = 10% } variant \"b\" { model = \"o\" weight = 90% } " \
     "}\n"                                                                                          \
-    "experiment \"alone\" { model = \"k\"\n"                                                       \
+    "experiment \"alone\" { model = \"k\" force_key_file = \"%s\"\n"                               \
     "  variant \"a\" { model = \"q\" weight = 10% } variant \"b\" { model = \"r\" weight = 90% } " \
     "}\n"
 
@@ -36,7 +36,7 @@ static int write_key(void **state)
 {
     (void)state;
     int fd = mkstemp(key_file);
-    assert_int_equal(write(fd, "a key of testers\n", 17), 17);
+    assert_int_equal(write(fd, "a key of testers!\n", 18), 18);
     close(fd);
     return 0;
 }
@@ -47,10 +47,10 @@ static int drop_key(void **state)
     return unlink(key_file);
 }
 
-// FILE_TEXT with its three words in the place of %s.
+// FILE_TEXT with its words in the place of %s.
 static struct config *parse(const char *a, const char *b)
 {
-    const char *const words[] = {key_file, a, b};
+    const char *const words[] = {key_file, a, b, key_file};
     struct config_errors e;
     struct buffer text;
     buffer_init(&text);
