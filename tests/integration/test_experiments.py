@@ -12,7 +12,7 @@ import numpy
 import onnx_file
 import pytest
 from harness import SAMPLES, SLUICE, Sluice, configuration, wait_for, worker_command
-from test_chains import only
+from test_chains import kept_away, only, steps
 from test_explain_request import explain
 from test_reload import TOKEN, change, reload
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -235,6 +235,27 @@ def test_other_weights_move_whom_they_must(lab, tmp_path):
     with Sluice(config, wait_models=("digits", "digits-small")) as another:
         assert draws(another, USERS) == after
         assert another.stop() == 0, another.text
+
+
+def test_a_variant_falls_back_by_its_own_chain(start, tmp_path):
+    """Its worker is away: the control answers for it, and all say so."""
+    small = worker_command(only(tmp_path / "small", "digits-small"), unless=tmp_path / "no-v")
+    sluice = start(
+        wait_models=("digits", "digits-small"),
+        repository=only(tmp_path / "big", "digits"),
+        models=f'worker "v" {{ command = {{{small}}} }} model "digits-small" {{ worker = "v" fallback = {{"digits"}} }}'
+        f'experiment "e" {{ model = "digits" {HALVES.replace("50%", "0%", 1).replace("50%", "100%")} }}',
+    )
+    assert drawn(ask(sluice)) == ("e", "treatment")
+    with kept_away(sluice, "v"):
+        answer = wait_for(lambda: steps(a := ask(sluice, headers={"x-request-id": "fell"})) and a, 20, "it falls back")
+        assert drawn(answer) == ("e", "treatment") and steps(answer) == ["digits-small;not_ready", "digits;ok"]
+        assert answer.headers["sluice-fallback"] == "digits-small" and answer.headers["sluice-model"].startswith("digits;")
+        line = wait_for(lambda: [r for r in sluice.access_log() if r.get("id") == "fell"], 10, "its line")[0]
+        assert (line["model"], line["variant"], "answered" in line) == ("digits", "treatment", False)
+        assert sluice.get("/v2/models/digits/ready")[0] == 200
+    assert sluice.metric("sluice_experiment_fallbacks_total", experiment="e", variant="treatment") >= 1
+    assert sluice.metric("sluice_experiment_latency_seconds_count", experiment="e", variant="treatment") >= 2
 
 
 def refusal(directory, models):
