@@ -94,9 +94,11 @@ def kept(bench, counts, in_full_batches):
     bench.report.say()
 
 
+DRAWS = 20e6  # a second and core, in a layer
+DRAW_ROW = re.compile(r"draw in a layer.*? ([\d.]+) ns")
 CORE_NS, CORE_SPREAD = 600, 0.20  # a request of 256; of that, with few or many that wait
 CORE_ROW = re.compile(r"(\d+) in flight, +(\d+) waiting: +([\d.]+) ns")
-SMALL = {"core": "2000", "base": "0.002", "engine": "0.001"}  # each its first argument
+SMALL = {"core": "2000", "base": "0.002", "experiment": "0.002", "engine": "0.001"}  # each its first argument
 
 
 def judge_core(report, text):
@@ -108,12 +110,18 @@ def judge_core(report, text):
     report.say()
 
 
+def judge_draws(report, text):
+    a_second = 1e9 / float(DRAW_ROW.search(text)[1])
+    report.demand(a_second >= DRAWS, f"at least {DRAWS / 1e6:.0f} million draws a second and core: {a_second / 1e6:.1f} million")
+    report.say()
+
+
 def core(bench):
     """The rooms alone; those of them that are there."""
     say = bench.report.say
     say("## The rooms alone")
     say()
-    for name in ("core", "base", "engine"):
+    for name in ("core", "base", "experiment", "engine"):
         program = bench.build / "bench" / name
         table = name == "engine"  # prints a table of its own
         if not program.exists():
@@ -136,6 +144,8 @@ def core(bench):
             bench.report.demand(False, f"bench/{name} ended with {done.returncode}", figure=False)
         elif name == "core":
             judge_core(bench.report, done.stdout)
+        elif name == "experiment":
+            judge_draws(bench.report, done.stdout)
 
 
 def batching(bench):

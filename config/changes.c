@@ -48,8 +48,9 @@ static void tell_key(struct finder *f, const struct config_key *k, const char *t
     int n =
         snprintf(text, sizeof(text), "%s%s%s%s%s%s%s%s: was %.*s%s, is %.*s%s", top->name,
                  title ? " \"" : "", title ? title : "", title ? "\"" : "", *top->name ? ": " : "",
-                 s == top ? "" : s->name, s == top ? "" : ": ", k->name, told_bytes(a), a.p,
-                 a.n > VALUE_TOLD ? "..." : "", told_bytes(b), b.p, b.n > VALUE_TOLD ? "..." : "");
+                 s == top || s->titled ? "" : s->name, s == top || s->titled ? "" : ": ", k->name,
+                 told_bytes(a), a.p, a.n > VALUE_TOLD ? "..." : "", told_bytes(b), b.p,
+                 b.n > VALUE_TOLD ? "..." : "");
     if (n > 0)
         tell(f, k->reload == RELOAD_RESTART, text);
 }
@@ -144,6 +145,76 @@ static void compare_models(struct finder *f)
             tell_section(f, SECTION_MODEL, f->is->models[i].name, "added");
 }
 
+static void compare_layers(struct finder *f)
+{
+    for (unsigned i = 0; i < f->was->layer_count; i++) {
+        const struct config_layer *was = &f->was->layers[i],
+                                  *is = config_layer_find(f->is, was->name);
+        if (is)
+            compare_keys(f, SECTION_LAYER, was->name, was, is);
+        else
+            tell_section(f, SECTION_LAYER, was->name, "removed");
+    }
+    for (unsigned i = 0; i < f->is->layer_count; i++)
+        if (!config_layer_find(f->was, f->is->layers[i].name))
+            tell_section(f, SECTION_LAYER, f->is->layers[i].name, "added");
+}
+
+static const struct config_variant *find_variant(const struct config_experiment *e,
+                                                 const char *name)
+{
+    for (unsigned i = 0; i < e->variant_count; i++)
+        if (strcmp(e->variants[i].name, name) == 0)
+            return &e->variants[i];
+    return NULL;
+}
+
+static void tell_variant(struct finder *f, const char *experiment, const char *variant,
+                         const char *what)
+{
+    char text[300];
+    snprintf(text, sizeof(text), "variant \"%s\" %s", variant, what);
+    tell_section(f, SECTION_EXPERIMENT, experiment, text);
+}
+
+// Each in its place: where it stands says where its keys are.
+static void compare_variants(struct finder *f, const struct config_experiment *was,
+                             const struct config_experiment *is)
+{
+    for (unsigned i = 0; i < was->variant_count; i++) {
+        const struct config_variant *v = &was->variants[i], *now = find_variant(is, v->name);
+        char title[2 * CONFIG_NAME_BYTES + 16];
+        snprintf(title, sizeof(title), "%s\": variant \"%s", was->name, v->name);
+        if (now)
+            compare_keys(f, SECTION_EXPERIMENT_VARIANT, title, v, now);
+        else
+            tell_variant(f, was->name, v->name, "removed");
+        if (now && (unsigned)(now - is->variants) != i)
+            tell_variant(f, was->name, v->name, "stands elsewhere");
+    }
+    for (unsigned i = 0; i < is->variant_count; i++)
+        if (!find_variant(was, is->variants[i].name))
+            tell_variant(f, was->name, is->variants[i].name, "added");
+}
+
+static void compare_experiments(struct finder *f)
+{
+    for (unsigned i = 0; i < f->was->experiment_count; i++) {
+        const struct config_experiment *was = &f->was->experiments[i],
+                                       *is = config_experiment_find(f->is, was->name);
+        if (!is) {
+            tell_section(f, SECTION_EXPERIMENT, was->name, "removed");
+            continue;
+        }
+        compare_keys(f, SECTION_EXPERIMENT, was->name, was, is);
+        compare_keys(f, SECTION_EXPERIMENT_TARGET, was->name, was, is);
+        compare_variants(f, was, is);
+    }
+    for (unsigned i = 0; i < f->is->experiment_count; i++)
+        if (!config_experiment_find(f->was, f->is->experiments[i].name))
+            tell_section(f, SECTION_EXPERIMENT, f->is->experiments[i].name, "added");
+}
+
 // A section without a title that may be missing.
 static void compare_whole(struct finder *f, enum section_id s, bool was, bool is)
 {
@@ -173,6 +244,8 @@ void config_changes_find(struct config_changes *out, const struct config *was,
     compare_keys(&f, SECTION_LOG, NULL, was, is);
     compare_keys(&f, SECTION_HEALTH, NULL, was, is);
     compare_whole(&f, SECTION_STORE, was->store.on, is->store.on);
+    compare_layers(&f);
+    compare_experiments(&f);
     buffer_deinit(&f.before);
     buffer_deinit(&f.after);
 }

@@ -13,14 +13,6 @@ static const struct config_key *key(enum section_id s, const char *name)
     return config_key_find(s, view_str(name));
 }
 
-static bool given(const struct outline_section *s, const struct config_key *k)
-{
-    for (const struct outline_mark *m = s->marks; m; m = m->next)
-        if (m->key == k)
-            return true;
-    return false;
-}
-
 static bool same_place(const struct config_address *a, const struct config_address *b)
 {
     if (a->scheme != b->scheme)
@@ -94,9 +86,9 @@ static void check_bounds(struct checker *k, const struct outline_section *s, str
     enum section_id degradation = of + SECTION_MODEL_DEGRADATION - SECTION_MODEL;
     const struct config_key *enter = key(degradation, "p99_enter"),
                             *leave = key(degradation, "p99_leave");
-    if (!given(s, enter) && !given(s, leave))
+    if (!outline_has(s, enter) && !outline_has(s, leave))
         return;
-    unsigned line = outline_line(s, given(s, leave) ? leave : enter);
+    unsigned line = outline_line(s, outline_has(s, leave) ? leave : enter);
     char e[32], l[32];
     value_print_duration(e, m->p99_enter_us);
     value_print_duration(l, m->p99_leave_us);
@@ -120,15 +112,16 @@ static void check_rules(struct checker *k, const struct outline_section *s, stru
     check_bounds(k, s, m, of);
     if (m->max_rows && m->preferred_count && m->preferred &&
         m->preferred[m->preferred_count - 1] > m->max_rows &&
-        (given(s, preferred) || given(s, max_rows)))
+        (outline_has(s, preferred) || outline_has(s, max_rows)))
         config_error_add(k->errors, outline_line(s, preferred),
                          "preferred: %u is more than max_rows (%u)",
                          m->preferred[m->preferred_count - 1], m->max_rows);
-    if (m->queue_rows && m->queue_rows < m->max_rows && (given(s, rows) || given(s, max_rows)))
+    if (m->queue_rows && m->queue_rows < m->max_rows &&
+        (outline_has(s, rows) || outline_has(s, max_rows)))
         config_error_add(k->errors, outline_line(s, rows),
                          "rows: %u is less than batch.max_rows (%u): no batch could be full",
                          m->queue_rows, m->max_rows);
-    if (m->timeout_us > k->c->limits.deadline_max_us && given(s, timeout))
+    if (m->timeout_us > k->c->limits.deadline_max_us && outline_has(s, timeout))
         config_error_add(k->errors, outline_line(s, timeout),
                          "timeout: is longer than limits.deadline_max");
     complete_model(k, m);
@@ -137,8 +130,8 @@ static void check_rules(struct checker *k, const struct outline_section *s, stru
 static void check_worker(struct checker *k, const struct outline_section *s, unsigned index)
 {
     struct config_worker *w = &k->c->workers[index];
-    bool command = given(s, key(SECTION_WORKER, "command"));
-    bool addresses = given(s, key(SECTION_WORKER, "addresses"));
+    bool command = outline_has(s, key(SECTION_WORKER, "command"));
+    bool addresses = outline_has(s, key(SECTION_WORKER, "addresses"));
     const struct config_key *replicas = key(SECTION_WORKER, "replicas");
     if (command == addresses)
         config_error_add(k->errors, s->line, "worker \"%s\": expected %s of command and addresses",
@@ -146,7 +139,7 @@ static void check_worker(struct checker *k, const struct outline_section *s, uns
     if (command && w->command_count && w->command[0] && !w->command[0][0])
         config_error_add(k->errors, outline_line(s, key(SECTION_WORKER, "command")),
                          "command: expected a program's name, got \"\"");
-    if (addresses && given(s, replicas))
+    if (addresses && outline_has(s, replicas))
         config_error_add(k->errors, outline_line(s, replicas),
                          "replicas: goes with command; each of addresses is one replica");
     if (!command)
@@ -190,13 +183,13 @@ static void check_chain(struct checker *k, const struct outline_section *s,
             check_step(k, m, outline_line(s, fallback), i);
     bool ends =
         m->fallback && place_in(m->fallback, m->fallback_count, CONFIG_DEFAULT) < m->fallback_count;
-    if (ends && !given(s, written))
+    if (ends && !outline_has(s, written))
         config_error_add(k->errors, outline_line(s, fallback),
                          "fallback: \"default\" needs the key default");
-    if (given(s, written) && !ends)
+    if (outline_has(s, written) && !ends)
         config_error_add(k->errors, outline_line(s, written),
                          "default: is never given: fallback does not end in \"default\"");
-    if (given(s, timeout) && !given(s, fallback))
+    if (outline_has(s, timeout) && !outline_has(s, fallback))
         config_error_add(
             k->errors, outline_line(s, timeout),
             "step_timeout: goes with fallback; of a model alone the deadline is timeout");
@@ -229,7 +222,7 @@ static void check_limits(struct checker *k, const struct outline_section *s)
 static void check_store_pair(struct checker *k, const struct outline_section *s, const char *one,
                              const char *needs)
 {
-    if (given(s, key(SECTION_STORE, one)) && !given(s, key(SECTION_STORE, needs)))
+    if (outline_has(s, key(SECTION_STORE, one)) && !outline_has(s, key(SECTION_STORE, needs)))
         config_error_add(k->errors, outline_line(s, key(SECTION_STORE, one)),
                          "%s: needs %s beside it", one, needs);
 }
@@ -256,9 +249,9 @@ static void check_store_tls(struct checker *k, const struct outline_section *s)
 static void check_store(struct checker *k, const struct outline_section *s)
 {
     struct config_store *c = &k->c->store;
-    unsigned ways = given(s, key(SECTION_STORE, "redis")) +
-                    given(s, key(SECTION_STORE, "sentinels")) +
-                    given(s, key(SECTION_STORE, "cluster"));
+    unsigned ways = outline_has(s, key(SECTION_STORE, "redis")) +
+                    outline_has(s, key(SECTION_STORE, "sentinels")) +
+                    outline_has(s, key(SECTION_STORE, "cluster"));
     if (ways != 1)
         config_error_add(k->errors, s->line, "store: expected %s of redis, sentinels and cluster",
                          ways ? "only one" : "one");
@@ -318,7 +311,7 @@ static void check_tenant(struct checker *k)
 void config_check(struct config *c, const struct outline *o, struct config_errors *errors)
 {
     struct checker k = {.c = c, .errors = errors, .o = o};
-    unsigned listens = 0, workers = 0, models = 0;
+    unsigned listens = 0, workers = 0, models = 0, experiments = 0;
     for (const struct outline_section *s = o->top.next; s; s = s->next) {
         if (s->kind == SECTION_LISTEN)
             check_listen(&k, s, listens++);
@@ -332,6 +325,8 @@ void config_check(struct config *c, const struct outline *o, struct config_error
             check_limits(&k, s);
         else if (s->kind == SECTION_STORE)
             check_store(&k, s);
+        else if (s->kind == SECTION_EXPERIMENT)
+            config_check_experiment(c, s, experiments++, errors);
     }
     complete_model(&k, &c->unlisted);
     if (c->tenant)
@@ -345,6 +340,10 @@ void config_check(struct config *c, const struct outline *o, struct config_error
     if (models > CONFIG_MAX_MODELS)
         config_error_add(errors, 0, "expected at most %u model sections, got %u", CONFIG_MAX_MODELS,
                          models);
+    if (experiments > CONFIG_MAX_EXPERIMENTS || c->layer_count > CONFIG_MAX_EXPERIMENTS)
+        config_error_add(errors, 0,
+                         "expected at most %u experiments and as many layers, got %u, %u",
+                         CONFIG_MAX_EXPERIMENTS, experiments, c->layer_count);
     if (config_replicas(c) > CONFIG_MAX_REPLICAS)
         config_error_add(errors, 0, "expected at most %u replicas of all workers together, got %u",
                          CONFIG_MAX_REPLICAS, config_replicas(c));

@@ -59,6 +59,8 @@ bool config_names_secrets(const struct config *c)
     bool secrets = c->admin.token_file || c->store.password_file || c->store.sentinel_password_file;
     for (unsigned i = 0; i < c->listen_count; i++)
         secrets |= c->listens[i].key != NULL;
+    for (unsigned i = 0; i < c->experiment_count; i++)
+        secrets |= c->experiments[i].force_key_file != NULL;
     return secrets;
 }
 
@@ -67,6 +69,22 @@ const struct config_worker *config_worker_find(const struct config *c, const cha
     for (unsigned i = 0; i < c->worker_count; i++)
         if (strcmp(c->workers[i].name, name) == 0)
             return &c->workers[i];
+    return NULL;
+}
+
+const struct config_layer *config_layer_find(const struct config *c, const char *name)
+{
+    for (unsigned i = 0; i < c->layer_count; i++)
+        if (strcmp(c->layers[i].name, name) == 0)
+            return &c->layers[i];
+    return NULL;
+}
+
+const struct config_experiment *config_experiment_find(const struct config *c, const char *name)
+{
+    for (unsigned i = 0; i < c->experiment_count; i++)
+        if (strcmp(c->experiments[i].name, name) == 0)
+            return &c->experiments[i];
     return NULL;
 }
 

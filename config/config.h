@@ -158,6 +158,52 @@ struct config_store {
     bool tls;
 };
 
+// What a request says of who asks: the sticky key of an experiment.
+enum config_trait_kind {
+    CONFIG_REQUEST_ID,
+    CONFIG_API_KEY, // x-api-key, else the bearer token
+    CONFIG_HEADER,
+    CONFIG_COOKIE,
+    CONFIG_PARAMETER, // of the request's body
+    CONFIG_CLAIM,     // of the bearer token, a JWT, which is not verified
+};
+struct config_trait {
+    const char *text; // as it stands in the file; NULL: not given
+    enum config_trait_kind kind;
+    const char *name; // headers: in lower case; NULL where the kind has none
+};
+
+struct config_layer {
+    const char *name;
+    struct config_trait key;
+    const char *salt; // never NULL
+};
+
+#define CONFIG_MAX_EXPERIMENTS 256 // sections; so many layers, too
+#define CONFIG_MAX_SITE 16         // experiments under one model's name
+#define CONFIG_MAX_VARIANTS 16
+#define CONFIG_MAX_WEIGHTS 32 // of one variant, one after the other
+#define CONFIG_MAX_TARGETS 32
+
+struct config_variant {
+    const char *name, *model;
+    const uint32_t *weight; // [weights] in millionths; the last one is in force
+    unsigned weights;
+};
+struct config_experiment {
+    const char *name, *model;
+    struct config_trait key; // its layer's, where it has one
+    const char *salt;        // never NULL
+    const char *layer;       // NULL: none
+    uint32_t holdout_ppm;
+    uint32_t from_ppm, to_ppm; // of its layer; without one 0 and all
+    const char *force_key_file;
+    const char *const *target_header, *const *target_tenant, *const *target_parameter;
+    unsigned target_headers, target_tenants, target_parameters;
+    struct config_variant *variants; // [variant_count], 2 and more; [0] is the control
+    unsigned variant_count;
+};
+
 struct config {
     _Atomic uint32_t refs;
     struct arena arena;
@@ -189,6 +235,10 @@ struct config {
     struct config_log log;
     struct config_health health;
     struct config_store store;
+    struct config_layer *layers;
+    unsigned layer_count;
+    struct config_experiment *experiments;
+    unsigned experiment_count;
 };
 
 struct config_error {
@@ -223,5 +273,7 @@ bool config_names_secrets(const struct config *c);
 // Replicas of all workers together.
 unsigned config_replicas(const struct config *c);
 const struct config_worker *config_worker_find(const struct config *c, const char *name);
+const struct config_layer *config_layer_find(const struct config *c, const char *name);
+const struct config_experiment *config_experiment_find(const struct config *c, const char *name);
 
 #endif

@@ -24,8 +24,10 @@ static bool put_section_title(struct buffer *out, enum section_id s)
     if (s == SECTION_TOP)
         snprintf(title, sizeof(title), "## Top of the file\n\n");
     else if (row->parent != SECTION_TOP)
-        snprintf(title, sizeof(title), "### %s %s{ %s { } }\n\n", config_sections[row->parent].name,
-                 config_sections[row->parent].titled ? "\"NAME\" " : "", row->name);
+        snprintf(title, sizeof(title), "### %s %s{ %s %s{ } }\n\n",
+                 config_sections[row->parent].name,
+                 config_sections[row->parent].titled ? "\"NAME\" " : "", row->name,
+                 row->titled ? "\"NAME\" " : "");
     else
         snprintf(title, sizeof(title), "## %s %s{ }\n\n", row->name,
                  row->titled ? "\"NAME\" " : "");

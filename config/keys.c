@@ -72,6 +72,18 @@ const struct config_section config_sections[SECTION_KINDS] = {
                        "A Redis that instances share: a server, a master behind Sentinels, or a "
                        "Cluster. Nothing depends on it: without it, and while it is away, every "
                        "instance has its own memory alone. See store.md."},
+    [SECTION_LAYER] = {"layer", SECTION_TOP, true, RELOAD_TAKES,
+                       "Experiments that exclude each other: a key takes part in one of them at "
+                       "most. See experiments.md."},
+    [SECTION_EXPERIMENT] = {"experiment", SECTION_TOP, true, RELOAD_TAKES,
+                            "Who asks for a model gets one of several, always the same one for "
+                            "the same key. See experiments.md."},
+    [SECTION_EXPERIMENT_TARGET] = {"target", SECTION_EXPERIMENT, false, RELOAD_TAKES,
+                                   "Who takes part. Whoever does not fit is answered by the "
+                                   "control. Without it: all."},
+    [SECTION_EXPERIMENT_VARIANT] = {"variant", SECTION_EXPERIMENT, true, RELOAD_TAKES,
+                                    "What is tried, 2 to 16 of them. The first one is the control: "
+                                    "it answers, too, those who take no part."},
 };
 
 #define NUMBER(sec, type_, member, lo, hi, dflt, text)                                             \
@@ -277,7 +289,7 @@ const struct config_key config_keys[] = {
         "`debug` tells of every batch."),
         .choices = "debug|info|warn|error"},
     {.name = "explain", NUMBER(SECTION_LOG, KEY_COUNT, log.explain, 0, 65536, "2048",
-        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.6 KiB each. 0: none.")},
+        "The last requests of each loop that are remembered for `sluicectl explain`, in 1.8 KiB each. 0: none.")},
 
     {.name = "interval", NUMBER(SECTION_HEALTH, KEY_DURATION, health.interval_us, 10 * MS, HOUR, "1s",
         "Time between two probes of a worker.")},
@@ -311,10 +323,46 @@ const struct config_key config_keys[] = {
     {.name = "deployment", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.deployment,
         "All keys begin with `sluice:DEPLOYMENT:`. Instances that say the same share what they store. Without it: "
         "`default`.")},
+
+    {.name = "key", TEXT_IN(SECTION_LAYER, config_layer, KEY_TRAIT, key,
+        "The sticky key of all its experiments."), .required = true},
+    {.name = "salt", TEXT_IN(SECTION_LAYER, config_layer, KEY_PATH, salt,
+        "Goes into the hash that gives keys their slice. Without it: the title. Another one deals all keys anew.")},
+
+    {.name = "model", TEXT_IN(SECTION_EXPERIMENT, config_experiment, KEY_PATH, model,
+        "The name that clients ask for: a model's, which is the control's then, or a name of its own."), .required = true},
+    {.name = "key", TEXT_IN(SECTION_EXPERIMENT, config_experiment, KEY_TRAIT, key,
+        "The sticky key. Requests without it take no part."), .standard = "request-id"},
+    {.name = "salt", TEXT_IN(SECTION_EXPERIMENT, config_experiment, KEY_PATH, salt,
+        "Goes into the hash that draws the variant. Without it: the title. Another one draws all keys anew.")},
+    {.name = "holdout", NUMBER_IN(SECTION_EXPERIMENT, config_experiment, KEY_SHARE, holdout_ppm, 0, 1000000, "0%",
+        "Share of the keys that take no part. In a layer: what no slice has.")},
+    {.name = "layer", TEXT_IN(SECTION_EXPERIMENT, config_experiment, KEY_PATH, layer,
+        "Title of the layer that it is in, whose key is its key.")},
+    {.name = "from", NUMBER_IN(SECTION_EXPERIMENT, config_experiment, KEY_SHARE, from_ppm, 0, 1000000, "0%",
+        "Where its slice of the layer begins.")},
+    {.name = "to", NUMBER_IN(SECTION_EXPERIMENT, config_experiment, KEY_SHARE, to_ppm, 0, 1000000, "100%",
+        "Where its slice of the layer ends.")},
+    {.name = "force_key_file", TEXT_IN(SECTION_EXPERIMENT, config_experiment, KEY_PATH, force_key_file,
+        "File with the key, 16 bytes or more, that testers' `sluice-variant` is signed with. Without it nobody can say "
+        "which variant he wants. Read again by every reload.")},
+
+    {.name = "header", LIST_IN(SECTION_EXPERIMENT_TARGET, config_experiment, KEY_WORDS, target_header, target_headers, CONFIG_MAX_TARGETS,
+        "\"NAME: VALUE\" of header fields or gRPC metadata. Each name needs one of its values.")},
+    {.name = "tenant", LIST_IN(SECTION_EXPERIMENT_TARGET, config_experiment, KEY_WORDS, target_tenant, target_tenants, CONFIG_MAX_TARGETS,
+        "Values of the header field `sluice-tenant`.")},
+    {.name = "parameter", LIST_IN(SECTION_EXPERIMENT_TARGET, config_experiment, KEY_WORDS, target_parameter, target_parameters, CONFIG_MAX_TARGETS,
+        "\"NAME=VALUE\" of the request's parameters. Each name needs one of its values.")},
+
+    {.name = "model", TEXT_IN(SECTION_EXPERIMENT_VARIANT, config_variant, KEY_PATH, model,
+        "The model that answers, with its own fallback and cache."), .required = true},
+    {.name = "weight", LIST_IN(SECTION_EXPERIMENT_VARIANT, config_variant, KEY_SHARES, weight, weights, CONFIG_MAX_WEIGHTS,
+        "Share of the keys; the weights of an experiment add up to 100%. A list has those before it, the oldest first, so "
+        "that a change moves no more keys than it must."), .required = true},
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 120,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 135,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)
@@ -392,7 +440,7 @@ const char *config_nearest(enum section_id section, struct view came)
 bool config_key_is_list(const struct config_key *k)
 {
     return k->type == KEY_WORDS || k->type == KEY_COUNTS || k->type == KEY_ADDRESSES ||
-           k->type == KEY_PEERS;
+           k->type == KEY_PEERS || k->type == KEY_SHARES;
 }
 
 static void print_bound(const struct config_key *k, uint64_t v, char out[32])
@@ -427,6 +475,9 @@ void config_key_expects(const struct config_key *k, char *out, size_t size)
         [KEY_COUNTS] = "an ascending list of whole numbers {8, 16}",
         [KEY_REDIS] = "\"redis://HOST[:PORT][/DATABASE]\", \"rediss://...\" or \"unix:PATH\"",
         [KEY_PEERS] = "a list of \"HOST:PORT\"",
+        [KEY_TRAIT] = "\"request-id\", \"api-key\", \"header:NAME\", \"cookie:NAME\", "
+                      "\"parameter:NAME\" or \"jwt:CLAIM\"",
+        [KEY_SHARES] = "a share such as \"12.5%\", or a list of them",
         [KEY_ADDRESSES] = "a list of \"grpc://HOST:PORT\", \"grpcs://HOST:PORT\" or \"unix:PATH\"",
     };
     char low[32], high[32];

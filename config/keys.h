@@ -25,6 +25,8 @@ enum key_type {
     KEY_ADDRESSES, // list of workers' addresses: const struct config_address *; its count beside it
     KEY_REDIS,     // struct config_address of a Redis
     KEY_PEERS,     // list of "HOST:PORT": const struct config_address *; its count beside it
+    KEY_TRAIT,     // struct config_trait
+    KEY_SHARES, // a share, or a list of them: const uint32_t *, in millionths; its count beside it
 };
 
 enum section_id {
@@ -52,6 +54,10 @@ enum section_id {
     SECTION_LOG,
     SECTION_HEALTH,
     SECTION_STORE,
+    SECTION_LAYER,
+    SECTION_EXPERIMENT,
+    SECTION_EXPERIMENT_TARGET,
+    SECTION_EXPERIMENT_VARIANT,
     SECTION_KINDS
 };
 
@@ -71,7 +77,7 @@ enum key_reload {       // what a reload of the file does with another value
 struct config_section {
     const char *name;       // "" for the top of the file
     enum section_id parent; // SECTION_TOP is its own
-    bool titled;            // NAME "TITLE" { }: may stand many times, each title once
+    bool titled; // NAME "TITLE" { }: may stand many times, each title once where it stands
     enum key_reload reload; // titled: of a section that comes or goes
     const char *doc;        // one sentence
 };

@@ -31,6 +31,14 @@ void config_error_add(struct config_errors *errors, unsigned line, const char *f
     printable(e->text);
 }
 
+bool outline_has(const struct outline_section *s, const struct config_key *key)
+{
+    for (const struct outline_mark *m = s->marks; m; m = m->next)
+        if (m->key == key)
+            return true;
+    return false;
+}
+
 unsigned outline_line(const struct outline_section *s, const struct config_key *key)
 {
     for (const struct outline_mark *m = s->marks; m; m = m->next)
@@ -143,7 +151,7 @@ static bool value(struct reader *r, const struct config_key *key, unsigned line)
     }
     if (r->lex.kind != LEX_TEXT)
         return expected(r, "a value after '='");
-    if (key && config_key_is_list(key))
+    if (key && config_key_is_list(key) && key->type != KEY_SHARES)
         config_error_add(r->errors, line, "%s: expected a list {...}, got one value", key->name);
     return true;
 }
@@ -166,10 +174,10 @@ static bool skip_section(struct reader *r)
     return true;
 }
 
-static bool title_taken(const struct outline *o, enum section_id kind, struct view title,
-                        unsigned *line)
+static bool title_taken(const struct outline_section *first, enum section_id kind,
+                        struct view title, unsigned *line)
 {
-    for (const struct outline_section *s = o->top.next; s; s = s->next) {
+    for (const struct outline_section *s = first; s; s = s->next) {
         if (s->kind == kind && view_eq(s->title, title)) {
             *line = s->line;
             return true;
@@ -178,20 +186,21 @@ static bool title_taken(const struct outline *o, enum section_id kind, struct vi
     return false;
 }
 
-// A section at the top of the file. NULL: too many, or no memory.
+// A section at the top of the file, or a titled one within one. NULL: too many, or no memory.
 static struct outline_section *open_section(struct reader *r, enum section_id kind,
-                                            struct view title, unsigned line)
+                                            struct outline_section *in, struct view title,
+                                            unsigned line)
 {
     const struct config_section *row = &config_sections[kind];
+    bool top = row->parent == SECTION_TOP;
     unsigned first = 0;
     if (row->titled && !config_name_ok(title))
         config_error_add(
             r->errors, line,
-            "%s: expected a name of 1 to 128 letters, digits, '.', '_', '+', '@', '~' or "
-            "'-', got "
+            "%s: expected a name of 1 to 128 letters, digits, '.', '_', '+', '@', '~' or '-', got "
             "\"%.*s\"",
             row->name, WORD_ARG(title));
-    else if (title_taken(r->out, kind, title, &first))
+    else if (title_taken(top ? r->out->top.next : in->inner, kind, title, &first))
         config_error_add(r->errors, line, "%s%s%.*s%s stands twice (first on line %u)", row->name,
                          row->titled ? " \"" : "", WORD_ARG(title), row->titled ? "\"" : "", first);
     if (++r->out->section_count > OUTLINE_MAX_SECTIONS) {
@@ -208,8 +217,9 @@ static struct outline_section *open_section(struct reader *r, enum section_id ki
     s->title = title;
     s->line = line;
     s->marks_end = &s->marks;
-    r->last->next = s;
-    r->last = s;
+    struct outline_section **last = top ? &r->last : &in->last_inner;
+    *(*last ? &(*last)->next : &in->inner) = s;
+    *last = s;
     return s;
 }
 
@@ -245,9 +255,9 @@ static bool section(struct reader *r, enum section_id parent, struct outline_sec
                          row->name, row->name);
         return skip_section(r);
     }
-    if (parent != SECTION_TOP)
+    if (parent != SECTION_TOP && !row->titled)
         return mark(r, in, NULL, id, line) && body(r, id, in, line);
-    struct outline_section *s = open_section(r, id, title, line);
+    struct outline_section *s = open_section(r, id, in, title, line);
     return s && body(r, id, s, line);
 }
 

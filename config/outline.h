@@ -23,11 +23,14 @@ struct outline_mark {             // a key, or a section within a section, of on
     struct outline_mark *next; // in the order of the file
 };
 
-struct outline_section { // a section at the top of the file, or the top itself
+struct
+    outline_section { // a section at the top of the file or a titled one within one, or the top itself
     enum section_id kind;
     struct view title; // into the text, without its quotes (names need no escapes); may be empty
     unsigned line;
     struct outline_mark *marks, **marks_end;
+    struct outline_section *inner,
+        *last_inner; // titled sections within it, in the order of the file
     struct outline_section *next;
 };
 
@@ -39,6 +42,7 @@ struct outline {
 // wipe: as for lex_init. Adds what is wrong to errors (config_error_add). true: nothing was; the outline is usable.
 bool outline_read(struct view text, char *wipe, struct arena *a, struct outline *out,
                   struct config_errors *errors);
+bool outline_has(const struct outline_section *s, const struct config_key *key);
 // The line where this key of that section stands, else the section's own.
 unsigned outline_line(const struct outline_section *s, const struct config_key *key);
 

@@ -31,7 +31,7 @@ static bool put_number(struct buffer *out, const struct config_key *k, uint64_t 
         value_print_duration(text, v);
     else if (k->type == KEY_SIZE)
         value_print_size(text, v);
-    else if (k->type == KEY_SHARE)
+    else if (k->type == KEY_SHARE || k->type == KEY_SHARES)
         value_print_share(text, v);
     else
         snprintf(text, sizeof(text), "%" PRIu64, v);
@@ -57,7 +57,7 @@ static bool put_list(struct buffer *out, const struct config_key *k, const void 
         ok = i == 0 || put(out, ", ");
         if (k->type == KEY_WORDS)
             ok = ok && put_quoted(out, (*(const char *const *const *)at)[i]);
-        else if (k->type == KEY_COUNTS)
+        else if (k->type == KEY_COUNTS || k->type == KEY_SHARES)
             ok = ok && put_number(out, k, (*(const uint32_t *const *)at)[i]);
         else
             ok = ok && put_quoted(out, (*(const struct config_address *const *)at)[i].text);
@@ -81,6 +81,8 @@ bool config_key_print(const struct config *c, const struct config_key *k, const 
                                         : put(out, "none");
     case KEY_WORKER:
         return put_worker(out, c, *(const unsigned *)at);
+    case KEY_TRAIT:
+        return put(out, ((const struct config_trait *)at)->text);
     case KEY_LISTEN:
     case KEY_REDIS: {
         const char *text = ((const struct config_address *)at)->text;

@@ -91,6 +91,7 @@ static enum value_result number(const struct config_key *k, struct view v, uint6
     case KEY_SIZE:
         return value_size(v, out);
     case KEY_SHARE:
+    case KEY_SHARES:
         return value_share(v, out);
     case KEY_BOOL:
         return value_bool(v, out);
@@ -151,6 +152,14 @@ static void fill(struct filler *f, const struct config_key *k, void *base, const
             wrong(f, k, text);
         return;
     }
+    case KEY_TRAIT: {
+        enum value_result r = value_trait(view_str(text), &f->c->arena, at);
+        if (r == VALUE_MEMORY)
+            no_memory(f);
+        else if (r != VALUE_OK)
+            wrong(f, k, text);
+        return;
+    }
     default: {
         if (k->automatic && strcmp(text, "auto") == 0) {
             put_number(at, k->size, UINT64_MAX);
@@ -190,7 +199,8 @@ static void fill_counts(struct filler *f, const struct config_key *k, cfg_opt_t 
     }
     for (unsigned i = 0; i < n; i++, last = v) {
         const char *text = cfg_opt_getnstr(opt, i);
-        if (value_count(view_str(text), &v) != VALUE_OK || v <= last || v > UINT32_MAX) {
+        bool share = k->type == KEY_SHARES; // in any order; the others ascend
+        if (number(k, view_str(text), &v) != VALUE_OK || (!share && v <= last) || v > UINT32_MAX) {
             wrong(f, k, text);
             return;
         }
@@ -230,7 +240,7 @@ static void fill_list(struct filler *f, const struct config_key *k, void *base, 
     }
     if (k->type == KEY_WORDS)
         fill_words(f, k, opt, n, at);
-    else if (k->type == KEY_COUNTS)
+    else if (k->type == KEY_COUNTS || k->type == KEY_SHARES)
         fill_counts(f, k, opt, n, at);
     else
         fill_addresses(f, k, opt, n, at);
@@ -301,6 +311,30 @@ static const struct config_model *inherited(const struct config *c, cfg_t *cfg)
     return &c->unlisted;
 }
 
+static void fill_experiment(struct filler *f, struct config_experiment *e, cfg_t *cfg)
+{
+    const struct outline_section *whole = f->at;
+    fill_defaults(f, SECTION_EXPERIMENT, e);
+    fill_section(f, SECTION_EXPERIMENT, e, cfg);
+    fill_section(f, SECTION_EXPERIMENT_TARGET, e, cfg_getsec(cfg, "target"));
+    unsigned n = cfg_size(cfg, "variant");
+    e->variants = arena_zalloc(&f->c->arena, (n + 1) * sizeof(*e->variants));
+    if (!e->variants) {
+        no_memory(f);
+        return;
+    }
+    for (const struct outline_section *s = whole->inner; s; s = s->next) {
+        struct config_variant *v = &e->variants[e->variant_count];
+        cfg_t *section = cfg_getnsec(cfg, "variant", e->variant_count++);
+        f->at = s;
+        if (never(!section))
+            return;
+        v->name = keep_text(f, cfg_title(section));
+        fill_section(f, SECTION_EXPERIMENT_VARIANT, v, section);
+    }
+    f->at = whole;
+}
+
 // The i-th section of a titled kind.
 static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_t *cfg)
 {
@@ -318,6 +352,14 @@ static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_
         c->workers[i].rules = c->unlisted;
         c->workers[i].rules.worker = i;
         fill_rules(f, &c->workers[i], cfg, kind);
+        break;
+    case SECTION_LAYER:
+        c->layers[i] = (struct config_layer){.name = title, .salt = title};
+        fill_section(f, kind, &c->layers[i], cfg);
+        break;
+    case SECTION_EXPERIMENT:
+        c->experiments[i] = (struct config_experiment){.name = title, .salt = title};
+        fill_experiment(f, &c->experiments[i], cfg);
         break;
     default:
         c->models[i] = *inherited(c, cfg);
@@ -354,14 +396,19 @@ static bool make_room(struct config *c, const struct outline *o)
         c->listen_count += s->kind == SECTION_LISTEN;
         c->worker_count += s->kind == SECTION_WORKER;
         c->model_count += s->kind == SECTION_MODEL;
+        c->layer_count += s->kind == SECTION_LAYER;
+        c->experiment_count += s->kind == SECTION_EXPERIMENT;
         c->admin.on |= s->kind == SECTION_ADMIN;
         c->store.on |= s->kind == SECTION_STORE;
     }
     c->listens = arena_zalloc(&c->arena, c->listen_count * sizeof(*c->listens));
     c->workers = arena_zalloc(&c->arena, c->worker_count * sizeof(*c->workers));
     c->models = arena_zalloc(&c->arena, c->model_count * sizeof(*c->models));
+    c->layers = arena_zalloc(&c->arena, c->layer_count * sizeof(*c->layers));
+    c->experiments = arena_zalloc(&c->arena, c->experiment_count * sizeof(*c->experiments));
     return (c->listens || !c->listen_count) && (c->workers || !c->worker_count) &&
-           (c->models || !c->model_count);
+           (c->models || !c->model_count) && (c->layers || !c->layer_count) &&
+           (c->experiments || !c->experiment_count);
 }
 
 static void fill_all(struct filler *f, const struct outline *o, cfg_t *cfg)

@@ -11,5 +11,8 @@ void config_read(struct config *c, const char *text, const struct outline *o, st
                  struct config_errors *errors);
 // What one key alone cannot know; also completes values that follow from others.
 void config_check(struct config *c, const struct outline *o, struct config_errors *errors);
+// The index-th experiment, whose section s is: config_check's.
+void config_check_experiment(struct config *c, const struct outline_section *s, unsigned index,
+                             struct config_errors *errors);
 
 #endif

@@ -330,6 +330,47 @@ enum value_result value_redis_address(struct view v, struct arena *a, struct con
                                       : VALUE_SYNTAX;
 }
 
+// "KIND:NAME"; a header's name is kept in lower case, as heads are read. Visible, without what ends a name.
+static enum value_result named_trait(struct view v, struct arena *a, struct config_trait *out)
+{
+    if (v.n == 0 || v.n > 128)
+        return VALUE_SYNTAX;
+    char *name = (char *)keep(a, v);
+    if (!name)
+        return VALUE_MEMORY;
+    for (char *s = name; *s; s++) {
+        if (*s <= ' ' || *s >= 0x7f || *s == '=' || *s == ';' || *s == ',' || *s == '"')
+            return VALUE_SYNTAX;
+        if (out->kind == CONFIG_HEADER && *s >= 'A' && *s <= 'Z')
+            *s |= 0x20;
+    }
+    out->name = name;
+    return VALUE_OK;
+}
+
+enum value_result value_trait(struct view v, struct arena *a, struct config_trait *out)
+{
+    static const struct {
+        const char *prefix;
+        enum config_trait_kind kind;
+    } named[] = {{"header:", CONFIG_HEADER},
+                 {"cookie:", CONFIG_COOKIE},
+                 {"parameter:", CONFIG_PARAMETER},
+                 {"jwt:", CONFIG_CLAIM}};
+    memset(out, 0, sizeof(*out));
+    if (!(out->text = keep(a, v)))
+        return VALUE_MEMORY;
+    out->kind = view_is(v, "api-key") ? CONFIG_API_KEY : CONFIG_REQUEST_ID;
+    if (out->kind == CONFIG_API_KEY || view_is(v, "request-id"))
+        return VALUE_OK;
+    for (size_t i = 0; i < sizeof(named) / sizeof(*named); i++) {
+        out->kind = named[i].kind;
+        if (takes_prefix(&v, named[i].prefix))
+            return named_trait(v, a, out);
+    }
+    return VALUE_SYNTAX;
+}
+
 static void print_scaled(char out[32], uint64_t v, const struct unit *units, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

@@ -38,6 +38,9 @@ enum value_result value_redis_address(struct view v, struct arena *a, struct con
 // "host:26379"
 enum value_result value_peer_address(struct view v, struct arena *a, struct config_address *out);
 
+// What a request says of who asks: "request-id", "api-key", "header:x-user-id", "cookie:uid", "parameter:user", "jwt:sub".
+enum value_result value_trait(struct view v, struct arena *a, struct config_trait *out);
+
 // The shortest exact form: "10s", "250ms", "64MiB", "500". out holds 32 bytes.
 void value_print_duration(char out[32], uint64_t us);
 void value_print_size(char out[32], uint64_t bytes);

@@ -514,6 +514,18 @@ static bool words_of_attempts(const json_t *r, struct buffer *out)
     return !attempts || say_line(out, "tried %s", attempts);
 }
 
+// Of a name that stands for an experiment.
+static bool words_of_draw(const json_t *r, struct buffer *out)
+{
+    const char *draw = json_string_value(json_object_get(r, "draw"));
+    const char *experiment = json_string_value(json_object_get(r, "experiment"));
+    if (!draw)
+        return true;
+    if (!experiment)
+        return say_line(out, "took part in no experiment: %s", draw);
+    return say_line(out, "experiment %s, variant %s: %s", experiment, text_of(r, "variant"), draw);
+}
+
 static bool words_of_stages(const json_t *r, struct buffer *out)
 {
     const json_t *s = json_object_get(r, "stages");
@@ -604,8 +616,9 @@ bool words_of_request(const json_t *answer, struct buffer *out)
                        text_of(answer, "arrived"), text_of(answer, "client"),
                        text_of(answer, "protocol"), (unsigned long long)count_of(answer, "loop"),
                        text_of(answer, "model"), (unsigned long long)count_of(answer, "rows")) &&
-              words_of_source(answer, out) && words_of_attempts(answer, out) &&
-              words_of_stages(answer, out) && words_of_standing(answer, out);
+              words_of_draw(answer, out) && words_of_source(answer, out) &&
+              words_of_attempts(answer, out) && words_of_stages(answer, out) &&
+              words_of_standing(answer, out);
     json_array_foreach(steps, i, step) ok = ok && words_of_step(step, out);
     return ok;
 }

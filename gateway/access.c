@@ -67,6 +67,9 @@ static char *put_model(char *at, const struct access_entry *e)
     at = FIELD(at, "tenant", e->tenant);
     at = FIELD(at, "answered", e->answered);
     at = FIELD(at, "version", e->version);
+    at = FIELD(at, "experiment", e->experiment);
+    at = FIELD(at, "variant", e->variant);
+    at = WORD(at, "draw", e->draw);
     if (e->rows > 0)
         at = NUMBER(at, "rows", e->rows);
     at = WORD(at, "source", e->source);
@@ -84,12 +87,13 @@ static char *put_model(char *at, const struct access_entry *e)
     return at;
 }
 
-// What one line may take: ten texts, thirteen numbers, and our own words and keys.
+// What one line may take: twelve texts, thirteen numbers, and our own words and keys.
 static size_t room(const struct access_entry *e)
 {
-    const struct view text[] = {e->client,  e->request_id,    e->method,   e->path,     e->model,
-                                e->version, view_str(e->why), e->answered, e->attempts, e->tenant};
-    size_t n = 13 * PEN_NUMBER + 4 * ACCESS_WORD_MAX + 512;
+    const struct view text[] = {e->client,   e->request_id, e->method,        e->path,
+                                e->model,    e->version,    view_str(e->why), e->answered,
+                                e->attempts, e->experiment, e->variant,       e->tenant};
+    size_t n = 13 * PEN_NUMBER + 5 * ACCESS_WORD_MAX + 512;
     for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
         n += PEN_JSON(cut(text[i]).n);
     return n;

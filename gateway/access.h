@@ -17,10 +17,12 @@ struct access_entry {
     struct view request_id, method, path, model, version;
     struct view tenant;   // as its head names it, where tenants are told apart
     struct view answered; // the model that did, when it is another one
+    struct view experiment, variant;
     struct view attempts; // of its chain, when there was more than one (router/chain.h)
     // Words of our own: no byte of them needs an escape.
     const char *protocol; // "http/1.1", "h2", "grpc"
     const char *source;   // answer_source_name, NULL when nobody answered
+    const char *draw;     // draw_how_name where it was not simply drawn; else NULL
     bool aged;            // age_s is told
     uint32_t age_s;
     const char *reason;  // why the batch went, NULL without one

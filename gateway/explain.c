@@ -140,6 +140,11 @@ static void show_request(struct json_writer *w, const struct gateway *g,
     put_time(w, "arrived", r->arrived_us);
     put_time(w, "ended", r->ended_us);
     put_text(w, "model", past_text(r, PAST_WORD_ASKED));
+    if (r->draw) {
+        put_text(w, "experiment", past_text(r, PAST_WORD_EXPERIMENT));
+        put_text(w, "variant", past_text(r, PAST_WORD_VARIANT));
+        put_text(w, "draw", view_str(r->draw));
+    }
     put(w, "rows", r->rows);
     put(w, "status", r->http);
     put_text(w, "outcome", view_str(status_table[r->outcome].name));

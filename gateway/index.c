@@ -118,13 +118,13 @@ static void add_all_refused(struct lines *l, const struct part *p)
     }
 }
 
-static void add_model(struct lines *l, struct model *m, bool ready)
+static void add_model(struct lines *l, struct view name, struct model *m, bool ready)
 {
-    struct oip_index_model line = {.name = m->name,
+    struct oip_index_model line = {.name = name,
                                    .state = ready ? VIEW("READY") : VIEW("UNAVAILABLE")};
     struct view *versions;
     unsigned n = card_versions(m, l->arena, &versions);
-    if (!ready && !is_first(l, m->name, VIEW(""))) // it was refused, and said so
+    if (!ready && !is_first(l, name, VIEW(""))) // it was refused, and said so
         return;
     for (unsigned i = 0; i < n; i++) {
         line.version = versions[i];
@@ -143,6 +143,13 @@ void index_tell(const struct part *p, bool ready_only, struct arena *a, struct o
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
         struct model *m = table_at(p->gateway->table, i);
         if (m)
-            add_model(&l, m, !draining && is_served(p, m->name));
+            add_model(&l, m->name, m, !draining && is_served(p, m->name));
+    }
+    const struct experiments *all = p->snap->experiments;
+    for (unsigned i = 0; all && i < all->n; i++) {
+        const struct experiment_site *site = &all->places[i].site;
+        struct model *control = table_find(p->gateway->table, site->control);
+        if (control && !table_find(p->gateway->table, site->model)) // a name of its own
+            add_model(&l, site->model, control, !draining && is_served(p, site->control));
     }
 }

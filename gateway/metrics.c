@@ -547,6 +547,114 @@ static void store(struct page *p)
     }
 }
 
+// ---- experiments ---------------------------------------------------------------------------------------
+
+// Runs fn for each of a place's trials.
+static void each_trial(struct page *p, void (*fn)(struct page *p, const struct trial *t))
+{
+    const struct experiments *all = p->g->snap->experiments;
+    for (unsigned i = 0; i < all->n; i++)
+        for (unsigned k = 0; k < all->places[i].site.n; k++)
+            for (unsigned v = 0; v < all->places[i].site.experiments[k].n_variants; v++)
+                fn(p, all->places[i].keeps[k].trials[v]);
+}
+
+static uint64_t sum_of_trial(const struct page *p, const struct trial *t, size_t offset, unsigned k)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < p->g->loops.n; i++) {
+        const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
+        sum += c ? get((const _Atomic uint64_t *)((const char *)c + offset) + k) : 0;
+    }
+    return sum;
+}
+
+#define TRIAL_LABELS(t)                                                                            \
+    {"experiment", view_str((t)->name)},                                                           \
+    {                                                                                              \
+        "variant", view_str((t)->variant)                                                          \
+    }
+
+static void draws_of(struct page *p, const struct trial *t)
+{
+    for (unsigned status = 0; status < STATUS_COUNT; status++) {
+        struct prom_label labels[] = {TRIAL_LABELS(t),
+                                      {"status", view_str(status_table[status].name)}};
+        uint64_t n = sum_of_trial(p, t, offsetof(struct trial_counts, requests), status);
+        if (n > 0 || status == STATUS_OK)
+            prom_count(&p->prom, labels, N(labels), n);
+    }
+}
+
+static void put_trial(struct page *p, const struct trial *t, size_t offset)
+{
+    struct prom_label labels[] = {TRIAL_LABELS(t)};
+    uint64_t n = sum_of_trial(p, t, offset, 0);
+    if (n > 0)
+        prom_count(&p->prom, labels, N(labels), n);
+}
+
+static void trial_forced(struct page *p, const struct trial *t)
+{
+    put_trial(p, t, offsetof(struct trial_counts, forced));
+}
+
+static void trial_fallbacks(struct page *p, const struct trial *t)
+{
+    put_trial(p, t, offsetof(struct trial_counts, fallbacks));
+}
+
+static void trial_took(struct page *p, const struct trial *t)
+{
+    struct prom_label labels[] = {TRIAL_LABELS(t)};
+    hist_init(&p->sum);
+    for (unsigned i = 0; i < p->g->loops.n; i++) {
+        const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
+        if (c)
+            hist_merge(&p->sum, &c->took);
+    }
+    if (atomic_load(&p->sum.count) > 0)
+        prom_hist(&p->prom, labels, N(labels), &p->sum, latency_bounds_us, N(latency_bounds_us),
+                  1e6);
+}
+
+static void experiments_outside(struct page *p)
+{
+    const struct experiments *all = p->g->snap->experiments;
+    for (unsigned i = 0; i < all->n; i++) {
+        const struct trial *t = all->places[i].outside;
+        for (unsigned how = DRAW_NO_KEY; how < DRAW_HOWS; how++) {
+            struct prom_label labels[] = {{"model", view_str(t->name)},
+                                          {"why", view_str(draw_how_name[how])}};
+            uint64_t n = sum_of_trial(p, t, offsetof(struct trial_counts, outside), how);
+            if (n > 0)
+                prom_count(&p->prom, labels, N(labels), n);
+        }
+    }
+}
+
+static void experiments(struct page *p)
+{
+    struct prom *o = &p->prom;
+    if (!p->g->snap->experiments)
+        return;
+    prom_family(o, "sluice_experiment_requests_total", "counter",
+                "Requests that were drawn into a variant, by outcome.");
+    each_trial(p, draws_of);
+    prom_family(o, "sluice_experiment_fallbacks_total", "counter",
+                "Of the answers, those that another model than the variant's gave.");
+    each_trial(p, trial_fallbacks);
+    prom_family(o, "sluice_experiment_forced_total", "counter",
+                "Requests of testers, which are counted nowhere else here.");
+    each_trial(p, trial_forced);
+    prom_family(o, "sluice_experiment_latency_seconds", "histogram",
+                "Time of requests that were answered.");
+    each_trial(p, trial_took);
+    prom_family(o, "sluice_experiment_outside_total", "counter",
+                "Requests for a name that stands for experiments, none of which took them.");
+    experiments_outside(p);
+}
+
 bool metrics_page(struct buffer *out, void *ctx)
 {
     struct page p = {.g = ctx};
@@ -559,5 +667,6 @@ bool metrics_page(struct buffer *out, void *ctx)
     loops(&p);
     process(&p);
     store(&p);
+    experiments(&p);
     return !p.prom.failed;
 }

@@ -23,11 +23,26 @@ static uint64_t now(const struct request *r)
 
 // ---- models ------------------------------------------------------------------------------------------
 
+// What that name stands for; NULL: for itself.
+static const struct experiment_place *place_of(const struct request *r, struct view name)
+{
+    const struct experiments *all = r->snap->experiments;
+    return all ? experiments_find(all, name) : NULL;
+}
+
+// Who asks after an experiment's name is told of its control, which answers whoever takes no part.
+static struct view real_name(const struct request *r, struct view name)
+{
+    const struct experiment_place *p = place_of(r, name);
+    return p ? p->site.control : name;
+}
+
 // NULL: it is not known; or not yet: after a start, or a restart of this process, an unknown name may be the
 // model of a worker that has not said what it has.
-static struct model *model_of(struct request *r, struct view name, struct error *e)
+static struct model *model_of(struct request *r, struct view asked, struct error *e)
 {
     const struct snapshot *p = r->snap;
+    struct view name = real_name(r, asked);
     bool never_known = p->config->models_listed_only && !snapshot_model(p, name);
     struct model *m = never_known ? NULL : table_find(r->part->gateway->table, name);
     if (m)
@@ -313,11 +328,45 @@ static size_t steps_memory(const struct request *r, const struct model *m)
     return bytes;
 }
 
+static void say_draw(struct request *r)
+{
+    if (!r->draw.experiment)
+        return;
+    r->serving.meta.experiment = r->draw.experiment->name;
+    r->serving.meta.variant = r->draw.variant->name;
+}
+
+// The model of its variant; of one that was drawn and is not known the control's. NULL: e.
+static struct model *draw_model(struct request *r, struct error *e)
+{
+    struct serving *s = &r->serving;
+    struct experiment_draw *d = &r->draw;
+    if (!experiments_draw(r->place, s->ex, &r->infer.request, s->meta.request_id,
+                          loop_wall_us(r->part->loop) / 1000000, d, e)) {
+        r->place = NULL;
+        return NULL;
+    }
+    struct model *m = model_of(r, d->model, e);
+    if (!m && e->status == STATUS_NOT_FOUND && d->how == DRAW_TAKEN) {
+        *d = (struct experiment_draw){.how = DRAW_UNFIT, .model = r->place->site.control};
+        m = model_of(r, d->model, e);
+    }
+    say_draw(r);
+    return m;
+}
+
+// The model that is to answer. NULL: e.
+static struct model *find_model(struct request *r, struct error *e)
+{
+    r->place = place_of(r, r->infer.request.model);
+    return r->place ? draw_model(r, e) : model_of(r, r->infer.request.model, e);
+}
+
 static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
 {
     struct request *r = request_of(s);
     struct infer *in = &r->infer;
-    struct model *m = in->step.to.model = model_of(r, in->request.model, e);
+    struct model *m = in->step.to.model = find_model(r, e);
     if (!m)
         return false;
     part_use(r->part, m); // until tell_end
@@ -336,8 +385,9 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
         return error_set(e, STATUS_UNAVAILABLE,
                          "limits.bytes_in_flight: no room for a request of so many rows");
     in->arrived_us = s->ex->started_us;
-    if (in->chain)
-        in->lot = (uint32_t)(hash64(s->meta.request_id, 0) % CHAIN_LOTS);
+    if (in->chain) // one who asks sees one model
+        in->lot =
+            (uint32_t)(hash64(r->draw.key.n ? r->draw.key : s->meta.request_id, 0) % CHAIN_LOTS);
     in->user = r;
     in->arena = &s->ex->arena;
     part_use(r->part, m); // until origin_release
@@ -394,9 +444,11 @@ static void say_who(struct request *r)
     const struct infer *in = &r->infer;
     struct answer_meta *m = &r->serving.meta;
     bool other = in->source == SOURCE_DEFAULT || in->at->to.model != in->step.to.model;
-    m->model = in->request.model;
+    struct view asked =
+        r->place ? r->draw.model : in->request.model; // of the snapshot, or the body
+    m->model = asked;
     if (other)
-        m->fallback = in->request.model;
+        m->fallback = asked;
     if (other && in->source != SOURCE_DEFAULT)
         m->model = arena_copy(&r->serving.ex->arena, in->at->to.name);
     m->version = arena_copy(&r->serving.ex->arena, in->answer->answer->version);

@@ -13,6 +13,8 @@ struct request {
     struct part *part;
     struct snapshot *snap;     // that it began with: held until tell_end
     const struct front *front; // where it came in; on its head only, it may be gone later
+    const struct experiment_place *place; // that its model's name stands for; NULL: none
+    struct experiment_draw draw;          // with a place
     struct infer infer;
     int64_t charged;       // what on_charge took for it
     struct loop_call work; // decoding, making the key or encoding goes on in a later turn

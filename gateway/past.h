@@ -14,13 +14,15 @@
 #define PAST_ID 128     // bytes
 #define PAST_NAME 64    // of each text but its id, what was tried and the reason
 #define PAST_TRIED 192
-#define PAST_TEXT 704 // of all: the reason has what is left, 128 and more
+#define PAST_TEXT 832 // of all: the reason has what is left, 128 and more
 
 enum past_word {
     PAST_WORD_ID,
     PAST_WORD_CLIENT,
     PAST_WORD_ASKED,    // the model that it named
     PAST_WORD_ANSWERED, // that it went to
+    PAST_WORD_EXPERIMENT,
+    PAST_WORD_VARIANT,
     PAST_WORD_VERSION,  // of that, as the worker told it; or as it was asked for
     PAST_WORD_ATTEMPTS, // of its chain, where there was more than one
     PAST_WORD_WHY,      // it was not answered
@@ -59,7 +61,8 @@ struct past_request {
     bool whole;           // the client got all of the answer
     const char *protocol; // constant
     const char *source;   // constant: answer_source_name; NULL: nobody has answered
-    bool aged;            // age_s is known: a cache has
+    const char *draw; // constant: draw_how_name; NULL: its model's name stands for no experiment
+    bool aged;        // age_s is known: a cache has
     uint32_t age_s;
     uint16_t end[PAST_WORDS];
     char text[PAST_TEXT];

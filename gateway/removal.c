@@ -171,6 +171,7 @@ static void on_sweep(struct wheel_timer *t, uint64_t now_us)
             remove_model(g, m);
     }
     chains_look(g);
+    experiments_look(g);
     wheel_set(loop_wheel(&g->main), t, now_us + LOOK_US);
 }
 

@@ -141,6 +141,59 @@ static void show_models(struct json_writer *w, struct gateway *g)
     json_w_array_end(w);
 }
 
+static void show_variants(struct json_writer *w, const struct gateway *g,
+                          const struct experiment_place *p, unsigned k)
+{
+    const struct experiment *e = &p->site.experiments[k];
+    uint32_t unfit = atomic_load(&p->keeps[k].unfit);
+    json_w_key(w, VIEW("variants"));
+    json_w_array(w);
+    for (unsigned v = 0; v < e->n_variants; v++) {
+        const struct config_variant *c = &p->keeps[k].config->variants[v];
+        json_w_object(w);
+        put_text(w, "name", c->name);
+        put_text(w, "model", c->model);
+        put(w, "weight_ppm", c->weight[c->weights - 1]);
+        json_w_key(w, VIEW("known"));
+        json_w_bool(w, table_find(g->table, e->variants[v].model) != NULL);
+        json_w_key(w, VIEW("fits"));
+        json_w_bool(w, !(unfit >> v & 1));
+        put(w, "requests", experiments_requests(p->keeps[k].trials[v], g->loops.n));
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
+static void show_experiment(struct json_writer *w, const struct gateway *g,
+                            const struct experiment_place *p, unsigned k)
+{
+    const struct config_experiment *c = p->keeps[k].config;
+    json_w_object(w);
+    put_text(w, "name", c->name);
+    put_text(w, "model", c->model);
+    put_text(w, "key", c->key.text);
+    if (c->layer) {
+        put_text(w, "layer", c->layer);
+        put(w, "from_ppm", c->from_ppm);
+        put(w, "to_ppm", c->to_ppm);
+    } else {
+        put(w, "holdout_ppm", c->holdout_ppm);
+    }
+    show_variants(w, g, p, k);
+    json_w_object_end(w);
+}
+
+static void show_experiments(struct json_writer *w, const struct gateway *g)
+{
+    const struct experiments *all = g->snap->experiments;
+    json_w_key(w, VIEW("experiments"));
+    json_w_array(w);
+    for (unsigned i = 0; all && i < all->n; i++)
+        for (unsigned k = 0; k < all->places[i].site.n; k++)
+            show_experiment(w, g, &all->places[i], k);
+    json_w_array_end(w);
+}
+
 static void show_workers(struct json_writer *w, struct gateway *g)
 {
     json_w_key(w, VIEW("workers"));
@@ -245,6 +298,7 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     show_fronts(&w, g);
     show_loops(&w, g, said);
     show_models(&w, g);
+    show_experiments(&w, g);
     show_workers(&w, g);
     json_w_object_end(&w);
     admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);

@@ -51,6 +51,7 @@ static void snapshot_free(struct snapshot *p)
     mem_free(p->fronts);
     mem_free(p->names);
     chains_free(p->chains);
+    experiments_free(p->experiments);
     store_plan_unref(p->store);
     config_unref(p->config);
     mem_free(p);
@@ -94,6 +95,8 @@ struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t gene
         snprintf(why, FILE_WHY, "%s", other);
     else if ((p->chains = chains_new(c, why)) != NULL)
         p->store = store_plan_new(c, g->snap ? g->snap->store : NULL, why);
+    if (!other && p->chains && !why[0])
+        p->experiments = experiments_new(c, g->snap ? g->snap->experiments : NULL, g->loops.n, why);
     if (!other && p->chains && !why[0])
         return p;
     snapshot_free(p);
@@ -158,6 +161,7 @@ void snapshot_publish(struct snapshot *p)
     struct gateway *g = p->gateway;
     struct snapshot *before = g->snap;
     enlist(p);
+    experiments_look(g); // before the first draw
     atomic_store(&p->awaited, g->loops.n);
     p->taken.fn = on_taken;
     for (unsigned i = 0; i < g->loops.n; i++) {

@@ -12,6 +12,7 @@
 
 #include "config/config.h"
 #include "gateway/chains.h"
+#include "gateway/experiments.h"
 #include "http/http.h"
 #include "net/loop.h"
 #include "router/flow.h"
@@ -39,13 +40,14 @@ struct snapshot {
         *fronts;        // of its listen sections, in their order; theirs while this is the newest
     struct view *names; // of the models: config->model_count
     struct chains *chains;
-    struct store_plan *store;      // NULL: none
-    _Atomic unsigned holders;      // loops, and the main thread
-    struct loop_task over;         // to the main thread
-    _Atomic unsigned awaited;      // loops that have not taken it up yet
-    struct loop_task taken;        // to the main thread, when all have: reload_in_force
-    struct snapshot *next, **prev; // of gateway.snaps: the main thread's
-    struct snapshot_hold hold[];   // [loops]
+    struct experiments *experiments; // NULL: none
+    struct store_plan *store;        // NULL: none
+    _Atomic unsigned holders;        // loops, and the main thread
+    struct loop_task over;           // to the main thread
+    _Atomic unsigned awaited;        // loops that have not taken it up yet
+    struct loop_task taken;          // to the main thread, when all have: reload_in_force
+    struct snapshot *next, **prev;   // of gateway.snaps: the main thread's
+    struct snapshot_hold hold[];     // [loops]
 };
 
 // Main thread. Takes over the reference to the configuration, and reads the files that it names for models. NULL: `why`

@@ -31,6 +31,27 @@ static void count(struct request *r, uint64_t total_us)
     hist_add(&mm->stage[STAGE_COMPUTE], meta->compute_us);
 }
 
+// By experiment and variant; of whom none took, why.
+static void count_draw(struct request *r, uint64_t total_us)
+{
+    struct trial *t = experiments_trial(r->place, &r->draw);
+    struct trial_counts *c = experiments_counts(t, r->part->loop->index);
+    const struct serving *s = &r->serving;
+    if (!c)
+        return;
+    if (r->draw.how == DRAW_FORCED)
+        metrics_inc(&c->forced, 1);
+    if (!r->draw.experiment)
+        metrics_inc(&c->outside[r->draw.how], 1);
+    if (r->draw.how != DRAW_TAKEN)
+        return;
+    metrics_inc(&c->requests[s->outcome], 1);
+    if (s->outcome != STATUS_OK)
+        return;
+    metrics_inc(&c->fallbacks, s->meta.fallback.n > 0);
+    hist_add(&c->took, total_us);
+}
+
 // Bresenham's rule: of every million requests sample_ppm are written, evenly spread.
 static bool sampled(struct part *p, const struct snapshot *snap)
 {
@@ -61,6 +82,16 @@ static uint16_t http_status(const struct serving *s)
     return s->ex->status ? s->ex->status : status_table[s->outcome].http;
 }
 
+// Its model, where that is another than the one that it named.
+static struct view answered_by(const struct request *r)
+{
+    const struct answer_meta *m = &r->serving.meta;
+    struct view named = r->infer.request.model;
+    bool written = m->model.p == m->fallback.p; // what is written down answered
+    bool other = m->model.p != named.p && !written && !view_eq(m->model, named);
+    return other ? m->model : (struct view){0};
+}
+
 static void write_access(struct request *r, bool whole, uint64_t total_us, uint64_t wall_us)
 {
     struct part *p = r->part;
@@ -82,8 +113,10 @@ static void write_access(struct request *r, bool whole, uint64_t total_us, uint6
         .source = s->meta.source,
         .aged = s->meta.aged,
         .age_s = s->meta.age_s,
-        .answered = s->meta.fallback.n && s->meta.model.p != s->meta.fallback.p ? s->meta.model
-                                                                                : (struct view){0},
+        .answered = answered_by(r),
+        .experiment = s->meta.experiment,
+        .variant = s->meta.variant,
+        .draw = r->place && r->draw.how != DRAW_TAKEN ? draw_how_name[r->draw.how] : NULL,
         .attempts = s->meta.attempts,
         .reason = s->meta.batch_reason,
         .outcome = status_table[s->outcome].name,
@@ -164,6 +197,8 @@ static struct past_request *remember_texts(struct past *past, const struct reque
         [PAST_WORD_CLIENT] = r->client,
         [PAST_WORD_ASKED] = r->infer.request.model,
         [PAST_WORD_ANSWERED] = name_of_last(r),
+        [PAST_WORD_EXPERIMENT] = s->meta.experiment,
+        [PAST_WORD_VARIANT] = s->meta.variant,
         [PAST_WORD_ATTEMPTS] = s->meta.attempts,
         [PAST_WORD_VERSION] = s->meta.version.n ? s->meta.version : r->infer.step.to.version,
         [PAST_WORD_WHY] = s->why,
@@ -192,6 +227,7 @@ static void remember(struct request *r, bool whole, uint64_t total_us, uint64_t 
     p->whole = whole;
     p->protocol = protocol_of(s);
     p->source = s->meta.source;
+    p->draw = r->place ? draw_how_name[r->draw.how] : NULL;
     p->aged = s->meta.aged;
     p->age_s = s->meta.age_s;
     remember_tickets(p, asked_last(r));
@@ -217,6 +253,8 @@ void tell_end(struct request *r, bool whole)
     if (ex->carrier == HTTP_2)
         metrics_inc(&r->part->metrics.streams, (uint64_t)-1);
     count(r, total_us);
+    if (r->place)
+        count_draw(r, total_us);
     write_access(r, whole, total_us, wall_us);
     if (r->part->past.n > 0 &&
         r->serving.call.kind <= API_INFER) // what no route takes is told of too

@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "gateway/admin.h"
 #include "gateway/chains.h"
+#include "gateway/experiments.h"
 #include "gateway/store_plan.h"
 #include "net/tls.h"
 #include <dirent.h>
@@ -225,6 +226,15 @@ static unsigned check_answers(int err, const char *filename, const struct config
     return all == NULL;
 }
 
+static unsigned check_experiments(int err, const char *filename, const struct config *c)
+{
+    char why[FILE_WHY];
+    experiments_free(experiments_new(c, NULL, 0, why));
+    if (why[0])
+        dprintf(err, "%s: %s\n", filename, why);
+    return why[0] != '\0';
+}
+
 static unsigned check_store(int err, const char *filename, const struct config *c)
 {
     char why[STORE_WHY];
@@ -242,6 +252,7 @@ unsigned runtime_check_files(const struct config *c, const char *filename, int e
         wrong += check_certificate(err_fd, filename, &c->listens[i]);
     wrong += check_token(err_fd, filename, c->admin.token_file);
     wrong += check_answers(err_fd, filename, c);
+    wrong += check_experiments(err_fd, filename, c);
     for (unsigned i = 0; i < c->worker_count; i++) {
         const struct config_worker *w = &c->workers[i];
         if (w->command_count == 0 || runtime_find_program(w->command[0], program, sizeof(program)))

@@ -18,6 +18,15 @@ from test_tls import certificate
 TIMES = int(os.environ.get("SLUICE_RELOADS", "10" if SANITIZED else "40"))
 # What a worker section may say beside its command: one after the other, where workers can change while the gateway runs.
 WORKERS = ["replicas = 1", "replicas = 2", "replicas = 2 timeout = 20s"]
+# What stands for digits: nobody, and then two names of it, by other keys, with other weights, in a layer.
+EXPERIMENTS = [""] + [
+    f'{layer} experiment "e" {{ model = "digits" {keys} variant "a" {{ model = "digits" weight = {a} }} variant "b" {{ model = "digits" weight = {b} }} }}'
+    for layer, keys, a, b in (
+        ("", "", "90%", "10%"),
+        ("", 'key = "header:user-agent"', "{90%, 20%}", "{10%, 80%}"),
+        ('layer "l" { key = "api-key" }', 'layer = "l" to = 50%', "0%", "100%"),
+    )
+]
 KIB = {"gateway": 6 << 10, "keeper": 1 << 10}  # of noise: glibc's arenas, blocks at hand
 
 pytestmark = pytest.mark.load
@@ -39,7 +48,7 @@ class Turns:
         listen = self.kinds[n % len(self.kinds)] + section("tls", more=self.tls)
         rules = RULES[n % len(RULES)]
         worker = self.base.replace("replicas = 1", WORKERS[n % len(WORKERS)])
-        return f"{worker}\n{listen}\n{rules}\nlimits {{ max_body = {32 + n % 2}MiB }}\n".replace("limits {  }", "")
+        return f"{worker}\n{listen}\n{rules}\n{EXPERIMENTS[n % len(EXPERIMENTS)]}\nlimits {{ max_body = {32 + n % 2}MiB }}\n".replace("limits {  }", "")
 
     def step(self, n):
         if n % 7 == 0:

@@ -246,8 +246,10 @@ static void submit(struct loop_of *l)
     w->free_lives = x->next;
     *x = (struct life){.id = ++w->submitted, .loop = l->index, .live = true};
     x->model = pick_model(w);
+    trials_draw(l, x);
     x->kind = pick_kind(w);
     fill(w, x);
+    trials_ask(x);
     x->in.arrived_us = l->now_us;
     x->in.user = x;
     x->in.arena = &x->arena;

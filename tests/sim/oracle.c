@@ -527,6 +527,7 @@ void demands_on_settle(struct loop_of *l, struct life *x)
     uint64_t latest = most_us(x->in.deadline_us, most_us(l->stalled_until, l->frozen_until));
     demand(w, x, !x->in.step.to.model || w->now_us <= latest + SIM_EPSILON_US,
            "an infer settles by its deadline");
+    trials_settled(w, x);
     if (x->in.walk)
         check_walk(w, x);
     if (status == STATUS_OK)

@@ -15,6 +15,7 @@
  *   pins.c            levels that operators set
  *   kept.c            answers that are kept, and flights: what may come of them
  *   store.c           a store that other instances share
+ *   trials.c          an experiment, whose weights change: who is drawn where
  *   demands.c         room, the end of a world
  *   demands_ticket.c  a ticket's way, and the budget of messages
  *   demands_batch.c   what may be sent, to whom, in which order
@@ -351,6 +352,7 @@ struct
     enum kind kind;
     unsigned loop, group; // group: in which it waits
     bool guilty, poison;
+    bool tried;                                   // its model was drawn
     bool live, settled, lent, waiting, cancelled; // cancelled: its home was told
     bool queued_behind;                           // it was sent to a replica that had a batch
     bool called;                                  // its home is being told
@@ -471,7 +473,8 @@ struct loop_of {
     uint64_t frozen_until;   // its clock stands
     struct block *pinned[8]; // answers that slow readers still hold
     unsigned pin;
-    bool lost; // a connection ended in this turn
+    bool lost;      // a connection ended in this turn
+    unsigned trial; // the generation of weights that it goes by
 };
 
 struct totals {
@@ -487,6 +490,7 @@ struct world {
     struct rand rand;
     struct table *table;
     struct cache_pool kept;
+    struct trials *trials;  // NULL: no experiment
     struct in_store *store; // [SIM_STORED]; NULL: there is none
     unsigned asks_out;      // that it has not answered
     struct loop_of loop[SIM_LOOPS];
@@ -723,6 +727,13 @@ void store_get(struct loop_of *l, struct store_ask *a); // FX_STORE_GET
 void store_put(struct loop_of *l, struct store_ask *a); // FX_STORE_PUT
 void store_event(struct loop_of *l, struct store_ask *a, bool in_time);
 void store_turn(struct loop_of *l);
+
+// trials.c
+void trials_open(struct world *w);
+void trials_free(struct world *w);
+void trials_draw(struct loop_of *l, struct life *x); // its model
+void trials_ask(struct life *x);                     // when its request is whole
+void trials_settled(const struct world *w, const struct life *x);
 
 // oracle.c
 void demands_on_settle(struct loop_of *l, struct life *x);

@@ -410,6 +410,7 @@ static void begin(struct world *w, uint64_t seed)
         &e);
     plan_models(w);
     store_open(w);
+    trials_open(w);
     cache_pool_set(&w->kept, w->plan.kept_bytes, w->plan.loops);
     for (unsigned i = 0; i < w->plan.loops; i++) {
         struct loop_of *l = &w->loop[i];
@@ -467,6 +468,7 @@ static void end(struct world *w)
     table_free(w->table);
     default_answer_free(w->written);
     store_free(w);
+    trials_free(w);
     while (w->free_calls) {
         struct call *c = w->free_calls;
         w->free_calls = c->next;

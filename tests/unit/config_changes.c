@@ -13,6 +13,10 @@
 #define WORKER "worker \"w\" { addresses = {\"grpc://10.0.0.7:8001\"} }\n"
 #define ADMIN "admin { address = \"127.0.0.1:1\" }\n"
 #define SMALL LISTEN WORKER
+#define EXPERIMENT(a, b)                                                                           \
+    "layer \"l\" { key = \"header:x-user\" }\n"                                                    \
+    "experiment \"e\" { model = \"x\" variant \"a\" { model = \"x\" weight = " a " }\n"            \
+    "variant \"b\" { model = \"y\" weight = " b " } }\n"
 
 static struct config *parse(const char *text)
 {
@@ -114,6 +118,34 @@ static void listeners(void **state)
         "listen \"a\": certificate: was \"c\", is none; listen \"a\": key: was \"k\", is none", "");
 }
 
+static void experiments(void **state)
+{
+    compare(SMALL EXPERIMENT("90%", "10%"), SMALL EXPERIMENT("{90%, 50%}", "{10%, 50%}"),
+            "experiment \"e\": variant \"a\": weight: was {90%}, is {90%, 50%}; "
+            "experiment \"e\": variant \"b\": weight: was {10%}, is {10%, 50%}",
+            "");
+    compare(SMALL, SMALL EXPERIMENT("90%", "10%"), "layer \"l\": added; experiment \"e\": added",
+            "");
+    compare(SMALL EXPERIMENT("90%", "10%"), SMALL,
+            "layer \"l\": removed; experiment \"e\": removed", "");
+    compare(SMALL EXPERIMENT("90%", "10%"),
+            SMALL "layer \"l\" { key = \"cookie:u\" salt = \"7\" }"
+                  "experiment \"e\" { model = \"x\" layer = \"l\" target { tenant = {\"t\"} }"
+                  "variant \"b\" { model = \"x\" weight = 20% } variant \"c\" { model = \"z\" "
+                  "weight = 80% } }",
+            "layer \"l\": key: was header:x-user, is cookie:u; layer \"l\": salt: was "
+            "\"l\", is \"7\"; "
+            "experiment \"e\": key: was request-id, is cookie:u; "
+            "experiment \"e\": layer: was none, is \"l\"; "
+            "experiment \"e\": target: tenant: was {}, is {\"t\"}; "
+            "experiment \"e\": variant \"a\" removed; "
+            "experiment \"e\": variant \"b\": model: was \"y\", is \"x\"; "
+            "experiment \"e\": variant \"b\": weight: was {10%}, is {20%}; "
+            "experiment \"e\": variant \"b\" stands elsewhere; "
+            "experiment \"e\": variant \"c\" added",
+            "");
+}
+
 static void what_wants_a_restart(void **state)
 {
     compare(SMALL, "loops = 3\nruntime_dir = \"/run\"\ncore_dumps = on\nlog { explain = 7 }" SMALL,
@@ -204,7 +236,7 @@ static void too_many_replicas(void **state)
 // Every row can be printed as the file would have it, and its default reads back as itself.
 static void every_key_prints(void **state)
 {
-    struct config *c = parse(SMALL "model \"x\" { }");
+    struct config *c = parse(SMALL "model \"x\" { }" EXPERIMENT("90%", "10%"));
     for (unsigned i = 0; i < config_key_count; i++) {
         const struct config_key *k = &config_keys[i];
         const void *base = c;
@@ -217,6 +249,12 @@ static void every_key_prints(void **state)
             base = &c->workers[0];
         else if (k->section >= SECTION_MODEL && k->section <= SECTION_MODEL_CACHE)
             base = &c->models[0];
+        else if (k->section == SECTION_LAYER)
+            base = &c->layers[0];
+        else if (k->section == SECTION_EXPERIMENT || k->section == SECTION_EXPERIMENT_TARGET)
+            base = &c->experiments[0];
+        else if (k->section == SECTION_EXPERIMENT_VARIANT)
+            base = &c->experiments[0].variants[0];
         if (k->section == SECTION_ADMIN)
             continue; // there is none
         buffer_init(&out);
@@ -238,13 +276,10 @@ static void every_key_prints(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(nothing),
-        cmocka_unit_test(what_is_taken),
-        cmocka_unit_test(what_wants_a_restart),
-        cmocka_unit_test(listeners),
-        cmocka_unit_test(long_and_many),
-        cmocka_unit_test(too_many_models),
-        cmocka_unit_test(too_many_replicas),
+        cmocka_unit_test(nothing),          cmocka_unit_test(what_is_taken),
+        cmocka_unit_test(experiments),      cmocka_unit_test(what_wants_a_restart),
+        cmocka_unit_test(listeners),        cmocka_unit_test(long_and_many),
+        cmocka_unit_test(too_many_models),  cmocka_unit_test(too_many_replicas),
         cmocka_unit_test(every_key_prints),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,6 +148,22 @@ static void one_request(void **state)
          "arrived - from - by -, loop 0: model nope, 1 rows\n"
          "took -: parse -, queue -, compute -\n"
          "it was refused before its model was looked at\n");
+    json_object_set_new(r, "draw", json_string("holdout"));
+    said(words_of_request, r,
+         "r2: 404 not_found\n"
+         "arrived - from - by -, loop 0: model nope, 1 rows\n"
+         "took part in no experiment: holdout\n"
+         "took -: parse -, queue -, compute -\n"
+         "it was refused before its model was looked at\n");
+    json_object_set_new(r, "experiment", json_string("size"));
+    json_object_set_new(r, "variant", json_string("small"));
+    json_object_set_new(r, "draw", json_string("forced"));
+    said(words_of_request, r,
+         "r2: 404 not_found\n"
+         "arrived - from - by -, loop 0: model nope, 1 rows\n"
+         "experiment size, variant small: forced\n"
+         "took -: parse -, queue -, compute -\n"
+         "it was refused before its model was looked at\n");
     json_decref(r);
 }
 

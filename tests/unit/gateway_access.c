@@ -113,6 +113,24 @@ static void lines(void **state)
                "\"total_us\":7,\"loop\":3}\n");
 }
 
+static void lines_of_experiments(void **state)
+{
+    (void)state;
+    struct access_entry e = entry();
+    e.experiment = VIEW("size");
+    e.variant = VIEW("small");
+    e.answered = VIEW("digits-small");
+    e.draw = "forced";
+    expect(&e,
+           "{\"time\":\"2026-01-01T00:00:00.000001Z\",\"client\":\"::1\",\"id\":\"r1\","
+           "\"protocol\":\"h2\","
+           "\"method\":\"POST\",\"path\":\"/v2/models/digits/infer\",\"status\":200,"
+           "\"outcome\":\"ok\",\"model\":\"digits\",\"answered\":\"digits-small\","
+           "\"version\":\"1\",\"experiment\":\"size\",\"variant\":\"small\",\"draw\":\"forced\","
+           "\"rows\":2,\"source\":\"model\",\"batch\":64,\"reason\":\"full\",\"queue_us\":2,"
+           "\"compute_us\":3,\"in\":300,\"out\":400,\"parse_us\":1,\"total_us\":7,\"loop\":3}\n");
+}
+
 static void refused_lines(void **state)
 {
     (void)state;
@@ -228,6 +246,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(lines, setup, teardown),
+        cmocka_unit_test_setup_teardown(lines_of_experiments, setup, teardown),
         cmocka_unit_test_setup_teardown(refused_lines, setup, teardown),
         cmocka_unit_test_setup_teardown(hostile_fields, setup, teardown),
         cmocka_unit_test_setup_teardown(long_fields_are_cut, setup, teardown),

@@ -138,8 +138,10 @@ static void long_texts_are_cut(void **state)
     memset(text, 'x', sizeof(text));
     struct view all = view_of(text, sizeof(text));
     open_past(1);
-    const struct past_request *r = past_add(
-        &past, (struct view[PAST_WORDS]){view_of(text, PAST_ID), all, all, all, all, all, all});
+    struct view words[PAST_WORDS] = {view_of(text, PAST_ID)};
+    for (unsigned w = 1; w < PAST_WORDS; w++)
+        words[w] = all;
+    const struct past_request *r = past_add(&past, words);
     size_t sum = 0;
     for (unsigned w = 0; w < PAST_WORDS; w++)
         sum += past_text(r, (enum past_word)w).n;

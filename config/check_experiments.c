@@ -1,0 +1,216 @@
+/* What experiments owe each other: weights that add up, slices that do not overlap, no circles. */
+#include "config/read.h"
+#include "config/value.h"
+
+struct looker {
+    const struct config *c;
+    struct config_errors *errors;
+};
+
+static const struct config_key *key(enum section_id s, const char *name)
+{
+    return config_key_find(s, view_str(name));
+}
+
+static unsigned line_of(const struct outline_section *s, const char *name)
+{
+    return outline_line(s, key(s->kind, name));
+}
+
+static bool given(const struct outline_section *s, const char *name)
+{
+    return outline_has(s, key(s->kind, name));
+}
+
+// ---- variants ----------------------------------------------------------------------------------------
+
+static const struct config_experiment *experiment_of(const struct config *c, const char *model)
+{
+    for (unsigned i = 0; i < c->experiment_count; i++)
+        if (strcmp(c->experiments[i].model, model) == 0)
+            return &c->experiments[i];
+    return NULL;
+}
+
+// Clients reach a model by its name, too, and a variant means that one: nothing is drawn twice.
+static bool is_a_model(const struct config_experiment *e)
+{
+    return e->variant_count > 0 && strcmp(e->variants[0].model, e->model) == 0;
+}
+
+static void check_model(struct looker *k, const struct outline_section *s,
+                        const struct config_experiment *e, const struct config_variant *v)
+{
+    const struct config_experiment *other = experiment_of(k->c, v->model);
+    unsigned line = line_of(s, "model");
+    if (!config_name_ok(view_str(v->model)))
+        config_error_add(k->errors, line,
+                         "model: expected a model name [A-Za-z0-9._-]{1,128}, got \"%.40s\"",
+                         v->model);
+    else if (strcmp(v->model, e->model) == 0 && strcmp(e->variants[0].model, e->model) != 0)
+        config_error_add(k->errors, line,
+                         "model: \"%.40s\" is what clients ask for: its variant is the control, "
+                         "which stands first",
+                         v->model);
+    else if (other && strcmp(v->model, e->model) != 0 && !is_a_model(other))
+        config_error_add(k->errors, line,
+                         "model: \"%.40s\" stands for experiment \"%.40s\": a variant is a model",
+                         v->model, other->name);
+    else if (k->c->models_listed_only && !config_model_find(k->c, view_str(v->model)))
+        config_error_add(k->errors, line,
+                         "model: \"%.40s\" has no model section, and models = listed", v->model);
+}
+
+// Each of the weights that were and are in force.
+static void check_weights(struct looker *k, const struct outline_section *s,
+                          const struct config_experiment *e)
+{
+    const struct outline_section *inner = s->inner;
+    for (unsigned i = 1; i < e->variant_count; i++) {
+        inner = inner->next;
+        if (e->variants[i].weights == e->variants[0].weights)
+            continue;
+        config_error_add(k->errors, line_of(inner, "weight"),
+                         "weight: expected as many as variant \"%.40s\" has (%u), got %u",
+                         e->variants[0].name, e->variants[0].weights, e->variants[i].weights);
+        return;
+    }
+    for (unsigned w = 0; w < e->variants[0].weights; w++) {
+        uint64_t sum = 0;
+        char text[32];
+        for (unsigned i = 0; i < e->variant_count; i++)
+            sum += e->variants[i].weight[w];
+        value_print_share(text, sum);
+        if (sum != 1000000)
+            config_error_add(k->errors, s->line,
+                             "experiment \"%.40s\": expected weights that add up to 100%%, got %s",
+                             e->name, text);
+    }
+}
+
+static void check_variants(struct looker *k, const struct outline_section *s,
+                           const struct config_experiment *e)
+{
+    if (e->variant_count < 2 || e->variant_count > CONFIG_MAX_VARIANTS) {
+        config_error_add(k->errors, s->line,
+                         "experiment \"%.40s\": expected 2 to %u variants, got %u", e->name,
+                         CONFIG_MAX_VARIANTS, e->variant_count);
+        return;
+    }
+    unsigned i = 0;
+    for (const struct outline_section *v = s->inner; v; v = v->next)
+        check_model(k, v, e, &e->variants[i++]);
+    check_weights(k, s, e);
+    if (config_model_find(k->c, view_str(e->model)) && strcmp(e->variants[0].model, e->model) != 0)
+        config_error_add(k->errors, line_of(s, "model"),
+                         "model: \"%.40s\" has a section of its own: the first variant must be it",
+                         e->model);
+}
+
+// ---- targets -----------------------------------------------------------------------------------------
+
+static void check_target(struct looker *k, const struct outline_section *s, const char *name,
+                         const char *const *list, unsigned n, char between, const char *form)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const char *at = list[i] ? strchr(list[i], between) : NULL;
+        if (list[i] && (!at || at == list[i] || !at[1]))
+            config_error_add(k->errors, outline_line(s, key(SECTION_EXPERIMENT_TARGET, name)),
+                             "%s: expected %s, got \"%.40s\"", name, form, list[i]);
+    }
+}
+
+// ---- layers ------------------------------------------------------------------------------------------
+
+static void check_slice(struct looker *k, const struct outline_section *s,
+                        const struct config_experiment *e)
+{
+    if (e->from_ppm >= e->to_ppm)
+        config_error_add(k->errors, line_of(s, given(s, "to") ? "to" : "from"),
+                         "to: expected more than from");
+    for (const struct config_experiment *o = k->c->experiments; o < e; o++) {
+        if (!o->layer || strcmp(o->layer, e->layer) != 0 || o->to_ppm <= e->from_ppm ||
+            e->to_ppm <= o->from_ppm)
+            continue;
+        char from[32], to[32];
+        value_print_share(from, o->from_ppm);
+        value_print_share(to, o->to_ppm);
+        config_error_add(k->errors, line_of(s, given(s, "from") ? "from" : "layer"),
+                         "layer \"%.40s\": from and to overlap %s to %s of experiment \"%.40s\"",
+                         e->layer, from, to, o->name);
+    }
+}
+
+static void check_layer(struct looker *k, const struct outline_section *s,
+                        struct config_experiment *e)
+{
+    static const char *const alone[] = {"key", "holdout"}, *const within[] = {"from", "to"};
+    if (!e->layer) {
+        for (unsigned i = 0; i < 2; i++)
+            if (given(s, within[i]))
+                config_error_add(k->errors, line_of(s, within[i]), "%s: goes with layer",
+                                 within[i]);
+        return;
+    }
+    for (unsigned i = 0; i < 2; i++)
+        if (given(s, alone[i]))
+            config_error_add(k->errors, line_of(s, alone[i]),
+                             i ? "%s: in a layer it is what no slice has"
+                               : "%s: is the layer's, for all of its experiments",
+                             alone[i]);
+    const struct config_layer *l = config_layer_find(k->c, e->layer);
+    if (!l) {
+        config_error_add(k->errors, line_of(s, "layer"), "layer: there is no layer \"%.40s\"",
+                         e->layer);
+        return;
+    }
+    e->key = l->key;
+    check_slice(k, s, e);
+}
+
+// Under one name clients reach several experiments only where a layer says which one.
+static void check_site(struct looker *k, const struct outline_section *s,
+                       const struct config_experiment *e)
+{
+    unsigned n = 1;
+    for (const struct config_experiment *o = k->c->experiments; o < e; o++) {
+        if (strcmp(o->model, e->model) != 0)
+            continue;
+        n++;
+        if (!o->layer || !e->layer || strcmp(o->layer, e->layer) != 0)
+            config_error_add(k->errors, line_of(s, "model"),
+                             "model: experiment \"%.40s\" has it already: they must be in one "
+                             "layer",
+                             o->name);
+        else if (o->variant_count && e->variant_count &&
+                 strcmp(o->variants[0].model, e->variants[0].model) != 0)
+            config_error_add(k->errors, line_of(s, "model"),
+                             "model: experiment \"%.40s\" has it, too, and another control",
+                             o->name);
+    }
+    if (n == CONFIG_MAX_SITE + 1)
+        config_error_add(k->errors, line_of(s, "model"), "model: more than %u experiments have it",
+                         CONFIG_MAX_SITE);
+}
+
+void config_check_experiment(struct config *c, const struct outline_section *s, unsigned index,
+                             struct config_errors *errors)
+{
+    struct looker k = {.c = c, .errors = errors};
+    struct config_experiment *e = &c->experiments[index];
+    if (!config_name_ok(view_str(e->model)))
+        config_error_add(errors, line_of(s, "model"),
+                         "model: expected a model name [A-Za-z0-9._-]{1,128}, got \"%.40s\"",
+                         e->model);
+    check_variants(&k, s, e);
+    check_layer(&k, s, e);
+    check_site(&k, s, e);
+    check_target(&k, s, "header", e->target_header, e->target_headers, ':', "\"NAME: VALUE\"");
+    check_target(&k, s, "parameter", e->target_parameter, e->target_parameters, '=',
+                 "\"NAME=VALUE\"");
+    if (e->force_key_file && c->admin.token_file &&
+        strcmp(e->force_key_file, c->admin.token_file) == 0)
+        config_error_add(
+            errors, line_of(s, "force_key_file"),
+            "force_key_file: is the operators' token: testers need a key of their own");
+}

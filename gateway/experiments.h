@@ -1,0 +1,78 @@
+/* gateway/experiments.h: the experiments of one configuration, by the name that clients ask for, with the keys that its files
+ * hold, and what was counted of each variant: made on the main thread (the keeper makes one to see that it can be made),
+ * a part of the snapshot. Does. Immutable once made but for its atomics: any thread reads it. */
+#ifndef SLUICE_GATEWAY_EXPERIMENTS_H
+#define SLUICE_GATEWAY_EXPERIMENTS_H
+
+#include "api/trait.h"
+#include "base/hist.h"
+#include "config/config.h"
+#include "gateway/file.h"
+#include "infer/status.h"
+#include "router/experiment.h"
+
+struct gateway;
+
+// Of one loop, which alone writes them.
+struct trial_counts {
+    _Atomic uint64_t requests[STATUS_COUNT]; // that were drawn, by outcome
+    _Atomic uint64_t forced;                 // by testers: counted nowhere else here
+    _Atomic uint64_t fallbacks;              // of the answers, those that another model gave
+    struct hist took;                        // microseconds, of answers
+    _Atomic uint64_t outside[DRAW_HOWS]; // of a name that clients ask for: whom no experiment took
+};
+
+// What was counted of a variant, or of a name that clients ask for: configurations that have it hand it on.
+struct trial {
+    unsigned refs; // the main thread's
+    char name[CONFIG_NAME_BYTES],
+        variant[CONFIG_NAME_BYTES];       // of the experiment; or of the model, and none
+    struct trial_counts *_Atomic shard[]; // [loops], made when there is something to count
+};
+
+struct experiment_keep { // what stands beside an experiment
+    const struct config_experiment *config;
+    struct trial **trials; // [variants]
+    _Atomic uint32_t unfit;
+    char *force_key; // NULL: testers cannot say
+    size_t force_bytes;
+};
+
+struct experiment_place { // what stands around a site
+    struct experiment_site site;
+    const struct trait *traits;    // [site.n_traits]
+    struct experiment_keep *keeps; // [site.n]
+    struct trial *outside;
+};
+
+struct experiments {
+    struct arena arena;
+    unsigned loops;
+    struct experiment_place *places; // [n] by their model's name
+    unsigned n;
+};
+
+// before: NULL, or those of the configuration before, whose counts go on. The configuration stays for as long. NULL without
+// an experiment, or with why not (then why[0]).
+struct experiments *experiments_new(const struct config *c, const struct experiments *before,
+                                    unsigned loops, char why[FILE_WHY]);
+void experiments_free(struct experiments *all); // NULL is fine
+// What clients reach by that name; NULL: a model, or nothing.
+const struct experiment_place *experiments_find(const struct experiments *all, struct view model);
+
+// Which variant that request is. False: e, of a `sluice-variant` that does not hold.
+bool experiments_draw(const struct experiment_place *p, struct exchange *ex,
+                      const struct infer_request *r, struct view request_id, uint64_t wall_s,
+                      struct experiment_draw *out, struct error *e);
+// Of the loop; NULL: out of memory (then it is not counted).
+struct trial_counts *experiments_counts(struct trial *t, unsigned loop);
+struct trial *experiments_trial(const struct experiment_place *p, const struct experiment_draw *d);
+
+// Of all loops together, those that were drawn.
+uint64_t experiments_requests(const struct trial *t, unsigned loops);
+
+// Main thread, once a second: which variants take or give something else than their control, by what workers have told
+// of both. Those are not drawn from here on, or again; an event tells of each change.
+void experiments_look(struct gateway *g);
+
+#endif

@@ -1,0 +1,221 @@
+// Sections layer and experiment of gateway.conf: what they become, and what is refused with which line.
+#include "config/config.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+// cmocka wants the four above before it
+#include <cmocka.h>
+
+#define SMALL                                                                                      \
+    "listen \"a\" { address = \"127.0.0.1:0\" }\n"                                                 \
+    "worker \"w\" { addresses = {\"grpc://10.0.0.7:8001\"} }\n"
+#define AB                                                                                         \
+    "  variant \"a\" { model = \"m\" weight = 60% }\n"                                             \
+    "  variant \"b\" { model = \"n\" weight = 40% }\n"
+
+#define QR                                                                                         \
+    "  variant \"a\" { model = \"q\" weight = 60% }\n"                                             \
+    "  variant \"b\" { model = \"r\" weight = 40% }\n"
+
+static struct config *good(const char *text)
+{
+    struct config_errors e;
+    struct config *c = config_parse(view_str(text), "t.conf", &e);
+    if (!c)
+        fail_msg("refused, line %u: %s", e.error[0].line, e.error[0].text);
+    return c;
+}
+
+static void what_an_experiment_says(void **state)
+{
+    struct config *c = good(
+        SMALL
+        "layer \"front\" { key = \"header:X-User-Id\" }\n"
+        "experiment \"e\" { model = \"m\" layer = \"front\" from = 10% to = 60% salt = \"s\"\n"
+        "  force_key_file = \"f\"\n"
+        "  target { header = {\"x-country: de\", \"x-country: at\"} tenant = {\"t\"} parameter = "
+        "{\"p=1\"} }\n"
+        "  variant \"a\" { model = \"m\" weight = {90%, 50.5%} }\n"
+        "  variant \"b\" { model = \"n\" weight = {10%, 49.5%} } }\n"
+        "experiment \"f\" { model = \"m\" layer = \"front\" from = 60%\n" AB "}\n"
+        "experiment \"g\" { model = \"name-of-its-own\" holdout = 5% key = \"jwt:sub\"\n" QR "}\n"
+        "experiment \"h\" { model = \"other\"\n" QR "}\n");
+    assert_int_equal(c->layer_count, 1);
+    assert_int_equal(c->experiment_count, 4);
+    const struct config_experiment *e = config_experiment_find(c, "e");
+    assert_string_equal(e->layer, "front");
+    assert_int_equal(e->key.kind, CONFIG_HEADER);
+    assert_string_equal(e->key.name, "x-user-id");
+    assert_string_equal(e->salt, "s");
+    assert_int_equal(e->from_ppm, 100000);
+    assert_int_equal(e->to_ppm, 600000);
+    assert_int_equal(e->target_headers, 2);
+    assert_string_equal(e->target_header[1], "x-country: at");
+    assert_int_equal(e->target_tenants, 1);
+    assert_int_equal(e->target_parameters, 1);
+    assert_int_equal(e->variant_count, 2);
+    assert_string_equal(e->variants[1].name, "b");
+    assert_int_equal(e->variants[1].weights, 2);
+    assert_int_equal(e->variants[1].weight[0], 100000);
+    assert_int_equal(e->variants[1].weight[1], 495000);
+    assert_true(config_names_secrets(c));
+    e = config_experiment_find(c, "f");
+    assert_string_equal(e->salt, "f");
+    assert_int_equal(e->to_ppm, 1000000);
+    e = config_experiment_find(c, "g");
+    assert_int_equal(e->key.kind, CONFIG_CLAIM);
+    assert_int_equal(e->holdout_ppm, 50000);
+    assert_int_equal(config_experiment_find(c, "h")->key.kind, CONFIG_REQUEST_ID);
+    assert_null(config_experiment_find(c, "i"));
+    config_unref(c);
+}
+
+static void refused(const char *text, unsigned line, const char *why)
+{
+    struct config_errors e;
+    char whole[4096];
+    snprintf(whole, sizeof(whole), "%s%s", SMALL, text);
+    struct config *c = config_parse(view_str(whole), "t.conf", &e);
+    if (c)
+        fail_msg("taken: %s", text);
+    if (strcmp(e.error[0].text, why) != 0 || e.error[0].line != line)
+        fail_msg("line %u: %s\n instead of\nline %u: %s", e.error[0].line, e.error[0].text, line,
+                 why);
+}
+
+#define E "experiment \"e\" { model = \"m\"\n"
+#define F "experiment \"f\" { model = \"k\"\n"
+#define V(name, model, weight)                                                                     \
+    "variant \"" name "\" { model = \"" model "\" weight = " weight " }\n"
+#define L "layer \"l\" { key = \"cookie:u\" }\n"
+
+static void weights(void **state)
+{
+    refused(E V("a", "m", "60%") V("b", "n", "30%") "}", 3,
+            "experiment \"e\": expected weights that add up to 100%, got 90%");
+    refused(E V("a", "m", "{90%, 60%}") V("b", "n", "{10%, 30%}") "}", 3,
+            "experiment \"e\": expected weights that add up to 100%, got 90%");
+    refused(E V("a", "m", "{90%, 60%}") V("b", "n", "10%") "}", 5,
+            "weight: expected as many as variant \"a\" has (2), got 1");
+    refused(E V("a", "m", "60") V("b", "n", "40%") "}", 4,
+            "weight: expected a share such as \"12.5%\", or a list of them, got \"60\"");
+    refused(E V("a", "m", "100%") "}", 3, "experiment \"e\": expected 2 to 16 variants, got 1");
+    refused(E "variant \"a\" { model = \"m\" } }", 4, "variant: weight is missing");
+    refused(E "variant \"a\" { weight = 1% } }", 4, "variant: model is missing");
+}
+
+static void variants(void **state)
+{
+    refused("models = listed model \"m\" { }\n" E V("a", "m", "60%") V("b", "n", "40%") "}", 6,
+            "model: \"n\" has no model section, and models = listed");
+    refused(E V("a", "o", "60%") V("b", "m", "40%") "}", 5,
+            "model: \"m\" is what clients ask for: its variant is the control, which stands first");
+    refused("model \"m\" { }\n" E V("a", "o", "60%") V("b", "n", "40%") "}", 4,
+            "model: \"m\" has a section of its own: the first variant must be it");
+    refused(E V("a", "m", "60%") V("a", "n", "40%") "}", 5,
+            "variant \"a\" stands twice (first on line 4)");
+    refused(E V("a b", "m", "60%") "}", 4,
+            "variant: expected a name of 1 to 128 letters, digits, '.', '_' or '-', got \"a b\"");
+    refused(E V("a", "m/n", "60%") V("b", "n", "40%") "}", 4,
+            "model: expected a model name [A-Za-z0-9._-]{1,128}, got \"m/n\"");
+    refused(E "variant { model = \"m\" } }", 4, "variant: expected a title: variant \"NAME\" {");
+}
+
+// The name of a model that an experiment has as well means the model.
+static void circles(void **state)
+{
+    refused(E V("a", "m", "60%") V("b", "k", "40%") "}\n" F V("a", "n", "50%")
+                V("b", "m", "50%") "}",
+            5, "model: \"k\" stands for experiment \"f\": a variant is a model");
+    refused(F V("a", "n", "50%")
+                V("b", "o", "50%") "}\nexperiment \"e\" { model = \"m\"\n" V("a", "k", "60%")
+                    V("b", "n", "40%") "}",
+            8, "model: \"k\" stands for experiment \"f\": a variant is a model");
+    config_unref(good(SMALL E V("a", "m", "60%") V("b", "k", "40%") "}\n" F V("a", "k", "50%")
+                          V("b", "m", "50%") "}"));
+}
+
+static void layers(void **state)
+{
+    refused(E "layer = \"l\"\n" AB "}", 4, "layer: there is no layer \"l\"");
+    refused(L E "layer = \"l\" to = 50%\n" AB "}\n" F "layer = \"l\"\nfrom = 40%\n" AB "}", 11,
+            "layer \"l\": from and to overlap 0% to 50% of experiment \"e\"");
+    refused(L E "layer = \"l\" key = \"api-key\"\n" AB "}", 5,
+            "key: is the layer's, for all of its experiments");
+    refused(L E "layer = \"l\"\nholdout = 1%\n" AB "}", 6,
+            "holdout: in a layer it is what no slice has");
+    refused(L E "layer = \"l\"\nfrom = 50%\nto = 50%\n" AB "}", 7, "to: expected more than from");
+    refused(E "from = 50%\n" AB "}", 4, "from: goes with layer");
+    refused("layer \"l\" { }\n", 3, "layer: key is missing");
+    refused(E AB "}\nexperiment \"f\" {\n model = \"m\"\n" AB "}", 8,
+            "model: experiment \"e\" has it already: they must be in one layer");
+    refused(L E
+            "layer = \"l\" to = 50%\n" AB
+            "}\nexperiment \"f\" { layer = \"l\" from = 50%\n model = \"m\"\n" V("a", "o", "50%")
+                V("b", "p", "50%") "}",
+            10, "model: experiment \"e\" has it, too, and another control");
+}
+
+static void keys_and_targets(void **state)
+{
+    static const char *const bad[] = {"user",     "header:", "header:a b", "cookie:a=b", "jwt",
+                                      "Header:x", ""};
+    char text[400], why[300];
+    for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        snprintf(text, sizeof(text), E "key = \"%s\"\n%s}", bad[i], AB);
+        snprintf(why, sizeof(why),
+                 "key: expected \"request-id\", \"api-key\", \"header:NAME\", \"cookie:NAME\", "
+                 "\"parameter:NAME\" or \"jwt:CLAIM\", got \"%s\"",
+                 bad[i]);
+        refused(text, 4, why);
+    }
+    refused(E "target { header = {\"x-country\"} }\n" AB "}", 4,
+            "header: expected \"NAME: VALUE\", got \"x-country\"");
+    refused(E "target { parameter = {\"=1\"} }\n" AB "}", 4,
+            "parameter: expected \"NAME=VALUE\", got \"=1\"");
+    refused("admin { address = \"127.0.0.1:1\" token_file = \"t\" }\n" E
+            "force_key_file = \"t\"\n" AB "}",
+            5, "force_key_file: is the operators' token: testers need a key of their own");
+}
+
+static void many(void **state)
+{
+    static char text[200000];
+    size_t n = 0;
+    for (unsigned i = 0; i <= CONFIG_MAX_EXPERIMENTS; i++)
+        n += (size_t)snprintf(text + n, sizeof(text) - n,
+                              "experiment \"e%u\" { model = \"m%u\"\n%s}\n", i, i, AB);
+    char whole[sizeof(text) + 200];
+    struct config_errors e;
+    snprintf(whole, sizeof(whole), "%s%s", SMALL, text);
+    assert_null(config_parse(view_str(whole), "t.conf", &e));
+    assert_string_equal(e.error[0].text,
+                        "expected at most 256 experiments and as many layers, got 257, 0");
+    n = (size_t)snprintf(text, sizeof(text), E);
+    for (unsigned i = 0; i <= CONFIG_MAX_VARIANTS; i++)
+        n += (size_t)snprintf(text + n, sizeof(text) - n,
+                              "variant \"v%u\" { model = \"v%u\" weight = 0%% }\n", i, i);
+    snprintf(text + n, sizeof(text) - n, "}");
+    refused(text, 3, "experiment \"e\": expected 2 to 16 variants, got 17");
+    n = (size_t)snprintf(text, sizeof(text), L);
+    for (unsigned i = 0; i <= CONFIG_MAX_SITE; i++)
+        n += (size_t)snprintf(
+            text + n, sizeof(text) - n,
+            "experiment \"e%u\" { model = \"m\" layer = \"l\" from = %u%% to = %u%%\n%s}\n", i, i,
+            i + 1, AB);
+    refused(text, 68, "model: more than 16 experiments have it");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_an_experiment_says),
+        cmocka_unit_test(weights),
+        cmocka_unit_test(variants),
+        cmocka_unit_test(circles),
+        cmocka_unit_test(layers),
+        cmocka_unit_test(keys_and_targets),
+        cmocka_unit_test(many),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,166 @@
+/* gateway/experiments: from the sections of a file to draws; counts that another configuration takes over; no memory. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "gateway/experiments.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define LOOPS 2
+#define FILE_TEXT                                                                                  \
+    "listen \"a\" { address = \"127.0.0.1:0\" }\n"                                                 \
+    "worker \"w\" { addresses = {\"grpc://10.0.0.7:8001\"} }\n"                                    \
+    "layer \"l\" { key = \"header:x-user\" }\n"                                                    \
+    "experiment \"one\" { model = \"m\" layer = \"l\" to = 50% force_key_file = \"%s\"\n"          \
+    "  target { header = {\"X-Country: de\", \"x-country:at\"} tenant = {\"t\"} parameter = "      \
+    "{\"p=1\"} }\n"                                                                                \
+    "  variant \"a\" { model = \"m\" weight = %s } variant \"b\" { model = \"n\" weight = %s } "   \
+    "}\n"                                                                                          \
+    "experiment \"two\" { model = \"m\" layer = \"l\" from = 50%\n"                                \
+    "  variant \"a\" { model = \"m\" weight = 10% } variant \"b\" { model = \"o\" weight = 90% } " \
+    "}\n"                                                                                          \
+    "experiment \"alone\" { model = \"k\" force_key_file = \"%s\"\n"                               \
+    "  variant \"a\" { model = \"q\" weight = 10% } variant \"b\" { model = \"r\" weight = 90% } " \
+    "}\n"
+
+static char key_file[] = "/tmp/sluice-experiments-XXXXXX";
+static char why[FILE_WHY];
+
+static int write_key(void **state)
+{
+    (void)state;
+    int fd = mkstemp(key_file);
+    assert_int_equal(write(fd, "a key of testers!\n", 18), 18);
+    close(fd);
+    return 0;
+}
+
+static int drop_key(void **state)
+{
+    (void)state;
+    return unlink(key_file);
+}
+
+// FILE_TEXT with its words in the place of %s.
+static struct config *parse(const char *a, const char *b)
+{
+    const char *const words[] = {key_file, a, b, key_file};
+    struct config_errors e;
+    struct buffer text;
+    buffer_init(&text);
+    unsigned word = 0;
+    for (const char *p = FILE_TEXT; *p; p++) {
+        bool here = p[0] == '%' && p[1] == 's';
+        assert_true(buffer_append(&text, here ? words[word] : p, here ? strlen(words[word]) : 1));
+        word += here;
+        p += here;
+    }
+    struct config *c = config_parse(buffer_view(&text), "t.conf", &e);
+    if (!c)
+        fail_msg("refused, line %u: %s", e.error[0].line, e.error[0].text);
+    buffer_deinit(&text);
+    return c;
+}
+
+static struct experiment_draw draw(const struct experiments *all, const char *model,
+                                   const struct http_header *headers, unsigned n)
+{
+    static const struct param p = {.key = {"p", 1}, .type = PARAM_INT64, .i = 1};
+    struct infer_request r = {.params = (struct param *)&p, .n_params = 1};
+    struct exchange ex = {.headers = (struct http_header *)headers, .n_headers = (uint16_t)n};
+    struct experiment_draw d;
+    struct error e;
+    arena_init(&ex.arena, 0);
+    const struct experiment_place *place = experiments_find(all, view_str(model));
+    assert_non_null(place);
+    assert_true(experiments_draw(place, &ex, &r, VIEW("id"), 0, &d, &e));
+    arena_deinit(&ex.arena);
+    return d;
+}
+
+static void sections_become_draws(void **state)
+{
+    (void)state;
+    struct config *c = parse("50%", "50%");
+    struct experiments *all = experiments_new(c, NULL, LOOPS, why);
+    assert_non_null(all);
+    assert_int_equal(all->n, 2);
+    assert_null(experiments_find(all, VIEW("n")));
+    assert_null(experiments_find(all, VIEW("")));
+    unsigned of[2] = {0};
+    for (unsigned i = 0; i < 200; i++) {
+        char user[16];
+        snprintf(user, sizeof(user), "u%u", i);
+        const struct http_header headers[] = {{VIEW("x-user"), view_str(user)},
+                                              {VIEW("x-country"), VIEW("at")},
+                                              {VIEW("sluice-tenant"), VIEW("t")}};
+        struct experiment_draw d = draw(all, "m", headers, 3), bare = draw(all, "m", headers, 1);
+        assert_int_equal(d.how, DRAW_TAKEN);
+        bool two = view_is(d.experiment->name, "two");
+        of[two]++;
+        assert_int_equal(bare.how, two ? DRAW_TAKEN : DRAW_NOT_TARGETED);
+        assert_true(view_is(d.key, user));
+    }
+    assert_in_range(of[0], 70, 130);
+    assert_int_equal(draw(all, "m", NULL, 0).how, DRAW_NO_KEY);
+    assert_int_equal(draw(all, "k", NULL, 0).how, DRAW_TAKEN); // its key is the request's id
+    experiments_free(all);
+    config_unref(c);
+}
+
+// For as long as a configuration has the variant.
+static void counts_go_on(void **state)
+{
+    (void)state;
+    struct config *c = parse("50%", "50%"), *next = parse("{50%, 20%}", "{50%, 80%}");
+    struct experiments *all = experiments_new(c, NULL, LOOPS, why);
+    struct trial *t = all->places[1].keeps[0].trials[1];
+    experiments_counts(t, 1)->requests[STATUS_OK] = 3;
+    experiments_counts(t, 0)->requests[STATUS_DEADLINE] = 2;
+    struct experiments *after = experiments_new(next, all, LOOPS, why);
+    assert_ptr_equal(after->places[1].keeps[0].trials[1], t);
+    assert_ptr_equal(after->places[0].outside, all->places[0].outside);
+    assert_ptr_not_equal(after->places[1].keeps[1].trials[1], t);
+    experiments_free(all);
+    assert_int_equal(experiments_requests(t, LOOPS), 5);
+    experiments_free(after);
+    config_unref(c);
+    config_unref(next);
+}
+
+static void no_memory(void **state)
+{
+    (void)state;
+    struct config *c = parse("50%", "50%");
+    struct experiments *before = experiments_new(c, NULL, LOOPS, why), *all = NULL;
+    int64_t live = mem_live();
+    for (unsigned n = 1; !all; n++) {
+        mem_fail_at(n);
+        all = experiments_new(c, n % 2 ? before : NULL, LOOPS, why);
+        mem_fail_at(0);
+        if (all)
+            break;
+        assert_string_equal(why, "out of memory");
+        assert_true(mem_live() == live);
+        assert_in_range(n, 1, 100);
+    }
+    experiments_free(all);
+    experiments_free(before);
+    config_unref(c);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sections_become_draws),
+        cmocka_unit_test(counts_go_on),
+        cmocka_unit_test(no_memory),
+    };
+    return cmocka_run_group_tests_name("gateway/experiments", tests, write_key, drop_key);
+}
