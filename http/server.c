@@ -156,8 +156,8 @@ static void rest(struct http_conn *c, uint64_t now_us)
         h1_rest(c);
     if (c->rest_until_us < now_us + DRAIN_IDLE_US)
         c->rest_until_us = now_us + DRAIN_IDLE_US;
-    if (c->misled &&
-        c->kind == CONN_H2) // behind its answer: some clients take GOAWAY for the end of all
+    // Behind its answer, and without a notice: some clients take GOAWAY for the end of all, and nothing behind it.
+    if (c->misled && c->kind == CONN_H2)
         h2_terminate(c, H2_NO_ERROR);
 }
 

@@ -86,10 +86,16 @@ class Clients:
     def __init__(self, kinds, threads=2):
         self.done, self.failed, self.over = collections.Counter(), collections.defaultdict(list), threading.Event()
         self.threads = [threading.Thread(target=self.run, args=(kind, make()), daemon=True) for kind, make in kinds.items() for _ in range(threads)]
-        self.kinds, self.lock = list(kinds), threading.Lock()
+        self.kinds, self.lock, self.active, self.rest = list(kinds), threading.Lock(), 0, False
 
     def run(self, kind, ask):
         while not self.over.is_set():
+            with self.lock:
+                asks = not self.rest
+                self.active += asks
+            if not asks:
+                self.over.wait(0.01)
+                continue
             try:
                 ask(kind)
             except Exception as e:
@@ -97,6 +103,16 @@ class Clients:
                 self.over.wait(0.05)
             with self.lock:
                 self.done[kind] += 1
+                self.active -= 1
+
+    @contextlib.contextmanager
+    def at_rest(self):
+        """Nobody asks."""
+        with self.lock:
+            self.rest = True
+        wait_for(lambda: self.active == 0, 60, "the last calls")
+        yield
+        self.rest = False
 
     def wait(self, more):
         """Until each of them has made so many calls more."""
@@ -142,15 +158,18 @@ class Pair:
         assert self.sluices[n].wait(40) == 0
         assert not self.sluices[n].find("cut")
 
-    def again(self, n, kinds):
-        """It comes back, and everybody who shares calls out has seen it."""
+    def again(self, n, kinds, clients):
+        """It comes back, and everybody who shares calls out has seen it. (A start is no drain: until its workers have said
+        what they have a gateway says that it is not ready, and bare channels do not ask whether it is.)"""
         (self.directory / f"g{n}" / "access.log").unlink()
-        self.sluices[n] = self.start(n)
+        with clients.at_rest():
+            self.sluices[n] = self.start(n)
+            self.sluices[n].wait_workers()
         wait_for(lambda: not [k for k in kinds if not k.startswith(STAY) and not self.heard(n)[k]], 60, "all ask the one that came back")
 
     def assert_all_answered(self, kinds):
         said = [line for sluice in self.sluices for line in sluice.access_log() if line.get("id") in kinds]
-        assert said and all(line["status"] == 200 and line["outcome"] == "ok" for line in said), [line for line in said if line["status"] != 200][:3]
+        assert said and all(line["outcome"] == "ok" for line in said), [line for line in said if line["outcome"] != "ok"][:3]
 
     def __enter__(self):
         return self
@@ -170,7 +189,7 @@ def drained_under(pair, kinds):
             drains += 1
             if clients.fewest() >= CALLS or any(clients.failed.values()):
                 break
-            pair.again((drains - 1) % 2, kinds)
+            pair.again((drains - 1) % 2, kinds, clients)
             clients.wait(min(CALLS - clients.fewest(), CALLS // 5, 2000))
     print(f"{drains} drains: " + ", ".join(f"{kind}: {len(clients.failed[kind])} of {clients.done[kind]} failed" for kind in kinds))
     assert not any(clients.failed.values()), {kind: (len(why), why[:3]) for kind, why in clients.failed.items() if why}
