@@ -37,6 +37,33 @@ static void requests_are_answered(void **state)
     end(h);
 }
 
+// Row 44 of hostile input, over this carrier.
+static void expectations(void **state)
+{
+    struct h2 *h = begin();
+    wire_head(&h->say, 0, 1, POST_FORM "/a\nexpect: 100-Continue\ncontent-length: 3\n");
+    h2_say(h);
+    assert_string_equal(h2_stream(h, 1)->fields, ":status: 100\n"); // and the stream is open
+    assert_false(h2_stream(h, 1)->ended);
+    wire_frame(&h->say, DATA, END_STREAM, 1, "abc", 3);
+    h2_say(h);
+    expect_body(h, 1, 200, "3:abc");
+    wire_head(&h->say, END_STREAM, 3,
+              POST_FORM "/a\nexpect: 100-continue\n");                    // nothing to wait for
+    wire_head(&h->say, 0, 5, POST_FORM "/early\nexpect: 100-continue\n"); // answered already
+    wire_head(&h->say, 0, 7, POST_FORM "/a\nexpect: 200-ok\n");
+    wire_head(&h->say, 0, 9, POST_FORM "/a\nexpect: 100-continue\ncontent-length: 99999999999\n");
+    h2_say(h);
+    for (uint32_t id = 3; id <= 9; id += 2)
+        assert_null(strstr(h2_stream(h, id)->fields, ":status: 100"));
+    expect_body(h, 3, 200, "POST /a");
+    expect_body(h, 7, 417, "expect: only 100-continue is known");
+    expect_body(h, 9, 413, "larger than");
+    assert_true(h2_stream(h, 5)->ended);
+    expect_alive(h, 11);
+    end(h);
+}
+
 static void a_conversation_is_the_same_byte_by_byte(void **state)
 {
     struct h2 *h = begin_bare();
@@ -544,6 +571,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(settings_are_said_first),
         cmocka_unit_test(requests_are_answered),
+        cmocka_unit_test(expectations),
         cmocka_unit_test(a_conversation_is_the_same_byte_by_byte),
         cmocka_unit_test(head_and_answers_without_body),
         cmocka_unit_test(trailers_follow_the_answer),
