@@ -454,7 +454,8 @@ enum oip_step api_answer_infer(struct api *a, struct exchange *ex, const struct 
                                 .version = meta->version.n ? meta->version : s->answer->version,
                                 .id = r->id,
                                 .params = fields.params,
-                                .n_params = fields.n_params};
+                                .n_params = fields.n_params,
+                                .theirs = s->answer->params};
     if (r->format == FORMAT_OIP_GRPC) {
         if (!answer_grpc(w, r, &fields, now_us, e))
             fail(w, e, now_us);

@@ -73,8 +73,9 @@ struct api_call {
     struct view chain, priority;                     // sluice-chain, sluice-priority
     struct view origin, asked_method, asked_headers; // origin, access-control-request-*
     enum api_options options;
-    enum api_cors cors;     // set by the caller after api_route, where an origin was named
-    struct view request_id; // set by the caller after api_route: the small answers carry it
+    enum api_cors cors;         // set by the caller after api_route, where an origin was named
+    struct view request_id;     // set by the caller after api_route: the small answers carry it
+    struct request_trace trace; // its id likewise
 };
 
 // What the head asks for. API_REFUSED: e says why; answer it with api_answer_error.
@@ -90,7 +91,7 @@ struct api_decoder;
 // refused. call and out stay alive. NULL: out of memory.
 struct api_decoder *api_decode_begin(struct exchange *ex, const struct api_call *call,
                                      const struct model_metadata *meta, struct infer_request *out);
-// OIP_DONE: out is whole and sealed; its timeout_us is the shortest that the client gave. OIP_ERROR: e.
+// OIP_DONE: out is whole and sealed; its timeout_us is the shortest that the client gave, its trace the call's. OIP_ERROR: e.
 enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct error *e);
 // Must be called when the decoder is not needed any more and has not ended (client gone); after the end it
 // is harmless.

@@ -116,6 +116,7 @@ static bool apply_priority(struct api_decoder *d, struct error *e)
 // What the head says of the request, when all of it is read.
 static bool apply_head(struct api_decoder *d, struct error *e)
 {
+    d->out->trace = &d->call->trace;
     uint64_t timeout = d->call->timeout_us;
     if (timeout && (!d->out->timeout_us || timeout < d->out->timeout_us))
         d->out->timeout_us = timeout;

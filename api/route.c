@@ -136,6 +136,18 @@ static void read_cache_control(struct view v, struct api_call *out)
     }
 }
 
+#define TRACE_MOST                                                                                 \
+    1024 // bytes of a field that are passed on: tracestate has 512 that all must take
+
+// What is no metadata is not passed on: gRPC has printable ASCII (doc/PROTOCOL-HTTP2.md, Custom-Metadata).
+static void read_trace(struct view v, struct view *out)
+{
+    bool ok = v.n <= TRACE_MOST && !out->p; // of two neither is believed, nor any behind them
+    for (size_t i = 0; ok && i < v.n; i++)
+        ok = v.p[i] >= 0x20 && v.p[i] <= 0x7e;
+    *out = ok ? v : VIEW("");
+}
+
 // The fields of the head that this room reads, in one pass.
 static void read_head(const struct exchange *ex, struct api_call *out, struct view *timeout)
 {
@@ -145,6 +157,14 @@ static void read_head(const struct exchange *ex, struct api_call *out, struct vi
         case 6:
             if (memcmp(h->name.p, "origin", 6) == 0)
                 out->origin = present(h->value);
+            break;
+        case 10:
+            if (memcmp(h->name.p, "tracestate", 10) == 0)
+                read_trace(present(h->value), &out->trace.state);
+            break;
+        case 11:
+            if (memcmp(h->name.p, "traceparent", 11) == 0)
+                read_trace(present(h->value), &out->trace.parent);
             break;
         case 12:
             if (memcmp(h->name.p, "sluice-chain", 12) == 0)

@@ -273,7 +273,7 @@ void serving_route(struct serving *s, const uint64_t random[2], uint64_t now_us)
     struct error e;
     s->meta.request_id = api_request_id(s->ex, random, s->id);
     enum api_kind kind = api_route(s->ex, &s->call, &e);
-    s->call.request_id = s->meta.request_id;
+    s->call.request_id = s->call.trace.id = s->meta.request_id;
     if (s->call.origin.p && s->ops->cors)
         s->call.cors = s->ops->cors(s);
     if (kind == API_REFUSED && answer_options(s, now_us))

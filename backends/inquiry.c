@@ -436,7 +436,19 @@ static void on_metadata(struct inquiry *q, struct inquiry_line *l, const struct 
         because(q, &l->model.why, "%s", e.text);
 }
 
-// ModelConfig is an extension: where it is not known, the model is served singly.
+static bool read_config(struct inquiry *q, struct model_metadata *meta, struct view message,
+                        struct error *e)
+{
+    if (!oip_grpc_read_config(message, meta, e))
+        return false;
+    struct view kept = arena_copy(&q->arena, meta->config);
+    if (meta->config.n > 0 && !kept.p)
+        return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+    meta->config = kept;
+    return true;
+}
+
+// ModelConfig is an extension: where it is not known, or cannot be read, the model is served singly.
 static void on_config(struct inquiry *q, struct inquiry_line *l, const struct inquiry_answer *a,
                       uint64_t now_us)
 {
@@ -447,8 +459,9 @@ static void on_config(struct inquiry *q, struct inquiry_line *l, const struct in
         fault(q, l, a, now_us);
         return;
     }
-    bool told = a->status == 0 && a->message.n <= INQUIRY_METADATA_BYTES;
-    oip_grpc_read_config(told ? a->message : VIEW(""), &l->model.meta);
+    struct error e;
+    if (a->status == 0 && !read_config(q, &l->model.meta, a->message, &e))
+        because(q, &l->model.config_why, "%s", e.text);
     l->model.failures = 0;
     l->ask = INQUIRY_OVER;
 }

@@ -43,6 +43,8 @@ static struct hash128 model_digest(const struct roster_model *m)
     mix_view(&h, m->refused.reason);
     if (!roster_usable(m))
         return h;
+    mix_view(&h, m->config_why);
+    mix_view(&h, m->meta.config);
     mix_view(&h, m->meta.platform);
     mix(&h, &m->meta.max_batch, sizeof(m->meta.max_batch));
     mix(&h, &m->meta.instances, sizeof(m->meta.instances));
@@ -98,8 +100,9 @@ static bool copy_model(struct arena *a, struct roster_model *out, const struct r
     *out = *from;
     out->name = arena_copy(a, from->name);
     out->why = arena_copy(a, from->why);
+    out->config_why = arena_copy(a, from->config_why);
     if ((from->name.n && !out->name.p) || (from->why.n && !out->why.p) ||
-        !copy_refusal(a, &out->refused))
+        (from->config_why.n && !out->config_why.p) || !copy_refusal(a, &out->refused))
         return false;
     if (!roster_usable(from)) {
         out->meta = (struct model_metadata){0};

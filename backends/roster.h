@@ -24,7 +24,9 @@ struct roster_model {
     struct view why;               // why it cannot be used, for people; empty: it can
     bool expected; // not usable although it should be: its server says READY or a reason, or the
                    // configuration names it. Else it is merely not loaded
-    struct model_metadata meta; // usable: name, versions, inputs, outputs, max_batch
+    struct view
+        config_why; // usable, but its configuration is not: why, and it is served singly; empty: it is fine
+    struct model_metadata meta; // usable: name, versions, inputs, outputs, max_batch, config
     struct hash128 digest; // of all the above: of equal ones the models are the same to their users
 
     // its drawer's, and touched by no other

@@ -251,14 +251,16 @@ static bool has_stream(const struct worker *w, const struct http_client *client)
     return room > 1 || (room == 1 && w->stats.in_flight == 0);
 }
 
-struct http_call *worker_infer(struct worker *w, const struct http_seg *segs, unsigned n,
-                               uint64_t timeout_us, void *user)
+struct http_call *worker_infer(struct worker *w, const struct http_header *more, unsigned n_more,
+                               const struct http_seg *segs, unsigned n, uint64_t timeout_us,
+                               void *user)
 {
     struct http_client *client = w->state == WORKER_READY ? worker_line(w) : NULL;
     if (!client || !has_stream(w, client))
         return NULL;
-    struct http_call *call = http_client_call(
-        client, VIEW("/inference.GRPCInferenceService/ModelInfer"), segs, n, timeout_us, user);
+    struct http_call *call =
+        http_client_call(client, VIEW("/inference.GRPCInferenceService/ModelInfer"), more, n_more,
+                         segs, n, timeout_us, user);
     if (!call)
         return NULL;
     w->stats.calls++;

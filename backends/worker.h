@@ -93,9 +93,11 @@ void worker_believe(struct worker *w, struct roster *r);
 void worker_repeat(struct worker *w);
 
 // ModelInfer with this message (without the 5-byte prefix). segs are referenced until on_infer_end;
-// their block references are not consumed. NULL: not ready, or no stream free (one is kept for probes).
-struct http_call *worker_infer(struct worker *w, const struct http_seg *segs, unsigned n,
-                               uint64_t timeout_us, void *user);
+// their block references are not consumed. more: metadata beside it, as http_client_call has it. NULL: not ready, or no
+// stream free (one is kept for probes).
+struct http_call *worker_infer(struct worker *w, const struct http_header *more, unsigned n_more,
+                               const struct http_seg *segs, unsigned n, uint64_t timeout_us,
+                               void *user);
 // on_infer_end(CALL_CANCELLED) follows.
 void worker_cancel(struct worker *w, struct http_call *call);
 

@@ -18,7 +18,7 @@ static struct question *question_new(struct worker *w, struct view method, struc
     if (message.n > 0)
         memcpy(q->message, message.p, message.n);
     struct http_seg seg = {q->message, message.n, NULL};
-    q->call = http_client_call(client, method, &seg, message.n ? 1 : 0, timeout_us, q);
+    q->call = http_client_call(client, method, NULL, 0, &seg, message.n ? 1 : 0, timeout_us, q);
     if (!q->call) {
         mem_free(q);
         return NULL;

@@ -44,6 +44,15 @@ static void show_models(const struct roster *r, struct json_writer *out)
         }
     }
     json_w_object_end(out);
+    json_w_key(out, VIEW("config_refused"));
+    json_w_object(out);
+    for (unsigned i = 0; r && i < r->n; i++) {
+        if (r->models[i].config_why.n > 0) {
+            json_w_key(out, r->models[i].name);
+            json_w_string(out, r->models[i].config_why);
+        }
+    }
+    json_w_object_end(out);
 }
 
 static const char *what_is_wrong(const struct worker *w)

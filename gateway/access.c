@@ -52,6 +52,13 @@ static struct view cut(struct view v)
     ((word) ? PEN_LIT(pen_view(PEN_LIT(at, ",\"" key "\":\""), view_str(word)), "\"") : (at))
 #define NUMBER(at, key, v) pen_u64(PEN_LIT(at, ",\"" key "\":"), v)
 
+static char *put_batch_id(char *at, uint64_t id)
+{
+    at = PEN_LIT(at, ",\"batch_id\":\"");
+    num_print_hex(at, id);
+    return PEN_LIT(at + 16, "\"");
+}
+
 static char *put_model(char *at, const struct access_entry *e)
 {
     if (e->model.n == 0)
@@ -65,6 +72,8 @@ static char *put_model(char *at, const struct access_entry *e)
     if (e->aged)
         at = NUMBER(at, "age_s", e->age_s);
     at = FIELD(at, "attempts", e->attempts);
+    if (e->batch_id)
+        at = put_batch_id(at, e->batch_id);
     if (e->reason) {
         at = NUMBER(at, "batch", e->batch_rows);
         at = WORD(at, "reason", e->reason);
@@ -74,12 +83,12 @@ static char *put_model(char *at, const struct access_entry *e)
     return at;
 }
 
-// What one line may take: nine texts, twelve numbers, and our own words and keys.
+// What one line may take: nine texts, thirteen numbers, and our own words and keys.
 static size_t room(const struct access_entry *e)
 {
     const struct view text[] = {e->client,  e->request_id,    e->method,   e->path,    e->model,
                                 e->version, view_str(e->why), e->answered, e->attempts};
-    size_t n = 12 * PEN_NUMBER + 4 * ACCESS_WORD_MAX + 512;
+    size_t n = 13 * PEN_NUMBER + 4 * ACCESS_WORD_MAX + 512;
     for (size_t i = 0; i < sizeof(text) / sizeof(text[0]); i++)
         n += PEN_JSON(cut(text[i]).n);
     return n;

@@ -29,6 +29,7 @@ struct access_entry {
     uint16_t loop;
     bool whole; // the client got all of the answer
     uint32_t rows, batch_rows;
+    uint64_t batch_id; // as its worker was told, x-request-id; 0: none
     uint64_t in_bytes, out_bytes;
     uint64_t parse_us, queue_us, compute_us, total_us;
 };

@@ -1,4 +1,5 @@
 // Batches on their way over a loop's connections, and what their ends are to the desks.
+#include "base/num.h"
 #include "gateway/doors.h"
 #include "gateway/homes.h"
 #include "gateway/link.h"
@@ -26,8 +27,39 @@ static uint32_t asked_rows(const struct batch *b)
     return b->n > 1 ? b->rows : 0; // one request goes, and is answered, as it is
 }
 
+struct trail { // what the worker is told of where a batch comes from
+    struct http_header fields[HTTP_CALL_FIELDS];
+    unsigned n;
+    char id[16];
+};
+
+static void add_field(struct trail *t, struct view name, struct view value)
+{
+    if (value.n > 0)
+        t->fields[t->n++] = (struct http_header){name, value};
+}
+
+// One request goes by what its client said; several by an id of their own, by which their lines in the access log are found.
+static void lay_trail(struct part *p, struct batch *b, struct trail *t)
+{
+    uint64_t id = b->n > 1 ? rand_u64(&p->loop->rand) | 1 : 0; // never 0
+    for (uint32_t i = 0; i < b->n; i++)
+        b->tickets[i]->batch_id = id;
+    const struct request_trace *of = b->tickets[0]->request->trace;
+    t->n = 0;
+    if (id > 0) {
+        num_print_hex(t->id, id);
+        add_field(t, VIEW("x-request-id"), view_of(t->id, sizeof(t->id)));
+    } else if (of) {
+        add_field(t, VIEW("x-request-id"), of->id);
+        add_field(t, VIEW("traceparent"), of->parent);
+        add_field(t, VIEW("tracestate"), of->parent.n > 0 ? of->state : (struct view){0});
+    }
+}
+
 void workers_dispatch(struct part *p, struct batch *b)
 {
+    struct trail trail;
     struct link *l = part_link(p, b->replica); // it is there: its desk has it up
     uint64_t now_us = loop_now_us(p->loop);
     const struct infer_request **members = arena_array(&b->arena, b->n, sizeof(*members));
@@ -46,7 +78,8 @@ void workers_dispatch(struct part *p, struct batch *b)
     }
     for (unsigned i = 0; i < message.n; i++)
         segs[i] = (struct http_seg){message.segs[i].p, message.segs[i].n, NULL};
-    b->call = worker_infer(l->worker, segs, message.n, left_us, b);
+    lay_trail(p, b, &trail);
+    b->call = worker_infer(l->worker, trail.fields, trail.n, segs, message.n, left_us, b);
     if (!b->call)
         over_as(p, b, SEEN_UNPROCESSED, NULL);
 }
@@ -74,6 +107,17 @@ static bool shape_agrees(const struct tensor *said, const struct tensor *got)
     return same;
 }
 
+// Asked for as classes it is text, of a shape that no metadata tells (Triton, extension_classification.md); a server that
+// does not know them answers the tensor.
+static bool is_classes(const struct infer_request *q, const struct tensor *got)
+{
+    for (unsigned i = 0; i < q->n_outputs; i++) {
+        if (q->outputs[i].classification > 0 && view_eq(q->outputs[i].name, got->name))
+            return got->dtype == DT_BYTES;
+    }
+    return false;
+}
+
 // Is this an answer of the model that the worker described: every output one of its outputs, of their
 // datatype and shape, and none missing that was asked for? Whoever describes no outputs is believed.
 static bool agrees(const struct model_metadata *m, const struct infer_request *q,
@@ -83,7 +127,7 @@ static bool agrees(const struct model_metadata *m, const struct infer_request *q
         return true;
     for (unsigned i = 0; i < a->n_outputs; i++) {
         const struct tensor *said = find_tensor(m->outputs, m->n_outputs, a->outputs[i].name);
-        if (!said || !shape_agrees(said, &a->outputs[i]))
+        if (!said || !(shape_agrees(said, &a->outputs[i]) || is_classes(q, &a->outputs[i])))
             return error_set(e, STATUS_BAD_ANSWER,
                              "the worker's output %u is not one of model %.*s", i,
                              VIEW_ARG(m->name));

@@ -42,7 +42,9 @@ bool card_copy(struct model *m, struct arena *a, struct model_metadata *out)
     if (!c)
         return false;
     pthread_mutex_lock(&c->lock);
-    bool ok = c->known && model_metadata_copy(a, out, &c->meta);
+    struct model_metadata meta = c->meta;
+    meta.config = (struct view){0};
+    bool ok = c->known && model_metadata_copy(a, out, &meta);
     pthread_mutex_unlock(&c->lock);
     return ok;
 }
@@ -75,6 +77,17 @@ unsigned card_versions(struct model *m, struct arena *a, struct view **out)
             break;
     pthread_mutex_unlock(&c->lock);
     return n;
+}
+
+struct view card_config(struct model *m, struct arena *a)
+{
+    struct card *c = atomic_load_explicit(&m->user, memory_order_acquire);
+    if (!c)
+        return (struct view){0};
+    pthread_mutex_lock(&c->lock);
+    struct view config = c->known ? arena_copy(a, c->meta.config) : (struct view){0};
+    pthread_mutex_unlock(&c->lock);
+    return config;
 }
 
 void card_free(struct model *m)

@@ -12,8 +12,10 @@ void card_set(struct model *m, const struct model_metadata *meta); // the model'
 bool card_lacks(struct model *m, struct view version);
 // Its versions, copied into the arena; how many. 0: none are known, or out of memory.
 unsigned card_versions(struct model *m, struct arena *a, struct view **out);
-// A deep copy into the arena; false: nothing is known of the model yet, or out of memory.
+// A deep copy into the arena, but for its config; false: nothing is known of the model yet, or out of memory.
 bool card_copy(struct model *m, struct arena *a, struct model_metadata *out);
+// Its config, into the arena; empty: none is known.
+struct view card_config(struct model *m, struct arena *a);
 void card_free(struct model *m);
 
 #endif

@@ -108,8 +108,11 @@ static const struct model_metadata *find_metadata(struct serving *s, struct erro
     if (m && lacks_version(s, m, e))
         return NULL;
     struct model_metadata *meta = m ? arena_alloc(&s->ex->arena, sizeof(*meta)) : NULL;
-    if (meta && card_copy(m, &s->ex->arena, meta))
+    if (meta && card_copy(m, &s->ex->arena, meta)) {
+        if (s->call.kind == API_MODEL_CONFIG)
+            meta->config = card_config(m, &s->ex->arena);
         return meta;
+    }
     if (m)
         say_unready(request_of(s), m, e);
     return NULL;

@@ -91,6 +91,7 @@ static void write_access(struct request *r, bool whole, uint64_t total_us, uint6
         .whole = whole,
         .rows = r->infer.request.rows,
         .batch_rows = s->meta.batch_rows,
+        .batch_id = r->infer.at ? r->infer.at->batch_id : 0,
         .in_bytes = s->in_bytes ? s->in_bytes : buffer_len(&ex->body),
         .out_bytes = ex->sent_bytes,
         .parse_us = s->meta.parse_us,

@@ -29,12 +29,21 @@ static bool is_to_be_said(const struct link *l, const struct roster_model *m)
            !(before && view_eq(before->why, m->why));
 }
 
+static bool has_config_to_be_said(const struct link *l, const struct roster_model *m)
+{
+    const struct roster_model *before = roster_find(l->story.told, m->name);
+    return m->config_why.n > 0 && !(before && view_eq(before->config_why, m->config_why));
+}
+
 static void say_models(struct link *l, struct roster *r)
 {
     for (unsigned i = 0; i < r->n; i++) {
         const struct roster_model *m = &r->models[i];
         if (is_to_be_said(l, m))
             STORY(l, LOG_WARN, "model_not_usable", LOG_S("model", m->name), LOG_S("why", m->why));
+        if (has_config_to_be_said(l, m))
+            STORY(l, LOG_WARN, "model_config_refused", LOG_S("model", m->name),
+                  LOG_S("why", m->config_why));
     }
     if (r->left_out > 0 && !(l->story.told && l->story.told->left_out == r->left_out))
         STORY(l, LOG_WARN, "models_left_out", LOG_I("models", r->left_out),

@@ -488,11 +488,20 @@ static nghttp2_nv nv(const char *name, struct view value)
                         NGHTTP2_NV_FLAG_NO_COPY_NAME};
 }
 
+// One of another value each time: it would but push what comes again out of the peer's table (RFC 7541, 6.2.2).
+static nghttp2_nv nv_of(const struct http_header *h)
+{
+    return (nghttp2_nv){(uint8_t *)h->name.p, (uint8_t *)h->value.p, h->name.n, h->value.n,
+                        NGHTTP2_NV_FLAG_NO_INDEX};
+}
+
 struct http_call *http_client_call(struct http_client *c, struct view path,
+                                   const struct http_header *more, unsigned n_more,
                                    const struct http_seg *segs, unsigned n, uint64_t timeout_us,
                                    void *user)
 {
     char timeout[16];
+    invariant(n_more <= HTTP_CALL_FIELDS);
     if (http_client_room(c) == 0)
         return NULL;
     struct http_call *call = mem_zalloc(sizeof(*call));
@@ -502,7 +511,7 @@ struct http_call *http_client_call(struct http_client *c, struct view path,
     call->user = user;
     call->client = c;
     call->grpc_status = -1;
-    nghttp2_nv fields[8] = {
+    nghttp2_nv fields[8 + HTTP_CALL_FIELDS] = {
         nv(":method", VIEW("POST")),
         nv(":scheme", c->limits.secure ? VIEW("https") : VIEW("http")),
         nv(":path", path),
@@ -515,6 +524,8 @@ struct http_call *http_client_call(struct http_client *c, struct view path,
     if (timeout_us > 0)
         fields[n_fields++] =
             nv("grpc-timeout", view_of(timeout, grpc_timeout_print(timeout, timeout_us)));
+    for (unsigned i = 0; i < n_more; i++)
+        fields[n_fields++] = nv_of(&more[i]);
     nghttp2_data_provider body = {.source = {.ptr = call}, .read_callback = read_message};
     if (!make_segs(call, segs, n) || (call->stream_id = nghttp2_submit_request(
                                           c->h2, NULL, fields, n_fields, &body, call)) < 0) {

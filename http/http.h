@@ -302,9 +302,11 @@ void http_client_free(struct http_client *c); // live calls end CALL_LOST first
 void http_client_set_max_answer(struct http_client *c, size_t max_answer);
 // gRPC unary call: POST path, content-type application/grpc, te: trailers, grpc-timeout from timeout_us
 // (0: none). segs are the message WITHOUT the 5-byte prefix (the room writes it); they are referenced,
-// not copied, until on_end; the array itself is copied. NULL: not possible now (not ready, too many
-// streams, draining, out of memory).
+// not copied, until on_end; the array itself is copied. more: fields of the head beside those, printable ASCII, at most
+// HTTP_CALL_FIELDS; copied. NULL: not possible now (not ready, too many streams, draining, out of memory).
+#define HTTP_CALL_FIELDS 4
 struct http_call *http_client_call(struct http_client *c, struct view path,
+                                   const struct http_header *more, unsigned n_more,
                                    const struct http_seg *segs, unsigned n, uint64_t timeout_us,
                                    void *user);
 void http_call_cancel(struct http_call *call); // RST_STREAM CANCEL; on_end(CALL_CANCELLED) follows

@@ -80,6 +80,14 @@ static bool find_rows(struct holder *h, unsigned k, struct error *e)
     return true;
 }
 
+// t is a copy, whose name and data are of the block.
+static bool own_tensor(struct arena *a, struct tensor *t)
+{
+    bool had = t->params;
+    t->params = params_copy(a, t->params);
+    return tensor_own_shape(a, t) && (!had || t->params);
+}
+
 struct answer *answer_new(struct block *block, const struct tensor *outputs, unsigned n,
                           uint32_t rows)
 {
@@ -96,7 +104,7 @@ struct answer *answer_new(struct block *block, const struct tensor *outputs, uns
         a->rows = rows;
     }
     for (unsigned k = 0; ok && k < n; k++)
-        ok = tensor_own_shape(&h->arena, &a->outputs[k]) &&
+        ok = own_tensor(&h->arena, &a->outputs[k]) &&
              (outputs[k].dtype != DT_BYTES || find_rows(h, k, &e));
     if (!ok) {
         holder_free(h);
@@ -112,6 +120,7 @@ struct reading {
     struct holder *h;
     struct view *contents, *raw;
     unsigned n_raw, cap_outputs, cap_contents, cap_raw;
+    struct params_sum sum;
 };
 
 static bool malformed(const char *why, struct error *e)
@@ -128,21 +137,32 @@ static bool blame_worker(struct error *e)
     return false;
 }
 
-// queue_us, compute_us: the worker's own figures; the rest is not ours to pass on.
-static bool take_param(struct answer *a, struct view entry, struct error *e)
+static uint64_t figure(const struct param *p)
 {
+    if (p->type == PARAM_UINT64 || (p->type == PARAM_INT64 && p->i >= 0))
+        return p->u;
+    return p->type == PARAM_DOUBLE && p->d >= 0 && p->d < 1e15 ? (uint64_t)p->d : 0;
+}
+
+// What an answer of ours says of itself (api/meta.c): a worker that is a gateway, too, says it of another answer.
+static bool is_ours(struct view key)
+{
+    return (key.n > 7 && memcmp(key.p, "sluice-", 7) == 0) || view_is(key, "age_s");
+}
+
+// queue_us, compute_us: the worker's own figures; the rest is the model's, and for the client.
+static bool take_param(struct reading *d, struct view entry, struct error *e)
+{
+    struct answer *a = &d->h->answer;
     struct param p;
     if (!oip_pb_param(entry, &p))
         return malformed("a parameter cannot be read", e);
-    uint64_t v = 0;
-    if (p.type == PARAM_UINT64 || (p.type == PARAM_INT64 && p.i >= 0))
-        v = p.u;
-    else if (p.type == PARAM_DOUBLE && p.d >= 0 && p.d < 1e15)
-        v = (uint64_t)p.d;
     if (view_is(p.key, "queue_us"))
-        a->queue_us = v;
+        a->queue_us = figure(&p);
     else if (view_is(p.key, "compute_us"))
-        a->compute_us = v;
+        a->compute_us = figure(&p);
+    else if (!is_ours(p.key))
+        return oip_add_param(&d->h->arena, &a->params, &p, &d->sum, NULL, e) || blame_worker(e);
     return true;
 }
 
@@ -159,7 +179,7 @@ static bool add_output(struct reading *d, struct view message, struct error *e)
         return no_memory(e);
     a->outputs = t;
     d->contents = c;
-    if (!oip_pb_tensor(arena, message, &t[a->n_outputs], &c[a->n_outputs], &at, e))
+    if (!oip_pb_tensor(arena, message, &t[a->n_outputs], &c[a->n_outputs], &d->sum, &at, e))
         return blame_worker(e);
     a->n_outputs++;
     return true;
@@ -192,7 +212,7 @@ static bool on_field(struct reading *d, const struct pb_field *f, struct error *
         a->version = f->data;
         return true;
     case 4:
-        return take_param(a, f->data, e);
+        return take_param(d, f->data, e);
     case 5:
         return add_output(d, f->data, e);
     case 6:

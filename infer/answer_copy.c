@@ -2,20 +2,30 @@
 
 #include "base/check.h"
 
-/* One run of memory: the struct, its outputs, their dimensions beyond the inline ones, then names and data. */
+/* One run of memory: the struct, its outputs, their dimensions beyond the inline ones, lists of parameters, then texts and
+ * data. */
 
 static size_t dims_bytes(const struct tensor *t)
 {
     return t->rank > TENSOR_INLINE_RANK ? (t->rank - TENSOR_INLINE_RANK) * sizeof(*t->more) : 0;
 }
 
+static size_t list_bytes(const struct params *l)
+{
+    size_t n = l ? sizeof(*l) + l->n * sizeof(*l->at) : 0;
+    for (unsigned i = 0; l && i < l->n; i++)
+        n += l->at[i].key.n + (l->at[i].type == PARAM_STRING ? l->at[i].s.n : 0);
+    return n;
+}
+
 size_t answer_copy_bytes(const struct slice *s)
 {
     const struct answer *a = s->answer;
     size_t n = sizeof(*a) + a->n_outputs * sizeof(*a->outputs) + a->model.n + a->version.n;
+    n += list_bytes(a->params);
     for (unsigned k = 0; k < a->n_outputs; k++) {
         struct tensor t = slice_output(s, k);
-        n += dims_bytes(&t) + t.name.n + t.bytes;
+        n += dims_bytes(&t) + list_bytes(t.params) + t.name.n + t.bytes;
     }
     return n;
 }
@@ -34,6 +44,25 @@ static struct view put_view(uint8_t **at, struct view v)
     return view_of(put(at, v.p, v.n), v.n);
 }
 
+// The list, whose texts are still where they were.
+static const struct params *put_list(uint8_t **at, const struct params *from)
+{
+    struct params *l = from ? put(at, from, sizeof(*from)) : NULL;
+    if (l)
+        l->at = put(at, from->at, from->n * sizeof(*from->at));
+    return l;
+}
+
+static void put_texts(uint8_t **at, const struct params *l)
+{
+    for (unsigned i = 0; l && i < l->n; i++) {
+        struct param *p = &l->at[i];
+        p->key = put_view(at, p->key);
+        if (p->type == PARAM_STRING)
+            p->s = put_view(at, p->s);
+    }
+}
+
 struct answer *answer_copy(struct block *block, const struct slice *s)
 {
     const struct answer *from = s->answer;
@@ -48,8 +77,13 @@ struct answer *answer_copy(struct block *block, const struct slice *s)
         if (dims_bytes(t) > 0)
             t->more = put(&at, t->more, dims_bytes(t));
     }
+    a->params = put_list(&at, from->params);
+    for (unsigned k = 0; k < a->n_outputs; k++)
+        a->outputs[k].params = put_list(&at, a->outputs[k].params);
+    put_texts(&at, a->params);
     for (unsigned k = 0; k < a->n_outputs; k++) {
         struct tensor *t = &a->outputs[k];
+        put_texts(&at, t->params);
         t->name = put_view(&at, t->name);
         t->data = t->bytes > 0 ? put(&at, t->data, t->bytes) : NULL;
     }

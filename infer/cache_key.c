@@ -47,29 +47,22 @@ static void put_param(struct cache_keying *k, const struct param *p)
         put(k, &p->u, sizeof(p->u));
 }
 
-static int by_key(struct view a, struct view b)
+// In the order of their names: a map has none of its own, and clients give it any. There are INFER_MAX_PARAMS at most.
+static void put_params(struct cache_keying *k, const struct param *at, unsigned n)
 {
-    int order = memcmp(a.n ? a.p : "", b.n ? b.p : "", a.n < b.n ? a.n : b.n);
-    return order ? order : (a.n > b.n) - (a.n < b.n);
+    const struct param *p = NULL;
+    while ((p = params_next(at, n, p)))
+        put_param(k, p);
 }
 
-// In the order of their names: a map has none of its own, and clients give it any. There are INFER_MAX_PARAMS at most.
-static void put_params(struct cache_keying *k, const struct infer_request *r)
+// Of a tensor or a requested output, which is the index-th.
+static void put_list(struct cache_keying *k, unsigned index, const struct params *l)
 {
-    const struct param *last = NULL;
-    for (unsigned n = 0; n < r->n_params; n++) {
-        const struct param *next = NULL;
-        for (unsigned i = 0; i < r->n_params; i++) {
-            const struct param *p = &r->params[i];
-            int behind = last ? by_key(p->key, last->key) : 1;
-            if (behind < 0 || (behind == 0 && p <= last))
-                continue; // it has gone in
-            if (!next || by_key(p->key, next->key) < 0)
-                next = p;
-        }
-        put_param(k, next);
-        last = next;
-    }
+    uint32_t head[2] = {index, l ? l->n : 0};
+    if (!l)
+        return;
+    put(k, head, sizeof(head));
+    put_params(k, l->at, l->n);
 }
 
 void cache_key_begin(struct cache_keying *k, const struct infer_request *r, struct view tenant,
@@ -94,7 +87,11 @@ void cache_key_begin(struct cache_keying *k, const struct infer_request *r, stru
         put_view(k, r->outputs[i].name);
         put(k, &r->outputs[i].classification, sizeof(r->outputs[i].classification));
     }
-    put_params(k, r);
+    put_params(k, r->params, r->n_params);
+    for (unsigned i = 0; i < r->n_inputs; i++)
+        put_list(k, i, r->inputs[i].params);
+    for (unsigned i = 0; i < r->n_outputs; i++)
+        put_list(k, INFER_MAX_TENSORS + i, r->outputs[i].params);
 }
 
 static void end(struct cache_keying *k, struct cache_key *out)

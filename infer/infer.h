@@ -41,6 +41,7 @@ struct step {
     uint8_t source; // enum answer_source
     uint32_t age_s;
     uint64_t queue_us, compute_us;
+    uint64_t batch_id; // of the first of them that had one; 0: each went alone
 };
 
 struct infer {

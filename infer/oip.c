@@ -54,6 +54,9 @@ static bool keep(struct infer_request *r, const struct param *p, struct error *e
 {
     if (r->n_params == INFER_MAX_PARAMS)
         return error_set(e, STATUS_BAD_REQUEST, "parameters: more than %d", INFER_MAX_PARAMS);
+    if (p->key.n == 0 || p->key.n > PARAMS_KEY_MOST)
+        return error_set(e, STATUS_BAD_REQUEST, "parameters: expected keys of 1 to %d bytes",
+                         PARAMS_KEY_MOST);
     r->params[r->n_params++] = *p;
     return true;
 }
@@ -153,6 +156,29 @@ bool oip_take_param(struct infer_request *r, const struct param *p, struct error
         return error_set(e, STATUS_BAD_REQUEST,
                          "parameters: keys that start with triton_ are reserved");
     return keep(r, p, e);
+}
+
+bool oip_add_param(struct arena *a, const struct params **list, const struct param *p,
+                   struct params_sum *sum, const struct oip_place *at, struct error *e)
+{
+    const char *why = params_add(a, list, p, sum);
+    if (!why)
+        return true;
+    if (why == PARAMS_NO_MEMORY)
+        return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+    if (!at)
+        return error_set(e, STATUS_BAD_REQUEST, "parameters: %s", why);
+    return error_set(e, STATUS_BAD_REQUEST, "%s[%u].parameters: %s", at->what, at->index, why);
+}
+
+bool oip_is_shared_memory(struct view key)
+{
+    return key.n >= 14 && memcmp(key.p, "shared_memory_", 14) == 0;
+}
+
+bool oip_is_framing(struct view key)
+{
+    return view_is(key, "binary_data_size") || view_is(key, "binary_data");
 }
 
 const char *oip_rank_text(char out[16], unsigned came)

@@ -32,8 +32,9 @@ struct oip_message {
 // What an answer says beside its tensors.
 struct oip_said {
     struct view model, version, id; // version, id: left out when empty
-    const struct param *params;
+    const struct param *params;     // ours
     unsigned n_params;
+    const struct params *theirs; // the worker's, behind ours; NULL: none
 };
 
 // One line of RepositoryIndex.
@@ -53,17 +54,24 @@ extern const struct view oip_extensions[OIP_EXTENSIONS];
 
 // ---- for the decoders --------------------------------------------------------------------------------
 
-// A request parameter: those with a meaning are noted in r, the others are put into params[r->n_params]
-// (room for INFER_MAX_PARAMS). False: wrong type or value, or too many.
-bool oip_take_param(struct infer_request *r, const struct param *p, struct error *e);
-// What came as a parameter's value, for messages: "a string", "a negative integer", ...
-const char *oip_param_came(const struct param *p);
 // "inputs[3].shape" style place for messages: what is "inputs" or "outputs".
 struct oip_place {
     const char *what;
     unsigned index;
     const char *field; // NULL: none
 };
+// A request parameter: those with a meaning are noted in r, the others are put into params[r->n_params]
+// (room for INFER_MAX_PARAMS). False: wrong type or value, or too many.
+bool oip_take_param(struct infer_request *r, const struct param *p, struct error *e);
+// A parameter of a tensor or a requested output that is for others than the one who reads it, into its list. at NULL: of
+// the answer itself. False: e says which bound it is beyond, or that it came twice.
+bool oip_add_param(struct arena *a, const struct params **list, const struct param *p,
+                   struct params_sum *sum, const struct oip_place *at, struct error *e);
+bool oip_is_shared_memory(struct view key); // a key of that extension
+// A key that says how a tensor's bytes travel on this connection: it is not for the next one.
+bool oip_is_framing(struct view key);
+// What came as a parameter's value, for messages: "a string", "a negative integer", ...
+const char *oip_param_came(const struct param *p);
 // Same name twice among the inputs (called so), or among the outputs: false.
 bool oip_check_names(const struct infer_request *r, const char *inputs, struct error *e);
 // The message "expected COUNT DTYPE values for shape [..], got GOT"; got UINT64_MAX: "got more".

@@ -27,7 +27,7 @@ bool oip_grpc_decode(struct arena *a, struct view message, struct infer_request 
 
 // One ModelInferRequest for n requests that share a batch key (n > 1: each has rows > 0). rows: their sum,
 // or 0 when one goes that is not batched. to: name and version that the worker is told. Memory: the arena's; rows from OIP_COPY_BELOW on are referenced,
-// and stay the requests'. id, priority and parameters are written only when one goes alone. timeout_us: 0: none.
+// and stay the requests'. id and priority are written only when one goes alone. timeout_us: 0: none.
 // False: out of memory.
 bool oip_grpc_write_batch(struct arena *a, const struct target *to,
                           const struct infer_request *const *members, unsigned n, uint32_t rows,
@@ -68,9 +68,10 @@ bool oip_grpc_read_health_request(struct view message, struct view *service);
 bool oip_grpc_read_ready(struct view message, bool *ready); // ServerLive, ServerReady, ModelReady
 bool oip_grpc_read_metadata(struct arena *a, struct view message, struct model_metadata *out,
                             struct error *e); // max_batch and instances stay 0
-// Sets max_batch, instances and serial, to nothing when it is no such message. instances: those of all groups that take
-// requests, for each device; 0: it names none. Bounded by 65,536. serial: the parameter "serial_device" is "true".
-bool oip_grpc_read_config(struct view message, struct model_metadata *out);
+// Sets max_batch, instances, serial and config (a view into the message), to nothing when it cannot be used: e says why.
+// instances: those of all groups that take requests, for each device; 0: it names none. Bounded by 65,536. serial: the
+// parameter "serial_device" is "true".
+bool oip_grpc_read_config(struct view message, struct model_metadata *out, struct error *e);
 bool oip_grpc_read_index(struct arena *a, struct view message, struct oip_index *out);
 
 // Answers, as a server: appended to a buffer. False: out of memory.

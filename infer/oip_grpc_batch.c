@@ -35,7 +35,8 @@ static struct param classification(const struct requested_output *o)
 static size_t output_size(const struct requested_output *o)
 {
     struct param c = classification(o);
-    return pb_len_size(1, o->name.n) + (o->classification ? oip_pb_param_size(2, &c) : 0);
+    return pb_len_size(1, o->name.n) + (o->classification ? oip_pb_param_size(2, &c) : 0) +
+           oip_pb_params_size(2, o->params);
 }
 
 static size_t head_size(const struct batch_message *b)
@@ -46,7 +47,7 @@ static size_t head_size(const struct batch_message *b)
         n += oip_pb_text_size(ID, r->id);
     for (unsigned i = 0; i < b->n_own; i++)
         n += oip_pb_param_size(PARAMETERS, &b->own[i]);
-    for (unsigned i = 0; b->alone && i < r->n_params; i++)
+    for (unsigned i = 0; i < r->n_params; i++)
         n += oip_pb_param_size(PARAMETERS, &r->params[i]);
     for (unsigned k = 0; k < r->n_inputs; k++)
         n += oip_pb_tensor_size(INPUTS, &r->inputs[k], b->rows);
@@ -64,7 +65,7 @@ static uint8_t *w_head(uint8_t *at, const struct batch_message *b)
         at = oip_pb_w_text(at, ID, r->id);
     for (unsigned i = 0; i < b->n_own; i++)
         at = oip_pb_w_param(at, PARAMETERS, &b->own[i]);
-    for (unsigned i = 0; b->alone && i < r->n_params; i++)
+    for (unsigned i = 0; i < r->n_params; i++)
         at = oip_pb_w_param(at, PARAMETERS, &r->params[i]);
     for (unsigned k = 0; k < r->n_inputs; k++)
         at = oip_pb_w_tensor(at, INPUTS, &r->inputs[k], b->rows);
@@ -74,6 +75,7 @@ static uint8_t *w_head(uint8_t *at, const struct batch_message *b)
         at = pb_w_bytes(at, 1, r->outputs[k].name);
         if (c.i)
             at = oip_pb_w_param(at, 2, &c);
+        at = oip_pb_w_params(at, 2, r->outputs[k].params);
     }
     return at;
 }

@@ -27,6 +27,7 @@ static size_t memory_size(const struct reply *r, unsigned *lent)
                oip_pb_text_size(ID, s->id);
     for (unsigned i = 0; i < s->n_params; i++)
         n += oip_pb_param_size(PARAMETERS, &s->params[i]);
+    n += oip_pb_params_size(PARAMETERS, s->theirs);
     for (unsigned k = 0; k < r->n; k++) {
         n += oip_pb_tensor_size(OUTPUTS, &r->outputs[k], 0) + pb_len_size(RAW, r->outputs[k].bytes);
         for (const struct slice *part = r->first; part; part = part->next) {
@@ -71,6 +72,7 @@ static void w_reply(struct oip_message *m, const struct reply *r, uint8_t *at)
     at = oip_pb_w_text(at, ID, s->id);
     for (unsigned i = 0; i < s->n_params; i++)
         at = oip_pb_w_param(at, PARAMETERS, &s->params[i]);
+    at = oip_pb_w_params(at, PARAMETERS, s->theirs);
     for (unsigned k = 0; k < r->n; k++)
         at = oip_pb_w_tensor(at, OUTPUTS, &r->outputs[k], 0);
     for (unsigned k = 0; k < r->n; k++) {

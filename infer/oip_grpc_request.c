@@ -13,6 +13,7 @@ struct oip_grpc {
     unsigned n_raw, cap_inputs, cap_contents, cap_outputs, cap_raw;
     unsigned done; // inputs whose data is there
     bool fields_read, converting, walking;
+    struct params_sum sum;   // of the parameters of inputs and outputs
     struct tensor_walk walk; // over the elements of inputs[done], which are BYTES
     struct oip_contents converter;
 };
@@ -54,25 +55,27 @@ static bool add_input(struct oip_grpc *d, struct view message, struct error *e)
         return no_memory(e);
     r->inputs = t;
     d->contents = c;
-    if (!oip_pb_tensor(d->arena, message, &t[r->n_inputs], &c[r->n_inputs], &at, e))
+    if (!oip_pb_tensor(d->arena, message, &t[r->n_inputs], &c[r->n_inputs], &d->sum, &at, e))
         return false;
     r->n_inputs++;
     return true;
 }
 
-static bool output_param(struct requested_output *o, struct view entry, unsigned index,
+static bool output_param(struct oip_grpc *d, struct requested_output *o, struct view entry,
                          struct error *e)
 {
+    unsigned index = d->out->n_outputs;
+    struct oip_place at = {"outputs", index, NULL};
     struct param p;
     if (!oip_pb_param(entry, &p))
         return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].parameters: an entry cannot be read",
                          index);
-    if (p.key.n >= 14 && memcmp(p.key.p, "shared_memory_", 14) == 0)
+    if (oip_is_shared_memory(p.key))
         return error_set(e, STATUS_BAD_REQUEST,
                          "outputs[%u].parameters: shared memory is not served over a network",
                          index);
     if (!view_is(p.key, "classification"))
-        return true;
+        return oip_is_framing(p.key) || oip_add_param(d->arena, &o->params, &p, &d->sum, &at, e);
     bool whole = p.type == PARAM_INT64 || p.type == PARAM_UINT64; // one union
     if (!whole || p.u > UINT32_MAX)
         return error_set(
@@ -97,7 +100,6 @@ static bool add_output(struct oip_grpc *d, struct view message, struct error *e)
     r->outputs = o;
     o += r->n_outputs;
     *o = (struct requested_output){.binary = true};
-    unsigned params = 0;
     pb_read(&fields, message);
     for (unsigned n = 0; pb_next(&fields, &f); n++) {
         if (n == OIP_MAX_FIELDS)
@@ -106,12 +108,9 @@ static bool add_output(struct oip_grpc *d, struct view message, struct error *e)
             continue;
         if (f.wire != PB_LEN)
             return malformed(NULL, e);
-        if (f.number == 2 && params++ == INFER_MAX_PARAMS)
-            return error_set(e, STATUS_BAD_REQUEST, "outputs[%u].parameters: more than %d",
-                             r->n_outputs, INFER_MAX_PARAMS);
         if (f.number == 1)
             o->name = f.data;
-        else if (!output_param(o, f.data, r->n_outputs, e))
+        else if (!output_param(d, o, f.data, e))
             return false;
     }
     if (fields.error)

@@ -1,3 +1,4 @@
+#include "infer/model_config.h"
 #include "infer/oip_grpc.h"
 #include "infer/oip_pb.h"
 
@@ -82,7 +83,7 @@ bool oip_grpc_read_ready(struct view message, bool *ready)
 
 #define INSTANCES_MOST 65536
 
-static const char serial_key[] = "serial_device", true_text[] = "true";
+static const char serial_key[] = MODEL_CONFIG_SERIAL, true_text[] = "true";
 
 struct instance_group {
     uint32_t count, devices;
@@ -171,18 +172,27 @@ static bool on_config_field(const struct pb_field *f, void *ctx)
 
 static bool on_config(const struct pb_field *f, void *ctx)
 {
-    return f->number != 1 || (f->wire == PB_LEN && walk(f->data, on_config_field, ctx));
+    if (f->number != 1)
+        return true;
+    ((struct model_metadata *)ctx)->config = f->data;
+    return f->wire == PB_LEN;
 }
 
-bool oip_grpc_read_config(struct view message, struct model_metadata *out)
+bool oip_grpc_read_config(struct view message, struct model_metadata *out, struct error *e)
 {
     out->max_batch = out->instances = 0;
     out->serial = false;
-    if (walk(message, on_config, out))
-        return true;
-    out->max_batch = out->instances = 0;
-    out->serial = false;
-    return false;
+    out->config = (struct view){0};
+    struct model_metadata c = *out;
+    if (!walk(message, on_config, &c))
+        return error_set(e, STATUS_BAD_ANSWER, "the worker's configuration: not whole");
+    if (!model_config_check(c.config, e))
+        return false;
+    if (!walk(c.config, on_config_field, &c))
+        return error_set(e, STATUS_BAD_ANSWER,
+                         "the worker's configuration: a field has another wire type");
+    *out = c;
+    return true;
 }
 
 // Lists grow in the arena; each entry is backed by its own field.
@@ -453,6 +463,8 @@ static uint8_t *w_parameter(uint8_t *at, size_t entry, size_t value)
 
 bool oip_grpc_config(struct buffer *out, const struct model_metadata *m)
 {
+    if (m->config.n > 0)
+        return model_config_pb(out, m);
     unsigned skip = m->max_batch ? 1 : 0;
     size_t n = oip_pb_text_size(1, m->name) + oip_pb_text_size(2, m->platform);
     if (m->max_batch)

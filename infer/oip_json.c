@@ -59,6 +59,7 @@ struct oip_json {
     bool reading_later;
     struct json_reader saved, behind; // at the saved data; behind the input
     struct requested_output output;   // the present one
+    struct params_sum sum;            // of the parameters of inputs and outputs
     bool output_said;                 // it has binary_data
     uint64_t said[INFER_MAX_TENSORS / 64];
     struct oip_data data;
@@ -257,11 +258,6 @@ static bool take_request_param(struct oip_json *d, const struct param *p, struct
     return oip_take_param(d->out, p, e);
 }
 
-static bool is_shared_memory(struct view key)
-{
-    return key.n >= 14 && memcmp(key.p, "shared_memory_", 14) == 0;
-}
-
 static bool no_shared_memory(struct oip_json *d, struct error *e)
 {
     return error_set(e, STATUS_BAD_REQUEST,
@@ -269,10 +265,20 @@ static bool no_shared_memory(struct oip_json *d, struct error *e)
                      item(d));
 }
 
+// One that is for the model.
+static bool keep_param(struct oip_json *d, const struct params **to, const struct param *p,
+                       struct error *e)
+{
+    struct oip_place at = {list(d), item(d), NULL};
+    return oip_add_param(d->arena, to, p, &d->sum, &at, e);
+}
+
 static bool take_input_param(struct oip_json *d, const struct param *p, struct error *e)
 {
-    if (is_shared_memory(p->key))
+    if (oip_is_shared_memory(p->key))
         return no_shared_memory(d, e);
+    if (!oip_is_framing(p->key))
+        return keep_param(d, &d->tensor.params, p, e);
     if (!view_is(p->key, "binary_data_size"))
         return true;
     if (p->type != PARAM_INT64 || p->i < 0)
@@ -285,7 +291,7 @@ static bool take_input_param(struct oip_json *d, const struct param *p, struct e
 
 static bool take_output_param(struct oip_json *d, const struct param *p, struct error *e)
 {
-    if (is_shared_memory(p->key))
+    if (oip_is_shared_memory(p->key))
         return no_shared_memory(d, e);
     if (view_is(p->key, "binary_data")) {
         if (p->type != PARAM_BOOL)
@@ -297,6 +303,8 @@ static bool take_output_param(struct oip_json *d, const struct param *p, struct 
             return refuse(d, e, "parameters.classification", "a non-negative integer",
                           oip_param_came(p));
         d->output.classification = (uint32_t)p->i;
+    } else if (!oip_is_framing(p->key)) {
+        return keep_param(d, &d->output.params, p, e);
     }
     return true;
 }

@@ -6,7 +6,7 @@
  *
  * Bounds: 256 inputs, 256 outputs, 64 parameters, 256 keys in one object, depth 100, rank 16; a string that
  * is neither data nor skipped: OIP_MAX_TEXT.
- * Keys that we do not know are skipped; parameters that we do not know are kept (and go alone). */
+ * Keys that we do not know are skipped; parameters that we do not know are kept (infer/params.h has their bounds). */
 #ifndef SLUICE_INFER_OIP_JSON_H
 #define SLUICE_INFER_OIP_JSON_H
 

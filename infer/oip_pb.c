@@ -123,12 +123,28 @@ uint8_t *oip_pb_w_param(uint8_t *at, uint32_t field, const struct param *p)
     return w_value(at, p);
 }
 
+size_t oip_pb_params_size(uint32_t field, const struct params *l)
+{
+    size_t n = 0;
+    for (unsigned i = 0; l && i < l->n; i++)
+        n += oip_pb_param_size(field, &l->at[i]);
+    return n;
+}
+
+uint8_t *oip_pb_w_params(uint8_t *at, uint32_t field, const struct params *l)
+{
+    for (unsigned i = 0; l && i < l->n; i++)
+        at = oip_pb_w_param(at, field, &l->at[i]);
+    return at;
+}
+
 // ---- tensors -------------------------------------------------------------------------------------------
 
 struct pb_tensor { // one that is being read
     struct arena *arena;
     struct tensor *t;
     struct view *contents;
+    struct params_sum *sum;
     const struct oip_place *at;
     unsigned dims; // that came
 };
@@ -168,14 +184,14 @@ static bool read_dims(struct pb_tensor *d, const struct pb_field *f, struct erro
     return !run.error || malformed(d->at, run.error, e);
 }
 
-static bool tensor_param(struct view entry, const struct oip_place *at, struct error *e)
+static bool tensor_param(struct pb_tensor *d, struct view entry, struct error *e)
 {
     struct param p;
     if (!oip_pb_param(entry, &p))
-        return malformed(at, "a parameter cannot be read", e);
-    if (p.key.n >= 14 && memcmp(p.key.p, "shared_memory_", 14) == 0)
-        return malformed(at, "shared memory is not served over a network", e);
-    return true; // others mean nothing to us
+        return malformed(d->at, "a parameter cannot be read", e);
+    if (oip_is_shared_memory(p.key))
+        return malformed(d->at, "shared memory is not served over a network", e);
+    return oip_is_framing(p.key) || oip_add_param(d->arena, &d->t->params, &p, d->sum, d->at, e);
 }
 
 static bool tensor_field(struct pb_tensor *d, const struct pb_field *f, struct error *e)
@@ -194,7 +210,7 @@ static bool tensor_field(struct pb_tensor *d, const struct pb_field *f, struct e
         d->t->dtype = dtype_of(f->data);
         return true;
     case 4:
-        return tensor_param(f->data, d->at, e);
+        return tensor_param(d, f->data, e);
     default:
         if (d->contents->p)
             return malformed(d->at, "has contents twice", e);
@@ -222,20 +238,17 @@ static bool check_tensor(const struct pb_tensor *d, struct error *e)
 }
 
 bool oip_pb_tensor(struct arena *a, struct view message, struct tensor *t, struct view *contents,
-                   const struct oip_place *at, struct error *e)
+                   struct params_sum *sum, const struct oip_place *at, struct error *e)
 {
-    struct pb_tensor d = {.arena = a, .t = t, .contents = contents, .at = at};
+    struct pb_tensor d = {.arena = a, .t = t, .contents = contents, .sum = sum, .at = at};
     struct pb_reader r;
     struct pb_field f;
     *t = (struct tensor){0};
     *contents = (struct view){0};
-    unsigned params = 0;
     pb_read(&r, message);
     for (unsigned n = 0; pb_next(&r, &f); n++) {
         if (n == OIP_MAX_FIELDS)
             return malformed(at, "has too many fields", e);
-        if (f.number == 4 && params++ == INFER_MAX_PARAMS)
-            return malformed(at, "more than 64 parameters", e);
         if (!tensor_field(&d, &f, e))
             return false;
     }
@@ -265,7 +278,7 @@ static struct view dtype_name(const struct tensor *t)
 static size_t tensor_body_size(const struct tensor *t, int64_t first)
 {
     return pb_len_size(1, t->name.n) + pb_len_size(2, dtype_name(t).n) +
-           (t->rank ? pb_len_size(3, dims_size(t, first)) : 0);
+           (t->rank ? pb_len_size(3, dims_size(t, first)) : 0) + oip_pb_params_size(4, t->params);
 }
 
 size_t oip_pb_tensor_size(uint32_t field, const struct tensor *t, int64_t first)
@@ -282,5 +295,5 @@ uint8_t *oip_pb_w_tensor(uint8_t *at, uint32_t field, const struct tensor *t, in
         at = pb_w_len(at, 3, dims_size(t, first));
     for (unsigned i = 0; i < t->rank; i++)
         at = pb_w_varint(at, dim(t, i, first));
-    return at;
+    return oip_pb_w_params(at, 4, t->params);
 }

@@ -27,9 +27,10 @@ bool oip_contents_begin(struct oip_contents *c, struct arena *a, struct view con
                         struct tensor *t, const struct oip_place *at, struct error *e);
 enum oip_step oip_contents_step(struct oip_contents *c, size_t max_bytes, struct error *e);
 
-// One tensor message without its data, with what its shape takes in a; *contents: .p NULL when it has none.
+// One tensor message without its data, with what its shape and its parameters take in a; *contents: .p NULL when it has
+// none. sum: of the message that it is in.
 bool oip_pb_tensor(struct arena *a, struct view message, struct tensor *t, struct view *contents,
-                   const struct oip_place *at, struct error *e);
+                   struct params_sum *sum, const struct oip_place *at, struct error *e);
 // An entry of map<string, InferParameter>; false: not one, or more than OIP_MAX_ENTRY fields.
 bool oip_pb_param(struct view entry, struct param *out);
 bool oip_text(struct view v); // at most OIP_MAX_TEXT bytes of UTF-8: they are read in one go
@@ -39,6 +40,8 @@ size_t oip_pb_tensor_size(uint32_t field, const struct tensor *t, int64_t first)
 uint8_t *oip_pb_w_tensor(uint8_t *at, uint32_t field, const struct tensor *t, int64_t first);
 size_t oip_pb_param_size(uint32_t field, const struct param *p);
 uint8_t *oip_pb_w_param(uint8_t *at, uint32_t field, const struct param *p);
+size_t oip_pb_params_size(uint32_t field, const struct params *l); // of NULL: 0
+uint8_t *oip_pb_w_params(uint8_t *at, uint32_t field, const struct params *l);
 static inline size_t oip_pb_text_size(uint32_t field, struct view v)
 {
     return v.n ? pb_len_size(field, v.n) : 0;

@@ -123,12 +123,26 @@ static bool put_param(struct buffer *out, const struct param *p)
     return put_number(out, p);
 }
 
+// comma: something stands before it.
+static bool put_list(struct buffer *out, const struct param *at, unsigned n, bool comma)
+{
+    bool ok = true;
+    for (unsigned i = 0; ok && i < n; i++)
+        ok = ((i == 0 && !comma) || PUT(out, ",")) && put_param(out, &at[i]);
+    return ok;
+}
+
 static bool put_params(struct buffer *out, const struct oip_said *s)
 {
-    bool ok = PUT(out, ",\"parameters\":{");
-    for (unsigned i = 0; ok && i < s->n_params; i++)
-        ok = (i == 0 || PUT(out, ",")) && put_param(out, &s->params[i]);
+    bool ok = PUT(out, ",\"parameters\":{") && put_list(out, s->params, s->n_params, false);
+    if (s->theirs)
+        ok = ok && put_list(out, s->theirs->at, s->theirs->n, s->n_params > 0);
     return ok && PUT(out, "}");
+}
+
+static bool put_tensor_params(struct buffer *out, const struct params *l)
+{
+    return PUT(out, ",\"parameters\":{") && put_list(out, l->at, l->n, false) && PUT(out, "}");
 }
 
 static bool put_head(struct buffer *out, const struct oip_said *s)
@@ -138,7 +152,7 @@ static bool put_head(struct buffer *out, const struct oip_said *s)
         ok = ok && PUT(out, ",\"model_version\":") && put_string(out, s->version);
     if (s->id.n)
         ok = ok && PUT(out, ",\"id\":") && put_string(out, s->id);
-    if (s->n_params)
+    if (s->n_params || s->theirs)
         ok = ok && put_params(out, s);
     return ok && PUT(out, ",\"outputs\":[");
 }
@@ -288,10 +302,13 @@ void oip_rest_begin(struct oip_rest *w, const struct infer_request *request,
                            .n_wanted = oip_rest_outputs(request, slice->answer)};
 }
 
-static bool put_blob(struct oip_rest *w, unsigned index, size_t bytes, struct error *e)
+static bool put_blob(struct oip_rest *w, unsigned index, const struct tensor *whole,
+                     struct error *e)
 {
+    const struct params *l = whole->params;
     if (!PUT(w->out, ",\"parameters\":{\"binary_data_size\":") ||
-        !put_i64(w->out, (int64_t)bytes) || !PUT(w->out, "}}"))
+        !put_i64(w->out, (int64_t)whole->bytes) || (l && !put_list(w->out, l->at, l->n, true)) ||
+        !PUT(w->out, "}}"))
         return no_memory(e);
     for (const struct slice *part = w->slice; part; part = part->next) {
         struct tensor t = slice_output(part, index);
@@ -343,7 +360,9 @@ static bool next_output(struct oip_rest *w, struct error *e)
     if ((w->k && !PUT(w->out, ",")) || !put_tensor_head(w->out, t))
         return no_memory(e);
     if (binary)
-        return put_blob(w, index, whole.bytes, e);
+        return put_blob(w, index, t, e);
+    if (t->params && !put_tensor_params(w->out, t->params))
+        return no_memory(e);
     w->i = w->part_end = w->before = 0;
     w->index = index;
     if (w->slice->next)

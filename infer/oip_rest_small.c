@@ -1,3 +1,4 @@
+#include "infer/model_config.h"
 #include "infer/oip_rest.h"
 
 static bool flag(struct buffer *out, struct view key, bool v)
@@ -129,6 +130,8 @@ static void config_tensors(struct json_writer *w, struct view key, const struct 
 
 bool oip_rest_config(struct buffer *out, const struct model_metadata *m)
 {
+    if (m->config.n > 0)
+        return model_config_json(out, m);
     struct json_writer w;
     unsigned skip = m->max_batch ? 1 : 0;
     json_write(&w, out);

@@ -42,6 +42,22 @@ static void key_view(struct key *k, struct view v)
     key_put(k, v.p, v.n);
 }
 
+static void key_params(struct key *k, const struct param *at, unsigned n)
+{
+    struct hash128 h = params_hash(at, n);
+    key_put(k, &h, sizeof(h));
+}
+
+// Of an input or a requested output, if it has any: behind a length that no text has.
+static void key_list(struct key *k, const struct params *l)
+{
+    static const uint32_t mark = UINT32_MAX;
+    if (!l)
+        return;
+    key_put(k, &mark, sizeof(mark));
+    key_params(k, l->at, l->n);
+}
+
 static uint32_t shared_rows(const struct infer_request *r)
 {
     if (r->n_inputs == 0)
@@ -57,7 +73,7 @@ static struct hash128 batch_key(const struct infer_request *r)
 {
     struct key k;
     k.n = 0;
-    uint16_t counts[2] = {r->n_inputs, r->n_outputs};
+    uint16_t counts[3] = {r->n_inputs, r->n_outputs, r->n_params};
     key_put(&k, counts, sizeof(counts));
     for (unsigned i = 0; i < r->n_inputs; i++) {
         const struct tensor *t = &r->inputs[i];
@@ -70,11 +86,15 @@ static struct hash128 batch_key(const struct infer_request *r)
             key_put(&k, t->shape + skip, (near - skip) * sizeof(t->shape[0]));
         if (t->rank > near)
             key_put(&k, t->more, (t->rank - near) * sizeof(t->more[0]));
+        key_list(&k, t->params);
     }
     for (unsigned i = 0; i < r->n_outputs; i++) {
         key_view(&k, r->outputs[i].name);
         key_put(&k, &r->outputs[i].classification, sizeof(r->outputs[i].classification));
+        key_list(&k, r->outputs[i].params);
     }
+    if (r->n_params)
+        key_params(&k, r->params, r->n_params);
     return hash128(view_of(k.run, k.n), 0);
 }
 
@@ -85,8 +105,7 @@ void request_seal(struct infer_request *r)
         r->bytes += r->inputs[i].bytes;
     r->rows = shared_rows(r);
     r->batch_key = batch_key(r);
-    if (r->n_params)
-        r->sequence = true;
+    r->sequence |= r->sequence_id != 0 || r->sequence_start || r->sequence_end;
 }
 
 struct tensor slice_output(const struct slice *s, unsigned k)
@@ -215,7 +234,8 @@ bool model_metadata_copy(struct arena *a, struct model_metadata *out,
 {
     *out = *from;
     out->versions = arena_array(a, from->n_versions ? from->n_versions : 1, sizeof(*out->versions));
-    if (!out->versions || !copied(a, &out->name) || !copied(a, &out->platform))
+    if (!out->versions || !copied(a, &out->name) || !copied(a, &out->platform) ||
+        !copied(a, &out->config))
         return false;
     for (unsigned i = 0; i < from->n_versions; i++) {
         out->versions[i] = from->versions[i];

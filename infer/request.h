@@ -7,10 +7,10 @@
 #include "base/arena.h"
 #include "base/block.h"
 #include "base/hash.h"
+#include "infer/params.h"
 #include "infer/tensor.h"
 
-#define INFER_MAX_TENSORS 256 // inputs or outputs of one request: row 96 of hostile input
-#define INFER_MAX_PARAMS 64
+#define INFER_MAX_TENSORS 256      // inputs or outputs of one request: row 96 of hostile input
 #define INFER_MAX_EMPTY_ROWS 65536 // rows that hold no data: as many as the largest batch
 #define MODEL_NAME_MAX 128         // [A-Za-z0-9._-]{1,128}
 
@@ -18,23 +18,18 @@ struct model;
 
 bool model_name_ok(struct view name);
 
-enum param_type { PARAM_BOOL, PARAM_INT64, PARAM_UINT64, PARAM_DOUBLE, PARAM_STRING };
-struct param {
-    struct view key;
-    enum param_type type;
-    union {
-        bool b;
-        int64_t i;
-        uint64_t u;
-        double d;
-    };
-    struct view s; // PARAM_STRING
-};
-
 struct requested_output {
     struct view name;
-    bool binary;             // answer this one in binary (REST)
-    uint32_t classification; // 0: raw tensor
+    bool binary;                 // answer this one in binary (REST)
+    uint32_t classification;     // 0: raw tensor
+    const struct params *params; // that are not known here; NULL: none
+};
+
+// Where a request comes from, for the worker of one that goes alone: metadata of its call. Empty ones are not told. All are
+// printable ASCII.
+struct request_trace {
+    struct view id;            // x-request-id
+    struct view parent, state; // traceparent, tracestate: W3C Trace Context
 };
 
 enum infer_format { FORMAT_OIP_JSON, FORMAT_OIP_BINARY, FORMAT_OIP_GRPC }; // how to answer
@@ -44,11 +39,11 @@ struct infer_request {
     struct view id;             // client's OIP id, may be empty
     struct tensor *inputs;
     struct requested_output *outputs; // n_outputs == 0: all
-    struct param *params;             // those that are not known below
+    struct param *params;             // those that are not known below, and those of its sequence
     uint16_t n_inputs, n_outputs, n_params;
     enum infer_format format;
     bool binary_output;                // default of outputs that do not say
-    bool sequence;                     // sequence_* or unknown parameters came: goes alone
+    bool sequence;                     // a step of one: goes alone
     bool sequence_start, sequence_end; // first, last step of its sequence
     bool no_chain;                     // the model that it names, or an error: no other may answer
     uint64_t sequence_id; // hash of the client's sequence_id; 0: belongs to no sequence
@@ -56,7 +51,8 @@ struct infer_request {
     uint64_t timeout_us;  // 0: none given
     uint32_t rows;        // first dimension when all inputs share it, else 0 (cannot be batched)
     size_t bytes;         // sum of the inputs' bytes: charged to the queue
-    struct hash128 batch_key; // see request_seal
+    struct hash128 batch_key;          // see request_seal
+    const struct request_trace *trace; // NULL: nothing; not in the batch key
 };
 
 // What is asked, as its worker knows it; the client may have used another name.
@@ -66,8 +62,8 @@ struct target {
 };
 
 // Called once by each decoder when all is filled: computes rows, bytes and the batch key, the hash of
-// (names, datatypes, non-batch shapes, requested output names). What is asked, and of which version, is its ticket's target.
-// Requests that must go alone (sequence, unknown parameters) get sequence = true.
+// (names, datatypes, non-batch shapes, requested output names, and every parameter that is kept, in whatever order). What
+// is asked, and of which version, is its ticket's target. Steps of a sequence get sequence = true.
 void request_seal(struct infer_request *r);
 
 // One worker's answer to one batch, reference-counted by its block: `outputs` views point into it.
@@ -78,6 +74,7 @@ struct answer {
     uint16_t n_outputs;
     struct view model, version;    // as the worker says
     uint64_t queue_us, compute_us; // worker's own figures, 0: not given
+    const struct params *params;   // what else it says of the answer; NULL: nothing
     uint32_t rows;                 // rows of the batch, 0 when not batched
     const uint64_t **row_offsets;  // [n_outputs] NULL, or for BYTES outputs [rows + 1] byte offsets
 };
@@ -116,6 +113,8 @@ struct model_metadata {
     uint32_t instances; // ModelConfig.instance_group, added up; 0: not known
     bool
         serial; // ModelConfig.parameters: its server computes one batch at a time, of whatever model
+    struct view
+        config; // ModelConfig as its server gives it (infer/model_config.h); empty: not known
 };
 // Deep, into the arena. False: out of memory.
 bool model_metadata_copy(struct arena *a, struct model_metadata *out,

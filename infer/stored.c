@@ -64,7 +64,8 @@ static bool put_value(struct buffer *out, const struct stored *it, uint32_t rows
 bool stored_write(struct buffer *out, const struct stored *it, const struct slice *s)
 {
     static const struct infer_request all_outputs;
-    struct oip_said said = {.model = it->model, .version = it->version};
+    struct oip_said said = {
+        .model = it->model, .version = it->version, .theirs = s->answer->params};
     struct oip_message m;
     struct arena a;
     struct error e;

@@ -52,6 +52,7 @@ struct tensor {
     int64_t *more;                 // of rank > 8: those behind; copies of the tensor share them
     const uint8_t *data;           // any alignment; NULL when bytes == 0
     size_t bytes;
+    const struct params *params; // infer/params.h: what its sender says beside it; NULL: nothing
 };
 
 static inline int64_t tensor_dim(const struct tensor *t, unsigned i)

@@ -109,6 +109,7 @@ struct ticket {
     uint8_t source;         // enum answer_source, of an answer
     uint32_t age_s;         // of an answer that is not the model's own
     uint32_t replica;       // that it was sent to last; sent > 0
+    uint64_t batch_id;      // of the batch in which it was sent last, with others; 0: it went alone
     uint32_t retry_after_s; // refused early: when there may be room for it; 0: nothing is said
     uint64_t queue_us;      // from queued to sent (the last sending)
     uint64_t compute_us;    // the worker's own figure, or the call's time

@@ -236,6 +236,7 @@ enum step_end step_on_back(struct step *s, struct ticket *t, struct failure *e, 
         fx_forget(fx, &t->error);
         return STEP_OUT;
     }
+    s->batch_id = s->batch_id ? s->batch_id : t->batch_id;
     if (t->error.status != STATUS_OK) {
         *e = t->error;
         return STEP_FAILED;

@@ -4,6 +4,7 @@
  * Input: 1 byte step size, 1 byte rows that were asked for, then the message. */
 #include "infer/oip_grpc.h"
 #include "base/check.h"
+#include "infer/model_config.h"
 #include "infer/oip_rest.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -25,8 +26,19 @@ static bool decode(struct arena *a, struct view message, size_t max, struct infe
 static void same_tensor(const struct tensor *t, const struct tensor *u, int64_t rows)
 {
     invariant(view_eq(t->name, u->name) && t->dtype == u->dtype && t->rank == u->rank);
+    same_list(t->params, u->params);
     for (unsigned i = 0; i < t->rank; i++)
         invariant(tensor_dim(u, i) == (i == 0 && rows ? rows : tensor_dim(t, i)));
+}
+
+static void same_list(const struct params *l, const struct params *m)
+{
+    invariant((l ? l->n : 0) == (m ? m->n : 0));
+    for (unsigned i = 0; l && i < l->n; i++) {
+        const struct param *p = &l->at[i], *q = &m->at[i];
+        invariant(view_eq(p->key, q->key) && view_eq(p->s, q->s) && p->type == q->type);
+        invariant(p->type == PARAM_STRING || p->type == PARAM_BOOL || p->u == q->u);
+    }
 }
 
 static void check_size(const struct tensor *t)
@@ -65,14 +77,14 @@ static void check_batch(struct arena *a, const struct infer_request *r, unsigned
     struct target to = {NULL, r->model, r->version};
     invariant(oip_grpc_write_batch(a, &to, members, n, rows, r->timeout_us >> 1, &m));
     if (!decode(a, flat(a, &m), SIZE_MAX, &back, &e)) {
-        // Alone it carries timeout and priority of its own beside the kept ones; dimensions may grow too far.
+        // It carries timeout and priority of its own beside the kept ones; dimensions may grow too far.
         invariant(n > 1 || r->n_params + 2 > INFER_MAX_PARAMS);
         return;
     }
     invariant(back.n_inputs == r->n_inputs && back.n_outputs == r->n_outputs);
     invariant(view_eq(back.model, r->model) && view_eq(back.version, r->version));
     invariant(back.timeout_us == r->timeout_us >> 1);
-    invariant(n > 1 || (back.n_params == r->n_params && view_eq(back.id, r->id)));
+    invariant(back.n_params == r->n_params && (n > 1 || view_eq(back.id, r->id)));
     invariant(n > 1 || (back.priority == r->priority && back.sequence == r->sequence));
     for (unsigned i = 0; i < r->n_inputs; i++) {
         const struct tensor *t = &r->inputs[i], *u = &back.inputs[i];
@@ -81,9 +93,11 @@ static void check_batch(struct arena *a, const struct infer_request *r, unsigned
         for (unsigned k = 0; k < n && t->bytes; k++)
             invariant(memcmp(u->data + k * t->bytes, t->data, t->bytes) == 0);
     }
-    for (unsigned i = 0; i < r->n_outputs; i++)
+    for (unsigned i = 0; i < r->n_outputs; i++) {
         invariant(view_eq(back.outputs[i].name, r->outputs[i].name) &&
                   back.outputs[i].classification == r->outputs[i].classification);
+        same_list(back.outputs[i].params, r->outputs[i].params);
+    }
 }
 
 static void fuzz_request(struct arena *a, struct view message, size_t max)
@@ -129,13 +143,15 @@ static struct answer *read_answer(struct view message, uint32_t rows)
 static void check_reply(struct arena *a, const struct slice *s)
 {
     struct infer_request r = {.format = FORMAT_OIP_GRPC, .binary_output = true};
-    const struct oip_said said = {.model = VIEW("m"), .version = VIEW("1"), .id = VIEW("i")};
+    const struct oip_said said = {
+        .model = VIEW("m"), .version = VIEW("1"), .id = VIEW("i"), .theirs = s->answer->params};
     struct oip_message m;
     struct error e;
     bool pins;
     invariant(oip_grpc_write_answer(a, &r, s, &said, &m, &pins, &e));
     struct answer *back = read_answer(flat(a, &m), s->rows);
     invariant(back && back->n_outputs == s->answer->n_outputs && view_is(back->model, "m"));
+    same_list(back->params, s->answer->params);
     for (unsigned k = 0; k < back->n_outputs; k++) {
         struct tensor t = slice_output(s, k);
         same_tensor(&t, &back->outputs[k], 0);
@@ -172,6 +188,26 @@ static void fuzz_reply(struct arena *a, struct view message, uint32_t rows)
 
 // ---- the small calls -----------------------------------------------------------------------------------
 
+// What is taken is told again whole, in both forms.
+static void fuzz_config(struct view message)
+{
+    struct model_metadata m = {0}, again = {0};
+    struct buffer json, pb;
+    struct error e;
+    if (!oip_grpc_read_config(message, &m, &e) || m.config.n == 0)
+        return;
+    buffer_init(&json);
+    buffer_init(&pb);
+    invariant(oip_rest_config(&json, &m) && oip_grpc_config(&pb, &m));
+    struct json_reader r;
+    json_read(&r, buffer_view(&json));
+    invariant(json_skip(&r, json_next(&r)) && json_next(&r) == JSON_END);
+    if (oip_grpc_read_config(buffer_view(&pb), &again, &e)) // else ours makes it too large
+        invariant(again.max_batch == m.max_batch && !again.serial);
+    buffer_deinit(&json);
+    buffer_deinit(&pb);
+}
+
 static void fuzz_small(struct arena *a, struct view message)
 {
     struct model_metadata m, again;
@@ -185,7 +221,7 @@ static void fuzz_small(struct arena *a, struct view message)
     oip_grpc_read_index_request(message, &flag);
     oip_grpc_read_health_request(message, &name);
     oip_grpc_read_ready(message, &flag);
-    oip_grpc_read_config(message, &m);
+    fuzz_config(message);
     if (oip_grpc_read_metadata(a, message, &m, &e)) {
         invariant(oip_grpc_metadata(&out, &m));
         invariant(oip_grpc_read_metadata(a, buffer_view(&out), &again, &e));

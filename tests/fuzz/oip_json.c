@@ -36,9 +36,35 @@ static void same_param(const struct param *p, const struct param *q)
     invariant(numbers ? number(p) == number(q) : p->type == PARAM_STRING || p->b == q->b);
 }
 
+static void same_list(const struct params *l, const struct params *m)
+{
+    invariant((l ? l->n : 0) == (m ? m->n : 0));
+    for (unsigned i = 0; l && i < l->n; i++)
+        same_param(&l->at[i], &m->at[i]);
+}
+
+static bool has_fraction(const struct params *l)
+{
+    for (unsigned i = 0; l && i < l->n; i++)
+        if (l->at[i].type == PARAM_DOUBLE)
+            return true;
+    return false;
+}
+
+static bool has_fractions(const struct infer_request *r)
+{
+    bool any = has_fraction(&(struct params){r->params, r->n_params, 0});
+    for (unsigned i = 0; i < r->n_inputs; i++)
+        any |= has_fraction(r->inputs[i].params);
+    for (unsigned i = 0; i < r->n_outputs; i++)
+        any |= has_fraction(r->outputs[i].params);
+    return any;
+}
+
 static void same_request(const struct infer_request *a, const struct infer_request *b)
 {
-    invariant(view_eq(a->id, b->id) && hash128_eq(a->batch_key, b->batch_key));
+    invariant(view_eq(a->id, b->id));
+    invariant(hash128_eq(a->batch_key, b->batch_key) || has_fractions(a));
     invariant(a->rows == b->rows && a->bytes == b->bytes && a->format == b->format);
     invariant(a->timeout_us == b->timeout_us && a->priority == b->priority);
     invariant(a->sequence == b->sequence && a->n_params == b->n_params);
@@ -49,10 +75,13 @@ static void same_request(const struct infer_request *a, const struct infer_reque
         const struct tensor *t = &a->inputs[i], *u = &b->inputs[i];
         invariant(view_eq(t->name, u->name) && t->dtype == u->dtype && t->rank == u->rank);
         invariant(tensor_same_shape(t, u));
+        same_list(t->params, u->params);
         invariant(t->bytes == u->bytes && (!t->bytes || memcmp(t->data, u->data, t->bytes) == 0));
     }
-    for (unsigned i = 0; i < a->n_outputs; i++)
+    for (unsigned i = 0; i < a->n_outputs; i++) {
         invariant(a->outputs[i].binary == b->outputs[i].binary);
+        same_list(a->outputs[i].params, b->outputs[i].params);
+    }
 }
 
 static void check_tensors(const struct infer_request *r, size_t backing)
@@ -79,18 +108,9 @@ static void w_member(struct json_writer *w, struct view key, struct view text)
     json_w_string(w, text);
 }
 
-static void w_params(struct json_writer *w, const struct infer_request *r)
+static void w_list(struct json_writer *w, const struct param *at, unsigned n)
 {
-    json_w_key(w, VIEW("parameters"));
-    json_w_object(w);
-    json_w_key(w, VIEW("timeout"));
-    json_w_u64(w, r->timeout_us);
-    json_w_key(w, VIEW("priority"));
-    json_w_u64(w, r->priority);
-    json_w_key(w, VIEW("binary_data_output"));
-    json_w_bool(w, r->binary_output);
-    for (unsigned i = 0; i < r->n_params; i++) {
-        const struct param *p = &r->params[i];
+    for (const struct param *p = at; p < at + n; p++) {
         json_w_key(w, p->key);
         if (p->type == PARAM_STRING)
             json_w_string(w, p->s);
@@ -103,6 +123,19 @@ static void w_params(struct json_writer *w, const struct infer_request *r)
         else
             json_w_f64(w, p->d);
     }
+}
+
+static void w_params(struct json_writer *w, const struct infer_request *r)
+{
+    json_w_key(w, VIEW("parameters"));
+    json_w_object(w);
+    json_w_key(w, VIEW("timeout"));
+    json_w_u64(w, r->timeout_us);
+    json_w_key(w, VIEW("priority"));
+    json_w_u64(w, r->priority);
+    json_w_key(w, VIEW("binary_data_output"));
+    json_w_bool(w, r->binary_output);
+    w_list(w, r->params, r->n_params);
     json_w_object_end(w);
 }
 
@@ -125,6 +158,8 @@ static void w_inputs(struct json_writer *w, const struct infer_request *r, struc
         json_w_object(w);
         json_w_key(w, VIEW("binary_data_size"));
         json_w_u64(w, t->bytes);
+        if (t->params)
+            w_list(w, t->params->at, t->params->n);
         json_w_object_end(w);
         json_w_object_end(w);
         invariant(buffer_append(tail, t->data, t->bytes));
@@ -150,6 +185,8 @@ static void w_request(struct buffer *out, struct buffer *tail, const struct infe
         json_w_bool(&w, r->outputs[i].binary);
         json_w_key(&w, VIEW("classification"));
         json_w_u64(&w, r->outputs[i].classification);
+        if (r->outputs[i].params)
+            w_list(&w, r->outputs[i].params->at, r->outputs[i].params->n);
         json_w_object_end(&w);
         json_w_object_end(&w);
     }

@@ -203,11 +203,16 @@ static void draw_forms(struct model_of *m)
 {
     static const char *const version[KINDS] = {
         [KIND_VERSION1] = "1", [KIND_VERSION2] = "2", [KIND_VERSION9] = "9"};
+    static struct param told = {.key = VIEW("p"), .type = PARAM_INT64, .i = 1};
+    static const struct params list = {&told, 1, 1};
+    unsigned other = m->w->plan.seed % 3; // of all models alike: a step of a chain asks another one
     for (unsigned k = 0; k < KINDS; k++) {
         struct tensor *t = &m->form_input[k];
         *t = (struct tensor){.name = VIEW("x"), .dtype = DT_UINT64, .rank = 2, .shape = {1, 1}};
-        if (k == KIND_OTHER)
+        if (k == KIND_OTHER && other == 0)
             t->rank = 3, t->shape[2] = 1;
+        if (k == KIND_OTHER && other == 1)
+            t->params = &list;
         if (k == KIND_SCALAR)
             t->rank = 0;
         t->bytes = 8;
@@ -217,6 +222,8 @@ static void draw_forms(struct model_of *m)
                                     .inputs = t,
                                     .n_inputs = 1};
         r->sequence = k == KIND_SEQUENCE;
+        r->params = &told;
+        r->n_params = k == KIND_OTHER && other == 2;
         request_seal(r);
     }
 }

@@ -66,7 +66,7 @@
 // What a request can be like: each has a batch key of its own.
 enum kind {
     KIND_PLAIN,
-    KIND_OTHER,    // another shape
+    KIND_OTHER,    // another shape, or a parameter of its own, or of its input
     KIND_VERSION1, // names version 1
     KIND_VERSION2, // version 2, which only some replicas have
     KIND_VERSION9, // nobody has

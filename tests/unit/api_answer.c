@@ -208,11 +208,11 @@ static void no_json_form(void **state)
 // Requested outputs, in the order asked for, some in binary; one that the worker does not know.
 static void requested_outputs(void **state)
 {
-    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 2}, NULL, (const uint8_t *)"\1\2", 2},
-                           {VIEW("b"), DT_FP16, 2, {1, 2}, NULL, (const uint8_t *)"wxyz", 4},
-                           {VIEW("c"), DT_BOOL, 1, {1}, NULL, (const uint8_t *)"\1", 1}};
+    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 2}, NULL, (const uint8_t *)"\1\2", 2, NULL},
+                           {VIEW("b"), DT_FP16, 2, {1, 2}, NULL, (const uint8_t *)"wxyz", 4, NULL},
+                           {VIEW("c"), DT_BOOL, 1, {1}, NULL, (const uint8_t *)"\1", 1, NULL}};
     struct requested_output want[] = {
-        {VIEW("c"), true, 0}, {VIEW("a"), false, 0}, {VIEW("b"), true, 0}};
+        {VIEW("c"), true, 0, NULL}, {VIEW("a"), false, 0, NULL}, {VIEW("b"), true, 0, NULL}};
     const char *json =
         "{\"model_name\":\"m\",\"model_version\":\"3\",\"id\":\"i\\\"d\",\"outputs\":["
         "{\"name\":\"c\",\"datatype\":\"BOOL\",\"shape\":[1],\"parameters\":{\"binary_data_size"
@@ -242,7 +242,7 @@ static void large(void **state)
     for (size_t i = 0; i < n; i++)
         values[i] = 0.5f;
     struct tensor y = {VIEW("y"), DT_FP32, 2, {2, (int64_t)n / 2}, NULL, (const uint8_t *)values,
-                       n * 4};
+                       n * 4,     NULL};
     take(&y, 1, 2);
     assert_true(answer() >= 3);
     assert_int_equal(kit_woken, 0);
@@ -252,7 +252,7 @@ static void large(void **state)
     for (size_t i = 0; i < n; i++, p += 4)
         assert_memory_equal(p, i + 1 < n ? "0.5," : "0.5]", 4);
     assert_string_equal(p, "}]}");
-    struct requested_output twice[] = {{VIEW("y"), false, 0}, {VIEW("y"), false, 0}};
+    struct requested_output twice[] = {{VIEW("y"), false, 0, NULL}, {VIEW("y"), false, 0, NULL}};
     req = (struct infer_request){.outputs = twice, .n_outputs = 2};
     slice.rows = slice.row = 1; // a row of two: from a copy, since another's reader may be faster
     answer();
@@ -284,8 +284,8 @@ static void large(void **state)
 static void want_of_memory_in_a_flow(void **state)
 {
     static float values[120000];
-    struct tensor y = {VIEW("y"),     DT_FP32, 2, {2, 60000}, NULL, (const uint8_t *)values,
-                       sizeof(values)};
+    struct tensor y = {VIEW("y"),      DT_FP32, 2, {2, 60000}, NULL, (const uint8_t *)values,
+                       sizeof(values), NULL};
     unsigned refused = 0, cut = 0, whole = 0;
     for (unsigned i = 0; i < 120000; i++)
         values[i] = 0.5f;
@@ -320,7 +320,7 @@ static void broken_late(void **state)
     for (size_t i = 0; i < n; i++)
         memcpy(bytes + i * each, i + 1 < n ? "\4\0\0\0text" : "\4\0\0\0Zqx\xff", each);
     struct tensor y = {VIEW("y"), DT_BYTES, 1, {(int64_t)n}, NULL, (const uint8_t *)bytes,
-                       n * each};
+                       n * each,  NULL};
     take(&y, 1, 0);
     struct api_call call = {.kind = API_INFER};
     struct api_answer *more = NULL;
@@ -416,8 +416,8 @@ static void allocation_fails_anywhere(void **state)
     static const enum infer_format formats[] = {FORMAT_OIP_JSON, FORMAT_OIP_BINARY,
                                                 FORMAT_OIP_GRPC};
     static const uint8_t data[20000];
-    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 20000}, NULL, data, sizeof(data)},
-                           {VIEW("b"), DT_INT8, 2, {1, 2}, NULL, data, 2}};
+    struct tensor out[] = {{VIEW("a"), DT_INT8, 2, {1, 20000}, NULL, data, sizeof(data), NULL},
+                           {VIEW("b"), DT_INT8, 2, {1, 2}, NULL, data, 2, NULL}};
     for (unsigned k = 0; k < 3; k++) {
         req = (struct infer_request){.format = formats[k], .binary_output = k > 0};
         err.status = STATUS_UNAVAILABLE;
@@ -461,8 +461,8 @@ static struct tensor *outputs_of(size_t bytes)
     static float values[1 << 20];
     static struct tensor y[3];
     for (unsigned k = 0; k < 3; k++) // two that are copied where they go as bytes, one that is lent
-        y[k] =
-            (struct tensor){VIEW("y"), DT_FP32, 2, {1, 3000}, NULL, (const uint8_t *)values, 12000};
+        y[k] = (struct tensor){VIEW("y"), DT_FP32, 2, {1, 3000}, NULL, (const uint8_t *)values,
+                               12000,     NULL};
     y[2].shape[1] = (int64_t)(bytes / 4);
     y[2].bytes = bytes;
     return y;

@@ -65,9 +65,9 @@ static inline struct view message(struct arena *a, const char *model, struct buf
 {
     float values[] = {1, 2, 3, 4};
     struct tensor in[] = {
-        {VIEW("x"), DT_FP32, 2, {2, 2}, NULL, (const uint8_t *)values, sizeof(values)},
-        {VIEW("s"), DT_BYTES, 1, {2}, NULL, (const uint8_t *)"\1\0\0\0a\0\0\0\0", 9}};
-    struct requested_output y = {VIEW("y"), true, 0};
+        {VIEW("x"), DT_FP32, 2, {2, 2}, NULL, (const uint8_t *)values, sizeof(values), NULL},
+        {VIEW("s"), DT_BYTES, 1, {2}, NULL, (const uint8_t *)"\1\0\0\0a\0\0\0\0", 9, NULL}};
+    struct requested_output y = {VIEW("y"), true, 0, NULL};
     struct infer_request r = {.model = view_str(model),
                               .version = VIEW("3"),
                               .id = VIEW("7"),

@@ -127,6 +127,17 @@ static void wire_format(void **state)
     }
 }
 
+// So many parameters of different names, each with as many fields as it may have.
+static struct view entries(uint32_t number, unsigned n)
+{
+    struct view all = NONE, rest = join(field(2, V("\x08\1")), many(V("\x78\1"), 30));
+    for (unsigned i = 0; i < n; i++) {
+        char key[3] = {(char)('0' + i % 64), (char)('0' + i / 64), 'k'};
+        all = join(all, field(number, join(field(1, view_of(key, 3)), rest)));
+    }
+    return all;
+}
+
 // 10,000 groups; 5,000 messages one in the other; a million fields where a few belong.
 static void nesting_and_floods(void **state)
 {
@@ -155,12 +166,19 @@ static void nesting_and_floods(void **state)
     refused(request(input("INT8", V("\1"), field(4, entry))),
             "inputs[0]: a parameter cannot be read");
     // Entries by the thousand, each with as many fields as it may have.
-    struct view k = join(field(1, V("k")), field(2, V("\x08\1")));
-    struct view one = field(4, join(k, many(V("\x78\1"), 30)));
-    refused(request(input("INT8", V("\1"), many(one, 4000))), "inputs[0]: more than 64 parameters");
-    one = field(2, join(k, many(V("\x78\1"), 30)));
-    refused(request(field(6, join(field(1, V("y")), many(one, 4000)))),
+    refused(request(input("INT8", V("\1"), entries(4, 4000))),
+            "inputs[0].parameters: more than 64");
+    refused(request(field(6, join(field(1, V("y")), entries(2, 4000)))),
             "outputs[0].parameters: more than 64");
+    struct view twice = join(entries(4, 3), entries(4, 1));
+    refused(request(input("INT8", V("\1"), twice)), "inputs[0].parameters: duplicate key");
+    struct view many_lists = NONE;
+    for (unsigned i = 0; i < 17; i++) {
+        char name[] = {'a', (char)('a' + i), 0};
+        many_lists = join(many_lists, field(6, join(field(1, view_str(name)), entries(2, 64))));
+    }
+    refused(request(many_lists), "outputs[16].parameters: more than 1024, or 1 MiB of text, with "
+                                 "those of the other tensors");
     assert_true(decode(request(input("INT8", V("\1"), field(5, join(field(2, V("\1")), flood)))),
                        64 << 10)); // contents are read in steps
     assert_true(steps > 20);

@@ -124,7 +124,7 @@ static void model(void **state)
     assert_int_equal(back.outputs[0].dtype, DT_BYTES);
     c = ask(API_MODEL_CONFIG, true);
     api_answer_model(&kit_api, &kit_ex, &c, &m, 0);
-    assert_true(oip_grpc_read_config(message(), &back));
+    assert_true(oip_grpc_read_config(message(), &back, &(struct error){0}));
     assert_int_equal(back.max_batch, 8);
 }
 

@@ -337,7 +337,7 @@ static void believe(const char *name, uint32_t max_batch)
 static struct http_call *infer(size_t bytes)
 {
     struct http_seg seg = {much, bytes, NULL};
-    return worker_infer(w, &seg, 1, 10000000, &seen);
+    return worker_infer(w, NULL, 0, &seg, 1, 10000000, &seen);
 }
 
 // ---- what is asked -----------------------------------------------------------------------------------

@@ -77,6 +77,11 @@ static void lines(void **state)
            "\"outcome\":\"ok\",\"model\":\"digits\",\"version\":\"1\",\"rows\":2,"
            "\"source\":\"model\",\"batch\":64,\"reason\":\"full\",\"queue_us\":2,"
            "\"compute_us\":3,\"in\":300,\"out\":400,\"parse_us\":1,\"total_us\":7,\"loop\":3}\n");
+    e.batch_id = 0x1f;
+    buffer_reset(&line);
+    assert_true(access_format(&line, &e));
+    assert_non_null(strstr((char *)line.data, ",\"batch_id\":\"000000000000001f\",\"batch\":64,"));
+    e.batch_id = 0;
     e.whole = false;
     e.model = (struct view){0};
     e.outcome = "client_gone";

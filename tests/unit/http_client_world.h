@@ -148,7 +148,7 @@ static inline struct asked *client_ask(struct client *w, size_t n, size_t run, u
         segs[k] = (struct http_seg){a->message + at, part, NULL};
         at += part;
     }
-    a->call = http_client_call(w->c, VIEW("/service/Method"), segs, k, timeout_us,
+    a->call = http_client_call(w->c, VIEW("/service/Method"), NULL, 0, segs, k, timeout_us,
                                (void *)(size_t)w->n_asked); // NOLINT: an index
     if (!a->call) {
         free(a->message);

@@ -32,9 +32,9 @@ static void a_connection_without_ids_is_over(void **state)
     struct http_client *c = http_client_new(&limits, &ops, NULL, &blocks, VIEW("w"));
     http_client_recv(c, settings, 9, 0);
     assert_int_equal(nghttp2_session_set_next_stream_id(c->h2, 0x7fffffff), 0);
-    assert_non_null(http_client_call(c, VIEW("/s/m"), NULL, 0, 0, NULL));
+    assert_non_null(http_client_call(c, VIEW("/s/m"), NULL, 0, NULL, 0, 0, NULL));
     assert_true(http_client_ready(c));
-    assert_null(http_client_call(c, VIEW("/s/m"), NULL, 0, 0, NULL));
+    assert_null(http_client_call(c, VIEW("/s/m"), NULL, 0, NULL, 0, 0, NULL));
     assert_false(http_client_ready(c)); // no more calls, and the last one may end
     assert_false(http_client_done(c));
     http_client_free(c);

@@ -303,9 +303,7 @@ static void batch_keys(void **state)
     name[2999] = 'r';
     request_seal(&two);
     assert_false(hash128_eq(one.batch_key, two.batch_key));
-    struct param p = {.key = VIEW("p")};
-    one.params = &p;
-    one.n_params = 1;
+    one.sequence_id = 5;
     request_seal(&one);
     assert_true(one.sequence);
     // no shared first dimension
@@ -320,6 +318,40 @@ static void batch_keys(void **state)
     t[1].rank = 0;
     request_seal(&r);
     assert_int_equal(r.rows, 0);
+}
+
+// Who has other parameters shares no batch; in what order they come means nothing.
+static void batch_keys_of_parameters(void **state)
+{
+    struct param at[] = {{.key = VIEW("a"), .type = PARAM_INT64, .i = 1},
+                         {.key = VIEW("b"), .type = PARAM_STRING, .s = VIEW("x")},
+                         {.key = VIEW("a"), .type = PARAM_INT64, .i = 1}};
+    struct params ab = {at, 2, 2}, ba = {at + 1, 2, 2}, b = {at + 1, 1, 1};
+    enum { FORMS = 9 };
+    struct hash128 key[FORMS];
+    for (unsigned form = 0; form < FORMS; form++) {
+        struct tensor in[2] = {{.name = VIEW("x"), .dtype = DT_FP32, .rank = 1, .shape = {1}},
+                               {.name = VIEW("y"), .dtype = DT_FP32, .rank = 1, .shape = {1}}};
+        struct requested_output out = {.name = VIEW("z")};
+        struct infer_request r = request(in, 2);
+        r.outputs = &out;
+        r.n_outputs = 1;
+        r.params = at;
+        r.n_params = form == 1 ? 1 : form == 2 ? 2 : 0;
+        in[0].params = form == 3 ? &ab : form == 4 ? &b : NULL;
+        in[1].params = form == 5 ? &ab : NULL;
+        out.params = form == 6 ? &ab : NULL;
+        if (form == 7)
+            at[0].type = PARAM_UINT64, in[0].params = &ab;
+        if (form == 8)
+            at[0].type = PARAM_INT64, in[0].params = &ba;
+        request_seal(&r);
+        assert_false(r.sequence);
+        key[form] = r.batch_key;
+    }
+    for (unsigned i = 0; i < FORMS; i++)
+        for (unsigned k = 0; k < i; k++)
+            assert_int_equal(hash128_eq(key[i], key[k]), i == 8 && k == 3);
 }
 
 static void slices(void **state)
@@ -358,6 +390,7 @@ int main(void)
         cmocka_unit_test(walks),
         cmocka_unit_test(names),
         cmocka_unit_test(batch_keys),
+        cmocka_unit_test(batch_keys_of_parameters),
         cmocka_unit_test(slices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

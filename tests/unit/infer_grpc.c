@@ -341,7 +341,7 @@ static struct view work(struct arena *a, const struct infer_request *r)
     struct slice whole = {.answer = &answer};
     struct param p[2] = {{.key = VIEW("queue_us"), .type = PARAM_INT64, .i = 5},
                          {.key = VIEW("compute_us"), .type = PARAM_UINT64, .u = 77}};
-    struct oip_said said = {VIEW("m"), VIEW("4"), VIEW(""), p, 2};
+    struct oip_said said = {VIEW("m"), VIEW("4"), VIEW(""), p, 2, NULL};
     struct oip_message m;
     bool pins;
     assert_true(oip_grpc_write_answer(a, r, &whole, &said, &m, &pins, &err));
@@ -382,7 +382,7 @@ static struct answer *through_worker(const struct infer_request *const *members,
 static void rest(const struct infer_request *r, const struct slice *s, struct buffer *out)
 {
     struct oip_rest w;
-    struct oip_said said = {r->model, VIEW("4"), r->id, NULL, 0};
+    struct oip_said said = {r->model, VIEW("4"), r->id, NULL, 0, NULL};
     struct oip_seg binary[4];
     oip_rest_begin(&w, r, s, &said, out, binary);
     assert_int_equal(oip_rest_step(&w, SIZE_MAX, &err), OIP_DONE);
@@ -523,6 +523,107 @@ static void alone(void **state)
     assert_true(got.params[4].type == PARAM_UINT64 && got.params[4].u == UINT64_MAX);
     assert_int_equal(got.outputs[0].classification, 2);
     assert_int_equal(got.inputs[0].rank, 0);
+}
+
+// What is said of inputs and requested outputs goes along, of one request or of several; what says how bytes travel does not.
+static void parameters_of_tensors(void **state)
+{
+    static const char body[] =
+        "{\"parameters\":{\"p\":1,\"timeout\":9},\"inputs\":[{\"name\":\"x\",\"shape\":[1],"
+        "\"datatype\":"
+        "\"INT8\",\"parameters\":{\"content_type\":\"np\",\"scale\":0.5,\"binary_data_size\":1}}],"
+        "\"outputs\":[{\"name\":\"o\",\"parameters\":{\"binary_data\":false,\"top\":3,\"sure\":"
+        "true}}]}";
+    arena_reset(&arena);
+    struct infer_request r[2], got;
+    const struct infer_request *members[2] = {&r[0], &r[1]};
+    for (unsigned i = 0; i < 2; i++) {
+        r[i] = (struct infer_request){.model = VIEW("m")};
+        assert_true(oip_json_decode(&arena, VIEW(body), VIEW("\7"), &r[i], &err));
+        assert_false(r[i].sequence);
+    }
+    for (unsigned n = 1; n <= 2; n++) {
+        struct oip_message m;
+        assert_true(oip_grpc_write_batch(&arena, &worker_model, members, n, n, 0, &m));
+        assert_true(oip_grpc_decode(&arena, flat(&arena, &m), &got, &err));
+        assert_int_equal(got.inputs[0].shape[0], n);
+        assert_int_equal(got.n_params, 1);
+        const struct params *in = got.inputs[0].params, *out = got.outputs[0].params;
+        assert_int_equal(in->n, 2);
+        assert_true(view_is(in->at[0].key, "content_type") && view_is(in->at[0].s, "np"));
+        assert_true(in->at[1].type == PARAM_DOUBLE && in->at[1].d == 0.5);
+        assert_int_equal(out->n, 2);
+        assert_true(out->at[0].i == 3 && out->at[1].b);
+        assert_true(hash128_eq(got.batch_key, r[0].batch_key));
+    }
+}
+
+static struct msg said(const char *key, const char *text)
+{
+    struct msg v = {.n = 0}, p = {.n = 0};
+    put_text(&v, 3, text);
+    put_text(&p, 1, key);
+    put(&p, 2, bytes_of(&v));
+    return p;
+}
+
+// And what the worker says of its answer and of its outputs reaches every client of the batch, in both forms.
+static void parameters_of_answers(void **state)
+{
+    struct msg m = head(), t = tensor("y", "INT8", "\2"), p = said("note", "n\"1");
+    put(&m, 4, bytes_of(&p));
+    p = said("sluice-source", "cache"); // of a gateway behind us: ours is said instead
+    put(&m, 4, bytes_of(&p));
+    p = said("content_type", "np");
+    put(&t, 4, bytes_of(&p));
+    p = said("binary_data_size", "2"); // how they travelled
+    put(&t, 4, bytes_of(&p));
+    put(&m, 5, bytes_of(&t));
+    put(&m, 6, VIEW("ab"));
+    struct answer *a;
+    struct block *b = block_with(bytes_of(&m));
+    assert_true(oip_grpc_read_answer(b, view_of(b->data, m.n), 2, &a, &err));
+    assert_int_equal(a->params->n, 1);
+    for (uint32_t row = 0; row < 2; row++) {
+        struct slice s = {a, row, 1, NULL};
+        struct param ours = {.key = VIEW("queue_us"), .type = PARAM_INT64, .i = 5};
+        struct oip_said told = {
+            .model = VIEW("m"), .params = &ours, .n_params = 1, .theirs = a->params};
+        struct infer_request r = {.model = VIEW("m"), .binary_output = row > 0};
+        struct oip_seg binary[1];
+        struct buffer out;
+        struct oip_rest w;
+        buffer_init(&out);
+        oip_rest_begin(&w, &r, &s, &told, &out, binary);
+        assert_int_equal(oip_rest_step(&w, SIZE_MAX, &err), OIP_DONE);
+        static const char *const want[] = {
+            "{\"model_name\":\"m\",\"parameters\":{\"queue_us\":5,\"note\":\"n\\\"1\"},\"outputs\":"
+            "[{\"name\":"
+            "\"y\",\"datatype\":\"INT8\",\"shape\":[1],\"parameters\":{\"content_type\":\"np\"},"
+            "\"data\":[97]}]}",
+            "{\"model_name\":\"m\",\"parameters\":{\"queue_us\":5,\"note\":\"n\\\"1\"},\"outputs\":"
+            "[{\"name\":"
+            "\"y\",\"datatype\":\"INT8\",\"shape\":[1],\"parameters\":{\"binary_data_size\":1,"
+            "\"content_type\":"
+            "\"np\"}}]}"};
+        assert_memory_equal(buffer_view(&out).p, want[row], strlen(want[row]));
+        assert_int_equal(buffer_len(&out), strlen(want[row]));
+        buffer_deinit(&out);
+        struct oip_message back;
+        bool pins;
+        r.format = FORMAT_OIP_GRPC;
+        assert_true(oip_grpc_write_answer(&arena, &r, &s, &told, &back, &pins, &err));
+        struct view v = flat(&arena, &back);
+        struct block *again = block_with(v);
+        struct answer *copy;
+        assert_true(oip_grpc_read_answer(again, view_of(again->data, v.n), 1, &copy, &err));
+        assert_true(copy->queue_us == 5 && copy->params->n == 1);
+        assert_true(view_is(copy->params->at[0].s, "n\"1"));
+        assert_true(view_is(copy->outputs[0].params->at[0].key, "content_type"));
+        block_unref(copy->block);
+    }
+    block_unref(a->block);
+    assert_int_equal(owner.live_blocks, 0);
 }
 
 // ---- wrong answers of workers ----------------------------------------------------------------------------
@@ -707,7 +808,7 @@ static void small_calls(void **state)
                            {.name = VIEW("s"), .dtype = DT_BYTES, .rank = 1, .shape = {-1}}};
     struct view versions[] = {VIEW("1"), VIEW("12")};
     struct model_metadata m = {VIEW("digits"), VIEW("onnx"), versions, in, in, 2, 2, 1, 16, 0,
-                               false},
+                               false,          VIEW("")},
                           got;
     buffer_reset(&out);
     assert_true(oip_grpc_metadata(&out, &m));
@@ -727,23 +828,23 @@ static void small_calls(void **state)
     buffer_reset(&out);
     struct model_metadata c;
     assert_true(oip_grpc_config(&out, &m));
-    assert_true(oip_grpc_read_config(buffer_view(&out), &c));
+    assert_true(oip_grpc_read_config(buffer_view(&out), &c, &err));
     assert_true(c.max_batch == 16 && c.instances == 0 && !c.serial);
     m.instances = 300;
     m.serial = true;
     buffer_reset(&out);
     assert_true(oip_grpc_config(&out, &m));
-    assert_true(oip_grpc_read_config(buffer_view(&out), &c));
+    assert_true(oip_grpc_read_config(buffer_view(&out), &c, &err));
     assert_true(c.max_batch == 16 && c.instances == 300 && c.serial);
     for (size_t n = 2; n < buffer_view(&out).n;
          n++) // cut off: no message, and nothing is left of it
-        assert_true(!oip_grpc_read_config(view_of(buffer_view(&out).p, n), &c) && !c.serial &&
+        assert_true(!oip_grpc_read_config(view_of(buffer_view(&out).p, n), &c, &err) && !c.serial &&
                     c.max_batch == 0);
-    assert_true(oip_grpc_read_config(VIEW(""), &c));
+    assert_true(oip_grpc_read_config(VIEW(""), &c, &err));
     assert_true(c.max_batch == 0 && !c.serial);
     // a negative max_batch_size is none
     assert_true(oip_grpc_read_config(
-        view_of("\x0a\x0b\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 13), &c));
+        view_of("\x0a\x0b\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 13), &c, &err));
     assert_int_equal(c.max_batch, 0);
     assert_int_equal(c.instances, 0); // not named
     buffer_reset(&out);
@@ -816,7 +917,7 @@ static void instances_are_added_up(void **state)
     };
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct model_metadata c = {.max_batch = 9, .instances = 9, .serial = true};
-        bool ok = oip_grpc_read_config(view_of(rows[i].bytes, rows[i].n), &c);
+        bool ok = oip_grpc_read_config(view_of(rows[i].bytes, rows[i].n), &c, &err);
         if (ok != rows[i].ok || c.instances != rows[i].instances || c.max_batch != 0 || c.serial)
             fail_msg("row %u: %d, %u instances, max_batch %u", i, ok, c.instances, c.max_batch);
     }
@@ -843,7 +944,7 @@ static void one_parameter_is_ours(void **state)
     };
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct model_metadata c = {.serial = true};
-        bool ok = oip_grpc_read_config(view_of(rows[i].bytes, rows[i].n), &c);
+        bool ok = oip_grpc_read_config(view_of(rows[i].bytes, rows[i].n), &c, &err);
         if (ok != rows[i].ok || c.serial != rows[i].serial)
             fail_msg("row %u: %d, serial %d", i, ok, c.serial);
     }
@@ -852,6 +953,8 @@ static void one_parameter_is_ours(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(parameters_of_tensors),
+        cmocka_unit_test(parameters_of_answers),
         cmocka_unit_test(one_parameter_is_ours),
         cmocka_unit_test(instances_are_added_up),
         cmocka_unit_test(raw_request),
