@@ -315,6 +315,10 @@ static enum inquiry_ask ask_configured(struct inquiry *q, uint64_t now_us)
         if (l)
             l->stateless = true;
     }
+    if (q->n_names == 0)
+        return finish(
+            q, VIEW("the server has no index of its models (RepositoryIndex): those that a section "
+                    "model of the configuration names are asked for, and there is none"));
     return start_on_lines(q, now_us);
 }
 

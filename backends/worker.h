@@ -114,9 +114,11 @@ struct worker_stats {
     uint64_t since_us; // of the present state
 };
 void worker_stats(const struct worker *w, struct worker_stats *out);
-// One JSON object: state, counts, models; "wrong" when what it holds does not fit its state.
+// One JSON object: state, counts, models; "wrong" when what it holds does not fit its state. why_not: why its owner does not
+// serve a model that it could have; NULL: it does.
 struct json_writer;
-void worker_show(const struct worker *w, struct json_writer *out);
+void worker_show(const struct worker *w, const char *(*why_not)(struct view name, void *ctx),
+                 struct json_writer *out);
 
 #ifdef SLUICE_DOORS // gateway/doors.h: the next probe, or the time-out of the one that is out, comes earlier
 void worker_skew(struct worker *w, uint64_t us);

@@ -26,32 +26,40 @@ static void show_counts(const struct worker *w, struct json_writer *out)
     show_number(out, VIEW("in_flight"), w->stats.in_flight);
 }
 
-static void show_models(const struct roster *r, struct json_writer *out)
+static void show_text(struct json_writer *out, struct view key, struct view text)
 {
+    if (text.n == 0)
+        return;
+    json_w_key(out, key);
+    json_w_string(out, text);
+}
+
+static struct view why_unused(const struct worker *w, const struct roster_model *m,
+                              const char *(*why_not)(struct view name, void *ctx))
+{
+    return roster_usable(m) ? view_str(why_not(m->name, w->ctx)) : m->why;
+}
+
+static void show_models(const struct worker *w, const char *(*why_not)(struct view name, void *ctx),
+                        struct json_writer *out)
+{
+    const struct roster *r = w->believed;
     json_w_key(out, VIEW("models"));
     json_w_array(out);
     for (unsigned i = 0; r && i < r->n; i++) {
-        if (roster_usable(&r->models[i]))
+        if (why_unused(w, &r->models[i], why_not).n == 0)
             json_w_string(out, r->models[i].name);
     }
     json_w_array_end(out);
     json_w_key(out, VIEW("not_usable"));
     json_w_object(out);
-    for (unsigned i = 0; r && i < r->n; i++) {
-        if (!roster_usable(&r->models[i])) {
-            json_w_key(out, r->models[i].name);
-            json_w_string(out, r->models[i].why);
-        }
-    }
+    for (unsigned i = 0; r && i < r->n; i++)
+        show_text(out, r->models[i].name, why_unused(w, &r->models[i], why_not));
     json_w_object_end(out);
     json_w_key(out, VIEW("config_refused"));
     json_w_object(out);
-    for (unsigned i = 0; r && i < r->n; i++) {
-        if (r->models[i].config_why.n > 0) {
-            json_w_key(out, r->models[i].name);
-            json_w_string(out, r->models[i].config_why);
-        }
-    }
+    for (unsigned i = 0; r && i < r->n; i++)
+        show_text(out, r->models[i].name, r->models[i].config_why);
     json_w_object_end(out);
 }
 
@@ -66,7 +74,8 @@ static const char *what_is_wrong(const struct worker *w)
     return NULL;
 }
 
-void worker_show(const struct worker *w, struct json_writer *out)
+void worker_show(const struct worker *w, const char *(*why_not)(struct view name, void *ctx),
+                 struct json_writer *out)
 {
     const char *wrong = what_is_wrong(w);
     json_w_object(out);
@@ -79,7 +88,7 @@ void worker_show(const struct worker *w, struct json_writer *out)
     json_w_bool(out, w->config.owner);
     show_number(out, VIEW("pid"), w->pid);
     show_counts(w, out);
-    show_models(w->believed, out);
+    show_models(w, why_not, out);
     if (wrong) {
         json_w_key(out, VIEW("wrong"));
         json_w_string(out, view_str(wrong));

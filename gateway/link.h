@@ -39,6 +39,7 @@ struct link {
     bool told;               // it has been ready once: its models are in the table
     bool kept_out;           // a model of it is another worker's by the configuration
     bool left_out;           // a model of it found no place in the table, or no memory
+    bool said_full;          // of the first of them
     bool crowded_out;        // nor at a desk, among its replicas
     uint64_t wish;           // for news, when its connection came up
     _Atomic unsigned state;  // published: enum worker_state

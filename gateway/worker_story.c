@@ -20,6 +20,24 @@ static bool is_news(struct worker_story *s, enum story_said said, struct view wh
     return true;
 }
 
+// ---- lists -------------------------------------------------------------------------------------------
+
+struct reasons {
+    char text[LOG_FIELD_MAX];
+    size_t n;
+};
+
+__attribute__((format(printf, 2, 3))) static void add_reason(struct reasons *r, const char *format,
+                                                             ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    int n = vsnprintf(r->text + r->n, sizeof(r->text) - r->n, format, ap);
+    va_end(ap);
+    if (n > 0)
+        r->n += (size_t)n < sizeof(r->text) - r->n ? (size_t)n : sizeof(r->text) - r->n - 1;
+}
+
 // ---- what it has -------------------------------------------------------------------------------------
 
 static bool is_to_be_said(const struct link *l, const struct roster_model *m)
@@ -35,12 +53,40 @@ static bool has_config_to_be_said(const struct link *l, const struct roster_mode
     return m->config_why.n > 0 && !(before && view_eq(before->config_why, m->config_why));
 }
 
+// Served by it, and not by us: the operator has said so.
+static bool is_kept_out(const struct link *l, const struct roster_model *m)
+{
+    return roster_usable(m) && !link_may_serve(l, m->name) &&
+           !roster_usable(roster_find(l->story.told, m->name));
+}
+
+// In one line: a repository may be full of them.
+static void say_unloaded(struct link *l, const struct roster *r)
+{
+    struct reasons names = {.n = 0};
+    unsigned n = 0;
+    for (unsigned i = 0; i < r->n; i++) {
+        const struct roster_model *m = &r->models[i];
+        const struct roster_model *before = roster_find(l->story.told, m->name);
+        if (roster_usable(m) || m->expected || (before && view_eq(before->why, m->why)))
+            continue;
+        add_reason(&names, "%s%.*s", n++ ? ", " : "", VIEW_ARG(m->name));
+    }
+    if (n > 0)
+        STORY(l, LOG_INFO, "models_not_loaded", LOG_I("models", n),
+              LOG_S("names", view_of(names.text, names.n)));
+}
+
 static void say_models(struct link *l, struct roster *r)
 {
+    say_unloaded(l, r);
     for (unsigned i = 0; i < r->n; i++) {
         const struct roster_model *m = &r->models[i];
         if (is_to_be_said(l, m))
             STORY(l, LOG_WARN, "model_not_usable", LOG_S("model", m->name), LOG_S("why", m->why));
+        if (is_kept_out(l, m))
+            STORY(l, LOG_INFO, "model_not_served", LOG_S("model", m->name),
+                  LOG_CSTR("why", STORY_KEPT_OUT));
         if (has_config_to_be_said(l, m))
             STORY(l, LOG_WARN, "model_config_refused", LOG_S("model", m->name),
                   LOG_S("why", m->config_why));
@@ -59,22 +105,6 @@ static unsigned served(const struct link *l, const struct roster *r)
     for (unsigned i = 0; i < r->n; i++)
         n += roster_usable(&r->models[i]) && link_may_serve(l, r->models[i].name);
     return n;
-}
-
-struct reasons {
-    char text[LOG_FIELD_MAX];
-    size_t n;
-};
-
-__attribute__((format(printf, 2, 3))) static void add_reason(struct reasons *r, const char *format,
-                                                             ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    int n = vsnprintf(r->text + r->n, sizeof(r->text) - r->n, format, ap);
-    va_end(ap);
-    if (n > 0)
-        r->n += (size_t)n < sizeof(r->text) - r->n ? (size_t)n : sizeof(r->text) - r->n - 1;
 }
 
 // Model by model; those that are merely not loaded are counted.

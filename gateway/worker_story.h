@@ -7,6 +7,9 @@
 
 struct link;
 
+// Why a model that a worker could serve is not served there.
+#define STORY_KEPT_OUT "the configuration gives it to another worker, or does not list it"
+
 enum story_said { SAID_NOTHING, SAID_READY, SAID_SERVES_NOTHING, SAID_DOWN, SAID_UNREACHABLE };
 
 struct worker_story {

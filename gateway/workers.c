@@ -60,7 +60,13 @@ static struct model *model_for(struct link *l, struct view name)
     struct model_rules rules;
     part_rules(c ? c : &l->section->rules, &rules);
     struct model *m = table_add(l->part->gateway->table, name, &rules);
-    l->left_out |= !m && model_name_ok(name);
+    l->left_out |= !m;
+    if (!m && !l->said_full) // tried again each second
+        GATEWAY_EVENT(l->part->gateway, l->part->loop, LOG_WARN, "model_left_out",
+                      LOG_S("model", name), LOG_CSTR("worker", l->endpoint->name),
+                      LOG_CSTR("why", "no room for more models, or no memory"),
+                      LOG_I("most", TABLE_MODELS));
+    l->said_full |= !m;
     return m;
 }
 
@@ -656,12 +662,17 @@ bool workers_deny(const struct part *p, const struct model *m)
     return true;
 }
 
+static const char *why_not(struct view name, void *ctx)
+{
+    return link_may_serve(ctx, name) ? NULL : STORY_KEPT_OUT;
+}
+
 void workers_show(const struct part *p, struct json_writer *w)
 {
     unsigned at = 0;
     json_w_array(w);
     for (struct link *l; (l = next_link(p, &at));)
-        worker_show(l->worker, w);
+        worker_show(l->worker, why_not, w);
     json_w_array_end(w);
 }
 

@@ -109,7 +109,8 @@ static int run(const struct keeper_options *o)
         fprintf(stderr, "%s\n", why);
     } else if (!(config = config_parse(buffer_view(&text), o->file, &errors))) {
         print_errors(o->file, &errors);
-    } else if (runtime_check_files(config, o->file, STDERR_FILENO) == 0) {
+    } else if (runtime_check_files(config, o->file, STDERR_FILENO) == 0 &&
+               (!o->check || runtime_check_logs(config, o->file, STDERR_FILENO) == 0)) {
         if (o->check)
             status = printf("%s: ok\n", o->file) < 0 || fflush(stdout) ? EXIT_FAILED : EXIT_FINE;
         else

@@ -253,3 +253,34 @@ unsigned runtime_check_files(const struct config *c, const char *filename, int e
     }
     return wrong;
 }
+
+// Can a file be made there? errno says why not.
+static bool takes_files(const char *path)
+{
+    char folder[4096];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    if (!slash)
+        return access(".", W_OK | X_OK) == 0;
+    if (n >= sizeof(folder)) {
+        errno = ENAMETOOLONG;
+        return false;
+    }
+    memcpy(folder, path, n);
+    folder[n] = '\0';
+    return access(n > 0 ? folder : "/", W_OK | X_OK) == 0;
+}
+
+unsigned runtime_check_logs(const struct config *c, const char *filename, int err_fd)
+{
+    const char *path = c->log.access;
+    if (!path || strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0)
+        return 0;
+    int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd >= 0)
+        close(fd);
+    if (fd >= 0 || (errno == ENOENT && takes_files(path)))
+        return 0;
+    dprintf(err_fd, "%s: log: access: %s: %s\n", filename, path, strerror(errno));
+    return 1;
+}

@@ -57,5 +57,7 @@ bool runtime_find_program(const char *name, char *out, size_t size);
 // The files and programs that a configuration names can be read and run, certificates fit their keys, the
 // token is one. Otherwise one line is printed to err for each that cannot; returns how many.
 unsigned runtime_check_files(const struct config *c, const char *filename, int err_fd);
+// Likewise the log: its file can be written, or its folder can have one. Nothing is made.
+unsigned runtime_check_logs(const struct config *c, const char *filename, int err_fd);
 
 #endif

@@ -423,3 +423,67 @@ def test_trace_of_several(carrier, tmp_path):
         asked = lambda: [line for line in sluice.access_log() if line.get("id", "").startswith("mine-")]  # noqa: E731
         lines = wait_for(lambda: len(asked()) == 4 and asked())
         assert {line["batch_id"] for line in lines} == {name[1]}
+
+
+# ---- models that are not served ----------------------------------------------------------------------
+
+
+def not_usable(sluice):
+    """Of each loop: {model: why}"""
+    return [w["not_usable"] for loop in sluice.status_page()["loops"] for w in loop["holds"]["workers"]]
+
+
+class Full(Carrier):
+    """Models that are served, loaded, refused, and given to others."""
+
+    MODELS = [("m", "READY", ""), ("other", "READY", ""), ("bro ken", "READY", ""), ("loading", "LOADING", ""), ("bad", "UNAVAILABLE", "no such file"), ("away", "", ""), ("gone", "UNAVAILABLE", "unloaded")]
+
+    def RepositoryIndex(self, octets, context):
+        answer = service_pb2.RepositoryIndexResponse()
+        for name, state, reason in self.MODELS:
+            answer.models.add(name=name, version="1", state=state, reason=reason)
+        return answer.SerializeToString()
+
+    def ModelReady(self, octets, context):
+        return b""
+
+
+@contextlib.contextmanager
+def serving(double, **more):
+    server, double.port = serve(double, "127.0.0.1:0", threads=8)
+    try:
+        yield double
+    finally:
+        server.stop(None)
+
+
+def test_each_model_that_is_not_served_is_named(tmp_path):
+    """Once in the log, and on /status, with its reason."""
+    elsewhere = 'model "other" { worker = "v" } worker "v" { addresses = {"grpc://127.0.0.1:1"} }'
+    with serving(Full()) as full, before(full, tmp_path, elsewhere) as sluice:
+        assert "another worker" in sluice.wait_event("model_not_served", model="other", worker="w/0")["why"]
+        assert "its name is not" in sluice.wait_event("model_not_usable", model="bro ken")["why"]
+        assert sluice.wait_event("model_not_usable", model="bad")["why"] == "UNAVAILABLE: no such file"
+        unloaded = sluice.wait_event("models_not_loaded")
+        assert unloaded["models"] == 3 and set(unloaded["names"].split(", ")) == {"loading", "away", "gone"}
+        wait_for(lambda: all(len(w) == 6 for w in not_usable(sluice) if w))
+        assert not_usable(sluice)[0]["other"] == sluice.find("model_not_served")[0]["why"]
+        rounds = full.calls["RepositoryIndex"]
+        wait_for(lambda: full.calls["RepositoryIndex"] > rounds + 5)
+        for event in ("model_not_served", "models_not_loaded"):
+            assert len(sluice.find(event)) == 1
+        assert len(sluice.find("model_not_usable")) == 2
+
+
+class NoIndex(Carrier):
+    def RepositoryIndex(self, octets, context):
+        raise Refused(grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+def test_a_server_without_an_index(tmp_path):
+    """KServe's: without sections that name its models nothing of it can be served, and it is said why."""
+    with serving(NoIndex()) as double:
+        config = configuration(tmp_path, addresses=[f"grpc://127.0.0.1:{double.port}"])
+        with Sluice(config, wait_models=()) as sluice:
+            assert "RepositoryIndex" in sluice.wait_event("worker_serves_nothing")["why"]
+            assert sluice.stop() == 0

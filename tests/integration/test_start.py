@@ -160,6 +160,29 @@ def tls_text(cert, key):
     return f'listen "tls" {{ address = "127.0.0.1:0" certificate = "{cert}" key = "{key}" }}\n' + GOOD_WORKER
 
 
+def test_the_check_looks_for_the_log(tmp_path):
+    """-t says what the start would die of, and makes nothing."""
+    closed, there, pipe = tmp_path / "closed", tmp_path / "there.log", tmp_path / "pipe"
+    closed.mkdir()
+    closed.chmod(0o500)
+    os.mkfifo(pipe)
+    there.write_text("a line\n")
+    rows = [
+        (tmp_path / "none" / "access.log", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (there / "access.log", "Not a directory"),
+        (closed / "access.log", "Permission denied"),
+        (pipe, "No such device or address"),
+    ]
+    text = lambda path: LISTEN + GOOD_WORKER + f'log {{ access = "{path}" }}\n'  # noqa: E731
+    for path, why in rows:
+        status, said = run_text(tmp_path, text(path), "-t", before=UNPRIVILEGED)
+        assert (status, said) == (1, f"FILE: log: access: {path}: {why}\n")
+    for path in (there, tmp_path / "new.log", "-", "off"):
+        assert run_text(tmp_path, text(path), "-t") == (0, "FILE: ok\n")
+    assert there.read_text() == "a line\n" and not (tmp_path / "new.log").exists()
+
+
 def test_certificates_that_cannot_be_used(tmp_path):
     cert, key = pem(tmp_path)
     (tmp_path / "other").mkdir()
