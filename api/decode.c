@@ -196,9 +196,9 @@ static bool read_grpc(struct api_call *call, struct view message, struct error *
     if (!ok)
         return error_set(e, STATUS_BAD_REQUEST, "message: cannot be read");
     if (names && !model_name_ok(call->model))
-        return error_set(e, STATUS_BAD_REQUEST, "name: expected [A-Za-z0-9._-]{1,128}");
+        return error_set(e, STATUS_BAD_REQUEST, "name: expected [A-Za-z0-9._+@~-]{1,128}");
     if (names && call->version.n && !model_name_ok(call->version))
-        return error_set(e, STATUS_BAD_REQUEST, "version: expected [A-Za-z0-9._-]{1,128}");
+        return error_set(e, STATUS_BAD_REQUEST, "version: expected [A-Za-z0-9._+@~-]{1,128}");
     return true;
 }
 

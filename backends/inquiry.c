@@ -13,7 +13,7 @@ struct inquiry_line { // a model, while it is asked about
     const struct roster_model *before; // what the last roster says of it
     uint64_t key;                      // of its name
     struct view *versions;             // that the index calls ready
-    unsigned n_versions;
+    unsigned n_versions, cap_versions;
     bool ready;           // one of its versions is
     bool stateless;       // the index names it and says no more
     bool refresh;         // known, and asked again all the same
@@ -131,10 +131,14 @@ static struct inquiry_line *line_for(struct inquiry *q, struct view name)
 
 static void add_version(struct inquiry *q, struct inquiry_line *l, struct view version)
 {
-    if (!l->versions)
-        l->versions = arena_array(&q->arena, INQUIRY_VERSIONS, sizeof(*l->versions));
-    if (l->versions && version.n > 0 && l->n_versions < INQUIRY_VERSIONS)
-        l->versions[l->n_versions++] = version;
+    if (version.n == 0 || l->n_versions == INFER_MAX_VERSIONS)
+        return;
+    struct view *list =
+        oip_grown(&q->arena, l->versions, l->n_versions, &l->cap_versions, sizeof(*list));
+    if (!list)
+        return;
+    l->versions = list;
+    list[l->n_versions++] = version;
 }
 
 // The same lines in another order are the same.
@@ -214,7 +218,7 @@ static void settle(struct inquiry *q, struct inquiry_line *l, uint64_t now_us)
     bool may_serve = l->ready || l->stateless;
     if (may_serve && !model_name_ok(l->model.name)) {
         l->model.expected |= l->ready;
-        because(q, &l->model.why, "its name is not [A-Za-z0-9._-]{1,%d}", MODEL_NAME_MAX);
+        because(q, &l->model.why, "its name is not [A-Za-z0-9._+@~-]{1,%d}", MODEL_NAME_MAX);
     } else if (l->ready) {
         settle_ready(l, now_us);
     } else if (l->stateless && is_paused(l, now_us) && !q->no_index) {

@@ -18,7 +18,6 @@
 
 #define INQUIRY_INDEX_BYTES ((size_t)8 << 20)    // of an index that we read
 #define INQUIRY_METADATA_BYTES ((size_t)1 << 20) // of a model's metadata or configuration
-#define INQUIRY_VERSIONS 64                      // of a model, taken from the index
 #define INQUIRY_PAUSE_US 200000                  // first pause of a model that could not be had
 #define INQUIRY_PAUSE_MAX_US 60000000
 // Every so many rounds a model that is known is asked about again, in turn: it may have been loaded anew under

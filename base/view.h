@@ -37,19 +37,30 @@ static inline bool view_is(struct view a, const char *s)
     return view_eq(a, view_str(s));
 }
 
-// [A-Za-z0-9._-]{1,most}, and not "." or "..", which are names of directories: safe in paths and log lines.
-static inline bool view_is_name(struct view v, size_t most)
+static inline bool view_is_word(struct view v, size_t most, const char *more)
 {
     if (v.n == 0 || v.n > most || view_is(v, ".") || view_is(v, ".."))
         return false;
     for (size_t i = 0; i < v.n; i++) {
         char c = v.p[i];
         bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '.' || c == '_' || c == '-';
+                  c == '.' || c == '_' || c == '-' || (c != 0 && strchr(more, c));
         if (!ok)
             return false;
     }
     return true;
+}
+
+// [A-Za-z0-9._-]{1,most}, and not "." or "..", which are names of directories: safe in paths and log lines.
+static inline bool view_is_name(struct view v, size_t most)
+{
+    return view_is_word(v, most, "");
+}
+
+// The same with '+', '@' and '~', which repositories of models have, too. Not ':', which parts keys, nor what parts lists.
+static inline bool view_is_model_name(struct view v, size_t most)
+{
+    return view_is_word(v, most, "+@~");
 }
 
 #endif

@@ -167,7 +167,7 @@ static void check_step(struct checker *k, const struct config_model *m, unsigned
                          "fallback: \"cached\" needs cache { ttl }: nothing is kept");
     else if (strcmp(step, CONFIG_DEFAULT) != 0 && !config_name_ok(name))
         config_error_add(k->errors, line,
-                         "fallback: expected a model name [A-Za-z0-9._-]{1,128}, got \"%.40s\"",
+                         "fallback: expected a model name [A-Za-z0-9._+@~-]{1,128}, got \"%.40s\"",
                          step);
     else if (strcmp(step, m->name) == 0)
         config_error_add(k->errors, line, "fallback: \"%.40s\" is the model itself", step);

@@ -6,7 +6,7 @@
 
 bool config_name_ok(struct view name)
 {
-    return view_is_name(name, CONFIG_NAME_BYTES - 1);
+    return view_is_model_name(name, CONFIG_NAME_BYTES - 1);
 }
 
 unsigned config_replicas(const struct config *c)

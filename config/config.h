@@ -211,7 +211,7 @@ void config_unref(struct config *c); // NULL is fine
 // snprintf).
 int config_error_print(char *out, size_t size, const char *filename, const struct config_error *e);
 
-// Model and section names: [A-Za-z0-9._-]{1,128}.
+// Model and section names: [A-Za-z0-9._+@~-]{1,128}.
 bool config_name_ok(struct view name);
 // The model's row, or NULL when the file does not list it.
 const struct config_model *config_model_find(const struct config *c, struct view name);

@@ -185,10 +185,12 @@ static struct outline_section *open_section(struct reader *r, enum section_id ki
     const struct config_section *row = &config_sections[kind];
     unsigned first = 0;
     if (row->titled && !config_name_ok(title))
-        config_error_add(r->errors, line,
-                         "%s: expected a name of 1 to 128 letters, digits, '.', '_' or '-', got "
-                         "\"%.*s\"",
-                         row->name, WORD_ARG(title));
+        config_error_add(
+            r->errors, line,
+            "%s: expected a name of 1 to 128 letters, digits, '.', '_', '+', '@', '~' or "
+            "'-', got "
+            "\"%.*s\"",
+            row->name, WORD_ARG(title));
     else if (title_taken(r->out, kind, title, &first))
         config_error_add(r->errors, line, "%s%s%.*s%s stands twice (first on line %u)", row->name,
                          row->titled ? " \"" : "", WORD_ARG(title), row->titled ? "\"" : "", first);

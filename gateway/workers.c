@@ -84,8 +84,8 @@ static struct replica_facts facts_of(struct link *l, const struct model_metadata
     }
     if (l->endpoint->local) // others have no keeper that would tell
         facts.incarnation = worker_pid(l->worker);
-    for (unsigned i = 0; i < meta->n_versions && i < DESK_VERSIONS; i++)
-        facts.versions[facts.n_versions++] = meta->versions[i];
+    facts.versions = meta->versions;
+    facts.n_versions = meta->n_versions;
     return facts;
 }
 

@@ -62,7 +62,8 @@ static const char *decode(struct view path, char *out, size_t *n)
         int v = high * 16 + low;
         if (v == 0 || v == '/' || v == '\\')
             return "target: an escaped slash or NUL";
-        if (unreserved(v)) {
+        if (unreserved(v) || v == '+' ||
+            v == '@') { // names of models have them, clients escape them or not
             out[(*n)++] = (char)v;
         } else {
             static const char digits[] = "0123456789ABCDEF";

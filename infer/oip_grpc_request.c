@@ -166,9 +166,9 @@ static bool check_fields(struct oip_grpc *d, struct error *e)
 {
     struct infer_request *r = d->out;
     if (!model_name_ok(r->model))
-        return error_set(e, STATUS_BAD_REQUEST, "model_name: expected [A-Za-z0-9._-]{1,128}");
+        return error_set(e, STATUS_BAD_REQUEST, "model_name: expected [A-Za-z0-9._+@~-]{1,128}");
     if (r->version.n && !model_name_ok(r->version))
-        return error_set(e, STATUS_BAD_REQUEST, "model_version: expected [A-Za-z0-9._-]{1,128}");
+        return error_set(e, STATUS_BAD_REQUEST, "model_version: expected [A-Za-z0-9._+@~-]{1,128}");
     if (!oip_text(r->id))
         return error_set(e, STATUS_BAD_REQUEST, "id: expected at most %zu bytes of UTF-8",
                          OIP_MAX_TEXT);

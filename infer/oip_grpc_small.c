@@ -314,7 +314,9 @@ static bool add_tensor(struct metadata *d, const struct pb_field *f, struct tens
 static bool add_version(struct metadata *d, const struct pb_field *f)
 {
     struct view v;
-    if (!take_text(f, &v) || d->m->n_versions == UINT16_MAX)
+    if (d->m->n_versions == INFER_MAX_VERSIONS)
+        return bad(d, "more than 1024 versions");
+    if (!take_text(f, &v))
         return bad(d, "a version cannot be read");
     struct view *at =
         oip_grown(d->arena, d->m->versions, d->m->n_versions, &d->cap_versions, sizeof(v));
@@ -353,7 +355,7 @@ bool oip_grpc_read_metadata(struct arena *a, struct view message, struct model_m
     *e = (struct error){0};
     if (!walk(message, on_metadata, &d))
         return e->status ? false : bad(&d, "the message cannot be read");
-    return model_name_ok(out->name) || bad(&d, "its name is not [A-Za-z0-9._-]{1,128}");
+    return model_name_ok(out->name) || bad(&d, "its name is not [A-Za-z0-9._+@~-]{1,128}");
 }
 
 // ---- writing -------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 
 bool model_name_ok(struct view name)
 {
-    return view_is_name(name, MODEL_NAME_MAX);
+    return view_is_model_name(name, MODEL_NAME_MAX);
 }
 
 const char *const answer_source_name[SOURCES] = {[SOURCE_MODEL] = "model",

@@ -98,7 +98,7 @@ static void resolve_version(struct desk *d)
     struct view best = {0};
     for (unsigned i = 0; i < first->facts.n_versions; i++) {
         struct view v = first->facts.versions[i];
-        if (all_have(d, v) && (best.n == 0 || is_higher(v, best)))
+        if ((best.n == 0 || is_higher(v, best)) && all_have(d, v))
             best = v;
     }
     set_version(d, best);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "router/desk.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define DEADLINE_US 30000000 // of a model whose rules name none
@@ -31,8 +32,10 @@ void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t 
 
 void replicas_deinit(struct replicas *rs)
 {
-    for (unsigned i = 0; i < rs->n; i++)
+    for (unsigned i = 0; i < rs->n; i++) {
         mem_free(rs->at[i].server);
+        mem_free(rs->at[i].version);
+    }
 }
 
 struct replica *replicas_find(struct replicas *rs, uint32_t id)
@@ -82,13 +85,27 @@ static void ask_doubted(struct replicas *rs, struct replica *r, uint64_t now_us,
 
 // ---- who may take a batch ----------------------------------------------------------------------------
 
+static int by_text(const void *a, const void *b)
+{
+    const struct view *x = a, *y = b;
+    int order = memcmp(x->n ? x->p : "", y->n ? y->p : "", x->n < y->n ? x->n : y->n);
+    return order ? order : (x->n > y->n) - (x->n < y->n);
+}
+
 bool replica_has(const struct replica *r, struct view version)
 {
     if (version.n == 0)
         return true;
-    for (unsigned i = 0; i < r->facts.n_versions; i++) {
-        if (view_eq(r->facts.versions[i], version))
+    unsigned low = 0, high = r->facts.n_versions;
+    while (low < high) {
+        unsigned middle = (low + high) / 2;
+        int order = by_text(&r->facts.versions[middle], &version);
+        if (order == 0)
             return true;
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
     return false;
 }
@@ -292,23 +309,49 @@ static struct replica *slot_for(struct replicas *rs, uint32_t id)
     if (!r)
         return NULL;
     mem_free(r->server); // NULL, but for one that has gone
+    mem_free(r->version);
     memset(r, 0, sizeof(*r));
     r->id = id;
     return r;
 }
 
+// Can a client ask for it? The version of a request is as short.
+static bool can_be_asked_for(struct view version)
+{
+    return version.n > 0 && version.n <= MODEL_VERSION_MAX;
+}
+
+// Without memory it has none: it serves who names none.
+static void keep_versions(struct replica *r, const struct replica_facts *facts)
+{
+    struct view *old = r->version, *list = NULL; // facts may be its own: it is readmitted
+    unsigned n = facts->n_versions, kept = 0;
+    size_t bytes = 0;
+    for (unsigned i = 0; i < n; i++)
+        bytes += can_be_asked_for(facts->versions[i]) ? facts->versions[i].n : 0;
+    if (bytes > 0)
+        list = mem_alloc(n * sizeof(*list) + bytes);
+    char *at = list ? (char *)(list + n) : NULL;
+    for (unsigned i = 0; list && i < n; i++) {
+        struct view v = facts->versions[i];
+        if (!can_be_asked_for(v))
+            continue;
+        memcpy(at, v.p, v.n);
+        list[kept++] = view_of(at, v.n);
+        at += v.n;
+    }
+    if (kept > 1)
+        qsort(list, kept, sizeof(*list), by_text);
+    mem_free(old);
+    r->facts.versions = r->version = list;
+    r->facts.n_versions = kept;
+}
+
 static void keep_facts(struct replica *r, const struct replica_facts *facts)
 {
-    r->facts = *facts;
-    r->facts.n_versions = 0;
-    for (unsigned i = 0; i < facts->n_versions; i++) {
-        struct view v = facts->versions[i];
-        if (v.n > MODEL_VERSION_MAX)
-            continue; // no client can ask for it: the version of a request is as short
-        char *copy = r->version[r->facts.n_versions];
-        memmove(copy, v.p, v.n); // readmitted: its own copy
-        r->facts.versions[r->facts.n_versions++] = view_of(copy, v.n);
-    }
+    struct replica_facts given = *facts;
+    r->facts = given;
+    keep_versions(r, &given);
 }
 
 // A new process has no past; the same one has to serve its time when it was ejected.

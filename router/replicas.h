@@ -29,7 +29,6 @@
 #include "router/vitals.h"
 
 #define DESK_REPLICAS 64
-#define DESK_VERSIONS 8
 #define REPLICA_NONE UINT32_MAX // no id
 #define REPLICA_SERVERS 16      // instances that are told apart; more share these
 #define REPLICA_WORDS 4         // of the keeper, kept for losses that are noticed after it
@@ -63,11 +62,11 @@
 #define RETRY_START 30
 #define RETRY_MOST 100
 
-struct replica_facts {       // what a replica says of itself when it comes up
-    uint32_t max_batch;      // 0: serves singly
-    bool rowless;            // an output of it has no dimension for rows
-    struct hash128 metadata; // of names, datatypes, shapes: replicas of one model must agree
-    struct view versions[DESK_VERSIONS];
+struct replica_facts {           // what a replica says of itself when it comes up
+    uint32_t max_batch;          // 0: serves singly
+    bool rowless;                // an output of it has no dimension for rows
+    struct hash128 metadata;     // of names, datatypes, shapes: replicas of one model must agree
+    const struct view *versions; // [n_versions], INFER_MAX_VERSIONS at most; copied, and sorted
     unsigned n_versions;
     uint32_t instances;           // of the model there, which run side by side; 0: one
     uint32_t incarnation;         // process id of a local worker; 0: no keeper watches it
@@ -107,7 +106,7 @@ struct replica {
     bool paused_said;
     uint64_t wrong_us; // when a wrong shape was said last
     struct replica_facts facts;
-    char version[DESK_VERSIONS][MODEL_VERSION_MAX]; // what facts.versions point at
+    struct view *version; // what facts.versions are: a list with its texts behind it; NULL: none
     struct {
         uint32_t incarnation;
         enum process_word word;

@@ -24,7 +24,7 @@
 
 #define TABLE_MODELS 1024 // a worker that names more has them left out
 #define TABLE_SLOTS (2 * TABLE_MODELS)
-#define MODEL_VERSION_MAX 32
+#define MODEL_VERSION_MAX MODEL_NAME_MAX
 #define MODEL_SHARE CHAIN_LOTS // all of a model's traffic
 
 // How a model is to be queued and batched: from the configuration in force.

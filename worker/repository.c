@@ -284,7 +284,7 @@ static void load_model(struct repository *r, int root, const char *name)
     if (n < 0)
         refuse(r, name, "", strerror(errno));
     else if (!model_name_ok(view_str(name))) // row 120: no request could name it
-        refuse(r, name, "", "name: expected [A-Za-z0-9._-]{1,128}");
+        refuse(r, name, "", "name: expected [A-Za-z0-9._+@~-]{1,128}");
     else if (n == 0 && name[0] != '.') // .git and its like
         refuse(r, name, "", "it has no version: expected a directory 1 with model.onnx");
     else if (n > 0 && !configure(&f, why))

@@ -30,6 +30,7 @@ def said(parameters):
 def told(request, context):
     metadata = {k: v for k, v in context.invocation_metadata() if k in ("x-request-id", "traceparent", "tracestate")}
     return {
+        "version": request.model_version,
         "rows": request.inputs[0].shape[0],
         "parameters": said(request.parameters),
         "inputs": {t.name: said(t.parameters) for t in request.inputs},
@@ -478,6 +479,49 @@ def test_each_model_that_is_not_served_is_named(tmp_path):
 class NoIndex(Carrier):
     def RepositoryIndex(self, octets, context):
         raise Refused(grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+class Named(Carrier):
+    """One model of another name, of many versions."""
+
+    NAME, VERSIONS = "c++@v1~x", ["v1.0", *map(str, range(1, 301)), "2024-01-01+rc"]
+
+    def RepositoryIndex(self, octets, context):
+        answer = service_pb2.RepositoryIndexResponse()
+        for version in self.VERSIONS:
+            answer.models.add(name=self.NAME, version=version, state="State.READY")
+        return answer.SerializeToString()
+
+    def ModelMetadata(self, octets, context):
+        answer = service_pb2.ModelMetadataResponse.FromString(super().ModelMetadata(octets, context))
+        answer.name = self.NAME
+        del answer.versions[:]  # as MLServer's: the index has them
+        return answer.SerializeToString()
+
+
+def test_names_and_versions(tmp_path):
+    """Names that repositories have, however the client escapes them; versions of any spelling, and all of them."""
+    with serving(Named()) as named:
+        config = configuration(tmp_path, addresses=[f"grpc://127.0.0.1:{named.port}"], models=f'model "{Named.NAME}" {{ }}')
+        with Sluice(config, wait_models=(Named.NAME,)) as sluice:
+            for name in (Named.NAME, "c%2B%2B%40v1%7Ex", "c%2b+@v1~x"):
+                for version in ("v1.0", "1", "9", "300", "2024-01-01%2Brc"):
+                    answer = httpx.post(f"{sluice.url}/v2/models/{name}/versions/{version}/infer", json={"inputs": [tensor()]})
+                    assert heard(answer)["version"] == version.replace("%2B", "+"), answer.text
+                    assert answer.headers["sluice-model"].startswith("c++@v1~x;version=")
+            answer = httpx.post(f"{sluice.url}/v2/models/{Named.NAME}/versions/301/infer", json={"inputs": [tensor()]})
+            assert answer.status_code == 404
+            for name in ("c%252B%252B%2540v1~x", "c:x", "c%2Fx", "a%00b", "c++%E9"):  # nothing is unescaped into another name
+                assert httpx.post(f"{sluice.url}/v2/models/{name}/infer", json={"inputs": [tensor()]}).status_code in (400, 404)
+            assert all(t["version"] != "301" for t in named.asked)
+            q = request_of()
+            q.model_name, q.model_version = Named.NAME, "v1.0"
+            channel, infer = infer_call(sluice.port)
+            with channel:
+                assert json.loads(infer(q).raw_output_contents[0][4:])["version"] == "v1.0"
+            with contextlib.closing(tritonclient.http.InferenceServerClient(f"127.0.0.1:{sluice.port}")) as client:
+                assert client.is_model_ready(Named.NAME) and client.get_model_metadata(Named.NAME)["name"] == Named.NAME
+            assert sluice.stop() == 0
 
 
 def test_a_server_without_an_index(tmp_path):

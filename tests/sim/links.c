@@ -35,7 +35,7 @@ static void model_up(struct loop_of *l, struct replica_of *r)
     struct replica_facts facts = {.max_batch = r->max_batch,
                                   .instances = r->worker->instances,
                                   .metadata = {r->generation, 7},
-                                  .versions = {VIEW("1"), VIEW("2")},
+                                  .versions = (struct view[]){VIEW("1"), VIEW("2")},
                                   .n_versions = r->second ? 2 : 1};
     facts.incarnation = r->worker->local ? k->incarnation : 0;
     facts.vitals = &r->worker->vitals;

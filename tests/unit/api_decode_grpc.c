@@ -77,12 +77,12 @@ static void small_calls(void **state)
     static const struct {
         struct view message;
         const char *text;
-    } bad[] = {{{"", 0}, "name: expected [A-Za-z0-9._-]{1,128}"},
+    } bad[] = {{{"", 0}, "name: expected [A-Za-z0-9._+@~-]{1,128}"},
                {{"\x0a\x03"
                  "a/b",
                  5},
-                "name: expected [A-Za-z0-9._-]{1,128}"},
-               {{"\x0a\1m\x12\2..", 7}, "version: expected [A-Za-z0-9._-]{1,128}"},
+                "name: expected [A-Za-z0-9._+@~-]{1,128}"},
+               {{"\x0a\1m\x12\2..", 7}, "version: expected [A-Za-z0-9._+@~-]{1,128}"},
                {{"\x0a\5m", 3}, "message: cannot be read"},
                {{"\x08\1", 2}, "message: cannot be read"},
                {{"\x0a\1\xff", 3}, "message: cannot be read"}};

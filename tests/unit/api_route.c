@@ -115,14 +115,14 @@ static void unknown_paths(void **state)
     }
 }
 
-// Row 120: only [A-Za-z0-9._-]{1,128}, and neither "." nor "..". http/ has canonicalised the path.
+// Row 120: only [A-Za-z0-9._+@~-]{1,128}, and neither "." nor "..". http/ has canonicalised the path.
 static void model_names(void **state)
 {
     for (unsigned c = 1; c < 256; c++) {
         char path[] = "/v2/models/m?/infer";
         path[12] = (char)c;
         bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '.' || c == '_' || c == '-';
+                  strchr("._+@~-", (char)c);
         enum api_kind kind = route("POST", path);
         if (c == '/') { // "m", and a verb that nobody knows
             assert_int_equal(err.status, STATUS_NOT_FOUND);
@@ -132,7 +132,7 @@ static void model_names(void **state)
         if (ok)
             continue;
         assert_int_equal(err.status, STATUS_BAD_REQUEST);
-        assert_string_equal(err.text, "model name: expected [A-Za-z0-9._-]{1,128}");
+        assert_string_equal(err.text, "model name: expected [A-Za-z0-9._+@~-]{1,128}");
     }
     kit_ask("POST", "");
     kit_ex.path = VIEW("/v2/models/m\0x/infer");
@@ -153,7 +153,7 @@ static void model_names(void **state)
         assert_int_equal(err.status, n <= 128 ? STATUS_OK : STATUS_BAD_REQUEST);
     }
     assert_int_equal(route("GET", "/v2/models/m/versions/1 2"), API_REFUSED);
-    assert_string_equal(err.text, "model version: expected [A-Za-z0-9._-]{1,128}");
+    assert_string_equal(err.text, "model version: expected [A-Za-z0-9._+@~-]{1,128}");
 }
 
 static void media_types(void **state)

@@ -671,7 +671,7 @@ static void small_calls_of_grpc(void **state)
     error_is(true, STATUS_NOT_FOUND, "model m is unknown", 0);
     small_grpc("ModelReady", VIEW(""), "");
     small_grpc("ModelMetadata", VIEW(""), NULL);
-    error_is(true, STATUS_BAD_REQUEST, "name: expected [A-Za-z0-9._-]{1,128}", 0);
+    error_is(true, STATUS_BAD_REQUEST, "name: expected [A-Za-z0-9._+@~-]{1,128}", 0);
     // The server's health goes by two names; any other is a model's.
     static const struct view names[] = {
         {"", 0}, {"\x0a\x1einference.GRPCInferenceService", 32}, {"\x0a\x01m", 3}};

@@ -296,7 +296,7 @@ static void what_cannot_be_used_says_why(void **state)
     char name[400];
     memset(name, 'n', sizeof(name) - 1);
     name[sizeof(name) - 1] = '\0';
-    has((struct model){.name = "my+model"});
+    has((struct model){.name = "my:model"});
     has((struct model){.name = "rank17", .rank = 17});
     has((struct model){.name = "rank16", .rank = 16});
     has((struct model){.name = "wide", .inputs = 300});
@@ -308,14 +308,14 @@ static void what_cannot_be_used_says_why(void **state)
     assert_int_equal(q.last->n, 8);
     assert_int_equal(q.last->n_usable, 1);
     assert_true(roster_usable(known("rank16")));
-    expect_why("my+model", "its name is not [A-Za-z0-9._-]{1,128}");
+    expect_why("my:model", "its name is not [A-Za-z0-9._+@~-]{1,128}");
     expect_why("rank17", "the worker's metadata: tensor r: expected at most 16 dimensions, got 17");
     expect_why("wide", "the worker's metadata: more than 256 tensors");
     expect_why("junk", "the worker's metadata: the message cannot be read");
     expect_why("huge", "the worker's metadata: more than 1024 KiB");
     expect_why("shy", "ModelMetadata: the server says 13: in these words");
     name[ROSTER_NAME] = '\0';
-    expect_why(name, "its name is not [A-Za-z0-9._-]{1,128}");
+    expect_why(name, "its name is not [A-Za-z0-9._+@~-]{1,128}");
     for (unsigned i = 0; i < q.last->n; i++)
         assert_true(q.last->models[i].expected || roster_usable(&q.last->models[i]));
 }

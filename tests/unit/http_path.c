@@ -58,6 +58,9 @@ static void one_form_of_each_path(void **state)
         // escapes: unreserved decoded, the rest kept in capitals, decoded once only
         {"/%61%7E%2d", "/a~-", ""},
         {"/%3a%C3%a9", "/%3A%C3%A9", ""},
+        {"/my%2Bmodel%40v1", "/my+model@v1", ""},
+        {"/my+model@v1", "/my+model@v1", ""},
+        {"/my%252Bmodel", "/my%252Bmodel", ""},
         {"/%252e%252e/x", "/%252e%252e/x", ""},
         {"/%25", "/%25", ""},
         {"/a%20b", "/a%20b", ""},

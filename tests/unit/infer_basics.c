@@ -233,9 +233,11 @@ static void names(void **state)
     char name[130];
     memset(name, 'n', sizeof(name));
     assert_true(model_name_ok(VIEW("digits-small_1.2")));
+    assert_true(model_name_ok(VIEW("c++@v1~2")));
     assert_true(model_name_ok(view_of(name, 128)));
     assert_false(model_name_ok(view_of(name, 129)));
-    static const char *const bad[] = {"", ".", "..", "a/b", "a b", "a%2fb", "\xc3\xa9", "a\n"};
+    static const char *const bad[] = {"",      ".",        "..",  "a/b", "a b",
+                                      "a%2fb", "\xc3\xa9", "a\n", "a:b", "a%2Bb"};
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
         assert_false(model_name_ok(view_str(bad[i])));
     assert_false(model_name_ok(view_of("a\0b", 3)));

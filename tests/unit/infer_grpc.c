@@ -197,13 +197,13 @@ static void contents_in_steps(void **state)
 static void refusals(void **state)
 {
     struct msg m = {.n = 0}, t = tensor("x", "FP32", "\1"), t2, c = {.n = 0};
-    refused(&m, "model_name: expected [A-Za-z0-9._-]{1,128}");
+    refused(&m, "model_name: expected [A-Za-z0-9._+@~-]{1,128}");
     put_text(&m, 1, "../m");
-    refused(&m, "model_name: expected [A-Za-z0-9._-]{1,128}");
+    refused(&m, "model_name: expected [A-Za-z0-9._+@~-]{1,128}");
     m = head();
     refused(&m, "inputs: expected at least one");
     put_text(&m, 2, "a/b");
-    refused(&m, "model_version: expected [A-Za-z0-9._-]{1,128}");
+    refused(&m, "model_version: expected [A-Za-z0-9._+@~-]{1,128}");
     m = head();
     put(&m, 5, bytes_of(&t));
     refused(&m, "inputs[0].contents: shape [1] asks for more values than the bytes can hold");
@@ -295,7 +295,7 @@ static void refusals(void **state)
         m.p[m.n++] = 1;
     }
     assert_false(decode(&m));
-    assert_string_equal(err.text, "model_name: expected [A-Za-z0-9._-]{1,128}");
+    assert_string_equal(err.text, "model_name: expected [A-Za-z0-9._+@~-]{1,128}");
 }
 
 // ---- the whole way: JSON, batch, worker, slices, JSON ----------------------------------------------------
@@ -864,7 +864,7 @@ static void wrong_metadata(void **state)
     struct msg m = {.n = 0}, t = tensor("x", "FP99", "\1");
     arena_reset(&arena);
     assert_false(oip_grpc_read_metadata(&arena, bytes_of(&m), &got, &err));
-    assert_string_equal(err.text, "the worker's metadata: its name is not [A-Za-z0-9._-]{1,128}");
+    assert_string_equal(err.text, "the worker's metadata: its name is not [A-Za-z0-9._+@~-]{1,128}");
     put_text(&m, 1, "m");
     put(&m, 4, bytes_of(&t));
     assert_false(oip_grpc_read_metadata(&arena, bytes_of(&m), &got, &err));

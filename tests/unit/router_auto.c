@@ -30,7 +30,7 @@ static void up_with(uint32_t id, uint32_t instances, uint64_t now_us)
 {
     struct replica_facts facts = {
         .max_batch = 64, .metadata = {1, 1}, .n_versions = 1, .instances = instances};
-    facts.versions[0] = VIEW("1");
+    facts.versions = &(struct view){"1", 1};
     desk_on_replica_up(office.desk, id, &facts, now_us, &office.fx);
 }
 

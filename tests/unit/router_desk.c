@@ -137,7 +137,7 @@ static void desks_show_what_they_hold(void **state)
     struct world *w = *state;
     struct replica *r = &w->desk->replicas.at[0];
     struct replica_facts facts = {
-        .max_batch = 9, .versions = {VIEW("1"), VIEW("2")}, .n_versions = 2};
+        .max_batch = 9, .versions = (struct view[]){VIEW("1"), VIEW("2")}, .n_versions = 2};
     desk_on_replica_up(w->desk, 8, &facts, START_US, &w->fx); // another batch size: kept out
     r->latency_us = 1500;
     expect_shown(

@@ -35,7 +35,7 @@ static void bring_up(struct desk *d)
                                   .vitals = &vitals,
                                   .device = &device,
                                   .turn = &turn};
-    facts.versions[0] = VIEW("1");
+    facts.versions = &(struct view){"1", 1};
     desk_on_replica_up(d, 7, &facts, NOW, &office.fx);
     teach(&d->batcher);
 }

@@ -198,8 +198,10 @@ static void answer_as(struct batch *b, struct view version, uint64_t now_us)
 
 static void up_with(uint32_t id, struct view a, struct view b)
 {
-    struct replica_facts facts = {
-        .max_batch = 8, .metadata = {1, 1}, .versions = {a, b}, .n_versions = b.n ? 2 : 1};
+    struct replica_facts facts = {.max_batch = 8,
+                                  .metadata = {1, 1},
+                                  .versions = (struct view[]){a, b},
+                                  .n_versions = b.n ? 2 : 1};
     desk_on_replica_up(office.desk, id, &facts, NOW, &office.fx);
 }
 

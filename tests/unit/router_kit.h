@@ -69,7 +69,8 @@ static inline void office_close(void)
 static inline void up(uint32_t id, uint32_t max_batch, const char *version, uint64_t now_us)
 {
     struct replica_facts facts = {.max_batch = max_batch, .metadata = {1, 1}, .n_versions = 1};
-    facts.versions[0] = view_str(version);
+    struct view only = view_str(version);
+    facts.versions = &only;
     desk_on_replica_up(office.desk, id, &facts, now_us, &office.fx);
 }
 

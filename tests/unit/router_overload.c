@@ -42,7 +42,7 @@ static int setup(void **state)
     office_open(&rules);
     struct replica_facts facts = {
         .max_batch = 4, .metadata = {1, 1}, .n_versions = 1, .instances = 1};
-    facts.versions[0] = VIEW("1");
+    facts.versions = &(struct view){"1", 1};
     desk_on_replica_up(office.desk, 7, &facts, NOW, &office.fx);
     crowd = (struct crowd){.now_us = NOW};
     office.n = CLIENTS;

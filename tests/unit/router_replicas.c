@@ -1,5 +1,6 @@
 /* router/replicas: who is up, who has credit, whom it chooses, and what it publishes. */
 #include "tests/unit/router_kit.h"
+#include <stdio.h>
 
 static const struct model_rules rules = {.pipeline = 2, .deadline_us = 1000000, .grace_us = 50000};
 
@@ -21,7 +22,7 @@ static void up_facts(uint32_t id, uint32_t max_batch, uint64_t metadata)
 {
     struct replica_facts f = {.max_batch = max_batch,
                               .metadata = {metadata, 0},
-                              .versions = {VIEW("1")},
+                              .versions = &(struct view){"1", 1},
                               .n_versions = 1};
     desk_on_replica_up(office.desk, id, &f, NOW, &office.fx);
 }
@@ -138,13 +139,14 @@ static void who_differs_is_kept_out(void **state)
 static void versions(void **state)
 {
     (void)state;
-    struct replica_facts f = {.max_batch = 8, .n_versions = 3};
+    struct view list[INFER_MAX_VERSIONS];
+    struct replica_facts f = {.max_batch = 8, .versions = list, .n_versions = 3};
     char first[] = "1", long_one[MODEL_VERSION_MAX + 1], longest[MODEL_VERSION_MAX];
     memset(long_one, 'v', sizeof(long_one));
     memset(longest, 'w', sizeof(longest));
-    f.versions[0] = view_of(long_one, sizeof(long_one)); // nobody can ask for it
-    f.versions[1] = view_str(first);
-    f.versions[2] = view_of(longest, sizeof(longest));
+    list[0] = view_of(long_one, sizeof(long_one)); // nobody can ask for it
+    list[1] = view_str(first);
+    list[2] = view_of(longest, sizeof(longest));
     desk_on_replica_up(office.desk, 1, &f, NOW, &office.fx);
     memset(first, 'x', 1); // copied
     memset(longest, 'x', sizeof(longest));
@@ -158,6 +160,19 @@ static void versions(void **state)
     assert_false(replicas_serve(&d->replicas, view_of(long_one, sizeof(long_one)), false, NOW));
     assert_null(replicas_choose(&office.desk->replicas, VIEW("2"), REPLICA_NONE, NOW));
     assert_non_null(replicas_choose(&office.desk->replicas, VIEW("1"), REPLICA_NONE, NOW));
+    // A thousand of them, in an order of the server's own; when it comes back, too.
+    static char texts[INFER_MAX_VERSIONS][8];
+    for (unsigned i = 0; i < INFER_MAX_VERSIONS; i++) {
+        int n = snprintf(texts[i], sizeof(texts[i]), "%u", 7 * i % INFER_MAX_VERSIONS);
+        list[i] = view_of(texts[i], (size_t)n);
+    }
+    f.n_versions = INFER_MAX_VERSIONS;
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    desk_on_replica_up(office.desk, 1, &f, NOW, &office.fx);
+    for (unsigned i = 0; i < INFER_MAX_VERSIONS; i++)
+        assert_true(replicas_serve(&d->replicas, list[i], false, NOW));
+    assert_false(replicas_serve(&d->replicas, VIEW("1024"), false, NOW));
+    assert_false(replicas_serve(&d->replicas, VIEW("01"), false, NOW));
 }
 
 static void credit(void **state)

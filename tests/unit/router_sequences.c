@@ -102,7 +102,7 @@ static void another_process_has_no_state(void **state)
     uint32_t id = answered_by(sent());
     desk_on_replica_down(office.desk, id, NOW, &office.fx);
     struct replica_facts f = {
-        .max_batch = 4, .metadata = {1, 1}, .versions = {VIEW("1")}, .n_versions = 1};
+        .max_batch = 4, .metadata = {1, 1}, .versions = &(struct view){"1", 1}, .n_versions = 1};
     f.incarnation = 5;
     desk_on_replica_up(office.desk, id, &f, NOW, &office.fx);
     forget();

@@ -18,7 +18,7 @@ static inline void up_local(uint32_t id, uint32_t incarnation)
 {
     struct replica_facts f = {.max_batch = 4,
                               .metadata = {1, 1},
-                              .versions = {VIEW("1")},
+                              .versions = &(struct view){"1", 1},
                               .n_versions = 1,
                               .incarnation = incarnation,
                               .vitals = &vitals[id - 1]};

@@ -177,7 +177,7 @@ static void names(void **state)
     load(64);
     assert_non_null(find(VIEW("good-1.0_x"), VIEW("")));
     assert_null(find(VIEW("b ad"), VIEW("")));
-    expect_said("\"model\":\"b ad\",\"version\":\"\",\"why\":\"name: expected [A-Za-z0-9._-]");
+    expect_said("\"model\":\"b ad\",\"version\":\"\",\"why\":\"name: expected [A-Za-z0-9._+@~-]");
     assert_null(strstr(said, ".git"));
 }
 
