@@ -260,7 +260,8 @@ static bool route_rest(const struct exchange *ex, struct api_call *out, struct e
     if (out->model.n && !model_name_ok(out->model))
         return refuse(out, e, STATUS_BAD_REQUEST, "model name: expected [A-Za-z0-9._+@~-]{1,128}");
     if (out->version.n && !model_name_ok(out->version))
-        return refuse(out, e, STATUS_BAD_REQUEST, "model version: expected [A-Za-z0-9._+@~-]{1,128}");
+        return refuse(out, e, STATUS_BAD_REQUEST,
+                      "model version: expected [A-Za-z0-9._+@~-]{1,128}");
     out->kind = row->kind;
     return true;
 }

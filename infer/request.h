@@ -13,7 +13,7 @@
 #define INFER_MAX_TENSORS 256      // inputs or outputs of one request: row 96 of hostile input
 #define INFER_MAX_EMPTY_ROWS 65536 // rows that hold no data: as many as the largest batch
 #define INFER_MAX_VERSIONS 1024 // of a model at one server; one that says it has more is not served
-#define MODEL_NAME_MAX 128         // [A-Za-z0-9._+@~-]{1,128}
+#define MODEL_NAME_MAX 128      // [A-Za-z0-9._+@~-]{1,128}
 
 struct model;
 

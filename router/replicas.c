@@ -470,6 +470,7 @@ void replicas_vacate(struct replicas *rs, uint32_t id, uint64_t now_us)
     invariant(!r->up && !r->differs && r->batches == 0);
     rs->bereft |= r->lost && rs->n_known == 1;
     mem_free(r->server);
+    mem_free(r->version);
     *r = (struct replica){.id = REPLICA_NONE};
     while (rs->n > 0 && rs->at[rs->n - 1].id == REPLICA_NONE)
         rs->n--;

@@ -235,7 +235,8 @@ static void names_and_numbers(void **state)
 {
     struct view x = input("INT8", V("\1"), field(5, field(2, V("\1"))));
     refused(NONE, "model_name: expected [A-Za-z0-9._+@~-]{1,128}");
-    refused(join(field(1, V(MARK "/../" MARK)), x), "model_name: expected [A-Za-z0-9._+@~-]{1,128}");
+    refused(join(field(1, V(MARK "/../" MARK)), x),
+            "model_name: expected [A-Za-z0-9._+@~-]{1,128}");
     refused(request(field(2, V(".."))), "model_version: expected [A-Za-z0-9._+@~-]{1,128}");
     refused(request(NONE), "inputs: expected at least one");
     refused(request(join(field(3, V("\xff")), x)), "id: expected at most 131072 bytes of UTF-8");

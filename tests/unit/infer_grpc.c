@@ -864,7 +864,8 @@ static void wrong_metadata(void **state)
     struct msg m = {.n = 0}, t = tensor("x", "FP99", "\1");
     arena_reset(&arena);
     assert_false(oip_grpc_read_metadata(&arena, bytes_of(&m), &got, &err));
-    assert_string_equal(err.text, "the worker's metadata: its name is not [A-Za-z0-9._+@~-]{1,128}");
+    assert_string_equal(err.text,
+                        "the worker's metadata: its name is not [A-Za-z0-9._+@~-]{1,128}");
     put_text(&m, 1, "m");
     put(&m, 4, bytes_of(&t));
     assert_false(oip_grpc_read_metadata(&arena, bytes_of(&m), &got, &err));
