@@ -18,13 +18,13 @@ enum key_type {
     KEY_BOOL,      // true | false
     KEY_CHOICE,    // one of key.choices; stored as its index
     KEY_PATH,      // text that may not be empty; const char *
-    KEY_WORKER,    // title of a worker section; unsigned, its index
     KEY_LISTEN,    // struct config_address, numeric
     KEY_WORDS,     // list of texts: const char *const *, NULL-terminated; its count beside it
     KEY_COUNTS,    // list of whole numbers: const uint32_t *; its count beside it
     KEY_ADDRESSES, // list of workers' addresses: const struct config_address *; its count beside it
     KEY_REDIS,     // struct config_address of a Redis
-    KEY_PEERS,     // list of "HOST:PORT": const struct config_address *; its count beside it
+    KEY_WORKERS, // title of a worker section, or list of them: const unsigned *, indices; their count beside it
+    KEY_PEERS, // list of "HOST:PORT": const struct config_address *; its count beside it
 };
 
 enum section_id {

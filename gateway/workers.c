@@ -37,15 +37,18 @@ static struct hash128 metadata_hash(const struct model_metadata *m)
     return h;
 }
 
-bool link_may_serve(const struct link *l, struct view name)
+_Static_assert(CONFIG_MAX_CHOICES == REPLICA_RANKS, "each worker of a list has a class");
+
+unsigned link_rank(const struct link *l, struct view name)
 {
     const struct snapshot *p = l->part->snap;
     const struct config_model *c = snapshot_model(p, name);
-    if (!l->section || l->leaving)
-        return false;
-    if (!c)
-        return !p->config->models_listed_only;
-    return c->worker == CONFIG_ANY_WORKER || &p->config->workers[c->worker] == l->section;
+    if (!l->section || l->leaving || (!c && p->config->models_listed_only))
+        return REPLICA_RANKS;
+    unsigned n = c ? c->worker_count : 0, i = 0;
+    while (i < n && &p->config->workers[c->workers[i]] != l->section)
+        i++;
+    return n > 0 && i == n ? REPLICA_RANKS : i;
 }
 
 // The model as this worker may serve it: NULL when the configuration gives it to others.
@@ -67,6 +70,7 @@ static struct model *model_for(struct link *l, struct view name)
 static struct replica_facts facts_of(struct link *l, const struct model_metadata *meta)
 {
     struct replica_facts facts = {.max_batch = meta->max_batch,
+                                  .rank = (uint8_t)link_rank(l, meta->name),
                                   .instances = meta->instances,
                                   .metadata = metadata_hash(meta),
                                   .vitals = &l->endpoint->vitals};
@@ -431,6 +435,28 @@ static struct worker_rules rules_of(const struct snapshot *p)
                                  .n_known_models = c->model_count};
 }
 
+struct ranking {
+    const struct part *part;
+    struct view model;
+};
+
+static unsigned rank_of(uint32_t id, void *ctx)
+{
+    const struct ranking *k = ctx;
+    return link_rank(part_link(k->part, id), k->model);
+}
+
+static void adopt_ranks(struct part *p)
+{
+    for (struct home *h = homes_first(p); h; h = homes_next(h)) {
+        struct desk *d = home_desk(h);
+        struct ranking k = {p, d->model->name};
+        desk_on_ranks(d, rank_of, &k, loop_now_us(p->loop), &p->fx);
+        home_touch(h);
+    }
+    part_run(p);
+}
+
 // Those that were given to others leave; who was kept out before is looked at again.
 static void adopt_models(struct part *p)
 {
@@ -478,6 +504,7 @@ void workers_adopt(struct part *p)
 {
     struct worker_rules rules = rules_of(p->snap);
     unsigned at = 0;
+    adopt_ranks(p);
     for (struct link *l; (l = next_link(p, &at));) {
         worker_set_rules(l->worker, &rules);
         repeat(l, &l->kept_out);

@@ -31,6 +31,7 @@ static void show_replica(const struct replica *r, uint64_t now_us, struct json_w
     static const char *const standing[] = {"closed", "open", "half_open"};
     json_w_key(w, VIEW("breaker"));
     json_w_string(w, view_str(standing[r->standing]));
+    put(w, "rank", r->facts.rank);
     put(w, "batches", r->batches);
     put(w, "rows", r->rows);
     put(w, "latency_us", (uint64_t)r->latency_us);

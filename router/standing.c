@@ -53,7 +53,7 @@ static double rows_a_us(const struct desk *d, uint64_t now_us)
     if (full_us == 0)
         return 0;
     struct outlook at = replicas_outlook(&d->replicas, now_us);
-    return (double)at.servers * d->most_rows / (double)full_us;
+    return (double)at.servers * d->most_rows / (double)full_us + at.beside;
 }
 
 static void count_demand(struct desk_standing *s, uint64_t rows, double us)

@@ -35,12 +35,13 @@ struct model_rules {
     uint64_t max_wait_us; // auto: of deliberate waits; UINT64_MAX: no bound but the policy's own
     uint32_t preferred[POLICY_MAX_PREFERRED];
     uint32_t n_preferred;
-    uint32_t pipeline;    // batches in flight a replica; 0: by its instances and the policy
-    uint32_t queue_rows;  // bound of waiting and running rows; 0: max(1024, 64 x max_rows)
-    uint64_t queue_bytes; // bound of their bytes
-    uint64_t deadline_us; // of a request that names none
-    uint64_t grace_us;    // how long to wait for a first or a lost replica
-    bool listed;          // the configuration names it: it is never removed
+    uint32_t pipeline;      // batches in flight a replica; 0: by its instances and the policy
+    uint32_t queue_rows;    // bound of waiting and running rows; 0: max(1024, 64 x max_rows)
+    uint64_t queue_bytes;   // bound of their bytes
+    uint64_t deadline_us;   // of a request that names none
+    uint64_t grace_us;      // how long to wait for a first or a lost replica
+    uint64_t slow_start_us; // how long a replica takes to have its whole share
+    bool listed;            // the configuration names it: it is never removed
     // Degradation (router/standing.h).
     bool levels;           // its service may come down
     bool alternatives;     // others may answer for it: a chain, a cache
