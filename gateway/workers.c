@@ -339,7 +339,21 @@ static void on_up(struct worker *w, void *ctx)
 {
     struct link *l = ctx;
     (void)w;
+    if (owner_of(l) == l)
+        start_reached(&l->endpoint->start, START_LISTENING, link_now_us(l));
     l->wish = wish_news(l);
+}
+
+// By what its server says of its models.
+static void note_start(struct link *l, const struct roster *r)
+{
+    bool waits = false;
+    for (unsigned i = 0; i < r->n; i++)
+        waits |= !roster_usable(&r->models[i]) && r->models[i].expected;
+    if (r->n_usable > 0)
+        start_reached(&l->endpoint->start, START_LOADED, link_now_us(l));
+    if (r->n_usable > 0 && !waits)
+        start_reached(&l->endpoint->start, START_WARM, link_now_us(l));
 }
 
 static void on_learnt(struct worker *w, const char *why, void *ctx)
@@ -355,6 +369,7 @@ static void on_learnt(struct worker *w, const char *why, void *ctx)
         say_to_others(l, WORD_NEWS);
         hear_news(l);
     }
+    note_start(l, r);
     story_learnt(l, r);
 }
 
@@ -391,6 +406,8 @@ static void on_down(struct worker *w, const char *why, void *ctx)
     DOOR_ON_DOWN(l->part, l->id);
     if (owner_of(l) != l)
         return;
+    if (!l->endpoint->local) // of the others the keeper says when their processes end
+        start_over(&l->endpoint->start);
     say_to_others(l, WORD_DOUBT);
     story_down(l, why);
 }
@@ -633,6 +650,8 @@ void workers_free(struct part *p)
 void workers_kick(struct part *p, unsigned id)
 {
     struct link *l = part_link(p, id);
+    if (l && owner_of(l) == l)
+        start_began(&l->endpoint->start, link_now_us(l));
     if (l && l->worker)
         worker_kick(l->worker);
 }
@@ -640,6 +659,9 @@ void workers_kick(struct part *p, unsigned id)
 void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
 {
     uint64_t now_us = loop_now_us(p->loop);
+    struct link *l = part_link(p, id);
+    if (l && owner_of(l) == l)
+        start_over(&l->endpoint->start);
     for (struct home *h = homes_first(p); h; h = homes_next(h)) {
         desk_on_process_end(home_desk(h), id, pid, crashed, now_us, &p->fx);
         home_touch(h);

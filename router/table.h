@@ -105,10 +105,11 @@ struct model {
     _Atomic uint8_t level;             // enum level, in force
     _Atomic(const char *) level_cause; // of its last move: a word, constant
     _Atomic uint64_t level_since_us;   // of that move; 0: it has not moved
-    _Atomic uint8_t pin;     // an operator's, written by the main thread: 1 + that level; 0: none
-    _Atomic uint32_t share;  // what it can carry of its traffic now, of MODEL_SHARE
-    _Atomic uint32_t row_us; // what one row takes; 0: not known
-    _Atomic uint32_t p99_us; // from the queue to the answer, over the window; 0: not known
+    _Atomic uint8_t pin;      // an operator's, written by the main thread: 1 + that level; 0: none
+    _Atomic uint32_t share;   // what it can carry of its traffic now, of MODEL_SHARE
+    _Atomic uint32_t row_us;  // what one row takes; 0: not known
+    _Atomic uint64_t cost_ns; // what a row takes of a server's time in a full batch; 0: not known
+    _Atomic uint32_t p99_us;  // from the queue to the answer, over the window; 0: not known
     _Atomic uint64_t begins_us[POLICY_LANES]; // when a new ticket of that lane goes: model_wait_us
     struct desk *desk;                        // the home loop's; created there at the first need
     uint64_t idle_us;     // the home loop's: since when no replica has it; 0: one has
