@@ -520,20 +520,21 @@ static bool drops_any(const struct batch_plan *plan)
 static struct batch_plan plan_beside(struct asking *a)
 {
     struct desk *d = a->d;
-    struct asking beside = {.d = d, .now_us = a->now_us};
     struct batch_plan plan = {.wake_us = UINT64_MAX};
-    uint32_t cap;
-    beside.rank = preference_helps(&d->replicas, &beside.all, &cap, a->now_us);
-    if (beside.rank == REPLICA_RANKS)
+    struct preference_help h = preference_helps(&d->replicas, a->now_us);
+    if (h.rank == REPLICA_RANKS)
         return plan;
+    struct asking beside = {.d = d, .now_us = a->now_us, .all = h.at, .rank = h.rank};
     struct estimate in_force = d->batcher.estimate;
-    d->batcher.estimate = *preference_estimate(&d->replicas, beside.rank);
-    plan = batcher_plan(&d->batcher, cap, a->now_us, group_may_go, &beside);
+    d->batcher.estimate = h.t;
+    plan = batcher_plan(&d->batcher, h.cap_rows, a->now_us, group_may_go, &beside);
     d->batcher.estimate = in_force;
     batcher_expect(&d->batcher, &a->all);
-    if (plan.group && drops_any(&plan))
-        plan.group = NULL; // those are for the others to save
-    a->rank = beside.rank;
+    if (plan.group && drops_any(&plan)) // those are for the others to save
+        plan = (struct batch_plan){.wake_us = UINT64_MAX};
+    else if (plan.group)
+        preference_helped(&d->replicas, &h, a->now_us);
+    a->rank = h.rank;
     return plan;
 }
 

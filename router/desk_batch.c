@@ -203,7 +203,7 @@ static void batch_learned(struct desk *d, const struct batch *b, const struct an
         batcher_trip(&d->batcher, whole_us - work_us);
     uint64_t took_us = replicas_took_us(&d->replicas, b, a->compute_us, now_us);
     if (took_us > 0 && !in_force)
-        preference_learn(&d->replicas, b, took_us);
+        preference_learn(&d->replicas, b, took_us, now_us);
     else if (took_us > 0)
         batcher_learn(&d->batcher, b->rows ? b->rows : 1, took_us, now_us);
 }

@@ -14,6 +14,7 @@ static void take_force(struct replicas *rs, unsigned rank)
 {
     struct estimate *in_force = &rs->desk->batcher.estimate;
     rs->beside[rs->rank] = *in_force;
+    rs->beside_met_us[rs->rank] = rs->desk->batcher.learned_us;
     *in_force = rs->beside[rank];
     rs->rank = rank;
 }
@@ -66,9 +67,13 @@ static uint32_t rows_of(const struct batch *b)
     return b->rows ? b->rows : 1;
 }
 
-void preference_learn(struct replicas *rs, const struct batch *b, uint64_t took_us)
+void preference_learn(struct replicas *rs, const struct batch *b, uint64_t took_us, uint64_t now_us)
 {
-    estimate_add(&rs->beside[b->rank], rows_of(b), took_us);
+    struct estimate *e = &rs->beside[b->rank];
+    if (2 * took_us < estimate_mean_us(e, rows_of(b)))
+        estimate_init(e);
+    estimate_add(e, rows_of(b), took_us);
+    rs->beside_met_us[b->rank] = now_us;
 }
 
 // Nobody would wait for it again to find out: it is believed at once.
@@ -79,6 +84,7 @@ void preference_late(struct replicas *rs, const struct batch *b, uint64_t now_us
     do
         estimate_add(e, rows_of(b), out_us);
     while (!estimate_trusted(e));
+    rs->beside_met_us[b->rank] = now_us;
 }
 
 // ---- C2, C4: what they can do ------------------------------------------------------------------------
@@ -150,24 +156,49 @@ static bool is_saturated(const struct batcher *b)
     return b->rows > (uint64_t)b->policy.max_rows * b->outlook.servers;
 }
 
-unsigned preference_helps(const struct replicas *rs, struct outlook *at, uint32_t *cap_rows,
-                          uint64_t now_us)
+// In doubt it is tried, as one of which nothing is known.
+static bool is_doubted(const struct replicas *rs, unsigned rank, const struct class *c,
+                       uint64_t now_us)
+{
+    return estimate_trusted(c->t) && now_us >= rs->beside_met_us[rank] + PREFERENCE_DOUBT_US;
+}
+
+// Would it answer sooner than those in force?
+static bool is_sooner(const struct replicas *rs, const struct class *c, uint64_t now_us)
 {
     const struct batcher *b = &rs->desk->batcher;
+    uint32_t full = full_rows(rs, c);
+    uint64_t us = estimate_mean_us(c->t, b->rows < full ? (uint32_t)b->rows : full);
+    return b->full_us == 0 || now_us + us <= last_end_us(b, now_us);
+}
+
+struct preference_help preference_helps(const struct replicas *rs, uint64_t now_us)
+{
+    const struct batcher *b = &rs->desk->batcher;
+    struct preference_help h = {.rank = REPLICA_RANKS};
     bool pressed = is_pressed(b, now_us);
     struct class c;
     if (b->outlook.idle > 0 || !(pressed || is_saturated(b)))
-        return REPLICA_RANKS;
+        return h;
     for (unsigned rank = 0; rank < REPLICA_RANKS; rank++) {
         if (rank == rs->rank || !look_at_class(rs, rank, &c, now_us) || c.at.idle == 0)
             continue;
-        uint32_t full = full_rows(rs, &c);
-        uint64_t us = estimate_mean_us(c.t, b->rows < full ? (uint32_t)b->rows : full);
-        if (!pressed && b->full_us > 0 && now_us + us > last_end_us(b, now_us))
+        bool doubted = is_doubted(rs, rank, &c, now_us);
+        if (!doubted && !pressed && !is_sooner(rs, &c, now_us))
             continue;
-        *at = c.at;
-        *cap_rows = c.cap_rows;
-        return rank;
+        h = (struct preference_help){
+            .rank = rank, .cap_rows = doubted ? 1 : c.cap_rows, .at = c.at};
+        if (doubted)
+            estimate_init(&h.t);
+        else
+            h.t = *c.t;
+        return h;
     }
-    return REPLICA_RANKS;
+    return h;
+}
+
+void preference_helped(struct replicas *rs, const struct preference_help *h, uint64_t now_us)
+{
+    if (!estimate_trusted(&h->t))
+        rs->beside_met_us[h->rank] = now_us;
 }

@@ -142,6 +142,7 @@ struct replicas {
     bool mixed;         // those that are up are of several
     bool moved;         // another class is in force than batches are formed for
     struct estimate beside[REPLICA_RANKS]; // t(b) of the classes that are not
+    uint64_t beside_met_us[REPLICA_RANKS]; // when that last met the world, or is put to the test
     uint64_t ramp_until_us;                // R6: from then on nobody rests
     struct hash128 metadata;               // likewise
     uint64_t alone_since_us;               // since when none is ready; 0 while one is

@@ -73,7 +73,8 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
                "no more deaths are counted than there is evidence for");
         rows += x->in.request.rows;
         // Who came back may have been given the seniority of another.
-        waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0;
+        waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0 ||
+                  t->senior_us < t->queued_us;
         if (x->waiting && !w->plan.flood && x->in.request.sequence_id == 0 &&
             m->desk->replicas.suspects == 0 && !is_large(m, x->in.request.rows)) {
             uint64_t since = most_us(most_us(x->since_us, m->no_credit_us), m->memory_us + 4000);
@@ -157,8 +158,8 @@ static void check_priority(struct world *w, const struct batch *b, struct model_
 {
     unsigned first = b->tickets[0]->lane;
     bool inverted = false;
-    if (b->tickets[0]->request->sequence_id > 0)
-        return; // goes as soon as it can, whatever waits
+    if (b->tickets[0]->request->sequence_id > 0 || (m->ranked && m->desk->n_again > 0))
+        return; // goes as soon as it can, whatever waits; or those before it are for another class
     for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
         const struct group *g = m->desk->batcher.groups[i];
         if (!g || !g->used || g->mixed || g->oldest->request->version.n > 0 ||
@@ -235,12 +236,32 @@ static void check_class(const struct loop_of *l, const struct batch *b, const st
     for (unsigned i = 0; i < m->n_replicas; i++) {
         const struct replica_of *o = &m->replica[i];
         const struct replica *known = replica_known(o);
-        if (!known || replica_rank(o) >= replica_rank(r) || known->id == b->failed_at ||
+        bool busy = m->rules.policy == POLICY_AUTO && known && known->batches > 0;
+        if (!known || busy || replica_rank(o) >= replica_rank(r) || known->id == b->failed_at ||
             l->now_us < known->rest_us || m->desk->replicas.suspects > 0 ||
             b->rows > known->facts.max_batch || (x->kind == KIND_VERSION2 && !o->second))
             continue;
         demand(l->w, x, credit_since(m, o, l->now_us) > l->now_us,
                "a class is used only when those before it have no capacity");
+    }
+}
+
+// Who has just come and rests is used only when nobody else could have the batch now.
+static void check_rest(const struct loop_of *l, const struct batch *b, const struct replica_of *r)
+{
+    const struct model_of *m = r->model;
+    const struct life *x = life_of(b->tickets[0]);
+    bool planned = m->rules.policy == POLICY_AUTO;
+    for (unsigned i = 0; l->now_us < replica_known(r)->rest_us && i < m->n_replicas; i++) {
+        const struct replica_of *o = &m->replica[i];
+        const struct replica *known = replica_known(o);
+        if (o == r || !known || known->id == b->failed_at || l->now_us < known->rest_us ||
+            m->desk->replicas.suspects > 0 || b->rows > known->facts.max_batch ||
+            (planned && known->batches > 0) || (x->kind == KIND_VERSION2 && !o->second) ||
+            l->now_us >= m->desk->replicas.ramp_until_us || replica_rank(o) != replica_rank(r))
+            continue;
+        demand(l->w, x, credit_since(m, o, l->now_us) > l->now_us,
+               "who has just come goes last of those that are free");
     }
 }
 
@@ -263,8 +284,10 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
         check_step(l, x, r);
     demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= r->max_batch || b->n == 1,
            "a batch has no more rows than its replica takes");
-    if (!step)
+    if (!step) {
         check_class(l, b, r);
+        check_rest(l, b, r);
+    }
     demand(w, x, x->kind != KIND_VERSION9 && (x->kind != KIND_VERSION2 || r->second),
            "a batch goes to a replica that has the version");
     demand(w, x, step || l->now_us >= r->paused_until,

@@ -58,7 +58,8 @@ static void teach(struct estimate *e, uint64_t alpha_us)
 {
     for (uint32_t i = 0; i < 200; i++)
         estimate_add(e, 1 << i % 5, alpha_us + 10 * (1 << i % 5));
-    office.desk->batcher.learned_us = NOW; // it is believed
+    office.desk->batcher.learned_us = office.desk->replicas.beside_met_us[1] =
+        NOW; // it is believed
 }
 
 static void lend_many(unsigned n, uint64_t deadline_us, uint64_t now_us)
@@ -393,6 +394,39 @@ static void a_class_that_nobody_knows(void **state)
     answer(b[0], NOW + 70000, 0, 1);
 }
 
+// What is known of it is put to the test after a while, with little.
+static void what_is_known_is_doubted(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    uint64_t later_us = NOW + PREFERENCE_DOUBT_US;
+    up_as(1, 0, 8, NOW);
+    up_as(2, 1, 8, NOW);
+    teach(&d->batcher.estimate, 10000);
+    teach(&d->replicas.beside[1], 500000);
+    d->batcher.learned_us = later_us;
+    lend_many(1, later_us + 300000, later_us - 1);
+    run(later_us - 1);
+    struct batch *b[2] = {sent()};
+    lend_many(20, later_us + 300000, later_us - 1);
+    run(later_us - 1);
+    assert_null(sent());
+    run(later_us);
+    b[1] = sent();
+    assert_non_null(b[1]);
+    assert_int_equal(b[1]->replica, 2);
+    assert_int_equal(b[1]->n, 1);
+    run(later_us + 1);
+    assert_null(sent()); // one
+    answer(b[1], later_us + 4000, 0, 1);
+    assert_int_equal(d->replicas.beside[1].seen, 1); // it is another one
+    run(later_us + 4000);
+    b[1] = sent();
+    assert_int_equal(b[1]->replica, 2);
+    answer(b[0], later_us + 10000, 0, 1);
+    answer(b[1], later_us + 10000, 0, b[1]->rows);
+}
+
 // Who leads has its own estimate, then and again.
 static void what_is_known_stays_with_its_class(void **state)
 {
@@ -549,6 +583,7 @@ int main(void)
         AUTO(a_deadline_presses),
         AUTO(none_is_lost_to_a_slow_class),
         AUTO(a_class_that_nobody_knows),
+        AUTO(what_is_known_is_doubted),
         AUTO(what_is_known_stays_with_its_class),
         AUTO(demand_is_measured_against_all),
         FIXED(its_share_grows_fixed),
