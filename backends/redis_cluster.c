@@ -129,10 +129,13 @@ static bool is_amiss(const struct redis_map *m)
     return amiss;
 }
 
+// A look that is due before stays: a node that is lost again and again must not put it off.
 static void look_later(struct redis *r)
 {
-    wheel_set(loop_wheel(r->loop), &r->map->look,
-              loop_now_us(r->loop) + (is_amiss(r->map) ? LOOK_AGAIN_US : LOOK_US));
+    struct wheel_timer *look = &r->map->look;
+    uint64_t at_us = loop_now_us(r->loop) + (is_amiss(r->map) ? LOOK_AGAIN_US : LOOK_US);
+    if (!wheel_is_set(look) || at_us < look->at_us)
+        wheel_set(loop_wheel(r->loop), look, at_us);
 }
 
 // Of the nodes in turn: one that was cut off from the others may not know it.

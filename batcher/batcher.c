@@ -199,6 +199,8 @@ void batcher_expect(struct batcher *b, const struct outlook *at)
     b->round_rows = (uint64_t)b->policy.max_rows * b->outlook.servers;
     b->full_us = estimate_mean_us(&b->estimate, b->policy.max_rows);
     b->full_high_us = estimate_high_us(&b->estimate, b->policy.max_rows);
+    if (b->outlook.beside > 0)
+        b->round_rows += (uint64_t)(b->outlook.beside * (double)b->full_us);
 }
 
 // The rate is that of some ten full batches.
@@ -546,7 +548,8 @@ bool batcher_hopeless(struct batcher *b, const struct ticket *t, uint64_t now_us
     uint64_t soon_us = soonest_us(b, now_us);
     uint64_t low_us = estimate_low_us(&b->estimate, ticket_rows(t));
     bool known = b->policy.kind == POLICY_AUTO ? estimate_trusted(&b->estimate) : low_us > 0;
-    if (!known || soon_us + low_us < t->deadline_us)
+    if (!known || soon_us + low_us < t->deadline_us ||
+        (b->outlook.beside_us > 0 && b->outlook.beside_us < t->deadline_us))
         return false;
     b->refusing = true;
     return now_us < b->learned_us + BATCHER_DOUBT_US;

@@ -121,7 +121,7 @@ bool batcher_timely(const struct batcher *b, const struct ticket *t, uint64_t no
 // before it is queued. 0: not refused; else how late its answer would be, us.
 uint64_t batcher_refuses(const struct batcher *b, const struct ticket *t, uint64_t now_us);
 // It cannot be answered in time: its deadline is past, or nearer than the low quantile of t(its rows); under auto
-// (R7) counted from when a server is free, with the way there and back.
+// (R7) counted from when a server is free, with the way there and back; nor by a server beside those.
 // Who is refused teaches nothing, so a worker that was slow once might be thought slow for ever: an estimate
 // that has refused and met no answer for BATCHER_DOUBT_US is not believed until a batch has gone; when that
 // one was quicker than it said, it is forgotten.

@@ -64,6 +64,10 @@ struct outlook {              // on the servers that could take a batch, as auto
     uint32_t running_rows;    // of the newest of them
     uint64_t free_us;         // when that one has done all that was sent to it; 0: it is idle
     uint64_t soonest_free_us; // the least of all servers'; 0: one is idle
+    // Of servers that are not counted here, for they are used only when these are saturated: rows a microsecond, and when
+    // one of them could have answered a row at the soonest; 0: there are none.
+    double beside;
+    uint64_t beside_us;
 };
 
 struct lane_rows { // of one lane

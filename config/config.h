@@ -63,8 +63,11 @@ enum config_policy { CONFIG_POLICY_AUTO, CONFIG_POLICY_FIXED };
 #define CONFIG_MAX_PREFERRED 8 // as many sizes as a model's queue looks at
 
 struct config_model {
-    const char *name;          // NULL in config.unlisted, and in a worker's rules
-    unsigned worker;           // index into config.workers; CONFIG_ANY_WORKER: whichever serves it
+    const char *name; // NULL in config.unlisted, and in a worker's rules
+    // Those that serve it, the first while it has capacity, then the next: indices into config.workers. None: whichever
+    // has it.
+    const unsigned *workers; // [worker_count]
+    unsigned worker_count;
     unsigned max_rows;         // 0: what the worker allows
     uint64_t max_wait_us;      // longest wait of the oldest row for company; CONFIG_AUTO
     const uint32_t *preferred; // ascending, each <= max_rows where that is given
@@ -74,10 +77,11 @@ struct config_model {
     enum config_policy policy;
     uint32_t queue_rows; // 0: max(1024, 64 * max_rows) (max_rows as the worker gives it)
     uint64_t queue_bytes;
-    uint64_t timeout_us;   // deadline of a request that names none; <= limits.deadline_max_us
-    bool levels;           // its service comes down by levels
-    uint64_t p99_enter_us; // 0: by what the queue takes of the deadlines
-    uint64_t p99_leave_us; // <= p99_enter_us
+    uint64_t timeout_us;    // deadline of a request that names none; <= limits.deadline_max_us
+    uint64_t slow_start_us; // a replica that comes has its whole share after so long; 0: at once
+    bool levels;            // its service comes down by levels
+    uint64_t p99_enter_us;  // 0: by what the queue takes of the deadlines
+    uint64_t p99_leave_us;  // <= p99_enter_us
     uint64_t hold_us, window_us;
     bool critical;      // counts for the level of the instance; a model's own section alone says so
     bool cache_enabled; // false: as with a ttl of 0
@@ -93,7 +97,7 @@ struct config_model {
 #define CONFIG_MAX_FALLBACK 16
 #define CONFIG_DEFAULT "default" // in a fallback: the answer that default_answer has
 #define CONFIG_CACHED "cached"   // and what is kept, stale as it may be
-#define CONFIG_ANY_WORKER (~0u)
+#define CONFIG_MAX_CHOICES 4     // workers of one model, in order
 
 struct config_worker {
     const char *name;

@@ -106,6 +106,9 @@ const struct config_section config_sections[SECTION_KINDS] = {
 #define RULES(top, batch, queue, degradation, cache, strukt, in) \
     {.name = "timeout", NUMBER_IN(top, strukt, KEY_DURATION, in timeout_us, 0, 24 * HOUR, "0", \
         "Deadline of a request that names none. 0: `limits.deadline_default`.")}, \
+    {.name = "slow_start", NUMBER_IN(top, strukt, KEY_DURATION, in slow_start_us, 0, HOUR, "10s", \
+        "A replica that comes, or comes back, has a tenth of its share at first and all of it after so long; what no other " \
+        "one is free for it has at once. 0: all of it from the start.")}, \
     {.name = "levels", NUMBER_IN(top, strukt, KEY_BOOL, in levels, 0, 1, "true", \
         "Its service comes down by levels when it is in trouble (resilience.md). `off`: always level 0, and nobody can pin it.")}, \
     {.name = "policy", NUMBER_IN(batch, strukt, KEY_CHOICE, in policy, 0, 0, "auto", \
@@ -214,8 +217,9 @@ const struct config_key config_keys[] = {
 
     RULES(SECTION_WORKER, SECTION_WORKER_BATCH, SECTION_WORKER_QUEUE, SECTION_WORKER_DEGRADATION, SECTION_WORKER_CACHE, config_worker, rules.)
 
-    {.name = "worker", TEXT_IN(SECTION_MODEL, config_model, KEY_WORKER, worker,
-        "Title of the worker section that serves it. Without it: whichever worker has the model.")},
+    {.name = "worker", LIST_IN(SECTION_MODEL, config_model, KEY_WORKERS, workers, worker_count, CONFIG_MAX_CHOICES,
+        "Who serves it; of several the first while it has capacity, the next when that is saturated or away, and so on "
+        "(resilience.md). Without it: whichever worker has the model, all alike.")},
     {.name = "critical", NUMBER_IN(SECTION_MODEL, config_model, KEY_BOOL, critical, 0, 1, "false",
         "Its level counts for the instance's, which is the highest of such models.")},
     {.name = "fallback", LIST_IN(SECTION_MODEL, config_model, KEY_WORDS, fallback, fallback_count, CONFIG_MAX_FALLBACK,
@@ -362,7 +366,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 135,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)
@@ -440,7 +444,7 @@ const char *config_nearest(enum section_id section, struct view came)
 bool config_key_is_list(const struct config_key *k)
 {
     return k->type == KEY_WORDS || k->type == KEY_COUNTS || k->type == KEY_ADDRESSES ||
-           k->type == KEY_PEERS || k->type == KEY_SHARES;
+           k->type == KEY_PEERS || k->type == KEY_SHARES || k->type == KEY_WORKERS;
 }
 
 static void print_bound(const struct config_key *k, uint64_t v, char out[32])
@@ -469,11 +473,12 @@ void config_key_expects(const struct config_key *k, char *out, size_t size)
         [KEY_SHARE] = "a share such as \"12.5%\"",
         [KEY_BOOL] = "true or false",
         [KEY_PATH] = "a text that is not empty",
-        [KEY_WORKER] = "the title of a worker section",
         [KEY_LISTEN] = "\"IP:PORT\", \"[IPV6]:PORT\" or \"unix:PATH\"",
         [KEY_WORDS] = "a list of texts {\"a\", \"b\"}",
         [KEY_COUNTS] = "an ascending list of whole numbers {8, 16}",
         [KEY_REDIS] = "\"redis://HOST[:PORT][/DATABASE]\", \"rediss://...\" or \"unix:PATH\"",
+        [KEY_WORKERS] = "the title of a worker section, or a list of them {\"a\", \"b\"} with the "
+                        "preferred first",
         [KEY_PEERS] = "a list of \"HOST:PORT\"",
         [KEY_TRAIT] = "\"request-id\", \"api-key\", \"header:NAME\", \"cookie:NAME\", "
                       "\"parameter:NAME\" or \"jwt:CLAIM\"",

@@ -18,7 +18,6 @@ enum key_type {
     KEY_BOOL,      // true | false
     KEY_CHOICE,    // one of key.choices; stored as its index
     KEY_PATH,      // text that may not be empty; const char *
-    KEY_WORKER,    // title of a worker section; unsigned, its index
     KEY_LISTEN,    // struct config_address, numeric
     KEY_WORDS,     // list of texts: const char *const *, NULL-terminated; its count beside it
     KEY_COUNTS,    // list of whole numbers: const uint32_t *; its count beside it
@@ -27,6 +26,7 @@ enum key_type {
     KEY_PEERS,     // list of "HOST:PORT": const struct config_address *; its count beside it
     KEY_TRAIT,     // struct config_trait
     KEY_SHARES, // a share, or a list of them: const uint32_t *, in millionths; its count beside it
+    KEY_WORKERS, // title of a worker section, or list of them: const unsigned *, indices; their count beside it
 };
 
 enum section_id {

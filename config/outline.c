@@ -151,7 +151,7 @@ static bool value(struct reader *r, const struct config_key *key, unsigned line)
     }
     if (r->lex.kind != LEX_TEXT)
         return expected(r, "a value after '='");
-    if (key && config_key_is_list(key) && key->type != KEY_SHARES)
+    if (key && config_key_is_list(key) && key->type != KEY_SHARES && key->type != KEY_WORKERS)
         config_error_add(r->errors, line, "%s: expected a list {...}, got one value", key->name);
     return true;
 }

@@ -45,9 +45,17 @@ static bool put_choice(struct buffer *out, const char *choices, uint64_t v)
     return buffer_append(out, choices, strcspn(choices, "|"));
 }
 
-static bool put_worker(struct buffer *out, const struct config *c, unsigned worker)
+// As whoever has one worker writes it, and whoever has several.
+static bool put_workers(struct buffer *out, const struct config *c, const unsigned *workers,
+                        unsigned n)
 {
-    return worker == CONFIG_ANY_WORKER ? put(out, "any") : put_quoted(out, c->workers[worker].name);
+    bool ok = n > 0 || put(out, "any");
+    for (unsigned i = 0; ok && i < n; i++)
+        ok = put(out, n == 1   ? ""
+                      : i == 0 ? "{"
+                               : ", ") &&
+             put_quoted(out, c->workers[workers[i]].name);
+    return ok && put(out, n > 1 ? "}" : "");
 }
 
 static bool put_list(struct buffer *out, const struct config_key *k, const void *at, unsigned n)
@@ -69,8 +77,11 @@ bool config_key_print(const struct config *c, const struct config_key *k, const 
                       struct buffer *out)
 {
     const void *at = (const char *)base + k->offset;
+    const void *count = (const char *)base + k->count_offset; // of a list
+    if (k->type == KEY_WORKERS)
+        return put_workers(out, c, *(const unsigned *const *)at, *(const unsigned *)count);
     if (config_key_is_list(k))
-        return put_list(out, k, at, *(const unsigned *)((const char *)base + k->count_offset));
+        return put_list(out, k, at, *(const unsigned *)count);
     switch (k->type) {
     case KEY_BOOL:
         return put(out, number_at(k, at) ? "true" : "false");
@@ -79,8 +90,6 @@ bool config_key_print(const struct config *c, const struct config_key *k, const 
     case KEY_PATH:
         return *(const char *const *)at ? put_quoted(out, *(const char *const *)at)
                                         : put(out, "none");
-    case KEY_WORKER:
-        return put_worker(out, c, *(const unsigned *)at);
     case KEY_TRAIT:
         return put(out, ((const struct config_trait *)at)->text);
     case KEY_LISTEN:

@@ -110,18 +110,6 @@ static const char *keep_text(struct filler *f, const char *text)
     return v.p;
 }
 
-static void fill_worker_index(struct filler *f, const struct config_key *k, const char *text,
-                              unsigned *out)
-{
-    for (unsigned i = 0; i < f->c->worker_count; i++) {
-        if (strcmp(f->c->workers[i].name, text) == 0) {
-            *out = i;
-            return;
-        }
-    }
-    wrong(f, k, text);
-}
-
 // One value. `base` is the struct that k->offset counts from.
 static void fill(struct filler *f, const struct config_key *k, void *base, const char *text)
 {
@@ -132,9 +120,6 @@ static void fill(struct filler *f, const struct config_key *k, void *base, const
         if (!*text)
             wrong(f, k, text);
         *(const char **)at = keep_text(f, text);
-        return;
-    case KEY_WORKER:
-        fill_worker_index(f, k, text, at);
         return;
     case KEY_LISTEN: {
         enum value_result r = value_listen_address(view_str(text), &f->c->arena, at);
@@ -229,6 +214,36 @@ static void fill_addresses(struct filler *f, const struct config_key *k, cfg_opt
     *(const struct config_address **)at = list;
 }
 
+static unsigned worker_index(const struct config *c, const char *name)
+{
+    unsigned i = 0;
+    while (i < c->worker_count && strcmp(c->workers[i].name, name) != 0)
+        i++;
+    return i;
+}
+
+static void fill_workers(struct filler *f, const struct config_key *k, cfg_opt_t *opt, unsigned n,
+                         void *at)
+{
+    unsigned *list = arena_zalloc(&f->c->arena, n * sizeof(*list)), before;
+    if (!list) {
+        no_memory(f);
+        return;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        const char *name = cfg_opt_getnstr(opt, i);
+        list[i] = worker_index(f->c, name);
+        for (before = 0; list[before] != list[i];)
+            before++;
+        if (list[i] == f->c->worker_count)
+            wrong(f, k, name);
+        else if (before < i)
+            config_error_add(f->errors, outline_line(f->at, k), "%s: \"%.40s\" stands in it twice",
+                             k->name, name);
+    }
+    *(const unsigned **)at = list;
+}
+
 static void fill_list(struct filler *f, const struct config_key *k, void *base, cfg_opt_t *opt)
 {
     unsigned n = cfg_opt_size(opt);
@@ -242,6 +257,8 @@ static void fill_list(struct filler *f, const struct config_key *k, void *base, 
         fill_words(f, k, opt, n, at);
     else if (k->type == KEY_COUNTS || k->type == KEY_SHARES)
         fill_counts(f, k, opt, n, at);
+    else if (k->type == KEY_WORKERS)
+        fill_workers(f, k, opt, n, at);
     else
         fill_addresses(f, k, opt, n, at);
     *(unsigned *)((char *)base + k->count_offset) = n;
@@ -294,16 +311,15 @@ static void fill_unlisted(struct filler *f, cfg_t *cfg)
         fill_rules(f, m, cfg, SECTION_DEFAULTS);
         return;
     }
-    m->worker = CONFIG_ANY_WORKER;
     for (unsigned i = 0; i < CONFIG_RULE_SECTIONS; i++)
         fill_defaults(f, SECTION_DEFAULTS + i, m);
 }
 
-// A model's rules before its own section: those of the worker that it names, or of the only one. Of several it may
+// A model's rules before its own section: those of the worker that it names first, or of the only one. Of several it may
 // find itself at any, with other rules at each: then there is no saying.
 static const struct config_model *inherited(const struct config *c, cfg_t *cfg)
 {
-    const char *named = cfg_getstr(cfg, "worker");
+    const char *named = cfg_size(cfg, "worker") > 0 ? cfg_getnstr(cfg, "worker", 0) : NULL;
     for (unsigned i = 0; i < c->worker_count; i++) {
         if (named ? strcmp(named, c->workers[i].name) == 0 : c->worker_count == 1)
             return &c->workers[i].rules;
@@ -350,7 +366,6 @@ static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_
         c->workers[i].name = title;
         fill_defaults(f, kind, &c->workers[i]);
         c->workers[i].rules = c->unlisted;
-        c->workers[i].rules.worker = i;
         fill_rules(f, &c->workers[i], cfg, kind);
         break;
     case SECTION_LAYER:
@@ -364,7 +379,6 @@ static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_
     default:
         c->models[i] = *inherited(c, cfg);
         c->models[i].name = title;
-        c->models[i].worker = CONFIG_ANY_WORKER;
         c->models[i].critical = false;
         fill_rules(f, &c->models[i], cfg, kind);
     }

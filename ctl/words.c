@@ -329,14 +329,31 @@ static const char *trouble_of(const json_t *replica)
     return NULL;
 }
 
-static bool words_of_troubles(const json_t *model, struct buffer *out)
+// The first place in the model's list of workers that is ready.
+static uint64_t rank_in_force(const json_t *replicas)
 {
     const json_t *r;
+    uint64_t first = UINT64_MAX, rank;
+    size_t i;
+    json_array_foreach(replicas, i, r)
+    {
+        if (number_of(r, "rank", &rank) && rank < first && !trouble_of(r))
+            first = rank;
+    }
+    return first;
+}
+
+static bool words_of_troubles(const json_t *model, struct buffer *out)
+{
+    const json_t *replicas = json_object_get(json_object_get(model, "desk"), "replicas"), *r;
+    uint64_t first = rank_in_force(replicas), rank;
     bool ok = true;
     size_t i;
-    json_array_foreach(json_object_get(json_object_get(model, "desk"), "replicas"), i, r)
+    json_array_foreach(replicas, i, r)
     {
         const char *trouble = trouble_of(r);
+        if (!trouble && number_of(r, "rank", &rank) && rank > first)
+            trouble = "in reserve, until those of the workers before its own are saturated or away";
         if (trouble)
             ok = ok && say_line(out, "%s: replica %s is %s", text_of(model, "name"),
                                 text_of(r, "name"), trouble);

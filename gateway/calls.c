@@ -1,6 +1,7 @@
 // Batches on their way over a loop's connections, and what their ends are to the desks.
 #include "base/num.h"
 #include "gateway/doors.h"
+#include "gateway/endpoint.h"
 #include "gateway/homes.h"
 #include "gateway/link.h"
 #include "gateway/statistics.h"
@@ -246,6 +247,7 @@ void calls_on_end(struct worker *w, struct http_call *call, enum http_call_end e
         return;
     switch (end) {
     case CALL_ANSWERED:
+        start_reached(&((struct link *)ctx)->endpoint->start, START_ANSWERED, loop_now_us(p->loop));
         on_answered(p, b, call);
         break;
     case CALL_REFUSED:

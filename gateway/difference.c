@@ -38,11 +38,7 @@ void metadata_difference(char out[DIFFERENCE_TEXT], const struct model_metadata 
                          const struct model_metadata *others)
 {
     out[0] = '\0';
-    if (it->max_batch != others->max_batch)
-        snprintf(out, DIFFERENCE_TEXT, "max_batch_size: expected %u as at the others, got %u",
-                 others->max_batch, it->max_batch);
-    else if (!tensors_differ(out, "input", it->inputs, it->n_inputs, others->inputs,
-                             others->n_inputs))
+    if (!tensors_differ(out, "input", it->inputs, it->n_inputs, others->inputs, others->n_inputs))
         tensors_differ(out, "output", it->outputs, it->n_outputs, others->outputs,
                        others->n_outputs);
 }

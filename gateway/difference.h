@@ -7,7 +7,7 @@
 
 #define DIFFERENCE_TEXT 400
 
-// The first difference that would keep `it` from serving beside `others`; "" when there is none.
+// The first difference of inputs or outputs that would keep `it` from serving beside `others`; "" when there is none.
 void metadata_difference(char out[DIFFERENCE_TEXT], const struct model_metadata *it,
                          const struct model_metadata *others);
 

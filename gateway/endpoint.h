@@ -14,12 +14,14 @@
 
 #include "gateway/link.h"
 #include "gateway/news.h"
+#include "gateway/worker_start.h"
 #include "router/vitals.h"
 
 struct endpoint {
     _Alignas(64) struct worker_vitals vitals; // of all loops
     struct serial_device device;              // of all loops, when it is a serial one
-    struct news news;             // what its owner (the loop `place % loops`) has learnt
+    struct news news; // what its owner (the loop `place % loops`) has learnt
+    struct worker_start start;
     _Atomic uint64_t replaced_us; // connections that came up before it are to be replaced
     _Atomic unsigned holders;     // E1
     struct loop_task over;

@@ -348,6 +348,9 @@ static bool build_loops(struct gateway *g)
         g->main.heartbeat = &g->boot->page->main.turn_us;
     }
     g->started_us = loop_now_us(&g->main);
+    snprintf(g->boot_id, sizeof(g->boot_id), "%016llx%016llx",
+             (unsigned long long)rand_u64(&g->main.rand),
+             (unsigned long long)rand_u64(&g->main.rand));
     g->events = events_new(g, g->loops.n);
     return g->events != NULL || refuse(g, "events", "out of memory");
 }

@@ -58,8 +58,13 @@ static inline uint64_t link_now_us(const struct link *l)
 {
     return loop_now_us(l->part->loop);
 }
-// Does the configuration let this worker serve a model of that name?
-bool link_may_serve(const struct link *l, struct view name);
+// The class that this worker's replicas of a model of that name are of, by its place in the model's list
+// (router/preference.h); REPLICA_RANKS: the configuration does not let it serve that.
+unsigned link_rank(const struct link *l, struct view name);
+static inline bool link_may_serve(const struct link *l, struct view name)
+{
+    return link_rank(l, name) < REPLICA_RANKS;
+}
 // A batch of its has come home.
 void link_batch_home(struct link *l);
 

@@ -36,6 +36,38 @@ void metrics_note(struct metrics *s, const struct note *n)
     }
 }
 
+// ---- demand ------------------------------------------------------------------------------------------
+
+const char *const demand_name[DEMANDS] = {
+    [DEMAND_ITSELF] = "itself", [DEMAND_FALLBACK] = "fallback", [DEMAND_CACHE] = "cache",
+    [DEMAND_STALE] = "stale",   [DEMAND_DEFAULT] = "default",   [DEMAND_SHED] = "shed",
+    [DEMAND_LATE] = "late",     [DEMAND_FAILED] = "failed"};
+
+void metrics_demand_add(struct model_metrics *mm, const struct model *m, enum demand k,
+                        uint32_t rows)
+{
+    struct demand_count *d = &mm->demand[k];
+    uint64_t cost_ns = atomic_load_explicit(&m->cost_ns, memory_order_relaxed);
+    metrics_inc(&d->requests, 1);
+    metrics_inc(&d->rows, rows);
+    metrics_inc(cost_ns > 0 ? &d->row_ns : &d->unknown_rows, cost_ns > 0 ? rows * cost_ns : rows);
+}
+
+struct demand_sum metrics_demand(const struct gateway *g, const struct model *m, enum demand k)
+{
+    struct demand_sum sum = {0};
+    for (unsigned i = 0; i < g->loops.n; i++) {
+        const struct model_metrics *mm =
+            atomic_load_explicit(&g->parts[i]->metrics.model[m->index], memory_order_acquire);
+        const struct demand_count *d = mm ? &mm->demand[k] : NULL;
+        sum.requests += d ? atomic_load_explicit(&d->requests, memory_order_relaxed) : 0;
+        sum.rows += d ? atomic_load_explicit(&d->rows, memory_order_relaxed) : 0;
+        sum.row_ns += d ? atomic_load_explicit(&d->row_ns, memory_order_relaxed) : 0;
+        sum.unknown_rows += d ? atomic_load_explicit(&d->unknown_rows, memory_order_relaxed) : 0;
+    }
+    return sum;
+}
+
 static void model_metrics_free(struct model_metrics *mm)
 {
     for (unsigned i = 0; mm && i < FIGURES_VERSIONS; i++)
@@ -240,6 +272,26 @@ static void fallbacks_of(struct page *p, const struct model *m)
         prom_count(&p->prom, &label, 1, n);
 }
 
+static void demand_of(struct page *p, const struct model *m)
+{
+    for (enum demand k = 0; k < DEMANDS; k++) {
+        struct demand_sum d = metrics_demand(p->g, m, k);
+        struct prom_label labels[] = {{"model", m->name}, {"outcome", view_str(demand_name[k])}};
+        if (d.requests > 0)
+            prom_count(&p->prom, labels, N(labels), d.rows);
+    }
+}
+
+static void demand_seconds_of(struct page *p, const struct model *m)
+{
+    for (enum demand k = 0; k < DEMANDS; k++) {
+        struct demand_sum d = metrics_demand(p->g, m, k);
+        struct prom_label labels[] = {{"model", m->name}, {"outcome", view_str(demand_name[k])}};
+        if (d.requests > 0)
+            prom_value(&p->prom, labels, N(labels), (double)d.row_ns / 1e9);
+    }
+}
+
 static void put_gauge(struct page *p, const struct model *m, uint64_t value)
 {
     struct prom_label label = {"model", m->name};
@@ -312,6 +364,12 @@ static void models(struct page *p)
     prom_family(o, "sluice_chain_steps_total", "counter",
                 "Steps of chains at the model: what came of them, or why it was passed over.");
     each_model(p, steps_of);
+    prom_family(o, "sluice_demand_rows_total", "counter",
+                "Rows that the model was asked for, by what came of them.");
+    each_model(p, demand_of);
+    prom_family(o, "sluice_demand_row_seconds_total", "counter",
+                "And the time of a server that they take, where that was known.");
+    each_model(p, demand_seconds_of);
     prom_family(o, "sluice_queue_rows", "gauge", "Rows that wait for a batch.");
     each_model(p, waiting_of);
     prom_family(o, "sluice_running_rows", "gauge", "Rows that are at a replica.");
@@ -477,6 +535,29 @@ static void workers(struct page *p)
                                           {"state", view_str(worker_state_name[state])}};
             prom_count(&p->prom, labels, N(labels), count[state]);
         }
+    }
+}
+
+// Since its process was started; of one that nobody saw start nothing is said.
+static void starts_of(struct page *p, const struct endpoint *e)
+{
+    uint64_t spawned_us = get(&e->start.at_us[START_SPAWNED]);
+    for (unsigned i = START_LISTENING; spawned_us > 0 && i < START_PHASES; i++) {
+        uint64_t at_us = get(&e->start.at_us[i]);
+        struct prom_label labels[] = {{"worker", view_str(e->name)},
+                                      {"phase", view_str(start_phase_name[i])}};
+        if (at_us >= spawned_us)
+            prom_value(&p->prom, labels, N(labels), (double)(at_us - spawned_us) / 1e6);
+    }
+}
+
+static void starts(struct page *p)
+{
+    prom_family(&p->prom, "sluice_worker_start_seconds", "gauge",
+                "How long the last start of a local worker took, up to each phase.");
+    for (const struct endpoint *e = p->g->fleet.endpoints; e; e = e->next) {
+        if (!e->leaving)
+            starts_of(p, e);
     }
 }
 
@@ -663,6 +744,7 @@ bool metrics_page(struct buffer *out, void *ctx)
     models(&p);
     levels(&p);
     workers(&p);
+    starts(&p);
     fronts(&p);
     loops(&p);
     process(&p);

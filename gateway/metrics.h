@@ -21,7 +21,33 @@ struct figures;
 
 enum metrics_stage { STAGE_TOTAL, STAGE_PARSE, STAGE_QUEUE, STAGE_COMPUTE, STAGES };
 
+// What came of a request, as whoever plans for demand sees it: by the model that was asked for. What a client has brought
+// upon itself is none.
+enum demand {
+    DEMAND_ITSELF,   // the model answered
+    DEMAND_FALLBACK, // another one did
+    DEMAND_CACHE,    // what is kept of it did, and was fresh
+    DEMAND_STALE,    // and was not
+    DEMAND_DEFAULT,  // the written answer did
+    DEMAND_SHED,     // refused for want of room, or of anybody who could answer
+    DEMAND_LATE,     // its deadline passed, or its client left before
+    DEMAND_FAILED,   // by us or a worker
+    DEMANDS
+};
+extern const char *const demand_name[DEMANDS];
+
+struct demand_count { // one writer
+    _Atomic uint64_t requests, rows;
+    _Atomic uint64_t row_ns;       // rows times what a row took of a server then
+    _Atomic uint64_t unknown_rows; // of the rows: when that was not known
+};
+
+struct demand_sum { // of all loops
+    uint64_t requests, rows, row_ns, unknown_rows;
+};
+
 struct model_metrics {
+    struct demand_count demand[DEMANDS];
     // At the origin: what was answered, by who did; what was not, by outcome.
     _Atomic uint64_t answers[SOURCES], failures[STATUS_COUNT];
     _Atomic uint64_t fallbacks;             // of the answers, those that another one gave
@@ -54,6 +80,9 @@ static inline void metrics_inc(_Atomic uint64_t *c, uint64_t by)
                           memory_order_relaxed);
 }
 
+void metrics_demand_add(struct model_metrics *mm, const struct model *m, enum demand k,
+                        uint32_t rows);
+struct demand_sum metrics_demand(const struct gateway *g, const struct model *m, enum demand k);
 // NULL: out of memory (then it is not counted).
 struct model_metrics *metrics_model(struct metrics *s, const struct model *m);
 void metrics_note(struct metrics *s, const struct note *n);

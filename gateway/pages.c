@@ -8,6 +8,7 @@
 #include "gateway/process.h"
 #include "gateway/reload.h"
 #include "gateway/show.h"
+#include "gateway/signals.h"
 #include "gateway/snapshot.h"
 #include <stdio.h>
 #include <unistd.h>
@@ -138,6 +139,7 @@ const struct admin_page pages[PAGES] = {
     {"GET", "/healthz", ADMIN_OPEN, health},          // for whoever watches the process
     {"GET", "/status", ADMIN_TOKEN, show_page},       // what everybody holds
     {"GET", "/events", ADMIN_TOKEN, events_page},     // what changes, from now on
+    {"GET", SIGNALS_PATH, ADMIN_TOKEN, signals_page}, // demand, and how long starts take
     {"GET", EXPLAIN_PATH, ADMIN_TOKEN, explain_page}, // what became of one request
     {"POST", "/v1/drain", ADMIN_TOKEN, drain},        // ends in order
     {"POST", "/v1/reload", ADMIN_TOKEN, reload_page}, // takes the file again

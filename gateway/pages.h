@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 13 };
+enum { PAGES = 14 };
 extern const struct admin_page pages[PAGES];
 
 #endif

@@ -218,6 +218,7 @@ void part_rules(const struct config_model *c, struct model_rules *out)
                                 .queue_rows = c->queue_rows,
                                 .queue_bytes = c->queue_bytes ? c->queue_bytes : QUEUE_BYTES,
                                 .deadline_us = c->timeout_us,
+                                .slow_start_us = c->slow_start_us,
                                 .grace_us = GRACE_US,
                                 .levels = c->levels,
                                 .alternatives = c->fallback_count > 0 || keeps,

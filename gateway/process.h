@@ -64,6 +64,7 @@ struct gateway {
     struct cache_pool kept;      // of answers that are kept
     uint8_t secret[SIPHASH_KEY]; // of the keys that they are found by
     uint64_t started_us;
+    char boot_id[33]; // random: no other life of a gateway process has it
 
     // main thread only
     struct fleet fleet;

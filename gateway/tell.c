@@ -2,6 +2,38 @@
 #include "gateway/origin.h"
 #include "gateway/statistics.h"
 
+// DEMANDS: none, its client was wrong.
+static enum demand demand_of(const struct request *r)
+{
+    static const enum demand by_source[SOURCES] = {[SOURCE_MODEL] = DEMAND_ITSELF,
+                                                   [SOURCE_CACHE] = DEMAND_CACHE,
+                                                   [SOURCE_STALE] = DEMAND_STALE,
+                                                   [SOURCE_DEFAULT] = DEMAND_DEFAULT};
+    enum answer_source source = r->infer.source;
+    bool other = r->serving.meta.fallback.n > 0 && source != SOURCE_DEFAULT;
+    switch (r->serving.outcome) {
+    case STATUS_OK:
+        return other ? DEMAND_FALLBACK : by_source[source];
+    case STATUS_UNAVAILABLE:
+    case STATUS_QUOTA:
+        return DEMAND_SHED;
+    case STATUS_DEADLINE:
+    case STATUS_CLIENT_GONE:
+        return DEMAND_LATE;
+    default:
+        return status_table[r->serving.outcome].http >= 500 ? DEMAND_FAILED : DEMANDS;
+    }
+}
+
+static void count_demand(const struct request *r, struct model_metrics *mm, const struct model *m)
+{
+    enum demand k = demand_of(r);
+    bool single = atomic_load_explicit(&m->single, memory_order_relaxed);
+    uint32_t rows = r->infer.request.rows;
+    if (k < DEMANDS)
+        metrics_demand_add(mm, m, k, rows && !single ? rows : 1);
+}
+
 static void count(struct request *r, uint64_t total_us)
 {
     struct metrics *s = &r->part->metrics;
@@ -13,6 +45,7 @@ static void count(struct request *r, uint64_t total_us)
         metrics_inc(&s->other[outcome], 1);
         return;
     }
+    count_demand(r, mm, m);
     enum answer_source source = r->infer.source;
     if (outcome != STATUS_OK) {
         metrics_inc(&mm->failures[outcome], 1);

@@ -37,15 +37,18 @@ static struct hash128 metadata_hash(const struct model_metadata *m)
     return h;
 }
 
-bool link_may_serve(const struct link *l, struct view name)
+_Static_assert(CONFIG_MAX_CHOICES == REPLICA_RANKS, "each worker of a list has a class");
+
+unsigned link_rank(const struct link *l, struct view name)
 {
     const struct snapshot *p = l->part->snap;
     const struct config_model *c = snapshot_model(p, name);
-    if (!l->section || l->leaving)
-        return false;
-    if (!c)
-        return !p->config->models_listed_only;
-    return c->worker == CONFIG_ANY_WORKER || &p->config->workers[c->worker] == l->section;
+    if (!l->section || l->leaving || (!c && p->config->models_listed_only))
+        return REPLICA_RANKS;
+    unsigned n = c ? c->worker_count : 0, i = 0;
+    while (i < n && &p->config->workers[c->workers[i]] != l->section)
+        i++;
+    return n > 0 && i == n ? REPLICA_RANKS : i;
 }
 
 // The model as this worker may serve it: NULL when the configuration gives it to others.
@@ -73,6 +76,7 @@ static struct model *model_for(struct link *l, struct view name)
 static struct replica_facts facts_of(struct link *l, const struct model_metadata *meta)
 {
     struct replica_facts facts = {.max_batch = meta->max_batch,
+                                  .rank = (uint8_t)link_rank(l, meta->name),
                                   .instances = meta->instances,
                                   .metadata = metadata_hash(meta),
                                   .vitals = &l->endpoint->vitals};
@@ -341,7 +345,21 @@ static void on_up(struct worker *w, void *ctx)
 {
     struct link *l = ctx;
     (void)w;
+    if (owner_of(l) == l)
+        start_reached(&l->endpoint->start, START_LISTENING, link_now_us(l));
     l->wish = wish_news(l);
+}
+
+// By what its server says of its models.
+static void note_start(struct link *l, const struct roster *r)
+{
+    bool waits = false;
+    for (unsigned i = 0; i < r->n; i++)
+        waits |= !roster_usable(&r->models[i]) && r->models[i].expected;
+    if (r->n_usable > 0)
+        start_reached(&l->endpoint->start, START_LOADED, link_now_us(l));
+    if (r->n_usable > 0 && !waits)
+        start_reached(&l->endpoint->start, START_WARM, link_now_us(l));
 }
 
 static void on_learnt(struct worker *w, const char *why, void *ctx)
@@ -357,6 +375,7 @@ static void on_learnt(struct worker *w, const char *why, void *ctx)
         say_to_others(l, WORD_NEWS);
         hear_news(l);
     }
+    note_start(l, r);
     story_learnt(l, r);
 }
 
@@ -393,6 +412,8 @@ static void on_down(struct worker *w, const char *why, void *ctx)
     DOOR_ON_DOWN(l->part, l->id);
     if (owner_of(l) != l)
         return;
+    if (!l->endpoint->local) // of the others the keeper says when their processes end
+        start_over(&l->endpoint->start);
     say_to_others(l, WORD_DOUBT);
     story_down(l, why);
 }
@@ -435,6 +456,28 @@ static struct worker_rules rules_of(const struct snapshot *p)
                                  .max_answer = c->limits.max_answer,
                                  .known_models = p->names,
                                  .n_known_models = c->model_count};
+}
+
+struct ranking {
+    const struct part *part;
+    struct view model;
+};
+
+static unsigned rank_of(uint32_t id, void *ctx)
+{
+    const struct ranking *k = ctx;
+    return link_rank(part_link(k->part, id), k->model);
+}
+
+static void adopt_ranks(struct part *p)
+{
+    for (struct home *h = homes_first(p); h; h = homes_next(h)) {
+        struct desk *d = home_desk(h);
+        struct ranking k = {p, d->model->name};
+        desk_on_ranks(d, rank_of, &k, loop_now_us(p->loop), &p->fx);
+        home_touch(h);
+    }
+    part_run(p);
 }
 
 // Those that were given to others leave; who was kept out before is looked at again.
@@ -484,6 +527,7 @@ void workers_adopt(struct part *p)
 {
     struct worker_rules rules = rules_of(p->snap);
     unsigned at = 0;
+    adopt_ranks(p);
     for (struct link *l; (l = next_link(p, &at));) {
         worker_set_rules(l->worker, &rules);
         repeat(l, &l->kept_out);
@@ -612,6 +656,8 @@ void workers_free(struct part *p)
 void workers_kick(struct part *p, unsigned id)
 {
     struct link *l = part_link(p, id);
+    if (l && owner_of(l) == l)
+        start_began(&l->endpoint->start, link_now_us(l));
     if (l && l->worker)
         worker_kick(l->worker);
 }
@@ -619,6 +665,9 @@ void workers_kick(struct part *p, unsigned id)
 void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
 {
     uint64_t now_us = loop_now_us(p->loop);
+    struct link *l = part_link(p, id);
+    if (l && owner_of(l) == l)
+        start_over(&l->endpoint->start);
     for (struct home *h = homes_first(p); h; h = homes_next(h)) {
         desk_on_process_end(home_desk(h), id, pid, crashed, now_us, &p->fx);
         home_touch(h);

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "router/preference.h"
 
 // Of one that knows no replica yet.
 static struct policy policy_of(const struct model_rules *k)
@@ -83,6 +84,7 @@ void desk_adopt_policy(struct desk *d)
 static void adopt_batch_size(struct desk *d)
 {
     struct model *m = d->model;
+    d->replicas.moved = false;
     if (d->replicas.n_up == 0)
         return;
     uint32_t max = d->replicas.max_batch ? d->replicas.max_batch : 1;
@@ -136,6 +138,15 @@ void desk_on_replica_gone(struct desk *d, uint32_t id, uint64_t now_us)
     replicas_vacate(&d->replicas, id, now_us);
 }
 
+void desk_on_ranks(struct desk *d, unsigned (*rank_of)(uint32_t id, void *ctx), void *ctx,
+                   uint64_t now_us, struct effects *fx)
+{
+    if (!replicas_rank(&d->replicas, rank_of, ctx, now_us, fx))
+        return;
+    d->outlook_stale = true;
+    adopt_batch_size(d);
+}
+
 // ---- sending -----------------------------------------------------------------------------------------
 
 // What failed at one replica is for its siblings, as long as there are any. *gone: no replica has its state.
@@ -145,8 +156,11 @@ static struct replica *choose_for(struct desk *d, struct batch *b, uint64_t now_
     if (t->request->sequence_id > 0)
         return sequences_choose(&d->sequences, &d->replicas, t, now_us, gone);
     bool sibling = replicas_sibling(&d->replicas, b->failed_at, t->to.version, now_us);
-    struct replica *r =
-        replicas_choose(&d->replicas, t->to.version, sibling ? b->failed_at : REPLICA_NONE, now_us);
+    struct wanted w = {.version = t->to.version,
+                       .avoid = sibling ? b->failed_at : REPLICA_NONE,
+                       .rows = b->rows,
+                       .rank = b->rank};
+    struct replica *r = replicas_choose(&d->replicas, &w, now_us);
     if (r && r->id == b->failed_at)
         b->failed_at = REPLICA_NONE; // an answer to it says nothing against itself
     return r;
@@ -266,7 +280,10 @@ static void batch_late(struct desk *d, struct batch *b, uint64_t now_us, struct 
 {
     replicas_overdue(&d->replicas, b, now_us, fx);
     if (b->state == BATCH_SENT && now_us >= b->until_us) {
-        batcher_missed(&d->batcher);
+        if (b->rank == d->replicas.rank)
+            batcher_missed(&d->batcher);
+        else
+            preference_late(&d->replicas, b, now_us);
         batch_recall(d, b, now_us, fx);
     } else if (b->state == BATCH_SENT) {
         d->overdue_us = desk_least(d->overdue_us, b->until_us);
@@ -439,13 +456,15 @@ static void send_again(struct desk *d, uint64_t now_us, struct effects *fx)
 struct asking { // what group_may_go needs
     struct desk *d;
     uint64_t now_us;
-    struct outlook all; // auto: of all servers
+    struct outlook all; // auto: of all servers that count
+    unsigned rank;      // of the least class that is meant
 };
 
 // The server at hand for that version is what auto decides for.
 static bool expect_at_hand(const struct asking *a, struct view version)
 {
-    const struct batch_server *s = replicas_at_hand(&a->d->replicas, version, a->now_us);
+    const struct wanted w = {.version = version, .avoid = REPLICA_NONE, .rank = a->rank};
+    const struct batch_server *s = replicas_at_hand(&a->d->replicas, &w, a->now_us);
     if (!s)
         return false;
     struct outlook o = a->all;
@@ -488,25 +507,84 @@ static void lift_ease(struct desk *d)
     d->outlook_stale = true;
 }
 
+static bool drops_any(const struct batch_plan *plan)
+{
+    uint64_t any = 0;
+    for (unsigned lane = 0; lane < BATCHER_LANES; lane++)
+        any |= plan->drop_us[lane];
+    return any > 0;
+}
+
+// A batch for another class than the one in force, which is saturated: planned with what is known of that class. The
+// group NULL: none, ask again at its wake_us.
+static struct batch_plan plan_beside(struct asking *a)
+{
+    struct desk *d = a->d;
+    struct batch_plan plan = {.wake_us = UINT64_MAX};
+    struct preference_help h = preference_helps(&d->replicas, a->now_us);
+    if (h.rank == REPLICA_RANKS)
+        return plan;
+    struct asking beside = {.d = d, .now_us = a->now_us, .all = h.at, .rank = h.rank};
+    struct estimate in_force = d->batcher.estimate;
+    d->batcher.estimate = h.t;
+    plan = batcher_plan(&d->batcher, h.cap_rows, a->now_us, group_may_go, &beside);
+    d->batcher.estimate = in_force;
+    batcher_expect(&d->batcher, &a->all);
+    if (plan.group && drops_any(&plan)) // those are for the others to save
+        plan = (struct batch_plan){.wake_us = UINT64_MAX};
+    else if (plan.group)
+        preference_helped(&d->replicas, &h, a->now_us);
+    a->rank = h.rank;
+    return plan;
+}
+
+static struct batch_plan plan_next(struct asking *a)
+{
+    struct desk *d = a->d;
+    a->rank = 0;
+    if (d->batcher.policy.kind == POLICY_AUTO) {
+        replicas_watch_devices(&d->replicas);
+        a->all = replicas_outlook(&d->replicas, a->now_us);
+    }
+    const struct wanted any = {.avoid = REPLICA_NONE};
+    uint32_t cap = replicas_cap(&d->replicas, &any, a->now_us);
+    struct batch_plan plan = batcher_plan(&d->batcher, cap, a->now_us, group_may_go, a);
+    if (plan.group || !d->replicas.mixed || d->batcher.policy.kind != POLICY_AUTO)
+        return plan;
+    batcher_expect(&d->batcher, &a->all); // of the one at hand nothing is meant
+    uint64_t wake_us = plan.wake_us;
+    plan = plan_beside(a);
+    plan.wake_us = desk_least(plan.wake_us, wake_us);
+    return plan;
+}
+
+// Who has its version may be of another class, and take less.
+static void fit_to_class(struct desk *d, struct batch_plan *plan, unsigned rank, uint64_t now_us)
+{
+    if (!d->replicas.mixed)
+        return;
+    const struct wanted w = {
+        .version = plan->group->oldest->to.version, .avoid = REPLICA_NONE, .rank = rank};
+    uint32_t cap = replicas_cap(&d->replicas, &w, now_us);
+    plan->rows = plan->rows < cap ? plan->rows : cap;
+}
+
 // Sends what should go; returns when the next batch may be due.
 static uint64_t send_queued(struct desk *d, uint64_t now_us, struct effects *fx)
 {
     struct asking asking = {.d = d, .now_us = now_us};
-    uint32_t cap = d->replicas.max_batch ? d->replicas.max_batch : 1;
     while (d->batcher.count > 0 && replicas_credit(&d->replicas, now_us)) {
-        if (d->batcher.policy.kind == POLICY_AUTO) {
-            replicas_watch_devices(&d->replicas);
-            asking.all = replicas_outlook(&d->replicas, now_us);
-        }
-        struct batch_plan plan = batcher_plan(&d->batcher, cap, now_us, group_may_go, &asking);
+        struct batch_plan plan = plan_next(&asking);
         if (!plan.group)
             return plan.wake_us;
+        fit_to_class(d, &plan, asking.rank, now_us);
         struct batch *b = batch_new(d, plan.rows);
         if (!b)
             return now_us + 1000; // out of memory: what is queued stays queued
         drop_heads(d, &plan, now_us, fx);
         b->n = batcher_take(&d->batcher, &plan, b->tickets, b->cap, now_us);
         b->reason = plan.reason;
+        b->rank = (uint8_t)asking.rank;
         for (uint32_t i = 0; i < b->n; i++)
             b->tickets[i]->batch = b;
         send_or_wait(d, b, now_us, fx);
@@ -569,6 +647,10 @@ void desk_run(struct desk *d, uint64_t now_us, struct effects *fx)
     tickets_released(d, now_us, fx);
     recall_overdue(d, now_us, fx);
     replicas_look(&d->replicas, now_us, fx);
+    if (d->replicas.moved) {
+        adopt_batch_size(d);
+        expect_servers(d, now_us);
+    }
     if (is_past_grace(d, now_us)) {
         refuse_all(d, fx);
     } else if (d->replicas.n_ready == 0) {

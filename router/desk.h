@@ -9,6 +9,7 @@
  *   desk_store.c   and those that other instances keep, too (store.h)
  *   desk_batch.c   a batch's life and its ends; what they mean stands in router/evidence.h
  *   replicas.c     who may have the next one
+ *   preference.c   which of them come first, and when the others help
  *   device.c       which of the models that share a serial device has it next
  *   sequences.c    which replica has a sequence's state
  *   standing.c     what it says of its model to those who choose among models */
@@ -104,6 +105,9 @@ void desk_on_replica_up(struct desk *d, uint32_t id, const struct replica_facts 
                         uint64_t now_us, struct effects *fx);
 // It cannot any more. What runs there is not cut by this: its calls end as they end.
 void desk_on_replica_down(struct desk *d, uint32_t id, uint64_t now_us, struct effects *fx);
+// The list of the model's workers is another one: the classes of its replicas (router/preference.h).
+void desk_on_ranks(struct desk *d, unsigned (*rank_of)(uint32_t id, void *ctx), void *ctx,
+                   uint64_t now_us, struct effects *fx);
 // It is down, comes no more, and has nothing in flight: what its facts pointed at may be freed. Its number is never given
 // to another, so that what is still remembered of it (losses, sequences) is nobody else's.
 void desk_on_replica_gone(struct desk *d, uint32_t id, uint64_t now_us);

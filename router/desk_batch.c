@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "router/preference.h"
 
 static const char refused_text[] = "the workers take no more at the moment";
 
@@ -32,6 +33,7 @@ struct batch *batch_new(struct desk *d, uint32_t cap)
     b->n = b->rows = b->cancelled = 0;
     b->halvings = 0;
     b->shown = false;
+    b->rank = 0;
     b->failed_at = REPLICA_NONE;
     b->call = NULL;
     return b;
@@ -54,6 +56,7 @@ void batch_join(struct batch *b, struct ticket *t)
 void batch_wait(struct desk *d, struct batch *b)
 {
     b->state = BATCH_AGAIN;
+    b->rank = 0;
     b->next = NULL;
     *d->again_last = b;
     d->again_last = &b->next;
@@ -195,10 +198,13 @@ static void batch_learned(struct desk *d, const struct batch *b, const struct an
                           uint64_t now_us)
 {
     uint64_t whole_us = now_us - b->sent_us, work_us = a->compute_us + a->queue_us;
-    if (b->quiet && a->compute_us > 0 && work_us < whole_us)
+    bool in_force = b->rank == d->replicas.rank;
+    if (in_force && b->quiet && a->compute_us > 0 && work_us < whole_us)
         batcher_trip(&d->batcher, whole_us - work_us);
     uint64_t took_us = replicas_took_us(&d->replicas, b, a->compute_us, now_us);
-    if (took_us > 0)
+    if (took_us > 0 && !in_force)
+        preference_learn(&d->replicas, b, took_us, now_us);
+    else if (took_us > 0)
         batcher_learn(&d->batcher, b->rows ? b->rows : 1, took_us, now_us);
 }
 

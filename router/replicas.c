@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "router/desk.h"
+#include "router/preference.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,8 @@ void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t 
                             .look_us = UINT64_MAX,
                             .tokens = RETRY_START,
                             .tokens_us = now_us};
+    for (unsigned i = 0; i < REPLICA_RANKS; i++)
+        estimate_init(&rs->beside[i]);
     rand_seed(&rs->rand, seed);
 }
 
@@ -115,7 +118,7 @@ static bool is_open(const struct replica *r, uint64_t now_us)
     return r->standing == STANDING_OPEN && now_us < r->open_until_us;
 }
 
-static bool is_usable(const struct replica *r, uint64_t now_us)
+bool replica_usable(const struct replica *r, uint64_t now_us)
 {
     return r->up && !is_open(r, now_us) && now_us >= r->not_before_us;
 }
@@ -135,7 +138,7 @@ static uint32_t credit_of(const struct replicas *rs, const struct replica *r)
 static bool has_credit(const struct replicas *rs, const struct replica *r, uint64_t now_us)
 {
     bool single = rs->suspects > 0 || r->standing != STANDING_CLOSED;
-    return r->batches < (single ? 1 : credit_of(rs, r)) && is_usable(r, now_us);
+    return r->batches < (single ? 1 : credit_of(rs, r)) && replica_usable(r, now_us);
 }
 
 bool replicas_serve(const struct replicas *rs, struct view version, bool with_credit,
@@ -159,10 +162,31 @@ bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view vers
 {
     for (unsigned i = 0; i < rs->n; i++) {
         const struct replica *r = &rs->at[i];
-        if (r->id != than && is_usable(r, now_us) && replica_has(r, version))
+        if (r->id != than && replica_usable(r, now_us) && replica_has(r, version))
             return true;
     }
     return false;
+}
+
+// ---- R6: slow start ----------------------------------------------------------------------------------
+
+static void begin_ramp(struct replicas *rs, struct replica *r, uint64_t now_us)
+{
+    uint64_t until_us = now_us + rs->model->rules.slow_start_us;
+    r->ramp_us = now_us;
+    r->rest_us = 0;
+    rs->ramp_until_us = most(rs->ramp_until_us, until_us);
+}
+
+// A batch of its has ended, which was sent then.
+static void rest(const struct replicas *rs, struct replica *r, uint64_t sent_us, uint64_t now_us)
+{
+    uint64_t all_us = rs->model->rules.slow_start_us, since_us = now_us - r->ramp_us;
+    if (now_us >= rs->ramp_until_us || since_us >= all_us)
+        return;
+    double weight = (double)since_us / (double)all_us;
+    weight = weight > REPLICA_RAMP_FROM ? weight : REPLICA_RAMP_FROM;
+    r->rest_us = now_us + (uint64_t)((double)(now_us - sent_us) * (1 / weight - 1));
 }
 
 // ---- choosing ----------------------------------------------------------------------------------------
@@ -193,33 +217,88 @@ static double load(const struct replica *r)
     return (r->rows + 1.0) * (r->latency_us + 1.0);
 }
 
-struct replica *replicas_choose(struct replicas *rs, struct view version, uint32_t avoid,
-                                uint64_t now_us)
+// Could it have the batch now, so that nobody waits if another one rests? Under auto, where credit is no measure, one that is
+// idle.
+static bool is_free(const struct replicas *rs, const struct replica *r, uint64_t now_us)
 {
-    struct replica *fit[DESK_REPLICAS];
-    unsigned n = 0;
+    return !is_auto(rs) || server_busy_us(&r->server[soonest_server(r, now_us)], now_us) == 0;
+}
+
+// Too many rows for r, and not for another one that is up?
+static bool is_for_others(const struct replicas *rs, const struct replica *r,
+                          const struct wanted *w)
+{
+    for (unsigned i = 0; i < rs->n && w->rows > r->facts.max_batch; i++) {
+        const struct replica *o = &rs->at[i];
+        if (o->up && o->facts.max_batch >= w->rows && replica_has(o, w->version))
+            return true;
+    }
+    return false;
+}
+
+struct fitting { // those that a batch may go to
+    struct replica *at[DESK_REPLICAS];
+    unsigned n;
+};
+
+// Of the lowest class that has any.
+static void find_fitting(struct replicas *rs, const struct wanted *w, bool fresh, struct fitting *f,
+                         uint64_t now_us)
+{
+    unsigned rank = REPLICA_RANKS;
+    f->n = 0;
     for (unsigned i = 0; i < rs->n; i++) {
         struct replica *r = &rs->at[i];
-        if (has_credit(rs, r, now_us) && r->id != avoid && replica_has(r, version))
-            fit[n++] = r;
+        if (!has_credit(rs, r, now_us) || r->id == w->avoid || !replica_has(r, w->version))
+            continue;
+        if (r->facts.rank < w->rank || r->facts.rank > rank || is_for_others(rs, r, w) ||
+            (fresh && (now_us < r->rest_us || !is_free(rs, r, now_us))))
+            continue;
+        f->n = r->facts.rank < rank ? 0 : f->n;
+        rank = r->facts.rank;
+        f->at[f->n++] = r;
     }
-    if (n <= 1)
-        return n ? fit[0] : NULL;
+}
+
+struct replica *replicas_choose(struct replicas *rs, const struct wanted *w, uint64_t now_us)
+{
+    struct fitting f = {.n = 0};
+    if (now_us < rs->ramp_until_us && rs->n_up > 1)
+        find_fitting(rs, w, true, &f, now_us);
+    if (f.n == 0)
+        find_fitting(rs, w, false, &f, now_us);
+    if (f.n <= 1)
+        return f.n ? f.at[0] : NULL;
     if (is_auto(rs))
-        return soonest(fit, n, now_us);
-    unsigned a = (unsigned)rand_below(&rs->rand, n), b = (unsigned)rand_below(&rs->rand, n - 1);
+        return soonest(f.at, f.n, now_us);
+    unsigned a = (unsigned)rand_below(&rs->rand, f.n), b = (unsigned)rand_below(&rs->rand, f.n - 1);
     b += b >= a;
-    return load(fit[a]) <= load(fit[b]) ? fit[a] : fit[b];
+    return load(f.at[a]) <= load(f.at[b]) ? f.at[a] : f.at[b];
+}
+
+uint32_t replicas_cap(struct replicas *rs, const struct wanted *w, uint64_t now_us)
+{
+    const struct replica *r = rs->mixed ? replicas_choose(rs, w, now_us) : NULL;
+    uint32_t max = r ? r->facts.max_batch : rs->max_batch;
+    return max ? max : 1;
 }
 
 struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us)
 {
     struct outlook o = {0};
+    unsigned rank = REPLICA_RANKS;
     for (unsigned i = 0; i < rs->n; i++) {
         const struct replica *r = &rs->at[i];
-        for (unsigned k = 0; k < r->n_servers && is_usable(r, now_us); k++)
+        if (!replica_usable(r, now_us) || r->facts.rank > rank)
+            continue;
+        if (r->facts.rank < rank)
+            o = (struct outlook){0};
+        rank = r->facts.rank;
+        for (unsigned k = 0; k < r->n_servers; k++)
             outlook_add(&o, &r->server[k], now_us);
     }
+    if (rs->mixed)
+        preference_beside(rs, &o, now_us);
     return o;
 }
 
@@ -237,17 +316,17 @@ struct device_turn *replicas_open_turn(const struct replicas *rs, uint64_t now_u
     uint64_t ahead_us = now_us + rs->desk->batcher.half_us + POLICY_LEAD_MOST_US;
     for (unsigned i = 0; i < rs->n; i++) {
         const struct replica *r = &rs->at[i];
-        if (r->seat.prev && r->facts.turn->first->next && is_usable(r, now_us) &&
+        if (r->seat.prev && r->facts.turn->first->next && replica_usable(r, now_us) &&
             device_free_us(r->facts.device) <= ahead_us)
             return r->facts.turn;
     }
     return NULL;
 }
 
-const struct batch_server *replicas_at_hand(struct replicas *rs, struct view version,
+const struct batch_server *replicas_at_hand(struct replicas *rs, const struct wanted *w,
                                             uint64_t now_us)
 {
-    const struct replica *r = replicas_choose(rs, version, REPLICA_NONE, now_us);
+    const struct replica *r = replicas_choose(rs, w, now_us);
     return r ? &r->server[soonest_server(r, now_us)] : NULL;
 }
 
@@ -278,6 +357,7 @@ static void recount(struct replicas *rs, uint64_t now_us)
     }
     rs->bereft &= rs->n_known == 0;
     rs->n_known += rs->bereft;
+    preference_lead(rs);
     if (rs->n_ready > 0)
         rs->alone_since_us = 0;
     else if (before > 0)
@@ -372,9 +452,10 @@ static void begin_standing(struct replicas *rs, struct replica *r, bool reborn)
 static void say_difference(struct replicas *rs, struct replica *r, struct effects *fx)
 {
     char why[96] = "its inputs or outputs are not those of the replicas that are up";
-    if (r->facts.max_batch != rs->max_batch)
-        snprintf(why, sizeof(why), "max_batch_size: expected %u as at the others, got %u",
-                 rs->max_batch, r->facts.max_batch);
+    uint32_t others = preference_batch(rs, r);
+    if (r->facts.max_batch != others)
+        snprintf(why, sizeof(why), "max_batch_size: expected %u as at the others, got %u", others,
+                 r->facts.max_batch);
     note_replica(rs, r, NOTE_REPLICA_DIFFERS, why, fx);
 }
 
@@ -401,8 +482,8 @@ void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *f
     bool reborn = facts->incarnation != r->facts.incarnation;
     keep_facts(r, facts);
     begin_standing(rs, r, reborn);
-    r->differs = rs->n_up > 0 &&
-                 (!hash128_eq(facts->metadata, rs->metadata) || facts->max_batch != rs->max_batch);
+    r->differs = rs->n_up > 0 && (!hash128_eq(facts->metadata, rs->metadata) ||
+                                  preference_batch(rs, r) != facts->max_batch);
     if (r->differs) {
         say_difference(rs, r, fx);
         return;
@@ -413,10 +494,9 @@ void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *f
     make_servers(r, (unsigned)least(wanted, REPLICA_SERVERS));
     if (facts->device && is_auto(rs))
         device_sit(facts->turn, &r->seat, rs->desk);
+    begin_ramp(rs, r, now_us);
     rs->metadata = facts->metadata;
-    rs->max_batch = facts->max_batch;
     recount(rs, now_us);
-    atomic_store(&rs->model->max_batch, rs->max_batch);
     atomic_store(&rs->model->single, rs->max_batch == 0);
     atomic_store(&rs->model->rowless, facts->rowless);
     note_replica(rs, r, NOTE_REPLICA_UP, "", fx);
@@ -475,6 +555,42 @@ void replicas_vacate(struct replicas *rs, uint32_t id, uint64_t now_us)
     while (rs->n > 0 && rs->at[rs->n - 1].id == REPLICA_NONE)
         rs->n--;
     recount(rs, now_us);
+}
+
+// Who was in one class and is in another may not fit there.
+static void sort_out(struct replicas *rs, uint64_t now_us, struct effects *fx)
+{
+    for (unsigned i = 0; i < rs->n; i++) {
+        struct replica *r = &rs->at[i];
+        if (!r->up || preference_batch(rs, r) == r->facts.max_batch)
+            continue;
+        replicas_down(rs, r->id, now_us, fx);
+        replicas_forget(rs, r->id, now_us);
+        r->differs = true;
+        say_difference(rs, r, fx);
+    }
+}
+
+bool replicas_rank(struct replicas *rs, unsigned (*rank_of)(uint32_t id, void *ctx), void *ctx,
+                   uint64_t now_us, struct effects *fx)
+{
+    bool any = false;
+    for (unsigned i = 0; i < rs->n; i++) {
+        struct replica *r = &rs->at[i];
+        if (!r->up && !r->differs)
+            continue; // it is told when it comes
+        unsigned rank = rank_of(r->id, ctx);
+        any |= rank < REPLICA_RANKS && rank != r->facts.rank;
+        r->facts.rank = (uint8_t)least(rank, REPLICA_RANKS - 1);
+    }
+    if (!any)
+        return false;
+    estimate_init(&rs->desk->batcher.estimate); // what was learnt was of other classes
+    for (unsigned i = 0; i < REPLICA_RANKS; i++)
+        estimate_init(&rs->beside[i]);
+    recount(rs, now_us);
+    sort_out(rs, now_us, fx);
+    return true;
 }
 
 bool replicas_absent(const struct replicas *rs)
@@ -576,7 +692,7 @@ static void server_takes(struct replicas *rs, struct replica *r, struct batch *b
     struct serial_device *v = r->facts.device;
     b->server = soonest_server(r, now_us);
     b->quiet = r->server[b->server].in_flight == 0 && (!v || b->number > 0);
-    b->expected_us = estimate_mean_us(&q->estimate, rows);
+    b->expected_us = estimate_mean_us(preference_estimate(rs, r->facts.rank), rows);
     server_sent(&r->server[b->server], rows, b->expected_us, q->trip_us, now_us);
     if (v)
         device_sent(v, b->expected_us, now_us + q->half_us);
@@ -628,6 +744,7 @@ void replicas_sent(struct replicas *rs, struct replica *r, struct batch *b, uint
                    struct effects *fx)
 {
     b->replica = r->id;
+    b->rank = r->facts.rank;
     b->incarnation = r->facts.incarnation;
     b->sent_us = now_us;
     b->number = vitals_sent(vitals_of(r));
@@ -671,7 +788,7 @@ static void took(struct replica *r, const struct batch *b, uint64_t now_us)
     vitals_computed(vitals_of(r), us, now_us);
 }
 
-static void went_well(struct replicas *rs, struct replica *r, struct effects *fx)
+static void went_well(struct replicas *rs, struct replica *r, uint64_t now_us, struct effects *fx)
 {
     bool back = r->paused_said || r->standing == STANDING_HALF;
     r->refusals = r->faults = 0;
@@ -680,6 +797,7 @@ static void went_well(struct replicas *rs, struct replica *r, struct effects *fx
     if (r->standing == STANDING_HALF) {
         r->standing = STANDING_CLOSED;
         r->opened = 0;
+        begin_ramp(rs, r, now_us);
     }
     if (back)
         note_replica(rs, r, NOTE_REPLICA_BACK, "", fx);
@@ -694,15 +812,16 @@ void replicas_ended(struct replicas *rs, struct batch *b, enum replica_fate fate
     r->batches--;
     r->rows -= rows;
     vitals_over(vitals_of(r));
+    rest(rs, r, b->sent_us, now_us);
     server_gives(rs, r, b, fate, now_us);
     switch (fate) {
     case REPLICA_WELL:
         took(r, b, now_us);
-        went_well(rs, r, fx);
+        went_well(rs, r, now_us, fx);
         break;
     case REPLICA_HEARD:
         vitals_heard(vitals_of(r), now_us);
-        went_well(rs, r, fx);
+        went_well(rs, r, now_us, fx);
         break;
     case REPLICA_FAILED:
         vitals_heard(vitals_of(r), now_us);

@@ -15,7 +15,12 @@
  *  R3  Ejection for errors leaves at least half of the replicas; for silence it may take the last one.
  *  R4  Replicas that are up agree on metadata and batch size; whoever differs is kept out until the last of
  *      the others has gone.
- *  R5  model.ready counts those that are up and not OPEN. */
+ *  R5  model.ready counts those that are up and not OPEN.
+ *  R6  Who has come up, or was ejected and answers again, has a tenth of its share at first and all of it when
+ *      rules.slow_start_us are over (Envoy's slow start: weight = max(0.1, time / window)): after a batch it rests for as
+ *      long as makes that share of its time. While it rests others come first that could have the batch now; nobody waits
+ *      for that, so what they are not free for it has at once.
+ *  R7  Of several classes the first is used while it has capacity: preference.h. */
 #ifndef SLUICE_ROUTER_REPLICAS_H
 #define SLUICE_ROUTER_REPLICAS_H
 
@@ -32,6 +37,8 @@
 #define REPLICA_NONE UINT32_MAX // no id
 #define REPLICA_SERVERS 16      // instances that are told apart; more share these
 #define REPLICA_WORDS 4         // of the keeper, kept for losses that are noticed after it
+#define REPLICA_RANKS 4         // classes (preference.h)
+#define REPLICA_RAMP_FROM 0.1   // R6: of its share, at first
 
 // R1. Under auto a batch goes behind another just in time, whatever the credit: three are for ways that are longer
 // than what they lead to.
@@ -64,6 +71,7 @@
 
 struct replica_facts {           // what a replica says of itself when it comes up
     uint32_t max_batch;          // 0: serves singly
+    uint8_t rank;                // R7: its class, < REPLICA_RANKS; 0: the first
     bool rowless;                // an output of it has no dimension for rows
     struct hash128 metadata;     // of names, datatypes, shapes: replicas of one model must agree
     const struct view *versions; // [n_versions], INFER_MAX_VERSIONS at most; copied, and sorted
@@ -96,6 +104,8 @@ struct replica {
     struct device_seat seat;
     double latency_us; // EWMA of a batch's time; 0: never answered
     uint64_t lost_us;  // since when
+    uint64_t ramp_us;  // R6: since when it has come up
+    uint64_t rest_us;  // and until when it rests
     uint64_t open_until_us;
     uint64_t not_before_us; // paused until then
     uint64_t doubt_us;      // when the batch was sent that made us doubt; 0: none
@@ -121,15 +131,21 @@ struct replicas {
     struct model *model;
     struct rand rand;
     struct replica at[DESK_REPLICAS];
-    unsigned n;              // slots in use; when all are, one whose replica is down is used again
-    unsigned n_up;           // R4
-    unsigned n_ready;        // R5
-    unsigned n_known;        // those that are up, and those that are lost
-    bool bereft;             // the last one was taken away: it is counted as lost
-    uint32_t max_batch;      // of those that are up (they agree)
-    struct hash128 metadata; // likewise
-    uint64_t alone_since_us; // since when none is ready; 0 while one is
-    uint64_t look_us;        // when replicas_look wants to be called; UINT64_MAX: not
+    unsigned n;         // slots in use; when all are, one whose replica is down is used again
+    unsigned n_up;      // R4
+    unsigned n_ready;   // R5
+    unsigned n_known;   // those that are up, and those that are lost
+    bool bereft;        // the last one was taken away: it is counted as lost
+    uint32_t max_batch; // of those that are up and of the class in force (they agree)
+    unsigned rank;      // R7: that class
+    bool mixed;         // those that are up are of several
+    bool moved;         // another class is in force than batches are formed for
+    struct estimate beside[REPLICA_RANKS]; // t(b) of the classes that are not
+    uint64_t beside_met_us[REPLICA_RANKS]; // when that last met the world, or is put to the test
+    uint64_t ramp_until_us;                // R6: from then on nobody rests
+    struct hash128 metadata;               // likewise
+    uint64_t alone_since_us;               // since when none is ready; 0 while one is
+    uint64_t look_us;                      // when replicas_look wants to be called; UINT64_MAX: not
     // Tickets at the desk that must be alone, since a worker may have died of them. While there are any a
     // replica gets one batch at a time: else a second death would prove nothing.
     uint32_t suspects;
@@ -162,18 +178,32 @@ bool replicas_serve(const struct replicas *rs, struct view version, bool with_cr
                     uint64_t now_us);
 bool replicas_credit(const struct replicas *rs, uint64_t now_us); // any version
 bool replica_has(const struct replica *r, struct view version);
+bool replica_usable(const struct replica *r, uint64_t now_us); // up, not OPEN, not paused
+// The classes of those that are known may be others now, as a new list of the model's workers has them; REPLICA_RANKS: it
+// is about to go. False: they are not.
+bool replicas_rank(struct replicas *rs, unsigned (*rank_of)(uint32_t id, void *ctx), void *ctx,
+                   uint64_t now_us, struct effects *fx);
 // Could another than this one have it, credit or not?
 bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view version,
                       uint64_t now_us);
-// Of those that have credit, under `auto` the one of which a server is free soonest; under `fixed` two drawn at
-// random, and of them the one with less to do: in-flight rows times the time of a batch (power of two choices:
-// Mitzenmacher 2001). Not `avoid`. NULL: none has credit.
-struct replica *replicas_choose(struct replicas *rs, struct view version, uint32_t avoid,
-                                uint64_t now_us);
+// Of those of the lowest class (R7; `rank` or above) that have credit, under `auto` the one of which a server is free
+// soonest; under `fixed` two drawn at random, and of them the one with less to do: in-flight rows times the time of a batch
+// (power of two choices: Mitzenmacher 2001). Not `avoid`, nor one that takes less than `rows` at once while another takes
+// them; who rests (R6) is last. NULL: none has credit.
+struct wanted {
+    struct view version;
+    uint32_t avoid; // REPLICA_NONE: nobody
+    uint32_t rows;
+    unsigned rank;
+};
+struct replica *replicas_choose(struct replicas *rs, const struct wanted *w, uint64_t now_us);
+// What the replica takes at once that would have such a batch now.
+uint32_t replicas_cap(struct replicas *rs, const struct wanted *w, uint64_t now_us);
 
-// auto: on the servers of all replicas that are usable; and the one at hand for this version. NULL: none has credit.
+// auto: on the servers of all replicas of the lowest class that are usable; and the one at hand for this version. NULL: none
+// has credit.
 struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us);
-const struct batch_server *replicas_at_hand(struct replicas *rs, struct view version,
+const struct batch_server *replicas_at_hand(struct replicas *rs, const struct wanted *w,
                                             uint64_t now_us);
 
 // What the devices of others do, into our servers: before anything is decided.

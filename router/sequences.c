@@ -40,7 +40,7 @@ static bool fits(const struct replica *r, const struct target *to)
     return r->up && r->standing != STANDING_OPEN && replica_has(r, to->version);
 }
 
-// The highest hash of (sequence, replica): a replica that comes or goes moves only the sequences that it must
+// Of the lowest class the highest hash of (sequence, replica): a replica that comes or goes moves only the sequences that it must
 // (Thaler, Ravishankar: "A Name-Based Mapping Scheme for Rendezvous", 1996).
 static struct replica *by_hash(struct replicas *rs, const struct ticket *t)
 {
@@ -49,7 +49,9 @@ static struct replica *by_hash(struct replicas *rs, const struct ticket *t)
     for (unsigned i = 0; i < rs->n; i++) {
         struct replica *r = &rs->at[i];
         uint64_t hash = hash64(view_of(&r->id, sizeof(r->id)), t->request->sequence_id);
-        if (fits(r, &t->to) && (!best || hash > highest)) {
+        bool same = best && r->facts.rank == best->facts.rank;
+        if (fits(r, &t->to) &&
+            (!best || r->facts.rank < best->facts.rank || (same && hash > highest))) {
             best = r;
             highest = hash;
         }

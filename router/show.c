@@ -31,6 +31,7 @@ static void show_replica(const struct replica *r, uint64_t now_us, struct json_w
     static const char *const standing[] = {"closed", "open", "half_open"};
     json_w_key(w, VIEW("breaker"));
     json_w_string(w, view_str(standing[r->standing]));
+    put(w, "rank", r->facts.rank);
     put(w, "batches", r->batches);
     put(w, "rows", r->rows);
     put(w, "latency_us", (uint64_t)r->latency_us);
@@ -38,6 +39,8 @@ static void show_replica(const struct replica *r, uint64_t now_us, struct json_w
         put(w, "doubted_us", now_us - r->doubt_us);
     if (r->not_before_us > now_us)
         put(w, "paused_us", r->not_before_us - now_us);
+    if (r->rest_us > now_us)
+        put(w, "rest_us", r->rest_us - now_us);
     json_w_key(w, VIEW("versions"));
     json_w_array(w);
     for (unsigned i = 0; i < r->facts.n_versions; i++)

@@ -53,7 +53,7 @@ static double rows_a_us(const struct desk *d, uint64_t now_us)
     if (full_us == 0)
         return 0;
     struct outlook at = replicas_outlook(&d->replicas, now_us);
-    return (double)at.servers * d->most_rows / (double)full_us;
+    return (double)at.servers * d->most_rows / (double)full_us + at.beside;
 }
 
 static void count_demand(struct desk_standing *s, uint64_t rows, double us)
@@ -318,6 +318,15 @@ static uint64_t look_after_us(const struct model_rules *k)
 }
 
 // S6
+static void tell_cost(struct desk *d)
+{
+    _Atomic uint64_t *word = &d->model->cost_ns;
+    uint64_t is = estimate_mean_us(&d->batcher.estimate, d->most_rows) * 1000 / d->most_rows;
+    uint64_t was = atomic_load_explicit(word, memory_order_relaxed);
+    if ((was > is ? was - is : is - was) > is / 16)
+        atomic_store_explicit(word, is, memory_order_relaxed);
+}
+
 static uint64_t row_us(const struct desk *d, uint64_t now_us)
 {
     const struct desk_standing *s = &d->standing;
@@ -346,6 +355,7 @@ static void look(struct desk *d, uint64_t now_us, struct effects *fx)
     reckon_level(d, share, p99_us, now_us, fx);
     tell_share(m, share_left(d, share));
     tell_us(&m->row_us, row_us(d, now_us));
+    tell_cost(d);
     tell_us(&m->p99_us, p99_us);
     tell_us(&m->rate, (uint64_t)(can * s->yield * 1e6));
     reckon_tenants(m, now_us);

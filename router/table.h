@@ -36,12 +36,13 @@ struct model_rules {
     uint64_t max_wait_us; // auto: of deliberate waits; UINT64_MAX: no bound but the policy's own
     uint32_t preferred[POLICY_MAX_PREFERRED];
     uint32_t n_preferred;
-    uint32_t pipeline;    // batches in flight a replica; 0: by its instances and the policy
-    uint32_t queue_rows;  // bound of waiting and running rows; 0: max(1024, 64 x max_rows)
-    uint64_t queue_bytes; // bound of their bytes
-    uint64_t deadline_us; // of a request that names none
-    uint64_t grace_us;    // how long to wait for a first or a lost replica
-    bool listed;          // the configuration names it: it is never removed
+    uint32_t pipeline;      // batches in flight a replica; 0: by its instances and the policy
+    uint32_t queue_rows;    // bound of waiting and running rows; 0: max(1024, 64 x max_rows)
+    uint64_t queue_bytes;   // bound of their bytes
+    uint64_t deadline_us;   // of a request that names none
+    uint64_t grace_us;      // how long to wait for a first or a lost replica
+    uint64_t slow_start_us; // how long a replica takes to have its whole share
+    bool listed;            // the configuration names it: it is never removed
     // Degradation (router/standing.h).
     bool levels;           // its service may come down
     bool alternatives;     // others may answer for it: a chain, a cache
@@ -107,11 +108,12 @@ struct model {
     _Atomic uint8_t level;             // enum level, in force
     _Atomic(const char *) level_cause; // of its last move: a word, constant
     _Atomic uint64_t level_since_us;   // of that move; 0: it has not moved
-    _Atomic uint8_t pin;     // an operator's, written by the main thread: 1 + that level; 0: none
-    _Atomic uint32_t share;  // what it can carry of its traffic now, of MODEL_SHARE
-    _Atomic uint32_t row_us; // what one row takes; 0: not known
-    _Atomic uint32_t p99_us; // from the queue to the answer, over the window; 0: not known
-    _Atomic uint32_t rate;   // rows a second that its servers can do; 0: not known
+    _Atomic uint8_t pin;      // an operator's, written by the main thread: 1 + that level; 0: none
+    _Atomic uint32_t share;   // what it can carry of its traffic now, of MODEL_SHARE
+    _Atomic uint32_t row_us;  // what one row takes; 0: not known
+    _Atomic uint64_t cost_ns; // what a row takes of a server's time in a full batch; 0: not known
+    _Atomic uint32_t p99_us;  // from the queue to the answer, over the window; 0: not known
+    _Atomic uint32_t rate;    // rows a second that its servers can do; 0: not known
     _Atomic(struct tenant_books *) books;     // of its tenants; made at the first need
     _Atomic uint64_t begins_us[POLICY_LANES]; // when a new ticket of that lane goes: model_wait_us
     struct desk *desk;                        // the home loop's; created there at the first need

@@ -16,8 +16,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         invariant((c->workers[i].command_count == 0) == (c->workers[i].replicas == 0));
     for (unsigned i = 0; i < c->model_count; i++) {
         invariant(config_name_ok(view_str(c->models[i].name)));
-        invariant(c->models[i].worker == CONFIG_ANY_WORKER ||
-                  c->models[i].worker < c->worker_count);
+        for (unsigned k = 0; k < c->models[i].worker_count; k++)
+            invariant(c->models[i].workers[k] < c->worker_count);
         invariant(c->models[i].timeout_us <= c->limits.deadline_max_us);
     }
     config_unref(c);

@@ -155,10 +155,11 @@ static enum end batch_end(struct world *w, const struct batch *b, struct model_o
     return kinds[k].end;
 }
 
-static double compute_us(struct world *w, const struct worker_of *k, const struct model_of *m,
-                         const struct batch *b)
+static double compute_us(struct world *w, const struct replica_of *r, const struct batch *b)
 {
-    double us = calls_time_us(m, b->rows ? b->rows : 1);
+    const struct worker_of *k = r->worker;
+    const struct model_of *m = r->model;
+    double us = calls_time_us(m, b->rows ? b->rows : 1) * calls_slower(r);
     if (m->tail > 1 && rand_below(&w->rand, 50) == 0)
         us *= 1 + (m->tail - 1) * rand_unit(&w->rand);
     if (w->now_us < k->slow_until)
@@ -195,7 +196,7 @@ static void call_arrives(struct call *c)
         call_ends(c, end, world_soon(w, ANSWER_US));
         return;
     }
-    double us = shift_us(w, k, compute_us(w, k, r->model, c->batch));
+    double us = shift_us(w, k, compute_us(w, r, c->batch));
     c->queued = true;
     k->queued++;
     call_ends(c, end, workers_compute(k, (uint64_t)us));
@@ -337,8 +338,9 @@ static struct answer *make_answer(struct loop_of *l, const struct batch *b,
 static void answer_desk(struct loop_of *l, struct model_of *m, struct batch *b, enum end end)
 {
     world_memory_end();
-    struct answer *a = make_answer(l, b, replica_by_id(m, b->replica), end == END_SHAPE);
-    double us = calls_time_us(m, b->rows ? b->rows : 1);
+    const struct replica_of *r = replica_by_id(m, b->replica);
+    struct answer *a = make_answer(l, b, r, end == END_SHAPE);
+    double us = calls_time_us(m, b->rows ? b->rows : 1) * calls_slower(r);
     a->compute_us = m->tells_compute ? (uint64_t)us : 0;
     l->w->last_answer_us = l->w->now_us;
     if (end == END_ANSWER)

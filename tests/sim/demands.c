@@ -176,7 +176,8 @@ void demands_room(struct world *w, const struct life *x)
     uint32_t limit = m->rules.queue_rows;
     if (limit == 0 && m->desk && atomic_load(&m->m->ready) > 0)
         limit = batch_cap(m) > 16 ? 64 * batch_cap(m) : 1024;
-    demand(w, x, !w->plan.calm || limit == 0 || limit == atomic_load(&m->m->queue_limit),
+    demand(w, x,
+           !w->plan.calm || limit == 0 || m->ranked || limit == atomic_load(&m->m->queue_limit),
            "the bound is max(1,024, 64 x max_rows), or what the rules say");
 }
 

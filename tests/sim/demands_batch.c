@@ -45,9 +45,16 @@ void demands_decided(struct loop_of *l, struct model_of *m)
            "without a replica nobody waits longer than the grace");
 }
 
+// It was split before a class with smaller batches was there, and is not for that one.
+static bool is_large(const struct model_of *m, uint32_t rows)
+{
+    return m->ranked && rows > m->max_batch / 2;
+}
+
 static void check_members(struct loop_of *l, const struct batch *b, const struct model_of *m)
 {
     struct world *w = l->w;
+    const struct replica_of *r = replica_by_id((struct model_of *)m, b->replica);
     uint32_t rows = 0;
     bool waited = false;
     for (uint32_t i = 0; i < b->n; i++) {
@@ -66,13 +73,13 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
                "no more deaths are counted than there is evidence for");
         rows += x->in.request.rows;
         // Who came back may have been given the seniority of another.
-        waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0;
+        waited |= l->now_us >= x->first_us + m->rules.max_wait_us || x->sent > 0 ||
+                  t->senior_us < t->queued_us;
         if (x->waiting && !w->plan.flood && x->in.request.sequence_id == 0 &&
-            m->desk->replicas.suspects == 0) {
+            m->desk->replicas.suspects == 0 && !is_large(m, x->in.request.rows)) {
             uint64_t since = most_us(most_us(x->since_us, m->no_credit_us), m->memory_us + 4000);
             since = most_us(since, most_us(l->stalled_until, l->frozen_until));
-            uint64_t credit =
-                credit_since(m, replica_by_id((struct model_of *)m, b->replica), l->now_us);
+            uint64_t credit = credit_since(m, r, l->now_us);
             since = most_us(since, credit < SIM_NEVER ? credit : w->now_us);
             demand(w, x, w->now_us <= since + m->rules.max_wait_us + SIM_EPSILON_US,
                    "with credit nobody waits longer than max_wait");
@@ -111,8 +118,9 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
 // looks at everybody: one batch in eight is enough.
 static void check_order(struct world *w, const struct loop_of *l, const struct batch *b)
 {
-    if (++w->n_batches % 8 != 0)
-        return;
+    const struct model_of *m = b->desk->user;
+    if (++w->n_batches % 8 != 0 || (b->n == 1 && is_large(m, b->rows)))
+        return; // or it is one that had to wait for the class that takes so many
     const struct life *last[BATCHER_LANES] = {NULL};
     for (uint32_t i = 0; i < b->n; i++) {
         const struct life *x = life_of(b->tickets[i]);
@@ -150,8 +158,8 @@ static void check_priority(struct world *w, const struct batch *b, struct model_
 {
     unsigned first = b->tickets[0]->lane;
     bool inverted = false;
-    if (b->tickets[0]->request->sequence_id > 0)
-        return; // goes as soon as it can, whatever waits
+    if (b->tickets[0]->request->sequence_id > 0 || (m->ranked && m->desk->n_again > 0))
+        return; // goes as soon as it can, whatever waits; or those before it are for another class
     for (unsigned i = 0; i < BATCHER_GROUPS; i++) {
         const struct group *g = m->desk->batcher.groups[i];
         if (!g || !g->used || g->mixed || g->oldest->request->version.n > 0 ||
@@ -220,6 +228,43 @@ static void check_step(struct loop_of *l, const struct life *x, const struct rep
     m->sequence[i].incarnation = replica_known(r)->facts.incarnation;
 }
 
+// A replica of another class is used only when none that comes before it has capacity.
+static void check_class(const struct loop_of *l, const struct batch *b, const struct replica_of *r)
+{
+    const struct model_of *m = r->model;
+    const struct life *x = life_of(b->tickets[0]);
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        const struct replica_of *o = &m->replica[i];
+        const struct replica *known = replica_known(o);
+        bool busy = m->rules.policy == POLICY_AUTO && known && known->batches > 0;
+        if (!known || busy || replica_rank(o) >= replica_rank(r) || known->id == b->failed_at ||
+            l->now_us < known->rest_us || m->desk->replicas.suspects > 0 ||
+            b->rows > known->facts.max_batch || (x->kind == KIND_VERSION2 && !o->second))
+            continue;
+        demand(l->w, x, credit_since(m, o, l->now_us) > l->now_us,
+               "a class is used only when those before it have no capacity");
+    }
+}
+
+// Who has just come and rests is used only when nobody else could have the batch now.
+static void check_rest(const struct loop_of *l, const struct batch *b, const struct replica_of *r)
+{
+    const struct model_of *m = r->model;
+    const struct life *x = life_of(b->tickets[0]);
+    bool planned = m->rules.policy == POLICY_AUTO;
+    for (unsigned i = 0; l->now_us < replica_known(r)->rest_us && i < m->n_replicas; i++) {
+        const struct replica_of *o = &m->replica[i];
+        const struct replica *known = replica_known(o);
+        if (o == r || !known || known->id == b->failed_at || l->now_us < known->rest_us ||
+            m->desk->replicas.suspects > 0 || b->rows > known->facts.max_batch ||
+            (planned && known->batches > 0) || (x->kind == KIND_VERSION2 && !o->second) ||
+            l->now_us >= m->desk->replicas.ramp_until_us || replica_rank(o) != replica_rank(r))
+            continue;
+        demand(l->w, x, credit_since(m, o, l->now_us) > l->now_us,
+               "who has just come goes last of those that are free");
+    }
+}
+
 void demands_on_dispatch(struct loop_of *l, struct batch *b)
 {
     struct world *w = l->w;
@@ -237,8 +282,12 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
     demand(w, x, replica_known(r)->standing != STANDING_OPEN, "an ejected replica gets no batch");
     if (step)
         check_step(l, x, r);
-    demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= m->max_batch,
+    demand(w, x, !w->plan.calm || m->max_batch == 0 || b->rows <= r->max_batch || b->n == 1,
            "a batch has no more rows than its replica takes");
+    if (!step) {
+        check_class(l, b, r);
+        check_rest(l, b, r);
+    }
     demand(w, x, x->kind != KIND_VERSION9 && (x->kind != KIND_VERSION2 || r->second),
            "a batch goes to a replica that has the version");
     demand(w, x, step || l->now_us >= r->paused_until,
@@ -276,6 +325,17 @@ static uint64_t rid_us(const struct model_of *m, const struct replica *known, ui
     return rid < SIM_NEVER ? rid : 0;
 }
 
+// auto: when another class helps is a matter of what is known of it, and how much waits.
+static bool is_beside(const struct model_of *m, const struct replica_of *r)
+{
+    bool before = false;
+    for (unsigned i = 0; m->rules.policy == POLICY_AUTO && i < m->n_replicas; i++) {
+        const struct replica_of *o = &m->replica[i];
+        before |= replica_rank(o) < replica_rank(r) && replica_used(o);
+    }
+    return before;
+}
+
 // Since when a replica has had credit, by what its desk knows; SIM_NEVER: it has none.
 uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint64_t now_us)
 {
@@ -284,6 +344,8 @@ uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint
         return SIM_NEVER;
     if (known->standing != STANDING_CLOSED && r->in_flight > 0)
         return SIM_NEVER; // one batch tries it
+    if (is_beside(m, r))
+        return SIM_NEVER;
     if (known->seat.prev)
         return SIM_NEVER; // others may have the turn: see demands_turns
     demand(m->w, NULL, known->not_before_us <= now_us + REPLICA_PAUSE_MAX_US,

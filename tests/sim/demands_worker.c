@@ -81,7 +81,7 @@ static void note_failure(const struct call *c)
         r->failed++;
     if (c->end == END_ANSWER && other)
         other->shamed++;
-    double us = calls_time_us(r->model, c->batch->rows ? c->batch->rows : 1);
+    double us = calls_time_us(r->model, c->batch->rows ? c->batch->rows : 1) * calls_slower(r);
     r->model->mistaught |=
         c->end == END_ANSWER &&
         (double)(r->model->w->now_us - c->batch->sent_us) > MISTAUGHT * us * r->model->tail;

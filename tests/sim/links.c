@@ -30,9 +30,10 @@ static void model_up(struct loop_of *l, struct replica_of *r)
     r->connected = true;
     r->paused_until = 0;
     r->generation = m->generation;
-    r->max_batch = m->max_batch;
+    r->max_batch = replica_batch(r);
     excuse_until(&r->worker->excuse, FAULT_BORN, w->now_us + 2000);
     struct replica_facts facts = {.max_batch = r->max_batch,
+                                  .rank = replica_rank(r),
                                   .instances = r->worker->instances,
                                   .metadata = {r->generation, 7},
                                   .versions = (struct view[]){VIEW("1"), VIEW("2")},
@@ -76,7 +77,7 @@ static void link_news(struct loop_of *l, struct link_of *k)
         struct replica_of *r = of->replica[i];
         if (r->model->home != l->index)
             continue;
-        bool same = r->generation == r->model->generation && r->max_batch == r->model->max_batch;
+        bool same = r->generation == r->model->generation && r->max_batch == replica_batch(r);
         if (r->connected && (!is_listed(r) || !same))
             model_down(l, r);
         if (!r->connected && is_listed(r))

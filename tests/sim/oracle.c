@@ -12,7 +12,8 @@
 // What one of its batches takes, at most.
 static double batch_us(const struct model_of *m)
 {
-    return calls_time_us(m, batch_cap(m) > SIM_ROWS ? batch_cap(m) : SIM_ROWS) * m->tail;
+    double slower = m->ranked && m->lesser_times > 1 ? m->lesser_times : 1;
+    return calls_time_us(m, batch_cap(m) > SIM_ROWS ? batch_cap(m) : SIM_ROWS) * m->tail * slower;
 }
 
 static bool neighbours(const struct model_of *a, const struct model_of *b)
@@ -121,7 +122,7 @@ static bool had_its_chance(const struct world *w, const struct life *x)
         x->queued_behind || x->in.retry_after_ms > 0 || !m->desk || x->kind == KIND_VERSION2 ||
         x->kind == KIND_VERSION9 || in_trouble(w, x))
         return false;
-    double needed = 2 * calls_time_us(m, batch_cap(m)) + 4.0 * (double)w->plan.turn_us +
+    double needed = 2 * batch_us(m) / m->tail + 4.0 * (double)w->plan.turn_us +
                     (double)w->plan.mail_us + SIM_EPSILON_US;
     return m->no_credit_us < x->first_us &&
            m->desk->batcher.estimate.seen > 4 * ESTIMATE_MIN_SEEN &&

@@ -118,8 +118,10 @@ void plan_draw(struct plan *p, uint64_t seed)
                        .silent = seed % 12 == 6,
                        .cached = seed / 12 % 3 == 2,
                        .levels = seed % 5 > 0,
-                       .tenants = seed % 7 < 3 ? 2 + (unsigned)(seed % (SIM_TENANTS - 1)) : 0};
+                       .tenants = seed % 7 < 3 ? 2 + (unsigned)(seed % (SIM_TENANTS - 1)) : 0,
+                       .ranked = seed % 7 > 3};
     p->cached &= !p->flood && !p->shift;
+    p->ranked &= !p->flood && !p->shift;
     p->stored = p->cached && seed / 36 % 4 > 1;
     p->store_fails = p->calm ? 0 : (double[]){0, 0.02, 0.3}[seed % 3];
     p->pins = p->calm ? 0 : (double[]){0, 0, 0.0005, 0.005}[seed / 7 % 4];
@@ -144,6 +146,7 @@ static void draw_levels(struct world *w, struct model_of *m)
     struct rand r;
     struct model_rules *k = &m->rules;
     rand_seed(&r, w->plan.seed * 1000003 + (uint64_t)(m - w->model) * 1009 + m->drawn++);
+    k->slow_start_us = (uint64_t)one_of(&r, (double[]){0, 1e5, 2e6}, 3);
     k->levels = w->plan.levels && rand_below(&r, 8) > 0;
     k->alternatives = m->chain.n > 0;
     k->hold_us = (uint64_t)one_of(&r, (double[]){5e4, 2e5, 1e6}, 3);
@@ -332,13 +335,31 @@ static void draw_replicas(struct world *w)
     }
 }
 
+// Each model that has several is of two classes, in an order that may change. Of dice of their own, too.
+static void draw_ranks(struct world *w, struct model_of *m)
+{
+    struct rand r;
+    unsigned lesser = 0;
+    rand_seed(&r, w->plan.seed * 1000033 + (uint64_t)(m - w->model) * 1013);
+    m->lesser_times = one_of(&r, (double[]){0.5, 1, 3, 20}, w->plan.calm ? 4 : 3); // see sim.h
+    m->lesser_first = rand_below(&r, 4) == 0;
+    for (unsigned i = 0; w->plan.ranked && i < m->n_replicas; i++) {
+        m->replica[i].lesser = rand_below(&r, 2) == 0;
+        lesser += m->replica[i].lesser;
+    }
+    m->ranked = lesser > 0;
+}
+
 // Rows a second that a model's replicas can do when their batches are full.
 static double capacity(const struct model_of *m)
 {
     uint32_t rows = m->max_batch ? m->max_batch : 1;
     if (m->rules.max_rows && m->rules.max_rows < rows)
         rows = m->rules.max_rows;
-    return m->n_replicas * rows / calls_time_us(m, rows);
+    double all = 0;
+    for (unsigned i = 0; i < m->n_replicas; i++)
+        all += 1 / calls_slower(&m->replica[i]);
+    return all * rows / calls_time_us(m, rows);
 }
 
 // A world that lasts longer needs no more probes than a short one.
@@ -387,6 +408,7 @@ void plan_models(struct world *w)
         draw_chain(w, &w->model[i]);
     draw_replicas(w);
     for (unsigned i = 0; i < w->plan.models; i++) {
+        draw_ranks(w, &w->model[i]);
         all += capacity(&w->model[i]);
         w->shares[i] = all;
         replicas += w->model[i].n_replicas;

@@ -151,6 +151,7 @@ struct plan { // drawn from the seed, then read only
     bool levels;           // service comes down
     double pins;           // chance of a turn that an operator sets a level
     unsigned tenants;      // of which the first sends most; 0: nobody is told apart
+    bool ranked;           // models are at workers of two classes
     double wide;           // share of requests that are split, where models are small enough
     double chains;         // share of models that have a chain
     bool cached;           // models keep their answers, and clients ask the same again
@@ -197,6 +198,7 @@ struct replica_of { // one model at one worker, as it really is
     struct model_of *model;
     struct worker_of *worker;
     bool second;         // has version 2
+    bool lesser;         // of the other class: smaller batches, and slower
     bool loaded;         // the worker has the model
     bool connected;      // its desk was told that it is there
     bool told;           // its desk says that it counts on it
@@ -253,6 +255,9 @@ struct model_of {
     bool configured;
     uint64_t haste_us; // time-out of its clients, about; 0: as ever
     double alpha_us, beta_us, tail;
+    bool ranked;         // it has a replica of each class
+    bool lesser_first;   // the order of the two, by the configuration
+    double lesser_times; // as slow
     uint64_t row_bytes;
     bool tells_compute;
     uint32_t max_batch;
@@ -518,6 +523,7 @@ struct world {
 // plan.c
 void plan_draw(struct plan *p, uint64_t seed);
 void plan_models(struct world *w);
+void plan_ranks(struct model_of *m); // its configuration has another order of workers
 void plan_rules(struct model_of *m); // others
 
 // world.c
@@ -600,6 +606,19 @@ void calls_resume(struct link_of *k); // what stalled is computed now
 struct replica_of *replica_by_id(struct model_of *m, uint32_t id); // or of one whose place it took
 uint64_t calls_answer_of(uint64_t row); // the function that every replica computes
 double calls_time_us(const struct model_of *m, double rows);
+static inline double calls_slower(const struct replica_of *r) // how many times
+{
+    return r->lesser ? r->model->lesser_times : 1;
+}
+static inline uint8_t replica_rank(const struct replica_of *r)
+{
+    return r->lesser != r->model->lesser_first;
+}
+static inline uint32_t replica_batch(const struct replica_of *r) // what it takes at once now
+{
+    uint32_t max = r->model->max_batch;
+    return r->lesser && max > 1 ? max / 2 : max;
+}
 
 // demands.c
 void demand_failed(const struct world *w, const struct life *x, const char *what);

@@ -264,13 +264,23 @@ static void loop_faults(struct loop_of *l)
     w->trouble_until = most_us(w->trouble_until, until);
 }
 
-// As its home does when a configuration is taken up: between turns of its desk, which decides by the new ones next.
-static void change_rules(struct world *w, struct model_of *m)
+static unsigned rank_of(uint32_t id, void *ctx)
 {
+    const struct replica_of *r = replica_by_id(ctx, id);
+    return r ? replica_rank(r) : REPLICA_RANKS;
+}
+
+// As its home does when a configuration is taken up: between turns of its desk, which decides by the new ones next.
+static void change_rules(struct loop_of *l, struct model_of *m)
+{
+    struct world *w = l->w;
     if (w->healed || !world_chance(w, w->plan.rules))
         return;
     plan_rules(m);
     desk_on_rules(m->desk, &m->rules);
+    m->lesser_first ^= m->ranked && m->drawn % 2 && m->rules.policy == POLICY_FIXED;
+    desk_on_ranks(m->desk, rank_of, m, l->now_us, &l->fx);
+    world_effects(l);
     m->rules_us = m->no_credit_us = w->now_us; // what is promised of waiting begins anew
     excuse_until(&m->excuse, FAULT_RULES, w->now_us + 20000);
     world_count(w, FAULT_RULES);
@@ -286,7 +296,7 @@ static void run_desks(struct loop_of *l)
         bool woken = m->desk_wake_us <= l->now_us;
         if (!woken && !m->dirty)
             continue;
-        change_rules(w, m);
+        change_rules(l, m);
         world_memory(w, m);
         if (woken)
             m->desk_wake_us = SIM_NEVER;

@@ -100,6 +100,9 @@ static void what_is_taken(void **state)
         "worker \"w\": addresses: was {\"grpc://10.0.0.7:8001\"}, is {}",
         "");
     compare(SMALL, SMALL "worker \"v\" { command = {\"a\"} }", "worker \"v\": added", "");
+    compare(SMALL "worker \"v\" { command = {\"a\"} }\nmodel \"x\" { worker = {\"w\"} }",
+            SMALL "worker \"v\" { command = {\"a\"} }\nmodel \"x\" { worker = {\"v\", \"w\"} }",
+            "model \"x\": worker: was \"w\", is {\"v\", \"w\"}", "");
     compare(SMALL "worker \"v\" { command = {\"a\"} serial = on }", SMALL, "worker \"v\": removed",
             "");
 }

@@ -51,7 +51,8 @@ static void sample(void **state)
     assert_int_equal(c->model_count, 2);
     const struct config_model *m = config_model_find(c, VIEW("digits"));
     assert_non_null(m);
-    assert_int_equal(m->worker, 0);
+    assert_int_equal(m->worker_count, 1);
+    assert_int_equal(m->workers[0], 0);
     assert_int_equal(m->max_rows, 64);
     assert_int_equal(m->policy, CONFIG_POLICY_AUTO);
     assert_true(m->max_wait_us == CONFIG_AUTO);
@@ -106,7 +107,7 @@ static void defaults(void **state)
     assert_int_equal(c->health.interval_us, 1000000);
     assert_int_equal(c->health.failures, 3);
     assert_false(c->store.on);
-    assert_int_equal(c->unlisted.worker, CONFIG_ANY_WORKER);
+    assert_int_equal(c->unlisted.worker_count, 0);
     assert_int_equal(c->unlisted.policy, CONFIG_POLICY_AUTO);
     assert_int_equal(c->unlisted.pipeline, CONFIG_AUTO_N);
     assert_true(c->unlisted.max_wait_us == CONFIG_AUTO);
@@ -172,7 +173,8 @@ static void rules_of_a_worker(void **state)
     const struct config_model *named = config_model_find(c, VIEW("named")),
                               *anywhere = config_model_find(c, VIEW("anywhere")),
                               *a = &c->workers[0].rules, *b = &c->workers[1].rules;
-    assert_int_equal(named->worker, 1);
+    assert_int_equal(named->worker_count, 1);
+    assert_int_equal(named->workers[0], 1);
     assert_int_equal(named->pipeline, 2);
     assert_int_equal(named->cache_ttl_us, 4000000);
     assert_int_equal(named->cache_stale_us, 5000000);
@@ -182,7 +184,7 @@ static void rules_of_a_worker(void **state)
     assert_int_equal(named->preferred_count, 2);
     assert_int_equal(named->policy, CONFIG_POLICY_FIXED);
     assert_false(named->refuse_early);
-    assert_int_equal(anywhere->worker, CONFIG_ANY_WORKER);
+    assert_int_equal(anywhere->worker_count, 0);
     assert_int_equal(anywhere->queue_rows, 88);
     assert_true(anywhere->refuse_early);
     assert_int_equal(a->queue_rows, 88);
@@ -192,6 +194,29 @@ static void rules_of_a_worker(void **state)
     assert_int_equal(b->max_wait_us, 1000);
     assert_null(b->name);
     assert_int_equal(c->unlisted.timeout_us, 30000000);
+    config_unref(c);
+}
+
+// The first that is named is the one that it inherits from.
+static void workers_in_order(void **state)
+{
+    struct config *c =
+        good("model m { worker = {b, a} }\nmodel n { worker = {a} slow_start = 1s }\n"
+             "worker a { addresses = {\"grpc://h:1\"} queue { rows = 77 } }\n"
+             "worker b { addresses = {\"grpc://h:2\"} slow_start = 3s }\n"
+             "listen l { address = \"127.0.0.1:1\" }\n");
+    const struct config_model *m = config_model_find(c, VIEW("m")),
+                              *n = config_model_find(c, VIEW("n"));
+    assert_int_equal(m->worker_count, 2);
+    assert_int_equal(m->workers[0], 1);
+    assert_int_equal(m->workers[1], 0);
+    assert_int_equal(m->queue_rows, 0);
+    assert_int_equal(m->slow_start_us, 3000000);
+    assert_int_equal(n->worker_count, 1);
+    assert_int_equal(n->workers[0], 0);
+    assert_int_equal(n->queue_rows, 77);
+    assert_int_equal(n->slow_start_us, 1000000);
+    assert_int_equal(c->unlisted.slow_start_us, 10000000);
     config_unref(c);
 }
 
@@ -227,7 +252,7 @@ static void rules_of_the_only_worker(void **state)
                             "listen l { address = \"127.0.0.1:1\" }");
     assert_int_equal(c->models[0].policy, CONFIG_POLICY_FIXED);
     assert_int_equal(c->models[0].queue_rows, 5);
-    assert_int_equal(c->models[0].worker, CONFIG_ANY_WORKER);
+    assert_int_equal(c->models[0].worker_count, 0);
     config_unref(c);
 }
 
@@ -416,6 +441,14 @@ static void values(void **state)
         {SMALL "model m { fallback = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17} }",
          3, "fallback: expected at most 16 elements, got 17"},
         {SMALL "model m { timeout = 11m }", 3, "longer than limits.deadline_max"},
+        {SMALL "model m {\n worker = {b, x} }", 4,
+         "worker: expected the title of a worker section"},
+        {SMALL "worker x { addresses = {grpc://h:1} }\nmodel m { worker = {x, x} }", 4,
+         "worker: \"x\" stands in it twice"},
+        {SMALL "model m { worker = {} }", 3, "worker: an empty list"},
+        {SMALL "model m { worker = {1, 2, 3, 4, 5} }", 3,
+         "worker: expected at most 4 elements, got 5"},
+        {SMALL "model m { slow_start = 2h }", 3, "slow_start: expected a duration"},
         {SMALL "model m { critical = 2 }", 3, "critical: expected true or false"},
         {SMALL "model m {\n levels = some }", 4, "levels: expected true or false"},
         {SMALL "model m { degradation {\n p99_enter = 80ms\n p99_leave = 81ms } }", 5,
@@ -593,6 +626,7 @@ int main(void)
         cmocka_unit_test(rules_of_all_models),
         cmocka_unit_test(rules_of_a_worker),
         cmocka_unit_test(rules_of_the_only_worker),
+        cmocka_unit_test(workers_in_order),
         cmocka_unit_test(rules_of_levels),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

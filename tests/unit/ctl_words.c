@@ -18,11 +18,12 @@ static const char page_text[] =
     "accepted':70,'accepting':true,'tls':false}],"
     "'loops':[{'index':0,'connections':2,'delay_p99_us':88,'in_flight':1,'streams':0,'zombies':0,"
     "'answered':true,'holds':{'desks':[{'model':'digits','replicas':["
-    "{'id':0,'up':true,'differs':false,'breaker':'closed'},"
+    "{'id':0,'up':true,'differs':false,'breaker':'closed','rank':0},"
     "{'id':1,'up':true,'differs':false,'breaker':'open'},"
     "{'id':2,'up':false,'differs':false,'breaker':'open'},"
     "{'id':1,'up':true,'differs':true,'breaker':'closed'},"
-    "{'id':1,'up':true,'differs':false,'breaker':'closed','paused_us':7}]}],"
+    "{'id':1,'up':true,'differs':false,'breaker':'closed','paused_us':7},"
+    "{'id':1,'up':true,'differs':false,'breaker':'closed','rank':1}]}],"
     "'workers':[{'name':'w/0','owner':true,'pid':11,'in_flight':2,'losses':1,'models':['digits'],"
     "'not_usable':{'odd':'its output has no name'}},"
     "{'name':'w/1','owner':false,'pid':12,'in_flight':1,'losses':0,'models':[],'not_usable':{}}]}},"
@@ -86,13 +87,13 @@ static void models(void **state)
     (void)state;
     json_t *page = parse(page_text), *picked = words_pick_models(page);
     json_t *desk = json_object_get(json_array_get(picked, 0), "desk");
-    assert_int_equal(json_array_size(json_object_get(desk, "replicas")), 5);
+    assert_int_equal(json_array_size(json_object_get(desk, "replicas")), 6);
     assert_true(json_is_null(json_object_get(json_array_get(picked, 1), "desk")));
     said(words_of_models, picked,
          "MODEL   READY  LEVEL  SHARE   WAIT  WAITING  RUNNING    ROW  QUEUE LIMIT  BATCH  BYTES "
          "CHARGED  "
          "LOOP\n"
-         "digits    1/5      2    44%  2.5ms        5        8  1.9ms         4096     64        "
+         "digits    1/6      2    44%  2.5ms        5        8  1.9ms         4096     64        "
          "3.2 KiB  "
          "   0\n"
          "other       0      -      -      -        0        0      -         1024      1          "
@@ -101,7 +102,10 @@ static void models(void **state)
          "digits: replica w/1 is ejected, it fails what others answer\n"
          "digits: replica - is away\n"
          "digits: replica w/1 is kept out, what it says of the model is not what the others say\n"
-         "digits: replica w/1 is paused, it refused\n");
+         "digits: replica w/1 is paused, it refused\n"
+         "digits: replica w/1 is in reserve, until those of the workers before its own are "
+         "saturated "
+         "or away\n");
     json_decref(picked);
     assert_null(json_object_get(json_array_get(json_object_get(page, "models"), 0), "desk"));
     json_decref(page);

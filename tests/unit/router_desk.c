@@ -140,42 +140,43 @@ static void desks_show_what_they_hold(void **state)
         .max_batch = 9, .versions = (struct view[]){VIEW("1"), VIEW("2")}, .n_versions = 2};
     desk_on_replica_up(w->desk, 8, &facts, START_US, &w->fx); // another batch size: kept out
     r->latency_us = 1500;
-    expect_shown(
-        w->desk, START_US,
-        "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-        "\"running_rows\":2,\"suspects\":0,\"followers\":0,\"replicas\":["
-        "{\"id\":7,\"up\":true,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
-        "\"latency_us\":1500,\"versions\":[]},"
-        "{\"id\":8,\"up\":false,\"differs\":true,\"breaker\":\"closed\",\"batches\":0,\"rows\":0,"
-        "\"latency_us\":0,\"versions\":[\"1\",\"2\"]}]}");
+    expect_shown(w->desk, START_US,
+                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+                 "\"running_rows\":2,\"suspects\":0,\"followers\":0,\"replicas\":["
+                 "{\"id\":7,\"up\":true,\"differs\":false,\"breaker\":\"closed\",\"rank\":0,"
+                 "\"batches\":1,\"rows\":2,"
+                 "\"latency_us\":1500,\"versions\":[]},"
+                 "{\"id\":8,\"up\":false,\"differs\":true,\"breaker\":\"closed\",\"rank\":0,"
+                 "\"batches\":0,\"rows\":0,"
+                 "\"latency_us\":0,\"versions\":[\"1\",\"2\"]}]}");
     desk_on_replica_down(w->desk, 8, START_US, &w->fx);
     desk_on_replica_down(w->desk, 7, START_US, &w->fx);
     w->desk->replicas.n = 1; // the second one's place is of no more interest
     r->not_before_us = START_US + 900;
-    expect_shown(
-        w->desk, START_US + 200,
-        "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-        "\"running_rows\":2,\"suspects\":0,\"followers\":0,\"alone_us\":200,\"replicas\":["
-        "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
-        "\"latency_us\":1500,\"paused_us\":700,\"versions\":[]}]}");
+    expect_shown(w->desk, START_US + 200,
+                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+                 "\"running_rows\":2,\"suspects\":0,\"followers\":0,\"alone_us\":200,\"replicas\":["
+                 "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"rank\":0,"
+                 "\"batches\":1,\"rows\":2,"
+                 "\"latency_us\":1500,\"paused_us\":700,\"versions\":[]}]}");
     r->not_before_us = START_US + 200;
     w->desk->running_rows = 3;
-    expect_shown(
-        w->desk, START_US + 200,
-        "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-        "\"running_rows\":3,\"suspects\":0,\"followers\":0,\"alone_us\":200,\"replicas\":["
-        "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
-        "\"latency_us\":1500,\"versions\":[]}],"
-        "\"wrong\":\"the rows at the replicas do not add up to running_rows\"}");
+    expect_shown(w->desk, START_US + 200,
+                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+                 "\"running_rows\":3,\"suspects\":0,\"followers\":0,\"alone_us\":200,\"replicas\":["
+                 "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"rank\":0,"
+                 "\"batches\":1,\"rows\":2,"
+                 "\"latency_us\":1500,\"versions\":[]}],"
+                 "\"wrong\":\"the rows at the replicas do not add up to running_rows\"}");
     w->desk->running_rows = 2;
     w->desk->replicas.n_up = w->desk->replicas.n_ready = 1;
-    expect_shown(
-        w->desk, START_US + 200,
-        "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
-        "\"running_rows\":2,\"suspects\":0,\"followers\":0,\"replicas\":["
-        "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"batches\":1,\"rows\":2,"
-        "\"latency_us\":1500,\"versions\":[]}],"
-        "\"wrong\":\"the replicas that are up are not as many as were counted\"}");
+    expect_shown(w->desk, START_US + 200,
+                 "{\"model\":\"m\",\"waiting_requests\":0,\"waiting_rows\":0,\"waiting_bytes\":0,"
+                 "\"running_rows\":2,\"suspects\":0,\"followers\":0,\"replicas\":["
+                 "{\"id\":7,\"up\":false,\"differs\":false,\"breaker\":\"closed\",\"rank\":0,"
+                 "\"batches\":1,\"rows\":2,"
+                 "\"latency_us\":1500,\"versions\":[]}],"
+                 "\"wrong\":\"the replicas that are up are not as many as were counted\"}");
     w->desk->replicas.n_up = w->desk->replicas.n_ready = 0;
 }
 

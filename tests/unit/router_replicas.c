@@ -27,6 +27,12 @@ static void up_facts(uint32_t id, uint32_t max_batch, uint64_t metadata)
     desk_on_replica_up(office.desk, id, &f, NOW, &office.fx);
 }
 
+static struct replica *choose(struct view version)
+{
+    const struct wanted w = {.version = version, .avoid = REPLICA_NONE};
+    return replicas_choose(&office.desk->replicas, &w, NOW);
+}
+
 static uint32_t ready(void)
 {
     assert_int_equal(atomic_load(&office.model->ready), office.desk->replicas.n_up);
@@ -158,8 +164,8 @@ static void versions(void **state)
     memset(longest, 'w', sizeof(longest));
     assert_true(replicas_serve(&d->replicas, view_of(longest, sizeof(longest)), false, NOW));
     assert_false(replicas_serve(&d->replicas, view_of(long_one, sizeof(long_one)), false, NOW));
-    assert_null(replicas_choose(&office.desk->replicas, VIEW("2"), REPLICA_NONE, NOW));
-    assert_non_null(replicas_choose(&office.desk->replicas, VIEW("1"), REPLICA_NONE, NOW));
+    assert_null(choose(VIEW("2")));
+    assert_non_null(choose(VIEW("1")));
     // A thousand of them, in an order of the server's own; when it comes back, too.
     static char texts[INFER_MAX_VERSIONS][8];
     for (unsigned i = 0; i < INFER_MAX_VERSIONS; i++) {
@@ -180,7 +186,7 @@ static void credit(void **state)
     (void)state;
     struct desk *d = office.desk;
     assert_false(replicas_credit(&d->replicas, NOW));
-    assert_null(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW));
+    assert_null(choose(VIEW("")));
     up(1, 8, "1", NOW);
     struct replica *r = replicas_find(&d->replicas, 1);
     assert_true(replicas_credit(&d->replicas, NOW));
@@ -234,7 +240,7 @@ static void two_choices(void **state)
         r->latency_us = 1000;
     }
     for (unsigned i = 0; i < 6000; i++)
-        chosen[replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW)->id]++;
+        chosen[choose(VIEW(""))->id]++;
     // Of six pairs the least loaded wins three, the next two, the next one; the busiest none.
     assert_in_range(chosen[0], 2800, 3200);
     assert_in_range(chosen[1], 1800, 2200);
@@ -244,7 +250,7 @@ static void two_choices(void **state)
     replicas_find(&d->replicas, 0)->latency_us = 5000;
     memset(chosen, 0, sizeof(chosen));
     for (unsigned i = 0; i < 1000; i++)
-        chosen[replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW)->id]++;
+        chosen[choose(VIEW(""))->id]++;
     assert_int_equal(chosen[0], 0);
     // The rows that are under way and the one to come, times the time of a batch (and a microsecond).
     replicas_find(&d->replicas, 2)->batches = replicas_find(&d->replicas, 3)->batches = 2;
@@ -252,18 +258,18 @@ static void two_choices(void **state)
     idle->rows = 0, busy->rows = 1;
     for (unsigned i = 0; i < 60; i++) {
         idle->latency_us = 99, busy->latency_us = 50;
-        assert_ptr_equal(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW), idle);
+        assert_ptr_equal(choose(VIEW("")), idle);
         idle->latency_us = 101.5;
-        assert_ptr_equal(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW), busy);
+        assert_ptr_equal(choose(VIEW("")), busy);
     }
     idle->latency_us = 5000, busy->latency_us = 1000;
     replicas_find(&d->replicas, 2)->batches = replicas_find(&d->replicas, 3)->batches = 0;
     // Of two there is no choice.
     replicas_find(&d->replicas, 2)->batches = replicas_find(&d->replicas, 3)->batches = 2;
     for (unsigned i = 0; i < 100; i++)
-        assert_int_equal(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW)->id, 1);
+        assert_int_equal(choose(VIEW(""))->id, 1);
     replicas_find(&d->replicas, 1)->batches = 2;
-    assert_int_equal(replicas_choose(&d->replicas, VIEW(""), REPLICA_NONE, NOW)->id, 0);
+    assert_int_equal(choose(VIEW(""))->id, 0);
     for (uint32_t id = 0; id < 4; id++)
         replicas_find(&d->replicas, id)->batches = replicas_find(&d->replicas, id)->rows = 0;
 }
@@ -275,8 +281,7 @@ static void an_idle_replica_that_nobody_knows_is_tried(void **state)
     up(2, 8, "1", NOW);
     replicas_find(&office.desk->replicas, 1)->latency_us = 1; // quick, and idle too
     for (unsigned i = 0; i < 20; i++)
-        assert_int_equal(replicas_choose(&office.desk->replicas, VIEW(""), REPLICA_NONE, NOW)->id,
-                         2);
+        assert_int_equal(choose(VIEW(""))->id, 2);
 }
 
 static void more_replicas_than_a_desk_has_room_for(void **state)
