@@ -115,7 +115,8 @@ static void variants(void **state)
     refused(E V("a", "m", "60%") V("a", "n", "40%") "}", 5,
             "variant \"a\" stands twice (first on line 4)");
     refused(E V("a b", "m", "60%") "}", 4,
-            "variant: expected a name of 1 to 128 letters, digits, '.', '_' or '-', got \"a b\"");
+            "variant: expected a name of 1 to 128 letters, digits, '.', '_', '+', '@', '~' or '-', "
+            "got \"a b\"");
     refused(E V("a", "m/n", "60%") V("b", "n", "40%") "}", 4,
             "model: expected a model name [A-Za-z0-9._-]{1,128}, got \"m/n\"");
     refused(E "variant { model = \"m\" } }", 4, "variant: expected a title: variant \"NAME\" {");
