@@ -139,6 +139,30 @@ static void the_highest_that_all_have(void **state)
     answer_all(NOW);
 }
 
+// The name of a version may be as long as any that a client can ask for; workers may prefer it to a number.
+static void the_longest_name_is_one(void **state)
+{
+    (void)state;
+    char longest[MODEL_VERSION_MAX + 1];
+    memset(longest, 'v', MODEL_VERSION_MAX);
+    longest[MODEL_VERSION_MAX] = 0;
+    up_with(7, "9", longest, NOW);
+    ask_at(0, CACHE_USE, NOW);
+    run(NOW);
+    struct batch *b = sent();
+    struct block *block = block_new(office.blocks, 8);
+    struct tensor t = {
+        .name = VIEW("y"), .dtype = DT_UINT64, .rank = 1, .shape = {1}, .data = block->data};
+    t.bytes = 8;
+    struct answer *a = answer_new(block, &t, 1, 1);
+    a->version = view_str(longest);
+    desk_on_answer(office.desk, b, a, NOW, &office.fx);
+    give_back();
+    assert_int_equal(counted(CACHE_STORES), 1);
+    forget();
+    assert_int_equal(back(ask_at(0, CACHE_USE, NOW), STATUS_OK), 1);
+}
+
 // ---- what it costs to keep nothing -------------------------------------------------------------------
 
 // Where nothing is kept, nobody leads, and nothing was missed.
@@ -190,6 +214,22 @@ static void the_shortest_time_to_live(void **state)
     forget();
     assert_int_equal(back(ask_at(0, CACHE_USE, NOW + 1), STATUS_OK), 0);
     answer_all(NOW + 1);
+}
+
+// Each time that it is given counts for its staying, up to a bound.
+static void what_is_given_was_asked_for(void **state)
+{
+    (void)state;
+    up_with(7, "", "", NOW);
+    keep(0, NOW);
+    const struct cache_node *n = cache->small.oldest;
+    assert_int_equal(n->uses, 0);
+    for (unsigned i = 1; i < 6; i++) {
+        forget();
+        assert_int_equal(back(ask_at(0, CACHE_USE, NOW), STATUS_OK), 1);
+        assert_int_equal(n->uses, i < CACHE_USES ? i : CACHE_USES);
+        assert_int_equal(counted(CACHE_HITS), i);
+    }
 }
 
 // ---- who leads next ----------------------------------------------------------------------------------
@@ -263,9 +303,14 @@ static void what_was_sent_before_a_process_came_is_not_given(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(the_highest_that_all_have),  TEST(where_nothing_is_kept_nobody_leads),
-        TEST(who_renews_misses_nothing),  TEST(the_shortest_time_to_live),
-        TEST(the_most_urgent_leads_next), TEST(what_was_sent_before_a_process_came_is_not_given),
+        TEST(the_highest_that_all_have),
+        TEST(the_longest_name_is_one),
+        TEST(where_nothing_is_kept_nobody_leads),
+        TEST(who_renews_misses_nothing),
+        TEST(the_shortest_time_to_live),
+        TEST(what_is_given_was_asked_for),
+        TEST(the_most_urgent_leads_next),
+        TEST(what_was_sent_before_a_process_came_is_not_given),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

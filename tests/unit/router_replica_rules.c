@@ -56,6 +56,28 @@ static void a_model_is_as_its_replica_says(void **state)
     }
 }
 
+// A request of a model that knows no rows is one row of work.
+static void what_has_no_rows_is_one_row_of_work(void **state)
+{
+    (void)state;
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    up(7, 0, "1", NOW);
+    struct batch *b[2];
+    for (unsigned i = 0; i < 2; i++) {
+        lend_at(0, "", FAR, NOW);
+        run(NOW);
+        b[i] = sent();
+        assert_int_equal(b[i]->n, 1);
+        assert_int_equal(replica(7)->rows, i + 1);
+        assert_int_equal(office.desk->running_rows, i + 1);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        give_up(b[i], NOW);
+        assert_int_equal(replica(7)->rows, 1 - i);
+        assert_int_equal(office.desk->running_rows, 1 - i);
+    }
+}
+
 // ---- processes -----------------------------------------------------------------------------------------
 
 // A new process of one that was ejected is as quick as any until it shows; of one that was well as quick as it was.
@@ -203,6 +225,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         REMOTE(batches_are_as_large_as_rules_and_replicas_allow),
         REMOTE(a_model_is_as_its_replica_says),
+        REMOTE(what_has_no_rows_is_one_row_of_work),
         LOCAL(a_new_process_of_an_ejected_one_is_not_judged_by_the_old_one),
         LOCAL(the_keeper_speaks_of_processes_that_have_a_number),
         cmocka_unit_test(notes_of_replicas_are_known_by_their_names),
