@@ -193,6 +193,77 @@ static void what_comes_and_what_is_served_is_counted(void **state)
     block_unref(t->slice.answer->block);
 }
 
+// ---- what is told ------------------------------------------------------------------------------------
+
+// The wait of a lane is told anew when it has changed by more than a millisecond and an eighth of it, up or down.
+static void a_wait_is_told_when_it_has_changed_by_enough(void **state)
+{
+    (void)state;
+    teach();
+    lend_at(8, "", clock_us + S, clock_us);
+    run(clock_us);
+    struct batch *b = sent();
+    for (unsigned lane = 0; lane < POLICY_LANES; lane++) {
+        _Atomic uint64_t *word = &office.model->begins_us[lane];
+        atomic_store(word, 0);
+        run(clock_us);
+        uint64_t begins_us = atomic_load(word), wait_us = begins_us - clock_us;
+        assert_in_range(wait_us, 16 * MS, 20 * MS); // until the batch ends
+        uint64_t little_us = MS + wait_us / 8;
+        for (unsigned more = 0; more < 2; more++) {
+            uint64_t said_us = begins_us + little_us + more;
+            atomic_store(word, said_us);
+            run(clock_us);
+            assert_int_equal(atomic_load(word), more ? begins_us : said_us);
+            said_us = begins_us - little_us - more;
+            atomic_store(word, said_us);
+            run(clock_us);
+            assert_int_equal(atomic_load(word), more ? begins_us : said_us);
+        }
+    }
+    give_up(b, clock_us);
+}
+
+// Of the others of its chain: somebody with room, somebody without, nobody. The best of them counts.
+static void what_is_left_beside_a_model(void **state)
+{
+    (void)state;
+    static const struct chain_link links[] = {{LINK_MODEL, VIEW("m")},
+                                              {LINK_MODEL, VIEW("nobody")},
+                                              {LINK_MODEL, VIEW("one")},
+                                              {LINK_MODEL, VIEW("two")},
+                                              {LINK_DEFAULT, VIEW("default")}};
+    const struct chain c = {.links = links, .n = 5};
+    struct model *one = table_add(office.table, VIEW("one"), &rules);
+    struct model *two = table_add(office.table, VIEW("two"), &rules);
+    static const struct {
+        unsigned ready[2];
+        uint32_t share[2];
+        enum level_rest rest;
+    } rows[] = {
+        {{0, 0}, {MODEL_SHARE, MODEL_SHARE}, LEVEL_REST_NONE},
+        {{1, 0}, {MODEL_SHARE, MODEL_SHARE}, LEVEL_REST_ROOM},
+        {{0, 1}, {MODEL_SHARE, MODEL_SHARE}, LEVEL_REST_ROOM},
+        {{1, 0}, {STANDING_ROOM, 0}, LEVEL_REST_ROOM},
+        {{1, 0}, {STANDING_ROOM - 1, MODEL_SHARE}, LEVEL_REST_FULL},
+        {{1, 1}, {0, 0}, LEVEL_REST_FULL},
+        {{1, 1}, {0, MODEL_SHARE}, LEVEL_REST_ROOM},
+        {{1, 1}, {MODEL_SHARE, 0}, LEVEL_REST_ROOM},
+    };
+    desk_on_chain(office.desk, office.table, &c);
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        atomic_store(&one->ready, rows[i].ready[0]);
+        atomic_store(&two->ready, rows[i].ready[1]);
+        atomic_store(&one->share, rows[i].share[0]);
+        atomic_store(&two->share, rows[i].share[1]);
+        pass(S);
+        assert_int_equal(office.desk->standing.signals.rest, rows[i].rest);
+    }
+    desk_on_chain(office.desk, NULL, NULL);
+    pass(S);
+    assert_int_equal(office.desk->standing.signals.rest, LEVEL_REST_NONE);
+}
+
 // A worker's slowest model: quick to rise, slow to fall.
 static void the_slowest_time_of_a_worker(void **state)
 {
@@ -218,6 +289,8 @@ int main(void)
         LEVELED(a_load_beyond_all_has_the_largest),
         LEVELED(two_servers_need_smaller_batches),
         LEVELED(what_comes_and_what_is_served_is_counted),
+        LEVELED(a_wait_is_told_when_it_has_changed_by_enough),
+        LEVELED(what_is_left_beside_a_model),
         LOCAL(the_slowest_time_of_a_worker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
