@@ -238,6 +238,26 @@ static void less_than_a_slice_comes_back_too(void **state)
     close_cache();
 }
 
+// However much a flush leaves, a call frees no more than so many, and no less while there are.
+static void what_is_flushed_goes_so_many_at_a_time(void **state)
+{
+    open_cache(4 * MIB, 7);
+    const uint64_t all = 2 * CACHE_SWEEP + 10;
+    for (uint64_t key = 0; key < all; key++)
+        assert_true(put(key, 100, 1));
+    assert_int_equal(cache->nodes, all);
+    cache_flush(&figures, 1);
+    cache_tick(cache, 2);
+    assert_int_equal(cache->nodes, all - CACHE_SWEEP);
+    assert_int_equal(cache->tick_us, 2 + CACHE_WORK_US);
+    cache_tick(cache, 3);
+    assert_int_equal(cache->nodes, 10);
+    cache_tick(cache, 4);
+    assert_int_equal(cache->nodes, 0);
+    assert_int_equal(atomic_load(&figures.bytes), 0);
+    close_cache();
+}
+
 // ---- epochs ------------------------------------------------------------------------------------------
 
 // A model that joins after flushes begins with the epoch that is now: what is stored since is swept by nobody.
@@ -275,6 +295,7 @@ int main(void)
         TEST(going_round_ends),
         TEST(it_says_when_it_wants_to_be_called),
         TEST(less_than_a_slice_comes_back_too),
+        TEST(what_is_flushed_goes_so_many_at_a_time),
         TEST(who_joins_late_is_of_the_epoch_that_is_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

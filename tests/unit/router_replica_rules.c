@@ -204,6 +204,30 @@ static void what_holds_since_the_first_microsecond_holds(void **state)
     assert_int_equal(s.level, LEVEL_LATENCY);
 }
 
+// Capacity is short below one bound, and back from a higher one on: between them it is what it was.
+static void between_the_bounds_capacity_is_what_it_was(void **state)
+{
+    (void)state;
+    const struct level_rules k = {.enter = 10, .leave = 5, .hold_us = 100};
+    struct level_signals g = {
+        .ready = 1, .known = 1, .alternatives = true, .rest = LEVEL_REST_ROOM};
+    struct level_state s = {0};
+    static const struct {
+        uint32_t share_ppm;
+        bool is_short;
+    } rows[] = {
+        {1000000, false},          {LEVEL_SHARE_BACK - 1, false},
+        {LEVEL_SHARE_LOW, false},  {LEVEL_SHARE_LOW - 1, true},
+        {LEVEL_SHARE_LOW, true},   {LEVEL_SHARE_BACK - 1, true},
+        {LEVEL_SHARE_BACK, false}, {LEVEL_SHARE_LOW, false},
+    };
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        g.share_ppm = rows[i].share_ppm;
+        level_step(&s, &k, &g, 1000 + i);
+        assert_int_equal(s.short_us > 0, rows[i].is_short);
+    }
+}
+
 // A model whose answers take long at times is waited for four times as long as nearly all of them take.
 static void patience_is_four_times_what_nearly_all_take(void **state)
 {
@@ -232,6 +256,7 @@ int main(void)
         REMOTE(who_shares_a_place_is_remembered_as_well),
         REMOTE(who_was_idle_longest_makes_room),
         cmocka_unit_test(what_holds_since_the_first_microsecond_holds),
+        cmocka_unit_test(between_the_bounds_capacity_is_what_it_was),
         cmocka_unit_test(patience_is_four_times_what_nearly_all_take),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
