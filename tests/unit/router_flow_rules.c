@@ -22,6 +22,16 @@ static const char *outcome_of(const struct model *m)
     return outcome;
 }
 
+static struct ticket *lent_to(const struct model *m)
+{
+    struct ticket *t = NULL;
+    for (unsigned i = 0; i < w.fx.n; i++)
+        if (w.fx.at[i].kind == FX_POST && w.fx.at[i].msg->kind == MSG_LEND)
+            t = container_of(w.fx.at[i].msg, struct ticket, lend);
+    assert_true(!t || t->to.model == m);
+    return t;
+}
+
 // Each of them once, and why; and that its rows were asked for, though its desk never sees them.
 static void who_was_passed_over_is_told_why(void **state)
 {
@@ -49,21 +59,49 @@ static void who_was_passed_over_is_told_why(void **state)
     assert_int_equal(atomic_load(&well->turned_rows), 0);
     assert_int_equal(atomic_load(&well->room_rows), 2);
     flow_on_gone(&w.flow, in, NOW, &w.fx);
-    struct ticket *t = NULL;
-    for (unsigned i = 0; i < w.fx.n; i++)
-        if (w.fx.at[i].kind == FX_POST && w.fx.at[i].msg->kind == MSG_LEND)
-            t = container_of(w.fx.at[i].msg, struct ticket, lend);
-    assert_ptr_equal(t->to.model, well);
+    struct ticket *t = lent_to(well);
     t->error = (struct failure){.status = STATUS_CLIENT_GONE, .text = "gone"};
     flow_on_back(&w.flow, t, NOW, &w.fx);
     flow_on_echo(&w.flow, t, NOW, &w.fx);
     assert_int_equal(count(FX_RELEASE, in), 1);
 }
 
+// Who came home from so many lost workers may be what they died of: no other model is shown it. Who was there less often is.
+static void who_lost_enough_workers_is_shown_to_no_other(void **state)
+{
+    (void)state;
+    static const struct chain_link links[] = {{LINK_MODEL, VIEW("m")}, {LINK_MODEL, VIEW("well")}};
+    const struct chain c = {.links = links, .n = 2};
+    struct model *well = add("well");
+    atomic_store(&w.model->ready, 1);
+    for (uint8_t losses = 0; losses <= TICKET_LOSSES; losses++) {
+        struct infer *in = make(1);
+        in->step.to.model = w.model;
+        in->chain = &c;
+        submit(in);
+        struct ticket *t = lent_to(w.model);
+        t->losses = losses;
+        t->error = (struct failure){.status = STATUS_WORKER_LOST, .text = "lost"};
+        forget();
+        flow_on_back(&w.flow, t, NOW, &w.fx);
+        t = lent_to(well);
+        assert_int_equal(t != NULL, losses < TICKET_LOSSES);
+        if (t) {
+            assert_int_equal(t->losses_before, losses);
+            t->error = (struct failure){.status = STATUS_UNAVAILABLE, .text = "no"};
+            flow_on_back(&w.flow, t, NOW, &w.fx);
+        }
+        assert_int_equal(in->error.status, t ? STATUS_UNAVAILABLE : STATUS_POISON);
+        assert_int_equal(count(FX_RELEASE, in), 1);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(who_was_passed_over_is_told_why, setup, teardown),
+        cmocka_unit_test_setup_teardown(who_lost_enough_workers_is_shown_to_no_other, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
