@@ -258,6 +258,30 @@ static void what_is_flushed_goes_so_many_at_a_time(void **state)
     close_cache();
 }
 
+// So does what a model leaves behind, and nothing of it remains; others' entries stay.
+static void what_a_model_leaves_goes_so_many_at_a_time(void **state)
+{
+    open_cache(4 * MIB, 7);
+    struct cache_figures theirs = {0};
+    struct cache_of *mine = of, *other = cache_join(cache, &theirs);
+    for (uint64_t key = 0; key < CACHE_SWEEP + 10; key++)
+        assert_true(put(key, 100, 1));
+    struct cache_id id = id_of(1);
+    struct cache_node *stays = cache_claim(other, &id);
+    cache_leave(mine);
+    assert_int_equal(cache->tick_us, 0); // at once
+    cache_tick(cache, 2);
+    assert_int_equal(cache->nodes, 11);
+    assert_int_equal(cache->tick_us, 2 + CACHE_WORK_US);
+    cache_tick(cache, 3);
+    assert_int_equal(cache->nodes, 1);
+    assert_ptr_equal(cache_find(other, &id), stays);
+    assert_ptr_equal(cache->ofs, other);
+    assert_null(other->next);
+    of = other;
+    close_cache();
+}
+
 // ---- epochs ------------------------------------------------------------------------------------------
 
 // A model that joins after flushes begins with the epoch that is now: what is stored since is swept by nobody.
@@ -296,6 +320,7 @@ int main(void)
         TEST(it_says_when_it_wants_to_be_called),
         TEST(less_than_a_slice_comes_back_too),
         TEST(what_is_flushed_goes_so_many_at_a_time),
+        TEST(what_a_model_leaves_goes_so_many_at_a_time),
         TEST(who_joins_late_is_of_the_epoch_that_is_now),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -96,12 +96,38 @@ static void who_lost_enough_workers_is_shown_to_no_other(void **state)
     }
 }
 
+// The version that a client asks for is one of the model's: another model has others.
+static void a_version_is_asked_of_the_model_alone(void **state)
+{
+    (void)state;
+    static const struct chain_link links[] = {{LINK_MODEL, VIEW("m")}, {LINK_MODEL, VIEW("well")}};
+    const struct chain c = {.links = links, .n = 2};
+    struct model *well = add("well");
+    atomic_store(&w.model->ready, 1);
+    struct infer *in = make(1);
+    in->step.to.model = w.model;
+    in->request.version = VIEW("3");
+    in->chain = &c;
+    submit(in);
+    struct ticket *t = lent_to(w.model);
+    assert_true(view_is(t->to.version, "3"));
+    t->error = (struct failure){.status = STATUS_UNAVAILABLE, .text = "no"};
+    forget();
+    flow_on_back(&w.flow, t, NOW, &w.fx);
+    t = lent_to(well);
+    assert_int_equal(t->to.version.n, 0);
+    t->error = (struct failure){.status = STATUS_UNAVAILABLE, .text = "no"};
+    flow_on_back(&w.flow, t, NOW, &w.fx);
+    assert_int_equal(count(FX_RELEASE, in), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(who_was_passed_over_is_told_why, setup, teardown),
         cmocka_unit_test_setup_teardown(who_lost_enough_workers_is_shown_to_no_other, setup,
                                         teardown),
+        cmocka_unit_test_setup_teardown(a_version_is_asked_of_the_model_alone, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,6 +78,33 @@ static void what_has_no_rows_is_one_row_of_work(void **state)
     }
 }
 
+// Whatever became of it at another desk, a ticket that comes begins anew: but for the workers that it lost.
+static void who_comes_begins_anew(void **state)
+{
+    (void)state;
+    struct guest *g = &office.guest[office.n++];
+    guest_init(g, 1, 1, FAR);
+    struct ticket *t = &g->ticket;
+    t->to = (struct target){office.model, VIEW("m"), VIEW("")};
+    t->losses_before = 1;
+    t->refusals = t->sent = 1;
+    t->alone = t->died_alone = t->watched = t->cancelled = t->let_go = true;
+    t->batch_rows = t->age_s = t->retry_after_s = 1;
+    t->source = SOURCE_CACHE;
+    t->queued_us = 1;
+    desk_on_ticket(office.desk, t, NOW, &office.fx);
+    assert_int_equal(t->place, PLACE_QUEUED);
+    assert_int_equal(t->losses, 1);
+    assert_int_equal(t->refusals + t->sent, 0);
+    assert_false(t->alone || t->died_alone || t->watched || t->cancelled || t->let_go);
+    assert_int_equal(t->batch_rows + t->age_s + t->retry_after_s, 0);
+    assert_int_equal(t->source, SOURCE_MODEL);
+    assert_int_equal(t->queued_us, NOW);
+    assert_int_equal(t->wanted_us, FAR);
+    run(NOW);
+    give_up(sent(), NOW);
+}
+
 // ---- processes -----------------------------------------------------------------------------------------
 
 // A new process of one that was ejected is as quick as any until it shows; of one that was well as quick as it was.
@@ -250,6 +277,7 @@ int main(void)
         REMOTE(batches_are_as_large_as_rules_and_replicas_allow),
         REMOTE(a_model_is_as_its_replica_says),
         REMOTE(what_has_no_rows_is_one_row_of_work),
+        REMOTE(who_comes_begins_anew),
         LOCAL(a_new_process_of_an_ejected_one_is_not_judged_by_the_old_one),
         LOCAL(the_keeper_speaks_of_processes_that_have_a_number),
         cmocka_unit_test(notes_of_replicas_are_known_by_their_names),
