@@ -264,6 +264,37 @@ static void what_is_left_beside_a_model(void **state)
     assert_int_equal(office.desk->standing.signals.rest, LEVEL_REST_NONE);
 }
 
+// It is looked at every tenth of a second, or eight times in a hold that is shorter; for as long as something may change by
+// time alone the desk wants to be woken for that.
+static void it_is_looked_at_often_enough(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t hold_us, after_us;
+    } rows[] = {
+        {80 * MS, 10 * MS + 1}, {800 * MS - 8, 100 * MS}, {800 * MS, 100 * MS}, {60 * S, 100 * MS}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        now_in_force.hold_us = rows[i].hold_us;
+        desk_on_rules(office.desk, &now_in_force);
+        waited(20, 90 * MS);
+        forget();
+        desk_on_wake(office.desk, ++clock_us, &office.fx);
+        assert_int_equal(strain(), LATE);
+        assert_int_equal(standing_wake_us(office.desk), clock_us + rows[i].after_us);
+        const struct fx *f, *last = NULL;
+        while ((f = next_fx(FX_WAKE)) != NULL)
+            last = f;
+        assert_non_null(last);
+        assert_int_equal(last->at_us, clock_us + rows[i].after_us);
+    }
+    now_in_force.hold_us = 80 * MS;
+    now_in_force.levels = false;
+    desk_on_rules(office.desk, &now_in_force);
+    pass(1);
+    assert_int_equal(office.desk->standing.look_us, clock_us + 100 * MS);
+    assert_true(standing_wake_us(office.desk) == UINT64_MAX); // and nothing is waited for
+}
+
 // A worker's slowest model: quick to rise, slow to fall.
 static void the_slowest_time_of_a_worker(void **state)
 {
@@ -291,6 +322,7 @@ int main(void)
         LEVELED(what_comes_and_what_is_served_is_counted),
         LEVELED(a_wait_is_told_when_it_has_changed_by_enough),
         LEVELED(what_is_left_beside_a_model),
+        LEVELED(it_is_looked_at_often_enough),
         LOCAL(the_slowest_time_of_a_worker),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
