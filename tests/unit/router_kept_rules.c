@@ -41,7 +41,7 @@ static int teardown(void **state)
     return 0;
 }
 
-static const struct cache_key keys[2] = {{{1}, true}, {{2}, true}};
+static const struct cache_key keys[3] = {{{1}, true}, {{2}, true}, {{3}, true}};
 
 static struct guest *ask_until(unsigned key, enum cache_use use, uint32_t lane,
                                uint64_t deadline_us, uint64_t now_us)
@@ -201,6 +201,35 @@ static void who_renews_misses_nothing(void **state)
         store_told(f->ask);
 }
 
+// In whatever order a store answers what it was asked: nothing is left of any.
+static void a_store_may_answer_in_any_order(void **state)
+{
+    (void)state;
+    static const unsigned orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2},
+                                          {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    desk_store_in(office.desk, true);
+    up_with(7, "", "", NOW);
+    for (unsigned i = 0; i < 6; i++) {
+        struct store_ask *a[3];
+        forget();
+        for (unsigned k = 0; k < 3; k++) {
+            assert_int_equal(ask_at(k, CACHE_USE, NOW)->ticket.place, PLACE_ASKS);
+            a[k] = next_fx(FX_STORE_GET)->ask;
+        }
+        for (unsigned k = 0; k < 3; k++) {
+            desk_on_stored(office.desk, a[orders[i][k]], NULL, 0, NOW, &office.fx);
+            unsigned left = 0;
+            for (const struct store_ask *at = office.desk->asks; at && left < 3; at = at->next)
+                left++;
+            assert_int_equal(left, 2 - k);
+        }
+        run(NOW);
+        for (struct batch *b; (b = sent()) != NULL; run(NOW))
+            give_up(b, NOW);
+        assert_int_equal(cache->nodes, 0);
+    }
+}
+
 // However short, it is a time to live.
 static void the_shortest_time_to_live(void **state)
 {
@@ -307,6 +336,7 @@ int main(void)
         TEST(the_longest_name_is_one),
         TEST(where_nothing_is_kept_nobody_leads),
         TEST(who_renews_misses_nothing),
+        TEST(a_store_may_answer_in_any_order),
         TEST(the_shortest_time_to_live),
         TEST(what_is_given_was_asked_for),
         TEST(the_most_urgent_leads_next),
