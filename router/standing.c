@@ -87,7 +87,7 @@ static void count_rows(struct desk *d, double can, uint64_t now_us)
     uint64_t turned = atomic_load_explicit(&d->model->turned_rows, memory_order_relaxed);
     double us = (double)(now_us - s->seen_us);
     if (s->seen_us > 0 && us > 0) {
-        bool backlog = s->backlog != UINT64_MAX && s->backlog >= d->batcher.policy.max_rows;
+        bool backlog = s->backlog >= d->batcher.policy.max_rows;
         count_demand(s, s->came - s->came_seen + turned - s->turned_seen, us);
         learn_yield(s, can, (double)(s->served - s->served_seen) / us, backlog);
     }
