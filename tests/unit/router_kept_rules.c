@@ -65,9 +65,10 @@ static struct guest *ask_at(unsigned key, enum cache_use use, uint64_t now_us)
 // It lists them in this order; "" ends.
 static void up_with(uint32_t id, const char *a, const char *b, uint64_t now_us)
 {
-    struct replica_facts facts = {.max_batch = 8, .metadata = {1, 1}};
+    struct view versions[2];
+    struct replica_facts facts = {.max_batch = 8, .metadata = {1, 1}, .versions = versions};
     for (const char *const *v = (const char *const[]){a, b, ""}; **v; v++)
-        facts.versions[facts.n_versions++] = view_str(*v);
+        versions[facts.n_versions++] = view_str(*v);
     desk_on_replica_up(office.desk, id, &facts, now_us, &office.fx);
 }
 
