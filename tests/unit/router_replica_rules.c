@@ -89,7 +89,8 @@ static void who_comes_begins_anew(void **state)
     t->losses_before = 1;
     t->refusals = t->sent = 1;
     t->alone = t->died_alone = t->watched = t->cancelled = t->let_go = true;
-    t->batch_rows = t->age_s = t->retry_after_s = 1;
+    t->batch_rows = t->age_s = 1;
+    t->room_in_us = 1;
     t->source = SOURCE_CACHE;
     t->queued_us = 1;
     desk_on_ticket(office.desk, t, NOW, &office.fx);
@@ -97,7 +98,7 @@ static void who_comes_begins_anew(void **state)
     assert_int_equal(t->losses, 1);
     assert_int_equal(t->refusals + t->sent, 0);
     assert_false(t->alone || t->died_alone || t->watched || t->cancelled || t->let_go);
-    assert_int_equal(t->batch_rows + t->age_s + t->retry_after_s, 0);
+    assert_int_equal(t->batch_rows + t->age_s + t->room_in_us, 0);
     assert_int_equal(t->source, SOURCE_MODEL);
     assert_int_equal(t->queued_us, NOW);
     assert_int_equal(t->wanted_us, FAR);
