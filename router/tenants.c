@@ -286,13 +286,13 @@ static bool take_refused(struct tenant_book *t, bool turn)
 
 // Max-min: who wants less than an equal part of what is left has it, and is out of the way; until nobody does. In one pass:
 // how many want something, more than `level`, and what those want that do not.
-struct wanted {
+struct room_wanted {
     uint32_t tenants, more, rows;
 };
 
-static struct wanted wanted_at(const struct tenant_books *b, uint32_t used, int32_t level)
+static struct room_wanted wanted_at(const struct tenant_books *b, uint32_t used, int32_t level)
 {
-    struct wanted w = {0};
+    struct room_wanted w = {0};
     for (uint32_t i = 0; i < used; i++) {
         int32_t wants = atomic_load_explicit(&b->of[i].wants, memory_order_relaxed);
         w.tenants += wants > 0;
@@ -304,7 +304,7 @@ static struct wanted wanted_at(const struct tenant_books *b, uint32_t used, int3
 
 static int32_t level_of(const struct tenant_books *b, uint32_t used, uint32_t room)
 {
-    struct wanted w;
+    struct room_wanted w;
     int32_t level = -1, next = 0;
     while (next > level) {
         level = next;
@@ -328,7 +328,7 @@ void tenants_reckon(struct tenant_books *b, uint32_t room, uint64_t now_us)
             atomic_store_explicit(&t->wants, wants, memory_order_relaxed);
     }
     int32_t level = level_of(b, used, room < INT32_MAX ? room : INT32_MAX - 1);
-    struct wanted w = wanted_at(b, used, level);
+    struct room_wanted w = wanted_at(b, used, level);
     for (uint32_t i = 0; i < used; i++)
         if (atomic_load_explicit(&b->of[i].wants, memory_order_relaxed) > level)
             atomic_store_explicit(&b->of[i].wants, TENANT_MORE, memory_order_relaxed);
