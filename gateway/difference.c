@@ -75,8 +75,8 @@ bool request_fits(char why[DIFFERENCE_TEXT], const struct infer_request *r,
         const struct tensor *t = &r->inputs[i];
         bool in_place = i < m->n_inputs && view_eq(m->inputs[i].name, t->name);
         const struct tensor *w = in_place ? &m->inputs[i] : find(m->inputs, m->n_inputs, t->name);
-        if (!w || dims_fit(w, t))
-            continue;
+        if (!w || dims_fit(w, t) || (w->rank == 0 && t->rank == 1 && tensor_dim(t, 0) == 1))
+            continue; // a single value is as often sent as a list of one: Triton's configurations know no other form
         snprintf(why, DIFFERENCE_TEXT, "input %.*s: shape: expected %s, got %s", VIEW_ARG(w->name),
                  oip_shape_text(want, w), oip_shape_text(got, t));
         return false;

@@ -37,6 +37,8 @@ RULES = [
 DIFFERENCES = {
     "grpc config digits": "of what a ModelConfig says about how the worker runs a model the gateway may tell less",
     "grpc.aio config": "the same",
+    "http config digits": "the gateway writes a ModelConfig whole, as Triton does, sluice-worker what it says of itself",
+    "http.aio config": "the same",
 }
 
 

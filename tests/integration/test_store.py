@@ -260,6 +260,7 @@ def test_it_goes_and_comes_back_under_load(start):
         wait_state(first, "down")
         pair.answered()
         redis.start()
+        wait_state(first, "up")
         pair.hits()
         redis.pause()
         first.wait_event("store_rests", why="its answers come late")

@@ -121,12 +121,16 @@ static void requests_of_another_form(void **state)
         {{.name = {"x", 1}, .rank = 1, .shape = {2}}, "input x: shape: expected [-1,2], got [2]"},
         {{.name = {"x", 1}, .rank = 0}, "input x: shape: expected [-1,2], got []"},
         {{.name = {"v", 1}, .rank = 1, .shape = {4}}, "input v: shape: expected [3], got [4]"},
+        {{.name = {"s", 1}, .rank = 0}, NULL},
+        {{.name = {"s", 1}, .rank = 1, .shape = {1}}, NULL}, // a number as a list
+        {{.name = {"s", 1}, .rank = 1, .shape = {2}}, "input s: shape: expected [], got [2]"},
     };
-    struct tensor v = {.name = VIEW("v"), .dtype = DT_FP32, .rank = 1, .shape = {3}}, in[] = {x, v};
+    struct tensor v = {.name = VIEW("v"), .dtype = DT_FP32, .rank = 1, .shape = {3}},
+                  s = {.name = VIEW("s"), .dtype = DT_FP32}, in[] = {x, v, s};
     struct model_metadata m = base;
     char why[DIFFERENCE_TEXT];
     m.inputs = in;
-    m.n_inputs = 2;
+    m.n_inputs = 3;
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         for (unsigned before = 0; before < 2; before++) {
             struct tensor asked[] = {v, rows[i].t};
