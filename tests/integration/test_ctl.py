@@ -219,7 +219,7 @@ def test_a_gateway_that_hangs(start):
             assert "a connection, and no answer within 0.3 s: the gateway hangs" in said.err
     finally:
         os.kill(pid, signal.SIGCONT)
-    wait_for(lambda: ask(sluice, "status").status == DONE)
+    wait_for(lambda: ask(sluice, "status").status == DONE, 30, "it goes on, or another one")
 
 
 def test_a_loop_that_hangs(start):

@@ -90,7 +90,7 @@ def test_all_rows_have_the_bits_that_they_have_alone(start):
     for output in answer.json()["outputs"]:
         got = numpy.array(output["data"], numpy.float32)
         assert output["shape"][0] == ROWS and got.tobytes() == want[output["name"]], output["name"]
-    assert requests() == before + 3
+    wait_for(lambda: requests() == before + 3, what="all three counted")
     lines = lambda: [line for line in sluice.access_log() if line.get("rows") == ROWS]
     wait_for(lambda: len(lines()) == 3, 10, "a line each")
     assert {(line["status"], line["batch"]) for line in lines()} == {(200, 64)}

@@ -80,6 +80,7 @@ static void lines(void **state)
     e.batch_id = 0x1f;
     buffer_reset(&line);
     assert_true(access_format(&line, &e));
+    assert_true(buffer_append(&line, "", 1));
     assert_non_null(strstr((char *)line.data, ",\"batch_id\":\"000000000000001f\",\"batch\":64,"));
     e.batch_id = 0;
     e.whole = false;

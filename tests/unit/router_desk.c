@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "base/json.h"
+#include "base/mem.h"
 #include "router/desk.h"
 #include "router/flow.h"
 #include <stdio.h>
@@ -151,6 +152,7 @@ static void desks_show_what_they_hold(void **state)
                  "\"latency_us\":0,\"versions\":[\"1\",\"2\"]}]}");
     desk_on_replica_down(w->desk, 8, START_US, &w->fx);
     desk_on_replica_down(w->desk, 7, START_US, &w->fx);
+    mem_free(w->desk->replicas.at[1].version);
     w->desk->replicas.n = 1; // the second one's place is of no more interest
     r->not_before_us = START_US + 900;
     expect_shown(w->desk, START_US + 200,
