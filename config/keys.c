@@ -354,7 +354,7 @@ const struct config_key config_keys[] = {
     {.name = "header", LIST_IN(SECTION_EXPERIMENT_TARGET, config_experiment, KEY_WORDS, target_header, target_headers, CONFIG_MAX_TARGETS,
         "\"NAME: VALUE\" of header fields or gRPC metadata. Each name needs one of its values.")},
     {.name = "tenant", LIST_IN(SECTION_EXPERIMENT_TARGET, config_experiment, KEY_WORDS, target_tenant, target_tenants, CONFIG_MAX_TARGETS,
-        "Values of the header field `sluice-tenant`.")},
+        "Values of the header field that `tenant` at the top of the file names; without that key, of `sluice-tenant`.")},
     {.name = "parameter", LIST_IN(SECTION_EXPERIMENT_TARGET, config_experiment, KEY_WORDS, target_parameter, target_parameters, CONFIG_MAX_TARGETS,
         "\"NAME=VALUE\" of the request's parameters. Each name needs one of its values.")},
 

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define TRAITS_MOST 64u // that experiments under one name ask for
-#define TENANT_HEADER "sluice-tenant"
+#define TRAITS_MOST 64u               // that experiments under one name ask for
+#define TENANT_HEADER "sluice-tenant" // where the file does not name another
 
 _Static_assert(CONFIG_MAX_VARIANTS == EXPERIMENT_VARIANTS, "none is left out");
 
@@ -121,6 +121,13 @@ static struct trait trait_of(const struct config_trait *t)
     return (struct trait){kind[t->kind], view_str(t->name)};
 }
 
+// Whose requests are told apart by it, are so here, too. NULL: out of memory.
+static struct view tenant_header(struct builder *b)
+{
+    struct view named = b->config->tenant_header;
+    return named.n > 0 ? arena_copy(&b->all->arena, named) : VIEW(TENANT_HEADER);
+}
+
 // "NAME: VALUE" or "NAME=VALUE"; a header's name in lower case.
 static bool read_condition(struct builder *b, struct experiment_place *p, enum trait_kind kind,
                            const char *text, struct experiment_condition *out)
@@ -157,9 +164,12 @@ static bool fill_conditions(struct builder *b, struct experiment_place *p, struc
     for (unsigned i = 0; i < c->target_parameters; i++)
         if (!read_condition(b, p, TRAIT_PARAMETER, c->target_parameter[i], &list[at++]))
             return false;
+    struct view tenant = tenant_header(b);
+    if (c->target_tenants > 0 && !tenant.p)
+        return no_memory(b);
     for (unsigned i = 0; i < c->target_tenants; i++)
-        list[at++] = (struct experiment_condition){
-            trait_index(b, p, TRAIT_HEADER, VIEW(TENANT_HEADER)), view_str(c->target_tenant[i])};
+        list[at++] = (struct experiment_condition){trait_index(b, p, TRAIT_HEADER, tenant),
+                                                   view_str(c->target_tenant[i])};
     qsort(list, n, sizeof(*list), by_trait);
     if (n > 0 && list[n - 1].trait == TRAITS_MOST) {
         snprintf(b->why, FILE_WHY,

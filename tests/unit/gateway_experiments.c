@@ -47,6 +47,8 @@ static int drop_key(void **state)
     return unlink(key_file);
 }
 
+static const char *top = ""; // before the rest of the file
+
 // FILE_TEXT with its words in the place of %s.
 static struct config *parse(const char *a, const char *b)
 {
@@ -54,6 +56,7 @@ static struct config *parse(const char *a, const char *b)
     struct config_errors e;
     struct buffer text;
     buffer_init(&text);
+    assert_true(buffer_append(&text, top, strlen(top)));
     unsigned word = 0;
     for (const char *p = FILE_TEXT; *p; p++) {
         bool here = p[0] == '%' && p[1] == 's';
@@ -114,6 +117,32 @@ static void sections_become_draws(void **state)
     config_unref(c);
 }
 
+// Of a file that names the field of tenants an experiment asks for it, too.
+static void a_tenant_is_who_the_file_says(void **state)
+{
+    (void)state;
+    top = "tenant = \"header:x-org\"\n";
+    struct config *c = parse("50%", "50%");
+    top = "";
+    struct experiments *all = experiments_new(c, NULL, LOOPS, why);
+    assert_non_null(all);
+    unsigned of_file = 0, of_none = 0;
+    for (unsigned i = 0; i < 100; i++) {
+        char user[16];
+        snprintf(user, sizeof(user), "u%u", i);
+        struct http_header headers[] = {{VIEW("x-user"), view_str(user)},
+                                        {VIEW("x-country"), VIEW("at")},
+                                        {VIEW("x-org"), VIEW("t")}};
+        of_file += view_is(draw(all, "m", headers, 3).experiment->name, "one");
+        headers[2].name = VIEW("sluice-tenant");
+        of_none += draw(all, "m", headers, 3).how == DRAW_NOT_TARGETED;
+    }
+    assert_in_range(of_file, 30, 70);
+    assert_int_equal(of_none, of_file);
+    experiments_free(all);
+    config_unref(c);
+}
+
 // For as long as a configuration has the variant.
 static void counts_go_on(void **state)
 {
@@ -159,6 +188,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sections_become_draws),
+        cmocka_unit_test(a_tenant_is_who_the_file_says),
         cmocka_unit_test(counts_go_on),
         cmocka_unit_test(no_memory),
     };
