@@ -214,6 +214,8 @@ def test_a_gateway_that_hangs(start):
     os.kill(pid, signal.SIGSTOP)
     try:
         for words in WORDS:
+            if "drain" in words:  # it lies in the socket, and is done when the process goes on
+                continue
             said = ask(sluice, "--timeout", "0.3", *words)
             assert said.status == UNANSWERED and not said.out
             assert "a connection, and no answer within 0.3 s: the gateway hangs" in said.err
