@@ -23,14 +23,6 @@ static bool decode(struct arena *a, struct view message, size_t max, struct infe
     return s == OIP_DONE;
 }
 
-static void same_tensor(const struct tensor *t, const struct tensor *u, int64_t rows)
-{
-    invariant(view_eq(t->name, u->name) && t->dtype == u->dtype && t->rank == u->rank);
-    same_list(t->params, u->params);
-    for (unsigned i = 0; i < t->rank; i++)
-        invariant(tensor_dim(u, i) == (i == 0 && rows ? rows : tensor_dim(t, i)));
-}
-
 static void same_list(const struct params *l, const struct params *m)
 {
     invariant((l ? l->n : 0) == (m ? m->n : 0));
@@ -39,6 +31,14 @@ static void same_list(const struct params *l, const struct params *m)
         invariant(view_eq(p->key, q->key) && view_eq(p->s, q->s) && p->type == q->type);
         invariant(p->type == PARAM_STRING || p->type == PARAM_BOOL || p->u == q->u);
     }
+}
+
+static void same_tensor(const struct tensor *t, const struct tensor *u, int64_t rows)
+{
+    invariant(view_eq(t->name, u->name) && t->dtype == u->dtype && t->rank == u->rank);
+    same_list(t->params, u->params);
+    for (unsigned i = 0; i < t->rank; i++)
+        invariant(tensor_dim(u, i) == (i == 0 && rows ? rows : tensor_dim(t, i)));
 }
 
 static void check_size(const struct tensor *t)
