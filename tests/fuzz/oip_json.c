@@ -110,7 +110,8 @@ static void w_member(struct json_writer *w, struct view key, struct view text)
 
 static void w_list(struct json_writer *w, const struct param *at, unsigned n)
 {
-    for (const struct param *p = at; p < at + n; p++) {
+    for (unsigned i = 0; i < n; i++) {
+        const struct param *p = &at[i];
         json_w_key(w, p->key);
         if (p->type == PARAM_STRING)
             json_w_string(w, p->s);
