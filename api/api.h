@@ -138,7 +138,7 @@ void api_answer_drop(struct api_answer *w);
 
 // ---- everything else ---------------------------------------------------------------------------------
 
-#define API_RETRY_MS 1000 // with 503 where nobody says more: memory that others hold now
+#define API_RETRY_MS 1000 // retry-after of a 503 that has no estimate: memory is short
 
 // The error's one shape for each protocol. retry_after_ms: in whole seconds, rounded up, as `retry-after`, as it is as
 // grpc-retry-pushback-ms; 0: none. meta: NULL: only x-request-id is missing.

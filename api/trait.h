@@ -12,7 +12,7 @@ enum trait_kind {
     TRAIT_HEADER,
     TRAIT_COOKIE, // RFC 6265, 5.4
     TRAIT_PARAMETER,
-    TRAIT_CLAIM // of a JWT (RFC 7519), the bearer token. Nobody has looked at its signature: whoever asks may write what he likes
+    TRAIT_CLAIM // of the bearer token, a JWT (RFC 7519). Its signature is not verified: a client may claim anything
 };
 
 struct trait {

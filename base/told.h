@@ -1,6 +1,6 @@
-/* base/told.h: a process that is told to end by signals. Thinks: time is an argument. The first one is a wish, another
- * one means hurry. Service managers tell every process of a service, and some tell each twice (timeout(1) does, within
- * 90 us): what comes within TOLD_ONCE_US of the first is its echo. */
+/* base/told.h: signals that end a process. Thinks: time is an argument. The first one drains, a second one ends it at
+ * once. Service managers signal every process of a service, and some send each signal twice (timeout(1) does, within
+ * 90 us): what comes within TOLD_ONCE_US of the first is a repetition of it. */
 #ifndef SLUICE_BASE_TOLD_H
 #define SLUICE_BASE_TOLD_H
 

@@ -172,7 +172,7 @@ enum config_trait_kind {
     CONFIG_CLAIM,     // of the bearer token, a JWT, which is not verified
 };
 struct config_trait {
-    const char *text; // as it stands in the file; NULL: not given
+    const char *text; // as written in the file; NULL: not given
     enum config_trait_kind kind;
     const char *name; // headers: in lower case; NULL where the kind has none
 };
@@ -219,7 +219,7 @@ struct config {
     bool core_dumps;         // a crash may write a core although secrets are in memory
     uint64_t drain_delay_us, drain_timeout_us;
     uint64_t watchdog_us;      // a loop without a turn for so long: the gateway process is aborted
-    const char *tenant;        // "header:NAME"; NULL: nobody is told apart
+    const char *tenant;        // "header:NAME"; NULL: tenants are not tracked
     struct view tenant_header; // that name, in lower case; empty: likewise
     const char *state_dir;     // NULL: what would be kept there ends with the process
     const char *runtime_dir;   // NULL: a fresh directory below $XDG_RUNTIME_DIR or /tmp

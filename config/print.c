@@ -45,7 +45,7 @@ static bool put_choice(struct buffer *out, const char *choices, uint64_t v)
     return buffer_append(out, choices, strcspn(choices, "|"));
 }
 
-// As whoever has one worker writes it, and whoever has several.
+// One title as a text, several as a list.
 static bool put_workers(struct buffer *out, const struct config *c, const unsigned *workers,
                         unsigned n)
 {

@@ -166,7 +166,8 @@ void node_remove(struct graph *g,
 bool node_reads(const struct node *n, unsigned i);
 // n's input i if it is a constant; NULL: it is not, or left out.
 const struct array *node_constant(const struct graph *g, const struct node *n, unsigned i);
-// The node of that type that makes n's input i; the same if nobody else reads it. NULL: none. The readers are known.
+// node_maker: the node that computes n's input i, if its op is `type`, else NULL. The second one: only if n is its only
+// reader (graph_readers has counted them).
 struct node *node_maker(const struct graph *g, const struct node *n, unsigned i, const char *type);
 struct node *node_only_maker(const struct graph *g, const struct node *n, unsigned i,
                              const char *type);

@@ -15,7 +15,7 @@ struct access_entry {
     uint64_t wall_us;   // of the end, since 1970
     struct view client; // its address, as net/server.h prints it
     struct view request_id, method, path, model, version;
-    struct view tenant;   // as its head names it, where tenants are told apart
+    struct view tenant;   // from its head, where tenants are tracked
     struct view answered; // the model that did, when it is another one
     struct view experiment, variant;
     struct view attempts; // of its chain, when there was more than one (router/chain.h)
@@ -32,7 +32,7 @@ struct access_entry {
     uint16_t loop;
     bool whole; // the client got all of the answer
     uint32_t rows, batch_rows;
-    uint64_t batch_id; // as its worker was told, x-request-id; 0: none
+    uint64_t batch_id; // the x-request-id that its worker got; 0: none
     uint64_t in_bytes, out_bytes;
     uint64_t parse_us, queue_us, compute_us, total_us;
 };

@@ -57,7 +57,7 @@ struct infer {
     const struct chain *chain;  // router/chain.h; NULL: the model alone
     struct cache_key cache_key; // step.cache_key points here when there is one
     uint32_t lot;               // likewise: of whom it comes from
-    uint16_t tenant;            // router/tenants.h; 0: nobody is told apart
+    uint16_t tenant;            // router/tenants.h; 0: tenants are not tracked
 
     // flow's.
     uint64_t deadline_us;

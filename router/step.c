@@ -14,7 +14,7 @@ static uint32_t room_rows(const struct ticket *t)
     return t->request->rows && !single ? t->request->rows : 1;
 }
 
-// Where nobody is told apart the lowest priority gives way first, as it does for bytes_in_flight: each lane leaves the last
+// Where tenants are not tracked the lowest priority gives way first, as it does for bytes_in_flight: each lane leaves the last
 // part of the room, in sixteenths, to those above it.
 static uint32_t lane_room(uint32_t limit, unsigned lane)
 {

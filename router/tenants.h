@@ -26,7 +26,7 @@
 #include <stdint.h>
 
 #define TENANTS 1024
-#define TENANT_NONE 0             // nobody is told apart
+#define TENANT_NONE 0             // tenants are not tracked
 #define TENANT_REST (TENANTS + 1) // those that have no place: they are one
 #define TENANT_INDICES (TENANTS + 2)
 #define TENANT_NAME 64          // bytes of a name that are kept, to be shown

@@ -150,7 +150,7 @@ struct plan { // drawn from the seed, then read only
     double rules;          // chance of a desk's turn to begin with other rules
     bool levels;           // service comes down
     double pins;           // chance of a turn that an operator sets a level
-    unsigned tenants;      // of which the first sends most; 0: nobody is told apart
+    unsigned tenants;      // of which the first sends most; 0: they are not tracked
     bool ranked;           // models are at workers of two classes
     double wide;           // share of requests that are split, where models are small enough
     double chains;         // share of models that have a chain
