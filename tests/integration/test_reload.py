@@ -366,7 +366,8 @@ def test_how_many_are_remembered(start):
     change(sluice, ("log { ", "log { explain = 3 "))
     assert reload(sluice) == "log: explain: was 2048, is 3"
     assert not known("one")
-    assert [send(f"n{i}") for i in range(9)] == [200] * 9 and wait_for(lambda: known("n8"))
+    # Each loop keeps three of its own, and which loop a connection comes to is chance.
+    assert [send(f"n{i}") for i in range(60)] == [200] * 60 and wait_for(lambda: known("n59"))
     assert not known("n0")
     sluice.door("hold digits")
     sluice.door("drop-cancels w on")
