@@ -3,6 +3,7 @@ that can be harmed and clients that check every answer; then what came of it is 
 
     row = play(scenario)                                 # as it stands
     row = play(scenario, chaos=Chaos(seed, seconds))     # random faults for so long instead of its story
+    row = play(scenario, times=10)                       # its story, with ten times as many answers in each step
 """
 import collections
 import contextlib
@@ -20,9 +21,9 @@ import threading
 import time
 
 from callers import Asked, Callers
-from harness import Program, Sluice, wait_for
+from harness import Program, Sluice, free_port, wait_for
 from proxy import Wires
-from redis_servers import Redis
+from redis_servers import Redis, Sentinels
 from worker import FACTS, PROCESS, order, seconds
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -67,7 +68,7 @@ class Member:
     def __init__(self, crew, i):
         self.crew, self.lab, self.i, self.name = crew, crew.lab, i, f"{crew.name}/{i}"
         self.program = self.wire = None
-        self.address = f"unix:{self.lab.directory}/{crew.name}-{i}.sock" if crew.over == "unix" else "127.0.0.1:0"
+        self.address = f"unix:{self.lab.directory}/{crew.name}-{i}.sock" if crew.over == "unix" else f"127.0.0.1:{free_port()}"
         self.harmed = set()
 
     @property
@@ -85,9 +86,7 @@ class Member:
         self.program = Program([*self.crew.words(), "--listen", self.address])
 
     def wait_up(self):
-        port = self.program.wait_event("up", timeout=PATIENCE)["port"]
-        if self.crew.over == "tcp":
-            self.address = f"127.0.0.1:{port}"
+        self.program.wait_event("up", timeout=PATIENCE)
 
     def end(self):
         if self.pid:
@@ -230,13 +229,22 @@ class Crew:
 
 
 class Store:
-    """A Redis behind the cache, and what can happen to it. It holds what it has in memory alone."""
+    """A Redis behind the cache, and what can happen to it. It holds what it has in memory alone. With sentinels it is the
+    first master of a group that goes on without it."""
 
-    def __init__(self, lab, name="redis/0", **keys):
-        self.lab, self.name, self.server, self.still, self.keys = lab, name, Redis(), False, keys
+    def __init__(self, lab, name="redis/0", sentinels=False, **keys):
+        self.lab, self.name, self.still, self.keys = lab, name, False, keys
+        self.group = Sentinels() if sentinels else None
+        self.server = self.group.master if sentinels else Redis()
 
     def section(self):
-        return {"redis": f"redis://127.0.0.1:{self.server.port}", **self.keys}
+        if not self.group:
+            return {"redis": f"redis://127.0.0.1:{self.server.port}", **self.keys}
+        return {"sentinels": [f"127.0.0.1:{s.port}" for s in self.group.sentinels], "master": self.group.name, **self.keys}
+
+    def end(self):
+        for server in self.group.servers if self.group else [self.server]:
+            server.stop()
 
     def do_kill(self, back=None):
         self.server.stop()
@@ -339,8 +347,8 @@ class Chaos:
 
 
 class Lab:
-    def __init__(self, name, scenario, chaos=None):
-        self.name, self.scenario, self.chaos = name, scenario, chaos
+    def __init__(self, name, scenario, chaos=None, times=1):
+        self.name, self.scenario, self.chaos, self.times = name, scenario, chaos, times
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="lab-"))
         self.rng = chaos.rng if chaos else random.Random(name)
         self.phases, self.deaths, self.levels, self.troubles = [], [], {}, []
@@ -421,7 +429,7 @@ class Lab:
     def step_answers(self, answers, of=None):
         """So many requests more have been answered, with whatever."""
         count = lambda: sum(c.outcomes.total() for c in self.callers if of in (None, c.ask.model))
-        until = count() + answers
+        until = count() + self.times * answers
         wait_for(lambda: count() >= until or self.stopped(), 10 * PATIENCE, f"{answers} answers")
 
     def step_seconds(self, seconds):
@@ -483,7 +491,7 @@ class Lab:
         s = self.scenario
         (self.directory / "token").write_text("open sesame, please\n")
         top = {"loops": 2, "drain_delay": 0, "runtime_dir": tempfile.gettempdir(), **s.get("top", {})}
-        health = {"interval": "100ms", "timeout": "500ms", "failures": 2}
+        health = {"interval": "100ms", "timeout": "1s", "failures": 2}
         config = {"health": health, "log": {"access": str(self.directory / "access.log")}, **s.get("config", {})}
         config.update({"store": store.section() for store in self.stores})
         admin = {"address": "127.0.0.1:0", "token_file": str(self.directory / "token")}
@@ -523,7 +531,7 @@ class Lab:
             sections = {name: crew.start() for name, crew in self.crews.items()}
             if "redis" in s:
                 self.stores.append(Store(self, **s["redis"]))
-                stack.callback(self.stores[0].server.stop)
+                stack.callback(self.stores[0].end)
             self.replicas_of = collections.Counter()
             for crew in self.crews.values():
                 for model in crew.script["models"]:
@@ -660,13 +668,17 @@ class Lab:
                 yield f"levels of {model}: {dict(row.levels).get(model)}, demanded {trace}"
 
     def own_times(self, told, log):
-        """Of each phase, what the gateway itself took of a request, by its own clock: all but the model's queue and its time."""
+        """Of each phase, what the gateway itself took of a request, by its own clock: all but the model's queue and its time;
+        and how that is to the first phase's."""
         model = lambda e: e.get("queue_us", 0) + e.get("compute_us", 0)  # noqa: E731
         own = {e["id"]: e["total_us"] - model(e) for e in log if e.get("outcome") == "ok" and "total_us" in e}
+        first = None
         for phase in self.phases if self.stores else ():
             us = sorted(own[f"lab-{t.k}"] for t in told if t.sent >= phase.began and t.came <= phase.ended and f"lab-{t.k}" in own)
             if us:
-                yield f"{phase.name}: {len(us)} answers, of the gateway's own p50 {us[len(us) // 2]} us, p99 {us[len(us) * 99 // 100]} us"
+                p50, p99 = us[len(us) // 2], us[len(us) * 99 // 100]
+                first = first or p99
+                yield f"{phase.name}: {len(us)} answers, of the gateway's own p50 {p50} us, p99 {p99} us, {p99 / first:.2f} of the first phase's"
 
     def level_traces(self):
         """[(model, [level, ...])] of the models whose level has moved."""
@@ -688,6 +700,6 @@ class Lab:
         return longest
 
 
-def play(name, scenario, chaos=None):
+def play(name, scenario, chaos=None, times=1):
     """Its row; what is not as the scenario demands stands in row.findings."""
-    return Lab(name, scenario, chaos).play()
+    return Lab(name, scenario, chaos, times).play()

@@ -86,7 +86,7 @@ class H2:
     def status(self, stream):
         return int(self.headers.get(stream, {}).get(":status", 0))
 
-    def until(self, condition, timeout=8.0):
+    def until(self, condition, timeout=40.0):
         until = time.monotonic() + timeout
         while not condition() and not self.wire.closed and time.monotonic() < until:
             self.read(0.2)
@@ -96,6 +96,6 @@ class H2:
         """Refused or answered with an error, and not with what was asked for."""
         return stream in self.resets or self.goaway is not None or self.status(stream) >= 400 or self.wire.closed
 
-    def ends(self, timeout=8.0):
+    def ends(self, timeout=40.0):
         self.until(lambda: self.wire.closed, timeout)
         return self.wire.closed

@@ -3,11 +3,15 @@
 Programs come from $SLUICE_BUILD (build), so that the same tests run on sanitizer builds; $SLUICE_PROGRAM names
 another gateway there (sluice-contracts: watched), $SLUICE_WORKER another worker, $SLUICE_PREFIX words that stand
 before sluice. Nobody sleeps here: wait_for asks until a condition holds, and fails with the value that it last saw.
+Time-outs are seconds of a quiet machine: a busy one, and sanitizers, are given more (patient).
 """
 import contextlib
+import itertools
 import json
 import os
 import pathlib
+import random
+import re
 import shutil
 import signal
 import socket
@@ -35,8 +39,14 @@ DEATHS = ("contract broken", "AddressSanitizer", "LeakSanitizer", "ThreadSanitiz
 UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
 
 
+def patient(timeout):
+    """How long is waited for what a quiet machine does within so many seconds. Only a failure takes all of it."""
+    return min(5 * timeout, max(timeout, 120))
+
+
 def wait_for(condition, timeout=10.0, what="condition"):
     """Asks until condition() is true; its last value stands in the failure."""
+    timeout = patient(timeout)
     until, seen = time.monotonic() + timeout, None
     while True:
         try:
@@ -50,15 +60,32 @@ def wait_for(condition, timeout=10.0, what="condition"):
         time.sleep(0.01)
 
 
+PORTS = itertools.count(random.SystemRandom().randrange(1000))
+
+
+def free_port():
+    """A port whose server may go and come back: below those that the kernel gives to whoever wants any, another one with
+    each call, and of a range of its own in each of the processes that run tests side by side. Port + 10000 is free as
+    well (a Redis Cluster's node listens there)."""
+    side = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "0")))
+    for _ in range(1000):
+        port = 12000 + side % 10 * 1000 + next(PORTS) % 1000
+        with socket.socket() as a, socket.socket() as b, contextlib.suppress(OSError):
+            a.bind(("127.0.0.1", port))
+            b.bind(("127.0.0.1", port + 10000))
+            return port
+    raise AssertionError("no port is free")
+
+
 def best_of(measure, bound, tries=5):
-    """A bound in seconds that the product owes and a busy machine may miss now and then: one of a few tries keeps
+    """A bound on a time that the product owes and a busy machine may miss now and then: one of a few tries keeps
     it, or all that were taken stand in the failure."""
     taken = []
     for _ in range(tries):
         taken.append(measure())
         if taken[-1] < bound:
             return
-    raise AssertionError(f"never within {bound} s: {taken}")
+    raise AssertionError(f"never within {bound}: {taken}")
 
 
 class Program:
@@ -116,6 +143,7 @@ class Program:
 
     def wait(self, timeout=30.0):
         """Its exit status."""
+        timeout = patient(timeout)
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -140,7 +168,7 @@ class Program:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(20)
+                self.process.wait(patient(20))
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
@@ -232,7 +260,7 @@ class Sluice(Program):
     def get(self, path, port=None, headers=None):
         request = urllib.request.Request(f"http://127.0.0.1:{port or self.port}{path}", headers=headers or {})
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as e:
             return e.code, e.read()
@@ -264,6 +292,11 @@ class Sluice(Program):
         count = lambda **labels: self.metric("sluice_worker_connections", **labels)
         wait_for(lambda: count() == count(state="ready") > 0, 60, "all workers ready")
 
+    def settle(self):
+        """The answers that are here are in all counts: every loop has ended the turns in which it gave them. (A client may
+        have its answer a little sooner than the loop has counted it.)"""
+        wait_for(lambda: all(loop["answered"] for loop in self.status_page()["loops"]), 20, "every loop answers")
+
     def wait_idle(self):
         """No request, stream, row or connection is held any more."""
         for name in ("in_flight", "streams", "queue_rows", "running_rows", "connections"):
@@ -286,7 +319,7 @@ class DooredSluice(Sluice):
     def __init__(self, config, program=SLUICE_DOORS, env=None, **more):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="sluice-doors-"))
         self.doors = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.doors.settimeout(20)
+        self.doors.settimeout(60)
         self.doors.bind(str(self.directory / "test"))
         env = {"SLUICE_DOORS": str(self.directory / "gateway"), **(env or {})}
         super().__init__(config, program=program, env=env, **more)
@@ -370,7 +403,7 @@ def post(body=GOOD_BODY, path="/v2/models/digits/infer", fields=b"", close=True,
 class Wire:
     """One TCP connection; what came back is kept, with the answers in it."""
 
-    def __init__(self, port, timeout=10.0):
+    def __init__(self, port, timeout=60.0):
         self.socket = socket.create_connection(("127.0.0.1", port), timeout)
         self.data, self.closed, self.started = b"", False, time.monotonic()
 
@@ -399,13 +432,13 @@ class Wire:
         return bool(got)
 
     def read_until_closed(self, timeout=10.0):
-        until = time.monotonic() + timeout
+        until = time.monotonic() + patient(timeout)
         while not self.closed and time.monotonic() < until:
             self.take(max(0.01, until - time.monotonic()))
         return self
 
     def read_answers(self, count, timeout=10.0):
-        until = time.monotonic() + timeout
+        until = time.monotonic() + patient(timeout)
         while not self.closed and len(self.answers()) < count and time.monotonic() < until:
             self.take(max(0.01, until - time.monotonic()))
         answers = self.answers()

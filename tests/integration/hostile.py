@@ -8,7 +8,7 @@ from h2wire import DATA, END_STREAM, H2, frame, head
 from harness import GOOD_BODY, SAMPLES, Wire
 
 INFER = b"/v2/models/digits/infer"
-LIMITS = """header_timeout = "1s" body_timeout = "1s" idle_timeout = "3s" send_timeout = "2s" stream_stall = "2s"
+LIMITS = """header_timeout = "2s" body_timeout = "2s" idle_timeout = "3s" send_timeout = "2s" stream_stall = "2s"
 max_body = "8MiB" """
 
 ROW = SAMPLES[0]["input"]

@@ -1,29 +1,13 @@
 """Real Redis servers for the tests: one alone, a master with replicas behind three Sentinels, a Cluster of three."""
 import os
-import random
 import signal
 import socket
 import subprocess
 import tempfile
 
-from harness import wait_for
+from harness import free_port, wait_for
 
 QUIET = ["--save", "", "--appendonly", "no", "--protected-mode", "no"]
-
-
-def free_port():
-    """Below those that the kernel gives to whoever wants any, so that a server which was stopped finds its own free again.
-    A Cluster's node also listens on its port + 10000."""
-    for _ in range(100):
-        port = random.SystemRandom().randrange(12000, 22000)
-        with socket.socket() as a, socket.socket() as b:
-            try:
-                a.bind(("127.0.0.1", port))
-                b.bind(("127.0.0.1", port + 10000))
-                return port
-            except OSError:
-                continue
-    raise AssertionError("no port is free")
 
 
 class Redis:

@@ -225,7 +225,7 @@ def test_streams_are_told(start):
 
 
 def test_status_of_a_worker_that_is_away(start):
-    sluice = start(health='interval = "50ms" timeout = "200ms" failures = 2')
+    sluice = start(health='interval = "50ms" timeout = "1s" failures = 2')
     sluice.wait_workers()
     first = sluice.worker_pid()
     os.kill(first, signal.SIGSTOP)
@@ -233,6 +233,7 @@ def test_status_of_a_worker_that_is_away(start):
     sluice.wait_event("worker_hangs")  # it is killed, and another one started
     sluice.wait_event("worker_listening", count=2)
     wait_for(lambda: sluice.status_page()["workers"][0]["connections"] == ["ready", "ready"])
+    sluice.wait_workers()
     assert sluice.metric("sluice_worker_connections", state="ready") == 2
 
 
@@ -352,7 +353,7 @@ def test_the_level_changes_while_requests_run(start):
     assert level("info") == {"level": "info", "before": "warn"}
     sluice.wait_event("log_level", now="info", before="warn")
     assert sluice.stop() == 0
-    sluice.wait_event("stopped", timeout=5)
+    sluice.wait_event("stopped")
 
 
 def test_level_of_the_file(tmp_path):

@@ -344,7 +344,7 @@ def test_a_worker_that_hangs_loses_its_connection(tmp_path):
         answer = ask(sluice, "good", timeout_us=300000)
         assert answer.status_code == 504, answer.text
         total_ms = float(answer.headers["server-timing"].rsplit("=", 1)[1])
-        assert 300 <= total_ms < 2000, total_ms
+        assert 300 <= total_ms < 10000, total_ms
         late = lambda: ask(sluice, "good", timeout_us=300000).status_code in (503, 504)  # noqa: E731
         wait_for(lambda: late() and raw.connections > 2, 20, "another connection")
         hanging.clear()
@@ -409,7 +409,7 @@ def over_a_slow_line(s, c, stream, octets):
 
 def test_an_answer_on_a_slow_line(tmp_path):
     """Bytes that come say that the worker lives, although what it answers to probes waits behind them."""
-    health = 'interval = "100ms" timeout = "300ms" failures = 2'
+    health = 'interval = "100ms" timeout = "1s" failures = 2'
     with RawWorker(speak_h2(over_a_slow_line)) as raw, gateway_before(tmp_path, raw, health=health) as sluice:
         sluice.wait_model("good")
         answer = ask(sluice, "good")

@@ -41,6 +41,7 @@ def test_the_second_one_is_answered_from_the_cache(start):
     assert a["outputs"] == b["outputs"] and b["id"] == "mine"
     assert b["parameters"]["sluice-source"] == "cache" and b["parameters"]["age_s"] == int(second.headers["age"])
     assert source(ask(sluice, 1)) == "model"
+    sluice.settle()
     assert events(sluice) == {"hit": 1, "stale": 0, "miss": 2, "follower": 0, "store": 2, "eviction": 0}
     assert sluice.metric("sluice_requests_total", model="digits", source="cache") == 1
     lines = lambda: [line for line in sluice.access_log() if line.get("source") == "cache"]  # noqa: E731
@@ -101,6 +102,7 @@ def test_a_thousand_at_once_are_computed_once(start):
         with httpx.Client(limits=limits, timeout=60) as client, concurrent.futures.ThreadPoolExecutor(200) as pool:
             answers = list(pool.map(lambda _: client.post(f"{sluice.url}/v2/models/m/infer", json=body), range(1000)))
         assert {a.status_code for a in answers} == {200} and {a.text.split('"data":')[1] for a in answers} == {"[2,4]}]}"}
+        sluice.settle()
         assert sluice.metric("sluice_batches_total", model="m") == 1
         seen = events(sluice, "m")
         assert seen["miss"] == 1 and seen["hit"] + seen["follower"] == 999 and seen["follower"] > 0

@@ -79,6 +79,7 @@ def test_as_long_as_the_model_answers_nothing_is_said_of_a_chain(chain):
     assert answer.headers["sluice-model"].startswith("digits;")
     assert answer.headers["sluice-source"] == "model"
     assert not {"sluice-fallback", "sluice-attempts"} & set(answer.headers)
+    sluice.settle()
     assert sluice.metric("sluice_fallbacks_total") == 0
 
 
@@ -93,6 +94,7 @@ def test_a_model_that_hangs_costs_one_step(chain):
     assert steps(answer) == ["digits;timeout", "digits-small;ok"]
     assert answer.json()["model_name"] == "digits-small"
     assert answer.json()["parameters"]["sluice-fallback"] == "digits"
+    sluice.settle()
     assert sluice.metric("sluice_fallbacks_total", model="digits") == 1
     assert sluice.metric("sluice_requests_total", model="digits", status="ok") == 1
     assert sluice.metric("sluice_requests_total", model="digits-small") == 0
@@ -101,6 +103,7 @@ def test_a_model_that_hangs_costs_one_step(chain):
     line = wait_for(lambda: [r for r in sluice.access_log() if r.get("id") == "fell-back"], 10, "its line")[0]
     assert line["model"] == "digits" and line["answered"] == "digits-small"
     assert line["attempts"] == answer.headers["sluice-attempts"]
+    sluice.settle()
     said = httpx.get(f"http://127.0.0.1:{sluice.admin_port}/v1/requests/fell-back", headers=TOKEN).json()
     assert said["attempts"] == line["attempts"] and said["steps"][0]["model"] == "digits-small"
     told = subprocess.run(
@@ -120,6 +123,7 @@ def test_a_model_without_a_replica_is_passed_over(chain):
     sluice.wait_model("digits")
     assert pid_of(sluice, "w") != pid
     wait_for(lambda: "sluice-fallback" not in ask(sluice).headers, 20, "back at the model")
+    sluice.settle()
     assert answer and sluice.metric("sluice_chain_steps_total", model="digits", outcome="not_ready") > 0
 
 
@@ -161,6 +165,7 @@ def test_the_written_answer_is_the_last(chain):
         said = dict(call.initial_metadata())
         assert said["sluice-source"] == "default" and said["sluice-fallback"] == "digits"
         assert response.parameters["sluice-attempts"].string_param == said["sluice-attempts"]
+    sluice.settle()
     assert sluice.metric("sluice_requests_total", model="digits", source="default") >= 3
 
 
@@ -175,6 +180,7 @@ def test_what_is_kept_answers_when_the_model_cannot(chain):
         assert answer.headers["sluice-model"].startswith("digits;") and int(answer.headers["age"]) >= 0
         other = ask(sluice, rows=2)  # nobody has asked that before
         assert steps(other)[-2:] == ["cached;unavailable", "digits-small;ok"], other.headers
+    sluice.settle()
     assert sluice.metric("sluice_requests_total", model="digits", source="stale") >= 1
 
 
@@ -287,6 +293,7 @@ def test_killing_a_model_under_load_costs_no_answer(chain):
         t.join()
     assert not bad, bad[:3]
     assert "digits" in seen  # some were answered by the other model
+    sluice.settle()
     total = sluice.metric("sluice_requests_total", model="digits", status="ok")
     assert total == len(seen) and sluice.metric("sluice_fallbacks_total", model="digits") == seen.count("digits")
 

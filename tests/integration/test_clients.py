@@ -72,7 +72,7 @@ def test_curl_expects_100_continue(gateway):
     words = [gateway.url + INFER, "-H", "Expect: 100-continue", "--expect100-timeout", "20", "-d", GOOD_BODY.decode()]
     done = subprocess.run(["curl", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{time_total}", *words], capture_output=True)
     code, seconds = done.stdout.split()
-    assert code == b"200" and float(seconds) < 5
+    assert code == b"200" and float(seconds) < 15
 
 
 @pytest.mark.parametrize("http2", [False, True])
@@ -238,6 +238,7 @@ def test_many_triton_calls_at_once_fill_batches(gateway):
 def test_admin(gateway):
     assert httpx.post(f"{gateway.url}/v2/models/digits/infer", content=GOOD_BODY).status_code == 200
     assert gateway.get("/healthz", gateway.admin_port)[0] == 200
+    gateway.settle()
     assert gateway.metric("sluice_requests_total", model="digits", status="ok") > 0
     assert gateway.get("/status", gateway.admin_port)[0] == 401
     assert gateway.get("/status", gateway.admin_port, {"authorization": "Bearer wrong"})[0] == 401

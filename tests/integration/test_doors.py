@@ -191,7 +191,7 @@ def test_cancels_that_are_dropped(doored):
 
 def test_cancels_that_come_late(doored):
     sluice = doored()
-    sluice.door("delay-cancels w 600")
+    sluice.door("delay-cancels w 3000")
     with left_aboard(sluice):
         threading.Event().wait(0.2)
         assert at_worker(sluice, "in_flight") == 1
@@ -251,7 +251,7 @@ def test_the_keeper_is_heard_late(doored):
     sluice.kill(signal.SIGTERM)
     heard = sluice.wait_event("draining", why="the keeper says so")
     said = sluice.wait_event("draining", why="SIGTERM")  # the keeper
-    assert 0.6 < moment(heard) - moment(said) < 5
+    assert 0.6 < moment(heard) - moment(said)
     assert sluice.wait() == 0
 
 

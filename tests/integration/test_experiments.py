@@ -129,6 +129,7 @@ def test_of_a_layer_one_experiment_at_most(lab):
     for headers in ({"x-country": "de"}, {"sluice-tenant": "acme"}, {"x-country": "fr", "sluice-tenant": "acme"}):
         assert drawn(ask(lab, user=late[0], headers=headers)) is None
     assert drawn(ask(lab)) is None  # no key
+    lab.settle()
     assert lab.metric("sluice_experiment_outside_total", model="digits", why="no_key") >= 1
     assert lab.metric("sluice_experiment_outside_total", model="digits", why="target") >= len(late)
 
@@ -157,6 +158,7 @@ def test_keys(lab):
     assert bearer == {user: drawn(ask(lab, model="by-api-key", **ways["by-api-key"](user))) for user in USERS[:10]}
     for wrong in ("Bearer x", "Bearer a.b.c", f"Basic {token(sub='u')}", f"Bearer {token(sub=[1])}", f"Bearer {token(other='u')}"):
         assert drawn(ask(lab, model="by-claim", headers={"authorization": wrong})) is None
+    lab.settle()
     assert lab.metric("sluice_experiment_outside_total", model="by-claim", why="no_key") == 5
     assert lab.metric("sluice_experiment_outside_total", model="by-cookie", why="holdout") >= 1
 
@@ -167,10 +169,12 @@ def word(experiment, variant, expires=None, key=KEY):
 
 
 def test_a_tester_says_which(lab):
+    lab.settle()
     before = lab.metric("sluice_experiment_requests_total", experiment="size")
     for variant in MODELS:
         for user in (None, *USERS[:4]):
             assert drawn(ask(lab, user=user, headers=word("size", variant))) == ("size", variant)
+    lab.settle()
     assert lab.metric("sluice_experiment_forced_total", experiment="size", variant="treatment") == 5
     assert lab.metric("sluice_experiment_requests_total", experiment="size") == before
     for status, headers, why in (
@@ -192,6 +196,7 @@ def test_a_variant_that_does_not_fit_is_not_drawn(lab):
         got = [ask(lab, model=model, headers={"x-request-id": f"r{i}"}) for i in range(20)]
         assert {drawn(answer) for answer in got} == {None, (("odd" if "another" in model else "typo"), "control")}
         assert all(answer.json()["model_name"] == "digits" for answer in got)
+        lab.settle()
         assert lab.metric("sluice_experiment_outside_total", model=model, why="unfit") > 0
     shown = {e["name"]: e for e in lab.status_page()["experiments"]}
     assert [(v["known"], v["fits"]) for v in shown["odd"]["variants"]] == [(True, True), (True, False)]
@@ -216,12 +221,14 @@ def test_versions_and_sequences_are_the_controls(lab):
     treated = next(user for user, v in draws(lab, USERS).items() if v and v[1] == "treatment")
     assert drawn(ask(lab, user=treated, path="/versions/1")) is None
     assert drawn(ask(lab, user=treated, sequence=7, sequence_start=True)) is None
+    lab.settle()
     assert lab.metric("sluice_experiment_outside_total", model="digits", why="version") == 2
 
 
 def test_other_weights_move_whom_they_must(lab, tmp_path):
     """And another instance, which has never seen the old ones, says the same."""
     before = draws(lab, USERS)
+    lab.settle()
     counted = lab.metric("sluice_experiment_requests_total", experiment="size", variant="control")
     change(lab, (HALVES, HALVES.replace("50%", "80%", 1).replace("50%", "20%")))
     text = reload(lab)
@@ -229,6 +236,7 @@ def test_other_weights_move_whom_they_must(lab, tmp_path):
     after = draws(lab, USERS)
     moved = {(before[u], after[u]) for u in USERS if before[u] != after[u]}
     assert moved == {(("size", "treatment"), ("size", "control"))}
+    lab.settle()
     assert lab.metric("sluice_experiment_requests_total", experiment="size", variant="control") > counted  # counts go on
     config = tmp_path / "gateway.conf"
     config.write_text(lab.config.read_text())
@@ -255,6 +263,7 @@ def test_a_variant_falls_back_by_its_own_chain(start, tmp_path):
         line = wait_for(lambda: [r for r in sluice.access_log() if r.get("id") == "fell"], 10, "its line")[0]
         assert (line["model"], line["variant"], "answered" in line) == ("digits", "treatment", False)
         assert sluice.get("/v2/models/digits/ready")[0] == 200
+    sluice.settle()
     assert sluice.metric("sluice_experiment_fallbacks_total", experiment="e", variant="treatment") >= 1
     assert sluice.metric("sluice_experiment_latency_seconds_count", experiment="e", variant="treatment") >= 2
 

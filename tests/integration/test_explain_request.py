@@ -94,7 +94,7 @@ def test_by_grpc(gateway):
         call(request.SerializeToString(), timeout=20, metadata=(("x-request-id", "by-grpc"),))
     said = remembered(gateway, "by-grpc")
     assert (said["protocol"], said["outcome"], said["model"]) == ("grpc", "ok", "digits")
-    assert 19000000 < said["deadline_us"] <= 21000000  # its client rounds what it has left
+    assert 10000000 < said["deadline_us"] <= 21000000  # its client rounds what it has left
 
 
 @pytest.mark.parametrize("id_", ["a/b?c%d", '"<&>{}', "x" * 128, "%2F", "#1", "..", "a//b/"])
@@ -203,18 +203,18 @@ def test_its_deadline_passed(start):
     sluice = start(doors=True)
     sluice.door("hold digits")
     sluice.door("drop-cancels w on")
-    assert ask(sluice, "late", parameters={"timeout": 300000}).status_code == 504
+    assert ask(sluice, "late", parameters={"timeout": 1000000}).status_code == 504
     said = remembered(sluice, "late", home=False)
-    assert (said["outcome"], said["deadline_us"], said["left_us"]) == ("deadline", 300000, 0)
-    assert said["why"] == "the deadline passed before the model answered" and said["stages"]["total_us"] >= 300000
+    assert (said["outcome"], said["deadline_us"], said["left_us"]) == ("deadline", 1000000, 0)
+    assert said["why"] == "the deadline passed before the model answered" and said["stages"]["total_us"] >= 1000000
     assert only_part(said) == {"rows": 1, "home": False}
     assert "not home" in explain(sluice, "late")[1]
     sluice.door("release digits")
     part = only_part(remembered(sluice, "late"))
-    assert (part["outcome"], part["sent"], part["replica"]) == ("ok", 1, "w/0") and 0 < part["left_us"] <= 300000
+    assert (part["outcome"], part["sent"], part["replica"]) == ("ok", 1, "w/0") and 0 < part["left_us"] <= 1000000
     sluice.door("drop-cancels w off")
     sluice.door("hold digits")
-    assert ask(sluice, "called", parameters={"timeout": 300000}).status_code == 504
+    assert ask(sluice, "called", parameters={"timeout": 1000000}).status_code == 504
     part = only_part(remembered(sluice, "called"))  # by its origin, or its home had looked at the clock before
     assert part["outcome"] in ("called_home", "deadline") and part["sent"] == 1 and "batch_rows" not in part
     sluice.door("release digits")
@@ -295,7 +295,7 @@ def test_a_loop_that_hangs(start):
         id_ = f"id-{len(loops)}-{os.urandom(4).hex()}"
         assert ask(sluice, id_).status_code == 200
         loops[remembered(sluice, id_)["loop"]] = id_
-    sluice.door("wedge 1 3000")
+    sluice.door("wedge 1 8000")
     assert page(sluice, loops[0]).status_code == 200
     answer = page(sluice, loops[1])
     assert answer.status_code == 503 and answer.json()["error"] == "id: 1 of 2 loops did not answer in time, and no other remembers it"

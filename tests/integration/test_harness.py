@@ -1,4 +1,6 @@
-"""Does the runner notice? A failing test, run as pytest runs all others, must fail; a wait says why."""
+"""Does the runner notice? A failing test, run as pytest runs all others, must fail; a wait says why; who has a second try."""
+import importlib.machinery
+import importlib.util
 import re
 import subprocess
 import sys
@@ -17,9 +19,50 @@ def test_a_failing_test_fails(tmp_path):
     assert "as it must" in done.stdout and "1 failed" in done.stdout
 
 
+@pytest.fixture
+def runner():
+    loader = importlib.machinery.SourceFileLoader("run_tests", str(ROOT / "tools" / "run_tests"))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader("run_tests", loader))
+    loader.exec_module(module)
+    return module
+
+
+def test_who_has_a_second_try(runner, monkeypatch):
+    """A few that fail; none of those that found something, nor a file that could not be read."""
+    monkeypatch.setattr(runner, "passes_alone", lambda name, *_: name.endswith("flakes"))
+    failed = lambda *names, text="AssertionError: 1": {f"tests/integration/test_x.py::{n}": ("failed", text) for n in names}
+    again = lambda found: [n.rpartition("::")[2] for n in runner.unsteady({"tests/a.py::b": ("passed", ""), **found}, None, None)]
+    assert again(failed("flakes", "fails")) == ["flakes"]
+    assert again(failed("a_flakes", "b_flakes", "c_flakes")) == ["a_flakes", "b_flakes", "c_flakes"]
+    assert again(failed("a_flakes", "b_flakes", "c_flakes", "d_flakes")) == []
+    for text in ("==1==ERROR: LeakSanitizer: x", "x.c:1:2: runtime error: y", '{"event":"gateway_exited","signal":11,"x":1}', '"status":77}',
+                 "ended with -6 before event ready", "assert 78 == 0", "worker 'gw0' crashed while running"):  # fmt: skip
+        assert again(failed("flakes", text=text)) == [], text
+    for text in ('"signal":9', '"status":7', "assert 503 == 200", "ended with 0 before event ready"):
+        assert again(failed("flakes", text=text)) == ["flakes"], text
+    assert again({"::tests/integration/test_y.py": ("failed", "SyntaxError")}) == []
+
+
+def test_the_report_tells_each_test(runner, tmp_path):
+    """The test as pytest is asked for it; a test that passes and ends badly has failed."""
+    (tmp_path / "r.xml").write_text(
+        '<testsuites><testsuite><testcase classname="integration.test_a" name="test_b[c d]"><failure message="m">t</failure><system-out>o</system-out></testcase>'
+        '<testcase classname="integration.test_a" name="test_e" /><testcase classname="integration.test_a" name="test_f"><skipped message="s" /></testcase>'
+        '<testcase classname="integration.test_a" name="test_e"><error message="at its end">x</error></testcase></testsuite></testsuites>'
+    )
+    told = runner.cases(tmp_path / "r.xml")
+    assert {n: outcome for n, (outcome, _) in told.items()} == {
+        "tests/integration/test_a.py::test_b[c d]": "failed",
+        "tests/integration/test_a.py::test_e": "failed",
+        "tests/integration/test_a.py::test_f": "skipped",
+    }
+    assert told["tests/integration/test_a.py::test_b[c d]"][1].split() == ["m", "t", "o"]
+    assert runner.cases(tmp_path / "none.xml") is None
+
+
 def test_wait_for_tells_what_it_saw():
     with pytest.raises(AssertionError, match="the tide: not within 0.05 s; last seen: 0"):
-        wait_for(lambda: 0, 0.05, "the tide")
+        wait_for(lambda: 0, 0.01, "the tide")
 
 
 def test_answers_are_told_apart():

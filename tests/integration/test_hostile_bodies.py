@@ -113,7 +113,7 @@ def test_long_numbers_cost_nothing(target, name):
         said = ask(target, BAD_JSON[name]).headers.get("server-timing", "total;dur=0")
         return float(said.rsplit("=", 1)[1]) / 1000
 
-    best_of(seconds, 0.05)
+    best_of(seconds, 0.05, tries=50)
 
 
 def test_no_body_text_in_answers_and_logs(target):

@@ -19,7 +19,7 @@ from hostile import ASK, EXHAUSTED, GRPC, HIDDEN, LIVE, N, odd, replaced
 pytestmark = pytest.mark.usefixtures("others_are_served")
 
 
-def flood(target, pieces, codes=(CALM,), timeout=10.0):
+def flood(target, pieces, codes=(CALM,), timeout=60.0):
     """Sends pieces until the connection ends; tells how many were sent."""
     with H2(target) as h2:
         sent = 0
@@ -62,27 +62,33 @@ def test_rapid_reset(target):
     assert line["client"] == "127.0.0.1" and len(target.find("client_abuse")) == lines + 1
 
 
-def test_rapid_reset_ends_no_live_stream(target):
+# How many resets it takes stands in http/abuse.h: 1,224, and 128 more a second; as many again until the cut. Either number
+# here leaves a slow machine six seconds and more.
+WARNED, CUT = 2000, 4000
+
+
+def test_rapid_reset_ends_no_live_stream(start):
     """46: what others have open on the connection is answered; what is opened behind the GOAWAY is not processed."""
-    with H2(target) as h2:
+    with H2(start()) as h2:
         h2.send(head(1, ASK, end=False))
-        h2.send(b"".join(taken_back(n) for n in odd(3)[:1230]))
-        assert h2.until(lambda: h2.goaway is not None, 0.9) and h2.goaway == NO_ERROR
+        h2.send(b"".join(taken_back(n) for n in odd(3)[:WARNED]))
+        assert h2.until(lambda: h2.goaway is not None) and h2.goaway == NO_ERROR
         last = struct.unpack(">I", next(f[3][:4] for f in h2.frames if f[0] == GOAWAY))[0]
-        assert 3 <= last <= 3 + 2 * 1230
+        assert 3 <= last <= 3 + 2 * WARNED
         h2.send(head(9001, LIVE) + frame(DATA, END_STREAM, 1, GOOD_BODY))
         assert h2.until(lambda: h2.status(1)) and h2.status(1) == 200
-        assert h2.ends(3) and h2.status(9001) == 0 and h2.goaway == NO_ERROR
+        assert h2.ends() and h2.status(9001) == 0 and h2.goaway == NO_ERROR
 
 
-def test_rapid_reset_that_goes_on_is_cut(target):
+def test_rapid_reset_that_goes_on_is_cut(start):
     """46: with a stream that is kept open, so that the connection would stay."""
+    target = start()
     with H2(target) as h2:
         h2.send(head(1, ASK, end=False))
         with contextlib.suppress(OSError):
-            h2.send(b"".join(taken_back(n) for n in odd(3)[:3000]))
-        assert h2.until(lambda: h2.goaway == CALM, 0.9) and h2.status(1) == 0
-        assert h2.ends(3)
+            h2.send(b"".join(taken_back(n) for n in odd(3)[:CUT]))
+        assert h2.until(lambda: h2.goaway == CALM) and h2.status(1) == 0
+        assert h2.ends()
     wait_for(lambda: target.metric("sluice_abusive_connections_total", reason="late_streams", action="went_on") + target.metric("sluice_abusive_connections_total", reason="resets", action="went_on") > 0)
 
 
@@ -140,15 +146,16 @@ def test_cancels_as_fast_as_can_be_end_no_call_of_others(shared):
     leaving.start()
     try:
         begun, answered = time.monotonic(), 0
-        while time.monotonic() < begun + 4 or ((abusive(shared) == 0 or answered <= 20) and time.monotonic() < begun + 30):
+        while time.monotonic() < begun + 4 or ((abusive(shared) == 0 or answered <= 20) and time.monotonic() < begun + 120):
             for call in [shared.ask("slow"), *[shared.ask("good") for _ in range(8)]]:
                 assert call.result()
                 answered += 1
     finally:
         ended.set()
-        leaving.join(30)
+        leaving.join(120)
     assert answered > 20
     shared.wait_event("client_abuse", count=int(abusive(shared)), why="resets", action="no new streams")  # the log comes a little later
+    shared.settle()
     assert abusive(shared) == len(shared.find("client_abuse", why="resets", action="no new streams")) > 0
     for action in ("cut", "went_on"):
         assert shared.metric("sluice_abusive_connections_total", action=action) == 0
@@ -199,12 +206,12 @@ def test_a_flood_of_frames(target, name):
     """50, 51, 54, 55: cut, or taken without growing or hurting anybody."""
     many = b"".join(FLOODS[name]) * 20000
     with H2(target) as h2:
-        h2.wire.socket.settimeout(5)
+        h2.wire.socket.settimeout(60)
         try:
             h2.wire.socket.sendall(many)
         except OSError:
             pass
-        assert h2.ends(10), f"{len(h2.frames)} frames came back"
+        assert h2.ends(), f"{len(h2.frames)} frames came back"
         assert h2.goaway in (CALM, None)
     assert SANITIZED or memory_kib(target.gateway_pid()) < 256 << 10
 
@@ -213,7 +220,7 @@ def test_a_flood_of_empty_data(target):
     """52"""
     with H2(target) as h2:
         h2.send(head(1, ASK, end=False) + frame(DATA, 0, 1) * 20000)
-        assert h2.ends(10) and h2.goaway in (CALM, None)
+        assert h2.ends() and h2.goaway in (CALM, None)
 
 
 def test_a_flood_of_window_updates(target):
@@ -435,7 +442,7 @@ def test_more_streams_than_advertised(target):
 def test_data_past_the_windows(target):
     """74"""
     with H2(target) as h2:
-        h2.wire.socket.settimeout(10)
+        h2.wire.socket.settimeout(60)
         try:
             h2.wire.socket.sendall(head(1, ASK, end=False))
             for _ in range(3000):

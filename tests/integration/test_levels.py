@@ -6,7 +6,7 @@ import signal
 
 import httpx
 import pytest
-from harness import GOOD_BODY, MODELS, WORKER, Program, Sluice, configuration, port_of, wait_for
+from harness import GOOD_BODY, MODELS, WORKER, Program, Sluice, configuration, free_port, wait_for
 from test_ctl import DONE, REFUSED, ask
 from test_reload import reload
 
@@ -191,8 +191,9 @@ def test_nobody_without_the_token(gateway):
 def test_the_last_replica_dies(start):
     """Level 1, then 4 (no chain, no cache), each held; 503 at once; and back to 0 when it is there again."""
     words = [WORKER, "--repository", MODELS, "--device", "cpu", "--threads", "1", "--listen"]
-    with Program([*words, "127.0.0.1:0"]) as worker:
-        port = port_of(worker.wait_event("listening", timeout=60)["address"])
+    port = free_port()
+    with Program([*words, f"127.0.0.1:{port}"]) as worker:
+        worker.wait_event("listening", timeout=60)
         sluice = start(top=QUICK, addresses=[f"grpc://127.0.0.1:{port}"])
         assert infer(sluice).status_code == 200
         worker.kill(signal.SIGKILL)

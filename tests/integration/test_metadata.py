@@ -228,6 +228,7 @@ def test_what_was_refused_is_logged(start):
     assert [(e["client"], e["outcome"]) for e in lines] == [("127.0.0.1", o) for o in ("bad_request", "too_large", "http_version")]
     assert lines[0]["why"] == "host: missing" and lines[1]["id"] == "large" and "why" not in lines[1]
     check_line(lines[2], {"time": str, "client": str, "status": int, "outcome": str, "why": str, "loop": int})
+    sluice.settle()
     assert sluice.metric("sluice_refused_requests_total") == 2
     assert sluice.metric("sluice_requests_total", status="too_large") == 1
 

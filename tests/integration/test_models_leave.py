@@ -100,7 +100,7 @@ def test_a_name_that_comes_back_is_a_new_model(shelf):
 
 
 def test_one_that_is_back_in_time_stays(shelf):
-    s = shelf(remove_ms=4000)
+    s = shelf(remove_ms=8000)
     s.have("flapping")
     s.wait_ready("flapping")
     assert s.ask("flapping") == 200
@@ -109,8 +109,9 @@ def test_one_that_is_back_in_time_stays(shelf):
         wait_for(lambda: s.sluice.get("/v2/models/flapping/ready")[0] != 200)
         s.have("flapping")
         s.wait_ready("flapping")
-    time.sleep(5)  # longer than it takes to be removed
+    time.sleep(9)  # longer than it takes to be removed
     assert not s.sluice.find("model_removed")
+    s.sluice.settle()
     assert s.sluice.metric("sluice_requests_total", model="flapping", status="ok") == 1
 
 

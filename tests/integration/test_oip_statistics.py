@@ -39,6 +39,7 @@ def mixed(tmp_path_factory):
 
 
 def stats(gateway, path):
+    gateway.settle()
     status, body = gateway.get(path)
     assert status == 200, body
     return json.loads(body)["model_stats"]

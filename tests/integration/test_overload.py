@@ -36,12 +36,15 @@ def model(rules):
 
 @contextlib.contextmanager
 def full_queue(sluice, rows, tenant="flood"):
-    """So many requests are there and stay for a while."""
+    """So many requests of m are there, and stay as long as the gateway keeps back what its worker says (sluice has doors)."""
+    sluice.door("hold m")
     threads = [threading.Thread(target=ask, args=(sluice, tenant)) for _ in range(rows)]
     for t in threads:
         t.start()
-    wait_for(lambda: sluice.status_page()["models"][0]["charged_rows"] == rows, what="a full queue")
+    charged = lambda: sum(m["charged_rows"] for m in sluice.status_page()["models"])  # noqa: E731
+    wait_for(lambda: charged() == rows, what="a full queue")
     yield
+    sluice.door("release m")
     for t in threads:
         t.join()
 
@@ -55,8 +58,8 @@ def request_head(length, *fields):
 
 
 def test_a_full_queue_is_told_before_the_body_is_read(start):
-    with Triton("m:takes=2:max_batch=1:serial=1") as triton:
-        sluice = start(wait_models=("m",), addresses=[triton.address], models=model("queue { rows = 2 refuse_early = off }"))
+    with Triton("m:max_batch=1:serial=1") as triton:
+        sluice = start(wait_models=("m",), addresses=[triton.address], models=model("queue { rows = 2 refuse_early = off }"), doors=True)
         with full_queue(sluice, 2):
             with Wire(sluice.port) as wire:  # 30 MB that never come: not even asked for
                 wire.send(request_head(30 << 20, "expect: 100-continue")).read_until_closed()
@@ -73,34 +76,33 @@ def test_a_full_queue_is_told_before_the_body_is_read(start):
                 assert h2.until(lambda: h2.status(1) == 503) and h2.headers[1]["retry-after"]
                 h2.send(head(3, [(":method", "GET"), *fields[1:3], (":path", "/v2/health/live")]))
                 assert h2.until(lambda: h2.status(3) == 200) and h2.goaway is None
+            sluice.settle()
             assert sluice.metric("sluice_refusals_total", model="m", reason="queue") == 3
         assert ask(sluice).status_code == 200
-        lines = [line for line in sluice.access_log() if line["outcome"] == "unavailable"]
-        assert len(lines) == 3 and all(line["model"] == "m" for line in lines)
+        lines = lambda: [line for line in sluice.access_log() if line["outcome"] == "unavailable" and line.get("model")]  # noqa: E731
+        wait_for(lambda: len(lines()) == 3)
+        assert all(line["model"] == "m" for line in lines())
 
 
 def test_a_chain_may_answer_what_the_model_has_no_room_for(start):
-    with Triton("m:takes=1:max_batch=1:serial=1", "n") as triton:
+    with Triton("m:max_batch=1:serial=1", "n") as triton:
         rules = model('fallback = {"n"} queue { rows = 1 refuse_early = off }')
-        sluice = start(wait_models=("m", "n"), addresses=[triton.address], models=rules)
-        held = threading.Thread(target=ask, args=(sluice,))
-        held.start()
-        wait_for(lambda: any(m["charged_rows"] for m in sluice.status_page()["models"]))
-        answer = ask(sluice)
-        assert answer.status_code == 200 and answer.headers["sluice-fallback"] == "m"
-        with Wire(sluice.port) as wire:
-            wire.send(request_head(30 << 20, "expect: 100-continue", "sluice-chain: none")).read_until_closed()
-            assert wire.data.startswith(b"HTTP/1.1 503 ")
-        held.join()
+        sluice = start(wait_models=("m", "n"), addresses=[triton.address], models=rules, doors=True)
+        with full_queue(sluice, 1):
+            answer = ask(sluice)
+            assert answer.status_code == 200 and answer.headers["sluice-fallback"] == "m"
+            with Wire(sluice.port) as wire:
+                wire.send(request_head(30 << 20, "expect: 100-continue", "sluice-chain: none")).read_until_closed()
+                assert wire.data.startswith(b"HTTP/1.1 503 ")
 
 
 def test_grpc_is_told_in_milliseconds(start):
-    with Triton("m:takes=1:max_batch=1:serial=1") as triton:
-        sluice = start(wait_models=("m",), addresses=[triton.address], models=model("queue { rows = 1 refuse_early = off }"))
+    with Triton("m:max_batch=1:serial=1") as triton:
+        sluice = start(wait_models=("m",), addresses=[triton.address], models=model("queue { rows = 1 refuse_early = off }"), doors=True)
         with full_queue(sluice, 1), grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
             call = channel.unary_unary(INFER)
             said = set()
-            for _ in range(5):
+            for _ in range(8):
                 with pytest.raises(grpc.RpcError) as e:
                     call(grpc_message("m", "x", [1, 2]), timeout=20)
                 assert e.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -156,8 +158,9 @@ def test_tenants_share_the_queue(start):
 
                 wait_for(by_grpc, 20, "gRPC is told so, too")
                 wait_for(lambda: of_m()["tenants"] == 2 and of_m()["tenants_most"][0]["name"] == "flood")
+        sluice.settle()
         assert sluice.metric("sluice_refusals_total", model="m", reason="tenant") >= 1
-        assert {line.get("tenant") for line in sluice.access_log() if line.get("model")} == {"flood", "honest"}
+        wait_for(lambda: {line.get("tenant") for line in sluice.access_log() if line.get("model")} == {"flood", "honest"})
 
 
 def test_a_tenant_named_twice_is_none(start):
@@ -195,7 +198,7 @@ def test_what_is_kept_for_one_is_not_given_to_another(start, shared):
 # ---- ten times too much --------------------------------------------------------------------------------
 
 TAKES, ROWS = 0.05, 4  # eighty rows a second
-TICKS, TICK = 400, 0.01
+HONEST, FLOOD, SECONDS = 25, 800, 4  # requests a second, and for how long
 PRIORITIES = (1, 3, 5)
 
 
@@ -233,24 +236,24 @@ def learnt(sluice):
 
 
 def flood(sluice):
+    """By the clock, so that it is as much too much where the machine is slow."""
     with Sender(sluice, "honest") as honest, Sender(sluice, "flood") as other:
-        for tick in range(TICKS):
-            if tick % 4 == 0:
-                honest.ask(PRIORITIES[tick // 4 % 3])
-            for n in range(8 if tick > 20 else 0):
-                other.ask(PRIORITIES[(tick + n) % 3])
-            for sender in (honest, other):
-                sender.read(TICK / 4)
-            time.sleep(TICK / 4)
+        begun = time.monotonic()
+        while (elapsed := time.monotonic() - begun) < SECONDS:
+            for sender, each in ((honest, HONEST), (other, FLOOD)):
+                while len(sender.asked) < each * elapsed:
+                    sender.ask(PRIORITIES[len(sender.asked) % 3])
+                sender.read(0.002)
+            time.sleep(0.002)
         for sender in (honest, other):
-            assert sender.until(lambda s=sender: len(s.headers) == len(s.asked), 30), len(sender.headers)
+            assert sender.until(lambda s=sender: len(s.headers) == len(s.asked)), len(sender.headers)
         return honest, other
 
 
 def test_who_floods_takes_nothing_from_others(start):
     """Ten times what the device can do, of two tenants, one of which sends nearly all; each in three priorities."""
     with Triton(f"m:takes={TAKES}:max_batch={ROWS}:serial=1") as triton:
-        rules = model('timeout = "2s"')
+        rules = model('timeout = "4s"')
         sluice = start(
             wait_models=("m",), addresses=[triton.address], models=rules, top=TENANT, limits="max_streams = 4096", worker_rules="serial = true"
         )
@@ -258,7 +261,7 @@ def test_who_floods_takes_nothing_from_others(start):
         rows, batches = rows_sent(sluice)
         honest, other = flood(sluice)
         top = honest.outcomes(PRIORITIES[0])
-        assert top[200] == sum(top.values()) > 30, top
+        assert top[200] == sum(top.values()) > 25, top
         answered = sum(s.outcomes(p)[200] for s in (honest, other) for p in PRIORITIES)
         now_rows, now_batches = rows_sent(sluice)
         # Nothing was computed for nobody, and in full batches: the device did what it can.
@@ -266,7 +269,7 @@ def test_who_floods_takes_nothing_from_others(start):
         assert answered >= 0.95 * ROWS * (now_batches - batches) and answered > 200
         # The others were refused, and told so; of the flood more than of the honest one.
         refused = {s.tenant: sum(n for p in PRIORITIES for status, n in s.outcomes(p).items() if status != 200) for s in (honest, other)}
-        assert refused["flood"] > 0.8 * len(other.asked), refused
+        assert refused["flood"] > 0.6 * len(other.asked), refused
         asked = {s.tenant: len(s.asked) for s in (honest, other)}
         assert refused["honest"] / asked["honest"] < refused["flood"] / asked["flood"], (refused, asked)
         wait_for(lambda: sluice.metric("sluice_refusals_total", model="m", reason="tenant") > 0.5 * refused["flood"])

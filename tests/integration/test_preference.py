@@ -93,6 +93,7 @@ def test_demand_and_starts_are_told(start, tmp_path):
     assert told["asked"]["rows"] == 20 * rows == told["itself"]["rows"] + told["cache"]["rows"]
     assert told["asked"]["row_seconds"] > 0 or told["asked"]["rows_of_unknown_cost"] == 20 * rows
     assert all(told[k]["requests"] == 0 for k in ("fallback", "stale", "default", "shed", "late", "failed"))
+    sluice.settle()
     assert sluice.metric("sluice_demand_rows_total", model="digits") == 20 * rows
     assert page["started_us"] < page["monotonic_us"]
     w = next(w for w in page["workers"] if w["name"] == "w/0")

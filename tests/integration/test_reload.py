@@ -443,8 +443,8 @@ def test_certificates_are_read_again(tmp_path):
 
 
 def all_new(sluice, old):
-    """Eight connections, so that each loop has its turn."""
-    for _ in range(8):
+    """So many connections that each loop has its turn."""
+    for _ in range(30):
         c = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         c.check_hostname, c.verify_mode = False, ssl.CERT_NONE
         with c.wrap_socket(socket.create_connection(("127.0.0.1", sluice.tls_port), 10)) as s:
@@ -495,7 +495,7 @@ def test_two_at_once(start):
 
 def test_requests_hold_what_they_began_with(start):
     """It is shown who holds it; past sixteen a reload waits until one is let go of."""
-    sluice = start(doors=True)
+    sluice = start(doors=True, models='model "digits" { timeout = 5m }')
     sluice.door("hold digits")
     wires = []
     for n in range(15):
@@ -530,7 +530,7 @@ def infer_held(sluice, wires):
 
 
 def test_during_a_drain(start):
-    sluice = start(drain_delay='"2s"')
+    sluice = start(drain_delay='"5s"')
     assert ask(sluice, "drain").status == DONE
     sluice.wait_event("draining")
     said = ask(sluice, "reload")
@@ -542,7 +542,7 @@ def test_during_a_drain(start):
 
 
 def test_a_drain_ends_one_that_waits(start):
-    sluice = start(doors=True, drain_delay='"2s"')
+    sluice = start(doors=True, drain_delay='"2s"', models='model "digits" { timeout = 5m }')
     sluice.door("hold digits")
     wires = []
     for n in range(16):

@@ -6,13 +6,13 @@ import threading
 
 import httpx
 import pytest
-from harness import GOOD_BODY, SANITIZED, memory_kib, wait_for
+from harness import GOOD_BODY, SANITIZED, free_port, memory_kib, wait_for
 from hostile import descriptors
 from load import Load
 from test_evidence import assert_all_answered
-from test_listeners import free_port, listeners, section, served
+from test_listeners import listeners, section, served
 from test_load import h2load
-from test_reload import RULES, configured, reload, threads
+from test_reload import RULES, children, configured, reload, threads
 from test_tls import certificate
 
 TIMES = int(os.environ.get("SLUICE_RELOADS", "10" if SANITIZED else "40"))
@@ -144,4 +144,6 @@ def rest(sluice, reloads):
     wait_for(lambda: listeners(sluice) == [("public", "serving")], 20, "they are gone")
     wait_for(lambda: configured(sluice)["older"] == [], 20, "all are let go of")
     assert configured(sluice)["generation"] == reloads + 1
+    sluice.wait_workers()
+    wait_for(lambda: children(sluice.pid) == 2, 20, "one worker is left")
     sluice.wait_idle()

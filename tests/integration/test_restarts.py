@@ -173,7 +173,7 @@ def test_one_of_two_workers_comes_and_goes_in_every_order(start, tmp_path, kind)
 
 def test_local_workers_come_and_go(start):
     """What the keeper starts: ended, killed, and standing still."""
-    sluice = start(replicas=2, health=HEALTH)
+    sluice = start(replicas=2, health='interval = "100ms" timeout = "1s" failures = 2')
     both = lambda: wait_for(lambda: sluice.metric("sluice_ready_replicas", model="digits") == 2, 30, "two replicas")
     ups = lambda: sluice.metric("sluice_events_total", model="digits", event="replica_up")
     both()

@@ -58,14 +58,15 @@ def test_a_bad_row_harms_no_other(start):
     nan = json.loads(good[0])
     nan["inputs"][0]["data"] = ["NaN"] * 32 + ["Infinity"] * 32
     bodies = [*good, json.dumps(nan).encode(), infer_body([[1.0] * 63]), infer_body([[]])]
-    with ThreadPoolExecutor(len(bodies)) as pool:
+    batched = []
+    with ThreadPoolExecutor(len(bodies)) as pool, httpx.Client(timeout=60) as client:
         for _ in range(5):
-            answers = list(pool.map(lambda b: httpx.post(sluice.url + INFER, content=b, timeout=30), bodies))
+            answers = list(pool.map(lambda b: client.post(sluice.url + INFER, content=b), bodies))
             for k in range(5):
                 assert answers[k].status_code == 200 and is_right(k, answers[k].content), answers[k].text
             assert answers[5].status_code == 200 and answers[6].status_code == answers[7].status_code == 400
             assert set(answers[5].json()["outputs"][0]["data"]) == {"NaN"}
-    batched = [int(a.headers["sluice-batch"].split(";")[0]) for a in answers[:6]]
+            batched += [int(a.headers["sluice-batch"].split(";")[0]) for a in answers[:6]]
     assert max(batched) > 1, "nobody shared a batch with it"
 
 
@@ -122,13 +123,13 @@ def test_a_worker_that_flaps(tmp_path):
             flapping.start()
             try:
                 with ThreadPoolExecutor(4) as pool:
-                    ask = lambda _: httpx.post(sluice.url + "/v2/models/good/infer", content=body, timeout=30)
+                    ask = lambda _: httpx.post(sluice.url + "/v2/models/good/infer", content=body)
                     statuses = [a.status_code for a in pool.map(ask, range(200))]
             finally:
                 ended.set()
                 flapping.join()
             assert set(statuses) <= {200, 500, 503}, set(statuses)
-            assert calls[0] <= 1.2 * len(statuses), (calls, len(statuses))
+            assert calls[0] <= len(statuses) + 4 * (cuts[0] + 1), (calls, cuts, len(statuses))  # four may be aboard at a cut
             assert raw.connections <= 2 * (cuts[0] + 2), (raw.connections, cuts)  # a loop each
             wait_for(lambda: ask(0).status_code == 200, 30)
             assert all(ask(0).status_code == 200 for _ in range(20))

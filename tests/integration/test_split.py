@@ -203,6 +203,7 @@ def test_its_client_leaves(start):
             s.sendall(b"POST /v2/models/slow/infer HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             wait_for(lambda: triton.rows("slow") >= 2, 20, "a part is there")
         sluice.wait_idle()
+        sluice.settle()
         assert triton.rows("slow") < 40
         assert sluice.metric("sluice_requests_total", model="slow", status="client_gone") == 1
 

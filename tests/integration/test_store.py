@@ -6,8 +6,8 @@ import subprocess
 import threading
 
 import pytest
-from harness import SLUICE, Sluice, Worker, configuration, wait_for
-from redis_servers import Cluster, Redis, Sentinels, free_port
+from harness import SLUICE, Sluice, Worker, configuration, free_port, wait_for
+from redis_servers import Cluster, Redis, Sentinels
 from load import Load
 from test_cache import KEPT, events, source
 from test_cache import ask as infer_sample
@@ -312,7 +312,7 @@ def test_a_cluster_moves_slots_and_loses_a_node_under_load(start):
 
 def test_a_server_goes_and_comes_back(start):
     with Redis() as redis:
-        sluice = start(f'redis = "redis://localhost:{redis.port}/1"')
+        sluice = start(f'redis = "redis://localhost:{redis.port}/1" timeout = 5s')
         wait_state(sluice, "up")
         assert "store: up, up on 2 of 2 loops\n" in ask(sluice, "status").out
         assert sluice.metric("sluice_store_loops", state="up") == 2
@@ -429,7 +429,7 @@ def test_files_that_are_missing_are_said(start, tmp_path):
 
 def test_a_reload_changes_where_it_is(start):
     with Redis() as first, Redis() as second:
-        sluice = start(f'redis = "redis://127.0.0.1:{first.port}"')
+        sluice = start(patient(first))
         wait_state(sluice, "up")
         change(sluice, (str(first.port), str(second.port)))
         assert "store: redis: was " in reload(sluice)
@@ -439,7 +439,7 @@ def test_a_reload_changes_where_it_is(start):
         reload(sluice)  # nothing has changed: nothing is connected to anew
         assert infer(sluice) == 200
         assert sluice.metric("sluice_store_connects_total") == connects
-        change(sluice, (f'store {{ redis = "redis://127.0.0.1:{second.port}" }}', ""))
+        change(sluice, (f"store {{ {patient(second)} }}", ""))
         assert reload(sluice) == "store: removed"
         wait_state(sluice, "none")
         assert "store:" not in ask(sluice, "status").out

@@ -40,7 +40,7 @@ def tls_sluice(directory, rsa=False, limits_before=(), program=None, **more):
 
 @pytest.fixture(scope="module")
 def tls(tmp_path_factory):
-    with tls_sluice(tmp_path_factory.mktemp("tls"), limits='header_timeout = "1s"') as sluice:
+    with tls_sluice(tmp_path_factory.mktemp("tls"), limits='header_timeout = "3s"') as sluice:
         yield sluice
         assert sluice.stop() == 0, sluice.text
 
@@ -64,7 +64,7 @@ def context(sluice, alpn=(), low=ssl.TLSVersion.TLSv1_2, high=ssl.TLSVersion.TLS
 
 
 def connect(sluice, c, host="localhost", session=None):
-    s = socket.create_connection(("127.0.0.1", sluice.tls_port), 10)
+    s = socket.create_connection(("127.0.0.1", sluice.tls_port), 60)
     try:
         return c.wrap_socket(s, server_hostname=host, session=session)
     except BaseException:
@@ -236,59 +236,49 @@ def test_obsolete_suites(rsa, tls, name):
     assert first_record(rsa, hello_of(*OBSOLETE[name], 0xC02F))[:1] == b"\x16"  # with a good one among them
 
 
-def s_client(sluice, *words, lines=(), pause=0.01):
-    """openssl s_client, typing `lines`; what it said."""
+@contextlib.contextmanager
+def s_client(sluice, *words):
+    """openssl s_client, connected: type_(octets), and what it has said so far."""
     command = ["openssl", "s_client", "-connect", f"127.0.0.1:{sluice.tls_port}", "-servername", "localhost", *words]
     p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said = []
-    reader = threading.Thread(target=lambda: said.append(p.stdout.read()), daemon=True)
+    said = bytearray()
+    reader = threading.Thread(target=lambda: [said.extend(c) for c in iter(lambda: p.stdout.read1(4096), b"")], daemon=True)
     reader.start()
-    try:
-        threading.Event().wait(0.3)
-        for line in lines:
-            p.stdin.write(line)
+
+    def type_(octets, until):
+        """False: it has ended before it said that."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            p.stdin.write(octets)
             p.stdin.flush()
-            threading.Event().wait(pause)
-        p.wait(5)
-    except (BrokenPipeError, subprocess.TimeoutExpired):
-        pass
+        wait_for(lambda: until() or not reader.is_alive(), what=f"{octets[:20]}: {said[-600:]}")
+        return until()
+
+    try:
+        wait_for(lambda: b"Verify return code" in said)
+        yield type_, said
     finally:
         p.kill()
         p.wait()
         reader.join(5)
-    return b"".join(said).decode(errors="replace")
 
 
 def test_renegotiation_by_the_client(tls):
     """Row 124."""
-    said = s_client(tls, "-tls1_2", lines=[b"R\n", GET + b"\n"], pause=0.2)
-    assert "RENEGOTIATING" in said and "no renegotiation" in said and "200 OK" not in said, said[-600:]
+    with s_client(tls, "-tls1_2") as (type_, said):
+        type_(b"R\n", lambda: b"no renegotiation" in said)
+        assert b"RENEGOTIATING" in said and b"no renegotiation" in said, said[-600:]
+        assert not type_(GET + b"\n", lambda: b"200 OK" in said)
     assert_alive(tls)
 
 
 def key_updates(sluice, most):
     """How many s_client could send, one by one, and whether it was answered behind them."""
-    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{sluice.tls_port}", "-servername", "localhost", "-tls1_3"]
-    p = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    said = bytearray()
-    reader = threading.Thread(target=lambda: [said.extend(c) for c in iter(lambda: p.stdout.read1(4096), b"")], daemon=True)
-    reader.start()
-    try:
-        wait_for(lambda: b"Verify return code" in said)
+    with s_client(sluice, "-tls1_3") as (type_, said):
         for n in range(most):
-            p.stdin.write(b"k\n")
-            p.stdin.flush()
-            wait_for(lambda n=n: said.count(b"KEYUPDATE") > n or p.poll() is not None)
-        p.stdin.write(GET)
-        p.stdin.flush()
-        wait_for(lambda: b"200 OK" in said or p.poll() is not None)
-    except (BrokenPipeError, ConnectionResetError):
-        pass
-    finally:
-        p.kill()
-        p.wait()
-        reader.join(5)
-    return said.count(b"KEYUPDATE"), b"200 OK" in said
+            if not type_(b"k\n", lambda n=n: said.count(b"KEYUPDATE") > n):
+                break
+        type_(GET, lambda: b"200 OK" in said)
+        return said.count(b"KEYUPDATE"), b"200 OK" in said
 
 
 def test_a_flood_of_key_updates(tls):
@@ -302,8 +292,8 @@ def test_a_flood_of_key_updates(tls):
 
 def test_no_early_data(tls):
     """Row 127: what could be replayed is not taken."""
-    said = s_client(tls, "-tls1_3", lines=[GET + b"\n"], pause=0.3)
-    assert "200 OK" in said and "Max Early Data: 0" in said, said[-800:]
+    with s_client(tls, "-tls1_3") as (type_, said):
+        assert type_(GET + b"\n", lambda: b"200 OK" in said and b"Max Early Data: 0" in said), said[-800:]
 
 
 def test_records_of_one_byte(tls):
@@ -384,7 +374,7 @@ def test_a_handshake_that_comes_byte_by_byte(tls):
     """No byte in the middle of it is taken for the first one."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     o = context(tls).wrap_bio(incoming, outgoing, server_hostname="localhost")
-    with socket.create_connection(("127.0.0.1", tls.tls_port), 10) as s:
+    with socket.create_connection(("127.0.0.1", tls.tls_port), 60) as s:
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
         def push():

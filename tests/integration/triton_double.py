@@ -35,7 +35,7 @@ import sys
 import threading
 import time
 
-from harness import Program, wait_for
+from harness import Program, free_port, wait_for
 from tritonclient.grpc import model_config_pb2, service_pb2
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "faults"))  # as a program it is alone
@@ -338,7 +338,7 @@ class Triton(Program):
 
     def __init__(self, *models, port=0, second=0.3):
         self.models, self.second = models, second
-        words = [sys.executable, pathlib.Path(__file__), "--listen", f"127.0.0.1:{port}", "--second", second]
+        words = [sys.executable, pathlib.Path(__file__), "--listen", f"127.0.0.1:{port or free_port()}", "--second", second]
         super().__init__([*words, *models])
         up = self.wait_event("up", timeout=60)
         self.port, self.control = up["port"], up["control"]
