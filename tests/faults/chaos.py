@@ -2,6 +2,7 @@
 """make chaos: every scenario with random faults, one behind the other, and a table of what came of it.
 
     chaos.py [--seconds 300] [--seed N] [SCENARIO...]
+    chaos.py --stories N [SCENARIO...]      # as their stories tell, with N times as many answers in each step: to measure
 
 The same seed draws the same faults in the same order; the moments are the machine's. Scenarios without faults of
 their own for this (`chaos`) are played as their stories tell. Ends with 1 when one did not end as it demands.
@@ -27,13 +28,13 @@ def print_table(rows):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
 
-def played(name, scenario, seed, until, left):
+def played(name, scenario, args, until, left):
     """Its row; what went wrong on the way is a finding."""
     share = (until - time.monotonic()) / left
-    chaos = Chaos(f"{seed}-{name}", max(3, share - AROUND_S)) if "chaos" in scenario else None
+    chaos = Chaos(f"{args.seed}-{name}", max(3, share - AROUND_S)) if "chaos" in scenario and not args.stories else None
     print(f"{name}: {f'{chaos.length_s:.0f} s of random faults' if chaos else 'its story'}", flush=True)
     try:
-        return play(name, scenario, chaos)
+        return play(name, scenario, chaos, args.stories or 1)
     except AssertionError as e:
         row = Row(name)
         row.findings = [str(e)]
@@ -44,11 +45,12 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
+    parser.add_argument("--stories", type=int, metavar="N")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
     args = parser.parse_args()
     print(f"seed {args.seed}")
     chosen, until = scenarios(args.scenarios), time.monotonic() + args.seconds
-    rows = [played(name, s, args.seed, until, len(chosen) - i) for i, (name, s) in enumerate(chosen.items())]
+    rows = [played(name, s, args, until, len(chosen) - i) for i, (name, s) in enumerate(chosen.items())]
     print_table(rows)
     for row in rows:
         for figure in row.figures:
