@@ -1,5 +1,6 @@
 #include "api/meta.h"
 #include "base/num.h"
+#include "infer/model_config.h"
 #include "infer/oip_grpc.h"
 #include "infer/oip_rest.h"
 
@@ -246,9 +247,9 @@ void api_answer_model(struct api *a, struct exchange *ex, const struct api_call 
     struct buffer *b = start(a, call);
     bool config = call->kind == API_MODEL_CONFIG, ok = b != NULL;
     if (ok && call->grpc)
-        ok = config ? oip_grpc_config(b, m) : oip_grpc_metadata(b, m);
+        ok = config ? model_config_pb(b, m) : oip_grpc_metadata(b, m);
     else if (ok)
-        ok = config ? oip_rest_config(b, m) : oip_rest_model(b, m);
+        ok = config ? model_config_json(b, m) : oip_rest_model(b, m);
     give_scratch(a, ex, call, ok, 200, now_us);
 }
 

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/num.h"
+#include "gateway/await.h"
 #include "gateway/card.h"
 #include "gateway/front.h"
 #include "gateway/index.h"
@@ -37,6 +38,11 @@ static struct view real_name(const struct request *r, struct view name)
     return p ? p->site.control : name;
 }
 
+static bool has_replica(const struct model *m)
+{
+    return atomic_load_explicit(&m->ready, memory_order_relaxed) > 0;
+}
+
 // NULL: it is not known; or not yet: after a start, or a restart of this process, an unknown name may be the
 // model of a worker that has not said what it has.
 static struct model *model_of(struct request *r, struct view asked, struct error *e)
@@ -45,6 +51,7 @@ static struct model *model_of(struct request *r, struct view asked, struct error
     struct view name = real_name(r, asked);
     bool never_known = p->config->models_listed_only && !snapshot_model(p, name);
     struct model *m = never_known ? NULL : table_find(r->part->gateway->table, name);
+    r->unheard = !never_known && (!m || !has_replica(m)) && workers_awaited(r->part, name, now(r));
     if (m)
         return m;
     struct view why = index_why(r->part, name);
@@ -68,11 +75,6 @@ static bool lacks_version(const struct serving *s, struct model *m, struct error
     error_set(e, STATUS_NOT_FOUND, "model %.*s has no version %.*s", VIEW_ARG(m->name),
               VIEW_ARG(version));
     return true;
-}
-
-static bool has_replica(const struct model *m)
-{
-    return atomic_load_explicit(&m->ready, memory_order_relaxed) > 0;
 }
 
 // Any that is ready will do, or all have to be.
@@ -362,13 +364,21 @@ static struct model *find_model(struct request *r, struct error *e)
     return r->place ? draw_model(r, e) : model_of(r, r->infer.request.model, e);
 }
 
-static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
+// A worker may say soon that it has its model, and no other model may answer in its place.
+static bool may_await(struct request *r, const struct model *m, uint64_t now_us)
 {
-    struct request *r = request_of(s);
-    struct infer *in = &r->infer;
-    struct model *m = in->step.to.model = find_model(r, e);
-    if (!m)
+    if (!r->unheard || (m && chains_find(r->snap->chains, m->name)))
         return false;
+    r->infer.deadline_us = flow_deadline(&r->part->flow, &r->infer, m);
+    return now_us < r->infer.deadline_us;
+}
+
+// Its model is known: it goes to the flow.
+static bool go_on(struct request *r, struct model *m, uint64_t now_us, struct error *e)
+{
+    struct serving *s = &r->serving;
+    struct infer *in = &r->infer;
+    in->step.to.model = m;
     part_use(r->part, m); // until tell_end
     // Told at once, and surely: else an answer and its deadline might be seen in one turn of the loop.
     if (in->request.timeout_us > 0 && in->request.timeout_us < LAST_TIMEOUT_US)
@@ -384,12 +394,12 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     if (parts > 0 && !exchange_account(s->ex, parts))
         return error_set(e, STATUS_UNAVAILABLE,
                          "limits.bytes_in_flight: no room for a request of so many rows");
-    in->arrived_us = s->ex->started_us;
     if (in->chain) // one who asks sees one model
         in->lot =
             (uint32_t)(hash64(r->draw.key.n ? r->draw.key : s->meta.request_id, 0) % CHAIN_LOTS);
     in->user = r;
     in->arena = &s->ex->arena;
+    in->at = &in->step;
     part_use(r->part, m); // until origin_release
     in->step.cache = cache_use_of(r, m);
     bool shared = atomic_load_explicit(&m->cache_shared, memory_order_relaxed);
@@ -400,9 +410,38 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     return true;
 }
 
+static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
+{
+    struct request *r = request_of(s);
+    r->infer.arrived_us = s->ex->started_us;
+    struct model *m = find_model(r, e);
+    if (may_await(r, m, now_us) && await_begin(r))
+        return true;
+    if (m)
+        return go_on(r, m, now_us, e);
+    if (r->unheard && now_us >= r->infer.deadline_us)
+        e->status = STATUS_DEADLINE;
+    return false;
+}
+
+void origin_again(struct request *r, uint64_t now_us)
+{
+    struct error e;
+    if (submit_infer(&r->serving, now_us, &e))
+        return;
+    struct failure failure = failure_of(&e);
+    serving_fail(&r->serving, &failure, 0, now_us);
+    serving_release(&r->serving);
+}
+
 static void abandon_infer(struct serving *s)
 {
     struct request *r = request_of(s);
+    if (r->awaits) {
+        await_leave(r);
+        serving_release(s);
+        return;
+    }
     if (r->keying) { // no flow has it yet
         origin_release(r->part, &r->infer);
         return;

@@ -19,9 +19,13 @@ struct request {
     int64_t charged;       // what on_charge took for it
     struct loop_call work; // decoding, making the key or encoding goes on in a later turn
     struct cache_keying
-        *keying;        // the key is being made: it is submitted when that is done; else NULL
-    struct view tenant; // as its head names it
-    struct view client; // for the log, and for who wants it explained
+        *keying; // the key is being made: it is submitted when that is done; else NULL
+    bool
+        unheard; // its model is not known, and a worker that may have it has not said yet what it has
+    bool awaits; // in part->await
+    struct request *await_next, *await_prev;
+    struct view tenant;            // as its head names it
+    struct view client;            // for the log, and for who wants it explained
     struct past_standing standing; // of its model when it was submitted
     uint64_t past;                 // it is told of and remembered: its number there; 0: not
 };
@@ -30,6 +34,9 @@ extern const struct http_server_ops origin_server_ops; // ctx: the struct front
 // FX_SETTLE, FX_RELEASE.
 void origin_settle(struct part *p, struct infer *in);
 void origin_release(struct part *p, struct infer *in);
+
+// It awaited its model: it goes on, or is answered, or waits on.
+void origin_again(struct request *r, uint64_t now_us);
 
 // Counts it and writes its line: it was answered (whole: the client got all of it), or the client has gone.
 void tell_end(struct request *r, bool whole);

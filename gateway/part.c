@@ -3,12 +3,12 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/version.h"
+#include "gateway/await.h"
 #include "gateway/card.h"
 #include "gateway/doors.h"
 #include "gateway/endpoint.h"
 #include "gateway/front.h"
 #include "gateway/homes.h"
-#include "gateway/origin.h"
 #include "gateway/removal.h"
 #include "gateway/workers.h"
 #include <stdio.h>
@@ -331,6 +331,7 @@ static bool build_part(struct gateway *g, unsigned index)
     api_init(&p->api, &carry, VIEW("sluice"), VIEW(SLUICE_VERSION));
     p->api.n_extensions = OIP_EXTENSIONS;
     p->watch_timer.fn = on_watch_timer;
+    await_init(p);
     loop_on_msg_range(p->loop, MSG_ROUTER, on_msg, p);
     return past_init(&p->past, g->birth->log.explain) && workers_build(p);
 }
@@ -384,6 +385,7 @@ void parts_free(struct gateway *g)
         wheel_cancel(loop_wheel(p->loop), &p->flow_timer);
         wheel_cancel(loop_wheel(p->loop), &p->watch_timer);
         wheel_cancel(loop_wheel(p->loop), &p->look_timer);
+        await_deinit(p);
         api_deinit(&p->api);
         for (unsigned k = 0; k < TABLE_MODELS; k++)
             debug_invariant(p->uses[k] == 0); // every request has ended

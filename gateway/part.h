@@ -16,7 +16,14 @@
 
 struct link;
 struct home;
+struct request;
 struct removal;
+
+struct awaiting { // gateway/await.h
+    struct request *first, *last;
+    uint32_t n;
+    struct wheel_timer timer;
+};
 
 struct part {
     struct gateway *gateway;
@@ -34,6 +41,7 @@ struct part {
     struct wheel_timer watch_timer; // set while a health Watch is open here
     struct wheel_timer look_timer;  // gateway/removal
     struct removal *removals;       // that wait here for uses to end
+    struct awaiting await;          // requests whose model may become known
     uint32_t uses[TABLE_MODELS];    // of each model, by index: see part_use
     struct link **links;            // [ENDPOINTS_MOST], by place: see part_link
     unsigned n_links;               // that were ever used

@@ -320,6 +320,7 @@ static void show_holdings(struct part *p, struct view about, struct buffer *said
     workers_show(p, &w);
     json_w_key(&w, VIEW("store"));
     store_show(p, &w);
+    put(&w, "awaiting", p->await.n);
     put(&w, "blocks", loop_blocks(p->loop)->live_blocks);
     put(&w, "block_bytes", loop_blocks(p->loop)->live_bytes);
     json_w_object_end(&w);

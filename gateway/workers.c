@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "gateway/await.h"
 #include "gateway/card.h"
 #include "gateway/doors.h"
 #include "gateway/endpoint.h"
@@ -337,7 +338,10 @@ static void on_words(struct loop *loop, struct loop_task *t)
 static void on_state(struct worker *w, void *ctx)
 {
     struct link *l = ctx;
-    l->told |= worker_state(w) == WORKER_READY;
+    if (!l->told && worker_state(w) == WORKER_READY) {
+        l->told = true;
+        await_soon(l->part);
+    }
     atomic_store_explicit(&l->state, worker_state(w), memory_order_relaxed);
 }
 
@@ -692,6 +696,17 @@ bool workers_told(const struct part *p, uint64_t now_us)
         any |= l->told;
     }
     return any;
+}
+
+bool workers_awaited(const struct part *p, struct view model, uint64_t now_us)
+{
+    unsigned at = 0;
+    for (struct link *l; (l = next_link(p, &at));) {
+        if (is_waited_for(l, now_us) && now_us - l->born_us < WORKERS_NEW_US &&
+            link_may_serve(l, model))
+            return true;
+    }
+    return false;
 }
 
 bool workers_asked(const struct part *p, unsigned id)

@@ -18,6 +18,10 @@ void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed);
 // since WORKERS_UNREACHED_US; false while none has been.
 #define WORKERS_UNREACHED_US 10000000
 bool workers_told(const struct part *p, uint64_t now_us);
+// One that may serve the model has not said yet what it has, and is waited for: as above, and it is not longer than
+// WORKERS_NEW_US that it is known here.
+#define WORKERS_NEW_US 60000000
+bool workers_awaited(const struct part *p, struct view model, uint64_t now_us);
 void workers_show(const struct part *p, struct json_writer *w); // an array: each one's worker_show
 // It is there, and what it has is known.
 bool workers_asked(const struct part *p, unsigned id);

@@ -13,8 +13,8 @@
 
 // Is every message of it whole, every field that we know of its type, every text UTF-8? False: e says which is not.
 bool model_config_check(struct view message, struct error *e);
-// Of metadata that has a config (checked): that config, but its max_batch_size is the metadata's, and serial_device, which
-// says something of the worker and not of us, is left out. Appended; false: out of memory.
+// The metadata's config (checked), but its max_batch_size is the metadata's, and serial_device, which says something of the
+// worker and not of us, is left out. Without a config: what the metadata say, with serial_device. Appended; false: out of memory.
 bool model_config_json(struct buffer *out,
                        const struct model_metadata *m); // one object, as Triton writes it
 bool model_config_pb(struct buffer *out, const struct model_metadata *m); // a ModelConfigResponse

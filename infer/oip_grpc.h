@@ -79,7 +79,6 @@ bool oip_grpc_ready(struct buffer *out, bool ready); // ServerLive, ServerReady,
 bool oip_grpc_server(struct buffer *out, struct view name, struct view version,
                      unsigned n_extensions);
 bool oip_grpc_metadata(struct buffer *out, const struct model_metadata *m);
-bool oip_grpc_config(struct buffer *out, const struct model_metadata *m);
 bool oip_grpc_index(struct buffer *out, const struct oip_index *index);
 bool oip_grpc_health(struct buffer *out, bool serving);
 

@@ -83,8 +83,6 @@ bool oip_grpc_read_ready(struct view message, bool *ready)
 
 #define INSTANCES_MOST 65536
 
-static const char serial_key[] = MODEL_CONFIG_SERIAL, true_text[] = "true";
-
 struct instance_group {
     uint32_t count, devices;
     bool passive; // takes no requests
@@ -151,8 +149,8 @@ static bool add_parameter(struct model_metadata *c, struct view message)
     struct parameter p = {0};
     if (!walk(message, on_parameter, &p))
         return false;
-    if (view_is(p.key, serial_key))
-        c->serial = view_is(p.value, true_text);
+    if (view_is(p.key, MODEL_CONFIG_SERIAL))
+        c->serial = view_is(p.value, "true");
     return true;
 }
 
@@ -426,78 +424,6 @@ bool oip_grpc_metadata(struct buffer *out, const struct model_metadata *m)
     for (unsigned i = 0; i < m->n_outputs; i++)
         at = oip_pb_w_tensor(at, 5, &m->outputs[i], 0);
     buffer_commit(out, n);
-    return true;
-}
-
-// ModelInput and ModelOutput: name 1, data_type 2, dims 4 (of an output 3), without the batch dimension.
-static size_t io_size(const struct tensor *t, unsigned skip, unsigned dims_field)
-{
-    size_t dims = 0;
-    for (unsigned i = skip; i < t->rank; i++)
-        dims += pb_varint_size((uint64_t)tensor_dim(t, i));
-    return pb_len_size(1, t->name.n) + pb_uint_size(2, dtype_table[t->dtype].config) +
-           (dims ? pb_len_size(dims_field, dims) : 0);
-}
-
-static uint8_t *w_io(uint8_t *at, uint32_t field, const struct tensor *t, unsigned skip,
-                     unsigned dims_field)
-{
-    size_t dims = 0;
-    for (unsigned i = skip; i < t->rank; i++)
-        dims += pb_varint_size((uint64_t)tensor_dim(t, i));
-    at = pb_w_len(at, field, io_size(t, skip, dims_field));
-    at = pb_w_bytes(at, 1, t->name);
-    at = pb_w_uint(at, 2, dtype_table[t->dtype].config);
-    if (dims)
-        at = pb_w_len(at, dims_field, dims);
-    for (unsigned i = skip; i < t->rank; i++)
-        at = pb_w_varint(at, (uint64_t)tensor_dim(t, i));
-    return at;
-}
-
-// An entry of ModelConfig.parameters: that the server has one serial device.
-static uint8_t *w_parameter(uint8_t *at, size_t entry, size_t value)
-{
-    at = pb_w_len(at, 14, entry);
-    at = pb_w_bytes(at, 1, VIEW(serial_key));
-    return pb_w_bytes(pb_w_len(at, 2, value), 1, VIEW(true_text));
-}
-
-bool oip_grpc_config(struct buffer *out, const struct model_metadata *m)
-{
-    if (m->config.n > 0)
-        return model_config_pb(out, m);
-    unsigned skip = m->max_batch ? 1 : 0;
-    size_t n = oip_pb_text_size(1, m->name) + oip_pb_text_size(2, m->platform);
-    if (m->max_batch)
-        n += pb_uint_size(4, m->max_batch);
-    for (unsigned i = 0; i < m->n_inputs; i++)
-        n += pb_len_size(5, io_size(&m->inputs[i], skip, 4));
-    for (unsigned i = 0; i < m->n_outputs; i++)
-        n += pb_len_size(6, io_size(&m->outputs[i], skip, 3));
-    size_t group = m->instances ? pb_uint_size(2, m->instances) : 0; // ModelInstanceGroup.count
-    size_t value = pb_len_size(1, sizeof(true_text) - 1);
-    size_t entry = pb_len_size(1, sizeof(serial_key) - 1) + pb_len_size(2, value);
-    n += m->instances ? pb_len_size(7, group) : 0;
-    n += m->serial ? pb_len_size(14, entry) : 0;
-    size_t total = pb_len_size(1, n);
-    uint8_t *at = buffer_reserve(out, total);
-    if (!at)
-        return false;
-    at = pb_w_len(at, 1, n);
-    at = oip_pb_w_text(at, 1, m->name);
-    at = oip_pb_w_text(at, 2, m->platform);
-    if (m->max_batch)
-        at = pb_w_uint(at, 4, m->max_batch);
-    for (unsigned i = 0; i < m->n_inputs; i++)
-        at = w_io(at, 5, &m->inputs[i], skip, 4);
-    for (unsigned i = 0; i < m->n_outputs; i++)
-        at = w_io(at, 6, &m->outputs[i], skip, 3);
-    if (m->instances)
-        at = pb_w_uint(pb_w_len(at, 7, group), 2, m->instances);
-    if (m->serial)
-        at = w_parameter(at, entry, value);
-    buffer_commit(out, total);
     return true;
 }
 

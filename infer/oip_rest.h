@@ -56,7 +56,6 @@ bool oip_rest_model_ready(struct buffer *out, struct view name, bool ready);
 bool oip_rest_server(struct buffer *out, struct view name, struct view version,
                      unsigned n_extensions);
 bool oip_rest_model(struct buffer *out, const struct model_metadata *m);
-bool oip_rest_config(struct buffer *out, const struct model_metadata *m);
 bool oip_rest_index(struct buffer *out, const struct oip_index *index);
 // Body of POST /v2/repository/index: "" or {"ready": bool}.
 bool oip_rest_read_index_request(struct arena *a, struct view body, bool *ready, struct error *e);

@@ -1,4 +1,3 @@
-#include "infer/model_config.h"
 #include "infer/oip_rest.h"
 
 static bool flag(struct buffer *out, struct view key, bool v)
@@ -104,44 +103,6 @@ bool oip_rest_model(struct buffer *out, const struct model_metadata *m)
     text(&w, VIEW("platform"), m->platform);
     tensors(&w, VIEW("inputs"), m->inputs, m->n_inputs);
     tensors(&w, VIEW("outputs"), m->outputs, m->n_outputs);
-    json_w_object_end(&w);
-    return !w.failed;
-}
-
-// Triton's ModelConfig in JSON: dims without the batch dimension, datatypes by their enum's names.
-static void config_tensors(struct json_writer *w, struct view key, const struct tensor *list,
-                           unsigned n, unsigned skip)
-{
-    json_w_key(w, key);
-    json_w_array(w);
-    for (unsigned i = 0; i < n; i++) {
-        char type[16] = "TYPE_";
-        const char *name = list[i].dtype == DT_BYTES ? "STRING" : dtype_table[list[i].dtype].name;
-        memcpy(type + 5, name, strlen(name) + 1);
-        json_w_object(w);
-        text(w, VIEW("name"), list[i].name);
-        text(w, VIEW("data_type"), view_str(type));
-        json_w_key(w, VIEW("dims"));
-        dims(w, &list[i], skip);
-        json_w_object_end(w);
-    }
-    json_w_array_end(w);
-}
-
-bool oip_rest_config(struct buffer *out, const struct model_metadata *m)
-{
-    if (m->config.n > 0)
-        return model_config_json(out, m);
-    struct json_writer w;
-    unsigned skip = m->max_batch ? 1 : 0;
-    json_write(&w, out);
-    json_w_object(&w);
-    text(&w, VIEW("name"), m->name);
-    text(&w, VIEW("platform"), m->platform);
-    json_w_key(&w, VIEW("max_batch_size"));
-    json_w_u64(&w, m->max_batch);
-    config_tensors(&w, VIEW("input"), m->inputs, m->n_inputs, skip);
-    config_tensors(&w, VIEW("output"), m->outputs, m->n_outputs, skip);
     json_w_object_end(&w);
     return !w.failed;
 }

@@ -1,77 +1,20 @@
 #include "infer/schema.h"
 
-#include "base/check.h"
 #include "base/pb.h"
+#include "infer/schema_rows.h"
 #include <stdio.h>
 
 /* Sources: triton-inference-server/common protobuf/grpc_service.proto and model_config.proto; grpc/grpc-proto
  * grpc/health/v1/health.proto and grpc/reflection/v1/reflection.proto; protocolbuffers/protobuf descriptor.proto. */
 
-enum kind { END, MESSAGE, ONEOF, FIELD, MAP, ENUM, VALUE, SERVICE, METHOD };
-
-// FieldDescriptorProto.Type
-enum type {
-    DOUBLE = 1,
-    FLOAT = 2,
-    INT64 = 3,
-    UINT64 = 4,
-    INT32 = 5,
-    BOOL = 8,
-    STRING = 9,
-    GROUP_OF = 11, // a message
-    BYTES = 12,
-    UINT32 = 13,
-    ENUM_OF = 14
-};
-
-enum { ONE, MANY, CHOICE, BOTH_STREAM, ANSWERS_STREAM }; // of a field; of a method
-
-// END closes what MESSAGE, ENUM and SERVICE open. Names of other rows are as within their package.
-struct schema_row {
-    enum kind kind;
-    const char *name;
-    uint8_t number, type, how;
-    const char *of, *answer; // a field's type, a map's value; a method's request and answer
-};
-
 struct schema_file {
     const char *name, *package;
     const struct schema_row *rows; // END closes the file
+    const char *needs;             // another file, NULL: none
 };
 
-#define NO_FIELDS(name)                                                                            \
-    {MESSAGE, name, 0, 0, 0, 0, 0},                                                                \
-    {                                                                                              \
-        END, 0, 0, 0, 0, 0, 0                                                                      \
-    }
-#define OPEN(kind, name)                                                                           \
-    {                                                                                              \
-        kind, name, 0, 0, 0, 0, 0                                                                  \
-    }
-#define CLOSE                                                                                      \
-    {                                                                                              \
-        END, 0, 0, 0, 0, 0, 0                                                                      \
-    }
-#define HAS(name, number, type, how)                                                               \
-    {                                                                                              \
-        FIELD, name, number, type, how, 0, 0                                                       \
-    }
-#define REFERS(name, number, type, how, of)                                                        \
-    {                                                                                              \
-        FIELD, name, number, type, how, of, 0                                                      \
-    }
-#define MAPS(name, number, of)                                                                     \
-    {                                                                                              \
-        MAP, name, number, GROUP_OF, MANY, of, 0                                                   \
-    }
-#define IS(name, number)                                                                           \
-    {                                                                                              \
-        VALUE, name, number, 0, 0, 0, 0                                                            \
-    }
-#define CALL(name, how)                                                                            \
-    {                                                                                              \
-        METHOD, name, 0, 0, how, name "Request", name "Response"                                   \
-    }
+#define NO_FIELDS(name) OPEN(MESSAGE, name), CLOSE
+#define CALL(name, how) ROW(METHOD, name, 0, 0, how, name "Request", name "Response", NULL)
 #define NAME_AND_VERSION HAS("name", 1, STRING, ONE), HAS("version", 2, STRING, ONE)
 #define PARAMETERS(number) MAPS("parameters", number, "InferParameter")
 #define TENSOR_HEAD                                                                                \
@@ -106,7 +49,7 @@ static const struct schema_row inference[] = {
     NAME_AND_VERSION,
     CLOSE,
     OPEN(MESSAGE, "ModelMetadataResponse"),
-    OPEN(MESSAGE, "TensorMetadata"),
+    OPEN(MESSAGE, "ModelMetadataResponse.TensorMetadata"),
     TENSOR_HEAD,
     CLOSE,
     HAS("name", 1, STRING, ONE),
@@ -134,12 +77,12 @@ static const struct schema_row inference[] = {
     HAS("bytes_contents", 8, BYTES, MANY),
     CLOSE,
     OPEN(MESSAGE, "ModelInferRequest"),
-    OPEN(MESSAGE, "InferInputTensor"),
+    OPEN(MESSAGE, "ModelInferRequest.InferInputTensor"),
     TENSOR_HEAD,
     PARAMETERS(4),
     CONTENTS,
     CLOSE,
-    OPEN(MESSAGE, "InferRequestedOutputTensor"),
+    OPEN(MESSAGE, "ModelInferRequest.InferRequestedOutputTensor"),
     HAS("name", 1, STRING, ONE),
     PARAMETERS(2),
     CLOSE,
@@ -152,7 +95,7 @@ static const struct schema_row inference[] = {
     HAS("raw_input_contents", 7, BYTES, MANY),
     CLOSE,
     OPEN(MESSAGE, "ModelInferResponse"),
-    OPEN(MESSAGE, "InferOutputTensor"),
+    OPEN(MESSAGE, "ModelInferResponse.InferOutputTensor"),
     TENSOR_HEAD,
     PARAMETERS(4),
     CONTENTS,
@@ -175,7 +118,7 @@ static const struct schema_row inference[] = {
     HAS("ready", 2, BOOL, ONE),
     CLOSE,
     OPEN(MESSAGE, "RepositoryIndexResponse"),
-    OPEN(MESSAGE, "ModelIndex"),
+    OPEN(MESSAGE, "RepositoryIndexResponse.ModelIndex"),
     NAME_AND_VERSION,
     HAS("state", 3, STRING, ONE),
     HAS("reason", 4, STRING, ONE),
@@ -212,48 +155,6 @@ static const struct schema_row inference[] = {
     OPEN(MESSAGE, "ModelStatisticsResponse"),
     REFERS("model_stats", 1, GROUP_OF, MANY, "ModelStatistics"),
     CLOSE,
-    OPEN(ENUM, "DataType"),
-    IS("TYPE_INVALID", 0),
-    IS("TYPE_BOOL", 1),
-    IS("TYPE_UINT8", 2),
-    IS("TYPE_UINT16", 3),
-    IS("TYPE_UINT32", 4),
-    IS("TYPE_UINT64", 5),
-    IS("TYPE_INT8", 6),
-    IS("TYPE_INT16", 7),
-    IS("TYPE_INT32", 8),
-    IS("TYPE_INT64", 9),
-    IS("TYPE_FP16", 10),
-    IS("TYPE_FP32", 11),
-    IS("TYPE_FP64", 12),
-    IS("TYPE_STRING", 13),
-    IS("TYPE_BF16", 14),
-    CLOSE,
-    OPEN(MESSAGE, "ModelInstanceGroup"),
-    HAS("count", 2, INT32, ONE),
-    CLOSE,
-    OPEN(MESSAGE, "ModelInput"),
-    HAS("name", 1, STRING, ONE),
-    REFERS("data_type", 2, ENUM_OF, ONE, "DataType"),
-    HAS("dims", 4, INT64, MANY),
-    CLOSE,
-    OPEN(MESSAGE, "ModelOutput"),
-    HAS("name", 1, STRING, ONE),
-    REFERS("data_type", 2, ENUM_OF, ONE, "DataType"),
-    HAS("dims", 3, INT64, MANY),
-    CLOSE,
-    OPEN(MESSAGE, "ModelParameter"),
-    HAS("string_value", 1, STRING, ONE),
-    CLOSE,
-    OPEN(MESSAGE, "ModelConfig"),
-    HAS("name", 1, STRING, ONE),
-    HAS("platform", 2, STRING, ONE),
-    HAS("max_batch_size", 4, INT32, ONE),
-    REFERS("input", 5, GROUP_OF, MANY, "ModelInput"),
-    REFERS("output", 6, GROUP_OF, MANY, "ModelOutput"),
-    REFERS("instance_group", 7, GROUP_OF, MANY, "ModelInstanceGroup"),
-    MAPS("parameters", 14, "ModelParameter"),
-    CLOSE,
     OPEN(SERVICE, "GRPCInferenceService"),
     CALL("ServerLive", ONE),
     CALL("ServerReady", ONE),
@@ -273,7 +174,7 @@ static const struct schema_row health[] = {
     HAS("service", 1, STRING, ONE),
     CLOSE,
     OPEN(MESSAGE, "HealthCheckResponse"),
-    OPEN(ENUM, "ServingStatus"),
+    OPEN(ENUM, "HealthCheckResponse.ServingStatus"),
     IS("UNKNOWN", 0),
     IS("SERVING", 1),
     IS("NOT_SERVING", 2),
@@ -282,8 +183,8 @@ static const struct schema_row health[] = {
     REFERS("status", 1, ENUM_OF, ONE, "HealthCheckResponse.ServingStatus"),
     CLOSE,
     OPEN(SERVICE, "Health"),
-    {METHOD, "Check", 0, 0, ONE, "HealthCheckRequest", "HealthCheckResponse"},
-    {METHOD, "Watch", 0, 0, ANSWERS_STREAM, "HealthCheckRequest", "HealthCheckResponse"},
+    ROW(METHOD, "Check", 0, 0, ONE, "HealthCheckRequest", "HealthCheckResponse", NULL),
+    ROW(METHOD, "Watch", 0, 0, ANSWERS_STREAM, "HealthCheckRequest", "HealthCheckResponse", NULL),
     CLOSE,
     CLOSE,
 };
@@ -329,17 +230,18 @@ static const struct schema_row reflection[] = {
     HAS("error_message", 2, STRING, ONE),
     CLOSE,
     OPEN(SERVICE, "ServerReflection"),
-    {METHOD, "ServerReflectionInfo", 0, 0, BOTH_STREAM, "ServerReflectionRequest",
-     "ServerReflectionResponse"},
+    ROW(METHOD, "ServerReflectionInfo", 0, 0, BOTH_STREAM, "ServerReflectionRequest",
+        "ServerReflectionResponse", NULL),
     CLOSE,
     CLOSE,
 };
 
 static const struct schema_file files[] = {
-    {"grpc_service.proto", "inference", inference},
-    {"grpc/health/v1/health.proto", "grpc.health.v1", health},
-    {"grpc/reflection/v1/reflection.proto", "grpc.reflection.v1", reflection},
-    {"grpc/reflection/v1alpha/reflection.proto", "grpc.reflection.v1alpha", reflection},
+    {"grpc_service.proto", "inference", inference, "model_config.proto"},
+    {"model_config.proto", "inference", schema_config_file, NULL},
+    {"grpc/health/v1/health.proto", "grpc.health.v1", health, NULL},
+    {"grpc/reflection/v1/reflection.proto", "grpc.reflection.v1", reflection, NULL},
+    {"grpc/reflection/v1alpha/reflection.proto", "grpc.reflection.v1alpha", reflection, NULL},
 };
 #define N_FILES (sizeof(files) / sizeof(files[0]))
 
@@ -381,14 +283,28 @@ static const struct schema_row *behind(const struct schema_row *r)
     return r;
 }
 
-// Is it the name of something among these rows, up to their END? An enum's values are named beside it.
-static bool rows_have(const struct schema_row *r, struct view path)
+// The rows of a message or an enum, wherever they stand.
+static const struct schema_row *inside(const struct schema_row *r)
 {
-    for (; r->kind != END; r = behind(r)) {
+    return r->kind == INSIDE ? r->links : r;
+}
+
+// Its name where it stands: the last part of it.
+static const char *own_name(const struct schema_row *r)
+{
+    const char *dot = strrchr(r->name, '.');
+    return dot ? dot + 1 : r->name;
+}
+
+// Is it the name of something among these rows, up to their END? An enum's values are named beside it.
+static bool rows_have(const struct schema_row *at, struct view path)
+{
+    for (; at->kind != END; at = behind(at)) {
+        const struct schema_row *r = inside(at);
         struct view rest = path;
         if (r->kind == ENUM && rows_have(r + 1, path))
             return true;
-        if (path_enter(&rest, r->name))
+        if (path_enter(&rest, own_name(r)))
             return rest.n == 0 ? path.p[path.n - 1] != '.'
                                : opens(r) && r->kind != ENUM && rows_have(r + 1, rest);
     }
@@ -481,35 +397,53 @@ static void put_field(struct writer *w, const struct schema_row *r, const char *
     put_number(w, 5, r->type);
     if (type_name)
         put_reference(w, 6, type_name);
-    if (r->how == CHOICE) {
+    if (r->how == CHOICE)
         put_number(w, 9, 0);
-    }
     put_close(w, from);
 }
 
-// A map is a repeated message of key and value (descriptor.proto, MessageOptions.map_entry = 7).
-static void put_map(struct writer *w, const struct schema_row *r, const char *inside)
+static const char *type_name(const struct schema_row *r)
 {
-    char entry[] = "ParametersEntry", full[SCHEMA_NAME];
-    static const struct schema_row key = HAS("key", 1, STRING, ONE);
-    const struct schema_row value = REFERS("value", 2, GROUP_OF, ONE, r->of);
+    return r->links ? r->links->name : r->of;
+}
+
+// "some_map" gives "SomeMapEntry": so the compilers of .proto files name it.
+static void name_entry(char out[SCHEMA_NAME], const char *field)
+{
+    size_t n = 0;
+    for (bool upper = true; *field && n < SCHEMA_NAME - sizeof("Entry"); field++) {
+        if (*field != '_')
+            out[n++] = upper ? (char)(*field - 'a' + 'A') : *field;
+        upper = *field == '_';
+    }
+    memcpy(out + n, "Entry", sizeof("Entry"));
+}
+
+// A map is a repeated message of key and value (descriptor.proto, MessageOptions.map_entry = 7).
+static void put_map(struct writer *w, const struct schema_row *r, const char *message)
+{
+    char entry[SCHEMA_NAME], full[SCHEMA_NAME];
+    const struct schema_row key = HAS("key", 1, r->how, ONE);
+    const struct schema_row value = HAS("value", 2, r->type, ONE);
+    const struct schema_row entries = HAS(r->name, r->number, GROUP_OF, MANY);
+    name_entry(entry, r->name);
     size_t from = put_open(w, 3);
     put_text(w, 1, view_str(entry));
     put_field(w, &key, NULL);
-    put_field(w, &value, value.of);
+    put_field(w, &value, type_name(r));
     size_t options = put_open(w, 7);
     put_number(w, 7, 1);
     put_close(w, options);
     put_close(w, from);
-    snprintf(full, sizeof(full), "%.90s.%s", inside, entry);
-    put_field(w, r, full);
+    snprintf(full, sizeof(full), "%.60s.%.60s", message, entry);
+    put_field(w, &entries, full);
 }
 
 // EnumDescriptorProto: name 1, value 2 { name 1, number 2 }.
 static void put_enum(struct writer *w, uint32_t field, const struct schema_row *r)
 {
     size_t from = put_open(w, field);
-    put_text(w, 1, view_str(r->name));
+    put_text(w, 1, view_str(own_name(r)));
     for (r++; r->kind != END; r++) {
         size_t value = put_open(w, 2);
         put_text(w, 1, view_str(r->name));
@@ -519,35 +453,39 @@ static void put_enum(struct writer *w, uint32_t field, const struct schema_row *
     put_close(w, from);
 }
 
-// DescriptorProto: name 1, field 2, nested_type 3, enum_type 4, oneof_decl 8. Ours nest one in another at most.
-static void put_message(struct writer *w, uint32_t field, const struct schema_row *r,
-                        const char *outer)
+static void put_message(struct writer *w, uint32_t field, const struct schema_row *message);
+
+static void put_in_message(struct writer *w, const struct schema_row *r, const char *message)
 {
-    char inside[SCHEMA_NAME];
-    snprintf(inside, sizeof(inside), "%.60s%s%.60s", outer, *outer ? "." : "", r->name);
-    size_t from = put_open(w, field), choice;
-    put_text(w, 1, view_str(r->name));
-    for (r++; r->kind != END; r = behind(r)) {
-        switch (r->kind) {
-        case MESSAGE:
-            put_message(w, 3, r, inside);
-            break;
-        case ENUM:
-            put_enum(w, 4, r);
-            break;
-        case ONEOF:
-            choice = put_open(w, 8);
-            put_text(w, 1, view_str(r->name));
-            put_close(w, choice);
-            break;
-        case MAP:
-            put_map(w, r, inside);
-            break;
-        default:
-            put_field(w, r, r->of);
-            break;
-        }
+    size_t choice;
+    switch (r->kind) {
+    case MESSAGE:
+        put_message(w, 3, r);
+        break;
+    case ENUM:
+        put_enum(w, 4, r);
+        break;
+    case ONEOF:
+        choice = put_open(w, 8);
+        put_text(w, 1, view_str(r->name));
+        put_close(w, choice);
+        break;
+    case MAP:
+        put_map(w, r, message);
+        break;
+    default:
+        put_field(w, r, type_name(r));
+        break;
     }
+}
+
+// DescriptorProto: name 1, field 2, nested_type 3, enum_type 4, oneof_decl 8. Ours nest three in one another at most.
+static void put_message(struct writer *w, uint32_t field, const struct schema_row *message)
+{
+    size_t from = put_open(w, field);
+    put_text(w, 1, view_str(own_name(message)));
+    for (const struct schema_row *r = message + 1; r->kind != END; r = behind(r))
+        put_in_message(w, inside(r), message->name);
     put_close(w, from);
 }
 
@@ -570,15 +508,18 @@ static void put_service(struct writer *w, const struct schema_row *r)
     put_close(w, from);
 }
 
-// FileDescriptorProto: name 1, package 2, message_type 4, enum_type 5, service 6, syntax 12.
+// FileDescriptorProto: name 1, package 2, dependency 3, message_type 4, enum_type 5, service 6, syntax 12.
 bool schema_write(struct buffer *out, const struct schema_file *f)
 {
     struct writer w = {.out = out, .package = f->package};
     put_text(&w, 1, view_str(f->name));
     put_text(&w, 2, view_str(f->package));
-    for (const struct schema_row *r = f->rows; r->kind != END; r = behind(r)) {
+    if (f->needs)
+        put_text(&w, 3, view_str(f->needs));
+    for (const struct schema_row *at = f->rows; at->kind != END; at = behind(at)) {
+        const struct schema_row *r = inside(at);
         if (r->kind == MESSAGE)
-            put_message(&w, 4, r, "");
+            put_message(&w, 4, r);
         else if (r->kind == ENUM)
             put_enum(&w, 5, r);
         else

@@ -1,6 +1,6 @@
 /* infer/schema.h: what our gRPC services look like, as a client that knows nothing of them asks: descriptors
- * (google/protobuf/descriptor.proto), written from rows when they are asked for. The rows are all that we read and write;
- * what else Triton's ModelConfig has is not among them. Thinks. Thread: any. */
+ * (google/protobuf/descriptor.proto), written from rows when they are asked for. Of the service's messages the rows are all
+ * that we read and write; ModelConfig is Triton's, whole. Thinks. Thread: any. */
 #ifndef SLUICE_INFER_SCHEMA_H
 #define SLUICE_INFER_SCHEMA_H
 

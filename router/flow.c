@@ -389,10 +389,10 @@ static void ask_wake(struct flow *f, struct effects *fx)
     }
 }
 
-static uint64_t deadline_of(const struct flow *f, const struct infer *in, const struct model *m)
+uint64_t flow_deadline(const struct flow *f, const struct infer *in, const struct model *m)
 {
     uint64_t left = in->request.timeout_us;
-    if (left == 0)
+    if (left == 0 && m)
         left = atomic_load_explicit(&m->deadline_us, memory_order_relaxed);
     if (left == 0)
         left = f->rules.deadline_us;
@@ -421,7 +421,7 @@ static bool admit(struct flow *f, struct infer *in, uint64_t now_us, struct effe
 {
     if (!find_target(f, in, fx))
         return false;
-    in->deadline_us = deadline_of(f, in, in->step.to.model);
+    in->deadline_us = flow_deadline(f, in, in->step.to.model);
     if (now_us < in->deadline_us)
         return true;
     in->error = *FAILED(STATUS_DEADLINE, "the deadline passed before the request was read");

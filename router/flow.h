@@ -39,6 +39,8 @@ void flow_set_rules(struct flow *f, const struct flow_rules *r);
 // in->step.to.model may be set by who has looked it up already. The model stays until FX_RELEASE: the caller sees to that. One of two
 // things follows: the ticket goes out, or FX_SETTLE and FX_RELEASE at once.
 void flow_submit(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx);
+// By when it is to be answered, with arrived_us and its request set; m: NULL: its model is not known.
+uint64_t flow_deadline(const struct flow *f, const struct infer *in, const struct model *m);
 // The client has gone: it settles as STATUS_CLIENT_GONE (FX_SETTLE says so, for the log; there is nobody to
 // answer). Harmless when it has settled already.
 void flow_on_gone(struct flow *f, struct infer *in, uint64_t now_us, struct effects *fx);

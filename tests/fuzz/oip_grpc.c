@@ -198,7 +198,7 @@ static void fuzz_config(struct view message)
         return;
     buffer_init(&json);
     buffer_init(&pb);
-    invariant(oip_rest_config(&json, &m) && oip_grpc_config(&pb, &m));
+    invariant(model_config_json(&json, &m) && model_config_pb(&pb, &m));
     struct json_reader r;
     json_read(&r, buffer_view(&json));
     invariant(json_skip(&r, json_next(&r)) && json_next(&r) == JSON_END);
@@ -229,8 +229,8 @@ static void fuzz_small(struct arena *a, struct view message)
         for (unsigned i = 0; i < m.n_inputs; i++)
             same_tensor(&m.inputs[i], &again.inputs[i], 0);
         buffer_reset(&out);
-        invariant(oip_rest_model(&out, &m) && oip_rest_config(&out, &m) &&
-                  oip_grpc_config(&out, &m));
+        invariant(oip_rest_model(&out, &m) && model_config_json(&out, &m) &&
+                  model_config_pb(&out, &m));
     }
     buffer_reset(&out);
     if (oip_grpc_read_index(a, message, &index)) {

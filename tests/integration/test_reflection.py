@@ -51,8 +51,18 @@ def compare(ours, theirs):
             assert field.message_type.GetOptions().map_entry == known.message_type.GetOptions().map_entry
             compare(field.message_type, known.message_type)
         if field.enum_type:
+            assert field.enum_type.full_name == known.enum_type.full_name
             known_values = {v.name: v.number for v in known.enum_type.values}
             assert {v.name: v.number for v in field.enum_type.values} == known_values
+
+
+def whole(ours, theirs):
+    """Nothing is left out but what a newer one has added, which has higher numbers."""
+    newest = max(ours.fields_by_number, default=0)
+    assert all(field.name in ours.fields_by_name or field.number > newest for field in theirs.fields), theirs.full_name
+    for field in ours.fields:
+        if field.message_type:
+            whole(field.message_type, theirs.fields_by_name[field.name].message_type)
 
 
 def test_what_is_told_is_what_others_know(channel):
@@ -65,7 +75,9 @@ def test_what_is_told_is_what_others_know(channel):
         for ours, other in ((method.input_type, known.input_type), (method.output_type, known.output_type)):
             assert ours.full_name == other.full_name
             compare(ours, other)
-    assert model_config_pb2.DESCRIPTOR.package == "inference"
+    config = pool.FindMessageTypeByName("inference.ModelConfig")
+    assert config.file.name == "model_config.proto" and len(config.fields) >= 25
+    whole(config, model_config_pb2.ModelConfig.DESCRIPTOR)
     health = pool.FindServiceByName(SERVICES[1])
     proto = descriptor_pb2.ServiceDescriptorProto()
     health.CopyToProto(proto)
@@ -105,7 +117,9 @@ def test_by_symbol_and_by_name(channel):
         "inference.GRPCInferenceService.ModelInfer": "grpc_service.proto",
         "inference.ModelInferRequest.InferInputTensor": "grpc_service.proto",
         "inference.ModelInferRequest.InferInputTensor.shape": "grpc_service.proto",
-        "inference.TYPE_FP16": "grpc_service.proto",
+        "inference.TYPE_FP16": "model_config.proto",
+        "inference.ModelConfig.cc_model_filenames": "model_config.proto",
+        "inference.ModelSequenceBatching.Control.CONTROL_SEQUENCE_END": "model_config.proto",
         "grpc.health.v1.HealthCheckResponse.SERVING": "grpc/health/v1/health.proto",
         "grpc.reflection.v1.ServerReflection": "grpc/reflection/v1/reflection.proto",
         "grpc.reflection.v1alpha.ErrorResponse": "grpc/reflection/v1alpha/reflection.proto",

@@ -1,22 +1,26 @@
-"""One script of unmodified clients (tritonclient over HTTP and gRPC, blocking and asyncio; httpx; grpcio's health), run against
-sluice-worker and against the gateway before it: what the clients say is the same, line by line. Where it is not stands below, with
-the reason.
+"""One script of unmodified clients (tritonclient over HTTP and gRPC, blocking and asyncio; httpx; grpcio's health; where they are
+installed KServe's and MLServer's, tests/clients), run against sluice-worker and against the gateway before it: what the clients say
+is the same, line by line. Where it is not stands below, with the reason.
 """
 import asyncio
 import collections
 import json
+import os
 import re
+import subprocess
+import sys
 
 import grpc
 import httpx
 import numpy as np
+import pytest
 import tritonclient.grpc
 import tritonclient.grpc.aio
 import tritonclient.http
 import tritonclient.http.aio
 from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from harness import MODELS, SAMPLES, Sluice, Worker, configuration, infer_body
+from harness import MODELS, ROOT, SAMPLES, Sluice, Worker, configuration, infer_body
 from tritonclient.utils import InferenceServerException
 
 ROWS = [s["input"] for s in SAMPLES]
@@ -30,17 +34,9 @@ RULES = [
     (r"model (\S+) version (\S+) is not served here", r"model \1 has no version \2", "the gateway speaks of all its workers, a worker of itself"),
     (r"model (\S+) is not served here", r"model \1 is not known", "the same"),
     (r', "sequence", "sequence\(string_id\)"', "", "the gateway keeps a sequence with one replica; sluice-worker has no models with states"),
+    (r', "parameters": \{("serial_device": \{"string_value": "true"\})?\}', "", "of a ModelConfig: it says something of one worker"),
     (r'"name": "sluice-worker"', '"name": "sluice"', "who answers"),
 ]
-
-# Lines that may differ all the same: the beginning of their names, and why.
-DIFFERENCES = {
-    "grpc config digits": "of what a ModelConfig says about how the worker runs a model the gateway may tell less",
-    "grpc.aio config": "the same",
-    "http config digits": "the gateway writes a ModelConfig whole, as Triton does, sluice-worker what it says of itself",
-    "http.aio config": "the same",
-}
-
 
 # ---- how what a client got is written down ---------------------------------------------------------------
 
@@ -241,16 +237,44 @@ def compared(said, struck):
     return said
 
 
-def test_the_same_script_gives_the_same_answers(tmp_path):
+def both(tmp_path, answers):
+    """What answers(port) gives of the worker, and of the gateway before it."""
     with Worker(MODELS) as worker:
         config = configuration(tmp_path, addresses=[f"grpc://127.0.0.1:{worker.port}"])
         with Sluice(config, wait_models=("digits", "digits-small")) as sluice:
-            directly, through = answers(worker.port), answers(sluice.port)
+            told = answers(worker.port), answers(sluice.port)
             assert sluice.stop() == 0
-    assert list(directly) == list(through) and len(directly) > 100
-    struck = collections.Counter()
+    return told
+
+
+def check_same(directly, through, struck):
+    assert set(directly) == set(through)
     differ = [name for name in directly if compared(directly[name], struck) != compared(through[name], struck)]
-    told = [f"{name}\n  directly {directly[name][:600]}\n  through  {through[name][:600]}" for name in differ if not name.startswith(tuple(DIFFERENCES))]
+    told = [f"{name}\n  directly {directly[name][:600]}\n  through  {through[name][:600]}" for name in differ]
     assert not told, "\n".join(told)
+
+
+def test_the_same_script_gives_the_same_answers(tmp_path):
+    directly, through = both(tmp_path, answers)
+    struck = collections.Counter()
+    check_same(directly, through, struck)
     idle = [pattern for pattern, _, _ in RULES if not struck[pattern]]
-    assert not idle, f"no difference any more: {idle}"
+    assert len(directly) > 100 and not idle, f"no difference any more: {idle}"
+
+
+@pytest.mark.parametrize("package, lines", [("kserve", 75), ("mlserver", 4)])
+def test_other_clients(tmp_path, package, lines):
+    """Each in an environment of its own, if there is one: {package}_PYTHON names its Python (tests/clients/requirements-{package}.txt)."""
+    python = os.environ.get(package.upper() + "_PYTHON", sys.executable)
+    if subprocess.run([python, "-c", f"import {package}"], capture_output=True).returncode:
+        pytest.skip(f"{python} has no {package}: {package.upper()}_PYTHON names one that has (tests/clients/requirements-{package}.txt)")
+    words = [python, "-W", "ignore", ROOT / "tests" / "clients" / f"{package}_says.py"]
+
+    def answers(port):
+        done = subprocess.run([*words, str(port), json.dumps(ROWS[:20])], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    directly, through = both(tmp_path, answers)
+    assert len(directly) >= lines
+    check_same(directly, through, collections.Counter())

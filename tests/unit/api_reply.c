@@ -99,7 +99,9 @@ static void model(void **state)
                                .n_versions = 2,
                                .n_inputs = 1,
                                .n_outputs = 1,
-                               .max_batch = 8};
+                               .max_batch = 8,
+                               .instances = 2,
+                               .serial = true};
     struct api_call c = ask(API_MODEL_METADATA, false);
     api_answer_model(&kit_api, &kit_ex, &c, &m, 0);
     json_is(
@@ -109,11 +111,17 @@ static void model(void **state)
         "\"datatype\":\"BYTES\",\"shape\":[-1]}]}");
     c = ask(API_MODEL_CONFIG, false);
     api_answer_model(&kit_api, &kit_ex, &c, &m, 0);
-    json_is(
-        200,
-        "{\"name\":\"m\",\"platform\":\"onnx\",\"max_batch_size\":8,\"input\":[{\"name\":\"x\\\"\","
-        "\"data_type\":\"TYPE_FP32\",\"dims\":[64]}],\"output\":[{\"name\":\"s\",\"data_type\":"
-        "\"TYPE_STRING\",\"dims\":[]}]}");
+    json_is(200,
+            "{\"name\":\"m\",\"platform\":\"onnx\",\"backend\":\"\",\"runtime\":\"\",\"max_batch_"
+            "size\":8,\"input\":[{\"name\":\"x\\\"\",\"data_type\":\"TYPE_FP32\",\"format\":"
+            "\"FORMAT_NONE\",\"dims\":[64],\"is_shape_tensor\":false,\"allow_ragged_batch\":false,"
+            "\"optional\":false,\"is_non_linear_format_io\":false}],\"output\":[{\"name\":\"s\","
+            "\"data_type\":\"TYPE_STRING\",\"dims\":[],\"label_filename\":\"\",\"is_shape_tensor\":"
+            "false,\"is_non_linear_format_io\":false}],\"batch_input\":[],\"batch_output\":[],"
+            "\"instance_group\":[{\"name\":\"\",\"kind\":\"KIND_AUTO\",\"count\":2,\"gpus\":[],"
+            "\"secondary_devices\":[],\"profile\":[],\"passive\":false,\"host_policy\":\"\"}],"
+            "\"default_model_filename\":\"\",\"cc_model_filenames\":{},\"metric_tags\":{},"
+            "\"parameters\":{\"serial_device\":{\"string_value\":\"true\"}},\"model_warmup\":[]}");
     struct model_metadata back;
     struct error e;
     c = ask(API_MODEL_METADATA, true);
@@ -125,7 +133,7 @@ static void model(void **state)
     c = ask(API_MODEL_CONFIG, true);
     api_answer_model(&kit_api, &kit_ex, &c, &m, 0);
     assert_true(oip_grpc_read_config(message(), &back, &(struct error){0}));
-    assert_int_equal(back.max_batch, 8);
+    assert_true(back.max_batch == 8 && back.instances == 2 && back.serial);
 }
 
 static void repository_index(void **state)

@@ -8,6 +8,7 @@
 
 #include "backends/inquiry.h"
 #include "base/mem.h"
+#include "infer/model_config.h"
 #include "infer/oip_grpc.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,7 +135,7 @@ static int answered(struct view message, struct buffer *out)
             write_metadata(out, m);
         return m ? m->meta : 5;
     default:
-        oip_grpc_config(out, &meta);
+        model_config_pb(out, &meta);
         return m ? m->config : 5;
     }
 }

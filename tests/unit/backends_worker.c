@@ -9,6 +9,7 @@
 #define READER_STREAMS 512
 #include "backends/worker.h"
 #include "base/mem.h"
+#include "infer/model_config.h"
 #include "infer/oip_grpc.h"
 #include "net/listen.h"
 #include "tests/unit/http_frames.h"
@@ -110,7 +111,7 @@ static void answer(uint32_t id, const struct reader_stream *s)
     if (m == METADATA)
         assert_true(oip_grpc_metadata(&b, &meta));
     if (m == CONFIG)
-        assert_true(oip_grpc_config(&b, &meta));
+        assert_true(model_config_pb(&b, &meta));
     put_answer(id, server.status[m], view_of(b.data ? b.data + b.at : NULL, buffer_len(&b)));
     buffer_deinit(&b);
 }

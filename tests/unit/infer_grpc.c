@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "base/pb.h"
+#include "infer/model_config.h"
 #include "infer/oip_grpc.h"
 #include "infer/oip_json.h"
 #include "infer/oip_rest.h"
@@ -827,13 +828,13 @@ static void small_calls(void **state)
         oip_grpc_read_metadata(&arena, view_of(v.p, n), &got, &err);
     buffer_reset(&out);
     struct model_metadata c;
-    assert_true(oip_grpc_config(&out, &m));
+    assert_true(model_config_pb(&out, &m));
     assert_true(oip_grpc_read_config(buffer_view(&out), &c, &err));
     assert_true(c.max_batch == 16 && c.instances == 0 && !c.serial);
     m.instances = 300;
     m.serial = true;
     buffer_reset(&out);
-    assert_true(oip_grpc_config(&out, &m));
+    assert_true(model_config_pb(&out, &m));
     assert_true(oip_grpc_read_config(buffer_view(&out), &c, &err));
     assert_true(c.max_batch == 16 && c.instances == 300 && c.serial);
     for (size_t n = 2; n < buffer_view(&out).n;
