@@ -162,6 +162,11 @@ $(B)/bench/%: bench/%.c $(B)/flags $(call libs,net router batcher http infer con
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,net router batcher http infer config base) $(LIBS)
+PREDICTION_OBJS := $(patsubst %,$(B)/obj/gateway/%.o,chunks file record_files)
+$(B)/bench/predictions: bench/predictions.c $(PREDICTION_OBJS) $(B)/flags $(call libs,infer base)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $< $(PREDICTION_OBJS),infer base) $(LIBS)
 $(B)/bench/engine: bench/engine.c $(B)/flags $(call libs,engine base)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"

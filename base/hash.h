@@ -12,6 +12,15 @@ struct hash128 {
 
 uint64_t hash64(struct view v, uint64_t seed);
 struct hash128 hash128(struct view v, uint64_t seed);
+
+// Of runs of bytes that lie apart, as if they lay together.
+struct hash_run {
+    _Alignas(64) uint8_t state[640];
+};
+void hash_run_begin(struct hash_run *h, uint64_t seed);
+void hash_run_put(struct hash_run *h, struct view v);
+struct hash128 hash_run_end(struct hash_run *h);
+
 static inline bool hash128_eq(struct hash128 a, struct hash128 b)
 {
     return a.hi == b.hi && a.lo == b.lo;

@@ -13,13 +13,15 @@ KEPT = 'model "digits" { cache { ttl = "1h" } }'
 FUNCTION = re.compile(r"^\s*([\d,]+) \([ \d.]+%\)\s+(\S+?):(\S.*?)(?: \[(.*)\])?$")
 
 
-def instructions(bench, requests, name, load=None, **more):
-    """{function: instructions} of a gateway process that has served so many requests."""
+def instructions(bench, requests, name, load=None, thread_of=None, **more):
+    """{function: instructions} of a gateway process that has served so many requests; thread_of: of the thread that runs that
+    function alone."""
     path = bench.directory / f"{name}{requests}"
     path.mkdir()
     before = harness.PREFIX
     harness.PREFIX = [world.need("valgrind"), "--tool=callgrind", "--trace-children=yes", "-q",
                       "--trace-children-skip=*sluice-worker", f"--callgrind-out-file={path}/%p"]  # fmt: skip
+    harness.PREFIX += ["--separate-threads=yes"] if thread_of else []
     try:
         with bench.gateway(f"{name}-gateway{requests}", loops=1, **more) as sluice:
             gateway = sluice.gateway_pid()
@@ -27,9 +29,13 @@ def instructions(bench, requests, name, load=None, **more):
             assert sluice.stop(timeout=120) == 0, sluice.text
     finally:
         harness.PREFIX = before
-    words = [world.need("callgrind_annotate"), "--threshold=100", "--auto=no", str(path / str(gateway))]
-    text = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return by_function(text)
+    files = sorted(path.glob(f"{gateway}-*")) if thread_of else [path / str(gateway)]
+    for file in files:
+        words = [world.need("callgrind_annotate"), "--threshold=100", "--auto=no", str(file)]
+        counted = by_function(subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True).stdout)
+        if not thread_of or any(name.endswith(f": {thread_of}") for name in counted):
+            return counted
+    raise world.Missing(f"no thread of {files} runs {thread_of}")
 
 
 def by_function(text):
@@ -92,6 +98,39 @@ def kept(bench, counts, in_full_batches):
     _, lone, hit = costs[-1]
     bench.report.demand(hit / lone <= HIT, f"a hit beside the same request in a batch of its own, at most {HIT}: {hit / lone:.2f}")
     bench.report.say()
+
+
+A_RECORD = 2.0  # us of CPU, into files, all threads
+LOG_SHARE = 0.10  # of a loop's instructions a request
+LOOP = "flow_submit"  # runs on loops alone
+CPU_ROW = re.compile(r"([\d.]+) us in all")
+
+
+def predictions(bench):
+    """What a record costs, and what it adds to a loop's instructions."""
+    say, report = bench.report.say, bench.report
+    say("## The prediction log")
+    say()
+    words = [str(bench.build / "bench" / "predictions")] + (["20000"] if bench.small else [])
+    for more in ([], ["full"]):
+        if more and len(words) == 1:
+            words.append("1000000")
+        say("`" + " ".join(["bench/predictions", *words[1:], *more]) + "`")
+        say()
+        done = subprocess.run(words + more, stdout=subprocess.PIPE, text=True, check=True, cwd=world.ROOT)
+        for line in done.stdout.rstrip().splitlines():
+            say(line)
+        us = float(CPU_ROW.search(done.stdout)[1])
+        report.demand(us <= A_RECORD, f"at most {A_RECORD:.0f} us of CPU a record, all threads: {us:.2f}")
+        say()
+    counts = SMALL_COUNTS if bench.small else COUNTS
+    log = f'predictions {{ file = "{bench.directory}/predictions" }}'
+    total = lambda name, **more: sum(per_request(bench, counts, name, thread_of=LOOP, **more).values())  # noqa: E731
+    without, with_log = total("unlogged"), total("logged", top=log)
+    say(f"callgrind, user space, the loop's thread, {counts[1]:,} less {counts[0]:,} requests, hashes of inputs and outputs:")
+    say(f"{without:,.0f} instructions a request without the log, {with_log:,.0f} with it.")
+    report.demand(with_log / without - 1 <= LOG_SHARE, f"at most {LOG_SHARE:.0%} more: {with_log / without - 1:+.1%}")
+    say()
 
 
 DRAWS = 20e6  # a second and core, in a layer

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The figures of this machine, as markdown tables; non-zero when a demanded figure is missed.
 
-    bench/run.py [--build build] [--only core,beside,batching,closed,proxy,callgrind,memory] [--requests N] [--write] [--small]
+    bench/run.py [--build build] [--only core,beside,batching,closed,proxy,callgrind,predictions,memory] [--requests N] [--write] [--small]
 
 proxy      CPU of the gateway per request over h2c, TLS and HTTP/1.1, beside other proxies in front of nginx
 callgrind  instructions of the gateway per request, by function
+predictions  CPU of a record of the prediction log, and the instructions that it adds to a request
 beside     the engine beside PyPI's onnxruntime, where a Python has it (ORT_PYTHON) and the models are there
 core       the rooms alone: bench/core.c, bench/base.c, bench/engine.c
 batching   the policies in virtual time: bench/batchsim.c, bench/batchsim/
@@ -23,7 +24,7 @@ import tempfile
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-TABLES = ("core", "beside", "batching", "closed", "proxy", "callgrind", "memory")
+TABLES = ("core", "beside", "batching", "closed", "proxy", "callgrind", "predictions", "memory")
 CONNS, STREAMS = 16, 16
 BATCH = 8  # rows in the mean batch, at least
 GROWTH = 0.01, 256  # resident memory: this share and so many KiB
@@ -129,6 +130,9 @@ class Bench:
 
     def callgrind(self):
         rooms.callgrind(self)
+
+    def predictions(self):
+        rooms.predictions(self)
 
 
 def write(report, words):

@@ -135,10 +135,12 @@ static void compare_models(struct finder *f)
     for (unsigned i = 0; i < f->was->model_count; i++) {
         const struct config_model *was = &f->was->models[i],
                                   *is = config_model_find(f->is, view_str(was->name));
-        if (is)
-            compare_rules(f, SECTION_MODEL, was->name, was, is);
-        else
+        if (!is) {
             tell_section(f, SECTION_MODEL, was->name, "removed");
+            continue;
+        }
+        compare_rules(f, SECTION_MODEL, was->name, was, is);
+        compare_keys(f, SECTION_MODEL_PREDICTIONS, was->name, was, is);
     }
     for (unsigned i = 0; i < f->is->model_count; i++)
         if (!config_model_find(f->was, view_str(f->is->models[i].name)))
@@ -237,6 +239,7 @@ void config_changes_find(struct config_changes *out, const struct config *was,
     compare_listens(&f);
     compare_whole(&f, SECTION_ADMIN, was->admin.on, is->admin.on);
     compare_rules(&f, SECTION_DEFAULTS, NULL, &was->unlisted, &is->unlisted);
+    compare_whole(&f, SECTION_PREDICTIONS, was->predictions.on, is->predictions.on);
     compare_workers(&f);
     compare_models(&f);
     compare_keys(&f, SECTION_CACHE, NULL, was, is);

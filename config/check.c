@@ -195,9 +195,44 @@ static void check_chain(struct checker *k, const struct outline_section *s,
             "step_timeout: goes with fallback; of a model alone the deadline is timeout");
 }
 
+// "input:NAME", "output:NAME", "tenant".
+static bool is_redaction(const char *word)
+{
+    static const char *const kind[] = {"input:", "output:"};
+    for (unsigned i = 0; i < sizeof(kind) / sizeof(kind[0]); i++)
+        if (strncmp(word, kind[i], strlen(kind[i])) == 0)
+            return word[strlen(kind[i])] != '\0';
+    return strcmp(word, "tenant") == 0;
+}
+
+static void check_redact(struct checker *k, const struct outline_section *s,
+                         const struct config_model *m, enum section_id of)
+{
+    const struct config_key *row = key(of, "redact");
+    for (unsigned i = 0; outline_has(s, row) && m->redact && i < m->redact_count; i++)
+        if (m->redact[i] && !is_redaction(m->redact[i]))
+            config_error_add(k->errors, outline_line(s, row),
+                             "redact: expected \"input:NAME\", \"output:NAME\" or \"tenant\", got "
+                             "\"%.40s\"",
+                             m->redact[i]);
+}
+
+static void check_predictions(struct checker *k, const struct outline_section *s)
+{
+    const struct config_predictions *p = &k->c->predictions;
+    if (!p->file)
+        config_error_add(k->errors, s->line, "predictions: file is missing");
+    if (p->instance && !view_is_name(view_str(p->instance), 64))
+        config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "instance")),
+                         "instance: expected at most 64 of A-Z a-z 0-9 . _ -, got \"%.40s\"",
+                         p->instance);
+    check_redact(k, s, &k->c->unlisted, SECTION_PREDICTIONS);
+}
+
 static void check_model(struct checker *k, const struct outline_section *s, unsigned index)
 {
     check_chain(k, s, &k->c->models[index]);
+    check_redact(k, s, &k->c->models[index], SECTION_MODEL_PREDICTIONS);
     check_rules(k, s, &k->c->models[index], SECTION_MODEL);
 }
 
@@ -325,6 +360,8 @@ void config_check(struct config *c, const struct outline *o, struct config_error
             check_limits(&k, s);
         else if (s->kind == SECTION_STORE)
             check_store(&k, s);
+        else if (s->kind == SECTION_PREDICTIONS)
+            check_predictions(&k, s);
         else if (s->kind == SECTION_EXPERIMENT)
             config_check_experiment(c, s, experiments++, errors);
     }

@@ -93,7 +93,15 @@ struct config_model {
     unsigned fallback_count;
     uint64_t step_timeout_us;   // of one step; 0: by what is known of its model
     const char *default_answer; // file with an answer of the protocol in JSON; NULL: none
+    // Records of its predictions.
+    uint32_t predict_ppm;                     // share, in millionths
+    uint32_t predict_inputs, predict_outputs; // enum config_recorded
+    bool predict_required;                    // no room for the record: no prediction
+    const char *const *redact; // [redact_count] "input:NAME", "output:NAME", "tenant"
+    unsigned redact_count;
 };
+enum config_recorded { RECORDED_NONE, RECORDED_HASH, RECORDED_FULL };
+#define CONFIG_MAX_REDACT 32
 #define CONFIG_MAX_FALLBACK 16
 #define CONFIG_DEFAULT "default" // in a fallback: the answer that default_answer has
 #define CONFIG_CACHED "cached"   // and what is kept, stale as it may be
@@ -139,6 +147,18 @@ struct config_log {
     uint64_t ring_bytes; // of each loop
     uint32_t level;      // events below it are not written: debug, info, warn, error from 0
     uint32_t explain;    // requests that each loop remembers
+};
+
+struct
+    config_predictions {  // where records of predictions go; what they hold stands with the models
+    bool on;              // a section predictions { } stands in the file
+    const char *file;     // directory; NULL: none
+    const char *instance; // NULL: the host's name
+    uint64_t max_bytes;   // of values of each side
+    uint64_t ring_bytes;  // of each loop
+    uint64_t flush_us;
+    uint64_t rotate_bytes, rotate_us;
+    uint64_t keep_us; // 0: for ever
 };
 
 struct config_health { // probes of a worker
@@ -238,6 +258,7 @@ struct config {
     struct config_limits limits;
     struct config_log log;
     struct config_health health;
+    struct config_predictions predictions;
     struct config_store store;
     struct config_layer *layers;
     unsigned layer_count;

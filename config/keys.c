@@ -33,6 +33,11 @@ const struct config_section config_sections[SECTION_KINDS] = {
     [SECTION_DEFAULTS_CACHE] =
         {"cache", SECTION_DEFAULTS, false, RELOAD_TAKES,
          "Which answers are kept of a model that does not say. See cache.md."},
+    [SECTION_PREDICTIONS] =
+        {"predictions", SECTION_TOP, false, RELOAD_TAKES,
+         "The prediction log: a record of each prediction. What its records hold stands here for "
+         "all "
+         "models, and in a model's own section for that one. See predictions.md."},
     [SECTION_WORKER] =
         {"worker", SECTION_TOP, true, RELOAD_TAKES,
          "Model servers that speak the Open Inference Protocol over gRPC: a program "
@@ -60,6 +65,9 @@ const struct config_section config_sections[SECTION_KINDS] = {
                                    "When the service of the model comes down, and up again."},
     [SECTION_MODEL_CACHE] = {"cache", SECTION_MODEL, false, RELOAD_TAKES,
                              "Which of its answers are kept for those who ask the same."},
+    [SECTION_MODEL_PREDICTIONS] = {"predictions", SECTION_MODEL, false, RELOAD_TAKES,
+                                   "What is recorded of its predictions. What it does not say is "
+                                   "as in the section of that name at the top."},
     [SECTION_CACHE] = {"cache", SECTION_TOP, false, RELOAD_TAKES,
                        "Where answers are kept, of models that have a `cache.ttl`."},
     [SECTION_LIMITS] = {"limits", SECTION_TOP, false, RELOAD_TAKES,
@@ -151,6 +159,20 @@ const struct config_section config_sections[SECTION_KINDS] = {
     {.name = "shared", NUMBER_IN(cache, strukt, KEY_BOOL, in cache_shared, 0, 1, "false", \
         "true: what one tenant has been answered is given to others, too.")},
 
+// What is recorded of a model's predictions; standard: NULL where it inherits.
+#define PREDICTED(section, strukt, in, all, hash, no) \
+    {.name = "sample", NUMBER_IN(section, strukt, KEY_SHARE, in predict_ppm, 0, 1000000, all, \
+        "Share of the predictions that are recorded.")}, \
+    {.name = "inputs", NUMBER_IN(section, strukt, KEY_CHOICE, in predict_inputs, 0, 0, hash, \
+        "What a record says of the inputs: `none`, nothing; `hash`, a hash of their values; `full`, the values. Nothing at " \
+        "level 1 of the model and above."), .choices = "none|hash|full"}, \
+    {.name = "outputs", NUMBER_IN(section, strukt, KEY_CHOICE, in predict_outputs, 0, 0, hash, \
+        "The same of the outputs, at every level."), .choices = "none|hash|full"}, \
+    {.name = "required", NUMBER_IN(section, strukt, KEY_BOOL, in predict_required, 0, 1, no, \
+        "true: without room for its record a request is answered 503. Else it is answered, and the oldest records go.")}, \
+    {.name = "redact", LIST_IN(section, strukt, KEY_WORDS, in redact, in redact_count, CONFIG_MAX_REDACT, \
+        "\"input:NAME\", \"output:NAME\": neither values nor a hash of that tensor; \"tenant\".")},
+
 const struct config_key config_keys[] = {
     {.name = "loops", NUMBER(SECTION_TOP, KEY_COUNT, loops, 0, 256, "0",
         "Event loops, each a thread. 0: one per core."), .reload = RELOAD_RESTART},
@@ -200,6 +222,25 @@ const struct config_key config_keys[] = {
 
     RULES(SECTION_DEFAULTS, SECTION_DEFAULTS_BATCH, SECTION_DEFAULTS_QUEUE, SECTION_DEFAULTS_DEGRADATION, SECTION_DEFAULTS_CACHE, config_model,)
 
+    {.name = "file", TEXT_IN(SECTION_PREDICTIONS, config, KEY_PATH, predictions.file,
+        "Directory for files of JSON lines, compressed by zstd. Made when it is not there.")},
+    {.name = "instance", TEXT_IN(SECTION_PREDICTIONS, config, KEY_PATH, predictions.instance,
+        "Stands in each record and in the names of files. Without it: the host's name. Gateways that write to one place "
+        "need one each.")},
+    PREDICTED(SECTION_PREDICTIONS, config, unlisted., "100%", "hash", "false")
+    {.name = "max_bytes", NUMBER(SECTION_PREDICTIONS, KEY_SIZE, predictions.max_bytes, 0, MIB, "16KiB",
+        "`full`: bytes of values that a record holds of all inputs, and as many of all outputs; what is behind them is cut.")},
+    {.name = "ring", NUMBER(SECTION_PREDICTIONS, KEY_SIZE, predictions.ring_bytes, 4 * MIB, GIB, "8MiB",
+        "Records of one loop that may wait for the disk.")},
+    {.name = "flush", NUMBER(SECTION_PREDICTIONS, KEY_DURATION, predictions.flush_us, 10 * MS, MIN, "1s",
+        "A record is written after so long at most: as much is lost when the process is killed.")},
+    {.name = "rotate_size", NUMBER(SECTION_PREDICTIONS, KEY_SIZE, predictions.rotate_bytes, 64 * KIB, 1024 * GIB, "256MiB",
+        "A file that would grow larger is closed: synced, and renamed from `.part`.")},
+    {.name = "rotate_every", NUMBER(SECTION_PREDICTIONS, KEY_DURATION, predictions.rotate_us, S, 24 * HOUR, "1h",
+        "So is one at each multiple of this by UTC's clock.")},
+    {.name = "keep", NUMBER(SECTION_PREDICTIONS, KEY_DURATION, predictions.keep_us, 0, 3650 * 24 * HOUR, "0",
+        "Closed files of this instance that are older are removed. 0: none are.")},
+
     {.name = "command", LIST_IN(SECTION_WORKER, config_worker, KEY_WORDS, command, command_count, 256,
         "Program and arguments of a local worker; `--listen` and `--liveness-fd` are added. A name "
         "without a slash is looked for beside `sluice` first, then in PATH.")},
@@ -232,6 +273,7 @@ const struct config_key config_keys[] = {
         "File with an answer of the Open Inference Protocol in JSON, of one row, which is given as often as rows were "
         "asked for.")},
     RULES(SECTION_MODEL, SECTION_MODEL_BATCH, SECTION_MODEL_QUEUE, SECTION_MODEL_DEGRADATION, SECTION_MODEL_CACHE, config_model,)
+    PREDICTED(SECTION_MODEL_PREDICTIONS, config_model,, NULL, NULL, NULL)
 
     {.name = "memory", NUMBER(SECTION_CACHE, KEY_SIZE, cache_bytes, 0, 1ull << 50, "256MiB",
         "Bytes of all answers that are kept, and of what keeping them takes. 0: none are; those who ask the same at "
@@ -366,7 +408,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 18,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -381,6 +381,7 @@ static void fill_titled(struct filler *f, enum section_id kind, unsigned i, cfg_
         c->models[i].name = title;
         c->models[i].critical = false;
         fill_rules(f, &c->models[i], cfg, kind);
+        fill_section(f, SECTION_MODEL_PREDICTIONS, &c->models[i], cfg_getsec(cfg, "predictions"));
     }
 }
 
@@ -414,6 +415,7 @@ static bool make_room(struct config *c, const struct outline *o)
         c->experiment_count += s->kind == SECTION_EXPERIMENT;
         c->admin.on |= s->kind == SECTION_ADMIN;
         c->store.on |= s->kind == SECTION_STORE;
+        c->predictions.on |= s->kind == SECTION_PREDICTIONS;
     }
     c->listens = arena_zalloc(&c->arena, c->listen_count * sizeof(*c->listens));
     c->workers = arena_zalloc(&c->arena, c->worker_count * sizeof(*c->workers));
@@ -427,8 +429,9 @@ static bool make_room(struct config *c, const struct outline *o)
 
 static void fill_all(struct filler *f, const struct outline *o, cfg_t *cfg)
 {
-    static const enum section_id defaulted[] = {SECTION_TOP, SECTION_CACHE,  SECTION_LIMITS,
-                                                SECTION_LOG, SECTION_HEALTH, SECTION_STORE};
+    static const enum section_id defaulted[] = {SECTION_TOP,        SECTION_CACHE,  SECTION_LIMITS,
+                                                SECTION_LOG,        SECTION_HEALTH, SECTION_STORE,
+                                                SECTION_PREDICTIONS};
     f->at = &o->top;
     for (unsigned i = 0; i < sizeof(defaulted) / sizeof(*defaulted); i++)
         fill_defaults(f, defaulted[i], f->c);

@@ -10,5 +10,7 @@
 bool file_read(const char *path, size_t most, struct buffer *out, char why[FILE_WHY]);
 // All of v. False: errno says why.
 bool file_write(int fd, struct view v);
+// What was made, renamed or removed in it is on the disk. False: errno says why.
+bool file_sync_directory(const char *path);
 
 #endif

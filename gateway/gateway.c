@@ -8,6 +8,7 @@
 #include "gateway/levels.h"
 #include "gateway/origin.h"
 #include "gateway/pages.h"
+#include "gateway/predictions.h"
 #include "gateway/process.h"
 #include "gateway/reload.h"
 #include "gateway/removal.h"
@@ -283,6 +284,7 @@ static bool watch_all(struct gateway *g)
 {
     signal(SIGINT, SIG_IGN); // Ctrl-C reaches the whole foreground group; the keeper decides
     signal(SIGHUP, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); // a file that may grow no more is an error of its write
     g->term_event = watch(g, SIGTERM, EV_SIGNAL | EV_PERSIST, on_term);
     g->quit_event = watch(g, SIGQUIT, EV_SIGNAL | EV_PERSIST, on_term);
     g->usr1_event = watch(g, SIGUSR1, EV_SIGNAL | EV_PERSIST, on_usr1);
@@ -433,9 +435,20 @@ int64_t gateway_bytes(const struct config *c)
     return c->limits.bytes_in_flight ? (int64_t)c->limits.bytes_in_flight : memory_total() / 4;
 }
 
+static bool build_predictions(struct gateway *g)
+{
+    char why[FILE_WHY] = "out of memory";
+    g->predictions = predictions_new(g);
+    if (!g->predictions || !predictions_prepare(g->predictions, g->birth, why))
+        return refuse(g, "predictions", why);
+    predictions_adopt(g->predictions, g->birth);
+    return true;
+}
+
 static bool build(struct gateway *g)
 {
-    if (!build_config(g) || !build_loops(g) || !build_log(g) || !build_snapshot(g))
+    if (!build_config(g) || !build_loops(g) || !build_log(g) || !build_snapshot(g) ||
+        !build_predictions(g))
         return false;
     g->descriptors = descriptors_left(g);
     g->connections =
@@ -485,6 +498,8 @@ static void tear_down(struct gateway *g)
     levels_free(g);
     admin_free(g->admin);
     parts_free(g);
+    predictions_stop(g->predictions);
+    predictions_free(g->predictions);
     DOORS_CLOSE(g);
     unwatch_all(g);
     log_free(g->log);
@@ -508,6 +523,7 @@ int gateway_main(const struct gateway_boot *boot)
     run(g);
     int status = g->exit_status;
     if (!parts_idle(g)) { // a worker still holds what was lent to it, and the time to wait is over
+        predictions_stop(g->predictions);
         log_free(g->log);
         return status;
     }

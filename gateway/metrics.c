@@ -4,6 +4,7 @@
 #include "gateway/endpoint.h"
 #include "gateway/front.h"
 #include "gateway/levels.h"
+#include "gateway/predictions.h"
 #include "gateway/process.h"
 #include "gateway/prom.h"
 
@@ -736,6 +737,47 @@ static void experiments(struct page *p)
     experiments_outside(p);
 }
 
+// ---- the prediction log --------------------------------------------------------------------------------
+
+static void predictions(struct page *p)
+{
+    const struct predictions *log = p->g->predictions;
+    const struct predictions_sum s = predictions_sum(log);
+    struct prom *o = &p->prom;
+    if (!p->g->snap->config->predictions.on && s.records == 0)
+        return;
+    const struct {
+        const char *name, *type, *help;
+        uint64_t value;
+    } rows[] = {
+        {"sluice_predictions_records_total", "counter", "Records of predictions that were made.",
+         s.records},
+        {"sluice_predictions_written_total", "counter", "Of them those that are in a file.",
+         get(&log->written)},
+        {"sluice_predictions_dropped_total", "counter",
+         "Of them those that went for want of room: the oldest.", s.dropped},
+        {"sluice_predictions_lost_total", "counter",
+         "Of them those that could not be written before the log ended.", get(&log->lost)},
+        {"sluice_predictions_refused_total", "counter",
+         "Requests answered 503, as their records are required and had no room.", s.refused},
+        {"sluice_predictions_waiting_bytes", "gauge", "Memory of records that wait for the writer.",
+         s.waiting},
+        {"sluice_predictions_file_bytes_total", "counter", "Bytes in files, compressed.",
+         get(&log->files.written)},
+        {"sluice_predictions_file_errors_total", "counter", "Calls on files that failed.",
+         get(&log->files.errors)},
+        {"sluice_predictions_files_closed_total", "counter", "Files that are whole.",
+         get(&log->files.closed)},
+        {"sluice_predictions_files_cut_total", "counter",
+         "Files of an earlier process that were cut behind their last whole frame.",
+         get(&log->files.cut)},
+    };
+    for (unsigned i = 0; i < N(rows); i++) {
+        prom_family(o, rows[i].name, rows[i].type, rows[i].help);
+        prom_count(o, NULL, 0, rows[i].value);
+    }
+}
+
 bool metrics_page(struct buffer *out, void *ctx)
 {
     struct page p = {.g = ctx};
@@ -750,5 +792,6 @@ bool metrics_page(struct buffer *out, void *ctx)
     process(&p);
     store(&p);
     experiments(&p);
+    predictions(&p);
     return !p.prom.failed;
 }

@@ -6,6 +6,7 @@
 #include "gateway/card.h"
 #include "gateway/front.h"
 #include "gateway/index.h"
+#include "gateway/record.h"
 #include "gateway/statistics.h"
 #include "gateway/workers.h"
 #include "router/step.h"
@@ -389,6 +390,8 @@ static bool go_on(struct request *r, struct model *m, uint64_t now_us, struct er
         count_memory(r->part, m);
         return error_set(e, no_memory.status, "%s", no_memory.text);
     }
+    if (!record_promise(r, m, e))
+        return false;
     in->chain = chains_find(r->snap->chains, m->name);
     size_t parts = steps_memory(r, m);
     if (parts > 0 && !exchange_account(s->ex, parts))
@@ -511,12 +514,14 @@ void origin_settle(struct part *p, struct infer *in)
     struct serving *s = &r->serving;
     s->meta.attempts = attempts_of(r);
     if (in->error.status != STATUS_OK) {
+        record_settled(r);
         serving_fail(s, &in->error, in->retry_after_ms, loop_now_us(p->loop));
         return;
     }
     say_who(r);
     if (in->source != SOURCE_DEFAULT)
         say_how(&s->meta, in->at);
+    record_settled(r);
     bool more = serving_answer(s, in->answer, loop_is_spent(p->loop), loop_now_us(p->loop));
     loop_worked(p->loop, more ? OIP_STEP_BYTES : s->ex->sent_bytes);
     if (more)
@@ -528,6 +533,7 @@ void origin_release(struct part *p, struct infer *in)
     struct request *r = in->user;
     if (r->past > 0)
         tell_home(r);
+    record_forget(r);
     for (const struct step *done = in->at; done; done = done->before)
         part_unuse(p, done->to.model);
     serving_release(&r->serving);

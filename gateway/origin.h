@@ -27,6 +27,7 @@ struct request {
     struct view tenant;            // as its head names it
     struct view client;            // for the log, and for who wants it explained
     struct past_standing standing; // of its model when it was submitted
+    size_t promised;               // bytes of room for its record
     uint64_t past;                 // it is told of and remembered: its number there; 0: not
 };
 

@@ -9,6 +9,7 @@
 #include "gateway/endpoint.h"
 #include "gateway/front.h"
 #include "gateway/homes.h"
+#include "gateway/predictions.h"
 #include "gateway/removal.h"
 #include "gateway/workers.h"
 #include <stdio.h>
@@ -315,6 +316,7 @@ static bool build_part(struct gateway *g, unsigned index)
     p->gateway = g;
     p->loop = g->loops.loop[index];
     p->snap = g->snap;
+    p->lane = &g->predictions->lanes[index];
     flow_init(&p->flow, index, g->table, &p->snap->flow, rand_u64(&p->loop->rand),
               loop_now_us(p->loop));
     effects_init(&p->fx, loop_blocks(p->loop));
@@ -386,6 +388,7 @@ void parts_free(struct gateway *g)
         wheel_cancel(loop_wheel(p->loop), &p->watch_timer);
         wheel_cancel(loop_wheel(p->loop), &p->look_timer);
         await_deinit(p);
+        wheel_cancel(loop_wheel(p->loop), &p->lane->hand);
         api_deinit(&p->api);
         for (unsigned k = 0; k < TABLE_MODELS; k++)
             debug_invariant(p->uses[k] == 0); // every request has ended

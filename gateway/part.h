@@ -15,6 +15,7 @@
 #include "router/flow.h"
 
 struct link;
+struct record_lane;
 struct home;
 struct request;
 struct removal;
@@ -52,6 +53,7 @@ struct part {
     struct buffer line; // scratch for a log line
     struct past past;   // the last requests
     struct store store;
+    struct record_lane *lane; // of the prediction log
 };
 
 // Builds a part for each loop, the model table and the endpoints. False: refused, and said why.

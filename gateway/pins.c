@@ -206,17 +206,6 @@ bool pins_load(struct pins *p, const char *dir, char why[PINS_ERROR])
     return ok;
 }
 
-static bool sync_dir(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-    int error = errno;
-    if (fd >= 0)
-        close(fd);
-    errno = error;
-    return ok;
-}
-
 // Whole or not at all: under another name first, on the disk, then renamed.
 static bool replace_file(const char *dir, struct view text)
 {
@@ -233,7 +222,7 @@ static bool replace_file(const char *dir, struct view text)
     int error = errno;
     close(fd);
     errno = error;
-    return ok && rename(fresh, path) == 0 && sync_dir(dir);
+    return ok && rename(fresh, path) == 0 && file_sync_directory(dir);
 }
 
 bool pins_save(const struct pins *p, const char *dir, char why[PINS_ERROR])

@@ -28,6 +28,7 @@ struct snapshot;
 struct reload_wish;
 struct survey;
 struct removal;
+struct predictions;
 
 // Where log.access points: "-" is standard output.
 static inline const char *log_path(const char *access)
@@ -58,6 +59,7 @@ struct gateway {
     struct tenants *tenants;
     struct log *log;
     struct events *events;
+    struct predictions *predictions;
     struct admin *admin;
     _Atomic bool draining;
     struct budget bytes;         // of requests, in flight

@@ -3,6 +3,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "gateway/front.h"
+#include "gateway/predictions.h"
 #include "gateway/process.h"
 #include "gateway/secrets.h"
 #include <errno.h>
@@ -125,6 +126,12 @@ static bool is_same(const char *a, const char *b)
     return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+static bool make_writer(struct takeover *t)
+{
+    char why[FILE_WHY];
+    return predictions_prepare(t->g->predictions, t->snap->config, why) || refuse(t, "%s", why);
+}
+
 // The last of all: it changes something.
 static bool move_log(struct takeover *t)
 {
@@ -202,7 +209,7 @@ static void take(struct gateway *g)
     struct takeover t = {.g = g};
     bool ok = make_snapshot(&t, &r->offer, r->memory_fd) &&
               make_workers(&t, &r->offer, r->memory_fd) && make_fronts(&t) && read_token(&t) &&
-              move_log(&t);
+              make_writer(&t) && move_log(&t);
     if (ok)
         put_in_force(&t);
     give_up(&t);
@@ -217,6 +224,7 @@ static void take(struct gateway *g)
 void reload_in_force(struct gateway *g)
 {
     fronts_in_force(g);
+    predictions_adopt(g->predictions, g->snap->config);
     gateway_say_taken(g, NULL);
     fleet_go_on(g);
 }

@@ -282,16 +282,26 @@ static bool takes_files(const char *path)
     return access(n > 0 ? folder : "/", W_OK | X_OK) == 0;
 }
 
+static unsigned check_predictions(const struct config *c, const char *filename, int err_fd)
+{
+    const char *path = c->predictions.file;
+    if (!path || access(path, R_OK | W_OK | X_OK) == 0 || (errno == ENOENT && takes_files(path)))
+        return 0;
+    dprintf(err_fd, "%s: predictions: file: %s: %s\n", filename, path, strerror(errno));
+    return 1;
+}
+
 unsigned runtime_check_logs(const struct config *c, const char *filename, int err_fd)
 {
     const char *path = c->log.access;
+    unsigned wrong = check_predictions(c, filename, err_fd);
     if (!path || strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0)
-        return 0;
+        return wrong;
     int fd = open(path, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd >= 0)
         close(fd);
     if (fd >= 0 || (errno == ENOENT && takes_files(path)))
-        return 0;
+        return wrong;
     dprintf(err_fd, "%s: log: access: %s: %s\n", filename, path, strerror(errno));
-    return 1;
+    return wrong + 1;
 }

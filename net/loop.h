@@ -23,7 +23,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define LOOPS_MAX 257 // loops in one process: 256 (gateway/boot.h) and the main thread's
+#define LOOPS_MAX                                                                                  \
+    258 // loops in one process: 256 (gateway/boot.h), the main thread's, and that of the prediction log
 #define LOOP_SCRATCH (256u << 10) // bytes one read may bring
 #define LOOP_RECORD (16u << 10)   // a TLS record's plain text
 

@@ -250,7 +250,7 @@ static void every_key_prints(void **state)
             base = &c->unlisted;
         else if (k->section >= SECTION_WORKER && k->section <= SECTION_WORKER_CACHE)
             base = &c->workers[0];
-        else if (k->section >= SECTION_MODEL && k->section <= SECTION_MODEL_CACHE)
+        else if (k->section >= SECTION_MODEL && k->section <= SECTION_MODEL_PREDICTIONS)
             base = &c->models[0];
         else if (k->section == SECTION_LAYER)
             base = &c->layers[0];

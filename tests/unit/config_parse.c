@@ -294,6 +294,39 @@ static void tenants(void **state)
     config_unref(c);
 }
 
+// What is recorded: a model's section goes before the one at the top.
+static void predictions(void **state)
+{
+    struct config *c = good(
+        SMALL "model \"x\" { predictions { inputs = full required = true redact = {\"input:a\"} } }"
+              "model \"y\" { } predictions { file = d outputs = none redact = {tenant} }");
+    const struct config_model *x = &c->models[0], *y = &c->models[1];
+    assert_true(c->predictions.on);
+    assert_string_equal(c->predictions.file, "d");
+    assert_null(c->predictions.instance);
+    assert_int_equal(c->predictions.max_bytes, 16384);
+    assert_int_equal(c->predictions.ring_bytes, 8 << 20);
+    assert_int_equal(c->predictions.flush_us, 1000000);
+    assert_int_equal(c->predictions.rotate_bytes, 256 << 20);
+    assert_int_equal(c->predictions.rotate_us, 3600000000);
+    assert_int_equal(c->predictions.keep_us, 0);
+    assert_int_equal(x->predict_inputs, RECORDED_FULL);
+    assert_int_equal(x->predict_outputs, RECORDED_NONE);
+    assert_true(x->predict_required);
+    assert_string_equal(x->redact[0], "input:a");
+    assert_int_equal(x->redact_count, 1);
+    assert_int_equal(y->predict_inputs, RECORDED_HASH);
+    assert_int_equal(y->predict_outputs, RECORDED_NONE);
+    assert_int_equal(y->predict_ppm, 1000000);
+    assert_false(y->predict_required);
+    assert_string_equal(y->redact[0], "tenant");
+    assert_int_equal(c->unlisted.predict_outputs, RECORDED_NONE);
+    config_unref(c);
+    c = good(SMALL);
+    assert_false(c->predictions.on);
+    config_unref(c);
+}
+
 // A store, of each kind.
 static void stores(void **state)
 {
@@ -491,6 +524,13 @@ static void values(void **state)
          "serial: expected true or false"},
         {SMALL "worker x { addresses = {h:1} }", 3, "addresses: expected a list of"},
         {SMALL "worker x { command = {\"\"} }", 3, "command: expected a program's name"},
+        {SMALL "predictions { }", 3, "predictions: file is missing"},
+        {SMALL "predictions { file = d\n instance = \"a b\" }", 4, "instance: expected at most 64"},
+        {SMALL "predictions { file = d\n inputs = some }", 4, "inputs: expected one of none|hash"},
+        {SMALL "predictions { file = d\n ring = 1MiB }", 4, "ring: expected a size such as"},
+        {SMALL "predictions { file = d\n redact = {\"output:\"} }", 4, "redact: expected \"input:"},
+        {SMALL "model \"x\" {\n predictions { redact = {y} } }", 4,
+         "redact: expected \"input:NAME"},
         {SMALL "store { }", 3, "store: expected one of redis, sentinels and cluster"},
         {SMALL "store {\n redis = redis://h\n cluster = {h:1} }", 3, "store: expected only one of"},
         {SMALL "store { redis = \"redis://me:secret@h:1\" }", 3, "redis: expected \"redis://HOST"},
@@ -615,6 +655,7 @@ int main(void)
         cmocka_unit_test(defaults),
         cmocka_unit_test(syntax),
         cmocka_unit_test(tenants),
+        cmocka_unit_test(predictions),
         cmocka_unit_test(stores),
         cmocka_unit_test(shapes),
         cmocka_unit_test(values),

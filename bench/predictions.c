@@ -1,0 +1,182 @@
+/* bench/predictions.c: what a record of the prediction log costs, in CPU of all threads: packed into chunks by one thread, as
+ * a loop does it; printed, compressed and written by another, as the writer does it, both with the gateway's own code. The
+ * directory is real; the disk is not waited for. One answer in eight has other values than the one before it; each has its
+ * own id, times and hash.
+ * Usage: predictions [records, default 1000000] [full: values instead of hashes] */
+#include "base/check.h"
+#include "base/num.h"
+#include "base/rand.h"
+#include "gateway/chunks.h"
+#include "gateway/record_files.h"
+#include "infer/prediction.h"
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PIXELS 16
+#define CLASSES 3
+#define RING (64ull << 20)
+#define FRAME_BYTES (256u << 10)
+
+static struct chunks chunks;
+static struct record_files files;
+static _Atomic bool over;
+static uint64_t wanted = 1000000, written, line_bytes, packed_bytes;
+static double cpu[2];
+
+static double thread_cpu(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static void put(struct buffer *lines)
+{
+    line_bytes += buffer_len(lines);
+    invariant(record_files_put(&files, buffer_view(lines), 1764175000000000));
+    buffer_reset(lines);
+}
+
+static void print(struct buffer *lines, const struct chunk *c)
+{
+    for (uint64_t at = 0; at < c->used; at += prediction_bytes(c->data + at)) {
+        struct prediction_place place = {
+            .instance = VIEW("gw-1"), .ms = 1764175000123 + written / 1000, .seq = written % 1000};
+        invariant(prediction_print(lines, c->data + at, &place));
+        written++;
+        if (buffer_len(lines) >= FRAME_BYTES)
+            put(lines);
+    }
+}
+
+static void *writer(void *arg)
+{
+    struct buffer lines;
+    buffer_init(&lines);
+    for (;;) {
+        bool last = atomic_load(&over);
+        struct chunk *c = chunks_take(&chunks);
+        if (!c && last)
+            break;
+        if (!c)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        else
+            print(&lines, c);
+        chunk_free(c);
+    }
+    put(&lines);
+    record_files_close(&files);
+    buffer_deinit(&lines);
+    cpu[1] = thread_cpu();
+    return arg;
+}
+
+struct scene { // one request after the other
+    float pixels[PIXELS], answer[CLASSES];
+    struct tensor in, out;
+    struct infer_request request;
+    struct answer all;
+    struct slice slice;
+    char id[33];
+    struct prediction prediction;
+};
+
+static void begin(struct scene *s)
+{
+    s->in = (struct tensor){.name = VIEW("input"),
+                            .dtype = DT_FP32,
+                            .rank = 2,
+                            .shape = {1, PIXELS},
+                            .data = (const uint8_t *)s->pixels,
+                            .bytes = sizeof(s->pixels)};
+    s->out = s->in;
+    s->out.name = VIEW("output");
+    s->out.shape[1] = CLASSES;
+    s->out.data = (const uint8_t *)s->answer;
+    s->out.bytes = sizeof(s->answer);
+    s->request = (struct infer_request){.inputs = &s->in, .n_inputs = 1, .rows = 1};
+    s->all = (struct answer){.outputs = &s->out, .n_outputs = 1};
+    s->slice = (struct slice){.answer = &s->all};
+    s->prediction = (struct prediction){
+        .facts = {.outcome = "ok", .source = "model", .reason = "idle", .rows = 1},
+        .text = {[PREDICTION_ASKED] = VIEW("digits"), [PREDICTION_VERSION] = VIEW("1")},
+        .request = &s->request,
+        .answer = &s->slice};
+}
+
+static void next(struct scene *s, struct rand *r, uint64_t i)
+{
+    uint64_t random = rand_u64(r);
+    if (i % 8 == 0)
+        for (unsigned k = 0; k < PIXELS; k++)
+            s->pixels[k] = (float)(rand_u64(r) % 16);
+    for (unsigned k = 0; k < CLASSES; k++)
+        s->answer[k] = (float)(random >> k & 1023) / 1024;
+    num_print_hex(s->id, random);
+    num_print_hex(s->id + 16, i);
+    s->prediction.text[PREDICTION_ID] = view_of(s->id, 32);
+    struct prediction_facts *f = &s->prediction.facts;
+    f->wall_us = 1764175000000000 + i * 10;
+    f->parse_us = random % 8;
+    f->queue_us = random >> 3 & 255;
+    f->compute_us = 100 + (random >> 11 & 255);
+    f->total_us = f->queue_us + f->compute_us + 20;
+    f->batch_rows = 1 + (random >> 20 & 15);
+}
+
+int main(int argc, char **argv)
+{
+    static struct scene scene;
+    struct rand r;
+    struct record_place place = {
+        .instance = "bench", .rotate_bytes = 64u << 20, .rotate_us = 3600000000};
+    char command[PATH_MAX + 16];
+    pthread_t thread;
+    if (argc > 1)
+        wanted = strtoull(argv[1], NULL, 10);
+    bool full = argc > 2 && strcmp(argv[2], "full") == 0;
+    struct prediction_rules rules = {.inputs = full ? DETAIL_FULL : DETAIL_HASH,
+                                     .outputs = full ? DETAIL_FULL : DETAIL_HASH,
+                                     .most = 16384};
+    snprintf(place.directory, sizeof(place.directory), "/tmp/sluice-bench-XXXXXX");
+    invariant(mkdtemp(place.directory) && record_files_init(&files));
+    record_files_move(&files, &place);
+    begin(&scene);
+    rand_seed(&r, 1);
+    double idle = thread_cpu();
+    for (uint64_t i = 0; i < wanted; i++)
+        next(&scene, &r, i);
+    double making = thread_cpu() - idle; // of the requests themselves: not the log's
+    rand_seed(&r, 1);
+    invariant(pthread_create(&thread, NULL, writer, NULL) == 0);
+    double before = thread_cpu();
+    for (uint64_t i = 0; i < wanted; i++) {
+        next(&scene, &r, i);
+        while (atomic_load(&chunks.bytes) > (int64_t)RING / 2)
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        uint8_t *to = chunks_room(&chunks, prediction_room(&scene.prediction, &rules), false, RING);
+        invariant(to); // none is dropped
+        size_t n = prediction_pack(to, &scene.prediction, &rules);
+        packed_bytes += n;
+        chunks_add(&chunks, n, false);
+    }
+    chunks_end(&chunks);
+    cpu[0] = thread_cpu() - before - making;
+    atomic_store(&over, true);
+    pthread_join(thread, NULL);
+    double n = (double)written;
+    printf("%llu records: %.0f bytes packed, %.0f a line, %.0f in a file\n",
+           (unsigned long long)written, (double)packed_bytes / (double)wanted,
+           (double)line_bytes / n, (double)files.written / n);
+    printf("CPU a record: %.3f us on the loop, %.3f us in the writer, %.3f us in all\n",
+           cpu[0] * 1e6 / n, cpu[1] * 1e6 / n, (cpu[0] + cpu[1]) * 1e6 / n);
+    record_files_deinit(&files);
+    chunks_free(&chunks);
+    snprintf(command, sizeof(command), "rm -rf %s", place.directory);
+    return system(command);
+}
