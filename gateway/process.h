@@ -25,6 +25,7 @@
 struct front;
 struct part;
 struct snapshot;
+struct live;
 struct reload_wish;
 struct survey;
 struct removal;
@@ -60,6 +61,7 @@ struct gateway {
     struct log *log;
     struct events *events;
     struct predictions *predictions;
+    struct live *live;
     struct admin *admin;
     _Atomic bool draining;
     struct budget bytes;         // of requests, in flight
