@@ -26,7 +26,8 @@ static void add_arm(struct stats_arm *to, struct stats_arm seen)
 void stats_pair_add(struct stats_pair *p, struct stats_arm control, struct stats_arm variant)
 {
     double a = rate_of(p->control), b = rate_of(p->variant);
-    if (b > a && control.n > 0 && variant.n > 0) {
+    bool learned = p->control.n >= STATS_LEARN && p->variant.n >= STATS_LEARN;
+    if (learned && b > a && control.n > 0 && variant.n > 0) {
         double n = (double)control.n, m = (double)variant.n;
         double fair = (n * a + m * b) / (n + m);
         p->log_e += price(control, a, fair) + price(variant, b, fair);
@@ -38,12 +39,19 @@ void stats_pair_add(struct stats_pair *p, struct stats_arm control, struct stats
 
 void stats_bound_add(struct stats_bound *b, struct stats_arm seen)
 {
-    double rate = rate_of(b->seen);
-    if (rate > b->limit) {
-        b->log_e += price(seen, rate, b->limit);
-        b->log_e_most = fmax(b->log_e_most, b->log_e);
-    }
+    static const double times[] = {1.2, 1.5, 2, 3, 5, 10, 30};
+    enum { RATES = sizeof(times) / sizeof(times[0]) };
+    double parts[RATES], most = -INFINITY, sum = 0;
     add_arm(&b->seen, seen);
+    for (unsigned i = 0; i < RATES; i++) { // odds so many times as high: rates stay below 1
+        double odds = times[i] * b->limit / (1 - b->limit);
+        parts[i] = price(b->seen, odds / (1 + odds), b->limit);
+        most = fmax(most, parts[i]);
+    }
+    for (unsigned i = 0; i < RATES; i++)
+        sum += exp(parts[i] - most);
+    b->log_e = most + log(sum / RATES);
+    b->log_e_most = fmax(b->log_e_most, b->log_e);
 }
 
 bool stats_is_worse(double log_e_most, uint64_t variant_requests, uint64_t least, double alpha,

@@ -9,9 +9,12 @@
  *  - pair: a rate (errors, fallbacks) of the variant against the control's. Turner, Ly, Gruenwald: Generic E-Variables for
  *    Exact Sequential k-Sample Tests that Allow for Optional Stopping (2021), theorem 1: in a block of n requests at the control
  *    and m at the variant each outcome is priced by its arm's rate over the mean rate (n a + m b)/(n + m). The rates are
- *    those of the blocks before. Fair also where the variant's rate is lower than the control's, since only b > a is bet on and
+ *    those of the blocks before, from STATS_LEARN requests of each on. Fair also where the variant's rate is lower than the control's, since only b > a is bet on and
  *    then the product's expectation falls as the variant's true rate does.
- *  - bound: a rate against a number (a latency's quantile is one: the share of answers that take longer). The same with one arm.
+ *  - bound: a rate against a number (a latency's quantile is one: the share of answers that take longer). A mixture, of equal
+ *    parts, of likelihood ratios of some higher rates over the number (Robbins: Statistical Methods Related to the Law of the
+ *    Iterated Logarithm (1970)); each of them is fair for all rates up to the number. What has been seen is all that matters,
+ *    however it came.
  *  - split: do as many requests come to each variant as should? Lindon, Malek: Anytime-Valid Inference for Multinomial
  *    Count Data (2022): the Dirichlet mixture's likelihood over that of the weights.
  *
@@ -33,6 +36,8 @@ struct stats_arm { // requests, and those of them that went wrong
     uint64_t n, bad;
 };
 
+#define STATS_LEARN 30 // requests of each arm before the first bet: who knows nothing bets badly
+
 struct stats_pair {
     struct stats_arm control, variant; // so far
     double log_e, log_e_most;          // natural logarithms; the highest that it has been
@@ -45,6 +50,7 @@ struct stats_bound {
     struct stats_arm seen;
     double log_e, log_e_most;
 };
+// More of them.
 void stats_bound_add(struct stats_bound *b, struct stats_arm seen);
 
 // Is that evidence enough, at this alpha, of at least `least` requests of the variant? guards: that share alpha.
