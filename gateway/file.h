@@ -12,5 +12,7 @@ bool file_read(const char *path, size_t most, struct buffer *out, char why[FILE_
 bool file_write(int fd, struct view v);
 // What was made, renamed or removed in it is on the disk. False: errno says why.
 bool file_sync_directory(const char *path);
+// dir/name is text, whole or not at all: under another name first, on the disk, then renamed. dir is made. False: errno.
+bool file_replace(const char *dir, const char *name, struct view text);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 16 };
+enum { PAGES = 19 };
 extern const struct admin_page pages[PAGES];
 
 #endif

@@ -1,0 +1,51 @@
+/* Any bytes as the record of a live experiment, as a store or a file may have it. What is taken is sound: it is written and
+ * read as the same again, its buckets are all somebody's, and each change of it is sound, too. */
+#include "router/trial_state.h"
+#include "base/check.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void look(const struct trial_state *s)
+{
+    struct trial_state again;
+    struct buffer once, twice;
+    char wrong[TRIAL_WRONG];
+    buffer_init(&once);
+    buffer_init(&twice);
+    invariant(trial_state_write(&once, s) && buffer_len(&once) <= TRIAL_TEXT);
+    invariant(trial_state_read(&again, buffer_view(&once), wrong));
+    invariant(trial_state_write(&twice, &again));
+    invariant(view_eq(buffer_view(&once), buffer_view(&twice)));
+    invariant(trial_state_order(s, &again) == TRIAL_SAME);
+    buffer_deinit(&once);
+    buffer_deinit(&twice);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct trial_state s, next;
+    char wrong[TRIAL_WRONG];
+    uint32_t weights[EXPERIMENT_VARIANTS] = {0};
+    unsigned whole;
+    if (!trial_state_read(&s, view_of(data, size), wrong)) {
+        invariant(wrong[0] && strlen(wrong) < TRIAL_WRONG);
+        return 0;
+    }
+    look(&s);
+    weights[size % s.n_variants] = EXPERIMENT_WHOLE;
+    for (unsigned verb = TRIAL_WEIGH; verb <= TRIAL_PROMOTE; verb++) {
+        struct trial_change c = {.verb = (enum trial_verb)verb,
+                                 .weights = weights,
+                                 .variant = (unsigned)size % s.n_variants,
+                                 .stamp = {size, 1, VIEW("a"), VIEW("b")}};
+        next = s;
+        if (trial_state_change(&next, &c, NULL))
+            continue;
+        trial_state_draws(&next, &whole);
+        invariant(whole < next.n_variants &&
+                  buckets_find(&next.buckets, (uint32_t)size) < next.n_variants);
+        if (next.revision <= TRIAL_MOST)
+            look(&next);
+    }
+    return 0;
+}
