@@ -321,11 +321,11 @@ def main():
     args, _ = parser.parse_known_args()
     if args.liveness_fd is not None:
         threading.Thread(target=end_with, args=(args.liveness_fd,), daemon=True).start()
-    double, told = Double(args.models, args.second), threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # of every thread: none of them is to take it from this one
+    double = Double(args.models, args.second)
     server, port = serve(double, args.listen)
     say("up", port=port, control=listen_for_orders(double))
-    told.wait()
+    signal.sigwait({signal.SIGTERM})
     double.stop()
     os._exit(0)
 

@@ -208,6 +208,6 @@ int main(void)
         cmocka_unit_test(messages_that_are_none), cmocka_unit_test(names),
         cmocka_unit_test(want_of_memory),
     };
-    alarm(60); // a test that waits for ever is one that failed
+    alarm(300); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, kit_open, kit_close);
 }

@@ -148,6 +148,6 @@ int main(void)
         cmocka_unit_test(out_of_memory),
         cmocka_unit_test(units),
     };
-    alarm(60); // a test that waits for ever is one that failed
+    alarm(300); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

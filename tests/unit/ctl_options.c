@@ -253,6 +253,6 @@ int main(void)
         cmocka_unit_test(token_pipes),
         cmocka_unit_test(token_texts),
     };
-    alarm(60); // a test that waits for ever is one that failed
+    alarm(300); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, make, clean);
 }

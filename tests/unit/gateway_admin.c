@@ -75,6 +75,6 @@ int main(void)
         cmocka_unit_test(bytes_that_no_token_has),
         cmocka_unit_test(files),
     };
-    alarm(60); // a test that waits for ever is one that failed
+    alarm(300); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, make, clean);
 }

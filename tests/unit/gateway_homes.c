@@ -99,6 +99,6 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(no_memory_for_a_desk, make, clean),
     };
-    alarm(60); // a test that waits for ever is one that failed
+    alarm(300); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

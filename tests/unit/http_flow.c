@@ -481,6 +481,6 @@ int main(void)
         cmocka_unit_test(any_allocation_may_fail_in_http1),
         cmocka_unit_test(any_allocation_may_fail_in_http2),
     };
-    alarm(60); // a test that waits for ever is one that failed
+    alarm(300); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

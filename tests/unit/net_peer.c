@@ -382,7 +382,7 @@ static void freed_from_inside_a_lost_call(void **state)
 
 int main(void)
 {
-    alarm(60);
+    alarm(300);
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(comes_up_and_writes_when_touched),

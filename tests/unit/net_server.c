@@ -351,9 +351,11 @@ static void echoes_over_v4_v6_and_unix(void **state)
 static void date_is_set_every_second_on_each_loop(void **state)
 {
     begin("127.0.0.1:0", 0, 0);
+    uint64_t began_us = mono_us();
     dates = 0;
-    usleep(2200000);
-    assert_in_range(dates, 4, 8);
+    EVENTUALLY(dates >= 4);
+    unsigned n = dates;
+    assert_true(n <= 2 * ((mono_us() - began_us) / 1000000 + 2));
     assert_int_equal(wrong_dates, 0);
     end();
 }
@@ -382,7 +384,7 @@ static void silent_clients_are_timed_out(void **state)
     assert_string_equal(hear(silent, 5), "late\n");
     assert_true(closed(silent));
     assert_string_equal(hear(drip, 5), "late\n");
-    assert_in_range(mono_us() - began_us, 150000, 5000000); // no other time-out is below 10 s
+    assert_in_range(mono_us() - began_us, 150000, 9500000); // no other time-out is below 10 s
     assert_int_equal(timed_out, 2);
     close(silent);
     close(drip);
@@ -558,9 +560,10 @@ static void other_limits(void **state)
     int before = dial();
     EVENTUALLY(stats().conns == 1);
     limits.header_timeout_us = 100000;
+    adopted = 0;
     for (unsigned i = 0; i < 2; i++)
         loop_post_task(NULL, set.loop[i], &t[i]);
-    usleep(100000);
+    EVENTUALLY(adopted == 2);
     for (unsigned i = 0; i < 3; i++) {
         int after = dial();
         assert_string_equal(hear(after, 5), "late\n");
@@ -657,7 +660,7 @@ static void out_of_descriptors_accept_rests_and_recovers(void **state)
     if (pid == 0) {
         const struct CMUnitTest tests[] = {
             {"exhausted", (CMUnitTestFunction)exhausted, setup, NULL, NULL}};
-        alarm(40);
+        alarm(150);
         close_range(3, ~0U, 0); // what make hands down, else the sum below would not be right
         _exit(cmocka_run_group_tests(tests, NULL, NULL));
     }
@@ -934,7 +937,7 @@ static void a_server_retires_while_its_loops_run(void **state)
 
 int main(void)
 {
-    alarm(180);
+    alarm(300);
     net_init();
 #define TEST(t) cmocka_unit_test_setup(t, setup)
     const struct CMUnitTest tests[] = {

@@ -207,7 +207,7 @@ static void flood_does_not_starve_the_turn(void **state)
 
 int main(void)
 {
-    alarm(120);
+    alarm(300);
 #define BOTH(t)                                                                                    \
     cmocka_unit_test_setup_teardown(t, setup, teardown),                                           \
         cmocka_unit_test_setup_teardown(t, setup_tcp, teardown)

@@ -457,7 +457,7 @@ static void upstream_names_are_verified(void **state)
 
 int main(void)
 {
-    alarm(120);
+    alarm(300);
     net_init();
     pem_make(&pem, "a.example", -60, 3600);
     pem_make(&other, "a.example", -60, 3600);
