@@ -71,6 +71,7 @@ class Carrier(Service):
         super().__init__()
         self.config = service_pb2.ModelConfigResponse(config=full_config()).SerializeToString()
         self.asked = []
+        self.answers = None  # other outputs: {name: (datatype, shape, array)}
 
     def ServerLive(self, octets, context):
         return b"\x08\x01"
@@ -95,6 +96,12 @@ class Carrier(Service):
     def ModelInfer(self, octets, context):
         request = service_pb2.ModelInferRequest.FromString(octets)
         self.asked.append(told(request, context))
+        if self.answers:
+            answer = service_pb2.ModelInferResponse(model_name="m", model_version="1")
+            for name, (datatype, shape, array) in self.answers.items():
+                answer.outputs.add(name=name, datatype=datatype, shape=shape)
+                answer.raw_output_contents.append(array.tobytes())
+            return answer.SerializeToString()
         rows, wanted = request.inputs[0].shape[0], {o.name: o for o in request.outputs}
         answer = service_pb2.ModelInferResponse(model_name="m", model_version="1")
         answer.parameters["note"].string_param = "from the model"
@@ -348,6 +355,22 @@ def test_config_whole(carrier, tmp_path):
         assert words["sequence_batching"]["oldest"]["max_candidate_sequences"] == 4
         assert words["model_transaction_policy"] == {"decoupled": False} and words["batch_input"] == []
         assert words["runtime"] == "" and "dynamic_batching" not in words and "ensemble_scheduling" not in words
+
+
+def test_who_tells_no_config_is_believed(carrier, tmp_path):
+    """MLServer's outputs follow its codecs and the datatype of its inputs, and not its metadata alone."""
+    carrier.config = None
+    carrier.answers = {"told": ("INT64", [3], np.arange(3)), "more": ("FP32", [1, 2], np.float32([1, 2]))}
+    with before(carrier, tmp_path) as sluice:
+        answer = ask(sluice)
+        assert answer.status_code == 200, answer.text
+        assert [(o["name"], o["datatype"], o["shape"], o["data"]) for o in answer.json()["outputs"]] == [
+            ("told", "INT64", [3], [0, 1, 2]),
+            ("more", "FP32", [1, 2], [1, 2]),
+        ]
+        del carrier.answers["told"]
+        answer = ask(sluice, outputs={})
+        assert answer.status_code == 502 and answer.json() == {"error": "the worker left out output 0"}
 
 
 def half(config):
