@@ -45,8 +45,10 @@ struct batcher {
     struct outlook outlook; // what batcher_expect said last
     double trip_us;         // to a server and back; 0: not known
     uint64_t half_us;       // of the way, as whole microseconds
-    // When batcher_expect was called: t of a full batch, its upper quantile, and rows that all servers take at once.
-    uint64_t full_us, full_high_us, round_rows;
+    // When batcher_expect was called: t of a full batch, its upper quantile, and rows that all servers take at once, or
+    // those beside them in that time.
+    uint64_t full_us, full_high_us;
+    double round_rows;
     uint32_t sent;                        // batches taken, ever
     uint64_t learned_us;                  // when the estimate last met the world
     bool refusing;                        // since then it alone was why a ticket was hopeless
