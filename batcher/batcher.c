@@ -484,6 +484,14 @@ void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t 
         arrivals_answered(&b->arrivals, rows, alpha_of(b), now_us);
 }
 
+void batcher_knows(struct batcher *b, const struct estimate *t, uint64_t met_us)
+{
+    b->estimate = *t;
+    b->learned_us = met_us;
+    b->refusing = b->probing = false;
+    b->missed = 0;
+}
+
 void batcher_missed(struct batcher *b)
 {
     b->missed += b->missed < MISSED_WRONG;

@@ -106,6 +106,8 @@ struct ticket *batcher_dropped(struct batcher *b, const struct batch_plan *plan,
 // ABOARD. Counts passes. At least one.
 unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out,
                       unsigned max, uint64_t now_us);
+// Others serve it now, of which so much is known, and since when; what was doubted of those before is not of them.
+void batcher_knows(struct batcher *b, const struct estimate *t, uint64_t met_us);
 // A batch of so many rows was answered, and took so long.
 void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us);
 // A batch was late, and recalled: nobody waits for it any more.
