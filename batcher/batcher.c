@@ -196,11 +196,10 @@ void batcher_expect(struct batcher *b, const struct outlook *at)
     b->outlook = *at;
     if (b->outlook.servers == 0)
         b->outlook.servers = 1;
-    b->round_rows = (uint64_t)b->policy.max_rows * b->outlook.servers;
+    b->round_rows = (double)b->policy.max_rows * b->outlook.servers;
     b->full_us = estimate_mean_us(&b->estimate, b->policy.max_rows);
     b->full_high_us = estimate_high_us(&b->estimate, b->policy.max_rows);
-    if (b->outlook.beside > 0)
-        b->round_rows += (uint64_t)(b->outlook.beside * (double)b->full_us);
+    b->round_rows += b->outlook.beside * (double)b->full_us;
 }
 
 // The rate is that of some ten full batches.
@@ -365,7 +364,7 @@ static bool take_lane(struct taking *k, struct lane *l)
 {
     struct ticket *t, *behind = NULL; // behind: in its slot
     while (k->n < k->max && (t = behind ? behind : lane_first(l, k->now_us)) != NULL) {
-        uint32_t rows = ticket_rows(t);
+        uint32_t rows = request_rows(t->request);
         behind = t->next;
         if (rows > k->rows_left && k->n > 0)
             return false;
@@ -485,6 +484,14 @@ void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t 
         arrivals_answered(&b->arrivals, rows, alpha_of(b), now_us);
 }
 
+void batcher_knows(struct batcher *b, const struct estimate *t, uint64_t met_us)
+{
+    b->estimate = *t;
+    b->learned_us = met_us;
+    b->refusing = b->probing = false;
+    b->missed = 0;
+}
+
 void batcher_missed(struct batcher *b)
 {
     b->missed += b->missed < MISSED_WRONG;
@@ -522,7 +529,8 @@ static uint64_t rows_ahead(const struct batcher *b, const struct ticket *t)
 // up to the last moment that its mean allows has all its answers come too late for clients that are some way off.
 static uint64_t served_us(const struct batcher *b, uint64_t ahead, uint64_t now_us)
 {
-    uint64_t rounds = ahead < b->round_rows ? 0 : ahead / b->round_rows;
+    double rows = (double)ahead;
+    uint64_t rounds = rows < b->round_rows ? 0 : (uint64_t)(rows / b->round_rows);
     uint64_t before_us = rounds * b->full_us;
     return soonest_us(b, now_us) + before_us + before_us / DRIFT_SHARE + b->full_high_us;
 }

@@ -45,8 +45,10 @@ struct batcher {
     struct outlook outlook; // what batcher_expect said last
     double trip_us;         // to a server and back; 0: not known
     uint64_t half_us;       // of the way, as whole microseconds
-    // When batcher_expect was called: t of a full batch, its upper quantile, and rows that all servers take at once.
-    uint64_t full_us, full_high_us, round_rows;
+    // When batcher_expect was called: t of a full batch, its upper quantile, and rows that all servers take at once, or
+    // those beside them in that time.
+    uint64_t full_us, full_high_us;
+    double round_rows;
     uint32_t sent;                        // batches taken, ever
     uint64_t learned_us;                  // when the estimate last met the world
     bool refusing;                        // since then it alone was why a ticket was hopeless
@@ -104,6 +106,8 @@ struct ticket *batcher_dropped(struct batcher *b, const struct batch_plan *plan,
 // ABOARD. Counts passes. At least one.
 unsigned batcher_take(struct batcher *b, const struct batch_plan *plan, struct ticket **out,
                       unsigned max, uint64_t now_us);
+// Others serve it now, of which so much is known, and since when; what was doubted of those before is not of them.
+void batcher_knows(struct batcher *b, const struct estimate *t, uint64_t met_us);
 // A batch of so many rows was answered, and took so long.
 void batcher_learn(struct batcher *b, uint32_t rows, uint64_t took_us, uint64_t now_us);
 // A batch was late, and recalled: nobody waits for it any more.

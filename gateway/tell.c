@@ -29,9 +29,8 @@ static void count_demand(const struct request *r, struct model_metrics *mm, cons
 {
     enum demand k = demand_of(r);
     bool single = atomic_load_explicit(&m->single, memory_order_relaxed);
-    uint32_t rows = r->infer.request.rows;
     if (k < DEMANDS)
-        metrics_demand_add(mm, m, k, rows && !single ? rows : 1);
+        metrics_demand_add(mm, m, k, single ? 1 : request_rows(&r->infer.request));
 }
 
 static void count(struct request *r, uint64_t total_us)
@@ -182,7 +181,7 @@ static uint64_t left_us(const struct ticket *t)
 // Who shows it goes by `out`, `sent` and `batch_rows`: what they rule out may say anything.
 static void remember_ticket(struct past_ticket *p, const struct ticket *t)
 {
-    p->rows = ticket_rows(t);
+    p->rows = request_rows(t->request);
     p->out = t->lent;
     if (t->lent)
         return; // the rest is its home's

@@ -470,7 +470,8 @@ struct ranking {
 static unsigned rank_of(uint32_t id, void *ctx)
 {
     const struct ranking *k = ctx;
-    return link_rank(part_link(k->part, id), k->model);
+    const struct link *l = part_link(k->part, id);
+    return l ? link_rank(l, k->model) : REPLICA_RANKS;
 }
 
 static void adopt_ranks(struct part *p)

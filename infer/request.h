@@ -56,6 +56,11 @@ struct infer_request {
     const struct request_trace *trace; // NULL: nothing; not in the batch key
 };
 
+static inline uint32_t request_rows(const struct infer_request *r)
+{
+    return r->rows ? r->rows : 1;
+}
+
 // What is asked, as its worker knows it; the client may have used another name.
 struct target {
     struct model *model;

@@ -73,6 +73,7 @@ struct ticket {
     uint8_t n_lost;   // of those, local workers of which the keeper may still say how they ended
     uint8_t refusals; // times it was not processed, since refused_us
     bool alone;       // goes without company: a worker may have died of it
+    bool singly;      // its model takes no batches: it is one row, whatever its first dimension is
     bool watched;     // a keeper watches the process with which it was lost last
     bool died_alone;  // the last of its losses was a death, with nothing else of ours aboard
     uint8_t sent;     // times that it was sent; 255: or more
@@ -129,9 +130,10 @@ static inline struct hash128 ticket_key(const struct infer_request *r, struct vi
     return key;
 }
 
+// The home's: what it takes of a batch.
 static inline uint32_t ticket_rows(const struct ticket *t)
 {
-    return t->request->rows ? t->request->rows : 1;
+    return t->singly ? 1 : request_rows(t->request);
 }
 
 // May share a batch with rows of an equal key.

@@ -18,7 +18,7 @@ struct batch {
     struct model *model;
     enum batch_state state;
     uint32_t replica; // id of the replica it was sent to
-    uint8_t rank; // the class of that replica then; until it is sent, the least that it may have
+    uint8_t rank;     // the class of that replica; until it is sent, the least that it may have
     struct ticket **tickets;
     uint32_t n, cap;
     uint32_t

@@ -143,6 +143,8 @@ void desk_on_ranks(struct desk *d, unsigned (*rank_of)(uint32_t id, void *ctx), 
 {
     if (!replicas_rank(&d->replicas, rank_of, ctx, now_us, fx))
         return;
+    for (struct batch *b = d->sent; b; b = b->next) // what comes of it says something of who has it
+        b->rank = replicas_find(&d->replicas, b->replica)->facts.rank;
     d->outlook_stale = true;
     adopt_batch_size(d);
 }

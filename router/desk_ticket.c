@@ -152,6 +152,7 @@ void ticket_taken_up(struct desk *d, struct ticket *t, uint64_t now_us)
     t->deaths = t->deaths_before;
     t->n_lost = t->refusals = t->sent = 0;
     t->alone = t->died_alone = t->watched = t->cancelled = false;
+    t->singly = atomic_load_explicit(&d->model->single, memory_order_relaxed);
     t->place = PLACE_NONE;
     t->queued_us = now_us;
     t->batch_rows = 0;

@@ -158,7 +158,7 @@ static bool ask(struct flow *f, struct infer *in, uint64_t until_us, uint64_t no
 static uint32_t rows_wanted(const struct infer *in)
 {
     bool single = atomic_load_explicit(&in->step.to.model->single, memory_order_relaxed);
-    return in->request.rows && !single ? in->request.rows : 1;
+    return single ? 1 : request_rows(&in->request);
 }
 
 static struct model *model_of_link(const struct flow *f, const struct infer *in, unsigned i)

@@ -10,13 +10,17 @@ static bool is_before(const struct replica *a, const struct replica *b)
     return a_ready != b_ready ? a_ready : a->facts.rank < b->facts.rank;
 }
 
-static void take_force(struct replicas *rs, unsigned rank)
+// What is known of the class in force, to the others.
+static void put_beside(struct replicas *rs)
 {
-    struct estimate *in_force = &rs->desk->batcher.estimate;
-    rs->beside[rs->rank] = *in_force;
-    rs->beside_met_us[rs->rank] = rs->desk->batcher.learned_us;
-    *in_force = rs->beside[rank];
+    const struct batcher *b = &rs->desk->batcher;
+    rs->known[rs->rank] = (struct class_known){b->estimate, b->estimate, b->learned_us};
+}
+
+static void put_in_force(struct replicas *rs, unsigned rank)
+{
     rs->rank = rank;
+    batcher_knows(&rs->desk->batcher, &rs->known[rank].answered, rs->known[rank].met_us);
 }
 
 void preference_lead(struct replicas *rs)
@@ -36,8 +40,10 @@ void preference_lead(struct replicas *rs)
     if (!first)
         return;
     rs->moved |= first->facts.rank != rs->rank;
-    if (first->facts.rank != rs->rank)
-        take_force(rs, first->facts.rank);
+    if (first->facts.rank != rs->rank) {
+        put_beside(rs);
+        put_in_force(rs, first->facts.rank);
+    }
     rs->max_batch = first->facts.max_batch;
     atomic_store(&rs->model->max_batch, least);
 }
@@ -55,11 +61,46 @@ uint32_t preference_batch(const struct replicas *rs, const struct replica *r)
     return max;
 }
 
+struct class_known preference_unknown(void)
+{
+    struct class_known k = {.met_us = 0};
+    estimate_init(&k.beside);
+    estimate_init(&k.answered);
+    return k;
+}
+
+// What is to be believed of a class, of what was known of those that its replicas were of.
+static struct class_known known_of(const struct replicas *rs, unsigned rank, const uint8_t *was,
+                                   const struct class_known *known)
+{
+    const struct class_known *best = NULL;
+    uint32_t rows = rs->desk->batcher.policy.max_rows;
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct class_known *k = &known[was[i]];
+        if (rs->at[i].id == REPLICA_NONE || rs->at[i].facts.rank != rank)
+            continue;
+        if (!best || estimate_mean_us(&k->beside, rows) > estimate_mean_us(&best->beside, rows))
+            best = k;
+    }
+    return best ? *best : preference_unknown();
+}
+
+void preference_carry(struct replicas *rs, const uint8_t *was)
+{
+    struct class_known known[REPLICA_RANKS + 1];
+    put_beside(rs);
+    for (unsigned rank = 0; rank <= REPLICA_RANKS; rank++)
+        known[rank] = rs->known[rank];
+    for (unsigned rank = 0; rank <= REPLICA_RANKS; rank++)
+        rs->known[rank] = known_of(rs, rank, was, known);
+    put_in_force(rs, rs->rank);
+}
+
 // ---- C3: what is known of the others -----------------------------------------------------------------
 
 const struct estimate *preference_estimate(const struct replicas *rs, unsigned rank)
 {
-    return rank == rs->rank ? &rs->desk->batcher.estimate : &rs->beside[rank];
+    return rank == rs->rank ? &rs->desk->batcher.estimate : &rs->known[rank].beside;
 }
 
 static uint32_t rows_of(const struct batch *b)
@@ -67,24 +108,30 @@ static uint32_t rows_of(const struct batch *b)
     return b->rows ? b->rows : 1;
 }
 
+static void learn(struct estimate *e, uint32_t rows, uint64_t took_us)
+{
+    if (2 * took_us < estimate_mean_us(e, rows))
+        estimate_init(e);
+    estimate_add(e, rows, took_us);
+}
+
 void preference_learn(struct replicas *rs, const struct batch *b, uint64_t took_us, uint64_t now_us)
 {
-    struct estimate *e = &rs->beside[b->rank];
-    if (2 * took_us < estimate_mean_us(e, rows_of(b)))
-        estimate_init(e);
-    estimate_add(e, rows_of(b), took_us);
-    rs->beside_met_us[b->rank] = now_us;
+    struct class_known *k = &rs->known[b->rank];
+    learn(&k->beside, rows_of(b), took_us);
+    learn(&k->answered, rows_of(b), took_us);
+    k->met_us = now_us;
 }
 
 // Nobody would wait for it again to find out: it is believed at once.
 void preference_late(struct replicas *rs, const struct batch *b, uint64_t now_us)
 {
-    struct estimate *e = &rs->beside[b->rank];
+    struct estimate *e = &rs->known[b->rank].beside;
     uint64_t out_us = now_us - b->sent_us;
     do
         estimate_add(e, rows_of(b), out_us);
     while (!estimate_trusted(e));
-    rs->beside_met_us[b->rank] = now_us;
+    rs->known[b->rank].met_us = now_us;
 }
 
 // ---- C2, C4: what they can do ------------------------------------------------------------------------
@@ -160,7 +207,7 @@ static bool is_saturated(const struct batcher *b)
 static bool is_doubted(const struct replicas *rs, unsigned rank, const struct class *c,
                        uint64_t now_us)
 {
-    return estimate_trusted(c->t) && now_us >= rs->beside_met_us[rank] + PREFERENCE_DOUBT_US;
+    return estimate_trusted(c->t) && now_us >= rs->known[rank].met_us + PREFERENCE_DOUBT_US;
 }
 
 // Would it answer sooner than those in force?
@@ -200,5 +247,5 @@ struct preference_help preference_helps(const struct replicas *rs, uint64_t now_
 void preference_helped(struct replicas *rs, const struct preference_help *h, uint64_t now_us)
 {
     if (!estimate_trusted(&h->t))
-        rs->beside_met_us[h->rank] = now_us;
+        rs->known[h->rank].met_us = now_us;
 }

@@ -10,6 +10,9 @@
  *  C3  How long another class takes is learnt from what it is given. What was recalled there took at least so long. Who is
  *      given nothing teaches nothing: what is known is put to the test by a batch of one when it has met no answer for
  *      PREFERENCE_DOUBT_US, and forgotten when that took less than half of it.
+ *      What was late counts only while it is not in force: then whoever is late is let end, to learn how long it takes.
+ *      The list may be another one after a reload: what is known of a class goes with its replicas to the class that they are
+ *      of now. Of several that become one the slowest is believed.
  *  C4  Demand is measured against all (share, refusals): whoever can be answered by any of them is not refused.
  *  C5  Replicas of one class agree on the size of batches; classes may differ. Requests of many rows are split for the
  *      least of all, so that any of them can take over what another one has left. */
@@ -22,6 +25,9 @@
 
 // After any change of who is up or open: C1, C5. The desk forms batches anew when `moved` is set.
 void preference_lead(struct replicas *rs);
+struct class_known preference_unknown(void);
+// The classes of the replicas are others now, and were `was` [rs->n]: C3. Call preference_lead after it.
+void preference_carry(struct replicas *rs, const uint8_t *was);
 // Would it be the odd one among those of its class that are up? Returns the size of batches of the others; else its own.
 uint32_t preference_batch(const struct replicas *rs, const struct replica *r);
 

@@ -28,8 +28,8 @@ void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t 
                             .look_us = UINT64_MAX,
                             .tokens = RETRY_START,
                             .tokens_us = now_us};
-    for (unsigned i = 0; i < REPLICA_RANKS; i++)
-        estimate_init(&rs->beside[i]);
+    for (unsigned i = 0; i <= REPLICA_RANKS; i++)
+        rs->known[i] = preference_unknown();
     rand_seed(&rs->rand, seed);
 }
 
@@ -113,14 +113,9 @@ bool replica_has(const struct replica *r, struct view version)
     return false;
 }
 
-static bool is_open(const struct replica *r, uint64_t now_us)
-{
-    return r->standing == STANDING_OPEN && now_us < r->open_until_us;
-}
-
 bool replica_usable(const struct replica *r, uint64_t now_us)
 {
-    return r->up && !is_open(r, now_us) && now_us >= r->not_before_us;
+    return r->up && r->standing != STANDING_OPEN && now_us >= r->not_before_us;
 }
 
 static bool is_auto(const struct replicas *rs)
@@ -574,20 +569,18 @@ static void sort_out(struct replicas *rs, uint64_t now_us, struct effects *fx)
 bool replicas_rank(struct replicas *rs, unsigned (*rank_of)(uint32_t id, void *ctx), void *ctx,
                    uint64_t now_us, struct effects *fx)
 {
+    uint8_t was[DESK_REPLICAS];
     bool any = false;
     for (unsigned i = 0; i < rs->n; i++) {
         struct replica *r = &rs->at[i];
-        if (!r->up && !r->differs)
-            continue; // it is told when it comes
-        unsigned rank = rank_of(r->id, ctx);
-        any |= rank < REPLICA_RANKS && rank != r->facts.rank;
-        r->facts.rank = (uint8_t)least(rank, REPLICA_RANKS - 1);
+        was[i] = r->facts.rank;
+        if (r->id != REPLICA_NONE)
+            r->facts.rank = (uint8_t)least(rank_of(r->id, ctx), REPLICA_RANKS);
+        any |= was[i] != r->facts.rank;
     }
     if (!any)
         return false;
-    estimate_init(&rs->desk->batcher.estimate); // what was learnt was of other classes
-    for (unsigned i = 0; i < REPLICA_RANKS; i++)
-        estimate_init(&rs->beside[i]);
+    preference_carry(rs, was);
     recount(rs, now_us);
     sort_out(rs, now_us, fx);
     return true;

@@ -71,7 +71,7 @@
 
 struct replica_facts {           // what a replica says of itself when it comes up
     uint32_t max_batch;          // 0: serves singly
-    uint8_t rank;                // R7: its class, < REPLICA_RANKS; 0: the first
+    uint8_t rank;                // R7: its class; 0: the first; REPLICA_RANKS: it is about to go
     bool rowless;                // an output of it has no dimension for rows
     struct hash128 metadata;     // of names, datatypes, shapes: replicas of one model must agree
     const struct view *versions; // [n_versions], INFER_MAX_VERSIONS at most; copied, and sorted
@@ -126,6 +126,12 @@ struct replica {
     char why[112];            // of its newest note
 };
 
+struct class_known {          // C3
+    struct estimate beside;   // t(b), while it is not in force
+    struct estimate answered; // by answers alone, for when it is
+    uint64_t met_us;          // when that last met the world, or is put to the test
+};
+
 struct replicas {
     struct desk *desk; // whose they are
     struct model *model;
@@ -140,12 +146,11 @@ struct replicas {
     unsigned rank;      // R7: that class
     bool mixed;         // those that are up are of several
     bool moved;         // another class is in force than batches are formed for
-    struct estimate beside[REPLICA_RANKS]; // t(b) of the classes that are not
-    uint64_t beside_met_us[REPLICA_RANKS]; // when that last met the world, or is put to the test
-    uint64_t ramp_until_us;                // R6: from then on nobody rests
-    struct hash128 metadata;               // likewise
-    uint64_t alone_since_us;               // since when none is ready; 0 while one is
-    uint64_t look_us;                      // when replicas_look wants to be called; UINT64_MAX: not
+    struct class_known known[REPLICA_RANKS + 1]; // of the others
+    uint64_t ramp_until_us;                      // R6: from then on nobody rests
+    struct hash128 metadata;                     // likewise
+    uint64_t alone_since_us;                     // since when none is ready; 0 while one is
+    uint64_t look_us; // when replicas_look wants to be called; UINT64_MAX: not
     // Tickets at the desk that must be alone, since a worker may have died of them. While there are any a
     // replica gets one batch at a time: else a second death would prove nothing.
     uint32_t suspects;
@@ -180,7 +185,7 @@ bool replicas_credit(const struct replicas *rs, uint64_t now_us); // any version
 bool replica_has(const struct replica *r, struct view version);
 bool replica_usable(const struct replica *r, uint64_t now_us); // up, not OPEN, not paused
 // The classes of those that are known may be others now, as a new list of the model's workers has them; REPLICA_RANKS: it
-// is about to go. False: they are not.
+// is about to go. What is known of a class goes with its replicas. False: they are not.
 bool replicas_rank(struct replicas *rs, unsigned (*rank_of)(uint32_t id, void *ctx), void *ctx,
                    uint64_t now_us, struct effects *fx);
 // Could another than this one have it, credit or not?

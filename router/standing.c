@@ -32,16 +32,17 @@ static void tell_waits(struct desk *d, uint64_t now_us)
     bool current = b->policy.kind == POLICY_AUTO && !d->outlook_stale;
     struct outlook at = current ? b->outlook : replicas_outlook(&d->replicas, now_us);
     uint64_t free_us = at.soonest_free_us > now_us ? at.soonest_free_us : now_us;
-    uint64_t round_rows = (uint64_t)b->policy.max_rows * (at.servers ? at.servers : 1);
-    bool single = d->replicas.max_batch == 0;
+    double round_rows =
+        (double)b->policy.max_rows * (at.servers ? at.servers : 1) + at.beside * (double)b->full_us;
     if (b->count == 0 && !s->spread && now_us + MATTERS_US >= free_us &&
         model_wait_us(m, 0, now_us) <= MATTERS_US)
         return; // as nearly always
     s->spread = b->count > 0;
-    uint64_t ahead = single ? b->count : 0;
+    uint64_t ahead = 0;
     for (unsigned lane = 0; lane < POLICY_LANES; lane++) {
-        ahead += single ? 0 : b->lane_rows[lane];
-        tell_lane(m, lane, free_us + ahead / round_rows * b->full_us, now_us);
+        ahead += b->lane_rows[lane];
+        uint64_t rounds = (uint64_t)((double)ahead / round_rows);
+        tell_lane(m, lane, free_us + rounds * b->full_us, now_us);
     }
 }
 

@@ -11,7 +11,7 @@
 static uint32_t room_rows(const struct ticket *t)
 {
     bool single = atomic_load_explicit(&t->to.model->single, memory_order_relaxed);
-    return t->request->rows && !single ? t->request->rows : 1;
+    return single ? 1 : request_rows(t->request);
 }
 
 // Where tenants are not tracked the lowest priority gives way first, as it does for bytes_in_flight: each lane leaves the last

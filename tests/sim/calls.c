@@ -314,7 +314,7 @@ static struct answer *make_answer(struct loop_of *l, const struct batch *b,
     bool second = named.n > 0 ? view_is(named, "2") : r->second;
     uint32_t rows = b->rows + extra, n = extra, at = 0;
     for (uint32_t i = 0; i < b->n; i++)
-        n += ticket_rows(b->tickets[i]);
+        n += request_rows(b->tickets[i]->request);
     struct block *block = block_new(l->blocks, n * sizeof(uint64_t));
     uint64_t *out = (uint64_t *)block->data;
     memset(out, 0, n * sizeof(*out));

@@ -51,6 +51,26 @@ static bool is_large(const struct model_of *m, uint32_t rows)
     return m->ranked && rows > m->max_batch / 2;
 }
 
+// Has somebody left of its group waited as long as may be, or gone in a batch behind it at the same moment? It goes for that
+// one, but to a class that takes fewer at once, and others of the group are before it.
+static bool waits_behind(const struct loop_of *l, const struct batch *b, const struct model_of *m)
+{
+    unsigned of = group_of(life_of(b->tickets[0]));
+    uint64_t long_us = l->now_us - m->rules.max_wait_us;
+    for (unsigned i = 0; m->ranked && i < BATCHER_GROUPS; i++) {
+        const struct group *g = m->desk->batcher.groups[i];
+        if (g && g->used && group_of(life_of(g->oldest)) == of && g->oldest->senior_us <= long_us)
+            return true;
+    }
+    for (const struct batch *o = m->desk->sent; m->ranked && o; o = o->next) {
+        for (uint32_t i = 0; o->sent_us == b->sent_us && i < o->n; i++) {
+            if (group_of(life_of(o->tickets[i])) == of && o->tickets[i]->senior_us <= long_us)
+                return true;
+        }
+    }
+    return false;
+}
+
 static void check_members(struct loop_of *l, const struct batch *b, const struct model_of *m)
 {
     struct world *w = l->w;
@@ -100,6 +120,8 @@ static void check_members(struct loop_of *l, const struct batch *b, const struct
            "a batch has the rows of its tickets");
     if (m->rules_us >= x->first_us && m->rules_us > 0)
         return; // it may have been put together by others
+    if (b->reason == BATCH_WAIT && !waited)
+        waited = waits_behind(l, b, m);
     demand(w, x,
            b->reason != BATCH_WAIT || m->rules.policy == POLICY_AUTO || waited || b->halvings > 0 ||
                w->plan.gone > 0 || x->losses,

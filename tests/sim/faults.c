@@ -134,7 +134,8 @@ static bool all_is_well(const struct world *w)
     for (unsigned i = 0; i < w->plan.models; i++) {
         const struct model_of *m = &w->model[i];
         for (unsigned j = 0; j < m->n_replicas; j++) {
-            if (!replica_used(&m->replica[j]) || m->replica[j].worker->process != PROCESS_RUNS)
+            const struct replica_of *r = &m->replica[j];
+            if (!replica_used(r) || !r->loaded || r->worker->process != PROCESS_RUNS)
                 return false;
         }
     }

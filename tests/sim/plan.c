@@ -398,6 +398,14 @@ static void draw_chain(struct world *w, struct model_of *m)
         m->chain.step_timeout_us = (uint64_t)(20 * slowest_us);
 }
 
+static unsigned least_instances(const struct world *w)
+{
+    unsigned least = SIM_INSTANCES;
+    for (unsigned i = 0; i < w->plan.workers; i++)
+        least = w->worker[i].instances < least ? w->worker[i].instances : least;
+    return least;
+}
+
 void plan_models(struct world *w)
 {
     double all = 0;
@@ -419,6 +427,8 @@ void plan_models(struct world *w)
         w->shares[i] /= all;
     double rows_each = w->plan.flood ? 1 : 2.25; // mean of clients.c's draw
     w->arrival_us = rows_each * w->plan.loops / (all * w->plan.load);
+    if (w->plan.rolling) // while one is away the lesser of the two has to do it all
+        instances = 2 * least_instances(w);
     if (w->plan.shared) // a worker does one thing at a time for all of them
         w->arrival_us *= (double)replicas / instances;
     if (w->plan.flood)

@@ -278,7 +278,7 @@ static void change_rules(struct loop_of *l, struct model_of *m)
         return;
     plan_rules(m);
     desk_on_rules(m->desk, &m->rules);
-    m->lesser_first ^= m->ranked && m->drawn % 2 && m->rules.policy == POLICY_FIXED;
+    m->lesser_first ^= m->ranked && m->drawn % 2;
     desk_on_ranks(m->desk, rank_of, m, l->now_us, &l->fx);
     world_effects(l);
     m->rules_us = m->no_credit_us = w->now_us; // what is promised of waiting begins anew

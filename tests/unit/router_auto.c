@@ -252,6 +252,40 @@ static void too_many_before_it_is_refused_at_once(void **state)
     settle();
 }
 
+// A model that is served singly: an image of 300 lines is one request.
+static void a_first_dimension_may_be_no_rows(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    up(7, 0, "1", NOW);
+    for (unsigned i = 0; i < 20; i++)
+        batcher_learn(&d->batcher, 1, 1000, NOW);
+    lend(300);
+    run(NOW);
+    struct batch *first = sent();
+    assert_int_equal(first->n, 1);
+    for (unsigned i = 0; i < 3; i++)
+        lend_at(100, "", NOW + 50000, NOW);
+    assert_int_equal(d->batcher.rows, 3);
+    assert_int_equal(d->standing.came, 4);
+    struct guest *g = lend_at(1, "", NOW + 60000, NOW); // behind four of a millisecond
+    assert_int_equal(g->ticket.place, PLACE_QUEUED);
+    run(NOW + 10);
+    assert_int_equal(atomic_load(&office.model->waiting), 4);
+    assert_in_range(model_wait_us(office.model, 1, NOW), 4000, 6000);
+    office.model->rules.refuse_early = false;
+    for (unsigned i = 0; i < 60; i++)
+        lend_at(100, "", NOW + 60000, NOW);
+    office.model->rules.refuse_early = true;
+    forget();
+    g = lend_at(1, "", NOW + 65000, NOW);
+    assert_int_equal(back(g, STATUS_DEADLINE), 1);
+    assert_string_equal(g->ticket.error.text, "more waits before it than can be answered in time");
+    assert_int_equal(noted(NOTE_REFUSED), 1);
+    answer_after(first, NOW + 1000, 0, 0);
+    settle();
+}
+
 static void heads_in_the_way_are_dropped(void **state)
 {
     (void)state;
@@ -369,17 +403,12 @@ int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        TEST(not_known_it_sends_one_at_a_time),
-        TEST(the_next_one_goes_just_in_time),
-        TEST(every_instance_is_a_server),
-        TEST(who_is_free_soonest_has_it),
-        TEST(credit_is_by_rules_or_instances),
-        TEST(too_many_before_it_is_refused_at_once),
-        TEST(heads_in_the_way_are_dropped),
-        TEST(a_quiet_batch_tells_the_way),
-        TEST(the_outlook_is_of_todays_rules),
-        TEST(hopeless_behind_what_runs),
-        TEST(who_asks_and_leaves_is_not_sent_again_at_once),
+        TEST(not_known_it_sends_one_at_a_time), TEST(the_next_one_goes_just_in_time),
+        TEST(every_instance_is_a_server),       TEST(who_is_free_soonest_has_it),
+        TEST(credit_is_by_rules_or_instances),  TEST(too_many_before_it_is_refused_at_once),
+        TEST(a_first_dimension_may_be_no_rows), TEST(heads_in_the_way_are_dropped),
+        TEST(a_quiet_batch_tells_the_way),      TEST(the_outlook_is_of_todays_rules),
+        TEST(hopeless_behind_what_runs),        TEST(who_asks_and_leaves_is_not_sent_again_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

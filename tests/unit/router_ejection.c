@@ -217,6 +217,20 @@ static void a_new_process_has_no_past(void **state)
     assert_int_equal(atomic_load(&office.model->ready), 2);
 }
 
+// Its time is over, but until somebody has looked it is ejected: the batch that tries it is to be known as one.
+static void who_is_tried_is_half_open(void **state)
+{
+    (void)state;
+    up_local(2, 102);
+    for (unsigned i = 0; i < REPLICA_FAULTS; i++)
+        fail_and_answer(NOW);
+    uint64_t over_us = replica(1)->open_until_us;
+    assert_false(replica_usable(replica(1), over_us));
+    run(over_us);
+    assert_int_equal(replica(1)->standing, STANDING_HALF);
+    assert_true(replica_usable(replica(1), over_us));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +244,7 @@ int main(void)
         LOCAL(half_open_and_refused),
         LOCAL(ejections_last_longer_each_time),
         LOCAL(a_new_process_has_no_past),
+        LOCAL(who_is_tried_is_half_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -58,8 +58,13 @@ static void teach(struct estimate *e, uint64_t alpha_us)
 {
     for (uint32_t i = 0; i < 200; i++)
         estimate_add(e, 1 << i % 5, alpha_us + 10 * (1 << i % 5));
-    office.desk->batcher.learned_us = office.desk->replicas.beside_met_us[1] =
-        NOW; // it is believed
+    office.desk->batcher.learned_us = office.desk->replicas.known[1].met_us = NOW; // it is believed
+}
+
+static void teach_beside(uint64_t alpha_us)
+{
+    teach(&office.desk->replicas.known[1].beside, alpha_us);
+    teach(&office.desk->replicas.known[1].answered, alpha_us);
 }
 
 static void lend_many(unsigned n, uint64_t deadline_us, uint64_t now_us)
@@ -199,7 +204,7 @@ static void the_list_stays(void **state)
     up_as(3, 1, 16, NOW);
     down(3, NOW);
     teach(&office.desk->batcher.estimate, 10000);
-    teach(&office.desk->replicas.beside[1], 5000);
+    teach_beside(5000);
     desk_on_ranks(office.desk, without_the_first, NULL, NOW, &office.fx);
     assert_true(estimate_trusted(&office.desk->batcher.estimate));
     down(1, NOW);
@@ -231,6 +236,93 @@ static void the_list_changes(void **state)
     assert_int_equal(noted(NOTE_REPLICA_UP), 1);
 }
 
+// Who has it, not its place in the list, is what was learnt of.
+static void what_is_known_goes_with_its_replicas(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    struct replicas *rs = &d->replicas;
+    struct estimate *known = &d->batcher.estimate, *beside = &rs->known[1].beside;
+    up_as(1, 0, 8, NOW);
+    up_as(2, 1, 8, NOW);
+    teach(known, 10000);
+    teach_beside(5000);
+    d->batcher.learned_us = NOW - 1;
+    lend_many(1, FAR, NOW);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(b->replica, 1);
+    desk_on_ranks(d, swapped, NULL, NOW, &office.fx);
+    assert_in_range(estimate_mean_us(known, 1), 4900, 5200);
+    assert_in_range(estimate_mean_us(beside, 1), 9900, 10200);
+    assert_int_equal(d->batcher.learned_us, NOW);
+    assert_int_equal(rs->known[1].met_us, NOW - 1);
+    uint32_t seen = known->seen, others = beside->seen;
+    answer(b, NOW + 10010, 0, 1); // it was out meanwhile
+    assert_int_equal(known->seen, seen);
+    assert_int_equal(beside->seen, others + 1);
+    down(2, NOW + 10010);
+    assert_in_range(estimate_mean_us(known, 1), 9900, 10200);
+    desk_on_ranks(d, without_the_first, NULL, NOW + 10010, &office.fx);
+    assert_int_equal(rs->rank, REPLICA_RANKS);
+    assert_in_range(estimate_mean_us(known, 1), 9900, 10200);
+    up_as(2, 1, 8, NOW + 10010);
+    assert_in_range(estimate_mean_us(known, 1), 4900, 5200);
+    desk_on_ranks(d, alike, NULL, NOW + 10010, &office.fx); // the slower one is believed
+    assert_in_range(estimate_mean_us(known, 1), 9900, 10200);
+    assert_false(estimate_trusted(beside));
+    forget();
+    desk_on_ranks(d, alike, NULL, NOW + 10010, &office.fx);
+    assert_int_equal(count_fx(FX_NOTE), 0);
+}
+
+// A batch that is overdue then says nothing of those that are in force now.
+static void who_is_late_is_late_in_its_class(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    up_as(1, 0, 8, NOW);
+    up_as(2, 1, 8, NOW);
+    teach(&d->batcher.estimate, 10000);
+    teach_beside(5000);
+    lend_many(1, NOW + 30000, NOW);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(b->replica, 1);
+    desk_on_ranks(d, swapped, NULL, NOW, &office.fx);
+    run(NOW + 30000);
+    assert_int_equal(b->state, BATCH_RECALLED);
+    assert_int_equal(d->batcher.missed, 0);
+    assert_in_range(estimate_mean_us(&d->batcher.estimate, 1), 4900, 5200);
+    assert_int_equal(d->replicas.known[1].beside.seen, 201);
+    assert_int_equal(d->replicas.known[1].answered.seen, 200);
+    lend_many(1, FAR, NOW + 30000);
+    run(NOW + 30000); // nobody waits for that one to end
+    struct batch *next = sent();
+    assert_int_equal(next->replica, 2);
+    end(b, SEEN_RECALLED, NOW + 30100);
+    answer(next, NOW + 35000, 0, 1);
+}
+
+// What one class was doubted of is nothing against the next.
+static void doubts_are_of_a_class(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    up_as(1, 0, 8, NOW);
+    up_as(2, 1, 8, NOW);
+    teach(&d->batcher.estimate, 10000);
+    teach_beside(5000);
+    d->batcher.missed = 3;
+    d->batcher.refusing = d->batcher.probing = true;
+    d->batcher.learned_us = NOW - 500;
+    down(1, NOW);
+    assert_false(batcher_curious(&d->batcher));
+    assert_false(d->batcher.refusing || d->batcher.probing);
+    assert_int_equal(d->batcher.learned_us, NOW);
+    assert_int_equal(d->replicas.known[0].met_us, NOW - 500);
+}
+
 static void sequences_begin_at_the_first(void **state)
 {
     (void)state;
@@ -259,7 +351,7 @@ static void a_full_batch_waits(void **state)
     up_as(1, 0, 8, NOW);
     up_as(2, 1, 4, NOW);
     teach(&d->batcher.estimate, 10000);
-    teach(&d->replicas.beside[1], 5000);
+    teach_beside(5000);
     lend_many(1, FAR, NOW);
     run(NOW);
     struct batch *b[3] = {sent()};
@@ -274,10 +366,10 @@ static void a_full_batch_waits(void **state)
     assert_int_equal(b[1]->replica, 2);
     assert_int_equal(b[1]->n, 4);
     assert_in_range(b[1]->expected_us, 4900, 5200); // its own time
-    uint32_t seen = d->batcher.estimate.seen, beside = d->replicas.beside[1].seen;
+    uint32_t seen = d->batcher.estimate.seen, beside = d->replicas.known[1].beside.seen;
     answer(b[1], NOW + 5020, 0, 4);
     assert_int_equal(d->batcher.estimate.seen, seen);
-    assert_int_equal(d->replicas.beside[1].seen, beside + 1);
+    assert_int_equal(d->replicas.known[1].beside.seen, beside + 1);
     run(NOW + 5020);
     assert_null(sent()); // five wait
     answer(b[0], NOW + 10010, 0, 1);
@@ -295,7 +387,7 @@ static void a_slow_class_waits_for_a_long_queue(void **state)
     up_as(1, 0, 8, NOW);
     up_as(2, 1, 8, NOW);
     teach(&d->batcher.estimate, 10000);
-    teach(&d->replicas.beside[1], 35000);
+    teach_beside(35000);
     lend_many(1, FAR, NOW);
     run(NOW);
     struct batch *b[2] = {sent()};
@@ -319,7 +411,7 @@ static void a_deadline_presses(void **state)
     up_as(1, 0, 8, NOW);
     up_as(2, 1, 8, NOW);
     teach(&d->batcher.estimate, 100000);
-    teach(&d->replicas.beside[1], 5000);
+    teach_beside(5000);
     lend_many(1, FAR, NOW);
     run(NOW);
     struct batch *b[2] = {sent()};
@@ -345,7 +437,7 @@ static void none_is_lost_to_a_slow_class(void **state)
     up_as(1, 0, 8, NOW);
     up_as(2, 1, 8, NOW);
     teach(&d->batcher.estimate, 10000);
-    teach(&d->replicas.beside[1], 35000);
+    teach_beside(35000);
     lend_many(1, FAR, NOW);
     run(NOW);
     struct batch *b = sent(), *other;
@@ -382,7 +474,7 @@ static void a_class_that_nobody_knows(void **state)
     answer(b[0], NOW + 10000, 0, 1);
     run(NOW + 60000);
     end(b[1], SEEN_RECALLED, NOW + 60100);
-    assert_true(estimate_mean_us(&d->replicas.beside[1], b[1]->rows) > 50000);
+    assert_true(estimate_mean_us(&d->replicas.known[1].beside, b[1]->rows) > 50000);
     forget();
     lend_many(1, FAR, NOW + 60100);
     run(NOW + 60100);
@@ -403,7 +495,7 @@ static void what_is_known_is_doubted(void **state)
     up_as(1, 0, 8, NOW);
     up_as(2, 1, 8, NOW);
     teach(&d->batcher.estimate, 10000);
-    teach(&d->replicas.beside[1], 500000);
+    teach_beside(500000);
     d->batcher.learned_us = later_us;
     lend_many(1, later_us + 300000, later_us - 1);
     run(later_us - 1);
@@ -419,7 +511,7 @@ static void what_is_known_is_doubted(void **state)
     run(later_us + 1);
     assert_null(sent()); // one
     answer(b[1], later_us + 4000, 0, 1);
-    assert_int_equal(d->replicas.beside[1].seen, 1); // it is another one
+    assert_int_equal(d->replicas.known[1].beside.seen, 1); // it is another one
     run(later_us + 4000);
     b[1] = sent();
     assert_int_equal(b[1]->replica, 2);
@@ -435,7 +527,7 @@ static void what_is_known_stays_with_its_class(void **state)
     up_as(1, 0, 8, NOW);
     up_as(2, 1, 8, NOW);
     teach(&d->batcher.estimate, 10000);
-    teach(&d->replicas.beside[1], 5000);
+    teach_beside(5000);
     down(1, NOW);
     assert_in_range(estimate_mean_us(&d->batcher.estimate, 1), 4900, 5200);
     up_as(1, 0, 8, NOW);
@@ -470,12 +562,40 @@ static void demand_is_measured_against_all(void **state)
     assert_true(one.beside == 0 && one.beside_us == 0);
     up_as(2, 1, 8, NOW);
     up_as(3, 1, 8, NOW);
-    teach(&d->replicas.beside[1], 20000);
+    teach_beside(20000);
     struct outlook all = replicas_outlook(&d->replicas, NOW);
     assert_int_equal(all.servers, 1);
     assert_true(all.beside > 15.5 / 20080 && all.beside < 16.5 / 20080);
     run(NOW);
     assert_in_range(d->batcher.round_rows, 8 + 7, 8 + 9);
+}
+
+// Three that are served singly, two of them by half as slow again, are 2.3 of the first: no more than that are thought
+// to stand before anybody.
+static void every_class_serves_a_part_of_what_waits(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    for (uint32_t id = 1; id <= 3; id++)
+        up_as(id, id > 1, 1, NOW);
+    teach(&d->batcher.estimate, 10000);
+    teach_beside(15000);
+    office.model->rules.refuse_early = false;
+    lend_many(20, NOW + 50000, NOW);
+    office.model->rules.refuse_early = true;
+    struct guest *g = lend_at(1, "", NOW + 105000, NOW); // eight rounds, and one
+    assert_int_equal(g->ticket.place, PLACE_QUEUED);
+    forget();
+    g = lend_at(1, "", NOW + 90000, NOW);
+    assert_int_equal(back(g, STATUS_DEADLINE), 1);
+    run(NOW);
+    struct batch *b[3];
+    for (unsigned i = 0; i < 3; i++)
+        assert_non_null(b[i] = sent());
+    assert_int_equal(d->batcher.rows, 18);
+    assert_in_range(model_wait_us(office.model, 1, NOW), 75000, 85000); // seven rounds, and one
+    for (unsigned i = 0; i < 3; i++)
+        answer(b[i], NOW + 10000, 0, 1);
 }
 
 // ---- slow start --------------------------------------------------------------------------------------
@@ -586,6 +706,10 @@ int main(void)
         AUTO(what_is_known_is_doubted),
         AUTO(what_is_known_stays_with_its_class),
         AUTO(demand_is_measured_against_all),
+        AUTO(every_class_serves_a_part_of_what_waits),
+        AUTO(what_is_known_goes_with_its_replicas),
+        AUTO(who_is_late_is_late_in_its_class),
+        AUTO(doubts_are_of_a_class),
         FIXED(its_share_grows_fixed),
         AUTO(its_share_grows_auto),
         FIXED(nobody_waits_for_its_rest),

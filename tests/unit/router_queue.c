@@ -41,6 +41,28 @@ static struct guest *lend_elsewhere(uint32_t rows)
     return g;
 }
 
+// What waits is for those that take batches now, where nobody did: no more rows go than they take.
+static void who_waited_for_one_that_takes_no_batches(void **state)
+{
+    (void)state;
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    up(8, 0, "1", NOW);
+    desk_on_replica_down(office.desk, 8, NOW, &office.fx);
+    lend(3);
+    lend(3);
+    lend(1);
+    assert_int_equal(office.desk->batcher.rows, 3);
+    up(7, 4, "1", NOW);
+    run(NOW);
+    struct batch *b[2] = {sent(), sent()};
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(b[i]->rows, 3);
+        give_up(b[i], NOW + 10);
+    }
+    run(NOW + 10);
+    give_up(sent(), NOW + 20);
+}
+
 // Who has something else to try waits for no replica; the others do.
 static void who_can_go_elsewhere_does_not_wait(void **state)
 {
@@ -390,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         REMOTE(without_a_replica_the_grace_is_waited_for),
         REMOTE(who_can_go_elsewhere_does_not_wait),
+        REMOTE(who_waited_for_one_that_takes_no_batches),
         REMOTE(what_was_before_is_remembered),
         REMOTE(a_version_that_nobody_has),
         REMOTE(the_rules_are_the_batchers),
