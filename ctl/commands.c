@@ -5,6 +5,7 @@
 #include "ctl/columns.h"
 #include "ctl/complain.h"
 #include "ctl/level.h"
+#include "ctl/log.h"
 #include "ctl/watch.h"
 #include "ctl/words.h"
 #include <ctype.h>
@@ -27,6 +28,8 @@ struct ctl_command { // adding one is a row, its test, help, man page and comple
     // Of a verb: are the words behind it right; what is POSTed then. NULL: none may stand there; it is a question.
     bool (*check)(const struct ctl_options *o, char why[OPTIONS_ERROR]);
     json_t *(*wish)(const struct ctl_options *o);
+    enum ctl_exit (*here)(
+        const struct ctl_options *o); // done without the gateway. NULL: it is asked
     // The part of the answer that was asked for; NULL: all of it.
     json_t *(*pick)(const json_t *page);
     bool (*words)(const json_t *picked, struct buffer *out);
@@ -54,6 +57,9 @@ static const struct ctl_command commands[] = {
      .check = level_check_clear,
      .wish = level_wish_clear,
      .words = words_of_pin},
+    {.name = "log", .verb = "export", .check = log_check, .here = log_run},
+    {.name = "log", .verb = "tail", .check = log_check, .here = log_run},
+    {.name = "log", .verb = "archive", .check = log_check, .here = log_run},
     {.name = "cache", .verb = "stats", .path = "/v1/cache", .words = words_of_cache},
     {.name = "cache",
      .verb = "flush",
@@ -118,9 +124,12 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
     else if (!has_verb(c, o))
         return refuse_verb(o, why);
+    else if (!c->here && (o->since || o->model || o->format || o->deployment))
+        snprintf(why, OPTIONS_ERROR,
+                 "%s: --since, --model, --format and --deployment belong to log", c->name);
     else if (c->check != level_check_set && (o->for_ || o->why))
         snprintf(why, OPTIONS_ERROR, "%s: --for and --why belong to level set", c->name);
-    else if (!c->wish && o->more[0])
+    else if (!c->wish && !c->here && o->more[0])
         snprintf(why, OPTIONS_ERROR, "%s: expected one word behind it at most, got \"%.80s\" too",
                  c->name, o->more[0]);
     else if (c->check && !c->check(o, why))
@@ -264,6 +273,16 @@ static void put_path(const struct ctl_command *c, const struct ctl_options *o,
         n += snprintf(path + n, PATH_BYTES - (size_t)n, plain ? "%c" : "%%%02X",
                       (unsigned char)*word);
     }
+}
+
+bool command_is_here(const struct ctl_options *o)
+{
+    return find_command(o)->here != NULL;
+}
+
+enum ctl_exit command_run_here(const struct ctl_options *o)
+{
+    return find_command(o)->here(o);
 }
 
 enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)

@@ -24,6 +24,10 @@ static const char help[] =
     "  level set [MODEL] N --for TIME --why TEXT\n"
     "                    hold a model (or all of them) at level N, from 0 to 4, for a while\n"
     "  level clear [MODEL]  let it go by itself again\n"
+    "  log export PLACE  the prediction log in a directory, or at redis://HOST:PORT\n"
+    "  log tail PLACE    what comes into it\n"
+    "  log archive DIR TO  its closed files, a file for each day that is over, in the directory "
+    "TO\n"
     "\n"
     "  --address ADDR     the admin listener: HOST:PORT, [IPV6]:PORT, unix:PATH or "
     "https://HOST:PORT\n"
@@ -34,6 +38,10 @@ static const char help[] =
     "  --timeout SECONDS  wait so long for an answer (5)\n"
     "  --for TIME         level set: so long (90s, 10m, 2h, 1d)\n"
     "  --why TEXT         level set: the reason, for the log and whoever looks\n"
+    "  --since TIME       log: no records before that (90s, 2h, 1d, 2026-01-02T03:04)\n"
+    "  --model MODEL      log: that was asked for, or answered\n"
+    "  --format FORMAT    log: jsonl, or csv\n"
+    "  --deployment NAME  log: of the store (default)\n"
     "  --json             what the gateway answered, for programs; watch: a line of JSON each\n"
     "  --wait             drain: come back when the gateway has ended\n"
     "  --version          print the version\n"
@@ -94,5 +102,7 @@ int main(int argc, char **argv)
         return print_text(help);
     if (o.version)
         return print_text("sluicectl " SLUICE_VERSION "\n");
-    return command_check(&o, why) ? run(&o) : usage(why);
+    if (!command_check(&o, why))
+        return usage(why);
+    return command_is_here(&o) ? command_run_here(&o) : run(&o);
 }

@@ -17,9 +17,9 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "explain", "watch", "reload", "drain", "cache", "loglevel", "level"}
+COMMANDS = {"status", "models", "workers", "explain", "watch", "reload", "drain", "cache", "loglevel", "level", "log"}
 BEHIND = {"explain": [["some-id"]], "level": [["show"]], "cache": [["stats"], ["flush"], ["flush", "digits"]]}
-WORDS = [[c, *more] for c in sorted(COMMANDS) for more in BEHIND.get(c, [[]])]
+WORDS = [[c, *more] for c in sorted(COMMANDS - {"log"}) for more in BEHIND.get(c, [[]])]
 
 
 class Said:
@@ -606,9 +606,12 @@ def test_completion(tmp_path):
     assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
     assert complete("level", "") == {"show", "set", "clear"} and complete("level", "set", "digits", "--for", "1") == {"10m", "1h", "1d"}
-    own = {"--wait", "--for", "--why"}
-    assert complete("drain", "-") == options - {"-h", "--for", "--why"} and complete("-") == options - own
-    assert complete("level", "set", "-") == options - {"-h", "--wait"} and complete("level", "clear", "-") == options - own
+    log = {"--since", "--model", "--format", "--deployment"}
+    own = {"--wait", "--for", "--why"} | log
+    assert complete("drain", "-") == options - log - {"-h", "--for", "--why"} and complete("-") == options - own
+    assert complete("level", "set", "-") == options - log - {"-h", "--wait"} and complete("level", "clear", "-") == options - own
+    assert complete("log", "") == {"export", "tail", "archive"} and complete("log", "tail", "-") == options - own - {"-h"} | log
+    assert complete("log", "export", "x", "--format", "") == {"jsonl", "csv"}
     (tmp_path / "token of ours").touch()
     assert complete("--token-file", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}
     assert complete("--ca-file", "=", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}
