@@ -220,8 +220,11 @@ static void check_redact(struct checker *k, const struct outline_section *s,
 static void check_predictions(struct checker *k, const struct outline_section *s)
 {
     const struct config_predictions *p = &k->c->predictions;
-    if (!p->file)
-        config_error_add(k->errors, s->line, "predictions: file is missing");
+    if (!p->file && !p->redis)
+        config_error_add(k->errors, s->line, "predictions: expected file, or redis = true");
+    if (p->redis && !k->c->store.on)
+        config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "redis")),
+                         "redis: needs a store section");
     if (p->instance && !view_is_name(view_str(p->instance), 64))
         config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "instance")),
                          "instance: expected at most 64 of A-Z a-z 0-9 . _ -, got \"%.40s\"",

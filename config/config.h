@@ -150,10 +150,12 @@ struct config_log {
     uint32_t explain;    // requests that each loop remembers
 };
 
-struct
-    config_predictions {  // where records of predictions go; what they hold stands with the models
-    bool on;              // a section predictions { } stands in the file
-    const char *file;     // directory; NULL: none
+// Where records of predictions go; what they hold stands with the models.
+struct config_predictions {
+    bool on;          // a section predictions { } stands in the file
+    bool redis;       // into streams of the store
+    const char *file; // directory; NULL: none
+    uint64_t stream_length, spool_bytes;
     const char *instance; // NULL: the host's name
     uint64_t max_bytes;   // of values of each side
     uint64_t ring_bytes;  // of each loop

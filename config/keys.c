@@ -228,6 +228,12 @@ const struct config_key config_keys[] = {
 
     {.name = "file", TEXT_IN(SECTION_PREDICTIONS, config, KEY_PATH, predictions.file,
         "Directory for files of JSON lines, compressed by zstd. Made when it is not there.")},
+    {.name = "redis", NUMBER(SECTION_PREDICTIONS, KEY_BOOL, predictions.redis, 0, 1, "false",
+        "true: into Redis Streams of the `store`, with `file` or without.")},
+    {.name = "stream_length", NUMBER(SECTION_PREDICTIONS, KEY_COUNT, predictions.stream_length, 1000, 1ull << 40, "1000000",
+        "Records that a stream (one for each instance and loop) holds at least; Redis drops older ones.")},
+    {.name = "spool", NUMBER(SECTION_PREDICTIONS, KEY_SIZE, predictions.spool_bytes, 64 * KIB, 1ull << 50, "1GiB",
+        "Bytes in `state_dir` of records that wait for a Redis that is away.")},
     {.name = "instance", TEXT_IN(SECTION_PREDICTIONS, config, KEY_PATH, predictions.instance,
         "Stands in each record and in the names of files. Without it: the host's name. Gateways that write to one place "
         "need one each.")},
@@ -427,7 +433,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 18 + 7,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -6,6 +6,7 @@
 #include "ctl/complain.h"
 #include "ctl/experiment.h"
 #include "ctl/level.h"
+#include "ctl/log.h"
 #include "ctl/watch.h"
 #include "ctl/words.h"
 #include <ctype.h>
@@ -30,6 +31,8 @@ struct ctl_command { // adding one is a row, its test, help, man page and comple
     // Of a verb: are the words behind it right; what is POSTed then. NULL: none may stand there; it is a question.
     bool (*check)(const struct ctl_options *o, char why[OPTIONS_ERROR]);
     json_t *(*wish)(const struct ctl_options *o);
+    enum ctl_exit (*here)(
+        const struct ctl_options *o); // done without the gateway. NULL: it is asked
     // The part of the answer that was asked for; NULL: all of it.
     json_t *(*pick)(const json_t *page);
     bool (*words)(const json_t *picked, struct buffer *out);
@@ -113,6 +116,9 @@ static const struct ctl_command commands[] = {
      .path = WATCH_PATH,
      .flows = true,
      .check = experiment_check_watch},
+    {.name = "log", .verb = "export", .check = log_check, .here = log_run},
+    {.name = "log", .verb = "tail", .check = log_check, .here = log_run},
+    {.name = "log", .verb = "archive", .check = log_check, .here = log_run},
     {.name = "cache", .verb = "stats", .path = "/v1/cache", .words = words_of_cache},
     {.name = "cache",
      .verb = "flush",
@@ -177,6 +183,9 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
     else if (!has_verb(c, o))
         return refuse_verb(o, why);
+    else if (!c->here && (o->since || o->model || o->format || o->deployment))
+        snprintf(why, OPTIONS_ERROR,
+                 "%s: --since, --model, --format and --deployment belong to log", c->name);
     else if (c->check != level_check_set && (o->for_ || (o->why && !c->behind)))
         snprintf(why, OPTIONS_ERROR,
                  "%s: --for and --why belong to level set, --why to what changes an experiment",
@@ -184,7 +193,7 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
     else if (o->revision && !c->behind)
         snprintf(why, OPTIONS_ERROR, "%s: --revision belongs to what changes an experiment",
                  c->name);
-    else if (!c->wish && !c->check && o->more[0])
+    else if (!c->wish && !c->check && !c->here && o->more[0])
         snprintf(why, OPTIONS_ERROR, "%s: expected one word behind it at most, got \"%.80s\" too",
                  c->name, o->more[0]);
     else if (c->check && !c->check(o, why))
@@ -332,6 +341,16 @@ static void put_path(const struct ctl_command *c, const struct ctl_options *o,
                       (unsigned char)*word);
     }
     snprintf(path + n, PATH_BYTES - (size_t)n, "%s", c->behind ? c->behind : "");
+}
+
+bool command_is_here(const struct ctl_options *o)
+{
+    return find_command(o)->here != NULL;
+}
+
+enum ctl_exit command_run_here(const struct ctl_options *o)
+{
+    return find_command(o)->here(o);
 }
 
 enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)

@@ -18,5 +18,8 @@ enum ctl_exit {
 enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a);
 // Before anything is asked: false: `why` says what is wrong with command, argument or --wait.
 bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR]);
+// It asks no gateway: nothing but its words is needed. After command_check.
+bool command_is_here(const struct ctl_options *o);
+enum ctl_exit command_run_here(const struct ctl_options *o);
 
 #endif

@@ -2,7 +2,7 @@
 
 _sluicectl() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' verb='' i
-    local commands='status models workers explain watch reload drain loglevel level cache experiment'
+    local commands='status models workers explain watch reload drain loglevel level cache experiment log'
     local options='--address --token-file --ca-file --timeout --json --version --help'
     COMPREPLY=()
     if [[ $word == = ]]; then # --option=: bash makes three words of it
@@ -20,7 +20,11 @@ _sluicectl() {
         mapfile -t COMPREPLY < <(compgen -W 'unix: https:// 127.0.0.1:9090' -- "$word")
         return
         ;;
-    --timeout | --why | --revision)
+    --format)
+        mapfile -t COMPREPLY < <(compgen -W 'jsonl csv' -- "$word")
+        return
+        ;;
+    --timeout | --why | --revision | --since | --model | --deployment)
         return
         ;;
     --for)
@@ -30,7 +34,7 @@ _sluicectl() {
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        --address | --token-file | --ca-file | --timeout | --for | --why | --revision) # its value is no command
+        --address | --token-file | --ca-file | --timeout | --for | --why | --revision | --since | --model | --format | --deployment) # its value is no command
             ((i++))
             [[ ${COMP_WORDS[i]} == = ]] && ((i++))
             ;;
@@ -43,6 +47,7 @@ _sluicectl() {
     done
     if [[ $word == -* ]]; then
         [[ $command != drain ]] || options+=' --wait'
+        [[ $command != log ]] || options+=' --since --model --format --deployment'
         [[ "$command $verb" != 'level set' ]] || options+=' --for --why'
         [[ "$command $verb" != experiment\ @(weights|pause|resume|rollback|promote) ]] || options+=' --why --revision'
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
@@ -52,6 +57,11 @@ _sluicectl() {
         mapfile -t COMPREPLY < <(compgen -W 'show set clear' -- "$word")
     elif [[ $command == experiment && -z $verb ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'list show weights pause resume rollback promote watch' -- "$word")
+    elif [[ $command == log && -z $verb ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'export tail archive' -- "$word")
+    elif [[ $command == log ]]; then
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -d -- "$word")
     elif [[ $command == cache && $before == cache ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'stats flush' -- "$word")
     elif [[ $command == loglevel ]]; then

@@ -22,21 +22,6 @@ __attribute__((format(printf, 2, 3))) static bool refuse(char why[OPTIONS_ERROR]
     return false;
 }
 
-// "90s", "10m", "2h", "1d"; 0: it is none of these.
-static unsigned long seconds_of(const char *text)
-{
-    static const struct {
-        char unit;
-        unsigned long s;
-    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
-    size_t digits = text ? strspn(text, "0123456789") : 0;
-    for (size_t i = 0; digits > 0 && digits < 8 && i < sizeof(units) / sizeof(units[0]); i++) {
-        if (text[digits] == units[i].unit && !text[digits + 1])
-            return strtoul(text, NULL, 10) * units[i].s;
-    }
-    return 0;
-}
-
 static bool is_level(const char *word)
 {
     return word && word[0] >= '0' && word[0] <= '4' && !word[1];
@@ -45,7 +30,7 @@ static bool is_level(const char *word)
 bool level_check_set(const struct ctl_options *o, char why[OPTIONS_ERROR])
 {
     const char *level = o->more[1] ? o->more[1] : o->more[0];
-    unsigned long s = seconds_of(o->for_);
+    unsigned long s = units_seconds(o->for_);
     size_t n = o->why ? strlen(o->why) : 0;
     if (!is_level(level))
         return refuse(why, "level set: expected [MODEL] and a level from 0 to 4, got \"%.80s\"",
@@ -86,7 +71,7 @@ json_t *level_wish_set(const struct ctl_options *o)
     const char *level = o->more[1] ? o->more[1] : o->more[0];
     json_t *wish = about(o->more[1] ? o->more[0] : NULL);
     wish = with(wish, "level", json_integer(level[0] - '0'));
-    wish = with(wish, "for_s", json_integer((json_int_t)seconds_of(o->for_)));
+    wish = with(wish, "for_s", json_integer((json_int_t)units_seconds(o->for_)));
     return with(wish, "why", json_string(o->why));
 }
 

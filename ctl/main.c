@@ -31,6 +31,10 @@ static const char help[] =
     "  experiment pause|resume|rollback NAME  all get the control; or it goes on\n"
     "  experiment promote NAME VARIANT  all get that variant\n"
     "  experiment watch [NAME]  what becomes of them, as it happens, a line each\n"
+    "  log export PLACE  the prediction log in a directory, or at redis://HOST:PORT\n"
+    "  log tail PLACE    what comes into it\n"
+    "  log archive DIR TO  its closed files, a file for each day that is over, in the directory "
+    "TO\n"
     "\n"
     "  --address ADDR     the admin listener: HOST:PORT, [IPV6]:PORT, unix:PATH or "
     "https://HOST:PORT\n"
@@ -43,6 +47,10 @@ static const char help[] =
     "  --why TEXT         level set, changes of experiments: the reason, for the log and whoever "
     "looks\n"
     "  --revision N       changes of experiments: only if it is this one\n"
+    "  --since TIME       log: no records before that (90s, 2h, 1d, 2026-01-02T03:04)\n"
+    "  --model MODEL      log: that was asked for, or answered\n"
+    "  --format FORMAT    log: jsonl, or csv\n"
+    "  --deployment NAME  log: of the store (default)\n"
     "  --json             what the gateway answered, for programs; watch: a line of JSON each\n"
     "  --wait             drain: come back when the gateway has ended\n"
     "  --version          print the version\n"
@@ -103,5 +111,7 @@ int main(int argc, char **argv)
         return print_text(help);
     if (o.version)
         return print_text("sluicectl " SLUICE_VERSION "\n");
-    return command_check(&o, why) ? run(&o) : usage(why);
+    if (!command_check(&o, why))
+        return usage(why);
+    return command_is_here(&o) ? command_run_here(&o) : run(&o);
 }

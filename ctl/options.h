@@ -19,11 +19,12 @@ struct ctl_options {
     const char *timeout;    // as it was given; NULL: not at all
     long timeout_ms;
     bool json, wait, help, version;
-    const char *command;            // NULL: none stands there
-    const char *argument;           // the word behind it, or NULL
-    const char *more[OPTIONS_MORE]; // those behind that; NULL: none
-    const char *for_, *why;         // level set, and why of experiment too; NULL: not given
-    const char *revision;           // experiment; NULL: not given
+    const char *command;                             // NULL: none stands there
+    const char *argument;                            // the word behind it, or NULL
+    const char *more[OPTIONS_MORE];                  // those behind that; NULL: none
+    const char *for_, *why;                          // level set, and why of experiment too
+    const char *revision;                            // experiment; NULL: not given
+    const char *since, *model, *format, *deployment; // log; likewise
 };
 
 // getenv's shape. Options may stand before and behind the command, as "--name value" or "--name=value"; the last

@@ -1,6 +1,8 @@
 #include "ctl/units.h"
 
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 char *units_bytes(char out[UNITS_TEXT], uint64_t bytes)
 {
@@ -40,4 +42,18 @@ char *units_uptime(char out[UNITS_TEXT], uint64_t s)
     else
         snprintf(out, UNITS_TEXT, "%llus", (unsigned long long)s);
     return out;
+}
+
+unsigned long units_seconds(const char *text)
+{
+    static const struct {
+        char unit;
+        unsigned long s;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    size_t digits = text ? strspn(text, "0123456789") : 0;
+    for (size_t i = 0; digits > 0 && digits < 8 && i < sizeof(units) / sizeof(units[0]); i++) {
+        if (text[digits] == units[i].unit && !text[digits + 1])
+            return strtoul(text, NULL, 10) * units[i].s;
+    }
+    return 0;
 }

@@ -445,7 +445,7 @@ static bool build_predictions(struct gateway *g)
     g->predictions = predictions_new(g);
     if (!g->predictions || !predictions_prepare(g->predictions, g->birth, why))
         return refuse(g, "predictions", why);
-    predictions_adopt(g->predictions, g->birth);
+    predictions_adopt(g->predictions, g->birth, g->snap->store);
     return true;
 }
 

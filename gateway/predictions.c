@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "gateway/process.h"
+#include "gateway/store_plan.h"
 #include "infer/prediction.h"
 #include <errno.h>
 #include <signal.h>
@@ -14,6 +15,8 @@
 #define RETRY_US 200000
 #define TICK_US 1000000
 #define TELL_DROPS_US 10000000
+#define END_US 2000000 // for Redis to take what is there, at the end
+#define END_LOOK_US 5000
 
 static uint64_t now(const struct predictions *p)
 {
@@ -94,6 +97,18 @@ static void say_state(struct predictions *p, bool ok)
         say(p, LOG_ERROR, "predictions_not_written", predictions_sum(p).dropped, p->files.why);
 }
 
+// Where it changes, too: records wait for a Redis that is away.
+static void say_stream(struct predictions *p)
+{
+    const struct record_stream *s = &p->stream;
+    bool away = record_stream_is_on(s) && !s->up && !record_stream_is_idle(s);
+    if (away == p->away)
+        return;
+    p->away = away;
+    say(p, away ? LOG_WARN : LOG_INFO, away ? "predictions_wait_for_redis" : "predictions_streamed",
+        atomic_load(&s->written), away ? s->why : "");
+}
+
 static void say_drops(struct predictions *p)
 {
     uint64_t dropped = predictions_sum(p).dropped;
@@ -140,30 +155,56 @@ static bool is_due(const struct predictions *p)
 }
 
 // Ascending, by the clock where it goes on.
-static void next_id(struct record_lane *l, uint64_t wall_us)
+static void next_id(uint64_t *ms, uint64_t *seq, uint64_t wall_us)
 {
-    uint64_t ms = wall_us / 1000;
-    if (ms > l->ms) {
-        l->ms = ms;
-        l->seq = 0;
-    } else {
-        l->seq++;
+    bool later = wall_us / 1000 > *ms;
+    *ms = later ? wall_us / 1000 : *ms;
+    *seq = later ? 0 : *seq + 1;
+}
+
+// The stream's: its last id is that.
+static void renew(void *ctx, unsigned loop, uint64_t *ms, uint64_t *seq)
+{
+    struct predictions *p = ctx;
+    bool ours = loop < p->n;
+    uint64_t *last_ms = ours ? &p->lanes[loop].ms : &p->other_ms;
+    uint64_t *last_seq = ours ? &p->lanes[loop].seq : &p->other_seq;
+    if (*ms > *last_ms || (*ms == *last_ms && *seq > *last_seq)) {
+        *last_ms = *ms;
+        *last_seq = *seq;
     }
+    next_id(last_ms, last_seq, loop_wall_us(p->loop));
+    *ms = *last_ms;
+    *seq = *last_seq;
+}
+
+// The line that begins there.
+static void put_stream(struct predictions *p, const struct record_lane *l, size_t from)
+{
+    struct view v = buffer_view(&p->lines);
+    struct view line = view_of(v.p + from, v.n - from - 1); // without its newline
+    if (!record_stream_put(&p->stream, p->lane, l->ms, l->seq, line))
+        count(&p->lost, 1);
 }
 
 static void print_one(struct predictions *p)
 {
     struct record_lane *l = &p->lanes[p->lane];
     const uint8_t *from = p->chunk->data + p->at;
-    next_id(l, loop_wall_us(p->loop));
+    next_id(&l->ms, &l->seq, loop_wall_us(p->loop));
     struct prediction_place at = {
         .instance = view_str(p->files.place.instance), .loop = p->lane, .ms = l->ms, .seq = l->seq};
+    size_t before = buffer_len(&p->lines);
     p->at += prediction_bytes(from);
     if (!prediction_print(&p->lines, from, &at)) {
         count(&p->lost, 1);
         return;
     }
-    if (p->n_lines++ == 0)
+    if (record_stream_is_on(&p->stream))
+        put_stream(p, l, before);
+    if (!p->config->predictions.file)
+        buffer_reset(&p->lines);
+    else if (p->n_lines++ == 0)
         p->lines_us = now(p);
 }
 
@@ -192,11 +233,16 @@ static bool throw_away(struct predictions *p)
     return true;
 }
 
+static bool stream_has_room(const struct predictions *p)
+{
+    return !record_stream_is_on(&p->stream) || record_stream_has_room(&p->stream);
+}
+
 // Prints what is there, and puts what is a frame. True: more is there.
 static bool work(struct predictions *p, size_t most)
 {
     size_t before = p->at, done = 0;
-    while (!is_due(p) || put_lines(p)) {
+    while ((!is_due(p) || put_lines(p)) && stream_has_room(p)) {
         next_chunk(p);
         if (!p->chunk)
             return false;
@@ -227,18 +273,41 @@ static void on_go_on(struct loop *l, struct loop_call *c)
     struct predictions *p = container_of(c, struct predictions, go_on);
     if (work(p, TURN_BYTES))
         loop_defer(l, c);
-    set_look(p);
+    if (!p->ending)
+        set_look(p);
+}
+
+// All that is there, and what Redis takes of it.
+static void finish(struct predictions *p)
+{
+    bool more = work(p, SIZE_MAX);
+    bool waits = p->stream.up && !record_stream_is_idle(&p->stream);
+    if ((more || waits) && now(p) < p->end_us)
+        wheel_set(loop_wheel(p->loop), &p->look, now(p) + END_LOOK_US);
+    else
+        loop_stop(p->loop);
 }
 
 static void on_look(struct wheel_timer *t, uint64_t now_us)
 {
     struct predictions *p = container_of(t, struct predictions, look);
+    if (p->ending) {
+        finish(p);
+        return;
+    }
     bool due = p->n_lines > 0 && now_us >= p->lines_us + p->config->predictions.flush_us;
     if (due || record_files_waits(&p->files))
         put_lines(p);
     record_files_tick(&p->files, loop_wall_us(p->loop));
     say_drops(p);
+    say_stream(p);
     on_go_on(p->loop, &p->go_on);
+}
+
+static void on_room(void *ctx)
+{
+    struct predictions *p = ctx;
+    loop_defer(p->loop, &p->go_on);
 }
 
 static void on_nudge(struct loop *l, struct loop_task *t)
@@ -261,7 +330,7 @@ static void fill_place(struct record_place *to, const struct config *c)
     const struct config_predictions *from = &c->predictions;
     *to = (struct record_place){
         .rotate_bytes = from->rotate_bytes, .rotate_us = from->rotate_us, .keep_us = from->keep_us};
-    snprintf(to->directory, sizeof(to->directory), "%s", from->on ? from->file : "");
+    snprintf(to->directory, sizeof(to->directory), "%s", from->on && from->file ? from->file : "");
     if (from->instance)
         snprintf(to->instance, sizeof(to->instance), "%s", from->instance);
     else if (gethostname(to->instance, sizeof(to->instance) - 1) != 0)
@@ -290,9 +359,20 @@ struct predictions_plan { // a configuration on its way to the writer
     struct loop_task task;
     struct predictions *predictions;
     struct config *config;
+    struct store_plan *store;
 };
 
-static void take_up(struct predictions *p, struct config *c)
+static void move_stream(struct predictions *p, const struct config *c, struct store_plan *store)
+{
+    struct record_stream_place place = {.plan = c->predictions.redis ? store : NULL,
+                                        .instance = p->files.place.instance,
+                                        .state_dir = c->state_dir,
+                                        .most = c->predictions.stream_length,
+                                        .spool_most = c->predictions.spool_bytes};
+    record_stream_move(&p->stream, &place);
+}
+
+static void take_up(struct predictions *p, struct config *c, struct store_plan *store)
 {
     struct record_place place;
     fill_place(&place, c);
@@ -300,6 +380,7 @@ static void take_up(struct predictions *p, struct config *c)
     if (p->config && !put_lines(p) && !c->predictions.on)
         give_up(p);
     record_files_move(&p->files, &place);
+    move_stream(p, c, store);
     config_unref(p->config);
     p->config = c->predictions.on ? config_ref(c) : NULL;
     if (!p->config)
@@ -311,18 +392,21 @@ static void on_plan(struct loop *l, struct loop_task *t)
 {
     struct predictions_plan *plan = container_of(t, struct predictions_plan, task);
     (void)l;
-    take_up(plan->predictions, plan->config);
+    take_up(plan->predictions, plan->config, plan->store);
     config_unref(plan->config);
+    store_plan_unref(plan->store);
     mem_free(plan);
 }
 
-void predictions_adopt(struct predictions *p, struct config *c)
+void predictions_adopt(struct predictions *p, struct config *c, struct store_plan *store)
 {
     if (!p->loop)
         return; // it was never on, and is not now
     struct predictions_plan *plan = mem_must_zero(sizeof(*plan));
-    *plan =
-        (struct predictions_plan){.task.fn = on_plan, .predictions = p, .config = config_ref(c)};
+    *plan = (struct predictions_plan){.task.fn = on_plan,
+                                      .predictions = p,
+                                      .config = config_ref(c),
+                                      .store = store_plan_ref(store)};
     loop_post_task(NULL, p->loop, &plan->task);
 }
 
@@ -334,6 +418,7 @@ static void *predictions_main(void *arg)
     pthread_setname_np(pthread_self(), p->loop->name);
     block_owner_adopt(loop_blocks(p->loop));
     loop_run(p->loop);
+    count(&p->lost, record_stream_close(&p->stream));
     return NULL;
 }
 
@@ -343,6 +428,10 @@ static bool start(struct predictions *p)
     p->loop = loop_new(p->gateway->loops.n + 1, "predictions", 0);
     if (!p->loop)
         return false;
+    record_stream_init(&p->stream, p->loop);
+    p->stream.on_room = on_room;
+    p->stream.renew = renew;
+    p->stream.ctx = p;
     sigfillset(&all); // signals belong to the main thread
     pthread_sigmask(SIG_SETMASK, &all, &old);
     errno = pthread_create(&p->loop->joinable, NULL, predictions_main, p);
@@ -358,7 +447,7 @@ bool predictions_prepare(struct predictions *p, const struct config *c, char why
 {
     if (!c->predictions.on)
         return true;
-    if (!record_files_check(c->predictions.file, why))
+    if (c->predictions.file && !record_files_check(c->predictions.file, why))
         return false;
     if (p->loop || start(p))
         return true;
@@ -394,15 +483,24 @@ struct predictions *predictions_new(struct gateway *g)
     return p;
 }
 
+static void on_end(struct loop *l, struct loop_task *t)
+{
+    struct predictions *p = container_of(t, struct predictions, end);
+    p->ending = true;
+    p->end_us = loop_now_us(l) + END_US;
+    finish(p);
+}
+
 void predictions_stop(struct predictions *p)
 {
     if (!p || !p->loop)
         return;
-    loop_stop(p->loop);
-    pthread_join(p->loop->joinable, NULL);
-    p->over = true;
     for (unsigned i = 0; i < p->n; i++)
         chunks_end(&p->lanes[i].chunks);
+    p->end.fn = on_end;
+    loop_post_task(NULL, p->loop, &p->end);
+    pthread_join(p->loop->joinable, NULL);
+    p->over = true;
     work(p, SIZE_MAX);
     if (p->config && !put_lines(p))
         give_up(p);

@@ -15,11 +15,13 @@
 #include "gateway/chunks.h"
 #include "gateway/file.h"
 #include "gateway/record_files.h"
+#include "gateway/record_stream.h"
 #include "net/log.h"
 #include "net/loop.h"
 
 struct config;
 struct gateway;
+struct store_plan;
 
 struct record_lane { // of one loop, which it belongs to but for what a line says
     struct chunks chunks;
@@ -52,6 +54,7 @@ struct predictions {
     unsigned n;
     _Atomic uint64_t written, lost; // records
     struct record_files files;
+    struct record_stream stream;
 
     // the writer's
     struct config *config; // one reference; NULL: nothing is written
@@ -64,7 +67,12 @@ struct predictions {
     struct loop_call go_on;
     struct wheel_timer look;
     bool failing; // told so
-    bool over;    // its thread has ended: the main thread does what is left
+    bool away;    // likewise of Redis
+    bool ending;
+    uint64_t end_us; // it waits no longer for Redis
+    struct loop_task end;
+    uint64_t other_ms, other_seq; // of loops that are no more: their last id
+    bool over;                    // its thread has ended: the main thread does what is left
     struct predictions_word words[PREDICTIONS_WORDS];
     uint64_t told_drops, told_drops_us;
 };
@@ -73,8 +81,8 @@ struct predictions {
 struct predictions *predictions_new(struct gateway *g);
 // Main thread: what that configuration wants can be had; the writer's thread runs if it wants any. False: why.
 bool predictions_prepare(struct predictions *p, const struct config *c, char why[FILE_WHY]);
-// All loops have it.
-void predictions_adopt(struct predictions *p, struct config *c);
+// All loops have it; store: its, NULL: none.
+void predictions_adopt(struct predictions *p, struct config *c, struct store_plan *store);
 // The loops have stopped: what is there is written, as far as it can be.
 void predictions_stop(struct predictions *p);
 void predictions_free(struct predictions *p); // stopped

@@ -224,7 +224,7 @@ static void take(struct gateway *g)
 void reload_in_force(struct gateway *g)
 {
     fronts_in_force(g);
-    predictions_adopt(g->predictions, g->snap->config);
+    predictions_adopt(g->predictions, g->snap->config, g->snap->store);
     gateway_say_taken(g, NULL);
     fleet_go_on(g);
 }

@@ -12,6 +12,20 @@ ZSTD.ZSTD_decompress.restype = ctypes.c_size_t
 ZSTD.ZSTD_decompress.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t]
 
 
+ZSTD.ZSTD_compressBound.restype = ctypes.c_size_t
+ZSTD.ZSTD_compressBound.argtypes = [ctypes.c_size_t]
+ZSTD.ZSTD_compress.restype = ctypes.c_size_t
+ZSTD.ZSTD_compress.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+
+
+def frame(text):
+    """Bytes as one frame."""
+    most = ZSTD.ZSTD_compressBound(len(text))
+    out = ctypes.create_string_buffer(most)
+    n = ZSTD.ZSTD_compress(out, most, text, len(text), 1)
+    return out.raw[:n]
+
+
 def frames(data):
     """The text of the whole frames that data begins with, and how many of its bytes they are."""
     at, text = 0, b""

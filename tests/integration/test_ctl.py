@@ -17,9 +17,9 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "explain", "watch", "reload", "drain", "cache", "loglevel", "level", "experiment"}
+COMMANDS = {"status", "models", "workers", "explain", "watch", "reload", "drain", "cache", "loglevel", "level", "experiment", "log"}
 BEHIND = {"explain": [["some-id"]], "level": [["show"]], "experiment": [["list"], ["show", "size"], ["pause", "size"]], "cache": [["stats"], ["flush"], ["flush", "digits"]]}
-WORDS = [[c, *more] for c in sorted(COMMANDS) for more in BEHIND.get(c, [[]])]
+WORDS = [[c, *more] for c in sorted(COMMANDS - {"log"}) for more in BEHIND.get(c, [[]])]
 
 
 class Said:
@@ -615,11 +615,14 @@ def test_completion(tmp_path):
     assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
     assert complete("level", "") == {"show", "set", "clear"} and complete("level", "set", "digits", "--for", "1") == {"10m", "1h", "1d"}
-    own = {"--wait", "--for", "--why", "--revision"}
-    assert complete("drain", "-") == options - {"-h", "--for", "--why", "--revision"} and complete("-") == options - own
-    assert complete("level", "set", "-") == options - {"-h", "--wait", "--revision"} and complete("level", "clear", "-") == options - own
+    log = {"--since", "--model", "--format", "--deployment"}
+    own = {"--wait", "--for", "--why", "--revision"} | log
+    assert complete("drain", "-") == options - log - {"-h", "--for", "--why", "--revision"} and complete("-") == options - own
+    assert complete("level", "set", "-") == options - log - {"-h", "--wait", "--revision"} and complete("level", "clear", "-") == options - own
     assert complete("experiment", "p") == {"pause", "promote"} and complete("experiment", "pause", "") == set()
-    assert complete("experiment", "weights", "-") == options - {"-h", "--wait", "--for"} and complete("experiment", "show", "-") == options - own
+    assert complete("experiment", "weights", "-") == options - log - {"-h", "--wait", "--for"} and complete("experiment", "show", "-") == options - own
+    assert complete("log", "") == {"export", "tail", "archive"} and complete("log", "tail", "-") == options - own - {"-h"} | log
+    assert complete("log", "export", "x", "--format", "") == {"jsonl", "csv"}
     (tmp_path / "token of ours").touch()
     assert complete("--token-file", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}
     assert complete("--ca-file", "=", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}

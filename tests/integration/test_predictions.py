@@ -215,7 +215,8 @@ def test_two_gateways_of_one_name(tmp_path):
 @pytest.mark.parametrize(
     "section, why",
     [
-        ("predictions { }", "file is missing"),
+        ("predictions { }", "expected file, or redis = true"),
+        ("predictions { redis = true }", "redis: needs a store section"),
         ('predictions { file = "p" instance = "a/b" }', "instance: expected"),
         ('predictions { file = "p" redact = {"input:"} }', "redact: expected"),
         ('predictions { file = "p" inputs = some }', "inputs: expected one of none|hash|full"),

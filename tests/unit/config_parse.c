@@ -524,7 +524,7 @@ static void values(void **state)
          "serial: expected true or false"},
         {SMALL "worker x { addresses = {h:1} }", 3, "addresses: expected a list of"},
         {SMALL "worker x { command = {\"\"} }", 3, "command: expected a program's name"},
-        {SMALL "predictions { }", 3, "predictions: file is missing"},
+        {SMALL "predictions { }", 3, "predictions: expected file, or redis = true"},
         {SMALL "predictions { file = d\n instance = \"a b\" }", 4, "instance: expected at most 64"},
         {SMALL "predictions { file = d\n inputs = some }", 4, "inputs: expected one of none|hash"},
         {SMALL "predictions { file = d\n ring = 1MiB }", 4, "ring: expected a size such as"},

@@ -75,6 +75,12 @@ static void words(void **state)
     assert_string_equal(o.command, "--json");
     assert_true(good("-h").help && good("--version").version && good("drain --wait").wait);
     assert_string_equal(good("loglevel -").argument, "-");
+    o = good("log export p --since 1h --model m --format=csv --deployment d");
+    assert_string_equal(o.more[0], "p");
+    assert_string_equal(o.since, "1h");
+    assert_string_equal(o.model, "m");
+    assert_string_equal(o.format, "csv");
+    assert_string_equal(o.deployment, "d");
     o = good("level set --for 10m digits 2 --why swap");
     assert_string_equal(o.command, "level");
     assert_string_equal(o.argument, "set");
