@@ -2,7 +2,7 @@
 
 _sluicectl() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' verb='' i
-    local commands='status models workers explain watch reload drain loglevel level cache experiment log'
+    local commands='status models workers explain watch top reload drain loglevel level cache experiment log'
     local options='--address --token-file --ca-file --timeout --json --version --help'
     COMPREPLY=()
     if [[ $word == = ]]; then # --option=: bash makes three words of it
@@ -48,6 +48,7 @@ _sluicectl() {
     if [[ $word == -* ]]; then
         [[ $command != drain ]] || options+=' --wait'
         [[ $command != log ]] || options+=' --since --model --format --deployment'
+        [[ $command != top ]] || options+=' --once'
         [[ "$command $verb" != 'level set' ]] || options+=' --for --why'
         [[ "$command $verb" != experiment\ @(weights|pause|resume|rollback|promote) ]] || options+=' --why --revision'
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
