@@ -7,6 +7,7 @@
 #include "gateway/front.h"
 #include "gateway/index.h"
 #include "gateway/record.h"
+#include "gateway/shadows.h"
 #include "gateway/statistics.h"
 #include "gateway/workers.h"
 #include "router/step.h"
@@ -212,6 +213,7 @@ static void count_memory(struct part *p, const struct model *m)
 {
     struct model_metrics *mm = m ? metrics_model(&p->metrics, m) : NULL;
     metrics_inc(mm ? &mm->refusals[REFUSAL_MEMORY] : &p->metrics.no_memory, 1);
+    shadows_call(p); // what they hold is for those who are served
 }
 
 static const struct failure no_memory = {
@@ -405,6 +407,7 @@ static bool go_on(struct request *r, struct model *m, uint64_t now_us, struct er
     in->arena = &s->ex->arena;
     in->at = &in->step;
     part_use(r->part, m); // until origin_release
+    shadows_draw(r, m);
     in->step.cache = cache_use_of(r, m);
     bool shared = atomic_load_explicit(&m->cache_shared, memory_order_relaxed);
     if (in->step.cache != CACHE_NONE && !begin_key(r, shared))
@@ -537,6 +540,8 @@ void origin_release(struct part *p, struct infer *in)
     record_forget(r);
     for (const struct step *done = in->at; done; done = done->before)
         part_unuse(p, done->to.model);
+    if (in->shadow)
+        shadows_release(r);
     serving_release(&r->serving);
 }
 
