@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <ncurses.h>
 #include <stdio.h>
+#include <term.h>
 #include <unistd.h>
 
 #define PAUSE_MS 200 // between two connections that are tried
@@ -52,6 +53,10 @@ static bool refuse(struct top *t, const char *why)
 // False: what the terminal is cannot be told.
 static bool open_screen(struct top *t)
 {
+    int known;
+    if (setupterm(NULL, STDOUT_FILENO, &known) != OK) // newterm would leak what it has made by then
+        return false;
+    del_curterm(cur_term);
     t->screen = newterm(NULL, stdout, stdin);
     if (!t->screen)
         return false;

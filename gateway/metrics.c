@@ -62,11 +62,13 @@ static void add_answers(struct answered_sum out[ANSWERED_BY], unsigned *n_out,
                         const struct answered_by *b)
 {
     uint64_t n = atomic_load_explicit(&b->n, memory_order_acquire);
-    struct view name = view_of(b->name, b->name_bytes);
     unsigned i = 0;
+    if (n == 0)
+        return; // its name may be on its way
+    struct view name = view_of(b->name, b->name_bytes);
     while (i < *n_out && !view_eq(view_of(out[i].name, out[i].name_bytes), name))
         i++;
-    if (n == 0 || i == ANSWERED_BY)
+    if (i == ANSWERED_BY)
         return;
     if (i == *n_out) {
         out[(*n_out)++] = (struct answered_sum){.name_bytes = b->name_bytes};

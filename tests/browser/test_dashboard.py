@@ -174,6 +174,32 @@ def test_by_keyboard_alone(start, browser):
     assert not page.complaints()
 
 
+def test_all_models_at_once_and_a_view_that_stands_still(start, browser):
+    sluice = start(wait_models=("digits", "digits-small"))
+    page = live(browser.page(), admin(sluice))
+    page.wait("document.querySelectorAll('#models-t tbody tr').length === 2")
+    page.eval("document.getElementById('pin-all').click()")
+    page.wait("document.getElementById('ask').open")
+    assert page.text("#ask-h") == "Hold all models without a pin of their own at a level"
+    page.key("1", "Digit1", 49, "1")
+    page.tab_to("e.id === 'pin-why'", 5)
+    page.type("before the freeze")
+    page.enter()
+    wait_for(lambda: [r[1:3] for r in table(page, "models").values()] == [["1", "pinned"]] * 2, what="both are pinned")
+    page.eval("document.getElementById('freeze').click()")
+    assert page.eval("document.getElementById('freeze').getAttribute('aria-pressed')") == "true"
+    page.eval("document.getElementById('pin-all').click()")
+    page.wait("document.getElementById('ask').open && document.getElementById('ask-yes').textContent === 'Let go'")
+    page.eval("document.getElementById('ask-yes').click()")
+    sluice.wait_event("level_unpinned")
+    page.wait("!document.getElementById('ask').open")
+    wait_for(lambda: sluice.metric("sluice_degradation_level") == 0, what="they go by themselves")
+    assert [r[1:3] for r in table(page, "models").values()] == [["1", "pinned"]] * 2  # as it stood
+    page.eval("document.getElementById('freeze').click()")
+    wait_for(lambda: [r[1] for r in table(page, "models").values()] == ["0", "0"], what="it goes on")
+    assert not page.complaints()
+
+
 def test_drain_says_what_follows(start, browser):
     sluice = start()
     page = live(browser.page(), admin(sluice))
