@@ -107,6 +107,17 @@ $(B)/obj/doors/%.o: %.c $(B)/flags
 	@echo "  CC $< (with doors)"
 	@$(CC) $(CFLAGS_ALL) -DSLUICE_DOORS -MMD -MP -c -o $@ $<
 
+# The dashboard (gateway/dashboard.h), with the charts of Debian's libjs-dygraphs.
+DYGRAPHS ?= /usr/share/javascript/dygraphs
+DYGRAPHS_LICENCE ?= /usr/share/doc/libjs-dygraphs/copyright
+$(B)/gen/dashboard_page.h: tools/page $(wildcard gateway/dashboard/*) $(DYGRAPHS)/dygraph.min.js $(DYGRAPHS_LICENCE)
+	@mkdir -p $(@D)
+	@echo "  PAGE $@"
+	@tools/page gateway/dashboard $(DYGRAPHS) $(DYGRAPHS_LICENCE) >$@.new && mv $@.new $@
+$(DYGRAPHS)/dygraph.min.js $(DYGRAPHS_LICENCE):
+	@echo "$@: not there: the dashboard wants the package libjs-dygraphs (tools/setup.sh run)" >&2; exit 1
+$(B)/obj/gateway/dashboard.o: $(B)/gen/dashboard_page.h
+
 define ROOM
 $(call lib,$(1)): $(call objs,$(1))
 	@mkdir -p $$(@D)
@@ -276,7 +287,7 @@ mutants: ## break router/ and batcher/ N times at random: how many do the tests 
 .PHONY: lint
 lint: ## the house rules: floors, banned calls, formatting, cppcheck, clang-tidy
 	@tools/setup.sh lint
-	@$(MAKE) $(foreach r,$(THINKING),$(call lib,$(r)))
+	@$(MAKE) $(foreach r,$(THINKING),$(call lib,$(r))) $(B)/gen/dashboard_page.h
 	@tools/lint --build $(B)
 	@tests/lint_test.sh $(B)
 

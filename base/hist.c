@@ -61,6 +61,21 @@ void hist_merge(struct hist *into, const struct hist *from)
     }
 }
 
+static void since(_Atomic uint64_t *out, _Atomic uint64_t *before, const _Atomic uint64_t *now)
+{
+    uint64_t n = get(now);
+    atomic_store_explicit(out, n - get(before), memory_order_relaxed);
+    atomic_store_explicit(before, n, memory_order_relaxed);
+}
+
+void hist_since(struct hist *out, struct hist *before, const struct hist *now)
+{
+    since(&out->count, &before->count, &now->count);
+    since(&out->sum, &before->sum, &now->sum);
+    for (unsigned i = 0; i < HIST_BUCKETS; i++)
+        since(&out->bucket[i], &before->bucket[i], &now->bucket[i]);
+}
+
 uint64_t hist_quantile(const struct hist *h, double q)
 {
     uint64_t total = 0; // of the buckets, not ->count: a writer may be between the two

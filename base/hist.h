@@ -20,6 +20,8 @@ struct hist {
 void hist_init(struct hist *h);
 void hist_add(struct hist *h, uint64_t value);
 void hist_merge(struct hist *into, const struct hist *from);
+// What came since `before`, an earlier copy of now; which becomes one of now.
+void hist_since(struct hist *since, struct hist *before, const struct hist *now);
 // Upper edge (inclusive) of the bucket that holds the q-quantile, 0 <= q <= 1; 0 when empty.
 uint64_t hist_quantile(const struct hist *h, double q);
 // How many values were <= bound (exact when bound is a bucket edge; Prometheus `le` buckets).

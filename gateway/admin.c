@@ -119,7 +119,7 @@ static bool add(struct buffer *b, const char *text)
 static bool has_path(const struct admin_page *page, struct view path)
 {
     size_t n = strlen(page->path);
-    if (page->path[n - 1] != '/')
+    if (page->path[n - 1] != '/' || n == 1)
         return view_is(path, page->path);
     return path.n > n && memcmp(path.p, page->path, n) == 0;
 }
@@ -159,12 +159,25 @@ static void refuse_method(const struct admin *a, struct exchange *ex)
     buffer_deinit(&allow);
 }
 
+// "https://" too: whoever ends TLS before us passes Host on.
+static bool origin_is_ours(const struct exchange *ex)
+{
+    struct view origin = exchange_header(ex, "origin"), host = ex->authority;
+    size_t scheme = origin.n >= 8 && memcmp(origin.p, "https://", 8) == 0 ? 8 : 7;
+    if (!origin.p)
+        return true; // no browser, or its own page that reads
+    return origin.n == scheme + host.n && (scheme == 8 || memcmp(origin.p, "http://", 7) == 0) &&
+           memcmp(origin.p + scheme, host.p, host.n) == 0;
+}
+
 // A browser that a stranger's DNS has sent to us carries the stranger's name in Host: such a request gets
 // nothing that wants the token. The open pages answer under any name, as scrapers and probes use one.
 static void open_page(struct admin *a, const struct admin_page *page, struct exchange *ex)
 {
     if (page->rights != ADMIN_OPEN && !host_is_literal(ex->authority))
         admin_refuse(ex, 403, VIEW("host: expected an address or localhost"));
+    else if (page->rights != ADMIN_OPEN && !origin_is_ours(ex))
+        admin_refuse(ex, 403, VIEW("origin: expected a page of this listener"));
     else if (page->rights != ADMIN_OPEN && !token_fits(a, ex))
         refuse_token(a, ex);
     else

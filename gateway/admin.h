@@ -1,8 +1,9 @@
 /* gateway/admin.h: the operators' listener, on the main thread, so that it answers even when a loop is
  * stuck. Its pages are rows (gateway/pages.c); this is who may see them: open ones everybody, the others who
  * has the token (`authorization: Bearer …`, compared in constant time) and names us by an address or localhost
- * in Host, so that a page in somebody's browser cannot reach us through a name that it re-binds. What changes
- * something is POST. Does. Thread: the main loop's. */
+ * in Host, so that a page in somebody's browser cannot reach us through a name that it re-binds; a browser that says whose
+ * page asks (Origin) has to say ours. The token is in a header that no browser adds by itself: there are no cookies.
+ * What changes something is POST. Does. Thread: the main loop's. */
 #ifndef SLUICE_GATEWAY_ADMIN_H
 #define SLUICE_GATEWAY_ADMIN_H
 
@@ -19,7 +20,7 @@ enum admin_rights { ADMIN_OPEN, ADMIN_TOKEN };
 // One row a method and path, those of one path together; adding one is a row and its test.
 struct admin_page {
     const char *method; // "GET" (which answers HEAD too) or "POST"
-    const char *path;   // one that ends in '/' stands for all below it
+    const char *path;   // one that ends in '/' stands for all below it, "/" for itself alone
     enum admin_rights rights;
     // Main thread. Answers (admin_answer, admin_refuse) now; or later, then it takes a reference on the
     // exchange. The body, at most 1 KiB, is whole in ex->body. ctx: admin_new's.

@@ -6,6 +6,7 @@
 #include "gateway/doors.h"
 #include "gateway/front.h"
 #include "gateway/levels.h"
+#include "gateway/live.h"
 #include "gateway/origin.h"
 #include "gateway/pages.h"
 #include "gateway/process.h"
@@ -94,6 +95,7 @@ static void end(struct gateway *g)
 {
     g->phase = PHASE_OVER;
     events_end(g->events); // they leave with what this turn flushes
+    live_end(g->live);
     wheel_cancel(loop_wheel(&g->main), &g->drain_timer);
     loop_stop(&g->main);
 }
@@ -352,7 +354,8 @@ static bool build_loops(struct gateway *g)
              (unsigned long long)rand_u64(&g->main.rand),
              (unsigned long long)rand_u64(&g->main.rand));
     g->events = events_new(g, g->loops.n);
-    return g->events != NULL || refuse(g, "events", "out of memory");
+    g->live = live_new(g);
+    return (g->events && g->live) || refuse(g, "events", "out of memory");
 }
 
 static bool build_front(struct gateway *g, unsigned index)
@@ -488,6 +491,7 @@ static void tear_down(struct gateway *g)
     DOORS_CLOSE(g);
     unwatch_all(g);
     log_free(g->log);
+    live_free(g->live);
     events_free(g->events);
     loops_deinit(&g->loops);
     loop_deinit(&g->main);

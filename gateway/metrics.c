@@ -36,6 +36,57 @@ void metrics_note(struct metrics *s, const struct note *n)
     }
 }
 
+// A place is published by its count: readers look at the name of one that has any.
+void metrics_answered_by(struct model_metrics *mm, struct view name)
+{
+    for (unsigned i = 0; i < ANSWERED_BY; i++) {
+        struct answered_by *b = &mm->by[i];
+        bool free = atomic_load_explicit(&b->n, memory_order_relaxed) == 0;
+        if (free && name.n <= sizeof(b->name)) {
+            memcpy(b->name, name.p, name.n);
+            b->name_bytes = (uint8_t)name.n;
+            atomic_store_explicit(&b->n, 1, memory_order_release);
+            return;
+        }
+        if (view_eq(view_of(b->name, b->name_bytes), name)) {
+            metrics_inc(&b->n, 1);
+            return;
+        }
+    }
+}
+
+static void add_answers(struct answered_sum out[ANSWERED_BY], unsigned *n_out,
+                        const struct answered_by *b)
+{
+    uint64_t n = atomic_load_explicit(&b->n, memory_order_acquire);
+    unsigned i = 0;
+    if (n == 0)
+        return; // its name may be on its way
+    struct view name = view_of(b->name, b->name_bytes);
+    while (i < *n_out && !view_eq(view_of(out[i].name, out[i].name_bytes), name))
+        i++;
+    if (i == ANSWERED_BY)
+        return;
+    if (i == *n_out) {
+        out[(*n_out)++] = (struct answered_sum){.name_bytes = b->name_bytes};
+        memcpy(out[i].name, name.p, name.n);
+    }
+    out[i].n += n;
+}
+
+unsigned metrics_answers(const struct gateway *g, const struct model *m,
+                         struct answered_sum out[ANSWERED_BY])
+{
+    unsigned n = 0;
+    for (unsigned l = 0; l < g->loops.n; l++) {
+        const struct model_metrics *mm =
+            atomic_load_explicit(&g->parts[l]->metrics.model[m->index], memory_order_acquire);
+        for (unsigned i = 0; mm && i < ANSWERED_BY; i++)
+            add_answers(out, &n, &mm->by[i]);
+    }
+    return n;
+}
+
 // ---- demand ------------------------------------------------------------------------------------------
 
 const char *const demand_name[DEMANDS] = {
@@ -272,6 +323,17 @@ static void fallbacks_of(struct page *p, const struct model *m)
         prom_count(&p->prom, &label, 1, n);
 }
 
+static void answers_of(struct page *p, const struct model *m)
+{
+    struct answered_sum by[ANSWERED_BY];
+    unsigned n = metrics_answers(p->g, m, by);
+    for (unsigned i = 0; i < n; i++) {
+        struct prom_label labels[] = {{"model", m->name},
+                                      {"by", view_of(by[i].name, by[i].name_bytes)}};
+        prom_count(&p->prom, labels, N(labels), by[i].n);
+    }
+}
+
 static void demand_of(struct page *p, const struct model *m)
 {
     for (enum demand k = 0; k < DEMANDS; k++) {
@@ -361,6 +423,9 @@ static void models(struct page *p)
     prom_family(o, "sluice_fallbacks_total", "counter",
                 "Requests for the model that another one, or its written answer, answered.");
     each_model(p, fallbacks_of);
+    prom_family(o, "sluice_answered_by_total", "counter",
+                "Of these, those that another model gave, by that model.");
+    each_model(p, answers_of);
     prom_family(o, "sluice_chain_steps_total", "counter",
                 "Steps of chains at the model: what came of them, or why it was passed over.");
     each_model(p, steps_of);

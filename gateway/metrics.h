@@ -46,11 +46,27 @@ struct demand_sum { // of all loops
     uint64_t requests, rows, row_ns, unknown_rows;
 };
 
+// Of the answers that other models gave for one: whose they were. As many as a chain has steps; past them (its chain was
+// another one, and another) they are not told apart.
+struct answered_by {
+    _Atomic uint64_t n; // 0: nobody's yet
+    uint8_t name_bytes;
+    char name[MODEL_NAME_MAX];
+};
+#define ANSWERED_BY CHAIN_STEPS
+
+struct answered_sum { // of all loops
+    char name[MODEL_NAME_MAX];
+    uint8_t name_bytes;
+    uint64_t n;
+};
+
 struct model_metrics {
     struct demand_count demand[DEMANDS];
     // At the origin: what was answered, by who did; what was not, by outcome.
     _Atomic uint64_t answers[SOURCES], failures[STATUS_COUNT];
     _Atomic uint64_t fallbacks;             // of the answers, those that another one gave
+    struct answered_by by[ANSWERED_BY];     // of those, but for what is written down
     _Atomic uint64_t steps[CHAIN_OUTCOMES]; // of chains, at this model, by what came of them
     struct hist stage[STAGES]; // microseconds; queue, compute: of what the model answered
     _Atomic uint64_t batches[BATCH_REASONS]; // at the home
@@ -83,6 +99,11 @@ static inline void metrics_inc(_Atomic uint64_t *c, uint64_t by)
 void metrics_demand_add(struct model_metrics *mm, const struct model *m, enum demand k,
                         uint32_t rows);
 struct demand_sum metrics_demand(const struct gateway *g, const struct model *m, enum demand k);
+// One more that `name` answered.
+void metrics_answered_by(struct model_metrics *mm, struct view name);
+// Who has answered for m, all loops together. Returns how many they are.
+unsigned metrics_answers(const struct gateway *g, const struct model *m,
+                         struct answered_sum out[ANSWERED_BY]);
 // NULL: out of memory (then it is not counted).
 struct model_metrics *metrics_model(struct metrics *s, const struct model *m);
 void metrics_note(struct metrics *s, const struct note *n);

@@ -2,8 +2,10 @@
 
 #include "base/json.h"
 #include "gateway/cache_pages.h"
+#include "gateway/dashboard.h"
 #include "gateway/explain.h"
 #include "gateway/levels.h"
+#include "gateway/live.h"
 #include "gateway/metrics.h"
 #include "gateway/process.h"
 #include "gateway/reload.h"
@@ -135,10 +137,12 @@ static void set_level(struct exchange *ex, void *ctx)
 }
 
 const struct admin_page pages[PAGES] = {
-    {"GET", "/metrics", ADMIN_OPEN, metrics},         // for Prometheus
-    {"GET", "/healthz", ADMIN_OPEN, health},          // for whoever watches the process
-    {"GET", "/status", ADMIN_TOKEN, show_page},       // what everybody holds
+    {"GET", "/", ADMIN_OPEN, dashboard_page},   // for people; it holds nothing and asks the others
+    {"GET", "/metrics", ADMIN_OPEN, metrics},   // for Prometheus
+    {"GET", "/healthz", ADMIN_OPEN, health},    // for whoever watches the process
+    {"GET", "/status", ADMIN_TOKEN, show_page}, // what everybody holds
     {"GET", "/events", ADMIN_TOKEN, events_page},     // what changes, from now on
+    {"GET", LIVE_PATH, ADMIN_TOKEN, live_page},       // what is counted, once a second
     {"GET", SIGNALS_PATH, ADMIN_TOKEN, signals_page}, // demand, and how long starts take
     {"GET", EXPLAIN_PATH, ADMIN_TOKEN, explain_page}, // what became of one request
     {"POST", "/v1/drain", ADMIN_TOKEN, drain},        // ends in order

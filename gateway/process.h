@@ -25,6 +25,7 @@
 struct front;
 struct part;
 struct snapshot;
+struct live;
 struct reload_wish;
 struct survey;
 struct removal;
@@ -58,6 +59,7 @@ struct gateway {
     struct tenants *tenants;
     struct log *log;
     struct events *events;
+    struct live *live;
     struct admin *admin;
     _Atomic bool draining;
     struct budget bytes;         // of requests, in flight

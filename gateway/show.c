@@ -273,10 +273,15 @@ static void show_configuration(struct json_writer *w, struct gateway *g)
     json_w_object_end(w);
 }
 
+const char *show_phase(const struct gateway *g)
+{
+    static const char *const phase[] = {"running", "draining", "finishing", "cutting", "over"};
+    return phase[g->phase];
+}
+
 static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
 {
     struct exchange *ex = ctx;
-    static const char *const phase[] = {"running", "draining", "finishing", "cutting", "over"};
     struct json_writer w;
     struct buffer page;
     buffer_init(&page);
@@ -288,7 +293,7 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     put(&w, "event_readers", events_readers(g->events));
     put_text(&w, "log_level", log_level_name[log_level(g->log)]);
     put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
-    put_text(&w, "phase", phase[g->phase]);
+    put_text(&w, "phase", show_phase(g));
     put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
     put(&w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
     put(&w, "level", levels_instance(g));

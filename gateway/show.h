@@ -9,6 +9,7 @@
 
 void show_page(struct exchange *ex, void *gateway); // answers a little later
 void show_drop(struct gateway *g);                  // the loops have stopped: nobody will say more
+const char *show_phase(const struct gateway *g);    // "running", "draining" …
 bool show_healthy(
     void *gateway); // every loop has turned within the watchdog's time, and we do not drain
 

@@ -55,7 +55,9 @@ static void count(struct request *r, uint64_t total_us)
     bool other = meta->fallback.n > 0; // its versions are no versions of this one
     figures_answered(mm, other ? VIEW("") : meta->version, meta, source, total_us);
     metrics_inc(&mm->answers[source], 1);
-    metrics_inc(&mm->fallbacks, meta->fallback.n > 0);
+    metrics_inc(&mm->fallbacks, other);
+    if (other && source != SOURCE_DEFAULT && meta->model.n > 0) // 0: out of memory
+        metrics_answered_by(mm, meta->model);
     hist_add(&mm->stage[STAGE_TOTAL], total_us);
     hist_add(&mm->stage[STAGE_PARSE], meta->parse_us);
     if (source != SOURCE_MODEL)

@@ -43,6 +43,7 @@ const char *http_reason(unsigned status)
         const char *reason;
     } table[] = {
         {200, "OK"},
+        {304, "Not Modified"},
         {400, "Bad Request"},
         {401, "Unauthorized"},
         {403, "Forbidden"},
@@ -487,6 +488,7 @@ void exchange_respond(struct exchange *ex, const struct http_response *r, uint64
     invariant(!ex->responded);
     ex->responded = true;
     ex->status = r->status;
+    ex->is_head |= r->status == 304; // the head of a 200, and no more (RFC 9110, 15.4.5)
     for (unsigned i = 0; i < r->n_body; i++)
         ex->sent_bytes += r->body[i].n;
     if (ex->conn->mute) { // its reader was given up: on_sent follows with the connection's end

@@ -163,7 +163,7 @@ struct http_response {
     bool close; // HTTP/1.1: close after it; HTTP/2: ignored
 };
 // Exactly once for each exchange (invariant). Names of headers and trailers are static, their values' memory may be
-// reused on return; body segments are kept. HEAD: body suppressed by the room. Harmless after on_gone (blocks are given back).
+// reused on return; body segments are kept. HEAD, and 304: body suppressed by the room. Harmless after on_gone (blocks are given back).
 void exchange_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 
 /* ---- answers that flow: given piece by piece, and pulled. on_want asks for a piece when the one before has gone into

@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 
 build=(gcc make pkg-config libc6-dev libevent-dev libnghttp2-dev libssl-dev libjansson-dev
        libcurl4-openssl-dev libconfuse-dev libxxhash-dev libzstd-dev zlib1g-dev libdnnl-dev
-       libhiredis-dev)
+       libhiredis-dev libjs-dygraphs libncurses-dev)
 tests=(libcmocka-dev libonnx-testdata python3 python3-venv curl nghttp2-client openssl
        redis-server redis-sentinel)
 declare -A more=(

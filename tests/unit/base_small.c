@@ -71,6 +71,26 @@ static void hist_quantiles_within_a_sixteenth(void **state)
     assert_int_equal(hist_count_le(&whole, UINT64_MAX), 20000);
 }
 
+static void hist_since_is_what_came_between(void **state)
+{
+    static struct hist now, before, since;
+    for (unsigned i = 1; i <= 100; i++)
+        hist_add(&now, i);
+    hist_since(&since, &before, &now);
+    assert_int_equal(atomic_load(&since.count), 100);
+    assert_int_equal(atomic_load(&since.sum), 5050);
+    for (unsigned i = 0; i < 10; i++)
+        hist_add(&now, 4000);
+    hist_since(&since, &before, &now);
+    assert_int_equal(atomic_load(&since.count), 10);
+    assert_int_equal(atomic_load(&since.sum), 40000);
+    assert_int_equal(hist_quantile(&since, 0), hist_upper(hist_index(4000)));
+    assert_memory_equal(&before, &now, sizeof(now));
+    hist_since(&since, &before, &now);
+    assert_int_equal(atomic_load(&since.count), 0);
+    assert_int_equal(hist_quantile(&since, 1), 0);
+}
+
 static void rand_is_the_published_generator(void **state)
 {
     struct rand r = {{1, 2, 3, 4}};
@@ -283,6 +303,7 @@ int main(void)
         cmocka_unit_test(recent_forgets_by_quarters),
         cmocka_unit_test(recent_speaks_for_ninety_nine),
         cmocka_unit_test(hist_quantiles_within_a_sixteenth),
+        cmocka_unit_test(hist_since_is_what_came_between),
         cmocka_unit_test(rand_is_the_published_generator),
         cmocka_unit_test(hashes_are_xxh3),
         cmocka_unit_test(pb_reads_what_it_wrote),
