@@ -162,7 +162,7 @@ $(B)/sluice-worker: worker/main.c $(B)/flags $(call libs,$(USES_worker))
 	@$(call link,-MMD -MP -MF $@.d $<,$(USES_worker)) $(LIBS)
 $(B)/sluicectl: ctl/main.c $(B)/flags $(call libs,$(USES_ctl))
 	@echo "  LINK $@"
-	@$(call link,-MMD -MP -MF $@.d $<,$(USES_ctl)) -lcurl $(LIBS)
+	@$(call link,-MMD -MP -MF $@.d $<,$(USES_ctl)) -lcurl -lncurses $(LIBS)
 $(B)/demo: tools/demo.c $(B)/flags
 	@echo "  LINK $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< -lm
@@ -210,6 +210,13 @@ test: ## everything a machine without a GPU can: unit tests, 1,000 simulator see
 	@tools/setup.sh test
 	@$(MAKE) programs
 	@tools/run_tests unit sim integration --build $(B) --seeds $(SEEDS)
+
+.PHONY: browser-test
+browser-test: ## the dashboard in a real headless Chromium, which it installs (SLUICE_PICTURES=DIR keeps screenshots)
+	@tools/setup.sh test
+	@tools/setup.sh browser
+	@$(MAKE) all
+	@SLUICE_BUILD=$(abspath $(B)) SLUICE_WORKER=$(abspath $(B)/sluice-worker) .venv/bin/python -m pytest -q -c tests/pytest.ini tests/browser
 
 .PHONY: chaos
 CHAOS_SECONDS ?= 300

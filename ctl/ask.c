@@ -4,6 +4,7 @@
 #include <curl/curl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 bool ask_init(void)
 {
@@ -185,7 +186,10 @@ static CURLcode follow(CURLM *multi, struct flowing *w, uint64_t until_ms)
         uint64_t now = clock_ms();
         if (w->flow->status == 0 ? now >= until_ms : now >= w->heard_ms + ASK_SILENCE_MS)
             return CURLE_OPERATION_TIMEDOUT;
-        curl_multi_poll(multi, NULL, 0, 100, NULL);
+        struct curl_waitfd terminal = {.fd = STDIN_FILENO, .events = CURL_WAIT_POLLIN};
+        curl_multi_poll(multi, &terminal, w->flow->turn && isatty(STDIN_FILENO), 100, NULL);
+        if (w->flow->turn && !w->flow->turn(w->flow->ctx))
+            return CURLE_OK;
     }
     int left;
     CURLMsg *said = curl_multi_info_read(multi, &left);

@@ -37,6 +37,8 @@ enum ask_end ask(const struct ask *a, const char *path, const char *body, long *
 struct ask_flow {                               // an answer of events that goes on
     const char *last_id;                        // of the last one that was seen; NULL: none
     bool (*take)(void *ctx, struct view bytes); // as they come; false: enough
+    // NULL, or called ten times a second and when something has come from the terminal; false: enough.
+    bool (*turn)(void *ctx);
     void *ctx;
     const volatile sig_atomic_t *enough; // set by a signal: nobody wants more
     // out

@@ -5,6 +5,7 @@
 #include "ctl/columns.h"
 #include "ctl/complain.h"
 #include "ctl/level.h"
+#include "ctl/top.h"
 #include "ctl/watch.h"
 #include "ctl/words.h"
 #include <ctype.h>
@@ -23,7 +24,8 @@ struct ctl_command { // adding one is a row, its test, help, man page and comple
     bool takes_word; // then POST of that, as the level to be
     bool waits;      // --wait has a meaning
     bool about_word; // wants a word: what is asked about, which stands behind path
-    bool flows;      // the answer has no end: watch.h has it
+    // The answer has no end: watch.h, top.h have it.
+    enum ctl_exit (*flows)(const struct ctl_options *o, const struct ask *a);
     // Of a verb: are the words behind it right; what is POSTed then. NULL: none may stand there; it is a question.
     bool (*check)(const struct ctl_options *o, char why[OPTIONS_ERROR]);
     json_t *(*wish)(const struct ctl_options *o);
@@ -37,7 +39,8 @@ static const struct ctl_command commands[] = {
     {.name = "models", .path = "/status", .pick = words_pick_models, .words = words_of_models},
     {.name = "workers", .path = "/status", .pick = words_pick_workers, .words = words_of_workers},
     {.name = "explain", .path = "/v1/requests/", .about_word = true, .words = words_of_request},
-    {.name = "watch", .path = WATCH_PATH, .flows = true},
+    {.name = "watch", .path = WATCH_PATH, .flows = watch_run},
+    {.name = "top", .path = TOP_PATH, .flows = top_run},
     {.name = "reload", .path = "/v1/reload", .acts = true, .words = words_of_reload},
     {.name = "drain", .path = "/v1/drain", .acts = true, .waits = true, .words = words_of_drain},
     {.name = "loglevel", .path = "/v1/loglevel", .takes_word = true, .words = words_of_level},
@@ -134,6 +137,8 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
                  o->argument);
     else if (o->wait && !c->waits)
         snprintf(why, OPTIONS_ERROR, "%s: --wait belongs to drain", c->name);
+    else if (o->once && c->flows != top_run)
+        snprintf(why, OPTIONS_ERROR, "%s: --once belongs to top", c->name);
     else
         return true;
     return false;
@@ -271,7 +276,7 @@ enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)
     const struct ctl_command *c = find_command(o);
     char why[ASK_ERROR], path[PATH_BYTES], *made;
     if (c->flows)
-        return watch_run(o, a);
+        return c->flows(o, a);
     struct buffer text;
     long status = 0;
     put_path(c, o, path);

@@ -37,3 +37,15 @@ enum ctl_exit complain_refused(const struct ask *a, long status, const json_t *a
     return complain(CTL_REFUSED, "%s: refused (%ld): %s%s", a->address, status, why,
                     hint_for(status, a));
 }
+
+enum ctl_exit complain_unflowed(const struct ask *a, const struct ask_flow *f)
+{
+    struct view text = buffer_view(&f->answer);
+    json_t *answer = json_loadb(text.n ? text.p : "", text.n, 0, NULL);
+    enum ctl_exit end =
+        f->status >= 200 && f->status <= 299
+            ? complain(CTL_REFUSED, "%s: answered what is no stream of events", a->address)
+            : complain_refused(a, f->status, answer);
+    json_decref(answer);
+    return end;
+}

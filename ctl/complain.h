@@ -11,5 +11,7 @@ __attribute__((format(printf, 2, 3))) enum ctl_exit complain(enum ctl_exit statu
                                                              const char *format, ...);
 // The listener said no with that status; answer: its body, read; NULL: no JSON.
 enum ctl_exit complain_refused(const struct ask *a, long status, const json_t *answer);
+// It answered, and nothing flowed.
+enum ctl_exit complain_unflowed(const struct ask *a, const struct ask_flow *f);
 
 #endif

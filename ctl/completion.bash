@@ -2,7 +2,7 @@
 
 _sluicectl() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' verb='' i
-    local commands='status models workers explain watch reload drain loglevel level cache'
+    local commands='status models workers explain watch top reload drain loglevel level cache'
     local options='--address --token-file --ca-file --timeout --json --version --help'
     COMPREPLY=()
     if [[ $word == = ]]; then # --option=: bash makes three words of it
@@ -43,6 +43,7 @@ _sluicectl() {
     done
     if [[ $word == -* ]]; then
         [[ $command != drain ]] || options+=' --wait'
+        [[ $command != top ]] || options+=' --once'
         [[ "$command $verb" != 'level set' ]] || options+=' --for --why'
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
     elif [[ -z $command ]]; then

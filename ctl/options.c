@@ -21,6 +21,7 @@ static const struct option_row rows[] = {
     {"--why", false, offsetof(struct ctl_options, why)},
     {"--json", true, offsetof(struct ctl_options, json)},
     {"--wait", true, offsetof(struct ctl_options, wait)},
+    {"--once", true, offsetof(struct ctl_options, once)},
     {"--version", true, offsetof(struct ctl_options, version)},
     {"--help", true, offsetof(struct ctl_options, help)},
     {"-h", true, offsetof(struct ctl_options, help)},

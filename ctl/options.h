@@ -18,7 +18,7 @@ struct ctl_options {
     const char *ca_file;    // for https; NULL: the system's
     const char *timeout;    // as it was given; NULL: not at all
     long timeout_ms;
-    bool json, wait, help, version;
+    bool json, wait, once, help, version;
     const char *command;            // NULL: none stands there
     const char *argument;           // the word behind it, or NULL
     const char *more[OPTIONS_MORE]; // those behind that; NULL: none

@@ -11,7 +11,7 @@
 #include "base/view.h"
 #include <stdbool.h>
 
-#define SSE_EVENT_BYTES (64u << 10) // of a line, and of the data of an event
+#define SSE_EVENT_BYTES (1u << 20) // of a line, and of the data of an event
 #define SSE_ID_BYTES 160
 
 struct sse {

@@ -100,19 +100,6 @@ static bool on_bytes(void *ctx, struct view bytes)
 
 // ---- connections ------------------------------------------------------------------------------------------------
 
-// An answer, and no events in it.
-static enum ctl_exit complain_of(const struct watching *w, const struct ask_flow *f)
-{
-    struct view text = buffer_view(&f->answer);
-    json_t *answer = json_loadb(text.n ? text.p : "", text.n, 0, NULL);
-    enum ctl_exit end =
-        f->status >= 200 && f->status <= 299
-            ? complain(CTL_REFUSED, "%s: answered what is no stream of events", w->ask->address)
-            : complain_refused(w->ask, f->status, answer);
-    json_decref(answer);
-    return end;
-}
-
 // Events flowed, and do no more. True: until_ms was set, and a connection is made anew.
 static bool begins_again(struct watching *w, const struct ask_flow *f, uint64_t *until_ms,
                          const char *why)
@@ -136,7 +123,7 @@ static enum ctl_exit watch(struct watching *w, struct ask_flow *f)
         if (enough)
             return CTL_DONE;
         if (end == ASK_ANSWERED && !f->flowed)
-            return complain_of(w, f);
+            return complain_unflowed(w->ask, f);
         if (end == ASK_ANSWERED) {
             ended = f->whole;
             if (!begins_again(w, f, &until_ms, why))

@@ -17,8 +17,8 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "explain", "watch", "reload", "drain", "cache", "loglevel", "level"}
-BEHIND = {"explain": [["some-id"]], "level": [["show"]], "cache": [["stats"], ["flush"], ["flush", "digits"]]}
+COMMANDS = {"status", "models", "workers", "explain", "watch", "top", "reload", "drain", "cache", "loglevel", "level"}
+BEHIND = {"explain": [["some-id"]], "level": [["show"]], "cache": [["stats"], ["flush"], ["flush", "digits"]], "top": [["--once"]]}
 WORDS = [[c, *more] for c in sorted(COMMANDS) for more in BEHIND.get(c, [[]])]
 
 
@@ -165,6 +165,7 @@ def test_token_files_that_are_none(gateway, tmp_path):
         (["explain", "a b"], 'explain: expected a request id, 1 to 128 visible characters, got "a b"'),
         (["explain", "x" * 129], f'explain: expected a request id, 1 to 128 visible characters, got "{"x" * 80}"'),
         (["status", "--wait"], "status: --wait belongs to drain"),
+        (["watch", "--once"], "watch: --once belongs to top"),
         (["loglevel", "a", "b"], 'loglevel: expected one word behind it at most, got "b" too'),
         (["level"], 'level: expected show or set or clear behind it, got ""'),
         (["level", "up"], 'level: expected show or set or clear behind it, got "up"'),
@@ -323,7 +324,7 @@ def http(body, status=b"200 OK", fields=b""):
 )
 def test_answers_that_are_none(answer, status, why):
     with double(answer) as (port, asked):
-        for words in [w for w in WORDS if w != ["watch"]]:  # what is no stream stands with it
+        for words in [w for w in WORDS if w[0] not in ("watch", "top")]:  # what is no stream stands with it
             for json_too in ([], ["--json"]):
                 said = run("--address", f"127.0.0.1:{port}", "--timeout", "0.5" if answer is None else "20", *words, *json_too)
                 assert (said.status, said.out) == (status, "") and why in said.err, (words, said.err)
@@ -493,7 +494,7 @@ STREAM = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
         (http(b'{"error":"events: as many read them as may"}', b"503 x"), REFUSED, "", "refused (503): events: as many read them as may"),
         (STREAM + b"data: nonsense\n\n", REFUSED, "", "what it told is no event"),
         (STREAM + b"data: {}\n\n", REFUSED, "", "what it told is no event"),
-        (STREAM + b'data: {"event":"a"}\n\ndata: ' + b"x" * 70000, REFUSED, '{"event":"a"}\n', "what it told is no event"),
+        (STREAM + b'data: {"event":"a"}\n\ndata: ' + b"x" * (1 << 20), REFUSED, '{"event":"a"}\n', "what it told is no event"),
         (b"SSH-2.0-OpenSSH_9.2p1\r\n", UNANSWERED, "", "what it speaks is not HTTP"),
         (b"", UNANSWERED, "", "it closed the connection without an answer"),
         (None, UNANSWERED, "", "no answer within 0.5 s"),
@@ -606,9 +607,10 @@ def test_completion(tmp_path):
     assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
     assert complete("level", "") == {"show", "set", "clear"} and complete("level", "set", "digits", "--for", "1") == {"10m", "1h", "1d"}
-    own = {"--wait", "--for", "--why"}
-    assert complete("drain", "-") == options - {"-h", "--for", "--why"} and complete("-") == options - own
-    assert complete("level", "set", "-") == options - {"-h", "--wait"} and complete("level", "clear", "-") == options - own
+    own = {"--wait", "--once", "--for", "--why"}
+    assert complete("drain", "-") == options - {"-h", "--once", "--for", "--why"} and complete("-") == options - own
+    assert complete("top", "-") == options - {"-h", "--wait", "--for", "--why"}
+    assert complete("level", "set", "-") == options - {"-h", "--wait", "--once"} and complete("level", "clear", "-") == options - own
     (tmp_path / "token of ours").touch()
     assert complete("--token-file", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}
     assert complete("--ca-file", "=", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}
