@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# setup.sh run|test|lint|fuzz|bench: whatever that target needs and this Debian lacks.
+# setup.sh run|test|browser|lint|fuzz|bench: whatever that target needs and this Debian lacks.
 # Says what it is about to install, installs it with apt, and makes the Python environment of the
 # integration tests. With everything in place it takes some ten milliseconds and prints nothing.
 set -euo pipefail
@@ -14,6 +14,7 @@ declare -A more=(
     [run]=''
     [test]="${tests[*]}"
     [lint]='python3 git clang clang-format clang-tidy cppcheck'
+    [browser]='chromium fonts-liberation'
     [fuzz]='clang libclang-rt-dev'
     [bench]='python3 nghttp2-client nghttp2-proxy nginx-light haproxy openssl valgrind'
 )
@@ -27,7 +28,7 @@ read -ra wanted <<<"${build[*]} ${more[$goal]}"
 # A program found in PATH will do, whichever package it came from.
 declare -A program=([gcc]=gcc [make]=make [git]=git [curl]=curl [openssl]=openssl [clang]=clang
     [clang-format]=clang-format [clang-tidy]=clang-tidy [cppcheck]=cppcheck [valgrind]=valgrind
-    [nginx-light]=/usr/sbin/nginx [nghttp2-proxy]=nghttpx [nghttp2-client]=h2load [haproxy]=haproxy
+    [nginx-light]=/usr/sbin/nginx [nghttp2-proxy]=nghttpx [nghttp2-client]=h2load [haproxy]=haproxy [chromium]=chromium
     [pkg-config]=pkg-config)
 
 have() {

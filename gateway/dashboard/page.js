@@ -14,9 +14,9 @@ const LEVEL_WORDS = ['healthy', 'latency', 'capacity', 'partial', 'outage'];
 const LEVEL_DOES = [
   'Full service.',
   'Batches are smaller and nobody waits for company; optional features are off.',
-  'Only the share that its capacity carries goes to the model; the rest goes down its chain at once.',
-  'What the cache keeps is given first, stale answers too; then the model within its share, then the rest of its chain.',
-  'No model is asked: callers get the written answer, or 503.',
+  'Half of its share goes to the model; the rest goes down its chain at once.',
+  'What the cache keeps is given first, stale answers too; a quarter of its share goes to the model, the rest down its chain.',
+  'The model is not asked: callers get what its chain still has, the written answer, or 503.',
 ];
 const $ = (id) => document.getElementById(id);
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
@@ -44,6 +44,12 @@ function set(node, text) { // what has not changed is not touched
 }
 function attr(node, name, value) {
   if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
+}
+function hide(node, hidden) {
+  if (node.hidden !== hidden) node.hidden = hidden;
+}
+function flag(node, name, on) {
+  if (node.classList.contains(name) !== on) node.classList.toggle(name, on);
 }
 function make(tag, more, ...inside) {
   const node = document.createElement(tag);
@@ -81,6 +87,7 @@ function table(id, caption, columns) {
     heads.append(head);
   });
   node.append(make('caption', { hidden: false }, caption), make('thead', {}, heads), body);
+  node.hidden = true; // until there is a row
   function place(again) {
     if (!by || !again) return;
     const of = (r) => by.sort(r.row);
@@ -112,7 +119,7 @@ function table(id, caption, columns) {
     list = next;
     if (by) place(fresh);
     else if (fresh) list.forEach(([key], i) => { const n = rows.get(key).node; if (body.children[i] !== n) body.insertBefore(n, body.children[i] || null); });
-    node.hidden = next.length === 0;
+    hide(node, next.length === 0);
   };
 }
 
@@ -125,7 +132,7 @@ const size = (b) => (b < 1024 ? b + ' B' : b < 1048576 ? (b / 1024).toFixed(1) +
 const share = (ppm) => Math.round(ppm / 1e4) + '%';
 const lasted = (s) => (s < 60 ? s + ' s' : s < 3600 ? Math.floor(s / 60) + ' min' : s < 86400 ? Math.floor(s / 3600) + ' h ' + Math.floor((s % 3600) / 60) + ' min' : Math.floor(s / 86400) + ' d ' + Math.floor((s % 86400) / 3600) + ' h');
 const clock = (ms) => new Date(ms).toLocaleTimeString([], { hour12: false });
-const why = (cause) => (!cause || cause === 'none' ? '–' : cause);
+const why = (cause) => (!cause || cause === 'none' ? '–' : cause.replaceAll('_', ' '));
 const sum = (o) => Object.values(o || {}).reduce((a, b) => a + b, 0);
 
 // ---- what is known -------------------------------------------------------------------------------------
@@ -142,7 +149,7 @@ const models = new Map();
 const all = known('');
 const when = new Float64Array(SPAN).fill(NaN); // of each place in the rings, ms
 let at = -1; // the newest place
-let token = null, frozen = false, boot = null, page = null, chosen = '', variants = new Map(), trials = null;
+let token = null, frozen = false, boot = null, page = null, chosen = '', variants = new Map(), trials;
 const events = []; // newest last
 const moves = new Map(); // model: [{ms, level, cause}], by events
 
@@ -241,6 +248,17 @@ function spark(td, ring) {
   v.forEach((n, i) => { d += (i ? 'L' : 'M') + i + ' ' + (19 - (18 * n) / most).toFixed(1); });
   attr(td.firstChild.firstChild, 'd', d);
 }
+// An interval that holds however often one looks (docs/experiments.md).
+const between = (i, unit) => (i && [i.value, i.low, i.high].every(Number.isFinite) ? `${unit(i.value)} (${unit(i.low)} to ${unit(i.high)})` : '–');
+function band(td, history) { // of the last quarter of an hour, around no difference
+  if (!td.firstChild) td.append(svg('svg', { class: 'band', viewBox: '0 0 180 24', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, svg('path', { class: 'zero', d: 'M0 12H180' }), svg('path', { class: 'area' }), svg('path', {})));
+  const most = Math.max(1e-9, ...history.map((i) => Math.max(Math.abs(i.low), Math.abs(i.high))));
+  const x = (i) => 180 - history.length + i, y = (v) => (12 - (11 * v) / most).toFixed(1);
+  const line = (list, key) => list.map(([i, h], n) => (n ? 'L' : 'M') + x(i) + ' ' + y(h[key])).join('');
+  const points = [...history.entries()];
+  attr(td.firstChild.children[1], 'd', points.length ? line(points, 'high') + line(points.reverse(), 'low').replace('M', 'L') + 'Z' : '');
+  attr(td.firstChild.children[2], 'd', line(points.reverse(), 'value'));
+}
 const last = (k, s) => (at < 0 ? NaN : k.ring[s][at]);
 const rateOf = (k) => (at < 0 ? 0 : ['model', 'fallback', 'cache', 'default', 'failed'].reduce((a, s) => a + (k.ring[s][at] || 0), 0));
 
@@ -257,9 +275,9 @@ const draws = {
     } },
     { head: 'Level', n: true, sort: (k) => k.now.level, fill: (td, k) => level(td, k.now.level) },
     { head: 'Why', cell: (k) => (k.now.pinned ? 'pinned' : why(k.now.cause)) },
-    { head: 'Ready', n: true, sort: (k) => k.now.ready, fill: (td, k) => { set(td, k.now.ready); td.classList.toggle('bad', k.now.ready === 0); } },
+    { head: 'Ready', n: true, sort: (k) => k.now.ready, fill: (td, k) => { set(td, k.now.ready); flag(td, 'bad', k.now.ready === 0); } },
     { head: 'Requests/s', n: true, sort: rateOf, cell: (k) => (at < 0 ? '–' : rate(rateOf(k))) },
-    { head: 'Failed/s', n: true, sort: (k) => last(k, 'failed') || 0, fill: (td, k) => { const n = last(k, 'failed'); set(td, at < 0 ? '–' : rate(n || 0)); td.classList.toggle('bad', n > 0); } },
+    { head: 'Failed/s', n: true, sort: (k) => last(k, 'failed') || 0, fill: (td, k) => { const n = last(k, 'failed'); set(td, at < 0 ? '–' : rate(n || 0)); flag(td, 'bad', n > 0); } },
     { head: 'p50', n: true, sort: (k) => last(k, 'p50') || 0, cell: (k) => took(Math.round(last(k, 'p50') * 1e3)) },
     { head: 'p99', n: true, sort: (k) => last(k, 'p99') || 0, cell: (k) => took(Math.round(last(k, 'p99') * 1e3)) },
     { head: 'Waiting', n: true, sort: (k) => k.now.waiting, cell: (k) => count(k.now.waiting) + ' of ' + count(k.now.queue_limit) },
@@ -304,8 +322,8 @@ const draws = {
   replicas: table('replicas-t', 'Replicas, as the model’s home sees them', [
     { head: 'Model', sort: (r) => r.model, cell: (r) => r.model },
     { head: 'Replica', sort: (r) => r.worker, cell: (r) => r.worker },
-    { head: 'State', sort: (r) => r.state, fill: (td, r) => { set(td, r.state); td.classList.toggle('bad', r.state !== 'up'); } },
-    { head: 'Breaker', sort: (r) => r.breaker, fill: (td, r) => { set(td, r.breaker); td.classList.toggle('bad', r.breaker !== 'closed'); } },
+    { head: 'State', sort: (r) => r.state, fill: (td, r) => { set(td, r.state); flag(td, 'bad', r.state !== 'up'); } },
+    { head: 'Breaker', sort: (r) => r.breaker, fill: (td, r) => { set(td, r.breaker); flag(td, 'bad', r.breaker !== 'closed'); } },
     { head: 'Batches out', n: true, sort: (r) => r.batches, cell: (r) => r.batches },
     { head: 'Rows out', n: true, sort: (r) => r.rows, cell: (r) => r.rows },
     { head: 'Takes', n: true, sort: (r) => r.latency_us, cell: (r) => (r.latency_us ? took(r.latency_us) : '–') },
@@ -324,10 +342,23 @@ const draws = {
     { head: 'Weight', n: true, cell: (v) => (v.weight / 1e4).toFixed(1) + '%' },
     { head: 'Requests', n: true, cell: (v) => count(v.requests) },
     { head: 'Errors', n: true, cell: (v) => count(v.errors) + (v.requests ? ' (' + ((100 * v.errors) / v.requests).toFixed(1) + '%)' : '') },
+    { head: 'Errors, against the control', cell: (v) => between(v.lift, (x) => (100 * x).toFixed(2) + '%') },
+    { head: 'Over time', fill: (td, v) => band(td, v.history) },
+    { head: 'Mean latency, against the control', cell: (v) => between(v.slower, (x) => (x < 0 ? '−' : '') + took(Math.round(Math.abs(x)))) },
     { head: 'By others', n: true, cell: (v) => count(v.fallbacks) },
     { head: 'p50', n: true, cell: (v) => (v.p50_us ? took(v.p50_us) : '–') },
     { head: 'p99', n: true, cell: (v) => (v.p99_us ? took(v.p99_us) : '–') },
-    { head: 'State', fill: (td, v) => { set(td, v.state); td.classList.toggle('bad', v.state !== 'drawn'); } },
+    { head: 'State', fill: (td, v) => { set(td, v.state); flag(td, 'bad', v.state !== 'drawn' && v.state !== 'running'); } },
+    { head: 'Change', fill: (td, v) => {
+      hide(td, !v.trial); // /v1/experiments tells nothing here
+      if (!td.firstChild) {
+        const b = make('button', { type: 'button' }, 'Change…');
+        b.addEventListener('click', () => askTrial(td.row));
+        td.append(b);
+      }
+      td.row = v;
+      attr(td.firstChild, 'aria-label', `Change: ${v.experiment}, ${v.variant}`);
+    } },
   ]),
   cache: table('cache-t', 'Answers that are kept', [
     { head: 'Model', cell: (c) => c.name },
@@ -340,7 +371,7 @@ const draws = {
   ]),
   store: table('store-t', 'Redis, by loop', [
     { head: 'Loop', n: true, cell: (s) => s.loop },
-    { head: 'State', fill: (td, s) => { set(td, s.state); td.classList.toggle('bad', s.state !== 'up'); } },
+    { head: 'State', fill: (td, s) => { set(td, s.state); flag(td, 'bad', s.state !== 'up'); } },
     { head: 'Why', long: true, cell: (s) => s.why || '–' },
   ]),
   loops: table('loops-t', 'Each loop is a thread', [
@@ -351,11 +382,11 @@ const draws = {
     { head: 'Zombies', n: true, cell: (l) => count(l.zombies) },
     { head: 'Turns/s', n: true, cell: (l) => (l.turns === null ? '–' : rate(l.turns)) },
     { head: 'Delay p99', n: true, cell: (l) => took(l.delay_p99_us) },
-    { head: 'Answers', fill: (td, l) => { set(td, l.answered === undefined ? '–' : l.answered ? 'yes' : 'no'); td.classList.toggle('bad', l.answered === false); } },
+    { head: 'Answers', fill: (td, l) => { set(td, l.answered === undefined ? '–' : l.answered ? 'yes' : 'no'); flag(td, 'bad', l.answered === false); } },
   ]),
   events: table('events-t', 'Newest first', [
     { head: 'When', cell: (e) => clock(e.ms) },
-    { head: 'Level', fill: (td, e) => { set(td, e.level); td.classList.toggle('bad', e.level === 'warn' || e.level === 'error'); } },
+    { head: 'Level', fill: (td, e) => { set(td, e.level); flag(td, 'bad', e.level === 'warn' || e.level === 'error'); } },
     { head: 'Event', cell: (e) => e.event },
     { head: 'What', long: true, cell: (e) => e.words },
   ]),
@@ -384,7 +415,7 @@ function drawAnswered() {
     if (k.total.answers.default) pairs.push({ asked: k.name, by: '(written answer)', n: k.total.answers.default, part: k.total.answers.default / n });
   }
   pairs.sort((a, b) => b.n - a.n);
-  $('answered-none').hidden = pairs.length > 0;
+  hide($('answered-none'), pairs.length > 0);
   draws.answered(pairs.map((p) => [p.asked + '\n' + p.by, p]));
   flow(pairs.slice(0, 8));
 }
@@ -427,7 +458,7 @@ function drawTimeline() {
   }
   $('timeline').replaceChildren(...(names.length ? [svg('svg', { viewBox: `0 0 800 ${24 * names.length + 22}`, width: 800, 'aria-hidden': 'true' }, ...rows)] : []));
   const told = events.filter((e) => e.event === 'level');
-  $('levels-none').hidden = told.length > 0;
+  hide($('levels-none'), told.length > 0);
   draws.levels(told.slice(-50).reverse().map((e) => [e.key, e.move]));
 }
 
@@ -450,28 +481,44 @@ function drawStatus() {
   }
   draws.replicas(replicas);
   const kept = page.models.filter((m) => m.cache_entries > 0 || sum((models.get(m.name) || all).total.cache) > 0);
-  $('cache-none').hidden = kept.length > 0;
+  hide($('cache-none'), kept.length > 0);
   draws.cache(kept.map((m) => {
     const c = (models.get(m.name) || all).total.cache, hits = (c.hit || 0) + (c.stale || 0) + (c.shared || 0);
     return [m.name, { name: m.name, entries: m.cache_entries, bytes: m.cache_bytes, hits: (c.hit || 0) + (c.shared || 0), stale: c.stale || 0, misses: c.miss || 0, part: hits / (hits + (c.miss || 0) || 1) }];
   }));
   const stores = page.loops.filter((l) => l.holds && l.holds.store.state !== 'none');
-  $('store-none').hidden = stores.length > 0;
+  hide($('store-none'), stores.length > 0);
   draws.store(stores.map((l) => [String(l.index), { loop: l.index, state: l.holds.store.state, why: l.holds.store.why }]));
   drawExperiments();
   set($('about'), `${page.version}, process ${page.pid}, ${page.phase} for ${lasted(page.uptime_s)}, configuration ${page.configuration.generation}, restarts ${page.generation}`);
 }
 
+const histories = new Map(); // by experiment and variant
 function drawExperiments() {
-  const rows = [];
+  const rows = [], live = new Map(((trials && trials.experiments) || []).map((e) => [e.name, e]));
   for (const e of page.experiments || []) {
+    const trial = live.get(e.name);
     for (const v of e.variants) {
-      const c = variants.get(e.name + '\n' + v.name) || {};
-      rows.push([e.name + '\n' + v.name, { experiment: e.name, variant: v.name, model: v.model, weight: v.weight_ppm, requests: v.requests, errors: c.errors || 0, fallbacks: c.fallbacks || 0, p50_us: c.p50_us, p99_us: c.p99_us, state: !v.known ? 'no such model' : v.fits ? 'drawn' : 'unfit' }]);
+      const key = e.name + '\n' + v.name, c = variants.get(key) || {};
+      const own = (trial && trial.variants.find((x) => x.name === v.name)) || {}, against = own.against_control || {};
+      const state = !v.known ? 'no such model' : !v.fits ? 'unfit' : trial ? trial.status.replace('_', ' ') : 'drawn';
+      rows.push([key, { experiment: e.name, variant: v.name, model: v.model, weight: own.weight_ppm === undefined ? v.weight_ppm : own.weight_ppm, requests: v.requests, errors: c.errors || 0, fallbacks: c.fallbacks || 0, p50_us: c.p50_us, p99_us: c.p99_us, state, trial, lift: against.error_rate, slower: against.latency_mean_us, history: histories.get(key) || [] }]);
     }
   }
-  $('experiments-none').hidden = rows.length > 0;
+  hide($('experiments-none'), rows.length > 0);
   draws.experiments(rows);
+}
+function noteTrials() {
+  for (const e of trials.experiments) {
+    for (const v of e.variants) {
+      const i = v.against_control && v.against_control.error_rate, key = e.name + '\n' + v.name;
+      if (!i || ![i.value, i.low, i.high].every(Number.isFinite)) continue;
+      const list = histories.get(key) || [];
+      list.push(i);
+      if (list.length > 180) list.shift();
+      histories.set(key, list);
+    }
+  }
 }
 
 let turns = [];
@@ -491,7 +538,7 @@ function drawNow() {
   for (const l of p.loops) flight += l.in_flight;
   set($('now-rate'), at < 0 ? '–' : rate(rateOf(all)));
   set($('now-failed'), at < 0 ? '–' : rate(last(all, 'failed')));
-  $('now-failed').classList.toggle('bad', last(all, 'failed') > 0);
+  flag($('now-failed'), 'bad', last(all, 'failed') > 0);
   set($('now-p50'), took(Math.round(last(all, 'p50') * 1e3)));
   set($('now-p99'), took(Math.round(last(all, 'p99') * 1e3)));
   set($('now-waiting'), count(all.now.waiting || 0));
@@ -688,7 +735,13 @@ async function watchStatus(stop) {
     statusDue = until;
     try {
       const answer = await request('/status', { signal: stop });
-      if (answer.ok) { page = await answer.json(); draw('status', drawStatus); }
+      if (answer.ok) page = await answer.json();
+      if (trials !== null && (page.experiments || []).length > 0) {
+        const live = await request('/v1/experiments', { signal: stop });
+        trials = live.ok ? await live.json() : live.status === 404 ? null : trials; // null: this gateway has no such page
+        if (trials) noteTrials();
+      }
+      draw('status', drawStatus);
     } catch (e) { /* /live tells that the connection is lost */ }
     while (!stop.aborted && (Date.now() < statusDue || frozen)) await wait(100);
   }
@@ -832,6 +885,29 @@ $('pin-all').addEventListener('click', async () => {
     askPin('');
   } catch (e) { say(e.message); }
 });
+const VERBS = { // what becomes of an experiment
+  weights: ['Other weight', (v) => `${v.experiment}: ${v.variant} gets ${$('trial-weight').value || '…'} % of those who take part; the control gives or takes the difference. As few of them as can be change their variant.`],
+  pause: ['Pause', (v) => `${v.experiment}: everybody gets the control, until it is resumed.`],
+  resume: ['Resume', (v) => `${v.experiment}: its variants are drawn again, by the weights that it has.`],
+  rollback: ['Roll back', (v) => `${v.experiment}: it ends, and everybody gets the control.`],
+  promote: ['Promote this variant', (v) => `${v.experiment}: it ends, and everybody gets ${v.variant}.`],
+};
+function askTrial(v) {
+  const why = make('input', { id: 'trial-why', required: true, maxLength: 160, autocomplete: 'off' });
+  const weight = make('input', { id: 'trial-weight', type: 'number', min: 0, max: 100, step: 0.01, value: (v.weight / 1e4).toFixed(2) });
+  const verb = () => $('trial-verb').value;
+  ask({
+    title: `${v.experiment}, ${v.variant}`, grave: true,
+    fields: [...choice('trial-verb', 'What', Object.entries(VERBS).map(([k, [word]]) => [k, word])), make('label', { htmlFor: 'trial-weight' }, 'Weight in %'), weight, make('label', { htmlFor: 'trial-why' }, 'Why (others will ask)'), why],
+    says: () => { weight.disabled = verb() !== 'weights'; return VERBS[verb()][1](v); },
+    yes: () => (verb() === 'weights' ? `Give it ${weight.value || '…'} %` : VERBS[verb()][0]),
+    act: async () => {
+      const more = verb() === 'weights' ? { weights_ppm: { [v.variant]: Math.round(Number(weight.value) * 1e4) } } : verb() === 'promote' ? { variant: v.variant } : {};
+      await post(`/v1/experiments/${encodeURIComponent(v.experiment)}/${verb()}`, { revision: v.trial.revision, why: why.value.trim(), ...more });
+      return `${v.experiment}: done.`;
+    },
+  });
+}
 $('drain').addEventListener('click', () => ask({
   title: 'Drain this gateway', grave: true, yes: 'Drain and end',
   says: () => 'It tells load balancers that it is not ready, serves for drain_delay, closes its listeners, finishes what runs within drain_timeout, and ends. Nothing here can take that back; another start can.',
