@@ -314,6 +314,24 @@ static void who_is_overtaken_goes_behind(void **state)
     settle();
 }
 
+// What it was to be free at before anybody waited is no promise.
+static void who_has_not_waited_is_not_overtaken(void **state)
+{
+    (void)state;
+    struct batch *b;
+    device_sent(&device, 5000, NOW);
+    desk_run(desk[0], NOW, &office.fx);
+    device_sent(&device, 20000, NOW);
+    ask(0, 1, 1);
+    desk_run(desk[0], NOW + 6000, &office.fx);
+    desk_run(desk[0], NOW + 24000, &office.fx);
+    assert_int_equal(whose(&b), MODELS);
+    desk_run(desk[0], NOW + 25000, &office.fx); // it is free
+    assert_int_equal(whose(&b), 0);
+    answer_only(b, NOW + 26000);
+    settle();
+}
+
 // Nor does it help who is passed over by those of its own loop, before it starves.
 static void turns_are_not_overtaken(void **state)
 {
@@ -349,6 +367,7 @@ int main(void)
         TEST(nobody_is_passed_over_for_ever),
         TEST(fixed_takes_no_turns),
         TEST(who_is_overtaken_goes_behind),
+        TEST(who_has_not_waited_is_not_overtaken),
         TEST(turns_are_not_overtaken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
