@@ -8,6 +8,7 @@
  * `auto` (policy_auto.c): work-conserving but for the waits that pay. A server is one instance of a replica.
  *  R0  While t(b) is not known: one batch at a time at a server, of three sizes in turn; no wait, no drop.
  *  R1  A further batch goes behind a running one just in time, never before: what comes until then may change it.
+ *      Others may do so at a device that is shared, one after the other: who is overtaken goes behind them.
  *  R2  Only when a deadline presses: the largest batch that makes nobody else late, if the rest can be served after
  *      it; else the largest of which so many rows can still make it, and the heads in its way are dropped.
  *  R3  What cannot grow goes.
@@ -63,6 +64,7 @@ struct outlook {              // on the servers that could take a batch, as auto
     uint32_t in_flight;       // batches at the one at hand
     uint32_t running_rows;    // of the newest of them
     uint64_t free_us;         // when that one has done all that was sent to it; 0: it is idle
+    bool overtaken;           // others have it again and again: a batch may stand behind theirs
     uint64_t soonest_free_us; // the least of all servers'; 0: one is idle
     // Of servers that are not counted here, for they are used only when these are saturated: rows a microsecond, and when
     // one of them could have answered a row at the soonest; 0: there are none.

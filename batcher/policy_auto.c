@@ -52,7 +52,7 @@ static uint64_t when(double us)
 
 uint64_t policy_turn_us(const struct summary *s, uint64_t now_us)
 {
-    if (s->at.in_flight == 0 && s->at.free_us <= now_us)
+    if ((s->at.in_flight == 0 && s->at.free_us <= now_us) || s->at.overtaken)
         return 0;
     if (!s->trusted) // its answer teaches; there is none of what was recalled
         return s->at.in_flight > 0 ? UINT64_MAX : s->at.free_us;

@@ -74,4 +74,5 @@ void outlook_at(struct outlook *o, const struct batch_server *s, uint64_t now_us
     o->in_flight = s->in_flight;
     o->running_rows = s->newest_rows;
     o->free_us = server_busy_us(s, now_us);
+    o->overtaken = s->overtaken;
 }

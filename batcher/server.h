@@ -14,6 +14,7 @@ struct batch_server {     // all zero: it has never had a batch
         free_us; // when it will have done them; none: past, or when it will have done what was recalled
     uint64_t answered_us; // when it answered a batch last
     uint64_t others_us; // until when others keep its device busy, if it shares one; set by the desk
+    bool overtaken;     // and they have been before us for too long; likewise
 };
 
 // What is recalled before anybody knows how long it takes keeps its server busy for so long: who asks and leaves in

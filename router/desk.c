@@ -65,7 +65,7 @@ static void expect_servers(struct desk *d, uint64_t now_us)
 {
     struct outlook o = {0};
     if (d->batcher.policy.kind == POLICY_AUTO) {
-        replicas_watch_devices(&d->replicas);
+        replicas_watch_devices(&d->replicas, now_us);
         o = replicas_outlook(&d->replicas, now_us);
     }
     batcher_expect(&d->batcher, &o);
@@ -553,7 +553,7 @@ static struct batch_plan plan_next(struct asking *a)
     struct desk *d = a->d;
     a->rank = 0;
     if (d->batcher.policy.kind == POLICY_AUTO) {
-        replicas_watch_devices(&d->replicas);
+        replicas_watch_devices(&d->replicas, a->now_us);
         a->all = replicas_outlook(&d->replicas, a->now_us);
     }
     const struct wanted any = {.avoid = REPLICA_NONE};

@@ -8,6 +8,8 @@
  *      then the most rows for the device's time: b / t(b) as a share of what full batches of that model reach.
  *  D3  Desks of different loops do not choose among one another: who comes first when the device is nearly free has it,
  *      and the others see it busy.
+ *  D4  Who has waited until the device was to be free when that began, and finds it busy again, is overtaken: by those who
+ *      do not wait (`fixed`), or were luckier. A batch of it goes behind theirs. Who is passed over in turns waits for D2.
  *
  * Source of the order: batching.md R9 (by rows a device time beats by deadline). Thinks. struct device: any thread,
  * relaxed words; owner: the doer, one a worker for the life of the process. struct device_turn: one a worker and loop,

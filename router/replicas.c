@@ -297,12 +297,25 @@ struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us)
     return o;
 }
 
-void replicas_watch_devices(struct replicas *rs)
+// D4
+static bool is_overtaken(const struct desk *d, struct replica *r, uint64_t free_us, uint64_t now_us)
+{
+    bool in_turn = d->passed == 0 || d->passed >= DEVICE_PASSES;
+    if (d->batcher.count == 0 || r->batches > 0 || free_us <= now_us || !in_turn)
+        r->promised_us = 0;
+    else if (r->promised_us == 0)
+        r->promised_us = free_us;
+    return r->promised_us > 0 && now_us >= r->promised_us;
+}
+
+void replicas_watch_devices(struct replicas *rs, uint64_t now_us)
 {
     for (unsigned i = 0; i < rs->n; i++) {
-        const struct serial_device *v = rs->at[i].facts.device;
-        if (v && rs->at[i].n_servers > 0) // it has been up
-            rs->at[i].server[0].others_us = device_free_us(v);
+        struct replica *r = &rs->at[i];
+        if (!r->facts.device || r->n_servers == 0) // it has not been up
+            continue;
+        r->server[0].others_us = device_free_us(r->facts.device);
+        r->server[0].overtaken = is_overtaken(rs->desk, r, r->server[0].others_us, now_us);
     }
 }
 

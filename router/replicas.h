@@ -102,6 +102,8 @@ struct replica {
     unsigned servers_cap;
     unsigned n_servers; // in use: one an instance; one for a serial device
     struct device_seat seat;
+    uint64_t
+        promised_us; // when its device was to be free as the desk began to wait for it; 0: it does not wait
     double latency_us; // EWMA of a batch's time; 0: never answered
     uint64_t lost_us;  // since when
     uint64_t ramp_us;  // R6: since when it has come up
@@ -212,7 +214,7 @@ const struct batch_server *replicas_at_hand(struct replicas *rs, const struct wa
                                             uint64_t now_us);
 
 // What the devices of others do, into our servers: before anything is decided.
-void replicas_watch_devices(struct replicas *rs);
+void replicas_watch_devices(struct replicas *rs, uint64_t now_us);
 // auto: one that is up, whose device is shared with other models of this loop and nearly free, so that they may want it
 // too. NULL: none.
 struct device_turn *replicas_open_turn(const struct replicas *rs, uint64_t now_us);

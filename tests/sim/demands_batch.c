@@ -380,9 +380,48 @@ uint64_t credit_since(const struct model_of *m, const struct replica_of *r, uint
     return most_us(rid_us(m, known, now_us), most_us(known->not_before_us, tried_us));
 }
 
-// Who waits for a turn at a serial device is not passed over for ever: those who starve go by how long they do.
-static void demands_turns(struct world *w, const struct model_of *m)
+// In a world without faults: could it have a batch of what is queued, but for what others have there?
+static bool waits_for_device(const struct model_of *m, const struct replica_of *r)
 {
+    const struct replica *known = replica_known(r);
+    const struct desk *d = m->desk;
+    return known && known->seat.prev && replica_used(r) && r->worker->process == PROCESS_RUNS &&
+           !r->worker->stopping && r->loaded && known->standing == STANDING_CLOSED &&
+           known->not_before_us == 0 && known->batches == 0 && d->batcher.count > 0 &&
+           (d->passed == 0 || d->passed >= DEVICE_PASSES);
+}
+
+// When what is there is done, and what the others may have sent meanwhile.
+static uint64_t turn_comes_us(const struct world *w, const struct model_of *m,
+                              const struct replica_of *r)
+{
+    double us = 2 * demands_batch_us(m);
+    for (unsigned i = 0; i < r->worker->n_replicas; i++) {
+        const struct model_of *o = r->worker->replica[i]->model;
+        us += o == m ? 0 : 2 * o->rules.pipeline * demands_batch_us(o);
+    }
+    return most_us(w->now_us, device_free_us(&r->worker->device)) + (uint64_t)us +
+           m->rules.max_wait_us + 4 * w->plan.turn_us + SIM_EPSILON_US;
+}
+
+// Whatever others send, of whatever loop and policy.
+static void demands_device(struct world *w, struct model_of *m)
+{
+    for (unsigned i = 0; w->plan.rolling && i < m->n_replicas; i++) {
+        struct replica_of *r = &m->replica[i];
+        if (!waits_for_device(m, r))
+            r->turn_us = 0;
+        else if (r->turn_us == 0)
+            r->turn_us = turn_comes_us(w, m, r);
+        demand(w, NULL, r->turn_us == 0 || w->now_us <= r->turn_us,
+               "who waits for a device that others share has his turn");
+    }
+}
+
+// Who waits for a turn at a serial device is not passed over for ever: those who starve go by how long they do.
+static void demands_turns(struct world *w, struct model_of *m)
+{
+    demands_device(w, m);
     demand(w, NULL, m->desk->passed < DEVICE_PASSES + SIM_MODELS,
            "no model is passed over at a device beyond its bound");
 }

@@ -9,8 +9,7 @@
 // Who has no more left when the store has said that it has nothing, had too little.
 #define STORE_SLACK_US 100000
 
-// What one of its batches takes, at most.
-static double batch_us(const struct model_of *m)
+double demands_batch_us(const struct model_of *m)
 {
     double slower = m->ranked && m->lesser_times > 1 ? m->lesser_times : 1;
     return calls_time_us(m, batch_cap(m) > SIM_ROWS ? batch_cap(m) : SIM_ROWS) * m->tail * slower;
@@ -30,14 +29,14 @@ static bool neighbours(const struct model_of *a, const struct model_of *b)
 static double slack_needed_us(const struct world *w, const struct life *x)
 {
     const struct model_of *m = x->model;
-    double t = batch_us(m), device = 0;
+    double t = demands_batch_us(m), device = 0;
     double queue = peak_since(w, m, x->in.arrived_us);
     double crowd = queue > 2 * t ? BATCHER_PASSES + KINDS : 1; // lanes and groups that go before
     double loops = 2.0 * (double)w->plan.mail_us + 4.0 * (double)w->plan.turn_us + SIM_EPSILON_US;
     for (unsigned i = 0; w->plan.shared && i < w->plan.models; i++) {
         const struct model_of *other = &w->model[i];
         if (other != m && neighbours(m, other))
-            device += other->rules.pipeline * batch_us(other);
+            device += other->rules.pipeline * demands_batch_us(other);
     }
     double passes =
         device > 0 ? 1 + (crowd * queue) / t : 0; // each of our batches may wait for theirs
@@ -122,7 +121,7 @@ static bool had_its_chance(const struct world *w, const struct life *x)
         x->queued_behind || x->in.retry_after_ms > 0 || !m->desk || x->kind == KIND_VERSION2 ||
         x->kind == KIND_VERSION9 || in_trouble(w, x))
         return false;
-    double needed = 2 * batch_us(m) / m->tail + 4.0 * (double)w->plan.turn_us +
+    double needed = 2 * demands_batch_us(m) / m->tail + 4.0 * (double)w->plan.turn_us +
                     (double)w->plan.mail_us + SIM_EPSILON_US;
     return m->no_credit_us < x->first_us &&
            m->desk->batcher.estimate.seen > 4 * ESTIMATE_MIN_SEEN &&

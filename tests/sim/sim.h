@@ -208,13 +208,15 @@ struct replica_of { // one model at one worker, as it really is
     uint32_t max_batch;
     unsigned in_flight;
     uint64_t refuse_until, broken_until, paused_until;
-    uint64_t said_us;        // when its desk noted a pause last
-    unsigned failed;         // batches in a row that it failed
-    unsigned shamed;         // batches in a row that it failed and a sibling answered
-    uint64_t unused_us;      // when its desk did not count on it last
-    uint64_t probed_us;      // when its desk asked for a probe last, since a batch was overdue
-    uint64_t asked_us;       // likewise, whatever for
-    uint64_t overdue_us;     // since then a batch of it is overdue; 0: none is
+    uint64_t said_us;    // when its desk noted a pause last
+    unsigned failed;     // batches in a row that it failed
+    unsigned shamed;     // batches in a row that it failed and a sibling answered
+    uint64_t unused_us;  // when its desk did not count on it last
+    uint64_t probed_us;  // when its desk asked for a probe last, since a batch was overdue
+    uint64_t asked_us;   // likewise, whatever for
+    uint64_t overdue_us; // since then a batch of it is overdue; 0: none is
+    uint64_t
+        turn_us; // its desk waits for its serial device, and has it by then; 0: it does not wait
     unsigned pauses, opened; // in a row
     bool probe_due;          // it refused, so it is to be asked
     bool silent;             // it was ejected for silence, and has answered nothing since
@@ -771,6 +773,7 @@ void trials_ask(struct life *x);                     // when its request is whol
 void trials_settled(const struct world *w, const struct life *x);
 
 // oracle.c
+double demands_batch_us(const struct model_of *m); // what one of its batches takes, at most
 void demands_on_settle(struct loop_of *l, struct life *x);
 
 #endif

@@ -289,6 +289,71 @@ static void fixed_takes_no_turns(void **state)
     settle();
 }
 
+// Others do not wait for it, one after the other: who finds it busy again when it was to be free goes behind them.
+static void who_is_overtaken_goes_behind(void **state)
+{
+    (void)state;
+    struct batch *b, *next;
+    device_sent(&device, 5000, NOW);
+    ask(0, 3, 1);
+    desk_run(desk[0], NOW, &office.fx);
+    device_sent(&device, 5000, NOW);
+    desk_run(desk[0], NOW + 5000 - LEAD_US, &office.fx);
+    assert_int_equal(whose(&b), MODELS);
+    device_sent(&device, 5000, NOW);
+    desk_run(desk[0], NOW + 4999, &office.fx);
+    assert_int_equal(whose(&b), MODELS);
+    desk_run(desk[0], NOW + 5000, &office.fx);
+    assert_int_equal(whose(&b), 0);
+    assert_int_equal(b->n, 3);
+    assert_int_equal(device_free_us(&device), NOW + 15000 + b->expected_us);
+    ask(0, 1, 1); // and the next one waits for its turn again
+    desk_run(desk[0], NOW + 5001, &office.fx);
+    assert_int_equal(whose(&next), MODELS);
+    answer_only(b, NOW + 6000);
+    settle();
+}
+
+// What it was to be free at before anybody waited is no promise.
+static void who_has_not_waited_is_not_overtaken(void **state)
+{
+    (void)state;
+    struct batch *b;
+    device_sent(&device, 5000, NOW);
+    desk_run(desk[0], NOW, &office.fx);
+    device_sent(&device, 20000, NOW);
+    ask(0, 1, 1);
+    desk_run(desk[0], NOW + 6000, &office.fx);
+    desk_run(desk[0], NOW + 24000, &office.fx);
+    assert_int_equal(whose(&b), MODELS);
+    desk_run(desk[0], NOW + 25000, &office.fx); // it is free
+    assert_int_equal(whose(&b), 0);
+    answer_only(b, NOW + 26000);
+    settle();
+}
+
+// Nor does it help who is passed over by those of its own loop, before it starves.
+static void turns_are_not_overtaken(void **state)
+{
+    (void)state;
+    struct batch *b;
+    device_sent(&device, 5000, NOW);
+    ask(0, 3, 1);
+    desk[0]->passed = DEVICE_PASSES - 1;
+    desk_run(desk[0], NOW, &office.fx);
+    device_sent(&device, 5000, NOW);
+    desk_run(desk[0], NOW + 5000, &office.fx);
+    assert_int_equal(whose(&b), MODELS);
+    desk[0]->passed = DEVICE_PASSES;
+    desk_run(desk[0], NOW + 5000, &office.fx);
+    assert_int_equal(whose(&b), MODELS);
+    device_sent(&device, 5000, NOW);
+    desk_run(desk[0], NOW + 10000, &office.fx);
+    assert_int_equal(whose(&b), 0);
+    answer_only(b, NOW + 15000);
+    settle();
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -301,6 +366,9 @@ int main(void)
         TEST(who_cannot_go_leaves_the_turn),
         TEST(nobody_is_passed_over_for_ever),
         TEST(fixed_takes_no_turns),
+        TEST(who_is_overtaken_goes_behind),
+        TEST(who_has_not_waited_is_not_overtaken),
+        TEST(turns_are_not_overtaken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
