@@ -61,6 +61,7 @@ def before(shy, tmp_path, **more):
     config = configuration(tmp_path, addresses=[f"grpc://127.0.0.1:{shy.port}"], **more)
     with Sluice(config, wait_models=()) as sluice, ThreadPoolExecutor(16) as pool:
         wait_for(lambda: shy.calls["RepositoryIndex"] > 0)
+        wait_for(lambda: sluice.metric("sluice_worker_connections", state="asking") > 0)
         try:
             yield sluice, pool
         finally:

@@ -2,11 +2,13 @@
 import concurrent.futures
 import json
 import threading
+import time
 
 import grpc
 import httpx
+import numpy as np
 import pytest
-from harness import SAMPLES, wait_for
+from harness import SAMPLES, Wire, wait_for
 from test_split import DIGITS, ask_binary, ask_grpc, ask_json, binary_answer, infer_message
 from triton_double import Triton
 
@@ -65,6 +67,21 @@ def test_a_request_of_many_rows(start):
     first, second = ask_binary(sluice, DIGITS), ask_binary(sluice, DIGITS)
     assert source(first) == "model" and source(second) == "cache"
     assert binary_answer(first) == binary_answer(second)
+
+
+def test_those_that_leave_while_their_key_is_made(start):
+    """A key of many rows takes several turns. Whoever leaves meanwhile leaves nothing behind (with debug checks a use of the model
+    that does not end is an abort at the end)."""
+    sluice = start(models=KEPT)
+    rows = np.zeros((40000, 64), np.float32)
+    head = json.dumps({"inputs": [{"name": "input", "datatype": "FP32", "shape": list(rows.shape), "parameters": {"binary_data_size": rows.nbytes}}]})
+    fields = f"host: x\r\ninference-header-content-length: {len(head)}\r\ncontent-length: {len(head) + rows.nbytes}\r\n"
+    for i in range(20):
+        with Wire(sluice.port) as wire:
+            wire.send(f"POST /v2/models/digits/infer HTTP/1.1\r\n{fields}\r\n{head}".encode() + rows.tobytes())
+            time.sleep(i / 1000)
+    sluice.wait_idle()
+    assert source(ask(sluice)) == "model"
 
 
 def test_what_clients_ask_of_caches(start):
