@@ -97,11 +97,11 @@ static void say_state(struct predictions *p, bool ok)
         say(p, LOG_ERROR, "predictions_not_written", predictions_sum(p).dropped, p->files.why);
 }
 
-// Where it changes, too: records wait for a Redis that is away.
+// Where it changes, too: records wait for a Redis that is away, or takes none.
 static void say_stream(struct predictions *p)
 {
     const struct record_stream *s = &p->stream;
-    bool away = record_stream_is_on(s) && !s->up && !record_stream_is_idle(s);
+    bool away = record_stream_is_on(s) && (!s->up || s->refused) && !record_stream_is_idle(s);
     if (away == p->away)
         return;
     p->away = away;
@@ -370,6 +370,9 @@ static void move_stream(struct predictions *p, const struct config *c, struct st
                                         .most = c->predictions.stream_length,
                                         .spool_most = c->predictions.spool_bytes};
     record_stream_move(&p->stream, &place);
+    if (record_stream_is_on(&p->stream) && p->stream.spool.fd < 0)
+        say(p, LOG_WARN, "predictions_without_spool", 0,
+            c->state_dir ? p->stream.spool.why : "state_dir is not set");
 }
 
 static void take_up(struct predictions *p, struct config *c, struct store_plan *store)

@@ -168,8 +168,18 @@ def test_a_redis_without_room(tmp_path):
         for name in names[1:]:
             assert ask(sluice, name)[0] == 200
         wait_for(lambda: sluice.metric("sluice_predictions_stream_errors_total") > 0, what="refused")
+        assert "OOM" in sluice.wait_event("predictions_wait_for_redis")["why"]
         redis.command("CONFIG", "SET", "maxmemory", "0")
         wait_requests(redis, names)
+        sluice.wait_event("predictions_streamed")
+
+
+def test_a_spool_that_cannot_be_had(tmp_path):
+    (tmp_path / "state").write_text("no directory")
+    with Redis() as redis, started(tmp_path, redis) as sluice:
+        assert "Not a directory" in sluice.wait_event("predictions_without_spool")["why"]
+        assert ask(sluice, "first")[0] == 200
+        wait_requests(redis, ["first"])
 
 
 def test_a_spool_on_a_full_disk(tmp_path):
