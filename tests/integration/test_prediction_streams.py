@@ -217,3 +217,14 @@ def test_without_a_spool_a_required_record_is_refused(tmp_path):
         redis.start()
         wait_requests(redis, answered)
         wait_for(lambda: ask(sluice, "again", rows)[0] == 200, what="room again")
+
+
+def test_what_nobody_takes_is_told_at_the_end(tmp_path):
+    with Redis() as redis, started(tmp_path, redis, state=False) as sluice:
+        assert ask(sluice, "first")[0] == 200
+        wait_requests(redis, ["first"])
+        redis.stop()
+        for i in range(10):
+            assert ask(sluice, f"r{i}")[0] == 200
+        assert sluice.stop() == 0
+        assert sluice.wait_event("predictions_lost")["records"] == 10
