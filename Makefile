@@ -173,11 +173,10 @@ $(B)/bench/%: bench/%.c $(B)/flags $(call libs,net router batcher http infer con
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,net router batcher http infer config base) $(LIBS)
-PREDICTION_OBJS := $(patsubst %,$(B)/obj/gateway/%.o,chunks file record_files)
-$(B)/bench/predictions: bench/predictions.c $(PREDICTION_OBJS) $(B)/flags $(call libs,infer base)
+$(B)/bench/predictions: bench/predictions.c $(B)/flags $(call libs,$(USES_gateway))
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
-	@$(call link,-MMD -MP -MF $@.d $< $(PREDICTION_OBJS),infer base) $(LIBS)
+	@$(call link,-MMD -MP -MF $@.d $<,$(USES_gateway)) $(LIBS)
 $(B)/bench/engine: bench/engine.c $(B)/flags $(call libs,engine base)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
@@ -259,7 +258,7 @@ tsan: ## the mailbox stress and a load of two loops under ThreadSanitizer
 	@tools/run_tests unit integration --build $(B)/tsan --worker $(B)/sluice-worker --marks load
 
 .PHONY: tsan-units
-tsan-units: $(filter $(B)/unit/base_mpsc $(B)/unit/router_table $(B)/unit/router_tenants $(B)/unit/base_block% $(B)/unit/base_memory $(B)/unit/net_%,$(UNITS))
+tsan-units: $(filter $(B)/unit/base_mpsc $(B)/unit/router_table $(B)/unit/router_tenants $(B)/unit/gateway_chunks $(B)/unit/base_block% $(B)/unit/base_memory $(B)/unit/net_%,$(UNITS))
 
 .PHONY: fuzz
 fuzz: ## every libFuzzer target of tests/fuzz, FUZZ_SECONDS each, in bounded memory

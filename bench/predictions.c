@@ -2,12 +2,16 @@
  * a loop does it; printed, compressed and written by another, as the writer does it, both with the gateway's own code. The
  * directory is real; the disk is not waited for. One answer in eight has other values than the one before it; each has its
  * own id, times and hash.
- * Usage: predictions [records, default 1000000] [full: values instead of hashes] */
+ * With a Redis: into a stream, by the writer's loop and client, at most 1,024 commands without an answer; what Redis
+ * itself takes is not counted.
+ * Usage: predictions [records, default 1000000] [full: values instead of hashes | unix:PATH of a Redis] */
 #include "base/check.h"
 #include "base/num.h"
 #include "base/rand.h"
 #include "gateway/chunks.h"
 #include "gateway/record_files.h"
+#include "gateway/record_stream.h"
+#include "gateway/store_plan.h"
 #include "infer/prediction.h"
 #include <pthread.h>
 #include <stdio.h>
@@ -53,6 +57,77 @@ static void print(struct buffer *lines, const struct chunk *c)
             put(lines);
     }
 }
+
+// ---- into a stream -------------------------------------------------------------------------------------
+
+static struct record_stream stream;
+static struct store_plan plan = {.refs = 1, .prefix = "sluice:bench:"};
+static struct addr redis_addr;
+
+static void on_room(void *ctx)
+{
+    (void)ctx;
+}
+
+static void renew(void *ctx, unsigned loop, uint64_t *ms, uint64_t *seq)
+{
+    (void)ctx;
+    (void)loop;
+    (void)ms;
+    ++*seq;
+}
+
+static void print_into_stream(struct buffer *line, const struct chunk *c, struct loop *l)
+{
+    for (uint64_t at = 0; at < c->used; at += prediction_bytes(c->data + at)) {
+        struct prediction_place place = {
+            .instance = VIEW("gw-1"), .ms = 1764175000123 + written / 1000, .seq = written % 1000};
+        buffer_reset(line);
+        invariant(prediction_print(line, c->data + at, &place));
+        line_bytes += buffer_len(line);
+        struct view text = view_of(line->data, buffer_len(line) - 1);
+        while (!record_stream_has_room(&stream) || stream.queued > (1u << 20))
+            loop_turn(l, true);
+        invariant(record_stream_put(&stream, 0, place.ms, place.seq, text));
+        if (++written % 64 == 0)
+            loop_turn(l, false);
+    }
+}
+
+static void *stream_writer(void *arg)
+{
+    struct loop *l = loop_new(1, "writer", 1);
+    struct buffer line;
+    struct record_stream_place place = {
+        .plan = &plan, .instance = "gw-1", .most = 100000, .spool_most = 1};
+    invariant(l);
+    buffer_init(&line);
+    record_stream_init(&stream, l);
+    stream.on_room = on_room;
+    stream.renew = renew;
+    record_stream_move(&stream, &place);
+    while (!stream.up)
+        loop_turn(l, true);
+    for (;;) {
+        bool last = atomic_load(&over);
+        struct chunk *c = chunks_take(&chunks);
+        if (c)
+            print_into_stream(&line, c, l);
+        else if (last && record_stream_is_idle(&stream))
+            break;
+        else
+            loop_turn(l, !record_stream_is_idle(&stream));
+        chunk_free(c);
+    }
+    invariant(atomic_load(&stream.written) == written && atomic_load(&stream.again_there) == 0);
+    cpu[1] = thread_cpu();
+    record_stream_close(&stream);
+    buffer_deinit(&line);
+    loop_free(l);
+    return arg;
+}
+
+// ---- into files ----------------------------------------------------------------------------------------
 
 static void *writer(void *arg)
 {
@@ -140,6 +215,11 @@ int main(int argc, char **argv)
     if (argc > 1)
         wanted = strtoull(argv[1], NULL, 10);
     bool full = argc > 2 && strcmp(argv[2], "full") == 0;
+    bool redis = argc > 2 && !full;
+    if (redis) {
+        invariant(!addr_parse(&redis_addr, view_str(argv[2]), 6379));
+        plan.redis = (struct redis_config){.addrs = &redis_addr, .n_addrs = 1};
+    }
     struct prediction_rules rules = {.inputs = full ? DETAIL_FULL : DETAIL_HASH,
                                      .outputs = full ? DETAIL_FULL : DETAIL_HASH,
                                      .most = 16384};
@@ -153,7 +233,7 @@ int main(int argc, char **argv)
         next(&scene, &r, i);
     double making = thread_cpu() - idle; // of the requests themselves: not the log's
     rand_seed(&r, 1);
-    invariant(pthread_create(&thread, NULL, writer, NULL) == 0);
+    invariant(pthread_create(&thread, NULL, redis ? stream_writer : writer, NULL) == 0);
     double before = thread_cpu();
     for (uint64_t i = 0; i < wanted; i++) {
         next(&scene, &r, i);

@@ -100,10 +100,38 @@ def kept(bench, counts, in_full_batches):
     bench.report.say()
 
 
-A_RECORD = 2.0  # us of CPU, into files, all threads
+A_RECORD, STREAMED = 2.0, 3.0  # us of CPU, into files and into streams, all threads
 LOG_SHARE = 0.10  # of a loop's instructions a request
 LOOP = "flow_submit"  # runs on loops alone
 CPU_ROW = re.compile(r"([\d.]+) us in all")
+
+
+def redis_cpu(path):
+    text = subprocess.run(["redis-cli", "-s", path, "info", "cpu"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    return sum(float(row[1]) for row in re.finditer(r"^used_cpu_(?:sys|user):([\d.]+)", text, re.M))
+
+
+def streamed(bench, program, records):
+    """The same records into a stream of a Redis, whose own CPU is told beside ours."""
+    say, path = bench.report.say, str(bench.directory / "redis")
+    words = [world.need("redis-server"), "--port", "0", "--unixsocket", path, "--save", "", "--appendonly", "no", "--dir", str(bench.directory)]
+    server = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    try:
+        harness.wait_for(lambda: (bench.directory / "redis").exists(), what="redis-server")
+        before = redis_cpu(path)
+        done = subprocess.run([program, records, f"unix:{path}"], stdout=subprocess.PIPE, text=True, check=True, cwd=world.ROOT)
+        theirs = (redis_cpu(path) - before) * 1e6 / int(records)
+    finally:
+        server.terminate()
+        server.wait()
+    say(f"`bench/predictions {records} unix:redis`")
+    say()
+    for line in done.stdout.rstrip().splitlines():
+        say(line)
+    us = float(CPU_ROW.search(done.stdout)[1])
+    bench.report.demand(us <= STREAMED, f"at most {STREAMED:.0f} us of CPU a record into a stream, all threads: {us:.2f}")
+    say(f"Redis itself: {theirs:.2f} us a record, so that one takes {1 / theirs:.2f} million a second at most")
+    say()
 
 
 def predictions(bench):
@@ -123,6 +151,7 @@ def predictions(bench):
         us = float(CPU_ROW.search(done.stdout)[1])
         report.demand(us <= A_RECORD, f"at most {A_RECORD:.0f} us of CPU a record, all threads: {us:.2f}")
         say()
+    streamed(bench, words[0], "20000" if bench.small else "500000")
     counts = SMALL_COUNTS if bench.small else COUNTS
     log = f'predictions {{ file = "{bench.directory}/predictions" }}'
     total = lambda name, **more: sum(per_request(bench, counts, name, thread_of=LOOP, **more).values())  # noqa: E731

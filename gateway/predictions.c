@@ -97,11 +97,11 @@ static void say_state(struct predictions *p, bool ok)
         say(p, LOG_ERROR, "predictions_not_written", predictions_sum(p).dropped, p->files.why);
 }
 
-// Where it changes, too: records wait for a Redis that is away.
+// Where it changes, too: records wait for a Redis that is away, or takes none.
 static void say_stream(struct predictions *p)
 {
     const struct record_stream *s = &p->stream;
-    bool away = record_stream_is_on(s) && !s->up && !record_stream_is_idle(s);
+    bool away = record_stream_is_on(s) && (!s->up || s->refused) && !record_stream_is_idle(s);
     if (away == p->away)
         return;
     p->away = away;
@@ -259,10 +259,8 @@ static bool work(struct predictions *p, size_t most)
 // What the lines wait for.
 static void set_look(struct predictions *p)
 {
-    uint64_t at_us = now(p) + TICK_US;
-    if (p->failing)
-        at_us = now(p) + RETRY_US;
-    else if (p->n_lines > 0 && p->lines_us + p->config->predictions.flush_us < at_us)
+    uint64_t at_us = p->looked_us + (p->failing ? RETRY_US : TICK_US);
+    if (!p->failing && p->n_lines > 0 && p->lines_us + p->config->predictions.flush_us < at_us)
         at_us = p->lines_us + p->config->predictions.flush_us;
     if (p->config)
         wheel_set(loop_wheel(p->loop), &p->look, at_us);
@@ -295,6 +293,7 @@ static void on_look(struct wheel_timer *t, uint64_t now_us)
         finish(p);
         return;
     }
+    p->looked_us = now_us;
     bool due = p->n_lines > 0 && now_us >= p->lines_us + p->config->predictions.flush_us;
     if (due || record_files_waits(&p->files))
         put_lines(p);
@@ -342,7 +341,7 @@ static void fill_place(struct record_place *to, const struct config *c)
 // What could not be written will not be.
 static void give_up(struct predictions *p)
 {
-    uint64_t lost = p->n_lines + p->n_frame;
+    uint64_t lost = p->n_lines + p->n_frame + p->n_unsent;
     for (next_chunk(p); p->chunk; next_chunk(p)) {
         lost += p->chunk->records; // of one that is half printed a few too many
         p->at = p->chunk->used;
@@ -350,8 +349,11 @@ static void give_up(struct predictions *p)
     record_files_forget(&p->files);
     buffer_reset(&p->lines);
     p->n_lines = p->n_frame = 0;
+    p->n_unsent = 0;
     count(&p->lost, lost);
-    say(p, LOG_ERROR, "predictions_lost", lost, p->files.why);
+    if (lost > 0)
+        say(p, LOG_ERROR, "predictions_lost", lost,
+            p->stream.why[0] ? p->stream.why : p->files.why);
     p->failing = false;
 }
 
@@ -370,6 +372,9 @@ static void move_stream(struct predictions *p, const struct config *c, struct st
                                         .most = c->predictions.stream_length,
                                         .spool_most = c->predictions.spool_bytes};
     record_stream_move(&p->stream, &place);
+    if (record_stream_is_on(&p->stream) && p->stream.spool.fd < 0)
+        say(p, LOG_WARN, "predictions_without_spool", 0,
+            c->state_dir ? p->stream.spool.why : "state_dir is not set");
 }
 
 static void take_up(struct predictions *p, struct config *c, struct store_plan *store)
@@ -418,7 +423,7 @@ static void *predictions_main(void *arg)
     pthread_setname_np(pthread_self(), p->loop->name);
     block_owner_adopt(loop_blocks(p->loop));
     loop_run(p->loop);
-    count(&p->lost, record_stream_close(&p->stream));
+    p->n_unsent = record_stream_close(&p->stream);
     return NULL;
 }
 
@@ -501,8 +506,10 @@ void predictions_stop(struct predictions *p)
     loop_post_task(NULL, p->loop, &p->end);
     pthread_join(p->loop->joinable, NULL);
     p->over = true;
-    work(p, SIZE_MAX);
-    if (p->config && !put_lines(p))
+    bool files = p->config && p->config->predictions.file;
+    if (files)
+        work(p, SIZE_MAX);
+    if (!files || !put_lines(p) || p->n_unsent > 0)
         give_up(p);
     record_files_close(&p->files);
 }

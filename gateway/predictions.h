@@ -63,13 +63,15 @@ struct predictions {
     uint64_t at;
     struct buffer lines;       // printed, and not put yet
     uint32_t n_lines, n_frame; // records there, and in the frame that waits
+    uint64_t n_unsent;         // of those for Redis: neither it nor the disk has them
     uint64_t lines_us;         // since when
     struct loop_call go_on;
     struct wheel_timer look;
     bool failing; // told so
     bool away;    // likewise of Redis
     bool ending;
-    uint64_t end_us; // it waits no longer for Redis
+    uint64_t looked_us; // at all that changes by itself
+    uint64_t end_us;    // it waits no longer for Redis
     struct loop_task end;
     uint64_t other_ms, other_seq; // of loops that are no more: their last id
     bool over;                    // its thread has ended: the main thread does what is left

@@ -125,6 +125,7 @@ static void wait_again(struct record_stream *s, struct stream_record *r, bool pa
 static void delivered(struct record_stream *s, struct stream_record *r)
 {
     r->state = STREAM_DONE;
+    s->refused = false;
     count(&s->written);
 }
 
@@ -219,7 +220,8 @@ static void on_added(const struct redis_answer *said, void *user)
             wait_again(s, r, true);
     } else {
         count(&s->errors);
-        if (said->end == REDIS_END_ERROR)
+        s->refused = said->end == REDIS_END_ERROR;
+        if (s->refused)
             snprintf(s->why, sizeof(s->why), "%.*s", (int)(said->text.n < 200 ? said->text.n : 200),
                      said->text.p);
         wait_again(s, r, true);

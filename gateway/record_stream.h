@@ -51,6 +51,7 @@ struct record_stream {
     struct buffer scratch;
     bool up;
     bool wanted;                // on_room is
+    bool refused;               // the last one was, for a reason that is not its id
     char why[FILE_WHY];         // it is away, or takes nothing
     void (*on_room)(void *ctx); // it takes more
     // *ms, *seq is an id of that loop's stream: the next one, behind it and all that the loop has used.

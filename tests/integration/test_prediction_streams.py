@@ -168,8 +168,18 @@ def test_a_redis_without_room(tmp_path):
         for name in names[1:]:
             assert ask(sluice, name)[0] == 200
         wait_for(lambda: sluice.metric("sluice_predictions_stream_errors_total") > 0, what="refused")
+        assert "OOM" in sluice.wait_event("predictions_wait_for_redis")["why"]
         redis.command("CONFIG", "SET", "maxmemory", "0")
         wait_requests(redis, names)
+        sluice.wait_event("predictions_streamed")
+
+
+def test_a_spool_that_cannot_be_had(tmp_path):
+    (tmp_path / "state").write_text("no directory")
+    with Redis() as redis, started(tmp_path, redis) as sluice:
+        assert "Not a directory" in sluice.wait_event("predictions_without_spool")["why"]
+        assert ask(sluice, "first")[0] == 200
+        wait_requests(redis, ["first"])
 
 
 def test_a_spool_on_a_full_disk(tmp_path):
@@ -207,3 +217,14 @@ def test_without_a_spool_a_required_record_is_refused(tmp_path):
         redis.start()
         wait_requests(redis, answered)
         wait_for(lambda: ask(sluice, "again", rows)[0] == 200, what="room again")
+
+
+def test_what_nobody_takes_is_told_at_the_end(tmp_path):
+    with Redis() as redis, started(tmp_path, redis, state=False) as sluice:
+        assert ask(sluice, "first")[0] == 200
+        wait_requests(redis, ["first"])
+        redis.stop()
+        for i in range(10):
+            assert ask(sluice, f"r{i}")[0] == 200
+        assert sluice.stop() == 0
+        assert sluice.wait_event("predictions_lost")["records"] == 10
