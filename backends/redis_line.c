@@ -209,6 +209,12 @@ bool line_send(struct redis_line *n, struct redis_ask *a, bool asking)
     return true;
 }
 
+bool line_listen(struct redis_line *n, const struct view *words, unsigned count_words)
+{
+    n->listens = true;
+    return say(n, NULL, NULL, words, count_words);
+}
+
 // ---- is it alive? --------------------------------------------------------------------------------------
 
 static void wake(struct redis_line *n)
@@ -322,12 +328,42 @@ static bool greet_all(struct redis_line *n)
 
 // ---- hiredis on our loop -------------------------------------------------------------------------------
 
+static bool next_push(struct redis_line *n)
+{
+    void *reply = NULL;
+    redisContext *c = &n->ac->c;
+    if (redisReaderGetReply(c->reader, &reply) != REDIS_OK) {
+        line_give_up(n, c->reader->errstr);
+        return false;
+    }
+    if (!reply)
+        return false;
+    struct redis_answer said = read_reply(reply);
+    n->ops->on_push(n, &said);
+    freeReplyObject(reply);
+    return true;
+}
+
+static void read_pushes(struct redis_line *n)
+{
+    redisContext *c = &n->ac->c;
+    if (redisBufferRead(c) != REDIS_OK) {
+        event_del(&n->read_ev);
+        line_give_up(n, c->errstr);
+        return;
+    }
+    while (!n->why[0] && next_push(n)) {
+    }
+}
+
 static void on_readable(evutil_socket_t fd, short what, void *line)
 {
     struct redis_line *n = line;
     (void)fd;
     (void)what;
-    if (n->ac)
+    if (n->ac && n->listens)
+        read_pushes(n);
+    else if (n->ac)
         redisAsyncHandleRead(n->ac);
     if (n->ac && n->ac->c.reader->len > REDIS_MAX_REPLY)
         line_give_up(n, "a reply is larger than 16 MiB");
@@ -549,6 +585,7 @@ void line_close(struct redis_line *n)
     wheel_cancel(loop_wheel(n->loop), &n->expire);
     n->why[0] = '\0';
     n->asked_us = 0;
+    n->listens = false;
     breaker_close(&n->breaker);
 }
 
