@@ -328,43 +328,60 @@ static bool greet_all(struct redis_line *n)
 
 // ---- hiredis on our loop -------------------------------------------------------------------------------
 
-static bool next_push(struct redis_line *n)
+// hiredis itself would end the process where a server says something that it was not asked.
+static bool take_reply(struct redis_line *n, void *reply)
 {
-    void *reply = NULL;
-    redisContext *c = &n->ac->c;
-    if (redisReaderGetReply(c->reader, &reply) != REDIS_OK) {
-        line_give_up(n, c->reader->errstr);
+    redisCallback owed;
+    if (n->listens) {
+        struct redis_answer said = read_reply(reply);
+        n->ops->on_push(n, &said);
+        return true;
+    }
+    if (!redis_next_owed(n->ac, &owed)) {
+        line_give_up(n, "it says what it was not asked");
         return false;
     }
-    if (!reply)
-        return false;
-    struct redis_answer said = read_reply(reply);
-    n->ops->on_push(n, &said);
-    freeReplyObject(reply);
+    owed.fn(n->ac, reply, owed.privdata);
     return true;
 }
 
-static void read_pushes(struct redis_line *n)
+static bool next_reply(struct redis_line *n)
 {
-    redisContext *c = &n->ac->c;
-    if (redisBufferRead(c) != REDIS_OK) {
+    void *reply = NULL;
+    redisReader *reader = n->ac->c.reader;
+    if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
+        line_give_up(n, reader->errstr);
+        return false;
+    }
+    bool more = reply && take_reply(n, reply);
+    if (reply)
+        freeReplyObject(reply);
+    return more;
+}
+
+static void read_replies(struct redis_line *n)
+{
+    redisAsyncContext *ac = n->ac;
+    if (redisBufferRead(&ac->c) != REDIS_OK) {
         event_del(&n->read_ev);
-        line_give_up(n, c->errstr);
+        n->state = REDIS_OPENING; // L2: it is over, nothing more is sent
+        line_give_up(n, ac->c.errstr);
         return;
     }
-    while (!n->why[0] && next_push(n)) {
+    while (n->ac == ac && !n->why[0] && next_reply(n)) {
     }
 }
 
+// Within TLS reading and writing are one: hiredis does both. Until it is connected, writing is what it waits for.
 static void on_readable(evutil_socket_t fd, short what, void *line)
 {
     struct redis_line *n = line;
     (void)fd;
     (void)what;
-    if (n->ac && n->listens)
-        read_pushes(n);
-    else if (n->ac)
+    if (n->ac && n->ssl && !n->listens)
         redisAsyncHandleRead(n->ac);
+    else if (n->ac && n->connected)
+        read_replies(n);
     if (n->ac && n->ac->c.reader->len > REDIS_MAX_REPLY)
         line_give_up(n, "a reply is larger than 16 MiB");
 }

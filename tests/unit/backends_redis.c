@@ -481,6 +481,27 @@ static void what_a_server_announces_is_not_believed(void **state)
     }
 }
 
+// Where nobody is owed a reply, and behind one that is: hiredis would end the process.
+static void what_was_not_asked_ends_the_connection(void **state)
+{
+    start_up();
+    say(&servers[0], "+OK\r\n");
+    UNTIL(seen.downs == 1);
+    assert_string_equal(seen.why, "it says what it was not asked");
+    EXPECT(&servers[0], "PING");
+    say(&servers[0], "+PONG\r\n");
+    UNTIL(seen.state == REDIS_UP);
+    ask("GET", "a");
+    ask("GET", "b");
+    EXPECT(&servers[0], "GET b");
+    say(&servers[0], "$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n:4\r\n");
+    UNTIL(seen.downs == 2);
+    assert_int_equal(seen.done, 2);
+    EXPECT(&servers[0], "PING");
+    say(&servers[0], "+PONG\r\n");
+    UNTIL(seen.state == REDIS_UP);
+}
+
 static void answers_in_pieces(void **state)
 {
     const char *all = "*3\r\n$2\r\nab\r\n:5\r\n$-1\r\n";
@@ -890,6 +911,7 @@ int main(void)
         TEST(writes_rest_where_they_are_refused),
         TEST(what_is_under_way_is_bounded),
         TEST(what_a_server_announces_is_not_believed),
+        TEST(what_was_not_asked_ends_the_connection),
         TEST(answers_in_pieces),
         TEST(closing_tells_all),
         TEST(nobody_listens),
