@@ -171,6 +171,8 @@ static struct trial_flush *place_of(struct trial_flushes *f, uint64_t number)
 
 struct trial_flush *trial_flushes_make(struct trial_flushes *f)
 {
+    if (f->newest + 1 - f->next >= FLUSH_KEPT)
+        return NULL;
     struct trial_flush *flush = place_of(f, ++f->newest);
     flush->number = f->newest;
     buffer_reset(&flush->text);

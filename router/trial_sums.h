@@ -64,7 +64,7 @@ static inline bool trial_flushes_are_added(const struct trial_flushes *f)
 {
     return !f->out && f->next == f->newest + 1;
 }
-// The next one, empty: its text is to be written. Takes the place of the oldest.
+// The next one, empty: its text is to be written. Takes the place of the oldest; NULL: that has not been added yet.
 struct trial_flush *trial_flushes_make(struct trial_flushes *f);
 // That one was not made after all.
 void trial_flushes_unmake(struct trial_flushes *f);
