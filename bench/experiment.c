@@ -61,15 +61,17 @@ int main(int argc, char **argv)
         {40 * PERCENT, 30 * PERCENT, 5 * PERCENT, 25 * PERCENT},
         {25 * PERCENT, 25 * PERCENT, 25 * PERCENT, 25 * PERCENT}};
     static struct experiment e[2];
+    static struct experiment_live live[2];
     for (unsigned i = 0; i < 2; i++) {
         e[i] = (struct experiment){.from = i * (BUCKETS / 2),
                                    .to = (i + 1) * (BUCKETS / 2),
                                    .seed = experiment_seed(i ? VIEW("y") : VIEW("x"), 0),
                                    .variants = variants,
                                    .n_variants = 4};
-        buckets_init(&e[i].buckets);
+        atomic_store(&e[i].live, &live[i]);
+        buckets_init(&live[i].buckets);
         for (unsigned k = 0; k < 3; k++)
-            if (!buckets_change(&e[i].buckets, weights[k], 4))
+            if (!buckets_change(&live[i].buckets, weights[k], 4))
                 abort();
     }
     struct experiment_site s = {.n_traits = 1, .experiments = e, .n = 1};

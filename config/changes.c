@@ -208,6 +208,7 @@ static void compare_experiments(struct finder *f)
         }
         compare_keys(f, SECTION_EXPERIMENT, was->name, was, is);
         compare_keys(f, SECTION_EXPERIMENT_TARGET, was->name, was, is);
+        compare_keys(f, SECTION_EXPERIMENT_GUARD, was->name, was, is);
         compare_variants(f, was, is);
     }
     for (unsigned i = 0; i < f->is->experiment_count; i++)

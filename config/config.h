@@ -12,6 +12,7 @@
 #define SLUICE_CONFIG_CONFIG_H
 
 #include "base/arena.h"
+#include "base/buffer.h"
 #include "base/view.h"
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -194,6 +195,12 @@ struct config_variant {
     const uint32_t *weight; // [weights] in millionths; the last one is in force
     unsigned weights;
 };
+struct config_guard {       // of an experiment; 0, false: not that one
+    bool errors, fallbacks; // more of them than the control
+    uint32_t max_errors_ppm, max_fallbacks_ppm;
+    uint64_t max_p99_us;
+    uint32_t min_requests; // of a variant, before anything is said of it
+};
 struct config_experiment {
     const char *name, *model;
     struct config_trait key; // its layer's, where it has one
@@ -202,8 +209,10 @@ struct config_experiment {
     uint32_t holdout_ppm;
     uint32_t from_ppm, to_ppm; // of its layer; without one 0 and all
     const char *force_key_file;
+    bool draft; // it does not run of itself
     const char *const *target_header, *const *target_tenant, *const *target_parameter;
     unsigned target_headers, target_tenants, target_parameters;
+    struct config_guard guard;
     struct config_variant *variants; // [variant_count], 2 and more; [0] is the control
     unsigned variant_count;
 };
@@ -278,6 +287,9 @@ bool config_names_secrets(const struct config *c);
 unsigned config_replicas(const struct config *c);
 const struct config_worker *config_worker_find(const struct config *c, const char *name);
 const struct config_layer *config_layer_find(const struct config *c, const char *name);
+// All that its section says and that is no default, appended; what it says alone, not how it is written. False: out of memory.
+bool config_experiment_print(const struct config *c, const struct config_experiment *e,
+                             struct buffer *out);
 const struct config_experiment *config_experiment_find(const struct config *c, const char *name);
 
 #endif

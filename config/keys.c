@@ -81,6 +81,10 @@ const struct config_section config_sections[SECTION_KINDS] = {
     [SECTION_EXPERIMENT_TARGET] = {"target", SECTION_EXPERIMENT, false, RELOAD_TAKES,
                                    "Who takes part. Whoever does not fit is answered by the "
                                    "control. Without it: all."},
+    [SECTION_EXPERIMENT_GUARD] = {"guard", SECTION_EXPERIMENT, false, RELOAD_TAKES,
+                                  "What ends it by itself: everybody gets the control. All guards "
+                                  "of an experiment together are wrong about variants that are no "
+                                  "worse once in 20 experiments, however long they look."},
     [SECTION_EXPERIMENT_VARIANT] = {"variant", SECTION_EXPERIMENT, true, RELOAD_TAKES,
                                     "What is tried, 2 to 16 of them. The first one is the control: "
                                     "it answers, too, those who take no part."},
@@ -177,7 +181,7 @@ const struct config_key config_keys[] = {
         "Who a request is of, `\"header:x-tenant\"`: the value of that field of its head, or metadata. Tenants share each model's "
         "queue by max-min, and are not given what is kept for others. See resilience.md."), .reload = RELOAD_TAKES},
     {.name = "state_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, state_dir,
-        "Directory for what outlives the process: pinned levels. Made when it is not there. Without it they end with the "
+        "Directory for what outlives the process: pinned levels, what was changed of experiments. Made when it is not there. Without it they end with the "
         "gateway process."), .reload = RELOAD_RESTART},
 
     {.name = "address", TEXT_IN(SECTION_LISTEN, config_listen, KEY_LISTEN, address,
@@ -347,6 +351,8 @@ const struct config_key config_keys[] = {
         "Where its slice of the layer begins.")},
     {.name = "to", NUMBER_IN(SECTION_EXPERIMENT, config_experiment, KEY_SHARE, to_ppm, 0, 1000000, "100%",
         "Where its slice of the layer ends.")},
+    {.name = "draft", NUMBER_IN(SECTION_EXPERIMENT, config_experiment, KEY_BOOL, draft, 0, 1, "false",
+        "It waits for `sluicectl experiment resume`: until then all get the control.")},
     {.name = "force_key_file", TEXT_IN(SECTION_EXPERIMENT, config_experiment, KEY_PATH, force_key_file,
         "File with the key, 16 bytes or more, that testers' `sluice-variant` is signed with. Without it nobody can say "
         "which variant he wants. Read again by every reload.")},
@@ -358,6 +364,19 @@ const struct config_key config_keys[] = {
     {.name = "parameter", LIST_IN(SECTION_EXPERIMENT_TARGET, config_experiment, KEY_WORDS, target_parameter, target_parameters, CONFIG_MAX_TARGETS,
         "\"NAME=VALUE\" of the request's parameters. Each name needs one of its values.")},
 
+    {.name = "errors", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_BOOL, guard.errors, 0, 1, "false",
+        "A variant that fails (500 and above) more often than the control.")},
+    {.name = "fallbacks", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_BOOL, guard.fallbacks, 0, 1, "false",
+        "A variant whose answers come more often from another model than the control's do.")},
+    {.name = "max_errors", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_SHARE, guard.max_errors_ppm, 0, 999999, "0%",
+        "A variant that fails more often than this. 0%: no such guard.")},
+    {.name = "max_fallbacks", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_SHARE, guard.max_fallbacks_ppm, 0, 999999, "0%",
+        "A variant of whose answers a larger share comes from another model. 0%: no such guard.")},
+    {.name = "max_p99", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_DURATION, guard.max_p99_us, 0, HOUR, "0",
+        "A variant of whose answers more than 1% take longer, by up to a sixteenth. 0: no such guard.")},
+    {.name = "min_requests", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_COUNT, guard.min_requests, 1, 1000000000, "100",
+        "Nothing is said of a variant with fewer.")},
+
     {.name = "model", TEXT_IN(SECTION_EXPERIMENT_VARIANT, config_variant, KEY_PATH, model,
         "The model that answers, with its own fallback and cache."), .required = true},
     {.name = "weight", LIST_IN(SECTION_EXPERIMENT_VARIANT, config_variant, KEY_SHARES, weight, weights, CONFIG_MAX_WEIGHTS,
@@ -366,7 +385,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 7,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -101,3 +101,36 @@ bool config_key_print(const struct config *c, const struct config_key *k, const 
         return put_number(out, k, number_at(k, at));
     }
 }
+
+static bool print_section(const struct config *c, enum section_id section, const void *base,
+                          struct buffer *out)
+{
+    struct buffer value;
+    bool ok = true;
+    buffer_init(&value);
+    for (unsigned i = 0; ok && i < config_key_count; i++) {
+        const struct config_key *k = &config_keys[i];
+        if (k->section != section)
+            continue;
+        buffer_reset(&value);
+        ok = config_key_print(c, k, base, &value);
+        const char *silent = k->standard ? k->standard : config_key_is_list(k) ? "{}" : "none";
+        if (ok && !view_is(buffer_view(&value), silent))
+            ok = put(out, k->name) && put(out, " = ") &&
+                 buffer_append(out, buffer_view(&value).p, buffer_len(&value)) && put(out, "\n");
+    }
+    buffer_deinit(&value);
+    return ok;
+}
+
+bool config_experiment_print(const struct config *c, const struct config_experiment *e,
+                             struct buffer *out)
+{
+    bool ok = print_section(c, SECTION_EXPERIMENT, e, out) &&
+              print_section(c, SECTION_EXPERIMENT_TARGET, e, out) &&
+              print_section(c, SECTION_EXPERIMENT_GUARD, e, out);
+    for (unsigned i = 0; ok && i < e->variant_count; i++)
+        ok = put(out, "variant ") && put(out, e->variants[i].name) && put(out, "\n") &&
+             print_section(c, SECTION_EXPERIMENT_VARIANT, &e->variants[i], out);
+    return ok;
+}

@@ -333,6 +333,8 @@ static void fill_experiment(struct filler *f, struct config_experiment *e, cfg_t
     fill_defaults(f, SECTION_EXPERIMENT, e);
     fill_section(f, SECTION_EXPERIMENT, e, cfg);
     fill_section(f, SECTION_EXPERIMENT_TARGET, e, cfg_getsec(cfg, "target"));
+    fill_defaults(f, SECTION_EXPERIMENT_GUARD, e);
+    fill_section(f, SECTION_EXPERIMENT_GUARD, e, cfg_getsec(cfg, "guard"));
     unsigned n = cfg_size(cfg, "variant");
     e->variants = arena_zalloc(&f->c->arena, (n + 1) * sizeof(*e->variants));
     if (!e->variants) {

@@ -194,7 +194,7 @@ static void on_request(struct exchange *ex, void *ctx)
 static void on_head(struct exchange *ex, void *ctx)
 {
     (void)ctx;
-    ex->max_body = 1024; // more than any page takes
+    ex->max_body = 4096; // more than any page takes
 }
 
 static void on_gone(struct exchange *ex, void *ctx)

@@ -22,7 +22,7 @@ struct admin_page {
     const char *path;   // one that ends in '/' stands for all below it
     enum admin_rights rights;
     // Main thread. Answers (admin_answer, admin_refuse) now; or later, then it takes a reference on the
-    // exchange. The body, at most 1 KiB, is whole in ex->body. ctx: admin_new's.
+    // exchange. The body, at most 4 KiB, is whole in ex->body. ctx: admin_new's.
     void (*fn)(struct exchange *ex, void *ctx);
 };
 

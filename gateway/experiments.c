@@ -1,5 +1,6 @@
 #include "gateway/experiments.h"
 
+#include "base/check.h"
 #include "base/mem.h"
 #include "gateway/admin.h"
 #include "gateway/card.h"
@@ -72,6 +73,45 @@ uint64_t experiments_requests(const struct trial *t, unsigned loops)
         const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
         for (unsigned status = 0; c && status < STATUS_COUNT; status++)
             sum += atomic_load_explicit(&c->requests[status], memory_order_relaxed);
+    }
+    return sum;
+}
+
+static uint64_t get(const _Atomic uint64_t *n)
+{
+    return atomic_load_explicit(n, memory_order_relaxed);
+}
+
+// Of a client that is refused, or has gone, nobody knows how it would have ended.
+static void add_outcome(struct guard_counts *sum, enum status s, uint64_t n)
+{
+    bool failed = status_table[s].http >= 500 && s != STATUS_HTTP_VERSION;
+    sum->drawn += n;
+    sum->errors.bad += failed ? n : 0;
+    sum->errors.n += failed || s == STATUS_OK ? n : 0;
+}
+
+struct guard_counts experiments_sum(const struct trial *t, unsigned loops, uint64_t slow_us,
+                                    struct hist *took)
+{
+    struct guard_counts sum = {0};
+    if (took)
+        hist_init(took);
+    for (unsigned i = 0; i < loops; i++) {
+        const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
+        if (!c)
+            continue;
+        sum.fallbacks.bad += get(&c->fallbacks); // before its whole, which is written first
+        for (unsigned s = 0; s < STATUS_COUNT; s++)
+            add_outcome(&sum, s, get(&c->requests[s]));
+        sum.fallbacks.n += get(&c->requests[STATUS_OK]);
+        for (unsigned b = 0; slow_us > 0 && b < HIST_BUCKETS; b++) {
+            uint64_t n = get(&c->took.bucket[b]);
+            sum.slow.n += n;
+            sum.slow.bad += b > hist_index(slow_us) ? n : 0;
+        }
+        if (took)
+            hist_merge(took, &c->took);
     }
     return sum;
 }
@@ -182,20 +222,97 @@ static bool fill_conditions(struct builder *b, struct experiment_place *p, struc
     return true;
 }
 
-static bool fill_buckets(struct builder *b, struct experiment *e, const struct config_experiment *c)
+struct live_hold { // and what is in force: where an experiment's `live` points into
+    struct loop_task task;
+    struct gateway *gateway;
+    unsigned visited;               // loops that have had a turn since
+    struct live_hold *next, **prev; // of gateway.lives_before
+    struct experiment_live live;
+};
+
+static struct live_hold *hold_of(const struct experiment_live *live)
 {
+    return live ? container_of((struct experiment_live *)live, struct live_hold, live) : NULL;
+}
+
+static void free_hold(struct live_hold *p)
+{
+    if (p && p->prev) {
+        *p->prev = p->next;
+        if (p->next)
+            p->next->prev = p->prev;
+    }
+    mem_free(p);
+}
+
+static void on_visit(struct loop *l, struct loop_task *t)
+{
+    struct live_hold *p = container_of(t, struct live_hold, task);
+    struct gateway *g = p->gateway;
+    if (l == &g->main && p->visited == g->loops.n) {
+        free_hold(p);
+        return;
+    }
+    loop_post_task(l, p->visited < g->loops.n ? g->loops.loop[p->visited] : &g->main, t);
+    if (p->visited < g->loops.n)
+        p->visited++;
+}
+
+// Nobody begins to read it any more.
+static void retire(struct gateway *g, struct live_hold *p)
+{
+    p->gateway = g;
+    p->next = g->lives_before;
+    p->prev = &g->lives_before;
+    if (p->next)
+        p->next->prev = &p->next;
+    g->lives_before = p;
+    p->task.fn = on_visit;
+    on_visit(&g->main, &p->task);
+}
+
+bool experiments_put(struct gateway *gateway, struct experiment_place *p, unsigned index,
+                     const struct experiment_live *live)
+{
+    struct experiment *e = (struct experiment *)&p->site.experiments[index];
+    struct live_hold *next = hold_of(atomic_load(&e->live));
+    if (next && !gateway) {
+        next->live = *live;
+        return true;
+    }
+    next = mem_zalloc(sizeof(*next));
+    if (!next)
+        return false;
+    next->live = *live;
+    struct live_hold *before = hold_of(atomic_exchange(&e->live, &next->live));
+    if (before)
+        retire(gateway, before);
+    return true;
+}
+
+void experiments_forget(struct gateway *g)
+{
+    while (g->lives_before)
+        free_hold(g->lives_before);
+}
+
+// As the file says: what has changed since is put in its place before any loop sees it (gateway/trials.h).
+static bool fill_live(struct builder *b, struct experiment_place *p, unsigned index,
+                      const struct config_experiment *c)
+{
+    struct experiment_live live = {.how = DRAW_TAKEN};
     uint32_t weights[EXPERIMENT_VARIANTS];
-    buckets_init(&e->buckets);
+    buckets_init(&live.buckets);
     for (unsigned w = 0; w < c->variants[0].weights; w++) {
         for (unsigned i = 0; i < c->variant_count; i++)
             weights[i] = c->variants[i].weight[w];
-        if (!buckets_change(&e->buckets, weights, c->variant_count)) {
+        if (!buckets_change(&live.buckets, weights, c->variant_count)) {
             snprintf(b->why, FILE_WHY,
                      "experiment \"%s\": weight: too many changes: leave the oldest out", c->name);
             return false;
         }
     }
-    return true;
+    return experiments_put(NULL, p, index, &live) || no_memory(b);
 }
 
 static bool fill_variants(struct builder *b, struct experiment *e, struct experiment_keep *keep,
@@ -247,9 +364,10 @@ static uint64_t bucket_at(uint32_t ppm)
     return ppm * BUCKETS / EXPERIMENT_WHOLE;
 }
 
-static bool fill_experiment(struct builder *b, struct experiment_place *p, struct experiment *e,
-                            struct experiment_keep *keep, const struct config_experiment *c)
+static bool fill_experiment(struct builder *b, struct experiment_place *p, unsigned index,
+                            struct experiment *e, const struct config_experiment *c)
 {
+    struct experiment_keep *keep = &p->keeps[index];
     keep->config = c;
     *e = (struct experiment){
         .name = view_str(c->name),
@@ -260,8 +378,8 @@ static bool fill_experiment(struct builder *b, struct experiment_place *p, struc
         .holdout_seed = experiment_seed(view_str(c->salt), DRAW_FOR_HOLDOUT),
         .unfit = &keep->unfit,
     };
-    return fill_variants(b, e, keep, c) && fill_buckets(b, e, c) && fill_conditions(b, p, e, c) &&
-           read_key(b, keep, c);
+    return fill_variants(b, e, keep, c) && fill_live(b, p, index, c) &&
+           fill_conditions(b, p, e, c) && read_key(b, keep, c);
 }
 
 static unsigned count_of(const struct config *c, const char *model)
@@ -297,7 +415,7 @@ static bool fill_place(struct builder *b, struct experiment_place *p,
         if (strcmp(e->model, first->model) != 0)
             continue;
         unsigned at = p->site.n++;
-        if (!fill_experiment(b, p, &list[at], &p->keeps[at], e))
+        if (!fill_experiment(b, p, at, &list[at], e))
             return false;
     }
     struct trait *traits = arena_array(a, p->site.n_traits, sizeof(*traits));
@@ -375,6 +493,7 @@ void experiments_free(struct experiments *all)
         drop_trial(p->outside, all->loops);
         for (unsigned k = 0; k < p->site.n; k++) {
             struct experiment_keep *keep = &p->keeps[k];
+            free_hold(hold_of(atomic_load(&p->site.experiments[k].live)));
             for (unsigned v = 0; v < p->site.experiments[k].n_variants; v++)
                 drop_trial(keep->trials[v], all->loops);
             if (keep->force_key)

@@ -1,6 +1,9 @@
 /* gateway/experiments.h: the experiments of one configuration, by the name that clients ask for, with the keys that its files
  * hold, and what was counted of each variant: made on the main thread (the keeper makes one to see that it can be made),
- * a part of the snapshot. Does. Immutable once made but for its atomics: any thread reads it. */
+ * a part of the snapshot. Does. Immutable once made but for its atomics: any thread reads it.
+ *
+ * What operators and guards change of one that runs (gateway/trials.h) takes no other snapshot: the pointer to it does,
+ * and each draw reads one of them. The one before is freed when every loop has had a turn since: a draw ends in its turn. */
 #ifndef SLUICE_GATEWAY_EXPERIMENTS_H
 #define SLUICE_GATEWAY_EXPERIMENTS_H
 
@@ -9,7 +12,7 @@
 #include "config/config.h"
 #include "gateway/file.h"
 #include "infer/status.h"
-#include "router/experiment.h"
+#include "router/guards.h"
 
 struct gateway;
 
@@ -60,6 +63,12 @@ void experiments_free(struct experiments *all); // NULL is fine
 // What clients reach by that name; NULL: a model, or nothing.
 const struct experiment_place *experiments_find(const struct experiments *all, struct view model);
 
+// Main thread: the index-th experiment of the place goes on by that from the next draw of each loop. gateway: NULL before
+// any loop has seen the place: then it has all that it takes. False: out of memory, and nothing has changed.
+bool experiments_put(struct gateway *gateway, struct experiment_place *p, unsigned index,
+                     const struct experiment_live *live);
+void experiments_forget(struct gateway *g); // the loops have stopped: none before is read any more
+
 // Which variant that request is. False: e, of a `sluice-variant` that does not hold.
 bool experiments_draw(const struct experiment_place *p, struct exchange *ex,
                       const struct infer_request *r, struct view request_id, uint64_t wall_s,
@@ -70,6 +79,9 @@ struct trial *experiments_trial(const struct experiment_place *p, const struct e
 
 // Of all loops together, those that were drawn.
 uint64_t experiments_requests(const struct trial *t, unsigned loops);
+// Of all loops together. slow: of answers, those that took longer than slow_us, by the edges of the histogram; 0: nobody asks; took: NULL, or filled anew.
+struct guard_counts experiments_sum(const struct trial *t, unsigned loops, uint64_t slow_us,
+                                    struct hist *took);
 
 // Main thread, once a second: which variants take or give something else than their control, by what workers have told
 // of both. Those are not drawn from here on, or again; an event tells of each change.

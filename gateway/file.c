@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,4 +67,34 @@ bool file_write(int fd, struct view v)
         v = view_of(v.p + n, v.n - (size_t)n);
     }
     return true;
+}
+
+static bool sync_dir(const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fd >= 0 && fsync(fd) == 0;
+    int error = errno;
+    if (fd >= 0)
+        close(fd);
+    errno = error;
+    return ok;
+}
+
+bool file_replace(const char *dir, const char *name, struct view text)
+{
+    char path[PATH_MAX], fresh[PATH_MAX];
+    errno = ENAMETOOLONG;
+    if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= PATH_MAX ||
+        snprintf(fresh, sizeof(fresh), "%s/%s.new", dir, name) >= PATH_MAX)
+        return false;
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
+        return false;
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return false;
+    bool ok = file_write(fd, text) && fsync(fd) == 0;
+    int error = errno;
+    close(fd);
+    errno = error;
+    return ok && rename(fresh, path) == 0 && sync_dir(dir);
 }

@@ -10,5 +10,7 @@
 bool file_read(const char *path, size_t most, struct buffer *out, char why[FILE_WHY]);
 // All of v. False: errno says why.
 bool file_write(int fd, struct view v);
+// dir/name is text, whole or not at all: under another name first, on the disk, then renamed. dir is made. False: errno.
+bool file_replace(const char *dir, const char *name, struct view text);
 
 #endif

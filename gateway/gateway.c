@@ -12,6 +12,7 @@
 #include "gateway/reload.h"
 #include "gateway/removal.h"
 #include "gateway/show.h"
+#include "gateway/trials.h"
 #include "net/listen.h"
 #include "net/memory.h"
 #include <errno.h>
@@ -457,6 +458,7 @@ static void run(struct gateway *g)
 {
     DOORS_OPEN(g);
     levels_start(g);
+    trials_start(g);
     if (loops_start(&g->loops) != 0) {
         refuse(g, "threads", strerror(errno));
         g->exit_status = 1;
@@ -483,6 +485,7 @@ static void tear_down(struct gateway *g)
     show_drop(g);
     reload_drop(g);
     levels_free(g);
+    trials_free(g);
     admin_free(g->admin);
     parts_free(g);
     DOORS_CLOSE(g);

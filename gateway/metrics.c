@@ -6,6 +6,7 @@
 #include "gateway/levels.h"
 #include "gateway/process.h"
 #include "gateway/prom.h"
+#include "gateway/trials.h"
 
 struct model_metrics *metrics_model(struct metrics *s, const struct model *m)
 {
@@ -714,6 +715,58 @@ static void experiments_outside(struct page *p)
     }
 }
 
+// Runs fn for each experiment that the main thread holds.
+static void each_run(struct page *p, void (*fn)(struct page *p, const struct trial_run *run))
+{
+    const struct experiments *all = p->g->snap->experiments;
+    for (unsigned i = 0; i < all->n; i++)
+        for (unsigned k = 0; k < all->places[i].site.n; k++) {
+            const struct trial_run *run =
+                trials_find(p->g, all->places[i].site.experiments[k].name);
+            if (run)
+                fn(p, run);
+        }
+}
+
+static void run_status(struct page *p, const struct trial_run *run)
+{
+    for (unsigned s = 0; s < TRIAL_STATUSES; s++) {
+        struct prom_label labels[] = {{"experiment", view_str(run->state.name)},
+                                      {"status", view_str(trial_status_name[s])}};
+        prom_count(&p->prom, labels, N(labels), run->state.status == s);
+    }
+}
+
+static void run_skewed(struct page *p, const struct trial_run *run)
+{
+    struct prom_label labels[] = {{"experiment", view_str(run->state.name)}};
+    if (run->guards.rules.split)
+        prom_count(&p->prom, labels, N(labels), run->skewed);
+}
+
+static void run_weights(struct page *p, const struct trial_run *run)
+{
+    for (unsigned v = 0; v < run->state.n_variants; v++) {
+        struct prom_label labels[] = {{"experiment", view_str(run->state.name)},
+                                      {"variant", view_str(run->state.variant[v])}};
+        prom_value(&p->prom, labels, N(labels), run->state.weight[v] / 1e6);
+    }
+}
+
+static void run_evidence(struct page *p, const struct trial_run *run)
+{
+    for (unsigned v = 1; trials_watched(run) && v < run->state.n_variants; v++) {
+        for (unsigned k = 0; k < GUARD_KINDS; k++) {
+            struct prom_label labels[] = {{"experiment", view_str(run->state.name)},
+                                          {"variant", view_str(run->state.variant[v])},
+                                          {"guard", view_str(guard_name[k])}};
+            if (run->guards.rules.on[k])
+                prom_value(&p->prom, labels, N(labels),
+                           guards_evidence(&run->guards, k, v) / guards_needed(&run->guards));
+        }
+    }
+}
+
 static void experiments(struct page *p)
 {
     struct prom *o = &p->prom;
@@ -734,6 +787,19 @@ static void experiments(struct page *p)
     prom_family(o, "sluice_experiment_outside_total", "counter",
                 "Requests for a name that stands for experiments, none of which took them.");
     experiments_outside(p);
+    prom_family(o, "sluice_experiment_status", "gauge",
+                "1 for the status that an experiment has, 0 for the others.");
+    each_run(p, run_status);
+    prom_family(o, "sluice_experiment_weight", "gauge", "Share of the keys, as it is live.");
+    each_run(p, run_weights);
+    prom_family(o, "sluice_experiment_skewed", "gauge",
+                "1: requests do not come to the variants as the weights say.");
+    each_run(p, run_skewed);
+    prom_family(
+        o, "sluice_experiment_guard_evidence", "gauge",
+        "The most evidence that a variant is worse, its logarithm over what is needed: at 1 "
+        "it is rolled back.");
+    each_run(p, run_evidence);
 }
 
 bool metrics_page(struct buffer *out, void *ctx)

@@ -347,7 +347,8 @@ static struct model *draw_model(struct request *r, struct error *e)
         return NULL;
     }
     struct model *m = model_of(r, d->model, e);
-    if (!m && e->status == STATUS_NOT_FOUND && d->how == DRAW_TAKEN) {
+    bool ours = d->how == DRAW_TAKEN || d->how == DRAW_PROMOTED;
+    if (!m && e->status == STATUS_NOT_FOUND && ours) {
         *d = (struct experiment_draw){.how = DRAW_UNFIT, .model = r->place->site.control};
         m = model_of(r, d->model, e);
     }

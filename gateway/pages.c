@@ -10,6 +10,7 @@
 #include "gateway/show.h"
 #include "gateway/signals.h"
 #include "gateway/snapshot.h"
+#include "gateway/trial_pages.h"
 #include <stdio.h>
 #include <unistd.h>
 
@@ -150,4 +151,7 @@ const struct admin_page pages[PAGES] = {
     {"POST", "/v1/levels", ADMIN_TOKEN, levels_set_page},      // pins, for a while
     {"GET", CACHE_PATH, ADMIN_TOKEN, cache_stats_page},        // answers that are kept
     {"POST", CACHE_FLUSH_PATH, ADMIN_TOKEN, cache_flush_page}, // and not given any more
+    {"GET", TRIALS_PATH, ADMIN_TOKEN, trial_pages_list},       // experiments, and what they say
+    {"GET", TRIAL_PATH, ADMIN_TOKEN, trial_pages_show},        // one of them
+    {"POST", TRIAL_PATH, ADMIN_TOKEN, trial_pages_change},     // what becomes of it
 };

@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 14 };
+enum { PAGES = 17 };
 extern const struct admin_page pages[PAGES];
 
 #endif

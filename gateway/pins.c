@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #define FILE_MOST (1u << 20)
@@ -164,11 +163,6 @@ static bool read_members(struct json_reader *r, struct pin *out, char why[PINS_E
 
 // ---- its file ----------------------------------------------------------------------------------------
 
-static bool fill_path(char path[PATH_MAX], const char *dir, const char *name)
-{
-    return snprintf(path, PATH_MAX, "%s/%s", dir, name) < PATH_MAX;
-}
-
 static bool read_all(struct pins *p, struct view text, char why[PINS_ERROR])
 {
     struct json_reader r;
@@ -191,7 +185,7 @@ static bool read_all(struct pins *p, struct view text, char why[PINS_ERROR])
 bool pins_load(struct pins *p, const char *dir, char why[PINS_ERROR])
 {
     char path[PATH_MAX];
-    if (!fill_path(path, dir, "pins.json"))
+    if (snprintf(path, sizeof(path), "%s/pins.json", dir) >= PATH_MAX)
         return refuse(why, "the path is too long");
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     if (fd < 0)
@@ -206,36 +200,6 @@ bool pins_load(struct pins *p, const char *dir, char why[PINS_ERROR])
     return ok;
 }
 
-static bool sync_dir(const char *dir)
-{
-    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    bool ok = fd >= 0 && fsync(fd) == 0;
-    int error = errno;
-    if (fd >= 0)
-        close(fd);
-    errno = error;
-    return ok;
-}
-
-// Whole or not at all: under another name first, on the disk, then renamed.
-static bool replace_file(const char *dir, struct view text)
-{
-    char path[PATH_MAX], fresh[PATH_MAX];
-    errno = ENAMETOOLONG;
-    if (!fill_path(path, dir, "pins.json") || !fill_path(fresh, dir, "pins.json.new"))
-        return false;
-    if (mkdir(dir, 0700) != 0 && errno != EEXIST)
-        return false;
-    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return false;
-    bool ok = file_write(fd, text) && fsync(fd) == 0;
-    int error = errno;
-    close(fd);
-    errno = error;
-    return ok && rename(fresh, path) == 0 && sync_dir(dir);
-}
-
 bool pins_save(const struct pins *p, const char *dir, char why[PINS_ERROR])
 {
     struct buffer text;
@@ -246,9 +210,9 @@ bool pins_save(const struct pins *p, const char *dir, char why[PINS_ERROR])
     for (const struct pin *pin = p->first; pin; pin = pin->next)
         pin_show(&w, pin);
     json_w_array_end(&w);
-    bool ok = w.failed
-                  ? refuse(why, "out of memory")
-                  : replace_file(dir, buffer_view(&text)) || refuse(why, "%s", strerror(errno));
+    bool ok = w.failed ? refuse(why, "out of memory")
+                       : file_replace(dir, "pins.json", buffer_view(&text)) ||
+                             refuse(why, "%s", strerror(errno));
     buffer_deinit(&text);
     return ok;
 }

@@ -28,6 +28,8 @@ struct snapshot;
 struct reload_wish;
 struct survey;
 struct removal;
+struct live_hold;
+struct trials;
 
 // Where log.access points: "-" is standard output.
 static inline const char *log_path(const char *access)
@@ -84,6 +86,8 @@ struct gateway {
     struct wheel_timer pins_timer;
     struct wheel_timer sweep_timer; // gateway/removal
     struct removal *removals;       // models that are out of the table and not free yet
+    struct live_hold *lives_before; // gateway/experiments
+    struct trials *trials;          // gateway/trials
     struct event *keeper_event, *liveness_event, *term_event, *quit_event, *usr1_event;
 };
 

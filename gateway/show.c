@@ -9,6 +9,7 @@
 #include "gateway/levels.h"
 #include "gateway/part.h"
 #include "gateway/survey.h"
+#include "gateway/trials.h"
 #include "gateway/workers.h"
 #include <unistd.h>
 
@@ -142,7 +143,7 @@ static void show_models(struct json_writer *w, struct gateway *g)
 }
 
 static void show_variants(struct json_writer *w, const struct gateway *g,
-                          const struct experiment_place *p, unsigned k)
+                          const struct experiment_place *p, unsigned k, const struct trial_run *run)
 {
     const struct experiment *e = &p->site.experiments[k];
     uint32_t unfit = atomic_load(&p->keeps[k].unfit);
@@ -153,7 +154,7 @@ static void show_variants(struct json_writer *w, const struct gateway *g,
         json_w_object(w);
         put_text(w, "name", c->name);
         put_text(w, "model", c->model);
-        put(w, "weight_ppm", c->weight[c->weights - 1]);
+        put(w, "weight_ppm", run ? run->state.weight[v] : c->weight[c->weights - 1]);
         json_w_key(w, VIEW("known"));
         json_w_bool(w, table_find(g->table, e->variants[v].model) != NULL);
         json_w_key(w, VIEW("fits"));
@@ -164,9 +165,10 @@ static void show_variants(struct json_writer *w, const struct gateway *g,
     json_w_array_end(w);
 }
 
-static void show_experiment(struct json_writer *w, const struct gateway *g,
+static void show_experiment(struct json_writer *w, struct gateway *g,
                             const struct experiment_place *p, unsigned k)
 {
+    const struct trial_run *run = trials_find(g, p->site.experiments[k].name);
     const struct config_experiment *c = p->keeps[k].config;
     json_w_object(w);
     put_text(w, "name", c->name);
@@ -179,11 +181,15 @@ static void show_experiment(struct json_writer *w, const struct gateway *g,
     } else {
         put(w, "holdout_ppm", c->holdout_ppm);
     }
-    show_variants(w, g, p, k);
+    if (run) {
+        put_text(w, "status", trial_status_name[run->state.status]);
+        put(w, "revision", run->state.revision);
+    }
+    show_variants(w, g, p, k, run);
     json_w_object_end(w);
 }
 
-static void show_experiments(struct json_writer *w, const struct gateway *g)
+static void show_experiments(struct json_writer *w, struct gateway *g)
 {
     const struct experiments *all = g->snap->experiments;
     json_w_key(w, VIEW("experiments"));

@@ -5,6 +5,7 @@
 #include "gateway/part.h"
 #include "gateway/reload.h"
 #include "gateway/store_plan.h"
+#include "gateway/trials.h"
 #include <stdio.h>
 
 _Static_assert(STORE_WHY <= FILE_WHY, "it fits");
@@ -161,7 +162,8 @@ void snapshot_publish(struct snapshot *p)
     struct gateway *g = p->gateway;
     struct snapshot *before = g->snap;
     enlist(p);
-    experiments_look(g); // before the first draw
+    trials_adopt(g, p); // before the first draw
+    experiments_look(g);
     atomic_store(&p->awaited, g->loops.n);
     p->taken.fn = on_taken;
     for (unsigned i = 0; i < g->loops.n; i++) {

@@ -3,9 +3,18 @@
 #include "base/hash.h"
 
 const char *const draw_how_name[DRAW_HOWS] = {
-    [DRAW_TAKEN] = "drawn",      [DRAW_FORCED] = "forced",     [DRAW_NO_KEY] = "no_key",
-    [DRAW_HELD_OUT] = "holdout", [DRAW_OTHER_SLICE] = "slice", [DRAW_NOT_TARGETED] = "target",
-    [DRAW_BOUND] = "version",    [DRAW_UNFIT] = "unfit",
+    [DRAW_TAKEN] = "drawn",
+    [DRAW_FORCED] = "forced",
+    [DRAW_NO_KEY] = "no_key",
+    [DRAW_HELD_OUT] = "holdout",
+    [DRAW_OTHER_SLICE] = "slice",
+    [DRAW_NOT_TARGETED] = "target",
+    [DRAW_BOUND] = "version",
+    [DRAW_UNFIT] = "unfit",
+    [DRAW_DRAFT] = "draft",
+    [DRAW_PAUSED] = "paused",
+    [DRAW_ROLLED_BACK] = "rolled_back",
+    [DRAW_PROMOTED] = "promoted",
 };
 
 // ---- buckets -----------------------------------------------------------------------------------------
@@ -183,22 +192,30 @@ static const struct experiment *find_slice(const struct experiment_site *s, stru
     return NULL;
 }
 
-// Which experiment it takes part in; NULL: *how.
-static const struct experiment *find_experiment(const struct experiment_site *s,
-                                                const struct view *said, enum draw_how *how)
+// Whose key that is; NULL: *how. A layer's slice is found by the key.
+static const struct experiment *find_experiment(const struct experiment_site *s, struct view key,
+                                                enum draw_how *how)
 {
     *how = DRAW_NO_KEY;
-    if (said[0].n == 0)
+    if (s->layered && key.n == 0)
         return NULL;
     *how = DRAW_OTHER_SLICE;
-    const struct experiment *e = s->layered ? find_slice(s, said[0]) : &s->experiments[0];
-    if (!e)
-        return NULL;
+    return s->layered ? find_slice(s, key) : &s->experiments[0];
+}
+
+// Who is kept out although the experiment would have him. Without one that draws there is nothing to hold out of.
+static bool is_kept_out(const struct experiment *e, const struct experiment_live *live,
+                        const struct view *said, enum draw_how *how)
+{
+    bool draws = live->how == DRAW_TAKEN;
+    *how = DRAW_NO_KEY;
+    if (draws && said[0].n == 0)
+        return true;
     *how = DRAW_HELD_OUT;
-    if (e->held > 0 && experiment_bucket(said[0], e->holdout_seed) < e->held)
-        return NULL;
+    if (draws && e->held > 0 && experiment_bucket(said[0], e->holdout_seed) < e->held)
+        return true;
     *how = DRAW_NOT_TARGETED;
-    return is_targeted(e, said) ? e : NULL;
+    return !is_targeted(e, said);
 }
 
 static void take_part(const struct experiment *e, unsigned variant, enum draw_how how,
@@ -214,14 +231,22 @@ void experiment_draw(const struct experiment_site *s, const struct view *said,
                      struct experiment_draw *out)
 {
     *out = (struct experiment_draw){.model = s->control, .key = said[0]};
-    const struct experiment *e = find_experiment(s, said, &out->how);
+    const struct experiment *e = find_experiment(s, said[0], &out->how);
     if (!e)
         return;
-    unsigned i = buckets_find(&e->buckets, experiment_bucket(said[0], e->seed));
+    const struct experiment_live *live = atomic_load_explicit(&e->live, memory_order_acquire);
+    if (is_kept_out(e, live, said, &out->how))
+        return;
+    bool draws = live->how == DRAW_TAKEN;
+    unsigned i =
+        draws ? buckets_find(&live->buckets, experiment_bucket(said[0], e->seed)) : live->whole;
+    out->how = live->how;
     if (e->unfit && atomic_load_explicit(e->unfit, memory_order_relaxed) >> i & 1)
         out->how = DRAW_UNFIT;
-    else
+    else if (draws)
         take_part(e, i, DRAW_TAKEN, out);
+    else
+        out->model = e->variants[i].model;
 }
 
 bool experiment_force(const struct experiment_site *s, struct view experiment, struct view variant,

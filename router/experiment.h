@@ -1,7 +1,7 @@
 /* router/experiment.h: which variant of an experiment a request belongs to: a pure function of (experiment, sticky key).
  * A variant is a model, with its own chain and its own cache: it is drawn before the chain is chosen. The same key
- * draws the same variant on every instance and after every start. Integers only. Thinks. Immutable once made: any
- * thread reads it. Views stay as long as whoever made it says.
+ * draws the same variant on every instance and after every start. Integers only. Thinks. Immutable once made, but for
+ * the pointer to what changes while it runs: any thread reads it. Views stay as long as whoever made it says.
  *
  * A draw. The key's bucket is the upper half of a keyed hash of 64 bits (XXH3, its seed made of the salt and of what
  * the draw is for), one of 2^32; each bucket is one variant's. The salt is no secret: it keeps experiments apart, and a
@@ -55,6 +55,30 @@ struct experiment_variant {
     struct view name, model;
 };
 
+enum draw_how {
+    DRAW_TAKEN,
+    DRAW_FORCED, // a tester's signed word says so (router/force.h)
+    DRAW_NO_KEY, // from here on none takes it: it has no sticky key
+    DRAW_HELD_OUT,
+    DRAW_OTHER_SLICE, // its layer gives its key to an experiment of another model, or to none
+    DRAW_NOT_TARGETED,
+    DRAW_BOUND, // it names a version, or belongs to a sequence: both are the control's
+    DRAW_UNFIT, // its variant takes or gives something else, or is not known
+    DRAW_DRAFT, // the experiment has not begun, stands still, or is over: the control's
+    DRAW_PAUSED,
+    DRAW_ROLLED_BACK,
+    DRAW_PROMOTED, // it is over, and one variant is everybody's
+    DRAW_HOWS
+};
+extern const char *const draw_how_name[DRAW_HOWS]; // as logs, metrics and `explain` say it
+
+// What changes while an experiment runs. Immutable: another one takes its place, and a draw reads one of them.
+struct experiment_live {
+    enum draw_how how; // DRAW_TAKEN: it draws; else DRAW_DRAFT and beyond: all get `whole`
+    uint8_t whole;
+    struct buckets buckets;
+};
+
 // One trait of who asks has to have that value.
 struct experiment_condition {
     unsigned trait;
@@ -74,7 +98,7 @@ struct experiment {
     unsigned n_variants;
     const _Atomic uint32_t
         *unfit; // bits of variants that take or give something else than the control
-    struct buckets buckets;
+    const struct experiment_live *_Atomic live;
 };
 
 // All that is asked under one model's name: one experiment, or several that exclude each other by a layer.
@@ -88,19 +112,6 @@ struct experiment_site {
     unsigned n;
 };
 
-enum draw_how {
-    DRAW_TAKEN,
-    DRAW_FORCED, // a tester's signed word says so (router/force.h)
-    DRAW_NO_KEY, // from here on none takes it: it has no sticky key
-    DRAW_HELD_OUT,
-    DRAW_OTHER_SLICE, // its layer gives its key to an experiment of another model, or to none
-    DRAW_NOT_TARGETED,
-    DRAW_BOUND, // it names a version, or belongs to a sequence: both are the control's
-    DRAW_UNFIT, // its variant takes or gives something else, or is not known
-    DRAW_HOWS
-};
-extern const char *const draw_how_name[DRAW_HOWS]; // as logs, metrics and `explain` say it
-
 struct experiment_draw {
     const struct experiment *experiment; // NULL: none takes it
     const struct experiment_variant *variant;
@@ -112,7 +123,7 @@ struct experiment_draw {
 // said: [s->n_traits]; .n == 0: it says nothing of that.
 void experiment_draw(const struct experiment_site *s, const struct view *said,
                      struct experiment_draw *out);
-// As if it had been drawn. False: the site has no such experiment or variant.
+// As if it had been drawn, also where nobody is. False: the site has no such experiment or variant.
 bool experiment_force(const struct experiment_site *s, struct view experiment, struct view variant,
                       struct experiment_draw *out);
 

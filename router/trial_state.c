@@ -292,13 +292,14 @@ bool trial_state_write(struct buffer *out, const struct trial_state *s)
 
 // ---- read --------------------------------------------------------------------------------------------
 
-struct reading {
+struct trial_reading {
     struct json_reader json;
     struct trial_state *out;
     char *wrong; // [TRIAL_WRONG]
 };
 
-__attribute__((format(printf, 2, 3))) static bool refuse(struct reading *r, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static bool refuse(struct trial_reading *r,
+                                                         const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
@@ -308,7 +309,7 @@ __attribute__((format(printf, 2, 3))) static bool refuse(struct reading *r, cons
     return false;
 }
 
-static bool read_number(struct reading *r, const char *what, uint64_t most, uint64_t *out)
+static bool read_number(struct trial_reading *r, const char *what, uint64_t most, uint64_t *out)
 {
     if (json_next(&r->json) == JSON_NUMBER && num_parse_u64(r->json.text, out) == NUM_OK &&
         *out <= most)
@@ -316,7 +317,7 @@ static bool read_number(struct reading *r, const char *what, uint64_t most, uint
     return refuse(r, "%s: expected a whole number from 0 to %llu", what, (unsigned long long)most);
 }
 
-static bool read_text(struct reading *r, const char *what, size_t most, char *out)
+static bool read_text(struct trial_reading *r, const char *what, size_t most, char *out)
 {
     struct arena a;
     struct view text = {NULL, 0};
@@ -331,7 +332,7 @@ static bool read_text(struct reading *r, const char *what, size_t most, char *ou
     return ok || refuse(r, "%s: expected at most %zu bytes", what, most);
 }
 
-static bool read_name(struct reading *r, const char *what, char out[TRIAL_NAME + 1])
+static bool read_name(struct trial_reading *r, const char *what, char out[TRIAL_NAME + 1])
 {
     if (!read_text(r, what, TRIAL_NAME, out))
         return false;
@@ -339,7 +340,7 @@ static bool read_name(struct reading *r, const char *what, char out[TRIAL_NAME +
 }
 
 // Sixteen digits each.
-static bool read_hex(struct reading *r, const char *what, uint64_t *out, unsigned count)
+static bool read_hex(struct trial_reading *r, const char *what, uint64_t *out, unsigned count)
 {
     char digits[33];
     if (!read_text(r, what, sizeof(digits) - 1, digits))
@@ -356,7 +357,7 @@ static bool read_hex(struct reading *r, const char *what, uint64_t *out, unsigne
     return true;
 }
 
-static bool read_status(struct reading *r)
+static bool read_status(struct trial_reading *r)
 {
     char word[16];
     if (!read_text(r, "status", sizeof(word) - 1, word))
@@ -369,7 +370,7 @@ static bool read_status(struct reading *r)
 }
 
 // Its first token has been read.
-static bool read_variant(struct reading *r)
+static bool read_variant(struct trial_reading *r)
 {
     struct trial_state *s = r->out;
     uint64_t weight = EXPERIMENT_WHOLE + 1;
@@ -395,7 +396,7 @@ static bool read_variant(struct reading *r)
     return true;
 }
 
-static bool read_variants(struct reading *r)
+static bool read_variants(struct trial_reading *r)
 {
     enum json_token t;
     if (json_next(&r->json) != JSON_ARRAY)
@@ -406,7 +407,7 @@ static bool read_variants(struct reading *r)
     return t == JSON_ARRAY_END || refuse(r, "variants: expected objects");
 }
 
-static bool read_runs(struct reading *r)
+static bool read_runs(struct trial_reading *r)
 {
     struct buckets *b = &r->out->buckets;
     uint64_t flat[2 * BUCKET_RUNS + 1];
@@ -427,7 +428,7 @@ static bool read_runs(struct reading *r)
     return b->last[b->n - 1] == UINT32_MAX || refuse(r, "runs: the last bucket is nobody's");
 }
 
-static bool read_seeds(struct reading *r)
+static bool read_seeds(struct trial_reading *r)
 {
     struct trial_state *s = r->out;
     if (json_next(&r->json) != JSON_ARRAY)
@@ -468,7 +469,7 @@ static const char *const member_name[MEMBERS] = {
     "layout",      "name",     "revision", "epoch", "mark",  "status", "promoted",
     "counts_from", "variants", "runs",     "seeds", "at_us", "who",    "why"};
 
-static bool read_layout(struct reading *r)
+static bool read_layout(struct trial_reading *r)
 {
     uint64_t layout;
     return read_number(r, "layout", UINT32_MAX, &layout) &&
@@ -476,7 +477,7 @@ static bool read_layout(struct reading *r)
                                              (unsigned long long)layout, TRIAL_LAYOUT));
 }
 
-static bool read_promoted(struct reading *r)
+static bool read_promoted(struct trial_reading *r)
 {
     uint64_t n = 0;
     bool ok = read_number(r, "promoted", EXPERIMENT_VARIANTS - 1, &n);
@@ -484,7 +485,7 @@ static bool read_promoted(struct reading *r)
     return ok;
 }
 
-static bool read_member(struct reading *r, enum member m)
+static bool read_member(struct trial_reading *r, enum member m)
 {
     struct trial_state *s = r->out;
     switch (m) {
@@ -530,7 +531,7 @@ static enum member find_member(struct view key)
     return (enum member)m;
 }
 
-static bool read_members(struct reading *r)
+static bool read_members(struct trial_reading *r)
 {
     unsigned has = 0;
     enum json_token t;
@@ -564,7 +565,7 @@ static bool buckets_are_weights(const struct trial_state *s)
     return true;
 }
 
-static bool check(struct reading *r)
+static bool check(struct trial_reading *r)
 {
     const struct trial_state *s = r->out;
     if (s->revision == 0 || s->counts_from == 0 || s->counts_from > s->revision)
@@ -584,7 +585,7 @@ static bool check(struct reading *r)
 
 bool trial_state_read(struct trial_state *out, struct view text, char wrong[TRIAL_WRONG])
 {
-    struct reading r = {.out = out, .wrong = wrong};
+    struct trial_reading r = {.out = out, .wrong = wrong};
     wrong[0] = '\0';
     *out = (struct trial_state){0};
     if (text.n > TRIAL_TEXT)

@@ -6,7 +6,8 @@
 #include <string.h>
 
 /* An experiment over some models of a world. Its weights change as a reload of the configuration changes them: each
- * loop goes by its snapshot, and takes up the next one in a turn of its own. Dice of its own: worlds are the same with it
+ * loop goes by its snapshot, and takes up the next one in a turn of its own. And it stands still, goes on and is over, as
+ * operators and guards say: at once, on all loops, by the pointer to what is live of the newest. Dice of its own: worlds are the same with it
  * and without, but for who is asked. */
 
 #define KEYS 64
@@ -17,8 +18,10 @@ struct trials {
     struct experiment_variant variants[SIM_MODELS];
     uint32_t weights[GENERATIONS][SIM_MODELS];
     struct experiment of[GENERATIONS];
+    struct experiment_live live[GENERATIONS];
     struct experiment_site site[GENERATIONS];
     unsigned newest;
+    struct experiment_live still;     // one that draws nobody
     uint8_t drawn[GENERATIONS][KEYS]; // 1 + the variant that it had; 0: nobody has asked
 };
 
@@ -39,17 +42,19 @@ static void publish(struct world *w, struct trials *t, unsigned n)
 {
     unsigned g = ++t->newest;
     t->of[g] = t->of[g - 1];
+    t->live[g] = t->live[g - 1];
+    atomic_store(&t->of[g].live, &t->live[g]);
     t->site[g] = t->site[g - 1];
     t->site[g].experiments = &t->of[g];
     draw_weights(t, t->weights[g], n);
-    demand(w, NULL, buckets_change(&t->of[g].buckets, t->weights[g], n), "buckets have room");
+    demand(w, NULL, buckets_change(&t->live[g].buckets, t->weights[g], n), "buckets have room");
     struct buckets anew;
     buckets_init(&anew);
     for (unsigned i = 0; i <= g; i++)
         demand(w, NULL, buckets_change(&anew, t->weights[i], n), "buckets have room");
-    bool same = anew.n == t->of[g].buckets.n;
+    bool same = anew.n == t->live[g].buckets.n;
     for (unsigned i = 0; same && i < anew.n; i++)
-        same = anew.last[i] == t->of[g].buckets.last[i] && anew.of[i] == t->of[g].buckets.of[i];
+        same = anew.last[i] == t->live[g].buckets.last[i] && anew.of[i] == t->live[g].buckets.of[i];
     demand(w, NULL, same, "who starts later has the same buckets");
 }
 
@@ -76,9 +81,10 @@ void trials_open(struct world *w)
                                           .n_traits = 1,
                                           .experiments = &t->of[0],
                                           .n = 1};
+    atomic_store(&t->of[0].live, &t->live[0]);
     draw_weights(t, t->weights[0], p->models);
-    buckets_init(&t->of[0].buckets);
-    demand(w, NULL, buckets_change(&t->of[0].buckets, t->weights[0], p->models),
+    buckets_init(&t->live[0].buckets);
+    demand(w, NULL, buckets_change(&t->live[0].buckets, t->weights[0], p->models),
            "buckets have room");
 }
 
@@ -111,6 +117,27 @@ static void look_at_key(const struct world *w, struct trials *t, const struct li
     demand(w, x, t->weights[g][variant] > t->weights[g - 1][variant], "only who grows takes one");
 }
 
+// Of the newest: it draws, or all have one model.
+static void change_live(struct trials *t, unsigned n)
+{
+    static const enum draw_how hows[] = {DRAW_DRAFT, DRAW_PAUSED, DRAW_ROLLED_BACK, DRAW_PROMOTED};
+    struct experiment *e = &t->of[t->newest];
+    bool draws = rand_below(&t->dice, 2);
+    t->still.how = hows[rand_below(&t->dice, 4)];
+    t->still.whole = t->still.how == DRAW_PROMOTED ? (uint8_t)rand_below(&t->dice, n) : 0;
+    atomic_store(&e->live, draws ? &t->live[t->newest] : &t->still);
+}
+
+// Who takes part in none: held out, or nobody is drawn.
+static void look_at_others(const struct world *w, const struct trials *t, const struct life *x,
+                           const struct experiment_live *live, const struct experiment_draw *d)
+{
+    unsigned whole = live->how == DRAW_TAKEN ? 0 : live->whole;
+    demand(w, x, d->how == (live->how == DRAW_TAKEN ? DRAW_HELD_OUT : live->how),
+           "who takes no part knows why");
+    demand(w, x, view_eq(d->model, t->variants[whole].model), "and has the control, or all have");
+}
+
 void trials_draw(struct loop_of *l, struct life *x)
 {
     struct world *w = l->w;
@@ -121,6 +148,8 @@ void trials_draw(struct loop_of *l, struct life *x)
         publish(w, t, w->plan.models);
     if (rand_below(&t->dice, 20) == 0)
         l->trial = t->newest;
+    if (rand_below(&t->dice, 15) == 0)
+        change_live(t, w->plan.models);
     char text[16];
     unsigned key = (unsigned)rand_below(&t->dice, KEYS);
     struct view said = view_of(text, (size_t)snprintf(text, sizeof(text), "k%u", key));
@@ -131,8 +160,7 @@ void trials_draw(struct loop_of *l, struct life *x)
     if (d.variant)
         look_at_key(w, t, x, l->trial, key, (unsigned)(d.variant - t->variants));
     else
-        demand(w, x, d.how == DRAW_HELD_OUT && x->model == model_named(w, t->variants[0].model),
-               "who is held out has the control");
+        look_at_others(w, t, x, atomic_load(&t->site[l->trial].experiments->live), &d);
 }
 
 // Under the experiment's name, as the gateway does: whose model is known is asked.

@@ -26,6 +26,28 @@ static struct config *good(const char *text)
     return c;
 }
 
+// What a section says and is no default, however it is written.
+static void what_stands_for_a_section(void **state)
+{
+    struct config *c = good(SMALL "experiment \"e\" { model = \"m\" key = \"request-id\" "
+                                  "guard { errors = true max_p99 = \"80ms\" }\n" AB "}\n"
+                                  "experiment \"f\" { model = \"x\" holdout = 0%\n" QR "}\n");
+    struct buffer text;
+    buffer_init(&text);
+    assert_true(config_experiment_print(c, &c->experiments[0], &text));
+    assert_true(view_is(buffer_view(&text), "model = \"m\"\nsalt = \"e\"\nerrors = true\n"
+                                            "max_p99 = 80ms\nvariant a\nmodel = \"m\"\n"
+                                            "weight = {60%}\nvariant b\nmodel = \"n\"\n"
+                                            "weight = {40%}\n"));
+    const struct config_guard *guard = &c->experiments[0].guard, *none = &c->experiments[1].guard;
+    assert_true(guard->errors && !guard->fallbacks && guard->max_p99_us == 80000);
+    assert_true(!none->errors && !none->max_errors_ppm && none->min_requests == 100);
+    assert_false(c->experiments[0].draft);
+    buffer_deinit(&text);
+    config_unref(c);
+    (void)state;
+}
+
 static void what_an_experiment_says(void **state)
 {
     struct config *c = good(
@@ -211,6 +233,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_an_experiment_says),
+        cmocka_unit_test(what_stands_for_a_section),
         cmocka_unit_test(weights),
         cmocka_unit_test(variants),
         cmocka_unit_test(circles),

@@ -291,6 +291,7 @@ static const struct experiment_variant variants[2][2] = {
 static const struct experiment_condition conditions[] = {
     {1, VIEW("de")}, {1, VIEW("at")}, {2, VIEW("acme")}};
 static struct experiment both[2];
+static struct experiment_live live[2];
 static struct experiment_site site;
 static _Atomic uint32_t unfit;
 
@@ -305,7 +306,9 @@ static int begin(void **state)
                                       .n_variants = 2};
         both[i].seed = experiment_seed(both[i].name, DRAW_FOR_VARIANT);
         both[i].holdout_seed = experiment_seed(both[i].name, DRAW_FOR_HOLDOUT);
-        make(&both[i].buckets, weights, 2);
+        live[i] = (struct experiment_live){.how = DRAW_TAKEN};
+        make(&live[i].buckets, weights, 2);
+        atomic_store(&both[i].live, &live[i]);
     }
     site = (struct experiment_site){.model = VIEW("m"),
                                     .control = VIEW("m"),
@@ -338,6 +341,39 @@ static void assert_outside(const struct experiment_draw *d, enum draw_how how)
     assert_null(d->variant);
     assert_int_equal(d->how, how);
     assert_true(view_is(d->model, "m"));
+}
+
+// Whoever does not draw has one model for all: no key is needed then, and nobody is held out; targets and slices hold.
+static void who_does_not_draw_has_one_model(void **state)
+{
+    (void)state;
+    static const enum draw_how hows[] = {DRAW_DRAFT, DRAW_PAUSED, DRAW_ROLLED_BACK};
+    struct experiment_live still = {.how = DRAW_PAUSED};
+    both[0].held = BUCKETS;
+    atomic_store(&both[0].live, &still);
+    for (unsigned i = 0; i < 3; i++) {
+        still.how = hows[i];
+        struct experiment_draw d = draw(i ? "k" : "", "", "");
+        assert_outside(&d, hows[i]);
+    }
+    still = (struct experiment_live){.how = DRAW_PROMOTED, .whole = 1};
+    struct experiment_draw d = draw("", "", "");
+    assert_null(d.experiment);
+    assert_int_equal(d.how, DRAW_PROMOTED);
+    assert_true(view_is(d.model, "n"));
+    both[0].conditions = conditions;
+    both[0].n_conditions = 3;
+    d = draw("k", "fr", "acme");
+    assert_outside(&d, DRAW_NOT_TARGETED);
+    assert_int_equal(draw("k", "de", "acme").how, DRAW_PROMOTED);
+    both[0].unfit = &unfit;
+    atomic_store(&unfit, 2);
+    d = draw("k", "de", "acme");
+    assert_outside(&d, DRAW_UNFIT);
+    site.layered = true;
+    d = draw("", "de", "acme");
+    assert_outside(&d, DRAW_NO_KEY);
+    assert_true(experiment_force(&site, VIEW("e0"), VIEW("treatment"), &d)); // testers go on
 }
 
 static void a_key_draws_its_variant(void **state)
@@ -507,6 +543,7 @@ int main(void)
         cmocka_unit_test(few_keys_move),
         cmocka_unit_test(salts_keep_experiments_apart),
         cmocka_unit_test(draws_are_the_same_for_ever),
+        cmocka_unit_test_setup(who_does_not_draw_has_one_model, begin),
         cmocka_unit_test_setup(a_key_draws_its_variant, begin),
         cmocka_unit_test_setup(experiments_of_a_layer_exclude_each_other, begin),
         cmocka_unit_test_setup(a_holdout_takes_no_part, begin),

@@ -1,0 +1,450 @@
+#include "gateway/trial_pages.h"
+
+#include "base/json.h"
+#include "base/num.h"
+#include "net/server.h"
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#define ALPHA 0.05    // of each interval
+#define TIGHT_AT 2000 // requests for which they are narrowest
+#define JSON VIEW("application/json")
+
+static void put(struct json_writer *w, const char *key, uint64_t value)
+{
+    json_w_key(w, view_str(key));
+    json_w_u64(w, value);
+}
+
+static void put_text(struct json_writer *w, const char *key, const char *value)
+{
+    json_w_key(w, view_str(key));
+    json_w_string(w, view_str(value));
+}
+
+static void put_bool(struct json_writer *w, const char *key, bool value)
+{
+    json_w_key(w, view_str(key));
+    json_w_bool(w, value);
+}
+
+// What is not known, or has no end, is null.
+static void put_number(struct json_writer *w, const char *key, double value)
+{
+    json_w_key(w, view_str(key));
+    if (isfinite(value))
+        json_w_f64(w, value);
+    else
+        json_w_null(w);
+}
+
+// ---- effects -----------------------------------------------------------------------------------------
+
+static void put_interval(struct json_writer *w, const char *key, double value,
+                         struct stats_interval i)
+{
+    json_w_key(w, view_str(key));
+    json_w_object(w);
+    put_number(w, "value", value);
+    put_number(w, "low", i.low);
+    put_number(w, "high", i.high);
+    json_w_object_end(w);
+}
+
+static struct stats_sum sum_of_arm(struct stats_arm a)
+{
+    return (struct stats_sum){a.n, (double)a.bad, (double)a.bad};
+}
+
+// The sum is exact; of the squares each is taken at the upper edge of its bucket, so that the interval is no narrower.
+static struct stats_sum sum_of_hist(const struct hist *h)
+{
+    struct stats_sum s = {.n = h->count, .sum = (double)h->sum};
+    for (unsigned i = 0; i < HIST_BUCKETS; i++)
+        s.squares += (double)h->bucket[i] * (double)hist_upper(i) * (double)hist_upper(i);
+    return s;
+}
+
+static double mean_of(const struct stats_sum *s)
+{
+    return s->n > 0 ? s->sum / (double)s->n : NAN;
+}
+
+static void put_lift(struct json_writer *w, const char *key, struct stats_sum control,
+                     struct stats_sum variant)
+{
+    put_interval(w, key, mean_of(&variant) - mean_of(&control),
+                 stats_lift(&control, &variant, ALPHA, TIGHT_AT));
+}
+
+static void put_quantile(struct json_writer *w, const char *key, const struct hist *h, double q)
+{
+    double value = h->count > 0 ? (double)hist_quantile(h, q) : NAN;
+    put_interval(w, key, value, stats_quantile(h, q, ALPHA));
+}
+
+// What is counted of a variant, and how it compares with the control.
+static void put_effects(struct json_writer *w, const struct gateway *g, const struct trial_run *run,
+                        unsigned variant)
+{
+    static struct hist took[2]; // the main thread's; too large for its stack
+    struct guard_counts own = trials_counts(g, run, variant, &took[1]);
+    struct guard_counts control = trials_counts(g, run, 0, &took[0]);
+    struct stats_sum errors = sum_of_arm(own.errors), latency = sum_of_hist(&took[1]);
+    put(w, "requests", own.drawn);
+    put(w, "judged", own.errors.n);
+    put(w, "errors", own.errors.bad);
+    put(w, "answers", own.fallbacks.n);
+    put(w, "fallbacks", own.fallbacks.bad);
+    put_interval(w, "error_rate", mean_of(&errors), stats_mean(&errors, ALPHA, TIGHT_AT));
+    put_interval(w, "latency_mean_us", mean_of(&latency), stats_mean(&latency, ALPHA, TIGHT_AT));
+    put_quantile(w, "latency_p50_us", &took[1], 0.5);
+    put_quantile(w, "latency_p99_us", &took[1], 0.99);
+    if (variant == 0)
+        return;
+    json_w_key(w, VIEW("against_control"));
+    json_w_object(w);
+    put_lift(w, "error_rate", sum_of_arm(control.errors), errors);
+    put_lift(w, "fallback_rate", sum_of_arm(control.fallbacks), sum_of_arm(own.fallbacks));
+    put_lift(w, "latency_mean_us", sum_of_hist(&took[0]), latency);
+    json_w_object_end(w);
+}
+
+// ---- what stands --------------------------------------------------------------------------------------
+
+static void put_guards(struct json_writer *w, const struct trial_run *run, unsigned variant)
+{
+    json_w_key(w, VIEW("guards"));
+    json_w_array(w);
+    for (unsigned k = 0; k < GUARD_KINDS; k++) {
+        if (!run->guards.rules.on[k])
+            continue;
+        json_w_object(w);
+        put_text(w, "guard", guard_name[k]);
+        if (k >= GUARD_PAIRS)
+            put_number(w, "limit", run->guards.rules.limit[k]);
+        put_number(w, "evidence", guards_evidence(&run->guards, k, variant));
+        put_number(w, "needed", guards_needed(&run->guards));
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
+static void put_variants(struct json_writer *w, const struct gateway *g,
+                         const struct trial_run *run)
+{
+    const struct experiment *e = &run->place->site.experiments[run->index];
+    json_w_key(w, VIEW("variants"));
+    json_w_array(w);
+    for (unsigned v = 0; v < run->state.n_variants; v++) {
+        json_w_object(w);
+        put_text(w, "name", run->state.variant[v]);
+        json_w_key(w, VIEW("model"));
+        json_w_string(w, e->variants[v].model);
+        put(w, "weight_ppm", run->state.weight[v]);
+        put_effects(w, g, run, v);
+        if (v > 0 && trials_watched(run))
+            put_guards(w, run, v);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
+static void put_state(struct json_writer *w, const struct trial_run *run)
+{
+    const struct trial_state *s = &run->state;
+    put_text(w, "name", s->name);
+    json_w_key(w, VIEW("model"));
+    json_w_string(w, run->place->site.model);
+    put(w, "revision", s->revision);
+    put_text(w, "status", trial_status_name[s->status]);
+    if (s->status == TRIAL_PROMOTED)
+        put_text(w, "promoted", s->variant[s->promoted]);
+    put(w, "at_ms", s->at_us / 1000);
+    put_text(w, "who", s->who);
+    put_text(w, "why", s->why);
+    put_bool(w, "kept", run->kept);
+    put_bool(w, "from_file", s->counts_from == s->revision && strcmp(s->who, "gateway.conf") == 0);
+    put_bool(w, "watched", trials_watched(run));
+    put_bool(w, "skewed", run->skewed);
+}
+
+static void put_experiment(struct json_writer *w, const struct gateway *g,
+                           const struct trial_run *run)
+{
+    json_w_object(w);
+    put_state(w, run);
+    put_variants(w, g, run);
+    json_w_object_end(w);
+}
+
+void trial_pages_list(struct exchange *ex, void *gateway)
+{
+    struct gateway *g = gateway;
+    struct json_writer w;
+    struct buffer page;
+    buffer_init(&page);
+    json_write(&w, &page);
+    json_w_object(&w);
+    json_w_key(&w, VIEW("experiments"));
+    json_w_array(&w);
+    const struct experiments *all = g->snap->experiments; // in their order
+    for (unsigned i = 0; all && i < all->n; i++) {
+        for (unsigned k = 0; k < all->places[i].site.n; k++) {
+            const struct trial_run *run = trials_find(g, all->places[i].site.experiments[k].name);
+            if (run)
+                put_experiment(&w, g, run);
+        }
+    }
+    json_w_array_end(&w);
+    json_w_object_end(&w);
+    admin_answer(ex, 200, JSON, &page, w.failed);
+}
+
+static void answer(struct exchange *ex, const struct gateway *g, const struct trial_run *run)
+{
+    struct json_writer w;
+    struct buffer page;
+    buffer_init(&page);
+    json_write(&w, &page);
+    put_experiment(&w, g, run);
+    admin_answer(ex, 200, JSON, &page, w.failed);
+}
+
+// 409, with what is there.
+static void conflict(struct exchange *ex, const struct gateway *g, const struct trial_run *run,
+                     uint64_t expected, const char *why)
+{
+    struct json_writer w;
+    struct buffer page;
+    buffer_init(&page);
+    json_write(&w, &page);
+    json_w_object(&w);
+    put_text(&w, "error", why);
+    if (expected > 0)
+        put(&w, "expected_revision", expected);
+    json_w_key(&w, VIEW("is"));
+    put_experiment(&w, g, run);
+    json_w_object_end(&w);
+    admin_answer(ex, 409, JSON, &page, w.failed);
+}
+
+static void refuse_name(struct exchange *ex)
+{
+    admin_refuse(ex, 404, VIEW("experiment: expected one of gateway.conf"));
+}
+
+void trial_pages_show(struct exchange *ex, void *gateway)
+{
+    struct gateway *g = gateway;
+    struct view name =
+        view_of(ex->path.p + sizeof(TRIAL_PATH) - 1, ex->path.n - (sizeof(TRIAL_PATH) - 1));
+    const struct trial_run *run = trials_find(g, name);
+    if (run)
+        answer(ex, g, run);
+    else
+        refuse_name(ex);
+}
+
+// ---- what is to become of it --------------------------------------------------------------------------
+
+static const char *const verb_name[] = {[TRIAL_WEIGH] = "weights",
+                                        [TRIAL_RESUME] = "resume",
+                                        [TRIAL_PAUSE] = "pause",
+                                        [TRIAL_ROLL_BACK] = "rollback",
+                                        [TRIAL_PROMOTE] = "promote"};
+#define VERBS (sizeof(verb_name) / sizeof(verb_name[0]))
+
+struct wish { // of a POST
+    enum trial_verb verb;
+    uint64_t revision; // 0: not said
+    bool weighed;      // weights has been said
+    bool promoted;     // variant has been
+    unsigned variant;
+    bool said[EXPERIMENT_VARIANTS];
+    uint32_t weights[EXPERIMENT_VARIANTS];
+    char why_text[TRIAL_WHY + 1];
+    char *why; // [TRIAL_CAUSE], of a refusal
+};
+
+__attribute__((format(printf, 2, 3))) static bool refuse(struct wish *w, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(w->why, TRIAL_CAUSE, format, ap);
+    va_end(ap);
+    return false;
+}
+
+// The variant's place; n_variants: there is none.
+static unsigned place_of(const struct trial_run *run, struct view name)
+{
+    unsigned v = 0;
+    while (v < run->state.n_variants && !view_is(name, run->state.variant[v]))
+        v++;
+    return v;
+}
+
+static bool read_u64(struct json_reader *r, uint64_t most, uint64_t *out)
+{
+    return json_next(r) == JSON_NUMBER && num_parse_u64(r->text, out) == NUM_OK && *out <= most;
+}
+
+static bool read_revision(struct json_reader *r, struct wish *w)
+{
+    return (read_u64(r, TRIAL_MOST, &w->revision) && w->revision > 0) ||
+           refuse(w, "revision: expected a whole number from 1");
+}
+
+static bool read_why(struct json_reader *r, struct wish *w)
+{
+    bool ok = json_next(r) == JSON_STRING && !r->escaped && r->text.n <= TRIAL_WHY;
+    if (!ok)
+        return refuse(w, "why: expected at most %u bytes, without escapes", TRIAL_WHY);
+    memcpy(w->why_text, r->text.p, r->text.n);
+    w->why_text[r->text.n] = '\0';
+    return true;
+}
+
+static bool read_weights(struct json_reader *r, struct wish *w, const struct trial_run *run)
+{
+    enum json_token t;
+    if (json_next(r) != JSON_OBJECT)
+        return refuse(w, "weights_ppm: expected {VARIANT: N, ...}");
+    w->weighed = true;
+    while ((t = json_next(r)) == JSON_KEY) {
+        unsigned v = place_of(run, r->text);
+        uint64_t weight;
+        if (v == run->state.n_variants || w->said[v])
+            return refuse(w, "weights_ppm: expected the experiment's variants, each once");
+        if (!read_u64(r, EXPERIMENT_WHOLE, &weight))
+            return refuse(w, "weights_ppm: expected whole numbers from 0 to %u", EXPERIMENT_WHOLE);
+        w->said[v] = true;
+        w->weights[v] = (uint32_t)weight;
+    }
+    return t == JSON_OBJECT_END || refuse(w, "weights_ppm: expected {VARIANT: N, ...}");
+}
+
+static bool read_variant(struct json_reader *r, struct wish *w, const struct trial_run *run)
+{
+    bool text = json_next(r) == JSON_STRING;
+    w->variant = text ? place_of(run, r->text) : run->state.n_variants;
+    w->promoted = true;
+    return w->variant < run->state.n_variants ||
+           refuse(w, "variant: expected one of the experiment's");
+}
+
+static bool read_member(struct json_reader *r, struct wish *w, const struct trial_run *run)
+{
+    struct view key = r->text;
+    if (view_is(key, "revision") && w->revision == 0)
+        return read_revision(r, w);
+    if (view_is(key, "why") && !w->why_text[0])
+        return read_why(r, w);
+    if (view_is(key, "weights_ppm") && w->verb == TRIAL_WEIGH && !w->weighed)
+        return read_weights(r, w, run);
+    if (view_is(key, "variant") && w->verb == TRIAL_PROMOTE && !w->promoted)
+        return read_variant(r, w, run);
+    return refuse(w, "body: expected %srevision and why, each once",
+                  w->verb == TRIAL_WEIGH     ? "weights_ppm, "
+                  : w->verb == TRIAL_PROMOTE ? "variant, "
+                                             : "");
+}
+
+// Whoever is not named has what he had, and the control the rest.
+static bool complete_weights(struct wish *w, const struct trial_run *run)
+{
+    uint64_t sum = 0;
+    for (unsigned v = 0; v < run->state.n_variants; v++) {
+        if (v > 0 && !w->said[v])
+            w->weights[v] = run->state.weight[v];
+        sum += v > 0 || w->said[v] ? w->weights[v] : 0;
+    }
+    if (sum > EXPERIMENT_WHOLE || (w->said[0] && sum != EXPERIMENT_WHOLE))
+        return refuse(w, "weights_ppm: expected weights that add up to %u, got %llu",
+                      EXPERIMENT_WHOLE, (unsigned long long)sum);
+    if (!w->said[0])
+        w->weights[0] = (uint32_t)(EXPERIMENT_WHOLE - sum);
+    return true;
+}
+
+static bool read_wish(const struct exchange *ex, struct wish *w, const struct trial_run *run)
+{
+    struct json_reader r;
+    enum json_token t = JSON_OBJECT_END;
+    json_read(&r, buffer_view(&ex->body));
+    if (buffer_len(&ex->body) > 0) {
+        if (json_next(&r) != JSON_OBJECT)
+            return refuse(w, "body: expected one JSON object");
+        while ((t = json_next(&r)) == JSON_KEY)
+            if (!read_member(&r, w, run))
+                return false;
+        if (t != JSON_OBJECT_END || json_next(&r) != JSON_END)
+            return refuse(w, "body: expected one JSON object");
+    }
+    if (w->verb == TRIAL_WEIGH && !w->weighed)
+        return refuse(w, "weights_ppm: expected {VARIANT: N, ...}");
+    if (w->verb == TRIAL_PROMOTE && !w->promoted)
+        return refuse(w, "variant: expected the one that all shall get");
+    return w->verb != TRIAL_WEIGH || complete_weights(w, run);
+}
+
+// NAME/VERB behind TRIAL_PATH. False: no such verb.
+static bool split_path(struct view path, struct view *name, enum trial_verb *verb)
+{
+    const char *at = path.p + sizeof(TRIAL_PATH) - 1, *end = path.p + path.n;
+    const char *slash = memchr(at, '/', (size_t)(end - at));
+    *name = view_of(at, (size_t)((slash ? slash : end) - at));
+    unsigned v = 0;
+    struct view word = slash ? view_of(slash + 1, (size_t)(end - slash - 1)) : VIEW("");
+    while (v < VERBS && !view_is(word, verb_name[v]))
+        v++;
+    *verb = (enum trial_verb)v;
+    return v < VERBS;
+}
+
+static void change(struct exchange *ex, struct gateway *g, struct trial_run *run,
+                   const struct wish *w)
+{
+    char why[TRIAL_CAUSE], who[TRIAL_WHO + 1];
+    snprintf(who, sizeof(who), "%.*s", VIEW_ARG(server_conn_peer(ex->conn)));
+    struct trial_change c = {.verb = w->verb,
+                             .weights = w->weights,
+                             .variant = w->variant,
+                             .stamp = {.who = view_str(who), .why = view_str(w->why_text)}};
+    if (w->revision > 0 && w->revision != run->state.revision)
+        conflict(ex, g, run, w->revision, "revision: another one is there");
+    else if (!trials_change(g, run, &c, ex, why))
+        conflict(ex, g, run, 0, why);
+}
+
+void trial_pages_change(struct exchange *ex, void *gateway)
+{
+    struct gateway *g = gateway;
+    char why[TRIAL_CAUSE];
+    struct wish w = {.why = why};
+    struct view name;
+    bool verb = split_path(ex->path, &name, &w.verb);
+    struct trial_run *run = trials_find(g, name);
+    if (!run)
+        refuse_name(ex);
+    else if (!verb)
+        admin_refuse(ex, 404,
+                     VIEW("path: expected weights, resume, pause, rollback or promote behind the "
+                          "experiment's name"));
+    else if (!read_wish(ex, &w, run))
+        admin_refuse(ex, 400, view_str(why));
+    else
+        change(ex, g, run, &w);
+}
+
+void trial_pages_answer(const struct trial_put *p, const struct trial_run *run, bool done)
+{
+    if (!run)
+        refuse_name(p->ex);
+    else if (done)
+        answer(p->ex, p->gateway, run);
+    else
+        conflict(p->ex, p->gateway, run, p->next.revision - 1, "revision: another one is there");
+}

@@ -1,0 +1,216 @@
+/* router/stats: over thousands of experiments in which nothing is wrong, looked at again and again, few are stopped; where
+ * something is, it is found soon. Tables are printed. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include <cmocka.h>
+
+#include "base/rand.h"
+#include "router/stats.h"
+#include <math.h>
+
+#define ALPHA 0.05
+#define GUARDS 4
+#define WORLDS 2000
+
+static struct rand dice;
+
+static struct stats_arm draw_arm(unsigned n, double rate)
+{
+    struct stats_arm a = {.n = n};
+    for (unsigned i = 0; i < n; i++)
+        a.bad += rand_unit(&dice) < rate;
+    return a;
+}
+
+// How many requests of its own the variant had when it was stopped; 0: it was not, within `most`.
+static unsigned run_pair(double control, double variant, unsigned control_block, unsigned guards,
+                         unsigned most)
+{
+    struct stats_pair p = {0};
+    for (unsigned n = 10; n <= most; n += 10) {
+        stats_pair_add(&p, draw_arm(control_block, control), draw_arm(10, variant));
+        if (stats_is_worse(p.log_e_most, p.variant.n, STATS_MIN_REQUESTS, ALPHA, guards))
+            return n;
+    }
+    return 0;
+}
+
+static void who_is_no_worse_is_seldom_stopped(void **state)
+{
+    (void)state;
+    static const double rates[] = {0.001, 0.01, 0.1, 0.5};
+    rand_seed(&dice, 1);
+    for (unsigned r = 0; r < 4; r++) {
+        for (unsigned block = 10; block <= 90; block += 80) { // halves, and a tenth
+            unsigned stopped = 0;
+            for (unsigned i = 0; i < WORLDS; i++)
+                stopped += run_pair(rates[r], rates[r], block, 1, 2000) > 0;
+            print_message("rate %5.3f, control x%u: %u of %u stopped\n", rates[r], block / 10,
+                          stopped, WORLDS);
+            assert_true(stopped <= WORLDS * ALPHA);
+        }
+    }
+    unsigned better = 0;
+    for (unsigned i = 0; i < WORLDS; i++)
+        better += run_pair(0.05, 0.02, 10, 1, 2000) > 0;
+    assert_true(better <= WORLDS * ALPHA);
+}
+
+static void who_is_much_worse_is_stopped_soon(void **state)
+{
+    (void)state;
+    rand_seed(&dice, 2);
+    for (unsigned block = 10; block <= 90; block += 80) {
+        unsigned soon = 0, sum = 0;
+        for (unsigned i = 0; i < WORLDS; i++) {
+            unsigned n = run_pair(0.01, 0.1, block, GUARDS, 500);
+            soon += n > 0;
+            sum += n;
+        }
+        print_message(
+            "10%% against 1%%, control x%u: %.1f %% stopped within 500, after %.0f in the mean\n",
+            block / 10, 100.0 * soon / WORLDS, (double)sum / soon);
+        assert_true(soon >= WORLDS * 0.95);
+    }
+}
+
+// Requests of each that a fixed test wants for 80 of 100 to be found, one-sided, at the same alpha (normal approximation).
+static double fixed_size(double a, double b)
+{
+    double z = 2.2414 + 0.8416; // of 0.0125 and 0.8
+    return z * z * (a * (1 - a) + b * (1 - b)) / ((b - a) * (b - a));
+}
+
+static void what_looking_costs(void **state)
+{
+    (void)state;
+    static const double pairs[][2] = {
+        {0.01, 0.02}, {0.01, 0.03}, {0.01, 0.05}, {0.05, 0.1}, {0.1, 0.2}};
+    rand_seed(&dice, 3);
+    for (unsigned k = 0; k < 5; k++) {
+        double a = pairs[k][0], b = pairs[k][1], fixed = fixed_size(a, b);
+        unsigned found = 0, first = 0, in = 300;
+        double sum = 0;
+        for (unsigned i = 0; i < in; i++) {
+            unsigned n = run_pair(a, b, 10, GUARDS, (unsigned)(5 * fixed));
+            found += n > 0;
+            first += n > 0 && n <= fixed;
+            sum += n;
+        }
+        print_message("%4.0f%% against %2.0f%%: fixed test %5.0f; looked at always %5.0f in the "
+                      "mean, %2.0f %% by then, %3.0f %% by five times that\n",
+                      b * 100, a * 100, fixed, sum / found, 100.0 * first / in, 100.0 * found / in);
+        assert_true(found >= in * 0.9);
+    }
+}
+
+static void a_bound_is_one(void **state)
+{
+    (void)state;
+    rand_seed(&dice, 4);
+    unsigned at = 0, above = 0;
+    for (unsigned i = 0; i < WORLDS; i++) {
+        struct stats_bound fine = {.limit = 0.01}, slow = {.limit = 0.01};
+        for (unsigned n = 0; n < 200; n++) {
+            stats_bound_add(&fine, draw_arm(10, 0.01));
+            stats_bound_add(&slow, draw_arm(10, 0.05));
+        }
+        at += stats_is_worse(fine.log_e_most, 2000, 100, ALPHA, 1);
+        above += stats_is_worse(slow.log_e_most, 2000, 100, ALPHA, GUARDS);
+    }
+    assert_true(at <= WORLDS * ALPHA);
+    assert_true(above >= WORLDS * 0.99);
+    assert_false(stats_is_worse(1e9, 99, 100, ALPHA, 1));
+}
+
+static void a_split_is_as_the_weights_say(void **state)
+{
+    (void)state;
+    const double weights[3] = {0.8, 0.1, 0.1};
+    rand_seed(&dice, 5);
+    unsigned fair = 0, skewed = 0;
+    for (unsigned i = 0; i < WORLDS; i++) {
+        uint64_t a[3] = {0}, b[3] = {0};
+        bool said = false;
+        for (unsigned n = 0; n < 4000; n++) {
+            double at = rand_unit(&dice);
+            a[at < 0.8 ? 0 : at < 0.9 ? 1 : 2]++;
+            b[at < 0.75 ? 0 : at < 0.9 ? 1 : 2]++;
+            said |= n % 50 == 0 && stats_split(a, weights, 3) >= log(1 / ALPHA);
+        }
+        fair += said;
+        skewed += stats_split(b, weights, 3) >= log(1 / ALPHA);
+    }
+    assert_true(fair <= WORLDS * ALPHA);
+    assert_true(skewed >= WORLDS * 0.99);
+}
+
+static void means_and_lifts_hold(void **state)
+{
+    (void)state;
+    rand_seed(&dice, 6);
+    unsigned wrong = 0, found = 0, worlds = 1000;
+    for (unsigned i = 0; i < worlds; i++) {
+        struct stats_sum a = {0}, b = {0}, c = {0};
+        bool out = false;
+        struct stats_interval lift = {0};
+        for (unsigned n = 0; n < 4000; n++) {
+            double x[3] = {rand_unit(&dice), rand_unit(&dice), rand_unit(&dice) + 0.1};
+            struct stats_sum *s[3] = {&a, &b, &c};
+            for (unsigned k = 0; k < 3; k++) {
+                s[k]->n++;
+                s[k]->sum += x[k];
+                s[k]->squares += x[k] * x[k];
+            }
+            if (n < STATS_MIN_REQUESTS || n % 10)
+                continue;
+            lift = stats_lift(&a, &b, ALPHA, 1000);
+            out |= lift.low > 0 || lift.high < 0;
+        }
+        wrong += out;
+        lift = stats_lift(&a, &c, ALPHA, 1000);
+        found += lift.low > 0 && lift.low < 0.1 && lift.high > 0.1;
+    }
+    assert_true(wrong <= worlds * ALPHA);
+    assert_true(found >= worlds * 0.95);
+    struct stats_sum one = {.n = 1};
+    assert_true(isinf(stats_mean(&one, ALPHA, 1000).high));
+}
+
+static void quantiles_hold(void **state)
+{
+    (void)state;
+    static struct hist h;
+    rand_seed(&dice, 7);
+    unsigned wrong = 0, worlds = 300;
+    for (unsigned i = 0; i < worlds; i++) {
+        bool out = false;
+        hist_init(&h);
+        for (unsigned n = 0; n < 3000; n++) {
+            hist_add(&h, rand_below(&dice, 32)); // exact there; the upper quartile is 23
+            struct stats_interval q = stats_quantile(&h, 0.75, ALPHA);
+            out |= n % 10 == 0 && (q.low > 24 || q.high < 23);
+        }
+        wrong += out;
+    }
+    struct stats_interval q = stats_quantile(&h, 0.75, ALPHA);
+    assert_true(q.low >= 20 && q.high <= 27);
+    assert_true(wrong <= worlds * ALPHA);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(who_is_no_worse_is_seldom_stopped),
+        cmocka_unit_test(who_is_much_worse_is_stopped_soon),
+        cmocka_unit_test(what_looking_costs),
+        cmocka_unit_test(a_bound_is_one),
+        cmocka_unit_test(a_split_is_as_the_weights_say),
+        cmocka_unit_test(means_and_lifts_hold),
+        cmocka_unit_test(quantiles_hold),
+    };
+    return cmocka_run_group_tests_name("router/stats", tests, NULL, NULL);
+}
