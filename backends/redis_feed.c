@@ -7,6 +7,7 @@
 #include "base/check.h"
 
 #define LOOK_US 1000000
+#define REFUSED_US 30000000
 
 static bool ask(struct redis *r)
 {
@@ -43,6 +44,7 @@ static void on_push(struct redis_line *n, const struct redis_answer *said)
     struct redis *r = n->ctx;
     r->feed.heard_us = loop_now_us(r->loop);
     if (said->end == REDIS_END_ERROR) {
+        r->feed.refused = true;
         line_give_up(n, "it lets nobody listen");
         return;
     }
@@ -76,7 +78,11 @@ static void on_down(struct redis_line *n, const char *why)
     (void)why; // whoever asks it says so
     if (a)
         n->addr = *a;
-    line_open_later(n);
+    if (r->feed.refused)
+        wheel_set(loop_wheel(r->loop), &n->step, loop_now_us(r->loop) + REFUSED_US);
+    else
+        line_open_later(n);
+    r->feed.refused = false;
 }
 
 static const struct line_ops feed_ops = {on_up, on_rest, on_down, on_push};

@@ -31,6 +31,7 @@ struct redis_feed { // one connection, to the master or any node of a Cluster's
     void *user;
     struct wheel_timer look; // is it alive?
     uint64_t heard_us;
+    bool refused; // it lets nobody listen: tried again, but not at once
 };
 
 struct redis {

@@ -30,6 +30,7 @@ struct survey;
 struct removal;
 struct live_hold;
 struct trials;
+struct trial_shop;
 
 // Where log.access points: "-" is standard output.
 static inline const char *log_path(const char *access)
@@ -88,6 +89,7 @@ struct gateway {
     struct removal *removals;       // models that are out of the table and not free yet
     struct live_hold *lives_before; // gateway/experiments
     struct trials *trials;          // gateway/trials
+    struct trial_shop *shop;        // gateway/trial_store; NULL: no store
     struct event *keeper_event, *liveness_event, *term_event, *quit_event, *usr1_event;
 };
 

@@ -2,53 +2,39 @@
 
 #include "base/num.h"
 #include "base/pen.h"
-#include <math.h>
 #include <stddef.h>
 
 static const struct field {
     struct view name;
     size_t at;
-    bool real;
 } fields[] = {
-    {VIEW("requests"), offsetof(struct trial_sums, requests), false},
-    {VIEW("ended"), offsetof(struct trial_sums, ended), false},
-    {VIEW("errors"), offsetof(struct trial_sums, errors), false},
-    {VIEW("answers"), offsetof(struct trial_sums, answers), false},
-    {VIEW("fallbacks"), offsetof(struct trial_sums, fallbacks), false},
-    {VIEW("took_us"), offsetof(struct trial_sums, took_us), false},
-    {VIEW("rewards"), offsetof(struct trial_sums, rewards), false},
-    {VIEW("reward_sum"), offsetof(struct trial_sums, reward_sum), true},
-    {VIEW("reward_squares"), offsetof(struct trial_sums, reward_squares), true},
+    {VIEW("requests"), offsetof(struct trial_sums, requests)},
+    {VIEW("ended"), offsetof(struct trial_sums, ended)},
+    {VIEW("errors"), offsetof(struct trial_sums, errors)},
+    {VIEW("answers"), offsetof(struct trial_sums, answers)},
+    {VIEW("fallbacks"), offsetof(struct trial_sums, fallbacks)},
+    {VIEW("took_us"), offsetof(struct trial_sums, took_us)},
 };
 #define FIELDS (sizeof(fields) / sizeof(fields[0]))
 #define FIELD_ROOM 64 // bytes of one, with its number
 
-static uint64_t *whole_at(struct trial_sums *s, const struct field *f)
+static uint64_t *field_at(struct trial_sums *s, const struct field *f)
 {
     return (uint64_t *)((char *)s + f->at);
-}
-
-static double *real_at(struct trial_sums *s, const struct field *f)
-{
-    return (double *)((char *)s + f->at);
 }
 
 // ---- sums --------------------------------------------------------------------------------------------
 
 bool trial_sums_is_zero(const struct trial_sums *s)
 {
-    return s->requests + s->ended + s->answers + s->rewards == 0;
+    return s->requests + s->ended + s->answers == 0;
 }
 
 void trial_sums_add(struct trial_sums *into, const struct trial_sums *more)
 {
     struct trial_sums *from = (struct trial_sums *)more;
-    for (unsigned i = 0; i < FIELDS; i++) {
-        if (fields[i].real)
-            *real_at(into, &fields[i]) += *real_at(from, &fields[i]);
-        else
-            *whole_at(into, &fields[i]) += *whole_at(from, &fields[i]);
-    }
+    for (unsigned i = 0; i < FIELDS; i++)
+        *field_at(into, &fields[i]) += *field_at(from, &fields[i]);
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
         into->took[i] += from->took[i];
 }
@@ -58,7 +44,7 @@ static bool is_less(struct trial_sums *now, struct trial_sums *before)
 {
     bool less = false;
     for (unsigned i = 0; i < FIELDS; i++)
-        less |= !fields[i].real && *whole_at(now, &fields[i]) < *whole_at(before, &fields[i]);
+        less |= *field_at(now, &fields[i]) < *field_at(before, &fields[i]);
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
         less |= now->took[i] < before->took[i];
     return less;
@@ -71,12 +57,8 @@ void trial_sums_since(struct trial_sums *out, const struct trial_sums *now,
     *out = *now;
     if (is_less(out, was))
         return;
-    for (unsigned i = 0; i < FIELDS; i++) {
-        if (fields[i].real)
-            *real_at(out, &fields[i]) -= *real_at(was, &fields[i]);
-        else
-            *whole_at(out, &fields[i]) -= *whole_at(was, &fields[i]);
-    }
+    for (unsigned i = 0; i < FIELDS; i++)
+        *field_at(out, &fields[i]) -= *field_at(was, &fields[i]);
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
         out->took[i] -= was->took[i];
 }
@@ -100,19 +82,12 @@ static bool put_whole(struct buffer *out, struct view name, uint64_t n)
     return n == 0 || put(out, name, digits, num_print_u64(digits, n));
 }
 
-static bool put_real(struct buffer *out, struct view name, double n)
-{
-    char digits[PEN_NUMBER];
-    return n == 0 || !isfinite(n) || put(out, name, digits, num_print_f64(digits, n));
-}
-
 bool trial_sums_write(struct buffer *out, const struct trial_sums *s)
 {
     struct trial_sums *from = (struct trial_sums *)s;
     bool ok = true;
     for (unsigned i = 0; ok && i < FIELDS; i++)
-        ok = fields[i].real ? put_real(out, fields[i].name, *real_at(from, &fields[i]))
-                            : put_whole(out, fields[i].name, *whole_at(from, &fields[i]));
+        ok = put_whole(out, fields[i].name, *field_at(from, &fields[i]));
     for (unsigned i = 0; ok && i < HIST_BUCKETS; i++) {
         char name[PEN_NUMBER + 1] = "b";
         unsigned digits = num_print_u64(name + 1, i);
@@ -132,17 +107,9 @@ static bool take_whole(uint64_t *into, struct view value)
 
 bool trial_sums_take(struct trial_sums *into, struct view field, struct view value)
 {
-    for (unsigned i = 0; i < FIELDS; i++) {
-        double n;
-        if (!view_eq(field, fields[i].name))
-            continue;
-        if (!fields[i].real)
-            return take_whole(whole_at(into, &fields[i]), value);
-        if (num_parse_f64(value, &n) != NUM_OK)
-            return false;
-        *real_at(into, &fields[i]) += n;
-        return true;
-    }
+    for (unsigned i = 0; i < FIELDS; i++)
+        if (view_eq(field, fields[i].name))
+            return take_whole(field_at(into, &fields[i]), value);
     uint64_t bucket;
     return field.n > 1 && field.p[0] == 'b' &&
            num_parse_u64(view_of(field.p + 1, field.n - 1), &bucket) == NUM_OK &&

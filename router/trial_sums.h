@@ -24,8 +24,6 @@ struct trial_sums {
     uint64_t answers, fallbacks; // of the answers, those that another model gave
     uint64_t took_us;            // all answers together
     uint64_t took[HIST_BUCKETS]; // answers, by base/hist.h's buckets of microseconds
-    uint64_t rewards;
-    double reward_sum, reward_squares;
 };
 
 bool trial_sums_is_zero(const struct trial_sums *s);

@@ -860,7 +860,10 @@ static void odd_things_are_published(void **state)
     say(&servers[1], "+PONG\r\n");
     EXPECT(&servers[1], "SUBSCRIBE news");
     say(&servers[1], "-NOPERM this user has no permissions to access one of the channels\r\n");
-    UNTIL(servers[1].accepted == before + 2);
+    UNTIL(!redis_listens(r));
+    for (unsigned i = 0; i < 500; i++)
+        turn();
+    assert_int_equal(servers[1].accepted, before + 1); // not at once
     assert_int_equal(seen.downs, 0);
 }
 

@@ -537,13 +537,21 @@ static void out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(seed_is_the_section), cmocka_unit_test(bad_sections_seed_nothing),
-        cmocka_unit_test(verbs_by_status),     cmocka_unit_test(weights_that_cannot_be),
-        cmocka_unit_test(many_changes),        cmocka_unit_test(texts_are_cut),
-        cmocka_unit_test(order_of_two),        cmocka_unit_test(instances_agree),
-        cmocka_unit_test(the_section_seeds),   cmocka_unit_test(fits),
-        cmocka_unit_test(round_trip),          cmocka_unit_test(hostile_records),
-        cmocka_unit_test(lists_are_bounded),   cmocka_unit_test(later_members_are_passed_over),
+        cmocka_unit_test(seed_is_the_section),
+        cmocka_unit_test(bad_sections_seed_nothing),
+        cmocka_unit_test(verbs_by_status),
+        cmocka_unit_test(weights_that_cannot_be),
+        cmocka_unit_test(many_changes),
+        cmocka_unit_test(texts_are_cut),
+        cmocka_unit_test(order_of_two),
+        cmocka_unit_test(instances_agree),
+        cmocka_unit_test(the_section_seeds),
+        cmocka_unit_test(the_section_over_what_is_stored),
+        cmocka_unit_test(fits),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(hostile_records),
+        cmocka_unit_test(lists_are_bounded),
+        cmocka_unit_test(later_members_are_passed_over),
         cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

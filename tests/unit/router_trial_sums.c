@@ -18,10 +18,7 @@ static struct trial_sums some(uint64_t k)
                            .errors = 2 * k,
                            .answers = 7 * k,
                            .fallbacks = k,
-                           .took_us = 1000 * k,
-                           .rewards = 3 * k,
-                           .reward_sum = 0.5 * (double)k,
-                           .reward_squares = 0.25 * (double)k};
+                           .took_us = 1000 * k};
     s.took[0] = k;
     s.took[HIST_BUCKETS - 1] = 4 * k;
     return s;
@@ -90,9 +87,6 @@ static void hostile_fields(void **state)
                 {"b-1", "1"},
                 {"b18446744073709551617", "1"},
                 {"b1", "x"},
-                {"reward_sum", "nan"},
-                {"reward_sum", "inf"},
-                {"reward_sum", "1e999"},
                 {"c1", "1"}};
     struct trial_sums s = {0}, zero = {0};
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
