@@ -4,6 +4,7 @@
 #include "ctl/clock.h"
 #include "ctl/columns.h"
 #include "ctl/complain.h"
+#include "ctl/experiment.h"
 #include "ctl/level.h"
 #include "ctl/watch.h"
 #include "ctl/words.h"
@@ -23,7 +24,9 @@ struct ctl_command { // adding one is a row, its test, help, man page and comple
     bool takes_word; // then POST of that, as the level to be
     bool waits;      // --wait has a meaning
     bool about_word; // wants a word: what is asked about, which stands behind path
-    bool flows;      // the answer has no end: watch.h has it
+    bool about_more; // the word behind its verb stands behind path, and `behind` behind that
+    const char *behind;
+    bool flows; // the answer has no end: watch.h has it
     // Of a verb: are the words behind it right; what is POSTed then. NULL: none may stand there; it is a question.
     bool (*check)(const struct ctl_options *o, char why[OPTIONS_ERROR]);
     json_t *(*wish)(const struct ctl_options *o);
@@ -54,6 +57,62 @@ static const struct ctl_command commands[] = {
      .check = level_check_clear,
      .wish = level_wish_clear,
      .words = words_of_pin},
+    {.name = "experiment",
+     .verb = "list",
+     .path = "/v1/experiments",
+     .check = experiment_check_list,
+     .words = words_of_experiments},
+    {.name = "experiment",
+     .verb = "show",
+     .path = "/v1/experiments/",
+     .about_more = true,
+     .check = experiment_check_name,
+     .words = words_of_experiment},
+    {.name = "experiment",
+     .verb = "weights",
+     .path = "/v1/experiments/",
+     .about_more = true,
+     .behind = "/weights",
+     .check = experiment_check_weights,
+     .wish = experiment_wish_weights,
+     .words = words_of_experiment},
+    {.name = "experiment",
+     .verb = "pause",
+     .path = "/v1/experiments/",
+     .about_more = true,
+     .behind = "/pause",
+     .check = experiment_check_name,
+     .wish = experiment_wish,
+     .words = words_of_experiment},
+    {.name = "experiment",
+     .verb = "resume",
+     .path = "/v1/experiments/",
+     .about_more = true,
+     .behind = "/resume",
+     .check = experiment_check_name,
+     .wish = experiment_wish,
+     .words = words_of_experiment},
+    {.name = "experiment",
+     .verb = "rollback",
+     .path = "/v1/experiments/",
+     .about_more = true,
+     .behind = "/rollback",
+     .check = experiment_check_name,
+     .wish = experiment_wish,
+     .words = words_of_experiment},
+    {.name = "experiment",
+     .verb = "promote",
+     .path = "/v1/experiments/",
+     .about_more = true,
+     .behind = "/promote",
+     .check = experiment_check_promote,
+     .wish = experiment_wish_promote,
+     .words = words_of_experiment},
+    {.name = "experiment",
+     .verb = "watch",
+     .path = WATCH_PATH,
+     .flows = true,
+     .check = experiment_check_watch},
     {.name = "cache", .verb = "stats", .path = "/v1/cache", .words = words_of_cache},
     {.name = "cache",
      .verb = "flush",
@@ -118,9 +177,14 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
     else if (!has_verb(c, o))
         return refuse_verb(o, why);
-    else if (c->check != level_check_set && (o->for_ || o->why))
-        snprintf(why, OPTIONS_ERROR, "%s: --for and --why belong to level set", c->name);
-    else if (!c->wish && o->more[0])
+    else if (c->check != level_check_set && (o->for_ || (o->why && !c->behind)))
+        snprintf(why, OPTIONS_ERROR,
+                 "%s: --for and --why belong to level set, --why to what changes an experiment",
+                 c->name);
+    else if (o->revision && !c->behind)
+        snprintf(why, OPTIONS_ERROR, "%s: --revision belongs to what changes an experiment",
+                 c->name);
+    else if (!c->wish && !c->check && o->more[0])
         snprintf(why, OPTIONS_ERROR, "%s: expected one word behind it at most, got \"%.80s\" too",
                  c->name, o->more[0]);
     else if (c->check && !c->check(o, why))
@@ -254,16 +318,20 @@ static enum ctl_exit understand_answer(const struct ctl_command *c, const struct
     return end;
 }
 
-// Its path, and behind it the word that it is about, escaped but for slashes, which no path takes so.
+// Its path, behind it the word that it is about, escaped but for slashes, which no path takes so, and what stands behind that.
 static void put_path(const struct ctl_command *c, const struct ctl_options *o,
                      char path[PATH_BYTES])
 {
     int n = snprintf(path, PATH_BYTES, "%s", c->path);
-    for (const char *word = c->about_word ? o->argument : ""; *word; word++) {
+    for (const char *word = c->about_word   ? o->argument
+                            : c->about_more ? o->more[0]
+                                            : "";
+         *word; word++) {
         bool plain = isalnum((unsigned char)*word) || strchr("-._~/", *word);
         n += snprintf(path + n, PATH_BYTES - (size_t)n, plain ? "%c" : "%%%02X",
                       (unsigned char)*word);
     }
+    snprintf(path + n, PATH_BYTES - (size_t)n, "%s", c->behind ? c->behind : "");
 }
 
 enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)

@@ -2,7 +2,7 @@
 
 _sluicectl() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} command='' verb='' i
-    local commands='status models workers explain watch reload drain loglevel level cache'
+    local commands='status models workers explain watch reload drain loglevel level cache experiment'
     local options='--address --token-file --ca-file --timeout --json --version --help'
     COMPREPLY=()
     if [[ $word == = ]]; then # --option=: bash makes three words of it
@@ -20,7 +20,7 @@ _sluicectl() {
         mapfile -t COMPREPLY < <(compgen -W 'unix: https:// 127.0.0.1:9090' -- "$word")
         return
         ;;
-    --timeout | --why)
+    --timeout | --why | --revision)
         return
         ;;
     --for)
@@ -30,7 +30,7 @@ _sluicectl() {
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        --address | --token-file | --ca-file | --timeout | --for | --why) # its value is no command
+        --address | --token-file | --ca-file | --timeout | --for | --why | --revision) # its value is no command
             ((i++))
             [[ ${COMP_WORDS[i]} == = ]] && ((i++))
             ;;
@@ -44,11 +44,14 @@ _sluicectl() {
     if [[ $word == -* ]]; then
         [[ $command != drain ]] || options+=' --wait'
         [[ "$command $verb" != 'level set' ]] || options+=' --for --why'
+        [[ "$command $verb" != experiment\ @(weights|pause|resume|rollback|promote) ]] || options+=' --why --revision'
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
     elif [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word")
     elif [[ $command == level && -z $verb ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'show set clear' -- "$word")
+    elif [[ $command == experiment && -z $verb ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'list show weights pause resume rollback promote watch' -- "$word")
     elif [[ $command == cache && $before == cache ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'stats flush' -- "$word")
     elif [[ $command == loglevel ]]; then

@@ -19,6 +19,7 @@ static const struct option_row rows[] = {
     {"--timeout", false, offsetof(struct ctl_options, timeout)},
     {"--for", false, offsetof(struct ctl_options, for_)},
     {"--why", false, offsetof(struct ctl_options, why)},
+    {"--revision", false, offsetof(struct ctl_options, revision)},
     {"--json", true, offsetof(struct ctl_options, json)},
     {"--wait", true, offsetof(struct ctl_options, wait)},
     {"--version", true, offsetof(struct ctl_options, version)},

@@ -22,7 +22,8 @@ struct ctl_options {
     const char *command;            // NULL: none stands there
     const char *argument;           // the word behind it, or NULL
     const char *more[OPTIONS_MORE]; // those behind that; NULL: none
-    const char *for_, *why;         // level set; NULL: not given
+    const char *for_, *why;         // level set, and why of experiment too; NULL: not given
+    const char *revision;           // experiment; NULL: not given
 };
 
 // getenv's shape. Options may stand before and behind the command, as "--name value" or "--name=value"; the last

@@ -2,6 +2,7 @@
 
 #include "ctl/clock.h"
 #include "ctl/complain.h"
+#include "ctl/experiment.h"
 #include "ctl/sse.h"
 #include "ctl/words.h"
 #include <errno.h>
@@ -58,8 +59,11 @@ static bool on_event(void *ctx, struct view data, const char *id)
     json_t *event = json_loadb(data.p, data.n, 0, NULL);
     buffer_init(&line);
     bool ok = words_of_event(event, &line);
+    bool wanted = !w->options->argument || experiment_is_about(event, w->options->more[0]);
     if (!ok)
         refuse(w, "what it told is no event");
+    else if (!wanted)
+        ok = true;
     else if (w->options->json)
         ok = print_line(w, data) && print_line(w, VIEW("\n"));
     else

@@ -230,6 +230,18 @@ static void conflict(struct exchange *ex, const struct gateway *g, const struct 
     admin_answer(ex, 409, JSON, &page, w.failed);
 }
 
+// Somebody else was there before.
+static void conflict_of(struct exchange *ex, const struct gateway *g, const struct trial_run *run,
+                        uint64_t expected)
+{
+    const struct trial_state *s = &run->state;
+    char why[TRIAL_CAUSE + TRIAL_WHO];
+    snprintf(why, sizeof(why), "revision: expected %llu, it is %llu: %s, by %s",
+             (unsigned long long)expected, (unsigned long long)s->revision,
+             trial_status_name[s->status], s->who);
+    conflict(ex, g, run, expected, why);
+}
+
 static void refuse_name(struct exchange *ex)
 {
     admin_refuse(ex, 404, VIEW("experiment: expected one of gateway.conf"));
@@ -414,7 +426,7 @@ static void change(struct exchange *ex, struct gateway *g, struct trial_run *run
                              .variant = w->variant,
                              .stamp = {.who = view_str(who), .why = view_str(w->why_text)}};
     if (w->revision > 0 && w->revision != run->state.revision)
-        conflict(ex, g, run, w->revision, "revision: another one is there");
+        conflict_of(ex, g, run, w->revision);
     else if (!trials_change(g, run, &c, ex, why))
         conflict(ex, g, run, 0, why);
 }
@@ -446,5 +458,5 @@ void trial_pages_answer(const struct trial_put *p, const struct trial_run *run, 
     else if (done)
         answer(p->ex, p->gateway, run);
     else
-        conflict(p->ex, p->gateway, run, p->next.revision - 1, "revision: another one is there");
+        conflict_of(p->ex, p->gateway, run, p->next.revision - 1);
 }

@@ -17,8 +17,8 @@ from harness import BUILD, DEATHS, GOOD_BODY, ROOT, SLUICE, UNPRIVILEGED, WORKER
 CTL = BUILD / "sluicectl"
 TOKEN = "open sesame, please"
 DONE, REFUSED, UNANSWERED = 0, 1, 2
-COMMANDS = {"status", "models", "workers", "explain", "watch", "reload", "drain", "cache", "loglevel", "level"}
-BEHIND = {"explain": [["some-id"]], "level": [["show"]], "cache": [["stats"], ["flush"], ["flush", "digits"]]}
+COMMANDS = {"status", "models", "workers", "explain", "watch", "reload", "drain", "cache", "loglevel", "level", "experiment"}
+BEHIND = {"explain": [["some-id"]], "level": [["show"]], "experiment": [["list"], ["show", "size"], ["pause", "size"]], "cache": [["stats"], ["flush"], ["flush", "digits"]]}
 WORDS = [[c, *more] for c in sorted(COMMANDS) for more in BEHIND.get(c, [[]])]
 
 
@@ -172,7 +172,15 @@ def test_token_files_that_are_none(gateway, tmp_path):
         (["level", "set", "digits", "7", "--for", "1m", "--why", "x"], 'level set: expected [MODEL] and a level from 0 to 4, got "7"'),
         (["level", "set", "digits", "2", "--why", "x"], 'level set: expected --for as "90s", "10m", "2h" or "1d", 30 days at most, got ""'),
         (["level", "clear", "a", "b"], 'level clear: expected one model at most, got "b" too'),
-        (["status", "--why", "x"], "status: --for and --why belong to level set"),
+        (["status", "--why", "x"], "status: --for and --why belong to level set, --why to what changes an experiment"),
+        (["experiment", "show", "size", "--revision", "1"], "experiment: --revision belongs to what changes an experiment"),
+        (["experiment", "list", "size"], 'experiment list: expected no word behind it, got "size"'),
+        (["experiment", "pause"], 'experiment pause: expected an experiment\'s name, got ""'),
+        (["experiment", "pause", "../x"], 'experiment pause: expected an experiment\'s name, got "../x"'),
+        (["experiment", "pause", "size", "now"], 'experiment pause: expected one name, got "now" too'),
+        (["experiment", "pause", "size", "--revision", "-1"], '--revision: expected a whole number from 1, got "-1"'),
+        (["experiment", "promote", "size"], 'experiment promote: expected a variant behind the name, got ""'),
+        (["experiment", "weights", "size", "a=1%,"], 'experiment weights: expected VARIANT=SHARE, as "treatment=12.5%", or several with commas between, got "a=1%,"'),
         (["cache"], 'cache: expected stats or flush behind it, got ""'),
         (["cache", "clear"], 'cache: expected stats or flush behind it, got "clear"'),
         (["cache", "stats", "digits"], 'cache: expected one word behind it at most, got "digits" too'),
@@ -330,6 +338,7 @@ def test_answers_that_are_none(answer, status, why):
                 assert said.err.count("\n") == 1 and "\x1b" not in said.err
     assert {line.split()[1] for line in asked} == {
         "/status", "/v1/requests/some-id", "/v1/reload", "/v1/drain", "/v1/cache", "/v1/cache/flush", "/v1/loglevel", "/v1/levels",
+            "/v1/experiments", "/v1/experiments/size", "/v1/experiments/size/pause",
     }
 
 
@@ -387,9 +396,9 @@ def test_behind_tls(certificate, gateway):
 class Watching:
     """sluicectl watch, line by line as they come."""
 
-    def __init__(self, address, *words, token=TOKEN):
+    def __init__(self, address, *words, token=TOKEN, command=("watch",)):
         env = dict({k: v for k, v in os.environ.items() if not k.startswith("SLUICE_")}, SLUICE_TOKEN=token)
-        self.process = subprocess.Popen([CTL, "--address", address, "watch", *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen([CTL, "--address", address, *command, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.lines, self.errors = [], []
         self.threads = [threading.Thread(target=lambda f=f, to=to: to.extend(iter(f.readline, "")), daemon=True) for f, to in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))]
         for t in self.threads:
@@ -606,9 +615,11 @@ def test_completion(tmp_path):
     assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
     assert complete("level", "") == {"show", "set", "clear"} and complete("level", "set", "digits", "--for", "1") == {"10m", "1h", "1d"}
-    own = {"--wait", "--for", "--why"}
-    assert complete("drain", "-") == options - {"-h", "--for", "--why"} and complete("-") == options - own
-    assert complete("level", "set", "-") == options - {"-h", "--wait"} and complete("level", "clear", "-") == options - own
+    own = {"--wait", "--for", "--why", "--revision"}
+    assert complete("drain", "-") == options - {"-h", "--for", "--why", "--revision"} and complete("-") == options - own
+    assert complete("level", "set", "-") == options - {"-h", "--wait", "--revision"} and complete("level", "clear", "-") == options - own
+    assert complete("experiment", "p") == {"pause", "promote"} and complete("experiment", "pause", "") == set()
+    assert complete("experiment", "weights", "-") == options - {"-h", "--wait", "--for"} and complete("experiment", "show", "-") == options - own
     (tmp_path / "token of ours").touch()
     assert complete("--token-file", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}
     assert complete("--ca-file", "=", f"{tmp_path}/to") == {f"{tmp_path}/token of ours"}

@@ -1,11 +1,14 @@
 """Live experiments: what operators and guards change while requests run, where it is kept, and who wins."""
 import os
+import re
 import signal
 
 import httpx
 import pytest
 from harness import MODELS, SAMPLES, Sluice, configuration, wait_for, worker_command
 from test_chains import kept_away, only
+from test_ctl import DONE, REFUSED, Watching
+from test_ctl import ask as ctl
 from test_reload import TOKEN, change, reload
 
 ROW = [float(v) for v in SAMPLES[0]["input"]]
@@ -163,7 +166,7 @@ def test_who_has_seen_another_revision_gets_both(start):
     assert answer.status_code == 409
     said = answer.json()
     assert (said["expected_revision"], said["is"]["revision"], said["is"]["status"]) == (1, 2, "paused")
-    assert said["error"] == "revision: another one is there"
+    assert said["error"] == "revision: expected 1, it is 2: paused, by 127.0.0.1"
     assert act(sluice, "resume", revision=2)["revision"] == 3
     answer = admin(sluice, "/size/resume", {})
     assert (answer.status_code, answer.json()["error"]) == (409, "it is running")
@@ -233,3 +236,34 @@ def test_a_variant_that_fails_is_rolled_back_by_itself(start, tmp_path):
     assert now["variants"][1]["requests"] == 0
     draws(sluice)
     assert shown(sluice)["status"] == "running"
+
+
+def test_sluicectl(start):
+    sluice = start()
+    draws(sluice)
+    said = ctl(sluice, "experiment", "list")
+    assert said.status == DONE and re.search(r"^size +running +1 +control +digits +50% +\d+ +0% +0% ", said.out, re.M), said.out
+    said = ctl(sluice, "experiment", "weights", "size", "treatment=12.5%", "--why", "less", "--revision", "1")
+    assert said.status == DONE and said.out.startswith("size: running, revision 2 since "), said.err + said.out
+    assert "by 127.0.0.1: less\nchanged since: it wins until its section in gateway.conf changes\n" in said.out
+    assert re.search(r"^treatment +digits-small +12.5% ", said.out, re.M)
+    said = ctl(sluice, "experiment", "pause", "size", "--revision", "1")
+    assert said.status == REFUSED and "refused (409): revision: expected 1, it is 2: running, by 127.0.0.1" in said.err
+    assert ctl(sluice, "experiment", "weights", "size", "control=20%,treatment=80%", "--json").json["revision"] == 3
+    assert ctl(sluice, "experiment", "pause", "size").out.startswith("size: paused, revision 4 ")
+    assert ctl(sluice, "experiment", "resume", "size").out.startswith("size: running, revision 5 ")
+    assert ctl(sluice, "experiment", "promote", "size", "treatment").out.startswith("size: promoted treatment, revision 6 ")
+    assert ctl(sluice, "experiment", "rollback", "size").out.startswith("size: rolled_back, revision 7 ")
+    assert "experiment: expected one of gateway.conf" in ctl(sluice, "experiment", "show", "nobody").err
+    assert ctl(sluice, "experiment", "show", "size", "--json").json["revision"] == 7
+
+
+def test_watch(start):
+    """What is told of one experiment; the events of others, and all that is none, are passed over."""
+    sluice = start(SIZE + SIZE.replace('"size"', '"other"').replace('model = "digits" key', 'model = "its-own" key'))
+    with Watching(f"127.0.0.1:{sluice.admin_port}", "size", command=("experiment", "watch")) as watching:
+        wait_for(lambda: sluice.status_page()["event_readers"] > 0, 10, "it reads")
+        act(sluice, "pause", name="other")
+        act(sluice, "pause", why="let us see")
+        line = watching.sees("experiment_changed", "status=paused", 'why="let us see"')
+        assert "experiment=size" in line and len(watching.lines) == 1
