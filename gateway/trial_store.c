@@ -501,6 +501,24 @@ bool trial_store_is_done(struct gateway *g)
 
 // ---- for people --------------------------------------------------------------------------------------
 
+bool trial_store_read(const struct gateway *g, struct trial_store_figures *out)
+{
+    const struct trial_shop *shop = g->shop;
+    *out = (struct trial_store_figures){0};
+    if (!shop)
+        return false;
+    *out = (struct trial_store_figures){.up = atomic_load(&shop->stats.state) == REDIS_UP,
+                                        .listens = redis_listens(shop->redis),
+                                        .flushed = shop->flushed,
+                                        .lost = shop->lost,
+                                        .fenced = shop->fenced};
+    for (const struct trial_shelf *s = shop->shelves; s; s = s->next) {
+        out->known += s->heard;
+        out->to_flush += !tally_is_added(s);
+    }
+    return true;
+}
+
 static void show_count(struct json_writer *w, const char *key, uint64_t n)
 {
     json_w_key(w, view_str(key));
@@ -510,22 +528,19 @@ static void show_count(struct json_writer *w, const char *key, uint64_t n)
 void trial_store_show(const struct gateway *g, struct json_writer *w)
 {
     const struct trial_shop *shop = g->shop;
-    unsigned heard = 0, behind = 0;
+    struct trial_store_figures f;
+    trial_store_read(g, &f);
     json_w_object(w);
-    for (const struct trial_shelf *s = shop ? shop->shelves : NULL; s; s = s->next) {
-        heard += s->heard;
-        behind += !tally_is_added(s);
-    }
     json_w_key(w, VIEW("state"));
     json_w_string(w, view_str(shop ? redis_state_name[atomic_load(&shop->stats.state)] : "none"));
     json_w_key(w, VIEW("why"));
     json_w_string(w, view_str(shop ? shop->why : ""));
     json_w_key(w, VIEW("listens"));
-    json_w_bool(w, shop && redis_listens(shop->redis));
-    show_count(w, "known", heard);
-    show_count(w, "to_flush", behind);
-    show_count(w, "flushed", shop ? shop->flushed : 0);
-    show_count(w, "lost", shop ? shop->lost : 0);
-    show_count(w, "fenced", shop ? shop->fenced : 0);
+    json_w_bool(w, f.listens);
+    show_count(w, "known", f.known);
+    show_count(w, "to_flush", f.to_flush);
+    show_count(w, "flushed", f.flushed);
+    show_count(w, "lost", f.lost);
+    show_count(w, "fenced", f.fenced);
     json_w_object_end(w);
 }

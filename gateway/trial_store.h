@@ -40,6 +40,13 @@ bool trial_store_leads(const struct gateway *g, const struct trial_run *run);
 bool trial_store_is_done(struct gateway *g);
 void trial_store_free(struct gateway *g); // the loops have stopped: nobody is told how a put ends
 
+struct trial_store_figures {
+    bool up, listens;
+    unsigned known, to_flush;       // records that are; experiments whose counts are not told
+    uint64_t flushed, lost, fenced; // flushes told, and lost; records written over others
+};
+// False: no store, or no experiments.
+bool trial_store_read(const struct gateway *g, struct trial_store_figures *out);
 // One JSON object: for /status.
 void trial_store_show(const struct gateway *g, struct json_writer *w);
 

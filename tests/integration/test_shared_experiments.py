@@ -9,6 +9,7 @@ import httpx
 import pytest
 from harness import Sluice, Worker, configuration, wait_for
 from redis_servers import Cluster, Redis, Sentinels
+from test_chains import only
 from test_experiments import ROW
 from test_reload import TOKEN, change, reload
 
@@ -84,11 +85,15 @@ def shared(sluice):
     return sluice.status_page()["experiments_store"]
 
 
-def predict(sluice, n, first=0):
+def infer(sluice, user):
     body = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 64], "data": ROW}]}
+    return CLIENT.post(f"{sluice.url}/v2/models/digits/infer", json=body, headers={"x-user": f"u{user}", "connection": "close"})
+
+
+def predict(sluice, n, first=0):
     variants = []
     for k in range(first, first + n):
-        answer = CLIENT.post(f"{sluice.url}/v2/models/digits/infer", json=body, headers={"x-user": f"u{k}", "connection": "close"})
+        answer = infer(sluice, k)
         assert answer.status_code == 200, answer.text
         variants.append(answer.headers["sluice-experiment"].split("/")[1])
     return variants
@@ -356,6 +361,26 @@ def test_a_new_start_counts_anew(start):
         assert done(tell(sluice, "resume"))["revision"] == 3
         predict(sluice, 12)
         wait_for(lambda: counted(redis, since=3) == 12 and counted(redis) == 10, 20, "each has its own")
+
+
+def test_guards_look_at_what_all_have_counted(start, tmp_path):
+    """Neither has seen enough by itself. One of them acts, and it is everybody's."""
+    section = SECTION.replace("90%", "50%").replace("10%", "50%").replace('key =', "guard { errors = true min_requests = 100 } key =")
+    with Redis() as redis, Worker(only(tmp_path / "small", "digits-small")) as small:
+        section += f'worker "v" {{ addresses = {{"grpc://127.0.0.1:{small.port}"}} }} model "digits-small" {{ worker = "v" timeout = "50ms" }}'
+        two = [start(alone(redis), section=section) for _ in range(2)]
+        settled(two, revision=1)
+        drawn = predict(two[0], 60)
+        treated, control = ([k for k, v in enumerate(drawn) if v == name] for name in ("treatment", "control"))
+        assert 15 < len(treated) < 45
+        small.stop()
+        for sluice in two:
+            for k in range(50):
+                assert infer(sluice, treated[k % len(treated)]).status_code >= 500
+                assert infer(sluice, control[k % len(control)]).status_code == 200
+        wait_for(lambda: counted(redis) == 260, 10, "all are counted")
+        settled(two, revision=2, status="rolled_back", who="guard")
+        assert [s.find("experiment_not_kept") for s in two] == [[], []]
 
 
 # ---- what is in the store is not believed -----------------------------------------------------------------------
