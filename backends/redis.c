@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include <openssl/sha.h>
 #include <stdio.h>
 
 #define TURNS_MOST 3         // redirections of one command
@@ -67,6 +68,7 @@ void redis_look(struct redis *r, const char *why)
     r->state = s.best;
     if (another)
         loop_defer(r->loop, &r->tell);
+    feed_look(r);
 }
 
 // ---- connections ---------------------------------------------------------------------------------------
@@ -96,16 +98,13 @@ static void on_down(struct redis_line *n, const char *why)
         cluster_on_down(r);
 }
 
-const struct line_ops redis_line_ops = {on_up, on_rest, on_down};
+const struct line_ops redis_line_ops = {.on_up = on_up, .on_rest = on_rest, .on_down = on_down};
 
-struct redis_line *redis_line_new(struct redis *r, const struct addr *a)
+void redis_line_setup(struct redis *r, struct redis_line *n, const struct line_ops *ops,
+                      const struct addr *a)
 {
     const struct redis_config *c = r->config;
-    struct redis_line *n = mem_alloc(sizeof(*n));
-    if (!n)
-        return NULL;
-    line_init(n, r->loop, &redis_line_ops, r);
-    n->stats = r->stats;
+    line_init(n, r->loop, ops, r);
     n->login = (struct line_login){
         .user = c->user,
         .password = c->password,
@@ -115,6 +114,15 @@ struct redis_line *redis_line_new(struct redis *r, const struct addr *a)
     n->tls = c->tls;
     n->timeout_us = c->timeout_us;
     n->addr = *a;
+}
+
+struct redis_line *redis_line_new(struct redis *r, const struct addr *a)
+{
+    struct redis_line *n = mem_alloc(sizeof(*n));
+    if (!n)
+        return NULL;
+    redis_line_setup(r, n, &redis_line_ops, a);
+    n->stats = r->stats;
     return n;
 }
 
@@ -152,6 +160,7 @@ void redis_free(struct redis *r)
 {
     if (!r)
         return;
+    feed_free(r);
     if (r->config->kind == REDIS_SENTINELS)
         sentinel_free(r);
     redis_line_free(r->line);
@@ -182,6 +191,20 @@ static bool turn_to(struct redis_ask *a, const struct redis_answer *said, bool m
     return send_on(r, a, cluster_turn(r, a->line, &turn, moved), !moved);
 }
 
+static void on_loaded(const struct redis_answer *said, void *user)
+{
+    (void)said; // if it was not, the script is unknown once more
+    (void)user;
+}
+
+// Over the same connection, so that it is there before it is asked for. True: it was asked again.
+static bool load_script(struct redis_ask *a)
+{
+    struct view words[] = {VIEW("SCRIPT"), VIEW("LOAD"), a->script};
+    return a->script.n > 0 && a->turns++ < TURNS_MOST &&
+           redis_tell(a->line->ctx, a->line, words, 3, on_loaded) && line_send(a->line, a, false);
+}
+
 static void no_writes(struct redis *r)
 {
     r->no_writes_until_us = loop_now_us(r->loop) + NO_WRITES_US;
@@ -196,6 +219,8 @@ static bool on_end(struct redis_ask *a, const struct redis_answer *said)
         said->end == REDIS_END_ERROR ? redis_fault(said->text) : REDIS_FAULT_OTHER;
     if ((fault == REDIS_FAULT_MOVED || fault == REDIS_FAULT_ASK) &&
         turn_to(a, said, fault == REDIS_FAULT_MOVED))
+        return true;
+    if (fault == REDIS_FAULT_SCRIPT && load_script(a))
         return true;
     if (fault == REDIS_FAULT_WRITE)
         no_writes(r);
@@ -224,12 +249,24 @@ static enum redis_sent not_sent(struct redis *r, enum redis_sent why)
     return why;
 }
 
-enum redis_sent redis_send(struct redis *r, const struct view *words, unsigned n, bool writes,
-                           redis_done_fn *done, void *user)
+// As a server names a script: SHA-1 in hexadecimal digits. Nobody's secrets hang on it.
+static void print_digest(struct view script, char out[2 * SHA_DIGEST_LENGTH])
+{
+    static const char digits[] = "0123456789abcdef";
+    uint8_t sum[SHA_DIGEST_LENGTH];
+    SHA1((const unsigned char *)script.p, script.n, sum);
+    for (unsigned i = 0; i < SHA_DIGEST_LENGTH; i++) {
+        out[2 * i] = digits[sum[i] >> 4];
+        out[2 * i + 1] = digits[sum[i] & 15];
+    }
+}
+
+static enum redis_sent send_command(struct redis *r, struct view key, const struct view *words,
+                                    unsigned n, bool writes, struct view script,
+                                    redis_done_fn *done, void *user)
 {
     uint64_t now_us = loop_now_us(r->loop);
-    uint16_t slot = r->map && n > 1 ? redis_slot(words[1]) : 0;
-    struct redis_line *line = line_for(r, slot);
+    struct redis_line *line = line_for(r, r->map ? redis_slot(key) : 0);
     if (!line || (writes && now_us < r->no_writes_until_us))
         return not_sent(r, REDIS_NOBODY);
     struct redis_ask *a = ask_new(words, n);
@@ -238,6 +275,7 @@ enum redis_sent redis_send(struct redis *r, const struct view *words, unsigned n
     a->on_end = on_end;
     a->done = done;
     a->user = user;
+    a->script = script;
     a->deadline_us = now_us + r->config->timeout_us;
     if (!line_send(line, a, false)) {
         mem_free(a);
@@ -245,6 +283,29 @@ enum redis_sent redis_send(struct redis *r, const struct view *words, unsigned n
     }
     count(&r->stats->commands);
     return REDIS_SENT;
+}
+
+enum redis_sent redis_send(struct redis *r, const struct view *words, unsigned n, bool writes,
+                           redis_done_fn *done, void *user)
+{
+    struct view key = n > 1 ? words[1] : view_of(NULL, 0);
+    return send_command(r, key, words, n, writes, view_of(NULL, 0), done, user);
+}
+
+enum redis_sent redis_eval(struct redis *r, struct view script, const struct view *words,
+                           unsigned n, unsigned keys, redis_done_fn *done, void *user)
+{
+    struct view all[3 + REDIS_MAX_WORDS];
+    char digest[2 * SHA_DIGEST_LENGTH], number[16];
+    if (never(n > REDIS_MAX_WORDS || keys == 0 || keys > n))
+        return REDIS_FULL;
+    snprintf(number, sizeof(number), "%u", keys);
+    print_digest(script, digest);
+    all[0] = VIEW("EVALSHA");
+    all[1] = view_of(digest, sizeof(digest));
+    all[2] = view_str(number);
+    memcpy(&all[3], words, n * sizeof(words[0]));
+    return send_command(r, words[0], all, 3 + n, true, script, done, user);
 }
 
 static bool on_own_end(struct redis_ask *a, const struct redis_answer *said)

@@ -10,7 +10,8 @@
  *   redis_line.c      one connection to one server: its life, its deadlines, its breaker
  *   redis.c           which connection a command takes; what a server says of itself
  *   redis_sentinel.c  who the master is
- *   redis_cluster.c   whose slot it is */
+ *   redis_cluster.c   whose slot it is
+ *   redis_feed.c      what is published */
 #ifndef SLUICE_BACKENDS_REDIS_H
 #define SLUICE_BACKENDS_REDIS_H
 
@@ -105,6 +106,19 @@ void redis_free(struct redis *r);
 // a server takes no writes, such a command is refused for a second. Not REDIS_SENT: done is never called.
 enum redis_sent redis_send(struct redis *r, const struct view *words, unsigned n, bool writes,
                            redis_done_fn *done, void *user);
+
+// Calls a script with those keys and what stands behind them (words: [n], n <= REDIS_MAX_WORDS; keys first, one at least, all
+// of one slot). By its digest; a server that does not know it gets it, and is asked again. It counts as a write. script: static.
+#define REDIS_MAX_WORDS 128
+enum redis_sent redis_eval(struct redis *r, struct view script, const struct view *words,
+                           unsigned n, unsigned keys, redis_done_fn *done, void *user);
+
+// What is published on the channel from now on, over a connection of its own, one a client. It may miss what was published
+// while that was away: then fn is called with heard = false when it is back. A hint, and no more: behind it somebody has
+// to look. The channel stays where it is. Here redis_send and redis_eval may be called, nothing else.
+typedef void redis_feed_fn(bool heard, struct view message, void *user);
+void redis_listen(struct redis *r, const char *channel, redis_feed_fn *fn, void *user);
+bool redis_listens(const struct redis *r); // now
 
 // JSON: its connections. For /status.
 struct json_writer;

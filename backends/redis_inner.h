@@ -24,6 +24,16 @@ struct redis_map {              // of a Cluster
     unsigned next;     // whom to ask
 };
 
+struct redis_feed { // one connection, to the master or any node of a Cluster's
+    struct redis_line line;
+    const char *channel; // NULL: nobody listens
+    redis_feed_fn *fn;
+    void *user;
+    struct wheel_timer look; // is it alive?
+    uint64_t heard_us;
+    bool refused; // it lets nobody listen: tried again, but not at once
+};
+
 struct redis {
     struct loop *loop;
     const struct redis_config *config;
@@ -33,6 +43,7 @@ struct redis {
     struct redis_line *line;  // REDIS_ALONE, REDIS_SENTINELS
     struct redis_watch watch; // REDIS_SENTINELS
     struct redis_map *map;    // REDIS_CLUSTER
+    struct redis_feed feed;
     uint64_t no_writes_until_us;
     enum redis_state state;
     char why[LINE_WHY];
@@ -41,6 +52,9 @@ struct redis {
 
 // redis.c
 extern const struct line_ops redis_line_ops; // of lines whose ctx is the client
+// What all connections of the client have in common.
+void redis_line_setup(struct redis *r, struct redis_line *n, const struct line_ops *ops,
+                      const struct addr *a);
 struct redis_line *redis_line_new(struct redis *r,
                                   const struct addr *a); // DOWN. NULL: out of memory
 void redis_line_free(struct redis_line *n);
@@ -65,5 +79,9 @@ struct redis_line *cluster_turn(struct redis *r, const struct redis_line *from,
                                 const struct redis_turn *turn, bool moved);
 void cluster_ask(struct redis *r); // whose slots are whose
 void cluster_on_down(struct redis *r);
+
+// redis_feed.c
+void feed_look(struct redis *r); // whom it can listen to may be another one
+void feed_free(struct redis *r);
 
 #endif

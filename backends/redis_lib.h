@@ -7,6 +7,8 @@
 #include <hiredis/async.h>
 #include <hiredis/hiredis.h>
 #include <hiredis/read.h>
+#include <stdbool.h>
+#include <stdlib.h>
 #ifdef SLUICE_REDIS_TLS
 #include <hiredis/hiredis_ssl.h>
 #include <openssl/ssl.h>
@@ -14,8 +16,24 @@
 
 #if HIREDIS_MAJOR >= 1
 typedef size_t redis_count; // of an array's elements, for its maker
+#define redis_memory_free hi_free
 #else
 typedef int redis_count;
+#define redis_memory_free free
 #endif
+
+// Whose reply is next, who is owed none any more. False: nobody is owed one.
+static inline bool redis_next_owed(redisAsyncContext *ac, redisCallback *out)
+{
+    redisCallback *first = ac->replies.head;
+    if (!first)
+        return false;
+    *out = *first;
+    ac->replies.head = first->next;
+    if (ac->replies.tail == first)
+        ac->replies.tail = NULL;
+    redis_memory_free(first);
+    return true;
+}
 
 #endif

@@ -209,6 +209,12 @@ bool line_send(struct redis_line *n, struct redis_ask *a, bool asking)
     return true;
 }
 
+bool line_listen(struct redis_line *n, const struct view *words, unsigned count_words)
+{
+    n->listens = true;
+    return say(n, NULL, NULL, words, count_words);
+}
+
 // ---- is it alive? --------------------------------------------------------------------------------------
 
 static void wake(struct redis_line *n)
@@ -322,13 +328,60 @@ static bool greet_all(struct redis_line *n)
 
 // ---- hiredis on our loop -------------------------------------------------------------------------------
 
+// hiredis itself would end the process where a server says something that it was not asked.
+static bool take_reply(struct redis_line *n, void *reply)
+{
+    redisCallback owed;
+    if (n->listens) {
+        struct redis_answer said = read_reply(reply);
+        n->ops->on_push(n, &said);
+        return true;
+    }
+    if (!redis_next_owed(n->ac, &owed)) {
+        line_give_up(n, "it says what it was not asked");
+        return false;
+    }
+    owed.fn(n->ac, reply, owed.privdata);
+    return true;
+}
+
+static bool next_reply(struct redis_line *n)
+{
+    void *reply = NULL;
+    redisReader *reader = n->ac->c.reader;
+    if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
+        line_give_up(n, reader->errstr);
+        return false;
+    }
+    bool more = reply && take_reply(n, reply);
+    if (reply)
+        freeReplyObject(reply);
+    return more;
+}
+
+static void read_replies(struct redis_line *n)
+{
+    redisAsyncContext *ac = n->ac;
+    if (redisBufferRead(&ac->c) != REDIS_OK) {
+        event_del(&n->read_ev);
+        n->state = REDIS_OPENING; // L2: it is over, nothing more is sent
+        line_give_up(n, ac->c.errstr);
+        return;
+    }
+    while (n->ac == ac && !n->why[0] && next_reply(n)) {
+    }
+}
+
+// Within TLS reading and writing are one: hiredis does both. Until it is connected, writing is what it waits for.
 static void on_readable(evutil_socket_t fd, short what, void *line)
 {
     struct redis_line *n = line;
     (void)fd;
     (void)what;
-    if (n->ac)
+    if (n->ac && n->ssl && !n->listens)
         redisAsyncHandleRead(n->ac);
+    else if (n->ac && n->connected)
+        read_replies(n);
     if (n->ac && n->ac->c.reader->len > REDIS_MAX_REPLY)
         line_give_up(n, "a reply is larger than 16 MiB");
 }
@@ -549,6 +602,7 @@ void line_close(struct redis_line *n)
     wheel_cancel(loop_wheel(n->loop), &n->expire);
     n->why[0] = '\0';
     n->asked_us = 0;
+    n->listens = false;
     breaker_close(&n->breaker);
 }
 

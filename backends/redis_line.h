@@ -29,7 +29,8 @@ struct redis_ask {                  // a command
     redis_done_fn *done;
     void *user;
     uint64_t deadline_us;
-    uint8_t turns; // redirections so far
+    struct view script; // static: it calls that one
+    uint8_t turns;      // redirections so far, and times that its script was sent
     bool told;
     size_t bytes;
     char text[];
@@ -39,6 +40,8 @@ struct line_ops {
     void (*on_up)(struct redis_line *n);                    // or out of its rest
     void (*on_rest)(struct redis_line *n, const char *why); // not to be asked for a while
     void (*on_down)(struct redis_line *n, const char *why); // here line_open_later is allowed
+    // Of a line that listens: what came. No line may be closed here.
+    void (*on_push)(struct redis_line *n, const struct redis_answer *said);
 };
 
 struct line_login { // what we say first
@@ -64,6 +67,7 @@ struct redis_line {
     void *makers, *plain_list; // private: of replies; hiredis' own maker of lists
     struct event read_ev, write_ev;
     bool connected, writing;   // inside of its write handler
+    bool listens;              // what comes answers nothing: on_push
     struct loop_flush flush;   // writes once a turn
     struct loop_call bury;     // it is over: why
     char why[LINE_WHY];        // "": it is not
@@ -88,6 +92,10 @@ void line_give_up(struct redis_line *n, const char *why); // from anywhere: on_d
 // UP only. asking: as the exception that the server was told to expect. False: too much is under way, or it is over;
 // the ask stays the caller's. True: its end comes; then it is freed, unless it was taken over.
 bool line_send(struct redis_line *n, struct redis_ask *a, bool asking);
+
+// UP, and nothing waits: says it, and whatever comes from now on goes to on_push: hiredis, which takes a server's word for
+// what a message looks like, only takes it apart. Again: the same once more. False: out of memory.
+bool line_listen(struct redis_line *n, const struct view *words, unsigned count);
 
 // A command's memory, written; free with mem_free while it is not sent. NULL: out of memory.
 struct redis_ask *ask_new(const struct view *words, unsigned n);

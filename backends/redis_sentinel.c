@@ -98,7 +98,8 @@ static void watch_down(struct redis_line *n, const char *why)
     watch_next(n->ctx, why);
 }
 
-static const struct line_ops watch_ops = {watch_up, watch_rest, watch_down};
+static const struct line_ops watch_ops = {
+    .on_up = watch_up, .on_rest = watch_rest, .on_down = watch_down};
 
 void sentinel_start(struct redis *r)
 {

@@ -76,7 +76,7 @@ enum redis_fault redis_fault(struct view error)
         {"OOM", REDIS_FAULT_WRITE},        {"MISCONF", REDIS_FAULT_WRITE},
         {"NOREPLICAS", REDIS_FAULT_WRITE}, {"NOAUTH", REDIS_FAULT_ENTRY},
         {"WRONGPASS", REDIS_FAULT_ENTRY},  {"MOVED", REDIS_FAULT_MOVED},
-        {"ASK", REDIS_FAULT_ASK},
+        {"ASK", REDIS_FAULT_ASK},          {"NOSCRIPT", REDIS_FAULT_SCRIPT},
     };
     struct view word = next_word(&error);
     for (unsigned i = 0; i < sizeof(known) / sizeof(known[0]); i++)

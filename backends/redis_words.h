@@ -22,7 +22,8 @@ enum redis_fault {     // what an error says
     REDIS_FAULT_WRITE, // it takes no writes now: READONLY, OOM, MISCONF, NOREPLICAS
     REDIS_FAULT_ENTRY, // it lets us in no more: NOAUTH, WRONGPASS
     REDIS_FAULT_MOVED, // the slot is another node's, from now on
-    REDIS_FAULT_ASK    // the key may be another node's: asked there, this once
+    REDIS_FAULT_ASK,   // the key may be another node's: asked there, this once
+    REDIS_FAULT_SCRIPT // it does not know the script
 };
 enum redis_fault redis_fault(struct view error);
 

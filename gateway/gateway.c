@@ -15,6 +15,7 @@
 #include "gateway/removal.h"
 #include "gateway/shadows.h"
 #include "gateway/show.h"
+#include "gateway/trial_store.h"
 #include "gateway/trials.h"
 #include "net/listen.h"
 #include "net/memory.h"
@@ -129,7 +130,7 @@ static void on_drain_timer(struct wheel_timer *t, uint64_t now_us)
     struct gateway *g = container_of(t, struct gateway, drain_timer);
     if (g->phase == PHASE_DELAYING) {
         finish(g, now_us);
-    } else if (all_idle(g)) {
+    } else if (all_idle(g) && trial_store_is_done(g)) {
         end(g);
     } else if (now_us >= g->drain_until_us && g->phase == PHASE_FINISHING) {
         cut(g, "drain_timeout has passed");

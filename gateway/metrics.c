@@ -8,6 +8,7 @@
 #include "gateway/process.h"
 #include "gateway/prom.h"
 #include "gateway/shadows.h"
+#include "gateway/trial_store.h"
 #include "gateway/trials.h"
 
 struct model_metrics *metrics_model(struct metrics *s, const struct model *m)
@@ -833,6 +834,28 @@ static void run_evidence(struct page *p, const struct trial_run *run)
     }
 }
 
+static void experiments_store(struct page *p)
+{
+    struct trial_store_figures f;
+    if (!trial_store_read(p->g, &f))
+        return;
+    prom_family(&p->prom, "sluice_experiments_store_up", "gauge",
+                "1: the store that experiments are shared by answers the main thread.");
+    prom_count(&p->prom, NULL, 0, f.up);
+    prom_family(&p->prom, "sluice_experiments_to_flush", "gauge",
+                "Experiments whose counts have not all been told to the store.");
+    prom_count(&p->prom, NULL, 0, f.to_flush);
+    prom_family(&p->prom, "sluice_experiments_flushed_total", "counter",
+                "Flushes of counts that the store has added.");
+    prom_count(&p->prom, NULL, 0, f.flushed);
+    prom_family(&p->prom, "sluice_experiments_flushes_lost_total", "counter",
+                "Flushes that a store has lost which went back too far.");
+    prom_count(&p->prom, NULL, 0, f.lost);
+    prom_family(&p->prom, "sluice_experiments_fenced_total", "counter",
+                "Records that were written over a store that had gone back.");
+    prom_count(&p->prom, NULL, 0, f.fenced);
+}
+
 static void experiments(struct page *p)
 {
     struct prom *o = &p->prom;
@@ -866,6 +889,7 @@ static void experiments(struct page *p)
         "The most evidence that a variant is worse, its logarithm over what is needed: at 1 "
         "it is rolled back.");
     each_run(p, run_evidence);
+    experiments_store(p);
 }
 
 // ---- the prediction log --------------------------------------------------------------------------------

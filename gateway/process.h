@@ -32,6 +32,7 @@ struct removal;
 struct predictions;
 struct live_hold;
 struct trials;
+struct trial_shop;
 
 // Where log.access points: "-" is standard output.
 static inline const char *log_path(const char *access)
@@ -92,6 +93,7 @@ struct gateway {
     struct removal *removals;       // models that are out of the table and not free yet
     struct live_hold *lives_before; // gateway/experiments
     struct trials *trials;          // gateway/trials
+    struct trial_shop *shop;        // gateway/trial_store; NULL: no store
     struct event *keeper_event, *liveness_event, *term_event, *quit_event, *usr1_event;
 };
 

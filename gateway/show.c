@@ -9,6 +9,7 @@
 #include "gateway/levels.h"
 #include "gateway/part.h"
 #include "gateway/survey.h"
+#include "gateway/trial_store.h"
 #include "gateway/trials.h"
 #include "gateway/workers.h"
 #include <unistd.h>
@@ -213,6 +214,8 @@ static void show_experiments(struct json_writer *w, struct gateway *g)
         for (unsigned k = 0; k < all->places[i].site.n; k++)
             show_experiment(w, g, &all->places[i], k);
     json_w_array_end(w);
+    json_w_key(w, VIEW("experiments_store"));
+    trial_store_show(g, w);
 }
 
 static void show_workers(struct json_writer *w, struct gateway *g)

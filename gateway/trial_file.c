@@ -44,20 +44,27 @@ static bool find(struct gateway *g, const char *name, struct trial_state *out)
     return ok;
 }
 
-// Nobody else writes there: it never conflicts.
-static void put(struct gateway *g, struct trial_put *p)
+bool trial_file_save(struct gateway *g, const struct trial_state *s, char why[TRIAL_CAUSE])
 {
     char dir[PATH_MAX], path[PATH_MAX], file[TRIAL_NAME + 8];
     struct buffer text;
     errno = ENAMETOOLONG;
     buffer_init(&text);
-    snprintf(file, sizeof(file), "%s.json", p->next.name);
-    bool whole = trial_state_write(&text, &p->next);
-    bool kept = whole && fill_paths(g, p->next.name, dir, path) &&
+    snprintf(file, sizeof(file), "%s.json", s->name);
+    bool whole = trial_state_write(&text, s);
+    bool kept = whole && fill_paths(g, s->name, dir, path) &&
                 (mkdir(g->birth->state_dir, 0700) == 0 || errno == EEXIST) &&
                 file_replace(dir, file, buffer_view(&text));
-    const char *why = whole ? strerror(errno) : "out of memory";
+    snprintf(why, TRIAL_CAUSE, "%s", whole ? strerror(errno) : "out of memory");
     buffer_deinit(&text);
+    return kept;
+}
+
+// Nobody else writes there: it never conflicts.
+static void put(struct gateway *g, struct trial_put *p)
+{
+    char why[TRIAL_CAUSE];
+    bool kept = trial_file_save(g, &p->next, why);
     trials_put_end(p, kept ? TRIAL_KEPT : TRIAL_NOT_KEPT, NULL, why);
 }
 

@@ -8,5 +8,7 @@
 #include "gateway/trials.h"
 
 extern const struct trial_keeper trial_file;
+// A record, there from now on. False: why.
+bool trial_file_save(struct gateway *g, const struct trial_state *s, char why[TRIAL_CAUSE]);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/trial_file.h"
 #include "gateway/trial_pages.h"
+#include "gateway/trial_store.h"
 #include <stdio.h>
 
 #define LOOK_US 250000 // between two looks of the guards
@@ -30,13 +31,6 @@ static struct guard_counts count(const struct gateway *g, const struct trial_run
     return experiments_sum(keep->trials[variant], g->loops.n, keep->config->guard.max_p99_us, took);
 }
 
-static void count_all(const struct gateway *g, const struct trial_run *run,
-                      struct guard_counts out[EXPERIMENT_VARIANTS])
-{
-    for (unsigned v = 0; v < run->state.n_variants; v++)
-        out[v] = count(g, run, v, NULL);
-}
-
 static struct stats_arm arm_since(struct stats_arm now, struct stats_arm from)
 {
     return (struct stats_arm){now.n - from.n, now.bad - from.bad};
@@ -53,7 +47,10 @@ static void hist_take(struct hist *h, const struct hist *from)
 struct guard_counts trials_counts(const struct gateway *g, const struct trial_run *run,
                                   unsigned variant, struct hist *took)
 {
-    struct guard_counts now = count(g, run, variant, took);
+    struct guard_counts now;
+    if (trial_store_sums(g, run, variant, &now, took))
+        return now;
+    now = count(g, run, variant, took);
     if (!run->from)
         return now;
     const struct trial_counted *from = &run->from[variant];
@@ -63,6 +60,27 @@ struct guard_counts trials_counts(const struct gateway *g, const struct trial_ru
                                  arm_since(now.fallbacks, from->counts.fallbacks),
                                  arm_since(now.slow, from->counts.slow),
                                  now.drawn - from->counts.drawn};
+}
+
+// What only grows: of a store that has gone back it stands still for a while, as it does when one source of it takes the place
+// of another.
+static void keep_most(struct stats_arm *now, const struct stats_arm *before)
+{
+    now->n = now->n > before->n ? now->n : before->n;
+    now->bad = now->bad > before->bad ? now->bad : before->bad;
+}
+
+static void count_all(const struct gateway *g, const struct trial_run *run,
+                      struct guard_counts out[EXPERIMENT_VARIANTS])
+{
+    for (unsigned v = 0; v < run->state.n_variants; v++) {
+        const struct guard_counts *seen = &run->guards.seen[v];
+        out[v] = trials_counts(g, run, v, NULL);
+        keep_most(&out[v].errors, &seen->errors);
+        keep_most(&out[v].fallbacks, &seen->fallbacks);
+        keep_most(&out[v].slow, &seen->slow);
+        out[v].drawn = out[v].drawn > run->guards.from[v] ? out[v].drawn : run->guards.from[v];
+    }
 }
 
 // Without memory what was counted before counts, too.
@@ -105,7 +123,8 @@ static void begin_guards(const struct gateway *g, struct trial_run *run)
     struct guard_rules rules = rules_of(run);
     struct guard_counts counts[EXPERIMENT_VARIANTS];
     double weights[EXPERIMENT_VARIANTS];
-    count_all(g, run, counts);
+    for (unsigned v = 0; v < run->state.n_variants; v++)
+        counts[v] = trials_counts(g, run, v, NULL);
     weights_of(&run->state, weights);
     guards_begin(&run->guards, &rules, weights, counts);
     run->skewed = false;
@@ -154,7 +173,7 @@ static void look(struct gateway *g, struct trial_run *run)
                       LOG_CSTR("why", "requests do not come to its variants as the weights say: "
                                       "what is counted compares unlike clients"));
     }
-    if (worse)
+    if (worse && trial_store_leads(g, run))
         roll_back(g, run, &v);
 }
 
@@ -193,8 +212,12 @@ static bool put_in_force(struct gateway *g, struct trial_run *run, const struct 
         return false;
     bool anew = next->counts_from != run->state.counts_from;
     bool weighed = memcmp(next->weight, run->state.weight, sizeof(next->weight)) != 0;
+    if (anew && seen)
+        trial_store_count(g, run);
     run->state = *next;
     if (anew) {
+        if (seen)
+            trial_store_count(g, run);
         count_anew(g, run);
         begin_guards(g, run);
     } else if (weighed) {
@@ -216,6 +239,15 @@ static void tell_not_kept(struct gateway *g, const struct trial_state *s, const 
 {
     GATEWAY_EVENT(g, NULL, LOG_ERROR, "experiment_not_kept", LOG_CSTR("experiment", s->name),
                   LOG_I("revision", s->revision), LOG_CSTR("why", why));
+}
+
+// Beside a store that others share: what an instance starts with before it has heard the store.
+static void copy(struct gateway *g, const struct trial_run *run)
+{
+    char why[TRIAL_CAUSE];
+    if (g->trials->keeper && g->trials->keeper->shared && g->birth->state_dir &&
+        !trial_file_save(g, &run->state, why))
+        tell_not_kept(g, &run->state, why);
 }
 
 // ---- changes -----------------------------------------------------------------------------------------
@@ -279,27 +311,15 @@ bool trials_change(struct gateway *g, struct trial_run *run, struct trial_change
     return true;
 }
 
-// Both can be in force by one section.
-static bool are_alike(const struct trial_state *a, const struct trial_state *b)
-{
-    bool alike = a->n_variants == b->n_variants;
-    for (unsigned v = 0; alike && v < a->n_variants; v++)
-        alike = strcmp(a->variant[v], b->variant[v]) == 0;
-    return alike;
-}
-
 void trials_changed(struct gateway *g, const struct trial_state *there)
 {
     struct trial_run *run = trials_find(g, view_str(there->name));
-    bool alike = run && are_alike(&run->state, there);
-    enum trial_order order = alike ? trial_state_order(&run->state, there) : TRIAL_SAME;
-    if (order == TRIAL_OLDER) { // where it is kept has gone back
-        trial_state_fence(&run->state, there);
-        keep_state(g, run);
-    } else if (order == TRIAL_NEWER && put_in_force(g, run, there, true)) {
-        run->kept = true;
-        tell(g, run, "experiment_changed");
-    }
+    if (!run || trial_state_order(&run->state, there) != TRIAL_NEWER ||
+        !trial_state_fit(&run->state, there) || !put_in_force(g, run, there, true))
+        return;
+    run->kept = true;
+    copy(g, run);
+    tell(g, run, "experiment_changed");
 }
 
 void trials_put_end(struct trial_put *p, enum trial_put_end end, const struct trial_state *there,
@@ -314,8 +334,10 @@ void trials_put_end(struct trial_put *p, enum trial_put_end end, const struct tr
     bool done = end != TRIAL_CONFLICT && is_next && put_in_force(g, run, &p->next, true);
     if (done || is_in_force)
         run->kept = end == TRIAL_KEPT;
-    if (done)
+    if (done) {
+        copy(g, run);
         tell(g, run, "experiment_changed");
+    }
     if ((done || is_in_force) && end == TRIAL_NOT_KEPT)
         tell_not_kept(g, &p->next, why);
     if (p->ex)
@@ -413,6 +435,8 @@ static void adopt(struct gateway *g, const struct config *c, struct experiment_p
     if (seeds && !seed(g, &section, was ? &live : NULL, &next))
         return; // what the configuration's reader lets through is none of that
     bool fresh = !run;
+    if (run && seeds)
+        trial_store_count(g, run);
     if (!run && !(run = new_run(g)))
         return; // it goes by its section
     run->place = place;
@@ -423,7 +447,9 @@ static void adopt(struct gateway *g, const struct config *c, struct experiment_p
     run->kept = was && !seeds && (run->kept || fresh);
     if (seeds && was)
         tell(g, run, "experiment_changed");
-    if (seeds && (was || shared))
+    if (seeds && shared)
+        copy(g, run); // what the store has is looked at first
+    else if (seeds && was)
         keep_state(g, run);
 }
 
@@ -436,17 +462,25 @@ static void drop_absent(struct gateway *g)
             continue;
         }
         *at = run->next;
+        trial_store_count(g, run);
         free_run(run);
     }
+}
+
+static const struct trial_keeper *keeper_of(const struct gateway *g, const struct snapshot *snap)
+{
+    return snap->store ? &trial_store : g->birth->state_dir ? &trial_file : NULL;
 }
 
 void trials_adopt(struct gateway *g, struct snapshot *snap)
 {
     struct experiments *all = snap->experiments;
+    g->trials->keeper = keeper_of(g, snap);
     for (unsigned i = 0; all && i < all->n; i++)
         for (unsigned k = 0; k < all->places[i].site.n; k++)
             adopt(g, snap->config, &all->places[i], k);
     drop_absent(g);
+    trial_store_adopt(g);
     if (g->trials->first && !wheel_is_set(&g->trials->timer))
         wheel_set(loop_wheel(&g->main), &g->trials->timer, loop_now_us(&g->main) + LOOK_US);
 }
@@ -454,8 +488,7 @@ void trials_adopt(struct gateway *g, struct snapshot *snap)
 void trials_start(struct gateway *g)
 {
     g->trials = mem_must(sizeof(*g->trials));
-    *g->trials = (struct trials){
-        .gateway = g, .timer = {.fn = on_look}, .keeper = g->birth->state_dir ? &trial_file : NULL};
+    *g->trials = (struct trials){.gateway = g, .timer = {.fn = on_look}};
     trials_adopt(g, g->snap);
 }
 
@@ -463,6 +496,7 @@ void trials_free(struct gateway *g)
 {
     if (!g->trials)
         return;
+    trial_store_free(g);
     wheel_cancel(loop_wheel(&g->main), &g->trials->timer);
     while (g->trials->waiting)
         drop_put(g->trials->waiting);

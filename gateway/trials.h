@@ -9,7 +9,9 @@
  *                                        └ it cannot be kept: in force all the same, and said so
  *
  *  T1  A record is in force when it is kept, or when it cannot be: what protects production does not wait for a disk.
- *  T2  What is counted counts from the record's counts_from on, in this process. */
+ *  T2  What is counted counts from the record's counts_from on: in this process, or in all that share a store.
+ *  T3  All that share a store look at the same sums; one of them rolls back (trial_store_leads), so that they are wrong no
+ *      oftener than one would be. Without the store each looks for itself. */
 #ifndef SLUICE_GATEWAY_TRIALS_H
 #define SLUICE_GATEWAY_TRIALS_H
 
@@ -84,11 +86,11 @@ bool trials_change(struct gateway *g, struct trial_run *run, struct trial_change
 // there: TRIAL_CONFLICT: what is kept. why: TRIAL_NOT_KEPT.
 void trials_put_end(struct trial_put *p, enum trial_put_end end, const struct trial_state *there,
                     const char *why);
-// Another instance has changed one, as the store tells: it is in force if it is newer than what is here; what is here is put
-// over one that is older. One with other variants than this instance's section is passed over.
+// Another instance has changed one, as the store tells: it is in force if it is newer than what is here. One with other
+// variants than this instance's section is passed over.
 void trials_changed(struct gateway *g, const struct trial_state *there);
 
-// What is counted of a variant since it counts. took: NULL, or filled.
+// What is counted of a variant since it counts: by all instances, where a store that they share has told, and else by this one. took: NULL, or filled.
 struct guard_counts trials_counts(const struct gateway *g, const struct trial_run *run,
                                   unsigned variant, struct hist *took);
 bool trials_watched(const struct trial_run *run); // it has guards, and they look

@@ -193,6 +193,26 @@ bool trial_state_is_seeded_by(const struct trial_state *s, struct hash128 digest
     return true;
 }
 
+void trial_state_over(struct trial_state *here, const struct trial_state *there,
+                      const struct trial_stamp *stamp)
+{
+    struct hash128 own = here->seed[0];
+    memcpy(here->seed, there->seed, sizeof(here->seed));
+    here->n_seeds = there->n_seeds;
+    add_seed(here, own);
+    here->epoch = there->epoch;
+    here->counts_from = here->revision = there->revision + 1;
+    put_stamp(here, stamp);
+}
+
+bool trial_state_fit(const struct trial_state *a, const struct trial_state *b)
+{
+    bool fit = a->n_variants == b->n_variants && strcmp(a->name, b->name) == 0;
+    for (unsigned i = 0; fit && i < a->n_variants; i++)
+        fit = strcmp(a->variant[i], b->variant[i]) == 0;
+    return fit;
+}
+
 bool trial_state_fits(const struct trial_state *s, const struct trial_section *section)
 {
     bool fits = s->n_variants == section->n_variants && view_is(section->name, s->name);

@@ -119,8 +119,13 @@ void trial_state_fence(struct trial_state *here, const struct trial_state *there
 // R4. last: the digest of this instance's section when it looked last; NULL: not known.
 bool trial_state_is_seeded_by(const struct trial_state *s, struct hash128 digest,
                               const struct hash128 *last);
+// What is here, which the section seeds, as the revision behind what is there; what is counted counts from it.
+void trial_state_over(struct trial_state *here, const struct trial_state *there,
+                      const struct trial_stamp *stamp);
 // Whether its variants are those, in that order: else an instance with that section can do nothing with it.
 bool trial_state_fits(const struct trial_state *s, const struct trial_section *section);
+// Likewise, of two records: both can be in force by one section.
+bool trial_state_fit(const struct trial_state *a, const struct trial_state *b);
 
 // ---- as JSON -----------------------------------------------------------------------------------------
 

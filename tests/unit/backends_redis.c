@@ -98,7 +98,8 @@ static struct redis_server {
     unsigned accepted;
     char got[1 << 20]; // since the last `expect`
     size_t n;
-    bool deaf; // does not accept
+    bool deaf;                   // does not accept
+    struct redis_server *second; // whoever connects while somebody is there is this one's
 } servers[SERVERS];
 
 static struct loop *l;
@@ -140,7 +141,11 @@ static void hang_up(struct redis_server *s)
 static void take(struct redis_server *s)
 {
     int fd = s->deaf ? -1 : accept4(s->listener, NULL, NULL, SOCK_NONBLOCK);
-    if (fd >= 0) {
+    if (fd >= 0 && s->second && s->fd >= 0) {
+        hang_up(s->second);
+        s->second->fd = fd;
+        s->second->accepted++;
+    } else if (fd >= 0) {
         hang_up(s);
         s->fd = fd;
         s->accepted++;
@@ -263,6 +268,7 @@ static int set_up(void **state)
         servers[i].port = 0;
         servers[i].n = servers[i].accepted = 0;
         servers[i].deaf = false;
+        servers[i].second = NULL;
         listen_at(&servers[i]);
         snprintf(text, sizeof(text), "127.0.0.1:%u", servers[i].port);
         assert_null(addr_parse(&addrs[i], view_str(text), 0));
@@ -473,6 +479,27 @@ static void what_a_server_announces_is_not_believed(void **state)
         say(&servers[0], "+PONG\r\n");
         UNTIL(seen.state == REDIS_UP);
     }
+}
+
+// Where nobody is owed a reply, and behind one that is: hiredis would end the process.
+static void what_was_not_asked_ends_the_connection(void **state)
+{
+    start_up();
+    say(&servers[0], "+OK\r\n");
+    UNTIL(seen.downs == 1);
+    assert_string_equal(seen.why, "it says what it was not asked");
+    EXPECT(&servers[0], "PING");
+    say(&servers[0], "+PONG\r\n");
+    UNTIL(seen.state == REDIS_UP);
+    ask("GET", "a");
+    ask("GET", "b");
+    EXPECT(&servers[0], "GET b");
+    say(&servers[0], "$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n:4\r\n");
+    UNTIL(seen.downs == 2);
+    assert_int_equal(seen.done, 2);
+    EXPECT(&servers[0], "PING");
+    say(&servers[0], "+PONG\r\n");
+    UNTIL(seen.state == REDIS_UP);
 }
 
 static void answers_in_pieces(void **state)
@@ -707,6 +734,165 @@ static void a_map_that_is_none_is_asked_for_again(void **state)
     }
 }
 
+// ---- scripts -------------------------------------------------------------------------------------------
+
+#define DIGEST "7caf6056913504f0508c65faf2dc3f94ff65bcfd" // of "x=1"
+
+static enum redis_sent eval(void)
+{
+    struct view words[] = {VIEW("k"), VIEW("a")};
+    return redis_eval(r, VIEW("x=1"), words, 2, 1, on_done, NULL);
+}
+
+static void a_script_that_is_not_known_is_sent(void **state)
+{
+    start_up();
+    assert_int_equal(eval(), REDIS_SENT);
+    EXPECT(&servers[0], "EVALSHA " DIGEST " 1 k a");
+    say(&servers[0], "-NOSCRIPT No matching script. Please use EVAL.\r\n");
+    EXPECT(&servers[0], "SCRIPT LOAD x=1");
+    EXPECT(&servers[0], "EVALSHA " DIGEST " 1 k a");
+    say(&servers[0], "$40\r\n" DIGEST "\r\n:7\r\n");
+    UNTIL(seen.done == 1);
+    assert_true(seen.last.end == REDIS_END_NUMBER && seen.last.number == 7);
+    eval();
+    EXPECT(&servers[0], "EVALSHA " DIGEST " 1 k a");
+    say(&servers[0], ":8\r\n");
+    UNTIL(seen.done == 2);
+    assert_false(has(&servers[0], "SCRIPT LOAD x=1"));
+}
+
+static void a_script_that_stays_unknown_is_an_error(void **state)
+{
+    start_up();
+    eval();
+    for (unsigned i = 0; i < 4; i++) {
+        EXPECT(&servers[0], "EVALSHA " DIGEST " 1 k a");
+        say(&servers[0], "-NOSCRIPT x\r\n");
+        if (i < 3) {
+            EXPECT(&servers[0], "SCRIPT LOAD x=1");
+            say(&servers[0], "-NOPERM x\r\n");
+        }
+    }
+    UNTIL(seen.done == 1);
+    assert_int_equal(seen.last.end, REDIS_END_ERROR);
+    assert_int_equal(seen.state, REDIS_UP);
+}
+
+// ---- the feed ------------------------------------------------------------------------------------------
+
+static struct {
+    unsigned fresh, messages;
+    char last[40];
+} fed;
+
+static void on_fed(bool heard, struct view message, void *user)
+{
+    (void)user;
+    fed.fresh += !heard;
+    fed.messages += heard;
+    if (heard)
+        snprintf(fed.last, sizeof(fed.last), "%.*s", VIEW_ARG(message));
+}
+
+// servers[1] is the other end of its connection.
+static void start_feed(void)
+{
+    memset(&fed, 0, sizeof(fed));
+    servers[0].second = &servers[1];
+    start_up();
+    redis_listen(r, "news", on_fed, NULL);
+    EXPECT(&servers[1], "PING");
+    say(&servers[1], "+PONG\r\n");
+    EXPECT(&servers[1], "SUBSCRIBE news");
+    say(&servers[1], "*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
+    UNTIL(fed.fresh == 1 && redis_listens(r));
+}
+
+static void what_is_published_is_heard(void **state)
+{
+    start_feed();
+    const char *text = "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\none\r\n"
+                       "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\ntwo\r\n";
+    for (const char *p = text; *p; p++) {
+        say(&servers[1], (char[]){*p, 0});
+        turn();
+    }
+    UNTIL(fed.messages == 2);
+    assert_string_equal(fed.last, "two");
+    ask("GET", "a"); // the other connection is not in its way
+    EXPECT(&servers[0], "GET a");
+    say(&servers[0], "$1\r\nx\r\n");
+    UNTIL(seen.done == 1);
+    EXPECT(&servers[1], "SUBSCRIBE news"); // is it alive?
+    hang_up(&servers[1]);
+    UNTIL(!redis_listens(r));
+    EXPECT(&servers[1], "PING");
+    say(&servers[1], "+PONG\r\n");
+    EXPECT(&servers[1], "SUBSCRIBE news");
+    UNTIL(fed.fresh == 2);
+    assert_int_equal(seen.state, REDIS_UP);
+}
+
+// What no server says there: the connection is another one, or nothing has happened.
+static void odd_things_are_published(void **state)
+{
+    static const char *const odd[] = {"+OK\r\n",
+                                      ":1\r\n",
+                                      "*0\r\n",
+                                      "*-1\r\n",
+                                      "$-1\r\n",
+                                      "*1\r\n:1\r\n",
+                                      "*3\r\n:1\r\n:2\r\n:3\r\n",
+                                      "*3\r\n*0\r\n*0\r\n*0\r\n",
+                                      "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n*-1\r\n"};
+    start_feed();
+    for (unsigned i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        say(&servers[1], odd[i]);
+        turn();
+    }
+    say(&servers[1], "*3\r\n$7\r\nmessage\r\n$4\r\nnews\r\n$3\r\none\r\n");
+    UNTIL(strcmp(fed.last, "one") == 0);
+    unsigned before = servers[1].accepted;
+    say(&servers[1], "what is this\r\n");
+    UNTIL(servers[1].accepted == before + 1);
+    EXPECT(&servers[1], "PING");
+    say(&servers[1], "+PONG\r\n");
+    EXPECT(&servers[1], "SUBSCRIBE news");
+    say(&servers[1], "-NOPERM this user has no permissions to access one of the channels\r\n");
+    UNTIL(!redis_listens(r));
+    for (unsigned i = 0; i < 500; i++)
+        turn();
+    assert_int_equal(servers[1].accepted, before + 1); // not at once
+    assert_int_equal(seen.downs, 0);
+}
+
+static void the_feed_follows_the_master(void **state)
+{
+    memset(&fed, 0, sizeof(fed));
+    start(REDIS_SENTINELS, 1);
+    redis_listen(r, "news", on_fed, NULL);
+    EXPECT(&servers[0], "PING");
+    say(&servers[0], "+PONG\r\n");
+    EXPECT(&servers[0], "SENTINEL get-master-addr-by-name mine");
+    name_master(&servers[0], &servers[1]);
+    EXPECT(&servers[1], "ROLE");
+    servers[1].second = NULL;
+    say(&servers[1], "*1\r\n$6\r\nmaster\r\n");
+    UNTIL(servers[1].accepted == 2); // the feed's: it takes the place of the other in this server
+    servers[1].deaf = true;
+    hang_up(&servers[1]);
+    UNTIL(has(&servers[0], "SENTINEL get-master-addr-by-name mine"));
+    servers[2].second = &servers[1];
+    name_master(&servers[0], &servers[2]);
+    EXPECT(&servers[2], "ROLE");
+    say(&servers[2], "*1\r\n$6\r\nmaster\r\n");
+    EXPECT(&servers[1], "ROLE"); // the second connection to servers[2]
+    say(&servers[1], "*1\r\n$6\r\nmaster\r\n");
+    EXPECT(&servers[1], "SUBSCRIBE news");
+    UNTIL(redis_listens(r));
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -728,6 +914,7 @@ int main(void)
         TEST(writes_rest_where_they_are_refused),
         TEST(what_is_under_way_is_bounded),
         TEST(what_a_server_announces_is_not_believed),
+        TEST(what_was_not_asked_ends_the_connection),
         TEST(answers_in_pieces),
         TEST(closing_tells_all),
         TEST(nobody_listens),
@@ -737,6 +924,11 @@ int main(void)
         TEST(each_slot_has_its_node),
         TEST(a_node_without_slots_goes),
         TEST(a_map_that_is_none_is_asked_for_again),
+        TEST(a_script_that_is_not_known_is_sent),
+        TEST(a_script_that_stays_unknown_is_an_error),
+        TEST(what_is_published_is_heard),
+        TEST(odd_things_are_published),
+        TEST(the_feed_follows_the_master),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

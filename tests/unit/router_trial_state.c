@@ -326,6 +326,30 @@ static void the_section_seeds(void **state)
     assert_true(trial_state_is_seeded_by(&s, digest_a, NULL)); // so long ago that it is forgotten
 }
 
+// An instance that has just come, with a section of its own, over what is stored.
+static void the_section_over_what_is_stored(void **state)
+{
+    (void)state;
+    struct trial_state here = seeded(), there = seeded();
+    struct trial_stamp by = stamp(99);
+    here.seed[0] = digest_b;
+    there.epoch = 3;
+    for (unsigned i = 0; i < 5; i++)
+        assert_null(weigh(&there, 1000 * i, NULL));
+    assert_true(trial_state_is_seeded_by(&there, here.seed[0], NULL));
+    assert_true(trial_state_fit(&here, &there));
+    trial_state_over(&here, &there, &by);
+    assert_int_equal(here.revision, 7);
+    assert_int_equal(here.counts_from, 7);
+    assert_int_equal(here.epoch, 3);
+    assert_int_equal(here.n_seeds, 2);
+    assert_int_equal(here.weight[1], 100000);
+    assert_true(hash128_eq(here.seed[0], digest_b) && hash128_eq(here.seed[1], digest_a));
+    assert_int_equal(trial_state_order(&there, &here), TRIAL_NEWER);
+    strcpy(here.variant[1], "other");
+    assert_false(trial_state_fit(&here, &there));
+}
+
 static void fits(void **state)
 {
     (void)state;
@@ -513,13 +537,21 @@ static void out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(seed_is_the_section), cmocka_unit_test(bad_sections_seed_nothing),
-        cmocka_unit_test(verbs_by_status),     cmocka_unit_test(weights_that_cannot_be),
-        cmocka_unit_test(many_changes),        cmocka_unit_test(texts_are_cut),
-        cmocka_unit_test(order_of_two),        cmocka_unit_test(instances_agree),
-        cmocka_unit_test(the_section_seeds),   cmocka_unit_test(fits),
-        cmocka_unit_test(round_trip),          cmocka_unit_test(hostile_records),
-        cmocka_unit_test(lists_are_bounded),   cmocka_unit_test(later_members_are_passed_over),
+        cmocka_unit_test(seed_is_the_section),
+        cmocka_unit_test(bad_sections_seed_nothing),
+        cmocka_unit_test(verbs_by_status),
+        cmocka_unit_test(weights_that_cannot_be),
+        cmocka_unit_test(many_changes),
+        cmocka_unit_test(texts_are_cut),
+        cmocka_unit_test(order_of_two),
+        cmocka_unit_test(instances_agree),
+        cmocka_unit_test(the_section_seeds),
+        cmocka_unit_test(the_section_over_what_is_stored),
+        cmocka_unit_test(fits),
+        cmocka_unit_test(round_trip),
+        cmocka_unit_test(hostile_records),
+        cmocka_unit_test(lists_are_bounded),
+        cmocka_unit_test(later_members_are_passed_over),
         cmocka_unit_test(out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
