@@ -7,6 +7,7 @@
 #include "gateway/predictions.h"
 #include "gateway/process.h"
 #include "gateway/prom.h"
+#include "gateway/rewards.h"
 #include "gateway/shadows.h"
 #include "gateway/trial_store.h"
 #include "gateway/trials.h"
@@ -963,5 +964,6 @@ bool metrics_page(struct buffer *out, void *ctx)
     experiments(&p);
     predictions(&p);
     shadows_metrics(&p.prom, p.g);
+    rewards_metrics(&p.prom, p.g);
     return !p.prom.failed;
 }
