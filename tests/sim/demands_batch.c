@@ -226,10 +226,10 @@ static void check_lanes(const struct loop_of *l, const struct batch *b, struct m
 }
 
 // What one replica failed goes to another that could have it.
-static void check_sibling(struct life *x, const struct replica_of *r)
+static void check_sibling(struct life *x, const struct replica_of *r, uint32_t rows)
 {
     demand(r->model->w, x,
-           x->avoid != r->worker->id || x->ticket->alone || !demands_elsewhere(r, x),
+           x->avoid != r->worker->id || x->ticket->alone || !demands_elsewhere(r, x, rows),
            "what a replica failed goes to its sibling");
     x->avoid = 0;
 }
@@ -300,7 +300,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
            "no more batches than the pipeline's credit");
     demand(w, x, step || r->in_flight == 0 || m->desk->replicas.suspects == 0,
            "beside a suspect a replica has one batch at a time");
-    check_sibling(x, r);
+    check_sibling(x, r, b->rows);
     demand(w, x, replica_known(r)->standing != STANDING_OPEN, "an ejected replica gets no batch");
     if (step)
         check_step(l, x, r);
