@@ -246,7 +246,9 @@ static void check_step(struct loop_of *l, const struct life *x, const struct rep
                  known->facts.incarnation == m->sequence[i].incarnation &&
                  known->id == m->sequence[i].replica && (x->kind != KIND_VERSION2 || had->second);
     demand(l->w, x, !there || had == r, "a sequence keeps its replica");
-    m->sequence[i].replica = q->sequence_end ? 0 : r->worker->id;
+    bool noted =
+        !q->sequence_end && m->memory_us != l->w->now_us; // else there may be no place for it
+    m->sequence[i].replica = noted ? r->worker->id : 0;
     m->sequence[i].incarnation = replica_known(r)->facts.incarnation;
 }
 
