@@ -158,11 +158,10 @@ static struct replica *choose_for(struct desk *d, struct batch *b, uint64_t now_
     const struct ticket *t = b->tickets[0];
     if (t->request->sequence_id > 0)
         return sequences_choose(&d->sequences, &d->replicas, t, now_us, gone);
-    bool sibling = replicas_sibling(&d->replicas, b->failed_at, t->to.version, now_us);
-    struct wanted w = {.version = t->to.version,
-                       .avoid = sibling ? b->failed_at : REPLICA_NONE,
-                       .rows = b->rows,
-                       .rank = b->rank};
+    struct wanted w = {
+        .version = t->to.version, .avoid = b->failed_at, .rows = b->rows, .rank = b->rank};
+    if (!replicas_sibling(&d->replicas, &w, now_us))
+        w.avoid = REPLICA_NONE;
     struct replica *r = replicas_choose(&d->replicas, &w, now_us);
     if (r && r->id == b->failed_at)
         b->failed_at = REPLICA_NONE; // an answer to it says nothing against itself

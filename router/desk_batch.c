@@ -173,6 +173,7 @@ static struct evidence evidence_of(struct desk *d, const struct batch *b,
                                    const struct batch_end *end, uint64_t now_us)
 {
     const struct replica *r = replicas_find(&d->replicas, b->replica);
+    const struct wanted w = {.version = version_of(b), .avoid = b->replica, .rows = b->rows};
     return (struct evidence){
         .seen = end->seen,
         .status = end->error ? end->error->status : STATUS_OK,
@@ -181,7 +182,7 @@ static struct evidence evidence_of(struct desk *d, const struct batch *b,
         .only = vitals_only(vitals_at(d, b), b->number),
         .company = b->n > 1 &&
                    b->halvings<DESK_HALVINGS, .sequence = b->tickets[0]->request->sequence_id> 0,
-        .sibling = !b->shown && replicas_sibling(&d->replicas, b->replica, version_of(b), now_us),
+        .sibling = !b->shown && replicas_sibling(&d->replicas, &w, now_us),
         .process = replicas_process(r, b->incarnation)};
 }
 

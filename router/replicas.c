@@ -152,17 +152,6 @@ bool replicas_credit(const struct replicas *rs, uint64_t now_us)
     return replicas_serve(rs, (struct view){0}, true, now_us);
 }
 
-bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view version,
-                      uint64_t now_us)
-{
-    for (unsigned i = 0; i < rs->n; i++) {
-        const struct replica *r = &rs->at[i];
-        if (r->id != than && replica_usable(r, now_us) && replica_has(r, version))
-            return true;
-    }
-    return false;
-}
-
 // ---- R6: slow start ----------------------------------------------------------------------------------
 
 static void begin_ramp(struct replicas *rs, struct replica *r, uint64_t now_us)
@@ -226,6 +215,17 @@ static bool is_for_others(const struct replicas *rs, const struct replica *r,
     for (unsigned i = 0; i < rs->n && w->rows > r->facts.max_batch; i++) {
         const struct replica *o = &rs->at[i];
         if (o->up && o->facts.max_batch >= w->rows && replica_has(o, w->version))
+            return true;
+    }
+    return false;
+}
+
+bool replicas_sibling(const struct replicas *rs, const struct wanted *w, uint64_t now_us)
+{
+    for (unsigned i = 0; i < rs->n; i++) {
+        const struct replica *r = &rs->at[i];
+        if (r->id != w->avoid && replica_usable(r, now_us) && replica_has(r, w->version) &&
+            !is_for_others(rs, r, w))
             return true;
     }
     return false;
@@ -682,7 +682,8 @@ static void earn_tokens(struct replicas *rs, uint64_t now_us)
 
 bool replicas_may_retry(struct replicas *rs, struct view version, uint64_t now_us)
 {
-    if (replicas_sibling(rs, REPLICA_NONE, version, now_us))
+    const struct wanted any = {.version = version, .avoid = REPLICA_NONE};
+    if (replicas_sibling(rs, &any, now_us))
         return true;
     earn_tokens(rs, now_us);
     if (rs->tokens < 1)
@@ -739,8 +740,9 @@ static void doubt_tried(struct replicas *rs, struct replica *r, const struct bat
                         uint64_t now_us, struct effects *fx)
 {
     const struct ticket *t = b->tickets[0];
+    const struct wanted w = {.version = t->to.version, .avoid = r->id, .rows = b->rows};
     if (!r->silent || r->standing != STANDING_HALF || t->request->sequence_id > 0 ||
-        !replicas_sibling(rs, r->id, t->to.version, now_us))
+        !replicas_sibling(rs, &w, now_us))
         return;
     r->doubt_us = now_us;
     ask_doubted(rs, r, now_us, fx);

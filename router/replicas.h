@@ -190,9 +190,6 @@ bool replica_usable(const struct replica *r, uint64_t now_us); // up, not OPEN, 
 // is about to go. What is known of a class goes with its replicas. False: they are not.
 bool replicas_rank(struct replicas *rs, unsigned (*rank_of)(uint32_t id, void *ctx), void *ctx,
                    uint64_t now_us, struct effects *fx);
-// Could another than this one have it, credit or not?
-bool replicas_sibling(const struct replicas *rs, uint32_t than, struct view version,
-                      uint64_t now_us);
 // Of those of the lowest class (R7; `rank` or above) that have credit, under `auto` the one of which a server is free
 // soonest; under `fixed` two drawn at random, and of them the one with less to do: in-flight rows times the time of a batch
 // (power of two choices: Mitzenmacher 2001). Not `avoid`, nor one that takes less than `rows` at once while another takes
@@ -204,6 +201,8 @@ struct wanted {
     unsigned rank;
 };
 struct replica *replicas_choose(struct replicas *rs, const struct wanted *w, uint64_t now_us);
+// Could another than w->avoid have it, credit and rank or not?
+bool replicas_sibling(const struct replicas *rs, const struct wanted *w, uint64_t now_us);
 // What the replica takes at once that would have such a batch now.
 uint32_t replicas_cap(struct replicas *rs, const struct wanted *w, uint64_t now_us);
 

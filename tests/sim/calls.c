@@ -429,7 +429,7 @@ static void call_over(struct loop_of *l, struct call *c)
     for (uint32_t i = 0; m->memory_us == w->now_us && i < n; i++)
         life_of(tickets[i])->err_alone = life_of(tickets[i])->bad_answer =
             true; // there may be no memory to halve it
-    bool elsewhere = demands_elsewhere(r, life_of(tickets[0]));
+    bool elsewhere = demands_elsewhere(r, life_of(tickets[0]), 0);
     const struct replica_of *failed_at = replica_by_id(m, b->failed_at);
     if (end == END_ANSWER || end == END_SHAPE)
         answer_desk(l, m, b, end);

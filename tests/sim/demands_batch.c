@@ -226,10 +226,10 @@ static void check_lanes(const struct loop_of *l, const struct batch *b, struct m
 }
 
 // What one replica failed goes to another that could have it.
-static void check_sibling(struct life *x, const struct replica_of *r)
+static void check_sibling(struct life *x, const struct replica_of *r, uint32_t rows)
 {
     demand(r->model->w, x,
-           x->avoid != r->worker->id || x->ticket->alone || !demands_elsewhere(r, x),
+           x->avoid != r->worker->id || x->ticket->alone || !demands_elsewhere(r, x, rows),
            "what a replica failed goes to its sibling");
     x->avoid = 0;
 }
@@ -246,7 +246,9 @@ static void check_step(struct loop_of *l, const struct life *x, const struct rep
                  known->facts.incarnation == m->sequence[i].incarnation &&
                  known->id == m->sequence[i].replica && (x->kind != KIND_VERSION2 || had->second);
     demand(l->w, x, !there || had == r, "a sequence keeps its replica");
-    m->sequence[i].replica = q->sequence_end ? 0 : r->worker->id;
+    bool noted =
+        !q->sequence_end && m->memory_us != l->w->now_us; // else there may be no place for it
+    m->sequence[i].replica = noted ? r->worker->id : 0;
     m->sequence[i].incarnation = replica_known(r)->facts.incarnation;
 }
 
@@ -304,7 +306,7 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
            "no more batches than the pipeline's credit");
     demand(w, x, step || r->in_flight == 0 || m->desk->replicas.suspects == 0,
            "beside a suspect a replica has one batch at a time");
-    check_sibling(x, r);
+    check_sibling(x, r, b->rows);
     demand(w, x, replica_known(r)->standing != STANDING_OPEN, "an ejected replica gets no batch");
     if (step)
         check_step(l, x, r);

@@ -94,7 +94,7 @@ void demands_on_end(struct loop_of *l, struct call *c)
                                            "overloaded", "refused",      "lost",      "recalled"};
     const struct batch *b = c->batch;
     bool counts = c->end == END_LOST && !c->ours;
-    bool elsewhere = demands_elsewhere(c->replica, life_of(b->tickets[0]));
+    bool elsewhere = demands_elsewhere(c->replica, life_of(b->tickets[0]), b->rows);
     if (c->end <= END_BAD)
         c->replica->worker->heard_us = l->w->now_us;
     if (c->end == END_ANSWER)
@@ -120,14 +120,27 @@ void demands_on_end(struct loop_of *l, struct call *c)
 
 // ---- retries -----------------------------------------------------------------------------------------
 
-bool demands_elsewhere(const struct replica_of *r, const struct life *x)
+// Does it take so many rows, or does nobody else?
+static bool takes(const struct replica_of *r, const struct life *x, uint32_t rows)
+{
+    const struct model_of *m = r->model;
+    bool others = false;
+    for (unsigned i = 0; i < m->n_replicas; i++) {
+        const struct replica_of *o = &m->replica[i];
+        others |= o->told && replica_known(o)->facts.max_batch >= rows &&
+                  (x->kind != KIND_VERSION2 || o->second);
+    }
+    return !others || replica_known(r)->facts.max_batch >= rows;
+}
+
+bool demands_elsewhere(const struct replica_of *r, const struct life *x, uint32_t rows)
 {
     const struct model_of *m = r->model;
     uint64_t now_us = m->w->loop[m->home].now_us;
     for (unsigned i = 0; i < m->n_replicas; i++) {
         const struct replica_of *other = &m->replica[i];
         if (other != r && replica_used(other) && now_us >= replica_known(other)->not_before_us &&
-            (x->kind != KIND_VERSION2 || other->second))
+            (x->kind != KIND_VERSION2 || other->second) && takes(other, x, rows))
             return true;
     }
     return false;
@@ -438,7 +451,7 @@ bool demands_tried(const struct replica_of *r, const struct batch *b)
 {
     const struct ticket *t = b->tickets[0];
     return r->silent && replica_known(r)->standing == STANDING_HALF &&
-           t->request->sequence_id == 0 && demands_elsewhere(r, life_of(t));
+           t->request->sequence_id == 0 && demands_elsewhere(r, life_of(t), b->rows);
 }
 
 // How long a device may stand still with this batch before its desk must have seen it: a fair chance, unless it tries

@@ -1,5 +1,7 @@
 #include "tests/sim/sim.h"
 
+#include <math.h>
+
 #define FAULT_US 50000      // mean time that most last
 #define LONG_US 5000000     // likewise, where nothing else happens
 #define STUCK_US 1500000    // mean time that a device stands still
@@ -142,6 +144,15 @@ static bool all_is_well(const struct world *w)
     return true;
 }
 
+// Who lost a batch has time to be answered by the other: three losses are enough for the gateway to give it up.
+static uint64_t roll_us(struct world *w)
+{
+    double us = ROLL_US;
+    for (unsigned i = 0; i < w->plan.models; i++)
+        us = fmax(us, 2 * demands_batch_us(&w->model[i]));
+    return (uint64_t)us + rand_below(&w->rand, ROLL_US);
+}
+
 // A worker is restarted, killed or emptied; the next one when all are there again.
 void faults_roll(struct worker_of *k)
 {
@@ -160,6 +171,5 @@ void faults_roll(struct worker_of *k)
         tell(w, "worker %u: fault %s", k->id, fault_name[f]);
         fault(k, f);
     }
-    world_at(w, &w->loop[next->owner], w->now_us + ROLL_US + rand_below(&w->rand, ROLL_US),
-             EVENT_ROLL, turn ? next : k, 0);
+    world_at(w, &w->loop[next->owner], w->now_us + roll_us(w), EVENT_ROLL, turn ? next : k, 0);
 }

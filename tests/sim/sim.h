@@ -717,7 +717,8 @@ void demands_refused(struct loop_of *l, struct replica_of *r, struct ticket **ti
 // What had no room has been handed to its desk.
 void demands_no_room(struct loop_of *l, const struct replica_of *r, struct ticket **tickets,
                      uint32_t n);
-bool demands_elsewhere(const struct replica_of *r, const struct life *x);
+// Could another have a batch of it, with so many rows?
+bool demands_elsewhere(const struct replica_of *r, const struct life *x, uint32_t rows);
 void demands_judge(struct loop_of *l, struct worker_of *k);
 const struct replica *replica_known(const struct replica_of *r); // by its desk; NULL: not yet
 bool replica_used(const struct replica_of *r); // its desk counts on it, and has not ejected it

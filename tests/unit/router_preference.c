@@ -176,6 +176,35 @@ static void too_many_rows_for_a_class(void **state)
     answer(b, NOW + 20, 0, 10);
 }
 
+// Nor is a smaller one a sibling for what failed: it would wait for that until its deadline.
+static void too_many_rows_for_a_sibling(void **state)
+{
+    (void)state;
+    up_as(1, 0, 8, NOW);
+    up_as(2, 1, 4, NOW);
+    lend(3);
+    lend(3);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(b->replica, 1);
+    assert_int_equal(b->rows, 6);
+    forget();
+    end(b, SEEN_STATUS, NOW + 10);
+    assert_int_equal(noted(NOTE_HALVED), 2);
+    run(NOW + 10);
+    struct batch *half[2] = {sent(), sent()};
+    for (unsigned i = 0; i < 2; i++)
+        answer(half[i], NOW + 20, 0, 3);
+    lend(3); // what it takes it may have
+    run(NOW + 20);
+    b = sent();
+    end(b, SEEN_STATUS, NOW + 30);
+    run(NOW + 30);
+    b = sent();
+    assert_int_equal(b->replica, 2);
+    answer(b, NOW + 40, 0, 3);
+}
+
 static unsigned swapped(uint32_t id, void *ctx)
 {
     (void)ctx;
@@ -695,6 +724,7 @@ int main(void)
         FIXED(who_refuses_is_passed_over),
         FIXED(classes_agree_within),
         FIXED(too_many_rows_for_a_class),
+        FIXED(too_many_rows_for_a_sibling),
         FIXED(the_list_changes),
         FIXED(the_list_stays),
         FIXED(sequences_begin_at_the_first),
