@@ -78,6 +78,7 @@ def test_a_killed_worker_is_followed_at_once(start):
     while (status := answered(sluice.url)) != 200 or not sluice.find("worker_exited"):
         assert status in (200, 503) and time.monotonic() < begun + 60, status
     print(f"answered again after {time.monotonic() - begun:.3f} s")
+    sluice.wait_event("worker_started", count=2)
     assert sluice.find("worker_exited")[0]["restart_in_us"] == 0 and len(sluice.find("worker_started")) == 2
 
 

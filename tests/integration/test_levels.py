@@ -72,6 +72,8 @@ def test_an_operator_sets_each(start):
     wait_for(lambda: level(sluice) == 0)
     assert infer(sluice).headers["sluice-degradation"] == "0"
     sluice.wait_event("level", now=0)
+    sluice.wait_event("level_pinned", count=4)
+    sluice.wait_event("level_unpinned")
     moves = [(e["before"], e["now"], e["cause"]) for e in sluice.find("level")]
     assert moves == [(0, 1, "pinned"), (1, 2, "pinned"), (2, 3, "pinned"), (3, 4, "pinned"), (4, 0, "unpinned")]
     assert sluice.metric("sluice_level_moves_total", model="digits") == 5

@@ -519,6 +519,7 @@ def test_they_come_and_go_under_load(start, tmp_path):
     reload(sluice)
     wait_for(lambda: listeners(sluice) == [("public", "serving")], 10, "they are gone")
     wait_for(lambda: configured(sluice)["older"] == [], 10, "all are let go of")
+    sluice.wait_event("reloaded", count=times + 1)
     assert len(sluice.find("reloaded")) == times + 1
     wait_for(lambda: [(descriptors(p), threads(p)) for p in pids] == held, 10, "they hold what they held")
     assert sluice.stop() == 0

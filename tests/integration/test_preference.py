@@ -58,6 +58,8 @@ def test_the_first_while_it_is_there(start, tmp_path):
     wait_replicas(sluice, "w/0", "v/0")
     assert answered_by(sluice) == {"w/0"}
     # The list changes while they serve: nobody goes, and nobody comes.
+    sluice.wait_event("replica_up", count=6)  # of two models: w, v, and w again; the log comes a little later
+    sluice.wait_event("replica_down", count=2)
     before = len(sluice.find("replica_up")), len(sluice.find("replica_down"))
     change(sluice, ('{"w", "v"}', '{"v", "w"}'))
     assert reload(sluice) == 'model "digits": worker: was {"w", "v"}, is {"v", "w"}'

@@ -177,6 +177,7 @@ def test_rules_change_under_load(start):
             load.wait(10)
     assert_all_answered(load)
     assert configured(sluice)["generation"] == times + 1
+    sluice.wait_event("reloaded", count=times)
     assert len(sluice.find("reloaded")) == times and len(sluice.find("gateway_started", generation=0)) == 2
     wait_for(lambda: configured(sluice)["older"] == [], 10, "all are let go of")
 
