@@ -62,7 +62,7 @@ USES_ctl := ctl base
 
 comma := ,
 srcs = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))
-MAINS := keeper/main.c worker/main.c ctl/main.c
+MAINS := keeper/main.c worker/main.c ctl/main.c ctl/bench.c
 # Debug doors (gateway/doors.h): these files, compiled again, stand before the archives in sluice-doors.
 DOORED := backends/worker.c gateway/calls.c gateway/gateway.c gateway/part.c gateway/removal.c \
           gateway/workers.c keeper/tickets.c net/sock.c
@@ -80,7 +80,7 @@ BATCHSIM_OBJS := $(patsubst %.c,$(B)/obj/%.o,$(sort $(wildcard bench/batchsim/*.
 FUZZERS := $(patsubst tests/fuzz/%.c,$(B)/fuzz/%,$(sort $(wildcard tests/fuzz/*.c)))
 
 .PHONY: all
-all: $(B)/sluice $(B)/sluice-worker $(B)/sluicectl ## build build/sluice, build/sluice-worker and build/sluicectl
+all: $(B)/sluice $(B)/sluice-worker $(B)/sluicectl $(B)/sluice-bench ## build build/sluice, sluice-worker, sluicectl, sluice-bench
 
 .PHONY: help
 help: ## this list
@@ -163,6 +163,9 @@ $(B)/sluice-worker: worker/main.c $(B)/flags $(call libs,$(USES_worker))
 $(B)/sluicectl: ctl/main.c $(B)/flags $(call libs,$(USES_ctl))
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $<,$(USES_ctl)) -lcurl -lncurses $(LIBS)
+$(B)/sluice-bench: ctl/bench.c $(B)/flags $(call libs,$(USES_ctl))
+	@echo "  LINK $@"
+	@$(call link,-MMD -MP -MF $@.d $<,$(USES_ctl)) -lcurl -lm $(LIBS)
 $(B)/demo: tools/demo.c $(B)/flags
 	@echo "  LINK $@"
 	@$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -MMD -MP -MF $@.d -o $@ $< -lm
@@ -313,7 +316,7 @@ gpu-test gpu-bench:
 
 .PHONY: install
 install: all ## into DESTDIR and PREFIX (/usr/local)
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(B)/sluice $(B)/sluice-worker $(B)/sluicectl
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(B)/sluice $(B)/sluice-worker $(B)/sluicectl $(B)/sluice-bench
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/*.8
 	install -D -m 644 ctl/completion.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sluicectl
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/doc/sluice README.md LICENSE docs/*.md config/gateway.conf

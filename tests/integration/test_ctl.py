@@ -632,7 +632,7 @@ def test_completion(tmp_path):
     assert registered.stdout.strip() == "complete -F _sluicectl sluicectl"
 
 
-@pytest.mark.parametrize("program", [SLUICE, WORKER, CTL], ids=lambda p: p.name)
+@pytest.mark.parametrize("program", [SLUICE, WORKER, CTL, BUILD / "sluice-bench"], ids=lambda p: p.name)
 def test_man_pages_have_what_help_has(program):
     """Every option and command, none that is not there; and groff, where there is one, has nothing to say."""
     page = ROOT / "docs/man" / f"{program.name.removesuffix('-contracts')}.8"
