@@ -54,9 +54,7 @@ double guards_needed(const struct guards *g)
 
 double guards_evidence(const struct guards *g, enum guard_kind kind, unsigned variant)
 {
-    if (kind < GUARD_PAIRS)
-        return g->pairs[variant][kind].log_e_most;
-    return g->bounds[variant][kind].log_e_most;
+    return g->evidence[variant][kind];
 }
 
 // Evidence of several times that nobody deals otherwise is multiplied: each is fair given those before.
@@ -94,10 +92,13 @@ static struct stats_arm take_arm(struct stats_arm *seen, struct stats_arm now)
 static void add_block(struct guards *g, unsigned v, enum guard_kind k, struct guard_counts *come)
 {
     struct stats_arm *now = arm_of(&come[v], k);
-    if (k < GUARD_PAIRS)
+    if (k < GUARD_PAIRS) {
         stats_pair_add(&g->pairs[v][k], *arm_of(&come[0], k), *now);
-    else if (now->n > 0)
+        g->evidence[v][k] = g->pairs[v][k].log_e_most;
+    } else if (now->n > 0) {
         stats_bound_add(&g->bounds[v][k], *now);
+        g->evidence[v][k] = g->bounds[v][k].log_e_most;
+    }
 }
 
 static bool judge(const struct guards *g, unsigned v, enum guard_kind k, struct guard_verdict *out)

@@ -44,8 +44,9 @@ struct guards {
     struct guard_counts seen[EXPERIMENT_VARIANTS];
     struct stats_pair pairs[EXPERIMENT_VARIANTS][GUARD_PAIRS];
     struct stats_bound bounds[EXPERIMENT_VARIANTS][GUARD_KINDS];
-    double weights[EXPERIMENT_VARIANTS]; // in force since `from`
-    uint64_t from[EXPERIMENT_VARIANTS];  // drawn before
+    double evidence[EXPERIMENT_VARIANTS][GUARD_KINDS]; // the most that each has had
+    double weights[EXPERIMENT_VARIANTS];               // in force since `from`
+    uint64_t from[EXPERIMENT_VARIANTS];                // drawn before
     double split_before, split_log_e, split_most;
 };
 

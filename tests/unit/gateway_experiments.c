@@ -117,6 +117,58 @@ static void sections_become_draws(void **state)
     config_unref(c);
 }
 
+// What is live takes the place of what the file says, before any loop has seen it.
+static void what_is_live_is_drawn(void **state)
+{
+    (void)state;
+    struct config *c = parse("50%", "50%");
+    struct experiments *all = experiments_new(c, NULL, LOOPS, why);
+    assert_non_null(all);
+    struct experiment_place *p = (struct experiment_place *)experiments_find(all, VIEW("k"));
+    struct experiment_live live = {.how = DRAW_PROMOTED, .whole = 1};
+    assert_int_equal(draw(all, "k", NULL, 0).how, DRAW_TAKEN);
+    assert_true(experiments_put(NULL, p, 0, &live));
+    struct experiment_draw d = draw(all, "k", NULL, 0);
+    assert_int_equal(d.how, DRAW_PROMOTED);
+    assert_null(d.experiment);
+    assert_true(view_is(d.model, "r"));
+    experiments_free(all);
+    config_unref(c);
+}
+
+// Of all loops: what clients did wrong is judged by nobody, what takes too long by the histogram's edges.
+static void what_guards_are_given(void **state)
+{
+    (void)state;
+    struct config *c = parse("50%", "50%");
+    struct experiments *all = experiments_new(c, NULL, LOOPS, why);
+    struct trial *t = experiments_find(all, VIEW("k"))->keeps[0].trials[1];
+    static struct hist took;
+    for (unsigned i = 0; i < LOOPS; i++) {
+        struct trial_counts *counts = experiments_counts(t, i);
+        assert_non_null(counts);
+        counts->requests[STATUS_OK] = 10;
+        counts->requests[STATUS_DEADLINE] = 2;
+        counts->requests[STATUS_UNAVAILABLE] = 1;
+        counts->requests[STATUS_BAD_REQUEST] = counts->requests[STATUS_CLIENT_GONE] = 100;
+        counts->fallbacks = 3;
+        for (unsigned k = 0; k < 10; k++)
+            hist_add(&counts->took, k < 8 ? 1000 : 3000);
+    }
+    struct guard_counts sum = experiments_sum(t, LOOPS, 2000, &took);
+    assert_int_equal(sum.drawn, LOOPS * 213);
+    assert_int_equal(sum.errors.n, LOOPS * 13);
+    assert_int_equal(sum.errors.bad, LOOPS * 3);
+    assert_int_equal(sum.fallbacks.n, LOOPS * 10);
+    assert_int_equal(sum.fallbacks.bad, LOOPS * 3);
+    assert_int_equal(sum.slow.n, LOOPS * 10);
+    assert_int_equal(sum.slow.bad, LOOPS * 2);
+    assert_int_equal(took.count, LOOPS * 10);
+    assert_int_equal(experiments_sum(t, LOOPS, 0, NULL).slow.n, 0);
+    experiments_free(all);
+    config_unref(c);
+}
+
 // Of a file that names the field of tenants an experiment asks for it, too.
 static void a_tenant_is_who_the_file_says(void **state)
 {
@@ -187,10 +239,9 @@ static void no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sections_become_draws),
-        cmocka_unit_test(a_tenant_is_who_the_file_says),
-        cmocka_unit_test(counts_go_on),
-        cmocka_unit_test(no_memory),
+        cmocka_unit_test(sections_become_draws), cmocka_unit_test(what_is_live_is_drawn),
+        cmocka_unit_test(what_guards_are_given), cmocka_unit_test(a_tenant_is_who_the_file_says),
+        cmocka_unit_test(counts_go_on),          cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests_name("gateway/experiments", tests, write_key, drop_key);
 }
