@@ -68,12 +68,12 @@ struct trial_shop {
 struct view shelf_key(const struct trial_shelf *s, const char *more, char out[SHELF_KEY]);
 
 // trial_tally.c. run: NULL: the experiment is gone.
-void tally_take(struct trial_shelf *s, const struct trial_run *run); // what has come since
-void tally_flush(struct trial_shelf *s);
-void tally_ask(struct trial_shelf *s); // what all instances have counted
-bool tally_sums(const struct trial_shelf *s, const struct trial_run *run, unsigned variant,
-                struct guard_counts *out, struct hist *took);
-void tally_free(struct trial_shelf *s);
-bool tally_is_added(const struct trial_shelf *s); // all of it
+void trial_tally_take(struct trial_shelf *s, const struct trial_run *run); // what has come since
+void trial_tally_flush(struct trial_shelf *s);
+void trial_tally_ask(struct trial_shelf *s); // what all instances have counted
+bool trial_tally_sums(const struct trial_shelf *s, const struct trial_run *run, unsigned variant,
+                      struct guard_counts *out, struct hist *took);
+void trial_tally_free(struct trial_shelf *s);
+bool trial_tally_is_added(const struct trial_shelf *s); // all of it
 
 #endif

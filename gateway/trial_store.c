@@ -68,7 +68,7 @@ static struct trial_shelf *shelf_for(struct trial_shop *shop, const char *name)
 
 static void free_shelf(struct trial_shelf *s)
 {
-    tally_free(s);
+    trial_tally_free(s);
     mem_free(s);
 }
 
@@ -334,7 +334,7 @@ const struct trial_keeper trial_store = {.name = "store", .shared = true, .find 
 static void drop_absent(struct trial_shop *shop)
 {
     for (struct trial_shelf **at = &shop->shelves, *s; (s = *at);) {
-        if (s->out > 0 || run_of(s) || !tally_is_added(s)) {
+        if (s->out > 0 || run_of(s) || !trial_tally_is_added(s)) {
             at = &s->next;
             continue;
         }
@@ -357,13 +357,13 @@ static void on_tick(struct wheel_timer *t, uint64_t now_us)
         if (!s)
             continue;
         look(s);
-        tally_take(s, run);
-        if (trials_watched(run) && tally_is_added(s)) // else it is asked behind the flush
-            tally_ask(s);
+        trial_tally_take(s, run);
+        if (trials_watched(run) && trial_tally_is_added(s)) // else it is asked behind the flush
+            trial_tally_ask(s);
     }
     for (struct trial_shelf *s = shop->shelves; s; s = s->next) {
         s->ticks = (s->ticks + 1) % SHELF_LOOKS;
-        tally_flush(s);
+        trial_tally_flush(s);
     }
     drop_absent(shop);
     wheel_set(loop_wheel(&shop->gateway->main), t, now_us + TICK_US);
@@ -491,7 +491,7 @@ void trial_store_count(struct gateway *g, const struct trial_run *run)
 {
     struct trial_shelf *s = g->shop ? shelf_for(g->shop, run->state.name) : NULL;
     if (s)
-        tally_take(s, run);
+        trial_tally_take(s, run);
 }
 
 bool trial_store_leads(const struct gateway *g, const struct trial_run *run)
@@ -504,7 +504,7 @@ bool trial_store_sums(const struct gateway *g, const struct trial_run *run, unsi
                       struct guard_counts *out, struct hist *took)
 {
     const struct trial_shelf *s = g->shop ? shelf_of(g->shop, view_str(run->state.name)) : NULL;
-    return s && tally_sums(s, run, variant, out, took);
+    return s && trial_tally_sums(s, run, variant, out, took);
 }
 
 void trial_store_free(struct gateway *g)
@@ -527,7 +527,7 @@ bool trial_store_is_done(struct gateway *g)
         on_tick(&shop->tick, now_us);
     }
     for (struct trial_shelf *s = shop->shelves; s; s = s->next) {
-        tally_flush(s);
+        trial_tally_flush(s);
         done &= s->ended;
     }
     return done || now_us >= shop->ends_us;
@@ -548,7 +548,7 @@ bool trial_store_read(const struct gateway *g, struct trial_store_figures *out)
                                         .fenced = shop->fenced};
     for (const struct trial_shelf *s = shop->shelves; s; s = s->next) {
         out->known += s->heard;
-        out->to_flush += !tally_is_added(s);
+        out->to_flush += !trial_tally_is_added(s);
     }
     return true;
 }

@@ -147,7 +147,7 @@ static bool begin(struct trial_shelf *s, const struct trial_run *run)
     return true;
 }
 
-void tally_take(struct trial_shelf *s, const struct trial_run *run)
+void trial_tally_take(struct trial_shelf *s, const struct trial_run *run)
 {
     struct trial_sums now, since;
     if (!is_same(s, run)) {
@@ -164,12 +164,12 @@ void tally_take(struct trial_shelf *s, const struct trial_run *run)
     }
 }
 
-bool tally_is_added(const struct trial_shelf *s)
+bool trial_tally_is_added(const struct trial_shelf *s)
 {
     return trial_flushes_are_added(&s->flushes) && !anything_waits(s);
 }
 
-void tally_free(struct trial_shelf *s)
+void trial_tally_free(struct trial_shelf *s)
 {
     mem_free(s->variants);
     trial_flushes_deinit(&s->flushes);
@@ -204,7 +204,7 @@ static void on_sums(const struct redis_answer *said, void *user)
     mem_free(a);
 }
 
-void tally_ask(struct trial_shelf *s)
+void trial_tally_ask(struct trial_shelf *s)
 {
     char key[SHELF_KEY];
     for (unsigned v = 0; v < s->n_variants; v++) {
@@ -223,8 +223,8 @@ void tally_ask(struct trial_shelf *s)
     }
 }
 
-bool tally_sums(const struct trial_shelf *s, const struct trial_run *run, unsigned variant,
-                struct guard_counts *out, struct hist *took)
+bool trial_tally_sums(const struct trial_shelf *s, const struct trial_run *run, unsigned variant,
+                      struct guard_counts *out, struct hist *took)
 {
     const struct shelf_variant *it = is_same(s, run) ? &s->variants[variant] : NULL;
     uint64_t limit = run->place->keeps[run->index].config->guard.max_p99_us;
@@ -317,9 +317,9 @@ static void on_flushed(const struct redis_answer *said, void *user)
     bool more = word.n > 0 && !trial_flushes_are_added(&s->flushes);
     mem_free(a);
     if (more)
-        tally_flush(s);
+        trial_tally_flush(s);
     else if (word.n > 0)
-        tally_ask(s);
+        trial_tally_ask(s);
 }
 
 // Its keys and texts, one after the other. How many pairs.
@@ -366,7 +366,7 @@ static bool send_flush(struct trial_shelf *s, const struct trial_flush *f, bool 
     return false;
 }
 
-void tally_flush(struct trial_shelf *s)
+void trial_tally_flush(struct trial_shelf *s)
 {
     bool ends = s->shop->ends_us > 0;
     if (s->flushes.out || s->ended)
