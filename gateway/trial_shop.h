@@ -55,7 +55,8 @@ struct trial_shop {
     enum redis_state told; // in the event log; REDIS_STATES: nothing yet
     char why[160];
     char channel[STORE_PREFIX + 16];
-    char whose[SHELF_WHOSE];
+    char whose[SHELF_WHOSE]; // which instance
+    char life[33];           // of it
     struct wheel_timer tick;
     struct trial_shelf *shelves;
     bool over;        // nobody is told anything any more

@@ -397,11 +397,24 @@ static void on_state(struct redis *r, enum redis_state state, const char *why, v
 
 static const struct redis_ops shop_ops = {on_state};
 
+// A life is of a shop, not of a process: one that is opened again later begins its flushes with 1.
 static void name_us(struct trial_shop *shop)
 {
+    struct gateway *g = shop->gateway;
     char host[64] = "";
     gethostname(host, sizeof(host) - 1);
     snprintf(shop->whose, sizeof(shop->whose), "%s:%d", host[0] ? host : "?", (int)getppid());
+    snprintf(shop->life, sizeof(shop->life), "%.16s%016" PRIx64, g->boot_id,
+             rand_u64(&g->main.rand));
+}
+
+// What is under way ends: nobody knows how.
+static void disconnect(struct trial_shop *shop)
+{
+    redis_free(shop->redis);
+    shop->redis = NULL;
+    store_plan_unref(shop->plan);
+    shop->plan = NULL;
 }
 
 static void close_shop(struct trial_shop *shop)
@@ -409,48 +422,69 @@ static void close_shop(struct trial_shop *shop)
     if (!shop)
         return;
     wheel_cancel(loop_wheel(&shop->gateway->main), &shop->tick);
-    redis_free(shop->redis);
+    disconnect(shop);
     while (shop->shelves) {
         struct trial_shelf *s = shop->shelves;
         shop->shelves = s->next;
         free_shelf(s);
     }
-    store_plan_unref(shop->plan);
     mem_free(shop);
 }
 
-// NULL: out of memory.
-static struct trial_shop *open_shop(struct gateway *g, struct store_plan *plan)
+// False: out of memory.
+static bool connect_shop(struct trial_shop *shop, struct store_plan *plan)
 {
-    struct trial_shop *shop = mem_zalloc(sizeof(*shop));
-    if (!shop)
-        return NULL;
-    shop->gateway = g;
+    struct gateway *g = shop->gateway;
     shop->plan = store_plan_ref(plan);
     shop->config = plan->redis;
     if (shop->config.timeout_us < ANSWER_US)
         shop->config.timeout_us = ANSWER_US;
     shop->told = REDIS_STATES;
-    shop->tick.fn = on_tick;
-    name_us(shop);
+    for (struct trial_shelf *s = shop->shelves; s; s = s->next)
+        s->heard = false;
     snprintf(shop->channel, sizeof(shop->channel), "%sexp:changes", plan->prefix);
     shop->redis = redis_new(&g->main, &shop->config, &shop->stats, &shop_ops, shop);
-    if (!shop->redis) {
-        close_shop(shop);
-        return NULL;
-    }
+    if (!shop->redis)
+        return false;
     redis_listen(shop->redis, shop->channel, on_feed, shop);
     wheel_set(loop_wheel(&g->main), &shop->tick, loop_now_us(&g->main) + TICK_US);
+    return true;
+}
+
+static struct trial_shop *open_shop(struct gateway *g)
+{
+    struct trial_shop *shop = mem_zalloc(sizeof(*shop));
+    if (!shop)
+        return NULL;
+    shop->gateway = g;
+    shop->tick.fn = on_tick;
+    name_us(shop);
     return shop;
 }
 
+// Another address or password of the store changes nothing of what is to be told there.
+static bool go_to(struct gateway *g, struct store_plan *plan)
+{
+    if (g->shop && g->shop->plan == plan)
+        return true;
+    if (g->shop)
+        disconnect(g->shop);
+    else
+        g->shop = open_shop(g);
+    return g->shop && connect_shop(g->shop, plan);
+}
+
+// From here on what is counted is told; without memory for it, with the next configuration.
 void trial_store_adopt(struct gateway *g)
 {
-    struct store_plan *plan = g->snap->experiments ? g->snap->store : NULL;
-    if (plan == (g->shop ? g->shop->plan : NULL))
+    struct store_plan *plan = g->snap->experiments || g->shop ? g->snap->store : NULL;
+    if (!plan || !go_to(g, plan)) {
+        close_shop(g->shop);
+        g->shop = NULL;
         return;
-    close_shop(g->shop);
-    g->shop = plan ? open_shop(g, plan) : NULL;
+    }
+    for (const struct trial_run *run = g->trials->first; run; run = run->next)
+        trial_store_count(g, run);
 }
 
 void trial_store_count(struct gateway *g, const struct trial_run *run)

@@ -132,9 +132,13 @@ static bool begin(struct trial_shelf *s, const struct trial_run *run)
         return false;
     for (unsigned v = 0; v < now->n_variants; v++) {
         snprintf(list[v].name, sizeof(list[v].name), "%s", now->variant[v]);
-        for (unsigned k = 0; k < s->n_variants; k++)
-            if (strcmp(s->variants[k].name, list[v].name) == 0)
-                list[v].taken = s->variants[k].taken;
+        unsigned k = 0;
+        while (k < s->n_variants && strcmp(s->variants[k].name, list[v].name) != 0)
+            k++;
+        if (k < s->n_variants)
+            list[v].taken = s->variants[k].taken;
+        else
+            count(s->shop->gateway, run, v, &list[v].taken);
     }
     mem_free(s->variants);
     s->variants = list;
@@ -259,7 +263,7 @@ static void tell_killed(struct trial_shelf *s, const struct redis_answer *said, 
     int64_t age = redis_item(said, i + 2).number;
     GATEWAY_EVENT(
         s->shop->gateway, NULL, LOG_WARN, "experiment_counts_lost", LOG_CSTR("experiment", s->name),
-        LOG_S("instance", redis_item(said, i + 3).text), LOG_S("boot", redis_item(said, i).text),
+        LOG_S("instance", redis_item(said, i + 3).text), LOG_S("life", redis_item(said, i).text),
         LOG_S("flush", redis_item(said, i + 1).text), LOG_I("age_s", age > 0 ? (uint64_t)age : 0),
         LOG_CSTR("why", "it ended without its last flush: what it had counted since the "
                         "one before is not in the sums"));
@@ -284,7 +288,7 @@ static void on_gap(struct trial_shelf *s, const struct redis_answer *said)
     if (lost > 0)
         GATEWAY_EVENT(s->shop->gateway, NULL, LOG_ERROR, "experiment_counts_lost",
                       LOG_CSTR("experiment", s->name), LOG_CSTR("instance", s->shop->whose),
-                      LOG_CSTR("boot", s->shop->gateway->boot_id), LOG_I("flushes", lost),
+                      LOG_CSTR("life", s->shop->life), LOG_I("flushes", lost),
                       LOG_CSTR("why", "the store has gone back further than is remembered"));
 }
 
@@ -347,7 +351,7 @@ static bool send_flush(struct trial_shelf *s, const struct trial_flush *f, bool 
     snprintf(number, sizeof(number), "%" PRIu64, f ? f->number : s->flushes.next - 1);
     words[0] = shelf_key(s, ":flushed", key);
     unsigned n = read_pairs(f, &words[1], texts), at = 1 + n;
-    words[at++] = view_str(shop->gateway->boot_id);
+    words[at++] = view_str(shop->life);
     words[at++] = view_str(number);
     words[at++] = !f ? VIEW("beat") : s->flushes.forced ? VIEW("force") : VIEW("next");
     words[at++] = last ? VIEW("closed") : VIEW("open");

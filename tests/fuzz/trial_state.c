@@ -1,7 +1,9 @@
-/* Any bytes as the record of a live experiment, as a store or a file may have it. What is taken is sound: it is written and
+/* Any bytes as a field of sums ("FIELD VALUE", where no "{" is first): it is taken, and then written and taken as the same, or
+ * nothing is. Else any bytes as the record of a live experiment, as a store or a file may have it. What is taken is sound: it is written and
  * read as the same again, its buckets are all somebody's, and each change of it is sound, too. */
 #include "router/trial_state.h"
 #include "base/check.h"
+#include "router/trial_sums.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -21,8 +23,34 @@ static void look(const struct trial_state *s)
     buffer_deinit(&twice);
 }
 
+static void look_at_field(struct view text)
+{
+    const char *space = memchr(text.p, ' ', text.n);
+    struct trial_sums sums = {0}, nothing = {0};
+    if (!space)
+        return;
+    struct view field = view_of(text.p, (size_t)(space - text.p));
+    bool taken = trial_sums_take(&sums, field, view_of(space + 1, text.n - field.n - 1));
+    invariant(taken || memcmp(&sums, &nothing, sizeof(sums)) == 0);
+    if (!taken || memcmp(&sums, &nothing, sizeof(sums)) == 0)
+        return;
+    struct buffer out;
+    buffer_init(&out);
+    invariant(trial_sums_write(&out, &sums));
+    struct view again = buffer_view(&out);
+    const char *middle = memchr(again.p, ' ', again.n);
+    field = view_of(again.p, (size_t)(middle - again.p));
+    invariant(trial_sums_take(&nothing, field, view_of(middle + 1, again.n - field.n - 1)));
+    invariant(memcmp(&sums, &nothing, sizeof(sums)) == 0);
+    buffer_deinit(&out);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    if (size > 0 && data[0] != '{') {
+        look_at_field(view_of(data, size));
+        return 0;
+    }
     static struct trial_state s, next;
     char wrong[TRIAL_WRONG];
     uint32_t weights[EXPERIMENT_VARIANTS] = {0};

@@ -352,6 +352,31 @@ def test_a_store_that_has_lost_its_last_flushes_gets_them_again(start):
         assert shared(sluice)["lost"] == 0
 
 
+def test_another_way_to_the_store_changes_no_count(start):
+    """Not by a reload that changes how it is asked, nor by one that takes it away and one that brings it back."""
+    with Redis() as redis:
+        sluice = start(alone(redis))
+        settled([sluice], revision=1)
+        predict(sluice, 10)
+        wait_for(lambda: counted(redis) == 10, 20, "all are counted")
+        predict(sluice, 5)
+        change(sluice, ("timeout = 1s", "timeout = 2s"))
+        reload(sluice)
+        predict(sluice, 5)
+        wait_for(lambda: counted(redis) == 20, 20, "each once")
+        text = sluice.config.read_text()
+        sluice.config.write_text(text[: text.index("store {")])
+        reload(sluice)
+        assert shared(sluice)["state"] == "none"
+        predict(sluice, 7)
+        sluice.config.write_text(text)
+        reload(sluice)
+        settled([sluice], revision=1)
+        predict(sluice, 8)
+        wait_for(lambda: counted(redis) >= 28, 20, "what has come since is counted")
+        assert counted(redis) == 28 and len(lives(redis)) == 2
+
+
 def test_a_new_start_counts_anew(start):
     with Redis() as redis:
         sluice = start(alone(redis))
