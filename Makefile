@@ -131,7 +131,7 @@ $(B)/sluice-doors: keeper/main.c $(DOOR_OBJS) $(B)/flags $(call libs,$(USES_keep
 	@echo "  LINK $@"
 	@$(call link,-MMD -MP -MF $@.d $< $(DOOR_OBJS),$(USES_keeper)) $(LIBS)
 # What doers owe for effects (tests/conformance/contracts.h) is watched around these functions of the router.
-WATCHED := flow_submit flow_on_gone flow_on_back flow_on_echo flow_on_wake flow_deinit desk_on_ticket \
+WATCHED := flow_submit flow_on_gone flow_on_back flow_on_echo flow_on_wake flow_call_shadows flow_deinit desk_on_ticket \
            desk_on_cancel desk_on_replica_up desk_on_replica_down desk_on_process_end desk_on_answer \
            desk_on_end desk_on_stored desk_on_wake desk_run desk_free
 WATCH := $(addprefix -Wl$(comma)--wrap=,$(WATCHED))

@@ -169,11 +169,11 @@ static const struct config_variant *find_variant(const struct config_experiment 
     return NULL;
 }
 
-static void tell_variant(struct finder *f, const char *experiment, const char *variant,
-                         const char *what)
+static void tell_inner(struct finder *f, const char *experiment, enum section_id kind,
+                       const char *title, const char *what)
 {
     char text[300];
-    snprintf(text, sizeof(text), "variant \"%s\" %s", variant, what);
+    snprintf(text, sizeof(text), "%s \"%s\" %s", config_sections[kind].name, title, what);
     tell_section(f, SECTION_EXPERIMENT, experiment, text);
 }
 
@@ -188,13 +188,40 @@ static void compare_variants(struct finder *f, const struct config_experiment *w
         if (now)
             compare_keys(f, SECTION_EXPERIMENT_VARIANT, title, v, now);
         else
-            tell_variant(f, was->name, v->name, "removed");
+            tell_inner(f, was->name, SECTION_EXPERIMENT_VARIANT, v->name, "removed");
         if (now && (unsigned)(now - is->variants) != i)
-            tell_variant(f, was->name, v->name, "stands elsewhere");
+            tell_inner(f, was->name, SECTION_EXPERIMENT_VARIANT, v->name, "stands elsewhere");
     }
     for (unsigned i = 0; i < is->variant_count; i++)
         if (!find_variant(was, is->variants[i].name))
-            tell_variant(f, was->name, is->variants[i].name, "added");
+            tell_inner(f, was->name, SECTION_EXPERIMENT_VARIANT, is->variants[i].name, "added");
+}
+
+static const struct config_shadow *find_shadow(const struct config_experiment *e, const char *name)
+{
+    for (unsigned i = 0; i < e->shadow_count; i++)
+        if (strcmp(e->shadows[i].name, name) == 0)
+            return &e->shadows[i];
+    return NULL;
+}
+
+static void compare_shadows(struct finder *f, const struct config_experiment *was,
+                            const struct config_experiment *is)
+{
+    for (unsigned i = 0; i < was->shadow_count; i++) {
+        const struct config_shadow *s = &was->shadows[i], *now = find_shadow(is, s->name);
+        char title[2 * CONFIG_NAME_BYTES + 16];
+        snprintf(title, sizeof(title), "%s\": shadow \"%s", was->name, s->name);
+        if (now)
+            compare_keys(f, SECTION_EXPERIMENT_SHADOW, title, s, now);
+        else
+            tell_inner(f, was->name, SECTION_EXPERIMENT_SHADOW, s->name, "removed");
+        if (now && (unsigned)(now - is->shadows) != i)
+            tell_inner(f, was->name, SECTION_EXPERIMENT_SHADOW, s->name, "stands elsewhere");
+    }
+    for (unsigned i = 0; i < is->shadow_count; i++)
+        if (!find_shadow(was, is->shadows[i].name))
+            tell_inner(f, was->name, SECTION_EXPERIMENT_SHADOW, is->shadows[i].name, "added");
 }
 
 static void compare_experiments(struct finder *f)
@@ -210,6 +237,7 @@ static void compare_experiments(struct finder *f)
         compare_keys(f, SECTION_EXPERIMENT_TARGET, was->name, was, is);
         compare_keys(f, SECTION_EXPERIMENT_GUARD, was->name, was, is);
         compare_variants(f, was, is);
+        compare_shadows(f, was, is);
     }
     for (unsigned i = 0; i < f->is->experiment_count; i++)
         if (!config_experiment_find(f->was, f->is->experiments[i].name))

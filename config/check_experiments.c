@@ -39,35 +39,43 @@ static bool is_a_model(const struct config_experiment *e)
 }
 
 static void check_model(struct looker *k, const struct outline_section *s,
-                        const struct config_experiment *e, const struct config_variant *v)
+                        const struct config_experiment *e, const char *model)
 {
-    const struct config_experiment *other = experiment_of(k->c, v->model);
+    const struct config_experiment *other = experiment_of(k->c, model);
     unsigned line = line_of(s, "model");
-    if (!config_name_ok(view_str(v->model)))
+    if (!config_name_ok(view_str(model)))
         config_error_add(k->errors, line,
                          "model: expected a model name [A-Za-z0-9._-]{1,128}, got \"%.40s\"",
-                         v->model);
-    else if (strcmp(v->model, e->model) == 0 && strcmp(e->variants[0].model, e->model) != 0)
+                         model);
+    else if (strcmp(model, e->model) == 0 && strcmp(e->variants[0].model, e->model) != 0)
         config_error_add(k->errors, line,
                          "model: \"%.40s\" is what clients ask for: its variant is the control, "
                          "which stands first",
-                         v->model);
-    else if (other && strcmp(v->model, e->model) != 0 && !is_a_model(other))
+                         model);
+    else if (other && strcmp(model, e->model) != 0 && !is_a_model(other))
         config_error_add(k->errors, line,
-                         "model: \"%.40s\" stands for experiment \"%.40s\": a variant is a model",
-                         v->model, other->name);
-    else if (k->c->models_listed_only && !config_model_find(k->c, view_str(v->model)))
+                         "model: \"%.40s\" stands for experiment \"%.40s\": a %s is a model", model,
+                         other->name, config_sections[s->kind].name);
+    else if (k->c->models_listed_only && !config_model_find(k->c, view_str(model)))
         config_error_add(k->errors, line,
-                         "model: \"%.40s\" has no model section, and models = listed", v->model);
+                         "model: \"%.40s\" has no model section, and models = listed", model);
+}
+
+// The first section of that kind from there on.
+static const struct outline_section *of_kind(const struct outline_section *s, enum section_id kind)
+{
+    while (s && s->kind != kind)
+        s = s->next;
+    return s;
 }
 
 // Each of the weights that were and are in force.
 static void check_weights(struct looker *k, const struct outline_section *s,
                           const struct config_experiment *e)
 {
-    const struct outline_section *inner = s->inner;
+    const struct outline_section *inner = of_kind(s->inner, SECTION_EXPERIMENT_VARIANT);
     for (unsigned i = 1; i < e->variant_count; i++) {
-        inner = inner->next;
+        inner = of_kind(inner->next, SECTION_EXPERIMENT_VARIANT);
         if (e->variants[i].weights == e->variants[0].weights)
             continue;
         config_error_add(k->errors, line_of(inner, "weight"),
@@ -88,19 +96,59 @@ static void check_weights(struct looker *k, const struct outline_section *s,
     }
 }
 
+static void check_shadow(struct looker *k, const struct outline_section *s,
+                         const struct config_experiment *e, const struct config_shadow *shadow)
+{
+    check_model(k, s, e, shadow->model);
+    if (strcmp(shadow->model, e->variants[0].model) == 0)
+        config_error_add(k->errors, line_of(s, "model"),
+                         "model: \"%.40s\" is the control: it cannot be compared with itself",
+                         shadow->model);
+    for (unsigned i = 0; i < e->variant_count; i++)
+        if (strcmp(e->variants[i].name, shadow->name) == 0)
+            config_error_add(k->errors, s->line, "shadow \"%.40s\": a variant has that title",
+                             shadow->name);
+}
+
+static void check_shadows(struct looker *k, const struct outline_section *s,
+                          const struct config_experiment *e)
+{
+    uint64_t sum = 0;
+    unsigned i = 0;
+    const struct outline_section *inner = of_kind(s->inner, SECTION_EXPERIMENT_SHADOW);
+    for (; inner; inner = of_kind(inner->next, SECTION_EXPERIMENT_SHADOW)) {
+        sum += e->shadows[i].share_ppm;
+        check_shadow(k, inner, e, &e->shadows[i++]);
+        if (i == CONFIG_MAX_SHADOWS + 1)
+            config_error_add(k->errors, inner->line,
+                             "experiment \"%.40s\": expected at most %u shadows", e->name,
+                             CONFIG_MAX_SHADOWS);
+    }
+    char text[32];
+    value_print_share(text, sum);
+    if (sum > 1000000)
+        config_error_add(k->errors, s->line,
+                         "experiment \"%.40s\": expected shares of shadows that add up to 100%% at "
+                         "most, got %s",
+                         e->name, text);
+}
+
 static void check_variants(struct looker *k, const struct outline_section *s,
                            const struct config_experiment *e)
 {
-    if (e->variant_count < 2 || e->variant_count > CONFIG_MAX_VARIANTS) {
+    unsigned least = e->shadow_count > 0 ? 1 : 2; // the control alone can be compared
+    if (e->variant_count < least || e->variant_count > CONFIG_MAX_VARIANTS) {
         config_error_add(k->errors, s->line,
-                         "experiment \"%.40s\": expected 2 to %u variants, got %u", e->name,
+                         "experiment \"%.40s\": expected %u to %u variants, got %u", e->name, least,
                          CONFIG_MAX_VARIANTS, e->variant_count);
         return;
     }
     unsigned i = 0;
-    for (const struct outline_section *v = s->inner; v; v = v->next)
-        check_model(k, v, e, &e->variants[i++]);
+    const struct outline_section *v = of_kind(s->inner, SECTION_EXPERIMENT_VARIANT);
+    for (; v; v = of_kind(v->next, SECTION_EXPERIMENT_VARIANT))
+        check_model(k, v, e, e->variants[i++].model);
     check_weights(k, s, e);
+    check_shadows(k, s, e);
     if (config_model_find(k->c, view_str(e->model)) && strcmp(e->variants[0].model, e->model) != 0)
         config_error_add(k->errors, line_of(s, "model"),
                          "model: \"%.40s\" has a section of its own: the first variant must be it",

@@ -201,6 +201,14 @@ struct config_guard {       // of an experiment; 0, false: not that one
     uint64_t max_p99_us;
     uint32_t min_requests; // of a variant, before anything is said of it
 };
+#define CONFIG_MAX_SHADOWS 8
+struct config_shadow { // a model that is asked too, and compared
+    const char *name, *model;
+    uint32_t share_ppm;     // of the keys that have the control
+    uint32_t compare_ppm;   // of its answers
+    uint32_t tolerance_ppm; // see infer/likeness.h
+    uint64_t timeout_us;
+};
 struct config_experiment {
     const char *name, *model;
     struct config_trait key; // its layer's, where it has one
@@ -213,8 +221,11 @@ struct config_experiment {
     const char *const *target_header, *const *target_tenant, *const *target_parameter;
     unsigned target_headers, target_tenants, target_parameters;
     struct config_guard guard;
-    struct config_variant *variants; // [variant_count], 2 and more; [0] is the control
+    struct config_variant
+        *variants; // [variant_count], 2 and more, or 1 with shadows; [0] is the control
     unsigned variant_count;
+    struct config_shadow *shadows; // [shadow_count]
+    unsigned shadow_count;
 };
 
 struct config {

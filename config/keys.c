@@ -88,6 +88,10 @@ const struct config_section config_sections[SECTION_KINDS] = {
     [SECTION_EXPERIMENT_VARIANT] = {"variant", SECTION_EXPERIMENT, true, RELOAD_TAKES,
                                     "What is tried, 2 to 16 of them. The first one is the control: "
                                     "it answers, too, those who take no part."},
+    [SECTION_EXPERIMENT_SHADOW] =
+        {"shadow", SECTION_EXPERIMENT, true, RELOAD_TAKES,
+         "A model that is asked what the control has answered, up to 8 of "
+         "them. Its answer is compared with the control's and dropped."},
 };
 
 #define NUMBER(sec, type_, member, lo, hi, dflt, text)                                             \
@@ -382,10 +386,21 @@ const struct config_key config_keys[] = {
     {.name = "weight", LIST_IN(SECTION_EXPERIMENT_VARIANT, config_variant, KEY_SHARES, weight, weights, CONFIG_MAX_WEIGHTS,
         "Share of the keys; the weights of an experiment add up to 100%. A list has those before it, the oldest first, so "
         "that a change moves no more keys than it must."), .required = true},
+
+    {.name = "model", TEXT_IN(SECTION_EXPERIMENT_SHADOW, config_shadow, KEY_PATH, model,
+        "The model that is asked; without its fallback and its cache."), .required = true},
+    {.name = "share", NUMBER_IN(SECTION_EXPERIMENT_SHADOW, config_shadow, KEY_SHARE, share_ppm, 0, 1000000, "10%",
+        "Share of the keys that the control has whose requests are copied. Those of an experiment add up to 100% at most.")},
+    {.name = "compare", NUMBER_IN(SECTION_EXPERIMENT_SHADOW, config_shadow, KEY_SHARE, compare_ppm, 0, 1000000, "100%",
+        "Share of its answers that are compared.")},
+    {.name = "tolerance", NUMBER_IN(SECTION_EXPERIMENT_SHADOW, config_shadow, KEY_SHARE, tolerance_ppm, 0, 1000000, "0.1%",
+        "Two numbers with a fraction are equal when they are so near: of the larger one, or of 1 where both are smaller.")},
+    {.name = "timeout", NUMBER_IN(SECTION_EXPERIMENT_SHADOW, config_shadow, KEY_DURATION, timeout_us, 1000, HOUR / 6, "10s",
+        "Its own deadline, from the control's answer on. For so long, at most, the request's memory is held.")},
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 7,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 7 + 5,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -327,6 +327,28 @@ static const struct config_model *inherited(const struct config *c, cfg_t *cfg)
     return &c->unlisted;
 }
 
+// The next one of them.
+static void fill_variant(struct filler *f, struct config_experiment *e, cfg_t *cfg)
+{
+    struct config_variant *v = &e->variants[e->variant_count];
+    cfg_t *section = cfg_getnsec(cfg, "variant", e->variant_count++);
+    if (never(!section))
+        return;
+    v->name = keep_text(f, cfg_title(section));
+    fill_section(f, SECTION_EXPERIMENT_VARIANT, v, section);
+}
+
+static void fill_shadow(struct filler *f, struct config_experiment *e, cfg_t *cfg)
+{
+    struct config_shadow *s = &e->shadows[e->shadow_count];
+    cfg_t *section = cfg_getnsec(cfg, "shadow", e->shadow_count++);
+    if (never(!section))
+        return;
+    s->name = keep_text(f, cfg_title(section));
+    fill_defaults(f, SECTION_EXPERIMENT_SHADOW, s);
+    fill_section(f, SECTION_EXPERIMENT_SHADOW, s, section);
+}
+
 static void fill_experiment(struct filler *f, struct config_experiment *e, cfg_t *cfg)
 {
     const struct outline_section *whole = f->at;
@@ -335,20 +357,19 @@ static void fill_experiment(struct filler *f, struct config_experiment *e, cfg_t
     fill_section(f, SECTION_EXPERIMENT_TARGET, e, cfg_getsec(cfg, "target"));
     fill_defaults(f, SECTION_EXPERIMENT_GUARD, e);
     fill_section(f, SECTION_EXPERIMENT_GUARD, e, cfg_getsec(cfg, "guard"));
-    unsigned n = cfg_size(cfg, "variant");
-    e->variants = arena_zalloc(&f->c->arena, (n + 1) * sizeof(*e->variants));
-    if (!e->variants) {
+    unsigned variants = cfg_size(cfg, "variant"), shadows = cfg_size(cfg, "shadow");
+    e->variants = arena_zalloc(&f->c->arena, (variants + 1) * sizeof(*e->variants));
+    e->shadows = arena_zalloc(&f->c->arena, (shadows + 1) * sizeof(*e->shadows));
+    if (!e->variants || !e->shadows) {
         no_memory(f);
         return;
     }
     for (const struct outline_section *s = whole->inner; s; s = s->next) {
-        struct config_variant *v = &e->variants[e->variant_count];
-        cfg_t *section = cfg_getnsec(cfg, "variant", e->variant_count++);
         f->at = s;
-        if (never(!section))
-            return;
-        v->name = keep_text(f, cfg_title(section));
-        fill_section(f, SECTION_EXPERIMENT_VARIANT, v, section);
+        if (s->kind == SECTION_EXPERIMENT_VARIANT)
+            fill_variant(f, e, cfg);
+        else
+            fill_shadow(f, e, cfg);
     }
     f->at = whole;
 }

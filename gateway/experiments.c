@@ -30,6 +30,9 @@ static struct trial *find_trial(const struct experiments *all, const char *name,
             for (unsigned v = 0; view_is(e->name, name) && v < e->n_variants; v++)
                 if (view_is(e->variants[v].name, variant))
                     return p->keeps[k].trials[v];
+            for (unsigned v = 0; view_is(e->name, name) && v < e->n_shadows; v++)
+                if (view_is(e->shadows[v].name, variant))
+                    return p->keeps[k].shadow_trials[v];
         }
     }
     return NULL;
@@ -53,8 +56,12 @@ static void drop_trial(struct trial *t, unsigned loops)
 {
     if (!t || --t->refs > 0)
         return;
-    for (unsigned i = 0; i < loops; i++)
-        mem_free(atomic_load(&t->shard[i]));
+    for (unsigned i = 0; i < loops; i++) {
+        struct trial_counts *c = atomic_load(&t->shard[i]);
+        if (c)
+            mem_free(atomic_load(&c->shadow));
+        mem_free(c);
+    }
     mem_free(t);
 }
 
@@ -334,6 +341,37 @@ static bool fill_variants(struct builder *b, struct experiment *e, struct experi
     return true;
 }
 
+static uint64_t bucket_at(uint32_t ppm)
+{
+    return ppm * BUCKETS / EXPERIMENT_WHOLE;
+}
+
+// One behind the other, in the order of the file.
+static bool fill_shadows(struct builder *b, struct experiment *e, struct experiment_keep *keep,
+                         const struct config_experiment *c)
+{
+    struct arena *a = &b->all->arena;
+    struct experiment_shadow *list = arena_array(a, c->shadow_count + 1, sizeof(*list));
+    keep->shadow_trials = arena_zalloc(a, (c->shadow_count + 1) * sizeof(*keep->shadow_trials));
+    if (!list || !keep->shadow_trials)
+        return no_memory(b);
+    uint32_t at_ppm = 0;
+    e->shadows = list;
+    for (unsigned i = 0; i < c->shadow_count; i++) {
+        const struct config_shadow *s = &c->shadows[i];
+        list[i] = (struct experiment_shadow){.name = view_str(s->name),
+                                             .model = view_str(s->model),
+                                             .from = bucket_at(at_ppm),
+                                             .to = bucket_at(at_ppm + s->share_ppm)};
+        at_ppm += s->share_ppm;
+        keep->shadow_trials[i] = take_trial(b->before, b->all->loops, c->name, s->name);
+        if (!keep->shadow_trials[i])
+            return no_memory(b);
+        e->n_shadows++;
+    }
+    return true;
+}
+
 // Not the operators' token, whatever file that is in.
 static bool read_key(struct builder *b, struct experiment_keep *keep,
                      const struct config_experiment *c)
@@ -359,11 +397,6 @@ static bool read_key(struct builder *b, struct experiment_keep *keep,
     return ok;
 }
 
-static uint64_t bucket_at(uint32_t ppm)
-{
-    return ppm * BUCKETS / EXPERIMENT_WHOLE;
-}
-
 static bool fill_experiment(struct builder *b, struct experiment_place *p, unsigned index,
                             struct experiment *e, const struct config_experiment *c)
 {
@@ -377,9 +410,10 @@ static bool fill_experiment(struct builder *b, struct experiment_place *p, unsig
         .held = bucket_at(c->holdout_ppm),
         .holdout_seed = experiment_seed(view_str(c->salt), DRAW_FOR_HOLDOUT),
         .unfit = &keep->unfit,
+        .shadow_seed = experiment_seed(view_str(c->salt), DRAW_FOR_SHADOW),
     };
-    return fill_variants(b, e, keep, c) && fill_live(b, p, index, c) &&
-           fill_conditions(b, p, e, c) && read_key(b, keep, c);
+    return fill_variants(b, e, keep, c) && fill_shadows(b, e, keep, c) &&
+           fill_live(b, p, index, c) && fill_conditions(b, p, e, c) && read_key(b, keep, c);
 }
 
 static unsigned count_of(const struct config *c, const char *model)
@@ -496,6 +530,8 @@ void experiments_free(struct experiments *all)
             free_hold(hold_of(atomic_load(&p->site.experiments[k].live)));
             for (unsigned v = 0; v < p->site.experiments[k].n_variants; v++)
                 drop_trial(keep->trials[v], all->loops);
+            for (unsigned v = 0; v < p->site.experiments[k].n_shadows; v++)
+                drop_trial(keep->shadow_trials[v], all->loops);
             if (keep->force_key)
                 explicit_bzero(keep->force_key, keep->force_bytes);
         }

@@ -15,6 +15,7 @@
 #include "router/guards.h"
 
 struct gateway;
+struct shadow_counts;
 
 // Of one loop, which alone writes them.
 struct trial_counts {
@@ -23,19 +24,23 @@ struct trial_counts {
     _Atomic uint64_t fallbacks;              // of the answers, those that another model gave
     struct hist took;                        // microseconds, of answers
     _Atomic uint64_t outside[DRAW_HOWS]; // of a name that clients ask for: whom no experiment took
+    _Atomic(struct shadow_counts *)
+        shadow; // of a shadow, and nothing else then (gateway/shadows.h)
 };
 
-// What was counted of a variant, or of a name that clients ask for: configurations that have it hand it on.
+// What was counted of a variant, of a shadow, or of a name that clients ask for: configurations that have it hand it on.
 struct trial {
     unsigned refs; // the main thread's
     char name[CONFIG_NAME_BYTES],
-        variant[CONFIG_NAME_BYTES];       // of the experiment; or of the model, and none
+        variant
+            [CONFIG_NAME_BYTES]; // of the experiment, and the variant's or the shadow's; or of the model, and none
     struct trial_counts *_Atomic shard[]; // [loops], made when there is something to count
 };
 
 struct experiment_keep { // what stands beside an experiment
     const struct config_experiment *config;
-    struct trial **trials; // [variants]
+    struct trial **trials;        // [variants]
+    struct trial **shadow_trials; // [shadows]
     _Atomic uint32_t unfit;
     char *force_key; // NULL: testers cannot say
     size_t force_bytes;

@@ -11,6 +11,7 @@
 #include "gateway/process.h"
 #include "gateway/reload.h"
 #include "gateway/removal.h"
+#include "gateway/shadows.h"
 #include "gateway/show.h"
 #include "gateway/trials.h"
 #include "net/listen.h"
@@ -152,6 +153,7 @@ static void drain(struct gateway *g, const char *why)
     GATEWAY_EVENT(g, NULL, LOG_INFO, "draining", LOG_CSTR("why", why),
                   LOG_I("delay_ms", g->snap->config->drain_delay_us / 1000),
                   LOG_I("timeout_ms", g->snap->config->drain_timeout_us / 1000));
+    shadows_call_all(g);
     for (const struct front *f = g->fronts; f; f = f->next)
         server_drain(f->server, &g->main, now_us + g->snap->config->drain_delay_us);
     wheel_set(loop_wheel(&g->main), &g->drain_timer, now_us + g->snap->config->drain_delay_us);

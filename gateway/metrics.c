@@ -6,6 +6,7 @@
 #include "gateway/levels.h"
 #include "gateway/process.h"
 #include "gateway/prom.h"
+#include "gateway/shadows.h"
 #include "gateway/trials.h"
 
 struct model_metrics *metrics_model(struct metrics *s, const struct model *m)
@@ -90,9 +91,9 @@ void metrics_deinit(struct metrics *s)
 
 // ---- the page ----------------------------------------------------------------------------------------
 
-static const uint64_t latency_bounds_us[] = {100,     250,     500,     1000,     2500,    5000,
-                                             10000,   25000,   50000,   100000,   250000,  500000,
-                                             1000000, 2500000, 5000000, 10000000, 30000000};
+const uint64_t metrics_latency_us[METRICS_LATENCIES] = {
+    100,    250,    500,    1000,    2500,    5000,    10000,    25000,   50000,
+    100000, 250000, 500000, 1000000, 2500000, 5000000, 10000000, 30000000};
 static const uint64_t rows_bounds[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 512};
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -187,7 +188,7 @@ static void stages_of(struct page *p, const struct model *m)
     for (unsigned stage = 0; stage < STAGES; stage++) {
         struct prom_label labels[] = {{"model", m->name}, {"stage", view_str(name[stage])}};
         put_hist(p, m, offsetof(struct model_metrics, stage) + stage * sizeof(struct hist), labels,
-                 N(labels), latency_bounds_us, N(latency_bounds_us), 1e6);
+                 N(labels), metrics_latency_us, METRICS_LATENCIES, 1e6);
     }
 }
 
@@ -442,8 +443,8 @@ static void loops(struct page *p)
     for (unsigned i = 0; i < g->loops.n; i++) {
         snprintf(digits, sizeof(digits), "%u", i);
         struct prom_label label = {"loop", view_str(digits)};
-        prom_hist(&p->prom, &label, 1, &g->loops.loop[i]->delay, latency_bounds_us,
-                  N(latency_bounds_us), 1e6);
+        prom_hist(&p->prom, &label, 1, &g->loops.loop[i]->delay, metrics_latency_us,
+                  METRICS_LATENCIES, 1e6);
     }
     prom_family(&p->prom, "sluice_in_flight", "gauge",
                 "Requests whose model has not answered yet.");
@@ -696,8 +697,7 @@ static void trial_took(struct page *p, const struct trial *t)
             hist_merge(&p->sum, &c->took);
     }
     if (atomic_load(&p->sum.count) > 0)
-        prom_hist(&p->prom, labels, N(labels), &p->sum, latency_bounds_us, N(latency_bounds_us),
-                  1e6);
+        prom_hist(&p->prom, labels, N(labels), &p->sum, metrics_latency_us, METRICS_LATENCIES, 1e6);
 }
 
 static void experiments_outside(struct page *p)
@@ -816,5 +816,6 @@ bool metrics_page(struct buffer *out, void *ctx)
     process(&p);
     store(&p);
     experiments(&p);
+    shadows_metrics(&p.prom, p.g);
     return !p.prom.failed;
 }

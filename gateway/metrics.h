@@ -90,6 +90,9 @@ void metrics_drop(struct metrics *s,
                   const struct model *m); // no loop can have found it any more; any thread
 void metrics_deinit(struct metrics *s);
 
+// Upper edges of the buckets of latencies, in microseconds.
+#define METRICS_LATENCIES 17
+extern const uint64_t metrics_latency_us[METRICS_LATENCIES];
 // The whole page; ctx is the struct gateway.
 bool metrics_page(struct buffer *out, void *ctx); // false: out of memory, it is cut
 

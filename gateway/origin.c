@@ -5,6 +5,7 @@
 #include "gateway/card.h"
 #include "gateway/front.h"
 #include "gateway/index.h"
+#include "gateway/shadows.h"
 #include "gateway/statistics.h"
 #include "gateway/workers.h"
 #include "router/step.h"
@@ -209,6 +210,7 @@ static void count_memory(struct part *p, const struct model *m)
 {
     struct model_metrics *mm = m ? metrics_model(&p->metrics, m) : NULL;
     metrics_inc(mm ? &mm->refusals[REFUSAL_MEMORY] : &p->metrics.no_memory, 1);
+    shadows_call(p); // what they hold is for those who are served
 }
 
 static const struct failure no_memory = {
@@ -392,6 +394,7 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     in->user = r;
     in->arena = &s->ex->arena;
     part_use(r->part, m); // until origin_release
+    shadows_draw(r, m);
     in->step.cache = cache_use_of(r, m);
     bool shared = atomic_load_explicit(&m->cache_shared, memory_order_relaxed);
     if (in->step.cache != CACHE_NONE && !begin_key(r, shared))
@@ -492,6 +495,8 @@ void origin_release(struct part *p, struct infer *in)
         tell_home(r);
     for (const struct step *done = in->at; done; done = done->before)
         part_unuse(p, done->to.model);
+    if (in->shadow)
+        shadows_release(r);
     serving_release(&r->serving);
 }
 

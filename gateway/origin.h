@@ -23,7 +23,9 @@ struct request {
     struct view tenant; // as its head names it
     struct view client; // for the log, and for who wants it explained
     struct past_standing standing; // of its model when it was submitted
-    uint64_t past;                 // it is told of and remembered: its number there; 0: not
+    struct trial *shadow;          // where its shadow is counted; NULL: it has none
+    const struct config_shadow *shadow_rules;
+    uint64_t past; // it is told of and remembered: its number there; 0: not
 };
 
 extern const struct http_server_ops origin_server_ops; // ctx: the struct front

@@ -10,6 +10,7 @@
 #include "gateway/homes.h"
 #include "gateway/origin.h"
 #include "gateway/removal.h"
+#include "gateway/shadows.h"
 #include "gateway/workers.h"
 #include <stdio.h>
 #include <sys/random.h>
@@ -135,6 +136,9 @@ static void run_one(struct part *p, const struct fx *f)
         break;
     case FX_SETTLE:
         origin_settle(p, f->infer);
+        break;
+    case FX_SHADOW:
+        shadows_told(p, f->infer);
         break;
     case FX_RELEASE:
         origin_release(p, f->infer);

@@ -40,9 +40,11 @@ struct part {
     struct api api;                 // of all listeners
     struct metrics metrics;
     struct budget_lease lease;
-    uint64_t sampled;   // access log: error term of the sampling
-    struct buffer line; // scratch for a log line
-    struct past past;   // the last requests
+    uint64_t shadow_said_us;      // gateway/shadows: when one that differs was logged last
+    struct loop_task shadow_call; // and, once, calls all home
+    uint64_t sampled;             // access log: error term of the sampling
+    struct buffer line;           // scratch for a log line
+    struct past past;             // the last requests
     struct store store;
 };
 

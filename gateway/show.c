@@ -165,6 +165,20 @@ static void show_variants(struct json_writer *w, const struct gateway *g,
     json_w_array_end(w);
 }
 
+static void show_shadows(struct json_writer *w, const struct config_experiment *c)
+{
+    json_w_key(w, VIEW("shadows"));
+    json_w_array(w);
+    for (unsigned i = 0; i < c->shadow_count; i++) {
+        json_w_object(w);
+        put_text(w, "name", c->shadows[i].name);
+        put_text(w, "model", c->shadows[i].model);
+        put(w, "share_ppm", c->shadows[i].share_ppm);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
 static void show_experiment(struct json_writer *w, struct gateway *g,
                             const struct experiment_place *p, unsigned k)
 {
@@ -186,6 +200,7 @@ static void show_experiment(struct json_writer *w, struct gateway *g,
         put(w, "revision", run->state.revision);
     }
     show_variants(w, g, p, k, run);
+    show_shadows(w, c);
     json_w_object_end(w);
 }
 

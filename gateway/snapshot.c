@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "gateway/part.h"
 #include "gateway/reload.h"
+#include "gateway/shadows.h"
 #include "gateway/store_plan.h"
 #include "gateway/trials.h"
 #include <stdio.h>
@@ -90,7 +91,9 @@ struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t gene
     p->over.fn = on_over;
     set_limits(&p->limits, &c->limits);
     p->flow = (struct flow_rules){.deadline_us = c->limits.deadline_default_us,
-                                  .deadline_max_us = c->limits.deadline_max_us};
+                                  .deadline_max_us = c->limits.deadline_max_us,
+                                  .shadows = SHADOWS_OUT,
+                                  .shadow_bytes = gateway_bytes(c) / SHADOWS_PART / g->loops.n};
     const char *other = fill_sections(p);
     if (other)
         snprintf(why, FILE_WHY, "%s", other);
@@ -177,6 +180,11 @@ struct snapshot *snapshot_hold(struct part *part)
 {
     metrics_inc(&part->snap->hold[part->loop->index].uses, 1);
     return part->snap;
+}
+
+void snapshot_hold_on(struct part *part, struct snapshot *p)
+{
+    metrics_inc(&p->hold[part->loop->index].uses, 1);
 }
 
 void snapshot_let_go(struct part *part, struct snapshot *p)

@@ -63,6 +63,7 @@ unsigned snapshots_held(const struct gateway *g);
 void snapshot_publish(struct snapshot *p);
 // A request of the part's begins, and ends.
 struct snapshot *snapshot_hold(struct part *part);
+void snapshot_hold_on(struct part *part, struct snapshot *p); // once more, by a request that has it
 void snapshot_let_go(struct part *part, struct snapshot *p);
 void snapshots_free(struct gateway *g); // the loops have stopped
 

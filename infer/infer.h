@@ -28,6 +28,7 @@ struct step {
     const struct cache_key *cache_key; // of the request; NULL: none
     enum cache_use cache;
     bool elsewhere; // when no replica is ready there is something else to try: nobody waits for one
+    bool shadow;    // see struct shadow
     uint8_t losses, deaths; // that the request has met with before (ticket.h)
     struct ticket *tickets; // [n] in the order of their rows: first, or in the infer's arena
     uint32_t n;
@@ -47,6 +48,40 @@ struct step {
     uint64_t batch_id; // of the first of them that had one; 0: each went alone
 };
 
+// How a shadow ended, or why it was never lent.
+enum shadow_end {
+    SHADOW_ANSWERED,
+    SHADOW_FAILED, // shadow.error says why
+    SHADOW_LATE,   // its own deadline passed
+    SHADOW_CALLED, // its loop wanted it home: a drain, or its memory
+    // Never lent:
+    SHADOW_UNSERVED, // the request's own model has not answered it
+    SHADOW_LEVEL,    // the service of one of the two models has come down
+    SHADOW_ABSENT,   // no replica of its model is ready
+    SHADOW_FULL,     // as many are out at its loop as may be, or hold as much
+    SHADOW_ENDS
+};
+
+// A copy of a request for another model, whose answer is compared with the one that was served, and dropped
+// (router/shadow.h). It is lent when the request has been answered, so that nobody waits for it; until it is home its infer
+// is a zombie. Memory: the caller's, as the infer's.
+struct shadow {
+    struct model *model; // set by the caller, who sees to it that it stays until FX_RELEASE
+    uint64_t timeout_us; // likewise: of its own, from its lending on
+
+    // flow's.
+    struct step step;
+    struct wheel_timer timer;
+    struct shadow *next, **prev; // of those that are out
+    uint64_t lent_us;
+
+    // Valid while FX_SHADOW runs.
+    enum shadow_end end;
+    uint64_t took_us;           // from its lending to its end
+    struct failure error;       // SHADOW_FAILED
+    const struct slice *answer; // SHADOW_ANSWERED: to be compared with the infer's own
+};
+
 struct infer {
     // Set by the caller before flow_submit.
     struct infer_request request;
@@ -58,6 +93,7 @@ struct infer {
     struct cache_key cache_key; // step.cache_key points here when there is one
     uint32_t lot;               // likewise: of whom it comes from
     uint16_t tenant;            // router/tenants.h; 0: tenants are not tracked
+    struct shadow *shadow;      // NULL: none
 
     // flow's.
     uint64_t deadline_us;

@@ -44,6 +44,7 @@ enum ticket_place {
     PLACE_HELD,   // lost too often: what to tell depends on the keeper's word, which is waited for
     PLACE_ASKS,   // leads a flight, and asks the store first
     PLACE_WAITS,  // in a flight: for the answer of its leader, or to lead after it
+    PLACE_SHADOW, // a shadow: until nobody is served that it could be in the way of
 };
 
 struct ticket {
@@ -65,7 +66,9 @@ struct ticket {
     bool
         elsewhere; // where no replica is ready it is given back at once: there is something else to try
     uint8_t losses_before, deaths_before; // at models that were asked before this one
-    bool lent, called;                    // it, and the echo of its cancel, have not come home
+    bool
+        shadow; // its answer is compared and not served: it takes no room, and goes when nobody else wants to
+    bool lent, called; // it, and the echo of its cancel, have not come home
 
     // The home's while out.
     uint8_t losses;   // connections that ended with it aboard, not by our doing
@@ -91,7 +94,7 @@ struct ticket {
     uint64_t refused_us; // when a worker refused it first; refusals > 0
     uint64_t senior_us;  // its place in the group, by arrival: queued_us, or that of one before it
     struct group *group;
-    struct ticket *next, **prev;  // in its lane's slot
+    struct ticket *next, **prev;  // in its lane's slot; PLACE_SHADOW: of the desk's shadows
     struct ticket *older, *newer; // in its group, by arrival
     struct batch *batch;
     struct store_ask *ask;              // PLACE_ASKS

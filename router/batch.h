@@ -24,6 +24,7 @@ struct batch {
     uint32_t
         rows; // sum over the tickets; 0: one ticket that has no rows, or a model that is served singly
     uint8_t halvings;
+    bool shadow; // its tickets are shadows: it is tried once
     bool
         quiet; // nothing else was running at its server when it was sent: its time is the model's time
     bool shown;           // a sibling has had its turn with it: it fails on its own account now

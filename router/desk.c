@@ -26,6 +26,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
     d->most_rows = p.max_rows;
     d->wake_us = d->overdue_us = d->held_us = UINT64_MAX;
     d->again_last = &d->again;
+    d->shadows_last = &d->shadows;
     d->outlook_stale = true;
     standing_init(&d->standing);
     replicas_init(&d->replicas, d, seed, now_us);
@@ -35,7 +36,7 @@ struct desk *desk_new(struct model *m, unsigned home, uint64_t seed, uint64_t no
 
 void desk_free(struct desk *d)
 {
-    invariant(!d->sent && !d->again && !d->lost && !d->asks && d->followers == 0);
+    invariant(!d->sent && !d->again && !d->lost && !d->asks && !d->shadows && d->followers == 0);
     while (d->spare) {
         struct batch *b = d->spare;
         d->spare = b->next;
@@ -53,7 +54,7 @@ void desk_free(struct desk *d)
 
 bool desk_is_idle(const struct desk *d)
 {
-    return d->batcher.count == 0 && !d->again && !d->sent && !d->lost && !d->asks &&
+    return d->batcher.count == 0 && !d->again && !d->sent && !d->lost && !d->asks && !d->shadows &&
            replicas_absent(&d->replicas) && atomic_load(&d->model->room_rows) == 0;
 }
 
@@ -262,6 +263,10 @@ void desk_missed(struct desk *d, struct ticket *t, uint64_t now_us, struct effec
 void desk_on_ticket(struct desk *d, struct ticket *t, uint64_t now_us, struct effects *fx)
 {
     ticket_taken_up(d, t, now_us);
+    if (t->shadow) {
+        shadow_came(d, t, fx);
+        return;
+    }
     if (t->cache != CACHE_NONE && cache_met(d, t, now_us, fx))
         return;
     desk_missed(d, t, now_us, fx);
@@ -312,6 +317,9 @@ void desk_on_cancel(struct desk *d, struct ticket *t, uint64_t now_us, struct ef
         batcher_remove(&d->batcher, t);
         ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
     } else if (t->place == PLACE_HELD) {
+        ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
+    } else if (t->place == PLACE_SHADOW) {
+        shadow_left(d, t);
         ticket_failed(d, t, FAILED(STATUS_CLIENT_GONE, "cancelled"), fx);
     } else if (t->place == PLACE_ASKS) {
         store_forgotten(t);
@@ -619,6 +627,7 @@ static void serve_queue(struct desk *d, uint64_t now_us, struct effects *fx)
         admit_leads(d, now_us, fx);
         at_us = send_queued(d, now_us, fx);
     } while (d->leads);
+    at_us = desk_least(at_us, shadows_send(d, now_us, fx));
     standing_tell(d, now_us, fx);
     ask_wake(d, at_us, now_us, fx);
     atomic_store_explicit(&d->model->waiting, (uint32_t)d->batcher.rows, memory_order_relaxed);

@@ -7,6 +7,7 @@
  *   desk_ticket.c  the ways out for a ticket (T1), and what it remembers of lost connections
  *   desk_cache.c   answers that are kept (cache.h), and tickets that ask the same at a time
  *   desk_store.c   and those that other instances keep, too (store.h)
+ *   desk_shadow.c  tickets that nothing served may wait for (shadow.h)
  *   desk_batch.c   a batch's life and its ends; what they mean stands in router/evidence.h
  *   replicas.c     who may have the next one
  *   preference.c   which of them come first, and when the others help
@@ -29,7 +30,9 @@
 #define DESK_REFUSALS 32
 #define DESK_REFUSED_US 2000000
 #define DESK_COPY_BYTES (4 << 20) // of one batch's answer, to be kept: what a turn has time for
-#define DESK_HELD_US 100000       // the keeper's word on a process that has ended comes within
+#define DESK_SHADOWS 64           // that wait; and how often they look whether they may go
+#define DESK_SHADOW_LOOK_US 20000
+#define DESK_HELD_US 100000 // the keeper's word on a process that has ended comes within
 
 struct batch_end {
     enum seen seen;
@@ -65,8 +68,11 @@ struct desk {
     bool stored;      // and in a store, too
     bool store_cold;  // it has had little of what was asked for: it is asked seldom
     uint32_t store_asked, store_found, store_misses;
-    struct store_ask *asks;          // of which the doer has not told yet
-    struct cache_of *kept;           // answers; NULL: there is no cache
+    struct store_ask *asks;                 // of which the doer has not told yet
+    struct cache_of *kept;                  // answers; NULL: there is no cache
+    struct ticket *shadows, **shadows_last; // that wait, the oldest first
+    uint32_t n_shadows;
+    bool shadow_sent;                // a batch of them is in flight: one at a time
     struct ticket *leads;            // that lead a flight next, and are not queued yet
     uint32_t followers;              // tickets that wait in flights
     uint32_t followers_elsewhere;    // of those, who have something else to try

@@ -32,6 +32,7 @@ struct batch *batch_new(struct desk *d, uint32_t cap)
     b->model = d->model;
     b->n = b->rows = b->cancelled = 0;
     b->halvings = 0;
+    b->shadow = false;
     b->shown = false;
     b->rank = 0;
     b->failed_at = REPLICA_NONE;
@@ -133,6 +134,7 @@ static void batch_unsent(struct desk *d, struct batch *b)
     if (!d->sent)
         d->overdue_us = UINT64_MAX;
     d->running_rows -= b->rows ? b->rows : 1;
+    d->shadow_sent &= !b->shadow;
     d->outlook_stale = true;
 }
 
@@ -142,7 +144,8 @@ void batch_recall(struct desk *d, struct batch *b, uint64_t now_us, struct effec
         return;
     b->state = BATCH_RECALLED;
     b->recalled_us = now_us;
-    standing_cut(d, now_us - b->sent_us, now_us);
+    if (!b->shadow)
+        standing_cut(d, now_us - b->sent_us, now_us);
     d->overdue_us = desk_least(d->overdue_us, now_us + REPLICA_FAIR_US);
     effects_add(fx, FX_CANCEL)->batch = b;
 }
@@ -224,7 +227,8 @@ static void scatter(struct desk *d, struct batch *b, struct answer *a, uint64_t 
         t->batch_rows = b->rows ? b->rows : 1;
         t->batch_reason = (uint8_t)b->reason;
         t->compute_us = compute_us;
-        standing_answered(&d->standing, t, now_us);
+        if (!t->shadow)
+            standing_answered(&d->standing, t, now_us);
         if (t->cache != CACHE_NONE)
             cache_keep(d, t, b->sent_us, now_us, &copied, fx);
         ticket_answered(d, t, fx);
@@ -248,7 +252,8 @@ void desk_on_answer(struct desk *d, struct batch *b, struct answer *a, uint64_t 
     if (b->failed_at != REPLICA_NONE)
         replicas_fault(&d->replicas, b->failed_at, now_us, fx);
     fx_note(fx, NOTE_DONE, d->model, b->rows ? b->rows : 1, now_us - b->sent_us);
-    standing_served(&d->standing, b->rows ? b->rows : 1);
+    if (!b->shadow)
+        standing_served(&d->standing, b->rows ? b->rows : 1);
     scatter(d, b, a, now_us, fx);
     effects_add(fx, FX_UNREF)->block = a->block;
     batch_free(d, b);
@@ -388,6 +393,8 @@ static void batch_failed(struct desk *d, struct batch *b, const struct batch_end
         batch_fail(d, b, &refused_with, fx);
     else if (end->error)
         batch_fail(d, b, end->error, fx);
+    else if (end->seen == SEEN_LOST)
+        batch_fail(d, b, FAILED(STATUS_WORKER_LOST, "the connection to the worker was lost"), fx);
     else if (end->seen == SEEN_RECALLED)
         batch_fail(d, b, FAILED(STATUS_DEADLINE, "the worker did not answer in time"), fx);
     else
@@ -400,6 +407,8 @@ void desk_on_end(struct desk *d, struct batch *b, const struct batch_end *end, u
     const struct failure *e = end->error;
     struct evidence seen = evidence_of(d, b, end, now_us);
     struct outcome o = evidence_weigh(&seen);
+    if (b->shadow) // whatever it says of the replica
+        o.tickets = TICKETS_FAILED;
     bool kept = false;
     batch_unsent(d, b);
     replicas_ended(&d->replicas, b, o.replica, end->pushback_us, e ? e->text : NULL, now_us, fx);

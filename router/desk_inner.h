@@ -58,6 +58,14 @@ void cache_replicas(struct desk *d, bool another, uint64_t now_us);
 bool store_answers(struct desk *d, struct ticket *t, struct cache_id *id, const struct slice *s,
                    uint32_t epoch, uint64_t stored_us, uint64_t now_us, struct effects *fx);
 
+// ---- desk_shadow.c -----------------------------------------------------------------------------------
+
+void shadow_came(struct desk *d, struct ticket *t,
+                 struct effects *fx);               // it waits, or is given back
+void shadow_left(struct desk *d, struct ticket *t); // it waits no more
+// After everything else was decided: those that nothing is in the way of go. When to call again; UINT64_MAX: none waits.
+uint64_t shadows_send(struct desk *d, uint64_t now_us, struct effects *fx);
+
 // ---- desk_store.c ------------------------------------------------------------------------------------
 
 // It asks the store first, and leads, unless it is not for the model. False: there is none, or it is not worth it.

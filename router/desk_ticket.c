@@ -101,7 +101,8 @@ void ticket_let_go(struct desk *d, struct ticket *t, struct effects *fx)
 
 void ticket_expired(struct desk *d, struct ticket *t, struct effects *fx)
 {
-    fx_note(fx, NOTE_EXPIRED, d->model, ticket_rows(t), 0);
+    if (!t->shadow) // else it is no demand
+        fx_note(fx, NOTE_EXPIRED, d->model, ticket_rows(t), 0);
     standing_late(d, t);
     ticket_failed(d, t, FAILED(STATUS_DEADLINE, "the deadline cannot be met any more"), fx);
 }

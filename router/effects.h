@@ -28,8 +28,9 @@ enum fx_kind {
               // desk_on_replica_down or _up, or as lost connections
     FX_HANGS, // desk, replica: it lives and computes nothing: replace every loop's connection to it (calls
               // end as lost, by us); the keeper kills and starts a local process
-    FX_USE,     // model: an infer refers to it, by one more step, until FX_RELEASE
-    FX_SETTLE,  // infer: answer the client from infer->error or infer->answer
+    FX_USE,    // model: an infer refers to it, by one more step, until FX_RELEASE
+    FX_SETTLE, // infer: answer the client from infer->error or infer->answer
+    FX_SHADOW, // infer: how its shadow ended, once, behind FX_SETTLE; both answers are there while it runs
     FX_RELEASE, // infer: nothing refers to it any more: free it. Follows FX_SETTLE, at once or later
     FX_UNREF,   // block: give one reference back
     FX_WAKE,    // desk (or NULL: the flow) wants its on_wake at at_us; replaces its earlier wish

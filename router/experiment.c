@@ -249,6 +249,18 @@ void experiment_draw(const struct experiment_site *s, const struct view *said,
         out->model = e->variants[i].model;
 }
 
+const struct experiment_shadow *experiment_shade(const struct experiment_draw *d)
+{
+    const struct experiment *e = d->experiment;
+    if (d->how != DRAW_TAKEN || e->n_shadows == 0 || d->variant != &e->variants[0])
+        return NULL;
+    uint32_t bucket = experiment_bucket(d->key, e->shadow_seed);
+    for (unsigned i = 0; i < e->n_shadows; i++)
+        if (e->shadows[i].from <= bucket && bucket < e->shadows[i].to)
+            return &e->shadows[i];
+    return NULL;
+}
+
 bool experiment_force(const struct experiment_site *s, struct view experiment, struct view variant,
                       struct experiment_draw *out)
 {

@@ -47,7 +47,7 @@ unsigned buckets_find(const struct buckets *b, uint32_t bucket);
 uint64_t buckets_of(const struct buckets *b, unsigned variant);
 
 // What a draw is for: the same salt for two of them gives two hashes.
-enum draw_for { DRAW_FOR_VARIANT, DRAW_FOR_LAYER, DRAW_FOR_HOLDOUT };
+enum draw_for { DRAW_FOR_VARIANT, DRAW_FOR_LAYER, DRAW_FOR_HOLDOUT, DRAW_FOR_SHADOW };
 uint64_t experiment_seed(struct view salt, enum draw_for what);
 uint32_t experiment_bucket(struct view key, uint64_t seed);
 
@@ -79,6 +79,12 @@ struct experiment_live {
     struct buckets buckets;
 };
 
+// A model that is asked, too, what the control has answered (router/shadow.h).
+struct experiment_shadow {
+    struct view name, model;
+    uint64_t from, to; // buckets of shadow_seed: [from, to)
+};
+
 // One trait of who asks has to have that value.
 struct experiment_condition {
     unsigned trait;
@@ -99,6 +105,9 @@ struct experiment {
     const _Atomic uint32_t
         *unfit; // bits of variants that take or give something else than the control
     const struct experiment_live *_Atomic live;
+    uint64_t shadow_seed;
+    const struct experiment_shadow *shadows; // their buckets do not overlap
+    unsigned n_shadows;
 };
 
 // All that is asked under one model's name: one experiment, or several that exclude each other by a layer.
@@ -123,6 +132,9 @@ struct experiment_draw {
 // said: [s->n_traits]; .n == 0: it says nothing of that.
 void experiment_draw(const struct experiment_site *s, const struct view *said,
                      struct experiment_draw *out);
+// Which shadow sees what was drawn so; the same key's requests are always seen by the same one. NULL: none does. Only the
+// control's are compared with anything.
+const struct experiment_shadow *experiment_shade(const struct experiment_draw *d);
 // As if it had been drawn, also where nobody is. False: the site has no such experiment or variant.
 bool experiment_force(const struct experiment_site *s, struct view experiment, struct view variant,
                       struct experiment_draw *out);

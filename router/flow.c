@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "batcher/batcher.h"
 #include "router/retry.h"
+#include "router/shadow.h"
 #include "router/step.h"
 
 static void on_time_up(struct wheel_timer *timer, uint64_t now_us);
@@ -53,7 +54,7 @@ static bool is_home(const struct infer *in)
     for (const struct step *s = in->at; s; s = s->before)
         if (s->out > 0)
             return false;
-    return true;
+    return !in->shadow || in->shadow->step.out == 0;
 }
 
 // All that was out has come home: the caller may free it.
@@ -115,11 +116,13 @@ static void settle(struct flow *f, struct infer *in, uint64_t now_us, struct eff
     wheel_cancel(&f->wheel, &in->timer);
     if (in->error.status != STATUS_OK)
         say_when(f, in, now_us);
+    effects_add(fx, FX_SETTLE)->infer = in;
+    forget_texts(in, fx);
+    if (in->shadow)
+        shadow_begin(f, in, now_us, fx);
     bool home = is_home(in);
     in->state = home ? INFER_SETTLED : INFER_ZOMBIE;
     f->n_zombies += !home;
-    effects_add(fx, FX_SETTLE)->infer = in;
-    forget_texts(in, fx);
     release_if_home(f, in, fx);
 }
 
@@ -471,6 +474,11 @@ void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us, struct effe
 {
     struct infer *in = t->step->infer;
     invariant(in->state == INFER_OUT || in->state == INFER_ZOMBIE);
+    if (t->shadow) {
+        shadow_on_back(f, t, now_us, fx);
+        release_if_home(f, in, fx);
+        return;
+    }
     switch (step_on_back(t->step, t, &in->error, fx)) {
     case STEP_OUT:
         if (in->state == INFER_ZOMBIE)
@@ -478,6 +486,7 @@ void flow_on_back(struct flow *f, struct ticket *t, uint64_t now_us, struct effe
         return;
     case STEP_ANSWERED:
         step_answered(f, in, now_us, fx);
+        ask_wake(f, fx); // for its shadow
         return;
     case STEP_FAILED:
         step_failed(f, in, t, now_us, fx);

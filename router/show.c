@@ -62,6 +62,7 @@ void desk_show(const struct desk *d, uint64_t now_us, struct json_writer *w)
     put(w, "running_rows", d->running_rows);
     put(w, "suspects", d->replicas.suspects);
     put(w, "followers", d->followers);
+    put(w, "shadows", d->n_shadows);
     if (d->replicas.n_ready == 0)
         put(w, "alone_us", now_us - d->replicas.alone_since_us);
     json_w_key(w, VIEW("replicas"));
@@ -86,7 +87,8 @@ void flow_show(const struct flow *f, struct json_writer *w)
     put(w, "live", f->n_live);
     put(w, "zombies", f->n_zombies);
     put(w, "deadlines", f->wheel.count);
-    if (f->n_zombies > f->n_live || f->wheel.count + f->n_zombies != f->n_live)
+    put(w, "shadows", f->n_shadows);
+    if (f->n_zombies > f->n_live || f->wheel.count + f->n_zombies != f->n_live + f->n_shadows)
         put_wrong(w, "every live infer has a deadline or is a zombie: these do not add up");
     json_w_object_end(w);
 }

@@ -131,7 +131,7 @@ void standing_late(struct desk *d, const struct ticket *t)
 {
     struct desk_standing *s = &d->standing;
     uint64_t one_us = estimate_mean_us(&d->batcher.estimate, 1);
-    if (t->deadline_us <= t->queued_us + one_us)
+    if (t->shadow || t->deadline_us <= t->queued_us + one_us)
         return; // in no time can it be done: that says nothing of us
     recent_add(&s->took, t->deadline_us - t->queued_us);
     delays_add(&s->delays, 1, 0);

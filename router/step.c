@@ -152,7 +152,8 @@ static void ticket_fill(struct step *s, struct ticket *t, const struct infer_req
     t->elsewhere = s->elsewhere;
     t->losses_before = s->losses;
     t->deaths_before = s->deaths;
-    if (t->cache == CACHE_ONLY_STALE)
+    t->shadow = s->shadow;
+    if (t->cache == CACHE_ONLY_STALE || t->shadow)
         return;                     // it never queues
     t->charged_rows = room_rows(t); // kept: the model may change its ways meanwhile
     t->charged_bytes = r->bytes;
@@ -220,7 +221,8 @@ static struct failure why_whole(const struct step *s, uint32_t max_rows, struct 
     return (struct failure){0};
 }
 
-static bool make_tickets(struct step *s, struct infer *in, uint64_t deadline_us, struct effects *fx)
+static bool make_tickets(struct step *s, struct infer *in, uint64_t deadline_us, struct failure *e,
+                         struct effects *fx)
 {
     uint32_t max_rows = rows_at_once(s->to.model);
     if (parts_of(&in->request, max_rows) == 1) {
@@ -229,16 +231,23 @@ static bool make_tickets(struct step *s, struct infer *in, uint64_t deadline_us,
         ticket_fill(s, s->tickets, &in->request, deadline_us);
         return true;
     }
-    in->error = why_whole(s, max_rows, fx);
-    if (in->error.status == STATUS_OK && !split_request(s, in, max_rows, deadline_us))
-        in->error = *FAILED(STATUS_UNAVAILABLE, "out of memory");
-    return in->error.status == STATUS_OK;
+    *e = why_whole(s, max_rows, fx);
+    if (e->status == STATUS_OK && !split_request(s, in, max_rows, deadline_us))
+        *e = *FAILED(STATUS_UNAVAILABLE, "out of memory");
+    return e->status == STATUS_OK;
+}
+
+bool step_begin_shadow(struct step *s, struct infer *in, uint64_t deadline_us, struct failure *e,
+                       struct effects *fx)
+{
+    s->shadow = true;
+    return make_tickets(s, in, deadline_us, e, fx);
 }
 
 bool step_begin(struct step *s, struct infer *in, uint64_t deadline_us, uint64_t now_us,
                 struct effects *fx)
 {
-    if (!make_tickets(s, in, deadline_us, fx))
+    if (!make_tickets(s, in, deadline_us, &in->error, fx))
         return false;
     enum refusal why = step_charge(s, in->tenant, deadline_us - now_us, now_us);
     if (why == REFUSAL_NONE)

@@ -16,6 +16,9 @@ size_t step_memory(const struct model *m, const struct infer_request *r);
 // charged.
 bool step_begin(struct step *s, struct infer *in, uint64_t deadline_us, uint64_t now_us,
                 struct effects *fx);
+// Likewise of a shadow's step: it takes no room, and is refused for none. e: why it cannot be tried.
+bool step_begin_shadow(struct step *s, struct infer *in, uint64_t deadline_us, struct failure *e,
+                       struct effects *fx);
 // What would become of one row that asked now, as far as anybody can see who takes nothing: of that lane, and with left_us.
 enum refusal step_foresee(struct model *m, uint16_t tenant, unsigned lane, uint64_t left_us,
                           uint64_t now_us);

@@ -45,6 +45,11 @@ WRAPS(flow_on_echo, struct flow *f, struct ticket *t, uint64_t now_us, struct ef
     WATCH_FLOW(f, __real_flow_on_echo(f, t, now_us, fx));
 }
 
+WRAPS(flow_call_shadows, struct flow *f, uint64_t now_us, struct effects *fx)
+{
+    WATCH_FLOW(f, __real_flow_call_shadows(f, now_us, fx));
+}
+
 WRAPS(flow_on_wake, struct flow *f, uint64_t now_us, struct effects *fx)
 {
     contracts_on_wake(f->loop, f, now_us);

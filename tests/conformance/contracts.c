@@ -491,6 +491,7 @@ static void effect_wanted(unsigned loop, const void *thinker, const struct fx *f
         break;
     case FX_STORE_PUT: // nothing comes of it
     case FX_USE:       // what the doer keeps of models is its own
+    case FX_SHADOW:
     case FX_NOTE:
         break;
     }

@@ -137,7 +137,7 @@ def test_status_has_what_each_loop_shows(start):
         (worker,) = h["workers"]
         assert (worker["name"], worker["state"], worker["connects"], worker["losses"]) == ("w/0", "ready", 1, 0)
         assert sorted(worker["models"]) == ["digits", "digits-small"]
-        assert h["flow"] == {"live": 0, "zombies": 0, "deadlines": 0}
+        assert h["flow"] == {"live": 0, "zombies": 0, "deadlines": 0, "shadows": 0}
     (replica,) = desk()["replicas"]
     assert replica["up"] and not replica["differs"] and replica["versions"] == ["1"]
     body = infer_body([[0.5] * 64] * 2)

@@ -207,7 +207,9 @@ static void stride_begin(struct loop_of *l, struct life *x, struct step *of)
 void clients_lend(struct loop_of *l, struct ticket *t)
 {
     struct life *x = t->step->infer->user;
-    if (x->in.walk && (!x->strides || x->strides->of != t->step))
+    if (t->shadow)
+        shadows_lend(l, t);
+    else if (x->in.walk && (!x->strides || x->strides->of != t->step))
         stride_begin(l, x, t->step);
 }
 
@@ -258,6 +260,7 @@ static void submit(struct loop_of *l)
     x->in.tenant = pick_tenant(w, x);
     x->ticket = &x->in.step.first;
     arena_init(&x->arena, 0);
+    shadows_ask(w, x);
     w->alive++;
     trace(w, x, "arrives at loop %u for %s: kind %d, %u rows, timeout %llu us, priority %u%s%s",
           l->index, x->model->name, x->kind, x->in.request.rows,
@@ -325,6 +328,7 @@ void clients_release(struct loop_of *l, struct infer *in)
     struct world *w = l->w;
     struct life *x = in->user;
     demands_on_release(l, x);
+    shadows_release(w, x);
     trace(w, x, "is over");
     // Whoever still reads what was lent reads this.
     memset(x->own, 0xdd, sizeof(x->own));

@@ -236,6 +236,7 @@ static void check_model(struct world *w, struct model_of *m)
            "the queue is empty");
     demand(w, NULL, !d->sent && !d->again && d->n_again == 0 && d->running_rows == 0 && !d->lost,
            "nothing is out");
+    demand(w, NULL, !d->shadows && d->n_shadows == 0 && !d->shadow_sent, "no shadow is left");
     demand(w, NULL, m->suspects == 0 && d->replicas.suspects == 0,
            "no ticket that was lost is at home any more");
     demand(w, NULL, atomic_load(&m->m->waiting) == 0 && atomic_load(&m->m->running) == 0,
@@ -268,6 +269,8 @@ void demands_at_rest(struct world *w)
         struct loop_of *l = &w->loop[i];
         demand(w, NULL, l->flow.n_live == 0 && l->flow.n_zombies == 0 && l->flow.wheel.count == 0,
                "every flow is empty");
+        demand(w, NULL, !l->flow.shadows && l->flow.n_shadows == 0 && l->flow.shadow_bytes == 0,
+               "no shadow is left");
         for (unsigned k = 0; k < w->plan.loops; k++)
             demand(w, NULL, l->in[k].n == 0, "every mailbox is empty");
     }

@@ -269,6 +269,10 @@ void demands_on_dispatch(struct loop_of *l, struct batch *b)
 {
     struct world *w = l->w;
     struct model_of *m = b->desk->user;
+    if (b->shadow) {
+        shadows_dispatched(l, b);
+        return;
+    }
     struct life *x = life_of(b->tickets[0]);
     const struct replica_of *r = replica_by_id(m, b->replica);
     demand(w, x, b->n > 0 && m->home == l->index, "a batch leaves from its home");

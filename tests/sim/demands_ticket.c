@@ -37,7 +37,8 @@ void demands_on_post(struct loop_of *l, struct msg *m)
                "a ticket comes back once, from its home to its origin");
         x->lent = false;
         kept_back(l, x);
-        demands_on_back(l, x->ticket);
+        if (!x->ticket->shadow)
+            demands_on_back(l, x->ticket);
         if (x->ticket->error.status == STATUS_WORKER_LOST && x->in.request.sequence_id > 0)
             x->model->sequence[x->in.request.sequence_id % SIM_SEQUENCES].replica = 0;
         if (x->losses > 0) {
@@ -68,7 +69,8 @@ void demands_on_deliver(struct loop_of *l, struct msg *m)
         demand(w, x, x->live && ((x->whole ? x->whole : x)->settled || x->ticket->step->over),
                "only whose step is over, or who has settled, calls his ticket home");
         x->cancelled = true;
-        if (l->now_us >= x->ticket->deadline_us) // it may be aboard for a while yet
+        if (!x->ticket->shadow &&
+            l->now_us >= x->ticket->deadline_us) // it may be aboard for a while yet
             x->model->late_us = w->now_us;
         trace(w, x, "its cancel reaches its home");
     }

@@ -1,3 +1,4 @@
+#include "router/shadow.h"
 #include "tests/sim/sim.h"
 
 #include "base/mem.h"
@@ -22,6 +23,8 @@ static void add(struct totals *sum, const struct totals *one)
     sum->asked += one->asked;
     sum->found += one->found;
     sum->told += one->told;
+    for (unsigned i = 0; i < SHADOW_ENDS; i++)
+        sum->shadows[i] += one->shadows[i];
     for (unsigned i = 0; i < FAULTS; i++)
         sum->faults[i] += one->faults[i];
 }
@@ -43,6 +46,9 @@ static void show(const struct totals *t, uint64_t seeds, double cpu_s)
     printf(", in a flight of another %" PRIu64, t->followers);
     printf("\nstore: asked %" PRIu64 ", found %" PRIu64 ", told %" PRIu64, t->asked, t->found,
            t->told);
+    printf("\nshadows:");
+    for (unsigned i = 0; i < SHADOW_ENDS; i++)
+        printf(" %s %" PRIu64, shadow_end_name[i], t->shadows[i]);
     printf("\nfaults:");
     for (unsigned i = 0; i < FAULTS; i++)
         printf(" %s %" PRIu64, fault_name[i], t->faults[i]);

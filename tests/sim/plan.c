@@ -120,6 +120,7 @@ void plan_draw(struct plan *p, uint64_t seed)
                        .levels = seed % 5 > 0,
                        .tenants = seed % 7 < 3 ? 2 + (unsigned)(seed % (SIM_TENANTS - 1)) : 0,
                        .ranked = seed % 7 > 3};
+    p->shadows = seed / 3 % 3 == 1 && !p->flood && !p->shift;
     p->cached &= !p->flood && !p->shift;
     p->ranked &= !p->flood && !p->shift;
     p->stored = p->cached && seed / 36 % 4 > 1;

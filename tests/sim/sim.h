@@ -15,6 +15,7 @@
  *   pins.c            levels that operators set
  *   kept.c            answers that are kept, and flights: what may come of them
  *   store.c           a store that other instances share
+ *   shadows.c         requests that another model is asked, too, and how like its answers are
  *   trials.c          an experiment, whose weights change: who is drawn where
  *   demands.c         room, the end of a world
  *   demands_ticket.c  a ticket's way, and the budget of messages
@@ -159,6 +160,7 @@ struct plan { // drawn from the seed, then read only
     int64_t kept_bytes;    // most of what is kept, in all
     bool stored;           // and in a store, which others fill, too
     double store_fails;    // share of what it is asked and told that comes to nothing
+    bool shadows;          // some requests have one
     bool singles;          // sequences and scalars too
     uint64_t socket_bytes; // what a socket buffer holds
     double probe_share;    // of the time in which clients come: a probe's time-out
@@ -345,6 +347,9 @@ struct
     struct life *parts;     // of a request that was split: [in.step.n]
     struct stride *strides; // of one with a chain: its steps, the last one first
     struct life *whole;     // whose part it is; else NULL
+    struct life
+        *shades; // its shadow's tickets, each as a part: [in.shadow->step.n]; NULL: none was lent
+    bool shadow_told;
     struct tensor input;
     struct arena arena;
     uint64_t own[SIM_ROWS], *row; // own, or more of them
@@ -488,6 +493,7 @@ struct totals {
     uint64_t posts, dispatches;
     uint64_t sources[SOURCES], followers;
     uint64_t asked, found, told; // of and to the store
+    uint64_t shadows[SHADOW_ENDS];
 };
 
 struct world {
@@ -647,6 +653,8 @@ struct life *life_part(struct life *x, unsigned i);
 static inline struct life *life_of(const struct ticket *t)
 {
     struct life *x = container_of(t->step->infer, struct life, in);
+    if (t->shadow)
+        return &x->shades[t - t->step->tickets];
     for (struct stride *s = x->strides; s; s = s->next)
         if (s->of == t->step)
             return &s->parts[t - t->step->tickets];
@@ -746,6 +754,14 @@ void store_get(struct loop_of *l, struct store_ask *a); // FX_STORE_GET
 void store_put(struct loop_of *l, struct store_ask *a); // FX_STORE_PUT
 void store_event(struct loop_of *l, struct store_ask *a, bool in_time);
 void store_turn(struct loop_of *l);
+
+// shadows.c
+void shadows_ask(struct world *w, struct life *x);      // before it is submitted
+void shadows_lend(struct loop_of *l, struct ticket *t); // before MSG_LEND of a shadow's is posted
+void shadows_dispatched(struct loop_of *l, struct batch *b); // a batch of them
+void shadows_told(struct loop_of *l, struct infer *in);      // FX_SHADOW
+void shadows_release(struct world *w, struct life *x);       // FX_RELEASE
+void shadows_turn(struct loop_of *l);
 
 // trials.c
 void trials_open(struct world *w);

@@ -133,6 +133,9 @@ static void run_effect(struct loop_of *l, const struct fx *f)
     case FX_SETTLE:
         clients_settle(l, f->infer);
         break;
+    case FX_SHADOW:
+        shadows_told(l, f->infer);
+        break;
     case FX_RELEASE:
         clients_release(l, f->infer);
         break;
@@ -391,6 +394,7 @@ static void turn(struct loop_of *l)
         world_effects(l);
     }
     run_desks(l);
+    shadows_turn(l);
     kept_turn(l);
     store_turn(l);
     pins_turn(l);
@@ -411,7 +415,10 @@ static void begin(struct world *w, uint64_t seed)
         w->lives[i].next = w->free_lives;
         w->free_lives = &w->lives[i];
     }
-    struct flow_rules rules = {.deadline_us = 1000000, .deadline_max_us = 5000000};
+    struct flow_rules rules = {.deadline_us = 1000000,
+                               .deadline_max_us = 5000000,
+                               .shadows = 1 + (uint32_t)(seed % 16),
+                               .shadow_bytes = (uint64_t[]){64, 1000, 1 << 20}[seed % 3]};
     if (w->plan.flood)
         rules.deadline_max_us = 500000000;
     struct error e;

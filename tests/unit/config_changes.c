@@ -16,7 +16,8 @@
 #define EXPERIMENT(a, b)                                                                           \
     "layer \"l\" { key = \"header:x-user\" }\n"                                                    \
     "experiment \"e\" { model = \"x\" variant \"a\" { model = \"x\" weight = " a " }\n"            \
-    "variant \"b\" { model = \"y\" weight = " b " } }\n"
+    "variant \"b\" { model = \"y\" weight = " b " } " S0 "}\n"
+#define S0 "shadow \"s\" { model = \"y\" share = 10% }"
 
 static struct config *parse(const char *text)
 {
@@ -135,7 +136,8 @@ static void experiments(void **state)
             SMALL "layer \"l\" { key = \"cookie:u\" salt = \"7\" }"
                   "experiment \"e\" { model = \"x\" layer = \"l\" target { tenant = {\"t\"} }"
                   "variant \"b\" { model = \"x\" weight = 20% } variant \"c\" { model = \"z\" "
-                  "weight = 80% } }",
+                  "weight = 80% } shadow \"t\" { model = \"y\" }"
+                  "shadow \"s\" { model = \"y\" share = 6% } }",
             "layer \"l\": key: was header:x-user, is cookie:u; layer \"l\": salt: was "
             "\"l\", is \"7\"; "
             "experiment \"e\": key: was request-id, is cookie:u; "
@@ -145,7 +147,10 @@ static void experiments(void **state)
             "experiment \"e\": variant \"b\": model: was \"y\", is \"x\"; "
             "experiment \"e\": variant \"b\": weight: was {10%}, is {20%}; "
             "experiment \"e\": variant \"b\" stands elsewhere; "
-            "experiment \"e\": variant \"c\" added",
+            "experiment \"e\": variant \"c\" added; "
+            "experiment \"e\": shadow \"s\": share: was 10%, is 6%; "
+            "experiment \"e\": shadow \"s\" stands elsewhere; "
+            "experiment \"e\": shadow \"t\" added",
             "");
 }
 
@@ -258,6 +263,8 @@ static void every_key_prints(void **state)
             base = &c->experiments[0];
         else if (k->section == SECTION_EXPERIMENT_VARIANT)
             base = &c->experiments[0].variants[0];
+        else if (k->section == SECTION_EXPERIMENT_SHADOW)
+            base = &c->experiments[0].shadows[0];
         if (k->section == SECTION_ADMIN)
             continue; // there is none
         buffer_init(&out);

@@ -144,6 +144,45 @@ static void variants(void **state)
     refused(E "variant { model = \"m\" } }", 4, "variant: expected a title: variant \"NAME\" {");
 }
 
+#define S(name, model, share) "shadow \"" name "\" { model = \"" model "\" share = " share " }\n"
+
+static void shadows(void **state)
+{
+    struct config *c = good(SMALL E S("x", "n", "30%") V(
+        "a", "m", "100%") "shadow \"y\" { model = \"o\" tolerance = 1% compare = 5% }\n}");
+    const struct config_experiment *e = config_experiment_find(c, "e");
+    assert_int_equal(e->variant_count, 1);
+    assert_int_equal(e->shadow_count, 2);
+    assert_string_equal(e->shadows[0].model, "n");
+    assert_int_equal(e->shadows[0].share_ppm, 300000);
+    assert_int_equal(e->shadows[0].compare_ppm, 1000000);
+    assert_int_equal(e->shadows[0].timeout_us, 10000000);
+    assert_string_equal(e->shadows[1].name, "y");
+    assert_int_equal(e->shadows[1].share_ppm, 100000);
+    assert_int_equal(e->shadows[1].tolerance_ppm, 10000);
+    assert_int_equal(e->shadows[1].compare_ppm, 50000);
+    config_unref(c);
+    refused(E V("a", "m", "100%") S("x", "n", "60%") S("y", "o", "50%") "}", 3,
+            "experiment \"e\": expected shares of shadows that add up to 100% at most, got 110%");
+    refused(E V("a", "m", "100%") S("x", "m", "60%") "}", 5,
+            "model: \"m\" is the control: it cannot be compared with itself");
+    refused(E V("a", "m", "100%") S("a", "n", "60%") "}", 5,
+            "shadow \"a\": a variant has that title");
+    refused(E V("a", "m", "100%") S("x", "n/o", "60%") "}", 5,
+            "model: expected a model name [A-Za-z0-9._-]{1,128}, got \"n/o\"");
+    refused(E V("a", "m", "100%") S("x", "k", "60%") "}\n" F V("a", "n", "50%")
+                V("b", "o", "50%") "}",
+            5, "model: \"k\" stands for experiment \"f\": a shadow is a model");
+    refused(E V("a", "m", "100%") S("x", "n", "101%") "}", 5,
+            "share: expected a share such as \"12.5%\" from 0% to 100%, got \"101%\"");
+    refused(E V("a", "m", "100%") "shadow \"x\" { share = 1% } }", 5, "shadow: model is missing");
+    refused(E V("a", "m", "100%") S("x", "n", "1%") S("x", "n", "1%") "}", 6,
+            "shadow \"x\" stands twice (first on line 5)");
+    refused(E V("a", "m", "100%") "shadow \"x\" { model = \"n\" timeout = 0 } }", 5,
+            "timeout: expected a duration such as \"2ms\" or \"5s\" from 1ms to 10m, got \"0\"");
+    refused(E S("x", "n", "1%") "}", 3, "experiment \"e\": expected 1 to 16 variants, got 0");
+}
+
 // The name of a model that an experiment has as well means the model.
 static void circles(void **state)
 {
@@ -236,6 +275,7 @@ int main(void)
         cmocka_unit_test(what_stands_for_a_section),
         cmocka_unit_test(weights),
         cmocka_unit_test(variants),
+        cmocka_unit_test(shadows),
         cmocka_unit_test(circles),
         cmocka_unit_test(layers),
         cmocka_unit_test(keys_and_targets),

@@ -531,9 +531,46 @@ static void what_was_changed_does_not(void **state)
     assert_int_equal(holds(WORD SIGNATURE "00", KEY, 0), STATUS_UNAUTHENTICATED);
 }
 
+// One in ten of the control's keys and one in five others, always the same ones; of nobody else's.
+static void shadows_see_a_share(void **state)
+{
+    (void)state;
+    static const struct experiment_variant two_of[] = {{VIEW("a"), VIEW("m")},
+                                                       {VIEW("b"), VIEW("n")}};
+    static const struct experiment_shadow shadows[] = {
+        {VIEW("x"), VIEW("o"), 0, BUCKETS / 10},
+        {VIEW("y"), VIEW("p"), BUCKETS / 10, BUCKETS * 3 / 10}};
+    struct experiment e = {.variants = two_of,
+                           .n_variants = 2,
+                           .shadow_seed = experiment_seed(VIEW("e"), DRAW_FOR_SHADOW),
+                           .shadows = shadows,
+                           .n_shadows = 2};
+    unsigned seen[2] = {0};
+    for (unsigned i = 0; i < 100000; i++) {
+        char key[16];
+        struct experiment_draw d = {.experiment = &e, .variant = two_of, .how = DRAW_TAKEN};
+        d.key = view_of(key, (size_t)snprintf(key, sizeof(key), "user-%u", i));
+        const struct experiment_shadow *s = experiment_shade(&d);
+        assert_ptr_equal(experiment_shade(&d), s);
+        if (s)
+            seen[s - shadows]++;
+        d.variant = &two_of[1];
+        assert_null(experiment_shade(&d));
+        d.variant = two_of;
+        d.how = DRAW_FORCED;
+        assert_null(experiment_shade(&d));
+    }
+    assert_in_range(seen[0], 9500, 10500);
+    assert_in_range(seen[1], 19300, 20700);
+    assert_null(experiment_shade(&(struct experiment_draw){.how = DRAW_NO_KEY}));
+    e.n_shadows = 0;
+    assert_null(experiment_shade(&(struct experiment_draw){.experiment = &e}));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shadows_see_a_share),
         cmocka_unit_test(a_change_moves_the_least),
         cmocka_unit_test(weights_alone_do_between_two),
         cmocka_unit_test(weights_alone_do_in_one_direction),
