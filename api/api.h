@@ -41,7 +41,8 @@ enum api_kind {
     API_STATISTICS,   // call.model empty: of all
     API_HEALTH_CHECK, // grpc.health.v1: call.model is the service asked for
     API_HEALTH_WATCH,
-    API_REFLECT, // grpc.reflection.v1 and v1alpha
+    API_FEEDBACK, // api/feedback.h
+    API_REFLECT,  // grpc.reflection.v1 and v1alpha
     API_KINDS
 };
 
@@ -58,6 +59,8 @@ enum api_options { // a question about a path, not for it: API_REFUSED
     OPTIONS_PREFLIGHT // what a browser asks before a page's request
 };
 
+struct api_feedback;
+
 struct api_call {
     enum api_kind kind;
     bool grpc;                  // how to answer
@@ -73,9 +76,10 @@ struct api_call {
     struct view chain, priority;                     // sluice-chain, sluice-priority
     struct view origin, asked_method, asked_headers; // origin, access-control-request-*
     enum api_options options;
-    enum api_cors cors;         // set by the caller after api_route, where an origin was named
-    struct view request_id;     // set by the caller after api_route: the small answers carry it
-    struct request_trace trace; // its id likewise
+    enum api_cors cors;            // set by the caller after api_route, where an origin was named
+    struct view request_id;        // set by the caller after api_route: the small answers carry it
+    struct request_trace trace;    // its id likewise
+    struct api_feedback *feedback; // API_FEEDBACK: set by api_read, in the exchange's arena
 };
 
 // What the head asks for. API_REFUSED: e says why; answer it with api_answer_error.
@@ -148,6 +152,8 @@ void api_answer_error(struct api *a, struct exchange *ex, const struct api_call 
 // A request that the HTTP room refuses before api_route has seen it: its protocol is read off the fields that came.
 void api_answer_unrouted(struct api *a, struct exchange *ex, const struct failure *e,
                          uint64_t now_us);
+void api_answer_feedback(struct api *a, struct exchange *ex, const struct api_call *call,
+                         struct view variant, uint64_t now_us);
 void api_answer_statistics(struct api *a, struct exchange *ex, const struct api_call *call,
                            const struct oip_statistics *statistics, uint64_t now_us);
 // To call.options: 200 without a body.

@@ -1,4 +1,5 @@
 #include "api/body.h"
+#include "api/feedback.h"
 #include "base/num.h"
 #include "infer/oip_grpc.h"
 #include "infer/oip_json.h"
@@ -202,11 +203,20 @@ static bool read_grpc(struct api_call *call, struct view message, struct error *
     return true;
 }
 
+static bool read_feedback(struct exchange *ex, struct api_call *call, struct view body,
+                          struct error *e)
+{
+    call->feedback = arena_alloc(&ex->arena, sizeof(*call->feedback));
+    if (!call->feedback)
+        return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+    return feedback_read(&ex->arena, body, call->feedback, e);
+}
+
 bool api_read(struct exchange *ex, struct api_call *call, struct error *e)
 {
     struct api_body body;
     enum oip_step step;
-    if (!call->grpc && call->kind != API_INDEX)
+    if (!call->grpc && call->kind != API_INDEX && call->kind != API_FEEDBACK)
         return true;
     if (!body_begin(&body, ex, call, e))
         return false;
@@ -221,5 +231,7 @@ bool api_read(struct exchange *ex, struct api_call *call, struct error *e)
         return error_set(e, STATUS_TOO_LARGE, "body: too large for this call");
     if (call->grpc)
         return read_grpc(call, body.out, e);
+    if (call->kind == API_FEEDBACK)
+        return read_feedback(ex, call, body.out, e);
     return oip_rest_read_index_request(&ex->arena, body.out, &call->ready_only, e);
 }

@@ -1,3 +1,4 @@
+#include "api/feedback.h"
 #include "api/meta.h"
 #include "base/num.h"
 #include "infer/oip_grpc.h"
@@ -258,6 +259,13 @@ void api_answer_index(struct api *a, struct exchange *ex, const struct api_call 
     struct buffer *b = start(a, call);
     bool ok = b && (call->grpc ? oip_grpc_index(b, index) : oip_rest_index(b, index));
     give_scratch(a, ex, call, ok, 200, now_us);
+}
+
+void api_answer_feedback(struct api *a, struct exchange *ex, const struct api_call *call,
+                         struct view variant, uint64_t now_us)
+{
+    struct buffer *b = start(a, call);
+    give_scratch(a, ex, call, b && feedback_write(b, call->feedback, variant), 200, now_us);
 }
 
 void api_answer_statistics(struct api *a, struct exchange *ex, const struct api_call *call,

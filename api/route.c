@@ -23,6 +23,7 @@ static const struct row fixed[] = {
     ROW("/v2/health/ready", GET, API_SERVER_READY),
     ROW("/v2/repository/index", GET | POST, API_INDEX),
     ROW("/v2/models/stats", GET, API_STATISTICS),
+    ROW("/sluice/v1/feedback", POST, API_FEEDBACK),
 };
 
 // Behind /v2/models/{m} and /v2/models/{m}/versions/{v}.
@@ -47,8 +48,8 @@ static const struct row grpc_methods[] = {
     ROW("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", POST, API_REFLECT),
     ROW("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", POST, API_REFLECT),
 };
-_Static_assert(sizeof(grpc_methods) / sizeof(grpc_methods[0]) == API_KINDS,
-               "each kind has its gRPC method, and reflection two");
+_Static_assert(sizeof(grpc_methods) / sizeof(grpc_methods[0]) == API_KINDS - 1,
+               "each kind but feedback has its gRPC method, and reflection two");
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 

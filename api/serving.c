@@ -198,6 +198,17 @@ static bool tell_ready(struct serving *s, bool *ready, struct error *e)
     return model;
 }
 
+static bool take_feedback(struct serving *s, uint64_t now_us, struct error *e)
+{
+    struct view variant;
+    if (!s->ops->feedback)
+        return error_set(e, STATUS_NOT_FOUND, "unknown path");
+    if (!s->ops->feedback(s, &variant, e))
+        return false;
+    api_answer_feedback(s->api, s->ex, &s->call, variant, now_us);
+    return true;
+}
+
 // False: e is the answer.
 static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
 {
@@ -237,6 +248,8 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
         return true;
     case API_STATISTICS:
         return answer_statistics(s, now_us, e);
+    case API_FEEDBACK:
+        return take_feedback(s, now_us, e);
     case API_REFUSED:
     case API_INFER:
     case API_REFLECT:

@@ -39,6 +39,8 @@ struct serving_ops {
     void (*index)(struct serving *s, struct oip_index *out); // in the exchange's arena
     // Of the model, or its version, that s->call names, or of all; in the exchange's arena. False: e.
     bool (*statistics)(struct serving *s, struct oip_statistics *out, struct error *e);
+    // A reward (s->call.feedback): the variant that it was counted as. False: e. NULL: there is no such path.
+    bool (*feedback)(struct serving *s, struct view *variant, struct error *e);
     // *s->request is complete. True: it was accepted; serving_release then follows exactly once, answered or not,
     // perhaps before this returns. False: e.
     bool (*submit)(struct serving *s, uint64_t now_us, struct error *e);

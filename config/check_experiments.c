@@ -168,6 +168,21 @@ static void check_target(struct looker *k, const struct outline_section *s, cons
     }
 }
 
+static void check_rewards(struct looker *k, const struct outline_section *s,
+                          const struct config_experiment *e)
+{
+    for (unsigned i = 0; i < e->reward_count; i++) {
+        if (e->rewards[i] && !config_name_ok(view_str(e->rewards[i])))
+            config_error_add(k->errors, line_of(s, "rewards"),
+                             "rewards: expected names [A-Za-z0-9._-]{1,128}, got \"%.40s\"",
+                             e->rewards[i]);
+        for (unsigned o = 0; o < i; o++)
+            if (e->rewards[i] && e->rewards[o] && strcmp(e->rewards[i], e->rewards[o]) == 0)
+                config_error_add(k->errors, line_of(s, "rewards"),
+                                 "rewards: \"%.40s\" stands twice", e->rewards[i]);
+    }
+}
+
 // ---- layers ------------------------------------------------------------------------------------------
 
 static void check_slice(struct looker *k, const struct outline_section *s,
@@ -253,6 +268,7 @@ void config_check_experiment(struct config *c, const struct outline_section *s, 
     check_variants(&k, s, e);
     check_layer(&k, s, e);
     check_site(&k, s, e);
+    check_rewards(&k, s, e);
     check_target(&k, s, "header", e->target_header, e->target_headers, ':', "\"NAME: VALUE\"");
     check_target(&k, s, "parameter", e->target_parameter, e->target_parameters, '=',
                  "\"NAME=VALUE\"");

@@ -114,6 +114,7 @@ struct config_worker {
 };
 
 struct config_limits { // every row is explained in docs/configuration.md
+    uint32_t rewards_kept;
     uint32_t max_connections;
     uint32_t max_connections_per_address;
     uint32_t max_streams;
@@ -202,6 +203,7 @@ struct config_guard {       // of an experiment; 0, false: not that one
     uint32_t min_requests; // of a variant, before anything is said of it
 };
 #define CONFIG_MAX_SHADOWS 8
+#define CONFIG_MAX_REWARDS 8
 struct config_shadow { // a model that is asked too, and compared
     const char *name, *model;
     uint32_t share_ppm;     // of the keys that have the control
@@ -224,6 +226,8 @@ struct config_experiment {
     struct config_variant
         *variants; // [variant_count], 2 and more, or 1 with shadows; [0] is the control
     unsigned variant_count;
+    const char *const *rewards; // [reward_count]: names that clients may post
+    unsigned reward_count;
     struct config_shadow *shadows; // [shadow_count]
     unsigned shadow_count;
 };

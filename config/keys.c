@@ -245,6 +245,9 @@ const struct config_key config_keys[] = {
         "Bytes of all answers that are kept, and of what keeping them takes. 0: none are; those who ask the same at "
         "once are still computed once.")},
 
+    {.name = "rewards_kept", LIMIT(KEY_COUNT, rewards_kept, 0, 1 << 26, "262144",
+        "Requests of experiments with `rewards` that are remembered, for a day at most, so that a reward finds its variant by the "
+        "request's id: 16 bytes each, of all loops together. 0: none."), .reload = RELOAD_RESTART},
     {.name = "max_connections", LIMIT(KEY_COUNT, max_connections, 1, 1048576, "65536",
         "Connections of clients. Past it (or when descriptors run out) accepting pauses.")},
     {.name = "max_connections_per_address", LIMIT(KEY_COUNT, max_connections_per_address, 1, 1048576, "1024",
@@ -357,6 +360,8 @@ const struct config_key config_keys[] = {
         "Where its slice of the layer ends.")},
     {.name = "draft", NUMBER_IN(SECTION_EXPERIMENT, config_experiment, KEY_BOOL, draft, 0, 1, "false",
         "It waits for `sluicectl experiment resume`: until then all get the control.")},
+    {.name = "rewards", LIST_IN(SECTION_EXPERIMENT, config_experiment, KEY_WORDS, rewards, reward_count, CONFIG_MAX_REWARDS,
+        "Names of what clients may post of an answer that they had, to `/sluice/v1/feedback`.")},
     {.name = "force_key_file", TEXT_IN(SECTION_EXPERIMENT, config_experiment, KEY_PATH, force_key_file,
         "File with the key, 16 bytes or more, that testers' `sluice-variant` is signed with. Without it nobody can say "
         "which variant he wants. Read again by every reload.")},
@@ -400,7 +405,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 7 + 5,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 7 + 5 + 1 + 1,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -38,6 +38,8 @@ static struct trial *find_trial(const struct experiments *all, const char *name,
     return NULL;
 }
 
+static _Atomic uint32_t trials_made;
+
 // One more reference on it. NULL: out of memory.
 static struct trial *take_trial(const struct experiments *before, unsigned loops, const char *name,
                                 const char *variant)
@@ -46,6 +48,7 @@ static struct trial *take_trial(const struct experiments *before, unsigned loops
     if (!t && (t = mem_zalloc(sizeof(*t) + loops * sizeof(t->shard[0])))) {
         snprintf(t->name, sizeof(t->name), "%s", name);
         snprintf(t->variant, sizeof(t->variant), "%s", variant);
+        t->id = atomic_fetch_add(&trials_made, 1) + 1;
     }
     if (t)
         t->refs++;
@@ -341,6 +344,40 @@ static bool fill_variants(struct builder *b, struct experiment *e, struct experi
     return true;
 }
 
+// TRIAL_REWARDS: there is none left.
+static unsigned slot_of(struct trial *t, const char *reward)
+{
+    unsigned i = 0;
+    while (i < t->n_rewards && strcmp(t->reward[i], reward) != 0)
+        i++;
+    if (i < t->n_rewards || i == TRIAL_REWARDS)
+        return i;
+    snprintf(t->reward[i], sizeof(t->reward[i]), "%s", reward);
+    return t->n_rewards++;
+}
+
+static bool fill_rewards(struct builder *b, const struct experiment *e,
+                         struct experiment_keep *keep, const struct config_experiment *c)
+{
+    unsigned n = e->n_variants * CONFIG_MAX_REWARDS;
+    keep->reward_slots = arena_zalloc(&b->all->arena, n);
+    if (!keep->reward_slots)
+        return no_memory(b);
+    for (unsigned v = 0; v < e->n_variants; v++) {
+        for (unsigned i = 0; i < c->reward_count; i++) {
+            unsigned slot = slot_of(keep->trials[v], c->rewards[i]);
+            if (slot == TRIAL_REWARDS) {
+                snprintf(b->why, FILE_WHY,
+                         "experiment \"%s\": rewards: more than %u names since the start", c->name,
+                         TRIAL_REWARDS);
+                return false;
+            }
+            keep->reward_slots[v * CONFIG_MAX_REWARDS + i] = (uint8_t)slot;
+        }
+    }
+    return true;
+}
+
 static uint64_t bucket_at(uint32_t ppm)
 {
     return ppm * BUCKETS / EXPERIMENT_WHOLE;
@@ -413,7 +450,8 @@ static bool fill_experiment(struct builder *b, struct experiment_place *p, unsig
         .shadow_seed = experiment_seed(view_str(c->salt), DRAW_FOR_SHADOW),
     };
     return fill_variants(b, e, keep, c) && fill_shadows(b, e, keep, c) &&
-           fill_live(b, p, index, c) && fill_conditions(b, p, e, c) && read_key(b, keep, c);
+           fill_rewards(b, e, keep, c) && fill_live(b, p, index, c) &&
+           fill_conditions(b, p, e, c) && read_key(b, keep, c);
 }
 
 static unsigned count_of(const struct config *c, const char *model)

@@ -18,11 +18,19 @@ struct gateway;
 struct shadow_counts;
 
 // Of one loop, which alone writes them.
+struct reward_counts { // of one name: written by its loop
+    _Atomic uint64_t n;
+    _Atomic uint64_t sum, squares; // bits of doubles
+};
+
+#define TRIAL_REWARDS 16 // names that a variant may have had since the start
+
 struct trial_counts {
     _Atomic uint64_t requests[STATUS_COUNT]; // that were drawn, by outcome
     _Atomic uint64_t forced;                 // by testers: counted nowhere else here
     _Atomic uint64_t fallbacks;              // of the answers, those that another model gave
     struct hist took;                        // microseconds, of answers
+    struct reward_counts rewards[TRIAL_REWARDS];
     _Atomic uint64_t outside[DRAW_HOWS]; // of a name that clients ask for: whom no experiment took
     _Atomic(struct shadow_counts *)
         shadow; // of a shadow, and nothing else then (gateway/shadows.h)
@@ -34,6 +42,10 @@ struct trial {
     char name[CONFIG_NAME_BYTES],
         variant
             [CONFIG_NAME_BYTES]; // of the experiment, and the variant's or the shadow's; or of the model, and none
+    uint32_t id;                 // no other trial's, ever; not 0
+    // The main thread's; a slot is one name's for ever.
+    char reward[TRIAL_REWARDS][CONFIG_NAME_BYTES];
+    unsigned n_rewards;
     struct trial_counts *_Atomic shard[]; // [loops], made when there is something to count
 };
 
@@ -41,6 +53,7 @@ struct experiment_keep { // what stands beside an experiment
     const struct config_experiment *config;
     struct trial **trials;        // [variants]
     struct trial **shadow_trials; // [shadows]
+    uint8_t *reward_slots; // [variants][CONFIG_MAX_REWARDS]: of config->rewards, in their trials
     _Atomic uint32_t unfit;
     char *force_key; // NULL: testers cannot say
     size_t force_bytes;

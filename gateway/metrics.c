@@ -6,6 +6,7 @@
 #include "gateway/levels.h"
 #include "gateway/process.h"
 #include "gateway/prom.h"
+#include "gateway/rewards.h"
 #include "gateway/shadows.h"
 #include "gateway/trials.h"
 
@@ -817,5 +818,6 @@ bool metrics_page(struct buffer *out, void *ctx)
     store(&p);
     experiments(&p);
     shadows_metrics(&p.prom, p.g);
+    rewards_metrics(&p.prom, p.g);
     return !p.prom.failed;
 }

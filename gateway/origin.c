@@ -254,15 +254,31 @@ static void admit_head(struct request *r)
     part_run(p);
 }
 
-static void on_infer_head(struct request *r)
+// False: it is told so.
+static bool head_holds(struct request *r)
 {
     struct error e;
-    if (r->snap->config->tenant_header.n > 0 && !read_tenant(r, &e)) {
-        struct failure failure = failure_of(&e);
-        serving_fail(&r->serving, &failure, 0, now(r));
+    if (r->snap->config->tenant_header.n == 0 || read_tenant(r, &e))
+        return true;
+    struct failure failure = failure_of(&e);
+    serving_fail(&r->serving, &failure, 0, now(r));
+    return false;
+}
+
+static void on_infer_head(struct request *r)
+{
+    if (head_holds(r))
+        admit_head(r);
+}
+
+// As one of the lowest class: what is left of the memory is for those who are to be answered.
+static void on_feedback_head(struct request *r)
+{
+    struct part *p = r->part;
+    if (!head_holds(r))
         return;
-    }
-    admit_head(r);
+    if (!budget_admits(&p->lease, &p->gateway->bytes, r->charged, BUDGET_CLASSES - 1))
+        serving_fail(&r->serving, &no_memory, 0, now(r));
 }
 
 // ---- inference ---------------------------------------------------------------------------------------
@@ -480,6 +496,7 @@ void origin_settle(struct part *p, struct infer *in)
         return;
     }
     say_who(r);
+    rewards_remember(r);
     if (in->source != SOURCE_DEFAULT)
         say_how(&s->meta, in->at);
     bool more = serving_answer(s, in->answer, loop_is_spent(p->loop), loop_now_us(p->loop));
@@ -535,6 +552,7 @@ static const struct serving_ops serving_ops = {.bytes = sizeof(struct request),
                                                .metadata = find_metadata,
                                                .index = show_index,
                                                .statistics = tell_statistics,
+                                               .feedback = rewards_take,
                                                .submit = submit_infer,
                                                .abandon = abandon_infer,
                                                .cors = cors_of,
@@ -567,6 +585,8 @@ static void on_head(struct exchange *ex, void *ctx)
     serving_route(&r->serving, random, loop_now_us(p->loop));
     if (r->serving.call.kind == API_INFER)
         on_infer_head(r);
+    else if (r->serving.call.kind == API_FEEDBACK)
+        on_feedback_head(r);
 }
 
 static void on_request(struct exchange *ex, void *ctx)

@@ -395,6 +395,7 @@ void parts_free(struct gateway *g)
         effects_deinit(&p->fx);
         buffer_deinit(&p->line);
         past_deinit(&p->past);
+        rewards_deinit(&p->rewards);
         metrics_deinit(&p->metrics);
         mem_free(p);
         g->parts[i] = NULL;

@@ -9,6 +9,7 @@
 #include "gateway/metrics.h"
 #include "gateway/past.h"
 #include "gateway/process.h"
+#include "gateway/rewards.h"
 #include "gateway/snapshot.h"
 #include "gateway/store.h"
 #include "router/desk.h"
@@ -42,9 +43,10 @@ struct part {
     struct budget_lease lease;
     uint64_t shadow_said_us;      // gateway/shadows: when one that differs was logged last
     struct loop_task shadow_call; // and, once, calls all home
-    uint64_t sampled;             // access log: error term of the sampling
-    struct buffer line;           // scratch for a log line
-    struct past past;             // the last requests
+    struct reward_memory rewards;
+    uint64_t sampled;   // access log: error term of the sampling
+    struct buffer line; // scratch for a log line
+    struct past past;   // the last requests
     struct store store;
 };
 

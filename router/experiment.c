@@ -227,6 +227,22 @@ static void take_part(const struct experiment *e, unsigned variant, enum draw_ho
     out->model = e->variants[variant].model;
 }
 
+// It takes the key, or none is taken.
+static void draw_in(const struct experiment *e, const struct experiment_live *live,
+                    struct experiment_draw *out)
+{
+    bool draws = live->how == DRAW_TAKEN;
+    unsigned i =
+        draws ? buckets_find(&live->buckets, experiment_bucket(out->key, e->seed)) : live->whole;
+    out->how = live->how;
+    if (e->unfit && atomic_load_explicit(e->unfit, memory_order_relaxed) >> i & 1)
+        out->how = DRAW_UNFIT;
+    else if (draws)
+        take_part(e, i, DRAW_TAKEN, out);
+    else
+        out->model = e->variants[i].model;
+}
+
 void experiment_draw(const struct experiment_site *s, const struct view *said,
                      struct experiment_draw *out)
 {
@@ -235,18 +251,20 @@ void experiment_draw(const struct experiment_site *s, const struct view *said,
     if (!e)
         return;
     const struct experiment_live *live = atomic_load_explicit(&e->live, memory_order_acquire);
-    if (is_kept_out(e, live, said, &out->how))
+    if (!is_kept_out(e, live, said, &out->how))
+        draw_in(e, live, out);
+}
+
+void experiment_draw_key(const struct experiment_site *s, const struct experiment *e,
+                         struct view key, struct experiment_draw *out)
+{
+    *out = (struct experiment_draw){.how = DRAW_OTHER_SLICE, .model = s->control, .key = key};
+    if (s->layered && find_slice(s, key) != e)
         return;
-    bool draws = live->how == DRAW_TAKEN;
-    unsigned i =
-        draws ? buckets_find(&live->buckets, experiment_bucket(said[0], e->seed)) : live->whole;
-    out->how = live->how;
-    if (e->unfit && atomic_load_explicit(e->unfit, memory_order_relaxed) >> i & 1)
-        out->how = DRAW_UNFIT;
-    else if (draws)
-        take_part(e, i, DRAW_TAKEN, out);
-    else
-        out->model = e->variants[i].model;
+    const struct experiment_live *live = atomic_load_explicit(&e->live, memory_order_acquire);
+    out->how = DRAW_HELD_OUT;
+    if (e->held == 0 || experiment_bucket(key, e->holdout_seed) >= e->held)
+        draw_in(e, live, out);
 }
 
 const struct experiment_shadow *experiment_shade(const struct experiment_draw *d)

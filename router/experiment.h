@@ -132,6 +132,9 @@ struct experiment_draw {
 // said: [s->n_traits]; .n == 0: it says nothing of that.
 void experiment_draw(const struct experiment_site *s, const struct view *said,
                      struct experiment_draw *out);
+// As experiment_draw within one experiment of the site, for whom nothing is known of but the key: targets are not looked at.
+void experiment_draw_key(const struct experiment_site *s, const struct experiment *e,
+                         struct view key, struct experiment_draw *out);
 // Which shadow sees what was drawn so; the same key's requests are always seen by the same one. NULL: none does. Only the
 // control's are compared with anything.
 const struct experiment_shadow *experiment_shade(const struct experiment_draw *d);

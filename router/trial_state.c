@@ -65,7 +65,7 @@ static void add_seed(struct trial_state *s, struct hash128 digest)
 bool trial_state_seed(struct trial_state *out, const struct trial_state *before,
                       const struct trial_section *s, const struct trial_stamp *stamp)
 {
-    if (s->n_variants < 2 || s->n_variants > EXPERIMENT_VARIANTS ||
+    if (s->n_variants < 1 || s->n_variants > EXPERIMENT_VARIANTS ||
         !view_is_model_name(s->name, TRIAL_NAME))
         return false;
     if (out != before)
@@ -550,8 +550,8 @@ static bool check(struct trial_reading *r)
     const struct trial_state *s = r->out;
     if (s->revision == 0 || s->counts_from == 0 || s->counts_from > s->revision)
         return refuse(r, "revision, counts_from: expected 1 and more, the latter not beyond");
-    if (s->n_variants < 2 || s->n_seeds == 0)
-        return refuse(r, "expected 2 variants and more, and a seed");
+    if (s->n_variants < 1 || s->n_seeds == 0)
+        return refuse(r, "expected a variant and more, and a seed");
     for (unsigned i = 0; i < s->n_variants; i++)
         for (unsigned k = 0; k < i; k++)
             if (strcmp(s->variant[i], s->variant[k]) == 0)

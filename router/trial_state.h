@@ -53,7 +53,7 @@ struct trial_state {
     enum trial_status status;
     unsigned promoted;    // TRIAL_PROMOTED: that variant
     uint64_t counts_from; // the revision that what is counted of its variants counts from
-    unsigned n_variants;  // 2 to EXPERIMENT_VARIANTS
+    unsigned n_variants;  // 1 to EXPERIMENT_VARIANTS
     char variant[EXPERIMENT_VARIANTS][TRIAL_NAME + 1];
     uint32_t weight[EXPERIMENT_VARIANTS]; // in millionths, as they are
     struct buckets buckets;               // of all weights so far
