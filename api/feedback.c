@@ -4,7 +4,7 @@
 #include "base/num.h"
 #include <math.h>
 
-enum member { REQUEST_ID, KEY, EXPERIMENT, NAME, VALUE, MEMBERS };
+enum feedback_member { REQUEST_ID, KEY, EXPERIMENT, NAME, VALUE, MEMBERS };
 static const char *const member_name[MEMBERS] = {"request_id", "key", "experiment", "name",
                                                  "value"};
 
@@ -45,7 +45,7 @@ static const char *token_name(enum json_token t)
     }
 }
 
-static bool read_text(struct reading_feedback *d, enum member m, enum json_token t,
+static bool read_text(struct reading_feedback *d, enum feedback_member m, enum json_token t,
                       struct view *out)
 {
     if (t != JSON_STRING)
@@ -72,7 +72,7 @@ static bool read_value(struct reading_feedback *d, enum json_token t)
                      (int)(text.n < 40 ? text.n : 40), text.p, text.n > 40 ? "..." : "");
 }
 
-static bool read_member(struct reading_feedback *d, enum member m)
+static bool read_member(struct reading_feedback *d, enum feedback_member m)
 {
     struct view *const text[MEMBERS] = {[REQUEST_ID] = &d->out->request_id,
                                         [KEY] = &d->out->key,

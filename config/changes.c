@@ -236,6 +236,8 @@ static void compare_experiments(struct finder *f)
         compare_keys(f, SECTION_EXPERIMENT, was->name, was, is);
         compare_keys(f, SECTION_EXPERIMENT_TARGET, was->name, was, is);
         compare_keys(f, SECTION_EXPERIMENT_GUARD, was->name, was, is);
+        compare_keys(f, SECTION_EXPERIMENT_RAMP, was->name, was, is);
+        compare_keys(f, SECTION_EXPERIMENT_BANDIT, was->name, was, is);
         compare_variants(f, was, is);
         compare_shadows(f, was, is);
     }

@@ -183,6 +183,62 @@ static void check_rewards(struct looker *k, const struct outline_section *s,
     }
 }
 
+// ---- weights that move by themselves -----------------------------------------------------------------
+
+static unsigned ramp_line(const struct outline_section *s, const char *name)
+{
+    return outline_line(s, key(SECTION_EXPERIMENT_RAMP, name));
+}
+
+static bool is_step(const struct config_ramp *r, uint32_t weight)
+{
+    static const uint32_t standard[] = {10000, 50000, 250000, 500000, 1000000};
+    const uint32_t *steps = r->n_steps ? r->steps : standard;
+    bool any = weight == 0;
+    for (unsigned i = 0; i < (r->n_steps ? r->n_steps : 5); i++)
+        any |= steps[i] == weight;
+    return any;
+}
+
+static void check_ramp(struct looker *k, const struct outline_section *s,
+                       const struct config_experiment *e)
+{
+    const struct config_ramp *r = &e->ramp;
+    const struct config_variant *v = NULL;
+    for (unsigned i = 0; i < e->variant_count; i++)
+        v = strcmp(e->variants[i].name, r->variant) == 0 ? &e->variants[i] : v;
+    for (unsigned i = 0; i < r->n_steps; i++)
+        if (r->steps[i] == 0 || (i > 0 && r->steps[i] <= r->steps[i - 1]))
+            config_error_add(k->errors, ramp_line(s, "steps"),
+                             "steps: expected each greater than the one before it, from above 0%%");
+    if (e->bandit.reward)
+        config_error_add(k->errors, ramp_line(s, "variant"),
+                         "variant: an experiment has a ramp or a bandit");
+    else if (!v)
+        config_error_add(k->errors, ramp_line(s, "variant"),
+                         "variant: there is no variant \"%.40s\"", r->variant);
+    else if (!is_step(r, v->weight[v->weights - 1]))
+        config_error_add(
+            k->errors, ramp_line(s, "variant"),
+            "variant: expected that the weight of \"%.40s\" is 0%% or one of the steps",
+            r->variant);
+}
+
+static void check_bandit(struct looker *k, const struct outline_section *s,
+                         const struct config_experiment *e)
+{
+    const struct config_bandit *b = &e->bandit;
+    bool any = false;
+    for (unsigned i = 0; i < e->reward_count; i++)
+        any |= e->rewards[i] && strcmp(e->rewards[i], b->reward) == 0;
+    if (!any)
+        config_error_add(k->errors, outline_line(s, key(SECTION_EXPERIMENT_BANDIT, "reward")),
+                         "reward: \"%.40s\" is none of the experiment's rewards", b->reward);
+    if ((uint64_t)b->floor_ppm * e->variant_count > 1000000)
+        config_error_add(k->errors, outline_line(s, key(SECTION_EXPERIMENT_BANDIT, "floor")),
+                         "floor: %u variants cannot all have so much", e->variant_count);
+}
+
 // ---- layers ------------------------------------------------------------------------------------------
 
 static void check_slice(struct looker *k, const struct outline_section *s,
@@ -269,6 +325,10 @@ void config_check_experiment(struct config *c, const struct outline_section *s, 
     check_layer(&k, s, e);
     check_site(&k, s, e);
     check_rewards(&k, s, e);
+    if (e->ramp.variant)
+        check_ramp(&k, s, e);
+    if (e->bandit.reward)
+        check_bandit(&k, s, e);
     check_target(&k, s, "header", e->target_header, e->target_headers, ':', "\"NAME: VALUE\"");
     check_target(&k, s, "parameter", e->target_parameter, e->target_parameters, '=',
                  "\"NAME=VALUE\"");

@@ -204,12 +204,26 @@ struct config_guard {       // of an experiment; 0, false: not that one
 };
 #define CONFIG_MAX_SHADOWS 8
 #define CONFIG_MAX_REWARDS 8
+#define CONFIG_MAX_STEPS 16
 struct config_shadow { // a model that is asked too, and compared
     const char *name, *model;
     uint32_t share_ppm;     // of the keys that have the control
     uint32_t compare_ppm;   // of its answers
     uint32_t tolerance_ppm; // see infer/likeness.h
     uint64_t timeout_us;
+};
+struct config_ramp {       // of an experiment's weights by steps
+    const char *variant;   // NULL: there is none
+    const uint32_t *steps; // [n_steps] in millionths; none: as documented
+    unsigned n_steps;
+    uint64_t wait_us;
+    uint32_t min_requests;
+};
+struct config_bandit {  // or by a reward
+    const char *reward; // NULL: there is none
+    uint32_t floor_ppm, step_ppm;
+    uint64_t every_us;
+    uint32_t min_requests;
 };
 struct config_experiment {
     const char *name, *model;
@@ -223,6 +237,8 @@ struct config_experiment {
     const char *const *target_header, *const *target_tenant, *const *target_parameter;
     unsigned target_headers, target_tenants, target_parameters;
     struct config_guard guard;
+    struct config_ramp ramp;
+    struct config_bandit bandit;
     struct config_variant
         *variants; // [variant_count], 2 and more, or 1 with shadows; [0] is the control
     unsigned variant_count;

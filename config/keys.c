@@ -85,6 +85,13 @@ const struct config_section config_sections[SECTION_KINDS] = {
                                   "What ends it by itself: everybody gets the control. All guards "
                                   "of an experiment together are wrong about variants that are no "
                                   "worse once in 20 experiments, however long they look."},
+    [SECTION_EXPERIMENT_RAMP] =
+        {"ramp", SECTION_EXPERIMENT, false, RELOAD_TAKES,
+         "A variant's weight is raised step by step, and held while it is not "
+         "well. See experiments.md."},
+    [SECTION_EXPERIMENT_BANDIT] = {"bandit", SECTION_EXPERIMENT, false, RELOAD_TAKES,
+                                   "Weights follow a reward that clients post (Thompson sampling). "
+                                   "See experiments.md."},
     [SECTION_EXPERIMENT_VARIANT] = {"variant", SECTION_EXPERIMENT, true, RELOAD_TAKES,
                                     "What is tried, 2 to 16 of them. The first one is the control: "
                                     "it answers, too, those who take no part."},
@@ -386,6 +393,25 @@ const struct config_key config_keys[] = {
     {.name = "min_requests", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_COUNT, guard.min_requests, 1, 1000000000, "100",
         "Nothing is said of a variant with fewer.")},
 
+    {.name = "variant", TEXT_IN(SECTION_EXPERIMENT_RAMP, config_experiment, KEY_PATH, ramp.variant,
+        "Title of the variant that is ramped. Its weight in the file is 0% or one of the steps.")},
+    {.name = "steps", LIST_IN(SECTION_EXPERIMENT_RAMP, config_experiment, KEY_SHARES, ramp.steps, ramp.n_steps, CONFIG_MAX_STEPS,
+        "Its weights, one after the other. Without it: {1%, 5%, 25%, 50%, 100%}.")},
+    {.name = "wait", NUMBER_IN(SECTION_EXPERIMENT_RAMP, config_experiment, KEY_DURATION, ramp.wait_us, 1000000, 30 * 24 * HOUR, "1h",
+        "How long each step lasts, without anything that holds it.")},
+    {.name = "min_requests", NUMBER_IN(SECTION_EXPERIMENT_RAMP, config_experiment, KEY_COUNT, ramp.min_requests, 0, 1000000000, "100",
+        "And how many requests the variant has had in it.")},
+    {.name = "reward", TEXT_IN(SECTION_EXPERIMENT_BANDIT, config_experiment, KEY_PATH, bandit.reward,
+        "One of the experiment's `rewards`. More of it, on each request, is better.")},
+    {.name = "floor", NUMBER_IN(SECTION_EXPERIMENT_BANDIT, config_experiment, KEY_SHARE, bandit.floor_ppm, 10000, 500000, "1%",
+        "No weight falls below it.")},
+    {.name = "step", NUMBER_IN(SECTION_EXPERIMENT_BANDIT, config_experiment, KEY_SHARE, bandit.step_ppm, 10000, 1000000, "5%",
+        "No weight moves by more at a time.")},
+    {.name = "every", NUMBER_IN(SECTION_EXPERIMENT_BANDIT, config_experiment, KEY_DURATION, bandit.every_us, 1000000, 24 * HOUR, "1m",
+        "How often they are reckoned anew.")},
+    {.name = "min_requests", NUMBER_IN(SECTION_EXPERIMENT_BANDIT, config_experiment, KEY_COUNT, bandit.min_requests, 2, 1000000000, "100",
+        "Of each variant, before anything moves.")},
+
     {.name = "model", TEXT_IN(SECTION_EXPERIMENT_VARIANT, config_variant, KEY_PATH, model,
         "The model that answers, with its own fallback and cache."), .required = true},
     {.name = "weight", LIST_IN(SECTION_EXPERIMENT_VARIANT, config_variant, KEY_SHARES, weight, weights, CONFIG_MAX_WEIGHTS,
@@ -405,7 +431,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 7 + 5 + 1 + 1,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 7 + 5 + 2 + 9,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -357,6 +357,10 @@ static void fill_experiment(struct filler *f, struct config_experiment *e, cfg_t
     fill_section(f, SECTION_EXPERIMENT_TARGET, e, cfg_getsec(cfg, "target"));
     fill_defaults(f, SECTION_EXPERIMENT_GUARD, e);
     fill_section(f, SECTION_EXPERIMENT_GUARD, e, cfg_getsec(cfg, "guard"));
+    fill_defaults(f, SECTION_EXPERIMENT_RAMP, e);
+    fill_section(f, SECTION_EXPERIMENT_RAMP, e, cfg_getsec(cfg, "ramp"));
+    fill_defaults(f, SECTION_EXPERIMENT_BANDIT, e);
+    fill_section(f, SECTION_EXPERIMENT_BANDIT, e, cfg_getsec(cfg, "bandit"));
     unsigned variants = cfg_size(cfg, "variant"), shadows = cfg_size(cfg, "shadow");
     e->variants = arena_zalloc(&f->c->arena, (variants + 1) * sizeof(*e->variants));
     e->shadows = arena_zalloc(&f->c->arena, (shadows + 1) * sizeof(*e->shadows));

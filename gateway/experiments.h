@@ -23,7 +23,7 @@ struct reward_counts { // of one name: written by its loop
     _Atomic uint64_t sum, squares; // bits of doubles
 };
 
-#define TRIAL_REWARDS 16 // names that a variant may have had since the start
+#define TRIAL_REWARDS 16u // names that a variant may have had since the start
 
 struct trial_counts {
     _Atomic uint64_t requests[STATUS_COUNT]; // that were drawn, by outcome

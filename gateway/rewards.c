@@ -222,16 +222,16 @@ bool rewards_take(struct serving *s, struct view *variant, struct error *e)
 
 // ---- metrics -----------------------------------------------------------------------------------------
 
-static double sum_of(const struct trial *t, unsigned loops, unsigned slot, unsigned what)
+struct stats_sum rewards_sum(const struct trial *t, unsigned loops, unsigned slot)
 {
-    double sum = 0;
+    struct stats_sum sum = {0};
     for (unsigned i = 0; i < loops; i++) {
         const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
-        const struct reward_counts *w = c ? &c->rewards[slot] : NULL;
-        if (w)
-            sum += what == 0   ? (double)atomic_load_explicit(&w->n, memory_order_relaxed)
-                   : what == 1 ? double_of(&w->sum)
-                               : double_of(&w->squares);
+        if (!c)
+            continue;
+        sum.n += atomic_load_explicit(&c->rewards[slot].n, memory_order_relaxed);
+        sum.sum += double_of(&c->rewards[slot].sum);
+        sum.squares += double_of(&c->rewards[slot].squares);
     }
     return sum;
 }
@@ -242,7 +242,8 @@ static void put_trial(struct prom *o, const struct trial *t, unsigned loops, uns
         const struct prom_label labels[] = {{"experiment", view_str(t->name)},
                                             {"variant", view_str(t->variant)},
                                             {"reward", view_str(t->reward[slot])}};
-        prom_value(o, labels, 3, sum_of(t, loops, slot, what));
+        struct stats_sum s = rewards_sum(t, loops, slot);
+        prom_value(o, labels, 3, what == 0 ? (double)s.n : what == 1 ? s.sum : s.squares);
     }
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/view.h"
 #include "infer/status.h"
+#include "router/stats.h"
 #include <stdatomic.h>
 
 #define REWARD_WAYS 8
@@ -17,6 +18,7 @@
 
 struct request;
 struct serving;
+struct trial;
 struct prom;
 struct gateway;
 
@@ -39,6 +41,8 @@ void rewards_deinit(struct reward_memory *m); // the loops have stopped
 void rewards_remember(struct request *r);
 // serving_ops.feedback
 bool rewards_take(struct serving *s, struct view *variant, struct error *e);
+// Main thread: of all loops together, of a slot of its names. n: rewards.
+struct stats_sum rewards_sum(const struct trial *t, unsigned loops, unsigned slot);
 // Main thread: their families of the metrics page.
 void rewards_metrics(struct prom *o, struct gateway *g);
 

@@ -161,9 +161,12 @@ static void look(struct gateway *g, struct trial_run *run)
 static void on_look(struct wheel_timer *t, uint64_t now_us)
 {
     struct gateway *g = container_of(t, struct trials, timer)->gateway;
-    for (struct trial_run *run = g->trials->first; run; run = run->next)
+    for (struct trial_run *run = g->trials->first; run; run = run->next) {
         if (trials_watched(run))
             look(g, run);
+        if (run->state.status == TRIAL_RUNNING)
+            pilots_look(g, run);
+    }
     if (g->trials->first)
         wheel_set(loop_wheel(&g->main), t, now_us + LOOK_US);
 }

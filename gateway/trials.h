@@ -15,6 +15,7 @@
 
 #include "gateway/process.h"
 #include "gateway/snapshot.h"
+#include "gateway/trial_pilots.h"
 #include "router/guards.h"
 #include "router/trial_state.h"
 
@@ -31,6 +32,7 @@ struct trial_run {
     struct hash128 digest;      // of its section
     struct guards guards;       // while it runs
     bool skewed;                // has been said
+    struct trial_pilot pilot;   // what moves its weights by itself
     struct trial_counted *from; // [n_variants]; NULL: all that was counted counts
     struct experiment_place *place;
     unsigned index; // in its place

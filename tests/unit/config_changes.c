@@ -259,7 +259,7 @@ static void every_key_prints(void **state)
             base = &c->models[0];
         else if (k->section == SECTION_LAYER)
             base = &c->layers[0];
-        else if (k->section >= SECTION_EXPERIMENT && k->section <= SECTION_EXPERIMENT_GUARD)
+        else if (k->section >= SECTION_EXPERIMENT && k->section <= SECTION_EXPERIMENT_BANDIT)
             base = &c->experiments[0];
         else if (k->section == SECTION_EXPERIMENT_VARIANT)
             base = &c->experiments[0].variants[0];
