@@ -506,6 +506,7 @@ void predictions_stop(struct predictions *p)
     loop_post_task(NULL, p->loop, &p->end);
     pthread_join(p->loop->joinable, NULL);
     p->over = true;
+    block_owner_adopt(loop_blocks(&p->gateway->main)); // what is told now lies in its blocks
     bool files = p->config && p->config->predictions.file;
     if (files)
         work(p, SIZE_MAX);
