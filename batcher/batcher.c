@@ -529,8 +529,7 @@ static uint64_t rows_ahead(const struct batcher *b, const struct ticket *t)
 // up to the last moment that its mean allows has all its answers come too late for clients that are some way off.
 static uint64_t served_us(const struct batcher *b, uint64_t ahead, uint64_t now_us)
 {
-    double rows = (double)ahead;
-    uint64_t rounds = rows < b->round_rows ? 0 : (uint64_t)(rows / b->round_rows);
+    uint64_t rounds = (uint64_t)((double)ahead / b->round_rows);
     uint64_t before_us = rounds * b->full_us;
     return soonest_us(b, now_us) + before_us + before_us / DRIFT_SHARE + b->full_high_us;
 }

@@ -295,7 +295,7 @@ static void who_is_overtaken_goes_behind(void **state)
     (void)state;
     struct batch *b, *next;
     device_sent(&device, 5000, NOW);
-    ask(0, 3, 1);
+    ask(0, 70, 1);
     desk_run(desk[0], NOW, &office.fx);
     device_sent(&device, 5000, NOW);
     desk_run(desk[0], NOW + 5000 - LEAD_US, &office.fx);
@@ -305,12 +305,31 @@ static void who_is_overtaken_goes_behind(void **state)
     assert_int_equal(whose(&b), MODELS);
     desk_run(desk[0], NOW + 5000, &office.fx);
     assert_int_equal(whose(&b), 0);
-    assert_int_equal(b->n, 3);
+    assert_int_equal(b->n, 64);
+    assert_int_equal(whose(&next), MODELS); // one: the rest waits again
     assert_int_equal(device_free_us(&device), NOW + 15000 + b->expected_us);
-    ask(0, 1, 1); // and the next one waits for its turn again
     desk_run(desk[0], NOW + 5001, &office.fx);
     assert_int_equal(whose(&next), MODELS);
     answer_only(b, NOW + 6000);
+    settle();
+}
+
+// It was free as promised, but its replica was paused then: that wait is over.
+static void who_could_not_go_is_not_overtaken(void **state)
+{
+    (void)state;
+    struct batch *b;
+    device_sent(&device, 5000, NOW);
+    ask(0, 1, 1);
+    desk_run(desk[0], NOW, &office.fx);
+    replicas_find(&desk[0]->replicas, 7)->not_before_us = NOW + 8000;
+    desk_run(desk[0], NOW + 5000, &office.fx);
+    device_sent(&device, 10000, NOW + 5000);
+    desk_run(desk[0], NOW + 9000, &office.fx);
+    assert_int_equal(whose(&b), MODELS);
+    desk_run(desk[0], NOW + 15000, &office.fx);
+    assert_int_equal(whose(&b), 0);
+    answer_only(b, NOW + 16000);
     settle();
 }
 
@@ -369,6 +388,7 @@ int main(void)
         TEST(who_is_overtaken_goes_behind),
         TEST(who_has_not_waited_is_not_overtaken),
         TEST(turns_are_not_overtaken),
+        TEST(who_could_not_go_is_not_overtaken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
