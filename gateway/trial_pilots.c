@@ -141,7 +141,7 @@ static void bandit(struct gateway *g, struct trial_run *run, uint64_t now_us)
     run->pilot.tried_us = now_us;
     for (unsigned v = 0; v < rules.n; v++) {
         struct stats_sum now = reward_of(g, run, v), from = run->pilot.from[v];
-        arms[v] = (struct bandit_arm){.reward = {.n = trials_counts(g, run, v, NULL).drawn,
+        arms[v] = (struct bandit_arm){.reward = {.n = trials_own_counts(g, run, v, NULL).drawn,
                                                  .sum = now.sum - from.sum,
                                                  .squares = now.squares - from.squares},
                                       .stands = is_ready(g, run, v) && variant_fits(run, v)};

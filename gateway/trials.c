@@ -44,13 +44,10 @@ static void hist_take(struct hist *h, const struct hist *from)
         h->bucket[i] -= from->bucket[i];
 }
 
-struct guard_counts trials_counts(const struct gateway *g, const struct trial_run *run,
-                                  unsigned variant, struct hist *took)
+struct guard_counts trials_own_counts(const struct gateway *g, const struct trial_run *run,
+                                      unsigned variant, struct hist *took)
 {
-    struct guard_counts now;
-    if (trial_store_sums(g, run, variant, &now, took))
-        return now;
-    now = count(g, run, variant, took);
+    struct guard_counts now = count(g, run, variant, took);
     if (!run->from)
         return now;
     const struct trial_counted *from = &run->from[variant];
@@ -60,6 +57,14 @@ struct guard_counts trials_counts(const struct gateway *g, const struct trial_ru
                                  arm_since(now.fallbacks, from->counts.fallbacks),
                                  arm_since(now.slow, from->counts.slow),
                                  now.drawn - from->counts.drawn};
+}
+
+struct guard_counts trials_counts(const struct gateway *g, const struct trial_run *run,
+                                  unsigned variant, struct hist *took)
+{
+    struct guard_counts all;
+    return trial_store_sums(g, run, variant, &all, took) ? all
+                                                         : trials_own_counts(g, run, variant, took);
 }
 
 // What only grows: of a store that has gone back it stands still for a while, as it does when one source of it takes the place

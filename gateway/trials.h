@@ -95,6 +95,9 @@ void trials_changed(struct gateway *g, const struct trial_state *there);
 // What is counted of a variant since it counts: by all instances, where a store that they share has told, and else by this one. took: NULL, or filled.
 struct guard_counts trials_counts(const struct gateway *g, const struct trial_run *run,
                                   unsigned variant, struct hist *took);
+// By this instance alone.
+struct guard_counts trials_own_counts(const struct gateway *g, const struct trial_run *run,
+                                      unsigned variant, struct hist *took);
 bool trials_watched(const struct trial_run *run); // it has guards, and they look
 
 #endif
