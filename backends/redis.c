@@ -1,6 +1,7 @@
 #include "backends/redis_inner.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include <openssl/sha.h>
@@ -15,12 +16,6 @@ const char *const redis_state_name[REDIS_STATES] = {
     [REDIS_RESTING] = "resting",
     [REDIS_UP] = "up",
 };
-
-static void count(_Atomic uint64_t *c)
-{
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-}
 
 // ---- its state -----------------------------------------------------------------------------------------
 
@@ -176,7 +171,7 @@ static bool send_on(struct redis *r, struct redis_ask *a, struct redis_line *n, 
 {
     if (!n || !line_send(n, a, asking))
         return false;
-    count(&r->stats->redirected);
+    count_add(&r->stats->redirected, 1);
     return true;
 }
 
@@ -227,11 +222,11 @@ static bool on_end(struct redis_ask *a, const struct redis_answer *said)
     else if (fault == REDIS_FAULT_ENTRY)
         line_give_up(a->line, "NOAUTH: it lets us in no more");
     if (said->end == REDIS_END_ERROR)
-        count(&r->stats->errors);
+        count_add(&r->stats->errors, 1);
     else if (said->end == REDIS_END_LATE)
-        count(&r->stats->late);
+        count_add(&r->stats->late, 1);
     else if (said->end == REDIS_END_LOST)
-        count(&r->stats->lost);
+        count_add(&r->stats->lost, 1);
     a->done(said, a->user);
     return false;
 }
@@ -245,7 +240,7 @@ static struct redis_line *line_for(struct redis *r, uint16_t slot)
 
 static enum redis_sent not_sent(struct redis *r, enum redis_sent why)
 {
-    count(why == REDIS_NOBODY ? &r->stats->nobody : &r->stats->full);
+    count_add(why == REDIS_NOBODY ? &r->stats->nobody : &r->stats->full, 1);
     return why;
 }
 
@@ -281,7 +276,7 @@ static enum redis_sent send_command(struct redis *r, struct view key, const stru
         mem_free(a);
         return not_sent(r, REDIS_FULL);
     }
-    count(&r->stats->commands);
+    count_add(&r->stats->commands, 1);
     return REDIS_SENT;
 }
 

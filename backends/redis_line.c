@@ -3,6 +3,7 @@
 #include "backends/redis_lib.h"
 #include "backends/redis_words.h"
 #include "base/check.h"
+#include "base/count.h"
 #include "base/mem.h"
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,12 +19,6 @@
 static const char *const greeting_name[] = {"AUTH", "SELECT", "ROLE", "PING"};
 enum greeting { GREET_AUTH, GREET_SELECT, GREET_ROLE, GREET_PING };
 static const enum greeting greetings[] = {GREET_AUTH, GREET_SELECT, GREET_ROLE, GREET_PING};
-
-static void count(_Atomic uint64_t *c)
-{
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-}
 
 // ---- what came -----------------------------------------------------------------------------------------
 
@@ -120,7 +115,7 @@ static void rest(struct redis_line *n, const char *why)
     n->state = REDIS_RESTING;
     backoff_reset(&n->asking);
     if (n->stats)
-        count(&n->stats->rests);
+        count_add(&n->stats->rests, 1);
     wheel_set(loop_wheel(n->loop), &n->step,
               loop_now_us(n->loop) + backoff_next_us(&n->asking, &n->loop->rand));
     n->ops->on_rest(n, why);
@@ -267,7 +262,7 @@ static void let_in(struct redis_line *n)
 {
     backoff_reset(&n->reopen);
     if (n->stats)
-        count(&n->stats->connects);
+        count_add(&n->stats->connects, 1);
     wake(n);
 }
 
@@ -613,7 +608,7 @@ static void on_bury(struct loop *l, struct loop_call *c)
     (void)l;
     memcpy(why, n->why, sizeof(why));
     if (n->stats)
-        count(&n->stats->losses);
+        count_add(&n->stats->losses, 1);
     line_close(n);
     n->ops->on_down(n, why);
 }

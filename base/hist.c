@@ -1,5 +1,7 @@
 #include "base/hist.h"
 
+#include "base/count.h"
+
 /* Buckets are (lower, upper], so that round bounds are edges: bucket 0 is 0 alone, bucket i + 1 holds the v
  * whose v - 1 = w has the place i. w < 16: w itself. Else, with e the place of its highest bit (4..39): the
  * four bits below it choose one of 16 sub-buckets, each 2^(e-4) wide; the width over the lower edge is at
@@ -24,17 +26,6 @@ uint64_t hist_upper(unsigned index)
     return (uint64_t)(HIST_SUB + sub + 1) << (e - 4);
 }
 
-static uint64_t get(const _Atomic uint64_t *p)
-{
-    return atomic_load_explicit(p, memory_order_relaxed);
-}
-
-// One writer: a load and a store, no locked instruction.
-static void add(_Atomic uint64_t *p, uint64_t n)
-{
-    atomic_store_explicit(p, get(p) + n, memory_order_relaxed);
-}
-
 void hist_init(struct hist *h)
 {
     atomic_init(&h->count, 0);
@@ -45,26 +36,26 @@ void hist_init(struct hist *h)
 
 void hist_add(struct hist *h, uint64_t value)
 {
-    add(&h->bucket[hist_index(value)], 1);
-    add(&h->sum, value);
-    add(&h->count, 1);
+    count_add(&h->bucket[hist_index(value)], 1);
+    count_add(&h->sum, value);
+    count_add(&h->count, 1);
 }
 
 void hist_merge(struct hist *into, const struct hist *from)
 {
-    add(&into->count, get(&from->count));
-    add(&into->sum, get(&from->sum));
+    count_add(&into->count, count_get(&from->count));
+    count_add(&into->sum, count_get(&from->sum));
     for (unsigned i = 0; i < HIST_BUCKETS; i++) {
-        uint64_t n = get(&from->bucket[i]);
+        uint64_t n = count_get(&from->bucket[i]);
         if (n)
-            add(&into->bucket[i], n);
+            count_add(&into->bucket[i], n);
     }
 }
 
 static void since(_Atomic uint64_t *out, _Atomic uint64_t *before, const _Atomic uint64_t *now)
 {
-    uint64_t n = get(now);
-    atomic_store_explicit(out, n - get(before), memory_order_relaxed);
+    uint64_t n = count_get(now);
+    atomic_store_explicit(out, n - count_get(before), memory_order_relaxed);
     atomic_store_explicit(before, n, memory_order_relaxed);
 }
 
@@ -80,7 +71,7 @@ uint64_t hist_quantile(const struct hist *h, double q)
 {
     uint64_t total = 0; // of the buckets, not ->count: a writer may be between the two
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
-        total += get(&h->bucket[i]);
+        total += count_get(&h->bucket[i]);
     if (total == 0)
         return 0;
     double exact = q * (double)total;
@@ -91,7 +82,7 @@ uint64_t hist_quantile(const struct hist *h, double q)
         rank = 1;
     uint64_t seen = 0;
     for (unsigned i = 0; i < HIST_BUCKETS; i++) {
-        seen += get(&h->bucket[i]);
+        seen += count_get(&h->bucket[i]);
         if (seen >= rank)
             return hist_upper(i);
     }
@@ -102,6 +93,6 @@ uint64_t hist_count_le(const struct hist *h, uint64_t bound)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < HIST_BUCKETS && hist_upper(i) <= bound; i++)
-        n += get(&h->bucket[i]);
+        n += count_get(&h->bucket[i]);
     return n;
 }

@@ -112,4 +112,25 @@ void json_w_raw(struct json_writer *w, struct view value); // a whole value that
 // n floats as one flat array from bytes at any alignment (little-endian): the hot path of answers.
 void json_w_f32_array(struct json_writer *w, const void *bytes, size_t n);
 
+// Members of an object.
+static inline void json_put(struct json_writer *w, const char *key, uint64_t value)
+{
+    json_w_key(w, view_str(key));
+    json_w_u64(w, value);
+}
+static inline void json_put_view(struct json_writer *w, const char *key, struct view value)
+{
+    json_w_key(w, view_str(key));
+    json_w_string(w, value);
+}
+static inline void json_put_text(struct json_writer *w, const char *key, const char *value)
+{
+    json_put_view(w, key, view_str(value));
+}
+static inline void json_put_bool(struct json_writer *w, const char *key, bool value)
+{
+    json_w_key(w, view_str(key));
+    json_w_bool(w, value);
+}
+
 #endif

@@ -3,7 +3,6 @@
 #include "ctl/columns.h"
 #include "ctl/units.h"
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,16 +13,6 @@
 #define WHOLE 1000000.0
 
 // ---- words in ------------------------------------------------------------------------------------------------
-
-__attribute__((format(printf, 2, 3))) static bool refuse(char why[OPTIONS_ERROR],
-                                                         const char *format, ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(why, OPTIONS_ERROR, format, ap);
-    va_end(ap);
-    return false;
-}
 
 static bool is_name(const char *word)
 {
@@ -43,24 +32,25 @@ static unsigned long long revision_of(const char *word)
 static bool check(const struct ctl_options *o, bool second, char why[OPTIONS_ERROR])
 {
     if (!is_name(o->more[0]))
-        return refuse(why, "experiment %s: expected an experiment's name, got \"%.80s\"",
-                      o->argument, o->more[0] ? o->more[0] : "");
+        return options_refuse(why, "experiment %s: expected an experiment's name, got \"%.80s\"",
+                              o->argument, o->more[0] ? o->more[0] : "");
     if (!second && o->more[1])
-        return refuse(why, "experiment %s: expected one name, got \"%.80s\" too", o->argument,
-                      o->more[1]);
+        return options_refuse(why, "experiment %s: expected one name, got \"%.80s\" too",
+                              o->argument, o->more[1]);
     if (o->why && strlen(o->why) > WHY_BYTES)
-        return refuse(why, "experiment %s: expected --why with at most %d bytes", o->argument,
-                      WHY_BYTES);
+        return options_refuse(why, "experiment %s: expected --why with at most %d bytes",
+                              o->argument, WHY_BYTES);
     if (o->revision && revision_of(o->revision) == 0)
-        return refuse(why, "--revision: expected a whole number from 1, got \"%.80s\"",
-                      o->revision);
+        return options_refuse(why, "--revision: expected a whole number from 1, got \"%.80s\"",
+                              o->revision);
     return true;
 }
 
 bool experiment_check_list(const struct ctl_options *o, char why[OPTIONS_ERROR])
 {
     return !o->more[0] ||
-           refuse(why, "experiment list: expected no word behind it, got \"%.80s\"", o->more[0]);
+           options_refuse(why, "experiment list: expected no word behind it, got \"%.80s\"",
+                          o->more[0]);
 }
 
 bool experiment_check_watch(const struct ctl_options *o, char why[OPTIONS_ERROR])
@@ -98,10 +88,11 @@ bool experiment_check_weights(const struct ctl_options *o, char why[OPTIONS_ERRO
     const char *at = o->more[1] && *o->more[1] ? o->more[1] : "=";
     while (at && *at)
         at = read_weight(at, name, &percent);
-    return at || refuse(why,
-                        "experiment weights: expected VARIANT=SHARE, as \"treatment=12.5%%\", or "
-                        "several with commas between, got \"%.80s\"",
-                        o->more[1] ? o->more[1] : "");
+    return at ||
+           options_refuse(why,
+                          "experiment weights: expected VARIANT=SHARE, as \"treatment=12.5%%\", or "
+                          "several with commas between, got \"%.80s\"",
+                          o->more[1] ? o->more[1] : "");
 }
 
 bool experiment_check_promote(const struct ctl_options *o, char why[OPTIONS_ERROR])
@@ -109,8 +100,9 @@ bool experiment_check_promote(const struct ctl_options *o, char why[OPTIONS_ERRO
     if (!check(o, true, why))
         return false;
     return is_name(o->more[1]) ||
-           refuse(why, "experiment promote: expected a variant behind the name, got \"%.80s\"",
-                  o->more[1] ? o->more[1] : "");
+           options_refuse(why,
+                          "experiment promote: expected a variant behind the name, got \"%.80s\"",
+                          o->more[1] ? o->more[1] : "");
 }
 
 static json_t *with(json_t *wish, const char *key, json_t *value)

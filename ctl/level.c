@@ -2,7 +2,6 @@
 
 #include "ctl/columns.h"
 #include "ctl/units.h"
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -11,16 +10,6 @@
 #define WHY_BYTES 160
 
 // ---- words in ------------------------------------------------------------------------------------------------
-
-__attribute__((format(printf, 2, 3))) static bool refuse(char why[OPTIONS_ERROR],
-                                                         const char *format, ...)
-{
-    va_list ap;
-    va_start(ap, format);
-    vsnprintf(why, OPTIONS_ERROR, format, ap);
-    va_end(ap);
-    return false;
-}
 
 static bool is_level(const char *word)
 {
@@ -33,24 +22,26 @@ bool level_check_set(const struct ctl_options *o, char why[OPTIONS_ERROR])
     unsigned long s = units_seconds(o->for_);
     size_t n = o->why ? strlen(o->why) : 0;
     if (!is_level(level))
-        return refuse(why, "level set: expected [MODEL] and a level from 0 to 4, got \"%.80s\"",
-                      level ? level : "");
+        return options_refuse(why,
+                              "level set: expected [MODEL] and a level from 0 to 4, got \"%.80s\"",
+                              level ? level : "");
     if (s == 0 || s > FOR_MOST_S)
-        return refuse(
+        return options_refuse(
             why,
             "level set: expected --for as \"90s\", \"10m\", \"2h\" or \"1d\", 30 days at most, "
             "got \"%.80s\"",
             o->for_ ? o->for_ : "");
     if (n == 0 || n > WHY_BYTES)
-        return refuse(why, "level set: expected --why with 1 to %d bytes: others will ask",
-                      WHY_BYTES);
+        return options_refuse(why, "level set: expected --why with 1 to %d bytes: others will ask",
+                              WHY_BYTES);
     return true;
 }
 
 bool level_check_clear(const struct ctl_options *o, char why[OPTIONS_ERROR])
 {
     return !o->more[1] ||
-           refuse(why, "level clear: expected one model at most, got \"%.80s\" too", o->more[1]);
+           options_refuse(why, "level clear: expected one model at most, got \"%.80s\" too",
+                          o->more[1]);
 }
 
 static json_t *about(const char *model)

@@ -32,8 +32,7 @@ static const struct option_row rows[] = {
     {"-h", true, offsetof(struct ctl_options, help)},
 };
 
-__attribute__((format(printf, 2, 3))) static bool refuse(char why[OPTIONS_ERROR],
-                                                         const char *format, ...)
+bool options_refuse(char why[OPTIONS_ERROR], const char *format, ...)
 {
     va_list ap;
     va_start(ap, format);
@@ -60,10 +59,10 @@ static bool read_option(struct ctl_options *o, int argc, char **argv, int *i,
     const char *value = word[n] == '=' ? word + n + 1 : NULL;
     const struct option_row *row = find_row(word, n);
     if (!row)
-        return refuse(why, "unknown option \"%.80s\"", word);
+        return options_refuse(why, "unknown option \"%.80s\"", word);
     void *at = (char *)o + row->offset;
     if (row->flag && value)
-        return refuse(why, "%s takes no value, got \"%.80s\"", row->name, value);
+        return options_refuse(why, "%s takes no value, got \"%.80s\"", row->name, value);
     if (row->flag) {
         *(bool *)at = true;
         return true;
@@ -71,7 +70,7 @@ static bool read_option(struct ctl_options *o, int argc, char **argv, int *i,
     if (!value && *i + 1 < argc)
         value = argv[++*i];
     if (!value || !*value)
-        return refuse(why, "%s needs a value", row->name);
+        return options_refuse(why, "%s needs a value", row->name);
     *(const char **)at = value;
     return true;
 }
@@ -86,7 +85,8 @@ static bool read_word(struct ctl_options *o, const char *word, char why[OPTIONS_
         *places[i] = word;
         return true;
     }
-    return refuse(why, "%.80s: expected no more words, got \"%.80s\" too", o->command, word);
+    return options_refuse(why, "%.80s: expected no more words, got \"%.80s\" too", o->command,
+                          word);
 }
 
 static bool read_timeout(struct ctl_options *o, char why[OPTIONS_ERROR])
@@ -97,8 +97,8 @@ static bool read_timeout(struct ctl_options *o, char why[OPTIONS_ERROR])
         return true;
     double seconds = strtod(o->timeout, &end);
     if (*end || !isfinite(seconds) || seconds < 0.01 || seconds > 3600)
-        return refuse(why, "--timeout: expected seconds from 0.01 to 3600, got \"%.80s\"",
-                      o->timeout);
+        return options_refuse(why, "--timeout: expected seconds from 0.01 to 3600, got \"%.80s\"",
+                              o->timeout);
     o->timeout_ms = (long)(seconds * 1000 + 0.5);
     return true;
 }
@@ -131,10 +131,10 @@ static bool check_address(const struct ctl_options *o, char why[OPTIONS_ERROR])
         ok = is_host(a + 8, false);
     else
         ok = is_host(a, true);
-    return ok || refuse(why,
-                        "address: expected HOST:PORT, [IPV6]:PORT, unix:PATH or "
-                        "https://HOST:PORT, got \"%.80s\"",
-                        a);
+    return ok || options_refuse(why,
+                                "address: expected HOST:PORT, [IPV6]:PORT, unix:PATH or "
+                                "https://HOST:PORT, got \"%.80s\"",
+                                a);
 }
 
 static const char *said(char *(*environment)(const char *name), const char *name)

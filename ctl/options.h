@@ -32,5 +32,8 @@ struct ctl_options {
 // with which word.
 bool options_read(struct ctl_options *o, int argc, char **argv,
                   char *(*environment)(const char *name), char why[OPTIONS_ERROR]);
+// False, and `why` says it.
+__attribute__((format(printf, 2, 3))) bool options_refuse(char why[OPTIONS_ERROR],
+                                                          const char *format, ...);
 
 #endif

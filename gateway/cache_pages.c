@@ -1,20 +1,10 @@
 #include "gateway/cache_pages.h"
 
+#include "base/count.h"
 #include "base/json.h"
 #include "gateway/process.h"
 #include "net/server.h"
 #include <stdio.h>
-
-static void put(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_w_key(w, view_str(key));
-    json_w_u64(w, value);
-}
-
-static uint64_t get(const _Atomic uint64_t *word)
-{
-    return atomic_load_explicit(word, memory_order_relaxed);
-}
 
 static bool caches(const struct model *m)
 {
@@ -24,9 +14,9 @@ static bool caches(const struct model *m)
 // What is kept of it, or was asked for; else it has nothing to do with all this.
 static bool is_known(const struct model *m)
 {
-    bool known = caches(m) || get(&m->cache.entries) > 0;
+    bool known = caches(m) || count_get(&m->cache.entries) > 0;
     for (unsigned k = 0; k < CACHE_COUNTS; k++)
-        known |= get(&m->cache.count[k]) > 0;
+        known |= count_get(&m->cache.count[k]) > 0;
     return known;
 }
 
@@ -37,10 +27,10 @@ static void show_model(struct json_writer *w, const struct model *m)
     json_w_string(w, m->name);
     json_w_key(w, VIEW("enabled"));
     json_w_bool(w, caches(m));
-    put(w, "entries", get(&m->cache.entries));
-    put(w, "bytes", get(&m->cache.bytes));
+    json_put(w, "entries", count_get(&m->cache.entries));
+    json_put(w, "bytes", count_get(&m->cache.bytes));
     for (unsigned k = 0; k < CACHE_COUNTS; k++)
-        put(w, cache_count_name[k], get(&m->cache.count[k]));
+        json_put(w, cache_count_name[k], count_get(&m->cache.count[k]));
     json_w_object_end(w);
 }
 
@@ -52,8 +42,8 @@ void cache_stats_page(struct exchange *ex, void *ctx)
     buffer_init(&page);
     json_write(&w, &page);
     json_w_object(&w);
-    put(&w, "limit_bytes", (uint64_t)atomic_load(&g->kept.limit));
-    put(&w, "leased_bytes", (uint64_t)atomic_load(&g->kept.granted));
+    json_put(&w, "limit_bytes", (uint64_t)atomic_load(&g->kept.limit));
+    json_put(&w, "leased_bytes", (uint64_t)atomic_load(&g->kept.granted));
     json_w_key(&w, VIEW("models"));
     json_w_array(&w);
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
@@ -88,7 +78,7 @@ static bool read_model(const struct exchange *ex, struct view *out)
 // Returns how many answers that were. at_us: of the wall clock, by which other instances hear of it.
 static uint64_t flush(struct model *m, uint64_t at_us)
 {
-    uint64_t entries = get(&m->cache.entries);
+    uint64_t entries = count_get(&m->cache.entries);
     cache_flush(&m->cache, at_us);
     return entries;
 }
@@ -126,7 +116,7 @@ void cache_flush_page(struct exchange *ex, void *ctx)
     json_w_object(&w);
     json_w_key(&w, VIEW("model"));
     json_w_string(&w, m ? m->name : VIEW(""));
-    put(&w, "entries", entries);
+    json_put(&w, "entries", entries);
     json_w_object_end(&w);
     admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
 }

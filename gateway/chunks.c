@@ -1,13 +1,7 @@
 #include "gateway/chunks.h"
 
+#include "base/count.h"
 #include "base/mem.h"
-
-static void count(_Atomic uint64_t *c, uint64_t by)
-{
-    // One writer: a load and a store, no locked instruction.
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
-                          memory_order_relaxed);
-}
 
 // ---- taking from the end -------------------------------------------------------------------------------
 
@@ -52,7 +46,7 @@ static bool drop_oldest(struct chunks *q)
     struct chunk *c = take(q, true);
     if (!c)
         return false;
-    count(&q->dropped, c->records);
+    count_add(&q->dropped, c->records);
     chunk_free(c);
     return true;
 }
@@ -112,14 +106,14 @@ static bool begin(struct chunks *q, size_t n)
 uint8_t *chunks_room(struct chunks *q, size_t n, bool promised, uint64_t most)
 {
     struct chunk *c = q->filling;
-    count(&q->records, 1);
+    count_add(&q->records, 1);
     if (c && c->size - c->used >= n)
         return c->data + c->used;
     bool room = (!c || push(q)) &&
                 (promised || make_room(q, n > CHUNK_BYTES ? n : CHUNK_BYTES, most)) && begin(q, n);
     if (room)
         return q->filling->data;
-    count(&q->dropped, 1);
+    count_add(&q->dropped, 1);
     return NULL;
 }
 

@@ -1,6 +1,7 @@
 #include "gateway/experiments.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "base/mem.h"
 #include "gateway/admin.h"
 #include "gateway/card.h"
@@ -87,11 +88,6 @@ uint64_t experiments_requests(const struct trial *t, unsigned loops)
     return sum;
 }
 
-static uint64_t get(const _Atomic uint64_t *n)
-{
-    return atomic_load_explicit(n, memory_order_relaxed);
-}
-
 // Of a client that is refused, or has gone, nobody knows how it would have ended.
 static void add_outcome(struct guard_counts *sum, enum status s, uint64_t n)
 {
@@ -111,12 +107,12 @@ struct guard_counts experiments_sum(const struct trial *t, unsigned loops, uint6
         const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
         if (!c)
             continue;
-        sum.fallbacks.bad += get(&c->fallbacks); // before its whole, which is written first
+        sum.fallbacks.bad += count_get(&c->fallbacks); // before its whole, which is written first
         for (unsigned s = 0; s < STATUS_COUNT; s++)
-            add_outcome(&sum, s, get(&c->requests[s]));
-        sum.fallbacks.n += get(&c->requests[STATUS_OK]);
+            add_outcome(&sum, s, count_get(&c->requests[s]));
+        sum.fallbacks.n += count_get(&c->requests[STATUS_OK]);
         for (unsigned b = 0; slow_us > 0 && b < HIST_BUCKETS; b++) {
-            uint64_t n = get(&c->took.bucket[b]);
+            uint64_t n = count_get(&c->took.bucket[b]);
             sum.slow.n += n;
             sum.slow.bad += b > hist_index(slow_us) ? n : 0;
         }

@@ -10,12 +10,6 @@ _Static_assert(SURVEY_ABOUT >= PAST_ID, "loops are asked about an id");
 
 // ---- what is shown -----------------------------------------------------------------------------------
 
-static void put(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_w_key(w, view_str(key));
-    json_w_u64(w, value);
-}
-
 static void put_text(struct json_writer *w, const char *key, struct view text)
 {
     json_w_key(w, view_str(key));
@@ -23,12 +17,6 @@ static void put_text(struct json_writer *w, const char *key, struct view text)
         json_w_string(w, text);
     else
         json_w_null(w);
-}
-
-static void put_flag(struct json_writer *w, const char *key, bool value)
-{
-    json_w_key(w, view_str(key));
-    json_w_bool(w, value);
 }
 
 static void put_time(struct json_writer *w, const char *key, uint64_t wall_us)
@@ -47,11 +35,11 @@ static void show_standing(struct json_writer *w, const struct past_request *r)
         return;
     }
     json_w_object(w);
-    put(w, "ready_replicas", s->ready);
-    put(w, "waiting_rows", s->waiting);
-    put(w, "running_rows", s->running);
-    put(w, "charged_rows", s->room > 0 ? (uint64_t)s->room : 0);
-    put(w, "queue_limit_rows", s->limit);
+    json_put(w, "ready_replicas", s->ready);
+    json_put(w, "waiting_rows", s->waiting);
+    json_put(w, "running_rows", s->running);
+    json_put(w, "charged_rows", s->room > 0 ? (uint64_t)s->room : 0);
+    json_put(w, "queue_limit_rows", s->limit);
     json_w_object_end(w);
 }
 
@@ -59,27 +47,27 @@ static void show_batch(struct json_writer *w, const struct gateway *g, const str
 {
     if (t->sent > 0) {
         put_text(w, "replica", view_str(endpoint_name(g, t->replica)));
-        put(w, "queue_us", t->queue_us);
-        put(w, "left_us", t->left_us);
+        json_put(w, "queue_us", t->queue_us);
+        json_put(w, "left_us", t->left_us);
     }
     if (t->batch_rows > 0) {
-        put(w, "batch_rows", t->batch_rows);
+        json_put(w, "batch_rows", t->batch_rows);
         put_text(w, "batch_reason", view_str(batch_reason_name[t->reason]));
-        put(w, "compute_us", t->compute_us);
+        json_put(w, "compute_us", t->compute_us);
     }
 }
 
 static void show_ticket(struct json_writer *w, const struct gateway *g, const struct past_ticket *t)
 {
     json_w_object(w);
-    put(w, "rows", t->rows);
-    put_flag(w, "home", !t->out);
+    json_put(w, "rows", t->rows);
+    json_put_bool(w, "home", !t->out);
     if (!t->out) {
         put_text(w, "outcome", view_str(t->called ? "called_home" : status_table[t->outcome].name));
-        put(w, "sent", t->sent);
-        put(w, "losses", t->losses);
-        put(w, "deaths", t->deaths);
-        put(w, "refusals", t->refusals);
+        json_put(w, "sent", t->sent);
+        json_put(w, "losses", t->losses);
+        json_put(w, "deaths", t->deaths);
+        json_put(w, "refusals", t->refusals);
         show_batch(w, g, t);
     }
     json_w_object_end(w);
@@ -94,7 +82,7 @@ static void show_steps(struct json_writer *w, const struct gateway *g, const str
         json_w_object(w);
         put_text(w, "model", past_text(r, PAST_WORD_ANSWERED));
         put_text(w, "version", past_text(r, PAST_WORD_VERSION));
-        put(w, "tickets", r->tickets);
+        json_put(w, "tickets", r->tickets);
         json_w_key(w, VIEW("parts"));
         json_w_array(w);
         for (uint32_t i = 0; i < r->tickets && i < PAST_TICKETS; i++)
@@ -110,18 +98,18 @@ static void show_deadline(struct json_writer *w, const struct past_request *r)
     uint64_t used_us = r->answered_us ? r->answered_us : r->total_us;
     if (r->deadline_us == 0)
         return;
-    put(w, "deadline_us", r->deadline_us);
-    put(w, "left_us", r->deadline_us > used_us ? r->deadline_us - used_us : 0);
+    json_put(w, "deadline_us", r->deadline_us);
+    json_put(w, "left_us", r->deadline_us > used_us ? r->deadline_us - used_us : 0);
 }
 
 static void show_stages(struct json_writer *w, const struct past_request *r)
 {
     json_w_key(w, VIEW("stages"));
     json_w_object(w);
-    put(w, "parse_us", r->parse_us);
-    put(w, "queue_us", r->queue_us);
-    put(w, "compute_us", r->compute_us);
-    put(w, "total_us", r->total_us);
+    json_put(w, "parse_us", r->parse_us);
+    json_put(w, "queue_us", r->queue_us);
+    json_put(w, "compute_us", r->compute_us);
+    json_put(w, "total_us", r->total_us);
     json_w_object_end(w);
 }
 
@@ -130,13 +118,13 @@ static void show_request(struct json_writer *w, const struct gateway *g,
 {
     json_w_object(w);
     put_text(w, "id", past_text(r, PAST_WORD_ID));
-    put(w, "loop", r->loop);
+    json_put(w, "loop", r->loop);
     put_text(w, "client", past_text(r, PAST_WORD_CLIENT));
     put_text(w, "protocol", view_str(r->protocol));
     if (r->source)
         put_text(w, "source", view_str(r->source));
     if (r->aged)
-        put(w, "age_s", r->age_s);
+        json_put(w, "age_s", r->age_s);
     put_time(w, "arrived", r->arrived_us);
     put_time(w, "ended", r->ended_us);
     put_text(w, "model", past_text(r, PAST_WORD_ASKED));
@@ -145,12 +133,12 @@ static void show_request(struct json_writer *w, const struct gateway *g,
         put_text(w, "variant", past_text(r, PAST_WORD_VARIANT));
         put_text(w, "draw", view_str(r->draw));
     }
-    put(w, "rows", r->rows);
-    put(w, "status", r->http);
+    json_put(w, "rows", r->rows);
+    json_put(w, "status", r->http);
     put_text(w, "outcome", view_str(status_table[r->outcome].name));
     put_text(w, "attempts", past_text(r, PAST_WORD_ATTEMPTS));
     put_text(w, "why", past_text(r, PAST_WORD_WHY));
-    put_flag(w, "whole", r->whole);
+    json_put_bool(w, "whole", r->whole);
     show_deadline(w, r);
     show_stages(w, r);
     show_standing(w, r);

@@ -148,12 +148,6 @@ enum level levels_instance(const struct gateway *g)
 
 // ---- operators: what there is ------------------------------------------------------------------------
 
-static void put(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_w_key(w, view_str(key));
-    json_w_u64(w, value);
-}
-
 static void put_pin(struct json_writer *w, const struct gateway *g, struct view model)
 {
     const struct pin *pin = pins_find(&g->pins, model);
@@ -171,13 +165,13 @@ static void put_model(struct json_writer *w, struct gateway *g, const struct mod
     json_w_object(w);
     json_w_key(w, VIEW("name"));
     json_w_string(w, m->name);
-    put(w, "level", standing_level(m));
+    json_put(w, "level", standing_level(m));
     json_w_key(w, VIEW("cause"));
     json_w_string(w, view_str(atomic_load(&m->level_cause)));
     if (since_us > 0)
-        put(w, "for_ms", now_us > since_us ? (now_us - since_us) / 1000 : 0);
-    put(w, "share_ppm", atomic_load(&m->share) * 1000000ull / MODEL_SHARE);
-    put(w, "p99_us", atomic_load(&m->p99_us));
+        json_put(w, "for_ms", now_us > since_us ? (now_us - since_us) / 1000 : 0);
+    json_put(w, "share_ppm", atomic_load(&m->share) * 1000000ull / MODEL_SHARE);
+    json_put(w, "p99_us", atomic_load(&m->p99_us));
     json_w_key(w, VIEW("critical"));
     json_w_bool(w, c && c->critical);
     put_pin(w, g, m->name);
@@ -194,7 +188,7 @@ void levels_page(struct exchange *ex, void *gateway)
     json_w_object(&w);
     json_w_key(&w, VIEW("instance"));
     json_w_object(&w);
-    put(&w, "level", levels_instance(g));
+    json_put(&w, "level", levels_instance(g));
     put_pin(&w, g, VIEW(""));
     json_w_object_end(&w);
     json_w_key(&w, VIEW("models"));

@@ -1,5 +1,6 @@
 #include "gateway/metrics.h"
 
+#include "base/count.h"
 #include "base/mem.h"
 #include "gateway/endpoint.h"
 #include "gateway/front.h"
@@ -27,17 +28,17 @@ void metrics_note(struct metrics *s, const struct note *n)
     if (!mm)
         return;
     if (n->kind == NOTE_STEP) {
-        metrics_inc(&mm->steps[n->a], 1);
+        count_add(&mm->steps[n->a], 1);
         return;
     }
-    metrics_inc(&mm->notes[n->kind], 1);
+    count_add(&mm->notes[n->kind], 1);
     if (n->kind == NOTE_BATCH) {
-        metrics_inc(&mm->batches[n->b], 1);
+        count_add(&mm->batches[n->b], 1);
         hist_add(&mm->batch_rows, n->a);
     } else if (n->kind == NOTE_LEVEL) {
-        metrics_inc(&mm->moves[n->a], 1);
+        count_add(&mm->moves[n->a], 1);
     } else if (n->kind == NOTE_SHED || n->kind == NOTE_REFUSED) {
-        metrics_inc(&mm->refusals[n->kind == NOTE_SHED ? n->b : REFUSAL_LATE], 1);
+        count_add(&mm->refusals[n->kind == NOTE_SHED ? n->b : REFUSAL_LATE], 1);
     }
 }
 
@@ -54,7 +55,7 @@ void metrics_answered_by(struct model_metrics *mm, struct view name)
             return;
         }
         if (view_eq(view_of(b->name, b->name_bytes), name)) {
-            metrics_inc(&b->n, 1);
+            count_add(&b->n, 1);
             return;
         }
     }
@@ -104,9 +105,9 @@ void metrics_demand_add(struct model_metrics *mm, const struct model *m, enum de
 {
     struct demand_count *d = &mm->demand[k];
     uint64_t cost_ns = atomic_load_explicit(&m->cost_ns, memory_order_relaxed);
-    metrics_inc(&d->requests, 1);
-    metrics_inc(&d->rows, rows);
-    metrics_inc(cost_ns > 0 ? &d->row_ns : &d->unknown_rows, cost_ns > 0 ? rows * cost_ns : rows);
+    count_add(&d->requests, 1);
+    count_add(&d->rows, rows);
+    count_add(cost_ns > 0 ? &d->row_ns : &d->unknown_rows, cost_ns > 0 ? rows * cost_ns : rows);
 }
 
 struct demand_sum metrics_demand(const struct gateway *g, const struct model *m, enum demand k)
@@ -157,11 +158,6 @@ struct page {
     struct hist sum; // scratch: the shards of one histogram added up
 };
 
-static uint64_t get(const _Atomic uint64_t *c)
-{
-    return atomic_load_explicit(c, memory_order_relaxed);
-}
-
 static const struct model_metrics *shard_of(const struct page *p, unsigned loop,
                                             const struct model *m)
 {
@@ -184,7 +180,7 @@ static uint64_t sum_of(const struct page *p, const struct model *m, size_t offse
     uint64_t sum = 0;
     for (unsigned i = 0; i < p->g->loops.n; i++) {
         const struct model_metrics *mm = shard_of(p, i, m);
-        sum += mm ? get((const _Atomic uint64_t *)((const char *)mm + offset) + k) : 0;
+        sum += mm ? count_get((const _Atomic uint64_t *)((const char *)mm + offset) + k) : 0;
     }
     return sum;
 }
@@ -217,7 +213,7 @@ static void requests(struct page *p)
     for (unsigned status = 0; status < STATUS_COUNT; status++) {
         uint64_t n = 0;
         for (unsigned i = 0; i < p->g->loops.n; i++)
-            n += get(&p->g->parts[i]->metrics.other[status]);
+            n += count_get(&p->g->parts[i]->metrics.other[status]);
         put_requests(p, VIEW(""), status, "none", n);
     }
 }
@@ -286,7 +282,7 @@ static void refusals(struct page *p)
                                   {"reason", view_str(refusal_name[REFUSAL_MEMORY])}};
     uint64_t n = 0;
     for (unsigned i = 0; i < p->g->loops.n; i++)
-        n += get(&p->g->parts[i]->metrics.no_memory);
+        n += count_get(&p->g->parts[i]->metrics.no_memory);
     prom_family(&p->prom, "sluice_refusals_total", "counter",
                 "Requests refused for want of room or time, by the reason.");
     each_model(p, refusals_of);
@@ -304,7 +300,7 @@ static void cache_of(struct page *p, const struct model *m)
 {
     for (unsigned k = 0; k < CACHE_COUNTS; k++) {
         struct prom_label labels[] = {{"model", m->name}, {"event", view_str(cache_count_name[k])}};
-        uint64_t n = get(&m->cache.count[k]);
+        uint64_t n = count_get(&m->cache.count[k]);
         if (n > 0 || atomic_load(&m->caches))
             prom_count(&p->prom, labels, N(labels), n);
     }
@@ -408,8 +404,8 @@ static void levels(struct page *p)
 
 static void kept_of(struct page *p, const struct model *m)
 {
-    if (get(&m->cache.bytes) > 0)
-        put_gauge(p, m, get(&m->cache.bytes));
+    if (count_get(&m->cache.bytes) > 0)
+        put_gauge(p, m, count_get(&m->cache.bytes));
 }
 
 static void models(struct page *p)
@@ -525,7 +521,7 @@ static void loops(struct page *p)
     for (unsigned i = 0; i < g->loops.n; i++) {
         snprintf(digits, sizeof(digits), "%u", i);
         struct prom_label label = {"loop", view_str(digits)};
-        prom_count(&p->prom, &label, 1, get(&g->parts[i]->metrics.streams));
+        prom_count(&p->prom, &label, 1, count_get(&g->parts[i]->metrics.streams));
     }
 }
 
@@ -536,7 +532,7 @@ static void refused(struct page *p)
     for (unsigned status = 0; status < STATUS_COUNT; status++) {
         uint64_t n = 0;
         for (unsigned i = 0; i < p->g->loops.n; i++)
-            n += get(&p->g->parts[i]->metrics.refused[status]);
+            n += count_get(&p->g->parts[i]->metrics.refused[status]);
         struct prom_label label = {"status", view_str(status_table[status].name)};
         if (n > 0 || status == STATUS_BAD_REQUEST) // one series from the start: rates need it
             prom_count(&p->prom, &label, 1, n);
@@ -549,7 +545,7 @@ static void put_abused(struct page *p, enum abuse_kind kind, enum abuse_verdict 
         [ABUSE_NO_NEW] = "no_new_streams", [ABUSE_CUT] = "cut", [ABUSE_WENT_ON] = "went_on"};
     uint64_t n = 0;
     for (unsigned i = 0; i < p->g->loops.n; i++)
-        n += get(&p->g->parts[i]->metrics.abused[kind][verdict]);
+        n += count_get(&p->g->parts[i]->metrics.abused[kind][verdict]);
     struct prom_label labels[] = {{"reason", view_str(abuse_name[kind])},
                                   {"action", view_str(action[verdict])}};
     if (n > 0 || (kind == ABUSE_RESET && verdict == ABUSE_NO_NEW)) // rates need one from the start
@@ -611,9 +607,9 @@ static void workers(struct page *p)
 // Since its process was started; of one that nobody saw start nothing is said.
 static void starts_of(struct page *p, const struct endpoint *e)
 {
-    uint64_t spawned_us = get(&e->start.at_us[START_SPAWNED]);
+    uint64_t spawned_us = count_get(&e->start.at_us[START_SPAWNED]);
     for (unsigned i = START_LISTENING; spawned_us > 0 && i < START_PHASES; i++) {
-        uint64_t at_us = get(&e->start.at_us[i]);
+        uint64_t at_us = count_get(&e->start.at_us[i]);
         struct prom_label labels[] = {{"worker", view_str(e->name)},
                                       {"phase", view_str(start_phase_name[i])}};
         if (at_us >= spawned_us)
@@ -635,7 +631,7 @@ static uint64_t sum_of_stores(const struct page *p, size_t offset)
 {
     uint64_t n = 0;
     for (unsigned i = 0; i < p->g->loops.n; i++)
-        n += get((const _Atomic uint64_t *)((const char *)&p->g->parts[i]->store + offset));
+        n += count_get((const _Atomic uint64_t *)((const char *)&p->g->parts[i]->store + offset));
     return n;
 }
 
@@ -715,7 +711,7 @@ static uint64_t sum_of_trial(const struct page *p, const struct trial *t, size_t
     uint64_t sum = 0;
     for (unsigned i = 0; i < p->g->loops.n; i++) {
         const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
-        sum += c ? get((const _Atomic uint64_t *)((const char *)c + offset) + k) : 0;
+        sum += c ? count_get((const _Atomic uint64_t *)((const char *)c + offset) + k) : 0;
     }
     return sum;
 }
@@ -909,38 +905,38 @@ static void predictions(struct page *p)
         {"sluice_predictions_records_total", "counter", "Records of predictions that were made.",
          s.records},
         {"sluice_predictions_written_total", "counter", "Of them those that are in a file.",
-         get(&log->written)},
+         count_get(&log->written)},
         {"sluice_predictions_dropped_total", "counter",
          "Of them those that went for want of room: the oldest.", s.dropped},
         {"sluice_predictions_lost_total", "counter",
-         "Of them those that could not be written before the log ended.", get(&log->lost)},
+         "Of them those that could not be written before the log ended.", count_get(&log->lost)},
         {"sluice_predictions_refused_total", "counter",
          "Requests answered 503, as their records are required and had no room.", s.refused},
         {"sluice_predictions_waiting_bytes", "gauge", "Memory of records that wait for the writer.",
          s.waiting},
         {"sluice_predictions_file_bytes_total", "counter", "Bytes in files, compressed.",
-         get(&log->files.written)},
+         count_get(&log->files.written)},
         {"sluice_predictions_file_errors_total", "counter", "Calls on files that failed.",
-         get(&log->files.errors)},
+         count_get(&log->files.errors)},
         {"sluice_predictions_files_closed_total", "counter", "Files that are whole.",
-         get(&log->files.closed)},
+         count_get(&log->files.closed)},
         {"sluice_predictions_streamed_total", "counter", "Records that are in a stream.",
-         get(&log->stream.written)},
+         count_get(&log->stream.written)},
         {"sluice_predictions_stream_there_total", "counter",
          "Of them those that were there already when they were sent again.",
-         get(&log->stream.again_there)},
+         count_get(&log->stream.again_there)},
         {"sluice_predictions_stream_renewed_total", "counter",
          "Records that another id was given to, as a greater one was there.",
-         get(&log->stream.renewed)},
+         count_get(&log->stream.renewed)},
         {"sluice_predictions_stream_errors_total", "counter",
-         "Commands that were late, lost or refused: sent again.", get(&log->stream.errors)},
+         "Commands that were late, lost or refused: sent again.", count_get(&log->stream.errors)},
         {"sluice_predictions_spool_bytes", "gauge", "Bytes on the disk that wait for Redis.",
-         get(&log->stream.spool.bytes)},
+         count_get(&log->stream.spool.bytes)},
         {"sluice_predictions_spool_errors_total", "counter", "Calls on the spool that failed.",
-         get(&log->stream.spool.errors)},
+         count_get(&log->stream.spool.errors)},
         {"sluice_predictions_files_cut_total", "counter",
          "Files of an earlier process that were cut behind their last whole frame.",
-         get(&log->files.cut)},
+         count_get(&log->files.cut)},
     };
     for (unsigned i = 0; i < N(rows); i++) {
         prom_family(o, rows[i].name, rows[i].type, rows[i].help);

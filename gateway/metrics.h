@@ -89,13 +89,6 @@ struct metrics {
     _Atomic uint32_t live, zombies; // infers
 };
 
-static inline void metrics_inc(_Atomic uint64_t *c, uint64_t by)
-{
-    // One writer: a load and a store, no locked instruction.
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
-                          memory_order_relaxed);
-}
-
 void metrics_demand_add(struct model_metrics *mm, const struct model *m, enum demand k,
                         uint32_t rows);
 struct demand_sum metrics_demand(const struct gateway *g, const struct model *m, enum demand k);

@@ -1,6 +1,7 @@
 #include "gateway/origin.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "base/num.h"
 #include "gateway/await.h"
 #include "gateway/card.h"
@@ -212,7 +213,7 @@ static struct model *only_model(struct request *r)
 static void count_memory(struct part *p, const struct model *m)
 {
     struct model_metrics *mm = m ? metrics_model(&p->metrics, m) : NULL;
-    metrics_inc(mm ? &mm->refusals[REFUSAL_MEMORY] : &p->metrics.no_memory, 1);
+    count_add(mm ? &mm->refusals[REFUSAL_MEMORY] : &p->metrics.no_memory, 1);
     shadows_call(p); // what they hold is for those who are served
 }
 
@@ -616,7 +617,7 @@ static void on_head(struct exchange *ex, void *ctx)
     if (!r)
         return;
     if (ex->carrier == HTTP_2)
-        metrics_inc(&p->metrics.streams, 1);
+        count_add(&p->metrics.streams, 1);
     r->part = p;
     r->snap = snapshot_hold(p);
     r->front = f;
@@ -697,7 +698,7 @@ static void on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse_verdi
                      void *ctx)
 {
     struct part *p = part_of(ctx, c);
-    metrics_inc(&p->metrics.abused[kind][verdict], 1);
+    count_add(&p->metrics.abused[kind][verdict], 1);
     if (verdict != ABUSE_WENT_ON) // one line a connection
         GATEWAY_EVENT(p->gateway, p->loop, LOG_WARN, "client_abuse",
                       LOG_S("client", server_conn_peer(c)), LOG_CSTR("why", abuse_name[kind]),

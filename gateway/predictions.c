@@ -1,6 +1,7 @@
 #include "gateway/predictions.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "base/mem.h"
 #include "gateway/process.h"
 #include "gateway/store_plan.h"
@@ -21,12 +22,6 @@
 static uint64_t now(const struct predictions *p)
 {
     return loop_now_us(p->loop);
-}
-
-static void count(_Atomic uint64_t *c, uint64_t by)
-{
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
-                          memory_order_relaxed);
 }
 
 struct predictions_sum predictions_sum(const struct predictions *p)
@@ -128,13 +123,13 @@ static bool put_lines(struct predictions *p)
     uint64_t wall_us = loop_wall_us(p->loop), errors = atomic_load(&f->errors);
     bool ok = !record_files_waits(f) || record_files_retry(f, wall_us);
     if (ok) {
-        count(&p->written, p->n_frame);
+        count_add(&p->written, p->n_frame);
         p->n_frame = 0;
     }
     if (ok && p->n_lines > 0) {
         ok = record_files_put(f, buffer_view(&p->lines), wall_us);
         if (ok)
-            count(&p->written, p->n_lines);
+            count_add(&p->written, p->n_lines);
         else if (record_files_waits(f))
             p->n_frame = p->n_lines;
         if (ok || record_files_waits(f)) {
@@ -184,7 +179,7 @@ static void put_stream(struct predictions *p, const struct record_lane *l, size_
     struct view v = buffer_view(&p->lines);
     struct view line = view_of(v.p + from, v.n - from - 1); // without its newline
     if (!record_stream_put(&p->stream, p->lane, l->ms, l->seq, line))
-        count(&p->lost, 1);
+        count_add(&p->lost, 1);
 }
 
 static void print_one(struct predictions *p)
@@ -197,7 +192,7 @@ static void print_one(struct predictions *p)
     size_t before = buffer_len(&p->lines);
     p->at += prediction_bytes(from);
     if (!prediction_print(&p->lines, from, &at)) {
-        count(&p->lost, 1);
+        count_add(&p->lost, 1);
         return;
     }
     if (record_stream_is_on(&p->stream))
@@ -228,7 +223,7 @@ static bool throw_away(struct predictions *p)
 {
     if (p->config)
         return false;
-    count(&p->lost, p->chunk->records);
+    count_add(&p->lost, p->chunk->records);
     p->at = p->chunk->used;
     return true;
 }
@@ -350,7 +345,7 @@ static void give_up(struct predictions *p)
     buffer_reset(&p->lines);
     p->n_lines = p->n_frame = 0;
     p->n_unsent = 0;
-    count(&p->lost, lost);
+    count_add(&p->lost, lost);
     if (lost > 0)
         say(p, LOG_ERROR, "predictions_lost", lost,
             p->stream.why[0] ? p->stream.why : p->files.why);

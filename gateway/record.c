@@ -1,6 +1,7 @@
 #include "gateway/record.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "gateway/predictions.h"
 #include "infer/prediction.h"
 
@@ -49,7 +50,7 @@ bool record_promise(struct request *r, const struct model *m, struct error *e)
         r->promised = n;
         return true;
     }
-    metrics_inc(&p->lane->refused, 1);
+    count_add(&p->lane->refused, 1);
     return error_set(e, STATUS_UNAVAILABLE,
                      "predictions: no room for the record that this model's predictions require");
 }

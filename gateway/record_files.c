@@ -1,5 +1,6 @@
 #include "gateway/record_files.h"
 
+#include "base/count.h"
 #include "base/date.h"
 #include "base/mem.h"
 #include <dirent.h>
@@ -21,12 +22,6 @@
 #define SWEEP_US 60000000
 #define NAMES_TRIED 1000
 
-static void count(_Atomic uint64_t *c, uint64_t by)
-{
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
-                          memory_order_relaxed);
-}
-
 __attribute__((format(printf, 2, 3))) static bool fails(struct record_files *f, const char *format,
                                                         ...)
 {
@@ -34,7 +29,7 @@ __attribute__((format(printf, 2, 3))) static bool fails(struct record_files *f, 
     va_start(ap, format);
     vsnprintf(f->why, sizeof(f->why), format, ap);
     va_end(ap);
-    count(&f->errors, 1);
+    count_add(&f->errors, 1);
     return false;
 }
 
@@ -141,7 +136,7 @@ static void take_over(struct record_files *f, const char *path, uint64_t now_us)
               (whole > 0 ? finish(fd, path) : unlink(path) == 0);
     if (!ok)
         fails(f, "%s: %s", path, strerror(errno));
-    count(&f->cut, cut && ok);
+    count_add(&f->cut, cut && ok);
     close(fd);
 }
 
@@ -237,7 +232,7 @@ bool record_files_close(struct record_files *f)
               file_sync_directory(f->place.directory);
     if (!ok)
         fails(f, "%s: %s", path, strerror(errno));
-    count(&f->closed, ok && f->bytes > 0);
+    count_add(&f->closed, ok && f->bytes > 0);
     close(f->fd);
     f->fd = -1;
     return ok;
@@ -315,7 +310,7 @@ static bool write_frame(struct record_files *f)
         at += (size_t)n;
     }
     f->bytes += v.n;
-    count(&f->written, v.n);
+    count_add(&f->written, v.n);
     buffer_reset(&f->frame);
     return true;
 }

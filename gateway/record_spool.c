@@ -1,5 +1,6 @@
 #include "gateway/record_spool.h"
 
+#include "base/count.h"
 #include "base/hash.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -20,12 +21,6 @@ struct spool_head {
     uint64_t read;
 };
 
-static void count(_Atomic uint64_t *c, uint64_t by)
-{
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + by,
-                          memory_order_relaxed);
-}
-
 __attribute__((format(printf, 2, 3))) static bool fails(struct record_spool *s, const char *format,
                                                         ...)
 {
@@ -33,7 +28,7 @@ __attribute__((format(printf, 2, 3))) static bool fails(struct record_spool *s, 
     va_start(ap, format);
     vsnprintf(s->why, sizeof(s->why), format, ap);
     va_end(ap);
-    count(&s->errors, 1);
+    count_add(&s->errors, 1);
     return false;
 }
 

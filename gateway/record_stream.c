@@ -1,6 +1,7 @@
 #include "gateway/record_stream.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "gateway/store_plan.h"
@@ -11,12 +12,6 @@
 #define PAUSE_US 100000
 #define TIMEOUT_US 2000000 // a Redis that rewrites its log may take so long
 #define KEY_BYTES (STREAM_PREFIX + 16)
-
-static void count(_Atomic uint64_t *c)
-{
-    atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + 1,
-                          memory_order_relaxed);
-}
 
 static void pump_soon(struct record_stream *s)
 {
@@ -126,7 +121,7 @@ static void delivered(struct record_stream *s, struct stream_record *r)
 {
     r->state = STREAM_DONE;
     s->refused = false;
-    count(&s->written);
+    count_add(&s->written, 1);
 }
 
 static void end_of(struct stream_record *r)
@@ -178,7 +173,7 @@ static void on_last(const struct redis_answer *said, void *user)
         known = entry.n == 2 && read_id(redis_item(&entry, 0).text, &ms, &seq);
     }
     if (known) {
-        count(&s->renewed);
+        count_add(&s->renewed, 1);
         s->renew(s->ctx, r->loop, &ms, &seq);
         r->ms = ms;
         r->seq = seq;
@@ -194,7 +189,7 @@ static void on_range(const struct redis_answer *said, void *user)
     if (said->end != REDIS_END_LIST) {
         wait_again(s, r, true);
     } else if (is_there(said, r)) {
-        count(&s->again_there);
+        count_add(&s->again_there, 1);
         delivered(s, r);
     } else if (!ask(s, r, "XREVRANGE", VIEW("+"), VIEW("-"), on_last)) {
         wait_again(s, r, true);
@@ -219,7 +214,7 @@ static void on_added(const struct redis_answer *said, void *user)
         if (!ask(s, r, "XRANGE", own, own, on_range)) // whether that is its own
             wait_again(s, r, true);
     } else {
-        count(&s->errors);
+        count_add(&s->errors, 1);
         s->refused = said->end == REDIS_END_ERROR;
         if (s->refused)
             snprintf(s->why, sizeof(s->why), "%.*s", (int)(said->text.n < 200 ? said->text.n : 200),

@@ -2,6 +2,7 @@
 
 #include "api/feedback.h"
 #include "base/check.h"
+#include "base/count.h"
 #include "base/mem.h"
 #include "base/siphash.h"
 #include "gateway/origin.h"
@@ -206,7 +207,7 @@ bool rewards_take(struct serving *s, struct view *variant, struct error *e)
         !find_reward(t.keep->config, f->name, &reward, e))
         return false;
     if (f->key.n > 0 ? !find_by_key(&t, f->key, &v, e) : !find_by_id(p, &t, f->request_id, &v, e)) {
-        metrics_inc(&p->rewards.unknown, 1);
+        count_add(&p->rewards.unknown, 1);
         return false;
     }
     struct trial_counts *c = experiments_counts(t.keep->trials[v], p->loop->index);
@@ -215,7 +216,7 @@ bool rewards_take(struct serving *s, struct view *variant, struct error *e)
     struct reward_counts *at = &c->rewards[t.keep->reward_slots[v * CONFIG_MAX_REWARDS + reward]];
     add_double(&at->sum, f->value);
     add_double(&at->squares, f->value * f->value);
-    metrics_inc(&at->n, 1);
+    count_add(&at->n, 1);
     *variant = t.experiment->variants[v].name;
     return true;
 }

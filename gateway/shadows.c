@@ -1,6 +1,7 @@
 #include "gateway/shadows.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "base/mem.h"
 #include "gateway/origin.h"
 #include "router/step.h"
@@ -22,7 +23,7 @@ static void count_end(const struct request *r, enum shadow_end end)
 {
     struct shadow_counts *c = counts_of(r->shadow, r->part->loop->index);
     if (c)
-        metrics_inc(&c->ends[end], 1);
+        count_add(&c->ends[end], 1);
 }
 
 // Half of limits.bytes_in_flight is free: else what it holds may be missed by who is served.
@@ -114,10 +115,10 @@ static void count_output(struct shadow_counts *c, const struct likeness *l)
     struct shadow_output *o = output_of(c, l->name);
     if (!o)
         return;
-    metrics_inc(&o->found[l->kind], 1);
-    metrics_inc(&o->same, is_same(l));
-    metrics_inc(&o->elements, l->elements);
-    metrics_inc(&o->equal, l->equal);
+    count_add(&o->found[l->kind], 1);
+    count_add(&o->same, is_same(l));
+    count_add(&o->elements, l->elements);
+    count_add(&o->equal, l->equal);
     raise_to(&o->max_abs, l->max_abs);
     raise_to(&o->max_rel, l->max_rel);
 }
@@ -164,9 +165,9 @@ void shadows_told(struct part *p, struct infer *in)
     struct shadow_counts *c = counts_of(r->shadow, p->loop->index);
     if (!c)
         return;
-    metrics_inc(&c->ends[s->end], 1);
+    count_add(&c->ends[s->end], 1);
     if (s->end == SHADOW_FAILED)
-        metrics_inc(&c->failures[s->error.status], 1);
+        count_add(&c->failures[s->error.status], 1);
     if (s->end != SHADOW_ANSWERED)
         return;
     hist_add(&c->took, s->took_us);

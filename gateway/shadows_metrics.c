@@ -1,3 +1,4 @@
+#include "base/count.h"
 #include "gateway/metrics.h"
 #include "gateway/process.h"
 #include "gateway/prom.h"
@@ -12,11 +13,6 @@ struct prom_of {
     struct gateway *g;
     struct hist sum; // scratch
 };
-
-static uint64_t get(const _Atomic uint64_t *c)
-{
-    return atomic_load_explicit(c, memory_order_relaxed);
-}
 
 static void each_shadow(struct prom_of *p, void (*fn)(struct prom_of *p, const struct trial *t))
 {
@@ -46,7 +42,7 @@ static uint64_t sum_of_shadow(const struct prom_of *p, const struct trial *t, si
     uint64_t sum = 0;
     for (unsigned i = 0; i < p->g->loops.n; i++) {
         const struct shadow_counts *c = shadow_at(t, i);
-        sum += c ? get((const _Atomic uint64_t *)((const char *)c + offset) + k) : 0;
+        sum += c ? count_get((const _Atomic uint64_t *)((const char *)c + offset) + k) : 0;
     }
     return sum;
 }
@@ -104,7 +100,7 @@ struct output_sum { // over all loops
 
 static double larger_of(double a, const _Atomic uint64_t *bits)
 {
-    uint64_t at = get(bits);
+    uint64_t at = count_get(bits);
     double b;
     memcpy(&b, &at, sizeof(b));
     return a > b ? a : b;
@@ -122,10 +118,10 @@ static struct output_sum sum_of_output(const struct prom_of *p, const struct tri
             if (!view_eq(view_of(o->name, o->name_bytes), name))
                 continue;
             for (unsigned kind = 0; kind < LIKE_KINDS; kind++)
-                sum.found[kind] += get(&o->found[kind]);
-            sum.same += get(&o->same);
-            sum.elements += get(&o->elements);
-            sum.equal += get(&o->equal);
+                sum.found[kind] += count_get(&o->found[kind]);
+            sum.same += count_get(&o->same);
+            sum.elements += count_get(&o->elements);
+            sum.equal += count_get(&o->equal);
             sum.max_abs = larger_of(sum.max_abs, &o->max_abs);
             sum.max_rel = larger_of(sum.max_rel, &o->max_rel);
         }

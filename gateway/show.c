@@ -14,18 +14,6 @@
 #include "gateway/workers.h"
 #include <unistd.h>
 
-static void put(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_w_key(w, view_str(key));
-    json_w_u64(w, value);
-}
-
-static void put_text(struct json_writer *w, const char *key, const char *value)
-{
-    json_w_key(w, view_str(key));
-    json_w_string(w, view_str(value));
-}
-
 // What the loop itself told of what it holds, a whole object.
 static void show_said(struct json_writer *w, const struct buffer *said)
 {
@@ -44,14 +32,14 @@ static void show_loops(struct json_writer *w, struct gateway *g, const struct bu
     for (unsigned i = 0; i < g->loops.n; i++) {
         struct loop *l = g->loops.loop[i];
         json_w_object(w);
-        put(w, "index", i);
-        put(w, "connections", atomic_load(&l->conns));
-        put(w, "turns", loop_turns(l));
-        put(w, "messages", atomic_load(&l->msgs));
-        put(w, "delay_p99_us", hist_quantile(&l->delay, 0.99));
-        put(w, "in_flight", atomic_load(&g->parts[i]->metrics.live));
-        put(w, "streams", atomic_load(&g->parts[i]->metrics.streams));
-        put(w, "zombies", atomic_load(&g->parts[i]->metrics.zombies));
+        json_put(w, "index", i);
+        json_put(w, "connections", atomic_load(&l->conns));
+        json_put(w, "turns", loop_turns(l));
+        json_put(w, "messages", atomic_load(&l->msgs));
+        json_put(w, "delay_p99_us", hist_quantile(&l->delay, 0.99));
+        json_put(w, "in_flight", atomic_load(&g->parts[i]->metrics.live));
+        json_put(w, "streams", atomic_load(&g->parts[i]->metrics.streams));
+        json_put(w, "zombies", atomic_load(&g->parts[i]->metrics.zombies));
         show_said(w, &said[i]);
         json_w_object_end(w);
     }
@@ -61,10 +49,10 @@ static void show_loops(struct json_writer *w, struct gateway *g, const struct bu
 // What its desk has told those who choose among models.
 static void show_standing(struct json_writer *w, const struct model *m, uint64_t now_us)
 {
-    put(w, "level", standing_level(m));
-    put(w, "share_ppm", atomic_load(&m->share) * 1000000ull / MODEL_SHARE);
-    put(w, "row_us", atomic_load(&m->row_us));
-    put(w, "p99_us", atomic_load(&m->p99_us));
+    json_put(w, "level", standing_level(m));
+    json_put(w, "share_ppm", atomic_load(&m->share) * 1000000ull / MODEL_SHARE);
+    json_put(w, "row_us", atomic_load(&m->row_us));
+    json_put(w, "p99_us", atomic_load(&m->p99_us));
     json_w_key(w, VIEW("wait_us"));
     json_w_array(w);
     for (unsigned lane = 0; lane < POLICY_LANES; lane++)
@@ -80,7 +68,7 @@ static void show_tenant(struct json_writer *w, const struct gateway *g, uint16_t
     json_w_object(w);
     json_w_key(w, VIEW("name"));
     json_w_string(w, index == TENANT_REST ? VIEW("(others)") : view_of(name, n));
-    put(w, "rows", (uint64_t)rows);
+    json_put(w, "rows", (uint64_t)rows);
     json_w_object_end(w);
 }
 
@@ -93,7 +81,7 @@ static void show_tenants(struct json_writer *w, const struct gateway *g, const s
     uint64_t shown[TENANT_INDICES / 64 + 1] = {0};
     if (!b)
         return;
-    put(w, "tenants", tenants_active(b));
+    json_put(w, "tenants", tenants_active(b));
     json_w_key(w, VIEW("tenants_most"));
     json_w_array(w);
     for (unsigned k = 0; k < SHOWN_TENANTS; k++) {
@@ -125,19 +113,19 @@ static void show_models(struct json_writer *w, struct gateway *g)
         json_w_object(w);
         json_w_key(w, VIEW("name"));
         json_w_string(w, m->name);
-        put(w, "home", model_home(m));
-        put(w, "ready_replicas", atomic_load(&m->ready));
+        json_put(w, "home", model_home(m));
+        json_put(w, "ready_replicas", atomic_load(&m->ready));
         show_standing(w, m, loop_now_us(&g->main));
-        put(w, "max_batch", atomic_load(&m->max_batch));
-        put(w, "waiting_rows", atomic_load(&m->waiting));
-        put(w, "running_rows", atomic_load(&m->running));
-        put(w, "charged_rows", (uint64_t)atomic_load(&m->room_rows));
-        put(w, "charged_bytes", (uint64_t)atomic_load(&m->room_bytes));
-        put(w, "queue_limit_rows", atomic_load(&m->queue_limit));
-        put(w, "rate_rows", atomic_load(&m->rate));
+        json_put(w, "max_batch", atomic_load(&m->max_batch));
+        json_put(w, "waiting_rows", atomic_load(&m->waiting));
+        json_put(w, "running_rows", atomic_load(&m->running));
+        json_put(w, "charged_rows", (uint64_t)atomic_load(&m->room_rows));
+        json_put(w, "charged_bytes", (uint64_t)atomic_load(&m->room_bytes));
+        json_put(w, "queue_limit_rows", atomic_load(&m->queue_limit));
+        json_put(w, "rate_rows", atomic_load(&m->rate));
         show_tenants(w, g, m);
-        put(w, "cache_entries", atomic_load(&m->cache.entries));
-        put(w, "cache_bytes", atomic_load(&m->cache.bytes));
+        json_put(w, "cache_entries", atomic_load(&m->cache.entries));
+        json_put(w, "cache_bytes", atomic_load(&m->cache.bytes));
         json_w_object_end(w);
     }
     json_w_array_end(w);
@@ -153,14 +141,14 @@ static void show_variants(struct json_writer *w, const struct gateway *g,
     for (unsigned v = 0; v < e->n_variants; v++) {
         const struct config_variant *c = &p->keeps[k].config->variants[v];
         json_w_object(w);
-        put_text(w, "name", c->name);
-        put_text(w, "model", c->model);
-        put(w, "weight_ppm", run ? run->state.weight[v] : c->weight[c->weights - 1]);
+        json_put_text(w, "name", c->name);
+        json_put_text(w, "model", c->model);
+        json_put(w, "weight_ppm", run ? run->state.weight[v] : c->weight[c->weights - 1]);
         json_w_key(w, VIEW("known"));
         json_w_bool(w, table_find(g->table, e->variants[v].model) != NULL);
         json_w_key(w, VIEW("fits"));
         json_w_bool(w, !(unfit >> v & 1));
-        put(w, "requests", experiments_requests(p->keeps[k].trials[v], g->loops.n));
+        json_put(w, "requests", experiments_requests(p->keeps[k].trials[v], g->loops.n));
         json_w_object_end(w);
     }
     json_w_array_end(w);
@@ -172,9 +160,9 @@ static void show_shadows(struct json_writer *w, const struct config_experiment *
     json_w_array(w);
     for (unsigned i = 0; i < c->shadow_count; i++) {
         json_w_object(w);
-        put_text(w, "name", c->shadows[i].name);
-        put_text(w, "model", c->shadows[i].model);
-        put(w, "share_ppm", c->shadows[i].share_ppm);
+        json_put_text(w, "name", c->shadows[i].name);
+        json_put_text(w, "model", c->shadows[i].model);
+        json_put(w, "share_ppm", c->shadows[i].share_ppm);
         json_w_object_end(w);
     }
     json_w_array_end(w);
@@ -186,19 +174,19 @@ static void show_experiment(struct json_writer *w, struct gateway *g,
     const struct trial_run *run = trials_find(g, p->site.experiments[k].name);
     const struct config_experiment *c = p->keeps[k].config;
     json_w_object(w);
-    put_text(w, "name", c->name);
-    put_text(w, "model", c->model);
-    put_text(w, "key", c->key.text);
+    json_put_text(w, "name", c->name);
+    json_put_text(w, "model", c->model);
+    json_put_text(w, "key", c->key.text);
     if (c->layer) {
-        put_text(w, "layer", c->layer);
-        put(w, "from_ppm", c->from_ppm);
-        put(w, "to_ppm", c->to_ppm);
+        json_put_text(w, "layer", c->layer);
+        json_put(w, "from_ppm", c->from_ppm);
+        json_put(w, "to_ppm", c->to_ppm);
     } else {
-        put(w, "holdout_ppm", c->holdout_ppm);
+        json_put(w, "holdout_ppm", c->holdout_ppm);
     }
     if (run) {
-        put_text(w, "status", trial_status_name[run->state.status]);
-        put(w, "revision", run->state.revision);
+        json_put_text(w, "status", trial_status_name[run->state.status]);
+        json_put(w, "revision", run->state.revision);
     }
     show_variants(w, g, p, k, run);
     show_shadows(w, c);
@@ -224,9 +212,9 @@ static void show_workers(struct json_writer *w, struct gateway *g)
     json_w_array(w);
     for (const struct endpoint *e = g->fleet.endpoints; e; e = e->next) {
         json_w_object(w);
-        put(w, "id", e->id);
-        put_text(w, "name", e->name);
-        put_text(w, "address", e->address);
+        json_put(w, "id", e->id);
+        json_put_text(w, "name", e->name);
+        json_put_text(w, "address", e->address);
         json_w_key(w, VIEW("leaving"));
         json_w_bool(w, e->leaving);
         json_w_key(w, VIEW("connections"));
@@ -244,12 +232,12 @@ static void show_front(struct json_writer *w, const struct front *f)
     struct server_stats s;
     server_stats(f->server, &s);
     json_w_object(w);
-    put_text(w, "name", f->name);
-    put_text(w, "address", f->address);
-    put_text(w, "state", front_state_name[f->state]);
-    put(w, "connections", s.conns);
-    put(w, "accepted", s.accepted);
-    put(w, "handed_over", s.handed_over);
+    json_put_text(w, "name", f->name);
+    json_put_text(w, "address", f->address);
+    json_put_text(w, "state", front_state_name[f->state]);
+    json_put(w, "connections", s.conns);
+    json_put(w, "accepted", s.accepted);
+    json_put(w, "handed_over", s.handed_over);
     json_w_key(w, VIEW("accepting"));
     json_w_bool(w, s.accepting);
     json_w_key(w, VIEW("tls"));
@@ -278,9 +266,9 @@ static void show_configuration(struct json_writer *w, struct gateway *g)
     log_time(since, g->snap->since_us);
     json_w_key(w, VIEW("configuration"));
     json_w_object(w);
-    put_text(w, "path", g->snap->config->path);
-    put(w, "generation", g->snap->generation);
-    put_text(w, "since", since);
+    json_put_text(w, "path", g->snap->config->path);
+    json_put(w, "generation", g->snap->generation);
+    json_put_text(w, "since", since);
     json_w_key(w, VIEW("older"));
     json_w_array(w);
     for (const struct snapshot *p = g->snap->next; p; p = p->next) {
@@ -288,9 +276,9 @@ static void show_configuration(struct json_writer *w, struct gateway *g)
         for (unsigned i = 0; i < g->loops.n; i++)
             requests += atomic_load_explicit(&p->hold[i].uses, memory_order_relaxed);
         json_w_object(w);
-        put(w, "generation", p->generation);
-        put(w, "loops", atomic_load(&p->holders));
-        put(w, "requests", requests);
+        json_put(w, "generation", p->generation);
+        json_put(w, "loops", atomic_load(&p->holders));
+        json_put(w, "requests", requests);
         json_w_object_end(w);
     }
     json_w_array_end(w);
@@ -311,18 +299,18 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     buffer_init(&page);
     json_write(&w, &page);
     json_w_object(&w);
-    put_text(&w, "version", SLUICE_VERSION);
-    put(&w, "pid", (uint64_t)getpid());
-    put(&w, "generation", g->boot->generation);
-    put(&w, "event_readers", events_readers(g->events));
-    put_text(&w, "log_level", log_level_name[log_level(g->log)]);
-    put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
-    put_text(&w, "phase", show_phase(g));
-    put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
-    put(&w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
-    put(&w, "level", levels_instance(g));
-    put(&w, "cache_leased", (uint64_t)atomic_load(&g->kept.granted));
-    put(&w, "cache_limit", (uint64_t)atomic_load(&g->kept.limit));
+    json_put_text(&w, "version", SLUICE_VERSION);
+    json_put(&w, "pid", (uint64_t)getpid());
+    json_put(&w, "generation", g->boot->generation);
+    json_put(&w, "event_readers", events_readers(g->events));
+    json_put_text(&w, "log_level", log_level_name[log_level(g->log)]);
+    json_put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
+    json_put_text(&w, "phase", show_phase(g));
+    json_put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
+    json_put(&w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
+    json_put(&w, "level", levels_instance(g));
+    json_put(&w, "cache_leased", (uint64_t)atomic_load(&g->kept.granted));
+    json_put(&w, "cache_limit", (uint64_t)atomic_load(&g->kept.limit));
     show_configuration(&w, g);
     show_fronts(&w, g);
     show_loops(&w, g, said);
@@ -349,9 +337,9 @@ static void show_holdings(struct part *p, struct view about, struct buffer *said
     workers_show(p, &w);
     json_w_key(&w, VIEW("store"));
     store_show(p, &w);
-    put(&w, "awaiting", p->await.n);
-    put(&w, "blocks", loop_blocks(p->loop)->live_blocks);
-    put(&w, "block_bytes", loop_blocks(p->loop)->live_bytes);
+    json_put(&w, "awaiting", p->await.n);
+    json_put(&w, "blocks", loop_blocks(p->loop)->live_blocks);
+    json_put(&w, "block_bytes", loop_blocks(p->loop)->live_bytes);
     json_w_object_end(&w);
     if (w.failed)
         buffer_reset(said);

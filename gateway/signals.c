@@ -7,29 +7,17 @@
 #include "gateway/snapshot.h"
 #include <stdio.h>
 
-static void put(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_w_key(w, view_str(key));
-    json_w_u64(w, value);
-}
-
-static void put_text(struct json_writer *w, const char *key, struct view value)
-{
-    json_w_key(w, view_str(key));
-    json_w_string(w, value);
-}
-
 // ---- models ------------------------------------------------------------------------------------------
 
 static void put_demand(struct json_writer *w, const char *key, const struct demand_sum *d)
 {
     json_w_key(w, view_str(key));
     json_w_object(w);
-    put(w, "requests", d->requests);
-    put(w, "rows", d->rows);
+    json_put(w, "requests", d->requests);
+    json_put(w, "rows", d->rows);
     json_w_key(w, VIEW("row_seconds"));
     json_w_f64(w, (double)d->row_ns / 1e9);
-    put(w, "rows_of_unknown_cost", d->unknown_rows);
+    json_put(w, "rows_of_unknown_cost", d->unknown_rows);
     json_w_object_end(w);
 }
 
@@ -37,13 +25,13 @@ static void show_model(struct json_writer *w, const struct gateway *g, const str
 {
     struct demand_sum all = {0}, of;
     json_w_object(w);
-    put_text(w, "name", m->name);
-    put(w, "ready_replicas", atomic_load(&m->ready));
-    put(w, "level", atomic_load(&m->level));
-    put(w, "share_ppm", atomic_load(&m->share) * 1000000ull / MODEL_SHARE);
-    put(w, "waiting_rows", atomic_load(&m->waiting));
-    put(w, "running_rows", atomic_load(&m->running));
-    put(w, "row_cost_ns", atomic_load(&m->cost_ns));
+    json_put_view(w, "name", m->name);
+    json_put(w, "ready_replicas", atomic_load(&m->ready));
+    json_put(w, "level", atomic_load(&m->level));
+    json_put(w, "share_ppm", atomic_load(&m->share) * 1000000ull / MODEL_SHARE);
+    json_put(w, "waiting_rows", atomic_load(&m->waiting));
+    json_put(w, "running_rows", atomic_load(&m->running));
+    json_put(w, "row_cost_ns", atomic_load(&m->cost_ns));
     for (enum demand k = 0; k < DEMANDS; k++) {
         of = metrics_demand(g, m, k);
         put_demand(w, demand_name[k], &of);
@@ -73,11 +61,11 @@ static void show_models(struct json_writer *w, const struct gateway *g)
 static void show_worker(struct json_writer *w, const struct endpoint *e)
 {
     json_w_object(w);
-    put_text(w, "name", view_str(e->name));
-    put_text(w, "section", view_str(e->section));
+    json_put_view(w, "name", view_str(e->name));
+    json_put_view(w, "section", view_str(e->section));
     json_w_key(w, VIEW("local"));
     json_w_bool(w, e->local);
-    put(w, "starts", atomic_load(&e->start.starts));
+    json_put(w, "starts", atomic_load(&e->start.starts));
     for (unsigned i = 0; i < START_PHASES; i++) {
         uint64_t at_us = atomic_load_explicit(&e->start.at_us[i], memory_order_relaxed);
         char key[32];
@@ -110,10 +98,10 @@ void signals_page(struct exchange *ex, void *ctx)
     buffer_init(&page);
     json_write(&w, &page);
     json_w_object(&w);
-    put_text(&w, "boot_id", view_str(g->boot_id));
-    put(&w, "monotonic_us", loop_now_us(&g->main));
-    put(&w, "started_us", g->started_us);
-    put(&w, "generation", g->snap->generation);
+    json_put_view(&w, "boot_id", view_str(g->boot_id));
+    json_put(&w, "monotonic_us", loop_now_us(&g->main));
+    json_put(&w, "started_us", g->started_us);
+    json_put(&w, "generation", g->snap->generation);
     show_models(&w, g);
     show_workers(&w, g);
     json_w_object_end(&w);

@@ -1,6 +1,7 @@
 #include "gateway/snapshot.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "base/mem.h"
 #include "gateway/part.h"
 #include "gateway/reload.h"
@@ -178,19 +179,19 @@ void snapshot_publish(struct snapshot *p)
 
 struct snapshot *snapshot_hold(struct part *part)
 {
-    metrics_inc(&part->snap->hold[part->loop->index].uses, 1);
+    count_add(&part->snap->hold[part->loop->index].uses, 1);
     return part->snap;
 }
 
 void snapshot_hold_on(struct part *part, struct snapshot *p)
 {
-    metrics_inc(&p->hold[part->loop->index].uses, 1);
+    count_add(&p->hold[part->loop->index].uses, 1);
 }
 
 void snapshot_let_go(struct part *part, struct snapshot *p)
 {
     _Atomic uint64_t *uses = &p->hold[part->loop->index].uses;
-    metrics_inc(uses, (uint64_t)-1);
+    count_add(uses, (uint64_t)-1);
     if (p != part->snap && atomic_load_explicit(uses, memory_order_relaxed) == 0)
         leave(p, part->loop);
 }

@@ -1,5 +1,6 @@
 #include "gateway/statistics.h"
 
+#include "base/count.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "gateway/card.h"
@@ -34,8 +35,8 @@ static struct figures *figures_of(struct model_metrics *mm, struct view version)
 
 static void add(struct figures_tally *t, uint64_t us)
 {
-    metrics_inc(&t->n, 1);
-    metrics_inc(&t->us, us);
+    count_add(&t->n, 1);
+    count_add(&t->us, us);
 }
 
 void figures_answered(struct model_metrics *mm, struct view version, const struct answer_meta *meta,
@@ -82,23 +83,18 @@ void figures_batch(struct part *p, const struct model *m, struct view version, u
     struct figures *f = mm ? figures_of(mm, version) : NULL;
     if (!f)
         return;
-    metrics_inc(&f->inferences, rows);
-    metrics_inc(&f->executions, 1);
+    count_add(&f->inferences, rows);
+    count_add(&f->executions, 1);
     atomic_store_explicit(&f->last_ms, loop_wall_us(p->loop) / 1000, memory_order_relaxed);
     add_size(f, rows, compute_us);
 }
 
 // ---- telling -----------------------------------------------------------------------------------------------
 
-static uint64_t get(const _Atomic uint64_t *c)
-{
-    return atomic_load_explicit(c, memory_order_relaxed);
-}
-
 static void sum(struct oip_duration *into, const struct figures_tally *t)
 {
-    into->count += get(&t->n);
-    into->us += get(&t->us);
+    into->count += count_get(&t->n);
+    into->us += count_get(&t->us);
 }
 
 // The rows' sizes, ascending. False: out of memory.
@@ -123,14 +119,14 @@ static bool sum_sizes(struct oip_figures *row, const struct figures *f, struct a
 
 static bool sum_figures(struct oip_figures *row, const struct figures *f, struct arena *a)
 {
-    uint64_t last_ms = get(&f->last_ms);
+    uint64_t last_ms = count_get(&f->last_ms);
     sum(&row->success, &f->success);
     sum(&row->fail, &f->fail);
     sum(&row->queue, &f->queue);
     sum(&row->compute, &f->compute);
     sum(&row->cache_hit, &f->cache_hit);
-    row->inferences += get(&f->inferences);
-    row->executions += get(&f->executions);
+    row->inferences += count_get(&f->inferences);
+    row->executions += count_get(&f->executions);
     row->last_ms = last_ms > row->last_ms ? last_ms : row->last_ms;
     return sum_sizes(row, f, a);
 }
@@ -188,7 +184,7 @@ static struct oip_figures *figures_sum(const struct gateway *g, struct model *m,
                        atomic_load_explicit(&shard->model[m->index], memory_order_acquire), a))
             return NULL;
     }
-    rows[others].cache_miss.count = get(&m->cache.count[CACHE_MISSES]);
+    rows[others].cache_miss.count = count_get(&m->cache.count[CACHE_MISSES]);
     return rows;
 }
 

@@ -1,6 +1,7 @@
 #include "gateway/store.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/sha256.h"
@@ -23,11 +24,6 @@ const char *const store_count_name[STORE_COUNTS] = {
     [STORE_FOUND] = "found", [STORE_MISSED] = "missed",     [STORE_LATE] = "late",
     [STORE_TOLD] = "told",   [STORE_NOT_TOLD] = "not_told",
 };
-
-static void count(_Atomic uint64_t *c)
-{
-    metrics_inc(c, 1);
-}
 
 // ---- epochs --------------------------------------------------------------------------------------------
 
@@ -221,7 +217,7 @@ static void take(struct part *p, const struct store_wait *w, struct view value)
     enum stored_fault fault;
     loop_worked(p->loop, value.n);
     struct answer *answer = stored_answer(loop_blocks(p->loop), value, &it, &fault);
-    count(answer ? &p->store.count[STORE_FOUND] : &p->store.fault[fault]);
+    count_add(answer ? &p->store.count[STORE_FOUND] : &p->store.fault[fault], 1);
     if (!answer) {
         give(p, w->ask, NULL, 0);
         return;
@@ -240,7 +236,7 @@ static void on_got(const struct redis_answer *said, void *user)
         take(p, w, said->text);
     } else {
         w->ask->unheard = said->end != REDIS_END_NOTHING;
-        count(&p->store.count[w->ask->unheard ? STORE_LATE : STORE_MISSED]);
+        count_add(&p->store.count[w->ask->unheard ? STORE_LATE : STORE_MISSED], 1);
         give(p, w->ask, NULL, 0);
     }
     mem_free(w);
@@ -268,7 +264,7 @@ void store_get(struct part *p, struct store_ask *a)
 {
     if (send_get(p, a))
         return;
-    count(&p->store.count[STORE_LATE]);
+    count_add(&p->store.count[STORE_LATE], 1);
     a->unheard = true;
     give(p, a, NULL, 0);
 }
@@ -276,7 +272,7 @@ void store_get(struct part *p, struct store_ask *a)
 static void on_put(const struct redis_answer *said, void *user)
 {
     struct part *p = user;
-    count(&p->store.count[said->end == REDIS_END_TEXT ? STORE_TOLD : STORE_NOT_TOLD]);
+    count_add(&p->store.count[said->end == REDIS_END_TEXT ? STORE_TOLD : STORE_NOT_TOLD], 1);
 }
 
 static bool send_put(struct part *p, const struct store_ask *a)
@@ -306,7 +302,7 @@ void store_put(struct part *p, struct store_ask *a)
     bool current = a->epoch == atomic_load(&a->model->cache.epoch);
     bool knows = s->redis && loop_now_us(p->loop) < s->known_us;
     if (!current || !knows || !send_put(p, a))
-        count(&s->count[STORE_NOT_TOLD]);
+        count_add(&s->count[STORE_NOT_TOLD], 1);
     store_told(a);
 }
 

@@ -1,5 +1,6 @@
 #include "gateway/tally.h"
 
+#include "base/count.h"
 #include "base/mem.h"
 #include "gateway/experiments.h"
 #include "gateway/levels.h"
@@ -37,29 +38,6 @@ struct tally {
     struct hist now, took, rows;
     struct hist all; // what all models took, since the last look
 };
-
-static uint64_t get(const _Atomic uint64_t *c)
-{
-    return atomic_load_explicit(c, memory_order_relaxed);
-}
-
-static void put(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_w_key(w, view_str(key));
-    json_w_u64(w, value);
-}
-
-static void put_text(struct json_writer *w, const char *key, const char *value)
-{
-    json_w_key(w, view_str(key));
-    json_w_string(w, view_str(value));
-}
-
-static void put_flag(struct json_writer *w, const char *key, bool value)
-{
-    json_w_key(w, view_str(key));
-    json_w_bool(w, value);
-}
 
 static const struct model_metrics *shard_of(const struct tally *t, unsigned loop,
                                             const struct model *m)
@@ -108,7 +86,7 @@ static void add_group(uint64_t *out, const struct count_group *of, const void *f
 {
     const _Atomic uint64_t *c = (const _Atomic uint64_t *)((const char *)from + of->offset);
     for (unsigned k = 0; k < of->n; k++)
-        out[k] += get(&c[k]);
+        out[k] += count_get(&c[k]);
 }
 
 static const struct answered_sum *find_by(const struct counted *c, const struct answered_sum *like)
@@ -166,15 +144,15 @@ static struct stands stands_of(const struct model *m)
 
 static void put_stands(struct json_writer *w, const struct stands *s)
 {
-    put(w, "level", s->level);
-    put_text(w, "cause", s->cause);
-    put_flag(w, "pinned", s->pinned);
-    put(w, "ready", s->ready);
-    put(w, "share_ppm", s->share_ppm);
-    put(w, "waiting", s->waiting);
-    put(w, "running", s->running);
-    put(w, "queue_limit", s->queue_limit);
-    put(w, "max_batch", s->max_batch);
+    json_put(w, "level", s->level);
+    json_put_text(w, "cause", s->cause);
+    json_put_bool(w, "pinned", s->pinned);
+    json_put(w, "ready", s->ready);
+    json_put(w, "share_ppm", s->share_ppm);
+    json_put(w, "waiting", s->waiting);
+    json_put(w, "running", s->running);
+    json_put(w, "queue_limit", s->queue_limit);
+    json_put(w, "max_batch", s->max_batch);
 }
 
 static void put_group(struct json_writer *w, const struct count_group *of, const uint64_t *count)
@@ -188,7 +166,7 @@ static void put_group(struct json_writer *w, const struct count_group *of, const
             json_w_object(w);
         }
         any = true;
-        put(w, of->name(k), count[k]);
+        json_put(w, of->name(k), count[k]);
     }
     if (any)
         json_w_object_end(w);
@@ -209,8 +187,8 @@ static void put_by(struct json_writer *w, const struct counted *c)
 
 static void put_quantiles(struct json_writer *w, const struct hist *took)
 {
-    put(w, "p50_us", hist_quantile(took, 0.5));
-    put(w, "p99_us", hist_quantile(took, 0.99));
+    json_put(w, "p50_us", hist_quantile(took, 0.5));
+    json_put(w, "p99_us", hist_quantile(took, 0.99));
 }
 
 static void put_sizes(struct json_writer *w, const struct hist *rows)
@@ -219,12 +197,12 @@ static void put_sizes(struct json_writer *w, const struct hist *rows)
     json_w_key(w, VIEW("sizes"));
     json_w_array(w);
     for (unsigned i = 0; i < SIZES; i++) {
-        uint64_t n = i + 1 < SIZES ? hist_count_le(rows, 1ull << i) : get(&rows->count);
+        uint64_t n = i + 1 < SIZES ? hist_count_le(rows, 1ull << i) : count_get(&rows->count);
         json_w_u64(w, n > below ? n - below : 0);
         below = n;
     }
     json_w_array_end(w);
-    put(w, "rows", get(&rows->sum));
+    json_put(w, "rows", count_get(&rows->sum));
 }
 
 static void put_model(struct json_writer *w, const struct told_model *m, const struct counted *c,
@@ -239,9 +217,9 @@ static void put_model(struct json_writer *w, const struct told_model *m, const s
         put_group(w, &groups[i], &c->count[at]);
     if (c->n_by > 0)
         put_by(w, c);
-    if (get(&took->count) > 0)
+    if (count_get(&took->count) > 0)
         put_quantiles(w, took);
-    if (get(&rows->count) > 0)
+    if (count_get(&rows->count) > 0)
         put_sizes(w, rows);
     json_w_object_end(w);
 }
@@ -344,15 +322,15 @@ static void step_models(struct tally *t, struct json_writer *w)
 
 static void put_process(struct json_writer *w, struct gateway *g)
 {
-    put_text(w, "boot_id", g->boot_id);
-    put_text(w, "phase", show_phase(g));
-    put(w, "level", levels_instance(g));
-    put(w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
-    put(w, "generation", g->snap->generation);
-    put(w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
-    put(w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
-    put(w, "cache_leased", (uint64_t)atomic_load(&g->kept.granted));
-    put(w, "cache_limit", (uint64_t)atomic_load(&g->kept.limit));
+    json_put_text(w, "boot_id", g->boot_id);
+    json_put_text(w, "phase", show_phase(g));
+    json_put(w, "level", levels_instance(g));
+    json_put(w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
+    json_put(w, "generation", g->snap->generation);
+    json_put(w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
+    json_put(w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
+    json_put(w, "cache_leased", (uint64_t)atomic_load(&g->kept.granted));
+    json_put(w, "cache_limit", (uint64_t)atomic_load(&g->kept.limit));
 }
 
 static void put_loops(struct json_writer *w, const struct gateway *g)
@@ -363,12 +341,12 @@ static void put_loops(struct json_writer *w, const struct gateway *g)
         struct loop *l = g->loops.loop[i];
         const struct metrics *s = &g->parts[i]->metrics;
         json_w_object(w);
-        put(w, "connections", atomic_load(&l->conns));
-        put(w, "in_flight", atomic_load(&s->live));
-        put(w, "streams", get(&s->streams));
-        put(w, "zombies", atomic_load(&s->zombies));
-        put(w, "turns", loop_turns(l));
-        put(w, "delay_p99_us", hist_quantile(&l->delay, 0.99));
+        json_put(w, "connections", atomic_load(&l->conns));
+        json_put(w, "in_flight", atomic_load(&s->live));
+        json_put(w, "streams", count_get(&s->streams));
+        json_put(w, "zombies", atomic_load(&s->zombies));
+        json_put(w, "turns", loop_turns(l));
+        json_put(w, "delay_p99_us", hist_quantile(&l->delay, 0.99));
         json_w_object_end(w);
     }
     json_w_array_end(w);
@@ -399,16 +377,16 @@ static void put_trial(struct tally *t, const struct trial *of, struct json_write
         if (!c)
             continue;
         for (unsigned k = 0; k < STATUS_COUNT; k++)
-            *(k == STATUS_OK ? &ok : &errors) += get(&c->requests[k]);
-        fallbacks += get(&c->fallbacks);
+            *(k == STATUS_OK ? &ok : &errors) += count_get(&c->requests[k]);
+        fallbacks += count_get(&c->fallbacks);
         hist_merge(&t->now, &c->took);
     }
     json_w_object(w);
-    put_text(w, "experiment", of->name);
-    put_text(w, "variant", of->variant);
-    put(w, "requests", ok + errors);
-    put(w, "errors", errors);
-    put(w, "fallbacks", fallbacks);
+    json_put_text(w, "experiment", of->name);
+    json_put_text(w, "variant", of->variant);
+    json_put(w, "requests", ok + errors);
+    json_put(w, "errors", errors);
+    json_put(w, "fallbacks", fallbacks);
     put_quantiles(w, &t->now);
     json_w_object_end(w);
 }
@@ -451,8 +429,8 @@ void tally_step(struct tally *t, uint64_t ms, struct json_writer *w)
 {
     uint64_t trials = t->trials;
     json_w_object(w);
-    put_flag(w, "whole", false);
-    put(w, "ms", ms);
+    json_put_bool(w, "whole", false);
+    json_put(w, "ms", ms);
     put_process(w, t->gateway);
     put_loops(w, t->gateway);
     step_gone(t, w);
@@ -460,7 +438,7 @@ void tally_step(struct tally *t, uint64_t ms, struct json_writer *w)
     json_w_array(w);
     step_models(t, w);
     json_w_array_end(w);
-    if (get(&t->all.count) > 0)
+    if (count_get(&t->all.count) > 0)
         put_quantiles(w, &t->all);
     t->trials = 0;
     each_trial(t, add_trial, NULL);
@@ -472,7 +450,7 @@ void tally_step(struct tally *t, uint64_t ms, struct json_writer *w)
 void tally_whole(struct tally *t, struct json_writer *w)
 {
     json_w_object(w);
-    put_flag(w, "whole", true);
+    json_put_bool(w, "whole", true);
     put_process(w, t->gateway);
     put_loops(w, t->gateway);
     json_w_key(w, VIEW("models"));

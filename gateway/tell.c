@@ -1,3 +1,4 @@
+#include "base/count.h"
 #include "gateway/access.h"
 #include "gateway/origin.h"
 #include "gateway/statistics.h"
@@ -41,20 +42,20 @@ static void count(struct request *r, uint64_t total_us)
     const struct answer_meta *meta = &r->serving.meta;
     enum status outcome = r->serving.outcome;
     if (!mm) {
-        metrics_inc(&s->other[outcome], 1);
+        count_add(&s->other[outcome], 1);
         return;
     }
     count_demand(r, mm, m);
     enum answer_source source = r->infer.source;
     if (outcome != STATUS_OK) {
-        metrics_inc(&mm->failures[outcome], 1);
+        count_add(&mm->failures[outcome], 1);
         figures_failed(mm, m, r->infer.request.version, total_us);
         return;
     }
     bool other = meta->fallback.n > 0; // its versions are no versions of this one
     figures_answered(mm, other ? VIEW("") : meta->version, meta, source, total_us);
-    metrics_inc(&mm->answers[source], 1);
-    metrics_inc(&mm->fallbacks, other);
+    count_add(&mm->answers[source], 1);
+    count_add(&mm->fallbacks, other);
     if (other && source != SOURCE_DEFAULT && meta->model.n > 0) // 0: out of memory
         metrics_answered_by(mm, meta->model);
     hist_add(&mm->stage[STAGE_TOTAL], total_us);
@@ -74,15 +75,15 @@ static void count_draw(struct request *r, uint64_t total_us)
     if (!c)
         return;
     if (r->draw.how == DRAW_FORCED)
-        metrics_inc(&c->forced, 1);
+        count_add(&c->forced, 1);
     if (!r->draw.experiment)
-        metrics_inc(&c->outside[r->draw.how], 1);
+        count_add(&c->outside[r->draw.how], 1);
     if (r->draw.how != DRAW_TAKEN)
         return;
-    metrics_inc(&c->requests[s->outcome], 1);
+    count_add(&c->requests[s->outcome], 1);
     if (s->outcome != STATUS_OK)
         return;
-    metrics_inc(&c->fallbacks, s->meta.fallback.n > 0);
+    count_add(&c->fallbacks, s->meta.fallback.n > 0);
     hist_add(&c->took, total_us);
 }
 
@@ -101,7 +102,7 @@ static void put_line(struct part *p, const struct access_entry *e)
     buffer_reset(&p->line);
     if (access_format(&p->line, e)) {
         log_write(p->gateway->log, p->loop->index, SINK_ACCESS, buffer_view(&p->line));
-        metrics_inc(&p->metrics.log_lines, 1);
+        count_add(&p->metrics.log_lines, 1);
     }
 }
 
@@ -285,7 +286,7 @@ void tell_end(struct request *r, bool whole)
     if (total_us < r->serving.meta.total_us)
         total_us = r->serving.meta.total_us;
     if (ex->carrier == HTTP_2)
-        metrics_inc(&r->part->metrics.streams, (uint64_t)-1);
+        count_add(&r->part->metrics.streams, (uint64_t)-1);
     count(r, total_us);
     if (r->place)
         count_draw(r, total_us);
@@ -301,7 +302,7 @@ void tell_end(struct request *r, bool whole)
 void tell_refused(struct part *p, struct http_conn *c, enum status outcome, unsigned http,
                   const char *why)
 {
-    metrics_inc(&p->metrics.refused[outcome], 1);
+    count_add(&p->metrics.refused[outcome], 1);
     if (!p->snap->config->log.access)
         return;
     struct access_entry e = {.wall_us = loop_wall_us(p->loop),

@@ -11,24 +11,6 @@
 #define TIGHT_AT 2000 // requests for which they are narrowest
 #define JSON VIEW("application/json")
 
-static void put(struct json_writer *w, const char *key, uint64_t value)
-{
-    json_w_key(w, view_str(key));
-    json_w_u64(w, value);
-}
-
-static void put_text(struct json_writer *w, const char *key, const char *value)
-{
-    json_w_key(w, view_str(key));
-    json_w_string(w, view_str(value));
-}
-
-static void put_bool(struct json_writer *w, const char *key, bool value)
-{
-    json_w_key(w, view_str(key));
-    json_w_bool(w, value);
-}
-
 // What is not known, or has no end, is null.
 static void put_number(struct json_writer *w, const char *key, double value)
 {
@@ -92,11 +74,11 @@ static void put_effects(struct json_writer *w, const struct gateway *g, const st
     struct guard_counts own = trials_counts(g, run, variant, &took[1]);
     struct guard_counts control = trials_counts(g, run, 0, &took[0]);
     struct stats_sum errors = sum_of_arm(own.errors), latency = sum_of_hist(&took[1]);
-    put(w, "requests", own.drawn);
-    put(w, "judged", own.errors.n);
-    put(w, "errors", own.errors.bad);
-    put(w, "answers", own.fallbacks.n);
-    put(w, "fallbacks", own.fallbacks.bad);
+    json_put(w, "requests", own.drawn);
+    json_put(w, "judged", own.errors.n);
+    json_put(w, "errors", own.errors.bad);
+    json_put(w, "answers", own.fallbacks.n);
+    json_put(w, "fallbacks", own.fallbacks.bad);
     put_interval(w, "error_rate", mean_of(&errors), stats_mean(&errors, ALPHA, TIGHT_AT));
     put_interval(w, "latency_mean_us", mean_of(&latency), stats_mean(&latency, ALPHA, TIGHT_AT));
     put_quantile(w, "latency_p50_us", &took[1], 0.5);
@@ -121,7 +103,7 @@ static void put_guards(struct json_writer *w, const struct trial_run *run, unsig
         if (!run->guards.rules.on[k])
             continue;
         json_w_object(w);
-        put_text(w, "guard", guard_name[k]);
+        json_put_text(w, "guard", guard_name[k]);
         if (k >= GUARD_PAIRS)
             put_number(w, "limit", run->guards.rules.limit[k]);
         put_number(w, "evidence", guards_evidence(&run->guards, k, variant));
@@ -139,10 +121,10 @@ static void put_variants(struct json_writer *w, const struct gateway *g,
     json_w_array(w);
     for (unsigned v = 0; v < run->state.n_variants; v++) {
         json_w_object(w);
-        put_text(w, "name", run->state.variant[v]);
+        json_put_text(w, "name", run->state.variant[v]);
         json_w_key(w, VIEW("model"));
         json_w_string(w, e->variants[v].model);
-        put(w, "weight_ppm", run->state.weight[v]);
+        json_put(w, "weight_ppm", run->state.weight[v]);
         put_effects(w, g, run, v);
         if (v > 0 && trials_watched(run))
             put_guards(w, run, v);
@@ -154,20 +136,21 @@ static void put_variants(struct json_writer *w, const struct gateway *g,
 static void put_state(struct json_writer *w, const struct trial_run *run)
 {
     const struct trial_state *s = &run->state;
-    put_text(w, "name", s->name);
+    json_put_text(w, "name", s->name);
     json_w_key(w, VIEW("model"));
     json_w_string(w, run->place->site.model);
-    put(w, "revision", s->revision);
-    put_text(w, "status", trial_status_name[s->status]);
+    json_put(w, "revision", s->revision);
+    json_put_text(w, "status", trial_status_name[s->status]);
     if (s->status == TRIAL_PROMOTED)
-        put_text(w, "promoted", s->variant[s->promoted]);
-    put(w, "at_ms", s->at_us / 1000);
-    put_text(w, "who", s->who);
-    put_text(w, "why", s->why);
-    put_bool(w, "kept", run->kept);
-    put_bool(w, "from_file", s->counts_from == s->revision && strcmp(s->who, "gateway.conf") == 0);
-    put_bool(w, "watched", trials_watched(run));
-    put_bool(w, "skewed", run->skewed);
+        json_put_text(w, "promoted", s->variant[s->promoted]);
+    json_put(w, "at_ms", s->at_us / 1000);
+    json_put_text(w, "who", s->who);
+    json_put_text(w, "why", s->why);
+    json_put_bool(w, "kept", run->kept);
+    json_put_bool(w, "from_file",
+                  s->counts_from == s->revision && strcmp(s->who, "gateway.conf") == 0);
+    json_put_bool(w, "watched", trials_watched(run));
+    json_put_bool(w, "skewed", run->skewed);
 }
 
 static void put_experiment(struct json_writer *w, const struct gateway *g,
@@ -221,9 +204,9 @@ static void conflict(struct exchange *ex, const struct gateway *g, const struct 
     buffer_init(&page);
     json_write(&w, &page);
     json_w_object(&w);
-    put_text(&w, "error", why);
+    json_put_text(&w, "error", why);
     if (expected > 0)
-        put(&w, "expected_revision", expected);
+        json_put(&w, "expected_revision", expected);
     json_w_key(&w, VIEW("is"));
     put_experiment(&w, g, run);
     json_w_object_end(&w);
