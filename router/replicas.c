@@ -1,4 +1,4 @@
-#include "router/replicas.h"
+#include "router/replicas_inner.h"
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -9,16 +9,6 @@
 #include <string.h>
 
 #define DEADLINE_US 30000000 // of a model whose rules name none
-
-static uint64_t most(uint64_t a, uint64_t b)
-{
-    return a > b ? a : b;
-}
-
-static uint64_t least(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
 
 void replicas_init(struct replicas *rs, struct desk *d, uint64_t seed, uint64_t now_us)
 {
@@ -86,7 +76,7 @@ static void ask_doubted(struct replicas *rs, struct replica *r, uint64_t now_us,
     ask_probe(rs, r, fx);
 }
 
-// ---- who may take a batch ----------------------------------------------------------------------------
+// ---- versions ----------------------------------------------------------------------------------------
 
 static int by_text(const void *a, const void *b)
 {
@@ -113,45 +103,6 @@ bool replica_has(const struct replica *r, struct view version)
     return false;
 }
 
-bool replica_usable(const struct replica *r, uint64_t now_us)
-{
-    return r->up && r->standing != STANDING_OPEN && now_us >= r->not_before_us;
-}
-
-static bool is_auto(const struct replicas *rs)
-{
-    return rs->model->rules.policy == POLICY_AUTO;
-}
-
-static uint32_t credit_of(const struct replicas *rs, const struct replica *r)
-{
-    if (rs->model->rules.pipeline > 0)
-        return rs->model->rules.pipeline;
-    return r->n_servers * (is_auto(rs) ? REPLICA_PIPELINE_AUTO : REPLICA_PIPELINE_FIXED);
-}
-
-static bool has_credit(const struct replicas *rs, const struct replica *r, uint64_t now_us)
-{
-    bool single = rs->suspects > 0 || r->standing != STANDING_CLOSED;
-    return r->batches < (single ? 1 : credit_of(rs, r)) && replica_usable(r, now_us);
-}
-
-bool replicas_serve(const struct replicas *rs, struct view version, bool with_credit,
-                    uint64_t now_us)
-{
-    for (unsigned i = 0; i < rs->n; i++) {
-        const struct replica *r = &rs->at[i];
-        if (r->up && replica_has(r, version) && (!with_credit || has_credit(rs, r, now_us)))
-            return true;
-    }
-    return false;
-}
-
-bool replicas_credit(const struct replicas *rs, uint64_t now_us)
-{
-    return replicas_serve(rs, (struct view){0}, true, now_us);
-}
-
 // ---- R6: slow start ----------------------------------------------------------------------------------
 
 static void begin_ramp(struct replicas *rs, struct replica *r, uint64_t now_us)
@@ -171,184 +122,6 @@ static void rest(const struct replicas *rs, struct replica *r, uint64_t sent_us,
     double weight = (double)since_us / (double)all_us;
     weight = weight > REPLICA_RAMP_FROM ? weight : REPLICA_RAMP_FROM;
     r->rest_us = now_us + (uint64_t)((double)(now_us - sent_us) * (1 / weight - 1));
-}
-
-// ---- choosing ----------------------------------------------------------------------------------------
-
-static unsigned soonest_server(const struct replica *r, uint64_t now_us)
-{
-    unsigned best = 0;
-    for (unsigned i = 1; i < r->n_servers; i++) {
-        if (server_before(&r->server[i], &r->server[best], now_us))
-            best = i;
-    }
-    return best;
-}
-
-static struct replica *soonest(struct replica **fit, unsigned n, uint64_t now_us)
-{
-    struct replica *best = fit[0];
-    for (unsigned i = 1; i < n; i++) {
-        if (server_before(&fit[i]->server[soonest_server(fit[i], now_us)],
-                          &best->server[soonest_server(best, now_us)], now_us))
-            best = fit[i];
-    }
-    return best;
-}
-
-static double load(const struct replica *r)
-{
-    return (r->rows + 1.0) * (r->latency_us + 1.0);
-}
-
-// Could it have the batch now, so that nobody waits if another one rests? Under auto, where credit is no measure, one that is
-// idle.
-static bool is_free(const struct replicas *rs, const struct replica *r, uint64_t now_us)
-{
-    return !is_auto(rs) || server_busy_us(&r->server[soonest_server(r, now_us)], now_us) == 0;
-}
-
-// Too many rows for r, and not for another one that is up?
-static bool is_for_others(const struct replicas *rs, const struct replica *r,
-                          const struct wanted *w)
-{
-    for (unsigned i = 0; i < rs->n && w->rows > r->facts.max_batch; i++) {
-        const struct replica *o = &rs->at[i];
-        if (o->up && o->facts.max_batch >= w->rows && replica_has(o, w->version))
-            return true;
-    }
-    return false;
-}
-
-bool replicas_sibling(const struct replicas *rs, const struct wanted *w, uint64_t now_us)
-{
-    for (unsigned i = 0; i < rs->n; i++) {
-        const struct replica *r = &rs->at[i];
-        if (r->id != w->avoid && replica_usable(r, now_us) && replica_has(r, w->version) &&
-            !is_for_others(rs, r, w))
-            return true;
-    }
-    return false;
-}
-
-struct fitting { // those that a batch may go to
-    struct replica *at[DESK_REPLICAS];
-    unsigned n;
-};
-
-// Of the lowest class that has any.
-static void find_fitting(struct replicas *rs, const struct wanted *w, bool fresh, struct fitting *f,
-                         uint64_t now_us)
-{
-    unsigned rank = REPLICA_RANKS;
-    f->n = 0;
-    for (unsigned i = 0; i < rs->n; i++) {
-        struct replica *r = &rs->at[i];
-        if (!has_credit(rs, r, now_us) || r->id == w->avoid || !replica_has(r, w->version))
-            continue;
-        if (r->facts.rank < w->rank || r->facts.rank > rank || is_for_others(rs, r, w) ||
-            (fresh && (now_us < r->rest_us || !is_free(rs, r, now_us))))
-            continue;
-        f->n = r->facts.rank < rank ? 0 : f->n;
-        rank = r->facts.rank;
-        f->at[f->n++] = r;
-    }
-}
-
-struct replica *replicas_choose(struct replicas *rs, const struct wanted *w, uint64_t now_us)
-{
-    struct fitting f = {.n = 0};
-    if (now_us < rs->ramp_until_us && rs->n_up > 1)
-        find_fitting(rs, w, true, &f, now_us);
-    if (f.n == 0)
-        find_fitting(rs, w, false, &f, now_us);
-    if (f.n <= 1)
-        return f.n ? f.at[0] : NULL;
-    if (is_auto(rs))
-        return soonest(f.at, f.n, now_us);
-    unsigned a = (unsigned)rand_below(&rs->rand, f.n), b = (unsigned)rand_below(&rs->rand, f.n - 1);
-    b += b >= a;
-    return load(f.at[a]) <= load(f.at[b]) ? f.at[a] : f.at[b];
-}
-
-uint32_t replicas_cap(struct replicas *rs, const struct wanted *w, uint64_t now_us)
-{
-    const struct replica *r = rs->mixed ? replicas_choose(rs, w, now_us) : NULL;
-    uint32_t max = r ? r->facts.max_batch : rs->max_batch;
-    return max ? max : 1;
-}
-
-struct outlook replicas_outlook(const struct replicas *rs, uint64_t now_us)
-{
-    struct outlook o = {0};
-    unsigned rank = REPLICA_RANKS;
-    for (unsigned i = 0; i < rs->n; i++) {
-        const struct replica *r = &rs->at[i];
-        if (!replica_usable(r, now_us) || r->facts.rank > rank)
-            continue;
-        if (r->facts.rank < rank)
-            o = (struct outlook){0};
-        rank = r->facts.rank;
-        for (unsigned k = 0; k < r->n_servers; k++)
-            outlook_add(&o, &r->server[k], now_us);
-    }
-    if (rs->mixed)
-        preference_beside(rs, &o, now_us);
-    return o;
-}
-
-// D4
-static bool is_overtaken(const struct desk *d, struct replica *r, uint64_t free_us, uint64_t now_us)
-{
-    bool in_turn = d->passed == 0 || d->passed >= DEVICE_PASSES;
-    if (d->batcher.count == 0 || r->batches > 0 || free_us <= now_us || !in_turn)
-        r->promised_us = 0;
-    else if (r->promised_us == 0)
-        r->promised_us = free_us;
-    return r->promised_us > 0 && now_us >= r->promised_us;
-}
-
-void replicas_watch_devices(struct replicas *rs, uint64_t now_us)
-{
-    for (unsigned i = 0; i < rs->n; i++) {
-        struct replica *r = &rs->at[i];
-        if (!r->facts.device || r->n_servers == 0) // it has not been up
-            continue;
-        r->server[0].others_us = device_free_us(r->facts.device);
-        r->server[0].overtaken = is_overtaken(rs->desk, r, r->server[0].others_us, now_us);
-    }
-}
-
-struct device_turn *replicas_open_turn(const struct replicas *rs, uint64_t now_us)
-{
-    uint64_t ahead_us = now_us + rs->desk->batcher.half_us + POLICY_LEAD_MOST_US;
-    for (unsigned i = 0; i < rs->n; i++) {
-        const struct replica *r = &rs->at[i];
-        if (r->seat.prev && r->facts.turn->first->next && replica_usable(r, now_us) &&
-            device_free_us(r->facts.device) <= ahead_us)
-            return r->facts.turn;
-    }
-    return NULL;
-}
-
-const struct batch_server *replicas_at_hand(struct replicas *rs, const struct wanted *w,
-                                            uint64_t now_us)
-{
-    const struct replica *r = replicas_choose(rs, w, now_us);
-    return r ? &r->server[soonest_server(r, now_us)] : NULL;
-}
-
-uint64_t replicas_pause_ends(const struct replicas *rs, uint64_t now_us)
-{
-    uint64_t ends = UINT64_MAX;
-    for (unsigned i = 0; i < rs->n; i++) {
-        const struct replica *r = &rs->at[i];
-        uint64_t until =
-            most(r->not_before_us, r->standing == STANDING_OPEN ? r->open_until_us : 0);
-        if (r->up && until > now_us)
-            ends = least(ends, until);
-    }
-    return ends;
 }
 
 // ---- up and down -------------------------------------------------------------------------------------
@@ -500,7 +273,7 @@ void replicas_up(struct replicas *rs, uint32_t id, const struct replica_facts *f
     r->lost = false;
     uint64_t wanted = facts->device ? 1 : most(facts->instances, 1);
     make_servers(r, (unsigned)least(wanted, REPLICA_SERVERS));
-    if (facts->device && is_auto(rs))
+    if (facts->device && replicas_auto(rs))
         device_sit(facts->turn, &r->seat, rs->desk);
     begin_ramp(rs, r, now_us);
     rs->metadata = facts->metadata;
@@ -697,7 +470,7 @@ static void server_takes(struct replicas *rs, struct replica *r, struct batch *b
     const struct batcher *q = &rs->desk->batcher;
     uint32_t rows = b->rows ? b->rows : 1;
     struct serial_device *v = r->facts.device;
-    b->server = soonest_server(r, now_us);
+    b->server = replica_soonest(r, now_us);
     b->quiet = r->server[b->server].in_flight == 0 && (!v || b->number > 0);
     b->expected_us = estimate_mean_us(preference_estimate(rs, r->facts.rank), rows);
     server_sent(&r->server[b->server], rows, b->expected_us, q->trip_us, now_us);
