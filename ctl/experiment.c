@@ -310,6 +310,44 @@ static bool put_variants(const json_t *variants, struct buffer *out)
     return ok;
 }
 
+// "0.124 (0.1 to 0.15)"
+static void cell_mean(struct columns *t, const json_t *interval)
+{
+    double v = number_of(interval, "value"), low = number_of(interval, "low"),
+           high = number_of(interval, "high");
+    if (!isfinite(v))
+        columns_cell(t, NULL);
+    else if (!isfinite(low) || !isfinite(high))
+        columns_cellf(t, "%.4g", v);
+    else
+        columns_cellf(t, "%.4g (%.4g to %.4g)", v, low, high);
+}
+
+static bool put_rewards(const json_t *variants, struct buffer *out)
+{
+    static const char *const heads[] = {
+        "REWARD", "VARIANT", ">POSTED", ">SUM", ">MEAN (95%)", ">+ TO CONTROL (95%)", NULL};
+    const json_t *v, *r;
+    struct columns t;
+    size_t i, k;
+    columns_init(&t, heads);
+    json_array_foreach(variants, i, v)
+    {
+        json_array_foreach(json_object_get(v, "rewards"), k, r)
+        {
+            columns_cell(&t, text_of(r, "name"));
+            columns_cell(&t, text_of(v, "name"));
+            cell_count(&t, r, "posted");
+            columns_cellf(&t, "%.6g", number_of(r, "sum"));
+            cell_mean(&t, json_object_get(r, "mean"));
+            cell_lift(&t, json_object_get(r, "against_control"), 1, "");
+        }
+    }
+    bool ok = (t.cells == 0 || buffer_append(out, "\n", 1)) && columns_print(&t, out);
+    columns_deinit(&t);
+    return ok;
+}
+
 static bool put_guards(const json_t *variants, struct buffer *out)
 {
     static const char *const heads[] = {"VARIANT", "GUARD", ">LIMIT", ">EVIDENCE", NULL};
@@ -339,5 +377,5 @@ bool words_of_experiment(const json_t *page, struct buffer *out)
         !text_of(page, "who"))
         return false;
     return say(page, out) && buffer_append(out, "\n", 1) && put_variants(variants, out) &&
-           put_guards(variants, out);
+           put_rewards(variants, out) && put_guards(variants, out);
 }

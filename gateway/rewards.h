@@ -41,7 +41,7 @@ void rewards_deinit(struct reward_memory *m); // the loops have stopped
 void rewards_remember(struct request *r);
 // serving_ops.feedback
 bool rewards_take(struct serving *s, struct view *variant, struct error *e);
-// Main thread: of all loops together, of a slot of its names. n: rewards.
+// Main thread: of all loops together, of a slot of its names, since the start. n: rewards.
 struct stats_sum rewards_sum(const struct trial *t, unsigned loops, unsigned slot);
 // Main thread: their families of the metrics page.
 void rewards_metrics(struct prom *o, struct gateway *g);

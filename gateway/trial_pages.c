@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/num.h"
+#include "gateway/trial_store.h"
 #include "net/server.h"
 #include <math.h>
 #include <stdarg.h>
@@ -66,6 +67,41 @@ static void put_quantile(struct json_writer *w, const char *key, const struct hi
     put_interval(w, key, value, stats_quantile(h, q, ALPHA));
 }
 
+// The mean is of requests: those without a reward have had 0. One reward alone says nothing of how they vary.
+static void put_reward(struct json_writer *w, const char *name, const struct stats_sum arm[2],
+                       const uint64_t drawn[2], bool is_control)
+{
+    struct stats_sum mean[2], seen[2];
+    for (unsigned i = 0; i < 2; i++) {
+        mean[i] = (struct stats_sum){drawn[i], arm[i].sum, arm[i].squares};
+        seen[i] = arm[i].n < 2 ? (struct stats_sum){0} : mean[i];
+    }
+    json_w_object(w);
+    json_put_text(w, "name", name);
+    json_put(w, "posted", arm[1].n);
+    put_number(w, "sum", arm[1].sum);
+    put_interval(w, "mean", mean_of(&mean[1]), stats_mean(&seen[1], ALPHA, TIGHT_AT));
+    if (!is_control)
+        put_interval(w, "against_control", mean_of(&mean[1]) - mean_of(&mean[0]),
+                     stats_lift(&seen[0], &seen[1], ALPHA, TIGHT_AT));
+    json_w_object_end(w);
+}
+
+static void put_rewards(struct json_writer *w, const struct gateway *g, const struct trial_run *run,
+                        unsigned variant, uint64_t drawn_control, uint64_t drawn)
+{
+    const struct config_experiment *c = run->place->keeps[run->index].config;
+    struct stats_sum control[CONFIG_MAX_REWARDS], own[CONFIG_MAX_REWARDS];
+    trials_rewards(g, run, 0, control);
+    trials_rewards(g, run, variant, own);
+    json_w_key(w, VIEW("rewards"));
+    json_w_array(w);
+    for (unsigned i = 0; i < c->reward_count; i++)
+        put_reward(w, c->rewards[i], (struct stats_sum[2]){control[i], own[i]},
+                   (uint64_t[2]){drawn_control, drawn}, variant == 0);
+    json_w_array_end(w);
+}
+
 // What is counted of a variant, and how it compares with the control.
 static void put_effects(struct json_writer *w, const struct gateway *g, const struct trial_run *run,
                         unsigned variant)
@@ -83,6 +119,7 @@ static void put_effects(struct json_writer *w, const struct gateway *g, const st
     put_interval(w, "latency_mean_us", mean_of(&latency), stats_mean(&latency, ALPHA, TIGHT_AT));
     put_quantile(w, "latency_p50_us", &took[1], 0.5);
     put_quantile(w, "latency_p99_us", &took[1], 0.99);
+    put_rewards(w, g, run, variant, control.drawn, own.drawn);
     if (variant == 0)
         return;
     json_w_key(w, VIEW("against_control"));
@@ -158,6 +195,7 @@ static void put_experiment(struct json_writer *w, const struct gateway *g,
 {
     json_w_object(w);
     put_state(w, run);
+    json_put_bool(w, "acts", trial_store_leads(g, run));
     put_variants(w, g, run);
     json_w_object_end(w);
 }

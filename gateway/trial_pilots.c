@@ -1,8 +1,7 @@
 #include "gateway/trial_pilots.h"
 
 #include "gateway/admin.h"
-#include "gateway/rewards.h"
-#include "gateway/trials.h"
+#include "gateway/trial_store.h"
 #include <math.h>
 #include <stdio.h>
 
@@ -95,7 +94,7 @@ static void ramp(struct gateway *g, struct trial_run *run, uint64_t now_us)
     enum ramp_move to = ramp_look(&run->pilot.ramp, &rules, &seen, now_us, &weight);
     if (run->pilot.ramp.hold != was && to != RAMP_DONE)
         say_held(g, run);
-    if (to != RAMP_GO)
+    if (to != RAMP_GO || !trial_store_leads(g, run))
         return;
     for (unsigned i = 0; i < run->state.n_variants; i++)
         file[i] = c->variants[i].weight[c->variants[i].weights - 1];
@@ -107,23 +106,17 @@ static void ramp(struct gateway *g, struct trial_run *run, uint64_t now_us)
 
 // ---- by a reward -------------------------------------------------------------------------------------
 
+// Of all requests, of which each had a reward or 0.
 static struct stats_sum reward_of(const struct gateway *g, const struct trial_run *run, unsigned v)
 {
     const struct config_experiment *c = config_of(run);
-    const struct experiment_keep *keep = &run->place->keeps[run->index];
+    struct stats_sum all[CONFIG_MAX_REWARDS];
     unsigned i = 0;
     while (i + 1 < c->reward_count && strcmp(c->rewards[i], c->bandit.reward) != 0)
         i++;
-    return rewards_sum(keep->trials[v], g->loops.n, keep->reward_slots[v * CONFIG_MAX_REWARDS + i]);
-}
-
-static void count_anew(const struct gateway *g, struct trial_run *run)
-{
-    if (run->pilot.counts_from == run->state.counts_from)
-        return;
-    run->pilot.counts_from = run->state.counts_from;
-    for (unsigned v = 0; v < run->state.n_variants; v++)
-        run->pilot.from[v] = run->from ? reward_of(g, run, v) : (struct stats_sum){0};
+    trials_rewards(g, run, v, all);
+    all[i].n = trials_counts(g, run, v, NULL).drawn;
+    return all[i];
 }
 
 static void bandit(struct gateway *g, struct trial_run *run, uint64_t now_us)
@@ -135,17 +128,12 @@ static void bandit(struct gateway *g, struct trial_run *run, uint64_t now_us)
                                  .n = run->state.n_variants};
     struct bandit_arm arms[EXPERIMENT_VARIANTS];
     uint32_t weights[EXPERIMENT_VARIANTS];
-    count_anew(g, run);
     if (now_us < run->state.at_us + c->every_us || now_us < run->pilot.tried_us + c->every_us)
         return;
     run->pilot.tried_us = now_us;
-    for (unsigned v = 0; v < rules.n; v++) {
-        struct stats_sum now = reward_of(g, run, v), from = run->pilot.from[v];
-        arms[v] = (struct bandit_arm){.reward = {.n = trials_own_counts(g, run, v, NULL).drawn,
-                                                 .sum = now.sum - from.sum,
-                                                 .squares = now.squares - from.squares},
+    for (unsigned v = 0; v < rules.n; v++)
+        arms[v] = (struct bandit_arm){.reward = reward_of(g, run, v),
                                       .stands = is_ready(g, run, v) && variant_fits(run, v)};
-    }
     if (bandit_weigh(&rules, arms, run->state.weight, rand_u64(&g->main.rand), weights))
         move(g, run, weights, VIEW("bandit"), c->reward);
 }
@@ -156,6 +144,12 @@ void pilots_look(struct gateway *g, struct trial_run *run)
     const struct config_experiment *c = config_of(run);
     if (c->ramp.variant && now_us >= run->pilot.tried_us + AGAIN_US)
         ramp(g, run, now_us);
-    else if (c->bandit.reward)
+    else if (c->bandit.reward && trial_store_leads(g, run))
         bandit(g, run, now_us);
+}
+
+bool pilots_steer(const struct trial_run *run)
+{
+    const struct config_experiment *c = config_of(run);
+    return run->state.status == TRIAL_RUNNING && (c->ramp.variant || c->bandit.reward);
 }

@@ -72,7 +72,7 @@ void trial_tally_take(struct trial_shelf *s, const struct trial_run *run); // wh
 void trial_tally_flush(struct trial_shelf *s);
 void trial_tally_ask(struct trial_shelf *s); // what all instances have counted
 bool trial_tally_sums(const struct trial_shelf *s, const struct trial_run *run, unsigned variant,
-                      struct guard_counts *out, struct hist *took);
+                      struct trial_sums *out);
 void trial_tally_free(struct trial_shelf *s);
 bool trial_tally_is_added(const struct trial_shelf *s); // all of it
 

@@ -358,7 +358,8 @@ static void on_tick(struct wheel_timer *t, uint64_t now_us)
             continue;
         look(s);
         trial_tally_take(s, run);
-        if (trials_watched(run) && trial_tally_is_added(s)) // else it is asked behind the flush
+        bool acts = trials_watched(run) || pilots_steer(run);
+        if (acts && trial_tally_is_added(s)) // else it is asked behind the flush
             trial_tally_ask(s);
     }
     for (struct trial_shelf *s = shop->shelves; s; s = s->next) {
@@ -501,10 +502,10 @@ bool trial_store_leads(const struct gateway *g, const struct trial_run *run)
 }
 
 bool trial_store_sums(const struct gateway *g, const struct trial_run *run, unsigned variant,
-                      struct guard_counts *out, struct hist *took)
+                      struct trial_sums *out)
 {
     const struct trial_shelf *s = g->shop ? shelf_of(g->shop, view_str(run->state.name)) : NULL;
-    return s && trial_tally_sums(s, run, variant, out, took);
+    return s && trial_tally_sums(s, run, variant, out);
 }
 
 void trial_store_free(struct gateway *g)

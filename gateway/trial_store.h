@@ -19,6 +19,7 @@
 #define SLUICE_GATEWAY_TRIAL_STORE_H
 
 #include "gateway/trials.h"
+#include "router/trial_sums.h"
 
 struct json_writer;
 
@@ -29,11 +30,11 @@ extern const struct trial_keeper trial_store;
 void trial_store_adopt(struct gateway *g);
 // What was counted until now belongs to the record as it is: before another one is in force, or the experiment goes.
 void trial_store_count(struct gateway *g, const struct trial_run *run);
-// What all instances together have counted since counts_from, as it was last heard, and what this one has counted since. took:
-// NULL, or filled. False: it has not been heard, and each counts for itself.
+// What all instances together have counted since counts_from, as it was last heard, and what this one has counted since. False:
+// it has not been heard, and each counts for itself.
 bool trial_store_sums(const struct gateway *g, const struct trial_run *run, unsigned variant,
-                      struct guard_counts *out, struct hist *took);
-// Of those that count one alone acts on it: the one whose life's name is first. Without a store each does.
+                      struct trial_sums *out);
+// Of those that have told of themselves lately one alone acts: the one whose life's name is first. Without a store each does.
 bool trial_store_leads(const struct gateway *g, const struct trial_run *run);
 // The process ends: the last flush goes out. True: it has come home, or there is no use in waiting for it. Called again
 // until it is.

@@ -2,12 +2,14 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "gateway/rewards.h"
 #include <inttypes.h>
 #include <stdio.h>
 
 /* KEYS: who has flushed what; then those of the variants. ARGV: our life; the flush's number; how: "next", "force" (the next one,
  * whatever is there), "beat" (none: what is there is the last one); "open", or "closed": it is the last one; whose life it
  * is; "look": whether others have ended without saying so; then what each variant's fields grow by.
+ * Who has counted nothing yet says that he lives, too: else two of them could think that they come first.
  * {"gap", last}: not the next one, nothing was done. {"added", fields that could not grow, whether another life comes first (of
  * a look), [life, number, age, whose] ...}.
  * What is written first may fail, and then nothing is; what comes behind it (a field that is no number, a key that is no
@@ -25,12 +27,13 @@ static const struct view flush_script = VIEW(
     "  redis.call('HSET', flushed, life, ARGV[2] .. rest)\n"
     "  for i = 2, #KEYS do\n"
     "    for field, n in string.gmatch(ARGV[5 + i], '(%S+) (%S+)') do\n"
-    "      local said = redis.pcall('HINCRBY', KEYS[i], field, n)\n"
+    "      local add = string.find(field, '^reward_') and 'HINCRBYFLOAT' or 'HINCRBY'\n"
+    "      local said = redis.pcall(add, KEYS[i], field, n)\n"
     "      if type(said) == 'table' and said.err then bad = bad + 1 end\n"
     "    end\n"
     "  end\n"
-    "elseif entry then\n"
-    "  redis.call('HSET', flushed, life, string.match(entry, '^%d*') .. rest)\n"
+    "else\n"
+    "  redis.call('HSET', flushed, life, string.format('%.0f', last) .. rest)\n"
     "end\n"
     "local out = {'added', bad, 0}\n"
     "if ARGV[6] ~= 'look' then return out end\n"
@@ -53,6 +56,8 @@ static const struct view flush_script = VIEW(
 
 #define FIXED_WORDS 7 // the first key, and what stands before the variants' texts
 
+_Static_assert(TRIAL_REWARDS <= TRIAL_SUMS_REWARDS && CONFIG_NAME_BYTES <= TRIAL_SUMS_NAME,
+               "a variant's rewards all have room");
 _Static_assert(FIXED_WORDS + 2 * EXPERIMENT_VARIANTS <= REDIS_MAX_WORDS, "a flush is one command");
 
 // ---- what has come -----------------------------------------------------------------------------------
@@ -71,6 +76,8 @@ static void count(const struct gateway *g, const struct trial_run *run, unsigned
                                .took_us = took.sum};
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
         out->took[i] = took.bucket[i];
+    for (unsigned i = 0; i < t->n_rewards; i++)
+        *trial_sums_reward(out, view_str(t->reward[i])) = rewards_sum(t, g->loops.n, i);
 }
 
 static struct view sums_key(const struct trial_shelf *s, const struct shelf_variant *it,
@@ -184,18 +191,20 @@ struct sums_ask {
     struct trial_sums added;
 };
 
-// What is no number of ours counts nothing.
+// What is no number of ours counts nothing, nor does a reward that this instance does not know.
 static void on_sums(const struct redis_answer *said, void *user)
 {
     struct sums_ask *a = user;
     struct trial_shelf *s = a->shelf;
     struct trial_sums there = {0};
     s->out--;
-    for (unsigned i = 0; said->end == REDIS_END_LIST && i + 1 < said->n; i += 2)
-        trial_sums_take(&there, redis_item(said, i).text, redis_item(said, i + 1).text);
     bool is_ours = said->end == REDIS_END_LIST && a->counts_from == s->counts_from &&
                    a->variant < s->n_variants;
     struct shelf_variant *it = is_ours ? &s->variants[a->variant] : NULL;
+    for (unsigned i = 0; it && i < it->taken.n_rewards; i++)
+        trial_sums_reward(&there, view_str(it->taken.rewards[i].name));
+    for (unsigned i = 0; it && i + 1 < said->n; i += 2)
+        trial_sums_take(&there, redis_item(said, i).text, redis_item(said, i + 1).text);
     if (it) {
         it->there = there;
         it->added = a->added;
@@ -224,30 +233,15 @@ void trial_tally_ask(struct trial_shelf *s)
 }
 
 bool trial_tally_sums(const struct trial_shelf *s, const struct trial_run *run, unsigned variant,
-                      struct guard_counts *out, struct hist *took)
+                      struct trial_sums *out)
 {
     const struct shelf_variant *it = is_same(s, run) ? &s->variants[variant] : NULL;
-    uint64_t limit = run->place->keeps[run->index].config->guard.max_p99_us;
-    struct trial_sums now, sums;
+    struct trial_sums now;
     if (!it || !it->heard)
         return false;
     count(s->shop->gateway, run, variant, &now);
-    trial_sums_since(&sums, &now, &it->added);
-    trial_sums_add(&sums, &it->there);
-    *out = (struct guard_counts){.errors = {sums.ended, sums.errors},
-                                 .fallbacks = {sums.answers, sums.fallbacks},
-                                 .drawn = sums.requests};
-    if (took) {
-        hist_init(took);
-        took->sum = sums.took_us;
-        took->count = sums.answers;
-    }
-    for (unsigned i = 0; i < HIST_BUCKETS; i++) {
-        out->slow.n += limit > 0 ? sums.took[i] : 0;
-        out->slow.bad += limit > 0 && i > hist_index(limit) ? sums.took[i] : 0;
-        if (took)
-            took->bucket[i] = sums.took[i];
-    }
+    trial_sums_since(out, &now, &it->added);
+    trial_sums_add(out, &it->there);
     return true;
 }
 

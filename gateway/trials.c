@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "gateway/rewards.h"
 #include "gateway/trial_file.h"
 #include "gateway/trial_pages.h"
 #include "gateway/trial_store.h"
@@ -44,7 +45,7 @@ static void hist_take(struct hist *h, const struct hist *from)
         h->bucket[i] -= from->bucket[i];
 }
 
-struct guard_counts trials_own_counts(const struct gateway *g, const struct trial_run *run,
+static struct guard_counts own_counts(const struct gateway *g, const struct trial_run *run,
                                       unsigned variant, struct hist *took)
 {
     struct guard_counts now = count(g, run, variant, took);
@@ -59,12 +60,52 @@ struct guard_counts trials_own_counts(const struct gateway *g, const struct tria
                                  now.drawn - from->counts.drawn};
 }
 
+static void fill_took(struct hist *took, const struct trial_sums *s)
+{
+    hist_init(took);
+    took->sum = s->took_us;
+    took->count = s->answers;
+    for (unsigned i = 0; i < HIST_BUCKETS; i++)
+        took->bucket[i] = s->took[i];
+}
+
 struct guard_counts trials_counts(const struct gateway *g, const struct trial_run *run,
                                   unsigned variant, struct hist *took)
 {
-    struct guard_counts all;
-    return trial_store_sums(g, run, variant, &all, took) ? all
-                                                         : trials_own_counts(g, run, variant, took);
+    struct trial_sums all;
+    uint64_t limit = keep_of(run)->config->guard.max_p99_us;
+    if (!trial_store_sums(g, run, variant, &all))
+        return own_counts(g, run, variant, took);
+    if (took)
+        fill_took(took, &all);
+    struct guard_counts out = {.errors = {all.ended, all.errors},
+                               .fallbacks = {all.answers, all.fallbacks},
+                               .drawn = all.requests};
+    for (unsigned i = 0; limit > 0 && i < HIST_BUCKETS; i++) {
+        out.slow.n += all.took[i];
+        out.slow.bad += i > hist_index(limit) ? all.took[i] : 0;
+    }
+    return out;
+}
+
+static struct stats_sum own_reward(const struct gateway *g, const struct trial_run *run,
+                                   unsigned variant, unsigned slot)
+{
+    struct stats_sum now = rewards_sum(keep_of(run)->trials[variant], g->loops.n, slot);
+    struct stats_sum from = run->from ? run->from[variant].rewards[slot] : (struct stats_sum){0};
+    return (struct stats_sum){now.n - from.n, now.sum - from.sum, now.squares - from.squares};
+}
+
+void trials_rewards(const struct gateway *g, const struct trial_run *run, unsigned variant,
+                    struct stats_sum out[CONFIG_MAX_REWARDS])
+{
+    const struct experiment_keep *keep = keep_of(run);
+    const uint8_t *slots = &keep->reward_slots[variant * CONFIG_MAX_REWARDS];
+    struct trial_sums all;
+    bool shared = trial_store_sums(g, run, variant, &all);
+    for (unsigned i = 0; i < keep->config->reward_count; i++)
+        out[i] = shared ? *trial_sums_reward(&all, view_str(keep->config->rewards[i]))
+                        : own_reward(g, run, variant, slots[i]);
 }
 
 // What only grows: of a store that has gone back it stands still for a while, as it does when one source of it takes the place
@@ -93,8 +134,12 @@ static void count_anew(const struct gateway *g, struct trial_run *run)
 {
     mem_free(run->from);
     run->from = mem_zalloc(run->state.n_variants * sizeof(*run->from));
-    for (unsigned v = 0; run->from && v < run->state.n_variants; v++)
+    for (unsigned v = 0; run->from && v < run->state.n_variants; v++) {
+        const struct trial *t = keep_of(run)->trials[v];
         run->from[v].counts = count(g, run, v, &run->from[v].took);
+        for (unsigned i = 0; i < t->n_rewards; i++)
+            run->from[v].rewards[i] = rewards_sum(t, g->loops.n, i);
+    }
 }
 
 // ---- guards ------------------------------------------------------------------------------------------

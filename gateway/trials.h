@@ -10,8 +10,8 @@
  *
  *  T1  A record is in force when it is kept, or when it cannot be: what protects production does not wait for a disk.
  *  T2  What is counted counts from the record's counts_from on: in this process, or in all that share a store.
- *  T3  All that share a store look at the same sums; one of them rolls back (trial_store_leads), so that they are wrong no
- *      oftener than one would be. Without the store each looks for itself. */
+ *  T3  All that share a store look at the same sums; one of them rolls back, and moves weights (trial_store_leads), so that they
+ *      are wrong no oftener, and move no faster, than one would. Without the store each looks for itself. */
 #ifndef SLUICE_GATEWAY_TRIALS_H
 #define SLUICE_GATEWAY_TRIALS_H
 
@@ -26,6 +26,7 @@
 struct trial_counted { // of one variant, when its record began to count
     struct guard_counts counts;
     struct hist took;
+    struct stats_sum rewards[TRIAL_REWARDS]; // by their slots
 };
 
 struct trial_run {
@@ -92,12 +93,13 @@ void trials_put_end(struct trial_put *p, enum trial_put_end end, const struct tr
 // variants than this instance's section is passed over.
 void trials_changed(struct gateway *g, const struct trial_state *there);
 
-// What is counted of a variant since it counts: by all instances, where a store that they share has told, and else by this one. took: NULL, or filled.
+// What is counted of a variant since it counts: by all instances, where a store that they share has told, and else by this
+// one. took: NULL, or filled.
 struct guard_counts trials_counts(const struct gateway *g, const struct trial_run *run,
                                   unsigned variant, struct hist *took);
-// By this instance alone.
-struct guard_counts trials_own_counts(const struct gateway *g, const struct trial_run *run,
-                                      unsigned variant, struct hist *took);
+// Likewise, of its section's `rewards`, in their order. n: how many were posted.
+void trials_rewards(const struct gateway *g, const struct trial_run *run, unsigned variant,
+                    struct stats_sum out[CONFIG_MAX_REWARDS]);
 bool trials_watched(const struct trial_run *run); // it has guards, and they look
 
 #endif

@@ -16,7 +16,15 @@
 #define SLUICE_ROUTER_TRIAL_SUMS_H
 
 #include "base/buffer.h"
-#include "base/hist.h"
+#include "router/stats.h"
+
+#define TRIAL_SUMS_REWARDS 16u
+#define TRIAL_SUMS_NAME 136 // bytes of a reward's name, and its NUL
+
+struct trial_reward { // as it was posted
+    char name[TRIAL_SUMS_NAME];
+    struct stats_sum of;
+};
 
 struct trial_sums {
     uint64_t requests;           // that were drawn
@@ -24,18 +32,25 @@ struct trial_sums {
     uint64_t answers, fallbacks; // of the answers, those that another model gave
     uint64_t took_us;            // all answers together
     uint64_t took[HIST_BUCKETS]; // answers, by base/hist.h's buckets of microseconds
+    unsigned n_rewards;
+    struct trial_reward rewards[TRIAL_SUMS_REWARDS]; // each name once, in any order
 };
 
+// Of that name, made with 0 where it has none. NULL: there is no room for it, or it is too long.
+struct stats_sum *trial_sums_reward(struct trial_sums *s, struct view name);
+
 bool trial_sums_is_zero(const struct trial_sums *s);
+// Rewards that `into` has no room for are left out.
 void trial_sums_add(struct trial_sums *into, const struct trial_sums *more);
-// What has come between: now less before. Where something is less than it was, it has been counted anew from 0.
+// What has come between: now less before. Where something is less than it was, it has been counted anew from 0; of rewards
+// that goes by their number, since their values may be negative.
 void trial_sums_since(struct trial_sums *out, const struct trial_sums *now,
                       const struct trial_sums *before);
 
-// "requests 12 errors 1 b17 11 ...": what is not 0, appended: fields of a hash in the store, and what they grow by. False: out
-// of memory.
+// "requests 12 errors 1 b17 11 rewards:click 2 reward_sum:click 1.5 reward_squares:click 1.25 ...": what is not 0, appended: fields
+// of a hash in the store, and what they grow by; those that begin with "reward_" are no whole numbers. False: out of memory.
 bool trial_sums_write(struct buffer *out, const struct trial_sums *s);
-// One field as the store has it. False: none of ours, or no such number: nothing is taken.
+// One field as the store has it. False: none of ours, or no such number: nothing is taken. Rewards are ours whose names `into` has.
 bool trial_sums_take(struct trial_sums *into, struct view field, struct view value);
 
 // ---- flushes -----------------------------------------------------------------------------------------

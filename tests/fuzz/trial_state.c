@@ -27,6 +27,8 @@ static void look_at_field(struct view text)
 {
     const char *space = memchr(text.p, ' ', text.n);
     struct trial_sums sums = {0}, nothing = {0};
+    trial_sums_reward(&sums, VIEW("r"));
+    trial_sums_reward(&nothing, VIEW("r"));
     if (!space)
         return;
     struct view field = view_of(text.p, (size_t)(space - text.p));

@@ -17,6 +17,7 @@ KEY = "sluice:default:exp:{size}"
 SECTION = """experiment "size" { model = "digits" key = "header:x-user"
   variant "control" { model = "digits" weight = 90% } variant "treatment" { model = "digits-small" weight = 10% } }
 """
+HALF = SECTION.replace("90%", "50%").replace("10%", "50%")
 DURABLE = ["--appendonly", "yes", "--appendfsync", "always"]
 CLIENT = httpx.Client(timeout=20)
 
@@ -97,6 +98,18 @@ def predict(sluice, n, first=0):
         assert answer.status_code == 200, answer.text
         variants.append(answer.headers["sluice-experiment"].split("/")[1])
     return variants
+
+
+def reward(sluice, name, value, **whose):
+    body = {"experiment": "size", "name": name, "value": value, **whose}
+    answer = CLIENT.post(f"{sluice.url}/sluice/v1/feedback", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["variant"]
+
+
+def rewards(sluice):
+    """What it shows of the treatment's: how many, and their sum."""
+    return {r["name"]: (r["posted"], r["sum"]) for r in show(sluice)["variants"][1]["rewards"]}
 
 
 def counted(redis, since=1, field="requests"):
@@ -295,7 +308,7 @@ def test_counts_add_up(start):
         three[2].wait_event("gateway_started", count=2)
         lost = wait_for(lambda: [e for s in three for e in s.find("experiment_counts_lost")], 30, "it is said")
         assert len(lost) == 1 and lost[0]["experiment"] == "size", lost
-        assert sorted(state for _, state in lives(redis).values()) == ["open", "open", "told"]
+        assert [state for _, state in lives(redis).values()].count("told") == 1
         three[2].wait_model("digits-small")
         predict(three[2], 20)
         predict(three[0], 20)
@@ -390,7 +403,7 @@ def test_a_new_start_counts_anew(start):
 
 def test_guards_look_at_what_all_have_counted(start, tmp_path):
     """Neither has seen enough by itself. One of them acts, and it is everybody's."""
-    section = SECTION.replace("90%", "50%").replace("10%", "50%").replace('key =', "guard { errors = true min_requests = 100 } key =")
+    section = HALF.replace('key =', "guard { errors = true min_requests = 100 } key =")
     with Redis() as redis, Worker(only(tmp_path / "small", "digits-small")) as small:
         section += f'worker "v" {{ addresses = {{"grpc://127.0.0.1:{small.port}"}} }} model "digits-small" {{ worker = "v" timeout = "50ms" }}'
         two = [start(alone(redis), section=section) for _ in range(2)]
@@ -406,6 +419,84 @@ def test_guards_look_at_what_all_have_counted(start, tmp_path):
         wait_for(lambda: counted(redis) == 260, 10, "all are counted")
         settled(two, revision=2, status="rolled_back", who="guard")
         assert [s.find("experiment_not_kept") for s in two] == [[], []]
+
+
+def test_rewards_add_up(start):
+    """Whoever they were posted to, by the request's id or by the key, also while the store is away; each shows all."""
+    rewarded = HALF.replace("key =", 'rewards = {"click", "worth"} guard { errors = true } key =')
+    with Redis(*DURABLE) as redis:
+        two = [start(alone(redis), section=rewarded) for _ in range(2)]
+        settled(two, revision=1)
+        drawn = predict(two[0], 30)
+        treated = [f"u{k}" for k, v in enumerate(drawn) if v == "treatment"]
+        assert 3 <= len(treated) <= 27
+        for sluice, n in ((two[0], 3), (two[1], 2)):
+            for _ in range(n):
+                assert reward(sluice, "worth", 2.5, key=treated[0]) == "treatment"
+        assert reward(two[1], "worth", -1.5, key=treated[1]) == "treatment"
+        answer = infer(two[1], treated[0][1:])
+        assert reward(two[1], "click", 1, request_id=answer.headers["x-request-id"]) == "treatment"
+        want = {"click": (1, 1.0), "worth": (6, 11.0)}
+        wait_for(lambda: all(rewards(s) == want for s in two), 20, f"all show all: {[rewards(s) for s in two]}")
+        in_store = lambda field: redis.command("HGET", f"{KEY}:c:1:treatment", field)
+        wait_for(lambda: in_store("rewards:worth") == "6", 20, "they are in the store")
+        assert (in_store("reward_sum:worth"), in_store("reward_squares:worth")) == ("11", "33.5")
+        # What it says of them is of requests: those of both gateways.
+        worth = show(two[0])["variants"][1]["rewards"][1]
+        assert worth["mean"]["value"] == pytest.approx(11 / (len(treated) + 1)) == worth["against_control"]["value"]
+        assert worth["mean"]["low"] < worth["mean"]["value"] < worth["mean"]["high"] and worth["against_control"]["low"] is None
+        redis.stop()
+        for sluice in two:
+            reward(sluice, "click", 1, key=treated[0])
+        redis.start()
+        wait_for(lambda: all(rewards(s)["click"] == (3, 3.0) for s in two), 30, "each once")
+        assert [shared(s)["lost"] for s in two] == [0, 0]
+        # Another's nonsense is none of ours.
+        redis.command("HSET", f"{KEY}:c:1:treatment", "reward_sum:click", "much", "rewards:other", "9")
+        reward(two[0], "worth", 1, key=treated[0])
+        wait_for(lambda: all(rewards(s) == {"click": (3, 0.0), "worth": (7, 12.0)} for s in two), 20, "it is passed over")
+
+
+def test_a_bandit_goes_by_what_all_have_counted(start):
+    """One has the requests, the other one the rewards: neither would move by itself."""
+    section = HALF.replace("key =", 'rewards = {"click"} bandit { reward = "click" every = "1s" min_requests = 10 }\nkey =')
+    with Redis() as redis:
+        two = [start(alone(redis), section=section) for _ in range(2)]
+        settled(two, revision=1)
+        drawn = predict(two[0], 60)
+        treated = [k for k, v in enumerate(drawn) if v == "treatment"]
+        assert 15 < len(treated) < 45
+        for k in treated:
+            reward(two[1], "click", 1, key=f"u{k}")  # its variant is another one once the weights have moved
+        wait_for(lambda: all(weight(s) >= 600000 for s in two), 30, "it grows, for both")
+        for sluice in two:
+            assert sluice.wait_event("experiment_changed", who="bandit")["why"] == "click"
+
+
+@pytest.mark.slow
+def test_one_alone_moves_weights(start, tmp_path):
+    """What holds a ramp where it acts holds it for all, though nothing would at the other one; until that one acts."""
+    section = HALF.replace("key =", 'ramp { variant = "treatment" steps = {50%, 100%} wait = "1s" min_requests = 10 }\nkey =')
+    with Redis() as redis, Worker(only(tmp_path / "a", "digits-small")) as a, Worker(only(tmp_path / "b", "digits-small")) as b:
+        small = [a, b]
+        own = 'worker "v" {{ addresses = {{"grpc://127.0.0.1:{}"}} }} model "digits-small" {{ worker = "v" }}'
+        two = [start(alone(redis), section=section + own.format(w.port)) for w in small]
+        settled(two, revision=1)
+        acting = lambda: [show(s)["acts"] for s in two]
+        wait_for(lambda: sorted(acting()) == [False, True], 20, "one acts")
+        leads = acting().index(True)
+        leader, other = two[leads], two[1 - leads]
+        small[leads].stop()
+        assert leader.wait_event("ramp_held")["why"] == "unready"
+        assert predict(other, 40).count("treatment") >= 10
+        requests = lambda s: sum(v["requests"] for v in show(s)["variants"])
+        wait_for(lambda: [requests(s) for s in two] == [40, 40], 20, "both know of them")
+        told = redis.command("HVALS", f"{KEY}:flushed")
+        wait_for(lambda: not set(told.split("\n")) & set(redis.command("HVALS", f"{KEY}:flushed").split("\n")), 20, "both have looked for a while")
+        assert [show(s)["revision"] for s in two] == [1, 1]
+        leader.stop()
+        settled([other], revision=2, who="ramp")
+        assert show(other)["acts"]
 
 
 # ---- what is in the store is not believed -----------------------------------------------------------------------

@@ -75,7 +75,10 @@ static void weights_that_are_none(void **state)
     "1500}},"                                                                                      \
     "{\"name\":\"b\",\"model\":\"n\",\"weight_ppm\":100000,\"requests\":4,\"judged\":4,"           \
     "\"errors\":1,\"answers\":0,\"fallbacks\":0,\"against_control\":{\"error_rate\":{\"value\":"   \
-    "0.25,\"low\":-0.1,\"high\":0.5},\"latency_mean_us\":{\"value\":null}},\"guards\":["           \
+    "0.25,\"low\":-0.1,\"high\":0.5},\"latency_mean_us\":{\"value\":null}},\"rewards\":[{"         \
+    "\"name\":"                                                                                    \
+    "\"click\",\"posted\":3,\"sum\":2.5,\"mean\":{\"value\":0.625,\"low\":0.5,\"high\":0.75},"     \
+    "\"against_control\":{\"value\":0.125,\"low\":null,\"high\":null}}],\"guards\":["              \
     "{\"guard\":\"errors\",\"evidence\":2,\"needed\":4}]}]}"
 
 static void how_it_stands(void **state)
@@ -94,6 +97,8 @@ static void how_it_stands(void **state)
                      "it is not kept, and ends with the gateway"));
     assert_non_null(strstr(text, "skewed: "));
     assert_non_null(strstr(text, "+25 (-10 to +50)"));
+    if (!strstr(text, "click   b             3  2.5  0.625 (0.5 to 0.75)              +0.125\n"))
+        fail_msg("%s", text);
     if (!strstr(text, "\n\nVARIANT  GUARD   LIMIT  EVIDENCE\nb        errors      -       50%\n"))
         fail_msg("%s", text);
     buffer_deinit(&out);

@@ -21,6 +21,10 @@ static struct trial_sums some(uint64_t k)
                            .took_us = 1000 * k};
     s.took[0] = k;
     s.took[HIST_BUCKETS - 1] = 4 * k;
+    *trial_sums_reward(&s, VIEW("click")) = (struct stats_sum){2 * k, 0.5 * (double)k, 0.25};
+    *trial_sums_reward(&s, VIEW("loss")) = (struct stats_sum){k, -3e11 * (double)k, 1e24};
+    s.rewards[0].of.squares *= (double)k;
+    s.rewards[1].of.squares *= (double)k;
     return s;
 }
 
@@ -56,6 +60,40 @@ static void sums_add_up(void **state)
     assert_sums(&out, &b);
 }
 
+// By name, in whatever order each has them; one that was not there before has had none.
+static void rewards_add_up_by_name(void **state)
+{
+    (void)state;
+    struct trial_sums a = {0}, b = {0}, out;
+    *trial_sums_reward(&a, VIEW("x")) = (struct stats_sum){1, 2, 4};
+    *trial_sums_reward(&b, VIEW("y")) = (struct stats_sum){5, -1, 3};
+    *trial_sums_reward(&b, VIEW("x")) = (struct stats_sum){3, 1, 9};
+    trial_sums_since(&out, &b, &a);
+    assert_memory_equal(trial_sums_reward(&out, VIEW("y")), &b.rewards[0].of,
+                        sizeof(struct stats_sum));
+    struct stats_sum less = {2, -1, 5}, both = {4, 3, 13};
+    assert_memory_equal(trial_sums_reward(&out, VIEW("x")), &less, sizeof(less));
+    trial_sums_add(&a, &b);
+    assert_int_equal(a.n_rewards, 2);
+    assert_memory_equal(trial_sums_reward(&a, VIEW("x")), &both, sizeof(both));
+    assert_false(trial_sums_is_zero(&a));
+    // Fewer of them than there were, or none of that name any more: counted anew.
+    trial_sums_since(&out, &b, &a);
+    assert_sums(&out, &b);
+    trial_sums_since(&out, &(struct trial_sums){.requests = 1}, &a);
+    assert_true(out.requests == 1 && out.n_rewards == 0);
+    // No more names than there is room for, none that is too long; what is there stays.
+    char name[TRIAL_SUMS_NAME + 1] = "";
+    memset(name, 'n', TRIAL_SUMS_NAME);
+    assert_null(trial_sums_reward(&a, view_str(name)));
+    for (unsigned i = 2; i < TRIAL_SUMS_REWARDS; i++)
+        assert_non_null(trial_sums_reward(&a, view_of(name, i)));
+    assert_null(trial_sums_reward(&a, VIEW("z")));
+    *trial_sums_reward(&out, VIEW("z")) = less;
+    trial_sums_add(&a, &out);
+    assert_int_equal(a.n_rewards, TRIAL_SUMS_REWARDS);
+}
+
 static void as_fields(void **state)
 {
     (void)state;
@@ -65,6 +103,8 @@ static void as_fields(void **state)
     assert_true(trial_sums_write(&text, &(struct trial_sums){0}));
     assert_int_equal(buffer_len(&text), 0);
     assert_true(trial_sums_write(&text, &a));
+    trial_sums_reward(&b, VIEW("click"));
+    trial_sums_reward(&b, VIEW("loss"));
     take_text(&b, buffer_view(&text));
     assert_sums(&a, &b);
     buffer_deinit(&text);
@@ -87,14 +127,32 @@ static void hostile_fields(void **state)
                 {"b-1", "1"},
                 {"b18446744073709551617", "1"},
                 {"b1", "x"},
-                {"c1", "1"}};
+                {"c1", "1"},
+                {"rewards:other", "1"},
+                {"rewards:", "1"},
+                {"rewards:click", "-1"},
+                {"rewards:click", "1.5"},
+                {"rewards:click ", "1"},
+                {"reward_sum:click", "nan"},
+                {"reward_sum:click", "inf"},
+                {"reward_sum:click", "1e309"},
+                {"reward_sum:click", "0x10"},
+                {"reward_sum:click", ""},
+                {"reward_sum:clic", "1"},
+                {"reward_squares:click", "-0.5"}};
     struct trial_sums s = {0}, zero = {0};
+    trial_sums_reward(&s, VIEW("click"));
+    trial_sums_reward(&zero, VIEW("click"));
     for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
         if (trial_sums_take(&s, view_str(rows[i].field), view_str(rows[i].value)))
             fail_msg("taken: %s %s", rows[i].field, rows[i].value);
     assert_sums(&s, &zero);
     assert_true(trial_sums_take(&s, VIEW("requests"), VIEW("18446744073709551615")));
     assert_false(trial_sums_take(&s, VIEW("requests"), VIEW("1")));
+    assert_true(trial_sums_take(&s, VIEW("reward_sum:click"), VIEW("1.7e308")));
+    assert_false(trial_sums_take(&s, VIEW("reward_sum:click"), VIEW("1.7e308")));
+    assert_true(trial_sums_take(&s, VIEW("reward_sum:click"), VIEW("-1.7e308")));
+    assert_true(s.rewards[0].of.sum == 0);
 }
 
 // ---- flushes -----------------------------------------------------------------------------------------
@@ -207,9 +265,13 @@ static void one_that_was_not_made(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sums_add_up),           cmocka_unit_test(as_fields),
-        cmocka_unit_test(hostile_fields),        cmocka_unit_test(each_is_added_once),
-        cmocka_unit_test(what_is_lost_is_known), cmocka_unit_test(one_that_was_not_made),
+        cmocka_unit_test(sums_add_up),
+        cmocka_unit_test(rewards_add_up_by_name),
+        cmocka_unit_test(as_fields),
+        cmocka_unit_test(hostile_fields),
+        cmocka_unit_test(each_is_added_once),
+        cmocka_unit_test(what_is_lost_is_known),
+        cmocka_unit_test(one_that_was_not_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
