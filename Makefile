@@ -233,7 +233,7 @@ chaos: ## every scenario of tests/faults under random faults, for five minutes: 
 	@SLUICE_BUILD=$(abspath $(B)) .venv/bin/python tests/faults/chaos.py --seconds $(CHAOS_SECONDS) $(if $(SEED),--seed $(SEED))
 
 .PHONY: tour
-tour: ## watch it for a minute: answers go on while workers are killed and come back
+tour: ## watch it for a minute and a half: workers are killed and come back, a bad version is rolled back; answers go on
 	@tools/setup.sh test
 	@$(MAKE) all
 	@SLUICE_BUILD=$(abspath $(B)) .venv/bin/python tests/faults/tour.py

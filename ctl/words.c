@@ -543,6 +543,24 @@ static bool words_of_draw(const json_t *r, struct buffer *out)
     return say_line(out, "experiment %s, variant %s: %s", experiment, text_of(r, "variant"), draw);
 }
 
+static bool words_of_shadow(const json_t *r, struct buffer *out)
+{
+    const json_t *s = json_object_get(r, "shadow");
+    const char *end = json_string_value(json_object_get(s, "end"));
+    const char *outcome = json_string_value(json_object_get(s, "outcome"));
+    const char *verdict = json_string_value(json_object_get(s, "verdict"));
+    char took[UNITS_TEXT];
+    if (!json_is_object(s))
+        return true;
+    if (!end)
+        return say_line(out, "shadow %s: not home", text_of(s, "name"));
+    if (!json_object_get(s, "took_us"))
+        return say_line(out, "shadow %s: not asked: %s", text_of(s, "name"), end);
+    return say_line(out, "shadow %s: %s after %s%s%s%s%s", text_of(s, "name"), end,
+                    span_of(took, s, "took_us"), outcome ? ": " : "", outcome ? outcome : "",
+                    verdict ? ", " : "", verdict ? verdict : "");
+}
+
 static bool words_of_stages(const json_t *r, struct buffer *out)
 {
     const json_t *s = json_object_get(r, "stages");
@@ -635,7 +653,7 @@ bool words_of_request(const json_t *answer, struct buffer *out)
                        text_of(answer, "model"), (unsigned long long)count_of(answer, "rows")) &&
               words_of_draw(answer, out) && words_of_source(answer, out) &&
               words_of_attempts(answer, out) && words_of_stages(answer, out) &&
-              words_of_standing(answer, out);
+              words_of_standing(answer, out) && words_of_shadow(answer, out);
     json_array_foreach(steps, i, step) ok = ok && words_of_step(step, out);
     return ok;
 }

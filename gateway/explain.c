@@ -26,6 +26,22 @@ static void put_time(struct json_writer *w, const char *key, uint64_t wall_us)
     json_w_string(w, view_of(text, access_time(text, wall_us)));
 }
 
+static void show_shadow(struct json_writer *w, const struct past_request *r)
+{
+    const struct past_shadow *s = &r->shadow;
+    json_w_key(w, VIEW("shadow"));
+    json_w_object(w);
+    put_text(w, "name", past_text(r, PAST_WORD_SHADOW));
+    put_text(w, "end", s->end ? view_str(s->end) : (struct view){0});
+    if (s->lent)
+        json_put(w, "took_us", s->took_us);
+    if (s->status != STATUS_OK)
+        put_text(w, "outcome", view_str(status_table[s->status].name));
+    if (s->verdict)
+        put_text(w, "verdict", view_str(s->verdict));
+    json_w_object_end(w);
+}
+
 static void show_standing(struct json_writer *w, const struct past_request *r)
 {
     const struct past_standing *s = &r->standing;
@@ -133,6 +149,8 @@ static void show_request(struct json_writer *w, const struct gateway *g,
         put_text(w, "variant", past_text(r, PAST_WORD_VARIANT));
         put_text(w, "draw", view_str(r->draw));
     }
+    if (past_text(r, PAST_WORD_SHADOW).n > 0)
+        show_shadow(w, r);
     json_put(w, "rows", r->rows);
     json_put(w, "status", r->http);
     put_text(w, "outcome", view_str(status_table[r->outcome].name));

@@ -30,7 +30,8 @@ struct request {
     size_t promised;               // bytes of room for its record
     struct trial *shadow;          // where its shadow is counted; NULL: it has none
     const struct config_shadow *shadow_rules;
-    uint64_t past; // it is told of and remembered: its number there; 0: not
+    struct past_shadow shade; // what became of it
+    uint64_t past;            // it is told of and remembered: its number there; 0: not
 };
 
 extern const struct http_server_ops origin_server_ops; // ctx: the struct front
@@ -45,6 +46,8 @@ void origin_again(struct request *r, uint64_t now_us);
 void tell_end(struct request *r, bool whole);
 // All of its tickets are home, and it is told of already: what is remembered of it becomes whole.
 void tell_home(struct request *r);
+// Its shadow has ended: if it is told of already, that is remembered, too.
+void tell_shadow(struct request *r);
 // Refused before on_head: all that is known of it is what was answered.
 void tell_refused(struct part *p, struct http_conn *c, enum status outcome, unsigned http,
                   const char *why);

@@ -139,7 +139,7 @@ static void run_one(struct part *p, const struct fx *f)
         origin_settle(p, f->infer);
         break;
     case FX_SHADOW:
-        shadows_told(p, f->infer);
+        shadows_told(f->infer);
         break;
     case FX_RELEASE:
         origin_release(p, f->infer);

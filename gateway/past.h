@@ -14,7 +14,7 @@
 #define PAST_ID 128     // bytes
 #define PAST_NAME 64    // of each text but its id, what was tried and the reason
 #define PAST_TRIED 192
-#define PAST_TEXT 832 // of all: the reason has what is left, 128 and more
+#define PAST_TEXT 896 // of all: the reason has what is left, 128 and more
 
 enum past_word {
     PAST_WORD_ID,
@@ -23,6 +23,7 @@ enum past_word {
     PAST_WORD_ANSWERED, // that it went to
     PAST_WORD_EXPERIMENT,
     PAST_WORD_VARIANT,
+    PAST_WORD_SHADOW,   // its name; none: it has none
     PAST_WORD_VERSION,  // of that, as the worker told it; or as it was asked for
     PAST_WORD_ATTEMPTS, // of its chain, where there was more than one
     PAST_WORD_WHY,      // it was not answered
@@ -33,6 +34,14 @@ struct past_standing { // of its model, when it was admitted; before it took roo
     uint32_t ready;    // replicas
     uint32_t waiting, running, limit; // rows; those that may wait and run
     int64_t room;                     // rows charged
+};
+
+struct past_shadow {     // of the request's shadow (gateway/shadows.h)
+    const char *end;     // constant: shadow_end_name; NULL: it has not ended yet
+    const char *verdict; // constant: "same" or "differs"; NULL: the answers were not compared
+    uint64_t took_us;    // from its lending to its end
+    bool lent;           // it was asked: took_us is known
+    uint8_t status;      // enum status: ok, or why it failed
 };
 
 struct past_ticket {
@@ -55,6 +64,7 @@ struct past_request {
     uint64_t total_us;    // until the client had it
     uint64_t deadline_us; // that it had in all; 0: it was not submitted
     struct past_standing standing;
+    struct past_shadow shadow;
     uint32_t rows, tickets; // tickets: 0: none was lent
     uint16_t http, loop;
     uint8_t outcome;      // enum status

@@ -4,6 +4,7 @@
 #include "base/count.h"
 #include "base/mem.h"
 #include "gateway/origin.h"
+#include "router/shadow.h"
 #include "router/step.h"
 #include <stdio.h>
 
@@ -19,9 +20,11 @@ static struct shadow_counts *counts_of(struct trial *t, unsigned loop)
     return s;
 }
 
-static void count_end(const struct request *r, enum shadow_end end)
+// It was never lent.
+static void count_end(struct request *r, enum shadow_end end)
 {
     struct shadow_counts *c = counts_of(r->shadow, r->part->loop->index);
+    r->shade.end = shadow_end_name[end];
     if (c)
         count_add(&c->ends[end], 1);
 }
@@ -153,16 +156,15 @@ static void compare_answers(struct request *r, struct shadow_counts *c)
         if (!worst && !is_same(&found[i]))
             worst = &found[i];
     }
+    r->shade.verdict = worst ? "differs" : "same";
     if (worst)
         say_differs(r, worst);
     loop_worked(r->part->loop, LIKENESS_BYTES);
 }
 
-void shadows_told(struct part *p, struct infer *in)
+static void count_answer(struct request *r, const struct shadow *s)
 {
-    struct request *r = in->user;
-    const struct shadow *s = in->shadow;
-    struct shadow_counts *c = counts_of(r->shadow, p->loop->index);
+    struct shadow_counts *c = counts_of(r->shadow, r->part->loop->index);
     if (!c)
         return;
     count_add(&c->ends[s->end], 1);
@@ -171,8 +173,20 @@ void shadows_told(struct part *p, struct infer *in)
     if (s->end != SHADOW_ANSWERED)
         return;
     hist_add(&c->took, s->took_us);
-    if (rand_below(&p->loop->rand, 1000000) < r->shadow_rules->compare_ppm)
+    if (rand_below(&r->part->loop->rand, 1000000) < r->shadow_rules->compare_ppm)
         compare_answers(r, c);
+}
+
+void shadows_told(struct infer *in)
+{
+    struct request *r = in->user;
+    const struct shadow *s = in->shadow;
+    r->shade = (struct past_shadow){.end = shadow_end_name[s->end],
+                                    .lent = s->lent_us > 0,
+                                    .took_us = s->took_us,
+                                    .status = (uint8_t)s->error.status};
+    count_answer(r, s);
+    tell_shadow(r);
 }
 
 // ---- called home -------------------------------------------------------------------------------------

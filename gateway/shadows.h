@@ -36,8 +36,8 @@ struct shadow_counts { // of one loop
 
 // The request is for m, and about to be submitted: in->shadow is set, if its experiment gives it one.
 void shadows_draw(struct request *r, const struct model *m);
-void shadows_told(struct part *p, struct infer *in); // FX_SHADOW
-void shadows_release(struct request *r);             // FX_RELEASE, of one that has one
+void shadows_told(struct infer *in);     // FX_SHADOW
+void shadows_release(struct request *r); // FX_RELEASE, of one that has one
 // Those of the loop are called home; those of all loops (main thread).
 void shadows_call(struct part *p);
 void shadows_call_all(struct gateway *g);

@@ -8,6 +8,7 @@
 #include "gateway/homes.h"
 #include "gateway/levels.h"
 #include "gateway/part.h"
+#include "gateway/rewards.h"
 #include "gateway/survey.h"
 #include "gateway/trial_store.h"
 #include "gateway/trials.h"
@@ -131,6 +132,26 @@ static void show_models(struct json_writer *w, struct gateway *g)
     json_w_array_end(w);
 }
 
+// What clients have posted of its answers.
+static void show_rewards(struct json_writer *w, const struct gateway *g,
+                         const struct experiment_keep *keep, unsigned v)
+{
+    const struct config_experiment *c = keep->config;
+    json_w_key(w, VIEW("rewards"));
+    json_w_array(w);
+    for (unsigned i = 0; i < c->reward_count; i++) {
+        unsigned slot = keep->reward_slots[v * CONFIG_MAX_REWARDS + i];
+        struct stats_sum s = rewards_sum(keep->trials[v], g->loops.n, slot);
+        json_w_object(w);
+        json_put_text(w, "name", c->rewards[i]);
+        json_put(w, "count", (uint64_t)s.n);
+        json_w_key(w, VIEW("sum"));
+        json_w_f64(w, s.sum);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
+}
+
 static void show_variants(struct json_writer *w, const struct gateway *g,
                           const struct experiment_place *p, unsigned k, const struct trial_run *run)
 {
@@ -149,6 +170,7 @@ static void show_variants(struct json_writer *w, const struct gateway *g,
         json_w_key(w, VIEW("fits"));
         json_w_bool(w, !(unfit >> v & 1));
         json_put(w, "requests", experiments_requests(p->keeps[k].trials[v], g->loops.n));
+        show_rewards(w, g, &p->keeps[k], v);
         json_w_object_end(w);
     }
     json_w_array_end(w);

@@ -234,6 +234,7 @@ static struct past_request *remember_texts(struct past *past, const struct reque
         [PAST_WORD_ANSWERED] = name_of_last(r),
         [PAST_WORD_EXPERIMENT] = s->meta.experiment,
         [PAST_WORD_VARIANT] = s->meta.variant,
+        [PAST_WORD_SHADOW] = r->shadow ? view_str(r->shadow->variant) : (struct view){0},
         [PAST_WORD_ATTEMPTS] = s->meta.attempts,
         [PAST_WORD_VERSION] = s->meta.version.n ? s->meta.version : r->infer.step.to.version,
         [PAST_WORD_WHY] = s->why,
@@ -255,6 +256,7 @@ static void remember(struct request *r, bool whole, uint64_t total_us, uint64_t 
     p->total_us = total_us;
     p->deadline_us = r->infer.deadline_us ? r->infer.deadline_us - r->infer.arrived_us : 0;
     p->standing = r->standing;
+    p->shadow = r->shade;
     p->rows = r->infer.request.rows;
     p->http = http_status(s);
     p->loop = (uint16_t)part->loop->index;
@@ -274,6 +276,13 @@ void tell_home(struct request *r)
     struct past_request *p = past_at(&r->part->past, r->past);
     if (p)
         remember_tickets(p, asked_last(r));
+}
+
+void tell_shadow(struct request *r)
+{
+    struct past_request *p = r->past > 0 ? past_at(&r->part->past, r->past) : NULL;
+    if (p)
+        p->shadow = r->shade;
 }
 
 // ---- the end -----------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ def live(page, url):
 
 
 def infer(sluice, model="digits", n=1, **headers):
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
     with httpx.Client() as client:
         for _ in range(n):
             assert client.post(f"{sluice.url}/v2/models/{model}/infer", content=GOOD_BODY, headers=headers).status_code == 200
@@ -51,6 +52,13 @@ def picture(page, name):
         page.picture(f"{PICTURES}/{name}.png")
 
 
+def drawn(sluice, n):
+    """So many requests of users of ab, and the gateway has counted them: the client has his answer before."""
+    for user in range(n):
+        infer(sluice, "ab", x_user=str(user))
+    wait_for(lambda: sluice.metric("sluice_experiment_requests_total", experiment="exp") == n, what=f"{n} are counted")
+
+
 EXPERIMENT = """experiment "exp" { model = "ab" key = "header:x-user"
   variant "control" { model = "digits" weight = 50% } variant "treatment" { model = "digits-small" weight = 50% } }"""
 
@@ -64,8 +72,7 @@ def test_it_shows_what_status_says(start, browser, view):
     sluice = start(replicas=2, wait_models=("digits", "digits-small"), models='model "digits" { cache { ttl = "1h" } } ' + EXPERIMENT)
     sluice.wait_workers()
     infer(sluice, n=3)
-    for user in range(6):
-        infer(sluice, "ab", x_user=str(user))
+    drawn(sluice, 6)
     page = live(browser.page(width, height, dark), admin(sluice))
     held = sluice.status_page()
     shown = wait_for(lambda: len(table(page, "models")) == 2 and table(page, "models"), what="both models")
@@ -79,6 +86,7 @@ def test_it_shows_what_status_says(start, browser, view):
     assert {tuple(k.split("\n")) for k in table(page, "replicas")} == replicas and len(replicas) == 4
     assert all(r[2:4] == ["up", "closed"] for r in table(page, "replicas").values())
     counted = {f"exp\n{v['name']}": str(v["requests"]) for v in held["experiments"][0]["variants"]}
+    assert sum(map(int, counted.values())) == 6
     wait_for(lambda: {k: r[4] for k, r in table(page, "experiments").items()} == counted, what=f"experiments as {counted}")
     assert len(table(page, "loops")) == len(held["loops"]) == 2
     kept = {m["name"]: str(m["cache_entries"]) for m in held["models"] if m["cache_entries"]}
@@ -334,6 +342,62 @@ def test_experiments_with_what_may_be_said_of_them(double, browser):
     path, body, fields = wait_for(lambda: double.asked and double.asked[0], what="the change")
     assert path == "/v1/experiments/exp/weights" and body == {"revision": 7, "why": "too many errors", "weights_ppm": {"treatment": 100000}}
     assert fields["authorization"] == f"Bearer {TOKEN}" and "cookie" not in {k.lower() for k in fields}
+    assert not page.complaints()
+
+
+def trial_of(sluice, path="", **body):
+    """The answer of the gateway's own /v1/experiments/exp, or of a verb of it."""
+    url, fields = f"{admin(sluice)}v1/experiments/exp{path}", {"authorization": f"Bearer {TOKEN}"}
+    return httpx.post(url, json=body, headers=fields) if body else httpx.get(url, headers=fields)
+
+
+def change(page, variant, weight, why):
+    """By keyboard, up to the button that does it."""
+    page.tab_to(f"e.getAttribute('aria-label') === 'Change: exp, {variant}'", 120)
+    page.enter()
+    page.wait("document.getElementById('ask').open")
+    page.tab_to("e.id === 'trial-weight'", 4)
+    page.eval("document.getElementById('trial-weight').select()")
+    page.type(weight)
+    page.tab_to("e.id === 'trial-why'", 4)
+    page.type(why)
+    page.wait(f"document.getElementById('ask-yes').textContent === 'Give it {weight} %'")
+
+
+def test_experiments_of_a_real_gateway(start, browser):
+    """What /v1/experiments says is what the page shows; a weight is changed through it; whoever came first is not written over."""
+    sluice = start(wait_models=("digits", "digits-small"), models=EXPERIMENT)
+    drawn(sluice, 240)
+    page = live(browser.page(), admin(sluice))
+    said = trial_of(sluice).json()
+    assert [(v["name"], v["weight_ppm"]) for v in said["variants"]] == [("control", 500000), ("treatment", 500000)]
+    rows = wait_for(lambda: (lambda t: len(t) == 2 and t["exp\ntreatment"][6] != "–" and t)(table(page, "experiments")), what="both, with an interval")
+    for v in said["variants"]:
+        shown = rows[f"exp\n{v['name']}"]
+        assert shown[:5] == ["exp", v["name"], v["model"], "50.0%", str(v["requests"])] and shown[12] == "running"
+    errors = said["variants"][1]["against_control"]["error_rate"]
+    assert rows["exp\ntreatment"][6] == "%.2f%% (%.2f%% to %.2f%%)" % tuple(100 * errors[k] for k in ("value", "low", "high"))
+    assert page.eval("document.querySelectorAll('#experiments-t tbody td svg').length") >= 1  # over time
+    change(page, "treatment", "10", "too many errors")
+    picture(page, "experiment-live")
+    page.enter()
+    event = sluice.wait_event("experiment_changed", experiment="exp", why="too many errors")
+    assert (event["status"], event["revision"], event["who"]) == ("running", 2, "127.0.0.1")
+    assert [v["weight_ppm"] for v in trial_of(sluice).json()["variants"]] == [900000, 100000]
+    shows = lambda *want: wait_for(lambda: [r[3] for r in table(page, "experiments").values()] == list(want), 20, f"weights {want}")
+    shows("90.0%", "10.0%")
+    # Somebody else is there before: the gateway's refusal stands in the dialog, and nothing has changed.
+    change(page, "treatment", "40", "better after all")
+    assert trial_of(sluice, "/weights", weights_ppm={"treatment": 200000}, revision=2).status_code == 200
+    page.enter()
+    page.wait("document.getElementById('ask-error').textContent.includes('revision')")
+    assert [v["weight_ppm"] for v in trial_of(sluice).json()["variants"]] == [800000, 200000]
+    page.escape()
+    page.wait("!document.getElementById('ask').open")
+    shows("80.0%", "20.0%")
+    # What is over is shown as it is.
+    assert trial_of(sluice, "/rollback", why="enough").status_code == 200
+    wait_for(lambda: {r[12] for r in table(page, "experiments").values()} == {"rolled back"}, 20, "it is over")
     assert not page.complaints()
 
 

@@ -56,6 +56,10 @@ def test_a_reward_finds_its_variant(lab):
     assert counted(lab, "control", "revenue") == 3
     assert counted(lab, "control", "revenue", "sluice_experiment_reward_sum") - sum_before == 1e12 + 2
     assert counted(lab, "control", "revenue", "sluice_experiment_reward_squares") == pytest.approx(1e24)
+    told = {e["name"]: {v["name"]: v["rewards"] for v in e["variants"]} for e in lab.status_page()["experiments"]}
+    clicks = {"name": "click", "count": counted(lab, "control", "click"), "sum": counted(lab, "control", "click")}
+    assert told["e"]["control"] == [clicks, {"name": "revenue", "count": 3, "sum": 1e12 + 2}]
+    assert told["bare"] == {"control": [], "treatment": []}
 
 
 def test_what_is_not_known_is_told(lab):

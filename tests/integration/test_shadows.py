@@ -1,5 +1,6 @@
 """Shadows: a model that is asked what another one has answered, compared and not served: never in the client's way."""
 import os
+import re
 import signal
 
 import onnx_file
@@ -7,6 +8,7 @@ import pytest
 from harness import DooredSluice, configuration, wait_for, worker_command
 from test_chains import pid_of
 from test_experiments import ask, refusal
+from test_explain_request import explain, remembered
 from test_reload import change, reload
 
 ALONE = 'experiment "e" { model = "digits" variant "control" { model = "digits" weight = 100% } SHADOW }'
@@ -63,6 +65,9 @@ def test_answers_are_compared(lab):
     assert sluice.metric("sluice_shadow_latency_seconds_count", shadow="s") == 4
     said = sluice.wait_event("shadow_differs", experiment="e", shadow="s")
     assert said["request_id"] == "r0" and said["differ"] > 0 and float(said["max_abs"]) > 0
+    told = remembered(sluice, "r0")["shadow"]
+    assert told.pop("took_us") > 0 and told == {"name": "s", "end": "answered", "verdict": "differs"}
+    assert re.search(r"^shadow s: answered after \S+, differs$", explain(sluice, "r0")[1], re.M)
     assert sluice.metric("sluice_experiment_requests_total", experiment="e", variant="control", status="ok") == 4
     assert sluice.metric("sluice_requests_total", model="digits-small") == 0  # to limits and metrics it is no request
     assert sluice.stop() == 0, sluice.text
@@ -108,11 +113,12 @@ def test_a_worker_that_dies_with_one(lab):
     """The client has its answer; nothing is tried again, nobody else is ended."""
     sluice = lab('shadow "s" { model = "near" share = 100% }', near=True)
     sluice.door("hold near")
-    assert ask(sluice).status_code == 200
+    assert ask(sluice, headers={"x-request-id": "r"}).status_code == 200
     wait_for(lambda: sluice.metric("sluice_batches_total", model="near") == 1, 20, "it is there")
     os.kill(pid_of(sluice, "v"), signal.SIGKILL)
     ended(sluice, "failed")
     assert sluice.metric("sluice_shadow_failures_total", shadow="s", status="worker_lost") == 1
+    assert remembered(sluice, "r")["shadow"].items() >= {"end": "failed", "outcome": "worker_lost"}.items()
     assert ask(sluice, model="digits-small").status_code == 200
     assert sluice.stop() == 0, sluice.text
 
@@ -120,16 +126,29 @@ def test_a_worker_that_dies_with_one(lab):
 def test_a_reload_and_a_drain_with_one_out(lab):
     sluice = lab('shadow "s" { model = "digits-small" share = 100% timeout = "10m" }')
     sluice.door("hold digits-small")
-    assert ask(sluice).status_code == 200
+    assert ask(sluice, headers={"x-request-id": "r"}).status_code == 200
     wait_for(lambda: sluice.metric("sluice_in_flight") == 1, 10, "it is out")
+    assert remembered(sluice, "r", home=False)["shadow"] == {"name": "s", "end": None}
+    assert "\nshadow s: not home\n" in explain(sluice, "r")[1]
     change(sluice, ('shadow "s"', 'shadow "t"'))
     assert 'experiment "e": shadow "s" removed' in reload(sluice)
     sluice.door("release digits-small")
     wait_for(lambda: sluice.metric("sluice_in_flight") == 0, 10, "it is home")
+    assert remembered(sluice, "r")["shadow"]["end"] == "answered"  # by the name that it had
     sluice.door("hold digits-small")
     assert ask(sluice).status_code == 200
     wait_for(lambda: sluice.metric("sluice_in_flight") == 1, 10, "the next one is out")
     assert sluice.stop() == 0, sluice.text  # its ten minutes are nobody's
+
+
+def test_one_that_nobody_has(lab):
+    sluice = lab('shadow "s" { model = "nowhere" share = 100% }')
+    assert ask(sluice, headers={"x-request-id": "r"}).status_code == 200
+    assert remembered(sluice, "r")["shadow"] == {"name": "s", "end": "absent"}
+    assert "\nshadow s: not asked: absent\n" in explain(sluice, "r")[1]
+    assert ask(sluice, model="digits-small", headers={"x-request-id": "other"}).status_code == 200
+    assert "shadow" not in remembered(sluice, "other")
+    assert sluice.stop() == 0, sluice.text
 
 
 def test_what_a_file_may_not_say(tmp_path):

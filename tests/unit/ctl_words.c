@@ -171,6 +171,34 @@ static void one_request(void **state)
     json_decref(r);
 }
 
+static void one_request_with_a_shadow(void **state)
+{
+    (void)state;
+    static const char *const told[][2] = {
+        {"{'name':'s','end':null}", "not home"},
+        {"{'name':'s','end':'level'}", "not asked: level"},
+        {"{'name':'s','end':'answered','took_us':1200}", "answered after 1.2ms"},
+        {"{'name':'s','end':'answered','took_us':1200,'verdict':'same'}",
+         "answered after 1.2ms, same"},
+        {"{'name':'s','end':'failed','took_us':300,'outcome':'worker_error'}",
+         "failed after 300us: worker_error"}};
+    for (unsigned i = 0; i < sizeof(told) / sizeof(*told); i++) {
+        char want[400];
+        json_t *r = parse("{'id':'r3','model':'m','rows':1,'status':200,'outcome':'ok','why':null,"
+                          "'whole':true,'admitted':null,'steps':[]}");
+        json_object_set_new(r, "shadow", parse(told[i][0]));
+        snprintf(want, sizeof(want),
+                 "r3: 200 ok\n"
+                 "arrived - from - by -, loop 0: model m, 1 rows\n"
+                 "took -: parse -, queue -, compute -\n"
+                 "it was refused before its model was looked at\n"
+                 "shadow s: %s\n",
+                 told[i][1]);
+        said(words_of_request, r, want);
+        json_decref(r);
+    }
+}
+
 static void workers(void **state)
 {
     (void)state;
@@ -358,11 +386,17 @@ static void other_answers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_store),       cmocka_unit_test(status),
-        cmocka_unit_test(models),          cmocka_unit_test(workers),
-        cmocka_unit_test(actions),         cmocka_unit_test(configurations),
-        cmocka_unit_test(what_is_missing), cmocka_unit_test(other_answers),
-        cmocka_unit_test(one_request),     cmocka_unit_test(one_event),
+        cmocka_unit_test(the_store),
+        cmocka_unit_test(status),
+        cmocka_unit_test(models),
+        cmocka_unit_test(workers),
+        cmocka_unit_test(actions),
+        cmocka_unit_test(configurations),
+        cmocka_unit_test(what_is_missing),
+        cmocka_unit_test(other_answers),
+        cmocka_unit_test(one_request),
+        cmocka_unit_test(one_event),
+        cmocka_unit_test(one_request_with_a_shadow),
     };
     alarm(300); // a test that waits for ever is one that failed
     return cmocka_run_group_tests(tests, NULL, NULL);
