@@ -13,11 +13,15 @@ struct hash128 hash128(struct view v, uint64_t seed)
     return (struct hash128){.hi = h.high64, .lo = h.low64};
 }
 
-_Static_assert(sizeof(XXH3_state_t) <= sizeof(((struct hash_run *)0)->state), "it fits");
+#define ALIGNED 64u // as XXH3_state_t wants to be
+_Static_assert(_Alignof(XXH3_state_t) <= ALIGNED &&
+                   sizeof(XXH3_state_t) + ALIGNED <= sizeof(((struct hash_run *)0)->state),
+               "it fits");
 
 static XXH3_state_t *state_of(struct hash_run *h)
 {
-    return (XXH3_state_t *)(void *)h->state;
+    size_t over = (uintptr_t)h->state % ALIGNED;
+    return (XXH3_state_t *)(void *)(h->state + (over ? ALIGNED - over : 0));
 }
 
 void hash_run_begin(struct hash_run *h, uint64_t seed)
