@@ -35,9 +35,16 @@ static void put_interval(struct json_writer *w, const char *key, double value,
     json_w_object_end(w);
 }
 
-static struct stats_sum sum_of_arm(struct stats_arm a)
+static double rate_of(struct stats_arm a)
 {
-    return (struct stats_sum){a.n, (double)a.bad, (double)a.bad};
+    return a.n > 0 ? (double)a.bad / (double)a.n : NAN;
+}
+
+static void put_rate_lift(struct json_writer *w, const char *key, struct stats_arm control,
+                          struct stats_arm variant)
+{
+    put_interval(w, key, rate_of(variant) - rate_of(control),
+                 stats_rate_lift(control, variant, ALPHA));
 }
 
 // The sum is exact; of the squares each is taken at the upper edge of its bucket, so that the interval is no narrower.
@@ -109,13 +116,13 @@ static void put_effects(struct json_writer *w, const struct gateway *g, const st
     static struct hist took[2]; // the main thread's; too large for its stack
     struct guard_counts own = trials_counts(g, run, variant, &took[1]);
     struct guard_counts control = trials_counts(g, run, 0, &took[0]);
-    struct stats_sum errors = sum_of_arm(own.errors), latency = sum_of_hist(&took[1]);
+    struct stats_sum latency = sum_of_hist(&took[1]);
     json_put(w, "requests", own.drawn);
     json_put(w, "judged", own.errors.n);
     json_put(w, "errors", own.errors.bad);
     json_put(w, "answers", own.fallbacks.n);
     json_put(w, "fallbacks", own.fallbacks.bad);
-    put_interval(w, "error_rate", mean_of(&errors), stats_mean(&errors, ALPHA, TIGHT_AT));
+    put_interval(w, "error_rate", rate_of(own.errors), stats_rate(own.errors, ALPHA));
     put_interval(w, "latency_mean_us", mean_of(&latency), stats_mean(&latency, ALPHA, TIGHT_AT));
     put_quantile(w, "latency_p50_us", &took[1], 0.5);
     put_quantile(w, "latency_p99_us", &took[1], 0.99);
@@ -124,8 +131,8 @@ static void put_effects(struct json_writer *w, const struct gateway *g, const st
         return;
     json_w_key(w, VIEW("against_control"));
     json_w_object(w);
-    put_lift(w, "error_rate", sum_of_arm(control.errors), errors);
-    put_lift(w, "fallback_rate", sum_of_arm(control.fallbacks), sum_of_arm(own.fallbacks));
+    put_rate_lift(w, "error_rate", control.errors, own.errors);
+    put_rate_lift(w, "fallback_rate", control.fallbacks, own.fallbacks);
     put_lift(w, "latency_mean_us", sum_of_hist(&took[0]), latency);
     json_w_object_end(w);
 }

@@ -107,6 +107,47 @@ struct stats_interval stats_lift(const struct stats_sum *control, const struct s
     return (struct stats_interval){b.low - a.high, b.high - a.low};
 }
 
+static double log_beta(double a, double b)
+{
+    return log_gamma(a) + log_gamma(b) - log_gamma(a + b);
+}
+
+// The natural logarithm of what the mixture is worth over the rate p.
+static double mixture_over(struct stats_arm a, double p)
+{
+    double bad = (double)a.bad, good = (double)(a.n - a.bad);
+    double at_p = (bad > 0 ? bad * log(p) : 0) + (good > 0 ? good * log1p(-p) : 0);
+    return log_beta(bad + 0.5, good + 0.5) - log_beta(0.5, 0.5) - at_p;
+}
+
+// Where that passes log(1 / alpha) between the rate that was seen and `end`, which it does once: it is convex.
+static double rate_edge(struct stats_arm a, double end, double alpha)
+{
+    double in = (double)a.bad / (double)a.n, out = end;
+    for (unsigned i = 0; i < 50 && in != end; i++) {
+        double half = (in + out) / 2;
+        if (mixture_over(a, half) < -log(alpha))
+            in = half;
+        else
+            out = half;
+    }
+    return out;
+}
+
+struct stats_interval stats_rate(struct stats_arm a, double alpha)
+{
+    if (a.n < 2)
+        return (struct stats_interval){-INFINITY, INFINITY};
+    return (struct stats_interval){rate_edge(a, 0, alpha), rate_edge(a, 1, alpha)};
+}
+
+struct stats_interval stats_rate_lift(struct stats_arm control, struct stats_arm variant,
+                                      double alpha)
+{
+    struct stats_interval a = stats_rate(control, alpha / 2), b = stats_rate(variant, alpha / 2);
+    return (struct stats_interval){b.low - a.high, b.high - a.low};
+}
+
 struct stats_interval stats_quantile(const struct hist *h, double q, double alpha)
 {
     double n = (double)atomic_load_explicit(&h->count, memory_order_relaxed);

@@ -21,6 +21,8 @@
  * Intervals are confidence sequences: all of them hold at once with probability 1 - alpha.
  *  - mean: Waudby-Smith, Arbour, Sinha, Kennedy, Ramdas: Time-uniform central limit theory and asymptotic confidence
  *    sequences (2024), by Gaussian mixture: asymptotic, for any reward with a variance.
+ *  - rate: all rates whose likelihood is more than alpha of that of a mixture over all rates, by Jeffreys's beta prior
+ *    (Robbins, as above): exact from the first request on. Of few requests, or none that went wrong, the mean's says too much.
  *  - quantile: Howard, Ramdas: Sequential estimation of quantiles with applications to A/B testing and best-arm
  *    identification (2022), the closed form for one quantile. */
 #ifndef SLUICE_ROUTER_STATS_H
@@ -72,6 +74,11 @@ struct stats_interval stats_mean(const struct stats_sum *s, double alpha, double
 // Of the difference of means, variant less control: each gets half of alpha.
 struct stats_interval stats_lift(const struct stats_sum *control, const struct stats_sum *variant,
                                  double alpha, double tight_at);
+// Of a rate, within 0 and 1; with n < 2 all numbers.
+struct stats_interval stats_rate(struct stats_arm a, double alpha);
+// Of the difference of rates, variant less control: each gets half of alpha.
+struct stats_interval stats_rate_lift(struct stats_arm control, struct stats_arm variant,
+                                      double alpha);
 // Of quantile q of what the histogram has, in its units; where it knows too little, from 0 to the largest number.
 struct stats_interval stats_quantile(const struct hist *h, double q, double alpha);
 

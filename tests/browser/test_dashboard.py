@@ -376,6 +376,7 @@ def test_experiments_of_a_real_gateway(start, browser):
         shown = rows[f"exp\n{v['name']}"]
         assert shown[:5] == ["exp", v["name"], v["model"], "50.0%", str(v["requests"])] and shown[12] == "running"
     errors = said["variants"][1]["against_control"]["error_rate"]
+    assert errors["low"] < -0.01 < 0 == errors["value"] < 0.01 < errors["high"]  # no error of some hundred says that much
     assert rows["exp\ntreatment"][6] == "%.2f%% (%.2f%% to %.2f%%)" % tuple(100 * errors[k] for k in ("value", "low", "high"))
     assert page.eval("document.querySelectorAll('#experiments-t tbody td svg').length") >= 1  # over time
     change(page, "treatment", "10", "too many errors")

@@ -180,6 +180,42 @@ static void means_and_lifts_hold(void **state)
     assert_true(isinf(stats_mean(&one, ALPHA, 1000).high));
 }
 
+static void rates_hold(void **state)
+{
+    (void)state;
+    static const double rates[] = {0.001, 0.01, 0.1, 0.5};
+    rand_seed(&dice, 8);
+    for (unsigned r = 0; r < sizeof(rates) / sizeof(*rates); r++) {
+        unsigned wrong = 0, apart = 0, worlds = 500;
+        for (unsigned i = 0; i < worlds; i++) {
+            struct stats_arm a = {0}, b = {0};
+            bool out = false, out_lift = false;
+            for (unsigned n = 0; n < 1500; n++) {
+                struct stats_arm x = draw_arm(1, rates[r]), y = draw_arm(1, rates[r]);
+                a = (struct stats_arm){a.n + x.n, a.bad + x.bad};
+                b = (struct stats_arm){b.n + y.n, b.bad + y.bad};
+                if (n % 10)
+                    continue;
+                struct stats_interval own = stats_rate(a, ALPHA),
+                                      lift = stats_rate_lift(a, b, ALPHA);
+                out |= own.low > rates[r] || own.high < rates[r];
+                out_lift |= lift.low > 0 || lift.high < 0;
+            }
+            wrong += out;
+            apart += out_lift;
+        }
+        assert_true(wrong <= worlds * ALPHA && apart <= worlds * ALPHA);
+    }
+    struct stats_interval none = stats_rate((struct stats_arm){120, 0}, ALPHA),
+                          all = stats_rate((struct stats_arm){120, 120}, ALPHA);
+    assert_true(none.low == 0 && none.high > 0.03 && none.high < 0.08);
+    assert_true(all.high == 1 && fabs(all.low + none.high - 1) < 1e-9);
+    struct stats_interval lift =
+        stats_rate_lift((struct stats_arm){1000, 10}, (struct stats_arm){1000, 100}, ALPHA);
+    assert_true(lift.low > 0.03 && lift.low < 0.09 && lift.high > 0.09 && lift.high < 0.16);
+    assert_true(isinf(stats_rate((struct stats_arm){1, 1}, ALPHA).high));
+}
+
 static void quantiles_hold(void **state)
 {
     (void)state;
@@ -210,6 +246,7 @@ int main(void)
         cmocka_unit_test(a_bound_is_one),
         cmocka_unit_test(a_split_is_as_the_weights_say),
         cmocka_unit_test(means_and_lifts_hold),
+        cmocka_unit_test(rates_hold),
         cmocka_unit_test(quantiles_hold),
     };
     return cmocka_run_group_tests_name("router/stats", tests, NULL, NULL);
