@@ -41,7 +41,7 @@ class Samples(Questions):
         super().__init__(BIG, [(s["input"], s[BIG]) for s in SAMPLES])
         small = [s[SMALL] for s in SAMPLES]
         self.right = {BIG: self.wants, SMALL: small, NEXT: small}
-        self.fresh, self.numbers = False, itertools.count(1)
+        self.fresh, self.numbers, self.users = False, itertools.count(1), itertools.count(1)
 
     def body(self, k):
         row = list(SAMPLES[k]["input"])
@@ -49,9 +49,14 @@ class Samples(Questions):
             row[0] += next(self.numbers) * 1e-6
         return infer_body([row])
 
+    def fields(self, k):
+        return [("x-user", str(next(self.users)))]
+
     def http1(self, k):  # asks for the body once
         body = self.body(k)
-        return b"POST %s HTTP/1.1\r\nHost: sluice\r\nContent-Length: %d\r\n\r\n%s" % (self.path.encode(), len(body), body)
+        user = self.fields(k)[0][1].encode()
+        head = b"POST %s HTTP/1.1\r\nHost: sluice\r\nX-User: %s\r\nContent-Length: %d\r\n\r\n" % (self.path.encode(), user, len(body))
+        return head + body
 
     def is_right_from(self, who, k, data):
         want = DEFAULT if who == "default" else self.right[who][k]

@@ -17,6 +17,7 @@ SPOILT = 10  # once it is to, every tenth inference of its worker fails
 PATIENCE = 60
 TRIAL = f"""experiment "canary" {{
     model = "digits"
+    key = "header:x-user"
     draft = true
     variant "control" {{ model = "digits" weight = 100% }}
     variant "next" {{ model = "{NEXT}" weight = 0% }}
