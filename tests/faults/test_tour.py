@@ -17,7 +17,7 @@ def test_the_tour():
     assert [int(n) for n in re.findall(r"^(\d+)\. ", said, re.M)] == list(range(1, 10)), said
     for scene in ("answered  by", r"\$ sluicectl experiment resume canary", r"\$ sluicectl experiment show canary", "ramp: next: the next step, 25 %"):
         assert re.search(scene, said), (scene, said)
-    evidence = re.search(r"rolled_back, by guard: next: errors: (\d+) of (\d+) \(.*\), control 0 of \d+ .*evidence \S+ to 1, 40 to 1 needed", said)
+    evidence = re.search(r"rolled_back, by guard: next: errors: (\d+) of (\d+) \(.*\), control 0 of \d+ .*evidence \S+ to 1, 20 to 1 needed", said)
     assert evidence and int(evidence[2]) >= 100, said
     requests, answered, failed, others = map(int, re.search(r"(\d+) requests, (\d+) answered, (\d+) failed by .*, (\d+) others not", said).groups())
     assert failed >= int(evidence[1]) > 0 == others and requests == answered + failed, said
