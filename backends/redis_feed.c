@@ -1,6 +1,6 @@
-/* What is published. One connection, to whoever answers commands now: the server, the master, any node of a Cluster (which
- * tells all others). It is alive while it answers: what it was asked to listen to is asked for again each second, which
- * changes nothing and is answered.
+/* A subscription. One connection, to the node that answers commands now: the server, the master, any node of a Cluster (which
+ * tells all others). It is alive while it answers: SUBSCRIBE is sent again each second, which changes nothing and has a
+ * reply.
  * Source: redis.io, "Redis Pub/Sub", "Redis cluster specification" (publish/subscribe). */
 #include "backends/redis_inner.h"
 
@@ -59,7 +59,7 @@ static void on_rest(struct redis_line *n, const char *why)
     line_give_up(n, why);
 }
 
-// Whom to listen to; NULL: nobody answers now.
+// The node to subscribe at; NULL: none answers commands now.
 static const struct addr *whom(const struct redis *r)
 {
     if (r->line)
@@ -75,7 +75,7 @@ static void on_down(struct redis_line *n, const char *why)
 {
     struct redis *r = n->ctx;
     const struct addr *a = whom(r);
-    (void)why; // whoever asks it says so
+    (void)why; // reported by the connection for commands
     if (a)
         n->addr = *a;
     if (r->feed.refused)

@@ -26,12 +26,12 @@ struct redis_map {              // of a Cluster
 
 struct redis_feed { // one connection, to the master or any node of a Cluster's
     struct redis_line line;
-    const char *channel; // NULL: nobody listens
+    const char *channel; // NULL: no subscription is wanted
     redis_feed_fn *fn;
     void *user;
     struct wheel_timer look; // is it alive?
     uint64_t heard_us;
-    bool refused; // it lets nobody listen: tried again, but not at once
+    bool refused; // SUBSCRIBE was refused: tried again, after a pause
 };
 
 struct redis {

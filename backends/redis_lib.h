@@ -22,7 +22,7 @@ typedef int redis_count;
 #define redis_memory_free free
 #endif
 
-// Whose reply is next, who is owed none any more. False: nobody is owed one.
+// Takes the oldest command that still waits for its reply. False: none waits.
 static inline bool redis_next_owed(redisAsyncContext *ac, redisCallback *out)
 {
     redisCallback *first = ac->replies.head;

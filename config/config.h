@@ -153,7 +153,7 @@ struct config_log {
 
 // Where records of predictions go; what they hold stands with the models.
 struct config_predictions {
-    bool on;          // a section predictions { } stands in the file
+    bool on;          // the file has a section predictions
     bool redis;       // into streams of the store
     const char *file; // directory; NULL: none
     uint64_t stream_length, spool_bytes;

@@ -15,7 +15,7 @@ enum frame_sort { FRAME_BY_RATE, FRAME_BY_P99, FRAME_BY_WAITING, FRAME_BY_LEVEL,
 
 struct top_frame {
     json_t *
-        models; // by name: each as it was told of last, with counts only if that was in the last event
+        models; // by name: the last state that each event gave; counts only where the last event had some
     json_t *last; // that event, but for its models; NULL: none came
     uint64_t ms;  // that its counts are of; 0: nothing can be said of rates
     size_t n;     // models

@@ -15,6 +15,7 @@
 #include "router/guards.h"
 
 struct gateway;
+struct prom;
 struct shadow_counts;
 
 // Of one loop, which alone writes them.
@@ -104,5 +105,8 @@ struct guard_counts experiments_sum(const struct trial *t, unsigned loops, uint6
 // Main thread, once a second: which variants take or give something else than their control, by what workers have told
 // of both. Those are not drawn from here on, or again; an event tells of each change.
 void experiments_look(struct gateway *g);
+
+// Main thread: their families of the metrics page.
+void experiments_metrics(struct prom *o, struct gateway *g);
 
 #endif

@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 
 struct gateway;
+struct prom;
 struct figures;
 
 #define FIGURES_VERSIONS 64 // of a model, that the statistics tell apart
@@ -107,6 +108,11 @@ void metrics_deinit(struct metrics *s);
 // Upper edges of the buckets of latencies, in microseconds.
 #define METRICS_LATENCIES 17
 extern const uint64_t metrics_latency_us[METRICS_LATENCIES];
+struct prom_of { // what writers of families of the page have at hand
+    struct prom *prom;
+    struct gateway *g;
+    struct hist sum; // scratch
+};
 // The whole page; ctx is the struct gateway.
 bool metrics_page(struct buffer *out, void *ctx); // false: out of memory, it is cut
 

@@ -21,6 +21,7 @@
 
 struct config;
 struct gateway;
+struct prom;
 struct store_plan;
 
 struct record_lane { // of one loop, which it belongs to but for what a line says
@@ -95,5 +96,8 @@ struct predictions_sum {
     uint64_t records, dropped, refused, waiting; // waiting: bytes
 };
 struct predictions_sum predictions_sum(const struct predictions *p); // any thread
+
+// Main thread: its families of the metrics page.
+void predictions_metrics(struct prom *o, const struct gateway *g);
 
 #endif

@@ -8,12 +8,6 @@
 
 #define N(array) (sizeof(array) / sizeof((array)[0]))
 
-struct prom_of {
-    struct prom *prom;
-    struct gateway *g;
-    struct hist sum; // scratch
-};
-
 static void each_shadow(struct prom_of *p, void (*fn)(struct prom_of *p, const struct trial *t))
 {
     const struct experiments *all = p->g->snap->experiments;

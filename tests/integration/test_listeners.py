@@ -167,7 +167,7 @@ def test_tls_begins_and_ends(start, tmp_path):
     trusts = ssl.create_default_context(cafile=str(cert))
     plain = Wire(sluice.port, 30).send(post(close=False))
     assert plain.read_answers(1)[0][0] == 200
-    tls = lambda: httpx.post(f"https://localhost:{sluice.port}/v2/models/digits/infer", content=GOOD_BODY, verify=trusts, timeout=20).status_code
+    tls = lambda: httpx.post(f"https://127.0.0.1:{sluice.port}/v2/models/digits/infer", content=GOOD_BODY, verify=trusts, timeout=20).status_code
     for n in range(3):
         change(sluice, (PUBLIC, f'{PUBLIC} certificate = "{cert}" key = "{key}"'))
         assert 'listen "public": certificate: was none' in reload(sluice)
@@ -513,7 +513,7 @@ def test_they_come_and_go_under_load(start, tmp_path):
             if n % len(kinds) == 0:
                 assert served(fixed) == 200
             if n % len(kinds) == 1:
-                assert httpx.get(f"https://localhost:{fixed}/v2/health/live", verify=ssl.create_default_context(cafile=str(cert))).status_code == 200
+                assert httpx.get(f"https://127.0.0.1:{fixed}/v2/health/live", verify=ssl.create_default_context(cafile=str(cert))).status_code == 200
     assert_all_answered(load)
     sluice.config.write_text(base)
     reload(sluice)

@@ -60,7 +60,7 @@ class Turns:
             assert served(self.port) == 200
         if kind in (1, 2):
             trusts = ssl.create_default_context(cafile=str(self.cert))
-            assert httpx.post(f"https://localhost:{self.port}/v2/models/digits/infer", content=GOOD_BODY, verify=trusts, timeout=20).status_code == 200
+            assert httpx.post(f"https://127.0.0.1:{self.port}/v2/models/digits/infer", content=GOOD_BODY, verify=trusts, timeout=20).status_code == 200
 
 
 class Pushed:
