@@ -46,6 +46,7 @@ struct config_listen {
     struct config_address address;
     const char *certificate, *key; // PEM files; both or neither. NULL: no TLS
     bool expose;                   // answers carry sluice-* headers and server-timing
+    bool half_close_answers;       // HTTP/1: who has ended his half is still answered
     const char *const *cors;       // origins of pages that may ask, or CONFIG_ANY_ORIGIN alone
     unsigned cors_count;
 };

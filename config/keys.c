@@ -229,6 +229,9 @@ const struct config_key config_keys[] = {
     {.name = "cors", LIST_IN(SECTION_LISTEN, config_listen, KEY_WORDS, cors, cors_count, 128,
         "Origins of web pages that may ask here and read the answers, such as {\"https://app.example\"}; \"*\" alone: of all. "
         "Cookies are not asked for. See oip.md.")},
+    {.name = "half_close", NUMBER_IN(SECTION_LISTEN, config_listen, KEY_CHOICE, half_close_answers, 0, 0, "cancel",
+        "HTTP/1.1 clients that end their half of the connection before they are answered (`nc -N`) look like those that have left. "
+        "`cancel`: nothing more is computed for them; `answer`: what they have sent whole is answered first."), .choices = "cancel|answer"},
 
     {.name = "address", TEXT_IN(SECTION_ADMIN, config, KEY_LISTEN, admin.address,
         "Keep it on loopback or a Unix socket."), .required = true, .reload = RELOAD_RESTART},
@@ -479,7 +482,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 1,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -26,6 +26,7 @@ static void rename_front(struct front *f, const struct config_listen *l)
 {
     snprintf(f->name, sizeof(f->name), "%s", l->name);
     atomic_store_explicit(&f->expose, l->expose, memory_order_relaxed);
+    atomic_store_explicit(&f->half_close, l->half_close_answers, memory_order_relaxed);
 }
 
 static void enlist(struct front *f)

@@ -8,7 +8,7 @@
  *  F1  A loop has a front's server from its birth, and what changes of it (limits, TLS) with each snapshot.
  *  F2  GOING still accepts: if this process dies before the keeper has gone over, the next one has the same sockets.
  *  F3  The keeper opens nothing anew before it has heard that those who leave have closed their sockets here.
- * Does. Thread: the main thread's, but for expose. */
+ * Does. Thread: the main thread's, but for expose and half_close. */
 #ifndef SLUICE_GATEWAY_FRONT_H
 #define SLUICE_GATEWAY_FRONT_H
 
@@ -30,7 +30,7 @@ struct front {
     bool listed;    // the newest snapshot has it
     char name[132]; // title of its section
     char address[ADDR_TEXT];
-    _Atomic bool expose; // any loop
+    _Atomic bool expose, half_close; // any loop
     struct server *server;
     struct tls_server *tls;    // NULL: plain. The loops take it up with the newest snapshot
     struct tls_server *before; // until they have: what they had

@@ -694,6 +694,13 @@ static void on_refuse(struct http_conn *c, struct exchange *ex, unsigned status,
         tell_refused(p, c, status_from_http(status), ex ? ex->status : status, why);
 }
 
+static bool on_half_close(struct http_conn *c, void *ctx)
+{
+    struct front *f = ctx;
+    (void)c;
+    return atomic_load_explicit(&f->half_close, memory_order_relaxed);
+}
+
 static void on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
                      void *ctx)
 {
@@ -724,4 +731,5 @@ const struct http_server_ops origin_server_ops = {.on_head = on_head,
                                                   .on_want = on_want,
                                                   .on_refuse = on_refuse,
                                                   .on_charge = on_charge,
+                                                  .on_half_close = on_half_close,
                                                   .on_abuse = on_abuse};

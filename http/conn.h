@@ -33,6 +33,7 @@ struct h1 {
     uint32_t trailer_bytes;
     bool saw_host, saw_length, saw_coding, expect_continue, close_asked, keep_asked;
     bool parsing; // inside on_head: what becomes of the body is decided after it
+    bool ended;   // the peer sends nothing more, and what it has sent whole is answered
 };
 
 struct http_conn {
@@ -78,6 +79,7 @@ void exchange_tell_request(struct exchange *ex, uint64_t now_us);
 void exchange_tell_gone(struct exchange *ex);             // unless it was answered
 void exchange_tell_sent(struct exchange *ex, bool whole); // once
 void exchange_detach(struct exchange *ex);                // the connection is done with it
+void exchange_lose(struct exchange *ex); // its client has gone before it was answered
 // Has the room above answer it, or does it in its place; its body is freed. Not yet answered.
 void exchange_refuse(struct exchange *ex, unsigned status, const char *why, uint64_t now_us);
 // Rows 76, 77. The moment at which this body's clock wants a look, if nothing more of it comes until then; whether
@@ -125,6 +127,7 @@ static inline uint64_t flow_deadline(const struct exchange *ex)
 void h1_init(struct http_conn *c);
 void h1_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
 void h1_resume(struct http_conn *c, uint64_t now_us); // pipelined requests, after an answer
+void h1_end_input(struct http_conn *c);               // nothing more will come
 void h1_rest(struct http_conn *c);                    // gives back what a long line needed
 void h1_respond(struct exchange *ex, const struct http_response *r, uint64_t now_us);
 void h1_start(struct exchange *ex, const struct http_response *r, uint64_t now_us);

@@ -185,6 +185,16 @@ void exchange_tell_gone(struct exchange *ex)
     ex->gone = true;
 }
 
+void exchange_lose(struct exchange *ex)
+{
+    exchange_ref(ex);
+    exchange_tell_gone(ex);
+    if (ex->conn->h1.ex == ex)
+        ex->conn->h1.ex = NULL;
+    exchange_detach(ex);
+    exchange_unref(ex);
+}
+
 // ---- fields ------------------------------------------------------------------------------------------
 
 struct view exchange_header(const struct exchange *ex, const char *lower_name)

@@ -665,16 +665,33 @@ void h1_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us)
         refuse_why(c, out_of_memory, now_us);
 }
 
+// Behind the last byte of a peer that has closed its half: the request that waits is the last one, and one that is not
+// whole never will be.
+static void end_input(struct http_conn *c)
+{
+    struct exchange *ex = c->h1.ex;
+    if (c->done || buffer_len(&c->h1.pending) > 0)
+        return;
+    if (c->h1.state == H1_WAIT) {
+        ex->keep_alive &= ex->responded; // then it was told already that it may go on
+        return;
+    }
+    if (ex && !ex->responded)
+        exchange_lose(ex);
+    stop(c);
+}
+
+void h1_end_input(struct http_conn *c)
+{
+    c->h1.ended = true;
+    end_input(c);
+}
+
 static void pull(struct http_conn *c, struct exchange *ex);
 
-// The request at hand may have been answered: let it go, and take the next ones.
-void h1_resume(struct http_conn *c, uint64_t now_us)
+static void take_pending(struct http_conn *c, uint64_t now_us)
 {
     struct buffer *pending = &c->h1.pending;
-    c->now_us = now_us;
-    if (c->h1.ex && is_flowing(c->h1.ex))
-        pull(c, c->h1.ex);
-    let_go(c);
     if (c->done || buffer_len(pending) == 0)
         return;
     size_t used = take(c, pending->data + pending->at, buffer_len(pending), now_us);
@@ -684,6 +701,18 @@ void h1_resume(struct http_conn *c, uint64_t now_us)
         buffer_deinit(pending);
         buffer_init(pending);
     }
+}
+
+// The request at hand may have been answered: let it go, and take the next ones.
+void h1_resume(struct http_conn *c, uint64_t now_us)
+{
+    c->now_us = now_us;
+    if (c->h1.ex && is_flowing(c->h1.ex))
+        pull(c, c->h1.ex);
+    let_go(c);
+    take_pending(c, now_us);
+    if (c->h1.ended)
+        end_input(c);
 }
 
 // ---- answers -----------------------------------------------------------------------------------------

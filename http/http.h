@@ -80,6 +80,9 @@ struct http_server_ops {
     // is given back with a negative delta when the exchange is freed (ex->conn may be NULL by then). Never
     // before on_head.
     bool (*on_charge)(struct exchange *ex, int64_t delta_bytes, void *ctx);
+    // HTTP/1: the peer has closed its half, and nothing tells whether it still reads. True: what it has sent whole is answered,
+    // then the connection ends; a reset, or a write that fails, still means that it has gone. False, NULL: it has gone.
+    bool (*on_half_close)(struct http_conn *c, void *ctx);
     // The connection costs more than it may: ABUSE_NO_NEW, ABUSE_CUT or ABUSE_WENT_ON has just become its lot,
     // each at most once. To be counted; touch nothing. NULL: not counted.
     void (*on_abuse)(struct http_conn *c, enum abuse_kind kind, enum abuse_verdict verdict,
@@ -206,8 +209,8 @@ void http_conn_misled(struct http_conn *c, bool tls_wanted, uint64_t now_us);
 void http_conn_free(struct http_conn *c, uint64_t now_us);
 // Bytes from the peer. The room consumes them all (or buffers within its bounds).
 void http_conn_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t now_us);
-void http_conn_eof(struct http_conn *c,
-                   uint64_t now_us); // peer closed its half: gone (nginx's rule)
+// The peer closed its half: it has gone (nginx's rule), unless on_half_close says otherwise.
+void http_conn_eof(struct http_conn *c, uint64_t now_us);
 // False: backpressure: pipelined requests wait, or what the peer makes us write is not taken.
 bool http_conn_wants_read(const struct http_conn *c);
 // Bytes of a request (HTTP/2: of the beginning) have come, and more of it must follow.

@@ -119,16 +119,14 @@ void http_conn_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t no
 void http_conn_eof(struct http_conn *c, uint64_t now_us)
 {
     c->now_us = now_us;
+    if (c->kind == CONN_H1 && c->ops->on_half_close && c->ops->on_half_close(c, c->ctx)) {
+        h1_end_input(c);
+        return;
+    }
     for (struct exchange *ex = c->live, *next; ex; ex = next) {
         next = ex->next;
-        if (!ex->responded) {
-            exchange_ref(ex);
-            exchange_tell_gone(ex);
-            if (c->h1.ex == ex)
-                c->h1.ex = NULL;
-            exchange_detach(ex);
-            exchange_unref(ex);
-        }
+        if (!ex->responded)
+            exchange_lose(ex);
     }
     c->done = true;
 }

@@ -142,11 +142,22 @@ static void handshake(struct sock *s)
     pump(s);
 }
 
+// Behind the peer's FIN there is nothing to read, and reading says no more than that.
+static void look_for_reset(struct sock *s)
+{
+    int err = 0;
+    socklen_t n = sizeof(err);
+    if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &err, &n) == 0 && err != 0)
+        fail(s, strerrordesc_np(err));
+}
+
 static void advance(struct sock *s)
 {
     if (s->broken)
         return;
-    if (s->open)
+    if (s->eof)
+        look_for_reset(s);
+    else if (s->open)
         pump(s);
     else
         handshake(s);

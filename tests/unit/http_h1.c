@@ -503,6 +503,87 @@ static void no_request_begins_after_the_end_of_the_file(void **state)
     end(w);
 }
 
+// Where the listener says so: what has come whole is answered, the last one with an end, and nothing else begins.
+static void a_client_that_closes_its_half_is_answered(void **state)
+{
+    struct world *w = begin();
+    w->answers_half = true;
+    world_say(w, GET("/later") GET("/a") GET("/later"));
+    http_conn_eof(w->c, w->now_us);
+    world_flush(w);
+    assert_false(http_conn_done(w->c));
+    world_answer(w);
+    expect_count(w, "HTTP/1.1 200", 2);
+    expect_count(w, "connection:", 0);
+    assert_false(http_conn_done(w->c));
+    world_answer(w);
+    expect_count(w, "HTTP/1.1 200", 3);
+    expect_count(w, "connection: close\r\n", 1);
+    assert_true(http_conn_done(w->c));
+    assert_int_equal(w->gone, 0);
+    assert_int_equal(w->sent_whole, 3);
+    end(w);
+
+    w = begin(); // it was told that it may go on, and rests
+    w->answers_half = true;
+    say_only(w, GET("/big"));
+    http_conn_eof(w->c, w->now_us);
+    world_flush(w);
+    assert_int_equal(w->sent_whole, 1);
+    assert_true(http_conn_done(w->c));
+    end(w);
+
+    w = begin(); // an answer that flows goes on to its end
+    w->answers_half = true;
+    world_say(w, GET("/flow?asb"));
+    http_conn_eof(w->c, w->now_us);
+    world_flush(w);
+    assert_false(http_conn_done(w->c));
+    world_wake(w);
+    world_flush(w);
+    assert_int_equal(w->sent_whole, 1);
+    assert_true(http_conn_done(w->c));
+    end(w);
+
+    w = begin(); // and it may leave all the same
+    w->answers_half = true;
+    world_say(w, GET("/later"));
+    http_conn_eof(w->c, w->now_us);
+    http_conn_free(w->c, w->now_us);
+    w->c = NULL;
+    assert_int_equal(w->gone, 1);
+    end(w);
+}
+
+// What is not whole never will be: nobody is to be answered, and no time-out is waited for.
+static void half_a_request_before_the_end(void **state)
+{
+    static const char *const half[] = {
+        "GET /a HT",
+        "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nabc",
+        "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "POST /early HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nabc",
+    };
+    for (size_t i = 0; i < 8; i++) {
+        struct world *w = begin();
+        bool behind = i % 2, early = i / 2 == 3;
+        w->answers_half = true;
+        if (behind)
+            world_say(w, GET("/later"));
+        world_say(w, half[i / 2]);
+        http_conn_eof(w->c, w->now_us);
+        world_flush(w);
+        if (behind) {
+            assert_false(http_conn_done(w->c));
+            world_answer(w);
+        }
+        assert_true(http_conn_done(w->c));
+        assert_int_equal(w->sent_whole, behind + early);
+        assert_int_equal(w->gone, i / 2 == 1 || i / 2 == 2);
+        end(w);
+    }
+}
+
 // Row 78: a reader that does not read was given up while a request of his was computed. Its answer goes nowhere.
 static void an_answer_to_one_who_was_given_up(void **state)
 {
@@ -926,6 +1007,8 @@ int main(void)
         cmocka_unit_test(no_byte_of_a_value_ends_its_line),
         cmocka_unit_test(the_room_above_shapes_refusals),
         cmocka_unit_test(a_client_that_closes_its_half_has_gone),
+        cmocka_unit_test(a_client_that_closes_its_half_is_answered),
+        cmocka_unit_test(half_a_request_before_the_end),
         cmocka_unit_test(no_request_begins_after_the_end_of_the_file),
         cmocka_unit_test(an_answer_to_one_who_was_given_up),
         cmocka_unit_test(draining_ends_after_the_answer),

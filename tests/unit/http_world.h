@@ -35,11 +35,12 @@ struct world {
     unsigned heads, requests, gone, sent, sent_whole, refused, refused_status;
     unsigned abused[ABUSE_VERDICTS];
     unsigned wants;
-    size_t heard; // bytes of bodies that stream
-    bool hurry;   // sources end as soon as they are asked
-    bool shapes;  // refusals are answered here, as gRPC
-    bool hush;    // no lines: floods
-    bool terse;   // no lines of ends: when an answer has left depends on how its request came in
+    size_t heard;      // bytes of bodies that stream
+    bool hurry;        // sources end as soon as they are asked
+    bool shapes;       // refusals are answered here, as gRPC
+    bool answers_half; // who has closed his half is still answered
+    bool hush;         // no lines: floods
+    bool terse; // no lines of ends: when an answer has left depends on how its request came in
 };
 
 static struct block_owner world_blocks;
@@ -304,6 +305,12 @@ static void world_on_abuse(struct http_conn *c, enum abuse_kind kind, enum abuse
     world_note(w, "%s: %u\n", abuse_name[kind], verdict);
 }
 
+static bool world_on_half_close(struct http_conn *c, void *ctx)
+{
+    struct world *w = ctx;
+    return w->answers_half;
+}
+
 static const struct http_server_ops world_ops = {.on_head = world_on_head,
                                                  .on_request = world_on_request,
                                                  .on_body = world_on_body,
@@ -312,6 +319,7 @@ static const struct http_server_ops world_ops = {.on_head = world_on_head,
                                                  .on_refuse = world_on_refuse,
                                                  .on_charge = world_on_charge,
                                                  .on_abuse = world_on_abuse,
+                                                 .on_half_close = world_on_half_close,
                                                  .on_want = world_on_want};
 
 static void world_open(struct world *w, bool h2)

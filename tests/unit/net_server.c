@@ -24,17 +24,17 @@
 #include "tests/unit/net_pem.h"
 
 // ---- the line protocol: "x\n" is echoed, "big N\n" answers N bytes, "last N\n" does and ends, given up when
-// it makes no progress for send_timeout, "quit\n" ends -----------------------------------------------------
+// it makes no progress for send_timeout, "quit\n" ends, "stay\n" stays behind the peer's FIN -----------------------------------------------------
 
 struct http_conn {
     const struct http_limits *l;
     struct buffer in, out;
     uint64_t deadline_us;
-    bool done, secure, last;
+    bool done, secure, last, stays;
     void *user;
 };
 
-static _Atomic unsigned living, timed_out;
+static _Atomic unsigned living, timed_out, ended;
 
 struct http_conn *http_conn_new(const struct http_limits *l, const struct http_server_ops *ops,
                                 void *ctx, bool secure, bool h2, uint64_t now_us)
@@ -68,6 +68,8 @@ static void on_line(struct http_conn *c, const char *line, size_t n)
         c->done = c->last = true;
     } else if (n == 5 && memcmp(line, "quit\n", 5) == 0) {
         c->done = true;
+    } else if (n == 5 && memcmp(line, "stay\n", 5) == 0) {
+        c->stays = true;
     } else {
         buffer_append(&c->out, line, n);
     }
@@ -92,7 +94,8 @@ void http_conn_recv(struct http_conn *c, const uint8_t *p, size_t n, uint64_t no
 
 void http_conn_eof(struct http_conn *c, uint64_t now_us)
 {
-    c->done = true;
+    c->done = !c->stays;
+    atomic_fetch_add(&ended, 1);
 }
 
 bool http_conn_wants_read(const struct http_conn *c)
@@ -165,7 +168,7 @@ void http_conn_misled(struct http_conn *c, bool tls_wanted, uint64_t now_us)
 
 unsigned http_conn_live(const struct http_conn *c)
 {
-    return 0;
+    return c->stays;
 }
 
 void *http_conn_user(struct http_conn *c)
@@ -399,6 +402,24 @@ static void half_closed_client_gets_its_answer(void **state)
     send(fd, "bye\n", 4, 0);
     shutdown(fd, SHUT_WR);
     assert_string_equal(hear(fd, 10), "bye\n"); // and then the end
+    close(fd);
+    EVENTUALLY(stats().conns == 0);
+    end();
+}
+
+// Whom the room above answers behind his FIN is kept, and gone with a reset: nothing is read by then.
+static void half_closed_client_resets(void **state)
+{
+    struct linger none = {.l_onoff = 1};
+    limits.idle_timeout_us = limits.header_timeout_us = 100000000; // no timer ends it
+    ended = 0;
+    begin("127.0.0.1:0", 0, 0);
+    int fd = dial();
+    send(fd, "stay\n", 5, 0);
+    shutdown(fd, SHUT_WR);
+    EVENTUALLY(ended == 1);
+    assert_int_equal(stats().conns, 1);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
     close(fd);
     EVENTUALLY(stats().conns == 0);
     end();
@@ -946,6 +967,7 @@ int main(void)
         TEST(bytes_may_come_singly),
         TEST(silent_clients_are_timed_out),
         TEST(half_closed_client_gets_its_answer),
+        TEST(half_closed_client_resets),
         TEST(end_is_orderly_while_the_client_still_sends),
         TEST(lingering_ends),
         TEST(slow_reader_gets_all_and_holds_nobody),
