@@ -121,13 +121,17 @@ static bool is_classes(const struct infer_request *q, const struct tensor *got)
 
 // Is this an answer of the model that the worker described: every output one of its outputs, of their
 // datatype and shape, and none missing that was asked for? Whoever describes no outputs is believed, and who tells no
-// ModelConfig in what they are: those of MLServer and KServe follow codecs and inputs, too.
+// ModelConfig in what they are and which: those of MLServer and KServe follow codecs and inputs, too, and what they do not
+// know of those that were asked for they leave out.
 static bool agrees(const struct model_metadata *m, const struct infer_request *q,
                    const struct answer *a, struct error *e)
 {
     if (!m || m->n_outputs == 0)
         return true;
-    for (unsigned i = 0; i < a->n_outputs && m->config.n > 0; i++) {
+    if (m->config.n == 0)
+        return a->n_outputs > 0 || q->n_outputs > 0 ||
+               error_set(e, STATUS_BAD_ANSWER, "the worker answered no outputs");
+    for (unsigned i = 0; i < a->n_outputs; i++) {
         const struct tensor *said = find_tensor(m->outputs, m->n_outputs, a->outputs[i].name);
         if (!said || !(shape_agrees(said, &a->outputs[i]) || is_classes(q, &a->outputs[i])))
             return error_set(e, STATUS_BAD_ANSWER,

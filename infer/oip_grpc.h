@@ -49,7 +49,7 @@ struct answer *answer_new(struct block *block, const struct tensor *outputs, uns
 
 // ModelInferResponse: raw_output_contents always, outputs in the order asked for. Rows below OIP_PIN_FROM
 // are copied into the arena, larger ones lent by the answer's block (*pins: such a segment exists).
-// False: e (an output that the worker did not answer: 502; out of memory: 503).
+// What was asked for and is not in the answer is left out. False: e (out of memory: 503).
 bool oip_grpc_write_answer(struct arena *a, const struct infer_request *request,
                            const struct slice *s, const struct oip_said *said,
                            struct oip_message *out, bool *pins, struct error *e);

@@ -92,13 +92,16 @@ bool oip_grpc_write_answer(struct arena *a, const struct infer_request *request,
     r.index = arena_array(a, r.n, sizeof(*r.index));
     if (!r.outputs || !r.index)
         return error_set(e, STATUS_UNAVAILABLE, "out of memory");
+    unsigned n = 0;
     for (unsigned k = 0; k < r.n; k++) {
         bool binary;
-        unsigned index = r.index[k] = oip_wanted_output(request, s->answer, k, &binary);
+        unsigned index = oip_wanted_output(request, s->answer, k, &binary);
         if (index == UINT32_MAX)
-            return error_set(e, STATUS_BAD_ANSWER, "outputs[%u]: the worker did not answer it", k);
-        r.outputs[k] = slice_whole(s, index);
+            continue;
+        r.index[n] = index;
+        r.outputs[n++] = slice_whole(s, index);
     }
+    r.n = n;
     unsigned lent = 0;
     size_t memory = memory_size(&r, &lent);
     *out = (struct oip_message){.segs = arena_array(a, 2 * (size_t)lent + 1, sizeof(*out->segs))};

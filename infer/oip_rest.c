@@ -348,8 +348,10 @@ static bool next_output(struct oip_rest *w, struct error *e)
         return true;
     }
     unsigned index = oip_wanted_output(w->request, w->slice->answer, w->k, &binary);
-    if (index == UINT32_MAX)
-        return error_set(e, STATUS_BAD_ANSWER, "outputs[%u]: the worker did not answer it", w->k);
+    if (index == UINT32_MAX) {
+        w->k++;
+        return true;
+    }
     struct tensor whole = slice_whole(w->slice, index), *t = &whole;
     if (!binary && !dtype_table[t->dtype].json)
         return error_set(e, STATUS_BAD_REQUEST,
@@ -357,8 +359,9 @@ static bool next_output(struct oip_rest *w, struct error *e)
                          dtype_table[t->dtype].name);
     if (!tensor_count(t, &w->n))
         return error_set(e, STATUS_BAD_ANSWER, "outputs[%u]: its shape is out of range", w->k);
-    if ((w->k && !PUT(w->out, ",")) || !put_tensor_head(w->out, t))
+    if ((w->any && !PUT(w->out, ",")) || !put_tensor_head(w->out, t))
         return no_memory(e);
+    w->any = true;
     if (binary)
         return put_blob(w, index, t, e);
     if (t->params && !put_tensor_params(w->out, t->params))
@@ -424,7 +427,9 @@ bool oip_rest_is_sure(const struct oip_rest *w)
         bool binary;
         uint64_t n;
         unsigned index = oip_wanted_output(w->request, w->slice->answer, k, &binary);
-        if (index == UINT32_MAX || binary)
+        if (index == UINT32_MAX)
+            continue;
+        if (binary)
             return false;
         struct tensor t = slice_whole(w->slice, index);
         if (!dtype_table[t.dtype].json || t.dtype == DT_BYTES || !tensor_count(&t, &n))

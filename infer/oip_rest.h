@@ -24,6 +24,7 @@ struct oip_rest {
     size_t at;                 // BYTES: bytes of the part done
     size_t before;             // bytes of the parts before it
     unsigned k, n_wanted;
+    bool any; // an output stands in it
     uint8_t state;
 };
 
@@ -32,11 +33,11 @@ void oip_rest_begin(struct oip_rest *w, const struct infer_request *request,
                     const struct slice *slice, const struct oip_said *said, struct buffer *out,
                     struct oip_seg *binary);
 unsigned oip_rest_outputs(const struct infer_request *request, const struct answer *a);
-// OIP_ERROR: an output has no JSON form (400), the worker did not answer one that was asked for (502),
-// BYTES that are not UTF-8 (400, ask for binary), out of memory (503).
+// An output that was asked for and is not in the answer is left out: whether that may be is looked at where the answer comes.
+// OIP_ERROR: an output has no JSON form (400), BYTES that are not UTF-8 (400, ask for binary), out of memory (503).
 enum oip_step oip_rest_step(struct oip_rest *w, size_t max_bytes, struct error *e);
 
-// Nothing but memory can keep it from becoming JSON: its outputs are there, are numbers, and none goes behind the JSON.
+// Nothing but memory can keep it from becoming JSON: its outputs are numbers, and none goes behind the JSON.
 bool oip_rest_is_sure(const struct oip_rest *w);
 // The same rows lie elsewhere from now on, in as many parts.
 void oip_rest_move(struct oip_rest *w, const struct slice *slice);

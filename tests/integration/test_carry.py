@@ -368,7 +368,31 @@ def test_who_tells_no_config_is_believed(carrier, tmp_path):
             ("told", "INT64", [3], [0, 1, 2]),
             ("more", "FP32", [1, 2], [1, 2]),
         ]
-        del carrier.answers["told"]
+
+
+def names(answer):
+    return [o["name"] for o in answer.json()["outputs"]]
+
+
+def test_outputs_that_a_worker_leaves_out(carrier, tmp_path):
+    """MLServer answers what it has of the outputs that were asked for; who tells a ModelConfig has said what it has."""
+    carrier.config, carrier.answers = None, {"more": ("FP32", [1, 2], np.float32([1, 2]))}
+    with before(carrier, tmp_path) as sluice:
+        asked = {"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": [1, 2]}], "outputs": [{"name": "lost"}, {"name": "more"}]}
+        answer = httpx.post(sluice.url + INFER, json=asked)
+        assert answer.status_code == 200 and names(answer) == ["more"], answer.text
+        with contextlib.closing(tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{sluice.port}")) as client:
+            x = tritonclient.grpc.InferInput("x", [1, 2], "FP32")
+            x.set_data_from_numpy(np.float32([[1, 2]]))
+            got = client.infer("m", [x], outputs=[tritonclient.grpc.InferRequestedOutput(n) for n in ("lost", "more")])
+            assert got.get_output("lost") is None and list(got.as_numpy("more")[0]) == [1, 2]
+        carrier.answers = {}
+        assert names(httpx.post(sluice.url + INFER, json={**asked, "outputs": [{"name": "lost"}]})) == []
+
+
+def test_an_output_that_a_worker_has_and_leaves_out(carrier, tmp_path):
+    carrier.answers = {"scores": ("FP32", [1, 3], np.float32([1, 2, 3]))}
+    with before(carrier, tmp_path) as sluice:
         answer = ask(sluice, outputs={})
         assert answer.status_code == 502 and answer.json() == {"error": "the worker left out output 0"}
 
