@@ -149,6 +149,16 @@ bool serving_step(struct serving *s, uint64_t now_us)
     return s->phase == SERVING_DECODING ? decode_body(s, now_us) : encode_answer(s, now_us);
 }
 
+// Until it is known what it asks for. It has its reference as one that is out has.
+static bool waits(struct serving *s, uint64_t now_us)
+{
+    if (!s->ops->await || !s->ops->await(s, now_us))
+        return false;
+    s->phase = SERVING_AWAITING;
+    exchange_ref(s->ex);
+    return true;
+}
+
 static bool begin_infer(struct serving *s, bool spent, uint64_t now_us)
 {
     struct error e;
@@ -158,7 +168,8 @@ static bool begin_infer(struct serving *s, bool spent, uint64_t now_us)
     if (num_parse_u64(s->call.infer_header, &json_bytes) == NUM_OK && json_bytes == 0) {
         meta = s->ops->metadata(s, &e);
         if (!meta) {
-            refuse_request(s, &e, now_us);
+            if (!waits(s, now_us))
+                refuse_request(s, &e, now_us);
             return false;
         }
     }
@@ -209,14 +220,19 @@ static bool take_feedback(struct serving *s, uint64_t now_us, struct error *e)
     return true;
 }
 
+// A state as it is now, for a probe that wants to know at once.
+static bool asks_readiness(const struct serving *s)
+{
+    return is_health(s->call.kind) || s->call.kind == API_SERVER_READY ||
+           s->call.kind == API_MODEL_READY;
+}
+
 // False: e is the answer.
 static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
 {
     struct oip_index index = {0};
     const struct model_metadata *meta;
     bool ready;
-    if (!api_read(s->ex, &s->call, e))
-        return false;
     if (is_health(s->call.kind) && view_is(s->call.model, "inference.GRPCInferenceService"))
         s->call.model = VIEW("");
     switch (s->call.kind) {
@@ -243,7 +259,8 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
             api_answer_model(s->api, s->ex, &s->call, meta, now_us);
         return meta != NULL;
     case API_INDEX:
-        s->ops->index(s, &index);
+        if (!s->ops->index(s, &index, e))
+            return false;
         api_answer_index(s->api, s->ex, &s->call, &index, now_us);
         return true;
     case API_STATISTICS:
@@ -262,10 +279,25 @@ static bool answer_small(struct serving *s, uint64_t now_us, struct error *e)
 static void small_call(struct serving *s, uint64_t now_us)
 {
     struct error e;
+    // Not refused for want of room: health checks are always answered. But then nothing waits.
+    bool room = exchange_account(s->ex, 0);
     s->phase = SERVING_ANSWERED;
-    exchange_account(s->ex, 0); // not refused for want of room: health checks are always answered
-    if (!answer_small(s, now_us, &e))
+    if (!api_read(s->ex, &s->call, &e) ||
+        (!answer_small(s, now_us, &e) && !(room && !asks_readiness(s) && waits(s, now_us))))
         refuse_request(s, &e, now_us);
+}
+
+bool serving_again(struct serving *s, bool spent, uint64_t now_us)
+{
+    struct error e;
+    debug_invariant(s->phase == SERVING_AWAITING);
+    exchange_unref(s->ex); // its connection has one
+    s->phase = s->call.kind == API_INFER ? SERVING_HEAD : SERVING_ANSWERED;
+    if (s->call.kind == API_INFER)
+        return begin_infer(s, spent, now_us);
+    if (!answer_small(s, now_us, &e) && !waits(s, now_us))
+        refuse_request(s, &e, now_us);
+    return false;
 }
 
 // ---- what the HTTP room calls ------------------------------------------------------------------------
@@ -335,7 +367,7 @@ void serving_on_gone(struct serving *s)
     s->outcome = STATUS_CLIENT_GONE;
     if (was == SERVING_DECODING)
         api_decode_drop(s->decoder);
-    else if (was == SERVING_OUT)
+    else if (was == SERVING_OUT || was == SERVING_AWAITING)
         s->ops->abandon(s);
     if (was != SERVING_ANSWERING)
         return;

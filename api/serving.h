@@ -4,6 +4,7 @@
  *
  *   HEAD ─body whole─► DECODING ─submit─► OUT ─serving_answer─► ANSWERING ─encoded─► ANSWERED
  *    │                    │                │                        │
+ *    ├─ not known yet ─► AWAITING ─serving_again─► as behind HEAD
  *    ├── small, refused ──┴────────────────┴── serving_fail         │ (too large: an error instead)
  *    ├────────────────────┴────────────────┴────────────────────────┴── client gone ─► GONE
  *    └── flows ─► FLOWING ─serving_on_want …─ serving_on_sent ─► ANSWERED
@@ -21,6 +22,7 @@
 
 enum serving_phase {
     SERVING_HEAD,
+    SERVING_AWAITING, // what it is to be decoded by, or to be answered with, may be known soon
     SERVING_DECODING,
     SERVING_OUT, // submitted, and neither answered nor refused
     SERVING_ANSWERING,
@@ -36,7 +38,8 @@ struct serving_ops {
     // why the model is not known.
     bool (*ready)(struct serving *s, bool *ready, struct error *e);
     const struct model_metadata *(*metadata)(struct serving *s, struct error *e);
-    void (*index)(struct serving *s, struct oip_index *out); // in the exchange's arena
+    // In the exchange's arena. False: e.
+    bool (*index)(struct serving *s, struct oip_index *out, struct error *e);
     // Of the model, or its version, that s->call names, or of all; in the exchange's arena. False: e.
     bool (*statistics)(struct serving *s, struct oip_statistics *out, struct error *e);
     // A reward (s->call.feedback): the variant that it was counted as. False: e. NULL: there is no such path.
@@ -44,7 +47,10 @@ struct serving_ops {
     // *s->request is complete. True: it was accepted; serving_release then follows exactly once, answered or not,
     // perhaps before this returns. False: e.
     bool (*submit)(struct serving *s, uint64_t now_us, struct error *e);
-    void (*abandon)(struct serving *s);       // OUT, and the client has gone
+    // What has just been refused may be answered soon. True: it waits, and serving_again follows once, or abandon. False,
+    // NULL: it is refused. Not asked of whether something is ready: who asks that wants to know how it is now.
+    bool (*await)(struct serving *s, uint64_t now_us);
+    void (*abandon)(struct serving *s);       // OUT or AWAITING, and the client has gone
     enum api_cors (*cors)(struct serving *s); // of s->call.origin. NULL: no page of another origin
     // The first one watches what is ready: serving_look is to be called, in SERVING_LOOK_US and so on.
     void (*watched)(struct serving *s);
@@ -80,6 +86,8 @@ void *serving_new(struct exchange *ex, struct api *a, const struct serving_ops *
 void serving_route(struct serving *s, const uint64_t random[2], uint64_t now_us);
 bool serving_on_request(struct serving *s, bool spent, uint64_t now_us);
 bool serving_step(struct serving *s, uint64_t now_us);
+// AWAITING: something was heard, or it has waited for long enough. As serving_on_request.
+bool serving_again(struct serving *s, bool spent, uint64_t now_us);
 // OUT: the answer, of which one reference on the block of each part is taken over, or the error. Harmless when the client has
 // gone. slice stays as long as the exchange. retry_after_ms: 0: API_RETRY_MS with 503, else none.
 bool serving_answer(struct serving *s, const struct slice *slice, bool spent, uint64_t now_us);

@@ -35,6 +35,7 @@ struct link {
     unsigned batches;        // that are out
     struct loop_call close;  // the last of them has come home
     uint64_t born_us;        // when it joined
+    bool first;              // it was there when this loop began
     struct device_turn turn; // of the desks here at the worker's device, when it is a serial one
     bool told;               // it has been ready once: its models are in the table
     bool kept_out;           // a model of it is another worker's by the configuration

@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/count.h"
 #include "base/num.h"
-#include "gateway/await.h"
+#include "gateway/awaiting.h"
 #include "gateway/card.h"
 #include "gateway/front.h"
 #include "gateway/index.h"
@@ -123,6 +123,14 @@ static void say_unready(const struct request *r, const struct model *m, struct e
     error_set(e, STATUS_UNAVAILABLE, "model %.*s: %.*s", VIEW_ARG(m->name), VIEW_ARG(why));
 }
 
+// It has waited for that until its own deadline.
+static void say_late(const struct request *r, struct error *e)
+{
+    bool own = r->serving.call.kind == API_INFER || r->serving.call.timeout_us > 0;
+    if (r->unheard && own && r->infer.deadline_us > 0 && now(r) >= r->infer.deadline_us)
+        e->status = STATUS_DEADLINE;
+}
+
 static const struct model_metadata *find_metadata(struct serving *s, struct error *e)
 {
     struct model *m = model_of(request_of(s), s->call.model, e);
@@ -136,12 +144,33 @@ static const struct model_metadata *find_metadata(struct serving *s, struct erro
     }
     if (m)
         say_unready(request_of(s), m, e);
+    say_late(request_of(s), e);
     return NULL;
 }
 
-static void show_index(struct serving *s, struct oip_index *index)
+// By when a call that is no inference is to be answered: with what is known by then.
+static uint64_t call_until_us(const struct request *r)
 {
+    uint64_t timeout_us = r->serving.call.timeout_us;
+    return r->serving.ex->started_us + (timeout_us ? timeout_us : AWAITING_CALL_US);
+}
+
+// What would be said of all models is not whole yet.
+static bool is_early(struct request *r, struct error *e)
+{
+    r->unheard = workers_awaited(r->part, VIEW(""), now(r));
+    bool early = r->unheard && now(r) < call_until_us(r);
+    if (early)
+        error_set(e, STATUS_UNAVAILABLE, "not every worker has said yet what it has");
+    return early;
+}
+
+static bool show_index(struct serving *s, struct oip_index *index, struct error *e)
+{
+    if (is_early(request_of(s), e))
+        return false;
     index_tell(request_of(s)->part, s->call.ready_only, &s->ex->arena, index);
+    return true;
 }
 
 static bool tell_statistics(struct serving *s, struct oip_statistics *out, struct error *e)
@@ -149,7 +178,7 @@ static bool tell_statistics(struct serving *s, struct oip_statistics *out, struc
     struct request *r = request_of(s);
     bool all = s->call.model.n == 0;
     struct model *m = all ? NULL : model_of(r, s->call.model, e);
-    if (!all && (!m || lacks_version(s, m, e)))
+    if (all ? is_early(r, e) : !m || lacks_version(s, m, e))
         return false;
     return statistics_tell(r->part->gateway, m, s->call.version, &s->ex->arena, out) ||
            error_set(e, STATUS_UNAVAILABLE, "out of memory");
@@ -439,18 +468,37 @@ static bool submit_infer(struct serving *s, uint64_t now_us, struct error *e)
     struct request *r = request_of(s);
     r->infer.arrived_us = s->ex->started_us;
     struct model *m = find_model(r, e);
-    if (may_await(r, m, now_us) && await_begin(r))
+    if (may_await(r, m, now_us) && awaiting_begin(r))
         return true;
     if (m)
         return go_on(r, m, now_us, e);
-    if (r->unheard && now_us >= r->infer.deadline_us)
-        e->status = STATUS_DEADLINE;
+    say_late(r, e);
     return false;
+}
+
+// A call, or a request that only the model's metadata can decode.
+static bool await_call(struct serving *s, uint64_t now_us)
+{
+    struct request *r = request_of(s);
+    struct infer *in = &r->infer;
+    if (!r->unheard)
+        return false;
+    in->arrived_us = s->ex->started_us;
+    in->deadline_us = call_until_us(r);
+    if (s->call.kind == API_INFER)
+        in->deadline_us = flow_deadline(
+            &r->part->flow, in, table_find(r->part->gateway->table, real_name(r, s->call.model)));
+    return now_us < in->deadline_us && awaiting_begin(r);
 }
 
 void origin_again(struct request *r, uint64_t now_us)
 {
     struct error e;
+    if (r->serving.phase == SERVING_AWAITING) {
+        if (serving_again(&r->serving, loop_is_spent(r->part->loop), now_us))
+            loop_defer(r->part->loop, &r->work);
+        return;
+    }
     if (submit_infer(&r->serving, now_us, &e))
         return;
     struct failure failure = failure_of(&e);
@@ -461,8 +509,8 @@ void origin_again(struct request *r, uint64_t now_us)
 static void abandon_infer(struct serving *s)
 {
     struct request *r = request_of(s);
-    if (r->awaits) {
-        await_leave(r);
+    if (r->awaits.waits) {
+        awaiting_leave(r);
         serving_release(s);
         return;
     }
@@ -600,6 +648,7 @@ static const struct serving_ops serving_ops = {.bytes = sizeof(struct request),
                                                .statistics = tell_statistics,
                                                .feedback = rewards_take,
                                                .submit = submit_infer,
+                                               .await = await_call,
                                                .abandon = abandon_infer,
                                                .cors = cors_of,
                                                .watched = look_soon};

@@ -3,7 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/version.h"
-#include "gateway/await.h"
+#include "gateway/awaiting.h"
 #include "gateway/card.h"
 #include "gateway/doors.h"
 #include "gateway/endpoint.h"
@@ -337,7 +337,7 @@ static bool build_part(struct gateway *g, unsigned index)
     api_init(&p->api, &carry, VIEW("sluice"), VIEW(SLUICE_VERSION));
     p->api.n_extensions = OIP_EXTENSIONS;
     p->watch_timer.fn = on_watch_timer;
-    await_init(p);
+    awaiting_init(p);
     loop_on_msg_range(p->loop, MSG_ROUTER, on_msg, p);
     return past_init(&p->past, g->birth->log.explain) && workers_build(p);
 }
@@ -391,7 +391,7 @@ void parts_free(struct gateway *g)
         wheel_cancel(loop_wheel(p->loop), &p->flow_timer);
         wheel_cancel(loop_wheel(p->loop), &p->watch_timer);
         wheel_cancel(loop_wheel(p->loop), &p->look_timer);
-        await_deinit(p);
+        awaiting_deinit(p);
         wheel_cancel(loop_wheel(p->loop), &p->lane->hand);
         api_deinit(&p->api);
         for (unsigned k = 0; k < TABLE_MODELS; k++)

@@ -12,20 +12,14 @@
 #include "gateway/rewards.h"
 #include "gateway/snapshot.h"
 #include "gateway/store.h"
+#include "router/await.h"
 #include "router/desk.h"
 #include "router/flow.h"
 
 struct link;
 struct record_lane;
 struct home;
-struct request;
 struct removal;
-
-struct awaiting { // gateway/await.h
-    struct request *first, *last;
-    uint32_t n;
-    struct wheel_timer timer;
-};
 
 struct part {
     struct gateway *gateway;
@@ -43,11 +37,13 @@ struct part {
     struct wheel_timer watch_timer; // set while a health Watch is open here
     struct wheel_timer look_timer;  // gateway/removal
     struct removal *removals;       // that wait here for uses to end
-    struct awaiting await;          // requests whose model may become known
-    uint32_t uses[TABLE_MODELS];    // of each model, by index: see part_use
-    struct link **links;            // [ENDPOINTS_MOST], by place: see part_link
-    unsigned n_links;               // that were ever used
-    struct api api;                 // of all listeners
+    struct await await;             // requests whose model may become known: gateway/awaiting
+    uint32_t await_calls;           // of these, that are no inferences
+    struct wheel_timer await_timer;
+    uint32_t uses[TABLE_MODELS]; // of each model, by index: see part_use
+    struct link **links;         // [ENDPOINTS_MOST], by place: see part_link
+    unsigned n_links;            // that were ever used
+    struct api api;              // of all listeners
     struct metrics metrics;
     struct budget_lease lease;
     uint64_t shadow_said_us;      // gateway/shadows: when one that differs was logged last

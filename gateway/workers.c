@@ -4,7 +4,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "gateway/await.h"
+#include "gateway/awaiting.h"
 #include "gateway/card.h"
 #include "gateway/doors.h"
 #include "gateway/endpoint.h"
@@ -340,7 +340,7 @@ static void on_state(struct worker *w, void *ctx)
     struct link *l = ctx;
     if (!l->told && worker_state(w) == WORKER_READY) {
         l->told = true;
-        await_soon(l->part);
+        awaiting_soon(l->part);
     }
     atomic_store_explicit(&l->state, worker_state(w), memory_order_relaxed);
 }
@@ -632,6 +632,7 @@ bool workers_build(struct part *p)
         struct link *l = &e->link[p->loop->index];
         l->part = p; // there was none yet
         take_place(l);
+        l->first = true;
         link_make(l);
         if (!l->worker)
             return false;
@@ -681,10 +682,12 @@ void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed)
 }
 
 // One that is connected and not ready yet loads its models: that may take minutes.
-static bool is_waited_for(const struct link *l, uint64_t now_us)
+static struct await_worker awaited(const struct link *l)
 {
-    return !l->told && !l->leaving &&
-           (now_us - l->born_us < WORKERS_UNREACHED_US || worker_state(l->worker) == WORKER_ASKING);
+    return (struct await_worker){.told = l->told,
+                                 .leaving = l->leaving,
+                                 .asked = worker_state(l->worker) == WORKER_ASKING,
+                                 .since_us = l->born_us};
 }
 
 bool workers_told(const struct part *p, uint64_t now_us)
@@ -692,7 +695,8 @@ bool workers_told(const struct part *p, uint64_t now_us)
     bool any = false;
     unsigned at = 0;
     for (struct link *l; (l = next_link(p, &at));) {
-        if (is_waited_for(l, now_us))
+        struct await_worker k = awaited(l);
+        if (await_untold(&k, now_us))
             return false;
         any |= l->told;
     }
@@ -703,8 +707,9 @@ bool workers_awaited(const struct part *p, struct view model, uint64_t now_us)
 {
     unsigned at = 0;
     for (struct link *l; (l = next_link(p, &at));) {
-        if (is_waited_for(l, now_us) && now_us - l->born_us < WORKERS_NEW_US &&
-            link_may_serve(l, model))
+        struct await_worker k = awaited(l);
+        bool may_have = model.n > 0 ? link_may_serve(l, model) : l->first;
+        if (may_have && await_expects(&k, now_us))
             return true;
     }
     return false;

@@ -14,13 +14,11 @@ void workers_free(struct part *p);  // on the loop: it has ended
 void workers_kick(struct part *p, unsigned id);
 // The keeper says that process pid of it has ended: in order (or because it was asked to), or by a crash.
 void workers_gone(struct part *p, unsigned id, uint32_t pid, bool crashed);
-// What the workers have is in the table: each has been ready once, but for those that cannot be reached
-// since WORKERS_UNREACHED_US; false while none has been.
-#define WORKERS_UNREACHED_US 10000000
+// What the workers have is in the table: each has been ready once, but for those that are not waited for any more
+// (await_untold); false while none has been.
 bool workers_told(const struct part *p, uint64_t now_us);
-// One that may serve the model has not said yet what it has, and is waited for: as above, and it is not longer than
-// WORKERS_NEW_US that it is known here.
-#define WORKERS_NEW_US 60000000
+// One that may serve the model has not said yet what it has, and is waited for (await_expects). model: empty: one of those that were
+// there when the loop began: what is said of all models is not whole.
 bool workers_awaited(const struct part *p, struct view model, uint64_t now_us);
 void workers_show(const struct part *p, struct json_writer *w); // an array: each one's worker_show
 // It is there, and what it has is known.

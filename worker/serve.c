@@ -28,7 +28,7 @@ static const struct model_metadata *find_metadata(struct serving *s, struct erro
     return m ? &m->meta : NULL;
 }
 
-static void show_index(struct serving *s, struct oip_index *index)
+static bool show_index(struct serving *s, struct oip_index *index, struct error *e)
 {
     const struct repository *all = request_of(s)->batches->repository;
     index->models =
@@ -42,6 +42,7 @@ static void show_index(struct serving *s, struct oip_index *index)
                                                              .version = view_str(f->version),
                                                              .state = VIEW("UNAVAILABLE"),
                                                              .reason = view_str(f->why)};
+    return index->models || error_set(e, STATUS_UNAVAILABLE, "out of memory");
 }
 
 static bool tell_statistics(struct serving *s, struct oip_statistics *out, struct error *e)

@@ -33,6 +33,8 @@ static struct { // what the doer does, and how often it was asked
     bool aboard;  // what is abandoned cannot be released at once
     bool ready;   // server and model
     bool unknown; // the model
+    bool early;   // what is not known may be known soon
+    unsigned awaits;
     int64_t values;
     bool text; // they are strings: an answer that does not flow
     unsigned submits, abandons, ready_asked, metadata_asked;
@@ -125,12 +127,22 @@ static const struct model_metadata *doer_metadata(struct serving *s, struct erro
     return doer.unknown ? NULL : &m;
 }
 
-static void doer_index(struct serving *s, struct oip_index *index)
+static bool doer_index(struct serving *s, struct oip_index *index, struct error *e)
 {
+    if (doer.early)
+        return error_set(e, STATUS_UNAVAILABLE, "not yet");
     index->models = arena_array(&s->ex->arena, 1, sizeof(*index->models));
     if (index->models)
         index->models[index->n++] =
             (struct oip_index_model){.name = VIEW("m"), .state = VIEW("READY")};
+    return true;
+}
+
+static bool doer_await(struct serving *s, uint64_t now_us)
+{
+    assert_ptr_equal(s, serving);
+    doer.awaits++;
+    return doer.early;
 }
 
 static bool doer_statistics(struct serving *s, struct oip_statistics *out, struct error *e)
@@ -146,6 +158,7 @@ static const struct serving_ops ops = {.bytes = sizeof(struct guest),
                                        .index = doer_index,
                                        .statistics = doer_statistics,
                                        .submit = doer_submit,
+                                       .await = doer_await,
                                        .abandon = doer_abandon};
 
 // ---- the client --------------------------------------------------------------------------------------
@@ -722,6 +735,86 @@ static void raw_binary(void **state)
     doer.unknown = false;
 }
 
+// ---- what may be known soon ----------------------------------------------------------------------------
+
+static void ask_early(unsigned which)
+{
+    static const char *const paths[] = {
+        "/v2/models/m", "/v2/models/m/config", "/v2/models/m/stats", "/v2/repository/index",
+        INFER,          GRPC "ModelMetadata"};
+    bool infers = which == 4, grpc = which == 5;
+    head(infers || grpc ? "POST" : "GET", paths[which]);
+    if (infers)
+        kit_add("inference-header-content-length", VIEW("0"));
+    assert_true(route());
+    if (infers)
+        kit_send(VIEW("\0\0\0\0\0\0\0\0"));
+    if (grpc)
+        kit_send_message(VIEW("\x0a\x01m"), 0);
+    doer.unknown = doer.early = true;
+    assert_false(serving_on_request(serving, false, NOW_US));
+    phase_is(SERVING_AWAITING, 0);
+    assert_int_equal(kit_ex.refs, 2);
+    assert_false(serving_again(serving, false, NOW_US)); // and waits on
+    phase_is(SERVING_AWAITING, 0);
+    assert_int_equal(kit_ex.refs, 2);
+}
+
+// Calls, and requests that the model's metadata decode: answered when it is known, refused when it is not, left.
+static void what_may_be_known_soon(void **state)
+{
+    for (unsigned which = 0; which < 6; which++) {
+        bool infers = which == 4;
+        ask_early(which);
+        doer.unknown = doer.early = false;
+        assert_false(serving_again(serving, false, NOW_US));
+        phase_is(infers ? SERVING_OUT : SERVING_ANSWERED, infers ? 0 : 1);
+        assert_int_equal(serving->outcome, STATUS_OK);
+        if (infers)
+            serving_on_gone(serving);
+        all_given_back();
+
+        ask_early(which);
+        doer.early = false;
+        assert_false(serving_again(serving, false, NOW_US));
+        phase_is(SERVING_ANSWERED, 1);
+        assert_int_equal(serving->outcome, which == 3 ? STATUS_OK : STATUS_NOT_FOUND);
+        all_given_back();
+
+        ask_early(which);
+        doer.abandons = 0;
+        serving_on_gone(serving);
+        phase_is(SERVING_GONE, 0);
+        assert_int_equal(doer.abandons, 1);
+        all_given_back();
+    }
+    ask_early(4); // decoded in a later turn
+    doer.unknown = doer.early = false;
+    assert_true(serving_again(serving, true, NOW_US));
+    phase_is(SERVING_DECODING, 0);
+    assert_false(serving_step(serving, NOW_US));
+    phase_is(SERVING_OUT, 0);
+    serving_on_gone(serving);
+    all_given_back();
+}
+
+// Whether it is ready is said as it is; and without room for it nothing waits.
+static void what_does_not_wait(void **state)
+{
+    doer.early = doer.unknown = true;
+    small("/v2/models/m/ready", 404, NULL);
+    small_grpc("ModelReady", VIEW("\x0a\x01m"), "");
+    head("POST", "/grpc.health.v1.Health/Check");
+    assert_true(route());
+    kit_send_message(VIEW("\x0a\x01m"), 0);
+    assert_false(serving_on_request(serving, false, NOW_US));
+    phase_is(SERVING_ANSWERED, 1);
+    kit_ops.on_charge = charges_nothing;
+    small("/v2/models/m", 404, NULL);
+    kit_ops.on_charge = NULL;
+    assert_int_equal(doer.awaits, 0);
+}
+
 // ---- memory runs out ---------------------------------------------------------------------------------
 
 // Each allocation of a life fails in turn: it is answered as 503 (500, where it is the doer's), then whole.
@@ -806,6 +899,8 @@ int main(void)
         cmocka_unit_test_setup(small_calls, new_doer),
         cmocka_unit_test_setup(small_calls_of_grpc, new_doer),
         cmocka_unit_test_setup(raw_binary, new_doer),
+        cmocka_unit_test_setup(what_may_be_known_soon, new_doer),
+        cmocka_unit_test_setup(what_does_not_wait, new_doer),
         cmocka_unit_test_setup(allocation_fails_anywhere, new_doer),
     };
     return cmocka_run_group_tests(tests, open_kit, kit_close);
