@@ -126,6 +126,7 @@ static void life_split(struct life *x)
         p->in.step.to = t->to;
         p->in.arrived_us = x->in.arrived_us;
         p->in.deadline_us = t->deadline_us;
+        p->let_us = x->let_us;
     }
 }
 
@@ -241,6 +242,22 @@ static uint16_t pick_tenant(const struct world *w, const struct life *x)
     return (uint16_t)(at & 1 ? 1 : 1 + (at >> 1) % w->plan.tenants);
 }
 
+void clients_go_on(struct loop_of *l, struct life *x)
+{
+    struct world *w = l->w;
+    x->let_us = w->now_us;
+    x->in.deadline_us = 0;
+    trials_ask(x);
+    shadows_ask(w, x);
+    flow_submit(&l->flow, &x->in, l->now_us, &l->fx);
+    if (x->in.step.to.model)
+        model_at(w, x->in.step.to.model)->uses++;
+    if (x->in.state == INFER_OUT && !x->in.walk && x->in.step.n > 1)
+        life_split(x);
+    demands_on_submit(l, x);
+    world_effects(l);
+}
+
 static void submit(struct loop_of *l)
 {
     struct world *w = l->w;
@@ -251,7 +268,6 @@ static void submit(struct loop_of *l)
     trials_draw(l, x);
     x->kind = pick_kind(w);
     fill(w, x);
-    trials_ask(x);
     x->in.arrived_us = l->now_us;
     x->in.user = x;
     x->in.arena = &x->arena;
@@ -260,19 +276,17 @@ static void submit(struct loop_of *l)
     x->in.tenant = pick_tenant(w, x);
     x->ticket = &x->in.step.first;
     arena_init(&x->arena, 0);
-    shadows_ask(w, x);
     w->alive++;
     trace(w, x, "arrives at loop %u for %s: kind %d, %u rows, timeout %llu us, priority %u%s%s",
           l->index, x->model->name, x->kind, x->in.request.rows,
           (unsigned long long)x->in.request.timeout_us, x->in.request.priority,
           x->guilty ? ", guilty" : "", x->poison ? ", poison" : "");
-    flow_submit(&l->flow, &x->in, l->now_us, &l->fx);
-    if (x->in.step.to.model)
-        model_at(w, x->in.step.to.model)->uses++;
-    if (x->in.state == INFER_OUT && !x->in.walk && x->in.step.n > 1)
-        life_split(x);
-    demands_on_submit(l, x);
-    world_effects(l);
+    if (late_begins(l, x)) {
+        trace(w, x, "waits for what is not known yet");
+        w->totals.awaited++;
+    } else {
+        clients_go_on(l, x);
+    }
     if (x->live && world_chance(w, w->plan.gone)) {
         // At every scale: from at once to the deadline.
         uint64_t in_us = 1ull << rand_below(&w->rand, 21);
@@ -305,6 +319,10 @@ void clients_gone(struct loop_of *l, struct life *x, uint64_t id)
     if (!x->settled)
         world_count(l->w, FAULT_GONE);
     trace(l->w, x, "the client goes away");
+    if (x->awaits.waits) {
+        late_gone(l, x);
+        return;
+    }
     flow_on_gone(&l->flow, &x->in, l->now_us, &l->fx); // harmless when it has settled
 }
 
@@ -329,14 +347,19 @@ void clients_release(struct loop_of *l, struct infer *in)
     struct life *x = in->user;
     demands_on_release(l, x);
     shadows_release(w, x);
+    free(x->parts);
+    x->parts = NULL;
+    strides_end(w, x);
+    clients_over(w, x);
+}
+
+void clients_over(struct world *w, struct life *x)
+{
     trace(w, x, "is over");
     // Whoever still reads what was lent reads this.
     memset(x->own, 0xdd, sizeof(x->own));
     if (x->row != x->own)
         free(x->row);
-    free(x->parts);
-    x->parts = NULL;
-    strides_end(w, x);
     arena_deinit(&x->arena);
     memset(&x->in, 0xdd, sizeof(x->in));
     x->live = false;

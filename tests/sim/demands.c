@@ -271,6 +271,7 @@ void demands_at_rest(struct world *w)
                "every flow is empty");
         demand(w, NULL, !l->flow.shadows && l->flow.n_shadows == 0 && l->flow.shadow_bytes == 0,
                "no shadow is left");
+        demand(w, NULL, l->await.n == 0 && !l->await.first, "nobody waits for a worker to tell");
         for (unsigned k = 0; k < w->plan.loops; k++)
             demand(w, NULL, l->in[k].n == 0, "every mailbox is empty");
     }

@@ -20,6 +20,7 @@ static void add(struct totals *sum, const struct totals *one)
     for (unsigned i = 0; i < SOURCES; i++)
         sum->sources[i] += one->sources[i];
     sum->followers += one->followers;
+    sum->awaited += one->awaited;
     sum->asked += one->asked;
     sum->found += one->found;
     sum->told += one->told;
@@ -43,7 +44,8 @@ static void show(const struct totals *t, uint64_t seeds, double cpu_s)
     printf("\nanswered by:");
     for (unsigned i = 0; i < SOURCES; i++)
         printf(" %s %" PRIu64, answer_source_name[i], t->sources[i]);
-    printf(", in a flight of another %" PRIu64, t->followers);
+    printf(", in a flight of another %" PRIu64 "; waited for a worker to tell %" PRIu64,
+           t->followers, t->awaited);
     printf("\nstore: asked %" PRIu64 ", found %" PRIu64 ", told %" PRIu64, t->asked, t->found,
            t->told);
     printf("\nshadows:");

@@ -328,6 +328,8 @@ static void check_error(const struct world *w, const struct life *x)
     demand(w, x, !w->plan.hurried || is_own(x), "haste of one model ends no request of another");
     switch (x->in.error.status) {
     case STATUS_NOT_FOUND:
+        demand(w, x, x->in.step.to.model || !late_unheard(w, x),
+               "nobody is told that a model is not there while a worker may yet tell of it");
         demand(w, x,
                !x->in.step.to.model || x->kind == KIND_VERSION9 ||
                    (x->kind == KIND_VERSION2 &&
@@ -337,7 +339,8 @@ static void check_error(const struct world *w, const struct life *x)
     case STATUS_DEADLINE:
         demand(w, x,
                x->kind == KIND_VERSION9 || in_trouble(w, x) ||
-                   (double)(x->in.deadline_us - x->in.arrived_us) < slack_needed_us(w, x),
+                   (double)x->in.deadline_us - (double)most_us(x->in.arrived_us, x->let_us) <
+                       slack_needed_us(w, x),
                "what could be answered in time was answered");
         demand(w, x, says_when(x) == (strstr(x->in.error.text, "more waits before") != NULL),
                "who is refused early is told when to come back");

@@ -136,6 +136,7 @@ void plan_draw(struct plan *p, uint64_t seed)
     draw_faults(p, &r);
     if (p->silent)
         shape_silent(p);
+    p->late = seed % 9 == 2 && !p->silent && !p->hurried;
     if (p->hurried)
         p->weights = 0,
         p->per_batch = p->no_room = p->bad_row = p->memory = p->loop_fault = p->rules = p->pins = 0;

@@ -17,6 +17,7 @@
  *   store.c           a store that other instances share
  *   shadows.c         requests that another model is asked, too, and how like its answers are
  *   trials.c          an experiment, whose weights change: who is drawn where
+ *   late.c            workers that come late, or tell late what they have: who waits for that at its origin
  *   demands.c         room, the end of a world
  *   demands_ticket.c  a ticket's way, and the budget of messages
  *   demands_batch.c   what may be sent, to whom, in which order
@@ -28,7 +29,7 @@
  *
  * What it cannot see: memory order (the stress tests under TSan do); real sockets, framing, HTTP and TLS (the
  * integration tests); how a roster is made, counted and handed between loops (a loop learns the truth here, a
- * little late); whether the parts of a split request are passed over in their lanes, or wait too long with credit
+ * little late); which calls but inferences wait for a worker to tell, and how many may (they are the doer's); whether the parts of a split request are passed over in their lanes, or wait too long with credit
  * (each is looked at as a ticket, not as one of those who wait); what a worker answers to metadata questions; the
  * keeper's own decisions (here it kills and starts when it is told to, after a while); several gateways at one
  * worker; reconnecting (a connection comes back some milliseconds after its worker can take it, whatever the
@@ -43,6 +44,7 @@
 #include "backends/probe.h"
 #include "base/block.h"
 #include "base/check.h"
+#include "router/await.h"
 #include "router/desk.h"
 #include "router/flow.h"
 
@@ -161,6 +163,7 @@ struct plan { // drawn from the seed, then read only
     bool stored;           // and in a store, which others fill, too
     double store_fails;    // share of what it is asked and told that comes to nothing
     bool shadows;          // some requests have one
+    bool late;             // workers come late, and tell late what they have
     bool singles;          // sequences and scalars too
     uint64_t socket_bytes; // what a socket buffer holds
     double probe_share;    // of the time in which clients come: a probe's time-out
@@ -380,7 +383,15 @@ struct
     int64_t charged;
     uint64_t first_us, since_us; // its home saw it first; it waits since then
     double work_us;
-    struct life *next; // free ones
+    struct await_one awaits;    // what its model's workers have
+    uint64_t looked_us, let_us; // it had its turn, or began to wait; it went on
+    struct life *next;          // free ones
+};
+
+struct teller { // a worker, to a loop that does not know yet what it has
+    struct worker_of *worker;
+    unsigned loop;
+    struct await_worker of;
 };
 
 enum end {
@@ -447,6 +458,7 @@ enum event {
     EVENT_LOAD,   // replica: its model is there again
     EVENT_ROLL,   // worker: it is its turn
     EVENT_PINNED, // model: its desk is told to look at its pin
+    EVENT_TOLD,   // teller: asked what it has
     EVENT_STORED, // ask: what the store says (tag: in time)
     EVENT_JUDGE   // worker: has been doing nothing for so long that no desk may count on it
 };
@@ -478,6 +490,9 @@ struct loop_of {
     struct mailbox in[SIM_LOOPS];
     struct entry *agenda;
     unsigned n_agenda, cap_agenda;
+    struct await await;
+    struct teller teller[SIM_WORKERS];
+    uint64_t told_us; // when one told last
     uint64_t next_arrival_us, flow_wake_us;
     uint64_t wake_us;        // when it turns next
     uint64_t now_us;         // what its clock shows
@@ -494,13 +509,15 @@ struct totals {
     uint64_t fallbacks, defaults; // of the answers, those of other models, and the written ones
     uint64_t posts, dispatches;
     uint64_t sources[SOURCES], followers;
+    uint64_t awaited;            // times that a life began to wait for a worker to tell
     uint64_t asked, found, told; // of and to the store
     uint64_t shadows[SHADOW_ENDS];
 };
 
 struct world {
     struct plan plan;
-    struct rand rand;
+    struct rand rand, late; // late.c's dice: worlds are the same with them and without
+    uint64_t late_us;
     struct table *table;
     struct cache_pool kept;
     struct trials *trials;  // NULL: no experiment
@@ -560,6 +577,8 @@ void clients_arrive(struct loop_of *l);
 void clients_gone(struct loop_of *l, struct life *x, uint64_t id);
 void clients_settle(struct loop_of *l, struct infer *in);
 void clients_release(struct loop_of *l, struct infer *in);
+void clients_go_on(struct loop_of *l, struct life *x);  // to the flow
+void clients_over(struct world *w, struct life *x);     // nothing refers to it
 void clients_lend(struct loop_of *l, struct ticket *t); // before MSG_LEND is posted
 void clients_use(struct loop_of *l, struct model *m);   // FX_USE
 
@@ -772,6 +791,17 @@ void trials_free(struct world *w);
 void trials_draw(struct loop_of *l, struct life *x); // its model
 void trials_ask(struct life *x);                     // when its request is whole
 void trials_settled(const struct world *w, const struct life *x);
+
+// late.c
+void late_open(struct world *w);
+uint64_t late_start_us(struct world *w); // so much later a worker starts
+void late_another(struct worker_of *k);  // it has another's place, and has told nobody
+void late_event(const struct entry *e);  // EVENT_TOLD
+void late_turn(struct loop_of *l);
+void late_gone(struct loop_of *l, struct life *x); // its client, while it waits
+// It waits: no replica of its model is ready, and one that may have it has not told.
+bool late_begins(struct loop_of *l, struct life *x);
+bool late_unheard(const struct world *w, const struct life *x);
 
 // oracle.c
 double demands_batch_us(const struct model_of *m); // what one of its batches takes, at most

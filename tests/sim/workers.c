@@ -174,6 +174,7 @@ static void takes_place(struct worker_of *k)
     k->id += SIM_IDS;
     world_count(w, FAULT_ANOTHER);
     tell(w, "worker %u is another one", k->id);
+    late_another(k);
 }
 
 static void process_starts(struct worker_of *k)
@@ -320,7 +321,7 @@ void workers_start(struct world *w)
         k->process = PROCESS_DEAD;
         k->state = ++w->tag;
         excuse_until(&k->excuse, FAULT_BORN, w->now_us);
-        worker_at(k, world_soon(w, 8000), EVENT_START, k->state);
+        worker_at(k, world_soon(w, 8000) + late_start_us(w), EVENT_START, k->state);
         faults_next(k);
     }
     if (w->plan.rolling)

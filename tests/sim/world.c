@@ -321,7 +321,7 @@ static void run_desks(struct loop_of *l)
 static void plan_wake(struct loop_of *l)
 {
     struct world *w = l->w;
-    uint64_t clock = l->flow_wake_us, at = l->next_arrival_us;
+    uint64_t clock = least_us(l->flow_wake_us, await_wish_us(&l->await)), at = l->next_arrival_us;
     for (unsigned i = 0; i < w->plan.models; i++) {
         if (w->model[i].home == l->index)
             clock = least_us(clock, w->model[i].desk_wake_us);
@@ -352,6 +352,9 @@ static void run_event(struct loop_of *l, const struct entry *e)
         break;
     case EVENT_PINNED:
         pins_event(e);
+        break;
+    case EVENT_TOLD:
+        late_event(e);
         break;
     case EVENT_STORED:
         store_event(l, e->p, e->tag);
@@ -388,6 +391,7 @@ static void turn(struct loop_of *l)
         world_effects(l);
     }
     read_mail(l);
+    late_turn(l);
     if (l->flow_wake_us <= l->now_us) {
         l->flow_wake_us = SIM_NEVER;
         flow_on_wake(&l->flow, l->now_us, &l->fx);
@@ -450,6 +454,7 @@ static void begin(struct world *w, uint64_t seed)
         else
             world_count(w, FAULT_BORN);
     }
+    late_open(w);
     workers_start(w);
 }
 
