@@ -94,7 +94,7 @@ void part_rules(const struct config_model *c, struct model_rules *out);
 // What all loops' caches may hold, and hold or have leased. Main thread.
 uint64_t parts_cache_limit(const struct gateway *g);
 uint64_t parts_cache_leased(const struct gateway *g);
-// The first of them is that configuration's, from now on; each loop's memo learns of it by part_adopt.
+// From now on they go by that configuration; a loop's memo, when it adopts it.
 void parts_set_cache(struct gateway *g, const struct config *c);
 
 // Runs what is in part->fx, and what running it adds.
