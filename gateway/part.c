@@ -263,8 +263,8 @@ static bool build_table(struct gateway *g)
 // ---- memory of what is kept ----------------------------------------------------------------------------
 
 #define MEMO_SHARE 8 // one part of so many is for bodies, in whole MiB
-#define MEMO_MOST                                                                                  \
-    ((uint64_t)16 << 20) // of a loop: a lower bound makes it drop all that in one turn
+// Of a loop: a lower bound makes it drop all that in one turn.
+#define MEMO_MOST ((uint64_t)16 << 20)
 
 // Of a loop.
 static uint64_t memo_bytes(const struct gateway *g, const struct config *c)

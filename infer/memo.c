@@ -144,7 +144,7 @@ bool memo_recall(struct memo_ask *a, struct arena *arena, struct infer_request *
     a->keyed = true;
     a->anybody = e->anybody;
     e->asked = true;
-    a->memo->vain = 0;
+    a->memo->vain -= a->memo->vain < MEMO_SOME ? a->memo->vain : MEMO_SOME;
     count_add(&a->memo->hits, 1);
     return true;
 }

@@ -23,8 +23,7 @@
 #define MEMO_ENTRY_BYTES ((size_t)32 << 10) // of one; larger ones are not kept
 #define MEMO_BUCKETS 4096
 #define MEMO_ROUNDS 16 // entries that may go round for the sake of one
-#define MEMO_VAIN                                                                                  \
-    4096 // came in since one was known: until one is again, one of MEMO_SOME requests is looked at
+#define MEMO_VAIN 4096 // see vain: from then on one of MEMO_SOME requests is looked at
 #define MEMO_SOME 16
 
 struct memo_entry;
@@ -33,7 +32,8 @@ struct memo { // zeroed: nothing is kept
     _Atomic uint64_t bytes, hits;
     struct memo_entry **buckets; // NULL until the first one is kept
     struct memo_entry *newest, *oldest;
-    uint32_t vain, passed; // came in since one was known; not looked at meanwhile
+    // That came in, less MEMO_SOME for each one that was known (which saves five times what one in vain costs); not looked at.
+    uint32_t vain, passed;
 };
 
 // A request's look at it. All but memo, secret, parts and key is zero at first.
@@ -41,8 +41,8 @@ struct memo_ask {
     struct memo *memo;
     const uint8_t *secret;         // [SIPHASH_KEY]
     struct view parts[MEMO_PARTS]; // all that the decoder reads, and whose it is; .p NULL: absent
-    struct cache_key *
-        key; // where the request has it: written by recall; else by whoever makes it, who sets what follows
+    // Where the request has its key: written by recall; else by whoever makes it, who sets the two that follow.
+    struct cache_key *key;
     bool keyed;   // *key is whole
     bool anybody; // *key has no tenant in it
     bool named;

@@ -15,8 +15,8 @@ struct oip_rest {
     struct buffer *out;
     struct oip_seg *binary; // the outputs that follow the JSON: lent by their answers' blocks
     unsigned n_binary;
-    struct view
-        known; // behind the head, from before; empty: set after oip_rest_begin, stays for the first step
+    // What stands behind the head, from before: set after oip_rest_begin, stays for the first step. Empty: it is to be written.
+    struct view known;
     size_t head; // bytes of the head, once that is written
     // private
     const struct slice *part;  // whose rows of the output are being written
