@@ -37,6 +37,7 @@ struct api_answer {
     struct buffer out; // borrowed from the scratch for the time of one step
     struct http_seg *segs;
     unsigned n_segs, cap_segs;
+    uint64_t number; // of the answer, where the request has a memo and it may be kept there; else 0
     size_t json_bytes;
     size_t json_expected;   // of all, as the first step lets us expect; 0: the first step was all
     struct json_flow *flow; // NULL: it does not
@@ -320,6 +321,14 @@ static void expect_json(struct api_answer *w)
     w->json_expected = begun + (size_t)(ratio * (double)left * 1.125);
 }
 
+// Its outputs, of an answer whose JSON was written in one step.
+static struct view printed(const struct api_answer *w)
+{
+    const struct http_seg *json = &w->segs[0];
+    bool all = w->rest.request->format == FORMAT_OIP_JSON;
+    return all ? view_of(json->p + w->rest.head, json->n - w->rest.head) : VIEW("");
+}
+
 // One step of the JSON; meta is written when it is known to be the last, or the first.
 static enum oip_step step_rest(struct api_answer *w, const struct meta_fields *meta,
                                uint64_t now_us, struct error *e)
@@ -341,10 +350,13 @@ static enum oip_step step_rest(struct api_answer *w, const struct meta_fields *m
         return step;
     if (step == OIP_DONE && !add_binary(w, e))
         step = OIP_ERROR;
-    if (step == OIP_ERROR)
+    if (step == OIP_ERROR) {
         fail(w, e, now_us);
-    else
-        respond_rest(w, meta, now_us);
+        return OIP_DONE;
+    }
+    if (w->number > 0)
+        memo_keep(w->call->memo, w->rest.request, w->number, first ? printed(w) : VIEW(""));
+    respond_rest(w, meta, now_us);
     return OIP_DONE;
 }
 
@@ -432,6 +444,10 @@ static enum oip_step answer_rest(struct api_answer *w, const struct infer_reques
         return OIP_DONE;
     }
     oip_rest_begin(&w->rest, r, w->slice, &w->said, &w->out, binary);
+    if (w->call->memo && !w->slice->next)
+        w->number = w->slice->answer->number;
+    if (w->number > 0)
+        w->rest.known = memo_printed(w->call->memo, w->number);
     return step_rest(w, meta, now_us, e);
 }
 

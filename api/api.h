@@ -7,6 +7,7 @@
 
 #include "http/http.h"
 #include "infer/failure.h"
+#include "infer/memo.h"
 #include "infer/oip.h"
 #include "infer/oip_statistics.h"
 
@@ -80,6 +81,8 @@ struct api_call {
     struct view request_id;        // set by the caller after api_route: the small answers carry it
     struct request_trace trace;    // its id likewise
     struct api_feedback *feedback; // API_FEEDBACK: set by api_read, in the exchange's arena
+    // API_INFER: set by the caller before api_decode_begin: what it asks may be known from before. NULL: it is not looked for.
+    struct memo_ask *memo;
 };
 
 // What the head asks for. API_REFUSED: e says why; answer it with api_answer_error.

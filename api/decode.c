@@ -114,7 +114,8 @@ static bool apply_priority(struct api_decoder *d, struct error *e)
     return true;
 }
 
-// What the head says of the request, when all of it is read.
+// What the head says of the request, when all of it is read. What is read here is a part of what a body is known by (infer/memo.h): whoever
+// adds to it has to add it to that, too.
 static bool apply_head(struct api_decoder *d, struct error *e)
 {
     d->out->trace = &d->call->trace;
@@ -129,9 +130,24 @@ static bool apply_head(struct api_decoder *d, struct error *e)
     return d->out->no_chain || error_set(e, STATUS_BAD_REQUEST, "sluice-chain: expected none");
 }
 
+// From before, with what the head said then: its priority and its chain are parts of what it was found by.
+static bool recall(struct api_decoder *d)
+{
+    struct memo_ask *memo = d->begun ? NULL : d->call->memo;
+    if (!memo || !memo_recall(memo, &d->ex->arena, d->out))
+        return false;
+    d->out->model = d->call->model;
+    d->out->version = d->call->version;
+    d->out->trace = &d->call->trace;
+    d->stage = ENDED;
+    return true;
+}
+
 enum oip_step api_decode_step(struct api_decoder *d, size_t max_bytes, struct error *e)
 {
     enum oip_step step = OIP_MORE;
+    if (recall(d))
+        return charge_step(d, e) ? OIP_DONE : OIP_ERROR;
     if (d->stage == BODY)
         step = step_body(d, max_bytes, e);
     if (step == OIP_MORE && d->stage != BODY)

@@ -2,7 +2,7 @@
 
 #include "base/count.h"
 #include "base/json.h"
-#include "gateway/process.h"
+#include "gateway/part.h"
 #include "net/server.h"
 #include <stdio.h>
 
@@ -42,8 +42,8 @@ void cache_stats_page(struct exchange *ex, void *ctx)
     buffer_init(&page);
     json_write(&w, &page);
     json_w_object(&w);
-    json_put(&w, "limit_bytes", (uint64_t)atomic_load(&g->kept.limit));
-    json_put(&w, "leased_bytes", (uint64_t)atomic_load(&g->kept.granted));
+    json_put(&w, "limit_bytes", parts_cache_limit(g));
+    json_put(&w, "leased_bytes", parts_cache_leased(g));
     json_w_key(&w, VIEW("models"));
     json_w_array(&w);
     for (unsigned i = 0; i < TABLE_MODELS; i++) {

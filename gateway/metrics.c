@@ -407,6 +407,20 @@ static void kept_of(struct page *p, const struct model *m)
         put_gauge(p, m, count_get(&m->cache.bytes));
 }
 
+static void bodies(struct page *p)
+{
+    uint64_t known = 0, bytes = 0;
+    for (unsigned i = 0; i < p->g->loops.n; i++) {
+        known += count_get(&p->g->parts[i]->memo.hits);
+        bytes += count_get(&p->g->parts[i]->memo.bytes);
+    }
+    prom_family(&p->prom, "sluice_cache_known_total", "counter",
+                "Requests whose body was known, and was not decoded again.");
+    prom_count(&p->prom, NULL, 0, known);
+    prom_family(&p->prom, "sluice_cache_known_bytes", "gauge", "What bodies that are known take.");
+    prom_count(&p->prom, NULL, 0, bytes);
+}
+
 static void models(struct page *p)
 {
     struct prom *o = &p->prom;
@@ -446,6 +460,7 @@ static void models(struct page *p)
     each_model(p, cache_of);
     prom_family(o, "sluice_cache_bytes", "gauge", "Bytes of the answers that are kept.");
     each_model(p, kept_of);
+    bodies(p);
 }
 
 static void fronts(struct page *p)

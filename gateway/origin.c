@@ -230,12 +230,18 @@ static unsigned lane_of_head(const struct request *r)
     return batcher_lane_of(v > UINT8_MAX ? UINT8_MAX : (uint8_t)v);
 }
 
+static bool keeps_answers(const struct model *m)
+{
+    return atomic_load_explicit(&m->caches, memory_order_relaxed);
+}
+
 // The model that its path names, where no other one may answer for it. NULL: what comes of it is not known yet.
 static struct model *only_model(struct request *r)
 {
     const struct api_call *call = &r->serving.call;
     struct model *m = call->model.n > 0 ? table_find(r->part->gateway->table, call->model) : NULL;
     bool chain = m && !view_is(call->chain, "none") && chains_find(r->snap->chains, m->name);
+    r->keeps = m && keeps_answers(m);
     return chain ? NULL : m;
 }
 
@@ -334,8 +340,7 @@ static void submit(struct request *r, uint64_t now_us)
 static enum cache_use cache_use_of(const struct request *r, const struct model *m)
 {
     const struct api_call *call = &r->serving.call;
-    if (!atomic_load_explicit(&m->caches, memory_order_relaxed) || call->no_store ||
-        !cache_key_fits(&r->infer.request))
+    if (!keeps_answers(m) || call->no_store || !cache_key_fits(&r->infer.request))
         return CACHE_NONE;
     return call->no_cache ? CACHE_RENEW : CACHE_USE;
 }
@@ -348,7 +353,23 @@ static bool make_key(struct request *r)
         return false;
     r->keying = NULL;
     in->step.cache_key = &in->cache_key;
+    if (r->serving.call.memo)
+        r->serving.call.memo->keyed = true;
     return true;
+}
+
+// A key that is made so came with what is known of its body.
+static bool recall_key(struct request *r, bool shared)
+{
+    struct memo_ask *memo = r->serving.call.memo;
+    struct infer *in = &r->infer;
+    bool ours = memo && memo->keyed && memo->anybody == shared &&
+                memo->key->shared == (r->snap->store != NULL);
+    if (ours)
+        in->step.cache_key = &in->cache_key;
+    else if (memo)
+        memo->keyed = false, memo->anybody = shared;
+    return ours;
 }
 
 // As make_key. A small one is made at once.
@@ -356,6 +377,8 @@ static bool begin_key(struct request *r, bool shared)
 {
     static _Thread_local struct cache_keying small;
     const struct infer_request *q = &r->infer.request;
+    if (recall_key(r, shared))
+        return true;
     bool is_small = q->bytes <= OIP_STEP_BYTES;
     r->keying = is_small ? &small : arena_alloc(r->infer.arena, sizeof(small));
     if (!r->keying)
@@ -684,11 +707,32 @@ static void on_head(struct exchange *ex, void *ctx)
         on_feedback_head(r);
 }
 
+// What its body asks may be known, with the answer. Of JSON: decoding it is what costs.
+static void ask_memo(struct request *r)
+{
+    struct part *p = r->part;
+    struct exchange *ex = r->serving.ex;
+    struct api_call *call = &r->serving.call;
+    bool json = !call->grpc && call->content_encoding.n == 0 && !call->infer_header.p;
+    if (!json || call->no_store || call->no_cache || p->memo.bound == 0 ||
+        buffer_len(&ex->body) > OIP_STEP_BYTES)
+        return;
+    struct memo_ask *a = call->memo = arena_alloc(&ex->arena, sizeof(*a));
+    if (a)
+        *a = (struct memo_ask){.memo = &p->memo,
+                               .secret = p->gateway->secret,
+                               .parts = {buffer_view(&ex->body), call->model, call->version,
+                                         r->tenant, call->priority, call->chain},
+                               .key = &r->infer.cache_key};
+}
+
 static void on_request(struct exchange *ex, void *ctx)
 {
     struct request *r = ex->user;
     struct loop *l = r->part->loop;
     (void)ctx;
+    if (r->keeps)
+        ask_memo(r);
     if (serving_on_request(&r->serving, loop_is_spent(l), loop_now_us(l)))
         loop_defer(l, &r->work);
     loop_worked(l, r->serving.in_bytes);

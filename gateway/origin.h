@@ -22,6 +22,7 @@ struct request {
         *keying; // the key is being made: it is submitted when that is done; else NULL
     bool
         unheard; // its model is not known, and a worker that may have it has not said yet what it has
+    bool keeps;  // the model that its path names keeps its answers
     struct await_one awaits;       // in part->await
     struct view tenant;            // as its head names it
     struct view client;            // for the log, and for who wants it explained

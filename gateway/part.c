@@ -1,6 +1,7 @@
 #include "gateway/part.h"
 
 #include "base/check.h"
+#include "base/count.h"
 #include "base/mem.h"
 #include "base/version.h"
 #include "gateway/awaiting.h"
@@ -259,6 +260,38 @@ static bool build_table(struct gateway *g)
     return g->table != NULL;
 }
 
+// ---- memory of what is kept ----------------------------------------------------------------------------
+
+#define MEMO_SHARE 8 // one part of so many is for bodies, in whole MiB
+// Of a loop: a lower bound makes it drop all that in one turn.
+#define MEMO_MOST ((uint64_t)16 << 20)
+
+// Of a loop.
+static uint64_t memo_bytes(const struct gateway *g, const struct config *c)
+{
+    uint64_t all = c->cache_bytes / MEMO_SHARE / CACHE_SLICE * CACHE_SLICE;
+    return all / g->loops.n < MEMO_MOST ? all / g->loops.n : MEMO_MOST;
+}
+
+void parts_set_cache(struct gateway *g, const struct config *c)
+{
+    uint64_t memos = memo_bytes(g, c) * g->loops.n;
+    cache_pool_set(&g->kept, (int64_t)(c->cache_bytes - memos), g->loops.n);
+}
+
+uint64_t parts_cache_limit(const struct gateway *g)
+{
+    return g->snap->config->cache_bytes;
+}
+
+uint64_t parts_cache_leased(const struct gateway *g)
+{
+    uint64_t bytes = (uint64_t)atomic_load(&g->kept.granted);
+    for (unsigned i = 0; i < g->loops.n; i++)
+        bytes += count_get(&g->parts[i]->memo.bytes);
+    return bytes;
+}
+
 void part_adopt(struct part *p)
 {
     flow_set_rules(&p->flow, &p->snap->flow);
@@ -269,6 +302,7 @@ void part_adopt(struct part *p)
     if (!past_resize(&p->past, p->snap->config->log.explain))
         GATEWAY_EVENT(p->gateway, p->loop, LOG_ERROR, "explain_kept",
                       LOG_CSTR("why", "out of memory"), LOG_I("requests", p->past.n));
+    memo_bound(&p->memo, memo_bytes(p->gateway, p->snap->config));
     workers_adopt_sections(p);
     homes_adopt(p);
     workers_adopt(p);
@@ -331,6 +365,7 @@ static bool build_part(struct gateway *g, unsigned index)
     p->decide.fn = decide;
     p->flow_timer.fn = on_flow_timer;
     p->cache_timer.fn = on_cache_timer;
+    memo_bound(&p->memo, memo_bytes(g, g->birth));
     p->cache = cache_new(&g->kept, rand_u64(&p->loop->rand));
     if (!p->cache)
         return false;
@@ -362,7 +397,7 @@ static void on_stop(struct loop *l, void *ctx)
 bool parts_build(struct gateway *g)
 {
     budget_init(&g->bytes, gateway_bytes(g->birth), g->loops.n);
-    cache_pool_set(&g->kept, (int64_t)g->birth->cache_bytes, g->loops.n);
+    parts_set_cache(g, g->birth);
     g->parts = mem_zalloc(g->loops.n * sizeof(*g->parts));
     if (!g->parts || !build_fleet(g) || !build_table(g))
         return false;
@@ -400,6 +435,7 @@ void parts_free(struct gateway *g)
         effects_deinit(&p->fx);
         buffer_deinit(&p->line);
         past_deinit(&p->past);
+        memo_bound(&p->memo, 0);
         rewards_deinit(&p->rewards);
         metrics_deinit(&p->metrics);
         mem_free(p);

@@ -52,6 +52,7 @@ struct part {
     uint64_t sampled;   // access log: error term of the sampling
     struct buffer line; // scratch for a log line
     struct past past;   // the last requests
+    struct memo memo;   // bodies whose answers are kept
     struct store store;
     struct record_lane *lane; // of the prediction log
 };
@@ -85,6 +86,12 @@ void part_adopt(struct part *p);
 
 // How a model is queued and batched, from its row of the configuration.
 void part_rules(const struct config_model *c, struct model_rules *out);
+
+// What all loops' caches may hold, and hold or have leased. Main thread.
+uint64_t parts_cache_limit(const struct gateway *g);
+uint64_t parts_cache_leased(const struct gateway *g);
+// From now on they go by that configuration; a loop's memo, when it adopts it.
+void parts_set_cache(struct gateway *g, const struct config *c);
 
 // Runs what is in part->fx, and what running it adds.
 void part_run(struct part *p);

@@ -175,7 +175,7 @@ static void put_in_force(struct takeover *t)
     server_budget_set(g->connections, gateway_connections(g, c),
                       c->limits.max_connections_per_address);
     budget_set(&g->bytes, gateway_bytes(c), g->loops.n);
-    cache_pool_set(&g->kept, (int64_t)c->cache_bytes, g->loops.n);
+    parts_set_cache(g, c);
     secrets_guard(c);
     if (c->log.level != g->snap->config->log.level) // else what an operator has set since stays
         log_set_level(g->log, (enum log_level)c->log.level);

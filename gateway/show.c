@@ -331,8 +331,8 @@ static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
     json_put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
     json_put(&w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
     json_put(&w, "level", levels_instance(g));
-    json_put(&w, "cache_leased", (uint64_t)atomic_load(&g->kept.granted));
-    json_put(&w, "cache_limit", (uint64_t)atomic_load(&g->kept.limit));
+    json_put(&w, "cache_leased", parts_cache_leased(g));
+    json_put(&w, "cache_limit", parts_cache_limit(g));
     show_configuration(&w, g);
     show_fronts(&w, g);
     show_loops(&w, g, said);

@@ -329,8 +329,8 @@ static void put_process(struct json_writer *w, struct gateway *g)
     json_put(w, "generation", g->snap->generation);
     json_put(w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
     json_put(w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
-    json_put(w, "cache_leased", (uint64_t)atomic_load(&g->kept.granted));
-    json_put(w, "cache_limit", (uint64_t)atomic_load(&g->kept.limit));
+    json_put(w, "cache_leased", parts_cache_leased(g));
+    json_put(w, "cache_limit", parts_cache_limit(g));
 }
 
 static void put_loops(struct json_writer *w, const struct gateway *g)

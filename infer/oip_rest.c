@@ -390,12 +390,21 @@ static bool values(struct oip_rest *w, struct error *e)
     return PUT(w->out, "}") || no_memory(e);
 }
 
+static bool head(struct oip_rest *w)
+{
+    size_t start = buffer_len(w->out);
+    w->state = w->known.n > 0 ? WHOLE : NEXT;
+    if (!put_head(w->out, w->said))
+        return false;
+    w->head = buffer_len(w->out) - start;
+    return w->known.n == 0 || buffer_append(w->out, w->known.p, w->known.n);
+}
+
 static bool step(struct oip_rest *w, struct error *e)
 {
     switch ((enum state)w->state) {
     case HEAD:
-        w->state = NEXT;
-        return put_head(w->out, w->said) || no_memory(e);
+        return head(w) || no_memory(e);
     case NEXT:
         return next_output(w, e);
     case VALUES:

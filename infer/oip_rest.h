@@ -15,6 +15,9 @@ struct oip_rest {
     struct buffer *out;
     struct oip_seg *binary; // the outputs that follow the JSON: lent by their answers' blocks
     unsigned n_binary;
+    // What stands behind the head, from before: set after oip_rest_begin, stays for the first step. Empty: it is to be written.
+    struct view known;
+    size_t head; // bytes of the head, once that is written
     // private
     const struct slice *part;  // whose rows of the output are being written
     unsigned index;            // of the output in the answers

@@ -83,6 +83,7 @@ struct answer {
     const struct params *params;   // what else it says of the answer; NULL: nothing
     uint32_t rows;                 // rows of the batch, 0 when not batched
     const uint64_t **row_offsets;  // [n_outputs] NULL, or for BYTES outputs [rows + 1] byte offsets
+    uint64_t number; // of one that is kept: no other one of this process has it; 0: it is not kept
 };
 
 // Who gave an answer. SOURCE_STALE: a cache, and it is older than the model's `ttl`.

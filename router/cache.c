@@ -2,7 +2,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
-#include "infer/answer_copy.h"
+#include "infer/copy.h"
 
 // What an entry takes beside its block: its node and buckets, and those of the ghost that it may leave.
 #define NODE_BYTES (2 * (sizeof(struct cache_node) + 16 + 2 * sizeof(struct cache_node *)))
@@ -352,6 +352,7 @@ static bool keep(struct cache *c, struct cache_node *n, const struct slice *s,
     if (bytes > CACHE_ENTRY_BYTES || !make_room(c, bytes + BLOCK_OVERHEAD + NODE_BYTES) ||
         !(n->answer = copy_of(c, s, blocks, bytes)))
         return false;
+    n->answer->number = atomic_fetch_add_explicit(&c->pool->numbered, 1, memory_order_relaxed) + 1;
     enqueue(c, n, place);
     return true;
 }

@@ -35,7 +35,8 @@
 
 struct cache_pool { // of the process
     _Atomic int64_t granted, limit;
-    _Atomic bool hungry; // a loop that holds less than its share was refused
+    _Atomic bool hungry;       // a loop that holds less than its share was refused
+    _Atomic uint64_t numbered; // answers that were kept ever: the last one's answer.number
     unsigned loops;
 };
 

@@ -1,7 +1,7 @@
 #include "router/desk_inner.h"
 
 #include "base/check.h"
-#include "infer/answer_copy.h"
+#include "infer/copy.h"
 
 /* A flight: tickets that ask the same at a time. One of them, its leader, is queued and sent as any other; the others wait
  * for its answer (PLACE_WAITS), each until its own origin calls it home.

@@ -1,9 +1,11 @@
 /* Fuzz: any body through the REST decoder, whole and in random steps: the same verdict in the same words, the
  * same request. What is taken is written anew (JSON, or JSON with the bytes behind it) and must be read as
- * the same request; an answer of the same tensors is written whole and in steps.
+ * the same request, and so must its copy be; an answer of the same tensors is written whole and in steps.
  * Input: 1 byte step size, 1 byte how many bytes at the end are binary data, then the body. */
 #include "infer/oip_json.h"
 #include "base/check.h"
+#include "base/mem.h"
+#include "infer/copy.h"
 #include "infer/oip_grpc.h"
 #include "infer/oip_rest.h"
 
@@ -270,6 +272,16 @@ static void check_answer(struct arena *a, const struct infer_request *r, size_t 
     buffer_deinit(&steps);
 }
 
+// Exactly as many bytes as it says: ASan sees one too many.
+static void check_copy(const struct infer_request *r)
+{
+    struct infer_request copy;
+    void *memory = mem_must(request_copy_bytes(r));
+    request_copy(&copy, memory, r);
+    same_request(r, &copy);
+    mem_free(memory);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2)
@@ -291,6 +303,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (ok) {
         check_tensors(&whole, body.n);
         same_request(&whole, &steps);
+        check_copy(&whole);
         w_request(&out, &tail, &whole);
         if (!decode(&a, buffer_view(&out), buffer_view(&tail), max, &again, &e))
             invariant(whole.n_params + 3 > INFER_MAX_PARAMS);

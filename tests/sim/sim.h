@@ -29,8 +29,10 @@
  *
  * What it cannot see: memory order (the stress tests under TSan do); real sockets, framing, HTTP and TLS (the
  * integration tests); how a roster is made, counted and handed between loops (a loop learns the truth here, a
- * little late); which calls but inferences wait for a worker to tell, and how many may (they are the doer's); whether the parts of a split request are passed over in their lanes, or wait too long with credit
- * (each is looked at as a ticket, not as one of those who wait); what a worker answers to metadata questions; the
+ * little late); which calls but inferences wait for a worker to tell, and how many may (they are the doer's); whether the
+ * parts of a split request are passed over in their lanes, or wait too long with credit (each is looked at as a ticket, not as
+ * one of those who wait); what a worker answers to metadata questions; bodies, and which of them their origin knows
+ * (infer/memo.h: desks hear nothing of that); the
  * keeper's own decisions (here it kills and starts when it is told to, after a while); several gateways at one
  * worker; reconnecting (a connection comes back some milliseconds after its worker can take it, whatever the
  * backoff says); of a reload of the configuration all but a model's rules: which loop hears of it when, other limits and

@@ -1,9 +1,8 @@
-#include "infer/answer_copy.h"
+#include "infer/copy.h"
 
 #include "base/check.h"
 
-/* One run of memory: the struct, its outputs, their dimensions beyond the inline ones, lists of parameters, then texts and
- * data. */
+/* One run of memory: structs, the dimensions of tensors beyond the inline ones, lists of parameters, then texts and data. */
 
 static size_t dims_bytes(const struct tensor *t)
 {
@@ -91,4 +90,63 @@ struct answer *answer_copy(struct block *block, const struct slice *s)
     a->version = put_view(&at, from->version);
     debug_invariant(at <= block->data + block->bytes);
     return a;
+}
+
+// ---- requests ----------------------------------------------------------------------------------------
+
+// Its own parameters, which have no struct.
+static struct params params_of(const struct infer_request *r)
+{
+    return (struct params){.at = r->params, .n = r->n_params, .cap = r->n_params};
+}
+
+size_t request_copy_bytes(const struct infer_request *r)
+{
+    struct params own = params_of(r);
+    size_t n = list_bytes(&own) - sizeof(own) + r->id.n;
+    n += r->n_inputs * sizeof(*r->inputs) + r->n_outputs * sizeof(*r->outputs);
+    for (unsigned i = 0; i < r->n_inputs; i++) {
+        const struct tensor *t = &r->inputs[i];
+        n += dims_bytes(t) + list_bytes(t->params) + t->name.n + t->bytes;
+    }
+    for (unsigned i = 0; i < r->n_outputs; i++)
+        n += list_bytes(r->outputs[i].params) + r->outputs[i].name.n;
+    return n;
+}
+
+static void put_structs(uint8_t **at, struct infer_request *r)
+{
+    r->inputs = put(at, r->inputs, r->n_inputs * sizeof(*r->inputs));
+    r->outputs = put(at, r->outputs, r->n_outputs * sizeof(*r->outputs));
+    r->params = put(at, r->params, r->n_params * sizeof(*r->params));
+    for (unsigned i = 0; i < r->n_inputs; i++) {
+        struct tensor *t = &r->inputs[i];
+        if (dims_bytes(t) > 0)
+            t->more = put(at, t->more, dims_bytes(t));
+        t->params = put_list(at, t->params);
+    }
+    for (unsigned i = 0; i < r->n_outputs; i++)
+        r->outputs[i].params = put_list(at, r->outputs[i].params);
+}
+
+void request_copy(struct infer_request *out, void *memory, const struct infer_request *from)
+{
+    uint8_t *at = memory;
+    *out = *from;
+    out->model = out->version = VIEW("");
+    out->trace = NULL;
+    put_structs(&at, out);
+    struct params own = params_of(out);
+    put_texts(&at, &own);
+    out->id = put_view(&at, out->id);
+    for (unsigned i = 0; i < out->n_inputs; i++) {
+        struct tensor *t = &out->inputs[i];
+        put_texts(&at, t->params);
+        t->name = put_view(&at, t->name);
+        t->data = t->bytes > 0 ? put(&at, t->data, t->bytes) : NULL;
+    }
+    for (unsigned i = 0; i < out->n_outputs; i++) {
+        put_texts(&at, out->outputs[i].params);
+        out->outputs[i].name = put_view(&at, out->outputs[i].name);
+    }
 }
