@@ -23,6 +23,8 @@ struct request {
     bool
         unheard; // its model is not known, and a worker that may have it has not said yet what it has
     bool awaits; // in part->await
+    bool
+        in_cohort; // its experiment's reward is waited for, or it will have none (router/cohorts.h)
     struct request *await_next, *await_prev;
     struct view tenant;            // as its head names it
     struct view client;            // for the log, and for who wants it explained
