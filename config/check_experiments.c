@@ -183,6 +183,31 @@ static void check_rewards(struct looker *k, const struct outline_section *s,
     }
 }
 
+// ---- a guard's reward ----------------------------------------------------------------------------------
+
+static bool has_reward(const struct config_experiment *e, const char *name)
+{
+    bool any = false;
+    for (unsigned i = 0; i < e->reward_count; i++)
+        any |= e->rewards[i] && strcmp(e->rewards[i], name) == 0;
+    return any;
+}
+
+static void check_guard(struct looker *k, const struct outline_section *s,
+                        const struct config_experiment *e)
+{
+    static const char *const with[] = {"reward_max", "reward_within", "min_reward"};
+    const char *reward = e->guard.reward;
+    if (reward && !has_reward(e, reward))
+        config_error_add(k->errors, outline_line(s, key(SECTION_EXPERIMENT_GUARD, "reward")),
+                         "reward: \"%.40s\" is none of the experiment's rewards", reward);
+    for (unsigned i = 0; !reward && i < 3; i++) {
+        const struct config_key *its = key(SECTION_EXPERIMENT_GUARD, with[i]);
+        if (outline_has(s, its))
+            config_error_add(k->errors, outline_line(s, its), "%s: goes with reward", with[i]);
+    }
+}
+
 // ---- weights that move by themselves -----------------------------------------------------------------
 
 static unsigned ramp_line(const struct outline_section *s, const char *name)
@@ -228,10 +253,7 @@ static void check_bandit(struct looker *k, const struct outline_section *s,
                          const struct config_experiment *e)
 {
     const struct config_bandit *b = &e->bandit;
-    bool any = false;
-    for (unsigned i = 0; i < e->reward_count; i++)
-        any |= e->rewards[i] && strcmp(e->rewards[i], b->reward) == 0;
-    if (!any)
+    if (!has_reward(e, b->reward))
         config_error_add(k->errors, outline_line(s, key(SECTION_EXPERIMENT_BANDIT, "reward")),
                          "reward: \"%.40s\" is none of the experiment's rewards", b->reward);
     if ((uint64_t)b->floor_ppm * e->variant_count > 1000000)
@@ -325,6 +347,7 @@ void config_check_experiment(struct config *c, const struct outline_section *s, 
     check_layer(&k, s, e);
     check_site(&k, s, e);
     check_rewards(&k, s, e);
+    check_guard(&k, s, e);
     if (e->ramp.variant)
         check_ramp(&k, s, e);
     if (e->bandit.reward)

@@ -223,7 +223,11 @@ struct config_guard {       // of an experiment; 0, false: not that one
     bool errors, fallbacks; // more of them than the control
     uint32_t max_errors_ppm, max_fallbacks_ppm;
     uint64_t max_p99_us;
-    uint32_t min_requests; // of a variant, before anything is said of it
+    const char *reward; // one of `rewards`: less of it than the control; NULL: not looked at
+    uint32_t reward_max;
+    uint64_t reward_within_us; // of its request
+    uint32_t min_reward_ppm;   // of reward_max
+    uint32_t min_requests;     // of a variant, before anything is said of it
 };
 #define CONFIG_MAX_SHADOWS 8
 #define CONFIG_MAX_REWARDS 8

@@ -441,6 +441,16 @@ const struct config_key config_keys[] = {
         "A variant of whose answers a larger share comes from another model. 0%: no such guard.")},
     {.name = "max_p99", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_DURATION, guard.max_p99_us, 0, HOUR, "0",
         "A variant of whose answers more than 1% take longer, by up to a sixteenth. 0: no such guard.")},
+    {.name = "reward", TEXT_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_PATH, guard.reward,
+        "One of the experiment's `rewards`: a variant whose requests have less of it than the control's. It is what is posted "
+        "by the request's id, the first time.")},
+    {.name = "reward_max", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_COUNT, guard.reward_max, 1, 1000000000, "1",
+        "The most that a request can have of it. A reward above it counts as this, one below 0 as 0, for the guard alone.")},
+    {.name = "reward_within", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_DURATION, guard.reward_within_us, 2000000, 12 * HOUR, "1m",
+        "How long after its answer a request's reward is waited for; the guard looks at no request before. One that comes later is not "
+        "looked at.")},
+    {.name = "min_reward", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_SHARE, guard.min_reward_ppm, 0, 999999, "0%",
+        "A variant whose requests have less of it in the mean, as a share of `reward_max`. 0%: no such guard.")},
     {.name = "min_requests", NUMBER_IN(SECTION_EXPERIMENT_GUARD, config_experiment, KEY_COUNT, guard.min_requests, 1, 1000000000, "100",
         "Nothing is said of a variant with fewer.")},
 
@@ -482,7 +492,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 1,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 1 + 4,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

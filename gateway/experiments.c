@@ -97,10 +97,32 @@ static void add_outcome(struct guard_counts *sum, enum status s, uint64_t n)
     sum->errors.n += failed || s == STATUS_OK ? n : 0;
 }
 
+void experiments_settle(struct trial *t, unsigned loops, uint64_t now_us, uint64_t within_us)
+{
+    unsigned k = cohort_settled(now_us, within_us);
+    struct cohort_sum sum = {0};
+    for (unsigned i = 0; i < loops; i++) {
+        const struct trial_counts *c = atomic_load_explicit(&t->shard[i], memory_order_acquire);
+        sum.n += c ? count_get(&c->cohorts[k].n) : 0;
+        sum.gained += c ? count_get(&c->cohorts[k].gained) : 0;
+    }
+    t->settled[k] = sum;
+}
+
+struct cohort_sum experiments_settled(const struct trial *t)
+{
+    struct cohort_sum sum = {0};
+    for (unsigned k = 0; k < COHORTS; k++) {
+        sum.n += t->settled[k].n;
+        sum.gained += t->settled[k].gained;
+    }
+    return sum;
+}
+
 struct guard_counts experiments_sum(const struct trial *t, unsigned loops, uint64_t slow_us,
                                     struct hist *took)
 {
-    struct guard_counts sum = {0};
+    struct guard_counts sum = {.rewards = cohort_arm(experiments_settled(t))};
     if (took)
         hist_init(took);
     for (unsigned i = 0; i < loops; i++) {
@@ -430,11 +452,26 @@ static bool read_key(struct builder *b, struct experiment_keep *keep,
     return ok;
 }
 
+static unsigned era_of(const struct experiments *before, const struct config_experiment *c)
+{
+    for (unsigned i = 0; before && i < before->n; i++) {
+        const struct experiment_place *p = &before->places[i];
+        for (unsigned k = 0; k < p->site.n; k++) {
+            const struct config_experiment *was = p->keeps[k].config;
+            bool same = was->guard.reward_within_us == c->guard.reward_within_us;
+            if (strcmp(was->name, c->name) == 0)
+                return (p->keeps[k].era + !same) % EXPERIMENT_ERAS;
+        }
+    }
+    return 0;
+}
+
 static bool fill_experiment(struct builder *b, struct experiment_place *p, unsigned index,
                             struct experiment *e, const struct config_experiment *c)
 {
     struct experiment_keep *keep = &p->keeps[index];
     keep->config = c;
+    keep->era = era_of(b->before, c);
     *e = (struct experiment){
         .name = view_str(c->name),
         .seed = experiment_seed(view_str(c->salt), DRAW_FOR_VARIANT),

@@ -12,6 +12,7 @@
 #include "config/config.h"
 #include "gateway/file.h"
 #include "infer/status.h"
+#include "router/cohorts.h"
 #include "router/guards.h"
 
 struct gateway;
@@ -24,6 +25,10 @@ struct reward_counts { // of one name: written by its loop
     _Atomic uint64_t sum, squares; // bits of doubles
 };
 
+struct cohort_counts {          // written by its loop
+    _Atomic uint64_t n, gained; // as of struct cohort_sum
+};
+
 #define TRIAL_REWARDS 16u // names that a variant may have had since the start
 
 struct trial_counts {
@@ -32,6 +37,7 @@ struct trial_counts {
     _Atomic uint64_t fallbacks;              // of the answers, those that another model gave
     struct hist took;                        // microseconds, of answers
     struct reward_counts rewards[TRIAL_REWARDS];
+    struct cohort_counts cohorts[COHORTS]; // of the reward that a guard looks at
     _Atomic uint64_t outside[DRAW_HOWS]; // of a name that clients ask for: whom no experiment took
     _Atomic(struct shadow_counts *)
         shadow; // of a shadow, and nothing else then (gateway/shadows.h)
@@ -47,8 +53,11 @@ struct trial {
     // The main thread's; a slot is one name's for ever.
     char reward[TRIAL_REWARDS][CONFIG_NAME_BYTES];
     unsigned n_rewards;
+    struct cohort_sum settled[COHORTS];   // of all loops, as each was when it was last read
     struct trial_counts *_Atomic shard[]; // [loops], made when there is something to count
 };
+
+#define EXPERIMENT_ERAS 4u
 
 struct experiment_keep { // what stands beside an experiment
     const struct config_experiment *config;
@@ -56,6 +65,7 @@ struct experiment_keep { // what stands beside an experiment
     struct trial **shadow_trials; // [shadows]
     uint8_t *reward_slots; // [variants][CONFIG_MAX_REWARDS]: of config->rewards, in their trials
     _Atomic uint32_t unfit;
+    unsigned era;    // < EXPERIMENT_ERAS: the next one where a guard waits another time for rewards
     char *force_key; // NULL: testers cannot say
     size_t force_bytes;
 };
@@ -101,6 +111,11 @@ uint64_t experiments_requests(const struct trial *t, unsigned loops);
 // Of all loops together. slow: of answers, those that took longer than slow_us, by the edges of the histogram; 0: nobody asks; took: NULL, or filled anew.
 struct guard_counts experiments_sum(const struct trial *t, unsigned loops, uint64_t slow_us,
                                     struct hist *took);
+
+// Main thread, several times a second: the cohort that may be read now of a trial whose rewards have so long.
+void experiments_settle(struct trial *t, unsigned loops, uint64_t now_us, uint64_t within_us);
+// Main thread: of all cohorts that were read.
+struct cohort_sum experiments_settled(const struct trial *t);
 
 // Main thread, once a second: which variants take or give something else than their control, by what workers have told
 // of both. Those are not drawn from here on, or again; an event tells of each change.

@@ -23,7 +23,9 @@ struct request {
     bool
         unheard; // its model is not known, and a worker that may have it has not said yet what it has
     bool keeps;  // the model that its path names keeps its answers
-    struct await_one awaits;       // in part->await
+    bool
+        in_cohort; // its experiment's reward is waited for, or it will have none (router/cohorts.h)
+    struct await_one awaits; // in part->await
     struct view tenant;            // as its head names it
     struct view client;            // for the log, and for who wants it explained
     struct past_standing standing; // of its model when it was submitted

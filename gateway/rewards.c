@@ -56,29 +56,55 @@ static struct reward_place *place_for(struct reward_place *set, uint64_t tag)
     return oldest;
 }
 
+static const struct experiment_keep *keep_of(const struct request *r)
+{
+    return &r->place->keeps[r->draw.experiment - r->place->site.experiments];
+}
+
+unsigned rewards_enter(struct request *r)
+{
+    const struct config_guard *guard = &keep_of(r)->config->guard;
+    struct part *p = r->part;
+    if (!guard->reward || r->in_cohort)
+        return COHORT_MARKS;
+    struct trial_counts *c =
+        experiments_counts(experiments_trial(r->place, &r->draw), p->loop->index);
+    if (!c)
+        return COHORT_MARKS;
+    unsigned mark = cohort_at(loop_now_us(p->loop), guard->reward_within_us);
+    count_add(&c->cohorts[mark % COHORTS].n, 1);
+    r->in_cohort = true;
+    return mark;
+}
+
 void rewards_remember(struct request *r)
 {
     const struct experiment_draw *d = &r->draw;
     if (!r->place || !d->experiment || d->how != DRAW_TAKEN)
         return;
-    const struct experiment_keep *keep =
-        &r->place->keeps[d->experiment - r->place->site.experiments];
-    struct reward_place *all = keep->config->reward_count > 0 ? places_of(r->part) : NULL;
+    struct reward_place *all = keep_of(r)->config->reward_count > 0 ? places_of(r->part) : NULL;
     if (!all)
         return;
+    unsigned mark = rewards_enter(r);
+    uint32_t id = experiments_trial(r->place, d)->id & (REWARD_TRIALS - 1);
+    if (mark < COHORT_MARKS)
+        id |= REWARD_WAITED | keep_of(r)->era << 29 | mark << 23;
     uint64_t hash[2];
     hash_id(r->part->gateway, r->serving.meta.request_id, hash);
     struct reward_place *at =
         place_for(&all[hash[1] % r->part->rewards.sets * REWARD_WAYS], hash[0]);
-    uint64_t word =
-        (uint64_t)now_s(r->part) << 32 | keep->trials[d->variant - d->experiment->variants]->id;
     atomic_store(&at->word, 0); // in this order for all who read
     atomic_store(&at->tag, hash[0]);
-    atomic_store(&at->word, word);
+    atomic_store(&at->word, (uint64_t)now_s(r->part) << 32 | id);
 }
 
-// What that loop remembers of it; 0: nothing.
-static uint64_t word_of(const struct part *p, const uint64_t hash[2], uint32_t now)
+struct remembered { // of a request
+    struct reward_place *at;
+    uint64_t word; // 0: it is not
+};
+
+// By that loop.
+static struct remembered remembered_by(const struct part *p, const uint64_t hash[2], uint32_t now)
 {
     struct reward_place *all = atomic_load_explicit(&p->rewards.places, memory_order_acquire);
     for (unsigned i = 0; all && i < REWARD_WAYS; i++) {
@@ -86,22 +112,35 @@ static uint64_t word_of(const struct part *p, const uint64_t hash[2], uint32_t n
         uint64_t word = atomic_load(&at->word);
         bool its = word > 0 && atomic_load(&at->tag) == hash[0] && atomic_load(&at->word) == word;
         if (its && now - (uint32_t)(word >> 32) < REWARD_DAY_S)
-            return word;
+            return (struct remembered){at, word};
     }
-    return 0;
+    return (struct remembered){0};
 }
 
-// The trial's id, of the newest request of that id; 0: none is known.
-static uint32_t trial_of(const struct part *p, struct view id)
+// The newest request of that id.
+static struct remembered remembered_of(const struct part *p, struct view id)
 {
     const struct gateway *g = p->gateway;
-    uint64_t hash[2], newest = 0;
+    struct remembered newest = {0};
+    uint64_t hash[2];
     hash_id(g, id, hash);
     for (unsigned i = 0; i < g->loops.n; i++) {
-        uint64_t word = word_of(g->parts[i], hash, now_s(p));
-        newest = word > newest ? word : newest;
+        struct remembered m = remembered_by(g->parts[i], hash, now_s(p));
+        newest = m.word > newest.word ? m : newest;
     }
-    return (uint32_t)newest;
+    return newest;
+}
+
+// Is that the first reward of a request that a guard waits for, and in time? Of several at once one is. mark: of it.
+// Marks of another era mean something else: what had come of their rewards by then is what they have had.
+static bool claim(struct remembered m, const struct experiment_keep *keep, uint64_t now_us,
+                  unsigned *mark)
+{
+    uint64_t age_s = now_us / 1000000 - (m.word >> 32);
+    *mark = m.word >> 23 & (COHORT_MARKS - 1);
+    return (m.word & REWARD_WAITED) && (m.word >> 29 & (EXPERIMENT_ERAS - 1)) == keep->era &&
+           cohort_takes(*mark, age_s, now_us, keep->config->guard.reward_within_us) &&
+           atomic_compare_exchange_strong(&m.at->word, &m.word, m.word & ~(uint64_t)REWARD_WAITED);
 }
 
 // ---- whose it is -------------------------------------------------------------------------------------
@@ -142,10 +181,10 @@ static bool find_reward(const struct config_experiment *c, struct view name, uns
                      known);
 }
 
-static bool find_by_id(const struct part *p, const struct reward_target *t, struct view id,
-                       unsigned *variant, struct error *e)
+static bool find_by_id(const struct remembered *m, const struct reward_target *t, unsigned *variant,
+                       struct error *e)
 {
-    uint32_t trial = trial_of(p, id);
+    uint32_t trial = (uint32_t)m->word & (REWARD_TRIALS - 1);
     for (*variant = 0; trial > 0 && *variant < t->experiment->n_variants; ++*variant)
         if (t->keep->trials[*variant]->id == trial)
             return true;
@@ -195,18 +234,31 @@ static bool may_come(struct reward_memory *m, uint64_t now_us, struct error *e)
            error_set(e, STATUS_UNAVAILABLE, "rewards: more than %u a second", REWARDS_A_SECOND);
 }
 
+// For the guard that looks at that reward.
+static void gain(const struct experiment_keep *keep, const struct api_feedback *f,
+                 struct remembered m, struct trial_counts *c, uint64_t now_us)
+{
+    const struct config_guard *guard = &keep->config->guard;
+    unsigned mark;
+    if (guard->reward && view_is(f->name, guard->reward) && claim(m, keep, now_us, &mark))
+        count_add(&c->cohorts[mark % COHORTS].gained, cohort_gain(f->value, guard->reward_max));
+}
+
 bool rewards_take(struct serving *s, struct view *variant, struct error *e)
 {
     struct request *r = container_of(s, struct request, serving);
     struct part *p = r->part;
     const struct api_feedback *f = s->call.feedback;
     struct reward_target t = {0};
+    struct remembered m = {0};
     unsigned reward = 0, v = 0;
     if (!may_come(&p->rewards, loop_now_us(p->loop), e) ||
         !find_named(r->snap->experiments, f->experiment, &t, e) ||
         !find_reward(t.keep->config, f->name, &reward, e))
         return false;
-    if (f->key.n > 0 ? !find_by_key(&t, f->key, &v, e) : !find_by_id(p, &t, f->request_id, &v, e)) {
+    if (f->key.n == 0)
+        m = remembered_of(p, f->request_id);
+    if (f->key.n > 0 ? !find_by_key(&t, f->key, &v, e) : !find_by_id(&m, &t, &v, e)) {
         count_add(&p->rewards.unknown, 1);
         return false;
     }
@@ -217,6 +269,7 @@ bool rewards_take(struct serving *s, struct view *variant, struct error *e)
     add_double(&at->sum, f->value);
     add_double(&at->squares, f->value * f->value);
     count_add(&at->n, 1);
+    gain(t.keep, f, m, c, loop_now_us(p->loop));
     *variant = t.experiment->variants[v].name;
     return true;
 }

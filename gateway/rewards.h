@@ -3,7 +3,10 @@
  *
  * By the request's id: each loop remembers the requests that it answered for an experiment with `rewards`, in a table of
  * its own of a fixed size: 8 places for each hash, of which the oldest is given up, after a day in any case. Other loops read
- * it without a lock. By the sticky key: the variant that the key has now. */
+ * it without a lock. By the sticky key: the variant that the key has now.
+ *
+ * A guard looks at what each request has had (router/cohorts.h): at the first reward of that name that is posted by its
+ * id, in time. A reward by the key is nobody's in particular, and counts in the sums alone. */
 #ifndef SLUICE_GATEWAY_REWARDS_H
 #define SLUICE_GATEWAY_REWARDS_H
 
@@ -14,7 +17,9 @@
 
 #define REWARD_WAYS 8
 #define REWARD_DAY_S (24u * 3600)
-#define REWARDS_A_SECOND 20000u // of one loop; then 503
+#define REWARDS_A_SECOND 20000u  // of one loop; then 503
+#define REWARD_TRIALS (1u << 23) // of their ids
+#define REWARD_WAITED (1u << 31) // a guard waits for its reward
 
 struct request;
 struct serving;
@@ -24,7 +29,8 @@ struct gateway;
 
 struct reward_place { // written by its loop: word 0 while it changes
     _Atomic uint64_t tag;
-    _Atomic uint64_t word; // seconds of the loop's clock << 32 | the trial's id; 0: free
+    // seconds of the loop's clock << 32 | REWARD_WAITED | era << 29 | mark << 23 | the trial's id; 0: free
+    _Atomic uint64_t word;
 };
 
 struct reward_memory { // zeroed: nothing is remembered
@@ -39,6 +45,8 @@ struct reward_memory { // zeroed: nothing is remembered
 void rewards_deinit(struct reward_memory *m); // the loops have stopped
 // It is being answered: its id is remembered, if its experiment wants rewards.
 void rewards_remember(struct request *r);
+// One that was drawn is counted in its cohort, if a guard looks at rewards, and it has not been yet. Its mark; COHORT_MARKS: it was not.
+unsigned rewards_enter(struct request *r);
 // serving_ops.feedback
 bool rewards_take(struct serving *s, struct view *variant, struct error *e);
 // Main thread: of all loops together, of a slot of its names, since the start. n: rewards.

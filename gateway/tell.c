@@ -1,6 +1,7 @@
 #include "base/count.h"
 #include "gateway/access.h"
 #include "gateway/origin.h"
+#include "gateway/rewards.h"
 #include "gateway/statistics.h"
 
 // DEMANDS: none, its client was wrong.
@@ -81,6 +82,7 @@ static void count_draw(struct request *r, uint64_t total_us)
     if (r->draw.how != DRAW_TAKEN)
         return;
     count_add(&c->requests[s->outcome], 1);
+    rewards_enter(r);
     if (s->outcome != STATUS_OK)
         return;
     count_add(&c->fallbacks, s->meta.fallback.n > 0);

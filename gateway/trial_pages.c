@@ -37,7 +37,7 @@ static void put_interval(struct json_writer *w, const char *key, double value,
 
 static double rate_of(struct stats_arm a)
 {
-    return a.n > 0 ? (double)a.bad / (double)a.n : NAN;
+    return a.n > 0 ? a.bad / (double)a.n : NAN;
 }
 
 static void put_rate_lift(struct json_writer *w, const char *key, struct stats_arm control,
@@ -119,9 +119,11 @@ static void put_effects(struct json_writer *w, const struct gateway *g, const st
     struct stats_sum latency = sum_of_hist(&took[1]);
     json_put(w, "requests", own.drawn);
     json_put(w, "judged", own.errors.n);
-    json_put(w, "errors", own.errors.bad);
+    json_put(w, "errors", (uint64_t)own.errors.bad);
     json_put(w, "answers", own.fallbacks.n);
-    json_put(w, "fallbacks", own.fallbacks.bad);
+    json_put(w, "fallbacks", (uint64_t)own.fallbacks.bad);
+    json_put(w, "settled", own.rewards.n);
+    put_number(w, "gained", (double)own.rewards.n - own.rewards.bad);
     put_interval(w, "error_rate", rate_of(own.errors), stats_rate(own.errors, ALPHA));
     put_interval(w, "latency_mean_us", mean_of(&latency), stats_mean(&latency, ALPHA, TIGHT_AT));
     put_quantile(w, "latency_p50_us", &took[1], 0.5);

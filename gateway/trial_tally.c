@@ -68,11 +68,14 @@ static void count(const struct gateway *g, const struct trial_run *run, unsigned
     static struct hist took; // the main thread's; too large for its stack
     const struct trial *t = run->place->keeps[run->index].trials[variant];
     struct guard_counts c = experiments_sum(t, g->loops.n, 0, &took);
+    struct cohort_sum settled = experiments_settled(t);
     *out = (struct trial_sums){.requests = c.drawn,
                                .ended = c.errors.n,
-                               .errors = c.errors.bad,
+                               .errors = (uint64_t)c.errors.bad,
                                .answers = c.fallbacks.n,
-                               .fallbacks = c.fallbacks.bad,
+                               .fallbacks = (uint64_t)c.fallbacks.bad,
+                               .settled = settled.n,
+                               .gained = settled.gained,
                                .took_us = took.sum};
     for (unsigned i = 0; i < HIST_BUCKETS; i++)
         out->took[i] = took.bucket[i];

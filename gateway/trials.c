@@ -6,6 +6,7 @@
 #include "gateway/trial_file.h"
 #include "gateway/trial_pages.h"
 #include "gateway/trial_store.h"
+#include <math.h>
 #include <stdio.h>
 
 #define LOOK_US 250000 // between two looks of the guards
@@ -54,10 +55,10 @@ static struct guard_counts own_counts(const struct gateway *g, const struct tria
     const struct trial_counted *from = &run->from[variant];
     if (took)
         hist_take(took, &from->took);
-    return (struct guard_counts){arm_since(now.errors, from->counts.errors),
-                                 arm_since(now.fallbacks, from->counts.fallbacks),
-                                 arm_since(now.slow, from->counts.slow),
-                                 now.drawn - from->counts.drawn};
+    return (struct guard_counts){
+        arm_since(now.errors, from->counts.errors),
+        arm_since(now.fallbacks, from->counts.fallbacks), arm_since(now.slow, from->counts.slow),
+        arm_since(now.rewards, from->counts.rewards), now.drawn - from->counts.drawn};
 }
 
 static void fill_took(struct hist *took, const struct trial_sums *s)
@@ -80,6 +81,7 @@ struct guard_counts trials_counts(const struct gateway *g, const struct trial_ru
         fill_took(took, &all);
     struct guard_counts out = {.errors = {all.ended, all.errors},
                                .fallbacks = {all.answers, all.fallbacks},
+                               .rewards = cohort_arm((struct cohort_sum){all.settled, all.gained}),
                                .drawn = all.requests};
     for (unsigned i = 0; limit > 0 && i < HIST_BUCKETS; i++) {
         out.slow.n += all.took[i];
@@ -113,7 +115,7 @@ void trials_rewards(const struct gateway *g, const struct trial_run *run, unsign
 static void keep_most(struct stats_arm *now, const struct stats_arm *before)
 {
     now->n = now->n > before->n ? now->n : before->n;
-    now->bad = now->bad > before->bad ? now->bad : before->bad;
+    now->bad = fmax(now->bad, before->bad);
 }
 
 static void count_all(const struct gateway *g, const struct trial_run *run,
@@ -125,6 +127,7 @@ static void count_all(const struct gateway *g, const struct trial_run *run,
         keep_most(&out[v].errors, &seen->errors);
         keep_most(&out[v].fallbacks, &seen->fallbacks);
         keep_most(&out[v].slow, &seen->slow);
+        keep_most(&out[v].rewards, &seen->rewards);
         out[v].drawn = out[v].drawn > run->guards.from[v] ? out[v].drawn : run->guards.from[v];
     }
 }
@@ -150,12 +153,15 @@ static struct guard_rules rules_of(const struct trial_run *run)
     const struct config_guard *w = &c->guard;
     return (struct guard_rules){.on = {[GUARD_ERRORS] = w->errors,
                                        [GUARD_FALLBACKS] = w->fallbacks,
+                                       [GUARD_REWARD] = w->reward != NULL,
                                        [GUARD_MAX_ERRORS] = w->max_errors_ppm > 0,
                                        [GUARD_MAX_FALLBACKS] = w->max_fallbacks_ppm > 0,
-                                       [GUARD_MAX_P99] = w->max_p99_us > 0},
+                                       [GUARD_MAX_P99] = w->max_p99_us > 0,
+                                       [GUARD_MIN_REWARD] = w->min_reward_ppm > 0},
                                 .limit = {[GUARD_MAX_ERRORS] = w->max_errors_ppm / 1e6,
                                           [GUARD_MAX_FALLBACKS] = w->max_fallbacks_ppm / 1e6,
-                                          [GUARD_MAX_P99] = 0.01},
+                                          [GUARD_MAX_P99] = 0.01,
+                                          [GUARD_MIN_REWARD] = w->min_reward_ppm / 1e6},
                                 .least = w->min_requests,
                                 .split = c->key.kind ==
                                          CONFIG_REQUEST_ID, // who asks often would skew it else
@@ -227,10 +233,20 @@ static void look(struct gateway *g, struct trial_run *run)
         roll_back(g, run, &v);
 }
 
+// Also while it stands still: its last requests may have their rewards yet.
+static void settle(struct gateway *g, const struct trial_run *run)
+{
+    const struct experiment_keep *keep = keep_of(run);
+    const struct config_guard *w = &keep->config->guard;
+    for (unsigned v = 0; w->reward && v < run->state.n_variants; v++)
+        experiments_settle(keep->trials[v], g->loops.n, loop_now_us(&g->main), w->reward_within_us);
+}
+
 static void on_look(struct wheel_timer *t, uint64_t now_us)
 {
     struct gateway *g = container_of(t, struct trials, timer)->gateway;
     for (struct trial_run *run = g->trials->first; run; run = run->next) {
+        settle(g, run);
         if (trials_watched(run))
             look(g, run);
         if (run->state.status == TRIAL_RUNNING)

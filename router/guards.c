@@ -4,13 +4,24 @@
 #include <stdio.h>
 
 const char *const guard_name[GUARD_KINDS] = {
-    [GUARD_ERRORS] = "errors",         [GUARD_FALLBACKS] = "fallbacks",
-    [GUARD_MAX_ERRORS] = "max_errors", [GUARD_MAX_FALLBACKS] = "max_fallbacks",
+    [GUARD_ERRORS] = "errors",
+    [GUARD_FALLBACKS] = "fallbacks",
+    [GUARD_REWARD] = "reward",
+    [GUARD_MAX_ERRORS] = "max_errors",
+    [GUARD_MAX_FALLBACKS] = "max_fallbacks",
     [GUARD_MAX_P99] = "max_p99",
+    [GUARD_MIN_REWARD] = "min_reward",
 };
+
+static bool is_of_reward(enum guard_kind kind)
+{
+    return kind == GUARD_REWARD || kind == GUARD_MIN_REWARD;
+}
 
 static struct stats_arm *arm_of(struct guard_counts *c, enum guard_kind kind)
 {
+    if (is_of_reward(kind))
+        return &c->rewards;
     if (kind == GUARD_MAX_P99)
         return &c->slow;
     return kind == GUARD_ERRORS || kind == GUARD_MAX_ERRORS ? &c->errors : &c->fallbacks;
@@ -23,7 +34,7 @@ void guards_begin(struct guards *g, const struct guard_rules *r, const double *w
     for (unsigned v = 0; v < r->variants; v++) {
         g->seen[v] = counts[v];
         for (unsigned k = GUARD_PAIRS; k < GUARD_KINDS; k++)
-            g->bounds[v][k].limit = r->limit[k];
+            g->bounds[v][k].limit = is_of_reward(k) ? 1 - r->limit[k] : r->limit[k];
     }
     guards_weigh(g, weights, counts);
 }
@@ -83,7 +94,7 @@ static struct stats_arm take_arm(struct stats_arm *seen, struct stats_arm now)
 {
     struct stats_arm come = {now.n > seen->n ? now.n - seen->n : 0,
                              now.bad > seen->bad ? now.bad - seen->bad : 0};
-    come.bad = come.bad < come.n ? come.bad : come.n;
+    come.bad = fmin(come.bad, (double)come.n);
     seen->n += come.n;
     seen->bad += come.bad;
     return come;
@@ -113,7 +124,7 @@ static bool judge(const struct guards *g, unsigned v, enum guard_kind k, struct 
                                   .variant = v,
                                   .control = p ? p->control : (struct stats_arm){0},
                                   .seen = seen,
-                                  .limit = b->limit,
+                                  .limit = g->rules.limit[k],
                                   .log_e = log_e,
                                   .needed = guards_needed(g)};
     return true;
@@ -127,6 +138,7 @@ bool guards_look(struct guards *g, const struct guard_counts *counts, struct gua
         come[v].errors = take_arm(&g->seen[v].errors, counts[v].errors);
         come[v].fallbacks = take_arm(&g->seen[v].fallbacks, counts[v].fallbacks);
         come[v].slow = take_arm(&g->seen[v].slow, counts[v].slow);
+        come[v].rewards = take_arm(&g->seen[v].rewards, counts[v].rewards);
     }
     for (unsigned v = 1; v < g->rules.variants; v++) {
         for (unsigned k = 0; k < GUARD_KINDS; k++) {
@@ -143,9 +155,13 @@ bool guards_look(struct guards *g, const struct guard_counts *counts, struct gua
 
 // ---- in words ----------------------------------------------------------------------------------------
 
-static double percent(struct stats_arm a)
+#define ARM_WORDS 64
+
+static void put_arm(enum guard_kind kind, struct stats_arm a, char out[ARM_WORDS])
 {
-    return a.n > 0 ? 100.0 * (double)a.bad / (double)a.n : 0;
+    double had = is_of_reward(kind) ? (double)a.n - a.bad : a.bad;
+    snprintf(out, ARM_WORDS, "%.9g of %llu (%.2f%%)", had, (unsigned long long)a.n,
+             a.n > 0 ? 100 * had / (double)a.n : 0);
 }
 
 static double to_one(double log_e)
@@ -155,15 +171,14 @@ static double to_one(double log_e)
 
 void guard_words(const struct guard_verdict *v, char out[GUARD_WORDS])
 {
-    char other[64];
+    char seen[ARM_WORDS], control[ARM_WORDS], other[ARM_WORDS + 16];
+    put_arm(v->kind, v->seen, seen);
+    put_arm(v->kind, v->control, control);
     if (v->kind < GUARD_PAIRS)
-        snprintf(other, sizeof(other), "control %llu of %llu (%.2f%%)",
-                 (unsigned long long)v->control.bad, (unsigned long long)v->control.n,
-                 percent(v->control));
+        snprintf(other, sizeof(other), "control %s", control);
     else
-        snprintf(other, sizeof(other), "at most %.4g%%", 100 * v->limit);
-    snprintf(out, GUARD_WORDS,
-             "%s: %llu of %llu (%.2f%%), %s; evidence %.3g to 1, %.3g to 1 needed",
-             guard_name[v->kind], (unsigned long long)v->seen.bad, (unsigned long long)v->seen.n,
-             percent(v->seen), other, to_one(v->log_e), to_one(v->needed));
+        snprintf(other, sizeof(other), "at %s %.4g%%", is_of_reward(v->kind) ? "least" : "most",
+                 100 * v->limit);
+    snprintf(out, GUARD_WORDS, "%s: %s, %s; evidence %.3g to 1, %.3g to 1 needed",
+             guard_name[v->kind], seen, other, to_one(v->log_e), to_one(v->needed));
 }

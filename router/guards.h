@@ -16,17 +16,19 @@
 enum guard_kind {
     GUARD_ERRORS, // more than the control's
     GUARD_FALLBACKS,
+    GUARD_REWARD,     // less of it
     GUARD_MAX_ERRORS, // more than a number
     GUARD_MAX_FALLBACKS,
-    GUARD_MAX_P99, // of answers take longer than a time
+    GUARD_MAX_P99,    // of answers take longer than a time
+    GUARD_MIN_REWARD, // less of it than a number
     GUARD_KINDS
 };
-#define GUARD_PAIRS 2                             // those against the control stand first
+#define GUARD_PAIRS 3                             // those against the control stand first
 extern const char *const guard_name[GUARD_KINDS]; // as the file's keys
 
 struct guard_rules {
     bool on[GUARD_KINDS];
-    double limit[GUARD_KINDS]; // a share, of those against a number
+    double limit[GUARD_KINDS]; // a share, of those against a number; of GUARD_MIN_REWARD the least
     uint64_t least;            // requests of a variant before anything is said of it
     bool split;                // each request draws by itself: whom they come to is looked at
     unsigned variants;
@@ -36,6 +38,7 @@ struct guard_rules {
 // the request that it is one of, and counts when both have been.
 struct guard_counts {
     struct stats_arm errors, fallbacks, slow;
+    struct stats_arm rewards; // router/cohorts.h: bad is what they had less than the most
     uint64_t drawn;
 };
 
@@ -60,7 +63,7 @@ struct guard_verdict {
     enum guard_kind kind;
     unsigned variant;
     struct stats_arm control, seen; // control: of those against it
-    double limit;                   // of the others
+    double limit;                   // of the others, as the rules have it
     double log_e, needed;           // natural logarithms
 };
 // What has come since the last look. True: a variant has to go, and why.
@@ -70,7 +73,7 @@ double guards_evidence(const struct guards *g, enum guard_kind kind, unsigned va
 double guards_needed(const struct guards *g);
 // Requests do not come to the variants as the weights say.
 bool guards_skewed(const struct guards *g);
-// "errors: 43 of 412 (10.44%), control 4 of 405 (0.99%); evidence 2.1e+04 to 1, 60 to 1 needed"
+// "errors: 43 of 412 (10.44%), control 4 of 405 (0.99%); evidence 2.1e+04 to 1, 60 to 1 needed"; of a reward it is what they had.
 #define GUARD_WORDS 200
 void guard_words(const struct guard_verdict *v, char out[GUARD_WORDS]);
 

@@ -7,14 +7,13 @@
 // Pulled a little toward the middle (Krichevsky, Trofimov): a rate of 0 is no certainty.
 static double rate_of(struct stats_arm a)
 {
-    return ((double)a.bad + 0.5) / ((double)a.n + 1);
+    return (a.bad + 0.5) / ((double)a.n + 1);
 }
 
 // What the bets on an arm's outcomes bring: its rate over the fair price, or what is left of both.
 static double price(struct stats_arm seen, double rate, double fair)
 {
-    return (double)seen.bad * log(rate / fair) +
-           (double)(seen.n - seen.bad) * log((1 - rate) / (1 - fair));
+    return seen.bad * log(rate / fair) + ((double)seen.n - seen.bad) * log((1 - rate) / (1 - fair));
 }
 
 static void add_arm(struct stats_arm *to, struct stats_arm seen)
@@ -115,7 +114,7 @@ static double log_beta(double a, double b)
 // The natural logarithm of what the mixture is worth over the rate p.
 static double mixture_over(struct stats_arm a, double p)
 {
-    double bad = (double)a.bad, good = (double)(a.n - a.bad);
+    double bad = a.bad, good = (double)a.n - bad;
     double at_p = (bad > 0 ? bad * log(p) : 0) + (good > 0 ? good * log1p(-p) : 0);
     return log_beta(bad + 0.5, good + 0.5) - log_beta(0.5, 0.5) - at_p;
 }
@@ -123,7 +122,7 @@ static double mixture_over(struct stats_arm a, double p)
 // Where that passes log(1 / alpha) between the rate that was seen and `end`, which it does once: it is convex.
 static double rate_edge(struct stats_arm a, double end, double alpha)
 {
-    double in = (double)a.bad / (double)a.n, out = end;
+    double in = a.bad / (double)a.n, out = end;
     for (unsigned i = 0; i < 50 && in != end; i++) {
         double half = (in + out) / 2;
         if (mixture_over(a, half) < -log(alpha))

@@ -11,10 +11,15 @@
  *    and m at the variant each outcome is priced by its arm's rate over the mean rate (n a + m b)/(n + m). The rates are
  *    those of the blocks before, from STATS_LEARN requests of each on. Fair also where the variant's rate is lower than the control's, since only b > a is bet on and
  *    then the product's expectation falls as the variant's true rate does.
+ *    It holds for outcomes that are no yes or no but a part of a whole, x in [0, 1], too: the price of x, r^x s^(1-x), is convex
+ *    in x, so at most the chord x r + (1-x) s between the prices of all and nothing (Hoeffding: Probability Inequalities for
+ *    Sums of Bounded Random Variables (1963), lemma 1), and what is expected of that follows from the mean of x alone. So the sums are
+ *    all that is needed; of outcomes that vary less than a yes or no does, more of them are (Waudby-Smith, Ramdas: Estimating
+ *    means of bounded random variables by betting (2024), have what each outcome by itself would bring).
  *  - bound: a rate against a number (a latency's quantile is one: the share of answers that take longer). A mixture, of equal
  *    parts, of likelihood ratios of some higher rates over the number (Robbins: Statistical Methods Related to the Law of the
- *    Iterated Logarithm (1970)); each of them is fair for all rates up to the number. What has been seen is all that matters,
- *    however it came.
+ *    Iterated Logarithm (1970)); each of them is fair for all rates up to the number, and for parts of a whole as above. What has
+ *    been seen is all that matters, however it came.
  *  - split: do as many requests come to each variant as should? Lindon, Malek: Anytime-Valid Inference for Multinomial
  *    Count Data (2022): the Dirichlet mixture's likelihood over that of the weights.
  *
@@ -34,8 +39,10 @@
 
 #define STATS_MIN_REQUESTS 100 // of a variant before anything is said of it, where nobody says
 
-struct stats_arm { // requests, and those of them that went wrong
-    uint64_t n, bad;
+struct
+    stats_arm { // requests, and those of them that went wrong, each as a whole or in part: 0 <= bad <= n
+    uint64_t n;
+    double bad;
 };
 
 #define STATS_LEARN 30 // requests of each arm before the first bet: who knows nothing bets badly

@@ -15,6 +15,8 @@ static const struct field {
     {VIEW("errors"), offsetof(struct trial_sums, errors)},
     {VIEW("answers"), offsetof(struct trial_sums, answers)},
     {VIEW("fallbacks"), offsetof(struct trial_sums, fallbacks)},
+    {VIEW("settled"), offsetof(struct trial_sums, settled)},
+    {VIEW("gained"), offsetof(struct trial_sums, gained)},
     {VIEW("took_us"), offsetof(struct trial_sums, took_us)},
 };
 #define FIELDS (sizeof(fields) / sizeof(fields[0]))
@@ -72,7 +74,7 @@ bool trial_sums_is_zero(const struct trial_sums *s)
     uint64_t rewards = 0;
     for (unsigned i = 0; i < s->n_rewards; i++)
         rewards += s->rewards[i].of.n;
-    return s->requests + s->ended + s->answers + rewards == 0;
+    return s->requests + s->ended + s->answers + s->settled + rewards == 0;
 }
 
 void trial_sums_add(struct trial_sums *into, const struct trial_sums *more)

@@ -30,6 +30,7 @@ struct trial_sums {
     uint64_t requests;           // that were drawn
     uint64_t ended, errors;      // that were answered or failed; of those, that failed
     uint64_t answers, fallbacks; // of the answers, those that another model gave
+    uint64_t settled, gained;    // as of struct cohort_sum (router/cohorts.h), of what was read
     uint64_t took_us;            // all answers together
     uint64_t took[HIST_BUCKETS]; // answers, by base/hist.h's buckets of microseconds
     unsigned n_rewards;

@@ -37,6 +37,29 @@ def test_a_variant_that_nobody_serves_holds_it(start):
     assert sluice.stop() == 0, sluice.text
 
 
+def test_a_guard_half_way_to_its_verdict_holds_it(start):
+    """Nobody clicks on the variant's answers. Too few have seen them for a verdict; enough for no more of them."""
+    guard = 'guard { reward = "click" reward_within = "2s" min_requests = 1000000 }'
+    ramp = 'ramp { variant = "treatment" steps = {50%, 100%} wait = "1h" }'
+    sluice = start(
+        wait_models=("digits", "digits-small"),
+        models=f'experiment "e" {{ model = "digits" rewards = {{"click"}} {guard}\n{ramp} {variants("50%", "50%")} }}',
+    )
+    seen = []
+
+    def nobody_clicks():
+        for _ in range(20):
+            seen.append(f"r{len(seen)}")
+            if drawn(ask(sluice, headers={"x-request-id": seen[-1]})) == ("e", "control"):
+                assert post(sluice, experiment="e", name="click", value=1, request_id=seen[-1]).status_code == 200
+        return sluice.find("ramp_held")
+
+    assert wait_for(nobody_clicks, 120, "it is held")[0]["why"] == "alarm"
+    evidence = sluice.metric("sluice_experiment_guard_evidence", experiment="e", variant="treatment", guard="reward")
+    assert evidence >= 0.5 and weight(sluice) == 500000 and not sluice.find("experiment_changed")
+    assert sluice.stop() == 0, sluice.text
+
+
 def test_a_bandit_follows_the_reward(start):
     sluice = start(
         wait_models=("digits", "digits-small"),

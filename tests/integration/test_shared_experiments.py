@@ -421,6 +421,27 @@ def test_guards_look_at_what_all_have_counted(start, tmp_path):
         assert [s.find("experiment_not_kept") for s in two] == [[], []]
 
 
+def test_a_guard_looks_at_the_rewards_that_all_have_counted(start):
+    """Each is told of its own answers. Nobody clicks on the variant's; one of the gateways ends it, for all."""
+    guard = 'guard { reward = "click" reward_within = "2s" min_requests = 100 }'
+    with Redis() as redis:
+        two = [start(alone(redis), section=HALF.replace("key =", f'rewards = {{"click"}} {guard} key =')) for _ in range(2)]
+        settled(two, revision=1)
+        def nobody_clicks():
+            for sluice in two:
+                for k in range(20):
+                    answer = infer(sluice, k)
+                    if answer.headers.get("sluice-experiment") == "size/control":
+                        reward(sluice, "click", 1, request_id=answer.headers["x-request-id"])
+            return all(show(s)["status"] == "rolled_back" for s in two)
+
+        wait_for(nobody_clicks, 120, "the guard")
+        settled(two, revision=2, status="rolled_back", who="guard")
+        why = show(two[0])["why"]
+        assert why.startswith("treatment: reward: 0 of ") and why == show(two[1])["why"], why
+        assert [s.find("experiment_not_kept") for s in two] == [[], []]
+
+
 def test_rewards_add_up(start):
     """Whoever they were posted to, by the request's id or by the key, also while the store is away; each shows all."""
     rewarded = HALF.replace("key =", 'rewards = {"click", "worth"} guard { errors = true } key =')

@@ -238,6 +238,42 @@ def test_a_variant_that_fails_is_rolled_back_by_itself(start, tmp_path):
     assert shown(sluice)["status"] == "running"
 
 
+def test_a_variant_with_less_reward_is_rolled_back_by_itself(start):
+    """Its answers are fine, and its users do not click. What is above the most counts as it, once for each request; what is
+    posted by the key is looked at by nobody; nothing is said of requests that may have a reward yet."""
+    guard = 'guard { reward = "click" reward_max = 2 reward_within = "2s" min_requests = 40 }'
+    sluice = start(SIZE.replace("holdout = 10%", f'rewards = {{"click", "other"}} {guard}'))
+    variants = {u: v for u, (v, _) in draws(sluice).items()}
+    control, treated = ([u for u in USERS if variants[u] == v] for v in ("control", "treatment"))
+    assert [g["guard"] for g in shown(sluice)["variants"][1]["guards"]] == ["reward"]
+    assert [v["settled"] for v in shown(sluice)["variants"]] == [0, 0]
+
+    def post(**members):
+        body = {"experiment": "size", "name": "click", "value": 5, **members}
+        return CLIENT.post(f"{sluice.url}/sluice/v1/feedback", json=body).status_code
+
+    def nobody_clicks():
+        for a, b in zip(control[:10], treated[:10]):
+            answers = infer(sluice, a), infer(sluice, b)
+            if any("sluice-experiment" not in answer.headers for answer in answers):
+                break  # it is over
+            clicked, other = (answer.headers["x-request-id"] for answer in answers)
+            assert [post(request_id=clicked), post(request_id=clicked), post(request_id=other, name="other")] == [200] * 3
+            assert post(key=b) in (200, 404)
+        return sluice.find("experiment_changed", status="rolled_back")
+
+    event = wait_for(nobody_clicks, 120, "the guard")[0]
+    assert event["who"] == "guard" and event["why"] == shown(sluice)["why"]
+    said = re.fullmatch(r"treatment: reward: 0 of (\d+) \(0.00%\), control (\S+) of (\d+) \((\S+)%\); evidence \S+ to 1, 20 to 1 needed", event["why"])
+    # Those that looked for their variant first have posted nothing.
+    assert said and int(said[1]) >= 40 and int(said[3]) - len(control) <= float(said[2]) <= int(said[3]), event["why"]
+    assert set(draws(sluice).values()) == {(None, "digits")}
+    now = shown(sluice)["variants"]
+    assert now[1]["gained"] == 0 and 0 < now[0]["gained"] <= now[0]["settled"] < now[0]["rewards"][0]["posted"]
+    said = ctl(sluice, "experiment", "show", "size")
+    assert said.status == DONE and "rolled_back" in said.out and "treatment: reward: 0 of" in said.out
+
+
 def test_sluicectl(start):
     sluice = start()
     draws(sluice)

@@ -48,6 +48,35 @@ static void what_stands_for_a_section(void **state)
     (void)state;
 }
 
+static void refused(const char *text, unsigned line, const char *why);
+
+static void a_guard_of_a_reward(void **state)
+{
+    struct config *c =
+        good(SMALL "experiment \"e\" { model = \"m\" rewards = {\"click\", \"worth\"} "
+                   "guard { reward = \"worth\" reward_max = 20 reward_within = \"5m\" "
+                   "min_reward = 2.5% }\n" AB "}\n"
+                   "experiment \"f\" { model = \"x\"\n" QR "}\n");
+    const struct config_guard *guard = &c->experiments[0].guard, *none = &c->experiments[1].guard;
+    assert_string_equal(guard->reward, "worth");
+    assert_true(guard->reward_max == 20 && guard->reward_within_us == 300000000);
+    assert_int_equal(guard->min_reward_ppm, 25000);
+    assert_null(none->reward);
+    assert_true(none->reward_max == 1 && none->reward_within_us == 60000000);
+    config_unref(c);
+#define GUARD(text)                                                                                \
+    "experiment \"e\" { model = \"m\" rewards = {\"click\"}\nguard {\n" text "}\n" AB "}"
+    refused(GUARD("reward = \"clik\" "), 5, "reward: \"clik\" is none of the experiment's rewards");
+    refused(GUARD("min_reward = 1%"), 5, "min_reward: goes with reward");
+    refused(GUARD("errors = true\nreward_max = 2"), 6, "reward_max: goes with reward");
+    refused(GUARD("reward = \"click\" reward_max = 0"), 5,
+            "reward_max: expected a whole number from 1 to 1000000000, got \"0\"");
+    refused(
+        GUARD("reward = \"click\" reward_within = \"1s\""), 5,
+        "reward_within: expected a duration such as \"2ms\" or \"5s\" from 2s to 12h, got \"1s\"");
+    (void)state;
+}
+
 static void what_an_experiment_says(void **state)
 {
     struct config *c = good(
@@ -273,6 +302,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_an_experiment_says),
         cmocka_unit_test(what_stands_for_a_section),
+        cmocka_unit_test(a_guard_of_a_reward),
         cmocka_unit_test(weights),
         cmocka_unit_test(variants),
         cmocka_unit_test(shadows),

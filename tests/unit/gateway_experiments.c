@@ -169,6 +169,73 @@ static void what_guards_are_given(void **state)
     config_unref(c);
 }
 
+// Of all loops, what a cohort had when it was read; what comes behind that is read the next time round.
+static void cohorts_are_read_when_they_are_whole(void **state)
+{
+    (void)state;
+    struct config *c = parse("50%", "50%");
+    struct experiments *all = experiments_new(c, NULL, LOOPS, why);
+    struct trial *t = experiments_find(all, VIEW("k"))->keeps[0].trials[1];
+    uint64_t within = COHORT_WITHIN_MIN_US, quarter = within / 4;
+    experiments_settle(t, LOOPS, 0, within); // of no counts at all
+    for (unsigned i = 0; i < LOOPS; i++) {
+        struct trial_counts *counts = experiments_counts(t, i);
+        assert_non_null(counts);
+        for (unsigned k = 0; k < COHORTS; k++) {
+            counts->cohorts[k].n = 10 + k;
+            counts->cohorts[k].gained = 1500000;
+        }
+    }
+    unsigned mark = cohort_at(7 * quarter, within);
+    experiments_settle(t, LOOPS, 13 * quarter, within);
+    assert_int_equal(experiments_settled(t).n, LOOPS * (10 + mark % COHORTS));
+    struct guard_counts sum = experiments_sum(t, LOOPS, 0, NULL);
+    assert_int_equal(sum.rewards.n, LOOPS * (10 + mark % COHORTS));
+    assert_true(sum.rewards.bad == LOOPS * (10 + mark % COHORTS - 1.5));
+    experiments_counts(t, 0)->cohorts[mark % COHORTS].n++;
+    experiments_settle(t, LOOPS, 12 * quarter, within);
+    assert_int_equal(experiments_settled(t).n, LOOPS * (19 + 2 * (mark % COHORTS)));
+    experiments_settle(t, LOOPS, 21 * quarter, within);
+    assert_int_equal(experiments_settled(t).n, LOOPS * (19 + 2 * (mark % COHORTS)) + 1);
+    experiments_free(all);
+    config_unref(c);
+}
+
+#define WAITS(within)                                                                              \
+    "experiment \"g\" { model = \"z\" rewards = {\"c\"} guard { reward = \"c\" reward_within = "   \
+    "\"" within "\" }\n"                                                                           \
+    "  variant \"a\" { model = \"z\" weight = 50% } variant \"b\" { model = \"y\" weight = 50% } " \
+    "}\n"
+
+// Each time that rewards are waited for another time, and only then.
+static void another_time_is_another_era(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *top;
+        unsigned era;
+    } files[] = {{WAITS("5s"), 0}, {WAITS("5s"), 0}, {WAITS("6s"), 1}, {WAITS("6s"), 1},
+                 {WAITS("5s"), 2}, {WAITS("7s"), 3}, {WAITS("6s"), 0}};
+    struct experiments *before = NULL;
+    struct config *config = NULL;
+    for (unsigned i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        top = files[i].top;
+        struct config *c = parse("50%", "50%");
+        struct experiments *all = experiments_new(c, before, LOOPS, why);
+        assert_non_null(all);
+        assert_int_equal(experiments_find(all, VIEW("z"))->keeps[0].era, files[i].era);
+        assert_int_equal(experiments_find(all, VIEW("k"))->keeps[0].era, 0);
+        experiments_free(before);
+        if (config)
+            config_unref(config);
+        before = all;
+        config = c;
+    }
+    top = "";
+    experiments_free(before);
+    config_unref(config);
+}
+
 // Of a file that names the field of tenants an experiment asks for it, too.
 static void a_tenant_is_who_the_file_says(void **state)
 {
@@ -239,9 +306,14 @@ static void no_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sections_become_draws), cmocka_unit_test(what_is_live_is_drawn),
-        cmocka_unit_test(what_guards_are_given), cmocka_unit_test(a_tenant_is_who_the_file_says),
-        cmocka_unit_test(counts_go_on),          cmocka_unit_test(no_memory),
+        cmocka_unit_test(sections_become_draws),
+        cmocka_unit_test(what_is_live_is_drawn),
+        cmocka_unit_test(what_guards_are_given),
+        cmocka_unit_test(cohorts_are_read_when_they_are_whole),
+        cmocka_unit_test(another_time_is_another_era),
+        cmocka_unit_test(a_tenant_is_who_the_file_says),
+        cmocka_unit_test(counts_go_on),
+        cmocka_unit_test(no_memory),
     };
     return cmocka_run_group_tests_name("gateway/experiments", tests, write_key, drop_key);
 }

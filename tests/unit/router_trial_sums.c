@@ -18,6 +18,8 @@ static struct trial_sums some(uint64_t k)
                            .errors = 2 * k,
                            .answers = 7 * k,
                            .fallbacks = k,
+                           .settled = 8 * k,
+                           .gained = 1500000 * k,
                            .took_us = 1000 * k};
     s.took[0] = k;
     s.took[HIST_BUCKETS - 1] = 4 * k;
@@ -53,6 +55,7 @@ static void sums_add_up(void **state)
     trial_sums_add(&a, &b);
     assert_sums(&a, &c);
     assert_true(trial_sums_is_zero(&(struct trial_sums){0}) && !trial_sums_is_zero(&a));
+    assert_false(trial_sums_is_zero(&(struct trial_sums){.settled = 1}));
     // Less than it was in anything: counted anew.
     b.requests = 1000;
     b.errors = 1;
