@@ -361,3 +361,44 @@ void config_check_experiment(struct config *c, const struct outline_section *s, 
             errors, line_of(s, "force_key_file"),
             "force_key_file: is the operators' token: testers need a key of their own");
 }
+
+// ---- created ones ------------------------------------------------------------------------------------
+
+static bool names_model(const struct config_experiment *e, const char *model)
+{
+    for (unsigned i = 0; i < e->variant_count; i++)
+        if (strcmp(e->variants[i].model, model) == 0)
+            return true;
+    for (unsigned i = 0; i < e->shadow_count; i++)
+        if (strcmp(e->shadows[i].model, model) == 0)
+            return true;
+    return false;
+}
+
+// Those before it have been checked already, when its name was a model's.
+static void check_others(struct looker *k, const struct outline_section *s,
+                         const struct config_experiment *e)
+{
+    for (const struct config_experiment *o = k->c->experiments; o < e; o++)
+        if (names_model(o, e->model) && strcmp(o->model, e->model) != 0 && !is_a_model(e))
+            config_error_add(k->errors, line_of(s, "model"),
+                             "model: \"%.40s\" is a model of experiment \"%.40s\": the first "
+                             "variant must be it",
+                             e->model, o->name);
+}
+
+// Whoever may create one over the admin listener, or write into the store, names no file of this machine.
+void config_check_created(const struct config *c, const struct outline_section *s, unsigned index,
+                          bool start, struct config_errors *errors)
+{
+    struct looker k = {.c = c, .errors = errors};
+    const struct config_experiment *e = &c->experiments[index];
+    check_others(&k, s, e);
+    if (e->force_key_file)
+        config_error_add(errors, line_of(s, "force_key_file"),
+                         "force_key_file: stands in gateway.conf alone: testers of an experiment "
+                         "that is created have no key");
+    if (start && e->draft)
+        config_error_add(errors, line_of(s, "draft"),
+                         "draft: expected false: it is to start at once");
+}

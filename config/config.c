@@ -121,20 +121,29 @@ static void sort_errors(struct config_errors *errors)
     }
 }
 
-// Both readings and the checks. scratch lives as long as this call's caller wants.
-static void read_text(struct config *c, struct view text, struct arena *scratch,
-                      struct config_errors *errors)
+// The first reading. Returns the text for the second one, without its comments, which libConfuse does not understand everywhere;
+// NULL: errors.
+static char *read_outline(struct view text, struct arena *scratch, struct outline *out,
+                          struct config_errors *errors)
 {
-    char *copy = arena_alloc(scratch, text.n + 1); // comments are wiped out of it for libConfuse
-    struct outline outline;
+    char *copy = arena_alloc(scratch, text.n + 1);
     if (!copy) {
         config_error_add(errors, 0, "out of memory");
-        return;
+        return NULL;
     }
     if (text.n)
         memcpy(copy, text.p, text.n);
     copy[text.n] = '\0';
-    if (!outline_read(text, copy, scratch, &outline, errors))
+    return outline_read(text, copy, scratch, out, errors) ? copy : NULL;
+}
+
+// Both readings and the checks. scratch lives as long as this call's caller wants.
+static void read_text(struct config *c, struct view text, struct arena *scratch,
+                      struct config_errors *errors)
+{
+    struct outline outline;
+    const char *copy = read_outline(text, scratch, &outline, errors);
+    if (!copy)
         return;
     config_read(c, copy, &outline, scratch, errors);
     if (errors->count == 0 && !sort_models(c))
@@ -160,7 +169,8 @@ struct config *config_parse(struct view text, const char *filename, struct confi
     struct arena scratch;
     arena_init(&scratch, 16384);
     c->path = arena_copy(&c->arena, view_of(filename, strlen(filename) + 1)).p;
-    if (c->path)
+    c->text = arena_copy(&c->arena, text);
+    if (c->path && (c->text.p || text.n == 0))
         read_text(c, text, &scratch, errors);
     else
         config_error_add(errors, 0, "out of memory");
@@ -169,5 +179,92 @@ struct config *config_parse(struct view text, const char *filename, struct confi
         return c;
     sort_errors(errors);
     config_unref(c);
+    return NULL;
+}
+
+struct config *config_again(const struct config *c)
+{
+    struct config_errors errors;
+    return config_parse(c->text, c->path, &errors);
+}
+
+// ---- experiments that are created --------------------------------------------------------------------
+
+static bool make_room(struct config *c)
+{
+    if (c->experiment_room > c->experiment_count)
+        return true;
+    unsigned room = 2 * c->experiment_count + 8;
+    struct config_experiment *list = arena_array(&c->arena, room, sizeof(*list));
+    if (!list)
+        return false;
+    if (c->experiment_count > 0)
+        memcpy(list, c->experiments, c->experiment_count * sizeof(*list));
+    c->experiments = list;
+    c->experiment_room = room;
+    return true;
+}
+
+// Its text is one section and nothing else, with a title that is free.
+static void check_outline(const struct config *c, const struct outline *o,
+                          struct config_errors *errors)
+{
+    const struct outline_section *s = o->top.next;
+    if (o->top.marks)
+        config_error_add(errors, o->top.marks->line, "expected experiment \"NAME\" { ... } alone");
+    else if (!s)
+        config_error_add(errors, 0, "expected experiment \"NAME\" { ... }, got nothing");
+    else if (s->kind != SECTION_EXPERIMENT)
+        config_error_add(errors, s->line, "expected experiment \"NAME\" { ... }, got %s",
+                         config_sections[s->kind].name);
+    else if (s->next)
+        config_error_add(errors, s->next->line, "expected one section, got another one: %s",
+                         config_sections[s->next->kind].name);
+    for (unsigned i = 0; errors->count == 0 && i < c->experiment_count; i++) {
+        const struct config_experiment *e = &c->experiments[i];
+        errors->taken = view_is(s->title, e->name);
+        if (errors->taken)
+            config_error_add(errors, s->line, "experiment \"%.40s\" is there already: %s", e->name,
+                             e->created ? "it was created" : "its section stands in gateway.conf");
+    }
+}
+
+static void add_experiment(struct config *c, const struct config_creation *creation,
+                           struct arena *scratch, struct config_errors *errors)
+{
+    struct outline outline;
+    const char *copy = read_outline(creation->text, scratch, &outline, errors);
+    if (copy)
+        check_outline(c, &outline, errors);
+    if (errors->count > 0)
+        return;
+    config_read_experiment(c, copy, &outline, scratch, errors);
+    if (errors->count > 0)
+        return;
+    unsigned index = c->experiment_count - 1;
+    struct config_experiment *e = &c->experiments[index];
+    config_check_experiment(c, outline.top.next, index, errors);
+    config_check_created(c, outline.top.next, index, creation->start, errors);
+    e->draft = !creation->start;
+    e->created = creation->mark;
+}
+
+const struct config_experiment *config_add_experiment(struct config *c,
+                                                      const struct config_creation *creation,
+                                                      struct config_errors *errors)
+{
+    struct arena scratch;
+    unsigned before = c->experiment_count;
+    memset(errors, 0, sizeof(*errors));
+    arena_init(&scratch, 16384);
+    if (make_room(c))
+        add_experiment(c, creation, &scratch, errors);
+    else
+        config_error_add(errors, 0, "out of memory");
+    arena_deinit(&scratch);
+    if (errors->count == 0)
+        return &c->experiments[before];
+    sort_errors(errors);
+    c->experiment_count = before;
     return NULL;
 }

@@ -208,8 +208,8 @@ struct config_layer {
     const char *salt; // never NULL
 };
 
-#define CONFIG_MAX_EXPERIMENTS 256 // sections; so many layers, too
-#define CONFIG_MAX_SITE 16         // experiments under one model's name
+#define CONFIG_MAX_EXPERIMENTS 256u // sections; so many layers, too
+#define CONFIG_MAX_SITE 16          // experiments under one model's name
 #define CONFIG_MAX_VARIANTS 16
 #define CONFIG_MAX_WEIGHTS 32 // of one variant, one after the other
 #define CONFIG_MAX_TARGETS 32
@@ -261,6 +261,8 @@ struct config_experiment {
     uint32_t from_ppm, to_ppm; // of its layer; without one 0 and all
     const char *force_key_file;
     bool draft; // it does not run of itself
+    uint64_t
+        created; // 0: its section stands in the file; else which creation (config_add_experiment)
     const char *const *target_header, *const *target_tenant, *const *target_parameter;
     unsigned target_headers, target_tenants, target_parameters;
     struct config_guard guard;
@@ -279,6 +281,7 @@ struct config {
     _Atomic uint32_t refs;
     struct arena arena;
     const char *path; // of the file, for messages
+    struct view text; // of the file
 
     unsigned loops;          // 0: one per core
     bool models_listed_only; // `models = listed`: what is not in the file is not served
@@ -309,19 +312,22 @@ struct config {
     struct config_store store;
     struct config_layer *layers;
     unsigned layer_count;
-    struct config_experiment *experiments;
-    unsigned experiment_count;
+    struct config_experiment
+        *experiments; // those of the file, then those that were created, in their order
+    unsigned experiment_count, experiment_room;
 };
 
 struct config_error {
-    unsigned line;  // 1-based; 0: the file as a whole
-    char text[248]; // key, what was expected, what came; printable, ends in NUL; without file and
-                    // line
+    unsigned line;   // 1-based; 0: the file as a whole
+    unsigned column; // where what is wrong begins, in bytes, 1-based; 0: not known
+    char text[248];  // key, what was expected, what came; printable, ends in NUL; without file and
+                     // line
 };
 
 struct config_errors {
     unsigned count;   // kept below
     unsigned dropped; // found beyond CONFIG_MAX_ERRORS
+    bool taken;       // config_add_experiment: its name is another one's
     struct config_error error[CONFIG_MAX_ERRORS];
 };
 
@@ -329,6 +335,8 @@ struct config_errors {
 // says why, in the order of the lines (count >= 1). On success errors->count is 0 and the caller
 // holds one reference. Out of memory is one such error, too.
 struct config *config_parse(struct view text, const char *filename, struct config_errors *errors);
+// What its file says and nothing else, once more. NULL: out of memory.
+struct config *config_again(const struct config *c);
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c); // NULL is fine
 
@@ -350,5 +358,19 @@ const struct config_layer *config_layer_find(const struct config *c, const char 
 bool config_experiment_print(const struct config *c, const struct config_experiment *e,
                              struct buffer *out);
 const struct config_experiment *config_experiment_find(const struct config *c, const char *name);
+
+#define CONFIG_MAX_CREATED CONFIG_MAX_EXPERIMENTS // beside those of the file
+
+struct config_creation { // of an experiment that no file has
+    struct view text;    // one section, as it would stand in the file
+    uint64_t mark;       // which it is: not 0
+    bool start;          // it runs of itself; else it is a draft, whatever the text says
+};
+
+// Puts it behind the experiments of a configuration that nobody else has yet. It is checked as a section of the file is,
+// against all that are there, and may name no file of its own. NULL: `errors`, in lines of its text; c is as it was.
+const struct config_experiment *config_add_experiment(struct config *c,
+                                                      const struct config_creation *creation,
+                                                      struct config_errors *errors);
 
 #endif

@@ -214,7 +214,7 @@ const struct config_key config_keys[] = {
         "Who a request is of, `\"header:x-tenant\"`: the value of that field of its head, or metadata. Tenants share each model's "
         "queue by max-min, and are not given what is kept for others. See resilience.md."), .reload = RELOAD_TAKES},
     {.name = "state_dir", TEXT_IN(SECTION_TOP, config, KEY_PATH, state_dir,
-        "Directory for what outlives the process: pinned levels, what was changed of experiments. Made when it is not there. Without it they end with the "
+        "Directory for what outlives the process: pinned levels, what was changed of experiments, and those that were created. Made when it is not there. Without it they end with the "
         "gateway process."), .reload = RELOAD_RESTART},
 
     {.name = "address", TEXT_IN(SECTION_LISTEN, config_listen, KEY_LISTEN, address,

@@ -3,8 +3,12 @@
 
 void lex_init(struct lex *l, struct view text, char *wipe)
 {
-    *l = (struct lex){
-        .at = text.p, .end = text.p + text.n, .line = 1, .start = text.p, .wipe = wipe};
+    *l = (struct lex){.at = text.p,
+                      .end = text.p + text.n,
+                      .line = 1,
+                      .start = text.p,
+                      .line_start = text.p,
+                      .wipe = wipe};
 }
 
 // One byte of a comment.
@@ -18,7 +22,14 @@ static void comment(struct lex *l)
 static enum lex_kind bad(struct lex *l, const char *why)
 {
     l->why = why;
+    l->column = (unsigned)(l->at - l->line_start) + 1;
     return l->kind = LEX_BAD;
+}
+
+static void next_line(struct lex *l, const char *start)
+{
+    l->line++;
+    l->line_start = start;
 }
 
 static char peek(const struct lex *l, size_t ahead)
@@ -34,19 +45,20 @@ static bool is_control(char c)
 // "/* … */"; newlines count.
 static const char *skip_block_comment(struct lex *l)
 {
-    unsigned line = l->line;
+    struct lex open = *l;
     comment(l);
     comment(l);
     while (l->at < l->end) {
         bool last = peek(l, 0) == '*' && peek(l, 1) == '/';
-        l->line += *l->at == '\n';
+        if (*l->at == '\n')
+            next_line(l, l->at + 1);
         comment(l);
         if (last) {
             comment(l);
             return NULL;
         }
     }
-    l->line = line;
+    *l = open;
     return "a comment /* that is not closed";
 }
 
@@ -56,8 +68,7 @@ static const char *skip(struct lex *l)
     while (l->at < l->end) {
         char c = *l->at;
         if (c == '\n') {
-            l->line++;
-            l->at++;
+            next_line(l, ++l->at);
         } else if (c == ' ' || c == '\t') {
             l->at++;
         } else if (c == '\r' && peek(l, 1) == '\n') {
@@ -134,6 +145,7 @@ enum lex_kind lex_next(struct lex *l)
     const char *why = skip(l);
     if (why)
         return bad(l, why);
+    l->column = (unsigned)(l->at - l->line_start) + 1;
     if (l->at >= l->end)
         return l->kind = LEX_END;
     static const char marks[] = "{}=,";

@@ -10,11 +10,12 @@ enum lex_kind { LEX_END, LEX_TEXT, LEX_OPEN, LEX_CLOSE, LEX_EQUALS, LEX_COMMA, L
 
 struct lex {
     const char *at, *end;
-    unsigned line; // of the word read last
+    unsigned line;   // of the word read last
+    unsigned column; // where it begins there, in bytes, from 1; LEX_BAD: where it is bad
     enum lex_kind kind;
     struct view word; // LEX_TEXT: without its quotes, escapes as written
     const char *why;  // LEX_BAD: what is wrong, a constant; reading cannot go on
-    const char *start;
+    const char *start, *line_start;
     char *wipe; // see lex_init
 };
 

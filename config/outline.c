@@ -16,14 +16,27 @@ struct reader {
 // What a line of the file may say about itself in a message.
 #define WORD_ARG(v) (int)((v).n > 40 ? 40 : (v).n), (v).p
 
-void config_error_add(struct config_errors *errors, unsigned line, const char *format, ...)
+// A column that has no room is not told.
+#define LINE_BITS 21 // of the lines that CONFIG_MAX_BYTES may have
+#define LINE_OF(place) ((place) & ((1u << LINE_BITS) - 1))
+#define COLUMN_OF(place) ((place) >> LINE_BITS)
+_Static_assert(CONFIG_MAX_BYTES < 1u << LINE_BITS, "each line has a number");
+
+static unsigned here(const struct reader *r)
+{
+    unsigned column = r->lex.column < 1u << (32 - LINE_BITS) ? r->lex.column : 0;
+    return r->lex.line | column << LINE_BITS;
+}
+
+void config_error_add(struct config_errors *errors, unsigned place, const char *format, ...)
 {
     if (errors->count == CONFIG_MAX_ERRORS) {
         errors->dropped++;
         return;
     }
     struct config_error *e = &errors->error[errors->count++];
-    e->line = line;
+    e->line = LINE_OF(place);
+    e->column = COLUMN_OF(place);
     va_list ap;
     va_start(ap, format);
     vsnprintf(e->text, sizeof(e->text), format, ap);
@@ -51,7 +64,7 @@ static bool next(struct reader *r)
 {
     if (lex_next(&r->lex) != LEX_BAD)
         return true;
-    config_error_add(r->errors, r->lex.line, "%s", r->lex.why);
+    config_error_add(r->errors, here(r), "%s", r->lex.why);
     r->failed = true;
     return false;
 }
@@ -61,17 +74,17 @@ static bool expected(struct reader *r, const char *what)
 {
     static const char *const came[] = {"the end of the file", "", "{", "}", "=", ",", ""};
     if (r->lex.kind == LEX_TEXT)
-        config_error_add(r->errors, r->lex.line, "expected %s, got \"%.*s\"", what,
+        config_error_add(r->errors, here(r), "expected %s, got \"%.*s\"", what,
                          WORD_ARG(r->lex.word));
     else
-        config_error_add(r->errors, r->lex.line, "expected %s, got %s", what, came[r->lex.kind]);
+        config_error_add(r->errors, here(r), "expected %s, got %s", what, came[r->lex.kind]);
     r->failed = true;
     return false;
 }
 
 static bool out_of_memory(struct reader *r)
 {
-    config_error_add(r->errors, r->lex.line, "out of memory");
+    config_error_add(r->errors, here(r), "out of memory");
     r->failed = true;
     return false;
 }
@@ -100,7 +113,7 @@ static bool mark(struct reader *r, struct outline_section *in, const struct conf
     for (const struct outline_mark *m = in->marks; m; m = m->next) {
         if (m->key == key && m->section == section) {
             config_error_add(r->errors, line, "%s stands twice (first on line %u)",
-                             key ? key->name : config_sections[section].name, m->line);
+                             key ? key->name : config_sections[section].name, LINE_OF(m->line));
             return true;
         }
     }
@@ -123,7 +136,7 @@ static bool list(struct reader *r, const struct config_key *key)
         if (r->lex.kind != LEX_TEXT)
             return expected(r, "a value or } in a list");
         if (++count == OUTLINE_MAX_LIST + 1)
-            config_error_add(r->errors, r->lex.line, "a list longer than %u elements",
+            config_error_add(r->errors, here(r), "a list longer than %u elements",
                              OUTLINE_MAX_LIST);
         if (!next(r))
             return false;
@@ -135,7 +148,7 @@ static bool list(struct reader *r, const struct config_key *key)
         }
     }
     if (key && count == 0)
-        config_error_add(r->errors, r->lex.line, "%s: an empty list; leave the key out", key->name);
+        config_error_add(r->errors, here(r), "%s: an empty list; leave the key out", key->name);
     return true;
 }
 
@@ -159,7 +172,7 @@ static bool value(struct reader *r, const struct config_key *key, unsigned line)
 // An unknown section: everything up to its closing brace, however deep, without recursion.
 static bool skip_section(struct reader *r)
 {
-    unsigned line = r->lex.line;
+    unsigned line = here(r);
     for (unsigned depth = 1; depth > 0;) {
         if (!next(r))
             return false;
@@ -202,7 +215,8 @@ static struct outline_section *open_section(struct reader *r, enum section_id ki
             row->name, WORD_ARG(title));
     else if (title_taken(top ? r->out->top.next : in->inner, kind, title, &first))
         config_error_add(r->errors, line, "%s%s%.*s%s stands twice (first on line %u)", row->name,
-                         row->titled ? " \"" : "", WORD_ARG(title), row->titled ? "\"" : "", first);
+                         row->titled ? " \"" : "", WORD_ARG(title), row->titled ? "\"" : "",
+                         LINE_OF(first));
     if (++r->out->section_count > OUTLINE_MAX_SECTIONS) {
         config_error_add(r->errors, line, "more than %u sections", OUTLINE_MAX_SECTIONS);
         r->failed = true;
@@ -280,7 +294,7 @@ static bool body(struct reader *r, enum section_id id, struct outline_section *i
         if (r->lex.kind != LEX_TEXT)
             return expected(r, id == SECTION_TOP ? "a key or a section" : "a key or }");
         struct view name = r->lex.word;
-        unsigned at = r->lex.line;
+        unsigned at = here(r);
         if (!next(r))
             return false;
         if (r->lex.kind != LEX_EQUALS) {

@@ -19,15 +19,15 @@
 struct outline_mark {             // a key, or a section within a section, of one section
     const struct config_key *key; // NULL: a section
     enum section_id section;      // where the key stands; or the section itself
-    unsigned line;
-    struct outline_mark *next; // in the order of the file
+    unsigned line;                // and the column: a place, as config_error_add takes it
+    struct outline_mark *next;    // in the order of the file
 };
 
 struct
     outline_section { // a section at the top of the file or a titled one within one, or the top itself
     enum section_id kind;
     struct view title; // into the text, without its quotes (names need no escapes); may be empty
-    unsigned line;
+    unsigned line;     // likewise
     struct outline_mark *marks, **marks_end;
     struct outline_section *inner,
         *last_inner; // titled sections within it, in the order of the file
@@ -43,11 +43,12 @@ struct outline {
 bool outline_read(struct view text, char *wipe, struct arena *a, struct outline *out,
                   struct config_errors *errors);
 bool outline_has(const struct outline_section *s, const struct config_key *key);
-// The line where this key of that section stands, else the section's own.
+// The place where this key of that section stands, else the section's own.
 unsigned outline_line(const struct outline_section *s, const struct config_key *key);
 
-// One more error at a line; control bytes and what is not ASCII become '?'.
-__attribute__((format(printf, 3, 4))) void config_error_add(struct config_errors *errors,
-                                                            unsigned line, const char *format, ...);
+// One more error at a place: a line, or one with its column, as an outline has them; 0: the text as a whole. Control bytes
+// and what is not ASCII become '?'.
+__attribute__((format(printf, 3, 4))) void
+config_error_add(struct config_errors *errors, unsigned place, const char *format, ...);
 
 #endif

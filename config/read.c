@@ -470,20 +470,45 @@ static void fill_all(struct filler *f, const struct outline *o, cfg_t *cfg)
             fill_kind(f, o, s, cfg);
 }
 
+// opts NULL: out of memory. What was read is freed by the caller; NULL: errors.
+static cfg_t *parse(const char *text, cfg_opt_t *opts, struct filler *f)
+{
+    cfg_t *cfg = opts ? cfg_init(opts, CFGF_NONE) : NULL;
+    if (!cfg) {
+        no_memory(f);
+        return NULL;
+    }
+    cfg_set_error_function(cfg, no_message);
+    if (cfg_parse_buf(cfg, text) == CFG_SUCCESS)
+        return cfg;
+    // the outline is stricter than libConfuse, so only memory can be the reason
+    config_error_add(f->errors, cfg->line > 0 ? (unsigned)cfg->line : 0, "cannot be read here");
+    cfg_free(cfg);
+    return NULL;
+}
+
 void config_read(struct config *c, const char *text, const struct outline *o, struct arena *scratch,
                  struct config_errors *errors)
 {
     struct filler f = {.c = c, .errors = errors};
     cfg_opt_t *opts = options(scratch, SECTION_TOP);
-    cfg_t *cfg = opts && make_room(c, o) ? cfg_init(opts, CFGF_NONE) : NULL;
-    if (!cfg) {
-        no_memory(&f);
+    cfg_t *cfg = parse(text, opts && make_room(c, o) ? opts : NULL, &f);
+    if (!cfg)
         return;
-    }
-    cfg_set_error_function(cfg, no_message);
-    if (cfg_parse_buf(cfg, text) == CFG_SUCCESS)
-        fill_all(&f, o, cfg);
-    else // the outline is stricter than libConfuse, so only memory can be the reason
-        config_error_add(errors, cfg->line > 0 ? (unsigned)cfg->line : 0, "cannot be read here");
+    fill_all(&f, o, cfg);
+    cfg_free(cfg);
+}
+
+void config_read_experiment(struct config *c, const char *text, const struct outline *o,
+                            struct arena *scratch, struct config_errors *errors)
+{
+    struct filler f = {.c = c, .errors = errors, .at = o->top.next};
+    cfg_opt_t opts[] = {
+        CFG_SEC("experiment", options(scratch, SECTION_EXPERIMENT), CFGF_MULTI | CFGF_TITLE),
+        CFG_END()};
+    cfg_t *cfg = parse(text, opts[0].subopts ? opts : NULL, &f);
+    if (!cfg)
+        return;
+    fill_titled(&f, SECTION_EXPERIMENT, c->experiment_count++, cfg_getnsec(cfg, "experiment", 0));
     cfg_free(cfg);
 }

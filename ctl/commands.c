@@ -4,6 +4,7 @@
 #include "ctl/clock.h"
 #include "ctl/columns.h"
 #include "ctl/complain.h"
+#include "ctl/creation.h"
 #include "ctl/experiment.h"
 #include "ctl/level.h"
 #include "ctl/log.h"
@@ -33,6 +34,8 @@ struct ctl_command { // adding one is a row, its test, help, man page and comple
     // Of a verb: are the words behind it right; what is POSTed then. NULL: none may stand there; it is a question.
     bool (*check)(const struct ctl_options *o, char why[OPTIONS_ERROR]);
     json_t *(*wish)(const struct ctl_options *o);
+    // As wish, of what is read for it. NULL: why not.
+    json_t *(*load)(const struct ctl_options *o, char why[OPTIONS_ERROR]);
     enum ctl_exit (*here)(
         const struct ctl_options *o); // done without the gateway. NULL: it is asked
     // The part of the answer that was asked for; NULL: all of it.
@@ -115,6 +118,21 @@ static const struct ctl_command commands[] = {
      .wish = experiment_wish_promote,
      .words = words_of_experiment},
     {.name = "experiment",
+     .verb = "create",
+     .path = "/v1/experiments",
+     .behind = "",
+     .check = creation_check,
+     .load = creation_load,
+     .words = words_of_experiment},
+    {.name = "experiment",
+     .verb = "delete",
+     .path = "/v1/experiments/",
+     .about_more = true,
+     .behind = "/delete",
+     .check = experiment_check_name,
+     .wish = creation_wish_delete,
+     .words = words_of_deletion},
+    {.name = "experiment",
      .verb = "watch",
      .path = WATCH_PATH,
      .flows = watch_run,
@@ -186,13 +204,18 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
     else if (!has_verb(c, o))
         return refuse_verb(o, why);
-    else if (!c->here && (o->since || o->model || o->format || o->deployment))
+    else if (!c->here && (o->since || (o->model && !c->load) || o->format || o->deployment))
         snprintf(why, OPTIONS_ERROR,
                  "%s: --since, --model, --format and --deployment belong to log", c->name);
     else if (c->check != level_check_set && (o->for_ || (o->why && !c->behind)))
         snprintf(why, OPTIONS_ERROR,
                  "%s: --for and --why belong to level set, --why to what changes an experiment",
                  c->name);
+    else if (!c->load && (o->key || o->variants > 0 || o->start))
+        snprintf(why, OPTIONS_ERROR, "%s: --key, --variant and --start belong to experiment create",
+                 c->name);
+    else if (o->yes && c->wish != creation_wish_delete)
+        snprintf(why, OPTIONS_ERROR, "%s: --yes belongs to experiment delete", c->name);
     else if (o->revision && !c->behind)
         snprintf(why, OPTIONS_ERROR, "%s: --revision belongs to what changes an experiment",
                  c->name);
@@ -300,16 +323,22 @@ static enum ctl_exit wait_gone(const struct ask *a, const json_t *answer)
 // ---- running ----------------------------------------------------------------------------------------------------
 
 // What is sent; NULL: nothing, it is a question. `made`: freed by the caller, behind it. A word that is no UTF-8
-// becomes an empty wish, which the gateway refuses.
-static const char *body_of(const struct ctl_command *c, const struct ctl_options *o, char **made)
+// becomes an empty wish, which the gateway refuses. False: it cannot be read, and why.
+static bool body_of(const struct ctl_command *c, const struct ctl_options *o, const char **body,
+                    char **made, char why[OPTIONS_ERROR])
 {
     *made = NULL;
-    if (!c->wish && (!c->takes_word || !o->argument))
-        return c->acts ? "" : NULL;
-    json_t *wish = c->wish ? c->wish(o) : json_pack("{s:s}", "level", o->argument);
+    *body = c->acts ? "" : NULL;
+    if (!c->wish && !c->load && (!c->takes_word || !o->argument))
+        return true;
+    json_t *wish = c->load   ? c->load(o, why)
+                   : c->wish ? c->wish(o)
+                             : json_pack("{s:s}", "level", o->argument);
     *made = wish ? json_dumps(wish, JSON_COMPACT) : NULL;
+    *body = *made ? *made : "";
+    bool ok = wish || !c->load;
     json_decref(wish);
-    return *made ? *made : "";
+    return ok;
 }
 
 static enum ctl_exit understand_answer(const struct ctl_command *c, const struct ctl_options *o,
@@ -361,14 +390,16 @@ enum ctl_exit command_run_here(const struct ctl_options *o)
 enum ctl_exit command_run(const struct ctl_options *o, const struct ask *a)
 {
     const struct ctl_command *c = find_command(o);
-    char why[ASK_ERROR], path[PATH_BYTES], *made;
+    char why[ASK_ERROR], path[PATH_BYTES], unread[OPTIONS_ERROR], *made;
+    const char *body;
     if (c->flows)
         return c->flows(o, a);
     struct buffer text;
     long status = 0;
     put_path(c, o, path);
+    if (!body_of(c, o, &body, &made, unread))
+        return complain(CTL_UNANSWERED, "%s", unread);
     buffer_init(&text);
-    const char *body = body_of(c, o, &made);
     enum ask_end end = ask(a, path, body, &status, &text, why);
     enum ctl_exit result = end == ASK_ANSWERED ? understand_answer(c, o, a, status, &text)
                                                : complain(CTL_UNANSWERED, "%s", why);

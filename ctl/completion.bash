@@ -24,7 +24,7 @@ _sluicectl() {
         mapfile -t COMPREPLY < <(compgen -W 'jsonl csv' -- "$word")
         return
         ;;
-    --timeout | --why | --revision | --since | --model | --deployment)
+    --timeout | --why | --revision | --since | --model | --deployment | --key | --variant)
         return
         ;;
     --for)
@@ -34,7 +34,7 @@ _sluicectl() {
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        --address | --token-file | --ca-file | --timeout | --for | --why | --revision | --since | --model | --format | --deployment) # its value is no command
+        --address | --token-file | --ca-file | --timeout | --for | --why | --revision | --since | --model | --format | --deployment | --key | --variant) # its value is no command
             ((i++))
             [[ ${COMP_WORDS[i]} == = ]] && ((i++))
             ;;
@@ -50,14 +50,19 @@ _sluicectl() {
         [[ $command != log ]] || options+=' --since --model --format --deployment'
         [[ $command != top ]] || options+=' --once'
         [[ "$command $verb" != 'level set' ]] || options+=' --for --why'
-        [[ "$command $verb" != experiment\ @(weights|pause|resume|rollback|promote) ]] || options+=' --why --revision'
+        [[ "$command $verb" != experiment\ @(weights|pause|resume|rollback|promote|delete) ]] || options+=' --why --revision'
+        [[ "$command $verb" != 'experiment create' ]] || options+=' --model --key --variant --start --why'
+        [[ "$command $verb" != 'experiment delete' ]] || options+=' --yes'
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
     elif [[ -z $command ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$commands" -- "$word")
     elif [[ $command == level && -z $verb ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'show set clear' -- "$word")
     elif [[ $command == experiment && -z $verb ]]; then
-        mapfile -t COMPREPLY < <(compgen -W 'list show weights pause resume rollback promote watch' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'list show weights pause resume rollback promote create delete watch' -- "$word")
+    elif [[ "$command $verb" == 'experiment create' ]]; then
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
     elif [[ $command == log && -z $verb ]]; then
         mapfile -t COMPREPLY < <(compgen -W 'export tail archive' -- "$word")
     elif [[ $command == log ]]; then

@@ -220,6 +220,11 @@ static void list_row(struct columns *t, const json_t *e, const json_t *v, bool f
     cell_time(t, json_object_get(v, "latency_p99_us"));
 }
 
+static bool put_line(struct buffer *out, const char *line)
+{
+    return columns_clean(out, view_str(line)) && buffer_append(out, "\n", 1);
+}
+
 bool words_of_experiments(const json_t *page, struct buffer *out)
 {
     static const char *const heads[] = {"EXPERIMENT", "STATUS",  ">REV",   "VARIANT",
@@ -237,12 +242,15 @@ bool words_of_experiments(const json_t *page, struct buffer *out)
     }
     bool ok = columns_print(&t, out);
     columns_deinit(&t);
+    json_array_foreach(json_object_get(page, "kept_out"), i, e)
+    {
+        char line[1000];
+        const char *name = text_of(e, "name"), *why = text_of(e, "why");
+        snprintf(line, sizeof(line), "%s was created and is kept out: %s", name ? name : "?",
+                 why ? why : "?");
+        ok = ok && put_line(out, line);
+    }
     return ok;
-}
-
-static bool put_line(struct buffer *out, const char *line)
-{
-    return columns_clean(out, view_str(line)) && buffer_append(out, "\n", 1);
 }
 
 static const char *moment(const json_t *e, char out[40])
@@ -258,6 +266,7 @@ static bool say(const json_t *e, struct buffer *out)
 {
     char line[1000], at[40];
     const char *promoted = text_of(e, "promoted"), *why = text_of(e, "why");
+    bool created = json_is_true(json_object_get(e, "created"));
     snprintf(line, sizeof(line), "%s: %s%s%s, revision %.0f since %s by %s%s%s", text_of(e, "name"),
              text_of(e, "status"), promoted ? " " : "", promoted ? promoted : "",
              number_of(e, "revision"), moment(e, at), text_of(e, "who"), why && *why ? ": " : "",
@@ -265,10 +274,13 @@ static bool say(const json_t *e, struct buffer *out)
     bool ok = put_line(out, line);
     if (json_is_true(json_object_get(e, "from_file")))
         ok = ok && put_line(out, "as its section in gateway.conf says");
+    else if (created)
+        ok = ok && put_line(out, "created while the gateway ran: it stays until it is deleted");
     else
         ok =
             ok && put_line(out, "changed since: it wins until its section in gateway.conf changes");
-    if (!json_is_true(json_object_get(e, "kept")) && !json_is_true(json_object_get(e, "from_file")))
+    if (!json_is_true(json_object_get(e, "kept")) &&
+        !json_is_true(json_object_get(e, "from_file")) && !created)
         ok = ok &&
              put_line(
                  out,

@@ -24,6 +24,10 @@ static const struct option_row rows[] = {
     {"--model", false, offsetof(struct ctl_options, model)},
     {"--format", false, offsetof(struct ctl_options, format)},
     {"--deployment", false, offsetof(struct ctl_options, deployment)},
+    {"--key", false, offsetof(struct ctl_options, key)},
+    {"--variant", false, offsetof(struct ctl_options, variant)},
+    {"--start", true, offsetof(struct ctl_options, start)},
+    {"--yes", true, offsetof(struct ctl_options, yes)},
     {"--json", true, offsetof(struct ctl_options, json)},
     {"--wait", true, offsetof(struct ctl_options, wait)},
     {"--once", true, offsetof(struct ctl_options, once)},
@@ -71,7 +75,10 @@ static bool read_option(struct ctl_options *o, int argc, char **argv, int *i,
         value = argv[++*i];
     if (!value || !*value)
         return options_refuse(why, "%s needs a value", row->name);
-    *(const char **)at = value;
+    bool many = row->offset == offsetof(struct ctl_options, variant);
+    if (many && o->variants == OPTIONS_VARIANTS)
+        return options_refuse(why, "%s: expected at most %d of them", row->name, OPTIONS_VARIANTS);
+    ((const char **)at)[many ? o->variants++ : 0] = value;
     return true;
 }
 

@@ -10,6 +10,7 @@
 #define OPTIONS_TIMEOUT_MS 5000
 #define OPTIONS_ERROR 256
 #define OPTIONS_MORE 2
+#define OPTIONS_VARIANTS 16
 
 struct ctl_options {
     const char *address;    // "HOST:PORT", "[IPV6]:PORT", "unix:PATH" or "https://HOST[:PORT]"
@@ -24,11 +25,14 @@ struct ctl_options {
     const char *more[OPTIONS_MORE];                  // those behind that; NULL: none
     const char *for_, *why;                          // level set, and why of experiment too
     const char *revision;                            // experiment; NULL: not given
-    const char *since, *model, *format, *deployment; // log; likewise
+    const char *since, *model, *format, *deployment; // log; likewise. model: experiment create, too
+    const char *key, *variant[OPTIONS_VARIANTS];     // experiment create
+    unsigned variants;                               // that were given
+    bool start, yes;                                 // experiment create; experiment delete
 };
 
 // getenv's shape. Options may stand before and behind the command, as "--name value" or "--name=value"; the last
-// of a name holds; "--" ends them. All texts stay argv's or the environment's. False: `why` says what is wrong
+// of a name holds, and all of --variant; "--" ends them. All texts stay argv's or the environment's. False: `why` says what is wrong
 // with which word.
 bool options_read(struct ctl_options *o, int argc, char **argv,
                   char *(*environment)(const char *name), char why[OPTIONS_ERROR]);

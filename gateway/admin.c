@@ -184,21 +184,30 @@ static void open_page(struct admin *a, const struct admin_page *page, struct exc
         page->fn(ex, a->ctx);
 }
 
-static void on_request(struct exchange *ex, void *ctx)
+// NULL: there is none for that method; *known: but for another one.
+static const struct admin_page *find_page(const struct admin *a, const struct exchange *ex,
+                                          bool *known)
 {
-    struct admin *a = ctx;
-    bool known = false;
     struct view method = view_is(ex->method, "HEAD") ? VIEW("GET") : ex->method;
+    *known = false;
     for (unsigned i = 0; i < a->n_pages; i++) {
         if (!has_path(&a->pages[i], ex->path))
             continue;
-        if (view_is(method, a->pages[i].method)) {
-            open_page(a, &a->pages[i], ex);
-            return;
-        }
-        known = true;
+        if (view_is(method, a->pages[i].method))
+            return &a->pages[i];
+        *known = true;
     }
-    if (known)
+    return NULL;
+}
+
+static void on_request(struct exchange *ex, void *ctx)
+{
+    struct admin *a = ctx;
+    bool known;
+    const struct admin_page *page = find_page(a, ex, &known);
+    if (page)
+        open_page(a, page, ex);
+    else if (known)
         refuse_method(a, ex);
     else
         refuse_path(a, ex);
@@ -206,8 +215,11 @@ static void on_request(struct exchange *ex, void *ctx)
 
 static void on_head(struct exchange *ex, void *ctx)
 {
-    (void)ctx;
-    ex->max_body = 4096; // more than any page takes
+    const struct admin *a = ctx;
+    bool known;
+    const struct admin_page *page = find_page(a, ex, &known);
+    bool large = page && page->rights == ADMIN_LARGE && token_fits(a, ex);
+    ex->max_body = large ? ADMIN_LARGE_BODY : ADMIN_BODY;
 }
 
 static void on_gone(struct exchange *ex, void *ctx)

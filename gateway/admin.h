@@ -15,7 +15,10 @@
 
 struct admin;
 
-enum admin_rights { ADMIN_OPEN, ADMIN_TOKEN };
+#define ADMIN_BODY 4096                // bytes that a request may have
+#define ADMIN_LARGE_BODY (256u * 1024) // ADMIN_LARGE, of whoever shows the token
+
+enum admin_rights { ADMIN_OPEN, ADMIN_TOKEN, ADMIN_LARGE }; // the last: the token, for a large body
 
 // One row a method and path, those of one path together; adding one is a row and its test.
 struct admin_page {
@@ -23,7 +26,7 @@ struct admin_page {
     const char *path;   // one that ends in '/' stands for all below it, "/" for itself alone
     enum admin_rights rights;
     // Main thread. Answers (admin_answer, admin_refuse) now; or later, then it takes a reference on the
-    // exchange. The body, at most 4 KiB, is whole in ex->body. ctx: admin_new's.
+    // exchange. The body is whole in ex->body. ctx: admin_new's.
     void (*fn)(struct exchange *ex, void *ctx);
 };
 

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/told.h"
+#include "gateway/creations.h"
 #include "gateway/doors.h"
 #include "gateway/front.h"
 #include "gateway/levels.h"
@@ -403,8 +404,9 @@ static bool build_config(struct gateway *g)
 static bool build_snapshot(struct gateway *g)
 {
     char why[FILE_WHY];
-    struct snapshot *p = snapshot_new(g, config_ref(g->birth), g->boot->config_generation,
-                                      g->boot->config_since_us, why);
+    creations_start(g);
+    struct snapshot *p = creations_snapshot(g, config_ref(g->birth), g->boot->config_generation,
+                                            g->boot->config_since_us, why);
     if (p)
         snapshot_first(p);
     return p || refuse(g, g->boot->config_path, why);
@@ -519,6 +521,7 @@ static void tear_down(struct gateway *g)
     server_budget_free(g->connections);
     snapshots_free(g);
     config_unref(g->birth);
+    creations_free(g);
 }
 
 int gateway_main(const struct gateway_boot *boot)

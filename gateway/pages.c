@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "gateway/cache_pages.h"
+#include "gateway/creation_pages.h"
 #include "gateway/dashboard.h"
 #include "gateway/explain.h"
 #include "gateway/levels.h"
@@ -156,6 +157,7 @@ const struct admin_page pages[PAGES] = {
     {"GET", CACHE_PATH, ADMIN_TOKEN, cache_stats_page},        // answers that are kept
     {"POST", CACHE_FLUSH_PATH, ADMIN_TOKEN, cache_flush_page}, // and not given any more
     {"GET", TRIALS_PATH, ADMIN_TOKEN, trial_pages_list},       // experiments, and what they say
+    {"POST", TRIALS_PATH, ADMIN_LARGE, creation_pages_create}, // one more
     {"GET", TRIAL_PATH, ADMIN_TOKEN, trial_pages_show},        // one of them
     {"POST", TRIAL_PATH, ADMIN_TOKEN, trial_pages_change},     // what becomes of it
 };

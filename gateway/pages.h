@@ -6,7 +6,7 @@
 
 #include "gateway/admin.h"
 
-enum { PAGES = 19 };
+enum { PAGES = 20 };
 extern const struct admin_page pages[PAGES];
 
 #endif

@@ -44,6 +44,12 @@ enum { SINK_ACCESS = LOG_EVENTS + 1 }; // sinks of net/log
 
 enum gateway_phase { PHASE_RUNNING, PHASE_DELAYING, PHASE_FINISHING, PHASE_CUTTING, PHASE_OVER };
 
+struct created;
+struct creations { // gateway/creations
+    struct created *first;
+    unsigned n;
+};
+
 struct reload {                  // gateway/reload
     uint32_t wishes;             // of operators, so far
     struct reload_wish *waiting; // for the keeper's word
@@ -92,6 +98,7 @@ struct gateway {
     struct wheel_timer sweep_timer; // gateway/removal
     struct removal *removals;       // models that are out of the table and not free yet
     struct live_hold *lives_before; // gateway/experiments
+    struct creations creations;     // gateway/creations
     struct trials *trials;          // gateway/trials
     struct trial_shop *shop;        // gateway/trial_store; NULL: no store
     struct event *keeper_event, *liveness_event, *term_event, *quit_event, *usr1_event;

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "gateway/creations.h"
 #include "gateway/front.h"
 #include "gateway/predictions.h"
 #include "gateway/process.h"
@@ -59,7 +60,7 @@ static bool make_snapshot(struct takeover *t, const struct boot_offer *offer, in
         return false;
     if (!c->core_dumps) // a token may be the first secret here
         secrets_guard(c);
-    t->snap = snapshot_new(t->g, c, offer->generation, offer->since_us, why);
+    t->snap = creations_snapshot(t->g, c, offer->generation, offer->since_us, why);
     return t->snap || refuse(t, "%s", why);
 }
 

@@ -142,8 +142,10 @@ static void leave(struct snapshot *p, struct loop *from)
 
 static void on_taken(struct loop *l, struct loop_task *t)
 {
+    const struct snapshot *p = container_of(t, struct snapshot, taken);
     (void)l;
-    reload_in_force(container_of(t, struct snapshot, taken)->gateway);
+    if (!p->is_ours)
+        reload_in_force(p->gateway);
 }
 
 static void on_take_up(struct loop *l, struct loop_task *t)

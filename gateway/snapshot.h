@@ -45,6 +45,7 @@ struct snapshot {
     _Atomic unsigned holders;        // loops, and the main thread
     struct loop_task over;           // to the main thread
     _Atomic unsigned awaited;        // loops that have not taken it up yet
+    bool is_ours;                    // gateway/creations: the keeper did not offer it
     struct loop_task taken;          // to the main thread, when all have: reload_in_force
     struct snapshot *next, **prev;   // of gateway.snaps: the main thread's
     struct snapshot_hold hold[];     // [loops]

@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/num.h"
+#include "gateway/creation_pages.h"
 #include "gateway/trial_store.h"
 #include "net/server.h"
 #include <math.h>
@@ -179,6 +180,14 @@ static void put_variants(struct json_writer *w, const struct gateway *g,
     json_w_array_end(w);
 }
 
+// NULL: its section stands in gateway.conf.
+static const struct created *created_of(const struct gateway *g, const struct trial_run *run)
+{
+    return run->place->keeps[run->index].config->created
+               ? creations_find(g, view_str(run->state.name))
+               : NULL;
+}
+
 static void put_state(struct json_writer *w, const struct trial_run *run)
 {
     const struct trial_state *s = &run->state;
@@ -199,14 +208,37 @@ static void put_state(struct json_writer *w, const struct trial_run *run)
     json_put_bool(w, "skewed", run->skewed);
 }
 
+// text: of one that was created, too.
 static void put_experiment(struct json_writer *w, const struct gateway *g,
-                           const struct trial_run *run)
+                           const struct trial_run *run, bool text)
 {
+    const struct created *made = created_of(g, run);
     json_w_object(w);
     put_state(w, run);
     json_put_bool(w, "acts", trial_store_leads(g, run));
+    json_put_bool(w, "created", made != NULL);
+    if (made && text)
+        json_put_view(w, "definition", buffer_view(&made->it.text));
     put_variants(w, g, run);
     json_w_object_end(w);
+}
+
+// Those that were created, and are not in force.
+static void put_kept_out(struct json_writer *w, const struct gateway *g)
+{
+    json_w_key(w, VIEW("kept_out"));
+    json_w_array(w);
+    for (const struct created *c = g->creations.first; c; c = c->next) {
+        if (!c->told[0])
+            continue;
+        json_w_object(w);
+        json_put_text(w, "name", c->it.name);
+        json_put_text(w, "why", c->told);
+        json_put_text(w, "who", c->it.who);
+        json_put(w, "at_ms", c->it.at_us / 1000);
+        json_w_object_end(w);
+    }
+    json_w_array_end(w);
 }
 
 void trial_pages_list(struct exchange *ex, void *gateway)
@@ -224,22 +256,24 @@ void trial_pages_list(struct exchange *ex, void *gateway)
         for (unsigned k = 0; k < all->places[i].site.n; k++) {
             const struct trial_run *run = trials_find(g, all->places[i].site.experiments[k].name);
             if (run)
-                put_experiment(&w, g, run);
+                put_experiment(&w, g, run, false);
         }
     }
     json_w_array_end(&w);
+    put_kept_out(&w, g);
     json_w_object_end(&w);
     admin_answer(ex, 200, JSON, &page, w.failed);
 }
 
-static void answer(struct exchange *ex, const struct gateway *g, const struct trial_run *run)
+void trial_pages_tell(struct exchange *ex, unsigned status, const struct gateway *g,
+                      const struct trial_run *run)
 {
     struct json_writer w;
     struct buffer page;
     buffer_init(&page);
     json_write(&w, &page);
-    put_experiment(&w, g, run);
-    admin_answer(ex, 200, JSON, &page, w.failed);
+    put_experiment(&w, g, run, true);
+    admin_answer(ex, status, JSON, &page, w.failed);
 }
 
 // 409, with what is there.
@@ -255,14 +289,14 @@ static void conflict(struct exchange *ex, const struct gateway *g, const struct 
     if (expected > 0)
         json_put(&w, "expected_revision", expected);
     json_w_key(&w, VIEW("is"));
-    put_experiment(&w, g, run);
+    put_experiment(&w, g, run, false);
     json_w_object_end(&w);
     admin_answer(ex, 409, JSON, &page, w.failed);
 }
 
 // Somebody else was there before.
-static void conflict_of(struct exchange *ex, const struct gateway *g, const struct trial_run *run,
-                        uint64_t expected)
+void trial_pages_conflict(struct exchange *ex, const struct gateway *g, const struct trial_run *run,
+                          uint64_t expected)
 {
     const struct trial_state *s = &run->state;
     char why[TRIAL_CAUSE + TRIAL_WHO];
@@ -274,7 +308,10 @@ static void conflict_of(struct exchange *ex, const struct gateway *g, const stru
 
 static void refuse_name(struct exchange *ex)
 {
-    admin_refuse(ex, 404, VIEW("experiment: expected one of gateway.conf"));
+    admin_refuse(
+        ex, 404,
+        VIEW("experiment: expected one of gateway.conf, or one that was created and is not "
+             "kept out"));
 }
 
 void trial_pages_show(struct exchange *ex, void *gateway)
@@ -284,7 +321,7 @@ void trial_pages_show(struct exchange *ex, void *gateway)
         view_of(ex->path.p + sizeof(TRIAL_PATH) - 1, ex->path.n - (sizeof(TRIAL_PATH) - 1));
     const struct trial_run *run = trials_find(g, name);
     if (run)
-        answer(ex, g, run);
+        trial_pages_tell(ex, 200, g, run);
     else
         refuse_name(ex);
 }
@@ -446,6 +483,12 @@ static bool split_path(struct view path, struct view *name, enum trial_verb *ver
     return v < VERBS;
 }
 
+static bool is_delete(struct view path, struct view name)
+{
+    const char *verb = name.p + name.n;
+    return view_is(view_of(verb, (size_t)(path.p + path.n - verb)), "/delete");
+}
+
 static void change(struct exchange *ex, struct gateway *g, struct trial_run *run,
                    const struct wish *w)
 {
@@ -456,7 +499,7 @@ static void change(struct exchange *ex, struct gateway *g, struct trial_run *run
                              .variant = w->variant,
                              .stamp = {.who = view_str(who), .why = view_str(w->why_text)}};
     if (w->revision > 0 && w->revision != run->state.revision)
-        conflict_of(ex, g, run, w->revision);
+        trial_pages_conflict(ex, g, run, w->revision);
     else if (!trials_change(g, run, &c, ex, why))
         conflict(ex, g, run, 0, why);
 }
@@ -469,12 +512,15 @@ void trial_pages_change(struct exchange *ex, void *gateway)
     struct view name;
     bool verb = split_path(ex->path, &name, &w.verb);
     struct trial_run *run = trials_find(g, name);
-    if (!run)
+    if (!verb && is_delete(ex->path, name))
+        creation_pages_delete(ex, g, name);
+    else if (!run)
         refuse_name(ex);
     else if (!verb)
-        admin_refuse(ex, 404,
-                     VIEW("path: expected weights, resume, pause, rollback or promote behind the "
-                          "experiment's name"));
+        admin_refuse(
+            ex, 404,
+            VIEW("path: expected weights, resume, pause, rollback, promote or delete behind "
+                 "the experiment's name"));
     else if (!read_wish(ex, &w, run))
         admin_refuse(ex, 400, view_str(why));
     else
@@ -486,7 +532,7 @@ void trial_pages_answer(const struct trial_put *p, const struct trial_run *run, 
     if (!run)
         refuse_name(p->ex);
     else if (done)
-        answer(p->ex, p->gateway, run);
+        trial_pages_tell(p->ex, 200, p->gateway, run);
     else
-        conflict_of(p->ex, p->gateway, run, p->next.revision - 1);
+        trial_pages_conflict(p->ex, p->gateway, run, p->next.revision - 1);
 }

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "gateway/creations.h"
 #include "gateway/rewards.h"
 #include "gateway/trial_file.h"
 #include "gateway/trial_pages.h"
@@ -422,13 +423,14 @@ struct section { // what trial_section points to
     const uint32_t *weights[EXPERIMENT_VARIANTS];
 };
 
-// Without memory for its text it is one that nobody has had: the file wins.
+// Without memory for its text it is one that nobody has had: the file wins. One that is created again counts anew, whatever it
+// says.
 static struct hash128 digest_of(const struct config *c, const struct config_experiment *e)
 {
     struct buffer text;
     buffer_init(&text);
     bool whole = config_experiment_print(c, e, &text);
-    struct hash128 d = hash128(buffer_view(&text), whole ? 0 : 1);
+    struct hash128 d = hash128(buffer_view(&text), e->created ^ (whole ? 0 : 1));
     buffer_deinit(&text);
     return d;
 }
@@ -477,14 +479,19 @@ static bool find_live(struct gateway *g, const struct trial_run *run, const char
 }
 
 // By the section, as a new revision if there was one.
-static bool seed(struct gateway *g, const struct section *section, const struct trial_state *before,
-                 struct trial_state *out)
+static bool seed(struct gateway *g, const struct section *section, bool created,
+                 const struct trial_state *before, struct trial_state *out)
 {
     struct trial_stamp stamp = {.mark = rand_u64(&g->main.rand),
                                 .at_us = loop_wall_us(&g->main),
                                 .who = VIEW("gateway.conf"),
                                 .why =
                                     before ? VIEW("its section has changed") : VIEW("its section")};
+    const struct created *made = created ? creations_find(g, section->s.name) : NULL;
+    if (made) {
+        stamp.who = view_str(made->it.who);
+        stamp.why = made->it.why[0] ? view_str(made->it.why) : VIEW("created");
+    }
     return trial_state_seed(out, before, &section->s, &stamp);
 }
 
@@ -501,7 +508,7 @@ static void adopt(struct gateway *g, const struct config *c, struct experiment_p
     const struct hash128 *last = run ? &run->digest : was && !shared ? &live.seed[0] : NULL;
     bool seeds = !was || trial_state_is_seeded_by(&live, section.s.digest, last) ||
                  !trial_state_fits(&live, &section.s);
-    if (seeds && !seed(g, &section, was ? &live : NULL, &next))
+    if (seeds && !seed(g, &section, e->created != 0, was ? &live : NULL, &next))
         return; // what the configuration's reader lets through is none of that
     bool fresh = !run;
     if (run && seeds)
@@ -545,6 +552,7 @@ void trials_adopt(struct gateway *g, struct snapshot *snap)
 {
     struct experiments *all = snap->experiments;
     g->trials->keeper = keeper_of(g, snap);
+    creations_tell(g);
     for (unsigned i = 0; all && i < all->n; i++)
         for (unsigned k = 0; k < all->places[i].site.n; k++)
             adopt(g, snap->config, &all->places[i], k);

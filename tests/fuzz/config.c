@@ -4,10 +4,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static int look_at_file(struct view text)
 {
     struct config_errors errors;
-    struct config *c = config_parse(view_of(data, size), "fuzz.conf", &errors);
+    struct config *c = config_parse(text, "fuzz.conf", &errors);
     invariant((c == NULL) == (errors.count > 0));
     if (!c)
         return 0;
@@ -22,4 +22,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     config_unref(c);
     return 0;
+}
+
+// Any bytes as the text of an experiment that is created: taken as a section that the file could have, or nothing has changed.
+static void look_at_created(struct view text)
+{
+    static const char file[] = "listen \"a\" { address = \"127.0.0.1:0\" }\n"
+                               "worker \"w\" { addresses = {\"grpc://10.0.0.7:8001\"} }\n";
+    struct config_errors errors;
+    struct config_creation it = {.text = text, .mark = 1};
+    struct config *c = config_parse(view_str(file), "fuzz.conf", &errors);
+    if (!c)
+        return;
+    const struct config_experiment *e = config_add_experiment(c, &it, &errors);
+    invariant((e == NULL) == (errors.count > 0) && c->experiment_count == (e ? 1 : 0));
+    invariant(!e || (config_name_ok(view_str(e->name)) && e->draft && e->created == 1 &&
+                     !e->force_key_file));
+    config_unref(c);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    look_at_created(view_of(data, size));
+    return look_at_file(view_of(data, size));
 }

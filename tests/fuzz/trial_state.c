@@ -1,8 +1,9 @@
-/* Any bytes as a field of sums ("FIELD VALUE", where no "{" is first): it is taken, and then written and taken as the same, or
+/* Any bytes behind "#" as an experiment that was created; any bytes as a field of sums ("FIELD VALUE", where no "{" is first): it is taken, and then written and taken as the same, or
  * nothing is. Else any bytes as the record of a live experiment, as a store or a file may have it. What is taken is sound: it is written and
  * read as the same again, its buckets are all somebody's, and each change of it is sound, too. */
 #include "router/trial_state.h"
 #include "base/check.h"
+#include "router/creation.h"
 #include "router/trial_sums.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -47,8 +48,36 @@ static void look_at_field(struct view text)
     buffer_deinit(&out);
 }
 
+static void look_at_creation(struct view bytes)
+{
+    struct creation c, again;
+    struct buffer once, twice;
+    char wrong[TRIAL_WRONG];
+    creation_init(&c);
+    creation_init(&again);
+    buffer_init(&once);
+    buffer_init(&twice);
+    bool taken = creation_read(&c, bytes, wrong);
+    invariant(taken == !wrong[0]);
+    if (taken) {
+        invariant(creation_write(&once, &c) && buffer_len(&once) <= CREATION_BYTES);
+        invariant(creation_read(&again, buffer_view(&once), wrong));
+        invariant(creation_write(&twice, &again));
+        invariant(view_eq(buffer_view(&once), buffer_view(&twice)));
+        invariant(creation_compare(&c, &again) == 0 && c.mark == again.mark && c.mark != 0);
+    }
+    creation_deinit(&c);
+    creation_deinit(&again);
+    buffer_deinit(&once);
+    buffer_deinit(&twice);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    if (size > 0 && data[0] == '#') {
+        look_at_creation(view_of(data, size));
+        return 0;
+    }
     if (size > 0 && data[0] != '{') {
         look_at_field(view_of(data, size));
         return 0;

@@ -617,11 +617,14 @@ def test_completion(tmp_path):
     options = options_of(CTL)
     assert complete("level", "") == {"show", "set", "clear"} and complete("level", "set", "digits", "--for", "1") == {"10m", "1h", "1d"}
     log, changes = {"--since", "--model", "--format", "--deployment"}, {"--why", "--revision"}
-    own = {"--wait", "--once", "--for"} | changes | log
+    creates = {"--model", "--key", "--variant", "--start", "--why"}
+    own = {"--wait", "--once", "--for", "--yes"} | creates | changes | log
     assert complete("-") == options - own == complete("level", "clear", "-") == complete("experiment", "show", "-")
     usual = options - own - {"-h"}
     assert complete("drain", "-") == usual | {"--wait"} and complete("top", "-") == usual | {"--once"} and complete("log", "tail", "-") == usual | log
     assert complete("level", "set", "-") == usual | {"--for", "--why"} and complete("experiment", "weights", "-") == usual | changes
+    assert complete("experiment", "create", "-") == usual | creates and complete("experiment", "delete", "-") == usual | changes | {"--yes"}
+    assert complete("experiment", "create", "READ") == {"README.md"}
     assert complete("experiment", "p") == {"pause", "promote"} and complete("experiment", "pause", "") == set()
     assert complete("log", "") == {"export", "tail", "archive"} and complete("log", "export", "x", "--format", "") == {"jsonl", "csv"}
     (tmp_path / "token of ours").touch()

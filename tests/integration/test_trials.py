@@ -180,7 +180,7 @@ def test_who_has_seen_another_revision_gets_both(start):
         ("/size/pause", {"weights_ppm": {}}, 400, "body: expected revision and why, each once"),
         ("/size/pause", {"revision": 0}, 400, "revision: expected a whole number from 1"),
         ("/size/pause", [], 400, "body: expected one JSON object"),
-        ("/size/start", {}, 404, "path: expected weights, resume, pause, rollback or promote behind the experiment's name"),
+        ("/size/start", {}, 404, "path: expected weights, resume, pause, rollback, promote or delete behind the experiment's name"),
         ("/nobody/pause", {}, 404, "experiment: expected one of gateway.conf"),
     ):
         answer = admin(sluice, path, body)

@@ -297,9 +297,83 @@ static void many(void **state)
     refused(text, 68, "model: more than 16 experiments have it");
 }
 
+// ---- created ones ------------------------------------------------------------------------------------
+
+static const struct config_experiment *add(struct config *c, const char *text, bool start,
+                                           struct config_errors *e)
+{
+    struct config_creation it = {.text = view_str(text), .mark = 7, .start = start};
+    return config_add_experiment(c, &it, e);
+}
+
+static void one_that_is_created_stands_behind(void **state)
+{
+    (void)state;
+    struct config_errors e;
+    struct config *c = good(SMALL "layer \"l\" { key = \"header:x\" }\n" E AB "}\n");
+    char text[512];
+    for (unsigned i = 0; i < 40; i++) { // beyond every room that is made
+        snprintf(text, sizeof(text), "experiment \"x%u\" { model = \"k%u\" %s }", i, i,
+                 V("a", "q", "60%") V("b", "r", "40%"));
+        const struct config_experiment *got = add(c, text, i % 2, &e);
+        assert_non_null(got);
+        assert_ptr_equal(got, &c->experiments[i + 1]);
+        assert_true(got->created == 7 && got->draft == !(i % 2));
+    }
+    assert_int_equal(c->experiment_count, 41);
+    assert_string_equal(c->experiments[0].name, "e");
+    assert_true(c->experiments[0].created == 0 && !c->experiments[0].draft);
+    assert_string_equal(config_experiment_find(c, "x39")->variants[1].model, "r");
+    struct config *again = config_again(c);
+    assert_int_equal(again->experiment_count, 1);
+    config_unref(again);
+    config_unref(c);
+}
+
+static void one_that_cannot_be_created_leaves_nothing(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool start, taken;
+        unsigned line, column;
+        const char *why;
+    } rows[] = {
+        {"", false, false, 0, 0, "expected experiment \"NAME\" { ... }, got nothing"},
+        {"\n  loops = 3", false, false, 2, 3, "expected experiment \"NAME\" { ... } alone"},
+        {"\n  layer \"x\" { }", false, false, 2, 3,
+         "expected experiment \"NAME\" { ... }, got layer"},
+        {F QR "} layer \"x\" { }", false, false, 4, 3,
+         "expected one section, got another one: layer"},
+        {"/* \n\n */ " F QR "x", false, false, 6, 2,
+         "expected = or { after a name, got the end of the file"},
+        {E QR "}", false, true, 1, 1,
+         "experiment \"e\" is there already: its section stands in gateway.conf"},
+        {F "  force_key_file = \"f\"\n" QR "}", false, false, 2, 3, "force_key_file: stands"},
+        {F "  draft = true\n" QR "}", true, false, 2, 3, "draft: expected false"},
+        {"experiment \"f\" {\n\tmodel = \"n\"\n" QR "}", false, false, 2, 2,
+         "model: \"n\" is a model of experiment \"e\": the first variant must be it"},
+    };
+    struct config_errors e;
+    struct config *c = good(SMALL E AB "}\n");
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (add(c, rows[i].text, rows[i].start, &e))
+            fail_msg("taken: %s", rows[i].text);
+        const struct config_error *is = &e.error[0];
+        if (is->line != rows[i].line || is->column != rows[i].column ||
+            strncmp(is->text, rows[i].why, strlen(rows[i].why)) != 0)
+            fail_msg("%s: %u:%u: %s", rows[i].text, is->line, is->column, is->text);
+        assert_int_equal(e.taken, rows[i].taken);
+        assert_int_equal(c->experiment_count, 1);
+    }
+    config_unref(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_that_is_created_stands_behind),
+        cmocka_unit_test(one_that_cannot_be_created_leaves_nothing),
         cmocka_unit_test(what_an_experiment_says),
         cmocka_unit_test(what_stands_for_a_section),
         cmocka_unit_test(a_guard_of_a_reward),

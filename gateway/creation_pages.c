@@ -1,0 +1,187 @@
+#include "gateway/creation_pages.h"
+
+#include "base/json.h"
+#include "base/num.h"
+#include "gateway/trial_pages.h"
+#include "net/server.h"
+#include <stdio.h>
+
+struct creation_wish { // of a POST; what is not said is empty
+    struct view definition, why;
+    bool start, running;
+    uint64_t revision;
+};
+
+enum { DEFINITION = 1, WHY = 2, START = 4, RUNNING = 8, REVISION = 16 }; // members
+
+static bool read_text(const struct json_reader *r, enum json_token t, struct arena *a,
+                      struct view *out)
+{
+    return t == JSON_STRING && json_unescape(r, a, out) && (out->n == 0 || out->p);
+}
+
+static bool read_bool(enum json_token t, bool *out)
+{
+    *out = t == JSON_TRUE;
+    return t == JSON_TRUE || t == JSON_FALSE;
+}
+
+// 0: no member of ours.
+static unsigned member_of(struct view key)
+{
+    static const char *const names[] = {"definition", "why", "start", "running", "revision"};
+    unsigned i = 0;
+    while (i < 5 && !view_is(key, names[i]))
+        i++;
+    return i < 5 ? 1u << i : 0;
+}
+
+static const char *read_member(struct json_reader *r, unsigned member, struct arena *a,
+                               struct creation_wish *w)
+{
+    enum json_token t = json_next(r);
+    switch (member) {
+    case DEFINITION:
+        return read_text(r, t, a, &w->definition) && w->definition.n > 0 &&
+                       w->definition.n <= CREATION_TEXT
+                   ? NULL
+                   : "definition: expected the text of an experiment's section, at most 64KiB";
+    case WHY:
+        return read_text(r, t, a, &w->why) && w->why.n <= TRIAL_WHY
+                   ? NULL
+                   : "why: expected a text of at most 256 bytes";
+    case START:
+        return read_bool(t, &w->start) ? NULL : "start: expected true or false";
+    case RUNNING:
+        return read_bool(t, &w->running) ? NULL : "running: expected true or false";
+    default:
+        return t == JSON_NUMBER && num_parse_u64(r->text, &w->revision) == NUM_OK &&
+                       w->revision > 0 && w->revision <= TRIAL_MOST
+                   ? NULL
+                   : "revision: expected a whole number from 1";
+    }
+}
+
+// may: the members that may stand there. NULL: read; else what was expected.
+static const char *read_wanted(struct exchange *ex, unsigned may, const char *expected,
+                               struct creation_wish *w)
+{
+    struct json_reader r;
+    enum json_token t;
+    unsigned has = 0;
+    *w = (struct creation_wish){.definition = VIEW(""), .why = VIEW("")};
+    json_read(&r, buffer_view(&ex->body));
+    if (json_next(&r) != JSON_OBJECT)
+        return expected;
+    while ((t = json_next(&r)) == JSON_KEY) {
+        unsigned member = member_of(r.text);
+        if (!(member & may) || (member & has))
+            return expected;
+        const char *wrong = read_member(&r, member, &ex->arena, w);
+        if (wrong)
+            return wrong;
+        has |= member;
+    }
+    return t == JSON_OBJECT_END && json_next(&r) == JSON_END ? NULL : expected;
+}
+
+static void refuse(struct exchange *ex, enum creation_end end, const char *why)
+{
+    static const unsigned status[] = {[CREATION_WRONG] = 400,
+                                      [CREATION_TAKEN] = 409,
+                                      [CREATION_FULL] = 503,
+                                      [CREATION_UNKEPT] = 409};
+    char text[CREATION_WHY + 32];
+    snprintf(text, sizeof(text), "%s%s",
+             end == CREATION_WRONG || end == CREATION_TAKEN ? "definition: " : "", why);
+    admin_refuse(ex, status[end], view_str(text));
+}
+
+// False: out of memory.
+static bool fill(struct creation *it, struct gateway *g, const struct exchange *ex,
+                 const struct creation_wish *w)
+{
+    it->mark = rand_u64(&g->main.rand) | 1;
+    it->at_us = loop_wall_us(&g->main);
+    it->start = w->start;
+    snprintf(it->who, sizeof(it->who), "%.*s", VIEW_ARG(server_conn_peer(ex->conn)));
+    snprintf(it->why, sizeof(it->why), "%.*s", VIEW_ARG(w->why));
+    return buffer_append(&it->text, w->definition.p, w->definition.n);
+}
+
+void creation_pages_create(struct exchange *ex, void *gateway)
+{
+    struct gateway *g = gateway;
+    struct creation_wish w;
+    struct creation it;
+    char why[CREATION_WHY] = "out of memory";
+    const struct created *made = NULL;
+    const char *wrong =
+        read_wanted(ex, DEFINITION | WHY | START,
+                    "body: expected {\"definition\": TEXT}, and start and why, each once", &w);
+    if (!wrong && w.definition.n == 0)
+        wrong = "definition: expected the text of an experiment's section, at most 64KiB";
+    if (wrong) {
+        admin_refuse(ex, 400, view_str(wrong));
+        return;
+    }
+    creation_init(&it);
+    enum creation_end end =
+        fill(&it, g, ex, &w) ? creations_create(g, &it, &made, why) : CREATION_FULL;
+    creation_deinit(&it);
+    const struct trial_run *run = made ? trials_find(g, view_str(made->it.name)) : NULL;
+    if (run)
+        trial_pages_tell(ex, 201, g, run);
+    else
+        refuse(ex, made ? CREATION_FULL : end, made ? "out of memory" : why);
+}
+
+// ---- and one that goes -------------------------------------------------------------------------------
+
+static void drop(struct exchange *ex, struct gateway *g, struct created *c, struct view reason)
+{
+    char why[CREATION_WHY], who[TRIAL_WHO + 1];
+    struct json_writer w;
+    struct buffer page;
+    snprintf(who, sizeof(who), "%.*s", VIEW_ARG(server_conn_peer(ex->conn)));
+    buffer_init(&page);
+    json_write(&w, &page);
+    json_w_object(&w);
+    json_put_text(&w, "deleted", c->it.name);
+    json_w_object_end(&w);
+    enum creation_end end = creations_delete(g, c, view_str(who), reason, why);
+    if (end == CREATION_DONE) {
+        admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+        return;
+    }
+    buffer_deinit(&page);
+    refuse(ex, end, why);
+}
+
+void creation_pages_delete(struct exchange *ex, struct gateway *g, struct view name)
+{
+    struct creation_wish w;
+    struct created *c = creations_find(g, name);
+    const struct trial_run *run = trials_find(g, name);
+    const char *wrong = buffer_len(&ex->body) > 0
+                            ? read_wanted(ex, WHY | RUNNING | REVISION,
+                                          "body: expected revision, why and running, each once", &w)
+                            : NULL;
+    if (buffer_len(&ex->body) == 0)
+        w = (struct creation_wish){.why = VIEW("")};
+    if (run && !run->place->keeps[run->index].config->created && !c)
+        admin_refuse(ex, 409,
+                     VIEW("experiment: its section stands in gateway.conf: it goes with a reload"));
+    else if (!c)
+        admin_refuse(ex, 404, VIEW("experiment: expected one that was created"));
+    else if (wrong)
+        admin_refuse(ex, 400, view_str(wrong));
+    else if (run && w.revision > 0 && w.revision != run->state.revision)
+        trial_pages_conflict(ex, g, run, w.revision);
+    else if (!c->told[0] && run && run->state.status == TRIAL_RUNNING && !w.running)
+        admin_refuse(ex, 409,
+                     VIEW("experiment: it is running: pause it, roll it back or promote a variant "
+                          "first, or say running: true"));
+    else
+        drop(ex, g, c, w.why);
+}

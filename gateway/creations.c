@@ -1,0 +1,309 @@
+#include "gateway/creations.h"
+
+#include "base/mem.h"
+#include "gateway/trial_file.h"
+#include "gateway/trials.h"
+#include <stdio.h>
+
+// ---- the list ----------------------------------------------------------------------------------------
+
+struct created *creations_find(const struct gateway *g, struct view name)
+{
+    struct created *c = g->creations.first;
+    while (c && !view_is(name, c->it.name))
+        c = c->next;
+    return c;
+}
+
+static void list(struct gateway *g, struct created *c)
+{
+    struct created **at = &g->creations.first;
+    while (*at && creation_compare(&(*at)->it, &c->it) < 0)
+        at = &(*at)->next;
+    c->next = *at;
+    *at = c;
+    g->creations.n++;
+}
+
+// The creation is taken over. NULL: out of memory, and it is the caller's.
+static struct created *enlist(struct gateway *g, struct creation *it)
+{
+    struct created *c = mem_zalloc(sizeof(*c));
+    if (!c)
+        return NULL;
+    c->it = *it;
+    creation_init(it);
+    list(g, c);
+    return c;
+}
+
+// Out of the list; it is the caller's.
+static void unlist(struct gateway *g, struct created *c)
+{
+    struct created **at = &g->creations.first;
+    while (*at != c)
+        at = &(*at)->next;
+    *at = c->next;
+    g->creations.n--;
+}
+
+static void drop(struct created *c)
+{
+    creation_deinit(&c->it);
+    mem_free(c);
+}
+
+void creations_free(struct gateway *g)
+{
+    for (struct created *c; (c = g->creations.first);) {
+        unlist(g, c);
+        drop(c);
+    }
+}
+
+// ---- what is kept ------------------------------------------------------------------------------------
+
+static void tell_out(struct gateway *g, const char *name, const char *why)
+{
+    GATEWAY_EVENT(g, NULL, LOG_ERROR, "experiment_kept_out", LOG_CSTR("experiment", name),
+                  LOG_CSTR("why", why));
+}
+
+static void take_file(struct gateway *g, struct creation *it)
+{
+    if (g->creations.n == CONFIG_MAX_CREATED)
+        tell_out(g, it->name, "more are kept than may have been created");
+    else if (!enlist(g, it))
+        tell_out(g, it->name, "out of memory");
+}
+
+void creations_start(struct gateway *g)
+{
+    trial_file_creations(g, take_file);
+}
+
+// ---- configurations ----------------------------------------------------------------------------------
+
+static void print_errors(const struct config_errors *errors, char why[CREATION_WHY])
+{
+    int n = 0;
+    why[0] = '\0';
+    for (unsigned i = 0; i < errors->count && n < CREATION_WHY; i++) {
+        const struct config_error *e = &errors->error[i];
+        n += snprintf(why + n, CREATION_WHY - (size_t)n, "%s", i > 0 ? "; " : "");
+        if (e->line > 0 && n < CREATION_WHY)
+            n += snprintf(why + n, CREATION_WHY - (size_t)n, "line %u, column %u: ", e->line,
+                          e->column);
+        if (n < CREATION_WHY)
+            n += snprintf(why + n, CREATION_WHY - (size_t)n, "%s", e->text);
+    }
+}
+
+// False: it is as it was.
+static bool put(struct config *c, const struct creation *it, struct config_errors *errors,
+                char why[CREATION_WHY])
+{
+    struct config_creation what = {
+        .text = buffer_view(&it->text), .mark = it->mark, .start = it->start};
+    why[0] = '\0';
+    if (config_add_experiment(c, &what, errors))
+        return true;
+    print_errors(errors, why);
+    return false;
+}
+
+static void put_all(struct gateway *g, struct config *c)
+{
+    struct config_errors errors;
+    for (struct created *at = g->creations.first; at; at = at->next) {
+        if (config_experiment_find(c, at->it.name))
+            snprintf(at->why, sizeof(at->why), "gateway.conf has a section of that name");
+        else
+            put(c, &at->it, &errors, at->why);
+    }
+}
+
+// C2. False: there was none.
+static bool leave_out(struct gateway *g, struct config *c, const char *why)
+{
+    bool any = false;
+    for (; c->experiment_count > 0 && c->experiments[c->experiment_count - 1].created;
+         c->experiment_count--)
+        any = true;
+    for (struct created *at = g->creations.first; at; at = at->next)
+        if (!at->why[0])
+            snprintf(at->why, sizeof(at->why), "%s", why);
+    return any;
+}
+
+struct snapshot *creations_snapshot(struct gateway *g, struct config *c, uint64_t generation,
+                                    uint64_t since_us, char why[FILE_WHY])
+{
+    put_all(g, c);
+    struct snapshot *p = snapshot_new(g, config_ref(c), generation, since_us, why);
+    if (!p && leave_out(g, c, why))
+        p = snapshot_new(g, config_ref(c), generation, since_us, why);
+    config_unref(c);
+    return p;
+}
+
+void creations_tell(struct gateway *g)
+{
+    for (struct created *c = g->creations.first; c; c = c->next) {
+        if (strcmp(c->why, c->told) == 0)
+            continue;
+        if (c->why[0])
+            tell_out(g, c->it.name, c->why);
+        else
+            GATEWAY_EVENT(g, NULL, LOG_INFO, "experiment_taken_in",
+                          LOG_CSTR("experiment", c->it.name));
+        snprintf(c->told, sizeof(c->told), "%s", c->why);
+    }
+}
+
+// ---- one that comes or goes --------------------------------------------------------------------------
+
+// What is in force but for creations, which the caller adds. NULL: out of memory.
+static struct config *file_of(const struct gateway *g)
+{
+    return config_again(g->snap->config);
+}
+
+// The newest snapshot's listeners, workers and log are this one's, too.
+static void publish(struct gateway *g, struct snapshot *p)
+{
+    memcpy(p->fronts, g->snap->fronts, p->config->listen_count * sizeof(struct front *));
+    p->is_ours = true;
+    if (g->admin)
+        admin_set_limits(g->admin, &p->limits);
+    snapshot_publish(p);
+}
+
+static struct snapshot *snapshot_of(struct gateway *g, struct config *c, char why[CREATION_WHY])
+{
+    return snapshot_new(g, c, g->snap->generation, g->snap->since_us, why);
+}
+
+static enum creation_end refuse(enum creation_end how, char why[CREATION_WHY], const char *text)
+{
+    snprintf(why, CREATION_WHY, "%s", text);
+    return how;
+}
+
+// Whether one may come or go now.
+static enum creation_end check(struct gateway *g, char why[CREATION_WHY])
+{
+    if (g->phase != PHASE_RUNNING)
+        return refuse(CREATION_FULL, why, "the gateway drains");
+    if (snapshots_held(g) >= SNAPSHOTS_HELD)
+        return refuse(CREATION_FULL, why,
+                      "requests that are being answered hold as many configurations as may be: try "
+                      "again later");
+    if (g->snap->store)
+        return refuse(CREATION_UNKEPT, why,
+                      "with a store, whose instances all have the same experiments, they are "
+                      "created in gateway.conf");
+    if (!g->birth->state_dir)
+        return refuse(CREATION_UNKEPT, why,
+                      "state_dir is not set: what is created would end with this process");
+    return CREATION_DONE;
+}
+
+static enum creation_end check_create(struct gateway *g, char why[CREATION_WHY])
+{
+    enum creation_end end = check(g, why);
+    if (end == CREATION_DONE && g->creations.n >= CONFIG_MAX_CREATED) {
+        snprintf(why, CREATION_WHY, "expected at most %u that are created: delete one first",
+                 CONFIG_MAX_CREATED);
+        end = CREATION_FULL;
+    }
+    return end;
+}
+
+// What is in force with it, whose name is set then.
+static enum creation_end prepare(struct gateway *g, struct creation *it, struct snapshot **out,
+                                 char why[CREATION_WHY])
+{
+    struct config_errors errors;
+    struct config *c = file_of(g);
+    if (!c)
+        return refuse(CREATION_FULL, why, "out of memory");
+    put_all(g, c);
+    if (!put(c, it, &errors, why)) {
+        config_unref(c);
+        return errors.taken ? CREATION_TAKEN : CREATION_WRONG;
+    }
+    snprintf(it->name, sizeof(it->name), "%s", c->experiments[c->experiment_count - 1].name);
+    if (creations_find(g, view_str(it->name))) {
+        config_unref(c);
+        return refuse(CREATION_TAKEN, why, "one of that name was created, and is kept out");
+    }
+    *out = snapshot_of(g, c, why);
+    return *out ? CREATION_DONE : CREATION_WRONG;
+}
+
+static void tell_change(struct gateway *g, const char *event, const char *name, struct view who,
+                        struct view why)
+{
+    GATEWAY_EVENT(g, NULL, LOG_WARN, event, LOG_CSTR("experiment", name), LOG_S("who", who),
+                  LOG_S("why", why));
+}
+
+static enum creation_end create(struct gateway *g, struct creation *it, struct snapshot *p,
+                                const struct created **made, char why[CREATION_WHY])
+{
+    if (!trial_file_save_creation(g, it, why))
+        return CREATION_UNKEPT;
+    struct created *c = enlist(g, it);
+    if (!c) {
+        trial_file_drop_creation(g, it->name, false, why);
+        return refuse(CREATION_FULL, why, "out of memory");
+    }
+    publish(g, p);
+    tell_change(g, "experiment_created", c->it.name, view_str(c->it.who), view_str(c->it.why));
+    *made = c;
+    return CREATION_DONE;
+}
+
+enum creation_end creations_create(struct gateway *g, struct creation *it,
+                                   const struct created **made, char why[CREATION_WHY])
+{
+    struct snapshot *p = NULL;
+    enum creation_end end = check_create(g, why);
+    if (end == CREATION_DONE)
+        end = prepare(g, it, &p, why);
+    if (end == CREATION_DONE && (end = create(g, it, p, made, why)) != CREATION_DONE)
+        snapshot_drop(p);
+    return end;
+}
+
+// C1: the record of that name is not the creation's.
+static bool is_files(const struct gateway *g, const struct created *c)
+{
+    const struct config_experiment *e = config_experiment_find(g->snap->config, c->it.name);
+    return e && !e->created;
+}
+
+enum creation_end creations_delete(struct gateway *g, struct created *c, struct view who,
+                                   struct view reason, char why[CREATION_WHY])
+{
+    enum creation_end end = check(g, why);
+    if (end != CREATION_DONE)
+        return end;
+    struct config *file = file_of(g);
+    if (!file)
+        return refuse(CREATION_FULL, why, "out of memory");
+    unlist(g, c);
+    put_all(g, file);
+    struct snapshot *p = snapshot_of(g, file, why);
+    if (!p || !trial_file_drop_creation(g, c->it.name, !is_files(g, c), why)) {
+        if (p)
+            snapshot_drop(p);
+        list(g, c);
+        return CREATION_UNKEPT;
+    }
+    publish(g, p);
+    tell_change(g, "experiment_deleted", c->it.name, who, reason);
+    drop(c);
+    return CREATION_DONE;
+}
