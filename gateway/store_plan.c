@@ -120,8 +120,7 @@ static struct hash128 face_of(const struct store_plan *p, const struct config_st
     return face;
 }
 
-// NULL: why. Its texts are the configuration's.
-static struct store_plan *make(const struct config_store *c, char why[STORE_WHY])
+struct store_plan *store_plan_of(const struct config_store *c, char why[STORE_WHY])
 {
     struct store_plan *p = mem_zalloc(sizeof(*p));
     snprintf(why, STORE_WHY, "%s", p ? "" : "out of memory");
@@ -140,7 +139,7 @@ static struct store_plan *make(const struct config_store *c, char why[STORE_WHY]
 struct store_plan *store_plan_new(struct config *c, struct store_plan *before, char why[STORE_WHY])
 {
     why[0] = '\0';
-    struct store_plan *p = c->store.on ? make(&c->store, why) : NULL;
+    struct store_plan *p = c->store.on ? store_plan_of(&c->store, why) : NULL;
     if (!p)
         return NULL;
     p->config = config_ref(c);
@@ -152,7 +151,7 @@ struct store_plan *store_plan_new(struct config *c, struct store_plan *before, c
 
 bool store_plan_check(const struct config_store *c, char why[STORE_WHY])
 {
-    struct store_plan *p = make(c, why);
+    struct store_plan *p = store_plan_of(c, why);
     store_plan_unref(p);
     return p != NULL;
 }
