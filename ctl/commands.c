@@ -180,7 +180,7 @@ static bool is_id(const char *word)
 static bool is_for_log(const struct ctl_options *o)
 {
     return o->since || o->model || o->format || o->deployment || o->config || o->password_file ||
-           o->tls;
+           o->cert_file || o->key_file || o->tls;
 }
 
 bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
@@ -195,8 +195,8 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
     else if (!c->here && is_for_log(o))
         snprintf(
             why, OPTIONS_ERROR,
-            "%s: --since, --model, --format, --deployment, --config, --password-file and --tls "
-            "belong to log",
+            "%s: --since, --model, --format, --deployment, --config, --password-file, --cert-file, "
+            "--key-file and --tls belong to log",
             c->name);
     else if (c->check != level_check_set && (o->for_ || (o->why && !c->behind)))
         snprintf(why, OPTIONS_ERROR,

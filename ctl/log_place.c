@@ -217,8 +217,10 @@ bool log_place_check(const struct config_store *s, bool password, char why[LOG_W
                       "user %.80s: expected a password: in $SLUICE_REDIS_PASSWORD, or in the "
                       "file of --password-file",
                       s->user);
-    if (s->ca && !s->tls)
-        return refuse(why, "--ca-file goes with --tls or rediss://");
+    if (!s->certificate != !s->key)
+        return refuse(why, "--cert-file and --key-file go together");
+    if ((s->ca || s->certificate) && !s->tls)
+        return refuse(why, "%s goes with --tls or rediss://", s->ca ? "--ca-file" : "--cert-file");
     if (s->tls && s->redis.text && s->redis.scheme == CONFIG_UNIX)
         return refuse(why, "--tls: not over a Unix socket");
 #ifndef SLUICE_REDIS_TLS

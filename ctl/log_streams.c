@@ -104,11 +104,14 @@ static void on_answer(const struct redis_answer *said, void *source)
         t->ok = makes_no_sense(s);
 }
 
-// A server alone that lets nobody in has said all that there is to say; Sentinels and nodes have others beside them.
+// A server alone that refuses us has said all that there is to say. Sentinels and nodes have others beside them, a name may
+// have another address.
 static bool waits_in_vain(const struct log_streams *t)
 {
+    bool alone = t->config.kind == REDIS_ALONE && t->away;
+    bool refused = strncmp(t->why, "AUTH: ", 6) == 0 || strncmp(t->why, "PING: ", 6) == 0;
     return loop_now_us(t->loop) >= t->patient_until_us ||
-           (t->away && t->config.kind == REDIS_ALONE);
+           (alone && (refused || !addr_is_name(t->config.addrs)));
 }
 
 // Nobody is there to be asked. False: nor is it worth waiting; otherwise: why, where the client says nothing.
@@ -116,7 +119,7 @@ static bool wait_on(struct log_source *s, const char *otherwise)
 {
     struct log_streams *t = s->streams;
     if (waits_in_vain(t))
-        return fails(s, t->was_up || t->config.kind != REDIS_ALONE,
+        return fails(s, t->was_up || loop_now_us(t->loop) >= t->patient_until_us,
                      view_str(t->why[0] ? t->why : otherwise));
     loop_turn(t->loop, true);
     return true;

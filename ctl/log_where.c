@@ -55,6 +55,8 @@ static void apply(struct log_where *w, const struct ctl_options *o,
     const char *password = environment("SLUICE_REDIS_PASSWORD");
     s->tls |= o->tls;
     s->ca = o->ca_file ? o->ca_file : s->ca;
+    s->certificate = o->cert_file ? o->cert_file : s->certificate;
+    s->key = o->key_file ? o->key_file : s->key;
     s->password_file = o->password_file ? o->password_file : s->password_file;
     s->deployment = o->deployment ? o->deployment : s->deployment;
     if (!s->deployment)
@@ -72,7 +74,7 @@ bool log_where_find(struct log_where *w, const struct ctl_options *o,
     if (!(o->config ? read_config(w, o->config, why) : read_place(w, o->more[0], why)))
         return false;
     if (w->directory)
-        return !(o->tls || o->password_file || o->deployment) ||
+        return !(o->tls || o->cert_file || o->password_file || o->deployment) ||
                refuse(
                    why, w->directory,
                    "--tls, --password-file and --deployment go with a Redis, not with a directory");

@@ -26,6 +26,8 @@ static const struct option_row rows[] = {
     {"--deployment", false, offsetof(struct ctl_options, deployment)},
     {"--config", false, offsetof(struct ctl_options, config)},
     {"--password-file", false, offsetof(struct ctl_options, password_file)},
+    {"--cert-file", false, offsetof(struct ctl_options, cert_file)},
+    {"--key-file", false, offsetof(struct ctl_options, key_file)},
     {"--tls", true, offsetof(struct ctl_options, tls)},
     {"--json", true, offsetof(struct ctl_options, json)},
     {"--wait", true, offsetof(struct ctl_options, wait)},

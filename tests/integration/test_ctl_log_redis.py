@@ -21,7 +21,7 @@ def key(n):
 
 def put(servers, n, ms):
     """A record, at whichever of them has its stream."""
-    record = json.dumps({"record": f"{ms}-0", "instance": "gw", "loop": n, "time": "2026-01-01T00:00:00.000000Z"})
+    record = json.dumps({"record": f"{ms}-0", "instance": "gw", "loop": n, "id": f"{n}:{ms}", "time": "2026-01-01T00:00:00.000000Z"})
     said = [s.command("XADD", key(n), f"{ms}-0", "record", record) for s in servers if s.process]
     assert said.count(f"{ms}-0") == 1, said
 
@@ -194,18 +194,29 @@ def speaks_tls():
 
 
 def test_tls(tmp_path):
-    """A certificate of somebody else is refused. A build that cannot says so."""
+    """The server shows a certificate, and asks for one. Somebody else's is refused. A build that cannot says so."""
     if not speaks_tls():
         assert "speaks no TLS" in run("log", "export", "--tls", "cluster://127.0.0.1:1").err
         return
     cert, cert_key = certificate(tmp_path / "pki")
-    stranger, _ = certificate(tmp_path / "other")
+    stranger, stranger_key = certificate(tmp_path / "other")
     port = free_port()
-    with Redis("--tls-port", str(port), "--tls-cert-file", str(cert), "--tls-key-file", str(cert_key), "--tls-auth-clients", "no") as redis:
+    files = ["--tls-cert-file", cert, "--tls-key-file", cert_key, "--tls-ca-cert-file", cert]
+    with Redis("--tls-port", str(port), *map(str, files)) as redis:
         put([redis], 0, 1)
+        shown = ["--ca-file", cert, "--cert-file", cert, "--key-file", cert_key]
         for place, more in ((f"rediss://localhost:{port}", []), (f"redis://127.0.0.1:{port}", ["--tls"])):
-            assert named(lines(run("log", "export", place, "--ca-file", cert, *more))) == [(0, "1-0")]
-            assert "certificate verify failed" in run("log", "export", place, "--ca-file", stranger, *more).err
+            assert named(lines(run("log", "export", place, *shown, *more))) == [(0, "1-0")]
+            assert "certificate verify failed" in run("log", "export", place, *shown, *more, "--ca-file", stranger).err
+        for wrong in (shown[:2], [*shown[:2], "--cert-file", stranger, "--key-file", stranger_key]):
+            said = run("log", "export", f"rediss://localhost:{port}", *wrong)
+            assert said.status == UNANSWERED and said.out == ""
+        assert "does not fit the certificate" in run("log", "export", place, *shown, "--tls", "--key-file", stranger_key).err
+        store = f'redis = "rediss://localhost:{port}" ca = "{cert}" certificate = "{cert}" key = "{cert_key}"'
+        with Sluice(configuration(tmp_path, top=f"store {{ {store} }} predictions {{ {LOG} }}")) as sluice:
+            assert ask(sluice, "r1")[0] == 200
+            wait_for(lambda: requests(redis) == ["0:1", "r1"], what="the gateway is let in, too")
+            assert sorted(r["id"] for r in lines(run("log", "export", "--config", sluice.config))) == ["0:1", "r1"]
 
 
 def test_which_of_them_a_configuration_means(tmp_path):
@@ -240,6 +251,7 @@ def test_which_of_them_a_configuration_means(tmp_path):
         (["sentinel://127.0.0.1:1"], "expected /MASTER behind the Sentinels"),
         (["redis://u:pw@127.0.0.1:1"], "no password stands in a place"),
         (["redis://127.0.0.1:1", "--ca-file", "x"], "--ca-file goes with --tls or rediss://"),
+        (["rediss://127.0.0.1:1", "--cert-file", "x"], "--cert-file and --key-file go together"),
         (["redis://127.0.0.1:1", "--deployment", "a*"], "--deployment of 1 to 64"),
         (["unix:/nowhere", "--tls"], "--tls: not over a Unix socket"),
         (["a", "--config", "b"], "no place, which --config has"),
@@ -257,7 +269,7 @@ def test_what_is_wrong_is_said(words, why):
 def test_archives_are_directories():
     assert "no --config" in run("log", "archive", "--config", "x").err
     assert "a directory behind it" in run("log", "archive").err
-    assert "--config, --password-file and --tls belong to log" in run("status", "--tls").err
+    assert "--key-file and --tls belong to log" in run("status", "--tls").err
 
 
 def test_who_wants_no_more_ends_it():

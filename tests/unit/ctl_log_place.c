@@ -207,6 +207,11 @@ static void what_belongs_together(void **state)
     refuses(s, false, "user reader: expected a password");
     s.ca = "ca.pem";
     refuses(s, true, "--ca-file goes with --tls or rediss://");
+    s.ca = NULL;
+    s.certificate = "cert.pem";
+    refuses(s, true, "--cert-file and --key-file go together");
+    s.key = "key.pem";
+    refuses(s, true, "--cert-file goes with --tls or rediss://");
     s.tls = true;
 #ifdef SLUICE_REDIS_TLS
     assert_true(log_place_check(&s, true, why));
