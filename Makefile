@@ -58,7 +58,7 @@ USES_backends := backends net http infer base
 USES_gateway := gateway backends net router batcher api http infer config base
 USES_worker := worker backends net batcher api http infer engine config base
 USES_keeper := keeper gateway backends net router batcher api http infer config base
-USES_ctl := ctl base
+USES_ctl := ctl gateway backends net router batcher api http infer config base
 
 comma := ,
 srcs = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))

@@ -231,6 +231,11 @@ static bool on_end(struct redis_ask *a, const struct redis_answer *said)
     return false;
 }
 
+static uint16_t slot_of(const struct redis *r, struct view key)
+{
+    return r->map ? redis_slot(key) : 0;
+}
+
 static struct redis_line *line_for(struct redis *r, uint16_t slot)
 {
     if (r->map)
@@ -256,12 +261,12 @@ static void print_digest(struct view script, char out[2 * SHA_DIGEST_LENGTH])
     }
 }
 
-static enum redis_sent send_command(struct redis *r, struct view key, const struct view *words,
+static enum redis_sent send_command(struct redis *r, uint16_t slot, const struct view *words,
                                     unsigned n, bool writes, struct view script,
                                     redis_done_fn *done, void *user)
 {
     uint64_t now_us = loop_now_us(r->loop);
-    struct redis_line *line = line_for(r, r->map ? redis_slot(key) : 0);
+    struct redis_line *line = line_for(r, slot);
     if (!line || (writes && now_us < r->no_writes_until_us))
         return not_sent(r, REDIS_NOBODY);
     struct redis_ask *a = ask_new(words, n);
@@ -284,7 +289,19 @@ enum redis_sent redis_send(struct redis *r, const struct view *words, unsigned n
                            redis_done_fn *done, void *user)
 {
     struct view key = n > 1 ? words[1] : view_of(NULL, 0);
-    return send_command(r, key, words, n, writes, view_of(NULL, 0), done, user);
+    return send_command(r, slot_of(r, key), words, n, writes, view_of(NULL, 0), done, user);
+}
+
+unsigned redis_servers(const struct redis *r, uint16_t slots[REDIS_MAX_NODES])
+{
+    slots[0] = 0;
+    return r->map ? cluster_servers(r, slots) : 1;
+}
+
+enum redis_sent redis_send_to(struct redis *r, uint16_t slot, const struct view *words, unsigned n,
+                              redis_done_fn *done, void *user)
+{
+    return send_command(r, slot, words, n, false, view_of(NULL, 0), done, user);
 }
 
 enum redis_sent redis_eval(struct redis *r, struct view script, const struct view *words,
@@ -300,7 +317,7 @@ enum redis_sent redis_eval(struct redis *r, struct view script, const struct vie
     all[1] = view_of(digest, sizeof(digest));
     all[2] = view_str(number);
     memcpy(&all[3], words, n * sizeof(words[0]));
-    return send_command(r, words[0], all, 3 + n, true, script, done, user);
+    return send_command(r, slot_of(r, words[0]), all, 3 + n, true, script, done, user);
 }
 
 static bool on_own_end(struct redis_ask *a, const struct redis_answer *said)

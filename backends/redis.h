@@ -25,6 +25,7 @@
 #define REDIS_MAX_REPLY ((size_t)16 << 20) // a larger one ends its connection
 #define REDIS_MAX_ELEMENTS 65536           // of a list in a reply: so many again
 #define REDIS_MAX_DEPTH 6                  // lists within lists
+#define REDIS_MAX_NODES 64                 // of a Cluster, masters: others' slots are nobody's
 #define REDIS_PATIENCE_US 3000000 // a server that owes a reply for so long is connected to anew
 
 enum redis_kind { REDIS_ALONE, REDIS_SENTINELS, REDIS_CLUSTER };
@@ -106,6 +107,12 @@ void redis_free(struct redis *r);
 // a server takes no writes, such a command is refused for a second. Not REDIS_SENT: done is never called.
 enum redis_sent redis_send(struct redis *r, const struct view *words, unsigned n, bool writes,
                            redis_done_fn *done, void *user);
+
+// What has no key goes to a server: of a Cluster to that which has the slot, else to the only one. redis_servers gives a slot of each
+// (the first that it has), ascending; 0: a Cluster's map is not known yet.
+unsigned redis_servers(const struct redis *r, uint16_t slots[REDIS_MAX_NODES]);
+enum redis_sent redis_send_to(struct redis *r, uint16_t slot, const struct view *words, unsigned n,
+                              redis_done_fn *done, void *user);
 
 // Calls a script with those keys and what stands behind them (words: [n], n <= REDIS_MAX_WORDS; keys first, one at least, all
 // of one slot). By its digest; a server that does not know it gets it, and is asked again. It counts as a write. script: static.

@@ -182,6 +182,20 @@ struct redis_line *cluster_line(struct redis *r, uint16_t slot)
     return n && n->state == REDIS_UP ? n : NULL;
 }
 
+unsigned cluster_servers(const struct redis *r, uint16_t slots[REDIS_MAX_NODES])
+{
+    bool met[REDIS_MAX_NODES] = {false};
+    unsigned n = 0;
+    for (unsigned slot = 0; slot < REDIS_SLOTS; slot++) {
+        unsigned node = r->map->owner[slot];
+        if (node == REDIS_NO_NODE || met[node])
+            continue;
+        met[node] = true;
+        slots[n++] = (uint16_t)slot;
+    }
+    return n;
+}
+
 struct redis_line *cluster_turn(struct redis *r, const struct redis_line *from,
                                 const struct redis_turn *turn, bool moved)
 {

@@ -5,7 +5,6 @@
 #include "backends/redis_line.h"
 #include "backends/redis_words.h"
 
-#define REDIS_MAX_NODES 64 // of a Cluster, masters: others' slots are nobody's
 #define REDIS_NO_NODE 0xffu
 
 struct redis_watch { // of Sentinels: one connection, to the one that answered last
@@ -79,6 +78,7 @@ struct redis_line *cluster_turn(struct redis *r, const struct redis_line *from,
                                 const struct redis_turn *turn, bool moved);
 void cluster_ask(struct redis *r); // whose slots are whose
 void cluster_on_down(struct redis *r);
+unsigned cluster_servers(const struct redis *r, uint16_t slots[REDIS_MAX_NODES]);
 
 // redis_feed.c
 void feed_look(struct redis *r); // whom it can listen to may be another one

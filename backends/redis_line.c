@@ -541,7 +541,7 @@ static void connect_to(struct redis_line *n, const struct addr *a)
     attach(n, ac);
     if (!bound_lists(n, ac->c.reader) || !secure(n) ||
         redisAsyncSetConnectCallback(ac, on_connected) != REDIS_OK || !greet_all(n))
-        line_give_up(n, "out of memory, or no TLS");
+        line_give_up(n, ac->c.err ? ac->c.errstr : "out of memory, or no TLS");
 }
 
 static void on_looked_up(const struct addr *a, const char *why, void *line)

@@ -265,14 +265,21 @@ static void check_store_pair(struct checker *k, const struct outline_section *s,
                          "%s: needs %s beside it", one, needs);
 }
 
+static void check_store_needs_tls(struct checker *k, const struct outline_section *s,
+                                  const char *one)
+{
+    if (outline_has(s, key(SECTION_STORE, one)) && !k->c->store.tls)
+        config_error_add(k->errors, outline_line(s, key(SECTION_STORE, one)),
+                         "%s: goes with tls or rediss://", one);
+}
+
 static void check_store_tls(struct checker *k, const struct outline_section *s)
 {
     struct config_store *c = &k->c->store;
     const struct config_key *at = key(SECTION_STORE, c->tls ? "tls" : "redis");
     c->tls |= c->redis.text && c->redis.scheme == CONFIG_TLS;
-    if (c->ca && !c->tls)
-        config_error_add(k->errors, outline_line(s, key(SECTION_STORE, "ca")),
-                         "ca: goes with tls or rediss://");
+    check_store_needs_tls(k, s, "ca");
+    check_store_needs_tls(k, s, "certificate");
     if (c->tls && c->redis.text && c->redis.scheme == CONFIG_UNIX)
         config_error_add(k->errors, outline_line(s, at), "tls: not over a Unix socket");
 #ifndef SLUICE_REDIS_TLS
@@ -298,6 +305,8 @@ static void check_store(struct checker *k, const struct outline_section *s)
     check_store_pair(k, s, "user", "password_file");
     check_store_pair(k, s, "sentinel_user", "sentinel_password_file");
     check_store_pair(k, s, "sentinel_password_file", "sentinels");
+    check_store_pair(k, s, "certificate", "key");
+    check_store_pair(k, s, "key", "certificate");
     check_store_tls(k, s);
     if (!c->deployment)
         c->deployment = "default";

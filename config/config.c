@@ -56,7 +56,8 @@ const struct config_model *config_model_find(const struct config *c, struct view
 
 bool config_names_secrets(const struct config *c)
 {
-    bool secrets = c->admin.token_file || c->store.password_file || c->store.sentinel_password_file;
+    bool secrets = c->admin.token_file || c->store.password_file ||
+                   c->store.sentinel_password_file || c->store.key;
     for (unsigned i = 0; i < c->listen_count; i++)
         secrets |= c->listens[i].key != NULL;
     for (unsigned i = 0; i < c->experiment_count; i++)

@@ -181,8 +181,9 @@ struct config_store {
     const char *master; // name of the Sentinels' master; NULL without them
     const char *user, *password_file;
     const char *sentinel_user, *sentinel_password_file;
-    const char *ca;         // PEM file; NULL: the system's
-    const char *deployment; // in the names of its keys
+    const char *ca;                // PEM file; NULL: the system's
+    const char *certificate, *key; // PEM files that we show; both or neither
+    const char *deployment;        // in the names of its keys
     uint64_t timeout_us;
     bool tls;
 };

@@ -393,6 +393,10 @@ const struct config_key config_keys[] = {
         "Every connection of the store is TLS; `rediss://` says the same. Wants a build with hiredis 1.0 or later.")},
     {.name = "ca", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.ca,
         "PEM file of the authorities that servers' certificates are checked against. Without it: the system's.")},
+    {.name = "certificate", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.certificate,
+        "PEM file with the certificate, and its chain, that is shown to servers that ask for one. Needs `key`.")},
+    {.name = "key", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.key,
+        "PEM file with the private key of `certificate`.")},
     {.name = "deployment", TEXT_IN(SECTION_STORE, config, KEY_PATH, store.deployment,
         "All keys begin with `sluice:DEPLOYMENT:`. Instances that say the same share what they store. Without it: "
         "`default`.")},
@@ -492,7 +496,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 1 + 4,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 1 + 4 + 2,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -195,6 +195,12 @@ static bool is_id(const char *word)
     return n > 0 && n <= ID_BYTES;
 }
 
+static bool is_for_log(const struct ctl_command *c, const struct ctl_options *o)
+{
+    return o->since || (o->model && !c->load) || o->format || o->deployment || o->config || o->password_file ||
+           o->cert_file || o->key_file || o->tls;
+}
+
 bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
 {
     const struct ctl_command *c = find_command(o);
@@ -204,9 +210,12 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
     else if (!has_verb(c, o))
         return refuse_verb(o, why);
-    else if (!c->here && (o->since || (o->model && !c->load) || o->format || o->deployment))
-        snprintf(why, OPTIONS_ERROR,
-                 "%s: --since, --model, --format and --deployment belong to log", c->name);
+    else if (!c->here && is_for_log(c, o))
+        snprintf(
+            why, OPTIONS_ERROR,
+            "%s: --since, --model, --format, --deployment, --config, --password-file, --cert-file, "
+            "--key-file and --tls belong to log",
+            c->name);
     else if (c->check != level_check_set && (o->for_ || (o->why && !c->behind)))
         snprintf(why, OPTIONS_ERROR,
                  "%s: --for and --why belong to level set, --why to what changes an experiment",

@@ -11,7 +11,7 @@ _sluicectl() {
         before=${COMP_WORDS[COMP_CWORD - 2]}
     fi
     case $before in
-    --token-file | --ca-file)
+    --token-file | --ca-file | --config | --password-file | --cert-file | --key-file)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$word")
         return
@@ -34,7 +34,7 @@ _sluicectl() {
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        --address | --token-file | --ca-file | --timeout | --for | --why | --revision | --since | --model | --format | --deployment | --key | --variant) # its value is no command
+        --address | --token-file | --ca-file | --timeout | --for | --why | --revision | --since | --model | --format | --deployment | --config | --password-file | --cert-file | --key-file | --key | --variant) # its value is no command
             ((i++))
             [[ ${COMP_WORDS[i]} == = ]] && ((i++))
             ;;
@@ -47,7 +47,7 @@ _sluicectl() {
     done
     if [[ $word == -* ]]; then
         [[ $command != drain ]] || options+=' --wait'
-        [[ $command != log ]] || options+=' --since --model --format --deployment'
+        [[ $command != log ]] || options+=' --since --model --format --deployment --config --password-file --cert-file --key-file --tls'
         [[ $command != top ]] || options+=' --once'
         [[ "$command $verb" != 'level set' ]] || options+=' --for --why'
         [[ "$command $verb" != experiment\ @(weights|pause|resume|rollback|promote|delete) ]] || options+=' --why --revision'

@@ -106,8 +106,8 @@ static bool give_file(struct log_source *s, const char *name)
     snprintf(path, sizeof(path), "%s/%s", s->directory, name);
     snprintf(plain, sizeof(plain), "%.*s", (int)(end - name),
              name); // that it keeps when it is closed
-    struct log_place *place = log_source_place(s, plain);
-    return place && log_file_lines(s, path, &place->at);
+    struct log_position *position = log_source_position(s, plain);
+    return position && log_file_lines(s, path, &position->at);
 }
 
 bool log_files_pass(struct log_source *s)

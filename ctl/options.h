@@ -16,16 +16,17 @@ struct ctl_options {
     const char *address;    // "HOST:PORT", "[IPV6]:PORT", "unix:PATH" or "https://HOST[:PORT]"
     const char *token_file; // NULL: none was named
     const char *token;      // the environment's, where no file is named there or here; or NULL
-    const char *ca_file;    // for https; NULL: the system's
+    const char *ca_file;    // for https and a Redis over TLS; NULL: the system's
     const char *timeout;    // as it was given; NULL: not at all
     long timeout_ms;
-    bool json, wait, once, help, version;
+    bool json, wait, once, tls, help, version;
     const char *command;                             // NULL: none stands there
     const char *argument;                            // the word behind it, or NULL
     const char *more[OPTIONS_MORE];                  // those behind that; NULL: none
     const char *for_, *why;                          // level set, and why of experiment too
     const char *revision;                            // experiment; NULL: not given
     const char *since, *model, *format, *deployment; // log; likewise. model: experiment create, too
+    const char *config, *password_file, *cert_file, *key_file; // log; likewise
     const char *key, *variant[OPTIONS_VARIANTS];     // experiment create
     unsigned variants;                               // that were given
     bool start, yes;                                 // experiment create; experiment delete

@@ -38,9 +38,14 @@ static bool read_files(struct store_plan *p, const struct config_store *c, char 
     if (c->sentinel_password_file &&
         !read_password(c->sentinel_password_file, p->sentinel_password, why))
         return false;
-    if (c->tls && !(p->redis.tls = tls_client_new(c->ca, tls_why)))
+    if (!c->tls)
+        return true;
+    p->redis.tls = tls_client_new(c->ca, tls_why);
+    bool ok = p->redis.tls &&
+              (!c->certificate || tls_client_use(p->redis.tls, c->certificate, c->key, tls_why));
+    if (!ok)
         snprintf(why, STORE_WHY, "store: %s", tls_why);
-    return !why[0];
+    return ok;
 }
 
 // ---- addresses -----------------------------------------------------------------------------------------
@@ -108,7 +113,7 @@ static struct hash128 face_of(const struct store_plan *p, const struct config_st
     const char *const texts[] = {
         c->master, c->user,          c->password_file ? p->password : NULL,
         p->prefix, c->sentinel_user, c->sentinel_password_file ? p->sentinel_password : NULL,
-        c->ca};
+        c->ca,     c->certificate,   c->key};
     uint64_t numbers[] = {p->redis.kind, p->redis.database, p->redis.timeout_us, c->tls};
     struct hash128 face = {0};
     char text[ADDR_TEXT];
@@ -120,8 +125,7 @@ static struct hash128 face_of(const struct store_plan *p, const struct config_st
     return face;
 }
 
-// NULL: why. Its texts are the configuration's.
-static struct store_plan *make(const struct config_store *c, char why[STORE_WHY])
+struct store_plan *store_plan_of(const struct config_store *c, char why[STORE_WHY])
 {
     struct store_plan *p = mem_zalloc(sizeof(*p));
     snprintf(why, STORE_WHY, "%s", p ? "" : "out of memory");
@@ -140,7 +144,7 @@ static struct store_plan *make(const struct config_store *c, char why[STORE_WHY]
 struct store_plan *store_plan_new(struct config *c, struct store_plan *before, char why[STORE_WHY])
 {
     why[0] = '\0';
-    struct store_plan *p = c->store.on ? make(&c->store, why) : NULL;
+    struct store_plan *p = c->store.on ? store_plan_of(&c->store, why) : NULL;
     if (!p)
         return NULL;
     p->config = config_ref(c);
@@ -152,7 +156,7 @@ struct store_plan *store_plan_new(struct config *c, struct store_plan *before, c
 
 bool store_plan_check(const struct config_store *c, char why[STORE_WHY])
 {
-    struct store_plan *p = make(c, why);
+    struct store_plan *p = store_plan_of(c, why);
     store_plan_unref(p);
     return p != NULL;
 }

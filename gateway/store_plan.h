@@ -25,6 +25,8 @@ struct store_plan {
 // `before`, with one more reference, when it says the same (files included). NULL without a store, or with why not
 // (then why[0]).
 struct store_plan *store_plan_new(struct config *c, struct store_plan *before, char why[STORE_WHY]);
+// One that no configuration has: its texts are c's, and stay there until it is gone. NULL: why.
+struct store_plan *store_plan_of(const struct config_store *c, char why[STORE_WHY]);
 // Whether one can be made of it: its files are there, and are what they should be. False: why.
 bool store_plan_check(const struct config_store *c, char why[STORE_WHY]);
 struct store_plan *store_plan_ref(struct store_plan *p); // NULL is fine

@@ -59,6 +59,14 @@ static void wipe(struct buffer *b)
     buffer_deinit(b);
 }
 
+// Either way both are the caller's to wipe.
+static bool read_pair(struct buffer *cert, struct buffer *key, const char *cert_file,
+                      const char *key_file, char err[TLS_ERROR])
+{
+    buffer_init(key);
+    return read_pem(cert, "certificate", cert_file, err) && read_pem(key, "key", key_file, err);
+}
+
 static bool build(SSL_CTX **ctx, unsigned n, struct view cert, const char *cert_name,
                   struct view key, const char *key_name, const struct tls_ticket_keys *keys,
                   char err[TLS_ERROR])
@@ -98,13 +106,11 @@ struct tls_server *tls_server_new(const char *cert_file, const char *key_file,
 {
     struct buffer cert, key;
     struct tls_server *t = NULL;
-    if (read_pem(&cert, "certificate", cert_file, err)) {
-        if (read_pem(&key, "key", key_file, err))
-            t = server_of(buffer_view(&cert), cert_file, buffer_view(&key), key_file, keys, n_loops,
-                          err);
-        wipe(&key);
-    }
-    buffer_deinit(&cert);
+    if (read_pair(&cert, &key, cert_file, key_file, err))
+        t = server_of(buffer_view(&cert), cert_file, buffer_view(&key), key_file, keys, n_loops,
+                      err);
+    wipe(&key);
+    wipe(&cert);
     return t;
 }
 
@@ -162,6 +168,17 @@ struct tls_client *tls_client_new(const char *ca_file, char err[TLS_ERROR])
     struct tls_client *t = mem_must(sizeof *t);
     t->ctx = ctx;
     return t;
+}
+
+bool tls_client_use(struct tls_client *t, const char *cert_file, const char *key_file,
+                    char err[TLS_ERROR])
+{
+    struct buffer cert, key;
+    bool ok = read_pair(&cert, &key, cert_file, key_file, err) &&
+              tls_ctx_use(t->ctx, buffer_view(&cert), cert_file, buffer_view(&key), key_file, err);
+    wipe(&key);
+    wipe(&cert);
+    return ok;
 }
 
 void tls_client_free(struct tls_client *t)

@@ -44,6 +44,10 @@ void tls_server_set_keys(struct tls_server *t, const struct tls_ticket_keys *key
 struct tls_client; // context for outgoing connections
 // ca_file NULL: the system's. NULL with err.
 struct tls_client *tls_client_new(const char *ca_file, char err[TLS_ERROR]);
+// What it shows to servers that ask for a certificate: chain and key (PEM). Before its first connection. False with err, as
+// tls_server_new.
+bool tls_client_use(struct tls_client *t, const char *cert_file, const char *key_file,
+                    char err[TLS_ERROR]);
 void tls_client_free(struct tls_client *t);
 // A connection's state for who brings its own I/O (hiredis): the certificate is verified to be for host, no ALPN.
 // NULL: out of memory. The caller's, who frees it with SSL_free.

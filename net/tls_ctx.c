@@ -165,9 +165,15 @@ static SSL_CTX *common(const SSL_METHOD *method)
     return ctx;
 }
 
-static SSL_CTX *fail(SSL_CTX *ctx, char err[TLS_ERROR], const char *what, const char *name)
+static bool refuse(char err[TLS_ERROR], const char *what, const char *name)
 {
     snprintf(err, TLS_ERROR, "%s %.160s: %s", what, name, tls_ctx_reason());
+    return false;
+}
+
+static SSL_CTX *fail(SSL_CTX *ctx, char err[TLS_ERROR], const char *what, const char *name)
+{
+    refuse(err, what, name);
     SSL_CTX_free(ctx);
     return NULL;
 }
@@ -213,6 +219,21 @@ static bool use_key(SSL_CTX *ctx, struct view pem)
     return ok;
 }
 
+bool tls_ctx_use(SSL_CTX *ctx, struct view cert_pem, const char *cert_name, struct view key_pem,
+                 const char *key_name, char err[TLS_ERROR])
+{
+    if (!use_chain(ctx, cert_pem))
+        return refuse(err, "certificate", cert_name);
+    bool loaded = use_key(ctx, key_pem);
+    if (!loaded && ERR_GET_REASON(ERR_peek_last_error()) != X509_R_KEY_VALUES_MISMATCH)
+        return refuse(err, "key", key_name);
+    if (loaded && SSL_CTX_check_private_key(ctx) == 1)
+        return true;
+    snprintf(err, TLS_ERROR, "key %.140s does not fit the certificate %.140s", key_name, cert_name);
+    ERR_clear_error();
+    return false;
+}
+
 SSL_CTX *tls_ctx_server(struct view cert_pem, const char *cert_name, struct view key_pem,
                         const char *key_name, const struct tls_ticket_keys *keys,
                         char err[TLS_ERROR])
@@ -220,15 +241,7 @@ SSL_CTX *tls_ctx_server(struct view cert_pem, const char *cert_name, struct view
     SSL_CTX *ctx = common(TLS_server_method());
     if (!ctx)
         return fail(NULL, err, "TLS", "context");
-    if (!use_chain(ctx, cert_pem))
-        return fail(ctx, err, "certificate", cert_name);
-    bool loaded = use_key(ctx, key_pem);
-    if (!loaded && ERR_GET_REASON(ERR_peek_last_error()) != X509_R_KEY_VALUES_MISMATCH)
-        return fail(ctx, err, "key", key_name);
-    if (!loaded || SSL_CTX_check_private_key(ctx) != 1) {
-        snprintf(err, TLS_ERROR, "key %.140s does not fit the certificate %.140s", key_name,
-                 cert_name);
-        ERR_clear_error();
+    if (!tls_ctx_use(ctx, cert_pem, cert_name, key_pem, key_name, err)) {
         SSL_CTX_free(ctx);
         return NULL;
     }

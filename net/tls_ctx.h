@@ -17,6 +17,9 @@ struct tls {
     size_t saved_bytes;
 };
 
+// Who it is: certificate chain and key. False with err. The names are for messages.
+bool tls_ctx_use(SSL_CTX *ctx, struct view cert_pem, const char *cert_name, struct view key_pem,
+                 const char *key_name, char err[TLS_ERROR]);
 // Certificate chain, key and tickets set; NULL with err. The names are for messages.
 SSL_CTX *tls_ctx_server(struct view cert_pem, const char *cert_name, struct view key_pem,
                         const char *key_name, const struct tls_ticket_keys *keys,

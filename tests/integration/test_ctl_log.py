@@ -138,7 +138,7 @@ def test_days(tmp_path):
     "words, status, why",
     [
         (["log"], UNANSWERED, "expected export or tail or archive"),
-        (["log", "export"], UNANSWERED, "expected a directory or redis://"),
+        (["log", "export"], UNANSWERED, "expected a directory, redis://HOST:PORT or --config FILE behind it"),
         (["log", "export", "a", "b"], UNANSWERED, "expected no more words"),
         (["log", "archive", "a"], UNANSWERED, "expected a directory for the days"),
         (["log", "export", "a", "--format", "xml"], UNANSWERED, "--format jsonl or csv"),

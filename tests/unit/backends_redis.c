@@ -734,6 +734,46 @@ static void a_map_that_is_none_is_asked_for_again(void **state)
     }
 }
 
+static enum redis_sent scan(uint16_t slot)
+{
+    struct view words[] = {VIEW("SCAN"), VIEW("0")};
+    return redis_send_to(r, slot, words, 2, on_done, NULL);
+}
+
+static void what_has_no_key_goes_to_each_that_has_slots(void **state)
+{
+    uint16_t slots[REDIS_MAX_NODES];
+    start(REDIS_CLUSTER, 1);
+    EXPECT(&servers[0], "PING");
+    say(&servers[0], "+PONG\r\n");
+    EXPECT(&servers[0], "CLUSTER SLOTS");
+    assert_int_equal(redis_servers(r, slots), 0);
+    assert_int_equal(scan(0), REDIS_NOBODY);
+    say_slots(&servers[0], 4000, &servers[1], &servers[2]);
+    EXPECT(&servers[1], "PING");
+    UNTIL(redis_servers(r, slots) == 2); // not the one that told of them
+    assert_true(slots[0] == 0 && slots[1] == 4001);
+    assert_int_equal(scan(slots[0]), REDIS_NOBODY); // it has not let us in
+    EXPECT(&servers[2], "PING");
+    say(&servers[2], "+PONG\r\n");
+    say(&servers[1], "+PONG\r\n");
+    for (unsigned i = 0; i < 2; i++) {
+        UNTIL(scan(slots[i]) == REDIS_SENT);
+        EXPECT(&servers[1 + i], "SCAN 0");
+        say(&servers[1 + i], "*0\r\n");
+        UNTIL(seen.done == 1 + i);
+    }
+}
+
+static void one_alone_has_all(void **state)
+{
+    uint16_t slots[REDIS_MAX_NODES];
+    start_up();
+    assert_int_equal(redis_servers(r, slots), 1);
+    assert_int_equal(scan(slots[0]), REDIS_SENT);
+    EXPECT(&servers[0], "SCAN 0");
+}
+
 // ---- scripts -------------------------------------------------------------------------------------------
 
 #define DIGEST "7caf6056913504f0508c65faf2dc3f94ff65bcfd" // of "x=1"
@@ -924,6 +964,8 @@ int main(void)
         TEST(each_slot_has_its_node),
         TEST(a_node_without_slots_goes),
         TEST(a_map_that_is_none_is_asked_for_again),
+        TEST(what_has_no_key_goes_to_each_that_has_slots),
+        TEST(one_alone_has_all),
         TEST(a_script_that_is_not_known_is_sent),
         TEST(a_script_that_stays_unknown_is_an_error),
         TEST(what_is_published_is_heard),

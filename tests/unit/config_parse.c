@@ -544,6 +544,11 @@ static void values(void **state)
         {SMALL "store { redis = redis://h\n deployment = \"a:b\" }", 4,
          "deployment: expected at most 64 of A-Z a-z 0-9 . _ -, got \"a:b\""},
         {SMALL "store { redis = redis://h\n\n ca = f }", 5, "ca: goes with tls or rediss://"},
+        {SMALL "store { redis = redis://h\n certificate = f\n key = k }", 4,
+         "certificate: goes with tls or rediss://"},
+        {SMALL "store { redis = redis://h\n certificate = f }", 4,
+         "certificate: needs key beside it"},
+        {SMALL "store { redis = redis://h\n key = f }", 4, "key: needs certificate beside it"},
         {SMALL "store { redis = unix:/r\n tls = on }", 4, "tls: not over a Unix socket"},
 #ifndef SLUICE_REDIS_TLS
         {SMALL "store {\n redis = rediss://h }", 4, "redis: this build's hiredis speaks no TLS"},

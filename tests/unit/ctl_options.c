@@ -81,6 +81,10 @@ static void words(void **state)
     assert_string_equal(o.model, "m");
     assert_string_equal(o.format, "csv");
     assert_string_equal(o.deployment, "d");
+    o = good("log tail --config g.conf --password-file p --tls");
+    assert_string_equal(o.config, "g.conf");
+    assert_string_equal(o.password_file, "p");
+    assert_true(o.tls);
     o = good("level set --for 10m digits 2 --why swap");
     assert_string_equal(o.command, "level");
     assert_string_equal(o.argument, "set");

@@ -455,6 +455,60 @@ static void upstream_names_are_verified(void **state)
     assert_non_null(strstr(err, "/nonexistent/ca.pem"));
 }
 
+// A server that asks for a certificate, and trusts the one that it has itself. True: it let the client in, who showed it.
+static bool is_let_in(struct tls_client *client, const char *cert, const char *key)
+{
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    assert_int_equal(SSL_CTX_use_certificate_file(ctx, cert, SSL_FILETYPE_PEM), 1);
+    assert_int_equal(SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM), 1);
+    assert_int_equal(SSL_CTX_load_verify_locations(ctx, cert, NULL), 1);
+    SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+    SSL *here = tls_client_ssl(client, "a.example"), *there = SSL_new(ctx);
+    BIO *near, *far;
+    assert_int_equal(BIO_new_bio_pair(&near, 1 << 16, &far, 1 << 16), 1);
+    SSL_set_bio(here, near, near);
+    SSL_set_bio(there, far, far);
+    SSL_set_accept_state(there);
+    bool in = false;
+    for (int i = 0; i < 10 && !in; i++) {
+        SSL_do_handshake(here);
+        in = SSL_do_handshake(there) == 1;
+    }
+    ERR_clear_error();
+    SSL_free(here);
+    SSL_free(there);
+    SSL_CTX_free(ctx);
+    return in;
+}
+
+static void our_own_certificate_is_shown(void **state)
+{
+    char dir[] = "/tmp/sluice-tls-XXXXXX", cert[64], key[64], wrong[64], err[TLS_ERROR];
+    assert_non_null(mkdtemp(dir));
+    snprintf(cert, sizeof cert, "%s/cert.pem", dir);
+    snprintf(key, sizeof key, "%s/key.pem", dir);
+    snprintf(wrong, sizeof wrong, "%s/wrong.pem", dir);
+    pem_file(cert, pem.cert);
+    pem_file(key, pem.key);
+    pem_file(wrong, other.key);
+    struct tls_client *client = tls_client_new(cert, err);
+    assert_non_null(client);
+    assert_false(is_let_in(client, cert, key)); // it has none
+    assert_false(tls_client_use(client, "/nonexistent.pem", key, err));
+    assert_non_null(strstr(err, "certificate /nonexistent.pem: No such file"));
+    assert_false(tls_client_use(client, cert, "/nonexistent.pem", err));
+    assert_non_null(strstr(err, "key /nonexistent.pem: No such file"));
+    assert_false(tls_client_use(client, cert, wrong, err));
+    assert_non_null(strstr(err, "does not fit the certificate"));
+    assert_true(tls_client_use(client, cert, key, err));
+    assert_true(is_let_in(client, cert, key));
+    tls_client_free(client);
+    unlink(cert);
+    unlink(key);
+    unlink(wrong);
+    rmdir(dir);
+}
+
 int main(void)
 {
     alarm(300);
@@ -473,6 +527,7 @@ int main(void)
         TEST(junk_is_an_error),
         TEST(broken_files_are_named_and_others_take_their_place),
         TEST(upstream_names_are_verified),
+        TEST(our_own_certificate_is_shown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
