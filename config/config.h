@@ -98,11 +98,16 @@ struct config_model {
     uint32_t predict_ppm;                     // share, in millionths
     uint32_t predict_inputs, predict_outputs; // enum config_recorded
     bool predict_required;                    // no room for the record: no prediction
-    const char *const *redact; // [redact_count] "input:NAME", "output:NAME", "tenant"
+    bool predict_parameters;
+    const char *const *predict_headers; // [predict_header_count] in lower case; differ
+    unsigned predict_header_count;
+    // "input:NAME", "output:NAME", "header:NAME", "parameter:NAME", "tenant"
+    const char *const *redact; // [redact_count]
     unsigned redact_count;
 };
 enum config_recorded { RECORDED_NONE, RECORDED_HASH, RECORDED_FULL };
 #define CONFIG_MAX_REDACT 32
+#define CONFIG_MAX_RECORDED 16 // header fields
 #define CONFIG_MAX_FALLBACK 16
 #define CONFIG_DEFAULT "default" // in a fallback: the answer that default_answer has
 #define CONFIG_CACHED "cached"   // and what is kept, stale as it may be

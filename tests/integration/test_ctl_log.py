@@ -49,7 +49,7 @@ def test_export(tmp_path):
 def test_formulas_are_texts(tmp_path):
     """No cell of strangers' making begins as a formula does, nor breaks out of its quotes."""
     hostile = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", 'a","=1', "=cmd|' /C calc'!A0"]
-    text = "".join(json.dumps({"record": f"1-{i}", "loop": 0, "id": h, "tenant": h, "inputs": [{"data": [-1, 18446744073709551615]}]}) + "\n" for i, h in enumerate(hostile))
+    text = "".join(json.dumps({"record": f"1-{i}", "loop": 0, "id": h, "tenant": h, "headers": {h: h}, "parameters": {h: h}, "inputs": [{"data": [-1, 18446744073709551615]}]}) + "\n" for i, h in enumerate(hostile))
     zst(tmp_path / "20250101T000000.000000Z-gw.jsonl.zst", text)
     said = run("log", "export", tmp_path, "--format", "csv")
     assert said.status == DONE
@@ -59,6 +59,7 @@ def test_formulas_are_texts(tmp_path):
         for cell in row.values():
             assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n")
         assert row["id"] == row["tenant"] == (h if h[0] == "a" else "'" + h)
+        assert json.loads(row["headers"]) == json.loads(row["parameters"]) == {h: h}
         assert row["inputs"] == '[{"data": [-1, 18446744073709551615]}]'
 
 
