@@ -283,6 +283,16 @@ static void check_predictions(struct checker *k, const struct outline_section *s
         config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "instance")),
                          "instance: expected at most 64 of A-Z a-z 0-9 . _ -, got \"%.40s\"",
                          p->instance);
+    if (p->archive && !p->file)
+        config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "archive")),
+                         "archive: needs file beside it");
+    if (p->archive_keep_us > 0 && !p->archive)
+        config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "archive_keep")),
+                         "archive_keep: needs archive beside it");
+    if (p->archive && p->keep_us > 0 && p->keep_us < 2 * 24 * 3600000000ull)
+        config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "keep")),
+                         "keep: files would be gone before they are archived: expected 0, or 2d or "
+                         "more");
     check_records(k, s, &k->c->unlisted, SECTION_PREDICTIONS);
 }
 

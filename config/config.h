@@ -167,7 +167,9 @@ struct config_predictions {
     uint64_t ring_bytes;  // of each loop
     uint64_t flush_us;
     uint64_t rotate_bytes, rotate_us;
-    uint64_t keep_us; // 0: for ever
+    uint64_t keep_us;         // 0: for ever
+    const char *archive;      // directory of days; NULL: none
+    uint64_t archive_keep_us; // of them; 0: for ever
 };
 
 struct config_health { // probes of a worker

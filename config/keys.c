@@ -267,6 +267,11 @@ const struct config_key config_keys[] = {
         "So is one at each multiple of this by UTC's clock.")},
     {.name = "keep", NUMBER(SECTION_PREDICTIONS, KEY_DURATION, predictions.keep_us, 0, 3650 * 24 * HOUR, "0",
         "Closed files of this instance that are older are removed. 0: none are.")},
+    {.name = "archive", TEXT_IN(SECTION_PREDICTIONS, config, KEY_PATH, predictions.archive,
+        "Directory where closed files of days that are over (UTC) are put together, a file a day; they are removed from `file`. "
+        "Made when it is not there.")},
+    {.name = "archive_keep", NUMBER(SECTION_PREDICTIONS, KEY_DURATION, predictions.archive_keep_us, 0, 3650 * 24 * HOUR, "0",
+        "Files of days that have been over for longer are removed. 0: none are.")},
 
     {.name = "command", LIST_IN(SECTION_WORKER, config_worker, KEY_WORDS, command, command_count, 256,
         "Program and arguments of a local worker; `--listen` and `--liveness-fd` are added. A name "
@@ -485,7 +490,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 4,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 4 + 2,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

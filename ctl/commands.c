@@ -186,9 +186,9 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
         snprintf(why, OPTIONS_ERROR, "unknown command \"%.80s\"", o->command);
     else if (!has_verb(c, o))
         return refuse_verb(o, why);
-    else if (!c->here && (o->since || o->model || o->format || o->deployment))
+    else if (!c->here && (o->since || o->model || o->format || o->deployment || o->keep))
         snprintf(why, OPTIONS_ERROR,
-                 "%s: --since, --model, --format and --deployment belong to log", c->name);
+                 "%s: --since, --model, --format, --deployment and --keep belong to log", c->name);
     else if (c->check != level_check_set && (o->for_ || (o->why && !c->behind)))
         snprintf(why, OPTIONS_ERROR,
                  "%s: --for and --why belong to level set, --why to what changes an experiment",

@@ -53,6 +53,7 @@ static const char help[] =
     "  --model MODEL      log: that was asked for, or answered\n"
     "  --format FORMAT    log: jsonl, or csv\n"
     "  --deployment NAME  log: of the store (default)\n"
+    "  --keep TIME        log archive: remove days that are older (30d)\n"
     "  --json             what the gateway answered, for programs; watch, top: a line of JSON "
     "each\n"
     "  --wait             drain: come back when the gateway has ended\n"

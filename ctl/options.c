@@ -24,6 +24,7 @@ static const struct option_row rows[] = {
     {"--model", false, offsetof(struct ctl_options, model)},
     {"--format", false, offsetof(struct ctl_options, format)},
     {"--deployment", false, offsetof(struct ctl_options, deployment)},
+    {"--keep", false, offsetof(struct ctl_options, keep)},
     {"--json", true, offsetof(struct ctl_options, json)},
     {"--wait", true, offsetof(struct ctl_options, wait)},
     {"--once", true, offsetof(struct ctl_options, once)},

@@ -25,6 +25,7 @@ struct ctl_options {
     const char *for_, *why;                          // level set, and why of experiment too
     const char *revision;                            // experiment; NULL: not given
     const char *since, *model, *format, *deployment; // log; likewise
+    const char *keep;                                // log archive; likewise
 };
 
 // getenv's shape. Options may stand before and behind the command, as "--name value" or "--name=value"; the last

@@ -616,7 +616,7 @@ def test_completion(tmp_path):
     assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
     assert complete("level", "") == {"show", "set", "clear"} and complete("level", "set", "digits", "--for", "1") == {"10m", "1h", "1d"}
-    log, changes = {"--since", "--model", "--format", "--deployment"}, {"--why", "--revision"}
+    log, changes = {"--since", "--model", "--format", "--deployment", "--keep"}, {"--why", "--revision"}
     own = {"--wait", "--once", "--for"} | changes | log
     assert complete("-") == options - own == complete("level", "clear", "-") == complete("experiment", "show", "-")
     usual = options - own - {"-h"}

@@ -10,7 +10,7 @@ import grpc
 import pytest
 from harness import GOOD_BODY, SAMPLES, Sluice, configuration, gone, infer_body, wait_for
 from load import grpc_message
-from prediction_files import assert_ascending, records
+from prediction_files import assert_ascending, frame, records
 from test_levels import pin
 from test_reload import reload
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -199,6 +199,46 @@ def test_a_disk_that_is_full(tmp_path):
         assert len(sluice.find("predictions_not_written")) == 1
 
 
+def test_days_are_archived(tmp_path):
+    """Closed files of days that are over, tried again when the place is not there, or is full; old days go. Requests go on."""
+    place, days = tmp_path / "p", tmp_path / "mnt" / "days"
+    place.mkdir()
+
+    def put(name, *ids):
+        text = "".join(json.dumps({"record": f"{i}-0", "id": i}) + "\n" for i in ids)
+        (place / name).write_bytes(frame(text.encode()))
+
+    put("20250101T100000.000000Z-a.jsonl.zst", "1", "2")
+    put("20250101T110000.000000Z-b.jsonl.zst", "3")
+    put("20250102T000000.000000Z-a.jsonl.zst", "4")
+    with started(tmp_path, FAST + f' archive = "{days}"') as sluice:
+        assert "No such file or directory" in sluice.wait_event("predictions_not_archived")["why"]
+        limit(sluice, 8)
+        days.mkdir(parents=True)
+        errors = sluice.metric("sluice_predictions_archive_errors_total")
+        wait_for(lambda: sluice.metric("sluice_predictions_archive_errors_total") > errors + 1, 30, "tried again")
+        assert len(list(place.glob("2025*"))) == 3 and not list(days.glob("2*"))
+        limit(sluice, resource.RLIM_INFINITY)
+        assert sluice.wait_event("predictions_archived")["files"] == 3
+        assert len(sluice.find("predictions_not_archived")) == 1
+        assert [r["id"] for r in records(days)] == ["1", "2", "3", "4"] and not list(place.glob("2025*"))
+        assert sluice.metric("sluice_predictions_archived_total") == 3
+        assert ask(sluice, "r")[0] == 200
+        assert ids(wait_records(place, 1)) == ["r"]
+        # A process that was killed has left the beginning of a file; the next one goes on. Then the days are old.
+        put("20250102T010000.000000Z-a.jsonl.zst", "5")
+        (days / "20250102.jsonl.zst.new").write_bytes(b"the beginning of")
+        os.kill(sluice.gateway_pid(), signal.SIGKILL)
+        sluice.wait_event("predictions_archived", count=2)
+        assert [r["id"] for r in records(days)] == ["1", "2", "3", "4", "5"] and not list(place.glob("2025*"))
+        sluice.config.write_text(sluice.config.read_text().replace("archive =", "archive_keep = 30d archive ="))
+        reload(sluice)
+        assert sluice.wait_event("predictions_archived", count=3)["days_removed"] == 2
+        assert not list(days.glob("2*")) and sluice.metric("sluice_predictions_archive_days_removed_total") == 2
+        assert ask(sluice, "s")[0] == 200
+        assert ids(wait_records(place, 2)) == ["r", "s"]
+
+
 def test_on_overflow_the_oldest_go_or_requests_are_refused(tmp_path):
     rows = infer_body([SAMPLES[i % 2]["input"] for i in range(64)])
     models = 'model "digits-small" { predictions { required = true } }'
@@ -257,6 +297,9 @@ def test_two_gateways_of_one_name(tmp_path):
         ("predictions { redis = true }", "redis: needs a store section"),
         ('predictions { file = "p" instance = "a/b" }', "instance: expected"),
         ('predictions { file = "p" redact = {"input:"} }', "redact: expected"),
+        ('store { redis = "redis://h" } predictions { redis = true archive = "d" }', "archive: needs file"),
+        ('predictions { file = "p" archive_keep = 30d }', "archive_keep: needs archive"),
+        ('predictions { file = "p" archive = "d" keep = 47h }', "keep: files would be gone"),
         ('predictions { file = "p" headers = {"x-A"} }', "headers: expected names"),
         ('predictions { file = "p" headers = {"cookie"} }', "headers: cookie is a secret"),
         ('predictions { file = "p" } model "digits" { predictions { headers = {"a", "a"} } }', "headers: a came twice"),
