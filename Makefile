@@ -21,7 +21,7 @@ MAKEFLAGS += -j$(shell nproc 2>/dev/null || echo 2)
 endif
 MAKEFLAGS += --no-print-directory
 
-ROOMS := base infer http config engine batcher api router net backends gateway worker keeper ctl
+ROOMS := base infer http config engine archive batcher api router net backends gateway worker keeper ctl
 THINKING := base infer http config engine batcher api router
 PKGS := libevent libevent_pthreads libevent_openssl libnghttp2 openssl jansson libconfuse libxxhash libzstd zlib hiredis
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
@@ -50,15 +50,16 @@ USES_infer := infer base
 USES_http := http base
 USES_config := config base
 USES_engine := engine base
+USES_archive := archive base
 USES_batcher := batcher infer base
 USES_api := api http infer base
 USES_router := router batcher infer base
 USES_net := net http base
 USES_backends := backends net http infer base
-USES_gateway := gateway backends net router batcher api http infer config base
+USES_gateway := gateway backends net router batcher api http infer config archive base
 USES_worker := worker backends net batcher api http infer engine config base
-USES_keeper := keeper gateway backends net router batcher api http infer config base
-USES_ctl := ctl gateway backends net router batcher api http infer config base
+USES_keeper := keeper gateway backends net router batcher api http infer config archive base
+USES_ctl := ctl gateway backends net router batcher api http infer config archive base
 
 comma := ,
 srcs = $(sort $(wildcard $(1)/*.c $(1)/*/*.c))

@@ -195,10 +195,27 @@ static void check_chain(struct checker *k, const struct outline_section *s,
             "step_timeout: goes with fallback; of a model alone the deadline is timeout");
 }
 
-// "input:NAME", "output:NAME", "tenant".
+// Its values would be shown: in logs, to who may see /status.
+static bool is_secret(struct view header)
+{
+    return view_is(header, "authorization") || view_is(header, "proxy-authorization") ||
+           view_is(header, "cookie");
+}
+
+static bool is_header_name(struct view v)
+{
+    for (size_t i = 0; i < v.n; i++) {
+        char c = v.p[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
+            return false;
+    }
+    return v.n > 0 && v.n <= 64;
+}
+
+// "input:NAME", "output:NAME", "header:NAME", "parameter:NAME", "tenant".
 static bool is_redaction(const char *word)
 {
-    static const char *const kind[] = {"input:", "output:"};
+    static const char *const kind[] = {"input:", "output:", "header:", "parameter:"};
     for (unsigned i = 0; i < sizeof(kind) / sizeof(kind[0]); i++)
         if (strncmp(word, kind[i], strlen(kind[i])) == 0)
             return word[strlen(kind[i])] != '\0';
@@ -212,9 +229,46 @@ static void check_redact(struct checker *k, const struct outline_section *s,
     for (unsigned i = 0; outline_has(s, row) && m->redact && i < m->redact_count; i++)
         if (m->redact[i] && !is_redaction(m->redact[i]))
             config_error_add(k->errors, outline_line(s, row),
-                             "redact: expected \"input:NAME\", \"output:NAME\" or \"tenant\", got "
-                             "\"%.40s\"",
+                             "redact: expected \"input:NAME\", \"output:NAME\", "
+                             "\"header:NAME\", \"parameter:NAME\" or \"tenant\", got \"%.40s\"",
                              m->redact[i]);
+}
+
+static bool came_before(const char *const *list, unsigned at)
+{
+    for (unsigned i = 0; i < at; i++)
+        if (list[i] && strcmp(list[i], list[at]) == 0)
+            return true;
+    return false;
+}
+
+static void check_recorded(struct checker *k, const struct outline_section *s,
+                           const struct config_model *m, enum section_id of)
+{
+    const struct config_key *row = key(of, "headers");
+    unsigned n = outline_has(s, row) && m->predict_headers ? m->predict_header_count : 0;
+    for (unsigned i = 0; i < n; i++) {
+        const char *name = m->predict_headers[i];
+        if (!name)
+            continue;
+        if (!is_header_name(view_str(name)))
+            config_error_add(k->errors, outline_line(s, row),
+                             "headers: expected names of at most 64 of a-z 0-9 - _, got \"%.40s\"",
+                             name);
+        else if (is_secret(view_str(name)))
+            config_error_add(k->errors, outline_line(s, row),
+                             "headers: %s is a secret, and would be recorded", name);
+        else if (came_before(m->predict_headers, i))
+            config_error_add(k->errors, outline_line(s, row), "headers: %s came twice", name);
+    }
+}
+
+// What records hold, of all models or of one.
+static void check_records(struct checker *k, const struct outline_section *s,
+                          const struct config_model *m, enum section_id of)
+{
+    check_redact(k, s, m, of);
+    check_recorded(k, s, m, of);
 }
 
 static void check_predictions(struct checker *k, const struct outline_section *s)
@@ -229,13 +283,23 @@ static void check_predictions(struct checker *k, const struct outline_section *s
         config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "instance")),
                          "instance: expected at most 64 of A-Z a-z 0-9 . _ -, got \"%.40s\"",
                          p->instance);
-    check_redact(k, s, &k->c->unlisted, SECTION_PREDICTIONS);
+    if (p->archive && !p->file)
+        config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "archive")),
+                         "archive: needs file beside it");
+    if (p->archive_keep_us > 0 && !p->archive)
+        config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "archive_keep")),
+                         "archive_keep: needs archive beside it");
+    if (p->archive && p->keep_us > 0 && p->keep_us < 2 * 24 * 3600000000ull)
+        config_error_add(k->errors, outline_line(s, key(SECTION_PREDICTIONS, "keep")),
+                         "keep: files would be gone before they are archived: expected 0, or 2d or "
+                         "more");
+    check_records(k, s, &k->c->unlisted, SECTION_PREDICTIONS);
 }
 
 static void check_model(struct checker *k, const struct outline_section *s, unsigned index)
 {
     check_chain(k, s, &k->c->models[index]);
-    check_redact(k, s, &k->c->models[index], SECTION_MODEL_PREDICTIONS);
+    check_records(k, s, &k->c->models[index], SECTION_MODEL_PREDICTIONS);
     check_rules(k, s, &k->c->models[index], SECTION_MODEL);
 }
 
@@ -314,23 +378,6 @@ static void check_store(struct checker *k, const struct outline_section *s)
         config_error_add(k->errors, outline_line(s, key(SECTION_STORE, "deployment")),
                          "deployment: expected at most 64 of A-Z a-z 0-9 . _ -, got \"%.40s\"",
                          c->deployment);
-}
-
-// Its values are shown: in the access log, to who may see /status.
-static bool is_secret(struct view header)
-{
-    return view_is(header, "authorization") || view_is(header, "proxy-authorization") ||
-           view_is(header, "cookie");
-}
-
-static bool is_header_name(struct view v)
-{
-    for (size_t i = 0; i < v.n; i++) {
-        char c = v.p[i];
-        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_'))
-            return false;
-    }
-    return v.n > 0 && v.n <= 64;
 }
 
 static void check_tenant(struct checker *k)

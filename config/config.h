@@ -99,11 +99,16 @@ struct config_model {
     uint32_t predict_ppm;                     // share, in millionths
     uint32_t predict_inputs, predict_outputs; // enum config_recorded
     bool predict_required;                    // no room for the record: no prediction
-    const char *const *redact; // [redact_count] "input:NAME", "output:NAME", "tenant"
+    bool predict_parameters;
+    const char *const *predict_headers; // [predict_header_count] in lower case; differ
+    unsigned predict_header_count;
+    // "input:NAME", "output:NAME", "header:NAME", "parameter:NAME", "tenant"
+    const char *const *redact; // [redact_count]
     unsigned redact_count;
 };
 enum config_recorded { RECORDED_NONE, RECORDED_HASH, RECORDED_FULL };
 #define CONFIG_MAX_REDACT 32
+#define CONFIG_MAX_RECORDED 16 // header fields
 #define CONFIG_MAX_FALLBACK 16
 #define CONFIG_DEFAULT "default" // in a fallback: the answer that default_answer has
 #define CONFIG_CACHED "cached"   // and what is kept, stale as it may be
@@ -163,7 +168,9 @@ struct config_predictions {
     uint64_t ring_bytes;  // of each loop
     uint64_t flush_us;
     uint64_t rotate_bytes, rotate_us;
-    uint64_t keep_us; // 0: for ever
+    uint64_t keep_us;         // 0: for ever
+    const char *archive;      // directory of days; NULL: none
+    uint64_t archive_keep_us; // of them; 0: for ever
 };
 
 struct config_health { // probes of a worker

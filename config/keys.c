@@ -185,8 +185,14 @@ const struct config_section config_sections[SECTION_KINDS] = {
         "The same of the outputs, at every level."), .choices = "none|hash|full"}, \
     {.name = "required", NUMBER_IN(section, strukt, KEY_BOOL, in predict_required, 0, 1, no, \
         "true: without room for its record a request is answered 503. Else it is answered, and the oldest records go.")}, \
+    {.name = "parameters", NUMBER_IN(section, strukt, KEY_BOOL, in predict_parameters, 0, 1, no, \
+        "true: parameters that the model's worker is told of; those of an input where `inputs` is full. None at level 1 of the " \
+        "model and above.")}, \
+    {.name = "headers", LIST_IN(section, strukt, KEY_WORDS, in predict_headers, in predict_header_count, CONFIG_MAX_RECORDED, \
+        "Fields of the request's head, or metadata, that are recorded, in lower case, such as {\"x-country\"}.")}, \
     {.name = "redact", LIST_IN(section, strukt, KEY_WORDS, in redact, in redact_count, CONFIG_MAX_REDACT, \
-        "\"input:NAME\", \"output:NAME\": neither values nor a hash of that tensor; \"tenant\".")},
+        "\"input:NAME\", \"output:NAME\": neither values nor a hash of that tensor; \"header:NAME\", \"parameter:NAME\", " \
+        "\"tenant\": left out.")},
 
 const struct config_key config_keys[] = {
     {.name = "loops", NUMBER(SECTION_TOP, KEY_COUNT, loops, 0, 256, "0",
@@ -264,6 +270,11 @@ const struct config_key config_keys[] = {
         "So is one at each multiple of this by UTC's clock.")},
     {.name = "keep", NUMBER(SECTION_PREDICTIONS, KEY_DURATION, predictions.keep_us, 0, 3650 * 24 * HOUR, "0",
         "Closed files of this instance that are older are removed. 0: none are.")},
+    {.name = "archive", TEXT_IN(SECTION_PREDICTIONS, config, KEY_PATH, predictions.archive,
+        "Directory where closed files of days that are over (UTC) are put together, a file a day; they are removed from `file`. "
+        "Made when it is not there.")},
+    {.name = "archive_keep", NUMBER(SECTION_PREDICTIONS, KEY_DURATION, predictions.archive_keep_us, 0, 3650 * 24 * HOUR, "0",
+        "Files of days that have been over for longer are removed. 0: none are.")},
 
     {.name = "command", LIST_IN(SECTION_WORKER, config_worker, KEY_WORDS, command, command_count, 256,
         "Program and arguments of a local worker; `--listen` and `--liveness-fd` are added. A name "
@@ -496,7 +507,7 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 1 + 4 + 2,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 1 + 4 + 2 + 4 + 2,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

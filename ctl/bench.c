@@ -23,6 +23,7 @@ static const char help[] =
     "                     compared with recorded outputs\n"
     "  --speed FACTOR     replay: so many times as fast (1)\n"
     "  --tolerance T      replay: numbers so far apart are equal, absolute or relative (1e-5)\n"
+    "  --tenant-header NAME  replay: the field of a head that says whose a request is\n"
     "  --model MODEL      the model to ask; replay: in place of the recorded ones\n"
     "  --body FILE        the request to send, JSON of the Open Inference Protocol\n"
     "  --rate R           so many requests a second, with exponential gaps (100)\n"
@@ -39,7 +40,7 @@ static const char help[] =
 
 struct bench_options {
     struct bench_target target;
-    const char *replay, *model, *body;
+    const char *replay, *model, *body, *tenant_header;
     double speed, rate;
     unsigned long requests, seed;
     bool json;
@@ -99,6 +100,8 @@ static bool read_value(struct bench_options *o, const char *name, const char *te
         o->replay = text;
     else if (strcmp(name, "model") == 0)
         o->model = text;
+    else if (strcmp(name, "tenant-header") == 0)
+        o->tenant_header = text;
     else
         o->body = text;
     return true;
@@ -111,6 +114,8 @@ static bool check(const struct bench_options *o)
         wrong = "expected http://HOST:PORT";
     else if (o->replay && o->body)
         wrong = "--body goes without --replay";
+    else if (o->tenant_header && (!o->replay || !bench_is_field_name(o->tenant_header)))
+        wrong = "--tenant-header: expected the name of a header field, beside --replay";
     else if (!o->replay && (!o->body || !o->model))
         wrong = "expected --replay FILE, or --model MODEL and --body FILE";
     if (wrong)
@@ -124,6 +129,7 @@ static int read_options(struct bench_options *o, int argc, char **argv)
     static const struct option options[] = {{"replay", required_argument, NULL, 'v'},
                                             {"speed", required_argument, NULL, 'v'},
                                             {"tolerance", required_argument, NULL, 'v'},
+                                            {"tenant-header", required_argument, NULL, 'v'},
                                             {"model", required_argument, NULL, 'v'},
                                             {"body", required_argument, NULL, 'v'},
                                             {"rate", required_argument, NULL, 'v'},
@@ -159,10 +165,11 @@ static int read_records(const struct bench_options *o, struct bench_trace *t)
     char *line = NULL;
     size_t room = 0;
     bool ok = true;
+    const struct bench_again how = {.model = o->model, .tenant_header = o->tenant_header};
     if (!f)
         return complain(o->replay, strerror(errno));
     for (ssize_t n; ok && (n = getline(&line, &room, f)) > 0;)
-        ok = bench_trace_add(t, view_of(line, (size_t)n), o->model);
+        ok = bench_trace_add(t, view_of(line, (size_t)n), &how);
     free(line);
     if (f != stdin)
         fclose(f);

@@ -14,7 +14,8 @@ struct bench_slot { // one connection's worth
     struct bench_request *request; // NULL: none is under way
     struct buffer answer;
     char url[URL_BYTES];
-    struct bench_slot *next; // free ones
+    struct curl_slist *fields; // of that request; NULL: those of all
+    struct bench_slot *next;   // free ones
 };
 
 struct bench_world {
@@ -47,6 +48,19 @@ static size_t on_body(char *p, size_t size, size_t n, void *ctx)
     return buffer_append(&s->answer, p, size * n) ? size * n : 0;
 }
 
+// What every request says of itself, and those of its own.
+static struct curl_slist *make_fields(const json_t *own)
+{
+    struct curl_slist *all = curl_slist_append(NULL, "Content-Type: application/json");
+    bool ok = all && curl_slist_append(all, "Expect:");
+    for (size_t i = 0; ok && i < json_array_size(own); i++)
+        ok = curl_slist_append(all, json_string_value(json_array_get(own, i))) != NULL;
+    if (ok)
+        return all;
+    curl_slist_free_all(all);
+    return NULL;
+}
+
 static bool begin(struct bench_world *w, struct bench_request *r)
 {
     struct bench_slot *s = w->spare;
@@ -56,6 +70,9 @@ static bool begin(struct bench_world *w, struct bench_request *r)
     curl_easy_setopt(s->easy, CURLOPT_URL, s->url);
     curl_easy_setopt(s->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(body));
     curl_easy_setopt(s->easy, CURLOPT_POSTFIELDS, body);
+    if (json_array_size(r->fields) > 0 && !(s->fields = make_fields(r->fields)))
+        return false;
+    curl_easy_setopt(s->easy, CURLOPT_HTTPHEADER, s->fields ? s->fields : w->fields);
     if (curl_multi_add_handle(w->multi, s->easy) != CURLM_OK)
         return false;
     s->request = r;
@@ -88,6 +105,8 @@ static void end(struct bench_world *w, const CURLMsg *m)
     s->request->took_us = since(w) - s->request->due_us;
     judge(w, s);
     curl_multi_remove_handle(w->multi, s->easy);
+    curl_slist_free_all(s->fields);
+    s->fields = NULL;
     s->request = NULL;
     s->next = w->spare;
     w->spare = s;
@@ -138,7 +157,6 @@ static bool make_slot(struct bench_world *w, struct bench_slot *s)
     curl_easy_setopt(s->easy, CURLOPT_PRIVATE, s);
     curl_easy_setopt(s->easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(s->easy, CURLOPT_WRITEDATA, s);
-    curl_easy_setopt(s->easy, CURLOPT_HTTPHEADER, w->fields);
     curl_easy_setopt(s->easy, CURLOPT_TIMEOUT_MS, w->target->timeout_ms);
     curl_easy_setopt(s->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(s->easy, CURLOPT_PROXY, ""); // nothing of the environment is followed
@@ -152,8 +170,7 @@ bool bench_run(const struct bench_target *target, struct bench_trace *t, struct 
     struct bench_world w = {.target = target, .trace = t, .result = out};
     unsigned n = 0;
     *out = (struct bench_result){0};
-    w.fields = curl_slist_append(NULL, "Content-Type: application/json");
-    w.fields = curl_slist_append(w.fields, "Expect:");
+    w.fields = make_fields(NULL);
     w.multi = curl_multi_init();
     w.slots = mem_zalloc(target->connections * sizeof(*w.slots));
     bool ok = w.fields && w.multi && w.slots;
@@ -166,6 +183,7 @@ bool bench_run(const struct bench_target *target, struct bench_trace *t, struct 
         if (w.slots[i].request)
             curl_multi_remove_handle(w.multi, w.slots[i].easy);
         curl_easy_cleanup(w.slots[i].easy);
+        curl_slist_free_all(w.slots[i].fields);
         buffer_deinit(&w.slots[i].answer);
     }
     curl_multi_cleanup(w.multi);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 static struct bench_request *grow(struct bench_trace *t)
 {
@@ -62,9 +63,9 @@ static bool is_whole(const json_t *inputs)
     return json_array_size(inputs) > 0;
 }
 
-static char *body_of(json_t *inputs)
+static char *body_of(json_t *inputs, json_t *parameters)
 {
-    json_t *body = json_pack("{s:O}", "inputs", inputs);
+    json_t *body = json_pack("{s:O, s:O*}", "inputs", inputs, "parameters", parameters);
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     char *own = text ? copy(text, strlen(text)) : NULL;
     free(text);
@@ -72,15 +73,97 @@ static char *body_of(json_t *inputs)
     return own;
 }
 
-static bool add(struct bench_trace *t, json_t *record, const char *model)
+// ---- the head ------------------------------------------------------------------------------------------
+
+bool bench_is_field_name(const char *name)
 {
-    json_t *inputs = json_object_get(record, "inputs"),
-           *outputs = json_object_get(record, "outputs");
+    return *name &&
+           name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                             "!#$%&'*+-.^_`|~")] == '\0';
+}
+
+static bool is_field_value(const char *value)
+{
+    for (; *value; value++)
+        if ((*value >= 0 && *value < ' ' && *value != '\t') || *value == 0x7f)
+            return false;
+    return true;
+}
+
+// Of this body and this connection; or of another protocol's.
+static bool is_own_field(const char *name)
+{
+    static const char *const names[] = {"accept-encoding",
+                                        "connection",
+                                        "expect",
+                                        "host",
+                                        "keep-alive",
+                                        "te",
+                                        "trailer",
+                                        "upgrade",
+                                        "transfer-encoding",
+                                        "inference-header-content-length"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcasecmp(name, names[i]) == 0)
+            return true;
+    return strncasecmp(name, "content-", 8) == 0 || strncasecmp(name, "grpc-", 5) == 0;
+}
+
+// An empty one is written so (curl_easy_setopt, CURLOPT_HTTPHEADER).
+static bool put_field(json_t *fields, const char *name, const char *value)
+{
+    return json_array_append_new(fields, *value ? json_sprintf("%s: %s", name, value)
+                                                : json_sprintf("%s;", name)) == 0;
+}
+
+static bool can_send(json_t *headers)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach(headers, name, value)
+    {
+        const char *text = json_string_value(value);
+        if (!text || strlen(text) != json_string_length(value) || !bench_is_field_name(name) ||
+            !is_field_value(text))
+            return false;
+    }
+    return true;
+}
+
+static bool make_fields(json_t **fields, json_t *headers, const char *tenant_header,
+                        const char *tenant)
+{
+    const char *name;
+    json_t *value;
+    bool ok = (*fields = json_array()) != NULL, told = false;
+    json_object_foreach(headers, name, value)
+    {
+        told |= tenant_header && strcasecmp(name, tenant_header) == 0; // twice would be refused
+        ok = ok && (is_own_field(name) || put_field(*fields, name, json_string_value(value)));
+    }
+    return ok && (told || !tenant_header || !*tenant || put_field(*fields, tenant_header, tenant));
+}
+
+// ---- a record ------------------------------------------------------------------------------------------
+
+// All that was asked is there, and can be sent.
+static bool can_ask(json_t *record)
+{
+    json_t *parameters = json_object_get(record, "parameters"),
+           *headers = json_object_get(record, "headers");
+    return strcmp(text_of(record, "outcome"), "ok") == 0 && !json_object_get(record, "cut") &&
+           is_whole(json_object_get(record, "inputs")) &&
+           (!parameters || json_is_object(parameters)) && (!headers || json_is_object(headers)) &&
+           can_send(headers) && is_field_value(text_of(record, "tenant"));
+}
+
+static bool add(struct bench_trace *t, json_t *record, const struct bench_again *how)
+{
+    json_t *outputs = json_object_get(record, "outputs");
     uint64_t at_us = time_of(text_of(record, "time"));
     uint64_t took_us = (uint64_t)json_integer_value(json_object_get(record, "total_us"));
-    const char *asked = model ? model : text_of(record, "model");
-    if (strcmp(text_of(record, "outcome"), "ok") != 0 || !is_whole(inputs) || !*asked ||
-        at_us <= took_us) {
+    const char *asked = how->model ? how->model : text_of(record, "model");
+    if (!can_ask(record) || !*asked || at_us <= took_us) {
         t->passed_over++;
         return true;
     }
@@ -89,16 +172,18 @@ static bool add(struct bench_trace *t, json_t *record, const char *model)
         return false;
     r->due_us = at_us - took_us; // its time is that of its answer
     r->model = copy(asked, strlen(asked));
-    r->body = body_of(inputs);
+    r->body = body_of(json_object_get(record, "inputs"), json_object_get(record, "parameters"));
     r->outputs = is_whole(outputs) ? json_incref(outputs) : NULL;
     t->n++;
-    return r->model && r->body;
+    return make_fields(&r->fields, json_object_get(record, "headers"), how->tenant_header,
+                       text_of(record, "tenant")) &&
+           r->model && r->body;
 }
 
-bool bench_trace_add(struct bench_trace *t, struct view line, const char *model)
+bool bench_trace_add(struct bench_trace *t, struct view line, const struct bench_again *how)
 {
     json_t *record = json_loadb(line.p, line.n, JSON_ALLOW_NUL, NULL);
-    bool ok = json_is_object(record) && add(t, record, model);
+    bool ok = json_is_object(record) && add(t, record, how);
     json_decref(record);
     return ok;
 }
@@ -145,6 +230,7 @@ void bench_trace_free(struct bench_trace *t)
         mem_free(t->at[i].model);
         mem_free(t->at[i].body);
         json_decref(t->at[i].outputs);
+        json_decref(t->at[i].fields);
     }
     mem_free(t->at);
     mem_free(t->body);

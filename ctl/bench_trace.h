@@ -10,6 +10,7 @@ struct bench_request {
     uint64_t due_us; // since the begin
     char *model;
     char *body;      // NULL: the trace's
+    json_t *fields;  // lines for its head, "NAME: VALUE"; NULL: none
     json_t *outputs; // as they were recorded; NULL: they were not
     // out
     uint64_t took_us; // from due_us to the end of the answer
@@ -21,12 +22,20 @@ struct bench_trace {
     size_t n, room;
     char *body; // of those that have none of their own
     uint64_t
-        passed_over; // records without all of their inputs, or of a request that was not answered
+        passed_over; // records without all that was asked, or of a request that was not answered
 };
 
-// A record of the log (sluicectl log export); model: to be asked in place of its own; NULL: its own. What cannot be asked
-// again is passed over. False: out of memory, or it is no record.
-bool bench_trace_add(struct bench_trace *t, struct view line, const char *model);
+struct bench_again {           // how records are asked again; NULL: as they say
+    const char *model;         // in place of their own
+    const char *tenant_header; // the field that says whose they are; NULL: nobody's
+};
+
+// A field of a head that can be sent: no end of a line in it. Names: as HTTP has them (RFC 9110, 5.6.2).
+bool bench_is_field_name(const char *name);
+
+// A record of the log (sluicectl log export). What cannot be asked again is passed over; of its headers those that belong to
+// the connection and the body are not sent, as these are others. False: out of memory, or it is no record.
+bool bench_trace_add(struct bench_trace *t, struct view line, const struct bench_again *how);
 // After the last one: in the order of their time, from the first one on, so many times as fast.
 void bench_trace_sort(struct bench_trace *t, double speed);
 // n requests for that body at `rate` a second, with exponential gaps (a Poisson process). False: out of memory.

@@ -198,7 +198,7 @@ static bool is_id(const char *word)
 static bool is_for_log(const struct ctl_command *c, const struct ctl_options *o)
 {
     return o->since || (o->model && !c->load) || o->format || o->deployment || o->config || o->password_file ||
-           o->cert_file || o->key_file || o->tls;
+           o->cert_file || o->key_file || o->tls || o->keep;
 }
 
 bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
@@ -214,7 +214,7 @@ bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
         snprintf(
             why, OPTIONS_ERROR,
             "%s: --since, --model, --format, --deployment, --config, --password-file, --cert-file, "
-            "--key-file and --tls belong to log",
+            "--key-file, --tls and --keep belong to log",
             c->name);
     else if (c->check != level_check_set && (o->for_ || (o->why && !c->behind)))
         snprintf(why, OPTIONS_ERROR,

@@ -47,7 +47,7 @@ _sluicectl() {
     done
     if [[ $word == -* ]]; then
         [[ $command != drain ]] || options+=' --wait'
-        [[ $command != log ]] || options+=' --since --model --format --deployment --config --password-file --cert-file --key-file --tls'
+        [[ $command != log ]] || options+=' --since --model --format --deployment --keep --config --password-file --cert-file --key-file --tls'
         [[ $command != top ]] || options+=' --once'
         [[ "$command $verb" != 'level set' ]] || options+=' --for --why'
         [[ "$command $verb" != experiment\ @(weights|pause|resume|rollback|promote|delete) ]] || options+=' --why --revision'

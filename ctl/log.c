@@ -1,9 +1,9 @@
 #include "ctl/log.h"
 
+#include "archive/archive.h"
 #include "base/date.h"
 #include "ctl/clock.h"
 #include "ctl/complain.h"
-#include "ctl/log_archive.h"
 #include "ctl/log_row.h"
 #include "ctl/log_source.h"
 #include "ctl/units.h"
@@ -50,6 +50,8 @@ bool log_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
         return false;
     if (o->format && !is(o->format, "jsonl") && !is(o->format, "csv"))
         return refuse(why, "--format jsonl or csv", o->format);
+    if (o->keep && (!archive || units_seconds(o->keep) == 0))
+        return refuse(why, "--keep as \"30d\" or \"12h\", behind archive", o->keep);
     if (o->since && units_seconds(o->since) == 0 && strspn(o->since, "0123456789-:.TZ") < 10)
         return refuse(why, "--since as \"90s\", \"2h\", \"1d\" or \"2026-01-02T03:04:05Z\"",
                       o->since);
@@ -180,7 +182,21 @@ static enum ctl_exit read_log(const struct ctl_options *o)
     return end;
 }
 
+static enum ctl_exit archive(const struct ctl_options *o)
+{
+    struct archive_job job = {.directory = o->more[0],
+                              .to = o->more[1],
+                              .keep_us = (uint64_t)units_seconds(o->keep) * 1000000};
+    struct archive_done done;
+    enum archive_end end = archive_run(&job, (uint64_t)time(NULL) * 1000000, &done);
+    if (end == ARCHIVE_BUSY)
+        return complain(CTL_REFUSED, "%s: somebody else archives there just now", job.to);
+    printf("%u files taken, %u removed", done.taken, done.removed);
+    printf(job.keep_us > 0 ? ", %u days removed\n" : "\n", done.days);
+    return end == ARCHIVE_DONE ? CTL_DONE : complain(CTL_REFUSED, "%s", done.why);
+}
+
 enum ctl_exit log_run(const struct ctl_options *o)
 {
-    return is(o->argument, "archive") ? log_archive(o->more[0], o->more[1]) : read_log(o);
+    return is(o->argument, "archive") ? archive(o) : read_log(o);
 }

@@ -3,10 +3,10 @@
 #include "base/json.h"
 
 static const char *const columns[] = {
-    "record",   "instance", "loop",       "time",    "id",       "tenant",   "model",
-    "answered", "version",  "experiment", "variant", "outcome",  "source",   "age_s",
-    "level",    "rows",     "batch",      "reason",  "parse_us", "queue_us", "compute_us",
-    "total_us", "attempts", "inputs",     "outputs",
+    "record",   "instance", "loop",       "time",    "id",       "tenant",     "model",
+    "answered", "version",  "experiment", "variant", "outcome",  "source",     "age_s",
+    "level",    "rows",     "batch",      "reason",  "parse_us", "queue_us",   "compute_us",
+    "total_us", "attempts", "inputs",     "outputs", "headers",  "parameters", "cut",
 };
 _Static_assert(sizeof(columns) / sizeof(columns[0]) == LOG_COLUMNS, "all of them");
 

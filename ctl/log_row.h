@@ -5,7 +5,7 @@
 #include "base/arena.h"
 #include "base/buffer.h"
 
-#define LOG_COLUMNS 25
+#define LOG_COLUMNS 28
 
 struct log_row {
     struct view

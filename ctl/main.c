@@ -72,6 +72,7 @@ static const char help[] =
     "and "
     "its key\n"
     "  --tls              log: to Sentinels and Clusters too, as rediss:// to a server alone\n"
+    "  --keep TIME        log archive: remove days that are older (30d)\n"
     "  --json             what the gateway answered, for programs; watch, top: a line of JSON "
     "each\n"
     "  --wait             drain: come back when the gateway has ended\n"

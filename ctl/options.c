@@ -33,6 +33,7 @@ static const struct option_row rows[] = {
     {"--cert-file", false, offsetof(struct ctl_options, cert_file)},
     {"--key-file", false, offsetof(struct ctl_options, key_file)},
     {"--tls", true, offsetof(struct ctl_options, tls)},
+    {"--keep", false, offsetof(struct ctl_options, keep)},
     {"--json", true, offsetof(struct ctl_options, json)},
     {"--wait", true, offsetof(struct ctl_options, wait)},
     {"--once", true, offsetof(struct ctl_options, once)},

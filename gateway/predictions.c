@@ -402,6 +402,7 @@ void predictions_adopt(struct predictions *p, struct config *c, struct store_pla
 {
     if (!p->loop)
         return; // it was never on, and is not now
+    archiver_move(&p->archiver, c);
     struct predictions_plan *plan = mem_must_zero(sizeof(*plan));
     *plan = (struct predictions_plan){.task.fn = on_plan,
                                       .predictions = p,
@@ -449,9 +450,9 @@ bool predictions_prepare(struct predictions *p, const struct config *c, char why
         return true;
     if (c->predictions.file && !record_files_check(c->predictions.file, why))
         return false;
-    if (p->loop || start(p))
+    if ((p->loop || start(p)) && (!c->predictions.archive || archiver_start(&p->archiver)))
         return true;
-    snprintf(why, FILE_WHY, "predictions: the writer's thread: %s", strerror(errno));
+    snprintf(why, FILE_WHY, "predictions: its threads: %s", strerror(errno));
     return false;
 }
 
@@ -466,6 +467,7 @@ struct predictions *predictions_new(struct gateway *g)
         p->words[i].gateway = g;
         p->words[i].task.fn = on_word;
     }
+    archiver_init(&p->archiver, g);
     p->go_on.fn = on_go_on;
     p->look.fn = on_look;
     buffer_init(&p->lines);
@@ -495,6 +497,7 @@ void predictions_stop(struct predictions *p)
 {
     if (!p || !p->loop)
         return;
+    archiver_stop(&p->archiver);
     for (unsigned i = 0; i < p->n; i++)
         chunks_end(&p->lanes[i].chunks);
     p->end.fn = on_end;

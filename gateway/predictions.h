@@ -12,6 +12,7 @@
 #ifndef SLUICE_GATEWAY_PREDICTIONS_H
 #define SLUICE_GATEWAY_PREDICTIONS_H
 
+#include "gateway/archiver.h"
 #include "gateway/chunks.h"
 #include "gateway/file.h"
 #include "gateway/record_files.h"
@@ -56,6 +57,7 @@ struct predictions {
     _Atomic uint64_t written, lost; // records
     struct record_files files;
     struct record_stream stream;
+    struct archiver archiver;
 
     // the writer's
     struct config *config; // one reference; NULL: nothing is written

@@ -53,6 +53,12 @@ void predictions_metrics(struct prom *o, const struct gateway *g)
         {"sluice_predictions_files_cut_total", "counter",
          "Files of an earlier process that were cut behind their last whole frame.",
          count_get(&log->files.cut)},
+        {"sluice_predictions_archived_total", "counter", "Closed files that were put into a day's.",
+         count_get(&log->archiver.taken)},
+        {"sluice_predictions_archive_errors_total", "counter",
+         "Looks after which not all of them were; tried again.", count_get(&log->archiver.errors)},
+        {"sluice_predictions_archive_days_removed_total", "counter",
+         "Files of days that were removed, being old.", count_get(&log->archiver.days)},
     };
     for (unsigned i = 0; i < N(rows); i++) {
         prom_family(o, rows[i].name, rows[i].type, rows[i].help);

@@ -44,7 +44,9 @@ bool record_promise(struct request *r, const struct model *m, struct error *e)
     const struct config_predictions *log = &p->snap->config->predictions;
     if (!c->predict_required)
         return true;
-    size_t n = PROMISED + (c->predict_inputs == RECORDED_FULL ? log->max_bytes : 0) +
+    bool said = c->predict_parameters || c->predict_header_count > 0;
+    size_t n = PROMISED + (said ? PREDICTION_SAID : 0) +
+               (c->predict_inputs == RECORDED_FULL ? log->max_bytes : 0) +
                (c->predict_outputs == RECORDED_FULL ? log->max_bytes : 0);
     if (chunks_promise(&p->lane->chunks, n, log->ring_bytes)) {
         r->promised = n;
@@ -97,6 +99,20 @@ static void fill_texts(const struct request *r, struct view text[PREDICTION_TEXT
     text[PREDICTION_ATTEMPTS] = m->attempts;
 }
 
+// Of a field that came twice the first counts. Returns how many.
+static unsigned fill_headers(const struct request *r, const struct config_model *c,
+                             struct param to[CONFIG_MAX_RECORDED])
+{
+    unsigned n = 0;
+    for (unsigned i = 0; i < c->predict_header_count; i++) {
+        const char *name = c->predict_headers[i];
+        struct view value = exchange_header(r->serving.ex, name);
+        if (value.p)
+            to[n++] = (struct param){.key = view_str(name), .type = PARAM_STRING, .s = value};
+    }
+    return n;
+}
+
 static void fill_facts(const struct request *r, struct prediction_facts *f)
 {
     const struct answer_meta *m = &r->serving.meta;
@@ -123,7 +139,10 @@ static void record(struct request *r, const struct config_model *c)
     struct record_lane *l = r->part->lane;
     const struct config_predictions *log = &r->part->snap->config->predictions;
     bool answered = r->infer.error.status == STATUS_OK;
-    struct prediction p = {.request = &r->infer.request,
+    struct param headers[CONFIG_MAX_RECORDED];
+    struct prediction p = {.headers = headers,
+                           .n_headers = fill_headers(r, c, headers),
+                           .request = &r->infer.request,
                            .answer = answered ? r->infer.answer : NULL};
     fill_texts(r, p.text);
     fill_facts(r, &p.facts);
@@ -131,6 +150,7 @@ static void record(struct request *r, const struct config_model *c)
     struct prediction_rules rules = {.inputs = p.facts.level > 0 ? DETAIL_NONE : c->predict_inputs,
                                      .outputs = c->predict_outputs,
                                      .most = log->max_bytes,
+                                     .parameters = p.facts.level == 0 && c->predict_parameters,
                                      .redact = c->redact,
                                      .redacts = c->redact_count};
     uint64_t handed = chunks_handed(&l->chunks);

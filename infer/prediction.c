@@ -28,6 +28,77 @@ static struct view text_of(const struct prediction *p, const struct prediction_r
     return cut(p->text[i], PREDICTION_TEXT);
 }
 
+// ---- headers and parameters ----------------------------------------------------------------------------
+
+static struct view value_of(const struct param *p)
+{
+    if (p->type == PARAM_STRING)
+        return p->s;
+    return p->type == PARAM_BOOL ? view_of(&p->b, sizeof(p->b)) : view_of(&p->u, sizeof(p->u));
+}
+
+static size_t said_bytes(const struct param *p)
+{
+    return packed_up(sizeof(struct packed_said) + p->key.n + value_of(p).n);
+}
+
+static size_t room_of_list(const struct param *list, unsigned n)
+{
+    size_t bytes = 0;
+    for (unsigned i = 0; i < n && bytes < PREDICTION_SAID; i++)
+        bytes += said_bytes(&list[i]);
+    return bytes;
+}
+
+// Of all lists.
+static size_t room_of_said(const struct prediction *p, const struct prediction_rules *r)
+{
+    const struct infer_request *q = p->request;
+    size_t n = room_of_list(p->headers, p->n_headers);
+    if (r->parameters)
+        n += room_of_list(q->params, q->n_params);
+    for (unsigned i = 0; r->parameters && r->inputs == DETAIL_FULL && i < q->n_inputs; i++)
+        if (q->inputs[i].params)
+            n += room_of_list(q->inputs[i].params->at, q->inputs[i].params->n);
+    return n < PREDICTION_SAID ? n : PREDICTION_SAID;
+}
+
+static char *pack_one(char *at, const struct param *p)
+{
+    struct view value = value_of(p);
+    *(struct packed_said *)at = (struct packed_said){
+        .key = (uint16_t)p->key.n, .type = (uint8_t)p->type, .bytes = (uint32_t)value.n};
+    char *to = at + sizeof(struct packed_said);
+    if (p->key.n > 0)
+        memcpy(to, p->key.p, p->key.n);
+    if (value.n > 0)
+        memcpy(to + p->key.n, value.p, value.n);
+    return at + said_bytes(p);
+}
+
+// Each whole, or not at all. *kept: how many.
+static char *pack_list(char *at, struct packed_head *h, const struct prediction_rules *r,
+                       const char *kind, const struct param *list, unsigned n, uint16_t *kept)
+{
+    for (const struct param *p = list; p < list + n; p++) {
+        size_t bytes = said_bytes(p);
+        if (bytes > PREDICTION_SAID - h->said) {
+            h->cut++;
+        } else if (r->redacts == 0 || !is_redacted(r, kind, p->key)) {
+            at = pack_one(at, p);
+            h->said = (uint16_t)(h->said + bytes);
+            ++*kept;
+        }
+    }
+    return at;
+}
+
+static char *pack_parameters(char *at, struct packed_head *h, const struct prediction_rules *r,
+                             const struct param *list, unsigned n, uint16_t *kept)
+{
+    return r->parameters ? pack_list(at, h, r, "parameter:", list, n, kept) : at;
+}
+
 // ---- the two sides -------------------------------------------------------------------------------------
 
 struct values { // of one side
@@ -157,7 +228,8 @@ static uint64_t kept_of(const struct values *v, unsigned i, const struct tensor 
 }
 
 static char *pack_tensor(char *at, const struct values *v, unsigned i,
-                         const struct prediction_rules *r, struct packed_side *s)
+                         const struct prediction_rules *r, struct packed_side *s,
+                         struct packed_head *h)
 {
     struct packed_tensor *p = (struct packed_tensor *)at;
     struct tensor t = tensor_at(v, i);
@@ -182,26 +254,31 @@ static char *pack_tensor(char *at, const struct values *v, unsigned i,
     struct packing k = {at};
     if (p->kept > 0)
         each_part(v, i, p->kept, put_copied, &k);
-    return at + packed_up(p->kept);
+    at += packed_up(p->kept);
+    if (v->side == SIDE_INPUTS && t.params && !hidden)
+        at = pack_parameters(at, h, r, t.params->at, t.params->n, &p->parameters);
+    return at;
 }
 
-static char *pack_full(char *at, const struct values *v, const struct prediction_rules *r)
+static char *pack_full(char *at, const struct values *v, const struct prediction_rules *r,
+                       struct packed_head *h)
 {
     struct packed_side *s = (struct packed_side *)at;
     *s = (struct packed_side){.detail = DETAIL_FULL, .n = (uint16_t)v->n};
     at += sizeof(*s);
     for (unsigned i = 0; i < v->n; i++)
-        at = pack_tensor(at, v, i, r, s);
+        at = pack_tensor(at, v, i, r, s, h);
     return at;
 }
 
-static char *pack_side(char *at, const struct values *v, const struct prediction_rules *r)
+static char *pack_side(char *at, const struct values *v, const struct prediction_rules *r,
+                       struct packed_head *h)
 {
     enum prediction_detail detail = v->n > 0 ? detail_of(r, v->side) : DETAIL_NONE;
     if (detail == DETAIL_HASH)
         return pack_hash(at, v, r);
     if (detail == DETAIL_FULL)
-        return pack_full(at, v, r);
+        return pack_full(at, v, r, h);
     *(struct packed_side *)at = (struct packed_side){.detail = DETAIL_NONE};
     return at + sizeof(struct packed_side);
 }
@@ -228,7 +305,7 @@ size_t prediction_room(const struct prediction *p, const struct prediction_rules
     size_t n = sizeof(struct packed_head);
     for (unsigned i = 0; i < PREDICTION_TEXTS; i++)
         n += p->text[i].n < PREDICTION_TEXT ? p->text[i].n : PREDICTION_TEXT;
-    n = packed_up(n);
+    n = packed_up(n) + room_of_said(p, r);
     for (unsigned side = 0; side < PACKED_SIDES; side++) {
         struct values v = values_of(p, side);
         n += room_of_side(&v, r);
@@ -241,6 +318,7 @@ size_t prediction_pack(void *to, const struct prediction *p, const struct predic
     struct packed_head *h = to;
     char *start = to, *at = start + sizeof(*h);
     h->facts = p->facts;
+    h->headers = h->parameters = h->said = h->cut = 0;
     for (unsigned i = 0; i < PREDICTION_TEXTS; i++) {
         struct view v = text_of(p, r, i);
         h->text[i] = (uint16_t)v.n;
@@ -249,9 +327,12 @@ size_t prediction_pack(void *to, const struct prediction *p, const struct predic
         at += v.n;
     }
     at = start + packed_up((size_t)(at - start));
+    const struct infer_request *q = p->request;
+    at = pack_list(at, h, r, "header:", p->headers, p->n_headers, &h->headers);
+    at = pack_parameters(at, h, r, q->params, q->n_params, &h->parameters);
     for (unsigned side = 0; side < PACKED_SIDES; side++) {
         struct values v = values_of(p, side);
-        at = pack_side(at, &v, r);
+        at = pack_side(at, &v, r, h);
     }
     h->bytes = (uint64_t)(at - start);
     return (size_t)h->bytes;

@@ -14,6 +14,8 @@
 
 #define PREDICTION_TEXT 1024 // bytes of each text; the rest is cut
 #define PREDICTION_NAME 128  // of a tensor's name
+#define PREDICTION_SAID                                                                            \
+    8192u // bytes of all its headers and parameters, with 8 of each; of more the last are left out
 #define PREDICTION_HASHED                                                                          \
     (1u << 20) // bytes of a side that are hashed; what is behind them is not looked at
 
@@ -33,8 +35,9 @@ enum prediction_detail { DETAIL_NONE, DETAIL_HASH, DETAIL_FULL };
 
 struct prediction_rules {
     enum prediction_detail inputs, outputs;
-    uint64_t most; // bytes of values of each side; of more the rest is cut
-    // "input:NAME", "output:NAME": no value and no hash of that tensor; "tenant"
+    uint64_t most;   // bytes of values of each side; of more the rest is cut
+    bool parameters; // those that a worker is told of: the request's, and with full inputs theirs
+    // "input:NAME", "output:NAME": no value and no hash of that tensor; "tenant", "header:NAME", "parameter:NAME": left out
     const char *const *redact;
     unsigned redacts;
 };
@@ -52,6 +55,8 @@ struct prediction_facts {
 struct prediction {
     struct prediction_facts facts;
     struct view text[PREDICTION_TEXTS];
+    const struct param *headers; // [n_headers] fields of its head, their names as keys
+    unsigned n_headers;
     const struct infer_request *request;
     const struct slice *answer; // NULL: it was not answered
 };

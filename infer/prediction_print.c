@@ -5,6 +5,7 @@
 
 /* {"record":"1764175000123-0","instance":"gw-1","loop":0,"time":"2026-11-26T16:36:40.123456Z","id":"r7","model":"digits",
  *  "outcome":"ok","source":"model","level":0,"rows":1,"batch":8,"parse_us":3,"queue_us":40,"compute_us":210,"total_us":270,
+ *  "headers":{"x-country":"de"},"parameters":{"top_k":5},
  *  "inputs":{"hash":"…","bytes":256},"outputs":[{"name":"probs","datatype":"FP32","shape":[1,10],"data":[…]}]}        */
 
 // ,"KEY":"value" of what comes from outside; nothing for an empty value.
@@ -179,6 +180,55 @@ static void put_data(struct json_writer *w, enum dtype type, const uint8_t *data
     json_w_array_end(w);
 }
 
+// ---- headers and parameters ----------------------------------------------------------------------------
+
+static void put_said(struct json_writer *w, enum param_type type, const char *p, size_t n)
+{
+    if (type == PARAM_STRING)
+        json_w_string(w, view_of(p, n));
+    else if (type == PARAM_BOOL)
+        json_w_bool(w, *p != 0);
+    else if (type == PARAM_DOUBLE)
+        json_w_f64(w, load_f64(p));
+    else if (type == PARAM_INT64)
+        json_w_i64(w, (int64_t)load_u64(p));
+    else
+        json_w_u64(w, load_u64(p));
+}
+
+// An object of them.
+static const char *print_list(struct json_writer *w, const char *from, unsigned n)
+{
+    json_w_object(w);
+    for (; n > 0; n--) {
+        const struct packed_said *s = (const struct packed_said *)from;
+        const char *key = from + sizeof(*s);
+        json_w_key(w, view_of(key, s->key));
+        put_said(w, s->type, key + s->key, s->bytes);
+        from += packed_up(sizeof(*s) + s->key + s->bytes);
+    }
+    json_w_object_end(w);
+    return from;
+}
+
+static const char *print_said(struct json_writer *w, const struct packed_head *h, const char *from)
+{
+    w->comma = true; // behind the head
+    if (h->headers > 0) {
+        json_w_key(w, VIEW("headers"));
+        from = print_list(w, from, h->headers);
+    }
+    if (h->parameters > 0) {
+        json_w_key(w, VIEW("parameters"));
+        from = print_list(w, from, h->parameters);
+    }
+    if (h->cut > 0)
+        json_put(w, "cut", h->cut);
+    return from;
+}
+
+// ---- the two sides -------------------------------------------------------------------------------------
+
 static const char *print_tensor(struct json_writer *w, const char *from)
 {
     const struct packed_tensor *t = (const struct packed_tensor *)from;
@@ -202,8 +252,13 @@ static const char *print_tensor(struct json_writer *w, const char *from)
     }
     if (!t->redacted)
         put_data(w, t->dtype, (const uint8_t *)data, t->kept);
+    from = data + packed_up(t->kept);
+    if (t->parameters > 0) {
+        json_w_key(w, VIEW("parameters"));
+        from = print_list(w, from, t->parameters);
+    }
     json_w_object_end(w);
-    return data + packed_up(t->kept);
+    return from;
 }
 
 static void print_hash(struct buffer *out, struct json_writer *w, const struct packed_side *s)
@@ -252,6 +307,8 @@ bool prediction_print(struct buffer *out, const void *packed, const struct predi
     const char *from = print_head(out, packed, at);
     struct json_writer w;
     json_write(&w, out);
+    if (from)
+        from = print_said(&w, packed, from);
     for (unsigned side = 0; from && side < PACKED_SIDES; side++)
         from = print_side(&w, side, from);
     if (from)

@@ -616,7 +616,7 @@ def test_completion(tmp_path):
     assert complete("status", "") == complete("explain", "") == set() and complete("--timeout", "") == set()
     options = options_of(CTL)
     assert complete("level", "") == {"show", "set", "clear"} and complete("level", "set", "digits", "--for", "1") == {"10m", "1h", "1d"}
-    log, changes = {"--since", "--model", "--format", "--deployment", "--config", "--password-file", "--cert-file", "--key-file", "--tls"}, {"--why", "--revision"}
+    log, changes = {"--since", "--model", "--format", "--deployment", "--keep", "--config", "--password-file", "--cert-file", "--key-file", "--tls"}, {"--why", "--revision"}
     creates = {"--model", "--key", "--variant", "--start", "--why"}
     own = {"--wait", "--once", "--for", "--yes"} | creates | changes | log
     assert complete("-") == options - own == complete("level", "clear", "-") == complete("experiment", "show", "-")

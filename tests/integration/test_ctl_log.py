@@ -1,5 +1,6 @@
 """sluicectl log: the prediction log read where it lies, in files and in Redis; CSV that no spreadsheet runs; days put together."""
 import csv
+import fcntl
 import io
 import json
 import os
@@ -49,7 +50,7 @@ def test_export(tmp_path):
 def test_formulas_are_texts(tmp_path):
     """No cell of strangers' making begins as a formula does, nor breaks out of its quotes."""
     hostile = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", 'a","=1', "=cmd|' /C calc'!A0"]
-    text = "".join(json.dumps({"record": f"1-{i}", "loop": 0, "id": h, "tenant": h, "inputs": [{"data": [-1, 18446744073709551615]}]}) + "\n" for i, h in enumerate(hostile))
+    text = "".join(json.dumps({"record": f"1-{i}", "loop": 0, "id": h, "tenant": h, "headers": {h: h}, "parameters": {h: h}, "inputs": [{"data": [-1, 18446744073709551615]}]}) + "\n" for i, h in enumerate(hostile))
     zst(tmp_path / "20250101T000000.000000Z-gw.jsonl.zst", text)
     said = run("log", "export", tmp_path, "--format", "csv")
     assert said.status == DONE
@@ -59,6 +60,7 @@ def test_formulas_are_texts(tmp_path):
         for cell in row.values():
             assert cell[:1] not in ("=", "+", "-", "@", "\t", "\r", "\n")
         assert row["id"] == row["tenant"] == (h if h[0] == "a" else "'" + h)
+        assert json.loads(row["headers"]) == json.loads(row["parameters"]) == {h: h}
         assert row["inputs"] == '[{"data": [-1, 18446744073709551615]}]'
 
 
@@ -121,7 +123,7 @@ def test_days(tmp_path):
     said = run("log", "archive", place, days)
     assert (said.status, said.out) == (DONE, "3 files taken, 3 removed\n"), said.err
     assert sorted(p.name for p in place.iterdir()) == ["20250102T010000.000000Z-a.jsonl.zst.part", "29990101T000000.000000Z-a.jsonl.zst", "notes.txt"]
-    assert sorted(p.name for p in days.iterdir()) == ["20250101.jsonl.zst", "20250102.jsonl.zst"]
+    assert sorted(p.name for p in days.glob("2*")) == ["20250101.jsonl.zst", "20250102.jsonl.zst"]
     assert [r["id"] for r in lines(run("log", "export", days))] == ["1", "2", "3", "4"]
     text, whole = frames((days / "20250101.jsonl.zst").read_bytes())
     assert text.count(b"\n") == 3 and whole == (days / "20250101.jsonl.zst").stat().st_size
@@ -132,6 +134,20 @@ def test_days(tmp_path):
     assert run("log", "archive", place, days).out == "1 files taken, 2 removed\n"
     assert [r["id"] for r in lines(run("log", "export", days))] == ["1", "2", "3", "7", "4"]
     assert run("log", "archive", place, days).out == "0 files taken, 0 removed\n"
+    # What is damaged stays, and the others are taken; days that are old are removed, if they were made so.
+    put("20250102T020000.000000Z-b.jsonl.zst", "8")
+    (place / "20250102T030000.000000Z-c.jsonl.zst").write_bytes(kept[:-1])
+    zst(days / "20240101.jsonl.zst", "not made by an archive")
+    said = run("log", "archive", place, days)
+    assert (said.status, said.out) == (REFUSED, "1 files taken, 1 removed\n") and "-c.jsonl.zst: is damaged" in said.err
+    (place / "20250102T030000.000000Z-c.jsonl.zst").unlink()
+    assert run("log", "archive", place, days, "--keep", "36500d").out == "0 files taken, 0 removed, 0 days removed\n"
+    assert run("log", "archive", place, days, "--keep=1d").out == "0 files taken, 0 removed, 2 days removed\n"
+    assert sorted(p.name for p in days.glob("2*")) == ["20240101.jsonl.zst"]
+    with (days / ".archive.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = run("log", "archive", place, days)
+    assert said.status == REFUSED and "somebody else archives there" in said.err
 
 
 @pytest.mark.parametrize(
@@ -143,6 +159,9 @@ def test_days(tmp_path):
         (["log", "archive", "a"], UNANSWERED, "expected a directory for the days"),
         (["log", "export", "a", "--format", "xml"], UNANSWERED, "--format jsonl or csv"),
         (["log", "export", "a", "--since", "yesterday"], UNANSWERED, "--since as"),
+        (["log", "archive", "a", "b", "--keep", "long"], UNANSWERED, "--keep as"),
+        (["log", "export", "a", "--keep", "1d"], UNANSWERED, "--keep as"),
+        (["status", "--keep", "1d"], UNANSWERED, "belong to log"),
         (["status", "--since", "1h"], UNANSWERED, "belong to log"),
         (["log", "export", "/nowhere/at/all"], UNANSWERED, "No such file or directory"),
         (["log", "export", "redis://127.0.0.1:1"], UNANSWERED, "redis: "),

@@ -6,11 +6,14 @@ import resource
 import signal
 import urllib.request
 
+import grpc
 import pytest
 from harness import GOOD_BODY, SAMPLES, Sluice, configuration, gone, infer_body, wait_for
-from prediction_files import assert_ascending, records
+from load import grpc_message
+from prediction_files import assert_ascending, frame, records
 from test_levels import pin
 from test_reload import reload
+from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 FAST = 'flush = "10ms" instance = "gw"'
 
@@ -77,13 +80,48 @@ def test_values_that_are_not_to_be_seen(tmp_path):
         assert one["inputs"] == [{"name": "input", "datatype": "FP32", "shape": [1, 64], "redacted": True, "bytes": 256}]
 
 
+def test_headers_and_parameters(tmp_path):
+    """Those that are wanted, over HTTP and gRPC; what the gateway itself goes by is not a worker's concern."""
+    models = 'model "digits-small" { predictions { headers = {"x-other"} redact = {"parameter:key", "header:x-other"} } }'
+    said = FAST + ' inputs = full parameters = on headers = {"x-country", "x-empty", "x-secret"} redact = {"header:x-secret"}'
+    with started(tmp_path, said, models) as sluice:
+        sluice.wait_model("digits-small")
+        own = {"key": "k", "n": -3, "on": True, "f": 0.5, "priority": 3, "timeout": 20000000}
+        body = json.loads(infer_body([SAMPLES[0]["input"]], parameters=own))
+        body["inputs"][0]["parameters"] = {"unit": "mm"}
+        body = json.dumps(body).encode()
+        fields = {"x-country": "de", "x-empty": "", "x-secret": "s", "x-other": "o"}
+        assert ask(sluice, "r1", body, **fields)[0] == 200
+        assert ask(sluice, "r2", body, model="digits-small", **fields)[0] == 200
+        assert ask(sluice, "r3")[0] == 200
+        request = service_pb2.ModelInferRequest.FromString(grpc_message("digits", "input", SAMPLES[0]["input"]))
+        request.parameters["key"].string_param = "g"
+        request.inputs[0].parameters["unit"].int64_param = 7
+        with grpc.insecure_channel(f"127.0.0.1:{sluice.port}") as channel:
+            stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            stub.ModelInfer(request, timeout=20, metadata=(("x-request-id", "r4"), ("x-country", "fr")))
+        # As many as a request may have, and as long: the answer is as ever, and the record says how many had no room.
+        many = {"x" * (k + 1): "y" * 1000 for k in range(64)}
+        assert ask(sluice, "r5", infer_body([SAMPLES[0]["input"]], parameters=many))[0] == 200
+        r = {one["id"]: one for one in wait_records(tmp_path / "p", 5)}
+        assert r["r1"]["headers"] == {"x-country": "de", "x-empty": ""}
+        assert r["r1"]["parameters"] == {"key": "k", "n": -3, "on": True, "f": 0.5}
+        assert r["r1"]["inputs"][0]["parameters"] == {"unit": "mm"}
+        assert "headers" not in r["r2"] and r["r2"]["parameters"] == {"n": -3, "on": True, "f": 0.5}
+        assert not {"headers", "parameters", "cut"} & set(r["r3"]) and "parameters" not in r["r3"]["inputs"][0]
+        assert r["r4"]["headers"] == {"x-country": "fr"} and r["r4"]["parameters"] == {"key": "g"}
+        assert r["r4"]["inputs"][0]["parameters"] == {"unit": 7}
+        kept = r["r5"]["parameters"]
+        assert 0 < len(kept) < 64 and r["r5"]["cut"] == 64 - len(kept) and all(kept[key] == many[key] for key in kept)
+
+
 def test_at_level_1_inputs_are_left_out(tmp_path):
-    with started(tmp_path, FAST + " inputs = full") as sluice:
+    with started(tmp_path, FAST + " inputs = full parameters = on") as sluice:
         pin(sluice, "digits", n=1)
         wait_for(lambda: sluice.metric("sluice_degradation_level", model="digits") == 1, what="level 1")
-        assert ask(sluice, "r1")[0] == 200
+        assert ask(sluice, "r1", infer_body([SAMPLES[0]["input"]], parameters={"key": "k"}))[0] == 200
         (one,) = wait_records(tmp_path / "p", 1)
-        assert one["level"] == 1 and "inputs" not in one and "hash" in one["outputs"]
+        assert one["level"] == 1 and "inputs" not in one and "parameters" not in one and "hash" in one["outputs"]
 
 
 def test_reloads_turn_it_on_move_it_and_turn_it_off(tmp_path):
@@ -161,6 +199,46 @@ def test_a_disk_that_is_full(tmp_path):
         assert len(sluice.find("predictions_not_written")) == 1
 
 
+def test_days_are_archived(tmp_path):
+    """Closed files of days that are over, tried again when the place is not there, or is full; old days go. Requests go on."""
+    place, days = tmp_path / "p", tmp_path / "mnt" / "days"
+    place.mkdir()
+
+    def put(name, *ids):
+        text = "".join(json.dumps({"record": f"{i}-0", "id": i}) + "\n" for i in ids)
+        (place / name).write_bytes(frame(text.encode()))
+
+    put("20250101T100000.000000Z-a.jsonl.zst", "1", "2")
+    put("20250101T110000.000000Z-b.jsonl.zst", "3")
+    put("20250102T000000.000000Z-a.jsonl.zst", "4")
+    with started(tmp_path, FAST + f' archive = "{days}"') as sluice:
+        assert "No such file or directory" in sluice.wait_event("predictions_not_archived")["why"]
+        limit(sluice, 8)
+        days.mkdir(parents=True)
+        errors = sluice.metric("sluice_predictions_archive_errors_total")
+        wait_for(lambda: sluice.metric("sluice_predictions_archive_errors_total") > errors + 1, 30, "tried again")
+        assert len(list(place.glob("2025*"))) == 3 and not list(days.glob("2*"))
+        limit(sluice, resource.RLIM_INFINITY)
+        assert sluice.wait_event("predictions_archived")["files"] == 3
+        assert len(sluice.find("predictions_not_archived")) == 1
+        assert [r["id"] for r in records(days)] == ["1", "2", "3", "4"] and not list(place.glob("2025*"))
+        assert sluice.metric("sluice_predictions_archived_total") == 3
+        assert ask(sluice, "r")[0] == 200
+        assert ids(wait_records(place, 1)) == ["r"]
+        # A process that was killed has left the beginning of a file; the next one goes on. Then the days are old.
+        put("20250102T010000.000000Z-a.jsonl.zst", "5")
+        (days / "20250102.jsonl.zst.new").write_bytes(b"the beginning of")
+        os.kill(sluice.gateway_pid(), signal.SIGKILL)
+        sluice.wait_event("predictions_archived", count=2)
+        assert [r["id"] for r in records(days)] == ["1", "2", "3", "4", "5"] and not list(place.glob("2025*"))
+        sluice.config.write_text(sluice.config.read_text().replace("archive =", "archive_keep = 30d archive ="))
+        reload(sluice)
+        assert sluice.wait_event("predictions_archived", count=3)["days_removed"] == 2
+        assert not list(days.glob("2*")) and sluice.metric("sluice_predictions_archive_days_removed_total") == 2
+        assert ask(sluice, "s")[0] == 200
+        assert ids(wait_records(place, 2)) == ["r", "s"]
+
+
 def test_on_overflow_the_oldest_go_or_requests_are_refused(tmp_path):
     rows = infer_body([SAMPLES[i % 2]["input"] for i in range(64)])
     models = 'model "digits-small" { predictions { required = true } }'
@@ -219,6 +297,12 @@ def test_two_gateways_of_one_name(tmp_path):
         ("predictions { redis = true }", "redis: needs a store section"),
         ('predictions { file = "p" instance = "a/b" }', "instance: expected"),
         ('predictions { file = "p" redact = {"input:"} }', "redact: expected"),
+        ('store { redis = "redis://h" } predictions { redis = true archive = "d" }', "archive: needs file"),
+        ('predictions { file = "p" archive_keep = 30d }', "archive_keep: needs archive"),
+        ('predictions { file = "p" archive = "d" keep = 47h }', "keep: files would be gone"),
+        ('predictions { file = "p" headers = {"x-A"} }', "headers: expected names"),
+        ('predictions { file = "p" headers = {"cookie"} }', "headers: cookie is a secret"),
+        ('predictions { file = "p" } model "digits" { predictions { headers = {"a", "a"} } }', "headers: a came twice"),
         ('predictions { file = "p" inputs = some }', "inputs: expected one of none|hash|full"),
         ('predictions { file = "p" } model "digits" { predictions { redact = {"x"} } }', "redact: expected"),
         ('predictions { file = "p" } model "digits" { predictions { file = "q" } }', "file"),

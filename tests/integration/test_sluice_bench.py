@@ -66,9 +66,38 @@ def test_a_log_played_again(tmp_path):
         assert said.returncode == DONE and "equal         20" in said.stdout
 
 
+def test_parameters_headers_and_tenants_are_sent_again(tmp_path):
+    """What the second gateway records of them is what the first one has."""
+    log = FAST + ' inputs = full outputs = full parameters = on headers = {"x-country", "content-type"}'
+    top = f'tenant = "header:x-tenant" predictions {{ file = "%s" {log} }}'
+    with Sluice(configuration(tmp_path / "a", top=top % (tmp_path / "p"))) as sluice:
+        sluice.wait_model("digits")
+        for i in range(6):
+            body = json.loads(infer_body([SAMPLES[0]["input"]], parameters={"k": i, "text": f"t{i}"}))
+            body["inputs"][0]["parameters"] = {"unit": "mm"}
+            fields = {"x-country": f"c{i}", "x-tenant": f"who{i % 2}"}
+            assert ask(sluice, f"r{i}", json.dumps(body).encode(), **fields)[0] == 200
+        wait_records(tmp_path / "p", 6)
+        exported = ctl("log", "export", tmp_path / "p").out
+    with Sluice(configuration(tmp_path / "b", top=top % (tmp_path / "q"))) as other:
+        other.wait_model("digits")
+        words = [other.url, "--replay", "-", "--speed", 100]
+        assert figures(*words, "--tenant-header", "x-tenant", stdin=exported)["replay"]["equal"] == 6
+        assert figures(*words, stdin=exported)["replay"]["equal"] == 6
+        again = wait_records(tmp_path / "q", 12)
+    said = lambda r, keys: json.dumps([r.get(key) for key in keys])  # noqa: E731
+    keys = ("parameters", "headers", "inputs")
+    first = records(tmp_path / "p")
+    assert sorted(said(r, keys) for r in again) == sorted(2 * [said(r, keys) for r in first])
+    assert sorted(said(r, (*keys, "tenant")) for r in again if "tenant" in r) == sorted(said(r, (*keys, "tenant")) for r in first)
+    assert sum("tenant" in r for r in again) == 6
+
+
 @pytest.mark.parametrize(
     "words, why",
     [
+        (["http://h:1", "--tenant-header", "x", "--model", "m", "--body", "/nowhere"], "--tenant-header: expected"),
+        (["http://h:1", "--replay", "x", "--tenant-header", "a: b"], "--tenant-header: expected"),
         ([], "expected http://HOST:PORT"),
         (["http://h:1"], "expected --replay FILE, or --model"),
         (["http://h:1", "--replay", "/nowhere"], "No such file"),

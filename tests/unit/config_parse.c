@@ -299,7 +299,11 @@ static void predictions(void **state)
 {
     struct config *c = good(
         SMALL "model \"x\" { predictions { inputs = full required = true redact = {\"input:a\"} } }"
-              "model \"y\" { } predictions { file = d outputs = none redact = {tenant} }");
+              "model \"y\" { } predictions { file = d archive = a archive_keep = 30d keep = 2d "
+              "outputs = none redact = {tenant} "
+              "parameters = on headers = {x-a, x_b} } "
+              "model \"z\" { predictions { parameters = off headers = {x-c} "
+              "redact = {\"header:x-c\", \"parameter:p\"} } }");
     const struct config_model *x = &c->models[0], *y = &c->models[1];
     assert_true(c->predictions.on);
     assert_string_equal(c->predictions.file, "d");
@@ -309,7 +313,9 @@ static void predictions(void **state)
     assert_int_equal(c->predictions.flush_us, 1000000);
     assert_int_equal(c->predictions.rotate_bytes, 256 << 20);
     assert_int_equal(c->predictions.rotate_us, 3600000000);
-    assert_int_equal(c->predictions.keep_us, 0);
+    assert_int_equal(c->predictions.keep_us, 2 * 86400000000);
+    assert_string_equal(c->predictions.archive, "a");
+    assert_int_equal(c->predictions.archive_keep_us, 30 * 86400000000);
     assert_int_equal(x->predict_inputs, RECORDED_FULL);
     assert_int_equal(x->predict_outputs, RECORDED_NONE);
     assert_true(x->predict_required);
@@ -321,6 +327,11 @@ static void predictions(void **state)
     assert_false(y->predict_required);
     assert_string_equal(y->redact[0], "tenant");
     assert_int_equal(c->unlisted.predict_outputs, RECORDED_NONE);
+    assert_true(x->predict_parameters && y->predict_parameters && !c->models[2].predict_parameters);
+    assert_int_equal(x->predict_header_count, 2);
+    assert_string_equal(y->predict_headers[1], "x_b");
+    assert_int_equal(c->models[2].predict_header_count, 1);
+    assert_string_equal(c->models[2].redact[1], "parameter:p");
     config_unref(c);
     c = good(SMALL);
     assert_false(c->predictions.on);
@@ -529,6 +540,20 @@ static void values(void **state)
         {SMALL "predictions { file = d\n inputs = some }", 4, "inputs: expected one of none|hash"},
         {SMALL "predictions { file = d\n ring = 1MiB }", 4, "ring: expected a size such as"},
         {SMALL "predictions { file = d\n redact = {\"output:\"} }", 4, "redact: expected \"input:"},
+        {SMALL "store { redis = redis://h }\npredictions { redis = true\n archive = d }", 5,
+         "archive: needs file"},
+        {SMALL "predictions { file = d\n archive_keep = 1d }", 4, "archive_keep: needs archive"},
+        {SMALL "predictions { file = d archive = a\n keep = 1d }", 4, "keep: files would be gone"},
+        {SMALL "predictions { file = d\n headers = {X-A} }", 4,
+         "headers: expected names of at most"},
+        {SMALL "predictions { file = d\n headers = {\"\"} }", 4,
+         "headers: expected names of at most"},
+        {SMALL "predictions { file = d\n headers = {\"x:\"} }", 4, "headers: expected names of"},
+        {SMALL "predictions { file = d\n headers = {x, y, x} }", 4, "headers: x came twice"},
+        {SMALL "model \"x\" {\n predictions { headers = {authorization} } }", 4,
+         "headers: authorization is a secret"},
+        {SMALL "predictions { file = d\n redact = {\"header:\"} }", 4, "redact: expected \"input:"},
+        {SMALL "predictions { file = d\n parameters = some }", 4, "parameters: expected true or"},
         {SMALL "model \"x\" {\n predictions { redact = {y} } }", 4,
          "redact: expected \"input:NAME"},
         {SMALL "store { }", 3, "store: expected one of redis, sentinels and cluster"},

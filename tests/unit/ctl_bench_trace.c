@@ -25,7 +25,7 @@ static bool add(const char *time, const char *outcome, unsigned total_us, const 
     snprintf(line, sizeof(line),
              "{\"time\":\"%s\",\"model\":\"m\",\"outcome\":\"%s\",\"total_us\":%u,\"inputs\":%s}",
              time, outcome, total_us, inputs);
-    return bench_trace_add(&trace, view_str(line), model);
+    return bench_trace_add(&trace, view_str(line), &(struct bench_again){.model = model});
 }
 
 #define WHOLE "[{\"name\":\"x\",\"shape\":[1],\"datatype\":\"INT32\",\"data\":[7]}]"
@@ -58,8 +58,69 @@ static void passed_over(void **state)
     assert_int_equal(trace.passed_over, 7);
     assert_int_equal(trace.n, 0);
     bench_trace_sort(&trace, 1);
-    assert_false(bench_trace_add(&trace, VIEW("[]"), NULL));
-    assert_false(bench_trace_add(&trace, VIEW("{"), NULL));
+    assert_false(bench_trace_add(&trace, VIEW("[]"), &(struct bench_again){0}));
+    assert_false(bench_trace_add(&trace, VIEW("{"), &(struct bench_again){0}));
+}
+
+#define RECORD                                                                                     \
+    "{\"time\":\"2024-02-29T23:59:59.500000Z\",\"model\":\"m\",\"outcome\":\"ok\",\"tenant\":"     \
+    "\"acme\","                                                                                    \
+    "\"inputs\":" WHOLE
+
+static bool add_said(const char *said, const char *tenant_header)
+{
+    char line[2048];
+    snprintf(line, sizeof(line), RECORD ",%s}", said);
+    return bench_trace_add(&trace, view_str(line),
+                           &(struct bench_again){.tenant_header = tenant_header});
+}
+
+static const char *field(size_t i, size_t k)
+{
+    return json_string_value(json_array_get(trace.at[i].fields, k));
+}
+
+static void parameters_headers_and_tenant(void **state)
+{
+    (void)state;
+    assert_true(add_said("\"parameters\":{\"k\":5,\"s\":\"x\"}", NULL));
+    assert_string_equal(trace.at[0].body,
+                        "{\"inputs\":" WHOLE ",\"parameters\":{\"k\":5,\"s\":\"x\"}}");
+    assert_int_equal(json_array_size(trace.at[0].fields), 0);
+    assert_true(
+        add_said("\"headers\":{\"x-a\":\"1\",\"Content-Length\":\"9\",\"grpc-timeout\":\"1S\","
+                 "\"host\":\"h\",\"x-b\":\"\"}",
+                 "x-tenant"));
+    assert_int_equal(json_array_size(trace.at[1].fields), 3);
+    assert_string_equal(field(1, 0), "x-a: 1");
+    assert_string_equal(field(1, 1), "x-b;");
+    assert_string_equal(field(1, 2), "x-tenant: acme");
+    // It is said once.
+    assert_true(add_said("\"headers\":{\"x-tenant\":\"other\"}", "X-Tenant"));
+    assert_int_equal(json_array_size(trace.at[2].fields), 1);
+    assert_string_equal(field(2, 0), "x-tenant: other");
+}
+
+// Nothing of a log becomes another field, or another request.
+static void what_cannot_be_sent(void **state)
+{
+    (void)state;
+    static const char *const said[] = {"\"cut\":1",
+                                       "\"parameters\":[]",
+                                       "\"headers\":[]",
+                                       "\"headers\":{\"x\":1}",
+                                       "\"headers\":{\"\":\"v\"}",
+                                       "\"headers\":{\"x: y\":\"v\"}",
+                                       "\"headers\":{\"x\":\"a\\r\\nb: c\"}",
+                                       "\"headers\":{\"x\":\"a\\u0000b\"}",
+                                       "\"headers\":{\"x\":\"\\u007f\"}",
+                                       "\"headers\":{\"x\\n\":\"v\"}",
+                                       "\"tenant\":\"a\\nb\""};
+    for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
+        assert_true(add_said(said[i], "x-tenant"));
+        assert_int_equal(trace.passed_over, i + 1);
+    }
+    assert_int_equal(trace.n, 0);
 }
 
 static void at_random(void **state)
@@ -127,6 +188,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(in_their_rhythm, teardown),
         cmocka_unit_test_teardown(passed_over, teardown),
+        cmocka_unit_test_teardown(parameters_headers_and_tenant, teardown),
+        cmocka_unit_test_teardown(what_cannot_be_sent, teardown),
         cmocka_unit_test_teardown(at_random, teardown),
         cmocka_unit_test_teardown(answers, teardown),
     };

@@ -37,7 +37,7 @@ static void expect(const char *line, const char *csv)
         fail_msg("%s: %.*s", line, VIEW_ARG(buffer_view(&out)));
 }
 
-#define REST ",,,,,,,,,,,,,,,,,,,,,\r\n" // of the columns behind the fourth
+#define REST ",,,,,,,,,,,,,,,,,,,,,,,,\r\n" // of the columns behind the fourth
 
 static void rows(void **state)
 {

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "infer/prediction.h"
+#include <stdio.h>
 #include <stdlib.h>
 
 static const float pixels[4] = {0.5f, 1, -2, 3.25f};
@@ -209,6 +210,97 @@ static void what_is_redacted(void **state)
     assert_string_equal(before, after);
 }
 
+static struct param text_param(const char *key, const char *value)
+{
+    return (struct param){.key = view_str(key), .type = PARAM_STRING, .s = view_str(value)};
+}
+
+static void headers_and_parameters(void **state)
+{
+    (void)state;
+    static const char *const words[] = {"header:x-secret", "parameter:hidden", "input:x"};
+    struct param headers[] = {text_param("x-country", "d\"e"), text_param("x-secret", "s1"),
+                              text_param("x-empty", "")};
+    struct param own[] = {text_param("name", "n"),
+                          text_param("hidden", "s2"),
+                          {.key = VIEW("b"), .type = PARAM_BOOL, .b = true},
+                          {.key = VIEW("i"), .type = PARAM_INT64, .i = -5},
+                          {.key = VIEW("u"), .type = PARAM_UINT64, .u = UINT64_MAX},
+                          {.key = VIEW("d"), .type = PARAM_DOUBLE, .d = 0.25}};
+    struct param of_x[] = {text_param("k", "s3")}, of_y[] = {text_param("k", "v"), own[1]};
+    struct params lists[] = {{of_x, 1, 1}, {of_y, 2, 2}};
+    struct tensor in[] = {floats("x", pixels, 1, 1), floats("y", pixels, 1, 1)};
+    in[0].params = &lists[0];
+    in[1].params = &lists[1];
+    struct infer_request q = {.inputs = in, .n_inputs = 2, .params = own, .n_params = 6};
+    struct prediction p = of(&q, NULL);
+    p.headers = headers;
+    p.n_headers = 3;
+    struct prediction_rules r = {.inputs = DETAIL_FULL, .most = 64};
+    expect(
+        &p, &r,
+        "\"headers\":{\"x-country\":\"d\\\"e\",\"x-secret\":\"s1\",\"x-empty\":\"\"},\"inputs\":[");
+    expect_not(&p, &r, "parameters");
+    r.parameters = true;
+    expect(&p, &r,
+           "},\"parameters\":{\"name\":\"n\",\"hidden\":\"s2\",\"b\":true,\"i\":-5,"
+           "\"u\":18446744073709551615,\"d\":0.25},\"inputs\":[");
+    expect(&p, &r, "\"data\":[0.5],\"parameters\":{\"k\":\"s3\"}},{\"name\":\"y\"");
+    expect_not(&p, &r, "cut");
+    // Those of an input go with its values; what is redacted is nowhere.
+    r.redact = words;
+    r.redacts = 3;
+    expect(&p, &r, "\"headers\":{\"x-country\":\"d\\\"e\",\"x-empty\":\"\"}");
+    expect(&p, &r, "\"data\":[0.5],\"parameters\":{\"k\":\"v\"}}]}");
+    expect_not(&p, &r, "\"s1\"");
+    expect_not(&p, &r, "\"s2\"");
+    expect_not(&p, &r, "\"s3\"");
+    r.inputs = DETAIL_HASH;
+    expect(&p, &r, "\"d\":0.25},\"inputs\":{\"hash\"");
+    expect_not(&p, &r, "\"k\"");
+}
+
+// As many and as long as a request may have them: no more than the bound, each whole or not at all, and that is told.
+static void too_many_parameters(void **state)
+{
+    (void)state;
+    static struct param own[INFER_MAX_PARAMS], many[INFER_MAX_TENSORS][INFER_MAX_PARAMS];
+    static struct params lists[INFER_MAX_TENSORS];
+    static struct tensor in[INFER_MAX_TENSORS];
+    static char text[2 * PREDICTION_SAID];
+    memset(text, 1, sizeof(text)); // each needs six bytes
+    for (unsigned i = 0; i < INFER_MAX_PARAMS; i++)
+        own[i] = (struct param){.key = VIEW("\xff"), .type = PARAM_BOOL};
+    for (unsigned i = 0; i < INFER_MAX_TENSORS; i++) {
+        memcpy(many[i], own, sizeof(own));
+        lists[i] = (struct params){many[i], INFER_MAX_PARAMS, INFER_MAX_PARAMS};
+        in[i] = floats("x", pixels, 1, 0);
+        in[i].params = &lists[i];
+    }
+    struct infer_request q = {
+        .inputs = in, .n_inputs = INFER_MAX_TENSORS, .params = own, .n_params = INFER_MAX_PARAMS};
+    struct prediction p = of(&q, NULL);
+    struct prediction_rules r = {.inputs = DETAIL_FULL, .parameters = true};
+    // 8 bytes, a key and a value: 16 of them.
+    char *line = record(&p, &r), cut[32];
+    snprintf(cut, sizeof(cut), ",\"cut\":%u,",
+             (INFER_MAX_TENSORS + 1) * INFER_MAX_PARAMS - PREDICTION_SAID / 16);
+    assert_non_null(strstr(line, cut));
+    assert_true(strlen(line) < 64 * PREDICTION_SAID);
+    free(line);
+    // One that is too long leaves room for those behind it.
+    own[0].s = view_of(text, sizeof(text));
+    own[0].type = PARAM_STRING;
+    q = (struct infer_request){.params = own, .n_params = 2};
+    expect(&p, &r, "\"parameters\":{\"\xef\xbf\xbd\":false},\"cut\":1}");
+    // And one that just fits.
+    own[0] = (struct param){.type = PARAM_STRING, .s = view_of(text, PREDICTION_SAID - 8)};
+    line = record(&p, &r);
+    assert_true(strlen(line) > 6 * (PREDICTION_SAID - 8));
+    assert_true(strlen(line) < 6 * PREDICTION_SAID + 512);
+    free(line);
+}
+
 static void every_datatype(void **state)
 {
     (void)state;
@@ -361,10 +453,16 @@ static void without_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(all_of_one),       cmocka_unit_test(hashes),
-        cmocka_unit_test(what_is_redacted), cmocka_unit_test(every_datatype),
-        cmocka_unit_test(what_is_cut),      cmocka_unit_test(large),
-        cmocka_unit_test(hostile_texts),    cmocka_unit_test(without_memory),
+        cmocka_unit_test(all_of_one),
+        cmocka_unit_test(hashes),
+        cmocka_unit_test(what_is_redacted),
+        cmocka_unit_test(every_datatype),
+        cmocka_unit_test(headers_and_parameters),
+        cmocka_unit_test(too_many_parameters),
+        cmocka_unit_test(what_is_cut),
+        cmocka_unit_test(large),
+        cmocka_unit_test(hostile_texts),
+        cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
