@@ -34,7 +34,7 @@ _sluicectl() {
     esac
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${COMP_WORDS[i]} in
-        --address | --token-file | --ca-file | --timeout | --for | --why | --revision | --since | --model | --format | --deployment | --config | --password-file | --cert-file | --key-file | --key | --variant) # its value is no command
+        --address | --token-file | --ca-file | --timeout | --for | --why | --revision | --since | --model | --format | --deployment | --keep | --config | --password-file | --cert-file | --key-file | --key | --variant) # its value is no command
             ((i++))
             [[ ${COMP_WORDS[i]} == = ]] && ((i++))
             ;;

@@ -46,11 +46,12 @@ static bool check_place(const struct ctl_options *o, bool archive, char why[OPTI
 
 bool log_check(const struct ctl_options *o, char why[OPTIONS_ERROR])
 {
-    if (!check_place(o, is(o->argument, "archive"), why))
+    bool archives = is(o->argument, "archive");
+    if (!check_place(o, archives, why))
         return false;
     if (o->format && !is(o->format, "jsonl") && !is(o->format, "csv"))
         return refuse(why, "--format jsonl or csv", o->format);
-    if (o->keep && (!archive || units_seconds(o->keep) == 0))
+    if (o->keep && (!archives || units_seconds(o->keep) == 0))
         return refuse(why, "--keep as \"30d\" or \"12h\", behind archive", o->keep);
     if (o->since && units_seconds(o->since) == 0 && strspn(o->since, "0123456789-:.TZ") < 10)
         return refuse(why, "--since as \"90s\", \"2h\", \"1d\" or \"2026-01-02T03:04:05Z\"",
