@@ -507,7 +507,8 @@ const struct config_key config_keys[] = {
 };
 // clang-format on
 const unsigned config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
-_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) == 138 + 21 + 7 + 5 + 2 + 9 + 1 + 4 + 2 + 4 + 2,
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) ==
+                   138 + 21 + 7 + 5 + 2 + 9 + 1 + 4 + 2 + 4 + 2,
                "count the rows, and their tests");
 
 const struct config_key *config_key_find(enum section_id section, struct view name)

@@ -197,8 +197,8 @@ static bool is_id(const char *word)
 
 static bool is_for_log(const struct ctl_command *c, const struct ctl_options *o)
 {
-    return o->since || (o->model && !c->load) || o->format || o->deployment || o->config || o->password_file ||
-           o->cert_file || o->key_file || o->tls || o->keep;
+    return o->since || (o->model && !c->load) || o->format || o->deployment || o->config ||
+           o->password_file || o->cert_file || o->key_file || o->tls || o->keep;
 }
 
 bool command_check(const struct ctl_options *o, char why[OPTIONS_ERROR])

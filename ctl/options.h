@@ -27,10 +27,10 @@ struct ctl_options {
     const char *revision;                            // experiment; NULL: not given
     const char *since, *model, *format, *deployment; // log; likewise. model: experiment create, too
     const char *config, *password_file, *cert_file, *key_file; // log; likewise
-    const char *keep;                                // log archive; likewise
-    const char *key, *variant[OPTIONS_VARIANTS];     // experiment create
-    unsigned variants;                               // that were given
-    bool start, yes;                                 // experiment create; experiment delete
+    const char *keep;                                          // log archive; likewise
+    const char *key, *variant[OPTIONS_VARIANTS];               // experiment create
+    unsigned variants;                                         // that were given
+    bool start, yes; // experiment create; experiment delete
 };
 
 // getenv's shape. Options may stand before and behind the command, as "--name value" or "--name=value"; the last

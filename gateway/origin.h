@@ -22,10 +22,10 @@ struct request {
         *keying; // the key is being made: it is submitted when that is done; else NULL
     bool
         unheard; // its model is not known, and a worker that may have it has not said yet what it has
-    bool keeps;  // the model that its path names keeps its answers
+    bool keeps; // the model that its path names keeps its answers
     bool
         in_cohort; // its experiment's reward is waited for, or it will have none (router/cohorts.h)
-    struct await_one awaits; // in part->await
+    struct await_one awaits;       // in part->await
     struct view tenant;            // as its head names it
     struct view client;            // for the log, and for who wants it explained
     struct past_standing standing; // of its model when it was submitted
