@@ -1,7 +1,8 @@
 /* router/await.h: those that came before it is known who has what they ask for: after a start of the gateway process, or when
  * a worker was added that has not said yet what it has. They wait at their origin, before a flow has them, each until its
  * time. Who waits is looked at, once in each look, when a worker has told, when its time has come, and at the latest
- * AWAIT_LOOK_US after the last look: what another loop has heard, or that one is not waited for any more, is seen so.
+ * AWAIT_LOOK_US after the last look: what another loop has heard, or that one is not waited for any more, is seen so. A look
+ * that has begun ends before another: whose time comes meanwhile is late by what is left of it.
  * Thinks. Owner: the part of a loop; those that wait are their owners'. Thread: the loop's.
  *
  *   await_begin ─► waits ──await_leave──────────────────► its client has gone

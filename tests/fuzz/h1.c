@@ -12,7 +12,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 #define OUTPUT_MAX ((64u << 10) + BIG_ANSWER + 20000)
 #define PENDING_MOST (64u << 10)
 
-enum { SMALL_LIMITS = 1, LITTLE_ROOM = 2, DRAINING = 4, SHAPES = 8, MISLED = 16 };
+enum {
+    SMALL_LIMITS = 1,
+    LITTLE_ROOM = 2,
+    DRAINING = 4,
+    SHAPES = 8,
+    MISLED = 16,
+    ANSWERS_HALF = 32
+};
 
 static void begin(struct world *w, uint8_t flags)
 {
@@ -27,6 +34,7 @@ static void begin(struct world *w, uint8_t flags)
     if (flags & LITTLE_ROOM)
         w->charge_limit = 1000;
     w->shapes = flags & SHAPES;
+    w->answers_half = flags & ANSWERS_HALF;
     if (flags & MISLED)
         http_conn_misled(w->c, true, w->now_us);
     if (flags & DRAINING)
@@ -71,8 +79,13 @@ static void outcome(struct world *w, struct view cuts, struct view in, uint8_t f
         world_feed(w, in.p + at, part);
         at += part;
     }
+    if (w->answers_half) {
+        http_conn_eof(w->c, w->now_us);
+        world_flush(w);
+    }
     while (go_on(w))
         ;
+    invariant(!w->answers_half || w->c->kind != CONN_H1 || http_conn_done(w->c));
     world_note(w, "%s, %u live\n", http_conn_done(w->c) ? "closed" : "open", http_conn_live(w->c));
     world_close(w);
     check_books(w);

@@ -2,13 +2,15 @@
 the listener says. The worker is a double that answers when the test wants."""
 import contextlib
 import socket
+import ssl
 import struct
 import sys
 import threading
 
 import httpx
 import pytest
-from harness import ROOT, Sluice, Wire, configuration, post, wait_for
+from harness import ROOT, Sluice, Wire, configuration, port_of, post, wait_for
+from test_tls import certificate
 from tritonclient.grpc import service_pb2
 
 sys.path.append(str(ROOT / "tests" / "faults"))
@@ -55,8 +57,8 @@ def slow():
 
 
 @contextlib.contextmanager
-def before(slow, tmp_path, listen):
-    config = configuration(tmp_path, addresses=[f"grpc://127.0.0.1:{slow.port}"], listen=listen)
+def before(slow, tmp_path, listen, **more):
+    config = configuration(tmp_path, addresses=[f"grpc://127.0.0.1:{slow.port}"], listen=listen, **more)
     with Sluice(config, wait_models=("m",)) as sluice:
         yield sluice
         slow.goes.set()
@@ -117,3 +119,39 @@ def test_a_reload_says_otherwise(slow, tmp_path):
             slow.goes.set()
             wire.read_until_closed()
             assert [status for status, *_ in wire.answers()] == [200]
+
+
+def handshake(wire, context):
+    """(object, in, out) of a client's TLS over that connection, whose ends are ours to send."""
+    came, goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(came, goes, server_hostname="localhost")
+    while True:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.do_handshake()
+            wire.send(goes.read())
+            return tls, came, goes
+        wire.send(goes.read())
+        assert wire.take(10)
+        came.write(wire.data)
+        wire.data = b""
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_whoever_ends_over_tls_is_answered(slow, tmp_path, version):
+    """By a close_notify, and a FIN behind it."""
+    cert, key = certificate(tmp_path / "pki")
+    top = f'listen "tls" {{ address = "127.0.0.1:0" certificate = "{cert}" key = "{key}" {ANSWERS} }}'
+    context = ssl.create_default_context(cafile=cert)
+    context.minimum_version = context.maximum_version = version
+    with before(slow, tmp_path, "", top=top) as sluice, Wire(port_of(sluice.wait_event("listening", name="tls")["address"])) as wire:
+        tls, came, goes = handshake(wire, context)
+        tls.write(ASK)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            tls.unwrap()
+        wire.send(goes.read())
+        wire.socket.shutdown(socket.SHUT_WR)
+        wait_for(lambda: slow.calls["ModelInfer"] > 0)
+        slow.goes.set()
+        wire.read_until_closed()
+        came.write(wire.data)
+        assert tls.read(65536).startswith(b"HTTP/1.1 200 OK")
