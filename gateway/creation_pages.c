@@ -2,6 +2,7 @@
 
 #include "base/json.h"
 #include "base/num.h"
+#include "gateway/creation_store.h"
 #include "gateway/trial_pages.h"
 #include "net/server.h"
 #include <stdio.h>
@@ -109,13 +110,39 @@ static bool fill(struct creation *it, struct gateway *g, const struct exchange *
     return buffer_append(&it->text, w->definition.p, w->definition.n);
 }
 
+void creation_pages_created(struct exchange *ex, const struct gateway *g, enum creation_end end,
+                            const struct created *made, const char *why)
+{
+    const struct trial_run *run =
+        end == CREATION_DONE ? trials_find((struct gateway *)g, view_str(made->it.name)) : NULL;
+    if (run)
+        trial_pages_tell(ex, 201, g, run);
+    else if (end == CREATION_DONE) // others have created what it cannot stand beside
+        refuse(ex, CREATION_TAKEN, made->told[0] ? made->told : "it is kept, and not in force yet");
+    else
+        refuse(ex, end, why);
+}
+
+static void create(struct exchange *ex, struct gateway *g, struct creation *it)
+{
+    char why[CREATION_WHY];
+    const struct created *made = NULL;
+    enum creation_end end = creations_try(g, it, why);
+    if (end == CREATION_DONE && !g->snap->store)
+        end = creations_add(g, it, &made, why);
+    else if (end == CREATION_DONE) {
+        if (creation_store_create(g, it, ex, why))
+            return; // it is answered when the store has
+        end = CREATION_FULL;
+    }
+    creation_pages_created(ex, g, end, made, why);
+}
+
 void creation_pages_create(struct exchange *ex, void *gateway)
 {
     struct gateway *g = gateway;
     struct creation_wish w;
     struct creation it;
-    char why[CREATION_WHY] = "out of memory";
-    const struct created *made = NULL;
     const char *wrong =
         read_wanted(ex, DEFINITION | WHY | START,
                     "body: expected {\"definition\": TEXT}, and start and why, each once", &w);
@@ -126,36 +153,46 @@ void creation_pages_create(struct exchange *ex, void *gateway)
         return;
     }
     creation_init(&it);
-    enum creation_end end =
-        fill(&it, g, ex, &w) ? creations_create(g, &it, &made, why) : CREATION_FULL;
-    creation_deinit(&it);
-    const struct trial_run *run = made ? trials_find(g, view_str(made->it.name)) : NULL;
-    if (run)
-        trial_pages_tell(ex, 201, g, run);
+    if (fill(&it, g, ex, &w))
+        create(ex, g, &it);
     else
-        refuse(ex, made ? CREATION_FULL : end, made ? "out of memory" : why);
+        refuse(ex, CREATION_FULL, "out of memory");
+    creation_deinit(&it);
 }
 
 // ---- and one that goes -------------------------------------------------------------------------------
 
-static void drop(struct exchange *ex, struct gateway *g, struct created *c, struct view reason)
+void creation_pages_deleted(struct exchange *ex, enum creation_end end, const char *name,
+                            const char *why)
 {
-    char why[CREATION_WHY], who[TRIAL_WHO + 1];
     struct json_writer w;
     struct buffer page;
-    snprintf(who, sizeof(who), "%.*s", VIEW_ARG(server_conn_peer(ex->conn)));
+    if (end != CREATION_DONE) {
+        refuse(ex, end, why);
+        return;
+    }
     buffer_init(&page);
     json_write(&w, &page);
     json_w_object(&w);
-    json_put_text(&w, "deleted", c->it.name);
+    json_put_text(&w, "deleted", name);
     json_w_object_end(&w);
-    enum creation_end end = creations_delete(g, c, view_str(who), reason, why);
-    if (end == CREATION_DONE) {
-        admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
-        return;
+    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+}
+
+static void drop(struct exchange *ex, struct gateway *g, struct created *c, struct view reason)
+{
+    char why[CREATION_WHY], who[TRIAL_WHO + 1], name[TRIAL_NAME + 1];
+    snprintf(who, sizeof(who), "%.*s", VIEW_ARG(server_conn_peer(ex->conn)));
+    snprintf(name, sizeof(name), "%s", c->it.name);
+    enum creation_end end = creations_check(g, why);
+    if (end == CREATION_DONE && !g->snap->store)
+        end = creations_remove(g, c, view_str(who), reason, why);
+    else if (end == CREATION_DONE) {
+        if (creation_store_delete(g, c, ex, view_str(who), reason, why))
+            return;
+        end = CREATION_FULL;
     }
-    buffer_deinit(&page);
-    refuse(ex, end, why);
+    creation_pages_deleted(ex, end, name, why);
 }
 
 void creation_pages_delete(struct exchange *ex, struct gateway *g, struct view name)

@@ -3,7 +3,7 @@
  *
  * POST /v1/experiments of {"definition": TEXT, "start": BOOL, "why": TEXT}: TEXT of one section, as it would stand in gateway.conf.
  * 201 with the experiment; 400: what is wrong with the text, by line and column; 409: there is one of that name, or nowhere to
- * keep it; 503: not now.
+ * keep it; 503: not now, or the store does not answer.
  * POST /v1/experiments/NAME/delete of {"revision": N, "why": TEXT, "running": BOOL}: one that runs only if `running`. */
 #ifndef SLUICE_GATEWAY_CREATION_PAGES_H
 #define SLUICE_GATEWAY_CREATION_PAGES_H
@@ -12,5 +12,10 @@
 
 void creation_pages_create(struct exchange *ex, void *gateway);
 void creation_pages_delete(struct exchange *ex, struct gateway *g, struct view name);
+// How it has ended, where the store had to be asked. made: if done.
+void creation_pages_created(struct exchange *ex, const struct gateway *g, enum creation_end end,
+                            const struct created *made, const char *why);
+void creation_pages_deleted(struct exchange *ex, enum creation_end end, const char *name,
+                            const char *why);
 
 #endif

@@ -190,8 +190,7 @@ static enum creation_end refuse(enum creation_end how, char why[CREATION_WHY], c
     return how;
 }
 
-// Whether one may come or go now.
-static enum creation_end check(struct gateway *g, char why[CREATION_WHY])
+enum creation_end creations_check(struct gateway *g, char why[CREATION_WHY])
 {
     if (g->phase != PHASE_RUNNING)
         return refuse(CREATION_FULL, why, "the gateway drains");
@@ -199,25 +198,11 @@ static enum creation_end check(struct gateway *g, char why[CREATION_WHY])
         return refuse(CREATION_FULL, why,
                       "requests that are being answered hold as many configurations as may be: try "
                       "again later");
-    if (g->snap->store)
+    if (!g->snap->store && !g->birth->state_dir)
         return refuse(CREATION_UNKEPT, why,
-                      "with a store, whose instances all have the same experiments, they are "
-                      "created in gateway.conf");
-    if (!g->birth->state_dir)
-        return refuse(CREATION_UNKEPT, why,
-                      "state_dir is not set: what is created would end with this process");
+                      "neither state_dir nor a store is set: what is created would end with this "
+                      "process");
     return CREATION_DONE;
-}
-
-static enum creation_end check_create(struct gateway *g, char why[CREATION_WHY])
-{
-    enum creation_end end = check(g, why);
-    if (end == CREATION_DONE && g->creations.n >= CONFIG_MAX_CREATED) {
-        snprintf(why, CREATION_WHY, "expected at most %u that are created: delete one first",
-                 CONFIG_MAX_CREATED);
-        end = CREATION_FULL;
-    }
-    return end;
 }
 
 // What is in force with it, whose name is set then.
@@ -242,6 +227,22 @@ static enum creation_end prepare(struct gateway *g, struct creation *it, struct 
     return *out ? CREATION_DONE : CREATION_WRONG;
 }
 
+enum creation_end creations_try(struct gateway *g, struct creation *it, char why[CREATION_WHY])
+{
+    struct snapshot *p = NULL;
+    enum creation_end end = creations_check(g, why);
+    if (end == CREATION_DONE && g->creations.n >= CONFIG_MAX_CREATED) {
+        snprintf(why, CREATION_WHY, "expected at most %u that are created: delete one first",
+                 CONFIG_MAX_CREATED);
+        end = CREATION_FULL;
+    }
+    if (end == CREATION_DONE)
+        end = prepare(g, it, &p, why);
+    if (p)
+        snapshot_drop(p);
+    return end;
+}
+
 static void tell_change(struct gateway *g, const char *event, const char *name, struct view who,
                         struct view why)
 {
@@ -249,32 +250,20 @@ static void tell_change(struct gateway *g, const char *event, const char *name, 
                   LOG_S("why", why));
 }
 
-static enum creation_end create(struct gateway *g, struct creation *it, struct snapshot *p,
-                                const struct created **made, char why[CREATION_WHY])
+static void tell_created(struct gateway *g, const struct creation *it)
 {
-    if (!trial_file_save_creation(g, it, why))
-        return CREATION_UNKEPT;
-    struct created *c = enlist(g, it);
-    if (!c) {
-        trial_file_drop_creation(g, it->name, false, why);
-        return refuse(CREATION_FULL, why, "out of memory");
-    }
-    publish(g, p);
-    tell_change(g, "experiment_created", c->it.name, view_str(c->it.who), view_str(c->it.why));
-    *made = c;
-    return CREATION_DONE;
+    tell_change(g, "experiment_created", it->name, view_str(it->who), view_str(it->why));
 }
 
-enum creation_end creations_create(struct gateway *g, struct creation *it,
-                                   const struct created **made, char why[CREATION_WHY])
+// C3. False: there is nowhere else where it is kept.
+static bool save(struct gateway *g, const struct creation *it, char why[CREATION_WHY])
 {
-    struct snapshot *p = NULL;
-    enum creation_end end = check_create(g, why);
-    if (end == CREATION_DONE)
-        end = prepare(g, it, &p, why);
-    if (end == CREATION_DONE && (end = create(g, it, p, made, why)) != CREATION_DONE)
-        snapshot_drop(p);
-    return end;
+    if (!g->birth->state_dir || trial_file_save_creation(g, it, why))
+        return true;
+    if (it->shared)
+        GATEWAY_EVENT(g, NULL, LOG_ERROR, "experiment_not_kept", LOG_CSTR("experiment", it->name),
+                      LOG_CSTR("why", why));
+    return it->shared;
 }
 
 // C1: the record of that name is not the creation's.
@@ -284,19 +273,48 @@ static bool is_files(const struct gateway *g, const struct created *c)
     return e && !e->created;
 }
 
-enum creation_end creations_delete(struct gateway *g, struct created *c, struct view who,
+static bool unsave(struct gateway *g, const struct created *c, char why[CREATION_WHY])
+{
+    return !g->birth->state_dir || trial_file_drop_creation(g, c->it.name, !is_files(g, c), why) ||
+           c->it.shared;
+}
+
+static enum creation_end add(struct gateway *g, struct creation *it, struct snapshot *p,
+                             const struct created **made, char why[CREATION_WHY])
+{
+    if (!save(g, it, why))
+        return CREATION_UNKEPT;
+    struct created *c = enlist(g, it);
+    if (!c) {
+        trial_file_drop_creation(g, it->name, false, why);
+        return refuse(CREATION_FULL, why, "out of memory");
+    }
+    publish(g, p);
+    tell_created(g, &c->it);
+    *made = c;
+    return CREATION_DONE;
+}
+
+enum creation_end creations_add(struct gateway *g, struct creation *it, const struct created **made,
+                                char why[CREATION_WHY])
+{
+    struct snapshot *p = NULL;
+    enum creation_end end = prepare(g, it, &p, why);
+    if (end == CREATION_DONE && (end = add(g, it, p, made, why)) != CREATION_DONE)
+        snapshot_drop(p);
+    return end;
+}
+
+enum creation_end creations_remove(struct gateway *g, struct created *c, struct view who,
                                    struct view reason, char why[CREATION_WHY])
 {
-    enum creation_end end = check(g, why);
-    if (end != CREATION_DONE)
-        return end;
     struct config *file = file_of(g);
     if (!file)
         return refuse(CREATION_FULL, why, "out of memory");
     unlist(g, c);
     put_all(g, file);
     struct snapshot *p = snapshot_of(g, file, why);
-    if (!p || !trial_file_drop_creation(g, c->it.name, !is_files(g, c), why)) {
+    if (!p || !unsave(g, c, why)) {
         if (p)
             snapshot_drop(p);
         list(g, c);
@@ -306,4 +324,59 @@ enum creation_end creations_delete(struct gateway *g, struct created *c, struct 
     tell_change(g, "experiment_deleted", c->it.name, who, reason);
     drop(c);
     return CREATION_DONE;
+}
+
+// ---- what others have done ---------------------------------------------------------------------------
+
+bool creations_put(struct gateway *g, struct creation *it, char why[CREATION_WHY])
+{
+    struct created *before = creations_find(g, view_str(it->name)), *c;
+    if (!before && g->creations.n >= CONFIG_MAX_CREATED) {
+        snprintf(why, CREATION_WHY, "more than %u are stored as created", CONFIG_MAX_CREATED);
+        return false;
+    }
+    if (!(c = enlist(g, it))) {
+        snprintf(why, CREATION_WHY, "out of memory");
+        return false;
+    }
+    c->there = true;
+    if (before) {
+        unlist(g, before);
+        drop(before);
+    }
+    save(g, &c->it, why);
+    tell_created(g, &c->it);
+    return true;
+}
+
+void creations_share(struct gateway *g, struct created *c)
+{
+    char why[CREATION_WHY];
+    if (c->it.shared)
+        return;
+    c->it.shared = true;
+    save(g, &c->it, why);
+}
+
+void creations_drop(struct gateway *g, struct created *c, struct view who, struct view why)
+{
+    char unkept[CREATION_WHY];
+    unsave(g, c, unkept);
+    unlist(g, c);
+    tell_change(g, "experiment_deleted", c->it.name, who, why);
+    drop(c);
+}
+
+void creations_apply(struct gateway *g)
+{
+    char why[FILE_WHY];
+    struct config *c = NULL;
+    bool room = g->phase == PHASE_RUNNING && snapshots_held(g) < SNAPSHOTS_HELD;
+    if (room)
+        c = file_of(g);
+    struct snapshot *p =
+        c ? creations_snapshot(g, c, g->snap->generation, g->snap->since_us, why) : NULL;
+    g->creations.stale = !p;
+    if (p)
+        publish(g, p);
 }

@@ -8,7 +8,8 @@
  *
  *  C1  A section of gateway.conf wins over a creation of that name, which waits behind it.
  *  C2  No creation keeps a configuration from being taken: it is left out.
- *  C3  One is kept before it is in force: a file in state_dir/experiments, NAME.conf, which a start reads.
+ *  C3  One is kept before it is in force: in the store that instances share (gateway/creation_store.h), else in a file,
+ *      state_dir/experiments/NAME.conf, which a start reads. Beside a store such a file is a copy, for a start.
  *  C4  They are put in the order in which they were created, so that of two that exclude each other the first one is in force.
  * Does. Thread: the main thread's. */
 #ifndef SLUICE_GATEWAY_CREATIONS_H
@@ -24,6 +25,7 @@ struct created {
     struct creation it;
     char why[CREATION_WHY];  // it is kept out of what was built last; "": it is in it
     char told[CREATION_WHY]; // likewise, of what is in force
+    bool there;              // scratch of gateway/creation_store
     struct created *next;    // C4
 };
 
@@ -44,11 +46,20 @@ enum creation_end {
     CREATION_FULL,  // so many are there that it may be later
     CREATION_UNKEPT // it could not be written, or there is nowhere to: nothing has changed
 };
-// it: all but the name, which its text has, and taken over if done: *made. Else `why` says it.
-enum creation_end creations_create(struct gateway *g, struct creation *it,
-                                   const struct created **made, char why[CREATION_WHY]);
-// who, reason: for the event.
-enum creation_end creations_delete(struct gateway *g, struct created *c, struct view who,
+// Whether one may come or go now, and whether that one may come, whose name is set then. Else `why` says it.
+enum creation_end creations_check(struct gateway *g, char why[CREATION_WHY]);
+enum creation_end creations_try(struct gateway *g, struct creation *it, char why[CREATION_WHY]);
+// It is in force: taken over if done, *made. who, reason: for the event.
+enum creation_end creations_add(struct gateway *g, struct creation *it, const struct created **made,
+                                char why[CREATION_WHY]);
+enum creation_end creations_remove(struct gateway *g, struct created *c, struct view who,
                                    struct view reason, char why[CREATION_WHY]);
+
+// Of the store: several come and go, and are in force together then, as far as they fit (C2). What comes takes the place of one of
+// its name.
+bool creations_put(struct gateway *g, struct creation *it, char why[CREATION_WHY]);
+void creations_drop(struct gateway *g, struct created *c, struct view who, struct view why);
+void creations_share(struct gateway *g, struct created *c); // it is there, too
+void creations_apply(struct gateway *g); // or, where that cannot be now, creations.stale
 
 #endif

@@ -48,6 +48,7 @@ struct created;
 struct creations { // gateway/creations
     struct created *first;
     unsigned n;
+    bool stale; // they are others than in the newest snapshot
 };
 
 struct reload {                  // gateway/reload

@@ -95,11 +95,15 @@ struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t gene
                                   .deadline_max_us = c->limits.deadline_max_us,
                                   .shadows = SHADOWS_OUT,
                                   .shadow_bytes = gateway_bytes(c) / SHADOWS_PART / g->loops.n};
+    bool is_same = g->snap && g->snap->store && g->snap->generation == generation;
     const char *other = fill_sections(p);
     if (other)
         snprintf(why, FILE_WHY, "%s", other);
-    else if ((p->chains = chains_new(c, why)) != NULL)
-        p->store = store_plan_new(c, g->snap ? g->snap->store : NULL, why);
+    else if ((p->chains = chains_new(c, why)) != NULL) {
+        why[0] = '\0';
+        p->store = is_same ? store_plan_ref(g->snap->store)
+                           : store_plan_new(c, g->snap ? g->snap->store : NULL, why);
+    }
     if (!other && p->chains && !why[0])
         p->experiments = experiments_new(c, g->snap ? g->snap->experiments : NULL, g->loops.n, why);
     if (!other && p->chains && !why[0])

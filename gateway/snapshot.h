@@ -51,7 +51,8 @@ struct snapshot {
     struct snapshot_hold hold[];     // [loops]
 };
 
-// Main thread. Takes over the reference to the configuration, and reads the files that it names for models. NULL: `why`
+// Main thread. Takes over the reference to the configuration, and reads the files that it names for models, and where it is of
+// another generation than the newest, for the store. NULL: `why`
 // (then the reference is dropped).
 struct snapshot *snapshot_new(struct gateway *g, struct config *c, uint64_t generation,
                               uint64_t since_us, char why[FILE_WHY]);

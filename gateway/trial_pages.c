@@ -308,10 +308,7 @@ void trial_pages_conflict(struct exchange *ex, const struct gateway *g, const st
 
 static void refuse_name(struct exchange *ex)
 {
-    admin_refuse(
-        ex, 404,
-        VIEW("experiment: expected one of gateway.conf, or one that was created and is not "
-             "kept out"));
+    admin_refuse(ex, 404, VIEW("experiment: expected one that is in force"));
 }
 
 void trial_pages_show(struct exchange *ex, void *gateway)

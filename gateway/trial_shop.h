@@ -2,6 +2,7 @@
  *
  *   trial_store.c  the connection, records and their rules
  *   trial_tally.c  what is counted, in flushes
+ *   creation_store.c  which ones have been created
  *
  * Thread: the main thread's. */
 #ifndef SLUICE_GATEWAY_TRIAL_SHOP_H
@@ -59,13 +60,21 @@ struct trial_shop {
     char life[33];           // of it
     struct wheel_timer tick;
     struct trial_shelf *shelves;
-    bool over;        // nobody is told anything any more
+    uint64_t creations;     // that have come or gone, as it was last heard (creation_store.c)
+    bool creations_heard;   // since it is connected
+    bool creations_refused; // it was said that the store does not tell
+    bool lists;             // it is asked
+    bool over;              // nobody is told anything any more
     uint64_t ends_us; // the process ends: by then it is not waited for any more; 0: it does not
     uint64_t flushed, lost,
         fenced; // flushes that were added, and lost; records written over others
 };
 
 struct view shelf_key(const struct trial_shelf *s, const char *more, char out[SHELF_KEY]);
+
+// What the store has of that name is another life's: it is heard anew.
+void trial_shelf_forget(const struct trial_shop *shop, const char *name);
+void trial_shop_hurry(struct trial_shop *shop); // experiments have come: they are looked at soon
 
 // trial_tally.c. run: NULL: the experiment is gone.
 void trial_tally_take(struct trial_shelf *s, const struct trial_run *run); // what has come since

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "gateway/creation_store.h"
 #include "gateway/trial_file.h"
 #include <inttypes.h>
 #include <stdio.h>
@@ -49,6 +50,13 @@ static struct trial_shelf *shelf_of(const struct trial_shop *shop, struct view n
     while (s && !view_is(name, s->name))
         s = s->next;
     return s;
+}
+
+void trial_shelf_forget(const struct trial_shop *shop, const char *name)
+{
+    struct trial_shelf *s = shelf_of(shop, view_str(name));
+    if (s)
+        s->heard = false;
 }
 
 // NULL: out of memory.
@@ -240,6 +248,21 @@ static void on_kept(struct shelf_put *w)
         run->kept = true;
 }
 
+static bool send_put(struct trial_shelf *s, const struct trial_state *next, struct trial_put *p);
+
+// What is there is what the change was made of: it was on its way there when the change left.
+static bool put_again(struct trial_shelf *s, const struct trial_run *run,
+                      const struct trial_state *there, struct trial_put *p)
+{
+    char version[SHELF_VERSION];
+    print_version(there, version);
+    if (there->mark != run->state.mark || there->revision + 1 != p->next.revision ||
+        strcmp(version, s->version) == 0)
+        return false;
+    snprintf(s->version, sizeof(s->version), "%s", version);
+    return send_put(s, &p->next, p);
+}
+
 static void on_conflict(struct shelf_put *w, const struct redis_answer *said)
 {
     struct trial_shelf *s = w->shelf;
@@ -249,6 +272,8 @@ static void on_conflict(struct shelf_put *w, const struct redis_answer *said)
     struct view version = redis_item(said, 1).text;
     bool none = version.n == 0;
     bool good = !none && read_record(s, version, redis_item(said, 2).text, &there, why);
+    if (good && run && w->put && put_again(s, run, &there, w->put))
+        return;
     if (!good && !none)
         tell_odd(s, why);
     if (w->put && good) // it is in force first, so that whoever is answered sees it
@@ -352,6 +377,7 @@ static void look_at_all(struct trial_shop *shop)
 static void on_tick(struct wheel_timer *t, uint64_t now_us)
 {
     struct trial_shop *shop = container_of(t, struct trial_shop, tick);
+    creation_store_look(shop);
     for (struct trial_run *run = shop->gateway->trials->first; run; run = run->next) {
         struct trial_shelf *s = shelf_for(shop, run->state.name);
         if (!s)
@@ -378,6 +404,8 @@ static void on_feed(bool heard, struct view name, void *user)
         look(s);
     else if (!heard)
         look_at_all(shop);
+    if (!heard || view_is(name, CREATION_FEED))
+        creation_store_look(shop);
 }
 
 static void on_state(struct redis *r, enum redis_state state, const char *why, void *ctx)
@@ -394,6 +422,12 @@ static void on_state(struct redis *r, enum redis_state state, const char *why, v
     else
         GATEWAY_EVENT(g, NULL, LOG_WARN, "experiments_alone", LOG_CSTR("why", why),
                       LOG_CSTR("state", redis_state_name[state]));
+}
+
+void trial_shop_hurry(struct trial_shop *shop)
+{
+    struct gateway *g = shop->gateway;
+    wheel_set(loop_wheel(&g->main), &shop->tick, loop_now_us(&g->main));
 }
 
 static const struct redis_ops shop_ops = {on_state};
@@ -443,6 +477,8 @@ static bool connect_shop(struct trial_shop *shop, struct store_plan *plan)
     shop->told = REDIS_STATES;
     for (struct trial_shelf *s = shop->shelves; s; s = s->next)
         s->heard = false;
+    shop->creations_heard = false;
+    shop->creations = 0;
     snprintf(shop->channel, sizeof(shop->channel), "%sexp:changes", plan->prefix);
     shop->redis = redis_new(&g->main, &shop->config, &shop->stats, &shop_ops, shop);
     if (!shop->redis)
@@ -478,7 +514,8 @@ static bool go_to(struct gateway *g, struct store_plan *plan)
 // From here on what is counted is told; without memory for it, with the next configuration.
 void trial_store_adopt(struct gateway *g)
 {
-    struct store_plan *plan = g->snap->experiments || g->shop ? g->snap->store : NULL;
+    struct store_plan *plan =
+        g->snap->store; // without an experiment, too: one may be created elsewhere
     if (!plan || !go_to(g, plan)) {
         close_shop(g->shop);
         g->shop = NULL;

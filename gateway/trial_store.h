@@ -5,7 +5,8 @@
  *   sluice:DEPLOYMENT:exp:{NAME}              hash: version ("REVISION:EPOCH:MARK"), record (router/trial_state.h, JSON)
  *   sluice:DEPLOYMENT:exp:{NAME}:c:FROM:VARIANT  hash: what is counted of it since revision FROM (router/trial_sums.h)
  *   sluice:DEPLOYMENT:exp:{NAME}:flushed      hash: a life of an instance -> its last flush: number, time, state, whose
- *   sluice:DEPLOYMENT:exp:changes             channel: the name of an experiment that has changed
+ *   sluice:DEPLOYMENT:exp:changes             channel: the name of an experiment that has changed; "#": one has come or gone
+ * Which have been created stands by itself (gateway/creation_store.h).
  *
  *   a change ─► one script compares the version and sets both fields ─► published ─► others read it
  *   each second: is the version what is in force here? ─no─► the record: taken, or written over (trial_state.h, R2 to R4)
@@ -26,7 +27,7 @@ struct json_writer;
 // Of a snapshot with a store: while it has one.
 extern const struct trial_keeper trial_store;
 
-// The newest snapshot's store from now on; none where it has no experiments.
+// The newest snapshot's store from now on.
 void trial_store_adopt(struct gateway *g);
 // What was counted until now belongs to the record as it is: before another one is in force, or the experiment goes.
 void trial_store_count(struct gateway *g, const struct trial_run *run);
@@ -46,7 +47,7 @@ struct trial_store_figures {
     unsigned known, to_flush;       // records that are; experiments whose counts are not told
     uint64_t flushed, lost, fenced; // flushes told, and lost; records written over others
 };
-// False: no store, or no experiments.
+// False: no store.
 bool trial_store_read(const struct gateway *g, struct trial_store_figures *out);
 // One JSON object: for /status.
 void trial_store_show(const struct gateway *g, struct json_writer *w);

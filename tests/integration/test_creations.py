@@ -43,8 +43,8 @@ def test_created_resumed_drawn_kept_and_deleted(start, tmp_path):
     assert (now["status"], now["revision"], now["why"], now["created"], now["from_file"]) == ("draft", 1, "let us see", True, False)
     assert now["definition"] == SIZE and now["who"] == "127.0.0.1"
     assert set(variants(sluice).values()) == {None}
-    sluice.settle()
-    assert sluice.metric("sluice_experiment_outside_total", model="digits", why="draft") == len(USERS)
+    outside = lambda: sluice.metric("sluice_experiment_outside_total", model="digits", why="draft")
+    wait_for(lambda: outside() == len(USERS), 20, "all are counted")
     assert sluice.wait_event("experiment_created")["experiment"] == "size"
     text = (tmp_path / "state" / "experiments" / "size.conf").read_text()
     assert text.endswith(SIZE) and text.startswith("# sluice 1 size ")
@@ -229,7 +229,7 @@ def test_models_that_are_not_there(start):
 def test_where_nothing_is_kept_nothing_is_created(start):
     sluice = start(PLAIN, state=False)
     answer = create(sluice)
-    assert answer.status_code == 409 and "state_dir is not set" in answer.json()["error"]
+    assert answer.status_code == 409 and "neither state_dir nor a store is set" in answer.json()["error"]
     assert names(sluice) == []
 
 

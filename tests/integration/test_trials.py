@@ -181,7 +181,7 @@ def test_who_has_seen_another_revision_gets_both(start):
         ("/size/pause", {"revision": 0}, 400, "revision: expected a whole number from 1"),
         ("/size/pause", [], 400, "body: expected one JSON object"),
         ("/size/start", {}, 404, "path: expected weights, resume, pause, rollback, promote or delete behind the experiment's name"),
-        ("/nobody/pause", {}, 404, "experiment: expected one of gateway.conf"),
+        ("/nobody/pause", {}, 404, "experiment: expected one that is in force"),
     ):
         answer = admin(sluice, path, body)
         assert (answer.status_code, answer.json()) == (status, {"error": why}), path
@@ -290,7 +290,7 @@ def test_sluicectl(start):
     assert ctl(sluice, "experiment", "resume", "size").out.startswith("size: running, revision 5 ")
     assert ctl(sluice, "experiment", "promote", "size", "treatment").out.startswith("size: promoted treatment, revision 6 ")
     assert ctl(sluice, "experiment", "rollback", "size").out.startswith("size: rolled_back, revision 7 ")
-    assert "experiment: expected one of gateway.conf" in ctl(sluice, "experiment", "show", "nobody").err
+    assert "experiment: expected one that is in force" in ctl(sluice, "experiment", "show", "nobody").err
     assert ctl(sluice, "experiment", "show", "size", "--json").json["revision"] == 7
 
 
