@@ -110,15 +110,36 @@ static bool fill(struct creation *it, struct gateway *g, const struct exchange *
     return buffer_append(&it->text, w->definition.p, w->definition.n);
 }
 
-void creation_pages_created(struct exchange *ex, const struct gateway *g, enum creation_end end,
-                            const struct created *made, const char *why)
+static void answer_gone(struct exchange *ex, const char *name)
 {
-    const struct trial_run *run =
-        end == CREATION_DONE ? trials_find((struct gateway *)g, view_str(made->it.name)) : NULL;
-    if (run)
+    struct json_writer w;
+    struct buffer page;
+    buffer_init(&page);
+    json_write(&w, &page);
+    json_w_object(&w);
+    json_put_text(&w, "deleted", name);
+    json_w_object_end(&w);
+    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+}
+
+void creation_pages_taken(struct exchange *ex, struct gateway *g, const char *name, bool gone)
+{
+    const struct trial_run *run = trials_find(g, view_str(name));
+    const struct created *made = creations_find(g, view_str(name));
+    if (gone)
+        answer_gone(ex, name);
+    else if (run)
         trial_pages_tell(ex, 201, g, run);
-    else if (end == CREATION_DONE) // others have created what it cannot stand beside
-        refuse(ex, CREATION_TAKEN, made->told[0] ? made->told : "it is kept, and not in force yet");
+    else // others have created what it cannot stand beside
+        refuse(ex, CREATION_TAKEN,
+               made && made->told[0] ? made->told : "it is kept, and not in force yet");
+}
+
+void creation_pages_end(struct exchange *ex, struct gateway *g, enum creation_end end,
+                        const char *name, bool gone, const char *why)
+{
+    if (end == CREATION_DONE)
+        creations_answer(g, ex, name, gone);
     else
         refuse(ex, end, why);
 }
@@ -135,7 +156,7 @@ static void create(struct exchange *ex, struct gateway *g, struct creation *it)
             return; // it is answered when the store has
         end = CREATION_FULL;
     }
-    creation_pages_created(ex, g, end, made, why);
+    creation_pages_end(ex, g, end, made ? made->it.name : "", false, why);
 }
 
 void creation_pages_create(struct exchange *ex, void *gateway)
@@ -162,23 +183,6 @@ void creation_pages_create(struct exchange *ex, void *gateway)
 
 // ---- and one that goes -------------------------------------------------------------------------------
 
-void creation_pages_deleted(struct exchange *ex, enum creation_end end, const char *name,
-                            const char *why)
-{
-    struct json_writer w;
-    struct buffer page;
-    if (end != CREATION_DONE) {
-        refuse(ex, end, why);
-        return;
-    }
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_put_text(&w, "deleted", name);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
-}
-
 static void drop(struct exchange *ex, struct gateway *g, struct created *c, struct view reason)
 {
     char why[CREATION_WHY], who[TRIAL_WHO + 1], name[TRIAL_NAME + 1];
@@ -192,7 +196,7 @@ static void drop(struct exchange *ex, struct gateway *g, struct created *c, stru
             return;
         end = CREATION_FULL;
     }
-    creation_pages_deleted(ex, end, name, why);
+    creation_pages_end(ex, g, end, name, true, why);
 }
 
 void creation_pages_delete(struct exchange *ex, struct gateway *g, struct view name)

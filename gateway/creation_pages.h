@@ -12,10 +12,10 @@
 
 void creation_pages_create(struct exchange *ex, void *gateway);
 void creation_pages_delete(struct exchange *ex, struct gateway *g, struct view name);
-// How it has ended, where the store had to be asked. made: if done.
-void creation_pages_created(struct exchange *ex, const struct gateway *g, enum creation_end end,
-                            const struct created *made, const char *why);
-void creation_pages_deleted(struct exchange *ex, enum creation_end end, const char *name,
-                            const char *why);
+// How it has ended that one came, or went.
+void creation_pages_end(struct exchange *ex, struct gateway *g, enum creation_end end,
+                        const char *name, bool gone, const char *why);
+// And every loop has it.
+void creation_pages_taken(struct exchange *ex, struct gateway *g, const char *name, bool gone);
 
 #endif

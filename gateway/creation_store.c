@@ -102,8 +102,7 @@ static void come(struct creation_put *p)
     else if ((here = creations_put(g, &p->it, why)))
         creations_apply(g);
     if (p->ex)
-        creation_pages_created(p->ex, g, here ? CREATION_DONE : CREATION_FULL,
-                               creations_find(g, view_str(p->name)), why);
+        creation_pages_end(p->ex, g, here ? CREATION_DONE : CREATION_FULL, p->name, false, why);
     trial_shop_hurry(p->shop);
 }
 
@@ -115,15 +114,13 @@ static void go(struct creation_put *p)
         drop(p->shop, c, view_str(p->who), view_str(p->why));
         creations_apply(g);
     }
-    creation_pages_deleted(p->ex, CREATION_DONE, p->name, "");
+    creation_pages_end(p->ex, g, CREATION_DONE, p->name, true, "");
 }
 
 static void refuse_put(struct creation_put *p, enum creation_end end, const char *why)
 {
-    if (p->ex && p->goes)
-        creation_pages_deleted(p->ex, end, p->name, why);
-    else if (p->ex)
-        creation_pages_created(p->ex, p->shop->gateway, end, NULL, why);
+    if (p->ex)
+        creation_pages_end(p->ex, p->shop->gateway, end, p->name, p->goes, why);
 }
 
 static void end_put(struct creation_put *p, const struct redis_answer *said)
@@ -266,7 +263,7 @@ static void tell_not_taken(struct gateway *g, struct view name, struct view why)
                   LOG_S("why", why));
 }
 
-// One that is there and was not known as it is. False: nothing of it is taken.
+// One that is there and was not known as it is, when it was asked for. False: nothing has changed.
 static bool take(struct trial_shop *shop, struct view name, struct view text)
 {
     struct gateway *g = shop->gateway;
@@ -280,13 +277,19 @@ static bool take(struct trial_shop *shop, struct view name, struct view text)
         snprintf(why, sizeof(why), "what is stored as created is another experiment's");
         ok = false;
     }
-    if (ok)
+    struct created *c = ok ? creations_find(g, name) : NULL;
+    bool known = c && c->it.mark == it.mark; // by now
+    if (known) {
+        c->there = true;
+        creations_share(g, c);
+    } else if (ok) {
         trial_shelf_forget(shop, it.name);
-    ok = ok && creations_put(g, &it, why);
+        ok = creations_put(g, &it, why);
+    }
     if (!ok)
         tell_not_taken(g, name, view_str(why));
     creation_deinit(&it);
-    return ok;
+    return ok && !known;
 }
 
 // What is known here and not there. back: S2.

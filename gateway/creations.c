@@ -1,6 +1,7 @@
 #include "gateway/creations.h"
 
 #include "base/mem.h"
+#include "gateway/creation_pages.h"
 #include "gateway/trial_file.h"
 #include "gateway/trials.h"
 #include <stdio.h>
@@ -53,8 +54,55 @@ static void drop(struct created *c)
     mem_free(c);
 }
 
+// ---- whoever waits -----------------------------------------------------------------------------------
+
+struct creation_answer {
+    const struct snapshot *of;
+    struct exchange *ex; // a reference
+    char name[TRIAL_NAME + 1];
+    bool gone;
+    struct creation_answer *next;
+};
+
+void creations_answer(struct gateway *g, struct exchange *ex, const char *name, bool gone)
+{
+    struct creation_answer *w = atomic_load(&g->snap->awaited) > 0 ? mem_zalloc(sizeof(*w)) : NULL;
+    if (!w) {
+        creation_pages_taken(ex, g, name, gone);
+        return;
+    }
+    *w = (struct creation_answer){
+        .of = g->snap, .ex = ex, .gone = gone, .next = g->creations.waiting};
+    snprintf(w->name, sizeof(w->name), "%s", name);
+    g->creations.waiting = w;
+    exchange_ref(ex);
+}
+
+static void drop_answer(struct creation_answer **at)
+{
+    struct creation_answer *w = *at;
+    *at = w->next;
+    exchange_unref(w->ex);
+    mem_free(w);
+}
+
+void creations_taken(const struct snapshot *p)
+{
+    struct gateway *g = p->gateway;
+    for (struct creation_answer **at = &g->creations.waiting; *at;) {
+        if ((*at)->of != p) {
+            at = &(*at)->next;
+            continue;
+        }
+        creation_pages_taken((*at)->ex, g, (*at)->name, (*at)->gone);
+        drop_answer(at);
+    }
+}
+
 void creations_free(struct gateway *g)
 {
+    while (g->creations.waiting)
+        drop_answer(&g->creations.waiting);
     for (struct created *c; (c = g->creations.first);) {
         unlist(g, c);
         drop(c);

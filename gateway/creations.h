@@ -31,11 +31,15 @@ struct created {
 
 // Those that state_dir has. Before the first snapshot; the log is there.
 void creations_start(struct gateway *g);
-void creations_free(struct gateway *g);
+void creations_free(struct gateway *g); // and nobody is answered any more
 struct created *creations_find(const struct gateway *g, struct view name);
 // As snapshot_new, of what a file says (nobody else has it yet), with those that fit.
 struct snapshot *creations_snapshot(struct gateway *g, struct config *c, uint64_t generation,
                                     uint64_t since_us, char why[FILE_WHY]);
+// One that came, or went, is in the newest snapshot: whoever waits (a reference is taken) is answered by creation_pages_taken
+// when every loop has that, so that no draw is made any more without it.
+void creations_answer(struct gateway *g, struct exchange *ex, const char *name, bool gone);
+void creations_taken(const struct snapshot *p); // every loop has it
 // The newest snapshot comes into force: an event for each that is kept out of it now, or no more.
 void creations_tell(struct gateway *g);
 

@@ -507,6 +507,7 @@ static void tear_down(struct gateway *g)
     reload_drop(g);
     levels_free(g);
     trials_free(g);
+    creations_free(g);
     admin_free(g->admin);
     parts_free(g);
     predictions_stop(g->predictions);
@@ -521,7 +522,6 @@ static void tear_down(struct gateway *g)
     server_budget_free(g->connections);
     snapshots_free(g);
     config_unref(g->birth);
-    creations_free(g);
 }
 
 int gateway_main(const struct gateway_boot *boot)

@@ -45,10 +45,12 @@ enum { SINK_ACCESS = LOG_EVENTS + 1 }; // sinks of net/log
 enum gateway_phase { PHASE_RUNNING, PHASE_DELAYING, PHASE_FINISHING, PHASE_CUTTING, PHASE_OVER };
 
 struct created;
+struct creation_answer;
 struct creations { // gateway/creations
     struct created *first;
     unsigned n;
     bool stale; // they are others than in the newest snapshot
+    struct creation_answer *waiting;
 };
 
 struct reload {                  // gateway/reload

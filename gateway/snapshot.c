@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "base/count.h"
 #include "base/mem.h"
+#include "gateway/creations.h"
 #include "gateway/part.h"
 #include "gateway/reload.h"
 #include "gateway/shadows.h"
@@ -146,10 +147,12 @@ static void leave(struct snapshot *p, struct loop *from)
 
 static void on_taken(struct loop *l, struct loop_task *t)
 {
-    const struct snapshot *p = container_of(t, struct snapshot, taken);
+    struct snapshot *p = container_of(t, struct snapshot, taken);
     (void)l;
     if (!p->is_ours)
         reload_in_force(p->gateway);
+    creations_taken(p);
+    leave(p, &p->gateway->main);
 }
 
 static void on_take_up(struct loop *l, struct loop_task *t)
@@ -172,7 +175,9 @@ void snapshot_publish(struct snapshot *p)
     struct gateway *g = p->gateway;
     struct snapshot *before = g->snap;
     enlist(p);
-    trials_adopt(g, p); // before the first draw
+    atomic_fetch_add(&p->holders,
+                     1); // on_taken: else another loop's word that it is over might come first
+    trials_adopt(g, p);  // before the first draw
     experiments_look(g);
     atomic_store(&p->awaited, g->loops.n);
     p->taken.fn = on_taken;

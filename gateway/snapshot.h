@@ -42,13 +42,13 @@ struct snapshot {
     struct chains *chains;
     struct experiments *experiments; // NULL: none
     struct store_plan *store;        // NULL: none
-    _Atomic unsigned holders;        // loops, and the main thread
-    struct loop_task over;           // to the main thread
-    _Atomic unsigned awaited;        // loops that have not taken it up yet
-    bool is_ours;                    // gateway/creations: the keeper did not offer it
-    struct loop_task taken;          // to the main thread, when all have: reload_in_force
-    struct snapshot *next, **prev;   // of gateway.snaps: the main thread's
-    struct snapshot_hold hold[];     // [loops]
+    _Atomic unsigned holders; // loops, and the main thread; and it again until `taken` has come
+    struct loop_task over;    // to the main thread
+    _Atomic unsigned awaited; // loops that have not taken it up yet
+    bool is_ours;             // gateway/creations: the keeper did not offer it
+    struct loop_task taken;   // to the main thread, when all have: reload_in_force
+    struct snapshot *next, **prev; // of gateway.snaps: the main thread's
+    struct snapshot_hold hold[];   // [loops]
 };
 
 // Main thread. Takes over the reference to the configuration, and reads the files that it names for models, and where it is of

@@ -1,4 +1,5 @@
 """Experiments that operators create while everything runs: what is refused, what stays, and who wins."""
+import concurrent.futures
 import os
 import signal
 
@@ -283,3 +284,20 @@ def test_sluicectl_creates_and_deletes(start, tmp_path):
     assert said.status == 2 and "at most 64KiB" in said.err
     file.write_bytes(b"#\xff")
     assert "expected UTF-8" in ctl(sluice, "experiment", "create", str(file)).err
+
+
+def test_many_come_and_go_at_once(start):
+    """Each makes a configuration of its own, which the loops take up while the next one comes."""
+    sluice = start(PLAIN + 'layer "people" { key = "header:x-user" }')
+    part = lambda n: f'experiment "e{n}" {{ model = "digits" layer = "people" from = {n}% to = {n + 1}% {HALVES} }}'
+
+    def come_and_go(n):
+        wait_for(lambda: create(sluice, part(n), start=True).status_code == 201, 20, "there is room for it")
+        wait_for(lambda: delete(sluice, f"e{n}", running=True).status_code == 200, 20, "and without it")
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(come_and_go, range(12)))
+        assert names(sluice) == []
+        list(pool.map(lambda n: created(sluice, part(n)), range(8)))
+    assert sorted(names(sluice)) == [f"e{n}" for n in range(8)]
+    assert {model for _, model in draws(sluice).values()} == {"digits"}

@@ -137,6 +137,8 @@ def test_the_store_is_away_comes_back_and_goes_back(start, redis):
     # it comes back with nothing: who knows what there was writes it there again
     redis.start()
     wait_for(lambda: "size" in redis.command("HKEYS", KEY), 60, "it is there again")
+    for g in (a, b):
+        wait_for(lambda g=g: g.status_page()["experiments_store"]["state"] == "up", 60, "it is heard again")
     all_have([a, b], "size")
     all_settled([a, b], status="running")
     assert delete(b, running=True).status_code == 200
