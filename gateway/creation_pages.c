@@ -165,18 +165,13 @@ void creation_pages_create(struct exchange *ex, void *gateway)
 void creation_pages_deleted(struct exchange *ex, enum creation_end end, const char *name,
                             const char *why)
 {
-    struct json_writer w;
-    struct buffer page;
+    struct admin_json page;
     if (end != CREATION_DONE) {
         refuse(ex, end, why);
         return;
     }
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_put_text(&w, "deleted", name);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+    json_put_text(admin_json_begin(&page), "deleted", name);
+    admin_json_end(&page, ex, 200);
 }
 
 static void drop(struct exchange *ex, struct gateway *g, struct created *c, struct view reason)
