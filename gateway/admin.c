@@ -61,17 +61,27 @@ void admin_answer(struct exchange *ex, unsigned status, struct view type, struct
     answer_built(ex, status, type, page, cut, NULL);
 }
 
+struct json_writer *admin_json_begin(struct admin_json *j)
+{
+    buffer_init(&j->page);
+    json_write(&j->w, &j->page);
+    json_w_object(&j->w);
+    return &j->w;
+}
+
+void admin_json_end(struct admin_json *j, struct exchange *ex, unsigned status)
+{
+    json_w_object_end(&j->w);
+    answer_built(ex, status, JSON, &j->page, j->w.failed, NULL);
+}
+
 void admin_refuse(struct exchange *ex, unsigned status, struct view why)
 {
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_w_key(&w, VIEW("error"));
-    json_w_string(&w, why);
-    json_w_object_end(&w);
-    answer_built(ex, status, JSON, &page, w.failed, NULL);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
+    json_w_key(w, VIEW("error"));
+    json_w_string(w, why);
+    admin_json_end(&page, ex, status);
 }
 
 // "127.0.0.1:9090", "[::1]:9090", "localhost": what cannot be re-bound to us by a stranger's DNS.

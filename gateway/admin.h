@@ -8,6 +8,7 @@
 #define SLUICE_GATEWAY_ADMIN_H
 
 #include "base/buffer.h"
+#include "base/json.h"
 #include "base/token.h"
 #include "http/http.h"
 #include "net/loop.h"
@@ -48,6 +49,14 @@ void admin_start(struct admin *a);
 // Answers with this page (freed); harmless when the client has gone. cut: it is not whole, for want of memory.
 void admin_answer(struct exchange *ex, unsigned status, struct view type, struct buffer *page,
                   bool cut);
+// The same of one JSON object: what is written in between are its members.
+struct admin_json {
+    struct json_writer w;
+    struct buffer page;
+};
+struct json_writer *
+admin_json_begin(struct admin_json *j); // it stays where it is until it has ended
+void admin_json_end(struct admin_json *j, struct exchange *ex, unsigned status);
 // Answers {"error": why}.
 void admin_refuse(struct exchange *ex, unsigned status, struct view why);
 void admin_free(struct admin *a);

@@ -37,23 +37,19 @@ static void show_model(struct json_writer *w, const struct model *m)
 void cache_stats_page(struct exchange *ex, void *ctx)
 {
     struct gateway *g = ctx;
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_put(&w, "limit_bytes", parts_cache_limit(g));
-    json_put(&w, "leased_bytes", parts_cache_leased(g));
-    json_w_key(&w, VIEW("models"));
-    json_w_array(&w);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
+    json_put(w, "limit_bytes", parts_cache_limit(g));
+    json_put(w, "leased_bytes", parts_cache_leased(g));
+    json_w_key(w, VIEW("models"));
+    json_w_array(w);
     for (unsigned i = 0; i < TABLE_MODELS; i++) {
         const struct model *m = table_at(g->table, i);
         if (m && is_known(m))
-            show_model(&w, m);
+            show_model(w, m);
     }
-    json_w_array_end(&w);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+    json_w_array_end(w);
+    admin_json_end(&page, ex, 200);
 }
 
 // {"model": NAME} and nothing else; or no body: out is empty. False: neither.
@@ -109,14 +105,10 @@ void cache_flush_page(struct exchange *ex, void *ctx)
     uint64_t entries = m ? flush(m, loop_wall_us(&g->main)) : flush_all(g);
     GATEWAY_EVENT(g, NULL, LOG_INFO, "cache_flushed", LOG_S("model", m ? m->name : VIEW("")),
                   LOG_I("entries", entries), LOG_S("client", server_conn_peer(ex->conn)));
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_w_key(&w, VIEW("model"));
-    json_w_string(&w, m ? m->name : VIEW(""));
-    json_put(&w, "entries", entries);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
+    json_w_key(w, VIEW("model"));
+    json_w_string(w, m ? m->name : VIEW(""));
+    json_put(w, "entries", entries);
+    admin_json_end(&page, ex, 200);
 }

@@ -112,14 +112,9 @@ static bool fill(struct creation *it, struct gateway *g, const struct exchange *
 
 static void answer_gone(struct exchange *ex, const char *name)
 {
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_put_text(&w, "deleted", name);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+    struct admin_json page;
+    json_put_text(admin_json_begin(&page), "deleted", name);
+    admin_json_end(&page, ex, 200);
 }
 
 void creation_pages_taken(struct exchange *ex, struct gateway *g, const char *name, bool gone)

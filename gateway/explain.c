@@ -132,7 +132,6 @@ static void show_stages(struct json_writer *w, const struct past_request *r)
 static void show_request(struct json_writer *w, const struct gateway *g,
                          const struct past_request *r)
 {
-    json_w_object(w);
     put_text(w, "id", past_text(r, PAST_WORD_ID));
     json_put(w, "loop", r->loop);
     put_text(w, "client", past_text(r, PAST_WORD_CLIENT));
@@ -161,7 +160,6 @@ static void show_request(struct json_writer *w, const struct gateway *g,
     show_stages(w, r);
     show_standing(w, r);
     show_steps(w, g, r);
-    json_w_object_end(w);
 }
 
 // ---- asking ------------------------------------------------------------------------------------------
@@ -213,13 +211,10 @@ static void explain(struct gateway *g, const struct buffer *said, void *ctx)
     struct exchange *ex = ctx;
     unsigned silent;
     const struct past_request *r = choose(g, said, &silent);
-    struct json_writer w;
-    struct buffer page;
+    struct admin_json page;
     if (r) {
-        buffer_init(&page);
-        json_write(&w, &page);
-        show_request(&w, g, r);
-        admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+        show_request(admin_json_begin(&page), g, r);
+        admin_json_end(&page, ex, 200);
     } else {
         refuse_unknown(ex, g, silent);
     }

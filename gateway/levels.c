@@ -181,24 +181,20 @@ static void put_model(struct json_writer *w, struct gateway *g, const struct mod
 void levels_page(struct exchange *ex, void *gateway)
 {
     struct gateway *g = gateway;
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_w_key(&w, VIEW("instance"));
-    json_w_object(&w);
-    json_put(&w, "level", levels_instance(g));
-    put_pin(&w, g, VIEW(""));
-    json_w_object_end(&w);
-    json_w_key(&w, VIEW("models"));
-    json_w_array(&w);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
+    json_w_key(w, VIEW("instance"));
+    json_w_object(w);
+    json_put(w, "level", levels_instance(g));
+    put_pin(w, g, VIEW(""));
+    json_w_object_end(w);
+    json_w_key(w, VIEW("models"));
+    json_w_array(w);
     for (unsigned i = 0; i < TABLE_MODELS; i++)
         if (table_at(g->table, i))
-            put_model(&w, g, table_at(g->table, i));
-    json_w_array_end(&w);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+            put_model(w, g, table_at(g->table, i));
+    json_w_array_end(w);
+    admin_json_end(&page, ex, 200);
 }
 
 // ---- operators: what they set ------------------------------------------------------------------------
@@ -299,24 +295,20 @@ static bool may_set(const struct gateway *g, const struct level_wish *w, char wh
 
 static void answer_set(struct exchange *ex, const struct level_wish *wish, bool kept)
 {
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
     if (wish->pin.model[0]) {
-        json_w_key(&w, VIEW("model"));
-        json_w_string(&w, view_str(wish->pin.model));
+        json_w_key(w, VIEW("model"));
+        json_w_string(w, view_str(wish->pin.model));
     }
-    json_w_key(&w, VIEW("pin"));
+    json_w_key(w, VIEW("pin"));
     if (wish->clear)
-        json_w_null(&w);
+        json_w_null(w);
     else
-        pin_show(&w, &wish->pin);
-    json_w_key(&w, VIEW("kept"));
-    json_w_bool(&w, kept);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+        pin_show(w, &wish->pin);
+    json_w_key(w, VIEW("kept"));
+    json_w_bool(w, kept);
+    admin_json_end(&page, ex, 200);
 }
 
 void levels_set_page(struct exchange *ex, void *gateway)

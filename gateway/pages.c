@@ -43,8 +43,7 @@ static void health(struct exchange *ex, void *ctx)
 static void drain(struct exchange *ex, void *ctx)
 {
     struct gateway *g = ctx;
-    struct json_writer w;
-    struct buffer page;
+    struct admin_json page;
     bool already = g->phase != PHASE_RUNNING;
     if (buffer_len(&ex->body) > 0) {
         admin_refuse(ex, 400, VIEW("body: expected none"));
@@ -55,36 +54,29 @@ static void drain(struct exchange *ex, void *ctx)
         return;
     }
     GATEWAY_EVENT(g, NULL, LOG_INFO, "drain_asked", LOG_S("client", server_conn_peer(ex->conn)));
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_w_key(&w, VIEW("already"));
-    json_w_bool(&w, already);
-    json_w_key(&w, VIEW("pid"));
-    json_w_u64(&w, (uint64_t)getpid());
-    json_w_key(&w, VIEW("delay_ms"));
-    json_w_u64(&w, g->snap->config->drain_delay_us / 1000);
-    json_w_key(&w, VIEW("timeout_ms"));
-    json_w_u64(&w, g->snap->config->drain_timeout_us / 1000);
-    json_w_object_end(&w);
-    admin_answer(ex, already ? 200 : 202, VIEW("application/json"), &page, w.failed);
+    struct json_writer *w = admin_json_begin(&page);
+    json_w_key(w, VIEW("already"));
+    json_w_bool(w, already);
+    json_w_key(w, VIEW("pid"));
+    json_w_u64(w, (uint64_t)getpid());
+    json_w_key(w, VIEW("delay_ms"));
+    json_w_u64(w, g->snap->config->drain_delay_us / 1000);
+    json_w_key(w, VIEW("timeout_ms"));
+    json_w_u64(w, g->snap->config->drain_timeout_us / 1000);
+    admin_json_end(&page, ex, already ? 200 : 202);
 }
 
 // ---- the log's level ----------------------------------------------------------------------------------------
 
 static void answer_level(struct exchange *ex, enum log_level now, enum log_level before)
 {
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_w_key(&w, VIEW("level"));
-    json_w_string(&w, view_str(log_level_name[now]));
-    json_w_key(&w, VIEW("before"));
-    json_w_string(&w, view_str(log_level_name[before]));
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
+    json_w_key(w, VIEW("level"));
+    json_w_string(w, view_str(log_level_name[now]));
+    json_w_key(w, VIEW("before"));
+    json_w_string(w, view_str(log_level_name[before]));
+    admin_json_end(&page, ex, 200);
 }
 
 static void level(struct exchange *ex, void *ctx)

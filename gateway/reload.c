@@ -289,21 +289,17 @@ void reload_page(struct exchange *ex, void *gateway)
 
 static void answer(struct exchange *ex, const struct boot_said *said)
 {
-    struct json_writer w;
-    struct buffer page;
+    struct admin_json page;
     if (!said->word.how) {
         admin_refuse(ex, 409, view_str(said->text));
         return;
     }
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_w_key(&w, VIEW("generation"));
-    json_w_u64(&w, said->generation);
-    json_w_key(&w, VIEW("changes"));
-    json_w_string(&w, view_str(said->text));
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+    struct json_writer *w = admin_json_begin(&page);
+    json_w_key(w, VIEW("generation"));
+    json_w_u64(w, said->generation);
+    json_w_key(w, VIEW("changes"));
+    json_w_string(w, view_str(said->text));
+    admin_json_end(&page, ex, 200);
 }
 
 void reload_on_end(struct gateway *g, const struct boot_said *said)

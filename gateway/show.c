@@ -316,31 +316,27 @@ const char *show_phase(const struct gateway *g)
 static void show_all(struct gateway *g, const struct buffer *said, void *ctx)
 {
     struct exchange *ex = ctx;
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_put_text(&w, "version", SLUICE_VERSION);
-    json_put(&w, "pid", (uint64_t)getpid());
-    json_put(&w, "generation", g->boot->generation);
-    json_put(&w, "event_readers", events_readers(g->events));
-    json_put_text(&w, "log_level", log_level_name[log_level(g->log)]);
-    json_put(&w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
-    json_put_text(&w, "phase", show_phase(g));
-    json_put(&w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
-    json_put(&w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
-    json_put(&w, "level", levels_instance(g));
-    json_put(&w, "cache_leased", parts_cache_leased(g));
-    json_put(&w, "cache_limit", parts_cache_limit(g));
-    show_configuration(&w, g);
-    show_fronts(&w, g);
-    show_loops(&w, g, said);
-    show_models(&w, g);
-    show_experiments(&w, g);
-    show_workers(&w, g);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
+    json_put_text(w, "version", SLUICE_VERSION);
+    json_put(w, "pid", (uint64_t)getpid());
+    json_put(w, "generation", g->boot->generation);
+    json_put(w, "event_readers", events_readers(g->events));
+    json_put_text(w, "log_level", log_level_name[log_level(g->log)]);
+    json_put(w, "uptime_s", (loop_now_us(&g->main) - g->started_us) / 1000000);
+    json_put_text(w, "phase", show_phase(g));
+    json_put(w, "bytes_leased", (uint64_t)atomic_load(&g->bytes.granted));
+    json_put(w, "bytes_limit", (uint64_t)budget_limit(&g->bytes));
+    json_put(w, "level", levels_instance(g));
+    json_put(w, "cache_leased", parts_cache_leased(g));
+    json_put(w, "cache_limit", parts_cache_limit(g));
+    show_configuration(w, g);
+    show_fronts(w, g);
+    show_loops(w, g, said);
+    show_models(w, g);
+    show_experiments(w, g);
+    show_workers(w, g);
+    admin_json_end(&page, ex, 200);
     exchange_unref(ex);
 }
 

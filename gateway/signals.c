@@ -93,17 +93,13 @@ static void show_workers(struct json_writer *w, const struct gateway *g)
 void signals_page(struct exchange *ex, void *ctx)
 {
     struct gateway *g = ctx;
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_put_view(&w, "boot_id", view_str(g->boot_id));
-    json_put(&w, "monotonic_us", loop_now_us(&g->main));
-    json_put(&w, "started_us", g->started_us);
-    json_put(&w, "generation", g->snap->generation);
-    show_models(&w, g);
-    show_workers(&w, g);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, VIEW("application/json"), &page, w.failed);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
+    json_put_view(w, "boot_id", view_str(g->boot_id));
+    json_put(w, "monotonic_us", loop_now_us(&g->main));
+    json_put(w, "started_us", g->started_us);
+    json_put(w, "generation", g->snap->generation);
+    show_models(w, g);
+    show_workers(w, g);
+    admin_json_end(&page, ex, 200);
 }

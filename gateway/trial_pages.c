@@ -11,7 +11,6 @@
 
 #define ALPHA 0.05    // of each interval
 #define TIGHT_AT 2000 // requests for which they are narrowest
-#define JSON VIEW("application/json")
 
 // What is not known, or has no end, is null.
 static void put_number(struct json_writer *w, const char *key, double value)
@@ -209,17 +208,23 @@ static void put_state(struct json_writer *w, const struct trial_run *run)
 }
 
 // text: of one that was created, too.
-static void put_experiment(struct json_writer *w, const struct gateway *g,
-                           const struct trial_run *run, bool text)
+static void put_members(struct json_writer *w, const struct gateway *g, const struct trial_run *run,
+                        bool text)
 {
     const struct created *made = created_of(g, run);
-    json_w_object(w);
     put_state(w, run);
     json_put_bool(w, "acts", trial_store_leads(g, run));
     json_put_bool(w, "created", made != NULL);
     if (made && text)
         json_put_view(w, "definition", buffer_view(&made->it.text));
     put_variants(w, g, run);
+}
+
+static void put_experiment(struct json_writer *w, const struct gateway *g,
+                           const struct trial_run *run, bool text)
+{
+    json_w_object(w);
+    put_members(w, g, run, text);
     json_w_object_end(w);
 }
 
@@ -244,54 +249,43 @@ static void put_kept_out(struct json_writer *w, const struct gateway *g)
 void trial_pages_list(struct exchange *ex, void *gateway)
 {
     struct gateway *g = gateway;
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_w_key(&w, VIEW("experiments"));
-    json_w_array(&w);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
+    json_w_key(w, VIEW("experiments"));
+    json_w_array(w);
     const struct experiments *all = g->snap->experiments; // in their order
     for (unsigned i = 0; all && i < all->n; i++) {
         for (unsigned k = 0; k < all->places[i].site.n; k++) {
             const struct trial_run *run = trials_find(g, all->places[i].site.experiments[k].name);
             if (run)
-                put_experiment(&w, g, run, false);
+                put_experiment(w, g, run, false);
         }
     }
-    json_w_array_end(&w);
-    put_kept_out(&w, g);
-    json_w_object_end(&w);
-    admin_answer(ex, 200, JSON, &page, w.failed);
+    json_w_array_end(w);
+    put_kept_out(w, g);
+    admin_json_end(&page, ex, 200);
 }
 
 void trial_pages_tell(struct exchange *ex, unsigned status, const struct gateway *g,
                       const struct trial_run *run)
 {
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    put_experiment(&w, g, run, true);
-    admin_answer(ex, status, JSON, &page, w.failed);
+    struct admin_json page;
+    put_members(admin_json_begin(&page), g, run, true);
+    admin_json_end(&page, ex, status);
 }
 
 // 409, with what is there.
 static void conflict(struct exchange *ex, const struct gateway *g, const struct trial_run *run,
                      uint64_t expected, const char *why)
 {
-    struct json_writer w;
-    struct buffer page;
-    buffer_init(&page);
-    json_write(&w, &page);
-    json_w_object(&w);
-    json_put_text(&w, "error", why);
+    struct admin_json page;
+    struct json_writer *w = admin_json_begin(&page);
+    json_put_text(w, "error", why);
     if (expected > 0)
-        json_put(&w, "expected_revision", expected);
-    json_w_key(&w, VIEW("is"));
-    put_experiment(&w, g, run, false);
-    json_w_object_end(&w);
-    admin_answer(ex, 409, JSON, &page, w.failed);
+        json_put(w, "expected_revision", expected);
+    json_w_key(w, VIEW("is"));
+    put_experiment(w, g, run, false);
+    admin_json_end(&page, ex, 409);
 }
 
 // Somebody else was there before.
