@@ -102,13 +102,37 @@ def kept(bench, counts, in_full_batches):
 
 A_RECORD, STREAMED = 2.0, 3.0  # us of CPU, into files and into streams, all threads
 LOG_SHARE = 0.10  # of a loop's instructions a request
+LOG_COUNTS = 2000, 12000  # how batches fall makes 0.3 % more or less of 4,000
 LOOP = "flow_submit"  # runs on loops alone
+DRAWN = 'layer "all" { key = "request-id" } experiment "e" { model = "digits" layer = "all" %s }' % " ".join(
+    f'variant "{name}" {{ model = "digits" weight = 25% }}' for name in "abcd")
 CPU_ROW = re.compile(r"([\d.]+) us in all")
 
 
 def redis_cpu(path):
     text = subprocess.run(["redis-cli", "-s", path, "info", "cpu"], stdout=subprocess.PIPE, text=True, check=True).stdout
     return sum(float(row[1]) for row in re.finditer(r"^used_cpu_(?:sys|user):([\d.]+)", text, re.M))
+
+
+WRITES, WRITERS = 500e3, (1, 2, 4, 8)  # records a second of all writers into one Redis; so many at once
+WRITERS_ROW = re.compile(r"([\d.]+) a second.*?([\d.]+) us in all.*?Redis: ([\d.]+) us a record, (\d+) % of a core", re.S)
+
+
+def streamed_at_once(bench, program, records, path):
+    """Several writers, each with its own stream, at one Redis."""
+    say, rows = bench.report.say, []
+    for writers in WRITERS[:2] if bench.small else WRITERS:
+        words = [str(int(records) // writers), f"unix:{path}", "--writers", str(writers)]
+        done = subprocess.run([program, *words], stdout=subprocess.PIPE, text=True, check=True, cwd=world.ROOT)
+        rows.append((writers, *(float(n) for n in WRITERS_ROW.search(done.stdout).groups())))
+    say(f"`bench/predictions N unix:redis --writers W`, {int(records):,} records in all")
+    say()
+    bench.report.table(("writers", "records/s", "our CPU, us a record", "Redis, us a record", "of its core", "all of it would take"),
+                       [(w, f"{n:,.0f}", f"{ours:.2f}", f"{theirs:.2f}", f"{core:.0f} %", f"{1e6 / theirs if theirs else 0:,.0f}/s")
+                        for w, n, ours, theirs, core in rows])  # fmt: skip
+    full = min(1e6 / theirs if theirs else 0 for _, _, _, theirs, _ in rows)  # by CPU time: others may be at work beside it
+    bench.report.demand(full >= WRITES, f"a core of Redis takes {WRITES:,.0f} records a second, of however many writers: {full:,.0f}")
+    say()
 
 
 def streamed(bench, program, records):
@@ -121,17 +145,18 @@ def streamed(bench, program, records):
         before = redis_cpu(path)
         done = subprocess.run([program, records, f"unix:{path}"], stdout=subprocess.PIPE, text=True, check=True, cwd=world.ROOT)
         theirs = (redis_cpu(path) - before) * 1e6 / int(records)
+        say(f"`bench/predictions {records} unix:redis`")
+        say()
+        for line in done.stdout.rstrip().splitlines():
+            say(line)
+        us = float(CPU_ROW.search(done.stdout)[1])
+        bench.report.demand(us <= STREAMED, f"at most {STREAMED:.0f} us of CPU a record into a stream, all threads: {us:.2f}")
+        say(f"Redis itself: {theirs:.2f} us a record, so that one takes {1 / theirs:.2f} million a second at most")
+        say()
+        streamed_at_once(bench, program, "40000" if bench.small else "4000000", path)
     finally:
         server.terminate()
         server.wait()
-    say(f"`bench/predictions {records} unix:redis`")
-    say()
-    for line in done.stdout.rstrip().splitlines():
-        say(line)
-    us = float(CPU_ROW.search(done.stdout)[1])
-    bench.report.demand(us <= STREAMED, f"at most {STREAMED:.0f} us of CPU a record into a stream, all threads: {us:.2f}")
-    say(f"Redis itself: {theirs:.2f} us a record, so that one takes {1 / theirs:.2f} million a second at most")
-    say()
 
 
 def predictions(bench):
@@ -140,7 +165,7 @@ def predictions(bench):
     say("## The prediction log")
     say()
     words = [str(bench.build / "bench" / "predictions")] + (["20000"] if bench.small else [])
-    for more in ([], ["full"]):
+    for more in ([], ["full"], ["said"]):
         if more and len(words) == 1:
             words.append("1000000")
         say("`" + " ".join(["bench/predictions", *words[1:], *more]) + "`")
@@ -152,13 +177,24 @@ def predictions(bench):
         report.demand(us <= A_RECORD, f"at most {A_RECORD:.0f} us of CPU a record, all threads: {us:.2f}")
         say()
     streamed(bench, words[0], "20000" if bench.small else "500000")
-    counts = SMALL_COUNTS if bench.small else COUNTS
+    log_instructions(bench)
+
+
+def log_instructions(bench):
+    """What the log adds to a loop's instructions, alone and beside an experiment."""
+    say, report = bench.report.say, bench.report
+    counts = SMALL_COUNTS if bench.small else LOG_COUNTS
     log = f'predictions {{ file = "{bench.directory}/predictions" }}'
     total = lambda name, **more: sum(per_request(bench, counts, name, thread_of=LOOP, **more).values())  # noqa: E731
-    without, with_log = total("unlogged"), total("logged", top=log)
+    without, with_log, both = total("unlogged"), total("logged", top=log), total("drawn-logged", models=DRAWN, top=log)
     say(f"callgrind, user space, the loop's thread, {counts[1]:,} less {counts[0]:,} requests, hashes of inputs and outputs:")
     say(f"{without:,.0f} instructions a request without the log, {with_log:,.0f} with it.")
     report.demand(with_log / without - 1 <= LOG_SHARE, f"at most {LOG_SHARE:.0%} more: {with_log / without - 1:+.1%}")
+    say(f"With the log and an experiment of four variants in one layer: {both:,.0f}.")
+    report.demand(both / without - 1 <= LOG_SHARE, f"at most {LOG_SHARE:.0%} more with an experiment and the log: {both / without - 1:+.1%}")
+    if not bench.small:
+        said = total("said", top=log.replace("}", 'parameters = on headers = {"content-type"} }'))
+        say(f"With the log, `parameters = on` and one field of the head in `headers`: {said:,.0f} ({said - with_log:+,.0f} beside the log alone).")
     say()
 
 

@@ -5,7 +5,7 @@
 
 proxy      CPU of the gateway per request over h2c, TLS and HTTP/1.1, beside other proxies in front of nginx
 callgrind  instructions of the gateway per request, by function
-predictions  CPU of a record of the prediction log, and the instructions that it adds to a request
+predictions  CPU of a record of the prediction log, how many one Redis takes, and the instructions that it adds to a request
 beside     the engine beside PyPI's onnxruntime, where a Python has it (ORT_PYTHON) and the models are there
 core       the rooms alone: bench/core.c, bench/base.c, bench/engine.c
 batching   the policies in virtual time: bench/batchsim.c, bench/batchsim/

@@ -269,6 +269,7 @@ static void check_records(struct checker *k, const struct outline_section *s,
 {
     check_redact(k, s, m, of);
     check_recorded(k, s, m, of);
+    k->c->predictions.required |= m->predict_required;
 }
 
 static void check_predictions(struct checker *k, const struct outline_section *s)

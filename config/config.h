@@ -161,6 +161,7 @@ struct config_log {
 struct config_predictions {
     bool on;          // the file has a section predictions
     bool redis;       // into streams of the store
+    bool required;    // those of some model are: derived
     const char *file; // directory; NULL: none
     uint64_t stream_length, spool_bytes;
     const char *instance; // NULL: the host's name

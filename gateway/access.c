@@ -67,8 +67,8 @@ static char *put_model(char *at, const struct access_entry *e)
     at = FIELD(at, "tenant", e->tenant);
     at = FIELD(at, "answered", e->answered);
     at = FIELD(at, "version", e->version);
-    at = FIELD(at, "experiment", e->experiment);
-    at = FIELD(at, "variant", e->variant);
+    at = CHECKED(at, "experiment", e->experiment);
+    at = CHECKED(at, "variant", e->variant);
     at = WORD(at, "draw", e->draw);
     if (e->rows > 0)
         at = NUMBER(at, "rows", e->rows);

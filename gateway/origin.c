@@ -48,10 +48,9 @@ static bool has_replica(const struct model *m)
 
 // NULL: it is not known; or not yet: after a start, or a restart of this process, an unknown name may be the
 // model of a worker that has not said what it has.
-static struct model *model_of(struct request *r, struct view asked, struct error *e)
+static struct model *model_named(struct request *r, struct view name, struct error *e)
 {
     const struct snapshot *p = r->snap;
-    struct view name = real_name(r, asked);
     bool never_known = p->config->models_listed_only && !snapshot_model(p, name);
     struct model *m = never_known ? NULL : table_find(r->part->gateway->table, name);
     r->unheard = !never_known && (!m || !has_replica(m)) && workers_awaited(r->part, name, now(r));
@@ -67,6 +66,12 @@ static struct model *model_of(struct request *r, struct view asked, struct error
         error_set(e, STATUS_UNAVAILABLE, "model %.*s: not every worker has said yet what it has",
                   VIEW_ARG(name));
     return NULL;
+}
+
+// The same of what its client asked for.
+static struct model *model_of(struct request *r, struct view asked, struct error *e)
+{
+    return model_named(r, real_name(r, asked), e);
 }
 
 // The path or the message names a version that nobody has.
@@ -420,11 +425,11 @@ static struct model *draw_model(struct request *r, struct error *e)
         r->place = NULL;
         return NULL;
     }
-    struct model *m = model_of(r, d->model, e);
+    struct model *m = model_named(r, d->model, e); // variants name models, never experiments
     bool ours = d->how == DRAW_TAKEN || d->how == DRAW_PROMOTED;
     if (!m && e->status == STATUS_NOT_FOUND && ours) {
         *d = (struct experiment_draw){.how = DRAW_UNFIT, .model = r->place->site.control};
-        m = model_of(r, d->model, e);
+        m = model_named(r, d->model, e);
     }
     say_draw(r);
     return m;
@@ -434,7 +439,7 @@ static struct model *draw_model(struct request *r, struct error *e)
 static struct model *find_model(struct request *r, struct error *e)
 {
     r->place = place_of(r, r->infer.request.model);
-    return r->place ? draw_model(r, e) : model_of(r, r->infer.request.model, e);
+    return r->place ? draw_model(r, e) : model_named(r, r->infer.request.model, e);
 }
 
 // A worker may say soon that it has its model, and no other model may answer in its place.

@@ -38,10 +38,10 @@ static bool is_drawn(struct record_lane *l, const struct config_model *c)
 bool record_promise(struct request *r, const struct model *m, struct error *e)
 {
     struct part *p = r->part;
-    if (!is_on(p))
+    const struct config_predictions *log = &p->snap->config->predictions;
+    if (!log->on || !log->required)
         return true;
     const struct config_model *c = rules_of(r, m);
-    const struct config_predictions *log = &p->snap->config->predictions;
     if (!c->predict_required)
         return true;
     bool said = c->predict_parameters || c->predict_header_count > 0;
@@ -118,18 +118,18 @@ static void fill_facts(const struct request *r, struct prediction_facts *f)
     const struct answer_meta *m = &r->serving.meta;
     struct loop *l = r->part->loop;
     uint64_t took_us = loop_now_us(l) - r->serving.ex->started_us;
-    *f = (struct prediction_facts){.wall_us = loop_wall_us(l),
-                                   .parse_us = m->parse_us,
-                                   .queue_us = m->queue_us,
-                                   .compute_us = m->compute_us,
-                                   .outcome = status_table[r->infer.error.status].name,
-                                   .source = m->source,
-                                   .reason = m->batch_reason,
-                                   .rows = r->infer.request.rows,
-                                   .batch_rows = m->batch_rows,
-                                   .age_s = m->age_s,
-                                   .aged = m->aged,
-                                   .level = standing_level(r->infer.step.to.model)};
+    f->wall_us = loop_wall_us(l);
+    f->parse_us = m->parse_us;
+    f->queue_us = m->queue_us;
+    f->compute_us = m->compute_us;
+    f->outcome = status_table[r->infer.error.status].name;
+    f->source = m->source;
+    f->reason = m->batch_reason;
+    f->rows = r->infer.request.rows;
+    f->batch_rows = m->batch_rows;
+    f->age_s = m->age_s;
+    f->aged = m->aged;
+    f->level = standing_level(r->infer.step.to.model);
     // As serving_answer has it: a loop reads its clock once a turn.
     f->total_us = took_us < f->queue_us + f->compute_us ? f->queue_us + f->compute_us : took_us;
 }
@@ -140,10 +140,11 @@ static void record(struct request *r, const struct config_model *c)
     const struct config_predictions *log = &r->part->snap->config->predictions;
     bool answered = r->infer.error.status == STATUS_OK;
     struct param headers[CONFIG_MAX_RECORDED];
-    struct prediction p = {.headers = headers,
-                           .n_headers = fill_headers(r, c, headers),
-                           .request = &r->infer.request,
-                           .answer = answered ? r->infer.answer : NULL};
+    struct prediction p; // all of it is set
+    p.headers = headers;
+    p.n_headers = fill_headers(r, c, headers);
+    p.request = &r->infer.request;
+    p.answer = answered ? r->infer.answer : NULL;
     fill_texts(r, p.text);
     fill_facts(r, &p.facts);
     // At level 1 what may be left out is.

@@ -32,7 +32,7 @@ struct oip_message {
 // What an answer says beside its tensors.
 struct oip_said {
     struct view model, version, id; // version, id: left out when empty
-    const struct param *params;     // ours
+    const struct param *params;     // ours: keys need no escape
     unsigned n_params;
     const struct params *theirs; // the worker's, behind ours; NULL: none
 };

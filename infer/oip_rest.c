@@ -112,10 +112,9 @@ static bool put_number(struct buffer *out, const struct param *p)
     return true;
 }
 
+// Its value.
 static bool put_param(struct buffer *out, const struct param *p)
 {
-    if (!put_string(out, p->key) || !PUT(out, ":"))
-        return false;
     if (p->type == PARAM_STRING)
         return put_string(out, p->s);
     if (p->type == PARAM_BOOL)
@@ -123,18 +122,34 @@ static bool put_param(struct buffer *out, const struct param *p)
     return put_number(out, p);
 }
 
+// Their keys are words of ours.
+static bool put_ours(struct buffer *out, const struct param *at, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        char *to = (char *)buffer_room(out, at[i].key.n + 4);
+        if (!to)
+            return false;
+        char *end = pen_plain(i > 0 ? PEN_LIT(to, ",") : to, at[i].key);
+        buffer_commit(out, (size_t)(PEN_LIT(end, ":") - to));
+        if (!put_param(out, &at[i]))
+            return false;
+    }
+    return true;
+}
+
 // comma: something stands before it.
 static bool put_list(struct buffer *out, const struct param *at, unsigned n, bool comma)
 {
     bool ok = true;
     for (unsigned i = 0; ok && i < n; i++)
-        ok = ((i == 0 && !comma) || PUT(out, ",")) && put_param(out, &at[i]);
+        ok = ((i == 0 && !comma) || PUT(out, ",")) && put_string(out, at[i].key) && PUT(out, ":") &&
+             put_param(out, &at[i]);
     return ok;
 }
 
 static bool put_params(struct buffer *out, const struct oip_said *s)
 {
-    bool ok = PUT(out, ",\"parameters\":{") && put_list(out, s->params, s->n_params, false);
+    bool ok = PUT(out, ",\"parameters\":{") && put_ours(out, s->params, s->n_params);
     if (s->theirs)
         ok = ok && put_list(out, s->theirs->at, s->theirs->n, s->n_params > 0);
     return ok && PUT(out, "}");

@@ -21,11 +21,11 @@ static bool is_redacted(const struct prediction_rules *r, const char *kind, stru
     return false;
 }
 
-static struct view text_of(const struct prediction *p, const struct prediction_rules *r, unsigned i)
+// The text that is left out; PREDICTION_TEXTS: none.
+static unsigned hidden_text(const struct prediction_rules *r)
 {
-    if (i == PREDICTION_TENANT && r->redacts > 0 && is_redacted(r, "tenant", VIEW("")))
-        return VIEW("");
-    return cut(p->text[i], PREDICTION_TEXT);
+    bool tenant = r->redacts > 0 && is_redacted(r, "tenant", VIEW(""));
+    return tenant ? PREDICTION_TENANT : PREDICTION_TEXTS;
 }
 
 // ---- headers and parameters ----------------------------------------------------------------------------
@@ -96,7 +96,7 @@ static char *pack_list(char *at, struct packed_head *h, const struct prediction_
 static char *pack_parameters(char *at, struct packed_head *h, const struct prediction_rules *r,
                              const struct param *list, unsigned n, uint16_t *kept)
 {
-    return r->parameters ? pack_list(at, h, r, "parameter:", list, n, kept) : at;
+    return r->parameters && n > 0 ? pack_list(at, h, r, "parameter:", list, n, kept) : at;
 }
 
 // ---- the two sides -------------------------------------------------------------------------------------
@@ -121,10 +121,19 @@ static struct values values_of(const struct prediction *p, unsigned side)
     return v;
 }
 
-// With the rows and bytes of all parts, and the data of the first.
-static struct tensor tensor_at(const struct values *v, unsigned i)
+// Of an answer, with the rows and bytes of all parts, and the data of the first.
+static struct tensor answered(const struct values *v, unsigned i)
 {
-    return v->inputs ? v->inputs[i] : slice_whole(v->answer, i);
+    return v->answer->next ? slice_whole(v->answer, i) : slice_output(v->answer, i);
+}
+
+// It, or a copy in `own`.
+static const struct tensor *tensor_at(const struct values *v, unsigned i, struct tensor *own)
+{
+    if (v->inputs)
+        return &v->inputs[i];
+    *own = answered(v, i);
+    return own;
 }
 
 static enum prediction_detail detail_of(const struct prediction_rules *r, unsigned side)
@@ -168,20 +177,28 @@ static struct hash128 hash_tensor(const struct values *v, unsigned i, const stru
     return hash_run_end(&run);
 }
 
+static void add_hash(struct packed_side *s, const struct values *v, unsigned i,
+                     const struct tensor *t, const struct prediction_rules *r)
+{
+    s->bytes += t->bytes;
+    if (r->redacts > 0 && is_redacted(r, side_word[v->side], t->name)) {
+        s->redacted++;
+        return;
+    }
+    uint64_t left = PREDICTION_HASHED - s->hashed;
+    s->digest = hash_tensor(v, i, t, left, s->digest.lo ^ s->digest.hi);
+    s->hashed += t->bytes < left ? t->bytes : left;
+}
+
 static char *pack_hash(char *at, const struct values *v, const struct prediction_rules *r)
 {
     struct packed_side *s = (struct packed_side *)at;
     *s = (struct packed_side){.detail = DETAIL_HASH, .n = (uint16_t)v->n};
-    for (unsigned i = 0; i < v->n; i++) {
-        struct tensor t = tensor_at(v, i);
-        s->bytes += t.bytes;
-        if (r->redacts > 0 && is_redacted(r, side_word[v->side], t.name)) {
-            s->redacted++;
-            continue;
-        }
-        uint64_t left = PREDICTION_HASHED - s->hashed;
-        s->digest = hash_tensor(v, i, &t, left, s->digest.lo ^ s->digest.hi);
-        s->hashed += t.bytes < left ? t.bytes : left;
+    for (unsigned i = 0; v->inputs && i < v->n; i++)
+        add_hash(s, v, i, &v->inputs[i], r);
+    for (unsigned i = 0; v->answer && i < v->n; i++) {
+        struct tensor t = answered(v, i);
+        add_hash(s, v, i, &t, r);
     }
     return at + sizeof(*s);
 }
@@ -232,20 +249,21 @@ static char *pack_tensor(char *at, const struct values *v, unsigned i,
                          struct packed_head *h)
 {
     struct packed_tensor *p = (struct packed_tensor *)at;
-    struct tensor t = tensor_at(v, i);
-    struct view name = cut(t.name, PREDICTION_NAME);
-    bool hidden = r->redacts > 0 && is_redacted(r, side_word[v->side], t.name);
-    *p = (struct packed_tensor){.bytes = t.bytes,
+    struct tensor own;
+    const struct tensor *t = tensor_at(v, i, &own);
+    struct view name = cut(t->name, PREDICTION_NAME);
+    bool hidden = r->redacts > 0 && is_redacted(r, side_word[v->side], t->name);
+    *p = (struct packed_tensor){.bytes = t->bytes,
                                 .name = (uint16_t)name.n,
-                                .dtype = (uint8_t)t.dtype,
-                                .rank = t.rank,
+                                .dtype = (uint8_t)t->dtype,
+                                .rank = t->rank,
                                 .redacted = hidden};
-    p->kept = hidden ? 0 : kept_of(v, i, &t, r->most - s->hashed);
-    s->bytes += t.bytes;
+    p->kept = hidden ? 0 : kept_of(v, i, t, r->most - s->hashed);
+    s->bytes += t->bytes;
     s->hashed += p->kept;
     at += sizeof(*p);
-    for (unsigned k = 0; k < t.rank; k++, at += sizeof(int64_t)) {
-        int64_t dim = tensor_dim(&t, k);
+    for (unsigned k = 0; k < t->rank; k++, at += sizeof(int64_t)) {
+        int64_t dim = tensor_dim(t, k);
         memcpy(at, &dim, sizeof(dim));
     }
     if (name.n > 0)
@@ -255,8 +273,8 @@ static char *pack_tensor(char *at, const struct values *v, unsigned i,
     if (p->kept > 0)
         each_part(v, i, p->kept, put_copied, &k);
     at += packed_up(p->kept);
-    if (v->side == SIDE_INPUTS && t.params && !hidden)
-        at = pack_parameters(at, h, r, t.params->at, t.params->n, &p->parameters);
+    if (v->side == SIDE_INPUTS && t->params && !hidden)
+        at = pack_parameters(at, h, r, t->params->at, t->params->n, &p->parameters);
     return at;
 }
 
@@ -285,30 +303,34 @@ static char *pack_side(char *at, const struct values *v, const struct prediction
 
 // ---- all of it -----------------------------------------------------------------------------------------
 
-static size_t room_of_side(const struct values *v, const struct prediction_rules *r)
+// In full.
+static size_t room_of_values(const struct values *v, const struct prediction_rules *r)
 {
-    size_t n = sizeof(struct packed_side);
-    if (detail_of(r, v->side) != DETAIL_FULL)
-        return n;
+    size_t n = 0;
     uint64_t values = 0;
     for (unsigned i = 0; i < v->n; i++) {
-        struct tensor t = tensor_at(v, i);
-        values += t.bytes;
-        n += sizeof(struct packed_tensor) + t.rank * sizeof(int64_t) +
-             packed_up(t.name.n < PREDICTION_NAME ? t.name.n : PREDICTION_NAME) + 8;
+        struct tensor own;
+        const struct tensor *t = tensor_at(v, i, &own);
+        values += t->bytes;
+        n += sizeof(struct packed_tensor) + t->rank * sizeof(int64_t) +
+             packed_up(t->name.n < PREDICTION_NAME ? t->name.n : PREDICTION_NAME) + 8;
     }
     return n + (size_t)(values < r->most ? values : r->most);
 }
 
 size_t prediction_room(const struct prediction *p, const struct prediction_rules *r)
 {
-    size_t n = sizeof(struct packed_head);
+    const size_t most = PREDICTION_TEXTS * PREDICTION_TEXT;
+    size_t n = 0;
     for (unsigned i = 0; i < PREDICTION_TEXTS; i++)
-        n += p->text[i].n < PREDICTION_TEXT ? p->text[i].n : PREDICTION_TEXT;
-    n = packed_up(n) + room_of_said(p, r);
+        n += p->text[i].n;
+    n = packed_up(sizeof(struct packed_head) + (n < most ? n : most)) + room_of_said(p, r);
     for (unsigned side = 0; side < PACKED_SIDES; side++) {
+        n += sizeof(struct packed_side);
+        if (detail_of(r, side) != DETAIL_FULL)
+            continue;
         struct values v = values_of(p, side);
-        n += room_of_side(&v, r);
+        n += room_of_values(&v, r);
     }
     return packed_up(n);
 }
@@ -317,18 +339,21 @@ size_t prediction_pack(void *to, const struct prediction *p, const struct predic
 {
     struct packed_head *h = to;
     char *start = to, *at = start + sizeof(*h);
+    unsigned hidden = hidden_text(r);
     h->facts = p->facts;
     h->headers = h->parameters = h->said = h->cut = 0;
     for (unsigned i = 0; i < PREDICTION_TEXTS; i++) {
-        struct view v = text_of(p, r, i);
-        h->text[i] = (uint16_t)v.n;
-        if (v.n > 0)
-            memcpy(at, v.p, v.n);
-        at += v.n;
+        struct view v = cut(p->text[i], PREDICTION_TEXT);
+        size_t n = i == hidden ? 0 : v.n;
+        h->text[i] = (uint16_t)n;
+        if (n > 0)
+            memcpy(at, v.p, n);
+        at += n;
     }
     at = start + packed_up((size_t)(at - start));
     const struct infer_request *q = p->request;
-    at = pack_list(at, h, r, "header:", p->headers, p->n_headers, &h->headers);
+    if (p->n_headers > 0)
+        at = pack_list(at, h, r, "header:", p->headers, p->n_headers, &h->headers);
     at = pack_parameters(at, h, r, q->params, q->n_params, &h->parameters);
     for (unsigned side = 0; side < PACKED_SIDES; side++) {
         struct values v = values_of(p, side);

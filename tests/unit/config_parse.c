@@ -319,6 +319,7 @@ static void predictions(void **state)
     assert_int_equal(x->predict_inputs, RECORDED_FULL);
     assert_int_equal(x->predict_outputs, RECORDED_NONE);
     assert_true(x->predict_required);
+    assert_true(c->predictions.required);
     assert_string_equal(x->redact[0], "input:a");
     assert_int_equal(x->redact_count, 1);
     assert_int_equal(y->predict_inputs, RECORDED_HASH);
@@ -332,6 +333,13 @@ static void predictions(void **state)
     assert_string_equal(y->predict_headers[1], "x_b");
     assert_int_equal(c->models[2].predict_header_count, 1);
     assert_string_equal(c->models[2].redact[1], "parameter:p");
+    config_unref(c);
+    c = good(SMALL "model \"x\" { } predictions { file = d }");
+    assert_false(c->predictions.required);
+    config_unref(c);
+    c = good(SMALL "model \"x\" { predictions { required = false } } "
+                   "predictions { file = d required = true }");
+    assert_true(c->predictions.required); // of those that have no section
     config_unref(c);
     c = good(SMALL);
     assert_false(c->predictions.on);
