@@ -376,7 +376,8 @@ static void take_up(struct predictions *p, struct config *c, struct store_plan *
 {
     struct record_place place;
     fill_place(&place, c);
-    work(p, SIZE_MAX); // what came for the place that it leaves
+    if (p->config)
+        work(p, SIZE_MAX); // what came for the place that it leaves
     if (p->config && !put_lines(p) && !c->predictions.on)
         give_up(p);
     record_files_move(&p->files, &place);

@@ -16,7 +16,9 @@ from h2wire import DATA, H2, frame, head
 from harness import GOOD_BODY, SAMPLES, SLUICE, Program, Sluice, Wire, Worker, configuration, infer_body, post, wait_for
 from hostile import ASK
 from load import Load, is_right
+from prediction_files import records
 from preload import preloadable
+from test_reload import reload
 
 INFER = "/v2/models/digits/infer"
 ROWS = [s["input"] for s in SAMPLES]
@@ -35,6 +37,9 @@ class Faults:
 
     def set(self, clock_s=0, every=0, least=0):
         self.page[:24] = struct.pack("<3q", clock_s, every, least)
+
+    def delay_writer(self, ms):
+        self.page[120:128] = struct.pack("<q", ms)
 
     def struck(self):
         return dict(zip(self.KINDS, struct.unpack("<6q", self.page[72:120])))
@@ -99,6 +104,18 @@ def test_memory_that_runs_out(tmp_path, faults, least):
         assert seen == {200, 503} and faults.struck()["memory"] > 20
         sluice.wait_idle()
         assert len(sluice.find("ready")) == 1 and len(sluice.find("worker_started")) == 1
+        assert sluice.stop() == 0
+
+
+def test_a_writer_that_begins_late(tmp_path, faults):
+    """A reload turns the prediction log on, on a machine that does not let its new thread run yet: what was asked behind the reload is there."""
+    faults.delay_writer(1500)
+    with Sluice(configuration(tmp_path), env=faults.env) as sluice:
+        sluice.config.write_text(sluice.config.read_text() + f'predictions {{ file = "{tmp_path}/p" flush = "10ms" }}')
+        reload(sluice)
+        for _ in range(4):
+            assert httpx.post(sluice.url + INFER, content=GOOD_BODY).status_code == 200
+        wait_for(lambda: len(records(tmp_path / "p")) == 4, 20, "all are there")
         assert sluice.stop() == 0
 
 
