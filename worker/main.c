@@ -293,9 +293,9 @@ static void start(struct worker_process *w)
     w->budget = server_budget_new(0, 0, rand_u64(&w->loop.rand));
     if (!w->budget)
         die(1, "connections", "out of memory");
+    watch(w); // who hears that we listen may end us
     for (unsigned i = 0; i < w->o.n_listen; i++)
         listen_on(w, i);
-    watch(w);
 }
 
 static void stop(struct worker_process *w)
