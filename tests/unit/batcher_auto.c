@@ -356,6 +356,14 @@ static void a_single_server_waits_for_returns(void **state)
     w.s.at = (struct outlook){.servers = 1, .in_flight = 1, .running_rows = 8, .free_us = NOW + 90};
     assert_int_equal(decide().rows, 0);
     assert_int_equal(decide().wake_us, NOW + 350); // free, there and back, and a window of 250
+    // The server is waited for from when a batch that goes now would find it free, or from when the row came.
+    w.p.max_wait_us = 100;
+    assert_int_equal(decide().wake_us, NOW + 140);
+    w.s.at.free_us = NOW + 30;
+    assert_int_equal(decide().wake_us, NOW + 100);
+    w.s.at.free_us = NOW + 90;
+    w.s.oldest_us = NOW + 45;
+    assert_int_equal(decide().wake_us, NOW + 145);
 }
 
 // ---- 4, 8: one behind another --------------------------------------------------------------------------
@@ -485,6 +493,34 @@ static void who_can_make_it_alone_goes_alone(void **state)
     assert_true(v.drop_us[0] == 0);
     v = decide_rows(1000, 200, 8, 1, 1000, 1); // not even alone
     assert_int_equal(v.drop_us[0], NOW + 1200);
+}
+
+// Two rows that a larger batch would make late, four with plenty of time and four that are due in last_us.
+static struct verdict decide_between(uint32_t servers, uint64_t last_us)
+{
+    decide_rows(1000, 100, 4, 2, 1250, 8);
+    w.s.at = (struct outlook){.servers = servers, .idle = servers};
+    for (uint32_t i = 2; i < 10; i++)
+        w.deadline[0][i] = NOW + last_us - (i < 6 ? 125 : 0);
+    fill_due(0, 10);
+    return decide();
+}
+
+// Two rows take 1200 and four 1400: behind the two the last four are answered after 4000, or by two servers after
+// 600 + 700 + 1400.
+static void who_is_saved_costs_nobody_behind(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t servers;
+        uint64_t last_us;
+        uint32_t rows;
+    } rows[] = {{1, 4250, 2}, {1, 3875, 4}, {2, 2875, 2}, {2, 2500, 4}};
+    for (unsigned i = 0; i < 4; i++) {
+        struct verdict v = decide_between(rows[i].servers, rows[i].last_us);
+        assert_int_equal(v.rows, rows[i].rows);
+        assert_int_equal(v.drop_us[0], v.rows == 2 ? 0 : NOW + 1400); // the two are given up
+    }
 }
 
 static void without_a_deadline_nobody_is_dropped(void **state)
@@ -698,6 +734,7 @@ int main(void)
         cmocka_unit_test(who_goes_can_make_it),
         cmocka_unit_test(who_can_be_saved_without_harm_is),
         cmocka_unit_test(who_can_make_it_alone_goes_alone),
+        cmocka_unit_test(who_is_saved_costs_nobody_behind),
         cmocka_unit_test(without_a_deadline_nobody_is_dropped),
         cmocka_unit_test(overload_does_not_shrink_batches),
         cmocka_unit_test(more_slack_never_lowers_it),

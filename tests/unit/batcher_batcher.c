@@ -773,6 +773,8 @@ static void auto_sends_singles_in_turn(void **state)
     assert_null(plan().group);
     double open_us = (double)NOW + 700 - policy_lead_us(w.b.estimate.alpha);
     assert_true(plan().wake_us == (uint64_t)ceil(open_us));
+    batcher_trip(&w.b, 300); // it has half a way to go
+    assert_true(plan().wake_us == (uint64_t)ceil(open_us - 150));
     batcher_expect(&w.b, &quiet);
     assert_int_equal(plan().rows, 1);
     assert_int_equal(plan().reason, BATCH_IDLE);
@@ -841,6 +843,9 @@ static void auto_refuses_who_stands_behind_too_many(void **state)
     batcher_expect(&w.b, &quiet);
     late.ticket.deadline_us = NOW + 1;
     assert_false(batcher_refuses(&w.b, &late.ticket, NOW)); // nothing is known
+    late.ticket.deadline_us = NOW + 4000;
+    batcher_expect(&w.b, &(struct outlook){.servers = 1, .soonest_free_us = NOW + 5000});
+    assert_false(batcher_refuses(&w.b, &late.ticket, NOW)); // but of one that was recalled
 }
 
 // A row of lane 1 waits for those that come back. A full batch of lane 3 goes meanwhile, for the server is free; but
@@ -901,6 +906,24 @@ static void arrivals_are_counted_under_auto_only(void **state)
     for (unsigned i = 0; i < 10; i++)
         batcher_came(&w.b, 3, NOW + i * 10);
     assert_int_equal(w.b.arrivals.returns.came, 30);
+}
+
+// A row just now, and one as long ago as is remembered: that of ten full batches, or of a tenth of a second.
+static void the_rate_is_that_of_ten_full_batches(void **state)
+{
+    (void)state;
+    static const double remembered_us[] = {100000, 22800}; // t(64) = 2280
+    for (unsigned known = 0; known < 2; known++) {
+        if (known)
+            be_auto();
+        else
+            w.b.policy.kind = POLICY_AUTO;
+        batcher_came(&w.b, 1, NOW - 10000);
+        struct guest *g = add(1, 1);
+        plan();
+        assert_true(fabs(w.b.arrivals.weight - (1 - exp(-10000 / remembered_us[known]))) < 1e-3);
+        batcher_remove(&w.b, &g->ticket);
+    }
 }
 
 // ---- beside a naive twin -------------------------------------------------------------------------------
@@ -989,6 +1012,7 @@ int main(void)
         TEST(auto_waits_for_company_until_it_is_overtaken),
         TEST(a_way_is_learnt),
         TEST(arrivals_are_counted_under_auto_only),
+        TEST(the_rate_is_that_of_ten_full_batches),
         TEST(every_ticket_once_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
