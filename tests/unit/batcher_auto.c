@@ -349,6 +349,9 @@ static void a_single_server_waits_for_returns(void **state)
     struct verdict v = policy_decide(&w.p, &w.s, NOW + 950); // the last window is over
     assert_int_equal(v.rows, 1);
     assert_int_equal(v.reason, BATCH_WAIT);
+    w.s.returns.back[0] = w.s.returns.back[1] = 0; // they are slower
+    assert_int_equal(decide().wake_us, NOW + 950);
+    w.s.returns.back[0] = w.s.returns.back[1] = 0.75;
     w.p.max_rows = 1; // no room for them
     assert_int_equal(decide().rows, 1);
     // Behind a running batch of 8, whose clients come back when it is answered.
@@ -356,6 +359,13 @@ static void a_single_server_waits_for_returns(void **state)
     w.s.at = (struct outlook){.servers = 1, .in_flight = 1, .running_rows = 8, .free_us = NOW + 90};
     assert_int_equal(decide().rows, 0);
     assert_int_equal(decide().wake_us, NOW + 350); // free, there and back, and a window of 250
+    w.s.returns.back[0] = 0.08; // .64 of a row save 2560, and are worth 7 rows for 350
+    w.s.returns.back[1] = w.s.returns.back[2] = 0;
+    w.s.rows = 7;
+    assert_int_equal(decide().wake_us, NOW + 350);
+    w.s.rows = 8;
+    assert_int_equal(decide().rows, 8);
+    w.s.rows = 1;
     // The server is waited for from when a batch that goes now would find it free, or from when the row came.
     w.p.max_wait_us = 100;
     assert_int_equal(decide().wake_us, NOW + 140);
@@ -410,6 +420,9 @@ static void not_trusted_it_learns(void **state)
         draw_busy();
         assert_int_equal(decide().rows, 0);
         assert_true(decide().wake_us == UINT64_MAX);
+        assert_true(policy_turn_us(&w.s, NOW) == UINT64_MAX);
+        w.s.at.in_flight = 1;
+        w.s.at.free_us = 0; // it was expected to take no time
         assert_true(policy_turn_us(&w.s, NOW) == UINT64_MAX);
     }
 }
@@ -521,6 +534,64 @@ static void who_is_saved_costs_nobody_behind(void **state)
         assert_int_equal(v.rows, rows[i].rows);
         assert_int_equal(v.drop_us[0], v.rows == 2 ? 0 : NOW + 1400); // the two are given up
     }
+}
+
+// Two rows are due shortly after a batch of so many: no smaller one is sent, and no larger one.
+static void a_batch_grows_until_somebody_is_late(void **state)
+{
+    (void)state;
+    for (uint32_t rows = 2; rows < 8; rows++) {
+        struct verdict v = decide_rows(1000, 500, 8, 2, 1250 + 500 * rows, 14);
+        assert_int_equal(v.rows, rows);
+        assert_true(v.drop_us[0] == 0);
+    }
+}
+
+// Two rows can each make it alone, and neither behind the other: the batch is as large as there are others to fill it.
+static void who_is_dropped_makes_room_for_all_the_others(void **state)
+{
+    (void)state;
+    for (uint32_t others = 2; others <= 8; others++) {
+        struct verdict v = decide_rows(1000, 200, 8, 2, 1300, others);
+        assert_int_equal(v.rows, others);
+        assert_int_equal(v.drop_us[0], NOW + 1000 + 200 * others);
+    }
+}
+
+// The lowest lane makes nobody late of any that is higher: four rows take 3000, five 3500.
+static void every_higher_lane_is_spared(void **state)
+{
+    (void)state;
+    for (unsigned hurried = 0; hurried < 2; hurried++) {
+        decide_rows(1000, 500, 16, 1, 100000, 0);
+        w.s.n_lanes = 3;
+        for (unsigned lane = 0; lane < 3; lane++) {
+            uint32_t rows = lane < 2 ? 1 : 10;
+            for (uint32_t i = 0; i < rows; i++)
+                w.deadline[lane][i] = NOW + (lane == hurried ? 3250 : 100000);
+            fill_due(lane, rows);
+        }
+        w.s.rows = 12;
+        w.s.earliest_us = NOW + 3250;
+        struct verdict v = decide();
+        assert_int_equal(v.rows, 4);
+        assert_int_equal(v.reason, BATCH_DEADLINE);
+        assert_true(v.drop_us[0] + v.drop_us[1] + v.drop_us[2] == 0);
+    }
+}
+
+// Behind a running batch there is time for a wait, but three rows would be late together: it cannot grow, and goes.
+static void what_a_deadline_keeps_small_does_not_wait(void **state)
+{
+    (void)state;
+    decide_rows(32000, 1200, 32, 2, 37250, 1);
+    w.p.max_wait_us = UINT64_MAX;
+    w.s.at =
+        (struct outlook){.servers = 1, .in_flight = 1, .running_rows = 8, .free_us = NOW + 2000};
+    w.s.returns = (struct returns){.answered_us = NOW - 50, .back = {1, 1, 1}};
+    struct verdict v = decide();
+    assert_int_equal(v.rows, 2); // there and done after 36400, three after 37600
+    assert_int_equal(v.reason, BATCH_DEADLINE);
 }
 
 static void without_a_deadline_nobody_is_dropped(void **state)
@@ -735,6 +806,10 @@ int main(void)
         cmocka_unit_test(who_can_be_saved_without_harm_is),
         cmocka_unit_test(who_can_make_it_alone_goes_alone),
         cmocka_unit_test(who_is_saved_costs_nobody_behind),
+        cmocka_unit_test(a_batch_grows_until_somebody_is_late),
+        cmocka_unit_test(who_is_dropped_makes_room_for_all_the_others),
+        cmocka_unit_test(every_higher_lane_is_spared),
+        cmocka_unit_test(what_a_deadline_keeps_small_does_not_wait),
         cmocka_unit_test(without_a_deadline_nobody_is_dropped),
         cmocka_unit_test(overload_does_not_shrink_batches),
         cmocka_unit_test(more_slack_never_lowers_it),
