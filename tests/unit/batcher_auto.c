@@ -292,6 +292,8 @@ static void the_last_free_server_waits(void **state)
     assert_int_equal(decide().rows, 3);
     w.s.rate = 0.1; // more than full batches can serve
     assert_int_equal(decide().rows, 0);
+    w.s.rate = 0.012; // more than any batch can
+    assert_int_equal(decide().rows, 0);
     w.s.rate = 0.004;
     for (unsigned i = 3; i < 16; i++)
         w.deadline[0][i] = NOW + 1000000;
@@ -349,6 +351,11 @@ static void a_single_server_waits_for_returns(void **state)
     struct verdict v = policy_decide(&w.p, &w.s, NOW + 950); // the last window is over
     assert_int_equal(v.rows, 1);
     assert_int_equal(v.reason, BATCH_WAIT);
+    w.p.max_wait_us =
+        1; // late by more than a timer may be, 250 us since the row came, it has waited
+    assert_int_equal(policy_decide(&w.p, &w.s, NOW + 230).reason, BATCH_IDLE);
+    assert_int_equal(policy_decide(&w.p, &w.s, NOW + 231).reason, BATCH_WAIT);
+    w.p.max_wait_us = UINT64_MAX;
     w.s.returns.back[0] = w.s.returns.back[1] = 0; // they are slower
     assert_int_equal(decide().wake_us, NOW + 950);
     w.s.returns.back[0] = w.s.returns.back[1] = 0.75;
@@ -399,6 +406,21 @@ static void behind_a_running_batch_just_in_time(void **state)
         assert_int_equal(policy_decide(&w.p, &w.s, open_us - 1).rows, 0);
         assert_int_equal(policy_decide(&w.p, &w.s, open_us - 1).wake_us, open_us);
     }
+}
+
+// Nothing is there that anybody waits for, but what was recalled may still be computed.
+static void behind_what_was_recalled(void **state)
+{
+    (void)state;
+    w.s = (struct summary){.alpha = 1600, .trip_us = 200, .at = {.servers = 1, .free_us = NOW}};
+    assert_int_equal(policy_turn_us(&w.s, NOW), 0);
+    assert_int_equal(policy_turn_us(&w.s, NOW - 1), NOW); // not trusted: when it is over
+    w.s.trusted = true;
+    assert_int_equal(policy_turn_us(&w.s, NOW), 0);
+    assert_int_equal(policy_turn_us(&w.s, NOW - 201), NOW - 200); // half a way, and a sixteenth
+    assert_int_equal(policy_turn_us(&w.s, NOW - 200), 0);
+    w.s.at.overtaken = true;
+    assert_int_equal(policy_turn_us(&w.s, NOW - 5000), 0);
 }
 
 static void not_trusted_it_learns(void **state)
@@ -801,6 +823,7 @@ int main(void)
         cmocka_unit_test(the_last_free_server_waits),
         cmocka_unit_test(a_single_server_waits_for_returns),
         cmocka_unit_test(behind_a_running_batch_just_in_time),
+        cmocka_unit_test(behind_what_was_recalled),
         cmocka_unit_test(not_trusted_it_learns),
         cmocka_unit_test(who_goes_can_make_it),
         cmocka_unit_test(who_can_be_saved_without_harm_is),
