@@ -1005,7 +1005,6 @@ static void arrivals_are_counted_under_auto_only(void **state)
 static void the_rate_is_that_of_ten_full_batches(void **state)
 {
     (void)state;
-    static const double remembered_us[] = {100000, 22800}; // t(64) = 2280
     for (unsigned known = 0; known < 2; known++) {
         if (known)
             be_auto();
@@ -1014,7 +1013,8 @@ static void the_rate_is_that_of_ten_full_batches(void **state)
         batcher_came(&w.b, 1, NOW - 10000);
         struct guest *g = add(1, 1);
         plan();
-        assert_true(fabs(w.b.arrivals.weight - (1 - exp(-10000 / remembered_us[known]))) < 1e-3);
+        double remembered_us = known ? 10 * (double)w.b.full_us : 100000;
+        assert_true(fabs(w.b.arrivals.weight - (1 - exp(-10000 / remembered_us))) < 1e-9);
         batcher_remove(&w.b, &g->ticket);
     }
 }
