@@ -351,8 +351,7 @@ struct taking {
 struct ticket *batcher_dropped(struct batcher *b, const struct batch_plan *plan, uint64_t now_us)
 {
     for (unsigned lane = 0; lane < BATCHER_LANES; lane++) {
-        struct ticket *t =
-            plan->drop_us[lane] > 0 ? lane_first(&plan->group->lane[lane], now_us) : NULL;
+        struct ticket *t = lane_first(&plan->group->lane[lane], now_us);
         if (t && t->deadline_us < plan->drop_us[lane])
             return t;
     }

@@ -77,10 +77,9 @@ static void displace(struct lane *l, struct ticket *t)
 // The bits of a level, turned so that bit 0 is its nearest slot.
 static uint64_t nearest_first(uint64_t bits, unsigned level, uint64_t nearest)
 {
-    unsigned n = slots_of(level), by = (unsigned)(nearest % n);
-    if (by == 0)
-        return bits;
-    return level == 0 ? bits >> by | bits << (64 - by) : (uint32_t)(bits >> by | bits << (32 - by));
+    unsigned last = slots_of(level) - 1, by = (unsigned)nearest & last;
+    uint64_t turned = bits >> by | bits << (-by & last);
+    return level == 0 ? turned : (uint32_t)turned;
 }
 
 // The number, counted from the beginning of time, of the nearest slot that a level can hold.

@@ -28,9 +28,9 @@ static struct verdict policy_fixed(const struct policy *p, const struct summary 
     if (now_us >= waited_us)
         return (struct verdict){.rows = (uint32_t)s->rows, .reason = BATCH_WAIT};
     uint64_t needed_us = s->high_us + POLICY_MARGIN_US;
-    uint64_t latest_us = s->earliest_us > needed_us ? s->earliest_us - needed_us : 0;
-    if (now_us >= latest_us)
+    if (now_us + needed_us >= s->earliest_us)
         return (struct verdict){.rows = (uint32_t)s->rows, .reason = BATCH_DEADLINE};
+    uint64_t latest_us = s->earliest_us - needed_us;
     return (struct verdict){.wake_us = waited_us < latest_us ? waited_us : latest_us};
 }
 

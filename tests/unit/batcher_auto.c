@@ -292,6 +292,8 @@ static void the_last_free_server_waits(void **state)
     assert_int_equal(decide().rows, 3);
     w.s.rate = 0.1; // more than full batches can serve
     assert_int_equal(decide().rows, 0);
+    w.s.rate = 0.012; // more than any batch can
+    assert_int_equal(decide().rows, 0);
     w.s.rate = 0.004;
     for (unsigned i = 3; i < 16; i++)
         w.deadline[0][i] = NOW + 1000000;
@@ -349,6 +351,14 @@ static void a_single_server_waits_for_returns(void **state)
     struct verdict v = policy_decide(&w.p, &w.s, NOW + 950); // the last window is over
     assert_int_equal(v.rows, 1);
     assert_int_equal(v.reason, BATCH_WAIT);
+    w.p.max_wait_us =
+        1; // late by more than a timer may be, 250 us since the row came, it has waited
+    assert_int_equal(policy_decide(&w.p, &w.s, NOW + 230).reason, BATCH_IDLE);
+    assert_int_equal(policy_decide(&w.p, &w.s, NOW + 231).reason, BATCH_WAIT);
+    w.p.max_wait_us = UINT64_MAX;
+    w.s.returns.back[0] = w.s.returns.back[1] = 0; // they are slower
+    assert_int_equal(decide().wake_us, NOW + 950);
+    w.s.returns.back[0] = w.s.returns.back[1] = 0.75;
     w.p.max_rows = 1; // no room for them
     assert_int_equal(decide().rows, 1);
     // Behind a running batch of 8, whose clients come back when it is answered.
@@ -356,6 +366,21 @@ static void a_single_server_waits_for_returns(void **state)
     w.s.at = (struct outlook){.servers = 1, .in_flight = 1, .running_rows = 8, .free_us = NOW + 90};
     assert_int_equal(decide().rows, 0);
     assert_int_equal(decide().wake_us, NOW + 350); // free, there and back, and a window of 250
+    w.s.returns.back[0] = 0.08; // .64 of a row save 2560, and are worth 7 rows for 350
+    w.s.returns.back[1] = w.s.returns.back[2] = 0;
+    w.s.rows = 7;
+    assert_int_equal(decide().wake_us, NOW + 350);
+    w.s.rows = 8;
+    assert_int_equal(decide().rows, 8);
+    w.s.rows = 1;
+    // The server is waited for from when a batch that goes now would find it free, or from when the row came.
+    w.p.max_wait_us = 100;
+    assert_int_equal(decide().wake_us, NOW + 140);
+    w.s.at.free_us = NOW + 30;
+    assert_int_equal(decide().wake_us, NOW + 100);
+    w.s.at.free_us = NOW + 90;
+    w.s.oldest_us = NOW + 45;
+    assert_int_equal(decide().wake_us, NOW + 145);
 }
 
 // ---- 4, 8: one behind another --------------------------------------------------------------------------
@@ -383,6 +408,21 @@ static void behind_a_running_batch_just_in_time(void **state)
     }
 }
 
+// Nothing is there that anybody waits for, but what was recalled may still be computed.
+static void behind_what_was_recalled(void **state)
+{
+    (void)state;
+    w.s = (struct summary){.alpha = 1600, .trip_us = 200, .at = {.servers = 1, .free_us = NOW}};
+    assert_int_equal(policy_turn_us(&w.s, NOW), 0);
+    assert_int_equal(policy_turn_us(&w.s, NOW - 1), NOW); // not trusted: when it is over
+    w.s.trusted = true;
+    assert_int_equal(policy_turn_us(&w.s, NOW), 0);
+    assert_int_equal(policy_turn_us(&w.s, NOW - 201), NOW - 200); // half a way, and a sixteenth
+    assert_int_equal(policy_turn_us(&w.s, NOW - 200), 0);
+    w.s.at.overtaken = true;
+    assert_int_equal(policy_turn_us(&w.s, NOW - 5000), 0);
+}
+
 static void not_trusted_it_learns(void **state)
 {
     (void)state;
@@ -402,6 +442,9 @@ static void not_trusted_it_learns(void **state)
         draw_busy();
         assert_int_equal(decide().rows, 0);
         assert_true(decide().wake_us == UINT64_MAX);
+        assert_true(policy_turn_us(&w.s, NOW) == UINT64_MAX);
+        w.s.at.in_flight = 1;
+        w.s.at.free_us = 0; // it was expected to take no time
         assert_true(policy_turn_us(&w.s, NOW) == UINT64_MAX);
     }
 }
@@ -485,6 +528,92 @@ static void who_can_make_it_alone_goes_alone(void **state)
     assert_true(v.drop_us[0] == 0);
     v = decide_rows(1000, 200, 8, 1, 1000, 1); // not even alone
     assert_int_equal(v.drop_us[0], NOW + 1200);
+}
+
+// Two rows that a larger batch would make late, four with plenty of time and four that are due in last_us.
+static struct verdict decide_between(uint32_t servers, uint64_t last_us)
+{
+    decide_rows(1000, 100, 4, 2, 1250, 8);
+    w.s.at = (struct outlook){.servers = servers, .idle = servers};
+    for (uint32_t i = 2; i < 10; i++)
+        w.deadline[0][i] = NOW + last_us - (i < 6 ? 125 : 0);
+    fill_due(0, 10);
+    return decide();
+}
+
+// Two rows take 1200 and four 1400: behind the two the last four are answered after 4000, or by two servers after
+// 600 + 700 + 1400.
+static void who_is_saved_costs_nobody_behind(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t servers;
+        uint64_t last_us;
+        uint32_t rows;
+    } rows[] = {{1, 4250, 2}, {1, 3875, 4}, {2, 2875, 2}, {2, 2500, 4}};
+    for (unsigned i = 0; i < 4; i++) {
+        struct verdict v = decide_between(rows[i].servers, rows[i].last_us);
+        assert_int_equal(v.rows, rows[i].rows);
+        assert_int_equal(v.drop_us[0], v.rows == 2 ? 0 : NOW + 1400); // the two are given up
+    }
+}
+
+// Two rows are due shortly after a batch of so many: no smaller one is sent, and no larger one.
+static void a_batch_grows_until_somebody_is_late(void **state)
+{
+    (void)state;
+    for (uint32_t rows = 2; rows < 8; rows++) {
+        struct verdict v = decide_rows(1000, 500, 8, 2, 1250 + 500 * rows, 14);
+        assert_int_equal(v.rows, rows);
+        assert_true(v.drop_us[0] == 0);
+    }
+}
+
+// Two rows can each make it alone, and neither behind the other: the batch is as large as there are others to fill it.
+static void who_is_dropped_makes_room_for_all_the_others(void **state)
+{
+    (void)state;
+    for (uint32_t others = 2; others <= 8; others++) {
+        struct verdict v = decide_rows(1000, 200, 8, 2, 1300, others);
+        assert_int_equal(v.rows, others);
+        assert_int_equal(v.drop_us[0], NOW + 1000 + 200 * others);
+    }
+}
+
+// The lowest lane makes nobody late of any that is higher: four rows take 3000, five 3500.
+static void every_higher_lane_is_spared(void **state)
+{
+    (void)state;
+    for (unsigned hurried = 0; hurried < 2; hurried++) {
+        decide_rows(1000, 500, 16, 1, 100000, 0);
+        w.s.n_lanes = 3;
+        for (unsigned lane = 0; lane < 3; lane++) {
+            uint32_t rows = lane < 2 ? 1 : 10;
+            for (uint32_t i = 0; i < rows; i++)
+                w.deadline[lane][i] = NOW + (lane == hurried ? 3250 : 100000);
+            fill_due(lane, rows);
+        }
+        w.s.rows = 12;
+        w.s.earliest_us = NOW + 3250;
+        struct verdict v = decide();
+        assert_int_equal(v.rows, 4);
+        assert_int_equal(v.reason, BATCH_DEADLINE);
+        assert_true(v.drop_us[0] + v.drop_us[1] + v.drop_us[2] == 0);
+    }
+}
+
+// Behind a running batch there is time for a wait, but three rows would be late together: it cannot grow, and goes.
+static void what_a_deadline_keeps_small_does_not_wait(void **state)
+{
+    (void)state;
+    decide_rows(32000, 1200, 32, 2, 37250, 1);
+    w.p.max_wait_us = UINT64_MAX;
+    w.s.at =
+        (struct outlook){.servers = 1, .in_flight = 1, .running_rows = 8, .free_us = NOW + 2000};
+    w.s.returns = (struct returns){.answered_us = NOW - 50, .back = {1, 1, 1}};
+    struct verdict v = decide();
+    assert_int_equal(v.rows, 2); // there and done after 36400, three after 37600
+    assert_int_equal(v.reason, BATCH_DEADLINE);
 }
 
 static void without_a_deadline_nobody_is_dropped(void **state)
@@ -694,10 +823,16 @@ int main(void)
         cmocka_unit_test(the_last_free_server_waits),
         cmocka_unit_test(a_single_server_waits_for_returns),
         cmocka_unit_test(behind_a_running_batch_just_in_time),
+        cmocka_unit_test(behind_what_was_recalled),
         cmocka_unit_test(not_trusted_it_learns),
         cmocka_unit_test(who_goes_can_make_it),
         cmocka_unit_test(who_can_be_saved_without_harm_is),
         cmocka_unit_test(who_can_make_it_alone_goes_alone),
+        cmocka_unit_test(who_is_saved_costs_nobody_behind),
+        cmocka_unit_test(a_batch_grows_until_somebody_is_late),
+        cmocka_unit_test(who_is_dropped_makes_room_for_all_the_others),
+        cmocka_unit_test(every_higher_lane_is_spared),
+        cmocka_unit_test(what_a_deadline_keeps_small_does_not_wait),
         cmocka_unit_test(without_a_deadline_nobody_is_dropped),
         cmocka_unit_test(overload_does_not_shrink_batches),
         cmocka_unit_test(more_slack_never_lowers_it),

@@ -647,23 +647,28 @@ static void auto_drops_what_stands_in_the_way(void **state)
 {
     (void)state;
     be_auto();
-    for (unsigned i = 0; i < 40; i++) // time for one, not for many
-        add_lane(1, 1, 1, NOW + 1100 + i);
-    for (unsigned i = 0; i < 60; i++)
-        add_lane(1, 1, 1, NOW + 2400 + i);
-    struct batch_plan p = plan();
-    assert_int_equal(p.reason, BATCH_DEADLINE);
-    assert_true(p.rows >= 50 && p.rows <= 60);
-    unsigned dropped = 0;
-    for (struct ticket *t; (t = batcher_dropped(&w.b, &p, NOW)) != NULL; dropped++) {
-        assert_ptr_equal(t, &w.guest[dropped].ticket);
-        assert_int_equal(t->place, PLACE_QUEUED); // told, not removed
-        batcher_remove(&w.b, t);
+    for (uint8_t lane = 0; lane < BATCHER_LANES; lane++) {
+        struct guest *first = &w.guest[w.n];
+        for (unsigned i = 0; i < 40; i++) // time for one, not for many
+            add_lane(1, 1, lane, NOW + 1100 + i);
+        for (unsigned i = 0; i < 60; i++)
+            add_lane(1, 1, lane, NOW + 2400 + i);
+        struct batch_plan p = plan();
+        assert_int_equal(p.reason, BATCH_DEADLINE);
+        assert_true(p.rows >= 50 && p.rows <= 60);
+        unsigned dropped = 0;
+        for (struct ticket *t; (t = batcher_dropped(&w.b, &p, NOW)) != NULL; dropped++) {
+            assert_ptr_equal(t, &first[dropped].ticket);
+            assert_int_equal(t->place, PLACE_QUEUED); // told, not removed
+            batcher_remove(&w.b, t);
+        }
+        assert_int_equal(dropped, 40);
+        assert_int_equal(batcher_take(&w.b, &p, w.out, 64, NOW), p.rows);
+        assert_ptr_equal(w.out[0], &first[40].ticket);
+        assert_int_equal(w.b.sent, lane + 1);
+        for (struct ticket *t; (t = batcher_any(&w.b)) != NULL;)
+            batcher_remove(&w.b, t);
     }
-    assert_int_equal(dropped, 40);
-    assert_int_equal(batcher_take(&w.b, &p, w.out, 64, NOW), p.rows);
-    assert_ptr_equal(w.out[0], &w.guest[40].ticket);
-    assert_int_equal(w.b.sent, 1);
 }
 
 // What was pushed long ago is told apart as finely as what comes now: one of two cannot make it, the other can.
@@ -691,6 +696,8 @@ static void auto_expects_one_server_at_least(void **state)
     assert_int_equal(w.b.round_rows, 64);
     batcher_expect(&w.b, &(struct outlook){.servers = 3});
     assert_int_equal(w.b.round_rows, 3 * 64);
+    batcher_expect(&w.b, &(struct outlook){.servers = 3, .beside = 0.5}); // beside them, in 2280 us
+    assert_true(fabs(w.b.round_rows - (3 * 64 + 1140)) < 5);
 }
 
 // Rows for the device's time, beside a full batch: b / t(b) of 64 / t(64).
@@ -773,6 +780,8 @@ static void auto_sends_singles_in_turn(void **state)
     assert_null(plan().group);
     double open_us = (double)NOW + 700 - policy_lead_us(w.b.estimate.alpha);
     assert_true(plan().wake_us == (uint64_t)ceil(open_us));
+    batcher_trip(&w.b, 300); // it has half a way to go
+    assert_true(plan().wake_us == (uint64_t)ceil(open_us - 150));
     batcher_expect(&w.b, &quiet);
     assert_int_equal(plan().rows, 1);
     assert_int_equal(plan().reason, BATCH_IDLE);
@@ -841,6 +850,9 @@ static void auto_refuses_who_stands_behind_too_many(void **state)
     batcher_expect(&w.b, &quiet);
     late.ticket.deadline_us = NOW + 1;
     assert_false(batcher_refuses(&w.b, &late.ticket, NOW)); // nothing is known
+    late.ticket.deadline_us = NOW + 4000;
+    batcher_expect(&w.b, &(struct outlook){.servers = 1, .soonest_free_us = NOW + 5000});
+    assert_false(batcher_refuses(&w.b, &late.ticket, NOW)); // but of one that was recalled
 }
 
 // A row of lane 1 waits for those that come back. A full batch of lane 3 goes meanwhile, for the server is free; but
@@ -876,6 +888,92 @@ static void auto_waits_for_company_until_it_is_overtaken(void **state)
     assert_int_equal(plan().lane, 3);
 }
 
+// R6 is for those that have time for two full batches, and the way there and back twice.
+static void auto_refuses_nobody_in_a_hurry(void **state)
+{
+    (void)state;
+    be_auto();
+    batcher_trip(&w.b, 200);
+    for (unsigned i = 0; i < 192; i++)
+        add_lane(1, 1, 0, NOW + 2000);
+    struct guest g;
+    guest_init(&g, 1, 1, NOW + 2 * w.b.full_high_us + 200);
+    assert_true(batcher_refuses(&w.b, &g.ticket, NOW) > 0);
+    g.ticket.deadline_us--;
+    assert_int_equal(batcher_refuses(&w.b, &g.ticket, NOW), 0);
+}
+
+// Nobody is thought to be in time before it is known how long a full batch takes, nor who is larger than one.
+static void auto_knows_who_is_in_time(void **state)
+{
+    (void)state;
+    struct guest g;
+    guest_init(&g, 64, 1, FAR);
+    w.b.policy = (struct policy){.kind = POLICY_AUTO, .max_rows = 64};
+    batcher_expect(&w.b, &quiet);
+    assert_false(batcher_timely(&w.b, &g.ticket, NOW));
+    be_auto();
+    assert_true(batcher_timely(&w.b, &g.ticket, NOW));
+    g.request.rows = 65;
+    assert_false(batcher_timely(&w.b, &g.ticket, NOW));
+    g.request.rows = 1;
+    g.ticket.deadline_us = NOW + w.b.full_high_us;
+    assert_false(batcher_timely(&w.b, &g.ticket, NOW));
+    g.ticket.deadline_us++;
+    assert_true(batcher_timely(&w.b, &g.ticket, NOW));
+    for (unsigned i = 0; i < 64; i++)
+        add_lane(1, 1, 3, FAR);
+    assert_false(batcher_timely(&w.b, &g.ticket, NOW)); // behind whatever is queued
+}
+
+// Who has missed every server here may still be answered by one beside them.
+static void auto_hopes_for_a_server_beside(void **state)
+{
+    (void)state;
+    be_auto();
+    w.b.learned_us = NOW;
+    struct guest *g = add_lane(1, 1, 1, NOW + 500);
+    assert_true(batcher_hopeless(&w.b, &g->ticket, NOW));
+    batcher_expect(&w.b, &(struct outlook){.servers = 1, .idle = 1, .beside_us = NOW + 499});
+    assert_false(batcher_hopeless(&w.b, &g->ticket, NOW));
+    batcher_expect(&w.b, &(struct outlook){.servers = 1, .idle = 1, .beside_us = NOW + 500});
+    assert_true(batcher_hopeless(&w.b, &g->ticket, NOW));
+}
+
+// One late batch when nothing is known, three when something is: and what ends then is believed at once.
+static void late_batches_make_it_curious(void **state)
+{
+    (void)state;
+    assert_false(batcher_curious(&w.b));
+    batcher_missed(&w.b);
+    assert_true(batcher_curious(&w.b));
+    be_auto();
+    for (unsigned i = 0; i < 3; i++) {
+        assert_false(batcher_curious(&w.b));
+        batcher_missed(&w.b);
+    }
+    assert_true(batcher_curious(&w.b));
+    batcher_learn(&w.b, 8, 11600, NOW);
+    assert_in_range(estimate_mean_us(&w.b.estimate, 8), 11400, 11800);
+    assert_false(batcher_curious(&w.b));
+}
+
+static void those_with_something_else_to_try_are_counted(void **state)
+{
+    (void)state;
+    struct guest g[3];
+    for (unsigned i = 0; i < 3; i++) {
+        guest_init(&g[i], 1, 1, FAR);
+        g[i].ticket.elsewhere = i != 1;
+        assert_true(batcher_push(&w.b, &g[i].ticket, NOW));
+    }
+    assert_int_equal(w.b.elsewhere, 2);
+    for (unsigned i = 0; i < 3; i++) {
+        batcher_remove(&w.b, &g[i].ticket);
+        assert_int_equal(w.b.elsewhere, i < 2);
+    }
+}
+
 static void a_way_is_learnt(void **state)
 {
     (void)state;
@@ -901,6 +999,24 @@ static void arrivals_are_counted_under_auto_only(void **state)
     for (unsigned i = 0; i < 10; i++)
         batcher_came(&w.b, 3, NOW + i * 10);
     assert_int_equal(w.b.arrivals.returns.came, 30);
+}
+
+// A row just now, and one as long ago as is remembered: that of ten full batches, or of a tenth of a second.
+static void the_rate_is_that_of_ten_full_batches(void **state)
+{
+    (void)state;
+    for (unsigned known = 0; known < 2; known++) {
+        if (known)
+            be_auto();
+        else
+            w.b.policy.kind = POLICY_AUTO;
+        batcher_came(&w.b, 1, NOW - 10000);
+        struct guest *g = add(1, 1);
+        plan();
+        double remembered_us = known ? 10 * (double)w.b.full_us : 100000;
+        assert_true(fabs(w.b.arrivals.weight - (1 - exp(-10000 / remembered_us))) < 1e-9);
+        batcher_remove(&w.b, &g->ticket);
+    }
 }
 
 // ---- beside a naive twin -------------------------------------------------------------------------------
@@ -987,8 +1103,14 @@ int main(void)
         TEST(auto_knows_who_is_hopeless),
         TEST(auto_refuses_who_stands_behind_too_many),
         TEST(auto_waits_for_company_until_it_is_overtaken),
+        TEST(auto_refuses_nobody_in_a_hurry),
+        TEST(auto_knows_who_is_in_time),
+        TEST(auto_hopes_for_a_server_beside),
+        TEST(late_batches_make_it_curious),
+        TEST(those_with_something_else_to_try_are_counted),
         TEST(a_way_is_learnt),
         TEST(arrivals_are_counted_under_auto_only),
+        TEST(the_rate_is_that_of_ten_full_batches),
         TEST(every_ticket_once_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

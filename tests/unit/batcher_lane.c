@@ -134,6 +134,10 @@ static void short_deadlines_are_told_apart(void **state)
     lane_push(&l, &late.ticket, 40 * MS);
     lane_push(&l, &soon.ticket, 40 * MS);
     assert_true(lane_earliest_us(&l) == 43 * MS);
+    assert_int_equal(lane_rows_before(&l, 43 * MS), 0);
+    assert_int_equal(lane_rows_before(&l, 43 * MS + 1), 1);
+    assert_int_equal(lane_rows_before(&l, 43 * MS + SLOT), 1);
+    assert_int_equal(lane_rows_before(&l, 43 * MS + SLOT + 1), 2);
     assert_ptr_equal(lane_first(&l, 40 * MS), &soon.ticket);
     lane_remove(&l, &soon.ticket);
     assert_true(lane_earliest_us(&l) == 43 * MS + SLOT);

@@ -40,6 +40,7 @@ static const struct {
     {"the deadline when that comes first", &plain, 2, 14999, 1000, 10000, 0, 0, 11999},
     {"what takes longer than all the time there is", &plain, 2, 900, 1000, 10000, 2, BATCH_DEADLINE,
      0},
+    {"however early it is", &plain, 2, 900, 1000, 0, 2, BATCH_DEADLINE, 0},
     {"as long", &plain, 2, 1000, 1000, 10000, 2, BATCH_DEADLINE, 0},
 };
 

@@ -105,6 +105,11 @@ static void an_outlook_on_several(void **state)
     assert_true(o.servers == 1 && o.idle == 0 && o.soonest_free_us == NOW + 900);
     outlook_add(&o, &s[1], NOW);
     assert_true(o.servers == 2 && o.idle == 0 && o.soonest_free_us == NOW + 400);
+    s[1].overtaken = true;
+    outlook_at(&o, &s[1], NOW);
+    assert_true(o.overtaken);
+    outlook_at(&o, &s[0], NOW);
+    assert_false(o.overtaken);
     outlook_at(&o, &s[1], NOW);
     assert_true(o.in_flight == 2 && o.running_rows == 5 && o.free_us == NOW + 400);
     outlook_add(&o, &s[2], NOW);

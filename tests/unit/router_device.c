@@ -246,29 +246,46 @@ static void who_cannot_go_leaves_the_turn(void **state)
     settle();
 }
 
+// Whichever of the two has sat down first.
 static void nobody_is_passed_over_for_ever(void **state)
 {
     (void)state;
     struct batch *b;
     uint64_t now_us = NOW;
-    ask(0, 1, 3);
-    unsigned others = 0;
-    for (;; others++) {
-        ask(1, 20, 0);
-        desk_run(desk[1], now_us, &office.fx);
-        if (whose(&b) != 1)
-            break;
-        now_us += 1400;
+    for (unsigned low = 0; low < 2; low++, now_us += 5000) {
+        unsigned high = 1 - low, others = 0;
+        ask(low, 1, 3);
+        for (;; others++) {
+            ask(high, 20, 0);
+            desk_run(desk[high], now_us, &office.fx);
+            if (whose(&b) != high)
+                break;
+            now_us += 1400;
+            forget();
+            answer_only(b, now_us);
+        }
+        assert_int_equal(others, DEVICE_PASSES);
+        assert_ptr_equal(b->desk, desk[low]);
         forget();
-        answer_only(b, now_us);
+        answered(b, now_us + 1000);
+        assert_int_equal(whose(&b), high);
+        answered(b, now_us + 3000);
     }
-    assert_int_equal(others, DEVICE_PASSES);
-    assert_ptr_equal(b->desk, desk[0]);
-    forget();
-    answered(b, now_us + 1000);
-    assert_int_equal(whose(&b), 1);
-    answered(b, now_us + 3000);
     settle();
+}
+
+// Of several that starve the one that was passed over most, whatever its lane.
+static void who_was_passed_over_most_goes_first(void **state)
+{
+    (void)state;
+    for (unsigned most = 0; most < MODELS; most++) {
+        for (unsigned i = 0; i < MODELS; i++) {
+            ask(i, 1, i == most ? 3 : 0);
+            desk[i]->passed = DEVICE_PASSES + (i == most);
+        }
+        assert_ptr_equal(device_next(&turn, true), desk[most]);
+        settle();
+    }
 }
 
 // `fixed` is told to wait by nobody, but what it sends counts for the others.
@@ -384,6 +401,7 @@ int main(void)
         TEST(a_higher_lane_goes_before_more_rows),
         TEST(who_cannot_go_leaves_the_turn),
         TEST(nobody_is_passed_over_for_ever),
+        TEST(who_was_passed_over_most_goes_first),
         TEST(fixed_takes_no_turns),
         TEST(who_is_overtaken_goes_behind),
         TEST(who_has_not_waited_is_not_overtaken),
