@@ -548,6 +548,28 @@ static void with_nobody_ready_it_waits_for_the_model(void **state)
     assert_int_equal(count(FX_SETTLE, in), 1);
 }
 
+// A model's queue is measured by the time that is left, to the microsecond.
+static void who_has_no_time_for_a_queue_passes_it_by(void **state)
+{
+    (void)state;
+    for (uint32_t over_us = 0; over_us < 2; over_us++) {
+        struct infer *in = make(2);
+        in->step.to.model = w.model;
+        in->chain = &three;
+        in->arrived_us = NOW - 300000; // 700 ms are left
+        atomic_store(&w.model->row_us, 700000 + over_us);
+        forget();
+        submit(in);
+        comes_back(lent(in, over_us ? model_n : w.model), STATUS_BAD_REQUEST, NOW + 10);
+        if (over_us) { // of another model
+            comes_back(lent(in, model_o), STATUS_BAD_REQUEST, NOW + 10);
+        }
+        assert_int_equal(count(FX_SETTLE, in), 1);
+        assert_int_equal(in->walk->n, over_us ? 3 : 1);
+        assert_int_equal(in->walk->attempt[0].passed, over_us ? PASSED_LATE : PASSED_NOT);
+    }
+}
+
 static void calls_home_are_bounded(void **state)
 {
     (void)state;
@@ -682,6 +704,7 @@ int main(void)
         WITH(the_deadline_ends_it_wherever_it_is),
         WITH(a_client_that_leaves_ends_it),
         WITH(with_nobody_ready_it_waits_for_the_model),
+        WITH(who_has_no_time_for_a_queue_passes_it_by),
         WITH(calls_home_are_bounded),
         WITH(the_written_answer_is_given_by_the_row),
         cmocka_unit_test(written_answers_that_are_none),
