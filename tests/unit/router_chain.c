@@ -548,6 +548,22 @@ static void with_nobody_ready_it_waits_for_the_model(void **state)
     assert_int_equal(count(FX_SETTLE, in), 1);
 }
 
+// At the deadline it is over, however quick the next one might be; a microsecond before it is asked.
+static void at_the_deadline_nothing_more_is_tried(void **state)
+{
+    (void)state;
+    for (uint64_t before_us = 0; before_us < 2; before_us++) {
+        struct infer *in = ask(&three);
+        comes_back(lent(in, w.model), STATUS_INTERNAL, NOW + 1000000 - before_us);
+        if (before_us)
+            comes_back(lent(in, model_n), STATUS_INTERNAL, NOW + 1000000);
+        assert_int_equal(count(FX_SETTLE, in), 1);
+        assert_int_equal(in->error.status, STATUS_DEADLINE);
+        assert_int_equal(in->walk->n, 1 + before_us);
+        forget();
+    }
+}
+
 // A model's queue is measured by the time that is left, to the microsecond.
 static void who_has_no_time_for_a_queue_passes_it_by(void **state)
 {
@@ -704,6 +720,7 @@ int main(void)
         WITH(the_deadline_ends_it_wherever_it_is),
         WITH(a_client_that_leaves_ends_it),
         WITH(with_nobody_ready_it_waits_for_the_model),
+        WITH(at_the_deadline_nothing_more_is_tried),
         WITH(who_has_no_time_for_a_queue_passes_it_by),
         WITH(calls_home_are_bounded),
         WITH(the_written_answer_is_given_by_the_row),
