@@ -474,6 +474,7 @@ static void none_is_lost_to_a_slow_class(void **state)
     lend_many(40, FAR, NOW);
     run(NOW + 20);
     assert_null(sent());
+    assert_true(d->wake_us > NOW + 20); // and is asked again in its time
     answer(b, NOW + 10000, 0, 1);
     run(NOW + 10000);
     b = sent(), other = sent();
