@@ -401,8 +401,7 @@ static void let_go_queued(struct desk *d, struct effects *fx)
         struct group *g = d->batcher.groups[i];
         for (struct ticket *t = g && g->used ? g->oldest : NULL; t; t = next) {
             next = t->newer;
-            if (t->followers && !t->elsewhere)
-                flight_let_go(d, t, fx);
+            flight_let_go(d, t, fx);
             if (!t->elsewhere)
                 continue;
             batcher_remove(&d->batcher, t);
@@ -417,8 +416,7 @@ static bool let_go_aboard(struct desk *d, struct batch *b, struct effects *fx)
     uint32_t kept = 0;
     for (uint32_t i = 0; i < b->n; i++) {
         struct ticket *t = b->tickets[i];
-        if (t->followers && !t->elsewhere)
-            flight_let_go(d, t, fx);
+        flight_let_go(d, t, fx);
         if (t->elsewhere)
             ticket_let_go(d, t, fx);
         else

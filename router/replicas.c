@@ -329,7 +329,7 @@ void replicas_vacate(struct replicas *rs, uint32_t id, uint64_t now_us)
     if (!r)
         return;
     invariant(!r->up && !r->differs && r->batches == 0);
-    rs->bereft |= r->lost && rs->n_known == 1;
+    rs->bereft |= r->lost; // if it was the last one: see recount
     mem_free(r->server);
     mem_free(r->version);
     *r = (struct replica){.id = REPLICA_NONE};

@@ -194,6 +194,22 @@ static void going_round_ends(void **state)
     close_cache();
 }
 
+// What was kept and is not there any more was given up for others, from whichever queue.
+static void what_is_given_up_is_counted(void **state)
+{
+    open_cache(4 * MIB, 7);
+    for (uint64_t key = 0; key < 20000; key++) {
+        assert_true(put(key, 16, 1));
+        if (key % 2)
+            touch_all(&(struct cache_queue){.oldest = cache->small.newest});
+    }
+    assert_true(cache->small.count > 0 && cache->main.count > 0);
+    uint64_t gone = atomic_load(&figures.count[CACHE_EVICTIONS]);
+    assert_int_equal(gone + atomic_load(&figures.entries),
+                     atomic_load(&figures.count[CACHE_STORES]));
+    close_cache();
+}
+
 // ---- when it is called again, and what it gives back ------------------------------------------------------
 
 // There is more to do: soon. All is done: from time to time. Nothing is held: never.
@@ -317,6 +333,7 @@ int main(void)
         TEST(the_salt_says_which_keys_meet),
         TEST(whoever_shares_a_key_does_not_share_a_bucket),
         TEST(going_round_ends),
+        TEST(what_is_given_up_is_counted),
         TEST(it_says_when_it_wants_to_be_called),
         TEST(less_than_a_slice_comes_back_too),
         TEST(what_is_flushed_goes_so_many_at_a_time),

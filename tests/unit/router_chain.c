@@ -548,6 +548,44 @@ static void with_nobody_ready_it_waits_for_the_model(void **state)
     assert_int_equal(count(FX_SETTLE, in), 1);
 }
 
+// At the deadline it is over, however quick the next one might be; a microsecond before it is asked.
+static void at_the_deadline_nothing_more_is_tried(void **state)
+{
+    (void)state;
+    for (uint64_t before_us = 0; before_us < 2; before_us++) {
+        struct infer *in = ask(&three);
+        comes_back(lent(in, w.model), STATUS_INTERNAL, NOW + 1000000 - before_us);
+        if (before_us)
+            comes_back(lent(in, model_n), STATUS_INTERNAL, NOW + 1000000);
+        assert_int_equal(count(FX_SETTLE, in), 1);
+        assert_int_equal(in->error.status, STATUS_DEADLINE);
+        assert_int_equal(in->walk->n, 1 + before_us);
+        forget();
+    }
+}
+
+// A model's queue is measured by the time that is left, to the microsecond.
+static void who_has_no_time_for_a_queue_passes_it_by(void **state)
+{
+    (void)state;
+    for (uint32_t over_us = 0; over_us < 2; over_us++) {
+        struct infer *in = make(2);
+        in->step.to.model = w.model;
+        in->chain = &three;
+        in->arrived_us = NOW - 300000; // 700 ms are left
+        atomic_store(&w.model->row_us, 700000 + over_us);
+        forget();
+        submit(in);
+        comes_back(lent(in, over_us ? model_n : w.model), STATUS_BAD_REQUEST, NOW + 10);
+        if (over_us) { // of another model
+            comes_back(lent(in, model_o), STATUS_BAD_REQUEST, NOW + 10);
+        }
+        assert_int_equal(count(FX_SETTLE, in), 1);
+        assert_int_equal(in->walk->n, over_us ? 3 : 1);
+        assert_int_equal(in->walk->attempt[0].passed, over_us ? PASSED_LATE : PASSED_NOT);
+    }
+}
+
 static void calls_home_are_bounded(void **state)
 {
     (void)state;
@@ -682,6 +720,8 @@ int main(void)
         WITH(the_deadline_ends_it_wherever_it_is),
         WITH(a_client_that_leaves_ends_it),
         WITH(with_nobody_ready_it_waits_for_the_model),
+        WITH(at_the_deadline_nothing_more_is_tried),
+        WITH(who_has_no_time_for_a_queue_passes_it_by),
         WITH(calls_home_are_bounded),
         WITH(the_written_answer_is_given_by_the_row),
         cmocka_unit_test(written_answers_that_are_none),

@@ -164,8 +164,10 @@ static void one_sees_what_another_sends(void **state)
     assert_int_equal(second->n, 5);
     assert_false(second->quiet); // its worker's figure is not the device's time for it
     answered(b, free_us);
+    estimate_init(&desk[1]->batcher.estimate);
     answered(second, free_us + 1100);
-    assert_true(desk[1]->batcher.estimate.octave[2].n > 0);
+    assert_true(desk[1]->batcher.estimate.octave[2].n == 1);
+    assert_true(desk[1]->batcher.estimate.octave[2].us == 1100); // behind the other model's
     settle();
 }
 
@@ -331,6 +333,23 @@ static void who_is_overtaken_goes_behind(void **state)
     settle();
 }
 
+// However little it is.
+static void one_that_is_overtaken_goes_behind(void **state)
+{
+    (void)state;
+    struct batch *b;
+    device_sent(&device, 5000, NOW);
+    ask(0, 1, 1);
+    desk_run(desk[0], NOW, &office.fx);
+    device_sent(&device, 5000, NOW);
+    desk_run(desk[0], NOW + 4999, &office.fx);
+    assert_int_equal(whose(&b), MODELS);
+    desk_run(desk[0], NOW + 5000, &office.fx);
+    assert_int_equal(whose(&b), 0);
+    answer_only(b, NOW + 11000);
+    settle();
+}
+
 // It was free as promised, but its replica was paused then: that wait is over.
 static void who_could_not_go_is_not_overtaken(void **state)
 {
@@ -404,6 +423,7 @@ int main(void)
         TEST(who_was_passed_over_most_goes_first),
         TEST(fixed_takes_no_turns),
         TEST(who_is_overtaken_goes_behind),
+        TEST(one_that_is_overtaken_goes_behind),
         TEST(who_has_not_waited_is_not_overtaken),
         TEST(turns_are_not_overtaken),
         TEST(who_could_not_go_is_not_overtaken),

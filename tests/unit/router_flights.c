@@ -348,6 +348,32 @@ static void who_has_something_else_to_try_is_let_go(void **state)
     assert_int_equal(back(leader, STATUS_UNAVAILABLE) + back(stays, STATUS_UNAVAILABLE), 2);
 }
 
+// Nor does it wait when its leader is aboard of a batch that waits to be sent again.
+static void who_follows_one_aboard_is_let_go_too(void **state)
+{
+    (void)state;
+    struct guest *leader = ask(0), *other = ask(1), *stays = ask(0), *goes = ask(0);
+    run(NOW);
+    goes->ticket.elsewhere = true;
+    office.desk->followers_elsewhere++; // as if it had come so
+    end(sent(), SEEN_STATUS, NOW);      // two halves
+    assert_int_equal(office.desk->n_again, 2);
+    desk_on_replica_down(office.desk, 7, NOW, &office.fx);
+    forget();
+    run(NOW);
+    assert_int_equal(back(goes, STATUS_UNAVAILABLE), 1);
+    assert_true(goes->ticket.let_go);
+    assert_int_equal(office.desk->followers, 1);
+    assert_int_equal(office.desk->followers_elsewhere, 0);
+    assert_int_equal(office.desk->n_again, 2);
+    assert_int_equal(stays->ticket.place, PLACE_WAITS);
+    forget();
+    run(NOW + 50000);
+    assert_int_equal(back(leader, STATUS_UNAVAILABLE) + back(other, STATUS_UNAVAILABLE) +
+                         back(stays, STATUS_UNAVAILABLE),
+                     3);
+}
+
 static void the_next_one_leads(void **state)
 {
     struct guest *first = ask(0), *second = ask(0), *third = ask(0);
@@ -485,6 +511,7 @@ int main(void)
         TEST(an_error_is_for_all_or_for_one),
         TEST(without_a_replica_each_is_told),
         TEST(who_has_something_else_to_try_is_let_go),
+        TEST(who_follows_one_aboard_is_let_go_too),
         TEST(the_next_one_leads),
         TEST(a_leader_that_is_gone_is_computed_for_the_others),
         TEST(followers_that_come_and_go),

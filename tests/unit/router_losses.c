@@ -33,6 +33,7 @@ static void the_third_loss_is_enough(void **state)
     forget();
     lose(b, false, NOW);
     assert_int_equal(t->place, PLACE_HELD); // the keeper may say that it is poison
+    assert_null(t->batch);                  // that one is over
     run(NOW);
     assert_int_equal(next_fx(FX_WAKE)->at_us, NOW + DESK_HELD_US);
     run(NOW + DESK_HELD_US - 1);

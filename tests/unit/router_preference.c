@@ -474,6 +474,7 @@ static void none_is_lost_to_a_slow_class(void **state)
     lend_many(40, FAR, NOW);
     run(NOW + 20);
     assert_null(sent());
+    assert_true(d->wake_us > NOW + 20); // and is asked again in its time
     answer(b, NOW + 10000, 0, 1);
     run(NOW + 10000);
     b = sent(), other = sent();
@@ -513,6 +514,34 @@ static void a_class_that_nobody_knows(void **state)
     run(NOW + 60110);
     assert_null(sent());
     answer(b[0], NOW + 70000, 0, 1);
+}
+
+// What was answered as soon as it was sent took a microsecond, and says so of its own class.
+static void an_answer_at_once_is_of_its_class(void **state)
+{
+    (void)state;
+    struct desk *d = office.desk;
+    up_as(1, 0, 4, NOW);
+    up_as(2, 1, 4, NOW);
+    teach(&d->batcher.estimate, 10000);
+    lend_many(1, FAR, NOW);
+    run(NOW);
+    struct batch *b[2] = {sent()};
+    lend_many(5, NOW + 60000, NOW);
+    run(NOW + 10);
+    b[1] = sent();
+    assert_int_equal(b[1]->replica, 2);
+    estimate_init(&d->batcher.estimate);
+    const struct estimate *first = &d->batcher.estimate, *next = &d->replicas.known[1].answered;
+    assert_int_equal(b[1]->rows, 1);
+    answer(b[1], NOW + 10, 0, 1);
+    assert_int_equal(next->octave[0].n, 1);
+    assert_true(next->octave[0].us == 1);
+    assert_int_equal(first->octave[0].n, 0);
+    answer(b[0], NOW, 0, 1);
+    assert_int_equal(first->octave[0].n, 1);
+    assert_true(first->octave[0].us == 1);
+    assert_int_equal(next->octave[0].n, 1);
 }
 
 // What is known of it is put to the test after a while, with little.
@@ -733,6 +762,7 @@ int main(void)
         AUTO(a_deadline_presses),
         AUTO(none_is_lost_to_a_slow_class),
         AUTO(a_class_that_nobody_knows),
+        AUTO(an_answer_at_once_is_of_its_class),
         AUTO(what_is_known_is_doubted),
         AUTO(what_is_known_stays_with_its_class),
         AUTO(demand_is_measured_against_all),

@@ -90,6 +90,37 @@ static void who_can_go_elsewhere_does_not_wait(void **state)
     assert_false(with->ticket.let_go || waits->ticket.let_go);
 }
 
+// It is lent as its origin made it: what stands in what is the desk's is of nobody.
+static void what_is_the_desks_begins_anew(void **state)
+{
+    (void)state;
+    struct guest *g = &office.guest[office.n++];
+    struct ticket *t = &g->ticket, other;
+    guest_init(g, 1, 1, FAR);
+    memset(&t->losses, 0xff, sizeof(*t) - offsetof(struct ticket, losses));
+    t->lost_prev = NULL; // of its list it must say so itself
+    t->followers = &other;
+    t->slice.answer = NULL;
+    t->error = (struct failure){0};
+    t->to = (struct target){office.model, VIEW("m"), VIEW("")};
+    t->key = ticket_key(&g->request, t->to.version);
+    desk_on_ticket(office.desk, t, NOW, &office.fx);
+    assert_int_equal(t->losses + t->deaths + t->n_lost + t->refusals + t->sent, 0);
+    assert_false(t->alone || t->singly || t->watched || t->died_alone || t->cancelled || t->let_go);
+    assert_int_equal(t->place, PLACE_QUEUED);
+    assert_int_equal(t->origin, 0);
+    assert_int_equal(t->queued_us, NOW);
+    assert_null(t->flight);
+    assert_null(t->followers);
+    assert_int_equal(t->wanted_us, FAR);
+    assert_int_equal(t->batch_rows + t->age_s + t->room_in_us, 0);
+    assert_int_equal(t->source, SOURCE_MODEL);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(t->sent, 1);
+    give_up(b, NOW);
+}
+
 // Whom workers may have died of before goes alone here from the start, and its losses add up.
 static void what_was_before_is_remembered(void **state)
 {
@@ -413,6 +444,7 @@ int main(void)
         REMOTE(without_a_replica_the_grace_is_waited_for),
         REMOTE(who_can_go_elsewhere_does_not_wait),
         REMOTE(who_waited_for_one_that_takes_no_batches),
+        REMOTE(what_is_the_desks_begins_anew),
         REMOTE(what_was_before_is_remembered),
         REMOTE(a_version_that_nobody_has),
         REMOTE(the_rules_are_the_batchers),

@@ -411,6 +411,37 @@ static void idle_without_replicas_and_requests(void **state)
     assert_true(desk_is_idle(d));
 }
 
+// One after the other is not missed any more, but for the last; nor does it matter who is up, or was never seen.
+static void the_last_one_is_missed_for_ever(void **state)
+{
+    (void)state;
+    struct replicas *rs = &office.desk->replicas;
+    for (uint32_t id = 1; id <= 3; id++)
+        up_facts(id, 8, 1);
+    for (uint32_t id = 1; id <= 3; id++)
+        desk_on_replica_down(office.desk, id, NOW, &office.fx);
+    static const struct {
+        uint32_t id;
+        unsigned known;
+    } left[] = {{9, 3}, {1, 2}, {1, 2}, {2, 1}, {3, 1}};
+    for (unsigned i = 0; i < sizeof(left) / sizeof(left[0]); i++) {
+        replicas_forget(rs, left[i].id, NOW);
+        assert_int_equal(rs->n_known, left[i].known);
+    }
+    up_facts(1, 8, 1);
+    assert_int_equal(rs->n_known, 2);
+    replicas_forget(rs, 1, NOW);
+    assert_int_equal(rs->n_known, 2);
+    assert_int_equal(ready(), 1);
+    replicas_forget(rs, 3, NOW);
+    assert_int_equal(rs->n_known, 1);
+    desk_on_replica_down(office.desk, 1, NOW, &office.fx);
+    replicas_vacate(rs, 1, NOW); // and when its place has gone as well
+    assert_int_equal(rs->n_known, 1);
+    up_facts(2, 8, 1);
+    assert_int_equal(rs->n_known, 1);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -426,6 +457,7 @@ int main(void)
         TEST(more_replicas_than_a_desk_has_room_for),
         TEST(slots_are_given_back),
         TEST(slots_of_those_that_left),
+        TEST(the_last_one_is_missed_for_ever),
         TEST(idle_without_replicas_and_requests),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

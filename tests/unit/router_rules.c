@@ -133,6 +133,32 @@ static void the_other_policy(void **state)
         give_up(b, NOW + 5000);
 }
 
+// A policy that plans with when servers are free does so from its first ticket on.
+static void who_cannot_be_in_time_is_told_at_once(void **state)
+{
+    (void)state;
+    struct model_rules planned = slow;
+    planned.policy = POLICY_AUTO;
+    planned.pipeline = 0;
+    for (unsigned i = 0; i < 400; i++)
+        batcher_learn(&office.desk->batcher, 1 << i % 4, 10000, NOW);
+    for (unsigned i = 0; i < 8; i++)
+        lend(1);
+    run(NOW);
+    struct batch *b = sent();
+    assert_int_equal(b->n, 8);
+    forget();
+    struct guest *waits = lend_at(1, "", NOW + 15000, NOW + 10);
+    assert_int_equal(waits->ticket.place, PLACE_QUEUED); // the other one does not look so far
+    desk_on_cancel(office.desk, &waits->ticket, NOW + 10, &office.fx);
+    change(planned);
+    forget();
+    struct guest *late =
+        lend_at(1, "", NOW + 15000, NOW + 20); // it is busy until 10 ms, and takes 10
+    assert_int_equal(back(late, STATUS_DEADLINE), 1);
+    give_up(b, NOW + 100);
+}
+
 static void what_origins_read_is_published(void **state)
 {
     (void)state;
@@ -179,6 +205,7 @@ int main(void)
         OFFICE(batches_get_smaller_and_larger),
         OFFICE(the_pipeline_counts_what_runs_already),
         OFFICE(the_other_policy),
+        OFFICE(who_cannot_be_in_time_is_told_at_once),
         OFFICE(what_origins_read_is_published),
         OFFICE(while_nobody_is_there),
     };
