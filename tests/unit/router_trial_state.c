@@ -74,6 +74,48 @@ static void seed_is_the_section(void **state)
     assert_memory_equal(s.buckets.of, b.of, b.n);
 }
 
+// The newest first, and what stands behind those that there are is as it was.
+static void seeds_are_kept_in_order(void **state)
+{
+    (void)state;
+    struct trial_state s = seeded();
+    struct trial_section c = section(digest_b);
+    struct trial_stamp by = stamp(8);
+    const struct hash128 none = {0, 0};
+    for (uint64_t i = 1; i < TRIAL_SEEDS; i++) {
+        c.digest = (struct hash128){100, i};
+        assert_true(trial_state_seed(&s, &s, &c, &by));
+        assert_int_equal(s.n_seeds, 1 + i);
+        for (uint64_t k = 0; k < i; k++)
+            assert_true(hash128_eq(s.seed[k], (struct hash128){100, i - k}));
+        assert_true(hash128_eq(s.seed[i], digest_a));
+        for (uint64_t k = i + 1; k < TRIAL_SEEDS; k++)
+            assert_true(hash128_eq(s.seed[k], none));
+    }
+}
+
+// A control alone is a whole experiment: its shadows and holdout are.
+static void one_variant_is_enough(void **state)
+{
+    (void)state;
+    static const uint32_t all[] = {EXPERIMENT_WHOLE};
+    const uint32_t *const of[] = {all};
+    struct trial_section c = section(digest_a);
+    struct trial_stamp by = stamp(1);
+    struct trial_state s, again;
+    char wrong[TRIAL_WRONG];
+    c.n_variants = c.changes = 1;
+    c.weight = of;
+    assert_true(trial_state_seed(&s, NULL, &c, &by));
+    struct buffer text;
+    buffer_init(&text);
+    assert_true(trial_state_write(&text, &s));
+    assert_true(trial_state_read(&again, buffer_view(&text), wrong));
+    assert_int_equal(again.n_variants, 1);
+    assert_string_equal(again.variant[0], "control");
+    buffer_deinit(&text);
+}
+
 static void bad_sections_seed_nothing(void **state)
 {
     (void)state;
@@ -426,6 +468,9 @@ static void hostile_records(void **state)
     assert_refused(NULL, "", "");
     assert_refused(NULL, "[]", "expected an object");
     assert_refused(NULL, "{}", "layout: missing");
+    assert_refused("\"}", "\"}{}", "");
+    assert_refused("\"}", "\"}x", "");
+    assert_refused("\"}", "\",}", "");
     assert_refused("\"layout\":1", "\"layout\":2", "another release");
     assert_refused("\"layout\":1,", "", "layout: missing");
     assert_refused("\"layout\":1", "\"layout\":1,\"layout\":1", "twice");
@@ -538,6 +583,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(seed_is_the_section),
+        cmocka_unit_test(seeds_are_kept_in_order),
+        cmocka_unit_test(one_variant_is_enough),
         cmocka_unit_test(bad_sections_seed_nothing),
         cmocka_unit_test(verbs_by_status),
         cmocka_unit_test(weights_that_cannot_be),
