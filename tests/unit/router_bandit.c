@@ -175,6 +175,19 @@ static void floor_and_step_in_figures(void **state)
     }
 }
 
+// Two below the floor would grow by a step each, which is more than the third may give: none moves.
+static void what_cannot_be_settled_stays(void **state)
+{
+    (void)state;
+    const struct bandit_rules r = {.floor = 10 * PERCENT, .step = 5 * PERCENT, .least = 2, .n = 3};
+    const uint32_t weights[] = {98 * PERCENT, PERCENT, PERCENT};
+    const struct bandit_arm arms[] = {
+        {{1000, 50, 50}, true}, {{1000, 60, 60}, true}, {{1000, 55, 55}, true}};
+    uint32_t out[3];
+    assert_false(bandit_weigh(&r, arms, weights, 1, out));
+    assert_memory_equal(out, weights, sizeof(out));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -184,6 +197,7 @@ int main(void)
         cmocka_unit_test(knows_when_it_knows_nothing),
         cmocka_unit_test(weights_are_probabilities),
         cmocka_unit_test(floor_and_step_in_figures),
+        cmocka_unit_test(what_cannot_be_settled_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -511,6 +511,20 @@ static void hostile_records(void **state)
         "at most");
 }
 
+static void none_of_what_there_must_be(void **state)
+{
+    (void)state;
+    char wrong[TRIAL_WRONG];
+    for (unsigned i = 0; i < 2; i++) {
+        struct trial_state s = seeded(), again;
+        *(i ? &s.n_seeds : &s.n_variants) = 0;
+        char *text = written(&s);
+        assert_false(trial_state_read(&again, view_str(text), wrong));
+        assert_string_equal(wrong, "expected a variant and more, and a seed");
+        mem_free(text);
+    }
+}
+
 static void lists_are_bounded(void **state)
 {
     (void)state;
@@ -597,6 +611,7 @@ int main(void)
         cmocka_unit_test(fits),
         cmocka_unit_test(round_trip),
         cmocka_unit_test(hostile_records),
+        cmocka_unit_test(none_of_what_there_must_be),
         cmocka_unit_test(lists_are_bounded),
         cmocka_unit_test(later_members_are_passed_over),
         cmocka_unit_test(out_of_memory),
