@@ -75,7 +75,7 @@ static uint32_t bounded(const struct bandit_rules *r, const struct bandit_arm *a
 static bool settle_sum(const struct bandit_rules *r, const struct bandit_arm *arms,
                        const uint32_t *is, uint32_t *out)
 {
-    for (unsigned turn = 0; turn < 100 * EXPERIMENT_VARIANTS; turn++) {
+    for (;;) { // each turn brings the sum nearer by one grain, or to the whole
         uint64_t sum = 0;
         for (unsigned i = 0; i < r->n; i++)
             sum += out[i];
@@ -95,7 +95,6 @@ static bool settle_sum(const struct bandit_rules *r, const struct bandit_arm *ar
             return false;
         out[at] = more ? out[at] + (uint32_t)by : out[at] - (uint32_t)by;
     }
-    return false;
 }
 
 bool bandit_weigh(const struct bandit_rules *r, const struct bandit_arm *arms,

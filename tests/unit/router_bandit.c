@@ -8,6 +8,7 @@
 
 #include "base/rand.h"
 #include "router/bandit.h"
+#include <math.h>
 #include <string.h>
 
 #define PERCENT 10000u
@@ -125,6 +126,68 @@ static void knows_when_it_knows_nothing(void **state)
     assert_int_equal(out[0], 29 * PERCENT);
 }
 
+#define HALF (EXPERIMENT_WHOLE / 2)
+
+// What the second of two gets that have half each, whose mean is so many deviations of the difference above the first's.
+static uint32_t weigh_ahead(const struct bandit_rules *r, double deviations)
+{
+    const uint32_t weights[] = {HALF, HALF};
+    uint32_t out[2];
+    double mean = 0.5 + deviations * 0.005 * sqrt(2);
+    struct bandit_arm arms[] = {
+        {{10000, 5000, 5000}, true},
+        {{10000, 10000 * mean, 10000 * (0.25 + mean * mean)}, true}}; // a variance of 0.25, too
+    bandit_weigh(r, arms, weights, 1, out);
+    assert_int_equal(out[0] + out[1], EXPERIMENT_WHOLE);
+    return out[1];
+}
+
+// Of normal beliefs: within a grain, and what so many draws leave open.
+static void weights_are_probabilities(void **state)
+{
+    (void)state;
+    static const struct {
+        double deviations, best;
+    } rows[] = {{-1, 0.1587}, {0, 0.5}, {0.5, 0.6915}, {1, 0.8413}, {1.5, 0.9332}, {2, 0.9772}};
+    const struct bandit_rules free_rules = {.step = EXPERIMENT_WHOLE, .least = 2, .n = 2};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        double due = rows[i].best * EXPERIMENT_WHOLE,
+               is = weigh_ahead(&free_rules, rows[i].deviations);
+        if (fabs(is - due) > 2.5 * BANDIT_GRAIN)
+            fail_msg("%.0f, not about %.0f, for %g deviations", is, due, rows[i].deviations);
+    }
+}
+
+// Who is the best for certain gets what the floor and the step leave.
+static void floor_and_step_in_figures(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t floor, step, is;
+    } rows[] = {
+        {0, EXPERIMENT_WHOLE, EXPERIMENT_WHOLE},    {10 * PERCENT, EXPERIMENT_WHOLE, 90 * PERCENT},
+        {10 * PERCENT, 5 * PERCENT, 55 * PERCENT},  {10 * PERCENT, 40 * PERCENT, 90 * PERCENT},
+        {10 * PERCENT, 39 * PERCENT, 89 * PERCENT}, {50 * PERCENT, 5 * PERCENT, 50 * PERCENT}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct bandit_rules r = {rows[i].floor, rows[i].step, 2, 2};
+        assert_int_equal(weigh_ahead(&r, 100), rows[i].is);
+        assert_int_equal(weigh_ahead(&r, -100), EXPERIMENT_WHOLE - rows[i].is);
+    }
+}
+
+// Two below the floor would grow by a step each, which is more than the third may give: none moves.
+static void what_cannot_be_settled_stays(void **state)
+{
+    (void)state;
+    const struct bandit_rules r = {.floor = 10 * PERCENT, .step = 5 * PERCENT, .least = 2, .n = 3};
+    const uint32_t weights[] = {98 * PERCENT, PERCENT, PERCENT};
+    const struct bandit_arm arms[] = {
+        {{1000, 50, 50}, true}, {{1000, 60, 60}, true}, {{1000, 55, 55}, true}};
+    uint32_t out[3];
+    assert_false(bandit_weigh(&r, arms, weights, 1, out));
+    assert_memory_equal(out, weights, sizeof(out));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -132,6 +195,9 @@ int main(void)
         cmocka_unit_test(equals_are_not_starved),
         cmocka_unit_test(the_same_seed_says_the_same),
         cmocka_unit_test(knows_when_it_knows_nothing),
+        cmocka_unit_test(weights_are_probabilities),
+        cmocka_unit_test(floor_and_step_in_figures),
+        cmocka_unit_test(what_cannot_be_settled_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

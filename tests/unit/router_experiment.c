@@ -157,6 +157,21 @@ static void changes_leave_room_for_more(void **state)
     }
 }
 
+// Who is to have more than its part of the circle leaves the others theirs.
+static void all_have_their_own_places_first(void **state)
+{
+    (void)state;
+    const uint32_t weights[4] = {0, 50 * PERCENT, 30 * PERCENT, 20 * PERCENT};
+    const uint8_t of[6] = {1, 2, 1, 2, 3, 1};
+    struct buckets b;
+    make(&b, weights, 4);
+    assert_sound(&b, weights, 4);
+    assert_int_equal(b.n, 6);
+    assert_memory_equal(b.of, of, sizeof(of));
+    assert_int_equal(b.last[2], BUCKETS / 2 - 1);
+    assert_int_equal(b.last[3], BUCKETS / 4 * 3 - 1);
+}
+
 static void without_room_it_says_so(void **state)
 {
     (void)state;
@@ -531,6 +546,30 @@ static void what_was_changed_does_not(void **state)
     assert_int_equal(holds(WORD SIGNATURE "00", KEY, 0), STATUS_UNAUTHENTICATED);
 }
 
+// Either case will do; what stands beside the digits in ASCII is none.
+static void a_signature_is_of_hexadecimal_digits(void **state)
+{
+    (void)state;
+    static const char others[] = "/:@G`g \xff";
+    char text[] = WORD SIGNATURE;
+    size_t from = sizeof(WORD) - 1;
+    for (size_t i = from; i + 1 < sizeof(text); i++) {
+        char was = text[i];
+        for (const char *c = others; *c; c++) {
+            struct error e = {.status = STATUS_OK};
+            struct force f;
+            text[i] = *c;
+            assert_true(force_read(view_str(text), &f, &e));
+            assert_false(force_holds(&f, KEY, 0, &e));
+            assert_non_null(strstr(e.text, "expected a signature of 64 hexadecimal digits"));
+        }
+        text[i] = was;
+    }
+    for (size_t i = from; i + 1 < sizeof(text); i++)
+        text[i] = (char)(text[i] >= 'a' ? text[i] - 'a' + 'A' : text[i]);
+    assert_int_equal(holds(text, KEY, 0), STATUS_OK);
+}
+
 // One in ten of the control's keys and one in five others, always the same ones; of nobody else's.
 static void shadows_see_a_share(void **state)
 {
@@ -575,6 +614,7 @@ int main(void)
         cmocka_unit_test(weights_alone_do_between_two),
         cmocka_unit_test(weights_alone_do_in_one_direction),
         cmocka_unit_test(changes_leave_room_for_more),
+        cmocka_unit_test(all_have_their_own_places_first),
         cmocka_unit_test(without_room_it_says_so),
         cmocka_unit_test(keys_spread_evenly),
         cmocka_unit_test(few_keys_move),
@@ -589,6 +629,7 @@ int main(void)
         cmocka_unit_test_setup(a_tester_may_say, begin),
         cmocka_unit_test(a_signed_word_holds_until_it_expires),
         cmocka_unit_test(what_was_changed_does_not),
+        cmocka_unit_test(a_signature_is_of_hexadecimal_digits),
     };
     return cmocka_run_group_tests_name("router/experiment", tests, NULL, NULL);
 }

@@ -353,6 +353,28 @@ static void who_is_refused_is_told_when_there_is_room(void **state)
     assert_in_range(refused_early(2000000)->retry_after_ms, 2000, 3000);
 }
 
+static void when_to_come_again_in_figures(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t wait_us, random;
+        uint32_t ms;
+    } row[] = {{0, 0, 600},
+               {0, 300000, 900},
+               {0, 300001, 600},
+               {1, 0, 20},
+               {19999, 0, 20},
+               {20000, 10000, 30},
+               {20000, 10001, 20},
+               {21000, 0, 21},
+               {1000000, 500000, 1500},
+               {60000000, 0, 60000},
+               {60000001, 30000000, 90000},
+               {UINT64_MAX, 0, 60000}};
+    for (unsigned i = 0; i < sizeof(row) / sizeof(*row); i++)
+        assert_int_equal(retry_after_ms(row[i].wait_us, row[i].random), row[i].ms);
+}
+
 static void who_cannot_come_again_is_told_nothing(void **state)
 {
     (void)state;
@@ -469,6 +491,7 @@ int main(void)
         TEST(a_refusal_needs_no_memory),
         TEST(effects_grow_and_keep_what_they_hold),
         TEST(who_is_refused_is_told_when_there_is_room),
+        TEST(when_to_come_again_in_figures),
         TEST(who_cannot_come_again_is_told_nothing),
         TEST(the_lowest_priority_is_refused_first),
         TEST(tenants_share_the_room),

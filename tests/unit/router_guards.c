@@ -417,8 +417,13 @@ static void counts_are_read_while_they_are_written(void **state)
     assert_int_equal(w.g.bounds[1][GUARD_MAX_FALLBACKS].seen.n, 100000);
     assert_in_range(w.g.bounds[1][GUARD_MAX_FALLBACKS].seen.bad, 10000, 10009);
     assert_true(isfinite(w.g.pairs[1][GUARD_FALLBACKS].log_e));
+    struct guards was = w.g;
+    assert_false(guards_look(&w.g, w.counts, &v)); // nothing has come
+    assert_memory_equal(&w.g.seen, &was.seen, sizeof(was.seen));
     w.counts[1] = (struct guard_counts){0}; // whoever counts has begun anew
     assert_false(guards_look(&w.g, w.counts, &v));
+    assert_memory_equal(&w.g.seen, &was.seen, sizeof(was.seen));
+    assert_memory_equal(&w.g.bounds, &was.bounds, sizeof(was.bounds));
 }
 
 int main(void)

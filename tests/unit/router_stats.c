@@ -1,5 +1,5 @@
 /* router/stats: over thousands of experiments in which nothing is wrong, looked at again and again, few are stopped; where
- * something is, it is found soon. Tables are printed. */
+ * something is, it is found soon. Tables are printed. And each figure is what its paper's formula says. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -237,6 +237,138 @@ static void quantiles_hold(void **state)
     assert_true(wrong <= worlds * ALPHA);
 }
 
+// ---- figures: worked out from the papers' formulas, apart from this code -------------------------------------
+
+static void assert_near(double is, double want)
+{
+    if (!(fabs(is - want) <= 1e-9 * fmax(1, fabs(want))))
+        fail_msg("%.15g, not %.15g", is, want);
+}
+
+static void assert_interval(struct stats_interval is, double low, double high)
+{
+    assert_near(is.low, low);
+    assert_near(is.high, high);
+}
+
+// What the next block brings, of those that have been learnt from.
+static double pair_gain(struct stats_arm control, struct stats_arm variant, uint64_t n, uint64_t m)
+{
+    struct stats_pair p = {.control = control, .variant = variant};
+    stats_pair_add(&p, (struct stats_arm){n, 1}, (struct stats_arm){m, 3});
+    assert_true(p.control.n == control.n + n && p.control.bad == control.bad + 1);
+    assert_true(p.variant.n == variant.n + m && p.variant.bad == variant.bad + 3);
+    assert_true(p.log_e_most == fmax(p.log_e, 0));
+    return p.log_e;
+}
+
+static void a_pair_in_figures(void **state)
+{
+    (void)state;
+    assert_near(pair_gain((struct stats_arm){30, 1}, (struct stats_arm){30, 6}, 20, 10),
+                1.6221875025776722);
+    assert_true(pair_gain((struct stats_arm){29, 1}, (struct stats_arm){30, 6}, 20, 10) == 0);
+    assert_true(pair_gain((struct stats_arm){30, 1}, (struct stats_arm){29, 6}, 20, 10) == 0);
+    assert_true(pair_gain((struct stats_arm){30, 6}, (struct stats_arm){30, 1}, 20, 10) == 0);
+    assert_true(pair_gain((struct stats_arm){30, 1}, (struct stats_arm){30, 6}, 0, 10) == 0);
+    assert_true(pair_gain((struct stats_arm){30, 1}, (struct stats_arm){30, 6}, 20, 0) == 0);
+    struct stats_pair p = {{30, 1}, {30, 6}, 0, 0};
+    stats_pair_add(&p, (struct stats_arm){20, 1}, (struct stats_arm){10, 3});
+    stats_pair_add(&p, (struct stats_arm){20, 5}, (struct stats_arm){10, 0});
+    assert_true(p.log_e < 0);
+    assert_near(p.log_e_most, 1.6221875025776722); // what was known once is not forgotten
+}
+
+static void a_bound_in_figures(void **state)
+{
+    (void)state;
+    static const struct {
+        double bad, log_e;
+    } rows[] = {{0, -1.276079622904187}, {2, -0.19153554646833196}, {3, 0.6039326363099129},
+                {5, 2.9367681458152064}, {10, 12.570575016441826},  {20, 40.61974018307513}};
+    for (unsigned i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        struct stats_bound b = {.limit = 0.01};
+        stats_bound_add(&b, (struct stats_arm){60, rows[i].bad}); // in whatever parts they come
+        stats_bound_add(&b, (struct stats_arm){40, 0});
+        assert_near(b.log_e, rows[i].log_e);
+        assert_true(b.log_e_most >= b.log_e);
+    }
+}
+
+static void enough_evidence_in_figures(void **state)
+{
+    (void)state;
+    assert_true(stats_is_worse(4.3820267, 100, 100, ALPHA, GUARDS)); // 80 to 1
+    assert_false(stats_is_worse(4.3820266, 100, 100, ALPHA, GUARDS));
+    assert_false(stats_is_worse(4.3820267, 99, 100, ALPHA, GUARDS));
+}
+
+static void a_split_in_figures(void **state)
+{
+    (void)state;
+    const double weights[3] = {0.8, 0.1, 0.1};
+    assert_near(stats_split((uint64_t[]){0, 0, 0}, weights, 3), 0);
+    assert_near(stats_split((uint64_t[]){80, 10, 10}, weights, 3), -0.7015798323928948);
+    assert_near(stats_split((uint64_t[]){60, 20, 20}, weights, 3), 4.590529389771177);
+}
+
+// Of n requests with a mean of 0.5 and a variance of 0.25.
+static void assert_mean(uint64_t n, double alpha, double tight_at, double radius)
+{
+    struct stats_sum s = {n, (double)n / 2, (double)n / 2};
+    assert_interval(stats_mean(&s, alpha, tight_at), 0.5 - radius, 0.5 + radius);
+}
+
+static void means_in_figures(void **state)
+{
+    (void)state;
+    assert_mean(2, 0.05, 1000, 6.596683057303506);
+    assert_mean(100, 0.05, 1000, 0.18816281731920648);
+    assert_mean(1000, 0.05, 1000, 0.04799462164360205);
+    assert_mean(10000, 0.05, 1000, 0.016276800578237025);
+    assert_mean(1000, 0.01, 500, 0.05693064522580022);
+    const struct stats_sum control = {1000, 500, 500}, variant = {500, 50, 50};
+    double radius = 0.05185230508206718 + 0.044444062566527935; // at half of 0.05 each
+    assert_interval(stats_lift(&control, &variant, 0.05, 1000), -0.4 - radius, -0.4 + radius);
+    struct stats_sum same = {10, 1, 0.1}; // rounded, its variance is below 0
+    assert_interval(stats_mean(&same, 0.05, 1000), 0.1, 0.1);
+}
+
+static void rates_in_figures(void **state)
+{
+    (void)state;
+    assert_interval(stats_rate((struct stats_arm){2, 1}, 0.05), 0.006289558546712526,
+                    0.9937104414532876);
+    assert_interval(stats_rate((struct stats_arm){100, 10}, 0.05), 0.02906085128407283,
+                    0.22750994985855252);
+    assert_interval(stats_rate((struct stats_arm){120, 0}, 0.05), 0, 0.04847632069229993);
+    struct stats_interval lift =
+        stats_rate_lift((struct stats_arm){1000, 10}, (struct stats_arm){1000, 100}, 0.05);
+    assert_interval(lift, 0.06751591529206413 - 0.0272430375162889,
+                    0.14030068814258675 - 0.0021997202918649147); // at half of 0.05 each
+}
+
+// One of each bucket: 327 of 499 are 0.75 - 0.0952, and 422 are 0.75 + 0.0952.
+static void quantiles_in_figures(void **state)
+{
+    (void)state;
+    static struct hist h;
+    hist_init(&h);
+    for (unsigned i = 0; i < 499; i++)
+        hist_add(&h, hist_upper(i));
+    struct stats_interval q = stats_quantile(&h, 0.75, 0.05);
+    assert_int_equal(hist_index((uint64_t)q.low), 326);
+    assert_int_equal(hist_index((uint64_t)q.high), 421);
+    q = stats_quantile(&h, 0.05, 0.05);
+    assert_true(q.low == 0 && q.high > 0 && isfinite(q.high));
+    q = stats_quantile(&h, 0.95, 0.05);
+    assert_true(q.low > 0 && isinf(q.high));
+    hist_init(&h);
+    hist_add(&h, 7);
+    q = stats_quantile(&h, 0.5, 0.05);
+    assert_true(q.low == 0 && isinf(q.high));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +380,13 @@ int main(void)
         cmocka_unit_test(means_and_lifts_hold),
         cmocka_unit_test(rates_hold),
         cmocka_unit_test(quantiles_hold),
+        cmocka_unit_test(a_pair_in_figures),
+        cmocka_unit_test(a_bound_in_figures),
+        cmocka_unit_test(enough_evidence_in_figures),
+        cmocka_unit_test(a_split_in_figures),
+        cmocka_unit_test(means_in_figures),
+        cmocka_unit_test(rates_in_figures),
+        cmocka_unit_test(quantiles_in_figures),
     };
     return cmocka_run_group_tests_name("router/stats", tests, NULL, NULL);
 }

@@ -74,6 +74,48 @@ static void seed_is_the_section(void **state)
     assert_memory_equal(s.buckets.of, b.of, b.n);
 }
 
+// The newest first, and what stands behind those that there are is as it was.
+static void seeds_are_kept_in_order(void **state)
+{
+    (void)state;
+    struct trial_state s = seeded();
+    struct trial_section c = section(digest_b);
+    struct trial_stamp by = stamp(8);
+    const struct hash128 none = {0, 0};
+    for (uint64_t i = 1; i < TRIAL_SEEDS; i++) {
+        c.digest = (struct hash128){100, i};
+        assert_true(trial_state_seed(&s, &s, &c, &by));
+        assert_int_equal(s.n_seeds, 1 + i);
+        for (uint64_t k = 0; k < i; k++)
+            assert_true(hash128_eq(s.seed[k], (struct hash128){100, i - k}));
+        assert_true(hash128_eq(s.seed[i], digest_a));
+        for (uint64_t k = i + 1; k < TRIAL_SEEDS; k++)
+            assert_true(hash128_eq(s.seed[k], none));
+    }
+}
+
+// A control alone is a whole experiment: its shadows and holdout are.
+static void one_variant_is_enough(void **state)
+{
+    (void)state;
+    static const uint32_t all[] = {EXPERIMENT_WHOLE};
+    const uint32_t *const of[] = {all};
+    struct trial_section c = section(digest_a);
+    struct trial_stamp by = stamp(1);
+    struct trial_state s, again;
+    char wrong[TRIAL_WRONG];
+    c.n_variants = c.changes = 1;
+    c.weight = of;
+    assert_true(trial_state_seed(&s, NULL, &c, &by));
+    struct buffer text;
+    buffer_init(&text);
+    assert_true(trial_state_write(&text, &s));
+    assert_true(trial_state_read(&again, buffer_view(&text), wrong));
+    assert_int_equal(again.n_variants, 1);
+    assert_string_equal(again.variant[0], "control");
+    buffer_deinit(&text);
+}
+
 static void bad_sections_seed_nothing(void **state)
 {
     (void)state;
@@ -426,6 +468,9 @@ static void hostile_records(void **state)
     assert_refused(NULL, "", "");
     assert_refused(NULL, "[]", "expected an object");
     assert_refused(NULL, "{}", "layout: missing");
+    assert_refused("\"}", "\"}{}", "");
+    assert_refused("\"}", "\"}x", "");
+    assert_refused("\"}", "\",}", "");
     assert_refused("\"layout\":1", "\"layout\":2", "another release");
     assert_refused("\"layout\":1,", "", "layout: missing");
     assert_refused("\"layout\":1", "\"layout\":1,\"layout\":1", "twice");
@@ -464,6 +509,20 @@ static void hostile_records(void **state)
         "\"who\":\"ann\"",
         "\"who\":\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"",
         "at most");
+}
+
+static void none_of_what_there_must_be(void **state)
+{
+    (void)state;
+    char wrong[TRIAL_WRONG];
+    for (unsigned i = 0; i < 2; i++) {
+        struct trial_state s = seeded(), again;
+        *(i ? &s.n_seeds : &s.n_variants) = 0;
+        char *text = written(&s);
+        assert_false(trial_state_read(&again, view_str(text), wrong));
+        assert_string_equal(wrong, "expected a variant and more, and a seed");
+        mem_free(text);
+    }
 }
 
 static void lists_are_bounded(void **state)
@@ -538,6 +597,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(seed_is_the_section),
+        cmocka_unit_test(seeds_are_kept_in_order),
+        cmocka_unit_test(one_variant_is_enough),
         cmocka_unit_test(bad_sections_seed_nothing),
         cmocka_unit_test(verbs_by_status),
         cmocka_unit_test(weights_that_cannot_be),
@@ -550,6 +611,7 @@ int main(void)
         cmocka_unit_test(fits),
         cmocka_unit_test(round_trip),
         cmocka_unit_test(hostile_records),
+        cmocka_unit_test(none_of_what_there_must_be),
         cmocka_unit_test(lists_are_bounded),
         cmocka_unit_test(later_members_are_passed_over),
         cmocka_unit_test(out_of_memory),
