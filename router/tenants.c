@@ -162,9 +162,10 @@ unsigned tenants_name(const struct tenants *t, uint16_t index, char out[TENANT_N
     struct tenants *u = (struct tenants *)t;
     unsigned n = 0;
     lock(u);
-    if (index <= TENANTS && atomic_load_explicit(&t->at[index].hash, memory_order_relaxed) != 0)
+    if (index <= TENANTS && atomic_load_explicit(&t->at[index].hash, memory_order_relaxed) != 0) {
         n = t->at[index].n;
-    memcpy(out, t->at[n > 0 ? index : 0].name, n);
+        memcpy(out, t->at[index].name, n);
+    }
     unlock(u);
     return n;
 }

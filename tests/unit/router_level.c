@@ -73,6 +73,24 @@ static void latency(void **state)
     expect_level(LEVEL_HEALTHY, LEVEL_CAUSE_CALM);
 }
 
+// It is counted from the first microsecond of a clock.
+static void unsettled(void **state)
+{
+    (void)state;
+    struct level_signals late = well, few = well;
+    late.strain = ENTER + 1;
+    few.share_ppm = LEVEL_SHARE_LOW - 1;
+    assert_false(level_step(&at, &rules, &late, 1));
+    assert_true(level_unsettled(&at));
+    assert_true(level_step(&at, &rules, &late, 1 + rules.hold_us));
+    at = (struct level_state){0};
+    assert_false(level_step(&at, &rules, &few, 1));
+    assert_true(level_unsettled(&at));
+    assert_true(level_step(&at, &rules, &few, 1 + rules.hold_us));
+    at = (struct level_state){.level = LEVEL_LATENCY};
+    assert_true(level_unsettled(&at)); // one day it comes down
+}
+
 static void a_hiccup(void **state)
 {
     (void)state;
@@ -355,7 +373,7 @@ int main(void)
         T(others_answer),    T(without_alternatives),
         T(alternatives_go),  T(never_served),
         T(switched_off),     T(a_signal_that_oscillates),
-        T(worlds),
+        T(worlds),           T(unsettled),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

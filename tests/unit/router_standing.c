@@ -77,6 +77,7 @@ static void at_rest(void **state)
     for (unsigned lane = 0; lane < POLICY_LANES; lane++)
         assert_int_equal(model_wait_us(office.model, lane, clock_us), 0);
     assert_in_range(atomic_load(&office.model->row_us), 1800, 2200);
+    assert_in_range(atomic_load(&office.model->rate), 800, 980); // eight rows in 9 ms
 }
 
 // A server is busy, 16 rows wait in lane 1: two full batches.
@@ -158,6 +159,7 @@ static void two_servers(void **state)
         run(clock_us);
     }
     assert_true(share() > MODEL_SHARE * 9 / 10);
+    assert_in_range(atomic_load(&office.model->rate), 2 * 800, 2 * 980);
 }
 
 // Others use its device: with a full batch waiting all the time only half of what t promises is done.
@@ -181,6 +183,7 @@ static void shared_device(void **state)
         run(clock_us);
     }
     assert_in_range(share(), MODEL_SHARE * 40 / 100, MODEL_SHARE * 60 / 100);
+    assert_in_range(atomic_load(&office.model->rate), 400, 520);
     drop_guests();
     give_up(b[0], clock_us);
     give_up(b[1], clock_us);
@@ -451,6 +454,45 @@ static void given_up(void **state)
     assert_int_not_equal(office.desk->standing.state.strained_us, 0);
 }
 
+// Who left no time for a row alone says nothing of us.
+static void given_up_that_no_time_was_for(void **state)
+{
+    (void)state;
+    struct desk_standing *s = &office.desk->standing;
+    uint64_t one_us = estimate_mean_us(&office.desk->batcher.estimate, 1);
+    assert_in_range(one_us, 1800, 2200);
+    struct guest g;
+    guest_init(&g, 1, 1, 0);
+    g.ticket.to.model = office.model;
+    g.ticket.queued_us = clock_us;
+    g.ticket.deadline_us = clock_us + one_us;
+    uint32_t before = s->took.n;
+    standing_late(office.desk, &g.ticket);
+    assert_int_equal(s->took.n, before);
+    g.ticket.deadline_us++;
+    standing_late(office.desk, &g.ticket);
+    assert_int_equal(s->took.n, before + 1);
+    g.ticket.shadow = true;
+    standing_late(office.desk, &g.ticket);
+    assert_int_equal(s->took.n, before + 1);
+}
+
+// A rate is between two looks: what came before the first one came at nobody knows which.
+static void the_first_look(void **state)
+{
+    (void)state;
+    struct desk_standing *s = &office.desk->standing;
+    assert_int_equal(s->seen_us, 0);
+    standing_came(s, 1000);
+    run(clock_us);
+    assert_int_equal(s->seen_us, clock_us);
+    assert_true(s->demand == 0);
+    standing_came(s, 1000);
+    run(clock_us += STANDING_LOOK_US);
+    assert_true(s->demand > 0.0009 &&
+                s->demand < 0.001); // 0.01, of a tenth of the time that counts
+}
+
 static void outage(void **state)
 {
     (void)state;
@@ -544,6 +586,7 @@ int main(void)
         TAUGHT(two_servers),
         TAUGHT(shared_device),
         TAUGHT(stood_still),
+        TAUGHT(given_up_that_no_time_was_for),
         cmocka_unit_test(unknown_times),
         LEVELED(late_in_the_queue),
         LEVELED(as_large_as_the_load_needs),
@@ -552,6 +595,7 @@ int main(void)
         LEVELED(by_p99),
         LEVELED(nobody_comes),
         LEVELED(given_up),
+        LEVELED(the_first_look),
         LEVELED(outage),
         LEVELED(pinned),
         LEVELED(beneath_a_pin),

@@ -63,6 +63,9 @@ static void names_are_shown_cut_and_printable(void **state)
     uint16_t bad = tenants_find(names, VIEW("a\x1b\xff b"), NOW);
     assert_int_equal(tenants_name(names, bad, name), 5);
     assert_memory_equal(name, "a???b", 5);
+    uint16_t edges = tenants_find(names, VIEW("!~ \x7f"), NOW);
+    assert_int_equal(tenants_name(names, edges, name), 4);
+    assert_memory_equal(name, "!~??", 4);
     uint16_t one = tenants_find(names, view_of(longer, sizeof(longer)), NOW);
     uint16_t other = tenants_find(names, view_of(longer, sizeof(longer) - 1), NOW);
     assert_true(one != other); // all of it counts
@@ -88,6 +91,22 @@ static void those_without_a_place_are_one(void **state)
     for (unsigned i = 0; i < TENANTS; i += 2)
         assert_true(find(i, later) <= TENANTS); // and theirs still theirs
     assert_int_equal(find(9999, later), TENANT_REST);
+}
+
+// Once nobody has left it is not tried again before another second, whoever asks for a place.
+static void swept_once_a_second(void **state)
+{
+    (void)state;
+    uint64_t full_us = NOW + TENANT_IDLE_US + SECOND;
+    for (unsigned i = 0; i < TENANTS; i++)
+        find(i, NOW + SECOND);
+    assert_int_equal(find(9999, full_us), TENANT_REST); // for as long they may be silent
+    find(0, NOW);                                       // of a loop whose clock is far behind
+    assert_int_equal(find(9999, full_us + SECOND - 1), TENANT_REST);
+    find(1, NOW + 2 * SECOND);
+    uint16_t at = find(9999, full_us + SECOND);
+    assert_true(at >= 1 && at <= TENANTS);
+    assert_int_equal(find(1, full_us + SECOND), 2);
 }
 
 // ---- parts -------------------------------------------------------------------------------------------
@@ -178,6 +197,37 @@ static void who_wants_nothing_is_forgotten(void **state)
     tenants_reckon(books, 40, NOW + 3 * TENANTS_PANE_US);
     assert_int_equal(tenants_active(books), 1);
     assert_int_equal(part(1, 0, 40), UINT32_MAX);
+}
+
+// However often that is looked at.
+static void what_was_wanted_lasts_for_its_panes(void **state)
+{
+    (void)state;
+    hold(1, 10);
+    hold(2, 30);
+    tenants_reckon(books, 90, NOW); // the pane begins
+    tenants_give(books, 2, 30);
+    tenants_refused(books, 3);
+    for (uint64_t us = 1; us <= 2 * TENANTS_PANE_US; us += us == 1 ? 99999 : 100000) {
+        tenants_reckon(books, 90, NOW + us);
+        assert_int_equal(tenants_active(books), 3);
+        assert_int_equal(part(4, 0, 90), 25); // what the others leave is the third's: he wants more
+    }
+    tenants_reckon(books, 90, NOW + 2 * TENANTS_PANE_US + 1);
+    assert_int_equal(tenants_active(books), 1);
+}
+
+// Of books that nobody has used nothing is read, nor written: there are a thousand of them.
+static void only_used_books_are_looked_at(void **state)
+{
+    (void)state;
+    hold(1, 10);
+    hold(2, 95);
+    atomic_store(&books->of[3].wants, 95);
+    tenants_reckon(books, 100, NOW);
+    assert_int_equal(atomic_load(&books->of[3].wants), 95);
+    assert_int_equal(tenants_active(books), 2);
+    assert_int_equal(atomic_load(&books->word), 2ull << 48 | 1ull << 32 | 10);
 }
 
 // Nobody has looked for long: nobody wants anything.
@@ -301,11 +351,14 @@ int main(void)
         TEST(who_is_named_is_found_again),
         TEST(names_are_shown_cut_and_printable),
         TEST(those_without_a_place_are_one),
+        TEST(swept_once_a_second),
         TEST(alone_it_has_all),
         TEST(what_one_leaves_is_the_others),
         TEST(who_has_too_much_gets_no_more),
         TEST(the_lowest_priority_gives_way_first),
         TEST(who_wants_nothing_is_forgotten),
+        TEST(what_was_wanted_lasts_for_its_panes),
+        TEST(only_used_books_are_looked_at),
         TEST(an_old_word_is_none),
         TEST(parts_are_max_min),
         TEST(what_is_of_use),
