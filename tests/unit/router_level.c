@@ -89,6 +89,12 @@ static void unsettled(void **state)
     assert_true(level_step(&at, &rules, &few, 1 + rules.hold_us));
     at = (struct level_state){.level = LEVEL_LATENCY};
     assert_true(level_unsettled(&at)); // one day it comes down
+    struct level_signals none = well;
+    none.ready = 0;
+    at = (struct level_state){0};
+    assert_true(level_step(&at, &rules, &none, 1));
+    assert_false(level_step(&at, &rules, &none, rules.hold_us)); // L2
+    assert_true(level_step(&at, &rules, &none, 1 + rules.hold_us));
 }
 
 static void a_hiccup(void **state)
@@ -130,6 +136,13 @@ static void over_capacity(void **state)
     g.share_ppm = LEVEL_SHARE_BACK;
     assert_int_equal(pass(&g, S / 10), 1);
     expect_level(LEVEL_LATENCY, LEVEL_CAUSE_CAPACITY);
+    g.share_ppm = LEVEL_SHARE_LOW; // enough
+    assert_int_equal(pass(&g, 60 * S), 1);
+    expect_level(LEVEL_HEALTHY, LEVEL_CAUSE_CALM);
+    g.known = g.ready = 1; // of one alone, too
+    g.share_ppm = LEVEL_SHARE_LOW - 1;
+    assert_int_equal(pass(&g, 60 * S), 2);
+    expect_level(LEVEL_CAPACITY, LEVEL_CAUSE_SHORT);
 }
 
 static void most_are_lost(void **state)
@@ -230,6 +243,7 @@ static void never_served(void **state)
     (void)state;
     struct level_signals g = {.share_ppm = 0};
     assert_int_equal(pass(&g, 60 * S), 0);
+    assert_false(level_unsettled(&at)); // time alone changes nothing
 }
 
 static void switched_off(void **state)

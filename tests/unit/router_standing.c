@@ -518,6 +518,24 @@ static void outage(void **state)
     expect_level(LEVEL_HEALTHY, "all_back");
 }
 
+// While something has to hold for longer, or may come down, and only then: from the first microsecond of a clock.
+static void it_wakes_while_time_may_move_it(void **state)
+{
+    (void)state;
+    struct desk_standing *s = &office.desk->standing;
+    run(clock_us);
+    assert_int_equal(share(), MODEL_SHARE);
+    assert_int_equal(standing_wake_us(office.desk), UINT64_MAX);
+    static const struct level_state moving[] = {
+        {.strained_us = 1}, {.short_us = 1}, {.level = LEVEL_LATENCY}};
+    for (unsigned i = 0; i < sizeof(moving) / sizeof(moving[0]); i++) {
+        s->state = moving[i];
+        assert_int_equal(standing_wake_us(office.desk), s->look_us);
+    }
+    s->state = (struct level_state){.calm_us = 1};
+    assert_int_equal(standing_wake_us(office.desk), UINT64_MAX);
+}
+
 static void pinned(void **state)
 {
     (void)state;
@@ -597,6 +615,7 @@ int main(void)
         LEVELED(given_up),
         LEVELED(the_first_look),
         LEVELED(outage),
+        LEVELED(it_wakes_while_time_may_move_it),
         LEVELED(pinned),
         LEVELED(beneath_a_pin),
         LEVELED(switched_off),
