@@ -224,6 +224,42 @@ static void a_wait_is_told_when_it_has_changed_by_enough(void **state)
     give_up(b, clock_us);
 }
 
+static void looks_at(_Atomic uint32_t *word, uint32_t said, uint32_t then)
+{
+    atomic_store(word, said);
+    pass(STANDING_LOOK_US);
+    assert_int_equal(atomic_load(word), then);
+}
+
+// A figure is told anew when it has changed by more than a sixteenth, up or down.
+static void a_figure_is_told_when_it_has_changed_by_enough(void **state)
+{
+    (void)state;
+    teach();
+    pass(STANDING_LOOK_US);
+    struct model *m = office.model;
+    assert_in_range(atomic_load(&m->rate), 430, 460); // eight rows in 18 ms
+    assert_in_range(atomic_load(&m->row_us), 10500, 11500);
+    _Atomic uint32_t *words[] = {&m->rate, &m->row_us};
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t is = atomic_load(words[i]), little = is / 16;
+        looks_at(words[i], is + little, is + little);
+        looks_at(words[i], is + little + 1, is);
+        looks_at(words[i], is - little, is - little);
+        looks_at(words[i], is - little - 1, is);
+    }
+    uint64_t is = atomic_load(&m->cost_ns), little = is / 16;
+    assert_in_range(is, 2200000, 2300000); // of a row, in the largest batch
+    for (unsigned more = 0; more < 2; more++) {
+        const uint64_t said[] = {is + little + more, is - little - more};
+        for (unsigned i = 0; i < 2; i++) {
+            atomic_store(&m->cost_ns, said[i]);
+            pass(STANDING_LOOK_US);
+            assert_int_equal(atomic_load(&m->cost_ns), more ? is : said[i]);
+        }
+    }
+}
+
 // Of the others of its chain: somebody with room, somebody without, nobody. The best of them counts.
 static void what_is_left_beside_a_model(void **state)
 {
@@ -321,6 +357,7 @@ int main(void)
         LEVELED(two_servers_need_smaller_batches),
         LEVELED(what_comes_and_what_is_served_is_counted),
         LEVELED(a_wait_is_told_when_it_has_changed_by_enough),
+        LEVELED(a_figure_is_told_when_it_has_changed_by_enough),
         LEVELED(what_is_left_beside_a_model),
         LEVELED(it_is_looked_at_often_enough),
         LOCAL(the_slowest_time_of_a_worker),
