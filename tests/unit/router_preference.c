@@ -599,6 +599,7 @@ static void demand_is_measured_against_all(void **state)
     assert_true(all.beside > 15.5 / 20080 && all.beside < 16.5 / 20080);
     run(NOW);
     assert_in_range(d->batcher.round_rows, 8 + 7, 8 + 9);
+    assert_in_range(atomic_load(&office.model->rate), 1540, 1640); // 8 in 10 ms, 16 in 20
 }
 
 // Three that are served singly, two of them by half as slow again, are 2.3 of the first: no more than that are thought

@@ -51,17 +51,6 @@ static void who_was_cut_says_how_long_at_least(void **state)
     assert_in_range(atomic_load(&office.model->row_us), 1800, 2200);
 }
 
-static void drop_guests(void)
-{
-    for (unsigned i = 0; i < office.n; i++) {
-        struct guest *g = &office.guest[i];
-        if (g->ticket.place == PLACE_QUEUED) {
-            g->ticket.cancel.from = 0;
-            desk_on_cancel(office.desk, &g->ticket, clock_us, &office.fx);
-        }
-    }
-}
-
 // Its only ticket's.
 static struct answer *answered(struct batch *b)
 {
@@ -104,7 +93,7 @@ static void what_waits(void **state)
     // It is a moment: time passes by itself.
     assert_int_equal(model_wait_us(office.model, 1, clock_us + 5 * MS), low - 5 * MS);
     clock_us += full_us;
-    drop_guests();
+    drop_guests(clock_us);
     struct answer *a = answered(b);
     clock_us += full_us;
     block_unref(answered(behind)->block);
@@ -184,7 +173,7 @@ static void shared_device(void **state)
     }
     assert_in_range(share(), MODEL_SHARE * 40 / 100, MODEL_SHARE * 60 / 100);
     assert_in_range(atomic_load(&office.model->rate), 400, 520);
-    drop_guests();
+    drop_guests(clock_us);
     give_up(b[0], clock_us);
     give_up(b[1], clock_us);
 }
@@ -207,7 +196,7 @@ static void stood_still(void **state)
     }
     assert_int_equal(office.desk->batcher.rows, 16);
     assert_int_equal(share(), MODEL_SHARE / 64);
-    drop_guests();
+    drop_guests(clock_us);
     give_up(b[0], clock_us);
     give_up(b[1], clock_us);
     for (unsigned i = 0; i < 300; i++) {
@@ -225,6 +214,8 @@ static void unknown_times(void **state)
     (void)state;
     office_open(&rules);
     assert_int_equal(share(), MODEL_SHARE);
+    run(NOW);
+    assert_int_equal(share(), 0); // nobody has come yet
     for (uint32_t id = 1; id <= 7; id++)
         up(id, 8, "1", NOW);
     run(NOW);
@@ -466,12 +457,13 @@ static void given_up_that_no_time_was_for(void **state)
     g.ticket.to.model = office.model;
     g.ticket.queued_us = clock_us;
     g.ticket.deadline_us = clock_us + one_us;
-    uint32_t before = s->took.n;
+    uint32_t before = s->took.n, *took = &s->took.sum[hist_index(one_us + 1)], of_it = *took;
     standing_late(office.desk, &g.ticket);
     assert_int_equal(s->took.n, before);
     g.ticket.deadline_us++;
     standing_late(office.desk, &g.ticket);
     assert_int_equal(s->took.n, before + 1);
+    assert_int_equal(*took, of_it + 1); // it took all of its time at least
     g.ticket.shadow = true;
     standing_late(office.desk, &g.ticket);
     assert_int_equal(s->took.n, before + 1);
@@ -489,8 +481,11 @@ static void the_first_look(void **state)
     assert_true(s->demand == 0);
     standing_came(s, 1000);
     run(clock_us += STANDING_LOOK_US);
-    assert_true(s->demand > 0.0009 &&
-                s->demand < 0.001); // 0.01, of a tenth of the time that counts
+    double demand = s->demand; // 0.01, of a tenth of the time that counts
+    assert_true(demand > 0.0009 && demand < 0.001);
+    standing_doubt(s); // nor is there one in no time
+    run(clock_us);
+    assert_true(s->demand == demand);
 }
 
 static void outage(void **state)
