@@ -51,7 +51,7 @@ static unsigned find_slot(const struct tenants *t, uint64_t hash)
 static uint16_t seen(struct tenants *t, unsigned at, uint32_t now_s)
 {
     struct named *n = &t->at[at];
-    if (at > 0 && atomic_load_explicit(&n->seen_s, memory_order_relaxed) != now_s)
+    if (atomic_load_explicit(&n->seen_s, memory_order_relaxed) != now_s)
         atomic_store_explicit(&n->seen_s, now_s, memory_order_relaxed);
     return (uint16_t)at;
 }
@@ -62,7 +62,7 @@ static bool is_idle(const struct named *n, uint32_t now_s)
     return now_s > seen_s && now_s - seen_s > TENANT_IDLE_US / 1000000;
 }
 
-// Those that have not been seen for long leave.
+// All places are taken: those that have not been seen for long leave.
 static void sweep(struct tenants *t, uint32_t now_s)
 {
     uint32_t count = 0;
@@ -70,8 +70,6 @@ static void sweep(struct tenants *t, uint32_t now_s)
         atomic_store_explicit(&t->slot[i], 0, memory_order_release);
     for (unsigned at = 1; at <= TENANTS; at++) {
         uint64_t hash = atomic_load_explicit(&t->at[at].hash, memory_order_relaxed);
-        if (hash == 0)
-            continue;
         if (is_idle(&t->at[at], now_s)) {
             atomic_store_explicit(&t->at[at].hash, 0, memory_order_relaxed);
             continue;
@@ -162,9 +160,10 @@ unsigned tenants_name(const struct tenants *t, uint16_t index, char out[TENANT_N
     struct tenants *u = (struct tenants *)t;
     unsigned n = 0;
     lock(u);
-    if (index <= TENANTS && atomic_load_explicit(&t->at[index].hash, memory_order_relaxed) != 0)
+    if (index <= TENANTS && atomic_load_explicit(&t->at[index].hash, memory_order_relaxed) != 0) {
         n = t->at[index].n;
-    memcpy(out, t->at[n > 0 ? index : 0].name, n);
+        memcpy(out, t->at[index].name, n);
+    }
     unlock(u);
     return n;
 }

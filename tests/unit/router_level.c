@@ -73,6 +73,33 @@ static void latency(void **state)
     expect_level(LEVEL_HEALTHY, LEVEL_CAUSE_CALM);
 }
 
+// It is counted from the first microsecond of a clock.
+static void unsettled(void **state)
+{
+    (void)state;
+    struct level_signals late = well, few = well;
+    late.strain = ENTER + 1;
+    few.share_ppm = LEVEL_SHARE_LOW - 1;
+    assert_false(level_step(&at, &rules, &late, 1));
+    assert_true(level_unsettled(&at));
+    assert_true(level_step(&at, &rules, &late, 1 + rules.hold_us));
+    at = (struct level_state){0};
+    assert_false(level_step(&at, &rules, &few, 1));
+    assert_true(level_unsettled(&at));
+    few.share_ppm = LEVEL_SHARE_BACK - 1; // the gap
+    assert_false(level_step(&at, &rules, &few, 2));
+    assert_int_equal(at.short_us, 1);
+    assert_true(level_step(&at, &rules, &few, 1 + rules.hold_us));
+    at = (struct level_state){.level = LEVEL_LATENCY};
+    assert_true(level_unsettled(&at)); // one day it comes down
+    struct level_signals none = well;
+    none.ready = 0;
+    at = (struct level_state){0};
+    assert_true(level_step(&at, &rules, &none, 1));
+    assert_false(level_step(&at, &rules, &none, rules.hold_us)); // L2
+    assert_true(level_step(&at, &rules, &none, 1 + rules.hold_us));
+}
+
 static void a_hiccup(void **state)
 {
     (void)state;
@@ -112,6 +139,13 @@ static void over_capacity(void **state)
     g.share_ppm = LEVEL_SHARE_BACK;
     assert_int_equal(pass(&g, S / 10), 1);
     expect_level(LEVEL_LATENCY, LEVEL_CAUSE_CAPACITY);
+    g.share_ppm = LEVEL_SHARE_LOW; // enough
+    assert_int_equal(pass(&g, 60 * S), 1);
+    expect_level(LEVEL_HEALTHY, LEVEL_CAUSE_CALM);
+    g.known = g.ready = 1; // of one alone, too
+    g.share_ppm = LEVEL_SHARE_LOW - 1;
+    assert_int_equal(pass(&g, 60 * S), 2);
+    expect_level(LEVEL_CAPACITY, LEVEL_CAUSE_SHORT);
 }
 
 static void most_are_lost(void **state)
@@ -124,6 +158,24 @@ static void most_are_lost(void **state)
     g.ready = 2;
     assert_int_equal(pass(&g, 60 * S), 1);
     expect_level(LEVEL_CAPACITY, LEVEL_CAUSE_CAPACITY);
+    g.known = 5; // three of five
+    assert_int_equal(pass(&g, 60 * S), 1);
+    expect_level(LEVEL_PARTIAL, LEVEL_CAUSE_MOST);
+}
+
+// All are back, and are not enough: it stays until it is known for how long.
+static void back_and_short(void **state)
+{
+    (void)state;
+    struct level_signals g = well;
+    g.ready = 3;
+    assert_int_equal(pass(&g, 60 * S), 2);
+    expect_level(LEVEL_CAPACITY, LEVEL_CAUSE_LOST);
+    g.ready = 4;
+    g.share_ppm = LEVEL_SHARE_LOW - 1;
+    assert_int_equal(pass(&g, 60 * S), 0);
+    assert_int_equal(pass(&well, S / 10), 1);
+    expect_level(LEVEL_LATENCY, LEVEL_CAUSE_CAPACITY);
 }
 
 static void the_rest_is_full(void **state)
@@ -156,6 +208,15 @@ static void outage(void **state)
     expect_level(LEVEL_HEALTHY, LEVEL_CAUSE_ALL);
     g.ready = 0;
     assert_int_equal(pass(&g, 4 * S), 0); // and held
+    for (unsigned late = 0; late < 2; late++) {
+        struct level_signals back = well;
+        back.strain = ENTER + late; // straight, unless answers come late
+        begin(NULL);
+        assert_int_equal(pass(&g, 60 * S), 4);
+        assert_int_equal(pass(&back, S / 10), 1);
+        expect_level(late ? LEVEL_PARTIAL : LEVEL_HEALTHY,
+                     late ? LEVEL_CAUSE_SOMEBODY : LEVEL_CAUSE_ALL);
+    }
 }
 
 // Its chain can answer while none of its replicas can.
@@ -212,6 +273,7 @@ static void never_served(void **state)
     (void)state;
     struct level_signals g = {.share_ppm = 0};
     assert_int_equal(pass(&g, 60 * S), 0);
+    assert_false(level_unsettled(&at)); // time alone changes nothing
 }
 
 static void switched_off(void **state)
@@ -355,7 +417,8 @@ int main(void)
         T(others_answer),    T(without_alternatives),
         T(alternatives_go),  T(never_served),
         T(switched_off),     T(a_signal_that_oscillates),
-        T(worlds),
+        T(worlds),           T(unsettled),
+        T(back_and_short),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

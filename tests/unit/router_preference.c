@@ -620,12 +620,15 @@ static void demand_is_measured_against_all(void **state)
     assert_true(one.beside == 0 && one.beside_us == 0);
     up_as(2, 1, 8, NOW);
     up_as(3, 1, 8, NOW);
+    struct outlook all = replicas_outlook(&d->replicas, NOW); // of whom nothing is known: as quick
+    assert_true(all.beside > 15.5 / 10080 && all.beside < 16.5 / 10080);
     teach_beside(20000);
-    struct outlook all = replicas_outlook(&d->replicas, NOW);
+    all = replicas_outlook(&d->replicas, NOW);
     assert_int_equal(all.servers, 1);
     assert_true(all.beside > 15.5 / 20080 && all.beside < 16.5 / 20080);
     run(NOW);
     assert_in_range(d->batcher.round_rows, 8 + 7, 8 + 9);
+    assert_in_range(atomic_load(&office.model->rate), 1540, 1640); // 8 in 10 ms, 16 in 20
 }
 
 // Three that are served singly, two of them by half as slow again, are 2.3 of the first: no more than that are thought

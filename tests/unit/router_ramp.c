@@ -92,6 +92,21 @@ static void is_held(void **state)
     assert_int_equal(look(1), RAMP_STAY); // nor does it begin
 }
 
+// An operator sets what is there already: it lasts from then on; what it has had counts.
+static void set_again(void **state)
+{
+    (void)state;
+    seen.weight = 5 * PERCENT;
+    seen.since_us = HOUR;
+    assert_int_equal(look(HOUR), RAMP_STAY);
+    seen.requests = 100;
+    seen.since_us = HOUR + HOUR / 2;
+    assert_int_equal(look(2 * HOUR), RAMP_STAY);
+    assert_int_equal(look(2 * HOUR + HOUR / 2 - 1), RAMP_STAY);
+    assert_int_equal(look(2 * HOUR + HOUR / 2), RAMP_GO);
+    assert_int_equal(next, 25 * PERCENT);
+}
+
 static void stands_aside(void **state)
 {
     (void)state;
@@ -131,6 +146,7 @@ int main(void)
         cmocka_unit_test_setup(goes_all_the_way, begin),
         cmocka_unit_test_setup(wants_requests, begin),
         cmocka_unit_test_setup(is_held, begin),
+        cmocka_unit_test_setup(set_again, begin),
         cmocka_unit_test_setup(stands_aside, begin),
         cmocka_unit_test(others_share_the_rest),
     };

@@ -51,17 +51,6 @@ static void who_was_cut_says_how_long_at_least(void **state)
     assert_in_range(atomic_load(&office.model->row_us), 1800, 2200);
 }
 
-static void drop_guests(void)
-{
-    for (unsigned i = 0; i < office.n; i++) {
-        struct guest *g = &office.guest[i];
-        if (g->ticket.place == PLACE_QUEUED) {
-            g->ticket.cancel.from = 0;
-            desk_on_cancel(office.desk, &g->ticket, clock_us, &office.fx);
-        }
-    }
-}
-
 // Its only ticket's.
 static struct answer *answered(struct batch *b)
 {
@@ -77,6 +66,7 @@ static void at_rest(void **state)
     for (unsigned lane = 0; lane < POLICY_LANES; lane++)
         assert_int_equal(model_wait_us(office.model, lane, clock_us), 0);
     assert_in_range(atomic_load(&office.model->row_us), 1800, 2200);
+    assert_in_range(atomic_load(&office.model->rate), 800, 980); // eight rows in 9 ms
 }
 
 // A server is busy, 16 rows wait in lane 1: two full batches.
@@ -103,7 +93,7 @@ static void what_waits(void **state)
     // It is a moment: time passes by itself.
     assert_int_equal(model_wait_us(office.model, 1, clock_us + 5 * MS), low - 5 * MS);
     clock_us += full_us;
-    drop_guests();
+    drop_guests(clock_us);
     struct answer *a = answered(b);
     clock_us += full_us;
     block_unref(answered(behind)->block);
@@ -158,6 +148,7 @@ static void two_servers(void **state)
         run(clock_us);
     }
     assert_true(share() > MODEL_SHARE * 9 / 10);
+    assert_in_range(atomic_load(&office.model->rate), 2 * 800, 2 * 980);
 }
 
 // Others use its device: with a full batch waiting all the time only half of what t promises is done.
@@ -181,7 +172,8 @@ static void shared_device(void **state)
         run(clock_us);
     }
     assert_in_range(share(), MODEL_SHARE * 40 / 100, MODEL_SHARE * 60 / 100);
-    drop_guests();
+    assert_in_range(atomic_load(&office.model->rate), 400, 520);
+    drop_guests(clock_us);
     give_up(b[0], clock_us);
     give_up(b[1], clock_us);
 }
@@ -204,7 +196,7 @@ static void stood_still(void **state)
     }
     assert_int_equal(office.desk->batcher.rows, 16);
     assert_int_equal(share(), MODEL_SHARE / 64);
-    drop_guests();
+    drop_guests(clock_us);
     give_up(b[0], clock_us);
     give_up(b[1], clock_us);
     for (unsigned i = 0; i < 300; i++) {
@@ -222,6 +214,8 @@ static void unknown_times(void **state)
     (void)state;
     office_open(&rules);
     assert_int_equal(share(), MODEL_SHARE);
+    run(NOW);
+    assert_int_equal(share(), 0); // nobody has come yet
     for (uint32_t id = 1; id <= 7; id++)
         up(id, 8, "1", NOW);
     run(NOW);
@@ -451,6 +445,49 @@ static void given_up(void **state)
     assert_int_not_equal(office.desk->standing.state.strained_us, 0);
 }
 
+// Who left no time for a row alone says nothing of us.
+static void given_up_that_no_time_was_for(void **state)
+{
+    (void)state;
+    struct desk_standing *s = &office.desk->standing;
+    uint64_t one_us = estimate_mean_us(&office.desk->batcher.estimate, 1);
+    assert_in_range(one_us, 1800, 2200);
+    struct guest g;
+    guest_init(&g, 1, 1, 0);
+    g.ticket.to.model = office.model;
+    g.ticket.queued_us = clock_us;
+    g.ticket.deadline_us = clock_us + one_us;
+    uint32_t before = s->took.n, *took = &s->took.sum[hist_index(one_us + 1)], of_it = *took;
+    standing_late(office.desk, &g.ticket);
+    assert_int_equal(s->took.n, before);
+    g.ticket.deadline_us++;
+    standing_late(office.desk, &g.ticket);
+    assert_int_equal(s->took.n, before + 1);
+    assert_int_equal(*took, of_it + 1); // it took all of its time at least
+    g.ticket.shadow = true;
+    standing_late(office.desk, &g.ticket);
+    assert_int_equal(s->took.n, before + 1);
+}
+
+// A rate is between two looks: what came before the first one came at nobody knows which.
+static void the_first_look(void **state)
+{
+    (void)state;
+    struct desk_standing *s = &office.desk->standing;
+    assert_int_equal(s->seen_us, 0);
+    standing_came(s, 1000);
+    run(clock_us);
+    assert_int_equal(s->seen_us, clock_us);
+    assert_true(s->demand == 0);
+    standing_came(s, 1000);
+    run(clock_us += STANDING_LOOK_US);
+    double demand = s->demand; // 0.01, of a tenth of the time that counts
+    assert_true(demand > 0.0009 && demand < 0.001);
+    standing_doubt(s); // nor is there one in no time
+    run(clock_us);
+    assert_true(s->demand == demand);
+}
+
 static void outage(void **state)
 {
     (void)state;
@@ -474,6 +511,24 @@ static void outage(void **state)
     answer_one(b, clock_us);
     idle(2 * S);
     expect_level(LEVEL_HEALTHY, "all_back");
+}
+
+// While something has to hold for longer, or may come down, and only then: from the first microsecond of a clock.
+static void it_wakes_while_time_may_move_it(void **state)
+{
+    (void)state;
+    struct desk_standing *s = &office.desk->standing;
+    run(clock_us);
+    assert_int_equal(share(), MODEL_SHARE);
+    assert_int_equal(standing_wake_us(office.desk), UINT64_MAX);
+    static const struct level_state moving[] = {
+        {.strained_us = 1}, {.short_us = 1}, {.level = LEVEL_LATENCY}};
+    for (unsigned i = 0; i < sizeof(moving) / sizeof(moving[0]); i++) {
+        s->state = moving[i];
+        assert_int_equal(standing_wake_us(office.desk), s->look_us);
+    }
+    s->state = (struct level_state){.calm_us = 1};
+    assert_int_equal(standing_wake_us(office.desk), UINT64_MAX);
 }
 
 static void pinned(void **state)
@@ -544,6 +599,7 @@ int main(void)
         TAUGHT(two_servers),
         TAUGHT(shared_device),
         TAUGHT(stood_still),
+        TAUGHT(given_up_that_no_time_was_for),
         cmocka_unit_test(unknown_times),
         LEVELED(late_in_the_queue),
         LEVELED(as_large_as_the_load_needs),
@@ -552,7 +608,9 @@ int main(void)
         LEVELED(by_p99),
         LEVELED(nobody_comes),
         LEVELED(given_up),
+        LEVELED(the_first_look),
         LEVELED(outage),
+        LEVELED(it_wakes_while_time_may_move_it),
         LEVELED(pinned),
         LEVELED(beneath_a_pin),
         LEVELED(switched_off),

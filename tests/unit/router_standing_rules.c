@@ -160,6 +160,17 @@ static void a_load_beyond_all_has_the_largest(void **state)
     assert_int_equal(largest(), 8);
 }
 
+// Of two half is one, as long as nothing is known.
+static void half_of_two_is_one(void **state)
+{
+    (void)state;
+    now_in_force.max_rows = 2;
+    desk_on_rules(office.desk, &now_in_force);
+    atomic_store(&office.model->pin, 1 + LEVEL_LATENCY);
+    pass(1);
+    assert_int_equal(office.desk->batcher.policy.max_rows, 1);
+}
+
 // auto: what two servers do in two batches at a time needs smaller ones than one would.
 static void two_servers_need_smaller_batches(void **state)
 {
@@ -222,6 +233,103 @@ static void a_wait_is_told_when_it_has_changed_by_enough(void **state)
         }
     }
     give_up(b, clock_us);
+}
+
+static void looks_at(_Atomic uint32_t *word, uint32_t said, uint32_t then)
+{
+    atomic_store(word, said);
+    pass(STANDING_LOOK_US);
+    assert_int_equal(atomic_load(word), then);
+}
+
+// A figure is told anew when it has changed by more than a sixteenth, up or down.
+static void a_figure_is_told_when_it_has_changed_by_enough(void **state)
+{
+    (void)state;
+    teach();
+    pass(STANDING_LOOK_US);
+    struct model *m = office.model;
+    assert_true(office.desk->standing.demand == 0);
+    assert_int_equal(atomic_load(&m->share), MODEL_SHARE); // of nothing
+    assert_in_range(atomic_load(&m->rate), 430, 460);      // eight rows in 18 ms
+    assert_in_range(atomic_load(&m->row_us), 10500, 11500);
+    _Atomic uint32_t *words[] = {&m->rate, &m->row_us};
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t is = atomic_load(words[i]), little = is / 16;
+        looks_at(words[i], is + little, is + little);
+        looks_at(words[i], is + little + 1, is);
+        looks_at(words[i], is - little, is - little);
+        looks_at(words[i], is - little - 1, is);
+    }
+    uint64_t is = atomic_load(&m->cost_ns), little = is / 16;
+    assert_in_range(is, 2200000, 2300000); // of a row, in the largest batch
+    assert_int_equal(is, estimate_mean_us(&office.desk->batcher.estimate, 8) * 1000 / 8);
+    for (unsigned more = 0; more < 2; more++) {
+        const uint64_t said[] = {is + little + more, is - little - more};
+        for (unsigned i = 0; i < 2; i++) {
+            atomic_store(&m->cost_ns, said[i]);
+            pass(STANDING_LOOK_US);
+            assert_int_equal(atomic_load(&m->cost_ns), more ? is : said[i]);
+        }
+    }
+}
+
+// What waits goes in rounds, of which each is a batch of every server.
+static void several_servers_share_what_waits(void **state)
+{
+    (void)state;
+    up(8, 8, "1", clock_us);
+    teach();
+    struct batch *b[4];
+    for (unsigned i = 0; i < 8; i++)
+        lend_at(8, "", clock_us + S, clock_us);
+    run(clock_us);
+    for (unsigned i = 0; i < 4; i++)
+        assert_non_null(b[i] = sent());
+    assert_int_equal(office.desk->batcher.rows,
+                     32); // two rounds, behind the two batches of a server
+    run(clock_us);
+    uint64_t full_us = office.desk->batcher.full_us;
+    assert_in_range(full_us, 17 * MS, 19 * MS);
+    assert_int_equal(office.desk->batcher.lane_rows[0], 0);
+    uint64_t free_us = model_wait_us(office.model, 0, clock_us);
+    assert_int_equal(model_wait_us(office.model, POLICY_LANES - 1, clock_us),
+                     free_us + 2 * full_us);
+    drop_guests(clock_us);
+    for (unsigned i = 0; i < 4; i++)
+        give_up(b[i], clock_us);
+}
+
+// Only while a full batch waits what was answered is what can be.
+static void what_can_be_done_shows_while_a_full_batch_waits(void **state)
+{
+    (void)state;
+    struct desk_standing *s = &office.desk->standing;
+    teach();
+    pass(S);
+    for (unsigned i = 0; i < 3; i++)
+        lend_at(i < 2 ? 8 : 7, "", clock_us + 9 * S, clock_us);
+    run(clock_us);
+    struct batch *b[2] = {sent(), sent()};
+    assert_non_null(b[1]);
+    assert_int_equal(office.desk->batcher.rows, 7);
+    pass(S / 10);
+    pass(S / 10);
+    assert_true(s->yield == 1);
+    lend_at(1, "", clock_us + 9 * S, clock_us);
+    standing_tell(office.desk, clock_us, &office.fx);
+    pass(S / 10); // it waited for all of this tenth: nothing was done, of a full batch that could
+    pass(S / 10);
+    assert_in_range(1e6 * s->yield, 562499, 562501); // a quarter of the difference, twice
+    standing_served(s, 1000);                        // more than it could is no more than all
+    pass(S / 10);
+    assert_in_range(1e6 * s->yield, 671874, 671876);
+    drop_guests(clock_us);
+    run(clock_us);
+    pass(S / 10); // nothing waits: it is forgotten by and by
+    assert_in_range(1e6 * s->yield, 685311, 685313);
+    give_up(b[0], clock_us);
+    give_up(b[1], clock_us);
 }
 
 // Of the others of its chain: somebody with room, somebody without, nobody. The best of them counts.
@@ -318,9 +426,13 @@ int main(void)
         LEVELED(a_few_may_wait),
         LEVELED(it_counts_for_the_window),
         LEVELED(a_load_beyond_all_has_the_largest),
+        LEVELED(half_of_two_is_one),
         LEVELED(two_servers_need_smaller_batches),
         LEVELED(what_comes_and_what_is_served_is_counted),
         LEVELED(a_wait_is_told_when_it_has_changed_by_enough),
+        LEVELED(a_figure_is_told_when_it_has_changed_by_enough),
+        LEVELED(several_servers_share_what_waits),
+        LEVELED(what_can_be_done_shows_while_a_full_batch_waits),
         LEVELED(what_is_left_beside_a_model),
         LEVELED(it_is_looked_at_often_enough),
         LOCAL(the_slowest_time_of_a_worker),

@@ -63,6 +63,9 @@ static void names_are_shown_cut_and_printable(void **state)
     uint16_t bad = tenants_find(names, VIEW("a\x1b\xff b"), NOW);
     assert_int_equal(tenants_name(names, bad, name), 5);
     assert_memory_equal(name, "a???b", 5);
+    uint16_t edges = tenants_find(names, VIEW("!~ \x7f"), NOW);
+    assert_int_equal(tenants_name(names, edges, name), 4);
+    assert_memory_equal(name, "!~??", 4);
     uint16_t one = tenants_find(names, view_of(longer, sizeof(longer)), NOW);
     uint16_t other = tenants_find(names, view_of(longer, sizeof(longer) - 1), NOW);
     assert_true(one != other); // all of it counts
@@ -73,21 +76,69 @@ static void those_without_a_place_are_one(void **state)
 {
     (void)state;
     bool seen[TENANTS + 1] = {false};
+    uint16_t place[TENANTS];
+    char name[TENANT_NAME];
     for (unsigned i = 0; i < TENANTS; i++) {
-        uint16_t at = find(i, NOW);
+        uint16_t at = place[i] = find(i, NOW);
         assert_true(at >= 1 && at <= TENANTS && !seen[at]);
         seen[at] = true;
     }
+    assert_int_equal(tenants_name(names, TENANTS, name), 6); // the last one has a name, too
     for (unsigned i = TENANTS; i < TENANTS + 50; i++)
         assert_int_equal(find(i, NOW + i * SECOND / 50), TENANT_REST);
     for (unsigned i = 0; i < TENANTS; i += 2) // half of them go on
-        assert_true(find(i, NOW + 40 * SECOND) <= TENANTS);
+        assert_int_equal(find(i, NOW + 40 * SECOND), place[i]);
     uint64_t later = NOW + TENANT_IDLE_US + 2 * SECOND;
     for (unsigned i = 2000; i < 2000 + TENANTS / 2; i++)
         assert_true(find(i, later) <= TENANTS); // the others' places are free
     for (unsigned i = 0; i < TENANTS; i += 2)
-        assert_true(find(i, later) <= TENANTS); // and theirs still theirs
+        assert_int_equal(find(i, later), place[i]); // and theirs still theirs
     assert_int_equal(find(9999, later), TENANT_REST);
+}
+
+// Who is silent keeps his place as long as there are others.
+static void nobody_leaves_while_there_is_room(void **state)
+{
+    (void)state;
+    uint16_t silent = find(1, NOW);
+    assert_true(find(2, NOW + 2 * TENANT_IDLE_US) != silent);
+    assert_int_equal(find(1, NOW + 2 * TENANT_IDLE_US), silent);
+}
+
+// Whoever leaves takes his name along; and so it goes on, a crowd after the other.
+static void places_are_used_again(void **state)
+{
+    (void)state;
+    char name[TENANT_NAME];
+    for (unsigned crowd = 0; crowd < 5; crowd++) {
+        uint64_t now_us = NOW + crowd * (TENANT_IDLE_US + SECOND);
+        bool seen[TENANTS + 1] = {false};
+        for (unsigned i = 0; i < TENANTS; i++) {
+            uint16_t at = find(crowd * TENANTS + i, now_us);
+            assert_true(at >= 1 && at <= TENANTS && !seen[at]);
+            seen[at] = true;
+            assert_true(i > 0 || tenants_name(names, at, name) > 0);
+            assert_true(i > 0 || tenants_name(names, TENANTS, name) == 0);
+        }
+        assert_int_equal(find(99999, now_us), TENANT_REST);
+        assert_int_equal(find(99999, now_us + SECOND), TENANT_REST);
+    }
+}
+
+// Once nobody has left it is not tried again before another second, whoever asks for a place.
+static void swept_once_a_second(void **state)
+{
+    (void)state;
+    uint64_t full_us = NOW + TENANT_IDLE_US + SECOND;
+    for (unsigned i = 0; i < TENANTS; i++)
+        find(i, NOW + SECOND);
+    assert_int_equal(find(9999, full_us), TENANT_REST); // for as long they may be silent
+    find(0, NOW);                                       // of a loop whose clock is far behind
+    assert_int_equal(find(9999, full_us + SECOND - 1), TENANT_REST);
+    find(1, NOW + 2 * SECOND);
+    uint16_t at = find(9999, full_us + SECOND);
+    assert_true(at >= 1 && at <= TENANTS);
+    assert_int_equal(find(1, full_us + SECOND), 2);
 }
 
 // ---- parts -------------------------------------------------------------------------------------------
@@ -159,7 +210,74 @@ static void the_lowest_priority_gives_way_first(void **state)
     static const uint32_t parts[POLICY_LANES] = {40, 30, 20, 10};
     for (unsigned lane = 0; lane < POLICY_LANES; lane++)
         assert_int_equal(part(1, lane, 80), parts[lane]);
+    static const uint32_t of_ten[POLICY_LANES] = {10, 8, 5, 3}; // rounded up
+    for (unsigned lane = 0; lane < POLICY_LANES; lane++)
+        assert_int_equal(part(1, lane, 20), of_ten[lane]);
     assert_int_equal(part(1, 3, 1), 1); // however small: one request goes
+}
+
+// It was refused by its part alone: it wants more, and is told so with the next look.
+static void who_is_at_its_part_wants_more(void **state)
+{
+    (void)state;
+    hold(1, 10);
+    hold(2, 10);
+    tenants_reckon(books, 80, NOW);
+    assert_int_equal(atomic_load(&books->of[1].wants), 10);
+    assert_true(tenants_take(books, 1, 5, 11));
+    assert_false(tenants_take(books, 1, 5, 15));
+    assert_false(tenants_take(books, 3, 1, 0)); // of nothing
+    tenants_reckon(books, 80, NOW + 1);
+    assert_int_equal(atomic_load(&books->of[1].wants), TENANT_MORE);
+    assert_int_equal(atomic_load(&books->of[2].wants), 10);
+    assert_int_equal(atomic_load(&books->of[3].wants), TENANT_MORE);
+    assert_int_equal(atomic_load(&books->of[1].rows), 15); // what was refused is not held
+}
+
+// The home has written down what this one wants, and not yet the word: it is not taken out of what is not in it.
+static void a_word_that_is_behind(void **state)
+{
+    (void)state;
+    hold(1, 10);
+    hold(2, 20);
+    tenants_reckon(books, 90, NOW); // two, of whom none wants more: 30 rows
+    assert_int_equal(part(1, 0, 90), 70);
+    atomic_store(&books->of[1].wants, TENANT_MORE);
+    assert_int_equal(part(1, 0, 90), 60);
+    atomic_store(&books->of[1].wants, 31);
+    assert_int_equal(part(1, 0, 90), 60);
+    atomic_store(&books->of[1].wants, 30);
+    assert_int_equal(part(1, 0, 90), 90);
+}
+
+// A row for two is for neither: both want more than their part.
+static void a_room_too_small_for_all(void **state)
+{
+    (void)state;
+    hold(1, 1);
+    hold(2, 5);
+    for (uint32_t room = 0; room < 2; room++) {
+        tenants_reckon(books, room, NOW);
+        assert_int_equal(atomic_load(&books->word), 2ull << 48 | 2ull << 32);
+    }
+    tenants_reckon(books, 2, NOW + TENANTS_PANE_US);
+    assert_int_equal(atomic_load(&books->word), 2ull << 48 | 1ull << 32 | 1);
+}
+
+// Where the room has no bound who wants more still does.
+static void a_room_without_a_bound(void **state)
+{
+    (void)state;
+    static const uint32_t rooms[] = {INT32_MAX - 1, INT32_MAX, INT32_MAX + 1u, UINT32_MAX};
+    for (unsigned i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+        memset(books, 0, sizeof(*books));
+        tenants_refused(books, 1);
+        tenants_reckon(books, rooms[i], NOW);
+        assert_int_equal(atomic_load(&books->word), 1ull << 48 | 1ull << 32);
+        hold(2, 10);
+        tenants_reckon(books, rooms[i], NOW + 1);
+        assert_int_equal(atomic_load(&books->word), 2ull << 48 | 1ull << 32 | 10);
+    }
 }
 
 // What was wanted is remembered for two panes at most, and one at least.
@@ -178,6 +296,40 @@ static void who_wants_nothing_is_forgotten(void **state)
     tenants_reckon(books, 40, NOW + 3 * TENANTS_PANE_US);
     assert_int_equal(tenants_active(books), 1);
     assert_int_equal(part(1, 0, 40), UINT32_MAX);
+}
+
+// However often that is looked at.
+static void what_was_wanted_lasts_for_its_panes(void **state)
+{
+    (void)state;
+    hold(1, 10);
+    hold(2, 30);
+    tenants_reckon(books, 90, NOW); // the pane begins
+    tenants_give(books, 2, 30);
+    tenants_refused(books, 3);
+    for (uint64_t us = 1; us <= 2 * TENANTS_PANE_US; us += us == 1 ? 99999 : 100000) {
+        tenants_reckon(books, 90, NOW + us);
+        assert_int_equal(tenants_active(books), 3);
+        assert_int_equal(part(4, 0, 90), 25); // what the others leave is the third's: he wants more
+    }
+    tenants_reckon(books, 90, NOW + 2 * TENANTS_PANE_US + 1);
+    assert_int_equal(tenants_active(books), 1);
+}
+
+// Of books that nobody has used nothing is read, nor written: there are a thousand of them.
+static void only_used_books_are_looked_at(void **state)
+{
+    (void)state;
+    hold(1, 10);
+    hold(2, 95);
+    atomic_store(&books->of[3].wants, 95);
+    tenants_reckon(books, 100, NOW);
+    assert_int_equal(atomic_load(&books->of[3].wants), 95);
+    assert_int_equal(tenants_active(books), 2);
+    assert_int_equal(atomic_load(&books->word), 2ull << 48 | 1ull << 32 | 10);
+    assert_int_equal(atomic_load(&books->used), 3);
+    hold(TENANT_REST, 1);
+    assert_int_equal(atomic_load(&books->used), TENANT_INDICES);
 }
 
 // Nobody has looked for long: nobody wants anything.
@@ -241,6 +393,7 @@ static void what_is_of_use(void **state)
     assert_int_equal(tenants_room(1000, 400, 8, 3, 20000), 48);
     assert_int_equal(tenants_room(1000, 400, 0, 0, 0), 2);
     assert_int_equal(tenants_room(100, 400, 8, 1, SECOND), 100);
+    assert_int_equal(tenants_room(10000, 1, 1, 1, UINT64_MAX), 1800); // half an hour's, at most
     assert_int_equal(tenants_room(UINT32_MAX, UINT32_MAX, 1, 1, UINT64_MAX), UINT32_MAX);
 }
 
@@ -301,11 +454,20 @@ int main(void)
         TEST(who_is_named_is_found_again),
         TEST(names_are_shown_cut_and_printable),
         TEST(those_without_a_place_are_one),
+        TEST(nobody_leaves_while_there_is_room),
+        TEST(places_are_used_again),
+        TEST(swept_once_a_second),
         TEST(alone_it_has_all),
         TEST(what_one_leaves_is_the_others),
         TEST(who_has_too_much_gets_no_more),
         TEST(the_lowest_priority_gives_way_first),
+        TEST(who_is_at_its_part_wants_more),
+        TEST(a_word_that_is_behind),
+        TEST(a_room_without_a_bound),
+        TEST(a_room_too_small_for_all),
         TEST(who_wants_nothing_is_forgotten),
+        TEST(what_was_wanted_lasts_for_its_panes),
+        TEST(only_used_books_are_looked_at),
         TEST(an_old_word_is_none),
         TEST(parts_are_max_min),
         TEST(what_is_of_use),

@@ -55,6 +55,18 @@ static inline int teardown(void **state)
 #define LOCAL(f) cmocka_unit_test_setup_teardown(f, local_worker, teardown)
 #define REMOTE(f) cmocka_unit_test_setup_teardown(f, remote_worker, teardown)
 
+// Who waits goes.
+static inline void drop_guests(uint64_t now_us)
+{
+    for (unsigned i = 0; i < office.n; i++) {
+        struct guest *g = &office.guest[i];
+        if (g->ticket.place == PLACE_QUEUED) {
+            g->ticket.cancel.from = 0;
+            desk_on_cancel(office.desk, &g->ticket, now_us, &office.fx);
+        }
+    }
+}
+
 static inline struct replica *replica(uint32_t id)
 {
     return replicas_find(&office.desk->replicas, id);
