@@ -71,6 +71,12 @@ static uint32_t bounded(const struct bandit_rules *r, const struct bandit_arm *a
     return to < r->floor ? (r->floor < most ? r->floor : most) : to;
 }
 
+// Who begins below the floor rises as far as the others give way.
+static uint32_t least_of(const struct bandit_rules *r, uint32_t is)
+{
+    return is < r->floor ? is : r->floor;
+}
+
 // What they are too few, or too many, of the whole goes to those that are farthest from it within their bounds.
 static bool settle_sum(const struct bandit_rules *r, const struct bandit_arm *arms,
                        const uint32_t *is, uint32_t *out)
@@ -87,7 +93,7 @@ static bool settle_sum(const struct bandit_rules *r, const struct bandit_arm *ar
         unsigned at = r->n;
         for (unsigned i = 0; i < r->n; i++) {
             bool may = more ? out[i] + by <= is[i] + (arms[i].stands ? r->step : 0)
-                            : out[i] >= r->floor + by && out[i] + r->step >= is[i] + by;
+                            : out[i] >= least_of(r, is[i]) + by && out[i] + r->step >= is[i] + by;
             if (may && (at == r->n || (more ? out[i] < out[at] : out[i] > out[at])))
                 at = i;
         }

@@ -7,7 +7,8 @@
  * their number, and no less than one of a reward that comes once in as many requests (else a variant that has had none yet
  * would never be tried again). A request without a reward has had 0.
  *
- *  D1  No weight is below `floor`, and none moves by more than `step` at a time: what is learnt late is not lost.
+ *  D1  No weight falls below `floor`, one that begins there rises as far as the others give way, and none moves by more than
+ *      `step` at a time: what is learnt late is not lost.
  *  D2  Nothing moves before every variant has had `least` requests, and none that is seen as unready or unfit grows. */
 #ifndef SLUICE_ROUTER_BANDIT_H
 #define SLUICE_ROUTER_BANDIT_H

@@ -176,14 +176,37 @@ static void floor_and_step_in_figures(void **state)
 }
 
 // Two below the floor would grow by a step each, which is more than the third may give: none moves.
-static void what_cannot_be_settled_stays(void **state)
+// Two that rise by a step each, and one that may give no more than a step.
+static void who_begins_below_the_floor_rises(void **state)
 {
     (void)state;
     const struct bandit_rules r = {.floor = 10 * PERCENT, .step = 5 * PERCENT, .least = 2, .n = 3};
-    const uint32_t weights[] = {98 * PERCENT, PERCENT, PERCENT};
     const struct bandit_arm arms[] = {
         {{1000, 50, 50}, true}, {{1000, 60, 60}, true}, {{1000, 55, 55}, true}};
-    uint32_t out[3];
+    uint32_t is[] = {98 * PERCENT, PERCENT, PERCENT}, out[3];
+    unsigned moves = 0;
+    for (; bandit_weigh(&r, arms, is, moves + 1, out) && moves < 40; moves++) {
+        assert_int_equal(out[0] + out[1] + out[2], 100 * PERCENT);
+        for (unsigned i = 0; i < 3; i++) {
+            assert_in_range(out[i], is[i] > r.step ? is[i] - r.step : 0, is[i] + r.step);
+            assert_true(out[i] >= is[i] || out[i] >= r.floor);
+        }
+        memcpy(is, out, sizeof(is));
+        if (moves == 0)
+            assert_int_equal(is[0], 93 * PERCENT);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        assert_true(is[i] >= r.floor);
+}
+
+// Nobody may grow.
+static void what_cannot_be_settled_stays(void **state)
+{
+    (void)state;
+    const struct bandit_rules r = {.floor = 10 * PERCENT, .step = 5 * PERCENT, .least = 2, .n = 2};
+    const uint32_t weights[] = {50 * PERCENT, 49 * PERCENT};
+    const struct bandit_arm arms[] = {{{1000, 50, 50}, false}, {{1000, 60, 60}, false}};
+    uint32_t out[2];
     assert_false(bandit_weigh(&r, arms, weights, 1, out));
     assert_memory_equal(out, weights, sizeof(out));
 }
@@ -197,6 +220,7 @@ int main(void)
         cmocka_unit_test(knows_when_it_knows_nothing),
         cmocka_unit_test(weights_are_probabilities),
         cmocka_unit_test(floor_and_step_in_figures),
+        cmocka_unit_test(who_begins_below_the_floor_rises),
         cmocka_unit_test(what_cannot_be_settled_stays),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
