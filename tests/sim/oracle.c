@@ -528,7 +528,8 @@ void demands_on_settle(struct loop_of *l, struct life *x)
         check_text(w, culprit(x));
     trace(w, x, "settles: %s", status == STATUS_OK ? "answered" : x->in.error.text);
     uint64_t latest = most_us(x->in.deadline_us, most_us(l->stalled_until, l->frozen_until));
-    latest = most_us(latest, x->let_us); // who waited for its model to be known did not know its deadline
+    latest = most_us(latest,
+                     x->let_us); // who waited for its model to be known did not know its deadline
     demand(w, x, !x->in.step.to.model || w->now_us <= latest + SIM_EPSILON_US,
            "an infer settles by its deadline");
     trials_settled(w, x);
