@@ -114,8 +114,8 @@ static bool apply_priority(struct api_decoder *d, struct error *e)
     return true;
 }
 
-// What the head says of the request, when all of it is read. What is read here is a part of what a body is known by (infer/memo.h): whoever
-// adds to it has to add it to that, too.
+// Applies the header fields of the request once its body is decoded. Every field that is read here must also be in the
+// memo's parts (infer/memo.h), else a request could be given what another one's header asked for.
 static bool apply_head(struct api_decoder *d, struct error *e)
 {
     d->out->trace = &d->call->trace;

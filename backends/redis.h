@@ -25,7 +25,7 @@
 #define REDIS_MAX_REPLY ((size_t)16 << 20) // a larger one ends its connection
 #define REDIS_MAX_ELEMENTS 65536           // of a list in a reply: so many again
 #define REDIS_MAX_DEPTH 6                  // lists within lists
-#define REDIS_MAX_NODES 64                 // of a Cluster, masters: others' slots are nobody's
+#define REDIS_MAX_NODES 64        // masters of a Cluster; slots of further ones are not served
 #define REDIS_PATIENCE_US 3000000 // a server that owes a reply for so long is connected to anew
 
 enum redis_kind { REDIS_ALONE, REDIS_SENTINELS, REDIS_CLUSTER };

@@ -271,7 +271,7 @@ struct config_experiment {
     const char *force_key_file;
     bool draft; // it does not run of itself
     uint64_t
-        created; // 0: its section stands in the file; else which creation (config_add_experiment)
+        created; // 0: its section is in the file; else the mark of its creation (config_add_experiment)
     const char *const *target_header, *const *target_tenant, *const *target_parameter;
     unsigned target_headers, target_tenants, target_parameters;
     struct config_guard guard;
@@ -376,8 +376,8 @@ struct config_creation { // of an experiment that no file has
     bool start;          // it runs of itself; else it is a draft, whatever the text says
 };
 
-// Puts it behind the experiments of a configuration that nobody else has yet. It is checked as a section of the file is,
-// against all that are there, and may name no file of its own. NULL: `errors`, in lines of its text; c is as it was.
+// Appends a created experiment to a configuration that is not shared yet. It is checked like a section of the file, against
+// all experiments of c, and may name no files. NULL: see `errors`, whose lines are those of its text; c is unchanged.
 const struct config_experiment *config_add_experiment(struct config *c,
                                                       const struct config_creation *creation,
                                                       struct config_errors *errors);

@@ -16,7 +16,7 @@ struct reader {
 // What a line of the file may say about itself in a message.
 #define WORD_ARG(v) (int)((v).n > 40 ? 40 : (v).n), (v).p
 
-// A column that has no room is not told.
+// A line and a column in one number; a column too large for its bits is left out (0).
 #define LINE_BITS 21 // of the lines that CONFIG_MAX_BYTES may have
 #define LINE_OF(place) ((place) & ((1u << LINE_BITS) - 1))
 #define COLUMN_OF(place) ((place) >> LINE_BITS)

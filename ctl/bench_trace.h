@@ -25,9 +25,10 @@ struct bench_trace {
         passed_over; // records without all that was asked, or of a request that was not answered
 };
 
-struct bench_again {           // how records are asked again; NULL: as they say
-    const char *model;         // in place of their own
-    const char *tenant_header; // the field that says whose they are; NULL: nobody's
+struct bench_again {   // how records are asked again; NULL: as they say
+    const char *model; // in place of their own
+    const char
+        *tenant_header; // header field that the recorded tenant is sent in; NULL: it is not sent
 };
 
 // A field of a head that can be sent: no end of a line in it. Names: as HTTP has them (RFC 9110, 5.6.2).
